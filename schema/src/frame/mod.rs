@@ -1,0 +1,25 @@
+//! What goes over a link: owned types, and their bytes in FlatBuffers.
+//!
+//! Decoding verifies everything before the first field is read and checks the rules that the format cannot say
+//! (counts that add up, offsets inside their slice), so what comes out of [`Frame::decode`] can be trusted.
+
+mod decode;
+mod encode;
+#[allow(warnings, clippy::all, clippy::pedantic, reason = "made by flatc")]
+#[rustfmt::skip]
+mod generated;
+mod types;
+
+pub use decode::FrameError;
+pub use types::{Chosen, Frame, Hop, Refusal, Sampling, Slice, Spent, Tokens};
+
+/// Largest header part, in bytes: 4,096 rows with their ids and block tables take less than half of it.
+pub const HEADER_BYTES_MAX: usize = 1 << 20;
+/// Most rows in a micro-batch; bounds what a stage allocates for one.
+pub const ROWS_MAX: u32 = 4096;
+/// Most values in a row; the widest models in use have 16,384.
+pub const HIDDEN_MAX: u32 = 32_768;
+/// Most sequences in a micro-batch.
+pub const SLICES_MAX: usize = 1024;
+/// Most stages that can have left their times in a frame: one a layer of the deepest model.
+pub const SPENT_MAX: usize = 1024;

@@ -1,0 +1,137 @@
+//! The keys of a cluster in the store, `/baton/v1/<cluster>/…`.
+
+use std::fmt;
+
+use crate::{ClusterName, Generation, StageName};
+
+/// Builds and reads the keys of one cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyspace {
+    prefix: String,
+}
+
+/// What a key is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Key {
+    /// `model`: what the cluster serves.
+    Model,
+    /// `stages/<stage>`: a live stage process.
+    Stage(StageName),
+    /// `pins/<stage>`: an operator's wish.
+    Pin(StageName),
+    /// `placement`: who is to hold what.
+    Placement,
+    /// `claims/<generation>/<slot>`: who does hold it.
+    Claim(Generation, u32),
+    /// `gateways/<slot>`: a live gateway.
+    Gateway(u32),
+}
+
+/// A key below the cluster's prefix that baton did not write.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "unknown key {key:?}: expected model, placement, stages/<stage>, pins/<stage>, claims/<generation>/<slot> \
+     or gateways/<slot> below {prefix}"
+)]
+pub struct UnknownKey {
+    key: String,
+    prefix: String,
+}
+
+// === impl Keyspace ===
+
+impl Keyspace {
+    /// The keys of `cluster`.
+    pub fn new(cluster: &ClusterName) -> Self {
+        Self { prefix: format!("/baton/v1/{cluster}/") }
+    }
+
+    /// What all keys of the cluster begin with; ends with `/`.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The full name of `key`.
+    pub fn name(&self, key: &Key) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    /// What the full name `key` is about.
+    ///
+    /// # Errors
+    /// [`UnknownKey`] when it is none of baton's.
+    pub fn parse(&self, key: &str) -> Result<Key, UnknownKey> {
+        let unknown = || UnknownKey { key: key.chars().take(200).collect(), prefix: self.prefix.clone() };
+        let rest = key.strip_prefix(&self.prefix).ok_or_else(unknown)?;
+        let parts: Vec<&str> = rest.split('/').collect();
+        let parsed = match parts[..] {
+            ["model"] => Some(Key::Model),
+            ["placement"] => Some(Key::Placement),
+            ["stages", stage] => stage.parse().ok().map(Key::Stage),
+            ["pins", stage] => stage.parse().ok().map(Key::Pin),
+            ["claims", generation, slot] => generation
+                .parse()
+                .ok()
+                .zip(slot.parse().ok())
+                .map(|(generation, slot)| Key::Claim(Generation(generation), slot)),
+            ["gateways", slot] => slot.parse().ok().map(Key::Gateway),
+            _ => None,
+        };
+        // A number written another way ("007") would name the same thing twice.
+        parsed.filter(|parsed| parsed.to_string() == rest).ok_or_else(unknown)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Model => f.write_str("model"),
+            Self::Stage(stage) => write!(f, "stages/{stage}"),
+            Self::Pin(stage) => write!(f, "pins/{stage}"),
+            Self::Placement => f.write_str("placement"),
+            Self::Claim(generation, slot) => write!(f, "claims/{generation}/{slot}"),
+            Self::Gateway(slot) => write!(f, "gateways/{slot}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keyspace() -> Keyspace {
+        Keyspace::new(&"home".parse().unwrap())
+    }
+
+    #[test]
+    fn every_key_reads_back_as_itself() {
+        let stage: StageName = "mini-1".parse().unwrap();
+        for key in [
+            Key::Model,
+            Key::Placement,
+            Key::Stage(stage.clone()),
+            Key::Pin(stage),
+            Key::Claim(Generation(7), 2),
+            Key::Gateway(0),
+        ] {
+            let name = keyspace().name(&key);
+            assert_eq!(keyspace().parse(&name).unwrap(), key, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_key_is_unknown() {
+        for key in [
+            "",
+            "/baton/v1/home",
+            "/baton/v1/other/model",
+            "/baton/v1/home/claims/1",
+            "/baton/v1/home/claims/01/2",
+            "/baton/v1/home/stages/a/b",
+            "/baton/v1/home/stages/",
+            "/baton/v1/home/nonsense",
+        ] {
+            assert!(keyspace().parse(key).is_err(), "{key:?} was accepted");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Proof that a stage holds a shard: the value of `claims/<generation>/<slot>`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{LayerRange, StageName};
+
+/// How far a stage is with its shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "state")]
+pub enum ClaimState {
+    /// Mapping the weights.
+    Loading,
+    /// Taking frames.
+    Serving,
+    /// Could not load; nobody serves these layers.
+    Failed {
+        /// Why, for the operator.
+        reason: String,
+    },
+}
+
+/// A stage's hold on one shard of one generation, under its lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimRecord {
+    /// Who holds it.
+    pub stage: StageName,
+    /// What is held.
+    pub layers: LayerRange,
+    /// Where the shard takes frames.
+    pub endpoint: String,
+    /// How far it is.
+    #[serde(flatten)]
+    pub state: ClaimState,
+    /// The most memory the shard will take: weights, keys and values, scratch, in bytes.
+    pub memory_bound_bytes: u64,
+    /// Weights mapped, in bytes.
+    pub weights_bytes: u64,
+    /// Blocks of keys and values it has room for.
+    pub kv_blocks: u32,
+    /// Tokens in one block.
+    pub kv_block_tokens: u32,
+}

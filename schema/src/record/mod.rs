@@ -1,0 +1,17 @@
+//! The JSON values of the store, one noun a file.
+//!
+//! Unknown fields are kept out of the way (a newer baton may write more); unknown values are refused.
+
+mod claim;
+mod gateway;
+mod model;
+mod pin;
+mod placement;
+mod stage;
+
+pub use claim::{ClaimRecord, ClaimState};
+pub use gateway::GatewayRecord;
+pub use model::{ModelRecord, ShardBytes};
+pub use pin::Pin;
+pub use placement::{Placement, PlacementError, Shard};
+pub use stage::{DeviceKind, MemoryUse, StageLoad, StageRecord};

@@ -1,0 +1,55 @@
+//! What a cluster serves: the value of `model`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Fingerprint, LayerRange};
+
+/// The model of a cluster, written once by the first process that names one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelRecord {
+    /// What clients and operators call it: the file's name without its ending.
+    pub name: String,
+    /// The architecture the file names, such as `llama`.
+    pub architecture: String,
+    /// What each process's own copy of the file must have.
+    pub fingerprint: Fingerprint,
+    /// How many layers.
+    pub layers: u32,
+    /// Width of the residual stream, in values.
+    pub hidden: u32,
+    /// Longest sequence the model was trained for, in tokens.
+    pub context_tokens: u32,
+    /// Bytes of the embedding table.
+    pub embedding_bytes: u64,
+    /// Bytes of each layer's weights.
+    pub layer_bytes: Vec<u64>,
+    /// Bytes of the final norm and the output head (the embedding table again where they are tied).
+    pub head_bytes: u64,
+    /// Bytes of keys and values that one layer keeps for one token.
+    pub kv_bytes_per_token_layer: u64,
+    /// How many tokens of keys and values every stage must have room for.
+    pub kv_tokens: u32,
+    /// The first placement waits for so many stages.
+    pub stages_min: u32,
+}
+
+/// What one shard costs a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardBytes {
+    /// Weights that are read for every token, in bytes. The embedding is not: a token reads one row of it.
+    pub read_per_token: u64,
+    /// Weights that are mapped, in bytes.
+    pub weights: u64,
+    /// Keys and values, in bytes.
+    pub kv: u64,
+}
+
+impl ModelRecord {
+    /// What the shard `layers` costs; the last layer brings the head.
+    pub fn shard_bytes(&self, layers: LayerRange) -> ShardBytes {
+        let own: u64 = self.layer_bytes.iter().take(layers.end() as usize).skip(layers.start() as usize).sum();
+        let head = if layers.end() == self.layers { self.head_bytes } else { 0 };
+        let kv = self.kv_bytes_per_token_layer * u64::from(layers.count()) * u64::from(self.kv_tokens);
+        ShardBytes { read_per_token: own + head, weights: own + head, kv }
+    }
+}

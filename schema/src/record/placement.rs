@@ -1,0 +1,149 @@
+//! Who is to hold what: the value of `placement`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Generation, LayerRange, StageName};
+
+/// One stage's part of a placement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// The layers.
+    pub layers: LayerRange,
+    /// Who is to hold them.
+    pub stage: StageName,
+}
+
+/// A complete division of a model's layers among stages; slot `i` is `shards()[i]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
+pub struct Placement {
+    generation: Generation,
+    shards: Vec<Shard>,
+}
+
+#[derive(Deserialize)]
+struct Unchecked {
+    generation: Generation,
+    shards: Vec<Shard>,
+}
+
+/// Why a list of shards is no placement.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlacementError {
+    /// A layer nobody has.
+    #[error("layer {expected} belongs to no shard")]
+    Gap {
+        /// The first such layer.
+        expected: u32,
+    },
+    /// A layer two shards have, or shards out of order.
+    #[error("layer {found} belongs to two shards or is out of order: expected a shard that starts at {expected}")]
+    Overlap {
+        /// Where the next shard should start.
+        expected: u32,
+        /// Where it does start.
+        found: u32,
+    },
+    /// No shard at all.
+    #[error("a placement needs at least one shard")]
+    Empty,
+    /// A stage that is to hold two shards.
+    #[error("stage {stage} has two shards: expected at most one")]
+    Twice {
+        /// The stage.
+        stage: StageName,
+    },
+}
+
+// === impl Placement ===
+
+impl Placement {
+    /// The placement `generation` with `shards` in layer order from layer 0.
+    ///
+    /// # Errors
+    /// [`PlacementError`] on a gap, an overlap, a stage named twice, or no shard.
+    pub fn new(generation: Generation, shards: Vec<Shard>) -> Result<Self, PlacementError> {
+        let mut expected = 0;
+        for (index, shard) in shards.iter().enumerate() {
+            let found = shard.layers.start();
+            if found > expected {
+                return Err(PlacementError::Gap { expected });
+            }
+            if found < expected {
+                return Err(PlacementError::Overlap { expected, found });
+            }
+            if shards[..index].iter().any(|earlier| earlier.stage == shard.stage) {
+                return Err(PlacementError::Twice { stage: shard.stage.clone() });
+            }
+            expected = shard.layers.end();
+        }
+        if shards.is_empty() { Err(PlacementError::Empty) } else { Ok(Self { generation, shards }) }
+    }
+
+    /// Its number.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The shards in layer order.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// How many layers are placed.
+    pub fn layers(&self) -> u32 {
+        self.shards.last().map_or(0, |shard| shard.layers.end())
+    }
+
+    /// The slot of `stage`, if it has one.
+    pub fn slot_of(&self, stage: &StageName) -> Option<u32> {
+        (0u32..).zip(&self.shards).find(|(_, shard)| shard.stage == *stage).map(|(slot, _)| slot)
+    }
+
+    /// The shard in `slot`.
+    pub fn shard(&self, slot: u32) -> Option<&Shard> {
+        self.shards.get(slot as usize)
+    }
+}
+
+impl TryFrom<Unchecked> for Placement {
+    type Error = PlacementError;
+    fn try_from(unchecked: Unchecked) -> Result<Self, PlacementError> {
+        Self::new(unchecked.generation, unchecked.shards)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(start: u32, end: u32) -> Shard {
+        Shard { layers: LayerRange::new(start, end).unwrap(), stage: format!("s{start}").parse().unwrap() }
+    }
+
+    #[test]
+    fn a_gap_between_shards_is_refused() {
+        let error = Placement::new(Generation(1), vec![shard(0, 4), shard(5, 8)]).unwrap_err();
+        assert_eq!(error, PlacementError::Gap { expected: 4 });
+    }
+
+    #[test]
+    fn an_overlap_is_refused() {
+        let error = Placement::new(Generation(1), vec![shard(0, 4), shard(3, 8)]).unwrap_err();
+        assert_eq!(error, PlacementError::Overlap { expected: 4, found: 3 });
+    }
+
+    #[test]
+    fn no_shard_and_a_stage_twice_are_refused() {
+        assert_eq!(Placement::new(Generation(1), vec![]).unwrap_err(), PlacementError::Empty);
+        let twice = vec![shard(0, 4), Shard { stage: "s0".parse().unwrap(), ..shard(4, 8) }];
+        assert!(matches!(Placement::new(Generation(1), twice), Err(PlacementError::Twice { .. })));
+    }
+
+    #[test]
+    fn json_of_a_broken_placement_is_refused() {
+        let json = r#"{"generation":3,"shards":[{"layers":[0,4],"stage":"a"},{"layers":[6,8],"stage":"b"}]}"#;
+        let error = serde_json::from_str::<Placement>(json).unwrap_err();
+        assert!(error.to_string().contains("layer 4 belongs to no shard"), "{error}");
+    }
+}

@@ -1,0 +1,71 @@
+//! A live stage process: the value of `stages/<stage>`.
+
+use serde::{Deserialize, Serialize};
+
+/// What a stage computes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// The processor, with baton's own kernels.
+    Cpu,
+    /// An Apple GPU.
+    Metal,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+/// One stage process; the key lives as long as its lease, so its presence is the heartbeat.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// Where its PULL socket takes frames: `ipc://<path>` on this host or `tcp://<host>:<port>`.
+    pub endpoint: String,
+    /// The host's name.
+    pub host: String,
+    /// The process on that host.
+    pub pid: u32,
+    /// baton's version.
+    pub version: String,
+    /// What it computes on.
+    pub device: DeviceKind,
+    /// The processor's or GPU's own name.
+    pub chip: String,
+    /// Compute threads.
+    pub threads: u32,
+    /// The device's memory, in bytes.
+    pub memory_total_bytes: u64,
+    /// The most the stage may use for weights, keys and values, and scratch, in bytes.
+    pub memory_budget_bytes: u64,
+    /// What it did and used lately.
+    #[serde(default)]
+    pub load: StageLoad,
+}
+
+/// What a stage did and used lately, as it measured itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageLoad {
+    /// Memory as the operating system counts it.
+    pub memory: MemoryUse,
+    /// Token rows computed since the process started.
+    pub tokens_total: u64,
+    /// Token rows per second over the last reporting period.
+    pub tokens_per_second: f64,
+    /// Share of the last reporting period spent computing, 0 to 1.
+    pub busy: f64,
+    /// Frames refused since the process started (wrong generation, duplicate, gap, malformed).
+    pub frames_refused: u64,
+}
+
+/// A process's memory as the operating system counts it, in bytes. Zero where the system does not tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryUse {
+    /// Resident set.
+    pub rss_bytes: u64,
+    /// Proportional share of the resident set.
+    pub pss_bytes: u64,
+    /// Part of the proportional share that is backed by files (weights, program).
+    pub pss_file_bytes: u64,
+    /// Part of the proportional share that is anonymous (keys and values, scratch, heap).
+    pub pss_anonymous_bytes: u64,
+    /// Bytes of the model file that are resident through this process's mappings.
+    pub weights_resident_bytes: u64,
+}
