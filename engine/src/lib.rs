@@ -1,1 +1,8 @@
-//! Under construction.
+//! The dataflow core: the coordination store, the cluster view, the planner, links, and the two run loops.
+//!
+//! The files that decide (`view`, `planner`, `decide`, `head::scheduler`, `head::ledger`) are pure: no tokio, no
+//! socket, no clock. This crate knows neither what a layer computes nor who asks for tokens.
+
+pub mod generate;
+pub mod runner;
+pub mod view;

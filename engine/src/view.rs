@@ -1,0 +1,183 @@
+//! The cluster as the store shows it: every record parsed, every oddity named. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schema::record::{ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Pin, Placement, StageRecord};
+use schema::{Generation, Key, Keyspace, LayerRange, StageName};
+use serde::de::DeserializeOwned;
+
+/// Longest part of a bad value or key that is repeated to the operator, in bytes.
+const COMPLAINT_BYTES_MAX: usize = 300;
+/// Most complaints kept; the rest are counted by the last.
+const COMPLAINTS_MAX: usize = 100;
+
+/// A record and the revision at which it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Versioned<T> {
+    /// The record.
+    pub value: T,
+    /// The store's revision of its last change.
+    pub mod_revision: u64,
+}
+
+/// Something in the store that baton cannot use, and so ignores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// The key.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// One consistent picture of a cluster.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ClusterView {
+    /// The store's revision it was made at.
+    pub revision: u64,
+    /// Whether the store answered last time.
+    pub reachable: bool,
+    /// What the cluster serves.
+    pub model: Option<Versioned<ModelRecord>>,
+    /// Who is to hold what.
+    pub placement: Option<Versioned<Placement>>,
+    /// Live stages.
+    pub stages: BTreeMap<StageName, Versioned<StageRecord>>,
+    /// Operators' wishes.
+    pub pins: BTreeMap<StageName, Versioned<Pin>>,
+    /// Claims of every generation, by generation and slot.
+    pub claims: BTreeMap<(Generation, u32), Versioned<ClaimRecord>>,
+    /// Live gateways by slot.
+    pub gateways: BTreeMap<u32, Versioned<GatewayRecord>>,
+    /// What could not be used.
+    pub complaints: Vec<Complaint>,
+}
+
+/// Why the cluster cannot serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotServing {
+    /// Layers that no serving claim of the newest generation holds.
+    pub missing: Vec<LayerRange>,
+    /// A plain sentence.
+    pub reason: String,
+}
+
+// === impl ClusterView ===
+
+impl ClusterView {
+    /// The view of all `entries` (key, value, mod revision) below a cluster's prefix.
+    pub fn new<'a>(
+        keyspace: &Keyspace,
+        revision: u64,
+        entries: impl IntoIterator<Item = (&'a str, &'a [u8], u64)>,
+    ) -> Self {
+        let mut view = Self { revision, reachable: true, ..Self::default() };
+        for (key, value, mod_revision) in entries {
+            view.add(keyspace, key, value, mod_revision);
+        }
+        view
+    }
+
+    fn add(&mut self, keyspace: &Keyspace, key: &str, value: &[u8], mod_revision: u64) {
+        let parsed = match keyspace.parse(key) {
+            Ok(parsed) => parsed,
+            Err(unknown) => return self.complain(key, &unknown.to_string()),
+        };
+        let taken = match parsed {
+            Key::Model => read(value, mod_revision).map(|model| self.model = Some(model)),
+            Key::Placement => read(value, mod_revision).map(|placement| self.placement = Some(placement)),
+            Key::Stage(stage) => read(value, mod_revision).map(|record| drop(self.stages.insert(stage, record))),
+            Key::Pin(stage) => read(value, mod_revision).map(|pin| drop(self.pins.insert(stage, pin))),
+            Key::Claim(generation, slot) => {
+                read(value, mod_revision).map(|claim| drop(self.claims.insert((generation, slot), claim)))
+            }
+            Key::Gateway(slot) => read(value, mod_revision).map(|gateway| drop(self.gateways.insert(slot, gateway))),
+        };
+        if let Err(reason) = taken {
+            self.complain(key, &reason);
+        }
+    }
+
+    fn complain(&mut self, key: &str, reason: &str) {
+        if self.complaints.len() < COMPLAINTS_MAX {
+            self.complaints.push(Complaint { key: cut(key), reason: cut(reason) });
+        }
+    }
+
+    /// The claim that serves `slot` of the newest generation, if it is as the placement wants it.
+    pub fn serving_claim(&self, slot: u32) -> Option<&ClaimRecord> {
+        let placement = &self.placement.as_ref()?.value;
+        let shard = placement.shard(slot)?;
+        let claim = &self.claims.get(&(placement.generation(), slot))?.value;
+        let fits = claim.stage == shard.stage && claim.layers == shard.layers && claim.state == ClaimState::Serving;
+        fits.then_some(claim)
+    }
+
+    /// The serving claims of the newest generation in layer order, if together they hold every layer exactly once.
+    ///
+    /// # Errors
+    /// [`NotServing`] names the layers that nobody holds and why.
+    pub fn serving(&self) -> Result<Vec<&ClaimRecord>, NotServing> {
+        let Some(model) = self.model.as_ref().map(|model| &model.value) else {
+            return Err(NotServing { missing: Vec::new(), reason: "the cluster has no model yet".to_owned() });
+        };
+        let all = LayerRange::new(0, model.layers).into_iter().collect::<Vec<_>>();
+        let Some(placement) = self.placement.as_ref().map(|placement| &placement.value) else {
+            let reason = format!(
+                "layers 0..{} are held by nobody: {} of at least {} stages have joined and no placement is made yet",
+                model.layers,
+                self.stages.len(),
+                model.stages_min
+            );
+            return Err(NotServing { missing: all, reason });
+        };
+        if placement.layers() != model.layers {
+            let reason = format!("the placement has {} layers: the model has {}", placement.layers(), model.layers);
+            return Err(NotServing { missing: all, reason });
+        }
+        let slots = (0u32..).zip(placement.shards());
+        let missing: Vec<_> = slots.filter(|(slot, _)| self.serving_claim(*slot).is_none()).collect();
+        if missing.is_empty() {
+            return Ok((0..placement.shards().len() as u32).filter_map(|slot| self.serving_claim(slot)).collect());
+        }
+        let reasons: Vec<_> =
+            missing.iter().map(|(slot, shard)| self.why_missing(placement.generation(), *slot, shard)).collect();
+        let missing = missing.into_iter().map(|(_, shard)| shard.layers).collect();
+        Err(NotServing { missing, reason: reasons.join("; ") })
+    }
+
+    fn why_missing(&self, generation: Generation, slot: u32, shard: &schema::record::Shard) -> String {
+        let (layers, stage) = (shard.layers, &shard.stage);
+        if !self.stages.contains_key(stage) {
+            return format!("layers {layers} are held by nobody: stage {stage} is gone");
+        }
+        match self.claims.get(&(generation, slot)).map(|claim| &claim.value.state) {
+            Some(ClaimState::Loading) => format!("layers {layers} are being loaded by stage {stage}"),
+            Some(ClaimState::Failed { reason }) => {
+                format!("layers {layers} are held by nobody: stage {stage} could not load them: {reason}")
+            }
+            Some(ClaimState::Serving) | None => {
+                format!("layers {layers} are held by nobody: stage {stage} has not claimed them")
+            }
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(value: &[u8], mod_revision: u64) -> Result<Versioned<T>, String> {
+    let value = serde_json::from_slice(value).map_err(|error| format!("unreadable value: {error}"))?;
+    Ok(Versioned { value, mod_revision })
+}
+
+fn cut(text: &str) -> String {
+    if text.len() <= COMPLAINT_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = (0..=COMPLAINT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.reason)
+    }
+}
