@@ -5,6 +5,8 @@
 
 pub mod decide;
 pub mod generate;
+pub mod head;
+pub mod limits;
 pub mod planner;
 pub mod runner;
 pub mod view;
