@@ -7,6 +7,7 @@ pub mod decide;
 pub mod generate;
 pub mod planner;
 pub mod runner;
+pub mod store;
 pub mod view;
 
 #[cfg(test)]
