@@ -4,5 +4,6 @@
 //! socket, no clock. This crate knows neither what a layer computes nor who asks for tokens.
 
 pub mod generate;
+pub mod link;
 pub mod runner;
 pub mod view;
