@@ -11,6 +11,7 @@ pub mod link;
 pub mod membership;
 pub mod planner;
 mod route;
+pub mod link;
 pub mod runner;
 pub mod stage;
 pub mod store;
