@@ -11,7 +11,6 @@ pub mod link;
 pub mod membership;
 pub mod planner;
 mod route;
-pub mod link;
 pub mod runner;
 pub mod stage;
 pub mod store;

@@ -7,7 +7,6 @@ use tracing::warn;
 use crate::link::{ClusterKey, LinkError, Outbound};
 
 /// At most one connection, to whichever endpoint was asked for last.
-#[derive(Debug)]
 pub(crate) struct Route {
     key: Option<ClusterKey>,
     link: Option<Outbound>,

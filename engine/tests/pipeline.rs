@@ -156,8 +156,7 @@ struct RunningStage {
 }
 
 fn start_stage(store: &SharedStore, name: &str, budget_bytes: u64) -> RunningStage {
-    let settings =
-        StageSettings { keyspace: keyspace(), name: name.parse().unwrap(), listen: Listen::Ipc, key: None };
+    let settings = StageSettings { keyspace: keyspace(), name: name.parse().unwrap(), listen: Listen::Ipc, key: None };
     let (stop, stopped) = oneshot::channel();
     let store = store.clone();
     let task = tokio::spawn(async move {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use schema::frame::{Frame, Hop};
 use schema::record::{ClaimRecord, GatewayRecord};
-use schema::{Epoch, Generation, Keyspace, SequenceId};
+use schema::{Epoch, Generation, SequenceId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
@@ -124,7 +124,8 @@ impl Driver {
             };
             match event {
                 Event::Arrived(Ok(message)) => self.arrived(message),
-                Event::Arrived(Err(error)) => warn!(%error, "a frame was refused"),
+                Event::Arrived(Err(error)) if error.is_about_one_message() => warn!(%error, "a frame was refused"),
+                Event::Arrived(Err(error)) => break warn!(%error, "no more tokens can be taken: the gateway must go"),
                 Event::ViewChanged => self.see(),
                 Event::Submitted(submission) => self.submit(submission),
                 Event::Tick => self.tick(),

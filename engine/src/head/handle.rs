@@ -101,15 +101,7 @@ impl Head {
         record.endpoint = bound.await.map_err(|_| gone())??;
         let grant = register(&store, &keyspace, &record, &views).await?;
         let lease = tokio::spawn(stay_registered(store, keyspace, record, views.clone(), grant));
-        Ok(Self {
-            submissions,
-            status,
-            views,
-            stop: Some(stop),
-            thread: Some(thread),
-            lease,
-            _publisher: publisher,
-        })
+        Ok(Self { submissions, status, views, stop: Some(stop), thread: Some(thread), lease, _publisher: publisher })
     }
 
     /// The pipeline's status as it changes.

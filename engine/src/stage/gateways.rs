@@ -11,7 +11,6 @@ use crate::route::Route;
 use crate::view::ClusterView;
 
 /// One route for each gateway that sent work; as many as the store knows gateways.
-#[derive(Debug)]
 pub(super) struct Gateways {
     key: Option<ClusterKey>,
     routes: BTreeMap<u32, Route>,

@@ -175,7 +175,8 @@ impl Stage {
                 Event::Computed(Some(Done::Loaded { generation, shard })) => self.loaded(generation, shard),
                 Event::Computed(Some(Done::Stepped(stepped))) => self.forward(*stepped).await,
                 Event::Arrived(Ok(message)) => self.arrived(message).await,
-                Event::Arrived(Err(error)) => self.refuse_frame(&error.to_string()),
+                Event::Arrived(Err(error)) if error.is_about_one_message() => self.refuse_frame(&error.to_string()),
+                Event::Arrived(Err(error)) => return Err(error.into()),
                 Event::ViewChanged => self.see(),
                 Event::Written(purpose, outcome) => self.written(purpose, outcome),
                 Event::Tick => self.report(&lease),
@@ -310,7 +311,9 @@ impl Stage {
         let Some(held) = self.held.as_mut().filter(|held| held.generation == generation) else { return };
         let shard = shard.map_err(|error| error.to_string());
         match &shard {
-            Ok(loaded) => info!(%generation, layers = %held.shard.layers, weights_bytes = loaded.weights_bytes, "serving"),
+            Ok(loaded) => {
+                info!(%generation, layers = %held.shard.layers, weights_bytes = loaded.weights_bytes, "serving")
+            }
             Err(reason) => warn!(%generation, layers = %held.shard.layers, reason, "cannot load"),
         }
         held.loaded(shard);
