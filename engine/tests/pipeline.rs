@@ -19,6 +19,7 @@ use schema::{Fingerprint, Keyspace, LayerRange};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+const LEASE_TTL: Duration = Duration::from_secs(3);
 const LAYERS: u32 = 6;
 const HIDDEN: u32 = 2;
 const MODULUS: u64 = 65_521;
@@ -156,7 +157,13 @@ struct RunningStage {
 }
 
 fn start_stage(store: &SharedStore, name: &str, budget_bytes: u64) -> RunningStage {
-    let settings = StageSettings { keyspace: keyspace(), name: name.parse().unwrap(), listen: Listen::Ipc, key: None };
+    let settings = StageSettings {
+        keyspace: keyspace(),
+        name: name.parse().unwrap(),
+        listen: Listen::Ipc,
+        key: None,
+        lease_ttl: LEASE_TTL,
+    };
     let (stop, stopped) = oneshot::channel();
     let store = store.clone();
     let task = tokio::spawn(async move {
@@ -174,7 +181,7 @@ async fn start_head(store: &SharedStore) -> Head {
         pid: std::process::id(),
         version: "test".to_owned(),
     };
-    let settings = HeadSettings { keyspace: keyspace(), listen: Listen::Ipc, key: None, record };
+    let settings = HeadSettings { keyspace: keyspace(), listen: Listen::Ipc, key: None, record, lease_ttl: LEASE_TTL };
     Head::start(store.clone(), settings).await.unwrap()
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use schema::Keyspace;
 use schema::record::GatewayRecord;
@@ -10,11 +11,14 @@ use tracing::{info, warn};
 
 use super::driver::{Driver, GATEWAY_SLOT, Submission};
 use crate::generate::{Generation, Pipeline, PipelineStatus, Rejection, Request};
-use crate::limits::{LEASE_TTL, STORE_RETRY, SUBMISSIONS_MAX};
+use crate::limits::{STORE_RETRY, SUBMISSIONS_MAX};
 use crate::link::{ClusterKey, Inbound, LinkError, Listen};
 use crate::membership::{Publisher, register_gateway};
 use crate::store::{Committed, LeaseGrant, SharedStore, StoreError};
 use crate::view::ClusterView;
+
+/// For how many leases a gateway waits for the slot: a crashed predecessor's may still hold it.
+const SLOT_PATIENCE_LEASES: u32 = 3;
 
 /// What a gateway's head is told.
 #[derive(Debug)]
@@ -27,6 +31,17 @@ pub struct HeadSettings {
     pub key: Option<ClusterKey>,
     /// Its record; the endpoint is filled in here.
     pub record: GatewayRecord,
+    /// How long the store keeps the gateway when it falls silent.
+    pub lease_ttl: Duration,
+}
+
+/// What a gateway needs to register, and to register again.
+struct Registration {
+    store: SharedStore,
+    keyspace: Keyspace,
+    record: GatewayRecord,
+    views: watch::Receiver<Arc<ClusterView>>,
+    lease_ttl: Duration,
 }
 
 /// Why a head could not start.
@@ -73,7 +88,7 @@ impl Head {
     /// # Errors
     /// [`HeadError`] when the store is away, the endpoint cannot be opened, or another gateway is there.
     pub async fn start(store: SharedStore, settings: HeadSettings) -> Result<Self, HeadError> {
-        let HeadSettings { keyspace, listen, key, mut record } = settings;
+        let HeadSettings { keyspace, listen, key, mut record, lease_ttl } = settings;
         let publisher = Publisher::start(store.clone(), keyspace.clone()).await?;
         let views = publisher.views();
         let (ready, bound) = oneshot::channel();
@@ -99,8 +114,9 @@ impl Head {
         let thread = std::thread::Builder::new().name("head".to_owned()).spawn(work).map_err(HeadError::Thread)?;
         let gone = || HeadError::Thread(std::io::Error::other("the thread ended before it was ready"));
         record.endpoint = bound.await.map_err(|_| gone())??;
-        let grant = register(&store, &keyspace, &record, &views).await?;
-        let lease = tokio::spawn(stay_registered(store, keyspace, record, views.clone(), grant));
+        let registration = Registration { store, keyspace, record, views: views.clone(), lease_ttl };
+        let grant = registration.register().await?;
+        let lease = tokio::spawn(registration.stay(grant));
         Ok(Self { submissions, status, views, stop: Some(stop), thread: Some(thread), lease, _publisher: publisher })
     }
 
@@ -141,46 +157,39 @@ impl Pipeline for Head {
     }
 }
 
-/// Takes a lease and the gateway's slot; waits for a crashed predecessor's lease to run out.
-async fn register(
-    store: &SharedStore,
-    keyspace: &Keyspace,
-    record: &GatewayRecord,
-    views: &watch::Receiver<Arc<ClusterView>>,
-) -> Result<LeaseGrant, HeadError> {
-    let started = std::time::Instant::now();
-    let grant = store.lease(LEASE_TTL).await?;
-    loop {
-        let txn = register_gateway(keyspace, GATEWAY_SLOT, record, grant.id());
-        if let Committed::Applied { .. } = store.commit(txn).await? {
-            return Ok(grant);
-        }
-        let holder = views.borrow().gateways.get(&GATEWAY_SLOT).map(|holder| holder.value.clone());
-        if let Some(holder) = holder.filter(|_| started.elapsed() > 5 * LEASE_TTL) {
-            return Err(HeadError::Taken { url: holder.url, pid: holder.pid, host: holder.host });
-        }
-        tokio::time::sleep(STORE_RETRY).await;
-    }
-}
+// === impl Registration ===
 
-/// Registers again whenever the lease is lost.
-async fn stay_registered(
-    store: SharedStore,
-    keyspace: Keyspace,
-    record: GatewayRecord,
-    views: watch::Receiver<Arc<ClusterView>>,
-    mut grant: LeaseGrant,
-) {
-    loop {
-        grant.lost().await;
-        warn!("the gateway's lease is lost; registering again");
-        grant = loop {
-            match register(&store, &keyspace, &record, &views).await {
-                Ok(grant) => break grant,
-                Err(error) => warn!(%error, "cannot register yet"),
+impl Registration {
+    /// Takes a lease and the gateway's slot; waits for a crashed predecessor's lease to run out.
+    async fn register(&self) -> Result<LeaseGrant, HeadError> {
+        let started = Instant::now();
+        let grant = self.store.lease(self.lease_ttl).await?;
+        loop {
+            let txn = register_gateway(&self.keyspace, GATEWAY_SLOT, &self.record, grant.id());
+            if let Committed::Applied { .. } = self.store.commit(txn).await? {
+                return Ok(grant);
+            }
+            let holder = self.views.borrow().gateways.get(&GATEWAY_SLOT).map(|holder| holder.value.clone());
+            if let Some(holder) = holder.filter(|_| started.elapsed() > SLOT_PATIENCE_LEASES * self.lease_ttl) {
+                return Err(HeadError::Taken { url: holder.url, pid: holder.pid, host: holder.host });
             }
             tokio::time::sleep(STORE_RETRY).await;
-        };
-        info!("registered again");
+        }
+    }
+
+    /// Registers again whenever the lease is lost.
+    async fn stay(self, mut grant: LeaseGrant) {
+        loop {
+            grant.lost().await;
+            warn!("the gateway's lease is lost; registering again");
+            grant = loop {
+                match self.register().await {
+                    Ok(grant) => break grant,
+                    Err(error) => warn!(%error, "cannot register yet"),
+                }
+                tokio::time::sleep(STORE_RETRY).await;
+            };
+            info!("registered again");
+        }
     }
 }

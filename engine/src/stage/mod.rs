@@ -16,14 +16,15 @@ use std::time::{Duration, Instant};
 use schema::{Keyspace, StageName};
 use tracing::{info, warn};
 
-use crate::limits::{LEASE_TTL, STORE_RETRY};
+use crate::limits::STORE_RETRY;
 use crate::link::{ClusterKey, Inbound, LinkError, Listen};
 use crate::membership::{Publisher, register_stage};
 use crate::runner::Loader;
 use crate::store::{Committed, LeaseGrant, SharedStore, StoreError};
 
-/// How long a stage waits for its own name to be free: a crashed predecessor's lease may still hold it.
-const NAME_PATIENCE: Duration = Duration::from_secs(15);
+/// For how many leases a stage waits for its own name to be free: a crashed predecessor's may still hold it, and leases
+/// stretch when the store's leader changes.
+const NAME_PATIENCE_LEASES: u32 = 3;
 
 /// What a stage process is told.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub struct StageSettings {
     pub listen: Listen,
     /// What lets it talk to other hosts.
     pub key: Option<ClusterKey>,
+    /// How long the store keeps the stage when it falls silent.
+    pub lease_ttl: Duration,
 }
 
 /// Why a stage could not go on.
@@ -108,13 +111,13 @@ pub async fn run(
 /// Takes a lease and puts the stage's record under it.
 async fn join(store: &SharedStore, stage: &serve::Stage) -> Result<LeaseGrant, StageError> {
     let started = Instant::now();
-    let lease = store.lease(LEASE_TTL).await?;
+    let lease = store.lease(stage.lease_ttl()).await?;
     loop {
         let txn = register_stage(stage.keyspace(), stage.name(), &stage.record(), lease.id());
         if let Committed::Applied { .. } = store.commit(txn).await? {
             return Ok(lease);
         }
-        if started.elapsed() > NAME_PATIENCE {
+        if started.elapsed() > NAME_PATIENCE_LEASES * stage.lease_ttl() {
             let holder = stage.holder_of_name().unwrap_or_else(|| "a process that is gone by now".to_owned());
             return Err(StageError::NameTaken { name: stage.name().clone(), holder });
         }

@@ -138,6 +138,10 @@ impl Stage {
         &self.settings.keyspace
     }
 
+    pub(super) fn lease_ttl(&self) -> Duration {
+        self.settings.lease_ttl
+    }
+
     pub(super) fn endpoint(&self) -> &str {
         self.inbound.endpoint()
     }
