@@ -30,7 +30,12 @@ impl<'a> Cursor<'a> {
         let end = usize::try_from(count).ok().and_then(|count| self.position.checked_add(count));
         let Some(taken) = end.and_then(|end| self.bytes.get(self.position..end)) else {
             let expected = format!("{count} bytes");
-            return Err(error(field(), self.position(), expected, format!("{} up to the file's end", self.remaining())));
+            return Err(error(
+                field(),
+                self.position(),
+                expected,
+                format!("{} up to the file's end", self.remaining()),
+            ));
         };
         self.position += taken.len();
         Ok(taken)

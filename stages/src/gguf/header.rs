@@ -182,7 +182,8 @@ fn refuse_overlap(tensors: &[TensorInfo]) -> Result<(), GgufError> {
     for pair in by_offset.windows(2) {
         if pair[1].offset < pair[0].end() {
             let field = format!("data of tensor {}", quoted(&pair[1].name));
-            let expected = format!("a start at or after the end of tensor {}, {}", quoted(&pair[0].name), pair[0].end());
+            let expected =
+                format!("a start at or after the end of tensor {}, {}", quoted(&pair[0].name), pair[0].end());
             return Err(error(field, pair[1].offset, expected, pair[1].offset.to_string()));
         }
     }

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use super::MetadataError;
 use super::error::quoted;
 use super::value::{Kind, Numbers, Strings, Value};
-use super::MetadataError;
 
 /// Metadata values by key.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -282,12 +282,7 @@ impl Numbers {
 
 impl Strings {
     /// Reads `count` strings; the caller has checked that the rest of the file can hold so many.
-    fn read(
-        cursor: &mut Cursor<'_>,
-        count: u64,
-        field: &dyn Fn() -> String,
-        keep: bool,
-    ) -> Result<Self, GgufError> {
+    fn read(cursor: &mut Cursor<'_>, count: u64, field: &dyn Fn() -> String, keep: bool) -> Result<Self, GgufError> {
         let mut text = String::new();
         let mut ends = Vec::new();
         for index in 0..count {

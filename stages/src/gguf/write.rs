@@ -84,13 +84,7 @@ impl GgufWriter {
     ///
     /// # Errors
     /// As [`Self::tensor`]; a stream of the wrong length shows when the file is written.
-    pub fn tensor_from(
-        mut self,
-        name: &str,
-        dims: &[u64],
-        format: Format,
-        source: Source,
-    ) -> Result<Self, WriteError> {
+    pub fn tensor_from(mut self, name: &str, dims: &[u64], format: Format, source: Source) -> Result<Self, WriteError> {
         let wrong = |expected: String, found: String| WriteError::Tensor { name: name.to_owned(), expected, found };
         if name.is_empty() || name.len() as u64 > TENSOR_NAME_BYTES_MAX {
             return Err(wrong(format!("a name of 1 to {TENSOR_NAME_BYTES_MAX} bytes"), name.len().to_string()));
