@@ -5,6 +5,10 @@ use std::sync::OnceLock;
 
 use super::disjoint::Disjoint;
 use super::rows::Quantised;
+use super::simd::Simd;
+use super::tile::Outputs;
+#[cfg(target_arch = "x86_64")]
+use super::x86::{self, avx2::Avx2, avx512::Avx512};
 use super::{Matrix, Pool, Rows, scalar};
 
 /// One matrix to multiply with, and where the product goes.
@@ -19,6 +23,12 @@ pub struct MatmulJob<'a> {
 /// The instruction sets there are kernels for. All give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
+    /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// x86-64 with AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
     /// No vectors: the reference.
     Scalar,
 }
@@ -101,25 +111,44 @@ impl Path {
     }
 
     /// All, the best first.
-    pub const ALL: &[Self] = &[Self::Scalar];
+    pub const ALL: &[Self] = &[
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx512,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2,
+        Self::Scalar,
+    ];
 
     /// Whether this machine has it.
     pub fn available(self) -> bool {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => Avx512::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => Avx2::detect().is_some(),
             Self::Scalar => true,
         }
     }
 
     fn quantiser(self) -> fn(&[f32], &mut [Quantised], usize) {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => x86::avx512::quantise,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => x86::avx2::quantise,
             Self::Scalar => Quantised::column,
         }
     }
 
     /// Computes `outputs` (a range of the weights' rows) for all rows of the input. No two calls may overlap.
     fn multiply(self, product: &Product<'_>, outputs: Range<usize>) {
+        let work = Outputs { product, range: outputs };
         match self {
-            Self::Scalar => scalar::multiply(product, outputs),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => Avx512::detect().expect("asked before").run(work),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => Avx2::detect().expect("asked before").run(work),
+            Self::Scalar => scalar::multiply(product, work.range),
         }
     }
 }

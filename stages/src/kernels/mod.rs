@@ -5,6 +5,7 @@
 //! the files of the instruction sets, in `pool` (a job lent to threads) and in `disjoint` (one output, many writers).
 
 mod block;
+mod codec;
 mod disjoint;
 mod dispatch;
 mod format;
@@ -12,8 +13,12 @@ mod matrix;
 mod pool;
 mod rows;
 mod scalar;
+mod simd;
 #[cfg(test)]
 mod tests;
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use dispatch::{MatmulJob, Path, matmul, matmul_on};
 pub use format::{Format, UnsupportedFormat};
