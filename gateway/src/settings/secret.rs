@@ -17,7 +17,9 @@ pub struct ClusterKey([u8; 32]);
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// Not 64 hex digits.
-    #[error("the cluster key has {found} characters or other than hex digits: expected 64 of 0-9 and a-f, as `baton key` prints")]
+    #[error(
+        "the cluster key has {found} characters or other than hex digits: expected 64 of 0-9 and a-f, as `baton key` prints"
+    )]
     Form {
         /// How many characters there are.
         found: usize,

@@ -25,7 +25,9 @@ pub struct ByteSize(u64);
 
 /// A size that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("size {found:?} is not usable: expected a number and one of B, kB, MB, GB, TB, KiB, MiB, GiB, TiB, such as 6GiB")]
+#[error(
+    "size {found:?} is not usable: expected a number and one of B, kB, MB, GB, TB, KiB, MiB, GiB, TiB, such as 6GiB"
+)]
 pub struct SizeError {
     found: String,
 }
