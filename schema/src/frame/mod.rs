@@ -8,6 +8,8 @@ mod encode;
 #[allow(warnings, clippy::all, clippy::pedantic, reason = "made by flatc")]
 #[rustfmt::skip]
 mod generated;
+#[cfg(test)]
+mod laws;
 mod types;
 
 pub use decode::FrameError;
