@@ -28,12 +28,15 @@ pub(super) struct Gate {
     pub(super) key: ClusterKey,
 }
 
+/// How a newcomer's handshake went.
+type Handshaken = (Peer, Result<(TcpStream, Cipher), HandshakeError>);
+
 /// The door's state: who waits, who is in.
 pub(super) struct Door {
     local: UnixListener,
     gate: Option<Gate>,
     pull: PathBuf,
-    waiting: JoinSet<(Peer, Result<(TcpStream, Cipher), HandshakeError>)>,
+    waiting: JoinSet<Handshaken>,
     waiting_in_order: VecDeque<AbortHandle>,
     inside: JoinSet<(Peer, EndError)>,
     refusals: Refusals,
@@ -50,7 +53,7 @@ enum Event {
     Local(UnixStream),
     Remote(TcpStream, Peer),
     AcceptFailed(io::Error),
-    Handshaken(Result<(Peer, Result<(TcpStream, Cipher), HandshakeError>), JoinError>),
+    Handshaken(Result<Handshaken, JoinError>),
     Ended(Result<(Peer, EndError), JoinError>),
 }
 

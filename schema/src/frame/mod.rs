@@ -5,7 +5,7 @@
 
 mod decode;
 mod encode;
-#[allow(warnings, clippy::all, clippy::pedantic, reason = "made by flatc")]
+#[allow(warnings, clippy::all, clippy::pedantic, clippy::undocumented_unsafe_blocks, reason = "made by flatc")]
 #[rustfmt::skip]
 mod generated;
 #[cfg(test)]
