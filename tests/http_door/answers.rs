@@ -156,7 +156,8 @@ async fn the_probabilities_of_chosen_tokens_are_told_in_both_shapes() {
     assert_eq!(logprobs["tokens"][0], first.to_string());
     assert_eq!(logprobs["token_logprobs"][0], f64::from(logprob(u32::from(first))));
     assert_eq!(logprobs["text_offset"], json!((0..text.len()).collect::<Vec<_>>()));
-    let body = json!({"messages": [{"role": "user", "content": "go"}], "max_tokens": 3, "logprobs": true, "top_logprobs": 0});
+    let body =
+        json!({"messages": [{"role": "user", "content": "go"}], "max_tokens": 3, "logprobs": true, "top_logprobs": 0});
     let json = chat(door.address, &body).await.json();
     let content = json["choices"][0]["logprobs"]["content"].as_array().unwrap();
     let said = json["choices"][0]["message"]["content"].as_str().unwrap();

@@ -48,7 +48,10 @@ impl Answer {
 
 /// A request with a body of known length.
 pub fn post(path: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     [head.as_bytes(), body].concat()
 }
 
@@ -92,7 +95,11 @@ async fn read_answer(stream: &mut TcpStream, bare: bool) -> Answer {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
             break end + 4;
         }
-        assert!(more(stream, &mut bytes).await, "the connection closed without an answer: {:?}", String::from_utf8_lossy(&bytes));
+        assert!(
+            more(stream, &mut bytes).await,
+            "the connection closed without an answer: {:?}",
+            String::from_utf8_lossy(&bytes)
+        );
     };
     let rest = bytes.split_off(head_end);
     let head = String::from_utf8(bytes).unwrap();

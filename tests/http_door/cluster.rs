@@ -27,7 +27,8 @@ fn view() -> ClusterView {
         "stage": "a", "layers": [0, 3], "endpoint": "tcp://one:7001", "state": "serving", "memory_bound_bytes": 1000,
         "weights_bytes": 650, "kv_blocks": 8, "kv_block_tokens": 32
     });
-    let placement = json!({"generation": 4, "shards": [{"layers": [0, 3], "stage": "a"}, {"layers": [3, 6], "stage": "b"}]});
+    let placement =
+        json!({"generation": 4, "shards": [{"layers": [0, 3], "stage": "a"}, {"layers": [3, 6], "stage": "b"}]});
     let entries = [
         ("stages/a", stage("one").to_string()),
         ("stages/c", stage("three").to_string()),
@@ -69,7 +70,8 @@ async fn the_status_shows_every_stage_with_what_it_measured() {
     let json = get(door.address, "/distributed/status").await.json();
     assert_eq!((&json["generation"], &json["store"]["reachable"]), (&json!(4), &json!(true)));
     assert_eq!(json["placement"]["shards"][1], json!({"slot": 1, "layers": [3, 6], "stage": "b"}));
-    let states: Vec<_> = json["stages"].as_array().unwrap().iter().map(|stage| (&stage["name"], &stage["state"])).collect();
+    let states: Vec<_> =
+        json["stages"].as_array().unwrap().iter().map(|stage| (&stage["name"], &stage["state"])).collect();
     let expected = [(json!("a"), json!("serving")), (json!("b"), json!("gone")), (json!("c"), json!("idle"))];
     assert_eq!(states, expected.iter().map(|(name, state)| (name, state)).collect::<Vec<_>>());
     let stage = &json["stages"][0];
@@ -95,7 +97,10 @@ async fn the_devices_are_those_of_live_stages() {
     let devices = json["devices"].as_array().unwrap();
     assert_eq!(devices.iter().map(|device| &device["stage"]).collect::<Vec<_>>(), ["a", "c"]);
     let device = &devices[0];
-    assert_eq!((&device["device"], &device["chip"], &device["threads"]), (&json!("metal"), &json!("Apple M4"), &json!(4)));
+    assert_eq!(
+        (&device["device"], &device["chip"], &device["threads"]),
+        (&json!("metal"), &json!("Apple M4"), &json!(4))
+    );
     assert_eq!((&device["memory_total_bytes"], &device["memory_budget_bytes"]), (&json!(16_000), &json!(12_000)));
 }
 

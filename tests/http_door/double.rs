@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine::generate::{Event, Failure, Finish, Generation, Pipeline, PipelineStatus, Rejection, Request, StageTime, Timings};
+use engine::generate::{
+    Event, Failure, Finish, Generation, Pipeline, PipelineStatus, Rejection, Request, StageTime, Timings,
+};
 use engine::view::ClusterView;
 use gateway::http::{Decoder, Door, Message, ModelInfo, Settings, TextError, TextModel, serve};
 use schema::frame::Sampling;
@@ -87,7 +89,8 @@ impl Pipeline for Counting {
         self.counts.send_modify(|counts| counts.started += 1);
         // A narrow channel: a door that does not take its events is felt.
         let (sender, events) = mpsc::channel(2);
-        let work = Work { request, sender, permits: Arc::clone(&self.permits), failure: self.failure.lock().unwrap().clone() };
+        let work =
+            Work { request, sender, permits: Arc::clone(&self.permits), failure: self.failure.lock().unwrap().clone() };
         let counts = self.counts.clone();
         tokio::spawn(async move {
             let finished = work.run().await;
@@ -143,7 +146,8 @@ impl Work {
             }
         }
         let rows = history.len() as u64 - 1;
-        let stages = vec![StageTime { stage: "one".to_owned(), layers: [0, 4], rows, compute: Duration::from_micros(rows) }];
+        let stages =
+            vec![StageTime { stage: "one".to_owned(), layers: [0, 4], rows, compute: Duration::from_micros(rows) }];
         let timings = Timings {
             queued: Duration::from_millis(3),
             prefill: Duration::from_millis(20),

@@ -1,8 +1,8 @@
 //! The HTTP door on a real socket, before a pipeline and a text model that do real arithmetic.
 
 mod answers;
-mod cluster;
 mod client;
+mod cluster;
 mod double;
 mod leaving;
 mod refusals;

@@ -123,8 +123,7 @@ async fn what_is_meant_but_not_supported_is_refused_and_never_ignored() {
     }
     let top = json!({"messages": [{"role": "user", "content": "go"}], "logprobs": true, "top_logprobs": 3});
     assert_eq!(refused(&chat(door.address, &top).await, 400).0, "top_logprobs");
-    for (param, value) in
-        [("suffix", json!("x")), ("echo", json!(true)), ("best_of", json!(2)), ("logprobs", json!(1))]
+    for (param, value) in [("suffix", json!("x")), ("echo", json!(true)), ("best_of", json!(2)), ("logprobs", json!(1))]
     {
         let mut body = json!({"prompt": "ab"});
         body[param] = value;

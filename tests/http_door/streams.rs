@@ -105,7 +105,8 @@ async fn the_beginning_of_a_stop_string_is_given_out_at_the_end() {
 #[tokio::test]
 async fn the_role_leaves_before_the_first_token_and_silence_is_filled_with_comments() {
     let door = open(Settings { ping_period: Duration::from_millis(50), ..Settings::default() }, 0).await;
-    let body = json!({"messages": [{"role": "user", "content": "go"}], "stream": true, "max_tokens": 2, "ignore_eos": true});
+    let body =
+        json!({"messages": [{"role": "user", "content": "go"}], "stream": true, "max_tokens": 2, "ignore_eos": true});
     let mut stream = connect(door.address).await;
     stream.write_all(&post("/v1/chat/completions", body.to_string().as_bytes())).await.unwrap();
     let opening = read_until(&mut stream, ": ping\n\n").await;

@@ -22,6 +22,8 @@ pub(crate) const BODY_BYTES_MAX: usize = 4 << 20;
 pub(crate) const BODY_BYTES_DISCARDED_MAX: usize = 64 << 20;
 /// How long a client may read nothing of an answer that waits for it, before its work is given up.
 pub(crate) const STALL_TIME: Duration = Duration::from_secs(120);
+/// How often a connection looks whether its client is still there, where hyper does not.
+pub(crate) const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// How long running requests may go on after the order to stop; `baton up` is to be gone within 2 s.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(1000);
 /// Silence after which a stream says that it lives: proxies cut quiet connections after 15 s and more.

@@ -1,14 +1,20 @@
-//! A client's socket that gives up on a reader who reads nothing: without it, a stalled client would keep its place and
-//! its sequence for ever.
+//! A client's socket that gives up on clients who are gone without a sign or who read nothing: without it, they would
+//! keep their place and their sequence.
+//!
+//! hyper notices a closed connection by reading. It does not read while bytes of a later request lie in its buffer, so
+//! this socket looks by itself now and then. A client that closes its sending side is taken for gone.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use futures::FutureExt;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
+
+use super::limits::LOOK_PERIOD;
 
 /// A socket whose writes must get on within `stall_time`.
 pub(crate) struct Wire {
@@ -16,6 +22,8 @@ pub(crate) struct Wire {
     stall_time: Duration,
     /// Runs while a write waits.
     stall: Option<Pin<Box<Sleep>>>,
+    /// Until the next look whether the client is still there.
+    look: Pin<Box<Sleep>>,
 }
 
 // === impl Wire ===
@@ -23,7 +31,7 @@ pub(crate) struct Wire {
 impl Wire {
     /// Guards `stream`.
     pub(crate) fn new(stream: TcpStream, stall_time: Duration) -> Self {
-        Self { stream, stall_time, stall: None }
+        Self { stream, stall_time, stall: None, look: Box::pin(tokio::time::sleep(LOOK_PERIOD)) }
     }
 
     /// `written`, or an error when it waits for too long.
@@ -35,6 +43,18 @@ impl Wire {
         let until = Instant::now() + self.stall_time;
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         stall.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")))
+    }
+
+    /// An error once the client has closed its side; looks once a period and wakes the connection for it.
+    fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.look.as_mut().poll(cx).is_ready() {
+            let ready = self.stream.ready(Interest::READABLE).now_or_never();
+            if ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed())) {
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client is gone"));
+            }
+            self.look.as_mut().reset(Instant::now() + LOOK_PERIOD);
+        }
+        Ok(())
     }
 }
 
@@ -63,7 +83,9 @@ impl AsyncWrite for Wire {
         self.stream.is_write_vectored()
     }
 
+    // hyper flushes each time it is woken, also when there is nothing to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.look(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
