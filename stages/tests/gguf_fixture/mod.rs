@@ -7,19 +7,19 @@ use stages::gguf::GgufWriter;
 use stages::kernels::Format;
 
 /// Layers of the synthetic model.
-pub const LAYERS: u32 = 6;
+pub(crate) const LAYERS: u32 = 6;
 
 /// Width of its residual stream.
-pub const HIDDEN: u64 = 256;
+pub(crate) const HIDDEN: u64 = 256;
 
 /// Rows of its embedding table.
-pub const VOCABULARY: u64 = 512;
+pub(crate) const VOCABULARY: u64 = 512;
 
 /// Width of its one large matrix per layer: 1 MiB in Q8_0 and a little.
-pub const WIDE: u64 = 4096;
+pub(crate) const WIDE: u64 = 4096;
 
 /// Bytes that depend on `seed` and position, and are not all alike.
-pub fn noise(seed: u64, count: u64) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, count: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let step = |state: &mut u64| {
         *state ^= *state << 13;
@@ -31,12 +31,12 @@ pub fn noise(seed: u64, count: u64) -> Vec<u8> {
 }
 
 /// The bytes of `floats`, little endian.
-pub fn float_bytes(floats: impl IntoIterator<Item = f32>) -> Vec<u8> {
+pub(crate) fn float_bytes(floats: impl IntoIterator<Item = f32>) -> Vec<u8> {
     floats.into_iter().flat_map(f32::to_le_bytes).collect()
 }
 
 /// Metadata of a small language model with `layers` layers.
-pub fn metadata(layers: u32) -> GgufWriter {
+pub(crate) fn metadata(layers: u32) -> GgufWriter {
     let tokens: Vec<String> = (0..VOCABULARY).map(|token| format!("<{token}>")).collect();
     GgufWriter::new()
         .metadata("general.architecture", "llama")
@@ -51,15 +51,16 @@ pub fn metadata(layers: u32) -> GgufWriter {
 }
 
 /// A norm of one row.
-pub fn norm(writer: GgufWriter, name: &str, start: f32) -> GgufWriter {
+pub(crate) fn norm(writer: GgufWriter, name: &str, start: f32) -> GgufWriter {
     let bytes = float_bytes((0..HIDDEN).map(|index| start + index as f32));
     writer.tensor(name, &[HIDDEN], Format::F32, bytes).unwrap()
 }
 
 /// A model of [`LAYERS`] layers of a little over 1 MiB each, its head tied to the embedding or not.
-pub fn model(tied: bool) -> GgufWriter {
+pub(crate) fn model(tied: bool) -> GgufWriter {
     let embedding = float_bytes((0..HIDDEN * VOCABULARY).map(|index| index as f32));
-    let mut writer = metadata(LAYERS).tensor("token_embd.weight", &[HIDDEN, VOCABULARY], Format::F32, embedding).unwrap();
+    let mut writer =
+        metadata(LAYERS).tensor("token_embd.weight", &[HIDDEN, VOCABULARY], Format::F32, embedding).unwrap();
     for layer in 0..LAYERS {
         writer = norm(writer, &format!("blk.{layer}.attn_norm.weight"), layer as f32);
         let bytes = WIDE * HIDDEN / 32 * 34;
@@ -77,7 +78,7 @@ pub fn model(tied: bool) -> GgufWriter {
 }
 
 /// A folder with the file `model.gguf` made by `writer`; the file goes with the folder.
-pub fn file(writer: GgufWriter) -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn file(writer: GgufWriter) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     writer.write_file(&path).unwrap();
