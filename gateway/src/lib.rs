@@ -1,1 +1,3 @@
 //! The doors of baton.
+
+pub mod text;
