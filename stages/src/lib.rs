@@ -1,1 +1,7 @@
-//! Under construction.
+//! What a stage computes: mapped weights, model families, kernels, keys and values, sampling.
+//!
+//! This crate knows neither sockets nor the store.
+
+pub mod gguf;
+pub mod kernels;
+pub mod weights;
