@@ -3,6 +3,7 @@
 //! This crate knows neither sockets nor the store.
 
 pub mod cpu;
+pub mod device;
 pub mod gguf;
 pub mod kernels;
 pub mod loader;

@@ -20,11 +20,6 @@ impl Angles {
         Self { rope, values }
     }
 
-    /// Bytes that room for `rows` rows takes.
-    pub(super) fn bytes(rope: &Rope, rows: usize) -> u64 {
-        (rows * 2 * rope.pairs() * size_of::<f32>()) as u64
-    }
-
     /// Computes row `row` for a token at `position`, from double precision.
     pub(super) fn set(&mut self, row: usize, position: u32) {
         let pairs = self.rope.pairs();

@@ -111,9 +111,9 @@ impl Hyper {
         Ok(Rope::new(self.rope_dimensions, base, divisor, factors, self.family.pairing()))
     }
 
-    /// Dimensions of a head that turn with position.
-    pub(super) fn rope_dimensions(&self) -> usize {
-        self.rope_dimensions
+    /// Pairs of dimensions that turn with position.
+    pub fn rope_pairs(&self) -> usize {
+        self.rope_dimensions / 2
     }
 
     /// Query heads that share a key-value head.

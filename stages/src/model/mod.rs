@@ -13,7 +13,7 @@ pub use hyper::Hyper;
 pub use rope::{Pairing, Rope};
 
 /// The embedding table.
-const EMBEDDING: &str = "token_embd.weight";
+pub(crate) const EMBEDDING: &str = "token_embd.weight";
 /// The head's matrix, where it is not the embedding table.
 const OUTPUT: &str = "output.weight";
 /// The norm before the head.

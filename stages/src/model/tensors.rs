@@ -79,7 +79,7 @@ impl Hyper {
             EMBEDDING => (Need::Required, &[self.hidden, self.vocabulary]),
             OUTPUT => (Need::Optional, &[self.hidden, self.vocabulary]),
             OUTPUT_NORM => (Need::Required, &[self.hidden]),
-            ROPE_FACTORS => (Need::Optional, &[self.rope_dimensions() / 2]),
+            ROPE_FACTORS => (Need::Optional, &[self.rope_pairs()]),
             _ => (Need::Refused, &[]),
         };
         (need, dims.iter().map(|dim| *dim as u64).collect())

@@ -75,14 +75,15 @@ pub enum TensorError {
         /// The name.
         name: String,
     },
-    /// Its bytes could not be decoded.
-    #[error("cannot decode tensor {name:?}")]
-    Decode {
+    /// It is asked for as floats, but is no norm or bias.
+    #[error("tensor {name:?} is too large to expand to floats: expected at most {most} values, found {found}")]
+    TooLarge {
         /// The name.
         name: String,
-        /// Why.
-        #[source]
-        cause: candle_core::Error,
+        /// Values that would have been accepted.
+        most: u64,
+        /// Values it has.
+        found: u64,
     },
 }
 
