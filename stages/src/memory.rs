@@ -33,16 +33,25 @@ pub fn machine() -> Machine {
         RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(wanted);
     let chip = system.cpus().first().map(|cpu| cpu.brand().trim()).filter(|brand| !brand.is_empty());
-    let (total, available) = match system.cgroup_limits() {
-        Some(limits) => (limits.total_memory.min(system.total_memory()), limits.free_memory),
-        None => (system.total_memory(), system.available_memory()),
-    };
+    // sysinfo panics when asked for the limits of a machine whose memory it could not read.
+    let limits = (system.total_memory() > 0).then(|| system.cgroup_limits()).flatten();
+    let limit = limits.map(|limits| (limits.total_memory, limits.rss));
+    let (total, available) = within_limit(system.total_memory(), system.available_memory(), limit);
     Machine {
         host: System::host_name().unwrap_or_else(|| "unknown".to_owned()),
         chip: chip.unwrap_or(std::env::consts::ARCH).to_owned(),
         cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
         memory_total_bytes: total,
-        memory_available_bytes: available.min(system.available_memory()),
+        memory_available_bytes: available,
+    }
+}
+
+/// Total and available memory under a control group's `limit`: the most it may use, and what it uses that cannot be
+/// reclaimed. Mapped weights are page cache: they count towards the group's use, but make room when asked.
+fn within_limit(total: u64, available: u64, limit: Option<(u64, u64)>) -> (u64, u64) {
+    match limit {
+        Some((most, kept)) => (total.min(most), available.min(most.saturating_sub(kept))),
+        None => (total, available),
     }
 }
 
@@ -107,6 +116,15 @@ mod tests {
         assert_eq!((found.rss_bytes, found.pss_bytes), (100 << 10, 80 << 10));
         assert_eq!((found.pss_file_bytes, found.pss_anonymous_bytes), (50 << 10, 30 << 10));
         assert_eq!(from_rollup("Rss: many kB\n"), None);
+    }
+
+    #[test]
+    fn a_control_group_bounds_total_and_available() {
+        assert_eq!(within_limit(24, 20, None), (24, 20));
+        assert_eq!(within_limit(24, 20, Some((16, 6))), (16, 10));
+        assert_eq!(within_limit(24, 3, Some((16, 6))), (16, 3), "the machine itself is short of memory");
+        assert_eq!(within_limit(24, 20, Some((16, 17))), (16, 0));
+        assert_eq!(within_limit(24, 20, Some((u64::MAX, 4))), (24, 20), "a group without a limit");
     }
 
     #[test]
