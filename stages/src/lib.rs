@@ -2,7 +2,12 @@
 //!
 //! This crate knows neither sockets nor the store.
 
+pub mod cpu;
+pub mod device;
 pub mod gguf;
 pub mod kernels;
+pub mod loader;
 pub mod memory;
+pub mod model;
+pub mod sampling;
 pub mod weights;
