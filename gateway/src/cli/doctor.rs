@@ -27,10 +27,22 @@ pub struct Checkup {
 /// One check.
 #[derive(Debug, Serialize)]
 pub struct Check {
-    /// Whether it went well.
-    pub ok: bool,
+    /// How it went.
+    pub mark: Mark,
     /// A plain sentence.
     pub said: String,
+}
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mark {
+    /// Well.
+    Ok,
+    /// Odd, but nothing stops because of it.
+    Note,
+    /// Badly.
+    Wrong,
 }
 
 /// Checks the cluster and prints what was found.
@@ -75,7 +87,7 @@ pub fn diagnose(
     };
     checkup.pass(format!("the store at {endpoints} answers (revision {})", view.revision));
     for complaint in &view.complaints {
-        checkup.checks.push(Check { ok: true, said: format!("ignored in the store: {complaint}") });
+        checkup.checks.push(Check { mark: Mark::Note, said: format!("ignored in the store: {complaint}") });
     }
     let claims = match view.serving() {
         Ok(claims) => claims,
@@ -117,11 +129,11 @@ fn count(number: usize, what: &str) -> String {
 
 impl Checkup {
     fn pass(&mut self, said: String) {
-        self.checks.push(Check { ok: true, said });
+        self.checks.push(Check { mark: Mark::Ok, said });
     }
 
     fn fail(mut self, result: Exit, said: String) -> Self {
-        self.checks.push(Check { ok: false, said });
+        self.checks.push(Check { mark: Mark::Wrong, said });
         self.result = result;
         self
     }
@@ -130,8 +142,12 @@ impl Checkup {
     pub fn render(&self) -> String {
         let mut text = String::new();
         for check in &self.checks {
-            let mark = if check.ok { "ok    " } else { "WRONG " };
-            let _ = writeln!(text, "{mark} {}", plain(&check.said));
+            let mark = match check.mark {
+                Mark::Ok => "ok",
+                Mark::Note => "note",
+                Mark::Wrong => "WRONG",
+            };
+            let _ = writeln!(text, "{mark:5}  {}", plain(&check.said));
         }
         if !self.stages.is_empty() {
             let mut table = Table::new(&["STAGE", "LAYERS", "ROWS", "TIME"]);
@@ -173,7 +189,17 @@ mod tests {
         let answer = answer(vec![work("left", [0, 16], 19), work("right", [16, 30], 19)]);
         let checkup = diagnose("http://a:1", Ok(&serving()), Some(&answer));
         assert_eq!(checkup.result, Exit::Ok);
-        insta::assert_snapshot!(checkup.render(), @r"");
+        insta::assert_snapshot!(checkup.render(), @r#"
+        ok     the store at http://a:1 answers (revision 42)
+        note   ignored in the store: /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+        ok     each of 30 layers is held once, by 2 stages
+        ok     a request went through in 0.42 s: 17 tokens in, 1 token out: "Paris."
+        ok     every stage worked for it: 2 stages
+
+        STAGE  LAYERS  ROWS  TIME
+        left   0..16   19    4.2 ms
+        right  16..30  19    4.2 ms
+        "#);
     }
 
     #[test]

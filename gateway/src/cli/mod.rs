@@ -140,4 +140,29 @@ mod tests {
             assert!(known.contains(&name.to_owned()), "{name} is missing in {known:?}");
         }
     }
+    #[test]
+    fn a_stage_of_up_reads_the_settings_it_was_given() {
+        let key = "ab".repeat(32);
+        let cache = Some("/cache".into());
+        let environment = Environment { cluster_key: Some(key.clone()), cache, ..Environment::default() };
+        let toml = "[cluster]\ncluster = \"lab\"\n[member]\nadvertise = \"mini-1\"\nlease_ttl_s = 9\n\
+                    [model]\nkv_tokens = 4096\n[compute]\nmemory = \"6GiB\"\nthreads = 3\n[up]\nstages = 3\n";
+        let said = FileChoices::parse(toml).unwrap();
+        let shared = (said.cluster, said.member, said.model);
+        let up = UpSettings::new(shared, &said.compute, &said.gateway, &said.up, &said.global, None, &environment);
+        let up = up.unwrap();
+
+        let etcd = ["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()];
+        let arguments = up.stage_arguments(&up.stage_names[1], "-odd name.gguf".as_ref(), &etcd);
+        assert!(arguments.iter().all(|argument| !argument.to_string_lossy().contains(&key)));
+        assert_eq!(up.stage_environment(), [("BATON_CLUSTER_KEY", key)]);
+        let cli = Cli::try_parse_from(std::iter::once("baton".into()).chain(arguments)).unwrap();
+        let Verb::Stage(said) = cli.verb else { panic!("not a stage: {:?}", cli.verb) };
+        let shared = said.shared(&FileChoices::default());
+        let stage = StageSettings::new(shared, &said.compute, said.stage, &cli.global, &environment).unwrap();
+        assert_eq!((stage.cluster.cluster, stage.cluster.etcd.as_slice()), (up.cluster, &etcd[..]));
+        assert_eq!((stage.member, stage.compute, &stage.name), (up.member, up.compute, &up.stage_names[1]));
+        assert_eq!((stage.model.model.as_deref(), stage.model.kv_tokens), (Some("-odd name.gguf"), 4096));
+        assert_eq!((stage.model.stages_min, stage.cache.root()), (3, up.cache.root()));
+    }
 }

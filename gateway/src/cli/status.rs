@@ -330,12 +330,35 @@ pub(super) mod tests {
     #[test]
     fn a_serving_cluster_is_shown_with_its_memory_and_speed() {
         let view = view(Some(ClaimState::Serving), Some("http://127.0.0.1:8100"));
-        insta::assert_snapshot!(shown(&view), @r"");
+        insta::assert_snapshot!(shown(&view), @r#"
+        cluster home: small, 30 layers, generation 3, store revision 42
+        serving: every layer is held exactly once
+        gateway at http://127.0.0.1:8100
+
+        STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY
+        left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %
+        right  mini-2  cpu     16..30  serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.1   25 %
+        spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %
+
+        ignored in the store:
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+        "#);
     }
 
     #[test]
     fn a_stage_that_is_gone_leaves_its_layers_named() {
-        insta::assert_snapshot!(shown(&view(None, None)), @r"");
+        insta::assert_snapshot!(shown(&view(None, None)), @r#"
+        cluster home: small, 30 layers, generation 3, store revision 42
+        not serving: layers 16..30 are held by nobody: stage right is gone
+
+        STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY
+        left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %
+        right  -       -       16..30  gone     -          -         -         -         -         -      -
+        spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %
+
+        ignored in the store:
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+        "#);
     }
 
     #[test]
@@ -349,7 +372,10 @@ pub(super) mod tests {
     #[test]
     fn an_empty_store_is_a_cluster_without_a_model() {
         let keyspace = Keyspace::new(&"home".parse::<ClusterName>().unwrap());
-        insta::assert_snapshot!(shown(&ClusterView::new(&keyspace, 1, [])), @r"");
+        insta::assert_snapshot!(shown(&ClusterView::new(&keyspace, 1, [])), @r#"
+        cluster home: no model yet, store revision 1
+        not serving: the cluster has no model yet
+        "#);
     }
 
     #[test]
