@@ -28,7 +28,8 @@ fn check(name: &str) {
     let mut history = ids.clone();
     let mut last = whole[whole.len() - 1].clone();
     for expected in &golden.greedy {
-        let found = (0..).zip(&last).fold((0, f32::MIN), |best, (id, logit)| if *logit > best.1 { (id, *logit) } else { best });
+        let found =
+            (0..).zip(&last).fold((0, f32::MIN), |best, (id, logit)| if *logit > best.1 { (id, *logit) } else { best });
         assert_eq!(found.0, *expected, "{name}: token {} of the continuation", history.len() - ids.len());
         let position = history.len() as u32;
         history.push(found.0);
@@ -44,7 +45,10 @@ fn check(name: &str) {
             }
             let found = three_together(&mut Pipeline::new(&path, cuts, threads), ids);
             for (sequence, found) in found.iter().enumerate() {
-                assert_eq!(*found, expected, "{name}: {threads} threads, cuts at {cuts:?}, sequence {sequence} of three");
+                assert_eq!(
+                    *found, expected,
+                    "{name}: {threads} threads, cuts at {cuts:?}, sequence {sequence} of three"
+                );
             }
         }
     }

@@ -1,11 +1,11 @@
 //! When to stop: Ctrl-C, SIGTERM, or the end of the process that started this one.
 
+use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::RunError;
 
@@ -54,8 +54,17 @@ impl Stop {
     }
 }
 
+/// Resolves when standard input ends. The thread that reads it is never waited for.
 async fn stdin_closed() {
-    let mut stdin = tokio::io::stdin();
-    let mut ignored = [0; 64];
-    while stdin.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
+    let (ended, end) = oneshot::channel();
+    let read = move || {
+        let mut ignored = [0; 64];
+        while std::io::stdin().read(&mut ignored).is_ok_and(|read| read > 0) {}
+        let _ = ended.send(());
+    };
+    if std::thread::Builder::new().name("stdin".to_owned()).spawn(read).is_ok() {
+        drop(end.await);
+    } else {
+        std::future::pending::<()>().await;
+    }
 }

@@ -32,7 +32,8 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
-    let arguments = settings.stage_names.iter().map(|name| (name.clone(), settings.stage_arguments(name, &path, &etcd)));
+    let arguments =
+        settings.stage_names.iter().map(|name| (name.clone(), settings.stage_arguments(name, &path, &etcd)));
     let mut children = Children::start(arguments, &settings.stage_environment(), folder.path())?;
     let deadline = settings.request_deadline;
     let opened = OpenDoor::open(store, keyspace, &served, &settings.member, listener, deadline, &stop).await;

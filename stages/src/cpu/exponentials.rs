@@ -63,9 +63,8 @@ impl Kernel for Sum<'_> {
     type Output = f64;
     #[inline(always)]
     fn run<L: Lanes>(self) -> f64 {
-        let one = |values: &[f32; WIDTH]| {
-            exp(L::load(values).sub(L::splat(self.largest)).mul(L::splat(self.sharpness)))
-        };
+        let one =
+            |values: &[f32; WIDTH]| exp(L::load(values).sub(L::splat(self.largest)).mul(L::splat(self.sharpness)));
         let mut total = 0.0;
         for (values, out) in self.values.chunks(STRETCH).zip(self.out.chunks_mut(STRETCH)) {
             let (values, value_rest) = values.as_chunks::<WIDTH>();
