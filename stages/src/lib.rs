@@ -4,4 +4,5 @@
 
 pub mod gguf;
 pub mod kernels;
+pub mod memory;
 pub mod weights;

@@ -27,9 +27,7 @@ macro_rules! getters {
                 self.$optional(key)?.ok_or_else(|| absent(key, $expected))
             }
 
-            /// As [`Self::
-            #[doc = stringify!($required)]
-            /// `], with `None` for an absent key.
+            #[doc = concat!("As [`Self::", stringify!($required), "`], with `None` for an absent key.")]
             ///
             /// # Errors
             /// [`MetadataError`] when the value is of another type or out of range.
@@ -38,9 +36,7 @@ macro_rules! getters {
                 self.convert(key, $expected, convert)
             }
 
-            /// As [`Self::
-            #[doc = stringify!($required)]
-            /// `], with `default` for an absent key.
+            #[doc = concat!("As [`Self::", stringify!($required), "`], with `default` for an absent key.")]
             ///
             /// # Errors
             /// [`MetadataError`] when the value is of another type or out of range.

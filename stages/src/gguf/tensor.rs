@@ -35,10 +35,8 @@ impl TensorInfo {
 
         let format_offset = cursor.position();
         let number = cursor.u32(&|| field("format"))?;
-        let Some(format) = Format::from_ggml(number) else {
-            let found = ggml_name(number).map_or(format!("type {number}"), |name| format!("{name} (type {number})"));
-            return Err(error(field("format"), format_offset, ACCEPTED, found));
-        };
+        let format = Format::from_ggml(number)
+            .map_err(|cause| error(field("format"), format_offset, "a supported type", cause.to_string()))?;
         let bytes = bytes_of(format, &dims).map_err(|(expected, found)| {
             error(field("dimensions"), format_offset - 8 * dims.len() as u64, expected, found)
         })?;
@@ -125,7 +123,7 @@ pub(super) fn bytes_of(format: Format, dims: &[u64]) -> Result<u64, (String, Str
     let (block_values, block_bytes) = (format.block_values() as u64, format.block_bytes() as u64);
     let cols = dims.first().copied().unwrap_or(0);
     if !cols.is_multiple_of(block_values) {
-        let expected = format!("rows of a multiple of {block_values} values for {format:?}");
+        let expected = format!("rows of a multiple of {block_values} values for {}", format.name());
         return Err((expected, format!("rows of {cols}")));
     }
     let rows = dims.iter().skip(1).try_fold(1u64, |rows, dim| rows.checked_mul(*dim));
@@ -136,40 +134,4 @@ pub(super) fn bytes_of(format: Format, dims: &[u64]) -> Result<u64, (String, Str
         (Some(bytes), Some(_)) => Ok(bytes),
         _ => Err(("a product below 2^64".to_owned(), format!("{dims:?}"))),
     }
-}
-
-const ACCEPTED: &str = "one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K";
-
-/// ggml's name for a format that is not supported here.
-fn ggml_name(number: u32) -> Option<&'static str> {
-    Some(match number {
-        4 => "Q4_2",
-        5 => "Q4_3",
-        9 => "Q8_1",
-        15 => "Q8_K",
-        16 => "IQ2_XXS",
-        17 => "IQ2_XS",
-        18 => "IQ3_XXS",
-        19 => "IQ1_S",
-        20 => "IQ4_NL",
-        21 => "IQ3_S",
-        22 => "IQ2_S",
-        23 => "IQ4_XS",
-        24 => "I8",
-        25 => "I16",
-        26 => "I32",
-        27 => "I64",
-        28 => "F64",
-        29 => "IQ1_M",
-        31 => "Q4_0_4_4",
-        32 => "Q4_0_4_8",
-        33 => "Q4_0_8_8",
-        34 => "TQ1_0",
-        35 => "TQ2_0",
-        36 => "IQ4_NL_4_4",
-        37 => "IQ4_NL_4_8",
-        38 => "IQ4_NL_8_8",
-        39 => "MXFP4",
-        _ => return None,
-    })
 }

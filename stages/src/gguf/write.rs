@@ -96,7 +96,7 @@ impl GgufWriter {
         if let Source::Bytes(given) = &source
             && given.len() as u64 != bytes
         {
-            return Err(wrong(format!("{bytes} bytes for {dims:?} in {format:?}"), given.len().to_string()));
+            return Err(wrong(format!("{bytes} bytes for {dims:?} in {}", format.name()), given.len().to_string()));
         }
         self.tensors.push(Pending { name: name.to_owned(), dims: dims.to_vec(), format, bytes, source });
         Ok(self)
@@ -239,14 +239,8 @@ fn put_description(out: &mut Vec<u8>, tensor: &Pending, offset: u64) {
     put_text(out, &tensor.name);
     out.extend((tensor.dims.len() as u32).to_le_bytes());
     tensor.dims.iter().for_each(|dim| out.extend(dim.to_le_bytes()));
-    out.extend(ggml_number(tensor.format).to_le_bytes());
+    out.extend(tensor.format.ggml().to_le_bytes());
     out.extend(offset.to_le_bytes());
-}
-
-/// ggml's number for a format: the inverse of [`Format::from_ggml`].
-fn ggml_number(format: Format) -> u32 {
-    const NUMBERS_MAX: u32 = 256;
-    (0..NUMBERS_MAX).find(|number| Format::from_ggml(*number) == Some(format)).unwrap_or(NUMBERS_MAX)
 }
 
 fn pad(out: &mut Vec<u8>) {

@@ -112,7 +112,7 @@ impl ModelFile {
         self.inner.path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    /// What the cluster needs to know of the model.
+    /// What the cluster needs to know of the model. Its `scratch_bytes` are 0: who computes knows them, and fills them in.
     ///
     /// # Errors
     /// [`ModelError`] when the metadata or the tensors are not those of a language model.

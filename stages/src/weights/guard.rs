@@ -119,11 +119,8 @@ extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, _con
     }
     // Not ours: back to what was installed before, which sees the signal when the access is tried again.
     if let Some(previous) = PREVIOUS.get() {
-        // SAFETY: `previous` is what the system gave; sigaction and raise are allowed in a handler.
-        unsafe {
-            libc::sigaction(signal, previous, std::ptr::null_mut());
-            libc::raise(signal);
-        }
+        // SAFETY: `previous` is what the system gave; sigaction is allowed in a handler.
+        unsafe { libc::sigaction(signal, previous, std::ptr::null_mut()) };
     }
 }
 

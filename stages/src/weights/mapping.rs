@@ -11,10 +11,10 @@ use super::guard::{self, Registration};
 /// A mapped byte range of a file; the pages go with the value.
 #[derive(Debug)]
 pub(super) struct Mapping {
+    // Dropped first, as fields drop in order: no address may be the guard's after its page is gone.
+    _registration: Registration,
     map: Mmap,
     start: u64,
-    /// Given back before the pages are, as fields drop in order of declaration after `drop`.
-    _registration: Registration,
 }
 
 // === impl Mapping ===
@@ -29,7 +29,7 @@ impl Mapping {
         // truncates it raises SIGBUS, which `guard` turns into a clean exit.
         let map = unsafe { MmapOptions::new().offset(range.start).len(length).map(file)? };
         let registration = guard::register(page_range(&map), name);
-        Ok(Self { map, start: range.start, _registration: registration })
+        Ok(Self { _registration: registration, map, start: range.start })
     }
 
     /// Where in the file the mapping begins and ends.
@@ -58,9 +58,21 @@ impl Mapping {
     pub(super) fn prefetch(&self) {
         // Advice only: where the system refuses it the touches below still bring the pages in.
         let _ = self.map.advise(Advice::WillNeed);
-        for byte in self.map.iter().step_by(page_bytes()) {
+        // The mapping may start in the middle of a page, so strides of a page can miss the last one.
+        for byte in self.map.iter().step_by(page_bytes()).chain(self.map.last()) {
             std::hint::black_box(*byte);
         }
+    }
+
+    /// Bytes of the mapped pages that are in memory, whoever brought them there; 0 when the system does not tell.
+    pub(super) fn in_core_bytes(&self) -> u64 {
+        let pages = self.addresses();
+        let mut states = vec![0u8; pages.len() / page_bytes()];
+        // SAFETY: `pages` are whole pages that this value keeps mapped, and `states` has a byte for each of them.
+        let answer =
+            unsafe { libc::mincore(pages.start as *mut libc::c_void, pages.len(), states.as_mut_ptr().cast()) };
+        let in_core = states.iter().filter(|state| **state & 1 == 1).count();
+        if answer == 0 { (in_core * page_bytes()) as u64 } else { 0 }
     }
 }
 
@@ -77,4 +89,23 @@ pub(super) fn page_bytes() -> usize {
     // SAFETY: sysconf reads a constant of the system; it has no preconditions.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(bytes).ok().filter(|bytes| bytes.is_power_of_two()).unwrap_or(FALLBACK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_partly_used_first_and_last_page_count_as_whole_ones() {
+        let page = page_bytes() as u64;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8 * page).unwrap();
+        // From the end of page 1 to the start of page 4.
+        let mapping = Mapping::new(&file, 2 * page - 8..4 * page + 8, "test").unwrap();
+        assert_eq!(mapping.addresses().len() as u64, 4 * page);
+        mapping.prefetch();
+        assert_eq!(mapping.in_core_bytes(), 4 * page);
+        assert_eq!(mapping.at(2 * page..3 * page).unwrap().len() as u64, page);
+        assert!(mapping.at(2 * page - 9..3 * page).is_none() && mapping.at(4 * page..4 * page + 9).is_none());
+    }
 }

@@ -8,7 +8,6 @@
 //! This module knows the naming scheme of GGUF language models (`blk.<layer>.`, `token_embd`, `output`) and no
 //! architecture.
 
-mod decode;
 mod embedding;
 mod file;
 mod fingerprint;

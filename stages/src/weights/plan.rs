@@ -17,7 +17,30 @@ pub(super) fn runs(mut tensors: Vec<Range<u64>>, page_bytes: u64) -> Vec<Range<u
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn runs_cover_every_tensor_and_no_page_that_none_touches(
+            tensors in prop::collection::vec((0u64..200, 1u64..60), 0..20),
+        ) {
+            const PAGE: u64 = 16;
+            let tensors: Vec<_> = tensors.into_iter().map(|(start, bytes)| start..start + bytes).collect();
+            let pages = |range: &Range<u64>| range.start / PAGE..range.end.div_ceil(PAGE);
+            let runs = runs(tensors.clone(), PAGE);
+            for tensor in &tensors {
+                prop_assert!(runs.iter().any(|run| run.start <= tensor.start && tensor.end <= run.end));
+            }
+            for page in runs.iter().flat_map(pages) {
+                prop_assert!(tensors.iter().any(|tensor| pages(tensor).contains(&page)), "page {page} is nobody's");
+            }
+            for pair in runs.windows(2) {
+                prop_assert!(pages(&pair[0]).end < pages(&pair[1]).start, "neighbours are one run");
+            }
+        }
+    }
 
     #[test]
     fn neighbours_are_one_run_and_a_free_page_between_parts_two() {

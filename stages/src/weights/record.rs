@@ -82,6 +82,7 @@ pub(super) fn record(
         head_bytes,
         kv_bytes_per_token_layer: kv_bytes_per_token_layer(metadata, &architecture)?,
         kv_tokens,
+        scratch_bytes: 0,
         stages_min,
         architecture,
     })

@@ -1,23 +1,22 @@
 //! How much of a mapping is in memory, as the system counts it for this process.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-/// Resident bytes of the pages at `runs`. From `/proc/self/smaps`: `mincore` would tell what is in the page cache,
-/// whoever read it, and not what this process has.
-#[cfg(target_os = "linux")]
-pub(super) fn resident_bytes(runs: &[Range<usize>]) -> u64 {
-    std::fs::read_to_string("/proc/self/smaps").map_or(0, |smaps| resident_in(&smaps, runs))
-}
+use super::mapping::Mapping;
 
-/// The system does not say what this process has of a file mapping.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn resident_bytes(_runs: &[Range<usize>]) -> u64 {
-    0
+/// Resident bytes of the pages of `runs`. From `/proc/self/smaps` where there is one, as that tells what this process
+/// has; else what is in memory at all, whoever brought it there.
+pub(super) fn resident_bytes(runs: &[Arc<Mapping>]) -> u64 {
+    let addresses: Vec<_> = runs.iter().map(|run| run.addresses()).collect();
+    match std::fs::read_to_string("/proc/self/smaps") {
+        Ok(smaps) => resident_in(&smaps, &addresses),
+        Err(_) => runs.iter().map(|run| run.in_core_bytes()).sum(),
+    }
 }
 
 /// The `Rss` of the areas that `runs` lie in. Two neighbouring mappings may be one area: no more is counted than lies
 /// in the runs.
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux has smaps"))]
 fn resident_in(smaps: &str, runs: &[Range<usize>]) -> u64 {
     let mut own_bytes = 0;
     let mut resident = 0;

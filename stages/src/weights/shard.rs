@@ -75,14 +75,15 @@ pub enum TensorError {
         /// The name.
         name: String,
     },
-    /// Its bytes could not be decoded.
-    #[error("cannot decode tensor {name:?}")]
-    Decode {
+    /// It is asked for as floats, but is no norm or bias.
+    #[error("tensor {name:?} is too large to expand to floats: expected at most {most} values, found {found}")]
+    TooLarge {
         /// The name.
         name: String,
-        /// Why.
-        #[source]
-        cause: candle_core::Error,
+        /// Values that would have been accepted.
+        most: u64,
+        /// Values it has.
+        found: u64,
     },
 }
 
@@ -209,10 +210,9 @@ impl Shard {
         self.runs.iter().map(|run| run.file_range()).map(|range| range.end - range.start).sum()
     }
 
-    /// Bytes of the mapped pages that are in memory now, as the system counts them; 0 where it does not tell.
+    /// Bytes of the mapped pages that are in memory now: on Linux those this process has, elsewhere all that are.
     pub fn resident_bytes(&self) -> u64 {
-        let addresses: Vec<_> = self.runs.iter().map(|run| run.addresses()).collect();
-        resident::resident_bytes(&addresses)
+        resident::resident_bytes(&self.runs)
     }
 
     /// Brings all mapped pages into memory, so that the first token does not wait for the disk.

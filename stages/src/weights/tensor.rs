@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::decode;
 use super::mapping::Mapping;
 use super::shard::TensorError;
 use crate::gguf::TensorInfo;
-use crate::kernels::{Format, Matrix};
+use crate::kernels::{Format, Matrix, MatrixError, dequantise_block_bytes};
 
 /// A mapped tensor. Cheap to clone; the pages stay mapped as long as one of them lives.
 #[derive(Debug, Clone)]
@@ -57,26 +56,42 @@ impl Tensor {
 
     /// The stored rows as a matrix, in place. A tensor of more than two dimensions is one matrix of all its rows.
     pub fn matrix(&self) -> Matrix<'_> {
-        Matrix::new(self.format(), self.rows(), self.cols(), self.bytes())
+        self.view(self.rows(), self.bytes()).expect(MEASURED)
     }
 
     /// The matrix `index` of a three-dimensional tensor, such as one expert's weights; `None` past the last.
     pub fn matrix_at(&self, index: usize) -> Option<Matrix<'_>> {
         let rows = self.info.dims.get(1).copied().unwrap_or(1) as usize;
-        let row_bytes = self.bytes().len() / self.rows();
-        let start = index.checked_mul(rows)?.checked_mul(row_bytes)?;
-        let bytes = self.bytes().get(start..start.checked_add(rows * row_bytes)?)?;
-        Some(Matrix::new(self.format(), rows, self.cols(), bytes))
+        let bytes = self.bytes().chunks_exact(self.bytes().len() / self.rows() * rows).nth(index)?;
+        Some(self.view(rows, bytes).expect(MEASURED))
     }
 
     /// All values as floats, copied: for norms and biases, which are tiny.
     ///
     /// # Errors
-    /// [`TensorError::Decode`] when the values cannot be decoded.
+    /// [`TensorError::TooLarge`] for a tensor that is no such thing: weights are never expanded.
     pub fn f32s(&self) -> Result<Vec<f32>, TensorError> {
-        let mut values = vec![0.0; self.rows() * self.cols()];
-        decode::decode(self.format(), self.bytes(), &mut values)
-            .map_err(|cause| TensorError::Decode { name: self.name().to_owned(), cause })?;
+        let count = self.info.rows() * self.info.cols();
+        if count > EXPANDED_VALUES_MAX {
+            return Err(TensorError::TooLarge {
+                name: self.name().to_owned(),
+                most: EXPANDED_VALUES_MAX,
+                found: count,
+            });
+        }
+        let mut values = vec![0.0; count as usize];
+        dequantise_block_bytes(self.format(), self.bytes(), &mut values);
         Ok(values)
     }
+
+    fn view<'a>(&self, rows: usize, bytes: &'a [u8]) -> Result<Matrix<'a>, MatrixError> {
+        Matrix::new(self.format(), rows, self.cols(), bytes)
+    }
 }
+
+/// Most values that are expanded to floats, 1 MiB of them: norms and biases have as many as a row, at most some 60,000,
+/// and biases of all experts of a layer some times that.
+const EXPANDED_VALUES_MAX: u64 = 1 << 18;
+
+/// Why a matrix of a checked tensor cannot fail.
+const MEASURED: &str = "the header's check has measured the bytes by the same format and dimensions";
