@@ -88,6 +88,7 @@ impl ChatTemplate {
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         // Its output grows with the square of the nesting, uncharged.
         environment.remove_filter("pprint");
+        environment.add_test("iterable", filters::is_iterable);
         environment.add_filter("tojson", filters::tojson);
         environment.add_function("raise_exception", filters::raise_exception);
         environment.add_function("strftime_now", filters::strftime_now);
@@ -401,6 +402,13 @@ mod tests {
     fn a_template_refuses_in_its_own_words() {
         let message = refusal("{{ raise_exception('roles must alternate') }}");
         assert_eq!(message, "the chat template failed: roles must alternate");
+    }
+
+    #[test]
+    fn a_request_without_tools_is_not_one_with_an_empty_list_of_them() {
+        let template = "{% if tools is iterable and tools | length > 0 %}T{% endif %}{% if tools is not none %}N{% endif %}-\
+                        {{ 'a' is iterable }}{{ [] is iterable }}{{ {} is iterable }}{{ 1 is iterable }}";
+        assert_eq!(text(template, &["m"]), "-TrueTrueTrueFalse");
     }
 
     #[test]

@@ -17,6 +17,11 @@ pub(super) fn raise_exception(message: &str) -> Result<Value, Error> {
     Err(invalid(message.to_owned()))
 }
 
+/// `value is iterable`: as in Python, `none` is not, though the engine would go through it as through an empty list.
+pub(super) fn is_iterable(value: &Value) -> bool {
+    !value.is_none() && value.try_iter().is_ok()
+}
+
 /// `strftime_now(format)`.
 pub(super) fn strftime_now(state: &State, format: &str) -> Result<String, Error> {
     let now = state.lookup(NOW).and_then(|now| u64::try_from(now).ok()).unwrap_or(0);
