@@ -138,6 +138,9 @@ pub struct StageArguments {
     pub(super) compute: ComputeChoices,
     #[command(flatten)]
     pub(super) member: MemberChoices,
+    /// Stop when standard input ends: how `baton up` makes sure that no stage outlives it
+    #[arg(long, hide = true)]
+    pub(super) follow_stdin: bool,
 }
 
 /// For `baton gateway`.

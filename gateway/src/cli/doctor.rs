@@ -93,7 +93,7 @@ pub fn diagnose(
         Ok(claims) => claims,
         Err(missing) => return checkup.fail(Exit::LayersMissing, missing.reason),
     };
-    let layers = claims.last().map_or(0, |claim| claim.layers.end());
+    let layers = claims.last().map_or(0, |claim| claim.value.layers.end());
     checkup.pass(format!("each of {layers} layers is held once, by {}", count(claims.len(), "stage")));
     let answer = match answer {
         Some(Ok(answer)) => answer,
@@ -112,12 +112,13 @@ pub fn diagnose(
         answer.text,
     ));
     let worked = |stage: &str| answer.stages.iter().any(|work| work.stage == stage && work.rows > 0);
-    let idle: Vec<_> = claims.iter().filter(|claim| !worked(claim.stage.as_str())).collect();
+    let idle: Vec<_> = claims.iter().filter(|claim| !worked(claim.value.stage.as_str())).collect();
     if idle.is_empty() {
         checkup.pass(format!("every stage worked for it: {}", count(claims.len(), "stage")));
         return checkup;
     }
-    let idle: Vec<_> = idle.iter().map(|claim| format!("{} (layers {})", claim.stage, claim.layers)).collect();
+    let idle: Vec<_> =
+        idle.iter().map(|claim| format!("{} (layers {})", claim.value.stage, claim.value.layers)).collect();
     checkup.fail(Exit::StageIdle, format!("the answer names no work of {}", idle.join(", ")))
 }
 

@@ -25,7 +25,7 @@ pub use exit::{CliError, Exit};
 pub use status::{StatusDocument, render as render_status};
 
 use crate::run;
-use crate::settings::{ClusterKey, Environment, FileChoices, GatewaySettings, StageSettings, UpSettings, VARIABLES};
+use crate::settings::{Environment, FileChoices, GatewaySettings, StageSettings, UpSettings, VARIABLES};
 
 /// Runs `baton` with `arguments` (the program's name first).
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -65,8 +65,10 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         }
         Verb::Stage(said) => {
             let shared = said.shared(&file);
+            let follow_stdin = said.follow_stdin;
             let (compute, stage) = (said.compute.or(file.compute), said.stage.or(file.stage));
             let settings = StageSettings::new(shared, &compute, stage, &global, &environment)?;
+            let settings = StageSettings { follow_stdin, ..settings };
             stay("stage", run::stage(settings))
         }
         Verb::Gateway(said) => {
@@ -82,7 +84,7 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         }
         Verb::Models { json } => model::list(&crate::settings::cache(&global, &environment)?, json),
         Verb::Key => {
-            let key = ClusterKey::random().map_err(|source| CliError::Random { source })?;
+            let key = engine::link::ClusterKey::generate().map_err(|source| CliError::Random { source })?;
             output::print(&format!("{}\n", key.to_hex()))?;
             Ok(Exit::Ok)
         }

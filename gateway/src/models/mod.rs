@@ -18,7 +18,6 @@ use std::path::PathBuf;
 
 pub use cache::{Access, Cache, Cached};
 pub use catalogue::{CATALOGUE, DEFAULT, Entry, Package};
-pub(crate) use checksum::hex;
 pub use error::ModelError;
 pub use progress::{Console, Progress, Silent};
 pub use source::{HubFile, Source};

@@ -1,17 +1,16 @@
-//! Running the verbs that stay: `up`, `stage`, `gateway`.
+//! Running the verbs that stay: `up`, `stage`, `gateway`. Here the crates are put together.
 
+mod children;
+mod door;
+mod error;
 mod gateway;
+mod model;
 mod stage;
+mod stop;
+mod text;
 mod up;
 
+pub use error::RunError;
 pub use gateway::gateway;
 pub use stage::stage;
 pub use up::up;
-
-/// Why a running verb ended badly.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The parts are not put together yet.
-    #[error("not wired yet")]
-    NotWired,
-}

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::secret::{ClusterKey, KeyError};
+use engine::link::{ClusterKey, KeyError};
+
 use crate::models::Access;
 
 /// Variables that are no flags: what they mean, for help texts.
@@ -62,7 +63,7 @@ impl Environment {
     /// # Errors
     /// [`KeyError`] when what it has is no key.
     pub fn cluster_key(&self) -> Result<Option<ClusterKey>, KeyError> {
-        self.cluster_key.as_ref().map(|text| text.trim().parse()).transpose()
+        self.cluster_key.as_ref().map(|text| text.parse()).transpose()
     }
 }
 

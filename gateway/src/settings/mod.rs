@@ -23,5 +23,5 @@ pub use resolved::{
     ClusterSettings, ComputeSettings, GatewaySettings, MemberSettings, ModelSettings, SettingsError, StageSettings,
     UpSettings, defaults,
 };
-pub use secret::{ClusterKey, KeyError};
+pub use secret::SecretError;
 pub use size::ByteSize;

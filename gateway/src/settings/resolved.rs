@@ -16,8 +16,9 @@ use super::choices::{
 };
 use super::environment::Environment;
 use super::host;
-use super::secret::{ClusterKey, KeyError};
+use super::secret::{SecretError, read_key};
 use crate::models::Cache;
+use engine::link::ClusterKey;
 
 /// What holds when nothing was said.
 pub mod defaults {
@@ -98,6 +99,8 @@ pub struct StageSettings {
     pub name: StageName,
     /// Where model files lie.
     pub cache: Cache,
+    /// Whether the end of standard input ends the stage.
+    pub follow_stdin: bool,
 }
 
 /// For `baton gateway`.
@@ -187,7 +190,7 @@ pub enum SettingsError {
     Cache,
     /// The cluster key.
     #[error("the cluster key cannot be used")]
-    Key(#[from] KeyError),
+    Key(#[from] SecretError),
 }
 
 // === impl settings ===
@@ -210,9 +213,9 @@ impl MemberSettings {
     /// # Errors
     /// [`SettingsError`] when the key is unusable or missing where it is needed.
     pub fn new(choices: MemberChoices, environment: &Environment) -> Result<Self, SettingsError> {
-        let cluster_key = match environment.cluster_key()? {
+        let cluster_key = match environment.cluster_key().map_err(SecretError::from)? {
             Some(key) => Some(key),
-            None => choices.cluster_key_file.as_deref().map(ClusterKey::read).transpose()?,
+            None => choices.cluster_key_file.as_deref().map(read_key).transpose()?,
         };
         if let (Some(host), None) = (&choices.advertise, &cluster_key)
             && !host.is_loopback()
@@ -280,6 +283,7 @@ impl StageSettings {
             compute: ComputeSettings::new(compute, 1)?,
             name: stage.name.unwrap_or_else(|| host::stage_name(&host::name())),
             cache: cache(global, environment)?,
+            follow_stdin: false,
         })
     }
 }
