@@ -348,7 +348,8 @@ impl UpSettings {
         })
     }
 
-    /// The arguments of the stage process `name` that serves `model` in the store at `etcd`.
+    /// The arguments of the stage process `name` that serves the file `model` in the store at `etcd`; more flags may be
+    /// put after them.
     pub fn stage_arguments(&self, name: &StageName, model: &Path, etcd: &[String]) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["stage".into()];
         let mut flag = |name: &str, value: OsString| arguments.extend([format!("--{name}").into(), value]);
@@ -370,7 +371,8 @@ impl UpSettings {
         }
         flag("device", device_word(self.compute.device).into());
         flag("threads", self.compute.threads.to_string().into());
-        arguments.extend(["--".into(), model.into()]);
+        // Never looks like a flag or a catalogue name.
+        arguments.push(Path::new(".").join(model).into());
         arguments
     }
 
