@@ -60,6 +60,8 @@ fn the_help_names_the_real_defaults() {
     for verb in Cli::command().get_subcommands_mut() {
         help += &verb.render_long_help().to_string();
     }
+    // Help texts are wrapped.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let defaults = [
         defaults::CLUSTER.to_owned(),
         defaults::ETCD.to_owned(),

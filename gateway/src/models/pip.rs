@@ -32,7 +32,7 @@ pub(super) fn download(
     progress: &mut dyn Progress,
 ) -> Result<String, ModelError> {
     let pip = find(access)?;
-    sweep(staging)?;
+    sweep(staging);
     // A folder of its own for each run: what a killed run left can never be taken for this one's.
     let run = tempfile::Builder::new().prefix("run-").tempdir_in(staging);
     let run = run.map_err(|error| ModelError::io("create a folder in", staging, error))?;
@@ -60,14 +60,16 @@ pub(super) fn download(
     Ok(name.to_string_lossy().into_owned())
 }
 
-/// Removes the folders of runs that were killed. Only one process is here at a time.
-fn sweep(staging: &Path) -> Result<(), ModelError> {
+/// Removes the folders of runs that were killed. Only one baton is here at a time, but a pip whose baton was killed may
+/// still be busy in its folder: then that one is left for next time.
+fn sweep(staging: &Path) {
     for path in fs::read_dir(staging).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        if path.is_dir() {
-            fs::remove_dir_all(&path).map_err(|error| ModelError::io("remove", &path, error))?;
+        if path.is_dir()
+            && let Err(error) = fs::remove_dir_all(&path)
+        {
+            tracing::debug!(path = %path.display(), %error, "an old download stays for now");
         }
     }
-    Ok(())
 }
 
 /// The first way of calling pip that works here.

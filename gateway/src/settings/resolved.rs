@@ -371,7 +371,8 @@ impl UpSettings {
         }
         flag("device", device_word(self.compute.device).into());
         flag("threads", self.compute.threads.to_string().into());
-        arguments.extend(["--".into(), model.into()]);
+        // Never looks like a flag or a catalogue name.
+        arguments.push(Path::new(".").join(model).into());
         arguments
     }
 
