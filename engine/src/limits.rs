@@ -25,8 +25,6 @@ pub const SUBMISSIONS_MAX: usize = 64;
 /// Micro-batches on their way to a stage's compute thread: the head keeps at most one more in flight than there are
 /// stages, so this is reached only by a head that does not keep to its window.
 pub const STAGE_QUEUE_MAX: usize = 64;
-/// Lease of a stage or gateway: etcd's own least is 2 s, and evidence is to be faster than this anyway.
-pub const LEASE_TTL: Duration = Duration::from_secs(3);
 /// The set of live stages must not have changed for so long before a placement is proposed.
 pub const SETTLE: Duration = Duration::from_millis(300);
 /// How often a stage reports what it did and used.
