@@ -108,7 +108,7 @@ impl Voice {
             return Heard::default();
         }
         if self.scored {
-            self.scores.push(Score { bytes: self.text.token_bytes(token), logprob });
+            self.scores.push(Score { token, bytes: self.text.token_bytes(token), logprob });
         }
         let text = self.decoder.push(token);
         self.say(&text, None)
