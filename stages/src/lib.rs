@@ -11,3 +11,6 @@ pub mod memory;
 pub mod model;
 pub mod sampling;
 pub mod weights;
+
+pub use device::{DeviceError, DeviceSettings, loader};
+pub use loader::{RecordError, model_record};
