@@ -4,11 +4,10 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use engine::link::Listen;
-use engine::runner::Loader;
 use engine::stage as stage_loop;
 use engine::store::{EtcdStore, SharedStore};
 use schema::Keyspace;
-use stages::device::{self, DeviceSettings};
+use stages::DeviceSettings;
 use stages::weights::guard_against_truncation;
 use tracing::info;
 
@@ -33,8 +32,7 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
         threads: NonZeroUsize::new(settings.compute.threads).unwrap_or(NonZeroUsize::MIN),
         budget_bytes: settings.compute.memory_budget_bytes,
     };
-    let loader: Arc<dyn Loader> = device::loader(served.file.clone(), device)
-        .map(Arc::from)
+    let loader = stages::loader(&served.file, &device)
         .map_err(|cause| RunError::File { path: served.file.path().display().to_string(), cause: Box::new(cause) })?;
     let member = settings.member;
     let host = member.advertise.as_ref().map(|host| host.as_str().to_owned());

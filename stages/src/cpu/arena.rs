@@ -144,3 +144,39 @@ impl Arena {
 pub(super) fn kv_shape(hyper: &Hyper) -> KvShape {
     KvShape { heads: hyper.kv_heads, key: hyper.key, value: hyper.value }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_announced_bytes_are_those_allocated() {
+        let sizes = ArenaSizes {
+            hidden: 96,
+            query: 128,
+            key: 64,
+            value: 48,
+            feed_forward: 160,
+            input: 160,
+            head_key: 32,
+            head_value_padded: 32,
+            rope_pairs: 16,
+            threads: 3,
+            queries: 50,
+            group: 2,
+            chunks: 5,
+            vocabulary: 700,
+        };
+        let frequencies = vec![1.0; sizes.rope_pairs];
+        let arena = Arena::new(&sizes, Rope::from_frequencies(frequencies, crate::model::Pairing::Halves));
+        let floats = [&arena.x, &arena.query, &arena.key, &arena.value, &arena.out, &arena.gate, &arena.up, &arena.logits];
+        let floats: usize = floats.iter().map(|values| values.capacity() * 4).sum();
+        let input = ROWS_MAX * sizes.input * 8;
+        let plan = ROWS_MAX * (2 * sizes.rope_pairs * 4 + size_of::<Row>() + size_of::<Stretch>() + size_of::<usize>());
+        let scratch = 3 * 50 * (32 * 4 + TOKENS * 4) + 2 * 3 * 50 * (32 * 4 + 12);
+        let merged = 5 * 2 * (32 * 4 + 12);
+        let samplers = 3 * 700 * (8 + 4);
+        assert_eq!(sizes.bytes(), (floats + input + plan + scratch + merged + samplers) as u64);
+        assert_eq!((arena.scratch.len(), arena.chunks.len(), arena.samplers.len()), (3, 5, 3));
+    }
+}

@@ -44,10 +44,17 @@ pub(super) fn exp<L: Lanes>(x: L) -> L {
     power.zero_where_below(x, L::splat(EXPONENT_MIN))
 }
 
+// No closures from here down to the lanes: a closure is compiled without the instructions of the function it is in, and
+// what is not inlined into it then costs a call for every operation.
 #[inline(always)]
 fn polynomial<L: Lanes>(x: L, coefficients: &[f32; 7]) -> L {
-    let [lower @ .., highest] = coefficients;
-    lower.iter().rev().fold(L::splat(*highest), |sum, coefficient| sum.fma(x, L::splat(*coefficient)))
+    let mut power = coefficients.len() - 1;
+    let mut sum = L::splat(coefficients[power]);
+    while power > 0 {
+        power -= 1;
+        sum = sum.fma(x, L::splat(coefficients[power]));
+    }
+    sum
 }
 
 /// `values` as whole groups of lanes and a rest filled up with zeros.

@@ -150,7 +150,7 @@ impl Attention<'_> {
     fn piece(&self, unit: Unit<'_>, chunk: usize, scratch: &mut Scratch, sums: &mut Sums) {
         self.ask(unit, scratch);
         attend_to(self.level, self.shape, unit.span, chunk, self.kv, scratch);
-        std::mem::swap(&mut scratch.chunk, sums);
+        sums.copy(&scratch.chunk, self.shape.heads, self.shape.value_padded);
     }
 
     /// Puts the unit's queries, with their bias, norm, turn and scale, into `scratch`.
