@@ -1,7 +1,7 @@
 //! How fast the products are: bytes per second for one row, multiplications per second for 8 and 512 rows.
 //!
-//! `cargo run --release -p baton-stages --example kernel_speed [format ...]`. The best of several runs counts: the
-//! machine may be busy otherwise.
+//! `cargo run --release -p baton-stages --example kernel_speed [format ...] [avx2] [hot]`. `avx2` takes the second-best
+//! instruction set; `hot` uses one matrix again and again, out of the caches. The best of many short runs counts.
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;
@@ -13,11 +13,12 @@ use stages::kernels::{Format, MatmulJob, Matrix, Path, Pool, Rows, matmul_on};
 const SHAPES: [(usize, usize); 4] = [(1536, 576), (576, 1536), (8192, 2048), (2048, 8192)];
 
 /// Weights to read in one go of a decoding measurement: several times any cache.
-const COLD_BYTES: usize = 256 << 20;
+const COLD_BYTES: usize = 192 << 20;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let path = if wanted.iter().any(|name| name == "avx2") { Path::ALL[1] } else { Path::best() };
+    let hot = wanted.iter().any(|name| name == "hot");
     let threads = [1, 2].map(|threads| Pool::new(NonZeroUsize::new(threads).expect("not zero")));
     println!(
         "{path:?}; reading memory alone: {}",
@@ -25,18 +26,21 @@ fn main() {
     );
     println!("{:6} {:>11}  1 row GB/s      8 rows GMAC/s   512 rows GMAC/s (1 / 2 threads)", "format", "shape");
     for format in Format::ALL {
-        if !wanted.is_empty() && !wanted.iter().any(|name| name == format.name()) {
+        if wanted.iter().any(|name| name.starts_with(char::is_uppercase))
+            && !wanted.iter().any(|name| name == format.name())
+        {
             continue;
         }
         for (outputs, cols) in SHAPES {
             let Some(row_bytes) = format.row_bytes(cols) else { continue };
-            let copies = COLD_BYTES / (row_bytes * outputs);
-            let bytes = weights(format, row_bytes * outputs * copies);
+            let one = row_bytes * outputs;
+            let bytes = weights(format, if hot { one } else { COLD_BYTES / one * one });
+            let matrices = bytes.chunks(one).map(|bytes| Matrix::new(format, outputs, cols, bytes).expect("sound"));
+            let matrices: Vec<Matrix<'_>> = matrices.collect();
             let figures = [1, 8, 512].map(|rows| {
                 threads.each_ref().map(|pool| {
-                    let calls = if rows == 512 { 2 } else { copies };
-                    let seconds = product(path, pool, format, outputs, cols, rows, &bytes, calls);
-                    let amount = if rows == 1 { row_bytes * outputs } else { rows * outputs * cols };
+                    let seconds = product(path, pool, &matrices, rows);
+                    let amount = if rows == 1 { one } else { rows * outputs * cols };
                     format!("{:6.1}", amount as f64 / seconds / 1e9)
                 })
             });
@@ -50,7 +54,7 @@ fn main() {
 fn read(pool: &Pool) -> f64 {
     let words = vec![1_u64; COLD_BYTES / 8];
     let parts = 64;
-    let seconds = best(4, || {
+    let seconds = best(10, || {
         pool.run(parts, &|part| {
             let words = &words[words.len() * part / parts..words.len() * (part + 1) / parts];
             black_box(
@@ -65,33 +69,32 @@ fn read(pool: &Pool) -> f64 {
     COLD_BYTES as f64 / seconds / 1e9
 }
 
-/// Seconds a product, over `calls` products with different weights.
-#[expect(clippy::too_many_arguments, reason = "a measurement has that many sides")]
-fn product(
-    path: Path,
-    pool: &Pool,
-    format: Format,
-    outputs: usize,
-    cols: usize,
-    rows: usize,
-    bytes: &[u8],
-    calls: usize,
-) -> f64 {
+/// Seconds a product: the best of many short runs, each over as many products with different weights as take a
+/// few milliseconds, so that a busy machine leaves some of them alone.
+fn product(path: Path, pool: &Pool, matrices: &[Matrix<'_>], rows: usize) -> f64 {
+    let (outputs, cols) = (matrices[0].rows(), matrices[0].cols());
     let values: Vec<f32> = (0..rows * cols).map(|index| (index % 17) as f32 - 8.0).collect();
     let mut x = Rows::new();
     let mut out = vec![0.0; rows * outputs];
-    let matrices: Vec<&[u8]> =
-        bytes.chunks_exact(bytes.len() / (bytes.len() / (format.row_bytes(cols).expect("whole") * outputs))).collect();
-    let seconds = best(3, || {
-        for bytes in matrices.iter().cycle().take(calls) {
-            let weights = Matrix::new(format, outputs, cols, bytes).expect("sound");
+    let calls = (SLICE_MULTIPLICATIONS / (rows * outputs * cols)).clamp(1, matrices.len());
+    let seconds = matrices.chunks_exact(calls).cycle().take(SLICES).map(|matrices| {
+        let start = Instant::now();
+        for weights in matrices {
             x.load(&values, rows, cols);
-            matmul_on(path, pool, &mut [MatmulJob { weights, out: &mut out }], &mut x);
+            matmul_on(path, pool, &mut [MatmulJob { weights: *weights, out: &mut out }], &mut x);
         }
+        start.elapsed().as_secs_f64() / calls as f64
     });
+    let seconds = seconds.fold(f64::INFINITY, f64::min);
     black_box(&out);
-    seconds / calls as f64
+    seconds
 }
+
+/// Short runs to take the best of.
+const SLICES: usize = 60;
+
+/// Multiplications in a short run: a millisecond or two of decoding.
+const SLICE_MULTIPLICATIONS: usize = 30_000_000;
 
 fn best(times: usize, mut work: impl FnMut()) -> f64 {
     let seconds = (0..times).map(|_| {

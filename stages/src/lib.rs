@@ -2,7 +2,15 @@
 //!
 //! This crate knows neither sockets nor the store.
 
+pub mod cpu;
+pub mod device;
 pub mod gguf;
 pub mod kernels;
+pub mod loader;
 pub mod memory;
+pub mod model;
+mod model_record;
+pub mod sampling;
 pub mod weights;
+
+pub use model_record::{RecordError, model_record};

@@ -157,12 +157,13 @@ impl Codec for Q3K {
     fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
         let scale = s.half_to_float(s.pair(tile, at + 108));
         let [low, low_too, high] = [96, 100, 104].map(|offset| s.word(tile, at + offset));
-        let (nibble, two) = (s.splat(0x0f0f_0f0f), s.splat(0x0303_0303));
-        let six_bits = |low, shift: u32, quarter: u32| {
-            let high = s.and(s.shr(high, 2 * quarter), two);
-            s.or(s.and(s.shr(low, shift), nibble), s.shl(high, 4))
-        };
-        let packed = [six_bits(low, 0, 0), six_bits(low_too, 0, 1), six_bits(low, 4, 2), six_bits(low_too, 4, 3)];
+        let two = s.splat(0x0303_0303);
+        let packed = [
+            with_upper_bits(s, low, s.shl(high, 4)),
+            with_upper_bits(s, low_too, s.shl(high, 2)),
+            with_upper_bits(s, s.shr(low, 4), high),
+            with_upper_bits(s, s.shr(low_too, 4), s.shr(high, 2)),
+        ];
         for sub in 0..8 {
             for half in 0..2 {
                 let integer = s.sub(byte(s, &packed, 2 * sub + half), s.splat(32));
@@ -249,18 +250,16 @@ impl Codec for Q6K {
                 out[sub].scale[half] = s.mul(scale, s.to_float(integer));
             }
         }
-        let (nibble, two) = (s.splat(0x0f0f_0f0f), s.splat(0x3030_3030));
         for half in 0..2 {
             for side in 0..2 {
                 let high = s.words(tile, at + 128 + 32 * half + 16 * side);
                 let low = [0, 32].map(|offset| s.words(tile, at + 64 * half + offset + 16 * side));
                 for index in 0..4 {
                     let place = 4 * side + index;
-                    let fifth_up = [s.shl(high[index], 4), s.shl(high[index], 2), high[index], s.shr(high[index], 2)];
+                    let upper = [s.shl(high[index], 4), s.shl(high[index], 2), high[index], s.shr(high[index], 2)];
                     for quarter in 0..4 {
                         let value = s.shr(low[quarter % 2][index], 4 * (quarter as u32 / 2));
-                        out[4 * half + quarter].words[place] =
-                            s.or(s.and(value, nibble), s.and(fifth_up[quarter], two));
+                        out[4 * half + quarter].words[place] = with_upper_bits(s, value, upper[quarter]);
                     }
                 }
             }
@@ -275,9 +274,17 @@ impl Codec for Q6K {
 fn nibbles<S: Simd>(s: S, tile: Tile<'_>, at: usize) -> [S::Int; 8] {
     let [a, b, c, d] = s.words(tile, at);
     let mask = s.splat(0x0f0f_0f0f);
-    let low = |word| s.and(word, mask);
-    let high = |word| s.and(s.shr(word, 4), mask);
-    [low(a), low(b), low(c), low(d), high(a), high(b), high(c), high(d)]
+    let [e, f, g, h] = [s.shr(a, 4), s.shr(b, 4), s.shr(c, 4), s.shr(d, 4)];
+    [a, b, c, d, e, f, g, h].map(
+        #[inline(always)]
+        |word| s.and(word, mask),
+    )
+}
+
+/// Values of 6 bits: four bits of `low`, and the bits 4 and 5 of `high`.
+#[inline(always)]
+fn with_upper_bits<S: Simd>(s: S, low: S::Int, high: S::Int) -> S::Int {
+    s.or(s.and(low, s.splat(0x0f0f_0f0f)), s.and(high, s.splat(0x3030_3030)))
 }
 
 /// Adds 16 where the word of 32 bits has a one.
@@ -312,10 +319,9 @@ fn packed_scales<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; 
     let [factors, a, b, c] = s.words(tile, at);
     let (scale, min) = two_halves(s, factors);
     let min = s.neg(min);
-    let (six, nibble, two) = (s.splat(0x3f3f_3f3f), s.splat(0x0f0f_0f0f), s.splat(0x3030_3030));
-    let upper = |low, high| s.or(s.and(low, nibble), s.and(s.shr(high, 2), two));
-    let scales = [s.and(a, six), upper(c, a), factors, factors];
-    let mins = [s.and(b, six), upper(s.shr(c, 4), b), factors, factors];
+    let six = s.splat(0x3f3f_3f3f);
+    let scales = [s.and(a, six), with_upper_bits(s, c, s.shr(a, 2)), factors, factors];
+    let mins = [s.and(b, six), with_upper_bits(s, s.shr(c, 4), s.shr(b, 2)), factors, factors];
     for sub in 0..8 {
         out[sub].scale[0] = s.mul(scale, s.to_float(byte(s, &scales, sub)));
         out[sub].min[0] = s.mul(min, s.to_float(byte(s, &mins, sub)));

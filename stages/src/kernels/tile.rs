@@ -107,34 +107,47 @@ fn quantised_tile<S: Simd, C: Codec>(
 #[inline(always)]
 fn add_block<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums: &mut [S::Float]) {
     let weights = *weights;
-    let offset = if C::WIDE { S::WIDE_OFFSET } else { C::OFFSET };
-    let integer = |x: &Quantised, part: usize, words: Range<usize>| {
-        let mut sum = match offset {
-            Some(power) => s.shl(s.splat(x.neg[part]), power),
-            None => s.splat(0),
-        };
-        for word in words {
-            sum = if C::WIDE {
-                s.dot_wide(sum, weights.words[word], x.words[word])
-            } else {
-                s.dot(sum, weights.words[word], x.words[word])
-            };
-        }
-        s.to_float(sum)
-    };
-    let add = |x: &Quantised, part: usize, integer: S::Float, sum: S::Float| {
-        let scale = s.mul(weights.scale[part % 2], s.splat_float(x.scale));
-        let sum = s.fma(integer, scale, sum);
-        if C::MINS { s.fma(weights.min[part % 2], s.splat_float(x.sum[part]), sum) } else { sum }
-    };
     for (x, sum) in x.iter().zip(sums) {
-        if C::HALVES {
-            let (low, high) = (integer(x, 0, 0..4), integer(x, 1, 4..8));
-            *sum = add(x, 1, high, add(x, 0, low, *sum));
+        *sum = if C::HALVES {
+            let (low, high) = (dot::<S, C>(s, &weights, x, 0, 0..4), dot::<S, C>(s, &weights, x, 1, 4..8));
+            add_part::<S, C>(s, &weights, x, 1, high, add_part::<S, C>(s, &weights, x, 0, low, *sum))
         } else {
-            *sum = add(x, 2, integer(x, 2, 0..8), *sum);
-        }
+            add_part::<S, C>(s, &weights, x, 2, dot::<S, C>(s, &weights, x, 2, 0..8), *sum)
+        };
     }
+}
+
+/// The integer products of some words, summed; `part` says which of the row's sums belongs to them.
+#[inline(always)]
+fn dot<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, part: usize, words: Range<usize>) -> S::Float {
+    let offset = if C::WIDE { S::WIDE_OFFSET } else { C::OFFSET };
+    let mut sum = match offset {
+        Some(power) => s.shl(s.splat(x.neg[part]), power),
+        None => s.splat(0),
+    };
+    for word in words {
+        sum = if C::WIDE {
+            s.dot_wide(sum, weights.words[word], x.words[word])
+        } else {
+            s.dot(sum, weights.words[word], x.words[word])
+        };
+    }
+    s.to_float(sum)
+}
+
+/// Scales an integer sum and adds it.
+#[inline(always)]
+fn add_part<S: Simd, C: Codec>(
+    s: S,
+    weights: &Lanes<S>,
+    x: &Quantised,
+    part: usize,
+    integer: S::Float,
+    sum: S::Float,
+) -> S::Float {
+    let scale = s.mul(weights.scale[part % 2], s.splat_float(x.scale));
+    let sum = s.fma(integer, scale, sum);
+    if C::MINS { s.fma(weights.min[part % 2], s.splat_float(x.sum[part]), sum) } else { sum }
 }
 
 // === float weights ===

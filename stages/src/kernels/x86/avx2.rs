@@ -196,11 +196,8 @@ impl Simd for Avx2 {
         // SAFETY: `self` proves the instruction set; 16 bytes can be read in each of the 8 rows.
         unsafe {
             // Vector i holds rows i and i + 4, so that the 4 x 4 transposition inside the halves leaves the rows in order.
-            let rows = |first: usize| {
-                let row = |lane: usize| _mm_loadu_si128(start.add(lane * stride).cast());
-                _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(row(first)), row(first + 4))
-            };
-            let (a, b, c, d) = (rows(0), rows(1), rows(2), rows(3));
+            let (a, b) = (halves(start, stride), halves(start.add(stride), stride));
+            let (c, d) = (halves(start.add(2 * stride), stride), halves(start.add(3 * stride), stride));
             let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
             let (ab_high, cd_high) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
             [
@@ -216,5 +213,18 @@ impl Simd for Avx2 {
     fn prefetch(self, bytes: &[u8], at: usize) {
         // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(at).cast()) }
+    }
+}
+
+/// Sixteen bytes at `start` and four strides after.
+///
+/// # Safety
+/// The machine must have AVX2, and the bytes must be there.
+#[inline(always)]
+unsafe fn halves(start: *const u8, stride: usize) -> __m256i {
+    // SAFETY: the caller promises the instruction set and the bytes.
+    unsafe {
+        let low = _mm256_castsi128_si256(_mm_loadu_si128(start.cast()));
+        _mm256_inserti128_si256::<1>(low, _mm_loadu_si128(start.add(4 * stride).cast()))
     }
 }

@@ -188,12 +188,8 @@ impl Simd for Avx512 {
         unsafe {
             // Vector i holds rows i, i + 4, i + 8 and i + 12, so that the 4 x 4 transposition inside the quarters
             // leaves the rows in order.
-            let rows = |first: usize| {
-                let row = |lane: usize| _mm_loadu_si128(start.add(lane * stride).cast());
-                let low = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(row(first)), row(first + 4));
-                _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(low, row(first + 8)), row(first + 12))
-            };
-            let (a, b, c, d) = (rows(0), rows(1), rows(2), rows(3));
+            let (a, b) = (quarters(start, stride), quarters(start.add(stride), stride));
+            let (c, d) = (quarters(start.add(2 * stride), stride), quarters(start.add(3 * stride), stride));
             let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
             let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
             [
@@ -238,5 +234,20 @@ unsafe fn gathered(row: impl Fn(usize) -> i32) -> __m512i {
             row(14),
             row(15),
         )
+    }
+}
+
+/// Sixteen bytes at `start` and every four strides after, four times.
+///
+/// # Safety
+/// The machine must have AVX-512 F, and the bytes must be there.
+#[inline(always)]
+unsafe fn quarters(start: *const u8, stride: usize) -> __m512i {
+    // SAFETY: the caller promises the instruction set and the bytes.
+    unsafe {
+        let low = _mm512_castsi128_si512(_mm_loadu_si128(start.cast()));
+        let low = _mm512_inserti32x4::<1>(low, _mm_loadu_si128(start.add(4 * stride).cast()));
+        let low = _mm512_inserti32x4::<2>(low, _mm_loadu_si128(start.add(8 * stride).cast()));
+        _mm512_inserti32x4::<3>(low, _mm_loadu_si128(start.add(12 * stride).cast()))
     }
 }
