@@ -6,9 +6,9 @@ use std::time::Instant;
 use engine::generate::{Event, Failure, Finish, Timings};
 
 use super::score::Score;
-use super::stop::StopStrings;
 use super::text::{Decoder, TextModel};
 use super::timings::Watch;
+use crate::text::StopStrings;
 
 /// Turns one sequence's events into text.
 pub(crate) struct Voice {
