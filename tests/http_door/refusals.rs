@@ -163,6 +163,11 @@ async fn a_prompt_beyond_the_context_is_refused_in_the_words_clients_look_for() 
     assert!(message.starts_with("This model's maximum context length is 512 tokens."), "{message}");
     let fits = complete(door.address, &json!({"prompt": "x".repeat(511)})).await.json();
     assert_eq!(fits["usage"]["completion_tokens"], 1);
+    // Stages with little memory hold less than the model could.
+    door.pipeline.status.lock().unwrap().context_tokens = 100;
+    let answer = complete(door.address, &json!({"prompt": "x".repeat(100)})).await;
+    assert_eq!(refused(&answer, 400).1, "context_length_exceeded");
+    assert_eq!(get(door.address, "/v1/models").await.json()["data"][0]["max_model_len"], 100);
 }
 
 #[tokio::test]

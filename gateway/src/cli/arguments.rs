@@ -171,7 +171,8 @@ pub struct VisitArguments {
 impl Verb {
     /// Whether it runs until it is stopped.
     pub(super) fn stays(&self) -> bool {
-        matches!(self, Self::Up(_) | Self::Stage(_) | Self::Gateway(_))
+        // `up` says by itself what people want to know.
+        matches!(self, Self::Stage(_) | Self::Gateway(_))
     }
 }
 

@@ -155,7 +155,7 @@ mod tests {
         let up = up.unwrap();
 
         let etcd = ["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()];
-        let arguments = up.stage_arguments(&up.stage_names[1], "-odd name.gguf".as_ref(), &etcd);
+        let arguments = up.stage_arguments(&up.stage_names[1], "-odd name.gguf".as_ref(), &etcd, "warn");
         assert!(arguments.iter().all(|argument| !argument.to_string_lossy().contains(&key)));
         assert_eq!(up.stage_environment(), [("BATON_CLUSTER_KEY", key)]);
         let more = ["--log", "info", "--follow-stdin"].map(Into::into);

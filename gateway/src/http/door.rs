@@ -54,6 +54,19 @@ pub struct Settings {
     pub choices_max: u32,
 }
 
+// === impl Door ===
+
+impl Door {
+    /// Most tokens in a sequence: the model's, or less where the stages' memory is short.
+    pub(super) fn context_tokens(&self) -> u32 {
+        // A pipeline that does not serve knows no memory yet; it refuses requests itself.
+        match self.pipeline.status().context_tokens {
+            0 => self.model.context_tokens,
+            room => room.min(self.model.context_tokens),
+        }
+    }
+}
+
 // === impl Settings ===
 
 impl Default for Settings {

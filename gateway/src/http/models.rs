@@ -4,12 +4,12 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use warp::reply::Response;
 
-use super::door::{Door, ModelInfo};
+use super::door::Door;
 use super::error::{ApiError, json_response};
 
 /// All models: the one.
 pub(crate) fn list(door: &Door) -> Response {
-    json_response(StatusCode::OK, &json!({"object": "list", "data": [entry(&door.model)]}))
+    json_response(StatusCode::OK, &json!({"object": "list", "data": [entry(door)]}))
 }
 
 /// One model; `id` is the rest of the path, in which `/` may be written `%2F`.
@@ -19,19 +19,19 @@ pub(crate) fn list(door: &Door) -> Response {
 pub(crate) fn one(door: &Door, id: &str) -> Result<Response, ApiError> {
     let id = decoded(id);
     if id == door.model.name {
-        Ok(json_response(StatusCode::OK, &entry(&door.model)))
+        Ok(json_response(StatusCode::OK, &entry(door)))
     } else {
         Err(ApiError::model_not_found(&id, &door.model.name))
     }
 }
 
-fn entry(model: &ModelInfo) -> Value {
+fn entry(door: &Door) -> Value {
     json!({
-        "id": model.name,
+        "id": door.model.name,
         "object": "model",
-        "created": model.created_s,
+        "created": door.model.created_s,
         "owned_by": "baton",
-        "max_model_len": model.context_tokens,
+        "max_model_len": door.context_tokens(),
     })
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn filter(door: &Arc<Door>) -> BoxedFilter<(Response,)> {
 pub(crate) fn methods(path: &str) -> Option<&'static str> {
     let is_at = |page: &&Page| match page.path.strip_suffix("{id}") {
         Some(start) => path.len() > start.len() && path.starts_with(start),
-        None => path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path) == page.path,
+        None => path.strip_suffix('/').filter(|path| path.len() > 1).unwrap_or(path) == page.path,
     };
     PAGES.iter().find(is_at).map(|page| page.methods)
 }

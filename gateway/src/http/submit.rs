@@ -42,7 +42,7 @@ pub(crate) async fn start(
     scored: bool,
     param: &'static str,
 ) -> Result<Chorus, ApiError> {
-    let context = door.model.context_tokens;
+    let context = door.context_tokens();
     for prompt in &prompts {
         if prompt.is_empty() {
             let message = format!("Invalid value for '{param}': expected at least one token, found none.");

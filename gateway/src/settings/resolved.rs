@@ -348,14 +348,14 @@ impl UpSettings {
         })
     }
 
-    /// The arguments of the stage process `name` that serves the file `model` in the store at `etcd`; more flags may be
-    /// put after them.
-    pub fn stage_arguments(&self, name: &StageName, model: &Path, etcd: &[String]) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = vec!["stage".into()];
+    /// The arguments of the stage process `name` that serves `model` in the store at `etcd` and logs by the filter `log`.
+    pub fn stage_arguments(&self, name: &StageName, model: &Path, etcd: &[String], log: &str) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["stage".into(), "--follow-stdin".into()];
         let mut flag = |name: &str, value: OsString| arguments.extend([format!("--{name}").into(), value]);
         if let Some(config) = &self.config {
             flag("config", config.into());
         }
+        flag("log", log.into());
         flag("cache", self.cache.root().into());
         flag("cluster", self.cluster.as_str().into());
         flag("etcd", etcd.join(",").into());

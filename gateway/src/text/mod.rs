@@ -7,15 +7,19 @@
 //! Text that a client wrote never becomes a control token, whatever it spells: see [`rendered`].
 
 mod alphabet;
+mod calendar;
 mod chat_template;
 mod detokenizer;
 mod error;
 mod filters;
+mod json;
 mod partition;
 mod pieces;
 mod pre_tokenizer;
 mod rendered;
 mod stop_strings;
+mod stops;
+mod token_kind;
 mod tokenizer;
 mod vocabulary;
 
@@ -24,5 +28,6 @@ pub use detokenizer::Detokenizer;
 pub use error::TextError;
 pub use rendered::Rendered;
 pub use stop_strings::{StopStrings, Stopped};
+pub use token_kind::TokenKind;
 pub use tokenizer::{Special, Tokenizer};
-pub use vocabulary::{TokenKind, Vocabulary, VocabularyFields};
+pub use vocabulary::{Vocabulary, VocabularyFields};

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::token_kind::TokenKind;
 use super::vocabulary::Vocabulary;
 
 /// The tokens that are looked for as a whole.
@@ -35,7 +36,6 @@ pub(super) enum Fragment<'t> {
 impl Partition {
     /// The whole tokens of `vocabulary`.
     pub(super) fn new(vocabulary: &Vocabulary) -> Self {
-        use super::vocabulary::TokenKind;
         let mut tokens = Vec::new();
         for (id, (spelling, kind)) in (0_u32..).zip(vocabulary.tokens()) {
             let whole = kind.is_control() || kind == TokenKind::UserDefined;

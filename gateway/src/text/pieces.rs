@@ -1,7 +1,8 @@
 //! The bytes each token stands for, in one block.
 
 use super::alphabet;
-use super::vocabulary::{TokenKind, Vocabulary};
+use super::token_kind::TokenKind;
+use super::vocabulary::Vocabulary;
 
 /// The raw bytes of every token; empty for tokens that are not text.
 #[derive(Debug)]

@@ -20,9 +20,9 @@ use super::pre_tokenizer::PreTokenizer;
 use super::rendered::Rendered;
 use super::vocabulary::{Vocabulary, ids_by_spelling};
 
-/// Longest text tokenized at once, in bytes: several times the longest context in use (1 M tokens is about 4 MB of
-/// English), and a bound on the work one request can ask for.
-const TEXT_BYTES_MAX: usize = 8 << 20;
+/// Longest text tokenized at once, in bytes: a million tokens of English, the longest context in use; and a bound on
+/// the work one request can ask for (a megabyte takes about half a second, one of spaces only about two).
+const TEXT_BYTES_MAX: usize = 4 << 20;
 
 /// Whether control tokens spelled in a text become control tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,68 +7,13 @@ use std::collections::HashMap;
 use stages::gguf::Metadata;
 
 use super::TextError;
+use super::stops::stops;
+use super::token_kind::{TokenKind, kinds};
 
 /// Most tokens in a vocabulary: four times the largest in use (262,144), so that a bad file cannot ask for more memory.
 const TOKENS_MAX: usize = 1 << 20;
 /// Most merges: about one a token is usual.
 const MERGES_MAX: usize = 2 << 20;
-
-/// Spellings that end a turn in some model family. A file names one end token (`eos`) but its model may use another,
-/// and some files mark these as ordinary tokens; the list and the practice are llama.cpp's.
-const END_SPELLINGS: &[&str] = &[
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<|return|>",
-    "<|call|>",
-    "<|flush|>",
-    "<|calls|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "</s>",
-    "<|eom_id|>",
-    "<EOT>",
-    "_<EOT>",
-    "[EOT]",
-    "[EOS]",
-    "<|end_of_text|>",
-    "<end_of_utterance>",
-    "<eos>",
-    "<｜end▁of▁sentence｜>",
-    "[e~[",
-];
-
-/// Spellings that end a file when a model fills in code: nothing sensible follows them either.
-const FILE_END_SPELLINGS: &[&str] = &[
-    "<|fim_pad|>",
-    "<fim-pad>",
-    "<fim_pad>",
-    "<PAD>",
-    "[PAD]",
-    "<|fim_repo|>",
-    "<|repo_name|>",
-    "<fim-repo>",
-    "<REPO>",
-    "<reponame>",
-    "<|file_sep|>",
-];
-
-/// What a token is for; the numbers are the file format's (`tokenizer.ggml.token_type`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenKind {
-    /// 1: text.
-    Normal,
-    /// 2: stands for what has no token.
-    Unknown,
-    /// 3: structure; never text, never made from a client's text.
-    Control,
-    /// 4: text that was added by hand and is always found as a whole.
-    UserDefined,
-    /// 5: a gap in the numbering.
-    Unused,
-    /// 6: one byte.
-    Byte,
-}
 
 /// The unchecked fields a [`Vocabulary`] is made of.
 #[derive(Debug, Clone, Default)]
@@ -265,60 +210,6 @@ impl Vocabulary {
     }
 }
 
-// === impl TokenKind ===
-
-impl TokenKind {
-    /// Whether a token is structure: found in a template's text, never in a client's.
-    #[must_use]
-    pub fn is_control(self) -> bool {
-        matches!(self, Self::Control | Self::Unknown)
-    }
-
-    fn new(number: i32) -> Option<Self> {
-        match number {
-            // 0 is "undefined" in old files.
-            0 | 1 => Some(Self::Normal),
-            2 => Some(Self::Unknown),
-            3 => Some(Self::Control),
-            4 => Some(Self::UserDefined),
-            5 => Some(Self::Unused),
-            6 => Some(Self::Byte),
-            _ => None,
-        }
-    }
-}
-
-fn kinds(types: &[i32], count: usize) -> Result<Vec<TokenKind>, TextError> {
-    if types.is_empty() {
-        return Ok(vec![TokenKind::Normal; count]);
-    }
-    let known = |number: &i32| {
-        TokenKind::new(*number)
-            .ok_or_else(|| TextError::Vocabulary(format!("expected token types from 0 to 6, found {number}")))
-    };
-    types.iter().map(known).collect()
-}
-
-/// The ids that end an answer: those the file names and those whose spelling says so, which become control tokens.
-fn stops(tokens: &[String], kinds: &mut [TokenKind], named: &[u32]) -> Vec<u32> {
-    let mut stops: Vec<u32> = named.to_vec();
-    for (id, token) in (0_u32..).zip(tokens) {
-        let spelling = token.as_str();
-        if END_SPELLINGS.contains(&spelling) || FILE_END_SPELLINGS.contains(&spelling) {
-            kinds[id as usize] = TokenKind::Control;
-            stops.push(id);
-        }
-    }
-    // A model with these two ends messages of one turn with `<|end|>` and goes on.
-    let has = |spelling: &str| stops.iter().any(|&id| tokens[id as usize] == spelling);
-    if has("<|call|>") && has("<|return|>") || has("<|calls|>") && has("<|flush|>") {
-        stops.retain(|&id| tokens[id as usize] != "<|end|>");
-    }
-    stops.sort_unstable();
-    stops.dedup();
-    stops
-}
-
 fn split_merge(merge: &str) -> Result<(String, String), TextError> {
     // The first character may itself be a space in vocabularies not written in the byte alphabet.
     let second = merge.chars().next().map_or(0, char::len_utf8);
@@ -372,27 +263,5 @@ mod tests {
             fields.merges = vec![merge.to_owned()];
             assert!(message(fields).contains("expected merges of two parts"), "{merge:?}");
         }
-    }
-
-    #[test]
-    fn a_token_that_ends_turns_is_a_control_token_even_if_the_file_says_text() {
-        let mut fields = VocabularyFields::bytes_and(&["<|im_end|>"]);
-        fields.token_types[256] = 1;
-        let vocabulary = Vocabulary::new(fields).unwrap();
-        assert_eq!(vocabulary.stops(), [256]);
-        assert_eq!(vocabulary.control().collect::<Vec<_>>(), ["<|im_end|>"]);
-    }
-
-    #[test]
-    fn named_and_spelled_ends_are_listed_once_and_in_order() {
-        let mut fields = VocabularyFields::bytes_and(&["<|im_end|>", "<|endoftext|>"]);
-        fields.ends = vec![257, 7];
-        assert_eq!(Vocabulary::new(fields).unwrap().stops(), [7, 256, 257]);
-    }
-
-    #[test]
-    fn where_calls_and_returns_end_a_turn_the_end_of_a_message_does_not() {
-        let vocabulary = Vocabulary::new(VocabularyFields::bytes_and(&["<|end|>", "<|return|>", "<|call|>"])).unwrap();
-        assert_eq!(vocabulary.stops(), [257, 258]);
     }
 }

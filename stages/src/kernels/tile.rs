@@ -13,9 +13,6 @@ use super::simd::{Simd, Tile, Work};
 /// Rows whose sums are kept at once: their activations and sums stay in the nearer caches while a tile's weights pass.
 const ROWS_MAX: usize = 128;
 
-/// How far ahead weights are asked for: several times what arrives during one memory latency.
-const PREFETCH_BYTES: usize = 4096;
-
 /// A range of a product's outputs, for all rows.
 pub(super) struct Outputs<'a> {
     pub(super) product: &'a Product<'a>,
@@ -90,14 +87,16 @@ fn quantised_tile<S: Simd, C: Codec>(
     let zero = Lanes { words: [s.splat(0); 8], scale: [s.splat_float(0.0); 2], min: [s.splat_float(0.0); 2] };
     let mut lanes = [zero; UNIT_BLOCKS_MAX];
     for unit in 0..weights.cols() / (32 * C::BLOCKS) {
-        // The rows of a tile lie one behind the other, so the next units of all of them are read in one stream.
-        let ahead = start * weights.row_bytes() + unit * C::BYTES * S::LANES + PREFETCH_BYTES;
-        for line in 0..(C::BYTES * S::LANES).div_ceil(64) {
-            s.prefetch(weights.bytes(), ahead + 64 * line);
-        }
         C::unpack(s, tile, unit * C::BYTES, &mut lanes);
         for (sub, lanes) in lanes[..C::BLOCKS].iter().enumerate() {
             let column = (unit * C::BLOCKS + sub) * rows;
+            // The rows of a tile lie one behind the other: while they are walked through side by side, the next tile is
+            // asked for in one stream.
+            let bytes = C::BYTES * S::LANES / C::BLOCKS;
+            let next = (start + S::LANES) * weights.row_bytes() + (unit * C::BLOCKS + sub) * bytes;
+            for line in 0..bytes.div_ceil(64) {
+                s.prefetch(weights.bytes(), next + 64 * line);
+            }
             add_block::<S, C>(s, lanes, &blocks[column + chunk.start..column + chunk.end], sums);
         }
     }
@@ -183,9 +182,9 @@ fn float_tile<S: Simd, const BYTES: usize>(
     let x = &product.x.values()[chunk.start * cols..chunk.end * cols];
     let whole = cols / FLOAT_GROUP;
     for group in 0..whole {
-        let ahead = start * weights.row_bytes() + group * FLOAT_GROUP * BYTES * S::LANES + PREFETCH_BYTES;
+        let next = (start + S::LANES) * weights.row_bytes() + group * FLOAT_GROUP * BYTES * S::LANES;
         for line in 0..(FLOAT_GROUP * BYTES * S::LANES).div_ceil(64) {
-            s.prefetch(weights.bytes(), ahead + 64 * line);
+            s.prefetch(weights.bytes(), next + 64 * line);
         }
         let columns = columns::<S, BYTES>(s, weights.format(), tile, group * FLOAT_GROUP * BYTES);
         for (x, sum) in x.chunks_exact(cols).zip(&mut *sums) {

@@ -179,7 +179,7 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn store_half(self, bits: &mut [u16; WIDTH]) {
-        const ROUND: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        const ROUND: i32 = _MM_FROUND_TO_NEAREST_INT;
         let (low, high) = bits.split_at_mut(WIDTH / 2);
         // SAFETY: as in `splat`; each half is 16 writable bytes, and the stores need no alignment.
         unsafe {
