@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::disjoint::Disjoint;
+#[cfg(target_arch = "aarch64")]
+use super::neon::{self, Neon};
 use super::rows::Quantised;
 use super::simd::Simd;
 use super::tile::Outputs;
@@ -29,6 +31,12 @@ pub enum Path {
     /// x86-64 with AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// aarch64 with NEON and its dot product extension.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
+    /// aarch64 with NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     /// No vectors: the reference.
     Scalar,
 }
@@ -116,6 +124,10 @@ impl Path {
         Self::Avx512,
         #[cfg(target_arch = "x86_64")]
         Self::Avx2,
+        #[cfg(target_arch = "aarch64")]
+        Self::NeonDot,
+        #[cfg(target_arch = "aarch64")]
+        Self::Neon,
         Self::Scalar,
     ];
 
@@ -126,6 +138,10 @@ impl Path {
             Self::Avx512 => Avx512::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => Avx2::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => Neon::<true>::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => Neon::<false>::detect().is_some(),
             Self::Scalar => true,
         }
     }
@@ -136,6 +152,8 @@ impl Path {
             Self::Avx512 => x86::avx512::quantise,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => x86::avx2::quantise,
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot | Self::Neon => neon::quantise,
             Self::Scalar => Quantised::column,
         }
     }
@@ -148,6 +166,10 @@ impl Path {
             Self::Avx512 => Avx512::detect().expect("asked before").run(work),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => Avx2::detect().expect("asked before").run(work),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => Neon::<true>::detect().expect("asked before").run(work),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => Neon::<false>::detect().expect("asked before").run(work),
             Self::Scalar => scalar::multiply(product, work.range),
         }
     }
