@@ -5,8 +5,14 @@
 
 pub mod decide;
 pub mod generate;
+pub mod head;
+pub mod limits;
+pub mod link;
+pub mod membership;
 pub mod planner;
+mod route;
 pub mod runner;
+pub mod stage;
 pub mod store;
 pub mod view;
 

@@ -1,0 +1,117 @@
+//! How fast the products are: bytes per second for one row, multiplications per second for 8 and 512 rows.
+//!
+//! `cargo run --release -p baton-stages --example kernel_speed [format ...] [avx2] [hot]`. `avx2` takes the second-best
+//! instruction set; `hot` uses one matrix again and again, out of the caches. The best of many short runs counts.
+
+use std::hint::black_box;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use stages::kernels::{Format, MatmulJob, Matrix, Path, Pool, Rows, matmul_on};
+
+/// Outputs and columns: the default model's, then those of a model with a billion weights.
+const SHAPES: [(usize, usize); 4] = [(1536, 576), (576, 1536), (8192, 2048), (2048, 8192)];
+
+/// Weights to read in one go of a decoding measurement: several times any cache.
+const COLD_BYTES: usize = 192 << 20;
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let path = if wanted.iter().any(|name| name == "avx2") { Path::ALL[1] } else { Path::best() };
+    let hot = wanted.iter().any(|name| name == "hot");
+    let threads = [1, 2].map(|threads| Pool::new(NonZeroUsize::new(threads).expect("not zero")));
+    println!(
+        "{path:?}; reading memory alone: {}",
+        threads.each_ref().map(|pool| format!("{:.1}", read(pool))).join(" / ")
+    );
+    println!(
+        "{:6} {:>11}  1 row GB/s      8 rows GMAC/s  64 rows GMAC/s  512 rows GMAC/s (1 / 2 threads)",
+        "format", "shape"
+    );
+    for format in Format::ALL {
+        if wanted.iter().any(|name| name.starts_with(char::is_uppercase))
+            && !wanted.iter().any(|name| name == format.name())
+        {
+            continue;
+        }
+        for (outputs, cols) in SHAPES {
+            let Some(row_bytes) = format.row_bytes(cols) else { continue };
+            let one = row_bytes * outputs;
+            let bytes = weights(format, if hot { one } else { COLD_BYTES / one * one });
+            let matrices = bytes.chunks(one).map(|bytes| Matrix::new(format, outputs, cols, bytes).expect("sound"));
+            let matrices: Vec<Matrix<'_>> = matrices.collect();
+            let figures = [1, 8, 64, 512].map(|rows| {
+                threads.each_ref().map(|pool| {
+                    let seconds = product(path, pool, &matrices, rows);
+                    let amount = if rows == 1 { one } else { rows * outputs * cols };
+                    format!("{:6.1}", amount as f64 / seconds / 1e9)
+                })
+            });
+            let shape = format!("{outputs}x{cols}");
+            println!("{:6} {shape:>11}  {}", format.name(), figures.map(|pair| pair.join(" / ")).join("  "));
+        }
+    }
+}
+
+/// Gigabytes per second of reading without anything else.
+fn read(pool: &Pool) -> f64 {
+    let words = vec![1_u64; COLD_BYTES / 8];
+    let parts = 64;
+    let seconds = best(10, || {
+        pool.run(parts, &|part| {
+            let words = &words[words.len() * part / parts..words.len() * (part + 1) / parts];
+            black_box(
+                words
+                    .as_chunks::<8>()
+                    .0
+                    .iter()
+                    .fold([0; 8], |sum: [u64; 8], word| std::array::from_fn(|index| sum[index] | word[index])),
+            );
+        });
+    });
+    COLD_BYTES as f64 / seconds / 1e9
+}
+
+/// Seconds a product: the best of many short runs, each over as many products with different weights as take a
+/// few milliseconds, so that a busy machine leaves some of them alone.
+fn product(path: Path, pool: &Pool, matrices: &[Matrix<'_>], rows: usize) -> f64 {
+    let (outputs, cols) = (matrices[0].rows(), matrices[0].cols());
+    let values: Vec<f32> = (0..rows * cols).map(|index| (index % 17) as f32 - 8.0).collect();
+    let mut x = Rows::new();
+    let mut out = vec![0.0; rows * outputs];
+    let calls = (SLICE_MULTIPLICATIONS / (rows * outputs * cols)).clamp(1, matrices.len());
+    let begin = Instant::now();
+    let slices = matrices.chunks_exact(calls).cycle().take_while(|_| begin.elapsed() < SLICES_TIME);
+    let seconds = slices.map(|matrices| {
+        let start = Instant::now();
+        for weights in matrices {
+            x.load(&values, rows, cols);
+            matmul_on(path, pool, &mut [MatmulJob { weights: *weights, out: &mut out }], &mut x);
+        }
+        start.elapsed().as_secs_f64() / calls as f64
+    });
+    let seconds = seconds.fold(f64::INFINITY, f64::min);
+    black_box(&out);
+    seconds
+}
+
+/// How long to go on with short runs.
+const SLICES_TIME: Duration = Duration::from_millis(120);
+
+/// Multiplications in a short run: a millisecond or two of decoding.
+const SLICE_MULTIPLICATIONS: usize = 30_000_000;
+
+fn best(times: usize, mut work: impl FnMut()) -> f64 {
+    let seconds = (0..times).map(|_| {
+        let start = Instant::now();
+        work();
+        start.elapsed().as_secs_f64()
+    });
+    seconds.fold(f64::INFINITY, f64::min)
+}
+
+/// Any bits are weights; bytes without the high exponent bits of a float keep scales from being infinite.
+fn weights(format: Format, len: usize) -> Vec<u8> {
+    let mask = if format.block_values() == 1 { 0x3f } else { 0x3b };
+    (0..len).map(|index| (index.wrapping_mul(0x9e37_79b9) >> 16) as u8 & mask).collect()
+}

@@ -1,0 +1,168 @@
+//! A product's way from the call to the threads: which instruction set, which outputs together. Does no arithmetic.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use super::disjoint::Disjoint;
+use super::rows::Quantised;
+use super::simd::Simd;
+use super::tile::Outputs;
+#[cfg(target_arch = "x86_64")]
+use super::x86::{self, avx2::Avx2, avx512::Avx512};
+use super::{Matrix, Pool, Rows, scalar};
+
+/// One matrix to multiply with, and where the product goes.
+#[derive(Debug)]
+pub struct MatmulJob<'a> {
+    /// `n` x `k` weights.
+    pub weights: Matrix<'a>,
+    /// `m` x `n` outputs, row-major.
+    pub out: &'a mut [f32],
+}
+
+/// The instruction sets there are kernels for. All give the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// x86-64 with AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// No vectors: the reference.
+    Scalar,
+}
+
+/// A job as the threads see it.
+pub(super) struct Product<'a> {
+    pub(super) weights: Matrix<'a>,
+    pub(super) out: Disjoint<'a, f32>,
+    pub(super) x: &'a Rows,
+}
+
+/// Jobs in one parallel region: Q, K, V and a few to spare. More are done in several regions.
+const JOBS_MAX: usize = 8;
+
+/// Outputs are dealt out in multiples of this: every kernel's tile divides it.
+const OUTPUTS_STEP: usize = 16;
+
+/// Weight bytes a part should have at least, so that taking a part costs nothing beside it (about 3 us of reading).
+const PART_BYTES_MIN: usize = 32 * 1024;
+
+/// Parts a thread should find when there is enough work: a late thread then costs an eighth of the region.
+const PARTS_PER_THREAD: usize = 8;
+
+/// Multiplies `x` (m x k) with each job's weights (n x k): `out[i][j] = sum over k of weights[j][k] * x[i][k]`.
+///
+/// All jobs share one parallel region. The best instruction set of the machine is used; the result does not depend on it.
+///
+/// # Panics
+/// When a job's columns are not those of `x`, or its `out` is not m x n values.
+pub fn matmul(pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &mut Rows) {
+    matmul_on(Path::best(), pool, jobs, x);
+}
+
+/// As [`matmul`], on a chosen instruction set.
+///
+/// # Panics
+/// As [`matmul`], and when the machine does not have the instruction set.
+pub fn matmul_on(path: Path, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &mut Rows) {
+    assert!(path.available(), "{path:?} kernels on a machine without them");
+    for job in &*jobs {
+        let (rows, cols, len) = (x.rows(), x.cols(), job.out.len());
+        assert_eq!(job.weights.cols(), cols, "weights of {} columns, rows of {cols}", job.weights.cols());
+        assert_eq!(len, rows * job.weights.rows(), "{len} outputs for {rows} x {}", job.weights.rows());
+    }
+    if jobs.iter().any(|job| job.weights.format().block_values() > 1) {
+        x.quantise(pool, path.quantiser());
+    }
+    for jobs in jobs.chunks_mut(JOBS_MAX) {
+        region(path, pool, jobs, x);
+    }
+}
+
+/// Does up to [`JOBS_MAX`] jobs at once.
+fn region(path: Path, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &Rows) {
+    let total: usize = jobs.iter().map(|job| job.weights.bytes().len()).sum();
+    let share = (total / (pool.threads() * PARTS_PER_THREAD)).max(PART_BYTES_MIN);
+    let mut products = [const { None }; JOBS_MAX];
+    let mut parts = 0;
+    for (product, job) in products.iter_mut().zip(jobs) {
+        let outputs = (share / job.weights.row_bytes().max(1)).next_multiple_of(OUTPUTS_STEP);
+        let first = parts;
+        parts += job.weights.rows().div_ceil(outputs);
+        *product = Some((first, outputs, Product { weights: job.weights, out: Disjoint::new(job.out), x }));
+    }
+    pool.run(parts, &|part| {
+        let mine = products.iter().flatten().rev().find(|(first, ..)| *first <= part);
+        let (first, outputs, product) = mine.expect("the first job starts at part 0");
+        let start = (part - first) * outputs;
+        path.multiply(product, start..(start + outputs).min(product.weights.rows()));
+    });
+}
+
+// === impl Path ===
+
+impl Path {
+    /// The best one this machine has.
+    pub fn best() -> Self {
+        static BEST: OnceLock<Path> = OnceLock::new();
+        *BEST.get_or_init(|| *Self::ALL.iter().find(|path| path.available()).expect("scalar is always there"))
+    }
+
+    /// All, the best first.
+    pub const ALL: &[Self] = &[
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx512,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2,
+        Self::Scalar,
+    ];
+
+    /// Whether this machine has it.
+    pub fn available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => Avx512::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => Avx2::detect().is_some(),
+            Self::Scalar => true,
+        }
+    }
+
+    fn quantiser(self) -> fn(&[f32], &mut [Quantised], usize) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => x86::avx512::quantise,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => x86::avx2::quantise,
+            Self::Scalar => Quantised::column,
+        }
+    }
+
+    /// Computes `outputs` (a range of the weights' rows) for all rows of the input. No two calls may overlap.
+    fn multiply(self, product: &Product<'_>, outputs: Range<usize>) {
+        let work = Outputs { product, range: outputs };
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => Avx512::detect().expect("asked before").run(work),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => Avx2::detect().expect("asked before").run(work),
+            Self::Scalar => scalar::multiply(product, work.range),
+        }
+    }
+}
+
+// === impl Product ===
+
+impl<'a> Product<'a> {
+    /// Where outputs `outputs` of row `row` go.
+    ///
+    /// # Safety
+    /// Nobody else may hold any of them.
+    pub(super) unsafe fn out(&self, row: usize, outputs: Range<usize>) -> &'a mut [f32] {
+        let start = row * self.weights.rows();
+        // SAFETY: the caller promises that nobody else holds this part.
+        unsafe { self.out.part(start + outputs.start..start + outputs.end) }
+    }
+}

@@ -1,0 +1,43 @@
+//! Products of quantised weights, used where they lie in a mapped file, with activations.
+//!
+//! The law here: an output is the same to the last bit whatever the number of rows beside it, the number of threads and
+//! the instruction set. `scalar` says the order of operations; everything else only does it faster. Unsafe code is in
+//! the files of the instruction sets, in `pool` (a job lent to threads) and in `disjoint` (one output, many writers).
+
+mod block;
+mod codec;
+mod disjoint;
+mod dispatch;
+mod format;
+mod matrix;
+mod pool;
+mod rows;
+mod scalar;
+mod simd;
+#[cfg(test)]
+mod tests;
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use dispatch::{MatmulJob, Path, matmul, matmul_on};
+pub use format::{Format, UnsupportedFormat};
+pub use matrix::{Matrix, MatrixError};
+pub use pool::Pool;
+pub use rows::Rows;
+
+/// Writes the values of one row of `matrix` to `out`.
+///
+/// # Panics
+/// When there is no such row, or `out` is not as long as a row.
+pub fn dequantise_row(matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
+    block::dequantise(matrix.format(), matrix.row(row), out);
+}
+
+/// Writes the values of whole blocks to `out`.
+///
+/// # Panics
+/// When `bytes` are not exactly the blocks of `out.len()` values.
+pub fn dequantise_block_bytes(format: Format, bytes: &[u8], out: &mut [f32]) {
+    block::dequantise(format, bytes, out);
+}

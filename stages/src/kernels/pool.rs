@@ -1,0 +1,286 @@
+//! The threads that share one step's work: they spin briefly for the next piece and then park. Knows nothing of the
+//! work. Not for waiting or I/O: a job that blocks holds up the step.
+
+use std::any::Any;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// How often an idle thread looks for work before it parks: about 50 us, longer than the gap between two products of a
+/// step and short enough to leave the core to others between steps.
+const SPINS_MAX: u32 = 3_000;
+
+/// A fixed set of threads, the caller of [`Pool::run`] being one of them. Dropping it ends and joins the others.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// One region at a time: a second caller waits here.
+    turn: Mutex<()>,
+}
+
+struct Shared {
+    /// `region << 32 | open << 31 | workers inside`. A worker enters by compare-and-set on an open region, so a region
+    /// that was closed is never entered and the caller waits only for those who did.
+    state: AtomicU64,
+    task: AtomicPtr<()>,
+    stop: AtomicBool,
+    parked: AtomicUsize,
+    lock: Mutex<()>,
+    wake: Condvar,
+}
+
+/// One region's work; lives on the caller's stack while the region is open.
+struct Task<'a> {
+    job: &'a (dyn Fn(usize) + Sync),
+    parts: usize,
+    next: AtomicUsize,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+const OPEN: u64 = 1 << 31;
+const INSIDE: u64 = OPEN - 1;
+const REGION: u64 = 1 << 32;
+
+// === impl Pool ===
+
+impl Pool {
+    /// A pool of `threads` threads, the caller's included.
+    ///
+    /// # Panics
+    /// When the system gives no thread.
+    pub fn new(threads: NonZeroUsize) -> Self {
+        let shared = Arc::new(Shared {
+            state: AtomicU64::new(0),
+            task: AtomicPtr::new(ptr::null_mut()),
+            stop: AtomicBool::new(false),
+            parked: AtomicUsize::new(0),
+            lock: Mutex::new(()),
+            wake: Condvar::new(),
+        });
+        let workers = (1..threads.get())
+            .map(|index| {
+                let shared = Arc::clone(&shared);
+                let thread = std::thread::Builder::new().name(format!("compute-{index}"));
+                thread.spawn(move || shared.work()).expect("the system gives a compute thread")
+            })
+            .collect();
+        Self { shared, workers, turn: Mutex::new(()) }
+    }
+
+    /// How many threads share the work, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `job(0)`, `job(1)` … `job(parts - 1)`, each once, spread over the threads; returns when all are done.
+    /// Which thread does which part is left to chance. A job must not call `run` of the same pool.
+    ///
+    /// # Panics
+    /// With the panic of a part, when one panicked; the other parts are still done.
+    pub fn run(&self, parts: usize, job: &(dyn Fn(usize) + Sync)) {
+        if self.workers.is_empty() || parts <= 1 {
+            return (0..parts).for_each(job);
+        }
+        let turn = lock(&self.turn);
+        let task = Task { job, parts, next: AtomicUsize::new(0), panic: Mutex::new(None) };
+        self.shared.open(&task);
+        task.take_parts();
+        self.shared.close();
+        let panicked = lock(&task.panic).take();
+        drop(turn);
+        if let Some(panic) = panicked {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        drop(lock(&self.shared.lock));
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker catches its parts' panics, so there is nothing to hear here.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("threads", &self.threads()).finish()
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Lets the workers in. The caller must `close` before `task` goes.
+    fn open(&self, task: &Task<'_>) {
+        self.task.store(ptr::from_ref(task).cast_mut().cast(), Ordering::Relaxed);
+        let region = (self.state.load(Ordering::Relaxed) & !(REGION - 1)).wrapping_add(REGION);
+        self.state.store(region | OPEN, Ordering::SeqCst);
+        if self.parked.load(Ordering::SeqCst) > 0 {
+            drop(lock(&self.lock));
+            self.wake.notify_all();
+        }
+    }
+
+    /// Lets nobody else in and waits for those inside.
+    fn close(&self) {
+        self.state.fetch_and(!OPEN, Ordering::AcqRel);
+        let mut spins = 0;
+        while self.state.load(Ordering::Acquire) & INSIDE != 0 {
+            spins += 1;
+            if spins < SPINS_MAX { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+    }
+
+    /// What a worker does all its life.
+    fn work(&self) {
+        let mut seen = 0;
+        while let Some(region) = self.next_region(seen) {
+            if self.state.compare_exchange(region, region + 1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                // Another worker entered at the same time, or the region closed: look again.
+                continue;
+            }
+            seen = region & !(REGION - 1);
+            let task = self.task.load(Ordering::Relaxed).cast::<Task<'_>>();
+            // SAFETY: this worker is counted inside the open region, whose task `open` stored before it opened; the
+            // caller keeps the task alive until `close` has seen the count fall to zero.
+            unsafe { &*task }.take_parts();
+            self.state.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Waits for an open region other than `seen`; `None` when the pool ends.
+    fn next_region(&self, seen: u64) -> Option<u64> {
+        let open = || {
+            let state = self.state.load(Ordering::SeqCst);
+            (state & OPEN != 0 && state & !(REGION - 1) != seen).then_some(state)
+        };
+        for _ in 0..SPINS_MAX {
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            if let Some(state) = open() {
+                return Some(state);
+            }
+            std::hint::spin_loop();
+        }
+        let mut guard = lock(&self.lock);
+        self.parked.fetch_add(1, Ordering::SeqCst);
+        let found = loop {
+            if self.stop.load(Ordering::SeqCst) {
+                break None;
+            }
+            if let Some(state) = open() {
+                break Some(state);
+            }
+            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        };
+        self.parked.fetch_sub(1, Ordering::SeqCst);
+        found
+    }
+}
+
+// === impl Task ===
+
+impl Task<'_> {
+    /// Does parts until none is left.
+    fn take_parts(&self) {
+        loop {
+            let part = self.next.fetch_add(1, Ordering::Relaxed);
+            if part >= self.parts {
+                return;
+            }
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.job)(part))) {
+                lock(&self.panic).get_or_insert(panic);
+            }
+        }
+    }
+}
+
+/// Nothing behind these locks can be left half done, so a poisoned one is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(threads: usize) -> Pool {
+        Pool::new(NonZeroUsize::new(threads).expect("not zero"))
+    }
+
+    #[test]
+    fn every_part_is_done_once() {
+        for threads in 1..5 {
+            let pool = pool(threads);
+            for parts in [0, 1, 2, 3, 64, 1000] {
+                let done: Vec<AtomicUsize> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(parts, &|part| {
+                    done[part].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(done.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn parked_threads_wake_for_the_next_region() {
+        let pool = pool(3);
+        // Two parts that wait for each other need two threads: a worker that slept through would hang this test.
+        for _ in 0..20 {
+            while pool.shared.parked.load(Ordering::SeqCst) < 2 {
+                std::thread::yield_now();
+            }
+            let barrier = std::sync::Barrier::new(2);
+            pool.run(2, &|_| {
+                barrier.wait();
+            });
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = pool(2);
+        let done = AtomicUsize::new(0);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            pool.run(10, &|part| {
+                assert!(part != 3, "part three");
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+        }));
+        let panic = outcome.expect_err("the panic of part 3");
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"part three"));
+        assert_eq!(done.load(Ordering::Relaxed), 9);
+        pool.run(10, &|_| {
+            done.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(done.load(Ordering::Relaxed), 19);
+    }
+
+    #[test]
+    fn two_callers_take_turns() {
+        let pool = pool(2);
+        let done = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        pool.run(7, &|_| {
+                            done.fetch_add(1, Ordering::Relaxed);
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(done.load(Ordering::Relaxed), 3 * 50 * 7);
+    }
+}

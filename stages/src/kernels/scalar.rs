@@ -1,0 +1,70 @@
+//! The reference: one output at a time, in the order of operations every other kernel keeps to the last bit.
+//!
+//! Quantised weights: blocks of 32 in order, each adding `fma(float(integer sum), weight scale * row scale, sum)`, then
+//! `fma(minimum, row sum, sum)` where the format has minimums; formats that scale every 16 weights do so twice a block.
+//! The integer sum is exact, so its order is free. Float weights: groups of 16 columns in order, each summed by `fma`
+//! from zero and then added; columns past the end of the row count as zero times zero.
+
+use std::ops::Range;
+
+use super::block::{self, Block};
+use super::dispatch::Product;
+use super::rows::Quantised;
+use super::{Format, Matrix};
+
+/// Columns that are summed on their own before they are added, for float weights.
+pub(super) const FLOAT_GROUP: usize = 16;
+
+/// One output for quantised weights; `row` are the blocks of one row of activations.
+pub(super) fn dot<'x>(weights: &Matrix<'_>, output: usize, row: impl Iterator<Item = &'x Quantised>) -> f32 {
+    let bytes = weights.row(output);
+    row.enumerate()
+        .fold(0.0, |sum, (index, x)| add_block(weights.format(), &block::read(weights.format(), bytes, index), x, sum))
+}
+
+fn add_block(format: Format, weights: &Block, x: &Quantised, mut sum: f32) -> f32 {
+    let products: [i32; 32] = {
+        let x = x.integers();
+        std::array::from_fn(|index| weights.integers[index] * x[index])
+    };
+    let halves = if block::halves(format) { &[(0, 0..16), (1, 16..32)][..] } else { &[(2, 0..32)] };
+    for (part, range) in halves {
+        let scale = weights.scale[part % 2] * x.scale;
+        let integer: i32 = products[range.clone()].iter().sum();
+        sum = (integer as f32).mul_add(scale, sum);
+        if block::minimums(format) {
+            sum = weights.min[part % 2].mul_add(x.sum[*part], sum);
+        }
+    }
+    sum
+}
+
+/// One output for float weights.
+pub(super) fn dot_floats(weights: &Matrix<'_>, output: usize, row: &[f32]) -> f32 {
+    let (bytes, format) = (weights.row(output), weights.format());
+    row.chunks(FLOAT_GROUP).enumerate().fold(0.0, |sum, (group, values)| {
+        let mut part = 0.0_f32;
+        for at in 0..FLOAT_GROUP {
+            let index = group * FLOAT_GROUP + at;
+            let value = values.get(at).map_or((0.0, 0.0), |value| (block::read_float(format, bytes, index), *value));
+            part = value.0.mul_add(value.1, part);
+        }
+        sum + part
+    })
+}
+
+/// Computes a range of outputs for all rows. No two calls for one product may overlap.
+pub(super) fn multiply(product: &Product<'_>, outputs: Range<usize>) {
+    let (weights, x) = (&product.weights, product.x);
+    for row in 0..x.rows() {
+        // SAFETY: the ranges of different calls do not overlap, nor do rows.
+        let out = unsafe { product.out(row, outputs.clone()) };
+        for (output, out) in outputs.clone().zip(out) {
+            *out = if weights.format().block_values() == 1 {
+                dot_floats(weights, output, &x.values()[row * x.cols()..][..x.cols()])
+            } else {
+                dot(weights, output, x.quantised()[row..].iter().step_by(x.rows()))
+            };
+        }
+    }
+}

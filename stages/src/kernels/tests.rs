@@ -1,0 +1,330 @@
+//! The kernels as a whole: against a double-precision reference, against candle's reading of the layouts, and against
+//! themselves in other company.
+
+use std::num::NonZeroUsize;
+
+use half::{bf16, f16};
+
+use super::rows::Quantised;
+use super::*;
+
+/// A counter-based generator: small, seedable, good enough to draw blocks.
+struct Draw(u64);
+
+impl Draw {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// Roughly normal, mean zero, deviation one.
+    fn value(&mut self) -> f32 {
+        (0..4).map(|_| (self.next() >> 40) as f32 / (1 << 24) as f32 - 0.5).sum::<f32>() * 1.7
+    }
+
+    /// A scale as files have them, and now and then one they should not have.
+    fn scale(&mut self) -> f16 {
+        match self.below(16) {
+            0 => f16::ZERO,
+            1 => f16::from_bits(self.below(0x400) as u16),
+            2 => f16::from_f32(60000.0),
+            3 => f16::from_f32(-0.03),
+            _ => f16::from_f32(self.value().abs() * 0.02 + 0.001),
+        }
+    }
+
+    fn values(&mut self, len: usize) -> Vec<f32> {
+        let mut values: Vec<f32> = (0..len).map(|_| self.value()).collect();
+        // Outliers, whole blocks of zeros and of almost nothing.
+        for block in values.chunks_mut(32) {
+            match self.below(12) {
+                0 => block.fill(0.0),
+                1 => block.iter_mut().for_each(|value| *value *= 1e-39),
+                2 => block[0] *= 1e4,
+                3 => block.iter_mut().for_each(|value| *value *= 1e-20),
+                _ => {}
+            }
+        }
+        values
+    }
+
+    /// The bytes of a matrix with random bits and sound scales.
+    fn weights(&mut self, format: Format, rows: usize, cols: usize) -> Vec<u8> {
+        let len = format.row_bytes(cols).expect("whole blocks") * rows;
+        let mut bytes: Vec<u8> = (0..len).map(|_| self.next() as u8).collect();
+        for block in bytes.chunks_mut(format.block_bytes()) {
+            match format {
+                Format::F32 => block.copy_from_slice(&self.value().to_le_bytes()),
+                Format::F16 => block.copy_from_slice(&f16::from_f32(self.value()).to_le_bytes()),
+                Format::BF16 => block.copy_from_slice(&bf16::from_f32(self.value()).to_le_bytes()),
+                _ => {
+                    for at in scales_at(format) {
+                        block[*at..at + 2].copy_from_slice(&self.scale().to_le_bytes());
+                    }
+                }
+            }
+        }
+        bytes
+    }
+}
+
+/// Where a block has its 16-bit floats.
+fn scales_at(format: Format) -> &'static [usize] {
+    match format {
+        Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => &[0],
+        Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => &[0, 2],
+        Format::Q2K => &[80, 82],
+        Format::Q3K => &[108],
+        Format::Q6K => &[208],
+        Format::F32 | Format::F16 | Format::BF16 => &[],
+    }
+}
+
+fn pool(threads: usize) -> Pool {
+    Pool::new(NonZeroUsize::new(threads).expect("not zero"))
+}
+
+fn multiply(path: Path, pool: &Pool, weights: Matrix<'_>, values: &[f32]) -> Vec<f32> {
+    let rows = values.len() / weights.cols();
+    let mut x = Rows::new();
+    x.load(values, rows, weights.cols());
+    let mut out = vec![f32::NAN; rows * weights.rows()];
+    matmul_on(path, pool, &mut [MatmulJob { weights, out: &mut out }], &mut x);
+    out
+}
+
+fn paths() -> impl Iterator<Item = Path> {
+    Path::ALL.iter().copied().filter(|path| path.available())
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// The activations as the product sees them: through their 8-bit form where the format wants it.
+fn seen(format: Format, values: &[f32]) -> Vec<f64> {
+    if format.block_values() == 1 {
+        return values.iter().copied().map(f64::from).collect();
+    }
+    let blocks = values.as_chunks::<32>().0.iter().map(Quantised::of);
+    blocks.flat_map(|block| block.integers().map(|integer| f64::from(integer) * f64::from(block.scale))).collect()
+}
+
+#[test]
+fn products_agree_with_double_precision() {
+    let mut draw = Draw(1);
+    for format in Format::ALL {
+        let cols = if format.block_values() == 256 { 768 } else { 288 };
+        for outputs in [1, 16, 37] {
+            let bytes = draw.weights(format, outputs, cols);
+            let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
+            let values = draw.values(3 * cols);
+            let found = multiply(Path::best(), &pool(2), weights, &values);
+            for (row, x) in seen(format, &values).chunks(cols).enumerate() {
+                for output in 0..outputs {
+                    let mut w = vec![0.0; cols];
+                    dequantise_row(&weights, output, &mut w);
+                    let products = w.iter().zip(x).map(|(w, x)| f64::from(*w) * x);
+                    let (sum, size) = products.fold((0.0, 0.0), |(sum, size), one| (sum + one, size + one.abs()));
+                    // With a minimum, a value is the difference of two larger numbers: measure by those.
+                    let offset = if block::minimums(format) { 40.0 } else { 1.0 };
+                    let error = (f64::from(found[row * outputs + output]) - sum).abs();
+                    assert!(
+                        error <= 2e-6 * offset * size + 1e-30,
+                        "{} {row} {output}: {error} of {size}",
+                        format.name()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_eight_bit_form_of_activations_costs_under_a_percent() {
+    let mut draw = Draw(2);
+    for format in Format::ALL {
+        let cols = 1024;
+        let bytes = draw.weights(format, 1, cols);
+        let weights = Matrix::new(format, 1, cols, &bytes).expect("sound");
+        let values: Vec<f32> = (0..cols).map(|_| draw.value()).collect();
+        let mut w = vec![0.0; cols];
+        dequantise_row(&weights, 0, &mut w);
+        let found = multiply(Path::best(), &pool(1), weights, &values)[0];
+        let products = w.iter().zip(&values).map(|(w, x)| f64::from(*w) * f64::from(*x));
+        let (sum, squares) = products.fold((0.0, 0.0), |(sum, squares), one| (sum + one, squares + one * one));
+        assert!((f64::from(found) - sum).abs() < 0.03 * squares.sqrt(), "{}: {found} for {sum}", format.name());
+    }
+}
+
+#[test]
+fn layouts_are_read_as_candle_reads_them() {
+    use candle_core::Device;
+    use candle_core::quantized::{GgmlDType, ggml_file::qtensor_from_ggml};
+    let mut draw = Draw(3);
+    for format in Format::ALL {
+        let dtype = match format {
+            Format::F32 => GgmlDType::F32,
+            Format::F16 => GgmlDType::F16,
+            Format::BF16 => GgmlDType::BF16,
+            Format::Q4_0 => GgmlDType::Q4_0,
+            Format::Q4_1 => GgmlDType::Q4_1,
+            Format::Q5_0 => GgmlDType::Q5_0,
+            Format::Q5_1 => GgmlDType::Q5_1,
+            Format::Q8_0 => GgmlDType::Q8_0,
+            Format::Q2K => GgmlDType::Q2K,
+            Format::Q3K => GgmlDType::Q3K,
+            Format::Q4K => GgmlDType::Q4K,
+            Format::Q5K => GgmlDType::Q5K,
+            Format::Q6K => GgmlDType::Q6K,
+        };
+        let (rows, cols) = (5, 512);
+        let bytes = draw.weights(format, rows, cols);
+        let weights = Matrix::new(format, rows, cols, &bytes).expect("sound");
+        let theirs = qtensor_from_ggml(dtype, &bytes, vec![rows, cols], &Device::Cpu).expect("candle takes it");
+        let theirs =
+            theirs.dequantize(&Device::Cpu).expect("candle reads it").to_vec2::<f32>().expect("two dimensions");
+        for (row, theirs) in theirs.iter().enumerate() {
+            let mut ours = vec![f32::NAN; cols];
+            dequantise_row(&weights, row, &mut ours);
+            for (ours, theirs) in ours.iter().zip(theirs) {
+                assert!((ours - theirs).abs() <= 1e-6 * theirs.abs().max(1e-3), "{}: {ours} {theirs}", format.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_gives_the_bits_of_the_reference() {
+    let mut draw = Draw(4);
+    for format in Format::ALL {
+        let unit = format.block_values().max(32);
+        for (cols, outputs) in [(unit, 1), (unit, 16), (3 * unit, 15), (2 * unit, 33), (unit, 100)] {
+            let bytes = draw.weights(format, outputs, cols);
+            let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
+            let values = draw.values(5 * cols);
+            let expected = bits(&multiply(Path::Scalar, &pool(1), weights, &values));
+            for path in paths() {
+                let found = bits(&multiply(path, &pool(2), weights, &values));
+                assert_eq!(found, expected, "{path:?} {} {outputs} x {cols}", format.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn float_rows_of_any_length_give_the_bits_of_the_reference() {
+    let mut draw = Draw(5);
+    for format in [Format::F32, Format::F16, Format::BF16] {
+        for cols in [1, 2, 7, 16, 31, 33, 100] {
+            let bytes = draw.weights(format, 35, cols);
+            let weights = Matrix::new(format, 35, cols, &bytes).expect("sound");
+            let values = draw.values(4 * cols);
+            let expected = bits(&multiply(Path::Scalar, &pool(1), weights, &values));
+            for path in paths() {
+                assert_eq!(
+                    bits(&multiply(path, &pool(2), weights, &values)),
+                    expected,
+                    "{path:?} {} {cols}",
+                    format.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_does_not_feel_its_company() {
+    let mut draw = Draw(6);
+    let pools = [pool(1), pool(2), pool(3)];
+    for format in Format::ALL {
+        let (cols, outputs, rows) = (512, 50, 300);
+        let bytes = draw.weights(format, outputs, cols);
+        let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
+        let values = draw.values(rows * cols);
+        for path in paths() {
+            // The scalar path has one way only; a few rows of it are enough.
+            let rows = if path == Path::Scalar { 9 } else { rows };
+            let values = &values[..rows * cols];
+            let all = bits(&multiply(path, &pools[1], weights, values));
+            for _ in 0..6 {
+                let start = draw.below(rows as u64) as usize;
+                let len = [1, 2, 3, 7, 16, 130][draw.below(6) as usize].min(rows - start);
+                let pool = &pools[draw.below(3) as usize];
+                let some = bits(&multiply(path, pool, weights, &values[start * cols..(start + len) * cols]));
+                assert!(
+                    some == all[start * outputs..(start + len) * outputs],
+                    "{path:?} {} {start} {len}",
+                    format.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn jobs_in_one_region_are_the_same_as_alone() {
+    let mut draw = Draw(7);
+    let (cols, rows) = (256, 3);
+    let shapes = [(Format::Q4_1, 64), (Format::Q8_0, 17), (Format::F16, 20), (Format::Q6K, 1), (Format::Q4K, 200)];
+    let bytes = shapes.map(|(format, outputs)| draw.weights(format, outputs, cols));
+    let matrices: Vec<Matrix<'_>> = shapes
+        .iter()
+        .zip(&bytes)
+        .cycle()
+        .take(11)
+        .map(|((format, outputs), bytes)| Matrix::new(*format, *outputs, cols, bytes).expect("sound"))
+        .collect();
+    let values = draw.values(rows * cols);
+    let mut out: Vec<Vec<f32>> = matrices.iter().map(|matrix| vec![f32::NAN; rows * matrix.rows()]).collect();
+    let mut jobs: Vec<MatmulJob<'_>> =
+        matrices.iter().zip(&mut out).map(|(weights, out)| MatmulJob { weights: *weights, out }).collect();
+    let mut x = Rows::new();
+    x.load(&values, rows, cols);
+    matmul(&pool(2), &mut jobs, &mut x);
+    for (matrix, out) in matrices.iter().zip(&out) {
+        assert_eq!(bits(out), bits(&multiply(Path::best(), &pool(1), *matrix, &values)));
+    }
+}
+
+#[test]
+fn scratch_used_again_forgets_what_was_there() {
+    let mut draw = Draw(8);
+    let bytes = draw.weights(Format::Q4_0, 32, 64);
+    let weights = Matrix::new(Format::Q4_0, 32, 64, &bytes).expect("sound");
+    let (long, short) = (draw.values(40 * 64), draw.values(2 * 64));
+    let mut x = Rows::new();
+    x.load(&long, 40, 64);
+    let mut out = vec![0.0; 40 * 32];
+    matmul(&pool(1), &mut [MatmulJob { weights, out: &mut out }], &mut x);
+    x.load(&short, 2, 64);
+    let mut out = vec![0.0; 2 * 32];
+    matmul(&pool(1), &mut [MatmulJob { weights, out: &mut out }], &mut x);
+    assert_eq!(bits(&out), bits(&multiply(Path::Scalar, &pool(1), weights, &short)));
+}
+
+#[test]
+fn a_value_that_is_no_number_is_not_hidden() {
+    let mut draw = Draw(9);
+    for format in Format::ALL {
+        let mut bytes = draw.weights(format, 16, 256);
+        if format.block_values() > 1 {
+            bytes = (0..16).flat_map(|_| vec![0; format.row_bytes(256).expect("whole")]).collect();
+        }
+        let weights = Matrix::new(format, 16, 256, &bytes).expect("sound");
+        let mut values = draw.values(2 * 256);
+        values[300] = f32::NAN;
+        for path in paths() {
+            let out = multiply(path, &pool(1), weights, &values);
+            assert!(out[..16].iter().all(|value| value.is_finite()), "{path:?} {}", format.name());
+            assert!(out[16..].iter().all(|value| value.is_nan()), "{path:?} {}", format.name());
+        }
+    }
+}

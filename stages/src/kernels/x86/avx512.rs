@@ -1,0 +1,253 @@
+//! AVX-512 with VNNI: 16 lanes, four byte products a lane in one instruction.
+
+use std::arch::x86_64::*;
+
+use crate::kernels::rows::Quantised;
+use crate::kernels::simd::{Simd, Tile, Work};
+
+/// Proof that the machine has AVX-512 F, BW, DQ, VL and VNNI.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Avx512(());
+
+impl Avx512 {
+    /// The proof, if this machine has it.
+    pub(in crate::kernels) fn detect() -> Option<Self> {
+        let there = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni");
+        there.then_some(Self(()))
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn run_here<W: Work>(s: Avx512, work: W) {
+    work.run(s);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn quantise_here(values: &[f32], out: &mut [Quantised], stride: usize) {
+    Quantised::column(values, out, stride);
+}
+
+/// [`Quantised::column`] on a machine that is known to have AVX-512.
+pub(in crate::kernels) fn quantise(values: &[f32], out: &mut [Quantised], stride: usize) {
+    assert!(Avx512::detect().is_some());
+    // SAFETY: the machine has the instruction set.
+    unsafe { quantise_here(values, out, stride) }
+}
+
+/// An intrinsic whose instruction set an `Avx512` proves.
+macro_rules! proven {
+    ($call:expr) => {
+        // SAFETY: `self` proves that the machine has the instruction set; no memory is touched.
+        unsafe { $call }
+    };
+}
+
+impl Simd for Avx512 {
+    const LANES: usize = 16;
+    const WIDE_OFFSET: Option<u32> = Some(7);
+    type Int = __m512i;
+    type Float = __m512;
+
+    #[inline(always)]
+    fn run<W: Work>(self, work: W) {
+        // SAFETY: `self` proves that the machine has the instruction set.
+        unsafe { run_here(self, work) }
+    }
+
+    #[inline(always)]
+    fn splat(self, word: i32) -> __m512i {
+        proven!(_mm512_set1_epi32(word))
+    }
+
+    #[inline(always)]
+    fn and(self, a: __m512i, b: __m512i) -> __m512i {
+        proven!(_mm512_and_si512(a, b))
+    }
+
+    #[inline(always)]
+    fn or(self, a: __m512i, b: __m512i) -> __m512i {
+        proven!(_mm512_or_si512(a, b))
+    }
+
+    #[inline(always)]
+    fn shl(self, a: __m512i, bits: u32) -> __m512i {
+        proven!(_mm512_sllv_epi32(a, _mm512_set1_epi32(bits as i32)))
+    }
+
+    #[inline(always)]
+    fn shr(self, a: __m512i, bits: u32) -> __m512i {
+        proven!(_mm512_srlv_epi32(a, _mm512_set1_epi32(bits as i32)))
+    }
+
+    #[inline(always)]
+    fn sar(self, a: __m512i, bits: u32) -> __m512i {
+        proven!(_mm512_srav_epi32(a, _mm512_set1_epi32(bits as i32)))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512i, b: __m512i) -> __m512i {
+        proven!(_mm512_sub_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn mul_int(self, a: __m512i, b: __m512i) -> __m512i {
+        proven!(_mm512_mullo_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn dot(self, sum: __m512i, weights: __m512i, x: i32) -> __m512i {
+        proven!(_mm512_dpbusd_epi32(sum, weights, _mm512_set1_epi32(x)))
+    }
+
+    #[inline(always)]
+    fn dot_wide(self, sum: __m512i, weights: __m512i, x: i32) -> __m512i {
+        self.dot(sum, weights, x)
+    }
+
+    #[inline(always)]
+    fn wide(self, weights: __m512i) -> __m512i {
+        // Signed plus 128 is unsigned: the first operand of VPDPBUSD.
+        proven!(_mm512_xor_si512(weights, _mm512_set1_epi8(-128)))
+    }
+
+    #[inline(always)]
+    fn splat_float(self, value: f32) -> __m512 {
+        proven!(_mm512_set1_ps(value))
+    }
+
+    #[inline(always)]
+    fn to_float(self, a: __m512i) -> __m512 {
+        proven!(_mm512_cvtepi32_ps(a))
+    }
+
+    #[inline(always)]
+    fn as_float(self, a: __m512i) -> __m512 {
+        proven!(_mm512_castsi512_ps(a))
+    }
+
+    #[inline(always)]
+    fn half_to_float(self, a: __m512i) -> __m512 {
+        proven!(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)))
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        proven!(_mm512_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        proven!(_mm512_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn neg(self, a: __m512) -> __m512 {
+        proven!(_mm512_xor_ps(a, _mm512_set1_ps(-0.0)))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        proven!(_mm512_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn store(self, a: __m512, out: &mut [f32]) {
+        assert_eq!(out.len(), Self::LANES);
+        // SAFETY: `self` proves the instruction set; `out` has room for 16 floats and the store needs no alignment.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), a) }
+    }
+
+    #[inline(always)]
+    fn pair(self, tile: Tile<'_>, at: usize) -> __m512i {
+        let (start, stride) = tile.lanes(Self::LANES, at, 2);
+        // SAFETY: `self` proves the instruction set; two bytes can be read in each of the 16 rows.
+        unsafe {
+            let row = |lane: usize| i32::from(start.add(lane * stride).cast::<u16>().read_unaligned());
+            gathered(row)
+        }
+    }
+
+    #[inline(always)]
+    fn word(self, tile: Tile<'_>, at: usize) -> __m512i {
+        let (start, stride) = tile.lanes(Self::LANES, at, 4);
+        // SAFETY: `self` proves the instruction set; four bytes can be read in each of the 16 rows.
+        unsafe {
+            let row = |lane: usize| start.add(lane * stride).cast::<i32>().read_unaligned();
+            gathered(row)
+        }
+    }
+
+    #[inline(always)]
+    fn words(self, tile: Tile<'_>, at: usize) -> [__m512i; 4] {
+        let (start, stride) = tile.lanes(Self::LANES, at, 16);
+        // SAFETY: `self` proves the instruction set; 16 bytes can be read in each of the 16 rows.
+        unsafe {
+            // Vector i holds rows i, i + 4, i + 8 and i + 12, so that the 4 x 4 transposition inside the quarters
+            // leaves the rows in order.
+            let (a, b) = (quarters(start, stride), quarters(start.add(stride), stride));
+            let (c, d) = (quarters(start.add(2 * stride), stride), quarters(start.add(3 * stride), stride));
+            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+            let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+            [
+                _mm512_unpacklo_epi64(ab, cd),
+                _mm512_unpackhi_epi64(ab, cd),
+                _mm512_unpacklo_epi64(ab_high, cd_high),
+                _mm512_unpackhi_epi64(ab_high, cd_high),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, bytes: &[u8], at: usize) {
+        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(at).cast()) }
+    }
+}
+
+/// A vector of the 16 values of `row`.
+///
+/// # Safety
+/// The machine must have AVX-512 F.
+#[inline(always)]
+unsafe fn gathered(row: impl Fn(usize) -> i32) -> __m512i {
+    // SAFETY: the caller promises the instruction set.
+    unsafe {
+        _mm512_setr_epi32(
+            row(0),
+            row(1),
+            row(2),
+            row(3),
+            row(4),
+            row(5),
+            row(6),
+            row(7),
+            row(8),
+            row(9),
+            row(10),
+            row(11),
+            row(12),
+            row(13),
+            row(14),
+            row(15),
+        )
+    }
+}
+
+/// Sixteen bytes at `start` and every four strides after, four times.
+///
+/// # Safety
+/// The machine must have AVX-512 F, and the bytes must be there.
+#[inline(always)]
+unsafe fn quarters(start: *const u8, stride: usize) -> __m512i {
+    // SAFETY: the caller promises the instruction set and the bytes.
+    unsafe {
+        let low = _mm512_castsi128_si512(_mm_loadu_si128(start.cast()));
+        let low = _mm512_inserti32x4::<1>(low, _mm_loadu_si128(start.add(4 * stride).cast()));
+        let low = _mm512_inserti32x4::<2>(low, _mm_loadu_si128(start.add(8 * stride).cast()));
+        _mm512_inserti32x4::<3>(low, _mm_loadu_si128(start.add(12 * stride).cast()))
+    }
+}
