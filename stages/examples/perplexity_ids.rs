@@ -26,7 +26,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let shard = file.map(LayerRange::new(0, hyper.layers).ok_or("no layers")?)?;
     let count = ids.len() as u32;
     let vocabulary = hyper.vocabulary;
-    let mut runner = CpuRunner::new(RunnerSetup { hyper, shard, pool: Arc::new(Pool::new(threads)), kv_tokens: count })?;
+    let mut runner =
+        CpuRunner::new(RunnerSetup { hyper, shard, pool: Arc::new(Pool::new(threads)), kv_tokens: count })?;
     let slice = Slice {
         sequence: SequenceId(0),
         attempt: Attempt(0),

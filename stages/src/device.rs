@@ -31,7 +31,9 @@ pub enum DeviceError {
         found: String,
     },
     /// This program was built without it.
-    #[error("this baton was built without {device}: build it with `cargo build --release --features {device}`, or use the device cpu")]
+    #[error(
+        "this baton was built without {device}: build it with `cargo build --release --features {device}`, or use the device cpu"
+    )]
     NotBuilt {
         /// The device, and the feature that brings it.
         device: &'static str,

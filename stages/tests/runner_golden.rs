@@ -8,9 +8,10 @@ use runner_support::reference;
 
 /// Largest difference of a logit between transformers' float32 and the reference's double precision.
 const GOLDEN_TOLERANCE: f64 = 1e-5;
-/// Largest difference of a logit between the reference with half-precision keys and values and the runner, which may
-/// round a few of them the other way.
-const TOLERANCE: f64 = 1e-4;
+/// Largest difference of a logit between the reference with half-precision keys and values and the runner. Single
+/// precision rounds a few keys and values to the other half-precision neighbour, and those move what comes after them;
+/// half precision as such moves the logits by up to 1.2e-3.
+const TOLERANCE: f64 = 4e-4;
 
 fn check(name: &str) {
     let golden = Golden::read(name);
@@ -30,7 +31,8 @@ fn check(name: &str) {
     let mut history = ids.clone();
     let mut last = whole[whole.len() - 1].clone();
     for expected in &golden.greedy {
-        let found = (0..).zip(&last).fold((0, f32::MIN), |best, (id, logit)| if *logit > best.1 { (id, *logit) } else { best });
+        let found =
+            (0..).zip(&last).fold((0, f32::MIN), |best, (id, logit)| if *logit > best.1 { (id, *logit) } else { best });
         assert_eq!(found.0, *expected, "{name}: token {} of the continuation", history.len() - ids.len());
         let position = history.len() as u32;
         history.push(found.0);
@@ -46,7 +48,10 @@ fn check(name: &str) {
             }
             let found = three_together(&mut Pipeline::new(&path, cuts, threads), ids);
             for (sequence, found) in found.iter().enumerate() {
-                assert_eq!(*found, expected, "{name}: {threads} threads, cuts at {cuts:?}, sequence {sequence} of three");
+                assert_eq!(
+                    *found, expected,
+                    "{name}: {threads} threads, cuts at {cuts:?}, sequence {sequence} of three"
+                );
             }
         }
     }

@@ -44,8 +44,9 @@ fn check(shape: Shape, rounds: u64) {
         let chunk = [1, 7, 64, TOKENS][draw(4)];
         // One token a step is slow work for an unoptimised path; a shorter sequence crosses blocks all the same.
         let tokens = if chunk == 1 { 70 } else { TOKENS - draw(40) };
-        let sequences: Vec<Vec<u32>> =
-            (0..together).map(|sequence| ids(round * 8 + sequence as u64, shape.vocabulary)[..tokens].to_vec()).collect();
+        let sequences: Vec<Vec<u32>> = (0..together)
+            .map(|sequence| ids(round * 8 + sequence as u64, shape.vocabulary)[..tokens].to_vec())
+            .collect();
         let mut pipeline = Pipeline::new(&path, cuts, threads);
         let found = interleaved(&mut pipeline, &sequences, chunk, &mut draw);
         for (sequence, found) in found.iter().enumerate() {
@@ -76,7 +77,11 @@ fn interleaved(
             .map(|sequence| {
                 let position = found[sequence].len();
                 let tokens = &sequences[sequence][position..];
-                Piece { sequence: sequence as u32, position: position as u32, tokens: &tokens[..chunk.min(tokens.len())] }
+                Piece {
+                    sequence: sequence as u32,
+                    position: position as u32,
+                    tokens: &tokens[..chunk.min(tokens.len())],
+                }
             })
             .collect();
         if pieces.is_empty() {

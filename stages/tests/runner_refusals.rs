@@ -196,12 +196,18 @@ fn an_unknown_architecture_is_refused_with_those_there_are() {
 #[test]
 fn features_that_are_not_implemented_are_refused_by_key() {
     let cases: [(GgufWriter, &str); 6] = [
-        (llama().metadata("llama.rope.scaling.type", "yarn"), "\"llama.rope.scaling.type\": expected none, linear or llama3, found \"yarn\""),
+        (
+            llama().metadata("llama.rope.scaling.type", "yarn"),
+            "\"llama.rope.scaling.type\": expected none, linear or llama3, found \"yarn\"",
+        ),
         (llama().metadata("llama.expert_count", 8u32), "\"llama.expert_count\": expected 0"),
         (llama().metadata("llama.final_logit_softcapping", 30.0_f32), "\"llama.final_logit_softcapping\": expected 0"),
         (llama().metadata("llama.logit_scale", 0.5_f32), "\"llama.logit_scale\": expected 1"),
         (llama().metadata("llama.attention.causal", false), "\"llama.attention.causal\": expected true"),
-        (llama().metadata("llama.attention.head_count_kv", 3u32), "\"llama.attention.head_count_kv\": expected a divisor"),
+        (
+            llama().metadata("llama.attention.head_count_kv", 3u32),
+            "\"llama.attention.head_count_kv\": expected a divisor",
+        ),
     ];
     for (file, expected) in cases {
         let error = refused(file);

@@ -169,7 +169,8 @@ mod tests {
         };
         let frequencies = vec![1.0; sizes.rope_pairs];
         let arena = Arena::new(&sizes, Rope::from_frequencies(frequencies, crate::model::Pairing::Halves));
-        let floats = [&arena.x, &arena.query, &arena.key, &arena.value, &arena.out, &arena.gate, &arena.up, &arena.logits];
+        let floats =
+            [&arena.x, &arena.query, &arena.key, &arena.value, &arena.out, &arena.gate, &arena.up, &arena.logits];
         let floats: usize = floats.iter().map(|values| values.capacity() * 4).sum();
         let input = ROWS_MAX * sizes.input * 8;
         let plan = ROWS_MAX * (2 * sizes.rope_pairs * 4 + size_of::<Row>() + size_of::<Stretch>() + size_of::<usize>());

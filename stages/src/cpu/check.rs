@@ -72,7 +72,11 @@ impl Accepted {
         }
         let ascending = slice.logits.is_sorted_by(|a, b| a < b);
         if !ascending || slice.logits.last().is_some_and(|offset| *offset >= slice.count) {
-            return Err(wrong("logits", format!("{:?}", slice.logits), format!("ascending offsets below {}", slice.count)));
+            return Err(wrong(
+                "logits",
+                format!("{:?}", slice.logits),
+                format!("ascending offsets below {}", slice.count),
+            ));
         }
         if self.last && !slice.logits.is_empty() {
             sampling::check(&slice.sampling).map_err(|(field, found)| wrong(field, found, accepted_of(field)))?;

@@ -211,7 +211,10 @@ mod tests {
         let others = [(0, 2, 1), (1, 1, 1), (1, 2, 0)];
         for (layer, block, head) in others {
             let tile = cache.layer(layer).tile(block, head);
-            assert!(tile.keys.as_flattened().iter().chain(tile.values).all(|bits| *bits == 0), "{layer} {block} {head}");
+            assert!(
+                tile.keys.as_flattened().iter().chain(tile.values).all(|bits| *bits == 0),
+                "{layer} {block} {head}"
+            );
         }
     }
 }

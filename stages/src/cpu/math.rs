@@ -158,7 +158,11 @@ mod tests {
             let expected = Level::all().last().unwrap().run(Both(&x));
             for level in Level::all() {
                 let found = level.run(Both(&x));
-                assert_eq!(found.map(|row| row.map(f32::to_bits)), expected.map(|row| row.map(f32::to_bits)), "{level:?}");
+                assert_eq!(
+                    found.map(|row| row.map(f32::to_bits)),
+                    expected.map(|row| row.map(f32::to_bits)),
+                    "{level:?}"
+                );
             }
         }
     }

@@ -233,6 +233,7 @@ impl Runner for CpuRunner {
 }
 
 fn no_head() -> RunnerError {
-    let (found, expected) = ("a shard without the last layer".to_owned(), "the last one, which has the head".to_owned());
+    let (found, expected) =
+        ("a shard without the last layer".to_owned(), "the last one, which has the head".to_owned());
     RunnerError::Work { field: "shard", found, expected }
 }

@@ -145,7 +145,8 @@ impl Hyper {
 /// The rows of the embedding table.
 fn vocabulary(header: &Header) -> Result<usize, ModelError> {
     let name = super::EMBEDDING;
-    let wrong = |found: String| ModelError::Tensor { name: name.to_owned(), expected: "two dimensions".to_owned(), found };
+    let wrong =
+        |found: String| ModelError::Tensor { name: name.to_owned(), expected: "two dimensions".to_owned(), found };
     let table = header.tensor(name).ok_or_else(|| wrong("no such tensor".to_owned()))?;
     match *table.dims.as_slice() {
         [_, rows] if u32::try_from(rows).is_ok() => Ok(rows as usize),
@@ -211,15 +212,27 @@ impl Keys<'_> {
         for (suffix, neutral) in UNIMPLEMENTED {
             let found = self.metadata.get_f32(&self.name(suffix))?.unwrap_or(neutral);
             if found != neutral {
-                return Err(self.wrong(suffix, format!("{neutral} or no such key, as others are not implemented"), found));
+                return Err(self.wrong(
+                    suffix,
+                    format!("{neutral} or no such key, as others are not implemented"),
+                    found,
+                ));
             }
         }
         let experts = self.metadata.u32_or(&self.name("expert_count"), 0)?;
         if experts > 0 {
-            return Err(self.wrong("expert_count", "0, as mixtures of experts are not implemented".to_owned(), experts));
+            return Err(self.wrong(
+                "expert_count",
+                "0, as mixtures of experts are not implemented".to_owned(),
+                experts,
+            ));
         }
         if !self.metadata.bool_or(&self.name("attention.causal"), true)? {
-            return Err(self.wrong("attention.causal", "true, as only causal attention is implemented".to_owned(), false));
+            return Err(self.wrong(
+                "attention.causal",
+                "true, as only causal attention is implemented".to_owned(),
+                false,
+            ));
         }
         Ok(())
     }

@@ -26,7 +26,8 @@ impl Hyper {
                 Some((layer, suffix)) if layer < self.layers => self.layer_tensor(suffix),
                 _ => self.other_tensor(&tensor.name),
             };
-            let wrong = |expected: String, found: String| ModelError::Tensor { name: tensor.name.clone(), expected, found };
+            let wrong =
+                |expected: String, found: String| ModelError::Tensor { name: tensor.name.clone(), expected, found };
             if need == Need::Refused {
                 return Err(wrong(format!("none of this name in a {} model", self.family), "one".to_owned()));
             }

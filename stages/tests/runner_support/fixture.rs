@@ -58,9 +58,10 @@ impl Golden {
 
     fn metadata(&self, architecture: &str) -> GgufWriter {
         let own = |suffix: &str| format!("{architecture}.{suffix}");
-        let head = self.config["head_dim"].as_u64().unwrap_or_else(|| {
-            u64::from(self.number("hidden_size")) / u64::from(self.number("num_attention_heads"))
-        }) as u32;
+        let head = self.config["head_dim"]
+            .as_u64()
+            .unwrap_or_else(|| u64::from(self.number("hidden_size")) / u64::from(self.number("num_attention_heads")))
+            as u32;
         let theta = self.config["rope_parameters"]["rope_theta"].as_f64().expect("a base") as f32;
         let epsilon = self.config["rms_norm_eps"].as_f64().expect("an epsilon") as f32;
         let file = GgufWriter::new()

@@ -51,7 +51,8 @@ impl Pipeline {
         let (last, others) = self.runners.split_last_mut().expect("a shard");
         let mut activations = Vec::new();
         for runner in others {
-            let Output::Activations(rows) = runner.step(Work { slices: &slices, activations: &activations }).expect("it runs")
+            let Output::Activations(rows) =
+                runner.step(Work { slices: &slices, activations: &activations }).expect("it runs")
             else {
                 panic!("only the last shard gives tokens")
             };

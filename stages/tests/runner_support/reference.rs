@@ -16,7 +16,8 @@ pub fn logits(golden: &Golden, half_precision: bool) -> Rows {
     for layer in 0..number("num_hidden_layers") {
         let name = |suffix: &str| format!("model.layers.{layer}.{suffix}");
         let normed = norm_rows(golden, &x, &name("input_layernorm.weight"));
-        let project = |which: &str, heads: usize| heads_of(golden, &normed, &name(&format!("self_attn.{which}")), heads);
+        let project =
+            |which: &str, heads: usize| heads_of(golden, &normed, &name(&format!("self_attn.{which}")), heads);
         let queries = project("q", heads);
         let round = |rows: Vec<Rows>| if half_precision { rounded(rows) } else { rows };
         let (keys, values) = (round(project("k", kv_heads)), round(project("v", kv_heads)));
@@ -85,7 +86,9 @@ fn attend(golden: &Golden, queries: &[Rows], keys: &[Rows], values: &[Rows]) -> 
 
 fn rounded(rows: Vec<Rows>) -> Vec<Rows> {
     let round = |value: f64| f16::from_f64(value).to_f64();
-    rows.into_iter().map(|heads| heads.into_iter().map(|head| head.into_iter().map(round).collect()).collect()).collect()
+    rows.into_iter()
+        .map(|heads| heads.into_iter().map(|head| head.into_iter().map(round).collect()).collect())
+        .collect()
 }
 
 fn norm_rows(golden: &Golden, rows: &Rows, name: &str) -> Rows {

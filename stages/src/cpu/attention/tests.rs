@@ -123,7 +123,11 @@ fn rows_see_what_they_should_and_nothing_else() {
             for head in 0..case.heads {
                 let found = &found[(row * case.heads + head) * padded..][..case.value];
                 for (found, exact) in found.iter().zip(case.exact(row, head)) {
-                    assert!((f64::from(*found) - exact).abs() < 2e-6, "row {row} at {}: {found}, {exact}", case.position);
+                    assert!(
+                        (f64::from(*found) - exact).abs() < 2e-6,
+                        "row {row} at {}: {found}, {exact}",
+                        case.position
+                    );
                 }
             }
         }

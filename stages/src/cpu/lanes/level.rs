@@ -39,7 +39,8 @@ impl Level {
     /// All this processor has, the best first.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        let avx2 =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
         let avx512 = avx2 && is_x86_feature_detected!("avx512f");
         let found = [(avx512, Instructions::Avx512), (avx2, Instructions::Avx2), (true, Instructions::Portable)];
         found.into_iter().filter(|(exists, _)| *exists).map(|(_, instructions)| Self(instructions))

@@ -104,7 +104,9 @@ impl Lanes for Neon {
     #[inline(always)]
     fn fma(self, factor: Self, term: Self) -> Self {
         // SAFETY: as in `splat`.
-        Self(std::array::from_fn(|register| unsafe { vfmaq_f32(term.0[register], self.0[register], factor.0[register]) }))
+        Self(std::array::from_fn(|register| unsafe {
+            vfmaq_f32(term.0[register], self.0[register], factor.0[register])
+        }))
     }
 
     #[inline(always)]

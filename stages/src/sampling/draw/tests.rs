@@ -77,7 +77,8 @@ fn temperature_comes_first_and_flattens() {
 #[test]
 fn top_k_keeps_the_likeliest_and_top_p_counts_among_those() {
     let logits = logits_of(&PROBABILITIES);
-    let statistic = chi_square(&count(&logits, Sampling { top_k: 3, ..PLAIN }, DRAWS), &[0.0, 0.375, 0.0, 0.375, 0.0, 0.25]);
+    let statistic =
+        chi_square(&count(&logits, Sampling { top_k: 3, ..PLAIN }, DRAWS), &[0.0, 0.375, 0.0, 0.375, 0.0, 0.25]);
     assert!(statistic < CHI_SQUARE_MAX, "{statistic}");
     // 0.3 + 0.3 of 1 reaches 0.6; of the 0.8 that top_k leaves, 0.75 is reached by the same two.
     for sampling in [Sampling { top_p: 0.59, ..PLAIN }, Sampling { top_k: 3, top_p: 0.74, ..PLAIN }] {
@@ -101,7 +102,11 @@ fn a_long_flat_tail_is_ranked_as_far_as_top_p_reaches() {
     let counts = count(&logits, Sampling { top_p: 0.5, ..PLAIN }, 4000);
     let total: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
     let mut sum = 0.0;
-    let kept = logits.iter().take_while(|logit| { let before = sum; sum += f64::from(**logit).exp(); before < total / 2.0 });
+    let kept = logits.iter().take_while(|logit| {
+        let before = sum;
+        sum += f64::from(**logit).exp();
+        before < total / 2.0
+    });
     let kept = kept.count();
     let highest = counts.iter().rposition(|count| *count > 0).unwrap();
     assert!(highest < kept && highest > kept - 60, "{highest} of {kept}");
