@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 pub struct Request {
     /// Token ids of the prompt; at least one.
     pub prompt: Vec<u32>,
-    /// Most tokens to generate; at least one.
+    /// Most tokens to generate; at least one. The context may end it earlier.
     pub tokens_max: u32,
     /// How to choose them.
     pub sampling: Sampling,
@@ -156,6 +156,8 @@ pub struct PipelineStatus {
     pub missing_layers: Vec<[u32; 2]>,
     /// Whether the store answers.
     pub store_reachable: bool,
+    /// Most tokens in a sequence, prompt and answer together: the model's context, or less where memory is short.
+    pub context_tokens: u32,
     /// Sequences in work.
     pub running: usize,
     /// Sequences waiting.

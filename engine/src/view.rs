@@ -105,11 +105,12 @@ impl ClusterView {
     }
 
     /// The claim that serves `slot` of the newest generation, if it is as the placement wants it.
-    pub fn serving_claim(&self, slot: u32) -> Option<&ClaimRecord> {
+    pub fn serving_claim(&self, slot: u32) -> Option<&Versioned<ClaimRecord>> {
         let placement = &self.placement.as_ref()?.value;
         let shard = placement.shard(slot)?;
-        let claim = &self.claims.get(&(placement.generation(), slot))?.value;
-        let fits = claim.stage == shard.stage && claim.layers == shard.layers && claim.state == ClaimState::Serving;
+        let claim = self.claims.get(&(placement.generation(), slot))?;
+        let ClaimRecord { stage, layers, state, .. } = &claim.value;
+        let fits = *stage == shard.stage && *layers == shard.layers && *state == ClaimState::Serving;
         fits.then_some(claim)
     }
 
@@ -117,7 +118,7 @@ impl ClusterView {
     ///
     /// # Errors
     /// [`NotServing`] names the layers that nobody holds and why.
-    pub fn serving(&self) -> Result<Vec<&ClaimRecord>, NotServing> {
+    pub fn serving(&self) -> Result<Vec<&Versioned<ClaimRecord>>, NotServing> {
         let Some(model) = self.model.as_ref().map(|model| &model.value) else {
             return Err(NotServing { missing: Vec::new(), reason: "the cluster has no model yet".to_owned() });
         };

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// Longest accepted name, in bytes: names become parts of store keys and of socket paths.
-pub const NAME_BYTES_MAX: usize = 63;
+pub(crate) const NAME_BYTES_MAX: usize = 63;
 
 /// A name that cannot be used in a store key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,3 +1,16 @@
-//! Under construction.
+//! What a stage computes: mapped weights, model families, kernels, keys and values, sampling.
+//!
+//! This crate knows neither sockets nor the store.
 
+pub mod cpu;
+pub mod device;
+pub mod gguf;
 pub mod kernels;
+pub mod loader;
+pub mod memory;
+pub mod model;
+mod model_record;
+pub mod sampling;
+pub mod weights;
+
+pub use model_record::{RecordError, model_record};

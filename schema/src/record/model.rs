@@ -29,6 +29,8 @@ pub struct ModelRecord {
     pub kv_bytes_per_token_layer: u64,
     /// How many tokens of keys and values every stage must have room for.
     pub kv_tokens: u32,
+    /// Bytes of scratch that a shard needs beside weights, keys and values, at most.
+    pub scratch_bytes: u64,
     /// The first placement waits for so many stages.
     pub stages_min: u32,
 }
@@ -42,14 +44,30 @@ pub struct ShardBytes {
     pub weights: u64,
     /// Keys and values, in bytes.
     pub kv: u64,
+    /// Scratch, in bytes.
+    pub scratch: u64,
 }
+
+// === impl ShardBytes ===
+
+impl ShardBytes {
+    /// The most memory the shard takes, in bytes.
+    pub fn memory_bound(self) -> u64 {
+        self.weights.saturating_add(self.kv).saturating_add(self.scratch)
+    }
+}
+
+// === impl ModelRecord ===
 
 impl ModelRecord {
     /// What the shard `layers` costs; the last layer brings the head.
     pub fn shard_bytes(&self, layers: LayerRange) -> ShardBytes {
-        let own: u64 = self.layer_bytes.iter().take(layers.end() as usize).skip(layers.start() as usize).sum();
+        let own = self.layer_bytes.iter().take(layers.end() as usize).skip(layers.start() as usize);
+        let own = own.fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
         let head = if layers.end() == self.layers { self.head_bytes } else { 0 };
-        let kv = self.kv_bytes_per_token_layer * u64::from(layers.count()) * u64::from(self.kv_tokens);
-        ShardBytes { read_per_token: own + head, weights: own + head, kv }
+        let kv_rows = u64::from(layers.count()) * u64::from(self.kv_tokens);
+        let kv = self.kv_bytes_per_token_layer.saturating_mul(kv_rows);
+        let own = own.saturating_add(head);
+        ShardBytes { read_per_token: own, weights: own, kv, scratch: self.scratch_bytes }
     }
 }

@@ -1,0 +1,195 @@
+//! The head as the doors see it: a handle, and the thread behind it.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use schema::Keyspace;
+use schema::record::GatewayRecord;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{info, warn};
+
+use super::driver::{Driver, GATEWAY_SLOT, Submission};
+use crate::generate::{Generation, Pipeline, PipelineStatus, Rejection, Request};
+use crate::limits::{STORE_RETRY, SUBMISSIONS_MAX};
+use crate::link::{ClusterKey, Inbound, LinkError, Listen};
+use crate::membership::{Publisher, register_gateway};
+use crate::store::{Committed, LeaseGrant, SharedStore, StoreError};
+use crate::view::ClusterView;
+
+/// For how many leases a gateway waits for the slot: a crashed predecessor's may still hold it.
+const SLOT_PATIENCE_LEASES: u32 = 3;
+
+/// What a gateway's head is told.
+#[derive(Debug)]
+pub struct HeadSettings {
+    /// The cluster's keys.
+    pub keyspace: Keyspace,
+    /// Where it takes sampled tokens.
+    pub listen: Listen,
+    /// What lets it talk to other hosts.
+    pub key: Option<ClusterKey>,
+    /// Its record; the endpoint is filled in here.
+    pub record: GatewayRecord,
+    /// How long the store keeps the gateway when it falls silent.
+    pub lease_ttl: Duration,
+}
+
+/// What a gateway needs to register, and to register again.
+struct Registration {
+    store: SharedStore,
+    keyspace: Keyspace,
+    record: GatewayRecord,
+    views: watch::Receiver<Arc<ClusterView>>,
+    lease_ttl: Duration,
+}
+
+/// Why a head could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadError {
+    /// The store refused or is away.
+    #[error("cannot join the cluster")]
+    Store(#[from] StoreError),
+    /// Tokens cannot be taken.
+    #[error("cannot open the gateway's endpoint")]
+    Link(#[from] LinkError),
+    /// Another gateway serves the cluster.
+    #[error("a gateway at {url} serves this cluster already (process {pid} on {host}): this version allows one")]
+    Taken {
+        /// Its address.
+        url: String,
+        /// Its process.
+        pid: u32,
+        /// Its host.
+        host: String,
+    },
+    /// The thread or its runtime could not be started.
+    #[error("cannot start the head's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A running head. Dropping it stops the thread; running sequences then end with a failure.
+#[derive(Debug)]
+pub struct Head {
+    submissions: mpsc::Sender<Submission>,
+    status: watch::Receiver<PipelineStatus>,
+    views: watch::Receiver<Arc<ClusterView>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    lease: tokio::task::JoinHandle<()>,
+    _publisher: Publisher,
+}
+
+// === impl Head ===
+
+impl Head {
+    /// Registers the gateway and starts its loop.
+    ///
+    /// # Errors
+    /// [`HeadError`] when the store is away, the endpoint cannot be opened, or another gateway is there.
+    pub async fn start(store: SharedStore, settings: HeadSettings) -> Result<Self, HeadError> {
+        let HeadSettings { keyspace, listen, key, mut record, lease_ttl } = settings;
+        let publisher = Publisher::start(store.clone(), keyspace.clone()).await?;
+        let views = publisher.views();
+        let (ready, bound) = oneshot::channel();
+        let (submissions, inbox) = mpsc::channel(SUBMISSIONS_MAX);
+        let (status_out, status) = watch::channel(PipelineStatus::default());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(HeadError::Thread)?;
+        let (driver_views, driver_record) = (views.clone(), record.clone());
+        let work = move || {
+            runtime.block_on(async move {
+                let inbound = match Inbound::bind(listen).await {
+                    Ok(inbound) => inbound,
+                    Err(error) => return drop(ready.send(Err(error))),
+                };
+                let endpoint = inbound.endpoint().to_owned();
+                let name = GatewayRecord { endpoint: endpoint.clone(), ..driver_record };
+                if ready.send(Ok(endpoint)).is_ok() {
+                    let driver = Driver::new(driver_views, inbound, inbox, status_out, key, name);
+                    driver.run(async { drop(stopped.await) }).await;
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("head".to_owned()).spawn(work).map_err(HeadError::Thread)?;
+        let gone = || HeadError::Thread(std::io::Error::other("the thread ended before it was ready"));
+        record.endpoint = bound.await.map_err(|_| gone())??;
+        let registration = Registration { store, keyspace, record, views: views.clone(), lease_ttl };
+        let grant = registration.register().await?;
+        let lease = tokio::spawn(registration.stay(grant));
+        Ok(Self { submissions, status, views, stop: Some(stop), thread: Some(thread), lease, _publisher: publisher })
+    }
+
+    /// The pipeline's status as it changes.
+    pub fn statuses(&self) -> watch::Receiver<PipelineStatus> {
+        self.status.clone()
+    }
+}
+
+impl Drop for Head {
+    fn drop(&mut self) {
+        self.lease.abort();
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Pipeline for Head {
+    async fn generate(&self, request: Request) -> Result<Generation, Rejection> {
+        // Room for every event of the sequence: a slow reader never holds up the head.
+        let (events, receiver) = mpsc::channel(request.tokens_max as usize + 2);
+        let (answer, verdict) = oneshot::channel();
+        let stopping = || Rejection::NotServing { reason: "the server is stopping".to_owned() };
+        self.submissions.send(Submission { request, events, answer }).await.map_err(|_| stopping())?;
+        verdict.await.map_err(|_| stopping())??;
+        Ok(Generation::new(receiver))
+    }
+
+    fn status(&self) -> PipelineStatus {
+        self.status.borrow().clone()
+    }
+
+    fn view(&self) -> Arc<ClusterView> {
+        self.views.borrow().clone()
+    }
+}
+
+// === impl Registration ===
+
+impl Registration {
+    /// Takes a lease and the gateway's slot; waits for a crashed predecessor's lease to run out.
+    async fn register(&self) -> Result<LeaseGrant, HeadError> {
+        let started = Instant::now();
+        let grant = self.store.lease(self.lease_ttl).await?;
+        loop {
+            let txn = register_gateway(&self.keyspace, GATEWAY_SLOT, &self.record, grant.id());
+            if let Committed::Applied { .. } = self.store.commit(txn).await? {
+                return Ok(grant);
+            }
+            let holder = self.views.borrow().gateways.get(&GATEWAY_SLOT).map(|holder| holder.value.clone());
+            if let Some(holder) = holder.filter(|_| started.elapsed() > SLOT_PATIENCE_LEASES * self.lease_ttl) {
+                return Err(HeadError::Taken { url: holder.url, pid: holder.pid, host: holder.host });
+            }
+            tokio::time::sleep(STORE_RETRY).await;
+        }
+    }
+
+    /// Registers again whenever the lease is lost.
+    async fn stay(self, mut grant: LeaseGrant) {
+        loop {
+            grant.lost().await;
+            warn!("the gateway's lease is lost; registering again");
+            grant = loop {
+                match self.register().await {
+                    Ok(grant) => break grant,
+                    Err(error) => warn!(%error, "cannot register yet"),
+                }
+                tokio::time::sleep(STORE_RETRY).await;
+            };
+            info!("registered again");
+        }
+    }
+}

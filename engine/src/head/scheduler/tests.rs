@@ -1,0 +1,246 @@
+use proptest::prelude::*;
+use schema::frame::{Chosen, Sampling, Spent};
+
+use super::*;
+use crate::generate::Finish;
+
+/// A pipeline that computes: the token after a history is a function of all of it, read back from the blocks that the
+/// slices name, so a wrong block, a lost row or a mixed-up sequence changes the tokens.
+struct Double {
+    blocks: Vec<[u64; KV_BLOCK_TOKENS as usize]>,
+}
+
+fn mix(sum: u64, token: u64) -> u64 {
+    (sum.wrapping_mul(31).wrapping_add(token + 7)) % 1_000_003
+}
+
+fn expected(prompt: &[u32], count: usize) -> Vec<u32> {
+    let mut history: Vec<u64> = prompt.iter().map(|token| u64::from(*token)).collect();
+    for _ in 0..count {
+        let next = history.iter().fold(1, |sum, token| mix(sum, *token));
+        history.push(next);
+    }
+    history[prompt.len()..].iter().map(|token| *token as u32).collect()
+}
+
+impl Double {
+    fn new(blocks: u32) -> Self {
+        Self { blocks: vec![[u64::MAX; KV_BLOCK_TOKENS as usize]; blocks as usize] }
+    }
+
+    fn run(&mut self, shape: &Shape, batch: &Batch) -> Tokens {
+        let mut chosen = Vec::new();
+        for slice in &batch.slices {
+            let place = |position: u32| {
+                (slice.blocks[(position / KV_BLOCK_TOKENS) as usize] as usize, (position % KV_BLOCK_TOKENS) as usize)
+            };
+            for (position, token) in (slice.position..).zip(&slice.tokens) {
+                let (block, offset) = place(position);
+                self.blocks[block][offset] = u64::from(*token);
+            }
+            for offset in &slice.logits {
+                let position = slice.position + offset + 1;
+                let sum = (0..position).fold(1, |sum, position| {
+                    let (block, offset) = place(position);
+                    assert_ne!(self.blocks[block][offset], u64::MAX, "a row was read before it was written");
+                    mix(sum, self.blocks[block][offset])
+                });
+                let (sequence, attempt) = (slice.sequence, slice.attempt);
+                chosen.push(Chosen { sequence, attempt, position, token: sum as u32, logprob: -1.0 });
+            }
+        }
+        let rows = batch.slices.iter().map(|slice| slice.count).sum();
+        let spent =
+            (0..shape.stages.len() as u32).map(|slot| Spent { slot, rows, compute_us: 10, queue_us: 1 }).collect();
+        Tokens { generation: shape.generation, epoch: shape.epoch, step: batch.step, chosen, spent }
+    }
+}
+
+fn shape(stages: usize, kv_blocks: u32, epoch: u64) -> Shape {
+    let label = |index: usize| StageLabel { stage: format!("s{index}"), layers: [index as u32, index as u32 + 1] };
+    Shape { generation: Generation(1), epoch: Epoch(epoch), stages: (0..stages).map(label).collect(), kv_blocks }
+}
+
+fn request(prompt: Vec<u32>, tokens_max: u32) -> Request {
+    let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
+    Request { prompt, tokens_max, sampling, stop_tokens: vec![], deadline: Duration::from_secs(60) }
+}
+
+fn tokens_of(happened: &[(SequenceId, Event)], id: SequenceId) -> Vec<u32> {
+    let token = |(of, event): &(SequenceId, Event)| match event {
+        Event::Token { token, .. } if *of == id => Some(*token),
+        _ => None,
+    };
+    happened.iter().filter_map(token).collect()
+}
+
+#[test]
+fn the_window_is_one_more_than_the_stages() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::default();
+    for _ in 0..8 {
+        scheduler.admit(request(vec![1; 1000], 4), now);
+    }
+    assert!(scheduler.next_batch(now).is_none(), "there is no pipeline yet");
+    scheduler.rebuild(Some(shape(2, 1000, 1)));
+    let sent = std::iter::from_fn(|| scheduler.next_batch(now)).count();
+    assert_eq!(sent, 3);
+}
+
+#[test]
+fn decoding_sequences_split_into_as_many_groups_as_stages() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::default();
+    let shape = shape(2, 100, 1);
+    let mut double = Double::new(100);
+    scheduler.rebuild(Some(shape.clone()));
+    for token in 0..4 {
+        scheduler.admit(request(vec![token; 3], 8), now);
+    }
+    let prefill = scheduler.next_batch(now).unwrap();
+    assert_eq!(prefill.slices.len(), 4);
+    scheduler.complete(&double.run(&shape, &prefill), now).unwrap();
+    let groups: Vec<_> = std::iter::from_fn(|| scheduler.next_batch(now)).map(|batch| batch.slices.len()).collect();
+    assert_eq!(groups, [2, 2]);
+}
+
+#[test]
+fn an_answer_out_of_order_is_a_fault_and_a_stale_one_is_nothing() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::default();
+    let first = shape(2, 100, 1);
+    let mut double = Double::new(100);
+    scheduler.rebuild(Some(first.clone()));
+    scheduler.admit(request(vec![1; 600], 4), now);
+    let batches: Vec<_> = std::iter::from_fn(|| scheduler.next_batch(now)).collect();
+    let answers: Vec<_> = batches.iter().map(|batch| double.run(&first, batch)).collect();
+    assert!(matches!(scheduler.complete(&answers[1], now), Err(Fault::Gap { .. })));
+    scheduler.complete(&answers[0], now).unwrap();
+    assert!(scheduler.complete(&answers[0], now).unwrap().is_empty(), "a duplicate counted");
+    scheduler.rebuild(Some(shape(2, 100, 2)));
+    assert!(scheduler.complete(&answers[1], now).unwrap().is_empty(), "an old epoch counted");
+}
+
+#[test]
+fn a_missing_or_foreign_token_is_a_fault() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::default();
+    let shape = shape(1, 100, 1);
+    scheduler.rebuild(Some(shape.clone()));
+    scheduler.admit(request(vec![1; 3], 4), now);
+    let batch = scheduler.next_batch(now).unwrap();
+    let mut answer = Double::new(100).run(&shape, &batch);
+    answer.chosen[0].position += 1;
+    assert!(matches!(scheduler.complete(&answer, now), Err(Fault::Mismatch(_))));
+}
+
+#[test]
+fn work_refused_three_times_fails_and_the_rest_goes_on() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::default();
+    let id = scheduler.admit(request(vec![1; 3], 4), now);
+    for attempt in 1..=3 {
+        let shape = shape(1, 100, attempt);
+        scheduler.rebuild(Some(shape.clone()));
+        let batch = scheduler.next_batch(now).unwrap();
+        let refusal = Refusal {
+            generation: shape.generation,
+            epoch: shape.epoch,
+            step: batch.step,
+            slot: 0,
+            reason: "no".into(),
+        };
+        let (_, happened) = scheduler.refused(&refusal).unwrap();
+        assert_eq!(!happened.is_empty(), attempt == 3);
+    }
+    assert_eq!(scheduler.load(), (0, 0));
+    assert!(!scheduler.sequences.contains_key(&id));
+}
+
+#[test]
+fn a_sequence_past_its_deadline_fails_and_frees_its_blocks() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::default();
+    scheduler.rebuild(Some(shape(1, 10, 1)));
+    scheduler.admit(request(vec![1; 40], 4), now);
+    scheduler.next_batch(now).unwrap();
+    assert_eq!(scheduler.free_blocks(), 8);
+    let happened = scheduler.expire(now + Duration::from_secs(61));
+    assert!(matches!(happened[..], [(_, Event::Failed(Failure::Deadline { limit_s: 60 }))]));
+    assert_eq!(scheduler.free_blocks(), 10);
+}
+
+#[derive(Debug, Clone)]
+enum Incident {
+    Admit { prompt: Vec<u32>, tokens_max: u32 },
+    Cancel(usize),
+    Answer,
+    Rebuild { stages: usize, kv_blocks: u32 },
+}
+
+fn incident() -> impl Strategy<Value = Incident> {
+    prop_oneof![
+        3 => (prop::collection::vec(0_u32..50, 1..300), 1_u32..40)
+            .prop_map(|(prompt, tokens_max)| Incident::Admit { prompt, tokens_max }),
+        1 => (0_usize..20).prop_map(Incident::Cancel),
+        20 => Just(Incident::Answer),
+        1 => (1_usize..6, 12_u32..30).prop_map(|(stages, kv_blocks)| Incident::Rebuild { stages, kv_blocks }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever is admitted, cancelled, preempted (there are few blocks) or started again: each sequence ends with
+    /// exactly the tokens it has when it is alone, and all blocks come back.
+    #[test]
+    fn every_sequence_ends_with_its_own_tokens(incidents in prop::collection::vec(incident(), 1..120)) {
+        let now = Instant::now();
+        let mut scheduler = Scheduler::default();
+        let mut current = shape(2, 12, 1);
+        let mut double = Double::new(12);
+        scheduler.rebuild(Some(current.clone()));
+        let mut wanted: BTreeMap<SequenceId, (Vec<u32>, u32)> = BTreeMap::new();
+        let mut happened: Happened = Vec::new();
+        let mut answers: VecDeque<Tokens> = VecDeque::new();
+        let endless = std::iter::repeat_n(Incident::Answer, 20_000);
+        for (turn, incident) in incidents.into_iter().chain(endless).enumerate() {
+            match incident {
+                Incident::Admit { prompt, tokens_max } => {
+                    let id = scheduler.admit(request(prompt.clone(), tokens_max), now);
+                    wanted.insert(id, (prompt, tokens_max));
+                }
+                Incident::Cancel(index) => {
+                    if let Some(id) = wanted.keys().nth(index).copied() {
+                        scheduler.cancel(id);
+                        wanted.remove(&id);
+                    }
+                }
+                Incident::Answer => {
+                    if let Some(answer) = answers.pop_front() {
+                        happened.extend(scheduler.complete(&answer, now).unwrap());
+                    }
+                }
+                Incident::Rebuild { stages, kv_blocks } => {
+                    current = shape(stages, kv_blocks, turn as u64 + 2);
+                    double = Double::new(kv_blocks);
+                    scheduler.rebuild(Some(current.clone()));
+                }
+            }
+            while let Some(batch) = scheduler.next_batch(now) {
+                prop_assert!(batch.slices.iter().map(|slice| slice.count).sum::<u32>() <= BATCH_ROWS_MAX);
+                answers.push_back(double.run(&current, &batch));
+            }
+            if answers.is_empty() && scheduler.load() == (0, 0) && turn > 120 {
+                break;
+            }
+        }
+        prop_assert_eq!(scheduler.load(), (0, 0));
+        prop_assert_eq!(scheduler.free_blocks(), current.kv_blocks as usize);
+        for (id, (prompt, tokens_max)) in wanted {
+            prop_assert_eq!(tokens_of(&happened, id), expected(&prompt, tokens_max as usize));
+            let ends = happened.iter().filter(|(of, event)| *of == id && matches!(event, Event::Finished { finish: Finish::Length, .. }));
+            prop_assert_eq!(ends.count(), 1);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Every bound of the dataflow core, with its unit and its reason.
+
+use std::time::Duration;
+
+/// Rows in a micro-batch: enough that weights are read for many prompt tokens at once, few enough that a step of a
+/// slow stage stays well under a second for the models this is made for.
+pub const BATCH_ROWS_MAX: u32 = 256;
+/// Decoding sequences in a micro-batch: beyond this, reading the weights is no longer what a step spends its time on.
+pub const DECODES_MAX: usize = 64;
+/// Sequences that own blocks at a time: bounds the size of block tables in frames.
+pub const RUNNING_MAX: usize = 256;
+/// Sequences that wait for blocks before the door says 429: a queue longer than this is not worth waiting in.
+pub const WAITING_MAX: usize = 256;
+/// How often stages may refuse a sequence's work before it fails: a fault may hit twice, a third time it is the work.
+pub const REFUSALS_MAX: u32 = 3;
+/// The longest a micro-batch may take through all stages, beside its rows: far above any healthy step, since it only
+/// catches frames lost without any other sign; a dead stage shows by its lease long before.
+pub const FLIGHT_DEADLINE: Duration = Duration::from_secs(20);
+/// What each row adds to that: a 14-billion-parameter model on two slow cores takes about a tenth of this.
+pub const FLIGHT_DEADLINE_PER_ROW: Duration = Duration::from_millis(500);
+/// How often the head looks for cancelled and expired work, in the absence of other events.
+pub const HEAD_TICK: Duration = Duration::from_millis(100);
+/// Submissions on their way from the doors to the head.
+pub const SUBMISSIONS_MAX: usize = 64;
+/// Micro-batches on their way to a stage's compute thread: the head keeps at most one more in flight than there are
+/// stages, so this is reached only by a head that does not keep to its window.
+pub const STAGE_QUEUE_MAX: usize = 64;
+/// The set of live stages must not have changed for so long before a placement is proposed.
+pub const SETTLE: Duration = Duration::from_millis(300);
+/// How often a stage reports what it did and used.
+pub const REPORT_EVERY: Duration = Duration::from_secs(2);
+/// Wait before trying again what the store did not do.
+pub const STORE_RETRY: Duration = Duration::from_millis(500);

@@ -1,0 +1,188 @@
+//! What can go wrong on a link.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schema::frame::FrameError;
+
+use super::limits::{ACTIVATION_BYTES_MAX, SOCKET_PATH_BYTES_MAX};
+use super::noise::HandshakeError;
+use super::zmtp::ZmtpError;
+
+/// Why a link could not be made, or a message not sent or received.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// A message whose header or activations are wrong. The link goes on.
+    #[error("bad message")]
+    Frame(#[source] FrameError),
+    /// A message that is not a header with activations or a header alone. The link goes on.
+    #[error("bad message of {found} parts: expected a header, and activations only where there are any")]
+    Parts {
+        /// How many it has.
+        found: usize,
+    },
+    /// Activations too large for any link.
+    #[error("activations of {found} bytes: expected at most {ACTIVATION_BYTES_MAX}")]
+    TooLarge {
+        /// Their length.
+        found: usize,
+    },
+    /// Text that is no endpoint.
+    #[error("endpoint {found:?}: expected ipc:///path or tcp://host:port")]
+    Endpoint {
+        /// What was given, cut to a printable length.
+        found: String,
+    },
+    /// A host that others cannot connect to.
+    #[error("cannot advertise {host:?}: expected a name or address of this machine that the others can reach")]
+    Advertise {
+        /// What was given.
+        host: String,
+    },
+    /// TCP without a key.
+    #[error(
+        "{endpoint} needs the cluster key: make one with `baton key`, and give every process the same one in \
+         BATON_CLUSTER_KEY or with --cluster-key-file"
+    )]
+    KeyMissing {
+        /// What was to be served or connected to.
+        endpoint: String,
+    },
+    /// A socket path that does not fit the system's socket address.
+    #[error(
+        "socket path {path} is {found} bytes long: expected at most {SOCKET_PATH_BYTES_MAX}; set XDG_RUNTIME_DIR or \
+         TMPDIR to a shorter directory"
+    )]
+    PathTooLong {
+        /// The path.
+        path: PathBuf,
+        /// Its length.
+        found: usize,
+    },
+    /// A local socket that another user owns.
+    #[error("socket {path} belongs to user {found}: expected {expected}, who runs this process")]
+    NotOurs {
+        /// The socket.
+        path: PathBuf,
+        /// Its owner.
+        found: u32,
+        /// Our user.
+        expected: u32,
+    },
+    /// The private directory of our sockets cannot be made.
+    #[error("cannot make a private directory for sockets in {parent}")]
+    RuntimeDir {
+        /// Where.
+        parent: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// Listening failed.
+    #[error("cannot listen on {endpoint}")]
+    Listen {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// Connecting failed.
+    #[error("cannot connect to {endpoint}")]
+    Connect {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The two sides did not find that they have the same key.
+    #[error("{endpoint} did not accept this process")]
+    Handshake {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        #[source]
+        cause: HandshakeError,
+    },
+    /// Nobody answered in time.
+    #[error("{endpoint} did not answer within {waited:?}")]
+    Silent {
+        /// Where.
+        endpoint: String,
+        /// For how long.
+        waited: Duration,
+    },
+    /// The connection ended; connect anew.
+    #[error("connection to {endpoint} ended")]
+    Lost {
+        /// Where to.
+        endpoint: String,
+        /// Why.
+        #[source]
+        cause: EndError,
+    },
+    /// The peer takes nothing more; connect anew.
+    #[error("{endpoint} took nothing for {waited:?} with {messages} messages ({bytes} bytes) waiting")]
+    Stalled {
+        /// Who.
+        endpoint: String,
+        /// How long it was given.
+        waited: Duration,
+        /// Messages accepted and not gone.
+        messages: usize,
+        /// Their bytes.
+        bytes: usize,
+    },
+    /// ZeroMQ's own word.
+    #[error("zeromq failed: {0}")]
+    Zeromq(String),
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EndError {
+    /// One side closed it.
+    #[error("the other side closed it")]
+    Closed,
+    /// Nothing came for too long.
+    #[error("nothing was heard for {0:?}")]
+    Silence(Duration),
+    /// It did not show in time that it speaks ZMTP.
+    #[error("no ZMTP greeting within {0:?}")]
+    Late(Duration),
+    /// Its bytes were no ZMTP, or declared more than any message has.
+    #[error(transparent)]
+    Zmtp(#[from] ZmtpError),
+    /// Its bytes were not sealed with the key.
+    #[error("a sealed message was forged or damaged")]
+    Seal,
+    /// The operating system's word.
+    #[error("{0}")]
+    Io(io::ErrorKind),
+}
+
+// === impl LinkError ===
+
+impl LinkError {
+    /// Whether it is about one message only: count it, drop it, go on receiving.
+    pub fn is_about_one_message(&self) -> bool {
+        matches!(self, Self::Frame(_) | Self::Parts { .. } | Self::TooLarge { .. })
+    }
+}
+
+impl From<FrameError> for LinkError {
+    fn from(cause: FrameError) -> Self {
+        Self::Frame(cause)
+    }
+}
+
+impl From<io::Error> for EndError {
+    fn from(cause: io::Error) -> Self {
+        match cause.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => Self::Closed,
+            kind => Self::Io(kind),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The receiving end of a process: one PULL socket behind its door.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+
+use tokio::net::{TcpListener, UnixListener, lookup_host};
+use zeromq::{PullSocket, Socket, SocketRecv, ZmqError};
+
+use super::door::{Door, Gate};
+use super::endpoint::Endpoint;
+use super::key::ClusterKey;
+use super::message::Message;
+use super::runtime_dir::{self, RuntimeDir};
+use super::task::Task;
+use super::{LinkError, Listen};
+
+/// Receives from every peer that connects. Dropping it closes all connections and removes its socket files.
+pub struct Inbound {
+    pull: PullSocket,
+    endpoint: String,
+    _door: Task,
+    // Last, so that the sockets in it are closed when it goes.
+    _dir: RuntimeDir,
+}
+
+// === impl Inbound ===
+
+impl Inbound {
+    /// Listens, with the sockets in `XDG_RUNTIME_DIR` or, where there is none, in the temporary directory.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or is too deep for a socket, or the address cannot be listened on.
+    pub async fn bind(listen: Listen) -> Result<Self, LinkError> {
+        Self::bind_in(&runtime_dir::default_parent(), listen).await
+    }
+
+    /// Listens, with the sockets in a private directory that is made in `parent`.
+    ///
+    /// # Errors
+    /// As [`Inbound::bind`].
+    pub async fn bind_in(parent: &Path, listen: Listen) -> Result<Self, LinkError> {
+        runtime_dir::remove_orphans(parent);
+        let dir = RuntimeDir::create(parent)?;
+        let (inner, outer) = (dir.socket("pull.sock")?, dir.socket("in.sock")?);
+        let local = Endpoint::ipc(&outer)?.to_string();
+        let listener = UnixListener::bind(&outer).map_err(|cause| listen_error(&local, cause))?;
+        let (gate, endpoint) = match listen {
+            Listen::Ipc => (None, local),
+            Listen::Tcp { host, port, key } => {
+                let (gate, endpoint) = open_gate(host, port.unwrap_or(0), key).await?;
+                (Some(gate), endpoint)
+            }
+        };
+        let mut pull = PullSocket::new();
+        pull.bind(&Endpoint::ipc(&inner)?.to_string()).await.map_err(|error| LinkError::Zeromq(error.to_string()))?;
+        let door = Task::spawn(Door::new(listener, gate, inner).serve());
+        Ok(Self { pull, endpoint, _door: door, _dir: dir })
+    }
+
+    /// Where peers reach this process: `ipc:///…/in.sock` or `tcp://host:port`.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The next message from any peer. Messages of one peer come in the order it sent them. Cancel-safe.
+    ///
+    /// # Errors
+    /// Where [`LinkError::is_about_one_message`], count it and go on; any other error is the end of this socket.
+    pub async fn receive(&mut self) -> Result<Message, LinkError> {
+        loop {
+            match self.pull.recv().await {
+                Ok(message) => return Message::from_parts(message),
+                // One peer's connection broke off; it is out of the socket already.
+                Err(ZmqError::Codec(error)) => tracing::debug!(%error, "a peer broke off"),
+                Err(error) => return Err(LinkError::Zeromq(error.to_string())),
+            }
+        }
+    }
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        // A PULL socket does not do this by itself, and its connections would live on.
+        self.pull.backend().shutdown();
+    }
+}
+
+/// Listens on the address that `host` is on this machine.
+async fn open_gate(host: String, port: u16, key: ClusterKey) -> Result<(Gate, String), LinkError> {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host).to_owned();
+    let wanted = Endpoint::Tcp { host: bare.clone(), port }.to_string();
+    let addresses = lookup_host((bare.as_str(), port)).await.map_err(|cause| listen_error(&wanted, cause))?;
+    let mut addresses: Vec<_> = addresses.collect();
+    if addresses.iter().any(|address| address.ip().is_unspecified()) {
+        return Err(LinkError::Advertise { host });
+    }
+    // A machine's own name often stands for its loopback address first.
+    addresses.sort_by_key(|address| address.ip().is_loopback());
+    let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                let address = listener.local_addr().map_err(|cause| listen_error(&wanted, cause))?;
+                if address.ip().is_loopback() && bare != "localhost" && bare.parse::<IpAddr>().is_err() {
+                    tracing::warn!(host = bare, %address, "this name is a loopback address here: other machines cannot connect");
+                }
+                let endpoint = Endpoint::Tcp { host: bare, port: address.port() }.to_string();
+                return Ok((Gate { listener, key }, endpoint));
+            }
+            Err(cause) => refused = cause,
+        }
+    }
+    Err(listen_error(&wanted, refused))
+}
+
+fn listen_error(endpoint: &str, cause: io::Error) -> LinkError {
+    LinkError::Listen { endpoint: endpoint.to_owned(), cause }
+}

@@ -1,0 +1,49 @@
+//! Every bound of a link, with its unit and its reason.
+
+use std::time::Duration;
+
+use schema::frame::ROWS_MAX;
+
+/// Largest second part of a message, in bytes: the most rows of a micro-batch at 16,384 f32 values each, the widest
+/// models in use. It bounds what one declared length can make a receiver reserve.
+pub const ACTIVATION_BYTES_MAX: usize = ROWS_MAX as usize * 16_384 * size_of::<f32>();
+/// Bytes a sender has accepted and not yet handed to the kernel: one of the largest messages always goes, several of
+/// the usual ones may queue.
+pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
+/// Messages a sender has accepted and not yet handed to the kernel: far above any window of micro-batches, so that
+/// reaching it means a stalled peer.
+pub const IN_FLIGHT_MESSAGES_MAX: usize = 256;
+
+/// How long connecting may take, with all handshakes: hosts of one pipeline are on one network.
+pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long a send waits for room before the peer counts as stalled.
+pub const SEND_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long a newcomer may take to show that it knows the key, and then that it speaks ZMTP.
+pub const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How often a sealed connection without traffic says that it is alive.
+pub const PING_EVERY: Duration = Duration::from_secs(2);
+/// After so long without a byte a sealed connection counts as dead: five pings, so that a busy host is not cut off.
+pub const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Pause after a failed accept, so that a process out of file descriptors does not spin.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// At most one log line about refused connections in this time; the next one says how many there were.
+pub const REFUSAL_LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// Connections served at once, local and remote together: a gateway hears from every stage, a stage from its
+/// predecessor and the gateways.
+pub const CONNECTIONS_MAX: usize = 128;
+/// Connections that have not yet shown that they know the key. When one more comes, the oldest goes: a peer with the
+/// key needs a round trip, one without waits for its deadline.
+pub const HANDSHAKES_MAX: usize = 64;
+
+/// Largest Noise message, in bytes; the protocol's own limit.
+pub const SEALED_BYTES_MAX: usize = 65_535;
+/// Bytes the seal adds to a Noise message.
+pub const SEAL_BYTES: usize = 16;
+/// Most bytes in one read of a pipe: what fits a Noise message.
+pub const CHUNK_BYTES_MAX: usize = SEALED_BYTES_MAX - SEAL_BYTES;
+/// Longest ZMTP command, in bytes; ours is a READY of about 40.
+pub const COMMAND_BYTES_MAX: u64 = 512;
+
+/// Longest path of a socket, in bytes: the smallest limit of the supported systems is 104, with a closing zero.
+pub const SOCKET_PATH_BYTES_MAX: usize = 100;

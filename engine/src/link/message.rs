@@ -1,0 +1,105 @@
+//! A message: a frame with the activations that belong to it, and how it lies in the parts of a ZeroMQ message.
+//!
+//! A message with activations has two parts, one without has one; nothing else is a message.
+
+use bytes::Bytes;
+use schema::frame::{Frame, FrameError, HEADER_BYTES_MAX};
+use zeromq::ZmqMessage;
+
+use super::LinkError;
+use super::limits::ACTIVATION_BYTES_MAX;
+
+/// A frame and its activations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// The header.
+    pub frame: Frame,
+    /// `rows × hidden` f32 values, little endian, as the hop says; empty beside every other frame.
+    pub activations: Bytes,
+}
+
+// === impl Message ===
+
+impl Message {
+    /// Reads a message from its parts.
+    pub(super) fn from_parts(message: ZmqMessage) -> Result<Self, LinkError> {
+        let mut parts = message.into_vecdeque();
+        let found = parts.len();
+        let header = parts.pop_front().ok_or(LinkError::Parts { found })?;
+        let activations = parts.pop_front();
+        if found > 2 || activations.as_ref().is_some_and(Bytes::is_empty) {
+            return Err(LinkError::Parts { found });
+        }
+        let activations = activations.unwrap_or_default();
+        let frame = Frame::decode(&header)?;
+        check_activations(&frame, activations.len())?;
+        Ok(Self { frame, activations })
+    }
+}
+
+/// The parts of a message; the check a receiver would make is made here too.
+pub(super) fn to_parts(frame: &Frame, activations: Bytes) -> Result<ZmqMessage, LinkError> {
+    check_activations(frame, activations.len())?;
+    let header = frame.encode();
+    if header.len() > HEADER_BYTES_MAX {
+        return Err(FrameError::TooLong { found: header.len() }.into());
+    }
+    let mut message = ZmqMessage::from(header);
+    if !activations.is_empty() {
+        message.push_back(activations);
+    }
+    Ok(message)
+}
+
+fn check_activations(frame: &Frame, bytes: usize) -> Result<(), LinkError> {
+    if bytes > ACTIVATION_BYTES_MAX {
+        return Err(LinkError::TooLarge { found: bytes });
+    }
+    match frame {
+        Frame::Hop(hop) => Ok(hop.check_activations(bytes)?),
+        Frame::Tokens(_) | Frame::Refusal(_) if bytes == 0 => Ok(()),
+        Frame::Tokens(_) | Frame::Refusal(_) => {
+            Err(FrameError::Activations { found: bytes, expected: 0, rows: 0, hidden: 0 }.into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schema::frame::Refusal;
+    use schema::{Epoch, Generation, Step};
+
+    use super::*;
+
+    fn refusal() -> Frame {
+        let reason = "stale generation".to_owned();
+        Frame::Refusal(Refusal { generation: Generation(3), epoch: Epoch(1), step: Step(9), slot: 2, reason })
+    }
+
+    #[test]
+    fn a_frame_without_activations_is_one_part_and_nothing_else() {
+        let message = to_parts(&refusal(), Bytes::new()).unwrap();
+        assert_eq!(message.len(), 1);
+        let mut with_empty = message.clone();
+        assert_eq!(Message::from_parts(message).unwrap().frame, refusal());
+        with_empty.push_back(Bytes::new());
+        assert!(matches!(Message::from_parts(with_empty), Err(LinkError::Parts { found: 2 })));
+    }
+
+    #[test]
+    fn activations_beside_a_refusal_are_refused_on_both_sides() {
+        let values = Bytes::from_static(&[0; 4]);
+        assert!(matches!(to_parts(&refusal(), values.clone()), Err(LinkError::Frame(FrameError::Activations { .. }))));
+        let mut message = to_parts(&refusal(), Bytes::new()).unwrap();
+        message.push_back(values);
+        assert!(matches!(Message::from_parts(message), Err(LinkError::Frame(FrameError::Activations { .. }))));
+    }
+
+    #[test]
+    fn a_header_over_its_bound_is_refused_by_the_sender() {
+        let Frame::Refusal(mut large) = refusal() else { unreachable!() };
+        large.reason = "x".repeat(HEADER_BYTES_MAX);
+        let error = to_parts(&Frame::Refusal(large), Bytes::new()).unwrap_err();
+        assert!(matches!(error, LinkError::Frame(FrameError::TooLong { .. })) && error.is_about_one_message());
+    }
+}

@@ -1,0 +1,343 @@
+//! Sealed connections between machines: a Noise handshake with the cluster key, then encrypted and authenticated
+//! chunks. Knows nothing of ZMTP.
+//!
+//! Pattern NNpsk0 (<https://noiseprotocol.org/noise.html>): fresh keys for every connection, and only who knows the
+//! cluster key gets past the first message. On the wire each Noise message stands behind its length (two bytes, most
+//! significant first); one with an empty payload is a sign of life.
+
+use std::sync::Arc;
+
+use snow::StatelessTransportState;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::error::EndError;
+use super::key::ClusterKey;
+use super::limits::{CHUNK_BYTES_MAX, SEAL_BYTES, SEALED_BYTES_MAX, SILENCE_MAX};
+use super::pipe::{Sink, Source};
+
+const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
+/// Binds a handshake to this protocol and version.
+const PROLOGUE: &[u8] = b"baton link 1";
+/// Bytes in each handshake message: an ephemeral public key and the seal of an empty payload.
+const HANDSHAKE_BYTES: usize = 32 + SEAL_BYTES;
+const LENGTH_BYTES: usize = 2;
+
+/// Why a handshake failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HandshakeError {
+    /// The other side hung up: so does a gate with another key.
+    #[error("it closed the connection during the key handshake: expected the same cluster key on both sides")]
+    Closed,
+    /// The first bytes are no handshake.
+    #[error("a handshake message declares {found} bytes: expected {expected}")]
+    Length {
+        /// What it declares.
+        found: usize,
+        /// What it must.
+        expected: usize,
+    },
+    /// Made with another key.
+    #[error("its cluster key is another one")]
+    Key,
+    /// Took too long.
+    #[error("it did not finish the key handshake in time")]
+    Late,
+    /// The operating system's word.
+    #[error("{0}")]
+    Io(std::io::ErrorKind),
+}
+
+/// What both directions of a sealed connection share.
+pub(super) type Cipher = Arc<StatelessTransportState>;
+
+/// The reading half of a sealed connection.
+pub(super) struct SealedSource<R> {
+    half: R,
+    cipher: Cipher,
+    nonce: u64,
+    sealed: Vec<u8>,
+    /// The bytes in `sealed` that are read and not yet opened.
+    start: usize,
+    end: usize,
+    opened: Vec<u8>,
+}
+
+/// The writing half of a sealed connection.
+pub(super) struct SealedSink<W> {
+    half: W,
+    cipher: Cipher,
+    nonce: u64,
+    sealed: Vec<u8>,
+}
+
+/// Handshakes as the side that connects.
+pub(super) async fn greet<S>(stream: &mut S, key: &ClusterKey) -> Result<Cipher, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut noise = builder(key).build_initiator().map_err(|_| HandshakeError::Key)?;
+    write_handshake(stream, &mut noise).await?;
+    read_handshake(stream, &mut noise).await?;
+    let cipher = noise.into_stateless_transport_mode().map_err(|_| HandshakeError::Key)?;
+    // The sign of life that shows the gate that our first message was no replay.
+    let mut proof = [0; LENGTH_BYTES + SEAL_BYTES];
+    proof[..LENGTH_BYTES].copy_from_slice(&(SEAL_BYTES as u16).to_be_bytes());
+    cipher.write_message(0, &[], &mut proof[LENGTH_BYTES..]).map_err(|_| HandshakeError::Key)?;
+    stream.write_all(&proof).await?;
+    Ok(Arc::new(cipher))
+}
+
+/// Handshakes as the side that was connected to. Returns only for a peer that knows the key and is here now.
+pub(super) async fn answer<S>(stream: &mut S, key: &ClusterKey) -> Result<Cipher, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut noise = builder(key).build_responder().map_err(|_| HandshakeError::Key)?;
+    read_handshake(stream, &mut noise).await?;
+    write_handshake(stream, &mut noise).await?;
+    let cipher = noise.into_stateless_transport_mode().map_err(|_| HandshakeError::Key)?;
+    let proof = read_exactly::<SEAL_BYTES, _>(stream).await?;
+    cipher.read_message(0, &proof, &mut []).map_err(|_| HandshakeError::Key)?;
+    Ok(Arc::new(cipher))
+}
+
+/// The halves of a connection whose handshake is done.
+pub(super) fn sealed<R, W>(read: R, write: W, cipher: &Cipher, greeted: Greeted) -> (SealedSource<R>, SealedSink<W>) {
+    // The side that connected has spent its first nonce on the proof.
+    let (read_nonce, write_nonce) = match greeted {
+        Greeted::ByUs => (0, 1),
+        Greeted::ByThem => (1, 0),
+    };
+    let source = SealedSource {
+        half: read,
+        cipher: Arc::clone(cipher),
+        nonce: read_nonce,
+        sealed: vec![0; 2 * (LENGTH_BYTES + SEALED_BYTES_MAX)],
+        start: 0,
+        end: 0,
+        opened: vec![0; SEALED_BYTES_MAX],
+    };
+    let sealed = vec![0; LENGTH_BYTES + SEALED_BYTES_MAX];
+    (source, SealedSink { half: write, cipher: Arc::clone(cipher), nonce: write_nonce, sealed })
+}
+
+/// Who connected.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Greeted {
+    ByUs,
+    ByThem,
+}
+
+fn builder(key: &ClusterKey) -> snow::Builder<'_> {
+    let pattern = PATTERN.parse().expect("the pattern is a constant that snow knows");
+    let builder = snow::Builder::new(pattern);
+    let builder = builder.psk(0, key.bytes()).expect("the pattern has a key at place 0");
+    builder.prologue(PROLOGUE).expect("the prologue is set once")
+}
+
+async fn write_handshake<S>(stream: &mut S, noise: &mut snow::HandshakeState) -> Result<(), HandshakeError>
+where
+    S: AsyncWrite + Unpin,
+{
+    let mut message = [0; LENGTH_BYTES + HANDSHAKE_BYTES];
+    message[..LENGTH_BYTES].copy_from_slice(&(HANDSHAKE_BYTES as u16).to_be_bytes());
+    noise.write_message(&[], &mut message[LENGTH_BYTES..]).map_err(|_| HandshakeError::Key)?;
+    Ok(stream.write_all(&message).await?)
+}
+
+async fn read_handshake<S>(stream: &mut S, noise: &mut snow::HandshakeState) -> Result<(), HandshakeError>
+where
+    S: AsyncRead + Unpin,
+{
+    let message = read_exactly::<HANDSHAKE_BYTES, _>(stream).await?;
+    noise.read_message(&message, &mut []).map(drop).map_err(|_| HandshakeError::Key)
+}
+
+/// Reads one message, which must be `N` bytes long: whoever declares another length is refused after two bytes.
+async fn read_exactly<const N: usize, S>(stream: &mut S) -> Result<[u8; N], HandshakeError>
+where
+    S: AsyncRead + Unpin,
+{
+    let found = usize::from(stream.read_u16().await?);
+    if found != N {
+        return Err(HandshakeError::Length { found, expected: N });
+    }
+    let mut message = [0; N];
+    stream.read_exact(&mut message).await?;
+    Ok(message)
+}
+
+impl From<std::io::Error> for HandshakeError {
+    fn from(cause: std::io::Error) -> Self {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        match cause.kind() {
+            UnexpectedEof | ConnectionReset | BrokenPipe => Self::Closed,
+            kind => Self::Io(kind),
+        }
+    }
+}
+
+// === impl SealedSource ===
+
+impl<R: AsyncRead + Unpin> SealedSource<R> {
+    /// Opens the next whole message in the buffer; `None` when there is none.
+    fn open_buffered(&mut self) -> Result<Option<usize>, EndError> {
+        let Some((length, rest)) = self.sealed[self.start..self.end].split_first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let length = usize::from(u16::from_be_bytes(*length));
+        let Some(message) = rest.get(..length) else { return Ok(None) };
+        let opened = self.cipher.read_message(self.nonce, message, &mut self.opened).map_err(|_| EndError::Seal)?;
+        self.nonce += 1;
+        self.start += LENGTH_BYTES + length;
+        Ok(Some(opened))
+    }
+
+    /// Reads more behind what is there; the buffer holds two of the largest messages, so there is always room.
+    async fn read_more(&mut self) -> Result<(), EndError> {
+        if self.start > 0 {
+            self.sealed.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        let read = timeout(SILENCE_MAX, self.half.read(&mut self.sealed[self.end..]));
+        match read.await.map_err(|_| EndError::Silence(SILENCE_MAX))?? {
+            0 => Err(EndError::Closed),
+            count => {
+                self.end += count;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<R: AsyncRead + Unpin> Source for SealedSource<R> {
+    async fn read(&mut self) -> Result<&[u8], EndError> {
+        loop {
+            match self.open_buffered()? {
+                Some(0) => {}
+                Some(count) => return Ok(&self.opened[..count]),
+                None => self.read_more().await?,
+            }
+        }
+    }
+}
+
+// === impl SealedSink ===
+
+impl<W: AsyncWrite + Unpin> SealedSink<W> {
+    async fn write_message(&mut self, payload: &[u8]) -> Result<(), EndError> {
+        let (length, message) = self.sealed.split_at_mut(LENGTH_BYTES);
+        let count = self.cipher.write_message(self.nonce, payload, message).map_err(|_| EndError::Seal)?;
+        self.nonce += 1;
+        // Fits: a payload is at most CHUNK_BYTES_MAX, a message at most SEALED_BYTES_MAX.
+        length.copy_from_slice(&(count as u16).to_be_bytes());
+        Ok(self.half.write_all(&self.sealed[..LENGTH_BYTES + count]).await?)
+    }
+}
+
+impl<W: AsyncWrite + Unpin> Sink for SealedSink<W> {
+    const NEEDS_SIGNS_OF_LIFE: bool = true;
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), EndError> {
+        for chunk in bytes.chunks(CHUNK_BYTES_MAX) {
+            self.write_message(chunk).await?;
+        }
+        Ok(())
+    }
+
+    async fn sign_of_life(&mut self) -> Result<(), EndError> {
+        self.write_message(&[]).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    async fn pair() -> ((impl Source, impl Sink), (impl Source, impl Sink)) {
+        let key = ClusterKey::generate().unwrap();
+        let (mut near, mut far) = duplex(1 << 20);
+        let (greeted, answered) = tokio::join!(greet(&mut near, &key), answer(&mut far, &key));
+        let (near_read, near_write) = tokio::io::split(near);
+        let (far_read, far_write) = tokio::io::split(far);
+        (
+            sealed(near_read, near_write, &greeted.unwrap(), Greeted::ByUs),
+            sealed(far_read, far_write, &answered.unwrap(), Greeted::ByThem),
+        )
+    }
+
+    #[tokio::test]
+    async fn chunks_of_every_size_come_out_as_they_went_in_and_signs_of_life_do_not() {
+        let ((mut near_source, mut near_sink), (mut far_source, mut far_sink)) = pair().await;
+        let sent: Vec<u8> = (0..200_000_u32).map(|index| (index % 251) as u8).collect();
+        near_sink.write(&sent[..1]).await.unwrap();
+        near_sink.sign_of_life().await.unwrap();
+        near_sink.write(&sent[1..]).await.unwrap();
+        let mut received = Vec::new();
+        while received.len() < sent.len() {
+            received.extend_from_slice(far_source.read().await.unwrap());
+        }
+        assert!(received == sent);
+        far_sink.sign_of_life().await.unwrap();
+        far_sink.write(b"back").await.unwrap();
+        assert_eq!(near_source.read().await.unwrap(), b"back");
+    }
+
+    #[tokio::test]
+    async fn another_key_is_refused_at_the_first_message() {
+        let (ours, theirs) = (ClusterKey::generate().unwrap(), ClusterKey::generate().unwrap());
+        let (mut near, mut far) = duplex(1 << 10);
+        let answered = async {
+            let answered = answer(&mut far, &theirs).await.err();
+            drop(far);
+            answered
+        };
+        let (greeted, answered) = tokio::join!(greet(&mut near, &ours), answered);
+        assert!(matches!(answered, Some(HandshakeError::Key)));
+        assert!(matches!(greeted.err(), Some(HandshakeError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_replayed_first_message_gets_nobody_in() {
+        let key = ClusterKey::generate().unwrap();
+        let (mut near, mut tap) = duplex(1 << 10);
+        let mut first = [0; LENGTH_BYTES + HANDSHAKE_BYTES];
+        tokio::select! {
+            _ = greet(&mut near, &key) => unreachable!("nobody answers"),
+            read = tap.read_exact(&mut first) => { read.unwrap(); }
+        }
+        let (mut attacker, mut gate) = duplex(1 << 10);
+        let attack = async {
+            attacker.write_all(&first).await.unwrap();
+            let mut reply = [0; LENGTH_BYTES + HANDSHAKE_BYTES];
+            attacker.read_exact(&mut reply).await.unwrap();
+            attacker.write_all(&[0, 16]).await.unwrap();
+            attacker.write_all(&[7; 16]).await.unwrap();
+        };
+        let (answered, ()) = tokio::join!(answer(&mut gate, &key), attack);
+        assert!(matches!(answered.err(), Some(HandshakeError::Key)));
+    }
+
+    #[tokio::test]
+    async fn a_flipped_bit_ends_the_connection() {
+        let key = ClusterKey::generate().unwrap();
+        let (mut near, mut far) = duplex(1 << 10);
+        let (greeted, answered) = tokio::join!(greet(&mut near, &key), answer(&mut far, &key));
+        let (greeted, answered) = (greeted.unwrap(), answered.unwrap());
+        let mut wire = Vec::new();
+        let (_, mut sink) = sealed(tokio::io::empty(), &mut wire, &greeted, Greeted::ByUs);
+        sink.write(b"activations").await.unwrap();
+        *wire.last_mut().unwrap() ^= 1;
+        let (mut source, _) = sealed(&wire[..], tokio::io::sink(), &answered, Greeted::ByThem);
+        assert!(matches!(source.read().await, Err(EndError::Seal)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_peer_counts_as_dead() {
+        let ((mut source, _sink), _far) = pair().await;
+        assert!(matches!(source.read().await, Err(EndError::Silence(_))));
+    }
+}

@@ -1,0 +1,202 @@
+//! The sending end: one PUSH socket, one peer.
+//!
+//! A PUSH socket queues without a bound, never learns that its peer is gone and never connects again. So it talks to
+//! a relay in this process, which carries its bytes to the peer (sealed, where the peer is another machine), counts
+//! the messages that are gone, and sees at once when the peer is.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use schema::frame::Frame;
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+use zeromq::{PushSocket, Socket, SocketSend};
+
+use super::LinkError;
+use super::endpoint::Endpoint;
+use super::error::EndError;
+use super::in_flight::InFlight;
+use super::key::ClusterKey;
+use super::limits::{CONNECT_WAIT_MAX, SEND_WAIT_MAX};
+use super::message::to_parts;
+use super::noise::{self, Cipher, Greeted};
+use super::pipe::{PlainSink, PlainSource, carry_both};
+use super::runtime_dir::{self, RuntimeDir};
+use super::task::Task;
+use super::zmtp::Flow;
+
+/// Sends to one peer. Dropping it closes the connection; what is then still in flight is lost ([`Outbound::flush`]).
+pub struct Outbound {
+    push: PushSocket,
+    endpoint: String,
+    in_flight: InFlight,
+    progress: watch::Receiver<Progress>,
+    _relay: Task,
+}
+
+/// What the relay has done so far.
+#[derive(Debug, Default)]
+struct Progress {
+    passed: u64,
+    ended: Option<EndError>,
+}
+
+/// A connection to the peer.
+enum Line {
+    Local(UnixStream),
+    Remote(TcpStream, Cipher),
+}
+
+// === impl Outbound ===
+
+impl Outbound {
+    /// Connects to `endpoint`; `key` is needed for `tcp://` only. Returns when the peer's socket has answered.
+    ///
+    /// # Errors
+    /// When there is nobody, or somebody with another key, or no answer within two seconds.
+    pub async fn connect(endpoint: &str, key: Option<&ClusterKey>) -> Result<Self, LinkError> {
+        Self::connect_in(&runtime_dir::default_parent(), endpoint, key).await
+    }
+
+    /// As [`Outbound::connect`], with the short-lived socket in a private directory that is made in `parent`.
+    ///
+    /// # Errors
+    /// As [`Outbound::connect`].
+    pub async fn connect_in(parent: &Path, endpoint: &str, key: Option<&ClusterKey>) -> Result<Self, LinkError> {
+        let silent = LinkError::Silent { endpoint: endpoint.to_owned(), waited: CONNECT_WAIT_MAX };
+        timeout(CONNECT_WAIT_MAX, Self::connect_now(parent, endpoint, key)).await.unwrap_or(Err(silent))
+    }
+
+    async fn connect_now(parent: &Path, endpoint: &str, key: Option<&ClusterKey>) -> Result<Self, LinkError> {
+        let parsed = Endpoint::from_str(endpoint)?;
+        let endpoint = parsed.to_string();
+        let dir = RuntimeDir::create(parent)?;
+        let line = match parsed {
+            Endpoint::Ipc(path) => {
+                dir.check_owner(&path)?;
+                Line::Local(UnixStream::connect(path).await.map_err(|cause| connect_error(&endpoint, cause))?)
+            }
+            Endpoint::Tcp { host, port } => dial(&endpoint, &host, port, key).await?,
+        };
+        let path = dir.socket("out.sock")?;
+        let listener = UnixListener::bind(&path).map_err(|cause| connect_error(&endpoint, cause))?;
+        let (report, progress) = watch::channel(Progress::default());
+        let relay = Task::spawn(async move {
+            let end = relay(listener, line, &report).await;
+            report.send_modify(|progress| progress.ended = Some(end));
+        });
+        let mut push = PushSocket::new();
+        if let Err(error) = push.connect(&Endpoint::ipc(&path)?.to_string()).await {
+            return Err(match progress.borrow().ended.clone() {
+                Some(cause) => LinkError::Lost { endpoint, cause },
+                None => LinkError::Zeromq(error.to_string()),
+            });
+        }
+        Ok(Self { push, endpoint, in_flight: InFlight::default(), progress, _relay: relay })
+    }
+
+    /// Where it is connected to.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Sends a frame and its activations (`rows × hidden` f32 values, little endian; empty beside any frame but a
+    /// hop, and beside one with token ids). Waits for room where the peer is slow; a cancelled wait has sent nothing.
+    ///
+    /// # Errors
+    /// Where [`LinkError::is_about_one_message`], this message can never be sent. Any other error means: drop this
+    /// and connect anew; messages sent before may be lost too.
+    pub async fn send(&mut self, frame: &Frame, activations: impl Into<Bytes>) -> Result<(), LinkError> {
+        let message = to_parts(frame, activations.into())?;
+        let bytes = message.iter().map(Bytes::len).sum();
+        self.wait_until(|in_flight| in_flight.has_room(bytes)).await?;
+        self.push.send(message).await.map_err(|error| LinkError::Zeromq(error.to_string()))?;
+        self.in_flight.accept(bytes);
+        Ok(())
+    }
+
+    /// Waits until everything sent has been handed to the operating system.
+    ///
+    /// # Errors
+    /// As [`Outbound::send`].
+    pub async fn flush(&mut self) -> Result<(), LinkError> {
+        self.wait_until(InFlight::is_empty).await
+    }
+
+    /// Waits until the connection has ended, and says why. Cancel-safe.
+    pub async fn lost(&mut self) -> LinkError {
+        let ended = self.progress.wait_for(|progress| progress.ended.is_some()).await;
+        let cause = ended.ok().and_then(|progress| progress.ended.clone());
+        LinkError::Lost { endpoint: self.endpoint.clone(), cause: cause.unwrap_or(EndError::Closed) }
+    }
+
+    async fn wait_until(&mut self, holds: impl Fn(&InFlight) -> bool) -> Result<(), LinkError> {
+        let deadline = Instant::now() + SEND_WAIT_MAX;
+        loop {
+            self.settle()?;
+            if holds(&self.in_flight) {
+                return Ok(());
+            }
+            if timeout_at(deadline, self.progress.changed()).await.is_err() {
+                return Err(LinkError::Stalled {
+                    endpoint: self.endpoint.clone(),
+                    waited: SEND_WAIT_MAX,
+                    messages: self.in_flight.messages(),
+                    bytes: self.in_flight.bytes(),
+                });
+            }
+        }
+    }
+
+    fn settle(&mut self) -> Result<(), LinkError> {
+        // A relay that is gone without a word has closed the connection too.
+        let gone = self.progress.has_changed().is_err();
+        let progress = self.progress.borrow_and_update();
+        self.in_flight.settle(progress.passed);
+        match progress.ended.clone().or(gone.then_some(EndError::Closed)) {
+            Some(cause) => Err(LinkError::Lost { endpoint: self.endpoint.clone(), cause }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Connects to a gate and shows it the key.
+async fn dial(endpoint: &str, host: &str, port: u16, key: Option<&ClusterKey>) -> Result<Line, LinkError> {
+    let key = key.ok_or_else(|| LinkError::KeyMissing { endpoint: endpoint.to_owned() })?;
+    let connected = TcpStream::connect((host, port)).await;
+    let mut stream = connected.map_err(|cause| connect_error(endpoint, cause))?;
+    stream.set_nodelay(true).map_err(|cause| connect_error(endpoint, cause))?;
+    let greeted = noise::greet(&mut stream, key).await;
+    let cipher = greeted.map_err(|cause| LinkError::Handshake { endpoint: endpoint.to_owned(), cause })?;
+    Ok(Line::Remote(stream, cipher))
+}
+
+/// Carries what the PUSH socket says to the peer until one of them ends.
+async fn relay(listener: UnixListener, line: Line, report: &watch::Sender<Progress>) -> EndError {
+    let near = match listener.accept().await {
+        Ok((near, _)) => near,
+        Err(cause) => return cause.into(),
+    };
+    drop(listener);
+    let (read, write) = near.into_split();
+    let (near_source, near_sink) = (PlainSource::new(read, Flow::Messages), PlainSink(write));
+    let passed = |passed| report.send_modify(|progress| progress.passed = passed);
+    match line {
+        Line::Local(stream) => {
+            let (read, write) = stream.into_split();
+            let far_source = PlainSource::new(read, Flow::Handshake);
+            carry_both((near_source, PlainSink(write)), (far_source, near_sink), passed).await
+        }
+        Line::Remote(stream, cipher) => {
+            let (read, write) = stream.into_split();
+            let (far_source, far_sink) = noise::sealed(read, write, &cipher, Greeted::ByUs);
+            carry_both((near_source, far_sink), (far_source, near_sink), passed).await
+        }
+    }
+}
+
+fn connect_error(endpoint: &str, cause: std::io::Error) -> LinkError {
+    LinkError::Connect { endpoint: endpoint.to_owned(), cause }
+}

@@ -1,0 +1,121 @@
+//! Carries ZMTP between a ZeroMQ socket of this process and a peer, chunk by chunk, past the eye of [`Zmtp`].
+//!
+//! It holds one chunk per direction and reads on only when that is gone, so a peer that takes nothing is felt.
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::error::EndError;
+use super::limits::{CHUNK_BYTES_MAX, HANDSHAKE_WAIT_MAX, PING_EVERY};
+use super::zmtp::{Flow, Zmtp};
+
+/// Where chunks come from.
+pub(super) trait Source {
+    /// The next chunk, never empty. Cancel-safe.
+    async fn read(&mut self) -> Result<&[u8], EndError>;
+}
+
+/// Where chunks go to.
+pub(super) trait Sink {
+    /// Whether the other side takes silence for death.
+    const NEEDS_SIGNS_OF_LIFE: bool;
+    /// Writes all of it.
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), EndError>;
+    /// Says that we are here, without saying anything.
+    async fn sign_of_life(&mut self) -> Result<(), EndError>;
+}
+
+/// The reading half of a connection within the machine.
+pub(super) struct PlainSource<R> {
+    half: R,
+    buffer: Box<[u8]>,
+}
+
+/// The writing half of a connection within the machine.
+pub(super) struct PlainSink<W>(pub(super) W);
+
+/// Carries one direction until it ends, and calls `passed` with the number of messages handed on whole so far.
+pub(super) async fn carry<S: Source, T: Sink>(
+    source: &mut S,
+    sink: &mut T,
+    flow: Flow,
+    mut passed: impl FnMut(u64),
+) -> EndError {
+    let mut zmtp = Zmtp::new(flow);
+    let deadline = Instant::now() + HANDSHAKE_WAIT_MAX;
+    loop {
+        let chunk = if !zmtp.is_ready() {
+            timeout_at(deadline, source.read()).await.unwrap_or(Err(EndError::Late(HANDSHAKE_WAIT_MAX)))
+        } else if T::NEEDS_SIGNS_OF_LIFE {
+            match timeout(PING_EVERY, source.read()).await {
+                Ok(chunk) => chunk,
+                Err(_) => match sink.sign_of_life().await {
+                    Ok(()) => continue,
+                    Err(end) => return end,
+                },
+            }
+        } else {
+            source.read().await
+        };
+        let before = zmtp.messages();
+        let done = match chunk {
+            // Checked before any of it is handed on.
+            Ok(chunk) => match zmtp.pass(chunk) {
+                Ok(()) => sink.write(chunk).await,
+                Err(cause) => Err(cause.into()),
+            },
+            Err(end) => Err(end),
+        };
+        if let Err(end) = done {
+            return end;
+        }
+        if zmtp.messages() > before {
+            passed(zmtp.messages());
+        }
+    }
+}
+
+// === impl PlainSource ===
+
+impl<R> PlainSource<R> {
+    /// Room for what a flow carries: chunks of messages, or the few bytes of a handshake.
+    pub(super) fn new(half: R, flow: Flow) -> Self {
+        let bytes = if flow == Flow::Messages { CHUNK_BYTES_MAX } else { 1024 };
+        Self { half, buffer: vec![0; bytes].into() }
+    }
+}
+
+impl<R: AsyncRead + Unpin> Source for PlainSource<R> {
+    async fn read(&mut self) -> Result<&[u8], EndError> {
+        match self.half.read(&mut self.buffer).await? {
+            0 => Err(EndError::Closed),
+            count => Ok(&self.buffer[..count]),
+        }
+    }
+}
+
+// === impl PlainSink ===
+
+impl<W: AsyncWrite + Unpin> Sink for PlainSink<W> {
+    const NEEDS_SIGNS_OF_LIFE: bool = false;
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), EndError> {
+        Ok(self.0.write_all(bytes).await?)
+    }
+
+    async fn sign_of_life(&mut self) -> Result<(), EndError> {
+        Ok(())
+    }
+}
+
+/// Carries both directions of a connection until one of them ends.
+pub(super) async fn carry_both<S: Source, T: Sink>(
+    mut messages: (S, T),
+    mut handshake: (impl Source, impl Sink),
+    passed: impl FnMut(u64),
+) -> EndError {
+    tokio::select! {
+        end = carry(&mut messages.0, &mut messages.1, Flow::Messages, passed) => end,
+        end = carry(&mut handshake.0, &mut handshake.1, Flow::Handshake, |_| {}) => end,
+    }
+}

@@ -1,0 +1,49 @@
+//! The log of refused connections: every one is counted, few are written, so that a flood does not fill a disk.
+
+use std::fmt::Display;
+use std::time::Instant;
+
+use super::limits::REFUSAL_LOG_EVERY;
+
+/// Counts refusals and lets one line through now and then.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    written: Option<Instant>,
+    unwritten: u64,
+}
+
+// === impl Refusals ===
+
+impl Refusals {
+    /// Notes that `peer` was refused because of `cause`.
+    pub(super) fn note(&mut self, peer: &dyn Display, cause: &dyn Display) {
+        if let Some(unwritten) = self.count(Instant::now()) {
+            tracing::warn!(%peer, %cause, unwritten, "connection refused");
+        }
+    }
+
+    /// The number of refusals not written since the last line, when a line is due.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        if self.written.is_some_and(|written| now.duration_since(written) < REFUSAL_LOG_EVERY) {
+            self.unwritten += 1;
+            return None;
+        }
+        self.written = Some(now);
+        Some(std::mem::take(&mut self.unwritten))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_one_line_a_second_that_says_how_many_there_were() {
+        let (mut refusals, start) = (Refusals::default(), Instant::now());
+        assert_eq!(refusals.count(start), Some(0));
+        for _ in 0..5000 {
+            assert_eq!(refusals.count(start + REFUSAL_LOG_EVERY / 2), None);
+        }
+        assert_eq!(refusals.count(start + REFUSAL_LOG_EVERY), Some(5000));
+    }
+}

@@ -1,0 +1,148 @@
+//! The private directory for a link's sockets. Its mode is what authenticates local peers: only the same user gets in.
+
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::LinkError;
+use super::limits::SOCKET_PATH_BYTES_MAX;
+
+/// Names nobody else uses, as what is left behind under them is removed.
+const PREFIX: &str = "baton-link-";
+const LOCK: &str = "lock";
+
+/// A directory of mode 0700 with a random name, removed on drop. Its owner holds a lock in it while it lives, so that
+/// what a killed process left behind can be told apart and is removed by the next one.
+#[derive(Debug)]
+pub(super) struct RuntimeDir {
+    // Dropped first: the lock must outlive the directory, else another process may take it for an orphan.
+    dir: TempDir,
+    _lock: File,
+}
+
+/// Where directories for sockets belong: `XDG_RUNTIME_DIR` where the system sets one, else the temporary directory.
+pub(super) fn default_parent() -> PathBuf {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    runtime.filter(|dir| dir.is_absolute() && dir.is_dir()).unwrap_or_else(std::env::temp_dir)
+}
+
+// === impl RuntimeDir ===
+
+impl RuntimeDir {
+    /// Makes one in `parent`.
+    pub(super) fn create(parent: &Path) -> Result<Self, LinkError> {
+        loop {
+            match Self::try_create(parent) {
+                Ok(Some(dir)) => return Ok(dir),
+                Ok(None) => {}
+                Err(cause) => return Err(LinkError::RuntimeDir { parent: parent.to_owned(), cause }),
+            }
+        }
+    }
+
+    /// `None` when another process took the directory for an orphan before its lock was held.
+    fn try_create(parent: &Path) -> io::Result<Option<Self>> {
+        let dir = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .rand_bytes(10)
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(parent)?;
+        let lock = File::create(dir.path().join(LOCK))?;
+        lock.lock()?;
+        let there = dir.path().join(LOCK).try_exists()?;
+        Ok(there.then_some(Self { dir, _lock: lock }))
+    }
+
+    /// The path of the socket `name` in it.
+    pub(super) fn socket(&self, name: &str) -> Result<PathBuf, LinkError> {
+        let path = self.dir.path().join(name);
+        match path.as_os_str().len() {
+            found if found > SOCKET_PATH_BYTES_MAX => Err(LinkError::PathTooLong { path, found }),
+            _ => Ok(path),
+        }
+    }
+
+    /// Checks that the socket at `path` is of the user who runs this process.
+    pub(super) fn check_owner(&self, path: &Path) -> Result<(), LinkError> {
+        let connect = |cause| LinkError::Connect { endpoint: format!("ipc://{}", path.display()), cause };
+        let found = fs::metadata(path).map_err(connect)?.uid();
+        let expected = fs::metadata(self.dir.path()).map_err(connect)?.uid();
+        if found == expected { Ok(()) } else { Err(LinkError::NotOurs { path: path.to_owned(), found, expected }) }
+    }
+}
+
+/// Removes from `parent` what killed processes left behind.
+pub(super) fn remove_orphans(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+        if ours && entry.file_type().is_ok_and(|kind| kind.is_dir()) && is_orphan(&entry.path()) {
+            match fs::remove_dir_all(entry.path()) {
+                Ok(()) => tracing::info!(dir = %entry.path().display(), "removed what a killed process left behind"),
+                Err(error) => tracing::warn!(dir = %entry.path().display(), %error, "cannot remove an orphan"),
+            }
+        }
+    }
+}
+
+/// Whether nobody holds the lock in `dir`. One without a lock is being made, or is none of ours.
+fn is_orphan(dir: &Path) -> bool {
+    let Ok(lock) = File::open(dir.join(LOCK)) else { return false };
+    match lock.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_its_user_gets_in_and_nothing_stays() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = RuntimeDir::create(parent.path()).unwrap();
+        let path = dir.socket("in.sock").unwrap();
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::write(&path, b"").unwrap();
+        dir.check_owner(&path).unwrap();
+        drop(dir);
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_orphan_is_removed_and_a_living_directory_is_not() {
+        let parent = tempfile::tempdir().unwrap();
+        let alive = RuntimeDir::create(parent.path()).unwrap();
+        let orphan = parent.path().join("baton-link-orphan");
+        fs::create_dir(&orphan).unwrap();
+        fs::write(orphan.join(LOCK), b"").unwrap();
+        fs::write(orphan.join("in.sock"), b"").unwrap();
+        let unlocked = parent.path().join("baton-link-being-made");
+        fs::create_dir(&unlocked).unwrap();
+        let foreign = parent.path().join("other");
+        fs::create_dir(&foreign).unwrap();
+        fs::write(foreign.join(LOCK), b"").unwrap();
+        remove_orphans(parent.path());
+        assert!(!orphan.exists());
+        assert!(unlocked.exists() && foreign.exists() && alive.dir.path().exists());
+    }
+
+    #[test]
+    fn a_path_too_long_for_a_socket_says_so() {
+        let parent = tempfile::tempdir().unwrap();
+        let deep = parent.path().join("x".repeat(90));
+        fs::create_dir(&deep).unwrap();
+        let error = RuntimeDir::create(&deep).unwrap().socket("in.sock").unwrap_err().to_string();
+        assert!(error.contains("expected at most 100") && error.contains("XDG_RUNTIME_DIR"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_parent_says_so() {
+        let error = RuntimeDir::create(Path::new("/nonexistent/baton")).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/baton"), "{error}");
+    }
+}

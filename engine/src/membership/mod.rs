@@ -1,0 +1,9 @@
+//! How a process sees its cluster and changes it: the only place where the store meets baton's records.
+
+mod publisher;
+mod writes;
+
+pub use publisher::{Publisher, read_view};
+pub use writes::{
+    claim, leave_claim, mark_claim, propose, register_gateway, register_stage, report_stage, write_model,
+};

@@ -1,0 +1,89 @@
+//! The transactions that change a cluster. Each says in its compares what must still be true.
+
+use schema::record::{ClaimRecord, GatewayRecord, ModelRecord, Placement, StageRecord};
+use schema::{Generation, Key, Keyspace, StageName};
+use serde::Serialize;
+
+use crate::store::{Compare, LeaseId, Revision, Txn, Write};
+
+fn put(keyspace: &Keyspace, key: &Key, value: &impl Serialize, lease: Option<LeaseId>) -> Write {
+    // Records are plain structs with text keys: serialising them cannot fail.
+    let value = serde_json::to_vec(value).unwrap_or_default();
+    Write::Put { key: keyspace.name(key), value, lease }
+}
+
+/// Names the cluster's model, unless somebody has.
+pub fn write_model(keyspace: &Keyspace, model: &ModelRecord) -> Txn {
+    let compares = vec![Compare::Absent { key: keyspace.name(&Key::Model) }];
+    Txn { compares, writes: vec![put(keyspace, &Key::Model, model, None)] }
+}
+
+/// Joins as stage `name`, unless the name is taken.
+pub fn register_stage(keyspace: &Keyspace, name: &StageName, record: &StageRecord, lease: LeaseId) -> Txn {
+    let key = Key::Stage(name.clone());
+    let compares = vec![Compare::Absent { key: keyspace.name(&key) }];
+    Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease))] }
+}
+
+/// Renews the record of a stage that has joined.
+pub fn report_stage(keyspace: &Keyspace, name: &StageName, record: &StageRecord, lease: LeaseId) -> Txn {
+    let key = Key::Stage(name.clone());
+    let compares = vec![Compare::Present { key: keyspace.name(&key) }];
+    Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease))] }
+}
+
+/// Joins as the gateway in `slot`, unless there is one.
+pub fn register_gateway(keyspace: &Keyspace, slot: u32, record: &GatewayRecord, lease: LeaseId) -> Txn {
+    let key = Key::Gateway(slot);
+    let compares = vec![Compare::Absent { key: keyspace.name(&key) }];
+    Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease))] }
+}
+
+/// Makes `placement` the newest, provided the one it replaces (by revision; `None`: there is none) still stands.
+pub fn propose(keyspace: &Keyspace, placement: &Placement, replacing: Option<u64>) -> Txn {
+    let key = keyspace.name(&Key::Placement);
+    let compare = match replacing {
+        None => Compare::Absent { key },
+        Some(revision) => Compare::Unchanged { key, mod_revision: Revision(revision) },
+    };
+    Txn { compares: vec![compare], writes: vec![put(keyspace, &Key::Placement, placement, None)] }
+}
+
+/// Claims `slot` of `generation`, provided the placement (by revision) stands and the slot is free; the stage's older
+/// claim goes in the same moment.
+pub fn claim(
+    keyspace: &Keyspace,
+    (generation, slot): (Generation, u32),
+    record: &ClaimRecord,
+    placement_revision: u64,
+    older: Option<(Generation, u32)>,
+    lease: LeaseId,
+) -> Txn {
+    let key = Key::Claim(generation, slot);
+    let placement = keyspace.name(&Key::Placement);
+    let compares = vec![
+        Compare::Unchanged { key: placement, mod_revision: Revision(placement_revision) },
+        Compare::Absent { key: keyspace.name(&key) },
+    ];
+    let mut writes = vec![put(keyspace, &key, record, Some(lease))];
+    let older = older.filter(|older| *older != (generation, slot));
+    writes.extend(older.map(|(generation, slot)| Write::Delete { key: keyspace.name(&Key::Claim(generation, slot)) }));
+    Txn { compares, writes }
+}
+
+/// Writes a claim's new state, provided the claim is there.
+pub fn mark_claim(
+    keyspace: &Keyspace,
+    (generation, slot): (Generation, u32),
+    record: &ClaimRecord,
+    lease: LeaseId,
+) -> Txn {
+    let key = Key::Claim(generation, slot);
+    let compares = vec![Compare::Present { key: keyspace.name(&key) }];
+    Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease))] }
+}
+
+/// Gives a claim up.
+pub fn leave_claim(keyspace: &Keyspace, (generation, slot): (Generation, u32)) -> Txn {
+    Txn { compares: vec![], writes: vec![Write::Delete { key: keyspace.name(&Key::Claim(generation, slot)) }] }
+}

@@ -1,0 +1,95 @@
+//! What a stage holds: one shard of one generation, in some phase. Pure.
+
+use schema::record::{ClaimRecord, ClaimState, Shard};
+use schema::{Generation, StageName};
+
+use super::compute::Loaded;
+use crate::runner::KV_BLOCK_TOKENS;
+use crate::view::ClusterView;
+
+/// How far it is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Phase {
+    /// The claim is being written; nothing is loaded yet.
+    Claiming,
+    /// Being mapped.
+    Loading,
+    /// Taking frames.
+    Ready { weights_bytes: u64, kv_blocks: u32 },
+    /// Could not be loaded.
+    Failed { reason: String },
+}
+
+/// One shard of one generation.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) generation: Generation,
+    pub(super) slot: u32,
+    pub(super) shard: Shard,
+    pub(super) phase: Phase,
+    pub(super) memory_bound_bytes: u64,
+}
+
+/// Where a micro-batch goes from here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Next {
+    /// To the stage in the next slot, at this endpoint.
+    Stage { slot: u32, endpoint: String },
+    /// Back to the gateway: this is the last stage.
+    Gateway,
+    /// Nowhere: the next stage is not serving.
+    Nobody,
+}
+
+// === impl Held ===
+
+impl Held {
+    /// Notes how loading went.
+    pub(super) fn loaded(&mut self, loaded: Result<Loaded, String>) {
+        self.phase = match loaded {
+            Ok(Loaded { weights_bytes, kv_blocks }) => Phase::Ready { weights_bytes, kv_blocks },
+            Err(reason) => Phase::Failed { reason },
+        };
+    }
+
+    pub(super) fn is(&self, generation: Generation, slot: u32) -> bool {
+        (self.generation, self.slot) == (generation, slot)
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready { .. })
+    }
+
+    /// The claim as it should stand in the store.
+    pub(super) fn record(&self, stage: &StageName, endpoint: &str) -> ClaimRecord {
+        let (state, weights_bytes, kv_blocks) = match &self.phase {
+            Phase::Claiming | Phase::Loading => (ClaimState::Loading, 0, 0),
+            Phase::Ready { weights_bytes, kv_blocks } => (ClaimState::Serving, *weights_bytes, *kv_blocks),
+            Phase::Failed { reason } => (ClaimState::Failed { reason: reason.clone() }, 0, 0),
+        };
+        ClaimRecord {
+            stage: stage.clone(),
+            layers: self.shard.layers,
+            endpoint: endpoint.to_owned(),
+            state,
+            memory_bound_bytes: self.memory_bound_bytes,
+            weights_bytes,
+            kv_blocks,
+            kv_block_tokens: KV_BLOCK_TOKENS,
+        }
+    }
+
+    /// Where its output goes, by `view`.
+    pub(super) fn next(&self, view: &ClusterView) -> Next {
+        let placed = view.placement.as_ref().map(|placement| &placement.value);
+        let Some(placement) = placed.filter(|placement| placement.generation() == self.generation) else {
+            return Next::Nobody;
+        };
+        let slot = self.slot + 1;
+        if slot as usize == placement.shards().len() {
+            return Next::Gateway;
+        }
+        let claim = view.serving_claim(slot);
+        claim.map_or(Next::Nobody, |claim| Next::Stage { slot, endpoint: claim.value.endpoint.clone() })
+    }
+}

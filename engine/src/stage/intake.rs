@@ -1,0 +1,113 @@
+//! Which frames a stage takes. Pure.
+//!
+//! A frame is for one generation and one slot, and the steps of an epoch come without a gap: a step that is skipped
+//! means keys and values that were never written, so nothing after it may be computed.
+
+use std::collections::BTreeMap;
+
+use schema::frame::Hop;
+use schema::{Epoch, Generation, Step};
+
+/// What to do with a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Compute it.
+    Take,
+    /// Drop it: a zombie's, a latecomer or a duplicate. Nobody waits for it.
+    Drop(&'static str),
+    /// Tell the gateway that it cannot be computed.
+    Refuse(String),
+}
+
+/// What came from each gateway so far.
+#[derive(Debug, Default)]
+pub(super) struct Intake {
+    gateways: BTreeMap<u32, (Epoch, Step)>,
+}
+
+// === impl Intake ===
+
+impl Intake {
+    /// Forgets all gateways: the shard was loaded anew.
+    pub(super) fn reset(&mut self) {
+        self.gateways.clear();
+    }
+
+    /// Judges a frame for the shard in `slot` of `generation`, which takes rows of `hidden` values (0: token ids).
+    pub(super) fn judge(&mut self, hop: &Hop, generation: Generation, slot: u32, hidden: u32) -> Verdict {
+        if hop.generation != generation {
+            return Verdict::Drop("another generation");
+        }
+        if hop.slot != slot {
+            return Verdict::Drop("another slot");
+        }
+        let known = self.gateways.get(&hop.gateway).copied();
+        let expected = match known {
+            Some((epoch, _)) if hop.epoch < epoch => return Verdict::Drop("an older epoch"),
+            Some((epoch, next)) if hop.epoch == epoch => next,
+            _ => Step(0),
+        };
+        if hop.step < expected {
+            return Verdict::Drop("a duplicate");
+        }
+        if hop.step > expected {
+            return Verdict::Refuse(format!("step {} came: expected step {expected} of this epoch", hop.step));
+        }
+        if hop.hidden != hidden {
+            return Verdict::Refuse(format!("rows of {} values: expected {hidden}", hop.hidden));
+        }
+        self.gateways.insert(hop.gateway, (hop.epoch, expected.next()));
+        Verdict::Take
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hop(generation: u64, epoch: u64, step: u64) -> Hop {
+        Hop {
+            generation: Generation(generation),
+            gateway: 0,
+            epoch: Epoch(epoch),
+            step: Step(step),
+            slot: 1,
+            rows: 1,
+            hidden: 8,
+            slices: vec![],
+            spent: vec![],
+        }
+    }
+
+    fn judge(intake: &mut Intake, hop: &Hop) -> Verdict {
+        intake.judge(hop, Generation(3), 1, 8)
+    }
+
+    #[test]
+    fn steps_of_an_epoch_are_taken_once_and_in_order() {
+        let mut intake = Intake::default();
+        assert_eq!(judge(&mut intake, &hop(3, 1, 0)), Verdict::Take);
+        assert_eq!(judge(&mut intake, &hop(3, 1, 1)), Verdict::Take);
+        assert_eq!(judge(&mut intake, &hop(3, 1, 1)), Verdict::Drop("a duplicate"));
+        assert!(matches!(judge(&mut intake, &hop(3, 1, 3)), Verdict::Refuse(_)), "a gap was computed over");
+        assert_eq!(judge(&mut intake, &hop(3, 1, 2)), Verdict::Take);
+    }
+
+    #[test]
+    fn a_new_epoch_begins_at_step_zero_and_ends_the_old_one() {
+        let mut intake = Intake::default();
+        assert_eq!(judge(&mut intake, &hop(3, 1, 0)), Verdict::Take);
+        assert!(matches!(judge(&mut intake, &hop(3, 2, 1)), Verdict::Refuse(_)));
+        assert_eq!(judge(&mut intake, &hop(3, 2, 0)), Verdict::Take);
+        assert_eq!(judge(&mut intake, &hop(3, 1, 1)), Verdict::Drop("an older epoch"));
+    }
+
+    #[test]
+    fn another_generation_slot_or_width_is_not_computed() {
+        let mut intake = Intake::default();
+        assert_eq!(judge(&mut intake, &hop(2, 1, 0)), Verdict::Drop("another generation"));
+        assert_eq!(judge(&mut intake, &hop(4, 1, 0)), Verdict::Drop("another generation"));
+        assert_eq!(judge(&mut intake, &Hop { slot: 0, ..hop(3, 1, 0) }), Verdict::Drop("another slot"));
+        assert!(matches!(judge(&mut intake, &Hop { hidden: 9, ..hop(3, 1, 0) }), Verdict::Refuse(_)));
+    }
+}

@@ -1,0 +1,126 @@
+//! A stage process: joins the cluster, claims what the placement gives it, loads it, and computes what comes in.
+//!
+//! One loop, one closed list of events. What to do about the cluster is decided by `decide`; what a frame may do is
+//! decided by `Intake`; the arithmetic runs on the thread behind `Compute`; store writes run beside the loop, one at a
+//! time, so that an absent store never holds up a frame.
+
+mod compute;
+mod gateways;
+mod held;
+mod intake;
+mod serve;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use schema::{Keyspace, StageName};
+use tracing::{info, warn};
+
+use crate::limits::STORE_RETRY;
+use crate::link::{ClusterKey, Inbound, LinkError, Listen};
+use crate::membership::{Publisher, register_stage};
+use crate::runner::Loader;
+use crate::store::{Committed, LeaseGrant, SharedStore, StoreError};
+
+/// For how many leases a stage waits for its own name to be free: a crashed predecessor's may still hold it, and leases
+/// stretch when the store's leader changes.
+const NAME_PATIENCE_LEASES: u32 = 3;
+
+/// What a stage process is told.
+#[derive(Debug)]
+pub struct StageSettings {
+    /// The cluster's keys.
+    pub keyspace: Keyspace,
+    /// The stage's name.
+    pub name: StageName,
+    /// Where it takes frames.
+    pub listen: Listen,
+    /// What lets it talk to other hosts.
+    pub key: Option<ClusterKey>,
+    /// How long the store keeps the stage when it falls silent.
+    pub lease_ttl: Duration,
+}
+
+/// Why a stage could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The store refused or is away at the start.
+    #[error("cannot join the cluster")]
+    Store(#[from] StoreError),
+    /// Frames cannot be taken.
+    #[error("cannot open the stage's endpoint")]
+    Link(#[from] LinkError),
+    /// Another process has the name.
+    #[error("the name {name} is taken by {holder}: choose another with --name, or stop that process")]
+    NameTaken {
+        /// The name.
+        name: StageName,
+        /// Host and process of its holder.
+        holder: String,
+    },
+    /// The compute thread is gone.
+    #[error("the compute thread ended: its last words are in the log above")]
+    ComputeEnded,
+    /// It could not be started.
+    #[error("cannot start the compute thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// How serving under one lease ended.
+enum Ending {
+    Stopped,
+    Evicted,
+}
+
+/// Runs a stage until `stop` resolves.
+///
+/// # Errors
+/// [`StageError`] when it cannot join or cannot compute any more.
+pub async fn run(
+    store: SharedStore,
+    settings: StageSettings,
+    loader: Arc<dyn Loader>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), StageError> {
+    tokio::pin!(stop);
+    let publisher = Publisher::start(store.clone(), settings.keyspace.clone()).await?;
+    let inbound = Inbound::bind(settings.listen.clone()).await?;
+    let mut stage = serve::Stage::new(store.clone(), settings, publisher.views(), inbound, loader)?;
+    loop {
+        let joined = tokio::select! {
+            () = &mut stop => return Ok(()),
+            joined = join(&store, &stage) => joined,
+        };
+        let lease = match joined {
+            Ok(lease) => lease,
+            Err(StageError::Store(error)) if stage.has_served() => {
+                warn!(%error, "cannot join again yet");
+                tokio::time::sleep(STORE_RETRY).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        info!(stage = %stage.name(), endpoint = stage.endpoint(), "joined");
+        match stage.serve(lease, &mut stop).await? {
+            Ending::Stopped => return Ok(()),
+            Ending::Evicted => warn!("the lease is lost: dropping all keys and values and joining anew"),
+        }
+    }
+}
+
+/// Takes a lease and puts the stage's record under it.
+async fn join(store: &SharedStore, stage: &serve::Stage) -> Result<LeaseGrant, StageError> {
+    let started = Instant::now();
+    let lease = store.lease(stage.lease_ttl()).await?;
+    loop {
+        let txn = register_stage(stage.keyspace(), stage.name(), &stage.record(), lease.id());
+        if let Committed::Applied { .. } = store.commit(txn).await? {
+            return Ok(lease);
+        }
+        if started.elapsed() > NAME_PATIENCE_LEASES * stage.lease_ttl() {
+            let holder = stage.holder_of_name().unwrap_or_else(|| "a process that is gone by now".to_owned());
+            return Err(StageError::NameTaken { name: stage.name().clone(), holder });
+        }
+        tokio::time::sleep(STORE_RETRY).await;
+    }
+}

@@ -1,0 +1,40 @@
+//! What can go wrong between a caller and its store.
+
+use super::{LeaseId, Revision};
+
+/// A store operation that did not work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No answer, or one that says that the store cannot serve now. A commit may or may not have been applied.
+    #[error("cannot reach the store at {endpoints}: {reason}; is etcd running?")]
+    Unavailable {
+        /// Where it was looked for, comma-separated.
+        endpoints: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The history a watch asked for is not kept any more.
+    #[error("the store keeps no history before revision {oldest}: read again and watch from there")]
+    Compacted {
+        /// The oldest revision a watch can still start from.
+        oldest: Revision,
+    },
+    /// The lease expired or was revoked.
+    #[error("lease {id} is unknown to the store: it expired or was revoked")]
+    LeaseGone {
+        /// The lease.
+        id: LeaseId,
+    },
+    /// The request itself is wrong; trying again will not help.
+    #[error("the store refused the request: {reason}")]
+    Invalid {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The store is full or over a quota of its own.
+    #[error("the store has no room: {reason}")]
+    Full {
+        /// Which bound was reached.
+        reason: String,
+    },
+}

@@ -1,0 +1,59 @@
+//! A watch stream of etcd's as a source of changes.
+
+use async_trait::async_trait;
+use etcd_client::{Event, WatchResponse, WatchStream};
+
+use super::{Endpoints, entry, reason, revision};
+use crate::store::watch::ChangeSource;
+use crate::store::{Change, StoreError};
+
+/// An open watch. Held whole: dropping the sending half would end it.
+pub(super) struct EtcdWatch {
+    endpoints: Endpoints,
+    stream: WatchStream,
+}
+
+impl EtcdWatch {
+    pub(super) fn new(endpoints: Endpoints, stream: WatchStream) -> Self {
+        Self { endpoints, stream }
+    }
+
+    /// The end a reply announces, if it does.
+    fn end(&self, reply: &WatchResponse) -> Option<StoreError> {
+        if reply.compact_revision() > 0 {
+            return Some(StoreError::Compacted { oldest: revision(reply.compact_revision()) });
+        }
+        let cancelled = || format!("the watch was cancelled: {}", reply.cancel_reason());
+        reply.canceled().then(|| self.endpoints.unavailable(cancelled()))
+    }
+}
+
+#[async_trait]
+impl ChangeSource for EtcdWatch {
+    async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
+        loop {
+            let reply = match self.stream.message().await {
+                Ok(Some(reply)) => reply,
+                Ok(None) => return Err(self.endpoints.unavailable("the watch was closed".to_owned())),
+                Err(error) => return Err(self.endpoints.unavailable(reason(&error))),
+            };
+            if let Some(end) = self.end(&reply) {
+                return Err(end);
+            }
+            let changes: Vec<_> = reply.events().iter().filter_map(change).collect();
+            if !changes.is_empty() {
+                return Ok(changes);
+            }
+        }
+    }
+}
+
+fn change(event: &Event) -> Option<Change> {
+    let entry = entry(event.kv()?)?;
+    // By number: etcd-client's own accessor panics on one it does not know.
+    match event.0.r#type {
+        0 => Some(Change::Put(entry)),
+        1 => Some(Change::Deleted { key: entry.key, revision: entry.mod_revision }),
+        _ => None,
+    }
+}

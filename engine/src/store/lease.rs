@@ -1,0 +1,311 @@
+//! A lease as a value: while the grant is held, a task renews it; dropping the grant gives the lease back.
+//!
+//! How a renewal reaches the store is not known here, only what its answer means.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tracing::{debug, warn};
+
+use super::limits::LEASE_TTL_MIN;
+
+/// Renewals in one time to live: two may go unanswered before the lease is in danger.
+const RENEWALS_PER_TTL: u32 = 3;
+
+/// Pause after a failed renewal: short against the shortest time to live.
+const RETRY_PAUSE: Duration = Duration::from_millis(150);
+
+/// How long giving a lease back may take before the store is left to expire it.
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A store's name for a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaseId(pub i64);
+
+/// As etcdctl writes it: hexadecimal.
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// How a renewal went.
+pub(super) enum Renewal {
+    /// The store renewed the lease for this long.
+    Renewed { ttl: Duration },
+    /// The store does not know the lease any more.
+    Gone,
+    /// No answer; the lease may still live.
+    Unanswered { reason: String },
+}
+
+/// The way from a grant to its store. The futures may be dropped at any time.
+#[async_trait]
+pub(super) trait Renewing: Send + 'static {
+    /// Asks the store once to renew the lease.
+    async fn renew(&mut self) -> Renewal;
+    /// Gives the lease back.
+    async fn revoke(&mut self);
+}
+
+/// What the holder knows of its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Held { until: Instant },
+    Lost,
+}
+
+impl Standing {
+    fn is_lost(self, now: Instant) -> bool {
+        match self {
+            Self::Held { until } => now >= until,
+            Self::Lost => true,
+        }
+    }
+}
+
+/// The right to have keys in the store that vanish with their holder.
+///
+/// The lease is renewed in the background. Dropping the grant gives it back, as far as the store can be reached.
+#[derive(Debug)]
+pub struct LeaseGrant {
+    id: LeaseId,
+    ttl: Duration,
+    standing: watch::Receiver<Standing>,
+    release: Option<oneshot::Sender<Release>>,
+}
+
+/// The holder's wish to give the lease back; dropping the reply's receiver means that nobody waits.
+#[derive(Debug)]
+struct Release {
+    done: oneshot::Sender<()>,
+}
+
+// === impl LeaseGrant ===
+
+impl LeaseGrant {
+    /// Wraps a lease the store granted; `asked_at` is when the request for it was sent.
+    pub(super) fn new(id: LeaseId, ttl: Duration, asked_at: Instant, way: impl Renewing) -> Self {
+        let (publish, standing) = watch::channel(Standing::Held { until: asked_at + ttl });
+        let (release, released) = oneshot::channel();
+        let keeper = Keeper { id, ttl, way, standing: publish };
+        tokio::spawn(keeper.run(released));
+        Self { id, ttl, standing, release: Some(release) }
+    }
+
+    /// The lease's name in the store.
+    pub fn id(&self) -> LeaseId {
+        self.id
+    }
+
+    /// The time to live the store granted.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// Resolves when the lease is gone, or must be taken for gone because no renewal was answered in time.
+    pub async fn lost(&self) {
+        let mut standing = self.standing.clone();
+        loop {
+            let now = *standing.borrow_and_update();
+            let Standing::Held { until } = now else { return };
+            tokio::select! {
+                changed = standing.changed() => if changed.is_err() {
+                    // The task that renews is gone with its runtime: only the clock is left.
+                    return sleep_until(until).await;
+                },
+                () = sleep_until(until) => if standing.borrow().is_lost(Instant::now()) { return },
+            }
+        }
+    }
+
+    /// Whether the lease is gone or must be taken for gone. Once true, it stays true.
+    pub fn is_lost(&self) -> bool {
+        // The clock is read under the lock, so that no renewal slips in between.
+        let standing = self.standing.borrow();
+        standing.is_lost(Instant::now())
+    }
+
+    /// Gives the lease back and waits until the store has deleted its keys or could not be reached.
+    pub async fn revoke(mut self) {
+        let (done, waits) = oneshot::channel();
+        if let Some(release) = self.release.take() {
+            let _ = release.send(Release { done });
+            let _ = waits.await;
+        }
+    }
+}
+
+// === impl Keeper ===
+
+/// The task behind a grant.
+struct Keeper<W> {
+    id: LeaseId,
+    ttl: Duration,
+    way: W,
+    standing: watch::Sender<Standing>,
+}
+
+impl<W: Renewing> Keeper<W> {
+    /// Renews until the lease is lost or the grant is dropped; gives it back at the end.
+    async fn run(mut self, mut released: oneshot::Receiver<Release>) {
+        let release = tokio::select! {
+            release = &mut released => release.ok(),
+            () = self.keep() => None,
+        };
+        // Also after a loss by the clock: the store may still hold the lease and the keys under it.
+        self.standing.send_replace(Standing::Lost);
+        if timeout(REVOKE_TIMEOUT, self.way.revoke()).await.is_err() {
+            debug!(lease = %self.id, "lease not given back in time: the store will expire it");
+        }
+        let release = match release {
+            Some(release) => Some(release),
+            None => released.try_recv().ok(),
+        };
+        if let Some(Release { done }) = release {
+            let _ = done.send(());
+        }
+    }
+
+    /// Returns when the lease is lost.
+    async fn keep(&mut self) {
+        let mut pause = self.ttl / RENEWALS_PER_TTL;
+        loop {
+            let Standing::Held { until } = *self.standing.borrow() else { return };
+            if timeout_at(until, sleep(pause)).await.is_err() {
+                warn!(lease = %self.id, "lease lost: no renewal was answered within its time to live");
+                return;
+            }
+            let asked_at = Instant::now();
+            // A renewal that hangs is given up early enough for another try.
+            let patience = self.ttl / RENEWALS_PER_TTL;
+            pause = match timeout(patience, self.way.renew()).await {
+                Ok(Renewal::Renewed { ttl }) => {
+                    if !self.extend(asked_at, ttl) {
+                        warn!(lease = %self.id, "lease lost: the renewal was answered too late");
+                        return;
+                    }
+                    ttl / RENEWALS_PER_TTL
+                }
+                Ok(Renewal::Gone) => {
+                    warn!(lease = %self.id, "lease lost: the store does not know it any more");
+                    return;
+                }
+                Ok(Renewal::Unanswered { reason }) => {
+                    debug!(lease = %self.id, reason, "lease renewal not answered");
+                    RETRY_PAUSE
+                }
+                Err(_) => {
+                    debug!(lease = %self.id, "lease renewal timed out");
+                    RETRY_PAUSE
+                }
+            };
+        }
+    }
+
+    /// Notes an answered renewal; false when the lease had to be taken for lost before the answer came.
+    fn extend(&mut self, asked_at: Instant, ttl: Duration) -> bool {
+        self.standing.send_if_modified(|standing| {
+            if standing.is_lost(Instant::now()) {
+                return false;
+            }
+            *standing = Standing::Held { until: asked_at + ttl };
+            true
+        })
+    }
+}
+
+/// A time to live as etcd's requests carry it: rounded up, within what a store grants.
+pub(super) fn whole_seconds(ttl: Duration) -> i64 {
+    let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+    i64::try_from(seconds).unwrap_or(i64::MAX).max(LEASE_TTL_MIN.as_secs().cast_signed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A way to a store that plays back answers and then falls silent.
+    struct Script {
+        answers: Vec<Renewal>,
+        revoked: watch::Sender<u32>,
+    }
+
+    #[async_trait]
+    impl Renewing for Script {
+        async fn renew(&mut self) -> Renewal {
+            match self.answers.pop() {
+                Some(answer) => answer,
+                None => std::future::pending().await,
+            }
+        }
+
+        async fn revoke(&mut self) {
+            self.revoked.send_modify(|count| *count += 1);
+        }
+    }
+
+    const TTL: Duration = Duration::from_secs(3);
+
+    fn grant(mut answers: Vec<Renewal>) -> (LeaseGrant, watch::Receiver<u32>) {
+        answers.reverse();
+        let (revoked, count) = watch::channel(0);
+        (LeaseGrant::new(LeaseId(7), TTL, Instant::now(), Script { answers, revoked }), count)
+    }
+
+    fn renewed() -> Renewal {
+        Renewal::Renewed { ttl: TTL }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_answers_the_lease_is_lost_one_ttl_after_the_last_answered_request_was_sent() {
+        let started = Instant::now();
+        let (grant, _) = grant(vec![renewed(), renewed()]);
+        grant.lost().await;
+        // Renewals were sent after one and two seconds.
+        assert_eq!(started.elapsed().as_secs(), 5);
+        assert!(grant.is_lost());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_renewal_is_tried_again_before_the_time_is_over() {
+        let failed = || Renewal::Unanswered { reason: "connection refused".into() };
+        let (grant, _) = grant(vec![failed(), failed(), failed(), renewed(), renewed()]);
+        sleep(Duration::from_secs(4)).await;
+        assert!(!grant.is_lost());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_the_store_forgot_is_lost_at_once_and_stays_lost() {
+        let (grant, _) = grant(vec![Renewal::Gone, renewed()]);
+        grant.lost().await;
+        sleep(Duration::from_secs(9)).await;
+        assert!(grant.is_lost());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dropping_the_grant_gives_the_lease_back_once() {
+        let (grant, mut revoked) = grant(vec![]);
+        drop(grant);
+        revoked.wait_for(|count| *count == 1).await.unwrap();
+        sleep(Duration::from_secs(9)).await;
+        assert_eq!(*revoked.borrow(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn revoking_waits_until_the_lease_was_given_back() {
+        let (grant, revoked) = grant(vec![]);
+        grant.revoke().await;
+        assert_eq!(*revoked.borrow(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn revoking_a_lost_lease_returns() {
+        let (grant, _) = grant(vec![Renewal::Gone]);
+        grant.lost().await;
+        grant.revoke().await;
+    }
+}

@@ -1,0 +1,86 @@
+//! The coordination store: four verbs in etcd's own model, and the three things that offer them.
+//!
+//! Keys are text, values are bytes. What the keys are called and what the bytes mean is not known here.
+
+mod error;
+mod etcd;
+mod lease;
+pub mod limits;
+mod memory;
+mod model;
+mod server;
+mod state;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use error::StoreError;
+pub use etcd::EtcdStore;
+pub use lease::{LeaseGrant, LeaseId};
+pub use memory::MemoryStore;
+pub use model::{Change, Committed, Compare, Entry, Revision, Snapshot, Txn, Write};
+pub use server::EmbeddedServer;
+pub use watch::Watch;
+
+/// A store shared by the tasks of a process.
+pub type SharedStore = Arc<dyn Store>;
+
+/// A small, consistent, watchable map of keys to values.
+///
+/// # Contract
+///
+/// Every implementation keeps these clauses; `tests/store_contract.rs` has one test for each.
+///
+/// Reading
+/// 1. A snapshot holds every entry whose key starts with the prefix, and no other, in byte order of the keys; the empty
+///    prefix is every key.
+/// 2. A commit that was answered is in every snapshot taken after the answer.
+///
+/// Committing
+/// 3. If every compare holds, all writes are applied at one revision; if any fails, nothing is written.
+/// 4. Revisions grow: a commit that changes something gets one greater than all before it. A commit that changes nothing
+///    is answered with the revision it saw.
+/// 5. Of commits that compare one key against the same past, exactly one is applied.
+/// 6. A key may be written only once in a transaction; otherwise the whole is [`StoreError::Invalid`] and nothing is
+///    written.
+/// 7. A transaction larger than [`limits::REQUEST_BYTES_MAX`] is refused and nothing is written.
+/// 8. A put under a lease the store does not know is [`StoreError::LeaseGone`] and nothing is written.
+/// 9. A put without a lease takes the key off the lease it was under.
+///
+/// Watching
+/// 10. A watch reports every change to keys under its prefix made after the given revision, in order and once, also those
+///     made before the watch began.
+/// 11. A batch is never empty and never splits a commit.
+/// 12. Dropping the future of [`Watch::next`] loses no change.
+/// 13. A watch from a revision whose history is gone ends with [`StoreError::Compacted`]; reading again and watching from
+///     that snapshot's revision works. An ended watch stays ended.
+///
+/// Leases
+/// 14. A lease lives on beyond its time to live for as long as its grant is held, and so do the keys under it.
+/// 15. Revoking or dropping the grant deletes the keys under it, and watches see that.
+/// 16. When the holder dies without a word, the keys are deleted once the time to live has passed.
+/// 17. A holder whose lease was taken away learns it from [`LeaseGrant::lost`], and a lost lease stays lost.
+/// 18. A holder that cannot reach the store counts its lease as lost, by its own clock, when the time to live has passed
+///     since it sent the last renewal that was answered.
+/// 19. Times to live are rounded up to whole seconds and to at least [`limits::LEASE_TTL_MIN`].
+///
+/// # Errors
+///
+/// [`StoreError::Unavailable`] from `commit` means that it is not known whether the commit was applied: read again.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Reads all entries whose keys start with `prefix`.
+    async fn read(&self, prefix: &str) -> Result<Snapshot, StoreError>;
+
+    /// Applies the writes of `txn` if its compares hold.
+    async fn commit(&self, txn: Txn) -> Result<Committed, StoreError>;
+
+    /// Follows the changes under `prefix` made after the revision `after`.
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError>;
+
+    /// Takes a lease and keeps it alive until the grant is dropped.
+    async fn lease(&self, ttl: Duration) -> Result<LeaseGrant, StoreError>;
+}

@@ -1,0 +1,44 @@
+//! Values that this crate's tests share.
+
+use schema::record::{DeviceKind, ModelRecord, StageLoad, StageRecord};
+use schema::{Fingerprint, StageName};
+
+/// A model with layers and a head of so many bytes, and nothing else that takes memory.
+pub(crate) fn model(layer_bytes: &[u64], head_bytes: u64) -> ModelRecord {
+    ModelRecord {
+        name: "test".to_owned(),
+        architecture: "llama".to_owned(),
+        fingerprint: Fingerprint("00".to_owned()),
+        layers: layer_bytes.len() as u32,
+        hidden: 2,
+        context_tokens: 512,
+        embedding_bytes: 8,
+        layer_bytes: layer_bytes.to_vec(),
+        head_bytes,
+        kv_bytes_per_token_layer: 0,
+        kv_tokens: 1024,
+        scratch_bytes: 0,
+        stages_min: 1,
+    }
+}
+
+/// A live stage with so much memory.
+pub(crate) fn stage(budget_bytes: u64) -> StageRecord {
+    StageRecord {
+        endpoint: "ipc:///nowhere".to_owned(),
+        host: "here".to_owned(),
+        pid: 1,
+        version: "0".to_owned(),
+        device: DeviceKind::Cpu,
+        chip: "test".to_owned(),
+        threads: 1,
+        memory_total_bytes: budget_bytes,
+        memory_budget_bytes: budget_bytes,
+        load: StageLoad::default(),
+    }
+}
+
+/// A stage's name.
+pub(crate) fn name(name: &str) -> StageName {
+    name.parse().expect("a legal name")
+}

@@ -1,0 +1,305 @@
+//! Stages and a head together: in-memory store, real sockets, a runner that does real arithmetic.
+//!
+//! The runner counts (`x = x * 31 + layer`, folded over all earlier positions read back from its blocks), so a skipped,
+//! doubled or swapped layer, a lost row or a mixed-up sequence changes every token after it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::generate::{Event, Finish, Pipeline, Rejection, Request};
+use engine::head::{Head, HeadSettings};
+use engine::link::Listen;
+use engine::membership::write_model;
+use engine::runner::{KV_BLOCK_TOKENS, LoadError, LoadedShard, Loader, Output, Runner, RunnerError, Work};
+use engine::stage::StageSettings;
+use engine::store::{MemoryStore, SharedStore};
+use schema::frame::{Chosen, Sampling};
+use schema::record::{DeviceKind, GatewayRecord, MemoryUse, ModelRecord, StageLoad, StageRecord};
+use schema::{Fingerprint, Keyspace, LayerRange};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+const LEASE_TTL: Duration = Duration::from_secs(3);
+const LAYERS: u32 = 6;
+const HIDDEN: u32 = 2;
+const MODULUS: u64 = 65_521;
+
+struct Counting {
+    layers: LayerRange,
+    /// For each of its layers, each block, each offset: what that position's row was on its way into the layer.
+    kept: Vec<Vec<[u64; KV_BLOCK_TOKENS as usize]>>,
+}
+
+fn layer(kept: &[u64], row: u64, layer: u64) -> u64 {
+    kept.iter().chain([&row]).fold(layer + 1, |sum, row| (sum * 31 + row + layer) % MODULUS)
+}
+
+/// The tokens the whole model makes of a prompt, computed without blocks, stages or batches.
+fn reference(prompt: &[u32], count: usize) -> Vec<u32> {
+    let mut history = prompt.to_vec();
+    for _ in 0..count {
+        let mut rows: Vec<u64> = history.iter().map(|token| u64::from(*token)).collect();
+        for index in 0..u64::from(LAYERS) {
+            rows = (0..rows.len()).map(|position| layer(&rows[..position], rows[position], index)).collect();
+        }
+        history.push(rows[rows.len() - 1] as u32);
+    }
+    history.split_off(prompt.len())
+}
+
+impl Runner for Counting {
+    fn step(&mut self, work: Work<'_>) -> Result<Output, RunnerError> {
+        let mut rows: Vec<u64> = if self.layers.start() == 0 {
+            work.slices.iter().flat_map(|slice| &slice.tokens).map(|token| u64::from(*token)).collect()
+        } else {
+            work.activations.chunks_exact(HIDDEN as usize).map(|row| row[0] as u64).collect()
+        };
+        let mut first = 0;
+        let mut chosen = Vec::new();
+        for slice in work.slices {
+            let place = |position: u32| {
+                let block = slice.blocks[(position / KV_BLOCK_TOKENS) as usize] as usize;
+                (block, (position % KV_BLOCK_TOKENS) as usize)
+            };
+            for (index, kept) in (u64::from(self.layers.start())..).zip(&mut self.kept) {
+                for offset in 0..slice.count {
+                    let row = &mut rows[first + offset as usize];
+                    let (block, place_in_block) = place(slice.position + offset);
+                    kept[block][place_in_block] = *row;
+                    let earlier: Vec<u64> = (0..slice.position + offset).map(place).map(|(b, o)| kept[b][o]).collect();
+                    *row = layer(&earlier, *row, index);
+                }
+            }
+            for offset in &slice.logits {
+                chosen.push(Chosen {
+                    sequence: slice.sequence,
+                    attempt: slice.attempt,
+                    position: slice.position + offset + 1,
+                    token: rows[first + *offset as usize] as u32,
+                    logprob: -1.0,
+                });
+            }
+            first += slice.count as usize;
+        }
+        if self.layers.end() == LAYERS {
+            return Ok(Output::Tokens(chosen));
+        }
+        Ok(Output::Activations(rows.into_iter().flat_map(|row| [row as f32, 0.0]).collect()))
+    }
+}
+
+struct CountingLoader {
+    budget_bytes: u64,
+}
+
+impl Loader for CountingLoader {
+    fn memory_bound(&self, layers: LayerRange, kv_tokens: u32) -> u64 {
+        u64::from(layers.count()) * u64::from(10 + kv_tokens)
+    }
+
+    fn load(&self, layers: LayerRange, kv_tokens: u32, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
+        let needed_bytes = self.memory_bound(layers, kv_tokens);
+        if needed_bytes > budget_bytes {
+            return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
+        }
+        let kv_blocks = kv_tokens.div_ceil(KV_BLOCK_TOKENS);
+        let block = [u64::MAX; KV_BLOCK_TOKENS as usize];
+        let kept = vec![vec![block; kv_blocks as usize]; layers.count() as usize];
+        let weights_bytes = u64::from(layers.count()) * 10;
+        Ok(LoadedShard { runner: Box::new(Counting { layers, kept }), weights_bytes, kv_blocks })
+    }
+
+    fn describe(&self) -> StageRecord {
+        StageRecord {
+            endpoint: String::new(),
+            host: "here".to_owned(),
+            pid: std::process::id(),
+            version: "test".to_owned(),
+            device: DeviceKind::Cpu,
+            chip: "abacus".to_owned(),
+            threads: 1,
+            memory_total_bytes: self.budget_bytes,
+            memory_budget_bytes: self.budget_bytes,
+            load: StageLoad::default(),
+        }
+    }
+
+    fn memory(&self) -> MemoryUse {
+        MemoryUse::default()
+    }
+}
+
+fn keyspace() -> Keyspace {
+    Keyspace::new(&"test".parse().unwrap())
+}
+
+fn model(kv_tokens: u32, stages_min: u32) -> ModelRecord {
+    ModelRecord {
+        name: "counting".to_owned(),
+        architecture: "counting".to_owned(),
+        fingerprint: Fingerprint("00".to_owned()),
+        layers: LAYERS,
+        hidden: HIDDEN,
+        context_tokens: 512,
+        embedding_bytes: 0,
+        layer_bytes: vec![10; LAYERS as usize],
+        head_bytes: 0,
+        kv_bytes_per_token_layer: 1,
+        kv_tokens,
+        scratch_bytes: 0,
+        stages_min,
+    }
+}
+
+struct RunningStage {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+fn start_stage(store: &SharedStore, name: &str, budget_bytes: u64) -> RunningStage {
+    let settings = StageSettings {
+        keyspace: keyspace(),
+        name: name.parse().unwrap(),
+        listen: Listen::Ipc,
+        key: None,
+        lease_ttl: LEASE_TTL,
+    };
+    let (stop, stopped) = oneshot::channel();
+    let store = store.clone();
+    let task = tokio::spawn(async move {
+        let loader = Arc::new(CountingLoader { budget_bytes });
+        engine::stage::run(store, settings, loader, async { drop(stopped.await) }).await.unwrap();
+    });
+    RunningStage { stop, task }
+}
+
+async fn start_head(store: &SharedStore) -> Head {
+    let record = GatewayRecord {
+        endpoint: String::new(),
+        url: "http://127.0.0.1:0".to_owned(),
+        host: "here".to_owned(),
+        pid: std::process::id(),
+        version: "test".to_owned(),
+    };
+    let settings = HeadSettings { keyspace: keyspace(), listen: Listen::Ipc, key: None, record, lease_ttl: LEASE_TTL };
+    Head::start(store.clone(), settings).await.unwrap()
+}
+
+async fn serving(head: &Head, stages: usize) {
+    let ready = async {
+        let mut statuses = head.statuses();
+        statuses.wait_for(|status| status.serving).await.unwrap();
+        while head.view().serving().map_or(0, |claims| claims.len()) != stages || !head.status().serving {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), ready).await.unwrap_or_else(|_| panic!("{:?}", head.status()));
+}
+
+fn request(prompt: &[u32], tokens_max: u32) -> Request {
+    let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
+    let deadline = Duration::from_secs(60);
+    Request { prompt: prompt.to_vec(), tokens_max, sampling, stop_tokens: vec![], deadline }
+}
+
+async fn tokens(head: &Head, prompt: &[u32], tokens_max: u32) -> Vec<u32> {
+    let mut generation = head.generate(request(prompt, tokens_max)).await.unwrap();
+    let mut tokens = Vec::new();
+    loop {
+        match generation.next().await {
+            Some(Event::Token { token, .. }) => tokens.push(token),
+            Some(Event::Finished { finish, timings }) => {
+                assert_eq!(finish, Finish::Length);
+                assert!(timings.stages.iter().all(|stage| stage.rows > 0), "an idle stage: {timings:?}");
+                return tokens;
+            }
+            other => panic!("after {} tokens: {other:?}", tokens.len()),
+        }
+    }
+}
+
+async fn memory_store(model: ModelRecord) -> SharedStore {
+    let store: SharedStore = Arc::new(MemoryStore::new());
+    store.commit(write_model(&keyspace(), &model)).await.unwrap();
+    store
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_number_of_stages_gives_the_same_tokens() {
+    for stages in [1, 2, 3, 6] {
+        let store = memory_store(model(1024, stages)).await;
+        let running: Vec<_> = (0..stages).map(|index| start_stage(&store, &format!("s{index}"), u64::MAX)).collect();
+        let head = start_head(&store).await;
+        serving(&head, stages as usize).await;
+        let prompts: [&[u32]; 3] = [&[1], &[5, 6, 7], &[9; 300]];
+        for prompt in prompts {
+            assert_eq!(tokens(&head, prompt, 40).await, reference(prompt, 40), "{stages} stages");
+        }
+        for stage in running {
+            stage.stop.send(()).unwrap();
+            stage.task.await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_requests_at_once_with_too_few_blocks_all_end_with_their_own_tokens() {
+    let store = memory_store(model(512, 3)).await;
+    let _running: Vec<_> = (0..3).map(|index| start_stage(&store, &format!("s{index}"), u64::MAX)).collect();
+    let head = Arc::new(start_head(&store).await);
+    serving(&head, 3).await;
+    let requests = (0..24_u32).map(|seed| {
+        let head = head.clone();
+        let prompt: Vec<u32> = (0..30 + seed * 7).map(|index| (index * 31 + seed) % 500).collect();
+        tokio::spawn(async move { assert_eq!(tokens(&head, &prompt, 60).await, reference(&prompt, 60)) })
+    });
+    for request in requests.collect::<Vec<_>>() {
+        request.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stage_that_joins_and_one_that_leaves_change_no_token() {
+    let store = memory_store(model(1024, 1)).await;
+    let first = start_stage(&store, "a", u64::MAX);
+    let head = Arc::new(start_head(&store).await);
+    serving(&head, 1).await;
+    let long = {
+        let head = head.clone();
+        tokio::spawn(async move { tokens(&head, &[3, 4, 5], 500).await })
+    };
+    let _second = start_stage(&store, "b", u64::MAX);
+    serving(&head, 2).await;
+    first.stop.send(()).unwrap();
+    first.task.await.unwrap();
+    serving(&head, 1).await;
+    assert_eq!(long.await.unwrap(), reference(&[3, 4, 5], 500));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_stage_is_named_and_new_requests_are_refused() {
+    let store = memory_store(model(100, 2)).await;
+    // Each can hold three of the six layers, so neither can stand in for the other.
+    let first = start_stage(&store, "a", 330);
+    let _second = start_stage(&store, "b", 330);
+    let head = start_head(&store).await;
+    serving(&head, 2).await;
+    first.stop.send(()).unwrap();
+    first.task.await.unwrap();
+    let mut statuses = head.statuses();
+    let status = statuses.wait_for(|status| !status.serving).await.unwrap().clone();
+    assert_eq!(status.missing_layers, [[0, 3]]);
+    assert!(status.reason.contains("layers 0..3") && status.reason.contains("stage a is gone"), "{}", status.reason);
+    assert!(matches!(head.generate(request(&[1], 4)).await, Err(Rejection::NotServing { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prompt_beyond_the_context_is_refused_and_a_long_answer_ends_with_it() {
+    let store = memory_store(model(64, 1)).await;
+    let _stage = start_stage(&store, "a", u64::MAX);
+    let head = start_head(&store).await;
+    serving(&head, 1).await;
+    let error = head.generate(request(&[1; 64], 1)).await.unwrap_err();
+    assert_eq!(error, Rejection::TooLong { context_tokens: 64, prompt_tokens: 64 });
+    assert_eq!(tokens(&head, &[1; 60], 1000).await, reference(&[1; 60], 4));
+}

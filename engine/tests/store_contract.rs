@@ -1,0 +1,481 @@
+//! The store's contract, clause by clause, against each thing that offers a store.
+//!
+//! The numbers in the tests' names are those on the `Store` trait.
+
+mod common;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::Etcd;
+use engine::store::{
+    Change, Committed, Compare, EmbeddedServer, EtcdStore, LeaseId, MemoryStore, Revision, SharedStore, Snapshot,
+    StoreError, Txn, Watch, Write, limits,
+};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+/// Far more than anything here takes, so that a test that hangs says where.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where a store is, and how to do to it what only an operator does.
+#[derive(Clone)]
+enum Place {
+    Memory(MemoryStore),
+    Url(String),
+}
+
+/// A store under test: two clients of it, and what keeps it running.
+struct Rig {
+    store: SharedStore,
+    other: SharedStore,
+    place: Place,
+    running: Running,
+}
+
+enum Running {
+    Here,
+    Embedded(Option<EmbeddedServer>),
+    Etcd(Etcd),
+}
+
+impl Place {
+    async fn connect(&self) -> SharedStore {
+        match self {
+            Self::Memory(store) => Arc::new(store.clone()),
+            Self::Url(url) => Arc::new(EtcdStore::connect(std::slice::from_ref(url)).await.unwrap()),
+        }
+    }
+
+    async fn operator(url: &str) -> etcd_client::Client {
+        etcd_client::Client::connect([url], None).await.unwrap()
+    }
+
+    /// Ends a lease behind its holder's back.
+    async fn revoke(&self, id: LeaseId) {
+        match self {
+            Self::Memory(store) => store.revoke(id).unwrap(),
+            Self::Url(url) => drop(Self::operator(url).await.lease_revoke(id.0).await.unwrap()),
+        }
+    }
+
+    /// Throws history away.
+    async fn compact(&self, revision: Revision) {
+        match self {
+            Self::Memory(store) => store.compact(revision).unwrap(),
+            Self::Url(url) => {
+                drop(Self::operator(url).await.compact(i64::try_from(revision.0).unwrap(), None).await.unwrap());
+            }
+        }
+    }
+}
+
+impl Rig {
+    async fn new(place: Place, running: Running) -> Self {
+        Self { store: place.connect().await, other: place.connect().await, place, running }
+    }
+
+    async fn memory() -> Self {
+        Self::new(Place::Memory(MemoryStore::new()), Running::Here).await
+    }
+
+    async fn embedded() -> Self {
+        let server = EmbeddedServer::bind(TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
+        Self::new(Place::Url(server.url()), Running::Embedded(Some(server))).await
+    }
+
+    async fn etcd() -> Self {
+        let etcd = Etcd::start().await;
+        Self::new(Place::Url(etcd.url()), Running::Etcd(etcd)).await
+    }
+
+    /// Makes the store unreachable.
+    fn cut(&mut self) {
+        match &mut self.running {
+            Running::Here => unreachable!("a store in this process cannot be cut off"),
+            Running::Embedded(server) => drop(server.take()),
+            Running::Etcd(etcd) => etcd.freeze(),
+        }
+    }
+}
+
+// --- Shorthands ---
+
+fn put(key: &str, value: &str) -> Write {
+    Write::Put { key: key.into(), value: value.into(), lease: None }
+}
+
+fn put_under(lease: LeaseId, key: &str, value: &str) -> Write {
+    Write::Put { key: key.into(), value: value.into(), lease: Some(lease) }
+}
+
+fn delete(key: &str) -> Write {
+    Write::Delete { key: key.into() }
+}
+
+fn absent(key: &str) -> Compare {
+    Compare::Absent { key: key.into() }
+}
+
+fn when(compares: Vec<Compare>, writes: Vec<Write>) -> Txn {
+    Txn { compares, writes }
+}
+
+async fn write(store: &SharedStore, writes: Vec<Write>) -> Revision {
+    match store.commit(when(vec![], writes)).await.unwrap() {
+        Committed::Applied { revision } => revision,
+        Committed::Refused => panic!("a commit without conditions was refused"),
+    }
+}
+
+fn texts(snapshot: &Snapshot) -> Vec<(&str, &str)> {
+    snapshot.entries.iter().map(|entry| (entry.key.as_str(), std::str::from_utf8(&entry.value).unwrap())).collect()
+}
+
+fn shown(change: &Change) -> String {
+    match change {
+        Change::Put(entry) => format!("{}={}", entry.key, String::from_utf8_lossy(&entry.value)),
+        Change::Deleted { key, .. } => format!("-{key}"),
+    }
+}
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: nothing happened within {PATIENCE:?}"))
+}
+
+/// Reads batches until `count` changes came.
+async fn collect(watch: &mut Watch, count: usize) -> Vec<Change> {
+    let mut changes = Vec::new();
+    while changes.len() < count {
+        changes.extend(soon("a watch", watch.next()).await.unwrap());
+    }
+    changes
+}
+
+async fn shows(watch: &mut Watch, expected: &[&str]) {
+    let changes = collect(watch, expected.len()).await;
+    assert_eq!(changes.iter().map(shown).collect::<Vec<_>>(), expected);
+}
+
+// --- Reading ---
+
+async fn clause_1_a_snapshot_holds_the_keys_under_its_prefix_in_byte_order(rig: Rig) {
+    write(&rig.store, vec![put("a/b", "2"), put("a/Z", "1"), put("a/ä", "4"), put("a0", "5"), put("a", "0")]).await;
+    write(&rig.store, vec![put("a/b/c", "3")]).await;
+    let under = rig.store.read("a/").await.unwrap();
+    assert_eq!(texts(&under), [("a/Z", "1"), ("a/b", "2"), ("a/b/c", "3"), ("a/ä", "4")]);
+    let all = rig.store.read("").await.unwrap();
+    assert_eq!(all.entries.len(), 6);
+    assert_eq!(all.get("a/b/c").unwrap().value, b"3");
+    assert!(rig.store.read("b").await.unwrap().entries.is_empty());
+}
+
+async fn clause_2_an_answered_commit_is_in_every_later_snapshot(rig: Rig) {
+    for round in 0..20 {
+        let revision = write(&rig.store, vec![put("k", &round.to_string())]).await;
+        let snapshot = rig.other.read("k").await.unwrap();
+        assert_eq!(texts(&snapshot), [("k", round.to_string().as_str())]);
+        assert_eq!(snapshot.entries[0].mod_revision, revision);
+        assert!(snapshot.revision >= revision);
+    }
+}
+
+// --- Committing ---
+
+async fn clause_3_a_commit_applies_all_its_writes_or_none(rig: Rig) {
+    let first = write(&rig.store, vec![put("a", "1")]).await;
+    let unchanged = || Compare::Unchanged { key: "a".into(), mod_revision: first };
+    let both = when(vec![unchanged(), absent("b")], vec![put("b", "2"), delete("a")]);
+    assert!(matches!(rig.store.commit(both.clone()).await.unwrap(), Committed::Applied { .. }));
+    let snapshot = rig.store.read("").await.unwrap();
+    assert_eq!(texts(&snapshot), [("b", "2")]);
+    assert_eq!(snapshot.entries[0].mod_revision, snapshot.revision);
+
+    for refused in [
+        both,
+        when(vec![Compare::Present { key: "b".into() }, unchanged()], vec![put("c", "3")]),
+        when(vec![Compare::Present { key: "a".into() }], vec![put("c", "3")]),
+        when(vec![absent("b")], vec![put("c", "3")]),
+    ] {
+        assert_eq!(rig.store.commit(refused).await.unwrap(), Committed::Refused);
+    }
+    assert_eq!(rig.store.read("").await.unwrap(), snapshot);
+}
+
+async fn clause_4_revisions_grow_with_every_change_and_only_then(rig: Rig) {
+    let first = write(&rig.store, vec![put("a", "1"), put("b", "1")]).await;
+    let second = write(&rig.store, vec![put("a", "1")]).await;
+    assert!(second > first, "{second} is not after {first}");
+    assert_eq!(write(&rig.store, vec![]).await, second);
+    assert_eq!(write(&rig.store, vec![delete("nothing")]).await, second);
+    assert!(write(&rig.store, vec![delete("b")]).await > second);
+}
+
+async fn clause_5_of_commits_against_the_same_past_one_is_applied(rig: Rig) {
+    let mut racers = Vec::new();
+    for racer in 0..10 {
+        let store = if racer % 2 == 0 { rig.store.clone() } else { rig.other.clone() };
+        racers.push(tokio::spawn(async move {
+            let txn = when(vec![absent("slot")], vec![put("slot", &racer.to_string())]);
+            (racer, store.commit(txn).await.unwrap())
+        }));
+    }
+    let mut winners = Vec::new();
+    for racer in racers {
+        if let (racer, Committed::Applied { .. }) = racer.await.unwrap() {
+            winners.push(racer.to_string());
+        }
+    }
+    assert_eq!(winners.len(), 1);
+    assert_eq!(texts(&rig.store.read("slot").await.unwrap()), [("slot", winners[0].as_str())]);
+}
+
+async fn clause_6_a_key_written_twice_in_one_commit_is_invalid(rig: Rig) {
+    for writes in [vec![put("a", "1"), put("a", "2")], vec![put("a", "1"), delete("a")]] {
+        let error = rig.store.commit(when(vec![], writes)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
+        assert!(error.to_string().contains("duplicate key"), "{error}");
+    }
+    assert!(rig.store.read("").await.unwrap().entries.is_empty());
+}
+
+async fn clause_7_a_transaction_that_is_too_large_is_refused(rig: Rig) {
+    let half = "x".repeat(limits::REQUEST_BYTES_MAX / 2);
+    let error = rig
+        .store
+        .commit(when(vec![], vec![put("a", &half), put("b", &half), put("c", "this is too much")]))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
+    assert!(rig.store.read("").await.unwrap().entries.is_empty());
+    // What is just under the bound, framing included, is taken.
+    write(&rig.store, vec![put("a", &half), put("b", &half[..half.len() - 4096])]).await;
+    assert_eq!(rig.other.read("").await.unwrap().entries.len(), 2);
+}
+
+async fn clause_8_a_put_under_an_unknown_lease_is_refused(rig: Rig) {
+    let unknown = LeaseId(0x1234);
+    let error = rig.store.commit(when(vec![], vec![put("b", "1"), put_under(unknown, "a", "1")])).await.unwrap_err();
+    assert_eq!(error, StoreError::LeaseGone { id: unknown });
+    assert!(rig.store.read("").await.unwrap().entries.is_empty());
+}
+
+async fn clause_9_a_put_without_a_lease_frees_the_key(rig: Rig) {
+    let lease = rig.store.lease(Duration::from_secs(5)).await.unwrap();
+    write(&rig.store, vec![put_under(lease.id(), "kept", "1"), put_under(lease.id(), "lost", "1")]).await;
+    assert_eq!(rig.store.read("kept").await.unwrap().entries[0].lease, Some(lease.id()));
+    write(&rig.store, vec![put("kept", "2")]).await;
+    assert_eq!(rig.store.read("kept").await.unwrap().entries[0].lease, None);
+    lease.revoke().await;
+    assert_eq!(texts(&rig.store.read("").await.unwrap()), [("kept", "2")]);
+}
+
+// --- Watching ---
+
+async fn clause_10_a_watch_reports_every_later_change_in_order_and_once(rig: Rig) {
+    let before = write(&rig.store, vec![put("w/seen", "0")]).await;
+    write(&rig.store, vec![put("w/a", "1")]).await;
+    write(&rig.store, vec![put("elsewhere", "1")]).await;
+    write(&rig.store, vec![delete("w/a")]).await;
+    let mut watch = rig.other.watch("w/", before).await.unwrap();
+    shows(&mut watch, &["w/a=1", "-w/a"]).await;
+    for round in 0..50 {
+        write(&rig.store, vec![put("w/b", &round.to_string())]).await;
+    }
+    let changes = collect(&mut watch, 50).await;
+    assert_eq!(changes.iter().map(shown).collect::<Vec<_>>(), (0..50).map(|n| format!("w/b={n}")).collect::<Vec<_>>());
+    assert!(changes.is_sorted_by(|a, b| a.revision() < b.revision()));
+    // Nothing comes twice: the next to arrive is the next that happens.
+    let last = write(&rig.store, vec![delete("w/b")]).await;
+    let next = soon("the last change", watch.next()).await.unwrap();
+    assert_eq!(next, [Change::Deleted { key: "w/b".into(), revision: last }]);
+}
+
+async fn clause_11_a_commit_comes_in_one_batch_and_no_batch_is_empty(rig: Rig) {
+    let start = rig.store.read("").await.unwrap().revision;
+    let mut watch = rig.store.watch("w/", start).await.unwrap();
+    // Long enough values that a server would rather send them in parts.
+    let value = "v".repeat(20_000);
+    for _ in 0..5 {
+        write(&rig.other, vec![put("not/ours", "1")]).await;
+        write(&rig.other, (0..50).map(|n| put(&format!("w/{n:02}"), &value)).collect()).await;
+    }
+    let mut seen = 0;
+    while seen < 250 {
+        let batch = soon("a batch", watch.next()).await.unwrap();
+        assert!(!batch.is_empty());
+        assert_eq!(batch.len() % 50, 0, "a commit of 50 changes was split");
+        seen += batch.len();
+    }
+}
+
+async fn clause_12_dropping_the_wait_for_a_batch_loses_nothing(rig: Rig) {
+    let start = rig.store.read("").await.unwrap().revision;
+    let mut watch = rig.store.watch("w/", start).await.unwrap();
+    let writer = tokio::spawn({
+        let store = rig.other.clone();
+        async move {
+            for round in 0..100 {
+                write(&store, vec![put("w/k", &round.to_string())]).await;
+            }
+        }
+    });
+    let mut seen = Vec::new();
+    soon("a hundred changes", async {
+        while seen.len() < 100 {
+            tokio::select! {
+                biased;
+                batch = watch.next() => seen.extend(batch.unwrap().iter().map(shown)),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    })
+    .await;
+    writer.await.unwrap();
+    assert_eq!(seen, (0..100).map(|n| format!("w/k={n}")).collect::<Vec<_>>());
+}
+
+async fn clause_13_a_watch_from_forgotten_history_ends_and_reading_again_helps(rig: Rig) {
+    let old = write(&rig.store, vec![put("w/a", "0")]).await;
+    for round in 1..10 {
+        write(&rig.store, vec![put("w/a", &round.to_string())]).await;
+    }
+    let snapshot = rig.store.read("w/").await.unwrap();
+    rig.place.compact(snapshot.revision).await;
+
+    let mut watch = rig.store.watch("w/", old).await.unwrap();
+    let error = soon("the end of the watch", watch.next()).await.unwrap_err();
+    assert_eq!(error, StoreError::Compacted { oldest: snapshot.revision });
+    assert_eq!(soon("an ended watch", watch.next()).await.unwrap_err(), error);
+
+    let mut watch = rig.store.watch("w/", snapshot.revision).await.unwrap();
+    write(&rig.store, vec![put("w/a", "new")]).await;
+    shows(&mut watch, &["w/a=new"]).await;
+}
+
+// --- Leases ---
+
+async fn clause_14_a_held_lease_outlives_its_time_to_live(rig: Rig) {
+    let lease = rig.store.lease(limits::LEASE_TTL_MIN).await.unwrap();
+    write(&rig.store, vec![put_under(lease.id(), "k", "1")]).await;
+    tokio::time::sleep(lease.ttl() + lease.ttl() / 2).await;
+    assert!(!lease.is_lost());
+    assert_eq!(rig.other.read("k").await.unwrap().entries[0].lease, Some(lease.id()));
+}
+
+async fn clause_15_giving_a_lease_back_deletes_its_keys(rig: Rig) {
+    let start = rig.store.read("").await.unwrap().revision;
+    let mut watch = rig.other.watch("k", start).await.unwrap();
+    let revoked = rig.store.lease(Duration::from_secs(60)).await.unwrap();
+    write(&rig.store, vec![put_under(revoked.id(), "k/1", "1"), put_under(revoked.id(), "k/2", "1")]).await;
+    revoked.revoke().await;
+    assert!(rig.other.read("k").await.unwrap().entries.is_empty());
+    shows(&mut watch, &["k/1=1", "k/2=1", "-k/1", "-k/2"]).await;
+
+    let dropped = rig.store.lease(Duration::from_secs(60)).await.unwrap();
+    write(&rig.store, vec![put_under(dropped.id(), "k/3", "1")]).await;
+    drop(dropped);
+    shows(&mut watch, &["k/3=1", "-k/3"]).await;
+}
+
+async fn clause_16_a_holder_that_dies_silently_loses_its_keys(rig: Rig) {
+    let start = rig.store.read("").await.unwrap().revision;
+    let mut watch = rig.other.watch("k", start).await.unwrap();
+    let place = rig.place.clone();
+    // Its runtime is shut down under it: nothing of it runs any more, and nobody says goodbye.
+    tokio::task::spawn_blocking(move || {
+        let holder = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let lease = holder.block_on(async {
+            let store = place.connect().await;
+            let lease = store.lease(limits::LEASE_TTL_MIN).await.unwrap();
+            write(&store, vec![put_under(lease.id(), "k", "1")]).await;
+            lease
+        });
+        drop(holder);
+        drop(lease);
+    })
+    .await
+    .unwrap();
+    shows(&mut watch, &["k=1", "-k"]).await;
+    assert!(rig.store.read("k").await.unwrap().entries.is_empty());
+}
+
+async fn clause_17_a_holder_whose_lease_was_taken_away_learns_it(rig: Rig) {
+    let lease = rig.store.lease(Duration::from_secs(3)).await.unwrap();
+    write(&rig.store, vec![put_under(lease.id(), "k", "1")]).await;
+    rig.place.revoke(lease.id()).await;
+    assert!(rig.other.read("k").await.unwrap().entries.is_empty());
+    soon("the loss of a lease", lease.lost()).await;
+    assert!(lease.is_lost());
+    soon("the loss of a lease, asked again", lease.lost()).await;
+    lease.revoke().await;
+}
+
+async fn clause_18_a_holder_that_cannot_reach_the_store_counts_its_lease_as_lost(mut rig: Rig) {
+    let lease = rig.store.lease(limits::LEASE_TTL_MIN).await.unwrap();
+    tokio::time::sleep(lease.ttl()).await;
+    assert!(!lease.is_lost());
+    rig.cut();
+    let cut_at = tokio::time::Instant::now();
+    soon("the loss of a lease", lease.lost()).await;
+    assert!(lease.is_lost());
+    // Not one renewal was answered since, so it is over at most one time to live later (and some scheduling).
+    assert!(cut_at.elapsed() < lease.ttl() + Duration::from_secs(1), "after {:?}", cut_at.elapsed());
+}
+
+async fn clause_19_times_to_live_are_rounded_up(rig: Rig) {
+    let ttl = |asked| {
+        let store = rig.store.clone();
+        async move { store.lease(asked).await.unwrap().ttl() }
+    };
+    assert_eq!(ttl(Duration::from_millis(10)).await, limits::LEASE_TTL_MIN);
+    assert_eq!(ttl(Duration::from_millis(4001)).await, Duration::from_secs(5));
+    assert_eq!(ttl(Duration::from_secs(7)).await, Duration::from_secs(7));
+}
+
+macro_rules! contract {
+    ($($clause:ident)*) => {
+        mod memory {
+            use super::Rig;
+            $(#[tokio::test] async fn $clause() { super::$clause(Rig::memory().await).await })*
+        }
+        mod embedded {
+            use super::Rig;
+            $(#[tokio::test] async fn $clause() { super::$clause(Rig::embedded().await).await })*
+            #[tokio::test]
+            async fn clause_18_a_holder_that_cannot_reach_the_store_counts_its_lease_as_lost() {
+                super::clause_18_a_holder_that_cannot_reach_the_store_counts_its_lease_as_lost(Rig::embedded().await).await;
+            }
+        }
+        mod real_etcd {
+            use super::Rig;
+            $(#[tokio::test] async fn $clause() { super::$clause(Rig::etcd().await).await })*
+            #[tokio::test]
+            async fn clause_18_a_holder_that_cannot_reach_the_store_counts_its_lease_as_lost() {
+                super::clause_18_a_holder_that_cannot_reach_the_store_counts_its_lease_as_lost(Rig::etcd().await).await;
+            }
+        }
+    };
+}
+
+contract! {
+    clause_1_a_snapshot_holds_the_keys_under_its_prefix_in_byte_order
+    clause_2_an_answered_commit_is_in_every_later_snapshot
+    clause_3_a_commit_applies_all_its_writes_or_none
+    clause_4_revisions_grow_with_every_change_and_only_then
+    clause_5_of_commits_against_the_same_past_one_is_applied
+    clause_6_a_key_written_twice_in_one_commit_is_invalid
+    clause_7_a_transaction_that_is_too_large_is_refused
+    clause_8_a_put_under_an_unknown_lease_is_refused
+    clause_9_a_put_without_a_lease_frees_the_key
+    clause_10_a_watch_reports_every_later_change_in_order_and_once
+    clause_11_a_commit_comes_in_one_batch_and_no_batch_is_empty
+    clause_12_dropping_the_wait_for_a_batch_loses_nothing
+    clause_13_a_watch_from_forgotten_history_ends_and_reading_again_helps
+    clause_14_a_held_lease_outlives_its_time_to_live
+    clause_15_giving_a_lease_back_deletes_its_keys
+    clause_16_a_holder_that_dies_silently_loses_its_keys
+    clause_17_a_holder_whose_lease_was_taken_away_learns_it
+    clause_19_times_to_live_are_rounded_up
+}

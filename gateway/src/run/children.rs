@@ -1,0 +1,98 @@
+//! The stage processes that `baton up` starts: real children running `baton stage`.
+//!
+//! Each child's standard input is a pipe held here, so that a child whose parent was killed ends by itself.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use schema::StageName;
+use tokio::process::{Child, Command};
+
+use super::RunError;
+
+/// How long children may take to go after SIGTERM before they are killed.
+const GOING_TIME: Duration = Duration::from_millis(1000);
+/// How often it is looked whether a child has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The running children.
+pub(super) struct Children {
+    running: Vec<(StageName, Child)>,
+}
+
+// === impl Children ===
+
+impl Children {
+    /// Starts one child for each of `stages` with its arguments; sockets and scratch files go into `folder`.
+    pub(super) fn start(
+        stages: impl Iterator<Item = (StageName, Vec<OsString>)>,
+        environment: &[(&'static str, String)],
+        folder: &Path,
+    ) -> Result<Self, RunError> {
+        let cause = |cause| RunError::Io { doing: "start a stage process", cause };
+        let program = std::env::current_exe().map_err(cause)?;
+        let mut running = Vec::new();
+        for (name, arguments) in stages {
+            let mut command = Command::new(&program);
+            command.args(arguments);
+            command.envs(environment.iter().map(|(name, value)| (name, value)));
+            command.env("XDG_RUNTIME_DIR", folder).env("TMPDIR", folder);
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
+            // A group of its own: Ctrl-C reaches this process only, which then stops the children in order.
+            command.process_group(0);
+            running.push((name, command.spawn().map_err(cause)?));
+        }
+        Ok(Self { running })
+    }
+
+    /// The names and process ids of those that run.
+    pub(super) fn processes(&self) -> impl Iterator<Item = (&StageName, Option<u32>)> {
+        self.running.iter().map(|(name, child)| (name, child.id()))
+    }
+
+    /// The next child that ends by itself. Cancel-safe; never when there is none.
+    pub(super) async fn ended(&mut self) -> (StageName, ExitStatus) {
+        loop {
+            for index in 0..self.running.len() {
+                if let Ok(Some(status)) = self.running[index].1.try_wait() {
+                    return (self.running.swap_remove(index).0, status);
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Whether none is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Asks all to go and waits until they have; who does not go in time is killed.
+    pub(super) async fn stop(&mut self) {
+        for (_, child) in &self.running {
+            if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+                terminate(pid);
+            }
+        }
+        let gone = async {
+            for (_, child) in &mut self.running {
+                let _ = child.wait().await;
+            }
+        };
+        if tokio::time::timeout(GOING_TIME, gone).await.is_err() {
+            for (_, child) in &mut self.running {
+                let _ = child.kill().await;
+            }
+        }
+        self.running.clear();
+    }
+}
+
+#[expect(unsafe_code, reason = "the standard library cannot send SIGTERM")]
+fn terminate(pid: i32) {
+    // SAFETY: kill(2) takes two integers and touches no memory of this process; the child was not waited for yet, so
+    // the number is still its own.
+    unsafe { libc::kill(pid, libc::SIGTERM) };
+}

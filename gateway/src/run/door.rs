@@ -1,0 +1,88 @@
+//! The gateway proper: the head of the pipeline and the HTTP door before it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use engine::head::{Head, HeadSettings};
+use engine::link::Listen;
+use engine::store::SharedStore;
+use schema::Keyspace;
+use schema::record::GatewayRecord;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use super::RunError;
+use super::model::Served;
+use super::stop::Stop;
+use super::text::ModelText;
+use crate::http::{self, Door, ModelInfo, Settings};
+use crate::settings::MemberSettings;
+
+/// How long running requests may go on after the order to stop: Ctrl-C is to end everything in under two seconds.
+const DRAIN_TIME: Duration = Duration::from_millis(500);
+
+/// A running gateway.
+pub(super) struct OpenDoor {
+    pub(super) head: Arc<Head>,
+    http: JoinHandle<()>,
+}
+
+/// Takes the port early, so that a taken one is known before anything else is started.
+pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    let refused = |cause| RunError::Listen { what: "HTTP", address, flag: "--listen", cause };
+    TcpListener::bind(address).await.map_err(refused)
+}
+
+// === impl OpenDoor ===
+
+impl OpenDoor {
+    /// Registers the gateway, starts its head and serves HTTP until `stop`.
+    pub(super) async fn open(
+        store: SharedStore,
+        keyspace: Keyspace,
+        served: &Served,
+        member: &MemberSettings,
+        listener: TcpListener,
+        request_deadline: Duration,
+        stop: &Stop,
+    ) -> Result<Self, RunError> {
+        let text = ModelText::new(&served.file)?;
+        if let Some(problem) = text.template_problem() {
+            warn!(problem, "chats cannot be served, only raw completions");
+        }
+        let address = listener.local_addr().map_err(|cause| RunError::Io { doing: "read the HTTP address", cause })?;
+        let machine = stages::memory::machine();
+        let host = member.advertise.as_ref().map(|host| host.as_str().to_owned());
+        let record = GatewayRecord {
+            endpoint: String::new(),
+            url: format!("http://{address}"),
+            host: machine.host,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let listen = Listen::new(host, None, member.cluster_key.clone())?;
+        let key = member.cluster_key.clone();
+        let settings = HeadSettings { keyspace, listen, key, record, lease_ttl: member.lease_ttl };
+        let head = Arc::new(Head::start(store, settings).await?);
+        let door = Door {
+            pipeline: head.clone(),
+            text: Arc::new(text),
+            model: ModelInfo {
+                name: served.record.name.clone(),
+                context_tokens: served.record.context_tokens.min(served.record.kv_tokens),
+                created_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            },
+            settings: Settings { drain_time: DRAIN_TIME, generation_time: request_deadline, ..Settings::default() },
+        };
+        let stop = stop.clone();
+        let http = tokio::spawn(async move { http::serve(listener, Arc::new(door), stop.told()).await });
+        Ok(Self { head, http })
+    }
+
+    /// Waits until the HTTP door has closed after the order to stop.
+    pub(super) async fn closed(self) {
+        let _ = self.http.await;
+    }
+}

@@ -1,0 +1,16 @@
+//! Running the verbs that stay: `up`, `stage`, `gateway`. Here the crates are put together.
+
+mod children;
+mod door;
+mod error;
+mod gateway;
+mod model;
+mod stage;
+mod stop;
+mod text;
+mod up;
+
+pub use error::RunError;
+pub use gateway::gateway;
+pub use stage::stage;
+pub use up::up;

@@ -1,0 +1,144 @@
+//! `baton up`: a whole cluster on this machine, or this machine's part of one.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine::generate::Pipeline;
+use engine::store::{EmbeddedServer, EtcdStore, SharedStore};
+use schema::Keyspace;
+use tokio::net::TcpListener;
+use tracing::level_filters::LevelFilter;
+
+use super::RunError;
+use super::children::Children;
+use super::door::{OpenDoor, listen};
+use super::model::{Served, agree, fetch};
+use super::stop::Stop;
+use crate::settings::UpSettings;
+
+/// Runs `baton up` until it is told to stop.
+///
+/// # Errors
+/// [`RunError`] says why it could not start or go on.
+pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
+    let stop = Stop::listen(false)?;
+    let Some(path) = fetch(settings.model.model.take(), &settings.cache, &stop).await? else { return Ok(()) };
+    let started = Instant::now();
+    let listener = listen(settings.listen).await?;
+    let (embedded, etcd) = open_store(&settings).await?;
+    let store: SharedStore = Arc::new(EtcdStore::connect(&etcd).await?);
+    let keyspace = Keyspace::new(&settings.cluster);
+    settings.model.model = Some(path.to_string_lossy().into_owned());
+    let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
+    let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
+    let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
+    let log = LevelFilter::current().to_string();
+    // Each stage would count on all that the machine has to spare: here they share it.
+    let share = stages::memory::machine().memory_available_bytes / settings.stage_names.len() as u64;
+    settings.compute.memory_budget_bytes.get_or_insert(share);
+    let arguments =
+        settings.stage_names.iter().map(|name| (name.clone(), settings.stage_arguments(name, &path, &etcd, &log)));
+    let mut children = Children::start(arguments, &settings.stage_environment(), folder.path())?;
+    let deadline = settings.request_deadline;
+    let opened = OpenDoor::open(store, keyspace, &served, &settings.member, listener, deadline, &stop).await;
+    let outcome = match opened {
+        Ok(door) => {
+            let outcome = attend(&door, &mut children, &served, &settings, (&etcd, started), &stop).await;
+            stop.now();
+            children.stop().await;
+            door.closed().await;
+            outcome
+        }
+        Err(error) => Err(error),
+    };
+    children.stop().await;
+    if let Some(embedded) = embedded {
+        embedded.shutdown().await;
+    }
+    outcome
+}
+
+/// The store to use: the one that was named, or an embedded one.
+async fn open_store(settings: &UpSettings) -> Result<(Option<EmbeddedServer>, Vec<String>), RunError> {
+    if let Some(etcd) = &settings.etcd {
+        return Ok((None, etcd.clone()));
+    }
+    let mut address = settings.store_listen;
+    let mut bound = TcpListener::bind(address).await;
+    if bound.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
+        say(&format!("port {} is taken, so the store gets another", address.port()));
+        address.set_port(0);
+        bound = TcpListener::bind(address).await;
+    }
+    let refused = |cause| RunError::Listen { what: "the embedded store", address, flag: "--store-listen", cause };
+    let server = EmbeddedServer::bind(bound.map_err(refused)?).map_err(refused)?;
+    let url = server.url();
+    Ok((Some(server), vec![url]))
+}
+
+/// Says when the cluster is ready and what becomes of its processes, until it is time to stop.
+async fn attend(
+    door: &OpenDoor,
+    children: &mut Children,
+    served: &Served,
+    settings: &UpSettings,
+    (etcd, started): (&[String], Instant),
+    stop: &Stop,
+) -> Result<(), RunError> {
+    for (name, pid) in children.processes() {
+        say(&format!("stage {name} is process {}", pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string())));
+    }
+    let mut statuses = door.head.statuses();
+    let mut was_serving = false;
+    let mut first = true;
+    loop {
+        tokio::select! {
+            () = stop.told() => return Ok(()),
+            (name, status) = children.ended() => {
+                say(&format!("stage {name} has ended: {status}"));
+                if children.is_empty() && settings.etcd.is_none() {
+                    return Err(RunError::NoStageLeft);
+                }
+            }
+            Ok(()) = statuses.changed() => {
+                let status = statuses.borrow_and_update().clone();
+                if status.serving && !was_serving {
+                    announce(door, served, settings, etcd, first.then_some(started));
+                    first = false;
+                } else if !status.serving && was_serving {
+                    say(&format!("not serving: {}", status.reason));
+                }
+                was_serving = status.serving;
+            }
+        }
+    }
+}
+
+/// Says who holds what and, the first time, how to use it.
+fn announce(door: &OpenDoor, served: &Served, settings: &UpSettings, etcd: &[String], started: Option<Instant>) {
+    let view = door.head.view();
+    for claim in view.serving().unwrap_or_default() {
+        let claim = &claim.value;
+        let bytes = claim.weights_bytes as f64 / 1e6;
+        say(&format!("stage {} holds layers {} ({bytes:.1} MB of weights)", claim.stage, claim.layers));
+    }
+    let Some(started) = started else { return say("serving again") };
+    let url = view.gateways.values().next().map(|gateway| gateway.value.url.clone()).unwrap_or_default();
+    let model = &served.record.name;
+    let etcd = etcd.join(",");
+    say(&format!(
+        "ready after {:.2} s: {model} on {url}, Ctrl-C stops\n\n  \
+         curl {url}/v1/chat/completions -H 'content-type: application/json' -d \
+         '{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"What is the capital of France? \
+         Answer in one word.\"}}],\"temperature\":0}}'\n\n  \
+         etcdctl --endpoints {etcd} get --prefix /baton/v1/{}/\n",
+        started.elapsed().as_secs_f64(),
+        settings.cluster,
+    ));
+}
+
+/// A line for people; a closed stdout is no reason to stop serving.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

@@ -1,0 +1,146 @@
+//! A shard's working memory: allocated once, of sizes that one function works out, so that what a stage announces is
+//! what it takes.
+
+use super::attention::{CHUNK_TOKENS, QUERIES_MAX, Scratch, Sums};
+use super::kv::{KvShape, TOKENS};
+use super::plan::{Row, RowTile, Stretch};
+use super::rope::Angles;
+use crate::kernels::Rows;
+use crate::model::{Hyper, Rope};
+use crate::sampling::{Choice, Sampler, SamplingError};
+
+/// Rows computed together: as many as the scheduler puts into a micro-batch, and enough that reading the weights once
+/// for all is little beside multiplying. Longer micro-batches take several passes.
+pub(super) const ROWS_MAX: usize = 256;
+/// Rows whose logits are computed together: enough that a full batch of decoding sequences reads the head twice, few
+/// enough that logits of 150,000 tokens take 20 MB.
+pub(super) const HEAD_ROWS_MAX: usize = 32;
+/// Units of attention that a thread should find at least, before long histories are cut into chunks.
+pub(super) const UNITS_PER_THREAD: usize = 2;
+
+/// How much of everything there is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ArenaSizes {
+    hidden: usize,
+    query: usize,
+    key: usize,
+    value: usize,
+    feed_forward: usize,
+    /// The widest input of a product.
+    input: usize,
+    head_key: usize,
+    head_value_padded: usize,
+    rope_pairs: usize,
+    threads: usize,
+    /// Queries that a thread's attention works on.
+    queries: usize,
+    group: usize,
+    /// Chunks that are merged across threads.
+    chunks: usize,
+    /// 0 where the shard has no head.
+    vocabulary: usize,
+}
+
+/// Working memory.
+#[derive(Debug)]
+pub(super) struct Arena {
+    /// The residual stream.
+    pub(super) x: Vec<f32>,
+    /// What the products of this moment multiply with.
+    pub(super) input: Rows,
+    pub(super) query: Vec<f32>,
+    pub(super) key: Vec<f32>,
+    pub(super) value: Vec<f32>,
+    /// What is to be added to the residual stream.
+    pub(super) out: Vec<f32>,
+    pub(super) gate: Vec<f32>,
+    pub(super) up: Vec<f32>,
+    pub(super) angles: Angles,
+    pub(super) tile: RowTile,
+    /// One a thread.
+    pub(super) scratch: Vec<Scratch>,
+    pub(super) chunks: Vec<Sums>,
+    pub(super) logits: Vec<f32>,
+    /// Rows of the tile that want a token.
+    pub(super) wanted: Vec<usize>,
+    /// One a thread, in the last stage.
+    pub(super) samplers: Vec<Sampler>,
+    pub(super) choices: Vec<Option<Result<Choice, SamplingError>>>,
+}
+
+// === impl ArenaSizes ===
+
+impl ArenaSizes {
+    /// What a shard of this model needs on `threads` threads with room for `kv_tokens` tokens.
+    pub(super) fn new(hyper: &Hyper, last: bool, threads: usize, kv_tokens: u32) -> Self {
+        let sequence = hyper.context_tokens.min(kv_tokens.next_multiple_of(TOKENS as u32)) as usize;
+        let shape = kv_shape(hyper);
+        Self {
+            hidden: hyper.hidden,
+            query: hyper.query_width(),
+            key: hyper.key_width(),
+            value: hyper.value_width(),
+            feed_forward: hyper.feed_forward,
+            input: hyper.hidden.max(hyper.attention_width()).max(hyper.feed_forward),
+            head_key: hyper.key,
+            head_value_padded: shape.value_padded(),
+            rope_pairs: hyper.rope_pairs(),
+            threads,
+            queries: QUERIES_MAX.max(hyper.group()),
+            group: hyper.group(),
+            chunks: if threads > 1 { threads * UNITS_PER_THREAD * sequence.div_ceil(CHUNK_TOKENS) } else { 0 },
+            vocabulary: if last { hyper.vocabulary } else { 0 },
+        }
+    }
+
+    /// Bytes an arena of these sizes takes.
+    pub(super) fn bytes(&self) -> u64 {
+        let row = 2 * self.hidden + self.query + self.key + self.value + 2 * self.feed_forward + 2 * self.rope_pairs;
+        let floats = (ROWS_MAX * row + HEAD_ROWS_MAX * self.vocabulary) * size_of::<f32>();
+        // Rows of an input are kept as floats and in 8 bits with their scales (2 bytes a value); the latter's buffer
+        // grows by doubling.
+        let input = ROWS_MAX * self.input * (size_of::<f32>() + 2 * 2);
+        let plan = ROWS_MAX * (size_of::<Row>() + size_of::<Stretch>() + size_of::<usize>());
+        let scratch = Scratch::bytes(self.head_key, self.head_value_padded, self.queries) * self.threads as u64;
+        let chunks = Sums::bytes(self.head_value_padded, self.group) * self.chunks as u64;
+        let samplers = Sampler::bytes(self.vocabulary) * self.threads as u64;
+        (floats + input + plan) as u64 + scratch + chunks + samplers
+    }
+}
+
+// === impl Arena ===
+
+impl Arena {
+    /// Allocates everything. What is not used is not touched, so it costs address space only.
+    pub(super) fn new(sizes: &ArenaSizes, rope: Rope) -> Self {
+        let floats = |width: usize| vec![0.0; ROWS_MAX * width];
+        let last = sizes.vocabulary > 0;
+        let mut input = Rows::new();
+        input.prepare(ROWS_MAX, sizes.input);
+        Self {
+            x: floats(sizes.hidden),
+            input,
+            query: floats(sizes.query),
+            key: floats(sizes.key),
+            value: floats(sizes.value),
+            out: floats(sizes.hidden),
+            gate: floats(sizes.feed_forward),
+            up: floats(sizes.feed_forward),
+            angles: Angles::new(rope, ROWS_MAX),
+            tile: RowTile::with_capacity(ROWS_MAX),
+            scratch: (0..sizes.threads)
+                .map(|_| Scratch::new(sizes.head_key, sizes.head_value_padded, sizes.queries))
+                .collect(),
+            chunks: (0..sizes.chunks).map(|_| Sums::new(sizes.head_value_padded, sizes.group)).collect(),
+            logits: vec![0.0; HEAD_ROWS_MAX * sizes.vocabulary],
+            wanted: Vec::with_capacity(ROWS_MAX),
+            samplers: (0..if last { sizes.threads } else { 0 }).map(|_| Sampler::new(sizes.vocabulary)).collect(),
+            choices: vec![None; HEAD_ROWS_MAX],
+        }
+    }
+}
+
+/// How a model's keys and values lie in memory.
+pub(super) fn kv_shape(hyper: &Hyper) -> KvShape {
+    KvShape { heads: hyper.kv_heads, key: hyper.key, value: hyper.value }
+}

@@ -1,0 +1,420 @@
+//! Attention of one stretch of rows over the blocks of their sequence, with an online softmax.
+//!
+//! A row meets its sequence's tiles of 32 tokens in order of position, eight tiles to a chunk; chunks are computed apart
+//! and merged in order, so that several threads can share one row's long history. Every sum runs in one order: a score
+//! over the dimensions from the first to the last, a value over the tokens of a chunk likewise, a softmax's sum over
+//! lanes. So a row's bits depend on its query and on what it looks at, never on which rows, heads or threads share the
+//! work.
+
+use std::ops::Range;
+
+use super::kv::{KvLayer, TOKENS, Tile};
+use super::lanes::{Kernel, Lanes, Level, WIDTH};
+use super::math::exp2;
+
+/// Queries (rows times heads) worked on between two tiles: enough that a tile is read from memory once for many, few
+/// enough that queries, scores and sums stay in the second-level cache (48 * 4 * 128 * 4 bytes = 96 KiB).
+pub(super) const QUERIES_MAX: usize = 48;
+
+/// Tokens in a chunk. Merging a chunk costs about as much as one of its tokens.
+pub(super) const CHUNK_TOKENS: usize = 8 * TOKENS;
+
+/// The sizes attention needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AttentionShape {
+    /// Query heads that share a key-value head.
+    pub(super) heads: usize,
+    /// Dimensions of a key.
+    pub(super) key: usize,
+    /// Dimensions of a value, padded to whole lanes.
+    pub(super) value_padded: usize,
+    /// How many tokens back a row looks, itself included; `u32::MAX` for all.
+    pub(super) window: u32,
+}
+
+/// Which rows attend to what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span<'a> {
+    /// Position of the first row.
+    pub(super) position: u32,
+    /// Rows, at consecutive positions.
+    pub(super) rows: usize,
+    /// The sequence's blocks.
+    pub(super) blocks: &'a [u32],
+    /// The key-value head.
+    pub(super) kv_head: usize,
+}
+
+/// Working memory of one thread.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    /// `[query][dimension]`: rows outermost, then heads; scaled by `log2(e) / sqrt(dimensions)`.
+    pub(super) queries: Vec<f32>,
+    /// What came of the chunk.
+    pub(super) chunk: Sums,
+    /// What came of all chunks so far.
+    pub(super) total: Sums,
+    scores: Vec<[f32; TOKENS]>,
+}
+
+/// Weighted sums of values, for some queries.
+#[derive(Debug, Clone)]
+pub(super) struct Sums {
+    /// `[query][padded dimension]`.
+    pub(super) values: Vec<f32>,
+    softmax: Vec<Softmax>,
+}
+
+/// A softmax so far.
+#[derive(Debug, Clone, Copy)]
+struct Softmax {
+    largest: f32,
+    sum: f32,
+    /// What the sums of values are to be multiplied with before the next tile is added.
+    factor: f32,
+}
+
+// === impl Softmax ===
+
+impl Softmax {
+    const NOTHING: Self = Self { largest: f32::NEG_INFINITY, sum: 0.0, factor: 0.0 };
+}
+
+// === impl Sums ===
+
+impl Sums {
+    /// Room for `queries` queries.
+    pub(super) fn new(value_padded: usize, queries: usize) -> Self {
+        Self { values: vec![0.0; queries * value_padded], softmax: vec![Softmax::NOTHING; queries] }
+    }
+
+    /// Bytes that such room takes.
+    pub(super) fn bytes(value_padded: usize, queries: usize) -> u64 {
+        (queries * (value_padded * size_of::<f32>() + size_of::<Softmax>())) as u64
+    }
+
+    fn clear(&mut self, queries: usize, value_padded: usize) {
+        self.values[..queries * value_padded].fill(0.0);
+        self.softmax[..queries].fill(Softmax::NOTHING);
+    }
+}
+
+// === impl Scratch ===
+
+impl Scratch {
+    /// Room for `queries` queries.
+    pub(super) fn new(key: usize, value_padded: usize, queries: usize) -> Self {
+        Self {
+            queries: vec![0.0; queries * key],
+            chunk: Sums::new(value_padded, queries),
+            total: Sums::new(value_padded, queries),
+            scores: vec![[0.0; TOKENS]; queries],
+        }
+    }
+
+    /// Bytes that such room takes.
+    pub(super) fn bytes(key: usize, value_padded: usize, queries: usize) -> u64 {
+        let one = key * size_of::<f32>() + size_of::<[f32; TOKENS]>();
+        (queries * one) as u64 + 2 * Sums::bytes(value_padded, queries)
+    }
+}
+
+// === impl Span ===
+
+impl Span<'_> {
+    fn last(&self) -> usize {
+        self.position as usize + self.rows - 1
+    }
+
+    /// The chunks its rows look at.
+    pub(super) fn chunks(&self, window: u32) -> Range<usize> {
+        seen_from(self.position as usize, window) / CHUNK_TOKENS..self.last() / CHUNK_TOKENS + 1
+    }
+}
+
+/// The first position that a row at `position` looks at.
+fn seen_from(position: usize, window: u32) -> usize {
+    (position + 1).saturating_sub(window as usize)
+}
+
+/// Attends with the queries in `scratch`; leaves the outcome in the values of its `total`.
+pub(super) fn attend(level: Level, shape: AttentionShape, span: Span<'_>, kv: KvLayer<'_>, scratch: &mut Scratch) {
+    level.run(All { shape, span, kv, scratch });
+}
+
+/// Attends to one chunk with the queries in `scratch`; leaves what came of it in its `chunk`.
+pub(super) fn attend_to(
+    level: Level,
+    shape: AttentionShape,
+    span: Span<'_>,
+    chunk: usize,
+    kv: KvLayer<'_>,
+    scratch: &mut Scratch,
+) {
+    level.run(One { shape, span, chunk, kv, scratch });
+}
+
+/// Merges what came of the chunks of `queries` queries, in order; leaves the outcome in the values of `total`.
+pub(super) fn merge(level: Level, shape: AttentionShape, queries: usize, chunks: &[Sums], total: &mut Sums) {
+    level.run(Merge { padded: shape.value_padded, queries, chunks, total });
+}
+
+struct All<'a> {
+    shape: AttentionShape,
+    span: Span<'a>,
+    kv: KvLayer<'a>,
+    scratch: &'a mut Scratch,
+}
+
+struct One<'a> {
+    shape: AttentionShape,
+    span: Span<'a>,
+    chunk: usize,
+    kv: KvLayer<'a>,
+    scratch: &'a mut Scratch,
+}
+
+struct Merge<'a> {
+    padded: usize,
+    queries: usize,
+    chunks: &'a [Sums],
+    total: &'a mut Sums,
+}
+
+impl Kernel for All<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { shape, span, kv, scratch } = self;
+        let (queries, padded) = (span.rows * shape.heads, shape.value_padded);
+        scratch.total.clear(queries, padded);
+        for chunk in span.chunks(shape.window) {
+            attend_chunk::<L>(shape, span, chunk, kv, scratch);
+            add::<L>(&mut scratch.total, &scratch.chunk, queries, padded);
+        }
+        finish::<L>(&mut scratch.total, queries, padded);
+    }
+}
+
+impl Kernel for One<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        attend_chunk::<L>(self.shape, self.span, self.chunk, self.kv, self.scratch);
+    }
+}
+
+impl Kernel for Merge<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        self.total.clear(self.queries, self.padded);
+        for chunk in self.chunks {
+            add::<L>(self.total, chunk, self.queries, self.padded);
+        }
+        finish::<L>(self.total, self.queries, self.padded);
+    }
+}
+
+/// `total += chunk`, both relative to their largest scores.
+#[inline(always)]
+fn add<L: Lanes>(total: &mut Sums, chunk: &Sums, queries: usize, padded: usize) {
+    for query in 0..queries {
+        let (sum, add) = (&mut total.softmax[query], chunk.softmax[query]);
+        if add.sum == 0.0 {
+            // This row looks at nothing in the chunk.
+            continue;
+        }
+        let largest = if add.largest > sum.largest { add.largest } else { sum.largest };
+        let mut factors = [0.0; WIDTH];
+        (factors[0], factors[1]) = (sum.largest - largest, add.largest - largest);
+        exp2(L::load(&factors)).store(&mut factors);
+        sum.sum = sum.sum * factors[0] + add.sum * factors[1];
+        sum.largest = largest;
+        let (old, new) = (L::splat(factors[0]), L::splat(factors[1]));
+        let values = total.values[query * padded..][..padded].as_chunks_mut::<WIDTH>().0;
+        let added = chunk.values[query * padded..][..padded].as_chunks::<WIDTH>().0;
+        for (value, added) in values.iter_mut().zip(added) {
+            L::load(added).fma(new, L::load(value).mul(old)).store(value);
+        }
+    }
+}
+
+/// Divides by the softmax's sums.
+#[inline(always)]
+fn finish<L: Lanes>(total: &mut Sums, queries: usize, padded: usize) {
+    for query in 0..queries {
+        let scale = L::splat(1.0 / total.softmax[query].sum);
+        for value in total.values[query * padded..][..padded].as_chunks_mut::<WIDTH>().0 {
+            L::load(value).mul(scale).store(value);
+        }
+    }
+}
+
+/// All rows of the span over the tiles of one chunk.
+#[inline(always)]
+fn attend_chunk<L: Lanes>(shape: AttentionShape, span: Span<'_>, chunk: usize, kv: KvLayer<'_>, scratch: &mut Scratch) {
+    let queries = span.rows * shape.heads;
+    scratch.chunk.clear(queries, shape.value_padded);
+    let (first, last) = (span.position as usize, span.last());
+    let begin = seen_from(first, shape.window).max(chunk * CHUNK_TOKENS) / TOKENS;
+    let end = (last / TOKENS + 1).min((chunk + 1) * CHUNK_TOKENS / TOKENS);
+    for index in begin..end {
+        let tile = kv.tile(span.blocks[index], span.kv_head);
+        let start = index * TOKENS;
+        if first + 1 >= start + TOKENS && seen_from(last, shape.window) <= start {
+            meet::<L>(shape, scratch, 0..queries, tile, 0..TOKENS);
+            continue;
+        }
+        for row in 0..span.rows {
+            let position = first + row;
+            let from = seen_from(position, shape.window).max(start);
+            let to = (position + 1).min(start + TOKENS);
+            if from < to {
+                let heads = row * shape.heads..(row + 1) * shape.heads;
+                meet::<L>(shape, scratch, heads, tile, from - start..to - start);
+            }
+        }
+    }
+}
+
+/// Adds the tokens `seen` of one tile to what `queries` have so far.
+#[inline(always)]
+fn meet<L: Lanes>(
+    shape: AttentionShape,
+    scratch: &mut Scratch,
+    queries: Range<usize>,
+    tile: Tile<'_>,
+    seen: Range<usize>,
+) {
+    let (mut from, end) = (queries.start, queries.end);
+    while from < end {
+        // The wide forms exist only where there are registers for them.
+        from += match end - from {
+            8.. if L::QUERIES >= 8 => together::<L, 8>(shape, scratch, from, tile, seen.clone()),
+            4.. if L::QUERIES >= 8 => together::<L, 4>(shape, scratch, from, tile, seen.clone()),
+            3 if L::QUERIES >= 8 => together::<L, 3>(shape, scratch, from, tile, seen.clone()),
+            2.. if L::QUERIES >= 2 => together::<L, 2>(shape, scratch, from, tile, seen.clone()),
+            _ => together::<L, 1>(shape, scratch, from, tile, seen.clone()),
+        };
+    }
+}
+
+/// `N` queries at once. Gives back `N`.
+#[inline(always)]
+fn together<L: Lanes, const N: usize>(
+    shape: AttentionShape,
+    scratch: &mut Scratch,
+    from: usize,
+    tile: Tile<'_>,
+    seen: Range<usize>,
+) -> usize {
+    let Scratch { queries, chunk: Sums { values: sums, softmax }, scores, .. } = scratch;
+    let queries: [&[f32]; N] = std::array::from_fn(|n| &queries[(from + n) * shape.key..][..shape.key]);
+    let scores = &mut scores[from..from + N];
+    let softmax = &mut softmax[from..from + N];
+    score::<L, N>(queries, tile.keys, scores);
+    for (scores, softmax) in scores.iter_mut().zip(softmax.iter_mut()) {
+        weigh::<L>(scores, softmax, seen.clone());
+    }
+    let padded = shape.value_padded;
+    let sums = &mut sums[from * padded..(from + N) * padded];
+    let mut column = 0;
+    // As many columns at once as keep the multipliers busy and leave registers over.
+    while N <= 4 && L::QUERIES >= 8 && column + 4 * WIDTH <= padded {
+        gather::<L, N, 4>(sums, tile.values, padded, column, scores, softmax, seen.clone());
+        column += 4 * WIDTH;
+    }
+    while column + 2 * WIDTH <= padded {
+        gather::<L, N, 2>(sums, tile.values, padded, column, scores, softmax, seen.clone());
+        column += 2 * WIDTH;
+    }
+    while column < padded {
+        gather::<L, N, 1>(sums, tile.values, padded, column, scores, softmax, seen.clone());
+        column += WIDTH;
+    }
+    N
+}
+
+/// `scores[n][token] = queries[n] · key of token`.
+#[inline(always)]
+fn score<L: Lanes, const N: usize>(queries: [&[f32]; N], keys: &[[u16; TOKENS]], scores: &mut [[f32; TOKENS]]) {
+    let mut sums = [[L::splat(0.0); 2]; N];
+    let queries = queries.map(|query| &query[..keys.len()]);
+    for (dimension, tokens) in keys.iter().enumerate() {
+        let (halves, _) = tokens.as_chunks::<WIDTH>();
+        let (low, high) = (L::load_half(&halves[0]), L::load_half(&halves[1]));
+        for n in 0..N {
+            let query = L::splat(queries[n][dimension]);
+            sums[n][0] = low.fma(query, sums[n][0]);
+            sums[n][1] = high.fma(query, sums[n][1]);
+        }
+    }
+    for (sums, scores) in sums.iter().zip(scores) {
+        let (halves, _) = scores.as_chunks_mut::<WIDTH>();
+        sums[0].store(&mut halves[0]);
+        sums[1].store(&mut halves[1]);
+    }
+}
+
+/// Turns scores into weights relative to the largest score so far.
+#[inline(always)]
+fn weigh<L: Lanes>(scores: &mut [f32; TOKENS], softmax: &mut Softmax, seen: Range<usize>) {
+    scores[..seen.start].fill(f32::NEG_INFINITY);
+    scores[seen.end..].fill(f32::NEG_INFINITY);
+    let (halves, _) = scores.as_chunks_mut::<WIDTH>();
+    let [low, high] = [L::load(&halves[0]), L::load(&halves[1])];
+    let found = low.max(high).largest();
+    let largest = if found > softmax.largest { found } else { softmax.largest };
+    softmax.factor = 1.0;
+    if largest != softmax.largest {
+        let mut lanes = [0.0; WIDTH];
+        exp2(L::splat(softmax.largest - largest)).store(&mut lanes);
+        softmax.factor = lanes[0];
+    }
+    let [low, high] = [low, high].map(|half| exp2(half.sub(L::splat(largest))));
+    low.store(&mut halves[0]);
+    high.store(&mut halves[1]);
+    softmax.largest = largest;
+    softmax.sum = softmax.sum * softmax.factor + low.add(high).sum();
+}
+
+/// `sums = sums * factor + weights · values`, for `C` times [`WIDTH`] dimensions from `column` on.
+#[inline(always)]
+fn gather<L: Lanes, const N: usize, const C: usize>(
+    sums: &mut [f32],
+    values: &[u16],
+    padded: usize,
+    column: usize,
+    weights: &[[f32; TOKENS]],
+    softmax: &[Softmax],
+    seen: Range<usize>,
+) {
+    let mut registers = [[L::splat(0.0); C]; N];
+    for n in 0..N {
+        let (sums, _) = sums[n * padded + column..][..C * WIDTH].as_chunks::<WIDTH>();
+        let factor = L::splat(softmax[n].factor);
+        for c in 0..C {
+            registers[n][c] = L::load(&sums[c]).mul(factor);
+        }
+    }
+    for token in seen {
+        let (tokens, _) = values[token * padded + column..][..C * WIDTH].as_chunks::<WIDTH>();
+        let mut value = [L::splat(0.0); C];
+        for c in 0..C {
+            value[c] = L::load_half(&tokens[c]);
+        }
+        for n in 0..N {
+            let weight = L::splat(weights[n][token]);
+            for c in 0..C {
+                registers[n][c] = value[c].fma(weight, registers[n][c]);
+            }
+        }
+    }
+    for n in 0..N {
+        let (sums, _) = sums[n * padded + column..][..C * WIDTH].as_chunks_mut::<WIDTH>();
+        for c in 0..C {
+            registers[n][c].store(&mut sums[c]);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What a micro-batch must be before a shard computes it. Pure. Frames come from outside: everything that is used as an
+//! index later is checked here.
+
+use engine::runner::{KV_BLOCK_TOKENS, RunnerError, Work};
+use schema::frame::Slice;
+
+use crate::sampling;
+
+/// What a shard accepts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Accepted {
+    /// Whether it takes tokens, not activations.
+    pub(super) first: bool,
+    /// Whether it chooses tokens.
+    pub(super) last: bool,
+    /// Values in a row.
+    pub(super) hidden: usize,
+    /// Tokens in the vocabulary.
+    pub(super) vocabulary: usize,
+    /// Longest sequence.
+    pub(super) context_tokens: u32,
+    /// Blocks of keys and values.
+    pub(super) kv_blocks: u32,
+}
+
+// === impl Accepted ===
+
+impl Accepted {
+    /// Checks the work; gives the number of its rows.
+    ///
+    /// # Errors
+    /// [`RunnerError::Work`] naming the first thing that does not fit.
+    pub(super) fn check(&self, work: &Work<'_>) -> Result<usize, RunnerError> {
+        if work.slices.is_empty() {
+            return Err(wrong("slices", 0, "at least one"));
+        }
+        let mut rows: usize = 0;
+        for slice in work.slices {
+            self.check_slice(slice)?;
+            // At most the context each, so that only absurdly many slices could overflow.
+            rows = rows.saturating_add(slice.count as usize);
+        }
+        let expected = if self.first { 0 } else { rows.saturating_mul(self.hidden) };
+        if work.activations.len() != expected {
+            return Err(wrong("activations", work.activations.len(), format!("{expected} values")));
+        }
+        Ok(rows)
+    }
+
+    fn check_slice(&self, slice: &Slice) -> Result<(), RunnerError> {
+        let end = u64::from(slice.position) + u64::from(slice.count);
+        if slice.count == 0 {
+            return Err(wrong("count", 0, "at least one token a slice"));
+        }
+        if end > u64::from(self.context_tokens) {
+            let expected = format!("at most the context of {} tokens", self.context_tokens);
+            return Err(wrong("position + count", end, expected));
+        }
+        let blocks = end.div_ceil(u64::from(KV_BLOCK_TOKENS));
+        if (slice.blocks.len() as u64) < blocks {
+            return Err(wrong("blocks", slice.blocks.len(), format!("at least {blocks} for {end} tokens")));
+        }
+        if let Some(block) = slice.blocks.iter().find(|block| **block >= self.kv_blocks) {
+            return Err(wrong("block", *block, format!("below {}", self.kv_blocks)));
+        }
+        let tokens = if self.first { slice.count as usize } else { 0 };
+        if slice.tokens.len() != tokens {
+            return Err(wrong("tokens", slice.tokens.len(), format!("{tokens} ids")));
+        }
+        if let Some(token) = slice.tokens.iter().find(|token| **token as usize >= self.vocabulary) {
+            return Err(wrong("token", *token, format!("below the vocabulary of {}", self.vocabulary)));
+        }
+        let ascending = slice.logits.is_sorted_by(|a, b| a < b);
+        if !ascending || slice.logits.last().is_some_and(|offset| *offset >= slice.count) {
+            return Err(wrong(
+                "logits",
+                format!("{:?}", slice.logits),
+                format!("ascending offsets below {}", slice.count),
+            ));
+        }
+        if self.last && !slice.logits.is_empty() {
+            sampling::check(&slice.sampling).map_err(|(field, found)| wrong(field, found, accepted_of(field)))?;
+        }
+        Ok(())
+    }
+}
+
+fn accepted_of(field: &str) -> &'static str {
+    if field == "temperature" { "a finite number from 0" } else { "a number from 0 to 1" }
+}
+
+fn wrong(field: &'static str, found: impl ToString, expected: impl Into<String>) -> RunnerError {
+    RunnerError::Work { field, found: found.to_string(), expected: expected.into() }
+}

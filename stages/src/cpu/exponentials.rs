@@ -1,0 +1,124 @@
+//! What a sampler needs of a long row of logits: the largest, and their exponentials relative to it.
+
+use super::lanes::{Kernel, Lanes, Level, WIDTH};
+use super::math::{exp, padded};
+
+/// Values looked at together: sums of so many are kept in single precision before they go into the double one.
+const STRETCH: usize = 32 * WIDTH;
+
+/// Works on rows of logits with the best instructions this processor has; gives the same bits with any.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Exponentials(Level);
+
+// === impl Exponentials ===
+
+impl Exponentials {
+    /// With the best instructions there are.
+    pub(crate) fn detect() -> Self {
+        Self(Level::detect())
+    }
+
+    /// Where the largest value is first met, and that value; `None` of no values. Undefined where one is no number.
+    pub(crate) fn largest(self, values: &[f32]) -> Option<(usize, f32)> {
+        let (start, largest) = self.0.run(Largest(values));
+        let place = values.get(start..)?.iter().position(|value| *value == largest).unwrap_or(0);
+        values.get(start + place).map(|value| (start + place, *value))
+    }
+
+    /// Writes `e^((value - largest) * sharpness)` of each value and gives their sum, which is no number when a value is
+    /// none or `largest` is infinite.
+    pub(crate) fn of(self, values: &[f32], largest: f32, sharpness: f32, out: &mut [f32]) -> f64 {
+        self.0.run(Sum { values, largest, sharpness, out })
+    }
+}
+
+struct Largest<'a>(&'a [f32]);
+
+impl Kernel for Largest<'_> {
+    /// The start of the first stretch with the largest value, and the value.
+    type Output = (usize, f32);
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> Self::Output {
+        let mut best = (0, f32::NEG_INFINITY);
+        for (index, stretch) in self.0.chunks(STRETCH).enumerate() {
+            let (groups, rest) = stretch.as_chunks::<WIDTH>();
+            let largest = groups.iter().fold(L::splat(f32::NEG_INFINITY), |largest, group| largest.max(L::load(group)));
+            let largest = rest.iter().fold(largest.largest(), |largest, value| largest.max(*value));
+            if largest > best.1 {
+                best = (index * STRETCH, largest);
+            }
+        }
+        best
+    }
+}
+
+struct Sum<'a> {
+    values: &'a [f32],
+    largest: f32,
+    sharpness: f32,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Sum<'_> {
+    type Output = f64;
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> f64 {
+        let one =
+            |values: &[f32; WIDTH]| exp(L::load(values).sub(L::splat(self.largest)).mul(L::splat(self.sharpness)));
+        let mut total = 0.0;
+        for (values, out) in self.values.chunks(STRETCH).zip(self.out.chunks_mut(STRETCH)) {
+            let (values, value_rest) = values.as_chunks::<WIDTH>();
+            let (outs, out_rest) = out.as_chunks_mut::<WIDTH>();
+            let mut sum = L::splat(0.0);
+            for (values, out) in values.iter().zip(outs) {
+                let exponentials = one(values);
+                exponentials.store(out);
+                sum = sum.add(exponentials);
+            }
+            total += f64::from(sum.sum());
+            let mut lanes = [0.0; WIDTH];
+            one(&padded(value_rest)).store(&mut lanes);
+            out_rest.copy_from_slice(&lanes[..out_rest.len()]);
+            total += out_rest.iter().map(|value| f64::from(*value)).sum::<f64>();
+        }
+        total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_is_found_at_its_first_place() {
+        let mut values: Vec<f32> = (0..1500).map(|index| -((index * 31 % 97) as f32)).collect();
+        (values[700], values[1300], values[1499]) = (5.0, 5.0, 4.0);
+        assert_eq!(Exponentials::detect().largest(&values), Some((700, 5.0)));
+        assert_eq!(Exponentials::detect().largest(&values[1301..]), Some((198, 4.0)));
+        assert_eq!(Exponentials::detect().largest(&[]), None);
+    }
+
+    #[test]
+    fn the_sum_is_right_and_has_the_same_bits_everywhere() {
+        let values: Vec<f32> = (0..1237).map(|index| (index * 37 % 101) as f32 * 0.1).collect();
+        let exact: f64 = values.iter().map(|value| ((f64::from(*value) - 10.0) * 0.5).exp()).sum();
+        let mut portable = vec![0.0; values.len()];
+        let expected = Exponentials(Level::all().last().unwrap()).of(&values, 10.0, 0.5, &mut portable);
+        assert!((expected - exact).abs() < 1e-6 * exact, "{expected}, expected {exact}");
+        for level in Level::all() {
+            let mut out = vec![0.0; values.len()];
+            let sum = Exponentials(level).of(&values, 10.0, 0.5, &mut out);
+            assert_eq!((sum.to_bits(), &out), (expected.to_bits(), &portable), "{level:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_spoils_the_sum() {
+        for spoiled in [f32::NAN, f32::INFINITY] {
+            let mut values = vec![1.0; 100];
+            values[37] = spoiled;
+            let (_, largest) = Exponentials::detect().largest(&values).unwrap();
+            assert!(!Exponentials::detect().of(&values, largest, 1.0, &mut [0.0; 100]).is_finite());
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! From the last layer's rows to tokens: norm, logits and choice, only for rows that want one.
+
+use engine::runner::RunnerError;
+use schema::frame::Chosen;
+
+use super::arena::{Arena, HEAD_ROWS_MAX};
+use super::layer::Step;
+use super::math::add;
+use super::norm::rms_norm;
+use super::runner::Outcome;
+use super::share;
+use super::split::Split;
+use super::weights::Head;
+use crate::kernels::{MatmulJob, matmul};
+
+impl Step<'_> {
+    /// Appends what the tile's rows want to `into`.
+    ///
+    /// # Errors
+    /// [`RunnerError::Device`] when a token is wanted and the logits are no numbers.
+    pub(super) fn finish(&mut self, head: &Head, into: &mut Outcome) -> Result<(), RunnerError> {
+        let Arena { tile, wanted, .. } = &mut *self.arena;
+        wanted.clear();
+        let wants = |row: &super::plan::Row| self.slices[row.slice].logits.binary_search(&(row.offset as u32)).is_ok();
+        wanted.extend(tile.rows.iter().enumerate().filter(|(_, row)| wants(row)).map(|(index, _)| index));
+        for from in (0..self.arena.wanted.len()).step_by(HEAD_ROWS_MAX) {
+            let to = (from + HEAD_ROWS_MAX).min(self.arena.wanted.len());
+            self.logits(head, from..to);
+            match into {
+                Outcome::Logits(all) => all.extend(&self.arena.logits[..(to - from) * self.hyper.vocabulary]),
+                Outcome::Tokens(chosen) => {
+                    self.sample(from..to);
+                    self.collect(from..to, chosen)?;
+                }
+                Outcome::Activations(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The logits of some of the wanted rows.
+    fn logits(&mut self, head: &Head, which: std::ops::Range<usize>) {
+        let (hidden, vocabulary) = (self.hyper.hidden, self.hyper.vocabulary);
+        let Arena { x, input, out, wanted, logits, .. } = &mut *self.arena;
+        let rows = &wanted[which];
+        for (row, input) in rows.iter().zip(input.prepare(rows.len(), hidden).chunks_exact_mut(hidden)) {
+            let values = row * hidden..(row + 1) * hidden;
+            let x = &mut x[values.clone()];
+            add(self.level, x, &out[values]);
+            rms_norm(self.level, x, &head.norm, self.hyper.norm_epsilon, input);
+        }
+        let out = &mut logits[..rows.len() * vocabulary];
+        matmul(self.pool, &mut [MatmulJob { weights: head.output.matrix(), out }], input);
+    }
+
+    /// A choice for each of the rows that have logits.
+    fn sample(&mut self, which: std::ops::Range<usize>) {
+        let (slices, vocabulary) = (self.slices, self.hyper.vocabulary);
+        let Arena { tile, wanted, logits, samplers, choices, .. } = &mut *self.arena;
+        let rows = &wanted[which];
+        let (samplers, choices, logits) = (Split::new(samplers), Split::new(choices), &*logits);
+        share::parts(self.pool, rows.len(), &|slot, index| {
+            let row = &tile.rows[rows[index]];
+            // SAFETY: one call at a time has this slot, and each index is given once.
+            let (sampler, choice) =
+                unsafe { (&mut samplers.part(slot..slot + 1)[0], &mut choices.part(index..index + 1)[0]) };
+            let logits = &logits[index * vocabulary..][..vocabulary];
+            *choice = Some(sampler.choose(logits, &slices[row.slice].sampling, row.position + 1));
+        });
+    }
+
+    fn collect(&mut self, which: std::ops::Range<usize>, chosen: &mut Vec<Chosen>) -> Result<(), RunnerError> {
+        let Arena { tile, wanted, choices, .. } = &mut *self.arena;
+        for (row, choice) in wanted[which].iter().zip(choices) {
+            let row = &tile.rows[*row];
+            let slice = &self.slices[row.slice];
+            let Some(choice) = choice.take() else { continue };
+            let choice = choice.map_err(|error| RunnerError::Device(format!("{}: {error}", slice.sequence)))?;
+            let (sequence, attempt) = (slice.sequence, slice.attempt);
+            let (token, logprob) = (choice.token, choice.logprob);
+            chosen.push(Chosen { sequence, attempt, position: row.position + 1, token, logprob });
+        }
+        Ok(())
+    }
+}

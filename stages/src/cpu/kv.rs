@@ -1,0 +1,220 @@
+//! Keys and values of all sequences, in half precision, in blocks.
+//!
+//! One zeroed anonymous mapping holds everything, so a block that no sequence ever used costs no memory. A layer's part
+//! of a block is, per key-value head: the keys with their dimensions outermost (`[dimension][token]`, so that sixteen
+//! tokens' scores are computed at once without a sum over lanes), then the values (`[token][dimension]`, padded to whole
+//! lanes). Which sequence a block belongs to is the gateway's affair.
+
+use std::io;
+
+use engine::runner::KV_BLOCK_TOKENS;
+use memmap2::MmapMut;
+
+use super::lanes::{Kernel, Lanes, Level, WIDTH};
+use super::math::padded;
+use super::split::Split;
+
+/// Tokens in a block.
+pub(super) const TOKENS: usize = KV_BLOCK_TOKENS as usize;
+
+/// The sizes of one layer's keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KvShape {
+    /// Key-value heads.
+    pub(super) heads: usize,
+    /// Dimensions of a key.
+    pub(super) key: usize,
+    /// Dimensions of a value.
+    pub(super) value: usize,
+}
+
+/// Keys and values of some layers.
+#[derive(Debug)]
+pub(super) struct KvCache {
+    map: MmapMut,
+    shape: KvShape,
+    layers: usize,
+    blocks: usize,
+}
+
+/// One layer's keys and values, for reading by all threads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KvLayer<'a> {
+    values: &'a [u16],
+    shape: KvShape,
+}
+
+/// One layer's keys and values, for writing: each head by one thread.
+pub(super) struct KvLayerMut<'a> {
+    values: Split<'a, u16>,
+    shape: KvShape,
+    blocks: usize,
+}
+
+/// One head's part of one block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tile<'a> {
+    /// `[dimension][token]`.
+    pub(super) keys: &'a [[u16; TOKENS]],
+    /// `[token][dimension]`, padded.
+    pub(super) values: &'a [u16],
+}
+
+// === impl KvShape ===
+
+impl KvShape {
+    /// Dimensions of a value, filled up to whole lanes.
+    pub(super) fn value_padded(self) -> usize {
+        self.value.next_multiple_of(WIDTH)
+    }
+
+    fn head_len(self) -> usize {
+        TOKENS * (self.key + self.value_padded())
+    }
+
+    /// Bytes that `layers` layers take for one block.
+    pub(super) fn block_bytes(self, layers: usize) -> u64 {
+        (self.heads * self.head_len() * layers) as u64 * size_of::<u16>() as u64
+    }
+
+    fn head_start(self, block: usize, head: usize) -> usize {
+        (block * self.heads + head) * self.head_len()
+    }
+}
+
+// === impl KvCache ===
+
+impl KvCache {
+    /// Room for `blocks` blocks in each of `layers` layers.
+    ///
+    /// # Errors
+    /// When the system gives no such address space.
+    pub(super) fn new(shape: KvShape, layers: usize, blocks: usize) -> io::Result<Self> {
+        let bytes = shape.block_bytes(layers).checked_mul(blocks as u64).and_then(|bytes| usize::try_from(bytes).ok());
+        let bytes = bytes.ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        // A mapping of nothing is an error to the system.
+        Ok(Self { map: MmapMut::map_anon(bytes.max(1))?, shape, layers, blocks })
+    }
+
+    /// How many blocks there are.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Layer number `layer` of this cache, for reading.
+    pub(super) fn layer(&self, layer: usize) -> KvLayer<'_> {
+        let (len, all) = (self.layer_len(), self.map.as_ptr().cast::<u16>());
+        assert!(layer < self.layers, "layer {layer} of {}", self.layers);
+        // SAFETY: the mapping begins on a page, so it is aligned; it has `layers * layer_len` values of two bytes, any
+        // of which are valid; it is borrowed as long as the slice.
+        let values = unsafe { std::slice::from_raw_parts(all.add(layer * len), len) };
+        KvLayer { values, shape: self.shape }
+    }
+
+    /// Layer number `layer` of this cache, for writing.
+    pub(super) fn layer_mut(&mut self, layer: usize) -> KvLayerMut<'_> {
+        let (len, all) = (self.layer_len(), self.map.as_mut_ptr().cast::<u16>());
+        assert!(layer < self.layers, "layer {layer} of {}", self.layers);
+        // SAFETY: as in `layer`, and borrowed exclusively.
+        let values = unsafe { std::slice::from_raw_parts_mut(all.add(layer * len), len) };
+        KvLayerMut { values: Split::new(values), shape: self.shape, blocks: self.blocks }
+    }
+
+    fn layer_len(&self) -> usize {
+        self.blocks * self.shape.heads * self.shape.head_len()
+    }
+}
+
+// === impl KvLayer ===
+
+impl<'a> KvLayer<'a> {
+    /// Head `head` of block `block`.
+    #[inline(always)]
+    pub(super) fn tile(&self, block: u32, head: usize) -> Tile<'a> {
+        let start = self.shape.head_start(block as usize, head);
+        let (keys, values) = self.values[start..start + self.shape.head_len()].split_at(self.shape.key * TOKENS);
+        Tile { keys: keys.as_chunks().0, values }
+    }
+}
+
+// === impl KvLayerMut ===
+
+impl KvLayerMut<'_> {
+    /// Writes the key and the value of one head of the token in `slot` (block times tokens in a block, plus the place in
+    /// the block).
+    ///
+    /// # Safety
+    /// No other thread writes the same head meanwhile.
+    pub(super) unsafe fn write(&self, level: Level, slot: usize, head: usize, key: &[f32], value: &[f32]) {
+        let (block, token) = (slot / TOKENS, slot % TOKENS);
+        assert!(block < self.blocks && head < self.shape.heads, "block {block}, head {head}");
+        let start = self.shape.head_start(block, head);
+        // SAFETY: the part lies within the head's, which the caller keeps other threads out of.
+        let part = unsafe { self.values.part(start..start + self.shape.head_len()) };
+        let (keys, values) = part.split_at_mut(self.shape.key * TOKENS);
+        let start = token * self.shape.value_padded();
+        let values = &mut values[start..start + value.len()];
+        level.run(Write { keys: keys.as_chunks_mut().0, values, token, key, value });
+    }
+}
+
+struct Write<'a> {
+    keys: &'a mut [[u16; TOKENS]],
+    values: &'a mut [u16],
+    token: usize,
+    key: &'a [f32],
+    value: &'a [f32],
+}
+
+impl Kernel for Write<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let mut bits = [0; WIDTH];
+        for (column, key) in self.keys.chunks_mut(WIDTH).zip(self.key.chunks(WIDTH)) {
+            L::load(&padded(key)).store_half(&mut bits);
+            for (tokens, bits) in column.iter_mut().zip(bits) {
+                tokens[self.token] = bits;
+            }
+        }
+        for (to, value) in self.values.chunks_mut(WIDTH).zip(self.value.chunks(WIDTH)) {
+            L::load(&padded(value)).store_half(&mut bits);
+            to.copy_from_slice(&bits[..value.len()]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_where_it_was_written_and_nowhere_else() {
+        let shape = KvShape { heads: 2, key: 20, value: 18 };
+        let mut cache = KvCache::new(shape, 2, 3).unwrap();
+        let key: Vec<f32> = (0..20).map(|i| i as f32 + 1.0).collect();
+        let value: Vec<f32> = (0..18).map(|i| -1.0 - i as f32).collect();
+        let layer = cache.layer_mut(1);
+        // SAFETY: there is one thread.
+        unsafe { layer.write(Level::detect(), 2 * TOKENS + 5, 1, &key, &value) };
+        let half = |value: f32| half::f16::from_f32(value).to_bits();
+        let tile = cache.layer(1).tile(2, 1);
+        assert_eq!((tile.keys.len(), tile.values.len()), (20, TOKENS * 32));
+        for (dimension, tokens) in tile.keys.iter().enumerate() {
+            assert_eq!(tokens[5], half(key[dimension]));
+            assert_eq!(tokens.iter().filter(|bits| **bits != 0).count(), 1);
+        }
+        for (index, bits) in tile.values.iter().enumerate() {
+            let expected = if (5 * 32..5 * 32 + 18).contains(&index) { half(value[index - 5 * 32]) } else { 0 };
+            assert_eq!(*bits, expected, "value {index}");
+        }
+        let others = [(0, 2, 1), (1, 1, 1), (1, 2, 0)];
+        for (layer, block, head) in others {
+            let tile = cache.layer(layer).tile(block, head);
+            assert!(
+                tile.keys.as_flattened().iter().chain(tile.values).all(|bits| *bits == 0),
+                "{layer} {block} {head}"
+            );
+        }
+    }
+}

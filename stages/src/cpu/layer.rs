@@ -1,0 +1,101 @@
+//! One layer over the rows of a tile.
+
+use schema::frame::Slice;
+
+use super::arena::Arena;
+use super::kv::KvCache;
+use super::lanes::Level;
+use super::math::{add, silu_times};
+use super::norm::rms_norm;
+use super::share;
+use super::split::Split;
+use super::weights::Layer;
+use crate::kernels::{MatmulJob, Pool, matmul};
+use crate::model::Hyper;
+
+/// A tile on its way through the layers.
+pub(super) struct Step<'a> {
+    pub(super) hyper: &'a Hyper,
+    pub(super) pool: &'a Pool,
+    pub(super) level: Level,
+    /// What the tile's rows are from.
+    pub(super) slices: &'a [Slice],
+    pub(super) arena: &'a mut Arena,
+}
+
+// === impl Step ===
+
+impl Step<'_> {
+    /// Runs layer number `index` of the shard. What it adds to the residual stream is left in `arena.out`.
+    pub(super) fn layer(&mut self, layer: &Layer, kv: &mut KvCache, index: usize) {
+        self.normalise(&layer.attention_norm, index > 0);
+        self.project(layer);
+        self.remember(layer, kv.layer_mut(index));
+        self.attend(layer, kv.layer(index));
+        self.multiply_into_out(&layer.attention_output);
+        self.normalise(&layer.feed_forward_norm, true);
+        self.feed_forward(layer);
+        self.multiply_into_out(&layer.down);
+    }
+
+    /// How many rows the tile has.
+    pub(super) fn rows(&self) -> usize {
+        self.arena.tile.rows.len()
+    }
+
+    /// Adds `out` to the residual stream where there is something to add, and puts its norm into `input`.
+    fn normalise(&mut self, weight: &[f32], pending: bool) {
+        let (rows, hidden, level, epsilon) = (self.rows(), self.hyper.hidden, self.level, self.hyper.norm_epsilon);
+        let Arena { x, input, out, .. } = &mut *self.arena;
+        let (x, input, out) = (Split::new(x), Split::new(input.prepare(rows, hidden)), &*out);
+        share::rows(self.pool, rows, &|range| {
+            for row in range {
+                let values = row * hidden..(row + 1) * hidden;
+                // SAFETY: each row is in one range only.
+                let (x, input) = unsafe { (x.part(values.clone()), input.part(values.clone())) };
+                if pending {
+                    add(level, x, &out[values]);
+                }
+                rms_norm(level, x, weight, epsilon, input);
+            }
+        });
+    }
+
+    /// `query`, `key` and `value` from `input`, without their biases.
+    fn project(&mut self, layer: &Layer) {
+        let rows = self.rows();
+        let Arena { input, query, key, value, .. } = &mut *self.arena;
+        let mut jobs = [
+            MatmulJob { weights: layer.query.matrix(), out: &mut query[..rows * self.hyper.query_width()] },
+            MatmulJob { weights: layer.key.matrix(), out: &mut key[..rows * self.hyper.key_width()] },
+            MatmulJob { weights: layer.value.matrix(), out: &mut value[..rows * self.hyper.value_width()] },
+        ];
+        matmul(self.pool, &mut jobs, input);
+    }
+
+    fn multiply_into_out(&mut self, weights: &crate::weights::Tensor) {
+        let rows = self.rows();
+        let Arena { input, out, .. } = &mut *self.arena;
+        let out = &mut out[..rows * self.hyper.hidden];
+        matmul(self.pool, &mut [MatmulJob { weights: weights.matrix(), out }], input);
+    }
+
+    /// `input = silu(gate) * up`.
+    fn feed_forward(&mut self, layer: &Layer) {
+        let (rows, width, level) = (self.rows(), self.hyper.feed_forward, self.level);
+        let Arena { input, gate, up, .. } = &mut *self.arena;
+        let (gate, up) = (&mut gate[..rows * width], &mut up[..rows * width]);
+        let mut jobs = [
+            MatmulJob { weights: layer.gate.matrix(), out: &mut *gate },
+            MatmulJob { weights: layer.up.matrix(), out: &mut *up },
+        ];
+        matmul(self.pool, &mut jobs, input);
+        let input = Split::new(input.prepare(rows, width));
+        share::rows(self.pool, rows, &|range| {
+            let values = range.start * width..range.end * width;
+            // SAFETY: the ranges do not overlap.
+            let input = unsafe { input.part(values.clone()) };
+            silu_times(level, &gate[values.clone()], &up[values], input);
+        });
+    }
+}

@@ -1,0 +1,191 @@
+//! The part of a layer where rows meet: keys and values are put away, and queries attend to them.
+
+use super::arena::{Arena, UNITS_PER_THREAD, kv_shape};
+use super::attention::{AttentionShape, Scratch, Span, Sums, attend, attend_to, merge};
+use super::kv::{KvLayer, KvLayerMut};
+use super::lanes::Level;
+use super::layer::Step;
+use super::math::add;
+use super::norm::rms_norm_in_place;
+use super::plan::Stretch;
+use super::rope::Angles;
+use super::share;
+use super::split::Split;
+use super::weights::Layer;
+use crate::model::Hyper;
+
+/// What all threads need to attend.
+struct Attention<'a> {
+    hyper: &'a Hyper,
+    level: Level,
+    layer: &'a Layer,
+    shape: AttentionShape,
+    angles: &'a Angles,
+    query: &'a [f32],
+    /// `[row][head][dimension]`.
+    out: Split<'a, f32>,
+    kv: KvLayer<'a>,
+}
+
+/// One thread's share: a stretch of rows and a key-value head.
+#[derive(Clone, Copy)]
+struct Unit<'a> {
+    stretch: Stretch,
+    span: Span<'a>,
+}
+
+// === impl Step ===
+
+impl Step<'_> {
+    /// Writes the tile's keys, with their bias, norm and turn, and values to their blocks.
+    pub(super) fn remember(&mut self, layer: &Layer, kv: KvLayerMut<'_>) {
+        let Self { hyper, level, .. } = *self;
+        let Arena { key, value, angles, tile, .. } = &mut *self.arena;
+        let (key, value) = (Split::new(key), Split::new(value));
+        let [_, key_bias, value_bias] = &layer.biases;
+        let [_, key_norm] = &layer.head_norms;
+        // By head and not by row: frames may, wrongly, give two rows the same place, and then one must come after the
+        // other.
+        share::parts(self.pool, hyper.kv_heads, &|_, head| {
+            for (index, row) in tile.rows.iter().enumerate() {
+                let (k, v) = (head * hyper.key, head * hyper.value);
+                let (k_row, v_row) = (index * hyper.key_width(), index * hyper.value_width());
+                // SAFETY: each head of a row is in one part only.
+                let key = unsafe { key.part(k_row + k..k_row + k + hyper.key) };
+                // SAFETY: as above.
+                let value = unsafe { value.part(v_row + v..v_row + v + hyper.value) };
+                if !key_bias.is_empty() {
+                    add(level, key, &key_bias[k..k + hyper.key]);
+                }
+                if !value_bias.is_empty() {
+                    add(level, value, &value_bias[v..v + hyper.value]);
+                }
+                if !key_norm.is_empty() {
+                    rms_norm_in_place(level, key, key_norm, hyper.norm_epsilon);
+                }
+                angles.turn(level, index, key);
+                // SAFETY: each head is in one part only.
+                unsafe { kv.write(level, row.slot, head, key, value) };
+            }
+        });
+    }
+
+    /// Puts what the tile's queries find into `input`.
+    pub(super) fn attend(&mut self, layer: &Layer, kv: KvLayer<'_>) {
+        let (rows, slices, hyper, level) = (self.rows(), self.slices, self.hyper, self.level);
+        let Arena { input, query, angles, tile, scratch, chunks, .. } = &mut *self.arena;
+        let shape = AttentionShape {
+            heads: hyper.group(),
+            key: hyper.key,
+            value_padded: kv_shape(hyper).value_padded(),
+            window: hyper.window_tokens,
+        };
+        let out = Split::new(input.prepare(rows, hyper.attention_width()));
+        let attention = Attention { hyper, level, layer, shape, angles, query, out, kv };
+        let units = tile.stretches.len() * hyper.kv_heads;
+        let unit = |index: usize| {
+            // Long histories first: they take longest.
+            let stretch = tile.stretches[tile.stretches.len() - 1 - index / hyper.kv_heads];
+            let blocks = &slices[stretch.slice].blocks;
+            let kv_head = index % hyper.kv_heads;
+            Unit { stretch, span: Span { position: stretch.position, rows: stretch.rows, blocks, kv_head } }
+        };
+        let scratch = Split::new(scratch);
+
+        let pieces: usize = (0..units).map(|index| unit(index).span.chunks(shape.window).len()).sum();
+        let few = units < self.pool.threads() * UNITS_PER_THREAD && pieces > units;
+        if !few || pieces > chunks.len() || tile.stretches.iter().any(|stretch| stretch.rows > 1) {
+            return share::parts(self.pool, units, &|slot, index| {
+                // SAFETY: one call at a time has this slot.
+                let scratch = unsafe { &mut scratch.part(slot..slot + 1)[0] };
+                attention.unit(unit(index), scratch);
+            });
+        }
+        // Few rows with long histories: chunks apart, then merged.
+        let sums = Split::new(&mut chunks[..pieces]);
+        share::parts(self.pool, pieces, &|slot, piece| {
+            let (index, chunk, _) = locate(piece, units, |index| unit(index).span.chunks(shape.window));
+            // SAFETY: one call at a time has this slot, and each piece has its own sums.
+            let (scratch, sums) =
+                unsafe { (&mut scratch.part(slot..slot + 1)[0], &mut sums.part(piece..piece + 1)[0]) };
+            attention.piece(unit(index), chunk, scratch, sums);
+        });
+        let mut from = 0;
+        for index in 0..units {
+            let unit = unit(index);
+            let count = unit.span.chunks(shape.window).len();
+            // SAFETY: no other thread is at work.
+            let (scratch, sums) = unsafe { (&mut scratch.part(0..1)[0], sums.part(from..from + count)) };
+            merge(level, shape, shape.heads, sums, &mut scratch.total);
+            attention.put(unit, &scratch.total);
+            from += count;
+        }
+    }
+}
+
+/// The unit that piece number `piece` is of, the chunk it is, and where the unit's pieces start.
+fn locate(piece: usize, units: usize, chunks: impl Fn(usize) -> std::ops::Range<usize>) -> (usize, usize, usize) {
+    let mut from = 0;
+    for index in 0..units {
+        let chunks = chunks(index);
+        if piece < from + chunks.len() {
+            return (index, chunks.start + piece - from, from);
+        }
+        from += chunks.len();
+    }
+    unreachable!("pieces are counted by the same units")
+}
+
+// === impl Attention ===
+
+impl Attention<'_> {
+    /// A whole unit.
+    fn unit(&self, unit: Unit<'_>, scratch: &mut Scratch) {
+        self.ask(unit, scratch);
+        attend(self.level, self.shape, unit.span, self.kv, scratch);
+        self.put(unit, &scratch.total);
+    }
+
+    /// One chunk of a unit; what comes of it goes to `sums`.
+    fn piece(&self, unit: Unit<'_>, chunk: usize, scratch: &mut Scratch, sums: &mut Sums) {
+        self.ask(unit, scratch);
+        attend_to(self.level, self.shape, unit.span, chunk, self.kv, scratch);
+        std::mem::swap(&mut scratch.chunk, sums);
+    }
+
+    /// Puts the unit's queries, with their bias, norm, turn and scale, into `scratch`.
+    fn ask(&self, unit: Unit<'_>, scratch: &mut Scratch) {
+        let (hyper, group) = (self.hyper, self.shape.heads);
+        let [bias, _, _] = &self.layer.biases;
+        let [norm, _] = &self.layer.head_norms;
+        let scale = std::f32::consts::LOG2_E / (hyper.key as f32).sqrt();
+        for (index, query) in scratch.queries.chunks_exact_mut(hyper.key).take(unit.stretch.rows * group).enumerate() {
+            let row = unit.stretch.start + index / group;
+            let head = (unit.span.kv_head * group + index % group) * hyper.key;
+            query.copy_from_slice(&self.query[row * hyper.query_width() + head..][..hyper.key]);
+            if !bias.is_empty() {
+                add(self.level, query, &bias[head..head + hyper.key]);
+            }
+            if !norm.is_empty() {
+                rms_norm_in_place(self.level, query, norm, hyper.norm_epsilon);
+            }
+            self.angles.turn(self.level, row, query);
+            for value in query {
+                *value *= scale;
+            }
+        }
+    }
+
+    /// Puts what the unit found to its place.
+    fn put(&self, unit: Unit<'_>, found: &Sums) {
+        let (hyper, group) = (self.hyper, self.shape.heads);
+        for index in 0..unit.stretch.rows * group {
+            let row = unit.stretch.start + index / group;
+            let head = unit.span.kv_head * group + index % group;
+            let start = row * hyper.attention_width() + head * hyper.value;
+            // SAFETY: each head of a row is in one unit only.
+            let out = unsafe { self.out.part(start..start + hyper.value) };
+            out.copy_from_slice(&found.values[index * self.shape.value_padded..][..hyper.value]);
+        }
+    }
+}

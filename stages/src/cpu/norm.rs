@@ -1,0 +1,88 @@
+//! Root-mean-square normalisation, with a residual added on the way where there is one.
+
+use super::lanes::{Kernel, Lanes, Level, WIDTH};
+use super::math::padded;
+
+/// Sums kept apart so that one addition need not wait for the one before.
+const SUMS: usize = 4;
+
+/// `out = x / sqrt(mean(x²) + epsilon) * weight`.
+pub(super) fn rms_norm(level: Level, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    out.copy_from_slice(x);
+    level.run(Norm { values: out, weight, epsilon });
+}
+
+/// The same in place.
+pub(super) fn rms_norm_in_place(level: Level, values: &mut [f32], weight: &[f32], epsilon: f32) {
+    level.run(Norm { values, weight, epsilon });
+}
+
+struct Norm<'a> {
+    values: &'a mut [f32],
+    weight: &'a [f32],
+    epsilon: f32,
+}
+
+impl Kernel for Norm<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let mean = sum_of_squares::<L>(self.values) / self.values.len() as f32;
+        let scale = 1.0 / (mean + self.epsilon).sqrt();
+        let (values, value_rest) = self.values.as_chunks_mut::<WIDTH>();
+        let (weights, weight_rest) = self.weight.as_chunks::<WIDTH>();
+        for (value, weight) in values.iter_mut().zip(weights) {
+            L::load(value).mul(L::splat(scale)).mul(L::load(weight)).store(value);
+        }
+        for (value, weight) in value_rest.iter_mut().zip(weight_rest) {
+            *value = *value * scale * weight;
+        }
+    }
+}
+
+#[inline(always)]
+fn sum_of_squares<L: Lanes>(values: &[f32]) -> f32 {
+    let mut sums = [L::splat(0.0); SUMS];
+    let (fours, rest) = values.as_chunks::<{ SUMS * WIDTH }>();
+    for four in fours {
+        let (parts, _) = four.as_chunks::<WIDTH>();
+        for (sum, part) in sums.iter_mut().zip(parts) {
+            let part = L::load(part);
+            *sum = part.fma(part, *sum);
+        }
+    }
+    let (parts, rest) = rest.as_chunks::<WIDTH>();
+    for (sum, part) in sums.iter_mut().zip(parts) {
+        let part = L::load(part);
+        *sum = part.fma(part, *sum);
+    }
+    let last = L::load(&padded(rest));
+    let [a, b, c, d] = sums;
+    let d = last.fma(last, d);
+    a.add(b).add(c.add(d)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_any_length_is_right_and_has_the_same_bits_everywhere() {
+        for length in [1, 15, 64, 100, 576] {
+            let x: Vec<f32> = (0..length).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.11).collect();
+            let weight: Vec<f32> = (0..length).map(|i| 0.5 + (i % 7) as f32 * 0.1).collect();
+            let mean = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / length as f64;
+            let mut portable = vec![0.0; length];
+            rms_norm(Level::all().last().unwrap(), &x, &weight, 1e-5, &mut portable);
+            for level in Level::all() {
+                let mut out = vec![0.0; length];
+                rms_norm(level, &x, &weight, 1e-5, &mut out);
+                assert_eq!(out, portable, "{level:?}, {length} values");
+                for index in 0..length {
+                    let exact = f64::from(x[index]) / (mean + 1e-5).sqrt() * f64::from(weight[index]);
+                    assert!((f64::from(out[index]) - exact).abs() < 1e-5, "{level:?}, {length} values, at {index}");
+                }
+            }
+        }
+    }
+}

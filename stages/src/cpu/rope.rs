@@ -1,0 +1,98 @@
+//! Rotary position: the angles of a step's rows, computed once a step, and turning a head by them.
+
+use super::lanes::{Kernel, Lanes, Level};
+use crate::model::{Pairing, Rope};
+
+/// Cosine and sine of every pair of dimensions, for every row of a step.
+#[derive(Debug)]
+pub(super) struct Angles {
+    rope: Rope,
+    /// Per row: all cosines, then all sines.
+    values: Vec<f32>,
+}
+
+// === impl Angles ===
+
+impl Angles {
+    /// Room for `rows` rows.
+    pub(super) fn new(rope: Rope, rows: usize) -> Self {
+        let values = vec![0.0; rows * 2 * rope.pairs()];
+        Self { rope, values }
+    }
+
+    /// Computes row `row` for a token at `position`, from double precision.
+    pub(super) fn set(&mut self, row: usize, position: u32) {
+        let pairs = self.rope.pairs();
+        let (cosines, sines) = self.values[row * 2 * pairs..][..2 * pairs].split_at_mut(pairs);
+        for ((cosine, sine), frequency) in cosines.iter_mut().zip(sines).zip(self.rope.frequencies()) {
+            let (sin, cos) = (f64::from(position) * frequency).sin_cos();
+            (*cosine, *sine) = (cos as f32, sin as f32);
+        }
+    }
+
+    /// Turns `head` by the angles of row `row`.
+    pub(super) fn turn(&self, level: Level, row: usize, head: &mut [f32]) {
+        let pairs = self.rope.pairs();
+        let (cosines, sines) = self.values[row * 2 * pairs..][..2 * pairs].split_at(pairs);
+        level.run(Turn { pairing: self.rope.pairing(), cosines, sines, head: &mut head[..2 * pairs] });
+    }
+}
+
+struct Turn<'a> {
+    pairing: Pairing,
+    cosines: &'a [f32],
+    sines: &'a [f32],
+    head: &'a mut [f32],
+}
+
+impl Kernel for Turn<'_> {
+    type Output = ();
+    /// Plain arithmetic: compiled for the instructions at hand, and never fused into other roundings.
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let turned = |a: f32, b: f32, cosine: f32, sine: f32| (a * cosine - b * sine, a * sine + b * cosine);
+        let angles = self.cosines.iter().zip(self.sines);
+        match self.pairing {
+            Pairing::Adjacent => {
+                for (pair, (cosine, sine)) in self.head.as_chunks_mut::<2>().0.iter_mut().zip(angles) {
+                    (pair[0], pair[1]) = turned(pair[0], pair[1], *cosine, *sine);
+                }
+            }
+            Pairing::Halves => {
+                let (low, high) = self.head.split_at_mut(self.cosines.len());
+                for ((a, b), (cosine, sine)) in low.iter_mut().zip(high).zip(angles) {
+                    (*a, *b) = turned(*a, *b, *cosine, *sine);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_pairings_turn_their_pairs_by_position_times_frequency() {
+        for (pairing, partner) in [(Pairing::Adjacent, [1, 0, 3, 2]), (Pairing::Halves, [2, 3, 0, 1])] {
+            let rope = Rope::from_frequencies(vec![1.0, 0.1], pairing);
+            let mut angles = Angles::new(rope, 2);
+            angles.set(1, 7);
+            let before = [1.0_f32, 2.0, 3.0, 4.0, 5.0];
+            for level in Level::all() {
+                let mut head = before;
+                angles.turn(level, 1, &mut head);
+                for index in 0..4 {
+                    let other = partner[index];
+                    let pair = if pairing == Pairing::Adjacent { index / 2 } else { index % 2 };
+                    let angle = 7.0 * [1.0_f64, 0.1][pair];
+                    let sign = if index < other { -1.0 } else { 1.0 };
+                    let (value, partner) = (f64::from(before[index]), f64::from(before[other]));
+                    let expected = value * angle.cos() + sign * partner * angle.sin();
+                    assert!((f64::from(head[index]) - expected).abs() < 1e-5, "{pairing:?} {index}: {head:?}");
+                }
+                assert_eq!(head[4], 5.0, "dimensions past the pairs stay");
+            }
+        }
+    }
+}

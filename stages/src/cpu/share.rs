@@ -1,0 +1,39 @@
+//! Dealing work out to the threads of a pool.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::kernels::Pool;
+
+/// Rows below this are not worth waking a thread for: a norm of a row takes about a microsecond.
+const ROWS_APART_MIN: usize = 8;
+/// Parts a thread should find: a late thread then costs a quarter of its share.
+const PARTS_PER_THREAD: usize = 4;
+
+/// Calls `work(slot, part)` for each part. Two calls with the same slot, which is below the number of threads, never
+/// run at the same time.
+pub(super) fn parts(pool: &Pool, parts: usize, work: &(dyn Fn(usize, usize) + Sync)) {
+    let slots = pool.threads().min(parts);
+    if slots <= 1 {
+        return (0..parts).for_each(|part| work(0, part));
+    }
+    let next = AtomicUsize::new(0);
+    pool.run(slots, &|slot| {
+        loop {
+            let part = next.fetch_add(1, Ordering::Relaxed);
+            if part >= parts {
+                return;
+            }
+            work(slot, part);
+        }
+    });
+}
+
+/// Calls `work` with ranges that cover `0..rows` without overlap.
+pub(super) fn rows(pool: &Pool, rows: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
+    if rows < ROWS_APART_MIN {
+        return work(0..rows);
+    }
+    let shares = (pool.threads() * PARTS_PER_THREAD).min(rows);
+    pool.run(shares, &|share| work(rows * share / shares..rows * (share + 1) / shares));
+}

@@ -1,0 +1,91 @@
+//! A position in a file's bytes, and reads that cannot leave them.
+
+use super::error::{GgufError, quoted};
+
+/// Reads little-endian values one after the other.
+pub(super) struct Cursor<'a> {
+    bytes: &'a [u8],
+    position: usize,
+}
+
+// === impl Cursor ===
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, position: 0 }
+    }
+
+    /// Bytes from the file's start.
+    pub(super) fn position(&self) -> u64 {
+        self.position as u64
+    }
+
+    /// Bytes up to the file's end.
+    pub(super) fn remaining(&self) -> u64 {
+        (self.bytes.len() - self.position) as u64
+    }
+
+    /// The next `count` bytes.
+    pub(super) fn take(&mut self, count: u64, field: &dyn Fn() -> String) -> Result<&'a [u8], GgufError> {
+        let end = usize::try_from(count).ok().and_then(|count| self.position.checked_add(count));
+        let Some(taken) = end.and_then(|end| self.bytes.get(self.position..end)) else {
+            let expected = format!("{count} bytes");
+            return Err(error(
+                field(),
+                self.position(),
+                expected,
+                format!("{} up to the file's end", self.remaining()),
+            ));
+        };
+        self.position += taken.len();
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self, field: &dyn Fn() -> String) -> Result<[u8; N], GgufError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N as u64, field)?);
+        Ok(array)
+    }
+
+    pub(super) fn u32(&mut self, field: &dyn Fn() -> String) -> Result<u32, GgufError> {
+        self.array(field).map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self, field: &dyn Fn() -> String) -> Result<u64, GgufError> {
+        self.array(field).map(u64::from_le_bytes)
+    }
+
+    /// A count of things that take at least `bytes_each` bytes: refused when the rest of the file cannot hold them.
+    pub(super) fn count(&mut self, bytes_each: u64, field: &dyn Fn() -> String) -> Result<u64, GgufError> {
+        let offset = self.position();
+        let count = self.u64(field)?;
+        let holds = self.remaining() / bytes_each;
+        if count > holds {
+            let expected = format!("at most {holds} (what the rest of the file can hold)");
+            return Err(error(field(), offset, expected, count.to_string()));
+        }
+        Ok(count)
+    }
+
+    /// A length and so many bytes of UTF-8.
+    pub(super) fn string(&mut self, field: &dyn Fn() -> String) -> Result<&'a str, GgufError> {
+        let length = self.count(1, &|| format!("length of {}", field()))?;
+        let offset = self.position();
+        let bytes = self.take(length, field)?;
+        std::str::from_utf8(bytes).map_err(|cause| {
+            let good = String::from_utf8_lossy(&bytes[..cause.valid_up_to()]);
+            let found = format!("a byte that is not UTF-8 after {}", quoted(&good));
+            error(field(), offset + cause.valid_up_to() as u64, "UTF-8 text".to_owned(), found)
+        })
+    }
+}
+
+/// The error at `offset` of the file.
+pub(super) fn error(
+    field: impl Into<String>,
+    offset: u64,
+    expected: impl Into<String>,
+    found: impl Into<String>,
+) -> GgufError {
+    GgufError { field: field.into(), offset, expected: expected.into(), found: found.into() }
+}

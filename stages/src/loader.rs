@@ -1,0 +1,101 @@
+//! Makes runners on the processor: one model file, so many threads, a budget.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use engine::runner::{LoadError, LoadedShard, Loader};
+use schema::LayerRange;
+use schema::record::{DeviceKind, MemoryUse, StageLoad, StageRecord};
+
+use crate::cpu::{CpuRunner, RunnerSetup};
+use crate::kernels::Pool;
+use crate::memory;
+use crate::model::{Hyper, ModelError};
+use crate::weights::ModelFile;
+
+/// Loads shards of one model file onto the processor.
+#[derive(Debug)]
+pub struct CpuLoader {
+    file: ModelFile,
+    hyper: Hyper,
+    pool: Arc<Pool>,
+    budget_bytes: Option<u64>,
+}
+
+// === impl CpuLoader ===
+
+impl CpuLoader {
+    /// A loader of `file` that computes on `threads` threads, the caller's included. Without a budget the stage may use
+    /// what the machine has left now.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the model is not supported or its tensors are not what its metadata promises.
+    pub fn new(file: ModelFile, threads: NonZeroUsize, budget_bytes: Option<u64>) -> Result<Self, ModelError> {
+        let hyper = Hyper::read(file.header())?;
+        hyper.check_tensors(file.header())?;
+        Ok(Self { file, hyper, pool: Arc::new(Pool::new(threads)), budget_bytes })
+    }
+
+    /// The model's sizes.
+    pub fn hyper(&self) -> &Hyper {
+        &self.hyper
+    }
+
+    /// Bytes of scratch that any shard needs beside weights, keys and values, at most.
+    pub fn scratch_bytes(&self, kv_tokens: u32) -> u64 {
+        scratch_bytes(&self.hyper, self.pool.threads(), kv_tokens)
+    }
+}
+
+/// Bytes of scratch that any shard of this model needs on `threads` threads, at most.
+pub fn scratch_bytes(hyper: &Hyper, threads: usize, kv_tokens: u32) -> u64 {
+    RunnerSetup::scratch_bytes(hyper, true, threads, kv_tokens)
+}
+
+impl Loader for CpuLoader {
+    fn memory_bound(&self, layers: LayerRange, kv_tokens: u32) -> u64 {
+        // Mapping reads nothing; layers that cannot be mapped are refused by `load`, with the reason.
+        let weights = self.file.map(layers).map_or(0, |shard| shard.mapped_bytes());
+        weights.saturating_add(RunnerSetup::bytes(&self.hyper, layers, self.pool.threads(), kv_tokens))
+    }
+
+    fn load(&self, layers: LayerRange, kv_tokens: u32, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
+        let needed_bytes = self.memory_bound(layers, kv_tokens);
+        if needed_bytes > budget_bytes {
+            return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
+        }
+        let shard = self.file.map(layers).map_err(|error| LoadError::Failed(chain(&error)))?;
+        shard.prefetch();
+        let weights_bytes = shard.mapped_bytes();
+        let setup = RunnerSetup { hyper: self.hyper.clone(), shard, pool: Arc::clone(&self.pool), kv_tokens };
+        let runner = CpuRunner::new(setup).map_err(|error| LoadError::Failed(chain(&error)))?;
+        let kv_blocks = runner.kv_blocks();
+        Ok(LoadedShard { runner: Box::new(runner), weights_bytes, kv_blocks })
+    }
+
+    fn describe(&self) -> StageRecord {
+        let machine = memory::machine();
+        StageRecord {
+            endpoint: String::new(),
+            host: machine.host,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: DeviceKind::Cpu,
+            chip: machine.chip,
+            threads: self.pool.threads() as u32,
+            memory_total_bytes: machine.memory_total_bytes,
+            memory_budget_bytes: self.budget_bytes.unwrap_or(machine.memory_available_bytes),
+            load: StageLoad::default(),
+        }
+    }
+
+    fn memory(&self) -> MemoryUse {
+        memory::measure()
+    }
+}
+
+/// An error with its causes, for an answer that is one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

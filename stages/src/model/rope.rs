@@ -1,0 +1,72 @@
+//! Rotary position embedding: which dimensions turn together, and how fast.
+
+use std::sync::Arc;
+
+/// Which two dimensions of a head turn together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pairing {
+    /// Dimensions `2i` and `2i + 1`: the llama family, whose Q and K rows are reordered for this in GGUF files.
+    Adjacent,
+    /// Dimensions `i` and `i + half`: the Qwen families.
+    Halves,
+}
+
+/// The turning of a head's dimensions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rope {
+    /// Radians a token, for each pair.
+    frequencies: Arc<[f64]>,
+    pairing: Pairing,
+}
+
+// === impl Rope ===
+
+impl Rope {
+    /// Frequencies `base^(-2i / dimensions)`, each divided by `divisor` and by its own factor where there are factors
+    /// (the tensor `rope_freqs.weight`).
+    ///
+    /// # Panics
+    /// When there are factors, but not one for each pair.
+    pub fn new(dimensions: usize, base: f64, divisor: f64, factors: Option<&[f32]>, pairing: Pairing) -> Self {
+        let pairs = dimensions / 2;
+        assert!(factors.is_none_or(|factors| factors.len() == pairs), "one factor for each of {pairs} pairs");
+        let frequency = |pair: usize| {
+            let factor = factors.map_or(1.0, |factors| f64::from(factors[pair]));
+            base.powf(-2.0 * pair as f64 / dimensions as f64) / divisor / factor
+        };
+        Self::from_frequencies((0..pairs).map(frequency).collect(), pairing)
+    }
+
+    /// Given frequencies, in radians a token.
+    pub fn from_frequencies(frequencies: Vec<f64>, pairing: Pairing) -> Self {
+        Self { frequencies: frequencies.into(), pairing }
+    }
+
+    /// Radians a token, for each pair.
+    pub fn frequencies(&self) -> &[f64] {
+        &self.frequencies
+    }
+
+    /// How many pairs turn.
+    pub fn pairs(&self) -> usize {
+        self.frequencies.len()
+    }
+
+    /// Which dimensions are pairs.
+    pub fn pairing(&self) -> Pairing {
+        self.pairing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frequencies_fall_with_the_pair_and_are_divided_by_their_factors() {
+        let plain = Rope::new(4, 100.0, 1.0, None, Pairing::Halves);
+        assert_eq!(plain.frequencies(), [1.0, 0.1]);
+        let stretched = Rope::new(4, 100.0, 2.0, Some(&[1.0, 5.0]), Pairing::Halves);
+        assert_eq!(stretched.frequencies(), [0.5, 0.01]);
+    }
+}

@@ -1,0 +1,111 @@
+//! Which tensors a model must have, and of what shape. Pure: checked on a file's header, before anything is mapped.
+
+use super::error::ModelError;
+use super::hyper::Hyper;
+use super::{EMBEDDING, OUTPUT, OUTPUT_NORM, ROPE_FACTORS};
+use crate::gguf::Header;
+
+/// Whether a tensor must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Required,
+    Optional,
+    Refused,
+}
+
+// === impl Hyper ===
+
+impl Hyper {
+    /// Checks that the file has every tensor of every layer in the right shape, and none that would be ignored.
+    ///
+    /// # Errors
+    /// [`ModelError::Tensor`] naming the first tensor that is missing, of another shape, or not understood.
+    pub fn check_tensors(&self, header: &Header) -> Result<(), ModelError> {
+        for tensor in &header.tensors {
+            let (need, dims) = match layer_suffix(&tensor.name) {
+                Some((layer, suffix)) if layer < self.layers => self.layer_tensor(suffix),
+                _ => self.other_tensor(&tensor.name),
+            };
+            let wrong =
+                |expected: String, found: String| ModelError::Tensor { name: tensor.name.clone(), expected, found };
+            if need == Need::Refused {
+                return Err(wrong(format!("none of this name in a {} model", self.family), "one".to_owned()));
+            }
+            if tensor.dims != dims {
+                return Err(wrong(format!("dimensions {dims:?}"), format!("{:?}", tensor.dims)));
+            }
+        }
+        let names = (0..self.layers).flat_map(|layer| self.required_in(layer));
+        for name in names.chain([EMBEDDING.to_owned(), OUTPUT_NORM.to_owned()]) {
+            if header.tensor(&name).is_none() {
+                let (expected, found) = ("one in every model of this family".to_owned(), "none".to_owned());
+                return Err(ModelError::Tensor { name, expected, found });
+            }
+        }
+        Ok(())
+    }
+
+    fn required_in(&self, layer: u32) -> impl Iterator<Item = String> {
+        let required = LAYER_SUFFIXES.into_iter().filter(|suffix| self.layer_tensor(suffix).0 == Need::Required);
+        required.map(move |suffix| format!("blk.{layer}.{suffix}"))
+    }
+
+    /// The need for a layer's tensor, and its dimensions in the file's order: the row's length first.
+    fn layer_tensor(&self, suffix: &str) -> (Need, Vec<u64>) {
+        let biases = match self.family.biases() {
+            Some(true) => Need::Required,
+            Some(false) => Need::Refused,
+            None => Need::Optional,
+        };
+        let head_norms = if self.family.head_norms() { Need::Required } else { Need::Refused };
+        let (need, dims): (Need, &[usize]) = match suffix {
+            "attn_norm.weight" | "ffn_norm.weight" => (Need::Required, &[self.hidden]),
+            "attn_q.weight" => (Need::Required, &[self.hidden, self.query_width()]),
+            "attn_k.weight" => (Need::Required, &[self.hidden, self.key_width()]),
+            "attn_v.weight" => (Need::Required, &[self.hidden, self.value_width()]),
+            "attn_output.weight" => (Need::Required, &[self.attention_width(), self.hidden]),
+            "ffn_gate.weight" | "ffn_up.weight" => (Need::Required, &[self.hidden, self.feed_forward]),
+            "ffn_down.weight" => (Need::Required, &[self.feed_forward, self.hidden]),
+            "attn_q.bias" => (biases, &[self.query_width()]),
+            "attn_k.bias" => (biases, &[self.key_width()]),
+            "attn_v.bias" => (biases, &[self.value_width()]),
+            "attn_q_norm.weight" | "attn_k_norm.weight" => (head_norms, &[self.key]),
+            _ => (Need::Refused, &[]),
+        };
+        (need, dims.iter().map(|dim| *dim as u64).collect())
+    }
+
+    fn other_tensor(&self, name: &str) -> (Need, Vec<u64>) {
+        let (need, dims): (Need, &[usize]) = match name {
+            EMBEDDING => (Need::Required, &[self.hidden, self.vocabulary]),
+            OUTPUT => (Need::Optional, &[self.hidden, self.vocabulary]),
+            OUTPUT_NORM => (Need::Required, &[self.hidden]),
+            ROPE_FACTORS => (Need::Optional, &[self.rope_pairs()]),
+            _ => (Need::Refused, &[]),
+        };
+        (need, dims.iter().map(|dim| *dim as u64).collect())
+    }
+}
+
+const LAYER_SUFFIXES: [&str; 14] = [
+    "attn_norm.weight",
+    "ffn_norm.weight",
+    "attn_q.weight",
+    "attn_k.weight",
+    "attn_v.weight",
+    "attn_output.weight",
+    "ffn_gate.weight",
+    "ffn_up.weight",
+    "ffn_down.weight",
+    "attn_q.bias",
+    "attn_k.bias",
+    "attn_v.bias",
+    "attn_q_norm.weight",
+    "attn_k_norm.weight",
+];
+
+/// The parts of `blk.<layer>.<suffix>`.
+fn layer_suffix(name: &str) -> Option<(u32, &str)> {
+    let (layer, suffix) = name.strip_prefix("blk.")?.split_once('.')?;
+    Some((layer.parse().ok()?, suffix))
+}

@@ -1,0 +1,54 @@
+//! Choosing a token from logits: a pure function of the logits, the sampling values, the choice and the position.
+//!
+//! The order is that of the OpenAI API's own servers and of vLLM: temperature first, then `top_k`, then `top_p` over what
+//! `top_k` left (its probabilities scaled to sum to one), then `min_p` relative to the likeliest. Tokens of equal
+//! probability rank by id, the lower first; the likeliest always stays. Temperature 0 takes it. From what is left one
+//! token is drawn by inverting the cumulative distribution in order of id, with a random number that depends on seed,
+//! choice and position alone.
+
+mod draw;
+mod philox;
+mod rank;
+
+use schema::frame::Sampling;
+
+pub use draw::Sampler;
+
+/// Why no token could be chosen.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum SamplingError {
+    /// The model gave something that is no number.
+    #[error("logit {token} is {found}: expected numbers, of which the largest is finite")]
+    Logit {
+        /// The first such token.
+        token: usize,
+        /// Its logit.
+        found: f32,
+    },
+    /// No token at all.
+    #[error("there are no logits: expected at least one")]
+    Empty,
+}
+
+/// A chosen token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Choice {
+    /// Its id.
+    pub token: u32,
+    /// Natural logarithm of its probability under the logits as they came, before temperature and filters.
+    pub logprob: f32,
+}
+
+/// What is wrong with sampling values that came from outside, if anything.
+pub fn check(sampling: &Sampling) -> Result<(), (&'static str, f32)> {
+    let Sampling { temperature, top_p, min_p, .. } = *sampling;
+    if !(temperature.is_finite() && temperature >= 0.0) {
+        Err(("temperature", temperature))
+    } else if !(0.0..=1.0).contains(&top_p) {
+        Err(("top_p", top_p))
+    } else if !(0.0..=1.0).contains(&min_p) {
+        Err(("min_p", min_p))
+    } else {
+        Ok(())
+    }
+}

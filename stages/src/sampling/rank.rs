@@ -1,0 +1,61 @@
+//! How many of the likeliest tokens stay, and which is the last of them. Looks at as few tokens as it can.
+
+use std::cmp::Ordering;
+
+/// A token that may be chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Candidate {
+    /// Its probability relative to the likeliest, after temperature.
+    pub(super) weight: f32,
+    /// Its id.
+    pub(super) token: u32,
+}
+
+/// Tokens ranked at first: nearly always enough for `top_p`, and quickly sorted.
+const RANKED_FIRST: usize = 256;
+/// How many times as many are ranked when that was not enough.
+const RANKED_GROWTH: usize = 8;
+
+// === impl Candidate ===
+
+impl Candidate {
+    /// The likelier first; of equals, the lower id.
+    pub(super) fn rank(&self, other: &Self) -> Ordering {
+        other.weight.total_cmp(&self.weight).then(self.token.cmp(&other.token))
+    }
+}
+
+/// Moves the candidates that `top_k` and `top_p` leave to the front and gives their number, at least 1.
+///
+/// `candidates` are at least one, in any order.
+pub(super) fn keep(candidates: &mut [Candidate], top_k: u32, top_p: f32) -> usize {
+    let all = candidates.len();
+    let most = if top_k == 0 { all } else { all.min(top_k as usize) };
+    if most < all {
+        candidates.select_nth_unstable_by(most - 1, Candidate::rank);
+    }
+    let candidates = &mut candidates[..most];
+    if top_p >= 1.0 {
+        return most;
+    }
+    let total: f64 = candidates.iter().map(|candidate| f64::from(candidate.weight)).sum();
+    let wanted = total * f64::from(top_p);
+    let (mut ranked, mut sum, mut room) = (0, 0.0, RANKED_FIRST);
+    while ranked < most {
+        let rest = &mut candidates[ranked..];
+        let next = room.min(rest.len());
+        if next < rest.len() {
+            rest.select_nth_unstable_by(next - 1, Candidate::rank);
+        }
+        rest[..next].sort_unstable_by(Candidate::rank);
+        for candidate in &rest[..next] {
+            ranked += 1;
+            sum += f64::from(candidate.weight);
+            if sum >= wanted {
+                return ranked;
+            }
+        }
+        room *= RANKED_GROWTH;
+    }
+    most
+}

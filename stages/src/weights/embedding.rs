@@ -1,0 +1,86 @@
+//! Rows of the embedding table, read from the file as they are asked for.
+//!
+//! The table is the largest tensor of a small model and a token needs one row of it, so it is not mapped: a row comes
+//! by one positioned read, through the page cache, and counts in no process's resident set.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use super::file::ModelFile;
+use crate::gguf::TensorInfo;
+use crate::kernels::dequantise_block_bytes;
+
+/// The embedding table of a model file.
+#[derive(Debug, Clone)]
+pub struct EmbeddingRows {
+    file: ModelFile,
+    table: TensorInfo,
+}
+
+/// A row that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    /// No such token.
+    #[error("token {token} has no embedding: expected one below {rows}")]
+    Token {
+        /// The token.
+        token: u32,
+        /// Rows of the table.
+        rows: u64,
+    },
+    /// The destination has the wrong length.
+    #[error("an embedding row has {expected} values: expected room for as many, found {found}")]
+    Width {
+        /// Values in a row.
+        expected: u64,
+        /// Length of the destination.
+        found: usize,
+    },
+    /// The file failed.
+    #[error("cannot read the embedding of token {token}")]
+    Read {
+        /// The token.
+        token: u32,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+// === impl EmbeddingRows ===
+
+impl EmbeddingRows {
+    pub(super) fn new(file: ModelFile, table: TensorInfo) -> Self {
+        Self { file, table }
+    }
+
+    /// Values in a row.
+    pub fn cols(&self) -> usize {
+        self.table.cols() as usize
+    }
+
+    /// Rows: how many tokens the model knows.
+    pub fn rows(&self) -> u64 {
+        self.table.rows()
+    }
+
+    /// Reads the embedding of `token` into `row`.
+    ///
+    /// # Errors
+    /// [`RowError`] when there is no such token, `row` has the wrong length, or the file fails.
+    pub fn read(&self, token: u32, row: &mut [f32]) -> Result<(), RowError> {
+        let (rows, cols) = (self.table.rows(), self.table.cols());
+        if u64::from(token) >= rows {
+            return Err(RowError::Token { token, rows });
+        }
+        if row.len() as u64 != cols {
+            return Err(RowError::Width { expected: cols, found: row.len() });
+        }
+        let row_bytes = self.table.bytes / rows;
+        let mut stored = vec![0; row_bytes as usize];
+        let offset = self.table.offset + u64::from(token) * row_bytes;
+        self.file.file().read_exact_at(&mut stored, offset).map_err(|cause| RowError::Read { token, cause })?;
+        dequantise_block_bytes(self.table.format, &stored, row);
+        Ok(())
+    }
+}

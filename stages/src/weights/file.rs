@@ -1,0 +1,145 @@
+//! A model file: opened, its header checked, nothing mapped.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use schema::record::ModelRecord;
+use schema::{Fingerprint, LayerRange};
+
+use super::fingerprint::fingerprint;
+use super::mapping::Mapping;
+use super::record::{self, ModelError};
+use super::shard::{MapError, Shard};
+use crate::gguf::{GgufError, Header, Keep};
+
+/// A GGUF file with a checked header. Cheap to clone; the file stays open, so a path that is replaced meanwhile does
+/// not change what is read.
+#[derive(Debug, Clone)]
+pub struct ModelFile {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    file: File,
+    header: Header,
+    fingerprint: Fingerprint,
+}
+
+/// A file that cannot serve as a model.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The system does not let us read it.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// It is not a file with contents.
+    #[error("cannot use {} as a model: expected a GGUF file, found {found}", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// Its header is damaged or unsupported.
+    #[error("{} is not a usable GGUF file", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        cause: GgufError,
+    },
+}
+
+// === impl ModelFile ===
+
+impl ModelFile {
+    /// Opens the file and checks its header. The vocabulary is checked but not kept, since a stage has no use for it.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the file cannot be read or is not a usable GGUF file.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let read = |cause| OpenError::Read { path: path.to_owned(), cause };
+        let not_a_file = |found| OpenError::NotAFile { path: path.to_owned(), found };
+
+        // Asked before opening: opening a pipe would wait for its other end.
+        let kind = std::fs::metadata(path).map_err(read)?;
+        if kind.is_dir() {
+            return Err(not_a_file("a directory"));
+        } else if !kind.is_file() {
+            return Err(not_a_file("a device, pipe or socket"));
+        }
+        let file = File::open(path).map_err(read)?;
+        let header = parse(&file, path, Keep::NoVocabulary)?;
+        let fingerprint = fingerprint(&file, &header).map_err(read)?;
+        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), file, header, fingerprint }) })
+    }
+
+    /// The header, without the arrays of `tokenizer.*`.
+    pub fn header(&self) -> &Header {
+        &self.inner.header
+    }
+
+    /// The header with the vocabulary, read from the file again.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the file cannot be read any more or has been damaged.
+    pub fn vocabulary_header(&self) -> Result<Header, OpenError> {
+        parse(&self.inner.file, &self.inner.path, Keep::Everything)
+    }
+
+    /// What tells this file from others: see the recipe in `fingerprint.rs`.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.inner.fingerprint
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// What to call the model: the file's name without its ending.
+    pub fn name(&self) -> String {
+        self.inner.path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// What the cluster needs to know of the model. Its `scratch_bytes` are 0: who computes knows them, and fills them in.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the metadata or the tensors are not those of a language model.
+    pub fn record(&self, kv_tokens: u32, stages_min: u32) -> Result<ModelRecord, ModelError> {
+        record::record(self.header(), self.name(), self.fingerprint().clone(), kv_tokens, stages_min)
+    }
+
+    /// Maps what a stage with `layers` needs, and nothing else.
+    ///
+    /// # Errors
+    /// [`MapError`] when the model has no such layers or the system refuses.
+    pub fn map(&self, layers: LayerRange) -> Result<Shard, MapError> {
+        Shard::map(self.clone(), layers)
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.inner.file
+    }
+}
+
+/// Maps the whole file, reads its header, and unmaps it: only the header's pages are ever touched.
+fn parse(file: &File, path: &Path, keep: Keep) -> Result<Header, OpenError> {
+    let read = |cause| OpenError::Read { path: path.to_owned(), cause };
+    let bytes = file.metadata().map_err(read)?.len();
+    if bytes == 0 {
+        return Err(OpenError::NotAFile { path: path.to_owned(), found: "an empty one" });
+    }
+    let mapping = Mapping::new(file, 0..bytes, &path.to_string_lossy()).map_err(read)?;
+    Header::parse_keeping(mapping.bytes(), keep).map_err(|cause| OpenError::Gguf { path: path.to_owned(), cause })
+}

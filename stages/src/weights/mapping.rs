@@ -1,0 +1,111 @@
+//! Read-only mappings of parts of a file: the one place here, beside the signal guard, with `unsafe`.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+use memmap2::{Advice, Mmap, MmapOptions};
+
+use super::guard::{self, Registration};
+
+/// A mapped byte range of a file; the pages go with the value.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    // Dropped first, as fields drop in order: no address may be the guard's after its page is gone.
+    _registration: Registration,
+    map: Mmap,
+    start: u64,
+}
+
+// === impl Mapping ===
+
+impl Mapping {
+    /// Maps `range` of `file`, which must lie inside it; `name` is what the guard calls the file.
+    pub(super) fn new(file: &File, range: Range<u64>, name: &str) -> io::Result<Self> {
+        let length = usize::try_from(range.end - range.start)
+            .map_err(|_| io::Error::new(io::ErrorKind::OutOfMemory, "the range does not fit the address space"))?;
+        // SAFETY: the mapping is read-only and private to this value. Its bytes are plain numbers for which every bit
+        // pattern is valid, so another process that writes the file changes values, not memory safety; one that
+        // truncates it raises SIGBUS, which `guard` turns into a clean exit.
+        let map = unsafe { MmapOptions::new().offset(range.start).len(length).map(file)? };
+        let registration = guard::register(page_range(&map), name);
+        Ok(Self { _registration: registration, map, start: range.start })
+    }
+
+    /// Where in the file the mapping begins and ends.
+    pub(super) fn file_range(&self) -> Range<u64> {
+        self.start..self.start + self.map.len() as u64
+    }
+
+    /// All mapped bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// The bytes at `range` of the file, if all of it is mapped here.
+    pub(super) fn at(&self, range: Range<u64>) -> Option<&[u8]> {
+        let start = usize::try_from(range.start.checked_sub(self.start)?).ok()?;
+        let end = usize::try_from(range.end.checked_sub(self.start)?).ok()?;
+        self.map.get(start..end)
+    }
+
+    /// The pages' addresses.
+    pub(super) fn addresses(&self) -> Range<usize> {
+        page_range(&self.map)
+    }
+
+    /// Asks the system to read the pages ahead, then touches each once, so that the next read does not wait.
+    pub(super) fn prefetch(&self) {
+        // Advice only: where the system refuses it the touches below still bring the pages in.
+        let _ = self.map.advise(Advice::WillNeed);
+        // The mapping may start in the middle of a page, so strides of a page can miss the last one.
+        for byte in self.map.iter().step_by(page_bytes()).chain(self.map.last()) {
+            std::hint::black_box(*byte);
+        }
+    }
+
+    /// Bytes of the mapped pages that are in memory, whoever brought them there; 0 when the system does not tell.
+    pub(super) fn in_core_bytes(&self) -> u64 {
+        let pages = self.addresses();
+        let mut states = vec![0u8; pages.len() / page_bytes()];
+        // SAFETY: `pages` are whole pages that this value keeps mapped, and `states` has a byte for each of them.
+        let answer =
+            unsafe { libc::mincore(pages.start as *mut libc::c_void, pages.len(), states.as_mut_ptr().cast()) };
+        let in_core = states.iter().filter(|state| **state & 1 == 1).count();
+        if answer == 0 { (in_core * page_bytes()) as u64 } else { 0 }
+    }
+}
+
+/// The whole pages that hold `bytes`.
+fn page_range(bytes: &[u8]) -> Range<usize> {
+    let page = page_bytes();
+    let start = bytes.as_ptr() as usize;
+    start / page * page..(start + bytes.len()).next_multiple_of(page)
+}
+
+/// Bytes in a page of memory.
+pub(super) fn page_bytes() -> usize {
+    const FALLBACK: usize = 4096;
+    // SAFETY: sysconf reads a constant of the system; it has no preconditions.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).ok().filter(|bytes| bytes.is_power_of_two()).unwrap_or(FALLBACK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_partly_used_first_and_last_page_count_as_whole_ones() {
+        let page = page_bytes() as u64;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8 * page).unwrap();
+        // From the end of page 1 to the start of page 4.
+        let mapping = Mapping::new(&file, 2 * page - 8..4 * page + 8, "test").unwrap();
+        assert_eq!(mapping.addresses().len() as u64, 4 * page);
+        mapping.prefetch();
+        assert_eq!(mapping.in_core_bytes(), 4 * page);
+        assert_eq!(mapping.at(2 * page..3 * page).unwrap().len() as u64, page);
+        assert!(mapping.at(2 * page - 9..3 * page).is_none() && mapping.at(4 * page..4 * page + 9).is_none());
+    }
+}

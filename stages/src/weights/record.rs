@@ -1,0 +1,158 @@
+//! What the cluster needs to know of a model, from its header. Pure.
+
+use std::collections::BTreeMap;
+
+use schema::Fingerprint;
+use schema::record::ModelRecord;
+
+use super::place::{EMBEDDING, OUTPUT, Place};
+use crate::gguf::{Header, Metadata, MetadataError};
+
+/// A GGUF file that is not a language model baton can cut into layers.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// A key is missing or of the wrong type.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// A number that makes no sense.
+    #[error("metadata key {key:?}: expected {expected}, found {found}")]
+    Value {
+        /// The key.
+        key: String,
+        /// What would have been accepted.
+        expected: &'static str,
+        /// What is there.
+        found: u64,
+    },
+    /// A layer without a tensor.
+    #[error("layer {layer} has no tensors: expected tensors named blk.{layer}.* for each of {layers} layers")]
+    NoLayer {
+        /// The first such layer.
+        layer: u32,
+        /// How many layers the metadata declares.
+        layers: u32,
+    },
+    /// A tensor of a layer that the metadata does not declare.
+    #[error("tensor {name:?} belongs to layer {layer}: expected a layer below {layers}")]
+    ExtraLayer {
+        /// The tensor.
+        name: String,
+        /// Its layer.
+        layer: u32,
+        /// How many layers the metadata declares.
+        layers: u32,
+    },
+    /// A tensor every language model has.
+    #[error("there is no tensor {name:?}: expected one, as this is not a language model without it")]
+    NoTensor {
+        /// Its name.
+        name: &'static str,
+    },
+}
+
+/// How many layers the model has; each has a tensor, and no tensor is of another layer.
+pub(super) fn layers(header: &Header) -> Result<u32, ModelError> {
+    layer_bytes(header).map(|bytes| bytes.len() as u32)
+}
+
+/// The record of the model with this header.
+pub(super) fn record(
+    header: &Header,
+    name: String,
+    fingerprint: Fingerprint,
+    kv_tokens: u32,
+    stages_min: u32,
+) -> Result<ModelRecord, ModelError> {
+    let metadata = &header.metadata;
+    let architecture = metadata.str("general.architecture")?.to_owned();
+    let own = |suffix: &str| format!("{architecture}.{suffix}");
+    let layer_bytes = layer_bytes(header)?;
+    let embedding_bytes = bytes_of(header, EMBEDDING).ok_or(ModelError::NoTensor { name: EMBEDDING })?;
+    let output_bytes = bytes_of(header, OUTPUT).unwrap_or(embedding_bytes);
+    let norms = header.tensors.iter().filter(|tensor| Place::of(&tensor.name) == Place::Head && tensor.name != OUTPUT);
+    let head_bytes = norms.map(|tensor| tensor.bytes).sum::<u64>() + output_bytes;
+    Ok(ModelRecord {
+        name,
+        fingerprint,
+        layers: layer_bytes.len() as u32,
+        hidden: at_least_one(metadata, &own("embedding_length"))?,
+        context_tokens: at_least_one(metadata, &own("context_length"))?,
+        embedding_bytes,
+        layer_bytes,
+        head_bytes,
+        kv_bytes_per_token_layer: kv_bytes_per_token_layer(metadata, &architecture)?,
+        kv_tokens,
+        scratch_bytes: 0,
+        stages_min,
+        architecture,
+    })
+}
+
+/// The bytes of each layer's tensors.
+fn layer_bytes(header: &Header) -> Result<Vec<u64>, ModelError> {
+    let architecture = header.metadata.str("general.architecture")?;
+    let layers = at_least_one(&header.metadata, &format!("{architecture}.block_count"))?;
+    let mut found = BTreeMap::<u32, u64>::new();
+    for tensor in &header.tensors {
+        if let Place::Layer(layer) = Place::of(&tensor.name) {
+            if layer >= layers {
+                return Err(ModelError::ExtraLayer { name: tensor.name.clone(), layer, layers });
+            }
+            *found.entry(layer).or_default() += tensor.bytes;
+        }
+    }
+    // The declared count may be absurd; look for the gap among the layers found, which the file bounds.
+    let gap = (0..).zip(found.keys()).find(|(expected, layer)| expected != *layer).map(|(expected, _)| expected);
+    match gap.unwrap_or(found.len() as u32) {
+        end if end == layers => Ok(found.into_values().collect()),
+        layer => Err(ModelError::NoLayer { layer, layers }),
+    }
+}
+
+/// Keys and values of one token in one layer, as 16-bit floats.
+fn kv_bytes_per_token_layer(metadata: &Metadata, architecture: &str) -> Result<u64, ModelError> {
+    let own = |suffix: &str| format!("{architecture}.attention.{suffix}");
+    let heads = most_heads(metadata, &own("head_count"))?;
+    let kv_heads = match metadata.get(&own("head_count_kv")) {
+        Some(_) => most_heads(metadata, &own("head_count_kv"))?,
+        None => heads,
+    };
+    let hidden = at_least_one(metadata, &format!("{architecture}.embedding_length"))?;
+    let key_values = metadata.u32_or(&own("key_length"), hidden / heads)?;
+    let value_values = metadata.u32_or(&own("value_length"), key_values)?;
+    const BYTES_EACH: u64 = 2;
+    // At most 2^32 * 2^33 * 2: three factors of metadata need a checked product.
+    u64::from(kv_heads)
+        .checked_mul(u64::from(key_values) + u64::from(value_values))
+        .and_then(|values| values.checked_mul(BYTES_EACH))
+        .ok_or(ModelError::Value { key: own("head_count_kv"), expected: "a sensible count", found: kv_heads.into() })
+}
+
+/// The head count; where each layer has its own, the greatest.
+fn most_heads(metadata: &Metadata, key: &str) -> Result<u32, ModelError> {
+    match metadata.u32(key) {
+        Ok(_) => at_least_one(metadata, key),
+        Err(error) => match metadata.get_u32_array(key) {
+            Ok(Some(each)) => {
+                let most = each.into_iter().max().unwrap_or(0);
+                nonzero(key, most)
+            }
+            _ => Err(error.into()),
+        },
+    }
+}
+
+fn at_least_one(metadata: &Metadata, key: &str) -> Result<u32, ModelError> {
+    nonzero(key, metadata.u32(key)?)
+}
+
+fn nonzero(key: &str, value: u32) -> Result<u32, ModelError> {
+    match value {
+        0 => Err(ModelError::Value { key: key.to_owned(), expected: "at least 1", found: 0 }),
+        value => Ok(value),
+    }
+}
+
+fn bytes_of(header: &Header, name: &str) -> Option<u64> {
+    header.tensor(name).map(|tensor| tensor.bytes)
+}

@@ -1,0 +1,67 @@
+//! How much of a mapping is in memory, as the system counts it for this process.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::mapping::Mapping;
+
+/// Resident bytes of the pages of `runs`. From `/proc/self/smaps` where there is one, as that tells what this process
+/// has; else what is in memory at all, whoever brought it there.
+pub(super) fn resident_bytes(runs: &[Arc<Mapping>]) -> u64 {
+    let addresses: Vec<_> = runs.iter().map(|run| run.addresses()).collect();
+    match std::fs::read_to_string("/proc/self/smaps") {
+        Ok(smaps) => resident_in(&smaps, &addresses),
+        Err(_) => runs.iter().map(|run| run.in_core_bytes()).sum(),
+    }
+}
+
+/// The `Rss` of the areas that `runs` lie in. Two neighbouring mappings may be one area: no more is counted than lies
+/// in the runs.
+fn resident_in(smaps: &str, runs: &[Range<usize>]) -> u64 {
+    let mut own_bytes = 0;
+    let mut resident = 0;
+    for line in smaps.lines() {
+        if let Some(area) = area_of(line) {
+            let overlap = |run: &Range<usize>| area.end.min(run.end).saturating_sub(area.start.max(run.start)) as u64;
+            own_bytes = runs.iter().map(overlap).sum();
+        } else if let Some(kilobytes) = line.strip_prefix("Rss:") {
+            let kilobytes: u64 = kilobytes.trim().trim_end_matches(" kB").parse().unwrap_or(0);
+            resident += (kilobytes * 1024).min(own_bytes);
+        }
+    }
+    resident
+}
+
+/// The addresses in an area's first line, `7f0000000000-7f0000001000 r--p …`.
+fn area_of(line: &str) -> Option<Range<usize>> {
+    let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+    Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMAPS: &str = "\
+7f0000000000-7f0000004000 r--p 00000000 fe:00 42 /models/a.gguf
+Size:                 16 kB
+Rss:                  12 kB
+Pss:                   6 kB
+7f0000100000-7f0000102000 rw-p 00000000 00:00 0
+Size:                  8 kB
+Rss:                   8 kB
+";
+
+    #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "one run is a list of one range")]
+    fn only_the_own_runs_count() {
+        assert_eq!(resident_in(SMAPS, &[0x7f00_0000_0000..0x7f00_0000_4000]), 12 << 10);
+        assert_eq!(resident_in(SMAPS, &[0x1000..0x2000]), 0);
+    }
+
+    #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "one run is a list of one range")]
+    fn an_area_shared_with_a_neighbour_counts_at_most_the_own_pages() {
+        assert_eq!(resident_in(SMAPS, &[0x7f00_0000_1000..0x7f00_0000_2000]), 4 << 10);
+    }
+}

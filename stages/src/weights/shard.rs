@@ -1,0 +1,234 @@
+//! The mapped part of a model: one layer range, and at its ends the embedding or the head.
+
+use std::io;
+use std::sync::Arc;
+
+use schema::LayerRange;
+
+use super::embedding::EmbeddingRows;
+use super::file::ModelFile;
+use super::mapping::{self, Mapping};
+use super::place::{EMBEDDING, OUTPUT, Place};
+use super::plan;
+use super::record::{self, ModelError};
+use super::resident;
+use super::tensor::Tensor;
+use crate::gguf::TensorInfo;
+
+/// The weights of one layer range, mapped. Nothing of another range is.
+#[derive(Debug, Clone)]
+pub struct Shard {
+    file: ModelFile,
+    part: Part,
+    runs: Vec<Arc<Mapping>>,
+}
+
+/// A range that cannot be mapped.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// The file is not a language model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The model has no such layers.
+    #[error("cannot map layers {layers}: expected an end of at most {have}, the model's layers")]
+    NoSuchLayers {
+        /// What was asked.
+        layers: LayerRange,
+        /// How many the model has.
+        have: u32,
+    },
+    /// The system refused.
+    #[error("cannot map {bytes} bytes at byte {offset} of the model file")]
+    Map {
+        /// Where in the file.
+        offset: u64,
+        /// How much.
+        bytes: u64,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// A tensor that a shard cannot give.
+#[derive(Debug, thiserror::Error)]
+pub enum TensorError {
+    /// The file has none of that name.
+    #[error("there is no tensor {name:?} in the model file")]
+    Missing {
+        /// The name.
+        name: String,
+    },
+    /// It belongs to another stage.
+    #[error("tensor {name:?} belongs to {place}: expected one of layers {layers}, which this shard holds")]
+    Outside {
+        /// The name.
+        name: String,
+        /// Where it belongs.
+        place: Place,
+        /// What the shard holds.
+        layers: LayerRange,
+    },
+    /// It is the embedding table, which is read by rows.
+    #[error("tensor {name:?} is not mapped for looking up tokens: read its rows through `embedding()`")]
+    ByRows {
+        /// The name.
+        name: String,
+    },
+    /// It is asked for as floats, but is no norm or bias.
+    #[error("tensor {name:?} is too large to expand to floats: expected at most {most} values, found {found}")]
+    TooLarge {
+        /// The name.
+        name: String,
+        /// Values that would have been accepted.
+        most: u64,
+        /// Values it has.
+        found: u64,
+    },
+}
+
+/// What belongs to a shard, told by name.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    layers: LayerRange,
+    last: bool,
+    tied: bool,
+}
+
+// === impl Part ===
+
+impl Part {
+    /// Whether a tensor called `name` is mapped.
+    fn maps(self, name: &str) -> bool {
+        match Place::of(name) {
+            Place::Layer(layer) => self.layers.contains(layer),
+            Place::Embedding if name == EMBEDDING => self.last && self.tied,
+            Place::Embedding => self.first(),
+            Place::Head => self.last,
+            Place::Everywhere => true,
+        }
+    }
+
+    fn first(self) -> bool {
+        self.layers.start() == 0
+    }
+}
+
+// === impl Shard ===
+
+impl Shard {
+    pub(super) fn map(file: ModelFile, layers: LayerRange) -> Result<Self, MapError> {
+        let header = file.header();
+        let have = record::layers(header)?;
+        if layers.end() > have {
+            return Err(MapError::NoSuchLayers { layers, have });
+        }
+        let part = Part { layers, last: layers.end() == have, tied: header.tensor(OUTPUT).is_none() };
+        let own = header.tensors.iter().filter(|tensor| part.maps(&tensor.name));
+        let ranges = own.map(|tensor| tensor.offset..tensor.end()).collect();
+        let name = file.path().to_string_lossy();
+        let mut runs = Vec::new();
+        for range in plan::runs(ranges, mapping::page_bytes() as u64) {
+            let (offset, bytes) = (range.start, range.end - range.start);
+            let run =
+                Mapping::new(file.file(), range, &name).map_err(|cause| MapError::Map { offset, bytes, cause })?;
+            runs.push(Arc::new(run));
+        }
+        Ok(Self { file, part, runs })
+    }
+
+    /// The layers it holds.
+    pub fn layers(&self) -> LayerRange {
+        self.part.layers
+    }
+
+    /// The file it is part of.
+    pub fn file(&self) -> &ModelFile {
+        &self.file
+    }
+
+    /// The tensor called `name`.
+    ///
+    /// # Errors
+    /// [`TensorError`] when the file has none of that name, or it is not of this shard.
+    pub fn tensor(&self, name: &str) -> Result<Tensor, TensorError> {
+        let Some(info) = self.file.header().tensor(name) else {
+            return Err(TensorError::Missing { name: name.to_owned() });
+        };
+        if !self.part.maps(name) {
+            return Err(self.not_mapped(name));
+        }
+        self.mapped(info).ok_or_else(|| self.not_mapped(name))
+    }
+
+    /// The tensor `blk.<layer>.<suffix>`, such as `layer_tensor(3, "attn_q.weight")`.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn layer_tensor(&self, layer: u32, suffix: &str) -> Result<Tensor, TensorError> {
+        self.tensor(&format!("blk.{layer}.{suffix}"))
+    }
+
+    /// The tensor called `name`, for one that not every model has. A tensor that the file has but this shard has not is
+    /// still an error, so that a wrong layer number does not pass for a model without the tensor.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`], but for a missing one.
+    pub fn find(&self, name: &str) -> Result<Option<Tensor>, TensorError> {
+        match self.tensor(name) {
+            Err(TensorError::Missing { .. }) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// The tensor called `name`; `None` when the file has none or it is not of this shard.
+    pub fn optional(&self, name: &str) -> Option<Tensor> {
+        self.tensor(name).ok()
+    }
+
+    /// The tensor `blk.<layer>.<suffix>`; `None` when the file has none or it is not of this shard.
+    pub fn optional_layer_tensor(&self, layer: u32, suffix: &str) -> Option<Tensor> {
+        self.layer_tensor(layer, suffix).ok()
+    }
+
+    /// The head's matrix: `output.weight`, or the embedding table in a model that ties the two.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`]: only the shard with the last layer has it.
+    pub fn output(&self) -> Result<Tensor, TensorError> {
+        self.tensor(if self.part.tied { EMBEDDING } else { OUTPUT })
+    }
+
+    /// The embedding table, in the shard with the first layer.
+    pub fn embedding(&self) -> Option<EmbeddingRows> {
+        let table = self.file.header().tensor(EMBEDDING).filter(|_| self.part.first())?;
+        Some(EmbeddingRows::new(self.file.clone(), table.clone()))
+    }
+
+    /// Bytes of the file that are mapped: the own tensors and the padding between them.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.runs.iter().map(|run| run.file_range()).map(|range| range.end - range.start).sum()
+    }
+
+    /// Bytes of the mapped pages that are in memory now: on Linux those this process has, elsewhere all that are.
+    pub fn resident_bytes(&self) -> u64 {
+        resident::resident_bytes(&self.runs)
+    }
+
+    /// Brings all mapped pages into memory, so that the first token does not wait for the disk.
+    pub fn prefetch(&self) {
+        self.runs.iter().for_each(|run| run.prefetch());
+    }
+
+    fn mapped(&self, info: &TensorInfo) -> Option<Tensor> {
+        let index = self.runs.partition_point(|run| run.file_range().end <= info.offset);
+        Tensor::new(self.runs.get(index)?.clone(), info.clone())
+    }
+
+    fn not_mapped(&self, name: &str) -> TensorError {
+        if name == EMBEDDING && self.part.first() {
+            return TensorError::ByRows { name: name.to_owned() };
+        }
+        TensorError::Outside { name: name.to_owned(), place: Place::of(name), layers: self.part.layers }
+    }
+}

@@ -1,0 +1,97 @@
+//! One tensor over mapped bytes.
+
+use std::sync::Arc;
+
+use super::mapping::Mapping;
+use super::shard::TensorError;
+use crate::gguf::TensorInfo;
+use crate::kernels::{Format, Matrix, MatrixError, dequantise_block_bytes};
+
+/// A mapped tensor. Cheap to clone; the pages stay mapped as long as one of them lives.
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    mapping: Arc<Mapping>,
+    info: Arc<TensorInfo>,
+}
+
+// === impl Tensor ===
+
+impl Tensor {
+    /// The tensor `info` inside `mapping`, which must hold all of it.
+    pub(super) fn new(mapping: Arc<Mapping>, info: TensorInfo) -> Option<Self> {
+        mapping.at(info.offset..info.end())?;
+        Some(Self { mapping, info: Arc::new(info) })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// Its dimensions in ggml's order: the row's length first.
+    pub fn dims(&self) -> &[u64] {
+        &self.info.dims
+    }
+
+    /// How its values are stored.
+    pub fn format(&self) -> Format {
+        self.info.format
+    }
+
+    /// Values in a row.
+    pub fn cols(&self) -> usize {
+        self.info.cols() as usize
+    }
+
+    /// Rows: the product of all dimensions but the first.
+    pub fn rows(&self) -> usize {
+        self.info.rows() as usize
+    }
+
+    /// The stored bytes, in place.
+    pub fn bytes(&self) -> &[u8] {
+        // Checked when the tensor was made; a mapping does not change.
+        self.mapping.at(self.info.offset..self.info.end()).unwrap_or_default()
+    }
+
+    /// The stored rows as a matrix, in place. A tensor of more than two dimensions is one matrix of all its rows.
+    pub fn matrix(&self) -> Matrix<'_> {
+        self.view(self.rows(), self.bytes()).expect(MEASURED)
+    }
+
+    /// The matrix `index` of a three-dimensional tensor, such as one expert's weights; `None` past the last.
+    pub fn matrix_at(&self, index: usize) -> Option<Matrix<'_>> {
+        let rows = self.info.dims.get(1).copied().unwrap_or(1) as usize;
+        let bytes = self.bytes().chunks_exact(self.bytes().len() / self.rows() * rows).nth(index)?;
+        Some(self.view(rows, bytes).expect(MEASURED))
+    }
+
+    /// All values as floats, copied: for norms and biases, which are tiny.
+    ///
+    /// # Errors
+    /// [`TensorError::TooLarge`] for a tensor that is no such thing: weights are never expanded.
+    pub fn f32s(&self) -> Result<Vec<f32>, TensorError> {
+        let count = self.info.rows() * self.info.cols();
+        if count > EXPANDED_VALUES_MAX {
+            return Err(TensorError::TooLarge {
+                name: self.name().to_owned(),
+                most: EXPANDED_VALUES_MAX,
+                found: count,
+            });
+        }
+        let mut values = vec![0.0; count as usize];
+        dequantise_block_bytes(self.format(), self.bytes(), &mut values);
+        Ok(values)
+    }
+
+    fn view<'a>(&self, rows: usize, bytes: &'a [u8]) -> Result<Matrix<'a>, MatrixError> {
+        Matrix::new(self.format(), rows, self.cols(), bytes)
+    }
+}
+
+/// Most values that are expanded to floats, 1 MiB of them: norms and biases have as many as a row, at most some 60,000,
+/// and biases of all experts of a layer some times that.
+const EXPANDED_VALUES_MAX: u64 = 1 << 18;
+
+/// Why a matrix of a checked tensor cannot fail.
+const MEASURED: &str = "the header's check has measured the bytes by the same format and dimensions";

@@ -1,0 +1,54 @@
+//! The default model's file, when `BATON_TEST_MODEL` names it: SmolLM2-135M-Instruct, Q4_1.
+
+use std::path::PathBuf;
+
+use schema::LayerRange;
+use stages::kernels::Format;
+use stages::weights::ModelFile;
+
+fn model() -> Option<ModelFile> {
+    let Some(path) = std::env::var_os("BATON_TEST_MODEL").map(PathBuf::from) else {
+        println!("left out: BATON_TEST_MODEL names no file");
+        return None;
+    };
+    Some(ModelFile::open(&path).unwrap())
+}
+
+#[test]
+fn the_record_of_the_default_model_is_as_published() {
+    let Some(model) = model() else { return };
+    let record = model.record(4096, 2).unwrap();
+    assert_eq!((record.architecture.as_str(), record.layers, record.hidden), ("llama", 30, 576));
+    assert_eq!((record.context_tokens, record.kv_bytes_per_token_layer), (8192, 2 * 3 * 64 * 2));
+    assert_eq!(record.embedding_bytes, 576 / 32 * 34 * 49152);
+    assert_eq!(record.head_bytes, record.embedding_bytes + 576 * 4);
+    let layer = 4 * 576 * 2 + (576 * (576 * 2 + 192 * 2) + 3 * 576 * 1536) / 32 * 20;
+    assert_eq!(record.layer_bytes, vec![layer; 30]);
+    assert_eq!(model.name(), "SmolLM2-135M-Instruct.Q4_1");
+}
+
+#[test]
+fn the_vocabulary_is_read_only_when_asked_for() {
+    let Some(model) = model() else { return };
+    assert!(model.header().metadata.get("tokenizer.ggml.tokens").is_none());
+    let header = model.vocabulary_header().unwrap();
+    let tokens = header.metadata.str_array("tokenizer.ggml.tokens").unwrap();
+    assert_eq!((tokens.len(), tokens.get(0), tokens.get(1)), (49152, Some("<|endoftext|>"), Some("<|im_start|>")));
+    assert_eq!(header.tensors, model.header().tensors);
+}
+
+#[test]
+fn a_middle_shard_has_only_its_layers_resident() {
+    let Some(model) = model() else { return };
+    let record = model.record(4096, 2).unwrap();
+    let layers = LayerRange::new(10, 20).unwrap();
+    let shard = model.map(layers).unwrap();
+    shard.prefetch();
+    let own = record.shard_bytes(layers).weights;
+    println!("own {own}, mapped {}, resident {}", shard.mapped_bytes(), shard.resident_bytes());
+    assert!((own..own + (64 << 10)).contains(&shard.mapped_bytes()));
+    assert!(shard.resident_bytes() <= own + (64 << 10) && shard.resident_bytes() >= own);
+    let tensor = shard.layer_tensor(12, "ffn_down.weight").unwrap();
+    assert_eq!((tensor.format(), tensor.dims()), (Format::Q4_1, &[1536, 576][..]));
+    assert_eq!(tensor.matrix().rows(), 576);
+}

@@ -1,0 +1,104 @@
+//! Every family against transformers, and every way of computing it against itself, bit by bit.
+
+mod runner_support;
+
+use runner_support::fixture::Golden;
+use runner_support::pipeline::{Piece, Pipeline, bits};
+
+/// Largest difference of a logit. Keys and values are kept in half precision, which transformers' float32 run does not.
+const TOLERANCE: f32 = 1e-4;
+
+fn check(name: &str) {
+    let golden = Golden::read(name);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    golden.write_gguf(&path);
+    let ids = &golden.input_ids;
+
+    let mut pipeline = Pipeline::new(&path, &[], 1);
+    let whole = pipeline.logits(&[Piece { sequence: 0, position: 0, tokens: ids }]);
+    let mut largest = 0.0_f32;
+    for (found, expected) in whole.iter().rev().zip(golden.last_logits.iter().rev()) {
+        for (found, expected) in found.iter().zip(expected) {
+            largest = largest.max((found - expected).abs());
+        }
+    }
+    assert!(largest < TOLERANCE, "{name}: a logit is off by {largest}");
+
+    let mut history = ids.clone();
+    let mut last = whole[whole.len() - 1].clone();
+    for expected in &golden.greedy {
+        let found =
+            (0..).zip(&last).fold((0, f32::MIN), |best, (id, logit)| if *logit > best.1 { (id, *logit) } else { best });
+        assert_eq!(found.0, *expected, "{name}: token {} of the continuation", history.len() - ids.len());
+        let position = history.len() as u32;
+        history.push(found.0);
+        last = pipeline.logits(&[Piece { sequence: 0, position, tokens: &[found.0] }]).remove(0);
+    }
+
+    let expected = bits(&whole);
+    for threads in [1, 2] {
+        for cuts in [&[][..], &[1], &[2], &[3], &[1, 2, 3]] {
+            for chunk in [1, 7, ids.len()] {
+                let found = in_chunks(&mut Pipeline::new(&path, cuts, threads), ids, chunk);
+                assert_eq!(found, expected, "{name}: {threads} threads, cuts at {cuts:?}, chunks of {chunk}");
+            }
+            let found = three_together(&mut Pipeline::new(&path, cuts, threads), ids);
+            for (sequence, found) in found.iter().enumerate() {
+                assert_eq!(
+                    *found, expected,
+                    "{name}: {threads} threads, cuts at {cuts:?}, sequence {sequence} of three"
+                );
+            }
+        }
+    }
+}
+
+fn in_chunks(pipeline: &mut Pipeline, ids: &[u32], chunk: usize) -> Vec<Vec<u32>> {
+    let pieces = (0..).step_by(chunk).zip(ids.chunks(chunk));
+    pieces.flat_map(|(position, tokens)| bits(&pipeline.logits(&[Piece { sequence: 1, position, tokens }]))).collect()
+}
+
+/// Three sequences of the same tokens, each ahead of the next, in micro-batches together.
+fn three_together(pipeline: &mut Pipeline, ids: &[u32]) -> Vec<Vec<Vec<u32>>> {
+    let mut found = vec![Vec::new(); 3];
+    let chunks: Vec<(u32, &[u32])> = (0..).step_by(5).zip(ids.chunks(5)).collect();
+    for step in 0..chunks.len() + 2 {
+        let pieces: Vec<Piece<'_>> = (0..3)
+            .filter_map(|sequence| {
+                let (position, tokens) = chunks.get(step.checked_sub(sequence as usize)?)?;
+                Some(Piece { sequence, position: *position, tokens })
+            })
+            .collect();
+        let mut rows = bits(&pipeline.logits(&pieces)).into_iter();
+        for piece in pieces {
+            found[piece.sequence as usize].extend(rows.by_ref().take(piece.tokens.len()));
+        }
+    }
+    found
+}
+
+#[test]
+fn llama_agrees_with_transformers() {
+    check("llama");
+}
+
+#[test]
+fn llama_with_a_tied_head_and_stretched_rope_agrees_with_transformers() {
+    check("llama-tied");
+}
+
+#[test]
+fn mistral_with_its_window_agrees_with_transformers() {
+    check("mistral");
+}
+
+#[test]
+fn qwen2_agrees_with_transformers() {
+    check("qwen2");
+}
+
+#[test]
+fn qwen3_agrees_with_transformers() {
+    check("qwen3");
+}

@@ -1,0 +1,96 @@
+//! A model cut into shards, and sequences going through it.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, Work};
+use schema::frame::{Sampling, Slice};
+use schema::{Attempt, LayerRange, SequenceId};
+use stages::cpu::{CpuRunner, RunnerSetup};
+use stages::kernels::Pool;
+use stages::model::Hyper;
+use stages::weights::ModelFile;
+
+pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
+pub const KV_TOKENS: u32 = 2048;
+
+/// All shards of a model.
+pub struct Pipeline {
+    runners: Vec<CpuRunner>,
+    pub hyper: Hyper,
+}
+
+/// A part of a sequence to compute.
+#[derive(Clone, Copy)]
+pub struct Piece<'a> {
+    pub sequence: u32,
+    pub position: u32,
+    pub tokens: &'a [u32],
+}
+
+impl Pipeline {
+    /// The model at `path`, cut before each of the layers `cuts`.
+    pub fn new(path: &Path, cuts: &[u32], threads: usize) -> Self {
+        let file = ModelFile::open(path).expect("the model opens");
+        let hyper = Hyper::read(file.header()).expect("the model is supported");
+        hyper.check_tensors(file.header()).expect("the tensors are there");
+        let pool = Arc::new(Pool::new(NonZeroUsize::new(threads).expect("a thread")));
+        let ends: Vec<u32> = [0].iter().chain(cuts).chain([&hyper.layers]).copied().collect();
+        let runner = |ends: &[u32]| {
+            let shard = file.map(LayerRange::new(ends[0], ends[1]).expect("a range")).expect("the shard maps");
+            let setup = RunnerSetup { hyper: hyper.clone(), shard, pool: Arc::clone(&pool), kv_tokens: KV_TOKENS };
+            CpuRunner::new(setup).expect("the shard is ready")
+        };
+        Self { runners: ends.windows(2).map(runner).collect(), hyper }
+    }
+
+    /// The logits at every position of the pieces, in one micro-batch.
+    pub fn logits(&mut self, pieces: &[Piece<'_>]) -> Vec<Vec<f32>> {
+        let mut slices: Vec<Slice> = pieces.iter().map(|piece| slice(*piece, self.blocks_each())).collect();
+        let (last, others) = self.runners.split_last_mut().expect("a shard");
+        let mut activations = Vec::new();
+        for runner in others {
+            let Output::Activations(rows) =
+                runner.step(Work { slices: &slices, activations: &activations }).expect("it runs")
+            else {
+                panic!("only the last shard gives tokens")
+            };
+            activations = rows;
+            slices.iter_mut().for_each(|slice| slice.tokens.clear());
+        }
+        let logits = last.logits(&Work { slices: &slices, activations: &activations }).expect("it runs");
+        logits.chunks_exact(self.hyper.vocabulary).map(<[f32]>::to_vec).collect()
+    }
+
+    /// The last runner's own step, for a model in one piece.
+    pub fn step(&mut self, work: Work<'_>) -> Result<Output, engine::runner::RunnerError> {
+        self.runners.last_mut().expect("a shard").step(work)
+    }
+
+    /// Blocks that each sequence gets, scattered over the cache.
+    pub fn blocks_each(&self) -> u32 {
+        self.hyper.context_tokens.div_ceil(KV_BLOCK_TOKENS)
+    }
+}
+
+/// The slice of a piece, all of its positions wanting logits. Blocks of sequences are interleaved and run backwards.
+pub fn slice(piece: Piece<'_>, blocks_each: u32) -> Slice {
+    let sequences = KV_TOKENS / KV_BLOCK_TOKENS / blocks_each;
+    assert!(piece.sequence < sequences, "sequence {} of {sequences}", piece.sequence);
+    Slice {
+        sequence: SequenceId(piece.sequence.into()),
+        attempt: Attempt(0),
+        position: piece.position,
+        count: piece.tokens.len() as u32,
+        tokens: piece.tokens.to_vec(),
+        blocks: (0..blocks_each).rev().map(|block| block * sequences + piece.sequence).collect(),
+        logits: (0..piece.tokens.len() as u32).collect(),
+        sampling: GREEDY,
+    }
+}
+
+/// The bits of logits, for comparing exactly.
+pub fn bits(logits: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    logits.iter().map(|row| row.iter().map(|logit| logit.to_bits()).collect()).collect()
+}
