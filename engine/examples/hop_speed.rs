@@ -1,7 +1,7 @@
 //! How long one hop takes: encode, send, receive, verified decode; over ipc and through the gate.
 //!
-//! `cargo run --release -p baton-engine --example hop_speed`. Both ends share one thread, as the two sides of a hop
-//! share nothing else; a plain ZeroMQ socket pair in the same run shows what the door and the relay cost.
+//! `cargo run --release -p baton-engine --example hop_speed`. Both ends on one thread first, then each on its own; a
+//! bare pair of ZeroMQ sockets in the same run shows what the relay and the door cost.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,8 @@ async fn main() -> Result<(), Failure> {
         print("zeromq ipc, bare", name, plain(&hop, &payload, rounds).await?);
         let tcp = Listen::Tcp { host: "127.0.0.1".to_owned(), port: None, key: key.clone() };
         for (kind, listen) in [("link over ipc", Listen::Ipc), ("link over tcp", tcp)] {
-            print(kind, name, linked(listen, &key, &hop, &payload, rounds).await?);
+            print(kind, name, linked(listen.clone(), &key, &hop, &payload, rounds).await?);
+            print(&format!("{kind}, 2 threads"), name, across(listen, &key, &hop, &payload, rounds).await?);
         }
     }
     Ok(())
@@ -44,6 +45,38 @@ async fn linked(
         std::hint::black_box(inbound.receive().await?);
         times.push(start.elapsed());
     }
+    Ok(times)
+}
+
+/// As [`linked`], with the receiving end on a thread of its own.
+async fn across(
+    listen: Listen,
+    key: &ClusterKey,
+    hop: &Frame,
+    payload: &Bytes,
+    rounds: usize,
+) -> Result<Vec<Duration>, Failure> {
+    let (say, mut hear) = tokio::sync::mpsc::channel(1);
+    let (arrive, mut arrived) = tokio::sync::mpsc::channel(1);
+    let receiver = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut inbound = Inbound::bind(listen).await.expect("a socket");
+            say.send(inbound.endpoint().to_owned()).await.expect("a listener");
+            for _ in 0..rounds {
+                std::hint::black_box(inbound.receive().await.expect("a message"));
+                arrive.send(Instant::now()).await.expect("a listener");
+            }
+        });
+    });
+    let mut outbound = Outbound::connect(&hear.recv().await.ok_or("no endpoint")?, Some(key)).await?;
+    let mut times = Vec::new();
+    for _ in 0..rounds {
+        let start = Instant::now();
+        outbound.send(hop, payload.clone()).await?;
+        times.push(arrived.recv().await.ok_or("no message")? - start);
+    }
+    receiver.join().map_err(|_| "the receiver failed")?;
     Ok(times)
 }
 
@@ -69,7 +102,7 @@ async fn plain(hop: &Frame, payload: &Bytes, rounds: usize) -> Result<Vec<Durati
 fn print(kind: &str, size: &str, mut times: Vec<Duration>) {
     times.sort_unstable();
     let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e6;
-    println!("{kind:18} {size:>6}  p50 {:8.1} us  p99 {:8.1} us", at(50), at(99));
+    println!("{kind:24} {size:>6}  p50 {:8.1} us  p99 {:8.1} us", at(50), at(99));
 }
 
 fn hop(rows: u32, hidden: u32) -> Frame {

@@ -1,52 +1,12 @@
 //! Links between real sockets, when all is well: order, content, and nothing left behind.
 
-use std::path::Path;
-
 use bytes::Bytes;
 use engine::link::{ClusterKey, Inbound, LinkError, Listen, Outbound, activations_to_bytes, bytes_to_activations};
-use schema::frame::{Frame, FrameError, Hop, Sampling, Slice};
-use schema::{Attempt, Epoch, Generation, SequenceId, Step};
+use schema::frame::{Frame, FrameError};
 
-fn hop(step: u64, rows: u32, hidden: u32) -> Frame {
-    let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 7, choice: 0 };
-    let tokens = if hidden == 0 { (0..rows).collect() } else { Vec::new() };
-    let slice = Slice {
-        sequence: SequenceId(1),
-        attempt: Attempt(0),
-        position: 0,
-        count: rows,
-        tokens,
-        blocks: vec![4, 2],
-        logits: vec![rows - 1],
-        sampling,
-    };
-    Frame::Hop(Hop {
-        generation: Generation(1),
-        gateway: 0,
-        epoch: Epoch(1),
-        step: Step(step),
-        slot: 1,
-        rows,
-        hidden,
-        slices: vec![slice],
-        spent: Vec::new(),
-    })
-}
+use link_help::{gate, hop, is_empty, step};
 
-fn step(frame: &Frame) -> u64 {
-    match frame {
-        Frame::Hop(hop) => hop.step.0,
-        Frame::Tokens(_) | Frame::Refusal(_) => panic!("not a hop"),
-    }
-}
-
-fn tcp(key: &ClusterKey) -> Listen {
-    Listen::Tcp { host: "127.0.0.1".to_owned(), port: None, key: key.clone() }
-}
-
-fn is_empty(dir: &Path) -> bool {
-    std::fs::read_dir(dir).unwrap().next().is_none()
-}
+mod link_help;
 
 /// Sends 1,000 hops of changing size from one task and receives them in another.
 async fn a_thousand_arrive_in_order(listen: Listen, key: Option<ClusterKey>) {
@@ -85,13 +45,13 @@ async fn a_thousand_messages_arrive_in_order_on_one_machine() {
 #[tokio::test]
 async fn a_thousand_messages_arrive_in_order_through_the_gate() {
     let key = ClusterKey::generate().unwrap();
-    a_thousand_arrive_in_order(tcp(&key), Some(key)).await;
+    a_thousand_arrive_in_order(gate(&key), Some(key)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn order_holds_on_a_runtime_with_several_threads_too() {
     let key = ClusterKey::generate().unwrap();
-    a_thousand_arrive_in_order(tcp(&key), Some(key)).await;
+    a_thousand_arrive_in_order(gate(&key), Some(key)).await;
 }
 
 #[tokio::test]
@@ -108,7 +68,7 @@ async fn a_frame_with_token_ids_and_no_activations_arrives() {
 async fn a_large_message_goes_through_the_gate_whole() {
     let dir = tempfile::tempdir().unwrap();
     let key = ClusterKey::generate().unwrap();
-    let mut inbound = Inbound::bind_in(dir.path(), tcp(&key)).await.unwrap();
+    let mut inbound = Inbound::bind_in(dir.path(), gate(&key)).await.unwrap();
     let mut outbound = Outbound::connect_in(dir.path(), inbound.endpoint(), Some(&key)).await.unwrap();
     // 96 MiB, more than may be in flight beside another message.
     let bytes = Bytes::from((0..96_u32 << 20).map(|index| (index % 253) as u8).collect::<Vec<_>>());
@@ -154,4 +114,53 @@ async fn what_no_receiver_would_take_is_refused_by_the_sender_and_the_link_goes_
     assert!(matches!(long, LinkError::Frame(FrameError::TooLong { .. })), "{long:?}");
     outbound.send(&hop(1, 1, 0), Bytes::new()).await.unwrap();
     assert_eq!(step(&inbound.receive().await.unwrap().frame), 1);
+}
+
+#[tokio::test]
+async fn a_receive_that_is_given_up_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = ClusterKey::generate().unwrap();
+    let mut inbound = Inbound::bind_in(dir.path(), gate(&key)).await.unwrap();
+    let mut outbound = Outbound::connect_in(dir.path(), inbound.endpoint(), Some(&key)).await.unwrap();
+    let send = async {
+        for number in 0..100 {
+            outbound.send(&hop(number, 64, 512), vec![0; 64 * 512 * 4]).await.unwrap();
+        }
+        outbound.flush().await.unwrap();
+    };
+    let receive = async {
+        let (mut next, mut given_up) = (0, 0);
+        while next < 100 {
+            tokio::select! {
+                biased;
+                message = inbound.receive() => {
+                    assert_eq!(step(&message.unwrap().frame), next);
+                    next += 1;
+                }
+                () = tokio::task::yield_now() => given_up += 1,
+            }
+        }
+        assert!(given_up > 0, "no receive was given up");
+    };
+    tokio::join!(send, receive);
+}
+
+#[tokio::test]
+async fn dropping_both_ends_ends_every_task() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = ClusterKey::generate().unwrap();
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let mut inbound = Inbound::bind_in(dir.path(), gate(&key)).await.unwrap();
+    let mut outbound = Outbound::connect_in(dir.path(), inbound.endpoint(), Some(&key)).await.unwrap();
+    outbound.send(&hop(0, 1, 0), Bytes::new()).await.unwrap();
+    inbound.receive().await.unwrap();
+    assert!(tasks() > 0);
+    drop((inbound, outbound));
+    let ended = async {
+        while tasks() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(link_help::PATIENCE, ended).await.expect("tasks live on");
+    assert!(is_empty(dir.path()));
 }

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use common::Etcd;
 use engine::store::{
-    Change, Committed, Compare, EtcdStore, LeaseId, MemoryStore, Revision, SharedStore, Snapshot, StoreError, Txn,
-    Watch, Write, limits,
+    Change, Committed, Compare, EmbeddedServer, EtcdStore, LeaseId, MemoryStore, Revision, SharedStore, Snapshot,
+    StoreError, Txn, Watch, Write, limits,
 };
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 /// Far more than anything here takes, so that a test that hangs says where.
@@ -35,6 +36,7 @@ struct Rig {
 
 enum Running {
     Here,
+    Embedded(Option<EmbeddedServer>),
     Etcd(Etcd),
 }
 
@@ -78,6 +80,11 @@ impl Rig {
         Self::new(Place::Memory(MemoryStore::new()), Running::Here).await
     }
 
+    async fn embedded() -> Self {
+        let server = EmbeddedServer::bind(TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
+        Self::new(Place::Url(server.url()), Running::Embedded(Some(server))).await
+    }
+
     async fn etcd() -> Self {
         let etcd = Etcd::start().await;
         Self::new(Place::Url(etcd.url()), Running::Etcd(etcd)).await
@@ -87,6 +94,7 @@ impl Rig {
     fn cut(&mut self) {
         match &mut self.running {
             Running::Here => unreachable!("a store in this process cannot be cut off"),
+            Running::Embedded(server) => drop(server.take()),
             Running::Etcd(etcd) => etcd.freeze(),
         }
     }
@@ -376,7 +384,7 @@ async fn clause_16_a_holder_that_dies_silently_loses_its_keys(rig: Rig) {
     let mut watch = rig.other.watch("k", start).await.unwrap();
     let place = rig.place.clone();
     // Its runtime is shut down under it: nothing of it runs any more, and nobody says goodbye.
-    std::thread::spawn(move || {
+    tokio::task::spawn_blocking(move || {
         let holder = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let lease = holder.block_on(async {
             let store = place.connect().await;
@@ -387,7 +395,7 @@ async fn clause_16_a_holder_that_dies_silently_loses_its_keys(rig: Rig) {
         drop(holder);
         drop(lease);
     })
-    .join()
+    .await
     .unwrap();
     shows(&mut watch, &["k=1", "-k"]).await;
     assert!(rig.store.read("k").await.unwrap().entries.is_empty());
@@ -431,6 +439,14 @@ macro_rules! contract {
         mod memory {
             use super::Rig;
             $(#[tokio::test] async fn $clause() { super::$clause(Rig::memory().await).await })*
+        }
+        mod embedded {
+            use super::Rig;
+            $(#[tokio::test] async fn $clause() { super::$clause(Rig::embedded().await).await })*
+            #[tokio::test]
+            async fn clause_18_a_holder_that_cannot_reach_the_store_counts_its_lease_as_lost() {
+                super::clause_18_a_holder_that_cannot_reach_the_store_counts_its_lease_as_lost(Rig::embedded().await).await;
+            }
         }
         mod real_etcd {
             use super::Rig;

@@ -1,1 +1,8 @@
-//! The doors of baton.
+//! The doors of baton: HTTP for clients, the command line for people, and what puts the crates together.
+
+pub mod cli;
+pub mod http;
+pub mod models;
+pub mod run;
+pub mod settings;
+pub mod text;

@@ -1,2 +1,7 @@
-//! The `baton` binary.
-fn main() {}
+//! The `baton` binary: hands the command line to [`gateway::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gateway::cli::main(std::env::args_os())
+}

@@ -5,12 +5,12 @@
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use stages::kernels::{Format, MatmulJob, Matrix, Path, Pool, Rows, matmul_on};
 
-/// Outputs and columns: the default model's, then those of a model with a billion weights.
-const SHAPES: [(usize, usize); 4] = [(1536, 576), (576, 1536), (8192, 2048), (2048, 8192)];
+/// Outputs and columns: the default model's, then cuts of those of a model with a billion weights.
+const SHAPES: [(usize, usize); 4] = [(1536, 576), (576, 1536), (1024, 2048), (256, 8192)];
 
 /// Weights to read in one go of a decoding measurement: several times any cache.
 const COLD_BYTES: usize = 192 << 20;
@@ -24,7 +24,10 @@ fn main() {
         "{path:?}; reading memory alone: {}",
         threads.each_ref().map(|pool| format!("{:.1}", read(pool))).join(" / ")
     );
-    println!("{:6} {:>11}  1 row GB/s      8 rows GMAC/s   512 rows GMAC/s (1 / 2 threads)", "format", "shape");
+    println!(
+        "{:6} {:>11}  1 row GB/s      8 rows GMAC/s  64 rows GMAC/s  512 rows GMAC/s (1 / 2 threads)",
+        "format", "shape"
+    );
     for format in Format::ALL {
         if wanted.iter().any(|name| name.starts_with(char::is_uppercase))
             && !wanted.iter().any(|name| name == format.name())
@@ -37,7 +40,7 @@ fn main() {
             let bytes = weights(format, if hot { one } else { COLD_BYTES / one * one });
             let matrices = bytes.chunks(one).map(|bytes| Matrix::new(format, outputs, cols, bytes).expect("sound"));
             let matrices: Vec<Matrix<'_>> = matrices.collect();
-            let figures = [1, 8, 512].map(|rows| {
+            let figures = [1, 8, 64, 512].map(|rows| {
                 threads.each_ref().map(|pool| {
                     let seconds = product(path, pool, &matrices, rows);
                     let amount = if rows == 1 { one } else { rows * outputs * cols };
@@ -77,7 +80,9 @@ fn product(path: Path, pool: &Pool, matrices: &[Matrix<'_>], rows: usize) -> f64
     let mut x = Rows::new();
     let mut out = vec![0.0; rows * outputs];
     let calls = (SLICE_MULTIPLICATIONS / (rows * outputs * cols)).clamp(1, matrices.len());
-    let seconds = matrices.chunks_exact(calls).cycle().take(SLICES).map(|matrices| {
+    let begin = Instant::now();
+    let slices = matrices.chunks_exact(calls).cycle().take_while(|_| begin.elapsed() < SLICES_TIME);
+    let seconds = slices.map(|matrices| {
         let start = Instant::now();
         for weights in matrices {
             x.load(&values, rows, cols);
@@ -90,8 +95,8 @@ fn product(path: Path, pool: &Pool, matrices: &[Matrix<'_>], rows: usize) -> f64
     seconds
 }
 
-/// Short runs to take the best of.
-const SLICES: usize = 60;
+/// How long to go on with short runs.
+const SLICES_TIME: Duration = Duration::from_millis(120);
 
 /// Multiplications in a short run: a millisecond or two of decoding.
 const SLICE_MULTIPLICATIONS: usize = 30_000_000;

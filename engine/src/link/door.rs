@@ -28,12 +28,15 @@ pub(super) struct Gate {
     pub(super) key: ClusterKey,
 }
 
+/// How a newcomer's handshake went.
+type Handshaken = (Peer, Result<(TcpStream, Cipher), HandshakeError>);
+
 /// The door's state: who waits, who is in.
 pub(super) struct Door {
     local: UnixListener,
     gate: Option<Gate>,
     pull: PathBuf,
-    waiting: JoinSet<(Peer, Result<(TcpStream, Cipher), HandshakeError>)>,
+    waiting: JoinSet<Handshaken>,
     waiting_in_order: VecDeque<AbortHandle>,
     inside: JoinSet<(Peer, EndError)>,
     refusals: Refusals,
@@ -50,7 +53,7 @@ enum Event {
     Local(UnixStream),
     Remote(TcpStream, Peer),
     AcceptFailed(io::Error),
-    Handshaken(Result<(Peer, Result<(TcpStream, Cipher), HandshakeError>), JoinError>),
+    Handshaken(Result<Handshaken, JoinError>),
     Ended(Result<(Peer, EndError), JoinError>),
 }
 
@@ -185,5 +188,82 @@ impl fmt::Display for Peer {
             Self::Local => f.write_str("a process on this machine"),
             Self::Remote(address) => address.fmt(f),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use schema::frame::{Frame, Refusal};
+    use schema::{Epoch, Generation, Step};
+
+    use super::*;
+    use crate::link::{Inbound, Listen, Outbound};
+
+    fn refusal(step: u64) -> Frame {
+        let reason = String::new();
+        Frame::Refusal(Refusal { generation: Generation(1), epoch: Epoch(1), step: Step(step), slot: 0, reason })
+    }
+
+    /// Greeting and READY of a PUSH socket.
+    fn opening() -> Vec<u8> {
+        let mut bytes = vec![0; 64];
+        (bytes[0], bytes[9], bytes[10]) = (0xff, 0x7f, 3);
+        bytes[12..16].copy_from_slice(b"NULL");
+        bytes.extend(b"\x04\x1a\x05READY\x0bSocket-Type\x00\x00\x00\x04PUSH");
+        bytes
+    }
+
+    async fn end_of(source: &mut impl Source) -> EndError {
+        loop {
+            if let Err(end) = source.read().await {
+                return end;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_holder_of_the_key_cannot_declare_a_length_that_aborts_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = ClusterKey::generate().unwrap();
+        let listen = Listen::Tcp { host: "127.0.0.1".to_owned(), port: None, key: key.clone() };
+        let mut inbound = Inbound::bind_in(dir.path(), listen).await.unwrap();
+        let mut good = Outbound::connect_in(dir.path(), inbound.endpoint(), Some(&key)).await.unwrap();
+        let address = inbound.endpoint().strip_prefix("tcp://").unwrap().to_owned();
+        let hostile = [
+            [opening(), vec![2], (1_u64 << 36).to_be_bytes().to_vec()].concat(),
+            [opening(), vec![3], u64::MAX.to_be_bytes().to_vec()].concat(),
+            b"random bytes, sealed".to_vec(),
+            vec![0xff; 64],
+        ];
+        for (round, bytes) in hostile.iter().enumerate() {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            let cipher = noise::greet(&mut stream, &key).await.unwrap();
+            let (read, write) = stream.into_split();
+            let (mut source, mut sink) = noise::sealed(read, write, &cipher, Greeted::ByUs);
+            sink.write(bytes).await.unwrap();
+            let end = end_of(&mut source).await;
+            assert!(!matches!(end, EndError::Silence(_)), "it was left open");
+            good.send(&refusal(round as u64), Bytes::new()).await.unwrap();
+            assert_eq!(inbound.receive().await.unwrap().frame, refusal(round as u64));
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_than_the_bound_are_let_in_and_a_place_comes_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let inbound = Inbound::bind_in(dir.path(), Listen::Ipc).await.unwrap();
+        let mut inside = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            inside.push(Outbound::connect_in(dir.path(), inbound.endpoint(), None).await.unwrap());
+        }
+        assert!(Outbound::connect_in(dir.path(), inbound.endpoint(), None).await.is_err());
+        inside.pop();
+        let freed = async {
+            while Outbound::connect_in(dir.path(), inbound.endpoint(), None).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), freed).await.unwrap();
     }
 }

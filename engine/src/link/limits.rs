@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use schema::frame::{HEADER_BYTES_MAX, ROWS_MAX};
+use schema::frame::ROWS_MAX;
 
 /// Largest second part of a message, in bytes: the most rows of a micro-batch at 16,384 f32 values each, the widest
 /// models in use. It bounds what one declared length can make a receiver reserve.
 pub const ACTIVATION_BYTES_MAX: usize = ROWS_MAX as usize * 16_384 * size_of::<f32>();
-/// Largest message, in bytes.
-pub const MESSAGE_BYTES_MAX: usize = HEADER_BYTES_MAX + ACTIVATION_BYTES_MAX;
 /// Bytes a sender has accepted and not yet handed to the kernel: one of the largest messages always goes, several of
 /// the usual ones may queue.
 pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;

@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use super::LinkError;
 use super::limits::SOCKET_PATH_BYTES_MAX;
 
-const PREFIX: &str = "baton-";
+/// Names nobody else uses, as what is left behind under them is removed.
+const PREFIX: &str = "baton-link-";
 const LOCK: &str = "lock";
 
 /// A directory of mode 0700 with a random name, removed on drop. Its owner holds a lock in it while it lives, so that
@@ -116,11 +117,11 @@ mod tests {
     fn an_orphan_is_removed_and_a_living_directory_is_not() {
         let parent = tempfile::tempdir().unwrap();
         let alive = RuntimeDir::create(parent.path()).unwrap();
-        let orphan = parent.path().join("baton-orphan");
+        let orphan = parent.path().join("baton-link-orphan");
         fs::create_dir(&orphan).unwrap();
         fs::write(orphan.join(LOCK), b"").unwrap();
         fs::write(orphan.join("in.sock"), b"").unwrap();
-        let unlocked = parent.path().join("baton-being-made");
+        let unlocked = parent.path().join("baton-link-being-made");
         fs::create_dir(&unlocked).unwrap();
         let foreign = parent.path().join("other");
         fs::create_dir(&foreign).unwrap();

@@ -8,6 +8,7 @@ mod lease;
 pub mod limits;
 mod memory;
 mod model;
+mod server;
 mod state;
 mod watch;
 
@@ -21,6 +22,7 @@ pub use etcd::EtcdStore;
 pub use lease::{LeaseGrant, LeaseId};
 pub use memory::MemoryStore;
 pub use model::{Change, Committed, Compare, Entry, Revision, Snapshot, Txn, Write};
+pub use server::EmbeddedServer;
 pub use watch::Watch;
 
 /// A store shared by the tasks of a process.

@@ -1,5 +1,7 @@
 //! A real etcd for tests: started on a free port with a directory of its own, killed when the test ends, however it ends.
 
+#![allow(dead_code, reason = "every test binary uses its part of this module")]
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

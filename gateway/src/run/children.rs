@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use schema::StageName;
 use tokio::process::{Child, Command};
-use tracing::level_filters::LevelFilter;
 
 use super::RunError;
 
@@ -37,7 +36,7 @@ impl Children {
         let mut running = Vec::new();
         for (name, arguments) in stages {
             let mut command = Command::new(&program);
-            command.args(arguments).args(["--log", &LevelFilter::current().to_string(), "--follow-stdin"]);
+            command.args(arguments);
             command.envs(environment.iter().map(|(name, value)| (name, value)));
             command.env("XDG_RUNTIME_DIR", folder).env("TMPDIR", folder);
             command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);

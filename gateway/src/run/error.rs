@@ -31,8 +31,10 @@ pub enum RunError {
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The cluster serves something else.
-    #[error("the cluster serves {name} with fingerprint {expected}: {path} has {found}, so it is another file; \
-             every machine needs the same one")]
+    #[error(
+        "the cluster serves {name} with fingerprint {expected}: {path} has {found}, so it is another file; \
+             every machine needs the same one"
+    )]
     OtherModel {
         /// The cluster's model.
         name: String,
@@ -44,8 +46,10 @@ pub enum RunError {
         found: Fingerprint,
     },
     /// The cluster's model is not on this machine.
-    #[error("the cluster serves {name}, which is not in the cache of this machine: fetch it with `baton pull`, \
-             or name the file's path")]
+    #[error(
+        "the cluster serves {name}, which is not in the cache of this machine: fetch it with `baton pull`, \
+             or name the file's path"
+    )]
     NotHere {
         /// The cluster's model.
         name: String,

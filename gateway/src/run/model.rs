@@ -27,9 +27,8 @@ pub(super) struct Served {
 /// The file of `model` (the default when `None`), fetched if need be; `None` when told to stop meanwhile.
 pub(super) async fn fetch(model: Option<String>, cache: &Cache, stop: &Stop) -> Result<Option<PathBuf>, RunError> {
     let (cache, flag) = (cache.clone(), stop.flag());
-    let fetching = tokio::task::spawn_blocking(move || {
-        models::resolve(model.as_deref(), &cache, &mut Console::stoppable(flag))
-    });
+    let fetching =
+        tokio::task::spawn_blocking(move || models::resolve(model.as_deref(), &cache, &mut Console::stoppable(flag)));
     tokio::select! {
         () = stop.told() => Ok(None),
         fetched = fetching => match fetched {

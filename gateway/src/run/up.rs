@@ -8,6 +8,7 @@ use engine::generate::Pipeline;
 use engine::store::{EmbeddedServer, EtcdStore, SharedStore};
 use schema::Keyspace;
 use tokio::net::TcpListener;
+use tracing::level_filters::LevelFilter;
 
 use super::RunError;
 use super::children::Children;
@@ -32,13 +33,19 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
-    let arguments = settings.stage_names.iter().map(|name| (name.clone(), settings.stage_arguments(name, &path, &etcd)));
+    let log = LevelFilter::current().to_string();
+    // Each stage would count on all that the machine has to spare: here they share it.
+    let share = stages::memory::machine().memory_available_bytes / settings.stage_names.len() as u64;
+    settings.compute.memory_budget_bytes.get_or_insert(share);
+    let arguments =
+        settings.stage_names.iter().map(|name| (name.clone(), settings.stage_arguments(name, &path, &etcd, &log)));
     let mut children = Children::start(arguments, &settings.stage_environment(), folder.path())?;
     let deadline = settings.request_deadline;
     let opened = OpenDoor::open(store, keyspace, &served, &settings.member, listener, deadline, &stop).await;
     let outcome = match opened {
         Ok(door) => {
             let outcome = attend(&door, &mut children, &served, &settings, (&etcd, started), &stop).await;
+            stop.now();
             children.stop().await;
             door.closed().await;
             outcome

@@ -5,9 +5,11 @@
 
 mod decode;
 mod encode;
-#[allow(warnings, clippy::all, clippy::pedantic, reason = "made by flatc")]
+#[allow(warnings, clippy::all, clippy::pedantic, clippy::undocumented_unsafe_blocks, reason = "made by flatc")]
 #[rustfmt::skip]
 mod generated;
+#[cfg(test)]
+mod laws;
 mod types;
 
 pub use decode::FrameError;

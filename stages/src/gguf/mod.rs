@@ -22,4 +22,4 @@ pub use limits::{ALIGNMENT_DEFAULT, ALIGNMENT_MAX, ALIGNMENT_MIN};
 pub use metadata::Metadata;
 pub use tensor::TensorInfo;
 pub use value::{Kind, Numbers, Strings, Value};
-pub use write::{GgufWriter, Source, WriteError};
+pub use write::{GgufWriter, Source, Stream, WriteError};

@@ -28,8 +28,11 @@ pub enum Source {
     /// From memory.
     Bytes(Vec<u8>),
     /// From a function that writes them when their turn comes, so that a model larger than memory can be made.
-    Stream(Box<dyn FnOnce(&mut dyn Write) -> io::Result<()>>),
+    Stream(Stream),
 }
+
+/// Writes a tensor's bytes, all of them.
+pub type Stream = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()>>;
 
 /// A file that cannot be written.
 #[derive(Debug, thiserror::Error)]

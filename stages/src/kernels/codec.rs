@@ -1,5 +1,7 @@
 //! The quantised formats, vectorised: each unpacks its blocks for a tile of rows into bytes ready to multiply. Knows
 //! neither instruction sets nor activations; `block` says in plain code what the same bits mean.
+//!
+//! Vector steps stand in loops, not in closures handed to `map`: those are not always inlined, and then cost tenfold.
 
 use super::simd::{Simd, Tile};
 
@@ -156,7 +158,7 @@ impl Codec for Q3K {
     #[inline(always)]
     fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
         let scale = s.half_to_float(s.pair(tile, at + 108));
-        let [low, low_too, high] = [96, 100, 104].map(|offset| s.word(tile, at + offset));
+        let (low, low_too, high) = (s.word(tile, at + 96), s.word(tile, at + 100), s.word(tile, at + 104));
         let two = s.splat(0x0303_0303);
         let packed = [
             with_upper_bits(s, low, s.shl(high, 4)),
@@ -253,7 +255,8 @@ impl Codec for Q6K {
         for half in 0..2 {
             for side in 0..2 {
                 let high = s.words(tile, at + 128 + 32 * half + 16 * side);
-                let low = [0, 32].map(|offset| s.words(tile, at + 64 * half + offset + 16 * side));
+                let at = at + 64 * half + 16 * side;
+                let low = [s.words(tile, at), s.words(tile, at + 32)];
                 for index in 0..4 {
                     let place = 4 * side + index;
                     let upper = [s.shl(high[index], 4), s.shl(high[index], 2), high[index], s.shr(high[index], 2)];
@@ -275,10 +278,11 @@ fn nibbles<S: Simd>(s: S, tile: Tile<'_>, at: usize) -> [S::Int; 8] {
     let [a, b, c, d] = s.words(tile, at);
     let mask = s.splat(0x0f0f_0f0f);
     let [e, f, g, h] = [s.shr(a, 4), s.shr(b, 4), s.shr(c, 4), s.shr(d, 4)];
-    [a, b, c, d, e, f, g, h].map(
-        #[inline(always)]
-        |word| s.and(word, mask),
-    )
+    let mut words = [a, b, c, d, e, f, g, h];
+    for word in &mut words {
+        *word = s.and(*word, mask);
+    }
+    words
 }
 
 /// Values of 6 bits: four bits of `low`, and the bits 4 and 5 of `high`.
@@ -289,16 +293,14 @@ fn with_upper_bits<S: Simd>(s: S, low: S::Int, high: S::Int) -> S::Int {
 
 /// Adds 16 where the word of 32 bits has a one.
 #[inline(always)]
-fn with_fifth_bits<S: Simd>(s: S, bits: S::Int, words: [S::Int; 8]) -> [S::Int; 8] {
+fn with_fifth_bits<S: Simd>(s: S, bits: S::Int, mut words: [S::Int; 8]) -> [S::Int; 8] {
     let (four, spread, place) = (s.splat(15), s.splat(0x0204_0810), s.splat(0x1010_1010));
-    std::array::from_fn(
-        #[inline(always)]
-        |index| {
-            // Four copies of four bits, seven apart and four up: bit i of copy i is bit 4 of byte i.
-            let copies = s.mul_int(s.and(s.shr(bits, 4 * index as u32), four), spread);
-            s.or(words[index], s.and(copies, place))
-        },
-    )
+    for (index, word) in words.iter_mut().enumerate() {
+        // Four copies of four bits, seven apart and four up: bit i of copy i is bit 4 of byte i.
+        let copies = s.mul_int(s.and(s.shr(bits, 4 * index as u32), four), spread);
+        *word = s.or(*word, s.and(copies, place));
+    }
+    words
 }
 
 /// Two 16-bit floats of a word: the low one, the high one.

@@ -43,6 +43,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "one run is a list of one range")]
     fn neighbours_are_one_run_and_a_free_page_between_parts_two() {
         assert_eq!(runs(vec![4096..5000, 100..4000, 5024..6000], 4096), [100..6000]);
         // The first ends in page 0, so page 1 is nobody's, and the second starts in page 2.
@@ -51,6 +52,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "one run is a list of one range")]
     fn no_page_is_in_two_runs() {
         // Ends on the boundary of page 1, starts inside page 1.
         assert_eq!(runs(vec![0..4096, 4200..4300], 4096), [0..4300]);

@@ -53,12 +53,14 @@ Rss:                   8 kB
 ";
 
     #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "one run is a list of one range")]
     fn only_the_own_runs_count() {
         assert_eq!(resident_in(SMAPS, &[0x7f00_0000_0000..0x7f00_0000_4000]), 12 << 10);
         assert_eq!(resident_in(SMAPS, &[0x1000..0x2000]), 0);
     }
 
     #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "one run is a list of one range")]
     fn an_area_shared_with_a_neighbour_counts_at_most_the_own_pages() {
         assert_eq!(resident_in(SMAPS, &[0x7f00_0000_1000..0x7f00_0000_2000]), 4 << 10);
     }

@@ -50,6 +50,11 @@ impl History {
         self.oldest
     }
 
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Adds the events of one commit and drops the oldest commits while a bound is exceeded.
     pub(super) fn push(&mut self, events: Vec<Event>) {
         self.bytes += events.iter().map(Event::bytes).sum::<usize>();

@@ -38,9 +38,6 @@ impl Leases {
         if ttl_seconds > limits::LEASE_TTL_SECONDS_MAX {
             return Err(Refusal::LeaseTtlTooLarge);
         }
-        if ttl_seconds <= 0 {
-            return Err(Refusal::Invalid("a lease's time to live must be at least one second"));
-        }
         if self.by_id.len() >= limits::LEASES_MAX {
             return Err(Refusal::Full(format!("{} leases, which is the most it grants", self.by_id.len())));
         }

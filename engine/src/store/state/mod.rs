@@ -88,25 +88,20 @@ pub(super) struct State {
 
 impl State {
     /// An empty store. Like etcd's, its first revision is 1.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { revision: 1, records: BTreeMap::new(), bytes: 0, leases: Leases::new(), history: History::new() }
     }
 
-    pub fn revision(&self) -> i64 {
+    pub(super) fn revision(&self) -> i64 {
         self.revision
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The oldest revision that can be read or watched from.
-    pub fn compact_revision(&self) -> i64 {
-        self.history.oldest()
-    }
-
     /// Forgets the history before `revision`.
-    pub fn compact(&mut self, revision: i64) -> Result<(), Refusal> {
+    pub(super) fn compact(&mut self, revision: i64) -> Result<(), Refusal> {
         if revision > self.revision {
             return Err(Refusal::FutureRevision);
         }
@@ -118,32 +113,32 @@ impl State {
     }
 
     /// The changes under `range` at or after the revision `from`, whole commits, and the revision to go on from.
-    pub fn changes(&self, range: &KeyRange, from: i64) -> Result<(Vec<Event>, i64), HistoryGone> {
+    pub(super) fn changes(&self, range: &KeyRange, from: i64) -> Result<(Vec<Event>, i64), HistoryGone> {
         self.history.since(range, from, self.revision)
     }
 
     // --- Leases ---
 
     /// Grants a lease under `id`, or under one of the store's choice when `id` is zero.
-    pub fn grant(&mut self, id: i64, ttl_seconds: i64, now: Duration) -> Result<(i64, i64), Refusal> {
+    pub(super) fn grant(&mut self, id: i64, ttl_seconds: i64, now: Duration) -> Result<(i64, i64), Refusal> {
         self.leases.grant(id, ttl_seconds, now)
     }
 
     /// Renews a lease; none when it is unknown.
-    pub fn keep_alive(&mut self, id: i64, now: Duration) -> Option<i64> {
+    pub(super) fn keep_alive(&mut self, id: i64, now: Duration) -> Option<i64> {
         self.leases.keep_alive(id, now)
     }
 
-    pub fn lease_status(&self, id: i64, now: Duration) -> Option<LeaseStatus> {
+    pub(super) fn lease_status(&self, id: i64, now: Duration) -> Option<LeaseStatus> {
         self.leases.status(id, now)
     }
 
-    pub fn lease_ids(&self) -> Vec<i64> {
+    pub(super) fn lease_ids(&self) -> Vec<i64> {
         self.leases.ids()
     }
 
     /// Ends a lease and deletes its keys in one commit.
-    pub fn revoke(&mut self, id: i64) -> Result<(), Refusal> {
+    pub(super) fn revoke(&mut self, id: i64) -> Result<(), Refusal> {
         let keys = self.leases.remove(id).ok_or(Refusal::LeaseNotFound)?;
         let revision = self.revision + 1;
         let mut events = Vec::new();
@@ -155,7 +150,7 @@ impl State {
     }
 
     /// Ends every lease whose time is over; true when there was one.
-    pub fn expire(&mut self, now: Duration) -> bool {
+    pub(super) fn expire(&mut self, now: Duration) -> bool {
         let due = self.leases.due(now);
         let any = !due.is_empty();
         for id in due {
@@ -166,7 +161,7 @@ impl State {
     }
 
     /// When the next lease ends if it is not renewed.
-    pub fn next_deadline(&self) -> Option<Duration> {
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
         self.leases.next_deadline()
     }
 

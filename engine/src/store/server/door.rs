@@ -1,0 +1,185 @@
+//! The listening port: lets in who speaks HTTP/2, so many at a time, and bounds what each of them can hold.
+//!
+//! Knows nothing of etcd. Whoever sends anything else gets one line of explanation.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::service::Service;
+
+/// Most connections at a time: one or two a process of the cluster, and operators' tools.
+const CONNECTIONS_MAX: usize = 128;
+
+/// Most calls and streams at a time on one connection: a process has a handful.
+const STREAMS_PER_CONNECTION_MAX: u32 = 64;
+
+/// Largest header block of a call, in bytes: a real one has under 500.
+const HEADER_BYTES_MAX: u32 = 8 << 10;
+
+/// Bytes a client may have under way on one stream, and on a connection, before somebody reads them.
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
+
+/// How long a new connection may take for its first 24 bytes.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pings on a quiet connection, and how long they may stay unanswered: a peer that is gone frees its place.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause after the system refused to accept, as it does when file descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The first bytes of every HTTP/2 connection (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What anybody else is told.
+const EXPLANATION: &str =
+    "this port is baton's coordination store: it speaks etcd's gRPC API over HTTP/2; use etcdctl\n";
+
+/// Accepts connections for ever. Dropping the future closes all of them.
+pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((_, peer)) if connections.len() >= CONNECTIONS_MAX => {
+                debug!(%peer, connections = connections.len(), "connection refused: too many");
+            }
+            Ok((stream, _)) => {
+                connections.spawn(attend(stream, service.clone()));
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept a connection to the embedded store");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One connection, from its first byte to its last.
+async fn attend(mut stream: TcpStream, service: Arc<Service>) {
+    match timeout(PREFACE_TIMEOUT, speaks_http2(&mut stream)).await {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => return explain(stream).await,
+        Ok(Err(_)) | Err(_) => return,
+    }
+    // Small replies should not wait for more to send; failing to say so costs only time.
+    let _ = stream.set_nodelay(true);
+    let answer = service_fn(move |request| {
+        let service = service.clone();
+        async move { Ok::<_, std::convert::Infallible>(service.answer(request).await) }
+    });
+    let served = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(TokioIo::new(Prefaced { stream, replayed: 0 }), answer)
+        .await;
+    if let Err(error) = served {
+        debug!(%error, "connection to the embedded store broke");
+    }
+}
+
+/// Reads the first bytes as long as they are those of HTTP/2.
+async fn speaks_http2(stream: &mut TcpStream) -> io::Result<bool> {
+    let mut read = [0; PREFACE.len()];
+    let mut len = 0;
+    while len < PREFACE.len() {
+        match stream.read(&mut read[len..]).await? {
+            0 => return Ok(false),
+            more => len += more,
+        }
+        if read[..len] != PREFACE[..len] {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Tells a peer that speaks something else what is here, in HTTP/1: that is what it most likely is.
+async fn explain(mut stream: TcpStream) {
+    let reply = format!(
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",
+        EXPLANATION.len(),
+        EXPLANATION
+    );
+    let polite = async {
+        stream.write_all(reply.as_bytes()).await?;
+        stream.shutdown().await?;
+        // Closing with input unread would reset the connection and take the reply with it.
+        let mut rest = [0; 1024];
+        for _ in 0..64 {
+            if stream.read(&mut rest).await? == 0 {
+                break;
+            }
+        }
+        io::Result::Ok(())
+    };
+    // A peer that does not listen is no concern of ours.
+    let _ = timeout(Duration::from_secs(1), polite).await;
+}
+
+/// A connection whose first bytes were read already; they are known, so they are simply said again.
+struct Prefaced {
+    stream: TcpStream,
+    replayed: usize,
+}
+
+impl AsyncRead for Prefaced {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let left = &PREFACE[self.replayed..];
+        if left.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, into);
+        }
+        let part = left.len().min(into.remaining());
+        into.put_slice(&left[..part]);
+        self.replayed += part;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Prefaced {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

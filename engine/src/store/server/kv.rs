@@ -1,0 +1,80 @@
+//! etcd's KV service over the state machine.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use etcd_client::proto::{
+    PbCompactionRequest, PbCompactionResponse, PbDeleteRequest, PbDeleteResponse, PbKvService, PbPutRequest,
+    PbPutResponse, PbRangeRequest, PbRangeResponse, PbRangeStreamResponse, PbTxnRequest, PbTxnResponse,
+};
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status};
+
+use super::service::not_offered;
+use super::wire::{self, header, status};
+use crate::store::memory::Host;
+use crate::store::state::{Op, OpReply, Refusal};
+
+pub(super) struct KvDesk {
+    host: Arc<Host>,
+}
+
+impl KvDesk {
+    pub(super) fn new(host: Arc<Host>) -> Self {
+        Self { host }
+    }
+
+    /// Runs one step that writes; with the store's revision afterwards.
+    fn run(&self, op: Op) -> Result<(OpReply, i64), Status> {
+        self.host.write(|state, _| Ok((state.run(op)?, state.revision()))).map_err(status)
+    }
+}
+
+/// A step is answered in kind; this is what is said should that ever not be so.
+fn mismatch() -> Status {
+    Status::internal("a step was answered with another step's reply")
+}
+
+#[async_trait]
+impl PbKvService for KvDesk {
+    async fn range(&self, request: Request<PbRangeRequest>) -> Result<Response<PbRangeResponse>, Status> {
+        let query = wire::query(request.into_inner()).map_err(status)?;
+        let (reply, revision) =
+            self.host.read(|state, _| Ok::<_, Refusal>((state.range(&query)?, state.revision()))).map_err(status)?;
+        Ok(Response::new(wire::range_reply(&reply, header(revision))))
+    }
+
+    type RangeStreamStream = BoxStream<PbRangeStreamResponse>;
+
+    async fn range_stream(&self, _: Request<PbRangeRequest>) -> Result<Response<Self::RangeStreamStream>, Status> {
+        Err(not_offered("range streams"))
+    }
+
+    async fn put(&self, request: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {
+        let (OpReply::Put { prev }, revision) = self.run(Op::Put(wire::put(request.into_inner())))? else {
+            return Err(mismatch());
+        };
+        Ok(Response::new(wire::put_reply(prev.as_ref(), header(revision))))
+    }
+
+    async fn delete_range(&self, request: Request<PbDeleteRequest>) -> Result<Response<PbDeleteResponse>, Status> {
+        let delete = wire::delete(request.into_inner()).map_err(status)?;
+        let (OpReply::Delete { deleted, prev }, revision) = self.run(Op::Delete(delete))? else {
+            return Err(mismatch());
+        };
+        Ok(Response::new(wire::delete_reply(deleted, &prev, header(revision))))
+    }
+
+    async fn txn(&self, request: Request<PbTxnRequest>) -> Result<Response<PbTxnResponse>, Status> {
+        let txn = wire::transaction(request.into_inner()).map_err(status)?;
+        let (reply, revision) =
+            self.host.write(|state, _| Ok::<_, Refusal>((state.txn(txn)?, state.revision()))).map_err(status)?;
+        Ok(Response::new(wire::txn_reply(&reply, revision)))
+    }
+
+    async fn compact(&self, request: Request<PbCompactionRequest>) -> Result<Response<PbCompactionResponse>, Status> {
+        let until = request.into_inner().revision;
+        let revision = self.host.write(|state, _| state.compact(until).map(|()| state.revision())).map_err(status)?;
+        Ok(Response::new(PbCompactionResponse { header: header(revision) }))
+    }
+}

@@ -1,0 +1,102 @@
+//! etcd's Lease service over the state machine.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use etcd_client::proto::{
+    PbLeaseGrantRequest, PbLeaseGrantResponse, PbLeaseKeepAliveRequest, PbLeaseKeepAliveResponse, PbLeaseLeasesRequest,
+    PbLeaseLeasesResponse, PbLeaseRevokeRequest, PbLeaseRevokeResponse, PbLeaseService, PbLeaseStatus,
+    PbLeaseTimeToLiveRequest, PbLeaseTimeToLiveResponse,
+};
+use futures::StreamExt;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::wire::{header, status};
+use crate::store::memory::Host;
+use crate::store::state::Refusal;
+
+/// How etcd writes the time left of a lease that does not exist.
+const NO_SUCH_LEASE: i64 = -1;
+
+pub(super) struct LeaseDesk {
+    host: Arc<Host>,
+}
+
+impl LeaseDesk {
+    pub(super) fn new(host: Arc<Host>) -> Self {
+        Self { host }
+    }
+}
+
+/// Answers one keep-alive; an unknown lease has zero seconds left.
+fn keep_alive(host: &Host, id: i64) -> PbLeaseKeepAliveResponse {
+    let (ttl, revision) = host.write(|state, now| (state.keep_alive(id, now), state.revision()));
+    PbLeaseKeepAliveResponse { header: header(revision), id, ttl: ttl.unwrap_or(0) }
+}
+
+#[async_trait]
+impl PbLeaseService for LeaseDesk {
+    async fn lease_grant(
+        &self,
+        request: Request<PbLeaseGrantRequest>,
+    ) -> Result<Response<PbLeaseGrantResponse>, Status> {
+        let PbLeaseGrantRequest { id, ttl } = request.into_inner();
+        let ((id, ttl), revision) = self
+            .host
+            .write(|state, now| Ok::<_, Refusal>((state.grant(id, ttl, now)?, state.revision())))
+            .map_err(status)?;
+        Ok(Response::new(PbLeaseGrantResponse { header: header(revision), id, ttl, error: String::new() }))
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: Request<PbLeaseRevokeRequest>,
+    ) -> Result<Response<PbLeaseRevokeResponse>, Status> {
+        let id = request.into_inner().id;
+        let revision = self.host.write(|state, _| state.revoke(id).map(|()| state.revision())).map_err(status)?;
+        Ok(Response::new(PbLeaseRevokeResponse { header: header(revision) }))
+    }
+
+    type LeaseKeepAliveStream = BoxStream<PbLeaseKeepAliveResponse>;
+
+    async fn lease_keep_alive(
+        &self,
+        request: Request<Streaming<PbLeaseKeepAliveRequest>>,
+    ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        let host = self.host.clone();
+        let replies = request.into_inner().map(move |request| Ok(keep_alive(&host, request?.id)));
+        Ok(Response::new(replies.boxed()))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<PbLeaseTimeToLiveRequest>,
+    ) -> Result<Response<PbLeaseTimeToLiveResponse>, Status> {
+        let PbLeaseTimeToLiveRequest { id, keys } = request.into_inner();
+        let (found, revision) = self.host.read(|state, now| (state.lease_status(id, now), state.revision()));
+        let reply = match found {
+            Some(lease) => PbLeaseTimeToLiveResponse {
+                header: header(revision),
+                id,
+                ttl: lease.left_seconds,
+                granted_ttl: lease.granted_seconds,
+                keys: if keys { lease.keys } else { Vec::new() },
+            },
+            None => PbLeaseTimeToLiveResponse {
+                header: header(revision),
+                id,
+                ttl: NO_SUCH_LEASE,
+                granted_ttl: 0,
+                keys: Vec::new(),
+            },
+        };
+        Ok(Response::new(reply))
+    }
+
+    async fn lease_leases(&self, _: Request<PbLeaseLeasesRequest>) -> Result<Response<PbLeaseLeasesResponse>, Status> {
+        let (ids, revision) = self.host.read(|state, _| (state.lease_ids(), state.revision()));
+        let leases = ids.into_iter().map(|id| PbLeaseStatus { id }).collect();
+        Ok(Response::new(PbLeaseLeasesResponse { header: header(revision), leases }))
+    }
+}

@@ -1,0 +1,146 @@
+//! From an HTTP/2 request to the method it names, with bounds on how many calls run at once and for how long.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use etcd_client::proto::{PbClusterServer, PbKvServer, PbLeaseServer, PbWatchServer};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::{Request, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tonic::Status;
+use tonic::codegen::Service as _;
+
+use super::kv::KvDesk;
+use super::lease::LeaseDesk;
+use super::members::{ClusterDesk, MaintenanceDesk};
+use super::watch::WatchDesk;
+use crate::store::limits;
+use crate::store::memory::Host;
+
+/// Largest message of a call: the largest transaction and etcd's allowance for its framing.
+const CALL_BYTES_MAX: usize = limits::REQUEST_BYTES_MAX + (512 << 10);
+
+/// Largest message on a stream, in bytes: a watch names two keys, a keep-alive a number.
+const STREAM_MESSAGE_BYTES_MAX: usize = 4 * limits::KEY_BYTES_MAX;
+
+/// Most calls at once, from their first byte to the last of their reply: what they hold is bounded by this.
+const CALLS_MAX: usize = 64;
+
+/// How long a call may take until its reply begins: the state machine needs microseconds, the rest is the client.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The calls there are.
+const CALLS: [&str; 12] = [
+    "/etcdserverpb.KV/Range",
+    "/etcdserverpb.KV/Put",
+    "/etcdserverpb.KV/DeleteRange",
+    "/etcdserverpb.KV/Txn",
+    "/etcdserverpb.KV/Compact",
+    "/etcdserverpb.Lease/LeaseGrant",
+    "/etcdserverpb.Lease/LeaseRevoke",
+    "/etcdserverpb.Lease/LeaseTimeToLive",
+    "/etcdserverpb.Lease/LeaseLeases",
+    "/etcdserverpb.Cluster/MemberList",
+    "/etcdserverpb.Maintenance/Status",
+    "/etcdserverpb.Maintenance/Alarm",
+];
+
+/// The streams there are.
+const STREAMS: [&str; 2] = ["/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive"];
+
+/// Everything the port offers.
+pub(super) struct Service {
+    kv: PbKvServer<KvDesk>,
+    watch: PbWatchServer<WatchDesk>,
+    lease: PbLeaseServer<LeaseDesk>,
+    keep_alive: PbLeaseServer<LeaseDesk>,
+    cluster: PbClusterServer<ClusterDesk>,
+    maintenance: MaintenanceDesk,
+    calls: Arc<Semaphore>,
+}
+
+// === impl Service ===
+
+impl Service {
+    pub(super) fn new(host: Arc<Host>, url: String) -> Self {
+        let lease = Arc::new(LeaseDesk::new(host.clone()));
+        Self {
+            kv: PbKvServer::new(KvDesk::new(host.clone())).max_decoding_message_size(CALL_BYTES_MAX),
+            watch: PbWatchServer::new(WatchDesk::new(host.clone())).max_decoding_message_size(STREAM_MESSAGE_BYTES_MAX),
+            lease: PbLeaseServer::from_arc(lease.clone()).max_decoding_message_size(CALL_BYTES_MAX),
+            keep_alive: PbLeaseServer::from_arc(lease).max_decoding_message_size(STREAM_MESSAGE_BYTES_MAX),
+            cluster: PbClusterServer::new(ClusterDesk::new(host.clone(), url)),
+            maintenance: MaintenanceDesk::new(host),
+            calls: Arc::new(Semaphore::new(CALLS_MAX)),
+        }
+    }
+
+    /// Answers one request, whatever it is.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Reply> {
+        let path = request.uri().path();
+        if CALLS.contains(&path) {
+            let limited = async {
+                // Cannot fail: the semaphore is never closed.
+                let permit = self.calls.clone().acquire_owned().await.ok();
+                let (head, body) = self.dispatch(request).await.into_parts();
+                Response::from_parts(head, Reply { body, _permit: permit })
+            };
+            let late = || Status::deadline_exceeded("the call did not arrive in time").into_http();
+            timeout(CALL_TIMEOUT, limited).await.unwrap_or_else(|_| late())
+        } else if STREAMS.contains(&path) {
+            self.dispatch(request).await.map(|body| Reply { body, _permit: None })
+        } else {
+            not_offered(path).into_http()
+        }
+    }
+
+    async fn dispatch(&self, request: Request<Incoming>) -> Response<tonic::body::Body> {
+        let path = request.uri().path();
+        let service = path.split('/').nth(1).unwrap_or_default();
+        let reply = match service {
+            "etcdserverpb.KV" => self.kv.clone().call(request).await,
+            "etcdserverpb.Watch" => self.watch.clone().call(request).await,
+            "etcdserverpb.Lease" if STREAMS.contains(&path) => self.keep_alive.clone().call(request).await,
+            "etcdserverpb.Lease" => self.lease.clone().call(request).await,
+            "etcdserverpb.Cluster" => self.cluster.clone().call(request).await,
+            _ => Ok(self.maintenance.answer(request).await),
+        };
+        reply.unwrap_or_else(|never| match never {})
+    }
+}
+
+/// What everything else is answered.
+pub(super) fn not_offered(what: &str) -> Status {
+    Status::unimplemented(format!(
+        "baton's embedded store does not offer {what}: it has get, put, del, txn, compaction, watch, lease, member list \
+         and endpoint status; run a real etcd for the rest"
+    ))
+}
+
+/// The body of a reply; a call's place is taken until the last byte of it is sent.
+#[derive(Default)]
+pub(super) struct Reply {
+    body: tonic::body::Body,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

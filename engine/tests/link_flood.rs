@@ -1,0 +1,55 @@
+//! A flood at the gate. Alone in its file, because it looks at the memory of the whole process.
+
+use engine::link::{ClusterKey, Inbound, Outbound, limits};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use link_help::{address, gate, hop, step};
+
+mod link_help;
+
+/// Resident bytes of this process, where the system tells.
+fn resident_bytes() -> Option<usize> {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse::<usize>().ok()?;
+    Some(pages * 4096)
+}
+
+/// Open files of this process, where the system tells.
+fn descriptors() -> Option<usize> {
+    Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
+}
+
+#[tokio::test]
+async fn thousands_of_connections_keep_neither_old_nor_new_peers_out_and_cost_no_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = ClusterKey::generate().unwrap();
+    let mut inbound = Inbound::bind_in(dir.path(), gate(&key)).await.unwrap();
+    let mut old = Outbound::connect_in(dir.path(), inbound.endpoint(), Some(&key)).await.unwrap();
+    let (before, descriptors_before) = (resident_bytes(), descriptors());
+    let mut open = std::collections::VecDeque::new();
+    for round in 0..3000_u64 {
+        let mut stream = TcpStream::connect(address(inbound.endpoint())).await.unwrap();
+        if round % 3 == 0 {
+            let _ = stream.write_all(b"\x00\x30 not a key").await;
+        }
+        open.push_back(stream);
+        if open.len() > 200 {
+            open.pop_front();
+        }
+        if round % 500 == 0 {
+            old.send(&hop(round, 1, 8), vec![0; 32]).await.unwrap();
+            assert_eq!(step(&inbound.receive().await.unwrap().frame), round);
+        }
+    }
+    let mut new = Outbound::connect_in(dir.path(), inbound.endpoint(), Some(&key)).await.unwrap();
+    new.send(&hop(9, 1, 8), vec![0; 32]).await.unwrap();
+    assert_eq!(step(&inbound.receive().await.unwrap().frame), 9);
+    if let (Some(before), Some(after)) = (descriptors_before, descriptors()) {
+        // Our ends, those that may wait, and the new peer's.
+        let most = before + open.len() + limits::HANDSHAKES_MAX + 16;
+        assert!(after <= most, "open files went from {before} to {after}");
+    }
+    if let (Some(before), Some(after)) = (before, resident_bytes()) {
+        assert!(after < before + (8 << 20), "resident memory went from {before} to {after} bytes");
+    }
+}

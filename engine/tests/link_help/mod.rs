@@ -1,0 +1,63 @@
+//! What the tests of the links share: a hop to send and what is left afterwards.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use engine::link::{ClusterKey, Listen};
+use schema::frame::{Frame, Hop, Sampling, Slice};
+use schema::{Attempt, Epoch, Generation, SequenceId, Step};
+
+/// How long a state may take to come about before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A hop of one sequence, with token ids where there are no activations.
+pub fn hop(step: u64, rows: u32, hidden: u32) -> Frame {
+    let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 7, choice: 0 };
+    let tokens = if hidden == 0 { (0..rows).collect() } else { Vec::new() };
+    let slice = Slice {
+        sequence: SequenceId(1),
+        attempt: Attempt(0),
+        position: 0,
+        count: rows,
+        tokens,
+        blocks: vec![4, 2],
+        logits: vec![rows - 1],
+        sampling,
+    };
+    Frame::Hop(Hop {
+        generation: Generation(1),
+        gateway: 0,
+        epoch: Epoch(1),
+        step: Step(step),
+        slot: 1,
+        rows,
+        hidden,
+        slices: vec![slice],
+        spent: Vec::new(),
+    })
+}
+
+/// The step of a hop.
+pub fn step(frame: &Frame) -> u64 {
+    match frame {
+        Frame::Hop(hop) => hop.step.0,
+        Frame::Tokens(_) | Frame::Refusal(_) => panic!("not a hop"),
+    }
+}
+
+/// A gate on a free port of the loopback address.
+pub fn gate(key: &ClusterKey) -> Listen {
+    Listen::Tcp { host: "127.0.0.1".to_owned(), port: None, key: key.clone() }
+}
+
+/// The `host:port` of a `tcp://` endpoint.
+pub fn address(endpoint: &str) -> &str {
+    endpoint.strip_prefix("tcp://").expect("a tcp endpoint")
+}
+
+/// Whether nothing is in `dir`.
+pub fn is_empty(dir: &Path) -> bool {
+    std::fs::read_dir(dir).unwrap().next().is_none()
+}

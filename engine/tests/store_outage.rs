@@ -1,0 +1,131 @@
+//! What a client of etcd notices and what comes back by itself when etcd goes away and returns.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::Etcd;
+use engine::store::{Change, Committed, EtcdStore, LeaseId, Revision, Store, StoreError, Txn, Write};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+/// Far more than anything here takes, so that a test that hangs says where.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn put(store: &EtcdStore, key: &str, value: &str, lease: Option<LeaseId>) -> Revision {
+    let write = Write::Put { key: key.into(), value: value.into(), lease };
+    match store.commit(Txn { compares: vec![], writes: vec![write] }).await.unwrap() {
+        Committed::Applied { revision } => revision,
+        Committed::Refused => unreachable!("there was no condition"),
+    }
+}
+
+#[track_caller]
+fn unavailable(error: &StoreError, url: &str) {
+    let text = error.to_string();
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{text}");
+    assert!(text.starts_with(&format!("cannot reach the store at {url}: ")), "{text}");
+    assert!(text.ends_with("; is etcd running?"), "{text}");
+}
+
+/// Reads until it works again.
+async fn comes_back(store: &EtcdStore) {
+    let back = async { while store.read("").await.is_err() {} };
+    timeout(PATIENCE, back).await.expect("the client reaches the store again");
+}
+
+#[tokio::test]
+async fn after_a_crash_of_etcd_the_watch_ends_and_everything_goes_on() {
+    let mut etcd = Etcd::start().await;
+    let store = EtcdStore::connect(&[etcd.url()]).await.unwrap();
+    let lease = store.lease(Duration::from_secs(20)).await.unwrap();
+    let written = put(&store, "mine", "1", Some(lease.id())).await;
+    let mut watch = store.watch("", written).await.unwrap();
+
+    etcd.kill();
+    unavailable(&timeout(PATIENCE, watch.next()).await.unwrap().unwrap_err(), &etcd.url());
+    unavailable(&store.read("").await.unwrap_err(), &etcd.url());
+    unavailable(&store.lease(Duration::from_secs(20)).await.unwrap_err(), &etcd.url());
+
+    etcd.restart().await;
+    comes_back(&store).await;
+    // The same revision to go on from, the same lease, the same keys.
+    let mut watch = store.watch("", written).await.unwrap();
+    let next = put(&store, "theirs", "2", None).await;
+    let changes = timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
+    assert_eq!(changes.iter().map(Change::revision).collect::<Vec<_>>(), [next]);
+    assert!(!lease.is_lost());
+    assert_eq!(store.read("mine").await.unwrap().entries[0].lease, Some(lease.id()));
+}
+
+#[tokio::test]
+async fn keep_alives_resume_after_a_crash_within_the_time_to_live() {
+    let mut etcd = Etcd::start().await;
+    let store = EtcdStore::connect(&[etcd.url()]).await.unwrap();
+    let lease = store.lease(Duration::from_secs(6)).await.unwrap();
+    put(&store, "mine", "1", Some(lease.id())).await;
+    // Let one renewal pass, so that its stream is open when etcd dies.
+    tokio::time::sleep(lease.ttl() / 2).await;
+    etcd.kill();
+    etcd.restart().await;
+    // Longer than the lease lives from its last renewal before the crash.
+    tokio::time::sleep(lease.ttl() + lease.ttl() / 2).await;
+    assert!(!lease.is_lost(), "no keep-alive was answered after the restart");
+    assert_eq!(store.read("mine").await.unwrap().entries.len(), 1);
+}
+
+#[tokio::test]
+async fn a_frozen_etcd_is_noticed() {
+    let etcd = Etcd::start().await;
+    let store = EtcdStore::connect(&[etcd.url()]).await.unwrap();
+    let start = store.read("").await.unwrap().revision;
+    let mut watch = store.watch("", start).await.unwrap();
+    etcd.freeze();
+    let frozen = Instant::now();
+    unavailable(&store.read("").await.unwrap_err(), &etcd.url());
+    unavailable(&timeout(PATIENCE, watch.next()).await.unwrap().unwrap_err(), &etcd.url());
+    eprintln!("a frozen etcd was noticed by call and watch after {:?}", frozen.elapsed());
+    etcd.thaw();
+    comes_back(&store).await;
+}
+
+#[tokio::test]
+async fn where_nothing_listens_the_error_says_what_and_where() {
+    let url = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    let error = EtcdStore::connect(std::slice::from_ref(&url)).await.unwrap_err();
+    unavailable(&error, &url);
+    assert!(error.to_string().to_lowercase().contains("connection refused"), "{error}");
+}
+
+#[tokio::test]
+async fn where_something_else_listens_the_error_comes_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // It takes the connection and never says a word.
+    let error = timeout(PATIENCE, EtcdStore::connect(std::slice::from_ref(&url))).await.unwrap().unwrap_err();
+    unavailable(&error, &url);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_no_url_is_refused() {
+    for endpoints in [vec!["http://".to_owned()], vec!["no spaces please".to_owned()], vec![]] {
+        let error = EtcdStore::connect(&endpoints).await.unwrap_err();
+        assert!(matches!(error, StoreError::Invalid { .. }), "{endpoints:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_endpoints_one_that_serves_is_enough() {
+    let etcd = Etcd::start().await;
+    let dead = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    let store = EtcdStore::connect(&[dead, etcd.url()]).await.unwrap();
+    for _ in 0..20 {
+        put(&store, "k", "v", None).await;
+    }
+}

@@ -1,0 +1,222 @@
+//! The flags and verbs, with their help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::exit::EXIT_HELP;
+use crate::settings::{
+    ClusterChoices, ClusterSettings, ComputeChoices, FileChoices, GatewayChoices, GlobalChoices, MemberChoices,
+    ModelChoices, StageChoices, UpChoices,
+};
+
+/// Runs one language model across the machines you own.
+#[derive(Debug, Parser)]
+#[command(
+    name = "baton",
+    version,
+    max_term_width = 110,
+    after_help = "Begin with `baton up`; `baton help VERB` has examples.",
+    after_long_help = format!("Begin with `baton up`; `baton help VERB` has examples.\n\n{SETTINGS_HELP}\n\n{EXIT_HELP}"),
+)]
+pub struct Cli {
+    /// Settings file [default: ~/.config/baton/baton.toml, then /etc/baton/baton.toml, where they exist]
+    #[arg(long, env = "BATON_CONFIG", value_name = "PATH", global = true, help_heading = "Global options")]
+    pub config: Option<PathBuf>,
+    /// For every verb.
+    #[command(flatten)]
+    pub global: GlobalChoices,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const SETTINGS_HELP: &str = "Settings: a flag comes before the environment, the environment before the settings file, \
+the file before the default. The file is etc/baton.toml in the sources, with every setting explained. Also read from \
+the environment: BATON_CLUSTER_KEY (the cluster key itself, 64 hex digits), HF_ENDPOINT and HF_TOKEN (for hf: models), \
+RUST_LOG (like --log).";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Start everything on this machine: store, gateway, stages
+    ///
+    /// Fetches the model if it is not here, starts the embedded store (or joins the one of --etcd), one process for
+    /// each stage and the gateway, and says when it is ready. Ctrl-C stops all of it.
+    #[command(after_help = "Examples:
+  baton up                                  the default model in two stages
+  baton up --stages 3 ./Qwen3-14B.gguf      a file of yours in three
+  baton up --etcd mini-1:2379 --advertise mini-2 --cluster-key-file ~/.baton-key
+                                            take part in a cluster with the stages of this machine")]
+    Up(Box<UpArguments>),
+    /// Run one stage: claim a range of layers, load it, serve it
+    ///
+    /// The first process that names a MODEL decides what the cluster serves; the others find the same file by its name
+    /// on their own disk and refuse one with another fingerprint.
+    #[command(after_help = "Examples:
+  baton stage --etcd mini-1:2379 --advertise mini-2 --cluster-key-file ~/.baton-key --memory 12GiB
+  baton stage ./Qwen3-14B.gguf --etcd 127.0.0.1:2379 --name left --threads 4")]
+    Stage(Box<StageArguments>),
+    /// Run the gateway: the OpenAI API for clients
+    #[command(after_help = "Examples:
+  baton gateway --etcd mini-1:2379 --listen 127.0.0.1:8100
+  baton gateway smollm2 --etcd mini-1:2379 --advertise mini-1 --cluster-key-file ~/.baton-key")]
+    Gateway(Box<GatewayArguments>),
+    /// Show stages, their layers, states, memory and speed
+    #[command(after_help = "Examples:
+  baton status --etcd mini-1:2379
+  baton status --json | jq '.stages[] | {stage, layers, state}'
+
+The memory bound is what a stage may take at most, the rest is what the operating system counted: its proportional set
+(USED) split into file-backed (FILE) and anonymous (ANON) bytes, and the bytes of the model file that are resident
+(WEIGHTS).")]
+    Status(VisitArguments),
+    /// Check the store, the layers and a real request, stage by stage
+    #[command(after_help = format!("Examples:
+  baton doctor --etcd mini-1:2379
+  baton doctor --json
+
+{EXIT_HELP}"))]
+    Doctor(VisitArguments),
+    /// Fetch a model
+    ///
+    /// Goes on where an interrupted fetch stopped and checks the file's SHA-256. Prints the file's path.
+    #[command(after_help = "Examples:
+  baton pull                                the default model
+  baton pull smollm2
+  baton pull hf:Qwen/Qwen3-14B-GGUF/Qwen3-14B-Q4_K_M.gguf")]
+    Pull {
+        /// A name of `baton models`, or hf:OWNER/REPO/FILE.gguf
+        #[arg(env = "BATON_MODEL", value_name = "MODEL")]
+        model: Option<String>,
+    },
+    /// List the models that are here and those known by name
+    #[command(after_help = "Examples:
+  baton models
+  baton models --json")]
+    Models {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a new cluster key
+    ///
+    /// Links between machines are encrypted with it; all machines of a cluster need the same one.
+    #[command(after_help = "Examples:
+  (umask 077; baton key > ~/.baton-key)
+  baton stage --cluster-key-file ~/.baton-key --advertise mini-2 --etcd mini-1:2379")]
+    Key,
+}
+
+/// For `baton up`.
+#[derive(Debug, Args)]
+pub struct UpArguments {
+    #[command(flatten)]
+    pub(super) model: ModelChoices,
+    #[command(flatten)]
+    pub(super) up: UpChoices,
+    #[command(flatten)]
+    pub(super) gateway: GatewayChoices,
+    #[command(flatten)]
+    pub(super) compute: ComputeChoices,
+    #[command(flatten)]
+    pub(super) cluster: ClusterChoices,
+    #[command(flatten)]
+    pub(super) member: MemberChoices,
+}
+
+/// For `baton stage`.
+#[derive(Debug, Args)]
+pub struct StageArguments {
+    #[command(flatten)]
+    pub(super) model: ModelChoices,
+    #[command(flatten)]
+    pub(super) cluster: ClusterChoices,
+    #[command(flatten)]
+    pub(super) stage: StageChoices,
+    #[command(flatten)]
+    pub(super) compute: ComputeChoices,
+    #[command(flatten)]
+    pub(super) member: MemberChoices,
+    /// Stop when standard input ends: how `baton up` makes sure that no stage outlives it
+    #[arg(long, hide = true)]
+    pub(super) follow_stdin: bool,
+}
+
+/// For `baton gateway`.
+#[derive(Debug, Args)]
+pub struct GatewayArguments {
+    #[command(flatten)]
+    pub(super) model: ModelChoices,
+    #[command(flatten)]
+    pub(super) cluster: ClusterChoices,
+    #[command(flatten)]
+    pub(super) gateway: GatewayChoices,
+    #[command(flatten)]
+    pub(super) member: MemberChoices,
+}
+
+/// For verbs that look at a cluster.
+#[derive(Debug, Args)]
+pub struct VisitArguments {
+    #[command(flatten)]
+    pub(super) cluster: ClusterChoices,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+// === impl Verb ===
+
+impl Verb {
+    /// Whether it runs until it is stopped.
+    pub(super) fn stays(&self) -> bool {
+        // `up` says by itself what people want to know.
+        matches!(self, Self::Stage(_) | Self::Gateway(_))
+    }
+}
+
+/// Gives each member verb the groups they share, laid over the file's.
+macro_rules! shared {
+    ($($arguments:ident)*) => {
+        $(impl $arguments {
+            /// What this verb shares with the other members; where a flag is silent, what the file says.
+            pub(super) fn shared(&self, file: &FileChoices) -> (ClusterChoices, MemberChoices, ModelChoices) {
+                (
+                    self.cluster.clone().or(file.cluster.clone()),
+                    self.member.clone().or(file.member.clone()),
+                    self.model.clone().or(file.model.clone()),
+                )
+            }
+        })*
+    };
+}
+
+shared! { UpArguments StageArguments GatewayArguments }
+
+impl VisitArguments {
+    /// Which cluster to look at.
+    pub(super) fn cluster(&self, file: FileChoices) -> ClusterSettings {
+        ClusterSettings::new(self.cluster.clone().or(file.cluster))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_that_takes_arguments_shows_examples() {
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("baton ") && help.contains("Examples:"), "{} has no examples", verb.get_name());
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! One small chat completion, as a client would ask for it.
+
+use std::time::{Duration, Instant};
+
+use http::header::{CONTENT_TYPE, HOST};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+
+/// Longest answer that is read: the one asked for has a few hundred bytes.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Longest wait for the connection: the gateway is on a network nearby.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for the answer: a prompt of a dozen tokens and as many new ones on a slow machine with a large model.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// The question; any would do.
+const QUESTION: &str = "What is the capital of France? Answer in one word.";
+/// Most tokens to ask for.
+const ANSWER_TOKENS: u32 = 8;
+/// Longest part of a refusal that is repeated, in characters.
+const REFUSAL_CHARS_MAX: usize = 300;
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The answer's words.
+    pub text: String,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u64,
+    /// Tokens of the answer.
+    pub completion_tokens: u64,
+    /// From asking to the last byte.
+    pub took: Duration,
+    /// What each stage did for it.
+    pub stages: Vec<StageWork>,
+}
+
+/// What one stage did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageWork {
+    /// Its name.
+    pub stage: String,
+    /// `[first, one past last]` layer.
+    pub layers: [u32; 2],
+    /// Token rows it computed.
+    pub rows: u64,
+    /// Time it computed, in milliseconds.
+    pub compute_ms: f64,
+}
+
+/// Why no answer came.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Not an address this can reach.
+    #[error("the gateway's address {found:?} is not usable: expected http://<host>:<port>")]
+    Address {
+        /// What stands in the store.
+        found: String,
+    },
+    /// No connection.
+    #[error("cannot connect to the gateway at {url}: {reason}")]
+    Connect {
+        /// The gateway.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// It broke, or took too long.
+    #[error("the gateway at {url} did not answer: {reason}")]
+    Exchange {
+        /// The gateway.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// It said no.
+    #[error("the gateway at {url} answered {status}: {said}")]
+    Refused {
+        /// The gateway.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// Its words.
+        said: String,
+    },
+    /// It said something else than a completion.
+    #[error("the gateway at {url} answered with something that is no chat completion: {reason}")]
+    Answer {
+        /// The gateway.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct Completion {
+    choices: Vec<Choice>,
+    usage: Usage,
+    #[serde(default)]
+    timings: Timings,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    message: Message,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    content: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Usage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+}
+
+#[derive(Default, Deserialize)]
+struct Timings {
+    #[serde(default)]
+    stages: Vec<StageWork>,
+}
+
+/// Asks the gateway at `url` (`http://<host>:<port>`) for a few tokens of `model`.
+///
+/// # Errors
+/// [`AskError`] says at which step it failed.
+pub(super) async fn ask(url: &str, model: &str) -> Result<Answer, AskError> {
+    let began = Instant::now();
+    let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+    let authority = authority.filter(|rest| rest.contains(':') && !rest.contains('/'));
+    let authority = authority.ok_or_else(|| AskError::Address { found: url.chars().take(200).collect() })?;
+    let connect = |reason: String| AskError::Connect { url: url.to_owned(), reason };
+    let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(authority)).await {
+        Ok(connected) => connected.map_err(|error| connect(error.to_string()))?,
+        Err(_) => return Err(connect(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
+    };
+    let exchange = |reason: String| AskError::Exchange { url: url.to_owned(), reason };
+    let (status, body) = match tokio::time::timeout(ANSWER_TIMEOUT, post(stream, authority, model)).await {
+        Ok(answered) => answered.map_err(|error| exchange(error.to_string()))?,
+        Err(_) => return Err(exchange(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))),
+    };
+    if status != 200 {
+        return Err(AskError::Refused { url: url.to_owned(), status, said: refusal(&body) });
+    }
+    understand(&body, began.elapsed()).map_err(|reason| AskError::Answer { url: url.to_owned(), reason })
+}
+
+/// Sends the question over `stream`; gives status and body.
+async fn post(
+    stream: TcpStream,
+    authority: &str,
+    model: &str,
+) -> Result<(u16, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
+    let question = serde_json::json!({
+        "model": model,
+        "messages": [{"role": "user", "content": QUESTION}],
+        "max_tokens": ANSWER_TOKENS,
+        "temperature": 0,
+    });
+    let request = http::Request::post("/v1/chat/completions")
+        .header(HOST, authority)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(bytes::Bytes::from(question.to_string())))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let asking = async move {
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await?;
+        Ok((status, body.to_bytes().to_vec()))
+    };
+    tokio::pin!(connection, asking);
+    tokio::select! {
+        answered = &mut asking => answered,
+        // The connection may end before the last of the answer is read.
+        ended = &mut connection => {
+            ended?;
+            asking.await
+        }
+    }
+}
+
+fn understand(body: &[u8], took: Duration) -> Result<Answer, String> {
+    let completion: Completion = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let choice = completion.choices.into_iter().next().ok_or("it has no choices")?;
+    Ok(Answer {
+        text: choice.message.content.unwrap_or_default(),
+        prompt_tokens: completion.usage.prompt_tokens,
+        completion_tokens: completion.usage.completion_tokens,
+        took,
+        stages: completion.timings.stages,
+    })
+}
+
+/// The words of an OpenAI error body, or the body's beginning.
+fn refusal(body: &[u8]) -> String {
+    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = String::from_utf8_lossy(body);
+    let said = value["error"]["message"].as_str().unwrap_or(&text);
+    said.chars().take(REFUSAL_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const ANSWER: &str = r#"{"choices":[{"message":{"role":"assistant","content":"Paris."}}],
+        "usage":{"prompt_tokens":17,"completion_tokens":3,"total_tokens":20},
+        "timings":{"prompt_per_second":9.5,"stages":[{"stage":"left","layers":[0,16],"rows":19,"compute_ms":4.25}]}}"#;
+
+    /// A gateway that answers one request with `answer`; gives its address and what it was asked.
+    async fn gateway(answer: String) -> (String, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            let body = |request: &[u8]| {
+                let text = String::from_utf8_lossy(request).into_owned();
+                let (_, body) = text.split_once("\r\n\r\n")?;
+                serde_json::from_str::<serde_json::Value>(body).ok().map(|body| body.to_string())
+            };
+            while body(&request).is_none() {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            body(&request).unwrap()
+        });
+        (url, asked)
+    }
+
+    fn response(status: &str, body: &str) -> String {
+        format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    }
+
+    #[tokio::test]
+    async fn the_answer_has_each_stage_s_rows_and_time() {
+        let (url, asked) = gateway(response("200 OK", ANSWER)).await;
+        let answer = ask(&url, "small").await.unwrap();
+        assert_eq!((answer.text.as_str(), answer.prompt_tokens, answer.completion_tokens), ("Paris.", 17, 3));
+        let work = StageWork { stage: "left".to_owned(), layers: [0, 16], rows: 19, compute_ms: 4.25 };
+        assert_eq!(answer.stages, [work]);
+        let asked: serde_json::Value = serde_json::from_str(&asked.await.unwrap()).unwrap();
+        assert_eq!(
+            (&asked["model"], &asked["max_tokens"], &asked["temperature"]),
+            (&"small".into(), &8.into(), &0.into())
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_a_length_ends_with_the_connection() {
+        let (url, _) = gateway(format!("HTTP/1.1 200 OK\r\n\r\n{ANSWER}")).await;
+        assert_eq!(ask(&url, "small").await.unwrap().completion_tokens, 3);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_in_the_gateway_s_words() {
+        let body = r#"{"error":{"message":"layers 9..21 are held by nobody","type":"server_error"}}"#;
+        let (url, _) = gateway(response("503 Service Unavailable", body)).await;
+        let error = ask(&url, "small").await.unwrap_err().to_string();
+        assert_eq!(error, format!("the gateway at {url} answered 503: layers 9..21 are held by nobody"));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_is_an_error() {
+        for body in ["", "hello", "{}", r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#] {
+            let (url, _) = gateway(response("200 OK", body)).await;
+            let error = ask(&url, "small").await.unwrap_err();
+            assert!(matches!(error, AskError::Answer { .. }), "{body:?} gave {error}");
+        }
+        let (url, _) = gateway(String::new()).await;
+        assert!(matches!(ask(&url, "small").await, Err(AskError::Exchange { .. })));
+        let (url, _) = gateway(response("200 OK", &" ".repeat(ANSWER_BYTES_MAX + 1))).await;
+        assert!(matches!(ask(&url, "small").await, Err(AskError::Exchange { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_is_not_there_is_an_error() {
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let error = ask(&format!("http://{gone}"), "small").await.unwrap_err();
+        assert!(matches!(error, AskError::Connect { .. }), "{error}");
+        for url in ["https://a:1", "a:1", "http://a", "http://a:1/x", ""] {
+            assert!(matches!(ask(url, "small").await, Err(AskError::Address { .. })), "{url} was accepted");
+        }
+    }
+}

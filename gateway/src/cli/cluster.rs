@@ -1,0 +1,17 @@
+//! One look at a cluster's store.
+
+use engine::store::{EtcdStore, Store, StoreError};
+use engine::view::ClusterView;
+use schema::Keyspace;
+
+use crate::settings::ClusterSettings;
+
+/// Reads the cluster once.
+pub(super) async fn look(settings: &ClusterSettings) -> Result<ClusterView, StoreError> {
+    let store = EtcdStore::connect(&settings.etcd).await?;
+    let keyspace = Keyspace::new(&settings.cluster);
+    let snapshot = store.read(keyspace.prefix()).await?;
+    let entries =
+        snapshot.entries.iter().map(|entry| (entry.key.as_str(), entry.value.as_slice(), entry.mod_revision.0));
+    Ok(ClusterView::new(&keyspace, snapshot.revision.0, entries))
+}

@@ -1,0 +1,247 @@
+//! `baton doctor`: does the store answer, is each layer held once, does a request go through, did every stage work.
+
+use std::fmt::Write as _;
+
+use engine::store::StoreError;
+use engine::view::ClusterView;
+use serde::Serialize;
+
+use super::ask::{self, Answer, AskError, StageWork};
+use super::cluster;
+use super::exit::{CliError, Exit};
+use super::output::{self, plain};
+use super::table::Table;
+use crate::settings::ClusterSettings;
+
+/// What was found.
+#[derive(Debug, Serialize)]
+pub struct Checkup {
+    /// What is wrong, as the exit status says it; `ok` when nothing is.
+    pub result: Exit,
+    /// The checks in order, up to the first that failed.
+    pub checks: Vec<Check>,
+    /// For the request that was sent: what each stage did.
+    pub stages: Vec<StageWork>,
+}
+
+/// One check.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    /// How it went.
+    pub mark: Mark,
+    /// A plain sentence.
+    pub said: String,
+}
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mark {
+    /// Well.
+    Ok,
+    /// Odd, but nothing stops because of it.
+    Note,
+    /// Badly.
+    Wrong,
+}
+
+/// Checks the cluster and prints what was found.
+pub(super) async fn run(settings: &ClusterSettings, json: bool) -> Result<Exit, CliError> {
+    let endpoints = settings.etcd.join(",");
+    let view = match cluster::look(settings).await {
+        Err(error @ StoreError::Unavailable { .. }) => Err(error),
+        other => Ok(other?),
+    };
+    let answer = match view.as_ref().ok().and_then(who_to_ask) {
+        Some((url, model)) => Some(ask::ask(url, model).await),
+        None => None,
+    };
+    let checkup = diagnose(&endpoints, view.as_ref(), answer.as_ref());
+    let text = if json {
+        format!("{}\n", serde_json::to_string_pretty(&checkup).map_err(std::io::Error::other)?)
+    } else {
+        checkup.render()
+    };
+    output::print(&text)?;
+    Ok(checkup.result)
+}
+
+/// The gateway and model to try, when every layer is held.
+fn who_to_ask(view: &ClusterView) -> Option<(&str, &str)> {
+    view.serving().ok()?;
+    let gateway = view.gateways.values().next()?;
+    let model = view.model.as_ref()?;
+    Some((&gateway.value.url, &model.value.name))
+}
+
+/// What the store's answer and the gateway's answer say about the cluster.
+pub fn diagnose(
+    endpoints: &str,
+    view: Result<&ClusterView, &StoreError>,
+    answer: Option<&Result<Answer, AskError>>,
+) -> Checkup {
+    let mut checkup = Checkup { result: Exit::Ok, checks: Vec::new(), stages: Vec::new() };
+    let view = match view {
+        Ok(view) => view,
+        Err(error) => return checkup.fail(Exit::StoreUnreachable, error.to_string()),
+    };
+    checkup.pass(format!("the store at {endpoints} answers (revision {})", view.revision));
+    for complaint in &view.complaints {
+        checkup.checks.push(Check { mark: Mark::Note, said: format!("ignored in the store: {complaint}") });
+    }
+    let claims = match view.serving() {
+        Ok(claims) => claims,
+        Err(missing) => return checkup.fail(Exit::LayersMissing, missing.reason),
+    };
+    let layers = claims.last().map_or(0, |claim| claim.value.layers.end());
+    checkup.pass(format!("each of {layers} layers is held once, by {}", count(claims.len(), "stage")));
+    let answer = match answer {
+        Some(Ok(answer)) => answer,
+        Some(Err(error)) => return checkup.fail(Exit::RequestFailed, error.to_string()),
+        None => {
+            let said = "no gateway has joined the cluster: start one with `baton gateway`";
+            return checkup.fail(Exit::RequestFailed, said.to_owned());
+        }
+    };
+    checkup.stages.clone_from(&answer.stages);
+    checkup.pass(format!(
+        "a request went through in {:.2} s: {} in, {} out: {:?}",
+        answer.took.as_secs_f64(),
+        count(answer.prompt_tokens as usize, "token"),
+        count(answer.completion_tokens as usize, "token"),
+        answer.text,
+    ));
+    let worked = |stage: &str| answer.stages.iter().any(|work| work.stage == stage && work.rows > 0);
+    let idle: Vec<_> = claims.iter().filter(|claim| !worked(claim.value.stage.as_str())).collect();
+    if idle.is_empty() {
+        checkup.pass(format!("every stage worked for it: {}", count(claims.len(), "stage")));
+        return checkup;
+    }
+    let idle: Vec<_> =
+        idle.iter().map(|claim| format!("{} (layers {})", claim.value.stage, claim.value.layers)).collect();
+    checkup.fail(Exit::StageIdle, format!("the answer names no work of {}", idle.join(", ")))
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+// === impl Checkup ===
+
+impl Checkup {
+    fn pass(&mut self, said: String) {
+        self.checks.push(Check { mark: Mark::Ok, said });
+    }
+
+    fn fail(mut self, result: Exit, said: String) -> Self {
+        self.checks.push(Check { mark: Mark::Wrong, said });
+        self.result = result;
+        self
+    }
+
+    /// The checks and the stages' work for people.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        for check in &self.checks {
+            let mark = match check.mark {
+                Mark::Ok => "ok",
+                Mark::Note => "note",
+                Mark::Wrong => "WRONG",
+            };
+            let _ = writeln!(text, "{mark:5}  {}", plain(&check.said));
+        }
+        if !self.stages.is_empty() {
+            let mut table = Table::new(&["STAGE", "LAYERS", "ROWS", "TIME"]);
+            for work in &self.stages {
+                let [start, end] = work.layers;
+                let time = format!("{:.1} ms", work.compute_ms);
+                table.row([work.stage.clone(), format!("{start}..{end}"), work.rows.to_string(), time]);
+            }
+            let _ = write!(text, "\n{}", table.render());
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use schema::record::ClaimState;
+
+    use super::super::status::tests::view;
+    use super::*;
+
+    fn work(stage: &str, layers: [u32; 2], rows: u64) -> StageWork {
+        StageWork { stage: stage.to_owned(), layers, rows, compute_ms: 4.25 }
+    }
+
+    fn answer(stages: Vec<StageWork>) -> Result<Answer, AskError> {
+        let took = Duration::from_millis(420);
+        Ok(Answer { text: "Paris.".to_owned(), prompt_tokens: 17, completion_tokens: 1, took, stages })
+    }
+
+    fn serving() -> ClusterView {
+        view(Some(ClaimState::Serving), Some("http://127.0.0.1:1"))
+    }
+
+    #[test]
+    fn a_healthy_cluster_shows_each_stage_s_work() {
+        let answer = answer(vec![work("left", [0, 16], 19), work("right", [16, 30], 19)]);
+        let checkup = diagnose("http://a:1", Ok(&serving()), Some(&answer));
+        assert_eq!(checkup.result, Exit::Ok);
+        insta::assert_snapshot!(checkup.render(), @r#"
+        ok     the store at http://a:1 answers (revision 42)
+        note   ignored in the store: /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+        ok     each of 30 layers is held once, by 2 stages
+        ok     a request went through in 0.42 s: 17 tokens in, 1 token out: "Paris."
+        ok     every stage worked for it: 2 stages
+
+        STAGE  LAYERS  ROWS  TIME
+        left   0..16   19    4.2 ms
+        right  16..30  19    4.2 ms
+        "#);
+    }
+
+    #[test]
+    fn a_store_that_does_not_answer_ends_it() {
+        let error = StoreError::Unavailable { endpoints: "http://a:1".to_owned(), reason: "refused".to_owned() };
+        let checkup = diagnose("http://a:1", Err(&error), None);
+        assert_eq!((checkup.result, checkup.checks.len()), (Exit::StoreUnreachable, 1));
+    }
+
+    #[test]
+    fn missing_layers_are_named() {
+        let checkup = diagnose("http://a:1", Ok(&view(None, Some("http://127.0.0.1:1"))), None);
+        assert_eq!(checkup.result, Exit::LayersMissing);
+        assert!(
+            checkup.render().contains("layers 16..30 are held by nobody: stage right is gone"),
+            "{}",
+            checkup.render()
+        );
+    }
+
+    #[test]
+    fn without_a_gateway_no_request_goes_through() {
+        let view = view(Some(ClaimState::Serving), None);
+        assert!(who_to_ask(&view).is_none());
+        assert_eq!(diagnose("http://a:1", Ok(&view), None).result, Exit::RequestFailed);
+    }
+
+    #[test]
+    fn a_refused_request_is_told() {
+        let refused = AskError::Refused { url: "http://a:1".to_owned(), status: 500, said: "no".to_owned() };
+        let checkup = diagnose("http://a:1", Ok(&serving()), Some(&Err(refused)));
+        assert_eq!(checkup.result, Exit::RequestFailed);
+        assert!(checkup.render().contains("answered 500: no"));
+    }
+
+    #[test]
+    fn a_stage_without_work_is_found() {
+        for stages in [vec![work("left", [0, 16], 19)], vec![work("left", [0, 16], 19), work("right", [16, 30], 0)]] {
+            let checkup = diagnose("http://a:1", Ok(&serving()), Some(&answer(stages)));
+            assert_eq!(checkup.result, Exit::StageIdle);
+            assert!(checkup.render().contains("no work of right (layers 16..30)"), "{}", checkup.render());
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! How `baton` ends: what its exit status means.
+
+use std::io;
+use std::process::ExitCode;
+
+use engine::store::StoreError;
+
+use crate::models::ModelError;
+use crate::run::RunError;
+use crate::settings::{FileError, SettingsError};
+
+/// What the exit status says; part of what users rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Exit {
+    /// All is well.
+    Ok = 0,
+    /// Something failed; stderr says what.
+    Failed = 1,
+    /// The store does not answer.
+    StoreUnreachable = 2,
+    /// Some layers are held by nobody.
+    LayersMissing = 3,
+    /// A request did not go through the gateway.
+    RequestFailed = 4,
+    /// A request went through, but a stage did no work for it.
+    StageIdle = 5,
+    /// The command line is not usable.
+    Usage = 64,
+}
+
+/// The same for help texts.
+pub(super) const EXIT_HELP: &str = "Exit status:
+  0   all is well
+  1   something failed; stderr says what
+  2   the store does not answer
+  3   some layers are held by nobody (doctor)
+  4   a request did not go through (doctor)
+  5   a request went through, but a stage did no work for it (doctor)
+  64  the command line is not usable";
+
+/// Why a verb could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The settings file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The settings.
+    #[error("cannot start")]
+    Settings(#[from] SettingsError),
+    /// The log filter.
+    #[error("cannot use the log filter {found:?}: {reason}")]
+    Log {
+        /// What was given.
+        found: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The async runtime.
+    #[error("cannot start the runtime")]
+    Runtime {
+        /// The operating system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// No randomness.
+    #[error("cannot make a key")]
+    Random {
+        /// The operating system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The store.
+    #[error("cannot read the cluster")]
+    Store(#[from] StoreError),
+    /// A model file.
+    #[error("cannot get the model")]
+    Model(#[from] ModelError),
+    /// A verb that stays.
+    #[error("cannot go on with `baton {verb}`")]
+    Run {
+        /// The verb.
+        verb: &'static str,
+        /// Why.
+        #[source]
+        source: RunError,
+    },
+    /// Writing to stdout.
+    #[error("cannot write the answer")]
+    Output(#[from] io::Error),
+}
+
+// === impl CliError ===
+
+impl CliError {
+    /// The exit status that says the same.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Store(StoreError::Unavailable { .. }) => Exit::StoreUnreachable,
+            Self::File(_) | Self::Settings(_) | Self::Log { .. } => Exit::Usage,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

@@ -1,0 +1,171 @@
+//! The command line: reads it, resolves the settings, runs the verb, and says once what went wrong.
+//!
+//! What a verb does for long (`up`, `stage`, `gateway`) is in [`crate::run`].
+
+mod arguments;
+mod ask;
+mod cluster;
+mod doctor;
+mod exit;
+mod logging;
+mod model;
+mod output;
+mod status;
+mod table;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+pub use arguments::Cli;
+use arguments::Verb;
+pub use doctor::{Checkup, diagnose};
+pub use exit::{CliError, Exit};
+pub use status::{StatusDocument, render as render_status};
+
+use crate::run;
+use crate::settings::{Environment, FileChoices, GatewaySettings, StageSettings, UpSettings, VARIABLES};
+
+/// Runs `baton` with `arguments` (the program's name first).
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match perform(cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            output::complain(&error);
+            error.exit().into()
+        }
+    }
+}
+
+/// Prints help, version or what is wrong with the command line.
+fn usage(error: &clap::Error) -> ExitCode {
+    // A closed pipe is no reason to fail.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() }
+}
+
+fn perform(cli: Cli) -> Result<Exit, CliError> {
+    let environment = Environment::read();
+    let file = FileChoices::read(cli.config.as_deref(), &environment.config_paths)?;
+    let global = cli.global.or(file.global.clone());
+    logging::start(global.log.as_deref().or(environment.rust_log.as_deref()), cli.verb.stays())?;
+    warn_of_unknown_variables(&environment);
+    match cli.verb {
+        Verb::Up(said) => {
+            let (cluster, member, model) = said.shared(&file);
+            let (compute, gateway) = (said.compute.or(file.compute), said.gateway.or(file.gateway));
+            let (shared, up) = ((cluster, member, model), said.up.or(file.up));
+            let settings = UpSettings::new(shared, &compute, &gateway, &up, &global, cli.config, &environment)?;
+            stay("up", run::up(settings))
+        }
+        Verb::Stage(said) => {
+            let shared = said.shared(&file);
+            let follow_stdin = said.follow_stdin;
+            let (compute, stage) = (said.compute.or(file.compute), said.stage.or(file.stage));
+            let settings = StageSettings::new(shared, &compute, stage, &global, &environment)?;
+            let settings = StageSettings { follow_stdin, ..settings };
+            stay("stage", run::stage(settings))
+        }
+        Verb::Gateway(said) => {
+            let shared = said.shared(&file);
+            let settings = GatewaySettings::new(shared, &said.gateway.or(file.gateway), &global, &environment)?;
+            stay("gateway", run::gateway(settings))
+        }
+        Verb::Status(said) => visit(status::run(&said.cluster(file), said.json)),
+        Verb::Doctor(said) => visit(doctor::run(&said.cluster(file), said.json)),
+        Verb::Pull { model } => {
+            let model = model.or(file.model.model);
+            model::pull(model.as_deref(), &crate::settings::cache(&global, &environment)?)
+        }
+        Verb::Models { json } => model::list(&crate::settings::cache(&global, &environment)?, json),
+        Verb::Key => {
+            let key = engine::link::ClusterKey::generate().map_err(|source| CliError::Random { source })?;
+            output::print(&format!("{}\n", key.to_hex()))?;
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+/// Runs a verb that stays until it is stopped.
+fn stay(verb: &'static str, running: impl Future<Output = Result<(), run::RunError>>) -> Result<Exit, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|source| CliError::Runtime { source })?;
+    let ended = runtime.block_on(running);
+    // What blocks (a fetch, a lookup) is not waited for: Ctrl-C means now.
+    runtime.shutdown_background();
+    ended.map(|()| Exit::Ok).map_err(|source| CliError::Run { verb, source })
+}
+
+/// Runs a verb that asks something and goes.
+fn visit(running: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|source| CliError::Runtime { source })?;
+    let ended = runtime.block_on(running);
+    runtime.shutdown_background();
+    ended
+}
+
+/// A misspelt variable would otherwise do nothing, silently.
+fn warn_of_unknown_variables(environment: &Environment) {
+    let known = known_variables();
+    for name in environment.names.iter().filter(|name| !known.contains(name)) {
+        tracing::warn!(name, known = known.join(" "), "this variable is not known to baton");
+    }
+}
+
+/// Every `BATON_…` variable that means something.
+fn known_variables() -> Vec<String> {
+    let command = Cli::command();
+    let commands = command.get_subcommands().chain([&command]);
+    let of_flags = commands.flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_env);
+    let of_flags = of_flags.map(|name| name.to_string_lossy().into_owned());
+    let mut names: Vec<_> = of_flags.chain(VARIABLES.iter().map(|(name, _)| (*name).to_owned())).collect();
+    names.sort();
+    names.dedup();
+    names.retain(|name| name.starts_with("BATON_"));
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variables_of_all_flags_are_known() {
+        let known = known_variables();
+        for name in ["BATON_ETCD", "BATON_CONFIG", "BATON_LISTEN", "BATON_CLUSTER_KEY", "BATON_STAGES"] {
+            assert!(known.contains(&name.to_owned()), "{name} is missing in {known:?}");
+        }
+    }
+    #[test]
+    fn a_stage_of_up_reads_the_settings_it_was_given() {
+        let key = "ab".repeat(32);
+        let cache = Some("/cache".into());
+        let environment = Environment { cluster_key: Some(key.clone()), cache, ..Environment::default() };
+        let toml = "[cluster]\ncluster = \"lab\"\n[member]\nadvertise = \"mini-1\"\nlease_ttl_s = 9\n\
+                    [model]\nkv_tokens = 4096\n[compute]\nmemory = \"6GiB\"\nthreads = 3\n[up]\nstages = 3\n";
+        let said = FileChoices::parse(toml).unwrap();
+        let shared = (said.cluster, said.member, said.model);
+        let up = UpSettings::new(shared, &said.compute, &said.gateway, &said.up, &said.global, None, &environment);
+        let up = up.unwrap();
+
+        let etcd = ["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()];
+        let arguments = up.stage_arguments(&up.stage_names[1], "-odd name.gguf".as_ref(), &etcd, "warn");
+        assert!(arguments.iter().all(|argument| !argument.to_string_lossy().contains(&key)));
+        assert_eq!(up.stage_environment(), [("BATON_CLUSTER_KEY", key)]);
+        let more = ["--log", "info", "--follow-stdin"].map(Into::into);
+        let cli = Cli::try_parse_from(std::iter::once("baton".into()).chain(arguments).chain(more)).unwrap();
+        let Verb::Stage(said) = cli.verb else { panic!("not a stage: {:?}", cli.verb) };
+        let shared = said.shared(&FileChoices::default());
+        let stage = StageSettings::new(shared, &said.compute, said.stage, &cli.global, &environment).unwrap();
+        assert_eq!((stage.cluster.cluster, stage.cluster.etcd.as_slice()), (up.cluster, &etcd[..]));
+        assert_eq!((stage.member, stage.compute, &stage.name), (up.member, up.compute, &up.stage_names[1]));
+        assert_eq!((stage.model.model.as_deref(), stage.model.kv_tokens), (Some("./-odd name.gguf"), 4096));
+        assert_eq!((stage.model.stages_min, stage.cache.root()), (3, up.cache.root()));
+    }
+}

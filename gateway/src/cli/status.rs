@@ -1,0 +1,392 @@
+//! `baton status`: the cluster as the store shows it, for people and as JSON.
+
+use std::fmt::Write as _;
+
+use engine::view::ClusterView;
+use schema::record::{ClaimRecord, ClaimState, DeviceKind, MemoryUse, StageRecord};
+use schema::{LayerRange, StageName};
+use serde::Serialize;
+
+use super::cluster;
+use super::exit::{CliError, Exit};
+use super::output::{self, bytes, plain};
+use super::table::Table;
+use crate::settings::ClusterSettings;
+
+/// What `baton status --json` prints.
+#[derive(Debug, Serialize)]
+pub struct StatusDocument {
+    /// The cluster.
+    pub cluster: String,
+    /// The store's revision.
+    pub revision: u64,
+    /// The model's name.
+    pub model: Option<String>,
+    /// How many layers it has.
+    pub layers: Option<u32>,
+    /// The newest placement's number.
+    pub generation: Option<u64>,
+    /// Whether every layer is held exactly once.
+    pub serving: bool,
+    /// If not, why.
+    pub reason: Option<String>,
+    /// Layers nobody serves.
+    pub missing_layers: Vec<LayerRange>,
+    /// The stages: those with layers first, in their order.
+    pub stages: Vec<StageLine>,
+    /// Where HTTP clients are served.
+    pub gateways: Vec<String>,
+    /// What lies in the store and means nothing to baton.
+    pub complaints: Vec<String>,
+}
+
+/// One stage.
+#[derive(Debug, Serialize)]
+pub struct StageLine {
+    /// Its name.
+    pub stage: String,
+    /// Its host, if it is there.
+    pub host: Option<String>,
+    /// What it computes on.
+    pub device: Option<DeviceKind>,
+    /// The layers the placement gives it.
+    pub layers: Option<LayerRange>,
+    /// `serving`, `loading`, `failed`, `waiting` (placed, not claimed), `gone` (placed, not there), `idle` (not placed).
+    pub state: &'static str,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// The most its shard can take, in bytes.
+    pub memory_bound_bytes: Option<u64>,
+    /// The most it may use, in bytes.
+    pub memory_budget_bytes: Option<u64>,
+    /// What it uses, as the operating system counts.
+    pub memory: Option<MemoryUse>,
+    /// Weights of its layers, in bytes.
+    pub weights_bytes: Option<u64>,
+    /// Token rows per second lately.
+    pub tokens_per_second: Option<f64>,
+    /// Token rows since it started.
+    pub tokens_total: Option<u64>,
+    /// Share of the time it computed lately, 0 to 1.
+    pub busy: Option<f64>,
+    /// Frames it refused since it started.
+    pub frames_refused: Option<u64>,
+}
+
+/// Reads the cluster and prints it.
+pub(super) async fn run(settings: &ClusterSettings, json: bool) -> Result<Exit, CliError> {
+    let view = cluster::look(settings).await?;
+    let document = StatusDocument::new(settings.cluster.as_str(), &view);
+    let text = if json {
+        format!("{}\n", serde_json::to_string_pretty(&document).map_err(std::io::Error::other)?)
+    } else {
+        render(&document)
+    };
+    output::print(&text)?;
+    Ok(Exit::Ok)
+}
+
+// === impl StatusDocument ===
+
+impl StatusDocument {
+    /// What `view` says of `cluster`.
+    pub fn new(cluster: &str, view: &ClusterView) -> Self {
+        let model = view.model.as_ref().map(|model| &model.value);
+        let not_serving = view.serving().err();
+        Self {
+            cluster: cluster.to_owned(),
+            revision: view.revision,
+            model: model.map(|model| model.name.clone()),
+            layers: model.map(|model| model.layers),
+            generation: view.placement.as_ref().map(|placement| placement.value.generation().0),
+            serving: not_serving.is_none(),
+            missing_layers: not_serving.iter().flat_map(|reason| reason.missing.clone()).collect(),
+            reason: not_serving.map(|not_serving| not_serving.reason),
+            stages: stages(view),
+            gateways: view.gateways.values().map(|gateway| gateway.value.url.clone()).collect(),
+            complaints: view.complaints.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+fn stages(view: &ClusterView) -> Vec<StageLine> {
+    let placement = view.placement.as_ref().map(|placement| &placement.value);
+    let placed: Vec<_> = placement.into_iter().flat_map(|placement| (0u32..).zip(placement.shards())).collect();
+    let holding = placed.iter().map(|(slot, shard)| {
+        let generation = placement.map(schema::record::Placement::generation).unwrap_or_default();
+        let claim = view.claims.get(&(generation, *slot)).map(|claim| &claim.value);
+        let claim = claim.filter(|claim| claim.stage == shard.stage && claim.layers == shard.layers);
+        let record = view.stages.get(&shard.stage).map(|record| &record.value);
+        StageLine::new(&shard.stage, record, Some(shard.layers), claim)
+    });
+    let others = view.stages.iter().filter(|(stage, _)| !placed.iter().any(|(_, shard)| shard.stage == **stage));
+    let idle = others.map(|(stage, record)| StageLine::new(stage, Some(&record.value), None, None));
+    holding.chain(idle).collect()
+}
+
+// === impl StageLine ===
+
+impl StageLine {
+    fn new(
+        stage: &StageName,
+        record: Option<&StageRecord>,
+        layers: Option<LayerRange>,
+        claim: Option<&ClaimRecord>,
+    ) -> Self {
+        let (state, reason) = match (record, layers, claim.map(|claim| &claim.state)) {
+            (None, _, _) => ("gone", None),
+            (Some(_), None, _) => ("idle", None),
+            (Some(_), Some(_), None) => ("waiting", None),
+            (Some(_), Some(_), Some(ClaimState::Loading)) => ("loading", None),
+            (Some(_), Some(_), Some(ClaimState::Serving)) => ("serving", None),
+            (Some(_), Some(_), Some(ClaimState::Failed { reason })) => ("failed", Some(reason.clone())),
+        };
+        Self {
+            stage: stage.to_string(),
+            host: record.map(|record| record.host.clone()),
+            device: record.map(|record| record.device),
+            layers,
+            state,
+            reason,
+            memory_bound_bytes: claim.map(|claim| claim.memory_bound_bytes),
+            memory_budget_bytes: record.map(|record| record.memory_budget_bytes),
+            memory: record.map(|record| record.load.memory),
+            weights_bytes: claim.map(|claim| claim.weights_bytes),
+            tokens_per_second: record.map(|record| record.load.tokens_per_second),
+            tokens_total: record.map(|record| record.load.tokens_total),
+            busy: record.map(|record| record.load.busy),
+            frames_refused: record.map(|record| record.load.frames_refused),
+        }
+    }
+}
+
+/// The document for people.
+pub fn render(document: &StatusDocument) -> String {
+    let mut text = String::new();
+    let mut line = |words: String| {
+        let _ = writeln!(text, "{words}");
+    };
+    let model = document.model.as_deref().map_or("no model yet".to_owned(), plain);
+    let layers = document.layers.map(|layers| format!(", {layers} layers")).unwrap_or_default();
+    let generation = document.generation.map(|generation| format!(", generation {generation}")).unwrap_or_default();
+    line(format!("cluster {}: {model}{layers}{generation}, store revision {}", document.cluster, document.revision));
+    match &document.reason {
+        None => line("serving: every layer is held exactly once".to_owned()),
+        Some(reason) => line(format!("not serving: {}", plain(reason))),
+    }
+    for gateway in &document.gateways {
+        line(format!("gateway at {}", plain(gateway)));
+    }
+    if !document.stages.is_empty() {
+        line(format!("\n{}", table(&document.stages).trim_end()));
+    }
+    if !document.complaints.is_empty() {
+        line("\nignored in the store:".to_owned());
+        for complaint in &document.complaints {
+            line(format!("  {}", plain(complaint)));
+        }
+    }
+    text
+}
+
+fn table(stages: &[StageLine]) -> String {
+    let mut table = Table::new(&[
+        "STAGE", "HOST", "DEVICE", "LAYERS", "STATE", "BOUND", "USED", "FILE", "ANON", "WEIGHTS", "TOK/S", "BUSY",
+    ]);
+    // A dash where nothing is known: the operating system does not tell, or nobody is there.
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let told = |count: Option<u64>| or_dash(count.filter(|count| *count > 0).map(bytes));
+    for stage in stages {
+        let memory = stage.memory;
+        table.row([
+            stage.stage.clone(),
+            or_dash(stage.host.clone()),
+            or_dash(stage.device.map(|device| format!("{device:?}").to_lowercase())),
+            or_dash(stage.layers.map(|layers| layers.to_string())),
+            stage.state.to_owned(),
+            told(stage.memory_bound_bytes),
+            told(memory.map(|memory| memory.pss_bytes)),
+            told(memory.map(|memory| memory.pss_file_bytes)),
+            told(memory.map(|memory| memory.pss_anonymous_bytes)),
+            told(memory.map(|memory| memory.weights_resident_bytes)),
+            or_dash(stage.tokens_per_second.map(|rate| format!("{rate:.1}"))),
+            or_dash(stage.busy.map(|busy| format!("{:.0} %", busy * 100.0))),
+        ]);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use schema::record::{GatewayRecord, ModelRecord, Placement, Shard, StageLoad};
+    use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace};
+
+    use super::*;
+
+    fn name(stage: &str) -> StageName {
+        stage.parse().unwrap()
+    }
+
+    fn layers(start: u32, end: u32) -> LayerRange {
+        LayerRange::new(start, end).unwrap()
+    }
+
+    fn model() -> ModelRecord {
+        ModelRecord {
+            name: "small".to_owned(),
+            architecture: "llama".to_owned(),
+            fingerprint: Fingerprint("00".to_owned()),
+            layers: 30,
+            hidden: 576,
+            context_tokens: 8192,
+            embedding_bytes: 1,
+            layer_bytes: vec![1; 30],
+            head_bytes: 1,
+            kv_bytes_per_token_layer: 1,
+            kv_tokens: 32,
+            scratch_bytes: 1,
+            stages_min: 2,
+        }
+    }
+
+    fn stage(host: &str, tokens_per_second: f64) -> StageRecord {
+        let memory = MemoryUse {
+            rss_bytes: 90 << 20,
+            pss_bytes: 80 << 20,
+            pss_file_bytes: 50 << 20,
+            pss_anonymous_bytes: 30 << 20,
+            weights_resident_bytes: 48 << 20,
+        };
+        StageRecord {
+            endpoint: "tcp://10.0.0.1:7000".to_owned(),
+            host: host.to_owned(),
+            pid: 7,
+            version: "0.1.0".to_owned(),
+            device: DeviceKind::Cpu,
+            chip: "chip".to_owned(),
+            threads: 2,
+            memory_total_bytes: 16 << 30,
+            memory_budget_bytes: 8 << 30,
+            load: StageLoad { memory, tokens_total: 100, tokens_per_second, busy: 0.254, frames_refused: 0 },
+        }
+    }
+
+    fn claim(stage: &str, range: LayerRange, state: ClaimState) -> ClaimRecord {
+        ClaimRecord {
+            stage: name(stage),
+            layers: range,
+            endpoint: "tcp://10.0.0.1:7000".to_owned(),
+            state,
+            memory_bound_bytes: 120 << 20,
+            weights_bytes: 48 << 20,
+            kv_blocks: 1,
+            kv_block_tokens: 32,
+        }
+    }
+
+    /// A cluster named `home`, as text of its store: two stages with all layers, the second in `state`, and one idle.
+    pub(in crate::cli) fn view(second: Option<ClaimState>, gateway: Option<&str>) -> ClusterView {
+        let keyspace = Keyspace::new(&"home".parse::<ClusterName>().unwrap());
+        let shards = vec![
+            Shard { layers: layers(0, 16), stage: name("left") },
+            Shard { layers: layers(16, 30), stage: name("right") },
+        ];
+        let json = |value: serde_json::Result<Vec<u8>>| value.unwrap();
+        let mut entries = vec![
+            (Key::Model, json(serde_json::to_vec(&model()))),
+            (Key::Placement, json(serde_json::to_vec(&Placement::new(Generation(3), shards).unwrap()))),
+            (Key::Stage(name("left")), json(serde_json::to_vec(&stage("mini-1", 24.04)))),
+            (Key::Stage(name("spare")), json(serde_json::to_vec(&stage("mini-3", 0.0)))),
+            (
+                Key::Claim(Generation(3), 0),
+                json(serde_json::to_vec(&claim("left", layers(0, 16), ClaimState::Serving))),
+            ),
+        ];
+        if let Some(state) = second {
+            entries.push((Key::Stage(name("right")), json(serde_json::to_vec(&stage("mini-2", 24.1)))));
+            let claim = claim("right", layers(16, 30), state);
+            entries.push((Key::Claim(Generation(3), 1), json(serde_json::to_vec(&claim))));
+        }
+        if let Some(url) = gateway {
+            let record = GatewayRecord {
+                endpoint: "ipc:///tmp/x".to_owned(),
+                url: url.to_owned(),
+                host: "mini-1".to_owned(),
+                pid: 8,
+                version: "0.1.0".to_owned(),
+            };
+            entries.push((Key::Gateway(0), json(serde_json::to_vec(&record))));
+        }
+        let mut named: Vec<_> = entries.iter().map(|(key, value)| (keyspace.name(key), value.as_slice())).collect();
+        named.push((format!("{}nonsense", keyspace.prefix()), b"\x1b[2J"));
+        let entries = named.iter().map(|(key, value)| (key.as_str(), *value, 5));
+        ClusterView::new(&keyspace, 42, entries)
+    }
+
+    fn shown(view: &ClusterView) -> String {
+        render(&StatusDocument::new("home", view))
+    }
+
+    #[test]
+    fn a_serving_cluster_is_shown_with_its_memory_and_speed() {
+        let view = view(Some(ClaimState::Serving), Some("http://127.0.0.1:8100"));
+        insta::assert_snapshot!(shown(&view), @r#"
+        cluster home: small, 30 layers, generation 3, store revision 42
+        serving: every layer is held exactly once
+        gateway at http://127.0.0.1:8100
+
+        STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY
+        left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %
+        right  mini-2  cpu     16..30  serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.1   25 %
+        spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %
+
+        ignored in the store:
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+        "#);
+    }
+
+    #[test]
+    fn a_stage_that_is_gone_leaves_its_layers_named() {
+        insta::assert_snapshot!(shown(&view(None, None)), @r#"
+        cluster home: small, 30 layers, generation 3, store revision 42
+        not serving: layers 16..30 are held by nobody: stage right is gone
+
+        STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY
+        left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %
+        right  -       -       16..30  gone     -          -         -         -         -         -      -
+        spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %
+
+        ignored in the store:
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+        "#);
+    }
+
+    #[test]
+    fn a_stage_that_could_not_load_says_why() {
+        let failed = ClaimState::Failed { reason: "file\u{1b}[2J is cut".to_owned() };
+        let text = shown(&view(Some(failed), None));
+        assert!(text.contains("stage right could not load them: file\u{fffd}[2J is cut"), "{text}");
+        assert!(text.contains("failed"), "{text}");
+    }
+
+    #[test]
+    fn an_empty_store_is_a_cluster_without_a_model() {
+        let keyspace = Keyspace::new(&"home".parse::<ClusterName>().unwrap());
+        insta::assert_snapshot!(shown(&ClusterView::new(&keyspace, 1, [])), @r#"
+        cluster home: no model yet, store revision 1
+        not serving: the cluster has no model yet
+        "#);
+    }
+
+    #[test]
+    fn json_has_what_the_table_has() {
+        let document = StatusDocument::new("home", &view(None, None));
+        let value = serde_json::to_value(&document).unwrap();
+        assert_eq!(value["missing_layers"], serde_json::json!([[16, 30]]));
+        assert_eq!(value["serving"], false);
+        assert_eq!(value["stages"][0]["layers"], serde_json::json!([0, 16]));
+        assert_eq!(value["stages"][0]["memory"]["pss_file_bytes"], 50 << 20);
+        assert_eq!(value["stages"][1]["state"], "gone");
+        assert_eq!(value["stages"][2]["state"], "idle");
+    }
+}

@@ -1,0 +1,59 @@
+//! Reading a request's body as it comes: with a cap, within a time, and without asking for its length first.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, EXPECT};
+
+use super::door::Settings;
+use super::error::ApiError;
+use super::limits::BODY_BYTES_DISCARDED_MAX;
+
+/// The whole body.
+///
+/// # Errors
+/// 413 over the cap, 408 past the time, 400 when it breaks off.
+pub(crate) async fn read<S, B, E>(settings: &Settings, headers: &HeaderMap, body: S) -> Result<Bytes, ApiError>
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+    E: std::fmt::Display,
+{
+    let bytes_max = settings.body_bytes_max;
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    // Such a client waits for a word before it sends: it needs no reading to hear a refusal.
+    if headers.contains_key(EXPECT) && announced.is_some_and(|bytes| bytes > bytes_max) {
+        return Err(ApiError::body_too_large(bytes_max));
+    }
+    match tokio::time::timeout(settings.body_time, collect(bytes_max, body)).await {
+        Ok(body) => body,
+        Err(_) => Err(ApiError::body_too_slow(settings.body_time.as_secs_f64())),
+    }
+}
+
+/// Keeps up to `bytes_max` bytes; what is over is read and thrown away, or its sender would not see the answer.
+async fn collect<S, B, E>(bytes_max: usize, body: S) -> Result<Bytes, ApiError>
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+    E: std::fmt::Display,
+{
+    let mut body = std::pin::pin!(body);
+    let mut kept = BytesMut::new();
+    let mut read = 0usize;
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|error| {
+            ApiError::bad_request("invalid_body", format!("The body broke off after {read} bytes: {error}."))
+        })?;
+        read = read.saturating_add(piece.remaining());
+        if read <= bytes_max {
+            kept.put(piece);
+        } else {
+            kept.clear();
+        }
+        if read > BODY_BYTES_DISCARDED_MAX.max(bytes_max) {
+            break;
+        }
+    }
+    if read <= bytes_max { Ok(kept.freeze()) } else { Err(ApiError::body_too_large(bytes_max)) }
+}

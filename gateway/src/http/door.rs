@@ -1,0 +1,86 @@
+//! What the HTTP door stands before: a pipeline, a text model, and how the door behaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::generate::Pipeline;
+
+use super::limits;
+use super::text::TextModel;
+
+/// Everything a request may need.
+pub struct Door {
+    /// Where tokens come from.
+    pub pipeline: Arc<dyn Pipeline>,
+    /// How text becomes tokens and back.
+    pub text: Arc<dyn TextModel>,
+    /// What is served.
+    pub model: ModelInfo,
+    /// How the door behaves.
+    pub settings: Settings,
+}
+
+/// What clients may know of the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// The id that requests name.
+    pub name: String,
+    /// Most tokens of a prompt and its answer together.
+    pub context_tokens: u32,
+    /// When it was loaded, in seconds since 1970.
+    pub created_s: u64,
+}
+
+/// How the door behaves towards clients; the defaults are the bounds of `limits.rs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Connections at once; one more is told 503.
+    pub connections_max: usize,
+    /// Until a request's head is complete, and until an idle connection is closed.
+    pub head_time: Duration,
+    /// Until a request's body is complete.
+    pub body_time: Duration,
+    /// Bytes of a request's body.
+    pub body_bytes_max: usize,
+    /// How long a client may read nothing of a waiting answer.
+    pub stall_time: Duration,
+    /// How long running requests may go on after the order to stop.
+    pub drain_time: Duration,
+    /// Silence after which a stream sends a comment.
+    pub ping_period: Duration,
+    /// The longest a generation may take, queue included.
+    pub generation_time: Duration,
+    /// Choices of one request.
+    pub choices_max: u32,
+}
+
+// === impl Door ===
+
+impl Door {
+    /// Most tokens in a sequence: the model's, or less where the stages' memory is short.
+    pub(super) fn context_tokens(&self) -> u32 {
+        // A pipeline that does not serve knows no memory yet; it refuses requests itself.
+        match self.pipeline.status().context_tokens {
+            0 => self.model.context_tokens,
+            room => room.min(self.model.context_tokens),
+        }
+    }
+}
+
+// === impl Settings ===
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connections_max: limits::CONNECTIONS_MAX,
+            head_time: limits::HEAD_TIME,
+            body_time: limits::BODY_TIME,
+            body_bytes_max: limits::BODY_BYTES_MAX,
+            stall_time: limits::STALL_TIME,
+            drain_time: limits::DRAIN_TIME,
+            ping_period: limits::PING_PERIOD,
+            generation_time: limits::GENERATION_TIME,
+            choices_max: limits::CHOICES_MAX,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What every answer carries: a request id, and leave for browsers to read it. Also a last net for our own mistakes.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use futures::FutureExt;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use rand::Rng;
+use tracing::{error, info};
+use warp::reply::{Reply, Response};
+
+use super::error::ApiError;
+use super::limits::REQUEST_ID_BYTES_MAX;
+use super::routes;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Headers a page may send; Authorization has to be named, `*` does not cover it.
+const SENDABLE: &str = "authorization, content-type, x-request-id";
+/// Seconds for which a browser remembers the leave.
+const REMEMBERED_S: &str = "86400";
+
+/// Answers `request` through `inner`, which sees HEAD as GET and no OPTIONS.
+pub(crate) async fn answer<S>(inner: &S, mut request: Request<Incoming>) -> Response
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response, Error = std::convert::Infallible>,
+{
+    let began = Instant::now();
+    let id = request_id(request.headers());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = if method == Method::OPTIONS {
+        preflight(request.headers(), &path)
+    } else {
+        if method == Method::HEAD {
+            // hyper knows what was asked and sends no body.
+            *request.method_mut() = Method::GET;
+        }
+        match AssertUnwindSafe(inner.call(request)).catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Err(_) => {
+                error!(?id, %method, path, "a request made the door panic");
+                ApiError::internal("The server made a mistake with this request.").into_response()
+            }
+        }
+    };
+    info!(?id, %method, path, status = response.status().as_u16(), ms = began.elapsed().as_millis() as u64, "answered");
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id, retry-after"));
+    response
+}
+
+/// A browser's question whether it may ask.
+fn preflight(asked: &HeaderMap, path: &str) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    let methods = routes::methods(path).unwrap_or("GET, HEAD, POST");
+    headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
+    let wanted = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|wanted| wanted.to_str().ok());
+    let sendable = wanted.and_then(|wanted| HeaderValue::try_from(format!("{SENDABLE}, {wanted}")).ok());
+    let sendable = sendable.unwrap_or(HeaderValue::from_static(SENDABLE));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, sendable);
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(REMEMBERED_S));
+    response
+}
+
+/// The client's own id if it can be printed, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let is_sane = |id: &&HeaderValue| {
+        let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
+        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(legal)
+    };
+    let own = headers.get(REQUEST_ID).filter(is_sane).cloned();
+    own.unwrap_or_else(|| {
+        let id = format!("req_{:032x}", rand::rng().random::<u128>());
+        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("req_0"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sane_request_id_is_echoed_and_another_replaced() {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID, HeaderValue::from_static("abc-1"));
+        assert_eq!(request_id(&headers), "abc-1");
+        for odd in ["", "a b", &"x".repeat(129)] {
+            headers.insert(REQUEST_ID, HeaderValue::try_from(odd).unwrap());
+            assert!(request_id(&headers).to_str().unwrap().starts_with("req_"), "{odd:?} was echoed");
+        }
+    }
+}

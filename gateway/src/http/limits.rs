@@ -1,0 +1,48 @@
+//! The door's bounds, each with its unit and its reason.
+
+use std::time::Duration;
+
+/// Connections at once. Each holds a socket and at most one body; 256 is more clients than three small machines feed.
+pub(crate) const CONNECTIONS_MAX: usize = 256;
+/// Connections over the cap that are told so at once; the rest are closed without a word.
+pub(crate) const TURNED_AWAY_MAX: usize = 32;
+/// How long a connection over the cap may take to read that it is.
+pub(crate) const TURNED_AWAY_TIME: Duration = Duration::from_secs(1);
+/// From the moment a connection may send a request until its head is complete; so it ends idle connections too.
+pub(crate) const HEAD_TIME: Duration = Duration::from_secs(30);
+/// Bytes of a request's head: cookies of a shared localhost fit, a header bomb does not.
+pub(crate) const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Headers of a request.
+pub(crate) const HEADERS_MAX: usize = 100;
+/// From the head until the whole body is there: 4 MiB over a poor wireless link.
+pub(crate) const BODY_TIME: Duration = Duration::from_secs(30);
+/// Bytes of a body: some 500,000 tokens of history, more than any context served here.
+pub(crate) const BODY_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a body over its cap that are read and thrown away, so that its sender comes to read the refusal.
+pub(crate) const BODY_BYTES_DISCARDED_MAX: usize = 64 << 20;
+/// How long a client may read nothing of an answer that waits for it, before its work is given up.
+pub(crate) const STALL_TIME: Duration = Duration::from_secs(120);
+/// How often a connection looks whether its client is still there, where hyper does not.
+pub(crate) const LOOK_PERIOD: Duration = Duration::from_secs(1);
+/// How long running requests may go on after the order to stop; `baton up` is to be gone within 2 s.
+pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(1000);
+/// Silence after which a stream says that it lives: proxies cut quiet connections after 15 s and more.
+pub(crate) const PING_PERIOD: Duration = Duration::from_secs(10);
+/// The longest a generation may take, queue included: 4,096 tokens at 2 a second fit.
+pub(crate) const GENERATION_TIME: Duration = Duration::from_secs(2400);
+/// Choices of one request (`n` times prompts): each takes a sequence's share of the key and value blocks.
+pub(crate) const CHOICES_MAX: u32 = 16;
+/// Strings in `stop`, as in OpenAI's reference.
+pub(crate) const STOP_STRINGS_MAX: usize = 4;
+/// Bytes of one stop string: so much text may be held back.
+pub(crate) const STOP_STRING_BYTES_MAX: usize = 512;
+/// Token ids in `stop_token_ids`.
+pub(crate) const STOP_TOKENS_MAX: usize = 64;
+/// Characters of a refused value that are repeated to its sender.
+pub(crate) const FOUND_CHARS_MAX: usize = 60;
+/// Temperatures below this divide logits into infinities; they mean the likeliest token.
+pub(crate) const TEMPERATURE_MIN: f64 = 1e-4;
+/// Seconds after which a refused client may try again.
+pub(crate) const RETRY_AFTER_S: u64 = 2;
+/// Bytes of a client's own request id.
+pub(crate) const REQUEST_ID_BYTES_MAX: usize = 128;

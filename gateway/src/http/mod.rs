@@ -1,0 +1,43 @@
+//! The HTTP door: OpenAI's surface and the cluster's own pages, over one pipeline and one text model.
+//!
+//! A request passes `serve` (connections) → `edge` (what every answer carries) → `routes` (which noun) → a `Valid…`
+//! type parsed from the body → `chorus` (its generations) → an answer whole or as a stream of events. This module does
+//! not know how tokens are made nor how text is cut into them: it sees [`engine::generate::Pipeline`] and [`TextModel`].
+//!
+//! Values a request leaves out are those of OpenAI's reference: `temperature` 1, `top_p` 1, `n` 1, `max_tokens` as many
+//! as the context holds for chat and 16 for completions; without a `seed` each request gets a random one.
+
+mod answer;
+mod body;
+mod chat;
+mod chorus;
+mod completions;
+mod door;
+mod edge;
+mod error;
+mod fields;
+mod gpu_info;
+mod health;
+mod limits;
+mod messages;
+mod models;
+mod options;
+mod prompt;
+mod root;
+mod routes;
+mod score;
+mod serve;
+mod speech;
+mod status;
+mod stop;
+mod submit;
+mod text;
+mod timings;
+mod turned_away;
+mod unsupported;
+mod voice;
+mod wire;
+
+pub use door::{Door, ModelInfo, Settings};
+pub use serve::serve;
+pub use text::{Decoder, Message, TextError, TextModel};

@@ -1,0 +1,122 @@
+//! The accept loop: a cap on connections, times on heads and idleness, and a stop that lets running requests end.
+//!
+//! It knows nothing of what is asked. Bytes that are no HTTP/1 get hyper's bare 400 or 431 without a body: no request
+//! was read that an answer could be shaped for.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+use super::door::{Door, Settings};
+use super::limits::{HEAD_BYTES_MAX, HEADERS_MAX, TURNED_AWAY_MAX};
+use super::{edge, routes, turned_away, wire::Wire};
+
+/// Wait after a failed accept: the usual reason is that no file descriptor is free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `door` on `listener` until `shutdown` comes; then requests that run get `drain_time` and nothing new begins.
+pub async fn serve(listener: TcpListener, door: Arc<Door>, shutdown: impl Future<Output = ()>) {
+    let settings = door.settings.clone();
+    let pages = TowerToHyperService::new(warp::service(routes::filter(&door)));
+    let seats = Arc::new(Semaphore::new(settings.connections_max));
+    let standing = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
+    let (stop, stopped) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let stream = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => continue,
+            stream = accept(&listener) => stream,
+        };
+        if let Ok(seat) = Arc::clone(&seats).try_acquire_owned() {
+            let connection = connection(stream, pages.clone(), settings.clone(), stopped.clone());
+            connections.spawn(async move {
+                connection.await;
+                drop(seat);
+            });
+        } else if let Ok(place) = Arc::clone(&standing).try_acquire_owned() {
+            connections.spawn(async move {
+                turned_away::tell(stream).await;
+                drop(place);
+            });
+        }
+    }
+    drop(listener);
+    info!(connections = connections.len(), "the HTTP door closes");
+    stop.send_replace(true);
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(settings.drain_time, all_ended).await.is_err() {
+        warn!(connections = connections.len(), "requests still running are cut off");
+        connections.shutdown().await;
+    }
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) if is_the_peers(&error) => {}
+            Err(error) => {
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A connection that was gone before it was accepted says nothing about this process.
+fn is_the_peers(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+/// Serves one connection until it ends, breaks a bound, or the door closes and its request is answered.
+async fn connection<S>(stream: TcpStream, pages: S, settings: Settings, mut stopped: watch::Receiver<bool>)
+where
+    S: hyper::service::Service<
+            http::Request<hyper::body::Incoming>,
+            Response = warp::reply::Response,
+            Error = Infallible,
+            Future: Send,
+        > + Sync,
+{
+    // Tokens are small writes: they must not wait for each other.
+    let _ = stream.set_nodelay(true);
+    let pages = &pages;
+    let service = service_fn(|request| async move { Ok::<_, Infallible>(edge::answer(pages, request).await) });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.head_time)
+        .max_headers(HEADERS_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(Wire::new(stream, settings.stall_time)), service);
+    let mut serving = pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = order(&mut stopped) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a connection ended early");
+    }
+}
+
+/// Waits for the order to stop; a door that is gone is one, too.
+async fn order(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}

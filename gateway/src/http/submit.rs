@@ -1,0 +1,76 @@
+//! From checked prompts to running sequences: encoding, room in the context, and one request a choice.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine::generate::Request;
+use schema::frame::Sampling;
+
+use super::chorus::Chorus;
+use super::door::Door;
+use super::error::ApiError;
+use super::options::ValidOptions;
+use super::text::{TextError, TextModel};
+use super::voice::Voice;
+
+/// Runs `encode` where it holds up nobody.
+///
+/// # Errors
+/// A 400 about `param` when the text cannot be taken.
+pub(crate) async fn encode<T, F>(door: &Door, param: &'static str, encode: F) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: FnOnce(&dyn TextModel) -> Result<T, TextError> + Send + 'static,
+{
+    let text = Arc::clone(&door.text);
+    let encoded = tokio::task::spawn_blocking(move || encode(&*text)).await;
+    let encoded = encoded.map_err(|_| ApiError::internal("Encoding the prompt failed."))?;
+    encoded.map_err(|error| {
+        ApiError::bad_request("invalid_value", format!("The {param} cannot be encoded: {error}.")).about(param)
+    })
+}
+
+/// Hands every choice of every prompt to the pipeline: choice `j` of prompt `i` becomes `i * n + j`.
+///
+/// # Errors
+/// When a prompt has no token or leaves no room, and when the pipeline does not accept one: then none goes on.
+pub(crate) async fn start(
+    door: &Door,
+    prompts: Vec<Vec<u32>>,
+    options: &ValidOptions,
+    tokens_max: u32,
+    scored: bool,
+    param: &'static str,
+) -> Result<Chorus, ApiError> {
+    let context = door.context_tokens();
+    for prompt in &prompts {
+        if prompt.is_empty() {
+            let message = format!("Invalid value for '{param}': expected at least one token, found none.");
+            return Err(ApiError::bad_request("invalid_value", message).about(param));
+        }
+        if prompt.len() >= context as usize {
+            return Err(ApiError::context_exceeded(context, prompt.len(), param));
+        }
+    }
+    let own: &[u32] = if options.ignore_eos { &[] } else { door.text.stop_tokens() };
+    let stop_tokens: Arc<[u32]> = own.iter().chain(&options.stop_tokens).copied().collect();
+    let mut chorus = Chorus::new(prompts.iter().map(|prompt| prompt.len() as u64).sum());
+    for prompt in prompts {
+        for choice in 0..options.choices {
+            let request = Request {
+                // More than the context holds ends with `length` like everything that is cut.
+                tokens_max: tokens_max.min(context - prompt.len() as u32),
+                prompt: prompt.clone(),
+                sampling: Sampling { choice, ..options.sampling },
+                stop_tokens: stop_tokens.to_vec(),
+                deadline: door.settings.generation_time,
+            };
+            let submitted = Instant::now();
+            let generation = door.pipeline.generate(request).await;
+            let generation = generation.map_err(|rejection| ApiError::rejected(&rejection, param))?;
+            let voice = Voice::new(&door.text, options.stop.clone(), Arc::clone(&stop_tokens), scored, submitted);
+            chorus.add(generation, voice);
+        }
+    }
+    Ok(chorus)
+}

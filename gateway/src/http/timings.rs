@@ -1,0 +1,124 @@
+//! The `timings` extension field: how long a request took, where; names as in llama.cpp's server.
+
+use std::time::{Duration, Instant};
+
+use engine::generate::{StageTime, Timings};
+use serde_json::{Value, json};
+
+/// When a sequence's tokens came, as the door saw it: what is told of a sequence that the door itself ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Watch {
+    submitted: Instant,
+    first: Option<Instant>,
+    last: Instant,
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// A sequence handed over `now`.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { submitted: now, first: None, last: now }
+    }
+
+    /// A token came.
+    pub(crate) fn token(&mut self, now: Instant) {
+        self.first.get_or_insert(now);
+        self.last = now;
+    }
+
+    /// What can be said without the pipeline's own account: waiting in the queue counts as prefill.
+    pub(crate) fn timings(&self) -> Timings {
+        let first = self.first.unwrap_or(self.last);
+        let (prefill, decode) = (first - self.submitted, self.last - first);
+        Timings { prefill, decode, attempts: 1, ..Timings::default() }
+    }
+}
+
+/// One account of several sequences that ran side by side: the longest times, all the work.
+pub(crate) fn together<'a>(all: impl IntoIterator<Item = &'a Timings>) -> Timings {
+    let mut sum = Timings::default();
+    for one in all {
+        sum.queued = sum.queued.max(one.queued);
+        sum.prefill = sum.prefill.max(one.prefill);
+        sum.decode = sum.decode.max(one.decode);
+        sum.attempts = sum.attempts.max(one.attempts);
+        for stage in &one.stages {
+            add(&mut sum.stages, stage);
+        }
+    }
+    sum
+}
+
+fn add(stages: &mut Vec<StageTime>, more: &StageTime) {
+    match stages.iter_mut().find(|known| known.stage == more.stage && known.layers == more.layers) {
+        Some(known) => {
+            known.rows += more.rows;
+            known.compute += more.compute;
+        }
+        None => stages.push(more.clone()),
+    }
+}
+
+/// The field's value. The first token is prefill's work, so `predicted_per_second` counts the ones after it.
+pub(crate) fn json(timings: &Timings, prompt_tokens: u64, completion_tokens: u64, sequences: u64) -> Value {
+    let after_first = completion_tokens.saturating_sub(sequences);
+    let stages: Vec<_> = timings.stages.iter().map(stage_json).collect();
+    json!({
+        "prompt_n": prompt_tokens,
+        "prompt_ms": ms(timings.prefill),
+        "prompt_per_second": rate(prompt_tokens, timings.prefill),
+        "predicted_n": completion_tokens,
+        "predicted_ms": ms(timings.decode),
+        "predicted_per_second": rate(after_first, timings.decode),
+        "queued_ms": ms(timings.queued),
+        "attempts": timings.attempts,
+        "stages": stages,
+    })
+}
+
+fn stage_json(stage: &StageTime) -> Value {
+    json!({"stage": stage.stage, "layers": stage.layers, "rows": stage.rows, "compute_ms": ms(stage.compute)})
+}
+
+/// Milliseconds to a microsecond.
+fn ms(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
+}
+
+fn rate(tokens: u64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { (tokens as f64 / time.as_secs_f64() * 1000.0).round() / 1000.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(name: &str, layers: [u32; 2], rows: u64) -> StageTime {
+        StageTime { stage: name.to_owned(), layers, rows, compute: Duration::from_millis(rows) }
+    }
+
+    #[test]
+    fn sequences_side_by_side_share_the_clock_and_add_their_work() {
+        let one =
+            Timings { decode: Duration::from_millis(40), stages: vec![stage("a", [0, 3], 5)], ..Timings::default() };
+        let two = Timings {
+            decode: Duration::from_millis(50),
+            stages: vec![stage("a", [0, 3], 7), stage("b", [3, 6], 1)],
+            ..Timings::default()
+        };
+        let sum = together([&one, &two]);
+        assert_eq!(sum.decode, Duration::from_millis(50));
+        assert_eq!(sum.stages, [stage("a", [0, 3], 12), stage("b", [3, 6], 1)]);
+    }
+
+    #[test]
+    fn the_rates_are_tokens_by_time_and_the_first_token_is_not_decoded() {
+        let timings =
+            Timings { prefill: Duration::from_millis(500), decode: Duration::from_secs(2), ..Timings::default() };
+        let json = json(&timings, 100, 9, 1);
+        assert_eq!(json["prompt_per_second"], 200.0);
+        assert_eq!(json["predicted_per_second"], 4.0);
+        assert_eq!(super::json(&Timings::default(), 1, 1, 1)["predicted_per_second"], 0.0);
+    }
+}

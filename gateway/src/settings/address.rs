@@ -1,0 +1,199 @@
+//! Addresses people give: of the store, and of this machine.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+/// Most endpoints of one store: etcd clusters have three, five or seven members.
+const ENDPOINTS_MAX: usize = 16;
+
+/// Where the store answers: one or more of `http://<host>:<port>`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "OneOrMany")]
+pub struct EtcdUrls(Vec<String>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// A host name or address without a port.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Host(String);
+
+/// An address that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Not an address of a store.
+    #[error("store address {found:?} is not usable: expected http://<host>:<port>, several with commas between them")]
+    Etcd {
+        /// What was given.
+        found: String,
+    },
+    /// TLS to the store.
+    #[error("store address {found:?} is not usable: this baton speaks http to etcd, not https")]
+    Tls {
+        /// What was given.
+        found: String,
+    },
+    /// Too many.
+    #[error("{found} store addresses: expected at most {ENDPOINTS_MAX}")]
+    Many {
+        /// How many.
+        found: usize,
+    },
+    /// Not a host.
+    #[error("host {found:?} is not usable: expected a host name or an address, without a port")]
+    Host {
+        /// What was given.
+        found: String,
+    },
+}
+
+// === impl EtcdUrls ===
+
+impl EtcdUrls {
+    fn new<'a>(urls: impl Iterator<Item = &'a str>) -> Result<Self, AddressError> {
+        let urls: Vec<_> = urls.map(|url| endpoint(url.trim())).collect::<Result<_, _>>()?;
+        match urls.len() {
+            0 => Err(AddressError::Etcd { found: String::new() }),
+            1..=ENDPOINTS_MAX => Ok(Self(urls)),
+            found => Err(AddressError::Many { found }),
+        }
+    }
+
+    /// The endpoints.
+    pub fn into_vec(self) -> Vec<String> {
+        self.0
+    }
+}
+
+fn endpoint(text: &str) -> Result<String, AddressError> {
+    let found = || text.chars().take(200).collect();
+    if text.starts_with("https://") {
+        return Err(AddressError::Tls { found: found() });
+    }
+    let authority = text.strip_prefix("http://").unwrap_or(text);
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    let (host, port) = authority.rsplit_once(':').ok_or_else(|| AddressError::Etcd { found: found() })?;
+    let port_is_good = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host_is_good = match bare {
+        Some(address) => address.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()),
+        None => is_host_name(host),
+    };
+    if port_is_good && host_is_good {
+        Ok(format!("http://{authority}"))
+    } else {
+        Err(AddressError::Etcd { found: found() })
+    }
+}
+
+fn is_host_name(host: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    !host.is_empty() && host.len() <= 253 && host.bytes().all(legal)
+}
+
+impl FromStr for EtcdUrls {
+    type Err = AddressError;
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        Self::new(text.split(','))
+    }
+}
+
+impl TryFrom<OneOrMany> for EtcdUrls {
+    type Error = AddressError;
+    fn try_from(urls: OneOrMany) -> Result<Self, AddressError> {
+        match urls {
+            OneOrMany::One(urls) => urls.parse(),
+            OneOrMany::Many(urls) => Self::new(urls.iter().map(String::as_str)),
+        }
+    }
+}
+
+// === impl Host ===
+
+impl Host {
+    /// The host as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether other machines cannot reach it. A name other than `localhost` counts as reachable.
+    pub fn is_loopback(&self) -> bool {
+        self.0 == "localhost" || self.0.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
+impl FromStr for Host {
+    type Err = AddressError;
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let unspecified = text.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+        if (is_host_name(text) || text.parse::<IpAddr>().is_ok()) && !unspecified {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(AddressError::Host { found: text.chars().take(200).collect() })
+        }
+    }
+}
+
+impl TryFrom<String> for Host {
+    type Error = AddressError;
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn store_addresses_are_read_with_and_without_their_scheme() {
+        let urls: EtcdUrls = "mini-1:2379, http://10.0.0.2:2379/,http://[fe80::1]:2379".parse().unwrap();
+        assert_eq!(urls.into_vec(), ["http://mini-1:2379", "http://10.0.0.2:2379", "http://[fe80::1]:2379"]);
+    }
+
+    #[test]
+    fn a_bad_store_address_is_refused() {
+        for text in [
+            "",
+            "mini-1",
+            "http://mini-1",
+            "a:0",
+            "a:99999",
+            "a:+1",
+            "ftp://a:1",
+            "http://a:1/x",
+            "a:1,,b:1",
+            "[::g]:1",
+        ] {
+            assert!(matches!(text.parse::<EtcdUrls>(), Err(AddressError::Etcd { .. })), "{text} was accepted");
+        }
+        assert!(matches!("https://a:1".parse::<EtcdUrls>(), Err(AddressError::Tls { .. })));
+        assert!(matches!(vec!["a:1"; 17].join(",").parse::<EtcdUrls>(), Err(AddressError::Many { found: 17 })));
+    }
+
+    #[test]
+    fn a_host_has_no_port_and_is_an_address_others_can_use() {
+        for (text, loopback) in
+            [("mini-1.local", false), ("10.0.0.2", false), ("::1", true), ("localhost", true), ("127.0.0.1", true)]
+        {
+            assert_eq!(text.parse::<Host>().unwrap().is_loopback(), loopback, "{text}");
+        }
+        for text in ["", "a:1", "a b", "tcp://a", "0.0.0.0", "::"] {
+            assert!(text.parse::<Host>().is_err(), "{text} was accepted");
+        }
+    }
+}

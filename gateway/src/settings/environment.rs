@@ -1,0 +1,110 @@
+//! The one place that reads the environment (clap reads the variables of flags through the same process).
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use engine::link::{ClusterKey, KeyError};
+
+use crate::models::Access;
+
+/// Variables that are no flags: what they mean, for help texts.
+pub const VARIABLES: &[(&str, &str)] = &[
+    ("BATON_CLUSTER_KEY", "the cluster key itself, 64 hex digits, instead of --cluster-key-file"),
+    ("HF_ENDPOINT", "another model hub than https://huggingface.co"),
+    ("HF_TOKEN", "the token for files of the hub that are not public"),
+    ("RUST_LOG", "like --log, for people used to it; --log and BATON_LOG come first"),
+];
+
+/// What the environment says beyond flags.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `BATON_CLUSTER_KEY`.
+    pub cluster_key: Option<String>,
+    /// `RUST_LOG`.
+    pub rust_log: Option<String>,
+    /// The hub's address and token, from `HF_ENDPOINT` and `HF_TOKEN`.
+    pub access: Access,
+    /// Where settings files are looked for when none is named, first found first.
+    pub config_paths: Vec<PathBuf>,
+    /// Where model files lie when no folder is named.
+    pub cache: Option<PathBuf>,
+    /// The names of all `BATON_…` variables that are set.
+    pub names: Vec<String>,
+}
+
+// === impl Environment ===
+
+impl Environment {
+    /// Reads the process's environment.
+    pub fn read() -> Self {
+        Self::from(&|name| variable(name), names())
+    }
+
+    fn from(variable: &dyn Fn(&str) -> Option<OsString>, names: Vec<String>) -> Self {
+        let text = |name| variable(name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty());
+        let path = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = path("HOME");
+        let config = path("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
+        let caches = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
+        let cache = path("XDG_CACHE_HOME").or_else(|| home.as_ref().map(|home| home.join(caches)));
+        let own = config.map(|config| config.join("baton/baton.toml"));
+        Self {
+            cluster_key: text("BATON_CLUSTER_KEY"),
+            rust_log: text("RUST_LOG"),
+            access: Access { search_path: None, hub_endpoint: text("HF_ENDPOINT"), hub_token: text("HF_TOKEN") },
+            config_paths: own.into_iter().chain([PathBuf::from("/etc/baton/baton.toml")]).collect(),
+            cache: cache.map(|cache| cache.join("baton")),
+            names,
+        }
+    }
+
+    /// The cluster key, if the environment has one.
+    ///
+    /// # Errors
+    /// [`KeyError`] when what it has is no key.
+    pub fn cluster_key(&self) -> Result<Option<ClusterKey>, KeyError> {
+        self.cluster_key.as_ref().map(|text| text.parse()).transpose()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the place where the environment is read")]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the place where the environment is read")]
+fn names() -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names.filter(|name| name.starts_with("BATON_")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
+        Environment::from(&find, Vec::new())
+    }
+
+    #[test]
+    fn folders_follow_xdg_and_then_home() {
+        let home = environment(&[("HOME", "/home/me")]);
+        let caches = if cfg!(target_os = "macos") { "/home/me/Library/Caches/baton" } else { "/home/me/.cache/baton" };
+        assert_eq!(home.cache, Some(caches.into()));
+        assert_eq!(home.config_paths[0], PathBuf::from("/home/me/.config/baton/baton.toml"));
+        let xdg = environment(&[("HOME", "/home/me"), ("XDG_CACHE_HOME", "/c"), ("XDG_CONFIG_HOME", "/s")]);
+        assert_eq!(xdg.cache, Some("/c/baton".into()));
+        assert_eq!(xdg.config_paths, [PathBuf::from("/s/baton/baton.toml"), "/etc/baton/baton.toml".into()]);
+        assert_eq!(environment(&[]).cache, None);
+        assert_eq!(environment(&[("XDG_CACHE_HOME", "relative")]).cache, None);
+    }
+
+    #[test]
+    fn the_cluster_key_is_checked() {
+        assert!(environment(&[]).cluster_key().unwrap().is_none());
+        assert!(environment(&[("BATON_CLUSTER_KEY", "")]).cluster_key().unwrap().is_none());
+        assert!(environment(&[("BATON_CLUSTER_KEY", "xyz")]).cluster_key().is_err());
+        assert!(environment(&[("BATON_CLUSTER_KEY", &"0f".repeat(32))]).cluster_key().unwrap().is_some());
+    }
+}

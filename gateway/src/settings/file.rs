@@ -1,0 +1,135 @@
+//! `baton.toml`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::choices::{
+    ClusterChoices, ComputeChoices, GatewayChoices, GlobalChoices, MemberChoices, ModelChoices, StageChoices, UpChoices,
+};
+
+/// Longest settings file that is read: the documented one has 5 KiB.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// What the file says; each group is a table.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileChoices {
+    /// `[global]`
+    pub global: GlobalChoices,
+    /// `[cluster]`
+    pub cluster: ClusterChoices,
+    /// `[member]`
+    pub member: MemberChoices,
+    /// `[model]`
+    pub model: ModelChoices,
+    /// `[compute]`
+    pub compute: ComputeChoices,
+    /// `[stage]`
+    pub stage: StageChoices,
+    /// `[gateway]`
+    pub gateway: GatewayChoices,
+    /// `[up]`
+    pub up: UpChoices,
+}
+
+/// Why the settings file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("cannot read the settings in {path}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is far too long.
+    #[error("{path} has {found} bytes: expected settings of at most {FILE_BYTES_MAX}", path = path.display())]
+    Long {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        found: u64,
+    },
+    /// It says something unknown or impossible.
+    #[error("cannot use the settings in {path}: {reason}", path = path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// Where and what, with what would be accepted.
+        reason: String,
+    },
+}
+
+// === impl FileChoices ===
+
+impl FileChoices {
+    /// Reads `named`, which must exist, or else the first of `others` that does.
+    ///
+    /// # Errors
+    /// [`FileError`] when the file cannot be read or says something unknown.
+    pub fn read(named: Option<&Path>, others: &[PathBuf]) -> Result<Self, FileError> {
+        let Some(path) = named.or_else(|| others.iter().map(PathBuf::as_path).find(|path| path.exists())) else {
+            return Ok(Self::default());
+        };
+        let failed = |source| FileError::Read { path: path.to_owned(), source };
+        let found = fs::metadata(path).map_err(failed)?.len();
+        if found > FILE_BYTES_MAX {
+            return Err(FileError::Long { path: path.to_owned(), found });
+        }
+        let text = fs::read_to_string(path).map_err(failed)?;
+        Self::parse(&text).map_err(|reason| FileError::Content { path: path.to_owned(), reason })
+    }
+
+    /// Reads the text of a settings file.
+    ///
+    /// # Errors
+    /// A text with line, key, and what would have been accepted.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_refused_with_those_that_are_known() {
+        let error = FileChoices::parse("[gateway]\nlisten_on = \"127.0.0.1:1\"\n").unwrap_err();
+        assert!(error.contains("line 2") && error.contains("`listen_on`"), "{error}");
+        assert!(error.contains("`listen`") && error.contains("`request_deadline_s`"), "{error}");
+        let error = FileChoices::parse("[gatway]\n").unwrap_err();
+        assert!(error.contains("`gateway`") && error.contains("`compute`"), "{error}");
+    }
+
+    #[test]
+    fn a_value_is_checked_where_it_stands() {
+        for (text, expected) in [
+            ("[compute]\nmemory = \"6gb\"", "expected a number and one of"),
+            ("[compute]\ndevice = \"tpu\"", "`cpu`"),
+            ("[cluster]\netcd = [\"https://a:1\"]", "not https"),
+            ("[cluster]\ncluster = \"a/b\"", "starting with a letter"),
+            ("[gateway]\nlisten = 8100", "invalid type"),
+        ] {
+            let error = FileChoices::parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text} gave {error}");
+        }
+    }
+
+    #[test]
+    fn a_named_file_must_exist_and_the_others_need_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("baton.toml");
+        assert!(matches!(FileChoices::read(Some(&path), &[]), Err(FileError::Read { .. })));
+        assert_eq!(FileChoices::read(None, &[path.clone()]).unwrap(), FileChoices::default());
+        fs::write(&path, "[up]\nstages = 3\n").unwrap();
+        let later = folder.path().join("other.toml");
+        fs::write(&later, "[up]\nstages = 4\n").unwrap();
+        assert_eq!(FileChoices::read(None, &[path, later]).unwrap().up.stages, Some(3));
+    }
+}

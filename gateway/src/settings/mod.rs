@@ -1,0 +1,27 @@
+//! What a person can set: by flag, else by environment (`BATON_*`), else in `baton.toml`, else a default.
+//!
+//! The `…Choices` are what was said (the same structs read flags, environment and file), the `…Settings` are what holds.
+//! Knows nothing of what is done with them.
+
+mod address;
+mod choices;
+mod environment;
+mod file;
+mod host;
+mod resolved;
+mod secret;
+mod size;
+
+pub use address::{EtcdUrls, Host};
+pub use choices::{
+    ClusterChoices, ComputeChoices, GatewayChoices, GlobalChoices, MemberChoices, ModelChoices, StageChoices, UpChoices,
+};
+pub use environment::{Environment, VARIABLES};
+pub use file::{FileChoices, FileError};
+pub(crate) use resolved::cache;
+pub use resolved::{
+    ClusterSettings, ComputeSettings, GatewaySettings, MemberSettings, ModelSettings, SettingsError, StageSettings,
+    UpSettings, defaults,
+};
+pub use secret::SecretError;
+pub use size::ByteSize;

@@ -1,0 +1,478 @@
+//! The settings that hold, checked, after flags, environment, file and defaults.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use schema::record::DeviceKind;
+use schema::{ClusterName, StageName};
+
+use super::address::Host;
+use super::choices::{
+    ClusterChoices, ComputeChoices, GatewayChoices, GlobalChoices, MemberChoices, ModelChoices, StageChoices,
+    UpChoices, device_word,
+};
+use super::environment::Environment;
+use super::host;
+use super::secret::{SecretError, read_key};
+use crate::models::Cache;
+use engine::link::ClusterKey;
+
+/// What holds when nothing was said.
+pub mod defaults {
+    /// `[cluster] cluster`
+    pub const CLUSTER: &str = "home";
+    /// `[cluster] etcd`
+    pub const ETCD: &str = "http://127.0.0.1:2379";
+    /// `[member] lease_ttl_s`: a fault shows soon, and a short pause of the machine is none.
+    pub const LEASE_TTL_S: u64 = 5;
+    /// `[model] kv_tokens`: a few conversations at a time on a small machine.
+    pub const KV_TOKENS: u32 = 8192;
+    /// `[model] stages_min`
+    pub const STAGES_MIN: u32 = 1;
+    /// `[gateway] listen`
+    pub const LISTEN: &str = "127.0.0.1:8100";
+    /// `[gateway] request_deadline_s`: a long answer of a large model on a slow machine.
+    pub const REQUEST_DEADLINE_S: u64 = 600;
+    /// `[up] stages`
+    pub const STAGES: u32 = 2;
+    /// `[up] store_listen`: where etcdctl looks.
+    pub const STORE_LISTEN: &str = "127.0.0.1:2379";
+}
+
+/// Which cluster, and where its store answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The store's endpoints, `http://<host>:<port>`; at least one.
+    pub etcd: Vec<String>,
+}
+
+/// For a process that takes part in a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberSettings {
+    /// What the others call this machine; when `None` or loopback, only this machine can reach the process.
+    pub advertise: Option<Host>,
+    /// The key links between machines are encrypted with; there whenever `advertise` is not loopback.
+    pub cluster_key: Option<ClusterKey>,
+    /// How long the store keeps a silent process.
+    pub lease_ttl: Duration,
+}
+
+/// What the cluster is to serve, if this process is the first to say so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSettings {
+    /// What was named, unresolved; `None` takes the cluster's model.
+    pub model: Option<String>,
+    /// Tokens of keys and values that every stage makes room for.
+    pub kv_tokens: u32,
+    /// Stages to wait for before the first placement.
+    pub stages_min: u32,
+}
+
+/// What one stage may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComputeSettings {
+    /// Most memory, in bytes; `None` leaves it to what the machine has.
+    pub memory_budget_bytes: Option<u64>,
+    /// What to compute on.
+    pub device: DeviceKind,
+    /// Compute threads.
+    pub threads: usize,
+}
+
+/// For `baton stage`.
+#[derive(Debug, Clone)]
+pub struct StageSettings {
+    /// Which cluster.
+    pub cluster: ClusterSettings,
+    /// How to take part.
+    pub member: MemberSettings,
+    /// What to serve.
+    pub model: ModelSettings,
+    /// What to use.
+    pub compute: ComputeSettings,
+    /// The stage's name.
+    pub name: StageName,
+    /// Where model files lie.
+    pub cache: Cache,
+    /// Whether the end of standard input ends the stage.
+    pub follow_stdin: bool,
+}
+
+/// For `baton gateway`.
+#[derive(Debug, Clone)]
+pub struct GatewaySettings {
+    /// Which cluster.
+    pub cluster: ClusterSettings,
+    /// How to take part.
+    pub member: MemberSettings,
+    /// What to serve.
+    pub model: ModelSettings,
+    /// Where HTTP clients are served.
+    pub listen: SocketAddr,
+    /// Longest a request may take.
+    pub request_deadline: Duration,
+    /// Where model files lie.
+    pub cache: Cache,
+}
+
+/// For `baton up`.
+#[derive(Debug, Clone)]
+pub struct UpSettings {
+    /// Which cluster.
+    pub cluster: ClusterName,
+    /// The store to join; `None` starts the embedded one.
+    pub etcd: Option<Vec<String>>,
+    /// Where the embedded store answers; loopback.
+    pub store_listen: SocketAddr,
+    /// How to take part.
+    pub member: MemberSettings,
+    /// What to serve; `stages_min` is the number of stages unless said otherwise.
+    pub model: ModelSettings,
+    /// What each of the stages may use.
+    pub compute: ComputeSettings,
+    /// The stages to start: `<host>-1`, `<host>-2`, …
+    pub stage_names: Vec<StageName>,
+    /// Where HTTP clients are served.
+    pub listen: SocketAddr,
+    /// Longest a request may take.
+    pub request_deadline: Duration,
+    /// Where model files lie.
+    pub cache: Cache,
+    /// The settings file that was named, for the stage processes.
+    pub config: Option<PathBuf>,
+}
+
+/// Settings that cannot hold.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A number outside its range.
+    #[error("{name} is {found}: expected {min} to {max}")]
+    Range {
+        /// The setting.
+        name: &'static str,
+        /// What was said.
+        found: u64,
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+    /// Links that others could join.
+    #[error(
+        "{host} can be reached by other machines, and links between machines need a cluster key: make one with \
+         `baton key`, keep it in a file, and name that with --cluster-key-file on every machine"
+    )]
+    KeyMissing {
+        /// What was advertised.
+        host: String,
+    },
+    /// A store that others could use.
+    #[error(
+        "the embedded store is to listen on {found}: expected a loopback address, other machines need a real etcd (--etcd)"
+    )]
+    StoreListen {
+        /// What was said.
+        found: SocketAddr,
+    },
+    /// A device that is not built in.
+    #[error("this baton was built without {found}: build it with `--features {found}`, or use --device cpu")]
+    Device {
+        /// The device.
+        found: &'static str,
+    },
+    /// No folder for model files.
+    #[error("there is no folder for model files: expected HOME to be set, or --cache DIR")]
+    Cache,
+    /// The cluster key.
+    #[error("the cluster key cannot be used")]
+    Key(#[from] SecretError),
+}
+
+// === impl settings ===
+
+impl ClusterSettings {
+    /// Resolves what was said.
+    pub fn new(choices: ClusterChoices) -> Self {
+        let etcd = choices.etcd.map_or_else(|| vec![defaults::ETCD.to_owned()], super::EtcdUrls::into_vec);
+        Self { cluster: cluster_name(choices.cluster), etcd }
+    }
+}
+
+fn cluster_name(said: Option<ClusterName>) -> ClusterName {
+    said.unwrap_or_else(|| defaults::CLUSTER.parse().expect("a constant name that is legal"))
+}
+
+impl MemberSettings {
+    /// Resolves what was said. The key in the environment comes before the key file.
+    ///
+    /// # Errors
+    /// [`SettingsError`] when the key is unusable or missing where it is needed.
+    pub fn new(choices: MemberChoices, environment: &Environment) -> Result<Self, SettingsError> {
+        let cluster_key = match environment.cluster_key().map_err(SecretError::from)? {
+            Some(key) => Some(key),
+            None => choices.cluster_key_file.as_deref().map(read_key).transpose()?,
+        };
+        if let (Some(host), None) = (&choices.advertise, &cluster_key)
+            && !host.is_loopback()
+        {
+            return Err(SettingsError::KeyMissing { host: host.to_string() });
+        }
+        let ttl = range("lease_ttl_s", choices.lease_ttl_s.unwrap_or(defaults::LEASE_TTL_S), 2, 300)?;
+        Ok(Self { advertise: choices.advertise, cluster_key, lease_ttl: Duration::from_secs(ttl) })
+    }
+}
+
+impl ModelSettings {
+    /// Resolves what was said; `stages_min` is what holds when nothing was said about it.
+    ///
+    /// # Errors
+    /// [`SettingsError::Range`].
+    pub fn new(choices: ModelChoices, stages_min: u32) -> Result<Self, SettingsError> {
+        // A block of keys and values has 32 tokens; the most is what 16 million tokens of the smallest model take.
+        let kv_tokens = range("kv_tokens", choices.kv_tokens.unwrap_or(defaults::KV_TOKENS), 32, 1 << 24)?;
+        let stages_min = range("stages_min", choices.stages_min.unwrap_or(stages_min), 1, 1024)?;
+        Ok(Self { model: choices.model, kv_tokens, stages_min })
+    }
+}
+
+impl ComputeSettings {
+    /// Resolves what was said, for one of `stages` stages on this machine.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for a device that is not built in, or a number out of its range.
+    pub fn new(choices: &ComputeChoices, stages: u32) -> Result<Self, SettingsError> {
+        let device = choices.device.unwrap_or(DeviceKind::Cpu);
+        let built_in = match device {
+            DeviceKind::Cpu => true,
+            DeviceKind::Metal => cfg!(feature = "metal"),
+            DeviceKind::Cuda => cfg!(feature = "cuda"),
+        };
+        if !built_in {
+            return Err(SettingsError::Device { found: device_word(device) });
+        }
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = match choices.threads {
+            Some(threads) => range("threads", threads, 1, 1024)? as usize,
+            None => (processors / stages as usize).max(1),
+        };
+        Ok(Self { memory_budget_bytes: choices.memory.map(super::ByteSize::bytes), device, threads })
+    }
+}
+
+impl StageSettings {
+    /// Resolves what was said.
+    ///
+    /// # Errors
+    /// [`SettingsError`] says which setting cannot hold.
+    pub fn new(
+        (cluster, member, model): (ClusterChoices, MemberChoices, ModelChoices),
+        compute: &ComputeChoices,
+        stage: StageChoices,
+        global: &GlobalChoices,
+        environment: &Environment,
+    ) -> Result<Self, SettingsError> {
+        Ok(Self {
+            cluster: ClusterSettings::new(cluster),
+            member: MemberSettings::new(member, environment)?,
+            model: ModelSettings::new(model, defaults::STAGES_MIN)?,
+            compute: ComputeSettings::new(compute, 1)?,
+            name: stage.name.unwrap_or_else(|| host::stage_name(&host::name())),
+            cache: cache(global, environment)?,
+            follow_stdin: false,
+        })
+    }
+}
+
+impl GatewaySettings {
+    /// Resolves what was said.
+    ///
+    /// # Errors
+    /// [`SettingsError`] says which setting cannot hold.
+    pub fn new(
+        (cluster, member, model): (ClusterChoices, MemberChoices, ModelChoices),
+        gateway: &GatewayChoices,
+        global: &GlobalChoices,
+        environment: &Environment,
+    ) -> Result<Self, SettingsError> {
+        let (listen, request_deadline) = door(gateway)?;
+        Ok(Self {
+            cluster: ClusterSettings::new(cluster),
+            member: MemberSettings::new(member, environment)?,
+            model: ModelSettings::new(model, defaults::STAGES_MIN)?,
+            listen,
+            request_deadline,
+            cache: cache(global, environment)?,
+        })
+    }
+}
+
+impl UpSettings {
+    /// Resolves what was said.
+    ///
+    /// # Errors
+    /// [`SettingsError`] says which setting cannot hold.
+    pub fn new(
+        (cluster, member, model): (ClusterChoices, MemberChoices, ModelChoices),
+        compute: &ComputeChoices,
+        gateway: &GatewayChoices,
+        up: &UpChoices,
+        global: &GlobalChoices,
+        config: Option<PathBuf>,
+        environment: &Environment,
+    ) -> Result<Self, SettingsError> {
+        let stages = range("stages", up.stages.unwrap_or(defaults::STAGES), 1, 64)?;
+        let store_listen = up.store_listen.unwrap_or_else(|| constant(defaults::STORE_LISTEN));
+        if !store_listen.ip().is_loopback() {
+            return Err(SettingsError::StoreListen { found: store_listen });
+        }
+        let (listen, request_deadline) = door(gateway)?;
+        let base = host::stage_name(&host::name());
+        let name = |number| format!("{base}-{number}").parse().expect("a legal name of 40 letters and a number");
+        Ok(Self {
+            cluster: cluster_name(cluster.cluster),
+            etcd: cluster.etcd.map(super::EtcdUrls::into_vec),
+            store_listen,
+            member: MemberSettings::new(member, environment)?,
+            model: ModelSettings::new(model, stages)?,
+            compute: ComputeSettings::new(compute, stages)?,
+            stage_names: (1..=stages).map(name).collect(),
+            listen,
+            request_deadline,
+            cache: cache(global, environment)?,
+            config,
+        })
+    }
+
+    /// The arguments of the stage process `name` that serves `model` in the store at `etcd` and logs by the filter `log`.
+    pub fn stage_arguments(&self, name: &StageName, model: &Path, etcd: &[String], log: &str) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["stage".into(), "--follow-stdin".into()];
+        let mut flag = |name: &str, value: OsString| arguments.extend([format!("--{name}").into(), value]);
+        if let Some(config) = &self.config {
+            flag("config", config.into());
+        }
+        flag("log", log.into());
+        flag("cache", self.cache.root().into());
+        flag("cluster", self.cluster.as_str().into());
+        flag("etcd", etcd.join(",").into());
+        flag("name", name.as_str().into());
+        if let Some(advertise) = &self.member.advertise {
+            flag("advertise", advertise.as_str().into());
+        }
+        flag("lease-ttl-s", self.member.lease_ttl.as_secs().to_string().into());
+        flag("kv-tokens", self.model.kv_tokens.to_string().into());
+        flag("stages-min", self.model.stages_min.to_string().into());
+        if let Some(bytes) = self.compute.memory_budget_bytes {
+            flag("memory", format!("{bytes}B").into());
+        }
+        flag("device", device_word(self.compute.device).into());
+        flag("threads", self.compute.threads.to_string().into());
+        // Never looks like a flag or a catalogue name.
+        arguments.push(Path::new(".").join(model).into());
+        arguments
+    }
+
+    /// What a stage process needs in its environment: the secret that must not stand among its arguments.
+    pub fn stage_environment(&self) -> Vec<(&'static str, String)> {
+        self.member.cluster_key.iter().map(|key| ("BATON_CLUSTER_KEY", key.to_hex())).collect()
+    }
+}
+
+fn door(choices: &GatewayChoices) -> Result<(SocketAddr, Duration), SettingsError> {
+    let listen = choices.listen.unwrap_or_else(|| constant(defaults::LISTEN));
+    let deadline = choices.request_deadline_s.unwrap_or(defaults::REQUEST_DEADLINE_S);
+    Ok((listen, Duration::from_secs(range("request_deadline_s", deadline, 1, 86_400)?)))
+}
+
+fn constant(address: &str) -> SocketAddr {
+    address.parse().expect("a constant address that is legal")
+}
+
+/// The cache of model files.
+///
+/// # Errors
+/// [`SettingsError::Cache`] when nothing says where it is.
+pub(crate) fn cache(global: &GlobalChoices, environment: &Environment) -> Result<Cache, SettingsError> {
+    let root = global.cache.clone().or_else(|| environment.cache.clone()).ok_or(SettingsError::Cache)?;
+    Ok(Cache::new(root, environment.access.clone()))
+}
+
+fn range<T: Copy + Into<u64>>(name: &'static str, found: T, min: u64, max: u64) -> Result<T, SettingsError> {
+    let value = found.into();
+    if (min..=max).contains(&value) { Ok(found) } else { Err(SettingsError::Range { name, found: value, min, max }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment() -> Environment {
+        Environment { cache: Some("/cache".into()), ..Environment::default() }
+    }
+
+    fn up(toml: &str) -> Result<UpSettings, SettingsError> {
+        let said = super::super::FileChoices::parse(toml).unwrap();
+        let shared = (said.cluster, said.member, said.model);
+        UpSettings::new(shared, &said.compute, &said.gateway, &said.up, &said.global, None, &environment())
+    }
+
+    #[test]
+    fn with_nothing_said_the_defaults_hold() {
+        let up = up("").unwrap();
+        assert_eq!((up.etcd, up.stage_names.len(), up.model.stages_min), (None, 2, 2));
+        assert_eq!(
+            (up.listen.to_string(), up.store_listen.to_string()),
+            ("127.0.0.1:8100".into(), "127.0.0.1:2379".into())
+        );
+        assert_eq!((up.member.lease_ttl.as_secs(), up.request_deadline.as_secs()), (5, 600));
+        let cluster = ClusterSettings::new(ClusterChoices::default());
+        assert_eq!((cluster.cluster.as_str(), cluster.etcd), ("home", vec!["http://127.0.0.1:2379".to_owned()]));
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_refused_with_the_range() {
+        for (toml, expected) in [
+            ("[up]\nstages = 0", "stages is 0: expected 1 to 64"),
+            ("[up]\nstages = 65", "stages is 65: expected 1 to 64"),
+            ("[member]\nlease_ttl_s = 1", "lease_ttl_s is 1: expected 2 to 300"),
+            ("[model]\nkv_tokens = 31", "kv_tokens is 31: expected 32 to 16777216"),
+            ("[gateway]\nrequest_deadline_s = 0", "request_deadline_s is 0: expected 1 to 86400"),
+            ("[compute]\nthreads = 0", "threads is 0: expected 1 to 1024"),
+        ] {
+            assert_eq!(up(toml).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn links_between_machines_need_a_key() {
+        assert!(matches!(up("[member]\nadvertise = \"mini-1\""), Err(SettingsError::KeyMissing { .. })));
+        assert!(up("[member]\nadvertise = \"127.0.0.1\"").is_ok());
+        let keyed = Environment { cluster_key: Some("ab".repeat(32)), ..environment() };
+        let choices = MemberChoices { advertise: Some("mini-1".parse().unwrap()), ..MemberChoices::default() };
+        assert!(MemberSettings::new(choices, &keyed).unwrap().cluster_key.is_some());
+    }
+
+    #[test]
+    fn the_embedded_store_stays_on_this_machine() {
+        assert!(matches!(up("[up]\nstore_listen = \"0.0.0.0:2379\""), Err(SettingsError::StoreListen { .. })));
+    }
+
+    #[test]
+    #[cfg(not(feature = "metal"))]
+    fn a_device_that_is_not_built_in_is_refused() {
+        let error = up("[compute]\ndevice = \"metal\"").unwrap_err().to_string();
+        assert!(error.contains("--features metal"), "{error}");
+    }
+
+    #[test]
+    fn a_flag_comes_before_the_file() {
+        let flag = GatewayChoices { listen: Some(constant("127.0.0.1:1")), request_deadline_s: None };
+        let file = GatewayChoices { listen: Some(constant("127.0.0.1:2")), request_deadline_s: Some(3) };
+        let both = flag.or(file);
+        assert_eq!((both.listen.map(|listen| listen.port()), both.request_deadline_s), (Some(1), Some(3)));
+    }
+}

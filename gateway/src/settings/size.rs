@@ -1,0 +1,111 @@
+//! Sizes as people write them: `6GiB`, `800MB`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+/// What may follow the number.
+const UNITS: &[(&str, u64)] = &[
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
+/// A number of bytes; never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ByteSize(u64);
+
+/// A size that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "size {found:?} is not usable: expected a number and one of B, kB, MB, GB, TB, KiB, MiB, GiB, TiB, such as 6GiB"
+)]
+pub struct SizeError {
+    found: String,
+}
+
+// === impl ByteSize ===
+
+impl ByteSize {
+    /// The number of bytes.
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for ByteSize {
+    type Err = SizeError;
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        let error = || SizeError { found: text.chars().take(40).collect() };
+        let (number, unit) = UNITS
+            .iter()
+            .find_map(|(name, bytes)| text.strip_suffix(name).map(|number| (number.trim_end(), *bytes)))
+            .ok_or_else(error)?;
+        // "1.5": whole and fraction apart, so that no size passes through a float.
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || !digits(whole) || !digits(fraction) || fraction.len() > 6 || number.ends_with('.') {
+            return Err(error());
+        }
+        let whole: u128 = whole.parse().map_err(|_| error())?;
+        let scale = 10u128.pow(fraction.len() as u32);
+        let fraction: u128 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| error())? };
+        let scaled = whole.checked_mul(scale).and_then(|whole| (whole + fraction).checked_mul(unit.into()));
+        let bytes = scaled.and_then(|scaled| u64::try_from(scaled / scale).ok()).ok_or_else(error)?;
+        if bytes == 0 { Err(error()) } else { Ok(Self(bytes)) }
+    }
+}
+
+impl TryFrom<String> for ByteSize {
+    type Error = SizeError;
+    fn try_from(text: String) -> Result<Self, SizeError> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}B", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_powers_of_two_and_of_ten() {
+        for (text, bytes) in [
+            ("6GiB", 6 << 30),
+            ("800MB", 800_000_000),
+            ("1.5GiB", 3 << 29),
+            ("0.000001MB", 1),
+            ("512 MiB", 512 << 20),
+            ("7B", 7),
+        ] {
+            assert_eq!(text.parse::<ByteSize>().map(ByteSize::bytes), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused_with_the_units() {
+        for text in ["", "6", "GiB", "-1GiB", "6gb", "1e9B", "0MB", "1.GiB", ".5GiB", "99999999999TiB", "1.0000001GB"] {
+            let error = text.parse::<ByteSize>().unwrap_err().to_string();
+            assert!(error.contains("KiB, MiB, GiB"), "{text} gave {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let size: ByteSize = "1.5GiB".parse().unwrap();
+        assert_eq!(size.to_string().parse::<ByteSize>().unwrap(), size);
+    }
+}

@@ -1,0 +1,173 @@
+//! A model's chat template: from messages to the prompt the model was trained to see.
+//!
+//! The template is Jinja source out of a downloaded file, so it is untrusted: it reaches no file and no network, and
+//! its work, its output and its recursion are bounded. It is never guessed: a model without one has no chat.
+
+use std::time::SystemTime;
+
+use minijinja::{Environment, UndefinedBehavior};
+
+use super::TextError;
+use super::filters;
+use super::json;
+use super::rendered::Rendered;
+use super::vocabulary::Vocabulary;
+
+mod rendering;
+#[cfg(test)]
+mod tests;
+
+use rendering::{Rendering, fuel};
+
+/// Longest template, in bytes: the longest known are about 20 kB.
+const SOURCE_BYTES_MAX: usize = 256 << 10;
+/// Stack for each unit of work, in bytes. A unit can nest a list one level deeper, and dropping or printing that list
+/// takes up to 640 bytes a level (measured; unoptimised builds take more). Only what is used becomes memory.
+const STACK_PER_FUEL: usize = if cfg!(debug_assertions) { 4096 } else { 1024 };
+/// Stack for everything else, in bytes.
+const STACK_BASE: usize = 2 << 20;
+/// Deepest nesting of blocks, macros and calls.
+const RECURSION_MAX: usize = 100;
+/// Longest role, in bytes.
+const ROLE_BYTES_MAX: usize = 64;
+const NAME: &str = "chat_template";
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who speaks: `system`, `user`, `assistant` or what else the template knows.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+/// A compiled chat template.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    source: String,
+    bos: String,
+    eos: String,
+    /// The control tokens' spellings, if known.
+    control: Vec<String>,
+}
+
+// === impl ChatTemplate ===
+
+impl ChatTemplate {
+    /// Compiles the chat template in a model's vocabulary.
+    ///
+    /// # Errors
+    /// [`TextError::NoChatTemplate`] when the model has none, [`TextError::Template`] when it is not valid.
+    pub fn from_vocabulary(vocabulary: &Vocabulary) -> Result<Self, TextError> {
+        let source = vocabulary.chat_template().ok_or(TextError::NoChatTemplate)?;
+        let bos = vocabulary.spelling(vocabulary.bos());
+        let eos = vocabulary.spelling(vocabulary.eos());
+        let template = Self::new(source, bos, eos)?;
+        Ok(Self { control: vocabulary.control().map(str::to_owned).collect(), ..template })
+    }
+
+    /// Compiles a template; `bos` and `eos` are the spellings it may use. Without the list of control tokens that
+    /// [`Self::from_vocabulary`] knows, templates that cut messages up are refused.
+    ///
+    /// # Errors
+    /// [`TextError::Template`] when the source is not valid.
+    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, TextError> {
+        if source.len() > SOURCE_BYTES_MAX {
+            return Err(TextError::TooLong { expected: SOURCE_BYTES_MAX, found: source.len() });
+        }
+        let mut environment = Environment::new();
+        let syntax = minijinja::syntax::SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(failed)?);
+        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_recursion_limit(RECURSION_MAX);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        // The output of these grows with the square of the nesting, uncharged.
+        environment.remove_filter("pprint");
+        environment.remove_global("debug");
+        environment.add_test("iterable", filters::is_iterable);
+        environment.add_filter("tojson", json::tojson);
+        environment.add_function("raise_exception", filters::raise_exception);
+        environment.add_function("strftime_now", filters::strftime_now);
+        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(failed)?;
+        let (bos, eos) = (bos.to_owned(), eos.to_owned());
+        Ok(Self { environment, source: source.to_owned(), bos, eos, control: Vec::new() })
+    }
+
+    /// The prompt for `messages`, ending where the assistant begins to speak if `add_generation_prompt`.
+    ///
+    /// # Errors
+    /// [`TextError::Role`] for a malformed role, [`TextError::Template`] when the template fails or refuses the
+    /// conversation, [`TextError::Provenance`] when control tokens spelled in messages cannot be kept apart.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Rendered, TextError> {
+        self.render_at(messages, add_generation_prompt, SystemTime::now())
+    }
+
+    /// As [`Self::render`], for a template that tells the model the date.
+    ///
+    /// # Errors
+    /// As for [`Self::render`].
+    pub fn render_at(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        now: SystemTime,
+    ) -> Result<Rendered, TextError> {
+        check_roles(messages)?;
+        let fuel = fuel(messages);
+        // On a stack of its own: the engine recurses into values as deep as a template nests them.
+        let stack = fuel as usize * STACK_PER_FUEL + STACK_BASE;
+        let render = || Rendering { template: self, add_generation_prompt, now, fuel }.run(messages);
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name(NAME.to_owned()).stack_size(stack);
+            let thread = thread.spawn_scoped(scope, render).map_err(TextError::Thread)?;
+            thread.join().unwrap_or_else(|_| Err(TextError::template("the template engine panicked")))
+        })
+    }
+}
+
+fn check_roles(messages: &[Message]) -> Result<(), TextError> {
+    // Templates build control tokens out of roles, so a role is a word and nothing else.
+    let word = |role: &str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        !role.is_empty() && role.len() <= ROLE_BYTES_MAX && role.bytes().all(known)
+    };
+    match messages.iter().find(|message| !word(&message.role)) {
+        Some(message) => {
+            let found = message.role.chars().take(ROLE_BYTES_MAX).collect();
+            Err(TextError::Role { found, max: ROLE_BYTES_MAX })
+        }
+        None => Ok(()),
+    }
+}
+
+/// `source` with the tags `{% generation %}` and `{% endgeneration %}`, which only training uses, made harmless. What
+/// replaces them trims the white space around it as they would.
+fn without_generation_tags(source: &str) -> String {
+    let mut clean = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(open) = rest.find("{%") {
+        let (before, tag) = rest.split_at(open);
+        clean.push_str(before);
+        let Some(length) = tag.find("%}").map(|close| close + 2) else {
+            rest = tag;
+            break;
+        };
+        let (tag, after) = tag.split_at(length);
+        let trimming = ['-', '+'];
+        match tag[2..length - 2].trim_matches(trimming).trim() {
+            "generation" => clean.push_str(&tag.replace("generation", "if true")),
+            "endgeneration" => clean.push_str(&tag.replace("endgeneration", "endif")),
+            _ => clean.push_str(tag),
+        }
+        rest = after;
+    }
+    clean.push_str(rest);
+    clean
+}
+
+fn failed(cause: minijinja::Error) -> TextError {
+    let message = cause.detail().map_or_else(|| cause.kind().to_string(), str::to_owned);
+    TextError::Template { message, cause: Some(Box::new(cause)) }
+}

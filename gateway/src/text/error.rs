@@ -1,0 +1,82 @@
+//! What can go wrong between text and tokens.
+
+/// Why text could not be turned into tokens, or a model's text metadata could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TextError {
+    /// A metadata key is absent or of another type.
+    #[error("cannot use the model file's text metadata")]
+    Metadata(#[from] stages::gguf::MetadataError),
+    /// The tokenizer is of a kind that is not built in.
+    #[error("unknown tokenizer model {found:?}: known are {known}")]
+    UnknownModel {
+        /// The name in the model file.
+        found: String,
+        /// The names that would have been accepted.
+        known: String,
+    },
+    /// The rule that splits text into words is not built in.
+    #[error("unknown pre-tokenizer {found:?}: known are {known}")]
+    UnknownPreTokenizer {
+        /// The name in the model file.
+        found: String,
+        /// The names that would have been accepted.
+        known: String,
+    },
+    /// The vocabulary contradicts itself.
+    #[error("bad vocabulary: {0}")]
+    Vocabulary(String),
+    /// The model file has no chat template, so there is no way to know how messages become a prompt.
+    #[error("the model has no chat template: expected tokenizer.chat_template in its file; use plain completions")]
+    NoChatTemplate,
+    /// The chat template is not valid or failed.
+    #[error("the chat template failed: {message}")]
+    Template {
+        /// What the template engine, or the template itself, said.
+        message: String,
+        /// The engine's error, if there is one.
+        #[source]
+        cause: Option<Box<minijinja::Error>>,
+    },
+    /// There is no thread to render on.
+    #[error("cannot start a thread to render the chat template")]
+    Thread(#[source] std::io::Error),
+    /// A role holds characters a role may not hold.
+    #[error("bad role {found:?}: expected 1 to {max} letters, digits, '_' or '-'")]
+    Role {
+        /// The role as given.
+        found: String,
+        /// The most characters a role may have.
+        max: usize,
+    },
+    /// The template rearranges message text, so control tokens spelled in it cannot be told from its own.
+    #[error(
+        "cannot keep control tokens in message text apart: the chat template rewrites messages that spell control tokens"
+    )]
+    Provenance,
+    /// The text is longer than this machine agrees to look at.
+    #[error("text too long: expected at most {expected} bytes, found {found}")]
+    TooLong {
+        /// The most bytes accepted.
+        expected: usize,
+        /// The bytes given.
+        found: usize,
+    },
+    /// The words of the text could not be found.
+    #[error("cannot split the text into words")]
+    Split(#[source] Box<fancy_regex::Error>),
+    /// Some character has no token.
+    #[error("the vocabulary cannot spell {found:?}")]
+    Unspellable {
+        /// The word that could not be spelled.
+        found: String,
+    },
+}
+
+// === impl TextError ===
+
+impl TextError {
+    /// A failure of the chat template that is no error of its engine.
+    pub(super) fn template(message: &str) -> Self {
+        Self::Template { message: message.to_owned(), cause: None }
+    }
+}

@@ -1,0 +1,34 @@
+//! What chat templates expect beyond Jinja itself: the functions and filters transformers gives them.
+//!
+//! `raise_exception` ends a rendering with the template's own words; `strftime_now` gives the date, in UTC, of the moment
+//! it is handed; `is iterable` is Python's idea of it. `tojson` has a file of its own.
+
+use minijinja::{Error, ErrorKind, State, Value};
+
+use super::calendar::strftime;
+
+/// The name under which a rendering's moment, in seconds since 1970, is handed in.
+pub(super) const NOW: &str = "__now";
+
+/// `raise_exception(message)`.
+pub(super) fn raise_exception(message: &str) -> Result<Value, Error> {
+    Err(invalid(message.to_owned()))
+}
+
+/// `value is iterable`: as in Python, `none` is not, though the engine would go through it as through an empty list.
+pub(super) fn is_iterable(value: &Value) -> bool {
+    !value.is_none() && value.try_iter().is_ok()
+}
+
+/// `strftime_now(format)`.
+pub(super) fn strftime_now(state: &State, format: &str) -> Result<String, Error> {
+    let now = state.lookup(NOW).and_then(|now| u64::try_from(now).ok()).unwrap_or(0);
+    strftime(now, format).ok_or_else(|| {
+        invalid(format!("strftime_now: expected %a %A %b %B %d %H %I %j %m %M %p %S %y %Y, found {format:?}"))
+    })
+}
+
+/// An error in the words of `message`.
+pub(super) fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message)
+}

@@ -1,0 +1,117 @@
+//! JSON as Python's `json.dumps(…, ensure_ascii=False)` writes it, for templates: not HTML-safe, spaces after commas.
+
+use minijinja::value::{Kwargs, ValueKind};
+use minijinja::{Error, Value};
+
+use super::filters::invalid;
+
+/// Deepest nesting written: the recursion here is bounded by it, and tool schemas stay under twenty.
+const JSON_DEPTH_MAX: usize = 64;
+
+/// `value | tojson(indent=…, separators=…, sort_keys=…, ensure_ascii=…)`.
+pub(super) fn tojson(value: &Value, kwargs: Kwargs) -> Result<String, Error> {
+    let indent = kwargs.get::<Option<usize>>("indent")?;
+    let separators = kwargs.get::<Option<Vec<String>>>("separators")?;
+    let style = Style {
+        indent,
+        item: separators.as_ref().and_then(|both| both.first().cloned()),
+        key: separators.as_ref().and_then(|both| both.get(1).cloned()),
+        sort: kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
+        ascii: kwargs.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+    };
+    kwargs.assert_all_used()?;
+    let mut json = String::new();
+    style.write(value, 0, &mut json)?;
+    Ok(json)
+}
+
+/// How `json.dumps` was asked to write.
+struct Style {
+    indent: Option<usize>,
+    item: Option<String>,
+    key: Option<String>,
+    sort: bool,
+    ascii: bool,
+}
+
+// === impl Style ===
+
+impl Style {
+    fn write(&self, value: &Value, depth: usize, json: &mut String) -> Result<(), Error> {
+        if depth > JSON_DEPTH_MAX {
+            return Err(invalid(format!("tojson: expected at most {JSON_DEPTH_MAX} levels")));
+        }
+        match value.kind() {
+            ValueKind::None => json.push_str("null"),
+            ValueKind::Bool => json.push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Number => json.push_str(&value.to_string()),
+            ValueKind::String => self.write_text(value.as_str().unwrap_or_default(), json),
+            ValueKind::Seq | ValueKind::Iterable => {
+                let items = value.try_iter()?.map(|item| (None, item)).collect();
+                self.write_all('[', items, ']', depth, json)?;
+            }
+            ValueKind::Map => {
+                let entry = |key: Value| Ok((Some(key.to_string()), value.get_item(&key)?));
+                let mut items = value.try_iter()?.map(entry).collect::<Result<Vec<_>, Error>>()?;
+                if self.sort {
+                    items.sort_by(|(one, _), (other, _)| one.cmp(other));
+                }
+                self.write_all('{', items, '}', depth, json)?;
+            }
+            other => return Err(invalid(format!("tojson: expected a JSON value, found {other}"))),
+        }
+        Ok(())
+    }
+
+    /// Writes an array's items, or an object's with their keys.
+    fn write_all(
+        &self,
+        open: char,
+        items: Vec<(Option<String>, Value)>,
+        close: char,
+        depth: usize,
+        json: &mut String,
+    ) -> Result<(), Error> {
+        // Python leaves the space after a comma out where a line ends.
+        let comma = self.item.as_deref().unwrap_or(if self.indent.is_some() { "," } else { ", " });
+        let empty = items.is_empty();
+        json.push(open);
+        for (place, (key, item)) in items.into_iter().enumerate() {
+            if place > 0 {
+                json.push_str(comma);
+            }
+            self.new_line(depth + 1, json);
+            if let Some(key) = key {
+                self.write_text(&key, json);
+                json.push_str(self.key.as_deref().unwrap_or(": "));
+            }
+            self.write(&item, depth + 1, json)?;
+        }
+        if !empty {
+            self.new_line(depth, json);
+        }
+        json.push(close);
+        Ok(())
+    }
+
+    fn new_line(&self, depth: usize, json: &mut String) {
+        if let Some(indent) = self.indent {
+            json.push('\n');
+            json.extend(std::iter::repeat_n(' ', indent.min(16) * depth));
+        }
+    }
+
+    fn write_text(&self, text: &str, json: &mut String) {
+        // Python escapes in strings what serde_json escapes, and in the same way.
+        for character in serde_json::Value::from(text).to_string().chars() {
+            if self.ascii && !matches!(character, ' '..='~') {
+                let mut units = [0; 2];
+                for unit in character.encode_utf16(&mut units) {
+                    json.push_str(&format!("\\u{unit:04x}"));
+                }
+            } else {
+                json.push(character);
+            }
+        }
+    }
+}

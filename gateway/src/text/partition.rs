@@ -1,0 +1,156 @@
+//! Finds whole tokens in text before it is split into words: control tokens and tokens added by hand.
+//!
+//! Longer tokens are looked for first, over the whole text (as llama.cpp does; it matters only where the spellings of
+//! two tokens overlap). A control token is found only in text that may hold one: it must not touch a plain range.
+
+use std::ops::Range;
+
+use super::token_kind::TokenKind;
+use super::vocabulary::Vocabulary;
+
+/// The tokens that are looked for as a whole.
+#[derive(Debug)]
+pub(super) struct Partition {
+    /// Longest first.
+    tokens: Vec<Whole>,
+}
+
+#[derive(Debug)]
+struct Whole {
+    spelling: String,
+    id: u32,
+    control: bool,
+}
+
+/// A part of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fragment<'t> {
+    /// Text that is still to be tokenized.
+    Text(&'t str),
+    /// A token found as a whole.
+    Token(u32),
+}
+
+// === impl Partition ===
+
+impl Partition {
+    /// The whole tokens of `vocabulary`.
+    pub(super) fn new(vocabulary: &Vocabulary) -> Self {
+        let mut tokens = Vec::new();
+        for (id, (spelling, kind)) in (0_u32..).zip(vocabulary.tokens()) {
+            let whole = kind.is_control() || kind == TokenKind::UserDefined;
+            if whole && !spelling.is_empty() {
+                tokens.push(Whole { spelling: spelling.to_owned(), id, control: kind.is_control() });
+            }
+        }
+        tokens.sort_by_key(|token| std::cmp::Reverse(token.spelling.len()));
+        Self { tokens }
+    }
+
+    /// Cuts `text` at the tokens found in it.
+    ///
+    /// `plain` are the parts in which no control token may lie, not even with an end: ascending byte ranges. An empty
+    /// one is a barrier that no control token may span.
+    pub(super) fn cut<'t>(&self, text: &'t str, plain: &[Range<usize>]) -> Vec<Fragment<'t>> {
+        let mut pieces: Vec<(Range<usize>, Option<u32>)> = vec![(0..text.len(), None)];
+        for token in &self.tokens {
+            // Most tokens are nowhere in the text; only those that are cost more than this.
+            if !text.contains(&token.spelling) {
+                continue;
+            }
+            let mut finer = Vec::with_capacity(pieces.len());
+            for (range, id) in pieces {
+                match id {
+                    Some(_) => finer.push((range, id)),
+                    None => token.cut(text, range, plain, &mut finer),
+                }
+            }
+            pieces = finer;
+        }
+        let fragment = |(range, id): (Range<usize>, Option<u32>)| match id {
+            Some(id) => Fragment::Token(id),
+            None => Fragment::Text(&text[range]),
+        };
+        pieces.into_iter().filter(|(range, _)| !range.is_empty()).map(fragment).collect()
+    }
+}
+
+// === impl Whole ===
+
+impl Whole {
+    /// Cuts `text[range]` at this token, appending the parts to `pieces`.
+    fn cut(
+        &self,
+        text: &str,
+        range: Range<usize>,
+        plain: &[Range<usize>],
+        pieces: &mut Vec<(Range<usize>, Option<u32>)>,
+    ) {
+        let mut done = range.start;
+        let mut from = range.start;
+        while let Some(at) = text[from..range.end].find(&self.spelling) {
+            let found = from + at..from + at + self.spelling.len();
+            if self.control && touches(&found, plain) {
+                from = found.start + text[found.start..].chars().next().map_or(1, char::len_utf8);
+                continue;
+            }
+            pieces.push((done..found.start, None));
+            done = found.end;
+            from = found.end;
+            pieces.push((found, Some(self.id)));
+        }
+        pieces.push((done..range.end, None));
+    }
+}
+
+fn touches(found: &Range<usize>, plain: &[Range<usize>]) -> bool {
+    let next = plain.partition_point(|range| range.end <= found.start);
+    plain.get(next).is_some_and(|range| range.start < found.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Fragment::{Text, Token};
+    use super::*;
+    use crate::text::vocabulary::VocabularyFields;
+
+    /// `<a>` is 256, `<a><b>` 257, both control; `tag` is 258, added by hand.
+    fn partition() -> Partition {
+        let mut fields = VocabularyFields::bytes_and(&["<a>", "<a><b>", "tag"]);
+        fields.token_types[258] = 4;
+        Partition::new(&Vocabulary::new(fields).unwrap())
+    }
+
+    #[test]
+    fn the_longer_token_is_found_first() {
+        assert_eq!(partition().cut("x<a><b><a>y", &[]), [Text("x"), Token(257), Token(256), Text("y")]);
+    }
+
+    #[test]
+    fn a_control_token_that_lies_in_or_reaches_into_plain_text_is_text() {
+        let partition = partition();
+        for plain in [0..3, 0..1, 2..3, 1..2, 1..1, 2..9] {
+            assert_eq!(partition.cut("<a>", std::slice::from_ref(&plain)), [Text("<a>")], "{plain:?}");
+        }
+        for plain in [0..0, 3..3, 3..9] {
+            assert_eq!(partition.cut("<a>", std::slice::from_ref(&plain)), [Token(256)], "{plain:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_plain_occurrence_stays_text() {
+        let plain = [3..6];
+        assert_eq!(partition().cut("<a><a><a>", &plain), [Token(256), Text("<a>"), Token(256)]);
+    }
+
+    #[test]
+    fn a_token_added_by_hand_is_found_in_plain_text_too() {
+        let plain = 0..9;
+        assert_eq!(partition().cut("a tag<a>", std::slice::from_ref(&plain)), [Text("a "), Token(258), Text("<a>")]);
+    }
+
+    #[test]
+    fn nothing_comes_of_nothing() {
+        assert_eq!(partition().cut("", &[]), []);
+    }
+}

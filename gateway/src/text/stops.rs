@@ -1,0 +1,90 @@
+//! Which tokens end an answer.
+
+use super::token_kind::TokenKind;
+
+/// Spellings that end a turn in some model family. A file names one end token (`eos`) but its model may use another,
+/// and some files mark these as ordinary tokens; the list and the practice are llama.cpp's.
+const END_SPELLINGS: &[&str] = &[
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
+];
+
+/// Spellings that end a file when a model fills in code: nothing sensible follows them either.
+const FILE_END_SPELLINGS: &[&str] = &[
+    "<|fim_pad|>",
+    "<fim-pad>",
+    "<fim_pad>",
+    "<PAD>",
+    "[PAD]",
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<fim-repo>",
+    "<REPO>",
+    "<reponame>",
+    "<|file_sep|>",
+];
+
+/// The ids that end an answer: those the file names and those whose spelling says so, which become control tokens.
+pub(super) fn stops(tokens: &[String], kinds: &mut [TokenKind], named: &[u32]) -> Vec<u32> {
+    let mut stops: Vec<u32> = named.to_vec();
+    for (id, token) in (0_u32..).zip(tokens) {
+        let spelling = token.as_str();
+        if END_SPELLINGS.contains(&spelling) || FILE_END_SPELLINGS.contains(&spelling) {
+            kinds[id as usize] = TokenKind::Control;
+            stops.push(id);
+        }
+    }
+    // A model with these two ends messages of one turn with `<|end|>` and goes on.
+    let has = |spelling: &str| stops.iter().any(|&id| tokens[id as usize] == spelling);
+    if has("<|call|>") && has("<|return|>") || has("<|calls|>") && has("<|flush|>") {
+        stops.retain(|&id| tokens[id as usize] != "<|end|>");
+    }
+    stops.sort_unstable();
+    stops.dedup();
+    stops
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::text::vocabulary::{Vocabulary, VocabularyFields};
+
+    #[test]
+    fn a_token_that_ends_turns_is_a_control_token_even_if_the_file_says_text() {
+        let mut fields = VocabularyFields::bytes_and(&["<|im_end|>"]);
+        fields.token_types[256] = 1;
+        let vocabulary = Vocabulary::new(fields).unwrap();
+        assert_eq!(vocabulary.stops(), [256]);
+        assert_eq!(vocabulary.control().collect::<Vec<_>>(), ["<|im_end|>"]);
+    }
+
+    #[test]
+    fn named_and_spelled_ends_are_listed_once_and_in_order() {
+        let mut fields = VocabularyFields::bytes_and(&["<|im_end|>", "<|endoftext|>"]);
+        fields.ends = vec![257, 7];
+        assert_eq!(Vocabulary::new(fields).unwrap().stops(), [7, 256, 257]);
+    }
+
+    #[test]
+    fn where_calls_and_returns_end_a_turn_the_end_of_a_message_does_not() {
+        let vocabulary = Vocabulary::new(VocabularyFields::bytes_and(&["<|end|>", "<|return|>", "<|call|>"])).unwrap();
+        assert_eq!(vocabulary.stops(), [257, 258]);
+    }
+}

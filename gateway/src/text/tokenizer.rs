@@ -1,0 +1,193 @@
+//! Byte-level BPE: text to token ids.
+//!
+//! Whole tokens are cut out first ([`super::partition`]), the rest is split into words ([`super::pre_tokenizer`]), and
+//! each word is merged by the `tokenizers` crate's BPE model. The steps are joined here and not by that crate, because
+//! its splitter swallows the errors of its pattern engine and its added tokens know no difference between a template's
+//! text and a client's.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use tokenizers::Model;
+use tokenizers::models::bpe::{BPE, Vocab};
+
+use super::TextError;
+use super::alphabet;
+use super::partition::{Fragment, Partition};
+use super::pieces::Pieces;
+use super::pre_tokenizer::PreTokenizer;
+use super::rendered::Rendered;
+use super::vocabulary::{Vocabulary, ids_by_spelling};
+
+/// Longest text tokenized at once, in bytes: a million tokens of English, the longest context in use; and a bound on
+/// the work one request can ask for (a megabyte takes about half a second, one of spaces only about two).
+const TEXT_BYTES_MAX: usize = 4 << 20;
+
+/// Whether control tokens spelled in a text become control tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// They do: for text that a template or an operator wrote.
+    Parse,
+    /// They stay text: for everything that a client wrote.
+    Plain,
+}
+
+/// Turns text into token ids as the model was trained to see it.
+#[derive(Debug)]
+pub struct Tokenizer {
+    partition: Partition,
+    pre_tokenizer: PreTokenizer,
+    model: BPE,
+    pieces: Arc<Pieces>,
+    stops: Vec<u32>,
+    bos: Option<u32>,
+    add_bos: bool,
+}
+
+// === impl Tokenizer ===
+
+impl Tokenizer {
+    /// Builds the tokenizer of a vocabulary.
+    ///
+    /// # Errors
+    /// [`TextError`] when the pre-tokenizer is unknown or the merges make tokens that are not in the vocabulary.
+    pub fn new(vocabulary: &Vocabulary) -> Result<Self, TextError> {
+        let pre_tokenizer = PreTokenizer::named(vocabulary.pre())?;
+        let add_bos = vocabulary.add_bos().unwrap_or(pre_tokenizer.add_bos);
+        if add_bos && vocabulary.bos().is_none() {
+            return Err(TextError::Vocabulary("expected a bos token, because texts begin with one".to_owned()));
+        }
+        Ok(Self {
+            partition: Partition::new(vocabulary),
+            model: model(vocabulary, pre_tokenizer.whole_words)?,
+            pre_tokenizer,
+            pieces: Arc::new(Pieces::new(vocabulary)),
+            stops: vocabulary.stops().to_vec(),
+            bos: vocabulary.bos(),
+            add_bos,
+        })
+    }
+
+    /// The token ids of `text`; no bos is added (see [`Self::add_bos`]).
+    ///
+    /// # Errors
+    /// [`TextError`] when the text is too long or holds a character the vocabulary cannot spell.
+    pub fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>, TextError> {
+        let all = 0..text.len();
+        match special {
+            Special::Parse => self.encode_parts(text, &[]),
+            Special::Plain => self.encode_parts(text, std::slice::from_ref(&all)),
+        }
+    }
+
+    /// The token ids of a rendered prompt: control tokens the template wrote are control tokens, those spelled in
+    /// messages are text. Begins with bos if texts do and the template did not write it itself.
+    ///
+    /// # Errors
+    /// As for [`Self::encode`].
+    pub fn encode_rendered(&self, rendered: &Rendered) -> Result<Vec<u32>, TextError> {
+        let mut ids = self.encode_parts(rendered.text(), rendered.plain())?;
+        if let Some(bos) = self.bos.filter(|bos| self.add_bos && ids.first() != Some(bos)) {
+            ids.insert(0, bos);
+        }
+        Ok(ids)
+    }
+
+    /// The token that begins a text.
+    #[must_use]
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// Whether a text begins with [`Self::bos`]; whoever encodes a plain prompt puts it there.
+    #[must_use]
+    pub fn add_bos(&self) -> bool {
+        self.add_bos
+    }
+
+    /// The tokens that end an answer, ascending.
+    #[must_use]
+    pub fn stop_tokens(&self) -> &[u32] {
+        &self.stops
+    }
+
+    /// How many tokens there are: ids are below this.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// The bytes token `id` stands for; empty for control tokens and ids outside the vocabulary.
+    #[must_use]
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
+        self.pieces.get(id)
+    }
+
+    /// The text of `ids`; what is not UTF-8 becomes U+FFFD.
+    #[must_use]
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.token_bytes(id)).copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub(super) fn pieces(&self) -> Arc<Pieces> {
+        Arc::clone(&self.pieces)
+    }
+
+    fn encode_parts(&self, text: &str, plain: &[Range<usize>]) -> Result<Vec<u32>, TextError> {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(TextError::TooLong { expected: TEXT_BYTES_MAX, found: text.len() });
+        }
+        // About four bytes a token in most text.
+        let mut ids = Vec::with_capacity(text.len() / 4 + 1);
+        for fragment in self.partition.cut(text, plain) {
+            match fragment {
+                Fragment::Token(id) => ids.push(id),
+                Fragment::Text(text) => {
+                    for word in self.pre_tokenizer.words(text)? {
+                        self.encode_word(word, &mut ids)?;
+                    }
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> Result<(), TextError> {
+        let tokens =
+            self.model.tokenize(&alphabet::spell(word)).map_err(|error| TextError::Vocabulary(error.to_string()))?;
+        // The model leaves out what it has no token for; nothing of a prompt may get lost silently.
+        let spelled: usize = tokens.iter().map(|token| token.value.chars().count()).sum();
+        if spelled != word.len() {
+            return Err(TextError::Unspellable { found: word.chars().take(40).collect() });
+        }
+        ids.extend(tokens.iter().map(|token| token.id));
+        Ok(())
+    }
+}
+
+/// The BPE model of a vocabulary. Control tokens are no part of it, so merging can never make one.
+fn model(vocabulary: &Vocabulary, whole_words: bool) -> Result<BPE, TextError> {
+    let ids = ids_by_spelling(vocabulary);
+    let control: HashSet<&str> = vocabulary.control().collect();
+    let tokens: Vocab = ids
+        .iter()
+        .filter(|(spelling, _)| !control.contains(**spelling))
+        .map(|(spelling, id)| ((*spelling).to_owned(), *id))
+        .collect();
+    let mut merges = Vec::with_capacity(vocabulary.merges().len());
+    for (left, right) in vocabulary.merges() {
+        let joined = [left.as_str(), right].concat();
+        if control.contains(joined.as_str()) {
+            continue;
+        }
+        if let Some(missing) = [left, right, &joined].into_iter().find(|part| !tokens.contains_key(part.as_str())) {
+            let message = format!("expected the tokens of merge \"{left} {right}\", found no token {missing:?}");
+            return Err(TextError::Vocabulary(message));
+        }
+        merges.push((left.clone(), right.clone()));
+    }
+    let model = BPE::builder().vocab_and_merges(tokens, merges).ignore_merges(whole_words).build();
+    model.map_err(|error| TextError::Vocabulary(error.to_string()))
+}

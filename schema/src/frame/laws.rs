@@ -1,0 +1,303 @@
+//! The laws of frames: what was encoded is what is decoded, and no bytes whatever make the decoder panic or hand out
+//! something over the bounds.
+
+use std::path::Path;
+use std::process::Command;
+
+use proptest::prelude::*;
+
+use super::{Chosen, Frame, FrameError, Hop, Refusal, Sampling, Slice, Spent, Tokens};
+use super::{HEADER_BYTES_MAX, HIDDEN_MAX, ROWS_MAX, SLICES_MAX, SPENT_MAX};
+use crate::{Attempt, Epoch, Generation, SequenceId, Step};
+
+// === any legal frame ===
+
+fn sampling() -> impl Strategy<Value = Sampling> {
+    (0.0_f32..100.0, any::<u32>(), 0.0_f32..=1.0, 0.0_f32..=1.0, any::<u64>(), any::<u32>()).prop_map(
+        |(temperature, top_k, top_p, min_p, seed, choice)| Sampling { temperature, top_k, top_p, min_p, seed, choice },
+    )
+}
+
+fn slice(with_tokens: bool) -> impl Strategy<Value = Slice> {
+    let count = 1_u32..40;
+    count.prop_flat_map(move |count| {
+        let tokens = prop::collection::vec(any::<u32>(), if with_tokens { count as usize } else { 0 });
+        let logits = prop::sample::subsequence((0..count).collect::<Vec<_>>(), 0..=count as usize);
+        let blocks = prop::collection::vec(any::<u32>(), 0..20);
+        let ids = (any::<u64>(), any::<u32>(), 0..u32::MAX - 100);
+        (ids, tokens, blocks, logits, sampling()).prop_map(move |(ids, tokens, blocks, logits, sampling)| Slice {
+            sequence: SequenceId(ids.0),
+            attempt: Attempt(ids.1),
+            position: ids.2,
+            count,
+            tokens,
+            blocks,
+            logits,
+            sampling,
+        })
+    })
+}
+
+fn spent() -> impl Strategy<Value = Vec<Spent>> {
+    let spent = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>());
+    let spent = spent.prop_map(|(slot, rows, compute_us, queue_us)| Spent { slot, rows, compute_us, queue_us });
+    prop::collection::vec(spent, 0..6)
+}
+
+fn hop() -> impl Strategy<Value = Frame> {
+    let hidden = prop_oneof![Just(0), 1..=HIDDEN_MAX];
+    let slices = hidden.prop_flat_map(|hidden| (Just(hidden), prop::collection::vec(slice(hidden == 0), 1..6)));
+    let ids = (any::<u64>(), any::<u32>(), any::<u64>(), any::<u64>(), any::<u32>());
+    (ids, slices, spent()).prop_map(|(ids, (hidden, slices), spent)| {
+        let rows = slices.iter().map(|slice| slice.count).sum();
+        let (generation, gateway, epoch, step, slot) = (Generation(ids.0), ids.1, Epoch(ids.2), Step(ids.3), ids.4);
+        Frame::Hop(Hop { generation, gateway, epoch, step, slot, rows, hidden, slices, spent })
+    })
+}
+
+fn chosen() -> impl Strategy<Value = Chosen> {
+    (any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>(), -1e9_f32..=0.0).prop_map(
+        |(sequence, attempt, position, token, logprob)| Chosen {
+            sequence: SequenceId(sequence),
+            attempt: Attempt(attempt),
+            position,
+            token,
+            logprob,
+        },
+    )
+}
+
+fn tokens() -> impl Strategy<Value = Frame> {
+    (any::<[u64; 3]>(), prop::collection::vec(chosen(), 0..20), spent()).prop_map(
+        |([generation, epoch, step], chosen, spent)| {
+            let (generation, epoch, step) = (Generation(generation), Epoch(epoch), Step(step));
+            Frame::Tokens(Tokens { generation, epoch, step, chosen, spent })
+        },
+    )
+}
+
+fn refusal() -> impl Strategy<Value = Frame> {
+    (any::<[u64; 3]>(), any::<u32>(), any::<String>()).prop_map(|([generation, epoch, step], slot, reason)| {
+        let (generation, epoch, step) = (Generation(generation), Epoch(epoch), Step(step));
+        Frame::Refusal(Refusal { generation, epoch, step, slot, reason })
+    })
+}
+
+fn frame() -> impl Strategy<Value = Frame> {
+    prop_oneof![4 => hop(), 2 => tokens(), 1 => refusal()]
+}
+
+// === what a decoded frame may be ===
+
+fn is_within_bounds(frame: &Frame) -> bool {
+    let spent = |spent: &[Spent]| spent.len() <= SPENT_MAX;
+    match frame {
+        Frame::Hop(hop) => {
+            let counts: u64 = hop.slices.iter().map(|slice| u64::from(slice.count)).sum();
+            (1..=SLICES_MAX).contains(&hop.slices.len())
+                && (1..=ROWS_MAX).contains(&hop.rows)
+                && counts == u64::from(hop.rows)
+                && hop.hidden <= HIDDEN_MAX
+                && hop.slices.iter().all(|slice| slice_is_within_bounds(slice, hop.hidden == 0))
+                && spent(&hop.spent)
+        }
+        Frame::Tokens(tokens) => tokens.chosen.len() <= ROWS_MAX as usize && spent(&tokens.spent),
+        Frame::Refusal(refusal) => refusal.reason.len() <= HEADER_BYTES_MAX,
+    }
+}
+
+fn slice_is_within_bounds(slice: &Slice, with_tokens: bool) -> bool {
+    slice.position.checked_add(slice.count).is_some()
+        && slice.tokens.len() == if with_tokens { slice.count as usize } else { 0 }
+        && slice.blocks.len() <= HEADER_BYTES_MAX / size_of::<u32>()
+        && slice.logits.len() <= slice.count as usize
+        && slice.logits.iter().all(|offset| *offset < slice.count)
+        && (0.0..=1.0).contains(&slice.sampling.top_p)
+        && (0.0..=1.0).contains(&slice.sampling.min_p)
+        && slice.sampling.temperature.is_finite()
+        && slice.sampling.temperature >= 0.0
+}
+
+fn decodes_to_nothing_or_something_sane(bytes: &[u8]) -> Result<(), TestCaseError> {
+    if let Ok(frame) = Frame::decode(bytes) {
+        prop_assert!(is_within_bounds(&frame), "{frame:?}");
+        // NaN log probabilities are legal and unequal to themselves, so bytes are compared.
+        prop_assert_eq!(Frame::decode(&frame.encode()).map(|again| again.encode()), Ok(frame.encode()));
+    }
+    Ok(())
+}
+
+// === laws ===
+
+proptest! {
+    #[test]
+    fn what_was_encoded_is_what_is_decoded(frame in frame()) {
+        prop_assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
+    }
+
+    #[test]
+    fn it_decodes_at_any_address(frame in frame(), shift in 0_usize..16) {
+        let bytes = [vec![0; shift], frame.encode()].concat();
+        prop_assert_eq!(Frame::decode(&bytes[shift..]), Ok(frame));
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        decodes_to_nothing_or_something_sane(&bytes)?;
+    }
+
+    #[test]
+    fn random_bytes_behind_the_right_identifier_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 8..600), root in 0_u8..64) {
+        bytes[..8].copy_from_slice(&[root, 0, 0, 0, b'B', b'T', b'N', b'1']);
+        decodes_to_nothing_or_something_sane(&bytes)?;
+    }
+
+    #[test]
+    fn changed_bytes_never_panic_nor_get_over_the_bounds(
+        frame in frame(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut bytes = frame.encode();
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] ^= value;
+        }
+        decodes_to_nothing_or_something_sane(&bytes)?;
+    }
+
+    #[test]
+    fn a_field_changed_to_an_extreme_never_panics(
+        frame in frame(),
+        at in any::<prop::sample::Index>(),
+        value in prop::sample::select(vec![0_u32, 1, 0x7fff_ffff, 0x8000_0000, u32::MAX, 1 << 20, 4097]),
+    ) {
+        let mut bytes = frame.encode();
+        let at = at.index(bytes.len() / 4) * 4;
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        decodes_to_nothing_or_something_sane(&bytes)?;
+    }
+
+    #[test]
+    fn a_frame_cut_short_or_grown_never_panics(frame in frame(), cut in any::<prop::sample::Index>(), more in prop::collection::vec(any::<u8>(), 1..40)) {
+        let bytes = frame.encode();
+        decodes_to_nothing_or_something_sane(&bytes[..cut.index(bytes.len())])?;
+        decodes_to_nothing_or_something_sane(&[&bytes[..], &more].concat())?;
+    }
+
+    #[test]
+    fn activations_fit_their_hop_and_nothing_else(frame in hop(), off in 1_usize..9) {
+        let Frame::Hop(hop) = frame else { unreachable!() };
+        let bytes = hop.rows as usize * hop.hidden as usize * 4;
+        prop_assert_eq!(hop.check_activations(bytes), Ok(()));
+        let refused = matches!(hop.check_activations(bytes + off), Err(FrameError::Activations { .. }));
+        prop_assert!(refused);
+        prop_assert!(bytes < off || hop.check_activations(bytes - off).is_err());
+    }
+}
+
+// === bounds, one by one ===
+
+fn smallest_hop() -> Hop {
+    let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
+    let slice = Slice {
+        sequence: SequenceId(1),
+        attempt: Attempt(0),
+        position: 0,
+        count: 1,
+        tokens: vec![9],
+        blocks: vec![0],
+        logits: vec![0],
+        sampling,
+    };
+    Hop {
+        generation: Generation(1),
+        gateway: 0,
+        epoch: Epoch(1),
+        step: Step(1),
+        slot: 0,
+        rows: 1,
+        hidden: 0,
+        slices: vec![slice],
+        spent: Vec::new(),
+    }
+}
+
+#[test]
+fn the_largest_micro_batch_goes_through() {
+    let mut hop = smallest_hop();
+    let mut slice = hop.slices.remove(0);
+    (slice.count, slice.tokens, slice.blocks) = (4, vec![1; 4], vec![7; 100]);
+    hop.slices = vec![slice; SLICES_MAX];
+    hop.rows = ROWS_MAX;
+    hop.spent = vec![Spent { slot: 1, rows: 2, compute_us: 3, queue_us: 4 }; SPENT_MAX];
+    let bytes = Frame::Hop(hop.clone()).encode();
+    assert!(bytes.len() <= HEADER_BYTES_MAX, "{} bytes", bytes.len());
+    assert_eq!(Frame::decode(&bytes), Ok(Frame::Hop(hop)));
+}
+
+#[test]
+fn the_largest_answer_goes_through() {
+    let chosen = Chosen { sequence: SequenceId(1), attempt: Attempt(1), position: 1, token: 1, logprob: -0.5 };
+    let chosen = vec![chosen; ROWS_MAX as usize];
+    let spent = vec![Spent { slot: 1, rows: 2, compute_us: 3, queue_us: 4 }; SPENT_MAX];
+    let tokens = Frame::Tokens(Tokens { generation: Generation(1), epoch: Epoch(1), step: Step(1), chosen, spent });
+    assert_eq!(Frame::decode(&tokens.encode()), Ok(tokens));
+}
+
+#[test]
+fn each_field_over_its_bound_is_refused_by_name() {
+    let changed: [(&str, fn(&mut Hop)); 12] = [
+        ("slices", |hop| hop.slices.clear()),
+        ("slices", |hop| hop.slices = vec![hop.slices[0].clone(); SLICES_MAX + 1]),
+        ("rows", |hop| hop.rows = 0),
+        ("rows", |hop| hop.rows = ROWS_MAX + 1),
+        ("rows", |hop| hop.rows = 2),
+        ("hidden", |hop| hop.hidden = HIDDEN_MAX + 1),
+        ("slice.count", |hop| hop.slices[0].count = 0),
+        ("slice.position", |hop| hop.slices[0].position = u32::MAX),
+        ("slice.tokens", |hop| hop.slices[0].tokens.push(1)),
+        ("slice.logits", |hop| hop.slices[0].logits = vec![1]),
+        ("sampling", |hop| hop.slices[0].sampling.temperature = f32::NAN),
+        ("spent", |hop| hop.spent = vec![Spent { slot: 0, rows: 0, compute_us: 0, queue_us: 0 }; SPENT_MAX + 1]),
+    ];
+    for (expected, change) in changed {
+        let mut hop = smallest_hop();
+        change(&mut hop);
+        match Frame::decode(&Frame::Hop(hop).encode()) {
+            Err(FrameError::Bound { field, .. }) => assert_eq!(field, expected),
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_no_frame_is_refused_before_it_is_looked_at() {
+    assert_eq!(Frame::decode(b""), Err(FrameError::Identifier));
+    assert_eq!(Frame::decode(b"GET / HTTP/1.1\r\n"), Err(FrameError::Identifier));
+    let long = vec![0; HEADER_BYTES_MAX + 1];
+    assert_eq!(Frame::decode(&long), Err(FrameError::TooLong { found: HEADER_BYTES_MAX + 1 }));
+}
+
+// === generated code ===
+
+/// Compares `generated.rs` with what flatc makes of `link.fbs`, on machines that have the flatc of this version.
+#[test]
+fn the_generated_code_is_what_flatc_makes_of_the_schema() {
+    let found = Command::new("flatc").arg("--version").output();
+    let version = found.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    if !version.as_deref().is_ok_and(|version| version.ends_with(" 25.12.19")) {
+        println!("generated.rs was NOT compared: expected flatc 25.12.19 on PATH, found {version:?}");
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+    let fresh = std::env::temp_dir().join(format!("baton-generated-{}.rs", std::process::id()));
+    let status = Command::new(root.join("etc/generate-schema")).arg(&fresh).status().unwrap();
+    let made = std::fs::read_to_string(&fresh);
+    let _ = std::fs::remove_file(&fresh);
+    assert!(status.success(), "etc/generate-schema failed");
+    let committed = std::fs::read_to_string(root.join("schema/src/frame/generated.rs")).unwrap();
+    assert!(
+        made.unwrap() == committed,
+        "generated.rs is not what etc/generate-schema makes: run it and commit the result"
+    );
+}

@@ -1,0 +1,201 @@
+//! The binary from outside: exit statuses, words, and which of two settings holds.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// `baton` with an empty home and nothing of its own in the environment.
+fn baton(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
+    command.env_clear().env("HOME", home).env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+    command
+}
+
+fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+fn home() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// An address of this machine where nobody listens.
+fn nobody() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    let home = home();
+    let (code, stdout, stderr) = run(baton(home.path()).arg("--help"));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    for word in ["up", "stage", "gateway", "status", "doctor", "pull", "models", "key", "Exit status:", "64"] {
+        assert!(stdout.contains(word), "{word} is missing in {stdout}");
+    }
+    let (code, stdout, _) = run(baton(home.path()).arg("--version"));
+    assert_eq!((code, stdout), (Some(0), format!("baton {}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn an_unusable_command_line_has_its_own_exit_status() {
+    let home = home();
+    for arguments in
+        [&["nonsense"][..], &["status", "--colour"], &[], &["up", "--listen", "8100"], &["stage", "--memory", "6gb"]]
+    {
+        let (code, stdout, stderr) = run(baton(home.path()).args(arguments));
+        assert_eq!((code, stdout.as_str()), (Some(64), ""), "{arguments:?}: {stderr}");
+        assert!(!stderr.is_empty());
+    }
+    let (code, _, stderr) = run(baton(home.path()).args(["up", "--stages", "0"]));
+    assert_eq!(code, Some(64));
+    assert_eq!(stderr, "error: cannot start: stages is 0: expected 1 to 64\n");
+}
+
+#[test]
+fn a_key_is_new_each_time_and_never_taken_from_the_command_line() {
+    let home = home();
+    let keys: Vec<_> = (0..2).map(|_| run(baton(home.path()).arg("key"))).collect();
+    assert_ne!(keys[0].1, keys[1].1);
+    for (code, key, stderr) in keys {
+        assert_eq!((code, key.len(), stderr.as_str()), (Some(0), 65, ""));
+        assert!(key.trim_end().bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
+    }
+    let (code, ..) = run(baton(home.path()).args(["stage", "--cluster-key", &"a".repeat(64)]));
+    assert_eq!(code, Some(64));
+}
+
+#[test]
+fn flag_comes_before_variable_before_file_before_default() {
+    let home = home();
+    let config = home.path().join(".config/baton/baton.toml");
+    std::fs::create_dir_all(config.parent().unwrap()).unwrap();
+    let [flag, variable, file] = [nobody(), nobody(), nobody()];
+    std::fs::write(&config, format!("[cluster]\netcd = \"{file}\"\n")).unwrap();
+    let asked = |command: &mut Command| {
+        let (code, _, stderr) = run(command);
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.starts_with("error: cannot read the cluster: cannot reach the store at "), "{stderr}");
+        stderr
+    };
+    let all = asked(baton(home.path()).args(["status", "--etcd", &flag]).env("BATON_ETCD", &variable));
+    assert!(all.contains(&flag) && !all.contains(&variable) && !all.contains(&file), "{all}");
+    let two = asked(baton(home.path()).arg("status").env("BATON_ETCD", &variable));
+    assert!(two.contains(&variable) && !two.contains(&file), "{two}");
+    let one = asked(baton(home.path()).arg("status"));
+    assert!(one.contains(&file), "{one}");
+    // Another file is read instead, not besides.
+    let other = home.path().join("other.toml");
+    let elsewhere = nobody();
+    std::fs::write(&other, format!("[cluster]\netcd = [\"{elsewhere}\"]\n")).unwrap();
+    let named = asked(baton(home.path()).arg("status").arg("--config").arg(&other));
+    assert!(named.contains(&elsewhere), "{named}");
+    let named = asked(baton(home.path()).arg("status").env("BATON_CONFIG", &other));
+    assert!(named.contains(&elsewhere), "{named}");
+}
+
+#[test]
+fn a_doctor_without_a_store_says_so() {
+    let home = home();
+    let (code, stdout, stderr) = run(baton(home.path()).args(["doctor", "--etcd", &nobody()]));
+    assert_eq!((code, stderr.as_str()), (Some(2), ""));
+    assert!(stdout.starts_with("WRONG  cannot reach the store at http://127.0.0.1:"), "{stdout}");
+    let (code, stdout, _) = run(baton(home.path()).args(["doctor", "--json", "--etcd", &nobody()]));
+    let value: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, &value["result"]), (Some(2), &"store_unreachable".into()));
+}
+
+#[test]
+fn an_unknown_key_in_the_settings_file_is_refused_with_the_known_ones() {
+    let home = home();
+    let path = home.path().join("b.toml");
+    std::fs::write(&path, "[up]\nstage = 3\n").unwrap();
+    let (code, _, stderr) = run(baton(home.path()).args(["models", "--config"]).arg(&path));
+    assert_eq!(code, Some(64));
+    assert!(stderr.contains("b.toml") && stderr.contains("`stage`") && stderr.contains("`stages`"), "{stderr}");
+    let (code, _, stderr) = run(baton(home.path()).args(["models", "--config", "/nowhere/baton.toml"]));
+    assert_eq!(code, Some(64));
+    assert!(stderr.contains("cannot read the settings in /nowhere/baton.toml: No such file"), "{stderr}");
+}
+
+#[test]
+fn a_misspelt_variable_is_noticed() {
+    let home = home();
+    let (code, _, stderr) = run(baton(home.path()).arg("models").env("BATON_LISTNE", "x"));
+    assert_eq!(code, Some(0));
+    assert!(stderr.contains("BATON_LISTNE") && stderr.contains("BATON_LISTEN"), "{stderr}");
+    let (_, _, stderr) = run(baton(home.path()).arg("models").env("BATON_LISTEN", "127.0.0.1:1"));
+    assert_eq!(stderr, "");
+}
+
+#[test]
+fn models_are_listed_from_the_cache_that_was_chosen() {
+    let home = home();
+    let models = home.path().join("elsewhere/models");
+    std::fs::create_dir_all(&models).unwrap();
+    std::fs::write(models.join("own.gguf"), b"GGUF").unwrap();
+    let (_, stdout, _) = run(baton(home.path()).arg("models"));
+    assert!(stdout.contains("smollm2 (default)") && stdout.contains("not here") && !stdout.contains("own"), "{stdout}");
+    let (code, stdout, _) =
+        run(baton(home.path()).args(["models", "--json", "--cache"]).arg(home.path().join("elsewhere")));
+    let listed: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(code, Some(0));
+    assert_eq!((&listed[1]["model"], &listed[1]["bytes"]), (&"own".into(), &4.into()));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let home = home();
+    let models = home.path().join("c/models");
+    std::fs::create_dir_all(&models).unwrap();
+    for index in 0..2000 {
+        std::fs::write(models.join(format!("model-with-a-long-name-{index:06}.gguf")), b"").unwrap();
+    }
+    let mut child = baton(home.path())
+        .args(["models", "--cache"])
+        .arg(home.path().join("c"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // More than a pipe holds is written, and nobody reads it.
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
+}
+
+/// Puts a `python3` in front of the machine's.
+fn python(home: &Path, script: &str) -> String {
+    let bin = home.join("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    let mut file = std::fs::File::create(bin.join("python3")).unwrap();
+    file.write_all(script.as_bytes()).unwrap();
+    drop(file);
+    std::fs::set_permissions(bin.join("python3"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:/usr/bin:/bin", bin.display())
+}
+
+#[test]
+fn a_pull_that_fails_says_why_once_and_leaves_no_model() {
+    let home = home();
+    let path =
+        python(home.path(), "#!/bin/sh\n[ \"$3\" = --version ] && exit 0\necho 'no route to the index' >&2\nexit 9\n");
+    let (code, stdout, stderr) = run(baton(home.path()).arg("pull").env("PATH", path));
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    let last = stderr.lines().last().unwrap();
+    assert_eq!(last, "error: cannot get the model: python3 ended with exit status: 9: no route to the index");
+    let (_, stdout, _) = run(baton(home.path()).arg("models"));
+    assert!(stdout.contains("not here"), "{stdout}");
+}
+
+#[test]
+fn a_model_nobody_knows_is_refused_with_those_that_are_known() {
+    let home = home();
+    let (code, _, stderr) = run(baton(home.path()).args(["pull", "gpt5"]));
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("\"gpt5\" is not known: expected one of smollm2"), "{stderr}");
+}

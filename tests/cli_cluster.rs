@@ -1,0 +1,228 @@
+//! `baton status` and `baton doctor` against a real etcd and a gateway that answers.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use schema::record::{
+    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, ModelRecord, Placement, Shard, StageLoad, StageRecord,
+};
+use schema::{Fingerprint, Generation, Key, Keyspace, LayerRange};
+use tempfile::TempDir;
+
+/// A real etcd on free ports; dropping it ends it.
+struct Etcd {
+    child: Child,
+    url: String,
+    _data: TempDir,
+}
+
+impl Etcd {
+    fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (client, peer) = (free(), free());
+        let url = format!("http://{client}");
+        let child = Command::new("etcd")
+            .arg("--data-dir")
+            .arg(data.path())
+            .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
+            .args(["--listen-peer-urls", &format!("http://{peer}"), "--unsafe-no-fsync"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("these tests need etcd (Debian: etcd-server)");
+        let etcd = Self { child, url, _data: data };
+        let until = Instant::now() + Duration::from_secs(30);
+        while !etcd.ctl(&["endpoint", "health"], "") {
+            assert!(Instant::now() < until, "etcd did not become healthy");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        etcd
+    }
+
+    /// Runs etcdctl with `input`; whether it succeeded.
+    fn ctl(&self, arguments: &[&str], input: &str) -> bool {
+        let mut child = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &self.url])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("these tests need etcdctl (Debian: etcd-client)");
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait().unwrap().success()
+    }
+
+    fn put(&self, key: &Key, record: &impl serde::Serialize) {
+        let name = Keyspace::new(&"home".parse().unwrap()).name(key);
+        assert!(self.ctl(&["put", &name], &serde_json::to_string(record).unwrap()));
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn layers(start: u32, end: u32) -> LayerRange {
+    LayerRange::new(start, end).unwrap()
+}
+
+/// Writes a cluster of two stages, both serving.
+fn furnish(etcd: &Etcd, gateway: &str) {
+    let model = ModelRecord {
+        name: "small".to_owned(),
+        architecture: "llama".to_owned(),
+        fingerprint: Fingerprint("00".to_owned()),
+        layers: 4,
+        hidden: 64,
+        context_tokens: 512,
+        embedding_bytes: 1,
+        layer_bytes: vec![1; 4],
+        head_bytes: 1,
+        kv_bytes_per_token_layer: 1,
+        kv_tokens: 32,
+        scratch_bytes: 1,
+        stages_min: 2,
+    };
+    etcd.put(&Key::Model, &model);
+    let shards = [("left", layers(0, 2)), ("right", layers(2, 4))];
+    for (slot, (stage, range)) in (0u32..).zip(shards) {
+        let record = StageRecord {
+            endpoint: "ipc:///nowhere".to_owned(),
+            host: "here".to_owned(),
+            pid: 1,
+            version: "0.1.0".to_owned(),
+            device: DeviceKind::Cpu,
+            chip: "chip".to_owned(),
+            threads: 1,
+            memory_total_bytes: 1 << 30,
+            memory_budget_bytes: 1 << 29,
+            load: StageLoad::default(),
+        };
+        let claim = ClaimRecord {
+            stage: stage.parse().unwrap(),
+            layers: range,
+            endpoint: record.endpoint.clone(),
+            state: ClaimState::Serving,
+            memory_bound_bytes: 1 << 20,
+            weights_bytes: 1,
+            kv_blocks: 1,
+            kv_block_tokens: 32,
+        };
+        etcd.put(&Key::Stage(stage.parse().unwrap()), &record);
+        etcd.put(&Key::Claim(Generation(1), slot), &claim);
+    }
+    let shards = shards.map(|(stage, layers)| Shard { layers, stage: stage.parse().unwrap() }).to_vec();
+    etcd.put(&Key::Placement, &Placement::new(Generation(1), shards).unwrap());
+    let gateway = GatewayRecord {
+        endpoint: "ipc:///nowhere".to_owned(),
+        url: gateway.to_owned(),
+        host: "here".to_owned(),
+        pid: 1,
+        version: "0.1.0".to_owned(),
+    };
+    etcd.put(&Key::Gateway(0), &gateway);
+}
+
+/// A gateway that gives these answers, one a connection.
+fn gateway(answers: Vec<(&'static str, String)>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for (status, body) in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            read_request(&mut stream);
+            let length = body.len();
+            let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
+        }
+    });
+    url
+}
+
+fn read_request(stream: &mut TcpStream) {
+    let mut request = Vec::new();
+    let mut chunk = [0; 1024];
+    // The question is the only JSON and ends with its brace.
+    while !request.ends_with(b"}") {
+        let count = stream.read(&mut chunk).unwrap();
+        assert_ne!(count, 0, "the doctor hung up before it had asked");
+        request.extend_from_slice(&chunk[..count]);
+    }
+    assert!(request.starts_with(b"POST /v1/chat/completions HTTP/1.1\r\n"));
+}
+
+fn answer(rows: [u64; 2]) -> String {
+    let stage =
+        |name, layers, rows| serde_json::json!({"stage": name, "layers": layers, "rows": rows, "compute_ms": 1.5});
+    serde_json::json!({
+        "choices": [{"message": {"role": "assistant", "content": "Paris"}}],
+        "usage": {"prompt_tokens": 17, "completion_tokens": 1},
+        "timings": {"stages": [stage("left", [0, 2], rows[0]), stage("right", [2, 4], rows[1])]},
+    })
+    .to_string()
+}
+
+/// Runs `baton` against the store; exit status and stdout.
+fn baton(etcd: &Etcd, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_baton"))
+        .env_clear()
+        .env("HOME", Path::new("/nonexistent"))
+        .env("BATON_ETCD", &etcd.url)
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn status_and_doctor_tell_what_is_in_a_real_store() {
+    let etcd = Etcd::start();
+    let (code, text) = baton(&etcd, &["status"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        text.contains("cluster home: no model yet") && text.contains("not serving: the cluster has no model yet"),
+        "{text}"
+    );
+    assert_eq!(baton(&etcd, &["doctor"]).0, Some(3));
+
+    let url = gateway(vec![
+        ("200 OK", answer([18, 18])),
+        ("200 OK", answer([18, 0])),
+        ("503 Service Unavailable", r#"{"error":{"message":"it is full"}}"#.to_owned()),
+    ]);
+    furnish(&etcd, &url);
+    let (code, text) = baton(&etcd, &["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &status["serving"], &status["generation"]), (Some(0), &true.into(), &1.into()));
+    assert_eq!(status["stages"][1]["layers"], serde_json::json!([2, 4]));
+    // Another cluster in the same store sees nothing of it.
+    assert!(baton(&etcd, &["status", "--cluster", "other"]).1.contains("no model yet"));
+
+    let (code, text) = baton(&etcd, &["doctor"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("every stage worked for it: 2 stages"), "{text}");
+    let (code, text) = baton(&etcd, &["doctor"]);
+    assert_eq!(code, Some(5), "{text}");
+    assert!(text.contains("no work of right (layers 2..4)"), "{text}");
+    let (code, text) = baton(&etcd, &["doctor", "--json"]);
+    assert_eq!(code, Some(4), "{text}");
+    assert!(text.contains("answered 503: it is full"), "{text}");
+
+    assert!(etcd.ctl(&["put", "/baton/v1/home/nonsense"], "x"));
+    assert!(etcd.ctl(&["del", "/baton/v1/home/stages/right"], ""));
+    assert!(etcd.ctl(&["put", "/baton/v1/home/claims/1/1"], "{broken"));
+    let (code, text) = baton(&etcd, &["status"]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("layers 2..4 are held by nobody: stage right is gone"), "{text}");
+    assert!(text.contains("home/nonsense: unknown key") && text.contains("claims/1/1: unreadable value"), "{text}");
+    assert_eq!(baton(&etcd, &["doctor"]).0, Some(3));
+}

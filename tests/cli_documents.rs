@@ -1,0 +1,78 @@
+//! The documented settings and keys are the real ones.
+
+use std::collections::BTreeSet;
+
+use clap::CommandFactory;
+use gateway::cli::Cli;
+use gateway::settings::{FileChoices, VARIABLES, defaults};
+
+const SETTINGS: &str = include_str!("../etc/baton.toml");
+
+/// The settings file with every setting switched on.
+fn switched_on() -> String {
+    let lines: Vec<_> = SETTINGS.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
+    lines.join("\n")
+}
+
+#[test]
+fn the_settings_file_as_it_is_says_nothing() {
+    assert_eq!(FileChoices::parse(SETTINGS).unwrap(), FileChoices::default());
+}
+
+#[test]
+fn the_settings_file_has_every_setting() {
+    let said = format!("{:?}", FileChoices::parse(&switched_on()).unwrap());
+    assert!(!said.contains("None"), "a setting is missing in etc/baton.toml: {said}");
+}
+
+#[test]
+fn the_defaults_in_the_settings_file_are_the_real_ones() {
+    let said = FileChoices::parse(&switched_on()).unwrap();
+    assert_eq!(said.cluster.cluster.unwrap().as_str(), defaults::CLUSTER);
+    assert_eq!(said.cluster.etcd.unwrap().into_vec(), [defaults::ETCD]);
+    assert_eq!(said.member.lease_ttl_s, Some(defaults::LEASE_TTL_S));
+    assert_eq!(said.model.model.as_deref(), Some(gateway::models::DEFAULT));
+    assert_eq!(said.model.kv_tokens, Some(defaults::KV_TOKENS));
+    assert_eq!(said.model.stages_min, Some(defaults::STAGES_MIN));
+    assert_eq!(said.gateway.listen.unwrap().to_string(), defaults::LISTEN);
+    assert_eq!(said.gateway.request_deadline_s, Some(defaults::REQUEST_DEADLINE_S));
+    assert_eq!(said.up.stages, Some(defaults::STAGES));
+    assert_eq!(said.up.store_listen.unwrap().to_string(), defaults::STORE_LISTEN);
+}
+
+#[test]
+fn the_settings_file_names_every_flag_and_variable() {
+    let command = Cli::command();
+    let mut named = BTreeSet::new();
+    for argument in command.get_subcommands().chain([&command]).flat_map(clap::Command::get_arguments) {
+        named.extend(argument.get_env().map(|name| name.to_string_lossy().into_owned()));
+        // Flags that are settings have a variable; --json and the like are none.
+        named.extend(argument.get_env().and(argument.get_long()).map(|flag| format!("--{flag}")));
+    }
+    named.extend(VARIABLES.iter().map(|(name, _)| (*name).to_owned()).filter(|name| name.starts_with("BATON_")));
+    let missing: Vec<_> = named.iter().filter(|name| !SETTINGS.contains(name.as_str())).collect();
+    assert!(missing.is_empty() && named.len() > 20, "etc/baton.toml does not name {missing:?}");
+}
+
+#[test]
+fn the_help_names_the_real_defaults() {
+    let mut help = String::new();
+    for verb in Cli::command().get_subcommands_mut() {
+        help += &verb.render_long_help().to_string();
+    }
+    // Help texts are wrapped.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let defaults = [
+        defaults::CLUSTER.to_owned(),
+        defaults::ETCD.to_owned(),
+        defaults::LISTEN.to_owned(),
+        defaults::STORE_LISTEN.to_owned(),
+        defaults::LEASE_TTL_S.to_string(),
+        defaults::KV_TOKENS.to_string(),
+        defaults::REQUEST_DEADLINE_S.to_string(),
+        defaults::STAGES.to_string(),
+    ];
+    for default in defaults {
+        assert!(help.contains(&format!("[default: {default}]")), "no help text says [default: {default}]");
+    }
+}

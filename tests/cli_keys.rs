@@ -1,0 +1,132 @@
+//! `etc/keys.md` shows the real keys with values as baton writes them.
+//!
+//! Run with `BATON_WRITE_KEYS=1` to write the document anew after a record has changed.
+
+use schema::record::{
+    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, MemoryUse, ModelRecord, Pin, Placement, Shard, StageLoad,
+    StageRecord,
+};
+use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
+use serde::Serialize;
+
+const DOCUMENT: &str = include_str!("../etc/keys.md");
+
+fn stage(name: &str) -> StageName {
+    name.parse().unwrap()
+}
+
+fn layers(start: u32, end: u32) -> LayerRange {
+    LayerRange::new(start, end).unwrap()
+}
+
+/// The example cluster: the default model on two Macs.
+fn records() -> Vec<(Key, String)> {
+    let model = ModelRecord {
+        name: "SmolLM2-135M-Instruct.Q4_1".to_owned(),
+        architecture: "llama".to_owned(),
+        fingerprint: Fingerprint("5b1f9ac07d3e6e2f4c88a1d09b7e3f65".to_owned()),
+        layers: 30,
+        hidden: 576,
+        context_tokens: 8192,
+        embedding_bytes: 30_081_024,
+        layer_bytes: vec![2_216_448; 30],
+        head_bytes: 30_083_328,
+        kv_bytes_per_token_layer: 1536,
+        kv_tokens: 8192,
+        scratch_bytes: 16_777_216,
+        stages_min: 2,
+    };
+    let shards = vec![
+        Shard { layers: layers(0, 22), stage: stage("mini-1") },
+        Shard { layers: layers(22, 30), stage: stage("mini-2") },
+    ];
+    let claim = ClaimRecord {
+        stage: stage("mini-2"),
+        layers: layers(22, 30),
+        endpoint: "tcp://mini-2.local:41873".to_owned(),
+        state: ClaimState::Serving,
+        memory_bound_bytes: 165_254_144,
+        weights_bytes: 47_814_912,
+        kv_blocks: 256,
+        kv_block_tokens: 32,
+    };
+    let memory = MemoryUse {
+        rss_bytes: 101_711_872,
+        pss_bytes: 95_420_416,
+        pss_file_bytes: 54_525_952,
+        pss_anonymous_bytes: 40_894_464,
+        weights_resident_bytes: 47_814_912,
+    };
+    let record = StageRecord {
+        endpoint: "tcp://mini-2.local:41873".to_owned(),
+        host: "mini-2.local".to_owned(),
+        pid: 4711,
+        version: "0.1.0".to_owned(),
+        device: DeviceKind::Cpu,
+        chip: "Apple M4".to_owned(),
+        threads: 4,
+        memory_total_bytes: 17_179_869_184,
+        memory_budget_bytes: 12_884_901_888,
+        load: StageLoad { memory, tokens_total: 1834, tokens_per_second: 41.5, busy: 0.62, frames_refused: 0 },
+    };
+    let gateway = GatewayRecord {
+        endpoint: "tcp://mini-1.local:41870".to_owned(),
+        url: "http://mini-1.local:8100".to_owned(),
+        host: "mini-1.local".to_owned(),
+        pid: 4242,
+        version: "0.1.0".to_owned(),
+    };
+    vec![
+        (Key::Model, json(&model)),
+        (Key::Stage(stage("mini-2")), json(&record)),
+        (Key::Pin(stage("mini-2")), json(&Pin { layers: layers(22, 30) })),
+        (Key::Placement, json(&Placement::new(Generation(3), shards).unwrap())),
+        (Key::Claim(Generation(3), 1), json(&claim)),
+        (Key::Gateway(0), json(&gateway)),
+    ]
+}
+
+fn json(record: &impl Serialize) -> String {
+    serde_json::to_string(record).unwrap()
+}
+
+/// The document with each example's value as it is written today. An example is a line `KEY` in a code block that
+/// begins with ```` ```key ````, followed by its value.
+fn rewritten(document: &str) -> String {
+    let keyspace = Keyspace::new(&"home".parse::<ClusterName>().unwrap());
+    let mut records = records();
+    let mut text = String::new();
+    let mut lines = document.lines();
+    while let Some(line) = lines.next() {
+        text += &format!("{line}\n");
+        if line != "```key" {
+            continue;
+        }
+        let name = lines.next().unwrap();
+        let at = records.iter().position(|(key, _)| keyspace.name(key) == name);
+        let (_, value) = records.remove(at.unwrap_or_else(|| panic!("{name} is no example, or is shown twice")));
+        for _ in lines.by_ref().take_while(|line| *line != "```") {}
+        text += &format!("{name}\n{value}\n```\n");
+    }
+    assert!(records.is_empty(), "not shown in etc/keys.md: {records:?}");
+    text
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a switch of this test, no setting")]
+fn the_key_document_shows_what_baton_writes() {
+    let expected = rewritten(DOCUMENT);
+    if std::env::var_os("BATON_WRITE_KEYS").is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/etc/keys.md"), &expected).unwrap();
+        return;
+    }
+    assert_eq!(DOCUMENT, expected, "etc/keys.md is out of date: run this test with BATON_WRITE_KEYS=1");
+}
+
+#[test]
+fn every_kind_of_key_is_explained() {
+    for (key, _) in records() {
+        let kind = key.to_string().split('/').next().unwrap().to_owned();
+        assert!(DOCUMENT.contains(&format!("## `{kind}")), "etc/keys.md has no section for {kind}");
+    }
+}

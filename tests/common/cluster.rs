@@ -1,0 +1,138 @@
+//! `baton up` as a real process with real children.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::http::{Answer, request};
+use super::model_path;
+
+/// A running `baton up`; interrupted, then killed, when dropped.
+pub(crate) struct Cluster {
+    process: Child,
+    /// Where its gateway answers.
+    pub(crate) http: SocketAddr,
+    /// Where its store answers.
+    pub(crate) store: String,
+    /// Its sockets and scratch files.
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Starts the default model in so many stages and waits until it serves. More arguments and variables are passed on.
+    pub(crate) fn start(stages: u32, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let folder = tempfile::Builder::new().prefix("bt").tempdir_in("/tmp").unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_baton"))
+            .args(["up", "--stages", &stages.to_string(), "--listen", "127.0.0.1:0", "--store-listen", "127.0.0.1:0"])
+            .args(arguments)
+            .arg(model_path())
+            .envs(variables.iter().copied())
+            .env("XDG_RUNTIME_DIR", folder.path())
+            .env("TMPDIR", folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("baton starts");
+        let lines = BufReader::new(process.stdout.take().unwrap());
+        let (said, hear) = mpsc::sync_channel(1000);
+        std::thread::spawn(move || lines.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
+        let mut cluster = Self { process, http: SocketAddr::from(([127, 0, 0, 1], 1)), store: String::new(), folder };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while cluster.store.is_empty() {
+            let line = hear.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+            let line = line.unwrap_or_else(|_| panic!("baton up does not get ready: {:?}", cluster.process.try_wait()));
+            let words: Vec<_> = line.split_whitespace().collect();
+            match words[..] {
+                ["ready", ..] => cluster.http = address(&line),
+                ["etcdctl", "--endpoints", store, ..] => cluster.store = store.to_owned(),
+                _ => {}
+            }
+        }
+        cluster
+    }
+
+    /// The process's id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// An answer of its gateway.
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        request(self.http, "GET", path, "").unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// An answer of its gateway to a JSON body.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
+        request(self.http, "POST", path, &body.to_string()).unwrap_or_else(|error| panic!("POST {path}: {error}"))
+    }
+
+    /// What it says of its stages.
+    pub(crate) fn stages(&self) -> Vec<Value> {
+        self.get("/distributed/status").json()["stages"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The process ids of its stages in layer order.
+    pub(crate) fn stage_pids(&self) -> Vec<u32> {
+        let mut stages = self.stages();
+        stages.sort_by_key(|stage| stage["slot"].as_u64());
+        stages.iter().map(|stage| stage["pid"].as_u64().expect("a pid") as u32).collect()
+    }
+
+    /// The text that greedily follows the token ids `prompt`, piece by piece, and the answer it came in.
+    pub(crate) fn complete(&self, prompt: &[u32], tokens: u32) -> (Vec<String>, Value) {
+        let body = json!({
+            "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": true, "logprobs": 0,
+        });
+        let answer = self.post("/v1/completions", &body);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let answer = answer.json();
+        let pieces = answer["choices"][0]["logprobs"]["tokens"].as_array().expect("tokens").clone();
+        (pieces.iter().map(|piece| piece.as_str().unwrap_or_default().to_owned()).collect(), answer)
+    }
+
+    /// Interrupts it as Ctrl-C does and waits for its end; how long that took.
+    pub(crate) fn interrupt(&mut self) -> Duration {
+        let started = Instant::now();
+        signal(self.process.id(), "INT");
+        while self.process.try_wait().unwrap().is_none() {
+            assert!(started.elapsed() < Duration::from_secs(10), "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        started.elapsed()
+    }
+
+    /// What is left in its folder.
+    pub(crate) fn leftovers(&self) -> Vec<PathBuf> {
+        std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.interrupt();
+        }
+    }
+}
+
+fn address(line: &str) -> SocketAddr {
+    let from = line.split("http://").nth(1).expect("an address");
+    from.split([',', ' ']).next().and_then(|address| address.parse().ok()).expect("an address")
+}
+
+/// Sends a signal.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(sent.success(), "kill -{name} {pid}");
+}
+
+/// Whether a process exists and is no zombie.
+pub(crate) fn alive(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    status.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+}

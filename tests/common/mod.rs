@@ -1,0 +1,27 @@
+//! What the integration tests share: the default model, clusters of real processes, and a small HTTP client.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+pub(crate) mod cluster;
+pub(crate) mod etcd;
+pub(crate) mod http;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The default model's file, as `baton pull` finds or fetches it; `BATON_TEST_MODEL` names another copy.
+///
+/// # Panics
+/// When there is none and it cannot be fetched.
+pub(crate) fn model_path() -> PathBuf {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        if let Some(path) = std::env::var_os("BATON_TEST_MODEL") {
+            return path.into();
+        }
+        let pull = Command::new(env!("CARGO_BIN_EXE_baton")).arg("pull").output().expect("baton runs");
+        assert!(pull.status.success(), "baton pull: {}", String::from_utf8_lossy(&pull.stderr));
+        String::from_utf8(pull.stdout).expect("a path").trim().into()
+    })
+    .clone()
+}

@@ -1,0 +1,224 @@
+//! A real etcd, real processes, and things that go wrong.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use common::cluster::{Cluster, alive, signal};
+use common::etcd::{Etcd, etcdctl};
+use serde_json::{Value, json};
+
+fn answer(cluster: &Cluster) -> String {
+    let body = json!({
+        "messages": [{"role": "user", "content": "What is the capital of France? Answer in one word."}],
+        "temperature": 0,
+    });
+    let answer = cluster.post("/v1/chat/completions", &body);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
+}
+
+fn wait_for(what: &str, most: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < most, "{what}: not within {most:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    started.elapsed()
+}
+
+#[test]
+fn a_killed_stage_is_named_within_its_lease_and_the_others_take_over_with_the_same_tokens() {
+    let etcd = Etcd::start();
+    let cluster = Cluster::start(3, &["--etcd", &etcd.url, "--lease-ttl-s", "2"], &[]);
+    let (_, keys) = etcdctl(&etcd.url, &["get", "--prefix", "/baton/"]);
+    for expected in ["/baton/v1/home/placement", "/baton/v1/home/claims/1/2", "\"state\":\"serving\"", "\"layers\":[0,"]
+    {
+        assert!(keys.contains(expected), "{expected} is missing in\n{keys}");
+    }
+    let prompt: Vec<u32> = (100..140).collect();
+    let (undisturbed, _) = cluster.complete(&prompt, 400);
+    let victim = cluster.stage_pids()[1];
+    let layers = cluster.stages()[1]["layers"].clone();
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| cluster.complete(&prompt, 400));
+        std::thread::sleep(Duration::from_millis(700));
+        signal(victim, "KILL");
+        let mut seen = Value::Null;
+        let missed = wait_for("health names the layers", Duration::from_secs(8), || {
+            let health = cluster.get("/health");
+            seen = health.json();
+            health.status == 503 && seen.to_string().contains("gone")
+        });
+        println!("after {missed:?}: {seen}");
+        assert!(seen.to_string().contains(&format!("layers {}..{}", layers[0], layers[1])), "{seen}");
+        let healed = wait_for("the others take over", Duration::from_secs(20), || cluster.get("/health").status == 200);
+        println!("healthy again {healed:?} later");
+        let (disturbed, answer) = running.join().unwrap();
+        assert_eq!(disturbed, undisturbed);
+        assert!(answer["timings"]["attempts"].as_u64().unwrap() > 1, "the fault came too late: {}", answer["timings"]);
+    });
+    assert_eq!(cluster.stages().iter().filter(|stage| stage["state"] == "serving").count(), 2);
+}
+
+#[test]
+fn a_cluster_too_small_without_a_stage_stays_unhealthy_until_it_is_back() {
+    let etcd = Etcd::start();
+    let cluster = Cluster::start(2, &["--etcd", &etcd.url, "--lease-ttl-s", "2", "--memory", "230MB"], &[]);
+    let before = answer(&cluster);
+    let victim = cluster.stage_pids()[1];
+    signal(victim, "KILL");
+    wait_for("health turns", Duration::from_secs(8), || cluster.get("/health").status == 503);
+    std::thread::sleep(Duration::from_secs(2));
+    let health = cluster.get("/health");
+    assert_eq!(health.status, 503, "{}", health.body);
+    let refused = cluster.post("/v1/completions", &json!({"prompt": "x"}));
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    let mut late = std::process::Command::new(env!("CARGO_BIN_EXE_baton"))
+        .args(["stage", "--etcd", &etcd.url, "--name", "late", "--memory", "230MB", "--threads", "1"])
+        .arg(common::model_path())
+        .env("XDG_RUNTIME_DIR", cluster.folder.path())
+        .spawn()
+        .unwrap();
+    wait_for("a new stage helps", Duration::from_secs(20), || cluster.get("/health").status == 200);
+    assert_eq!(answer(&cluster), before);
+    signal(late.id(), "TERM");
+    assert!(late.wait().unwrap().success(), "SIGTERM is a good end");
+}
+
+#[test]
+fn foreign_keys_and_broken_json_in_the_store_are_named_and_do_no_harm() {
+    let etcd = Etcd::start();
+    let cluster = Cluster::start(2, &["--etcd", &etcd.url], &[]);
+    let before = answer(&cluster);
+    for (key, value) in [
+        ("/baton/v1/home/nonsense", "x"),
+        ("/baton/v1/home/stages/evil", "{not json"),
+        ("/baton/v1/home/pins/x", "[1,2]"),
+        ("/baton/v1/home/claims/9/9", "null"),
+        ("/baton/v1/home/gateways/7", "{}"),
+        ("/baton/v1/other/placement", "{}"),
+    ] {
+        assert!(etcdctl(&etcd.url, &["put", key, value]).0, "put {key}");
+    }
+    let complaints = || cluster.get("/distributed/status").json()["complaints"].as_array().map_or(0, Vec::len);
+    wait_for("complaints", Duration::from_secs(5), || complaints() == 5);
+    assert_eq!(answer(&cluster), before);
+    // Even a broken placement is only named: what serves goes on being named as not serving, and nothing crashes.
+    assert!(etcdctl(&etcd.url, &["put", "/baton/v1/home/placement", "{broken"]).0);
+    wait_for("the broken placement is named", Duration::from_secs(5), || complaints() == 6);
+    assert!(etcdctl(&etcd.url, &["del", "/baton/v1/home/placement"]).0);
+    wait_for("a placement is made anew", Duration::from_secs(20), || cluster.get("/health").status == 200);
+    assert_eq!(answer(&cluster), before);
+    assert!(cluster.stage_pids().into_iter().all(alive));
+}
+
+/// Addresses on which a process listens.
+fn listening(pid: u32) -> Vec<SocketAddr> {
+    let inodes: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned()))
+        .collect();
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let open = rows.filter(|row| row[3] == "0A" && inodes.iter().any(|inode| inode == row[9]));
+    open.map(|row| {
+        let port = u16::from_str_radix(row[1].rsplit(':').next().unwrap(), 16).unwrap();
+        SocketAddr::from(([127, 0, 0, 1], port))
+    })
+    .collect()
+}
+
+fn resident(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// Openings that no peer of ours makes.
+fn hostile() -> Vec<Vec<u8>> {
+    let mut greeting = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0];
+    greeting.extend(b"NULL");
+    greeting.resize(64, 0);
+    let with = |frame: &[u8]| greeting.iter().chain(frame).copied().collect::<Vec<u8>>();
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let noise = (0..100_000).map(|_| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed as u8
+    });
+    vec![
+        noise.collect(),
+        vec![0; 70_000],
+        vec![0xff; 70_000],
+        greeting.clone(),
+        // A ZMTP frame that declares 2^36 bytes, and one that declares all there can be.
+        with(&[2, 0, 0, 0, 0x10, 0, 0, 0, 0]),
+        with(&[6, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+        with(b"\x04\x26\x05READY\x0bSocket-Type\0\0\0\x04PUSH\x08Identity\0\0\0\0"),
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x7f\xff\xff\x04\0\0\0\0\0".to_vec(),
+        b"POST /v1/completions HTTP/1.1\r\ncontent-length: 99999999999999999999\r\n\r\n".to_vec(),
+    ]
+}
+
+#[test]
+fn hostile_bytes_at_every_listening_port_do_no_harm() {
+    const GROWTH_BYTES_MAX: u64 = 16 << 20;
+    let key = "ab".repeat(32);
+    let cluster = Cluster::start(2, &["--advertise", "127.0.0.1"], &[("BATON_CLUSTER_KEY", &key)]);
+    let before = answer(&cluster);
+    let processes: Vec<u32> = cluster.stage_pids().into_iter().chain([cluster.pid()]).collect();
+    let ports: Vec<(u32, SocketAddr)> =
+        processes.iter().flat_map(|pid| listening(*pid).into_iter().map(|port| (*pid, port))).collect();
+    // A gate for each of the three processes, the HTTP door, the store.
+    assert_eq!(ports.len(), 5, "{ports:?}");
+    let memory: Vec<u64> = processes.iter().map(|pid| resident(*pid)).collect();
+    for (_, port) in &ports {
+        for bytes in hostile() {
+            for _ in 0..5 {
+                let Ok(mut stream) = TcpStream::connect(port) else { panic!("{port} does not answer any more") };
+                stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+                let _ = stream.write_all(&bytes);
+                let _ = stream.read(&mut [0; 1024]);
+            }
+        }
+    }
+    assert_eq!(answer(&cluster), before);
+    assert!(processes.iter().all(|pid| alive(*pid)));
+    for (pid, before) in processes.iter().zip(memory) {
+        let after = resident(*pid);
+        println!("process {pid}: {before} bytes anonymous before, {after} after");
+        assert!(after < before + GROWTH_BYTES_MAX, "process {pid} grew from {before} to {after} bytes");
+    }
+}
+
+#[test]
+fn another_file_than_the_clusters_is_refused() {
+    let etcd = Etcd::start();
+    let _cluster = Cluster::start(1, &["--etcd", &etcd.url], &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other.gguf");
+    let mut bytes = std::fs::read(common::model_path()).unwrap();
+    let last = bytes.len() - 1;
+    bytes.truncate(last);
+    bytes.push(1);
+    // The first bytes of the last tensor: what a fingerprint samples.
+    bytes[50_000_000] ^= 1;
+    let mut changed = bytes;
+    for byte in changed.iter_mut().skip(3_000_000).step_by(1000) {
+        *byte ^= 1;
+    }
+    std::fs::write(&other, changed).unwrap();
+    let stage = std::process::Command::new(env!("CARGO_BIN_EXE_baton"))
+        .args(["stage", "--etcd", &etcd.url, "--name", "odd"])
+        .arg(&other)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&stage.stderr);
+    assert!(!stage.status.success() && said.contains("fingerprint"), "{said}");
+}

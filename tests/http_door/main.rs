@@ -1,0 +1,10 @@
+//! The HTTP door on a real socket, before a pipeline and a text model that do real arithmetic.
+
+mod answers;
+mod client;
+mod cluster;
+mod double;
+mod leaving;
+mod refusals;
+mod streams;
+mod wire;
