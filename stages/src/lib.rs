@@ -13,5 +13,4 @@ mod model_record;
 pub mod sampling;
 pub mod weights;
 
-pub use device::{DeviceError, DeviceSettings, loader};
 pub use model_record::{RecordError, model_record};
