@@ -1,7 +1,6 @@
 //! What a stage computes on, as a person names it, and the loader for it.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use engine::runner::Loader;
 use schema::record::DeviceKind;
@@ -60,9 +59,9 @@ pub fn parse(name: &str) -> Result<DeviceKind, DeviceError> {
 ///
 /// # Errors
 /// [`DeviceError`] when the device is not part of this build, or the model is not supported on it.
-pub fn loader(file: &ModelFile, settings: &DeviceSettings) -> Result<Arc<dyn Loader>, DeviceError> {
+pub fn loader(file: ModelFile, settings: DeviceSettings) -> Result<Box<dyn Loader>, DeviceError> {
     match settings.device {
-        DeviceKind::Cpu => Ok(Arc::new(CpuLoader::new(file.clone(), settings.threads, settings.budget_bytes)?)),
+        DeviceKind::Cpu => Ok(Box::new(CpuLoader::new(file, settings.threads, settings.budget_bytes)?)),
         DeviceKind::Metal => Err(DeviceError::NotBuilt { device: "metal" }),
         DeviceKind::Cuda => Err(DeviceError::NotBuilt { device: "cuda" }),
     }

@@ -9,8 +9,8 @@ pub mod kernels;
 pub mod loader;
 pub mod memory;
 pub mod model;
+mod model_record;
 pub mod sampling;
 pub mod weights;
 
-pub use device::{DeviceError, DeviceSettings, loader};
-pub use loader::{RecordError, model_record};
+pub use model_record::{RecordError, model_record};

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use engine::runner::{LoadError, LoadedShard, Loader};
 use schema::LayerRange;
-use schema::record::{DeviceKind, MemoryUse, ModelRecord, StageLoad, StageRecord};
+use schema::record::{DeviceKind, MemoryUse, StageLoad, StageRecord};
 
 use crate::cpu::{CpuRunner, RunnerSetup};
 use crate::kernels::Pool;
 use crate::memory;
 use crate::model::{Hyper, ModelError};
-use crate::weights::{self, ModelFile};
+use crate::weights::ModelFile;
 
 /// Loads shards of one model file onto the processor.
 #[derive(Debug)]
@@ -42,29 +42,9 @@ impl CpuLoader {
     }
 }
 
-/// Threads that a cluster's record allows for: a stage with more refuses a shard only by what it would really take.
-const RECORD_THREADS: usize = 16;
-
-/// Why a model has no record.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// The file is no language model that can be cut into layers.
-    #[error(transparent)]
-    File(#[from] weights::ModelError),
-    /// It is one that cannot be run.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-}
-
-/// What a cluster needs to know of the model in `file`, of which every stage is to have room for `kv_tokens` tokens.
-///
-/// # Errors
-/// [`RecordError`] when the model is not supported.
-pub fn model_record(file: &ModelFile, kv_tokens: u32, stages_min: u32) -> Result<ModelRecord, RecordError> {
-    let hyper = Hyper::read(file.header())?;
-    hyper.check_tensors(file.header())?;
-    let scratch_bytes = RunnerSetup::scratch_bytes(&hyper, true, RECORD_THREADS, kv_tokens);
-    Ok(ModelRecord { scratch_bytes, ..file.record(kv_tokens, stages_min)? })
+/// Bytes of scratch that any shard of this model needs on `threads` threads, at most.
+pub fn scratch_bytes(hyper: &Hyper, threads: usize, kv_tokens: u32) -> u64 {
+    RunnerSetup::scratch_bytes(hyper, true, threads, kv_tokens)
 }
 
 impl Loader for CpuLoader {

@@ -8,9 +8,10 @@ use runner_support::reference;
 
 /// Largest difference of a logit between transformers' float32 and the reference's double precision.
 const GOLDEN_TOLERANCE: f64 = 1e-5;
-/// Largest difference of a logit between the reference with half-precision keys and values and the runner, which may
-/// round a few of them the other way.
-const TOLERANCE: f64 = 1e-4;
+/// Largest difference of a logit between the reference with half-precision keys and values and the runner. Single
+/// precision rounds a few keys and values to the other half-precision neighbour, and those move what comes after them;
+/// half precision as such moves the logits by up to 1.2e-3.
+const TOLERANCE: f64 = 4e-4;
 
 fn check(name: &str) {
     let golden = Golden::read(name);

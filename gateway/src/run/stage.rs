@@ -4,10 +4,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use engine::link::Listen;
+use engine::runner::Loader;
 use engine::stage as stage_loop;
 use engine::store::{EtcdStore, SharedStore};
 use schema::Keyspace;
-use stages::DeviceSettings;
+use stages::device::{self, DeviceSettings};
 use stages::weights::guard_against_truncation;
 use tracing::info;
 
@@ -27,12 +28,13 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
     let keyspace = Keyspace::new(&settings.cluster.cluster);
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     info!(model = served.record.name, file = %served.file.path().display(), "the model is agreed on");
-    let device = DeviceSettings {
+    let settings_of_device = DeviceSettings {
         device: settings.compute.device,
         threads: NonZeroUsize::new(settings.compute.threads).unwrap_or(NonZeroUsize::MIN),
         budget_bytes: settings.compute.memory_budget_bytes,
     };
-    let loader = stages::loader(&served.file, &device)
+    let loader: Arc<dyn Loader> = device::loader(served.file.clone(), settings_of_device)
+        .map(Arc::from)
         .map_err(|cause| RunError::File { path: served.file.path().display().to_string(), cause: Box::new(cause) })?;
     let member = settings.member;
     let host = member.advertise.as_ref().map(|host| host.as_str().to_owned());

@@ -38,7 +38,7 @@ struct Unit<'a> {
 
 impl Step<'_> {
     /// Writes the tile's keys, with their bias, norm and turn, and values to their blocks.
-    pub(super) fn remember(&mut self, layer: &Layer, kv: KvLayerMut<'_>) {
+    pub(super) fn remember(&mut self, layer: &Layer, kv: &KvLayerMut<'_>) {
         let Self { hyper, level, .. } = *self;
         let Arena { key, value, angles, tile, .. } = &mut *self.arena;
         let (key, value) = (Split::new(key), Split::new(value));

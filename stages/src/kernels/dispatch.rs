@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use super::disjoint::Disjoint;
 #[cfg(target_arch = "aarch64")]
 use super::neon::{self, Neon};
-use super::rows::Quantised;
+use super::rows::{Quantised, Quantiser};
 use super::simd::Simd;
 use super::tile::Outputs;
 #[cfg(target_arch = "x86_64")]
@@ -54,8 +54,8 @@ const JOBS_MAX: usize = 8;
 /// Outputs are dealt out in multiples of this: every kernel's tile divides it.
 const OUTPUTS_STEP: usize = 16;
 
-/// Weight bytes a part should have at least, so that taking a part costs nothing beside it (about 3 us of reading).
-const PART_BYTES_MIN: usize = 32 * 1024;
+/// Weight bytes times rows a part should have at least, so that taking a part costs nothing beside it (1 to 2 us).
+const PART_WORK_MIN: usize = 32 * 1024;
 
 /// Parts a thread should find when there is enough work: a late thread then costs an eighth of the region.
 const PARTS_PER_THREAD: usize = 8;
@@ -92,7 +92,7 @@ pub fn matmul_on(path: Path, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &mut Ro
 /// Does up to [`JOBS_MAX`] jobs at once.
 fn region(path: Path, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &Rows) {
     let total: usize = jobs.iter().map(|job| job.weights.bytes().len()).sum();
-    let share = (total / (pool.threads() * PARTS_PER_THREAD)).max(PART_BYTES_MIN);
+    let share = (total / (pool.threads() * PARTS_PER_THREAD)).max(PART_WORK_MIN / x.rows().max(1));
     let mut products = [const { None }; JOBS_MAX];
     let mut parts = 0;
     for (product, job) in products.iter_mut().zip(jobs) {
@@ -146,7 +146,7 @@ impl Path {
         }
     }
 
-    fn quantiser(self) -> fn(&[f32], &mut [Quantised], usize) {
+    fn quantiser(self) -> Quantiser {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => x86::avx512::quantise,
@@ -154,7 +154,7 @@ impl Path {
             Self::Avx2 => x86::avx2::quantise,
             #[cfg(target_arch = "aarch64")]
             Self::NeonDot | Self::Neon => neon::quantise,
-            Self::Scalar => Quantised::column,
+            Self::Scalar => Quantised::columns,
         }
     }
 

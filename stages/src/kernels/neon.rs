@@ -34,8 +34,8 @@ fn run_plain<W: Work, const DOT: bool>(s: Neon<DOT>, work: W) {
 }
 
 /// NEON is part of every aarch64 target, so this needs no version of its own.
-pub(super) fn quantise(values: &[f32], out: &mut [Quantised], stride: usize) {
-    Quantised::column(values, out, stride);
+pub(super) fn quantise(values: &[f32], stride: usize, out: &mut [Quantised], rows: usize) {
+    Quantised::columns(values, stride, out, rows);
 }
 
 /// An intrinsic on both vectors of the operands.

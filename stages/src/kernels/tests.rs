@@ -114,7 +114,7 @@ fn seen(format: Format, values: &[f32]) -> Vec<f64> {
         return values.iter().copied().map(f64::from).collect();
     }
     let blocks = values.as_chunks::<32>().0.iter().map(Quantised::of);
-    blocks.flat_map(|block| block.integers().map(|integer| f64::from(integer) * f64::from(block.scale))).collect()
+    blocks.flat_map(|block| block.bytes.map(|integer| f64::from(integer) * f64::from(block.scale))).collect()
 }
 
 #[test]
