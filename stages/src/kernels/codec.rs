@@ -2,6 +2,7 @@
 //! neither instruction sets nor activations; `block` says in plain code what the same bits mean.
 //!
 //! Vector steps stand in loops, not in closures handed to `map`: those are not always inlined, and then cost tenfold.
+#![expect(clippy::needless_range_loop, reason = "an index here is also a shift, a byte and a place in another array")]
 
 use super::simd::{Simd, Tile};
 
