@@ -57,8 +57,8 @@ const OUTPUTS_STEP: usize = 16;
 /// Weight bytes times rows a part should have at least, so that taking a part costs nothing beside it (1 to 2 us).
 const PART_WORK_MIN: usize = 32 * 1024;
 
-/// Parts a thread should find when there is enough work: a late thread then costs an eighth of the region.
-const PARTS_PER_THREAD: usize = 8;
+/// Parts a thread should find when there is enough work: a late thread then costs a sixteenth of the region.
+const PARTS_PER_THREAD: usize = 16;
 
 /// Multiplies `x` (m x k) with each job's weights (n x k): `out[i][j] = sum over k of weights[j][k] * x[i][k]`.
 ///
@@ -96,7 +96,7 @@ fn region(path: Path, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &Rows) {
     let mut products = [const { None }; JOBS_MAX];
     let mut parts = 0;
     for (product, job) in products.iter_mut().zip(jobs) {
-        let outputs = (share / job.weights.row_bytes().max(1)).next_multiple_of(OUTPUTS_STEP);
+        let outputs = (share / job.weights.row_bytes().max(1)).max(1).next_multiple_of(OUTPUTS_STEP);
         let first = parts;
         parts += job.weights.rows().div_ceil(outputs);
         *product = Some((first, outputs, Product { weights: job.weights, out: Disjoint::new(job.out), x }));

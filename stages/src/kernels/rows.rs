@@ -64,9 +64,7 @@ impl Rows {
     /// or an earlier input's).
     pub fn prepare(&mut self, rows: usize, cols: usize) -> &mut [f32] {
         let len = rows * cols;
-        if self.floats.len() < len {
-            self.floats.resize(len, 0.0);
-        }
+        grow(&mut self.floats, len, 0.0);
         (self.rows, self.cols, self.fresh) = (rows, cols, false);
         &mut self.floats[..len]
     }
@@ -111,9 +109,7 @@ impl Rows {
             return;
         }
         let blocks = cols / BLOCK;
-        if self.quantised.len() < rows * blocks {
-            self.quantised.resize(rows * blocks, Quantised::ZERO);
-        }
+        grow(&mut self.quantised, rows * blocks, Quantised::ZERO);
         let floats = &self.floats[..rows * cols];
         let (chunks, step) = (rows.div_ceil(chunk_rows(cols)), chunk_rows(cols));
         let out = Disjoint::new(&mut self.quantised[..rows * blocks]);
@@ -131,6 +127,14 @@ impl Rows {
             }
         });
         self.fresh = true;
+    }
+}
+
+/// Makes `values` at least `len` long, and no longer than that.
+fn grow<T: Clone>(values: &mut Vec<T>, len: usize, value: T) {
+    if values.len() < len {
+        values.reserve_exact(len - values.len());
+        values.resize(len, value);
     }
 }
 
