@@ -9,9 +9,9 @@ use crate::kernels::Rows;
 use crate::model::{Hyper, Rope};
 use crate::sampling::{Choice, Sampler, SamplingError};
 
-/// Rows computed together: as many as the scheduler puts into a micro-batch, and enough that reading the weights once
-/// for all is little beside multiplying. Longer micro-batches take several passes.
-pub(super) const ROWS_MAX: usize = 256;
+/// Rows computed together: enough that reading the weights once for all is little beside multiplying, and few, since a
+/// stage of one layer has as much scratch as one of all. Longer micro-batches take several passes.
+pub(super) const ROWS_MAX: usize = 128;
 /// Rows whose logits are computed together: enough that a full batch of decoding sequences reads the head twice, few
 /// enough that logits of 150,000 tokens take 20 MB.
 pub(super) const HEAD_ROWS_MAX: usize = 32;
