@@ -3,6 +3,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod etcd;
+pub(crate) mod golden;
 pub(crate) mod http;
 
 use std::path::PathBuf;
