@@ -47,6 +47,8 @@ fn any_number_of_stages_answers_as_one_does_and_as_llama_cpp_does() {
         assert_eq!(ours, case.runners_up[at], "{}: token {at} is not even the runner-up", case.name);
     }
     println!("{same} of 20 continuations are llama.cpp's for all 64 tokens");
+    // The kernels give the same bits on every instruction set, so this is no matter of the machine.
+    assert_eq!(same, 3, "rounding has changed: look at the gaps, then note the new number");
 }
 
 #[test]

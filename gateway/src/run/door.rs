@@ -20,9 +20,6 @@ use super::text::ModelText;
 use crate::http::{self, Door, ModelInfo, Settings};
 use crate::settings::MemberSettings;
 
-/// How long running requests may go on after the order to stop: Ctrl-C is to end everything in under two seconds.
-const DRAIN_TIME: Duration = Duration::from_millis(500);
-
 /// A running gateway.
 pub(super) struct OpenDoor {
     pub(super) head: Arc<Head>,
@@ -35,17 +32,26 @@ pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, RunError>
     TcpListener::bind(address).await.map_err(refused)
 }
 
+/// Where other processes reach the HTTP door: by the name of this machine where it listens beyond it.
+fn url(address: SocketAddr, advertised: Option<&str>) -> String {
+    match advertised {
+        Some(host) if !address.ip().is_loopback() && host.contains(':') => format!("http://[{host}]:{}", address.port()),
+        Some(host) if !address.ip().is_loopback() => format!("http://{host}:{}", address.port()),
+        _ => format!("http://{address}"),
+    }
+}
+
 // === impl OpenDoor ===
 
 impl OpenDoor {
-    /// Registers the gateway, starts its head and serves HTTP until `stop`.
+    /// Registers the gateway, starts its head and serves HTTP until `stop`; then running requests get `drain_time`.
     pub(super) async fn open(
         store: SharedStore,
         keyspace: Keyspace,
         served: &Served,
         member: &MemberSettings,
         listener: TcpListener,
-        request_deadline: Duration,
+        (request_deadline, drain_time): (Duration, Duration),
         stop: &Stop,
     ) -> Result<Self, RunError> {
         let text = ModelText::new(&served.file)?;
@@ -57,7 +63,7 @@ impl OpenDoor {
         let host = member.advertise.as_ref().map(|host| host.as_str().to_owned());
         let record = GatewayRecord {
             endpoint: String::new(),
-            url: format!("http://{address}"),
+            url: url(address, host.as_deref()),
             host: machine.host,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -74,7 +80,7 @@ impl OpenDoor {
                 context_tokens: served.record.context_tokens.min(served.record.kv_tokens),
                 created_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             },
-            settings: Settings { drain_time: DRAIN_TIME, generation_time: request_deadline, ..Settings::default() },
+            settings: Settings { drain_time, generation_time: request_deadline, ..Settings::default() },
         };
         let stop = stop.clone();
         let http = tokio::spawn(async move { http::serve(listener, Arc::new(door), stop.told()).await });

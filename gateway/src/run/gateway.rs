@@ -1,6 +1,7 @@
 //! `baton gateway`: the HTTP door and the head of the pipeline, without stages.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::store::{EtcdStore, SharedStore};
 use schema::Keyspace;
@@ -12,6 +13,9 @@ use super::model::agree;
 use super::stop::Stop;
 use crate::settings::GatewaySettings;
 
+/// How long running requests may go on after SIGTERM: service managers wait 30 s before they kill.
+const DRAIN_TIME: Duration = Duration::from_secs(25);
+
 /// Runs `baton gateway` until it is told to stop.
 ///
 /// # Errors
@@ -22,8 +26,8 @@ pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
     let store: SharedStore = Arc::new(EtcdStore::connect(&settings.cluster.etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster.cluster);
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
-    let deadline = settings.request_deadline;
-    let door = OpenDoor::open(store, keyspace, &served, &settings.member, listener, deadline, &stop).await?;
+    let times = (settings.request_deadline, DRAIN_TIME);
+    let door = OpenDoor::open(store, keyspace, &served, &settings.member, listener, times, &stop).await?;
     info!(model = served.record.name, "the gateway is open");
     stop.told().await;
     door.closed().await;

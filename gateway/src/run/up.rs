@@ -1,10 +1,13 @@
 //! `baton up`: a whole cluster on this machine, or this machine's part of one.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use engine::generate::Pipeline;
+use engine::head::HeadError;
+use engine::membership::read_view;
 use engine::store::{EmbeddedServer, EtcdStore, SharedStore};
 use schema::Keyspace;
 use tokio::net::TcpListener;
@@ -17,46 +20,88 @@ use super::model::{Served, agree, fetch};
 use super::stop::Stop;
 use crate::settings::UpSettings;
 
+/// How long running requests may go on after the order to stop: Ctrl-C is to end everything in under two seconds.
+const DRAIN_TIME: Duration = Duration::from_millis(500);
+
 /// Runs `baton up` until it is told to stop.
 ///
 /// # Errors
 /// [`RunError`] says why it could not start or go on.
 pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let stop = Stop::listen(false)?;
-    let Some(path) = fetch(settings.model.model.take(), &settings.cache, &stop).await? else { return Ok(()) };
+    // A model is named before the clock starts: fetching it may take minutes.
+    if settings.etcd.is_none() || settings.model.model.is_some() {
+        let Some(path) = fetch(settings.model.model.take(), &settings.cache, &stop).await? else { return Ok(()) };
+        settings.model.model = Some(path.to_string_lossy().into_owned());
+    }
     let started = Instant::now();
     let listener = listen(settings.listen).await?;
     let (embedded, etcd) = open_store(&settings).await?;
     let store: SharedStore = Arc::new(EtcdStore::connect(&etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster);
-    settings.model.model = Some(path.to_string_lossy().into_owned());
+    if settings.model.model.is_none() && read_view(&store, &keyspace).await?.model.is_none() {
+        let Some(path) = fetch(None, &settings.cache, &stop).await? else { return Ok(()) };
+        settings.model.model = Some(path.to_string_lossy().into_owned());
+    }
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
-    let log = LevelFilter::current().to_string();
-    // Each stage would count on all that the machine has to spare: here they share it.
-    let share = stages::memory::machine().memory_available_bytes / settings.stage_names.len() as u64;
-    settings.compute.memory_budget_bytes.get_or_insert(share);
-    let arguments =
-        settings.stage_names.iter().map(|name| (name.clone(), settings.stage_arguments(name, &path, &etcd, &log)));
-    let mut children = Children::start(arguments, &settings.stage_environment(), folder.path())?;
+    let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
     let deadline = settings.request_deadline;
-    let opened = OpenDoor::open(store, keyspace, &served, &settings.member, listener, deadline, &stop).await;
+    let member = &settings.member;
+    let opening = OpenDoor::open(store, keyspace, &served, member, listener, (deadline, DRAIN_TIME), &stop);
+    let opened = tokio::select! {
+        () = stop.told() => None,
+        opened = opening => Some(opened),
+    };
     let outcome = match opened {
-        Ok(door) => {
+        None => Ok(()),
+        Some(Ok(door)) => {
             let outcome = attend(&door, &mut children, &served, &settings, (&etcd, started), &stop).await;
             stop.now();
             children.stop().await;
             door.closed().await;
             outcome
         }
-        Err(error) => Err(error),
+        Some(Err(RunError::Head(HeadError::Taken { url, .. }))) if settings.etcd.is_some() => {
+            say(&format!("the gateway at {url} serves this cluster; this machine adds its stages, Ctrl-C takes them away"));
+            attend_stages(&mut children, &stop).await
+        }
+        Some(Err(error)) => Err(error),
     };
     children.stop().await;
     if let Some(embedded) = embedded {
         embedded.shutdown().await;
     }
     outcome
+}
+
+/// Starts the stage processes; what the machine has to spare is shared among them unless a budget was named.
+fn start_children(
+    settings: &mut UpSettings,
+    served: &Served,
+    etcd: &[String],
+    folder: &Path,
+) -> Result<Children, RunError> {
+    let share = stages::memory::machine().memory_available_bytes / settings.stage_names.len() as u64;
+    settings.compute.memory_budget_bytes.get_or_insert(share);
+    let (log, path) = (LevelFilter::current().to_string(), served.file.path());
+    let arguments = |name| settings.stage_arguments(name, path, etcd, &log);
+    let stages = settings.stage_names.iter().map(|name| (name.clone(), arguments(name)));
+    Children::start(stages, &settings.stage_environment(), folder)
+}
+
+/// Says what becomes of the stages, for a machine that has nothing else of the cluster.
+async fn attend_stages(children: &mut Children, stop: &Stop) -> Result<(), RunError> {
+    loop {
+        tokio::select! {
+            () = stop.told() => return Ok(()),
+            (name, status) = children.ended() => say(&format!("stage {name} has ended: {status}")),
+        }
+        if children.is_empty() {
+            return Err(RunError::NoStageLeft);
+        }
+    }
 }
 
 /// The store to use: the one that was named, or an embedded one.
@@ -129,6 +174,7 @@ fn announce(door: &OpenDoor, served: &Served, settings: &UpSettings, etcd: &[Str
     let etcd = etcd.join(",");
     say(&format!(
         "ready after {:.2} s: {model} on {url}, Ctrl-C stops\n\n  \
+         baton status --etcd {etcd}\n\n  \
          curl {url}/v1/chat/completions -H 'content-type: application/json' -d \
          '{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"What is the capital of France? \
          Answer in one word.\"}}],\"temperature\":0}}'\n\n  \

@@ -280,6 +280,21 @@ fn what_is_no_frame_is_refused_before_it_is_looked_at() {
 
 // === generated code ===
 
+/// Digests of `link.fbs` and of `generated.rs` as flatc 25.12.19 made it.
+const MADE_TOGETHER: (u64, u64) = (0xf505_507e_c69d_0e68, 0x438e_5609_ec16_4272);
+
+/// FNV-1a, 64 bits: tells two texts apart, nothing more.
+fn digest(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Holds on every machine: whoever changes one of the two files must make both anew, and then this line.
+#[test]
+fn the_schema_and_the_generated_code_were_made_together() {
+    let together = (digest(include_str!("../../fbs/link.fbs")), digest(include_str!("generated.rs")));
+    assert_eq!(together, MADE_TOGETHER, "regenerate with etc/generate-schema and note the digests here");
+}
+
 /// Compares `generated.rs` with what flatc makes of `link.fbs`, on machines that have the flatc of this version.
 #[test]
 fn the_generated_code_is_what_flatc_makes_of_the_schema() {
