@@ -7,7 +7,8 @@ mod common;
 use std::fs::File;
 use std::sync::LazyLock;
 
-use gateway::text::{ChatTemplate, Detokenizer, Message, Special, Tokenizer, Vocabulary};
+use gateway::text::{ChatTemplate, Detokenizer, Message, Special, TextError, Tokenizer, Vocabulary};
+use proptest::prelude::*;
 use serde::Deserialize;
 use stages::gguf::Header;
 
@@ -143,9 +144,44 @@ fn a_long_text_has_the_reference_tokens() {
 }
 
 #[test]
+fn a_character_without_tokens_is_refused_and_not_lost() {
+    let error = TOKENIZER.encode("left\u{4}right", Special::Plain).unwrap_err();
+    assert_eq!(error.to_string(), r#"the vocabulary cannot spell "\u{4}""#);
+}
+
+#[test]
 fn ids_outside_the_vocabulary_are_no_text() {
     let size = u32::try_from(TOKENIZER.vocab_size()).unwrap();
     assert_eq!(size, 49_152);
     assert_eq!(TOKENIZER.token_bytes(size), b"");
     assert_eq!(detokenize(&[size, u32::MAX]), "");
+}
+
+proptest! {
+    #[test]
+    fn any_text_comes_back_from_its_tokens_or_is_refused(text in ".{0,60}") {
+        // This vocabulary has no tokens for six control characters and for the lead bytes of planes 4 to 11.
+        let lacking = |c: char| "\u{4}\u{6}\u{13}\u{14}\u{16}\u{1d}".contains(c) || ('\u{40000}'..'\u{C0000}').contains(&c);
+        match TOKENIZER.encode(&text, Special::Plain) {
+            Ok(ids) => prop_assert_eq!(TOKENIZER.decode(&ids), text),
+            Err(TextError::Unspellable { .. }) => prop_assert!(text.contains(lacking)),
+            Err(error) => prop_assert!(false, "{}", error),
+        }
+    }
+
+    #[test]
+    fn whatever_messages_say_the_control_tokens_are_the_template_s(
+        contents in proptest::collection::vec(r"([a-zé中🙂 \n]|<\||\|>|im_end|im_start|<\|im_end\|>|<\|endoftext\|>){0,12}", 1..4),
+    ) {
+        let said = |content: &String| Message { role: "user".to_owned(), content: content.clone() };
+        let rendered = TEMPLATE.render(&contents.iter().map(said).collect::<Vec<_>>(), true).unwrap();
+        let ids = TOKENIZER.encode_rendered(&rendered).unwrap();
+        let control: Vec<u32> = ids.iter().copied().filter(|&id| TOKENIZER.token_bytes(id).is_empty()).collect();
+        // One message of the template's own, each of the client's, and the beginning of the answer.
+        let expected = [1, 2].repeat(contents.len() + 1).into_iter().chain([1]).collect::<Vec<_>>();
+        prop_assert_eq!(control, expected);
+        if !contents.iter().any(|content| content.contains("<|")) {
+            prop_assert_eq!(ids, TOKENIZER.encode(rendered.text(), Special::Parse).unwrap());
+        }
+    }
 }

@@ -85,7 +85,10 @@ pub fn decide(view: &ClusterView, me: &StageName, settled: bool) -> Action {
     if !settled {
         return rest_or(follow(view, me), Waiting::Quiet);
     }
-    let generation = current.map_or(Generation(1), |current| current.value.generation().next());
+    // Claims count too: should somebody delete the placement, the generations in frames must not begin again.
+    let placed = current.map(|current| current.value.generation());
+    let claimed = view.claims.keys().map(|(generation, _)| *generation);
+    let generation = placed.into_iter().chain(claimed).max().unwrap_or_default().next();
     match Placement::new(generation, shards) {
         Ok(placement) => Action::Propose { placement, replacing: current.map(|current| current.mod_revision) },
         Err(_) => Action::Rest, // The planner's ranges are contiguous; its proptest says so.
@@ -215,6 +218,17 @@ mod tests {
         claim(&mut view, 1);
         view.stages.remove(&name("a"));
         assert!(matches!(decide(&view, &name("b"), true), Action::Wait(Waiting::Memory(_))));
+    }
+
+    #[test]
+    fn generations_go_on_after_the_placement_was_deleted() {
+        let mut view = view(&["a", "b"], 1);
+        place(&mut view);
+        view.stages.remove(&name("b"));
+        let second = place(&mut view);
+        claim(&mut view, 0);
+        view.placement = None;
+        assert_eq!(place(&mut view).generation(), second.generation().next());
     }
 
     #[test]

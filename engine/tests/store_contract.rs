@@ -56,7 +56,9 @@ impl Place {
     async fn revoke(&self, id: LeaseId) {
         match self {
             Self::Memory(store) => store.revoke(id).unwrap(),
-            Self::Url(url) => drop(Self::operator(url).await.lease_revoke(id.0).await.unwrap()),
+            Self::Url(url) => {
+                Self::operator(url).await.lease_revoke(id.0).await.unwrap();
+            }
         }
     }
 
@@ -65,7 +67,8 @@ impl Place {
         match self {
             Self::Memory(store) => store.compact(revision).unwrap(),
             Self::Url(url) => {
-                drop(Self::operator(url).await.compact(i64::try_from(revision.0).unwrap(), None).await.unwrap());
+                let revision = i64::try_from(revision.0).unwrap();
+                Self::operator(url).await.compact(revision, None).await.unwrap();
             }
         }
     }
@@ -384,7 +387,8 @@ async fn clause_16_a_holder_that_dies_silently_loses_its_keys(rig: Rig) {
     let mut watch = rig.other.watch("k", start).await.unwrap();
     let place = rig.place.clone();
     // Its runtime is shut down under it: nothing of it runs any more, and nobody says goodbye.
-    tokio::task::spawn_blocking(move || {
+    let (gone, is_gone) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
         let holder = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let lease = holder.block_on(async {
             let store = place.connect().await;
@@ -394,9 +398,9 @@ async fn clause_16_a_holder_that_dies_silently_loses_its_keys(rig: Rig) {
         });
         drop(holder);
         drop(lease);
-    })
-    .await
-    .unwrap();
+        gone.send(()).unwrap();
+    });
+    is_gone.await.expect("the holder lived until its end");
     shows(&mut watch, &["k=1", "-k"]).await;
     assert!(rig.store.read("k").await.unwrap().entries.is_empty());
 }

@@ -124,8 +124,30 @@ async fn of_several_endpoints_one_that_serves_is_enough() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         format!("http://{}", listener.local_addr().unwrap())
     };
-    let store = EtcdStore::connect(&[dead, etcd.url()]).await.unwrap();
-    for _ in 0..20 {
-        put(&store, "k", "v", None).await;
+    for endpoints in [[dead.clone(), etcd.url()], [etcd.url(), dead.clone()]] {
+        let store = EtcdStore::connect(&endpoints).await.unwrap();
+        let lease = store.lease(Duration::from_secs(2)).await.unwrap();
+        let mut watch = store.watch("", put(&store, "k", "v", Some(lease.id())).await).await.unwrap();
+        for _ in 0..20 {
+            put(&store, "k", "v", Some(lease.id())).await;
+        }
+        timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
+        tokio::time::sleep(lease.ttl() * 2).await;
+        assert!(!lease.is_lost());
     }
+}
+
+#[tokio::test]
+async fn when_the_endpoint_in_use_dies_calls_go_to_the_next() {
+    // Two stores of one member each stand in for two members of one: what matters is who is asked.
+    let (mut first, second) = (Etcd::start().await, Etcd::start().await);
+    let store = EtcdStore::connect(&[first.url(), second.url()]).await.unwrap();
+    put(&store, "where", "first", None).await;
+    first.kill();
+    // What was under way when it died may fail, once.
+    let _ = store.read("where").await;
+    assert!(store.read("where").await.unwrap().entries.is_empty());
+    put(&store, "where", "second", None).await;
+    let only_second = EtcdStore::connect(&[second.url()]).await.unwrap();
+    assert_eq!(only_second.read("where").await.unwrap().entries[0].value, b"second");
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use stages::kernels::{Format, MatmulJob, Matrix, Path, Pool, Rows, matmul_on};
 
-/// Outputs and columns: the default model's, then those of a model with a billion weights.
-const SHAPES: [(usize, usize); 4] = [(1536, 576), (576, 1536), (8192, 2048), (2048, 8192)];
+/// Outputs and columns: the default model's, then cuts of those of a model with a billion weights.
+const SHAPES: [(usize, usize); 4] = [(1536, 576), (576, 1536), (1024, 2048), (256, 8192)];
 
 /// Weights to read in one go of a decoding measurement: several times any cache.
 const COLD_BYTES: usize = 192 << 20;

@@ -19,7 +19,7 @@ pub struct CpuLoader {
     file: ModelFile,
     hyper: Hyper,
     pool: Arc<Pool>,
-    budget_bytes: Option<u64>,
+    budget_bytes: u64,
 }
 
 // === impl CpuLoader ===
@@ -33,17 +33,14 @@ impl CpuLoader {
     pub fn new(file: ModelFile, threads: NonZeroUsize, budget_bytes: Option<u64>) -> Result<Self, ModelError> {
         let hyper = Hyper::read(file.header())?;
         hyper.check_tensors(file.header())?;
+        // Asked once: what is available changes all the time, and a budget that did would move shards about.
+        let budget_bytes = budget_bytes.unwrap_or_else(|| memory::machine().memory_available_bytes);
         Ok(Self { file, hyper, pool: Arc::new(Pool::new(threads)), budget_bytes })
     }
 
     /// The model's sizes.
     pub fn hyper(&self) -> &Hyper {
         &self.hyper
-    }
-
-    /// Bytes of scratch that any shard needs beside weights, keys and values, at most.
-    pub fn scratch_bytes(&self, kv_tokens: u32) -> u64 {
-        scratch_bytes(&self.hyper, self.pool.threads(), kv_tokens)
     }
 }
 
@@ -84,7 +81,7 @@ impl Loader for CpuLoader {
             chip: machine.chip,
             threads: self.pool.threads() as u32,
             memory_total_bytes: machine.memory_total_bytes,
-            memory_budget_bytes: self.budget_bytes.unwrap_or(machine.memory_available_bytes),
+            memory_budget_bytes: self.budget_bytes,
             load: StageLoad::default(),
         }
     }

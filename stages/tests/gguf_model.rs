@@ -1,22 +1,18 @@
-//! The default model's file, when `BATON_TEST_MODEL` names it: SmolLM2-135M-Instruct, Q4_1.
+//! The default model's file: SmolLM2-135M-Instruct, Q4_1.
 
-use std::path::PathBuf;
+mod common;
 
 use schema::LayerRange;
 use stages::kernels::Format;
 use stages::weights::ModelFile;
 
-fn model() -> Option<ModelFile> {
-    let Some(path) = std::env::var_os("BATON_TEST_MODEL").map(PathBuf::from) else {
-        println!("left out: BATON_TEST_MODEL names no file");
-        return None;
-    };
-    Some(ModelFile::open(&path).unwrap())
+fn model() -> ModelFile {
+    ModelFile::open(&common::default_model()).unwrap()
 }
 
 #[test]
 fn the_record_of_the_default_model_is_as_published() {
-    let Some(model) = model() else { return };
+    let model = model();
     let record = model.record(4096, 2).unwrap();
     assert_eq!((record.architecture.as_str(), record.layers, record.hidden), ("llama", 30, 576));
     assert_eq!((record.context_tokens, record.kv_bytes_per_token_layer), (8192, 2 * 3 * 64 * 2));
@@ -29,7 +25,7 @@ fn the_record_of_the_default_model_is_as_published() {
 
 #[test]
 fn the_vocabulary_is_read_only_when_asked_for() {
-    let Some(model) = model() else { return };
+    let model = model();
     assert!(model.header().metadata.get("tokenizer.ggml.tokens").is_none());
     let header = model.vocabulary_header().unwrap();
     let tokens = header.metadata.str_array("tokenizer.ggml.tokens").unwrap();
@@ -39,7 +35,7 @@ fn the_vocabulary_is_read_only_when_asked_for() {
 
 #[test]
 fn a_middle_shard_has_only_its_layers_resident() {
-    let Some(model) = model() else { return };
+    let model = model();
     let record = model.record(4096, 2).unwrap();
     let layers = LayerRange::new(10, 20).unwrap();
     let shard = model.map(layers).unwrap();

@@ -10,6 +10,8 @@ use runner_support::fixture::{Golden, Shape, write_random};
 use runner_support::pipeline::{GREEDY, KV_TOKENS, Piece, Pipeline, slice};
 use schema::LayerRange;
 use schema::frame::{Sampling, Slice};
+use schema::record::DeviceKind;
+use stages::device::{self, DeviceSettings};
 use stages::gguf::GgufWriter;
 use stages::kernels::Format;
 use stages::loader::CpuLoader;
@@ -248,4 +250,17 @@ fn a_tensor_of_the_wrong_shape_missing_or_unknown_is_refused_by_name() {
     assert_eq!(error, "tensor \"output_norm.weight\": expected dimensions [32], found [31]");
     let error = refused(llama().tensor("blk.0.ffn_gate_inp.weight", &[32], Format::F32, vec![0; 128]).unwrap());
     assert_eq!(error, "tensor \"blk.0.ffn_gate_inp.weight\": expected none of this name in a llama model, found one");
+}
+
+#[test]
+fn a_device_that_is_not_built_in_says_how_to_build_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = ModelFile::open(&write(&folder, SMALL)).unwrap();
+    let settings = |device| DeviceSettings { device, threads: one_thread(), budget_bytes: Some(1 << 20) };
+    for (device, feature) in [(DeviceKind::Metal, "metal"), (DeviceKind::Cuda, "cuda")] {
+        let Err(error) = device::loader(file.clone(), settings(device)) else { panic!("{feature} is there") };
+        assert!(error.to_string().contains(&format!("--features {feature}")), "{error}");
+    }
+    let loader = device::loader(file, settings(DeviceKind::Cpu)).unwrap();
+    assert_eq!(loader.describe().memory_budget_bytes, 1 << 20);
 }

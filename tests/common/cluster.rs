@@ -83,16 +83,16 @@ impl Cluster {
         stages.iter().map(|stage| stage["pid"].as_u64().expect("a pid") as u32).collect()
     }
 
-    /// The text that greedily follows the token ids `prompt`, piece by piece, and the answer it came in.
-    pub(crate) fn complete(&self, prompt: &[u32], tokens: u32) -> (Vec<String>, Value) {
+    /// The ids that greedily follow the token ids `prompt`, and the answer they came in.
+    pub(crate) fn complete(&self, prompt: &[u32], tokens: u32) -> (Vec<u32>, Value) {
         let body = json!({
             "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": true, "logprobs": 0,
         });
         let answer = self.post("/v1/completions", &body);
         assert_eq!(answer.status, 200, "{}", answer.body);
         let answer = answer.json();
-        let pieces = answer["choices"][0]["logprobs"]["tokens"].as_array().expect("tokens").clone();
-        (pieces.iter().map(|piece| piece.as_str().unwrap_or_default().to_owned()).collect(), answer)
+        let ids = answer["choices"][0]["logprobs"]["token_ids"].as_array().expect("token ids");
+        (ids.iter().map(|id| id.as_u64().expect("an id") as u32).collect(), answer)
     }
 
     /// Interrupts it as Ctrl-C does and waits for its end; how long that took.

@@ -9,14 +9,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The default model's file, as `baton pull` finds or fetches it; `BATON_TEST_MODEL` names another copy.
+/// The default model's file, as `baton pull` finds or fetches it; `TEST_MODEL` names another copy.
 ///
 /// # Panics
 /// When there is none and it cannot be fetched.
 pub(crate) fn model_path() -> PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
-        if let Some(path) = std::env::var_os("BATON_TEST_MODEL") {
+        if let Some(path) = std::env::var_os("TEST_MODEL") {
             return path.into();
         }
         let pull = Command::new(env!("CARGO_BIN_EXE_baton")).arg("pull").output().expect("baton runs");

@@ -158,9 +158,10 @@ mod tests {
         let arguments = up.stage_arguments(&up.stage_names[1], "-odd name.gguf".as_ref(), &etcd, "warn");
         assert!(arguments.iter().all(|argument| !argument.to_string_lossy().contains(&key)));
         assert_eq!(up.stage_environment(), [("BATON_CLUSTER_KEY", key)]);
-        let more = ["--log", "info", "--follow-stdin"].map(Into::into);
-        let cli = Cli::try_parse_from(std::iter::once("baton".into()).chain(arguments).chain(more)).unwrap();
+        let cli = Cli::try_parse_from(std::iter::once("baton".into()).chain(arguments)).unwrap();
+        assert_eq!(cli.global.log.as_deref(), Some("warn"));
         let Verb::Stage(said) = cli.verb else { panic!("not a stage: {:?}", cli.verb) };
+        assert!(said.follow_stdin);
         let shared = said.shared(&FileChoices::default());
         let stage = StageSettings::new(shared, &said.compute, said.stage, &cli.global, &environment).unwrap();
         assert_eq!((stage.cluster.cluster, stage.cluster.etcd.as_slice()), (up.cluster, &etcd[..]));

@@ -82,7 +82,7 @@ impl Answer {
     /// The chunk that opens a choice, where the shape has one.
     pub(crate) fn opening(&self, index: usize) -> Option<Map<String, Value>> {
         let delta = json!({"role": "assistant", "content": ""});
-        (self.shape == Shape::Chat).then(|| self.chunk(index, &delta, Value::Null, None))
+        (self.shape == Shape::Chat).then(|| self.chunk(index, &delta, &Value::Null, None))
     }
 
     /// A chunk of text; `offset` is where its first token begins, in characters.
@@ -91,7 +91,7 @@ impl Answer {
             Shape::Chat => json!({"content": text}),
             Shape::Completion => json!(text),
         };
-        self.chunk(index, &delta, self.logprobs(scores, offset), None)
+        self.chunk(index, &delta, &self.logprobs(scores, offset), None)
     }
 
     /// The chunk that ends a choice.
@@ -100,7 +100,7 @@ impl Answer {
             Shape::Chat => json!({}),
             Shape::Completion => json!(""),
         };
-        self.chunk(index, &delta, Value::Null, Some(ended))
+        self.chunk(index, &delta, &Value::Null, Some(ended))
     }
 
     /// The chunk without choices that carries the usage.
@@ -110,7 +110,7 @@ impl Answer {
         body
     }
 
-    fn chunk(&self, index: usize, delta: &Value, logprobs: Value, ended: Option<Ended>) -> Map<String, Value> {
+    fn chunk(&self, index: usize, delta: &Value, logprobs: &Value, ended: Option<Ended>) -> Map<String, Value> {
         let key = match self.shape {
             Shape::Chat => "delta",
             Shape::Completion => "text",

@@ -29,7 +29,6 @@ mod score;
 mod serve;
 mod speech;
 mod status;
-mod stop;
 mod submit;
 mod text;
 mod timings;

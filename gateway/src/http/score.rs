@@ -8,6 +8,8 @@ const LOGPROB_MIN: f32 = -9999.0;
 /// One chosen token and its probability.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Score {
+    /// Its id.
+    pub(crate) token: u32,
     /// The bytes it stands for.
     pub(crate) bytes: Vec<u8>,
     /// Natural logarithm of its probability.
@@ -38,7 +40,8 @@ pub(crate) fn chat(scores: &[Score]) -> Value {
     json!({"content": content, "refusal": null})
 }
 
-/// `{tokens, token_logprobs, top_logprobs, text_offset}`; offsets count characters of the answer from `offset`.
+/// `{tokens, token_logprobs, top_logprobs, text_offset, token_ids}`; offsets count characters of the answer from
+/// `offset`. The ids are ours: half characters look alike in `tokens`.
 pub(crate) fn completion(scores: &[Score], offset: usize) -> Value {
     let tokens: Vec<_> = scores.iter().map(Score::text).collect();
     let offsets: Vec<_> = tokens
@@ -50,7 +53,10 @@ pub(crate) fn completion(scores: &[Score], offset: usize) -> Value {
         })
         .collect();
     let logprobs: Vec<_> = scores.iter().map(Score::logprob).collect();
-    json!({"tokens": tokens, "token_logprobs": logprobs, "top_logprobs": null, "text_offset": offsets})
+    let ids: Vec<_> = scores.iter().map(|score| score.token).collect();
+    json!({
+        "tokens": tokens, "token_logprobs": logprobs, "top_logprobs": null, "text_offset": offsets, "token_ids": ids,
+    })
 }
 
 /// Characters that `scores` add to the offsets of those after them.

@@ -17,6 +17,7 @@ use super::voice::Voice;
 ///
 /// # Errors
 /// A 400 about `param` when the text cannot be taken.
+#[expect(clippy::disallowed_methods, reason = "no forward pass: text of at most a body's size is encoded")]
 pub(crate) async fn encode<T, F>(door: &Door, param: &'static str, encode: F) -> Result<T, ApiError>
 where
     T: Send + 'static,

@@ -1,13 +1,6 @@
 //! The seam between the door and text: a model's tokenizer and chat template, or a test's own arithmetic.
 
-/// One message of a chat, its parts joined.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// `system`, `user`, `assistant` or `tool`.
-    pub role: String,
-    /// The text.
-    pub content: String,
-}
+pub use crate::text::Message;
 
 /// Text the model cannot take, such as an order of roles its template refuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

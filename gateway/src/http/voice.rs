@@ -6,9 +6,9 @@ use std::time::Instant;
 use engine::generate::{Event, Failure, Finish, Timings};
 
 use super::score::Score;
-use super::stop::StopStrings;
 use super::text::{Decoder, TextModel};
 use super::timings::Watch;
+use crate::text::StopStrings;
 
 /// Turns one sequence's events into text.
 pub(crate) struct Voice {
@@ -108,7 +108,7 @@ impl Voice {
             return Heard::default();
         }
         if self.scored {
-            self.scores.push(Score { bytes: self.text.token_bytes(token), logprob });
+            self.scores.push(Score { token, bytes: self.text.token_bytes(token), logprob });
         }
         let text = self.decoder.push(token);
         self.say(&text, None)

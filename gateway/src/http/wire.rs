@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
@@ -49,7 +49,7 @@ impl Wire {
     fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while self.look.as_mut().poll(cx).is_ready() {
             let ready = self.stream.ready(Interest::READABLE).now_or_never();
-            if ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed())) {
+            if ready.is_some_and(|ready| ready.is_ok_and(Ready::is_read_closed)) {
                 return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client is gone"));
             }
             self.look.as_mut().reset(Instant::now() + LOOK_PERIOD);

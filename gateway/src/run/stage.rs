@@ -28,12 +28,12 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
     let keyspace = Keyspace::new(&settings.cluster.cluster);
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     info!(model = served.record.name, file = %served.file.path().display(), "the model is agreed on");
-    let device = DeviceSettings {
+    let settings_of_device = DeviceSettings {
         device: settings.compute.device,
         threads: NonZeroUsize::new(settings.compute.threads).unwrap_or(NonZeroUsize::MIN),
         budget_bytes: settings.compute.memory_budget_bytes,
     };
-    let loader: Arc<dyn Loader> = device::loader(served.file.clone(), device)
+    let loader: Arc<dyn Loader> = device::loader(served.file.clone(), settings_of_device)
         .map(Arc::from)
         .map_err(|cause| RunError::File { path: served.file.path().display().to_string(), cause: Box::new(cause) })?;
     let member = settings.member;

@@ -15,8 +15,8 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("RUST_LOG", "like --log, for people used to it; --log and BATON_LOG come first"),
 ];
 
-/// What the environment says beyond flags.
-#[derive(Debug, Clone, Default)]
+/// What the environment says beyond flags. Holds secrets, so it does not show itself.
+#[derive(Clone, Default)]
 pub struct Environment {
     /// `BATON_CLUSTER_KEY`.
     pub cluster_key: Option<String>,

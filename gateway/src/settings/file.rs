@@ -126,7 +126,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("baton.toml");
         assert!(matches!(FileChoices::read(Some(&path), &[]), Err(FileError::Read { .. })));
-        assert_eq!(FileChoices::read(None, &[path.clone()]).unwrap(), FileChoices::default());
+        assert_eq!(FileChoices::read(None, std::slice::from_ref(&path)).unwrap(), FileChoices::default());
         fs::write(&path, "[up]\nstages = 3\n").unwrap();
         let later = folder.path().join("other.toml");
         fs::write(&later, "[up]\nstages = 4\n").unwrap();

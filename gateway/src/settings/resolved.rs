@@ -384,6 +384,9 @@ impl UpSettings {
 
 fn door(choices: &GatewayChoices) -> Result<(SocketAddr, Duration), SettingsError> {
     let listen = choices.listen.unwrap_or_else(|| constant(defaults::LISTEN));
+    if !listen.ip().is_loopback() {
+        tracing::warn!(%listen, "whoever reaches this address can use the model: there is no access control");
+    }
     let deadline = choices.request_deadline_s.unwrap_or(defaults::REQUEST_DEADLINE_S);
     Ok((listen, Duration::from_secs(range("request_deadline_s", deadline, 1, 86_400)?)))
 }

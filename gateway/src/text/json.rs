@@ -9,6 +9,7 @@ use super::filters::invalid;
 const JSON_DEPTH_MAX: usize = 64;
 
 /// `value | tojson(indent=…, separators=…, sort_keys=…, ensure_ascii=…)`.
+#[expect(clippy::needless_pass_by_value, reason = "the engine hands arguments over by value")]
 pub(super) fn tojson(value: &Value, kwargs: Kwargs) -> Result<String, Error> {
     let indent = kwargs.get::<Option<usize>>("indent")?;
     let separators = kwargs.get::<Option<Vec<String>>>("separators")?;

@@ -4,7 +4,7 @@
 //! template asks for, no socket, no device. A prompt goes `Message → ChatTemplate → Rendered → Tokenizer → ids`; an
 //! answer goes `id → Detokenizer → StopStrings → client`.
 //!
-//! Text that a client wrote never becomes a control token, whatever it spells: see [`rendered`].
+//! Text that a client wrote never becomes a control token, whatever it spells: the file `rendered.rs` says how.
 
 mod alphabet;
 mod calendar;

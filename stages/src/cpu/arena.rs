@@ -9,9 +9,9 @@ use crate::kernels::Rows;
 use crate::model::{Hyper, Rope};
 use crate::sampling::{Choice, Sampler, SamplingError};
 
-/// Rows computed together: as many as the scheduler puts into a micro-batch, and enough that reading the weights once
-/// for all is little beside multiplying. Longer micro-batches take several passes.
-pub(super) const ROWS_MAX: usize = 256;
+/// Rows computed together: enough that reading the weights once for all is little beside multiplying, and few, since a
+/// stage of one layer has as much scratch as one of all. Longer micro-batches take several passes.
+pub(super) const ROWS_MAX: usize = 128;
 /// Rows whose logits are computed together: enough that a full batch of decoding sequences reads the head twice, few
 /// enough that logits of 150,000 tokens take 20 MB.
 pub(super) const HEAD_ROWS_MAX: usize = 32;
@@ -143,4 +143,41 @@ impl Arena {
 /// How a model's keys and values lie in memory.
 pub(super) fn kv_shape(hyper: &Hyper) -> KvShape {
     KvShape { heads: hyper.kv_heads, key: hyper.key, value: hyper.value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_announced_bytes_are_those_allocated() {
+        let sizes = ArenaSizes {
+            hidden: 96,
+            query: 128,
+            key: 64,
+            value: 48,
+            feed_forward: 160,
+            input: 160,
+            head_key: 32,
+            head_value_padded: 32,
+            rope_pairs: 16,
+            threads: 3,
+            queries: 50,
+            group: 2,
+            chunks: 5,
+            vocabulary: 700,
+        };
+        let frequencies = vec![1.0; sizes.rope_pairs];
+        let arena = Arena::new(&sizes, Rope::from_frequencies(frequencies, crate::model::Pairing::Halves));
+        let floats =
+            [&arena.x, &arena.query, &arena.key, &arena.value, &arena.out, &arena.gate, &arena.up, &arena.logits];
+        let floats: usize = floats.iter().map(|values| values.capacity() * 4).sum();
+        let input = ROWS_MAX * sizes.input * 8;
+        let plan = ROWS_MAX * (2 * sizes.rope_pairs * 4 + size_of::<Row>() + size_of::<Stretch>() + size_of::<usize>());
+        let scratch = 3 * 50 * (32 * 4 + TOKENS * 4) + 2 * 3 * 50 * (32 * 4 + 12);
+        let merged = 5 * 2 * (32 * 4 + 12);
+        let samplers = 3 * 700 * (8 + 4);
+        assert_eq!(sizes.bytes(), (floats + input + plan + scratch + merged + samplers) as u64);
+        assert_eq!((arena.scratch.len(), arena.chunks.len(), arena.samplers.len()), (3, 5, 3));
+    }
 }

@@ -93,6 +93,13 @@ impl Sums {
         (queries * (value_padded * size_of::<f32>() + size_of::<Softmax>())) as u64
     }
 
+    /// Takes over the first `queries` queries of another.
+    pub(super) fn copy(&mut self, other: &Self, queries: usize, value_padded: usize) {
+        let values = queries * value_padded;
+        self.values[..values].copy_from_slice(&other.values[..values]);
+        self.softmax[..queries].copy_from_slice(&other.softmax[..queries]);
+    }
+
     fn clear(&mut self, queries: usize, value_padded: usize) {
         self.values[..queries * value_padded].fill(0.0);
         self.softmax[..queries].fill(Softmax::NOTHING);
@@ -363,7 +370,7 @@ fn weigh<L: Lanes>(scores: &mut [f32; TOKENS], softmax: &mut Softmax, seen: Rang
     scores[..seen.start].fill(f32::NEG_INFINITY);
     scores[seen.end..].fill(f32::NEG_INFINITY);
     let (halves, _) = scores.as_chunks_mut::<WIDTH>();
-    let [low, high] = [L::load(&halves[0]), L::load(&halves[1])];
+    let (low, high) = (L::load(&halves[0]), L::load(&halves[1]));
     let found = low.max(high).largest();
     let largest = if found > softmax.largest { found } else { softmax.largest };
     softmax.factor = 1.0;
@@ -372,7 +379,7 @@ fn weigh<L: Lanes>(scores: &mut [f32; TOKENS], softmax: &mut Softmax, seen: Rang
         exp2(L::splat(softmax.largest - largest)).store(&mut lanes);
         softmax.factor = lanes[0];
     }
-    let [low, high] = [low, high].map(|half| exp2(half.sub(L::splat(largest))));
+    let (low, high) = (exp2(low.sub(L::splat(largest))), exp2(high.sub(L::splat(largest))));
     low.store(&mut halves[0]);
     high.store(&mut halves[1]);
     softmax.largest = largest;
@@ -418,3 +425,6 @@ fn gather<L: Lanes, const N: usize, const C: usize>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

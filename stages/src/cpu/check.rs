@@ -89,6 +89,7 @@ fn accepted_of(field: &str) -> &'static str {
     if field == "temperature" { "a finite number from 0" } else { "a number from 0 to 1" }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "numbers and texts alike are given at the call")]
 fn wrong(field: &'static str, found: impl ToString, expected: impl Into<String>) -> RunnerError {
     RunnerError::Work { field, found: found.to_string(), expected: expected.into() }
 }

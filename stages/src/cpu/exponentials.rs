@@ -42,8 +42,11 @@ impl Kernel for Largest<'_> {
         let mut best = (0, f32::NEG_INFINITY);
         for (index, stretch) in self.0.chunks(STRETCH).enumerate() {
             let (groups, rest) = stretch.as_chunks::<WIDTH>();
-            let largest = groups.iter().fold(L::splat(f32::NEG_INFINITY), |largest, group| largest.max(L::load(group)));
-            let largest = rest.iter().fold(largest.largest(), |largest, value| largest.max(*value));
+            let mut lanes = L::splat(f32::NEG_INFINITY);
+            for group in groups {
+                lanes = lanes.max(L::load(group));
+            }
+            let largest = rest.iter().fold(lanes.largest(), |largest, value| largest.max(*value));
             if largest > best.1 {
                 best = (index * STRETCH, largest);
             }
@@ -63,21 +66,20 @@ impl Kernel for Sum<'_> {
     type Output = f64;
     #[inline(always)]
     fn run<L: Lanes>(self) -> f64 {
-        let one =
-            |values: &[f32; WIDTH]| exp(L::load(values).sub(L::splat(self.largest)).mul(L::splat(self.sharpness)));
+        let (largest, sharpness) = (L::splat(self.largest), L::splat(self.sharpness));
         let mut total = 0.0;
         for (values, out) in self.values.chunks(STRETCH).zip(self.out.chunks_mut(STRETCH)) {
             let (values, value_rest) = values.as_chunks::<WIDTH>();
             let (outs, out_rest) = out.as_chunks_mut::<WIDTH>();
             let mut sum = L::splat(0.0);
             for (values, out) in values.iter().zip(outs) {
-                let exponentials = one(values);
+                let exponentials = exp(L::load(values).sub(largest).mul(sharpness));
                 exponentials.store(out);
                 sum = sum.add(exponentials);
             }
             total += f64::from(sum.sum());
             let mut lanes = [0.0; WIDTH];
-            one(&padded(value_rest)).store(&mut lanes);
+            exp(L::load(&padded(value_rest)).sub(largest).mul(sharpness)).store(&mut lanes);
             out_rest.copy_from_slice(&lanes[..out_rest.len()]);
             total += out_rest.iter().map(|value| f64::from(*value)).sum::<f64>();
         }

@@ -30,7 +30,7 @@ impl Step<'_> {
     pub(super) fn layer(&mut self, layer: &Layer, kv: &mut KvCache, index: usize) {
         self.normalise(&layer.attention_norm, index > 0);
         self.project(layer);
-        self.remember(layer, kv.layer_mut(index));
+        self.remember(layer, &kv.layer_mut(index));
         self.attend(layer, kv.layer(index));
         self.multiply_into_out(&layer.attention_output);
         self.normalise(&layer.feed_forward_norm, true);

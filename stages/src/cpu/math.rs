@@ -4,10 +4,12 @@
 //! argument split so that the polynomial covers half a power of two on either side. The coefficients minimise the
 //! largest relative error (2e-9 before rounding), found by weighted least squares on Chebyshev nodes.
 
+use std::f32::consts::{LN_2, LOG2_E};
+
 use super::lanes::{Kernel, Lanes, Level, WIDTH};
 
 /// Coefficients of `2^r` for `r` in -0.5..0.5, the lowest power first.
-const POWER: [f32; 7] = [1.0, 0.693_147_2, 0.240_226_46, 0.055_503_286, 0.009_618_489, 0.001_339_994_5, 0.000_153_458];
+const POWER: [f32; 7] = [1.0, LN_2, 0.240_226_46, 0.055_503_286, 0.009_618_489, 0.001_339_994_5, 0.000_153_458];
 /// Coefficients of `e^r` for `r` in -ln2/2..ln2/2, the lowest power first.
 const EXPONENTIAL: [f32; 7] = [1.0, 1.0, 0.499_999_9, 0.166_664_2, 0.041_668_225, 0.008_374_824, 0.001_383_683_5];
 
@@ -36,7 +38,7 @@ pub(super) fn exp2<L: Lanes>(x: L) -> L {
 pub(super) fn exp<L: Lanes>(x: L) -> L {
     // Bounds come first in `max` and `min`: where `x` is no number, both give their second operand.
     let bounded = L::splat(EXPONENT_MIN).max(L::splat(EXPONENT_MAX).min(x));
-    let whole = bounded.mul(L::splat(std::f32::consts::LOG2_E)).round();
+    let whole = bounded.mul(L::splat(LOG2_E)).round();
     let rest = whole.fma(L::splat(-LN_2_HIGH), bounded);
     let rest = whole.fma(L::splat(-LN_2_LOW), rest);
     // -87.3 / ln 2 rounds to -126 and 88 / ln 2 to 127: both are powers a normal number has.
@@ -44,10 +46,17 @@ pub(super) fn exp<L: Lanes>(x: L) -> L {
     power.zero_where_below(x, L::splat(EXPONENT_MIN))
 }
 
+// No closures from here down to the lanes: a closure is compiled without the instructions of the function it is in, and
+// what is not inlined into it then costs a call for every operation.
 #[inline(always)]
 fn polynomial<L: Lanes>(x: L, coefficients: &[f32; 7]) -> L {
-    let [lower @ .., highest] = coefficients;
-    lower.iter().rev().fold(L::splat(*highest), |sum, coefficient| sum.fma(x, L::splat(*coefficient)))
+    let mut power = coefficients.len() - 1;
+    let mut sum = L::splat(coefficients[power]);
+    while power > 0 {
+        power -= 1;
+        sum = sum.fma(x, L::splat(coefficients[power]));
+    }
+    sum
 }
 
 /// `values` as whole groups of lanes and a rest filled up with zeros.

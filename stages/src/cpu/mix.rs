@@ -38,7 +38,7 @@ struct Unit<'a> {
 
 impl Step<'_> {
     /// Writes the tile's keys, with their bias, norm and turn, and values to their blocks.
-    pub(super) fn remember(&mut self, layer: &Layer, kv: KvLayerMut<'_>) {
+    pub(super) fn remember(&mut self, layer: &Layer, kv: &KvLayerMut<'_>) {
         let Self { hyper, level, .. } = *self;
         let Arena { key, value, angles, tile, .. } = &mut *self.arena;
         let (key, value) = (Split::new(key), Split::new(value));
@@ -150,7 +150,7 @@ impl Attention<'_> {
     fn piece(&self, unit: Unit<'_>, chunk: usize, scratch: &mut Scratch, sums: &mut Sums) {
         self.ask(unit, scratch);
         attend_to(self.level, self.shape, unit.span, chunk, self.kv, scratch);
-        std::mem::swap(&mut scratch.chunk, sums);
+        sums.copy(&scratch.chunk, self.shape.heads, self.shape.value_padded);
     }
 
     /// Puts the unit's queries, with their bias, norm, turn and scale, into `scratch`.

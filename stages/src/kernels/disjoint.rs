@@ -29,7 +29,6 @@ impl<'a, T> Disjoint<'a, T> {
     /// # Panics
     /// When `range` is not within the slice.
     #[inline(always)]
-    #[expect(clippy::mut_from_ref, reason = "handing out disjoint parts is what this type is for")]
     pub(super) unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
         // SAFETY: within the slice, which is borrowed for `'a`; the caller promises that nobody else has this part.

@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::disjoint::Disjoint;
-use super::rows::Quantised;
+#[cfg(target_arch = "aarch64")]
+use super::neon::{self, Neon};
+use super::rows::{Quantised, Quantiser};
 use super::simd::Simd;
 use super::tile::Outputs;
 #[cfg(target_arch = "x86_64")]
@@ -29,6 +31,12 @@ pub enum Path {
     /// x86-64 with AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// aarch64 with NEON and its dot product extension.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
+    /// aarch64 with NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     /// No vectors: the reference.
     Scalar,
 }
@@ -46,11 +54,11 @@ const JOBS_MAX: usize = 8;
 /// Outputs are dealt out in multiples of this: every kernel's tile divides it.
 const OUTPUTS_STEP: usize = 16;
 
-/// Weight bytes a part should have at least, so that taking a part costs nothing beside it (about 3 us of reading).
-const PART_BYTES_MIN: usize = 32 * 1024;
+/// Weight bytes times rows a part should have at least, so that taking a part costs nothing beside it (1 to 2 us).
+const PART_WORK_MIN: usize = 32 * 1024;
 
-/// Parts a thread should find when there is enough work: a late thread then costs an eighth of the region.
-const PARTS_PER_THREAD: usize = 8;
+/// Parts a thread should find when there is enough work: a late thread then costs a sixteenth of the region.
+const PARTS_PER_THREAD: usize = 16;
 
 /// Multiplies `x` (m x k) with each job's weights (n x k): `out[i][j] = sum over k of weights[j][k] * x[i][k]`.
 ///
@@ -84,11 +92,11 @@ pub fn matmul_on(path: Path, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &mut Ro
 /// Does up to [`JOBS_MAX`] jobs at once.
 fn region(path: Path, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &Rows) {
     let total: usize = jobs.iter().map(|job| job.weights.bytes().len()).sum();
-    let share = (total / (pool.threads() * PARTS_PER_THREAD)).max(PART_BYTES_MIN);
+    let share = (total / (pool.threads() * PARTS_PER_THREAD)).max(PART_WORK_MIN / x.rows().max(1));
     let mut products = [const { None }; JOBS_MAX];
     let mut parts = 0;
     for (product, job) in products.iter_mut().zip(jobs) {
-        let outputs = (share / job.weights.row_bytes().max(1)).next_multiple_of(OUTPUTS_STEP);
+        let outputs = (share / job.weights.row_bytes().max(1)).max(1).next_multiple_of(OUTPUTS_STEP);
         let first = parts;
         parts += job.weights.rows().div_ceil(outputs);
         *product = Some((first, outputs, Product { weights: job.weights, out: Disjoint::new(job.out), x }));
@@ -116,6 +124,10 @@ impl Path {
         Self::Avx512,
         #[cfg(target_arch = "x86_64")]
         Self::Avx2,
+        #[cfg(target_arch = "aarch64")]
+        Self::NeonDot,
+        #[cfg(target_arch = "aarch64")]
+        Self::Neon,
         Self::Scalar,
     ];
 
@@ -126,17 +138,23 @@ impl Path {
             Self::Avx512 => Avx512::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => Avx2::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => Neon::<true>::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => Neon::<false>::detect().is_some(),
             Self::Scalar => true,
         }
     }
 
-    fn quantiser(self) -> fn(&[f32], &mut [Quantised], usize) {
+    fn quantiser(self) -> Quantiser {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => x86::avx512::quantise,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => x86::avx2::quantise,
-            Self::Scalar => Quantised::column,
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot | Self::Neon => neon::quantise,
+            Self::Scalar => Quantised::columns,
         }
     }
 
@@ -148,6 +166,10 @@ impl Path {
             Self::Avx512 => Avx512::detect().expect("asked before").run(work),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => Avx2::detect().expect("asked before").run(work),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => Neon::<true>::detect().expect("asked before").run(work),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => Neon::<false>::detect().expect("asked before").run(work),
             Self::Scalar => scalar::multiply(product, work.range),
         }
     }

@@ -10,6 +10,8 @@ mod disjoint;
 mod dispatch;
 mod format;
 mod matrix;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pool;
 mod rows;
 mod scalar;

@@ -3,6 +3,8 @@
 //! Every 32 values share one scale of their own (a float, not rounded to 16 bits), whatever the weights' format; so a
 //! row is quantised once for all its products, and a row's bits do not depend on its neighbours.
 
+use std::ops::Range;
+
 use super::Pool;
 use super::disjoint::Disjoint;
 
@@ -16,8 +18,8 @@ pub(super) const BLOCK: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(64))]
 pub(super) struct Quantised {
-    /// The values, four signed bytes to a word, the first in the low byte.
-    pub(super) words: [i32; 8],
+    /// The values as integers, -127 to 127.
+    pub(super) bytes: [i8; BLOCK],
     /// What one step of a value is worth; NaN when a value was not finite.
     pub(super) scale: f32,
     /// Minus the sums of the integers, for weights stored with an offset.
@@ -27,13 +29,16 @@ pub(super) struct Quantised {
     unused: u32,
 }
 
+/// [`Quantised::columns`], or the same compiled for an instruction set.
+pub(super) type Quantiser = fn(&[f32], usize, &mut [Quantised], usize);
+
 /// Scratch for a product's input: `rows` x `cols` activations. It grows to the largest input seen and is then reused.
 #[derive(Debug, Default)]
 pub struct Rows {
     rows: usize,
     cols: usize,
     floats: Vec<f32>,
-    /// `[block][row]`: a tile of weights meets the same block of all rows one after the other.
+    /// `[chunk][block][row]`: a tile of weights meets the same block of a chunk's rows one after the other.
     quantised: Vec<Quantised>,
     /// Whether `quantised` belongs to the present `floats`.
     fresh: bool,
@@ -59,9 +64,7 @@ impl Rows {
     /// or an earlier input's).
     pub fn prepare(&mut self, rows: usize, cols: usize) -> &mut [f32] {
         let len = rows * cols;
-        if self.floats.len() < len {
-            self.floats.resize(len, 0.0);
-        }
+        grow(&mut self.floats, len, 0.0);
         (self.rows, self.cols, self.fresh) = (rows, cols, false);
         &mut self.floats[..len]
     }
@@ -81,35 +84,71 @@ impl Rows {
         &self.floats[..self.rows * self.cols]
     }
 
-    /// The quantised form, `[block][row]`; empty until [`Rows::quantise`] was called for these values.
-    pub(super) fn quantised(&self) -> &[Quantised] {
-        if self.fresh { &self.quantised[..self.rows * (self.cols / BLOCK)] } else { &[] }
+    /// The rows in the pieces that meet a tile of weights together.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (rows, step) = (self.rows, chunk_rows(self.cols));
+        (0..rows).step_by(step).map(move |start| start..(start + step).min(rows))
     }
 
-    /// Makes the quantised form unless it is there. `block` is [`Quantised::of`], perhaps compiled for better hardware.
-    pub(super) fn quantise(&mut self, pool: &Pool, block: fn(&[f32], &mut [Quantised], usize)) {
+    /// A chunk's rows, quantised: `[block][row]`.
+    ///
+    /// # Panics
+    /// Unless [`Rows::quantise`] was called for these values.
+    pub(super) fn quantised(&self, chunk: &Range<usize>) -> &[Quantised] {
+        assert!(self.fresh, "rows are quantised before they are multiplied");
+        let blocks = self.cols / BLOCK;
+        &self.quantised[chunk.start * blocks..chunk.end * blocks]
+    }
+
+    /// Makes the quantised form unless it is there. `quantiser` is [`Quantised::columns`], perhaps compiled for better
+    /// hardware.
+    pub(super) fn quantise(&mut self, pool: &Pool, quantiser: Quantiser) {
         let (rows, cols) = (self.rows, self.cols);
         assert!(cols.is_multiple_of(BLOCK), "quantised weights have whole blocks of 32, found {cols} columns");
         if self.fresh {
             return;
         }
         let blocks = cols / BLOCK;
-        if self.quantised.len() < rows * blocks {
-            self.quantised.resize(rows * blocks, Quantised::ZERO);
-        }
+        grow(&mut self.quantised, rows * blocks, Quantised::ZERO);
         let floats = &self.floats[..rows * cols];
+        let (chunks, step) = (rows.div_ceil(chunk_rows(cols)), chunk_rows(cols));
         let out = Disjoint::new(&mut self.quantised[..rows * blocks]);
         let parts = if rows < PARALLEL_ROWS_MIN { 1 } else { pool.threads().min(blocks) };
         pool.run(parts, &|part| {
-            for index in blocks * part / parts..blocks * (part + 1) / parts {
-                // SAFETY: block columns are dealt out to the parts without overlap.
-                let column = unsafe { out.part(index * rows..(index + 1) * rows) };
-                block(&floats[index * BLOCK..], column, cols);
+            let mine = blocks * part / parts..blocks * (part + 1) / parts;
+            for chunk in (0..chunks).map(|chunk| chunk * step..((chunk + 1) * step).min(rows)) {
+                for first in mine.clone().step_by(BLOCKS_TOGETHER) {
+                    let last = (first + BLOCKS_TOGETHER).min(mine.end);
+                    let start = chunk.start * blocks;
+                    // SAFETY: the blocks of a chunk are dealt out to the parts without overlap.
+                    let out = unsafe { out.part(start + first * chunk.len()..start + last * chunk.len()) };
+                    quantiser(&floats[chunk.start * cols + first * BLOCK..], cols, out, chunk.len());
+                }
             }
         });
         self.fresh = true;
     }
 }
+
+/// Makes `values` at least `len` long, and no longer than that.
+fn grow<T: Clone>(values: &mut Vec<T>, len: usize, value: T) {
+    if values.len() < len {
+        values.reserve_exact(len - values.len());
+        values.resize(len, value);
+    }
+}
+
+/// Rows a chunk has at most: enough that unpacking weights costs little beside multiplying them, and no more than stay
+/// in half a megabyte of cache, quantised (two bytes a value), while tile after tile passes.
+fn chunk_rows(cols: usize) -> usize {
+    (256 * 1024 / cols.max(1)).clamp(16, CHUNK_ROWS_MAX)
+}
+
+/// The largest chunk: its sums stay in the nearest cache.
+pub(super) const CHUNK_ROWS_MAX: usize = 128;
+
+/// Blocks of a row that are quantised one after the other: a kilobyte is read in one go.
+const BLOCKS_TOGETHER: usize = 8;
 
 /// Fewer rows than this are quantised by one thread: it takes less time than waking another.
 const PARALLEL_ROWS_MIN: usize = 16;
@@ -117,14 +156,29 @@ const PARALLEL_ROWS_MIN: usize = 16;
 // === impl Quantised ===
 
 impl Quantised {
-    pub(super) const ZERO: Self = Self { words: [0; 8], scale: 0.0, neg: [0; 3], sum: [0.0; 3], unused: 0 };
+    pub(super) const ZERO: Self = Self { bytes: [0; BLOCK], scale: 0.0, neg: [0; 3], sum: [0.0; 3], unused: 0 };
 
-    /// Quantises one block column: 32 values at the start of `values` and of every `stride` values after.
+    /// Quantises some neighbouring blocks of `rows` rows into `out` (`[block][row]`): a row's values are at the start of
+    /// `values` and of every `stride` values after.
     #[inline(always)]
-    pub(super) fn column(values: &[f32], out: &mut [Self], stride: usize) {
-        for (row, out) in out.iter_mut().enumerate() {
-            let values = &values[row * stride..][..BLOCK];
-            *out = Self::of(values.try_into().expect("a block of 32"));
+    pub(super) fn columns(values: &[f32], stride: usize, out: &mut [Self], rows: usize) {
+        Self::columns_by(values, stride, out, rows, Self::of);
+    }
+
+    /// As `columns`, with `of` perhaps written for better hardware.
+    #[inline(always)]
+    pub(super) fn columns_by(
+        values: &[f32],
+        stride: usize,
+        out: &mut [Self],
+        rows: usize,
+        of: impl Fn(&[f32; BLOCK]) -> Self,
+    ) {
+        for row in 0..rows {
+            let blocks = values[row * stride..].as_chunks::<BLOCK>().0;
+            for (out, block) in out[row..].iter_mut().step_by(rows).zip(blocks) {
+                *out = of(block);
+            }
         }
     }
 
@@ -132,38 +186,41 @@ impl Quantised {
     #[inline(always)]
     pub(super) fn of(values: &[f32; BLOCK]) -> Self {
         // Magnitudes compare like their bits, and anything not finite compares above all that is.
-        let mut largest = 0;
-        for value in values {
-            largest = largest.max((value.to_bits() & 0x7fff_ffff) as i32);
-        }
-        if largest >= f32::INFINITY.to_bits() as i32 {
-            return Self { scale: f32::NAN, sum: [f32::NAN; 3], ..Self::ZERO };
-        }
-        let largest = f32::from_bits(largest as u32);
-        let steps = 127.0 / largest;
-        if !steps.is_finite() {
-            // All zero, or so small (under 4e-37) that no product with a weight could tell.
-            return Self::ZERO;
-        }
-        let mut integers = [0_i32; BLOCK];
-        for (integer, value) in integers.iter_mut().zip(values) {
-            // 1.5 * 2^23: adding it leaves the integer nearest to the product in the low mantissa bits.
-            *integer = ((value * steps + 12_582_912.0).to_bits() as i32).wrapping_sub(0x4b40_0000);
-        }
-        let low: i32 = integers[..16].iter().sum();
-        let high: i32 = integers[16..].iter().sum();
-        let mut words = [0_i32; 8];
-        for (word, four) in words.iter_mut().zip(integers.as_chunks::<4>().0) {
-            *word = (four[0] & 0xff) | (four[1] & 0xff) << 8 | (four[2] & 0xff) << 16 | four[3] << 24;
-        }
-        let scale = largest / 127.0;
-        let sums = [low, high, low + high];
-        Self { words, scale, neg: sums.map(|sum| -sum), sum: sums.map(|sum| scale * sum as f32), unused: 0 }
+        let largest = values.iter().fold(0, |largest, value| largest.max((value.to_bits() & 0x7fff_ffff) as i32));
+        let steps = match Self::steps(largest) {
+            Ok(steps) => steps,
+            Err(block) => return block,
+        };
+        // 1.5 * 2^23: adding it leaves the integer nearest to the product in the low mantissa bits.
+        let integers = values.map(|value| ((value * steps + 12_582_912.0).to_bits() as i32).wrapping_sub(0x4b40_0000));
+        let (low, high) = (integers[..16].iter().sum(), integers[16..].iter().sum());
+        Self::assembled(largest, integers.map(|integer| integer as i8), low, high)
     }
 
-    /// The 32 integers.
-    pub(super) fn integers(&self) -> [i32; BLOCK] {
-        std::array::from_fn(|index| i32::from(self.words[index / 4].to_le_bytes()[index % 4].cast_signed()))
+    /// How many steps a value of one has, where the largest magnitude has the bits `largest`; or the block, when there is
+    /// nothing to count.
+    #[inline(always)]
+    pub(super) fn steps(largest: i32) -> Result<f32, Self> {
+        if largest >= f32::INFINITY.to_bits() as i32 {
+            return Err(Self { scale: f32::NAN, sum: [f32::NAN; 3], ..Self::ZERO });
+        }
+        let steps = 127.0 / f32::from_bits(largest as u32);
+        // Not finite: all zero, or so small (under 4e-37) that no product with a weight could tell.
+        if steps.is_finite() { Ok(steps) } else { Err(Self::ZERO) }
+    }
+
+    /// The block of these integers, `low` and `high` being the sums of its halves.
+    #[inline(always)]
+    pub(super) fn assembled(largest: i32, bytes: [i8; BLOCK], low: i32, high: i32) -> Self {
+        let scale = f32::from_bits(largest as u32) / 127.0;
+        let sums = [low, high, low + high];
+        Self { bytes, scale, neg: sums.map(|sum| -sum), sum: sums.map(|sum| scale * sum as f32), unused: 0 }
+    }
+
+    /// Values `4 index .. 4 index + 4`, the first in the low byte.
+    #[inline(always)]
+    pub(super) fn word(&self, index: usize) -> i32 {
+        i32::from_le_bytes(self.bytes.as_chunks::<4>().0[index].map(i8::cast_unsigned))
     }
 }
 
@@ -180,7 +237,7 @@ mod tests {
     fn the_largest_value_takes_all_of_the_range() {
         let values: [f32; 32] = std::array::from_fn(|index| index as f32 - 20.0);
         let block = Quantised::of(&values);
-        let integers = block.integers();
+        let integers = block.bytes.map(i32::from);
         assert_eq!(integers[0], -127);
         assert_eq!(integers[20], 0);
         assert_eq!(
@@ -198,7 +255,7 @@ mod tests {
         values[0] = 127.0;
         values[1] = 2.5;
         values[2] = -3.5;
-        assert_eq!(Quantised::of(&values).integers()[..3], [127, 2, -4]);
+        assert_eq!(Quantised::of(&values).bytes[..3], [127, 2, -4]);
     }
 
     #[test]

@@ -23,10 +23,7 @@ pub(super) fn dot<'x>(weights: &Matrix<'_>, output: usize, row: impl Iterator<It
 }
 
 fn add_block(format: Format, weights: &Block, x: &Quantised, mut sum: f32) -> f32 {
-    let products: [i32; 32] = {
-        let x = x.integers();
-        std::array::from_fn(|index| weights.integers[index] * x[index])
-    };
+    let products: [i32; 32] = std::array::from_fn(|index| weights.integers[index] * i32::from(x.bytes[index]));
     let halves = if block::halves(format) { &[(0, 0..16), (1, 16..32)][..] } else { &[(2, 0..32)] };
     for (part, range) in halves {
         let scale = weights.scale[part % 2] * x.scale;
@@ -63,7 +60,9 @@ pub(super) fn multiply(product: &Product<'_>, outputs: Range<usize>) {
             *out = if weights.format().block_values() == 1 {
                 dot_floats(weights, output, &x.values()[row * x.cols()..][..x.cols()])
             } else {
-                dot(weights, output, x.quantised()[row..].iter().step_by(x.rows()))
+                let chunk = x.chunks().find(|chunk| chunk.contains(&row)).expect("chunks cover the rows");
+                let blocks = x.quantised(&chunk)[row - chunk.start..].iter();
+                dot(weights, output, blocks.step_by(chunk.len()))
             };
         }
     }

@@ -114,7 +114,7 @@ fn seen(format: Format, values: &[f32]) -> Vec<f64> {
         return values.iter().copied().map(f64::from).collect();
     }
     let blocks = values.as_chunks::<32>().0.iter().map(Quantised::of);
-    blocks.flat_map(|block| block.integers().map(|integer| f64::from(integer) * f64::from(block.scale))).collect()
+    blocks.flat_map(|block| block.bytes.map(|integer| f64::from(integer) * f64::from(block.scale))).collect()
 }
 
 #[test]
@@ -264,6 +264,72 @@ fn a_row_does_not_feel_its_company() {
                     "{path:?} {} {start} {len}",
                     format.name()
                 );
+            }
+        }
+    }
+}
+
+#[test]
+fn long_rows_in_several_chunks_do_not_feel_their_company_either() {
+    let mut draw = Draw(10);
+    let (cols, outputs, rows) = (8192, 19, 70);
+    let values = draw.values(rows * cols);
+    for format in [Format::Q4_1, Format::Q8_0, Format::Q6K, Format::BF16] {
+        let bytes = draw.weights(format, outputs, cols);
+        let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
+        let all = bits(&multiply(Path::best(), &pool(2), weights, &values));
+        for row in [0, 15, 16, 31, 32, 33, 63, 64, 69] {
+            let one = bits(&multiply(Path::Scalar, &pool(1), weights, &values[row * cols..(row + 1) * cols]));
+            assert!(one == all[row * outputs..(row + 1) * outputs], "{} {row}", format.name());
+        }
+    }
+}
+
+#[test]
+fn weights_may_lie_at_any_address() {
+    let mut draw = Draw(11);
+    for format in Format::ALL {
+        let (cols, outputs) = (256, 40);
+        let bytes = draw.weights(format, outputs, cols);
+        let values = draw.values(2 * cols);
+        let expected =
+            multiply(Path::Scalar, &pool(1), Matrix::new(format, outputs, cols, &bytes).expect("sound"), &values);
+        for offset in 1..4 {
+            let moved = [vec![0xff; offset], bytes.clone()].concat();
+            let weights = Matrix::new(format, outputs, cols, &moved[offset..]).expect("sound");
+            for path in paths() {
+                assert_eq!(
+                    bits(&multiply(path, &pool(2), weights, &values)),
+                    bits(&expected),
+                    "{path:?} {}",
+                    format.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_vector_form_of_a_row_is_the_plain_one() {
+    let mut draw = Draw(12);
+    let weights = Matrix::new(Format::Q4_0, 0, 256, &[]).expect("sound");
+    let mut values = draw.values(200 * 256);
+    for value in &mut values {
+        // Ties, and magnitudes beyond what a float's square holds.
+        match draw.below(8) {
+            0 => *value = value.signum() * 0.5,
+            1 => *value *= 1e30,
+            _ => {}
+        }
+    }
+    for path in paths() {
+        let mut x = Rows::new();
+        x.load(&values, 200, 256);
+        matmul_on(path, &pool(2), &mut [MatmulJob { weights, out: &mut [] }], &mut x);
+        for chunk in x.chunks() {
+            for (row, values) in chunk.clone().zip(values[chunk.start * 256..].chunks(256)) {
+                let found = x.quantised(&chunk)[row - chunk.start..].iter().step_by(chunk.len());
+                assert!(found.copied().eq(values.as_chunks::<32>().0.iter().map(Quantised::of)), "{path:?} {row}");
             }
         }
     }

@@ -6,12 +6,9 @@ use std::ops::Range;
 use super::Format;
 use super::codec::{self, Codec, Lanes, UNIT_BLOCKS_MAX};
 use super::dispatch::Product;
-use super::rows::Quantised;
+use super::rows::{CHUNK_ROWS_MAX, Quantised};
 use super::scalar::{self, FLOAT_GROUP};
 use super::simd::{Simd, Tile, Work};
-
-/// Rows whose sums are kept at once: their activations and sums stay in the nearer caches while a tile's weights pass.
-const ROWS_MAX: usize = 128;
 
 /// A range of a product's outputs, for all rows.
 pub(super) struct Outputs<'a> {
@@ -57,18 +54,14 @@ fn tiles(outputs: usize, range: Range<usize>, lanes: usize) -> impl Iterator<Ite
 
 #[inline(always)]
 fn quantised<S: Simd, C: Codec>(s: S, product: &Product<'_>, range: Range<usize>) {
-    let rows = product.x.rows();
-    let mut sums = [s.splat_float(0.0); ROWS_MAX];
-    let mut first = 0;
-    while first < rows {
-        let chunk = first..(first + ROWS_MAX).min(rows);
+    let mut sums = [s.splat_float(0.0); CHUNK_ROWS_MAX];
+    for chunk in product.x.chunks() {
         for (start, skip) in tiles(product.weights.rows(), range.clone(), S::LANES) {
             let sums = &mut sums[..chunk.len()];
             sums.fill(s.splat_float(0.0));
-            quantised_tile::<S, C>(s, product, start, chunk.clone(), sums);
+            quantised_tile::<S, C>(s, product, start, &chunk, sums);
             write(s, product, start, skip, chunk.clone(), sums);
         }
-        first = chunk.end;
     }
 }
 
@@ -78,26 +71,26 @@ fn quantised_tile<S: Simd, C: Codec>(
     s: S,
     product: &Product<'_>,
     start: usize,
-    chunk: Range<usize>,
+    chunk: &Range<usize>,
     sums: &mut [S::Float],
 ) {
-    let (weights, rows) = (&product.weights, product.x.rows());
+    let weights = &product.weights;
     let tile = Tile::of(weights, start, S::LANES);
-    let blocks = product.x.quantised();
+    let x = product.x.quantised(chunk);
     let zero = Lanes { words: [s.splat(0); 8], scale: [s.splat_float(0.0); 2], min: [s.splat_float(0.0); 2] };
     let mut lanes = [zero; UNIT_BLOCKS_MAX];
     for unit in 0..weights.cols() / (32 * C::BLOCKS) {
         C::unpack(s, tile, unit * C::BYTES, &mut lanes);
         for (sub, lanes) in lanes[..C::BLOCKS].iter().enumerate() {
-            let column = (unit * C::BLOCKS + sub) * rows;
+            let index = unit * C::BLOCKS + sub;
             // The rows of a tile lie one behind the other: while they are walked through side by side, the next tile is
             // asked for in one stream.
             let bytes = C::BYTES * S::LANES / C::BLOCKS;
-            let next = (start + S::LANES) * weights.row_bytes() + (unit * C::BLOCKS + sub) * bytes;
+            let next = (start + S::LANES) * weights.row_bytes() + index * bytes;
             for line in 0..bytes.div_ceil(64) {
                 s.prefetch(weights.bytes(), next + 64 * line);
             }
-            add_block::<S, C>(s, lanes, &blocks[column + chunk.start..column + chunk.end], sums);
+            add_block::<S, C>(s, lanes, &x[index * chunk.len()..][..sums.len()], sums);
         }
     }
 }
@@ -126,9 +119,9 @@ fn dot<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, part: usize, 
     };
     for word in words {
         sum = if C::WIDE {
-            s.dot_wide(sum, weights.words[word], x.words[word])
+            s.dot_wide(sum, weights.words[word], x.word(word))
         } else {
-            s.dot(sum, weights.words[word], x.words[word])
+            s.dot(sum, weights.words[word], x.word(word))
         };
     }
     s.to_float(sum)
@@ -154,18 +147,14 @@ fn add_part<S: Simd, C: Codec>(
 /// As `quantised`, for weights of `BYTES` bytes each.
 #[inline(always)]
 fn floats<S: Simd, const BYTES: usize>(s: S, product: &Product<'_>, range: Range<usize>) {
-    let rows = product.x.rows();
-    let mut sums = [s.splat_float(0.0); ROWS_MAX];
-    let mut first = 0;
-    while first < rows {
-        let chunk = first..(first + ROWS_MAX).min(rows);
+    let mut sums = [s.splat_float(0.0); CHUNK_ROWS_MAX];
+    for chunk in product.x.chunks() {
         for (start, skip) in tiles(product.weights.rows(), range.clone(), S::LANES) {
             let sums = &mut sums[..chunk.len()];
             sums.fill(s.splat_float(0.0));
-            float_tile::<S, BYTES>(s, product, start, chunk.clone(), sums);
+            float_tile::<S, BYTES>(s, product, start, &chunk, sums);
             write(s, product, start, skip, chunk.clone(), sums);
         }
-        first = chunk.end;
     }
 }
 
@@ -174,7 +163,7 @@ fn float_tile<S: Simd, const BYTES: usize>(
     s: S,
     product: &Product<'_>,
     start: usize,
-    chunk: Range<usize>,
+    chunk: &Range<usize>,
     sums: &mut [S::Float],
 ) {
     let (weights, cols) = (&product.weights, product.x.cols());

@@ -180,6 +180,7 @@ impl Keys<'_> {
         format!("{}.{suffix}", self.architecture)
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and texts alike are given at the call")]
     fn wrong(&self, suffix: &str, expected: String, found: impl ToString) -> ModelError {
         ModelError::Value { key: self.name(suffix), expected, found: found.to_string() }
     }

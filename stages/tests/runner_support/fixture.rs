@@ -83,7 +83,27 @@ impl Golden {
         }
     }
 
-    fn number(&self, key: &str) -> u32 {
+    /// A matrix under its own name, by rows.
+    pub fn matrix(&self, name: &str) -> Option<Vec<Vec<f64>>> {
+        let (dims, values) = self.tensors.get(name)?;
+        let rows = values.chunks(dims[1] as usize);
+        Some(rows.map(|row| row.iter().map(|value| f64::from(*value)).collect()).collect())
+    }
+
+    /// A vector under its own name.
+    pub fn vector(&self, name: &str) -> Option<Vec<f64>> {
+        self.tensors.get(name).map(|(_, values)| values.iter().map(|value| f64::from(*value)).collect())
+    }
+
+    /// Radians a token for each pair of a head's dimensions.
+    pub fn turns(&self, head: usize) -> Vec<f64> {
+        let theta = self.config["rope_parameters"]["rope_theta"].as_f64().expect("a base");
+        let factors = self.rope_factors().unwrap_or_else(|| vec![1.0; head / 2]);
+        let turn = |(pair, factor): (usize, &f32)| theta.powf(-2.0 * pair as f64 / head as f64) / f64::from(*factor);
+        factors.iter().enumerate().map(turn).collect()
+    }
+
+    pub fn number(&self, key: &str) -> u32 {
         self.config[key].as_u64().unwrap_or_else(|| panic!("{key} is a number")) as u32
     }
 

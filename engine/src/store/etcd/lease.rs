@@ -3,37 +3,55 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use etcd_client::{Error, LeaseClient, LeaseKeepAliveStream, LeaseKeeper};
+use etcd_client::{Error, LeaseKeepAliveStream, LeaseKeeper};
 use tonic::Code;
 
-use super::reason;
+use super::members::{Members, reason};
 use crate::store::lease::{Renewal, Renewing};
 
 /// A lease's way to etcd.
 pub(super) struct EtcdRenewal {
-    client: LeaseClient,
+    members: Members,
     id: i64,
-    /// Absent while a renewal is on its way: one that is given up must not leave its late answer to the next.
-    stream: Option<(LeaseKeeper, LeaseKeepAliveStream)>,
     ttl: Duration,
+    /// Absent while a renewal is on its way: one that is given up must not leave its late answer to the next.
+    stream: Option<Open>,
+    /// The member a renewal is on its way to; left over when that renewal was given up.
+    asked: Option<usize>,
+}
+
+/// An open stream of keep-alives.
+struct Open {
+    at: usize,
+    keeper: LeaseKeeper,
+    answers: LeaseKeepAliveStream,
 }
 
 impl EtcdRenewal {
-    pub(super) fn new(client: LeaseClient, id: i64, ttl: Duration) -> Self {
-        Self { client, id, stream: None, ttl }
+    pub(super) fn new(members: Members, id: i64, ttl: Duration) -> Self {
+        Self { members, id, ttl, stream: None, asked: None }
     }
 
     /// One renewal over the open stream, or over a new one. The answer is the time to live; zero for an unknown lease.
     async fn ask(&mut self) -> Result<i64, Error> {
-        let Some((mut keeper, mut stream)) = self.stream.take() else {
+        if let Some(at) = self.asked.take() {
+            self.members.leave(at);
+        }
+        let Some(Open { at, mut keeper, mut answers }) = self.stream.take() else {
+            let mut member = self.members.current();
+            self.asked = Some(member.at);
             // Opening asks once by itself, and keeps the answered time to itself.
-            self.stream = Some(self.client.keep_alive(self.id).await?);
+            let (keeper, answers) = member.lease.keep_alive(self.id).await?;
+            self.stream = Some(Open { at: member.at, keeper, answers });
+            self.asked = None;
             return Ok(self.ttl.as_secs().cast_signed());
         };
+        self.asked = Some(at);
         keeper.keep_alive().await?;
         let closed = || Error::LeaseKeepAliveError("the stream was closed".to_owned());
-        let answer = stream.message().await?.ok_or_else(closed)?;
-        self.stream = Some((keeper, stream));
+        let answer = answers.message().await?.ok_or_else(closed)?;
+        self.stream = Some(Open { at, keeper, answers });
+        self.asked = None;
         Ok(answer.ttl())
     }
 }
@@ -52,6 +70,6 @@ impl Renewing for EtcdRenewal {
 
     async fn revoke(&mut self) {
         // What cannot be reached now will expire by itself.
-        let _ = self.client.revoke(self.id).await;
+        let _ = self.members.current().lease.revoke(self.id).await;
     }
 }

@@ -1,91 +1,60 @@
 //! The store at the other end of a connection: a real etcd, or the embedded server.
 
 mod lease;
+mod members;
 mod watch;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use etcd_client::{
-    Client, ConnectOptions, Error, GetOptions, KeyValue, KvClient, LeaseClient, PutOptions, SortOrder, SortTarget,
-    TxnOp, WatchClient, WatchOptions,
-};
-use tokio::time::{Instant, timeout};
-use tonic::Code;
+use etcd_client::{GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, TxnOp, WatchOptions};
+use tokio::time::Instant;
 
 use self::lease::EtcdRenewal;
+use self::members::{Member, Members, Repeat};
 use self::watch::EtcdWatch;
 use super::{
     Committed, Compare, Entry, LeaseGrant, LeaseId, Revision, Snapshot, Store, StoreError, Txn, Watch, Write, limits,
 };
 
-/// How long a call may take: longer than an election of etcd's leader takes, short enough to try again within a lease.
-const CALL_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How long opening a connection may take; on the local network it takes a millisecond.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Pings on the connection, so that a server that hangs is noticed: the only sign of it on an open watch.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long a ping may stay unanswered.
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Most bytes taken in one reply: ten times what baton keeps under all its keys.
-const REPLY_BYTES_MAX: usize = 64 << 20;
-
-/// A client of a real etcd or of the embedded server; clones share the connection.
+/// A client of a real etcd or of the embedded server; clones share the connections.
 #[derive(Clone)]
 pub struct EtcdStore {
-    endpoints: Endpoints,
-    kv: KvClient,
-    watch: WatchClient,
-    lease: LeaseClient,
+    members: Members,
 }
-
-/// Where the store is, for messages.
-#[derive(Debug, Clone)]
-struct Endpoints(String);
 
 // === impl EtcdStore ===
 
 impl EtcdStore {
-    /// Connects to a store and checks that it answers. `endpoints` are URLs such as `http://127.0.0.1:2379`.
+    /// Connects to a store and checks that it answers. `endpoints` are URLs such as `http://127.0.0.1:2379`; one that
+    /// serves is enough.
     pub async fn connect(endpoints: &[String]) -> Result<Self, StoreError> {
-        let options = ConnectOptions::new()
-            .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
-            .with_keep_alive_while_idle(true)
-            .with_tcp_keepalive(Duration::from_secs(10));
-        let names = Endpoints(endpoints.join(","));
-        let client = Client::connect(endpoints, Some(options))
-            .await
-            .map_err(|error| StoreError::Invalid { reason: format!("{} is no list of endpoints: {error}", names.0) })?;
-        let store = Self {
-            endpoints: names,
-            kv: client.kv_client().max_decoding_message_size(REPLY_BYTES_MAX),
-            watch: client.watch_client().max_decoding_message_size(REPLY_BYTES_MAX),
-            lease: client.lease_client(),
+        let members = Members::new(endpoints).await?;
+        // A connection is opened when it is first used: ask something, so that a wrong address is noticed here.
+        let count = |mut member: Member| async move {
+            let options = GetOptions::new().with_all_keys().with_count_only();
+            member.kv.get("", Some(options)).await
         };
-        // A balanced channel connects when it is first used: ask something, so that a wrong address is noticed here.
-        let mut kv = store.kv.clone();
-        store.endpoints.call(kv.get("\0", Some(GetOptions::new().with_count_only()))).await?;
-        Ok(store)
+        members.call(Repeat::Freely, count).await?;
+        Ok(Self { members })
     }
 }
 
 impl std::fmt::Debug for EtcdStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EtcdStore").field("endpoints", &self.endpoints.0).finish_non_exhaustive()
+        f.debug_struct("EtcdStore").field("endpoints", &self.members.names()).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl Store for EtcdStore {
     async fn read(&self, prefix: &str) -> Result<Snapshot, StoreError> {
-        let options = GetOptions::new().with_sort(SortTarget::Key, SortOrder::Ascend);
-        let mut kv = self.kv.clone();
-        let reply = self.endpoints.call(kv.get(prefix, Some(options.with_prefix()))).await?;
+        let options = GetOptions::new().with_prefix().with_sort(SortTarget::Key, SortOrder::Ascend);
+        let get = |mut member: Member| {
+            let options = options.clone();
+            async move { member.kv.get(prefix, Some(options)).await }
+        };
+        let reply = self.members.call(Repeat::Freely, get).await?;
         let revision = reply.header().map_or(Revision(0), |header| revision(header.revision()));
         Ok(Snapshot { revision, entries: reply.kvs().iter().filter_map(entry).collect() })
     }
@@ -99,8 +68,11 @@ impl Store for EtcdStore {
         let request = etcd_client::Txn::new()
             .when(txn.compares.into_iter().map(compare).collect::<Vec<_>>())
             .and_then(txn.writes.into_iter().map(operation).collect::<Vec<_>>());
-        let mut kv = self.kv.clone();
-        let reply = self.endpoints.call(kv.txn(request)).await.map_err(|error| match (error, lease) {
+        let commit = |mut member: Member| {
+            let request = request.clone();
+            async move { member.kv.txn(request).await }
+        };
+        let reply = self.members.call(Repeat::IfUnsent, commit).await.map_err(|error| match (error, lease) {
             (StoreError::LeaseGone { .. }, Some(id)) => StoreError::LeaseGone { id },
             (error, _) => error,
         })?;
@@ -110,66 +82,25 @@ impl Store for EtcdStore {
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
         let from = number(after).saturating_add(1);
-        let options = WatchOptions::new().with_start_revision(from);
-        let mut client = self.watch.clone();
-        let stream = self.endpoints.call(client.watch(prefix, Some(options.with_prefix()))).await?;
-        Ok(Watch::new(EtcdWatch::new(self.endpoints.clone(), stream)))
+        let options = WatchOptions::new().with_prefix().with_start_revision(from);
+        let watch = |mut member: Member| {
+            let options = options.clone();
+            async move { Ok((member.watch.watch(prefix, Some(options)).await?, member.at)) }
+        };
+        let (stream, at) = self.members.call(Repeat::Freely, watch).await?;
+        Ok(Watch::new(EtcdWatch::new(self.members.clone(), at, stream)))
     }
 
     async fn lease(&self, ttl: Duration) -> Result<LeaseGrant, StoreError> {
-        let mut client = self.lease.clone();
+        let seconds = super::lease::whole_seconds(ttl);
         let asked_at = Instant::now();
-        let reply = self.endpoints.call(client.grant(super::lease::whole_seconds(ttl), None)).await?;
+        // A lease granted twice is renewed once; the other ends by itself.
+        let grant = |mut member: Member| async move { member.lease.grant(seconds, None).await };
+        let reply = self.members.call(Repeat::Freely, grant).await?;
         let granted = Duration::from_secs(reply.ttl().unsigned_abs());
-        Ok(LeaseGrant::new(LeaseId(reply.id()), granted, asked_at, EtcdRenewal::new(client, reply.id(), granted)))
+        let way = EtcdRenewal::new(self.members.clone(), reply.id(), granted);
+        Ok(LeaseGrant::new(LeaseId(reply.id()), granted, asked_at, way))
     }
-}
-
-// === impl Endpoints ===
-
-impl Endpoints {
-    /// Runs a call with a time limit and says in our words what went wrong.
-    async fn call<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, StoreError> {
-        match timeout(CALL_TIMEOUT, call).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(error)) => Err(self.explain(&error)),
-            Err(_) => Err(self.unavailable(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
-        }
-    }
-
-    fn unavailable(&self, reason: String) -> StoreError {
-        StoreError::Unavailable { endpoints: self.0.clone(), reason }
-    }
-
-    fn explain(&self, error: &Error) -> StoreError {
-        let Error::GRpcStatus(status) = error else { return self.unavailable(reason(error)) };
-        let message = status.message().to_owned();
-        match status.code() {
-            Code::NotFound if message.contains("lease") => StoreError::LeaseGone { id: LeaseId(0) },
-            Code::ResourceExhausted => StoreError::Full { reason: message },
-            Code::InvalidArgument
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-            | Code::Unimplemented => StoreError::Invalid { reason: message },
-            _ => self.unavailable(reason(error)),
-        }
-    }
-}
-
-/// The innermost cause: tonic's own text is "transport error" and no more.
-fn reason(error: &Error) -> String {
-    let Error::GRpcStatus(status) = error else { return error.to_string() };
-    let mut text = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        text = error.to_string();
-        cause = error.source();
-    }
-    text
 }
 
 // --- Between the store's values and etcd-client's ---

@@ -3,19 +3,22 @@
 use async_trait::async_trait;
 use etcd_client::{Event, WatchResponse, WatchStream};
 
-use super::{Endpoints, entry, reason, revision};
+use super::members::{Members, reason};
+use super::{entry, revision};
 use crate::store::watch::ChangeSource;
 use crate::store::{Change, StoreError};
 
 /// An open watch. Held whole: dropping the sending half would end it.
 pub(super) struct EtcdWatch {
-    endpoints: Endpoints,
+    members: Members,
+    /// The member it runs on.
+    at: usize,
     stream: WatchStream,
 }
 
 impl EtcdWatch {
-    pub(super) fn new(endpoints: Endpoints, stream: WatchStream) -> Self {
-        Self { endpoints, stream }
+    pub(super) fn new(members: Members, at: usize, stream: WatchStream) -> Self {
+        Self { members, at, stream }
     }
 
     /// The end a reply announces, if it does.
@@ -24,7 +27,7 @@ impl EtcdWatch {
             return Some(StoreError::Compacted { oldest: revision(reply.compact_revision()) });
         }
         let cancelled = || format!("the watch was cancelled: {}", reply.cancel_reason());
-        reply.canceled().then(|| self.endpoints.unavailable(cancelled()))
+        reply.canceled().then(|| self.members.unavailable(cancelled()))
     }
 }
 
@@ -34,8 +37,11 @@ impl ChangeSource for EtcdWatch {
         loop {
             let reply = match self.stream.message().await {
                 Ok(Some(reply)) => reply,
-                Ok(None) => return Err(self.endpoints.unavailable("the watch was closed".to_owned())),
-                Err(error) => return Err(self.endpoints.unavailable(reason(&error))),
+                Ok(None) => return Err(self.members.unavailable("the watch was closed".to_owned())),
+                Err(error) => {
+                    self.members.leave(self.at);
+                    return Err(self.members.unavailable(reason(&error)));
+                }
             };
             if let Some(end) = self.end(&reply) {
                 return Err(end);

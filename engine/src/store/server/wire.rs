@@ -24,6 +24,7 @@ pub(super) fn header(revision: i64) -> Option<PbResponseHeader> {
 }
 
 /// The code etcd gives with each text.
+#[expect(clippy::needless_pass_by_value, reason = "made for map_err, which hands the error over")]
 pub(super) fn status(refusal: Refusal) -> Status {
     let code = match refusal {
         Refusal::EmptyKey

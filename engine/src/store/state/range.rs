@@ -15,6 +15,9 @@ pub(in crate::store) enum KeyRange {
     From(Vec<u8>),
 }
 
+/// Where a walk over an ordered map begins and ends.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// What to sort a reply by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum SortBy {
@@ -90,7 +93,7 @@ impl KeyRange {
     }
 
     /// Bounds to walk an ordered map by; none when the range is empty.
-    fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    fn bounds(&self) -> Option<Bounds<'_>> {
         match self {
             Self::One(key) => Some((Bound::Included(key), Bound::Included(key))),
             Self::Half(start, end) if start >= end => None,

@@ -24,15 +24,15 @@ fn run_here<W: Work>(s: Avx2, work: W) {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn quantise_here(values: &[f32], out: &mut [Quantised], stride: usize) {
-    Quantised::column(values, out, stride);
+fn quantise_here(values: &[f32], stride: usize, out: &mut [Quantised], rows: usize) {
+    Quantised::columns(values, stride, out, rows);
 }
 
-/// [`Quantised::column`] on a machine that is known to have AVX2.
-pub(in crate::kernels) fn quantise(values: &[f32], out: &mut [Quantised], stride: usize) {
+/// [`Quantised::columns`] on a machine that is known to have AVX2.
+pub(in crate::kernels) fn quantise(values: &[f32], stride: usize, out: &mut [Quantised], rows: usize) {
     assert!(Avx2::detect().is_some());
     // SAFETY: the machine has the instruction set.
-    unsafe { quantise_here(values, out, stride) }
+    unsafe { quantise_here(values, stride, out, rows) }
 }
 
 /// An intrinsic whose instruction set an `Avx2` proves.

@@ -1,122 +1,14 @@
-//! The quantised formats, vectorised: each unpacks its blocks for a tile of rows into bytes ready to multiply. Knows
-//! neither instruction sets nor activations; `block` says in plain code what the same bits mean.
-//!
-//! Vector steps stand in loops, not in closures handed to `map`: those are not always inlined, and then cost tenfold.
+//! The formats with blocks of 256 values, in sub-blocks with scales of their own.
+#![expect(clippy::needless_range_loop, reason = "an index here is also a shift, a byte and a place in another array")]
 
-use super::simd::{Simd, Tile};
+use super::{Codec, Lanes, UNIT_BLOCKS_MAX, two_halves};
+use crate::kernels::simd::{Simd, Tile};
 
-/// 32 weights of each row of a tile.
-#[derive(Clone, Copy)]
-pub(super) struct Lanes<S: Simd> {
-    /// Bytes `4 i .. 4 i + 4` of every row, plus the format's offset.
-    pub(super) words: [S::Int; 8],
-    /// What one step is worth, for either half of 16.
-    pub(super) scale: [S::Float; 2],
-    /// What is added to every value, for either half.
-    pub(super) min: [S::Float; 2],
-}
-
-/// Blocks of 32 in the largest unit.
-pub(super) const UNIT_BLOCKS_MAX: usize = 8;
-
-/// How a format's blocks become lanes.
-pub(super) trait Codec {
-    /// Blocks of 32 in what the format calls a block.
-    const BLOCKS: usize;
-    /// Bytes of what the format calls a block.
-    const BYTES: usize;
-    /// Whether every 16 weights have their own scale.
-    const HALVES: bool = false;
-    /// Whether there are minimums.
-    const MINS: bool = false;
-    /// Whether weights take all 8 bits.
-    const WIDE: bool = false;
-    /// What the words are too large by, as a power of two.
-    const OFFSET: Option<u32> = None;
-
-    /// Unpacks the format's block at `at` bytes into the rows.
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]);
-}
-
-pub(super) struct Q4_0;
-pub(super) struct Q4_1;
-pub(super) struct Q5_0;
-pub(super) struct Q5_1;
-pub(super) struct Q8_0;
-pub(super) struct Q2K;
-pub(super) struct Q3K;
-pub(super) struct Q4K;
-pub(super) struct Q5K;
-pub(super) struct Q6K;
-
-// === the 32-value formats ===
-
-impl Codec for Q4_0 {
-    const BLOCKS: usize = 1;
-    const BYTES: usize = 18;
-    const OFFSET: Option<u32> = Some(3);
-
-    #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
-        out[0].scale[0] = s.half_to_float(s.pair(tile, at));
-        out[0].words = nibbles(s, tile, at + 2);
-    }
-}
-
-impl Codec for Q4_1 {
-    const BLOCKS: usize = 1;
-    const BYTES: usize = 20;
-    const MINS: bool = true;
-
-    #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
-        (out[0].scale[0], out[0].min[0]) = two_halves(s, s.word(tile, at));
-        out[0].words = nibbles(s, tile, at + 4);
-    }
-}
-
-impl Codec for Q5_0 {
-    const BLOCKS: usize = 1;
-    const BYTES: usize = 22;
-    const OFFSET: Option<u32> = Some(4);
-
-    #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
-        out[0].scale[0] = s.half_to_float(s.pair(tile, at));
-        out[0].words = with_fifth_bits(s, s.word(tile, at + 2), nibbles(s, tile, at + 6));
-    }
-}
-
-impl Codec for Q5_1 {
-    const BLOCKS: usize = 1;
-    const BYTES: usize = 24;
-    const MINS: bool = true;
-
-    #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
-        (out[0].scale[0], out[0].min[0]) = two_halves(s, s.word(tile, at));
-        out[0].words = with_fifth_bits(s, s.word(tile, at + 4), nibbles(s, tile, at + 8));
-    }
-}
-
-impl Codec for Q8_0 {
-    const BLOCKS: usize = 1;
-    const BYTES: usize = 34;
-    const WIDE: bool = true;
-
-    #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
-        out[0].scale[0] = s.half_to_float(s.pair(tile, at));
-        for (half, at) in [at + 2, at + 18].into_iter().enumerate() {
-            let words = s.words(tile, at);
-            for index in 0..4 {
-                out[0].words[4 * half + index] = s.wide(words[index]);
-            }
-        }
-    }
-}
-
-// === the 256-value formats ===
+pub(in crate::kernels) struct Q2K;
+pub(in crate::kernels) struct Q3K;
+pub(in crate::kernels) struct Q4K;
+pub(in crate::kernels) struct Q5K;
+pub(in crate::kernels) struct Q6K;
 
 impl Codec for Q2K {
     const BLOCKS: usize = 8;
@@ -270,43 +162,12 @@ impl Codec for Q6K {
     }
 }
 
-// === what several formats share ===
-
-/// The low nibbles of 16 bytes, then the high ones.
-#[inline(always)]
-fn nibbles<S: Simd>(s: S, tile: Tile<'_>, at: usize) -> [S::Int; 8] {
-    let [a, b, c, d] = s.words(tile, at);
-    let mask = s.splat(0x0f0f_0f0f);
-    let [e, f, g, h] = [s.shr(a, 4), s.shr(b, 4), s.shr(c, 4), s.shr(d, 4)];
-    let mut words = [a, b, c, d, e, f, g, h];
-    for word in &mut words {
-        *word = s.and(*word, mask);
-    }
-    words
-}
+// === steps ===
 
 /// Values of 6 bits: four bits of `low`, and the bits 4 and 5 of `high`.
 #[inline(always)]
 fn with_upper_bits<S: Simd>(s: S, low: S::Int, high: S::Int) -> S::Int {
     s.or(s.and(low, s.splat(0x0f0f_0f0f)), s.and(high, s.splat(0x3030_3030)))
-}
-
-/// Adds 16 where the word of 32 bits has a one.
-#[inline(always)]
-fn with_fifth_bits<S: Simd>(s: S, bits: S::Int, mut words: [S::Int; 8]) -> [S::Int; 8] {
-    let (four, spread, place) = (s.splat(15), s.splat(0x0204_0810), s.splat(0x1010_1010));
-    for (index, word) in words.iter_mut().enumerate() {
-        // Four copies of four bits, seven apart and four up: bit i of copy i is bit 4 of byte i.
-        let copies = s.mul_int(s.and(s.shr(bits, 4 * index as u32), four), spread);
-        *word = s.or(*word, s.and(copies, place));
-    }
-    words
-}
-
-/// Two 16-bit floats of a word: the low one, the high one.
-#[inline(always)]
-fn two_halves<S: Simd>(s: S, word: S::Int) -> (S::Float, S::Float) {
-    (s.half_to_float(s.and(word, s.splat(0xffff))), s.half_to_float(s.shr(word, 16)))
 }
 
 /// Byte `index` of 16 in every lane.

@@ -1,0 +1,183 @@
+use super::*;
+use crate::cpu::kv::{KvCache, KvShape};
+
+/// A number from -1 to 1 that looks random.
+fn noise(index: usize, salt: usize) -> f32 {
+    let mixed = (index.wrapping_mul(2_654_435_761) ^ salt.wrapping_mul(40_503)).wrapping_mul(2_246_822_519);
+    (mixed >> 16 & 0xffff) as f32 / 32768.0 - 1.0
+}
+
+struct Case {
+    heads: usize,
+    key: usize,
+    value: usize,
+    position: usize,
+    rows: usize,
+    window: u32,
+}
+
+impl Case {
+    fn blocks(&self) -> Vec<u32> {
+        let count = (self.position + self.rows).div_ceil(TOKENS) as u32;
+        (0..count).rev().collect()
+    }
+
+    fn shape(&self) -> AttentionShape {
+        let value_padded = self.value.next_multiple_of(WIDTH);
+        AttentionShape { heads: self.heads, key: self.key, value_padded, window: self.window }
+    }
+
+    /// Keys and values of all positions up to the last row; everything else is poisoned.
+    fn cache(&self) -> KvCache {
+        let shape = KvShape { heads: 2, key: self.key, value: self.value };
+        let blocks = self.blocks();
+        let mut cache = KvCache::new(shape, 1, blocks.len()).unwrap();
+        let layer = cache.layer_mut(0);
+        let (poison_key, poison_value) = (vec![f32::NAN; self.key], vec![f32::NAN; self.value]);
+        for position in 0..blocks.len() * TOKENS {
+            let slot = blocks[position / TOKENS] as usize * TOKENS + position % TOKENS;
+            let known = position < self.position + self.rows;
+            // SAFETY: there is one thread.
+            unsafe {
+                layer.write(Level::detect(), slot, 0, &poison_key, &poison_value);
+                let (key, value) = (self.key_at(position), self.value_at(position));
+                let (key, value) = if known { (&key, &value) } else { (&poison_key, &poison_value) };
+                layer.write(Level::detect(), slot, 1, key, value);
+            }
+        }
+        cache
+    }
+
+    fn key_at(&self, position: usize) -> Vec<f32> {
+        (0..self.key).map(|d| half::f16::from_f32(noise(position * self.key + d, 1)).to_f32()).collect()
+    }
+
+    fn value_at(&self, position: usize) -> Vec<f32> {
+        (0..self.value).map(|d| half::f16::from_f32(noise(position * self.value + d, 2)).to_f32()).collect()
+    }
+
+    fn query_at(&self, row: usize, head: usize) -> Vec<f32> {
+        (0..self.key).map(|d| noise(((self.position + row) * self.heads + head) * self.key + d, 3)).collect()
+    }
+
+    fn span<'a>(&self, blocks: &'a [u32]) -> Span<'a> {
+        Span { position: self.position as u32, rows: self.rows, blocks, kv_head: 1 }
+    }
+
+    fn scratch(&self) -> Scratch {
+        let mut scratch = Scratch::new(self.key, self.shape().value_padded, self.rows * self.heads);
+        for row in 0..self.rows {
+            for head in 0..self.heads {
+                let query = self.query_at(row, head);
+                scratch.queries[(row * self.heads + head) * self.key..][..self.key].copy_from_slice(&query);
+            }
+        }
+        scratch
+    }
+
+    /// `[row][head][dimension]` in double precision. Queries count in powers of two, as they come scaled.
+    fn exact(&self, row: usize, head: usize) -> Vec<f64> {
+        let position = self.position + row;
+        let seen = (position + 1).saturating_sub(self.window as usize)..position + 1;
+        let query = self.query_at(row, head);
+        let dot = |key: Vec<f32>| key.iter().zip(&query).map(|(k, q)| f64::from(*k) * f64::from(*q)).sum::<f64>();
+        let weights: Vec<f64> = seen.clone().map(|position| dot(self.key_at(position)).exp2()).collect();
+        let sum: f64 = weights.iter().sum();
+        let mut out = vec![0.0; self.value];
+        for (position, weight) in seen.zip(weights) {
+            for (out, value) in out.iter_mut().zip(self.value_at(position)) {
+                *out += weight / sum * f64::from(value);
+            }
+        }
+        out
+    }
+
+    fn attended(&self, level: Level, cache: &KvCache) -> Vec<f32> {
+        let mut scratch = self.scratch();
+        attend(level, self.shape(), self.span(&self.blocks()), cache.layer(0), &mut scratch);
+        scratch.total.values
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let case = |heads, key, value, position, rows, window| Case { heads, key, value, position, rows, window };
+    vec![
+        case(1, 64, 64, 0, 1, u32::MAX),
+        case(3, 64, 64, 20, 30, u32::MAX),
+        case(9, 32, 48, 31, 2, u32::MAX),
+        case(2, 20, 24, 250, 40, u32::MAX),
+        case(4, 128, 128, 600, 3, u32::MAX),
+        case(3, 16, 16, 100, 20, 40),
+        case(2, 16, 16, 600, 10, 300),
+        case(2, 16, 16, 70, 5, 1),
+    ]
+}
+
+#[test]
+fn rows_see_what_they_should_and_nothing_else() {
+    for case in cases() {
+        let cache = case.cache();
+        let found = case.attended(Level::detect(), &cache);
+        let padded = case.shape().value_padded;
+        for row in 0..case.rows {
+            for head in 0..case.heads {
+                let found = &found[(row * case.heads + head) * padded..][..case.value];
+                for (found, exact) in found.iter().zip(case.exact(row, head)) {
+                    assert!(
+                        (f64::from(*found) - exact).abs() < 2e-6,
+                        "row {row} at {}: {found}, {exact}",
+                        case.position
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    for case in cases() {
+        let cache = case.cache();
+        let bits = |level| case.attended(level, &cache).iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        let expected = bits(Level::all().last().unwrap());
+        for level in Level::all() {
+            assert_eq!(bits(level), expected, "{level:?}, {} rows at {}", case.rows, case.position);
+        }
+    }
+}
+
+#[test]
+fn a_row_alone_has_the_bits_it_has_among_others() {
+    for case in cases() {
+        let cache = case.cache();
+        let together = case.attended(Level::detect(), &cache);
+        let width = case.heads * case.shape().value_padded;
+        for row in 0..case.rows {
+            let alone = Case { position: case.position + row, rows: 1, ..case };
+            let blocks = case.blocks();
+            let mut scratch = alone.scratch();
+            attend(Level::detect(), alone.shape(), alone.span(&blocks), cache.layer(0), &mut scratch);
+            assert_eq!(scratch.total.values, together[row * width..][..width], "row {row} at {}", case.position);
+        }
+    }
+}
+
+#[test]
+fn chunks_apart_and_merged_have_the_bits_of_the_whole() {
+    for case in cases() {
+        let cache = case.cache();
+        let blocks = case.blocks();
+        let (shape, span) = (case.shape(), case.span(&blocks));
+        let pieces: Vec<Sums> = span
+            .chunks(case.window)
+            .map(|chunk| {
+                let mut scratch = case.scratch();
+                attend_to(Level::detect(), shape, span, chunk, cache.layer(0), &mut scratch);
+                scratch.chunk
+            })
+            .collect();
+        let mut total = Sums::new(shape.value_padded, case.rows * case.heads);
+        merge(Level::detect(), shape, case.rows * case.heads, &pieces, &mut total);
+        assert_eq!(total.values, case.attended(Level::detect(), &cache), "{} rows at {}", case.rows, case.position);
+    }
+}

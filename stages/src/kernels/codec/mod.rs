@@ -1,0 +1,51 @@
+//! The quantised formats, vectorised: each unpacks its blocks for a tile of rows into bytes ready to multiply. Knows
+//! neither instruction sets nor activations; `block` says in plain code what the same bits mean.
+//!
+//! Vector steps stand in loops, not in closures handed to `map`: those are not always inlined, and then cost tenfold.
+
+mod k;
+mod small;
+
+pub(super) use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
+pub(super) use small::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+
+use super::simd::{Simd, Tile};
+
+/// 32 weights of each row of a tile.
+#[derive(Clone, Copy)]
+pub(super) struct Lanes<S: Simd> {
+    /// Bytes `4 i .. 4 i + 4` of every row, plus the format's offset.
+    pub(super) words: [S::Int; 8],
+    /// What one step is worth, for either half of 16.
+    pub(super) scale: [S::Float; 2],
+    /// What is added to every value, for either half.
+    pub(super) min: [S::Float; 2],
+}
+
+/// Blocks of 32 in the largest unit.
+pub(super) const UNIT_BLOCKS_MAX: usize = 8;
+
+/// How a format's blocks become lanes.
+pub(super) trait Codec {
+    /// Blocks of 32 in what the format calls a block.
+    const BLOCKS: usize;
+    /// Bytes of what the format calls a block.
+    const BYTES: usize;
+    /// Whether every 16 weights have their own scale.
+    const HALVES: bool = false;
+    /// Whether there are minimums.
+    const MINS: bool = false;
+    /// Whether weights take all 8 bits.
+    const WIDE: bool = false;
+    /// What the words are too large by, as a power of two.
+    const OFFSET: Option<u32> = None;
+
+    /// Unpacks the format's block at `at` bytes into the rows.
+    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]);
+}
+
+/// Two 16-bit floats of a word: the low one, the high one.
+#[inline(always)]
+fn two_halves<S: Simd>(s: S, word: S::Int) -> (S::Float, S::Float) {
+    (s.half_to_float(s.and(word, s.splat(0xffff))), s.half_to_float(s.shr(word, 16)))
+}

@@ -1,0 +1,305 @@
+//! NEON: 8 lanes in two vectors; four byte products a lane in one instruction where the machine has the dot product
+//! extension.
+//!
+//! The dot product and the conversion of 16-bit floats are written as assembly: their intrinsics are younger than the
+//! compiler this project asks for.
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+use super::rows::Quantised;
+use super::simd::{Simd, Tile, Work};
+
+/// Proof that the machine has NEON and, if `DOT`, its dot product extension.
+#[derive(Clone, Copy)]
+pub(super) struct Neon<const DOT: bool>(());
+
+impl<const DOT: bool> Neon<DOT> {
+    /// The proof, if this machine has it.
+    pub(super) fn detect() -> Option<Self> {
+        let there = std::arch::is_aarch64_feature_detected!("neon")
+            && (!DOT || std::arch::is_aarch64_feature_detected!("dotprod"));
+        there.then_some(Self(()))
+    }
+}
+
+#[target_feature(enable = "neon,dotprod")]
+fn run_with_dot<W: Work, const DOT: bool>(s: Neon<DOT>, work: W) {
+    work.run(s);
+}
+
+#[target_feature(enable = "neon")]
+fn run_plain<W: Work, const DOT: bool>(s: Neon<DOT>, work: W) {
+    work.run(s);
+}
+
+/// NEON is part of every aarch64 target, so this needs no version of its own.
+pub(super) fn quantise(values: &[f32], stride: usize, out: &mut [Quantised], rows: usize) {
+    Quantised::columns(values, stride, out, rows);
+}
+
+/// An intrinsic on both vectors of the operands.
+macro_rules! both {
+    ($step:ident($($operand:ident),+)) => {
+        // SAFETY: `self` proves that the machine has NEON, and the dot product extension where `DOT`; no memory is touched.
+        unsafe { [$step($($operand[0]),+), $step($($operand[1]),+)] }
+    };
+}
+
+impl<const DOT: bool> Simd for Neon<DOT> {
+    const LANES: usize = 8;
+    const WIDE_OFFSET: Option<u32> = None;
+    type Int = [int32x4_t; 2];
+    type Float = [float32x4_t; 2];
+
+    #[inline(always)]
+    fn run<W: Work>(self, work: W) {
+        // SAFETY: `self` proves that the machine has the instruction set.
+        unsafe { if DOT { run_with_dot(self, work) } else { run_plain(self, work) } }
+    }
+
+    #[inline(always)]
+    fn splat(self, word: i32) -> Self::Int {
+        // SAFETY: `self` proves that the machine has NEON.
+        unsafe { [vdupq_n_s32(word); 2] }
+    }
+
+    #[inline(always)]
+    fn and(self, a: Self::Int, b: Self::Int) -> Self::Int {
+        both!(vandq_s32(a, b))
+    }
+
+    #[inline(always)]
+    fn or(self, a: Self::Int, b: Self::Int) -> Self::Int {
+        both!(vorrq_s32(a, b))
+    }
+
+    #[inline(always)]
+    fn shl(self, a: Self::Int, bits: u32) -> Self::Int {
+        let bits = self.splat(bits as i32);
+        both!(vshlq_s32(a, bits))
+    }
+
+    #[inline(always)]
+    fn shr(self, a: Self::Int, bits: u32) -> Self::Int {
+        let bits = self.splat(-(bits as i32));
+        both!(shift_unsigned(a, bits))
+    }
+
+    #[inline(always)]
+    fn sar(self, a: Self::Int, bits: u32) -> Self::Int {
+        let bits = self.splat(-(bits as i32));
+        both!(vshlq_s32(a, bits))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::Int, b: Self::Int) -> Self::Int {
+        both!(vsubq_s32(a, b))
+    }
+
+    #[inline(always)]
+    fn mul_int(self, a: Self::Int, b: Self::Int) -> Self::Int {
+        both!(vmulq_s32(a, b))
+    }
+
+    #[inline(always)]
+    fn dot(self, sum: Self::Int, weights: Self::Int, x: i32) -> Self::Int {
+        let x = self.splat(x);
+        if DOT { both!(dot(sum, weights, x)) } else { both!(dot_plain(sum, weights, x)) }
+    }
+
+    #[inline(always)]
+    fn dot_wide(self, sum: Self::Int, weights: Self::Int, x: i32) -> Self::Int {
+        self.dot(sum, weights, x)
+    }
+
+    #[inline(always)]
+    fn wide(self, weights: Self::Int) -> Self::Int {
+        weights
+    }
+
+    #[inline(always)]
+    fn splat_float(self, value: f32) -> Self::Float {
+        // SAFETY: `self` proves that the machine has NEON.
+        unsafe { [vdupq_n_f32(value); 2] }
+    }
+
+    #[inline(always)]
+    fn to_float(self, a: Self::Int) -> Self::Float {
+        both!(vcvtq_f32_s32(a))
+    }
+
+    #[inline(always)]
+    fn as_float(self, a: Self::Int) -> Self::Float {
+        both!(vreinterpretq_f32_s32(a))
+    }
+
+    #[inline(always)]
+    fn half_to_float(self, a: Self::Int) -> Self::Float {
+        both!(half_to_float(a))
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::Float, b: Self::Float) -> Self::Float {
+        both!(vaddq_f32(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::Float, b: Self::Float) -> Self::Float {
+        both!(vmulq_f32(a, b))
+    }
+
+    #[inline(always)]
+    fn neg(self, a: Self::Float) -> Self::Float {
+        both!(vnegq_f32(a))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float {
+        both!(vfmaq_f32(c, a, b))
+    }
+
+    #[inline(always)]
+    fn store(self, a: Self::Float, out: &mut [f32]) {
+        assert_eq!(out.len(), Self::LANES);
+        // SAFETY: `self` proves that the machine has NEON; `out` has room for 8 floats.
+        unsafe {
+            vst1q_f32(out.as_mut_ptr(), a[0]);
+            vst1q_f32(out.as_mut_ptr().add(4), a[1]);
+        }
+    }
+
+    #[inline(always)]
+    fn pair(self, tile: Tile<'_>, at: usize) -> Self::Int {
+        let (start, stride) = tile.lanes(Self::LANES, at, 2);
+        let mut lanes = [0; 8];
+        for (row, lane) in lanes.iter_mut().enumerate() {
+            // SAFETY: two bytes can be read in each of the 8 rows.
+            *lane = i32::from(unsafe { start.add(row * stride).cast::<u16>().read_unaligned() });
+        }
+        self.gathered(&lanes)
+    }
+
+    #[inline(always)]
+    fn word(self, tile: Tile<'_>, at: usize) -> Self::Int {
+        let (start, stride) = tile.lanes(Self::LANES, at, 4);
+        let mut lanes = [0; 8];
+        for (row, lane) in lanes.iter_mut().enumerate() {
+            // SAFETY: four bytes can be read in each of the 8 rows.
+            *lane = unsafe { start.add(row * stride).cast::<i32>().read_unaligned() };
+        }
+        self.gathered(&lanes)
+    }
+
+    #[inline(always)]
+    fn words(self, tile: Tile<'_>, at: usize) -> [Self::Int; 4] {
+        let (start, stride) = tile.lanes(Self::LANES, at, 16);
+        // SAFETY: `self` proves that the machine has NEON; 16 bytes can be read in each of the 8 rows.
+        let (low, high) = unsafe { (transposed(start, stride), transposed(start.add(4 * stride), stride)) };
+        [[low[0], high[0]], [low[1], high[1]], [low[2], high[2]], [low[3], high[3]]]
+    }
+
+    #[inline(always)]
+    fn prefetch(self, bytes: &[u8], at: usize) {
+        let line = bytes.as_ptr().wrapping_add(at);
+        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
+        unsafe { asm!("prfm pldl1keep, [{line}]", line = in(reg) line, options(nostack, readonly, preserves_flags)) }
+    }
+}
+
+impl<const DOT: bool> Neon<DOT> {
+    #[inline(always)]
+    fn gathered(self, lanes: &[i32; 8]) -> [int32x4_t; 2] {
+        // SAFETY: `self` proves that the machine has NEON; the array has 8 words.
+        unsafe { [vld1q_s32(lanes.as_ptr()), vld1q_s32(lanes.as_ptr().add(4))] }
+    }
+}
+
+/// Shifts left by each lane of `bits`, or right, shifting zeros in, where that is negative.
+///
+/// # Safety
+/// The machine must have NEON.
+#[inline(always)]
+unsafe fn shift_unsigned(a: int32x4_t, bits: int32x4_t) -> int32x4_t {
+    // SAFETY: the caller promises the instruction set.
+    unsafe { vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a), bits)) }
+}
+
+/// Adds to each lane the four products of its bytes.
+///
+/// # Safety
+/// The machine must have the dot product extension, and the caller's caller must be compiled for it.
+#[inline(always)]
+unsafe fn dot(mut sum: int32x4_t, weights: int32x4_t, x: int32x4_t) -> int32x4_t {
+    // SAFETY: the caller promises the instruction set; registers only.
+    unsafe {
+        asm!(
+            "sdot {sum:v}.4s, {weights:v}.16b, {x:v}.16b",
+            sum = inout(vreg) sum,
+            weights = in(vreg) weights,
+            x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sum
+}
+
+/// The same without the extension: products are at most 128 * 127, so they fit 16 bits.
+///
+/// # Safety
+/// The machine must have NEON.
+#[inline(always)]
+unsafe fn dot_plain(sum: int32x4_t, weights: int32x4_t, x: int32x4_t) -> int32x4_t {
+    // SAFETY: the caller promises the instruction set.
+    unsafe {
+        let (weights, x) = (vreinterpretq_s8_s32(weights), vreinterpretq_s8_s32(x));
+        let low = vpaddlq_s16(vmull_s8(vget_low_s8(weights), vget_low_s8(x)));
+        let high = vpaddlq_s16(vmull_high_s8(weights, x));
+        vaddq_s32(sum, vpaddq_s32(low, high))
+    }
+}
+
+/// The 16-bit floats in the low halves.
+///
+/// # Safety
+/// The machine must have NEON.
+#[inline(always)]
+unsafe fn half_to_float(a: int32x4_t) -> float32x4_t {
+    let floats: float32x4_t;
+    // SAFETY: the caller promises the instruction set; registers only.
+    unsafe {
+        let halves = vmovn_u32(vreinterpretq_u32_s32(a));
+        asm!(
+            "fcvtl {floats:v}.4s, {halves:v}.4h",
+            floats = out(vreg) floats,
+            halves = in(vreg) halves,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    floats
+}
+
+/// Sixteen bytes of four rows, the n-th words of all rows in vector n.
+///
+/// # Safety
+/// The machine must have NEON, and the bytes must be there.
+#[inline(always)]
+unsafe fn transposed(start: *const u8, stride: usize) -> [int32x4_t; 4] {
+    // SAFETY: the caller promises the instruction set and the bytes.
+    unsafe {
+        let a = vreinterpretq_s32_u8(vld1q_u8(start));
+        let b = vreinterpretq_s32_u8(vld1q_u8(start.add(stride)));
+        let c = vreinterpretq_s32_u8(vld1q_u8(start.add(2 * stride)));
+        let d = vreinterpretq_s32_u8(vld1q_u8(start.add(3 * stride)));
+        let ab_even = vreinterpretq_s64_s32(vtrn1q_s32(a, b));
+        let ab_odd = vreinterpretq_s64_s32(vtrn2q_s32(a, b));
+        let cd_even = vreinterpretq_s64_s32(vtrn1q_s32(c, d));
+        let cd_odd = vreinterpretq_s64_s32(vtrn2q_s32(c, d));
+        [
+            vreinterpretq_s32_s64(vtrn1q_s64(ab_even, cd_even)),
+            vreinterpretq_s32_s64(vtrn1q_s64(ab_odd, cd_odd)),
+            vreinterpretq_s32_s64(vtrn2q_s64(ab_even, cd_even)),
+            vreinterpretq_s32_s64(vtrn2q_s64(ab_odd, cd_odd)),
+        ]
+    }
+}

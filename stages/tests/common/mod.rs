@@ -1,0 +1,18 @@
+//! Where the default model lies.
+
+use std::path::PathBuf;
+
+/// The default model's file: `TEST_MODEL`, or where `baton pull` puts it.
+///
+/// # Panics
+/// When it is not there, saying how to get it.
+pub(crate) fn default_model() -> PathBuf {
+    let folder = |variable| std::env::var_os(variable).map(PathBuf::from);
+    let caches = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
+    let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(caches)));
+    let cache = folder("BATON_CACHE").or_else(|| Some(cache?.join("baton")));
+    let pulled = cache.map(|cache| cache.join("models/SmolLM2-135M-Instruct.Q4_1.gguf"));
+    let path = folder("TEST_MODEL").or(pulled).expect("HOME is set");
+    assert!(path.is_file(), "{} is not there: fetch it with `baton pull`, or run etc/test", path.display());
+    path
+}
