@@ -68,12 +68,12 @@ impl KvCache {
 
     /// Makes `blocks` zero in all layers. Masking hides what an earlier sequence left in a block, but nothing hides what
     /// is no number: zero times that is no number either.
-    pub(super) fn clear(&self, blocks: impl Iterator<Item = u32> + Clone) -> Result<()> {
+    pub(super) fn clear(&self, blocks: &[u32]) -> Result<()> {
         for cache in self.layers.iter().flat_map(|layer| [&layer.keys, &layer.values]) {
             let (heads, _, width) = cache.dims3()?;
             let zeros = Tensor::zeros((heads, TOKENS, width), cache.dtype(), cache.device())?;
-            for block in blocks.clone() {
-                cache.slice_set(&zeros, 1, block as usize * TOKENS)?;
+            for block in blocks {
+                cache.slice_set(&zeros, 1, *block as usize * TOKENS)?;
             }
         }
         Ok(())
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(found[1][5], [1.0, 2.0, 3.0]);
         assert_eq!(found[2][TOKENS + 5], [4.0, 5.0, 6.0]);
         assert_eq!(found.iter().flatten().flatten().filter(|value| **value != 0.0).count(), 12);
-        cache.clear([2].into_iter()).unwrap();
+        cache.clear(&[2]).unwrap();
         let cleared = cache.layer(0).keys(&blocks, 2).unwrap().abs().unwrap().sum_all().unwrap();
         assert_eq!(cleared.to_scalar::<f32>().unwrap(), 0.0);
     }

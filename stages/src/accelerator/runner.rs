@@ -217,8 +217,8 @@ impl CandleRunner {
     /// After a step that failed nobody knows what is in its blocks: they are cleared, so that nothing lies in wait there
     /// for another sequence.
     fn failed(&self, work: &Work<'_>, error: StepError) -> RunnerError {
-        let blocks = work.slices.iter().flat_map(|slice| slice.blocks.iter().copied());
-        if let Err(cause) = in_pool(|| self.kv.clear(blocks)) {
+        let blocks: Vec<u32> = work.slices.iter().flat_map(|slice| slice.blocks.iter().copied()).collect();
+        if let Err(cause) = in_pool(|| self.kv.clear(&blocks)) {
             tracing::warn!(%cause, "cannot clear the blocks of a failed step");
         }
         match error {
