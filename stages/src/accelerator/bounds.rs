@@ -13,8 +13,8 @@ pub(super) const TOKENS: usize = KV_BLOCK_TOKENS as usize;
 pub(super) const ROWS_MAX: usize = 256;
 /// Rows whose logits are computed and fetched together: logits of 150,000 tokens then take 20 MB.
 pub(super) const HEAD_ROWS_MAX: usize = 32;
-/// Scores (heads times rows times tokens looked at) computed together, 64 MiB as floats. One row's scores may be more.
-pub(super) const SCORES_MAX: usize = 1 << 24;
+/// Scores (heads times rows times tokens looked at) computed together, 32 MiB as floats. One row's scores may be more.
+pub(super) const SCORES_MAX: usize = 1 << 23;
 /// Tokens whose keys and values are gathered together: 100 MB of them in a model of 8 key-value heads of 128 dimensions.
 /// One sequence may have more.
 pub(super) const GATHERED_TOKENS_MAX: usize = 8192;
@@ -39,7 +39,7 @@ pub(super) fn kv_bytes(hyper: &Hyper, layers: LayerRange, kv_tokens: u32) -> u64
 
 /// Bytes that a step takes beside weights, keys and values, at most: everything that a layer or the head makes, as if
 /// nothing were given back before its end.
-pub(super) fn scratch_bytes(hyper: &Hyper, last: bool, kv_tokens: u32) -> u64 {
+pub(crate) fn scratch_bytes(hyper: &Hyper, last: bool, kv_tokens: u32) -> u64 {
     let sequence = (hyper.context_tokens as usize).min(kv_blocks(kv_tokens) * TOKENS);
     let heads_rows = 4 * (hyper.query_width() + hyper.key_width() + hyper.value_width()) + 3 * hyper.attention_width();
     let rows = ROWS_MAX * (6 * hyper.hidden + heads_rows + 4 * hyper.feed_forward) * FLOAT_BYTES;

@@ -25,3 +25,8 @@ pub use hardware::{Hardware, HardwareError};
 pub use kv::KvNumbers;
 pub use loader::CandleLoader;
 pub use runner::{CandleRunner, RunnerSetup, SetupError};
+
+/// Whether this program was built to compute on such a device.
+pub(crate) const BUILT_IN: bool = cfg!(any(feature = "cuda", all(feature = "metal", target_os = "macos")));
+
+pub(crate) use bounds::scratch_bytes;
