@@ -30,15 +30,18 @@ fn main() {
     for (stages, threads) in [(1, 2), (2, 1), (3, 1)] {
         let threads_text = u32::to_string(&threads);
         let cluster = Cluster::start(stages, &["--threads", &threads_text], &[]);
-        let prompt = |round: usize| (0..PROMPT_TOKENS).map(|at| 1000 + (at * 7 + round as u32) % 4000).collect::<Vec<u32>>();
+        let prompt =
+            |round: usize| (0..PROMPT_TOKENS).map(|at| 1000 + (at * 7 + round as u32) % 4000).collect::<Vec<u32>>();
         run(&cluster, &prompt(0), 8); // Warms up.
-        let prefills = (0..ROUNDS).map(|round| run(&cluster, &prompt(round), 1)["timings"]["prompt_per_second"].as_f64());
+        let prefills =
+            (0..ROUNDS).map(|round| run(&cluster, &prompt(round), 1)["timings"]["prompt_per_second"].as_f64());
         let prefill = median(prefills.map(Option::unwrap_or_default).collect());
         let (mut decodes, mut outside) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             let timings = run(&cluster, &prompt(round)[..16], DECODED_TOKENS)["timings"].clone();
             decodes.push(timings["predicted_per_second"].as_f64().unwrap_or_default());
-            let all = timings["prompt_ms"].as_f64().unwrap_or_default() + timings["predicted_ms"].as_f64().unwrap_or_default();
+            let all = timings["prompt_ms"].as_f64().unwrap_or_default()
+                + timings["predicted_ms"].as_f64().unwrap_or_default();
             let stages = timings["stages"].as_array().cloned().unwrap_or_default();
             let compute: f64 = stages.iter().filter_map(|stage| stage["compute_ms"].as_f64()).sum();
             outside.push(1.0 - compute / all);

@@ -86,12 +86,12 @@ impl ClusterView {
         let taken = match parsed {
             Key::Model => read(value, mod_revision).map(|model| self.model = Some(model)),
             Key::Placement => read(value, mod_revision).map(|placement| self.placement = Some(placement)),
-            Key::Stage(stage) => read(value, mod_revision).map(|record| drop(self.stages.insert(stage, record))),
-            Key::Pin(stage) => read(value, mod_revision).map(|pin| drop(self.pins.insert(stage, pin))),
+            Key::Stage(stage) => read(value, mod_revision).map(|record| keep(&mut self.stages, stage, record)),
+            Key::Pin(stage) => read(value, mod_revision).map(|pin| keep(&mut self.pins, stage, pin)),
             Key::Claim(generation, slot) => {
-                read(value, mod_revision).map(|claim| drop(self.claims.insert((generation, slot), claim)))
+                read(value, mod_revision).map(|claim| keep(&mut self.claims, (generation, slot), claim))
             }
-            Key::Gateway(slot) => read(value, mod_revision).map(|gateway| drop(self.gateways.insert(slot, gateway))),
+            Key::Gateway(slot) => read(value, mod_revision).map(|gateway| keep(&mut self.gateways, slot, gateway)),
         };
         if let Err(reason) = taken {
             self.complain(key, &reason);
@@ -162,6 +162,10 @@ impl ClusterView {
             }
         }
     }
+}
+
+fn keep<K: Ord, T>(records: &mut BTreeMap<K, T>, key: K, record: T) {
+    records.insert(key, record);
 }
 
 fn read<T: DeserializeOwned>(value: &[u8], mod_revision: u64) -> Result<Versioned<T>, String> {

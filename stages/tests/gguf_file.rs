@@ -1,4 +1,5 @@
 //! Opening model files: what is refused and how, the record, the fingerprint, and a file cut short under a mapping.
+#![expect(clippy::disallowed_methods, reason = "child processes of a test learn by their environment what to do")]
 
 mod gguf_fixture;
 

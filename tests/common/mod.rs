@@ -3,6 +3,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod etcd;
+pub(crate) mod golden;
 pub(crate) mod http;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::sync::OnceLock;
 ///
 /// # Panics
 /// When there is none and it cannot be fetched.
+#[expect(clippy::disallowed_methods, reason = "a test may be told of another copy")]
 pub(crate) fn model_path() -> PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {

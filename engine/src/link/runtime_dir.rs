@@ -24,6 +24,7 @@ pub(super) struct RuntimeDir {
 }
 
 /// Where directories for sockets belong: `XDG_RUNTIME_DIR` where the system sets one, else the temporary directory.
+#[expect(clippy::disallowed_methods, reason = "the folder for sockets is the system's to set, not a setting of ours")]
 pub(super) fn default_parent() -> PathBuf {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     runtime.filter(|dir| dir.is_absolute() && dir.is_dir()).unwrap_or_else(std::env::temp_dir)

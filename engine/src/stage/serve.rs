@@ -316,7 +316,7 @@ impl Stage {
         let shard = shard.map_err(|error| error.to_string());
         match &shard {
             Ok(loaded) => {
-                info!(%generation, layers = %held.shard.layers, weights_bytes = loaded.weights_bytes, "serving")
+                info!(%generation, layers = %held.shard.layers, weights_bytes = loaded.weights_bytes, "serving");
             }
             Err(reason) => warn!(%generation, layers = %held.shard.layers, reason, "cannot load"),
         }

@@ -25,6 +25,7 @@ pub(super) struct Served {
 }
 
 /// The file of `model` (the default when `None`), fetched if need be; `None` when told to stop meanwhile.
+#[expect(clippy::disallowed_methods, reason = "fetching waits for the network, not for a forward pass")]
 pub(super) async fn fetch(model: Option<String>, cache: &Cache, stop: &Stop) -> Result<Option<PathBuf>, RunError> {
     let (cache, flag) = (cache.clone(), stop.flag());
     let fetching =

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 ///
 /// # Panics
 /// When it is not there, saying how to get it.
+#[expect(clippy::disallowed_methods, reason = "a test may be told of another copy")]
 pub(crate) fn default_model() -> PathBuf {
     let folder = |variable| std::env::var_os(variable).map(PathBuf::from);
     let caches = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
