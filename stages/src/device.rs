@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use engine::runner::Loader;
 use schema::record::DeviceKind;
 
+use crate::accelerator::{CandleLoader, Hardware, HardwareError};
 use crate::loader::CpuLoader;
 use crate::model::ModelError;
 use crate::weights::ModelFile;
@@ -29,14 +30,9 @@ pub enum DeviceError {
         /// What was asked for.
         found: String,
     },
-    /// This program was built without it.
-    #[error(
-        "this baton was built without {device}: build it with `cargo build --release --features {device}`, or use the device cpu"
-    )]
-    NotBuilt {
-        /// The device, and the feature that brings it.
-        device: &'static str,
-    },
+    /// The machine or this program lacks it.
+    #[error(transparent)]
+    Hardware(#[from] HardwareError),
     /// The model cannot be run.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -58,12 +54,14 @@ pub fn parse(name: &str) -> Result<DeviceKind, DeviceError> {
 /// A loader of `file` on the device of `settings`.
 ///
 /// # Errors
-/// [`DeviceError`] when the device is not part of this build, or the model is not supported on it.
+/// [`DeviceError`] when the device is not there or not part of this build, or the model is not supported on it.
 pub fn loader(file: ModelFile, settings: DeviceSettings) -> Result<Box<dyn Loader>, DeviceError> {
     match settings.device {
         DeviceKind::Cpu => Ok(Box::new(CpuLoader::new(file, settings.threads, settings.budget_bytes)?)),
-        DeviceKind::Metal => Err(DeviceError::NotBuilt { device: "metal" }),
-        DeviceKind::Cuda => Err(DeviceError::NotBuilt { device: "cuda" }),
+        kind @ (DeviceKind::Metal | DeviceKind::Cuda) => {
+            let hardware = Hardware::open(kind)?;
+            Ok(Box::new(CandleLoader::new(file, hardware, settings.threads.get(), settings.budget_bytes)?))
+        }
     }
 }
 

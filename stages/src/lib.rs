@@ -2,6 +2,7 @@
 //!
 //! This crate knows neither sockets nor the store.
 
+pub mod accelerator;
 pub mod cpu;
 pub mod device;
 pub mod gguf;

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use schema::record::ModelRecord;
 
+use crate::accelerator;
 use crate::loader::scratch_bytes;
 use crate::model::{self, Hyper};
 use crate::weights::{self, ModelFile};
@@ -30,6 +31,9 @@ pub fn model_record(file: &ModelFile, kv_tokens: u32, stages_min: u32) -> Result
     let hyper = Hyper::read(file.header())?;
     hyper.check_tensors(file.header())?;
     let threads = std::thread::available_parallelism().map_or(THREADS_EXPECTED, NonZeroUsize::get);
-    let scratch_bytes = scratch_bytes(&hyper, threads, kv_tokens);
+    let on_processor = scratch_bytes(&hyper, threads, kv_tokens);
+    // A plan counts the same scratch for every stage, so it must be that of the device that needs the most.
+    let on_device = if accelerator::BUILT_IN { accelerator::scratch_bytes(&hyper, true, kv_tokens) } else { 0 };
+    let scratch_bytes = on_processor.max(on_device);
     Ok(ModelRecord { scratch_bytes, ..file.record(kv_tokens, stages_min)? })
 }

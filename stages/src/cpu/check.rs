@@ -1,4 +1,4 @@
-//! What a micro-batch must be before a shard computes it. Pure. Frames come from outside: everything that is used as an
+//! What a micro-batch must be before a shard computes it, on whatever device. Pure. Frames come from outside: everything that is used as an
 //! index later is checked here.
 
 use engine::runner::{KV_BLOCK_TOKENS, RunnerError, Work};
@@ -8,19 +8,19 @@ use crate::sampling;
 
 /// What a shard accepts.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Accepted {
+pub(crate) struct Accepted {
     /// Whether it takes tokens, not activations.
-    pub(super) first: bool,
+    pub(crate) first: bool,
     /// Whether it chooses tokens.
-    pub(super) last: bool,
+    pub(crate) last: bool,
     /// Values in a row.
-    pub(super) hidden: usize,
+    pub(crate) hidden: usize,
     /// Tokens in the vocabulary.
-    pub(super) vocabulary: usize,
+    pub(crate) vocabulary: usize,
     /// Longest sequence.
-    pub(super) context_tokens: u32,
+    pub(crate) context_tokens: u32,
     /// Blocks of keys and values.
-    pub(super) kv_blocks: u32,
+    pub(crate) kv_blocks: u32,
 }
 
 // === impl Accepted ===
@@ -30,7 +30,7 @@ impl Accepted {
     ///
     /// # Errors
     /// [`RunnerError::Work`] naming the first thing that does not fit.
-    pub(super) fn check(&self, work: &Work<'_>) -> Result<usize, RunnerError> {
+    pub(crate) fn check(&self, work: &Work<'_>) -> Result<usize, RunnerError> {
         if work.slices.is_empty() {
             return Err(wrong("slices", 0, "at least one"));
         }

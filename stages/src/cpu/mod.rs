@@ -11,7 +11,7 @@
 
 mod arena;
 mod attention;
-mod check;
+pub(crate) mod check;
 mod exponentials;
 mod head;
 mod kv;

@@ -1,0 +1,53 @@
+//! How much is computed at once, and what that takes at most. Pure.
+
+use engine::runner::KV_BLOCK_TOKENS;
+use schema::LayerRange;
+
+use crate::model::Hyper;
+use crate::sampling::Sampler;
+
+/// Tokens in a block.
+pub(super) const TOKENS: usize = KV_BLOCK_TOKENS as usize;
+/// Rows computed together: enough that reading the weights once for all is little beside multiplying. Longer
+/// micro-batches take several passes.
+pub(super) const ROWS_MAX: usize = 256;
+/// Rows whose logits are computed and fetched together: logits of 150,000 tokens then take 20 MB.
+pub(super) const HEAD_ROWS_MAX: usize = 32;
+/// Scores (heads times rows times tokens looked at) computed together, 32 MiB as floats. One row's scores may be more.
+pub(super) const SCORES_MAX: usize = 1 << 23;
+/// Tokens whose keys and values are gathered together: 100 MB of them in a model of 8 key-value heads of 128 dimensions.
+/// One sequence may have more.
+pub(super) const GATHERED_TOKENS_MAX: usize = 8192;
+
+/// Room for an allocator that keeps buffers and rounds their sizes up to powers of two, as candle's for Metal does.
+const ALLOCATOR_FACTOR: usize = 2;
+/// Bytes of a key's or value's number in the cache.
+const CACHED_BYTES: usize = size_of::<half::f16>();
+const FLOAT_BYTES: usize = size_of::<f32>();
+
+/// Blocks that hold `kv_tokens` tokens; at least one, as devices do not allocate nothing.
+pub(super) fn kv_blocks(kv_tokens: u32) -> usize {
+    kv_tokens.div_ceil(KV_BLOCK_TOKENS).max(1) as usize
+}
+
+/// Bytes of the keys and values of `layers`.
+pub(super) fn kv_bytes(hyper: &Hyper, layers: LayerRange, kv_tokens: u32) -> u64 {
+    let token = hyper.kv_heads * (hyper.key + hyper.value) * CACHED_BYTES;
+    let tokens = (kv_blocks(kv_tokens) * TOKENS) as u64;
+    (token as u64).saturating_mul(u64::from(layers.count())).saturating_mul(tokens)
+}
+
+/// Bytes that a step takes beside weights, keys and values, at most: everything that a layer or the head makes, as if
+/// nothing were given back before its end.
+pub(crate) fn scratch_bytes(hyper: &Hyper, last: bool, kv_tokens: u32) -> u64 {
+    let sequence = (hyper.context_tokens as usize).min(kv_blocks(kv_tokens) * TOKENS);
+    let heads_rows = 4 * (hyper.query_width() + hyper.key_width() + hyper.value_width()) + 3 * hyper.attention_width();
+    let rows = ROWS_MAX * (6 * hyper.hidden + heads_rows + 4 * hyper.feed_forward) * FLOAT_BYTES;
+    let gathered = GATHERED_TOKENS_MAX.max(sequence) * hyper.kv_heads * (hyper.key + hyper.value);
+    let scores = SCORES_MAX.max(hyper.heads * sequence);
+    // Scores as they come, masked and as weights; the mask has one value for all heads.
+    let attention = gathered * (CACHED_BYTES + FLOAT_BYTES) + (3 * scores + scores / hyper.heads) * FLOAT_BYTES;
+    let head = if last { HEAD_ROWS_MAX * (2 * hyper.hidden + 3 * hyper.vocabulary) * FLOAT_BYTES } else { 0 };
+    let sampler = if last { Sampler::bytes(hyper.vocabulary) } else { 0 };
+    ((rows + attention + head) * ALLOCATOR_FACTOR) as u64 + sampler
+}

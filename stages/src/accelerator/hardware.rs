@@ -1,0 +1,153 @@
+//! The device that candle computes on: opening it, and what it says of its memory.
+
+use candle_core::Device;
+use schema::record::DeviceKind;
+
+use crate::memory;
+
+/// A device, and what it is.
+#[derive(Debug, Clone)]
+pub struct Hardware {
+    /// What candle computes on.
+    pub device: Device,
+    /// What a stage's record calls it.
+    pub kind: DeviceKind,
+}
+
+/// Why a device cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HardwareError {
+    /// This program was built without it.
+    #[error(
+        "this baton was built without {device}: build it with `cargo build --release --features {device}`{place}, or use the device cpu"
+    )]
+    NotBuilt {
+        /// The device, and the feature that brings it.
+        device: &'static str,
+        /// Where that works, if not everywhere.
+        place: &'static str,
+    },
+    /// The machine has none, or its driver does not work.
+    #[error("cannot use the device {device}: {cause}; use the device cpu, or repair its driver")]
+    Unavailable {
+        /// The device.
+        device: &'static str,
+        /// What the driver said.
+        cause: String,
+    },
+}
+
+/// A device's memory, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DeviceMemory {
+    /// What a process can have.
+    pub(super) total_bytes: u64,
+    /// What it could still get.
+    pub(super) available_bytes: u64,
+}
+
+// === impl Hardware ===
+
+impl Hardware {
+    /// The machine's first device of `kind`.
+    ///
+    /// # Errors
+    /// [`HardwareError`] when this program was built without it, or there is none.
+    pub fn open(kind: DeviceKind) -> Result<Self, HardwareError> {
+        let device = match kind {
+            DeviceKind::Cpu => Device::Cpu,
+            DeviceKind::Metal if cfg!(all(feature = "metal", target_os = "macos")) => {
+                attempt("metal", || Device::new_metal(0))?
+            }
+            DeviceKind::Cuda if cfg!(feature = "cuda") => attempt("cuda", || Device::new_cuda(0))?,
+            DeviceKind::Metal => return Err(HardwareError::NotBuilt { device: "metal", place: " on a Mac" }),
+            DeviceKind::Cuda => return Err(HardwareError::NotBuilt { device: "cuda", place: "" }),
+        };
+        Ok(Self { device, kind })
+    }
+
+    /// The device's memory: what Metal recommends for one process, what CUDA has, else the machine's.
+    pub(super) fn memory(&self) -> DeviceMemory {
+        let machine = memory::machine();
+        let (total_bytes, available_bytes) = (machine.memory_total_bytes, machine.memory_available_bytes);
+        own_memory(&self.device).unwrap_or(DeviceMemory { total_bytes, available_bytes })
+    }
+
+    /// The name of what computes.
+    pub(super) fn chip(&self) -> String {
+        own_name(&self.device).unwrap_or_else(|| memory::machine().chip)
+    }
+}
+
+/// Opens a device. A driver that is not there makes the bindings panic in places: that too is an answer.
+fn attempt(
+    device: &'static str,
+    open: impl FnOnce() -> candle_core::Result<Device> + std::panic::UnwindSafe,
+) -> Result<Device, HardwareError> {
+    let unavailable = |cause: String| HardwareError::Unavailable { device, cause };
+    match std::panic::catch_unwind(open) {
+        Ok(opened) => opened.map_err(|error| unavailable(error.to_string())),
+        Err(_) => Err(unavailable("its driver is missing or found no device".to_owned())),
+    }
+}
+
+#[cfg(all(feature = "metal", target_os = "macos"))]
+fn own_memory(device: &Device) -> Option<DeviceMemory> {
+    let metal = device.as_metal_device().ok()?.metal_device();
+    let total_bytes = metal.recommended_max_working_set_size() as u64;
+    let available_bytes = total_bytes.saturating_sub(metal.current_allocated_size() as u64);
+    Some(DeviceMemory { total_bytes, available_bytes })
+}
+
+#[cfg(all(feature = "cuda", not(all(feature = "metal", target_os = "macos"))))]
+fn own_memory(device: &Device) -> Option<DeviceMemory> {
+    let stream = device.as_cuda_device().ok()?.cuda_stream();
+    let (available, total) = stream.context().mem_get_info().ok()?;
+    Some(DeviceMemory { total_bytes: total as u64, available_bytes: available as u64 })
+}
+
+#[cfg(not(any(feature = "cuda", all(feature = "metal", target_os = "macos"))))]
+fn own_memory(_: &Device) -> Option<DeviceMemory> {
+    None
+}
+
+#[cfg(feature = "cuda")]
+fn own_name(device: &Device) -> Option<String> {
+    device.as_cuda_device().ok()?.cuda_stream().context().name().ok()
+}
+
+/// A Mac's chip has one name for all its parts.
+#[cfg(not(feature = "cuda"))]
+fn own_name(_: &Device) -> Option<String> {
+    None
+}
+
+/// Runs `step` so that what Objective-C frees late is freed when it ends, not when the thread does.
+#[cfg(all(feature = "metal", target_os = "macos"))]
+pub(super) fn in_pool<T>(step: impl FnOnce() -> T) -> T {
+    objc2::rc::autoreleasepool(|_| step())
+}
+
+/// Runs `step`; only Metal frees anything late.
+#[cfg(not(all(feature = "metal", target_os = "macos")))]
+pub(super) fn in_pool<T>(step: impl FnOnce() -> T) -> T {
+    step()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(not(feature = "cuda"))]
+    fn a_device_that_was_not_built_in_names_the_feature() {
+        let error = Hardware::open(DeviceKind::Cuda).unwrap_err().to_string();
+        assert!(error.contains("`cargo build --release --features cuda`"), "{error}");
+    }
+
+    #[test]
+    fn the_processor_is_always_there_and_has_the_machines_memory() {
+        let hardware = Hardware::open(DeviceKind::Cpu).unwrap();
+        assert_eq!(hardware.memory().total_bytes, memory::machine().memory_total_bytes);
+    }
+}

@@ -1,0 +1,139 @@
+//! Keys and values of all sequences on the device, in blocks.
+//!
+//! A layer has one tensor of keys and one of values, each with its heads outermost: `[head][slot][dimension]`, where a
+//! slot is a block's number times [`TOKENS`] plus the place in the block. So a sequence's blocks are gathered by one
+//! selection, and come out as attention multiplies them.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::bounds::TOKENS;
+use crate::model::Hyper;
+
+/// How keys and values are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvNumbers {
+    /// In half precision, as the processor's runner keeps them: what stages use.
+    Half,
+    /// In single precision, for measuring what the other costs.
+    Float,
+}
+
+/// Keys and values of some layers.
+#[derive(Debug)]
+pub(super) struct KvCache {
+    layers: Vec<LayerKv>,
+    blocks: usize,
+}
+
+/// Keys and values of one layer.
+#[derive(Debug)]
+pub(super) struct LayerKv {
+    keys: Tensor,
+    values: Tensor,
+}
+
+// === impl KvCache ===
+
+impl KvCache {
+    /// Room for `blocks` blocks in each of `layers` layers, all zero.
+    pub(super) fn new(
+        hyper: &Hyper,
+        numbers: KvNumbers,
+        layers: usize,
+        blocks: usize,
+        device: &Device,
+    ) -> Result<Self> {
+        // From the host, as a buffer that candle's Metal allocator makes itself is rounded up to a power of two.
+        let zeros = |width: usize| {
+            let shape = (hyper.kv_heads, blocks * TOKENS, width);
+            let count = hyper.kv_heads * blocks * TOKENS * width;
+            match numbers {
+                KvNumbers::Half => Tensor::from_vec(vec![half::f16::ZERO; count], shape, device),
+                KvNumbers::Float => Tensor::from_vec(vec![0.0_f32; count], shape, device),
+            }
+        };
+        let layer = |_| Ok(LayerKv { keys: zeros(hyper.key)?, values: zeros(hyper.value)? });
+        Ok(Self { layers: (0..layers).map(layer).collect::<Result<_>>()?, blocks })
+    }
+
+    /// How many blocks there are.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Layer number `layer` of this cache.
+    pub(super) fn layer(&self, layer: usize) -> &LayerKv {
+        &self.layers[layer]
+    }
+
+    /// Makes `blocks` zero in all layers. Masking hides what an earlier sequence left in a block, but nothing hides what
+    /// is no number: zero times that is no number either.
+    pub(super) fn clear(&self, blocks: &[u32]) -> Result<()> {
+        for cache in self.layers.iter().flat_map(|layer| [&layer.keys, &layer.values]) {
+            let (heads, _, width) = cache.dims3()?;
+            let zeros = Tensor::zeros((heads, TOKENS, width), cache.dtype(), cache.device())?;
+            for block in blocks {
+                cache.slice_set(&zeros, 1, *block as usize * TOKENS)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl LayerKv ===
+
+impl LayerKv {
+    /// Puts `keys` (`[head][row][dimension]`) into the slots of each row, which `slots` holds for every number.
+    pub(super) fn write_keys(&self, keys: &Tensor, slots: &Tensor) -> Result<()> {
+        self.keys.scatter_set(slots, &keys.to_dtype(self.keys.dtype())?.contiguous()?, 1)
+    }
+
+    /// As [`Self::write_keys`], for values.
+    pub(super) fn write_values(&self, values: &Tensor, slots: &Tensor) -> Result<()> {
+        self.values.scatter_set(slots, &values.to_dtype(self.values.dtype())?.contiguous()?, 1)
+    }
+
+    /// The keys of `blocks`, as floats: `[head × sequence][token][dimension]` when the blocks are `sequences` equal runs.
+    pub(super) fn keys(&self, blocks: &Tensor, sequences: usize) -> Result<Tensor> {
+        gather(&self.keys, blocks, sequences)
+    }
+
+    /// As [`Self::keys`], for values.
+    pub(super) fn values(&self, blocks: &Tensor, sequences: usize) -> Result<Tensor> {
+        gather(&self.values, blocks, sequences)
+    }
+}
+
+fn gather(cache: &Tensor, blocks: &Tensor, sequences: usize) -> Result<Tensor> {
+    let (heads, slots, width) = cache.dims3()?;
+    let by_block = cache.reshape((heads, slots / TOKENS, TOKENS * width))?;
+    let gathered = by_block.index_select(blocks, 1)?.to_dtype(DType::F32)?;
+    gathered.reshape((heads * sequences, blocks.elem_count() / sequences * TOKENS, width))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_to_a_slot_is_gathered_with_its_block_and_cleared_with_it() {
+        let cache = Tensor::zeros((2, 4 * TOKENS, 3), DType::F16, &Device::Cpu).unwrap();
+        let layer = LayerKv { keys: cache.clone(), values: cache };
+        let key = Tensor::new(&[[[1.0_f32, 2.0, 3.0]], [[4.0, 5.0, 6.0]]], &Device::Cpu).unwrap();
+        let slots = Tensor::full(2 * TOKENS as u32 + 5, (2, 1, 3), &Device::Cpu).unwrap();
+        layer.write_keys(&key, &slots).unwrap();
+        let blocks = Tensor::new(&[0_u32, 2, 2, 3], &Device::Cpu).unwrap();
+        let cache = KvCache { layers: vec![layer], blocks: 4 };
+        let gathered = cache.layer(0).keys(&blocks, 2).unwrap();
+        assert_eq!(gathered.dims(), [4, 2 * TOKENS, 3]);
+        let found = gathered.to_vec3::<f32>().unwrap();
+        // Head 0 of both sequences, then head 1.
+        assert_eq!(found[0][TOKENS + 5], [1.0, 2.0, 3.0]);
+        assert_eq!(found[1][5], [1.0, 2.0, 3.0]);
+        assert_eq!(found[2][TOKENS + 5], [4.0, 5.0, 6.0]);
+        assert_eq!(found.iter().flatten().flatten().filter(|value| **value != 0.0).count(), 12);
+        cache.clear(&[2]).unwrap();
+        let cleared = cache.layer(0).keys(&blocks, 2).unwrap().abs().unwrap().sum_all().unwrap();
+        assert_eq!(cleared.to_scalar::<f32>().unwrap(), 0.0);
+    }
+}

@@ -1,0 +1,75 @@
+//! One layer over the rows of a tile.
+
+use candle_core::{Result, Tensor};
+use candle_nn::ops::rms_norm;
+use candle_nn::rotary_emb::{rope, rope_i};
+
+use super::attention::attend;
+use super::inputs::TileInputs;
+use super::kv::LayerKv;
+use super::weights::Layer;
+use crate::model::{Hyper, Pairing};
+
+/// A tile on its way through the layers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step<'a> {
+    pub(super) hyper: &'a Hyper,
+    pub(super) inputs: &'a TileInputs,
+    /// Which dimensions turn together.
+    pub(super) pairing: Pairing,
+}
+
+// === impl Step ===
+
+impl Step<'_> {
+    /// The rows `[row][hidden]` after one more layer; their keys and values are left in `kv`.
+    pub(super) fn layer(&self, rows: &Tensor, layer: &Layer, kv: &LayerKv) -> Result<Tensor> {
+        let epsilon = self.hyper.norm_epsilon;
+        let input = rms_norm(rows, &layer.attention_norm, epsilon)?;
+        let query = self.remember(&input, layer, kv)?;
+        let attended = attend(self.hyper, &query, kv, self.inputs)?;
+        let rows = (rows + layer.attention_output.multiply(&attended)?)?;
+        let input = rms_norm(&rows, &layer.feed_forward_norm, epsilon)?;
+        let gated = (layer.gate.multiply(&input)?.silu()? * layer.up.multiply(&input)?)?;
+        rows + layer.down.multiply(&gated)?
+    }
+
+    /// Writes the rows' keys and values, and gives their scaled queries, `[head][row][dimension]`.
+    fn remember(&self, input: &Tensor, layer: &Layer, kv: &LayerKv) -> Result<Tensor> {
+        let hyper = self.hyper;
+        let [query_norm, key_norm] = match &layer.head_norms {
+            Some([query, key]) => [Some(query), Some(key)],
+            None => [None, None],
+        };
+        let key = self.heads(&layer.key.apply(input)?, hyper.kv_heads, hyper.key, key_norm)?;
+        kv.write_keys(&self.turn(&key)?, &self.inputs.key_slots)?;
+        let value = self.heads(&layer.value.apply(input)?, hyper.kv_heads, hyper.value, None)?;
+        kv.write_values(&value, &self.inputs.value_slots)?;
+        let query = self.heads(&layer.query.apply(input)?, hyper.heads, hyper.key, query_norm)?;
+        self.turn(&query)? * (hyper.key as f64).sqrt().recip()
+    }
+
+    /// `[row][head × dimension]` as `[head][row][dimension]`, each head normalised where there is a norm.
+    fn heads(&self, rows: &Tensor, heads: usize, width: usize, norm: Option<&Tensor>) -> Result<Tensor> {
+        let mut rows = rows.reshape((rows.dim(0)?, heads, width))?;
+        if let Some(norm) = norm {
+            rows = rms_norm(&rows, norm, self.hyper.norm_epsilon)?;
+        }
+        rows.transpose(0, 1)?.contiguous()
+    }
+
+    /// Turns heads by their rows' positions.
+    fn turn(&self, heads: &Tensor) -> Result<Tensor> {
+        let (turned, width) = (2 * self.hyper.rope_pairs(), heads.dim(2)?);
+        let TileInputs { cosines, sines, .. } = self.inputs;
+        let rotate = |part: &Tensor| match self.pairing {
+            Pairing::Adjacent => rope_i(&part.unsqueeze(0)?, cosines, sines)?.squeeze(0),
+            Pairing::Halves => rope(&part.unsqueeze(0)?, cosines, sines)?.squeeze(0),
+        };
+        if turned == width {
+            return rotate(heads);
+        }
+        let part = rotate(&heads.narrow(2, 0, turned)?.contiguous()?)?;
+        Tensor::cat(&[&part, &heads.narrow(2, turned, width - turned)?], 2)
+    }
+}

@@ -1,0 +1,90 @@
+//! Makes runners on a device of candle's: one model file, one device, a budget.
+
+use engine::runner::{LoadError, LoadedShard, Loader};
+use schema::LayerRange;
+use schema::record::{MemoryUse, StageLoad, StageRecord};
+
+use super::bounds;
+use super::hardware::Hardware;
+use super::kv::KvNumbers;
+use super::runner::{CandleRunner, RunnerSetup};
+use crate::loader::chain;
+use crate::memory;
+use crate::model::{Hyper, ModelError};
+use crate::weights::ModelFile;
+
+/// Loads shards of one model file onto one device.
+#[derive(Debug)]
+pub struct CandleLoader {
+    file: ModelFile,
+    hyper: Hyper,
+    hardware: Hardware,
+    threads: usize,
+    budget_bytes: Option<u64>,
+}
+
+// === impl CandleLoader ===
+
+impl CandleLoader {
+    /// A loader of `file` onto `hardware`. Without a budget the stage may use what the device has left now; `threads` is
+    /// only told to others, as candle decides for itself how many feed a device.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the model is not supported or its tensors are not what its metadata promises.
+    pub fn new(
+        file: ModelFile,
+        hardware: Hardware,
+        threads: usize,
+        budget_bytes: Option<u64>,
+    ) -> Result<Self, ModelError> {
+        let hyper = Hyper::read(file.header())?;
+        hyper.check_tensors(file.header())?;
+        Ok(Self { file, hyper, hardware, threads, budget_bytes })
+    }
+
+    /// Bytes of the file that are copied for `layers`; layers that cannot be mapped are refused by `load`.
+    fn weights_bytes(&self, layers: LayerRange) -> u64 {
+        self.file.map(layers).map_or(0, |shard| shard.mapped_bytes())
+    }
+}
+
+impl Loader for CandleLoader {
+    fn memory_bound(&self, layers: LayerRange, kv_tokens: u32) -> u64 {
+        let last = layers.end() == self.hyper.layers;
+        self.weights_bytes(layers)
+            .saturating_add(bounds::kv_bytes(&self.hyper, layers, kv_tokens))
+            .saturating_add(bounds::scratch_bytes(&self.hyper, last, kv_tokens))
+    }
+
+    fn load(&self, layers: LayerRange, kv_tokens: u32, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
+        let needed_bytes = self.memory_bound(layers, kv_tokens);
+        if needed_bytes > budget_bytes {
+            return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
+        }
+        let (hyper, device) = (self.hyper.clone(), self.hardware.device.clone());
+        let setup = RunnerSetup { hyper, file: &self.file, layers, kv_tokens, kv_numbers: KvNumbers::Half, device };
+        let runner = CandleRunner::new(setup).map_err(|error| LoadError::Failed(chain(&error)))?;
+        let kv_blocks = runner.kv_blocks();
+        Ok(LoadedShard { runner: Box::new(runner), weights_bytes: self.weights_bytes(layers), kv_blocks })
+    }
+
+    fn describe(&self) -> StageRecord {
+        let device = self.hardware.memory();
+        StageRecord {
+            endpoint: String::new(),
+            host: memory::machine().host,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: self.hardware.kind,
+            chip: self.hardware.chip(),
+            threads: self.threads as u32,
+            memory_total_bytes: device.total_bytes,
+            memory_budget_bytes: self.budget_bytes.unwrap_or(device.available_bytes),
+            load: StageLoad::default(),
+        }
+    }
+
+    fn memory(&self) -> MemoryUse {
+        memory::measure()
+    }
+}

@@ -1,0 +1,235 @@
+//! Which rows of a micro-batch are computed together, and which of them attend together. Pure.
+//!
+//! Rows are cut into tiles without regard for sequences. In a tile, the rows of one sequence are a stretch; stretches of
+//! equal length attend in one batch, so that all decoding sequences of a micro-batch take one launch, not one each.
+
+use schema::frame::Slice;
+
+use super::bounds::{GATHERED_TOKENS_MAX, SCORES_MAX, TOKENS};
+
+/// One row of a tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Row {
+    /// The slice it is from.
+    pub(super) slice: usize,
+    /// Its offset in that slice.
+    pub(super) offset: usize,
+    /// Its position in the sequence.
+    pub(super) position: u32,
+    /// Where its keys and values go: block times tokens in a block, plus the place in the block.
+    pub(super) slot: u32,
+}
+
+/// Consecutive rows of one sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stretch {
+    /// The slice they are from.
+    pub(super) slice: usize,
+    /// The first, counted in the tile.
+    pub(super) start: usize,
+    /// The position of the first.
+    pub(super) position: u32,
+    /// How many.
+    pub(super) rows: usize,
+    /// The first of the sequence's blocks that they look at.
+    pub(super) first_block: usize,
+    /// How many blocks they look at.
+    pub(super) blocks: usize,
+}
+
+/// Stretches of equal length that attend together, all looking at as many blocks; what is past a sequence's end is
+/// masked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Group {
+    /// Rows of each.
+    pub(super) rows: usize,
+    /// Blocks of each.
+    pub(super) blocks: usize,
+    /// The stretches.
+    pub(super) members: Vec<Stretch>,
+}
+
+/// What decides how much attends together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Looks {
+    /// Query heads.
+    pub(super) heads: usize,
+    /// How many tokens back a row looks, itself included.
+    pub(super) window: u32,
+}
+
+/// The rows of one tile.
+#[derive(Debug)]
+pub(super) struct Tile {
+    /// In the order of the micro-batch.
+    pub(super) rows: Vec<Row>,
+    /// Holding every row once.
+    pub(super) groups: Vec<Group>,
+}
+
+// === impl Tile ===
+
+impl Tile {
+    /// Up to `most` rows from the micro-batch's row `from` on.
+    pub(super) fn new(slices: &[Slice], from: usize, most: usize, looks: Looks) -> Self {
+        let (mut rows, mut stretches) = (Vec::with_capacity(most), Vec::new());
+        let mut before = 0;
+        for (index, slice) in slices.iter().enumerate() {
+            let count = slice.count as usize;
+            let first = from.saturating_sub(before).min(count);
+            let taken = (count - first).min(most - rows.len());
+            before += count;
+            looks.cut(index, slice.position + first as u32, taken, rows.len(), &mut stretches);
+            rows.extend((first..first + taken).map(|offset| row(index, slice, offset)));
+        }
+        Self { rows, groups: looks.group(stretches) }
+    }
+}
+
+fn row(index: usize, slice: &Slice, offset: usize) -> Row {
+    let position = slice.position + offset as u32;
+    let block = slice.blocks[position as usize / TOKENS];
+    let slot = block * TOKENS as u32 + position % TOKENS as u32;
+    Row { slice: index, offset, position, slot }
+}
+
+// === impl Looks ===
+
+impl Looks {
+    /// Cuts `count` rows into stretches whose scores are not too many.
+    fn cut(self, slice: usize, mut position: u32, count: usize, mut start: usize, into: &mut Vec<Stretch>) {
+        let mut left = count;
+        while left > 0 {
+            // A shorter stretch looks at no more than this, so it is not too long.
+            let (_, blocks) = self.looked_at(position, left);
+            let rows = left.min((SCORES_MAX / (self.heads * blocks * TOKENS)).max(1));
+            let (first_block, blocks) = self.looked_at(position, rows);
+            into.push(Stretch { slice, start, position, rows, first_block, blocks });
+            (position, start, left) = (position + rows as u32, start + rows, left - rows);
+        }
+    }
+
+    /// The first block that `rows` rows from `position` on look at, and how many.
+    fn looked_at(self, position: u32, rows: usize) -> (usize, usize) {
+        let first = position.saturating_sub(self.window - 1) as usize / TOKENS;
+        let end = (position as usize + rows).div_ceil(TOKENS);
+        (first, end - first)
+    }
+
+    fn group(self, mut stretches: Vec<Stretch>) -> Vec<Group> {
+        stretches.sort_by_key(|stretch| (stretch.rows, stretch.blocks));
+        let mut groups: Vec<Group> = Vec::new();
+        for stretch in stretches {
+            match groups.last_mut() {
+                Some(group) if self.fits(group, stretch) => {
+                    group.blocks = stretch.blocks;
+                    group.members.push(stretch);
+                }
+                _ => groups.push(Group { rows: stretch.rows, blocks: stretch.blocks, members: vec![stretch] }),
+            }
+        }
+        groups
+    }
+
+    /// Whether `stretch`, which looks at no fewer blocks than the group's, may join it.
+    fn fits(self, group: &Group, stretch: Stretch) -> bool {
+        let tokens = (group.members.len() + 1) * stretch.blocks * TOKENS;
+        group.rows == stretch.rows && tokens <= GATHERED_TOKENS_MAX && self.heads * stretch.rows * tokens <= SCORES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schema::frame::Sampling;
+    use schema::{Attempt, SequenceId};
+
+    const LOOKS: Looks = Looks { heads: 4, window: u32::MAX };
+
+    fn slice(position: u32, count: u32, blocks: &[u32]) -> Slice {
+        let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
+        Slice {
+            sequence: SequenceId(1),
+            attempt: Attempt(0),
+            position,
+            count,
+            tokens: Vec::new(),
+            blocks: blocks.to_vec(),
+            logits: Vec::new(),
+            sampling,
+        }
+    }
+
+    #[test]
+    fn tiles_hold_every_row_once_in_order_and_each_in_one_group() {
+        let slices = [slice(30, 5, &[4, 9]), slice(0, 1, &[2]), slice(64, 6, &[0, 1, 7])];
+        let mut found = Vec::new();
+        for from in (0..12).step_by(4) {
+            let tile = Tile::new(&slices, from, 4, LOOKS);
+            assert_eq!(tile.rows.len(), 4);
+            let members = tile.groups.iter().flat_map(|group| &group.members);
+            let mut grouped: Vec<usize> = members.clone().flat_map(|s| s.start..s.start + s.rows).collect();
+            grouped.sort_unstable();
+            assert_eq!(grouped, [0, 1, 2, 3]);
+            for stretch in members {
+                let row = tile.rows[stretch.start];
+                assert_eq!((stretch.slice, stretch.position), (row.slice, row.position));
+            }
+            found.extend(tile.rows.iter().map(|row| (row.slice, row.position, row.slot)));
+        }
+        let expected = [
+            (0, 30, 4 * 32 + 30),
+            (0, 31, 4 * 32 + 31),
+            (0, 32, 9 * 32),
+            (0, 33, 9 * 32 + 1),
+            (0, 34, 9 * 32 + 2),
+            (1, 0, 2 * 32),
+            (2, 64, 7 * 32),
+            (2, 65, 7 * 32 + 1),
+            (2, 66, 7 * 32 + 2),
+            (2, 67, 7 * 32 + 3),
+            (2, 68, 7 * 32 + 4),
+            (2, 69, 7 * 32 + 5),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn decoding_sequences_attend_together_and_a_prompt_apart() {
+        let slices = [slice(40, 1, &[0, 1]), slice(0, 9, &[2]), slice(3, 1, &[3]), slice(70, 1, &[4, 5, 6])];
+        let groups = Tile::new(&slices, 0, 64, LOOKS).groups;
+        let shapes: Vec<_> = groups.iter().map(|group| (group.rows, group.blocks, group.members.len())).collect();
+        assert_eq!(shapes, [(1, 3, 3), (9, 1, 1)]);
+    }
+
+    #[test]
+    fn a_group_gathers_no_more_than_its_bound() {
+        let blocks: Vec<u32> = (0..100).collect();
+        let slices: Vec<Slice> = (0..9).map(|_| slice(3199, 1, &blocks)).collect();
+        let groups = Tile::new(&slices, 0, 64, LOOKS).groups;
+        assert!(groups.iter().all(|group| group.members.len() * group.blocks * TOKENS <= GATHERED_TOKENS_MAX));
+        assert_eq!(groups.len(), 5, "two of 3,200 tokens at a time");
+    }
+
+    #[test]
+    fn scores_are_bounded_by_cutting_long_prompts() {
+        let blocks: Vec<u32> = (0..2048).collect();
+        let looks = Looks { heads: 40, window: u32::MAX };
+        let groups = Tile::new(&[slice(65_000, 256, &blocks)], 0, 256, looks).groups;
+        let rows: usize = groups.iter().flat_map(|group| &group.members).map(|stretch| stretch.rows).sum();
+        assert_eq!(rows, 256);
+        assert!(groups.len() > 1);
+        for group in groups {
+            assert!(40 * group.rows * group.members.len() * group.blocks * TOKENS <= SCORES_MAX, "{group:?}");
+        }
+    }
+
+    #[test]
+    fn blocks_before_the_window_are_not_looked_at() {
+        let looks = Looks { heads: 4, window: 40 };
+        let blocks: Vec<u32> = (0..10).collect();
+        let groups = Tile::new(&[slice(200, 3, &blocks)], 0, 64, looks).groups;
+        let stretch = groups[0].members[0];
+        assert_eq!((stretch.first_block, stretch.blocks), (161 / 32, 7 - 161 / 32));
+    }
+}

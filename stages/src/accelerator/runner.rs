@@ -1,0 +1,270 @@
+//! A loaded shard and its steps: from work to output, tile by tile.
+
+use candle_core::{Device, Tensor};
+use candle_nn::ops::rms_norm;
+use engine::runner::{Output, Runner, RunnerError, Work};
+use schema::LayerRange;
+use schema::frame::Chosen;
+
+use super::bounds::{self, HEAD_ROWS_MAX, ROWS_MAX};
+use super::hardware::in_pool;
+use super::inputs::TileInputs;
+use super::kv::{KvCache, KvNumbers};
+use super::layer::Step;
+use super::plan::{Looks, Tile};
+use super::weights::{Head, ShardWeights};
+use crate::cpu::check::Accepted;
+use crate::loader::chain;
+use crate::model::{Hyper, ModelError};
+use crate::sampling::Sampler;
+use crate::weights::{MapError, ModelFile, TensorError};
+
+/// What a shard's runner is made of.
+#[derive(Debug)]
+pub struct RunnerSetup<'a> {
+    /// The model's sizes, which its tensors were checked against.
+    pub hyper: Hyper,
+    /// Where the weights are copied from.
+    pub file: &'a ModelFile,
+    /// Which layers.
+    pub layers: LayerRange,
+    /// Tokens of keys and values to have room for.
+    pub kv_tokens: u32,
+    /// How they are kept.
+    pub kv_numbers: KvNumbers,
+    /// Where to.
+    pub device: Device,
+}
+
+/// Why a shard's runner could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The shard cannot be mapped.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The shard lacks a tensor.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// The model is not what it should be.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The device failed, most likely for want of memory.
+    #[error("the device failed while the shard was copied to it")]
+    Device(#[from] candle_core::Error),
+}
+
+/// Runs a shard on a device of candle's.
+#[derive(Debug)]
+pub struct CandleRunner {
+    hyper: Hyper,
+    device: Device,
+    weights: ShardWeights,
+    kv: KvCache,
+    /// In the last stage.
+    sampler: Option<Sampler>,
+}
+
+/// What is wanted of a run.
+enum Outcome {
+    /// The rows as the next stage takes them.
+    Activations(Vec<f32>),
+    /// A token for each position that wants one.
+    Tokens(Vec<Chosen>),
+    /// The logits of each position that wants a token.
+    Logits(Vec<f32>),
+}
+
+/// Why a step was not done.
+enum StepError {
+    Candle(candle_core::Error),
+    Runner(RunnerError),
+}
+
+// === impl CandleRunner ===
+
+impl CandleRunner {
+    /// Copies a shard to its device and makes room for its keys and values.
+    ///
+    /// # Errors
+    /// [`SetupError`] when the file lacks something or the device has no room.
+    pub fn new(setup: RunnerSetup<'_>) -> Result<Self, SetupError> {
+        let RunnerSetup { hyper, file, layers, kv_tokens, kv_numbers, device } = setup;
+        let weights = ShardWeights::upload(&hyper, file, layers, &device)?;
+        let blocks = bounds::kv_blocks(kv_tokens);
+        let kv = KvCache::new(&hyper, kv_numbers, weights.layers.len(), blocks, &device)?;
+        device.synchronize()?;
+        let sampler = weights.head.is_some().then(|| Sampler::new(hyper.vocabulary));
+        Ok(Self { hyper, device, weights, kv, sampler })
+    }
+
+    /// Blocks of keys and values it has room for.
+    pub fn kv_blocks(&self) -> u32 {
+        self.kv.blocks() as u32
+    }
+
+    /// The logits of every position that wants some, one row after the other: for measuring perplexity, and for tests.
+    ///
+    /// # Errors
+    /// [`RunnerError::Work`] when the work does not fit, or the shard is not the last.
+    pub fn logits(&mut self, work: &Work<'_>) -> Result<Vec<f32>, RunnerError> {
+        let mut outcome = Outcome::Logits(Vec::new());
+        if self.weights.head.is_none() {
+            let found = "a shard without the last layer".to_owned();
+            return Err(RunnerError::Work { field: "shard", found, expected: "the last one".to_owned() });
+        }
+        self.run(work, &mut outcome)?;
+        Ok(if let Outcome::Logits(logits) = outcome { logits } else { Vec::new() })
+    }
+
+    fn accepted(&self) -> Accepted {
+        Accepted {
+            first: self.weights.embedding.is_some(),
+            last: self.weights.head.is_some(),
+            hidden: self.hyper.hidden,
+            vocabulary: self.hyper.vocabulary,
+            context_tokens: self.hyper.context_tokens,
+            kv_blocks: self.kv_blocks(),
+        }
+    }
+
+    /// Runs the work tile by tile and appends what comes of it to `into`.
+    fn run(&mut self, work: &Work<'_>, into: &mut Outcome) -> Result<(), RunnerError> {
+        let rows = self.accepted().check(work)?;
+        for from in (0..rows).step_by(ROWS_MAX) {
+            in_pool(|| self.tile(work, from, into)).map_err(|error| self.failed(work, error))?;
+        }
+        Ok(())
+    }
+
+    fn tile(&mut self, work: &Work<'_>, from: usize, into: &mut Outcome) -> Result<(), StepError> {
+        let looks = Looks { heads: self.hyper.heads, window: self.hyper.window_tokens };
+        let tile = Tile::new(work.slices, from, ROWS_MAX, looks);
+        let inputs = TileInputs::new(&tile, work.slices, &self.hyper, &self.weights.rope, &self.device)?;
+        let step = Step { hyper: &self.hyper, inputs: &inputs, pairing: self.weights.rope.pairing() };
+        let mut rows = self.begin(work, &tile, from)?;
+        for (index, layer) in self.weights.layers.iter().enumerate() {
+            rows = step.layer(&rows, layer, self.kv.layer(index))?;
+        }
+        match into {
+            Outcome::Activations(values) => {
+                let found = rows.flatten_all()?.to_vec1()?;
+                numbers(&found)?;
+                values.extend(found);
+                Ok(())
+            }
+            into => self.finish(work, &tile, &rows, into),
+        }
+    }
+
+    /// What the tile starts from, on the device.
+    fn begin(&self, work: &Work<'_>, tile: &Tile, from: usize) -> Result<Tensor, StepError> {
+        let (rows, hidden) = (tile.rows.len(), self.hyper.hidden);
+        let Some(embedding) = &self.weights.embedding else {
+            let values = &work.activations[from * hidden..][..rows * hidden];
+            return Ok(Tensor::from_slice(values, (rows, hidden), &self.device)?);
+        };
+        let mut values = vec![0.0; rows * hidden];
+        for (row, into) in tile.rows.iter().zip(values.chunks_exact_mut(hidden)) {
+            let token = work.slices[row.slice].tokens[row.offset];
+            embedding.read(token, into).map_err(|error| RunnerError::Device(chain(&error)))?;
+        }
+        Ok(Tensor::from_vec(values, (rows, hidden), &self.device)?)
+    }
+
+    /// Appends what the tile's rows want of the head to `into`.
+    fn finish(&mut self, work: &Work<'_>, tile: &Tile, rows: &Tensor, into: &mut Outcome) -> Result<(), StepError> {
+        let Self { weights: ShardWeights { head: Some(head), .. }, sampler: Some(sampler), hyper, .. } = self else {
+            return Ok(());
+        };
+        let wants = |index: &u32| {
+            let row = &tile.rows[*index as usize];
+            work.slices[row.slice].logits.binary_search(&(row.offset as u32)).is_ok()
+        };
+        let wanted: Vec<u32> = (0..tile.rows.len() as u32).filter(wants).collect();
+        // Rows that want nothing have left keys and values too, which must be numbers as well.
+        let sums = rows.sum(1)?;
+        if wanted.is_empty() {
+            return Ok(numbers(&sums.to_vec1()?)?);
+        }
+        for (index, wanted) in wanted.chunks(HEAD_ROWS_MAX).enumerate() {
+            let logits = logits(hyper, head, rows, wanted)?;
+            // Fetched together with the first logits, so that a tile waits for the device once.
+            let found: Vec<f32> = match index {
+                0 => Tensor::cat(&[&logits, &sums], 0)?.to_vec1()?,
+                _ => logits.to_vec1()?,
+            };
+            let (logits, sums) = found.split_at(wanted.len() * hyper.vocabulary);
+            numbers(sums)?;
+            match into {
+                Outcome::Logits(all) => all.extend(logits),
+                Outcome::Tokens(all) => {
+                    for (row, logits) in wanted.iter().zip(logits.chunks_exact(hyper.vocabulary)) {
+                        let row = &tile.rows[*row as usize];
+                        let slice = &work.slices[row.slice];
+                        let (sequence, attempt, position) = (slice.sequence, slice.attempt, row.position + 1);
+                        let choice = sampler.choose(logits, &slice.sampling, position);
+                        let choice = choice.map_err(|error| RunnerError::Device(format!("{sequence}: {error}")))?;
+                        let (token, logprob) = (choice.token, choice.logprob);
+                        all.push(Chosen { sequence, attempt, position, token, logprob });
+                    }
+                }
+                Outcome::Activations(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// After a step that failed nobody knows what is in its blocks: they are cleared, so that nothing lies in wait there
+    /// for another sequence.
+    fn failed(&self, work: &Work<'_>, error: StepError) -> RunnerError {
+        let blocks: Vec<u32> = work.slices.iter().flat_map(|slice| slice.blocks.iter().copied()).collect();
+        if let Err(cause) = in_pool(|| self.kv.clear(&blocks)) {
+            tracing::warn!(%cause, "cannot clear the blocks of a failed step");
+        }
+        match error {
+            StepError::Runner(error) => error,
+            StepError::Candle(error) => RunnerError::Device(chain(&error)),
+        }
+    }
+}
+
+impl Runner for CandleRunner {
+    fn step(&mut self, work: Work<'_>) -> Result<Output, RunnerError> {
+        let last = self.weights.head.is_some();
+        let mut outcome = if last { Outcome::Tokens(Vec::new()) } else { Outcome::Activations(Vec::new()) };
+        self.run(&work, &mut outcome)?;
+        Ok(match outcome {
+            Outcome::Tokens(chosen) => Output::Tokens(chosen),
+            Outcome::Activations(values) | Outcome::Logits(values) => Output::Activations(values),
+        })
+    }
+}
+
+/// The logits of some rows, one row after the other.
+fn logits(hyper: &Hyper, head: &Head, rows: &Tensor, which: &[u32]) -> candle_core::Result<Tensor> {
+    let rows = rows.index_select(&Tensor::new(which, rows.device())?, 0)?;
+    let input = rms_norm(&rows, &head.norm, hyper.norm_epsilon)?;
+    head.output.multiply(&input)?.flatten_all()
+}
+
+/// Refuses what is not finite.
+fn numbers(values: &[f32]) -> Result<(), RunnerError> {
+    match values.iter().find(|value| !value.is_finite()) {
+        Some(found) => Err(RunnerError::Device(format!("a row has the value {found}: expected finite numbers"))),
+        None => Ok(()),
+    }
+}
+
+// === impl StepError ===
+
+impl From<candle_core::Error> for StepError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Candle(error)
+    }
+}
+
+impl From<RunnerError> for StepError {
+    fn from(error: RunnerError) -> Self {
+        Self::Runner(error)
+    }
+}

@@ -1,0 +1,92 @@
+//! Every weight format and long sequences on candle's device, against the processor's own runner.
+
+mod accelerator_support;
+mod runner_support;
+
+use accelerator_support::{Shards, largest_difference};
+use runner_support::fixture::{Random, Shape, write_random};
+use runner_support::pipeline::{Piece, Pipeline};
+use stages::kernels::Format;
+
+const SMALL: Shape = Shape {
+    architecture: "llama",
+    layers: 2,
+    hidden: 64,
+    feed_forward: 96,
+    heads: 6,
+    kv_heads: 2,
+    head: 32,
+    vocabulary: 160,
+    context: 320,
+    window: None,
+    format: Format::Q4_1,
+};
+
+/// Beyond one tile of rows, and no multiple of anything.
+const TOKENS: u32 = 301;
+
+/// Both quantise activations to 8 bits for quantised weights, in blocks of other sizes for some: logits differ by a small
+/// part of their own spread, which is what is compared.
+const TOLERANCE_OF_SPREAD: f32 = 0.03;
+
+fn check(shape: Shape) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    write_random(&path, shape);
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let ids: Vec<u32> = (0..TOKENS).map(|_| (random.next() >> 20) as u32 % shape.vocabulary).collect();
+    let expected = Pipeline::new(&path, &[], 2).logits(&[Piece { sequence: 0, position: 0, tokens: &ids }]);
+    let values = || expected.iter().flatten().copied();
+    let count = values().count() as f32;
+    let mean = values().sum::<f32>() / count;
+    let spread = (values().map(|value| (value - mean).powi(2)).sum::<f32>() / count).sqrt();
+    for cuts in [&[][..], &[1]] {
+        let found = Shards::new(&path, cuts).logits(&[Piece { sequence: 0, position: 0, tokens: &ids }]);
+        let squares = found.iter().flatten().zip(values()).map(|(found, expected)| (found - expected).powi(2));
+        let difference = (squares.sum::<f32>() / count).sqrt() / spread;
+        assert!(difference < TOLERANCE_OF_SPREAD, "{:?}, cuts at {cuts:?}: off by {difference}", shape.format);
+    }
+}
+
+#[test]
+fn blocks_of_32_weights_agree() {
+    for format in [Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0] {
+        check(Shape { format, ..SMALL });
+    }
+}
+
+#[test]
+fn blocks_of_256_weights_agree() {
+    for format in [Format::Q2K, Format::Q3K, Format::Q4K, Format::Q5K, Format::Q6K] {
+        check(Shape { format, hidden: 256, feed_forward: 256, heads: 8, ..SMALL });
+    }
+}
+
+#[test]
+fn sixteen_bit_weights_agree() {
+    for format in [Format::F16, Format::BF16] {
+        check(Shape { format, ..SMALL });
+    }
+}
+
+#[test]
+fn floats_agree_closely_with_families_windows_and_odd_heads() {
+    let exact = Shape { format: Format::F32, ..SMALL };
+    let shapes = [
+        exact,
+        Shape { architecture: "qwen2", heads: 7, kv_heads: 1, hidden: 96, ..exact },
+        Shape { architecture: "qwen3", head: 64, ..exact },
+        Shape { window: Some(45), ..exact },
+        Shape { heads: 4, kv_heads: 4, head: 24, ..exact },
+    ];
+    for shape in shapes {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        write_random(&path, shape);
+        let ids: Vec<u32> = (0..TOKENS).map(|index| index * 7 % shape.vocabulary).collect();
+        let piece = [Piece { sequence: 0, position: 0, tokens: &ids }];
+        let expected = Pipeline::new(&path, &[], 1).logits(&piece);
+        let difference = largest_difference(&Shards::new(&path, &[]).logits(&piece), &expected);
+        assert!(difference < 1e-3, "{}: off by {difference}", shape.architecture);
+    }
+}

@@ -1,0 +1,176 @@
+//! What candle's runner and loader refuse, and that a failed step does no harm to others.
+
+mod accelerator_support;
+mod runner_support;
+
+use std::path::{Path, PathBuf};
+
+use accelerator_support::Shards;
+use engine::runner::{LoadError, Loader, Output, RunnerError, Work};
+use runner_support::fixture::{Shape, write_random};
+use runner_support::pipeline::{GREEDY, KV_TOKENS, Piece, Pipeline, slice};
+use schema::LayerRange;
+use schema::frame::{Sampling, Slice};
+use schema::record::DeviceKind;
+use stages::accelerator::{CandleLoader, Hardware};
+use stages::kernels::Format;
+use stages::weights::ModelFile;
+
+const SMALL: Shape = Shape {
+    architecture: "llama",
+    layers: 2,
+    hidden: 32,
+    feed_forward: 32,
+    heads: 2,
+    kv_heads: 1,
+    head: 16,
+    vocabulary: 64,
+    context: 128,
+    window: None,
+    format: Format::Q8_0,
+};
+const BLOCKS_EACH: u32 = 4;
+
+fn write(folder: &tempfile::TempDir) -> PathBuf {
+    let path = folder.path().join("model.gguf");
+    write_random(&path, SMALL);
+    path
+}
+
+fn loader(path: &Path) -> CandleLoader {
+    let hardware = Hardware::open(DeviceKind::Cpu).unwrap();
+    CandleLoader::new(ModelFile::open(path).unwrap(), hardware, 1, None).unwrap()
+}
+
+fn range(start: u32, end: u32) -> LayerRange {
+    LayerRange::new(start, end).unwrap()
+}
+
+#[test]
+fn work_that_does_not_fit_is_refused_by_field_and_the_shard_stays_usable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shards = Shards::new(&write(&folder), &[]);
+    let good = || slice(Piece { sequence: 0, position: 0, tokens: &[1, 2, 3] }, BLOCKS_EACH);
+    let mut refuse = |field: &str, change: &dyn Fn(&mut Slice)| {
+        let mut slice = good();
+        change(&mut slice);
+        let error = shards.step(Work { slices: &[slice], activations: &[] }).unwrap_err();
+        assert!(matches!(error, RunnerError::Work { field: found, .. } if found == field), "{field}: {error}");
+    };
+    refuse("count", &|slice| slice.count = 0);
+    refuse("position + count", &|slice| slice.position = 126);
+    refuse("position + count", &|slice| slice.position = u32::MAX);
+    refuse("blocks", &|slice| slice.blocks.clear());
+    refuse("block", &|slice| slice.blocks[3] = KV_TOKENS / 32);
+    refuse("tokens", &|slice| slice.tokens.truncate(2));
+    refuse("token", &|slice| slice.tokens[1] = 64);
+    refuse("logits", &|slice| slice.logits = vec![3]);
+    refuse("temperature", &|slice| slice.sampling = Sampling { temperature: f32::NAN, ..GREEDY });
+    let outcome = shards.step(Work { slices: &[good()], activations: &[] }).unwrap();
+    assert!(matches!(outcome, Output::Tokens(tokens) if tokens.len() == 3));
+}
+
+#[test]
+fn tokens_are_those_of_the_processors_runner_in_order_and_with_their_positions() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&folder);
+    let mut slices: Vec<Slice> = [(0, &[1, 2, 3][..]), (1, &[9]), (2, &[4, 5])]
+        .map(|(sequence, tokens)| slice(Piece { sequence, position: 0, tokens }, BLOCKS_EACH))
+        .into();
+    slices[0].logits = vec![2];
+    slices[2].sampling = Sampling { temperature: 0.8, seed: 7, ..GREEDY };
+    let [found, expected] = [
+        Shards::new(&path, &[]).step(Work { slices: &slices, activations: &[] }).unwrap(),
+        Pipeline::new(&path, &[], 1).step(Work { slices: &slices, activations: &[] }).unwrap(),
+    ]
+    .map(|outcome| {
+        let Output::Tokens(chosen) = outcome else { panic!("the last stage chooses tokens") };
+        chosen.iter().map(|chosen| (chosen.sequence, chosen.position, chosen.token)).collect::<Vec<_>>()
+    });
+    assert_eq!(found, expected);
+    assert_eq!(
+        found.iter().map(|(sequence, position, _)| (sequence.0, *position)).collect::<Vec<_>>(),
+        [(0, 3), (1, 1), (2, 1), (2, 2)]
+    );
+}
+
+#[test]
+fn a_step_without_wanted_logits_gives_no_tokens_and_fills_the_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&folder);
+    let tokens: Vec<u32> = (0..40).map(|index| index * 7 % 64).collect();
+    let mut shards = Shards::new(&path, &[]);
+    let mut first = slice(Piece { sequence: 0, position: 0, tokens: &tokens[..39] }, BLOCKS_EACH);
+    first.logits.clear();
+    let outcome = shards.step(Work { slices: &[first], activations: &[] }).unwrap();
+    assert_eq!(outcome, Output::Tokens(Vec::new()));
+    let found = shards.logits(&[Piece { sequence: 0, position: 39, tokens: &tokens[39..] }]);
+    let whole = Shards::new(&path, &[]).logits(&[Piece { sequence: 0, position: 0, tokens: &tokens }]);
+    assert!(accelerator_support::largest_difference(&found, &whole[39..]) < 0.05, "{found:?}");
+}
+
+#[test]
+fn activations_that_are_no_numbers_are_an_error_and_harm_nobody_who_gets_their_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    // Products with quantised weights make zeros of what is no number; these do not.
+    write_random(&path, Shape { format: Format::F32, ..SMALL });
+    let mut shard = loader(&path).load(range(1, 2), KV_TOKENS, u64::MAX).unwrap().runner;
+    let rows = |wanted: &[u32]| Slice {
+        tokens: Vec::new(),
+        logits: wanted.to_vec(),
+        ..slice(Piece { sequence: 0, position: 0, tokens: &[1, 1, 1] }, BLOCKS_EACH)
+    };
+    let one = Slice { count: 1, ..rows(&[0]) };
+    let before = shard.step(Work { slices: std::slice::from_ref(&one), activations: &[0.5; 32] }).unwrap();
+    for wanted in [&[2][..], &[]] {
+        // The last row alone is bad: a later sequence in the same block masks it, but does not overwrite it.
+        let mut values = [0.5; 96];
+        values[64..].fill(f32::NAN);
+        let error = shard.step(Work { slices: &[rows(wanted)], activations: &values }).unwrap_err();
+        assert!(matches!(error, RunnerError::Device(_)), "{error}");
+        let after = shard.step(Work { slices: std::slice::from_ref(&one), activations: &[0.5; 32] }).unwrap();
+        assert_eq!(before, after);
+    }
+}
+
+#[test]
+fn a_middle_stage_refuses_to_hand_on_what_is_no_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    write_random(&path, Shape { layers: 3, ..SMALL });
+    let mut shard = loader(&path).load(range(1, 2), KV_TOKENS, u64::MAX).unwrap().runner;
+    let slice = Slice { tokens: Vec::new(), ..slice(Piece { sequence: 0, position: 0, tokens: &[1] }, BLOCKS_EACH) };
+    let error = shard.step(Work { slices: &[slice], activations: &[f32::INFINITY; 32] }).unwrap_err();
+    assert!(matches!(error, RunnerError::Device(_)), "{error}");
+}
+
+#[test]
+fn a_shard_over_its_budget_is_refused_with_both_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let loader = loader(&write(&folder));
+    let bound = loader.memory_bound(range(0, 2), 1024);
+    let loaded = loader.load(range(0, 2), 1000, bound).unwrap();
+    assert_eq!(loaded.kv_blocks, 32, "room is rounded up to blocks");
+    assert!(loaded.weights_bytes > 0 && loaded.weights_bytes < bound);
+    let Err(error) = loader.load(range(0, 2), 1024, bound - 1) else { panic!("it was loaded") };
+    let LoadError::OverBudget { needed_bytes, budget_bytes, .. } = error else { panic!("{error}") };
+    assert_eq!((needed_bytes, budget_bytes), (bound, bound - 1));
+    assert!(loader.memory_bound(range(0, 1), 1024) < bound);
+    assert!(loader.memory_bound(range(0, 2), 4096) > bound);
+}
+
+#[test]
+fn layers_that_the_model_has_not_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let Err(error) = loader(&write(&folder)).load(range(1, 3), 64, u64::MAX) else { panic!("it was loaded") };
+    assert!(error.to_string().contains("1..3"), "{error}");
+}
+
+#[test]
+fn the_record_names_the_device_and_its_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = loader(&write(&folder)).describe();
+    assert_eq!((record.device, record.threads), (DeviceKind::Cpu, 1));
+    assert!(record.memory_budget_bytes > 0 && record.memory_budget_bytes <= record.memory_total_bytes, "{record:?}");
+}

@@ -1,0 +1,79 @@
+//! A model cut into shards on candle's device, the shards' work, and what the processor's own runner makes of the same.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::Path;
+
+use candle_core::Device;
+use engine::runner::{Output, Runner, RunnerError, Work};
+use schema::LayerRange;
+use schema::frame::Slice;
+use stages::accelerator::{CandleRunner, KvNumbers, RunnerSetup};
+use stages::model::Hyper;
+use stages::weights::ModelFile;
+
+use crate::runner_support::pipeline::{KV_TOKENS, Piece, slice};
+
+/// All shards of a model, on candle's processor device.
+pub struct Shards {
+    runners: Vec<CandleRunner>,
+    pub hyper: Hyper,
+}
+
+impl Shards {
+    /// The model at `path`, cut before each of the layers `cuts`.
+    pub fn new(path: &Path, cuts: &[u32]) -> Self {
+        Self::keeping(KvNumbers::Half, path, cuts)
+    }
+
+    /// The same with keys and values kept as `kv_numbers`.
+    pub fn keeping(kv_numbers: KvNumbers, path: &Path, cuts: &[u32]) -> Self {
+        let file = ModelFile::open(path).expect("the model opens");
+        let hyper = Hyper::read(file.header()).expect("the model is supported");
+        let ends: Vec<u32> = [0].iter().chain(cuts).chain([&hyper.layers]).copied().collect();
+        let runner = |ends: &[u32]| {
+            let layers = LayerRange::new(ends[0], ends[1]).expect("a range");
+            let (hyper, device) = (hyper.clone(), Device::Cpu);
+            let setup = RunnerSetup { hyper, file: &file, layers, kv_tokens: KV_TOKENS, kv_numbers, device };
+            CandleRunner::new(setup).expect("the shard is ready")
+        };
+        Self { runners: ends.windows(2).map(runner).collect(), hyper: hyper.clone() }
+    }
+
+    /// The logits at every position of the pieces, in one micro-batch.
+    pub fn logits(&mut self, pieces: &[Piece<'_>]) -> Vec<Vec<f32>> {
+        let (slices, activations) = self.before_last(pieces);
+        let last = self.runners.last_mut().expect("a shard");
+        let logits = last.logits(&Work { slices: &slices, activations: &activations }).expect("it runs");
+        logits.chunks_exact(self.hyper.vocabulary).map(<[f32]>::to_vec).collect()
+    }
+
+    /// The last runner's own step, for a model in one piece.
+    pub fn step(&mut self, work: Work<'_>) -> Result<Output, RunnerError> {
+        self.runners.last_mut().expect("a shard").step(work)
+    }
+
+    /// What comes to the last shard.
+    fn before_last(&mut self, pieces: &[Piece<'_>]) -> (Vec<Slice>, Vec<f32>) {
+        let blocks_each = self.hyper.context_tokens.div_ceil(engine::runner::KV_BLOCK_TOKENS);
+        let mut slices: Vec<Slice> = pieces.iter().map(|piece| slice(*piece, blocks_each)).collect();
+        let mut activations = Vec::new();
+        let others = self.runners.len() - 1;
+        for runner in &mut self.runners[..others] {
+            let work = Work { slices: &slices, activations: &activations };
+            let Output::Activations(rows) = runner.step(work).expect("it runs") else {
+                panic!("only the last shard gives tokens")
+            };
+            activations = rows;
+            slices.iter_mut().for_each(|slice| slice.tokens.clear());
+        }
+        (slices, activations)
+    }
+}
+
+/// The largest difference of two sets of logits.
+pub fn largest_difference(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let pairs = found.iter().flatten().zip(expected.iter().flatten());
+    pairs.map(|(found, expected)| (found - expected).abs()).fold(0.0, f32::max)
+}
