@@ -97,6 +97,23 @@ fn a_cluster_too_small_without_a_stage_stays_unhealthy_until_it_is_back() {
 }
 
 #[test]
+fn without_the_store_serving_goes_on() {
+    let etcd = Etcd::start();
+    let cluster = Cluster::start(2, &["--etcd", &etcd.url, "--lease-ttl-s", "2"], &[]);
+    let before = answer(&cluster);
+    let pids = cluster.stage_pids();
+    drop(etcd);
+    let started = Instant::now();
+    while started.elapsed() < 3 * LEASE_TTL {
+        assert_eq!(answer(&cluster), before);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(cluster.get("/health").status, 200);
+    assert_eq!(cluster.get("/distributed/status").json()["store"]["reachable"], false);
+    assert!(pids.into_iter().all(alive));
+}
+
+#[test]
 fn foreign_keys_and_broken_json_in_the_store_are_named_and_do_no_harm() {
     let etcd = Etcd::start();
     let cluster = Cluster::start(2, &["--etcd", &etcd.url], &[]);

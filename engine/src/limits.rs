@@ -13,6 +13,8 @@ pub const RUNNING_MAX: usize = 256;
 pub const WAITING_MAX: usize = 256;
 /// How often stages may refuse a sequence's work before it fails: a fault may hit twice, a third time it is the work.
 pub const REFUSALS_MAX: u32 = 3;
+/// Wait after a refusal before the next epoch: a few times what a watch takes to bring news.
+pub const REFUSAL_PAUSE: Duration = Duration::from_millis(50);
 /// The longest a micro-batch may take through all stages, beside its rows: far above any healthy step, since it only
 /// catches frames lost without any other sign; a dead stage shows by its lease long before.
 pub const FLIGHT_DEADLINE: Duration = Duration::from_secs(20);

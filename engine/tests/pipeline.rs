@@ -163,6 +163,7 @@ fn start_stage(store: &SharedStore, name: &str, budget_bytes: u64) -> RunningSta
         listen: Listen::Ipc,
         key: None,
         lease_ttl: LEASE_TTL,
+        fingerprint: Fingerprint("00".to_owned()),
     };
     let (stop, stopped) = oneshot::channel();
     let store = store.clone();

@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 use super::scheduler::{Batch, Fault, Happened, Scheduler, Shape};
 use super::sequence::StageLabel;
 use crate::generate::{Event as SequenceEvent, Failure, PipelineStatus, Rejection, Request};
-use crate::limits::{HEAD_TICK, WAITING_MAX};
+use crate::limits::{HEAD_TICK, REFUSAL_PAUSE, WAITING_MAX};
 use crate::link::{ClusterKey, Inbound, LinkError, Message};
 use crate::route::Route;
 use crate::runner::KV_BLOCK_TOKENS;
@@ -123,7 +123,7 @@ impl Driver {
                 _ = tick.tick() => Event::Tick,
             };
             match event {
-                Event::Arrived(Ok(message)) => self.arrived(message),
+                Event::Arrived(Ok(message)) => self.arrived(message).await,
                 Event::Arrived(Err(error)) if error.is_about_one_message() => warn!(%error, "a frame was refused"),
                 Event::Arrived(Err(error)) => break warn!(%error, "no more tokens can be taken: the gateway must go"),
                 Event::ViewChanged => self.see(),
@@ -219,7 +219,7 @@ impl Driver {
         }))
     }
 
-    fn arrived(&mut self, message: Message) {
+    async fn arrived(&mut self, message: Message) {
         match message.frame {
             Frame::Tokens(tokens) => match self.scheduler.complete(&tokens, Instant::now()) {
                 Ok(happened) => self.tell(happened),
@@ -228,6 +228,8 @@ impl Driver {
             Frame::Refusal(refusal) => {
                 if let Some((fault, happened)) = self.scheduler.refused(&refusal) {
                     self.tell(happened);
+                    // Views reach processes at different times: what a stage does not see yet it will see soon.
+                    tokio::time::sleep(REFUSAL_PAUSE).await;
                     self.recover(&fault);
                 }
             }

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use schema::frame::{Refusal, Slice, Tokens};
+use schema::frame::{Chosen, Refusal, Slice, Tokens};
 use schema::{Attempt, Epoch, Generation, SequenceId, Step};
 
 use super::ledger::BlockLedger;
@@ -84,6 +84,28 @@ struct Member {
 struct Flight {
     members: Vec<Member>,
     deadline: Instant,
+}
+
+// === impl Flight ===
+
+impl Flight {
+    /// For each member the token it was to bring; `None` when `chosen` is anything but those.
+    fn brought(&self, chosen: &[Chosen]) -> Option<Vec<Option<Chosen>>> {
+        let mut chosen = chosen.iter().copied();
+        let mut brought = Vec::with_capacity(self.members.len());
+        for member in &self.members {
+            let Some(position) = member.brings else {
+                brought.push(None);
+                continue;
+            };
+            let next = chosen.next()?;
+            if (next.sequence, next.attempt, next.position) != (member.sequence, member.attempt, position) {
+                return None;
+            }
+            brought.push(Some(next));
+        }
+        chosen.next().is_none().then_some(brought)
+    }
 }
 
 /// All sequences and the micro-batches that carry them.
@@ -300,16 +322,9 @@ impl Scheduler {
         let Some(oldest) = self.expected(tokens.generation, tokens.epoch, tokens.step)? else { return Ok(Vec::new()) };
         let Some(flight) = self.flights.remove(&oldest) else { return Ok(Vec::new()) };
         let labels = self.shape.as_ref().map(|shape| shape.stages.clone()).unwrap_or_default();
-        let mut chosen = tokens.chosen.iter();
+        let brought = flight.brought(&tokens.chosen).ok_or(Fault::Mismatch(oldest))?;
         let mut happened = Vec::new();
-        for member in &flight.members {
-            let brought = member.brings.map(|position| {
-                let fits = |chosen: &&schema::frame::Chosen| {
-                    (chosen.sequence, chosen.attempt, chosen.position) == (member.sequence, member.attempt, position)
-                };
-                chosen.next().filter(fits).ok_or(Fault::Mismatch(oldest))
-            });
-            let brought = brought.transpose()?;
+        for (member, brought) in flight.members.iter().zip(brought) {
             let Some(sequence) = self.sequences.get_mut(&member.sequence) else { continue };
             if sequence.attempt != member.attempt {
                 continue;
@@ -323,7 +338,7 @@ impl Scheduler {
                 self.cancel(member.sequence);
             }
         }
-        if chosen.next().is_some() { Err(Fault::Mismatch(oldest)) } else { Ok(happened) }
+        Ok(happened)
     }
 
     /// The oldest step in flight if the answer is for it, `None` if the answer is stale.
@@ -338,7 +353,7 @@ impl Scheduler {
         }
     }
 
-    /// Notes a refusal; sequences refused too often fail. `None` when the refusal is stale, else the caller rebuilds.
+    /// Notes a refusal; sequences whose work is refused too often fail. `None` when the refusal is stale, else the caller rebuilds.
     pub fn refused(&mut self, refusal: &Refusal) -> Option<(Fault, Happened)> {
         let shape = self.shape.as_ref()?;
         if (shape.generation, shape.epoch) != (refusal.generation, refusal.epoch) {
@@ -347,7 +362,7 @@ impl Scheduler {
         let stage = shape.stages.get(refusal.slot as usize).map_or("unknown", |label| &label.stage).to_owned();
         let members = self.flights.remove(&refusal.step).map(|flight| flight.members).unwrap_or_default();
         let mut happened = Vec::new();
-        for member in members {
+        for member in members.into_iter().filter(|_| !refusal.passing) {
             let Some(sequence) = self.sequences.get_mut(&member.sequence) else { continue };
             sequence.refusals += 1;
             if sequence.refusals >= REFUSALS_MAX {

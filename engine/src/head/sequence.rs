@@ -84,6 +84,7 @@ impl Sequence {
     /// Appends a made token; says whether that ended the sequence.
     pub(crate) fn push(&mut self, token: u32, now: Instant) -> Option<Finish> {
         self.history.push(token);
+        self.refusals = 0;
         self.clock.first_token.get_or_insert(now);
         self.clock.last_token = Some(now);
         let made = self.history.len() - self.request.prompt.len();

@@ -202,7 +202,14 @@ mod tests {
 
     fn refusal(step: u64) -> Frame {
         let reason = String::new();
-        Frame::Refusal(Refusal { generation: Generation(1), epoch: Epoch(1), step: Step(step), slot: 0, reason })
+        Frame::Refusal(Refusal {
+            generation: Generation(1),
+            epoch: Epoch(1),
+            step: Step(step),
+            slot: 0,
+            reason,
+            passing: false,
+        })
     }
 
     /// Greeting and READY of a PUSH socket.

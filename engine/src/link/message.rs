@@ -73,7 +73,14 @@ mod tests {
 
     fn refusal() -> Frame {
         let reason = "stale generation".to_owned();
-        Frame::Refusal(Refusal { generation: Generation(3), epoch: Epoch(1), step: Step(9), slot: 2, reason })
+        Frame::Refusal(Refusal {
+            generation: Generation(3),
+            epoch: Epoch(1),
+            step: Step(9),
+            slot: 2,
+            reason,
+            passing: false,
+        })
     }
 
     #[test]

@@ -80,7 +80,10 @@ pub(super) fn remove_orphans(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-        if ours && entry.file_type().is_ok_and(|kind| kind.is_dir()) && is_orphan(&entry.path()) {
+        if ours && entry.file_type().is_ok_and(|kind| kind.is_dir())
+            // Held until all is removed: who is just making the directory must see that it is gone.
+            && let Some(_lock) = orphan_lock(&entry.path())
+        {
             match fs::remove_dir_all(entry.path()) {
                 Ok(()) => tracing::info!(dir = %entry.path().display(), "removed what a killed process left behind"),
                 Err(error) => tracing::warn!(dir = %entry.path().display(), %error, "cannot remove an orphan"),
@@ -89,12 +92,12 @@ pub(super) fn remove_orphans(parent: &Path) {
     }
 }
 
-/// Whether nobody holds the lock in `dir`. One without a lock is being made, or is none of ours.
-fn is_orphan(dir: &Path) -> bool {
-    let Ok(lock) = File::open(dir.join(LOCK)) else { return false };
+/// The lock in `dir`, if nobody holds it. A directory without one is being made, or is none of ours.
+fn orphan_lock(dir: &Path) -> Option<File> {
+    let lock = File::open(dir.join(LOCK)).ok()?;
     match lock.try_lock() {
-        Ok(()) => true,
-        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
+        Ok(()) => Some(lock),
+        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => None,
     }
 }
 

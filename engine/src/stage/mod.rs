@@ -13,7 +13,7 @@ mod serve;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use schema::{Keyspace, StageName};
+use schema::{Fingerprint, Keyspace, StageName};
 use tracing::{info, warn};
 
 use crate::limits::STORE_RETRY;
@@ -39,6 +39,8 @@ pub struct StageSettings {
     pub key: Option<ClusterKey>,
     /// How long the store keeps the stage when it falls silent.
     pub lease_ttl: Duration,
+    /// The model file it loads from.
+    pub fingerprint: Fingerprint,
 }
 
 /// Why a stage could not go on.
@@ -57,6 +59,12 @@ pub enum StageError {
         name: StageName,
         /// Host and process of its holder.
         holder: String,
+    },
+    /// The cluster serves another file.
+    #[error("the cluster serves another file by now, called {found}: start the stage again with that one")]
+    ModelChanged {
+        /// The other file's name.
+        found: String,
     },
     /// The compute thread is gone.
     #[error("the compute thread ended: its last words are in the log above")]

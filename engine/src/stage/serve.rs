@@ -18,10 +18,10 @@ use super::gateways::Gateways;
 use super::held::{Held, Next, Phase};
 use super::intake::{Intake, Verdict};
 use super::{Ending, StageError, StageSettings};
-use crate::decide::{Action, decide};
+use crate::decide::{Action, Waiting, decide};
 use crate::limits::{REPORT_EVERY, SETTLE, STORE_RETRY};
 use crate::link::{Inbound, LinkError, Message, activations_to_bytes};
-use crate::membership::{claim, leave_claim, mark_claim, propose, report_stage};
+use crate::membership::{claim, leave_claim, mark_claim, propose, register_stage, report_stage};
 use crate::route::Route;
 use crate::runner::{LoadError, Loader, Output};
 use crate::store::{Committed, LeaseGrant, SharedStore, StoreError, Txn};
@@ -58,6 +58,7 @@ struct Live {
 /// What a store write was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
+    Registration,
     Proposal,
     Claim(Generation, u32),
     Mark,
@@ -181,7 +182,10 @@ impl Stage {
                 Event::Arrived(Ok(message)) => self.arrived(message).await,
                 Event::Arrived(Err(error)) if error.is_about_one_message() => self.refuse_frame(&error.to_string()),
                 Event::Arrived(Err(error)) => return Err(error.into()),
-                Event::ViewChanged => self.see(),
+                Event::ViewChanged => {
+                    self.see();
+                    self.check_model()?;
+                }
                 Event::Written(purpose, outcome) => self.written(purpose, outcome),
                 Event::Tick => self.report(&lease),
                 Event::Stop => break Ending::Stopped,
@@ -200,7 +204,8 @@ impl Stage {
         tokio::select! {
             // Biased: a stage that lost its lease forwards nothing more, and what is computed leaves before more comes.
             biased;
-            () = lease.lost() => Event::LeaseLost,
+            // While the store is away nobody can take the layers over, so serving goes on; generations fence, not clocks.
+            () = lease.lost(), if self.view.reachable => Event::LeaseLost,
             () = stop => Event::Stop,
             done = self.done.recv() => Event::Computed(done),
             (purpose, outcome) = written(&mut self.write) => Event::Written(purpose, outcome),
@@ -218,6 +223,15 @@ impl Stage {
             self.live = Live { names, since: Instant::now() };
         }
         self.gateways.follow(&self.view);
+    }
+
+    /// A cluster that serves another file by now is none for this process: ranges of one are not ranges of the other.
+    fn check_model(&self) -> Result<(), StageError> {
+        let model = self.view.model.as_ref().map(|model| &model.value);
+        match model.filter(|model| model.fingerprint != self.settings.fingerprint) {
+            None => Ok(()),
+            Some(model) => Err(StageError::ModelChanged { found: model.name.clone() }),
+        }
     }
 
     /// Does what the plan wants next, unless a write is under way.
@@ -244,6 +258,10 @@ impl Stage {
                     self.claim(None, lease); // Somebody deleted the claim; what it stands for is still held.
                 }
             }
+            Action::Wait(Waiting::Registration) => {
+                let txn = register_stage(&self.settings.keyspace, &self.settings.name, &self.record, lease.id());
+                self.commit(Purpose::Registration, txn);
+            }
             Action::Rest | Action::Wait(_) => self.tend_claim(placed, lease),
         }
     }
@@ -268,6 +286,10 @@ impl Stage {
         }
         let record = held.record(&self.settings.name, self.inbound.endpoint());
         let claim = self.view.claims.get(&id).map(|claim| &claim.value);
+        if held.phase == Phase::Claiming && claim == Some(&record) {
+            // The store applied the claim, but its answer was lost.
+            return self.load(id.0, id.1);
+        }
         if claim.is_some_and(|claim| *claim != record && claim.stage == self.settings.name) {
             self.commit(Purpose::Mark, mark_claim(&self.settings.keyspace, id, &record, lease.id()));
         }
@@ -296,7 +318,7 @@ impl Stage {
                 info!(%generation, slot, "the claim was refused: the cluster has moved on");
                 self.drop_shard();
             }
-            (Purpose::Proposal | Purpose::Mark | Purpose::Leave | Purpose::Report, Ok(_)) => {}
+            (Purpose::Registration | Purpose::Proposal | Purpose::Mark | Purpose::Leave | Purpose::Report, Ok(_)) => {}
         }
     }
 
@@ -316,7 +338,9 @@ impl Stage {
     }
 
     fn loaded(&mut self, generation: Generation, shard: Result<Loaded, LoadError>) {
-        let Some(held) = self.held.as_mut().filter(|held| held.generation == generation) else { return };
+        // Only what is waited for: a load that was ordered under a lost lease was followed by the order to unload.
+        let waited_for = |held: &&mut Held| held.generation == generation && held.phase == Phase::Loading;
+        let Some(held) = self.held.as_mut().filter(waited_for) else { return };
         let shard = shard.map_err(|error| error.to_string());
         match &shard {
             Ok(loaded) => {
@@ -352,7 +376,7 @@ impl Stage {
         let hidden = if held.slot == 0 { 0 } else { model_hidden };
         match self.intake.judge(&hop, held.generation, held.slot, hidden) {
             Verdict::Drop(reason) => self.refuse_frame(reason),
-            Verdict::Refuse(reason) => self.answer_refusal(&hop, reason).await,
+            Verdict::Refuse(reason) => self.answer_refusal(&hop, reason, true).await,
             Verdict::Take => {
                 if hop.step.0 == 0 {
                     self.downstream.reset(); // A new epoch: nothing of the old one may arrive after it.
@@ -363,6 +387,7 @@ impl Stage {
                     step: hop.step,
                     slot: hop.slot,
                     reason: "the queue of the compute thread is full".to_owned(),
+                    passing: true,
                 };
                 let gateway = hop.gateway;
                 if !self.compute.step(hop, message.activations) {
@@ -377,11 +402,12 @@ impl Stage {
         debug!(reason, "a frame was refused");
     }
 
-    async fn answer_refusal(&mut self, hop: &Hop, reason: String) {
+    /// Tells the gateway that a micro-batch is not computed; `passing` when it is not for the work's own sake.
+    async fn answer_refusal(&mut self, hop: &Hop, reason: String, passing: bool) {
         warn!(step = %hop.step, epoch = %hop.epoch, reason, "refusing a micro-batch");
         self.record.load.frames_refused += 1;
         let Hop { generation, epoch, step, slot, gateway, .. } = *hop;
-        let refusal = Frame::Refusal(Refusal { generation, epoch, step, slot, reason });
+        let refusal = Frame::Refusal(Refusal { generation, epoch, step, slot, reason, passing });
         self.gateways.answer(&self.view, gateway, &refusal).await;
     }
 
@@ -395,7 +421,7 @@ impl Stage {
         let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
         hop.spent.push(Spent { slot: hop.slot, rows: hop.rows, compute_us: micros(compute), queue_us: micros(queue) });
         match (output, held.next(&self.view)) {
-            (Err(error), _) => self.answer_refusal(&hop, error.to_string()).await,
+            (Err(error), _) => self.answer_refusal(&hop, error.to_string(), false).await,
             (Ok(Output::Tokens(chosen)), Next::Gateway) => {
                 let Hop { generation, epoch, step, spent, gateway, .. } = hop;
                 let tokens = Frame::Tokens(Tokens { generation, epoch, step, chosen, spent });
@@ -412,7 +438,7 @@ impl Stage {
             }
             (Ok(_), next) => {
                 let reason = format!("no way on from here: {next:?}");
-                self.answer_refusal(&hop, reason).await;
+                self.answer_refusal(&hop, reason, true).await;
             }
         }
     }

@@ -35,7 +35,9 @@ pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, RunError>
 /// Where other processes reach the HTTP door: by the name of this machine where it listens beyond it.
 fn url(address: SocketAddr, advertised: Option<&str>) -> String {
     match advertised {
-        Some(host) if !address.ip().is_loopback() && host.contains(':') => format!("http://[{host}]:{}", address.port()),
+        Some(host) if !address.ip().is_loopback() && host.contains(':') => {
+            format!("http://[{host}]:{}", address.port())
+        }
         Some(host) if !address.ip().is_loopback() => format!("http://{host}:{}", address.port()),
         _ => format!("http://{address}"),
     }

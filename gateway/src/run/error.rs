@@ -88,6 +88,9 @@ pub enum RunError {
         #[source]
         cause: io::Error,
     },
+    /// The head's thread is gone.
+    #[error("the head of the pipeline has ended: its last words are in the log above")]
+    HeadEnded,
     /// All stage processes ended by themselves.
     #[error("all stage processes have ended: what they said is above")]
     NoStageLeft,

@@ -27,9 +27,18 @@ pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
     let keyspace = Keyspace::new(&settings.cluster.cluster);
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let times = (settings.request_deadline, DRAIN_TIME);
-    let door = OpenDoor::open(store, keyspace, &served, &settings.member, listener, times, &stop).await?;
+    let opening = OpenDoor::open(store, keyspace, &served, &settings.member, listener, times, &stop);
+    let door = tokio::select! {
+        () = stop.told() => return Ok(()),
+        opened = opening => opened?,
+    };
     info!(model = served.record.name, "the gateway is open");
-    stop.told().await;
+    let mut statuses = door.head.statuses();
+    let outcome = tokio::select! {
+        () = stop.told() => Ok(()),
+        () = async { while statuses.changed().await.is_ok() {} } => Err(RunError::HeadEnded),
+    };
+    stop.now();
     door.closed().await;
-    Ok(())
+    outcome
 }

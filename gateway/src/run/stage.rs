@@ -45,6 +45,7 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
         listen,
         key: member.cluster_key,
         lease_ttl: member.lease_ttl,
+        fingerprint: served.record.fingerprint.clone(),
     };
     Ok(stage_loop::run(store, told, loader, stop.told()).await?)
 }

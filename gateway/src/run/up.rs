@@ -46,9 +46,9 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
-    let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
     let deadline = settings.request_deadline;
     let member = &settings.member;
+    // Before the stages: who is not the gateway must not have layers moved twice to find that out.
     let opening = OpenDoor::open(store, keyspace, &served, member, listener, (deadline, DRAIN_TIME), &stop);
     let opened = tokio::select! {
         () = stop.told() => None,
@@ -57,19 +57,24 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let outcome = match opened {
         None => Ok(()),
         Some(Ok(door)) => {
+            let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
             let outcome = attend(&door, &mut children, &served, &settings, (&etcd, started), &stop).await;
             stop.now();
-            children.stop().await;
             door.closed().await;
+            children.stop().await;
             outcome
         }
         Some(Err(RunError::Head(HeadError::Taken { url, .. }))) if settings.etcd.is_some() => {
-            say(&format!("the gateway at {url} serves this cluster; this machine adds its stages, Ctrl-C takes them away"));
-            attend_stages(&mut children, &stop).await
+            say(&format!(
+                "the gateway at {url} serves this cluster; this machine adds its stages, Ctrl-C takes them away"
+            ));
+            let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
+            let outcome = attend_stages(&mut children, &stop).await;
+            children.stop().await;
+            outcome
         }
         Some(Err(error)) => Err(error),
     };
-    children.stop().await;
     if let Some(embedded) = embedded {
         embedded.shutdown().await;
     }
@@ -146,7 +151,8 @@ async fn attend(
                     return Err(RunError::NoStageLeft);
                 }
             }
-            Ok(()) = statuses.changed() => {
+            changed = statuses.changed() => {
+                changed.map_err(|_| RunError::HeadEnded)?;
                 let status = statuses.borrow_and_update().clone();
                 if status.serving && !was_serving {
                     announce(door, served, settings, etcd, first.then_some(started));

@@ -218,5 +218,6 @@ fn decode_refusal(refusal: wire::Refusal<'_>) -> Refusal {
         step: Step(refusal.step()),
         slot: refusal.slot(),
         reason: refusal.reason().unwrap_or_default().to_owned(),
+        passing: refusal.passing(),
     }
 }

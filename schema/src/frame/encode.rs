@@ -135,6 +135,7 @@ fn encode_refusal<'a>(builder: &mut Builder<'a>, refusal: &Refusal) -> WIPOffset
             step: refusal.step.0,
             slot: refusal.slot,
             reason,
+            passing: refusal.passing,
         },
     )
 }

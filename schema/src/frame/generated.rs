@@ -1225,6 +1225,7 @@ impl<'a> Refusal<'a> {
   pub const VT_STEP: ::flatbuffers::VOffsetT = 8;
   pub const VT_SLOT: ::flatbuffers::VOffsetT = 10;
   pub const VT_REASON: ::flatbuffers::VOffsetT = 12;
+  pub const VT_PASSING: ::flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1241,6 +1242,7 @@ impl<'a> Refusal<'a> {
     builder.add_generation(args.generation);
     if let Some(x) = args.reason { builder.add_reason(x); }
     builder.add_slot(args.slot);
+    builder.add_passing(args.passing);
     builder.finish()
   }
 
@@ -1280,6 +1282,13 @@ impl<'a> Refusal<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Refusal::VT_REASON, None)}
   }
+  #[inline]
+  pub fn passing(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Refusal::VT_PASSING, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Refusal<'_> {
@@ -1293,6 +1302,7 @@ impl ::flatbuffers::Verifiable for Refusal<'_> {
      .visit_field::<u64>("step", Self::VT_STEP, false)?
      .visit_field::<u32>("slot", Self::VT_SLOT, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("reason", Self::VT_REASON, false)?
+     .visit_field::<bool>("passing", Self::VT_PASSING, false)?
      .finish();
     Ok(())
   }
@@ -1303,6 +1313,7 @@ pub struct RefusalArgs<'a> {
     pub step: u64,
     pub slot: u32,
     pub reason: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub passing: bool,
 }
 impl<'a> Default for RefusalArgs<'a> {
   #[inline]
@@ -1313,6 +1324,7 @@ impl<'a> Default for RefusalArgs<'a> {
       step: 0,
       slot: 0,
       reason: None,
+      passing: false,
     }
   }
 }
@@ -1343,6 +1355,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RefusalBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Refusal::VT_REASON, reason);
   }
   #[inline]
+  pub fn add_passing(&mut self, passing: bool) {
+    self.fbb_.push_slot::<bool>(Refusal::VT_PASSING, passing, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RefusalBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     RefusalBuilder {
@@ -1365,6 +1381,7 @@ impl ::core::fmt::Debug for Refusal<'_> {
       ds.field("step", &self.step());
       ds.field("slot", &self.slot());
       ds.field("reason", &self.reason());
+      ds.field("passing", &self.passing());
       ds.finish()
   }
 }

@@ -119,6 +119,8 @@ pub struct Refusal {
     pub slot: u32,
     /// Why.
     pub reason: String,
+    /// Whether the fault is not the work's: in another epoch it may be computed.
+    pub passing: bool,
 }
 
 /// Everything one process says to another over a link.

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use schema::frame::{Chosen, Sampling, Spent};
+use schema::frame::{Sampling, Spent};
 
 use super::*;
 use crate::generate::Finish;
@@ -149,6 +149,7 @@ fn work_refused_three_times_fails_and_the_rest_goes_on() {
             step: batch.step,
             slot: 0,
             reason: "no".into(),
+            passing: false,
         };
         let (_, happened) = scheduler.refused(&refusal).unwrap();
         assert_eq!(!happened.is_empty(), attempt == 3);
