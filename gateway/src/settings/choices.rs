@@ -48,7 +48,7 @@ choices! {
         /// Name of the cluster: the store may hold several [default: home]
         #[arg(long, env = "BATON_CLUSTER", value_name = "NAME")]
         cluster: ClusterName,
-        /// Where etcd answers, several with commas between them [default: http://127.0.0.1:2379; `baton up`: a store of its own]
+        /// Where etcd answers, several with commas between them; `baton up` without it serves a store of its own [default: http://127.0.0.1:2379]
         #[arg(long, env = "BATON_ETCD", value_name = "URLS")]
         etcd: EtcdUrls,
     }
