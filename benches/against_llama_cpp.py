@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """baton against llama.cpp: the same file, prompts and threads, in turns within one run; prints tokens per second and
-their ratio, with the floor that the machine's memory bandwidth sets.
+their ratio, and how much of what the machine's memory bandwidth allows (bytes of weights a token over bytes a second).
 
     python3 benches/against_llama_cpp.py [MODEL.gguf] [--rounds N]
 
@@ -110,12 +110,17 @@ class Baton:
         timings = json.load(urllib.request.urlopen(request))["timings"]
         return timings["prompt_per_second" if what == "prefill" else "predicted_per_second"]
 
+    def bytes_per_token(self):
+        """What a decode step reads: every stage's mapped weights, once."""
+        status = json.load(urllib.request.urlopen(self.url + "/distributed/status"))
+        return sum(stage["memory"]["weights_bytes"] for stage in status["stages"])
+
     def stop(self):
         self.process.terminate()
         self.process.wait()
 
 
-def bandwidth(model, threads):
+def bandwidth(threads):
     """Bytes a second that so many threads read from memory, by summing a large array (the best of several)."""
     code = (
         "import sys,time,threading,ctypes\n"
@@ -130,11 +135,6 @@ def bandwidth(model, threads):
     return float(subprocess.run([sys.executable, "-c", code, str(threads)], check=True, capture_output=True, text=True).stdout)
 
 
-def bytes_per_token(binary, model):
-    """What a decode step reads: the file without its embedding table where that is not the head as well."""
-    return os.path.getsize(model)
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("model", nargs="?")
@@ -147,16 +147,16 @@ def main():
     binary = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "baton"
     model = arguments.model or subprocess.run([binary, "pull"], check=True, capture_output=True, text=True).stdout.strip()
     python = python_with_llama_cpp()
-    print(f"{'work':22} {'threads':>7} {'llama.cpp':>10} {'baton':>10} {'ratio':>6} {'floor':>8}   (tokens per second, medians)")
+    print(f"{'work':22} {'threads':>7} {'llama.cpp':>10} {'baton':>10} {'ratio':>6} {'of limit':>8}   (tokens per second, medians)")
     for stages, threads in [(1, 1), (1, 2), (2, 1)]:
         total = stages * threads
-        floor = bandwidth(model, total) / bytes_per_token(binary, model)
         ours, theirs = Baton(binary, model, stages, threads), LlamaCpp(python, model, total)
+        ceiling = bandwidth(total) / ours.bytes_per_token()
         for what in ("decode", "prefill"):
             pairs = [(theirs.speed(what, salt), ours.speed(what, salt)) for salt in range(1, arguments.rounds + 1)]
             llama, baton = (statistics.median(side) for side in zip(*pairs))
             name = f"{what}, {stages} stage{'s' if stages > 1 else ''}"
-            limit = f"{100 * baton / floor:6.0f} %" if what == "decode" else ""
+            limit = f"{100 * baton / ceiling:6.0f} %" if what == "decode" else ""
             print(f"{name:22} {total:7} {llama:10.1f} {baton:10.1f} {baton / llama:6.2f} {limit:>8}", flush=True)
         ours.stop()
         theirs.stop()
