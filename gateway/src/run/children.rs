@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use super::RunError;
 
 /// How long children may take to go after SIGTERM before they are killed.
-const GOING_TIME: Duration = Duration::from_millis(1000);
+const GOING_TIME: Duration = Duration::from_millis(800);
 /// How often it is looked whether a child has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
