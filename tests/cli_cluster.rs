@@ -1,74 +1,21 @@
 //! `baton status` and `baton doctor` against a real etcd and a gateway that answers.
 
+mod common;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
+use common::etcd::{Etcd, etcdctl};
 use schema::record::{
     ClaimRecord, ClaimState, DeviceKind, GatewayRecord, ModelRecord, Placement, Shard, StageLoad, StageRecord,
 };
 use schema::{Fingerprint, Generation, Key, Keyspace, LayerRange};
-use tempfile::TempDir;
 
-/// A real etcd on free ports; dropping it ends it.
-struct Etcd {
-    child: Child,
-    url: String,
-    _data: TempDir,
-}
-
-impl Etcd {
-    fn start() -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (client, peer) = (free(), free());
-        let url = format!("http://{client}");
-        let child = Command::new("etcd")
-            .arg("--data-dir")
-            .arg(data.path())
-            .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
-            .args(["--listen-peer-urls", &format!("http://{peer}"), "--unsafe-no-fsync"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("these tests need etcd (Debian: etcd-server)");
-        let etcd = Self { child, url, _data: data };
-        let until = Instant::now() + Duration::from_secs(30);
-        while !etcd.ctl(&["endpoint", "health"], "") {
-            assert!(Instant::now() < until, "etcd did not become healthy");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        etcd
-    }
-
-    /// Runs etcdctl with `input`; whether it succeeded.
-    fn ctl(&self, arguments: &[&str], input: &str) -> bool {
-        let mut child = Command::new("etcdctl")
-            .env("ETCDCTL_API", "3")
-            .args(["--endpoints", &self.url])
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("these tests need etcdctl (Debian: etcd-client)");
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        child.wait().unwrap().success()
-    }
-
-    fn put(&self, key: &Key, record: &impl serde::Serialize) {
-        let name = Keyspace::new(&"home".parse().unwrap()).name(key);
-        assert!(self.ctl(&["put", &name], &serde_json::to_string(record).unwrap()));
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn put(etcd: &Etcd, key: &Key, record: &impl serde::Serialize) {
+    let name = Keyspace::new(&"home".parse().unwrap()).name(key);
+    assert!(etcdctl(&etcd.url, &["put", &name, &serde_json::to_string(record).unwrap()]).0);
 }
 
 fn layers(start: u32, end: u32) -> LayerRange {
@@ -92,7 +39,7 @@ fn furnish(etcd: &Etcd, gateway: &str) {
         scratch_bytes: 1,
         stages_min: 2,
     };
-    etcd.put(&Key::Model, &model);
+    put(etcd, &Key::Model, &model);
     let shards = [("left", layers(0, 2)), ("right", layers(2, 4))];
     for (slot, (stage, range)) in (0u32..).zip(shards) {
         let record = StageRecord {
@@ -117,11 +64,11 @@ fn furnish(etcd: &Etcd, gateway: &str) {
             kv_blocks: 1,
             kv_block_tokens: 32,
         };
-        etcd.put(&Key::Stage(stage.parse().unwrap()), &record);
-        etcd.put(&Key::Claim(Generation(1), slot), &claim);
+        put(etcd, &Key::Stage(stage.parse().unwrap()), &record);
+        put(etcd, &Key::Claim(Generation(1), slot), &claim);
     }
     let shards = shards.map(|(stage, layers)| Shard { layers, stage: stage.parse().unwrap() }).to_vec();
-    etcd.put(&Key::Placement, &Placement::new(Generation(1), shards).unwrap());
+    put(etcd, &Key::Placement, &Placement::new(Generation(1), shards).unwrap());
     let gateway = GatewayRecord {
         endpoint: "ipc:///nowhere".to_owned(),
         url: gateway.to_owned(),
@@ -129,7 +76,7 @@ fn furnish(etcd: &Etcd, gateway: &str) {
         pid: 1,
         version: "0.1.0".to_owned(),
     };
-    etcd.put(&Key::Gateway(0), &gateway);
+    put(etcd, &Key::Gateway(0), &gateway);
 }
 
 /// A gateway that gives these answers, one a connection.
@@ -217,9 +164,9 @@ fn status_and_doctor_tell_what_is_in_a_real_store() {
     assert_eq!(code, Some(4), "{text}");
     assert!(text.contains("answered 503: it is full"), "{text}");
 
-    assert!(etcd.ctl(&["put", "/baton/v1/home/nonsense"], "x"));
-    assert!(etcd.ctl(&["del", "/baton/v1/home/stages/right"], ""));
-    assert!(etcd.ctl(&["put", "/baton/v1/home/claims/1/1"], "{broken"));
+    assert!(etcdctl(&etcd.url, &["put", "/baton/v1/home/nonsense", "x"]).0);
+    assert!(etcdctl(&etcd.url, &["del", "/baton/v1/home/stages/right"]).0);
+    assert!(etcdctl(&etcd.url, &["put", "/baton/v1/home/claims/1/1", "{broken"]).0);
     let (code, text) = baton(&etcd, &["status"]);
     assert_eq!(code, Some(0));
     assert!(text.contains("layers 2..4 are held by nobody: stage right is gone"), "{text}");

@@ -15,11 +15,6 @@ impl BlockLedger {
         Self { free: (0..total).rev().collect(), total }
     }
 
-    /// How many blocks there are.
-    pub fn total(&self) -> u32 {
-        self.total
-    }
-
     /// How many are free.
     pub fn free(&self) -> usize {
         self.free.len()

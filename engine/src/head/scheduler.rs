@@ -8,7 +8,7 @@
 //! never refused. The oldest can always go on, so everything ends.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use schema::frame::{Chosen, Refusal, Slice, Tokens};
 use schema::{Attempt, Epoch, Generation, SequenceId, Step};
@@ -147,11 +147,6 @@ impl Scheduler {
     /// Sequences in work and sequences waiting.
     pub fn load(&self) -> (usize, usize) {
         (self.running.len(), self.waiting.len())
-    }
-
-    /// Micro-batches in flight.
-    pub fn in_flight(&self) -> usize {
-        self.flights.len()
     }
 
     /// Blocks that no sequence owns.
@@ -394,14 +389,6 @@ impl Scheduler {
     pub fn overdue(&self, now: Instant) -> Option<Fault> {
         let (step, flight) = self.flights.first_key_value()?;
         (flight.deadline <= now).then_some(Fault::Overdue(*step))
-    }
-
-    /// How long until something is overdue or expires; at most `most`.
-    pub fn patience(&self, now: Instant, most: Duration) -> Duration {
-        let flight = self.flights.first_key_value().map(|(_, flight)| flight.deadline);
-        let sequence = self.sequences.values().map(|sequence| sequence.deadline).min();
-        let next = flight.into_iter().chain(sequence).min();
-        next.map_or(most, |next| next.saturating_duration_since(now).min(most))
     }
 }
 

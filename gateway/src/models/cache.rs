@@ -162,6 +162,7 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<Cached>) {
 mod tests {
     use super::*;
     use crate::models::Silent;
+    use crate::models::progress::GivenUp;
 
     #[test]
     fn files_of_catalogue_and_hub_are_listed_and_half_ones_are_not() {
@@ -187,22 +188,12 @@ mod tests {
 
     #[test]
     fn only_one_at_a_time_may_fetch_a_model() {
-        struct Impatient;
-        impl Progress for Impatient {
-            fn begin(&mut self, _: &str, _: u64) {}
-            fn at(&mut self, _: u64) {}
-            fn end(&mut self) {}
-            fn say(&mut self, _: &str) {}
-            fn cancelled(&self) -> bool {
-                true
-            }
-        }
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path().to_owned(), Access::default());
         let held = cache.lock("x", &mut Silent).unwrap();
-        assert!(matches!(cache.lock("x", &mut Impatient), Err(ModelError::Cancelled)));
-        cache.lock("y", &mut Impatient).unwrap();
+        assert!(matches!(cache.lock("x", &mut GivenUp), Err(ModelError::Cancelled)));
+        cache.lock("y", &mut GivenUp).unwrap();
         drop(held);
-        cache.lock("x", &mut Impatient).unwrap();
+        cache.lock("x", &mut GivenUp).unwrap();
     }
 }

