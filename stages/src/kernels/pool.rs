@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -27,17 +28,23 @@ struct Shared {
     /// that was closed is never entered and the caller waits only for those who did.
     state: AtomicU64,
     task: AtomicPtr<()>,
+    /// The next part of each thread's share of the region.
+    next: Vec<Next>,
     stop: AtomicBool,
     parked: AtomicUsize,
     lock: Mutex<()>,
     wake: Condvar,
 }
 
+/// A counter in a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Next(AtomicUsize);
+
 /// One region's work; lives on the caller's stack while the region is open.
 struct Task<'a> {
     job: &'a (dyn Fn(usize) + Sync),
     parts: usize,
-    next: AtomicUsize,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -56,6 +63,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
             task: AtomicPtr::new(ptr::null_mut()),
+            next: (0..threads.get()).map(|_| Next::default()).collect(),
             stop: AtomicBool::new(false),
             parked: AtomicUsize::new(0),
             lock: Mutex::new(()),
@@ -65,7 +73,7 @@ impl Pool {
             .map(|index| {
                 let shared = Arc::clone(&shared);
                 let thread = std::thread::Builder::new().name(format!("compute-{index}"));
-                thread.spawn(move || shared.work()).expect("the system gives a compute thread")
+                thread.spawn(move || shared.work(index)).expect("the system gives a compute thread")
             })
             .collect();
         Self { shared, workers, turn: Mutex::new(()) }
@@ -77,7 +85,9 @@ impl Pool {
     }
 
     /// Calls `job(0)`, `job(1)` … `job(parts - 1)`, each once, spread over the threads; returns when all are done.
-    /// Which thread does which part is left to chance. A job must not call `run` of the same pool.
+    ///
+    /// Each thread begins with a share of neighbouring parts, in order, so that what lies in a row is read in a row; one
+    /// that is done early takes parts of the others' shares. A job must not call `run` of the same pool.
     ///
     /// # Panics
     /// With the panic of a part, when one panicked; the other parts are still done.
@@ -86,9 +96,9 @@ impl Pool {
             return (0..parts).for_each(job);
         }
         let turn = lock(&self.turn);
-        let task = Task { job, parts, next: AtomicUsize::new(0), panic: Mutex::new(None) };
+        let task = Task { job, parts, panic: Mutex::new(None) };
         self.shared.open(&task);
-        task.take_parts();
+        task.take_parts(&self.shared.next, 0);
         self.shared.close();
         let panicked = lock(&task.panic).take();
         drop(turn);
@@ -121,6 +131,10 @@ impl fmt::Debug for Pool {
 impl Shared {
     /// Lets the workers in. The caller must `close` before `task` goes.
     fn open(&self, task: &Task<'_>) {
+        for (thread, next) in self.next.iter().enumerate() {
+            // Nobody is inside; whoever enters next sees these through `state`.
+            next.0.store(task.share(self.next.len(), thread).start, Ordering::Relaxed);
+        }
         self.task.store(ptr::from_ref(task).cast_mut().cast(), Ordering::Relaxed);
         let region = (self.state.load(Ordering::Relaxed) & !(REGION - 1)).wrapping_add(REGION);
         self.state.store(region | OPEN, Ordering::SeqCst);
@@ -140,8 +154,8 @@ impl Shared {
         }
     }
 
-    /// What a worker does all its life.
-    fn work(&self) {
+    /// What worker number `index` does all its life; the caller of a region is number 0.
+    fn work(&self, index: usize) {
         let mut seen = 0;
         while let Some(region) = self.next_region(seen) {
             if self.state.compare_exchange(region, region + 1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
@@ -152,7 +166,7 @@ impl Shared {
             let task = self.task.load(Ordering::Relaxed).cast::<Task<'_>>();
             // SAFETY: this worker is counted inside the open region, whose task `open` stored before it opened; the
             // caller keeps the task alive until `close` has seen the count fall to zero.
-            unsafe { &*task }.take_parts();
+            unsafe { &*task }.take_parts(&self.next, index);
             self.state.fetch_sub(1, Ordering::Release);
         }
     }
@@ -191,15 +205,24 @@ impl Shared {
 // === impl Task ===
 
 impl Task<'_> {
-    /// Does parts until none is left.
-    fn take_parts(&self) {
-        loop {
-            let part = self.next.fetch_add(1, Ordering::Relaxed);
-            if part >= self.parts {
-                return;
-            }
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.job)(part))) {
-                lock(&self.panic).get_or_insert(panic);
+    /// The parts that a thread begins with.
+    fn share(&self, threads: usize, thread: usize) -> Range<usize> {
+        self.parts * thread / threads..self.parts * (thread + 1) / threads
+    }
+
+    /// Does parts until none is left: those of the own share, then what others have left of theirs.
+    fn take_parts(&self, next: &[Next], own: usize) {
+        let threads = next.len();
+        for thread in (own..threads).chain(0..own) {
+            let end = self.share(threads, thread).end;
+            loop {
+                let part = next[thread].0.fetch_add(1, Ordering::Relaxed);
+                if part >= end {
+                    break;
+                }
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.job)(part))) {
+                    lock(&self.panic).get_or_insert(panic);
+                }
             }
         }
     }

@@ -73,7 +73,10 @@ trait Units {
 /// in the second-level cache while tile after tile passes; between two panels the sums wait where the outputs go.
 #[inline(always)]
 fn multiply<S: Simd, U: Units>(s: S, product: &Product<'_>, range: Range<usize>) {
-    let mut sums = [s.splat_float(0.0); CHUNK_ROWS_MAX];
+    // Clearing room for many rows would take as long as multiplying a few outputs of one.
+    let (mut one, mut many) = ([s.splat_float(0.0)], None);
+    let sums: &mut [S::Float] =
+        if product.x.rows() == 1 { &mut one } else { many.insert([s.splat_float(0.0); CHUNK_ROWS_MAX]) };
     let units = product.weights.cols().div_ceil(U::COLS);
     for chunk in product.x.chunks() {
         let panel = (PANEL_BYTES_MAX / (U::ROW_BYTES * chunk.len())).max(1);
