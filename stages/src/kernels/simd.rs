@@ -38,6 +38,17 @@ pub(super) trait Simd: Copy {
     fn dot_wide(self, sum: Self::Int, weights: Self::Int, x: i32) -> Self::Int;
     /// Makes signed bytes ready for `dot_wide`.
     fn wide(self, weights: Self::Int) -> Self::Int;
+    /// Makes the weights of a block ready for `dot_pair`.
+    #[inline(always)]
+    fn paired(self, weights: [Self::Int; 8]) -> [Self::Int; 8] {
+        weights
+    }
+    /// As `dot`, or `dot_wide` if `WIDE`, for two rows at once and an even number of vectors that `paired` made ready, one
+    /// after the other; `x` has four bytes of each row for each vector.
+    #[inline(always)]
+    fn dot_pair<const WIDE: bool>(self, sums: [Self::Int; 2], weights: &[Self::Int], x: [&[i8]; 2]) -> [Self::Int; 2] {
+        dot_by_rows::<Self, WIDE>(self, sums, weights, x)
+    }
 
     fn splat_float(self, value: f32) -> Self::Float;
     /// Signed words as floats, to nearest, ties to even.
@@ -62,6 +73,23 @@ pub(super) trait Simd: Copy {
     fn words(self, tile: Tile<'_>, at: usize) -> [Self::Int; 4];
     /// Asks for the cache line of `bytes` at `at`; nothing happens when there is none.
     fn prefetch(self, bytes: &[u8], at: usize);
+}
+
+/// [`Simd::dot_pair`] where there is nothing better: one row after the other.
+#[inline(always)]
+pub(super) fn dot_by_rows<S: Simd, const WIDE: bool>(
+    s: S,
+    mut sums: [S::Int; 2],
+    weights: &[S::Int],
+    x: [&[i8]; 2],
+) -> [S::Int; 2] {
+    for (sum, x) in sums.iter_mut().zip(x) {
+        for (weights, x) in weights.iter().zip(x.as_chunks::<4>().0) {
+            let x = i32::from_le_bytes(x.map(i8::cast_unsigned));
+            *sum = if WIDE { s.dot_wide(*sum, *weights, x) } else { s.dot(*sum, *weights, x) };
+        }
+    }
+    sums
 }
 
 /// Something to run on an instruction set.

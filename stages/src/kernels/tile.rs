@@ -95,28 +95,37 @@ fn quantised_tile<S: Simd, C: Codec>(
     }
 }
 
-/// Adds the products of 32 weights of each output with the same 32 activations of each row.
+/// Adds the products of 32 weights of each output with the same 32 activations of each row. Rows go by twos, since some
+/// machines multiply two at once; integer sums are exact, so a row cannot tell.
 #[inline(always)]
 fn add_block<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums: &mut [S::Float]) {
     let weights = *weights;
-    for (x, sum) in x.iter().zip(sums) {
-        *sum = if C::HALVES {
-            let (low, high) = (dot::<S, C>(s, &weights, x, 0, 0..4), dot::<S, C>(s, &weights, x, 1, 4..8));
-            add_part::<S, C>(s, &weights, x, 1, high, add_part::<S, C>(s, &weights, x, 0, low, *sum))
+    let paired = s.paired(weights.words);
+    let ((pairs, single), (pair_sums, single_sum)) = (x.as_chunks::<2>(), sums.as_chunks_mut::<2>());
+    for (x, sums) in pairs.iter().zip(pair_sums) {
+        let [first, second] = if C::HALVES {
+            [dot_pair::<S, C>(s, &paired, x, 0, 0..4), dot_pair::<S, C>(s, &paired, x, 1, 4..8)]
         } else {
-            add_part::<S, C>(s, &weights, x, 2, dot::<S, C>(s, &weights, x, 2, 0..8), *sum)
+            [dot_pair::<S, C>(s, &paired, x, 2, 0..8); 2]
         };
+        for row in 0..2 {
+            sums[row] = add_integers::<S, C>(s, &weights, &x[row], [first[row], second[row]], sums[row]);
+        }
+    }
+    for (x, sum) in single.iter().zip(single_sum) {
+        let integers = if C::HALVES {
+            [dot::<S, C>(s, &weights, x, 0, 0..4), dot::<S, C>(s, &weights, x, 1, 4..8)]
+        } else {
+            [dot::<S, C>(s, &weights, x, 2, 0..8); 2]
+        };
+        *sum = add_integers::<S, C>(s, &weights, x, integers, *sum);
     }
 }
 
 /// The integer products of some words, summed; `part` says which of the row's sums belongs to them.
 #[inline(always)]
-fn dot<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, part: usize, words: Range<usize>) -> S::Float {
-    let offset = if C::WIDE { S::WIDE_OFFSET } else { C::OFFSET };
-    let mut sum = match offset {
-        Some(power) => s.shl(s.splat(x.neg[part]), power),
-        None => s.splat(0),
-    };
+fn dot<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, part: usize, words: Range<usize>) -> S::Int {
+    let mut sum = offset::<S, C>(s, x, part);
     for word in words {
         sum = if C::WIDE {
             s.dot_wide(sum, weights.words[word], x.word(word))
@@ -124,7 +133,51 @@ fn dot<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, part: usize, 
             s.dot(sum, weights.words[word], x.word(word))
         };
     }
-    s.to_float(sum)
+    sum
+}
+
+/// As `dot`, for two rows and words that were made ready for that.
+#[inline(always)]
+fn dot_pair<S: Simd, C: Codec>(
+    s: S,
+    paired: &[S::Int; 8],
+    x: &[Quantised; 2],
+    part: usize,
+    words: Range<usize>,
+) -> [S::Int; 2] {
+    let sums = [offset::<S, C>(s, &x[0], part), offset::<S, C>(s, &x[1], part)];
+    let bytes = [&x[0].bytes[4 * words.start..4 * words.end], &x[1].bytes[4 * words.start..4 * words.end]];
+    if C::WIDE {
+        s.dot_pair::<true>(sums, &paired[words], bytes)
+    } else {
+        s.dot_pair::<false>(sums, &paired[words], bytes)
+    }
+}
+
+/// What makes up for the offset of the weights.
+#[inline(always)]
+fn offset<S: Simd, C: Codec>(s: S, x: &Quantised, part: usize) -> S::Int {
+    match if C::WIDE { S::WIDE_OFFSET } else { C::OFFSET } {
+        Some(power) => s.shl(s.splat(x.neg[part]), power),
+        None => s.splat(0),
+    }
+}
+
+/// Adds a row's integer sums: those of the halves, or the whole's, which then comes first.
+#[inline(always)]
+fn add_integers<S: Simd, C: Codec>(
+    s: S,
+    weights: &Lanes<S>,
+    x: &Quantised,
+    integers: [S::Int; 2],
+    sum: S::Float,
+) -> S::Float {
+    let [first, second] = integers;
+    if C::HALVES {
+        add_part::<S, C>(s, weights, x, 1, second, add_part::<S, C>(s, weights, x, 0, first, sum))
+    } else {
+        add_part::<S, C>(s, weights, x, 2, first, sum)
+    }
 }
 
 /// Scales an integer sum and adds it.
@@ -134,11 +187,11 @@ fn add_part<S: Simd, C: Codec>(
     weights: &Lanes<S>,
     x: &Quantised,
     part: usize,
-    integer: S::Float,
+    integer: S::Int,
     sum: S::Float,
 ) -> S::Float {
     let scale = s.mul(weights.scale[part % 2], s.splat_float(x.scale));
-    let sum = s.fma(integer, scale, sum);
+    let sum = s.fma(s.to_float(integer), scale, sum);
     if C::MINS { s.fma(weights.min[part % 2], s.splat_float(x.sum[part]), sum) } else { sum }
 }
 
