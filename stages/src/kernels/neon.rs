@@ -60,6 +60,7 @@ macro_rules! both {
 impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
     const LANES: usize = 8;
     const WIDE_OFFSET: Option<u32> = None;
+    const PAIRS: bool = EXTENSIONS >= MATRIX;
     type Int = [int32x4_t; 2];
     type Float = [float32x4_t; 2];
 
@@ -207,6 +208,13 @@ impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
     #[inline(always)]
     fn fma(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float {
         both!(vfmaq_f32(c, a, b))
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> Self::Float {
+        assert_eq!(from.len(), Self::LANES);
+        // SAFETY: `self` proves that the machine has NEON; there are 8 floats.
+        unsafe { [vld1q_f32(from.as_ptr()), vld1q_f32(from.as_ptr().add(4))] }
     }
 
     #[inline(always)]
