@@ -3,18 +3,29 @@
 //! The files that decide (`view`, `planner`, `decide`, `head::scheduler`, `head::ledger`) are pure: no tokio, no
 //! socket, no clock. This crate knows neither what a layer computes nor who asks for tokens.
 
+#[cfg(feature = "cluster")]
 pub mod decide;
+#[cfg(feature = "cluster")]
 pub mod generate;
+#[cfg(feature = "cluster")]
 pub mod head;
+#[cfg(feature = "cluster")]
 pub mod limits;
+#[cfg(feature = "cluster")]
 pub mod link;
+#[cfg(feature = "cluster")]
 pub mod membership;
+#[cfg(feature = "cluster")]
 pub mod planner;
+#[cfg(feature = "cluster")]
 mod route;
 pub mod runner;
+#[cfg(feature = "cluster")]
 pub mod stage;
+#[cfg(feature = "cluster")]
 pub mod store;
+#[cfg(feature = "cluster")]
 pub mod view;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cluster"))]
 mod testing;

@@ -2,8 +2,10 @@
 //!
 //! This crate knows neither sockets nor the store.
 
+#[cfg(feature = "accelerator")]
 pub mod accelerator;
 pub mod cpu;
+#[cfg(feature = "accelerator")]
 pub mod device;
 pub mod gguf;
 pub mod kernels;

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use schema::record::ModelRecord;
 
+#[cfg(feature = "accelerator")]
 use crate::accelerator;
 use crate::loader::scratch_bytes;
 use crate::model::{self, Hyper};
@@ -31,9 +32,18 @@ pub fn model_record(file: &ModelFile, kv_tokens: u32, stages_min: u32) -> Result
     let hyper = Hyper::read(file.header())?;
     hyper.check_tensors(file.header())?;
     let threads = std::thread::available_parallelism().map_or(THREADS_EXPECTED, NonZeroUsize::get);
-    let on_processor = scratch_bytes(&hyper, threads, kv_tokens);
-    // A plan counts the same scratch for every stage, so it must be that of the device that needs the most.
-    let on_device = if accelerator::BUILT_IN { accelerator::scratch_bytes(&hyper, true, kv_tokens) } else { 0 };
-    let scratch_bytes = on_processor.max(on_device);
+    let scratch_bytes = scratch_bytes(&hyper, threads, kv_tokens).max(on_device(&hyper, kv_tokens));
     Ok(ModelRecord { scratch_bytes, ..file.record(kv_tokens, stages_min)? })
+}
+
+/// A plan counts the same scratch for every stage, so it must be that of the device that needs the most.
+#[cfg(feature = "accelerator")]
+fn on_device(hyper: &Hyper, kv_tokens: u32) -> u64 {
+    if accelerator::BUILT_IN { accelerator::scratch_bytes(hyper, true, kv_tokens) } else { 0 }
+}
+
+/// Without other devices there is no more to count.
+#[cfg(not(feature = "accelerator"))]
+fn on_device(_: &Hyper, _: u32) -> u64 {
+    0
 }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::disjoint::Disjoint;
 #[cfg(target_arch = "aarch64")]
-use super::neon::{self, Neon};
+use super::neon::{self, DOT, MATRIX, Neon};
 use super::rows::{Quantised, Quantiser};
 use super::simd::Simd;
 use super::tile::Outputs;
@@ -31,6 +31,9 @@ pub enum Path {
     /// x86-64 with AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// aarch64 with NEON, its dot product extension and the one for matrices of bytes.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm,
     /// aarch64 with NEON and its dot product extension.
     #[cfg(target_arch = "aarch64")]
     NeonDot,
@@ -125,6 +128,8 @@ impl Path {
         #[cfg(target_arch = "x86_64")]
         Self::Avx2,
         #[cfg(target_arch = "aarch64")]
+        Self::NeonI8mm,
+        #[cfg(target_arch = "aarch64")]
         Self::NeonDot,
         #[cfg(target_arch = "aarch64")]
         Self::Neon,
@@ -139,9 +144,11 @@ impl Path {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => Avx2::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
-            Self::NeonDot => Neon::<true>::detect().is_some(),
+            Self::NeonI8mm => Neon::<MATRIX>::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => Neon::<false>::detect().is_some(),
+            Self::NeonDot => Neon::<DOT>::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => Neon::<0>::detect().is_some(),
             Self::Scalar => true,
         }
     }
@@ -153,7 +160,7 @@ impl Path {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => x86::avx2::quantise,
             #[cfg(target_arch = "aarch64")]
-            Self::NeonDot | Self::Neon => neon::quantise,
+            Self::NeonI8mm | Self::NeonDot | Self::Neon => neon::quantise,
             Self::Scalar => Quantised::columns,
         }
     }
@@ -167,9 +174,11 @@ impl Path {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => Avx2::detect().expect("asked before").run(work),
             #[cfg(target_arch = "aarch64")]
-            Self::NeonDot => Neon::<true>::detect().expect("asked before").run(work),
+            Self::NeonI8mm => Neon::<MATRIX>::detect().expect("asked before").run(work),
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => Neon::<false>::detect().expect("asked before").run(work),
+            Self::NeonDot => Neon::<DOT>::detect().expect("asked before").run(work),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => Neon::<0>::detect().expect("asked before").run(work),
             Self::Scalar => scalar::multiply(product, work.range),
         }
     }

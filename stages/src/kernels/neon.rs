@@ -1,35 +1,46 @@
 //! NEON: 8 lanes in two vectors; four byte products a lane in one instruction where the machine has the dot product
-//! extension.
+//! extension, and eight for each of two outputs and two rows where it has the one for matrices of bytes.
 //!
-//! The dot product and the conversion of 16-bit floats are written as assembly: their intrinsics are younger than the
+//! Both products and the conversion of 16-bit floats are written as assembly: their intrinsics are younger than the
 //! compiler this project asks for.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::rows::Quantised;
-use super::simd::{Simd, Tile, Work};
+use super::simd::{Simd, Tile, Work, dot_by_rows};
 
-/// Proof that the machine has NEON and, if `DOT`, its dot product extension.
+/// Proof that the machine has NEON and the extensions up to `EXTENSIONS`: none, [`DOT`] or [`MATRIX`].
 #[derive(Clone, Copy)]
-pub(super) struct Neon<const DOT: bool>(());
+pub(super) struct Neon<const EXTENSIONS: u8>(());
 
-impl<const DOT: bool> Neon<DOT> {
+/// The dot product extension.
+pub(super) const DOT: u8 = 1;
+/// The dot product extension, and the one for matrices of bytes (i8mm).
+pub(super) const MATRIX: u8 = 2;
+
+impl<const EXTENSIONS: u8> Neon<EXTENSIONS> {
     /// The proof, if this machine has it.
     pub(super) fn detect() -> Option<Self> {
         let there = std::arch::is_aarch64_feature_detected!("neon")
-            && (!DOT || std::arch::is_aarch64_feature_detected!("dotprod"));
+            && (EXTENSIONS < DOT || std::arch::is_aarch64_feature_detected!("dotprod"))
+            && (EXTENSIONS < MATRIX || std::arch::is_aarch64_feature_detected!("i8mm"));
         there.then_some(Self(()))
     }
 }
 
+#[target_feature(enable = "neon,dotprod,i8mm")]
+fn run_with_matrix<W: Work, S: Simd>(s: S, work: W) {
+    work.run(s);
+}
+
 #[target_feature(enable = "neon,dotprod")]
-fn run_with_dot<W: Work, const DOT: bool>(s: Neon<DOT>, work: W) {
+fn run_with_dot<W: Work, S: Simd>(s: S, work: W) {
     work.run(s);
 }
 
 #[target_feature(enable = "neon")]
-fn run_plain<W: Work, const DOT: bool>(s: Neon<DOT>, work: W) {
+fn run_plain<W: Work, S: Simd>(s: S, work: W) {
     work.run(s);
 }
 
@@ -41,21 +52,28 @@ pub(super) fn quantise(values: &[f32], stride: usize, out: &mut [Quantised], row
 /// An intrinsic on both vectors of the operands.
 macro_rules! both {
     ($step:ident($($operand:ident),+)) => {
-        // SAFETY: `self` proves that the machine has NEON, and the dot product extension where `DOT`; no memory is touched.
+        // SAFETY: `self` proves that the machine has NEON and the extensions it names; no memory is touched.
         unsafe { [$step($($operand[0]),+), $step($($operand[1]),+)] }
     };
 }
 
-impl<const DOT: bool> Simd for Neon<DOT> {
+impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
     const LANES: usize = 8;
     const WIDE_OFFSET: Option<u32> = None;
+    const PAIRS: bool = EXTENSIONS >= MATRIX;
     type Int = [int32x4_t; 2];
     type Float = [float32x4_t; 2];
 
     #[inline(always)]
     fn run<W: Work>(self, work: W) {
         // SAFETY: `self` proves that the machine has the instruction set.
-        unsafe { if DOT { run_with_dot(self, work) } else { run_plain(self, work) } }
+        unsafe {
+            match EXTENSIONS {
+                MATRIX.. => run_with_matrix(self, work),
+                DOT => run_with_dot(self, work),
+                _ => run_plain(self, work),
+            }
+        }
     }
 
     #[inline(always)]
@@ -105,7 +123,7 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     #[inline(always)]
     fn dot(self, sum: Self::Int, weights: Self::Int, x: i32) -> Self::Int {
         let x = self.splat(x);
-        if DOT { both!(dot(sum, weights, x)) } else { both!(dot_plain(sum, weights, x)) }
+        if EXTENSIONS >= DOT { both!(dot(sum, weights, x)) } else { both!(dot_plain(sum, weights, x)) }
     }
 
     #[inline(always)]
@@ -116,6 +134,39 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     #[inline(always)]
     fn wide(self, weights: Self::Int) -> Self::Int {
         weights
+    }
+
+    #[inline(always)]
+    fn paired(self, mut weights: [Self::Int; 8]) -> [Self::Int; 8] {
+        if EXTENSIONS >= MATRIX {
+            for words in weights.as_chunks_mut::<2>().0 {
+                let [low, high] = *words;
+                // Eight bytes of an output, eight of the next.
+                *words = [both!(vzip1q_s32(low, high)), both!(vzip2q_s32(low, high))];
+            }
+        }
+        weights
+    }
+
+    #[inline(always)]
+    fn dot_pair<const WIDE: bool>(self, sums: [Self::Int; 2], weights: &[Self::Int], x: [&[i8]; 2]) -> [Self::Int; 2] {
+        if EXTENSIONS < MATRIX {
+            return dot_by_rows::<Self, WIDE>(self, sums, weights, x);
+        }
+        // Each vector has the sums of an output for the one row and the other, then those of the next output.
+        let (mut even, mut odd) = (self.splat(0), self.splat(0));
+        let rows = x[0].as_chunks::<8>().0.iter().zip(x[1].as_chunks::<8>().0);
+        for (weights, (first, second)) in weights.as_chunks::<2>().0.iter().zip(rows) {
+            let [low, high] = *weights;
+            // SAFETY: `self` proves that the machine has NEON; the arrays have 8 bytes.
+            let x = unsafe { vcombine_s8(vld1_s8(first.as_ptr()), vld1_s8(second.as_ptr())) };
+            let x = [x; 2];
+            even = both!(dot_matrix(even, low, x));
+            odd = both!(dot_matrix(odd, high, x));
+        }
+        let (first, second) = (both!(vuzp1q_s32(even, odd)), both!(vuzp2q_s32(even, odd)));
+        let [first_sum, second_sum] = sums;
+        [both!(vaddq_s32(first_sum, first)), both!(vaddq_s32(second_sum, second))]
     }
 
     #[inline(always)]
@@ -214,7 +265,7 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 }
 
-impl<const DOT: bool> Neon<DOT> {
+impl<const EXTENSIONS: u8> Neon<EXTENSIONS> {
     #[inline(always)]
     fn gathered(self, lanes: &[i32; 8]) -> [int32x4_t; 2] {
         // SAFETY: `self` proves that the machine has NEON; the array has 8 words.
@@ -251,7 +302,26 @@ unsafe fn dot(mut sum: int32x4_t, weights: int32x4_t, x: int32x4_t) -> int32x4_t
     sum
 }
 
-/// The same without the extension: products are at most 128 * 127, so they fit 16 bits.
+/// Adds the 2 x 2 products of two rows of eight bytes with two columns of eight.
+///
+/// # Safety
+/// The machine must have the extension for matrices of bytes, and the caller's caller must be compiled for it.
+#[inline(always)]
+unsafe fn dot_matrix(mut sums: int32x4_t, weights: int32x4_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: the caller promises the instruction set; registers only.
+    unsafe {
+        asm!(
+            "smmla {sums:v}.4s, {weights:v}.16b, {x:v}.16b",
+            sums = inout(vreg) sums,
+            weights = in(vreg) weights,
+            x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sums
+}
+
+/// As `dot`, without the extension: products are at most 128 * 127, so they fit 16 bits.
 ///
 /// # Safety
 /// The machine must have NEON.

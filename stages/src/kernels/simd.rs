@@ -12,6 +12,8 @@ pub(super) trait Simd: Copy {
     const LANES: usize;
     /// What [`Simd::dot_wide`] wants added to every weight, as a power of two: `None` if it takes them as they are.
     const WIDE_OFFSET: Option<u32>;
+    /// Whether two rows at once by [`Simd::dot_pair`] take less time than one after the other.
+    const PAIRS: bool = false;
     /// `LANES` words, or four bytes each.
     type Int: Copy;
     /// `LANES` floats.
@@ -47,6 +49,17 @@ pub(super) trait Simd: Copy {
     fn dot_wide(self, sum: Self::Int, weights: Self::Int, x: i32) -> Self::Int;
     /// Makes signed bytes ready for `dot_wide`.
     fn wide(self, weights: Self::Int) -> Self::Int;
+    /// Makes the weights of a block, as for `dot` or `dot_wide`, ready for `dot_pair`.
+    #[inline(always)]
+    fn paired(self, weights: [Self::Int; 8]) -> [Self::Int; 8] {
+        weights
+    }
+    /// As `dot`, or `dot_wide` if `WIDE`, for two rows at once and an even number of vectors that `paired` made ready, one
+    /// after the other; `x` has four bytes of each row for each vector.
+    #[inline(always)]
+    fn dot_pair<const WIDE: bool>(self, sums: [Self::Int; 2], weights: &[Self::Int], x: [&[i8]; 2]) -> [Self::Int; 2] {
+        dot_by_rows::<Self, WIDE>(self, sums, weights, x)
+    }
 
     fn splat_float(self, value: f32) -> Self::Float;
     /// Signed words as floats, to nearest, ties to even.
@@ -95,6 +108,22 @@ pub(super) trait Simd: Copy {
     }
     /// Asks for the cache line of `bytes` at `at`; nothing happens when there is none.
     fn prefetch(self, bytes: &[u8], at: usize);
+}
+
+/// [`Simd::dot_pair`] where there is nothing better: one row after the other.
+#[inline(always)]
+pub(super) fn dot_by_rows<S: Simd, const WIDE: bool>(
+    s: S,
+    mut sums: [S::Int; 2],
+    weights: &[S::Int],
+    x: [&[i8]; 2],
+) -> [S::Int; 2] {
+    for (sum, x) in sums.iter_mut().zip(x) {
+        for (weights, x) in weights.iter().zip(x.as_chunks::<4>().0) {
+            *sum = if WIDE { s.dot_wide(*sum, *weights, word(x)) } else { s.dot(*sum, *weights, word(x)) };
+        }
+    }
+    sums
 }
 
 /// Two 16-bit floats of a word: the low one, the high one.

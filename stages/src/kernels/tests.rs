@@ -164,6 +164,7 @@ fn the_eight_bit_form_of_activations_costs_under_a_percent() {
     }
 }
 
+#[cfg(feature = "accelerator")]
 #[test]
 fn layouts_are_read_as_candle_reads_them() {
     use candle_core::Device;
@@ -217,6 +218,16 @@ fn every_instruction_set_gives_the_bits_of_the_reference() {
             }
         }
     }
+}
+
+/// What the processor has can only be told from outside: `etc/check-neon` knows which one it emulates.
+#[cfg(target_arch = "aarch64")]
+#[test]
+#[ignore = "wants EXPECTED_PATH to name the best instruction set of this processor"]
+#[expect(clippy::disallowed_methods, reason = "a test is told what to expect")]
+fn the_best_instruction_set_of_the_processor_is_taken() {
+    let expected = std::env::var("EXPECTED_PATH").expect("EXPECTED_PATH names an instruction set, such as NeonDot");
+    assert_eq!(format!("{:?}", Path::best()), expected);
 }
 
 #[test]

@@ -192,7 +192,8 @@ fn unpacked<S: Simd, C: Codec>(
 #[inline(always)]
 fn add_block<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums: &mut [S::Float]) {
     let weights = *weights;
-    for (x, sum) in x.iter().zip(sums) {
+    let done = if S::PAIRS { add_pairs::<S, C>(s, &weights, x, sums) } else { 0 };
+    for (x, sum) in x[done..].iter().zip(&mut sums[done..]) {
         let factors = [0, 1].map(|half| [weights.scale[half], weights.min[half]]);
         *sum = if C::HALVES {
             let (low, high) = (dot::<S, C>(s, &weights, x, 0, 0..4), dot::<S, C>(s, &weights, x, 1, 4..8));
@@ -201,6 +202,30 @@ fn add_block<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums:
             add_part::<S, C>(s, factors[0], x, 2, dot::<S, C>(s, &weights, x, 2, 0..8), *sum)
         };
     }
+}
+
+/// As `add_block`, two rows at once; says how many rows that were. Integer sums are exact, so a row cannot tell.
+#[inline(always)]
+fn add_pairs<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums: &mut [S::Float]) -> usize {
+    let paired = s.paired(weights.words);
+    for (x, sums) in x.as_chunks::<2>().0.iter().zip(sums.as_chunks_mut::<2>().0) {
+        for half in 0..if C::HALVES { 2 } else { 1 } {
+            let (part, words) = if C::HALVES { (half, 4 * half..4 * half + 4) } else { (2, 0..8) };
+            let bytes = 4 * words.start..4 * words.end;
+            let bytes = [&x[0].bytes[bytes.clone()], &x[1].bytes[bytes]];
+            let start = [offset::<S, C>(s, &x[0], part), offset::<S, C>(s, &x[1], part)];
+            let integers = if C::WIDE {
+                s.dot_pair::<true>(start, &paired[words], bytes)
+            } else {
+                s.dot_pair::<false>(start, &paired[words], bytes)
+            };
+            let factors = [weights.scale[half], weights.min[half]];
+            for row in 0..2 {
+                sums[row] = add_part::<S, C>(s, factors, &x[row], part, s.to_float(integers[row]), sums[row]);
+            }
+        }
+    }
+    x.len() / 2 * 2
 }
 
 /// The integer products of some words, summed; `part` says which of the row's sums belongs to them.
