@@ -46,7 +46,7 @@ impl Step<'_> {
         let [_, key_norm] = &layer.head_norms;
         // By head and not by row: frames may, wrongly, give two rows the same place, and then one must come after the
         // other.
-        share::parts(self.pool, hyper.kv_heads, &|_, head| {
+        share::heads(self.pool, hyper.kv_heads, tile.rows.len(), &|head| {
             for (index, row) in tile.rows.iter().enumerate() {
                 let (k, v) = (head * hyper.key, head * hyper.value);
                 let (k_row, v_row) = (index * hyper.key_width(), index * hyper.value_width());

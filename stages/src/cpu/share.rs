@@ -29,6 +29,14 @@ pub(super) fn parts(pool: &Pool, parts: usize, work: &(dyn Fn(usize, usize) + Sy
     });
 }
 
+/// Calls `work(head)` for each head of some rows.
+pub(super) fn heads(pool: &Pool, heads: usize, rows: usize, work: &(dyn Fn(usize) + Sync)) {
+    if rows < ROWS_APART_MIN {
+        return (0..heads).for_each(work);
+    }
+    pool.run(heads, work);
+}
+
 /// Calls `work` with ranges that cover `0..rows` without overlap.
 pub(super) fn rows(pool: &Pool, rows: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
     if rows < ROWS_APART_MIN {

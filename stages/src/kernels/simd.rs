@@ -95,6 +95,19 @@ pub(super) trait Simd: Copy {
     fn dot_nibbles(self, sum: Self::Int, tile: Tile<'_>, at: usize, x: &[i8; 32]) -> Self::Int {
         self.dot_all::<15>(sum, &nibbles(self, tile, at), x)
     }
+    /// The products of two blocks of 32 weights of 4 bits (the low ones of 32 bytes, and the high ones) with 32 bytes each,
+    /// summed.
+    #[inline(always)]
+    fn dot_pairs(self, tile: Tile<'_>, at: usize, x: [&[i8; 32]; 2]) -> [Self::Int; 2] {
+        let (first, second) = (nibbles(self, tile, at), nibbles(self, tile, at + 16));
+        let mut sums = [self.splat(0); 2];
+        for block in 0..2 {
+            let part = |half: usize| &x[block][16 * half..16 * half + 16];
+            sums[block] = self.dot_all::<15>(sums[block], &first[4 * block..4 * block + 4], part(0));
+            sums[block] = self.dot_all::<15>(sums[block], &second[4 * block..4 * block + 4], part(1));
+        }
+        sums
+    }
     /// As `dot_nibbles`, for 32 signed bytes; they are taken as too large by what `WIDE_OFFSET` says.
     #[inline(always)]
     fn dot_bytes(self, mut sum: Self::Int, tile: Tile<'_>, at: usize, x: &[i8; 32]) -> Self::Int {

@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::codec::{self, Codec, Lanes, Lying, UNIT_BLOCKS_MAX};
+use super::codec::{self, Codec, Lanes, Lying, PackedFactors, UNIT_BLOCKS_MAX};
 use super::dispatch::Product;
 use super::rows::{CHUNK_ROWS_MAX, Quantised};
 use super::scalar::{self, FLOAT_GROUP};
@@ -117,7 +117,7 @@ impl<C: Codec> Units for Quants<C> {
         sums: &mut [S::Float],
     ) {
         match (C::LYING, sums) {
-            (Lying::Nibbles(_) | Lying::Bytes(_), [sum]) => {
+            (Lying::Nibbles(_) | Lying::Bytes(_) | Lying::Pairs(_), [sum]) => {
                 *sum = one_row::<S, C>(s, product, start, chunk.start, panel, *sum);
             }
             (_, sums) => unpacked::<S, C>(s, product, start, chunk, panel, sums),
@@ -137,18 +137,33 @@ fn one_row<S: Simd, C: Codec>(
 ) -> S::Float {
     let weights = &product.weights;
     let tile = Tile::of(weights, start, S::LANES);
-    let x = &product.x.quantised(&(row..row + 1))[panel.clone()];
-    for (index, x) in panel.zip(x) {
-        let at = index * C::BYTES;
-        ask_for_next(s, weights, start, index, C::BYTES * S::LANES);
-        let offset = offset::<S, C>(s, x, 2);
-        let integer = match C::LYING {
-            Lying::Nibbles(place) => s.dot_nibbles(offset, tile, at + place, &x.bytes),
-            Lying::Bytes(place) => s.dot_bytes(offset, tile, at + place, &x.bytes),
-            Lying::Packed => offset,
-        };
-        let (scale, min) = C::factors(s, tile, at);
-        sum = add_part::<S, C>(s, [scale, min], x, 2, s.to_float(integer), sum);
+    let x = product.x.quantised(&(row..row + 1));
+    for (unit, x) in panel.clone().zip(x.chunks_exact(C::BLOCKS).skip(panel.start)) {
+        let at = unit * C::BYTES;
+        ask_for_next(s, weights, start, unit, C::BYTES * S::LANES);
+        match C::LYING {
+            Lying::Nibbles(place) => {
+                let integer = s.dot_nibbles(offset::<S, C>(s, &x[0], 2), tile, at + place, &x[0].bytes);
+                let (scale, min) = C::factors(s, tile, at);
+                sum = add_part::<S, C>(s, [scale, min], &x[0], 2, s.to_float(integer), sum);
+            }
+            Lying::Bytes(place) => {
+                let integer = s.dot_bytes(offset::<S, C>(s, &x[0], 2), tile, at + place, &x[0].bytes);
+                let (scale, min) = C::factors(s, tile, at);
+                sum = add_part::<S, C>(s, [scale, min], &x[0], 2, s.to_float(integer), sum);
+            }
+            Lying::Pairs(place) => {
+                let packed = PackedFactors::read(s, tile, at);
+                for (pair, x) in x.as_chunks::<2>().0.iter().enumerate() {
+                    let integers = s.dot_pairs(tile, at + place + 32 * pair, [&x[0].bytes, &x[1].bytes]);
+                    for half in 0..2 {
+                        let (scale, min) = packed.of(s, 2 * pair + half);
+                        sum = add_part::<S, C>(s, [scale, min], &x[half], 2, s.to_float(integers[half]), sum);
+                    }
+                }
+            }
+            Lying::Packed => {}
+        }
     }
     sum
 }
@@ -375,9 +390,13 @@ fn read<S: Simd>(s: S, product: &Product<'_>, start: usize, skip: usize, chunk: 
     for (row, sum) in chunk.zip(sums) {
         // SAFETY: as in `write`.
         let out = unsafe { product.out(row, start + skip..start + S::LANES) };
-        let mut lanes = [0.0; LANES_MAX];
-        lanes[skip..S::LANES].copy_from_slice(out);
-        *sum = s.load(&lanes[..S::LANES]);
+        *sum = if skip == 0 {
+            s.load(out)
+        } else {
+            let mut lanes = [0.0; LANES_MAX];
+            lanes[skip..S::LANES].copy_from_slice(out);
+            s.load(&lanes[..S::LANES])
+        };
     }
 }
 

@@ -1,7 +1,7 @@
 //! The formats with blocks of 256 values, in sub-blocks with scales of their own.
 #![expect(clippy::needless_range_loop, reason = "an index here is also a shift, a byte and a place in another array")]
 
-use super::{Codec, Lanes, UNIT_BLOCKS_MAX};
+use super::{Codec, Lanes, Lying, UNIT_BLOCKS_MAX};
 use crate::kernels::simd::{Simd, Tile, split_halves};
 
 pub(in crate::kernels) struct Q2K;
@@ -87,6 +87,7 @@ impl Codec for Q4K {
     const BLOCKS: usize = 8;
     const BYTES: usize = 144;
     const MOST: i32 = 15;
+    const LYING: Lying = Lying::Pairs(16);
     const MINS: bool = true;
 
     #[inline(always)]
@@ -181,17 +182,47 @@ fn byte<S: Simd>(s: S, words: &[S::Int; 4], index: usize) -> S::Int {
     s.and(s.shr(words[index / 4], 8 * (index % 4) as u32), s.splat(0xff))
 }
 
-/// Q4_K and Q5_K: two 16-bit factors, then eight scales and eight minimums of 6 bits in 12 bytes.
+/// Fills in all scales and minimums of a block of Q4_K or Q5_K.
 #[inline(always)]
 fn packed_scales<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
-    let [factors, a, b, c] = s.words(tile, at);
-    let (scale, min) = split_halves(s, factors);
-    let min = s.neg(min);
-    let six = s.splat(0x3f3f_3f3f);
-    let scales = [s.and(a, six), with_upper_bits(s, c, s.shr(a, 2)), factors, factors];
-    let mins = [s.and(b, six), with_upper_bits(s, s.shr(c, 4), s.shr(b, 2)), factors, factors];
+    let packed = PackedFactors::read(s, tile, at);
     for sub in 0..8 {
-        out[sub].scale[0] = s.mul(scale, s.to_float(byte(s, &scales, sub)));
-        out[sub].min[0] = s.mul(min, s.to_float(byte(s, &mins, sub)));
+        (out[sub].scale[0], out[sub].min[0]) = packed.of(s, sub);
+    }
+}
+
+// === impl PackedFactors ===
+
+/// Q4_K and Q5_K: two 16-bit factors, then eight scales and eight minimums of 6 bits in 12 bytes.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct PackedFactors<S: Simd> {
+    scale: S::Float,
+    min: S::Float,
+    /// One a byte.
+    scales: [S::Int; 2],
+    mins: [S::Int; 2],
+}
+
+impl<S: Simd> PackedFactors<S> {
+    /// Those of the block at `at` bytes.
+    #[inline(always)]
+    pub(in crate::kernels) fn read(s: S, tile: Tile<'_>, at: usize) -> Self {
+        let [factors, a, b, c] = s.words(tile, at);
+        let (scale, min) = split_halves(s, factors);
+        let six = s.splat(0x3f3f_3f3f);
+        Self {
+            scale,
+            min: s.neg(min),
+            scales: [s.and(a, six), with_upper_bits(s, c, s.shr(a, 2))],
+            mins: [s.and(b, six), with_upper_bits(s, s.shr(c, 4), s.shr(b, 2))],
+        }
+    }
+
+    /// Scale and minimum of sub-block `sub`.
+    #[inline(always)]
+    pub(in crate::kernels) fn of(&self, s: S, sub: usize) -> (S::Float, S::Float) {
+        let shift = 8 * (sub % 4) as u32;
+        let byte = |words: &[S::Int; 2]| s.and(s.shr(words[sub / 4], shift), s.splat(0xff));
+        (s.mul(self.scale, s.to_float(byte(&self.scales))), s.mul(self.min, s.to_float(byte(&self.mins))))
     }
 }

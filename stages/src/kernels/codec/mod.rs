@@ -6,6 +6,7 @@
 mod k;
 mod small;
 
+pub(super) use k::PackedFactors;
 pub(super) use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
 pub(super) use small::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
@@ -32,6 +33,8 @@ pub(super) enum Lying {
     Nibbles(usize),
     /// In 32 signed bytes from here.
     Bytes(usize),
+    /// Two blocks in every 32 bytes from here, the first in the low nibbles; scales and minimums are packed.
+    Pairs(usize),
     /// In some other way: unpacked before they are multiplied.
     Packed,
 }

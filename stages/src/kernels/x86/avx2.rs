@@ -252,18 +252,39 @@ impl Simd for Avx2 {
         let (start, stride) = tile.lanes(Self::LANES, at, 16);
         // SAFETY: `self` proves the instruction set; 16 bytes can be read in each of the 8 rows, and 32 at `x`.
         unsafe {
-            let low = _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().cast()));
-            let high = _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().add(16).cast()));
+            let [low, high] = both_halves(x);
             let (a, b) = (halves(start, stride), halves(start.add(stride), stride));
             let (c, d) = (halves(start.add(2 * stride), stride), halves(start.add(3 * stride), stride));
             let (a, b) = (nibble_products(a, low, high), nibble_products(b, low, high));
             let (c, d) = (nibble_products(c, low, high), nibble_products(d, low, high));
-            // Every step halves a row's sums and doubles the rows: 4, then 8, then 16 products of at most 15 * 127 in 16
-            // bits, and all 32 only in 32.
-            let ab = _mm256_add_epi16(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-            let cd = _mm256_add_epi16(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
-            let all = _mm256_add_epi16(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
-            _mm256_add_epi32(sum, _mm256_madd_epi16(all, _mm256_set1_epi16(1)))
+            _mm256_add_epi32(sum, eight_rows([a, b, c, d]))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, tile: Tile<'_>, at: usize, x: [&[i8; 32]; 2]) -> [__m256i; 2] {
+        let (start, stride) = tile.lanes(Self::LANES, at, 32);
+        // SAFETY: `self` proves the instruction set; 32 bytes can be read in each of the 8 rows, and at both `x`.
+        unsafe {
+            let low = both_halves(x[0]);
+            let high = both_halves(x[1]);
+            let mut sums = [[_mm256_setzero_si256(); 4]; 2];
+            let mut row = 0;
+            while row < 4 {
+                let start = start.add(row * stride);
+                let (first, second) = (halves(start, stride), halves(start.add(16), stride));
+                let mask = _mm256_set1_epi8(15);
+                sums[0][row] = _mm256_add_epi16(
+                    _mm256_maddubs_epi16(_mm256_and_si256(first, mask), low[0]),
+                    _mm256_maddubs_epi16(_mm256_and_si256(second, mask), low[1]),
+                );
+                sums[1][row] = _mm256_add_epi16(
+                    _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16::<4>(first), mask), high[0]),
+                    _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16::<4>(second), mask), high[1]),
+                );
+                row += 1;
+            }
+            [eight_rows(sums[0]), eight_rows(sums[1])]
         }
     }
 
@@ -298,6 +319,38 @@ unsafe fn halves(start: *const u8, stride: usize) -> __m256i {
     unsafe {
         let low = _mm256_castsi128_si256(_mm_loadu_si128(start.cast()));
         _mm256_inserti128_si256::<1>(low, _mm_loadu_si128(start.add(4 * stride).cast()))
+    }
+}
+
+/// The first and the second 16 bytes of `x`, each twice.
+///
+/// # Safety
+/// The machine must have AVX2.
+#[inline(always)]
+unsafe fn both_halves(x: &[i8; 32]) -> [__m256i; 2] {
+    // SAFETY: the caller promises the instruction set; there are 32 bytes, and the loads need no alignment.
+    unsafe {
+        [
+            _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().cast())),
+            _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().add(16).cast())),
+        ]
+    }
+}
+
+/// The sums of eight rows, one a lane: vector `i` has 8 sums in 16 bits, of 4 products of at most 15 * 127 each, of row `i`
+/// and of row `i + 4`.
+///
+/// # Safety
+/// The machine must have AVX2.
+#[inline(always)]
+unsafe fn eight_rows([a, b, c, d]: [__m256i; 4]) -> __m256i {
+    // SAFETY: the caller promises the instruction set.
+    unsafe {
+        // Every step halves a row's sums and doubles the rows: 8, then 16 products fit in 16 bits, all 32 only in 32.
+        let ab = _mm256_add_epi16(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+        let cd = _mm256_add_epi16(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+        let all = _mm256_add_epi16(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+        _mm256_madd_epi16(all, _mm256_set1_epi16(1))
     }
 }
 
