@@ -13,7 +13,8 @@ use stages::model::Hyper;
 use stages::weights::ModelFile;
 
 pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
-pub const KV_TOKENS: u32 = 2048;
+/// Room for sixteen sequences of 320 tokens.
+pub const KV_TOKENS: u32 = 16 * 320;
 
 /// All shards of a model.
 pub struct Pipeline {
