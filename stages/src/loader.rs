@@ -61,6 +61,7 @@ impl Loader for CpuLoader {
         if needed_bytes > budget_bytes {
             return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
         }
+        self.file.check_unchanged().map_err(|error| LoadError::Failed(chain(&error)))?;
         let shard = self.file.map(layers).map_err(|error| LoadError::Failed(chain(&error)))?;
         shard.prefetch();
         let weights_bytes = shard.mapped_bytes();

@@ -61,6 +61,7 @@ impl Loader for CandleLoader {
         if needed_bytes > budget_bytes {
             return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
         }
+        self.file.check_unchanged().map_err(|error| LoadError::Failed(chain(&error)))?;
         let (hyper, device) = (self.hyper.clone(), self.hardware.device.clone());
         let setup = RunnerSetup { hyper, file: &self.file, layers, kv_tokens, kv_numbers: KvNumbers::Half, device };
         let runner = CandleRunner::new(setup).map_err(|error| LoadError::Failed(chain(&error)))?;
