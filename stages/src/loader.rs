@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::runner::{LoadError, LoadedShard, Loader};
 use schema::LayerRange;
-use schema::record::{DeviceKind, MemoryUse, StageLoad, StageRecord};
+use schema::record::{DeviceKind, MemoryUse, Speeds, StageLoad, StageRecord};
 
 use crate::cpu::{CpuRunner, RunnerSetup};
 use crate::kernels::Pool;
@@ -83,6 +83,7 @@ impl Loader for CpuLoader {
             threads: self.pool.threads() as u32,
             memory_total_bytes: machine.memory_total_bytes,
             memory_budget_bytes: self.budget_bytes,
+            speed: Speeds::new(),
             load: StageLoad::default(),
         }
     }

@@ -2,7 +2,7 @@
 
 use engine::runner::{LoadError, LoadedShard, Loader};
 use schema::LayerRange;
-use schema::record::{MemoryUse, StageLoad, StageRecord};
+use schema::record::{MemoryUse, Speeds, StageLoad, StageRecord};
 
 use super::bounds;
 use super::hardware::Hardware;
@@ -81,6 +81,7 @@ impl Loader for CandleLoader {
             threads: self.threads as u32,
             memory_total_bytes: device.total_bytes,
             memory_budget_bytes: self.budget_bytes.unwrap_or(device.available_bytes),
+            speed: Speeds::new(),
             load: StageLoad::default(),
         }
     }

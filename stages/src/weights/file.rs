@@ -11,9 +11,11 @@ use schema::{Fingerprint, LayerRange};
 
 use super::fingerprint::fingerprint;
 use super::mapping::Mapping;
+use super::place::{EMBEDDING, OUTPUT};
 use super::record::{self, ModelError};
 use super::shard::{MapError, Shard};
 use crate::gguf::{GgufError, Header, Keep};
+use crate::kernels::Format;
 
 /// A GGUF file with a checked header. Cheap to clone; the file stays open, so a path that is replaced meanwhile does
 /// not change what is read.
@@ -172,6 +174,14 @@ impl ModelFile {
     /// [`ModelError`] when the metadata or the tensors are not those of a language model.
     pub fn record(&self, kv_tokens: u32, stages_min: u32) -> Result<ModelRecord, ModelError> {
         record::record(self.header(), self.name(), self.fingerprint().clone(), kv_tokens, stages_min)
+    }
+
+    /// The formats of the matrices that tokens are multiplied with, wherever they belong; each once.
+    pub fn matrix_formats(&self) -> Vec<Format> {
+        let looked_up = |name: &str| name == EMBEDDING && self.header().tensor(OUTPUT).is_some();
+        let infos = self.header().tensors.iter().filter(|info| info.dims.len() > 1 && !looked_up(&info.name));
+        let formats: Vec<_> = infos.map(|info| info.format).collect();
+        Format::ALL.into_iter().filter(|format| formats.contains(format)).collect()
     }
 
     /// Maps what a stage with `layers` needs, and nothing else.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, Work};
 use schema::frame::{Sampling, Slice};
+use schema::record::Speeds;
 use schema::{Attempt, LayerRange, SequenceId};
 use stages::cpu::{CpuRunner, RunnerSetup};
 use stages::kernels::Pool;
@@ -67,6 +68,12 @@ impl Pipeline {
     /// The last runner's own step, for a model in one piece.
     pub fn step(&mut self, work: Work<'_>) -> Result<Output, engine::runner::RunnerError> {
         self.runners.last_mut().expect("a shard").step(work)
+    }
+
+    /// What each shard measures of its speed.
+    pub fn probe(&mut self) -> Vec<Speeds> {
+        let whole = |runner: &mut CpuRunner| std::iter::repeat_with(|| runner.probe()).find_map(|speeds| speeds);
+        self.runners.iter_mut().map(|runner| whole(runner).expect("it ends")).collect()
     }
 
     /// Blocks that each sequence gets, scattered over the cache.
