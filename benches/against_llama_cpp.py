@@ -1,13 +1,20 @@
 #!/usr/bin/env python3
-"""baton against llama.cpp: the same file, prompts and threads, in turns within one run; prints tokens per second and
-their ratio, and how much of what the machine's memory bandwidth allows (bytes of weights a token over bytes a second).
+"""baton against llama.cpp: the same file, tokens and threads, in turns within one run; prints tokens per second (medians),
+their ratio, and for decoding the share of what the machine's memory bandwidth allows (bytes a second over the bytes of
+weights that a token reads).
 
-    python3 benches/against_llama_cpp.py [MODEL.gguf] [--rounds N]
+    python3 benches/against_llama_cpp.py [--rounds N] [--threads 1,2] [--http] [WHAT ...]
+
+WHAT is `default` (the default model), `same-shape` (its shape in Q4_0 and Q8_0), `1b` (the shape of Llama-3.2-1B in Q4_0,
+Q8_0, Q4_K and Q6_K) or the path of a model file; all three groups unless said otherwise. Models of a shape have random
+weights and are made on demand (`--example speed_model`) below the cache folder.
+
+Both sides run in a process of their own without HTTP: llama.cpp through the C interface of llama-cpp-python, baton through
+`--example runner_speed`, which runs all layers as one stage would. `--http` measures the default model through `baton up`
+as well, with one stage and with two, against the same llama.cpp.
 
 llama.cpp comes from the package llama-cpp-python, whose source is built on this machine into a virtual environment of
-its own below the cache folder ($LLAMA_CPP_PYTHON names the Python of another one). baton is built in release mode and
-driven over HTTP, one request at a time; llama.cpp is driven in process, without HTTP. Both compute with the same number of
-threads: T threads of llama.cpp stand against one stage of T threads, and against T stages of one thread.
+its own below the cache folder ($LLAMA_CPP_PYTHON names the Python of another one).
 """
 
 import argparse
@@ -20,12 +27,18 @@ import sys
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PREFILL, DECODE = 512, 128
+PREFILL, DEPTH, DECODE, TOGETHER = 512, 16, 64, 8
+WORKS = {"decode": "decode", "together": "8 together", "prefill": "prefill 512"}
 
 
 def cache():
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(base) / "baton" / "bench"
+
+
+def cargo(*arguments):
+    subprocess.run(["cargo", *arguments], check=True, cwd=ROOT)
+    return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 
 
 def python_with_llama_cpp():
@@ -38,51 +51,108 @@ def python_with_llama_cpp():
         print("building llama.cpp (once, some minutes)", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         environment = {**os.environ, "CMAKE_ARGS": "-DGGML_NATIVE=ON"}
-        subprocess.run([python, "-m", "pip", "install", "-q", "llama-cpp-python==0.3.36"], check=True, env=environment)
+        install = [python, "-m", "pip", "install", "-q", "--no-binary", "llama-cpp-python", "llama-cpp-python==0.3.36"]
+        subprocess.run(install, check=True, env=environment)
     return str(python)
 
 
-def prompt(length, salt):
-    return [1000 + (7 * at + 131 * salt) % 4000 for at in range(length)]
+# --- the models ---
 
 
-def serve_llama_cpp(model, threads):
-    """Runs in the other Python: reads `prefill SALT` and `decode SALT`, answers seconds a token."""
+def default_model():
+    binary = cargo("build", "--release", "--quiet", "--bin", "baton") / "baton"
+    return subprocess.run([binary, "pull"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def shaped(shape, name):
+    path = cache() / "models" / f"{shape}-{name}.gguf"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        default_model()  # Lends its vocabulary.
+        binary = cargo("build", "--release", "--quiet", "-p", "baton-stages", "--example", "speed_model")
+        subprocess.run([binary / "examples" / "speed_model", shape, name, path], check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
+def models(what):
+    groups = {
+        "default": [("default Q4_1", default_model)],
+        "same-shape": [(f"same {name}", lambda name=name: shaped("smollm2-135m", name)) for name in ("Q4_0", "Q8_0")],
+        "1b": [(f"1B {name}", lambda name=name: shaped("llama-3.2-1b", name)) for name in ("Q4_0", "Q8_0", "Q4_K", "Q6_K")],
+    }
+    for name in what or groups:
+        if name in groups:
+            yield from groups[name]
+        elif pathlib.Path(name).is_file():
+            yield pathlib.Path(name).name, lambda name=name: name
+        else:
+            sys.exit(f"{name!r} is neither a file nor one of {', '.join(groups)}")
+
+
+# --- the sides ---
+
+
+def serve_llama_cpp(path, threads):
+    """Runs in the other Python: reads the name of a work a line, answers seconds a token."""
+    import ctypes
     import time
 
     import llama_cpp
 
-    llama = llama_cpp.Llama(model, n_ctx=1024, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False)
+    silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
+    llama_cpp.llama_log_set(silence, ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
+    settings = llama_cpp.llama_model_default_params()
+    settings.n_gpu_layers = 0
+    model = llama_cpp.llama_model_load_from_file(path.encode(), settings)
+    vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+    settings = llama_cpp.llama_context_default_params()
+    settings.n_ctx, settings.n_batch, settings.n_ubatch, settings.n_seq_max = 1024 * TOGETHER, PREFILL, PREFILL, TOGETHER
+    settings.n_threads = settings.n_threads_batch = threads
+    context = llama_cpp.llama_init_from_model(model, settings)
+    batch = llama_cpp.llama_batch_init(PREFILL, 0, 1)
 
-    def prefill(tokens):
-        llama.reset()
+    def step(rows):
+        """Rows of (sequence, position, token, whether its logits are wanted)."""
+        batch.n_tokens = len(rows)
+        for place, (sequence, position, token, wanted) in enumerate(rows):
+            batch.token[place], batch.pos[place], batch.logits[place] = token, position, wanted
+            batch.n_seq_id[place], batch.seq_id[place][0] = 1, sequence
+        assert llama_cpp.llama_decode(context, batch) == 0
+        llama_cpp.llama_synchronize(context)
+
+    def prompt(sequence, length):
+        return [(sequence, at, (1000 + 97 * at) % vocabulary, at == length - 1) for at in range(length)]
+
+    def seconds(what):
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
+        if what == "prefill":
+            started = time.perf_counter()
+            step(prompt(0, PREFILL))
+            return (time.perf_counter() - started) / PREFILL
+        sequences, tokens = (TOGETHER, DECODE // 4) if what == "together" else (1, DECODE)
+        step([row for sequence in range(sequences) for row in prompt(sequence, DEPTH)])
         started = time.perf_counter()
-        llama.eval(tokens)
-        return time.perf_counter() - started
+        for at in range(tokens):
+            step([(sequence, DEPTH + at, (1000 + 31 * at) % vocabulary, True) for sequence in range(sequences)])
+        return (time.perf_counter() - started) / (tokens * sequences)
 
-    def decode(salt):
-        prefill(prompt(16, salt))
-        started = time.perf_counter()
-        for _ in range(DECODE):
-            llama.eval([llama.sample(temp=0.0)])
-        return time.perf_counter() - started
-
-    prefill(prompt(64, 0))
     print("ready", flush=True)
     for line in sys.stdin:
-        what, salt = line.split()
-        seconds = prefill(prompt(PREFILL, int(salt))) / PREFILL if what == "prefill" else decode(int(salt)) / DECODE
-        print(seconds, flush=True)
+        print(seconds(line.strip()), flush=True)
 
 
-class LlamaCpp:
-    def __init__(self, python, model, threads):
-        command = [python, __file__, "--serve-llama-cpp", str(threads), model]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout.readline().strip() == "ready"
+class Side:
+    """A process that answers a line per work."""
 
-    def speed(self, what, salt):
-        self.process.stdin.write(f"{what} {salt}\n")
+    def __init__(self, command):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.greeting = self.process.stdout.readline().split()
+        assert self.greeting and self.greeting[0] == "ready", f"{command} did not start"
+        self.speed("decode")
+
+    def speed(self, what):
+        self.process.stdin.write(what + "\n")
         self.process.stdin.flush()
         return 1 / float(self.process.stdout.readline())
 
@@ -91,8 +161,11 @@ class LlamaCpp:
         self.process.wait()
 
 
-class Baton:
-    def __init__(self, binary, model, stages, threads):
+class Served:
+    """`baton up`, asked over HTTP, one request at a time."""
+
+    def __init__(self, model, stages, threads):
+        binary = cargo("build", "--release", "--quiet", "--bin", "baton") / "baton"
         command = [binary, "up", "--stages", str(stages), "--threads", str(threads), "--listen", "127.0.0.1:0"]
         command += ["--store-listen", "127.0.0.1:0", os.path.abspath(model)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -100,66 +173,83 @@ class Baton:
             if line.startswith("ready"):
                 self.url = next(word for word in line.split() if word.startswith("http")).rstrip(",")
                 break
-        self.speed("prefill", 0)
+        self.asked = 0
+        self.speed("decode")
 
-    def speed(self, what, salt):
-        length, tokens = (PREFILL, 1) if what == "prefill" else (16, DECODE)
-        body = {"prompt": prompt(length, salt), "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
+    def speed(self, what):
+        self.asked += 1
+        length, tokens = (PREFILL, 1) if what == "prefill" else (DEPTH, DECODE)
+        prompt = [1000 + (97 * at + 131 * self.asked) % 4000 for at in range(length)]
+        body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
         request = urllib.request.Request(self.url + "/v1/completions", json.dumps(body).encode())
         request.add_header("content-type", "application/json")
         timings = json.load(urllib.request.urlopen(request))["timings"]
         return timings["prompt_per_second" if what == "prefill" else "predicted_per_second"]
-
-    def bytes_per_token(self):
-        """What a decode step reads: every stage's mapped weights, once."""
-        status = json.load(urllib.request.urlopen(self.url + "/distributed/status"))
-        return sum(stage["memory"]["weights_bytes"] for stage in status["stages"])
 
     def stop(self):
         self.process.terminate()
         self.process.wait()
 
 
-def bandwidth(threads):
-    """Bytes a second that so many threads read from memory, by summing a large array (the best of several)."""
-    code = (
+# --- the comparison ---
+
+
+class Memory(Side):
+    """Reads memory with so many threads: bytes a second."""
+
+    CODE = (
         "import sys,time,threading,ctypes\n"
-        "n=512<<20; b=bytearray(n); m=memoryview(b).cast('Q'); s=(ctypes.c_char*n).from_buffer(b)\n"
+        "n=384<<20; b=bytearray(n); s=(ctypes.c_char*n).from_buffer(b)\n"
         "c=ctypes.CDLL(None); c.memchr.restype=ctypes.c_void_p; c.memchr.argtypes=[ctypes.c_void_p,ctypes.c_int,ctypes.c_size_t]\n"
-        "t=int(sys.argv[1]); p=n//t; a=ctypes.addressof(s); best=1e9\n"
-        "for _ in range(7):\n"
+        "t=int(sys.argv[1]); p=n//t; a=ctypes.addressof(s); print('ready',flush=True)\n"
+        "for line in sys.stdin:\n"
         " w=[threading.Thread(target=c.memchr,args=(a+i*p,1,p)) for i in range(t)]; x=time.perf_counter()\n"
-        " [y.start() for y in w]; [y.join() for y in w]; best=min(best,time.perf_counter()-x)\n"
-        "print(n/best)\n"
+        " [y.start() for y in w]; [y.join() for y in w]; print((time.perf_counter()-x)/n,flush=True)\n"
     )
-    return float(subprocess.run([sys.executable, "-c", code, str(threads)], check=True, capture_output=True, text=True).stdout)
+
+    def __init__(self, threads):
+        super().__init__([sys.executable, "-c", self.CODE, str(threads)])
+
+
+def compare(name, works, threads, ours, theirs, rounds, bytes_per_token):
+    memory = Memory(threads)
+    for what in works:
+        turns = [(theirs.speed(what), ours.speed(what), memory.speed(what)) for _ in range(rounds)]
+        llama, baton, bandwidth = (statistics.median(side) for side in zip(*turns))
+        ratio = statistics.median(ours / theirs for theirs, ours, _ in turns)
+        limit = f"{100 * baton * bytes_per_token / bandwidth:5.0f} %" if what == "decode" else ""
+        print(f"{name:22} {WORKS[what]:12} {threads:7} {llama:10.1f} {baton:10.1f} {ratio:6.2f} {limit:>8}", flush=True)
+    memory.stop()
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("model", nargs="?")
+    parser = argparse.ArgumentParser(description="baton against llama.cpp, in turns")
+    parser.add_argument("what", nargs="*")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--http", action="store_true")
     parser.add_argument("--serve-llama-cpp", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve_llama_cpp:
-        return serve_llama_cpp(arguments.model, arguments.serve_llama_cpp)
-    subprocess.run(["cargo", "build", "--release", "--quiet", "--bin", "baton"], check=True, cwd=ROOT)
-    binary = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "baton"
-    model = arguments.model or subprocess.run([binary, "pull"], check=True, capture_output=True, text=True).stdout.strip()
+        return serve_llama_cpp(arguments.what[0], arguments.serve_llama_cpp)
     python = python_with_llama_cpp()
-    print(f"{'work':22} {'threads':>7} {'llama.cpp':>10} {'baton':>10} {'ratio':>6} {'of limit':>8}   (tokens per second, medians)")
-    for stages, threads in [(1, 1), (1, 2), (2, 1)]:
-        total = stages * threads
-        ours, theirs = Baton(binary, model, stages, threads), LlamaCpp(python, model, total)
-        ceiling = bandwidth(total) / ours.bytes_per_token()
-        for what in ("decode", "prefill"):
-            pairs = [(theirs.speed(what, salt), ours.speed(what, salt)) for salt in range(1, arguments.rounds + 1)]
-            llama, baton = (statistics.median(side) for side in zip(*pairs))
-            name = f"{what}, {stages} stage{'s' if stages > 1 else ''}"
-            limit = f"{100 * baton / ceiling:6.0f} %" if what == "decode" else ""
-            print(f"{name:22} {total:7} {llama:10.1f} {baton:10.1f} {baton / llama:6.2f} {limit:>8}", flush=True)
-        ours.stop()
-        theirs.stop()
+    runner = cargo("build", "--release", "--quiet", "-p", "baton-stages", "--example", "runner_speed") / "examples" / "runner_speed"
+    print(f"{'model':22} {'work':12} {'threads':>7} {'llama.cpp':>10} {'baton':>10} {'ratio':>6} {'of limit':>8}   (tokens per second)")
+    for name, find in models(arguments.what):
+        model = str(find())
+        for threads in map(int, arguments.threads.split(",")):
+            ours = Side([runner, model, str(threads)])
+            theirs = Side([python, __file__, "--serve-llama-cpp", str(threads), model])
+            bytes_per_token = int(ours.greeting[1])
+            compare(name, WORKS, threads, ours, theirs, arguments.rounds, bytes_per_token)
+            ours.stop()
+            if arguments.http and name.startswith("default"):
+                for stages in {1, threads}:
+                    served = Served(model, stages, threads // stages)
+                    label = f"over HTTP, {stages} stage{'s' if stages > 1 else ''}"
+                    compare(label, ["decode", "prefill"], threads, served, theirs, arguments.rounds, bytes_per_token)
+                    served.stop()
+            theirs.stop()
 
 
 if __name__ == "__main__":

@@ -160,6 +160,13 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 
     #[inline(always)]
+    fn load(self, from: &[f32]) -> Self::Float {
+        assert_eq!(from.len(), Self::LANES);
+        // SAFETY: `self` proves that the machine has NEON; there are 8 floats.
+        unsafe { [vld1q_f32(from.as_ptr()), vld1q_f32(from.as_ptr().add(4))] }
+    }
+
+    #[inline(always)]
     fn store(self, a: Self::Float, out: &mut [f32]) {
         assert_eq!(out.len(), Self::LANES);
         // SAFETY: `self` proves that the machine has NEON; `out` has room for 8 floats.

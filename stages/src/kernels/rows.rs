@@ -86,7 +86,7 @@ impl Rows {
 
     /// The rows in the pieces that meet a tile of weights together.
     pub(super) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (rows, step) = (self.rows, chunk_rows(self.cols));
+        let (rows, step) = (self.rows, CHUNK_ROWS_MAX);
         (0..rows).step_by(step).map(move |start| start..(start + step).min(rows))
     }
 
@@ -111,7 +111,7 @@ impl Rows {
         let blocks = cols / BLOCK;
         grow(&mut self.quantised, rows * blocks, Quantised::ZERO);
         let floats = &self.floats[..rows * cols];
-        let (chunks, step) = (rows.div_ceil(chunk_rows(cols)), chunk_rows(cols));
+        let (chunks, step) = (rows.div_ceil(CHUNK_ROWS_MAX), CHUNK_ROWS_MAX);
         let out = Disjoint::new(&mut self.quantised[..rows * blocks]);
         let parts = if rows < PARALLEL_ROWS_MIN { 1 } else { pool.threads().min(blocks) };
         pool.run(parts, &|part| {
@@ -138,13 +138,8 @@ fn grow<T: Clone>(values: &mut Vec<T>, len: usize, value: T) {
     }
 }
 
-/// Rows a chunk has at most: enough that unpacking weights costs little beside multiplying them, and no more than stay
-/// in half a megabyte of cache, quantised (two bytes a value), while tile after tile passes.
-fn chunk_rows(cols: usize) -> usize {
-    (256 * 1024 / cols.max(1)).clamp(16, CHUNK_ROWS_MAX)
-}
-
-/// The largest chunk: its sums stay in the nearest cache.
+/// Rows that meet a tile of weights together, at most: enough that unpacking the weights costs little beside multiplying
+/// them, and so few that their sums stay in the nearest cache.
 pub(super) const CHUNK_ROWS_MAX: usize = 128;
 
 /// Blocks of a row that are quantised one after the other: a kilobyte is read in one go.
@@ -215,12 +210,6 @@ impl Quantised {
         let scale = f32::from_bits(largest as u32) / 127.0;
         let sums = [low, high, low + high];
         Self { bytes, scale, neg: sums.map(|sum| -sum), sum: sums.map(|sum| scale * sum as f32), unused: 0 }
-    }
-
-    /// Values `4 index .. 4 index + 4`, the first in the low byte.
-    #[inline(always)]
-    pub(super) fn word(&self, index: usize) -> i32 {
-        i32::from_le_bytes(self.bytes.as_chunks::<4>().0[index].map(i8::cast_unsigned))
     }
 }
 

@@ -34,6 +34,15 @@ pub(super) trait Simd: Copy {
     /// Adds to each lane of `sum` the four products of its bytes of `weights` (0..=127) with the bytes of `x` (signed,
     /// not -128).
     fn dot(self, sum: Self::Int, weights: Self::Int, x: i32) -> Self::Int;
+    /// As `dot`, for vectors one after the other; `x` has four bytes for each. No weight is above `MOST`: products of
+    /// small weights may be added up in less than 32 bits.
+    #[inline(always)]
+    fn dot_all<const MOST: i32>(self, mut sum: Self::Int, weights: &[Self::Int], x: &[i8]) -> Self::Int {
+        for (weights, x) in weights.iter().zip(x.as_chunks::<4>().0) {
+            sum = self.dot(sum, *weights, word(x));
+        }
+        sum
+    }
     /// As `dot`, for weights that `wide` made ready.
     fn dot_wide(self, sum: Self::Int, weights: Self::Int, x: i32) -> Self::Int;
     /// Makes signed bytes ready for `dot_wide`.
@@ -51,6 +60,8 @@ pub(super) trait Simd: Copy {
     fn neg(self, a: Self::Float) -> Self::Float;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
+    /// Reads the lanes in; `from` has `LANES` places.
+    fn load(self, from: &[f32]) -> Self::Float;
     /// Writes the lanes out; `out` has `LANES` places.
     fn store(self, a: Self::Float, out: &mut [f32]);
 
@@ -60,8 +71,55 @@ pub(super) trait Simd: Copy {
     fn word(self, tile: Tile<'_>, at: usize) -> Self::Int;
     /// Sixteen bytes of every row, four to a vector.
     fn words(self, tile: Tile<'_>, at: usize) -> [Self::Int; 4];
+    /// Two 16-bit floats of every row.
+    #[inline(always)]
+    fn two_halves(self, tile: Tile<'_>, at: usize) -> (Self::Float, Self::Float) {
+        split_halves(self, self.word(tile, at))
+    }
+    /// Adds to each lane of `sum` the products of 32 weights of 4 bits (the low ones of 16 bytes, then the high ones) with
+    /// the bytes of `x`: what unpacking and `dot_all` come to, where a single row of activations does not repay unpacking.
+    #[inline(always)]
+    fn dot_nibbles(self, sum: Self::Int, tile: Tile<'_>, at: usize, x: &[i8; 32]) -> Self::Int {
+        self.dot_all::<15>(sum, &nibbles(self, tile, at), x)
+    }
+    /// As `dot_nibbles`, for 32 signed bytes; they are taken as too large by what `WIDE_OFFSET` says.
+    #[inline(always)]
+    fn dot_bytes(self, mut sum: Self::Int, tile: Tile<'_>, at: usize, x: &[i8; 32]) -> Self::Int {
+        for half in 0..2 {
+            let words = self.words(tile, at + 16 * half);
+            for (index, weights) in words.into_iter().enumerate() {
+                sum = self.dot_wide(sum, self.wide(weights), word(&x.as_chunks::<4>().0[4 * half + index]));
+            }
+        }
+        sum
+    }
     /// Asks for the cache line of `bytes` at `at`; nothing happens when there is none.
     fn prefetch(self, bytes: &[u8], at: usize);
+}
+
+/// Two 16-bit floats of a word: the low one, the high one.
+#[inline(always)]
+pub(super) fn split_halves<S: Simd>(s: S, word: S::Int) -> (S::Float, S::Float) {
+    (s.half_to_float(s.and(word, s.splat(0xffff))), s.half_to_float(s.shr(word, 16)))
+}
+
+/// The low nibbles of 16 bytes of every row, then the high ones.
+#[inline(always)]
+pub(super) fn nibbles<S: Simd>(s: S, tile: Tile<'_>, at: usize) -> [S::Int; 8] {
+    let [a, b, c, d] = s.words(tile, at);
+    let mask = s.splat(0x0f0f_0f0f);
+    let [e, f, g, h] = [s.shr(a, 4), s.shr(b, 4), s.shr(c, 4), s.shr(d, 4)];
+    let mut words = [a, b, c, d, e, f, g, h];
+    for word in &mut words {
+        *word = s.and(*word, mask);
+    }
+    words
+}
+
+/// Four bytes, the first in the low byte.
+#[inline(always)]
+pub(super) fn word(bytes: &[i8; 4]) -> i32 {
+    i32::from_le_bytes(bytes.map(i8::cast_unsigned))
 }
 
 /// Something to run on an instruction set.

@@ -1,14 +1,15 @@
 //! The one kernel: a tile of outputs times all rows of activations, block after block. Decode, small batches and prefill
 //! are the same code with more or fewer rows, which is why a row cannot feel its company.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::Format;
-use super::codec::{self, Codec, Lanes, UNIT_BLOCKS_MAX};
+use super::codec::{self, Codec, Lanes, Lying, UNIT_BLOCKS_MAX};
 use super::dispatch::Product;
 use super::rows::{CHUNK_ROWS_MAX, Quantised};
 use super::scalar::{self, FLOAT_GROUP};
-use super::simd::{Simd, Tile, Work};
+use super::simd::{Simd, Tile, Work, word};
+use super::{Format, Matrix};
 
 /// A range of a product's outputs, for all rows.
 pub(super) struct Outputs<'a> {
@@ -24,18 +25,18 @@ impl Work for Outputs<'_> {
             return scalar::multiply(product, range);
         }
         match product.weights.format() {
-            Format::Q4_0 => quantised::<S, codec::Q4_0>(s, product, range),
-            Format::Q4_1 => quantised::<S, codec::Q4_1>(s, product, range),
-            Format::Q5_0 => quantised::<S, codec::Q5_0>(s, product, range),
-            Format::Q5_1 => quantised::<S, codec::Q5_1>(s, product, range),
-            Format::Q8_0 => quantised::<S, codec::Q8_0>(s, product, range),
-            Format::Q2K => quantised::<S, codec::Q2K>(s, product, range),
-            Format::Q3K => quantised::<S, codec::Q3K>(s, product, range),
-            Format::Q4K => quantised::<S, codec::Q4K>(s, product, range),
-            Format::Q5K => quantised::<S, codec::Q5K>(s, product, range),
-            Format::Q6K => quantised::<S, codec::Q6K>(s, product, range),
-            Format::F32 => floats::<S, 4>(s, product, range),
-            Format::F16 | Format::BF16 => floats::<S, 2>(s, product, range),
+            Format::Q4_0 => multiply::<S, Quants<codec::Q4_0>>(s, product, range),
+            Format::Q4_1 => multiply::<S, Quants<codec::Q4_1>>(s, product, range),
+            Format::Q5_0 => multiply::<S, Quants<codec::Q5_0>>(s, product, range),
+            Format::Q5_1 => multiply::<S, Quants<codec::Q5_1>>(s, product, range),
+            Format::Q8_0 => multiply::<S, Quants<codec::Q8_0>>(s, product, range),
+            Format::Q2K => multiply::<S, Quants<codec::Q2K>>(s, product, range),
+            Format::Q3K => multiply::<S, Quants<codec::Q3K>>(s, product, range),
+            Format::Q4K => multiply::<S, Quants<codec::Q4K>>(s, product, range),
+            Format::Q5K => multiply::<S, Quants<codec::Q5K>>(s, product, range),
+            Format::Q6K => multiply::<S, Quants<codec::Q6K>>(s, product, range),
+            Format::F32 => multiply::<S, Floats<4>>(s, product, range),
+            Format::F16 | Format::BF16 => multiply::<S, Floats<2>>(s, product, range),
         }
     }
 }
@@ -50,28 +51,123 @@ fn tiles(outputs: usize, range: Range<usize>, lanes: usize) -> impl Iterator<Ite
     })
 }
 
-// === quantised weights ===
+/// What multiplies the rows of a chunk with one tile of weights, some units of columns at a time.
+trait Units {
+    /// Columns of a unit: the activations of all rows for it lie together.
+    const COLS: usize;
+    /// Bytes that a row of activations has for a unit.
+    const ROW_BYTES: usize;
 
+    /// Adds the units of `panel` to the sums of the rows of `chunk`.
+    fn add<S: Simd>(
+        s: S,
+        product: &Product<'_>,
+        start: usize,
+        chunk: &Range<usize>,
+        panel: Range<usize>,
+        sums: &mut [S::Float],
+    );
+}
+
+/// All tiles of `range` times all rows. Long rows are walked through in panels, so that the activations of many rows stay
+/// in the second-level cache while tile after tile passes; between two panels the sums wait where the outputs go.
 #[inline(always)]
-fn quantised<S: Simd, C: Codec>(s: S, product: &Product<'_>, range: Range<usize>) {
+fn multiply<S: Simd, U: Units>(s: S, product: &Product<'_>, range: Range<usize>) {
     let mut sums = [s.splat_float(0.0); CHUNK_ROWS_MAX];
+    let units = product.weights.cols().div_ceil(U::COLS);
     for chunk in product.x.chunks() {
-        for (start, skip) in tiles(product.weights.rows(), range.clone(), S::LANES) {
-            let sums = &mut sums[..chunk.len()];
-            sums.fill(s.splat_float(0.0));
-            quantised_tile::<S, C>(s, product, start, &chunk, sums);
-            write(s, product, start, skip, chunk.clone(), sums);
+        let panel = (PANEL_BYTES_MAX / (U::ROW_BYTES * chunk.len())).max(1);
+        for first in (0..units).step_by(panel) {
+            for (start, skip) in tiles(product.weights.rows(), range.clone(), S::LANES) {
+                let sums = &mut sums[..chunk.len()];
+                if first == 0 {
+                    sums.fill(s.splat_float(0.0));
+                } else {
+                    read(s, product, start, skip, chunk.clone(), sums);
+                }
+                U::add(s, product, start, &chunk, first..(first + panel).min(units), sums);
+                write(s, product, start, skip, chunk.clone(), sums);
+            }
         }
     }
 }
 
-/// The sums of one tile for the rows of `chunk`.
+/// Activations of a panel: a quarter of the smallest second-level cache there is.
+const PANEL_BYTES_MAX: usize = 128 * 1024;
+
+// === quantised weights ===
+
+/// Weights in the blocks of a format.
+struct Quants<C>(PhantomData<C>);
+
+impl<C: Codec> Units for Quants<C> {
+    const COLS: usize = 32 * C::BLOCKS;
+    const ROW_BYTES: usize = size_of::<Quantised>() * C::BLOCKS;
+
+    #[inline(always)]
+    fn add<S: Simd>(
+        s: S,
+        product: &Product<'_>,
+        start: usize,
+        chunk: &Range<usize>,
+        panel: Range<usize>,
+        sums: &mut [S::Float],
+    ) {
+        match (C::LYING, sums) {
+            (Lying::Nibbles(_) | Lying::Bytes(_), [sum]) => {
+                *sum = one_row::<S, C>(s, product, start, chunk.start, panel, *sum);
+            }
+            (_, sums) => unpacked::<S, C>(s, product, start, chunk, panel, sums),
+        }
+    }
+}
+
+/// The sum of one tile for a single row, of weights as they lie: what decoding one sequence comes down to.
 #[inline(always)]
-fn quantised_tile<S: Simd, C: Codec>(
+fn one_row<S: Simd, C: Codec>(
+    s: S,
+    product: &Product<'_>,
+    start: usize,
+    row: usize,
+    panel: Range<usize>,
+    mut sum: S::Float,
+) -> S::Float {
+    let weights = &product.weights;
+    let tile = Tile::of(weights, start, S::LANES);
+    let x = &product.x.quantised(&(row..row + 1))[panel.clone()];
+    for (index, x) in panel.zip(x) {
+        let at = index * C::BYTES;
+        ask_for_next(s, weights, start, index, C::BYTES * S::LANES);
+        let offset = offset::<S, C>(s, x, 2);
+        let integer = match C::LYING {
+            Lying::Nibbles(place) => s.dot_nibbles(offset, tile, at + place, &x.bytes),
+            Lying::Bytes(place) => s.dot_bytes(offset, tile, at + place, &x.bytes),
+            Lying::Packed => offset,
+        };
+        let (scale, min) = C::factors(s, tile, at);
+        sum = add_part::<S, C>(s, [scale, min], x, 2, s.to_float(integer), sum);
+    }
+    sum
+}
+
+/// Asks for the bytes that the next tile will want when it comes to block `index` of `bytes` bytes. The rows of a tile lie
+/// one behind the other: while they are walked through side by side, the next tile is asked for in one stream.
+#[inline(always)]
+fn ask_for_next<S: Simd>(s: S, weights: &Matrix<'_>, start: usize, index: usize, bytes: usize) {
+    let next = (start + S::LANES) * weights.row_bytes() + index * bytes;
+    for line in 0..bytes.div_ceil(64) {
+        s.prefetch(weights.bytes(), next + 64 * line);
+    }
+}
+
+/// Adds the units of `panel` of one tile for the rows of `chunk`: a unit is unpacked once and multiplied with every row.
+#[inline(always)]
+fn unpacked<S: Simd, C: Codec>(
     s: S,
     product: &Product<'_>,
     start: usize,
     chunk: &Range<usize>,
+    panel: Range<usize>,
     sums: &mut [S::Float],
 ) {
     let weights = &product.weights;
@@ -79,17 +175,11 @@ fn quantised_tile<S: Simd, C: Codec>(
     let x = product.x.quantised(chunk);
     let zero = Lanes { words: [s.splat(0); 8], scale: [s.splat_float(0.0); 2], min: [s.splat_float(0.0); 2] };
     let mut lanes = [zero; UNIT_BLOCKS_MAX];
-    for unit in 0..weights.cols() / (32 * C::BLOCKS) {
+    for unit in panel {
         C::unpack(s, tile, unit * C::BYTES, &mut lanes);
         for (sub, lanes) in lanes[..C::BLOCKS].iter().enumerate() {
             let index = unit * C::BLOCKS + sub;
-            // The rows of a tile lie one behind the other: while they are walked through side by side, the next tile is
-            // asked for in one stream.
-            let bytes = C::BYTES * S::LANES / C::BLOCKS;
-            let next = (start + S::LANES) * weights.row_bytes() + index * bytes;
-            for line in 0..bytes.div_ceil(64) {
-                s.prefetch(weights.bytes(), next + 64 * line);
-            }
+            ask_for_next(s, weights, start, index, C::BYTES * S::LANES / C::BLOCKS);
             add_block::<S, C>(s, lanes, &x[index * chunk.len()..][..sums.len()], sums);
         }
     }
@@ -100,11 +190,12 @@ fn quantised_tile<S: Simd, C: Codec>(
 fn add_block<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums: &mut [S::Float]) {
     let weights = *weights;
     for (x, sum) in x.iter().zip(sums) {
+        let factors = [0, 1].map(|half| [weights.scale[half], weights.min[half]]);
         *sum = if C::HALVES {
             let (low, high) = (dot::<S, C>(s, &weights, x, 0, 0..4), dot::<S, C>(s, &weights, x, 1, 4..8));
-            add_part::<S, C>(s, &weights, x, 1, high, add_part::<S, C>(s, &weights, x, 0, low, *sum))
+            add_part::<S, C>(s, factors[1], x, 1, high, add_part::<S, C>(s, factors[0], x, 0, low, *sum))
         } else {
-            add_part::<S, C>(s, &weights, x, 2, dot::<S, C>(s, &weights, x, 2, 0..8), *sum)
+            add_part::<S, C>(s, factors[0], x, 2, dot::<S, C>(s, &weights, x, 2, 0..8), *sum)
         };
     }
 }
@@ -112,69 +203,84 @@ fn add_block<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums:
 /// The integer products of some words, summed; `part` says which of the row's sums belongs to them.
 #[inline(always)]
 fn dot<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, part: usize, words: Range<usize>) -> S::Float {
-    let offset = if C::WIDE { S::WIDE_OFFSET } else { C::OFFSET };
-    let mut sum = match offset {
+    let mut sum = offset::<S, C>(s, x, part);
+    let (bytes, words) = (&x.bytes[4 * words.start..4 * words.end], &weights.words[words]);
+    if C::WIDE {
+        for (weights, x) in words.iter().zip(bytes.as_chunks::<4>().0) {
+            sum = s.dot_wide(sum, *weights, word(x));
+        }
+        return s.to_float(sum);
+    }
+    // A trait's constant cannot be handed on as it is.
+    s.to_float(match C::MOST {
+        ..=15 => s.dot_all::<15>(sum, words, bytes),
+        ..=31 => s.dot_all::<31>(sum, words, bytes),
+        ..=63 => s.dot_all::<63>(sum, words, bytes),
+        _ => s.dot_all::<127>(sum, words, bytes),
+    })
+}
+
+/// What makes up for the offset of the weights.
+#[inline(always)]
+fn offset<S: Simd, C: Codec>(s: S, x: &Quantised, part: usize) -> S::Int {
+    match if C::WIDE { S::WIDE_OFFSET } else { C::OFFSET } {
         Some(power) => s.shl(s.splat(x.neg[part]), power),
         None => s.splat(0),
-    };
-    for word in words {
-        sum = if C::WIDE {
-            s.dot_wide(sum, weights.words[word], x.word(word))
-        } else {
-            s.dot(sum, weights.words[word], x.word(word))
-        };
     }
-    s.to_float(sum)
 }
 
 /// Scales an integer sum and adds it.
 #[inline(always)]
 fn add_part<S: Simd, C: Codec>(
     s: S,
-    weights: &Lanes<S>,
+    [scale, min]: [S::Float; 2],
     x: &Quantised,
     part: usize,
     integer: S::Float,
     sum: S::Float,
 ) -> S::Float {
-    let scale = s.mul(weights.scale[part % 2], s.splat_float(x.scale));
+    let scale = s.mul(scale, s.splat_float(x.scale));
     let sum = s.fma(integer, scale, sum);
-    if C::MINS { s.fma(weights.min[part % 2], s.splat_float(x.sum[part]), sum) } else { sum }
+    if C::MINS { s.fma(min, s.splat_float(x.sum[part]), sum) } else { sum }
 }
 
 // === float weights ===
 
-/// As `quantised`, for weights of `BYTES` bytes each.
-#[inline(always)]
-fn floats<S: Simd, const BYTES: usize>(s: S, product: &Product<'_>, range: Range<usize>) {
-    let mut sums = [s.splat_float(0.0); CHUNK_ROWS_MAX];
-    for chunk in product.x.chunks() {
-        for (start, skip) in tiles(product.weights.rows(), range.clone(), S::LANES) {
-            let sums = &mut sums[..chunk.len()];
-            sums.fill(s.splat_float(0.0));
-            float_tile::<S, BYTES>(s, product, start, &chunk, sums);
-            write(s, product, start, skip, chunk.clone(), sums);
-        }
+/// Weights that are floats of `BYTES` bytes each.
+struct Floats<const BYTES: usize>;
+
+impl<const BYTES: usize> Units for Floats<BYTES> {
+    const COLS: usize = FLOAT_GROUP;
+    const ROW_BYTES: usize = FLOAT_GROUP * size_of::<f32>();
+
+    #[inline(always)]
+    fn add<S: Simd>(
+        s: S,
+        product: &Product<'_>,
+        start: usize,
+        chunk: &Range<usize>,
+        panel: Range<usize>,
+        sums: &mut [S::Float],
+    ) {
+        floats::<S, BYTES>(s, product, start, chunk, panel, sums);
     }
 }
 
 #[inline(always)]
-fn float_tile<S: Simd, const BYTES: usize>(
+fn floats<S: Simd, const BYTES: usize>(
     s: S,
     product: &Product<'_>,
     start: usize,
     chunk: &Range<usize>,
+    panel: Range<usize>,
     sums: &mut [S::Float],
 ) {
     let (weights, cols) = (&product.weights, product.x.cols());
     let tile = Tile::of(weights, start, S::LANES);
     let x = &product.x.values()[chunk.start * cols..chunk.end * cols];
     let whole = cols / FLOAT_GROUP;
-    for group in 0..whole {
-        let next = (start + S::LANES) * weights.row_bytes() + group * FLOAT_GROUP * BYTES * S::LANES;
-        for line in 0..(FLOAT_GROUP * BYTES * S::LANES).div_ceil(64) {
-            s.prefetch(weights.bytes(), next + 64 * line);
-        }
+    for group in panel.start..panel.end.min(whole) {
+        ask_for_next(s, weights, start, group, FLOAT_GROUP * BYTES * S::LANES);
         let columns = columns::<S, BYTES>(s, weights.format(), tile, group * FLOAT_GROUP * BYTES);
         for (x, sum) in x.chunks_exact(cols).zip(&mut *sums) {
             let x = &x[group * FLOAT_GROUP..][..FLOAT_GROUP];
@@ -182,7 +288,7 @@ fn float_tile<S: Simd, const BYTES: usize>(
         }
     }
     let (done, rest) = (whole * FLOAT_GROUP, cols % FLOAT_GROUP);
-    if rest > 0 {
+    if panel.end > whole {
         let mut bytes = [0; FLOAT_GROUP * 4 * LANES_MAX];
         let padded = &mut bytes[..FLOAT_GROUP * BYTES * S::LANES];
         for (lane, padded) in padded.chunks_exact_mut(FLOAT_GROUP * BYTES).enumerate() {
@@ -234,6 +340,18 @@ fn columns<S: Simd, const BYTES: usize>(s: S, format: Format, tile: Tile<'_>, at
 }
 
 // === both ===
+
+/// Takes up a tile's sums where `write` left them; the first `skip` lanes are of no account.
+#[inline(always)]
+fn read<S: Simd>(s: S, product: &Product<'_>, start: usize, skip: usize, chunk: Range<usize>, sums: &mut [S::Float]) {
+    for (row, sum) in chunk.zip(sums) {
+        // SAFETY: as in `write`.
+        let out = unsafe { product.out(row, start + skip..start + S::LANES) };
+        let mut lanes = [0.0; LANES_MAX];
+        lanes[skip..S::LANES].copy_from_slice(out);
+        *sum = s.load(&lanes[..S::LANES]);
+    }
+}
 
 /// Writes a tile's sums, but for the first `skip` lanes.
 #[inline(always)]

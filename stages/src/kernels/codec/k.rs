@@ -1,8 +1,8 @@
 //! The formats with blocks of 256 values, in sub-blocks with scales of their own.
 #![expect(clippy::needless_range_loop, reason = "an index here is also a shift, a byte and a place in another array")]
 
-use super::{Codec, Lanes, UNIT_BLOCKS_MAX, two_halves};
-use crate::kernels::simd::{Simd, Tile};
+use super::{Codec, Lanes, UNIT_BLOCKS_MAX};
+use crate::kernels::simd::{Simd, Tile, split_halves};
 
 pub(in crate::kernels) struct Q2K;
 pub(in crate::kernels) struct Q3K;
@@ -13,12 +13,13 @@ pub(in crate::kernels) struct Q6K;
 impl Codec for Q2K {
     const BLOCKS: usize = 8;
     const BYTES: usize = 84;
+    const MOST: i32 = 3;
     const HALVES: bool = true;
     const MINS: bool = true;
 
     #[inline(always)]
     fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
-        let (scale, min) = two_halves(s, s.word(tile, at + 80));
+        let (scale, min) = s.two_halves(tile, at + 80);
         let min = s.neg(min);
         let packed = s.words(tile, at);
         for sub in 0..8 {
@@ -44,6 +45,7 @@ impl Codec for Q2K {
 impl Codec for Q3K {
     const BLOCKS: usize = 8;
     const BYTES: usize = 110;
+    const MOST: i32 = 7;
     const HALVES: bool = true;
     const OFFSET: Option<u32> = Some(2);
 
@@ -84,6 +86,7 @@ impl Codec for Q3K {
 impl Codec for Q4K {
     const BLOCKS: usize = 8;
     const BYTES: usize = 144;
+    const MOST: i32 = 15;
     const MINS: bool = true;
 
     #[inline(always)]
@@ -104,6 +107,7 @@ impl Codec for Q4K {
 impl Codec for Q5K {
     const BLOCKS: usize = 8;
     const BYTES: usize = 176;
+    const MOST: i32 = 31;
     const MINS: bool = true;
 
     #[inline(always)]
@@ -130,6 +134,7 @@ impl Codec for Q5K {
 impl Codec for Q6K {
     const BLOCKS: usize = 8;
     const BYTES: usize = 210;
+    const MOST: i32 = 63;
     const HALVES: bool = true;
     const OFFSET: Option<u32> = Some(5);
 
@@ -180,7 +185,7 @@ fn byte<S: Simd>(s: S, words: &[S::Int; 4], index: usize) -> S::Int {
 #[inline(always)]
 fn packed_scales<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
     let [factors, a, b, c] = s.words(tile, at);
-    let (scale, min) = two_halves(s, factors);
+    let (scale, min) = split_halves(s, factors);
     let min = s.neg(min);
     let six = s.splat(0x3f3f_3f3f);
     let scales = [s.and(a, six), with_upper_bits(s, c, s.shr(a, 2)), factors, factors];

@@ -25,12 +25,27 @@ pub(super) struct Lanes<S: Simd> {
 /// Blocks of 32 in the largest unit.
 pub(super) const UNIT_BLOCKS_MAX: usize = 8;
 
+/// How a block's weights lie in the file.
+#[derive(Clone, Copy)]
+pub(super) enum Lying {
+    /// In 16 bytes from here, the first half in the low nibbles.
+    Nibbles(usize),
+    /// In 32 signed bytes from here.
+    Bytes(usize),
+    /// In some other way: unpacked before they are multiplied.
+    Packed,
+}
+
 /// How a format's blocks become lanes.
 pub(super) trait Codec {
     /// Blocks of 32 in what the format calls a block.
     const BLOCKS: usize;
     /// Bytes of what the format calls a block.
     const BYTES: usize;
+    /// The largest byte a weight is unpacked to, or its magnitude where it has a sign.
+    const MOST: i32;
+    /// How weights lie that may be multiplied as they are.
+    const LYING: Lying = Lying::Packed;
     /// Whether every 16 weights have their own scale.
     const HALVES: bool = false;
     /// Whether there are minimums.
@@ -42,10 +57,10 @@ pub(super) trait Codec {
 
     /// Unpacks the format's block at `at` bytes into the rows.
     fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]);
-}
 
-/// Two 16-bit floats of a word: the low one, the high one.
-#[inline(always)]
-fn two_halves<S: Simd>(s: S, word: S::Int) -> (S::Float, S::Float) {
-    (s.half_to_float(s.and(word, s.splat(0xffff))), s.half_to_float(s.shr(word, 16)))
+    /// Scale and minimum of the format's block at `at` bytes, where it has one of each; no minimum is zero.
+    #[inline(always)]
+    fn factors<S: Simd>(s: S, tile: Tile<'_>, at: usize) -> (S::Float, S::Float) {
+        if Self::MINS { s.two_halves(tile, at) } else { (s.half_to_float(s.pair(tile, at)), s.splat_float(0.0)) }
+    }
 }

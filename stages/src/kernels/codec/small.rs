@@ -1,7 +1,7 @@
 //! The formats with blocks of 32 values.
 
-use super::{Codec, Lanes, UNIT_BLOCKS_MAX, two_halves};
-use crate::kernels::simd::{Simd, Tile};
+use super::{Codec, Lanes, Lying, UNIT_BLOCKS_MAX};
+use crate::kernels::simd::{Simd, Tile, nibbles};
 
 pub(in crate::kernels) struct Q4_0;
 pub(in crate::kernels) struct Q4_1;
@@ -12,7 +12,9 @@ pub(in crate::kernels) struct Q8_0;
 impl Codec for Q4_0 {
     const BLOCKS: usize = 1;
     const BYTES: usize = 18;
+    const MOST: i32 = 15;
     const OFFSET: Option<u32> = Some(3);
+    const LYING: Lying = Lying::Nibbles(2);
 
     #[inline(always)]
     fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
@@ -24,11 +26,13 @@ impl Codec for Q4_0 {
 impl Codec for Q4_1 {
     const BLOCKS: usize = 1;
     const BYTES: usize = 20;
+    const MOST: i32 = 15;
     const MINS: bool = true;
+    const LYING: Lying = Lying::Nibbles(4);
 
     #[inline(always)]
     fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
-        (out[0].scale[0], out[0].min[0]) = two_halves(s, s.word(tile, at));
+        (out[0].scale[0], out[0].min[0]) = s.two_halves(tile, at);
         out[0].words = nibbles(s, tile, at + 4);
     }
 }
@@ -36,6 +40,7 @@ impl Codec for Q4_1 {
 impl Codec for Q5_0 {
     const BLOCKS: usize = 1;
     const BYTES: usize = 22;
+    const MOST: i32 = 31;
     const OFFSET: Option<u32> = Some(4);
 
     #[inline(always)]
@@ -48,11 +53,12 @@ impl Codec for Q5_0 {
 impl Codec for Q5_1 {
     const BLOCKS: usize = 1;
     const BYTES: usize = 24;
+    const MOST: i32 = 31;
     const MINS: bool = true;
 
     #[inline(always)]
     fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
-        (out[0].scale[0], out[0].min[0]) = two_halves(s, s.word(tile, at));
+        (out[0].scale[0], out[0].min[0]) = s.two_halves(tile, at);
         out[0].words = with_fifth_bits(s, s.word(tile, at + 4), nibbles(s, tile, at + 8));
     }
 }
@@ -60,7 +66,9 @@ impl Codec for Q5_1 {
 impl Codec for Q8_0 {
     const BLOCKS: usize = 1;
     const BYTES: usize = 34;
+    const MOST: i32 = 128;
     const WIDE: bool = true;
+    const LYING: Lying = Lying::Bytes(2);
 
     #[inline(always)]
     fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
@@ -74,19 +82,6 @@ impl Codec for Q8_0 {
 }
 
 // === steps ===
-
-/// The low nibbles of 16 bytes, then the high ones.
-#[inline(always)]
-fn nibbles<S: Simd>(s: S, tile: Tile<'_>, at: usize) -> [S::Int; 8] {
-    let [a, b, c, d] = s.words(tile, at);
-    let mask = s.splat(0x0f0f_0f0f);
-    let [e, f, g, h] = [s.shr(a, 4), s.shr(b, 4), s.shr(c, 4), s.shr(d, 4)];
-    let mut words = [a, b, c, d, e, f, g, h];
-    for word in &mut words {
-        *word = s.and(*word, mask);
-    }
-    words
-}
 
 /// Adds 16 where the word of 32 bits has a one.
 #[inline(always)]

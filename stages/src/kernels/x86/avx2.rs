@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::kernels::rows::Quantised;
-use crate::kernels::simd::{Simd, Tile, Work};
+use crate::kernels::simd::{Simd, Tile, Work, word};
 
 /// Proof that the machine has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -105,6 +105,24 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn dot_all<const MOST: i32>(self, mut sum: __m256i, weights: &[__m256i], x: &[i8]) -> __m256i {
+        // As many sums of pairs as stay below 2^15 are added up in 16 bits.
+        let together = (i16::MAX as i32 / (2 * 127 * MOST)).max(1) as usize;
+        let (x, _) = x.as_chunks::<4>();
+        for (weights, x) in weights.chunks(together).zip(x.chunks(together)) {
+            proven!({
+                let mut pairs = _mm256_setzero_si256();
+                for (weights, x) in weights.iter().zip(x) {
+                    let products = _mm256_maddubs_epi16(*weights, _mm256_set1_epi32(word(x)));
+                    pairs = _mm256_add_epi16(pairs, products);
+                }
+                sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+            });
+        }
+        sum
+    }
+
+    #[inline(always)]
     fn dot_wide(self, sum: __m256i, weights: __m256i, x: i32) -> __m256i {
         // The magnitude of a weight is at most 128, that of an activation 127: pairs stay below 2^15.
         proven!({
@@ -164,6 +182,13 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn load(self, from: &[f32]) -> __m256 {
+        assert_eq!(from.len(), Self::LANES);
+        // SAFETY: `self` proves the instruction set; there are 8 floats and the load needs no alignment.
+        unsafe { _mm256_loadu_ps(from.as_ptr()) }
+    }
+
+    #[inline(always)]
     fn store(self, a: __m256, out: &mut [f32]) {
         assert_eq!(out.len(), Self::LANES);
         // SAFETY: `self` proves the instruction set; `out` has room for 8 floats and the store needs no alignment.
@@ -210,6 +235,53 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn two_halves(self, tile: Tile<'_>, at: usize) -> (__m256, __m256) {
+        let (start, stride) = tile.lanes(Self::LANES, at, 4);
+        // SAFETY: `self` proves the instruction set; four bytes can be read in each of the 8 rows.
+        unsafe {
+            let row = |lane: usize| start.add(lane * stride).cast::<i32>().read_unaligned();
+            // Rows in the order that the last step puts right, two numbers of each.
+            let low = _mm256_cvtph_ps(_mm_setr_epi32(row(0), row(1), row(4), row(5)));
+            let high = _mm256_cvtph_ps(_mm_setr_epi32(row(2), row(3), row(6), row(7)));
+            (_mm256_shuffle_ps::<0b10_00_10_00>(low, high), _mm256_shuffle_ps::<0b11_01_11_01>(low, high))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_nibbles(self, sum: __m256i, tile: Tile<'_>, at: usize, x: &[i8; 32]) -> __m256i {
+        let (start, stride) = tile.lanes(Self::LANES, at, 16);
+        // SAFETY: `self` proves the instruction set; 16 bytes can be read in each of the 8 rows, and 32 at `x`.
+        unsafe {
+            let low = _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().cast()));
+            let high = _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().add(16).cast()));
+            let (a, b) = (halves(start, stride), halves(start.add(stride), stride));
+            let (c, d) = (halves(start.add(2 * stride), stride), halves(start.add(3 * stride), stride));
+            let (a, b) = (nibble_products(a, low, high), nibble_products(b, low, high));
+            let (c, d) = (nibble_products(c, low, high), nibble_products(d, low, high));
+            // Every step halves a row's sums and doubles the rows: 4, then 8, then 16 products of at most 15 * 127 in 16
+            // bits, and all 32 only in 32.
+            let ab = _mm256_add_epi16(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+            let cd = _mm256_add_epi16(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+            let all = _mm256_add_epi16(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+            _mm256_add_epi32(sum, _mm256_madd_epi16(all, _mm256_set1_epi16(1)))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, sum: __m256i, tile: Tile<'_>, at: usize, x: &[i8; 32]) -> __m256i {
+        let (start, stride) = tile.lanes(Self::LANES, at, 32);
+        // SAFETY: `self` proves the instruction set; 32 bytes can be read in each of the 8 rows, and at `x`.
+        unsafe {
+            let x = _mm256_loadu_si256(x.as_ptr().cast());
+            let first = four_rows(start, stride, x);
+            let second = four_rows(start.add(4 * stride), stride, x);
+            let low = _mm256_permute2x128_si256::<0x20>(first, second);
+            let high = _mm256_permute2x128_si256::<0x31>(first, second);
+            _mm256_add_epi32(sum, _mm256_add_epi32(low, high))
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(self, bytes: &[u8], at: usize) {
         // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(at).cast()) }
@@ -226,5 +298,51 @@ unsafe fn halves(start: *const u8, stride: usize) -> __m256i {
     unsafe {
         let low = _mm256_castsi128_si256(_mm_loadu_si128(start.cast()));
         _mm256_inserti128_si256::<1>(low, _mm_loadu_si128(start.add(4 * stride).cast()))
+    }
+}
+
+/// Sums of four neighbouring products, two of the low nibbles with `low` and two of the high ones with `high`, in 16 bits.
+///
+/// # Safety
+/// The machine must have AVX2.
+#[inline(always)]
+unsafe fn nibble_products(bytes: __m256i, low: __m256i, high: __m256i) -> __m256i {
+    // SAFETY: the caller promises the instruction set.
+    unsafe {
+        let mask = _mm256_set1_epi8(15);
+        let low = _mm256_maddubs_epi16(_mm256_and_si256(bytes, mask), low);
+        let high = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16::<4>(bytes), mask), high);
+        _mm256_add_epi16(low, high)
+    }
+}
+
+/// The products of 32 signed bytes in each of four rows with `x`, summed to one word a row in either half.
+///
+/// # Safety
+/// The machine must have AVX2, and the bytes must be there.
+#[inline(always)]
+unsafe fn four_rows(start: *const u8, stride: usize, x: __m256i) -> __m256i {
+    // SAFETY: the caller promises the instruction set and the bytes.
+    unsafe {
+        let (a, b) = (byte_products(start, x), byte_products(start.add(stride), x));
+        let (c, d) = (byte_products(start.add(2 * stride), x), byte_products(start.add(3 * stride), x));
+        let ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+        let cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+        _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd))
+    }
+}
+
+/// The products of 32 signed bytes with `x`, summed by fours.
+///
+/// # Safety
+/// The machine must have AVX2, and the bytes must be there.
+#[inline(always)]
+unsafe fn byte_products(start: *const u8, x: __m256i) -> __m256i {
+    // SAFETY: the caller promises the instruction set and the bytes.
+    unsafe {
+        let weights = _mm256_loadu_si256(start.cast());
+        // As in `dot_wide`: pairs stay below 2^15.
+        let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(x, weights));
+        _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
     }
 }

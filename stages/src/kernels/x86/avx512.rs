@@ -178,6 +178,13 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn load(self, from: &[f32]) -> __m512 {
+        assert_eq!(from.len(), Self::LANES);
+        // SAFETY: `self` proves the instruction set; there are 16 floats and the load needs no alignment.
+        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    }
+
+    #[inline(always)]
     fn store(self, a: __m512, out: &mut [f32]) {
         assert_eq!(out.len(), Self::LANES);
         // SAFETY: `self` proves the instruction set; `out` has room for 16 floats and the store needs no alignment.

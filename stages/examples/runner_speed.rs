@@ -1,0 +1,100 @@
+//! How fast a whole model runs in one process, without links and HTTP: `runner_speed <model.gguf> <threads>`.
+//!
+//! On a terminal it measures everything once. Otherwise it reads a line per measurement from standard input (`decode`,
+//! `together` or `prefill`) and answers with seconds a token, so that `benches/against_llama_cpp.py` can take turns. Token
+//! ids are fixed, and each step chooses a token greedily.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Instant;
+
+use engine::runner::{KV_BLOCK_TOKENS, LoadedShard, Loader, Runner, Work};
+use schema::frame::{Sampling, Slice};
+use schema::{Attempt, LayerRange, SequenceId};
+use stages::loader::CpuLoader;
+use stages::weights::ModelFile;
+
+const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
+/// Tokens a sequence may have here.
+const SEQUENCE_TOKENS: u32 = 1024;
+const PREFILL_TOKENS: u32 = 512;
+/// Tokens before those that are decoded, and those.
+const DECODE_DEPTH: u32 = 16;
+const DECODED_TOKENS: u32 = 64;
+/// Sequences decoding together.
+const TOGETHER: u32 = 8;
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [path, threads] = arguments.as_slice() else {
+        return Err("usage: runner_speed <model.gguf> <threads>".into());
+    };
+    let threads: NonZeroUsize = threads.parse()?;
+    let start = Instant::now();
+    let loader = CpuLoader::new(ModelFile::open(Path::new(path))?, threads, None)?;
+    let layers = LayerRange::new(0, loader.hyper().layers).ok_or("no layers")?;
+    let LoadedShard { mut runner, weights_bytes, .. } = loader.load(layers, SEQUENCE_TOKENS * TOGETHER, u64::MAX)?;
+    eprintln!("loaded after {:.3} s", start.elapsed().as_secs_f64());
+    let vocabulary = loader.hyper().vocabulary as u32;
+    let mut answer = |what: &str| measure(&mut *runner, what, vocabulary);
+    if std::io::stdin().is_terminal() {
+        for what in ["prefill", "decode", "together"] {
+            println!("{what}: {:.1} tokens/s", 1.0 / answer(what)?);
+        }
+        let memory = loader.memory();
+        println!("anonymous {} bytes, resident {} bytes", memory.pss_anonymous_bytes, memory.rss_bytes);
+        return Ok(());
+    }
+    println!("ready {weights_bytes}");
+    for line in std::io::stdin().lock().lines() {
+        println!("{}", answer(line?.trim())?);
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+/// Seconds a token.
+fn measure(runner: &mut dyn Runner, what: &str, vocabulary: u32) -> Result<f64, Failure> {
+    let prompt: Vec<u32> = (0..PREFILL_TOKENS).map(|index| (1000 + index * 97) % vocabulary).collect();
+    let (sequences, tokens) = match what {
+        "prefill" => {
+            let start = Instant::now();
+            step(runner, &[(0, &prompt)])?;
+            return Ok(start.elapsed().as_secs_f64() / f64::from(PREFILL_TOKENS));
+        }
+        "decode" => (1, DECODED_TOKENS),
+        "together" => (TOGETHER, DECODED_TOKENS / 4),
+        other => return Err(format!("{other:?}: expected decode, together or prefill").into()),
+    };
+    let start = &prompt[..DECODE_DEPTH as usize];
+    step(runner, &vec![(0, start); sequences as usize])?;
+    let begin = Instant::now();
+    for index in 0..tokens {
+        let token = [(1000 + 31 * index) % vocabulary];
+        step(runner, &vec![(DECODE_DEPTH + index, &token[..]); sequences as usize])?;
+    }
+    Ok(begin.elapsed().as_secs_f64() / f64::from(tokens * sequences))
+}
+
+/// One micro-batch: tokens from a position on, for each sequence.
+fn step(runner: &mut dyn Runner, sequences: &[(u32, &[u32])]) -> Result<(), Failure> {
+    let slice = |(sequence, (position, tokens)): (u32, &(u32, &[u32]))| {
+        let blocks = SEQUENCE_TOKENS / KV_BLOCK_TOKENS;
+        Slice {
+            sequence: SequenceId(sequence.into()),
+            attempt: Attempt(0),
+            position: *position,
+            count: tokens.len() as u32,
+            tokens: tokens.to_vec(),
+            blocks: (sequence * blocks..(sequence + 1) * blocks).collect(),
+            logits: vec![tokens.len() as u32 - 1],
+            sampling: GREEDY,
+        }
+    };
+    let slices: Vec<Slice> = (0..).zip(sequences).map(slice).collect();
+    runner.step(Work { slices: &slices, activations: &[] })?;
+    Ok(())
+}

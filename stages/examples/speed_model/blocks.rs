@@ -1,0 +1,117 @@
+//! Random blocks in ggml's layouts: every bit random but the 16-bit scales, which make a product of ordinary activations
+//! ordinary again, so that logits stay finite however many layers there are. Does not know models.
+
+use std::io::{self, Write};
+
+use half::{bf16, f16};
+use stages::kernels::Format;
+
+/// Bytes that are written at once, about: inside the nearest cache.
+const PIECE_BYTES: usize = 32 << 10;
+
+/// Where a quantised format keeps its scale, and what random bits make of a scale of one.
+struct Layout {
+    scale_at: usize,
+    /// Where the factor of the minimums is, and how many times the scale it must be for values around zero.
+    minimum: Option<(usize, f32)>,
+    /// The standard deviation of a block's values.
+    deviation: f32,
+}
+
+/// Xorshift: enough for weights.
+pub struct Random(u64);
+
+/// Writes `values` random values; `inputs` of them meet in one product.
+pub fn write(format: Format, values: usize, inputs: usize, random: &mut Random, out: &mut dyn Write) -> io::Result<()> {
+    let deviation = 1.0 / (inputs as f32).sqrt();
+    let pieces = PIECE_BYTES / format.block_bytes();
+    let blocks = values / format.block_values();
+    let mut piece = vec![0; pieces * format.block_bytes()];
+    for first in (0..blocks).step_by(pieces) {
+        let piece = &mut piece[..pieces.min(blocks - first) * format.block_bytes()];
+        match layout(format) {
+            None => floats(format, deviation, random, piece),
+            Some(layout) => layout.fill(format, deviation, random, piece),
+        }
+        out.write_all(piece)?;
+    }
+    Ok(())
+}
+
+/// `None` for floats.
+fn layout(format: Format) -> Option<Layout> {
+    let (scale_at, minimum, deviation) = match format {
+        Format::F32 | Format::F16 | Format::BF16 => return None,
+        // 16, 32 or 256 integers, all equally likely.
+        Format::Q4_0 => (0, None, 4.6),
+        Format::Q4_1 => (0, Some((2, -7.5)), 4.6),
+        Format::Q5_0 => (0, None, 9.2),
+        Format::Q5_1 => (0, Some((2, -15.5)), 9.2),
+        Format::Q8_0 => (0, None, 74.0),
+        // The same times the integer scales of the sub-blocks. Minimums are taken away there.
+        Format::Q2K => (80, Some((82, 1.5)), 13.9),
+        Format::Q3K => (108, None, 43.0),
+        Format::Q4K => (0, Some((2, 7.5)), 258.0),
+        Format::Q5K => (0, Some((2, 15.5)), 527.0),
+        Format::Q6K => (208, None, 1366.0),
+    };
+    Some(Layout { scale_at, minimum, deviation })
+}
+
+// === impl Layout ===
+
+impl Layout {
+    fn fill(&self, format: Format, deviation: f32, random: &mut Random, out: &mut [u8]) {
+        let scale = deviation / self.deviation;
+        random.fill(out);
+        for block in out.chunks_exact_mut(format.block_bytes()) {
+            let mut put =
+                |at: usize, value: f32| block[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
+            put(self.scale_at, scale);
+            if let Some((at, times)) = self.minimum {
+                put(at, scale * times);
+            }
+        }
+    }
+}
+
+fn floats(format: Format, deviation: f32, random: &mut Random, out: &mut [u8]) {
+    // Values from -1 to 1, all equally likely, have this reciprocal of a standard deviation.
+    let scale = deviation * 3.0_f32.sqrt();
+    for out in out.chunks_exact_mut(format.block_bytes()) {
+        let value = random.float() * scale;
+        match format {
+            Format::F32 => out.copy_from_slice(&value.to_le_bytes()),
+            Format::F16 => out.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+            _ => out.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
+        }
+    }
+}
+
+// === impl Random ===
+
+impl Random {
+    /// The stream of numbers of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// From -1 to 1.
+    fn float(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn fill(&mut self, out: &mut [u8]) {
+        let (words, rest) = out.as_chunks_mut::<8>();
+        words.iter_mut().for_each(|word| *word = self.next().to_le_bytes());
+        let last = self.next().to_le_bytes();
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
