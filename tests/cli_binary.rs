@@ -34,7 +34,7 @@ fn help_and_version_are_answers() {
     let home = home();
     let (code, stdout, stderr) = run(baton(home.path()).arg("--help"));
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    for word in ["up", "stage", "gateway", "status", "doctor", "pull", "models", "key", "Exit status:", "64"] {
+    for word in ["up", "stage", "gateway", "status", "doctor", "pull", "models", "probe", "key", "Exit status:", "64"] {
         assert!(stdout.contains(word), "{word} is missing in {stdout}");
     }
     let (code, stdout, _) = run(baton(home.path()).arg("--version"));
@@ -145,6 +145,28 @@ fn models_are_listed_from_the_cache_that_was_chosen() {
     let listed: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(code, Some(0));
     assert_eq!((&listed[1]["model"], &listed[1]["bytes"]), (&"own".into(), &4.into()));
+}
+
+#[test]
+fn a_probe_measures_every_format_in_half_a_second() {
+    let home = home();
+    let started = std::time::Instant::now();
+    let (code, stdout, stderr) = run(baton(home.path()).args(["probe", "--json", "--threads", "2"]));
+    let took = started.elapsed();
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let found: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&found["threads"], found["speed"].as_object().unwrap().len()), (&2.into(), 13), "{stdout}");
+    for (format, speed) in found["speed"].as_object().unwrap() {
+        assert!(speed["bytes_per_second"].as_u64() > Some(0), "{format}: {speed}");
+        assert!(speed["multiplications_per_second"].as_u64() > Some(0), "{format}: {speed}");
+    }
+    // Half a second and a process's start; as much again for a busy machine.
+    assert!(took < std::time::Duration::from_millis(1500), "{took:?}");
+    let (code, stdout, _) = run(baton(home.path()).args(["probe", "--threads", "1"]));
+    assert_eq!((code, stdout.lines().count()), (Some(0), 16), "{stdout}");
+    assert!(stdout.contains(", 1 thread, ") && stdout.contains("Q4_1") && stdout.contains(" GMAC/s"), "{stdout}");
+    let (code, _, stderr) = run(baton(home.path()).args(["probe", "--threads", "0"]));
+    assert_eq!((code, stderr.as_str()), (Some(64), "error: cannot start: threads is 0: expected 1 to 1024\n"));
 }
 
 #[test]

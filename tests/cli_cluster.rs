@@ -9,7 +9,7 @@ use std::process::Command;
 
 use common::etcd::{Etcd, etcdctl};
 use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, ModelRecord, Placement, Shard, StageLoad, StageRecord,
+    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, ModelRecord, Placement, Shard, Speeds, StageLoad, StageRecord,
 };
 use schema::{Fingerprint, Generation, Key, Keyspace, LayerRange};
 
@@ -52,6 +52,7 @@ fn furnish(etcd: &Etcd, gateway: &str) {
             threads: 1,
             memory_total_bytes: 1 << 30,
             memory_budget_bytes: 1 << 29,
+            speed: Speeds::new(),
             load: StageLoad::default(),
         };
         let claim = ClaimRecord {

@@ -34,6 +34,7 @@ fn the_defaults_in_the_settings_file_are_the_real_ones() {
     assert_eq!(said.model.model.as_deref(), Some(gateway::models::DEFAULT));
     assert_eq!(said.model.kv_tokens, Some(defaults::KV_TOKENS));
     assert_eq!(said.model.stages_min, Some(defaults::STAGES_MIN));
+    assert_eq!(said.compute.spare_cores, Some(defaults::SPARE_CORES));
     assert_eq!(said.gateway.listen.unwrap().to_string(), defaults::LISTEN);
     assert_eq!(said.gateway.request_deadline_s, Some(defaults::REQUEST_DEADLINE_S));
     assert_eq!(said.up.stages, Some(defaults::STAGES));

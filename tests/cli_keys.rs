@@ -3,8 +3,8 @@
 //! Run with `BATON_WRITE_KEYS=1` to write the document anew after a record has changed.
 
 use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, MemoryUse, ModelRecord, Pin, Placement, Shard, StageLoad,
-    StageRecord,
+    ClaimRecord, ClaimState, DeviceKind, FormatSpeed, GatewayRecord, MemoryUse, ModelRecord, Pin, Placement, Shard,
+    StageLoad, StageRecord,
 };
 use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -67,6 +67,11 @@ fn records() -> Vec<(Key, String)> {
         threads: 4,
         memory_total_bytes: 17_179_869_184,
         memory_budget_bytes: 12_884_901_888,
+        speed: [("Q4_1", 41_300_000_000, 412_000_000_000), ("Q8_0", 58_900_000_000, 398_000_000_000)]
+            .map(|(format, bytes_per_second, multiplications_per_second)| {
+                (format.to_owned(), FormatSpeed { bytes_per_second, multiplications_per_second })
+            })
+            .into(),
         load: StageLoad { memory, tokens_total: 1834, tokens_per_second: 41.5, busy: 0.62, frames_refused: 0 },
     };
     let gateway = GatewayRecord {

@@ -140,6 +140,41 @@ fn foreign_keys_and_broken_json_in_the_store_are_named_and_do_no_harm() {
     assert!(cluster.stage_pids().into_iter().all(alive));
 }
 
+#[test]
+fn a_stage_whose_file_is_written_says_so_and_leaves_at_once() {
+    let etcd = Etcd::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    std::fs::copy(common::model_path(), &file).unwrap();
+    // A lease that outlives this test: the stage must give it back.
+    let stage = std::process::Command::new(env!("CARGO_BIN_EXE_baton"))
+        .args(["stage", "--etcd", &etcd.url, "--name", "a", "--kv-tokens", "512", "--lease-ttl-s", "60"])
+        .arg(&file)
+        .env("XDG_RUNTIME_DIR", folder.path())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let keys = || etcdctl(&etcd.url, &["get", "--prefix", "/baton/v1/home/"]).1;
+    wait_for("the stage serves", Duration::from_secs(20), || keys().contains("\"state\":\"serving\""));
+    // One bit of the last tensor: the same length, another model.
+    let writable = std::fs::File::options().write(true).open(&file).unwrap();
+    let length = writable.metadata().unwrap().len();
+    std::os::unix::fs::FileExt::write_all_at(&writable, &[1], length - 1).unwrap();
+    let ended = std::thread::spawn(move || stage.wait_with_output().unwrap());
+    let most = Duration::from_secs(5);
+    let took = wait_for("the stage ends", most, || ended.is_finished());
+    println!("ended {took:?} after the write");
+    let output = ended.join().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let last = said.lines().last().unwrap_or_default();
+    assert!(
+        last.contains("model.gguf changed while its weights were in use") && last.contains("start again"),
+        "{said}"
+    );
+    assert!(!keys().contains("/stages/a") && !keys().contains("/claims/"), "{}", keys());
+}
+
 /// Addresses on which a process listens, by /proc.
 #[cfg(target_os = "linux")]
 fn listening(pid: u32) -> Vec<SocketAddr> {

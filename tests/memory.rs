@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::cluster::Cluster;
 use common::golden::{answers, golden, numbers};
 use stages::weights::ModelFile;
@@ -29,9 +31,26 @@ fn pss(pid: u32) -> u64 {
     smaps(pid, "Pss", |_| true)
 }
 
+/// Bytes of memory that no file is behind: what keys and values, scratch, and all else of a process take.
+fn anonymous(pid: u32) -> u64 {
+    smaps(pid, "Anonymous", |_| true)
+}
+
+/// Waits until the stages have measured themselves, each for all formats of the model, so that nothing goes on in them.
+fn wait_for_rest(cluster: &Cluster) {
+    let started = Instant::now();
+    let measured = |stage: &serde_json::Value| ["Q4_1", "Q8_0"].iter().all(|format| stage["speed"][format].is_object());
+    while !cluster.stages().iter().all(measured) {
+        assert!(started.elapsed() < Duration::from_secs(20), "no speeds: {:?}", cluster.stages());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn each_stage_has_only_its_own_layers_in_memory() {
     const SLACK_BYTES: u64 = 2 << 20;
+    /// What a process may have beside weights, keys and values, and scratch: the program's own heap and stacks.
+    const OTHER_BYTES_MAX: u64 = 16 << 20;
     let golden = golden();
     let model = common::model_path();
     let file = ModelFile::open(&model).unwrap();
@@ -39,11 +58,17 @@ fn each_stage_has_only_its_own_layers_in_memory() {
     let name = model.file_name().unwrap().to_string_lossy().into_owned();
     let one = {
         let cluster = Cluster::start(1, &[], &[]);
+        wait_for_rest(&cluster);
         answers(&cluster, &golden);
         pss(cluster.stage_pids()[0])
     };
     let cluster = Cluster::start(3, &[], &[]);
+    wait_for_rest(&cluster);
+    let fresh: Vec<u64> = cluster.stage_pids().into_iter().map(anonymous).collect();
     answers(&cluster, &golden);
+    // Each sequence has blocks of its own, as there are enough for all; a block that was never used costs nothing.
+    let used: u64 = golden.iter().map(|case| (case.prompt.len() as u64 + 64).next_multiple_of(32)).sum();
+    assert!(used <= u64::from(record.kv_tokens), "{used} tokens do not fit at the same time");
     let mut sum = 0;
     for stage in cluster.stages() {
         let pid = stage["pid"].as_u64().unwrap() as u32;
@@ -58,8 +83,26 @@ fn each_stage_has_only_its_own_layers_in_memory() {
              files {files}, anonymous {}",
             all - files
         );
+        let slot = stage["slot"].as_u64().unwrap() as usize;
+        let kv = |tokens: u64| record.kv_bytes_per_token_layer * u64::from(range.count()) * tokens;
+        let announced = |field: &str| stage["memory"][field].as_u64().expect("a number");
+        let scratch = announced("bound_bytes") - announced("weights_bytes") - kv(record.kv_tokens.into());
+        let touched = anonymous(pid);
+        let beyond = touched.saturating_sub(kv(used) + scratch);
+        println!(
+            "  anonymous {touched}, of it keys and values at most {}, scratch at most {scratch}, other at least {beyond}; \
+             {} before any request",
+            kv(used),
+            fresh[slot]
+        );
+        assert!(beyond <= OTHER_BYTES_MAX, "layers {range}: {beyond} bytes are neither keys and values nor scratch");
+        // Nothing to subtract for keys and values here.
+        let fresh = fresh[slot].saturating_sub(scratch);
+        assert!(fresh <= OTHER_BYTES_MAX, "layers {range}: {fresh} bytes before any request");
         assert!(resident > own / 2, "layers {range} are not even mapped: is the file another one?");
         assert!(resident <= own + SLACK_BYTES, "layers {range}: {resident} bytes of the model file, its own are {own}");
+        let reported = stage["memory"]["used"]["weights_resident_bytes"].as_u64().expect("a number");
+        assert!((own..=own + SLACK_BYTES).contains(&reported), "layers {range}: {reported} bytes reported, own {own}");
         sum += all;
     }
     println!("three stages {sum}, one stage {one}: {:.3}", sum as f64 / one as f64);

@@ -31,5 +31,8 @@ pub const STAGE_QUEUE_MAX: usize = 64;
 pub const SETTLE: Duration = Duration::from_millis(300);
 /// How often a stage reports what it did and used.
 pub const REPORT_EVERY: Duration = Duration::from_secs(2);
+/// How long a stage must have had nothing to do before it measures its speed: longer than a cluster takes from its first
+/// loaded shard to its first request, so that neither waits for it.
+pub const PROBE_QUIET: Duration = Duration::from_millis(250);
 /// Wait before trying again what the store did not do.
 pub const STORE_RETRY: Duration = Duration::from_millis(500);

@@ -4,7 +4,7 @@
 
 use schema::LayerRange;
 use schema::frame::{Chosen, Slice};
-use schema::record::{MemoryUse, StageRecord};
+use schema::record::{MemoryUse, Speeds, StageRecord};
 
 /// Tokens in one block of keys and values, on every stage alike.
 pub const KV_BLOCK_TOKENS: u32 = 32;
@@ -51,6 +51,7 @@ pub enum RunnerError {
 ///    of its sequence; nothing else in the micro-batch changes a bit of it.
 /// 2. Steps run in the order they are given; a block may be handed to another sequence in a later step.
 /// 3. After an error the blocks of the sequences in that step are undefined, all others are as before.
+/// 4. `probe` takes about 10 ms at most, as a step may be waiting, and changes nothing that a later step sees.
 pub trait Runner: Send {
     /// Computes one micro-batch.
     ///
@@ -61,6 +62,12 @@ pub trait Runner: Send {
     /// Bytes of the model file that are resident through this shard's mappings; 0 where unknown.
     fn weights_resident_bytes(&self) -> u64 {
         0
+    }
+
+    /// Measures for a moment how fast the device multiplies; `None` when there is more to measure, so that it is to be
+    /// called again. Speeds are never guessed: where nothing can be measured there are none.
+    fn probe(&mut self) -> Option<Speeds> {
+        Some(Speeds::new())
     }
 }
 
@@ -103,7 +110,7 @@ pub trait Loader: Send + Sync + 'static {
     /// [`LoadError`] says what is missing.
     fn load(&self, layers: LayerRange, kv_tokens: u32, budget_bytes: u64) -> Result<LoadedShard, LoadError>;
 
-    /// Describes the device: everything of a stage's record but its endpoint and load.
+    /// Describes the device: everything of a stage's record but its endpoint, speed and load.
     fn describe(&self) -> StageRecord;
 
     /// This process's memory now; `weights_resident_bytes` is left to the runner.

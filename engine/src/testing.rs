@@ -1,6 +1,6 @@
 //! Values that this crate's tests share.
 
-use schema::record::{DeviceKind, ModelRecord, StageLoad, StageRecord};
+use schema::record::{DeviceKind, ModelRecord, Speeds, StageLoad, StageRecord};
 use schema::{Fingerprint, StageName};
 
 /// A model with layers and a head of so many bytes, and nothing else that takes memory.
@@ -34,6 +34,7 @@ pub(crate) fn stage(budget_bytes: u64) -> StageRecord {
         threads: 1,
         memory_total_bytes: budget_bytes,
         memory_budget_bytes: budget_bytes,
+        speed: Speeds::new(),
         load: StageLoad::default(),
     }
 }

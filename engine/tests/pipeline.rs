@@ -14,7 +14,7 @@ use engine::runner::{KV_BLOCK_TOKENS, LoadError, LoadedShard, Loader, Output, Ru
 use engine::stage::StageSettings;
 use engine::store::{MemoryStore, SharedStore};
 use schema::frame::{Chosen, Sampling};
-use schema::record::{DeviceKind, GatewayRecord, MemoryUse, ModelRecord, StageLoad, StageRecord};
+use schema::record::{DeviceKind, FormatSpeed, GatewayRecord, MemoryUse, ModelRecord, Speeds, StageLoad, StageRecord};
 use schema::{Fingerprint, Keyspace, LayerRange};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -86,6 +86,15 @@ impl Runner for Counting {
         }
         Ok(Output::Activations(rows.into_iter().flat_map(|row| [row as f32, 0.0]).collect()))
     }
+
+    fn probe(&mut self) -> Option<Speeds> {
+        Some(speeds())
+    }
+}
+
+fn speeds() -> Speeds {
+    let speed = FormatSpeed { bytes_per_second: 3, multiplications_per_second: 31 };
+    Speeds::from([("beads".to_owned(), speed)])
 }
 
 struct CountingLoader {
@@ -120,6 +129,7 @@ impl Loader for CountingLoader {
             threads: 1,
             memory_total_bytes: self.budget_bytes,
             memory_budget_bytes: self.budget_bytes,
+            speed: Speeds::new(),
             load: StageLoad::default(),
         }
     }
@@ -241,6 +251,21 @@ async fn any_number_of_stages_gives_the_same_tokens() {
             stage.task.await.unwrap();
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stage_measures_of_itself_comes_to_stand_in_its_record() {
+    let store = memory_store(model(1024, 2)).await;
+    let _running: Vec<_> = (0..2).map(|index| start_stage(&store, &format!("s{index}"), u64::MAX)).collect();
+    let head = start_head(&store).await;
+    serving(&head, 2).await;
+    let measured = async {
+        while !head.view().stages.values().all(|stage| stage.value.speed == speeds()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), measured).await.expect("the speeds are in the store");
+    assert_eq!(tokens(&head, &[1, 2], 10).await, reference(&[1, 2], 10));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,7 @@ pub mod loader;
 pub mod memory;
 pub mod model;
 mod model_record;
+pub mod probe;
 pub mod sampling;
 pub mod weights;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::runner::{LoadError, LoadedShard, Loader};
 use schema::LayerRange;
-use schema::record::{DeviceKind, MemoryUse, StageLoad, StageRecord};
+use schema::record::{DeviceKind, MemoryUse, Speeds, StageLoad, StageRecord};
 
 use crate::cpu::{CpuRunner, RunnerSetup};
 use crate::kernels::Pool;
@@ -61,6 +61,7 @@ impl Loader for CpuLoader {
         if needed_bytes > budget_bytes {
             return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
         }
+        self.file.check_unchanged().map_err(|error| LoadError::Failed(chain(&error)))?;
         let shard = self.file.map(layers).map_err(|error| LoadError::Failed(chain(&error)))?;
         shard.prefetch();
         let weights_bytes = shard.mapped_bytes();
@@ -82,6 +83,7 @@ impl Loader for CpuLoader {
             threads: self.pool.threads() as u32,
             memory_total_bytes: machine.memory_total_bytes,
             memory_budget_bytes: self.budget_bytes,
+            speed: Speeds::new(),
             load: StageLoad::default(),
         }
     }

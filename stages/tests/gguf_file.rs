@@ -167,6 +167,51 @@ fn a_fingerprint_tells_copies_from_other_files() {
     assert_eq!(changed_at(tensor.offset as usize + 4096), original);
 }
 
+// === A file that changes while it is used ===
+
+#[test]
+fn a_file_that_is_written_or_cut_is_told_from_one_that_is_only_read_or_replaced() {
+    let (folder, path) = file(model(true));
+    let length = std::fs::metadata(&path).unwrap().len();
+    let opened = ModelFile::open(&path).unwrap();
+    let shard = opened.map(LayerRange::new(0, 1).unwrap()).unwrap();
+    shard.prefetch();
+    drop(std::fs::read(&path).unwrap());
+    assert!(opened.check_unchanged().is_ok(), "reading is no change");
+
+    // What is mapped is the file that was opened, whatever the path stands for by now.
+    let other = folder.path().join("other.gguf");
+    std::fs::write(&other, vec![0; length as usize]).unwrap();
+    std::fs::rename(&other, &path).unwrap();
+    assert!(opened.check_unchanged().is_ok(), "another file under the path is no change");
+    let replaced = chain(&ModelFile::open(&path).unwrap_err());
+    assert!(replaced.contains("is not a usable GGUF file"), "{replaced}");
+
+    for cut in [false, true] {
+        let (_folder, path) = file(model(true));
+        let opened = ModelFile::open(&path).unwrap();
+        // File systems count time in steps of some milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let writable = std::fs::File::options().write(true).open(&path).unwrap();
+        if cut {
+            writable.set_len(length - 1).unwrap();
+        } else {
+            std::os::unix::fs::FileExt::write_all_at(&writable, &[1], length - 1).unwrap();
+        }
+        let error = chain(&opened.check_unchanged().unwrap_err());
+        let found = length - u64::from(cut);
+        for expected in [
+            path.to_str().unwrap(),
+            "changed while its weights were in use",
+            &format!("expected {length} bytes"),
+            &format!("found {found} bytes"),
+            "put the right file there and start again",
+        ] {
+            assert!(error.contains(expected), "{expected} is missing in {error}");
+        }
+    }
+}
+
 // === A file cut short under a mapping ===
 
 const CHILD_FILE: &str = "BATON_TEST_CHILD_FILE";

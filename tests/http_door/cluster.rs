@@ -14,6 +14,7 @@ fn view() -> ClusterView {
         json!({
             "endpoint": format!("tcp://{host}:7001"), "host": host, "pid": 42, "version": "0.1.0", "device": "metal",
             "chip": "Apple M4", "threads": 4, "memory_total_bytes": 16_000, "memory_budget_bytes": 12_000,
+            "speed": {"Q4_1": {"bytes_per_second": 9_000, "multiplications_per_second": 70_000}},
             "load": {
                 "memory": {
                     "rss_bytes": 900, "pss_bytes": 800, "pss_file_bytes": 700, "pss_anonymous_bytes": 100,
@@ -85,6 +86,8 @@ async fn the_status_shows_every_stage_with_what_it_measured() {
         })
     );
     assert_eq!(stage["tokens_per_second"], 12.5);
+    assert_eq!(stage["speed"]["Q4_1"], json!({"bytes_per_second": 9_000, "multiplications_per_second": 70_000}));
+    assert_eq!(json["stages"][1]["speed"], Value::Null);
     assert_eq!(json["stages"][1]["memory"]["used"], Value::Null);
     assert_eq!(json["complaints"][0]["key"], "/baton/v1/home/pins/b");
 }
@@ -101,6 +104,7 @@ async fn the_devices_are_those_of_live_stages() {
         (&device["device"], &device["chip"], &device["threads"]),
         (&json!("metal"), &json!("Apple M4"), &json!(4))
     );
+    assert_eq!(device["speed"]["Q4_1"]["bytes_per_second"], 9_000);
     assert_eq!((&device["memory_total_bytes"], &device["memory_budget_bytes"]), (&json!(16_000), &json!(12_000)));
 }
 

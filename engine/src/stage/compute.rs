@@ -1,16 +1,18 @@
-//! The one thread that computes: it owns the shard and does what it is told, in order.
+//! The one thread that computes: it owns the shard and does what it is told, in order. Once, when it has a shard and
+//! nothing to do, it measures how fast it is, a few milliseconds at a time.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schema::frame::Hop;
+use schema::record::Speeds;
 use schema::{Generation, LayerRange};
 use tokio::sync::mpsc;
 
-use crate::limits::STAGE_QUEUE_MAX;
+use crate::limits::{PROBE_QUIET, REPORT_EVERY, STAGE_QUEUE_MAX};
 use crate::link::bytes_to_activations;
 use crate::runner::{LoadError, LoadedShard, Loader, Output, Runner, RunnerError, Work};
 
@@ -28,6 +30,8 @@ pub(super) enum Done {
     Loaded { generation: Generation, shard: Result<Loaded, LoadError> },
     /// A micro-batch was computed, or not.
     Stepped(Box<Stepped>),
+    /// The device was measured.
+    Probed { speed: Speeds, weights_resident_bytes: u64 },
 }
 
 /// A shard that was loaded.
@@ -100,43 +104,237 @@ impl Drop for Compute {
 }
 
 fn run(loader: &dyn Loader, inbox: &Receiver<Order>, outbox: &mpsc::Sender<Done>) {
-    let mut runner: Option<Box<dyn Runner>> = None;
-    let mut input = Vec::new();
-    let mut measured = Instant::now();
-    while let Ok(order) = inbox.recv() {
-        let done = match order {
-            Order::Unload => {
-                runner = None;
-                continue;
-            }
-            Order::Load { generation, layers, kv_tokens, budget_bytes } => {
-                runner = None; // The old range goes before the new one comes: together they may be over the budget.
-                let shard = loader.load(layers, kv_tokens, budget_bytes).map(|shard| {
-                    let LoadedShard { runner: loaded, weights_bytes, kv_blocks } = shard;
-                    runner = Some(loaded);
-                    Loaded { weights_bytes, kv_blocks }
-                });
-                Done::Loaded { generation, shard }
-            }
-            Order::Step { hop, activations, arrived } => {
-                let started = Instant::now();
-                bytes_to_activations(&activations, &mut input);
-                let output = match &mut runner {
-                    Some(runner) => runner.step(Work { slices: &hop.slices, activations: &input }),
-                    None => Err(RunnerError::Device("no shard is loaded".to_owned())),
-                };
-                let compute = started.elapsed();
-                let measure = measured.elapsed() >= crate::limits::REPORT_EVERY;
-                let weights_resident_bytes = runner.as_ref().filter(|_| measure).map(|runner| {
-                    measured = Instant::now();
-                    runner.weights_resident_bytes()
-                });
-                let queue = started.saturating_duration_since(arrived);
-                Done::Stepped(Box::new(Stepped { hop, output, compute, queue, weights_resident_bytes }))
-            }
+    let mut worker = Worker::new(loader);
+    loop {
+        let done = match worker.next(inbox) {
+            Next::Order(order) => worker.perform(order),
+            Next::Quiet => worker.probe(),
+            Next::End => return,
         };
-        if outbox.blocking_send(done).is_err() {
+        if done.is_some_and(|done| outbox.blocking_send(done).is_err()) {
             return;
         }
+    }
+}
+
+/// What the thread has.
+struct Worker<'a> {
+    loader: &'a dyn Loader,
+    runner: Option<Box<dyn Runner>>,
+    input: Vec<f32>,
+    /// When the resident weights were counted last.
+    counted: Instant,
+    /// Whether the device was measured. Once for the process: figures that changed with every shard would have shards
+    /// moved about.
+    probed: bool,
+    /// How long there must be no order before the device is measured.
+    patience: Duration,
+}
+
+/// What the thread does next.
+enum Next {
+    Order(Order),
+    /// Nobody wants anything, and the device is not measured yet.
+    Quiet,
+    End,
+}
+
+// === impl Worker ===
+
+impl<'a> Worker<'a> {
+    fn new(loader: &'a dyn Loader) -> Self {
+        let (counted, patience) = (Instant::now(), PROBE_QUIET);
+        Self { loader, runner: None, input: Vec::new(), counted, probed: false, patience }
+    }
+
+    /// Waits for an order; while there is a device to measure, not for long.
+    fn next(&mut self, inbox: &Receiver<Order>) -> Next {
+        let order = if self.runner.is_some() && !self.probed {
+            inbox.recv_timeout(self.patience)
+        } else {
+            inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
+        match order {
+            Ok(order) => {
+                self.patience = PROBE_QUIET;
+                Next::Order(order)
+            }
+            Err(RecvTimeoutError::Timeout) => Next::Quiet,
+            Err(RecvTimeoutError::Disconnected) => Next::End,
+        }
+    }
+
+    fn perform(&mut self, order: Order) -> Option<Done> {
+        match order {
+            Order::Unload => {
+                self.runner = None;
+                None
+            }
+            Order::Load { generation, layers, kv_tokens, budget_bytes } => {
+                self.runner = None; // The old range goes before the new one comes: together they may be over the budget.
+                let shard = self.loader.load(layers, kv_tokens, budget_bytes).map(|shard| {
+                    let LoadedShard { runner, weights_bytes, kv_blocks } = shard;
+                    self.runner = Some(runner);
+                    Loaded { weights_bytes, kv_blocks }
+                });
+                Some(Done::Loaded { generation, shard })
+            }
+            Order::Step { hop, activations, arrived } => {
+                Some(Done::Stepped(Box::new(self.step(hop, &activations, arrived))))
+            }
+        }
+    }
+
+    fn step(&mut self, hop: Hop, activations: &Bytes, arrived: Instant) -> Stepped {
+        let started = Instant::now();
+        bytes_to_activations(activations, &mut self.input);
+        let output = match &mut self.runner {
+            Some(runner) => runner.step(Work { slices: &hop.slices, activations: &self.input }),
+            None => Err(RunnerError::Device("no shard is loaded".to_owned())),
+        };
+        let compute = started.elapsed();
+        let count = self.counted.elapsed() >= REPORT_EVERY;
+        let weights_resident_bytes = self.runner.as_ref().filter(|_| count).map(|runner| {
+            self.counted = Instant::now();
+            runner.weights_resident_bytes()
+        });
+        let queue = started.saturating_duration_since(arrived);
+        Stepped { hop, output, compute, queue, weights_resident_bytes }
+    }
+
+    /// Measures for a moment; what was found, when that was the last one.
+    fn probe(&mut self) -> Option<Done> {
+        let runner = self.runner.as_mut()?;
+        self.patience = Duration::ZERO;
+        let speed = runner.probe()?;
+        self.probed = true;
+        Some(Done::Probed { speed, weights_resident_bytes: runner.weights_resident_bytes() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use schema::record::{FormatSpeed, MemoryUse, StageRecord};
+    use schema::{Epoch, Step};
+
+    use super::*;
+    use crate::testing;
+
+    const MOMENT: Duration = Duration::from_millis(4);
+    /// Moments that measuring takes here: longer than any test waits.
+    const MOMENTS: usize = 10_000;
+
+    /// Doubles what it gets; measures for `moments` moments and counts them in `measured`.
+    struct Doubling {
+        measured: Arc<AtomicUsize>,
+        moments: usize,
+    }
+
+    impl Runner for Doubling {
+        fn step(&mut self, work: Work<'_>) -> Result<Output, RunnerError> {
+            Ok(Output::Activations(work.activations.iter().map(|value| value * 2.0).collect()))
+        }
+
+        fn weights_resident_bytes(&self) -> u64 {
+            77
+        }
+
+        fn probe(&mut self) -> Option<Speeds> {
+            std::thread::sleep(MOMENT);
+            (self.measured.fetch_add(1, Ordering::SeqCst) + 1 >= self.moments).then(speeds)
+        }
+    }
+
+    impl Loader for Doubling {
+        fn memory_bound(&self, _: LayerRange, _: u32) -> u64 {
+            0
+        }
+
+        fn load(&self, _: LayerRange, _: u32, _: u64) -> Result<LoadedShard, LoadError> {
+            let runner = Box::new(Self { measured: self.measured.clone(), moments: self.moments });
+            Ok(LoadedShard { runner, weights_bytes: 1, kv_blocks: 1 })
+        }
+
+        fn describe(&self) -> StageRecord {
+            testing::stage(1)
+        }
+
+        fn memory(&self) -> MemoryUse {
+            MemoryUse::default()
+        }
+    }
+
+    fn speeds() -> Speeds {
+        let speed = FormatSpeed { bytes_per_second: 5, multiplications_per_second: 6 };
+        Speeds::from([("Q4_1".to_owned(), speed)])
+    }
+
+    fn start(moments: usize) -> (Compute, mpsc::Receiver<Done>, Arc<AtomicUsize>) {
+        let measured = Arc::new(AtomicUsize::new(0));
+        let (compute, done) = Compute::start(Arc::new(Doubling { measured: measured.clone(), moments })).unwrap();
+        load(&compute);
+        (compute, done, measured)
+    }
+
+    fn load(compute: &Compute) {
+        assert!(compute.load(Generation(1), LayerRange::new(0, 1).unwrap(), 32, u64::MAX));
+    }
+
+    fn step(compute: &Compute) {
+        let hop = Hop {
+            generation: Generation(1),
+            epoch: Epoch(1),
+            step: Step(0),
+            slot: 0,
+            gateway: 0,
+            rows: 1,
+            hidden: 1,
+            slices: Vec::new(),
+            spent: Vec::new(),
+        };
+        assert!(compute.step(hop, crate::link::activations_to_bytes(&[21.0])));
+    }
+
+    #[tokio::test]
+    async fn work_that_comes_while_the_device_is_measured_waits_for_a_moment_at_most() {
+        let (compute, mut done, measured) = start(MOMENTS);
+        assert!(matches!(done.recv().await, Some(Done::Loaded { .. })));
+        for _ in 0..3 {
+            let before = measured.load(Ordering::SeqCst);
+            while measured.load(Ordering::SeqCst) < before + 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let at_order = measured.load(Ordering::SeqCst);
+            step(&compute);
+            let Some(Done::Stepped(stepped)) = done.recv().await else { panic!("no step") };
+            // The moment at hand when the step was ordered, and one that may have begun between the look and the order.
+            let moments = measured.load(Ordering::SeqCst) - at_order;
+            assert!(moments <= 2, "the step waited for {moments} moments");
+            assert_eq!(stepped.output.unwrap(), Output::Activations(vec![42.0]));
+            // Who has work is left alone for a while.
+            let after = measured.load(Ordering::SeqCst);
+            tokio::time::sleep(PROBE_QUIET / 3).await;
+            assert_eq!(measured.load(Ordering::SeqCst), after, "measured between two steps");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_device_is_measured_once_and_only_with_a_shard() {
+        let (compute, mut done, measured) = start(3);
+        assert!(matches!(done.recv().await, Some(Done::Loaded { .. })));
+        assert_eq!(measured.load(Ordering::SeqCst), 0, "measured before it could be ready");
+        assert!(compute.unload());
+        tokio::time::sleep(2 * PROBE_QUIET).await;
+        assert_eq!(measured.load(Ordering::SeqCst), 0, "measured without a shard");
+        load(&compute);
+        assert!(matches!(done.recv().await, Some(Done::Loaded { .. })));
+        let Some(Done::Probed { speed, weights_resident_bytes }) = done.recv().await else { panic!("not measured") };
+        assert_eq!((speed, weights_resident_bytes), (speeds(), 77));
+        load(&compute);
+        assert!(matches!(done.recv().await, Some(Done::Loaded { .. })));
+        tokio::time::sleep(2 * PROBE_QUIET).await;
+        assert_eq!(measured.load(Ordering::SeqCst), 3, "measured again");
     }
 }

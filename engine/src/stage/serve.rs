@@ -179,6 +179,11 @@ impl Stage {
                 Event::Computed(None) => return Err(StageError::ComputeEnded),
                 Event::Computed(Some(Done::Loaded { generation, shard })) => self.loaded(generation, shard),
                 Event::Computed(Some(Done::Stepped(stepped))) => self.forward(*stepped).await,
+                Event::Computed(Some(Done::Probed { speed, weights_resident_bytes })) => {
+                    // The next report takes both to the store.
+                    self.record.speed = speed;
+                    self.account.weights_resident_bytes = weights_resident_bytes;
+                }
                 Event::Arrived(Ok(message)) => self.arrived(message).await,
                 Event::Arrived(Err(error)) if error.is_about_one_message() => self.refuse_frame(&error.to_string()),
                 Event::Arrived(Err(error)) => return Err(error.into()),

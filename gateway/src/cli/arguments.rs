@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use schema::record::DeviceKind;
 
 use super::exit::EXIT_HELP;
 use crate::settings::{
@@ -100,6 +101,18 @@ The memory bound is what a stage may take at most, the rest is what the operatin
         #[arg(long)]
         json: bool,
     },
+    /// Measure how fast this machine multiplies, for every format of weights
+    ///
+    /// Takes half a second. A stage measures the same by itself, with its own weights and for their formats only, and
+    /// `baton status` shows it.
+    #[command(after_help = "Examples:
+  baton probe
+  baton probe --threads 1
+  baton probe --json | jq '.speed.Q4_K'
+
+READS is for one row: a token takes about as long as reading all weights once at this rate. MULTIPLIES (multiplications
+with their additions) is for 128 rows at a time, as with a prompt.")]
+    Probe(ProbeArguments),
     /// Print a new cluster key
     ///
     /// Links between machines are encrypted with it; all machines of a cluster need the same one.
@@ -167,6 +180,17 @@ pub struct VisitArguments {
     pub(super) json: bool,
 }
 
+/// For `baton probe`.
+#[derive(Debug, Args)]
+pub struct ProbeArguments {
+    /// Threads to compute on [default: the processors]
+    #[arg(long, env = "BATON_THREADS", value_name = "N")]
+    pub(super) threads: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 // === impl Verb ===
 
 impl Verb {
@@ -194,6 +218,13 @@ macro_rules! shared {
 }
 
 shared! { UpArguments StageArguments GatewayArguments }
+
+impl ProbeArguments {
+    /// What was said of the threads; the processor is what is measured.
+    pub(super) fn choices(&self) -> ComputeChoices {
+        ComputeChoices { threads: self.threads, device: Some(DeviceKind::Cpu), ..ComputeChoices::default() }
+    }
+}
 
 impl VisitArguments {
     /// Which cluster to look at.

@@ -10,6 +10,7 @@ mod exit;
 mod logging;
 mod model;
 mod output;
+mod probe;
 mod status;
 mod table;
 
@@ -25,7 +26,9 @@ pub use exit::{CliError, Exit};
 pub use status::{StatusDocument, render as render_status};
 
 use crate::run;
-use crate::settings::{Environment, FileChoices, GatewaySettings, StageSettings, UpSettings, VARIABLES};
+use crate::settings::{
+    ComputeSettings, Environment, FileChoices, GatewaySettings, StageSettings, UpSettings, VARIABLES,
+};
 
 /// Runs `baton` with `arguments` (the program's name first).
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -83,6 +86,10 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             model::pull(model.as_deref(), &crate::settings::cache(&global, &environment)?)
         }
         Verb::Models { json } => model::list(&crate::settings::cache(&global, &environment)?, json),
+        Verb::Probe(said) => {
+            let threads = said.choices().or(file.compute);
+            probe::run(&ComputeSettings::new(&threads, 1)?, said.json)
+        }
         Verb::Key => {
             let key = engine::link::ClusterKey::generate().map_err(|source| CliError::Random { source })?;
             output::print(&format!("{}\n", key.to_hex()))?;

@@ -48,6 +48,11 @@ pub(super) fn bytes(count: u64) -> String {
     }
 }
 
+/// A rate in billions.
+pub(super) fn billions(rate: u64) -> String {
+    format!("{:.1}", rate as f64 / 1e9)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

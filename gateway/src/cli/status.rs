@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use engine::view::ClusterView;
-use schema::record::{ClaimRecord, ClaimState, DeviceKind, MemoryUse, StageRecord};
+use schema::record::{ClaimRecord, ClaimState, DeviceKind, MemoryUse, Speeds, StageRecord};
 use schema::{LayerRange, StageName};
 use serde::Serialize;
 
 use super::cluster;
 use super::exit::{CliError, Exit};
-use super::output::{self, bytes, plain};
+use super::output::{self, billions, bytes, plain};
 use super::table::Table;
 use crate::settings::ClusterSettings;
 
@@ -63,6 +63,8 @@ pub struct StageLine {
     pub memory: Option<MemoryUse>,
     /// Weights of its layers, in bytes.
     pub weights_bytes: Option<u64>,
+    /// How fast it multiplies, by the format of the weights, as it measured itself.
+    pub speed: Option<Speeds>,
     /// Token rows per second lately.
     pub tokens_per_second: Option<f64>,
     /// Token rows since it started.
@@ -152,6 +154,7 @@ impl StageLine {
             memory_budget_bytes: record.map(|record| record.memory_budget_bytes),
             memory: record.map(|record| record.load.memory),
             weights_bytes: claim.map(|claim| claim.weights_bytes),
+            speed: record.map(|record| record.speed.clone()),
             tokens_per_second: record.map(|record| record.load.tokens_per_second),
             tokens_total: record.map(|record| record.load.tokens_total),
             busy: record.map(|record| record.load.busy),
@@ -179,6 +182,9 @@ pub fn render(document: &StatusDocument) -> String {
     }
     if !document.stages.is_empty() {
         line(format!("\n{}", table(&document.stages).trim_end()));
+    }
+    if let Some(speeds) = speeds(&document.stages) {
+        line(format!("\n{}", speeds.trim_end()));
     }
     if !document.complaints.is_empty() {
         line("\nignored in the store:".to_owned());
@@ -216,9 +222,22 @@ fn table(stages: &[StageLine]) -> String {
     table.render()
 }
 
+/// What the stages measured of themselves; `None` when none has.
+fn speeds(stages: &[StageLine]) -> Option<String> {
+    let mut table = Table::new(&["STAGE", "WEIGHTS", "READS", "MULTIPLIES"]);
+    let measured = stages.iter().flat_map(|stage| stage.speed.iter().flatten().map(|speed| (&stage.stage, speed)));
+    let mut any = false;
+    for (stage, (format, speed)) in measured {
+        any = true;
+        let (reads, multiplies) = (billions(speed.bytes_per_second), billions(speed.multiplications_per_second));
+        table.row([stage.clone(), format.clone(), format!("{reads} GB/s"), format!("{multiplies} GMAC/s")]);
+    }
+    any.then(|| table.render())
+}
+
 #[cfg(test)]
 pub(super) mod tests {
-    use schema::record::{GatewayRecord, ModelRecord, Placement, Shard, StageLoad};
+    use schema::record::{FormatSpeed, GatewayRecord, ModelRecord, Placement, Shard, StageLoad};
     use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace};
 
     use super::*;
@@ -267,8 +286,16 @@ pub(super) mod tests {
             threads: 2,
             memory_total_bytes: 16 << 30,
             memory_budget_bytes: 8 << 30,
+            speed: if host == "mini-1" { measured() } else { Speeds::new() },
             load: StageLoad { memory, tokens_total: 100, tokens_per_second, busy: 0.254, frames_refused: 0 },
         }
+    }
+
+    fn measured() -> Speeds {
+        let speed =
+            |bytes_per_second, multiplications_per_second| FormatSpeed { bytes_per_second, multiplications_per_second };
+        let speeds = [("Q4_1", speed(9_840_000_000, 141_000_000_000)), ("Q8_0", speed(16_400_000_000, 98_000_000))];
+        speeds.map(|(format, speed)| (format.to_owned(), speed)).into()
     }
 
     fn claim(stage: &str, range: LayerRange, state: ClaimState) -> ClaimRecord {
@@ -340,6 +367,10 @@ pub(super) mod tests {
         right  mini-2  cpu     16..30  serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.1   25 %
         spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %
 
+        STAGE  WEIGHTS  READS      MULTIPLIES
+        left   Q4_1     9.8 GB/s   141.0 GMAC/s
+        left   Q8_0     16.4 GB/s  0.1 GMAC/s
+
         ignored in the store:
           /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
         "#);
@@ -355,6 +386,10 @@ pub(super) mod tests {
         left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %
         right  -       -       16..30  gone     -          -         -         -         -         -      -
         spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %
+
+        STAGE  WEIGHTS  READS      MULTIPLIES
+        left   Q4_1     9.8 GB/s   141.0 GMAC/s
+        left   Q8_0     16.4 GB/s  0.1 GMAC/s
 
         ignored in the store:
           /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
@@ -386,6 +421,8 @@ pub(super) mod tests {
         assert_eq!(value["serving"], false);
         assert_eq!(value["stages"][0]["layers"], serde_json::json!([0, 16]));
         assert_eq!(value["stages"][0]["memory"]["pss_file_bytes"], 50 << 20);
+        assert_eq!(value["stages"][0]["speed"]["Q4_1"]["bytes_per_second"], 9_840_000_000_u64);
+        assert_eq!(value["stages"][1]["speed"], serde_json::Value::Null);
         assert_eq!(value["stages"][1]["state"], "gone");
         assert_eq!(value["stages"][2]["state"], "idle");
     }

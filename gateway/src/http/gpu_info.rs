@@ -21,6 +21,7 @@ pub(crate) fn show(door: &Door) -> Response {
                 "device": stage.device,
                 "chip": stage.chip,
                 "threads": stage.threads,
+                "speed": stage.speed,
                 "memory_total_bytes": stage.memory_total_bytes,
                 "memory_budget_bytes": stage.memory_budget_bytes,
                 "memory_used_bytes": stage.load.memory.pss_bytes.max(stage.load.memory.rss_bytes),

@@ -93,6 +93,7 @@ fn stage_json(view: &ClusterView, name: &StageName) -> Value {
             "used": load.map(|load| load.memory),
         },
         "kv": claim.map(|claim| json!({"blocks": claim.kv_blocks, "block_tokens": claim.kv_block_tokens})),
+        "speed": record.map(|record| &record.speed),
         "tokens_total": load.map(|load| load.tokens_total),
         "tokens_per_second": load.map(|load| load.tokens_per_second),
         "busy": load.map(|load| load.busy),

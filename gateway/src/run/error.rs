@@ -8,6 +8,7 @@ use engine::link::LinkError;
 use engine::stage::StageError;
 use engine::store::StoreError;
 use schema::Fingerprint;
+use stages::weights::FileChanged;
 
 use crate::models::ModelError;
 use crate::text::TextError;
@@ -30,6 +31,9 @@ pub enum RunError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The model's file is not what it was.
+    #[error(transparent)]
+    Changed(#[from] FileChanged),
     /// The cluster serves something else.
     #[error(
         "the cluster serves {name} with fingerprint {expected}: {path} has {found}, so it is another file; \

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::link::Listen;
 use engine::runner::Loader;
@@ -9,13 +10,17 @@ use engine::stage as stage_loop;
 use engine::store::{EtcdStore, SharedStore};
 use schema::Keyspace;
 use stages::device::{self, DeviceSettings};
-use stages::weights::guard_against_truncation;
+use stages::weights::{FileChanged, ModelFile, guard_against_truncation};
 use tracing::info;
 
 use super::RunError;
 use super::model::agree;
 use super::stop::Stop;
 use crate::settings::StageSettings;
+
+/// How often it is looked whether the model file is still the same: a stage that computes with other weights is worse than
+/// none, and asking takes a microsecond.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs `baton stage` until it is told to stop.
 ///
@@ -47,5 +52,25 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
         lease_ttl: member.lease_ttl,
         fingerprint: served.record.fingerprint.clone(),
     };
-    Ok(stage_loop::run(store, told, loader, stop.told()).await?)
+    let mut changed = None;
+    let until = async {
+        tokio::select! {
+            () = stop.told() => {}
+            found = file_changed(&served.file) => changed = Some(found),
+        }
+    };
+    stage_loop::run(store, told, loader, until).await?;
+    // What is left of the old contents is of no use to anybody: the stage has left the cluster in good order.
+    changed.map_or(Ok(()), |found| Err(found.into()))
+}
+
+/// Resolves when the model file is not what it was.
+async fn file_changed(file: &ModelFile) -> FileChanged {
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    loop {
+        looks.tick().await;
+        if let Err(found) = file.check_unchanged() {
+            return found;
+        }
+    }
 }

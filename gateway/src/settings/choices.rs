@@ -93,6 +93,9 @@ choices! {
         /// Compute threads of a stage [default: the processors; `baton up`: its share of them]
         #[arg(long, env = "BATON_THREADS", value_name = "N")]
         threads: u32,
+        /// Processors to leave to others when nothing is said of threads; `baton up`: by all its stages together [default: 0]
+        #[arg(long, env = "BATON_SPARE_CORES", value_name = "N")]
+        spare_cores: u32,
     }
 }
 choices! {

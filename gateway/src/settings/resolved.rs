@@ -32,6 +32,8 @@ pub mod defaults {
     pub const KV_TOKENS: u32 = 8192;
     /// `[model] stages_min`
     pub const STAGES_MIN: u32 = 1;
+    /// `[compute] spare_cores`: the runtime sleeps while threads compute, and its share of a core is small.
+    pub const SPARE_CORES: u32 = 0;
     /// `[gateway] listen`
     pub const LISTEN: &str = "127.0.0.1:8100";
     /// `[gateway] request_deadline_s`: a long answer of a large model on a slow machine.
@@ -185,6 +187,17 @@ pub enum SettingsError {
         /// The device.
         found: &'static str,
     },
+    /// Two answers to one question.
+    #[error(
+        "threads is {threads} and spare_cores is {spare_cores}: expected at most one of them; `--spare-cores 0` takes one \
+         in the settings file or the environment back"
+    )]
+    Threads {
+        /// Compute threads that were asked for.
+        threads: u32,
+        /// Processors that were to be left to others.
+        spare_cores: u32,
+    },
     /// No folder for model files.
     #[error("there is no folder for model files: expected HOME to be set, or --cache DIR")]
     Cache,
@@ -256,9 +269,11 @@ impl ComputeSettings {
             return Err(SettingsError::Device { found: device_word(device) });
         }
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let spare_cores = range("spare_cores", choices.spare_cores.unwrap_or(defaults::SPARE_CORES), 0, 1023)?;
         let threads = match choices.threads {
+            Some(threads) if spare_cores > 0 => return Err(SettingsError::Threads { threads, spare_cores }),
             Some(threads) => range("threads", threads, 1, 1024)? as usize,
-            None => (processors / stages as usize).max(1),
+            None => threads(processors, spare_cores as usize, stages as usize),
         };
         Ok(Self { memory_budget_bytes: choices.memory.map(super::ByteSize::bytes), device, threads })
     }
@@ -370,7 +385,9 @@ impl UpSettings {
             flag("memory", format!("{bytes}B").into());
         }
         flag("device", device_word(self.compute.device).into());
+        // Worked out for all stages together; what the file or the environment says of it must not count again.
         flag("threads", self.compute.threads.to_string().into());
+        flag("spare-cores", "0".into());
         // Never looks like a flag or a catalogue name.
         arguments.push(Path::new(".").join(model).into());
         arguments
@@ -380,6 +397,11 @@ impl UpSettings {
     pub fn stage_environment(&self) -> Vec<(&'static str, String)> {
         self.member.cluster_key.iter().map(|key| ("BATON_CLUSTER_KEY", key.to_hex())).collect()
     }
+}
+
+/// Compute threads of one of `stages` stages that leave `spare` of the machine's processors to others.
+fn threads(processors: usize, spare: usize, stages: usize) -> usize {
+    (processors.saturating_sub(spare) / stages).max(1)
 }
 
 fn door(choices: &GatewayChoices) -> Result<(SocketAddr, Duration), SettingsError> {
@@ -445,9 +467,28 @@ mod tests {
             ("[model]\nkv_tokens = 31", "kv_tokens is 31: expected 32 to 16777216"),
             ("[gateway]\nrequest_deadline_s = 0", "request_deadline_s is 0: expected 1 to 86400"),
             ("[compute]\nthreads = 0", "threads is 0: expected 1 to 1024"),
+            ("[compute]\nspare_cores = 1024", "spare_cores is 1024: expected 0 to 1023"),
         ] {
             assert_eq!(up(toml).unwrap_err().to_string(), expected);
         }
+    }
+
+    #[test]
+    fn spare_cores_are_left_by_all_stages_together_and_one_thread_always_computes() {
+        for (processors, spare, stages, expected) in
+            [(8, 0, 1, 8), (8, 1, 1, 7), (8, 2, 2, 3), (8, 1, 2, 3), (2, 1, 2, 1), (2, 2, 1, 1), (1, 9, 1, 1)]
+        {
+            assert_eq!(threads(processors, spare, stages), expected, "{processors} - {spare} for {stages}");
+        }
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        assert_eq!(up("[compute]\nspare_cores = 1").unwrap().compute.threads, threads(processors, 1, 2));
+    }
+
+    #[test]
+    fn threads_and_spare_cores_together_are_refused() {
+        let error = up("[compute]\nthreads = 3\nspare_cores = 1").unwrap_err().to_string();
+        assert!(error.contains("threads is 3 and spare_cores is 1: expected at most one of them"), "{error}");
+        assert_eq!(up("[compute]\nthreads = 3\nspare_cores = 0").unwrap().compute.threads, 3);
     }
 
     #[test]

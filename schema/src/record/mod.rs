@@ -14,4 +14,4 @@ pub use gateway::GatewayRecord;
 pub use model::{ModelRecord, ShardBytes};
 pub use pin::Pin;
 pub use placement::{Placement, PlacementError, Shard};
-pub use stage::{DeviceKind, MemoryUse, StageLoad, StageRecord};
+pub use stage::{DeviceKind, FormatSpeed, MemoryUse, Speeds, StageLoad, StageRecord};

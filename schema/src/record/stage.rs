@@ -1,5 +1,7 @@
 //! A live stage process: the value of `stages/<stage>`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// What a stage computes on.
@@ -35,9 +37,24 @@ pub struct StageRecord {
     pub memory_total_bytes: u64,
     /// The most the stage may use for weights, keys and values, and scratch, in bytes.
     pub memory_budget_bytes: u64,
+    /// How fast it multiplies, as it measured itself; empty until it has, and where it cannot.
+    #[serde(default, skip_serializing_if = "Speeds::is_empty")]
+    pub speed: Speeds,
     /// What it did and used lately.
     #[serde(default)]
     pub load: StageLoad,
+}
+
+/// Speeds by the name of the weights' format, such as `Q4_1`.
+pub type Speeds = BTreeMap<String, FormatSpeed>;
+
+/// How fast products with weights of one format are; never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormatSpeed {
+    /// Bytes of weights a second where one row is multiplied with them, as in decoding.
+    pub bytes_per_second: u64,
+    /// Multiplications (with their additions) a second where many rows are, as in prefill.
+    pub multiplications_per_second: u64,
 }
 
 /// What a stage did and used lately, as it measured itself.
@@ -68,4 +85,29 @@ pub struct MemoryUse {
     pub pss_anonymous_bytes: u64,
     /// Bytes of the model file that are resident through this process's mappings.
     pub weights_resident_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As written before stages measured themselves.
+    const OLDER: &str = r#"{"endpoint":"ipc:///x","host":"h","pid":1,"version":"0.1.0","device":"cpu","chip":"c","threads":2,"memory_total_bytes":2,"memory_budget_bytes":1}"#;
+
+    #[test]
+    fn a_record_without_speeds_is_read_and_written_without_them() {
+        let record: StageRecord = serde_json::from_str(OLDER).unwrap();
+        assert!(record.speed.is_empty());
+        assert!(!serde_json::to_string(&record).unwrap().contains("speed"));
+    }
+
+    #[test]
+    fn speeds_come_back_as_they_were_written() {
+        let mut record: StageRecord = serde_json::from_str(OLDER).unwrap();
+        let speed = FormatSpeed { bytes_per_second: 9_800_000_000, multiplications_per_second: u64::MAX };
+        record.speed.insert("Q4_1".to_owned(), speed);
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(text.contains(r#""speed":{"Q4_1":{"bytes_per_second":9800000000,"#), "{text}");
+        assert_eq!(serde_json::from_str::<StageRecord>(&text).unwrap(), record);
+    }
 }

@@ -2,7 +2,7 @@
 
 use engine::runner::{LoadError, LoadedShard, Loader};
 use schema::LayerRange;
-use schema::record::{MemoryUse, StageLoad, StageRecord};
+use schema::record::{MemoryUse, Speeds, StageLoad, StageRecord};
 
 use super::bounds;
 use super::hardware::Hardware;
@@ -61,6 +61,7 @@ impl Loader for CandleLoader {
         if needed_bytes > budget_bytes {
             return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
         }
+        self.file.check_unchanged().map_err(|error| LoadError::Failed(chain(&error)))?;
         let (hyper, device) = (self.hyper.clone(), self.hardware.device.clone());
         let setup = RunnerSetup { hyper, file: &self.file, layers, kv_tokens, kv_numbers: KvNumbers::Half, device };
         let runner = CandleRunner::new(setup).map_err(|error| LoadError::Failed(chain(&error)))?;
@@ -80,6 +81,7 @@ impl Loader for CandleLoader {
             threads: self.threads as u32,
             memory_total_bytes: device.total_bytes,
             memory_budget_bytes: self.budget_bytes.unwrap_or(device.available_bytes),
+            speed: Speeds::new(),
             load: StageLoad::default(),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, RunnerError, Work};
 use schema::LayerRange;
 use schema::frame::Chosen;
+use schema::record::Speeds;
 
 use super::arena::{Arena, ArenaSizes, ROWS_MAX, kv_shape};
 use super::attention::QUERIES_MAX;
@@ -19,7 +20,8 @@ use super::weights::{Embedding, ShardWeights};
 use crate::kernels::{Pool, dequantise_row};
 use crate::loader::chain;
 use crate::model::{Hyper, ModelError, ROPE_FACTORS};
-use crate::weights::{Shard, TensorError};
+use crate::probe::{PROBE_TIME, Probe, ProbeScratch};
+use crate::weights::{Shard, Tensor, TensorError};
 
 /// What a shard's runner is made of.
 #[derive(Debug)]
@@ -64,6 +66,8 @@ pub struct CpuRunner {
     weights: ShardWeights,
     kv: KvCache,
     arena: Arena,
+    /// The measurement under way.
+    probe: Option<Probe>,
 }
 
 /// What is wanted of a run.
@@ -108,7 +112,16 @@ impl CpuRunner {
         let blocks = kv_tokens.div_ceil(KV_BLOCK_TOKENS) as usize;
         let kv = KvCache::new(kv_shape(&hyper), weights.layers.len(), blocks)
             .map_err(|cause| SetupError::Memory { tokens: kv_tokens, cause })?;
-        Ok(Self { arena: Arena::new(&sizes, rope), level: Level::detect(), hyper, shard, pool, weights, kv })
+        Ok(Self {
+            arena: Arena::new(&sizes, rope),
+            level: Level::detect(),
+            hyper,
+            shard,
+            pool,
+            weights,
+            kv,
+            probe: None,
+        })
     }
 
     /// Blocks of keys and values it has room for.
@@ -229,6 +242,19 @@ impl Runner for CpuRunner {
 
     fn weights_resident_bytes(&self) -> u64 {
         self.shard.resident_bytes()
+    }
+
+    fn probe(&mut self) -> Option<Speeds> {
+        let Self { shard, pool, arena, probe, .. } = self;
+        let probe = probe.get_or_insert_with(|| Probe::new(&shard.file().matrix_formats(), PROBE_TIME));
+        let tensors = shard.matrices();
+        let matrices: Vec<_> = tensors.iter().map(Tensor::matrix).collect();
+        // No step is under way, so its memory is free.
+        let scratch = ProbeScratch { rows: &mut arena.input, out: &mut arena.gate };
+        if !probe.slice(&matrices, pool, scratch) {
+            return None;
+        }
+        self.probe.take().map(|probe| probe.speeds())
     }
 }
 

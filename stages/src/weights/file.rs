@@ -4,15 +4,18 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use schema::record::ModelRecord;
 use schema::{Fingerprint, LayerRange};
 
 use super::fingerprint::fingerprint;
 use super::mapping::Mapping;
+use super::place::{EMBEDDING, OUTPUT};
 use super::record::{self, ModelError};
 use super::shard::{MapError, Shard};
 use crate::gguf::{GgufError, Header, Keep};
+use crate::kernels::Format;
 
 /// A GGUF file with a checked header. Cheap to clone; the file stays open, so a path that is replaced meanwhile does
 /// not change what is read.
@@ -27,6 +30,42 @@ struct Inner {
     file: File,
     header: Header,
     fingerprint: Fingerprint,
+    written: Written,
+}
+
+/// What the system says of a file's contents: who writes the file changes one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Written {
+    bytes: u64,
+    at: SystemTime,
+}
+
+/// The contents of a model file are not those that were opened.
+#[derive(Debug, thiserror::Error)]
+pub enum FileChanged {
+    /// Somebody wrote it.
+    #[error(
+        "the model file {} changed while its weights were in use: expected {} bytes, written {}, found {} bytes, written \
+         {}; put the right file there and start again",
+        path.display(), expected.0, seconds(*.expected), found.0, seconds(*.found)
+    )]
+    Written {
+        /// The file.
+        path: PathBuf,
+        /// Bytes and time when it was opened.
+        expected: (u64, SystemTime),
+        /// Bytes and time now.
+        found: (u64, SystemTime),
+    },
+    /// The system does not tell any more.
+    #[error("cannot look at the model file {}", path.display())]
+    Gone {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
 }
 
 /// A file that cannot serve as a model.
@@ -79,9 +118,11 @@ impl ModelFile {
             return Err(not_a_file("a device, pipe or socket"));
         }
         let file = File::open(path).map_err(read)?;
+        // Before the first byte is read: what is written meanwhile shows later.
+        let written = Written::of(&file).map_err(read)?;
         let header = parse(&file, path, Keep::NoVocabulary)?;
         let fingerprint = fingerprint(&file, &header).map_err(read)?;
-        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), file, header, fingerprint }) })
+        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), file, header, fingerprint, written }) })
     }
 
     /// The header, without the arrays of `tokenizer.*`.
@@ -102,6 +143,21 @@ impl ModelFile {
         &self.inner.fingerprint
     }
 
+    /// Looks whether the open file still has the contents it was opened with, by its length and the time it was written
+    /// last. Another file under the same path is no change: what is mapped is the one that was opened.
+    ///
+    /// # Errors
+    /// [`FileChanged`] says what was expected and found.
+    pub fn check_unchanged(&self) -> Result<(), FileChanged> {
+        let Inner { path, file, written, .. } = &*self.inner;
+        let found = Written::of(file).map_err(|cause| FileChanged::Gone { path: path.clone(), cause })?;
+        if found == *written {
+            return Ok(());
+        }
+        let pair = |written: Written| (written.bytes, written.at);
+        Err(FileChanged::Written { path: path.clone(), expected: pair(*written), found: pair(found) })
+    }
+
     /// Where it was opened.
     pub fn path(&self) -> &Path {
         &self.inner.path
@@ -120,6 +176,14 @@ impl ModelFile {
         record::record(self.header(), self.name(), self.fingerprint().clone(), kv_tokens, stages_min)
     }
 
+    /// The formats of the matrices that tokens are multiplied with, wherever they belong; each once.
+    pub fn matrix_formats(&self) -> Vec<Format> {
+        let looked_up = |name: &str| name == EMBEDDING && self.header().tensor(OUTPUT).is_some();
+        let infos = self.header().tensors.iter().filter(|info| info.dims.len() > 1 && !looked_up(&info.name));
+        let formats: Vec<_> = infos.map(|info| info.format).collect();
+        Format::ALL.into_iter().filter(|format| formats.contains(format)).collect()
+    }
+
     /// Maps what a stage with `layers` needs, and nothing else.
     ///
     /// # Errors
@@ -131,6 +195,21 @@ impl ModelFile {
     pub(super) fn file(&self) -> &File {
         &self.inner.file
     }
+}
+
+// === impl Written ===
+
+impl Written {
+    fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self { bytes: metadata.len(), at: metadata.modified()? })
+    }
+}
+
+/// When a file was written, as `date -d @…` reads it.
+fn seconds((_, at): (u64, SystemTime)) -> String {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("at {}.{:09}", since.as_secs(), since.subsec_nanos())
 }
 
 /// Maps the whole file, reads its header, and unmaps it: only the header's pages are ever touched.

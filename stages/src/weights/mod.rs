@@ -21,7 +21,7 @@ mod shard;
 mod tensor;
 
 pub use embedding::{EmbeddingRows, RowError};
-pub use file::{ModelFile, OpenError};
+pub use file::{FileChanged, ModelFile, OpenError};
 pub use guard::{EXIT_CODE_WEIGHTS_LOST, guard_against_truncation};
 pub use place::Place;
 pub use record::ModelError;

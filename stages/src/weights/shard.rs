@@ -191,6 +191,13 @@ impl Shard {
         self.layer_tensor(layer, suffix).ok()
     }
 
+    /// All matrices of the shard, in the file's order; tensors of more dimensions are among them.
+    pub fn matrices(&self) -> Vec<Tensor> {
+        let infos = self.file.header().tensors.iter();
+        let own = infos.filter(|info| info.dims.len() > 1 && self.part.maps(&info.name));
+        own.filter_map(|info| self.mapped(info)).collect()
+    }
+
     /// The head's matrix: `output.weight`, or the embedding table in a model that ties the two.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, Work};
 use schema::frame::{Sampling, Slice};
+use schema::record::Speeds;
 use schema::{Attempt, LayerRange, SequenceId};
 use stages::cpu::{CpuRunner, RunnerSetup};
 use stages::kernels::Pool;
@@ -13,7 +14,8 @@ use stages::model::Hyper;
 use stages::weights::ModelFile;
 
 pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
-pub const KV_TOKENS: u32 = 2048;
+/// Room for sixteen sequences of 320 tokens.
+pub const KV_TOKENS: u32 = 16 * 320;
 
 /// All shards of a model.
 pub struct Pipeline {
@@ -66,6 +68,12 @@ impl Pipeline {
     /// The last runner's own step, for a model in one piece.
     pub fn step(&mut self, work: Work<'_>) -> Result<Output, engine::runner::RunnerError> {
         self.runners.last_mut().expect("a shard").step(work)
+    }
+
+    /// What each shard measures of its speed.
+    pub fn probe(&mut self) -> Vec<Speeds> {
+        let whole = |runner: &mut CpuRunner| std::iter::repeat_with(|| runner.probe()).find_map(|speeds| speeds);
+        self.runners.iter_mut().map(|runner| whole(runner).expect("it ends")).collect()
     }
 
     /// Blocks that each sequence gets, scattered over the cache.

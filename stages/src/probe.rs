@@ -1,0 +1,278 @@
+//! How fast the products are here: bytes of weights a second for one row, multiplications a second for many.
+//!
+//! Measured with the kernels that steps use, in stretches of a few milliseconds, so that work never waits long for one.
+//! The best stretch counts, since a busy neighbour only ever makes one slower. A stage measures with its own mapped
+//! weights: nothing is allocated for it, and sizes, caches and overheads are those of its steps. So the time of a decoding
+//! step is about the bytes of its weights by `bytes_per_second`, and that of a prefill its multiplications by
+//! `multiplications_per_second`. Does not know what the weights are for or who wants to know.
+
+use std::time::{Duration, Instant};
+
+use schema::record::{FormatSpeed, Speeds};
+
+use crate::kernels::{Format, MatmulJob, Matrix, Pool, Rows, matmul};
+
+/// The longest that measuring may take, all formats together.
+pub const PROBE_TIME: Duration = Duration::from_millis(500);
+/// The longest that one figure is measured: more stretches would not find a better one.
+const FIGURE_TIME: Duration = Duration::from_millis(60);
+/// What a stretch takes: long beside a clock and a late thread, short beside a step.
+const STRETCH: Duration = Duration::from_millis(4);
+/// Rows of a prefill's tile.
+const MANY_ROWS: usize = 128;
+/// The most weights one product reads, in bytes: 4 ms where memory gives 1 GB/s.
+const PRODUCT_BYTES_MAX: usize = 4 << 20;
+/// Outputs of the first product with many rows; each that takes less than a stretch is followed by one of twice as many, so
+/// that a slow machine is not asked for too much at once.
+const OUTPUTS_FIRST: usize = 16;
+/// Weights to make up where there is no model: several times the caches of most machines.
+const MADE_UP_BYTES: usize = 128 << 20;
+
+/// A measurement under way.
+#[derive(Debug)]
+pub struct Probe {
+    figures: Vec<Figure>,
+    at: usize,
+}
+
+/// One figure: a format with so many rows.
+#[derive(Debug)]
+struct Figure {
+    format: Format,
+    rows: usize,
+    left: Duration,
+    /// Outputs of the next product, at most.
+    outputs: usize,
+    /// The next weights: which matrix, which of its rows.
+    next: (usize, usize),
+    /// The best rate so far: bytes, or multiplications, a second.
+    best: f64,
+}
+
+/// Where a measurement puts its numbers: what a step would use for its own.
+#[derive(Debug)]
+pub struct ProbeScratch<'a> {
+    /// For inputs of up to 128 rows.
+    pub rows: &'a mut Rows,
+    /// For outputs: of 128 rows with at least one each.
+    pub out: &'a mut [f32],
+}
+
+/// Measures all `formats` on the threads of `pool` with made-up weights; within [`PROBE_TIME`], but for what a slow
+/// machine's last stretches take longer.
+pub fn measure(pool: &Pool, formats: &[Format]) -> Speeds {
+    let started = Instant::now();
+    // Any bits are weights. These are no infinite or tiny numbers in any format, as some processors are slow with those.
+    let bytes: Vec<u8> =
+        (0..1_u32 << 16).map(|index| (index.wrapping_mul(0x9e37_79b9) >> 16) as u8 & 0x3b | 0x20).collect();
+    let bytes = bytes.repeat(MADE_UP_BYTES / bytes.len());
+    const COLS: usize = 2048;
+    let matrix = |format: &Format| {
+        let row_bytes = format.row_bytes(COLS)?;
+        let rows = bytes.len() / row_bytes;
+        Matrix::new(*format, rows, COLS, &bytes[..rows * row_bytes]).ok()
+    };
+    let matrices: Vec<_> = formats.iter().filter_map(matrix).collect();
+    let mut probe = Probe::new(formats, PROBE_TIME.saturating_sub(started.elapsed()));
+    let (mut rows, mut out) = (Rows::new(), vec![0.0; MANY_ROWS * COLS]);
+    while !probe.slice(&matrices, pool, ProbeScratch { rows: &mut rows, out: &mut out }) {}
+    probe.speeds()
+}
+
+// === impl Probe ===
+
+impl Probe {
+    /// A measurement of `formats` that takes `time` at most.
+    pub fn new(formats: &[Format], time: Duration) -> Self {
+        let kinds = formats.iter().flat_map(|format| [(*format, 1), (*format, MANY_ROWS)]);
+        let left = FIGURE_TIME.min(time / (2 * formats.len() as u32).max(1));
+        let figure = |(format, rows)| {
+            let outputs = if rows == 1 { usize::MAX } else { OUTPUTS_FIRST };
+            Figure { format, rows, left, outputs, next: (0, 0), best: 0.0 }
+        };
+        Self { figures: kinds.map(figure).collect(), at: 0 }
+    }
+
+    /// Measures for a few milliseconds; whether that was all. Where none of `weights` has a format, their bytes are taken
+    /// for weights of that format: how long a product takes does not depend on them.
+    pub fn slice(&mut self, weights: &[Matrix<'_>], pool: &Pool, scratch: ProbeScratch<'_>) -> bool {
+        let Some(figure) = self.figures.get_mut(self.at) else { return true };
+        if !figure.stretch(weights, pool, scratch) {
+            self.at += 1;
+        }
+        self.at == self.figures.len()
+    }
+
+    /// What was found; formats that could not be measured are left out.
+    pub fn speeds(&self) -> Speeds {
+        let both = self.figures.chunks_exact(2).filter_map(|figures| {
+            let [bytes, multiplications] = [figures[0].best as u64, figures[1].best as u64];
+            let speed = FormatSpeed { bytes_per_second: bytes, multiplications_per_second: multiplications };
+            (bytes > 0 && multiplications > 0).then(|| (figures[0].format.name().to_owned(), speed))
+        });
+        both.collect()
+    }
+}
+
+// === impl Figure ===
+
+impl Figure {
+    /// Measures for one stretch; whether there is time for another.
+    fn stretch(&mut self, weights: &[Matrix<'_>], pool: &Pool, scratch: ProbeScratch<'_>) -> bool {
+        let ProbeScratch { rows, out } = scratch;
+        let started = Instant::now();
+        let (mut amount, mut busy) = (0, Duration::ZERO);
+        while busy < STRETCH {
+            let Some(weights) = self.weights(weights, out.len()) else { return false };
+            let input = rows.prepare(self.rows, weights.cols());
+            input.iter_mut().enumerate().for_each(|(index, value)| *value = (index % 17) as f32 - 8.0);
+            let begun = Instant::now();
+            matmul(pool, &mut [MatmulJob { weights, out: &mut out[..self.rows * weights.rows()] }], rows);
+            let took = begun.elapsed();
+            busy += took;
+            amount += if self.rows == 1 { weights.bytes().len() } else { self.rows * weights.rows() * weights.cols() };
+            if took < STRETCH {
+                self.outputs = self.outputs.saturating_mul(2);
+            }
+        }
+        self.best = self.best.max(amount as f64 / busy.as_secs_f64());
+        self.left = self.left.saturating_sub(started.elapsed());
+        self.left >= STRETCH
+    }
+
+    /// The next weights to multiply with: rows of one matrix, so many that `outputs` is room enough.
+    fn weights<'a>(&mut self, weights: &[Matrix<'a>], outputs: usize) -> Option<Matrix<'a>> {
+        let own = weights.iter().any(|matrix| matrix.format() == self.format);
+        // Every matrix is looked at once, at most.
+        for _ in 0..=weights.len() {
+            let (index, row) = self.next;
+            let matrix = weights.get(index).filter(|matrix| !own || matrix.format() == self.format);
+            let matrix = matrix.and_then(|matrix| taken_for(self.format, matrix)).filter(|matrix| row < matrix.rows());
+            let Some(matrix) = matrix else {
+                self.next = if index + 1 < weights.len() { (index + 1, 0) } else { (0, 0) };
+                continue;
+            };
+            let most = self.outputs.min(outputs / self.rows).min(PRODUCT_BYTES_MAX / matrix.row_bytes()).max(1);
+            let end = matrix.rows().min(row + most);
+            self.next = (index, end);
+            let bytes = &matrix.bytes()[row * matrix.row_bytes()..end * matrix.row_bytes()];
+            return Matrix::new(self.format, end - row, matrix.cols(), bytes).ok();
+        }
+        None
+    }
+}
+
+/// The bytes of `matrix` as weights of `format`. Not for 32 bits and the upper half of them: foreign bytes may be numbers
+/// so tiny that some processors are slow with them.
+fn taken_for<'a>(format: Format, matrix: &Matrix<'a>) -> Option<Matrix<'a>> {
+    if format == matrix.format() {
+        return Some(*matrix);
+    }
+    if matches!(format, Format::F32 | Format::BF16) {
+        return None;
+    }
+    let cols = matrix.cols().next_multiple_of(format.block_values());
+    let row_bytes = format.row_bytes(cols)?;
+    let rows = matrix.bytes().len() / row_bytes;
+    Matrix::new(format, rows, cols, &matrix.bytes()[..rows * row_bytes]).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+
+    fn pool(threads: usize) -> Pool {
+        Pool::new(NonZeroUsize::new(threads).expect("not zero"))
+    }
+
+    /// Slices until all is measured, and the longest of them.
+    fn finish(probe: &mut Probe, weights: &[Matrix<'_>], pool: &Pool) -> (usize, Duration) {
+        let (mut rows, mut out) = (Rows::new(), vec![0.0; MANY_ROWS * 96]);
+        let (mut slices, mut longest) = (0, Duration::ZERO);
+        loop {
+            let started = Instant::now();
+            let done = probe.slice(weights, pool, ProbeScratch { rows: &mut rows, out: &mut out });
+            (slices, longest) = (slices + 1, longest.max(started.elapsed()));
+            if done {
+                return (slices, longest);
+            }
+        }
+    }
+
+    #[test]
+    fn all_formats_are_measured_within_the_time() {
+        let started = Instant::now();
+        let speeds = measure(&pool(2), &Format::ALL);
+        let took = started.elapsed();
+        assert_eq!(speeds.len(), Format::ALL.len(), "{speeds:?}");
+        for (format, speed) in &speeds {
+            println!("{format}: {speed:?}");
+            // A byte a second would be a bug; so would be more than any machine can.
+            assert!((1_000_000..1 << 50).contains(&speed.bytes_per_second), "{format}: {speed:?}");
+            assert!((1_000_000..1 << 50).contains(&speed.multiplications_per_second), "{format}: {speed:?}");
+        }
+        // Twice the time: other tests run beside this one.
+        assert!(took < 2 * PROBE_TIME, "took {took:?}");
+    }
+
+    #[test]
+    fn any_one_format_is_measured_in_short_slices() {
+        let pool = pool(1);
+        for format in Format::ALL {
+            let bytes = vec![0x20; format.row_bytes(256).expect("whole blocks") * 300];
+            let matrix = Matrix::new(format, 300, 256, &bytes).expect("sound");
+            let mut probe = Probe::new(&[format], Duration::from_millis(40));
+            let started = Instant::now();
+            let (slices, longest) = finish(&mut probe, &[matrix], &pool);
+            println!("{}: {slices} slices in {:?}, the longest {longest:?}", format.name(), started.elapsed());
+            assert!((2..=12).contains(&slices), "{slices} slices of {}", format.name());
+            assert!(started.elapsed() < Duration::from_millis(200), "{}", format.name());
+            let found = probe.speeds()[format.name()];
+            assert!(found.bytes_per_second > 0 && found.multiplications_per_second > 0, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_format_the_weights_do_not_have_is_measured_on_their_bytes_or_not_at_all() {
+        let bytes = vec![0x20; Format::Q4_1.row_bytes(576).expect("whole blocks") * 600];
+        let matrix = Matrix::new(Format::Q4_1, 600, 576, &bytes).expect("sound");
+        let mut probe = Probe::new(&[Format::Q6K, Format::F32], Duration::from_millis(20));
+        finish(&mut probe, &[matrix], &pool(1));
+        assert_eq!(probe.speeds().keys().collect::<Vec<_>>(), ["Q6_K"]);
+    }
+
+    #[test]
+    fn without_weights_nothing_is_said() {
+        let mut probe = Probe::new(&Format::ALL, PROBE_TIME);
+        finish(&mut probe, &[], &pool(1));
+        assert!(probe.speeds().is_empty());
+        assert!(Probe::new(&[], PROBE_TIME).speeds().is_empty());
+    }
+
+    #[test]
+    fn all_weights_of_a_format_have_their_turn() {
+        let bytes = [0x20; 34 * 40];
+        let matrix = |format: Format, rows, bytes| Matrix::new(format, rows, 32, bytes).expect("sound");
+        let weights = [
+            matrix(Format::Q8_0, 40, &bytes[..]),
+            matrix(Format::Q4_0, 3, &bytes[..54]),
+            matrix(Format::Q8_0, 2, &bytes[34..102]),
+        ];
+        let mut figure = Figure {
+            format: Format::Q8_0,
+            rows: MANY_ROWS,
+            left: Duration::ZERO,
+            outputs: usize::MAX,
+            next: (0, 0),
+            best: 0.0,
+        };
+        let mut turns = Vec::new();
+        for _ in 0..5 {
+            let taken = figure.weights(&weights, 30 * MANY_ROWS).expect("weights");
+            turns.push((taken.bytes().as_ptr() as usize - bytes.as_ptr() as usize, taken.rows()));
+        }
+        assert_eq!(turns, [(0, 30), (34 * 30, 10), (34, 2), (0, 30), (34 * 30, 10)]);
+    }
+}
