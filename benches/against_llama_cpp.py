@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """baton against llama.cpp: the same file, tokens and threads, in turns within one run; prints tokens per second (medians),
-their ratio, and for decoding the share of what the machine's memory bandwidth allows (bytes a second over the bytes of
-weights that a token reads).
+their ratio, and for decoding how near it comes to two limits: reading the same mapped weights once a token and doing
+nothing else, and reading as many bytes of plain memory.
 
     python3 benches/against_llama_cpp.py [--rounds N] [--threads 1,2] [--http] [WHAT ...]
 
@@ -211,14 +211,16 @@ class Memory(Side):
         super().__init__([sys.executable, "-c", self.CODE, str(threads)])
 
 
-def compare(name, works, threads, ours, theirs, rounds, bytes_per_token):
+def compare(name, works, threads, ours, theirs, reader, rounds):
+    bytes_per_token = int(reader.greeting[1])
     memory = Memory(threads)
     for what in works:
-        turns = [(theirs.speed(what), ours.speed(what), memory.speed(what)) for _ in range(rounds)]
-        llama, baton, bandwidth = (statistics.median(side) for side in zip(*turns))
-        ratio = statistics.median(ours / theirs for theirs, ours, _ in turns)
-        limit = f"{100 * baton * bytes_per_token / bandwidth:5.0f} %" if what == "decode" else ""
-        print(f"{name:22} {WORKS[what]:12} {threads:7} {llama:10.1f} {baton:10.1f} {ratio:6.2f} {limit:>8}", flush=True)
+        turns = [(theirs.speed(what), ours.speed(what), reader.speed("read"), memory.speed(what)) for _ in range(rounds)]
+        llama, baton, reading, bandwidth = (statistics.median(side) for side in zip(*turns))
+        ratio = statistics.median(ours / theirs for theirs, ours, *_ in turns)
+        limits = [baton / reading, baton * bytes_per_token / bandwidth] if what == "decode" else []
+        limits = " ".join(f"{100 * limit:8.0f} %" for limit in limits)
+        print(f"{name:22} {WORKS[what]:12} {threads:7} {llama:10.1f} {baton:10.1f} {ratio:6.2f} {limits}", flush=True)
     memory.stop()
 
 
@@ -234,21 +236,20 @@ def main():
         return serve_llama_cpp(arguments.what[0], arguments.serve_llama_cpp)
     python = python_with_llama_cpp()
     runner = cargo("build", "--release", "--quiet", "-p", "baton-stages", "--example", "runner_speed") / "examples" / "runner_speed"
-    print(f"{'model':22} {'work':12} {'threads':>7} {'llama.cpp':>10} {'baton':>10} {'ratio':>6} {'of limit':>8}   (tokens per second)")
+    print(f"{'model':22} {'work':12} {'threads':>7} {'llama.cpp':>10} {'baton':>10} {'ratio':>6} {'of reading':>10} {'of memory':>10}   (tokens per second)")
     for name, find in models(arguments.what):
         model = str(find())
         for threads in map(int, arguments.threads.split(",")):
             ours = Side([runner, model, str(threads)])
             theirs = Side([python, __file__, "--serve-llama-cpp", str(threads), model])
-            bytes_per_token = int(ours.greeting[1])
-            compare(name, WORKS, threads, ours, theirs, arguments.rounds, bytes_per_token)
-            ours.stop()
+            compare(name, WORKS, threads, ours, theirs, ours, arguments.rounds)
             if arguments.http and name.startswith("default"):
                 for stages in {1, threads}:
                     served = Served(model, stages, threads // stages)
                     label = f"over HTTP, {stages} stage{'s' if stages > 1 else ''}"
-                    compare(label, ["decode", "prefill"], threads, served, theirs, arguments.rounds, bytes_per_token)
+                    compare(label, ["decode", "prefill"], threads, served, theirs, ours, arguments.rounds)
                     served.stop()
+            ours.stop()
             theirs.stop()
 
 

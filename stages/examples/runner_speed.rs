@@ -2,8 +2,10 @@
 //!
 //! On a terminal it measures everything once. Otherwise it reads a line per measurement from standard input (`decode`,
 //! `together` or `prefill`) and answers with seconds a token, so that `benches/against_llama_cpp.py` can take turns. Token
-//! ids are fixed, and each step chooses a token greedily.
+//! ids are fixed, and each step chooses a token greedily. `read` reads the mapped weights once and does nothing else with
+//! them: a token cannot be decoded in less time.
 
+use std::hint::black_box;
 use std::io::{BufRead, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -13,7 +15,7 @@ use engine::runner::{KV_BLOCK_TOKENS, LoadedShard, Loader, Runner, Work};
 use schema::frame::{Sampling, Slice};
 use schema::{Attempt, LayerRange, SequenceId};
 use stages::loader::CpuLoader;
-use stages::weights::ModelFile;
+use stages::weights::{ModelFile, Tensor};
 
 const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
 /// Tokens a sequence may have here.
@@ -39,9 +41,13 @@ fn main() -> Result<(), Failure> {
     let LoadedShard { mut runner, weights_bytes, .. } = loader.load(layers, SEQUENCE_TOKENS * TOGETHER, u64::MAX)?;
     eprintln!("loaded after {:.3} s", start.elapsed().as_secs_f64());
     let vocabulary = loader.hyper().vocabulary as u32;
-    let mut answer = |what: &str| measure(&mut *runner, what, vocabulary);
+    let weights = mapped(&ModelFile::open(Path::new(path))?, layers)?;
+    let mut answer = |what: &str| match what {
+        "read" => Ok(read(&weights, threads.get())),
+        what => measure(&mut *runner, what, vocabulary),
+    };
     if std::io::stdin().is_terminal() {
-        for what in ["prefill", "decode", "together"] {
+        for what in ["read", "prefill", "decode", "together"] {
             println!("{what}: {:.1} tokens/s", 1.0 / answer(what)?);
         }
         let memory = loader.memory();
@@ -56,6 +62,32 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
+/// The weights that a token reads.
+fn mapped(file: &ModelFile, layers: LayerRange) -> Result<Vec<Tensor>, Failure> {
+    let shard = file.map(layers)?;
+    // The embedding is mapped only where the head uses it.
+    let names = file.header().tensors.iter().map(|tensor| &tensor.name);
+    Ok(names.filter_map(|name| shard.optional(name)).collect())
+}
+
+/// Seconds to read all of the weights, each thread a share of every tensor.
+fn read(weights: &[Tensor], threads: usize) -> f64 {
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || {
+                for bytes in weights.iter().map(Tensor::bytes) {
+                    let lines = bytes.as_chunks::<64>().0;
+                    let share = &lines[lines.len() * thread / threads..lines.len() * (thread + 1) / threads];
+                    let any = |sum: [u8; 64], line: &[u8; 64]| std::array::from_fn(|index| sum[index] | line[index]);
+                    black_box(share.iter().fold([0; 64], any));
+                }
+            });
+        }
+    });
+    start.elapsed().as_secs_f64()
+}
+
 /// Seconds a token.
 fn measure(runner: &mut dyn Runner, what: &str, vocabulary: u32) -> Result<f64, Failure> {
     let prompt: Vec<u32> = (0..PREFILL_TOKENS).map(|index| (1000 + index * 97) % vocabulary).collect();
@@ -67,7 +99,7 @@ fn measure(runner: &mut dyn Runner, what: &str, vocabulary: u32) -> Result<f64, 
         }
         "decode" => (1, DECODED_TOKENS),
         "together" => (TOGETHER, DECODED_TOKENS / 4),
-        other => return Err(format!("{other:?}: expected decode, together or prefill").into()),
+        other => return Err(format!("{other:?}: expected decode, together, prefill or read").into()),
     };
     let start = &prompt[..DECODE_DEPTH as usize];
     step(runner, &vec![(0, start); sequences as usize])?;
