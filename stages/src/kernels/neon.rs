@@ -2,7 +2,8 @@
 //! extension, and eight for each of two outputs and two rows where it has the one for matrices of bytes.
 //!
 //! Both products and the conversion of 16-bit floats are written as assembly: their intrinsics are younger than the
-//! compiler this project asks for.
+//! compiler this project asks for. It names the extension itself, as a build that inlines little has copies of these
+//! functions that are compiled for plain NEON (and not called).
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -292,6 +293,7 @@ unsafe fn dot(mut sum: int32x4_t, weights: int32x4_t, x: int32x4_t) -> int32x4_t
     // SAFETY: the caller promises the instruction set; registers only.
     unsafe {
         asm!(
+            ".arch_extension dotprod",
             "sdot {sum:v}.4s, {weights:v}.16b, {x:v}.16b",
             sum = inout(vreg) sum,
             weights = in(vreg) weights,
@@ -311,6 +313,7 @@ unsafe fn dot_matrix(mut sums: int32x4_t, weights: int32x4_t, x: int8x16_t) -> i
     // SAFETY: the caller promises the instruction set; registers only.
     unsafe {
         asm!(
+            ".arch_extension i8mm",
             "smmla {sums:v}.4s, {weights:v}.16b, {x:v}.16b",
             sums = inout(vreg) sums,
             weights = in(vreg) weights,
