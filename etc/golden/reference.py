@@ -66,6 +66,11 @@ class Reference:
             if not self.context:
                 raise SystemExit("cannot make a context")
 
+    def close(self):
+        """Lets go of the file and the memory."""
+        llama_cpp.llama_free(self.context)
+        llama_cpp.llama_model_free(self.model)
+
     def tokenize(self, text, parse_special, add_special=False):
         data = text.encode()
         room = len(data) + 8

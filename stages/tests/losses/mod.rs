@@ -1,0 +1,62 @@
+//! How surprised the processor's runner is by each token of a text.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::runner::{KV_BLOCK_TOKENS, Work};
+use schema::frame::{Sampling, Slice};
+use schema::{Attempt, LayerRange, SequenceId};
+use stages::cpu::{CpuRunner, RunnerSetup};
+use stages::kernels::Pool;
+use stages::model::Hyper;
+use stages::weights::ModelFile;
+
+/// Tokens that are computed together.
+const ROWS: usize = 120;
+
+/// The negative natural logarithm of each token's probability but the first's: place `i` has that of `ids[i + 1]` after
+/// `ids[..=i]`.
+pub fn losses(model: &Path, ids: &[u32], threads: usize) -> Vec<f64> {
+    let file = ModelFile::open(model).unwrap();
+    let hyper = Hyper::read(file.header()).unwrap();
+    let vocabulary = hyper.vocabulary;
+    let shard = file.map(LayerRange::new(0, hyper.layers).unwrap()).unwrap();
+    let pool = Arc::new(Pool::new(NonZeroUsize::new(threads).unwrap()));
+    let kv_tokens = (ids.len() as u32).next_multiple_of(KV_BLOCK_TOKENS);
+    let mut runner = CpuRunner::new(RunnerSetup { hyper, shard, pool, kv_tokens }).unwrap();
+    let mut losses = Vec::new();
+    for position in (0..ids.len() - 1).step_by(ROWS) {
+        let count = ROWS.min(ids.len() - 1 - position);
+        let slices = [slice(ids, position, count)];
+        let logits = runner.logits(&Work { slices: &slices, activations: &[] }).unwrap();
+        let rows = logits.chunks_exact(vocabulary).zip(&ids[position + 1..]);
+        losses.extend(rows.map(|(logits, next)| loss(logits, *next)));
+    }
+    assert_eq!(losses.len(), ids.len() - 1);
+    losses
+}
+
+pub fn mean(losses: &[f64]) -> f64 {
+    losses.iter().sum::<f64>() / losses.len() as f64
+}
+
+fn slice(ids: &[u32], position: usize, count: usize) -> Slice {
+    let blocks = (position + count).div_ceil(KV_BLOCK_TOKENS as usize) as u32;
+    Slice {
+        sequence: SequenceId(1),
+        attempt: Attempt(0),
+        position: position as u32,
+        count: count as u32,
+        tokens: ids[position..position + count].to_vec(),
+        blocks: (0..blocks).collect(),
+        logits: (0..count as u32).collect(),
+        sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 },
+    }
+}
+
+fn loss(logits: &[f32], next: u32) -> f64 {
+    let most = logits.iter().copied().fold(f32::MIN, f32::max);
+    let sum: f64 = logits.iter().map(|logit| f64::from(logit - most).exp()).sum();
+    sum.ln() - f64::from(logits[next as usize] - most)
+}

@@ -1,0 +1,107 @@
+//! The default model in any format: expanded to floats, widened so that every row is whole blocks of 256, and quantised
+//! again, as a file that baton and llama.cpp both read. A fixture: plain and repeatable, not the best a format can do.
+//!
+//! Only exactly rounded operations in a fixed order are used, so the bytes are the same on every machine.
+
+mod k;
+mod quantise;
+mod search;
+mod small;
+mod source;
+mod wide;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use source::Source;
+use stages::gguf::{GgufWriter, TensorInfo};
+use stages::kernels::{Format, dequantise_block_bytes};
+
+/// How the weights of a made file stand in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// In the format.
+    AsTheyAre,
+    /// As 32-bit floats of the very values that the format's blocks mean: what is left of a difference between two
+    /// programs then is not the rounding of activations for that format.
+    Expanded,
+}
+
+/// Writes the model at `model` to `out`, all matrices in `format`; the SHA-256 of what was written, in hex.
+///
+/// # Errors
+/// When `model` is not the default model, or a file fails.
+pub fn write(model: &Path, format: Format, stored: Stored, out: &Path) -> io::Result<String> {
+    let source = Arc::new(Source::read(model)?);
+    let mut file = wide::metadata(source.metadata());
+    for tensor in source.tensors() {
+        file = add(file, &source, tensor, format, stored);
+    }
+    let mut hashed = Hashed { out: BufWriter::with_capacity(1 << 20, File::create(out)?), digest: Sha256::new() };
+    file.write_to(&mut hashed).map_err(io::Error::other)?;
+    hashed.out.flush()?;
+    Ok(hashed.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn add(file: GgufWriter, source: &Arc<Source>, tensor: &TensorInfo, format: Format, stored: Stored) -> GgufWriter {
+    let dims: Vec<u64> = tensor.dims.iter().map(|dim| wide::width(*dim)).collect();
+    let is_norm = dims.len() == 1;
+    let format = if is_norm { Format::F32 } else { borne(&tensor.name, format) };
+    let written = if stored == Stored::Expanded { Format::F32 } else { format };
+    let (source, info, cols) = (source.clone(), tensor.clone(), dims[0] as usize);
+    let row = move |index: u64, out: &mut [u8]| {
+        let mut values = vec![0.0; cols];
+        source.row(&info, index, &mut values);
+        if is_norm {
+            wide::scale_norm(&mut values, info.cols());
+        }
+        if written == format {
+            return quantise::row(format, &values, out);
+        }
+        let mut blocks = vec![0; format.row_bytes(cols).expect("rows are whole blocks")];
+        quantise::row(format, &values, &mut blocks);
+        dequantise_block_bytes(format, &blocks, &mut values);
+        quantise::row(written, &values, out);
+    };
+    let (rows, row_bytes) =
+        (dims[1..].iter().product::<u64>(), written.row_bytes(cols).expect("rows are whole blocks"));
+    let stream = move |out: &mut dyn Write| {
+        let mut bytes = vec![0; row_bytes];
+        (0..rows).try_for_each(|index| {
+            // Quantisers add bits to what is there.
+            bytes.fill(0);
+            row(index, &mut bytes);
+            out.write_all(&bytes)
+        })
+    };
+    let source = stages::gguf::Source::Stream(Box::new(stream));
+    file.tensor_from(&tensor.name, &dims, written, source).expect("the dimensions fit the format")
+}
+
+/// The format of a matrix. Two bits a weight in all of them leave nothing of a model this small (a perplexity of 49,000,
+/// worse than guessing), so as in the files people have only those are in Q2_K that bear it best.
+fn borne(name: &str, format: Format) -> Format {
+    let bears = name.ends_with("ffn_gate.weight") || name.ends_with("ffn_up.weight");
+    if format == Format::Q2K && !bears { Format::Q8_0 } else { format }
+}
+
+/// Hashes what goes through.
+struct Hashed {
+    out: BufWriter<File>,
+    digest: Sha256,
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.digest.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

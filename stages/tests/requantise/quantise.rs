@@ -1,0 +1,91 @@
+//! A row of floats in any format. Does not know models.
+
+use half::{bf16, f16};
+use stages::kernels::Format;
+
+use super::{k, small};
+
+/// Writes `values` to `out` in `format`.
+///
+/// # Panics
+/// When `out` is not exactly as long as the blocks of the values.
+pub fn row(format: Format, values: &[f32], out: &mut [u8]) {
+    assert_eq!(format.row_bytes(values.len()), Some(out.len()), "{} values in {}", values.len(), format.name());
+    let blocks = values.chunks_exact(format.block_values()).zip(out.chunks_exact_mut(format.block_bytes()));
+    blocks.for_each(|(values, out)| block(format, values, out));
+}
+
+fn block(format: Format, values: &[f32], out: &mut [u8]) {
+    match format {
+        Format::F32 => out.copy_from_slice(&values[0].to_le_bytes()),
+        Format::F16 => out.copy_from_slice(&f16::from_f32(values[0]).to_le_bytes()),
+        Format::BF16 => out.copy_from_slice(&bf16::from_f32(values[0]).to_le_bytes()),
+        Format::Q4_0 => small::scaled(values, 4, out),
+        Format::Q5_0 => small::scaled(values, 5, out),
+        Format::Q8_0 => small::scaled(values, 8, out),
+        Format::Q4_1 => small::shifted(values, 4, out),
+        Format::Q5_1 => small::shifted(values, 5, out),
+        Format::Q2K => k::q2(values, out),
+        Format::Q3K => k::q3(values, out),
+        Format::Q4K => k::q4(values, out),
+        Format::Q5K => k::q5(values, out),
+        Format::Q6K => k::q6(values, out),
+    }
+}
+
+/// The integer nearest to `value / step` in a range; zero when the step is zero.
+pub fn nearest(value: f32, step: f32, low: i32, high: i32) -> i32 {
+    if step == 0.0 { 0 } else { rounded(value / step, low as f32, high as f32) as i32 }
+}
+
+/// The integer nearest to `value` in a range, the even one of two; small enough for a float to hold exactly.
+#[inline(always)]
+pub fn rounded(value: f32, low: f32, high: f32) -> f32 {
+    /// 1.5 * 2^23: a sum with it has no room for a fraction.
+    const NO_FRACTION: f32 = 12_582_912.0;
+    let limited = if value > high { high } else { value };
+    let limited = if limited < low { low } else { limited };
+    limited + NO_FRACTION - NO_FRACTION
+}
+
+/// Writes a 16-bit float at the front of `out`; the value it stands for.
+pub fn put_half(out: &mut [u8], value: f32) -> f32 {
+    let half = f16::from_f32(value);
+    out[..2].copy_from_slice(&half.to_le_bytes());
+    half.to_f32()
+}
+
+#[cfg(test)]
+mod tests {
+    use stages::kernels::dequantise_block_bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_quantised_row_means_about_the_values_it_was_made_of() {
+        let values: Vec<f32> =
+            (0..512).map(|at| ((at * 7919 % 1009) as f32 / 504.5 - 1.0) * (1.0 + at as f32 / 256.0)).collect();
+        for (format, error_max) in [
+            (Format::F16, 0.001),
+            (Format::BF16, 0.005),
+            (Format::Q4_0, 0.13),
+            (Format::Q4_1, 0.12),
+            (Format::Q5_0, 0.065),
+            (Format::Q5_1, 0.06),
+            (Format::Q8_0, 0.008),
+            (Format::Q2K, 0.5),
+            (Format::Q3K, 0.25),
+            (Format::Q4K, 0.12),
+            (Format::Q5K, 0.06),
+            (Format::Q6K, 0.035),
+        ] {
+            let mut blocks = vec![0; format.row_bytes(values.len()).unwrap()];
+            row(format, &values, &mut blocks);
+            let mut back = vec![0.0; values.len()];
+            dequantise_block_bytes(format, &blocks, &mut back);
+            let square = |of: &mut dyn Iterator<Item = f32>| of.map(|x| f64::from(x * x)).sum::<f64>();
+            let error = square(&mut values.iter().zip(&back).map(|(a, b)| a - b)) / square(&mut values.iter().copied());
+            assert!(error.sqrt() < error_max, "{}: {}", format.name(), error.sqrt());
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The default model's weights as floats, from its file's bytes. Does not know what becomes of them.
+
+use std::io;
+use std::path::Path;
+
+use stages::gguf::{Header, Metadata, TensorInfo};
+use stages::kernels::dequantise_block_bytes;
+
+/// A model file in memory.
+pub struct Source {
+    bytes: Vec<u8>,
+    header: Header,
+}
+
+// === impl Source ===
+
+impl Source {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no GGUF file.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let bytes = std::fs::read(path)?;
+        let header = Header::parse(&bytes).map_err(io::Error::other)?;
+        Ok(Self { bytes, header })
+    }
+
+    pub fn metadata(&self) -> &Metadata {
+        &self.header.metadata
+    }
+
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.header.tensors
+    }
+
+    /// The values of a row, in the front of `out`; one past the last row of the file's matrix is left as it is.
+    pub fn row(&self, tensor: &TensorInfo, index: u64, out: &mut [f32]) {
+        if index >= tensor.rows() {
+            return;
+        }
+        let row_bytes = (tensor.bytes / tensor.rows()) as usize;
+        let start = tensor.offset as usize + index as usize * row_bytes;
+        let stored = &self.bytes[start..start + row_bytes];
+        dequantise_block_bytes(tensor.format, stored, &mut out[..tensor.cols() as usize]);
+    }
+}
