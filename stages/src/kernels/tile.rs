@@ -256,9 +256,9 @@ fn dot<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, part: usize, 
     }
     // A trait's constant cannot be handed on as it is.
     s.to_float(match C::MOST {
-        ..=15 => s.dot_all::<15>(sum, words, bytes),
-        ..=31 => s.dot_all::<31>(sum, words, bytes),
-        ..=63 => s.dot_all::<63>(sum, words, bytes),
+        0..=15 => s.dot_all::<15>(sum, words, bytes),
+        16..=31 => s.dot_all::<31>(sum, words, bytes),
+        32..=63 => s.dot_all::<63>(sum, words, bytes),
         _ => s.dot_all::<127>(sum, words, bytes),
     })
 }
