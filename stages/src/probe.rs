@@ -213,8 +213,8 @@ mod tests {
             assert!((1_000_000..1 << 50).contains(&speed.bytes_per_second), "{format}: {speed:?}");
             assert!((1_000_000..1 << 50).contains(&speed.multiplications_per_second), "{format}: {speed:?}");
         }
-        // Twice the time: other tests run beside this one.
-        assert!(took < 2 * PROBE_TIME, "took {took:?}");
+        // Several times the time: other tests run beside this one, and some processors are emulated.
+        assert!(took < 6 * PROBE_TIME, "took {took:?}");
     }
 
     #[test]
@@ -228,7 +228,7 @@ mod tests {
             let (slices, longest) = finish(&mut probe, &[matrix], &pool);
             println!("{}: {slices} slices in {:?}, the longest {longest:?}", format.name(), started.elapsed());
             assert!((2..=12).contains(&slices), "{slices} slices of {}", format.name());
-            assert!(started.elapsed() < Duration::from_millis(200), "{}", format.name());
+            assert!(started.elapsed() < Duration::from_secs(2), "{}", format.name());
             let found = probe.speeds()[format.name()];
             assert!(found.bytes_per_second > 0 && found.multiplications_per_second > 0, "{found:?}");
         }
