@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """baton against llama.cpp: the same file, tokens and threads, in turns within one run; prints tokens per second (medians),
-their ratio, and for decoding how near it comes to two limits: reading the same mapped weights once a token and doing
-nothing else, and reading as many bytes of plain memory.
+their ratio, and for decoding how it compares with reading as many bytes and doing nothing else: the same mapped weights, in
+a plain loop that leaves fetching ahead to the machine (so it can be beaten), and plain memory, by memchr.
 
     python3 benches/against_llama_cpp.py [--rounds N] [--threads 1,2] [--http] [WHAT ...]
 

@@ -2,8 +2,8 @@
 //!
 //! On a terminal it measures everything once. Otherwise it reads a line per measurement from standard input (`decode`,
 //! `together` or `prefill`) and answers with seconds a token, so that `benches/against_llama_cpp.py` can take turns. Token
-//! ids are fixed, and each step chooses a token greedily. `read` reads the mapped weights once and does nothing else with
-//! them: a token cannot be decoded in less time.
+//! ids are fixed, and each step chooses a token greedily. `read` reads the mapped weights once, in a plain loop, and
+//! does nothing else with them.
 
 use std::hint::black_box;
 use std::io::{BufRead, IsTerminal, Write};
