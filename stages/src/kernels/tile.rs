@@ -305,44 +305,32 @@ impl<const BYTES: usize> Units for Floats<BYTES> {
         panel: Range<usize>,
         sums: &mut [S::Float],
     ) {
-        floats::<S, BYTES>(s, product, start, chunk, panel, sums);
-    }
-}
-
-#[inline(always)]
-fn floats<S: Simd, const BYTES: usize>(
-    s: S,
-    product: &Product<'_>,
-    start: usize,
-    chunk: &Range<usize>,
-    panel: Range<usize>,
-    sums: &mut [S::Float],
-) {
-    let (weights, cols) = (&product.weights, product.x.cols());
-    let tile = Tile::of(weights, start, S::LANES);
-    let x = &product.x.values()[chunk.start * cols..chunk.end * cols];
-    let whole = cols / FLOAT_GROUP;
-    for group in panel.start..panel.end.min(whole) {
-        ask_for_next(s, weights, start, group, FLOAT_GROUP * BYTES * S::LANES);
-        let columns = columns::<S, BYTES>(s, weights.format(), tile, group * FLOAT_GROUP * BYTES);
-        for (x, sum) in x.chunks_exact(cols).zip(&mut *sums) {
-            let x = &x[group * FLOAT_GROUP..][..FLOAT_GROUP];
-            *sum = s.add(*sum, group_sum(s, &columns, x.try_into().expect("a group")));
+        let (weights, cols) = (&product.weights, product.x.cols());
+        let tile = Tile::of(weights, start, S::LANES);
+        let x = &product.x.values()[chunk.start * cols..chunk.end * cols];
+        let whole = cols / FLOAT_GROUP;
+        for group in panel.start..panel.end.min(whole) {
+            ask_for_next(s, weights, start, group, FLOAT_GROUP * BYTES * S::LANES);
+            let columns = columns::<S, BYTES>(s, weights.format(), tile, group * FLOAT_GROUP * BYTES);
+            for (x, sum) in x.chunks_exact(cols).zip(&mut *sums) {
+                let x = &x[group * FLOAT_GROUP..][..FLOAT_GROUP];
+                *sum = s.add(*sum, group_sum(s, &columns, x.try_into().expect("a group")));
+            }
         }
-    }
-    let (done, rest) = (whole * FLOAT_GROUP, cols % FLOAT_GROUP);
-    if panel.end > whole {
-        let mut bytes = [0; FLOAT_GROUP * 4 * LANES_MAX];
-        let padded = &mut bytes[..FLOAT_GROUP * BYTES * S::LANES];
-        for (lane, padded) in padded.chunks_exact_mut(FLOAT_GROUP * BYTES).enumerate() {
-            padded[..rest * BYTES].copy_from_slice(&weights.row(start + lane)[done * BYTES..]);
-        }
-        let tile = Tile::from_rows(padded, S::LANES, FLOAT_GROUP * BYTES);
-        let columns = columns::<S, BYTES>(s, weights.format(), tile, 0);
-        for (x, sum) in x.chunks_exact(cols).zip(sums) {
-            let mut padded = [0.0; FLOAT_GROUP];
-            padded[..rest].copy_from_slice(&x[done..]);
-            *sum = s.add(*sum, group_sum(s, &columns, &padded));
+        let (done, rest) = (whole * FLOAT_GROUP, cols % FLOAT_GROUP);
+        if panel.end > whole {
+            let mut bytes = [0; FLOAT_GROUP * 4 * LANES_MAX];
+            let padded = &mut bytes[..FLOAT_GROUP * BYTES * S::LANES];
+            for (lane, padded) in padded.chunks_exact_mut(FLOAT_GROUP * BYTES).enumerate() {
+                padded[..rest * BYTES].copy_from_slice(&weights.row(start + lane)[done * BYTES..]);
+            }
+            let tile = Tile::from_rows(padded, S::LANES, FLOAT_GROUP * BYTES);
+            let columns = columns::<S, BYTES>(s, weights.format(), tile, 0);
+            for (x, sum) in x.chunks_exact(cols).zip(sums) {
+                let mut padded = [0.0; FLOAT_GROUP];
+                padded[..rest].copy_from_slice(&x[done..]);
+                *sum = s.add(*sum, group_sum(s, &columns, &padded));
+            }
         }
     }
 }
