@@ -13,8 +13,7 @@ Both sides run in a process of their own without HTTP: llama.cpp through the C i
 `--example runner_speed`, which runs all layers as one stage would. `--http` measures the default model through `baton up`
 as well, with one stage and with two, against the same llama.cpp.
 
-llama.cpp comes from the package llama-cpp-python, whose source is built on this machine into a virtual environment of
-its own below the cache folder ($LLAMA_CPP_PYTHON names the Python of another one).
+llama.cpp is built on this machine by `benches/reference.py`.
 """
 
 import argparse
@@ -26,34 +25,16 @@ import subprocess
 import sys
 import urllib.request
 
+import reference
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PREFILL, DEPTH, DECODE, TOGETHER = 512, 16, 64, 8
 WORKS = {"decode": "decode", "together": "8 together", "prefill": "prefill 512"}
 
 
-def cache():
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "baton" / "bench"
-
-
 def cargo(*arguments):
     subprocess.run(["cargo", *arguments], check=True, cwd=ROOT)
     return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
-
-
-def python_with_llama_cpp():
-    given = os.environ.get("LLAMA_CPP_PYTHON")
-    if given:
-        return given
-    folder = cache() / "llama-cpp"
-    python = folder / "bin" / "python"
-    if not python.exists():
-        print("building llama.cpp (once, some minutes)", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        environment = {**os.environ, "CMAKE_ARGS": "-DGGML_NATIVE=ON"}
-        install = [python, "-m", "pip", "install", "-q", "--no-binary", "llama-cpp-python", "llama-cpp-python==0.3.36"]
-        subprocess.run(install, check=True, env=environment)
-    return str(python)
 
 
 # --- the models ---
@@ -65,7 +46,7 @@ def default_model():
 
 
 def shaped(shape, name):
-    path = cache() / "models" / f"{shape}-{name}.gguf"
+    path = reference.cache() / "models" / f"{shape}-{name}.gguf"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         default_model()  # Lends its vocabulary.
@@ -145,8 +126,9 @@ def serve_llama_cpp(path, threads):
 class Side:
     """A process that answers a line per work."""
 
-    def __init__(self, command):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    def __init__(self, command, environment=None):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, env=environment, text=True, **pipes)
         self.greeting = self.process.stdout.readline().split()
         assert self.greeting and self.greeting[0] == "ready", f"{command} did not start"
         self.speed("decode")
@@ -234,14 +216,14 @@ def main():
     arguments = parser.parse_args()
     if arguments.serve_llama_cpp:
         return serve_llama_cpp(arguments.what[0], arguments.serve_llama_cpp)
-    python = python_with_llama_cpp()
+    python, environment = reference.python()
     runner = cargo("build", "--release", "--quiet", "-p", "baton-stages", "--example", "runner_speed") / "examples" / "runner_speed"
     print(f"{'model':22} {'work':12} {'threads':>7} {'llama.cpp':>10} {'baton':>10} {'ratio':>6} {'of reading':>10} {'of memory':>10}   (tokens per second)")
     for name, find in models(arguments.what):
         model = str(find())
         for threads in map(int, arguments.threads.split(",")):
             ours = Side([runner, model, str(threads)])
-            theirs = Side([python, __file__, "--serve-llama-cpp", str(threads), model])
+            theirs = Side([python, __file__, "--serve-llama-cpp", str(threads), model], environment)
             compare(name, WORKS, threads, ours, theirs, ours, arguments.rounds)
             if arguments.http and name.startswith("default"):
                 for stages in {1, threads}:

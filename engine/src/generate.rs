@@ -18,6 +18,8 @@ pub struct Request {
     pub stop_tokens: Vec<u32>,
     /// The longest it may take, queue included.
     pub deadline: Duration,
+    /// Among those that wait, smaller goes first; 0 unless the client says.
+    pub priority: i32,
 }
 
 /// Why a sequence ended well.
@@ -29,9 +31,14 @@ pub enum Finish {
     Length,
 }
 
-/// One token, or the end.
+/// The beginning, one token, or the end.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// Work on it has begun; the first event, once.
+    Began {
+        /// Tokens at the start of the prompt that need not be computed: another sequence's keys and values serve.
+        cached_tokens: u32,
+    },
     /// The next token.
     Token {
         /// Its id.

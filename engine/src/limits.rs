@@ -7,6 +7,17 @@ use std::time::Duration;
 pub const BATCH_ROWS_MAX: u32 = 256;
 /// Decoding sequences in a micro-batch: beyond this, reading the weights is no longer what a step spends its time on.
 pub const DECODES_MAX: usize = 64;
+/// How much longer a micro-batch may take for the sake of prompts, while sequences are being decoded: theirs is the time
+/// between two tokens, which should stay under twice what it is undisturbed.
+pub const STRETCH_MAX: f64 = 1.7;
+/// Prompt tokens that go into a micro-batch in any case: a prompt must come to its end, however slow the stages.
+pub const PROMPT_ROWS_MIN: u32 = 8;
+/// Guessed tokens that are sent along to be verified: more are seldom all right.
+pub const DRAFT_TOKENS_MAX: usize = 15;
+/// How far back a sequence's own text is searched for guesses: a few microseconds' worth.
+pub const LOOKBACK_TOKENS_MAX: usize = 8192;
+/// How many later requests of higher priority may start before a waiting one; then it goes before all others.
+pub const OVERTAKEN_MAX: u32 = 16;
 /// Sequences that own blocks at a time: bounds the size of block tables in frames.
 pub const RUNNING_MAX: usize = 256;
 /// Sequences that wait for blocks before the door says 429: a queue longer than this is not worth waiting in.

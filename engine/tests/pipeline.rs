@@ -192,7 +192,14 @@ async fn start_head(store: &SharedStore) -> Head {
         pid: std::process::id(),
         version: "test".to_owned(),
     };
-    let settings = HeadSettings { keyspace: keyspace(), listen: Listen::Ipc, key: None, record, lease_ttl: LEASE_TTL };
+    let settings = HeadSettings {
+        keyspace: keyspace(),
+        listen: Listen::Ipc,
+        key: None,
+        record,
+        lease_ttl: LEASE_TTL,
+        speculates: true,
+    };
     Head::start(store.clone(), settings).await.unwrap()
 }
 
@@ -210,7 +217,7 @@ async fn serving(head: &Head, stages: usize) {
 fn request(prompt: &[u32], tokens_max: u32) -> Request {
     let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
     let deadline = Duration::from_secs(60);
-    Request { prompt: prompt.to_vec(), tokens_max, sampling, stop_tokens: vec![], deadline }
+    Request { prompt: prompt.to_vec(), tokens_max, sampling, stop_tokens: vec![], deadline, priority: 0 }
 }
 
 async fn tokens(head: &Head, prompt: &[u32], tokens_max: u32) -> Vec<u32> {

@@ -4,7 +4,7 @@ use schema::frame::Sampling;
 use serde_json::json;
 
 use crate::client::{ask, chat, complete, get, plain, post};
-use crate::double::{CONTEXT_TOKENS, END, MODEL, chat_tokens, expected, greedy, logprob, next_token, open_wide};
+use crate::double::{CONTEXT_TOKENS, END, MODEL, chat_tokens, expected, greedy, logprob, next_token, open_wide, usage};
 
 /// A prompt whose greedy answer ends by itself after at least `tokens_min` tokens and within `tokens_max`.
 fn prompt_that_ends(tokens_min: usize, tokens_max: usize) -> String {
@@ -31,8 +31,7 @@ async fn a_chat_is_answered_with_the_whole_history_and_counted_exactly() {
     assert!(json["id"].as_str().unwrap().starts_with("chatcmpl-"));
     assert_eq!(json["choices"][0]["message"], json!({"role": "assistant", "content": text, "refusal": null}));
     assert_eq!(json["choices"][0]["finish_reason"], if stopped { "stop" } else { "length" });
-    let (prompt, total) = (prompt.len(), prompt.len() + tokens);
-    assert_eq!(json["usage"], json!({"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": total}));
+    assert_eq!(json["usage"], usage(&[prompt.len()], 1, tokens));
 }
 
 #[tokio::test]
@@ -139,8 +138,7 @@ async fn prompts_are_completed_in_order_and_raw() {
         assert_eq!(json["choices"][index]["text"], text);
         tokens_total += tokens;
     }
-    let usage = json!({"prompt_tokens": 3, "completion_tokens": tokens_total, "total_tokens": 3 + tokens_total});
-    assert_eq!(json["usage"], usage);
+    assert_eq!(json["usage"], usage(&[2, 1], 2, tokens_total));
     let ids = complete(door.address, &json!({"prompt": [97, 98], "temperature": 0})).await.json();
     assert_eq!(ids["choices"][0]["text"], json["choices"][0]["text"]);
 }

@@ -52,6 +52,23 @@ pub fn expected(prompt: &[u32], sampling: &Sampling, tokens_max: usize) -> (Stri
     (text, tokens_max, false)
 }
 
+/// How much of `prompt` the double need not compute, it says: most for the first choice.
+fn cached_tokens(prompt: usize, choice: u32) -> u32 {
+    (prompt as u32 / 2).saturating_sub(choice)
+}
+
+/// The usage of one answer to each of the prompts with so many tokens, or of `choices`.
+pub fn usage(prompts: &[usize], choices: u32, completion_tokens: usize) -> serde_json::Value {
+    let prompt_tokens: usize = prompts.iter().sum();
+    let cached_tokens: u32 = prompts.iter().map(|prompt| cached_tokens(*prompt, choices - 1)).sum();
+    serde_json::json!({
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": cached_tokens},
+    })
+}
+
 /// Temperature 0.
 pub fn greedy() -> Sampling {
     Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 }
@@ -127,6 +144,10 @@ impl Work {
 
     async fn make(self) -> bool {
         let mut history = self.request.prompt.clone();
+        let cached_tokens = cached_tokens(history.len(), self.request.sampling.choice);
+        if self.sender.send(Event::Began { cached_tokens }).await.is_err() {
+            return false;
+        }
         let mut finish = Finish::Length;
         for made in 0..self.request.tokens_max as usize {
             if let Some((after, failure)) = &self.failure

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 
 use crate::client::{chat, complete, connect, post, read_to_end, read_until};
-use crate::double::{MODEL, chat_tokens, expected, greedy, open, open_wide};
+use crate::double::{MODEL, chat_tokens, expected, greedy, open, open_wide, usage};
 
 fn text_of(chunks: &[Value], choice: u64) -> String {
     let choices = chunks.iter().flat_map(|chunk| chunk["choices"].as_array().unwrap());
@@ -58,8 +58,7 @@ async fn the_usage_comes_last_where_it_is_asked_for() {
     assert!(others.iter().all(|chunk| chunk["usage"].is_null() && chunk.get("usage").is_some()));
     assert_eq!(last["choices"], json!([]));
     let prompt = chat_tokens(&[("user", "go")]).len();
-    let (all, total) = (2 * tokens, prompt + 2 * tokens);
-    assert_eq!(last["usage"], json!({"prompt_tokens": prompt, "completion_tokens": all, "total_tokens": total}));
+    assert_eq!(last["usage"], usage(&[prompt], 2, 2 * tokens));
     assert_eq!(last["timings"]["stages"][0]["stage"], "one");
     let endings = others.iter().filter(|chunk| !chunk["choices"][0]["finish_reason"].is_null()).count();
     assert_eq!(endings, 2);

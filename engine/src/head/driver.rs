@@ -14,7 +14,8 @@ use schema::{Epoch, Generation, SequenceId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
-use super::scheduler::{Batch, Fault, Happened, Scheduler, Shape};
+use super::fault::Fault;
+use super::scheduler::{Batch, Happened, Scheduler, Shape};
 use super::sequence::StageLabel;
 use crate::generate::{Event as SequenceEvent, Failure, PipelineStatus, Rejection, Request};
 use crate::limits::{HEAD_TICK, REFUSAL_PAUSE, WAITING_MAX};
@@ -86,10 +87,11 @@ impl Driver {
         status: watch::Sender<PipelineStatus>,
         key: Option<ClusterKey>,
         name: GatewayRecord,
+        speculates: bool,
     ) -> Self {
         let view = views.borrow().clone();
         Self {
-            scheduler: Scheduler::default(),
+            scheduler: Scheduler::new(speculates),
             views,
             view,
             inbound,
@@ -240,8 +242,8 @@ impl Driver {
     /// Passes events on. Whoever does not listen any more is cancelled.
     fn tell(&mut self, happened: Happened) {
         for (id, event) in happened {
-            let last = !matches!(event, SequenceEvent::Token { .. });
-            self.rate.tokens += u64::from(!last);
+            let last = matches!(event, SequenceEvent::Finished { .. } | SequenceEvent::Failed(_));
+            self.rate.tokens += u64::from(matches!(event, SequenceEvent::Token { .. }));
             let Some(events) = self.listeners.get(&id) else { continue };
             // The channel has room for every event of the sequence, so only a closed one refuses.
             let gone = events.try_send(event).is_err();

@@ -17,6 +17,8 @@ use crate::membership::{Publisher, register_gateway};
 use crate::store::{Committed, LeaseGrant, SharedStore, StoreError};
 use crate::view::ClusterView;
 
+/// Events of a sequence that are no tokens: its beginning, its end.
+const EVENTS_BESIDE_TOKENS: usize = 3;
 /// For how many leases a gateway waits for the slot: a crashed predecessor's may still hold it.
 const SLOT_PATIENCE_LEASES: u32 = 3;
 
@@ -33,6 +35,8 @@ pub struct HeadSettings {
     pub record: GatewayRecord,
     /// How long the store keeps the gateway when it falls silent.
     pub lease_ttl: Duration,
+    /// Whether guesses at the next tokens are verified where stages would have nothing to do.
+    pub speculates: bool,
 }
 
 /// What a gateway needs to register, and to register again.
@@ -88,7 +92,7 @@ impl Head {
     /// # Errors
     /// [`HeadError`] when the store is away, the endpoint cannot be opened, or another gateway is there.
     pub async fn start(store: SharedStore, settings: HeadSettings) -> Result<Self, HeadError> {
-        let HeadSettings { keyspace, listen, key, mut record, lease_ttl } = settings;
+        let HeadSettings { keyspace, listen, key, mut record, lease_ttl, speculates } = settings;
         let publisher = Publisher::start(store.clone(), keyspace.clone()).await?;
         let views = publisher.views();
         let (ready, bound) = oneshot::channel();
@@ -106,7 +110,7 @@ impl Head {
                 let endpoint = inbound.endpoint().to_owned();
                 let name = GatewayRecord { endpoint: endpoint.clone(), ..driver_record };
                 if ready.send(Ok(endpoint)).is_ok() {
-                    let driver = Driver::new(driver_views, inbound, inbox, status_out, key, name);
+                    let driver = Driver::new(driver_views, inbound, inbox, status_out, key, name, speculates);
                     driver.run(async { drop(stopped.await) }).await;
                 }
             });
@@ -140,7 +144,7 @@ impl Drop for Head {
 impl Pipeline for Head {
     async fn generate(&self, request: Request) -> Result<Generation, Rejection> {
         // Room for every event of the sequence: a slow reader never holds up the head.
-        let (events, receiver) = mpsc::channel(request.tokens_max as usize + 2);
+        let (events, receiver) = mpsc::channel(request.tokens_max as usize + EVENTS_BESIDE_TOKENS);
         let (answer, verdict) = oneshot::channel();
         let stopping = || Rejection::NotServing { reason: "the server is stopping".to_owned() };
         self.submissions.send(Submission { request, events, answer }).await.map_err(|_| stopping())?;

@@ -1,12 +1,17 @@
 //! The gateway's side of the pipeline: it keeps the truth of every sequence and decides what the stages compute.
 
+mod draft;
 mod driver;
+mod fault;
+mod flight;
 mod handle;
 mod ledger;
 mod scheduler;
 mod sequence;
+mod step_cost;
 
+pub use fault::Fault;
 pub use handle::{Head, HeadError, HeadSettings};
-pub use ledger::BlockLedger;
-pub use scheduler::{Batch, Fault, Happened, Scheduler, Shape};
+pub use ledger::{BlockLedger, Chain};
+pub use scheduler::{Batch, Happened, Scheduler, Shape};
 pub use sequence::StageLabel;

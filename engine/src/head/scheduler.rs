@@ -1,22 +1,33 @@
 //! Which sequences go into the next micro-batch. Pure: time comes in as a parameter, nothing is sent from here.
 //!
 //! Every micro-batch takes a share of the decoding sequences, so that there are at least as many groups as stages and
-//! each stage has one to compute, and fills up with prompt tokens, oldest sequence first. Micro-batches in flight are
-//! limited to one more than there are stages: that window is the pipeline's one flow control.
+//! each stage has one to compute, and fills up with prompt tokens, first come first served: all it can carry when nobody
+//! reads along, else as many as stretch the time to the next token by a bounded part. Micro-batches in flight are limited
+//! to one more than there are stages: that window is the pipeline's one flow control.
 //!
-//! When blocks run out, the youngest sequence gives its own back and is computed again later from its history; it is
-//! never refused. The oldest can always go on, so everything ends.
+//! A sequence begins with the blocks that hold its beginning already, whoever computed them (`ledger`). While each decoding
+//! sequence has a micro-batch to itself, guesses at its next tokens are sent along and verified (`draft`): the tokens are
+//! the same, some steps fewer.
+//!
+//! When blocks run out, the last in rank gives its own back and is computed again later from its history; it is never
+//! refused. The first in rank can always go on, so everything ends.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use schema::frame::{Chosen, Refusal, Slice, Tokens};
-use schema::{Attempt, Epoch, Generation, SequenceId, Step};
+use schema::frame::{Refusal, Slice, Tokens};
+use schema::{Epoch, Generation, SequenceId, Step};
 
+use super::fault::Fault;
+use super::flight::{Flight, Member};
 use super::ledger::BlockLedger;
 use super::sequence::{Sequence, StageLabel};
+use super::step_cost::StepCost;
 use crate::generate::{Event, Failure, Request};
-use crate::limits::{BATCH_ROWS_MAX, DECODES_MAX, FLIGHT_DEADLINE, FLIGHT_DEADLINE_PER_ROW, REFUSALS_MAX, RUNNING_MAX};
+use crate::limits::{
+    BATCH_ROWS_MAX, DECODES_MAX, FLIGHT_DEADLINE, FLIGHT_DEADLINE_PER_ROW, OVERTAKEN_MAX, PROMPT_ROWS_MIN,
+    REFUSALS_MAX, RUNNING_MAX, STRETCH_MAX,
+};
 use crate::runner::KV_BLOCK_TOKENS;
 
 /// The pipeline that a scheduler fills.
@@ -41,71 +52,13 @@ pub struct Batch {
     pub slices: Vec<Slice>,
 }
 
-/// The pipeline lost or refused something: a new epoch must begin.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// A later micro-batch came back first.
-    #[error("micro-batch {found} came back: expected {expected}")]
-    Gap {
-        /// The oldest in flight.
-        expected: Step,
-        /// What came.
-        found: Step,
-    },
-    /// The last stage answered something else than it was asked.
-    #[error("micro-batch {0} came back without the tokens it was to bring")]
-    Mismatch(Step),
-    /// A micro-batch did not come back.
-    #[error("micro-batch {0} did not come back in time")]
-    Overdue(Step),
-    /// A stage refused.
-    #[error("stage {stage} refused micro-batch {step}: {reason}")]
-    Refused {
-        /// The stage.
-        stage: String,
-        /// The micro-batch.
-        step: Step,
-        /// Its words.
-        reason: String,
-    },
-}
-
-/// What a sequence in a flight is waiting for.
-#[derive(Debug)]
-struct Member {
-    sequence: SequenceId,
-    attempt: Attempt,
+/// A micro-batch being filled.
+#[derive(Debug, Default)]
+struct Filling {
+    slices: Vec<Slice>,
+    /// Of each slice, how many of its last tokens are guesses.
+    drafts: Vec<usize>,
     rows: u32,
-    /// Position of the token it brings, if it brings one.
-    brings: Option<u32>,
-}
-
-#[derive(Debug)]
-struct Flight {
-    members: Vec<Member>,
-    deadline: Instant,
-}
-
-// === impl Flight ===
-
-impl Flight {
-    /// For each member the token it was to bring; `None` when `chosen` is anything but those.
-    fn brought(&self, chosen: &[Chosen]) -> Option<Vec<Option<Chosen>>> {
-        let mut chosen = chosen.iter().copied();
-        let mut brought = Vec::with_capacity(self.members.len());
-        for member in &self.members {
-            let Some(position) = member.brings else {
-                brought.push(None);
-                continue;
-            };
-            let next = chosen.next()?;
-            if (next.sequence, next.attempt, next.position) != (member.sequence, member.attempt, position) {
-                return None;
-            }
-            brought.push(Some(next));
-        }
-        chosen.next().is_none().then_some(brought)
-    }
 }
 
 /// All sequences and the micro-batches that carry them.
@@ -116,9 +69,12 @@ pub struct Scheduler {
     sequences: BTreeMap<SequenceId, Sequence>,
     /// Sequences with blocks, least recently scheduled first.
     running: VecDeque<SequenceId>,
-    /// Sequences without blocks, oldest first.
+    /// Sequences without blocks, first in rank first.
     waiting: VecDeque<SequenceId>,
     flights: BTreeMap<Step, Flight>,
+    cost: StepCost,
+    /// Whether guesses are sent along.
+    speculates: bool,
     next_step: Step,
     next_sequence: SequenceId,
 }
@@ -128,9 +84,12 @@ pub type Happened = Vec<(SequenceId, Event)>;
 
 // === impl Scheduler ===
 
-impl Default for Scheduler {
-    fn default() -> Self {
+impl Scheduler {
+    /// Without a pipeline and without sequences; `speculates` says whether guesses may be sent along.
+    pub fn new(speculates: bool) -> Self {
         Self {
+            speculates,
+            cost: StepCost::default(),
             shape: None,
             ledger: BlockLedger::new(0),
             sequences: BTreeMap::new(),
@@ -141,15 +100,13 @@ impl Default for Scheduler {
             next_sequence: SequenceId(1),
         }
     }
-}
 
-impl Scheduler {
     /// Sequences in work and sequences waiting.
     pub fn load(&self) -> (usize, usize) {
         (self.running.len(), self.waiting.len())
     }
 
-    /// Blocks that no sequence owns.
+    /// Blocks that no sequence owns; some may hold what a later one can begin with.
     pub fn free_blocks(&self) -> usize {
         self.ledger.free()
     }
@@ -164,8 +121,16 @@ impl Scheduler {
         let id = self.next_sequence;
         self.next_sequence = id.next();
         self.sequences.insert(id, Sequence::new(id, request, now));
-        self.waiting.push_back(id);
+        self.wait(id);
         id
+    }
+
+    /// Puts a sequence where its rank belongs among the waiting.
+    fn wait(&mut self, id: SequenceId) {
+        let rank = |id: &SequenceId| self.sequences.get(id).map(Sequence::rank);
+        let own = rank(&id);
+        let place = self.waiting.partition_point(|other| rank(other) < own);
+        self.waiting.insert(place, id);
     }
 
     /// Forgets a sequence; what is in flight of it is ignored when it comes back.
@@ -181,13 +146,12 @@ impl Scheduler {
         self.flights.clear();
         self.next_step = Step(0);
         self.ledger = BlockLedger::new(shape.as_ref().map_or(0, |shape| shape.kv_blocks));
-        for id in self.running.drain(..) {
+        for id in std::mem::take(&mut self.running) {
             let Some(sequence) = self.sequences.get_mut(&id) else { continue };
             sequence.blocks.clear();
             sequence.restart();
-            self.waiting.push_back(id);
+            self.wait(id);
         }
-        self.waiting.make_contiguous().sort_unstable();
         self.shape = shape;
     }
 
@@ -197,76 +161,162 @@ impl Scheduler {
         if self.flights.len() > stages {
             return None;
         }
-        let slices = self.fill(stages);
-        if slices.is_empty() {
+        let filling = self.fill(stages, now);
+        if filling.slices.is_empty() {
             return None;
         }
         let step = self.next_step;
         self.next_step = step.next();
-        let rows: u32 = slices.iter().map(|slice| slice.count).sum();
-        let members = slices.iter().map(|slice| self.depart(slice, now)).collect();
+        let Filling { slices, drafts, rows } = filling;
+        let members = slices.iter().zip(drafts).map(|(slice, drafts)| self.depart(slice, drafts, now)).collect();
         let deadline = now + FLIGHT_DEADLINE + FLIGHT_DEADLINE_PER_ROW * rows;
-        self.flights.insert(step, Flight { members, deadline });
+        let is_read = slices.iter().any(|slice| self.is_read(slice.sequence));
+        self.flights.insert(step, Flight { members, deadline, is_read });
         Some(Batch { step, slices })
     }
 
     /// Notes that `slice` is on its way.
-    fn depart(&mut self, slice: &Slice, now: Instant) -> Member {
-        let brings = slice.logits.last().map(|offset| slice.position + offset + 1);
+    fn depart(&mut self, slice: &Slice, drafts: usize, now: Instant) -> Member {
         if let Some(sequence) = self.sequences.get_mut(&slice.sequence) {
-            sequence.sent = slice.position + slice.count;
+            sequence.sent = slice.position + slice.count - drafts as u32;
+            sequence.teach(&mut self.ledger);
             sequence.started(now);
         }
-        Member { sequence: slice.sequence, attempt: slice.attempt, rows: slice.count, brings }
+        Member::new(slice, drafts)
     }
 
-    fn fill(&mut self, stages: usize) -> Vec<Slice> {
-        let mut slices: Vec<Slice> = Vec::new();
+    fn is_read(&self, id: SequenceId) -> bool {
+        self.sequences.get(&id).is_some_and(Sequence::is_read)
+    }
+
+    fn fill(&mut self, stages: usize, now: Instant) -> Filling {
+        let mut filling = Filling::default();
+        let readers = self.running.iter().filter(|id| self.is_read(**id)).count();
+        self.add_decodes(&mut filling, stages);
+        // The last place in the window hides the way back to here. Filled with prompt tokens while all stages work for
+        // readers, it would only make those wait.
+        let busy = self.flights.values().filter(|flight| flight.is_read).count() >= stages;
+        if filling.slices.is_empty() && busy {
+            return filling;
+        }
+        let rows_max =
+            if readers == 0 { BATCH_ROWS_MAX } else { self.rows_beside(filling.rows, readers.div_ceil(stages)) };
+        self.add_prompts(&mut filling, rows_max);
+        self.start_waiting(&mut filling, rows_max, now);
+        filling
+    }
+
+    /// Decoding sequences, those first that were scheduled longest ago.
+    fn add_decodes(&mut self, filling: &mut Filling, stages: usize) {
         let decodes_max = self.running.len().div_ceil(stages).clamp(1, DECODES_MAX);
-        let (mut decodes, mut rows_left) = (0, BATCH_ROWS_MAX);
-        let mut passed_over = VecDeque::new();
-        let order: Vec<SequenceId> = self.running.iter().copied().collect();
-        for id in order {
-            let preempted = !self.running.contains(&id);
-            let Some(sequence) = self.sequences.get(&id).filter(|_| !preempted) else { continue };
-            let decode = sequence.decodes();
-            let count = if decode { 1 } else { sequence.unsent().min(rows_left) };
-            let skip = count == 0 || (decode && decodes == decodes_max) || rows_left == 0;
-            if skip || !self.provide(id, count, &slices) {
-                passed_over.push_back(id);
+        for id in self.running.clone() {
+            // Who was preempted meanwhile has nothing sent, and so decodes no more.
+            let decodes = self.sequences.get(&id).is_some_and(Sequence::decodes);
+            if filling.slices.len() == decodes_max || !decodes {
                 continue;
             }
-            decodes += usize::from(decode);
-            rows_left -= count;
-            slices.extend(self.slice(id, count));
+            let drafts = if decodes_max == 1 { self.drafts(id) } else { 0 };
+            if self.provide(id, 1 + drafts, filling) {
+                self.add(id, 1, drafts, filling);
+            } else if self.provide(id, 1, filling) {
+                self.add(id, 1, 0, filling);
+            }
         }
-        // Preempted sequences have left `running`; those just scheduled go to the end of it.
-        let running = std::mem::take(&mut self.running);
-        passed_over.retain(|id| running.contains(id));
-        self.running = passed_over;
-        self.running.extend(slices.iter().map(|slice| slice.sequence));
-        self.start_waiting(&mut slices, rows_left);
-        slices
+    }
+
+    /// How many guesses to send along with `id`.
+    fn drafts(&mut self, id: SequenceId) -> u32 {
+        let Some(sequence) = self.sequences.get_mut(&id).filter(|_| self.speculates) else { return 0 };
+        let Sequence { drafter, history, .. } = sequence;
+        drafter.guess(history);
+        let drafts = drafter.worth_sending(|rows| self.cost.seconds(rows)) as u32;
+        // The token after the last guess counts, too.
+        drafts.min(sequence.tokens_left().saturating_sub(1))
+    }
+
+    /// Rows a micro-batch may have beside `decodes` that are in it: no more than stretch the time of one with as many
+    /// decodes as are usual.
+    fn rows_beside(&self, decodes: u32, usual: usize) -> u32 {
+        let Some(undisturbed) = self.cost.seconds(decodes.max(usual as u32)) else { return BATCH_ROWS_MAX };
+        let rows_max = self.cost.rows_within(undisturbed * STRETCH_MAX, BATCH_ROWS_MAX);
+        rows_max.max(decodes + PROMPT_ROWS_MIN).min(BATCH_ROWS_MAX)
+    }
+
+    /// Running sequences that have more than a token to send, first come first served.
+    fn add_prompts(&mut self, filling: &mut Filling, rows_max: u32) {
+        let unsent = |id: &SequenceId| {
+            self.sequences.get(id).filter(|sequence| sequence.unsent() > 0 && !filling.has(*id)).map(Sequence::rank)
+        };
+        let mut order: Vec<_> = self.running.iter().filter_map(unsent).collect();
+        order.sort_unstable();
+        for (_, id) in order {
+            let still = self.running.contains(&id);
+            let Some(sequence) = self.sequences.get(&id).filter(|sequence| still && !sequence.decodes()) else {
+                continue;
+            };
+            let count = sequence.unsent().min(rows_max.saturating_sub(filling.rows));
+            if count > 0 && self.provide(id, count, filling) {
+                self.add(id, count, 0, filling);
+            }
+        }
     }
 
     /// Gives waiting sequences their first blocks as long as there are free ones: nobody is preempted for them.
-    fn start_waiting(&mut self, slices: &mut Vec<Slice>, mut rows_left: u32) {
-        while let Some(id) = self.waiting.front().copied() {
-            let Some(sequence) = self.sequences.get_mut(&id) else { break };
-            let count = sequence.unsent().min(rows_left);
-            let blocks = count.div_ceil(KV_BLOCK_TOKENS) as usize;
-            if count == 0 || self.running.len() >= RUNNING_MAX || !self.ledger.take(blocks, &mut sequence.blocks) {
+    fn start_waiting(&mut self, filling: &mut Filling, rows_max: u32, now: Instant) {
+        for id in self.waiting.clone() {
+            let rows_left = rows_max.saturating_sub(filling.rows);
+            if rows_left == 0 || self.running.len() >= RUNNING_MAX {
                 break;
             }
-            rows_left -= count;
-            self.waiting.pop_front();
+            let Some(sequence) = self.sequences.get(&id).filter(|sequence| sequence.deadline > now) else { continue };
+            let found = sequence.beginning(&self.ledger);
+            if self.computes_next_block(filling, &sequence.history, found.len()) {
+                continue; // In the next micro-batch it can begin with what this one computes.
+            }
+            let sent = found.len() as u32 * KV_BLOCK_TOKENS;
+            let count = (sequence.history.len() as u32 - sent).min(rows_left);
+            let blocks = (sent + count).div_ceil(KV_BLOCK_TOKENS) as usize - found.len();
+            if blocks > self.ledger.free_beside(&found) {
+                break;
+            }
+            let Some(sequence) = self.sequences.get_mut(&id) else { continue };
+            sequence.begin(&found, &mut self.ledger);
+            let taken = self.ledger.take(blocks, &mut sequence.blocks);
+            debug_assert!(taken, "free blocks cannot be taken");
+            self.waiting.retain(|other| *other != id);
+            self.overtake(id);
             self.running.push_back(id);
-            slices.extend(self.slice(id, count));
+            self.add(id, count, 0, filling);
         }
     }
 
-    /// Makes sure that `id` has blocks for `count` more tokens, from younger sequences if it must be.
-    fn provide(&mut self, id: SequenceId, count: u32, slices: &[Slice]) -> bool {
+    /// Whether a sequence in `filling` computes the block of `history` that follows the `found` known ones.
+    fn computes_next_block(&self, filling: &Filling, history: &[u32], found: usize) -> bool {
+        let end = (found + 1) * KV_BLOCK_TOKENS as usize;
+        let Some(beginning) = history[..history.len() - 1].get(..end) else { return false };
+        filling.slices.iter().zip(&filling.drafts).any(|(slice, drafts)| {
+            let other = self.sequences.get(&slice.sequence);
+            let computed = (slice.position + slice.count) as usize - drafts;
+            computed >= end && other.is_some_and(|other| other.history.starts_with(beginning))
+        })
+    }
+
+    /// Counts for those who came before `id` and still wait; who is overtaken too often goes before all others.
+    fn overtake(&mut self, id: SequenceId) {
+        let older: Vec<_> = self.waiting.iter().copied().filter(|other| *other < id).collect();
+        for other in older {
+            let Some(sequence) = self.sequences.get_mut(&other) else { continue };
+            sequence.overtaken += 1;
+            if sequence.overtaken == OVERTAKEN_MAX {
+                sequence.priority = i32::MIN;
+                self.waiting.retain(|waiting| *waiting != other);
+                self.wait(other);
+            }
+        }
+    }
+
+    /// Makes sure that `id` has blocks for `count` more tokens, from those behind it in rank if it must be.
+    fn provide(&mut self, id: SequenceId, count: u32, filling: &Filling) -> bool {
         loop {
             let Some(sequence) = self.sequences.get_mut(&id) else { return false };
             let wanted = (sequence.sent + count).div_ceil(KV_BLOCK_TOKENS) as usize;
@@ -274,11 +324,12 @@ impl Scheduler {
             if self.ledger.take(missing, &mut sequence.blocks) {
                 return true;
             }
-            let in_batch = |other: SequenceId| slices.iter().any(|slice| slice.sequence == other);
-            let Some(victim) = self.running.iter().copied().filter(|other| *other > id && !in_batch(*other)).max()
-            else {
-                return false;
+            let own = sequence.rank();
+            let behind = |other: &SequenceId| {
+                let rank = self.sequences.get(other)?.rank();
+                (rank > own && !filling.has(*other)).then_some(rank)
             };
+            let Some((_, victim)) = self.running.iter().filter_map(behind).max() else { return false };
             self.preempt(victim);
         }
     }
@@ -288,25 +339,31 @@ impl Scheduler {
         self.ledger.give_back(&mut sequence.blocks);
         sequence.restart();
         self.running.retain(|other| *other != id);
-        let place = self.waiting.partition_point(|other| *other < id);
-        self.waiting.insert(place, id);
+        self.wait(id);
     }
 
-    fn slice(&self, id: SequenceId, count: u32) -> Option<Slice> {
-        let sequence = self.sequences.get(&id)?;
+    /// Puts `count` tokens of `id` and `drafts` guesses into the micro-batch; it is now the last that was scheduled.
+    fn add(&mut self, id: SequenceId, count: u32, drafts: u32, filling: &mut Filling) {
+        let Some(sequence) = self.sequences.get(&id) else { return };
         let end = sequence.sent + count;
-        let tokens = sequence.history.get(sequence.sent as usize..end as usize)?.to_vec();
+        let known = sequence.history.get(sequence.sent as usize..end as usize).unwrap_or_default();
+        let tokens: Vec<u32> = known.iter().copied().chain(sequence.drafter.guessed(drafts)).collect();
+        let (rows, drafts) = (tokens.len() as u32, tokens.len() - known.len());
         let complete = end as usize == sequence.history.len();
-        Some(Slice {
+        filling.slices.push(Slice {
             sequence: id,
             attempt: sequence.attempt,
             position: sequence.sent,
-            count,
+            count: rows,
             tokens,
             blocks: sequence.blocks.clone(),
-            logits: if complete { vec![count - 1] } else { Vec::new() },
+            logits: if complete { (count - 1..rows).collect() } else { Vec::new() },
             sampling: sequence.request.sampling,
-        })
+        });
+        filling.drafts.push(drafts);
+        filling.rows += rows;
+        self.running.retain(|other| *other != id);
+        self.running.push_back(id);
     }
 
     /// Takes back what a micro-batch brought. Answers of another generation or epoch, and duplicates, bring nothing.
@@ -318,19 +375,34 @@ impl Scheduler {
         let Some(flight) = self.flights.remove(&oldest) else { return Ok(Vec::new()) };
         let labels = self.shape.as_ref().map(|shape| shape.stages.clone()).unwrap_or_default();
         let brought = flight.brought(&tokens.chosen).ok_or(Fault::Mismatch(oldest))?;
+        if let Some(slowest) = tokens.spent.iter().max_by_key(|spent| spent.compute_us) {
+            self.cost.observe(slowest.rows, Duration::from_micros(slowest.compute_us.into()));
+        }
         let mut happened = Vec::new();
-        for (member, brought) in flight.members.iter().zip(brought) {
+        for (member, brought) in brought {
             let Some(sequence) = self.sequences.get_mut(&member.sequence) else { continue };
             if sequence.attempt != member.attempt {
                 continue;
             }
             sequence.book(&tokens.spent, &labels, member.rows);
-            let Some(brought) = brought else { continue };
-            let finish = sequence.push(brought.token, now);
-            happened.push((member.sequence, Event::Token { token: brought.token, logprob: brought.logprob }));
+            if let Some(cached_tokens) = sequence.began() {
+                happened.push((member.sequence, Event::Began { cached_tokens }));
+            }
+            let mut finish = None;
+            for brought in member.usable(brought) {
+                finish = sequence.push(brought.token, now);
+                happened.push((member.sequence, Event::Token { token: brought.token, logprob: brought.logprob }));
+                if finish.is_some() {
+                    break;
+                }
+            }
             if let Some(finish) = finish {
                 happened.push((member.sequence, Event::Finished { finish, timings: sequence.timings(now) }));
                 self.cancel(member.sequence);
+            } else if !member.drafts.is_empty() {
+                // What came true of the guesses is computed already.
+                sequence.sent = sequence.history.len() as u32 - 1;
+                sequence.teach(&mut self.ledger);
             }
         }
         Ok(happened)
@@ -389,6 +461,14 @@ impl Scheduler {
     pub fn overdue(&self, now: Instant) -> Option<Fault> {
         let (step, flight) = self.flights.first_key_value()?;
         (flight.deadline <= now).then_some(Fault::Overdue(*step))
+    }
+}
+
+// === impl Filling ===
+
+impl Filling {
+    fn has(&self, id: SequenceId) -> bool {
+        self.slices.iter().any(|slice| slice.sequence == id)
     }
 }
 

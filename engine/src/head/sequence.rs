@@ -5,7 +5,10 @@ use std::time::Instant;
 use schema::frame::Spent;
 use schema::{Attempt, SequenceId};
 
+use super::draft::Drafter;
+use super::ledger::{BlockLedger, Chain};
 use crate::generate::{Finish, Request, StageTime, Timings, share};
+use crate::runner::KV_BLOCK_TOKENS;
 
 /// One sequence, from admission to its last token.
 #[derive(Debug)]
@@ -17,8 +20,19 @@ pub(crate) struct Sequence {
     pub(crate) history: Vec<u32>,
     /// Tokens `..sent` of the history were sent to the pipeline in this attempt.
     pub(crate) sent: u32,
-    /// Blocks of keys and values it owns in this attempt.
+    /// Blocks of keys and values it owns in this attempt, some perhaps together with others.
     pub(crate) blocks: Vec<u32>,
+    /// The first so many of them are known by what they hold, and this is their chain.
+    known: (usize, Chain),
+    /// Prompt tokens that were found computed when it first began; `None` before, and when that was told.
+    cached_tokens: Option<u32>,
+    begun: bool,
+    /// Guesses at its next tokens.
+    pub(crate) drafter: Drafter,
+    /// Smaller goes first.
+    pub(crate) priority: i32,
+    /// How many that came later began before it.
+    pub(crate) overtaken: u32,
     /// How often a stage refused its work.
     pub(crate) refusals: u32,
     pub(crate) deadline: Instant,
@@ -53,6 +67,12 @@ impl Sequence {
             history: request.prompt.clone(),
             sent: 0,
             blocks: Vec::new(),
+            known: (0, Chain::EMPTY),
+            cached_tokens: None,
+            begun: false,
+            drafter: Drafter::default(),
+            priority: request.priority,
+            overtaken: 0,
             refusals: 0,
             deadline: now + request.deadline,
             clock: Clock { admitted: now, started: None, first_token: None, last_token: None },
@@ -71,10 +91,57 @@ impl Sequence {
         self.unsent() == 1 && self.sent > 0
     }
 
+    /// Whether somebody has tokens of it already and would notice when the next one comes late.
+    pub(crate) fn is_read(&self) -> bool {
+        self.history.len() > self.request.prompt.len() && self.unsent() <= 1
+    }
+
+    /// How many more tokens it may have.
+    pub(crate) fn tokens_left(&self) -> u32 {
+        let made = (self.history.len() - self.request.prompt.len()) as u32;
+        self.request.tokens_max.saturating_sub(made)
+    }
+
+    /// Its place among those that want the same: the smaller goes first.
+    pub(crate) fn rank(&self) -> (i32, SequenceId) {
+        (self.priority, self.id)
+    }
+
     /// Forgets what the pipeline holds of it; its history is sent again. The caller has taken its blocks back.
     pub(crate) fn restart(&mut self) {
         self.attempt = self.attempt.next();
         self.sent = 0;
+        self.known = (0, Chain::EMPTY);
+    }
+
+    /// The known blocks it could begin with. Its last token is always computed: it brings the next one.
+    pub(crate) fn beginning(&self, ledger: &BlockLedger) -> Vec<u32> {
+        ledger.find(&self.history[..self.history.len() - 1])
+    }
+
+    /// Begins with the known blocks `found`.
+    pub(crate) fn begin(&mut self, found: &[u32], ledger: &mut BlockLedger) {
+        self.known = (found.len(), ledger.share(found, &mut self.blocks));
+        self.sent = found.len() as u32 * KV_BLOCK_TOKENS;
+        if !std::mem::replace(&mut self.begun, true) {
+            self.cached_tokens = Some(self.sent);
+        }
+    }
+
+    /// Once, when it has begun: how many of the prompt's tokens were found computed.
+    pub(crate) fn began(&mut self) -> Option<u32> {
+        self.cached_tokens.take()
+    }
+
+    /// Makes its full blocks known. They can be used by whatever is sent from now on: stages compute in order.
+    pub(crate) fn teach(&mut self, ledger: &mut BlockLedger) {
+        let (mut count, mut chain) = self.known;
+        let full = self.history[..self.sent as usize].as_chunks().0;
+        for (number, tokens) in self.blocks.iter().zip(full).skip(count) {
+            chain = ledger.know(*number, chain, tokens);
+            count += 1;
+        }
+        self.known = (count, chain);
     }
 
     pub(crate) fn started(&mut self, now: Instant) {
@@ -84,13 +151,13 @@ impl Sequence {
     /// Appends a made token; says whether that ended the sequence.
     pub(crate) fn push(&mut self, token: u32, now: Instant) -> Option<Finish> {
         self.history.push(token);
+        self.drafter.hear(token);
         self.refusals = 0;
         self.clock.first_token.get_or_insert(now);
         self.clock.last_token = Some(now);
-        let made = self.history.len() - self.request.prompt.len();
         if self.request.stop_tokens.contains(&token) {
             Some(Finish::Stop)
-        } else if made >= self.request.tokens_max as usize {
+        } else if self.tokens_left() == 0 {
             Some(Finish::Length)
         } else {
             None

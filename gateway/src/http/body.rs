@@ -1,13 +1,32 @@
-//! Reading a request's body as it comes: with a cap, within a time, and without asking for its length first.
+//! Reading a request's body as it comes: with a cap, within a time, and without asking for its length first. Few large ones
+//! are held at a time.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, EXPECT};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::door::Settings;
 use super::error::ApiError;
-use super::limits::BODY_BYTES_DISCARDED_MAX;
+use super::limits::{BODY_BYTES_DISCARDED_MAX, LARGE_BODIES_MAX, LARGE_BODY_BYTES};
+
+/// Rooms for large bodies in this process.
+static LARGE_BODIES: Semaphore = Semaphore::const_new(LARGE_BODIES_MAX);
+
+/// A body that gives its room back when nobody needs it any more.
+struct Large {
+    bytes: Bytes,
+    _room: SemaphorePermit<'static>,
+}
+
+// === impl Large ===
+
+impl AsRef<[u8]> for Large {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// The whole body.
 ///
@@ -40,12 +59,16 @@ where
 {
     let mut body = std::pin::pin!(body);
     let mut kept = BytesMut::new();
-    let mut read = 0usize;
+    let (mut read, mut room) = (0usize, None);
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|error| {
             ApiError::bad_request("invalid_body", format!("The body broke off after {read} bytes: {error}."))
         })?;
         read = read.saturating_add(piece.remaining());
+        if read > LARGE_BODY_BYTES && room.is_none() {
+            // Never closed, so this waits for a room or until the body's time is up.
+            room = LARGE_BODIES.acquire().await.ok();
+        }
         if read <= bytes_max {
             kept.put(piece);
         } else {
@@ -55,5 +78,9 @@ where
             break;
         }
     }
-    if read <= bytes_max { Ok(kept.freeze()) } else { Err(ApiError::body_too_large(bytes_max)) }
+    match room {
+        _ if read > bytes_max => Err(ApiError::body_too_large(bytes_max)),
+        Some(room) => Ok(Bytes::from_owner(Large { bytes: kept.freeze(), _room: room })),
+        None => Ok(kept.freeze()),
+    }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Chorus {
     running: StreamMap<usize, Events>,
     voices: Vec<Voice>,
     prompt_tokens: u64,
+    /// Choices of one prompt; they stand side by side.
+    choices_each: usize,
 }
 
 /// What one choice says next.
@@ -35,6 +37,8 @@ pub(crate) struct Said {
 pub(crate) struct Usage {
     /// Of all prompts, each once.
     pub(crate) prompt_tokens: u64,
+    /// Of these, those that no choice had to compute.
+    pub(crate) cached_tokens: u64,
     /// Of all choices, stop tokens included.
     pub(crate) completion_tokens: u64,
 }
@@ -42,9 +46,9 @@ pub(crate) struct Usage {
 // === impl Chorus ===
 
 impl Chorus {
-    /// No sequence yet; the prompts have `prompt_tokens` together.
-    pub(crate) fn new(prompt_tokens: u64) -> Self {
-        Self { running: StreamMap::new(), voices: Vec::new(), prompt_tokens }
+    /// No sequence yet; the prompts have `prompt_tokens` together, and each gets `choices_each` choices.
+    pub(crate) fn new(prompt_tokens: u64, choices_each: u32) -> Self {
+        Self { running: StreamMap::new(), voices: Vec::new(), prompt_tokens, choices_each: choices_each as usize }
     }
 
     /// Adds the next choice.
@@ -93,15 +97,15 @@ impl Chorus {
     /// Tokens so far.
     pub(crate) fn usage(&self) -> Usage {
         let completion_tokens = self.voices.iter().map(Voice::tokens).sum();
-        Usage { prompt_tokens: self.prompt_tokens, completion_tokens }
+        let of_prompt = |voices: &[Voice]| voices.iter().map(Voice::cached_tokens).min().unwrap_or(0);
+        let cached_tokens = self.voices.chunks(self.choices_each).map(of_prompt).map(u64::from).sum();
+        Usage { prompt_tokens: self.prompt_tokens, cached_tokens, completion_tokens }
     }
 
     /// The `timings` field.
     pub(crate) fn timings(&self) -> serde_json::Value {
         let all: Vec<_> = self.voices.iter().map(Voice::timings).collect();
-        let usage = self.usage();
-        let sequences = self.voices.len() as u64;
-        timings::json(&timings::together(&all), usage.prompt_tokens, usage.completion_tokens, sequences)
+        timings::json(&timings::together(&all), self.usage(), self.voices.len() as u64)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// Connections at once. Each holds a socket and at most one body; 256 is more clients than three small machines feed.
-pub(crate) const CONNECTIONS_MAX: usize = 256;
+/// Connections at once: as many streams as can run and wait, and as many again that are idle. Each holds a socket and at
+/// most one body.
+pub(crate) const CONNECTIONS_MAX: usize = 1024;
 /// Connections over the cap that are told so at once; the rest are closed without a word.
 pub(crate) const TURNED_AWAY_MAX: usize = 32;
 /// How long a connection over the cap may take to read that it is.
@@ -18,6 +19,11 @@ pub(crate) const HEADERS_MAX: usize = 100;
 pub(crate) const BODY_TIME: Duration = Duration::from_secs(30);
 /// Bytes of a body: some 500,000 tokens of history, more than any context served here.
 pub(crate) const BODY_BYTES_MAX: usize = 4 << 20;
+/// Bytes from which on a body counts as large: a chat of some ten thousand tokens is smaller.
+pub(crate) const LARGE_BODY_BYTES: usize = 64 << 10;
+/// Large bodies at once; others wait, within their time, with as much of them unread. All bodies together so hold at most
+/// 192 MiB.
+pub(crate) const LARGE_BODIES_MAX: usize = 32;
 /// Bytes of a body over its cap that are read and thrown away, so that its sender comes to read the refusal.
 pub(crate) const BODY_BYTES_DISCARDED_MAX: usize = 64 << 20;
 /// How long a client may read nothing of an answer that waits for it, before its work is given up.

@@ -1,5 +1,7 @@
 //! What both completion endpoints let a client choose, checked.
 
+use std::ops::RangeInclusive;
+
 use rand::Rng;
 use schema::frame::Sampling;
 use serde_json::Value;
@@ -9,6 +11,9 @@ use super::error::ApiError;
 use super::fields::{Fields, out_of_range, whole, wrong_type};
 use super::limits::{STOP_STRING_BYTES_MAX, STOP_STRINGS_MAX, STOP_TOKENS_MAX, TEMPERATURE_MIN};
 use super::unsupported;
+
+/// What `priority` may be: one less is kept for requests that were overtaken too often.
+const PRIORITIES: RangeInclusive<i128> = -(i32::MAX as i128)..=i32::MAX as i128;
 
 /// A request's options, each within its range.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +30,8 @@ pub(crate) struct ValidOptions {
     pub(crate) ignore_eos: bool,
     /// Choices for each prompt; at least one.
     pub(crate) choices: u32,
+    /// Among requests that wait, smaller goes first.
+    pub(crate) priority: i32,
     /// Whether the answer comes as events.
     pub(crate) stream: bool,
     /// Whether a stream ends with the usage.
@@ -53,6 +60,7 @@ impl ValidOptions {
             stop_tokens: stop_tokens(fields)?,
             ignore_eos: fields.flag("ignore_eos")?,
             choices: fields.whole("n", 1..=i128::from(settings.choices_max))?.map_or(1, |n| n as u32),
+            priority: fields.whole("priority", PRIORITIES)?.map_or(0, |priority| priority as i32),
             stream,
             include_usage: include_usage(fields, stream)?,
         })
@@ -142,7 +150,7 @@ mod tests {
         let options = read(&json!({"seed": 7})).unwrap();
         let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 7, choice: 0 };
         assert_eq!(options.sampling, sampling);
-        assert_eq!((options.tokens_max, options.choices, options.stream), (None, 1, false));
+        assert_eq!((options.tokens_max, options.choices, options.priority, options.stream), (None, 1, 0, false));
         assert!(options.stop.is_empty());
     }
 
@@ -177,6 +185,15 @@ mod tests {
         assert!(read(&json!({"stream_options": {"include_usage": true}})).is_err());
         let options = read(&json!({"stream": true, "stream_options": {"include_usage": true}})).unwrap();
         assert!(options.include_usage);
+    }
+
+    #[test]
+    fn a_priority_is_a_whole_number_of_either_sign() {
+        assert_eq!(read(&json!({"priority": -5})).unwrap().priority, -5);
+        for priority in [json!("high"), json!(0.5), json!(i32::MIN), json!(1_u64 << 40)] {
+            let error = read(&json!({"priority": priority})).unwrap_err();
+            assert_eq!(error.body()["error"]["param"], "priority");
+        }
     }
 
     #[test]

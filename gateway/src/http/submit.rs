@@ -55,7 +55,8 @@ pub(crate) async fn start(
     }
     let own: &[u32] = if options.ignore_eos { &[] } else { door.text.stop_tokens() };
     let stop_tokens: Arc<[u32]> = own.iter().chain(&options.stop_tokens).copied().collect();
-    let mut chorus = Chorus::new(prompts.iter().map(|prompt| prompt.len() as u64).sum());
+    let prompt_tokens = prompts.iter().map(|prompt| prompt.len() as u64).sum();
+    let mut chorus = Chorus::new(prompt_tokens, options.choices);
     for prompt in prompts {
         for choice in 0..options.choices {
             let request = Request {
@@ -65,6 +66,7 @@ pub(crate) async fn start(
                 sampling: Sampling { choice, ..options.sampling },
                 stop_tokens: stop_tokens.to_vec(),
                 deadline: door.settings.generation_time,
+                priority: options.priority,
             };
             let submitted = Instant::now();
             let generation = door.pipeline.generate(request).await;

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use engine::generate::{StageTime, Timings};
 use serde_json::{Value, json};
 
+use super::chorus::Usage;
+
 /// When a sequence's tokens came, as the door saw it: what is told of a sequence that the door itself ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Watch {
@@ -60,15 +62,18 @@ fn add(stages: &mut Vec<StageTime>, more: &StageTime) {
     }
 }
 
-/// The field's value. The first token is prefill's work, so `predicted_per_second` counts the ones after it.
-pub(crate) fn json(timings: &Timings, prompt_tokens: u64, completion_tokens: u64, sequences: u64) -> Value {
-    let after_first = completion_tokens.saturating_sub(sequences);
+/// The field's value. The first token is prefill's work, so `predicted_per_second` counts the ones after it; what was
+/// known of the prompts is `cache_n`, and `prompt_n` the rest.
+pub(crate) fn json(timings: &Timings, usage: Usage, sequences: u64) -> Value {
+    let after_first = usage.completion_tokens.saturating_sub(sequences);
+    let computed = usage.prompt_tokens - usage.cached_tokens.min(usage.prompt_tokens);
     let stages: Vec<_> = timings.stages.iter().map(stage_json).collect();
     json!({
-        "prompt_n": prompt_tokens,
+        "cache_n": usage.cached_tokens,
+        "prompt_n": computed,
         "prompt_ms": ms(timings.prefill),
-        "prompt_per_second": rate(prompt_tokens, timings.prefill),
-        "predicted_n": completion_tokens,
+        "prompt_per_second": rate(computed, timings.prefill),
+        "predicted_n": usage.completion_tokens,
         "predicted_ms": ms(timings.decode),
         "predicted_per_second": rate(after_first, timings.decode),
         "queued_ms": ms(timings.queued),
@@ -116,9 +121,11 @@ mod tests {
     fn the_rates_are_tokens_by_time_and_the_first_token_is_not_decoded() {
         let timings =
             Timings { prefill: Duration::from_millis(500), decode: Duration::from_secs(2), ..Timings::default() };
-        let json = json(&timings, 100, 9, 1);
+        let usage = Usage { prompt_tokens: 150, cached_tokens: 50, completion_tokens: 9 };
+        let json = json(&timings, usage, 1);
+        assert_eq!((&json["cache_n"], &json["prompt_n"]), (&json!(50), &json!(100)));
         assert_eq!(json["prompt_per_second"], 200.0);
         assert_eq!(json["predicted_per_second"], 4.0);
-        assert_eq!(super::json(&Timings::default(), 1, 1, 1)["predicted_per_second"], 0.0);
+        assert_eq!(super::json(&Timings::default(), usage, 9)["predicted_per_second"], 0.0);
     }
 }

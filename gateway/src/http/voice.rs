@@ -22,6 +22,8 @@ pub(crate) struct Voice {
     /// Scores of tokens whose text is still held back.
     scores: Vec<Score>,
     tokens: u64,
+    /// Tokens of the prompt that needed no computing.
+    cached_tokens: u32,
     watch: Watch,
     timings: Option<Timings>,
 }
@@ -77,6 +79,7 @@ impl Voice {
             scored,
             scores: Vec::new(),
             tokens: 0,
+            cached_tokens: 0,
             watch: Watch::new(now),
             timings: None,
         }
@@ -87,6 +90,11 @@ impl Voice {
         self.tokens
     }
 
+    /// Tokens of the prompt that needed no computing.
+    pub(crate) fn cached_tokens(&self) -> u32 {
+        self.cached_tokens
+    }
+
     /// How long it took, where.
     pub(crate) fn timings(&self) -> Timings {
         self.timings.clone().unwrap_or_else(|| self.watch.timings())
@@ -95,6 +103,10 @@ impl Voice {
     /// Takes the next event.
     pub(crate) fn hear(&mut self, event: Event, now: Instant) -> Heard {
         match event {
+            Event::Began { cached_tokens } => {
+                self.cached_tokens = cached_tokens;
+                Heard::default()
+            }
             Event::Token { token, logprob } => self.token(token, logprob, now),
             Event::Finished { finish, timings } => self.finish(finish, timings),
             Event::Failed(failure) => Heard { end: Some(Err(failure)), ..Heard::default() },

@@ -18,7 +18,7 @@ use super::model::Served;
 use super::stop::Stop;
 use super::text::ModelText;
 use crate::http::{self, Door, ModelInfo, Settings};
-use crate::settings::MemberSettings;
+use crate::settings::{DoorSettings, MemberSettings};
 
 /// A running gateway.
 pub(super) struct OpenDoor {
@@ -53,7 +53,7 @@ impl OpenDoor {
         served: &Served,
         member: &MemberSettings,
         listener: TcpListener,
-        (request_deadline, drain_time): (Duration, Duration),
+        (choices, drain_time): (&DoorSettings, Duration),
         stop: &Stop,
     ) -> Result<Self, RunError> {
         let text = ModelText::new(&served.file)?;
@@ -72,7 +72,8 @@ impl OpenDoor {
         };
         let listen = Listen::new(host, None, member.cluster_key.clone())?;
         let key = member.cluster_key.clone();
-        let settings = HeadSettings { keyspace, listen, key, record, lease_ttl: member.lease_ttl };
+        let (lease_ttl, speculates) = (member.lease_ttl, choices.speculates);
+        let settings = HeadSettings { keyspace, listen, key, record, lease_ttl, speculates };
         let head = Arc::new(Head::start(store, settings).await?);
         let door = Door {
             pipeline: head.clone(),
@@ -82,7 +83,7 @@ impl OpenDoor {
                 context_tokens: served.record.context_tokens.min(served.record.kv_tokens),
                 created_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             },
-            settings: Settings { drain_time, generation_time: request_deadline, ..Settings::default() },
+            settings: Settings { drain_time, generation_time: choices.request_deadline, ..Settings::default() },
         };
         let stop = stop.clone();
         let http = tokio::spawn(async move { http::serve(listener, Arc::new(door), stop.told()).await });

@@ -22,12 +22,12 @@ const DRAIN_TIME: Duration = Duration::from_secs(25);
 /// [`RunError`] says why it could not start or go on.
 pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
     let stop = Stop::listen(false)?;
-    let listener = listen(settings.listen).await?;
+    let listener = listen(settings.door.listen).await?;
     let store: SharedStore = Arc::new(EtcdStore::connect(&settings.cluster.etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster.cluster);
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
-    let times = (settings.request_deadline, DRAIN_TIME);
-    let opening = OpenDoor::open(store, keyspace, &served, &settings.member, listener, times, &stop);
+    let door = (&settings.door, DRAIN_TIME);
+    let opening = OpenDoor::open(store, keyspace, &served, &settings.member, listener, door, &stop);
     let door = tokio::select! {
         () = stop.told() => return Ok(()),
         opened = opening => opened?,

@@ -35,7 +35,7 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
         settings.model.model = Some(path.to_string_lossy().into_owned());
     }
     let started = Instant::now();
-    let listener = listen(settings.listen).await?;
+    let listener = listen(settings.door.listen).await?;
     let (embedded, etcd) = open_store(&settings).await?;
     let store: SharedStore = Arc::new(EtcdStore::connect(&etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster);
@@ -46,10 +46,9 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
-    let deadline = settings.request_deadline;
-    let member = &settings.member;
+    let (member, door) = (&settings.member, (&settings.door, DRAIN_TIME));
     // Before the stages: who is not the gateway must not have layers moved twice to find that out.
-    let opening = OpenDoor::open(store, keyspace, &served, member, listener, (deadline, DRAIN_TIME), &stop);
+    let opening = OpenDoor::open(store, keyspace, &served, member, listener, door, &stop);
     let opened = tokio::select! {
         () = stop.told() => None,
         opened = opening => Some(opened),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use schema::record::DeviceKind;
 use schema::{ClusterName, StageName};
 use serde::Deserialize;
@@ -115,6 +115,9 @@ choices! {
         /// Longest a request may take, in seconds, 1 to 86400 [default: 600]
         #[arg(long, env = "BATON_REQUEST_DEADLINE_S", value_name = "SECONDS")]
         request_deadline_s: u64,
+        /// Whether stages that would idle verify guesses at the next tokens; the answers are the same: on or off [default: on]
+        #[arg(long, env = "BATON_SPECULATION", value_name = "SWITCH", hide_possible_values = true)]
+        speculation: Switch,
     }
 }
 choices! {
@@ -127,6 +130,16 @@ choices! {
         #[arg(long, env = "BATON_STORE_LISTEN", value_name = "ADDR")]
         store_listen: SocketAddr,
     }
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// It is done.
+    On,
+    /// It is not.
+    Off,
 }
 
 fn device(text: &str) -> Result<DeviceKind, String> {

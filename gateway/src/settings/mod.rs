@@ -14,14 +14,15 @@ mod size;
 
 pub use address::{EtcdUrls, Host};
 pub use choices::{
-    ClusterChoices, ComputeChoices, GatewayChoices, GlobalChoices, MemberChoices, ModelChoices, StageChoices, UpChoices,
+    ClusterChoices, ComputeChoices, GatewayChoices, GlobalChoices, MemberChoices, ModelChoices, StageChoices, Switch,
+    UpChoices,
 };
 pub use environment::{Environment, VARIABLES};
 pub use file::{FileChoices, FileError};
 pub(crate) use resolved::cache;
 pub use resolved::{
-    ClusterSettings, ComputeSettings, GatewaySettings, MemberSettings, ModelSettings, SettingsError, StageSettings,
-    UpSettings, defaults,
+    ClusterSettings, ComputeSettings, DoorSettings, GatewaySettings, MemberSettings, ModelSettings, SettingsError,
+    StageSettings, UpSettings, defaults,
 };
 pub use secret::SecretError;
 pub use size::ByteSize;

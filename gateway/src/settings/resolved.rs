@@ -11,7 +11,7 @@ use schema::{ClusterName, StageName};
 
 use super::address::Host;
 use super::choices::{
-    ClusterChoices, ComputeChoices, GatewayChoices, GlobalChoices, MemberChoices, ModelChoices, StageChoices,
+    ClusterChoices, ComputeChoices, GatewayChoices, GlobalChoices, MemberChoices, ModelChoices, StageChoices, Switch,
     UpChoices, device_word,
 };
 use super::environment::Environment;
@@ -38,6 +38,8 @@ pub mod defaults {
     pub const LISTEN: &str = "127.0.0.1:8100";
     /// `[gateway] request_deadline_s`: a long answer of a large model on a slow machine.
     pub const REQUEST_DEADLINE_S: u64 = 600;
+    /// `[gateway] speculation`: a guess is only sent where it is expected to save time.
+    pub const SPECULATION: super::Switch = super::Switch::On;
     /// `[up] stages`
     pub const STAGES: u32 = 2;
     /// `[up] store_listen`: where etcdctl looks.
@@ -86,6 +88,17 @@ pub struct ComputeSettings {
     pub threads: usize,
 }
 
+/// For the HTTP door and the head behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoorSettings {
+    /// Where HTTP clients are served.
+    pub listen: SocketAddr,
+    /// Longest a request may take.
+    pub request_deadline: Duration,
+    /// Whether guesses at the next tokens are verified where stages would have nothing to do.
+    pub speculates: bool,
+}
+
 /// For `baton stage`.
 #[derive(Debug, Clone)]
 pub struct StageSettings {
@@ -114,10 +127,8 @@ pub struct GatewaySettings {
     pub member: MemberSettings,
     /// What to serve.
     pub model: ModelSettings,
-    /// Where HTTP clients are served.
-    pub listen: SocketAddr,
-    /// Longest a request may take.
-    pub request_deadline: Duration,
+    /// How clients are served.
+    pub door: DoorSettings,
     /// Where model files lie.
     pub cache: Cache,
 }
@@ -139,10 +150,8 @@ pub struct UpSettings {
     pub compute: ComputeSettings,
     /// The stages to start: `<host>-1`, `<host>-2`, …
     pub stage_names: Vec<StageName>,
-    /// Where HTTP clients are served.
-    pub listen: SocketAddr,
-    /// Longest a request may take.
-    pub request_deadline: Duration,
+    /// How clients are served.
+    pub door: DoorSettings,
     /// Where model files lie.
     pub cache: Cache,
     /// The settings file that was named, for the stage processes.
@@ -279,6 +288,25 @@ impl ComputeSettings {
     }
 }
 
+impl DoorSettings {
+    /// Resolves what was said.
+    ///
+    /// # Errors
+    /// [`SettingsError::Range`].
+    pub fn new(choices: &GatewayChoices) -> Result<Self, SettingsError> {
+        let listen = choices.listen.unwrap_or_else(|| constant(defaults::LISTEN));
+        if !listen.ip().is_loopback() {
+            tracing::warn!(%listen, "whoever reaches this address can use the model: there is no access control");
+        }
+        let deadline = choices.request_deadline_s.unwrap_or(defaults::REQUEST_DEADLINE_S);
+        Ok(Self {
+            listen,
+            request_deadline: Duration::from_secs(range("request_deadline_s", deadline, 1, 86_400)?),
+            speculates: choices.speculation.unwrap_or(defaults::SPECULATION) == Switch::On,
+        })
+    }
+}
+
 impl StageSettings {
     /// Resolves what was said.
     ///
@@ -314,13 +342,11 @@ impl GatewaySettings {
         global: &GlobalChoices,
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
-        let (listen, request_deadline) = door(gateway)?;
         Ok(Self {
             cluster: ClusterSettings::new(cluster),
             member: MemberSettings::new(member, environment)?,
             model: ModelSettings::new(model, defaults::STAGES_MIN)?,
-            listen,
-            request_deadline,
+            door: DoorSettings::new(gateway)?,
             cache: cache(global, environment)?,
         })
     }
@@ -345,7 +371,6 @@ impl UpSettings {
         if !store_listen.ip().is_loopback() {
             return Err(SettingsError::StoreListen { found: store_listen });
         }
-        let (listen, request_deadline) = door(gateway)?;
         let base = host::stage_name(&host::name());
         let name = |number| format!("{base}-{number}").parse().expect("a legal name of 40 letters and a number");
         Ok(Self {
@@ -356,8 +381,7 @@ impl UpSettings {
             model: ModelSettings::new(model, stages)?,
             compute: ComputeSettings::new(compute, stages)?,
             stage_names: (1..=stages).map(name).collect(),
-            listen,
-            request_deadline,
+            door: DoorSettings::new(gateway)?,
             cache: cache(global, environment)?,
             config,
         })
@@ -404,15 +428,6 @@ fn threads(processors: usize, spare: usize, stages: usize) -> usize {
     (processors.saturating_sub(spare) / stages).max(1)
 }
 
-fn door(choices: &GatewayChoices) -> Result<(SocketAddr, Duration), SettingsError> {
-    let listen = choices.listen.unwrap_or_else(|| constant(defaults::LISTEN));
-    if !listen.ip().is_loopback() {
-        tracing::warn!(%listen, "whoever reaches this address can use the model: there is no access control");
-    }
-    let deadline = choices.request_deadline_s.unwrap_or(defaults::REQUEST_DEADLINE_S);
-    Ok((listen, Duration::from_secs(range("request_deadline_s", deadline, 1, 86_400)?)))
-}
-
 fn constant(address: &str) -> SocketAddr {
     address.parse().expect("a constant address that is legal")
 }
@@ -450,10 +465,11 @@ mod tests {
         let up = up("").unwrap();
         assert_eq!((up.etcd, up.stage_names.len(), up.model.stages_min), (None, 2, 2));
         assert_eq!(
-            (up.listen.to_string(), up.store_listen.to_string()),
+            (up.door.listen.to_string(), up.store_listen.to_string()),
             ("127.0.0.1:8100".into(), "127.0.0.1:2379".into())
         );
-        assert_eq!((up.member.lease_ttl.as_secs(), up.request_deadline.as_secs()), (5, 600));
+        assert_eq!((up.member.lease_ttl.as_secs(), up.door.request_deadline.as_secs()), (5, 600));
+        assert!(up.door.speculates);
         let cluster = ClusterSettings::new(ClusterChoices::default());
         assert_eq!((cluster.cluster.as_str(), cluster.etcd), ("home", vec!["http://127.0.0.1:2379".to_owned()]));
     }
@@ -514,9 +530,15 @@ mod tests {
 
     #[test]
     fn a_flag_comes_before_the_file() {
-        let flag = GatewayChoices { listen: Some(constant("127.0.0.1:1")), request_deadline_s: None };
-        let file = GatewayChoices { listen: Some(constant("127.0.0.1:2")), request_deadline_s: Some(3) };
+        let flag =
+            GatewayChoices { listen: Some(constant("127.0.0.1:1")), request_deadline_s: None, speculation: None };
+        let file = GatewayChoices {
+            listen: Some(constant("127.0.0.1:2")),
+            request_deadline_s: Some(3),
+            speculation: Some(Switch::Off),
+        };
         let both = flag.or(file);
         assert_eq!((both.listen.map(|listen| listen.port()), both.request_deadline_s), (Some(1), Some(3)));
+        assert_eq!(both.speculation, Some(Switch::Off));
     }
 }

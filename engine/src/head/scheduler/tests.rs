@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use schema::frame::{Sampling, Spent};
+use schema::frame::{Chosen, Refusal, Sampling, Spent, Tokens};
 
 use super::*;
 use crate::generate::Finish;
@@ -16,11 +16,17 @@ fn mix(sum: u64, token: u64) -> u64 {
     (sum.wrapping_mul(31).wrapping_add(token + 7)) % 1_000_003
 }
 
+/// The token after a history whose `mix` is `sum`: mostly one more than the last, so that guesses come true, but what it is
+/// and whether depends on the whole history.
+fn following(sum: u64, last: u64) -> u64 {
+    if sum.is_multiple_of(6) { sum } else { (last + 1) % 9 }
+}
+
 fn expected(prompt: &[u32], count: usize) -> Vec<u32> {
     let mut history: Vec<u64> = prompt.iter().map(|token| u64::from(*token)).collect();
     for _ in 0..count {
-        let next = history.iter().fold(1, |sum, token| mix(sum, *token));
-        history.push(next);
+        let sum = history.iter().fold(1, |sum, token| mix(sum, *token));
+        history.push(following(sum, history[history.len() - 1]));
     }
     history[prompt.len()..].iter().map(|token| *token as u32).collect()
 }
@@ -42,13 +48,14 @@ impl Double {
             }
             for offset in &slice.logits {
                 let position = slice.position + offset + 1;
-                let sum = (0..position).fold(1, |sum, position| {
-                    let (block, offset) = place(position);
-                    assert_ne!(self.blocks[block][offset], u64::MAX, "a row was read before it was written");
-                    mix(sum, self.blocks[block][offset])
-                });
-                let (sequence, attempt) = (slice.sequence, slice.attempt);
-                chosen.push(Chosen { sequence, attempt, position, token: sum as u32, logprob: -1.0 });
+                let (mut sum, mut last) = (1, 0);
+                for (block, offset) in (0..position).map(place) {
+                    last = self.blocks[block][offset];
+                    assert_ne!(last, u64::MAX, "a row was read before it was written");
+                    sum = mix(sum, last);
+                }
+                let (sequence, attempt, token) = (slice.sequence, slice.attempt, following(sum, last) as u32);
+                chosen.push(Chosen { sequence, attempt, position, token, logprob: -1.0 });
             }
         }
         let rows = batch.slices.iter().map(|slice| slice.count).sum();
@@ -65,7 +72,7 @@ fn shape(stages: usize, kv_blocks: u32, epoch: u64) -> Shape {
 
 fn request(prompt: Vec<u32>, tokens_max: u32) -> Request {
     let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
-    Request { prompt, tokens_max, sampling, stop_tokens: vec![], deadline: Duration::from_secs(60) }
+    Request { prompt, tokens_max, sampling, stop_tokens: vec![], deadline: Duration::from_secs(60), priority: 0 }
 }
 
 fn tokens_of(happened: &[(SequenceId, Event)], id: SequenceId) -> Vec<u32> {
@@ -79,7 +86,7 @@ fn tokens_of(happened: &[(SequenceId, Event)], id: SequenceId) -> Vec<u32> {
 #[test]
 fn the_window_is_one_more_than_the_stages() {
     let now = Instant::now();
-    let mut scheduler = Scheduler::default();
+    let mut scheduler = Scheduler::new(true);
     for _ in 0..8 {
         scheduler.admit(request(vec![1; 1000], 4), now);
     }
@@ -92,7 +99,7 @@ fn the_window_is_one_more_than_the_stages() {
 #[test]
 fn decoding_sequences_split_into_as_many_groups_as_stages() {
     let now = Instant::now();
-    let mut scheduler = Scheduler::default();
+    let mut scheduler = Scheduler::new(true);
     let shape = shape(2, 100, 1);
     let mut double = Double::new(100);
     scheduler.rebuild(Some(shape.clone()));
@@ -109,7 +116,7 @@ fn decoding_sequences_split_into_as_many_groups_as_stages() {
 #[test]
 fn an_answer_out_of_order_is_a_fault_and_a_stale_one_is_nothing() {
     let now = Instant::now();
-    let mut scheduler = Scheduler::default();
+    let mut scheduler = Scheduler::new(true);
     let first = shape(2, 100, 1);
     let mut double = Double::new(100);
     scheduler.rebuild(Some(first.clone()));
@@ -126,7 +133,7 @@ fn an_answer_out_of_order_is_a_fault_and_a_stale_one_is_nothing() {
 #[test]
 fn a_missing_or_foreign_token_is_a_fault() {
     let now = Instant::now();
-    let mut scheduler = Scheduler::default();
+    let mut scheduler = Scheduler::new(true);
     let shape = shape(1, 100, 1);
     scheduler.rebuild(Some(shape.clone()));
     scheduler.admit(request(vec![1; 3], 4), now);
@@ -139,7 +146,7 @@ fn a_missing_or_foreign_token_is_a_fault() {
 #[test]
 fn work_refused_three_times_fails_and_the_rest_goes_on() {
     let now = Instant::now();
-    let mut scheduler = Scheduler::default();
+    let mut scheduler = Scheduler::new(true);
     let id = scheduler.admit(request(vec![1; 3], 4), now);
     for attempt in 1..=3 {
         let shape = shape(1, 100, attempt);
@@ -163,7 +170,7 @@ fn work_refused_three_times_fails_and_the_rest_goes_on() {
 #[test]
 fn a_sequence_past_its_deadline_fails_and_frees_its_blocks() {
     let now = Instant::now();
-    let mut scheduler = Scheduler::default();
+    let mut scheduler = Scheduler::new(true);
     scheduler.rebuild(Some(shape(1, 10, 1)));
     scheduler.admit(request(vec![1; 40], 4), now);
     scheduler.next_batch(now).unwrap();
@@ -173,18 +180,146 @@ fn a_sequence_past_its_deadline_fails_and_frees_its_blocks() {
     assert_eq!(scheduler.free_blocks(), 10);
 }
 
+/// Runs everything to its end, one micro-batch at a time; says what happened and which micro-batches there were.
+fn run(scheduler: &mut Scheduler, shape: &Shape, double: &mut Double) -> (Happened, Vec<Batch>) {
+    let now = Instant::now();
+    let (mut happened, mut batches) = (Vec::new(), Vec::new());
+    while let Some(batch) = scheduler.next_batch(now) {
+        happened.extend(scheduler.complete(&double.run(shape, &batch), now).unwrap());
+        batches.push(batch);
+    }
+    (happened, batches)
+}
+
+fn rows(batches: &[Batch], id: SequenceId) -> u32 {
+    batches.iter().flat_map(|batch| &batch.slices).filter(|slice| slice.sequence == id).map(|slice| slice.count).sum()
+}
+
+fn cached(happened: &[(SequenceId, Event)], id: SequenceId) -> Vec<u32> {
+    let began = |(of, event): &(SequenceId, Event)| match event {
+        Event::Began { cached_tokens } if *of == id => Some(*cached_tokens),
+        _ => None,
+    };
+    happened.iter().filter_map(began).collect()
+}
+
+#[test]
+fn a_second_turn_computes_only_what_is_new() {
+    let mut scheduler = Scheduler::new(false);
+    let shape = shape(2, 100, 1);
+    let mut double = Double::new(100);
+    scheduler.rebuild(Some(shape.clone()));
+    let prompt: Vec<u32> = (0..300).map(|at| at * 3 % 50).collect();
+    let first = scheduler.admit(request(prompt.clone(), 20), Instant::now());
+    let (happened, _) = run(&mut scheduler, &shape, &mut double);
+    assert_eq!(cached(&happened, first), [0]);
+    let turn = [prompt, tokens_of(&happened, first), vec![1, 2, 3]].concat();
+    let second = scheduler.admit(request(turn.clone(), 20), Instant::now());
+    let (happened, batches) = run(&mut scheduler, &shape, &mut double);
+    // 319 tokens were computed: nine whole blocks.
+    assert_eq!(cached(&happened, second), [288]);
+    assert_eq!(rows(&batches, second), 323 - 288 + 19);
+    assert_eq!(tokens_of(&happened, second), expected(&turn, 20));
+}
+
+#[test]
+fn choices_of_one_prompt_compute_its_blocks_once() {
+    let mut scheduler = Scheduler::new(false);
+    let shape = shape(1, 100, 1);
+    let mut double = Double::new(100);
+    scheduler.rebuild(Some(shape.clone()));
+    let prompt: Vec<u32> = (0..70).collect();
+    let choices: Vec<_> = (0..3).map(|_| scheduler.admit(request(prompt.clone(), 3), Instant::now())).collect();
+    let (happened, batches) = run(&mut scheduler, &shape, &mut double);
+    assert_eq!(choices.iter().map(|id| rows(&batches, *id)).collect::<Vec<_>>(), [72, 8, 8]);
+    for id in choices {
+        assert_eq!(tokens_of(&happened, id), expected(&prompt, 3));
+    }
+}
+
+#[test]
+fn a_long_prompt_beside_a_reader_comes_in_small_pieces_and_alone_in_large_ones() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(false);
+    let shape = shape(1, 1000, 1);
+    let mut double = Double::new(1000);
+    scheduler.rebuild(Some(shape.clone()));
+    // A step takes a millisecond, and a hundredth more for each row.
+    let mut turn = |scheduler: &mut Scheduler| {
+        let batch = scheduler.next_batch(now).unwrap();
+        let mut answer = double.run(&shape, &batch);
+        answer.spent[0].compute_us = 1000 + 10 * answer.spent[0].rows;
+        scheduler.complete(&answer, now).unwrap();
+        batch.slices.iter().map(|slice| slice.count).sum::<u32>()
+    };
+    scheduler.admit(request(vec![1; 40], 2000), now);
+    for _ in 0..50 {
+        turn(&mut scheduler);
+    }
+    scheduler.admit(request(vec![2; 2000], 5), now);
+    let rows: Vec<_> = (0..20).map(|_| turn(&mut scheduler)).collect();
+    assert!(rows.iter().all(|rows| (2..=80).contains(rows)), "{rows:?}");
+    assert!(rows[19] > 50, "the prompt gets less than its share: {rows:?}");
+    scheduler.cancel(SequenceId(1));
+    assert_eq!(turn(&mut scheduler), BATCH_ROWS_MAX);
+}
+
+#[test]
+fn guesses_that_come_true_save_steps_and_change_no_token() {
+    let prompt: Vec<u32> = (0..9).cycle().take(60).collect();
+    let steps = [false, true].map(|speculates| {
+        let mut scheduler = Scheduler::new(speculates);
+        let shape = shape(2, 100, 1);
+        let mut double = Double::new(100);
+        scheduler.rebuild(Some(shape.clone()));
+        let id = scheduler.admit(request(prompt.clone(), 200), Instant::now());
+        let (happened, batches) = run(&mut scheduler, &shape, &mut double);
+        assert_eq!(tokens_of(&happened, id), expected(&prompt, 200));
+        assert_eq!(scheduler.free_blocks(), 100);
+        batches.len()
+    });
+    assert!(3 * steps[1] < 2 * steps[0], "{steps:?} steps");
+}
+
+#[test]
+fn a_higher_priority_starts_first_but_overtakes_so_often_only() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(false);
+    let shape = shape(1, 20, 1);
+    let mut double = Double::new(20);
+    scheduler.rebuild(Some(shape.clone()));
+    // Each takes all blocks, so that one runs at a time.
+    let urgent = |token: u32| Request { priority: -1, ..request(vec![token; 600], 2) };
+    scheduler.admit(urgent(0), now);
+    let patient = scheduler.admit(request(vec![1; 600], 2), now);
+    for token in 2..=OVERTAKEN_MAX + 3 {
+        scheduler.admit(urgent(token), now);
+    }
+    let (happened, _) = run(&mut scheduler, &shape, &mut double);
+    let ends = happened.iter().filter(|(_, event)| matches!(event, Event::Finished { .. })).map(|(id, _)| *id);
+    let place = ends.into_iter().position(|id| id == patient);
+    assert_eq!(place, Some(OVERTAKEN_MAX as usize + 1));
+}
+
 #[derive(Debug, Clone)]
 enum Incident {
-    Admit { prompt: Vec<u32>, tokens_max: u32 },
+    Admit { prompt: Vec<u32>, tokens_max: u32, priority: i32 },
     Cancel(usize),
     Answer,
     Rebuild { stages: usize, kv_blocks: u32 },
 }
 
+/// The beginnings of a few texts, with endings of their own.
+fn prompt() -> impl Strategy<Value = Vec<u32>> {
+    let shared =
+        (0_u32..3, 0_usize..250).prop_map(|(text, len)| (0..len as u32).map(|at| (at * 7 + text) % 50).collect());
+    (shared, prop::collection::vec(0_u32..9, 1..50)).prop_map(|(shared, own): (Vec<u32>, _)| [shared, own].concat())
+}
+
 fn incident() -> impl Strategy<Value = Incident> {
     prop_oneof![
-        3 => (prop::collection::vec(0_u32..50, 1..300), 1_u32..40)
-            .prop_map(|(prompt, tokens_max)| Incident::Admit { prompt, tokens_max }),
+        3 => (prompt(), 1_u32..60, -1_i32..2)
+            .prop_map(|(prompt, tokens_max, priority)| Incident::Admit { prompt, tokens_max, priority }),
         1 => (0_usize..20).prop_map(Incident::Cancel),
         20 => Just(Incident::Answer),
         1 => (1_usize..6, 12_u32..30).prop_map(|(stages, kv_blocks)| Incident::Rebuild { stages, kv_blocks }),
@@ -199,7 +334,7 @@ proptest! {
     #[test]
     fn every_sequence_ends_with_its_own_tokens(incidents in prop::collection::vec(incident(), 1..120)) {
         let now = Instant::now();
-        let mut scheduler = Scheduler::default();
+        let mut scheduler = Scheduler::new(true);
         let mut current = shape(2, 12, 1);
         let mut double = Double::new(12);
         scheduler.rebuild(Some(current.clone()));
@@ -209,8 +344,9 @@ proptest! {
         let endless = std::iter::repeat_n(Incident::Answer, 20_000);
         for (turn, incident) in incidents.into_iter().chain(endless).enumerate() {
             match incident {
-                Incident::Admit { prompt, tokens_max } => {
-                    let id = scheduler.admit(request(prompt.clone(), tokens_max), now);
+                Incident::Admit { prompt, tokens_max, priority } => {
+                    let request = Request { priority, ..request(prompt.clone(), tokens_max) };
+                    let id = scheduler.admit(request, now);
                     wanted.insert(id, (prompt, tokens_max));
                 }
                 Incident::Cancel(index) => {
