@@ -173,7 +173,7 @@ async fn the_timings_tell_the_work_of_each_stage() {
     assert_eq!(
         timings,
         json!({
-            "prompt_n": 3, "prompt_ms": 20.0, "prompt_per_second": 150.0,
+            "cache_n": 1, "prompt_n": 2, "prompt_ms": 20.0, "prompt_per_second": 100.0,
             "predicted_n": 5, "predicted_ms": 40.0, "predicted_per_second": 100.0,
             "queued_ms": 3.0, "attempts": 1, "stages": stages
         })

@@ -1,0 +1,107 @@
+//! What an answer must not depend on: company, how a prompt was cut, known beginnings, lost blocks, guesses. The real model
+//! in real processes; tokens are compared, and their log-probabilities to the last bit.
+
+mod common;
+
+use common::cluster::Cluster;
+use common::golden::golden;
+use serde_json::{Value, json};
+
+/// Tokens of an answer.
+const TOKENS: usize = 48;
+
+/// Sixteen requests, every other one seeded instead of greedy; their prompts have 40 to 600 tokens.
+fn requests() -> Vec<Value> {
+    let golden = golden();
+    let prompt = |index: usize| -> Vec<u32> {
+        let texts = golden.iter().cycle().skip(index).take(1 + index % 5);
+        texts.flat_map(|case| [&case.prompt[..], &case.tokens[..24]].concat()).collect()
+    };
+    let request = |index: usize| {
+        json!({
+            "prompt": prompt(index), "max_tokens": TOKENS, "ignore_eos": true, "logprobs": 0,
+            "temperature": if index % 2 == 0 { 0.0 } else { 0.9 }, "seed": index,
+        })
+    };
+    (0..16).map(request).collect()
+}
+
+/// What must be the same: tokens and log-probabilities.
+fn said(answer: &Value) -> &Value {
+    &answer["choices"][0]["logprobs"]
+}
+
+fn ask(cluster: &Cluster, request: &Value) -> Value {
+    let answer = cluster.post("/v1/completions", request);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let answer = answer.json();
+    assert_eq!(said(&answer)["token_logprobs"].as_array().unwrap().len(), TOKENS);
+    answer
+}
+
+/// One after the other.
+fn alone(cluster: &Cluster, requests: &[Value]) -> Vec<Value> {
+    requests.iter().map(|request| ask(cluster, request)).collect()
+}
+
+/// All at once.
+fn together(cluster: &Cluster, requests: &[Value]) -> Vec<Value> {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = requests.iter().map(|request| scope.spawn(move || ask(cluster, request))).collect();
+        running.into_iter().map(|answer| answer.join().unwrap()).collect()
+    })
+}
+
+fn assert_same(these: &[Value], those: &[Value], how: &str) {
+    for (index, (these, those)) in these.iter().zip(those).enumerate() {
+        assert_eq!(said(these), said(those), "request {index} {how}");
+    }
+}
+
+fn sum(answers: &[Value], pointer: &str) -> u64 {
+    answers.iter().map(|answer| answer.pointer(pointer).and_then(Value::as_u64).expect("a number")).sum()
+}
+
+const CACHED: &str = "/usage/prompt_tokens_details/cached_tokens";
+const ATTEMPTS: &str = "/timings/attempts";
+const ROWS: &str = "/timings/stages/0/rows";
+
+#[test]
+fn alone_in_company_after_a_hit_and_after_losing_its_blocks_an_answer_is_the_same() {
+    let requests = requests();
+    let plain = ["--speculation", "off", "--kv-tokens", "16384"];
+    let reference = alone(&Cluster::start(1, &plain, &[]), &requests);
+    assert_eq!(sum(&reference, ATTEMPTS), 16, "the reference was disturbed");
+
+    let cluster = Cluster::start(2, &plain, &[]);
+    let company = together(&cluster, &requests);
+    assert_same(&company, &reference, "in company of fifteen");
+    let again = together(&cluster, &requests);
+    assert!(sum(&again, CACHED) > sum(&company, CACHED) + 500, "nothing was known the second time");
+    assert_same(&again, &reference, "begun with known blocks");
+    drop(cluster);
+
+    // Room for two of the longest: the others lose their blocks again and again, or wait.
+    let cluster = Cluster::start(2, &["--speculation", "off", "--kv-tokens", "1024"], &[]);
+    let crowded = together(&cluster, &requests);
+    assert!(sum(&crowded, ATTEMPTS) > 16, "nobody lost blocks");
+    assert_same(&crowded, &reference, "after losing its blocks");
+}
+
+#[test]
+fn guesses_save_steps_and_change_nothing() {
+    let phrase: Vec<u32> = golden()[3].prompt.iter().copied().take(20).collect();
+    let repeated = |index: u32| [&phrase[..], &[1000 + index], &phrase, &[1000 + index], &phrase].concat();
+    let request = |index: u32| {
+        json!({
+            "prompt": repeated(index), "max_tokens": TOKENS, "ignore_eos": true, "logprobs": 0,
+            "temperature": if index % 2 == 0 { 0.0 } else { 0.7 }, "seed": index,
+        })
+    };
+    let requests: Vec<_> = (0..8).map(request).collect();
+    let without = alone(&Cluster::start(2, &["--speculation", "off"], &[]), &requests);
+    let with = alone(&Cluster::start(2, &["--speculation", "on"], &[]), &requests);
+    assert_same(&with, &without, "with guesses");
+    // Each guess is a row more than the tokens need; a fresh prompt's first block is computed by both.
+    assert!(sum(&with, ROWS) > sum(&without, ROWS), "nothing was guessed");
+}
