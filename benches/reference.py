@@ -12,7 +12,22 @@ import sys
 PACKAGE = "llama-cpp-python==0.3.36"
 FOLDER = "llama_cpp_python-0.3.36"
 TARGETS = ["llama", "llama-server", "ggml-rpc-server"]
-OPTIONS = ["GGML_NATIVE=ON", "GGML_RPC=ON", "LLAMA_CURL=OFF", "LLAMA_OPENSSL=OFF", "LLAMA_BUILD_TESTS=OFF", "LLAMA_BUILD_EXAMPLES=OFF"]
+OPTIONS = ["GGML_RPC=ON", "LLAMA_CURL=OFF", "LLAMA_OPENSSL=OFF", "LLAMA_BUILD_TESTS=OFF", "LLAMA_BUILD_EXAMPLES=OFF"]
+
+# What this machine has of what llama.cpp can use; AMX is left out: virtual machines that name it do not always allow it.
+INSTRUCTIONS = {
+    "avx": "AVX", "avx2": "AVX2", "fma": "FMA", "f16c": "F16C", "bmi2": "BMI2", "avx_vnni": "AVX_VNNI", "avx512f": "AVX512",
+    "avx512_vnni": "AVX512_VNNI", "avx512vbmi": "AVX512_VBMI", "avx512_bf16": "AVX512_BF16",
+}
+
+
+def instructions():
+    """Build options for this machine's processor."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    if "avx2" not in flags:
+        return ["GGML_NATIVE=ON"]
+    return ["GGML_NATIVE=OFF", *(f"GGML_{option}={'ON' if flag in flags else 'OFF'}" for flag, option in INSTRUCTIONS.items())]
 
 
 def cache():
@@ -31,7 +46,7 @@ def build():
         print("building llama.cpp (once, about ten minutes)", file=sys.stderr)
         tools, source = tools_folder(), source_folder()
         environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
-        options = [f"-D{option}" for option in ["CMAKE_BUILD_TYPE=Release", *OPTIONS]]
+        options = [f"-D{option}" for option in ["CMAKE_BUILD_TYPE=Release", *OPTIONS, *instructions()]]
         configure = ["cmake", "-S", source / "vendor" / "llama.cpp", "-B", folder, "-G", "Ninja", *options]
         subprocess.run(configure, check=True, env=environment, stdout=sys.stderr)
         subprocess.run(["cmake", "--build", folder, "--target", *TARGETS], check=True, env=environment, stdout=sys.stderr)
