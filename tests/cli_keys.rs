@@ -72,7 +72,20 @@ fn records() -> Vec<(Key, String)> {
                 (format.to_owned(), FormatSpeed { bytes_per_second, multiplications_per_second })
             })
             .into(),
-        load: StageLoad { memory, tokens_total: 1834, tokens_per_second: 41.5, busy: 0.62, frames_refused: 0 },
+        load: StageLoad {
+            memory,
+            tokens_total: 1834,
+            tokens_per_second: 41.5,
+            busy: 0.62,
+            idle_input: 0.36,
+            idle_output: 0.02,
+            batches_total: 1702,
+            compute_s_total: 21.5,
+            queue_s_total: 0.4,
+            send_s_total: 0.1,
+            sent_bytes_total: 4_225_536,
+            frames_refused: 0,
+        },
     };
     let gateway = GatewayRecord {
         endpoint: "tcp://mini-1.local:41870".to_owned(),

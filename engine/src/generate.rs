@@ -185,6 +185,9 @@ pub trait Pipeline: Send + Sync + 'static {
     /// How the pipeline is now.
     fn status(&self) -> PipelineStatus;
 
+    /// What was counted, for Prometheus.
+    fn metrics(&self) -> prometheus::Registry;
+
     /// The cluster as the store shows it now.
     fn view(&self) -> std::sync::Arc<crate::view::ClusterView>;
 }

@@ -120,6 +120,14 @@ impl Pipeline for Counting {
         self.status.lock().unwrap().clone()
     }
 
+    fn metrics(&self) -> prometheus::Registry {
+        let registry = prometheus::Registry::new();
+        let started = prometheus::IntGauge::new("started", "sequences that were started").unwrap();
+        started.set(self.counts.borrow().started as i64);
+        registry.register(Box::new(started)).unwrap();
+        registry
+    }
+
     fn view(&self) -> Arc<ClusterView> {
         Arc::new(self.view.lock().unwrap().clone())
     }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use super::fault::Fault;
+use super::meter::{Heard, Meter};
 use super::scheduler::{Batch, Happened, Scheduler, Shape};
 use super::sequence::StageLabel;
 use crate::generate::{Event as SequenceEvent, Failure, PipelineStatus, Rejection, Request};
@@ -56,9 +57,16 @@ pub(super) struct Driver {
     first_endpoint: String,
     identity: Option<Identity>,
     epochs: u64,
-    listeners: HashMap<SequenceId, mpsc::Sender<SequenceEvent>>,
+    listeners: HashMap<SequenceId, Listener>,
     rate: Rate,
+    meter: Meter,
     name: GatewayRecord,
+}
+
+/// Who waits for a sequence.
+struct Listener {
+    events: mpsc::Sender<SequenceEvent>,
+    heard: Heard,
 }
 
 /// Tokens made lately.
@@ -88,6 +96,7 @@ impl Driver {
         key: Option<ClusterKey>,
         name: GatewayRecord,
         speculates: bool,
+        meter: Meter,
     ) -> Self {
         let view = views.borrow().clone();
         Self {
@@ -103,6 +112,7 @@ impl Driver {
             epochs: 0,
             listeners: HashMap::new(),
             rate: Rate { since: Instant::now(), tokens: 0, per_second: 0.0 },
+            meter,
             name,
         }
     }
@@ -134,8 +144,8 @@ impl Driver {
                 Event::Stop => break,
             }
         }
-        for events in self.listeners.values() {
-            let _ = events.try_send(SequenceEvent::Failed(Failure::Stopping));
+        for listener in self.listeners.values() {
+            let _ = listener.events.try_send(SequenceEvent::Failed(Failure::Stopping));
         }
     }
 
@@ -158,6 +168,7 @@ impl Driver {
         });
         if identity != self.identity {
             self.identity = identity;
+            self.meter.began_anew(None);
             self.rebuild(seen.map(|(claims, _)| claims).as_deref());
         }
         self.publish();
@@ -189,6 +200,7 @@ impl Driver {
     /// Begins a new epoch over the same pipeline.
     fn recover(&mut self, fault: &Fault) {
         warn!(%fault, "the pipeline lost its step; computing running sequences again");
+        self.meter.began_anew(Some(fault));
         let view = self.view.clone();
         let claims = view.serving().ok().filter(|_| self.identity.is_some());
         self.rebuild(claims.as_deref());
@@ -196,7 +208,10 @@ impl Driver {
 
     async fn send_batches(&mut self) {
         while let Some(batch) = self.scheduler.next_batch(Instant::now()) {
-            let Some(frame) = self.hop(batch) else { return };
+            let (step, sequences) = (batch.step.0, batch.slices.len());
+            let Some(hop) = self.hop(batch) else { return };
+            self.meter.sent(step, hop.rows, sequences, Instant::now());
+            let frame = Frame::Hop(hop);
             if let Err(error) = self.route.send(&self.first_endpoint, &frame, Bytes::new()).await {
                 // Not resent: its deadline, or the first stage's lease, begins a new epoch.
                 warn!(%error, "cannot reach the first stage");
@@ -205,10 +220,10 @@ impl Driver {
         }
     }
 
-    fn hop(&self, batch: Batch) -> Option<Frame> {
+    fn hop(&self, batch: Batch) -> Option<Hop> {
         let shape = self.scheduler.shape()?;
         let rows = batch.slices.iter().map(|slice| slice.count).sum();
-        Some(Frame::Hop(Hop {
+        Some(Hop {
             generation: shape.generation,
             gateway: GATEWAY_SLOT,
             epoch: shape.epoch,
@@ -218,13 +233,17 @@ impl Driver {
             hidden: 0,
             slices: batch.slices,
             spent: Vec::new(),
-        }))
+        })
     }
 
     async fn arrived(&mut self, message: Message) {
         match message.frame {
             Frame::Tokens(tokens) => match self.scheduler.complete(&tokens, Instant::now()) {
-                Ok(happened) => self.tell(happened),
+                Ok(happened) => {
+                    let labels = self.scheduler.shape().map_or(&[][..], |shape| &shape.stages);
+                    self.meter.returned(&tokens, labels, Instant::now());
+                    self.tell(happened);
+                }
                 Err(fault) => self.recover(&fault),
             },
             Frame::Refusal(refusal) => {
@@ -241,13 +260,16 @@ impl Driver {
 
     /// Passes events on. Whoever does not listen any more is cancelled.
     fn tell(&mut self, happened: Happened) {
+        let now = Instant::now();
         for (id, event) in happened {
             let last = matches!(event, SequenceEvent::Finished { .. } | SequenceEvent::Failed(_));
             self.rate.tokens += u64::from(matches!(event, SequenceEvent::Token { .. }));
-            let Some(events) = self.listeners.get(&id) else { continue };
+            let Some(listener) = self.listeners.get_mut(&id) else { continue };
+            self.meter.told(&event, &mut listener.heard, now);
             // The channel has room for every event of the sequence, so only a closed one refuses.
-            let gone = events.try_send(event).is_err();
-            if gone {
+            let gone = listener.events.try_send(event).is_err();
+            if gone && !last {
+                self.meter.left(&listener.heard, now);
                 self.scheduler.cancel(id);
             }
             if gone || last {
@@ -258,12 +280,14 @@ impl Driver {
 
     fn submit(&mut self, submission: Submission) {
         let Submission { mut request, events, answer } = submission;
-        let verdict = self.judge(&request);
+        let verdict = self.judge(&request).inspect_err(|rejection| self.meter.rejected(rejection));
         let room = verdict.as_ref().ok().copied();
         if let (Ok(()), Some(room)) = (answer.send(verdict.map(drop)), room) {
             request.tokens_max = request.tokens_max.min(room);
-            let id = self.scheduler.admit(request, Instant::now());
-            self.listeners.insert(id, events);
+            let now = Instant::now();
+            let heard = Heard::new(request.prompt.len(), now);
+            let id = self.scheduler.admit(request, now);
+            self.listeners.insert(id, Listener { events, heard });
         }
     }
 
@@ -289,9 +313,9 @@ impl Driver {
 
     fn tick(&mut self) {
         let now = Instant::now();
-        let gone: Vec<_> = self.listeners.iter().filter(|(_, events)| events.is_closed()).map(|(id, _)| *id).collect();
-        for id in gone {
-            self.listeners.remove(&id);
+        let gone = self.listeners.extract_if(|_, listener| listener.events.is_closed());
+        for (id, listener) in gone {
+            self.meter.left(&listener.heard, now);
             self.scheduler.cancel(id);
         }
         let happened = self.scheduler.expire(now);
@@ -326,6 +350,7 @@ impl Driver {
             waiting,
             tokens_per_second: self.rate.per_second,
         };
+        self.meter.look(&self.scheduler, &status);
         self.status.send_if_modified(|last| (*last != status).then(|| *last = status).is_some());
     }
 }

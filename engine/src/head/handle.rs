@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use prometheus::Registry;
 use schema::Keyspace;
 use schema::record::GatewayRecord;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use super::driver::{Driver, GATEWAY_SLOT, Submission};
+use super::meter::Meter;
 use crate::generate::{Generation, Pipeline, PipelineStatus, Rejection, Request};
 use crate::limits::{STORE_RETRY, SUBMISSIONS_MAX};
 use crate::link::{ClusterKey, Inbound, LinkError, Listen};
@@ -78,6 +80,7 @@ pub struct Head {
     submissions: mpsc::Sender<Submission>,
     status: watch::Receiver<PipelineStatus>,
     views: watch::Receiver<Arc<ClusterView>>,
+    metrics: Registry,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     lease: tokio::task::JoinHandle<()>,
@@ -99,6 +102,8 @@ impl Head {
         let (submissions, inbox) = mpsc::channel(SUBMISSIONS_MAX);
         let (status_out, status) = watch::channel(PipelineStatus::default());
         let (stop, stopped) = oneshot::channel::<()>();
+        let metrics = Registry::new();
+        let meter = Meter::new(&metrics);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(HeadError::Thread)?;
         let (driver_views, driver_record) = (views.clone(), record.clone());
         let work = move || {
@@ -110,7 +115,7 @@ impl Head {
                 let endpoint = inbound.endpoint().to_owned();
                 let name = GatewayRecord { endpoint: endpoint.clone(), ..driver_record };
                 if ready.send(Ok(endpoint)).is_ok() {
-                    let driver = Driver::new(driver_views, inbound, inbox, status_out, key, name, speculates);
+                    let driver = Driver::new(driver_views, inbound, inbox, status_out, key, name, speculates, meter);
                     driver.run(async { drop(stopped.await) }).await;
                 }
             });
@@ -121,7 +126,8 @@ impl Head {
         let registration = Registration { store, keyspace, record, views: views.clone(), lease_ttl };
         let grant = registration.register().await?;
         let lease = tokio::spawn(registration.stay(grant));
-        Ok(Self { submissions, status, views, stop: Some(stop), thread: Some(thread), lease, _publisher: publisher })
+        let (stop, thread) = (Some(stop), Some(thread));
+        Ok(Self { submissions, status, views, metrics, stop, thread, lease, _publisher: publisher })
     }
 
     /// The pipeline's status as it changes.
@@ -154,6 +160,10 @@ impl Pipeline for Head {
 
     fn status(&self) -> PipelineStatus {
         self.status.borrow().clone()
+    }
+
+    fn metrics(&self) -> Registry {
+        self.metrics.clone()
     }
 
     fn view(&self) -> Arc<ClusterView> {

@@ -61,6 +61,17 @@ struct Filling {
     rows: u32,
 }
 
+/// What happened since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Sequences that gave their blocks back to be computed again.
+    pub preempted: u64,
+    /// Guessed tokens that were sent along.
+    pub guessed: u64,
+    /// Guessed tokens that came true.
+    pub guessed_right: u64,
+}
+
 /// All sequences and the micro-batches that carry them.
 #[derive(Debug)]
 pub struct Scheduler {
@@ -77,6 +88,7 @@ pub struct Scheduler {
     speculates: bool,
     next_step: Step,
     next_sequence: SequenceId,
+    counts: Counts,
 }
 
 /// What happened to sequences, for those who wait for them.
@@ -98,12 +110,23 @@ impl Scheduler {
             flights: BTreeMap::new(),
             next_step: Step(0),
             next_sequence: SequenceId(1),
+            counts: Counts::default(),
         }
     }
 
     /// Sequences in work and sequences waiting.
     pub fn load(&self) -> (usize, usize) {
         (self.running.len(), self.waiting.len())
+    }
+
+    /// Micro-batches on their way.
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// What happened since the start.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// Blocks that no sequence owns; some may hold what a later one can begin with.
@@ -168,6 +191,7 @@ impl Scheduler {
         let step = self.next_step;
         self.next_step = step.next();
         let Filling { slices, drafts, rows } = filling;
+        self.counts.guessed += drafts.iter().sum::<usize>() as u64;
         let members = slices.iter().zip(drafts).map(|(slice, drafts)| self.depart(slice, drafts, now)).collect();
         let deadline = now + FLIGHT_DEADLINE + FLIGHT_DEADLINE_PER_ROW * rows;
         let is_read = slices.iter().any(|slice| self.is_read(slice.sequence));
@@ -335,6 +359,7 @@ impl Scheduler {
     }
 
     fn preempt(&mut self, id: SequenceId) {
+        self.counts.preempted += 1;
         let Some(sequence) = self.sequences.get_mut(&id) else { return };
         self.ledger.give_back(&mut sequence.blocks);
         sequence.restart();
@@ -389,6 +414,7 @@ impl Scheduler {
                 happened.push((member.sequence, Event::Began { cached_tokens }));
             }
             let mut finish = None;
+            self.counts.guessed_right += member.usable(brought).count().saturating_sub(1) as u64;
             for brought in member.usable(brought) {
                 finish = sequence.push(brought.token, now);
                 happened.push((member.sequence, Event::Token { token: brought.token, logprob: brought.logprob }));

@@ -4,6 +4,7 @@
 //! decided by `Intake`; the arithmetic runs on the thread behind `Compute`; store writes run beside the loop, one at a
 //! time, so that an absent store never holds up a frame.
 
+mod account;
 mod compute;
 mod gateways;
 mod held;

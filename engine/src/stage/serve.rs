@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
+use super::account::Account;
 use super::compute::{Compute, Done, Loaded, Stepped};
 use super::gateways::Gateways;
 use super::held::{Held, Next, Phase};
@@ -46,6 +47,8 @@ pub(super) struct Stage {
     pace: Pace,
     record: StageRecord,
     account: Account,
+    /// When the account was settled last.
+    settled: Instant,
     served: bool,
 }
 
@@ -75,14 +78,6 @@ struct PendingWrite {
 struct Pace {
     revision: u64,
     deadline: Instant,
-}
-
-/// What was done since the last report.
-struct Account {
-    since: Instant,
-    rows: u64,
-    busy: Duration,
-    weights_resident_bytes: u64,
 }
 
 /// Everything that can happen to a stage.
@@ -126,7 +121,8 @@ impl Stage {
             write: None,
             pace: Pace { revision: 0, deadline: Instant::now() },
             record,
-            account: Account { since: Instant::now(), rows: 0, busy: Duration::ZERO, weights_resident_bytes: 0 },
+            account: Account::default(),
+            settled: Instant::now(),
             served: false,
         })
     }
@@ -419,8 +415,7 @@ impl Stage {
     /// Sends what was computed on its way.
     async fn forward(&mut self, stepped: Stepped) {
         let Stepped { mut hop, output, compute, queue, weights_resident_bytes } = stepped;
-        self.account.rows += u64::from(hop.rows);
-        self.account.busy += compute;
+        self.account.computed(hop.rows, queue, compute);
         self.account.weights_resident_bytes = weights_resident_bytes.unwrap_or(self.account.weights_resident_bytes);
         let Some(held) = self.held.as_ref().filter(|held| held.generation == hop.generation) else { return };
         let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
@@ -430,16 +425,20 @@ impl Stage {
             (Ok(Output::Tokens(chosen)), Next::Gateway) => {
                 let Hop { generation, epoch, step, spent, gateway, .. } = hop;
                 let tokens = Frame::Tokens(Tokens { generation, epoch, step, chosen, spent });
+                let computed = Instant::now();
                 self.gateways.answer(&self.view, gateway, &tokens).await;
+                self.account.sent(0, computed.elapsed());
             }
             (Ok(Output::Activations(rows)), Next::Stage { slot, endpoint }) => {
                 hop.slot = slot;
                 hop.hidden = self.view.model.as_ref().map_or(0, |model| model.value.hidden);
                 hop.slices.iter_mut().for_each(|slice| slice.tokens = Vec::new());
                 let activations: Bytes = activations_to_bytes(&rows);
+                let (bytes, computed) = (activations.len(), Instant::now());
                 if let Err(error) = self.downstream.send(&endpoint, &Frame::Hop(hop), activations).await {
                     warn!(%error, "cannot reach the next stage");
                 }
+                self.account.sent(bytes, computed.elapsed());
             }
             (Ok(_), next) => {
                 let reason = format!("no way on from here: {next:?}");
@@ -450,18 +449,13 @@ impl Stage {
 
     /// Says in the store, now and then, what was done and used.
     fn report(&mut self, lease: &LeaseGrant) {
-        let elapsed = self.account.since.elapsed();
+        let elapsed = self.settled.elapsed();
         if elapsed < REPORT_EVERY || self.write.is_some() || !self.view.reachable {
             return;
         }
-        let Account { rows, busy, weights_resident_bytes, .. } = self.account;
-        let load = &mut self.record.load;
-        load.memory = self.loader.memory();
-        load.memory.weights_resident_bytes = weights_resident_bytes;
-        load.tokens_total += rows;
-        load.tokens_per_second = rows as f64 / elapsed.as_secs_f64();
-        load.busy = (busy.as_secs_f64() / elapsed.as_secs_f64()).min(1.0);
-        self.account = Account { since: Instant::now(), rows: 0, busy: Duration::ZERO, weights_resident_bytes };
+        self.settled = Instant::now();
+        self.record.load.memory = self.loader.memory();
+        self.account.settle(elapsed, &mut self.record.load);
         let unchanged = self.view.stages.get(&self.settings.name).is_some_and(|stage| stage.value == self.record);
         if !unchanged {
             let txn = report_stage(&self.settings.keyspace, &self.settings.name, &self.record, lease.id());

@@ -66,12 +66,15 @@ pub enum Verb {
     /// Show stages, their layers, states, memory and speed
     #[command(after_help = "Examples:
   baton status --etcd mini-1:2379
+  baton status --watch
   baton status --json | jq '.stages[] | {stage, layers, state}'
 
 The memory bound is what a stage may take at most, the rest is what the operating system counted: its proportional set
 (USED) split into file-backed (FILE) and anonymous (ANON) bytes, and the bytes of the model file that are resident
-(WEIGHTS).")]
-    Status(VisitArguments),
+(WEIGHTS). BUSY is the share of the last two seconds spent computing, IDLE IN what had nothing to compute, IDLE OUT what
+waited for the link. --watch adds what the gateway counted, times as means of the last second: micro-batches (BATCH), one
+link (HOP), the share of prompts that was known (KNOWN) and of guesses that came true (GUESSED).")]
+    Status(StatusArguments),
     /// Check the store, the layers and a real request, stage by stage
     #[command(after_help = format!("Examples:
   baton doctor --etcd mini-1:2379
@@ -178,6 +181,16 @@ pub struct VisitArguments {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// For `baton status`.
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    #[command(flatten)]
+    pub(super) visit: VisitArguments,
+    /// Show it again every second, with what the gateway counted, until Ctrl-C
+    #[arg(long, conflicts_with = "json")]
+    pub(super) watch: bool,
 }
 
 /// For `baton probe`.

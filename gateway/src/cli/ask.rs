@@ -131,6 +131,28 @@ struct Timings {
 /// [`AskError`] says at which step it failed.
 pub(super) async fn ask(url: &str, model: &str) -> Result<Answer, AskError> {
     let began = Instant::now();
+    let question = serde_json::json!({
+        "model": model,
+        "messages": [{"role": "user", "content": QUESTION}],
+        "max_tokens": ANSWER_TOKENS,
+        "temperature": 0,
+    });
+    let request = http::Request::post("/v1/chat/completions").header(CONTENT_TYPE, "application/json");
+    let body = exchange(url, request, question.to_string()).await?;
+    understand(&body, began.elapsed()).map_err(|reason| AskError::Answer { url: url.to_owned(), reason })
+}
+
+/// The page `path` of the gateway at `url`.
+///
+/// # Errors
+/// [`AskError`] says at which step it failed.
+pub(super) async fn get(url: &str, path: &str) -> Result<String, AskError> {
+    let body = exchange(url, http::Request::get(path), String::new()).await?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+/// Sends `request` with `body` to the gateway at `url`; gives the body of its answer.
+async fn exchange(url: &str, request: http::request::Builder, body: String) -> Result<Vec<u8>, AskError> {
     let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
     let authority = authority.filter(|rest| rest.contains(':') && !rest.contains('/'));
     let authority = authority.ok_or_else(|| AskError::Address { found: url.chars().take(200).collect() })?;
@@ -140,32 +162,24 @@ pub(super) async fn ask(url: &str, model: &str) -> Result<Answer, AskError> {
         Err(_) => return Err(connect(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
     };
     let exchange = |reason: String| AskError::Exchange { url: url.to_owned(), reason };
-    let (status, body) = match tokio::time::timeout(ANSWER_TIMEOUT, post(stream, authority, model)).await {
+    let (status, body) = match tokio::time::timeout(ANSWER_TIMEOUT, send(stream, authority, request, body)).await {
         Ok(answered) => answered.map_err(|error| exchange(error.to_string()))?,
         Err(_) => return Err(exchange(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))),
     };
     if status != 200 {
         return Err(AskError::Refused { url: url.to_owned(), status, said: refusal(&body) });
     }
-    understand(&body, began.elapsed()).map_err(|reason| AskError::Answer { url: url.to_owned(), reason })
+    Ok(body)
 }
 
-/// Sends the question over `stream`; gives status and body.
-async fn post(
+/// Sends a request over `stream`; gives status and body.
+async fn send(
     stream: TcpStream,
     authority: &str,
-    model: &str,
+    request: http::request::Builder,
+    body: String,
 ) -> Result<(u16, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
-    let question = serde_json::json!({
-        "model": model,
-        "messages": [{"role": "user", "content": QUESTION}],
-        "max_tokens": ANSWER_TOKENS,
-        "temperature": 0,
-    });
-    let request = http::Request::post("/v1/chat/completions")
-        .header(HOST, authority)
-        .header(CONTENT_TYPE, "application/json")
-        .body(Full::new(bytes::Bytes::from(question.to_string())))?;
+    let request = request.header(HOST, authority).body(Full::new(bytes::Bytes::from(body)))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let asking = async move {
         let response = sender.send_request(request).await?;

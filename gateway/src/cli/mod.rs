@@ -13,6 +13,7 @@ mod output;
 mod probe;
 mod status;
 mod table;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -79,7 +80,8 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             let settings = GatewaySettings::new(shared, &said.gateway.or(file.gateway), &global, &environment)?;
             stay("gateway", run::gateway(settings))
         }
-        Verb::Status(said) => visit(status::run(&said.cluster(file), said.json)),
+        Verb::Status(said) if said.watch => visit(watch::run(&said.visit.cluster(file))),
+        Verb::Status(said) => visit(status::run(&said.visit.cluster(file), said.visit.json)),
         Verb::Doctor(said) => visit(doctor::run(&said.cluster(file), said.json)),
         Verb::Pull { model } => {
             let model = model.or(file.model.model);

@@ -71,6 +71,10 @@ pub struct StageLine {
     pub tokens_total: Option<u64>,
     /// Share of the time it computed lately, 0 to 1.
     pub busy: Option<f64>,
+    /// Share of it with nothing to compute.
+    pub idle_input: Option<f64>,
+    /// Share of it waiting for the link to take what was computed.
+    pub idle_output: Option<f64>,
     /// Frames it refused since it started.
     pub frames_refused: Option<u64>,
 }
@@ -158,6 +162,8 @@ impl StageLine {
             tokens_per_second: record.map(|record| record.load.tokens_per_second),
             tokens_total: record.map(|record| record.load.tokens_total),
             busy: record.map(|record| record.load.busy),
+            idle_input: record.map(|record| record.load.idle_input),
+            idle_output: record.map(|record| record.load.idle_output),
             frames_refused: record.map(|record| record.load.frames_refused),
         }
     }
@@ -198,10 +204,12 @@ pub fn render(document: &StatusDocument) -> String {
 fn table(stages: &[StageLine]) -> String {
     let mut table = Table::new(&[
         "STAGE", "HOST", "DEVICE", "LAYERS", "STATE", "BOUND", "USED", "FILE", "ANON", "WEIGHTS", "TOK/S", "BUSY",
+        "IDLE IN", "IDLE OUT",
     ]);
     // A dash where nothing is known: the operating system does not tell, or nobody is there.
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let told = |count: Option<u64>| or_dash(count.filter(|count| *count > 0).map(bytes));
+    let percent = |share: Option<f64>| or_dash(share.map(|share| format!("{:.0} %", share * 100.0)));
     for stage in stages {
         let memory = stage.memory;
         table.row([
@@ -216,7 +224,9 @@ fn table(stages: &[StageLine]) -> String {
             told(memory.map(|memory| memory.pss_anonymous_bytes)),
             told(memory.map(|memory| memory.weights_resident_bytes)),
             or_dash(stage.tokens_per_second.map(|rate| format!("{rate:.1}"))),
-            or_dash(stage.busy.map(|busy| format!("{:.0} %", busy * 100.0))),
+            percent(stage.busy),
+            percent(stage.idle_input),
+            percent(stage.idle_output),
         ]);
     }
     table.render()
@@ -287,7 +297,14 @@ pub(super) mod tests {
             memory_total_bytes: 16 << 30,
             memory_budget_bytes: 8 << 30,
             speed: if host == "mini-1" { measured() } else { Speeds::new() },
-            load: StageLoad { memory, tokens_total: 100, tokens_per_second, busy: 0.254, frames_refused: 0 },
+            load: StageLoad {
+                memory,
+                tokens_total: 100,
+                tokens_per_second,
+                busy: 0.254,
+                idle_input: 0.746,
+                ..StageLoad::default()
+            },
         }
     }
 
@@ -362,10 +379,10 @@ pub(super) mod tests {
         serving: every layer is held exactly once
         gateway at http://127.0.0.1:8100
 
-        STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY
-        left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %
-        right  mini-2  cpu     16..30  serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.1   25 %
-        spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %
+        STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY  IDLE IN  IDLE OUT
+        left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %  75 %     0 %
+        right  mini-2  cpu     16..30  serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.1   25 %  75 %     0 %
+        spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %  75 %     0 %
 
         STAGE  WEIGHTS  READS      MULTIPLIES
         left   Q4_1     9.8 GB/s   141.0 GMAC/s
@@ -382,10 +399,10 @@ pub(super) mod tests {
         cluster home: small, 30 layers, generation 3, store revision 42
         not serving: layers 16..30 are held by nobody: stage right is gone
 
-        STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY
-        left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %
+        STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY  IDLE IN  IDLE OUT
+        left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %  75 %     0 %
         right  -       -       16..30  gone     -          -         -         -         -         -      -
-        spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %
+        spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %  75 %     0 %
 
         STAGE  WEIGHTS  READS      MULTIPLIES
         left   Q4_1     9.8 GB/s   141.0 GMAC/s

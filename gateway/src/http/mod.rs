@@ -20,6 +20,7 @@ mod gpu_info;
 mod health;
 mod limits;
 mod messages;
+mod metrics;
 mod models;
 mod options;
 mod prompt;

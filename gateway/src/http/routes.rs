@@ -11,7 +11,7 @@ use warp::reply::{Reply, Response};
 
 use super::door::Door;
 use super::error::ApiError;
-use super::{body, chat, completions, gpu_info, health, models, root, status};
+use super::{body, chat, completions, gpu_info, health, metrics, models, root, status};
 
 /// One page, as `GET /` lists it and as a wrong method is told.
 pub(crate) struct Page {
@@ -30,6 +30,7 @@ pub(crate) const PAGES: &[Page] = &[
     Page { path: "/v1/models", methods: READ, what: "the model (OpenAI)" },
     Page { path: "/v1/models/{id}", methods: READ, what: "the model by its id (OpenAI)" },
     Page { path: "/health", methods: READ, what: "200 when requests are served, else 503 and why" },
+    Page { path: "/metrics", methods: READ, what: "what was counted, for Prometheus" },
     Page { path: "/distributed/status", methods: READ, what: "which stage holds which layers, memory, speed" },
     Page { path: "/distributed/gpu-info", methods: READ, what: "what each stage computes on" },
     Page { path: "/", methods: READ, what: "this page" },
@@ -62,6 +63,8 @@ pub(crate) fn filter(door: &Arc<Door>) -> BoxedFilter<(Response,)> {
         .or(model.boxed())
         .unify()
         .or(get(warp::path!("health").boxed(), health::show))
+        .unify()
+        .or(get(warp::path!("metrics").boxed(), metrics::show))
         .unify()
         .or(get(warp::path!("distributed" / "status").boxed(), status::show))
         .unify()

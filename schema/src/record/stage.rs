@@ -68,6 +68,27 @@ pub struct StageLoad {
     pub tokens_per_second: f64,
     /// Share of the last reporting period spent computing, 0 to 1.
     pub busy: f64,
+    /// Share of it with nothing to compute, 0 to 1.
+    #[serde(default)]
+    pub idle_input: f64,
+    /// Share of it in which what was computed waited for the link to take it and nothing was computed, 0 to 1.
+    #[serde(default)]
+    pub idle_output: f64,
+    /// Micro-batches computed since the process started.
+    #[serde(default)]
+    pub batches_total: u64,
+    /// Seconds spent computing since then.
+    #[serde(default)]
+    pub compute_s_total: f64,
+    /// Seconds that micro-batches waited to be computed.
+    #[serde(default)]
+    pub queue_s_total: f64,
+    /// Seconds until the link took what was computed.
+    #[serde(default)]
+    pub send_s_total: f64,
+    /// Bytes of activations sent to the next stage.
+    #[serde(default)]
+    pub sent_bytes_total: u64,
     /// Frames refused since the process started (wrong generation, duplicate, gap, malformed).
     pub frames_refused: u64,
 }

@@ -1,0 +1,128 @@
+//! `baton status --watch`: the status once a second, with what the gateway counted meanwhile.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use super::ask;
+use super::cluster;
+use super::exit::{CliError, Exit};
+use super::output;
+use super::status::{StatusDocument, render};
+use super::table::Table;
+use crate::settings::ClusterSettings;
+
+const PERIOD: Duration = Duration::from_secs(1);
+/// Puts the cursor into the corner and clears what is below: less flicker than clearing first.
+const HOME: &str = "\x1b[H\x1b[J";
+
+/// What the gateway counted, by the name of the metric; those with labels are added up.
+type Counted = HashMap<String, f64>;
+
+/// Shows the cluster until Ctrl-C.
+pub(super) async fn run(settings: &ClusterSettings) -> Result<Exit, CliError> {
+    let mut period = tokio::time::interval(PERIOD);
+    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let home = if std::io::stdout().is_terminal() { HOME } else { "" };
+    let mut last = Counted::new();
+    loop {
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => return Ok(interrupted.map(|()| Exit::Ok)?),
+            _ = period.tick() => {}
+        }
+        let view = cluster::look(settings).await?;
+        let document = StatusDocument::new(settings.cluster.as_str(), &view);
+        let counted = match document.gateways.first() {
+            Some(url) => ask::get(url, "/metrics").await.map(|text| parse(&text)).unwrap_or_default(),
+            None => Counted::new(),
+        };
+        let lately = if counted.is_empty() { String::new() } else { format!("\n{}\n", pipeline(&counted, &last)) };
+        output::print(&format!("{home}{}{lately}", render(&document)))?;
+        last = counted;
+    }
+}
+
+/// The values of a page of metrics, but for the buckets of histograms.
+fn parse(text: &str) -> Counted {
+    let mut counted = Counted::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let Some((name, value)) = line.rsplit_once(' ') else { continue };
+        let name = name.split('{').next().unwrap_or(name).trim();
+        if let Ok(value) = value.parse::<f64>()
+            && !name.ends_with("_bucket")
+        {
+            *counted.entry(name.to_owned()).or_default() += value;
+        }
+    }
+    counted
+}
+
+/// What goes on in the pipeline: gauges as they are, times as means since the last look.
+fn pipeline(now: &Counted, last: &Counted) -> String {
+    let value = |name: &str| now.get(&format!("baton_{name}")).copied().unwrap_or(0.0);
+    let more = |name: &str| value(name) - last.get(&format!("baton_{name}")).copied().unwrap_or(0.0);
+    let share =
+        |part: f64, whole: f64| if whole > 0.0 { format!("{:.0} %", 100.0 * part / whole) } else { "-".to_owned() };
+    let mean_ms = |name: &str| {
+        let count = more(&format!("{name}_count"));
+        if count > 0.0 { format!("{:.1} ms", 1000.0 * more(&format!("{name}_sum")) / count) } else { "-".to_owned() }
+    };
+    let mean = |name: &str| {
+        let count = more(&format!("{name}_count"));
+        if count > 0.0 { format!("{:.1}", more(&format!("{name}_sum")) / count) } else { "-".to_owned() }
+    };
+    let mut table = Table::new(&[
+        "RUNNING",
+        "WAITING",
+        "TOK/S",
+        "KV USED",
+        "FIRST TOKEN",
+        "BETWEEN",
+        "BATCH",
+        "HOP",
+        "KNOWN",
+        "GUESSED",
+        "PREEMPTED",
+    ]);
+    table.row([
+        format!("{}", value("sequences_running")),
+        format!("{}", value("sequences_waiting")),
+        format!("{:.1}", value("tokens_per_second")),
+        share(value("kv_blocks_used"), value("kv_blocks")),
+        mean_ms("first_token_seconds"),
+        mean_ms("inter_token_seconds"),
+        format!("{} rows", mean("batch_rows")),
+        mean_ms("hop_seconds"),
+        share(value("cached_tokens_total"), value("prompt_tokens_total")),
+        share(value("speculated_tokens_accepted_total"), value("speculated_tokens_total")),
+        format!("{}", value("preemptions_total")),
+    ]);
+    table.render().trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = "# HELP baton_kv_blocks blocks\n# TYPE baton_kv_blocks gauge\nbaton_kv_blocks 256\nbaton_kv_blocks_used 64\n\
+        baton_first_token_seconds_bucket{le=\"0.1\"} 3\nbaton_first_token_seconds_sum 0.5\nbaton_first_token_seconds_count 5\n\
+        baton_sequences_ended_total{outcome=\"stop\"} 2\nbaton_sequences_ended_total{outcome=\"length\"} 3\nno number\n";
+
+    #[test]
+    fn labels_are_added_up_and_buckets_left_out() {
+        let counted = parse(PAGE);
+        assert_eq!(counted["baton_sequences_ended_total"], 5.0);
+        assert!(!counted.contains_key("baton_first_token_seconds_bucket"));
+    }
+
+    #[test]
+    fn times_are_means_since_the_last_look() {
+        let mut last = parse(PAGE);
+        assert!(pipeline(&last, &Counted::new()).contains("100.0 ms"));
+        let now = last.clone();
+        assert!(pipeline(&now, &last).lines().nth(1).unwrap().contains("25 %         -"));
+        last.insert("baton_first_token_seconds_count".to_owned(), 4.0);
+        last.insert("baton_first_token_seconds_sum".to_owned(), 0.1);
+        assert!(pipeline(&now, &last).contains("400.0 ms"));
+    }
+}
