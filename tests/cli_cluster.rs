@@ -9,7 +9,8 @@ use std::process::Command;
 
 use common::etcd::{Etcd, etcdctl};
 use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, ModelRecord, Placement, Shard, Speeds, StageLoad, StageRecord,
+    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, KvType, ModelRecord, Placement, Shard, Speeds, StageLoad,
+    StageRecord,
 };
 use schema::{Fingerprint, Generation, Key, Keyspace, LayerRange};
 
@@ -36,6 +37,7 @@ fn furnish(etcd: &Etcd, gateway: &str) {
         head_bytes: 1,
         kv_bytes_per_token_layer: 1,
         kv_tokens: 32,
+        kv_type: KvType::F16,
         scratch_bytes: 1,
         stages_min: 2,
     };

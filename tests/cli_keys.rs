@@ -3,8 +3,8 @@
 //! Run with `BATON_WRITE_KEYS=1` to write the document anew after a record has changed.
 
 use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, FormatSpeed, GatewayRecord, MemoryUse, ModelRecord, Pin, Placement, Shard,
-    StageLoad, StageRecord,
+    ClaimRecord, ClaimState, DeviceKind, FormatSpeed, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, Placement,
+    Shard, StageLoad, StageRecord,
 };
 use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -33,6 +33,7 @@ fn records() -> Vec<(Key, String)> {
         head_bytes: 30_083_328,
         kv_bytes_per_token_layer: 1536,
         kv_tokens: 8192,
+        kv_type: KvType::F16,
         scratch_bytes: 16_777_216,
         stages_min: 2,
     };

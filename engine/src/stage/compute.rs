@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schema::frame::Hop;
-use schema::record::Speeds;
+use schema::record::{KvRoom, Speeds};
 use schema::{Generation, LayerRange};
 use tokio::sync::mpsc;
 
@@ -18,7 +18,7 @@ use crate::runner::{LoadError, LoadedShard, Loader, Output, Runner, RunnerError,
 
 /// What the thread is told to do.
 enum Order {
-    Load { generation: Generation, layers: LayerRange, kv_tokens: u32, budget_bytes: u64 },
+    Load { generation: Generation, layers: LayerRange, room: KvRoom, budget_bytes: u64 },
     Step { hop: Hop, activations: Bytes, arrived: Instant },
     Unload,
 }
@@ -70,8 +70,8 @@ impl Compute {
         Ok((Self { orders: Some(orders), thread: Some(thread) }, done))
     }
 
-    pub(super) fn load(&self, generation: Generation, layers: LayerRange, kv_tokens: u32, budget_bytes: u64) -> bool {
-        self.order(Order::Load { generation, layers, kv_tokens, budget_bytes })
+    pub(super) fn load(&self, generation: Generation, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> bool {
+        self.order(Order::Load { generation, layers, room, budget_bytes })
     }
 
     /// Queues a micro-batch; `false` when the queue is full.
@@ -170,9 +170,9 @@ impl<'a> Worker<'a> {
                 self.runner = None;
                 None
             }
-            Order::Load { generation, layers, kv_tokens, budget_bytes } => {
+            Order::Load { generation, layers, room, budget_bytes } => {
                 self.runner = None; // The old range goes before the new one comes: together they may be over the budget.
-                let shard = self.loader.load(layers, kv_tokens, budget_bytes).map(|shard| {
+                let shard = self.loader.load(layers, room, budget_bytes).map(|shard| {
                     let LoadedShard { runner, weights_bytes, kv_blocks } = shard;
                     self.runner = Some(runner);
                     Loaded { weights_bytes, kv_blocks }

@@ -143,6 +143,7 @@ fn known_variables() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::KvWish;
 
     #[test]
     fn the_variables_of_all_flags_are_known() {
@@ -175,7 +176,7 @@ mod tests {
         let stage = StageSettings::new(shared, &said.compute, said.stage, &cli.global, &environment).unwrap();
         assert_eq!((stage.cluster.cluster, stage.cluster.etcd.as_slice()), (up.cluster, &etcd[..]));
         assert_eq!((stage.member, stage.compute, &stage.name), (up.member, up.compute, &up.stage_names[1]));
-        assert_eq!((stage.model.model.as_deref(), stage.model.kv_tokens), (Some("./-odd name.gguf"), 4096));
+        assert_eq!((stage.model.model.as_deref(), stage.model.kv), (Some("./-odd name.gguf"), KvWish::Tokens(4096)));
         assert_eq!((stage.model.stages_min, stage.cache.root()), (3, up.cache.root()));
     }
 }
