@@ -10,7 +10,7 @@ use runner_support::fixture::{Golden, Shape, write_random};
 use runner_support::pipeline::{GREEDY, KV_TOKENS, Piece, Pipeline, slice};
 use schema::LayerRange;
 use schema::frame::{Sampling, Slice};
-use schema::record::DeviceKind;
+use schema::record::{DeviceKind, KvRoom, KvType};
 use stages::device::{self, DeviceSettings};
 use stages::gguf::GgufWriter;
 use stages::kernels::Format;
@@ -263,4 +263,16 @@ fn a_device_that_is_not_built_in_says_how_to_build_it() {
     }
     let loader = device::loader(file, settings(DeviceKind::Cpu)).unwrap();
     assert_eq!(loader.describe().memory_budget_bytes, 1 << 20);
+}
+
+#[test]
+fn heads_that_are_not_whole_blocks_are_refused_in_8_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&folder, SMALL);
+    let room = KvRoom { tokens: 64, kv_type: KvType::Q8 };
+    let expected = "heads have 16 and 16 values: expected multiples of 32, or f16";
+    let error = stages::model_record(&ModelFile::open(&path).unwrap(), room, 1).unwrap_err().to_string();
+    assert!(error.contains(expected), "{error}");
+    let error = loader(&path).unwrap().load(range(0, 2), room, u64::MAX).unwrap_err().to_string();
+    assert!(error.contains(expected), "{error}");
 }
