@@ -219,6 +219,8 @@ mod tests {
     use schema::record::{FormatSpeed, MemoryUse, StageRecord};
     use schema::{Epoch, Step};
 
+    use schema::record::KvType;
+
     use super::*;
     use crate::testing;
 
@@ -248,11 +250,11 @@ mod tests {
     }
 
     impl Loader for Doubling {
-        fn memory_bound(&self, _: LayerRange, _: u32) -> u64 {
+        fn memory_bound(&self, _: LayerRange, _: KvRoom) -> u64 {
             0
         }
 
-        fn load(&self, _: LayerRange, _: u32, _: u64) -> Result<LoadedShard, LoadError> {
+        fn load(&self, _: LayerRange, _: KvRoom, _: u64) -> Result<LoadedShard, LoadError> {
             let runner = Box::new(Self { measured: self.measured.clone(), moments: self.moments });
             Ok(LoadedShard { runner, weights_bytes: 1, kv_blocks: 1 })
         }
@@ -279,7 +281,12 @@ mod tests {
     }
 
     fn load(compute: &Compute) {
-        assert!(compute.load(Generation(1), LayerRange::new(0, 1).unwrap(), 32, u64::MAX));
+        assert!(compute.load(
+            Generation(1),
+            LayerRange::new(0, 1).unwrap(),
+            KvRoom { tokens: 32, kv_type: KvType::F16 },
+            u64::MAX
+        ));
     }
 
     fn step(compute: &Compute) {
