@@ -368,6 +368,7 @@ fn score<L: Lanes, T: Numbers, const N: usize>(
 ) {
     let mut sums = [[L::splat(0.0); 2]; N];
     let queries = queries.map(|query| &query[..dimensions]);
+    #[expect(clippy::needless_range_loop, reason = "it counts the dimensions of the tile and of all queries alike")]
     for dimension in 0..dimensions {
         let [low, high] = tile.key::<L>(dimension);
         for n in 0..N {
