@@ -8,7 +8,7 @@ use prometheus::Registry;
 use schema::Keyspace;
 use schema::record::GatewayRecord;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{info, warn};
+use tracing::{info, info_span, warn};
 
 use super::driver::{Driver, GATEWAY_SLOT, Submission};
 use super::meter::Meter;
@@ -153,7 +153,8 @@ impl Pipeline for Head {
         let (events, receiver) = mpsc::channel(request.tokens_max as usize + EVENTS_BESIDE_TOKENS);
         let (answer, verdict) = oneshot::channel();
         let stopping = || Rejection::NotServing { reason: "the server is stopping".to_owned() };
-        self.submissions.send(Submission { request, events, answer }).await.map_err(|_| stopping())?;
+        let span = info_span!("sequence", prompt_tokens = request.prompt.len(), tokens_max = request.tokens_max);
+        self.submissions.send(Submission { request, events, answer, span }).await.map_err(|_| stopping())?;
         verdict.await.map_err(|_| stopping())??;
         Ok(Generation::new(receiver))
     }
