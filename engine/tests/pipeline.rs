@@ -154,6 +154,8 @@ fn model(kv_tokens: u32, stages_min: u32) -> ModelRecord {
         embedding_bytes: 0,
         layer_bytes: vec![10; LAYERS as usize],
         head_bytes: 0,
+        layer_multiplications: Vec::new(),
+        head_multiplications: 0,
         kv_bytes_per_token_layer: 1,
         kv_tokens,
         scratch_bytes: 0,

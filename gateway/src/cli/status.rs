@@ -271,6 +271,8 @@ pub(super) mod tests {
             embedding_bytes: 1,
             layer_bytes: vec![1; 30],
             head_bytes: 1,
+            layer_multiplications: Vec::new(),
+            head_multiplications: 0,
             kv_bytes_per_token_layer: 1,
             kv_tokens: 32,
             scratch_bytes: 1,
