@@ -25,8 +25,8 @@ use super::sequence::{Sequence, StageLabel};
 use super::step_cost::StepCost;
 use crate::generate::{Event, Failure, Request};
 use crate::limits::{
-    BATCH_ROWS_MAX, DECODES_MAX, FLIGHT_DEADLINE, FLIGHT_DEADLINE_PER_ROW, OVERTAKEN_MAX, PROMPT_ROWS_MIN,
-    REFUSALS_MAX, RUNNING_MAX, STRETCH_MAX,
+    BATCH_ROWS_MAX, BATCH_ROWS_SHARE_MIN, DECODES_MAX, FLIGHT_DEADLINE, FLIGHT_DEADLINE_PER_ROW, OVERTAKEN_MAX,
+    PROMPT_ROWS_MIN, REFUSALS_MAX, RUNNING_MAX, STRETCH_MAX,
 };
 use crate::runner::KV_BLOCK_TOKENS;
 
@@ -223,8 +223,10 @@ impl Scheduler {
         if filling.slices.is_empty() && busy {
             return filling;
         }
+        // A prompt in one piece would be computed by one stage after the other, while the others wait.
+        let share = (BATCH_ROWS_MAX / stages as u32).max(BATCH_ROWS_SHARE_MIN);
         let rows_max =
-            if readers == 0 { BATCH_ROWS_MAX } else { self.rows_beside(filling.rows, readers.div_ceil(stages)) };
+            if readers == 0 { share } else { self.rows_beside(filling.rows, readers.div_ceil(stages)).min(share) };
         self.add_prompts(&mut filling, rows_max);
         self.start_waiting(&mut filling, rows_max, now);
         filling
