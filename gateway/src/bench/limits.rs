@@ -15,7 +15,7 @@ pub(super) const SAID_CHARS_MAX: usize = 300;
 /// Tokens of one prompt or one answer; more than any context has.
 pub(super) const TOKENS_MAX: u32 = 1 << 20;
 /// Requests at once; each has a socket, and 1,024 descriptors are what many systems give a process.
-pub(super) const REQUESTS_AT_ONCE_MAX: u32 = 900;
+pub const REQUESTS_AT_ONCE_MAX: u32 = 900;
 /// Arrivals a second; above it the generator itself would be what is measured.
 pub(super) const RATE_MAX: f64 = 1000.0;
 /// Rounds into which a load point is cut when two endpoints take turns: enough that a machine's slow drift meets both.

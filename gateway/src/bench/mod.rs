@@ -22,6 +22,7 @@ mod workload;
 
 pub use endpoint::Endpoint;
 pub use failure::{BenchError, Failure};
+pub use limits::REQUESTS_AT_ONCE_MAX;
 pub use load::{Load, Rate};
 pub use plan::{Api, Plan};
 pub use plot::plot;
