@@ -131,3 +131,93 @@ fn named(point: &PointReport) -> impl Iterator<Item = (&PointReport, &ResultRepo
     let names = if point.results.len() > 1 { [", A", ", B"] } else { [""; 2] };
     point.results.iter().zip(names).map(move |(result, name)| (point, result, name))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::bench::{Api, EndpointReport, Load};
+
+    fn result(factor: f64) -> ResultReport {
+        let times = |ms: f64| Some(Percentiles { count: 3, p50: ms * factor, p95: 2.0 * ms * factor, p99: 3.0 * ms });
+        ResultReport {
+            requests: 4,
+            completed: 3,
+            errors: BTreeMap::from([(
+                "status 429".to_owned(),
+                Errors { count: 1, example: "answered 429: too many".to_owned() },
+            )]),
+            seconds: 2.0,
+            counted_by: CountedBy::Pieces,
+            prompt_tokens: 300,
+            cached_tokens: 30,
+            output_tokens: 60,
+            output_tokens_per_second: 30.0 / factor,
+            requests_per_second: 1.5 / factor,
+            time_to_first_token_ms: times(120.0),
+            inter_token_ms: times(12.5),
+            end_to_end_ms: None,
+        }
+    }
+
+    fn report(results: Vec<ResultReport>, ratio: Option<Ratio>) -> Report {
+        let endpoint = |url: &str| EndpointReport {
+            url: url.to_owned(),
+            model: "small".to_owned(),
+            ignore_eos: true,
+            notes: Vec::new(),
+        };
+        Report {
+            partial: true,
+            seed: 7,
+            api: Api::Chat,
+            prompt_tokens: "120".to_owned(),
+            output_tokens: "uniform:8..32".to_owned(),
+            shared_prefix_tokens: 0,
+            requests: 4,
+            endpoints: results.iter().zip(["http://a:1", "http://b:2"]).map(|(_, url)| endpoint(url)).collect(),
+            points: vec![PointReport { load: Load::Concurrency(2), results, ratio }],
+        }
+    }
+
+    #[test]
+    fn one_endpoint_has_a_line_for_each_load_point() {
+        let text = render(&report(vec![result(1.0)], None));
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "http://a:1, model small");
+        let cells: Vec<_> = lines[4].split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        let expected = ["2 clients", "-", "3", "1", "30.0", "1.50", "120 / 240 / 360", "12.5 / 25.0 / 37.5", "-"];
+        assert_eq!(cells, expected, "{text}");
+        for said in [
+            "2 clients: 1 failed (status 429), the first: answered 429: too many",
+            "pieces of text are counted instead",
+            "Of the prompts' 300 tokens, 30 were known before (10 %).",
+            "Interrupted",
+        ] {
+            assert!(text.contains(said), "{said} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn two_endpoints_have_a_line_each_and_one_for_their_ratio() {
+        let ratio = Ratio {
+            output_tokens_per_second: Some(2.0),
+            requests_per_second: Some(2.0),
+            time_to_first_token_p50: Some(0.5),
+            time_to_first_token_p95: Some(0.5),
+            time_to_first_token_p99: None,
+            inter_token_p50: None,
+            inter_token_p95: None,
+            inter_token_p99: None,
+            end_to_end_p50: None,
+            end_to_end_p95: None,
+            end_to_end_p99: None,
+        };
+        let text = render(&report(vec![result(1.0), result(2.0)], Some(ratio)));
+        assert!(text.starts_with("A: http://a:1, model small\nB: http://b:2, model small\n"), "{text}");
+        let ratio = text.lines().find(|line| line.contains("A / B ") && line.starts_with("2 clients")).unwrap();
+        assert!(ratio.contains("2.00") && ratio.contains("0.50 / 0.50 / -"), "{ratio}");
+        assert!(text.contains("2 clients, B: 1 failed"), "{text}");
+    }
+}
