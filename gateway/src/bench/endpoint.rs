@@ -44,7 +44,11 @@ impl FromStr for Endpoint {
         let path: http::uri::PathAndQuery = if path.is_empty() { "/" } else { path }.parse().map_err(|_| wrong())?;
         let path = path.as_str().trim_end_matches('/');
         let prefix = path.strip_suffix("/v1").unwrap_or(path).to_owned();
-        let port = authority.port_u16().unwrap_or(80);
+        let port = match authority.port_u16() {
+            Some(port) => port,
+            None if authority.as_str() == authority.host() => 80,
+            None => return Err(wrong()),
+        };
         Ok(Self { authority: format!("{}:{port}", authority.host()), prefix })
     }
 }
@@ -74,9 +78,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_reached_so_is_refused() {
-        for text in
-            ["", "https://mini-1:8100", "http://", "http://me@mini-1", "http://a:b", "http://a:1/?x", "http://a b"]
-        {
+        for text in [
+            "",
+            "https://mini-1:8100",
+            "http://",
+            "http://me@mini-1",
+            "http://a:b",
+            "http://a:99999",
+            "http://a:1/?x",
+            "http://a b",
+        ] {
             assert!(text.parse::<Endpoint>().is_err(), "{text} was accepted");
         }
     }

@@ -42,10 +42,7 @@ pub(super) async fn prepare(plan: &Plan, index: usize, endpoint: &Endpoint) -> R
     let [few, many] = PROBE_WORDS.map(|words| plan.workload.probe(index, words));
     let path = client.path();
     let failed = |cause| BenchError::Endpoint { endpoint: endpoint.to_string(), method: "POST", path, cause };
-    match measure(client, &few, &many).await {
-        Ok(ready) => Ok(ready),
-        Err(cause) => Err(failed(cause)),
-    }
+    measure(client, &few, &many).await.map_err(failed)
 }
 
 async fn model(plan: &Plan, endpoint: &Endpoint) -> Result<String, BenchError> {
@@ -91,4 +88,107 @@ async fn understood(client: Client, request: &Request) -> Result<(Client, Answer
         }
     }
     Err(refusal.unwrap_or(Failure::NotUnderstood { reason: "no request was understood".to_owned() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::Value;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::bench::plan::Api;
+    use crate::bench::workload::Workload;
+
+    /// An endpoint that refuses requests with `unknown` and counts two tokens for each word and seven beside.
+    async fn endpoint(unknown: &'static str) -> Endpoint {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let asked = asked(&mut stream).await;
+                let answer = if asked.get(unknown).is_some() { refusal(unknown) } else { completion(&asked) };
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        address.to_string().parse().unwrap()
+    }
+
+    /// A request's body.
+    async fn asked(stream: &mut TcpStream) -> Value {
+        let mut request = Vec::new();
+        loop {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            let text = String::from_utf8_lossy(&request);
+            let body = text.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str(body).ok());
+            if let Some(body) = body {
+                return body;
+            }
+        }
+    }
+
+    fn refusal(unknown: &str) -> String {
+        let body = format!("{{\"error\":{{\"message\":\"what is {unknown}?\"}}}}");
+        format!("HTTP/1.1 400 Bad Request\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    }
+
+    fn completion(asked: &Value) -> String {
+        let (words, _) = asked["prompt"].as_str().unwrap().split_once('\n').unwrap();
+        let prompt_tokens = 7 + 2 * words.split(' ').count();
+        let usage = match asked.get("stream_options") {
+            Some(_) => format!(
+                "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":{prompt_tokens},\"completion_tokens\":1}}}}\n\n"
+            ),
+            None => String::new(),
+        };
+        format!(
+            "HTTP/1.1 200 OK\r\n\r\n: hello\n\ndata: {{\"choices\":[{{\"text\":\"a\"}}]}}\n\n{usage}data: [DONE]\n\n"
+        )
+    }
+
+    async fn prepared(unknown: &'static str) -> Result<Ready, BenchError> {
+        let endpoint = endpoint(unknown).await;
+        let workload = Workload {
+            seed: 1,
+            prompt_tokens: "120".parse().unwrap(),
+            output_tokens: "9".parse().unwrap(),
+            shared_prefix_tokens: 0,
+        };
+        let plan = Plan {
+            endpoints: Vec::new(),
+            model: Some("small".to_owned()),
+            api: Api::Completions,
+            workload,
+            loads: Vec::new(),
+            requests: 1,
+            warmup: 0,
+            timeout: Duration::from_secs(10),
+        };
+        prepare(&plan, 0, &endpoint).await
+    }
+
+    #[tokio::test]
+    async fn what_an_endpoint_does_not_know_is_left_out_and_said() {
+        let ready = prepared("nothing").await.unwrap();
+        assert_eq!((ready.client.dialect, ready.notes.len()), (Dialect { ignore_eos: true, usage: true }, 0));
+        assert_eq!(ready.scale, Scale { fixed: 7.0, per_word: 2.0 });
+
+        let ready = prepared("ignore_eos").await.unwrap();
+        assert_eq!(ready.client.dialect, Dialect { ignore_eos: false, usage: true });
+        assert!(ready.notes[0].starts_with("does not know ignore_eos"), "{:?}", ready.notes);
+
+        let ready = prepared("stream_options").await.unwrap();
+        assert_eq!(ready.client.dialect, Dialect { ignore_eos: true, usage: false });
+        assert_eq!((ready.scale, ready.notes.len()), (Scale::GUESS, 2));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_the_request_itself_is_told_as_it_was_first_said() {
+        let error = prepared("prompt").await.unwrap_err();
+        let BenchError::Endpoint { cause, path, .. } = error else { panic!("{error}") };
+        assert_eq!((path.as_str(), cause.to_string().as_str()), ("/v1/completions", "answered 400: what is prompt?"));
+    }
 }
