@@ -228,7 +228,7 @@ async fn tokens(head: &Head, prompt: &[u32], tokens_max: u32) -> Vec<u32> {
     loop {
         match generation.next().await {
             Some(Event::Began { cached_tokens }) => {
-                assert!((cached_tokens as usize) < prompt.len() && tokens.is_empty())
+                assert!((cached_tokens as usize) < prompt.len() && tokens.is_empty());
             }
             Some(Event::Token { token, .. }) => tokens.push(token),
             Some(Event::Finished { finish, timings }) => {
