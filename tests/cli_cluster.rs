@@ -35,6 +35,8 @@ fn furnish(etcd: &Etcd, gateway: &str) {
         embedding_bytes: 1,
         layer_bytes: vec![1; 4],
         head_bytes: 1,
+        layer_multiplications: Vec::new(),
+        head_multiplications: 0,
         kv_bytes_per_token_layer: 1,
         kv_tokens: 32,
         kv_type: KvType::F16,

@@ -31,6 +31,8 @@ fn records() -> Vec<(Key, String)> {
         embedding_bytes: 30_081_024,
         layer_bytes: vec![2_216_448; 30],
         head_bytes: 30_083_328,
+        layer_multiplications: vec![3_540_096; 30],
+        head_multiplications: 28_311_552,
         kv_bytes_per_token_layer: 1536,
         kv_tokens: 8192,
         kv_type: KvType::F16,

@@ -5,6 +5,8 @@ use std::time::Duration;
 /// Rows in a micro-batch: enough that weights are read for many prompt tokens at once, few enough that a step of a
 /// slow stage stays well under a second for the models this is made for.
 pub const BATCH_ROWS_MAX: u32 = 256;
+/// Rows that a micro-batch of prompts may have however many stages there are: weights are read once for all of them.
+pub const BATCH_ROWS_SHARE_MIN: u32 = 64;
 /// Decoding sequences in a micro-batch: beyond this, reading the weights is no longer what a step spends its time on.
 pub const DECODES_MAX: usize = 64;
 /// How much longer a micro-batch may take for the sake of prompts, while sequences are being decoded: theirs is the time

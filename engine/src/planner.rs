@@ -1,8 +1,9 @@
 //! Who should hold which layers. Pure and deterministic: every stage computes the same plan from the same view.
 //!
 //! Stages are taken in the order of their names, each gets a contiguous range or none. Of all divisions that respect
-//! the memory budgets the one is taken whose slowest stage reads the fewest bytes per token; among those, the most
-//! even one. Reading weights is what a decode step spends its time on, so bytes per token stand for time.
+//! the memory budgets the one is taken whose slowest stage takes the least time for a micro-batch; among those, the most
+//! even one. For a single sequence it does not matter where the layers are cut, since its tokens pass through all of them
+//! one after the other; so the micro-batch has a few rows, and takes as long as reading the weights or multiplying them.
 
 use schema::record::{ModelRecord, Shard};
 use schema::{LayerRange, StageName};
@@ -63,7 +64,7 @@ pub fn plan(model: &ModelRecord, candidates: &[Candidate]) -> Result<Vec<Shard>,
     let fits = |stage: usize, range: LayerRange| costs.memory_bound(range) <= candidates[stage].budget_bytes;
     let slowest = divide(&costs, candidates.len(), fits, u64::MAX, |cost, rest| rest.max(cost))
         .ok_or_else(|| shortage(model, &costs, &candidates))?;
-    let cap = slowest.iter().flatten().map(|range| costs.read_per_token(*range)).max().unwrap_or(0);
+    let cap = slowest.iter().flatten().map(|range| costs.time(*range)).max().unwrap_or(0);
     let even = divide(&costs, candidates.len(), fits, cap, |cost, rest| rest.saturating_add(cost.saturating_mul(cost)));
     let ranges = even.unwrap_or(slowest);
     let shards = candidates.iter().zip(ranges);
@@ -72,32 +73,47 @@ pub fn plan(model: &ModelRecord, candidates: &[Candidate]) -> Result<Vec<Shard>,
 
 /// Whether `wanted` is worth moving layers for, when `current` could go on: more stages work, or the slowest is faster.
 pub fn improves(model: &ModelRecord, wanted: &[Shard], current: &[Shard]) -> bool {
-    let slowest = |shards: &[Shard]| shards.iter().map(|shard| model.shard_bytes(shard.layers).read_per_token).max();
+    let costs = Costs::new(model);
+    let slowest = |shards: &[Shard]| shards.iter().map(|shard| costs.time(shard.layers)).max();
     wanted.len() > current.len() || slowest(wanted) < slowest(current)
 }
+
+/// Rows of the micro-batch that a division is made for: a few sequences side by side.
+const ROWS: u64 = 8;
+/// Picoseconds to read a byte of weights, and to multiply one weight with one value: a processor of 10 GB/s and 60 billion
+/// multiplications a second. Only their ratio matters, and that is alike on the machines this is made for.
+const BYTE_PS: u64 = 100;
+const MULTIPLICATION_PS: u64 = 17;
 
 /// What ranges cost, by prefix sums.
 struct Costs<'a> {
     model: &'a ModelRecord,
-    read_before: Vec<u64>,
+    bytes_before: Vec<u64>,
+    time_before: Vec<u64>,
 }
 
 impl<'a> Costs<'a> {
     fn new(model: &'a ModelRecord) -> Self {
-        let mut read_before = vec![0_u64];
+        let (mut bytes_before, mut time_before) = (vec![0_u64], vec![0_u64]);
         for layer in 0..model.layers {
-            let read = LayerRange::new(layer, layer + 1).map_or(0, |range| model.shard_bytes(range).read_per_token);
-            read_before.push(read_before[layer as usize].saturating_add(read));
+            let (bytes, time) = LayerRange::new(layer, layer + 1).map_or((0, 0), |range| {
+                let shard = model.shard_bytes(range);
+                let multiplying = shard.multiplications_per_token.saturating_mul(ROWS * MULTIPLICATION_PS);
+                (shard.weights, shard.read_per_token.saturating_mul(BYTE_PS).max(multiplying))
+            });
+            bytes_before.push(bytes_before[layer as usize].saturating_add(bytes));
+            time_before.push(time_before[layer as usize].saturating_add(time));
         }
-        Self { model, read_before }
+        Self { model, bytes_before, time_before }
     }
 
-    fn read_per_token(&self, range: LayerRange) -> u64 {
-        self.read_before[range.end() as usize] - self.read_before[range.start() as usize]
+    /// How long `range` takes for a micro-batch, in picoseconds.
+    fn time(&self, range: LayerRange) -> u64 {
+        self.time_before[range.end() as usize] - self.time_before[range.start() as usize]
     }
 
     fn memory_bound(&self, range: LayerRange) -> u64 {
-        let weights = self.read_per_token(range);
+        let weights = self.bytes_before[range.end() as usize] - self.bytes_before[range.start() as usize];
         let rows = u64::from(range.count()) * u64::from(self.model.kv_tokens);
         let kv = self.model.kv_bytes_per_token_layer.saturating_mul(rows);
         weights.saturating_add(kv).saturating_add(self.model.scratch_bytes)
@@ -125,7 +141,7 @@ fn divide(
             ends[stage][start as usize] = start; // No layer for this stage, unless a range does better.
             for end in start + 1..=layers {
                 let Some(range) = LayerRange::new(start, end) else { continue };
-                let cost = costs.read_per_token(range);
+                let cost = costs.time(range);
                 if cost > cap || !fits(stage, range) {
                     break; // Longer ranges only cost more.
                 }
@@ -184,6 +200,15 @@ mod tests {
         let model = model(&[10; 10], 40);
         let shards = plan(&model, &candidates(&[u64::MAX; 2])).unwrap();
         assert_eq!(ranges(&shards), [[0, 7], [7, 10]]);
+    }
+
+    #[test]
+    fn a_head_of_many_bytes_and_few_multiplications_counts_for_less() {
+        // Ten layers and a head like four of them in bytes, like two in multiplications, which take longer here.
+        let model =
+            ModelRecord { layer_multiplications: vec![10; 10], head_multiplications: 20, ..model(&[10; 10], 40) };
+        let shards = plan(&model, &candidates(&[u64::MAX; 2])).unwrap();
+        assert_eq!(ranges(&shards), [[0, 6], [6, 10]]);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub(crate) fn model(layer_bytes: &[u64], head_bytes: u64) -> ModelRecord {
         embedding_bytes: 8,
         layer_bytes: layer_bytes.to_vec(),
         head_bytes,
+        layer_multiplications: Vec::new(),
+        head_multiplications: 0,
         kv_bytes_per_token_layer: 0,
         kv_tokens: 1024,
         kv_type: KvType::F16,

@@ -156,6 +156,8 @@ fn model(kv_tokens: u32, stages_min: u32) -> ModelRecord {
         embedding_bytes: 0,
         layer_bytes: vec![10; LAYERS as usize],
         head_bytes: 0,
+        layer_multiplications: Vec::new(),
+        head_multiplications: 0,
         kv_bytes_per_token_layer: 1,
         kv_tokens,
         kv_type: KvType::F16,
@@ -229,7 +231,7 @@ async fn tokens(head: &Head, prompt: &[u32], tokens_max: u32) -> Vec<u32> {
     loop {
         match generation.next().await {
             Some(Event::Began { cached_tokens }) => {
-                assert!((cached_tokens as usize) < prompt.len() && tokens.is_empty())
+                assert!((cached_tokens as usize) < prompt.len() && tokens.is_empty());
             }
             Some(Event::Token { token, .. }) => tokens.push(token),
             Some(Event::Finished { finish, timings }) => {

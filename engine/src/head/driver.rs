@@ -12,7 +12,7 @@ use schema::frame::{Frame, Hop};
 use schema::record::{ClaimRecord, GatewayRecord};
 use schema::{Epoch, Generation, SequenceId};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, info, warn};
+use tracing::{Span, debug, info, warn};
 
 use super::fault::Fault;
 use super::meter::{Heard, Meter};
@@ -35,6 +35,20 @@ pub(super) struct Submission {
     pub(super) request: Request,
     pub(super) events: mpsc::Sender<SequenceEvent>,
     pub(super) answer: oneshot::Sender<Result<(), Rejection>>,
+    /// From here to the last event.
+    pub(super) span: Span,
+}
+
+/// What a driver is put together from.
+pub(super) struct Parts {
+    pub(super) views: watch::Receiver<Arc<ClusterView>>,
+    pub(super) inbound: Inbound,
+    pub(super) submissions: mpsc::Receiver<Submission>,
+    pub(super) status: watch::Sender<PipelineStatus>,
+    pub(super) key: Option<ClusterKey>,
+    pub(super) name: GatewayRecord,
+    pub(super) scheduler: Scheduler,
+    pub(super) meter: Meter,
 }
 
 /// The pipeline as the view shows it: equal values mean the same processes with the same keys and values.
@@ -67,6 +81,7 @@ pub(super) struct Driver {
 struct Listener {
     events: mpsc::Sender<SequenceEvent>,
     heard: Heard,
+    span: Span,
 }
 
 /// Tokens made lately.
@@ -88,19 +103,11 @@ enum Event {
 // === impl Driver ===
 
 impl Driver {
-    pub(super) fn new(
-        views: watch::Receiver<Arc<ClusterView>>,
-        inbound: Inbound,
-        submissions: mpsc::Receiver<Submission>,
-        status: watch::Sender<PipelineStatus>,
-        key: Option<ClusterKey>,
-        name: GatewayRecord,
-        speculates: bool,
-        meter: Meter,
-    ) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { views, inbound, submissions, status, key, name, scheduler, meter } = parts;
         let view = views.borrow().clone();
         Self {
-            scheduler: Scheduler::new(speculates),
+            scheduler,
             views,
             view,
             inbound,
@@ -266,6 +273,9 @@ impl Driver {
             self.rate.tokens += u64::from(matches!(event, SequenceEvent::Token { .. }));
             let Some(listener) = self.listeners.get_mut(&id) else { continue };
             self.meter.told(&event, &mut listener.heard, now);
+            if last {
+                listener.span.in_scope(|| debug!(sequence = %id, ?event, "ended"));
+            }
             // The channel has room for every event of the sequence, so only a closed one refuses.
             let gone = listener.events.try_send(event).is_err();
             if gone && !last {
@@ -279,7 +289,7 @@ impl Driver {
     }
 
     fn submit(&mut self, submission: Submission) {
-        let Submission { mut request, events, answer } = submission;
+        let Submission { mut request, events, answer, span } = submission;
         let verdict = self.judge(&request).inspect_err(|rejection| self.meter.rejected(rejection));
         let room = verdict.as_ref().ok().copied();
         if let (Ok(()), Some(room)) = (answer.send(verdict.map(drop)), room) {
@@ -287,7 +297,7 @@ impl Driver {
             let now = Instant::now();
             let heard = Heard::new(request.prompt.len(), now);
             let id = self.scheduler.admit(request, now);
-            self.listeners.insert(id, Listener { events, heard });
+            self.listeners.insert(id, Listener { events, heard, span });
         }
     }
 

@@ -8,10 +8,11 @@ use prometheus::Registry;
 use schema::Keyspace;
 use schema::record::GatewayRecord;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{info, warn};
+use tracing::{info, info_span, warn};
 
-use super::driver::{Driver, GATEWAY_SLOT, Submission};
+use super::driver::{Driver, GATEWAY_SLOT, Parts, Submission};
 use super::meter::Meter;
+use super::scheduler::Scheduler;
 use crate::generate::{Generation, Pipeline, PipelineStatus, Rejection, Request};
 use crate::limits::{STORE_RETRY, SUBMISSIONS_MAX};
 use crate::link::{ClusterKey, Inbound, LinkError, Listen};
@@ -115,7 +116,16 @@ impl Head {
                 let endpoint = inbound.endpoint().to_owned();
                 let name = GatewayRecord { endpoint: endpoint.clone(), ..driver_record };
                 if ready.send(Ok(endpoint)).is_ok() {
-                    let driver = Driver::new(driver_views, inbound, inbox, status_out, key, name, speculates, meter);
+                    let driver = Driver::new(Parts {
+                        views: driver_views,
+                        inbound,
+                        submissions: inbox,
+                        status: status_out,
+                        key,
+                        name,
+                        scheduler: Scheduler::new(speculates),
+                        meter,
+                    });
                     driver.run(async { drop(stopped.await) }).await;
                 }
             });
@@ -153,7 +163,8 @@ impl Pipeline for Head {
         let (events, receiver) = mpsc::channel(request.tokens_max as usize + EVENTS_BESIDE_TOKENS);
         let (answer, verdict) = oneshot::channel();
         let stopping = || Rejection::NotServing { reason: "the server is stopping".to_owned() };
-        self.submissions.send(Submission { request, events, answer }).await.map_err(|_| stopping())?;
+        let span = info_span!("sequence", prompt_tokens = request.prompt.len(), tokens_max = request.tokens_max);
+        self.submissions.send(Submission { request, events, answer, span }).await.map_err(|_| stopping())?;
         verdict.await.map_err(|_| stopping())??;
         Ok(Generation::new(receiver))
     }

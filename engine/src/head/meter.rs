@@ -7,6 +7,7 @@ use prometheus::{
     CounterVec, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
 use schema::frame::{Spent, Tokens};
+use tracing::{Span, debug_span};
 
 use super::fault::Fault;
 use super::scheduler::{Counts, Scheduler};
@@ -54,7 +55,8 @@ pub(super) struct Meter {
     stage_compute: CounterVec,
     stage_queue: CounterVec,
     told: Counts,
-    flights: HashMap<u64, Instant>,
+    /// When each micro-batch was sent, and its span, which ends when it is back.
+    flights: HashMap<u64, (Instant, Span)>,
 }
 
 /// What a listener has heard so far.
@@ -78,7 +80,6 @@ impl Heard {
 
 impl Meter {
     /// All at zero, registered in `registry`.
-    #[expect(clippy::too_many_lines, reason = "one line a metric, all in one place")]
     pub(super) fn new(registry: &Registry) -> Self {
         let with = Registered(registry);
         Self {
@@ -176,13 +177,14 @@ impl Meter {
     pub(super) fn sent(&mut self, step: u64, rows: u32, sequences: usize, now: Instant) {
         self.batch_rows.observe(rows.into());
         self.batch_sequences.observe(sequences as f64);
-        self.flights.insert(step, now);
+        let span = debug_span!(parent: None, "micro-batch", step, rows, sequences);
+        self.flights.insert(step, (now, span));
     }
 
     /// A micro-batch came back.
     pub(super) fn returned(&mut self, tokens: &Tokens, labels: &[StageLabel], now: Instant) {
         let inside: Duration = tokens.spent.iter().map(within).sum();
-        if let Some(sent) = self.flights.remove(&tokens.step.0) {
+        if let Some((sent, _span)) = self.flights.remove(&tokens.step.0) {
             let took = now.saturating_duration_since(sent);
             self.batch_took.observe(took.as_secs_f64());
             let links = tokens.spent.len() as f64 + 1.0;

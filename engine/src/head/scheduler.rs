@@ -25,8 +25,8 @@ use super::sequence::{Sequence, StageLabel};
 use super::step_cost::StepCost;
 use crate::generate::{Event, Failure, Request};
 use crate::limits::{
-    BATCH_ROWS_MAX, DECODES_MAX, FLIGHT_DEADLINE, FLIGHT_DEADLINE_PER_ROW, OVERTAKEN_MAX, PROMPT_ROWS_MIN,
-    REFUSALS_MAX, RUNNING_MAX, STRETCH_MAX,
+    BATCH_ROWS_MAX, BATCH_ROWS_SHARE_MIN, DECODES_MAX, FLIGHT_DEADLINE, FLIGHT_DEADLINE_PER_ROW, OVERTAKEN_MAX,
+    PROMPT_ROWS_MIN, REFUSALS_MAX, RUNNING_MAX, STRETCH_MAX,
 };
 use crate::runner::KV_BLOCK_TOKENS;
 
@@ -216,23 +216,30 @@ impl Scheduler {
     fn fill(&mut self, stages: usize, now: Instant) -> Filling {
         let mut filling = Filling::default();
         let readers = self.running.iter().filter(|id| self.is_read(**id)).count();
-        self.add_decodes(&mut filling, stages);
-        // The last place in the window hides the way back to here. Filled with prompt tokens while all stages work for
-        // readers, it would only make those wait.
+        // The last place in the window hides the way back to here. Filled with prompt tokens or a part of a group while all
+        // stages work for readers, it would only make those wait.
         let busy = self.flights.values().filter(|flight| flight.is_read).count() >= stages;
+        self.add_decodes(&mut filling, stages, busy);
         if filling.slices.is_empty() && busy {
             return filling;
         }
+        // A prompt in one piece would be computed by one stage after the other, while the others wait.
+        let share = (BATCH_ROWS_MAX / stages as u32).max(BATCH_ROWS_SHARE_MIN);
         let rows_max =
-            if readers == 0 { BATCH_ROWS_MAX } else { self.rows_beside(filling.rows, readers.div_ceil(stages)) };
+            if readers == 0 { share } else { self.rows_beside(filling.rows, readers.div_ceil(stages)).min(share) };
         self.add_prompts(&mut filling, rows_max);
         self.start_waiting(&mut filling, rows_max, now);
         filling
     }
 
-    /// Decoding sequences, those first that were scheduled longest ago.
-    fn add_decodes(&mut self, filling: &mut Filling, stages: usize) {
+    /// Decoding sequences, those first that were scheduled longest ago. While all stages are `busy`, a group that is not full
+    /// waits for others to join it: a few large groups take less time than many small ones.
+    fn add_decodes(&mut self, filling: &mut Filling, stages: usize, busy: bool) {
         let decodes_max = self.running.len().div_ceil(stages).clamp(1, DECODES_MAX);
+        let ready = self.running.iter().filter(|id| self.sequences.get(id).is_some_and(Sequence::decodes)).count();
+        if busy && ready < decodes_max {
+            return;
+        }
         for id in self.running.clone() {
             // Who was preempted meanwhile has nothing sent, and so decodes no more.
             let decodes = self.sequences.get(&id).is_some_and(Sequence::decodes);

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod ask;
+mod bench;
 mod cluster;
 mod doctor;
 mod exit;
@@ -83,6 +84,7 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         Verb::Status(said) if said.watch => visit(watch::run(&said.visit.cluster(file))),
         Verb::Status(said) => visit(status::run(&said.visit.cluster(file), said.visit.json)),
         Verb::Doctor(said) => visit(doctor::run(&said.cluster(file), said.json)),
+        Verb::Bench(said) => visit(bench::run(*said)),
         Verb::Pull { model } => {
             let model = model.or(file.model.model);
             model::pull(model.as_deref(), &crate::settings::cache(&global, &environment)?)

@@ -280,6 +280,8 @@ pub(super) mod tests {
             embedding_bytes: 1,
             layer_bytes: vec![1; 30],
             head_bytes: 1,
+            layer_multiplications: Vec::new(),
+            head_multiplications: 0,
             kv_bytes_per_token_layer: 1,
             kv_tokens: 32,
             kv_type: KvType::F16,
@@ -413,7 +415,7 @@ pub(super) mod tests {
 
         STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY  IDLE IN  IDLE OUT
         left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %  75 %     0 %
-        right  -       -       16..30  gone     -          -         -         -         -         -      -
+        right  -       -       16..30  gone     -          -         -         -         -         -      -     -        -
         spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %  75 %     0 %
 
         STAGE  WEIGHTS  READS      MULTIPLIES

@@ -8,7 +8,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use rand::Rng;
-use tracing::{error, info};
+use tracing::{Instrument, error, info, info_span};
 use warp::reply::{Reply, Response};
 
 use super::error::ApiError;
@@ -29,6 +29,8 @@ where
     let began = Instant::now();
     let id = request_id(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    // A sequence's own span, which lasts as long as its tokens come, hangs below this one.
+    let span = info_span!("request", id = ?id, %method, path);
     let mut response = if method == Method::OPTIONS {
         preflight(request.headers(), &path)
     } else {
@@ -36,7 +38,7 @@ where
             // hyper knows what was asked and sends no body.
             *request.method_mut() = Method::GET;
         }
-        match AssertUnwindSafe(inner.call(request)).catch_unwind().await {
+        match AssertUnwindSafe(inner.call(request).instrument(span)).catch_unwind().await {
             Ok(Ok(response)) => response,
             Err(_) => {
                 error!(?id, %method, path, "a request made the door panic");

@@ -26,6 +26,12 @@ pub struct ModelRecord {
     pub layer_bytes: Vec<u64>,
     /// Bytes of the final norm and the output head (the embedding table again where they are tied).
     pub head_bytes: u64,
+    /// Multiplications that each layer's weights take for one token; empty when nobody has counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layer_multiplications: Vec<u64>,
+    /// Multiplications that the head takes.
+    #[serde(default)]
+    pub head_multiplications: u64,
     /// Bytes of keys and values that one layer keeps for one token.
     pub kv_bytes_per_token_layer: u64,
     /// How many tokens of keys and values every stage must have room for.
@@ -44,6 +50,8 @@ pub struct ModelRecord {
 pub struct ShardBytes {
     /// Weights that are read for every token, in bytes. The embedding is not: a token reads one row of it.
     pub read_per_token: u64,
+    /// Multiplications of a token with them.
+    pub multiplications_per_token: u64,
     /// Weights that are mapped, in bytes.
     pub weights: u64,
     /// Keys and values, in bytes.
@@ -78,10 +86,14 @@ impl ModelRecord {
     pub fn shard_bytes(&self, layers: LayerRange) -> ShardBytes {
         let own = self.layer_bytes.iter().take(layers.end() as usize).skip(layers.start() as usize);
         let own = own.fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
-        let head = if layers.end() == self.layers { self.head_bytes } else { 0 };
+        let work = self.layer_multiplications.iter().take(layers.end() as usize).skip(layers.start() as usize);
+        let work = work.fold(0_u64, |sum, count| sum.saturating_add(*count));
+        let (head, head_work) =
+            if layers.end() == self.layers { (self.head_bytes, self.head_multiplications) } else { (0, 0) };
         let kv_rows = u64::from(layers.count()) * u64::from(self.kv_tokens);
         let kv = self.kv_bytes_per_token_layer.saturating_mul(kv_rows);
         let own = own.saturating_add(head);
-        ShardBytes { read_per_token: own, weights: own, kv, scratch: self.scratch_bytes }
+        let multiplications_per_token = work.saturating_add(head_work);
+        ShardBytes { read_per_token: own, multiplications_per_token, weights: own, kv, scratch: self.scratch_bytes }
     }
 }

@@ -6,7 +6,7 @@ use schema::Fingerprint;
 use schema::record::{KvRoom, KvType, ModelRecord};
 
 use super::place::{EMBEDDING, OUTPUT, Place};
-use crate::gguf::{Header, Metadata, MetadataError};
+use crate::gguf::{Header, Metadata, MetadataError, TensorInfo};
 
 /// A GGUF file that is not a language model baton can cut into layers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +52,7 @@ pub enum ModelError {
 
 /// How many layers the model has; each has a tensor, and no tensor is of another layer.
 pub(super) fn layers(header: &Header) -> Result<u32, ModelError> {
-    layer_bytes(header).map(|bytes| bytes.len() as u32)
+    layers_of(header).map(|layers| layers.len() as u32)
 }
 
 /// The record of the model with this header.
@@ -66,7 +66,7 @@ pub(super) fn record(
     let metadata = &header.metadata;
     let architecture = metadata.str("general.architecture")?.to_owned();
     let own = |suffix: &str| format!("{architecture}.{suffix}");
-    let layer_bytes = layer_bytes(header)?;
+    let layers = layers_of(header)?;
     let embedding_bytes = bytes_of(header, EMBEDDING).ok_or(ModelError::NoTensor { name: EMBEDDING })?;
     let output_bytes = bytes_of(header, OUTPUT).unwrap_or(embedding_bytes);
     let norms = header.tensors.iter().filter(|tensor| Place::of(&tensor.name) == Place::Head && tensor.name != OUTPUT);
@@ -74,12 +74,14 @@ pub(super) fn record(
     Ok(ModelRecord {
         name,
         fingerprint,
-        layers: layer_bytes.len() as u32,
+        layers: layers.len() as u32,
         hidden: at_least_one(metadata, &own("embedding_length"))?,
         context_tokens: at_least_one(metadata, &own("context_length"))?,
         embedding_bytes,
-        layer_bytes,
+        layer_bytes: layers.iter().map(|layer| layer.bytes).collect(),
         head_bytes,
+        layer_multiplications: layers.iter().map(|layer| layer.values).collect(),
+        head_multiplications: header.tensor(OUTPUT).or_else(|| header.tensor(EMBEDDING)).map_or(0, values),
         kv_bytes_per_token_layer: kv_bytes_per_token_layer(metadata, &architecture, room.kv_type)?,
         kv_tokens: room.tokens,
         kv_type: room.kv_type,
@@ -89,17 +91,32 @@ pub(super) fn record(
     })
 }
 
-/// The bytes of each layer's tensors.
-fn layer_bytes(header: &Header) -> Result<Vec<u64>, ModelError> {
+/// What a layer's tensors are together.
+#[derive(Debug, Clone, Copy, Default)]
+struct Layer {
+    bytes: u64,
+    /// Each is multiplied once for a token.
+    values: u64,
+}
+
+/// How many values a tensor has.
+fn values(tensor: &TensorInfo) -> u64 {
+    tensor.dims.iter().fold(1, |product: u64, dim| product.saturating_mul(*dim))
+}
+
+/// Each layer's tensors.
+fn layers_of(header: &Header) -> Result<Vec<Layer>, ModelError> {
     let architecture = header.metadata.str("general.architecture")?;
     let layers = at_least_one(&header.metadata, &format!("{architecture}.block_count"))?;
-    let mut found = BTreeMap::<u32, u64>::new();
+    let mut found = BTreeMap::<u32, Layer>::new();
     for tensor in &header.tensors {
         if let Place::Layer(layer) = Place::of(&tensor.name) {
             if layer >= layers {
                 return Err(ModelError::ExtraLayer { name: tensor.name.clone(), layer, layers });
             }
-            *found.entry(layer).or_default() += tensor.bytes;
+            let layer = found.entry(layer).or_default();
+            layer.bytes += tensor.bytes;
+            layer.values = layer.values.saturating_add(values(tensor));
         }
     }
     // The declared count may be absurd; look for the gap among the layers found, which the file bounds.
