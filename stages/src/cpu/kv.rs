@@ -2,8 +2,9 @@
 //!
 //! One zeroed anonymous mapping holds everything, so a block that no sequence ever used costs no memory. A layer's part
 //! of a block is, per key-value head: the keys with their dimensions outermost (`[dimension][token]`, so that sixteen
-//! tokens' scores are computed at once without a sum over lanes), then the values (`[token][dimension]`, padded to whole
-//! lanes). In 8 bits each of the two is followed by its scales, `[block of dimensions][token]`. Which sequence a block belongs to is the gateway's affair.
+//! tokens' scores are computed at once without a sum over lanes), then the values (`[token][dimension]`, padded to
+//! whole lanes). In 8 bits each of the two is followed by its scales, `[block of dimensions][token]`. Which sequence a
+//! block belongs to is the gateway's affair.
 
 use std::io;
 

@@ -1,8 +1,8 @@
 //! One block of a token's key or value in 8 bits: what is stored depends on its 32 values alone.
 //!
-//! The format is ggml's `q8_0`: a scale in half precision and a signed byte a value, which stands for `scale * byte`. The
-//! bytes are chosen for the scale as it is stored. Only plain operations of one rounding each are used, so the bits are
-//! the same everywhere.
+//! The format is ggml's `q8_0`: a scale in half precision and a signed byte a value, which stands for `scale * byte`.
+//! The bytes are chosen for the scale as it is stored. Only plain operations of one rounding each are used, so the bits
+//! are the same everywhere.
 
 use half::f16;
 use schema::record::KvType;
