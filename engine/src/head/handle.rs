@@ -10,7 +10,8 @@ use schema::record::GatewayRecord;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, info_span, warn};
 
-use super::driver::{Driver, GATEWAY_SLOT, Parts, Submission};
+use super::conductor::GATEWAY_SLOT;
+use super::driver::{Driver, Parts, Submission};
 use super::meter::Meter;
 use super::scheduler::Scheduler;
 use crate::generate::{Generation, Pipeline, PipelineStatus, Rejection, Request};

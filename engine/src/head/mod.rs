@@ -1,5 +1,6 @@
 //! The gateway's side of the pipeline: it keeps the truth of every sequence and decides what the stages compute.
 
+pub(crate) mod conductor;
 mod draft;
 mod driver;
 mod fault;

@@ -25,7 +25,7 @@ enum Order {
 
 /// What it did.
 #[derive(Debug)]
-pub(super) enum Done {
+pub(crate) enum Done {
     /// A shard was loaded, or not.
     Loaded { generation: Generation, shard: Result<Loaded, LoadError> },
     /// A micro-batch was computed, or not.
@@ -36,24 +36,24 @@ pub(super) enum Done {
 
 /// A shard that was loaded.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Loaded {
-    pub(super) weights_bytes: u64,
-    pub(super) kv_blocks: u32,
+pub(crate) struct Loaded {
+    pub(crate) weights_bytes: u64,
+    pub(crate) kv_blocks: u32,
 }
 
 /// A micro-batch that was computed, or not.
 #[derive(Debug)]
-pub(super) struct Stepped {
-    pub(super) hop: Hop,
-    pub(super) output: Result<Output, RunnerError>,
-    pub(super) compute: Duration,
-    pub(super) queue: Duration,
-    pub(super) weights_resident_bytes: Option<u64>,
+pub(crate) struct Stepped {
+    pub(crate) hop: Hop,
+    pub(crate) output: Result<Output, RunnerError>,
+    pub(crate) compute: Duration,
+    pub(crate) queue: Duration,
+    pub(crate) weights_resident_bytes: Option<u64>,
 }
 
 /// The way to the thread. Dropping it ends the thread after the step at hand.
 #[derive(Debug)]
-pub(super) struct Compute {
+pub(crate) struct Compute {
     orders: Option<SyncSender<Order>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -62,7 +62,7 @@ pub(super) struct Compute {
 
 impl Compute {
     /// Starts the thread; what it did comes out of the receiver.
-    pub(super) fn start(loader: Arc<dyn Loader>) -> std::io::Result<(Self, mpsc::Receiver<Done>)> {
+    pub(crate) fn start(loader: Arc<dyn Loader>) -> std::io::Result<(Self, mpsc::Receiver<Done>)> {
         let (orders, inbox) = sync_channel(STAGE_QUEUE_MAX);
         let (outbox, done) = mpsc::channel(STAGE_QUEUE_MAX);
         let work = move || run(&*loader, &inbox, &outbox);
@@ -70,17 +70,22 @@ impl Compute {
         Ok((Self { orders: Some(orders), thread: Some(thread) }, done))
     }
 
-    pub(super) fn load(&self, generation: Generation, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> bool {
+    pub(crate) fn load(&self, generation: Generation, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> bool {
         self.order(Order::Load { generation, layers, room, budget_bytes })
     }
 
-    /// Queues a micro-batch; `false` when the queue is full.
-    #[must_use]
-    pub(super) fn step(&self, hop: Hop, activations: Bytes) -> bool {
-        self.order(Order::Step { hop, activations, arrived: Instant::now() })
+    /// Queues a micro-batch; gives it back when the queue is full.
+    pub(crate) fn step(&self, hop: Hop, activations: Bytes) -> Result<(), Hop> {
+        let Some(orders) = &self.orders else { return Err(hop) };
+        match orders.try_send(Order::Step { hop, activations, arrived: Instant::now() }) {
+            Err(TrySendError::Full(Order::Step { hop, .. }) | TrySendError::Disconnected(Order::Step { hop, .. })) => {
+                Err(hop)
+            }
+            _ => Ok(()),
+        }
     }
 
-    pub(super) fn unload(&self) -> bool {
+    pub(crate) fn unload(&self) -> bool {
         self.order(Order::Unload)
     }
 
@@ -301,7 +306,7 @@ mod tests {
             slices: Vec::new(),
             spent: Vec::new(),
         };
-        assert!(compute.step(hop, crate::link::activations_to_bytes(&[21.0])));
+        compute.step(hop, crate::link::activations_to_bytes(&[21.0])).unwrap();
     }
 
     #[tokio::test]

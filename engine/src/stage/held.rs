@@ -9,7 +9,7 @@ use crate::view::ClusterView;
 
 /// How far it is.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// The claim is being written; nothing is loaded yet.
     Claiming,
     /// Being mapped.
@@ -22,17 +22,17 @@ pub(super) enum Phase {
 
 /// One shard of one generation.
 #[derive(Debug, Clone)]
-pub(super) struct Held {
-    pub(super) generation: Generation,
-    pub(super) slot: u32,
-    pub(super) shard: Shard,
-    pub(super) phase: Phase,
-    pub(super) memory_bound_bytes: u64,
+pub(crate) struct Held {
+    pub(crate) generation: Generation,
+    pub(crate) slot: u32,
+    pub(crate) shard: Shard,
+    pub(crate) phase: Phase,
+    pub(crate) memory_bound_bytes: u64,
 }
 
 /// Where a micro-batch goes from here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// To the stage in the next slot, at this endpoint.
     Stage { slot: u32, endpoint: String },
     /// Back to the gateway: this is the last stage.
@@ -45,23 +45,23 @@ pub(super) enum Next {
 
 impl Held {
     /// Notes how loading went.
-    pub(super) fn loaded(&mut self, loaded: Result<Loaded, String>) {
+    pub(crate) fn loaded(&mut self, loaded: Result<Loaded, String>) {
         self.phase = match loaded {
             Ok(Loaded { weights_bytes, kv_blocks }) => Phase::Ready { weights_bytes, kv_blocks },
             Err(reason) => Phase::Failed { reason },
         };
     }
 
-    pub(super) fn is(&self, generation: Generation, slot: u32) -> bool {
+    pub(crate) fn is(&self, generation: Generation, slot: u32) -> bool {
         (self.generation, self.slot) == (generation, slot)
     }
 
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         matches!(self.phase, Phase::Ready { .. })
     }
 
     /// The claim as it should stand in the store.
-    pub(super) fn record(&self, stage: &StageName, endpoint: &str) -> ClaimRecord {
+    pub(crate) fn record(&self, stage: &StageName, endpoint: &str) -> ClaimRecord {
         let (state, weights_bytes, kv_blocks) = match &self.phase {
             Phase::Claiming | Phase::Loading => (ClaimState::Loading, 0, 0),
             Phase::Ready { weights_bytes, kv_blocks } => (ClaimState::Serving, *weights_bytes, *kv_blocks),
@@ -80,7 +80,7 @@ impl Held {
     }
 
     /// Where its output goes, by `view`.
-    pub(super) fn next(&self, view: &ClusterView) -> Next {
+    pub(crate) fn next(&self, view: &ClusterView) -> Next {
         let placed = view.placement.as_ref().map(|placement| &placement.value);
         let Some(placement) = placed.filter(|placement| placement.generation() == self.generation) else {
             return Next::Nobody;

@@ -1,14 +1,15 @@
 //! A stage process: joins the cluster, claims what the placement gives it, loads it, and computes what comes in.
 //!
-//! One loop, one closed list of events. What to do about the cluster is decided by `decide`; what a frame may do is
-//! decided by `Intake`; the arithmetic runs on the thread behind `Compute`; store writes run beside the loop, one at a
-//! time, so that an absent store never holds up a frame.
+//! One loop, one closed list of events. What follows from an event is decided by `Member`, which asks `decide` about the
+//! cluster and `Intake` about frames; the arithmetic runs on the thread behind `Compute`; store writes run beside the
+//! loop, one at a time, so that an absent store never holds up a frame.
 
 mod account;
-mod compute;
+pub(crate) mod compute;
 mod gateways;
-mod held;
+pub(crate) mod held;
 mod intake;
+pub(crate) mod member;
 mod serve;
 
 use std::sync::Arc;
@@ -122,7 +123,7 @@ async fn join(store: &SharedStore, stage: &serve::Stage) -> Result<LeaseGrant, S
     let started = Instant::now();
     let lease = store.lease(stage.lease_ttl()).await?;
     loop {
-        let txn = register_stage(stage.keyspace(), stage.name(), &stage.record(), lease.id());
+        let txn = register_stage(stage.keyspace(), stage.name(), stage.record(), lease.id());
         if let Committed::Applied { .. } = store.commit(txn).await? {
             return Ok(lease);
         }

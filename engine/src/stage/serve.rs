@@ -1,83 +1,46 @@
-//! The stage's loop under one lease.
+//! The stage's loop under one lease: what happens goes to the `Member`, what it orders is carried out here.
 
-use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use schema::frame::{Frame, Hop, Refusal, Spent, Tokens};
-use schema::record::{KvRoom, KvType, StageRecord};
-use schema::{Generation, Keyspace, StageName};
+use schema::frame::Frame;
+use schema::record::StageRecord;
+use schema::{Keyspace, StageName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::{debug, info, warn};
+use tracing::warn;
 
-use super::account::Account;
-use super::compute::{Compute, Done, Loaded, Stepped};
+use super::compute::{Compute, Done};
 use super::gateways::Gateways;
-use super::held::{Held, Next, Phase};
-use super::intake::{Intake, Verdict};
+use super::member::{Member, Order, Purpose};
 use super::{Ending, StageError, StageSettings};
-use crate::decide::{Action, Waiting, decide};
-use crate::limits::{REPORT_EVERY, SETTLE, STORE_RETRY};
-use crate::link::{Inbound, LinkError, Message, activations_to_bytes};
-use crate::membership::{claim, leave_claim, mark_claim, propose, register_stage, report_stage};
+use crate::limits::SETTLE;
+use crate::link::{Inbound, LinkError, Message};
 use crate::route::Route;
-use crate::runner::{LoadError, Loader, Output};
+use crate::runner::Loader;
 use crate::store::{Committed, LeaseGrant, SharedStore, StoreError, Txn};
 use crate::view::ClusterView;
 
-/// A stage process and what it holds.
+/// A stage process: its part in the cluster, and all that it takes to play it.
 pub(super) struct Stage {
     store: SharedStore,
     settings: StageSettings,
     views: watch::Receiver<Arc<ClusterView>>,
-    view: Arc<ClusterView>,
     inbound: Inbound,
     loader: Arc<dyn Loader>,
     compute: Compute,
     done: mpsc::Receiver<Done>,
-    held: Option<Held>,
-    intake: Intake,
+    member: Member,
     downstream: Route,
     gateways: Gateways,
-    live: Live,
     write: Option<PendingWrite>,
-    pace: Pace,
-    record: StageRecord,
-    account: Account,
-    /// When the account was settled last.
-    settled: Instant,
     served: bool,
-}
-
-/// The set of live stages and since when it is so.
-struct Live {
-    names: BTreeSet<StageName>,
-    since: Instant,
-}
-
-/// What a store write was for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    Registration,
-    Proposal,
-    Claim(Generation, u32),
-    Mark,
-    Leave,
-    Report,
 }
 
 struct PendingWrite {
     purpose: Purpose,
     task: JoinHandle<Result<Committed, StoreError>>,
-}
-
-/// When to look at the plan again after a write: when the view shows the store at `revision`, but by `deadline` at last.
-struct Pace {
-    revision: u64,
-    deadline: Instant,
 }
 
 /// Everything that can happen to a stage.
@@ -104,25 +67,19 @@ impl Stage {
         let (compute, done) = Compute::start(loader.clone()).map_err(StageError::Thread)?;
         let record = StageRecord { endpoint: inbound.endpoint().to_owned(), ..loader.describe() };
         let view = views.borrow().clone();
+        let member = Member::new(settings.keyspace.clone(), settings.name.clone(), record, view, Instant::now());
         Ok(Self {
             downstream: Route::new(settings.key.clone()),
             gateways: Gateways::new(settings.key.clone()),
             store,
             settings,
             views,
-            view,
             inbound,
             loader,
             compute,
             done,
-            held: None,
-            intake: Intake::default(),
-            live: Live { names: BTreeSet::new(), since: Instant::now() },
+            member,
             write: None,
-            pace: Pace { revision: 0, deadline: Instant::now() },
-            record,
-            account: Account::default(),
-            settled: Instant::now(),
             served: false,
         })
     }
@@ -148,8 +105,8 @@ impl Stage {
     }
 
     /// The stage's record as it is now.
-    pub(super) fn record(&self) -> StageRecord {
-        self.record.clone()
+    pub(super) fn record(&self) -> &StageRecord {
+        self.member.record()
     }
 
     /// Who has the stage's name in the store.
@@ -169,30 +126,40 @@ impl Stage {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.see();
         let ending = loop {
-            self.follow_plan(&lease);
-            match self.next(&lease, stop, &mut tick).await {
+            let loader = &self.loader;
+            let memory_bound = |layers, room| loader.memory_bound(layers, room);
+            let orders = self.member.follow_plan(lease.id(), &memory_bound, Instant::now());
+            self.carry_out(orders).await;
+            let orders = match self.next(&lease, stop, &mut tick).await {
                 Event::LeaseLost => break Ending::Evicted,
+                Event::Stop => break Ending::Stopped,
                 Event::Computed(None) => return Err(StageError::ComputeEnded),
-                Event::Computed(Some(Done::Loaded { generation, shard })) => self.loaded(generation, shard),
-                Event::Computed(Some(Done::Stepped(stepped))) => self.forward(*stepped).await,
+                Event::Computed(Some(Done::Loaded { generation, shard })) => self.member.loaded(generation, shard),
+                Event::Computed(Some(Done::Stepped(stepped))) => self.member.stepped(*stepped),
                 Event::Computed(Some(Done::Probed { speed, weights_resident_bytes })) => {
-                    // The next report takes both to the store.
-                    self.record.speed = speed;
-                    self.account.weights_resident_bytes = weights_resident_bytes;
+                    self.member.probed(speed, weights_resident_bytes);
+                    Vec::new()
                 }
-                Event::Arrived(Ok(message)) => self.arrived(message).await,
-                Event::Arrived(Err(error)) if error.is_about_one_message() => self.refuse_frame(&error.to_string()),
+                Event::Arrived(Ok(message)) => self.member.arrived(message),
+                Event::Arrived(Err(error)) if error.is_about_one_message() => {
+                    self.member.drop_frame(&error.to_string())
+                }
                 Event::Arrived(Err(error)) => return Err(error.into()),
                 Event::ViewChanged => {
                     self.see();
                     self.check_model()?;
+                    Vec::new()
                 }
-                Event::Written(purpose, outcome) => self.written(purpose, outcome),
-                Event::Tick => self.report(&lease),
-                Event::Stop => break Ending::Stopped,
-            }
+                Event::Written(purpose, outcome) => self.member.written(purpose, outcome, Instant::now()),
+                Event::Tick => {
+                    let memory = || self.loader.memory();
+                    self.member.report(lease.id(), memory, Instant::now()).into_iter().collect()
+                }
+            };
+            self.carry_out(orders).await;
         };
-        self.drop_shard();
+        let orders = self.member.leave();
+        self.carry_out(orders).await;
         self.write = None;
         lease.revoke().await;
         Ok(ending)
@@ -206,7 +173,7 @@ impl Stage {
             // Biased: a stage that lost its lease forwards nothing more, and what is computed leaves before more comes.
             biased;
             // While the store is away nobody can take the layers over, so serving goes on; generations fence, not clocks.
-            () = lease.lost(), if self.view.reachable => Event::LeaseLost,
+            () = lease.lost(), if self.member.view().reachable => Event::LeaseLost,
             () = stop => Event::Stop,
             done = self.done.recv() => Event::Computed(done),
             (purpose, outcome) = written(&mut self.write) => Event::Written(purpose, outcome),
@@ -218,250 +185,66 @@ impl Stage {
 
     /// Takes the newest view in.
     fn see(&mut self) {
-        self.view = self.views.borrow_and_update().clone();
-        let names: BTreeSet<_> = self.view.stages.keys().cloned().collect();
-        if names != self.live.names {
-            self.live = Live { names, since: Instant::now() };
-        }
-        self.gateways.follow(&self.view);
+        let view = self.views.borrow_and_update().clone();
+        self.gateways.follow(&view);
+        self.member.see(view, Instant::now());
     }
 
     /// A cluster that serves another file by now is none for this process: ranges of one are not ranges of the other.
     fn check_model(&self) -> Result<(), StageError> {
-        let model = self.view.model.as_ref().map(|model| &model.value);
+        let model = self.member.view().model.as_ref().map(|model| &model.value);
         match model.filter(|model| model.fingerprint != self.settings.fingerprint) {
             None => Ok(()),
             Some(model) => Err(StageError::ModelChanged { found: model.name.clone() }),
         }
     }
 
-    /// Does what the plan wants next, unless a write is under way.
-    fn follow_plan(&mut self, lease: &LeaseGrant) {
-        let caught_up = self.view.revision >= self.pace.revision || Instant::now() >= self.pace.deadline;
-        if self.write.is_some() || !self.view.reachable || !caught_up {
-            return;
+    async fn carry_out(&mut self, orders: Vec<Order>) {
+        for order in orders {
+            self.perform(order).await;
         }
-        let placed = self.view.placement.as_ref().map(|placement| placement.value.generation());
-        let settled = self.live.since.elapsed() >= SETTLE;
-        match decide(&self.view, &self.settings.name, settled) {
-            Action::Propose { placement, replacing } => {
-                info!(generation = %placement.generation(), stages = placement.shards().len(), "proposing a placement");
-                self.commit(Purpose::Proposal, propose(&self.settings.keyspace, &placement, replacing));
-            }
-            Action::Claim { generation, slot, shard } => {
-                if !self.held.as_ref().is_some_and(|held| held.is(generation, slot) && held.shard == shard) {
-                    let older = self.held.as_ref().map(|held| (held.generation, held.slot));
-                    self.drop_shard();
-                    let memory_bound_bytes = self.loader.memory_bound(shard.layers, self.kv_room());
-                    self.held = Some(Held { generation, slot, shard, phase: Phase::Claiming, memory_bound_bytes });
-                    self.claim(older, lease);
-                } else {
-                    self.claim(None, lease); // Somebody deleted the claim; what it stands for is still held.
+    }
+
+    async fn perform(&mut self, order: Order) {
+        match order {
+            Order::Commit(purpose, txn) => self.commit(purpose, txn),
+            Order::Load { generation, layers, room, budget_bytes } => {
+                if !self.compute.load(generation, layers, room, budget_bytes) {
+                    warn!("the compute thread takes no orders");
+                    self.member.not_loading();
                 }
             }
-            Action::Wait(Waiting::Registration) => {
-                let txn = register_stage(&self.settings.keyspace, &self.settings.name, &self.record, lease.id());
-                self.commit(Purpose::Registration, txn);
+            Order::Unload => drop(self.compute.unload()),
+            Order::Disconnect => self.downstream.reset(),
+            Order::Compute(hop, activations) => {
+                if let Err(hop) = self.compute.step(hop, activations)
+                    && let Order::Answer { gateway, frame } = Member::overloaded(&hop)
+                {
+                    self.answer(gateway, &frame).await;
+                }
             }
-            Action::Rest | Action::Wait(_) => self.tend_claim(placed, lease),
+            Order::Answer { gateway, frame } => self.answer(gateway, &frame).await,
+            Order::Forward { endpoint, hop, activations } => {
+                let (bytes, computed) = (activations.len(), Instant::now());
+                if let Err(error) = self.downstream.send(&endpoint, &Frame::Hop(hop), activations).await {
+                    warn!(%error, "cannot reach the next stage");
+                }
+                self.member.sent(bytes, computed.elapsed());
+            }
         }
     }
 
-    fn claim(&mut self, older: Option<(Generation, u32)>, lease: &LeaseGrant) {
-        let (Some(held), Some(placement)) = (&self.held, &self.view.placement) else { return };
-        let record = held.record(&self.settings.name, self.inbound.endpoint());
-        let id = (held.generation, held.slot);
-        let txn = claim(&self.settings.keyspace, id, &record, placement.mod_revision, older, lease.id());
-        self.commit(Purpose::Claim(held.generation, held.slot), txn);
-    }
-
-    /// Keeps the claim in the store true to what is held, and lets go of what the placement gives to others.
-    fn tend_claim(&mut self, placed: Option<Generation>, lease: &LeaseGrant) {
-        let Some(held) = &self.held else { return };
-        let id = (held.generation, held.slot);
-        if placed.is_some_and(|placed| placed != held.generation) {
-            info!(generation = %held.generation, layers = %held.shard.layers, "the placement moved on without this stage");
-            self.drop_shard();
-            self.commit(Purpose::Leave, leave_claim(&self.settings.keyspace, id));
-            return;
-        }
-        let record = held.record(&self.settings.name, self.inbound.endpoint());
-        let claim = self.view.claims.get(&id).map(|claim| &claim.value);
-        if held.phase == Phase::Claiming && claim == Some(&record) {
-            // The store applied the claim, but its answer was lost.
-            return self.load(id.0, id.1);
-        }
-        if claim.is_some_and(|claim| *claim != record && claim.stage == self.settings.name) {
-            self.commit(Purpose::Mark, mark_claim(&self.settings.keyspace, id, &record, lease.id()));
+    async fn answer(&mut self, gateway: u32, frame: &Frame) {
+        let computed = Instant::now();
+        self.gateways.answer(self.member.view(), gateway, frame).await;
+        if matches!(frame, Frame::Tokens(_)) {
+            self.member.sent(0, computed.elapsed());
         }
     }
 
     fn commit(&mut self, purpose: Purpose, txn: Txn) {
         let store = self.store.clone();
         self.write = Some(PendingWrite { purpose, task: tokio::spawn(async move { store.commit(txn).await }) });
-    }
-
-    fn written(&mut self, purpose: Purpose, outcome: Result<Committed, StoreError>) {
-        let revision = match &outcome {
-            Ok(Committed::Applied { revision }) => revision.0,
-            // Somebody was faster: what they wrote is on its way.
-            Ok(Committed::Refused) => self.view.revision + 1,
-            Err(_) => u64::MAX,
-        };
-        self.pace = Pace { revision, deadline: Instant::now() + STORE_RETRY };
-        match (purpose, outcome) {
-            (_, Err(error)) => {
-                // Tried again at a later tick: level-triggered, nothing is remembered.
-                debug!(?purpose, %error, "a store write failed");
-            }
-            (Purpose::Claim(generation, slot), Ok(Committed::Applied { .. })) => self.load(generation, slot),
-            (Purpose::Claim(generation, slot), Ok(Committed::Refused)) => {
-                info!(%generation, slot, "the claim was refused: the cluster has moved on");
-                self.drop_shard();
-            }
-            (Purpose::Registration | Purpose::Proposal | Purpose::Mark | Purpose::Leave | Purpose::Report, Ok(_)) => {}
-        }
-    }
-
-    fn load(&mut self, generation: Generation, slot: u32) {
-        let room = self.kv_room();
-        let Some(held) = self.held.as_mut().filter(|held| held.is(generation, slot)) else { return };
-        if held.phase != Phase::Claiming {
-            return;
-        }
-        info!(%generation, slot, layers = %held.shard.layers, "claimed; loading");
-        held.phase = Phase::Loading;
-        let layers = held.shard.layers;
-        if !self.compute.load(generation, layers, room, self.record.memory_budget_bytes) {
-            warn!("the compute thread takes no orders");
-            self.held = None;
-        }
-    }
-
-    fn loaded(&mut self, generation: Generation, shard: Result<Loaded, LoadError>) {
-        // Only what is waited for: a load that was ordered under a lost lease was followed by the order to unload.
-        let waited_for = |held: &&mut Held| held.generation == generation && held.phase == Phase::Loading;
-        let Some(held) = self.held.as_mut().filter(waited_for) else { return };
-        let shard = shard.map_err(|error| error.to_string());
-        match &shard {
-            Ok(loaded) => {
-                info!(%generation, layers = %held.shard.layers, weights_bytes = loaded.weights_bytes, "serving");
-            }
-            Err(reason) => warn!(%generation, layers = %held.shard.layers, reason, "cannot load"),
-        }
-        held.loaded(shard);
-        self.intake.reset();
-        self.downstream.reset();
-    }
-
-    fn drop_shard(&mut self) {
-        if self.held.take().is_some() {
-            self.compute.unload();
-            self.intake.reset();
-            self.downstream.reset();
-        }
-    }
-
-    fn kv_room(&self) -> KvRoom {
-        let nothing = KvRoom { tokens: 0, kv_type: KvType::F16 };
-        self.view.model.as_ref().map_or(nothing, |model| model.value.kv_room())
-    }
-
-    async fn arrived(&mut self, message: Message) {
-        let Frame::Hop(hop) = message.frame else {
-            return self.refuse_frame("only hops come to a stage");
-        };
-        let Some(held) = self.held.as_ref().filter(|held| held.is_ready()) else {
-            return self.refuse_frame("nothing is served here");
-        };
-        let model_hidden = self.view.model.as_ref().map_or(0, |model| model.value.hidden);
-        let hidden = if held.slot == 0 { 0 } else { model_hidden };
-        match self.intake.judge(&hop, held.generation, held.slot, hidden) {
-            Verdict::Drop(reason) => self.refuse_frame(reason),
-            Verdict::Refuse(reason) => self.answer_refusal(&hop, reason, true).await,
-            Verdict::Take => {
-                if hop.step.0 == 0 {
-                    self.downstream.reset(); // A new epoch: nothing of the old one may arrive after it.
-                }
-                let refusal = Refusal {
-                    generation: hop.generation,
-                    epoch: hop.epoch,
-                    step: hop.step,
-                    slot: hop.slot,
-                    reason: "the queue of the compute thread is full".to_owned(),
-                    passing: true,
-                };
-                let gateway = hop.gateway;
-                if !self.compute.step(hop, message.activations) {
-                    self.gateways.answer(&self.view, gateway, &Frame::Refusal(refusal)).await;
-                }
-            }
-        }
-    }
-
-    fn refuse_frame(&mut self, reason: &str) {
-        self.record.load.frames_refused += 1;
-        debug!(reason, "a frame was refused");
-    }
-
-    /// Tells the gateway that a micro-batch is not computed; `passing` when it is not for the work's own sake.
-    async fn answer_refusal(&mut self, hop: &Hop, reason: String, passing: bool) {
-        warn!(step = %hop.step, epoch = %hop.epoch, reason, "refusing a micro-batch");
-        self.record.load.frames_refused += 1;
-        let Hop { generation, epoch, step, slot, gateway, .. } = *hop;
-        let refusal = Frame::Refusal(Refusal { generation, epoch, step, slot, reason, passing });
-        self.gateways.answer(&self.view, gateway, &refusal).await;
-    }
-
-    /// Sends what was computed on its way.
-    async fn forward(&mut self, stepped: Stepped) {
-        let Stepped { mut hop, output, compute, queue, weights_resident_bytes } = stepped;
-        self.account.computed(hop.rows, queue, compute);
-        self.account.weights_resident_bytes = weights_resident_bytes.unwrap_or(self.account.weights_resident_bytes);
-        let Some(held) = self.held.as_ref().filter(|held| held.generation == hop.generation) else { return };
-        let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-        hop.spent.push(Spent { slot: hop.slot, rows: hop.rows, compute_us: micros(compute), queue_us: micros(queue) });
-        match (output, held.next(&self.view)) {
-            (Err(error), _) => self.answer_refusal(&hop, error.to_string(), false).await,
-            (Ok(Output::Tokens(chosen)), Next::Gateway) => {
-                let Hop { generation, epoch, step, spent, gateway, .. } = hop;
-                let tokens = Frame::Tokens(Tokens { generation, epoch, step, chosen, spent });
-                let computed = Instant::now();
-                self.gateways.answer(&self.view, gateway, &tokens).await;
-                self.account.sent(0, computed.elapsed());
-            }
-            (Ok(Output::Activations(rows)), Next::Stage { slot, endpoint }) => {
-                hop.slot = slot;
-                hop.hidden = self.view.model.as_ref().map_or(0, |model| model.value.hidden);
-                hop.slices.iter_mut().for_each(|slice| slice.tokens = Vec::new());
-                let activations: Bytes = activations_to_bytes(&rows);
-                let (bytes, computed) = (activations.len(), Instant::now());
-                if let Err(error) = self.downstream.send(&endpoint, &Frame::Hop(hop), activations).await {
-                    warn!(%error, "cannot reach the next stage");
-                }
-                self.account.sent(bytes, computed.elapsed());
-            }
-            (Ok(_), next) => {
-                let reason = format!("no way on from here: {next:?}");
-                self.answer_refusal(&hop, reason, true).await;
-            }
-        }
-    }
-
-    /// Says in the store, now and then, what was done and used.
-    fn report(&mut self, lease: &LeaseGrant) {
-        let elapsed = self.settled.elapsed();
-        if elapsed < REPORT_EVERY || self.write.is_some() || !self.view.reachable {
-            return;
-        }
-        self.settled = Instant::now();
-        self.record.load.memory = self.loader.memory();
-        self.account.settle(elapsed, &mut self.record.load);
-        let unchanged = self.view.stages.get(&self.settings.name).is_some_and(|stage| stage.value == self.record);
-        if !unchanged {
-            let txn = report_stage(&self.settings.keyspace, &self.settings.name, &self.record, lease.id());
-            self.commit(Purpose::Report, txn);
-        }
     }
 }
 

@@ -1,0 +1,222 @@
+//! When the pipeline begins anew, what is sent into it, and who is accepted. Pure: views, frames and the time come in as
+//! values; what is to be sent and told goes out as values. It knows neither links nor clients.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use schema::frame::{Frame, Hop};
+use schema::record::ClaimRecord;
+use schema::{Epoch, Generation, SequenceId};
+use tracing::{debug, info, warn};
+
+use super::fault::Fault;
+use super::scheduler::{Batch, Happened, Scheduler, Shape};
+use super::sequence::StageLabel;
+use crate::generate::{PipelineStatus, Rejection, Request};
+use crate::limits::WAITING_MAX;
+use crate::runner::KV_BLOCK_TOKENS;
+use crate::view::{ClusterView, Versioned};
+
+/// The slot of the one gateway this version allows in a cluster.
+pub(crate) const GATEWAY_SLOT: u32 = 0;
+/// Epochs one registration of a gateway can begin; its registration's revision counts above them.
+const EPOCHS_PER_REGISTRATION: u64 = 1 << 20;
+
+/// The pipeline as the view shows it: equal values mean the same processes with the same keys and values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Identity {
+    generation: Generation,
+    claims: Vec<u64>,
+    gateway: u64,
+}
+
+/// The head's state: the scheduler, and the pipeline it fills.
+pub(crate) struct Conductor {
+    scheduler: Scheduler,
+    view: Arc<ClusterView>,
+    /// Where this gateway takes tokens.
+    endpoint: String,
+    identity: Option<Identity>,
+    epochs: u64,
+    first_endpoint: String,
+}
+
+/// What came of a frame.
+#[derive(Debug, Default)]
+pub(crate) struct Arrival {
+    /// For those who wait.
+    pub(crate) happened: Happened,
+    /// The pipeline lost its step: [`Conductor::recover`].
+    pub(crate) fault: Option<Fault>,
+    /// Whether that has to wait: views reach processes at different times, and what a stage does not see yet it will see
+    /// soon.
+    pub(crate) pause: bool,
+}
+
+// === impl Conductor ===
+
+impl Conductor {
+    /// Without a pipeline, for the gateway that takes tokens at `endpoint`.
+    pub(crate) fn new(scheduler: Scheduler, endpoint: String, view: Arc<ClusterView>) -> Self {
+        Self { scheduler, view, endpoint, identity: None, epochs: 0, first_endpoint: String::new() }
+    }
+
+    pub(crate) fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
+    #[cfg(test)]
+    pub(crate) fn view(&self) -> &ClusterView {
+        &self.view
+    }
+
+    /// Takes the newest view in and begins anew if the pipeline is another one now; says whether it is.
+    pub(crate) fn see(&mut self, view: Arc<ClusterView>) -> bool {
+        self.view = view;
+        let view = self.view.clone();
+        let registered = view.gateways.get(&GATEWAY_SLOT);
+        let registered = registered.filter(|gateway| gateway.value.endpoint == self.endpoint);
+        let seen = match (view.serving(), registered) {
+            (Ok(claims), Some(gateway)) => Some((claims, gateway.mod_revision)),
+            // The store forgets a gateway or a claim before its process does; without word of it nothing is changed.
+            _ if !view.reachable => return false,
+            _ => None,
+        };
+        let identity = seen.as_ref().zip(view.placement.as_ref()).map(|((claims, gateway), placement)| Identity {
+            generation: placement.value.generation(),
+            claims: claims.iter().map(|claim| claim.mod_revision).collect(),
+            gateway: *gateway,
+        });
+        let changed = identity != self.identity;
+        if changed {
+            self.identity = identity;
+            self.rebuild(seen.map(|(claims, _)| claims).as_deref());
+        }
+        changed
+    }
+
+    /// Begins a new epoch over the pipeline of `claims`, or none.
+    fn rebuild(&mut self, claims: Option<&[&Versioned<ClaimRecord>]>) {
+        let Some((identity, claims)) = self.identity.as_ref().zip(claims) else {
+            info!("the pipeline is interrupted; sequences wait");
+            return self.scheduler.rebuild(None);
+        };
+        self.epochs = (self.epochs + 1).max(identity.gateway * EPOCHS_PER_REGISTRATION);
+        let label = |claim: &&Versioned<ClaimRecord>| StageLabel {
+            stage: claim.value.stage.to_string(),
+            layers: claim.value.layers.into(),
+        };
+        self.first_endpoint = claims.first().map(|claim| claim.value.endpoint.clone()).unwrap_or_default();
+        let shape = Shape {
+            generation: identity.generation,
+            epoch: Epoch(self.epochs),
+            stages: claims.iter().map(label).collect(),
+            kv_blocks: claims.iter().map(|claim| claim.value.kv_blocks).min().unwrap_or(0),
+        };
+        info!(generation = %shape.generation, epoch = %shape.epoch, stages = shape.stages.len(), "the pipeline is complete");
+        self.scheduler.rebuild(Some(shape));
+    }
+
+    /// Begins a new epoch over the same pipeline.
+    pub(crate) fn recover(&mut self, fault: &Fault) {
+        warn!(%fault, "the pipeline lost its step; computing running sequences again");
+        let view = self.view.clone();
+        let claims = view.serving().ok().filter(|_| self.identity.is_some());
+        self.rebuild(claims.as_deref());
+    }
+
+    /// The next micro-batch, if there is one to send, and where it goes.
+    pub(crate) fn next_hop(&mut self, now: Instant) -> Option<(&str, Hop)> {
+        let Batch { step, slices } = self.scheduler.next_batch(now)?;
+        let shape = self.scheduler.shape()?;
+        let rows = slices.iter().map(|slice| slice.count).sum();
+        let hop = Hop {
+            generation: shape.generation,
+            gateway: GATEWAY_SLOT,
+            epoch: shape.epoch,
+            step,
+            slot: 0,
+            rows,
+            hidden: 0,
+            slices,
+            spent: Vec::new(),
+        };
+        Some((&self.first_endpoint, hop))
+    }
+
+    /// What comes of a frame.
+    pub(crate) fn arrived(&mut self, frame: &Frame, now: Instant) -> Arrival {
+        match frame {
+            Frame::Tokens(tokens) => match self.scheduler.complete(tokens, now) {
+                Ok(happened) => Arrival { happened, ..Arrival::default() },
+                Err(fault) => Arrival { fault: Some(fault), ..Arrival::default() },
+            },
+            Frame::Refusal(refusal) => match self.scheduler.refused(refusal) {
+                Some((fault, happened)) => Arrival { happened, fault: Some(fault), pause: true },
+                None => Arrival::default(),
+            },
+            Frame::Hop(_) => {
+                debug!("a hop came to the gateway: dropped");
+                Arrival::default()
+            }
+        }
+    }
+
+    /// How many tokens may follow the prompt, if the request is accepted.
+    pub(crate) fn judge(&self, request: &Request) -> Result<u32, Rejection> {
+        let Some(shape) = self.scheduler.shape() else {
+            return Err(Rejection::NotServing { reason: self.status().reason });
+        };
+        let (_, waiting) = self.scheduler.load();
+        if waiting >= WAITING_MAX {
+            return Err(Rejection::Busy { waiting });
+        }
+        let model_context = self.view.model.as_ref().map_or(0, |model| model.value.context_tokens);
+        let context_tokens = model_context.min(shape.kv_blocks.saturating_mul(KV_BLOCK_TOKENS));
+        let prompt_tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
+        let room = context_tokens.saturating_sub(prompt_tokens);
+        if prompt_tokens == 0 || room == 0 {
+            return Err(Rejection::TooLong { context_tokens, prompt_tokens });
+        }
+        Ok(room)
+    }
+
+    /// Admits a request that was judged to have `room`.
+    pub(crate) fn admit(&mut self, mut request: Request, room: u32, now: Instant) -> SequenceId {
+        request.tokens_max = request.tokens_max.min(room);
+        self.scheduler.admit(request, now)
+    }
+
+    /// Forgets a sequence.
+    pub(crate) fn cancel(&mut self, id: SequenceId) {
+        self.scheduler.cancel(id);
+    }
+
+    /// Ends what is late; a fault when a micro-batch is.
+    pub(crate) fn tick(&mut self, now: Instant) -> Arrival {
+        let happened = self.scheduler.expire(now);
+        Arrival { happened, fault: self.scheduler.overdue(now), pause: false }
+    }
+
+    /// How things are; the rate is left to who has a clock.
+    pub(crate) fn status(&self) -> PipelineStatus {
+        let (reason, missing_layers) = match self.view.serving() {
+            Ok(_) if self.identity.is_some() => (String::new(), Vec::new()),
+            Ok(_) => ("another gateway serves this cluster, or this one is not registered".to_owned(), Vec::new()),
+            Err(not) => (not.reason, not.missing.into_iter().map(Into::into).collect()),
+        };
+        let (running, waiting) = self.scheduler.load();
+        let limit = self.view.model.as_ref().map_or(0, |model| model.value.context_tokens);
+        let kv_tokens = self.scheduler.shape().map_or(0, |shape| shape.kv_blocks.saturating_mul(KV_BLOCK_TOKENS));
+        PipelineStatus {
+            serving: self.scheduler.shape().is_some(),
+            reason,
+            missing_layers,
+            store_reachable: self.view.reachable,
+            context_tokens: limit.min(kv_tokens),
+            running,
+            waiting,
+            tokens_per_second: 0.0,
+        }
+    }
+}

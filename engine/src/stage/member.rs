@@ -1,0 +1,387 @@
+//! A stage as a member of its cluster: what it holds, what it writes to the store next, and what becomes of a frame.
+//! Pure: no socket, no store, no clock and no arithmetic. It answers each thing that happens with orders for those who
+//! have them (`serve`), to be carried out in their order.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use schema::frame::{Frame, Hop, Refusal, Spent, Tokens};
+use schema::record::{KvRoom, KvType, MemoryUse, Speeds, StageRecord};
+use schema::{Generation, Keyspace, LayerRange, StageName};
+use tracing::{debug, info, warn};
+
+use super::account::Account;
+use super::compute::{Loaded, Stepped};
+use super::held::{Held, Next, Phase};
+use super::intake::{Intake, Verdict};
+use crate::decide::{Action, Waiting, decide};
+use crate::limits::{REPORT_EVERY, SETTLE, STORE_RETRY};
+use crate::link::{Message, activations_to_bytes};
+use crate::membership::{claim, leave_claim, mark_claim, propose, register_stage, report_stage};
+use crate::runner::{LoadError, Output};
+use crate::store::{Committed, LeaseId, StoreError, Txn};
+use crate::view::ClusterView;
+
+/// The most memory a shard with room for keys and values can take, in bytes; a loader knows.
+pub(crate) type MemoryBound<'a> = &'a dyn Fn(LayerRange, KvRoom) -> u64;
+
+/// What a member wants done.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Write this to the store, beside all else. There is never a second one before the first is [`Member::written`].
+    Commit(Purpose, Txn),
+    /// Load a shard in place of the one that is there.
+    Load { generation: Generation, layers: LayerRange, room: KvRoom, budget_bytes: u64 },
+    /// Let go of the shard.
+    Unload,
+    /// Close the way to the next stage: what it still holds is of the past.
+    Disconnect,
+    /// Compute a micro-batch; see [`Member::overloaded`].
+    Compute(Hop, Bytes),
+    /// Send a micro-batch on to the next stage.
+    Forward { endpoint: String, hop: Hop, activations: Bytes },
+    /// Answer a gateway.
+    Answer { gateway: u32, frame: Frame },
+}
+
+/// What a store write was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Registration,
+    Proposal,
+    Claim(Generation, u32),
+    Mark,
+    Leave,
+    Report,
+}
+
+/// The set of live stages and since when it is so.
+struct Live {
+    names: BTreeSet<StageName>,
+    since: Instant,
+}
+
+/// When to look at the plan again after a write: when the view shows the store at `revision`, but by `deadline` at last.
+struct Pace {
+    revision: u64,
+    deadline: Instant,
+}
+
+/// A stage's part in its cluster.
+pub(crate) struct Member {
+    keyspace: Keyspace,
+    name: StageName,
+    record: StageRecord,
+    view: Arc<ClusterView>,
+    held: Option<Held>,
+    intake: Intake,
+    live: Live,
+    /// Whether a write is under way.
+    writing: bool,
+    pace: Pace,
+    account: Account,
+    /// When the account was settled last.
+    settled: Instant,
+}
+
+// === impl Member ===
+
+impl Member {
+    /// A stage that holds nothing yet; `record` says where it takes frames.
+    pub(crate) fn new(
+        keyspace: Keyspace,
+        name: StageName,
+        record: StageRecord,
+        view: Arc<ClusterView>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            keyspace,
+            name,
+            record,
+            view,
+            held: None,
+            intake: Intake::default(),
+            live: Live { names: BTreeSet::new(), since: now },
+            writing: false,
+            pace: Pace { revision: 0, deadline: now },
+            account: Account::default(),
+            settled: now,
+        }
+    }
+
+    /// The stage's record as it is now.
+    pub(crate) fn record(&self) -> &StageRecord {
+        &self.record
+    }
+
+    pub(crate) fn view(&self) -> &ClusterView {
+        &self.view
+    }
+
+    /// What it holds, if it holds something.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> Option<&Held> {
+        self.held.as_ref()
+    }
+
+    /// Takes the newest view in.
+    pub(crate) fn see(&mut self, view: Arc<ClusterView>, now: Instant) {
+        self.view = view;
+        let names: BTreeSet<_> = self.view.stages.keys().cloned().collect();
+        if names != self.live.names {
+            self.live = Live { names, since: now };
+        }
+    }
+
+    /// Does what the plan wants next, unless a write is under way.
+    pub(crate) fn follow_plan(&mut self, lease: LeaseId, memory_bound: MemoryBound<'_>, now: Instant) -> Vec<Order> {
+        let caught_up = self.view.revision >= self.pace.revision || now >= self.pace.deadline;
+        if self.writing || !self.view.reachable || !caught_up {
+            return Vec::new();
+        }
+        let placed = self.view.placement.as_ref().map(|placement| placement.value.generation());
+        let settled = now.saturating_duration_since(self.live.since) >= SETTLE;
+        match decide(&self.view, &self.name, settled) {
+            Action::Propose { placement, replacing } => {
+                info!(generation = %placement.generation(), stages = placement.shards().len(), "proposing a placement");
+                vec![self.commit(Purpose::Proposal, propose(&self.keyspace, &placement, replacing))]
+            }
+            Action::Claim { generation, slot, shard } => {
+                let mut orders = Vec::new();
+                let mut older = None; // None too when somebody deleted the claim and what it stands for is still held.
+                if !self.held.as_ref().is_some_and(|held| held.is(generation, slot) && held.shard == shard) {
+                    older = self.held.as_ref().map(|held| (held.generation, held.slot));
+                    orders.extend(self.drop_shard());
+                    let memory_bound_bytes = memory_bound(shard.layers, self.kv_room());
+                    self.held = Some(Held { generation, slot, shard, phase: Phase::Claiming, memory_bound_bytes });
+                }
+                orders.extend(self.claim(older, lease));
+                orders
+            }
+            Action::Wait(Waiting::Registration) => {
+                let txn = register_stage(&self.keyspace, &self.name, &self.record, lease);
+                vec![self.commit(Purpose::Registration, txn)]
+            }
+            Action::Rest | Action::Wait(_) => self.tend_claim(placed, lease),
+        }
+    }
+
+    fn claim(&mut self, older: Option<(Generation, u32)>, lease: LeaseId) -> Option<Order> {
+        let (held, placement) = (self.held.as_ref()?, self.view.placement.as_ref()?);
+        let record = held.record(&self.name, &self.record.endpoint);
+        let id = (held.generation, held.slot);
+        let txn = claim(&self.keyspace, id, &record, placement.mod_revision, older, lease);
+        Some(self.commit(Purpose::Claim(id.0, id.1), txn))
+    }
+
+    /// Keeps the claim in the store true to what is held, and lets go of what the placement gives to others.
+    fn tend_claim(&mut self, placed: Option<Generation>, lease: LeaseId) -> Vec<Order> {
+        let Some(held) = &self.held else { return Vec::new() };
+        let id = (held.generation, held.slot);
+        if placed.is_some_and(|placed| placed != held.generation) {
+            info!(generation = %held.generation, layers = %held.shard.layers, "the placement moved on without this stage");
+            let mut orders = self.drop_shard();
+            orders.push(self.commit(Purpose::Leave, leave_claim(&self.keyspace, id)));
+            return orders;
+        }
+        let record = held.record(&self.name, &self.record.endpoint);
+        let claim = self.view.claims.get(&id).map(|claim| &claim.value);
+        if held.phase == Phase::Claiming && claim == Some(&record) {
+            // The store applied the claim, but its answer was lost.
+            return self.load(id.0, id.1).into_iter().collect();
+        }
+        if claim.is_some_and(|claim| *claim != record && claim.stage == self.name) {
+            return vec![self.commit(Purpose::Mark, mark_claim(&self.keyspace, id, &record, lease))];
+        }
+        Vec::new()
+    }
+
+    fn commit(&mut self, purpose: Purpose, txn: Txn) -> Order {
+        self.writing = true;
+        Order::Commit(purpose, txn)
+    }
+
+    /// A write came to its end.
+    pub(crate) fn written(
+        &mut self,
+        purpose: Purpose,
+        outcome: Result<Committed, StoreError>,
+        now: Instant,
+    ) -> Vec<Order> {
+        self.writing = false;
+        let revision = match &outcome {
+            Ok(Committed::Applied { revision }) => revision.0,
+            // Somebody was faster: what they wrote is on its way.
+            Ok(Committed::Refused) => self.view.revision + 1,
+            Err(_) => u64::MAX,
+        };
+        self.pace = Pace { revision, deadline: now + STORE_RETRY };
+        match (purpose, outcome) {
+            (_, Err(error)) => {
+                // Tried again at a later tick: level-triggered, nothing is remembered.
+                debug!(?purpose, %error, "a store write failed");
+                Vec::new()
+            }
+            (Purpose::Claim(generation, slot), Ok(Committed::Applied { .. })) => {
+                self.load(generation, slot).into_iter().collect()
+            }
+            (Purpose::Claim(generation, slot), Ok(Committed::Refused)) => {
+                info!(%generation, slot, "the claim was refused: the cluster has moved on");
+                self.drop_shard()
+            }
+            (Purpose::Registration | Purpose::Proposal | Purpose::Mark | Purpose::Leave | Purpose::Report, Ok(_)) => {
+                Vec::new()
+            }
+        }
+    }
+
+    fn load(&mut self, generation: Generation, slot: u32) -> Option<Order> {
+        let (room, budget_bytes) = (self.kv_room(), self.record.memory_budget_bytes);
+        let held = self.held.as_mut().filter(|held| held.is(generation, slot) && held.phase == Phase::Claiming)?;
+        info!(%generation, slot, layers = %held.shard.layers, "claimed; loading");
+        held.phase = Phase::Loading;
+        Some(Order::Load { generation, layers: held.shard.layers, room, budget_bytes })
+    }
+
+    /// The order to load could not be given.
+    pub(crate) fn not_loading(&mut self) {
+        self.held = None;
+    }
+
+    /// A shard was loaded, or not.
+    pub(crate) fn loaded(&mut self, generation: Generation, shard: Result<Loaded, LoadError>) -> Vec<Order> {
+        // Only what is waited for: a load that was ordered under a lost lease was followed by the order to unload.
+        let waited_for = |held: &&mut Held| held.generation == generation && held.phase == Phase::Loading;
+        let Some(held) = self.held.as_mut().filter(waited_for) else { return Vec::new() };
+        let shard = shard.map_err(|error| error.to_string());
+        match &shard {
+            Ok(loaded) => {
+                info!(%generation, layers = %held.shard.layers, weights_bytes = loaded.weights_bytes, "serving");
+            }
+            Err(reason) => warn!(%generation, layers = %held.shard.layers, reason, "cannot load"),
+        }
+        held.loaded(shard);
+        self.intake.reset();
+        vec![Order::Disconnect]
+    }
+
+    /// The device was measured; the next report takes that to the store.
+    pub(crate) fn probed(&mut self, speed: Speeds, weights_resident_bytes: u64) {
+        self.record.speed = speed;
+        self.account.weights_resident_bytes = weights_resident_bytes;
+    }
+
+    /// The lease is lost, or the process stops: nothing is held any more, and no write is waited for.
+    pub(crate) fn leave(&mut self) -> Vec<Order> {
+        self.writing = false;
+        self.drop_shard()
+    }
+
+    fn drop_shard(&mut self) -> Vec<Order> {
+        if self.held.take().is_none() {
+            return Vec::new();
+        }
+        self.intake.reset();
+        vec![Order::Unload, Order::Disconnect]
+    }
+
+    fn kv_room(&self) -> KvRoom {
+        let nothing = KvRoom { tokens: 0, kv_type: KvType::F16 };
+        self.view.model.as_ref().map_or(nothing, |model| model.value.kv_room())
+    }
+
+    /// What becomes of a message.
+    pub(crate) fn arrived(&mut self, message: Message) -> Vec<Order> {
+        let Message { frame: Frame::Hop(hop), activations } = message else {
+            return self.drop_frame("only hops come to a stage");
+        };
+        let Some(held) = self.held.as_ref().filter(|held| held.is_ready()) else {
+            return self.drop_frame("nothing is served here");
+        };
+        let model_hidden = self.view.model.as_ref().map_or(0, |model| model.value.hidden);
+        let hidden = if held.slot == 0 { 0 } else { model_hidden };
+        match self.intake.judge(&hop, held.generation, held.slot, hidden) {
+            Verdict::Drop(reason) => self.drop_frame(reason),
+            Verdict::Refuse(reason) => vec![self.refuse(&hop, reason, true)],
+            // A new epoch: nothing of the old one may arrive after it.
+            Verdict::Take if hop.step.0 == 0 => vec![Order::Disconnect, Order::Compute(hop, activations)],
+            Verdict::Take => vec![Order::Compute(hop, activations)],
+        }
+    }
+
+    /// Counts a frame that is not used; nobody waits for it.
+    pub(crate) fn drop_frame(&mut self, reason: &str) -> Vec<Order> {
+        self.record.load.frames_refused += 1;
+        debug!(reason, "a frame was refused");
+        Vec::new()
+    }
+
+    /// Tells the gateway that a micro-batch is not computed; `passing` when it is not for the work's own sake.
+    fn refuse(&mut self, hop: &Hop, reason: String, passing: bool) -> Order {
+        warn!(step = %hop.step, epoch = %hop.epoch, reason, "refusing a micro-batch");
+        self.record.load.frames_refused += 1;
+        refusal(hop, reason, passing)
+    }
+
+    /// The answer when the compute thread has no room for `hop`.
+    pub(crate) fn overloaded(hop: &Hop) -> Order {
+        refusal(hop, "the queue of the compute thread is full".to_owned(), true)
+    }
+
+    /// A micro-batch was computed, or not: sends it on its way.
+    pub(crate) fn stepped(&mut self, stepped: Stepped) -> Vec<Order> {
+        let Stepped { mut hop, output, compute, queue, weights_resident_bytes } = stepped;
+        self.account.computed(hop.rows, queue, compute);
+        self.account.weights_resident_bytes = weights_resident_bytes.unwrap_or(self.account.weights_resident_bytes);
+        let Some(held) = self.held.as_ref().filter(|held| held.generation == hop.generation) else {
+            return Vec::new();
+        };
+        let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        hop.spent.push(Spent { slot: hop.slot, rows: hop.rows, compute_us: micros(compute), queue_us: micros(queue) });
+        let order = match (output, held.next(&self.view)) {
+            (Err(error), _) => self.refuse(&hop, error.to_string(), false),
+            (Ok(Output::Tokens(chosen)), Next::Gateway) => {
+                let Hop { generation, epoch, step, spent, gateway, .. } = hop;
+                Order::Answer { gateway, frame: Frame::Tokens(Tokens { generation, epoch, step, chosen, spent }) }
+            }
+            (Ok(Output::Activations(rows)), Next::Stage { slot, endpoint }) => {
+                hop.slot = slot;
+                hop.hidden = self.view.model.as_ref().map_or(0, |model| model.value.hidden);
+                hop.slices.iter_mut().for_each(|slice| slice.tokens = Vec::new());
+                Order::Forward { endpoint, hop, activations: activations_to_bytes(&rows) }
+            }
+            (Ok(_), next) => self.refuse(&hop, format!("no way on from here: {next:?}"), true),
+        };
+        vec![order]
+    }
+
+    /// What came out, with `bytes` of activations, was taken by the link after `waiting`.
+    pub(crate) fn sent(&mut self, bytes: usize, waiting: Duration) {
+        self.account.sent(bytes, waiting);
+    }
+
+    /// Says in the store, now and then, what was done and used.
+    pub(crate) fn report(&mut self, lease: LeaseId, memory: impl FnOnce() -> MemoryUse, now: Instant) -> Option<Order> {
+        let elapsed = now.saturating_duration_since(self.settled);
+        if elapsed < REPORT_EVERY || self.writing || !self.view.reachable {
+            return None;
+        }
+        self.settled = now;
+        self.record.load.memory = memory();
+        self.account.settle(elapsed, &mut self.record.load);
+        let unchanged = self.view.stages.get(&self.name).is_some_and(|stage| stage.value == self.record);
+        if unchanged {
+            return None;
+        }
+        let txn = report_stage(&self.keyspace, &self.name, &self.record, lease);
+        Some(self.commit(Purpose::Report, txn))
+    }
+}
+
+fn refusal(hop: &Hop, reason: String, passing: bool) -> Order {
+    let Hop { generation, epoch, step, slot, gateway, .. } = *hop;
+    Order::Answer { gateway, frame: Frame::Refusal(Refusal { generation, epoch, step, slot, reason, passing }) }
+}
