@@ -28,4 +28,6 @@ pub mod store;
 pub mod view;
 
 #[cfg(all(test, feature = "cluster"))]
+mod simulator;
+#[cfg(all(test, feature = "cluster"))]
 mod testing;

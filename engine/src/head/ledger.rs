@@ -72,6 +72,12 @@ impl BlockLedger {
         self.blocks.len()
     }
 
+    /// How many own block `number`.
+    #[cfg(test)]
+    pub(super) fn owners(&self, number: u32) -> u32 {
+        self.blocks[number as usize].owners
+    }
+
     /// How many can be taken: those without an owner.
     pub fn free(&self) -> usize {
         self.blank.len() + self.idle.len()

@@ -506,4 +506,6 @@ impl Filling {
 }
 
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 mod publisher;
 mod writes;
 
+#[cfg(test)]
+pub(crate) use publisher::Mirror;
 pub use publisher::{Publisher, read_view};
 pub use writes::{
     claim, leave_claim, mark_claim, propose, register_gateway, register_stage, report_stage, write_model,

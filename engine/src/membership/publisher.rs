@@ -84,7 +84,7 @@ async fn follow(
 }
 
 /// The entries below the cluster's prefix as last heard.
-struct Mirror {
+pub(crate) struct Mirror {
     keyspace: Keyspace,
     revision: u64,
     entries: BTreeMap<String, Entry>,
@@ -93,7 +93,7 @@ struct Mirror {
 // === impl Mirror ===
 
 impl Mirror {
-    fn new(keyspace: Keyspace, snapshot: Snapshot) -> Self {
+    pub(crate) fn new(keyspace: Keyspace, snapshot: Snapshot) -> Self {
         let entries = snapshot.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
         Self { keyspace, revision: snapshot.revision.0, entries }
     }
@@ -102,7 +102,7 @@ impl Mirror {
         crate::store::Revision(self.revision)
     }
 
-    fn apply(&mut self, changes: Vec<Change>) {
+    pub(crate) fn apply(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
                 Change::Put(entry) => {
@@ -117,7 +117,7 @@ impl Mirror {
         }
     }
 
-    fn view(&self) -> ClusterView {
+    pub(crate) fn view(&self) -> ClusterView {
         let entries = self.entries.values();
         let entries = entries.map(|entry| (entry.key.as_str(), entry.value.as_slice(), entry.mod_revision.0));
         ClusterView::new(&self.keyspace, self.revision, entries)

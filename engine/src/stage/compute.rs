@@ -17,7 +17,7 @@ use crate::link::bytes_to_activations;
 use crate::runner::{LoadError, LoadedShard, Loader, Output, Runner, RunnerError, Work};
 
 /// What the thread is told to do.
-enum Order {
+pub(crate) enum Order {
     Load { generation: Generation, layers: LayerRange, room: KvRoom, budget_bytes: u64 },
     Step { hop: Hop, activations: Bytes, arrived: Instant },
     Unload,
@@ -65,7 +65,7 @@ impl Compute {
     pub(crate) fn start(loader: Arc<dyn Loader>) -> std::io::Result<(Self, mpsc::Receiver<Done>)> {
         let (orders, inbox) = sync_channel(STAGE_QUEUE_MAX);
         let (outbox, done) = mpsc::channel(STAGE_QUEUE_MAX);
-        let work = move || run(&*loader, &inbox, &outbox);
+        let work = move || run(loader, &inbox, &outbox);
         let thread = std::thread::Builder::new().name("compute".to_owned()).spawn(work)?;
         Ok((Self { orders: Some(orders), thread: Some(thread) }, done))
     }
@@ -108,7 +108,7 @@ impl Drop for Compute {
     }
 }
 
-fn run(loader: &dyn Loader, inbox: &Receiver<Order>, outbox: &mpsc::Sender<Done>) {
+fn run(loader: Arc<dyn Loader>, inbox: &Receiver<Order>, outbox: &mpsc::Sender<Done>) {
     let mut worker = Worker::new(loader);
     loop {
         let done = match worker.next(inbox) {
@@ -123,8 +123,8 @@ fn run(loader: &dyn Loader, inbox: &Receiver<Order>, outbox: &mpsc::Sender<Done>
 }
 
 /// What the thread has.
-struct Worker<'a> {
-    loader: &'a dyn Loader,
+pub(crate) struct Worker {
+    loader: Arc<dyn Loader>,
     runner: Option<Box<dyn Runner>>,
     input: Vec<f32>,
     /// When the resident weights were counted last.
@@ -146,8 +146,8 @@ enum Next {
 
 // === impl Worker ===
 
-impl<'a> Worker<'a> {
-    fn new(loader: &'a dyn Loader) -> Self {
+impl Worker {
+    pub(crate) fn new(loader: Arc<dyn Loader>) -> Self {
         let (counted, patience) = (Instant::now(), PROBE_QUIET);
         Self { loader, runner: None, input: Vec::new(), counted, probed: false, patience }
     }
@@ -169,7 +169,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn perform(&mut self, order: Order) -> Option<Done> {
+    /// Does what is ordered; says what came of it, if somebody waits for that.
+    pub(crate) fn perform(&mut self, order: Order) -> Option<Done> {
         match order {
             Order::Unload => {
                 self.runner = None;

@@ -120,32 +120,11 @@ impl Default for MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn read(&self, prefix: &str) -> Result<Snapshot, StoreError> {
-        self.host.read(|state, _| {
-            let found = state
-                .range(&Query::all(KeyRange::prefix(prefix.as_bytes())))
-                .map_err(|refusal| refused(refusal, None))?;
-            let entries = found.records.iter().filter_map(|record| entry(record)).collect();
-            Ok(Snapshot { revision: revision(state.revision()), entries })
-        })
+        self.host.read(|state, _| read(state, prefix))
     }
 
     async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
-        let lease = txn.writes.iter().find_map(|write| match write {
-            Write::Put { lease, .. } => *lease,
-            Write::Delete { .. } => None,
-        });
-        let txn = Transaction {
-            conditions: txn.compares.into_iter().map(condition).collect::<Result<_, _>>()?,
-            then: txn.writes.into_iter().map(op).collect::<Result<_, _>>()?,
-            otherwise: Vec::new(),
-        };
-        self.host.write(|state, _| {
-            let reply = state.txn(txn).map_err(|refusal| refused(refusal, lease))?;
-            Ok(match reply.succeeded {
-                true => Committed::Applied { revision: revision(state.revision()) },
-                false => Committed::Refused,
-            })
-        })
+        self.host.write(|state, _| commit(state, txn))
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
@@ -183,12 +162,8 @@ impl ChangeSource for MemoryWatch {
     async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
         loop {
             self.changed.mark_unchanged();
-            let (events, next) = self
-                .host
-                .read(|state, _| state.changes(&self.range, self.next))
-                .map_err(|HistoryGone { oldest }| StoreError::Compacted { oldest: revision(oldest) })?;
+            let (changes, next) = self.host.read(|state, _| changes(state, &self.range, self.next))?;
             self.next = next;
-            let changes: Vec<_> = events.iter().filter_map(change).collect();
             if !changes.is_empty() {
                 return Ok(changes);
             }
@@ -220,6 +195,40 @@ impl Renewing for MemoryRenewal {
 }
 
 // --- Between the store's values and the state machine's ---
+
+/// The entries under `prefix`.
+pub(super) fn read(state: &State, prefix: &str) -> Result<Snapshot, StoreError> {
+    let query = Query::all(KeyRange::prefix(prefix.as_bytes()));
+    let found = state.range(&query).map_err(|refusal| refused(refusal, None))?;
+    let entries = found.records.iter().filter_map(|record| entry(record)).collect();
+    Ok(Snapshot { revision: revision(state.revision()), entries })
+}
+
+/// Applies `txn` if its compares hold.
+pub(super) fn commit(state: &mut State, txn: Txn) -> Result<Committed, StoreError> {
+    let lease = txn.writes.iter().find_map(|write| match write {
+        Write::Put { lease, .. } => *lease,
+        Write::Delete { .. } => None,
+    });
+    let txn = Transaction {
+        conditions: txn.compares.into_iter().map(condition).collect::<Result<_, _>>()?,
+        then: txn.writes.into_iter().map(op).collect::<Result<_, _>>()?,
+        otherwise: Vec::new(),
+    };
+    let reply = state.txn(txn).map_err(|refusal| refused(refusal, lease))?;
+    Ok(match reply.succeeded {
+        true => Committed::Applied { revision: revision(state.revision()) },
+        false => Committed::Refused,
+    })
+}
+
+/// The changes in `range` from the revision `from` on, and the one to go on from.
+pub(super) fn changes(state: &State, range: &KeyRange, from: i64) -> Result<(Vec<Change>, i64), StoreError> {
+    let (events, next) = state
+        .changes(range, from)
+        .map_err(|HistoryGone { oldest }| StoreError::Compacted { oldest: revision(oldest) })?;
+    Ok((events.iter().filter_map(change).collect(), next))
+}
 
 fn revision(number: i64) -> Revision {
     Revision(u64::try_from(number).unwrap_or(0))

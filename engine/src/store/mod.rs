@@ -10,6 +10,8 @@ mod memory;
 mod model;
 mod server;
 mod state;
+#[cfg(test)]
+pub(crate) mod timed;
 mod watch;
 
 use std::sync::Arc;

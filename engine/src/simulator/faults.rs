@@ -1,0 +1,96 @@
+//! What goes wrong in a seed: when, and with whom.
+
+use super::dice::Dice;
+use super::network::Malice;
+use super::surroundings::{Event, HEAD, MS, Moment, Party, SECOND, Surroundings};
+
+/// Something that goes wrong, or comes right again.
+#[derive(Debug, Clone)]
+pub(super) enum Strike {
+    /// A process starts, unless it runs.
+    Starts(Party),
+    /// It dies without a word.
+    Crashes(Party),
+    /// It gives its lease back and goes.
+    Stops(Party),
+    /// It does nothing until it thaws.
+    Freezes(Party),
+    Thaws(Party),
+    /// The store answers nobody.
+    StoreGoes,
+    /// It is back; whether it kept the leases meanwhile.
+    StoreComes {
+        with_leases: bool,
+    },
+    /// A process does not reach the store.
+    StoreCut(Party),
+    StoreMended(Party),
+    /// Nothing passes from one process to another.
+    Cut {
+        from: Party,
+        to: Party,
+        until: Moment,
+    },
+    /// A link breaks.
+    Breaks(u64),
+    /// An operator revokes a lease.
+    Revoked(Party),
+    /// An operator deletes all claims.
+    ClaimsDeleted,
+    /// Frames meet with worse than a real link does.
+    Malice(Malice),
+    /// From here on nothing goes wrong any more.
+    Peace,
+}
+
+/// Rolls and schedules the faults until `peace`, among the gateway and `stages` stages.
+pub(super) fn schedule(stages: usize, peace: Moment, around: &mut Surroundings) {
+    around.at(peace, Event::Strikes(Strike::Peace));
+    if around.dice.permille(300) {
+        let dice = &mut around.dice;
+        let mut seldom = |most: u64| if dice.permille(500) { dice.within(1..most) } else { 0 };
+        let malice = Malice { lost: seldom(8), doubled: seldom(60), overtaken: seldom(40) };
+        around.at(SECOND, Event::Strikes(Strike::Malice(malice)));
+    }
+    for _ in 0..around.dice.within(0..7) {
+        let at = around.dice.within(500 * MS..peace);
+        let length = length(&mut around.dice);
+        for (moment, strike) in roll(stages, at, length, &mut around.dice) {
+            around.at(moment, Event::Strikes(strike));
+        }
+    }
+}
+
+/// Short and long ones alike: from far below a lease to several.
+fn length(dice: &mut Dice) -> Moment {
+    if dice.permille(500) { dice.within(20 * MS..SECOND) } else { dice.within(SECOND..9 * SECOND) }
+}
+
+fn roll(stages: usize, at: Moment, length: Moment, dice: &mut Dice) -> Vec<(Moment, Strike)> {
+    let stage = Party(dice.within(1..stages as u64 + 1) as usize);
+    let anybody = Party(dice.within(0..stages as u64 + 1) as usize);
+    let end = at + length;
+    match dice.within(0..16) {
+        0..=2 => vec![(at, Strike::Crashes(stage)), (end, Strike::Starts(stage))],
+        3..=5 => vec![(at, Strike::Freezes(stage)), (end, Strike::Thaws(stage))],
+        6 => vec![(at, Strike::Freezes(HEAD)), (end, Strike::Thaws(HEAD))],
+        7 => vec![(at, Strike::Stops(stage)), (end, Strike::Starts(stage))],
+        8 => {
+            let with_leases = dice.permille(500);
+            vec![(at, Strike::StoreGoes), (end, Strike::StoreComes { with_leases })]
+        }
+        9 | 10 => vec![(at, Strike::StoreCut(anybody)), (end, Strike::StoreMended(anybody))],
+        11 | 12 => {
+            let to = Party((anybody.0 + dice.within(1..stages as u64 + 1) as usize) % (stages + 1));
+            let mut cuts = vec![(at, Strike::Cut { from: anybody, to, until: end })];
+            if dice.permille(600) {
+                cuts.push((at, Strike::Cut { from: to, to: anybody, until: end }));
+            }
+            cuts
+        }
+        13 => (0..dice.within(1..4)).map(|number| (at + number, Strike::Breaks(dice.within(0..1000)))).collect(),
+        14 => vec![(at, if dice.permille(700) { Strike::Revoked(anybody) } else { Strike::ClaimsDeleted })],
+        _ if dice.permille(400) => vec![(at, Strike::Crashes(HEAD)), (end, Strike::Starts(HEAD))],
+        _ => vec![(at, Strike::Breaks(dice.within(0..1000)))],
+    }
+}

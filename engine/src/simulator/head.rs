@@ -1,0 +1,257 @@
+//! A simulated gateway process: the real conductor, with the loop around it in virtual time.
+
+use schema::Keyspace;
+use schema::record::{ClaimState, GatewayRecord};
+
+use super::clients::{Clients, Standing};
+use super::depot::{Answer, Ask};
+use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
+use super::network::{Way, name};
+use super::surroundings::{Errand, HEAD, Happening, Moment, Surroundings, micros};
+use crate::head::conductor::{Arrival, Conductor, GATEWAY_SLOT};
+use crate::head::{Happened, Scheduler};
+use crate::limits::{HEAD_TICK, REFUSAL_PAUSE, STORE_RETRY};
+use crate::membership::register_gateway;
+use crate::store::Committed;
+
+/// One process.
+pub(super) struct HeadProcess {
+    keyspace: Keyspace,
+    endpoint: String,
+    conductor: Conductor,
+    lease: Option<Lease>,
+    joins: u64,
+    joining_since: Moment,
+}
+
+// === impl HeadProcess ===
+
+impl HeadProcess {
+    /// A new process, which begins to register.
+    pub(super) fn start(keyspace: &Keyspace, speculates: bool, around: &mut Surroundings) -> Self {
+        let endpoint = around.network.listen(HEAD, around.lives[HEAD.0].incarnation);
+        let view = around.life(HEAD).view.clone();
+        let conductor = Conductor::new(Scheduler::new(speculates), endpoint.clone(), view);
+        around.happens(0, HEAD, Happening::Joins);
+        around.happens(0, HEAD, Happening::Ticks);
+        around.happens(0, HEAD, Happening::Sees);
+        Self { keyspace: keyspace.clone(), endpoint, conductor, lease: None, joins: 0, joining_since: around.now }
+    }
+
+    pub(super) fn conductor(&self) -> &Conductor {
+        &self.conductor
+    }
+
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// What happens, and what follows from it.
+    pub(super) fn handle(&mut self, happening: Happening, clients: &mut Clients, around: &mut Surroundings) {
+        match happening {
+            Happening::Joins => {
+                (self.joins, self.joining_since) = (self.joins + 1, around.now);
+                around.ask(HEAD, Errand::Join(self.joins), Ask::Grant);
+            }
+            Happening::Registers(joins) if joins == self.joins => self.register(around),
+            Happening::Renews => self.renew(around),
+            Happening::Answered { errand: Errand::Join(joins), answer } if joins == self.joins => {
+                self.granted(&answer, around);
+            }
+            Happening::Answered { errand: Errand::Register(joins), answer } if joins == self.joins => {
+                self.registered(&answer, around);
+            }
+            Happening::Answered { errand: Errand::Renewal { lease, asked_at }, answer } => {
+                if self.lease.is_some_and(|own| own.id == lease) {
+                    self.renewed(asked_at, &answer, around);
+                }
+            }
+            other => self.turn(other, clients, around),
+        }
+    }
+
+    /// One turn of the loop.
+    fn turn(&mut self, happening: Happening, clients: &mut Clients, around: &mut Surroundings) {
+        let now = around.instant();
+        match happening {
+            Happening::Sees => {
+                let view = around.life(HEAD).view.clone();
+                if self.conductor.see(view) {
+                    around.network.close(HEAD, Way::Downstream);
+                    around.note(|| format!("head begins anew: {:?}", self.conductor.scheduler().shape()));
+                }
+            }
+            Happening::Receives(message) => {
+                let arrival = self.conductor.arrived(&message.frame, now);
+                self.arrival(arrival, clients, around);
+            }
+            Happening::Ticks => {
+                around.happens(micros(HEAD_TICK), HEAD, Happening::Ticks);
+                for id in clients.left() {
+                    self.conductor.cancel(id);
+                }
+                let arrival = self.conductor.tick(now);
+                self.arrival(arrival, clients, around);
+            }
+            Happening::Recovers(fault) => {
+                around.note(|| format!("head begins anew: {fault}"));
+                around.network.close(HEAD, Way::Downstream);
+                self.conductor.recover(&fault);
+            }
+            Happening::Submits(client) => self.submit(client, clients, around),
+            _ => {}
+        }
+        if around.life(HEAD).busy_until <= around.now {
+            self.send_batches(around);
+        }
+        if let Err(broken) = self.conductor.scheduler().audit() {
+            around.law(false, || broken);
+        }
+    }
+
+    fn arrival(&mut self, arrival: Arrival, clients: &mut Clients, around: &mut Surroundings) {
+        let Arrival { happened, fault, pause } = arrival;
+        self.tell(&happened, clients, around);
+        let Some(fault) = fault else { return };
+        let pause = if pause { micros(REFUSAL_PAUSE) } else { 0 };
+        let until = around.now + pause;
+        around.life(HEAD).busy_until = until;
+        if pause > 0 {
+            around.happens(pause, HEAD, Happening::Recovers(fault));
+        } else {
+            around.note(|| format!("head begins anew: {fault}"));
+            around.network.close(HEAD, Way::Downstream);
+            self.conductor.recover(&fault);
+        }
+    }
+
+    fn tell(&mut self, happened: &Happened, clients: &mut Clients, around: &mut Surroundings) {
+        for (id, event) in happened {
+            if clients.hears(*id, event, around) {
+                self.conductor.cancel(*id);
+            }
+        }
+    }
+
+    fn submit(&mut self, number: usize, clients: &mut Clients, around: &mut Surroundings) {
+        let client = &clients.all[number];
+        if client.standing != Standing::Asking {
+            return;
+        }
+        let request = client.request.clone();
+        match self.conductor.judge(&request) {
+            Ok(room) => {
+                let id = self.conductor.admit(request, room, around.instant());
+                around.note(|| format!("client {number} is accepted as sequence {id}"));
+                clients.accepted(number, id);
+            }
+            Err(_) => Clients::ask_again(number, around),
+        }
+    }
+
+    fn send_batches(&mut self, around: &mut Surroundings) {
+        let now = around.instant();
+        while let Some((endpoint, hop)) = self.conductor.next_hop(now) {
+            let endpoint = endpoint.to_owned();
+            let generation = hop.generation;
+            let frame = schema::frame::Frame::Hop(hop);
+            around.note(|| format!("head sends {}", name(&frame)));
+            self.check_traffic(generation, around);
+            if !around.send(HEAD, Way::Downstream, &endpoint, &frame, bytes::Bytes::new()) {
+                around.note(|| "head cannot reach the first stage".to_owned());
+                return;
+            }
+        }
+    }
+
+    /// Traffic flows only while, as far as the head can know, every layer is served exactly once.
+    fn check_traffic(&self, generation: schema::Generation, around: &mut Surroundings) {
+        let view = self.conductor.view();
+        let layers = view.model.as_ref().map_or(0, |model| model.value.layers);
+        let mut served = vec![0; layers as usize];
+        for ((_, _), claim) in view.claims.iter().filter(|((of, _), _)| *of == generation) {
+            if claim.value.state == ClaimState::Serving {
+                let range = claim.value.layers;
+                (range.start()..range.end()).for_each(|layer| served[layer as usize] += 1);
+            }
+        }
+        around.law(served.iter().all(|times| *times == 1), || {
+            format!("a micro-batch of generation {generation} was sent where layers are served {served:?} times")
+        });
+    }
+
+    // --- Registration, as the real head's ---
+
+    fn granted(&mut self, answer: &Answer, around: &mut Surroundings) {
+        match answer {
+            Answer::Granted(Some(id)) => {
+                self.lease = Some(Lease::new(*id, self.joining_since));
+                around.happens(RENEW_EVERY, HEAD, Happening::Renews);
+                self.register(around);
+            }
+            _ => around.happens(micros(STORE_RETRY), HEAD, Happening::Joins),
+        }
+    }
+
+    fn register(&mut self, around: &mut Surroundings) {
+        let Some(lease) = self.lease else { return };
+        let record = GatewayRecord {
+            endpoint: self.endpoint.clone(),
+            url: "http://127.0.0.1:0".to_owned(),
+            host: "here".to_owned(),
+            pid: around.life(HEAD).incarnation,
+            version: "0".to_owned(),
+        };
+        let txn = register_gateway(&self.keyspace, GATEWAY_SLOT, &record, lease.id);
+        around.ask(HEAD, Errand::Register(self.joins), Ask::Commit(txn));
+    }
+
+    fn registered(&mut self, answer: &Answer, around: &mut Surroundings) {
+        match answer {
+            Answer::Committed(Ok(Committed::Applied { .. })) => {
+                around.note(|| "head is registered".to_owned());
+                if self.lease.is_none_or(|lease| lease.is_lost(around.now)) {
+                    self.lost(around);
+                }
+            }
+            Answer::Committed(Ok(Committed::Refused)) => {
+                around.happens(micros(STORE_RETRY), HEAD, Happening::Registers(self.joins));
+            }
+            _ => {
+                if let Some(lease) = self.lease.take() {
+                    around.ask(HEAD, Errand::Farewell, Ask::Revoke(lease.id));
+                }
+                around.happens(micros(STORE_RETRY), HEAD, Happening::Joins);
+            }
+        }
+    }
+
+    fn renew(&mut self, around: &mut Surroundings) {
+        match self.lease {
+            Some(lease) if !lease.is_lost(around.now) => {
+                around.ask(HEAD, Errand::Renewal { lease: lease.id, asked_at: around.now }, Ask::Renew(lease.id));
+            }
+            Some(_) => self.lost(around),
+            None => {}
+        }
+    }
+
+    fn renewed(&mut self, asked_at: Moment, answer: &Answer, around: &mut Surroundings) {
+        let Some(lease) = &mut self.lease else { return };
+        match answer {
+            Answer::Renewed(Some(known)) if lease.renewed(*known, asked_at, around.now) => {
+                around.happens(RENEW_EVERY, HEAD, Happening::Renews);
+            }
+            Answer::Renewed(None) => around.happens(RETRY_PAUSE, HEAD, Happening::Renews),
+            _ => self.lost(around),
+        }
+    }
+
+    fn lost(&mut self, around: &mut Surroundings) {
+        around.note(|| "head has lost its lease".to_owned());
+        if let Some(lease) = self.lease.take() {
+            around.ask(HEAD, Errand::Farewell, Ask::Revoke(lease.id));
+        }
+        around.happens(0, HEAD, Happening::Joins);
+    }
+}

@@ -1,0 +1,89 @@
+//! A simulator of a whole cluster, driven by a seed: processes that crash, freeze and come back, links that delay, lose,
+//! double and reorder frames, a store that goes away; and the laws that hold all the same.
+//!
+//! What decides is the real code: the planner, `decide`, `Member`, `Intake`, `Conductor`, the scheduler and its ledger, the
+//! membership writes, the store's state machine, the frames. What is simulated is what surrounds it: time, processes,
+//! links, and the ways to the store. One thread, one queue of events, one stream of random numbers: a seed always takes the
+//! same course.
+//!
+//! `BATON_SIM_SEED=17` runs one seed and tells its course when it fails; `BATON_SIM_SEEDS=10000` runs so many.
+
+mod clients;
+mod depot;
+mod dice;
+mod faults;
+mod head;
+mod lease;
+mod model;
+mod network;
+mod stage;
+mod surroundings;
+mod trace;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use self::surroundings::SECOND;
+use self::trace::Trace;
+use self::world::{Broken, World};
+
+/// Times to live of all leases.
+const LEASE_TTL: Duration = Duration::from_secs(3);
+/// The deadline of requests that are not meant to miss it.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// Seeds that a run tries unless told otherwise: a few seconds' worth.
+const SEEDS: u64 = 300;
+
+/// Runs a seed; what went wrong, in words.
+fn run(seed: u64, traced: bool) -> Result<(), String> {
+    match catch_unwind(AssertUnwindSafe(|| World::new(seed, Trace::new(traced)).run())) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Broken { at, law, trace })) => {
+            Err(format!("{trace}\nafter {}.{:06} s: {law}", at / SECOND, at % SECOND))
+        }
+        Err(_) => Err("panicked; its words are above".to_owned()),
+    }
+}
+
+/// A number from the environment, for those who look for failures.
+#[expect(clippy::disallowed_methods, reason = "a switch of a test, no setting of the program")]
+fn asked(variable: &str) -> Option<u64> {
+    let value = std::env::var(variable).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{variable} is {value:?}: expected a number")))
+}
+
+#[test]
+fn whatever_happens_to_processes_links_and_store_every_answer_is_right_and_nothing_is_left() {
+    if let Some(seed) = asked("BATON_SIM_SEED") {
+        if let Err(words) = run(seed, true) {
+            panic!("{words}\nseed {seed} failed");
+        }
+        return;
+    }
+    let seeds = asked("BATON_SIM_SEEDS").unwrap_or(SEEDS);
+    let next = AtomicU64::new(0);
+    let failed = AtomicU64::new(u64::MAX);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds || failed.load(Ordering::Relaxed) < seed {
+                        return;
+                    }
+                    if run(seed, false).is_err() {
+                        failed.fetch_min(seed, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner();
+    if failed < u64::MAX {
+        let words = run(failed, true).err().unwrap_or_else(|| "it went well the second time".to_owned());
+        panic!("{words}\nseed {failed} failed: BATON_SIM_SEED={failed} runs it alone");
+    }
+}

@@ -1,0 +1,228 @@
+//! The links between simulated processes: what a real link does to frames, and what a worse one would.
+//!
+//! A link keeps the order of its frames and loses none as long as it stands, as the real one does; what is on its way when
+//! it breaks or is closed may be lost or still come, also after frames of the link that follows it. A sender learns of a
+//! break when it sends the next time. Beyond that, frames may be lost without a sign, doubled and overtaken, if the seed
+//! says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use schema::frame::Frame;
+
+use super::surroundings::{Event, HEAD, Happening, MS, Moment, Party, SECOND, Surroundings};
+use crate::link::Message;
+use crate::link::limits::{CONNECT_WAIT_MAX, IN_FLIGHT_MESSAGES_MAX, SILENCE_MAX};
+
+/// Where a process keeps a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Way {
+    /// To the stage after it; the head's: to the first.
+    Downstream,
+    /// To the gateway.
+    Gateway,
+}
+
+/// How often frames meet with what a real link does not do, in a thousand.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Malice {
+    pub(super) lost: u64,
+    pub(super) doubled: u64,
+    pub(super) overtaken: u64,
+}
+
+struct Link {
+    from: Party,
+    endpoint: String,
+    to: (Party, u32),
+    is_open: bool,
+    /// When the frame sent last comes.
+    last: Moment,
+    in_flight: usize,
+}
+
+/// A frame on its way.
+pub(super) struct Parcel {
+    link: u64,
+    message: Message,
+}
+
+/// All links.
+#[derive(Default)]
+pub(super) struct Network {
+    links: BTreeMap<u64, Link>,
+    open: BTreeMap<(Party, Way), u64>,
+    opened: u64,
+    pub(super) malice: Malice,
+    /// Directions that nothing passes, and until when.
+    pub(super) cuts: BTreeMap<(Party, Party), Moment>,
+    /// What each process's links are called now.
+    endpoints: BTreeMap<String, (Party, u32)>,
+}
+
+// === impl Network ===
+
+impl Network {
+    /// A process begins to listen; the endpoint is never used twice.
+    pub(super) fn listen(&mut self, party: Party, incarnation: u32) -> String {
+        let endpoint = format!("ipc:///simulated/{}/{incarnation}", party.0);
+        self.endpoints.insert(endpoint.clone(), (party, incarnation));
+        endpoint
+    }
+
+    /// The sender lets go of a link.
+    pub(super) fn close(&mut self, from: Party, way: Way) {
+        if let Some(link) = self.open.remove(&(from, way)).and_then(|id| self.links.get_mut(&id)) {
+            link.is_open = false;
+        }
+        self.sweep();
+    }
+
+    /// All links from and to a process end.
+    pub(super) fn hang_up(&mut self, party: Party) {
+        for link in self.links.values_mut() {
+            link.is_open &= link.from != party && link.to.0 != party;
+        }
+        self.open.retain(|(from, _), _| *from != party);
+    }
+
+    /// Breaks a link; its sender learns of that when it sends again.
+    pub(super) fn break_one(&mut self, choice: u64) {
+        let open: Vec<_> = self.open.values().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        if open.is_empty() {
+            return;
+        }
+        let id = open[choice as usize % open.len()];
+        if let Some(link) = self.links.get_mut(&id) {
+            link.is_open = false;
+        }
+    }
+
+    /// Forgets links that nobody uses and nothing is on.
+    fn sweep(&mut self) {
+        let open: BTreeSet<_> = self.open.values().copied().collect();
+        self.links.retain(|id, link| link.in_flight > 0 || open.contains(id));
+    }
+}
+
+impl Surroundings {
+    fn is_cut(&self, from: Party, to: Party) -> Option<Moment> {
+        self.network.cuts.get(&(from, to)).copied().filter(|until| *until > self.now)
+    }
+
+    /// Sends a frame, over a new link if the one at hand is broken or leads elsewhere; whether that went well.
+    pub(super) fn send(&mut self, from: Party, way: Way, endpoint: &str, frame: &Frame, activations: Bytes) -> bool {
+        let open = self.network.open.get(&(from, way)).copied();
+        let usable =
+            open.filter(|id| self.network.links.get(id).is_some_and(|link| link.is_open && link.endpoint == endpoint));
+        let Some(id) = usable.or_else(|| self.connect(from, way, endpoint)) else { return false };
+        let decoded = Frame::decode(&frame.encode());
+        self.law(decoded.as_ref() == Ok(frame), || format!("a frame is not what it was: {frame:?}"));
+        if let Ok(frame) = decoded {
+            self.transmit(id, Message { frame, activations });
+        }
+        true
+    }
+
+    fn connect(&mut self, from: Party, way: Way, endpoint: &str) -> Option<u64> {
+        self.network.close(from, way);
+        let to = *self.network.endpoints.get(endpoint)?;
+        let life = &self.lives[to.0.0];
+        if !life.is_alive || life.incarnation != to.1 {
+            return None;
+        }
+        if life.is_frozen || self.is_cut(from, to.0).is_some() || self.is_cut(to.0, from).is_some() {
+            // The loop waits for the handshake that does not come.
+            let until = self.now + super::surroundings::micros(CONNECT_WAIT_MAX);
+            let life = self.life(from);
+            life.busy_until = life.busy_until.max(until);
+            return None;
+        }
+        self.network.opened += 1;
+        let id = self.network.opened;
+        let link = Link { from, endpoint: endpoint.to_owned(), to, is_open: true, last: self.now, in_flight: 0 };
+        self.network.links.insert(id, link);
+        self.network.open.insert((from, way), id);
+        Some(id)
+    }
+
+    fn transmit(&mut self, id: u64, message: Message) {
+        let Malice { lost, doubled, overtaken } = self.network.malice;
+        if self.dice.permille(lost) {
+            return self.note(|| format!("lost without a sign: {}", name(&message.frame)));
+        }
+        let delay = self.dice.within(50..2 * MS);
+        let hurry = self.now + delay;
+        let aside = self.dice.permille(overtaken).then(|| self.dice.within(MS..80 * MS));
+        let again = self.dice.permille(doubled).then(|| self.dice.within(0..80 * MS));
+        let Some(link) = self.network.links.get_mut(&id) else { return };
+        let mut arrival = hurry.max(link.last + 1);
+        match aside {
+            Some(aside) => arrival += aside,
+            None => link.last = arrival,
+        }
+        link.in_flight += 1 + usize::from(again.is_some());
+        let in_flight = link.in_flight;
+        self.law(in_flight <= IN_FLIGHT_MESSAGES_MAX, || format!("{in_flight} frames are on one link"));
+        if let Some(again) = again {
+            self.at(arrival + again, Event::Arrives(Parcel { link: id, message: message.clone() }));
+        }
+        self.at(arrival, Event::Arrives(Parcel { link: id, message }));
+    }
+
+    /// A frame comes to the end of its link.
+    pub(super) fn arrives(&mut self, parcel: Parcel) {
+        let Some(link) = self.network.links.get(&parcel.link) else { return };
+        let (from, to, is_open) = (link.from, link.to, link.is_open);
+        if let Some(healed) = self.is_cut(from, to.0)
+            && is_open
+        {
+            let silence_max = super::surroundings::micros(SILENCE_MAX);
+            if healed - self.now < silence_max {
+                let delay = self.dice.within(0..SECOND / 4);
+                let last = self.network.links.get(&parcel.link).map_or(0, |link| link.last);
+                let moment = (healed + delay).max(last + 1);
+                if let Some(link) = self.network.links.get_mut(&parcel.link) {
+                    link.last = moment;
+                }
+                return self.at(moment, Event::Arrives(parcel));
+            }
+        }
+        let lost = (!is_open && self.dice.permille(500)) || self.is_cut(from, to.0).is_some();
+        let life = &self.lives[to.0.0];
+        let is_there = life.is_alive && life.incarnation == to.1;
+        if let Some(link) = self.network.links.get_mut(&parcel.link) {
+            link.in_flight -= 1;
+            link.is_open &= is_there && !lost;
+        }
+        self.network.sweep();
+        if lost || !is_there {
+            return self.note(|| format!("lost on a broken link: {}", name(&parcel.message.frame)));
+        }
+        let to = to.0;
+        self.note(|| format!("{} gets {}", who(to), name(&parcel.message.frame)));
+        self.happens(0, to, Happening::Receives(parcel.message));
+    }
+}
+
+/// A frame in a few words.
+pub(super) fn name(frame: &Frame) -> String {
+    match frame {
+        Frame::Hop(hop) => {
+            format!("hop g{} e{} step {} slot {} rows {}", hop.generation, hop.epoch, hop.step, hop.slot, hop.rows)
+        }
+        Frame::Tokens(tokens) => {
+            let chosen = tokens.chosen.len();
+            format!("{chosen} tokens g{} e{} step {}", tokens.generation, tokens.epoch, tokens.step)
+        }
+        Frame::Refusal(refusal) => {
+            let (epoch, step, reason) = (refusal.epoch, refusal.step, &refusal.reason);
+            format!("refusal by slot {} e{epoch} step {step}: {reason}", refusal.slot)
+        }
+    }
+}
+
+/// A process in the trace.
+pub(super) fn who(party: Party) -> String {
+    if party == HEAD { "head".to_owned() } else { super::stage::name(party) }
+}

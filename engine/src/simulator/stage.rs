@@ -1,0 +1,396 @@
+//! A simulated stage process: the real member and the real worker, with the loop around them in virtual time.
+//!
+//! Joining and renewing the lease follow the real loops (`stage::join`, the lease's keeper) step by step.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schema::StageName;
+use schema::frame::{Frame, Hop};
+use schema::record::StageRecord;
+use schema::{Epoch, Generation, Keyspace, Step};
+
+use super::depot::{Answer, Ask};
+use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
+use super::network::Way;
+use super::surroundings::{Errand, HEAD, Happening, MS, Moment, Party, Surroundings, duration, micros};
+use crate::limits::{SETTLE, STAGE_QUEUE_MAX, STORE_RETRY};
+use crate::membership::register_stage;
+use crate::runner::Loader;
+use crate::stage::compute::{Done, Order as Task, Worker};
+use crate::stage::member::{Member, Order};
+use crate::store::{Committed, StoreError};
+
+/// For how long a stage waits for its own name: as the real one does.
+const NAME_PATIENCE: Duration = super::LEASE_TTL.saturating_mul(3);
+
+/// How far a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Joining { since: Moment },
+    Serving,
+}
+
+/// The compute thread.
+struct Thread {
+    worker: Worker,
+    tasks: VecDeque<(Moment, Task)>,
+    /// What it does now, as it will come out.
+    at_work: Option<Option<Done>>,
+}
+
+/// What was taken of the epochs, as the laws count it.
+struct Taken {
+    generation: Generation,
+    epoch: Epoch,
+    next: Step,
+}
+
+/// One process.
+pub(super) struct StageProcess {
+    party: Party,
+    keyspace: Keyspace,
+    endpoint: String,
+    loader: Arc<dyn Loader>,
+    member: Member,
+    thread: Thread,
+    phase: Phase,
+    lease: Option<Lease>,
+    joins: u64,
+    has_served: bool,
+    writes: u64,
+    taken: Option<Taken>,
+    /// What happened while it was joining.
+    waiting: Vec<Happening>,
+    /// Happenings until it looks at its lease again: after a sleep, timers may come last.
+    blind: u64,
+}
+
+pub(super) fn name(party: Party) -> String {
+    format!("s{}", party.0)
+}
+
+// === impl StageProcess ===
+
+impl StageProcess {
+    /// A new process, which begins to join.
+    pub(super) fn start(party: Party, keyspace: &Keyspace, loader: Arc<dyn Loader>, around: &mut Surroundings) -> Self {
+        let endpoint = around.network.listen(party, around.lives[party.0].incarnation);
+        let record = StageRecord { endpoint: endpoint.clone(), ..loader.describe() };
+        let stage: StageName = name(party).parse().expect("a legal name");
+        let view = around.life(party).view.clone();
+        let member = Member::new(keyspace.clone(), stage, record, view, around.instant());
+        around.happens(0, party, Happening::Joins);
+        Self {
+            party,
+            keyspace: keyspace.clone(),
+            endpoint,
+            member,
+            thread: Thread { worker: Worker::new(loader.clone()), tasks: VecDeque::new(), at_work: None },
+            loader,
+            phase: Phase::Joining { since: around.now },
+            lease: None,
+            joins: 0,
+            has_served: false,
+            writes: 0,
+            taken: None,
+            waiting: Vec::new(),
+            blind: 0,
+        }
+    }
+
+    pub(super) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// It slept; the first things that happen may come before it knows for how long.
+    pub(super) fn woke(&mut self, around: &mut Surroundings) {
+        self.blind = around.dice.within(0..4);
+    }
+
+    /// Gives its lease back and stops, as on a signal; whoever calls starts it anew or not.
+    pub(super) fn stop(&mut self, around: &mut Surroundings) {
+        let orders = self.member.leave();
+        self.carry_out(orders, around);
+        if let Some(lease) = self.lease.take() {
+            around.ask(self.party, Errand::Farewell, Ask::Revoke(lease.id));
+        }
+    }
+
+    /// What happens, and what follows from it. False when the process ends by itself.
+    pub(super) fn handle(&mut self, happening: Happening, around: &mut Surroundings) -> bool {
+        match happening {
+            Happening::Joins => {
+                self.phase = Phase::Joining { since: around.now };
+                self.joins += 1;
+                around.ask(self.party, Errand::Join(self.joins), Ask::Grant);
+            }
+            Happening::Registers(joins) if joins == self.joins => self.register(around),
+            Happening::Renews => self.renew(around),
+            Happening::ComputeDone => self.compute_done(around),
+            Happening::Answered { errand: Errand::Join(joins), answer } if joins == self.joins => {
+                return self.granted(&answer, around);
+            }
+            Happening::Answered { errand: Errand::Register(joins), answer } if joins == self.joins => {
+                return self.registered(answer, around);
+            }
+            Happening::Answered { errand: Errand::Renewal { lease, asked_at }, answer } => {
+                if self.lease.is_some_and(|own| own.id == lease) {
+                    self.renewed(asked_at, &answer, around);
+                }
+            }
+            Happening::Answered { errand: Errand::Join(_) | Errand::Register(_) | Errand::Farewell, .. }
+            | Happening::Registers(_) => {}
+            other if self.phase != Phase::Serving => match other {
+                // What does not wait in a queue is not missed either: serving begins with a look.
+                Happening::Ticks | Happening::Sees => {}
+                other => self.waiting.push(other),
+            },
+            other => self.serve(other, around),
+        }
+        true
+    }
+
+    /// One turn of the loop.
+    fn serve(&mut self, happening: Happening, around: &mut Surroundings) {
+        if self.is_evicted(around) {
+            self.waiting.push(happening);
+            return self.leave(around);
+        }
+        let now = around.instant();
+        let orders = match happening {
+            Happening::Ticks => {
+                around.happens(micros(SETTLE), self.party, Happening::Ticks);
+                let lease = self.lease.map(|lease| lease.id);
+                let memory = || self.loader.memory();
+                lease.and_then(|lease| self.member.report(lease, memory, now)).into_iter().collect()
+            }
+            Happening::Sees => {
+                let view = around.life(self.party).view.clone();
+                if !view.gateways.contains_key(&0) {
+                    around.network.close(self.party, Way::Gateway);
+                }
+                self.member.see(view, now);
+                Vec::new()
+            }
+            Happening::Answered { errand: Errand::Write { number, purpose }, answer: Answer::Committed(outcome) }
+                if number == self.writes =>
+            {
+                self.member.written(purpose, outcome, now)
+            }
+            Happening::Receives(message) => self.member.arrived(message),
+            Happening::Computed(Done::Loaded { generation, shard }) => {
+                let orders = self.member.loaded(generation, shard);
+                self.taken = None;
+                orders
+            }
+            Happening::Computed(Done::Stepped(stepped)) => self.member.stepped(*stepped),
+            _ => Vec::new(),
+        };
+        self.carry_out(orders, around);
+        self.follow_plan(around);
+    }
+
+    fn follow_plan(&mut self, around: &mut Surroundings) {
+        let Some(lease) = self.lease else { return };
+        let loader = self.loader.clone();
+        let memory_bound = |layers, room| loader.memory_bound(layers, room);
+        let orders = self.member.follow_plan(lease.id, &memory_bound, around.instant());
+        self.carry_out(orders, around);
+    }
+
+    // --- Lease ---
+
+    fn is_evicted(&mut self, around: &Surroundings) -> bool {
+        if self.blind > 0 {
+            self.blind -= 1;
+            return false;
+        }
+        self.member.view().reachable && self.lease.is_none_or(|lease| lease.is_lost(around.now))
+    }
+
+    fn leave(&mut self, around: &mut Surroundings) {
+        around.note(|| format!("{} has lost its lease", name(self.party)));
+        let orders = self.member.leave();
+        self.carry_out(orders, around);
+        self.writes += 1; // Whatever comes of the write under way, nobody waits for it.
+        if let Some(lease) = self.lease.take() {
+            around.ask(self.party, Errand::Farewell, Ask::Revoke(lease.id));
+        }
+        self.phase = Phase::Joining { since: around.now };
+        let delay = around.dice.within(MS..20 * MS);
+        around.happens(delay, self.party, Happening::Joins);
+    }
+
+    fn granted(&mut self, answer: &Answer, around: &mut Surroundings) -> bool {
+        let Answer::Granted(Some(id)) = answer else { return self.cannot_join(around) };
+        let Phase::Joining { since } = self.phase else { return true };
+        self.lease = Some(Lease::new(*id, since));
+        around.happens(RENEW_EVERY, self.party, Happening::Renews);
+        self.register(around);
+        true
+    }
+
+    fn register(&mut self, around: &mut Surroundings) {
+        let Some(lease) = self.lease else { return };
+        let stage: StageName = name(self.party).parse().expect("a legal name");
+        let txn = register_stage(&self.keyspace, &stage, self.member.record(), lease.id);
+        around.ask(self.party, Errand::Register(self.joins), Ask::Commit(txn));
+    }
+
+    fn registered(&mut self, answer: Answer, around: &mut Surroundings) -> bool {
+        let Phase::Joining { since } = self.phase else { return true };
+        match answer {
+            Answer::Committed(Ok(Committed::Applied { .. })) => {
+                around.note(|| format!("{} has joined", name(self.party)));
+                (self.phase, self.has_served) = (Phase::Serving, true);
+                let view = around.life(self.party).view.clone();
+                self.member.see(view, around.instant());
+                around.happens(0, self.party, Happening::Ticks);
+                for happening in std::mem::take(&mut self.waiting) {
+                    around.happens(0, self.party, happening);
+                }
+                self.follow_plan(around);
+                true
+            }
+            Answer::Committed(Ok(Committed::Refused)) if around.now - since <= micros(NAME_PATIENCE) => {
+                around.happens(micros(STORE_RETRY), self.party, Happening::Registers(self.joins));
+                true
+            }
+            Answer::Committed(Err(StoreError::Unavailable { .. } | StoreError::LeaseGone { .. })) => {
+                self.cannot_join(around)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whoever has served tries again; others end, and their supervisor starts them anew.
+    fn cannot_join(&mut self, around: &mut Surroundings) -> bool {
+        if let Some(lease) = self.lease.take() {
+            around.ask(self.party, Errand::Farewell, Ask::Revoke(lease.id));
+        }
+        if self.has_served {
+            around.happens(micros(STORE_RETRY), self.party, Happening::Joins);
+        }
+        self.has_served
+    }
+
+    fn renew(&mut self, around: &mut Surroundings) {
+        let Some(lease) = self.lease.filter(|lease| !lease.is_lost(around.now)) else { return };
+        around.ask(self.party, Errand::Renewal { lease: lease.id, asked_at: around.now }, Ask::Renew(lease.id));
+    }
+
+    fn renewed(&mut self, asked_at: Moment, answer: &Answer, around: &mut Surroundings) {
+        let Some(lease) = &mut self.lease else { return };
+        let pause = match answer {
+            Answer::Renewed(Some(known)) if lease.renewed(*known, asked_at, around.now) => RENEW_EVERY,
+            Answer::Renewed(None) => RETRY_PAUSE,
+            _ => return,
+        };
+        around.happens(pause, self.party, Happening::Renews);
+    }
+
+    // --- Orders ---
+
+    fn carry_out(&mut self, orders: Vec<Order>, around: &mut Surroundings) {
+        for order in orders {
+            self.perform(order, around);
+        }
+    }
+
+    fn perform(&mut self, order: Order, around: &mut Surroundings) {
+        let party = self.party;
+        match order {
+            Order::Commit(purpose, txn) => {
+                around.note(|| format!("{} writes: {purpose:?}", name(party)));
+                self.writes += 1;
+                around.ask(party, Errand::Write { number: self.writes, purpose }, Ask::Commit(txn));
+            }
+            Order::Load { generation, layers, room, budget_bytes } => {
+                self.give(Task::Load { generation, layers, room, budget_bytes }, around);
+            }
+            Order::Unload => self.give(Task::Unload, around),
+            Order::Disconnect => around.network.close(party, Way::Downstream),
+            Order::Compute(hop, activations) => {
+                self.check_taken(&hop, around);
+                if self.thread.tasks.len() >= STAGE_QUEUE_MAX {
+                    return self.perform(Member::overloaded(&hop), around);
+                }
+                self.give(Task::Step { hop, activations, arrived: around.instant() }, around);
+            }
+            Order::Forward { endpoint, hop, activations } => {
+                let sent = around.send(party, Way::Downstream, &endpoint, &Frame::Hop(hop), activations);
+                if !sent {
+                    around.note(|| format!("{} cannot reach the next stage", name(party)));
+                }
+            }
+            Order::Answer { gateway, frame } => {
+                let endpoint = self.member.view().gateways.get(&gateway).map(|known| known.value.endpoint.clone());
+                let sent = endpoint
+                    .is_some_and(|endpoint| around.send(party, Way::Gateway, &endpoint, &frame, bytes::Bytes::new()));
+                if !sent {
+                    around.note(|| format!("{} cannot answer {}", name(party), super::network::who(HEAD)));
+                }
+            }
+        }
+    }
+
+    /// What is taken belongs to the shard that is held, and continues what was taken before.
+    fn check_taken(&mut self, hop: &Hop, around: &mut Surroundings) {
+        let held = self.member.held().map(|held| (held.generation, held.slot, held.is_ready()));
+        around.law(held == Some((hop.generation, hop.slot, true)), || {
+            format!("{} took a frame for what it does not serve: {hop:?}", name(self.party))
+        });
+        let next = match &self.taken {
+            Some(taken) if taken.generation == hop.generation && taken.epoch == hop.epoch => taken.next,
+            _ => Step(0),
+        };
+        let older =
+            self.taken.as_ref().is_some_and(|taken| (taken.generation, taken.epoch) > (hop.generation, hop.epoch));
+        around.law(!older && hop.step == next, || {
+            format!("{} took step {} of epoch {}, where step {next} comes", name(self.party), hop.step, hop.epoch)
+        });
+        self.taken = Some(Taken { generation: hop.generation, epoch: hop.epoch, next: next.next() });
+    }
+
+    // --- The compute thread ---
+
+    fn give(&mut self, task: Task, around: &mut Surroundings) {
+        self.thread.tasks.push_back((around.now, task));
+        if self.thread.at_work.is_none() {
+            self.work(around);
+        }
+    }
+
+    fn work(&mut self, around: &mut Surroundings) {
+        let Some((given, task)) = self.thread.tasks.pop_front() else { return };
+        let takes = match &task {
+            Task::Load { .. } => around.dice.within(10 * MS..400 * MS),
+            Task::Step { hop, .. } => around.dice.within(2 * MS..4 * MS) + 40 * u64::from(hop.rows),
+            Task::Unload => 1,
+        };
+        let mut done = self.thread.worker.perform(task);
+        if let Some(Done::Stepped(stepped)) = &mut done {
+            stepped.compute = duration(takes);
+            stepped.queue = duration(around.now - given);
+        }
+        self.thread.at_work = Some(done);
+        around.happens(takes, self.party, Happening::ComputeDone);
+    }
+
+    fn compute_done(&mut self, around: &mut Surroundings) {
+        if let Some(done) = self.thread.at_work.take().flatten() {
+            around.happens(0, self.party, Happening::Computed(done));
+        }
+        self.work(around);
+    }
+}

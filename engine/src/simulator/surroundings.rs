@@ -1,0 +1,276 @@
+//! What all simulated processes share: the time, what is to come, the dice, the store, the network, and who lives.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::depot::{Answer, Ask, Depot};
+use super::dice::Dice;
+use super::faults::Strike;
+use super::network::{Network, Parcel};
+use super::trace::Trace;
+use crate::head::Fault;
+use crate::link::Message;
+use crate::stage::compute::Done;
+use crate::stage::member::Purpose;
+use crate::store::{Committed, LeaseId};
+use crate::view::ClusterView;
+
+/// Virtual time since the start, in microseconds.
+pub(super) type Moment = u64;
+
+/// A process: the gateway, or a stage by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Party(pub(super) usize);
+
+/// The gateway.
+pub(super) const HEAD: Party = Party(0);
+
+pub(super) const MS: Moment = 1000;
+pub(super) const SECOND: Moment = 1_000_000;
+
+/// Everything that can come to pass.
+pub(super) enum Event {
+    /// Something happens to a process, if it is still the same one.
+    Happens(Party, u32, Happening),
+    /// A frame comes to its end of a link.
+    Arrives(Parcel),
+    /// A request comes to the store.
+    Asked(Party, u32, Errand, Ask),
+    /// The store's answer comes back.
+    Answered(Party, u32, Errand, Answer),
+    /// A change that the store told of comes to a process.
+    Told(Party, u32, Arc<ClusterView>),
+    /// A process notices that the store is away, or reads it again.
+    Looks(Party, u32, Look),
+    Strikes(Strike),
+    /// The store ends leases.
+    Expires,
+    /// A client sends its request, or sends it again.
+    Submits(usize),
+    /// A client goes.
+    Leaves(usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    Away,
+    Again,
+}
+
+/// What a request to the store was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// Joining, for the `.0`th time.
+    Join(u64),
+    Register(u64),
+    Renewal {
+        lease: LeaseId,
+        asked_at: Moment,
+    },
+    /// The `number`th write of a stage.
+    Write {
+        number: u64,
+        purpose: Purpose,
+    },
+    Farewell,
+}
+
+/// What happens to a process.
+pub(super) enum Happening {
+    /// It begins to join, for the first time or again.
+    Joins,
+    /// It tries again to register, in joining for the `.0`th time.
+    Registers(u64),
+    Answered {
+        errand: Errand,
+        answer: Answer,
+    },
+    /// It is time to renew the lease.
+    Renews,
+    Ticks,
+    /// The view at hand is another one.
+    Sees,
+    Receives(Message),
+    /// The compute thread has done what it was at.
+    ComputeDone,
+    Computed(Done),
+    /// The pause after a refusal is over.
+    Recovers(Fault),
+    Submits(usize),
+}
+
+// === impl Happening ===
+
+impl Happening {
+    /// Whether it waits for the process's loop; the rest has tasks and threads of its own.
+    pub(super) fn waits_for_loop(&self) -> bool {
+        !matches!(
+            self,
+            Self::Joins
+                | Self::Registers(_)
+                | Self::Renews
+                | Self::ComputeDone
+                | Self::Answered { errand: Errand::Join(_) | Errand::Register(_) | Errand::Renewal { .. }, .. }
+        )
+    }
+}
+
+/// What is outside of a process's own power.
+pub(super) struct Life {
+    /// Counts how often it was started.
+    pub(super) incarnation: u32,
+    pub(super) is_alive: bool,
+    pub(super) is_frozen: bool,
+    /// Until when its loop waits for something.
+    pub(super) busy_until: Moment,
+    /// What happened while it was frozen.
+    pub(super) backlog: VecDeque<Happening>,
+    /// The view as it has it.
+    pub(super) view: Arc<ClusterView>,
+}
+
+pub(super) struct Surroundings {
+    pub(super) now: Moment,
+    origin: Instant,
+    queue: BTreeMap<(Moment, u64), Event>,
+    scheduled: u64,
+    pub(super) dice: Dice,
+    pub(super) depot: Depot,
+    pub(super) network: Network,
+    pub(super) lives: Vec<Life>,
+    pub(super) trace: Trace,
+    /// The first law that was broken.
+    pub(super) broken: Option<String>,
+}
+
+/// A length of time as a moment counted from zero.
+pub(super) const fn micros(time: Duration) -> Moment {
+    time.as_micros() as Moment
+}
+
+pub(super) const fn duration(moment: Moment) -> Duration {
+    Duration::from_micros(moment)
+}
+
+// === impl Surroundings ===
+
+impl Surroundings {
+    pub(super) fn new(dice: Dice, depot: Depot, network: Network, parties: usize, trace: Trace) -> Self {
+        let life = || Life {
+            incarnation: 0,
+            is_alive: false,
+            is_frozen: false,
+            busy_until: 0,
+            backlog: VecDeque::new(),
+            view: Arc::new(ClusterView::default()),
+        };
+        Self {
+            now: 0,
+            origin: Instant::now(),
+            queue: BTreeMap::new(),
+            scheduled: 0,
+            dice,
+            depot,
+            network,
+            lives: (0..parties).map(|_| life()).collect(),
+            trace,
+            broken: None,
+        }
+    }
+
+    /// The time as the code under test counts it.
+    pub(super) fn instant(&self) -> Instant {
+        self.origin + duration(self.now)
+    }
+
+    /// The next event, at its time.
+    pub(super) fn next(&mut self) -> Option<Event> {
+        let ((moment, _), event) = self.queue.pop_first()?;
+        self.now = moment;
+        Some(event)
+    }
+
+    pub(super) fn at(&mut self, moment: Moment, event: Event) {
+        self.scheduled += 1;
+        self.queue.insert((moment.max(self.now), self.scheduled), event);
+    }
+
+    pub(super) fn after(&mut self, delay: Moment, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    pub(super) fn life(&mut self, party: Party) -> &mut Life {
+        &mut self.lives[party.0]
+    }
+
+    /// Something happens to a process as it is now, after `delay`.
+    pub(super) fn happens(&mut self, delay: Moment, party: Party, happening: Happening) {
+        let incarnation = self.life(party).incarnation;
+        self.after(delay, Event::Happens(party, incarnation, happening));
+    }
+
+    /// A process asks something of the store.
+    pub(super) fn ask(&mut self, party: Party, errand: Errand, ask: Ask) {
+        let incarnation = self.life(party).incarnation;
+        let delay = self.dice.within(100..3 * MS);
+        self.after(delay, Event::Asked(party, incarnation, errand, ask));
+    }
+
+    /// A request comes to the store, or not.
+    pub(super) fn asked(&mut self, party: Party, incarnation: u32, errand: Errand, ask: Ask) {
+        let (answer, delay) = if self.depot.is_away_for(party) {
+            let unanswered = match ask {
+                Ask::Grant => Answer::Granted(None),
+                Ask::Commit(_) => Answer::Committed(Ok(Committed::Refused)).lost(),
+                Ask::Renew(_) => Answer::Renewed(None),
+                Ask::Revoke(_) => Answer::Nothing,
+            };
+            (unanswered, self.dice.within(MS..SECOND))
+        } else {
+            let answer = self.depot.answer(ask, self.now);
+            self.spread_news();
+            (answer, self.dice.within(100..3 * MS))
+        };
+        self.after(delay, Event::Answered(party, incarnation, errand, answer));
+    }
+
+    /// What the store answered comes back, or not.
+    pub(super) fn answered(&mut self, party: Party, incarnation: u32, errand: Errand, answer: Answer) {
+        let answer = if self.depot.is_away_for(party) { answer.lost() } else { answer };
+        self.after(0, Event::Happens(party, incarnation, Happening::Answered { errand, answer }));
+    }
+
+    /// Tells every process of what has changed in the store.
+    pub(super) fn spread_news(&mut self) {
+        let Some(view) = self.depot.news() else { return };
+        for party in (0..self.lives.len()).map(Party) {
+            let slow = self.dice.permille(20);
+            let delay = self.dice.within(if slow { 20 * MS..400 * MS } else { 200..8 * MS });
+            let incarnation = self.life(party).incarnation;
+            self.after(delay, Event::Told(party, incarnation, view.clone()));
+        }
+    }
+
+    /// A process gets another view, unless it has a newer one.
+    pub(super) fn show(&mut self, party: Party, view: Arc<ClusterView>) {
+        let life = self.life(party);
+        let known = (life.view.revision, life.view.reachable);
+        if view.revision < known.0 || (view.revision, view.reachable) == known {
+            return;
+        }
+        life.view = view;
+        self.happens(0, party, Happening::Sees);
+    }
+
+    /// A law of the system must hold here.
+    pub(super) fn law(&mut self, holds: bool, broken: impl FnOnce() -> String) {
+        if !holds && self.broken.is_none() {
+            self.broken = Some(broken());
+        }
+    }
+
+    pub(super) fn note(&mut self, words: impl FnOnce() -> String) {
+        self.trace.note(self.now, words);
+    }
+}

@@ -1,0 +1,77 @@
+//! The in-memory store without tokio: the state machine in the store's own words, with the time as a parameter.
+//!
+//! For tests that have a time of their own. Nobody waits here and nobody renews: both are the caller's affair.
+
+use std::time::Duration;
+
+use super::memory::{changes, commit, read};
+use super::state::{KeyRange, State};
+use super::{Change, Committed, LeaseId, Snapshot, StoreError, Txn};
+
+/// A store and how far its only follower has read.
+pub(crate) struct TimedStore {
+    state: State,
+    everything: KeyRange,
+    next: i64,
+}
+
+// === impl TimedStore ===
+
+impl TimedStore {
+    /// An empty store whose changes under `prefix` are followed.
+    pub(crate) fn new(prefix: &str) -> Self {
+        let state = State::new();
+        let next = state.revision() + 1;
+        Self { state, everything: KeyRange::prefix(prefix.as_bytes()), next }
+    }
+
+    pub(crate) fn read(&self, prefix: &str) -> Result<Snapshot, StoreError> {
+        read(&self.state, prefix)
+    }
+
+    pub(crate) fn commit(&mut self, txn: Txn) -> Result<Committed, StoreError> {
+        commit(&mut self.state, txn)
+    }
+
+    /// What changed since this was asked last.
+    pub(crate) fn changes(&mut self) -> Result<Vec<Change>, StoreError> {
+        let (found, next) = changes(&self.state, &self.everything, self.next)?;
+        self.next = next;
+        Ok(found)
+    }
+
+    /// Takes a lease of `ttl` and returns its name.
+    pub(crate) fn lease(&mut self, ttl: Duration, now: Duration) -> Option<LeaseId> {
+        self.state.grant(0, super::lease::whole_seconds(ttl), now).ok().map(|(id, _)| LeaseId(id))
+    }
+
+    /// Renews a lease; `false` when it is unknown.
+    pub(crate) fn renew(&mut self, id: LeaseId, now: Duration) -> bool {
+        self.state.keep_alive(id.0, now).is_some()
+    }
+
+    pub(crate) fn knows(&self, id: LeaseId, now: Duration) -> bool {
+        self.state.lease_status(id.0, now).is_some()
+    }
+
+    /// Renews all leases, as a store does that was away itself.
+    pub(crate) fn renew_all(&mut self, now: Duration) {
+        for id in self.state.lease_ids() {
+            self.state.keep_alive(id, now);
+        }
+    }
+
+    pub(crate) fn leases(&self) -> usize {
+        self.state.lease_ids().len()
+    }
+
+    /// Ends a lease and deletes its keys; nothing when it is unknown.
+    pub(crate) fn revoke(&mut self, id: LeaseId) {
+        let _ = self.state.revoke(id.0);
+    }
+
+    /// Ends the leases whose time is over.
+    pub(crate) fn expire(&mut self, now: Duration) {
+        self.state.expire(now);
+    }
+}
