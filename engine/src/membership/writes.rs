@@ -50,13 +50,13 @@ pub fn propose(keyspace: &Keyspace, placement: &Placement, replacing: Option<u64
 }
 
 /// Claims `slot` of `generation`, provided the placement (by revision) stands and the slot is free; the stage's older
-/// claim goes in the same moment.
+/// claims go in the same moment.
 pub fn claim(
     keyspace: &Keyspace,
     (generation, slot): (Generation, u32),
     record: &ClaimRecord,
     placement_revision: u64,
-    older: Option<(Generation, u32)>,
+    older: &[(Generation, u32)],
     lease: LeaseId,
 ) -> Txn {
     let key = Key::Claim(generation, slot);
@@ -66,8 +66,7 @@ pub fn claim(
         Compare::Absent { key: keyspace.name(&key) },
     ];
     let mut writes = vec![put(keyspace, &key, record, Some(lease))];
-    let older = older.filter(|older| *older != (generation, slot));
-    writes.extend(older.map(|(generation, slot)| Write::Delete { key: keyspace.name(&Key::Claim(generation, slot)) }));
+    writes.extend(older.iter().filter(|older| **older != (generation, slot)).map(|id| delete_claim(keyspace, *id)));
     Txn { compares, writes }
 }
 
@@ -83,7 +82,11 @@ pub fn mark_claim(
     Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease))] }
 }
 
-/// Gives a claim up.
-pub fn leave_claim(keyspace: &Keyspace, (generation, slot): (Generation, u32)) -> Txn {
-    Txn { compares: vec![], writes: vec![Write::Delete { key: keyspace.name(&Key::Claim(generation, slot)) }] }
+/// Gives claims up.
+pub fn leave_claims(keyspace: &Keyspace, claims: &[(Generation, u32)]) -> Txn {
+    Txn { compares: vec![], writes: claims.iter().map(|id| delete_claim(keyspace, *id)).collect() }
+}
+
+fn delete_claim(keyspace: &Keyspace, (generation, slot): (Generation, u32)) -> Write {
+    Write::Delete { key: keyspace.name(&Key::Claim(generation, slot)) }
 }

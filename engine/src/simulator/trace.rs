@@ -3,7 +3,7 @@
 use super::surroundings::{Moment, SECOND};
 
 /// The newest lines kept: enough to see what led to the end, few enough to read.
-const LINES_MAX: usize = 400;
+const LINES_MAX: usize = 4000;
 
 /// Collects lines, if anybody wants them.
 #[derive(Debug, Default)]

@@ -19,10 +19,13 @@ use super::intake::{Intake, Verdict};
 use crate::decide::{Action, Waiting, decide};
 use crate::limits::{REPORT_EVERY, SETTLE, STORE_RETRY};
 use crate::link::{Message, activations_to_bytes};
-use crate::membership::{claim, leave_claim, mark_claim, propose, register_stage, report_stage};
+use crate::membership::{claim, leave_claims, mark_claim, propose, register_stage, report_stage};
 use crate::runner::{LoadError, Output};
 use crate::store::{Committed, LeaseId, StoreError, Txn};
 use crate::view::ClusterView;
+
+/// Stale claims given up in one write: a stage has one or two; the next write takes what is left.
+const CLAIMS_LEFT_MAX: usize = 64;
 
 /// The most memory a shard with room for keys and values can take, in bytes; a loader knows.
 pub(crate) type MemoryBound<'a> = &'a dyn Fn(LayerRange, KvRoom) -> u64;
@@ -151,14 +154,13 @@ impl Member {
             }
             Action::Claim { generation, slot, shard } => {
                 let mut orders = Vec::new();
-                let mut older = None; // None too when somebody deleted the claim and what it stands for is still held.
+                // Where somebody deleted the claim, what it stands for is still held.
                 if !self.held.as_ref().is_some_and(|held| held.is(generation, slot) && held.shard == shard) {
-                    older = self.held.as_ref().map(|held| (held.generation, held.slot));
                     orders.extend(self.drop_shard());
                     let memory_bound_bytes = memory_bound(shard.layers, self.kv_room());
                     self.held = Some(Held { generation, slot, shard, phase: Phase::Claiming, memory_bound_bytes });
                 }
-                orders.extend(self.claim(older, lease));
+                orders.extend(self.claim(lease));
                 orders
             }
             Action::Wait(Waiting::Registration) => {
@@ -169,22 +171,22 @@ impl Member {
         }
     }
 
-    fn claim(&mut self, older: Option<(Generation, u32)>, lease: LeaseId) -> Option<Order> {
+    fn claim(&mut self, lease: LeaseId) -> Option<Order> {
         let (held, placement) = (self.held.as_ref()?, self.view.placement.as_ref()?);
         let record = held.record(&self.name, &self.record.endpoint);
         let id = (held.generation, held.slot);
-        let txn = claim(&self.keyspace, id, &record, placement.mod_revision, older, lease);
+        let txn = claim(&self.keyspace, id, &record, placement.mod_revision, &self.stale_claims(), lease);
         Some(self.commit(Purpose::Claim(id.0, id.1), txn))
     }
 
     /// Keeps the claim in the store true to what is held, and lets go of what the placement gives to others.
     fn tend_claim(&mut self, placed: Option<Generation>, lease: LeaseId) -> Vec<Order> {
-        let Some(held) = &self.held else { return Vec::new() };
+        let Some(held) = &self.held else { return self.leave_stale_claims().into_iter().collect() };
         let id = (held.generation, held.slot);
         if placed.is_some_and(|placed| placed != held.generation) {
             info!(generation = %held.generation, layers = %held.shard.layers, "the placement moved on without this stage");
             let mut orders = self.drop_shard();
-            orders.push(self.commit(Purpose::Leave, leave_claim(&self.keyspace, id)));
+            orders.extend(self.leave_stale_claims());
             return orders;
         }
         let record = held.record(&self.name, &self.record.endpoint);
@@ -196,7 +198,20 @@ impl Member {
         if claim.is_some_and(|claim| *claim != record && claim.stage == self.name) {
             return vec![self.commit(Purpose::Mark, mark_claim(&self.keyspace, id, &record, lease))];
         }
-        Vec::new()
+        self.leave_stale_claims().into_iter().collect()
+    }
+
+    /// Claims in the store under this stage's name that stand for nothing it holds: an earlier process's, or one that a
+    /// refused claim was to replace.
+    fn stale_claims(&self) -> Vec<(Generation, u32)> {
+        let held = self.held.as_ref().map(|held| (held.generation, held.slot));
+        let own = self.view.claims.iter().filter(|(_, claim)| claim.value.stage == self.name);
+        own.map(|(id, _)| *id).filter(|id| Some(*id) != held).take(CLAIMS_LEFT_MAX).collect()
+    }
+
+    fn leave_stale_claims(&mut self) -> Option<Order> {
+        let stale = self.stale_claims();
+        (!stale.is_empty()).then(|| self.commit(Purpose::Leave, leave_claims(&self.keyspace, &stale)))
     }
 
     fn commit(&mut self, purpose: Purpose, txn: Txn) -> Order {
