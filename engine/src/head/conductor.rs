@@ -78,8 +78,6 @@ impl Conductor {
         let registered = registered.filter(|gateway| gateway.value.endpoint == self.endpoint);
         let seen = match (view.serving(), registered) {
             (Ok(claims), Some(gateway)) => Some((claims, gateway.mod_revision)),
-            // The store forgets a gateway or a claim before its process does; without word of it nothing is changed.
-            _ if !view.reachable => return false,
             _ => None,
         };
         let identity = seen.as_ref().zip(view.placement.as_ref()).map(|((claims, gateway), placement)| Identity {
