@@ -188,10 +188,9 @@ impl StageProcess {
                 self.member.written(purpose, outcome, now)
             }
             Happening::Receives(message) => self.member.arrived(message),
-            Happening::Computed(Done::Loaded { generation, shard }) => {
-                let orders = self.member.loaded(generation, shard);
+            Happening::Computed(Done::Loaded { number, shard }) => {
                 self.taken = None;
-                orders
+                self.member.loaded(number, shard)
             }
             Happening::Computed(Done::Stepped(stepped)) => self.member.stepped(*stepped),
             _ => Vec::new(),
@@ -315,8 +314,8 @@ impl StageProcess {
                 self.writes += 1;
                 around.ask(party, Errand::Write { number: self.writes, purpose }, Ask::Commit(txn));
             }
-            Order::Load { generation, layers, room, budget_bytes } => {
-                self.give(Task::Load { generation, layers, room, budget_bytes }, around);
+            Order::Load { number, layers, room, budget_bytes } => {
+                self.give(Task::Load { number, layers, room, budget_bytes }, around);
             }
             Order::Unload => self.give(Task::Unload, around),
             Order::Disconnect => around.network.close(party, Way::Downstream),

@@ -7,9 +7,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use schema::LayerRange;
 use schema::frame::Hop;
 use schema::record::{KvRoom, Speeds};
-use schema::{Generation, LayerRange};
 use tokio::sync::mpsc;
 
 use crate::limits::{PROBE_QUIET, REPORT_EVERY, STAGE_QUEUE_MAX};
@@ -18,8 +18,18 @@ use crate::runner::{LoadError, LoadedShard, Loader, Output, Runner, RunnerError,
 
 /// What the thread is told to do.
 pub(crate) enum Order {
-    Load { generation: Generation, layers: LayerRange, room: KvRoom, budget_bytes: u64 },
-    Step { hop: Hop, activations: Bytes, arrived: Instant },
+    /// `number` tells which order it was.
+    Load {
+        number: u64,
+        layers: LayerRange,
+        room: KvRoom,
+        budget_bytes: u64,
+    },
+    Step {
+        hop: Hop,
+        activations: Bytes,
+        arrived: Instant,
+    },
     Unload,
 }
 
@@ -27,7 +37,7 @@ pub(crate) enum Order {
 #[derive(Debug)]
 pub(crate) enum Done {
     /// A shard was loaded, or not.
-    Loaded { generation: Generation, shard: Result<Loaded, LoadError> },
+    Loaded { number: u64, shard: Result<Loaded, LoadError> },
     /// A micro-batch was computed, or not.
     Stepped(Box<Stepped>),
     /// The device was measured.
@@ -70,8 +80,8 @@ impl Compute {
         Ok((Self { orders: Some(orders), thread: Some(thread) }, done))
     }
 
-    pub(crate) fn load(&self, generation: Generation, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> bool {
-        self.order(Order::Load { generation, layers, room, budget_bytes })
+    pub(crate) fn load(&self, number: u64, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> bool {
+        self.order(Order::Load { number, layers, room, budget_bytes })
     }
 
     /// Queues a micro-batch; gives it back when the queue is full.
@@ -176,14 +186,14 @@ impl Worker {
                 self.runner = None;
                 None
             }
-            Order::Load { generation, layers, room, budget_bytes } => {
+            Order::Load { number, layers, room, budget_bytes } => {
                 self.runner = None; // The old range goes before the new one comes: together they may be over the budget.
                 let shard = self.loader.load(layers, room, budget_bytes).map(|shard| {
                     let LoadedShard { runner, weights_bytes, kv_blocks } = shard;
                     self.runner = Some(runner);
                     Loaded { weights_bytes, kv_blocks }
                 });
-                Some(Done::Loaded { generation, shard })
+                Some(Done::Loaded { number, shard })
             }
             Order::Step { hop, activations, arrived } => {
                 Some(Done::Stepped(Box::new(self.step(hop, &activations, arrived))))
@@ -223,7 +233,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use schema::record::{FormatSpeed, MemoryUse, StageRecord};
-    use schema::{Epoch, Step};
+    use schema::{Epoch, Generation, Step};
 
     use schema::record::KvType;
 
@@ -287,12 +297,7 @@ mod tests {
     }
 
     fn load(compute: &Compute) {
-        assert!(compute.load(
-            Generation(1),
-            LayerRange::new(0, 1).unwrap(),
-            KvRoom { tokens: 32, kv_type: KvType::F16 },
-            u64::MAX
-        ));
+        assert!(compute.load(1, LayerRange::new(0, 1).unwrap(), KvRoom { tokens: 32, kv_type: KvType::F16 }, u64::MAX));
     }
 
     fn step(compute: &Compute) {

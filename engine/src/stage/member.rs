@@ -35,8 +35,8 @@ pub(crate) type MemoryBound<'a> = &'a dyn Fn(LayerRange, KvRoom) -> u64;
 pub(crate) enum Order {
     /// Write this to the store, beside all else. There is never a second one before the first is [`Member::written`].
     Commit(Purpose, Txn),
-    /// Load a shard in place of the one that is there.
-    Load { generation: Generation, layers: LayerRange, room: KvRoom, budget_bytes: u64 },
+    /// Load a shard in place of the one that is there; `number` comes back with it.
+    Load { number: u64, layers: LayerRange, room: KvRoom, budget_bytes: u64 },
     /// Let go of the shard.
     Unload,
     /// Close the way to the next stage: what it still holds is of the past.
@@ -79,6 +79,8 @@ pub(crate) struct Member {
     record: StageRecord,
     view: Arc<ClusterView>,
     held: Option<Held>,
+    /// Orders to load so far.
+    loads: u64,
     intake: Intake,
     live: Live,
     /// Whether a write is under way.
@@ -106,6 +108,7 @@ impl Member {
             record,
             view,
             held: None,
+            loads: 0,
             intake: Intake::default(),
             live: Live { names: BTreeSet::new(), since: now },
             writing: false,
@@ -258,7 +261,8 @@ impl Member {
         let held = self.held.as_mut().filter(|held| held.is(generation, slot) && held.phase == Phase::Claiming)?;
         info!(%generation, slot, layers = %held.shard.layers, "claimed; loading");
         held.phase = Phase::Loading;
-        Some(Order::Load { generation, layers: held.shard.layers, room, budget_bytes })
+        self.loads += 1;
+        Some(Order::Load { number: self.loads, layers: held.shard.layers, room, budget_bytes })
     }
 
     /// The order to load could not be given.
@@ -266,11 +270,13 @@ impl Member {
         self.held = None;
     }
 
-    /// A shard was loaded, or not.
-    pub(crate) fn loaded(&mut self, generation: Generation, shard: Result<Loaded, LoadError>) -> Vec<Order> {
-        // Only what is waited for: a load that was ordered under a lost lease was followed by the order to unload.
-        let waited_for = |held: &&mut Held| held.generation == generation && held.phase == Phase::Loading;
+    /// A shard was loaded, or not, by the `number`th order.
+    pub(crate) fn loaded(&mut self, number: u64, shard: Result<Loaded, LoadError>) -> Vec<Order> {
+        // Only what is waited for: a load that was ordered under a lost lease was followed by the order to unload, and
+        // perhaps by another one for the same generation.
+        let waited_for = |held: &&mut Held| self.loads == number && held.phase == Phase::Loading;
         let Some(held) = self.held.as_mut().filter(waited_for) else { return Vec::new() };
+        let generation = held.generation;
         let shard = shard.map_err(|error| error.to_string());
         match &shard {
             Ok(loaded) => {

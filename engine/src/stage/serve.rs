@@ -134,7 +134,7 @@ impl Stage {
                 Event::LeaseLost => break Ending::Evicted,
                 Event::Stop => break Ending::Stopped,
                 Event::Computed(None) => return Err(StageError::ComputeEnded),
-                Event::Computed(Some(Done::Loaded { generation, shard })) => self.member.loaded(generation, shard),
+                Event::Computed(Some(Done::Loaded { number, shard })) => self.member.loaded(number, shard),
                 Event::Computed(Some(Done::Stepped(stepped))) => self.member.stepped(*stepped),
                 Event::Computed(Some(Done::Probed { speed, weights_resident_bytes })) => {
                     self.member.probed(speed, weights_resident_bytes);
@@ -208,8 +208,8 @@ impl Stage {
     async fn perform(&mut self, order: Order) {
         match order {
             Order::Commit(purpose, txn) => self.commit(purpose, txn),
-            Order::Load { generation, layers, room, budget_bytes } => {
-                if !self.compute.load(generation, layers, room, budget_bytes) {
+            Order::Load { number, layers, room, budget_bytes } => {
+                if !self.compute.load(number, layers, room, budget_bytes) {
                     warn!("the compute thread takes no orders");
                     self.member.not_loading();
                 }
