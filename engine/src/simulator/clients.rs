@@ -104,9 +104,10 @@ impl Clients {
     }
 
     /// Sequences whose clients do not listen any more.
-    pub(super) fn left(&mut self) -> Vec<SequenceId> {
+    pub(super) fn left(&mut self, around: &mut Surroundings) -> Vec<SequenceId> {
         let left: Vec<_> =
             self.listening.iter().filter(|(_, number)| self.all[**number].has_left).map(|(id, _)| *id).collect();
+        around.tally.add("a client left", left.len() as u64);
         for id in &left {
             self.forget(*id);
         }
@@ -120,7 +121,8 @@ impl Clients {
     }
 
     /// The gateway died, and with it what it knew.
-    pub(super) fn gateway_died(&mut self) {
+    pub(super) fn gateway_died(&mut self, around: &mut Surroundings) {
+        around.tally.add("a sequence died with its gateway", self.listening.len() as u64);
         for (_, number) in std::mem::take(&mut self.listening) {
             self.all[number].standing = Standing::Done;
         }
@@ -135,6 +137,7 @@ impl Clients {
         let last = matches!(event, SequenceEvent::Finished { .. } | SequenceEvent::Failed(_));
         let wrong = client.judge(event);
         around.law(wrong.is_none(), || format!("client {number}, sequence {id}: {}", wrong.unwrap_or_default()));
+        around.tally.add(kind(event), 1);
         let gone = client.has_left;
         if last || gone {
             around.note(|| format!("client {number}, sequence {id}, ends: {event:?}"));
@@ -170,6 +173,20 @@ impl Client {
             SequenceEvent::Failed(Failure::Deadline { .. }) if self.impatient => None,
             SequenceEvent::Failed(failure) => Some(format!("failed: {failure}")),
         }
+    }
+}
+
+fn kind(event: &SequenceEvent) -> &'static str {
+    match event {
+        SequenceEvent::Began { cached_tokens: 0 } => "a sequence began",
+        SequenceEvent::Began { .. } => "a sequence began with what was known",
+        SequenceEvent::Token { .. } => "a token came",
+        SequenceEvent::Finished { finish: Finish::Stop, .. } => "a sequence stopped",
+        SequenceEvent::Finished { timings, .. } if timings.attempts > 1 => {
+            "a sequence finished after more than one attempt"
+        }
+        SequenceEvent::Finished { .. } => "a sequence finished",
+        SequenceEvent::Failed(_) => "a sequence missed its deadline",
     }
 }
 

@@ -5,7 +5,7 @@ use super::network::Malice;
 use super::surroundings::{Event, HEAD, MS, Moment, Party, SECOND, Surroundings};
 
 /// Something that goes wrong, or comes right again.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Strike {
     /// A process starts, unless it runs.
     Starts(Party),
@@ -41,6 +41,32 @@ pub(super) enum Strike {
     Malice(Malice),
     /// From here on nothing goes wrong any more.
     Peace,
+}
+
+// === impl Strike ===
+
+impl Strike {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Starts(_) => "a process started",
+            Self::Crashes(HEAD) => "the gateway crashed",
+            Self::Crashes(_) => "a stage crashed",
+            Self::Stops(_) => "a stage stopped",
+            Self::Freezes(HEAD) => "the gateway froze",
+            Self::Freezes(_) => "a stage froze",
+            Self::Thaws(_) => "a process thawed",
+            Self::StoreGoes => "the store went away",
+            Self::StoreComes { .. } => "the store came back",
+            Self::StoreCut(_) => "a process was cut off from the store",
+            Self::StoreMended(_) => "a process found the store again",
+            Self::Cut { .. } => "a link was cut",
+            Self::Breaks(_) => "a link broke",
+            Self::Revoked(_) => "a lease was revoked",
+            Self::ClaimsDeleted => "claims were deleted",
+            Self::Malice(_) => "frames met with malice",
+            Self::Peace => "there was peace",
+        }
+    }
 }
 
 /// Rolls and schedules the faults until `peace`, among the gateway and `stages` stages.

@@ -9,7 +9,7 @@ use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
 use super::network::{Way, name};
 use super::surroundings::{Errand, HEAD, Happening, Moment, Surroundings, micros};
 use crate::head::conductor::{Arrival, Conductor, GATEWAY_SLOT};
-use crate::head::{Happened, Scheduler};
+use crate::head::{Fault, Happened, Scheduler};
 use crate::limits::{HEAD_TICK, REFUSAL_PAUSE, STORE_RETRY};
 use crate::membership::register_gateway;
 use crate::store::Committed;
@@ -78,6 +78,7 @@ impl HeadProcess {
                 let view = around.life(HEAD).view.clone();
                 if self.conductor.see(view) {
                     around.network.close(HEAD, Way::Downstream);
+                    around.tally.add("the cluster changed", 1);
                     around.note(|| format!("head begins anew: {:?}", self.conductor.scheduler().shape()));
                 }
             }
@@ -87,7 +88,7 @@ impl HeadProcess {
             }
             Happening::Ticks => {
                 around.happens(micros(HEAD_TICK), HEAD, Happening::Ticks);
-                for id in clients.left() {
+                for id in clients.left(around) {
                     self.conductor.cancel(id);
                 }
                 let arrival = self.conductor.tick(now);
@@ -113,6 +114,7 @@ impl HeadProcess {
         let Arrival { happened, fault, pause } = arrival;
         self.tell(&happened, clients, around);
         let Some(fault) = fault else { return };
+        around.tally.add(kind(&fault), 1);
         let pause = if pause { micros(REFUSAL_PAUSE) } else { 0 };
         let until = around.now + pause;
         around.life(HEAD).busy_until = until;
@@ -253,5 +255,14 @@ impl HeadProcess {
             around.ask(HEAD, Errand::Farewell, Ask::Revoke(lease.id));
         }
         around.happens(0, HEAD, Happening::Joins);
+    }
+}
+
+fn kind(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::Gap { .. } => "an answer was missing",
+        Fault::Mismatch(_) => "an answer did not fit",
+        Fault::Overdue(_) => "an answer was overdue",
+        Fault::Refused { .. } => "a stage refused",
     }
 }

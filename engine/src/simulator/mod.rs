@@ -18,6 +18,7 @@ mod model;
 mod network;
 mod stage;
 mod surroundings;
+mod tally;
 mod trace;
 mod world;
 
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use self::surroundings::SECOND;
+use self::tally::Tally;
 use self::trace::Trace;
 use self::world::{Broken, World};
 
@@ -36,10 +38,49 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// Seeds that a run tries unless told otherwise: a few seconds' worth.
 const SEEDS: u64 = 300;
 
+/// Seeds that are run twice.
+const SEEDS_COMPARED: u64 = 200;
+/// What some of them must meet.
+const MEETS: &[&str] = &[
+    "a claim was refused",
+    "a client left",
+    "a frame was doubled",
+    "a frame was lost on a broken link",
+    "a frame was lost without a sign",
+    "a frame was overtaken",
+    "a guess came true",
+    "a guess was wrong",
+    "a lease was revoked",
+    "a link broke",
+    "a link was cut",
+    "a process was cut off from the store",
+    "a proposal came too late",
+    "a sequence began with what was known",
+    "a sequence died with its gateway",
+    "a sequence finished after more than one attempt",
+    "a sequence missed its deadline",
+    "a sequence stopped",
+    "a sequence was preempted",
+    "a stage crashed",
+    "a stage did not take a frame",
+    "a stage froze",
+    "a stage joined again",
+    "a stage lost its lease",
+    "a stage refused",
+    "a stage stopped",
+    "an answer was missing",
+    "an answer was overdue",
+    "claims were deleted",
+    "the cluster changed",
+    "the gateway crashed",
+    "the gateway froze",
+    "the store went away",
+];
+
 /// Runs a seed; what went wrong, in words.
-fn run(seed: u64, traced: bool) -> Result<(), String> {
+fn run(seed: u64, traced: bool) -> Result<Tally, String> {
     match catch_unwind(AssertUnwindSafe(|| World::new(seed, Trace::new(traced)).run())) {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(tally)) => Ok(tally),
         Ok(Err(Broken { at, law, trace })) => {
             Err(format!("{trace}\nafter {}.{:06} s: {law}", at / SECOND, at % SECOND))
         }
@@ -86,4 +127,19 @@ fn whatever_happens_to_processes_links_and_store_every_answer_is_right_and_nothi
         let words = run(failed, true).err().unwrap_or_else(|| "it went well the second time".to_owned());
         panic!("{words}\nseed {failed} failed: BATON_SIM_SEED={failed} runs it alone");
     }
+}
+
+#[test]
+fn a_seed_always_takes_the_same_course_and_seeds_meet_all_that_they_are_made_for() {
+    let course = || {
+        let mut course = Tally::default();
+        for seed in 1_000_000..1_000_000 + SEEDS_COMPARED {
+            course.merge(&run(seed, false).unwrap_or_else(|words| panic!("{words}\nseed {seed} failed")));
+        }
+        course
+    };
+    let (first, second) = (course(), course());
+    assert_eq!(first, second, "the same seeds took another course");
+    let missed: Vec<_> = MEETS.iter().filter(|what| first.count(what) == 0).collect();
+    assert!(missed.is_empty(), "never happened: {missed:?}; {first:#?}");
 }

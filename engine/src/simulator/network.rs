@@ -149,12 +149,15 @@ impl Surroundings {
     fn transmit(&mut self, id: u64, message: Message) {
         let Malice { lost, doubled, overtaken } = self.network.malice;
         if self.dice.permille(lost) {
+            self.tally.add("a frame was lost without a sign", 1);
             return self.note(|| format!("lost without a sign: {}", name(&message.frame)));
         }
         let delay = self.dice.within(50..2 * MS);
         let hurry = self.now + delay;
         let aside = self.dice.permille(overtaken).then(|| self.dice.within(MS..80 * MS));
         let again = self.dice.permille(doubled).then(|| self.dice.within(0..80 * MS));
+        self.tally.add("a frame was overtaken", aside.is_some().into());
+        self.tally.add("a frame was doubled", again.is_some().into());
         let Some(link) = self.network.links.get_mut(&id) else { return };
         let mut arrival = hurry.max(link.last + 1);
         match aside {
@@ -197,6 +200,7 @@ impl Surroundings {
         }
         self.network.sweep();
         if lost || !is_there {
+            self.tally.add("a frame was lost on a broken link", 1);
             return self.note(|| format!("lost on a broken link: {}", name(&parcel.message.frame)));
         }
         let to = to.0;

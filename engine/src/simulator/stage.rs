@@ -19,7 +19,7 @@ use crate::limits::{SETTLE, STAGE_QUEUE_MAX, STORE_RETRY};
 use crate::membership::register_stage;
 use crate::runner::Loader;
 use crate::stage::compute::{Done, Order as Task, Worker};
-use crate::stage::member::{Member, Order};
+use crate::stage::member::{Member, Order, Purpose};
 use crate::store::{Committed, StoreError};
 
 /// For how long a stage waits for its own name: as the real one does.
@@ -141,7 +141,7 @@ impl StageProcess {
                 return self.granted(&answer, around);
             }
             Happening::Answered { errand: Errand::Register(joins), answer } if joins == self.joins => {
-                return self.registered(answer, around);
+                return self.registered(&answer, around);
             }
             Happening::Answered { errand: Errand::Renewal { lease, asked_at }, answer } => {
                 if self.lease.is_some_and(|own| own.id == lease) {
@@ -185,9 +185,18 @@ impl StageProcess {
             Happening::Answered { errand: Errand::Write { number, purpose }, answer: Answer::Committed(outcome) }
                 if number == self.writes =>
             {
+                let refused = matches!((purpose, &outcome), (Purpose::Claim(..), Ok(Committed::Refused)));
+                around.tally.add("a claim was refused", refused.into());
+                let lost = matches!((purpose, &outcome), (Purpose::Proposal, Ok(Committed::Refused)));
+                around.tally.add("a proposal came too late", lost.into());
                 self.member.written(purpose, outcome, now)
             }
-            Happening::Receives(message) => self.member.arrived(message),
+            Happening::Receives(message) => {
+                let refused = self.member.record().load.frames_refused;
+                let orders = self.member.arrived(message);
+                around.tally.add("a stage did not take a frame", self.member.record().load.frames_refused - refused);
+                orders
+            }
             Happening::Computed(Done::Loaded { number, shard }) => {
                 self.taken = None;
                 self.member.loaded(number, shard)
@@ -218,6 +227,7 @@ impl StageProcess {
     }
 
     fn leave(&mut self, around: &mut Surroundings) {
+        around.tally.add("a stage lost its lease", 1);
         around.note(|| format!("{} has lost its lease", name(self.party)));
         let orders = self.member.leave();
         self.carry_out(orders, around);
@@ -246,10 +256,11 @@ impl StageProcess {
         around.ask(self.party, Errand::Register(self.joins), Ask::Commit(txn));
     }
 
-    fn registered(&mut self, answer: Answer, around: &mut Surroundings) -> bool {
+    fn registered(&mut self, answer: &Answer, around: &mut Surroundings) -> bool {
         let Phase::Joining { since } = self.phase else { return true };
         match answer {
             Answer::Committed(Ok(Committed::Applied { .. })) => {
+                around.tally.add("a stage joined again", self.has_served.into());
                 around.note(|| format!("{} has joined", name(self.party)));
                 (self.phase, self.has_served) = (Phase::Serving, true);
                 let view = around.life(self.party).view.clone();

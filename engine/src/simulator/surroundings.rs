@@ -8,6 +8,7 @@ use super::depot::{Answer, Ask, Depot};
 use super::dice::Dice;
 use super::faults::Strike;
 use super::network::{Network, Parcel};
+use super::tally::Tally;
 use super::trace::Trace;
 use crate::head::Fault;
 use crate::link::Message;
@@ -140,6 +141,7 @@ pub(super) struct Surroundings {
     pub(super) network: Network,
     pub(super) lives: Vec<Life>,
     pub(super) trace: Trace,
+    pub(super) tally: Tally,
     /// The first law that was broken.
     pub(super) broken: Option<String>,
 }
@@ -175,6 +177,7 @@ impl Surroundings {
             network,
             lives: (0..parties).map(|_| life()).collect(),
             trace,
+            tally: Tally::default(),
             broken: None,
         }
     }
@@ -188,6 +191,7 @@ impl Surroundings {
     pub(super) fn next(&mut self) -> Option<Event> {
         let ((moment, _), event) = self.queue.pop_first()?;
         self.now = moment;
+        self.tally.tick(moment);
         Some(event)
     }
 

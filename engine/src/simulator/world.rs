@@ -12,6 +12,7 @@ use super::model::{self, Beads};
 use super::network::{Malice, Network, who};
 use super::stage::StageProcess;
 use super::surroundings::{Event, HEAD, Happening, Look, MS, Moment, Party, SECOND, Surroundings, duration};
+use super::tally::Tally;
 use super::trace::Trace;
 use crate::store::{Txn, Write};
 use crate::view::ClusterView;
@@ -81,7 +82,7 @@ impl World {
     }
 
     /// Runs to the end, or to the first law that is broken.
-    pub(super) fn run(mut self) -> Result<(), Broken> {
+    pub(super) fn run(mut self) -> Result<Tally, Broken> {
         let mut end = None;
         while self.around.broken.is_none() {
             let Some(event) = self.around.next() else { break };
@@ -99,7 +100,7 @@ impl World {
             }
         }
         match self.around.broken.take() {
-            None => Ok(()),
+            None => Ok(self.around.tally),
             Some(law) => Err(Broken { at: self.around.now, law, trace: self.around.trace.text() }),
         }
     }
@@ -216,7 +217,7 @@ impl World {
         self.around.network.hang_up(party);
         if party == HEAD {
             self.head = None;
-            self.clients.gateway_died();
+            self.clients.gateway_died(&mut self.around);
         } else {
             self.stages[party.0] = None;
         }
@@ -240,6 +241,7 @@ impl World {
 
     fn strikes(&mut self, strike: Strike) {
         let around = &mut self.around;
+        around.tally.add(strike.name(), u64::from(!self.peace));
         around.note(|| format!("--- {strike:?}"));
         match strike {
             Strike::Starts(party) => self.start(party),
@@ -394,10 +396,14 @@ impl World {
         };
         let scheduler = head.conductor().scheduler();
         let (load, in_flight, free) = (scheduler.load(), scheduler.in_flight(), scheduler.free_blocks());
+        let counts = scheduler.counts();
         let blocks = scheduler.shape().map(|shape| shape.kv_blocks as usize);
         let endpoints: Vec<_> = self.stages.iter().flatten().map(|stage| stage.endpoint().to_owned()).collect();
         let head_endpoint = head.endpoint().to_owned();
         let around = &mut self.around;
+        around.tally.add("a sequence was preempted", counts.preempted);
+        around.tally.add("a guess came true", counts.guessed_right);
+        around.tally.add("a guess was wrong", counts.guessed - counts.guessed_right);
         around.law(load == (0, 0) && in_flight == 0, || format!("{load:?} sequences and {in_flight} batches are left"));
         around.law(blocks == Some(free), || format!("{free} blocks are free of {blocks:?}"));
         let serving = view.serving().map(|claims| claims.len());
