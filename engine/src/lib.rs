@@ -1,7 +1,8 @@
 //! The dataflow core: the coordination store, the cluster view, the planner, links, and the two run loops.
 //!
-//! The files that decide (`view`, `planner`, `decide`, `head::scheduler`, `head::ledger`) are pure: no tokio, no
-//! socket, no clock. This crate knows neither what a layer computes nor who asks for tokens.
+//! The files that decide (`view`, `planner`, `decide`, `stage::member`, `head::conductor`, `head::scheduler`,
+//! `head::ledger`) are pure: no tokio, no socket, no clock. This crate knows neither what a layer computes nor who asks
+//! for tokens.
 
 #[cfg(feature = "cluster")]
 pub mod decide;

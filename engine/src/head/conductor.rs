@@ -218,3 +218,61 @@ impl Conductor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use schema::record::{ClaimState, GatewayRecord, Placement, Shard};
+    use schema::{LayerRange, StageName};
+
+    use super::*;
+    use crate::testing::{model, stage};
+
+    fn versioned<T>(value: T) -> Versioned<T> {
+        Versioned { value, mod_revision: 7 }
+    }
+
+    /// One stage that serves everything, and this gateway.
+    fn view() -> ClusterView {
+        let (name, layers) = ("a".parse::<StageName>().unwrap(), LayerRange::new(0, 4).unwrap());
+        let claim = ClaimRecord {
+            stage: name.clone(),
+            layers,
+            endpoint: "ipc:///stage".to_owned(),
+            state: ClaimState::Serving,
+            memory_bound_bytes: 0,
+            weights_bytes: 0,
+            kv_blocks: 1,
+            kv_block_tokens: 32,
+        };
+        let gateway = GatewayRecord {
+            endpoint: "ipc:///head".to_owned(),
+            url: String::new(),
+            host: String::new(),
+            pid: 1,
+            version: String::new(),
+        };
+        let shards = vec![Shard { layers, stage: name.clone() }];
+        ClusterView {
+            reachable: true,
+            model: Some(versioned(model(&[10; 4], 0))),
+            placement: Some(versioned(Placement::new(Generation(1), shards).unwrap())),
+            stages: [(name, versioned(stage(1000)))].into(),
+            claims: [((Generation(1), 0), versioned(claim))].into(),
+            gateways: [(GATEWAY_SLOT, versioned(gateway))].into(),
+            ..ClusterView::default()
+        }
+    }
+
+    #[test]
+    fn an_absent_store_changes_nothing_but_what_it_said_last_counts() {
+        let scheduler = Scheduler::new(false);
+        let mut conductor = Conductor::new(scheduler, "ipc:///head".to_owned(), Arc::new(ClusterView::default()));
+        assert!(conductor.see(Arc::new(view())) && conductor.status().serving);
+        assert!(!conductor.see(Arc::new(ClusterView { reachable: false, ..view() })));
+        assert!(conductor.status().serving);
+        // The view in which the claim went is overtaken by the one that says that the store is away.
+        let gone = ClusterView { reachable: false, claims: [].into(), ..view() };
+        assert!(conductor.see(Arc::new(gone)));
+        assert!(!conductor.status().serving);
+    }
+}

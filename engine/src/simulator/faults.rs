@@ -1,8 +1,17 @@
-//! What goes wrong in a seed: when, and with whom.
+//! What goes wrong in a seed: when, with whom, and what that does to the world.
+
+use std::sync::Arc;
+
+use schema::{Generation, Key};
 
 use super::dice::Dice;
+use super::head::HeadProcess;
 use super::network::Malice;
-use super::surroundings::{Event, HEAD, MS, Moment, Party, SECOND, Surroundings};
+use super::stage::StageProcess;
+use super::surroundings::{Event, HEAD, Look, MS, Moment, Party, SECOND, Surroundings, duration};
+use super::world::World;
+use crate::store::{Txn, Write};
+use crate::view::ClusterView;
 
 /// Something that goes wrong, or comes right again.
 #[derive(Debug, Clone, Copy)]
@@ -118,5 +127,118 @@ fn roll(stages: usize, at: Moment, length: Moment, dice: &mut Dice) -> Vec<(Mome
         14 => vec![(at, if dice.permille(700) { Strike::Revoked(anybody) } else { Strike::ClaimsDeleted })],
         _ if dice.permille(400) => vec![(at, Strike::Crashes(HEAD)), (end, Strike::Starts(HEAD))],
         _ => vec![(at, Strike::Breaks(dice.within(0..1000)))],
+    }
+}
+
+impl World {
+    pub(super) fn strikes(&mut self, strike: Strike) {
+        let around = &mut self.around;
+        around.tally.add(strike.name(), u64::from(!self.peace));
+        around.note(|| format!("--- {strike:?}"));
+        match strike {
+            Strike::Starts(party) => self.start(party),
+            Strike::Thaws(party) => self.thaw(party),
+            Strike::StoreComes { with_leases } => self.store_comes(with_leases),
+            Strike::StoreMended(party) => {
+                around.depot.cut.remove(&party);
+                self.look(party, Look::Again, 600 * MS);
+            }
+            Strike::Peace => self.make_peace(),
+            _ if self.peace => {}
+            Strike::Crashes(party) => self.crash(party),
+            Strike::Stops(party) => {
+                if around.lives[party.0].is_frozen {
+                    return;
+                }
+                if let Some(stage) = &mut self.stages[party.0] {
+                    stage.stop(around);
+                }
+                self.crash(party);
+            }
+            Strike::Freezes(party) => around.life(party).is_frozen = true,
+            Strike::StoreGoes => {
+                around.depot.away = true;
+                for party in (0..around.lives.len()).map(Party) {
+                    self.look(party, Look::Away, 2 * SECOND);
+                }
+            }
+            Strike::StoreCut(party) => {
+                around.depot.cut.insert(party);
+                self.look(party, Look::Away, 2 * SECOND);
+            }
+            Strike::Cut { from, to, until } => drop(around.network.cuts.insert((from, to), until)),
+            Strike::Breaks(choice) => around.network.break_one(choice),
+            Strike::Revoked(party) => {
+                let head = self.head.as_ref().filter(|_| party == HEAD).and_then(HeadProcess::lease);
+                let lease = self.stages[party.0].as_ref().and_then(StageProcess::lease).or(head).map(|lease| lease.id);
+                if let Some(lease) = lease.filter(|_| !around.depot.away) {
+                    around.depot.store.revoke(lease);
+                    around.spread_news();
+                }
+            }
+            Strike::ClaimsDeleted => self.delete_claims(),
+            Strike::Malice(malice) => around.network.malice = malice,
+        }
+    }
+
+    fn store_comes(&mut self, with_leases: bool) {
+        let around = &mut self.around;
+        if !std::mem::replace(&mut around.depot.away, false) {
+            return;
+        }
+        if with_leases {
+            around.depot.store.renew_all(duration(around.now));
+        }
+        for party in (0..around.lives.len()).map(Party) {
+            self.look(party, Look::Again, 600 * MS);
+        }
+    }
+
+    /// A process looks at the store within some time.
+    fn look(&mut self, party: Party, look: Look, within: Moment) {
+        let incarnation = self.around.life(party).incarnation;
+        let delay = self.around.dice.within(MS..within);
+        self.around.after(delay, Event::Looks(party, incarnation, look));
+    }
+
+    pub(super) fn looks(&mut self, party: Party, incarnation: u32, look: Look) {
+        let around = &mut self.around;
+        let away = around.depot.is_away_for(party);
+        let life = &around.lives[party.0];
+        if life.incarnation != incarnation || away != (look == Look::Away) {
+            return;
+        }
+        let view = match look {
+            Look::Away => Arc::new(ClusterView { reachable: false, ..(*life.view).clone() }),
+            Look::Again => around.depot.view.clone(),
+        };
+        around.show(party, view);
+    }
+
+    fn delete_claims(&mut self) {
+        let around = &mut self.around;
+        let claims = around.depot.view.claims.keys();
+        let delete = |(generation, slot): &(Generation, u32)| Write::Delete {
+            key: self.keyspace.name(&Key::Claim(*generation, *slot)),
+        };
+        let writes: Vec<_> = claims.map(delete).collect();
+        if !writes.is_empty() && !around.depot.away {
+            around.depot.store.commit(Txn { compares: Vec::new(), writes }).expect("claims are deleted");
+            around.spread_news();
+        }
+    }
+
+    fn make_peace(&mut self) {
+        self.peace = true;
+        self.around.network.malice = Malice::default();
+        self.around.network.cuts.clear();
+        self.store_comes(true);
+        for party in (0..self.around.lives.len()).map(Party) {
+            self.around.depot.cut.remove(&party);
+            self.look(party, Look::Again, 600 * MS);
+            self.thaw(party);
+            let delay = self.around.dice.within(0..2 * SECOND);
+            self.around.after(delay, Event::Strikes(Strike::Starts(party)));
+        }
     }
 }

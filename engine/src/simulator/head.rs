@@ -46,6 +46,10 @@ impl HeadProcess {
         &self.endpoint
     }
 
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
     /// What happens, and what follows from it.
     pub(super) fn handle(&mut self, happening: Happening, clients: &mut Clients, around: &mut Surroundings) {
         match happening {

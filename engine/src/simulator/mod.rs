@@ -13,12 +13,15 @@ mod depot;
 mod dice;
 mod faults;
 mod head;
+mod laws;
 mod lease;
 mod model;
 mod network;
 mod stage;
 mod surroundings;
+mod taken;
 mod tally;
+mod thread;
 mod trace;
 mod world;
 

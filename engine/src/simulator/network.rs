@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use schema::frame::Frame;
 
-use super::surroundings::{Event, HEAD, Happening, MS, Moment, Party, SECOND, Surroundings};
+use super::surroundings::{Event, HEAD, Happening, MS, Moment, Party, SECOND, Surroundings, micros};
 use crate::link::Message;
 use crate::link::limits::{CONNECT_WAIT_MAX, IN_FLIGHT_MESSAGES_MAX, SILENCE_MAX};
 
@@ -133,7 +133,7 @@ impl Surroundings {
         }
         if life.is_frozen || self.is_cut(from, to.0).is_some() || self.is_cut(to.0, from).is_some() {
             // The loop waits for the handshake that does not come.
-            let until = self.now + super::surroundings::micros(CONNECT_WAIT_MAX);
+            let until = self.now + micros(CONNECT_WAIT_MAX);
             let life = self.life(from);
             life.busy_until = life.busy_until.max(until);
             return None;
@@ -180,7 +180,7 @@ impl Surroundings {
         if let Some(healed) = self.is_cut(from, to.0)
             && is_open
         {
-            let silence_max = super::surroundings::micros(SILENCE_MAX);
+            let silence_max = micros(SILENCE_MAX);
             if healed - self.now < silence_max {
                 let delay = self.dice.within(0..SECOND / 4);
                 let last = self.network.links.get(&parcel.link).map_or(0, |link| link.last);

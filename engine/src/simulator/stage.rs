@@ -2,23 +2,24 @@
 //!
 //! Joining and renewing the lease follow the real loops (`stage::join`, the lease's keeper) step by step.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schema::Keyspace;
 use schema::StageName;
-use schema::frame::{Frame, Hop};
+use schema::frame::Frame;
 use schema::record::StageRecord;
-use schema::{Epoch, Generation, Keyspace, Step};
 
 use super::depot::{Answer, Ask};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
 use super::network::Way;
-use super::surroundings::{Errand, HEAD, Happening, MS, Moment, Party, Surroundings, duration, micros};
-use crate::limits::{SETTLE, STAGE_QUEUE_MAX, STORE_RETRY};
+use super::surroundings::{Errand, HEAD, Happening, MS, Moment, Party, Surroundings, micros};
+use super::taken::Taken;
+use super::thread::Thread;
+use crate::limits::{SETTLE, STORE_RETRY};
 use crate::membership::register_stage;
 use crate::runner::Loader;
-use crate::stage::compute::{Done, Order as Task, Worker};
+use crate::stage::compute::{Done, Order as Task};
 use crate::stage::member::{Member, Order, Purpose};
 use crate::store::{Committed, StoreError};
 
@@ -30,21 +31,6 @@ const NAME_PATIENCE: Duration = super::LEASE_TTL.saturating_mul(3);
 enum Phase {
     Joining { since: Moment },
     Serving,
-}
-
-/// The compute thread.
-struct Thread {
-    worker: Worker,
-    tasks: VecDeque<(Moment, Task)>,
-    /// What it does now, as it will come out.
-    at_work: Option<Option<Done>>,
-}
-
-/// What was taken of the epochs, as the laws count it.
-struct Taken {
-    generation: Generation,
-    epoch: Epoch,
-    next: Step,
 }
 
 /// One process.
@@ -60,7 +46,7 @@ pub(super) struct StageProcess {
     joins: u64,
     has_served: bool,
     writes: u64,
-    taken: Option<Taken>,
+    taken: Taken,
     /// What happened while it was joining.
     waiting: Vec<Happening>,
     /// Happenings until it looks at its lease again: after a sleep, timers may come last.
@@ -87,14 +73,14 @@ impl StageProcess {
             keyspace: keyspace.clone(),
             endpoint,
             member,
-            thread: Thread { worker: Worker::new(loader.clone()), tasks: VecDeque::new(), at_work: None },
+            thread: Thread::new(party, loader.clone()),
             loader,
             phase: Phase::Joining { since: around.now },
             lease: None,
             joins: 0,
             has_served: false,
             writes: 0,
-            taken: None,
+            taken: Taken::default(),
             waiting: Vec::new(),
             blind: 0,
         }
@@ -136,7 +122,7 @@ impl StageProcess {
             }
             Happening::Registers(joins) if joins == self.joins => self.register(around),
             Happening::Renews => self.renew(around),
-            Happening::ComputeDone => self.compute_done(around),
+            Happening::ComputeDone => self.thread.done(around),
             Happening::Answered { errand: Errand::Join(joins), answer } if joins == self.joins => {
                 return self.granted(&answer, around);
             }
@@ -198,7 +184,7 @@ impl StageProcess {
                 orders
             }
             Happening::Computed(Done::Loaded { number, shard }) => {
-                self.taken = None;
+                self.taken = Taken::default();
                 self.member.loaded(number, shard)
             }
             Happening::Computed(Done::Stepped(stepped)) => self.member.stepped(*stepped),
@@ -326,16 +312,17 @@ impl StageProcess {
                 around.ask(party, Errand::Write { number: self.writes, purpose }, Ask::Commit(txn));
             }
             Order::Load { number, layers, room, budget_bytes } => {
-                self.give(Task::Load { number, layers, room, budget_bytes }, around);
+                self.thread.give(Task::Load { number, layers, room, budget_bytes }, around);
             }
-            Order::Unload => self.give(Task::Unload, around),
+            Order::Unload => self.thread.give(Task::Unload, around),
             Order::Disconnect => around.network.close(party, Way::Downstream),
             Order::Compute(hop, activations) => {
-                self.check_taken(&hop, around);
-                if self.thread.tasks.len() >= STAGE_QUEUE_MAX {
+                let held = self.member.held().map(|held| (held.generation, held.slot, held.is_ready()));
+                self.taken.check(party, &hop, held, around);
+                if self.thread.is_full() {
                     return self.perform(Member::overloaded(&hop), around);
                 }
-                self.give(Task::Step { hop, activations, arrived: around.instant() }, around);
+                self.thread.give(Task::Step { hop, activations, arrived: around.instant() }, around);
             }
             Order::Forward { endpoint, hop, activations } => {
                 let sent = around.send(party, Way::Downstream, &endpoint, &Frame::Hop(hop), activations);
@@ -352,55 +339,5 @@ impl StageProcess {
                 }
             }
         }
-    }
-
-    /// What is taken belongs to the shard that is held, and continues what was taken before.
-    fn check_taken(&mut self, hop: &Hop, around: &mut Surroundings) {
-        let held = self.member.held().map(|held| (held.generation, held.slot, held.is_ready()));
-        around.law(held == Some((hop.generation, hop.slot, true)), || {
-            format!("{} took a frame for what it does not serve: {hop:?}", name(self.party))
-        });
-        let next = match &self.taken {
-            Some(taken) if taken.generation == hop.generation && taken.epoch == hop.epoch => taken.next,
-            _ => Step(0),
-        };
-        let older =
-            self.taken.as_ref().is_some_and(|taken| (taken.generation, taken.epoch) > (hop.generation, hop.epoch));
-        around.law(!older && hop.step == next, || {
-            format!("{} took step {} of epoch {}, where step {next} comes", name(self.party), hop.step, hop.epoch)
-        });
-        self.taken = Some(Taken { generation: hop.generation, epoch: hop.epoch, next: next.next() });
-    }
-
-    // --- The compute thread ---
-
-    fn give(&mut self, task: Task, around: &mut Surroundings) {
-        self.thread.tasks.push_back((around.now, task));
-        if self.thread.at_work.is_none() {
-            self.work(around);
-        }
-    }
-
-    fn work(&mut self, around: &mut Surroundings) {
-        let Some((given, task)) = self.thread.tasks.pop_front() else { return };
-        let takes = match &task {
-            Task::Load { .. } => around.dice.within(10 * MS..400 * MS),
-            Task::Step { hop, .. } => around.dice.within(2 * MS..4 * MS) + 40 * u64::from(hop.rows),
-            Task::Unload => 1,
-        };
-        let mut done = self.thread.worker.perform(task);
-        if let Some(Done::Stepped(stepped)) = &mut done {
-            stepped.compute = duration(takes);
-            stepped.queue = duration(around.now - given);
-        }
-        self.thread.at_work = Some(done);
-        around.happens(takes, self.party, Happening::ComputeDone);
-    }
-
-    fn compute_done(&mut self, around: &mut Surroundings) {
-        if let Some(done) = self.thread.at_work.take().flatten() {
-            around.happens(0, self.party, Happening::Computed(done));
-        }
-        self.work(around);
     }
 }

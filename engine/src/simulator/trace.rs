@@ -1,15 +1,17 @@
 //! What happened, in words, for whoever wants to know why a seed failed.
 
+use std::collections::VecDeque;
+
 use super::surroundings::{Moment, SECOND};
 
 /// The newest lines kept: enough to see what led to the end, few enough to read.
-const LINES_MAX: usize = 4000;
+const LINES_MAX: usize = 2000;
 
 /// Collects lines, if anybody wants them.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
     wanted: bool,
-    lines: std::collections::VecDeque<String>,
+    lines: VecDeque<String>,
     skipped: usize,
 }
 

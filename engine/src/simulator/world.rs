@@ -1,7 +1,6 @@
 //! A simulated cluster from its first moment to its last.
 
-use schema::record::ClaimState;
-use schema::{Key, Keyspace};
+use schema::Keyspace;
 
 use super::clients::{Clients, Standing};
 use super::depot::Depot;
@@ -9,13 +8,11 @@ use super::dice::Dice;
 use super::faults::{self, Strike};
 use super::head::HeadProcess;
 use super::model::{self, Beads};
-use super::network::{Malice, Network, who};
+use super::network::{Network, who};
 use super::stage::StageProcess;
-use super::surroundings::{Event, HEAD, Happening, Look, MS, Moment, Party, SECOND, Surroundings, duration};
+use super::surroundings::{Event, HEAD, Happening, MS, Moment, Party, SECOND, Surroundings, duration};
 use super::tally::Tally;
 use super::trace::Trace;
-use crate::store::{Txn, Write};
-use crate::view::ClusterView;
 
 /// Faults come until then.
 const PEACE: Moment = 12 * SECOND;
@@ -34,17 +31,19 @@ pub(super) struct Broken {
     pub(super) trace: String,
 }
 
+/// The cluster, and those who use it.
 pub(super) struct World {
-    around: Surroundings,
-    keyspace: Keyspace,
+    pub(super) around: Surroundings,
+    pub(super) keyspace: Keyspace,
     layers: u32,
     budget_bytes: u64,
     speculates: bool,
-    head: Option<HeadProcess>,
+    pub(super) head: Option<HeadProcess>,
     /// By number; the first is at 1.
-    stages: Vec<Option<StageProcess>>,
+    pub(super) stages: Vec<Option<StageProcess>>,
     clients: Clients,
-    peace: bool,
+    /// Whether the faults are over.
+    pub(super) peace: bool,
 }
 
 // === impl World ===
@@ -182,7 +181,7 @@ impl World {
 
     // --- Processes ---
 
-    fn start(&mut self, party: Party) {
+    pub(super) fn start(&mut self, party: Party) {
         let around = &mut self.around;
         if around.lives[party.0].is_alive {
             return;
@@ -203,7 +202,7 @@ impl World {
         }
     }
 
-    fn crash(&mut self, party: Party) {
+    pub(super) fn crash(&mut self, party: Party) {
         let life = self.around.life(party);
         if !life.is_alive {
             return;
@@ -223,7 +222,7 @@ impl World {
         }
     }
 
-    fn thaw(&mut self, party: Party) {
+    pub(super) fn thaw(&mut self, party: Party) {
         let life = self.around.life(party);
         if !std::mem::replace(&mut life.is_frozen, false) || !life.is_alive {
             return;
@@ -235,187 +234,5 @@ impl World {
         if let Some(stage) = &mut self.stages[party.0] {
             stage.woke(&mut self.around);
         }
-    }
-
-    // --- Faults ---
-
-    fn strikes(&mut self, strike: Strike) {
-        let around = &mut self.around;
-        around.tally.add(strike.name(), u64::from(!self.peace));
-        around.note(|| format!("--- {strike:?}"));
-        match strike {
-            Strike::Starts(party) => self.start(party),
-            Strike::Thaws(party) => self.thaw(party),
-            Strike::StoreComes { with_leases } => self.store_comes(with_leases),
-            Strike::StoreMended(party) => {
-                around.depot.cut.remove(&party);
-                self.look(party, Look::Again, 600 * MS);
-            }
-            Strike::Peace => self.make_peace(),
-            _ if self.peace => {}
-            Strike::Crashes(party) => self.crash(party),
-            Strike::Stops(party) => {
-                if around.lives[party.0].is_frozen {
-                    return;
-                }
-                if let Some(stage) = &mut self.stages[party.0] {
-                    stage.stop(around);
-                }
-                self.crash(party);
-            }
-            Strike::Freezes(party) => around.life(party).is_frozen = true,
-            Strike::StoreGoes => {
-                around.depot.away = true;
-                for party in (0..around.lives.len()).map(Party) {
-                    self.look(party, Look::Away, 2 * SECOND);
-                }
-            }
-            Strike::StoreCut(party) => {
-                around.depot.cut.insert(party);
-                self.look(party, Look::Away, 2 * SECOND);
-            }
-            Strike::Cut { from, to, until } => drop(around.network.cuts.insert((from, to), until)),
-            Strike::Breaks(choice) => around.network.break_one(choice),
-            Strike::Revoked(party) => {
-                let lease = self.stages[party.0].as_ref().and_then(StageProcess::lease).map(|lease| lease.id);
-                if let Some(lease) = lease {
-                    around.depot.store.revoke(lease);
-                    around.spread_news();
-                }
-            }
-            Strike::ClaimsDeleted => self.delete_claims(),
-            Strike::Malice(malice) => around.network.malice = malice,
-        }
-    }
-
-    fn store_comes(&mut self, with_leases: bool) {
-        let around = &mut self.around;
-        if !std::mem::replace(&mut around.depot.away, false) {
-            return;
-        }
-        if with_leases {
-            around.depot.store.renew_all(duration(around.now));
-        }
-        for party in (0..around.lives.len()).map(Party) {
-            self.look(party, Look::Again, 600 * MS);
-        }
-    }
-
-    /// A process looks at the store within some time.
-    fn look(&mut self, party: Party, look: Look, within: Moment) {
-        let incarnation = self.around.life(party).incarnation;
-        let delay = self.around.dice.within(MS..within);
-        self.around.after(delay, Event::Looks(party, incarnation, look));
-    }
-
-    fn looks(&mut self, party: Party, incarnation: u32, look: Look) {
-        let around = &mut self.around;
-        let away = around.depot.is_away_for(party);
-        let life = &around.lives[party.0];
-        if life.incarnation != incarnation || away != (look == Look::Away) {
-            return;
-        }
-        let view = match look {
-            Look::Away => std::sync::Arc::new(ClusterView { reachable: false, ..(*life.view).clone() }),
-            Look::Again => around.depot.view.clone(),
-        };
-        around.show(party, view);
-    }
-
-    fn delete_claims(&mut self) {
-        let around = &mut self.around;
-        let claims = around.depot.view.claims.keys();
-        let delete = |(generation, slot): &(schema::Generation, u32)| Write::Delete {
-            key: self.keyspace.name(&Key::Claim(*generation, *slot)),
-        };
-        let writes: Vec<_> = claims.map(delete).collect();
-        if !writes.is_empty() && !around.depot.away {
-            around.depot.store.commit(Txn { compares: Vec::new(), writes }).expect("claims are deleted");
-            around.spread_news();
-        }
-    }
-
-    fn make_peace(&mut self) {
-        self.peace = true;
-        self.around.network.malice = Malice::default();
-        self.around.network.cuts.clear();
-        self.store_comes(true);
-        for party in (0..self.around.lives.len()).map(Party) {
-            self.around.depot.cut.remove(&party);
-            self.look(party, Look::Again, 600 * MS);
-            self.thaw(party);
-            let delay = self.around.dice.within(0..2 * SECOND);
-            self.around.after(delay, Event::Strikes(Strike::Starts(party)));
-        }
-    }
-
-    // --- Laws ---
-
-    /// No two processes with a lease have the same layer ready in the same generation.
-    fn check_shards(&mut self) {
-        let ready = |stage: &StageProcess| {
-            let held = stage.member().held().filter(|held| held.is_ready())?;
-            let lease = stage.lease().map(|lease| lease.id);
-            Some((held.generation, held.shard.layers, lease, stage.endpoint().to_owned()))
-        };
-        let ready: Vec<_> = self.stages.iter().flatten().filter_map(ready).collect();
-        let now = duration(self.around.now);
-        for (index, (generation, layers, lease, endpoint)) in ready.iter().enumerate() {
-            for (other_generation, other_layers, other_lease, other) in &ready[..index] {
-                let overlap = layers.start() < other_layers.end() && other_layers.start() < layers.end();
-                let store = &self.around.depot.store;
-                let leased = [lease, other_lease].iter().all(|lease| lease.is_some_and(|id| store.knows(id, now)));
-                self.around.law(generation != other_generation || !overlap || !leased, || {
-                    format!("{endpoint} and {other} both serve some of {layers} in generation {generation}")
-                });
-            }
-        }
-    }
-
-    /// No layer is served by two claims of one generation.
-    fn check_claims(&mut self) {
-        let view = self.around.depot.view.clone();
-        let mut end = (schema::Generation(0), 0);
-        for ((generation, slot), claim) in &view.claims {
-            if claim.value.state != ClaimState::Serving {
-                continue;
-            }
-            let layers = claim.value.layers;
-            self.around.law(*generation != end.0 || layers.start() >= end.1, || {
-                format!("slot {slot} of generation {generation} serves layers that another claim serves, too")
-            });
-            end = (*generation, layers.end());
-        }
-    }
-
-    /// When all is done, the cluster serves, and nothing is left of what is gone.
-    fn check_aftermath(&mut self) {
-        let view = self.around.depot.view.clone();
-        let Some(head) = &self.head else {
-            return self.around.law(false, || "no gateway is there".to_owned());
-        };
-        let scheduler = head.conductor().scheduler();
-        let (load, in_flight, free) = (scheduler.load(), scheduler.in_flight(), scheduler.free_blocks());
-        let counts = scheduler.counts();
-        let blocks = scheduler.shape().map(|shape| shape.kv_blocks as usize);
-        let endpoints: Vec<_> = self.stages.iter().flatten().map(|stage| stage.endpoint().to_owned()).collect();
-        let head_endpoint = head.endpoint().to_owned();
-        let around = &mut self.around;
-        around.tally.add("a sequence was preempted", counts.preempted);
-        around.tally.add("a guess came true", counts.guessed_right);
-        around.tally.add("a guess was wrong", counts.guessed - counts.guessed_right);
-        around.law(load == (0, 0) && in_flight == 0, || format!("{load:?} sequences and {in_flight} batches are left"));
-        around.law(blocks == Some(free), || format!("{free} blocks are free of {blocks:?}"));
-        let serving = view.serving().map(|claims| claims.len());
-        around.law(serving.is_ok(), || format!("the cluster does not serve: {serving:?}"));
-        let stages: Vec<_> = view.stages.values().map(|stage| stage.value.endpoint.clone()).collect();
-        around.law(stages == endpoints, || format!("stages in the store: {stages:?}, alive: {endpoints:?}"));
-        let gateways: Vec<_> = view.gateways.values().map(|gateway| gateway.value.endpoint.clone()).collect();
-        around.law(gateways == [head_endpoint], || format!("gateways in the store: {gateways:?}"));
-        let placed = view.placement.as_ref().map(|placement| placement.value.generation());
-        let stale: Vec<_> = view.claims.keys().filter(|(generation, _)| Some(*generation) != placed).collect();
-        around.law(stale.is_empty(), || format!("claims of older generations are left: {stale:?}"));
-        let leases = around.depot.store.leases();
-        around.law(leases == endpoints.len() + 1, || format!("{leases} leases are left"));
     }
 }

@@ -406,3 +406,6 @@ fn refusal(hop: &Hop, reason: String, passing: bool) -> Order {
     let Hop { generation, epoch, step, slot, gateway, .. } = *hop;
     Order::Answer { gateway, frame: Frame::Refusal(Refusal { generation, epoch, step, slot, reason, passing }) }
 }
+
+#[cfg(test)]
+mod tests;

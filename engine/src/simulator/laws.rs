@@ -1,0 +1,78 @@
+//! What must be true of a cluster at any time, and what is left when all is done.
+
+use schema::Generation;
+use schema::record::ClaimState;
+
+use super::stage::StageProcess;
+use super::surroundings::duration;
+use super::world::World;
+
+impl World {
+    /// No two processes with a lease have the same layer ready in the same generation.
+    pub(super) fn check_shards(&mut self) {
+        let ready = |stage: &StageProcess| {
+            let held = stage.member().held().filter(|held| held.is_ready())?;
+            let lease = stage.lease().map(|lease| lease.id);
+            Some((held.generation, held.shard.layers, lease, stage.endpoint().to_owned()))
+        };
+        let ready: Vec<_> = self.stages.iter().flatten().filter_map(ready).collect();
+        let now = duration(self.around.now);
+        for (index, (generation, layers, lease, endpoint)) in ready.iter().enumerate() {
+            for (other_generation, other_layers, other_lease, other) in &ready[..index] {
+                let overlap = layers.start() < other_layers.end() && other_layers.start() < layers.end();
+                let store = &self.around.depot.store;
+                let leased = [lease, other_lease].iter().all(|lease| lease.is_some_and(|id| store.knows(id, now)));
+                self.around.law(generation != other_generation || !overlap || !leased, || {
+                    format!("{endpoint} and {other} both serve some of {layers} in generation {generation}")
+                });
+            }
+        }
+    }
+
+    /// No layer is served by two claims of one generation.
+    pub(super) fn check_claims(&mut self) {
+        let view = self.around.depot.view.clone();
+        let mut end = (Generation(0), 0);
+        for ((generation, slot), claim) in &view.claims {
+            if claim.value.state != ClaimState::Serving {
+                continue;
+            }
+            let layers = claim.value.layers;
+            self.around.law(*generation != end.0 || layers.start() >= end.1, || {
+                format!("slot {slot} of generation {generation} serves layers that another claim serves, too")
+            });
+            end = (*generation, layers.end());
+        }
+    }
+
+    /// When all is done, the cluster serves, and nothing is left of what is gone.
+    pub(super) fn check_aftermath(&mut self) {
+        let view = self.around.depot.view.clone();
+        let Some(head) = &self.head else {
+            return self.around.law(false, || "no gateway is there".to_owned());
+        };
+        let scheduler = head.conductor().scheduler();
+        let (load, in_flight, free) = (scheduler.load(), scheduler.in_flight(), scheduler.free_blocks());
+        let counts = scheduler.counts();
+        let blocks = scheduler.shape().map(|shape| shape.kv_blocks as usize);
+        let endpoints: Vec<_> = self.stages.iter().flatten().map(|stage| stage.endpoint().to_owned()).collect();
+        let head_endpoint = head.endpoint().to_owned();
+        let around = &mut self.around;
+        around.tally.add("a sequence was preempted", counts.preempted);
+        around.tally.add("a guess came true", counts.guessed_right);
+        around.tally.add("a guess was wrong", counts.guessed - counts.guessed_right);
+        around.law(load == (0, 0) && in_flight == 0, || format!("{load:?} sequences and {in_flight} batches are left"));
+        around.law(blocks == Some(free), || format!("{free} blocks are free of {blocks:?}"));
+        let serving = view.serving().map(|claims| claims.len());
+        around.law(serving.is_ok(), || format!("the cluster does not serve: {serving:?}"));
+        let stages: Vec<_> = view.stages.values().map(|stage| stage.value.endpoint.clone()).collect();
+        around.law(stages == endpoints, || format!("stages in the store: {stages:?}, alive: {endpoints:?}"));
+        let gateways: Vec<_> = view.gateways.values().map(|gateway| gateway.value.endpoint.clone()).collect();
+        around.law(gateways == [head_endpoint], || format!("gateways in the store: {gateways:?}"));
+        let placed = view.placement.as_ref().map(|placement| placement.value.generation());
+        let stale: Vec<_> = view.claims.keys().filter(|(generation, _)| Some(*generation) != placed).collect();
+        around.law(stale.is_empty(), || format!("claims of older generations are left: {stale:?}"));
+        let leases = around.depot.store.leases();
+        around.law(leases == endpoints.len() + 1, || format!("{leases} leases are left"));
+    }
+}

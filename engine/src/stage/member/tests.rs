@@ -1,0 +1,101 @@
+use schema::record::{ClaimRecord, ClaimState, KvType, Placement};
+
+use super::*;
+use crate::decide::Action;
+use crate::store::{Revision, Write};
+use crate::testing::{model, name, stage};
+use crate::view::Versioned;
+
+const LEASE: LeaseId = LeaseId(1);
+
+fn versioned<T>(value: T) -> Versioned<T> {
+    Versioned { value, mod_revision: 7 }
+}
+
+/// One stage, called "a", and the placement that gives it everything.
+fn view() -> ClusterView {
+    let mut view = ClusterView {
+        reachable: true,
+        model: Some(versioned(model(&[10; 4], 0))),
+        stages: [(name("a"), versioned(stage(1000)))].into(),
+        ..ClusterView::default()
+    };
+    let Action::Propose { placement, .. } = decide(&view, &name("a"), true) else { panic!("no proposal") };
+    view.placement = Some(versioned(placement));
+    view
+}
+
+fn claim_of(view: &ClusterView, state: ClaimState) -> ClaimRecord {
+    let placement: &Placement = &view.placement.as_ref().unwrap().value;
+    let shard = placement.shard(0).unwrap();
+    ClaimRecord {
+        stage: shard.stage.clone(),
+        layers: shard.layers,
+        endpoint: "ipc:///nowhere".to_owned(),
+        state,
+        memory_bound_bytes: 0,
+        weights_bytes: 0,
+        kv_blocks: 1,
+        kv_block_tokens: 32,
+    }
+}
+
+fn member(view: ClusterView, now: Instant) -> Member {
+    let keyspace = Keyspace::new(&"test".parse().unwrap());
+    Member::new(keyspace, name("a"), stage(1000), Arc::new(view), now)
+}
+
+fn follow(member: &mut Member, now: Instant) -> Vec<Order> {
+    member.follow_plan(LEASE, &|_, _| 0, now)
+}
+
+fn load_number(orders: &[Order]) -> u64 {
+    let number = |order: &Order| if let Order::Load { number, .. } = order { Some(*number) } else { None };
+    orders.iter().find_map(number).expect("an order to load")
+}
+
+/// Has a member claim its slot; what it orders when the store has answered.
+fn claimed(member: &mut Member, now: Instant) -> Vec<Order> {
+    let orders = follow(member, now);
+    let Some(Order::Commit(purpose, _)) = orders.last() else { panic!("no claim: {orders:?}") };
+    member.written(*purpose, Ok(Committed::Applied { revision: Revision(0) }), now)
+}
+
+#[test]
+fn a_claim_in_its_name_that_stands_for_nothing_it_holds_is_given_up() {
+    let now = Instant::now();
+    let mut view = view();
+    view.claims.insert((Generation(0), 3), versioned(claim_of(&view, ClaimState::Serving)));
+    let mut member = member(view, now);
+    let orders = follow(&mut member, now);
+    let [Order::Commit(Purpose::Claim(..), txn)] = &orders[..] else { panic!("{orders:?}") };
+    let older = Write::Delete { key: "/baton/v1/test/claims/0/3".to_owned() };
+    assert!(txn.writes.contains(&older), "the older claim stays: {txn:?}");
+    // Refused, so it stays after all; and the placement has no place for this stage any more.
+    member.written(Purpose::Claim(Generation(1), 0), Ok(Committed::Refused), now);
+    let mut view = member.view().clone();
+    view.claims.insert(
+        (Generation(1), 0),
+        versioned(ClaimRecord { stage: name("b"), ..claim_of(&view, ClaimState::Serving) }),
+    );
+    view.revision = 1;
+    member.see(Arc::new(view), now);
+    let orders = follow(&mut member, now);
+    let [Order::Commit(Purpose::Leave, txn)] = &orders[..] else { panic!("{orders:?}") };
+    assert_eq!(txn.writes, [older]);
+}
+
+#[test]
+fn the_end_of_an_earlier_load_is_not_taken_for_that_of_the_last() {
+    let now = Instant::now();
+    let mut member = member(view(), now);
+    let first = load_number(&claimed(&mut member, now));
+    member.leave(); // The lease is lost while it loads; it joins again and claims the same slot.
+    let second = load_number(&claimed(&mut member, now));
+    let shard = || Ok(Loaded { weights_bytes: 40, kv_blocks: 1 });
+    member.loaded(first, shard());
+    assert!(!member.held().unwrap().is_ready(), "it serves what is about to be unloaded");
+    member.loaded(second, shard());
+    assert!(member.held().unwrap().is_ready());
+    assert_eq!(member.kv_room().kv_type, KvType::F16);
+}
