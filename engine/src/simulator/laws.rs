@@ -8,8 +8,12 @@ use super::surroundings::duration;
 use super::world::World;
 
 impl World {
-    /// No two processes with a lease have the same layer ready in the same generation.
+    /// No process without a lease holds anything, and no two with one have the same layer ready in the same generation.
     pub(super) fn check_shards(&mut self) {
+        for stage in self.stages.iter().flatten().filter(|stage| stage.is_joining()) {
+            let held = stage.member().held();
+            self.around.law(held.is_none(), || format!("{} lost its lease and holds {held:?}", stage.endpoint()));
+        }
         let ready = |stage: &StageProcess| {
             let held = stage.member().held().filter(|held| held.is_ready())?;
             let lease = stage.lease().map(|lease| lease.id);

@@ -98,6 +98,11 @@ impl StageProcess {
         self.lease.as_ref()
     }
 
+    /// Whether it has no lease under which it could hold something.
+    pub(super) fn is_joining(&self) -> bool {
+        self.phase != Phase::Serving
+    }
+
     /// It slept; the first things that happen may come before it knows for how long.
     pub(super) fn woke(&mut self, around: &mut Surroundings) {
         self.blind = around.dice.within(0..4);
