@@ -44,7 +44,7 @@ impl StepCost {
             let class = Class { seconds: class.seconds.max(below.map_or(0.0, |below| below.seconds)), ..*class };
             if class.rows >= rows {
                 let Some(below) = below.filter(|below| below.rows < class.rows) else {
-                    return Some(class.seconds * rows / class.rows);
+                    return Some(class.seconds * (rows / class.rows));
                 };
                 let share = ((rows - below.rows) / (class.rows - below.rows)).clamp(0.0, 1.0);
                 return Some(below.seconds + (class.seconds - below.seconds) * share);
