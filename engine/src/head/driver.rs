@@ -290,7 +290,7 @@ impl Driver {
 
     fn submit(&mut self, submission: Submission) {
         let Submission { mut request, events, answer, span } = submission;
-        let verdict = self.judge(&request).inspect_err(|rejection| self.meter.rejected(rejection));
+        let verdict = self.judge(&request).inspect_err(|rejection| self.meter.rejections().count(rejection));
         let room = verdict.as_ref().ok().copied();
         if let (Ok(()), Some(room)) = (answer.send(verdict.map(drop)), room) {
             request.tokens_max = request.tokens_max.min(room);

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, info_span, warn};
 
 use super::driver::{Driver, GATEWAY_SLOT, Parts, Submission};
-use super::meter::Meter;
+use super::meter::{Meter, Rejections};
 use super::scheduler::Scheduler;
 use crate::generate::{Generation, Pipeline, PipelineStatus, Rejection, Request};
 use crate::limits::{STORE_RETRY, SUBMISSIONS_MAX};
@@ -82,6 +82,7 @@ pub struct Head {
     status: watch::Receiver<PipelineStatus>,
     views: watch::Receiver<Arc<ClusterView>>,
     metrics: Registry,
+    rejections: Rejections,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     lease: tokio::task::JoinHandle<()>,
@@ -105,6 +106,7 @@ impl Head {
         let (stop, stopped) = oneshot::channel::<()>();
         let metrics = Registry::new();
         let meter = Meter::new(&metrics);
+        let rejections = meter.rejections().clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(HeadError::Thread)?;
         let (driver_views, driver_record) = (views.clone(), record.clone());
         let work = move || {
@@ -137,7 +139,7 @@ impl Head {
         let grant = registration.register().await?;
         let lease = tokio::spawn(registration.stay(grant));
         let (stop, thread) = (Some(stop), Some(thread));
-        Ok(Self { submissions, status, views, metrics, stop, thread, lease, _publisher: publisher })
+        Ok(Self { submissions, status, views, metrics, rejections, stop, thread, lease, _publisher: publisher })
     }
 
     /// The pipeline's status as it changes.
@@ -171,6 +173,10 @@ impl Pipeline for Head {
 
     fn status(&self) -> PipelineStatus {
         self.status.borrow().clone()
+    fn refused(&self, rejection: &Rejection) {
+        self.rejections.count(rejection);
+    }
+
     }
 
     fn metrics(&self) -> Registry {

@@ -34,7 +34,7 @@ pub(super) struct Meter {
     batch_took: Histogram,
     hop: Histogram,
     ended: IntCounterVec,
-    rejected: IntCounterVec,
+    rejections: Rejections,
     epochs: IntCounterVec,
     prompt_tokens: IntCounter,
     cached_tokens: IntCounter,
@@ -67,12 +67,34 @@ pub(super) struct Heard {
     last_token: Option<Instant>,
 }
 
+/// Counts what is not accepted: at the head, and at the doors, which see by themselves that some prompts are too long.
+#[derive(Debug, Clone)]
+pub(super) struct Rejections(IntCounterVec);
+
 // === impl Heard ===
 
 impl Heard {
     /// A sequence with so long a prompt was accepted.
     pub(super) fn new(prompt_tokens: usize, now: Instant) -> Self {
         Self { submitted: now, prompt_tokens: prompt_tokens as u32, last_token: None }
+    }
+}
+
+// === impl Rejections ===
+
+impl Rejections {
+    fn new(with: &Registered<'_>) -> Self {
+        Self(with.counters("sequences_rejected_total", "sequences that were not accepted", &["reason"]))
+    }
+
+    /// A sequence was not accepted.
+    pub(super) fn count(&self, rejection: &Rejection) {
+        let reason = match rejection {
+            Rejection::NotServing { .. } => "not_serving",
+            Rejection::Busy { .. } => "busy",
+            Rejection::TooLong { .. } => "too_long",
+        };
+        self.0.with_label_values(&[reason]).inc();
     }
 }
 
@@ -96,7 +118,7 @@ impl Meter {
                 HOPS,
             ),
             ended: with.counters("sequences_ended_total", "sequences that ended", &["outcome"]),
-            rejected: with.counters("sequences_rejected_total", "sequences that were not accepted", &["reason"]),
+            rejections: Rejections::new(&with),
             epochs: with.counters("epochs_total", "times the pipeline began anew", &["cause"]),
             prompt_tokens: with.counter("prompt_tokens_total", "prompt tokens of sequences that began"),
             cached_tokens: with.counter("cached_tokens_total", "prompt tokens that needed no computing"),
@@ -125,14 +147,9 @@ impl Meter {
         }
     }
 
-    /// A sequence was not accepted.
-    pub(super) fn rejected(&self, rejection: &Rejection) {
-        let reason = match rejection {
-            Rejection::NotServing { .. } => "not_serving",
-            Rejection::Busy { .. } => "busy",
-            Rejection::TooLong { .. } => "too_long",
-        };
-        self.rejected.with_label_values(&[reason]).inc();
+    /// Where sequences that are not accepted are counted.
+    pub(super) fn rejections(&self) -> &Rejections {
+        &self.rejections
     }
 
     /// An event of a sequence went out.
