@@ -165,18 +165,20 @@ impl Pipeline for Head {
         let (events, receiver) = mpsc::channel(request.tokens_max as usize + EVENTS_BESIDE_TOKENS);
         let (answer, verdict) = oneshot::channel();
         let stopping = || Rejection::NotServing { reason: "the server is stopping".to_owned() };
-        let span = info_span!("sequence", prompt_tokens = request.prompt.len(), tokens_max = request.tokens_max);
+        // Signed numbers: traces know no others.
+        let (prompt_tokens, tokens_max) = (request.prompt.len() as i64, i64::from(request.tokens_max));
+        let span = info_span!("sequence", prompt_tokens, tokens_max);
         self.submissions.send(Submission { request, events, answer, span }).await.map_err(|_| stopping())?;
         verdict.await.map_err(|_| stopping())??;
         Ok(Generation::new(receiver))
     }
 
-    fn status(&self) -> PipelineStatus {
-        self.status.borrow().clone()
     fn refused(&self, rejection: &Rejection) {
         self.rejections.count(rejection);
     }
 
+    fn status(&self) -> PipelineStatus {
+        self.status.borrow().clone()
     }
 
     fn metrics(&self) -> Registry {

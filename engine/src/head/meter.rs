@@ -7,7 +7,7 @@ use prometheus::{
     CounterVec, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
 use schema::frame::{Spent, Tokens};
-use tracing::{Span, debug_span};
+use tracing::Span;
 
 use super::fault::Fault;
 use super::scheduler::{Counts, Scheduler};
@@ -55,8 +55,8 @@ pub(super) struct Meter {
     stage_compute: CounterVec,
     stage_queue: CounterVec,
     told: Counts,
-    /// When each micro-batch was sent, and its span, which ends when it is back.
-    flights: HashMap<u64, (Instant, Span)>,
+    /// When each micro-batch was sent, and its spans, which end when it is back.
+    flights: HashMap<u64, (Instant, Vec<Span>)>,
 }
 
 /// What a listener has heard so far.
@@ -190,18 +190,17 @@ impl Meter {
         self.took.observe(now.saturating_duration_since(heard.submitted).as_secs_f64());
     }
 
-    /// A micro-batch was sent.
-    pub(super) fn sent(&mut self, step: u64, rows: u32, sequences: usize, now: Instant) {
+    /// A micro-batch was sent. `spans` are what it is in the traces of its sequences.
+    pub(super) fn sent(&mut self, step: u64, rows: u32, sequences: usize, spans: Vec<Span>, now: Instant) {
         self.batch_rows.observe(rows.into());
         self.batch_sequences.observe(sequences as f64);
-        let span = debug_span!(parent: None, "micro-batch", step, rows, sequences);
-        self.flights.insert(step, (now, span));
+        self.flights.insert(step, (now, spans));
     }
 
     /// A micro-batch came back.
     pub(super) fn returned(&mut self, tokens: &Tokens, labels: &[StageLabel], now: Instant) {
         let inside: Duration = tokens.spent.iter().map(within).sum();
-        if let Some((sent, _span)) = self.flights.remove(&tokens.step.0) {
+        if let Some((sent, _spans)) = self.flights.remove(&tokens.step.0) {
             let took = now.saturating_duration_since(sent);
             self.batch_took.observe(took.as_secs_f64());
             let links = tokens.spent.len() as f64 + 1.0;
