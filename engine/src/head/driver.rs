@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use schema::frame::{Frame, Hop};
+use schema::frame::{Frame, Hop, Slice};
 use schema::record::{ClaimRecord, GatewayRecord};
 use schema::{Epoch, Generation, SequenceId};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{Span, debug, info, warn};
+use tracing::{Span, debug, debug_span, info, warn};
 
 use super::fault::Fault;
 use super::meter::{Heard, Meter};
@@ -215,9 +215,9 @@ impl Driver {
 
     async fn send_batches(&mut self) {
         while let Some(batch) = self.scheduler.next_batch(Instant::now()) {
-            let (step, sequences) = (batch.step.0, batch.slices.len());
+            let (step, sequences, spans) = (batch.step.0, batch.slices.len(), self.spans(&batch));
             let Some(hop) = self.hop(batch) else { return };
-            self.meter.sent(step, hop.rows, sequences, Instant::now());
+            self.meter.sent(step, hop.rows, sequences, spans, Instant::now());
             let frame = Frame::Hop(hop);
             if let Err(error) = self.route.send(&self.first_endpoint, &frame, Bytes::new()).await {
                 // Not resent: its deadline, or the first stage's lease, begins a new epoch.
@@ -225,6 +225,18 @@ impl Driver {
                 return;
             }
         }
+    }
+
+    /// What the micro-batch is in the trace of each of its sequences: one span under the sequence's own.
+    fn spans(&self, batch: &Batch) -> Vec<Span> {
+        // Signed numbers: traces know no others.
+        let (step, sequences) = (batch.step.0 as i64, batch.slices.len() as i64);
+        let batch_rows: i64 = batch.slices.iter().map(|slice| i64::from(slice.count)).sum();
+        let span = |slice: &Slice| {
+            let (above, rows) = (&self.listeners.get(&slice.sequence)?.span, i64::from(slice.count));
+            Some(debug_span!(parent: above, "micro-batch", step, rows, batch_rows, sequences))
+        };
+        batch.slices.iter().filter_map(span).collect()
     }
 
     fn hop(&self, batch: Batch) -> Option<Hop> {
@@ -290,7 +302,7 @@ impl Driver {
 
     fn submit(&mut self, submission: Submission) {
         let Submission { mut request, events, answer, span } = submission;
-        let verdict = self.judge(&request).inspect_err(|rejection| self.meter.rejected(rejection));
+        let verdict = self.judge(&request).inspect_err(|rejection| self.meter.rejections().count(rejection));
         let room = verdict.as_ref().ok().copied();
         if let (Ok(()), Some(room)) = (answer.send(verdict.map(drop)), room) {
             request.tokens_max = request.tokens_max.min(room);

@@ -9,7 +9,7 @@ use super::bench::BenchArguments;
 use super::exit::EXIT_HELP;
 use crate::settings::{
     ClusterChoices, ClusterSettings, ComputeChoices, FileChoices, GatewayChoices, GlobalChoices, MemberChoices,
-    ModelChoices, StageChoices, UpChoices,
+    ModelChoices, OtlpEndpoint, SettingsError, StageChoices, UpChoices,
 };
 
 /// Runs one language model across the machines you own.
@@ -230,6 +230,16 @@ impl Verb {
     pub(super) fn stays(&self) -> bool {
         // `up` says by itself what people want to know.
         matches!(self, Self::Stage(_) | Self::Gateway(_))
+    }
+
+    /// Where it sends spans: only a gateway has any.
+    pub(super) fn spans_to(&self, file: &FileChoices) -> Result<Option<OtlpEndpoint>, SettingsError> {
+        let said = match self {
+            Self::Up(said) => &said.gateway,
+            Self::Gateway(said) => &said.gateway,
+            _ => return Ok(None),
+        };
+        OtlpEndpoint::resolve(&said.clone().or(file.gateway.clone()))
     }
 }
 

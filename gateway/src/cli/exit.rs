@@ -61,6 +61,23 @@ pub enum CliError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Spans that this build cannot send.
+    #[error(
+        "spans are to go to {to}, but this baton was built without that: build it with `--features otlp`, or say nothing \
+         of otlp_endpoint (or OTEL_EXPORTER_OTLP_ENDPOINT)"
+    )]
+    NoSpans {
+        /// Where they were to go.
+        to: String,
+    },
+    /// Spans that cannot be sent.
+    #[error("cannot send spans to {to}: {reason}")]
+    Spans {
+        /// Where they were to go.
+        to: String,
+        /// Why not.
+        reason: String,
+    },
     /// The async runtime.
     #[error("cannot start the runtime")]
     Runtime {
@@ -106,7 +123,7 @@ impl CliError {
         match self {
             Self::Store(StoreError::Unavailable { .. }) => Exit::StoreUnreachable,
             Self::Bench(BenchError::Endpoint { .. } | BenchError::NoModel { .. }) => Exit::RequestFailed,
-            Self::File(_) | Self::Settings(_) | Self::Log { .. } => Exit::Usage,
+            Self::File(_) | Self::Settings(_) | Self::Log { .. } | Self::NoSpans { .. } => Exit::Usage,
             _ => Exit::Failed,
         }
     }

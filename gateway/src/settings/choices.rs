@@ -124,6 +124,9 @@ choices! {
         /// Whether stages that would idle verify guesses at the next tokens; the answers are the same: on or off [default: on]
         #[arg(long, env = "BATON_SPECULATION", value_name = "SWITCH", hide_possible_values = true)]
         speculation: Switch,
+        /// Where a collector of OpenTelemetry takes the spans of requests, such as http://127.0.0.1:4318 (when built in)
+        #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+        otlp_endpoint: String,
     }
 }
 choices! {

@@ -8,6 +8,7 @@ mod choices;
 mod environment;
 mod file;
 mod host;
+mod otlp;
 mod resolved;
 mod secret;
 mod size;
@@ -19,6 +20,7 @@ pub use choices::{
 };
 pub use environment::{Environment, VARIABLES};
 pub use file::{FileChoices, FileError};
+pub use otlp::OtlpEndpoint;
 pub use resolved::{
     ClusterSettings, ComputeSettings, DoorSettings, GatewaySettings, KvWish, MemberSettings, ModelSettings,
     SettingsError, StageSettings, UpSettings, defaults,
