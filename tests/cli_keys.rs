@@ -33,6 +33,8 @@ fn records() -> Vec<(Key, String)> {
         head_bytes: 30_083_328,
         layer_multiplications: vec![3_540_096; 30],
         head_multiplications: 28_311_552,
+        layer_format: Some("Q4_1".to_owned()),
+        head_format: Some("Q8_0".to_owned()),
         kv_bytes_per_token_layer: 1536,
         kv_tokens: 8192,
         scratch_bytes: 16_777_216,

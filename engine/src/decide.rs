@@ -4,7 +4,7 @@
 use schema::record::{ClaimState, Placement, Shard};
 use schema::{Generation, StageName};
 
-use crate::planner::{Candidate, PlanError, improves, plan};
+use crate::planner::{PlanError, improves, in_order, plan};
 use crate::view::ClusterView;
 
 /// What to do next.
@@ -62,23 +62,17 @@ pub fn decide(view: &ClusterView, me: &StageName, settled: bool) -> Action {
     if current.is_none() && view.stages.len() < model.stages_min as usize {
         return Action::Wait(Waiting::Stages { found: view.stages.len(), expected: model.stages_min });
     }
-    let all_placed = |placement: &Placement| view.stages.keys().all(|stage| placement.slot_of(stage).is_some());
-    if current.is_some_and(|current| whole(&current.value, view, model.layers) && all_placed(&current.value)) {
-        return follow(view, me);
-    }
-    let candidates: Vec<_> = view
-        .stages
-        .iter()
-        .map(|(name, stage)| Candidate { name: name.clone(), budget_bytes: stage.value.memory_budget_bytes })
-        .collect();
+    let placed = current.map(|current| current.value.shards()).unwrap_or_default();
+    let candidates = in_order(view.stages.iter().map(|(name, stage)| (name, &stage.value)), placed);
     let shards = match plan(model, &candidates) {
         Ok(shards) => shards,
         // Claims of the old placement stay: what is served by them goes on being served.
         Err(error) if current.is_none() => return Action::Wait(Waiting::Memory(error)),
         Err(error) => return rest_or(follow(view, me), Waiting::Memory(error)),
     };
-    let good_enough =
-        |current: &Placement| whole(current, view, model.layers) && !improves(model, &shards, current.shards());
+    let good_enough = |current: &Placement| {
+        whole(current, view, model.layers) && !improves(model, &candidates, &shards, current.shards())
+    };
     if current.is_some_and(|current| good_enough(&current.value)) {
         return follow(view, me);
     }
@@ -95,6 +89,18 @@ pub fn decide(view: &ClusterView, me: &StageName, settled: bool) -> Action {
         Ok(placement) => Action::Propose { placement, replacing: current.map(|current| current.mod_revision) },
         Err(_) => Action::Rest, // The planner's ranges are contiguous; its proptest says so.
     }
+}
+
+/// Whether two views lead to the same decisions: all that differs is what stages report of their load, every few seconds.
+pub fn alike(one: &ClusterView, other: &ClusterView) -> bool {
+    let what_counts = |view: &ClusterView| -> Vec<_> {
+        let stages = view.stages.iter();
+        stages.map(|(name, stage)| (name.clone(), stage.value.memory_budget_bytes, stage.value.speed.clone())).collect()
+    };
+    let same = |one: &ClusterView, other: &ClusterView| {
+        one.model == other.model && one.placement == other.placement && one.claims == other.claims
+    };
+    same(one, other) && what_counts(one) == what_counts(other)
 }
 
 /// Whether every layer is placed on a live stage.

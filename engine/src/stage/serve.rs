@@ -19,7 +19,7 @@ use super::gateways::Gateways;
 use super::held::{Held, Next, Phase};
 use super::intake::{Intake, Verdict};
 use super::{Ending, StageError, StageSettings};
-use crate::decide::{Action, Waiting, decide};
+use crate::decide::{Action, Waiting, alike, decide};
 use crate::limits::{REPORT_EVERY, SETTLE, STORE_RETRY};
 use crate::link::{Inbound, LinkError, Message, activations_to_bytes};
 use crate::membership::{claim, leave_claim, mark_claim, propose, register_stage, report_stage};
@@ -43,6 +43,7 @@ pub(super) struct Stage {
     downstream: Route,
     gateways: Gateways,
     live: Live,
+    decided: Option<Decided>,
     write: Option<PendingWrite>,
     pace: Pace,
     record: StageRecord,
@@ -56,6 +57,12 @@ pub(super) struct Stage {
 struct Live {
     names: BTreeSet<StageName>,
     since: Instant,
+}
+
+/// What was decided about the view at hand; deciding anew for every frame would cost more than the frame.
+struct Decided {
+    settled: bool,
+    action: Action,
 }
 
 /// What a store write was for.
@@ -118,6 +125,7 @@ impl Stage {
             held: None,
             intake: Intake::default(),
             live: Live { names: BTreeSet::new(), since: Instant::now() },
+            decided: None,
             write: None,
             pace: Pace { revision: 0, deadline: Instant::now() },
             record,
@@ -218,7 +226,11 @@ impl Stage {
 
     /// Takes the newest view in.
     fn see(&mut self) {
-        self.view = self.views.borrow_and_update().clone();
+        let seen = self.views.borrow_and_update().clone();
+        if !alike(&seen, &self.view) {
+            self.decided = None;
+        }
+        self.view = seen;
         let names: BTreeSet<_> = self.view.stages.keys().cloned().collect();
         if names != self.live.names {
             self.live = Live { names, since: Instant::now() };
@@ -243,7 +255,7 @@ impl Stage {
         }
         let placed = self.view.placement.as_ref().map(|placement| placement.value.generation());
         let settled = self.live.since.elapsed() >= SETTLE;
-        match decide(&self.view, &self.settings.name, settled) {
+        match self.decision(settled) {
             Action::Propose { placement, replacing } => {
                 info!(generation = %placement.generation(), stages = placement.shards().len(), "proposing a placement");
                 self.commit(Purpose::Proposal, propose(&self.settings.keyspace, &placement, replacing));
@@ -265,6 +277,15 @@ impl Stage {
             }
             Action::Rest | Action::Wait(_) => self.tend_claim(placed, lease),
         }
+    }
+
+    fn decision(&mut self, settled: bool) -> Action {
+        if let Some(decided) = self.decided.as_ref().filter(|decided| decided.settled == settled) {
+            return decided.action.clone();
+        }
+        let action = decide(&self.view, &self.settings.name, settled);
+        self.decided = Some(Decided { settled, action: action.clone() });
+        action
     }
 
     fn claim(&mut self, older: Option<(Generation, u32)>, lease: &LeaseGrant) {

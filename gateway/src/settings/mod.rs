@@ -10,7 +10,6 @@ mod file;
 mod host;
 mod resolved;
 mod secret;
-mod size;
 
 pub use address::{EtcdUrls, Host};
 pub use choices::{
@@ -25,4 +24,3 @@ pub use resolved::{
     StageSettings, UpSettings, defaults,
 };
 pub use secret::SecretError;
-pub use size::ByteSize;
