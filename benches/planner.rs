@@ -27,6 +27,7 @@ fn model(layers: u32) -> ModelRecord {
         head_format: None,
         kv_bytes_per_token_layer: 4096,
         kv_tokens: 8192,
+        kv_type: schema::record::KvType::F16,
         scratch_bytes: 16_777_216,
         stages_min: 1,
     }

@@ -34,7 +34,9 @@ fn help_and_version_are_answers() {
     let home = home();
     let (code, stdout, stderr) = run(baton(home.path()).arg("--help"));
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    for word in ["up", "stage", "gateway", "status", "doctor", "pull", "models", "probe", "key", "Exit status:", "64"] {
+    for word in
+        ["up", "stage", "gateway", "status", "doctor", "bench", "pull", "models", "probe", "key", "Exit status:", "64"]
+    {
         assert!(stdout.contains(word), "{word} is missing in {stdout}");
     }
     let (code, stdout, _) = run(baton(home.path()).arg("--version"));

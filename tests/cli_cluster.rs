@@ -9,7 +9,8 @@ use std::process::Command;
 
 use common::etcd::{Etcd, etcdctl};
 use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, ModelRecord, Placement, Shard, Speeds, StageLoad, StageRecord,
+    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, KvType, ModelRecord, Placement, Shard, Speeds, StageLoad,
+    StageRecord,
 };
 use schema::{Fingerprint, Generation, Key, Keyspace, LayerRange};
 
@@ -40,6 +41,7 @@ fn furnish(etcd: &Etcd, gateway: &str) {
         head_format: None,
         kv_bytes_per_token_layer: 1,
         kv_tokens: 32,
+        kv_type: KvType::F16,
         scratch_bytes: 1,
         stages_min: 2,
     };

@@ -33,6 +33,7 @@ fn the_defaults_in_the_settings_file_are_the_real_ones() {
     assert_eq!(said.member.lease_ttl_s, Some(defaults::LEASE_TTL_S));
     assert_eq!(said.model.model.as_deref(), Some(gateway::models::DEFAULT));
     assert_eq!(said.model.kv_tokens, Some(defaults::KV_TOKENS));
+    assert_eq!(said.model.kv_type, Some(defaults::KV_TYPE));
     assert_eq!(said.model.stages_min, Some(defaults::STAGES_MIN));
     assert_eq!(said.compute.spare_cores, Some(defaults::SPARE_CORES));
     assert_eq!(said.gateway.listen.unwrap().to_string(), defaults::LISTEN);
@@ -70,6 +71,7 @@ fn the_help_names_the_real_defaults() {
         defaults::STORE_LISTEN.to_owned(),
         defaults::LEASE_TTL_S.to_string(),
         defaults::KV_TOKENS.to_string(),
+        defaults::KV_TYPE.to_string(),
         defaults::REQUEST_DEADLINE_S.to_string(),
         defaults::STAGES.to_string(),
     ];

@@ -3,8 +3,8 @@
 //! Run with `BATON_WRITE_KEYS=1` to write the document anew after a record has changed.
 
 use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, FormatSpeed, GatewayRecord, MemoryUse, ModelRecord, Pin, Placement, Shard,
-    StageLoad, StageRecord,
+    ClaimRecord, ClaimState, DeviceKind, FormatSpeed, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, Placement,
+    Shard, StageLoad, StageRecord,
 };
 use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -37,6 +37,7 @@ fn records() -> Vec<(Key, String)> {
         head_format: Some("Q8_0".to_owned()),
         kv_bytes_per_token_layer: 1536,
         kv_tokens: 8192,
+        kv_type: KvType::F16,
         scratch_bytes: 16_777_216,
         stages_min: 2,
     };

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::cluster::Cluster;
 use common::golden::{answers, golden, numbers};
+use schema::record::{KvRoom, KvType};
 use stages::weights::ModelFile;
 
 /// The `smaps` of a process, summed over the mappings `of` accepts (by path), field by field, in bytes.
@@ -54,7 +55,7 @@ fn each_stage_has_only_its_own_layers_in_memory() {
     let golden = golden();
     let model = common::model_path();
     let file = ModelFile::open(&model).unwrap();
-    let record = file.record(8192, 1).unwrap();
+    let record = file.record(KvRoom { tokens: 8192, kv_type: KvType::F16 }, 1).unwrap();
     let name = model.file_name().unwrap().to_string_lossy().into_owned();
     let one = {
         let cluster = Cluster::start(1, &[], &[]);

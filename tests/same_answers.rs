@@ -20,7 +20,7 @@ fn requests() -> Vec<Value> {
     let request = |index: usize| {
         json!({
             "prompt": prompt(index), "max_tokens": TOKENS, "ignore_eos": true, "logprobs": 0,
-            "temperature": if index % 2 == 0 { 0.0 } else { 0.9 }, "seed": index,
+            "temperature": if index.is_multiple_of(2) { 0.0 } else { 0.9 }, "seed": index,
         })
     };
     (0..16).map(request).collect()
@@ -95,7 +95,7 @@ fn guesses_save_steps_and_change_nothing() {
     let request = |index: u32| {
         json!({
             "prompt": repeated(index), "max_tokens": TOKENS, "ignore_eos": true, "logprobs": 0,
-            "temperature": if index % 2 == 0 { 0.0 } else { 0.7 }, "seed": index,
+            "temperature": if index.is_multiple_of(2) { 0.0 } else { 0.7 }, "seed": index,
         })
     };
     let requests: Vec<_> = (0..8).map(request).collect();

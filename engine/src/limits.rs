@@ -13,7 +13,7 @@ pub const DECODES_MAX: usize = 64;
 /// between two tokens, which should stay under twice what it is undisturbed.
 pub const STRETCH_MAX: f64 = 1.7;
 /// Prompt tokens that go into a micro-batch in any case: a prompt must come to its end, however slow the stages.
-pub const PROMPT_ROWS_MIN: u32 = 8;
+pub const PROMPT_ROWS_MIN: u32 = 2;
 /// Guessed tokens that are sent along to be verified: more are seldom all right.
 pub const DRAFT_TOKENS_MAX: usize = 15;
 /// How far back a sequence's own text is searched for guesses: a few microseconds' worth.

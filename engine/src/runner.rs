@@ -4,7 +4,7 @@
 
 use schema::LayerRange;
 use schema::frame::{Chosen, Slice};
-use schema::record::{MemoryUse, Speeds, StageRecord};
+use schema::record::{KvRoom, MemoryUse, Speeds, StageRecord};
 
 /// Tokens in one block of keys and values, on every stage alike.
 pub const KV_BLOCK_TOKENS: u32 = 32;
@@ -101,14 +101,14 @@ pub enum LoadError {
 
 /// Makes runners: one model file on one device.
 pub trait Loader: Send + Sync + 'static {
-    /// The most memory the shard `layers` with room for `kv_tokens` tokens can take, in bytes.
-    fn memory_bound(&self, layers: LayerRange, kv_tokens: u32) -> u64;
+    /// The most memory the shard `layers` with `room` for keys and values can take, in bytes.
+    fn memory_bound(&self, layers: LayerRange, room: KvRoom) -> u64;
 
-    /// Maps exactly `layers` and makes room for `kv_tokens` tokens (rounded up to blocks). Blocking.
+    /// Maps exactly `layers` and makes `room` for keys and values (rounded up to blocks). Blocking.
     ///
     /// # Errors
     /// [`LoadError`] says what is missing.
-    fn load(&self, layers: LayerRange, kv_tokens: u32, budget_bytes: u64) -> Result<LoadedShard, LoadError>;
+    fn load(&self, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> Result<LoadedShard, LoadError>;
 
     /// Describes the device: everything of a stage's record but its endpoint, speed and load.
     fn describe(&self) -> StageRecord;

@@ -1,6 +1,6 @@
 //! Values that this crate's tests share.
 
-use schema::record::{DeviceKind, ModelRecord, Speeds, StageLoad, StageRecord};
+use schema::record::{DeviceKind, KvType, ModelRecord, Speeds, StageLoad, StageRecord};
 use schema::{Fingerprint, StageName};
 
 /// A model with layers and a head of so many bytes, and nothing else that takes memory.
@@ -21,6 +21,7 @@ pub(crate) fn model(layer_bytes: &[u64], head_bytes: u64) -> ModelRecord {
         head_format: Some("Q4_1".to_owned()),
         kv_bytes_per_token_layer: 0,
         kv_tokens: 1024,
+        kv_type: KvType::F16,
         scratch_bytes: 0,
         stages_min: 1,
     }

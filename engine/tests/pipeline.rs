@@ -14,7 +14,9 @@ use engine::runner::{KV_BLOCK_TOKENS, LoadError, LoadedShard, Loader, Output, Ru
 use engine::stage::StageSettings;
 use engine::store::{MemoryStore, SharedStore};
 use schema::frame::{Chosen, Sampling};
-use schema::record::{DeviceKind, FormatSpeed, GatewayRecord, MemoryUse, ModelRecord, Speeds, StageLoad, StageRecord};
+use schema::record::{
+    DeviceKind, FormatSpeed, GatewayRecord, KvRoom, KvType, MemoryUse, ModelRecord, Speeds, StageLoad, StageRecord,
+};
 use schema::{Fingerprint, Keyspace, LayerRange};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -102,16 +104,16 @@ struct CountingLoader {
 }
 
 impl Loader for CountingLoader {
-    fn memory_bound(&self, layers: LayerRange, kv_tokens: u32) -> u64 {
-        u64::from(layers.count()) * u64::from(10 + kv_tokens)
+    fn memory_bound(&self, layers: LayerRange, room: KvRoom) -> u64 {
+        u64::from(layers.count()) * u64::from(10 + room.tokens)
     }
 
-    fn load(&self, layers: LayerRange, kv_tokens: u32, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
-        let needed_bytes = self.memory_bound(layers, kv_tokens);
+    fn load(&self, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
+        let needed_bytes = self.memory_bound(layers, room);
         if needed_bytes > budget_bytes {
             return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
         }
-        let kv_blocks = kv_tokens.div_ceil(KV_BLOCK_TOKENS);
+        let kv_blocks = room.tokens.div_ceil(KV_BLOCK_TOKENS);
         let block = [u64::MAX; KV_BLOCK_TOKENS as usize];
         let kept = vec![vec![block; kv_blocks as usize]; layers.count() as usize];
         let weights_bytes = u64::from(layers.count()) * 10;
@@ -160,6 +162,7 @@ fn model(kv_tokens: u32, stages_min: u32) -> ModelRecord {
         head_format: None,
         kv_bytes_per_token_layer: 1,
         kv_tokens,
+        kv_type: KvType::F16,
         scratch_bytes: 0,
         stages_min,
     }
@@ -230,7 +233,7 @@ async fn tokens(head: &Head, prompt: &[u32], tokens_max: u32) -> Vec<u32> {
     loop {
         match generation.next().await {
             Some(Event::Began { cached_tokens }) => {
-                assert!((cached_tokens as usize) < prompt.len() && tokens.is_empty())
+                assert!((cached_tokens as usize) < prompt.len() && tokens.is_empty());
             }
             Some(Event::Token { token, .. }) => tokens.push(token),
             Some(Event::Finished { finish, timings }) => {

@@ -1,5 +1,6 @@
 //! The doors of baton: HTTP for clients, the command line for people, and what puts the crates together.
 
+pub mod bench;
 pub mod cli;
 pub mod http;
 pub mod models;

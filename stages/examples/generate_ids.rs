@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use engine::runner::{KV_BLOCK_TOKENS, Loader, Output, Runner, Work};
 use schema::frame::{Sampling, Slice};
+use schema::record::{KvRoom, KvType};
 use schema::{Attempt, LayerRange, SequenceId};
 use stages::loader::CpuLoader;
 use stages::weights::ModelFile;
@@ -27,8 +28,9 @@ fn main() -> Result<(), Failure> {
     let start = Instant::now();
     let loader = CpuLoader::new(ModelFile::open(Path::new(path))?, threads, None)?;
     let layers = LayerRange::new(0, loader.hyper().layers).ok_or("no layers")?;
-    let mut shard = loader.load(layers, SEQUENCE_TOKENS, u64::MAX)?;
-    eprintln!("ready after {:.3} s, bound {} bytes", start.elapsed().as_secs_f64(), loader.memory_bound(layers, 4096));
+    let room = KvRoom { tokens: SEQUENCE_TOKENS, kv_type: KvType::F16 };
+    let mut shard = loader.load(layers, room, u64::MAX)?;
+    eprintln!("ready after {:.3} s, bound {} bytes", start.elapsed().as_secs_f64(), loader.memory_bound(layers, room));
 
     let ids = ids.split(',').map(str::parse).collect::<Result<Vec<u32>, _>>()?;
     let all = continue_greedily(&mut *shard.runner, &ids, tokens)?;

@@ -10,6 +10,7 @@ use std::time::Instant;
 use engine::runner::{KV_BLOCK_TOKENS, Loader, Runner, Work};
 use schema::frame::{Sampling, Slice};
 use schema::record::{FormatSpeed, Speeds};
+use schema::record::{KvRoom, KvType};
 use schema::{Attempt, LayerRange, SequenceId};
 use stages::gguf::TensorInfo;
 use stages::loader::CpuLoader;
@@ -30,7 +31,8 @@ fn main() -> Result<(), Failure> {
     let file = ModelFile::open(Path::new(path))?;
     let loader = CpuLoader::new(file.clone(), threads.parse::<NonZeroUsize>()?, None)?;
     let layers = LayerRange::new(0, loader.hyper().layers).ok_or("no layers")?;
-    let mut shard = loader.load(layers, PREFILL_TOKENS + DECODE_TOKENS, u64::MAX)?;
+    let room = KvRoom { tokens: PREFILL_TOKENS + DECODE_TOKENS, kv_type: KvType::F16 };
+    let mut shard = loader.load(layers, room, u64::MAX)?;
     let (started, mut slices) = (Instant::now(), 1);
     let speeds = loop {
         match shard.runner.probe() {

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use engine::runner::{KV_BLOCK_TOKENS, LoadedShard, Loader, Runner, Work};
 use schema::frame::{Sampling, Slice};
+use schema::record::{KvRoom, KvType};
 use schema::{Attempt, LayerRange, SequenceId};
 use stages::loader::CpuLoader;
 use stages::weights::{ModelFile, Tensor};
@@ -38,7 +39,8 @@ fn main() -> Result<(), Failure> {
     let start = Instant::now();
     let loader = CpuLoader::new(ModelFile::open(Path::new(path))?, threads, None)?;
     let layers = LayerRange::new(0, loader.hyper().layers).ok_or("no layers")?;
-    let LoadedShard { mut runner, weights_bytes, .. } = loader.load(layers, SEQUENCE_TOKENS * TOGETHER, u64::MAX)?;
+    let room = KvRoom { tokens: SEQUENCE_TOKENS * TOGETHER, kv_type: KvType::F16 };
+    let LoadedShard { mut runner, weights_bytes, .. } = loader.load(layers, room, u64::MAX)?;
     eprintln!("loaded after {:.3} s", start.elapsed().as_secs_f64());
     let vocabulary = loader.hyper().vocabulary as u32;
     let weights = mapped(&ModelFile::open(Path::new(path))?, layers)?;

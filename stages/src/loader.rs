@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::runner::{LoadError, LoadedShard, Loader};
 use schema::LayerRange;
-use schema::record::{DeviceKind, MemoryUse, Speeds, StageLoad, StageRecord};
+use schema::record::{DeviceKind, KvRoom, MemoryUse, Speeds, StageLoad, StageRecord};
 
 use crate::cpu::{CpuRunner, RunnerSetup};
 use crate::kernels::Pool;
@@ -50,14 +50,14 @@ pub fn scratch_bytes(hyper: &Hyper, threads: usize, kv_tokens: u32) -> u64 {
 }
 
 impl Loader for CpuLoader {
-    fn memory_bound(&self, layers: LayerRange, kv_tokens: u32) -> u64 {
+    fn memory_bound(&self, layers: LayerRange, room: KvRoom) -> u64 {
         // Mapping reads nothing; layers that cannot be mapped are refused by `load`, with the reason.
         let weights = self.file.map(layers).map_or(0, |shard| shard.mapped_bytes());
-        weights.saturating_add(RunnerSetup::bytes(&self.hyper, layers, self.pool.threads(), kv_tokens))
+        weights.saturating_add(RunnerSetup::bytes(&self.hyper, layers, self.pool.threads(), room))
     }
 
-    fn load(&self, layers: LayerRange, kv_tokens: u32, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
-        let needed_bytes = self.memory_bound(layers, kv_tokens);
+    fn load(&self, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
+        let needed_bytes = self.memory_bound(layers, room);
         if needed_bytes > budget_bytes {
             return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
         }
@@ -65,7 +65,7 @@ impl Loader for CpuLoader {
         let shard = self.file.map(layers).map_err(|error| LoadError::Failed(chain(&error)))?;
         shard.prefetch();
         let weights_bytes = shard.mapped_bytes();
-        let setup = RunnerSetup { hyper: self.hyper.clone(), shard, pool: Arc::clone(&self.pool), kv_tokens };
+        let setup = RunnerSetup { hyper: self.hyper.clone(), shard, pool: Arc::clone(&self.pool), room };
         let runner = CpuRunner::new(setup).map_err(|error| LoadError::Failed(chain(&error)))?;
         let kv_blocks = runner.kv_blocks();
         Ok(LoadedShard { runner: Box::new(runner), weights_bytes, kv_blocks })

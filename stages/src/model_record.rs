@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use schema::record::ModelRecord;
+use schema::record::{KvRoom, ModelRecord};
 
 #[cfg(feature = "accelerator")]
 use crate::accelerator;
@@ -24,16 +24,17 @@ pub enum RecordError {
     Model(#[from] model::ModelError),
 }
 
-/// The record of `file` for a cluster that keeps `kv_tokens` tokens of keys and values and waits for `stages_min` stages.
+/// The record of `file` for a cluster that keeps `room` of keys and values and waits for `stages_min` stages.
 ///
 /// # Errors
 /// [`RecordError`] says what is not supported and what is.
-pub fn model_record(file: &ModelFile, kv_tokens: u32, stages_min: u32) -> Result<ModelRecord, RecordError> {
+pub fn model_record(file: &ModelFile, room: KvRoom, stages_min: u32) -> Result<ModelRecord, RecordError> {
     let hyper = Hyper::read(file.header())?;
     hyper.check_tensors(file.header())?;
+    hyper.check_kv(room.kv_type)?;
     let threads = std::thread::available_parallelism().map_or(THREADS_EXPECTED, NonZeroUsize::get);
-    let scratch_bytes = scratch_bytes(&hyper, threads, kv_tokens).max(on_device(&hyper, kv_tokens));
-    Ok(ModelRecord { scratch_bytes, ..file.record(kv_tokens, stages_min)? })
+    let scratch_bytes = scratch_bytes(&hyper, threads, room.tokens).max(on_device(&hyper, room.tokens));
+    Ok(ModelRecord { scratch_bytes, ..file.record(room, stages_min)? })
 }
 
 /// A plan counts the same scratch for every stage, so it must be that of the device that needs the most.

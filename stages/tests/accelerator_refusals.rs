@@ -12,6 +12,7 @@ use runner_support::pipeline::{GREEDY, KV_TOKENS, Piece, Pipeline, slice};
 use schema::LayerRange;
 use schema::frame::{Sampling, Slice};
 use schema::record::DeviceKind;
+use schema::record::{KvRoom, KvType};
 use stages::accelerator::{CandleLoader, Hardware};
 use stages::kernels::Format;
 use stages::weights::ModelFile;
@@ -40,6 +41,10 @@ fn write(folder: &tempfile::TempDir) -> PathBuf {
 fn loader(path: &Path) -> CandleLoader {
     let hardware = Hardware::open(DeviceKind::Cpu).unwrap();
     CandleLoader::new(ModelFile::open(path).unwrap(), hardware, 1, None).unwrap()
+}
+
+fn room(tokens: u32) -> KvRoom {
+    KvRoom { tokens, kv_type: KvType::F16 }
 }
 
 fn range(start: u32, end: u32) -> LayerRange {
@@ -115,7 +120,7 @@ fn activations_that_are_no_numbers_are_an_error_and_harm_nobody_who_gets_their_b
     let path = folder.path().join("model.gguf");
     // Products with quantised weights make zeros of what is no number; these do not.
     write_random(&path, Shape { format: Format::F32, ..SMALL });
-    let mut shard = loader(&path).load(range(1, 2), KV_TOKENS, u64::MAX).unwrap().runner;
+    let mut shard = loader(&path).load(range(1, 2), room(KV_TOKENS), u64::MAX).unwrap().runner;
     let rows = |wanted: &[u32]| Slice {
         tokens: Vec::new(),
         logits: wanted.to_vec(),
@@ -139,7 +144,7 @@ fn a_middle_stage_refuses_to_hand_on_what_is_no_number() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     write_random(&path, Shape { layers: 3, ..SMALL });
-    let mut shard = loader(&path).load(range(1, 2), KV_TOKENS, u64::MAX).unwrap().runner;
+    let mut shard = loader(&path).load(range(1, 2), room(KV_TOKENS), u64::MAX).unwrap().runner;
     let slice = Slice { tokens: Vec::new(), ..slice(Piece { sequence: 0, position: 0, tokens: &[1] }, BLOCKS_EACH) };
     let error = shard.step(Work { slices: &[slice], activations: &[f32::INFINITY; 32] }).unwrap_err();
     assert!(matches!(error, RunnerError::Device(_)), "{error}");
@@ -149,21 +154,21 @@ fn a_middle_stage_refuses_to_hand_on_what_is_no_number() {
 fn a_shard_over_its_budget_is_refused_with_both_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let loader = loader(&write(&folder));
-    let bound = loader.memory_bound(range(0, 2), 1024);
-    let loaded = loader.load(range(0, 2), 1000, bound).unwrap();
+    let bound = loader.memory_bound(range(0, 2), room(1024));
+    let loaded = loader.load(range(0, 2), room(1000), bound).unwrap();
     assert_eq!(loaded.kv_blocks, 32, "room is rounded up to blocks");
     assert!(loaded.weights_bytes > 0 && loaded.weights_bytes < bound);
-    let Err(error) = loader.load(range(0, 2), 1024, bound - 1) else { panic!("it was loaded") };
+    let Err(error) = loader.load(range(0, 2), room(1024), bound - 1) else { panic!("it was loaded") };
     let LoadError::OverBudget { needed_bytes, budget_bytes, .. } = error else { panic!("{error}") };
     assert_eq!((needed_bytes, budget_bytes), (bound, bound - 1));
-    assert!(loader.memory_bound(range(0, 1), 1024) < bound);
-    assert!(loader.memory_bound(range(0, 2), 4096) > bound);
+    assert!(loader.memory_bound(range(0, 1), room(1024)) < bound);
+    assert!(loader.memory_bound(range(0, 2), room(4096)) > bound);
 }
 
 #[test]
 fn layers_that_the_model_has_not_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let Err(error) = loader(&write(&folder)).load(range(1, 3), 64, u64::MAX) else { panic!("it was loaded") };
+    let Err(error) = loader(&write(&folder)).load(range(1, 3), room(64), u64::MAX) else { panic!("it was loaded") };
     assert!(error.to_string().contains("1..3"), "{error}");
 }
 

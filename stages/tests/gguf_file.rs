@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 
 use gguf_fixture::{HIDDEN, LAYERS, VOCABULARY, WIDE, file, metadata, model, norm};
 use schema::LayerRange;
+use schema::record::{KvRoom, KvType};
 use stages::gguf::GgufWriter;
 use stages::weights::{EXIT_CODE_WEIGHTS_LOST, ModelFile, OpenError, guard_against_truncation};
 
@@ -89,7 +90,7 @@ fn the_record_counts_bytes_by_layer_and_end() {
     let table = HIDDEN * VOCABULARY * 4;
     let (_folder, path) = file(model(true));
     let tied = ModelFile::open(&path).unwrap();
-    let record = tied.record(4096, 3).unwrap();
+    let record = tied.record(KvRoom { tokens: 4096, kv_type: KvType::F16 }, 3).unwrap();
     assert_eq!((record.name.as_str(), record.architecture.as_str()), ("model", "llama"));
     assert_eq!((record.layers, record.hidden, record.context_tokens), (LAYERS, 256, 2048));
     assert_eq!((record.kv_tokens, record.stages_min), (4096, 3));
@@ -99,7 +100,7 @@ fn the_record_counts_bytes_by_layer_and_end() {
     assert_eq!(record.fingerprint, *tied.fingerprint());
 
     let (_folder, path) = file(model(false));
-    let record = ModelFile::open(&path).unwrap().record(4096, 3).unwrap();
+    let record = ModelFile::open(&path).unwrap().record(KvRoom { tokens: 4096, kv_type: KvType::F16 }, 3).unwrap();
     assert_eq!(record.head_bytes, HIDDEN * 4 + HIDDEN * VOCABULARY * 2, "an untied head is its own matrix");
 }
 
@@ -108,7 +109,7 @@ fn key_and_value_widths_of_their_own_are_used() {
     let writer =
         model(true).metadata("llama.attention.key_length", 96u32).metadata("llama.attention.value_length", 64u32);
     let (_folder, path) = file(writer);
-    let record = ModelFile::open(&path).unwrap().record(1, 1).unwrap();
+    let record = ModelFile::open(&path).unwrap().record(KvRoom { tokens: 1, kv_type: KvType::F16 }, 1).unwrap();
     assert_eq!(record.kv_bytes_per_token_layer, 2 * (96 + 64) * 2);
 }
 
@@ -116,7 +117,7 @@ fn key_and_value_widths_of_their_own_are_used() {
 fn a_file_that_is_no_language_model_says_what_is_missing() {
     let refusal = |writer: GgufWriter| {
         let (_folder, path) = file(writer);
-        ModelFile::open(&path).unwrap().record(1, 1).unwrap_err().to_string()
+        ModelFile::open(&path).unwrap().record(KvRoom { tokens: 1, kv_type: KvType::F16 }, 1).unwrap_err().to_string()
     };
     let message = refusal(GgufWriter::new().metadata("general.name", "x"));
     assert_eq!(message, r#"metadata key "general.architecture": expected string, found no such key"#);

@@ -3,6 +3,7 @@
 mod common;
 
 use schema::LayerRange;
+use schema::record::{KvRoom, KvType};
 use stages::kernels::Format;
 use stages::weights::ModelFile;
 
@@ -13,7 +14,7 @@ fn model() -> ModelFile {
 #[test]
 fn the_record_of_the_default_model_is_as_published() {
     let model = model();
-    let record = model.record(4096, 2).unwrap();
+    let record = model.record(KvRoom { tokens: 4096, kv_type: KvType::F16 }, 2).unwrap();
     assert_eq!((record.architecture.as_str(), record.layers, record.hidden), ("llama", 30, 576));
     assert_eq!((record.context_tokens, record.kv_bytes_per_token_layer), (8192, 2 * 3 * 64 * 2));
     assert_eq!(record.embedding_bytes, 576 / 32 * 34 * 49152);
@@ -36,7 +37,7 @@ fn the_vocabulary_is_read_only_when_asked_for() {
 #[test]
 fn a_middle_shard_has_only_its_layers_resident() {
     let model = model();
-    let record = model.record(4096, 2).unwrap();
+    let record = model.record(KvRoom { tokens: 4096, kv_type: KvType::F16 }, 2).unwrap();
     let layers = LayerRange::new(10, 20).unwrap();
     let shard = model.map(layers).unwrap();
     shard.prefetch();

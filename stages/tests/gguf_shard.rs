@@ -6,6 +6,7 @@ use std::path::Path;
 
 use gguf_fixture::{HIDDEN, LAYERS, VOCABULARY, WIDE, file, model, noise};
 use schema::LayerRange;
+use schema::record::{KvRoom, KvType};
 use stages::gguf::GgufWriter;
 use stages::kernels::Format;
 use stages::weights::{MapError, ModelFile, RowError, Shard, TensorError};
@@ -47,7 +48,7 @@ fn a_middle_shard_has_its_own_pages_resident_and_no_others() {
 
     let range = layers(2, 4);
     let shard = model.map(range).unwrap();
-    let own = model.record(1, 1).unwrap().shard_bytes(range).weights;
+    let own = model.record(KvRoom { tokens: 1, kv_type: KvType::F16 }, 1).unwrap().shard_bytes(range).weights;
     let mut sum = 0u64;
     for layer in 2..4 {
         for suffix in ["attn_norm.weight", "ffn_up.weight"] {

@@ -4,6 +4,7 @@ mod common;
 mod losses;
 
 use losses::{losses, mean};
+use schema::record::KvType;
 use serde_json::Value;
 
 /// By how much our perplexity may differ from llama.cpp's: both quantise activations, each in its own way.
@@ -13,11 +14,11 @@ const RATIO_MAX: f64 = 0.005;
 const DIFFERENCE_MAX: f64 = 0.1;
 
 #[test]
-fn perplexity_is_llama_cpps_within_half_a_percent() {
+fn perplexity_is_llama_cpps_within_half_a_percent_and_that_of_q8_0_is_ours() {
     let golden: Value = serde_json::from_str(include_str!("../../tests/data/smollm2_perplexity.json")).unwrap();
     let ids: Vec<u32> = golden["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
     let theirs: Vec<f64> = golden["losses"].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect();
-    let ours = losses(&common::default_model(), &ids, 2);
+    let ours = losses(&common::default_model(), &ids, 2, KvType::F16);
     assert_eq!(ours.len(), theirs.len());
     let (ours_perplexity, theirs_perplexity) = (mean(&ours).exp(), mean(&theirs).exp());
     let differences: Vec<f64> = ours.iter().zip(&theirs).map(|(ours, theirs)| (ours - theirs).abs()).collect();
@@ -30,4 +31,8 @@ fn perplexity_is_llama_cpps_within_half_a_percent() {
     );
     assert!((ours_perplexity / theirs_perplexity - 1.0).abs() < RATIO_MAX);
     assert!(mean(&differences) < DIFFERENCE_MAX, "single tokens differ by more than rounding");
+    let eight_bits = mean(&losses(&common::default_model(), &ids, 2, KvType::Q8)).exp();
+    let ratio = eight_bits / ours_perplexity;
+    println!("perplexity with keys and values as f16 {ours_perplexity:.4}, as q8_0 {eight_bits:.4}, ratio {ratio:.5}");
+    assert!((ratio - 1.0).abs() < RATIO_MAX);
 }

@@ -14,6 +14,7 @@ use std::sync::Mutex;
 
 use losses::{losses, mean};
 use requantise::Stored;
+use schema::record::KvType;
 use serde_json::Value;
 use stages::kernels::Format;
 
@@ -68,7 +69,7 @@ impl Figures {
         let hash = requantise::write(&common::default_model(), format, Stored::AsTheyAre, &path).unwrap();
         assert_eq!(hash, golden["sha256"], "{}: llama.cpp read another file: see etc/golden/README.md", format.name());
         let tokens = golden["tokens"].as_u64().unwrap() as usize;
-        let ours = mean(&losses(&path, &ids[..tokens], 1)).exp();
+        let ours = mean(&losses(&path, &ids[..tokens], 1, KvType::F16)).exp();
         std::fs::remove_file(&path).unwrap();
         let number = |key: &str| golden[key].as_f64().unwrap();
         Self { format, ours, theirs: number("perplexity"), floats: number("floats_perplexity") }

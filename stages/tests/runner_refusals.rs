@@ -10,7 +10,7 @@ use runner_support::fixture::{Golden, Shape, write_random};
 use runner_support::pipeline::{GREEDY, KV_TOKENS, Piece, Pipeline, slice};
 use schema::LayerRange;
 use schema::frame::{Sampling, Slice};
-use schema::record::DeviceKind;
+use schema::record::{DeviceKind, KvRoom, KvType};
 use stages::device::{self, DeviceSettings};
 use stages::gguf::GgufWriter;
 use stages::kernels::Format;
@@ -44,6 +44,10 @@ fn write(folder: &tempfile::TempDir, shape: Shape) -> std::path::PathBuf {
 
 fn loader(path: &Path) -> Result<CpuLoader, ModelError> {
     CpuLoader::new(ModelFile::open(path).unwrap(), one_thread(), None)
+}
+
+fn room(tokens: u32) -> KvRoom {
+    KvRoom { tokens, kv_type: KvType::F16 }
 }
 
 fn range(start: u32, end: u32) -> LayerRange {
@@ -91,7 +95,7 @@ fn work_that_does_not_fit_is_refused_by_field_and_the_shard_stays_usable() {
 fn a_later_stage_takes_activations_and_no_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let path = write(&folder, SMALL);
-    let mut shard = loader(&path).unwrap().load(range(1, 2), KV_TOKENS, u64::MAX).unwrap();
+    let mut shard = loader(&path).unwrap().load(range(1, 2), room(KV_TOKENS), u64::MAX).unwrap();
     let with_tokens = slice(Piece { sequence: 0, position: 0, tokens: &[1, 2] }, 4);
     let without = Slice { tokens: Vec::new(), ..with_tokens.clone() };
     let mut step = |slice: &Slice, values: usize| {
@@ -118,7 +122,7 @@ fn two_slices_that_claim_the_same_blocks_do_no_harm() {
 fn activations_that_are_no_numbers_are_an_error_and_leave_other_sequences_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = write(&folder, SMALL);
-    let mut shard = loader(&path).unwrap().load(range(1, 2), KV_TOKENS, u64::MAX).unwrap();
+    let mut shard = loader(&path).unwrap().load(range(1, 2), room(KV_TOKENS), u64::MAX).unwrap();
     let slice = |sequence| Slice { tokens: Vec::new(), ..slice(Piece { sequence, position: 0, tokens: &[1] }, 4) };
     let before = shard.runner.step(Work { slices: &[slice(1)], activations: &[0.5; 32] }).unwrap();
     let error = shard.runner.step(Work { slices: &[slice(0)], activations: &[f32::NAN; 32] }).unwrap_err();
@@ -143,20 +147,20 @@ fn a_block_given_to_another_sequence_holds_nothing_of_the_first() {
 fn a_shard_over_its_budget_is_refused_with_both_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let loader = loader(&write(&folder, SMALL)).unwrap();
-    let bound = loader.memory_bound(range(0, 2), 1024);
-    assert!(loader.load(range(0, 2), 1024, bound).is_ok());
-    let Err(error) = loader.load(range(0, 2), 1024, bound - 1) else { panic!("it was loaded") };
+    let bound = loader.memory_bound(range(0, 2), room(1024));
+    assert!(loader.load(range(0, 2), room(1024), bound).is_ok());
+    let Err(error) = loader.load(range(0, 2), room(1024), bound - 1) else { panic!("it was loaded") };
     let LoadError::OverBudget { needed_bytes, budget_bytes, .. } = error else { panic!("{error}") };
     assert_eq!((needed_bytes, budget_bytes), (bound, bound - 1));
-    assert!(loader.memory_bound(range(0, 1), 1024) < bound);
-    assert!(loader.memory_bound(range(0, 2), 4096) > bound);
+    assert!(loader.memory_bound(range(0, 1), room(1024)) < bound);
+    assert!(loader.memory_bound(range(0, 2), room(4096)) > bound);
 }
 
 #[test]
 fn layers_that_the_model_has_not_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let loader = loader(&write(&folder, SMALL)).unwrap();
-    let Err(error) = loader.load(range(1, 3), 64, u64::MAX) else { panic!("it was loaded") };
+    let Err(error) = loader.load(range(1, 3), room(64), u64::MAX) else { panic!("it was loaded") };
     assert!(error.to_string().contains("1..3"), "{error}");
 }
 
@@ -164,7 +168,7 @@ fn layers_that_the_model_has_not_are_refused() {
 fn room_for_tokens_is_rounded_up_to_blocks() {
     let folder = tempfile::tempdir().unwrap();
     let loader = loader(&write(&folder, SMALL)).unwrap();
-    assert_eq!(loader.load(range(0, 2), 33, u64::MAX).unwrap().kv_blocks, 2);
+    assert_eq!(loader.load(range(0, 2), room(33), u64::MAX).unwrap().kv_blocks, 2);
     assert_eq!(loader.describe().threads, 1);
 }
 
@@ -263,4 +267,16 @@ fn a_device_that_is_not_built_in_says_how_to_build_it() {
     }
     let loader = device::loader(file, settings(DeviceKind::Cpu)).unwrap();
     assert_eq!(loader.describe().memory_budget_bytes, 1 << 20);
+}
+
+#[test]
+fn heads_that_are_not_whole_blocks_are_refused_in_8_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&folder, SMALL);
+    let room = KvRoom { tokens: 64, kv_type: KvType::Q8 };
+    let expected = "heads have 16 and 16 values: expected multiples of 32, or f16";
+    let error = stages::model_record(&ModelFile::open(&path).unwrap(), room, 1).unwrap_err().to_string();
+    assert!(error.contains(expected), "{error}");
+    let Err(error) = loader(&path).unwrap().load(range(0, 2), room, u64::MAX) else { panic!("it was loaded") };
+    assert!(error.to_string().contains(expected), "{error}");
 }

@@ -1,6 +1,7 @@
 //! The HTTP door on a real socket, before a pipeline and a text model that do real arithmetic.
 
 mod answers;
+mod bench;
 mod client;
 mod cluster;
 mod double;

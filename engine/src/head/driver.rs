@@ -39,6 +39,18 @@ pub(super) struct Submission {
     pub(super) span: Span,
 }
 
+/// What a driver is put together from.
+pub(super) struct Parts {
+    pub(super) views: watch::Receiver<Arc<ClusterView>>,
+    pub(super) inbound: Inbound,
+    pub(super) submissions: mpsc::Receiver<Submission>,
+    pub(super) status: watch::Sender<PipelineStatus>,
+    pub(super) key: Option<ClusterKey>,
+    pub(super) name: GatewayRecord,
+    pub(super) scheduler: Scheduler,
+    pub(super) meter: Meter,
+}
+
 /// The pipeline as the view shows it: equal values mean the same processes with the same keys and values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Identity {
@@ -91,19 +103,11 @@ enum Event {
 // === impl Driver ===
 
 impl Driver {
-    pub(super) fn new(
-        views: watch::Receiver<Arc<ClusterView>>,
-        inbound: Inbound,
-        submissions: mpsc::Receiver<Submission>,
-        status: watch::Sender<PipelineStatus>,
-        key: Option<ClusterKey>,
-        name: GatewayRecord,
-        speculates: bool,
-        meter: Meter,
-    ) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { views, inbound, submissions, status, key, name, scheduler, meter } = parts;
         let view = views.borrow().clone();
         Self {
-            scheduler: Scheduler::new(speculates),
+            scheduler,
             views,
             view,
             inbound,

@@ -10,8 +10,9 @@ use schema::record::GatewayRecord;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, info_span, warn};
 
-use super::driver::{Driver, GATEWAY_SLOT, Submission};
+use super::driver::{Driver, GATEWAY_SLOT, Parts, Submission};
 use super::meter::Meter;
+use super::scheduler::Scheduler;
 use crate::generate::{Generation, Pipeline, PipelineStatus, Rejection, Request};
 use crate::limits::{STORE_RETRY, SUBMISSIONS_MAX};
 use crate::link::{ClusterKey, Inbound, LinkError, Listen};
@@ -115,7 +116,16 @@ impl Head {
                 let endpoint = inbound.endpoint().to_owned();
                 let name = GatewayRecord { endpoint: endpoint.clone(), ..driver_record };
                 if ready.send(Ok(endpoint)).is_ok() {
-                    let driver = Driver::new(driver_views, inbound, inbox, status_out, key, name, speculates, meter);
+                    let driver = Driver::new(Parts {
+                        views: driver_views,
+                        inbound,
+                        submissions: inbox,
+                        status: status_out,
+                        key,
+                        name,
+                        scheduler: Scheduler::new(speculates),
+                        meter,
+                    });
                     driver.run(async { drop(stopped.await) }).await;
                 }
             });

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schema::frame::Hop;
-use schema::record::Speeds;
+use schema::record::{KvRoom, Speeds};
 use schema::{Generation, LayerRange};
 use tokio::sync::mpsc;
 
@@ -18,7 +18,7 @@ use crate::runner::{LoadError, LoadedShard, Loader, Output, Runner, RunnerError,
 
 /// What the thread is told to do.
 enum Order {
-    Load { generation: Generation, layers: LayerRange, kv_tokens: u32, budget_bytes: u64 },
+    Load { generation: Generation, layers: LayerRange, room: KvRoom, budget_bytes: u64 },
     Step { hop: Hop, activations: Bytes, arrived: Instant },
     Unload,
 }
@@ -70,8 +70,8 @@ impl Compute {
         Ok((Self { orders: Some(orders), thread: Some(thread) }, done))
     }
 
-    pub(super) fn load(&self, generation: Generation, layers: LayerRange, kv_tokens: u32, budget_bytes: u64) -> bool {
-        self.order(Order::Load { generation, layers, kv_tokens, budget_bytes })
+    pub(super) fn load(&self, generation: Generation, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> bool {
+        self.order(Order::Load { generation, layers, room, budget_bytes })
     }
 
     /// Queues a micro-batch; `false` when the queue is full.
@@ -170,9 +170,9 @@ impl<'a> Worker<'a> {
                 self.runner = None;
                 None
             }
-            Order::Load { generation, layers, kv_tokens, budget_bytes } => {
+            Order::Load { generation, layers, room, budget_bytes } => {
                 self.runner = None; // The old range goes before the new one comes: together they may be over the budget.
-                let shard = self.loader.load(layers, kv_tokens, budget_bytes).map(|shard| {
+                let shard = self.loader.load(layers, room, budget_bytes).map(|shard| {
                     let LoadedShard { runner, weights_bytes, kv_blocks } = shard;
                     self.runner = Some(runner);
                     Loaded { weights_bytes, kv_blocks }
@@ -219,6 +219,8 @@ mod tests {
     use schema::record::{FormatSpeed, MemoryUse, StageRecord};
     use schema::{Epoch, Step};
 
+    use schema::record::KvType;
+
     use super::*;
     use crate::testing;
 
@@ -248,11 +250,11 @@ mod tests {
     }
 
     impl Loader for Doubling {
-        fn memory_bound(&self, _: LayerRange, _: u32) -> u64 {
+        fn memory_bound(&self, _: LayerRange, _: KvRoom) -> u64 {
             0
         }
 
-        fn load(&self, _: LayerRange, _: u32, _: u64) -> Result<LoadedShard, LoadError> {
+        fn load(&self, _: LayerRange, _: KvRoom, _: u64) -> Result<LoadedShard, LoadError> {
             let runner = Box::new(Self { measured: self.measured.clone(), moments: self.moments });
             Ok(LoadedShard { runner, weights_bytes: 1, kv_blocks: 1 })
         }
@@ -279,7 +281,12 @@ mod tests {
     }
 
     fn load(compute: &Compute) {
-        assert!(compute.load(Generation(1), LayerRange::new(0, 1).unwrap(), 32, u64::MAX));
+        assert!(compute.load(
+            Generation(1),
+            LayerRange::new(0, 1).unwrap(),
+            KvRoom { tokens: 32, kv_type: KvType::F16 },
+            u64::MAX
+        ));
     }
 
     fn step(compute: &Compute) {

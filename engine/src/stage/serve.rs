@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schema::frame::{Frame, Hop, Refusal, Spent, Tokens};
-use schema::record::StageRecord;
+use schema::record::{KvRoom, KvType, StageRecord};
 use schema::{Generation, Keyspace, StageName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -264,7 +264,7 @@ impl Stage {
                 if !self.held.as_ref().is_some_and(|held| held.is(generation, slot) && held.shard == shard) {
                     let older = self.held.as_ref().map(|held| (held.generation, held.slot));
                     self.drop_shard();
-                    let memory_bound_bytes = self.loader.memory_bound(shard.layers, self.kv_tokens());
+                    let memory_bound_bytes = self.loader.memory_bound(shard.layers, self.kv_room());
                     self.held = Some(Held { generation, slot, shard, phase: Phase::Claiming, memory_bound_bytes });
                     self.claim(older, lease);
                 } else {
@@ -345,7 +345,7 @@ impl Stage {
     }
 
     fn load(&mut self, generation: Generation, slot: u32) {
-        let kv_tokens = self.kv_tokens();
+        let room = self.kv_room();
         let Some(held) = self.held.as_mut().filter(|held| held.is(generation, slot)) else { return };
         if held.phase != Phase::Claiming {
             return;
@@ -353,7 +353,7 @@ impl Stage {
         info!(%generation, slot, layers = %held.shard.layers, "claimed; loading");
         held.phase = Phase::Loading;
         let layers = held.shard.layers;
-        if !self.compute.load(generation, layers, kv_tokens, self.record.memory_budget_bytes) {
+        if !self.compute.load(generation, layers, room, self.record.memory_budget_bytes) {
             warn!("the compute thread takes no orders");
             self.held = None;
         }
@@ -383,8 +383,9 @@ impl Stage {
         }
     }
 
-    fn kv_tokens(&self) -> u32 {
-        self.view.model.as_ref().map_or(0, |model| model.value.kv_tokens)
+    fn kv_room(&self) -> KvRoom {
+        let nothing = KvRoom { tokens: 0, kv_type: KvType::F16 };
+        self.view.model.as_ref().map_or(nothing, |model| model.value.kv_room())
     }
 
     async fn arrived(&mut self, message: Message) {

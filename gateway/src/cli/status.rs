@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use engine::view::ClusterView;
-use schema::record::{ClaimRecord, ClaimState, DeviceKind, MemoryUse, Speeds, StageRecord};
+use schema::record::{ClaimRecord, ClaimState, DeviceKind, KvType, MemoryUse, Speeds, StageRecord};
 use schema::{LayerRange, StageName};
 use serde::Serialize;
 
@@ -24,6 +24,10 @@ pub struct StatusDocument {
     pub model: Option<String>,
     /// How many layers it has.
     pub layers: Option<u32>,
+    /// Tokens of keys and values that every stage has room for.
+    pub kv_tokens: Option<u32>,
+    /// What they are kept as.
+    pub kv_type: Option<KvType>,
     /// The newest placement's number.
     pub generation: Option<u64>,
     /// Whether every layer is held exactly once.
@@ -104,6 +108,8 @@ impl StatusDocument {
             revision: view.revision,
             model: model.map(|model| model.name.clone()),
             layers: model.map(|model| model.layers),
+            kv_tokens: model.map(|model| model.kv_tokens),
+            kv_type: model.map(|model| model.kv_type),
             generation: view.placement.as_ref().map(|placement| placement.value.generation().0),
             serving: not_serving.is_none(),
             missing_layers: not_serving.iter().flat_map(|reason| reason.missing.clone()).collect(),
@@ -182,6 +188,9 @@ pub fn render(document: &StatusDocument) -> String {
     match &document.reason {
         None => line("serving: every layer is held exactly once".to_owned()),
         Some(reason) => line(format!("not serving: {}", plain(reason))),
+    }
+    if let (Some(tokens), Some(kv_type)) = (document.kv_tokens, document.kv_type) {
+        line(format!("room for {tokens} tokens, keys and values as {kv_type}"));
     }
     for gateway in &document.gateways {
         line(format!("gateway at {}", plain(gateway)));
@@ -277,6 +286,7 @@ pub(super) mod tests {
             head_format: None,
             kv_bytes_per_token_layer: 1,
             kv_tokens: 32,
+            kv_type: KvType::F16,
             scratch_bytes: 1,
             stages_min: 2,
         }
@@ -381,6 +391,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(shown(&view), @r#"
         cluster home: small, 30 layers, generation 3, store revision 42
         serving: every layer is held exactly once
+        room for 32 tokens, keys and values as f16
         gateway at http://127.0.0.1:8100
 
         STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY  IDLE IN  IDLE OUT
@@ -402,10 +413,11 @@ pub(super) mod tests {
         insta::assert_snapshot!(shown(&view(None, None)), @r#"
         cluster home: small, 30 layers, generation 3, store revision 42
         not serving: layers 16..30 are held by nobody: stage right is gone
+        room for 32 tokens, keys and values as f16
 
         STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY  IDLE IN  IDLE OUT
         left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %  75 %     0 %
-        right  -       -       16..30  gone     -          -         -         -         -         -      -
+        right  -       -       16..30  gone     -          -         -         -         -         -      -     -        -
         spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %  75 %     0 %
 
         STAGE  WEIGHTS  READS      MULTIPLIES

@@ -51,6 +51,7 @@ fn model_json(model: &ModelRecord) -> Value {
         "layers": model.layers,
         "context_tokens": model.context_tokens,
         "kv_tokens": model.kv_tokens,
+        "kv_type": model.kv_type,
         "stages_min": model.stages_min,
     })
 }

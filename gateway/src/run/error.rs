@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use engine::head::HeadError;
 use engine::link::LinkError;
+use engine::runner::KV_BLOCK_TOKENS;
 use engine::stage::StageError;
 use engine::store::StoreError;
 use schema::Fingerprint;
@@ -30,6 +31,16 @@ pub enum RunError {
         /// Why.
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Too little for keys and values.
+    #[error(
+        "kv_memory is {found_bytes} bytes: expected at least the {block_bytes} bytes of one block of {KV_BLOCK_TOKENS} tokens"
+    )]
+    KvMemory {
+        /// What was said.
+        found_bytes: u64,
+        /// What one block takes over all layers of the model.
+        block_bytes: u64,
     },
     /// The model's file is not what it was.
     #[error(transparent)]

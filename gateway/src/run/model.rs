@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use engine::membership::{read_view, write_model};
+use engine::runner::KV_BLOCK_TOKENS;
 use engine::store::SharedStore;
 use schema::Keyspace;
-use schema::record::ModelRecord;
+use schema::record::{KvRoom, ModelRecord};
 use stages::weights::ModelFile;
 use tracing::info;
 
 use super::RunError;
 use super::stop::Stop;
 use crate::models::{self, Cache, Console};
-use crate::settings::ModelSettings;
+use crate::settings::{KV_TOKENS_MAX, KvWish, ModelSettings};
 
 /// How often a process that names no model looks whether another has.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
@@ -50,8 +51,7 @@ pub(super) async fn agree(
     if let Some(model) = said.model.clone() {
         let Some(path) = fetch(Some(model), cache, stop).await? else { return Ok(None) };
         let file = open(&path)?;
-        let record = stages::model_record(&file, said.kv_tokens, said.stages_min)
-            .map_err(|cause| RunError::File { path: path.display().to_string(), cause: Box::new(cause) })?;
+        let record = describe(&file, said)?;
         store.commit(write_model(keyspace, &record)).await?;
         let Some(record) = cluster_model(store, keyspace, stop).await? else { return Ok(None) };
         return check(file, record).map(Some);
@@ -59,6 +59,30 @@ pub(super) async fn agree(
     let Some(record) = cluster_model(store, keyspace, stop).await? else { return Ok(None) };
     let path = models::locate(&record.name, cache).ok_or_else(|| RunError::NotHere { name: record.name.clone() })?;
     check(open(&path)?, record).map(Some)
+}
+
+/// What the cluster is told of `file`, with the room for keys and values that was wished for.
+fn describe(file: &ModelFile, said: &ModelSettings) -> Result<ModelRecord, RunError> {
+    let with_room = |tokens| {
+        let room = KvRoom { tokens, kv_type: said.kv_type };
+        let path = || file.path().display().to_string();
+        let record = stages::model_record(file, room, said.stages_min);
+        record.map_err(|cause| RunError::File { path: path(), cause: Box::new(cause) })
+    };
+    match said.kv {
+        KvWish::Tokens(tokens) => with_room(tokens),
+        KvWish::Bytes(bytes) => with_room(tokens_of(bytes, with_room(KV_BLOCK_TOKENS)?.kv_bytes_per_token())?),
+    }
+}
+
+/// Tokens, in whole blocks, that `bytes` have room for where a token takes `token_bytes`.
+fn tokens_of(bytes: u64, token_bytes: u64) -> Result<u32, RunError> {
+    let block_bytes = token_bytes.saturating_mul(KV_BLOCK_TOKENS.into()).max(1);
+    let blocks = (bytes / block_bytes).min(u64::from(KV_TOKENS_MAX / KV_BLOCK_TOKENS));
+    match blocks {
+        0 => Err(RunError::KvMemory { found_bytes: bytes, block_bytes }),
+        blocks => Ok(blocks as u32 * KV_BLOCK_TOKENS),
+    }
 }
 
 fn open(path: &Path) -> Result<ModelFile, RunError> {
@@ -93,4 +117,19 @@ fn check(file: ModelFile, record: ModelRecord) -> Result<Served, RunError> {
         path: file.path().display().to_string(),
         found: file.fingerprint().clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_for_keys_and_values_is_whole_blocks_of_tokens() {
+        // A token of 100 bytes: a block of 32 takes 3200.
+        for (bytes, tokens) in [(3200, 32), (6399, 32), (6400, 64), (u64::MAX, KV_TOKENS_MAX)] {
+            assert_eq!(tokens_of(bytes, 100).unwrap(), tokens, "{bytes}");
+        }
+        let error = tokens_of(3199, 100).unwrap_err().to_string();
+        assert_eq!(error, "kv_memory is 3199 bytes: expected at least the 3200 bytes of one block of 32 tokens");
+    }
 }

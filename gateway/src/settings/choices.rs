@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use schema::record::DeviceKind;
+use schema::record::{DeviceKind, KvType};
 use schema::{ByteSize, ClusterName, StageName};
 use serde::Deserialize;
 
@@ -75,6 +75,12 @@ choices! {
         /// Tokens of keys and values that every stage makes room for, all requests together [default: 8192]
         #[arg(long, env = "BATON_KV_TOKENS", value_name = "TOKENS")]
         kv_tokens: u32,
+        /// Memory for keys and values of all layers of the model together, such as 2GiB, in the place of --kv-tokens
+        #[arg(long, env = "BATON_KV_MEMORY", value_name = "SIZE")]
+        kv_memory: ByteSize,
+        /// What keys and values are kept as: f16, or q8_0, which takes about half as much memory [default: f16]
+        #[arg(long, env = "BATON_KV_TYPE", value_name = "TYPE")]
+        kv_type: KvType,
         /// Stages to wait for before the layers are divided [default: 1; `baton up`: --stages]
         #[arg(long, env = "BATON_STAGES_MIN", value_name = "N")]
         stages_min: u32,

@@ -18,9 +18,9 @@ pub use choices::{
 };
 pub use environment::{Environment, VARIABLES};
 pub use file::{FileChoices, FileError};
-pub(crate) use resolved::cache;
 pub use resolved::{
-    ClusterSettings, ComputeSettings, DoorSettings, GatewaySettings, MemberSettings, ModelSettings, SettingsError,
-    StageSettings, UpSettings, defaults,
+    ClusterSettings, ComputeSettings, DoorSettings, GatewaySettings, KvWish, MemberSettings, ModelSettings,
+    SettingsError, StageSettings, UpSettings, defaults,
 };
+pub(crate) use resolved::{KV_TOKENS_MAX, cache};
 pub use secret::SecretError;

@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use schema::record::DeviceKind;
+use schema::record::{DeviceKind, KvType};
 use schema::{ClusterName, StageName};
 
 use super::address::Host;
@@ -20,6 +20,9 @@ use super::secret::{SecretError, read_key};
 use crate::models::Cache;
 use engine::link::ClusterKey;
 
+/// Most tokens of keys and values: more than 16 million tokens of the smallest model fill any machine.
+pub(crate) const KV_TOKENS_MAX: u32 = 1 << 24;
+
 /// What holds when nothing was said.
 pub mod defaults {
     /// `[cluster] cluster`
@@ -30,6 +33,8 @@ pub mod defaults {
     pub const LEASE_TTL_S: u64 = 5;
     /// `[model] kv_tokens`: a few conversations at a time on a small machine.
     pub const KV_TOKENS: u32 = 8192;
+    /// `[model] kv_type`: nothing is lost, and who lacks memory will find the other.
+    pub const KV_TYPE: super::KvType = super::KvType::F16;
     /// `[model] stages_min`
     pub const STAGES_MIN: u32 = 1;
     /// `[compute] spare_cores`: the runtime sleeps while threads compute, and its share of a core is small.
@@ -71,10 +76,21 @@ pub struct MemberSettings {
 pub struct ModelSettings {
     /// What was named, unresolved; `None` takes the cluster's model.
     pub model: Option<String>,
-    /// Tokens of keys and values that every stage makes room for.
-    pub kv_tokens: u32,
+    /// How much room keys and values get.
+    pub kv: KvWish,
+    /// What they are kept as.
+    pub kv_type: KvType,
     /// Stages to wait for before the first placement.
     pub stages_min: u32,
+}
+
+/// How much room keys and values are to get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvWish {
+    /// Every stage makes room for so many tokens.
+    Tokens(u32),
+    /// So many bytes, over all layers of the model.
+    Bytes(u64),
 }
 
 /// What one stage may use.
@@ -196,6 +212,14 @@ pub enum SettingsError {
         /// The device.
         found: &'static str,
     },
+    /// Two answers to how much room keys and values get.
+    #[error("kv_tokens is {tokens} and kv_memory is {bytes} bytes: expected at most one of them")]
+    KvRoom {
+        /// Tokens that were asked for.
+        tokens: u32,
+        /// Bytes that were asked for.
+        bytes: u64,
+    },
     /// Two answers to one question.
     #[error(
         "threads is {threads} and spare_cores is {spare_cores}: expected at most one of them; `--spare-cores 0` takes one \
@@ -253,12 +277,17 @@ impl ModelSettings {
     /// Resolves what was said; `stages_min` is what holds when nothing was said about it.
     ///
     /// # Errors
-    /// [`SettingsError::Range`].
+    /// [`SettingsError::Range`], and [`SettingsError::KvRoom`] when the room was said twice.
     pub fn new(choices: ModelChoices, stages_min: u32) -> Result<Self, SettingsError> {
-        // A block of keys and values has 32 tokens; the most is what 16 million tokens of the smallest model take.
-        let kv_tokens = range("kv_tokens", choices.kv_tokens.unwrap_or(defaults::KV_TOKENS), 32, 1 << 24)?;
+        // A block of keys and values has 32 tokens.
+        let tokens = |tokens| range("kv_tokens", tokens, 32, u64::from(KV_TOKENS_MAX));
+        let kv = match (choices.kv_tokens, choices.kv_memory) {
+            (None, Some(size)) => KvWish::Bytes(size.bytes()),
+            (said, None) => KvWish::Tokens(tokens(said.unwrap_or(defaults::KV_TOKENS))?),
+            (Some(tokens), Some(size)) => return Err(SettingsError::KvRoom { tokens, bytes: size.bytes() }),
+        };
         let stages_min = range("stages_min", choices.stages_min.unwrap_or(stages_min), 1, 1024)?;
-        Ok(Self { model: choices.model, kv_tokens, stages_min })
+        Ok(Self { model: choices.model, kv, kv_type: choices.kv_type.unwrap_or(defaults::KV_TYPE), stages_min })
     }
 }
 
@@ -403,7 +432,11 @@ impl UpSettings {
             flag("advertise", advertise.as_str().into());
         }
         flag("lease-ttl-s", self.member.lease_ttl.as_secs().to_string().into());
-        flag("kv-tokens", self.model.kv_tokens.to_string().into());
+        match self.model.kv {
+            KvWish::Tokens(tokens) => flag("kv-tokens", tokens.to_string().into()),
+            KvWish::Bytes(bytes) => flag("kv-memory", format!("{bytes}B").into()),
+        }
+        flag("kv-type", self.model.kv_type.word().into());
         flag("stages-min", self.model.stages_min.to_string().into());
         if let Some(bytes) = self.compute.memory_budget_bytes {
             flag("memory", format!("{bytes}B").into());
@@ -498,6 +531,21 @@ mod tests {
         }
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         assert_eq!(up("[compute]\nspare_cores = 1").unwrap().compute.threads, threads(processors, 1, 2));
+    }
+
+    #[test]
+    fn room_for_keys_and_values_is_said_in_tokens_or_in_bytes_and_reaches_the_stages() {
+        let said = |toml: &str| up(toml).map(|up| (up.model.kv, up.model.kv_type));
+        assert_eq!(said("").unwrap(), (KvWish::Tokens(defaults::KV_TOKENS), KvType::F16));
+        let toml = "[model]\nkv_memory = \"2MiB\"\nkv_type = \"q8_0\"";
+        assert_eq!(said(toml).unwrap(), (KvWish::Bytes(2 << 20), KvType::Q8));
+        let error = said("[model]\nkv_memory = \"2MiB\"\nkv_tokens = 64").unwrap_err().to_string();
+        assert_eq!(error, "kv_tokens is 64 and kv_memory is 2097152 bytes: expected at most one of them");
+        let arguments = up(toml).unwrap().stage_arguments(&"a".parse().unwrap(), Path::new("m"), &[], "info");
+        let after =
+            |flag: &str| arguments.iter().skip_while(|word| *word != flag).nth(1).and_then(|word| word.to_str());
+        assert_eq!((after("--kv-memory"), after("--kv-type")), (Some("2097152B"), Some("q8_0")));
+        assert_eq!(after("--kv-tokens"), None);
     }
 
     #[test]

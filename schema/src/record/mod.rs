@@ -4,6 +4,7 @@
 
 mod claim;
 mod gateway;
+mod kv;
 mod model;
 mod pin;
 mod placement;
@@ -11,6 +12,7 @@ mod stage;
 
 pub use claim::{ClaimRecord, ClaimState};
 pub use gateway::GatewayRecord;
+pub use kv::{KvRoom, KvType, KvTypeError};
 pub use model::{ModelRecord, ShardBytes};
 pub use pin::Pin;
 pub use placement::{Placement, PlacementError, Shard};

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::kv::{KvRoom, KvType};
 use crate::{Fingerprint, LayerRange};
 
 /// The model of a cluster, written once by the first process that names one.
@@ -41,6 +42,9 @@ pub struct ModelRecord {
     pub kv_bytes_per_token_layer: u64,
     /// How many tokens of keys and values every stage must have room for.
     pub kv_tokens: u32,
+    /// In which numbers it keeps them; older records do not say, and mean half precision.
+    #[serde(default)]
+    pub kv_type: KvType,
     /// Bytes of scratch that a shard needs beside weights, keys and values, at most.
     pub scratch_bytes: u64,
     /// The first placement waits for so many stages.
@@ -74,6 +78,16 @@ impl ShardBytes {
 // === impl ModelRecord ===
 
 impl ModelRecord {
+    /// Room for keys and values that every stage must have.
+    pub fn kv_room(&self) -> KvRoom {
+        KvRoom { tokens: self.kv_tokens, kv_type: self.kv_type }
+    }
+
+    /// Bytes of keys and values of one token in all layers of the model.
+    pub fn kv_bytes_per_token(&self) -> u64 {
+        self.kv_bytes_per_token_layer.saturating_mul(self.layers.into())
+    }
+
     /// What the shard `layers` costs; the last layer brings the head.
     pub fn shard_bytes(&self, layers: LayerRange) -> ShardBytes {
         let own = self.layer_bytes.iter().take(layers.end() as usize).skip(layers.start() as usize);

@@ -2,7 +2,7 @@
 
 use engine::runner::{LoadError, LoadedShard, Loader};
 use schema::LayerRange;
-use schema::record::{MemoryUse, Speeds, StageLoad, StageRecord};
+use schema::record::{KvRoom, KvType, MemoryUse, Speeds, StageLoad, StageRecord};
 
 use super::bounds;
 use super::hardware::Hardware;
@@ -49,21 +49,35 @@ impl CandleLoader {
 }
 
 impl Loader for CandleLoader {
-    fn memory_bound(&self, layers: LayerRange, kv_tokens: u32) -> u64 {
+    fn memory_bound(&self, layers: LayerRange, room: KvRoom) -> u64 {
         let last = layers.end() == self.hyper.layers;
         self.weights_bytes(layers)
-            .saturating_add(bounds::kv_bytes(&self.hyper, layers, kv_tokens))
-            .saturating_add(bounds::scratch_bytes(&self.hyper, last, kv_tokens))
+            .saturating_add(bounds::kv_bytes(&self.hyper, layers, room.tokens))
+            .saturating_add(bounds::scratch_bytes(&self.hyper, last, room.tokens))
     }
 
-    fn load(&self, layers: LayerRange, kv_tokens: u32, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
-        let needed_bytes = self.memory_bound(layers, kv_tokens);
+    fn load(&self, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
+        if room.kv_type != KvType::F16 {
+            let device = self.hardware.kind;
+            return Err(LoadError::Failed(format!(
+                "keys and values are to be kept as {}: expected f16 on {device:?}; q8_0 needs stages on the processor",
+                room.kv_type
+            )));
+        }
+        let needed_bytes = self.memory_bound(layers, room);
         if needed_bytes > budget_bytes {
             return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
         }
         self.file.check_unchanged().map_err(|error| LoadError::Failed(chain(&error)))?;
         let (hyper, device) = (self.hyper.clone(), self.hardware.device.clone());
-        let setup = RunnerSetup { hyper, file: &self.file, layers, kv_tokens, kv_numbers: KvNumbers::Half, device };
+        let setup = RunnerSetup {
+            hyper,
+            file: &self.file,
+            layers,
+            kv_tokens: room.tokens,
+            kv_numbers: KvNumbers::Half,
+            device,
+        };
         let runner = CandleRunner::new(setup).map_err(|error| LoadError::Failed(chain(&error)))?;
         let kv_blocks = runner.kv_blocks();
         Ok(LoadedShard { runner: Box::new(runner), weights_bytes: self.weights_bytes(layers), kv_blocks })

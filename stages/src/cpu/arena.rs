@@ -1,8 +1,10 @@
 //! A shard's working memory: allocated once, of sizes that one function works out, so that what a stage announces is
 //! what it takes.
 
+use schema::record::KvType;
+
 use super::attention::{CHUNK_TOKENS, QUERIES_MAX, Scratch, Sums};
-use super::kv::{KvShape, TOKENS};
+use super::kv::{KvShape, TOKENS, padded_value};
 use super::plan::{Row, RowTile, Stretch};
 use super::rope::Angles;
 use crate::kernels::Rows;
@@ -74,7 +76,6 @@ impl ArenaSizes {
     /// What a shard of this model needs on `threads` threads with room for `kv_tokens` tokens.
     pub(super) fn new(hyper: &Hyper, last: bool, threads: usize, kv_tokens: u32) -> Self {
         let sequence = hyper.context_tokens.min(kv_tokens.next_multiple_of(TOKENS as u32)) as usize;
-        let shape = kv_shape(hyper);
         Self {
             hidden: hyper.hidden,
             query: hyper.query_width(),
@@ -83,7 +84,7 @@ impl ArenaSizes {
             feed_forward: hyper.feed_forward,
             input: hyper.hidden.max(hyper.attention_width()).max(hyper.feed_forward),
             head_key: hyper.key,
-            head_value_padded: shape.value_padded(),
+            head_value_padded: padded_value(hyper.value),
             rope_pairs: hyper.rope_pairs(),
             threads,
             queries: QUERIES_MAX.max(hyper.group()),
@@ -141,8 +142,8 @@ impl Arena {
 }
 
 /// How a model's keys and values lie in memory.
-pub(super) fn kv_shape(hyper: &Hyper) -> KvShape {
-    KvShape { heads: hyper.kv_heads, key: hyper.key, value: hyper.value }
+pub(super) fn kv_shape(hyper: &Hyper, kv_type: KvType) -> KvShape {
+    KvShape { kv_type, heads: hyper.kv_heads, key: hyper.key, value: hyper.value }
 }
 
 #[cfg(test)]

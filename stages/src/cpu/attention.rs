@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::kv::{KvLayer, TOKENS, Tile};
+use super::kv::{KvLayer, Numbers, TOKENS, Tile};
 use super::lanes::{Kernel, Lanes, Level, WIDTH};
 use super::math::exp2;
 
@@ -294,33 +294,48 @@ fn meet<L: Lanes>(
     tile: Tile<'_>,
     seen: Range<usize>,
 ) {
+    match tile {
+        Tile::Half(tile) => meet_with::<L, _>(shape, scratch, queries, tile, seen),
+        Tile::Byte(tile) => meet_with::<L, _>(shape, scratch, queries, tile, seen),
+    }
+}
+
+/// The same, for a kind of tile.
+#[inline(always)]
+fn meet_with<L: Lanes, T: Numbers>(
+    shape: AttentionShape,
+    scratch: &mut Scratch,
+    queries: Range<usize>,
+    tile: T,
+    seen: Range<usize>,
+) {
     let (mut from, end) = (queries.start, queries.end);
     while from < end {
         // The wide forms exist only where there are registers for them.
         from += match end - from {
-            8.. if L::QUERIES >= 8 => together::<L, 8>(shape, scratch, from, tile, seen.clone()),
-            4.. if L::QUERIES >= 8 => together::<L, 4>(shape, scratch, from, tile, seen.clone()),
-            3 if L::QUERIES >= 8 => together::<L, 3>(shape, scratch, from, tile, seen.clone()),
-            2.. if L::QUERIES >= 2 => together::<L, 2>(shape, scratch, from, tile, seen.clone()),
-            _ => together::<L, 1>(shape, scratch, from, tile, seen.clone()),
+            8.. if L::QUERIES >= 8 => together::<L, T, 8>(shape, scratch, from, tile, seen.clone()),
+            4.. if L::QUERIES >= 8 => together::<L, T, 4>(shape, scratch, from, tile, seen.clone()),
+            3 if L::QUERIES >= 8 => together::<L, T, 3>(shape, scratch, from, tile, seen.clone()),
+            2.. if L::QUERIES >= 2 => together::<L, T, 2>(shape, scratch, from, tile, seen.clone()),
+            _ => together::<L, T, 1>(shape, scratch, from, tile, seen.clone()),
         };
     }
 }
 
 /// `N` queries at once. Gives back `N`.
 #[inline(always)]
-fn together<L: Lanes, const N: usize>(
+fn together<L: Lanes, T: Numbers, const N: usize>(
     shape: AttentionShape,
     scratch: &mut Scratch,
     from: usize,
-    tile: Tile<'_>,
+    tile: T,
     seen: Range<usize>,
 ) -> usize {
     let Scratch { queries, chunk: Sums { values: sums, softmax }, scores, .. } = scratch;
     let queries: [&[f32]; N] = std::array::from_fn(|n| &queries[(from + n) * shape.key..][..shape.key]);
     let scores = &mut scores[from..from + N];
     let softmax = &mut softmax[from..from + N];
-    score::<L, N>(queries, tile.keys, scores);
+    score::<L, T, N>(queries, tile, shape.key, scores);
     for (scores, softmax) in scores.iter_mut().zip(softmax.iter_mut()) {
         weigh::<L>(scores, softmax, seen.clone());
     }
@@ -329,15 +344,15 @@ fn together<L: Lanes, const N: usize>(
     let mut column = 0;
     // As many columns at once as keep the multipliers busy and leave registers over.
     while N <= 4 && L::QUERIES >= 8 && column + 4 * WIDTH <= padded {
-        gather::<L, N, 4>(sums, tile.values, padded, column, scores, softmax, seen.clone());
+        gather::<L, T, N, 4>(sums, tile, padded, column, scores, softmax, seen.clone());
         column += 4 * WIDTH;
     }
     while column + 2 * WIDTH <= padded {
-        gather::<L, N, 2>(sums, tile.values, padded, column, scores, softmax, seen.clone());
+        gather::<L, T, N, 2>(sums, tile, padded, column, scores, softmax, seen.clone());
         column += 2 * WIDTH;
     }
     while column < padded {
-        gather::<L, N, 1>(sums, tile.values, padded, column, scores, softmax, seen.clone());
+        gather::<L, T, N, 1>(sums, tile, padded, column, scores, softmax, seen.clone());
         column += WIDTH;
     }
     N
@@ -345,12 +360,17 @@ fn together<L: Lanes, const N: usize>(
 
 /// `scores[n][token] = queries[n] · key of token`.
 #[inline(always)]
-fn score<L: Lanes, const N: usize>(queries: [&[f32]; N], keys: &[[u16; TOKENS]], scores: &mut [[f32; TOKENS]]) {
+fn score<L: Lanes, T: Numbers, const N: usize>(
+    queries: [&[f32]; N],
+    tile: T,
+    dimensions: usize,
+    scores: &mut [[f32; TOKENS]],
+) {
     let mut sums = [[L::splat(0.0); 2]; N];
-    let queries = queries.map(|query| &query[..keys.len()]);
-    for (dimension, tokens) in keys.iter().enumerate() {
-        let (halves, _) = tokens.as_chunks::<WIDTH>();
-        let (low, high) = (L::load_half(&halves[0]), L::load_half(&halves[1]));
+    let queries = queries.map(|query| &query[..dimensions]);
+    #[expect(clippy::needless_range_loop, reason = "it counts the dimensions of the tile and of all queries alike")]
+    for dimension in 0..dimensions {
+        let [low, high] = tile.key::<L>(dimension);
         for n in 0..N {
             let query = L::splat(queries[n][dimension]);
             sums[n][0] = low.fma(query, sums[n][0]);
@@ -388,9 +408,9 @@ fn weigh<L: Lanes>(scores: &mut [f32; TOKENS], softmax: &mut Softmax, seen: Rang
 
 /// `sums = sums * factor + weights · values`, for `C` times [`WIDTH`] dimensions from `column` on.
 #[inline(always)]
-fn gather<L: Lanes, const N: usize, const C: usize>(
+fn gather<L: Lanes, T: Numbers, const N: usize, const C: usize>(
     sums: &mut [f32],
-    values: &[u16],
+    tile: T,
     padded: usize,
     column: usize,
     weights: &[[f32; TOKENS]],
@@ -405,12 +425,9 @@ fn gather<L: Lanes, const N: usize, const C: usize>(
             registers[n][c] = L::load(&sums[c]).mul(factor);
         }
     }
+    let scales = tile.scales::<L, C>(column);
     for token in seen {
-        let (tokens, _) = values[token * padded + column..][..C * WIDTH].as_chunks::<WIDTH>();
-        let mut value = [L::splat(0.0); C];
-        for c in 0..C {
-            value[c] = L::load_half(&tokens[c]);
-        }
+        let value = tile.value::<L, C>(&scales, padded, token, column);
         for n in 0..N {
             let weight = L::splat(weights[n][token]);
             for c in 0..C {

@@ -1,17 +1,20 @@
-//! Keys and values of all sequences, in half precision, in blocks.
+//! Keys and values of all sequences, in half precision or in 8 bits, in blocks.
 //!
 //! One zeroed anonymous mapping holds everything, so a block that no sequence ever used costs no memory. A layer's part
 //! of a block is, per key-value head: the keys with their dimensions outermost (`[dimension][token]`, so that sixteen
-//! tokens' scores are computed at once without a sum over lanes), then the values (`[token][dimension]`, padded to whole
-//! lanes). Which sequence a block belongs to is the gateway's affair.
+//! tokens' scores are computed at once without a sum over lanes), then the values (`[token][dimension]`, padded to
+//! whole lanes). In 8 bits each of the two is followed by its scales, `[block of dimensions][token]`. Which sequence a
+//! block belongs to is the gateway's affair.
 
 use std::io;
 
 use engine::runner::KV_BLOCK_TOKENS;
 use memmap2::MmapMut;
+use schema::record::KvType;
 
 use super::lanes::{Kernel, Lanes, Level, WIDTH};
 use super::math::padded;
+use super::quantised::{self, BLOCK};
 use super::split::Split;
 
 /// Tokens in a block.
@@ -26,6 +29,8 @@ pub(super) struct KvShape {
     pub(super) key: usize,
     /// Dimensions of a value.
     pub(super) value: usize,
+    /// What they are kept as; in 8 bits, keys and values are whole blocks.
+    pub(super) kv_type: KvType,
 }
 
 /// Keys and values of some layers.
@@ -53,11 +58,54 @@ pub(super) struct KvLayerMut<'a> {
 
 /// One head's part of one block.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tile<'a> {
+pub(super) enum Tile<'a> {
+    /// In half precision.
+    Half(HalfTile<'a>),
+    /// In 8 bits.
+    Byte(ByteTile<'a>),
+}
+
+/// A tile that can be computed with: what it holds, sixteen numbers at a time, exactly.
+pub(super) trait Numbers: Copy {
+    /// Dimension `dimension` of the keys of all tokens.
+    fn key<L: Lanes>(self, dimension: usize) -> [L; 2];
+    /// What `value` needs of `C` times [`WIDTH`] dimensions from `column` on.
+    fn scales<L: Lanes, const C: usize>(self, column: usize) -> [[f32; TOKENS]; 2];
+    /// `C` times [`WIDTH`] dimensions of the value of `token`, from `column` on; `padded` is a value's width.
+    fn value<L: Lanes, const C: usize>(
+        self,
+        scales: &[[f32; TOKENS]; 2],
+        padded: usize,
+        token: usize,
+        column: usize,
+    ) -> [L; C];
+}
+
+/// A tile in 8 bits; every number is an exact product of a byte and a scale.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ByteTile<'a> {
+    /// `[dimension][token]`.
+    pub(super) keys: &'a [[i8; TOKENS]],
+    /// `[block of dimensions][token]`.
+    pub(super) key_scales: &'a [[u16; TOKENS]],
+    /// `[token][dimension]`.
+    pub(super) values: &'a [i8],
+    /// `[block of dimensions][token]`.
+    pub(super) value_scales: &'a [[u16; TOKENS]],
+}
+
+/// A tile in half precision.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HalfTile<'a> {
     /// `[dimension][token]`.
     pub(super) keys: &'a [[u16; TOKENS]],
     /// `[token][dimension]`, padded.
     pub(super) values: &'a [u16],
+}
+
+/// Dimensions of a value of `value`, filled up to whole lanes.
+pub(super) fn padded_value(value: usize) -> usize {
+    value.next_multiple_of(WIDTH)
 }
 
 // === impl KvShape ===
@@ -65,11 +113,20 @@ pub(super) struct Tile<'a> {
 impl KvShape {
     /// Dimensions of a value, filled up to whole lanes.
     pub(super) fn value_padded(self) -> usize {
-        self.value.next_multiple_of(WIDTH)
+        padded_value(self.value)
     }
 
+    /// Numbers of two bytes that a head's keys and values of a block take: bytes go two in one.
     fn head_len(self) -> usize {
-        TOKENS * (self.key + self.value_padded())
+        self.len_of(self.key) + self.len_of(self.value_padded())
+    }
+
+    /// The same of `dimensions` alone.
+    fn len_of(self, dimensions: usize) -> usize {
+        match self.kv_type {
+            KvType::F16 => TOKENS * dimensions,
+            KvType::Q8 => TOKENS * dimensions / 2 + TOKENS * dimensions.div_ceil(BLOCK),
+        }
     }
 
     /// Bytes that `layers` layers take for one block.
@@ -132,8 +189,18 @@ impl<'a> KvLayer<'a> {
     #[inline(always)]
     pub(super) fn tile(&self, block: u32, head: usize) -> Tile<'a> {
         let start = self.shape.head_start(block as usize, head);
-        let (keys, values) = self.values[start..start + self.shape.head_len()].split_at(self.shape.key * TOKENS);
-        Tile { keys: keys.as_chunks().0, values }
+        let shape = self.shape;
+        let (keys, values) = self.values[start..start + shape.head_len()].split_at(shape.len_of(shape.key));
+        match shape.kv_type {
+            KvType::F16 => Tile::Half(HalfTile { keys: keys.as_chunks().0, values }),
+            KvType::Q8 => {
+                let (keys, key_scales) = keys.split_at(shape.key * TOKENS / 2);
+                let (values, value_scales) = values.split_at(shape.value * TOKENS / 2);
+                let (keys, values) = (bytes(keys).as_chunks().0, bytes(values));
+                let (key_scales, value_scales) = (key_scales.as_chunks().0, value_scales.as_chunks().0);
+                Tile::Byte(ByteTile { keys, key_scales, values, value_scales })
+            }
+        }
     }
 }
 
@@ -151,11 +218,111 @@ impl KvLayerMut<'_> {
         let start = self.shape.head_start(block, head);
         // SAFETY: the part lies within the head's, which the caller keeps other threads out of.
         let part = unsafe { self.values.part(start..start + self.shape.head_len()) };
-        let (keys, values) = part.split_at_mut(self.shape.key * TOKENS);
+        let (keys, values) = part.split_at_mut(self.shape.len_of(self.shape.key));
+        if self.shape.kv_type == KvType::Q8 {
+            let (keys, scales) = keys.split_at_mut(self.shape.key * TOKENS / 2);
+            let (keys, scales) = (bytes_mut(keys).as_chunks_mut::<TOKENS>().0, scales.as_chunks_mut::<TOKENS>().0);
+            for ((keys, scales), key) in keys.chunks_mut(BLOCK).zip(scales).zip(key.as_chunks().0) {
+                let (scale, quantised) = quantised::quantise(key);
+                scales[token] = scale;
+                keys.iter_mut().zip(quantised).for_each(|(tokens, byte)| tokens[token] = byte);
+            }
+            let (values, scales) = values.split_at_mut(self.shape.value * TOKENS / 2);
+            let values = &mut bytes_mut(values)[token * value.len()..][..value.len()];
+            let scales = scales.as_chunks_mut::<TOKENS>().0;
+            for ((to, scales), value) in values.chunks_mut(BLOCK).zip(scales).zip(value.as_chunks().0) {
+                let (scale, quantised) = quantised::quantise(value);
+                scales[token] = scale;
+                to.copy_from_slice(&quantised);
+            }
+            return;
+        }
         let start = token * self.shape.value_padded();
         let values = &mut values[start..start + value.len()];
         level.run(Write { keys: keys.as_chunks_mut().0, values, token, key, value });
     }
+}
+
+// === impl Numbers ===
+
+impl Numbers for HalfTile<'_> {
+    #[inline(always)]
+    fn key<L: Lanes>(self, dimension: usize) -> [L; 2] {
+        let (halves, _) = self.keys[dimension].as_chunks::<WIDTH>();
+        [L::load_half(&halves[0]), L::load_half(&halves[1])]
+    }
+
+    #[inline(always)]
+    fn scales<L: Lanes, const C: usize>(self, _: usize) -> [[f32; TOKENS]; 2] {
+        [[1.0; TOKENS]; 2]
+    }
+
+    #[inline(always)]
+    fn value<L: Lanes, const C: usize>(
+        self,
+        _: &[[f32; TOKENS]; 2],
+        padded: usize,
+        token: usize,
+        column: usize,
+    ) -> [L; C] {
+        let (values, _) = self.values[token * padded + column..][..C * WIDTH].as_chunks::<WIDTH>();
+        let mut lanes = [L::splat(0.0); C];
+        for c in 0..C {
+            lanes[c] = L::load_half(&values[c]);
+        }
+        lanes
+    }
+}
+
+impl Numbers for ByteTile<'_> {
+    #[inline(always)]
+    fn key<L: Lanes>(self, dimension: usize) -> [L; 2] {
+        let (bytes, _) = self.keys[dimension].as_chunks::<WIDTH>();
+        let (scales, _) = self.key_scales[dimension / BLOCK].as_chunks::<WIDTH>();
+        [0, 1].map(|half| L::load_bytes(&bytes[half]).mul(L::load_half(&scales[half])))
+    }
+
+    #[inline(always)]
+    fn scales<L: Lanes, const C: usize>(self, column: usize) -> [[f32; TOKENS]; 2] {
+        const { assert!(C * WIDTH <= 2 * BLOCK) };
+        let mut scales = [[0.0; TOKENS]; 2];
+        let last = (column + C * WIDTH - 1) / BLOCK;
+        for (into, bits) in scales.iter_mut().zip(&self.value_scales[column / BLOCK..=last]) {
+            for (into, bits) in into.as_chunks_mut::<WIDTH>().0.iter_mut().zip(bits.as_chunks::<WIDTH>().0) {
+                L::load_half(bits).store(into);
+            }
+        }
+        scales
+    }
+
+    #[inline(always)]
+    fn value<L: Lanes, const C: usize>(
+        self,
+        scales: &[[f32; TOKENS]; 2],
+        padded: usize,
+        token: usize,
+        column: usize,
+    ) -> [L; C] {
+        let (values, _) = self.values[token * padded + column..][..C * WIDTH].as_chunks::<WIDTH>();
+        let mut lanes = [L::splat(0.0); C];
+        for c in 0..C {
+            // Columns of several lanes begin with a block.
+            let scale = L::splat(scales[c * WIDTH / BLOCK][token]);
+            lanes[c] = L::load_bytes(&values[c]).mul(scale);
+        }
+        lanes
+    }
+}
+
+/// The same memory as bytes.
+fn bytes(numbers: &[u16]) -> &[i8] {
+    // SAFETY: it is twice as many bytes, any of which are valid, borrowed as the numbers are.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), numbers.len() * 2) }
+}
+
+fn bytes_mut(numbers: &mut [u16]) -> &mut [i8] {
+    // SAFETY: as in `bytes`, and borrowed exclusively; any bytes are valid numbers.
+    unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), numbers.len() * 2) }
 }
 
 struct Write<'a> {
@@ -190,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_token_is_found_where_it_was_written_and_nowhere_else() {
-        let shape = KvShape { heads: 2, key: 20, value: 18 };
+        let shape = KvShape { heads: 2, key: 20, value: 18, kv_type: KvType::F16 };
         let mut cache = KvCache::new(shape, 2, 3).unwrap();
         let key: Vec<f32> = (0..20).map(|i| i as f32 + 1.0).collect();
         let value: Vec<f32> = (0..18).map(|i| -1.0 - i as f32).collect();
@@ -198,7 +365,7 @@ mod tests {
         // SAFETY: there is one thread.
         unsafe { layer.write(Level::detect(), 2 * TOKENS + 5, 1, &key, &value) };
         let half = |value: f32| half::f16::from_f32(value).to_bits();
-        let tile = cache.layer(1).tile(2, 1);
+        let Tile::Half(tile) = cache.layer(1).tile(2, 1) else { panic!("half precision was asked for") };
         assert_eq!((tile.keys.len(), tile.values.len()), (20, TOKENS * 32));
         for (dimension, tokens) in tile.keys.iter().enumerate() {
             assert_eq!(tokens[5], half(key[dimension]));
@@ -210,7 +377,7 @@ mod tests {
         }
         let others = [(0, 2, 1), (1, 1, 1), (1, 2, 0)];
         for (layer, block, head) in others {
-            let tile = cache.layer(layer).tile(block, head);
+            let Tile::Half(tile) = cache.layer(layer).tile(block, head) else { panic!("half precision was asked for") };
             assert!(
                 tile.keys.as_flattened().iter().chain(tile.values).all(|bits| *bits == 0),
                 "{layer} {block} {head}"

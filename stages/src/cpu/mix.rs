@@ -1,8 +1,8 @@
 //! The part of a layer where rows meet: keys and values are put away, and queries attend to them.
 
-use super::arena::{Arena, UNITS_PER_THREAD, kv_shape};
+use super::arena::{Arena, UNITS_PER_THREAD};
 use super::attention::{AttentionShape, Scratch, Span, Sums, attend, attend_to, merge};
-use super::kv::{KvLayer, KvLayerMut};
+use super::kv::{KvLayer, KvLayerMut, padded_value};
 use super::lanes::Level;
 use super::layer::Step;
 use super::math::add;
@@ -77,7 +77,7 @@ impl Step<'_> {
         let shape = AttentionShape {
             heads: hyper.group(),
             key: hyper.key,
-            value_padded: kv_shape(hyper).value_padded(),
+            value_padded: padded_value(hyper.value),
             window: hyper.window_tokens,
         };
         let out = Split::new(input.prepare(rows, hyper.attention_width()));

@@ -21,6 +21,7 @@ mod math;
 mod mix;
 mod norm;
 mod plan;
+mod quantised;
 mod rope;
 mod runner;
 mod share;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, RunnerError, Work};
 use schema::LayerRange;
 use schema::frame::Chosen;
-use schema::record::Speeds;
+use schema::record::{KvRoom, Speeds};
 
 use super::arena::{Arena, ArenaSizes, ROWS_MAX, kv_shape};
 use super::attention::QUERIES_MAX;
@@ -32,8 +32,8 @@ pub struct RunnerSetup {
     pub shard: Shard,
     /// The threads that compute.
     pub pool: Arc<Pool>,
-    /// Tokens of keys and values to have room for.
-    pub kv_tokens: u32,
+    /// Keys and values to have room for.
+    pub room: KvRoom,
 }
 
 /// Why a shard's runner could not be made.
@@ -84,10 +84,10 @@ pub(super) enum Outcome {
 
 impl RunnerSetup {
     /// Bytes of keys, values and scratch that the shard `layers` takes at most.
-    pub fn bytes(hyper: &Hyper, layers: LayerRange, threads: usize, kv_tokens: u32) -> u64 {
-        let blocks = u64::from(kv_tokens.div_ceil(KV_BLOCK_TOKENS));
-        let kv = kv_shape(hyper).block_bytes(layers.count() as usize).saturating_mul(blocks);
-        kv.saturating_add(Self::scratch_bytes(hyper, layers.end() == hyper.layers, threads, kv_tokens))
+    pub fn bytes(hyper: &Hyper, layers: LayerRange, threads: usize, room: KvRoom) -> u64 {
+        let blocks = u64::from(room.tokens.div_ceil(KV_BLOCK_TOKENS));
+        let kv = kv_shape(hyper, room.kv_type).block_bytes(layers.count() as usize).saturating_mul(blocks);
+        kv.saturating_add(Self::scratch_bytes(hyper, layers.end() == hyper.layers, threads, room.tokens))
     }
 
     /// Bytes of scratch alone; the last shard's are the most.
@@ -104,14 +104,15 @@ impl CpuRunner {
     /// # Errors
     /// [`SetupError`] when the shard lacks something or there is no memory.
     pub fn new(setup: RunnerSetup) -> Result<Self, SetupError> {
-        let RunnerSetup { hyper, shard, pool, kv_tokens } = setup;
+        let RunnerSetup { hyper, shard, pool, room } = setup;
+        hyper.check_kv(room.kv_type)?;
         let weights = ShardWeights::find(&hyper, &shard)?;
         let factors = shard.find(ROPE_FACTORS)?.map(|tensor| tensor.f32s()).transpose()?;
         let rope = hyper.rope(factors.as_deref())?;
-        let sizes = ArenaSizes::new(&hyper, weights.head.is_some(), pool.threads(), kv_tokens);
-        let blocks = kv_tokens.div_ceil(KV_BLOCK_TOKENS) as usize;
-        let kv = KvCache::new(kv_shape(&hyper), weights.layers.len(), blocks)
-            .map_err(|cause| SetupError::Memory { tokens: kv_tokens, cause })?;
+        let sizes = ArenaSizes::new(&hyper, weights.head.is_some(), pool.threads(), room.tokens);
+        let blocks = room.tokens.div_ceil(KV_BLOCK_TOKENS) as usize;
+        let kv = KvCache::new(kv_shape(&hyper, room.kv_type), weights.layers.len(), blocks)
+            .map_err(|cause| SetupError::Memory { tokens: room.tokens, cause })?;
         Ok(Self {
             arena: Arena::new(&sizes, rope),
             level: Level::detect(),

@@ -47,6 +47,14 @@ pub(super) trait Simd: Copy {
     }
     /// As `dot`, for weights that `wide` made ready.
     fn dot_wide(self, sum: Self::Int, weights: Self::Int, x: i32) -> Self::Int;
+    /// As `dot_wide`, for vectors one after the other; `x` has four bytes for each.
+    #[inline(always)]
+    fn dot_wide_all(self, mut sum: Self::Int, weights: &[Self::Int], x: &[i8]) -> Self::Int {
+        for (weights, x) in weights.iter().zip(x.as_chunks::<4>().0) {
+            sum = self.dot_wide(sum, *weights, word(x));
+        }
+        sum
+    }
     /// Makes signed bytes ready for `dot_wide`.
     fn wide(self, weights: Self::Int) -> Self::Int;
     /// Makes the weights of a block, as for `dot` or `dot_wide`, ready for `dot_pair`.

@@ -8,7 +8,7 @@ use super::codec::{self, Codec, Lanes, Lying, PackedFactors, UNIT_BLOCKS_MAX};
 use super::dispatch::Product;
 use super::rows::{CHUNK_ROWS_MAX, Quantised};
 use super::scalar::{self, FLOAT_GROUP};
-use super::simd::{Simd, Tile, Work, word};
+use super::simd::{Simd, Tile, Work};
 use super::{Format, Matrix};
 
 /// A range of a product's outputs, for all rows.
@@ -246,13 +246,10 @@ fn add_pairs<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums:
 /// The integer products of some words, summed; `part` says which of the row's sums belongs to them.
 #[inline(always)]
 fn dot<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, part: usize, words: Range<usize>) -> S::Float {
-    let mut sum = offset::<S, C>(s, x, part);
+    let sum = offset::<S, C>(s, x, part);
     let (bytes, words) = (&x.bytes[4 * words.start..4 * words.end], &weights.words[words]);
     if C::WIDE {
-        for (weights, x) in words.iter().zip(bytes.as_chunks::<4>().0) {
-            sum = s.dot_wide(sum, *weights, word(x));
-        }
-        return s.to_float(sum);
+        return s.to_float(s.dot_wide_all(sum, words, bytes));
     }
     // A trait's constant cannot be handed on as it is.
     s.to_float(match C::MOST {

@@ -26,6 +26,16 @@ pub enum ModelError {
         /// What is there.
         found: String,
     },
+    /// Heads that cannot be kept in blocks of 8 bits.
+    #[error(
+        "keys and values are to be kept as q8_0, but heads have {key} and {value} values: expected multiples of 32, or f16"
+    )]
+    KvBlocks {
+        /// Values in a head's key.
+        key: usize,
+        /// Values in a head's value.
+        value: usize,
+    },
     /// A tensor that is missing, of the wrong shape, or not understood.
     #[error("tensor {name:?}: expected {expected}, found {found}")]
     Tensor {

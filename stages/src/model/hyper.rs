@@ -1,5 +1,7 @@
 //! A model's sizes and constants, read from a file's metadata and checked, so that the rest can trust them.
 
+use schema::record::KvType;
+
 use crate::gguf::{Header, Metadata};
 
 use super::error::ModelError;
@@ -48,6 +50,18 @@ pub struct Hyper {
 // === impl Hyper ===
 
 impl Hyper {
+    /// Checks that heads can be kept as `kv_type`.
+    ///
+    /// # Errors
+    /// [`ModelError::KvBlocks`] when a head is not whole blocks of `q8_0`.
+    pub fn check_kv(&self, kv_type: KvType) -> Result<(), ModelError> {
+        let whole = |values: usize| values.is_multiple_of(KvType::Q8_BLOCK);
+        if kv_type == KvType::F16 || (whole(self.key) && whole(self.value)) {
+            return Ok(());
+        }
+        Err(ModelError::KvBlocks { key: self.key, value: self.value })
+    }
+
     /// Reads and checks the metadata of a model file.
     ///
     /// # Errors

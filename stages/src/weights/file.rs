@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use schema::record::ModelRecord;
+use schema::record::{KvRoom, ModelRecord};
 use schema::{Fingerprint, LayerRange};
 
 use super::fingerprint::fingerprint;
@@ -172,8 +172,8 @@ impl ModelFile {
     ///
     /// # Errors
     /// [`ModelError`] when the metadata or the tensors are not those of a language model.
-    pub fn record(&self, kv_tokens: u32, stages_min: u32) -> Result<ModelRecord, ModelError> {
-        record::record(self.header(), self.name(), self.fingerprint().clone(), kv_tokens, stages_min)
+    pub fn record(&self, room: KvRoom, stages_min: u32) -> Result<ModelRecord, ModelError> {
+        record::record(self.header(), self.name(), self.fingerprint().clone(), room, stages_min)
     }
 
     /// The formats of the matrices that tokens are multiplied with, wherever they belong; each once.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schema::Fingerprint;
-use schema::record::ModelRecord;
+use schema::record::{KvRoom, KvType, ModelRecord};
 
 use super::place::{EMBEDDING, OUTPUT, Place};
 use crate::gguf::{Header, Metadata, MetadataError, TensorInfo};
@@ -61,7 +61,7 @@ pub(super) fn record(
     header: &Header,
     name: String,
     fingerprint: Fingerprint,
-    kv_tokens: u32,
+    room: KvRoom,
     stages_min: u32,
 ) -> Result<ModelRecord, ModelError> {
     let metadata = &header.metadata;
@@ -86,8 +86,9 @@ pub(super) fn record(
         head_multiplications: output.map_or(0, values),
         layer_format: layer_format(header).map(|format| format.name().to_owned()),
         head_format: output.map(|tensor| tensor.format.name().to_owned()),
-        kv_bytes_per_token_layer: kv_bytes_per_token_layer(metadata, &architecture)?,
-        kv_tokens,
+        kv_bytes_per_token_layer: kv_bytes_per_token_layer(metadata, &architecture, room.kv_type)?,
+        kv_tokens: room.tokens,
+        kv_type: room.kv_type,
         scratch_bytes: 0,
         stages_min,
         architecture,
@@ -139,8 +140,8 @@ fn layers_of(header: &Header) -> Result<Vec<Layer>, ModelError> {
     }
 }
 
-/// Keys and values of one token in one layer, as 16-bit floats.
-fn kv_bytes_per_token_layer(metadata: &Metadata, architecture: &str) -> Result<u64, ModelError> {
+/// Keys and values of one token in one layer.
+fn kv_bytes_per_token_layer(metadata: &Metadata, architecture: &str, kv_type: KvType) -> Result<u64, ModelError> {
     let own = |suffix: &str| format!("{architecture}.attention.{suffix}");
     let heads = most_heads(metadata, &own("head_count"))?;
     let kv_heads = match metadata.get(&own("head_count_kv")) {
@@ -150,11 +151,10 @@ fn kv_bytes_per_token_layer(metadata: &Metadata, architecture: &str) -> Result<u
     let hidden = at_least_one(metadata, &format!("{architecture}.embedding_length"))?;
     let key_values = metadata.u32_or(&own("key_length"), hidden / heads)?;
     let value_values = metadata.u32_or(&own("value_length"), key_values)?;
-    const BYTES_EACH: u64 = 2;
     // At most 2^32 * 2^33 * 2: three factors of metadata need a checked product.
     u64::from(kv_heads)
         .checked_mul(u64::from(key_values) + u64::from(value_values))
-        .and_then(|values| values.checked_mul(BYTES_EACH))
+        .and_then(|values| kv_type.bytes(values))
         .ok_or(ModelError::Value { key: own("head_count_kv"), expected: "a sensible count", found: kv_heads.into() })
 }
 

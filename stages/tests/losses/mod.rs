@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use engine::runner::{KV_BLOCK_TOKENS, Work};
 use schema::frame::{Sampling, Slice};
+use schema::record::{KvRoom, KvType};
 use schema::{Attempt, LayerRange, SequenceId};
 use stages::cpu::{CpuRunner, RunnerSetup};
 use stages::kernels::Pool;
@@ -17,14 +18,14 @@ const ROWS: usize = 120;
 
 /// The negative natural logarithm of each token's probability but the first's: place `i` has that of `ids[i + 1]` after
 /// `ids[..=i]`.
-pub fn losses(model: &Path, ids: &[u32], threads: usize) -> Vec<f64> {
+pub fn losses(model: &Path, ids: &[u32], threads: usize, kv_type: KvType) -> Vec<f64> {
     let file = ModelFile::open(model).unwrap();
     let hyper = Hyper::read(file.header()).unwrap();
     let vocabulary = hyper.vocabulary;
     let shard = file.map(LayerRange::new(0, hyper.layers).unwrap()).unwrap();
     let pool = Arc::new(Pool::new(NonZeroUsize::new(threads).unwrap()));
-    let kv_tokens = (ids.len() as u32).next_multiple_of(KV_BLOCK_TOKENS);
-    let mut runner = CpuRunner::new(RunnerSetup { hyper, shard, pool, kv_tokens }).unwrap();
+    let room = KvRoom { tokens: (ids.len() as u32).next_multiple_of(KV_BLOCK_TOKENS), kv_type };
+    let mut runner = CpuRunner::new(RunnerSetup { hyper, shard, pool, room }).unwrap();
     let mut losses = Vec::new();
     for position in (0..ids.len() - 1).step_by(ROWS) {
         let count = ROWS.min(ids.len() - 1 - position);

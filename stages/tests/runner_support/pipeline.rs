@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, Work};
 use schema::frame::{Sampling, Slice};
-use schema::record::Speeds;
+use schema::record::{KvRoom, KvType, Speeds};
 use schema::{Attempt, LayerRange, SequenceId};
 use stages::cpu::{CpuRunner, RunnerSetup};
 use stages::kernels::Pool;
@@ -34,6 +34,11 @@ pub struct Piece<'a> {
 impl Pipeline {
     /// The model at `path`, cut before each of the layers `cuts`.
     pub fn new(path: &Path, cuts: &[u32], threads: usize) -> Self {
+        Self::keeping(KvType::F16, path, cuts, threads)
+    }
+
+    /// The same with keys and values kept as `kv_type`.
+    pub fn keeping(kv_type: KvType, path: &Path, cuts: &[u32], threads: usize) -> Self {
         let file = ModelFile::open(path).expect("the model opens");
         let hyper = Hyper::read(file.header()).expect("the model is supported");
         hyper.check_tensors(file.header()).expect("the tensors are there");
@@ -41,7 +46,8 @@ impl Pipeline {
         let ends: Vec<u32> = [0].iter().chain(cuts).chain([&hyper.layers]).copied().collect();
         let runner = |ends: &[u32]| {
             let shard = file.map(LayerRange::new(ends[0], ends[1]).expect("a range")).expect("the shard maps");
-            let setup = RunnerSetup { hyper: hyper.clone(), shard, pool: Arc::clone(&pool), kv_tokens: KV_TOKENS };
+            let room = KvRoom { tokens: KV_TOKENS, kv_type };
+            let setup = RunnerSetup { hyper: hyper.clone(), shard, pool: Arc::clone(&pool), room };
             CpuRunner::new(setup).expect("the shard is ready")
         };
         Self { runners: ends.windows(2).map(runner).collect(), hyper }

@@ -1,5 +1,8 @@
+use schema::record::KvType;
+
 use super::*;
 use crate::cpu::kv::{KvCache, KvShape};
+use crate::cpu::quantised;
 
 /// A number from -1 to 1 that looks random.
 fn noise(index: usize, salt: usize) -> f32 {
@@ -14,6 +17,7 @@ struct Case {
     position: usize,
     rows: usize,
     window: u32,
+    kv_type: KvType,
 }
 
 impl Case {
@@ -29,7 +33,7 @@ impl Case {
 
     /// Keys and values of all positions up to the last row; everything else is poisoned.
     fn cache(&self) -> KvCache {
-        let shape = KvShape { heads: 2, key: self.key, value: self.value };
+        let shape = KvShape { heads: 2, key: self.key, value: self.value, kv_type: self.kv_type };
         let blocks = self.blocks();
         let mut cache = KvCache::new(shape, 1, blocks.len()).unwrap();
         let layer = cache.layer_mut(0);
@@ -80,12 +84,16 @@ impl Case {
         let position = self.position + row;
         let seen = (position + 1).saturating_sub(self.window as usize)..position + 1;
         let query = self.query_at(row, head);
+        let stored = |values: Vec<f32>| match self.kv_type {
+            KvType::F16 => values,
+            KvType::Q8 => values.as_chunks().0.iter().flat_map(expanded).collect(),
+        };
         let dot = |key: Vec<f32>| key.iter().zip(&query).map(|(k, q)| f64::from(*k) * f64::from(*q)).sum::<f64>();
-        let weights: Vec<f64> = seen.clone().map(|position| dot(self.key_at(position)).exp2()).collect();
+        let weights: Vec<f64> = seen.clone().map(|position| dot(stored(self.key_at(position))).exp2()).collect();
         let sum: f64 = weights.iter().sum();
         let mut out = vec![0.0; self.value];
         for (position, weight) in seen.zip(weights) {
-            for (out, value) in out.iter_mut().zip(self.value_at(position)) {
+            for (out, value) in out.iter_mut().zip(stored(self.value_at(position))) {
                 *out += weight / sum * f64::from(value);
             }
         }
@@ -99,9 +107,32 @@ impl Case {
     }
 }
 
+/// What a block stands for once it is stored.
+fn expanded(values: &[f32; quantised::BLOCK]) -> [f32; quantised::BLOCK] {
+    let (scale, bytes) = quantised::quantise(values);
+    bytes.map(|byte| half::f16::from_bits(scale).to_f32() * f32::from(byte))
+}
+
 fn cases() -> Vec<Case> {
-    let case = |heads, key, value, position, rows, window| Case { heads, key, value, position, rows, window };
+    let case = |heads, key, value, position, rows, window| Case {
+        heads,
+        key,
+        value,
+        position,
+        rows,
+        window,
+        kv_type: KvType::F16,
+    };
+    let eight_bits = |heads, size, position, rows, window| Case {
+        kv_type: KvType::Q8,
+        ..case(heads, size, size, position, rows, window)
+    };
     vec![
+        eight_bits(1, 64, 0, 1, u32::MAX),
+        eight_bits(3, 64, 20, 30, u32::MAX),
+        eight_bits(9, 32, 31, 2, u32::MAX),
+        eight_bits(4, 128, 600, 3, u32::MAX),
+        eight_bits(2, 96, 250, 40, 300),
         case(1, 64, 64, 0, 1, u32::MAX),
         case(3, 64, 64, 20, 30, u32::MAX),
         case(9, 32, 48, 31, 2, u32::MAX),

@@ -31,6 +31,8 @@ pub(crate) trait Lanes: Copy {
     fn load(values: &[f32; WIDTH]) -> Self;
     /// Reads 16 half-precision values, given as bits.
     fn load_half(bits: &[u16; WIDTH]) -> Self;
+    /// Reads 16 signed bytes.
+    fn load_bytes(bytes: &[i8; WIDTH]) -> Self;
     /// Writes 16 values.
     fn store(self, values: &mut [f32; WIDTH]);
     /// Writes 16 values rounded to half precision (nearest, ties to even), as bits.

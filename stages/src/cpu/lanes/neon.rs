@@ -56,6 +56,17 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn load_bytes(bytes: &[i8; WIDTH]) -> Self {
+        // SAFETY: as in `splat`; the read is of 16 bytes inside the array.
+        unsafe {
+            let bytes = vld1q_s8(bytes.as_ptr());
+            let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_s8(vget_high_s8(bytes)));
+            let quarters = [vget_low_s16(low), vget_high_s16(low), vget_low_s16(high), vget_high_s16(high)];
+            Self(quarters.map(|quarter| vcvtq_f32_s32(vmovl_s16(quarter))))
+        }
+    }
+
+    #[inline(always)]
     fn store(self, values: &mut [f32; WIDTH]) {
         for (register, part) in self.0.into_iter().zip(values.chunks_exact_mut(EACH)) {
             // SAFETY: as in `splat`; the part is 4 writable values.

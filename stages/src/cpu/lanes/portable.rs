@@ -34,6 +34,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn load_bytes(bytes: &[i8; WIDTH]) -> Self {
+        Self(bytes.map(f32::from))
+    }
+
+    #[inline(always)]
     fn store(self, values: &mut [f32; WIDTH]) {
         *values = self.0;
     }

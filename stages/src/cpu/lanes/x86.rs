@@ -39,6 +39,12 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn load_bytes(bytes: &[i8; WIDTH]) -> Self {
+        // SAFETY: as in `splat`; the array is 16 readable bytes, and the load needs no alignment.
+        Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes.as_ptr().cast()))) })
+    }
+
+    #[inline(always)]
     fn store(self, values: &mut [f32; WIDTH]) {
         // SAFETY: as in `splat`; the array is 64 writable bytes, and the store needs no alignment.
         unsafe { _mm512_storeu_ps(values.as_mut_ptr(), self.0) }
@@ -164,6 +170,16 @@ impl Lanes for Avx2 {
         unsafe {
             let (low, high) = (_mm_loadu_si128(low.as_ptr().cast()), _mm_loadu_si128(high.as_ptr().cast()));
             Self(_mm256_cvtph_ps(low), _mm256_cvtph_ps(high))
+        }
+    }
+
+    #[inline(always)]
+    fn load_bytes(bytes: &[i8; WIDTH]) -> Self {
+        // SAFETY: as in `splat`; the array is 16 readable bytes, and the load needs no alignment.
+        unsafe {
+            let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+            let (low, high) = (_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(bytes)));
+            Self(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high))
         }
     }
 

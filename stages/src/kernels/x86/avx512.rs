@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::kernels::rows::Quantised;
-use crate::kernels::simd::{Simd, Tile, Work};
+use crate::kernels::simd::{Simd, Tile, Work, word};
 
 /// Proof that the machine has AVX-512 F, BW, DQ, VL and VNNI.
 #[derive(Clone, Copy)]
@@ -127,8 +127,29 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn dot_all<const MOST: i32>(self, mut sum: __m512i, weights: &[__m512i], x: &[i8]) -> __m512i {
+        // In two sums: one instruction after the other has its latency, and too few rows fit in the scheduler to hide it.
+        let mut other = self.splat(0);
+        let (pairs, rest) = weights.as_chunks::<2>();
+        let x = x.as_chunks::<4>().0;
+        for ([first, second], x) in pairs.iter().zip(x.chunks(2)) {
+            sum = self.dot(sum, *first, word(&x[0]));
+            other = self.dot(other, *second, word(&x[1]));
+        }
+        for (weights, x) in rest.iter().zip(&x[2 * pairs.len()..]) {
+            sum = self.dot(sum, *weights, word(x));
+        }
+        proven!(_mm512_add_epi32(sum, other))
+    }
+
+    #[inline(always)]
     fn dot_wide(self, sum: __m512i, weights: __m512i, x: i32) -> __m512i {
         self.dot(sum, weights, x)
+    }
+
+    #[inline(always)]
+    fn dot_wide_all(self, sum: __m512i, weights: &[__m512i], x: &[i8]) -> __m512i {
+        self.dot_all::<127>(sum, weights, x)
     }
 
     #[inline(always)]

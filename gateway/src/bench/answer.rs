@@ -1,0 +1,228 @@
+//! What the events of one answer mean. Times are handed in; nothing here reads a clock or a socket.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::failure::Failure;
+use super::limits::{EVENTS_MAX, SAID_CHARS_MAX};
+
+/// An answer that came in full; all times count from when the request was due.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Answer {
+    /// Until the first text.
+    pub(super) first: Option<Duration>,
+    /// Between one piece of text and the next.
+    pub(super) gaps: Vec<Duration>,
+    /// Until the end.
+    pub(super) whole: Duration,
+    /// Pieces of text.
+    pub(super) pieces: u64,
+    /// What the endpoint counted, if it said.
+    pub(super) usage: Option<Usage>,
+}
+
+/// Tokens, as the endpoint counts them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Usage {
+    /// Of the prompt.
+    pub(super) prompt_tokens: u64,
+    /// Of the answer.
+    #[serde(default)]
+    pub(super) completion_tokens: u64,
+    /// More about the prompt.
+    #[serde(default)]
+    prompt_tokens_details: Option<PromptDetails>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+struct PromptDetails {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+}
+
+/// Puts an answer together from its events.
+#[derive(Debug, Default)]
+pub(super) struct Listener {
+    first: Option<Duration>,
+    last: Option<Duration>,
+    gaps: Vec<Duration>,
+    usage: Option<Usage>,
+    /// Whether a choice said why it ended.
+    finished: bool,
+    /// Whether the stream said that it is over.
+    done: bool,
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<Choice>,
+    #[serde(default)]
+    usage: Option<Usage>,
+    #[serde(default)]
+    error: Option<serde_json::Value>,
+}
+
+/// Of a chat (`delta`) or of a completion (`text`).
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    delta: Option<Delta>,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Delta {
+    #[serde(default)]
+    content: Option<String>,
+    /// What models that think aloud say first; a reader sees it too.
+    #[serde(default)]
+    reasoning_content: Option<String>,
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// Takes an event's data that arrived at `at`.
+    ///
+    /// # Errors
+    /// [`Failure`] when it is an error or no part of a completion.
+    pub(super) fn hear(&mut self, data: &str, at: Duration) -> Result<(), Failure> {
+        if data == "[DONE]" {
+            self.done = true;
+            return Ok(());
+        }
+        let chunk: Chunk = serde_json::from_str(data)
+            .map_err(|error| Failure::NotUnderstood { reason: format!("{error} in {:?}", short(data)) })?;
+        if let Some(error) = chunk.error {
+            let said = error["message"].as_str().map_or_else(|| error.to_string(), str::to_owned);
+            return Err(Failure::GaveUp { said: short(&said) });
+        }
+        self.usage = chunk.usage.or(self.usage);
+        self.finished |= chunk.choices.iter().any(|choice| choice.finish_reason.is_some());
+        if chunk.choices.iter().any(Choice::has_text) {
+            self.text(at)?;
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, at: Duration) -> Result<(), Failure> {
+        if self.gaps.len() >= EVENTS_MAX {
+            return Err(Failure::NotUnderstood { reason: format!("more than {EVENTS_MAX} pieces of text") });
+        }
+        match self.last {
+            Some(last) => self.gaps.push(at.saturating_sub(last)),
+            None => self.first = Some(at),
+        }
+        self.last = Some(at);
+        Ok(())
+    }
+
+    /// Whether the stream said that it is over.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// The connection's answer ended at `at`.
+    ///
+    /// # Errors
+    /// [`Failure::CutOff`] when the completion had not.
+    pub(super) fn end(self, at: Duration) -> Result<Answer, Failure> {
+        if !self.done && !self.finished {
+            return Err(Failure::CutOff { reason: "no end of the completion was seen".to_owned() });
+        }
+        let pieces = self.gaps.len() as u64 + u64::from(self.first.is_some());
+        Ok(Answer { first: self.first, gaps: self.gaps, whole: at, pieces, usage: self.usage })
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// Tokens of the answer: what the endpoint counted, or else the pieces of text.
+    pub(super) fn tokens(&self) -> u64 {
+        self.usage.map_or(self.pieces, |usage| usage.completion_tokens)
+    }
+}
+
+// === impl Usage ===
+
+impl Usage {
+    /// Tokens of the prompt that were known before.
+    pub(super) fn cached_tokens(&self) -> u64 {
+        self.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0)
+    }
+}
+
+// === impl Choice ===
+
+impl Choice {
+    fn has_text(&self) -> bool {
+        let delta = self.delta.iter().flat_map(|delta| [&delta.content, &delta.reasoning_content]);
+        delta.chain([&self.text]).flatten().any(|text| !text.is_empty())
+    }
+}
+
+/// The beginning of an endpoint's words.
+pub(super) fn short(text: &str) -> String {
+    text.chars().take(SAID_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    fn hear(events: &[(&str, u64)], end: u64) -> Result<Answer, Failure> {
+        let mut listener = Listener::default();
+        for (data, at) in events {
+            listener.hear(data, MS(*at))?;
+        }
+        listener.end(MS(end))
+    }
+
+    #[test]
+    fn only_pieces_with_text_count() {
+        let answer = hear(
+            &[
+                (r#"{"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#, 5),
+                (r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#, 30),
+                (r#"{"choices":[{"delta":{"content":"one"}}],"usage":null}"#, 40),
+                (r#"{"choices":[{"text":"two"}]}"#, 65),
+                (r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#, 66),
+                (r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":2}}}"#, 67),
+                ("[DONE]", 68),
+            ],
+            70,
+        )
+        .unwrap();
+        assert_eq!((answer.first, answer.gaps.as_slice(), answer.whole), (Some(MS(30)), &[MS(10), MS(25)][..], MS(70)));
+        assert_eq!((answer.pieces, answer.tokens(), answer.usage.unwrap().cached_tokens()), (3, 4, 2));
+    }
+
+    #[test]
+    fn without_usage_pieces_are_counted() {
+        let answer =
+            hear(&[(r#"{"choices":[{"text":"a"}]}"#, 1), (r#"{"choices":[{"text":"b"}]}"#, 2), ("[DONE]", 3)], 3);
+        assert_eq!(answer.unwrap().tokens(), 2);
+    }
+
+    #[test]
+    fn an_answer_needs_an_end() {
+        let text = (r#"{"choices":[{"text":"a"}]}"#, 1);
+        assert_eq!(hear(&[text], 2).unwrap_err().kind(), "cut off");
+        assert!(hear(&[text, (r#"{"choices":[{"text":"","finish_reason":"stop"}]}"#, 2)], 2).is_ok());
+    }
+
+    #[test]
+    fn errors_and_nonsense_are_told_apart() {
+        let error = hear(&[(r#"{"error":{"message":"layers 9..21 are held by nobody"}}"#, 1)], 2).unwrap_err();
+        assert_eq!(error, Failure::GaveUp { said: "layers 9..21 are held by nobody".to_owned() });
+        assert_eq!(hear(&[("<html>", 1)], 2).unwrap_err().kind(), "not understood");
+    }
+}

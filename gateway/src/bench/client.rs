@@ -1,0 +1,187 @@
+//! One request over one connection, and what came of it.
+//!
+//! Each request opens a connection of its own, as a new client would, and its time counts.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HOST};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use super::answer::{Answer, Listener, short};
+use super::endpoint::Endpoint;
+use super::events::Events;
+use super::failure::Failure;
+use super::limits::{BODY_BYTES_MAX, CONNECT_TIMEOUT};
+use super::plan::Api;
+use super::workload::Request;
+
+/// What an endpoint understands beside the basics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dialect {
+    /// Going on after the model's own end.
+    pub(super) ignore_eos: bool,
+    /// `stream_options`, for a count of the tokens at the end.
+    pub(super) usage: bool,
+}
+
+/// Asks one endpoint for completions.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    pub(super) endpoint: Endpoint,
+    pub(super) model: String,
+    pub(super) api: Api,
+    pub(super) dialect: Dialect,
+    pub(super) timeout: Duration,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Asks and listens to the end; times count from `due`.
+    ///
+    /// # Errors
+    /// [`Failure`] says how far it came.
+    pub(super) async fn ask(&self, request: &Request, due: Instant) -> Result<Answer, Failure> {
+        let timeout = Failure::Timeout { seconds: self.timeout.as_secs() };
+        tokio::time::timeout(self.timeout, self.converse(request, due)).await.unwrap_or(Err(timeout))
+    }
+
+    /// Where completions are asked for.
+    pub(super) fn path(&self) -> String {
+        self.endpoint.path(match self.api {
+            Api::Chat => "chat/completions",
+            Api::Completions => "completions",
+        })
+    }
+
+    async fn converse(&self, request: &Request, due: Instant) -> Result<Answer, Failure> {
+        let head = http::Request::post(self.path()).header(CONTENT_TYPE, "application/json");
+        let head = head.header(ACCEPT, "text/event-stream");
+        let mut body = send(&self.endpoint, head, self.body(request).to_string()).await?;
+        let (mut events, mut listener) = (Events::default(), Listener::default());
+        while !listener.is_done() {
+            let Some(frame) = body.frame().await else { break };
+            let frame = frame.map_err(|error| Failure::CutOff { reason: reason(&error) })?;
+            let at = due.elapsed();
+            let Some(bytes) = frame.data_ref() else { continue };
+            let events = events.push(bytes).map_err(|error| Failure::NotUnderstood { reason: error.to_string() })?;
+            for data in events {
+                listener.hear(&data, at)?;
+            }
+        }
+        listener.end(due.elapsed())
+    }
+
+    fn body(&self, request: &Request) -> Value {
+        let mut body = json!({
+            "model": self.model,
+            "max_tokens": request.output_tokens,
+            "temperature": 0,
+            "stream": true,
+        });
+        match self.api {
+            Api::Chat => {
+                let system = (!request.prefix.is_empty()).then(|| json!({"role": "system", "content": request.prefix}));
+                let user = json!({"role": "user", "content": request.prompt});
+                body["messages"] = system.into_iter().chain([user]).collect();
+            }
+            Api::Completions if request.prefix.is_empty() => body["prompt"] = request.prompt.as_str().into(),
+            Api::Completions => body["prompt"] = format!("{}\n{}", request.prefix, request.prompt).into(),
+        }
+        if self.dialect.ignore_eos {
+            body["ignore_eos"] = true.into();
+        }
+        if self.dialect.usage {
+            body["stream_options"] = json!({"include_usage": true});
+        }
+        body
+    }
+}
+
+/// The first model that `endpoint` lists, if it lists any.
+///
+/// # Errors
+/// [`Failure`] when there is no list.
+pub(super) async fn first_model(endpoint: &Endpoint, timeout: Duration) -> Result<Option<String>, Failure> {
+    let asking = async {
+        let body = send(endpoint, http::Request::get(endpoint.path("models")), String::new()).await?;
+        let list: Value = serde_json::from_slice(&collect(body).await?)
+            .map_err(|error| Failure::NotUnderstood { reason: error.to_string() })?;
+        Ok(list["data"][0]["id"].as_str().map(str::to_owned))
+    };
+    let late = Failure::Timeout { seconds: timeout.as_secs() };
+    tokio::time::timeout(timeout, asking).await.unwrap_or(Err(late))
+}
+
+/// Sends a request; gives the body of an answer that says 200.
+async fn send(endpoint: &Endpoint, head: http::request::Builder, body: String) -> Result<Incoming, Failure> {
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint.authority()));
+    let stream = connecting.await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    let stream = stream.map_err(|error| match error.kind() {
+        std::io::ErrorKind::TimedOut => Failure::connect_timeout(),
+        _ => Failure::Connect { reason: error.to_string() },
+    })?;
+    // Without it, a request could wait for the acknowledgement of its head.
+    stream.set_nodelay(true).map_err(|error| Failure::Connect { reason: error.to_string() })?;
+    let cut_off = |error: hyper::Error| Failure::CutOff { reason: reason(&error) };
+    let request = head.header(HOST, endpoint.authority()).body(Full::new(Bytes::from(body)));
+    let request = request.map_err(|error| Failure::NotUnderstood { reason: error.to_string() })?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(cut_off)?;
+    // It ends with its sender and the answer's body; what goes wrong with it, those two say.
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await.map_err(cut_off)?;
+    let status = response.status();
+    if status == http::StatusCode::OK {
+        return Ok(response.into_body());
+    }
+    let said = collect(response.into_body()).await.unwrap_or_default();
+    Err(Failure::Refused { status: status.as_u16(), said: words(&said) })
+}
+
+async fn collect(body: Incoming) -> Result<Bytes, Failure> {
+    let collected = Limited::new(body, BODY_BYTES_MAX).collect().await;
+    Ok(collected.map_err(|error| Failure::CutOff { reason: error.to_string() })?.to_bytes())
+}
+
+/// hyper's error with its cause, which has the news.
+fn reason(error: &hyper::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// The words of an OpenAI error body, or the body's beginning.
+fn words(body: &[u8]) -> String {
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = String::from_utf8_lossy(body);
+    short(value["error"]["message"].as_str().unwrap_or(text.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(api: Api, dialect: Dialect) -> Client {
+        let (endpoint, timeout) = ("127.0.0.1:1".parse().unwrap(), Duration::from_secs(5));
+        Client { endpoint, model: "small".to_owned(), api, dialect, timeout }
+    }
+
+    #[test]
+    fn what_is_sent_follows_the_interface_and_the_dialect() {
+        let request = Request { prefix: "be kind".to_owned(), prompt: "hello".to_owned(), output_tokens: 9 };
+        let all = Dialect { ignore_eos: true, usage: true };
+        insta::assert_snapshot!(client(Api::Chat, all).body(&request), @r#"{"model":"small","max_tokens":9,"temperature":0,"stream":true,"messages":[{"role":"system","content":"be kind"},{"role":"user","content":"hello"}],"ignore_eos":true,"stream_options":{"include_usage":true}}"#);
+        let none = Dialect { ignore_eos: false, usage: false };
+        insta::assert_snapshot!(client(Api::Completions, none).body(&request), @r#"{"model":"small","max_tokens":9,"temperature":0,"stream":true,"prompt":"be kind\nhello"}"#);
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_endpoint_s_words() {
+        assert_eq!(words(br#"{"error":{"message":"too many"}}"#), "too many");
+        assert_eq!(words(b"<h1>no</h1>\n"), "<h1>no</h1>");
+    }
+}

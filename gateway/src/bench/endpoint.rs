@@ -1,0 +1,94 @@
+//! Where an endpoint is.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An OpenAI-compatible endpoint, reached over plain HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host and port, as in a `Host` header.
+    authority: String,
+    /// What stands before `/v1/…`; empty or with a slash in front and none behind.
+    prefix: String,
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// Host and port.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The path of `/v1/<name>` there.
+    pub(super) fn path(&self, name: &str) -> String {
+        format!("{}/v1/{name}", self.prefix)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("expected http://<host>[:<port>], found {text:?}");
+        if text.starts_with("https://") {
+            return Err(format!("expected http://…, found {text:?}: encrypted endpoints need a proxy in front"));
+        }
+        let rest = text.strip_prefix("http://").unwrap_or(text);
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let authority: http::uri::Authority = authority.parse().map_err(|_| wrong())?;
+        if authority.as_str().contains('@') || text.contains(['?', '#']) || authority.host().is_empty() {
+            return Err(wrong());
+        }
+        // Parses the path, too: it goes into requests as it is.
+        let path: http::uri::PathAndQuery = if path.is_empty() { "/" } else { path }.parse().map_err(|_| wrong())?;
+        let path = path.as_str().trim_end_matches('/');
+        let prefix = path.strip_suffix("/v1").unwrap_or(path).to_owned();
+        let port = match authority.port_u16() {
+            Some(port) => port,
+            None if authority.as_str() == authority.host() => 80,
+            None => return Err(wrong()),
+        };
+        Ok(Self { authority: format!("{}:{port}", authority.host()), prefix })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_have_a_scheme_a_port_and_a_path() {
+        for (text, url, path) in [
+            ("http://127.0.0.1:8100", "http://127.0.0.1:8100", "/v1/models"),
+            ("mini-1:8100/", "http://mini-1:8100", "/v1/models"),
+            ("http://mini-1/v1", "http://mini-1:80", "/v1/models"),
+            ("http://[::1]:8100/some/where/v1/", "http://[::1]:8100/some/where", "/some/where/v1/models"),
+        ] {
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!((endpoint.to_string().as_str(), endpoint.path("models").as_str()), (url, path));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_reached_so_is_refused() {
+        for text in [
+            "",
+            "https://mini-1:8100",
+            "http://",
+            "http://me@mini-1",
+            "http://a:b",
+            "http://a:99999",
+            "http://a:1/?x",
+            "http://a b",
+        ] {
+            assert!(text.parse::<Endpoint>().is_err(), "{text} was accepted");
+        }
+    }
+}

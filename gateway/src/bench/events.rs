@@ -1,0 +1,99 @@
+//! Server-sent events, taken apart as their bytes arrive.
+
+use super::limits::EVENT_BYTES_MAX;
+
+/// Takes a stream of events apart. Comments and fields other than `data` are passed over.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    /// The line that has begun.
+    line: Vec<u8>,
+    /// The data of the event that has begun.
+    data: Option<Vec<u8>>,
+    /// Whether the last byte was a carriage return, which a line feed may follow.
+    returned: bool,
+}
+
+/// An event has more bytes than are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an event has more than {EVENT_BYTES_MAX} bytes")]
+pub(super) struct EventTooLong;
+
+// === impl Events ===
+
+impl Events {
+    /// Takes `bytes`, cut anywhere; gives the data of the events that they complete.
+    ///
+    /// # Errors
+    /// [`EventTooLong`]; nothing more can be read of such a stream.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<String>, EventTooLong> {
+        let mut complete = Vec::new();
+        for &byte in bytes {
+            let after_return = std::mem::replace(&mut self.returned, byte == b'\r');
+            match byte {
+                b'\n' if after_return => {}
+                b'\n' | b'\r' => complete.extend(self.end_line()),
+                _ => self.line.push(byte),
+            }
+            if self.line.len() + self.data.as_ref().map_or(0, Vec::len) > EVENT_BYTES_MAX {
+                return Err(EventTooLong);
+            }
+        }
+        Ok(complete)
+    }
+
+    /// A line is over; gives the event's data where it was empty.
+    fn end_line(&mut self) -> Option<String> {
+        let line = std::mem::take(&mut self.line);
+        if line.is_empty() {
+            return self.data.take().map(|data| String::from_utf8_lossy(&data).into_owned());
+        }
+        let value = line
+            .strip_prefix(b"data")
+            .and_then(|rest| if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b":") });
+        if let Some(value) = value {
+            let value = value.strip_prefix(b" ").unwrap_or(value);
+            match &mut self.data {
+                Some(data) => {
+                    data.push(b'\n');
+                    data.extend(value);
+                }
+                None => self.data = Some(value.to_vec()),
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: &str = ": hello\n\ndata: {\"a\": \"é\"}\n\nevent: x\r\ndata:two\r\ndata: lines\r\n\r\n:\n: ping\n\nid: 7\r\rdata: [DONE]\n\n";
+    const EVENTS: [&str; 3] = ["{\"a\": \"é\"}", "two\nlines", "[DONE]"];
+
+    #[test]
+    fn events_are_the_same_wherever_the_stream_is_cut() {
+        let bytes = STREAM.as_bytes();
+        for first in 0..bytes.len() {
+            for second in first..bytes.len() {
+                let mut events = Events::default();
+                let parts = [&bytes[..first], &bytes[first..second], &bytes[second..]];
+                let found: Vec<_> = parts.iter().flat_map(|part| events.push(part).unwrap()).collect();
+                assert_eq!(found, EVENTS, "cut at {first} and {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_without_an_end_is_none() {
+        assert_eq!(Events::default().push(b"data: half\n").unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_event_is_bounded_in_one_line_and_in_many() {
+        assert_eq!(Events::default().push(&vec![b'x'; EVENT_BYTES_MAX + 1]), Err(EventTooLong));
+        let lines = "data: 0123456789\n".repeat(EVENT_BYTES_MAX / 10);
+        assert_eq!(Events::default().push(lines.as_bytes()), Err(EventTooLong));
+        assert!(Events::default().push(&b": ping\n".repeat(EVENT_BYTES_MAX)).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,194 @@
+//! Gets to know an endpoint before it is measured: its model, what it understands, and how it counts tokens.
+
+use std::time::Instant;
+
+use super::answer::Answer;
+use super::client::{Client, Dialect, first_model};
+use super::endpoint::Endpoint;
+use super::failure::{BenchError, Failure};
+use super::plan::Plan;
+use super::workload::{Request, Scale};
+
+/// Words of the two prompts through which the scale is drawn. Both fit into small contexts.
+const PROBE_WORDS: [u32; 2] = [16, 64];
+/// What endpoints may understand, best first.
+const DIALECTS: [Dialect; 4] = [
+    Dialect { ignore_eos: true, usage: true },
+    Dialect { ignore_eos: false, usage: true },
+    Dialect { ignore_eos: true, usage: false },
+    Dialect { ignore_eos: false, usage: false },
+];
+
+/// An endpoint that can be measured.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) client: Client,
+    pub(super) scale: Scale,
+    /// What readers of the figures should know about it.
+    pub(super) notes: Vec<String>,
+}
+
+/// Prepares endpoint `index` of `plan`.
+///
+/// # Errors
+/// [`BenchError`] when it does not serve.
+pub(super) async fn prepare(plan: &Plan, index: usize, endpoint: &Endpoint) -> Result<Ready, BenchError> {
+    let model = match &plan.model {
+        Some(model) => model.clone(),
+        None => model(plan, endpoint).await?,
+    };
+    let [dialect, ..] = DIALECTS;
+    let client = Client { endpoint: endpoint.clone(), model, api: plan.api, dialect, timeout: plan.timeout };
+    let [few, many] = PROBE_WORDS.map(|words| plan.workload.probe(index, words));
+    let path = client.path();
+    let failed = |cause| BenchError::Endpoint { endpoint: endpoint.to_string(), method: "POST", path, cause };
+    measure(client, &few, &many).await.map_err(failed)
+}
+
+async fn model(plan: &Plan, endpoint: &Endpoint) -> Result<String, BenchError> {
+    let path = endpoint.path("models");
+    match first_model(endpoint, plan.timeout).await {
+        Ok(Some(model)) => Ok(model),
+        Ok(None) => Err(BenchError::NoModel { endpoint: endpoint.to_string(), path }),
+        Err(cause) => Err(BenchError::Endpoint { endpoint: endpoint.to_string(), method: "GET", path, cause }),
+    }
+}
+
+async fn measure(client: Client, few: &Request, many: &Request) -> Result<Ready, Failure> {
+    let (client, answered_few) = understood(client, few).await?;
+    let answered_many = client.ask(many, Instant::now()).await?;
+    let mut notes = Vec::new();
+    if !client.dialect.ignore_eos {
+        notes.push("does not know ignore_eos: answers may be shorter than asked for".to_owned());
+    }
+    if answered_many.usage.is_none() {
+        notes.push("does not count tokens in streams: pieces of text are counted instead".to_owned());
+    }
+    let tokens = |answer: &Answer| answer.usage.map(|usage| usage.prompt_tokens);
+    let scale = tokens(&answered_few).zip(tokens(&answered_many)).and_then(|(fewer, more)| {
+        let [few, many] = PROBE_WORDS;
+        Scale::through((few, fewer), (many, more))
+    });
+    if scale.is_none() {
+        notes.push("does not count the tokens of prompts: a word is taken for a token".to_owned());
+    }
+    Ok(Ready { client, scale: scale.unwrap_or(Scale::GUESS), notes })
+}
+
+/// Asks in the best dialect that the endpoint does not refuse.
+async fn understood(client: Client, request: &Request) -> Result<(Client, Answer), Failure> {
+    let mut refusal = None;
+    for dialect in DIALECTS {
+        let client = Client { dialect, ..client.clone() };
+        match client.ask(request, Instant::now()).await {
+            Ok(answer) => return Ok((client, answer)),
+            // What endpoints say to parameters they do not know. The first refusal is about the whole request.
+            Err(failure @ Failure::Refused { status: 400 | 422, .. }) => refusal = refusal.or(Some(failure)),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Err(refusal.unwrap_or(Failure::NotUnderstood { reason: "no request was understood".to_owned() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::Value;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::bench::plan::Api;
+    use crate::bench::workload::Workload;
+
+    /// An endpoint that refuses requests with `unknown` and counts two tokens for each word and seven beside.
+    async fn endpoint(unknown: &'static str) -> Endpoint {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let asked = asked(&mut stream).await;
+                let answer = if asked.get(unknown).is_some() { refusal(unknown) } else { completion(&asked) };
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        address.to_string().parse().unwrap()
+    }
+
+    /// A request's body.
+    async fn asked(stream: &mut TcpStream) -> Value {
+        let mut request = Vec::new();
+        loop {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            let text = String::from_utf8_lossy(&request);
+            let body = text.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str(body).ok());
+            if let Some(body) = body {
+                return body;
+            }
+        }
+    }
+
+    fn refusal(unknown: &str) -> String {
+        let body = format!("{{\"error\":{{\"message\":\"what is {unknown}?\"}}}}");
+        format!("HTTP/1.1 400 Bad Request\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    }
+
+    fn completion(asked: &Value) -> String {
+        let (words, _) = asked["prompt"].as_str().unwrap().split_once('\n').unwrap();
+        let prompt_tokens = 7 + 2 * words.split(' ').count();
+        let usage = match asked.get("stream_options") {
+            Some(_) => format!(
+                "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":{prompt_tokens},\"completion_tokens\":1}}}}\n\n"
+            ),
+            None => String::new(),
+        };
+        format!(
+            "HTTP/1.1 200 OK\r\n\r\n: hello\n\ndata: {{\"choices\":[{{\"text\":\"a\"}}]}}\n\n{usage}data: [DONE]\n\n"
+        )
+    }
+
+    async fn prepared(unknown: &'static str) -> Result<Ready, BenchError> {
+        let endpoint = endpoint(unknown).await;
+        let workload = Workload {
+            seed: 1,
+            prompt_tokens: "120".parse().unwrap(),
+            output_tokens: "9".parse().unwrap(),
+            shared_prefix_tokens: 0,
+        };
+        let plan = Plan {
+            endpoints: Vec::new(),
+            model: Some("small".to_owned()),
+            api: Api::Completions,
+            workload,
+            loads: Vec::new(),
+            requests: 1,
+            warmup: 0,
+            timeout: Duration::from_secs(10),
+        };
+        prepare(&plan, 0, &endpoint).await
+    }
+
+    #[tokio::test]
+    async fn what_an_endpoint_does_not_know_is_left_out_and_said() {
+        let ready = prepared("nothing").await.unwrap();
+        assert_eq!((ready.client.dialect, ready.notes.len()), (Dialect { ignore_eos: true, usage: true }, 0));
+        assert_eq!(ready.scale, Scale { fixed: 7.0, per_word: 2.0 });
+
+        let ready = prepared("ignore_eos").await.unwrap();
+        assert_eq!(ready.client.dialect, Dialect { ignore_eos: false, usage: true });
+        assert!(ready.notes[0].starts_with("does not know ignore_eos"), "{:?}", ready.notes);
+
+        let ready = prepared("stream_options").await.unwrap();
+        assert_eq!(ready.client.dialect, Dialect { ignore_eos: true, usage: false });
+        assert_eq!((ready.scale, ready.notes.len()), (Scale::GUESS, 2));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_the_request_itself_is_told_as_it_was_first_said() {
+        let error = prepared("prompt").await.unwrap_err();
+        let BenchError::Endpoint { cause, path, .. } = error else { panic!("{error}") };
+        assert_eq!((path.as_str(), cause.to_string().as_str()), ("/v1/completions", "answered 400: what is prompt?"));
+    }
+}

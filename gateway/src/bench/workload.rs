@@ -1,0 +1,187 @@
+//! What is asked: for each request its prompt and how long the answer is to be, all from one seed.
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::load::Load;
+use super::spread::Spread;
+use super::words;
+
+/// Ends each prompt. Prompts begin with different words, so that an endpoint finds none of them in its prefix cache; the
+/// order comes last, for endpoints that end an answer where the model likes.
+const ORDER: &str = "\nWrite a very long story that has all of these words in it.";
+
+/// What all requests have in common.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workload {
+    /// Where all choices come from.
+    pub seed: u64,
+    /// Tokens of prompts.
+    pub prompt_tokens: Spread,
+    /// Tokens of answers.
+    pub output_tokens: Spread,
+    /// Tokens of a beginning that all prompts share, beside their own; 0 for none.
+    pub shared_prefix_tokens: u32,
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Request {
+    /// What all requests begin with; empty for nothing.
+    pub(super) prefix: String,
+    /// This one's own text.
+    pub(super) prompt: String,
+    /// Most tokens of the answer.
+    pub(super) output_tokens: u32,
+}
+
+/// How an endpoint counts the words of prompts, as a line: `fixed + per_word * words` tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Scale {
+    /// Tokens of the order at the end and of what the endpoint puts around a prompt.
+    pub(super) fixed: f64,
+    /// Tokens of a word.
+    pub(super) per_word: f64,
+}
+
+/// Where among a run's random streams something comes from.
+#[derive(Debug, Clone, Copy)]
+enum Stream {
+    Lengths,
+    Arrivals,
+    Prefix,
+    Words { endpoint: usize },
+}
+
+// === impl Workload ===
+
+impl Workload {
+    /// Request `index` of load point `point` for `endpoint`. Endpoints get the same lengths in other words: should the
+    /// same server stand behind both, it knows the second one's prompts as little as the first one's.
+    pub(super) fn request(&self, endpoint: usize, point: u64, index: u64, scale: Scale) -> Request {
+        let mut lengths = self.random(Stream::Lengths, point, index);
+        let prompt_tokens = self.prompt_tokens.sample(&mut lengths);
+        let output_tokens = self.output_tokens.sample(&mut lengths);
+        let mut random = self.random(Stream::Words { endpoint }, point, index);
+        Request {
+            prefix: words::text(scale.words(self.shared_prefix_tokens, 0.0), &mut self.random(Stream::Prefix, 0, 0)),
+            // A prompt is never empty: some endpoints refuse that.
+            prompt: prompt(scale.words(prompt_tokens, scale.fixed).max(1), &mut random),
+            output_tokens,
+        }
+    }
+
+    /// A request whose prompt has so many words, asked to learn how the endpoint counts them.
+    pub(super) fn probe(&self, endpoint: usize, words: u32) -> Request {
+        let mut random = self.random(Stream::Words { endpoint }, u64::MAX, words.into());
+        Request { prefix: String::new(), prompt: prompt(words, &mut random), output_tokens: 1 }
+    }
+
+    /// When the requests of a load point are due.
+    pub(super) fn arrivals(&self, load: Load, point: u64, requests: u32) -> Vec<Option<std::time::Duration>> {
+        load.arrivals(requests, &mut self.random(Stream::Arrivals, point, 0))
+    }
+
+    fn random(&self, stream: Stream, point: u64, index: u64) -> StdRng {
+        let stream = match stream {
+            Stream::Lengths => 0,
+            Stream::Arrivals => 1,
+            Stream::Prefix => 2,
+            Stream::Words { endpoint } => 3 + endpoint as u64,
+        };
+        let mut seed = [0; 32];
+        for (part, value) in seed.chunks_exact_mut(8).zip([self.seed, stream, point, index]) {
+            part.copy_from_slice(&value.to_le_bytes());
+        }
+        StdRng::from_seed(seed)
+    }
+}
+
+fn prompt(words: u32, random: &mut StdRng) -> String {
+    words::text(words, random) + ORDER
+}
+
+// === impl Scale ===
+
+impl Scale {
+    /// What is assumed of an endpoint that does not say how many tokens a prompt has.
+    pub(super) const GUESS: Self = Self { fixed: 30.0, per_word: 1.0 };
+
+    /// The line through two prompts of which words and tokens are known; none if it does not go upwards.
+    pub(super) fn through(few: (u32, u64), many: (u32, u64)) -> Option<Self> {
+        let per_word = (many.1 as f64 - few.1 as f64) / (f64::from(many.0) - f64::from(few.0));
+        (per_word > 0.0).then_some(Self { fixed: few.1 as f64 - per_word * f64::from(few.0), per_word })
+    }
+
+    /// Words for `tokens`, of which `fixed` are there anyway.
+    fn words(self, tokens: u32, fixed: f64) -> u32 {
+        ((f64::from(tokens) - fixed) / self.per_word).round().max(0.0) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const SCALE: Scale = Scale { fixed: 20.0, per_word: 1.25 };
+
+    fn workload(seed: u64) -> Workload {
+        let spread = |text: &str| text.parse().unwrap();
+        Workload {
+            seed,
+            prompt_tokens: spread("uniform:50..200"),
+            output_tokens: spread("lognormal:64,0.5"),
+            shared_prefix_tokens: 100,
+        }
+    }
+
+    fn words(text: &str) -> usize {
+        text.split_once('\n').map_or(text, |(words, _)| words).split(' ').count()
+    }
+
+    #[test]
+    fn no_two_prompts_begin_alike_but_for_the_shared_beginning() {
+        let workload = workload(1);
+        let mut beginnings = HashSet::new();
+        let mut prefixes = HashSet::new();
+        for endpoint in 0..2 {
+            for point in 0..4 {
+                for index in 0..200 {
+                    let request = workload.request(endpoint, point, index, SCALE);
+                    let beginning: Vec<_> = request.prompt.split(' ').take(8).map(str::to_owned).collect();
+                    assert!(beginnings.insert(beginning), "{endpoint} {point} {index}: {}", request.prompt);
+                    prefixes.insert(request.prefix);
+                }
+            }
+        }
+        assert_eq!(prefixes.len(), 1);
+        assert_eq!(words(prefixes.iter().next().unwrap()), 80);
+    }
+
+    #[test]
+    fn a_seed_decides_everything_and_endpoints_get_the_same_lengths() {
+        let all = |seed, endpoint| -> Vec<_> {
+            (0..50).map(|index| workload(seed).request(endpoint, 0, index, SCALE)).collect()
+        };
+        assert_eq!(all(1, 0), all(1, 0));
+        assert_ne!(all(1, 0), all(2, 0));
+        let lengths = |requests: Vec<Request>| -> Vec<_> {
+            requests.iter().map(|request| (words(&request.prompt), request.output_tokens)).collect()
+        };
+        assert_eq!(lengths(all(1, 0)), lengths(all(1, 1)));
+    }
+
+    #[test]
+    fn words_are_as_many_as_the_endpoint_needs_for_the_tokens() {
+        let scale = Scale::through((32, 60), (160, 220)).unwrap();
+        assert_eq!(scale, SCALE);
+        let workload = Workload { prompt_tokens: Spread::Fixed(120), shared_prefix_tokens: 0, ..workload(1) };
+        let request = workload.request(0, 0, 0, scale);
+        assert_eq!((words(&request.prompt), request.prefix.as_str()), (80, ""));
+        let tiny = Workload { prompt_tokens: Spread::Fixed(1), ..workload };
+        assert_eq!(words(&tiny.request(0, 0, 0, scale).prompt), 1);
+        assert_eq!(Scale::through((32, 60), (160, 60)), None);
+    }
+}

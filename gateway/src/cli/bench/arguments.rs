@@ -1,0 +1,80 @@
+//! The flags of `baton bench`. They are no settings: none has a variable or stands in the settings file.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::bench::{Api, Endpoint, Load, REQUESTS_AT_ONCE_MAX, Rate, Spread};
+
+/// Most clients at once.
+const CONCURRENCY_MAX: i64 = REQUESTS_AT_ONCE_MAX as i64;
+/// Most requests of a load point: the times between all their tokens are kept.
+const REQUESTS_MAX: i64 = 100_000;
+/// Longest shared beginning, in tokens: more than contexts have.
+const PREFIX_TOKENS_MAX: i64 = 1 << 20;
+/// Longest time for an answer: a day.
+const TIMEOUT_S_MAX: u64 = 86_400;
+
+/// For `baton bench`.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// The endpoint
+    #[arg(value_name = "URL", default_value = "http://127.0.0.1:8100")]
+    pub(super) url: Endpoint,
+    /// A second endpoint, which is asked in turns with the first
+    #[arg(long, value_name = "URL")]
+    pub(super) compare: Option<Endpoint>,
+    /// Load points of clients that ask again as soon as they are answered
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8", conflicts_with = "rate")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=CONCURRENCY_MAX))]
+    pub(super) concurrency: Vec<u32>,
+    /// Load points of so many requests a second, at random times, whether answers come or not
+    #[arg(long, value_name = "R,…", value_delimiter = ',')]
+    pub(super) rate: Vec<Rate>,
+    /// Requests to an endpoint at each load point
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=REQUESTS_MAX))]
+    pub(super) requests: u32,
+    /// Requests to an endpoint before the first load point, which do not count
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=REQUESTS_MAX))]
+    pub(super) warmup: u32,
+    /// Tokens of a prompt: N, uniform:FROM..TO or lognormal:MEDIAN,SIGMA
+    #[arg(long, value_name = "SPREAD", default_value = "120")]
+    pub(super) prompt_tokens: Spread,
+    /// Tokens of an answer, likewise
+    #[arg(long, value_name = "SPREAD", default_value = "128")]
+    pub(super) output_tokens: Spread,
+    /// Tokens of a system prompt that all requests share, beside their own prompt
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=PREFIX_TOKENS_MAX))]
+    pub(super) shared_prefix_tokens: u32,
+    /// Where words, lengths and times come from [default: another one each time]
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+    /// The model to ask for [default: the first that the endpoint lists]
+    #[arg(long, value_name = "NAME")]
+    pub(super) model: Option<String>,
+    /// The interface to ask
+    #[arg(long, value_enum, default_value_t = Api::Chat)]
+    pub(super) api: Api,
+    /// Longest time for an answer, in seconds
+    #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=TIMEOUT_S_MAX))]
+    pub(super) timeout_s: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Draw latency and throughput over load into a file (SVG)
+    #[arg(long, value_name = "PATH")]
+    pub(super) plot: Option<PathBuf>,
+}
+
+// === impl BenchArguments ===
+
+impl BenchArguments {
+    /// The load points: rates where any are given.
+    pub(super) fn loads(&self) -> Vec<Load> {
+        if self.rate.is_empty() {
+            self.concurrency.iter().copied().map(Load::Concurrency).collect()
+        } else {
+            self.rate.iter().copied().map(Load::Rate).collect()
+        }
+    }
+}
