@@ -52,8 +52,19 @@ pub enum Waiting {
     Memory(PlanError),
 }
 
-/// What stage `me` should do. `settled` says that the set of live stages has not changed for the settling time.
-pub fn decide(view: &ClusterView, me: &StageName, settled: bool) -> Action {
+/// For how long nothing has changed, by the clock of whoever asks; each is calmer than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Calm {
+    /// Stages have just come or gone.
+    Restless,
+    /// The set of live stages is the same for the settling time.
+    Settled,
+    /// And the placement for so long that layers may be moved for speed alone.
+    Standing,
+}
+
+/// What stage `me` should do after things have been as they are for so long.
+pub fn decide(view: &ClusterView, me: &StageName, calm: Calm) -> Action {
     let Some(model) = view.model.as_ref().map(|model| &model.value) else { return Action::Wait(Waiting::Model) };
     if !view.stages.contains_key(me) {
         return Action::Wait(Waiting::Registration);
@@ -71,14 +82,15 @@ pub fn decide(view: &ClusterView, me: &StageName, settled: bool) -> Action {
         Err(error) => return rest_or(follow(view, me), Waiting::Memory(error)),
     };
     let good_enough = |current: &Placement| {
-        whole(current, view, model.layers) && !improves(model, &candidates, &shards, current.shards())
+        whole(current, view, model.layers)
+            && !improves(model, &candidates, &shards, current.shards(), calm >= Calm::Standing)
     };
     if current.is_some_and(|current| good_enough(&current.value)) {
         return follow(view, me);
     }
     // Who asked for a number of stages and has it need not wait for more.
     let complete = current.is_none() && model.stages_min > 1;
-    if !settled && !complete {
+    if calm < Calm::Settled && !complete {
         return rest_or(follow(view, me), Waiting::Quiet);
     }
     // Claims count too: should somebody delete the placement, the generations in frames must not begin again.
@@ -155,7 +167,7 @@ mod tests {
 
     fn place(view: &mut ClusterView) -> Placement {
         let first = view.stages.keys().next().unwrap().clone();
-        let Action::Propose { placement, .. } = decide(view, &first, true) else { panic!("no proposal") };
+        let Action::Propose { placement, .. } = decide(view, &first, Calm::Settled) else { panic!("no proposal") };
         view.placement = Some(versioned(placement.clone()));
         placement
     }
@@ -179,20 +191,26 @@ mod tests {
     #[test]
     fn the_first_placement_waits_for_the_stages_asked_for() {
         let expected = Action::Wait(Waiting::Stages { found: 1, expected: 2 });
-        assert_eq!(decide(&view(&["a"], 2), &name("a"), true), expected);
-        assert!(matches!(decide(&view(&["a", "b"], 2), &name("b"), false), Action::Propose { replacing: None, .. }));
+        assert_eq!(decide(&view(&["a"], 2), &name("a"), Calm::Settled), expected);
+        assert!(matches!(
+            decide(&view(&["a", "b"], 2), &name("b"), Calm::Restless),
+            Action::Propose { replacing: None, .. }
+        ));
     }
 
     #[test]
     fn without_a_number_asked_for_the_first_placement_waits_for_quiet() {
-        assert_eq!(decide(&view(&["a", "b"], 1), &name("a"), false), Action::Wait(Waiting::Quiet));
-        assert!(matches!(decide(&view(&["a", "b"], 1), &name("b"), true), Action::Propose { replacing: None, .. }));
+        assert_eq!(decide(&view(&["a", "b"], 1), &name("a"), Calm::Restless), Action::Wait(Waiting::Quiet));
+        assert!(matches!(
+            decide(&view(&["a", "b"], 1), &name("b"), Calm::Settled),
+            Action::Propose { replacing: None, .. }
+        ));
     }
 
     #[test]
     fn every_stage_proposes_the_same() {
         let view = view(&["a", "b", "c"], 1);
-        let proposals: Vec<_> = ["a", "b", "c"].map(|me| decide(&view, &name(me), true)).into();
+        let proposals: Vec<_> = ["a", "b", "c"].map(|me| decide(&view, &name(me), Calm::Settled)).into();
         assert!(proposals.windows(2).all(|pair| pair[0] == pair[1]), "{proposals:?}");
     }
 
@@ -200,10 +218,10 @@ mod tests {
     fn a_stage_claims_its_slot_once() {
         let mut view = view(&["a", "b"], 1);
         place(&mut view);
-        let Action::Claim { slot, shard, .. } = decide(&view, &name("b"), true) else { panic!("no claim") };
+        let Action::Claim { slot, shard, .. } = decide(&view, &name("b"), Calm::Settled) else { panic!("no claim") };
         assert_eq!((slot, shard.layers), (1, LayerRange::new(2, 4).unwrap()));
         claim(&mut view, 1);
-        assert_eq!(decide(&view, &name("b"), true), Action::Rest);
+        assert_eq!(decide(&view, &name("b"), Calm::Settled), Action::Rest);
         assert!(holds(&view, &name("b"), Generation(1), 1) && !holds(&view, &name("a"), Generation(1), 1));
     }
 
@@ -213,12 +231,12 @@ mod tests {
         assert_eq!(place(&mut view).generation(), Generation(1));
         claim(&mut view, 0);
         view.stages.insert(name("b"), versioned(stage(1000)));
-        assert_eq!(decide(&view, &name("b"), false), Action::Wait(Waiting::Quiet));
-        let joined = decide(&view, &name("b"), true);
+        assert_eq!(decide(&view, &name("b"), Calm::Restless), Action::Wait(Waiting::Quiet));
+        let joined = decide(&view, &name("b"), Calm::Settled);
         assert!(matches!(&joined, Action::Propose { placement, replacing: Some(7) } if placement.shards().len() == 2));
         place(&mut view);
         view.stages.remove(&name("a"));
-        let left = decide(&view, &name("b"), true);
+        let left = decide(&view, &name("b"), Calm::Settled);
         assert!(matches!(&left, Action::Propose { placement, .. } if placement.generation() == Generation(3)));
     }
 
@@ -230,7 +248,7 @@ mod tests {
         place(&mut view);
         claim(&mut view, 1);
         view.stages.remove(&name("a"));
-        assert!(matches!(decide(&view, &name("b"), true), Action::Wait(Waiting::Memory(_))));
+        assert!(matches!(decide(&view, &name("b"), Calm::Settled), Action::Wait(Waiting::Memory(_))));
     }
 
     #[test]
@@ -249,7 +267,7 @@ mod tests {
         let mut view = view(&["a", "b", "c", "d"], 1);
         let placement = place(&mut view);
         view.stages.insert(name("e"), versioned(stage(1000)));
-        assert_eq!(decide(&view, &name("e"), true), Action::Rest);
+        assert_eq!(decide(&view, &name("e"), Calm::Settled), Action::Rest);
         assert_eq!(view.placement.unwrap().value, placement);
     }
 }

@@ -20,9 +20,10 @@ pub use rates::ROWS;
 use rates::Rates;
 
 /// How much less time the slowest stage must take, in hundredths, for running layers to be moved when nobody has come or
-/// gone: a measured speed is right to about a tenth, two are compared, and a move costs every sequence its prefill.
-const MOVE_GAIN_PERCENT: u64 = 20;
-/// The same when a stage that holds nothing would get layers: whoever adds a machine wants it to work.
+/// gone: two equal machines of which one was busy while it measured may seem half as fast again as each other, which
+/// promises a fifth, and a move costs every sequence its prefill.
+const MOVE_GAIN_PERCENT: u64 = 25;
+/// The same when more stages would hold layers: whoever adds a machine wants it to work.
 const JOIN_GAIN_PERCENT: u64 = 5;
 
 /// A stage that may be given layers.
@@ -159,15 +160,19 @@ pub fn times_ps(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard],
 }
 
 /// Whether `wanted` is worth moving layers for, when `current` could go on: the slowest stage must be faster by more than
-/// what speeds may be wrong by. While a stage that holds layers has not measured itself, speeds move nothing.
-pub fn improves(model: &ModelRecord, candidates: &[Candidate], wanted: &[Shard], current: &[Shard]) -> bool {
-    let holds = |shards: &[Shard], stage: &StageName| shards.iter().any(|shard| shard.stage == *stage);
-    let joins = wanted.iter().any(|shard| !holds(current, &shard.stage));
-    let measured = candidates
-        .iter()
-        .filter(|stage| holds(current, &stage.name))
-        .all(|stage| Rates::measured(model, &stage.speed).is_some());
-    let gain_percent = match (joins, measured) {
+/// what speeds may be wrong by. While a stage that holds layers has not measured itself, or a move for speed alone is not
+/// due (`speed_moves`), speeds move nothing.
+pub fn improves(
+    model: &ModelRecord,
+    candidates: &[Candidate],
+    wanted: &[Shard],
+    current: &[Shard],
+    speed_moves: bool,
+) -> bool {
+    let holds = |stage: &Candidate| current.iter().any(|shard| shard.stage == stage.name);
+    let measured = |stage: &Candidate| Rates::measured(model, &stage.speed).is_some();
+    let known = speed_moves && candidates.iter().filter(|stage| holds(stage)).all(measured);
+    let gain_percent = match (wanted.len() > current.len(), known) {
         (true, _) => JOIN_GAIN_PERCENT,
         (false, true) => MOVE_GAIN_PERCENT,
         (false, false) => return false,

@@ -4,6 +4,9 @@ use schema::record::{FormatSpeed, ModelRecord, Speeds};
 
 /// Rows of the micro-batch that a division is made for: a few sequences side by side.
 pub const ROWS: u64 = 8;
+/// Measured speeds that differ by no more, in hundredths, count as equal: what else a machine does while it measures
+/// moves a speed by about so much, and equal machines are to get equal shares.
+const ALIKE_PERCENT: u128 = 25;
 /// What is assumed of every stage while none has measured itself: a processor of 10 GB/s and 60 billion multiplications a
 /// second. Only their ratio matters then, and that is alike on the machines this is made for.
 const NEUTRAL: FormatSpeed =
@@ -17,14 +20,31 @@ pub(super) struct Rates {
 }
 
 /// The rates of all stages: their own, where they have measured the format that most of the layers are in; of the others
-/// the median of those is assumed, so that one who joins is taken for an average one.
+/// the median of those is assumed, so that one who joins is taken for an average one. Speeds are compared coarsely.
 pub(super) fn rates<'a>(model: &ModelRecord, speeds: impl Iterator<Item = &'a Speeds>) -> Vec<Rates> {
-    let measured: Vec<_> = speeds.map(|speeds| Rates::measured(model, speeds)).collect();
+    let mut measured: Vec<_> = speeds.map(|speeds| Rates::measured(model, speeds)).collect();
+    even_out(&mut measured, |rates| &mut rates.layer.bytes_per_second);
+    even_out(&mut measured, |rates| &mut rates.layer.multiplications_per_second);
+    even_out(&mut measured, |rates| &mut rates.head.bytes_per_second);
+    even_out(&mut measured, |rates| &mut rates.head.multiplications_per_second);
     let mut sorted: Vec<_> = measured.iter().copied().flatten().collect();
     sorted.sort_by_key(|rates| rates.layer.bytes_per_second);
     let neutral = Rates { layer: NEUTRAL, head: NEUTRAL };
     let assumed = sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(neutral);
     measured.into_iter().map(|rates| rates.unwrap_or(assumed)).collect()
+}
+
+/// Makes figures equal that are alike: from the least on, each group that lies within [`ALIKE_PERCENT`] of its least.
+fn even_out(measured: &mut [Option<Rates>], figure: impl Fn(&mut Rates) -> &mut u64) {
+    let mut figures: Vec<_> = measured.iter_mut().flatten().map(figure).collect();
+    figures.sort_unstable();
+    let mut least = 0;
+    for figure in figures {
+        if u128::from(*figure) * 100 > u128::from(least) * (100 + ALIKE_PERCENT) {
+            least = *figure;
+        }
+        *figure = least;
+    }
 }
 
 // === impl Rates ===

@@ -109,6 +109,16 @@ fn a_stage_that_has_not_measured_itself_is_taken_for_an_average_one() {
 }
 
 #[test]
+fn machines_that_measured_nearly_the_same_get_equal_shares() {
+    let model = model(&[10; 12], 0);
+    let mut stages = candidates(&[u64::MAX; 4]);
+    for (stage, bytes_per_second) in stages.iter_mut().zip([2_000_000, 2_400_000, 1_000_000, 1_200_000]) {
+        stage.speed = speed(bytes_per_second);
+    }
+    assert_eq!(ranges(&plan(&model, &stages).unwrap()), [[0, 4], [4, 8], [8, 10], [10, 12]]);
+}
+
+#[test]
 fn fixed_layers_stay_where_they_are_and_the_others_fill_the_gaps_in_their_order() {
     let model = model(&[10; 10], 0);
     let mut stages = candidates(&[u64::MAX; 3]);
@@ -131,15 +141,16 @@ fn fixed_layers_stay_where_they_are_and_the_others_fill_the_gaps_in_their_order(
 fn speeds_move_layers_only_when_all_are_measured_and_the_gain_is_beyond_doubt() {
     let model = model(&[10; 30], 0);
     let current = plan(&model, &candidates(&[u64::MAX; 2])).unwrap();
-    let moves = |speeds: [Speeds; 2]| {
+    let moves = |speeds: [Speeds; 2], speed_moves| {
         let mut stages = candidates(&[u64::MAX; 2]);
         stages.iter_mut().zip(speeds).for_each(|(stage, speed)| stage.speed = speed);
         let wanted = plan(&model, &stages).unwrap();
-        improves(&model, &stages, &wanted, &current)
+        improves(&model, &stages, &wanted, &current, speed_moves)
     };
-    assert!(!moves([speed(1_000_000), speed(1_300_000)]));
-    assert!(moves([speed(1_000_000), speed(2_000_000)]));
-    assert!(!moves([speed(1_000_000), Speeds::new()]));
+    assert!(!moves([speed(1_000_000), speed(1_500_000)], true));
+    assert!(moves([speed(1_000_000), speed(2_000_000)], true));
+    assert!(!moves([speed(1_000_000), speed(2_000_000)], false));
+    assert!(!moves([speed(1_000_000), Speeds::new()], true));
 }
 
 #[test]
@@ -154,7 +165,7 @@ fn layers_do_not_flap_while_speeds_are_measured_again_a_little_differently() {
             stage.speed = speed((index + 1) * (900_000 + (round * 7 + index * 5) % 11 * 20_000));
         }
         let wanted = plan(&model, &stages).unwrap();
-        if improves(&model, &stages, &wanted, &current) {
+        if improves(&model, &stages, &wanted, &current, true) {
             moves += 1;
             current = wanted;
         }

@@ -19,8 +19,8 @@ use super::gateways::Gateways;
 use super::held::{Held, Next, Phase};
 use super::intake::{Intake, Verdict};
 use super::{Ending, StageError, StageSettings};
-use crate::decide::{Action, Waiting, alike, decide};
-use crate::limits::{REPORT_EVERY, SETTLE, STORE_RETRY};
+use crate::decide::{Action, Calm, Waiting, alike, decide};
+use crate::limits::{REPORT_EVERY, SETTLE, SPEED_MOVE_EVERY, STORE_RETRY};
 use crate::link::{Inbound, LinkError, Message, activations_to_bytes};
 use crate::membership::{claim, leave_claim, mark_claim, propose, register_stage, report_stage};
 use crate::route::Route;
@@ -53,15 +53,17 @@ pub(super) struct Stage {
     served: bool,
 }
 
-/// The set of live stages and since when it is so.
+/// The set of live stages and the placement, and since when each is so.
 struct Live {
     names: BTreeSet<StageName>,
     since: Instant,
+    placed: Option<u64>,
+    placed_since: Instant,
 }
 
 /// What was decided about the view at hand; deciding anew for every frame would cost more than the frame.
 struct Decided {
-    settled: bool,
+    calm: Calm,
     action: Action,
 }
 
@@ -98,6 +100,34 @@ enum Event {
     Stop,
 }
 
+// === impl Live ===
+
+impl Live {
+    fn new() -> Self {
+        Self { names: BTreeSet::new(), since: Instant::now(), placed: None, placed_since: Instant::now() }
+    }
+
+    /// Takes note of what has changed.
+    fn follow(&mut self, view: &ClusterView) {
+        let names: BTreeSet<_> = view.stages.keys().cloned().collect();
+        if names != self.names {
+            (self.names, self.since) = (names, Instant::now());
+        }
+        let placed = view.placement.as_ref().map(|placement| placement.mod_revision);
+        if placed != self.placed {
+            (self.placed, self.placed_since) = (placed, Instant::now());
+        }
+    }
+
+    fn calm(&self) -> Calm {
+        match (self.since.elapsed() >= SETTLE, self.placed_since.elapsed() >= SPEED_MOVE_EVERY) {
+            (false, _) => Calm::Restless,
+            (true, false) => Calm::Settled,
+            (true, true) => Calm::Standing,
+        }
+    }
+}
+
 // === impl Stage ===
 
 impl Stage {
@@ -124,7 +154,7 @@ impl Stage {
             done,
             held: None,
             intake: Intake::default(),
-            live: Live { names: BTreeSet::new(), since: Instant::now() },
+            live: Live::new(),
             decided: None,
             write: None,
             pace: Pace { revision: 0, deadline: Instant::now() },
@@ -231,10 +261,7 @@ impl Stage {
             self.decided = None;
         }
         self.view = seen;
-        let names: BTreeSet<_> = self.view.stages.keys().cloned().collect();
-        if names != self.live.names {
-            self.live = Live { names, since: Instant::now() };
-        }
+        self.live.follow(&self.view);
         self.gateways.follow(&self.view);
     }
 
@@ -254,8 +281,7 @@ impl Stage {
             return;
         }
         let placed = self.view.placement.as_ref().map(|placement| placement.value.generation());
-        let settled = self.live.since.elapsed() >= SETTLE;
-        match self.decision(settled) {
+        match self.decision(self.live.calm()) {
             Action::Propose { placement, replacing } => {
                 info!(generation = %placement.generation(), stages = placement.shards().len(), "proposing a placement");
                 self.commit(Purpose::Proposal, propose(&self.settings.keyspace, &placement, replacing));
@@ -279,12 +305,12 @@ impl Stage {
         }
     }
 
-    fn decision(&mut self, settled: bool) -> Action {
-        if let Some(decided) = self.decided.as_ref().filter(|decided| decided.settled == settled) {
+    fn decision(&mut self, calm: Calm) -> Action {
+        if let Some(decided) = self.decided.as_ref().filter(|decided| decided.calm == calm) {
             return decided.action.clone();
         }
-        let action = decide(&self.view, &self.settings.name, settled);
-        self.decided = Some(Decided { settled, action: action.clone() });
+        let action = decide(&self.view, &self.settings.name, calm);
+        self.decided = Some(Decided { calm, action: action.clone() });
         action
     }
 
