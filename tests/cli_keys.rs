@@ -3,8 +3,8 @@
 //! Run with `BATON_WRITE_KEYS=1` to write the document anew after a record has changed.
 
 use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, FormatSpeed, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, Placement,
-    Shard, StageLoad, StageRecord,
+    ClaimRecord, ClaimState, DeviceKind, FormatSpeed, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, PinStatus,
+    Placement, Shard, StageLoad, StageRecord,
 };
 use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -92,6 +92,13 @@ fn records() -> Vec<(Key, String)> {
             frames_refused: 0,
         },
     };
+    let status = PinStatus {
+        honoured: false,
+        reason: Some(
+            "layers 0..22 would be held by nobody: the stages that are free to take them have no room".to_owned(),
+        ),
+        pin_revision: 317,
+    };
     let gateway = GatewayRecord {
         endpoint: "tcp://mini-1.local:41870".to_owned(),
         url: "http://mini-1.local:8100".to_owned(),
@@ -102,7 +109,8 @@ fn records() -> Vec<(Key, String)> {
     vec![
         (Key::Model, json(&model)),
         (Key::Stage(stage("mini-2")), json(&record)),
-        (Key::Pin(stage("mini-2")), json(&Pin { layers: layers(22, 30) })),
+        (Key::Pin(stage("mini-2")), json(&Pin::Layers(layers(22, 30)))),
+        (Key::PinStatus(stage("mini-2")), json(&status)),
         (Key::Placement, json(&Placement::new(Generation(3), shards).unwrap())),
         (Key::Claim(Generation(3), 1), json(&claim)),
         (Key::Gateway(0), json(&gateway)),

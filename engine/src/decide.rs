@@ -4,7 +4,7 @@
 use schema::record::{ClaimState, Placement, Shard};
 use schema::{Generation, StageName};
 
-use crate::planner::{PlanError, improves, in_order, plan};
+use crate::planner::{Note, Outlook, PlanError};
 use crate::view::ClusterView;
 
 /// What to do next.
@@ -20,7 +20,11 @@ pub enum Action {
         placement: Placement,
         /// The seen placement's revision; `None` when there was none.
         replacing: Option<u64>,
+        /// What is to be written beside the pins with it.
+        notes: Vec<Note>,
     },
+    /// Write beside the pins what became of them.
+    Note(Vec<Note>),
     /// Claim my slot.
     Claim {
         /// The placement's generation.
@@ -73,20 +77,19 @@ pub fn decide(view: &ClusterView, me: &StageName, calm: Calm) -> Action {
     if current.is_none() && view.stages.len() < model.stages_min as usize {
         return Action::Wait(Waiting::Stages { found: view.stages.len(), expected: model.stages_min });
     }
-    let placed = current.map(|current| current.value.shards()).unwrap_or_default();
-    let candidates = in_order(view.stages.iter().map(|(name, stage)| (name, &stage.value)), placed);
-    let shards = match plan(model, &candidates) {
+    let Outlook { shards, notes, .. } = Outlook::new(view, model, calm >= Calm::Standing);
+    // What became of a pin is written once the placement shows it: until then the old words tell what is to be given back.
+    let at_rest = || match follow(view, me) {
+        Action::Rest if !notes.is_empty() => Action::Note(notes.clone()),
+        action => action,
+    };
+    let shards = match shards {
         Ok(shards) => shards,
         // Claims of the old placement stay: what is served by them goes on being served.
-        Err(error) if current.is_none() => return Action::Wait(Waiting::Memory(error)),
-        Err(error) => return rest_or(follow(view, me), Waiting::Memory(error)),
+        Err(error) => return rest_or(at_rest(), Waiting::Memory(error)),
     };
-    let good_enough = |current: &Placement| {
-        whole(current, view, model.layers)
-            && !improves(model, &candidates, &shards, current.shards(), calm >= Calm::Standing)
-    };
-    if current.is_some_and(|current| good_enough(&current.value)) {
-        return follow(view, me);
+    if current.is_some_and(|current| current.value.shards() == shards) {
+        return at_rest();
     }
     // Who asked for a number of stages and has it need not wait for more.
     let complete = current.is_none() && model.stages_min > 1;
@@ -98,7 +101,7 @@ pub fn decide(view: &ClusterView, me: &StageName, calm: Calm) -> Action {
     let claimed = view.claims.keys().map(|(generation, _)| *generation);
     let generation = placed.into_iter().chain(claimed).max().unwrap_or_default().next();
     match Placement::new(generation, shards) {
-        Ok(placement) => Action::Propose { placement, replacing: current.map(|current| current.mod_revision) },
+        Ok(placement) => Action::Propose { placement, replacing: current.map(|current| current.mod_revision), notes },
         Err(_) => Action::Rest, // The planner's ranges are contiguous; its proptest says so.
     }
 }
@@ -110,14 +113,11 @@ pub fn alike(one: &ClusterView, other: &ClusterView) -> bool {
         stages.map(|(name, stage)| (name.clone(), stage.value.memory_budget_bytes, stage.value.speed.clone())).collect()
     };
     let same = |one: &ClusterView, other: &ClusterView| {
-        one.model == other.model && one.placement == other.placement && one.claims == other.claims
+        (&one.model, &one.placement, &one.claims) == (&other.model, &other.placement, &other.claims)
+            && (&one.pins, &one.unreadable_pins, &one.pin_statuses)
+                == (&other.pins, &other.unreadable_pins, &other.pin_statuses)
     };
     same(one, other) && what_counts(one) == what_counts(other)
-}
-
-/// Whether every layer is placed on a live stage.
-fn whole(placement: &Placement, view: &ClusterView, layers: u32) -> bool {
-    placement.layers() == layers && placement.shards().iter().all(|shard| view.stages.contains_key(&shard.stage))
 }
 
 /// Claims what the placement gives to `me`, unless that is done.
@@ -145,7 +145,7 @@ pub fn holds(view: &ClusterView, me: &StageName, generation: Generation, slot: u
 #[cfg(test)]
 mod tests {
     use schema::LayerRange;
-    use schema::record::ClaimRecord;
+    use schema::record::{ClaimRecord, Pin};
 
     use super::*;
     use crate::testing::{model, name, stage};
@@ -233,7 +233,9 @@ mod tests {
         view.stages.insert(name("b"), versioned(stage(1000)));
         assert_eq!(decide(&view, &name("b"), Calm::Restless), Action::Wait(Waiting::Quiet));
         let joined = decide(&view, &name("b"), Calm::Settled);
-        assert!(matches!(&joined, Action::Propose { placement, replacing: Some(7) } if placement.shards().len() == 2));
+        assert!(
+            matches!(&joined, Action::Propose { placement, replacing: Some(7), .. } if placement.shards().len() == 2)
+        );
         place(&mut view);
         view.stages.remove(&name("a"));
         let left = decide(&view, &name("b"), Calm::Settled);
@@ -269,5 +271,145 @@ mod tests {
         view.stages.insert(name("e"), versioned(stage(1000)));
         assert_eq!(decide(&view, &name("e"), Calm::Settled), Action::Rest);
         assert_eq!(view.placement.unwrap().value, placement);
+    }
+
+    fn layers(start: u32, end: u32) -> LayerRange {
+        LayerRange::new(start, end).unwrap()
+    }
+
+    /// Puts a pin as revision `revision`, or deletes it.
+    fn pin(view: &mut ClusterView, stage: &str, wish: Option<Pin>, revision: u64) {
+        view.pins.remove(&name(stage));
+        let wish = wish.map(|value| Versioned { value, mod_revision: revision });
+        view.pins.extend(wish.map(|wish| (name(stage), wish)));
+    }
+
+    /// Does what the stages decide until they rest; how many placements that took.
+    fn settle(view: &mut ClusterView) -> u32 {
+        let mut proposals = 0;
+        let me = view.stages.keys().next().unwrap().clone();
+        for _ in 0..10 {
+            let notes = match decide(view, &me, Calm::Settled) {
+                Action::Propose { placement, notes, .. } => {
+                    proposals += 1;
+                    view.placement = Some(versioned(placement.clone()));
+                    view.claims.clear();
+                    (0..placement.shards().len() as u32).for_each(|slot| claim(view, slot));
+                    notes
+                }
+                Action::Note(notes) => notes,
+                Action::Rest | Action::Wait(_) => return proposals,
+                Action::Claim { .. } => panic!("everything is claimed"),
+            };
+            for note in notes {
+                view.pin_statuses.remove(&note.stage);
+                view.pin_statuses.extend(note.status.map(|status| (note.stage, versioned(status))));
+            }
+        }
+        panic!("the stages do not come to rest: {view:?}");
+    }
+
+    fn held(view: &ClusterView, stage: &str) -> Option<LayerRange> {
+        let placement = &view.placement.as_ref()?.value;
+        Some(placement.shard(placement.slot_of(&name(stage))?)?.layers)
+    }
+
+    fn reason(view: &ClusterView, stage: &str) -> Option<String> {
+        view.pin_statuses[&name(stage)].value.reason.clone()
+    }
+
+    #[test]
+    fn a_pin_moves_layers_once_and_its_end_gives_them_back() {
+        let mut view = view(&["a", "b"], 1);
+        assert_eq!(settle(&mut view), 1);
+        pin(&mut view, "a", Some(Pin::Layers(layers(0, 1))), 20);
+        assert_eq!(settle(&mut view), 1);
+        assert_eq!((held(&view, "a"), held(&view, "b")), (Some(layers(0, 1)), Some(layers(1, 4))));
+        assert_eq!(view.pin_statuses[&name("a")].value.pin_revision, 20);
+        assert!(view.pin_statuses[&name("a")].value.honoured);
+        pin(&mut view, "a", None, 0);
+        assert_eq!(settle(&mut view), 1);
+        assert_eq!((held(&view, "a"), held(&view, "b")), (Some(layers(0, 2)), Some(layers(2, 4))));
+        assert!(view.pin_statuses.is_empty());
+    }
+
+    #[test]
+    fn a_pin_that_leaves_no_plan_changes_nothing_and_says_why() {
+        let mut view = view(&["a", "b"], 1);
+        view.stages.insert(name("b"), versioned(stage(25)));
+        settle(&mut view);
+        let before = view.placement.clone();
+        pin(&mut view, "b", Some(Pin::Layers(layers(2, 4))), 10);
+        assert_eq!(settle(&mut view), 0);
+        let bad = [
+            ("a", Pin::Layers(layers(0, 3)), "overlap layers"),
+            ("a", Pin::Layers(layers(0, 1)), "layers 1..2 would be held by nobody"),
+            ("a", Pin::Layers(layers(0, 9)), "the model has layers 0..4"),
+            ("b", Pin::Layers(layers(0, 3)), "layers 0..3 need 30 bytes: stage b may use 25 bytes"),
+            ("b", Pin::Memory("1GiB".parse().unwrap()), "1GiB is more than stage b may use: 25 bytes"),
+            ("a", Pin::Excluded, "15 bytes are missing"),
+            ("x", Pin::Excluded, "stage x is not there"),
+        ];
+        for (revision, (stage, wish, why)) in (20..).zip(bad) {
+            pin(&mut view, stage, Some(wish), revision);
+            assert_eq!(settle(&mut view), 0, "{wish}");
+            assert!(reason(&view, stage).is_some_and(|reason| reason.contains(why)), "{wish}: {:?}", view.pin_statuses);
+            pin(&mut view, stage, (stage == "b").then_some(Pin::Layers(layers(2, 4))), 10);
+            assert_eq!(settle(&mut view), 0);
+            assert_eq!(view.placement, before);
+        }
+        pin(&mut view, "a", None, 0);
+        view.unreadable_pins.insert(name("a"), Versioned { value: "unreadable value".to_owned(), mod_revision: 90 });
+        assert_eq!(settle(&mut view), 0);
+        assert_eq!(reason(&view, "a").as_deref(), Some("unreadable value"));
+    }
+
+    #[test]
+    fn exclusion_budget_and_cordon_are_obeyed() {
+        let mut view = view(&["a", "b", "c"], 1);
+        settle(&mut view);
+        pin(&mut view, "b", Some(Pin::Excluded), 20);
+        assert_eq!((settle(&mut view), held(&view, "b")), (1, None));
+        pin(&mut view, "b", None, 0);
+        assert_eq!((settle(&mut view), held(&view, "b").is_some()), (1, true));
+        pin(&mut view, "a", Some(Pin::Memory("15B".parse().unwrap())), 30);
+        settle(&mut view);
+        assert_eq!(held(&view, "a").unwrap().count(), 1);
+        pin(&mut view, "a", None, 0);
+        settle(&mut view);
+        // The order is a, c, b by now: who came back comes last.
+        let before = held(&view, "b");
+        pin(&mut view, "b", Some(Pin::Cordoned), 40);
+        assert_eq!((settle(&mut view), held(&view, "b")), (0, before));
+        view.stages.remove(&name("c"));
+        assert_eq!((settle(&mut view), held(&view, "b")), (1, before));
+        // Rather than that nobody serves, it gets more in the end, and keeps that.
+        view.stages.insert(name("a"), versioned(stage(5)));
+        settle(&mut view);
+        assert_eq!(held(&view, "b"), Some(layers(0, 4)));
+    }
+
+    #[test]
+    fn a_cordoned_newcomer_gets_nothing() {
+        let mut view = view(&["a", "b"], 1);
+        settle(&mut view);
+        pin(&mut view, "c", Some(Pin::Cordoned), 20);
+        settle(&mut view);
+        view.stages.insert(name("c"), versioned(stage(1000)));
+        assert_eq!((settle(&mut view), held(&view, "c")), (0, None));
+        assert!(view.pin_statuses[&name("c")].value.honoured);
+    }
+
+    #[test]
+    fn what_stages_report_of_their_load_decides_nothing() {
+        let one = view(&["a", "b"], 1);
+        let mut other = one.clone();
+        let record = other.stages.get_mut(&name("a")).unwrap();
+        record.value.load.tokens_total = 5;
+        record.mod_revision += 1;
+        other.revision += 1;
+        assert!(alike(&one, &other));
+        pin(&mut other, "a", Some(Pin::Cordoned), 5);
+        assert!(!alike(&one, &other));
     }
 }

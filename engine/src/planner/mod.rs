@@ -9,6 +9,8 @@
 
 mod costs;
 mod divide;
+mod outlook;
+mod pins;
 mod rates;
 
 use schema::record::{ModelRecord, Shard, Speeds, StageRecord};
@@ -16,6 +18,8 @@ use schema::{LayerRange, StageName};
 
 use costs::{Costs, Times};
 use divide::{Ground, Worker};
+pub use outlook::Outlook;
+pub use pins::Note;
 pub use rates::ROWS;
 use rates::Rates;
 

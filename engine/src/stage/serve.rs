@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schema::frame::{Frame, Hop, Refusal, Spent, Tokens};
-use schema::record::{KvRoom, KvType, StageRecord};
+use schema::record::{KvRoom, KvType, PinStatus, StageRecord};
 use schema::{Generation, Keyspace, StageName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -22,7 +22,7 @@ use super::{Ending, StageError, StageSettings};
 use crate::decide::{Action, Calm, Waiting, alike, decide};
 use crate::limits::{REPORT_EVERY, SETTLE, SPEED_MOVE_EVERY, STORE_RETRY};
 use crate::link::{Inbound, LinkError, Message, activations_to_bytes};
-use crate::membership::{claim, leave_claim, mark_claim, propose, register_stage, report_stage};
+use crate::membership::{claim, leave_claim, mark_claim, note, propose, register_stage, report_stage};
 use crate::route::Route;
 use crate::runner::{LoadError, Loader, Output};
 use crate::store::{Committed, LeaseGrant, SharedStore, StoreError, Txn};
@@ -72,6 +72,7 @@ struct Decided {
 enum Purpose {
     Registration,
     Proposal,
+    Note,
     Claim(Generation, u32),
     Mark,
     Leave,
@@ -260,6 +261,11 @@ impl Stage {
         if !alike(&seen, &self.view) {
             self.decided = None;
         }
+        for (stage, status) in &seen.pin_statuses {
+            if self.view.pin_statuses.get(stage) != Some(status) {
+                tell(stage, &status.value);
+            }
+        }
         self.view = seen;
         self.live.follow(&self.view);
         self.gateways.follow(&self.view);
@@ -282,9 +288,15 @@ impl Stage {
         }
         let placed = self.view.placement.as_ref().map(|placement| placement.value.generation());
         match self.decision(self.live.calm()) {
-            Action::Propose { placement, replacing } => {
+            Action::Propose { placement, replacing, notes } => {
                 info!(generation = %placement.generation(), stages = placement.shards().len(), "proposing a placement");
-                self.commit(Purpose::Proposal, propose(&self.settings.keyspace, &placement, replacing));
+                self.commit(Purpose::Proposal, propose(&self.settings.keyspace, &placement, replacing, &notes));
+            }
+            Action::Note(notes) => {
+                self.tend_claim(placed, lease);
+                if self.write.is_none() {
+                    self.commit(Purpose::Note, note(&self.settings.keyspace, &notes));
+                }
             }
             Action::Claim { generation, slot, shard } => {
                 if !self.held.as_ref().is_some_and(|held| held.is(generation, slot) && held.shard == shard) {
@@ -366,7 +378,15 @@ impl Stage {
                 info!(%generation, slot, "the claim was refused: the cluster has moved on");
                 self.drop_shard();
             }
-            (Purpose::Registration | Purpose::Proposal | Purpose::Mark | Purpose::Leave | Purpose::Report, Ok(_)) => {}
+            (
+                Purpose::Registration
+                | Purpose::Proposal
+                | Purpose::Note
+                | Purpose::Mark
+                | Purpose::Leave
+                | Purpose::Report,
+                Ok(_),
+            ) => {}
         }
     }
 
@@ -509,6 +529,14 @@ impl Stage {
             let txn = report_stage(&self.settings.keyspace, &self.settings.name, &self.record, lease.id());
             self.commit(Purpose::Report, txn);
         }
+    }
+}
+
+/// Says what became of a pin.
+fn tell(stage: &StageName, status: &PinStatus) {
+    match &status.reason {
+        None => info!(%stage, "the stage's pin is honoured"),
+        Some(reason) => warn!(%stage, reason, "the stage's pin cannot be honoured: it changes nothing"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use engine::view::ClusterView;
+use engine::view::{ClusterView, PinReport};
 use schema::record::{ClaimRecord, ClaimState, DeviceKind, KvType, MemoryUse, Speeds, StageRecord};
 use schema::{LayerRange, StageName};
 use serde::Serialize;
@@ -38,6 +38,8 @@ pub struct StatusDocument {
     pub missing_layers: Vec<LayerRange>,
     /// The stages: those with layers first, in their order.
     pub stages: Vec<StageLine>,
+    /// Operators' wishes and what became of them.
+    pub pins: Vec<PinReport>,
     /// Where HTTP clients are served.
     pub gateways: Vec<String>,
     /// What lies in the store and means nothing to baton.
@@ -115,6 +117,7 @@ impl StatusDocument {
             missing_layers: not_serving.iter().flat_map(|reason| reason.missing.clone()).collect(),
             reason: not_serving.map(|not_serving| not_serving.reason),
             stages: stages(view),
+            pins: view.pin_reports(),
             gateways: view.gateways.values().map(|gateway| gateway.value.url.clone()).collect(),
             complaints: view.complaints.iter().map(ToString::to_string).collect(),
         }
@@ -198,6 +201,9 @@ pub fn render(document: &StatusDocument) -> String {
     if !document.stages.is_empty() {
         line(format!("\n{}", table(&document.stages).trim_end()));
     }
+    if !document.pins.is_empty() {
+        line(format!("\n{}", pins(&document.pins).trim_end()));
+    }
     if let Some(speeds) = speeds(&document.stages) {
         line(format!("\n{}", speeds.trim_end()));
     }
@@ -237,6 +243,17 @@ fn table(stages: &[StageLine]) -> String {
             percent(stage.idle_input),
             percent(stage.idle_output),
         ]);
+    }
+    table.render()
+}
+
+/// Pins and what became of them.
+fn pins(reports: &[PinReport]) -> String {
+    let mut table = Table::new(&["PINNED", "TO", "HONOURED", "WHY NOT"]);
+    for PinReport { stage, pin, honoured, reason } in reports {
+        let honoured = honoured.map_or("-", |honoured| if honoured { "yes" } else { "no" });
+        let wish = pin.map_or("?".to_owned(), |pin| pin.to_string());
+        table.row([stage.to_string(), wish, honoured.to_owned(), reason.clone().unwrap_or_default()]);
     }
     table.render()
 }
@@ -404,7 +421,7 @@ pub(super) mod tests {
         left   Q8_0     16.4 GB/s  0.1 GMAC/s
 
         ignored in the store:
-          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
         "#);
     }
 
@@ -425,7 +442,7 @@ pub(super) mod tests {
         left   Q8_0     16.4 GB/s  0.1 GMAC/s
 
         ignored in the store:
-          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
         "#);
     }
 
