@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::cluster::Cluster;
@@ -41,6 +42,12 @@ fn holder(cluster: &Cluster, slot: u64) -> (String, Value) {
     let stages = cluster.stages();
     let stage = stages.iter().find(|stage| stage["slot"] == slot).expect("a stage in the slot");
     (stage["name"].as_str().unwrap().to_owned(), stage["layers"].clone())
+}
+
+/// The exit status and the stdout of a verb.
+fn baton(etcd: &Etcd, arguments: &[&str]) -> (Option<i32>, String) {
+    let said = Command::new(env!("CARGO_BIN_EXE_baton")).args(arguments).args(["--etcd", &etcd.url]).output().unwrap();
+    (said.status.code(), String::from_utf8(said.stdout).unwrap())
 }
 
 #[test]
@@ -86,11 +93,8 @@ fn pins_move_layers_under_a_running_request_and_bad_ones_change_nothing() {
             let pins = cluster.get("/distributed/status").json()["pins"].clone();
             pins.as_array().unwrap().iter().any(shown)
         });
-        let said = std::process::Command::new(env!("CARGO_BIN_EXE_baton"))
-            .args(["status", "--etcd", &etcd.url])
-            .output()
-            .unwrap();
-        assert!(String::from_utf8_lossy(&said.stdout).contains(why), "{said:?}");
+        let said = baton(&etcd, &["status"]).1;
+        assert!(said.contains(why), "{said}");
         delete(&etcd, stage);
         wait_for("what was said of it goes", || status_of(&etcd, stage).is_none());
         assert_eq!(generation(&cluster), before + 1, "{bad}");
@@ -102,4 +106,16 @@ fn pins_move_layers_under_a_running_request_and_bad_ones_change_nothing() {
     });
     assert_eq!(generation(&cluster), before + 2);
     wait_for("nothing stays behind", || status_of(&etcd, &first).is_none());
+
+    // The same by the command line, which looks before it writes.
+    let preview = baton(&etcd, &["plan", &first, "0..7", "--json"]);
+    let stages = serde_json::from_str::<Value>(&preview.1).unwrap()["stages"].clone();
+    assert_eq!((&stages[0]["after"], &stages[1]["after"]), (&json!([0, 7]), &json!([7, 30])));
+    assert_eq!(generation(&cluster), before + 2, "a preview changed something");
+    assert_eq!(baton(&etcd, &["pin", &first, "0..31"]), (Some(1), String::new()));
+    assert_eq!(baton(&etcd, &["pin", &first, "0..7"]).0, Some(0));
+    wait_for("the layers move", || holder(&cluster, 0).1 == json!([0, 7]));
+    assert_eq!(baton(&etcd, &["unpin", &first]).0, Some(0));
+    wait_for("the layers come back", || holder(&cluster, 0).1 != json!([0, 7]));
+    assert_eq!(baton(&etcd, &["unpin", &first]), (Some(1), String::new()));
 }

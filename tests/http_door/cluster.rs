@@ -74,7 +74,7 @@ async fn the_status_shows_every_stage_with_what_it_measured() {
     assert_eq!(json["placement"]["shards"][1], json!({"slot": 1, "layers": [3, 6], "stage": "b"}));
     let states: Vec<_> =
         json["stages"].as_array().unwrap().iter().map(|stage| (&stage["name"], &stage["state"])).collect();
-    let expected = [(json!("a"), json!("serving")), (json!("b"), json!("gone")), (json!("c"), json!("idle"))];
+    let expected = [(json!("a"), json!("serving")), (json!("b"), json!("gone")), (json!("c"), json!("standby"))];
     assert_eq!(states, expected.iter().map(|(name, state)| (name, state)).collect::<Vec<_>>());
     let stage = &json["stages"][0];
     assert_eq!(

@@ -1,6 +1,6 @@
 //! The transactions that change a cluster. Each says in its compares what must still be true.
 
-use schema::record::{ClaimRecord, GatewayRecord, ModelRecord, Placement, StageRecord};
+use schema::record::{ClaimRecord, GatewayRecord, ModelRecord, Pin, Placement, StageRecord};
 use schema::{Generation, Key, Keyspace, StageName};
 use serde::Serialize;
 
@@ -62,6 +62,19 @@ pub fn note(keyspace: &Keyspace, notes: &[Note]) -> Txn {
         });
     }
     txn
+}
+
+/// Pins stage `name`, provided its pin is as it was seen (by revision; `None`: there is none).
+pub fn put_pin(keyspace: &Keyspace, name: &StageName, pin: &Pin, seen: Option<u64>) -> Txn {
+    let key = Key::Pin(name.clone());
+    Txn { compares: vec![as_seen(keyspace, &key, seen)], writes: vec![put(keyspace, &key, pin, None)] }
+}
+
+/// Deletes the pin of stage `name`, provided it is as it was seen.
+pub fn delete_pin(keyspace: &Keyspace, name: &StageName, seen: u64) -> Txn {
+    let key = Key::Pin(name.clone());
+    let compares = vec![as_seen(keyspace, &key, Some(seen))];
+    Txn { compares, writes: vec![Write::Delete { key: keyspace.name(&key) }] }
 }
 
 fn as_seen(keyspace: &Keyspace, key: &Key, revision: Option<u64>) -> Compare {

@@ -174,7 +174,7 @@ pub fn improves(
     speed_moves: bool,
 ) -> bool {
     let holds = |stage: &Candidate| current.iter().any(|shard| shard.stage == stage.name);
-    let measured = |stage: &Candidate| Rates::measured(model, &stage.speed).is_some();
+    let measured = |stage: &Candidate| has_measured(model, &stage.speed);
     let known = speed_moves && candidates.iter().filter(|stage| holds(stage)).all(measured);
     let gain_percent = match (wanted.len() > current.len(), known) {
         (true, _) => JOIN_GAIN_PERCENT,
@@ -183,6 +183,11 @@ pub fn improves(
     };
     let slowest = |shards| times_ps(model, candidates, shards, ROWS).into_iter().max().map_or(0, u128::from);
     slowest(wanted) * 100 <= slowest(current) * u128::from(100 - gain_percent)
+}
+
+/// Whether a stage with these speeds has measured itself with the format that most of the model's layers are in.
+pub fn has_measured(model: &ModelRecord, speed: &Speeds) -> bool {
+    Rates::measured(model, speed).is_some()
 }
 
 /// The stages in the order of a plan: who holds layers now in their order, then the others in theirs.

@@ -11,10 +11,13 @@ mod exit;
 mod logging;
 mod model;
 mod output;
+mod pin;
+mod plan;
 mod probe;
 mod status;
 mod table;
 mod watch;
+mod wish;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -83,6 +86,12 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         }
         Verb::Status(said) if said.watch => visit(watch::run(&said.visit.cluster(file))),
         Verb::Status(said) => visit(status::run(&said.visit.cluster(file), said.visit.json)),
+        Verb::Plan(said) => visit(plan::run(&said.visit.cluster(file), said.supposed.pin(), said.visit.json)),
+        Verb::Pin(said) => {
+            let (cluster, pin) = (said.visit.cluster(file), said.wished.pin());
+            visit(pin::run(&cluster, said.wished.stage, pin, said.visit.json))
+        }
+        Verb::Unpin(said) => visit(pin::run(&said.visit.cluster(file), said.stage, None, said.visit.json)),
         Verb::Doctor(said) => visit(doctor::run(&said.cluster(file), said.json)),
         Verb::Bench(said) => visit(bench::run(*said)),
         Verb::Pull { model } => {

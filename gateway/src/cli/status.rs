@@ -57,7 +57,7 @@ pub struct StageLine {
     pub device: Option<DeviceKind>,
     /// The layers the placement gives it.
     pub layers: Option<LayerRange>,
-    /// `serving`, `loading`, `failed`, `waiting` (placed, not claimed), `gone` (placed, not there), `idle` (not placed).
+    /// `serving`, `loading`, `failed`, `waiting` (placed, not claimed), `gone` (placed, not there), `standby` (not placed).
     pub state: &'static str,
     /// Why it failed.
     pub reason: Option<String>,
@@ -135,8 +135,8 @@ fn stages(view: &ClusterView) -> Vec<StageLine> {
         StageLine::new(&shard.stage, record, Some(shard.layers), claim)
     });
     let others = view.stages.iter().filter(|(stage, _)| !placed.iter().any(|(_, shard)| shard.stage == **stage));
-    let idle = others.map(|(stage, record)| StageLine::new(stage, Some(&record.value), None, None));
-    holding.chain(idle).collect()
+    let standing_by = others.map(|(stage, record)| StageLine::new(stage, Some(&record.value), None, None));
+    holding.chain(standing_by).collect()
 }
 
 // === impl StageLine ===
@@ -150,7 +150,7 @@ impl StageLine {
     ) -> Self {
         let (state, reason) = match (record, layers, claim.map(|claim| &claim.state)) {
             (None, _, _) => ("gone", None),
-            (Some(_), None, _) => ("idle", None),
+            (Some(_), None, _) => ("standby", None),
             (Some(_), Some(_), None) => ("waiting", None),
             (Some(_), Some(_), Some(ClaimState::Loading)) => ("loading", None),
             (Some(_), Some(_), Some(ClaimState::Serving)) => ("serving", None),
@@ -359,7 +359,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A cluster named `home`, as text of its store: two stages with all layers, the second in `state`, and one idle.
+    /// A cluster named `home`, as text of its store: two stages with all layers, the second in `state`, and one standing by.
     pub(in crate::cli) fn view(second: Option<ClaimState>, gateway: Option<&str>) -> ClusterView {
         let keyspace = Keyspace::new(&"home".parse::<ClusterName>().unwrap());
         let shards = vec![
@@ -414,7 +414,7 @@ pub(super) mod tests {
         STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY  IDLE IN  IDLE OUT
         left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %  75 %     0 %
         right  mini-2  cpu     16..30  serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.1   25 %  75 %     0 %
-        spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %  75 %     0 %
+        spare  mini-3  cpu     -       standby  -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %  75 %     0 %
 
         STAGE  WEIGHTS  READS      MULTIPLIES
         left   Q4_1     9.8 GB/s   141.0 GMAC/s
@@ -435,7 +435,7 @@ pub(super) mod tests {
         STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY  IDLE IN  IDLE OUT
         left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %  75 %     0 %
         right  -       -       16..30  gone     -          -         -         -         -         -      -     -        -
-        spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %  75 %     0 %
+        spare  mini-3  cpu     -       standby  -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %  75 %     0 %
 
         STAGE  WEIGHTS  READS      MULTIPLIES
         left   Q4_1     9.8 GB/s   141.0 GMAC/s
@@ -474,6 +474,6 @@ pub(super) mod tests {
         assert_eq!(value["stages"][0]["speed"]["Q4_1"]["bytes_per_second"], 9_840_000_000_u64);
         assert_eq!(value["stages"][1]["speed"], serde_json::Value::Null);
         assert_eq!(value["stages"][1]["state"], "gone");
-        assert_eq!(value["stages"][2]["state"], "idle");
+        assert_eq!(value["stages"][2]["state"], "standby");
     }
 }

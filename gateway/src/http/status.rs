@@ -122,6 +122,6 @@ fn state<'a>(
         Some(ClaimState::Serving) => ("serving", None),
         Some(ClaimState::Failed { reason }) => ("failed", Some(reason)),
         None if placed => ("unclaimed", None),
-        None => ("idle", None),
+        None => ("standby", None),
     }
 }
