@@ -5,5 +5,6 @@ mod writes;
 
 pub use publisher::{Publisher, read_view};
 pub use writes::{
-    claim, leave_claim, mark_claim, propose, register_gateway, register_stage, report_stage, write_model,
+    claim, delete_pin, leave_claim, mark_claim, note, propose, put_pin, register_gateway, register_stage, report_stage,
+    write_model,
 };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schema::frame::{Frame, Hop, Refusal, Spent, Tokens};
-use schema::record::{KvRoom, KvType, StageRecord};
+use schema::record::{KvRoom, KvType, PinStatus, StageRecord};
 use schema::{Generation, Keyspace, StageName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -19,10 +19,10 @@ use super::gateways::Gateways;
 use super::held::{Held, Next, Phase};
 use super::intake::{Intake, Verdict};
 use super::{Ending, StageError, StageSettings};
-use crate::decide::{Action, Waiting, decide};
-use crate::limits::{REPORT_EVERY, SETTLE, STORE_RETRY};
+use crate::decide::{Action, Calm, Waiting, alike, decide};
+use crate::limits::{REPORT_EVERY, SETTLE, SPEED_MOVE_EVERY, STORE_RETRY};
 use crate::link::{Inbound, LinkError, Message, activations_to_bytes};
-use crate::membership::{claim, leave_claim, mark_claim, propose, register_stage, report_stage};
+use crate::membership::{claim, leave_claim, mark_claim, note, propose, register_stage, report_stage};
 use crate::route::Route;
 use crate::runner::{LoadError, Loader, Output};
 use crate::store::{Committed, LeaseGrant, SharedStore, StoreError, Txn};
@@ -43,6 +43,7 @@ pub(super) struct Stage {
     downstream: Route,
     gateways: Gateways,
     live: Live,
+    decided: Option<Decided>,
     write: Option<PendingWrite>,
     pace: Pace,
     record: StageRecord,
@@ -52,10 +53,18 @@ pub(super) struct Stage {
     served: bool,
 }
 
-/// The set of live stages and since when it is so.
+/// The set of live stages and the placement, and since when each is so.
 struct Live {
     names: BTreeSet<StageName>,
     since: Instant,
+    placed: Option<u64>,
+    placed_since: Instant,
+}
+
+/// What was decided about the view at hand; deciding anew for every frame would cost more than the frame.
+struct Decided {
+    calm: Calm,
+    action: Action,
 }
 
 /// What a store write was for.
@@ -63,6 +72,7 @@ struct Live {
 enum Purpose {
     Registration,
     Proposal,
+    Note,
     Claim(Generation, u32),
     Mark,
     Leave,
@@ -91,6 +101,34 @@ enum Event {
     Stop,
 }
 
+// === impl Live ===
+
+impl Live {
+    fn new() -> Self {
+        Self { names: BTreeSet::new(), since: Instant::now(), placed: None, placed_since: Instant::now() }
+    }
+
+    /// Takes note of what has changed.
+    fn follow(&mut self, view: &ClusterView) {
+        let names: BTreeSet<_> = view.stages.keys().cloned().collect();
+        if names != self.names {
+            (self.names, self.since) = (names, Instant::now());
+        }
+        let placed = view.placement.as_ref().map(|placement| placement.mod_revision);
+        if placed != self.placed {
+            (self.placed, self.placed_since) = (placed, Instant::now());
+        }
+    }
+
+    fn calm(&self) -> Calm {
+        match (self.since.elapsed() >= SETTLE, self.placed_since.elapsed() >= SPEED_MOVE_EVERY) {
+            (false, _) => Calm::Restless,
+            (true, false) => Calm::Settled,
+            (true, true) => Calm::Standing,
+        }
+    }
+}
+
 // === impl Stage ===
 
 impl Stage {
@@ -117,7 +155,8 @@ impl Stage {
             done,
             held: None,
             intake: Intake::default(),
-            live: Live { names: BTreeSet::new(), since: Instant::now() },
+            live: Live::new(),
+            decided: None,
             write: None,
             pace: Pace { revision: 0, deadline: Instant::now() },
             record,
@@ -218,11 +257,17 @@ impl Stage {
 
     /// Takes the newest view in.
     fn see(&mut self) {
-        self.view = self.views.borrow_and_update().clone();
-        let names: BTreeSet<_> = self.view.stages.keys().cloned().collect();
-        if names != self.live.names {
-            self.live = Live { names, since: Instant::now() };
+        let seen = self.views.borrow_and_update().clone();
+        if !alike(&seen, &self.view) {
+            self.decided = None;
         }
+        for (stage, status) in &seen.pin_statuses {
+            if self.view.pin_statuses.get(stage) != Some(status) {
+                tell(stage, &status.value);
+            }
+        }
+        self.view = seen;
+        self.live.follow(&self.view);
         self.gateways.follow(&self.view);
     }
 
@@ -242,11 +287,16 @@ impl Stage {
             return;
         }
         let placed = self.view.placement.as_ref().map(|placement| placement.value.generation());
-        let settled = self.live.since.elapsed() >= SETTLE;
-        match decide(&self.view, &self.settings.name, settled) {
-            Action::Propose { placement, replacing } => {
+        match self.decision(self.live.calm()) {
+            Action::Propose { placement, replacing, notes } => {
                 info!(generation = %placement.generation(), stages = placement.shards().len(), "proposing a placement");
-                self.commit(Purpose::Proposal, propose(&self.settings.keyspace, &placement, replacing));
+                self.commit(Purpose::Proposal, propose(&self.settings.keyspace, &placement, replacing, &notes));
+            }
+            Action::Note(notes) => {
+                self.tend_claim(placed, lease);
+                if self.write.is_none() {
+                    self.commit(Purpose::Note, note(&self.settings.keyspace, &notes));
+                }
             }
             Action::Claim { generation, slot, shard } => {
                 if !self.held.as_ref().is_some_and(|held| held.is(generation, slot) && held.shard == shard) {
@@ -265,6 +315,15 @@ impl Stage {
             }
             Action::Rest | Action::Wait(_) => self.tend_claim(placed, lease),
         }
+    }
+
+    fn decision(&mut self, calm: Calm) -> Action {
+        if let Some(decided) = self.decided.as_ref().filter(|decided| decided.calm == calm) {
+            return decided.action.clone();
+        }
+        let action = decide(&self.view, &self.settings.name, calm);
+        self.decided = Some(Decided { calm, action: action.clone() });
+        action
     }
 
     fn claim(&mut self, older: Option<(Generation, u32)>, lease: &LeaseGrant) {
@@ -319,7 +378,15 @@ impl Stage {
                 info!(%generation, slot, "the claim was refused: the cluster has moved on");
                 self.drop_shard();
             }
-            (Purpose::Registration | Purpose::Proposal | Purpose::Mark | Purpose::Leave | Purpose::Report, Ok(_)) => {}
+            (
+                Purpose::Registration
+                | Purpose::Proposal
+                | Purpose::Note
+                | Purpose::Mark
+                | Purpose::Leave
+                | Purpose::Report,
+                Ok(_),
+            ) => {}
         }
     }
 
@@ -462,6 +529,14 @@ impl Stage {
             let txn = report_stage(&self.settings.keyspace, &self.settings.name, &self.record, lease.id());
             self.commit(Purpose::Report, txn);
         }
+    }
+}
+
+/// Says what became of a pin.
+fn tell(stage: &StageName, status: &PinStatus) {
+    match &status.reason {
+        None => info!(%stage, "the stage's pin is honoured"),
+        Some(reason) => warn!(%stage, reason, "the stage's pin cannot be honoured: it changes nothing"),
     }
 }
 

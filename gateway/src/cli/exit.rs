@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use engine::store::StoreError;
+use schema::StageName;
 
 use crate::bench::BenchError;
 use crate::models::ModelError;
@@ -95,6 +96,26 @@ pub enum CliError {
     /// The store.
     #[error("cannot read the cluster")]
     Store(#[from] StoreError),
+    /// A pin that would change nothing.
+    #[error("cannot pin stage {stage}: {reason}")]
+    PinRefused {
+        /// The stage.
+        stage: StageName,
+        /// Why the stages could not obey it.
+        reason: String,
+    },
+    /// Nothing to unpin.
+    #[error("stage {stage} is not pinned")]
+    NoPin {
+        /// The stage.
+        stage: StageName,
+    },
+    /// Somebody was faster.
+    #[error("the pin of stage {stage} has just been changed by somebody else: look again")]
+    PinChanged {
+        /// The stage.
+        stage: StageName,
+    },
     /// A model file.
     #[error("cannot get the model")]
     Model(#[from] ModelError),

@@ -11,12 +11,15 @@ mod exit;
 mod logging;
 mod model;
 mod output;
+mod pin;
+mod plan;
 mod probe;
 #[cfg_attr(not(feature = "otlp"), path = "no_spans.rs")]
 mod spans;
 mod status;
 mod table;
 mod watch;
+mod wish;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -88,6 +91,12 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         }
         Verb::Status(said) if said.watch => visit(watch::run(&said.visit.cluster(file))),
         Verb::Status(said) => visit(status::run(&said.visit.cluster(file), said.visit.json)),
+        Verb::Plan(said) => visit(plan::run(&said.visit.cluster(file), said.supposed.pin(), said.visit.json)),
+        Verb::Pin(said) => {
+            let (cluster, pin) = (said.visit.cluster(file), said.wished.pin());
+            visit(pin::run(&cluster, said.wished.stage, pin, said.visit.json))
+        }
+        Verb::Unpin(said) => visit(pin::run(&said.visit.cluster(file), said.stage, None, said.visit.json)),
         Verb::Doctor(said) => visit(doctor::run(&said.cluster(file), said.json)),
         Verb::Bench(said) => visit(bench::run(*said)),
         Verb::Pull { model } => {

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use schema::record::{DeviceKind, KvType};
-use schema::{ClusterName, StageName};
+use schema::{ByteSize, ClusterName, StageName};
 use serde::Deserialize;
 
 use super::address::{EtcdUrls, Host};
-use super::size::ByteSize;
 
 /// Defines a group of settings that can each be unsaid, and how two sources of it are laid over one another.
 macro_rules! choices {

@@ -11,7 +11,6 @@ mod host;
 mod otlp;
 mod resolved;
 mod secret;
-mod size;
 
 pub use address::{EtcdUrls, Host};
 pub use choices::{
@@ -27,4 +26,3 @@ pub use resolved::{
 };
 pub(crate) use resolved::{KV_TOKENS_MAX, cache};
 pub use secret::SecretError;
-pub use size::ByteSize;

@@ -324,7 +324,7 @@ impl ComputeSettings {
             Some(threads) => range("threads", threads, 1, 1024)? as usize,
             None => threads(processors, spare_cores as usize, stages as usize),
         };
-        Ok(Self { memory_budget_bytes: choices.memory.map(super::ByteSize::bytes), device, threads })
+        Ok(Self { memory_budget_bytes: choices.memory.map(schema::ByteSize::bytes), device, threads })
     }
 }
 

@@ -32,6 +32,12 @@ pub struct ModelRecord {
     /// Multiplications that the head takes.
     #[serde(default)]
     pub head_multiplications: u64,
+    /// The format that most of the layers' weights are in, by the name that stages' speeds have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_format: Option<String>,
+    /// The format of the head's weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_format: Option<String>,
     /// Bytes of keys and values that one layer keeps for one token.
     pub kv_bytes_per_token_layer: u64,
     /// How many tokens of keys and values every stage must have room for.
