@@ -37,6 +37,8 @@ fn furnish(etcd: &Etcd, gateway: &str) {
         head_bytes: 1,
         layer_multiplications: Vec::new(),
         head_multiplications: 0,
+        layer_format: None,
+        head_format: None,
         kv_bytes_per_token_layer: 1,
         kv_tokens: 32,
         kv_type: KvType::F16,

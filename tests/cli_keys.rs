@@ -3,8 +3,8 @@
 //! Run with `BATON_WRITE_KEYS=1` to write the document anew after a record has changed.
 
 use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, FormatSpeed, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, Placement,
-    Shard, StageLoad, StageRecord,
+    ClaimRecord, ClaimState, DeviceKind, FormatSpeed, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, PinStatus,
+    Placement, Shard, StageLoad, StageRecord,
 };
 use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -33,6 +33,8 @@ fn records() -> Vec<(Key, String)> {
         head_bytes: 30_083_328,
         layer_multiplications: vec![3_540_096; 30],
         head_multiplications: 28_311_552,
+        layer_format: Some("Q4_1".to_owned()),
+        head_format: Some("Q8_0".to_owned()),
         kv_bytes_per_token_layer: 1536,
         kv_tokens: 8192,
         kv_type: KvType::F16,
@@ -90,6 +92,13 @@ fn records() -> Vec<(Key, String)> {
             frames_refused: 0,
         },
     };
+    let status = PinStatus {
+        honoured: false,
+        reason: Some(
+            "layers 0..22 would be held by nobody: the stages that are free to take them have no room".to_owned(),
+        ),
+        pin_revision: 317,
+    };
     let gateway = GatewayRecord {
         endpoint: "tcp://mini-1.local:41870".to_owned(),
         url: "http://mini-1.local:8100".to_owned(),
@@ -100,7 +109,8 @@ fn records() -> Vec<(Key, String)> {
     vec![
         (Key::Model, json(&model)),
         (Key::Stage(stage("mini-2")), json(&record)),
-        (Key::Pin(stage("mini-2")), json(&Pin { layers: layers(22, 30) })),
+        (Key::Pin(stage("mini-2")), json(&Pin::Layers(layers(22, 30)))),
+        (Key::PinStatus(stage("mini-2")), json(&status)),
         (Key::Placement, json(&Placement::new(Generation(3), shards).unwrap())),
         (Key::Claim(Generation(3), 1), json(&claim)),
         (Key::Gateway(0), json(&gateway)),

@@ -4,10 +4,12 @@
 
 mod common;
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use common::cluster::Cluster;
-use common::golden::{answers, golden, numbers};
+use common::golden::{Golden, answers, golden, numbers};
+use schema::LayerRange;
 use schema::record::{KvRoom, KvType};
 use stages::weights::ModelFile;
 
@@ -47,40 +49,39 @@ fn wait_for_rest(cluster: &Cluster) {
     }
 }
 
-#[test]
-fn each_stage_has_only_its_own_layers_in_memory() {
+/// What the stages of one cluster have in memory.
+struct Seen {
+    /// Of all stages together, in bytes.
+    sum: u64,
+    /// The bound that each stage announces, in bytes, by its layers.
+    bounds: HashMap<LayerRange, u64>,
+}
+
+/// Three stages that keep keys and values as `kv_type`: each has its own layers and what they need, and nothing else.
+fn look(file: &ModelFile, golden: &[Golden], kv_type: KvType) -> Seen {
     const SLACK_BYTES: u64 = 2 << 20;
     /// What a process may have beside weights, keys and values, and scratch: the program's own heap and stacks.
     const OTHER_BYTES_MAX: u64 = 16 << 20;
-    let golden = golden();
-    let model = common::model_path();
-    let file = ModelFile::open(&model).unwrap();
-    let record = file.record(KvRoom { tokens: 8192, kv_type: KvType::F16 }, 1).unwrap();
-    let name = model.file_name().unwrap().to_string_lossy().into_owned();
-    let one = {
-        let cluster = Cluster::start(1, &[], &[]);
-        wait_for_rest(&cluster);
-        answers(&cluster, &golden);
-        pss(cluster.stage_pids()[0])
-    };
-    let cluster = Cluster::start(3, &[], &[]);
+    let record = file.record(KvRoom { tokens: 8192, kv_type }, 1).unwrap();
+    let name = file.path().file_name().unwrap().to_string_lossy().into_owned();
+    let cluster = Cluster::start(3, &["--kv-type", kv_type.word()], &[]);
     wait_for_rest(&cluster);
     let fresh: Vec<u64> = cluster.stage_pids().into_iter().map(anonymous).collect();
-    answers(&cluster, &golden);
+    answers(&cluster, golden);
     // Each sequence has blocks of its own, as there are enough for all; a block that was never used costs nothing.
     let used: u64 = golden.iter().map(|case| (case.prompt.len() as u64 + 64).next_multiple_of(32)).sum();
     assert!(used <= u64::from(record.kv_tokens), "{used} tokens do not fit at the same time");
-    let mut sum = 0;
+    let mut seen = Seen { sum: 0, bounds: HashMap::new() };
     for stage in cluster.stages() {
         let pid = stage["pid"].as_u64().unwrap() as u32;
         let layers = numbers(&stage["layers"]);
-        let range = schema::LayerRange::new(layers[0], layers[1]).unwrap();
+        let range = LayerRange::new(layers[0], layers[1]).unwrap();
         let own = record.shard_bytes(range).weights;
         let resident = smaps(pid, "Rss", |path| path.ends_with(&name));
         let files = smaps(pid, "Pss", |path| path.starts_with('/'));
         let all = pss(pid);
         println!(
-            "layers {range}: own tensors {own}, resident of the model file {resident}, proportional set {all}: \
+            "{kv_type}, layers {range}: own tensors {own}, resident of the model file {resident}, proportional set {all}: \
              files {files}, anonymous {}",
             all - files
         );
@@ -104,8 +105,30 @@ fn each_stage_has_only_its_own_layers_in_memory() {
         assert!(resident <= own + SLACK_BYTES, "layers {range}: {resident} bytes of the model file, its own are {own}");
         let reported = stage["memory"]["used"]["weights_resident_bytes"].as_u64().expect("a number");
         assert!((own..=own + SLACK_BYTES).contains(&reported), "layers {range}: {reported} bytes reported, own {own}");
-        sum += all;
+        seen.sum += all;
+        seen.bounds.insert(range, announced("bound_bytes"));
     }
-    println!("three stages {sum}, one stage {one}: {:.3}", sum as f64 / one as f64);
-    assert!(sum as f64 <= 1.15 * one as f64, "three stages take {sum} bytes together, one takes {one}");
+    seen
+}
+
+#[test]
+fn each_stage_has_only_its_own_layers_in_memory() {
+    let golden = golden();
+    let file = ModelFile::open(&common::model_path()).unwrap();
+    let one = {
+        let cluster = Cluster::start(1, &[], &[]);
+        wait_for_rest(&cluster);
+        answers(&cluster, &golden);
+        pss(cluster.stage_pids()[0])
+    };
+    let half = look(&file, &golden, KvType::F16);
+    println!("three stages {}, one stage {one}: {:.3}", half.sum, half.sum as f64 / one as f64);
+    assert!(half.sum as f64 <= 1.15 * one as f64, "three stages take {} bytes together, one takes {one}", half.sum);
+
+    let eight = look(&file, &golden, KvType::Q8);
+    let record = file.record(KvRoom { tokens: 8192, kv_type: KvType::F16 }, 1).unwrap();
+    for (layers, bound) in &half.bounds {
+        let saved = record.shard_bytes(*layers).kv * (64 - 34) / 64;
+        assert_eq!(eight.bounds.get(layers), Some(&(bound - saved)), "layers {layers}: 34 bytes in the place of 64");
+    }
 }

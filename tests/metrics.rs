@@ -57,7 +57,9 @@ fn what_was_asked_and_done_is_counted() {
     };
     let answers = [ask(9), ask(5), ask(1)];
     let long: Vec<u32> = vec![1000; 9000];
-    assert_eq!(cluster.post("/v1/completions", &json!({"prompt": long})).status, 400);
+    for body in [json!({"prompt": long}), json!({"prompt": [[1, 2, 3], long]})] {
+        assert_eq!(cluster.post("/v1/completions", &body).status, 400);
+    }
 
     let started = Instant::now();
     // Gauges are taken down ten times a second, and stages report every two.
@@ -78,6 +80,7 @@ fn what_was_asked_and_done_is_counted() {
     assert_eq!(samples["baton_cached_tokens_total"], 2.0 * 96.0, "three whole blocks of a hundred tokens are known");
     assert_eq!(samples["baton_generated_tokens_total"], 15.0);
     assert_eq!(samples["baton_sequences_ended_total{outcome=\"length\"}"], 3.0);
+    assert_eq!(samples["baton_sequences_rejected_total{reason=\"too_long\"}"], 2.0, "the door counts what it refuses");
     assert_eq!(samples["baton_first_token_seconds_count"], 3.0);
     assert_eq!(samples["baton_inter_token_seconds_count"], 12.0);
     assert_eq!(samples["baton_queue_seconds_count"], 3.0);

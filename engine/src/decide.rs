@@ -4,7 +4,7 @@
 use schema::record::{ClaimState, Placement, Shard};
 use schema::{Generation, StageName};
 
-use crate::planner::{Candidate, PlanError, improves, plan};
+use crate::planner::{Note, Outlook, PlanError};
 use crate::view::ClusterView;
 
 /// What to do next.
@@ -20,7 +20,11 @@ pub enum Action {
         placement: Placement,
         /// The seen placement's revision; `None` when there was none.
         replacing: Option<u64>,
+        /// What is to be written beside the pins with it.
+        notes: Vec<Note>,
     },
+    /// Write beside the pins what became of them.
+    Note(Vec<Note>),
     /// Claim my slot.
     Claim {
         /// The placement's generation.
@@ -52,8 +56,19 @@ pub enum Waiting {
     Memory(PlanError),
 }
 
-/// What stage `me` should do. `settled` says that the set of live stages has not changed for the settling time.
-pub fn decide(view: &ClusterView, me: &StageName, settled: bool) -> Action {
+/// For how long nothing has changed, by the clock of whoever asks; each is calmer than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Calm {
+    /// Stages have just come or gone.
+    Restless,
+    /// The set of live stages is the same for the settling time.
+    Settled,
+    /// And the placement for so long that layers may be moved for speed alone.
+    Standing,
+}
+
+/// What stage `me` should do after things have been as they are for so long.
+pub fn decide(view: &ClusterView, me: &StageName, calm: Calm) -> Action {
     let Some(model) = view.model.as_ref().map(|model| &model.value) else { return Action::Wait(Waiting::Model) };
     if !view.stages.contains_key(me) {
         return Action::Wait(Waiting::Registration);
@@ -62,29 +77,23 @@ pub fn decide(view: &ClusterView, me: &StageName, settled: bool) -> Action {
     if current.is_none() && view.stages.len() < model.stages_min as usize {
         return Action::Wait(Waiting::Stages { found: view.stages.len(), expected: model.stages_min });
     }
-    let all_placed = |placement: &Placement| view.stages.keys().all(|stage| placement.slot_of(stage).is_some());
-    if current.is_some_and(|current| whole(&current.value, view, model.layers) && all_placed(&current.value)) {
-        return follow(view, me);
-    }
-    let candidates: Vec<_> = view
-        .stages
-        .iter()
-        .map(|(name, stage)| Candidate { name: name.clone(), budget_bytes: stage.value.memory_budget_bytes })
-        .collect();
-    let shards = match plan(model, &candidates) {
+    let Outlook { shards, notes, .. } = Outlook::new(view, model, calm >= Calm::Standing);
+    // What became of a pin is written once the placement shows it: until then the old words tell what is to be given back.
+    let at_rest = || match follow(view, me) {
+        Action::Rest if !notes.is_empty() => Action::Note(notes.clone()),
+        action => action,
+    };
+    let shards = match shards {
         Ok(shards) => shards,
         // Claims of the old placement stay: what is served by them goes on being served.
-        Err(error) if current.is_none() => return Action::Wait(Waiting::Memory(error)),
-        Err(error) => return rest_or(follow(view, me), Waiting::Memory(error)),
+        Err(error) => return rest_or(at_rest(), Waiting::Memory(error)),
     };
-    let good_enough =
-        |current: &Placement| whole(current, view, model.layers) && !improves(model, &shards, current.shards());
-    if current.is_some_and(|current| good_enough(&current.value)) {
-        return follow(view, me);
+    if current.is_some_and(|current| current.value.shards() == shards) {
+        return at_rest();
     }
     // Who asked for a number of stages and has it need not wait for more.
     let complete = current.is_none() && model.stages_min > 1;
-    if !settled && !complete {
+    if calm < Calm::Settled && !complete {
         return rest_or(follow(view, me), Waiting::Quiet);
     }
     // Claims count too: should somebody delete the placement, the generations in frames must not begin again.
@@ -92,14 +101,23 @@ pub fn decide(view: &ClusterView, me: &StageName, settled: bool) -> Action {
     let claimed = view.claims.keys().map(|(generation, _)| *generation);
     let generation = placed.into_iter().chain(claimed).max().unwrap_or_default().next();
     match Placement::new(generation, shards) {
-        Ok(placement) => Action::Propose { placement, replacing: current.map(|current| current.mod_revision) },
+        Ok(placement) => Action::Propose { placement, replacing: current.map(|current| current.mod_revision), notes },
         Err(_) => Action::Rest, // The planner's ranges are contiguous; its proptest says so.
     }
 }
 
-/// Whether every layer is placed on a live stage.
-fn whole(placement: &Placement, view: &ClusterView, layers: u32) -> bool {
-    placement.layers() == layers && placement.shards().iter().all(|shard| view.stages.contains_key(&shard.stage))
+/// Whether two views lead to the same decisions: all that differs is what stages report of their load, every few seconds.
+pub fn alike(one: &ClusterView, other: &ClusterView) -> bool {
+    let what_counts = |view: &ClusterView| -> Vec<_> {
+        let stages = view.stages.iter();
+        stages.map(|(name, stage)| (name.clone(), stage.value.memory_budget_bytes, stage.value.speed.clone())).collect()
+    };
+    let same = |one: &ClusterView, other: &ClusterView| {
+        (&one.model, &one.placement, &one.claims) == (&other.model, &other.placement, &other.claims)
+            && (&one.pins, &one.unreadable_pins, &one.pin_statuses)
+                == (&other.pins, &other.unreadable_pins, &other.pin_statuses)
+    };
+    same(one, other) && what_counts(one) == what_counts(other)
 }
 
 /// Claims what the placement gives to `me`, unless that is done.
@@ -127,7 +145,7 @@ pub fn holds(view: &ClusterView, me: &StageName, generation: Generation, slot: u
 #[cfg(test)]
 mod tests {
     use schema::LayerRange;
-    use schema::record::ClaimRecord;
+    use schema::record::{ClaimRecord, Pin};
 
     use super::*;
     use crate::testing::{model, name, stage};
@@ -149,7 +167,7 @@ mod tests {
 
     fn place(view: &mut ClusterView) -> Placement {
         let first = view.stages.keys().next().unwrap().clone();
-        let Action::Propose { placement, .. } = decide(view, &first, true) else { panic!("no proposal") };
+        let Action::Propose { placement, .. } = decide(view, &first, Calm::Settled) else { panic!("no proposal") };
         view.placement = Some(versioned(placement.clone()));
         placement
     }
@@ -173,20 +191,26 @@ mod tests {
     #[test]
     fn the_first_placement_waits_for_the_stages_asked_for() {
         let expected = Action::Wait(Waiting::Stages { found: 1, expected: 2 });
-        assert_eq!(decide(&view(&["a"], 2), &name("a"), true), expected);
-        assert!(matches!(decide(&view(&["a", "b"], 2), &name("b"), false), Action::Propose { replacing: None, .. }));
+        assert_eq!(decide(&view(&["a"], 2), &name("a"), Calm::Settled), expected);
+        assert!(matches!(
+            decide(&view(&["a", "b"], 2), &name("b"), Calm::Restless),
+            Action::Propose { replacing: None, .. }
+        ));
     }
 
     #[test]
     fn without_a_number_asked_for_the_first_placement_waits_for_quiet() {
-        assert_eq!(decide(&view(&["a", "b"], 1), &name("a"), false), Action::Wait(Waiting::Quiet));
-        assert!(matches!(decide(&view(&["a", "b"], 1), &name("b"), true), Action::Propose { replacing: None, .. }));
+        assert_eq!(decide(&view(&["a", "b"], 1), &name("a"), Calm::Restless), Action::Wait(Waiting::Quiet));
+        assert!(matches!(
+            decide(&view(&["a", "b"], 1), &name("b"), Calm::Settled),
+            Action::Propose { replacing: None, .. }
+        ));
     }
 
     #[test]
     fn every_stage_proposes_the_same() {
         let view = view(&["a", "b", "c"], 1);
-        let proposals: Vec<_> = ["a", "b", "c"].map(|me| decide(&view, &name(me), true)).into();
+        let proposals: Vec<_> = ["a", "b", "c"].map(|me| decide(&view, &name(me), Calm::Settled)).into();
         assert!(proposals.windows(2).all(|pair| pair[0] == pair[1]), "{proposals:?}");
     }
 
@@ -194,10 +218,10 @@ mod tests {
     fn a_stage_claims_its_slot_once() {
         let mut view = view(&["a", "b"], 1);
         place(&mut view);
-        let Action::Claim { slot, shard, .. } = decide(&view, &name("b"), true) else { panic!("no claim") };
+        let Action::Claim { slot, shard, .. } = decide(&view, &name("b"), Calm::Settled) else { panic!("no claim") };
         assert_eq!((slot, shard.layers), (1, LayerRange::new(2, 4).unwrap()));
         claim(&mut view, 1);
-        assert_eq!(decide(&view, &name("b"), true), Action::Rest);
+        assert_eq!(decide(&view, &name("b"), Calm::Settled), Action::Rest);
         assert!(holds(&view, &name("b"), Generation(1), 1) && !holds(&view, &name("a"), Generation(1), 1));
     }
 
@@ -207,12 +231,14 @@ mod tests {
         assert_eq!(place(&mut view).generation(), Generation(1));
         claim(&mut view, 0);
         view.stages.insert(name("b"), versioned(stage(1000)));
-        assert_eq!(decide(&view, &name("b"), false), Action::Wait(Waiting::Quiet));
-        let joined = decide(&view, &name("b"), true);
-        assert!(matches!(&joined, Action::Propose { placement, replacing: Some(7) } if placement.shards().len() == 2));
+        assert_eq!(decide(&view, &name("b"), Calm::Restless), Action::Wait(Waiting::Quiet));
+        let joined = decide(&view, &name("b"), Calm::Settled);
+        assert!(
+            matches!(&joined, Action::Propose { placement, replacing: Some(7), .. } if placement.shards().len() == 2)
+        );
         place(&mut view);
         view.stages.remove(&name("a"));
-        let left = decide(&view, &name("b"), true);
+        let left = decide(&view, &name("b"), Calm::Settled);
         assert!(matches!(&left, Action::Propose { placement, .. } if placement.generation() == Generation(3)));
     }
 
@@ -224,7 +250,7 @@ mod tests {
         place(&mut view);
         claim(&mut view, 1);
         view.stages.remove(&name("a"));
-        assert!(matches!(decide(&view, &name("b"), true), Action::Wait(Waiting::Memory(_))));
+        assert!(matches!(decide(&view, &name("b"), Calm::Settled), Action::Wait(Waiting::Memory(_))));
     }
 
     #[test]
@@ -243,7 +269,147 @@ mod tests {
         let mut view = view(&["a", "b", "c", "d"], 1);
         let placement = place(&mut view);
         view.stages.insert(name("e"), versioned(stage(1000)));
-        assert_eq!(decide(&view, &name("e"), true), Action::Rest);
+        assert_eq!(decide(&view, &name("e"), Calm::Settled), Action::Rest);
         assert_eq!(view.placement.unwrap().value, placement);
+    }
+
+    fn layers(start: u32, end: u32) -> LayerRange {
+        LayerRange::new(start, end).unwrap()
+    }
+
+    /// Puts a pin as revision `revision`, or deletes it.
+    fn pin(view: &mut ClusterView, stage: &str, wish: Option<Pin>, revision: u64) {
+        view.pins.remove(&name(stage));
+        let wish = wish.map(|value| Versioned { value, mod_revision: revision });
+        view.pins.extend(wish.map(|wish| (name(stage), wish)));
+    }
+
+    /// Does what the stages decide until they rest; how many placements that took.
+    fn settle(view: &mut ClusterView) -> u32 {
+        let mut proposals = 0;
+        let me = view.stages.keys().next().unwrap().clone();
+        for _ in 0..10 {
+            let notes = match decide(view, &me, Calm::Settled) {
+                Action::Propose { placement, notes, .. } => {
+                    proposals += 1;
+                    view.placement = Some(versioned(placement.clone()));
+                    view.claims.clear();
+                    (0..placement.shards().len() as u32).for_each(|slot| claim(view, slot));
+                    notes
+                }
+                Action::Note(notes) => notes,
+                Action::Rest | Action::Wait(_) => return proposals,
+                Action::Claim { .. } => panic!("everything is claimed"),
+            };
+            for note in notes {
+                view.pin_statuses.remove(&note.stage);
+                view.pin_statuses.extend(note.status.map(|status| (note.stage, versioned(status))));
+            }
+        }
+        panic!("the stages do not come to rest: {view:?}");
+    }
+
+    fn held(view: &ClusterView, stage: &str) -> Option<LayerRange> {
+        let placement = &view.placement.as_ref()?.value;
+        Some(placement.shard(placement.slot_of(&name(stage))?)?.layers)
+    }
+
+    fn reason(view: &ClusterView, stage: &str) -> Option<String> {
+        view.pin_statuses[&name(stage)].value.reason.clone()
+    }
+
+    #[test]
+    fn a_pin_moves_layers_once_and_its_end_gives_them_back() {
+        let mut view = view(&["a", "b"], 1);
+        assert_eq!(settle(&mut view), 1);
+        pin(&mut view, "a", Some(Pin::Layers(layers(0, 1))), 20);
+        assert_eq!(settle(&mut view), 1);
+        assert_eq!((held(&view, "a"), held(&view, "b")), (Some(layers(0, 1)), Some(layers(1, 4))));
+        assert_eq!(view.pin_statuses[&name("a")].value.pin_revision, 20);
+        assert!(view.pin_statuses[&name("a")].value.honoured);
+        pin(&mut view, "a", None, 0);
+        assert_eq!(settle(&mut view), 1);
+        assert_eq!((held(&view, "a"), held(&view, "b")), (Some(layers(0, 2)), Some(layers(2, 4))));
+        assert!(view.pin_statuses.is_empty());
+    }
+
+    #[test]
+    fn a_pin_that_leaves_no_plan_changes_nothing_and_says_why() {
+        let mut view = view(&["a", "b"], 1);
+        view.stages.insert(name("b"), versioned(stage(25)));
+        settle(&mut view);
+        let before = view.placement.clone();
+        pin(&mut view, "b", Some(Pin::Layers(layers(2, 4))), 10);
+        assert_eq!(settle(&mut view), 0);
+        let bad = [
+            ("a", Pin::Layers(layers(0, 3)), "overlap layers"),
+            ("a", Pin::Layers(layers(0, 1)), "layers 1..2 would be held by nobody"),
+            ("a", Pin::Layers(layers(0, 9)), "the model has layers 0..4"),
+            ("b", Pin::Layers(layers(0, 3)), "layers 0..3 need 30 bytes: stage b may use 25 bytes"),
+            ("b", Pin::Memory("1GiB".parse().unwrap()), "1GiB is more than stage b may use: 25 bytes"),
+            ("a", Pin::Excluded, "15 bytes are missing"),
+            ("x", Pin::Excluded, "stage x is not there"),
+        ];
+        for (revision, (stage, wish, why)) in (20..).zip(bad) {
+            pin(&mut view, stage, Some(wish), revision);
+            assert_eq!(settle(&mut view), 0, "{wish}");
+            assert!(reason(&view, stage).is_some_and(|reason| reason.contains(why)), "{wish}: {:?}", view.pin_statuses);
+            pin(&mut view, stage, (stage == "b").then_some(Pin::Layers(layers(2, 4))), 10);
+            assert_eq!(settle(&mut view), 0);
+            assert_eq!(view.placement, before);
+        }
+        pin(&mut view, "a", None, 0);
+        view.unreadable_pins.insert(name("a"), Versioned { value: "unreadable value".to_owned(), mod_revision: 90 });
+        assert_eq!(settle(&mut view), 0);
+        assert_eq!(reason(&view, "a").as_deref(), Some("unreadable value"));
+    }
+
+    #[test]
+    fn exclusion_budget_and_cordon_are_obeyed() {
+        let mut view = view(&["a", "b", "c"], 1);
+        settle(&mut view);
+        pin(&mut view, "b", Some(Pin::Excluded), 20);
+        assert_eq!((settle(&mut view), held(&view, "b")), (1, None));
+        pin(&mut view, "b", None, 0);
+        assert_eq!((settle(&mut view), held(&view, "b").is_some()), (1, true));
+        pin(&mut view, "a", Some(Pin::Memory("15B".parse().unwrap())), 30);
+        settle(&mut view);
+        assert_eq!(held(&view, "a").unwrap().count(), 1);
+        pin(&mut view, "a", None, 0);
+        settle(&mut view);
+        // The order is a, c, b by now: who came back comes last.
+        let before = held(&view, "b");
+        pin(&mut view, "b", Some(Pin::Cordoned), 40);
+        assert_eq!((settle(&mut view), held(&view, "b")), (0, before));
+        view.stages.remove(&name("c"));
+        assert_eq!((settle(&mut view), held(&view, "b")), (1, before));
+        // Rather than that nobody serves, it gets more in the end, and keeps that.
+        view.stages.insert(name("a"), versioned(stage(5)));
+        settle(&mut view);
+        assert_eq!(held(&view, "b"), Some(layers(0, 4)));
+    }
+
+    #[test]
+    fn a_cordoned_newcomer_gets_nothing() {
+        let mut view = view(&["a", "b"], 1);
+        settle(&mut view);
+        pin(&mut view, "c", Some(Pin::Cordoned), 20);
+        settle(&mut view);
+        view.stages.insert(name("c"), versioned(stage(1000)));
+        assert_eq!((settle(&mut view), held(&view, "c")), (0, None));
+        assert!(view.pin_statuses[&name("c")].value.honoured);
+    }
+
+    #[test]
+    fn what_stages_report_of_their_load_decides_nothing() {
+        let one = view(&["a", "b"], 1);
+        let mut other = one.clone();
+        let record = other.stages.get_mut(&name("a")).unwrap();
+        record.value.load.tokens_total = 5;
+        record.mod_revision += 1;
+        other.revision += 1;
+        assert!(alike(&one, &other));
+        pin(&mut other, "a", Some(Pin::Cordoned), 5);
+        assert!(!alike(&one, &other));
     }
 }

@@ -182,6 +182,9 @@ pub trait Pipeline: Send + Sync + 'static {
     /// [`Rejection`] when it is not accepted.
     async fn generate(&self, request: Request) -> Result<Generation, Rejection>;
 
+    /// Counts a sequence that a door refuses by itself, as if it had been handed over and not accepted.
+    fn refused(&self, rejection: &Rejection);
+
     /// How the pipeline is now.
     fn status(&self) -> PipelineStatus;
 

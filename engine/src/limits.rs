@@ -42,6 +42,9 @@ pub const SUBMISSIONS_MAX: usize = 64;
 pub const STAGE_QUEUE_MAX: usize = 64;
 /// The set of live stages must not have changed for so long before a placement is proposed.
 pub const SETTLE: Duration = Duration::from_millis(300);
+/// A placement stands for at least so long before layers are moved for speed alone: what a machine measured while it
+/// started or was busy with something else must not interrupt everybody's requests more often.
+pub const SPEED_MOVE_EVERY: Duration = Duration::from_secs(60);
 /// How often a stage reports what it did and used.
 pub const REPORT_EVERY: Duration = Duration::from_secs(2);
 /// How long a stage must have had nothing to do before it measures its speed: longer than a cluster takes from its first

@@ -17,6 +17,8 @@ pub(crate) fn model(layer_bytes: &[u64], head_bytes: u64) -> ModelRecord {
         head_bytes,
         layer_multiplications: Vec::new(),
         head_multiplications: 0,
+        layer_format: Some("Q4_1".to_owned()),
+        head_format: Some("Q4_1".to_owned()),
         kv_bytes_per_token_layer: 0,
         kv_tokens: 1024,
         kv_type: KvType::F16,

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use schema::record::{ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Pin, Placement, StageRecord};
+use schema::record::{ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Pin, PinStatus, Placement, StageRecord};
 use schema::{Generation, Key, Keyspace, LayerRange, StageName};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Longest part of a bad value or key that is repeated to the operator, in bytes.
@@ -45,12 +46,29 @@ pub struct ClusterView {
     pub stages: BTreeMap<StageName, Versioned<StageRecord>>,
     /// Operators' wishes.
     pub pins: BTreeMap<StageName, Versioned<Pin>>,
+    /// What is wrong with those that cannot be read.
+    pub unreadable_pins: BTreeMap<StageName, Versioned<String>>,
+    /// What became of operators' wishes, as it stands beside them.
+    pub pin_statuses: BTreeMap<StageName, Versioned<PinStatus>>,
     /// Claims of every generation, by generation and slot.
     pub claims: BTreeMap<(Generation, u32), Versioned<ClaimRecord>>,
     /// Live gateways by slot.
     pub gateways: BTreeMap<u32, Versioned<GatewayRecord>>,
     /// What could not be used.
     pub complaints: Vec<Complaint>,
+}
+
+/// A pin and what became of it, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PinReport {
+    /// Whose.
+    pub stage: StageName,
+    /// The wish, if it can be read.
+    pub pin: Option<Pin>,
+    /// Whether the plan is made by it; `None` as long as nobody has looked.
+    pub honoured: Option<bool>,
+    /// If it is not, why.
+    pub reason: Option<String>,
 }
 
 /// Why the cluster cannot serve.
@@ -87,7 +105,19 @@ impl ClusterView {
             Key::Model => read(value, mod_revision).map(|model| self.model = Some(model)),
             Key::Placement => read(value, mod_revision).map(|placement| self.placement = Some(placement)),
             Key::Stage(stage) => read(value, mod_revision).map(|record| keep(&mut self.stages, stage, record)),
-            Key::Pin(stage) => read(value, mod_revision).map(|pin| keep(&mut self.pins, stage, pin)),
+            Key::Pin(stage) => {
+                read(value, mod_revision).map(|pin| keep(&mut self.pins, stage.clone(), pin)).inspect_err(|reason| {
+                    keep(&mut self.unreadable_pins, stage, Versioned { value: cut(reason), mod_revision });
+                })
+            }
+            Key::PinStatus(stage) => {
+                let status = read(value, mod_revision);
+                // One that cannot be read is like one about no pin: it is written anew.
+                let nothing = PinStatus { honoured: false, reason: None, pin_revision: 0 };
+                let known = status.clone().unwrap_or(Versioned { value: nothing, mod_revision });
+                keep(&mut self.pin_statuses, stage, known);
+                status.map(drop)
+            }
             Key::Claim(generation, slot) => {
                 read(value, mod_revision).map(|claim| keep(&mut self.claims, (generation, slot), claim))
             }
@@ -102,6 +132,24 @@ impl ClusterView {
         if self.complaints.len() < COMPLAINTS_MAX {
             self.complaints.push(Complaint { key: cut(key), reason: cut(reason) });
         }
+    }
+
+    /// Every pin and what became of it.
+    pub fn pin_reports(&self) -> Vec<PinReport> {
+        let readable = self.pins.iter().map(|(stage, pin)| (stage, pin.mod_revision, Some(pin.value), None));
+        let unreadable = self.unreadable_pins.iter();
+        let unreadable = unreadable.map(|(stage, pin)| (stage, pin.mod_revision, None, Some(pin.value.clone())));
+        let mut reports: Vec<_> = readable
+            .chain(unreadable)
+            .map(|(stage, revision, pin, unreadable)| {
+                let status = self.pin_statuses.get(stage).map(|status| &status.value);
+                let status = status.filter(|status| status.pin_revision == revision);
+                let reason = status.and_then(|status| status.reason.clone()).or(unreadable);
+                PinReport { stage: stage.clone(), pin, honoured: status.map(|status| status.honoured), reason }
+            })
+            .collect();
+        reports.sort_by(|one, other| one.stage.cmp(&other.stage));
+        reports
     }
 
     /// The claim that serves `slot` of the newest generation, if it is as the placement wants it.

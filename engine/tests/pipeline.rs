@@ -158,6 +158,8 @@ fn model(kv_tokens: u32, stages_min: u32) -> ModelRecord {
         head_bytes: 0,
         layer_multiplications: Vec::new(),
         head_multiplications: 0,
+        layer_format: None,
+        head_format: None,
         kv_bytes_per_token_layer: 1,
         kv_tokens,
         kv_type: KvType::F16,

@@ -19,6 +19,8 @@ pub enum Key {
     Stage(StageName),
     /// `pins/<stage>`: an operator's wish.
     Pin(StageName),
+    /// `pins-status/<stage>`: what became of it.
+    PinStatus(StageName),
     /// `placement`: who is to hold what.
     Placement,
     /// `claims/<generation>/<slot>`: who does hold it.
@@ -30,8 +32,8 @@ pub enum Key {
 /// A key below the cluster's prefix that baton did not write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown key {key:?}: expected model, placement, stages/<stage>, pins/<stage>, claims/<generation>/<slot> \
-     or gateways/<slot> below {prefix}"
+    "unknown key {key:?}: expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, \
+     claims/<generation>/<slot> or gateways/<slot> below {prefix}"
 )]
 pub struct UnknownKey {
     key: String,
@@ -69,6 +71,7 @@ impl Keyspace {
             ["placement"] => Some(Key::Placement),
             ["stages", stage] => stage.parse().ok().map(Key::Stage),
             ["pins", stage] => stage.parse().ok().map(Key::Pin),
+            ["pins-status", stage] => stage.parse().ok().map(Key::PinStatus),
             ["claims", generation, slot] => generation
                 .parse()
                 .ok()
@@ -88,6 +91,7 @@ impl fmt::Display for Key {
             Self::Model => f.write_str("model"),
             Self::Stage(stage) => write!(f, "stages/{stage}"),
             Self::Pin(stage) => write!(f, "pins/{stage}"),
+            Self::PinStatus(stage) => write!(f, "pins-status/{stage}"),
             Self::Placement => f.write_str("placement"),
             Self::Claim(generation, slot) => write!(f, "claims/{generation}/{slot}"),
             Self::Gateway(slot) => write!(f, "gateways/{slot}"),
@@ -110,7 +114,8 @@ mod tests {
             Key::Model,
             Key::Placement,
             Key::Stage(stage.clone()),
-            Key::Pin(stage),
+            Key::Pin(stage.clone()),
+            Key::PinStatus(stage),
             Key::Claim(Generation(7), 2),
             Key::Gateway(0),
         ] {

@@ -7,7 +7,9 @@ mod id;
 mod key;
 mod layers;
 pub mod record;
+mod size;
 
 pub use id::{Attempt, ClusterName, Epoch, Fingerprint, Generation, NameError, SequenceId, StageName, Step};
 pub use key::{Key, Keyspace, UnknownKey};
 pub use layers::LayerRange;
+pub use size::{ByteSize, SizeError};

@@ -1,6 +1,6 @@
 //! How fast the products are: bytes per second for one row, multiplications per second for 8 and 512 rows.
 //!
-//! `cargo run --release -p baton-stages --example kernel_speed [format ...] [avx2] [hot]`. `avx2` takes the second-best
+//! `cargo run --release -p baton-stages --example kernel_speed [format ...] [second] [hot] [rows ...]`. `second` takes the second-best
 //! instruction set; `hot` uses one matrix again and again, out of the caches. The best of many short runs counts.
 
 use std::hint::black_box;
@@ -17,17 +17,19 @@ const COLD_BYTES: usize = 192 << 20;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let path = if wanted.iter().any(|name| name == "avx2") { Path::ALL[1] } else { Path::best() };
+    let path = if wanted.iter().any(|name| name == "second") { Path::ALL[1] } else { Path::best() };
     let hot = wanted.iter().any(|name| name == "hot");
+    let chosen: Vec<usize> = wanted.iter().filter_map(|rows| rows.parse().ok()).collect();
+    let all_rows = if chosen.is_empty() { vec![1, 8, 64, 512] } else { chosen };
     let threads = [1, 2].map(|threads| Pool::new(NonZeroUsize::new(threads).expect("not zero")));
     println!(
         "{path:?}; reading memory alone: {}",
         threads.each_ref().map(|pool| format!("{:.1}", read(pool))).join(" / ")
     );
-    println!(
-        "{:6} {:>11}  1 row GB/s      8 rows GMAC/s  64 rows GMAC/s  512 rows GMAC/s (1 / 2 threads)",
-        "format", "shape"
-    );
+    let heads =
+        all_rows.iter().map(|rows| format!("{:>15}", if *rows == 1 { "1 row".into() } else { format!("{rows} rows") }));
+    let heads = heads.collect::<Vec<_>>().join("  ");
+    println!("{:6} {:>11}  {heads}  (1 / 2 threads; one row in GB/s, more in GMAC/s)", "format", "shape");
     for format in Format::ALL {
         if wanted.iter().any(|name| name.starts_with(char::is_uppercase))
             && !wanted.iter().any(|name| name == format.name())
@@ -40,15 +42,16 @@ fn main() {
             let bytes = weights(format, if hot { one } else { COLD_BYTES / one * one });
             let matrices = bytes.chunks(one).map(|bytes| Matrix::new(format, outputs, cols, bytes).expect("sound"));
             let matrices: Vec<Matrix<'_>> = matrices.collect();
-            let figures = [1, 8, 64, 512].map(|rows| {
+            let figures = all_rows.iter().map(|&rows| {
                 threads.each_ref().map(|pool| {
                     let seconds = product(path, pool, &matrices, rows);
                     let amount = if rows == 1 { one } else { rows * outputs * cols };
                     format!("{:6.1}", amount as f64 / seconds / 1e9)
                 })
             });
+            let figures: Vec<String> = figures.map(|pair| pair.join(" / ")).collect();
             let shape = format!("{outputs}x{cols}");
-            println!("{:6} {shape:>11}  {}", format.name(), figures.map(|pair| pair.join(" / ")).join("  "));
+            println!("{:6} {shape:>11}  {}", format.name(), figures.join("  "));
         }
     }
 }

@@ -1,7 +1,8 @@
-//! How fast a whole model runs in one process, without links and HTTP: `runner_speed <model.gguf> <threads>`.
+//! How fast a whole model runs in one process, without links and HTTP: `runner_speed <model.gguf> <threads> [f16|q8_0]`,
+//! with keys and values kept as the last word says.
 //!
 //! On a terminal it measures everything once. Otherwise it reads a line per measurement from standard input (`decode`,
-//! `together` or `prefill`) and answers with seconds a token, so that `benches/against_llama_cpp.py` can take turns. Token
+//! `together`, `prefill`, or `deep` with a number: decoding after so many tokens) and answers with seconds a token, so that `benches/against_llama_cpp.py` can take turns. Token
 //! ids are fixed, and each step chooses a token greedily. `read` reads the mapped weights once, in a plain loop, and
 //! does nothing else with them.
 
@@ -19,8 +20,8 @@ use stages::loader::CpuLoader;
 use stages::weights::{ModelFile, Tensor};
 
 const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
-/// Tokens a sequence may have here.
-const SEQUENCE_TOKENS: u32 = 1024;
+/// Room for keys and values, shared by the sequences of a measurement.
+const KV_TOKENS: u32 = 8192;
 const PREFILL_TOKENS: u32 = 512;
 /// Tokens before those that are decoded, and those.
 const DECODE_DEPTH: u32 = 16;
@@ -32,14 +33,16 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [path, threads] = arguments.as_slice() else {
-        return Err("usage: runner_speed <model.gguf> <threads>".into());
+    let (path, threads, kv_type) = match arguments.as_slice() {
+        [path, threads] => (path, threads, KvType::F16),
+        [path, threads, kv_type] => (path, threads, kv_type.parse()?),
+        _ => return Err("usage: runner_speed <model.gguf> <threads> [f16|q8_0]".into()),
     };
     let threads: NonZeroUsize = threads.parse()?;
     let start = Instant::now();
     let loader = CpuLoader::new(ModelFile::open(Path::new(path))?, threads, None)?;
     let layers = LayerRange::new(0, loader.hyper().layers).ok_or("no layers")?;
-    let room = KvRoom { tokens: SEQUENCE_TOKENS * TOGETHER, kv_type: KvType::F16 };
+    let room = KvRoom { tokens: KV_TOKENS, kv_type };
     let LoadedShard { mut runner, weights_bytes, .. } = loader.load(layers, room, u64::MAX)?;
     eprintln!("loaded after {:.3} s", start.elapsed().as_secs_f64());
     let vocabulary = loader.hyper().vocabulary as u32;
@@ -101,7 +104,10 @@ fn measure(runner: &mut dyn Runner, what: &str, vocabulary: u32) -> Result<f64, 
         }
         "decode" => (1, DECODED_TOKENS),
         "together" => (TOGETHER, DECODED_TOKENS / 4),
-        other => return Err(format!("{other:?}: expected decode, together, prefill or read").into()),
+        other => match other.strip_prefix("deep ").map(str::parse) {
+            Some(depth) => return deep(runner, depth?, vocabulary),
+            None => return Err(format!("{other:?}: expected decode, together, prefill, deep <tokens> or read").into()),
+        },
     };
     let start = &prompt[..DECODE_DEPTH as usize];
     step(runner, &vec![(0, start); sequences as usize])?;
@@ -113,20 +119,34 @@ fn measure(runner: &mut dyn Runner, what: &str, vocabulary: u32) -> Result<f64, 
     Ok(begin.elapsed().as_secs_f64() / f64::from(tokens * sequences))
 }
 
+/// Seconds a token when `depth` tokens came before.
+fn deep(runner: &mut dyn Runner, depth: u32, vocabulary: u32) -> Result<f64, Failure> {
+    if depth > KV_TOKENS - DECODED_TOKENS {
+        return Err(format!("{depth} tokens: expected at most {}", KV_TOKENS - DECODED_TOKENS).into());
+    }
+    let prompt: Vec<u32> = (0..depth).map(|index| (1000 + index * 97) % vocabulary).collect();
+    for (position, tokens) in (0..).step_by(PREFILL_TOKENS as usize).zip(prompt.chunks(PREFILL_TOKENS as usize)) {
+        step(runner, &[(position, tokens)])?;
+    }
+    let begin = Instant::now();
+    for index in 0..DECODED_TOKENS {
+        step(runner, &[(depth + index, &[(1000 + 31 * index) % vocabulary])])?;
+    }
+    Ok(begin.elapsed().as_secs_f64() / f64::from(DECODED_TOKENS))
+}
+
 /// One micro-batch: tokens from a position on, for each sequence.
 fn step(runner: &mut dyn Runner, sequences: &[(u32, &[u32])]) -> Result<(), Failure> {
-    let slice = |(sequence, (position, tokens)): (u32, &(u32, &[u32]))| {
-        let blocks = SEQUENCE_TOKENS / KV_BLOCK_TOKENS;
-        Slice {
-            sequence: SequenceId(sequence.into()),
-            attempt: Attempt(0),
-            position: *position,
-            count: tokens.len() as u32,
-            tokens: tokens.to_vec(),
-            blocks: (sequence * blocks..(sequence + 1) * blocks).collect(),
-            logits: vec![tokens.len() as u32 - 1],
-            sampling: GREEDY,
-        }
+    let blocks = KV_TOKENS / KV_BLOCK_TOKENS / sequences.len() as u32;
+    let slice = |(sequence, (position, tokens)): (u32, &(u32, &[u32]))| Slice {
+        sequence: SequenceId(sequence.into()),
+        attempt: Attempt(0),
+        position: *position,
+        count: tokens.len() as u32,
+        tokens: tokens.to_vec(),
+        blocks: (sequence * blocks..(sequence + 1) * blocks).collect(),
+        logits: vec![tokens.len() as u32 - 1],
+        sampling: GREEDY,
     };
     let slices: Vec<Slice> = (0..).zip(sequences).map(slice).collect();
     runner.step(Work { slices: &slices, activations: &[] })?;

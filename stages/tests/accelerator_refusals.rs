@@ -166,6 +166,17 @@ fn a_shard_over_its_budget_is_refused_with_both_numbers() {
 }
 
 #[test]
+fn keys_and_values_in_8_bits_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    write_random(&path, Shape { head: 32, hidden: 64, ..SMALL });
+    let room = KvRoom { tokens: 64, kv_type: KvType::Q8 };
+    let Err(error) = loader(&path).load(range(0, 2), room, u64::MAX) else { panic!("it was loaded") };
+    assert!(error.to_string().contains("to be kept as q8_0: expected f16"), "{error}");
+    assert!(loader(&path).load(range(0, 2), KvRoom { kv_type: KvType::F16, ..room }, u64::MAX).is_ok());
+}
+
+#[test]
 fn layers_that_the_model_has_not_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let Err(error) = loader(&write(&folder)).load(range(1, 3), room(64), u64::MAX) else { panic!("it was loaded") };

@@ -5,6 +5,7 @@ mod runner_support;
 
 use runner_support::fixture::{Random, Shape, write_random};
 use runner_support::pipeline::{Piece, Pipeline, bits};
+use schema::record::KvType;
 use stages::kernels::Format;
 
 const SMALL: Shape = Shape {
@@ -80,22 +81,27 @@ fn first_seed(shape: Shape) -> u64 {
 
 /// Draws combinations of chunks, companions, threads and cuts, and compares each with one sequence in one piece.
 fn check(shape: Shape, rounds: u64) {
+    check_keeping(KvType::F16, shape, rounds);
+}
+
+/// The same with keys and values kept as `kv_type`.
+fn check_keeping(kv_type: KvType, shape: Shape, rounds: u64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     write_random(&path, shape);
-    let mut reference = Pipeline::new(&path, &[], 1);
+    let mut reference = Pipeline::keeping(kv_type, &path, &[], 1);
     let first = first_seed(shape);
     for round in 0..rounds {
         let (case, mut random) = Case::draw(first.wrapping_add(round));
         let sequences: Vec<_> = (0..case.together).map(|sequence| case.ids(sequence, shape.vocabulary)).collect();
-        let mut pipeline = Pipeline::new(&path, case.cuts, case.threads);
+        let mut pipeline = Pipeline::keeping(kv_type, &path, case.cuts, case.threads);
         let found = interleaved(&mut pipeline, &sequences, case.chunk, &mut |bound| below(&mut random, bound));
         for (sequence, found) in found.iter().enumerate() {
             let whole = reference.logits(&[Piece { sequence: 0, position: 0, tokens: &sequences[sequence] }]);
             let differs = bits(&whole).iter().zip(found).position(|(expected, found)| expected != found);
             assert_eq!(
                 differs, None,
-                "{} {:?}: the first position of sequence {sequence} that differs in {case:?}; \
+                "{} {:?}, {kv_type}: the first position of sequence {sequence} that differs in {case:?}; \
                  to repeat it: {SEED_VARIABLE}={:#x}",
                 shape.architecture, shape.format, case.seed
             );
@@ -164,6 +170,15 @@ fn every_family_and_a_window_keep_the_law() {
     check(Shape { architecture: "qwen2", heads: 7, kv_heads: 1, hidden: 96, ..SMALL }, 4);
     check(Shape { architecture: "qwen3", head: 64, ..SMALL }, 4);
     check(Shape { window: Some(45), ..SMALL }, 4);
+}
+
+#[test]
+fn keys_and_values_in_8_bits_keep_the_law_in_every_family() {
+    check_keeping(KvType::Q8, SMALL, 4);
+    check_keeping(KvType::Q8, Shape { window: Some(45), ..SMALL }, 4);
+    check_keeping(KvType::Q8, Shape { architecture: "qwen2", heads: 7, kv_heads: 1, hidden: 96, ..SMALL }, 4);
+    check_keeping(KvType::Q8, Shape { architecture: "qwen3", head: 64, ..SMALL }, 4);
+    check_keeping(KvType::Q8, Shape { heads: 2, kv_heads: 1, head: 128, ..SMALL }, 4);
 }
 
 #[test]

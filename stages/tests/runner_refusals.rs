@@ -157,6 +157,26 @@ fn a_shard_over_its_budget_is_refused_with_both_numbers() {
 }
 
 #[test]
+fn keys_and_values_in_8_bits_take_34_bytes_of_the_bound_where_half_precision_takes_64() {
+    let folder = tempfile::tempdir().unwrap();
+    let shape = Shape { head: 64, hidden: 64, ..SMALL };
+    let path = write(&folder, shape);
+    let loader = loader(&path).unwrap();
+    let bound = |kv_type| loader.memory_bound(range(0, 2), KvRoom { kv_type, ..room(1024) });
+    // Two layers, a key and a value, two bytes each number.
+    let kv_bytes = 2 * 1024 * 2 * 2 * u64::from(shape.kv_heads * shape.head);
+    assert_eq!(bound(KvType::F16) - bound(KvType::Q8), kv_bytes * (64 - 34) / 64);
+    let record = |kv_type| {
+        let room = KvRoom { kv_type, ..room(1024) };
+        stages::model_record(&ModelFile::open(&path).unwrap(), room, 1).unwrap()
+    };
+    let (half, eight) = (record(KvType::F16), record(KvType::Q8));
+    assert_eq!(eight.kv_bytes_per_token_layer * 64, half.kv_bytes_per_token_layer * 34);
+    assert_eq!(half.shard_bytes(range(0, 2)).kv, kv_bytes);
+    assert_eq!(eight.scratch_bytes, half.scratch_bytes);
+}
+
+#[test]
 fn layers_that_the_model_has_not_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let loader = loader(&write(&folder, SMALL)).unwrap();

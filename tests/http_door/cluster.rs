@@ -37,6 +37,7 @@ fn view() -> ClusterView {
         ("claims/4/0", claim.to_string()),
         ("pins/a", r#"{"layers": [0, 3]}"#.to_owned()),
         ("pins/b", "{broken".to_owned()),
+        ("pins-status/a", r#"{"honoured":false,"reason":"layer 9 is unhappy","pin_revision":9}"#.to_owned()),
     ];
     let entries = entries.map(|(key, value)| (format!("/baton/v1/home/{key}"), value));
     ClusterView::new(&keyspace, 9, entries.iter().map(|(key, value)| (key.as_str(), value.as_bytes(), 9)))
@@ -73,10 +74,13 @@ async fn the_status_shows_every_stage_with_what_it_measured() {
     assert_eq!(json["placement"]["shards"][1], json!({"slot": 1, "layers": [3, 6], "stage": "b"}));
     let states: Vec<_> =
         json["stages"].as_array().unwrap().iter().map(|stage| (&stage["name"], &stage["state"])).collect();
-    let expected = [(json!("a"), json!("serving")), (json!("b"), json!("gone")), (json!("c"), json!("idle"))];
+    let expected = [(json!("a"), json!("serving")), (json!("b"), json!("gone")), (json!("c"), json!("standby"))];
     assert_eq!(states, expected.iter().map(|(name, state)| (name, state)).collect::<Vec<_>>());
     let stage = &json["stages"][0];
-    assert_eq!((&stage["host"], &stage["layers"], &stage["pinned"]), (&json!("one"), &json!([0, 3]), &json!([0, 3])));
+    assert_eq!(
+        (&stage["host"], &stage["layers"], &stage["pinned"]),
+        (&json!("one"), &json!([0, 3]), &json!({"layers": [0, 3]}))
+    );
     assert_eq!(stage["memory"]["bound_bytes"], 1000);
     assert_eq!(
         stage["memory"]["used"],
@@ -90,6 +94,10 @@ async fn the_status_shows_every_stage_with_what_it_measured() {
     assert_eq!(json["stages"][1]["speed"], Value::Null);
     assert_eq!(json["stages"][1]["memory"]["used"], Value::Null);
     assert_eq!(json["complaints"][0]["key"], "/baton/v1/home/pins/b");
+    let pins = &json["pins"];
+    let expected = json!({"stage": "a", "pin": {"layers": [0, 3]}, "honoured": false, "reason": "layer 9 is unhappy"});
+    assert_eq!(pins[0], expected);
+    assert!(pins[1]["reason"].as_str().unwrap().contains("unreadable"), "{pins}");
 }
 
 #[tokio::test]

@@ -81,6 +81,8 @@ pub struct Counts {
     pub finished: usize,
     /// Dropped by the door before their end.
     pub cancelled: usize,
+    /// Refused by the door itself.
+    pub refused: usize,
 }
 
 /// The pipeline double.
@@ -114,6 +116,10 @@ impl Pipeline for Counting {
             counts.send_modify(|counts| if finished { counts.finished += 1 } else { counts.cancelled += 1 });
         });
         Ok(Generation::new(events))
+    }
+
+    fn refused(&self, _: &Rejection) {
+        self.counts.send_modify(|counts| counts.refused += 1);
     }
 
     fn status(&self) -> PipelineStatus {

@@ -167,6 +167,7 @@ async fn a_prompt_beyond_the_context_is_refused_in_the_words_clients_look_for() 
     door.pipeline.status.lock().unwrap().context_tokens = 100;
     let answer = complete(door.address, &json!({"prompt": "x".repeat(100)})).await;
     assert_eq!(refused(&answer, 400).1, "context_length_exceeded");
+    assert_eq!(door.pipeline.counts.borrow().refused, 2, "the pipeline counts them with those it refuses");
     assert_eq!(get(door.address, "/v1/models").await.json()["data"][0]["max_model_len"], 100);
 }
 

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schema::SequenceId;
-use schema::frame::Frame;
+use schema::frame::{Frame, Hop, Slice};
 use schema::record::GatewayRecord;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{Span, debug, warn};
+use tracing::{Span, debug, debug_span, warn};
 
 use super::conductor::{Arrival, Conductor};
 use super::fault::Fault;
@@ -151,7 +151,8 @@ impl Driver {
 
     async fn send_batches(&mut self) {
         while let Some((endpoint, hop)) = self.conductor.next_hop(Instant::now()) {
-            self.meter.sent(hop.step.0, hop.rows, hop.slices.len(), Instant::now());
+            let spans = spans(&self.listeners, &hop);
+            self.meter.sent(hop.step.0, hop.rows, hop.slices.len(), spans, Instant::now());
             if let Err(error) = self.route.send(endpoint, &Frame::Hop(hop), Bytes::new()).await {
                 // Not resent: its deadline, or the first stage's lease, begins a new epoch.
                 warn!(%error, "cannot reach the first stage");
@@ -200,7 +201,7 @@ impl Driver {
 
     fn submit(&mut self, submission: Submission) {
         let Submission { request, events, answer, span } = submission;
-        let verdict = self.conductor.judge(&request).inspect_err(|rejection| self.meter.rejected(rejection));
+        let verdict = self.conductor.judge(&request).inspect_err(|rejection| self.meter.rejections().count(rejection));
         let room = verdict.as_ref().ok().copied();
         if let (Ok(()), Some(room)) = (answer.send(verdict.map(drop)), room) {
             let now = Instant::now();
@@ -235,4 +236,15 @@ impl Driver {
         self.meter.look(self.conductor.scheduler(), &status);
         self.status.send_if_modified(|last| (*last != status).then(|| *last = status).is_some());
     }
+}
+
+/// What the micro-batch is in the trace of each of its sequences: one span under the sequence's own.
+fn spans(listeners: &HashMap<SequenceId, Listener>, hop: &Hop) -> Vec<Span> {
+    // Signed numbers: traces know no others.
+    let (step, sequences, batch_rows) = (hop.step.0 as i64, hop.slices.len() as i64, i64::from(hop.rows));
+    let span = |slice: &Slice| {
+        let (above, rows) = (&listeners.get(&slice.sequence)?.span, i64::from(slice.count));
+        Some(debug_span!(parent: above, "micro-batch", step, rows, batch_rows, sequences))
+    };
+    hop.slices.iter().filter_map(span).collect()
 }

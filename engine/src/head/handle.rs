@@ -12,7 +12,7 @@ use tracing::{info, info_span, warn};
 
 use super::conductor::GATEWAY_SLOT;
 use super::driver::{Driver, Parts, Submission};
-use super::meter::Meter;
+use super::meter::{Meter, Rejections};
 use super::scheduler::Scheduler;
 use crate::generate::{Generation, Pipeline, PipelineStatus, Rejection, Request};
 use crate::limits::{STORE_RETRY, SUBMISSIONS_MAX};
@@ -83,6 +83,7 @@ pub struct Head {
     status: watch::Receiver<PipelineStatus>,
     views: watch::Receiver<Arc<ClusterView>>,
     metrics: Registry,
+    rejections: Rejections,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     lease: tokio::task::JoinHandle<()>,
@@ -106,6 +107,7 @@ impl Head {
         let (stop, stopped) = oneshot::channel::<()>();
         let metrics = Registry::new();
         let meter = Meter::new(&metrics);
+        let rejections = meter.rejections().clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(HeadError::Thread)?;
         let (driver_views, driver_record) = (views.clone(), record.clone());
         let work = move || {
@@ -138,7 +140,7 @@ impl Head {
         let grant = registration.register().await?;
         let lease = tokio::spawn(registration.stay(grant));
         let (stop, thread) = (Some(stop), Some(thread));
-        Ok(Self { submissions, status, views, metrics, stop, thread, lease, _publisher: publisher })
+        Ok(Self { submissions, status, views, metrics, rejections, stop, thread, lease, _publisher: publisher })
     }
 
     /// The pipeline's status as it changes.
@@ -164,10 +166,16 @@ impl Pipeline for Head {
         let (events, receiver) = mpsc::channel(request.tokens_max as usize + EVENTS_BESIDE_TOKENS);
         let (answer, verdict) = oneshot::channel();
         let stopping = || Rejection::NotServing { reason: "the server is stopping".to_owned() };
-        let span = info_span!("sequence", prompt_tokens = request.prompt.len(), tokens_max = request.tokens_max);
+        // Signed numbers: traces know no others.
+        let (prompt_tokens, tokens_max) = (request.prompt.len() as i64, i64::from(request.tokens_max));
+        let span = info_span!("sequence", prompt_tokens, tokens_max);
         self.submissions.send(Submission { request, events, answer, span }).await.map_err(|_| stopping())?;
         verdict.await.map_err(|_| stopping())??;
         Ok(Generation::new(receiver))
+    }
+
+    fn refused(&self, rejection: &Rejection) {
+        self.rejections.count(rejection);
     }
 
     fn status(&self) -> PipelineStatus {

@@ -7,7 +7,7 @@ use prometheus::{
     CounterVec, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
 use schema::frame::{Spent, Tokens};
-use tracing::{Span, debug_span};
+use tracing::Span;
 
 use super::fault::Fault;
 use super::scheduler::{Counts, Scheduler};
@@ -34,7 +34,7 @@ pub(super) struct Meter {
     batch_took: Histogram,
     hop: Histogram,
     ended: IntCounterVec,
-    rejected: IntCounterVec,
+    rejections: Rejections,
     epochs: IntCounterVec,
     prompt_tokens: IntCounter,
     cached_tokens: IntCounter,
@@ -55,8 +55,8 @@ pub(super) struct Meter {
     stage_compute: CounterVec,
     stage_queue: CounterVec,
     told: Counts,
-    /// When each micro-batch was sent, and its span, which ends when it is back.
-    flights: HashMap<u64, (Instant, Span)>,
+    /// When each micro-batch was sent, and its spans, which end when it is back.
+    flights: HashMap<u64, (Instant, Vec<Span>)>,
 }
 
 /// What a listener has heard so far.
@@ -67,12 +67,34 @@ pub(super) struct Heard {
     last_token: Option<Instant>,
 }
 
+/// Counts what is not accepted: at the head, and at the doors, which see by themselves that some prompts are too long.
+#[derive(Debug, Clone)]
+pub(super) struct Rejections(IntCounterVec);
+
 // === impl Heard ===
 
 impl Heard {
     /// A sequence with so long a prompt was accepted.
     pub(super) fn new(prompt_tokens: usize, now: Instant) -> Self {
         Self { submitted: now, prompt_tokens: prompt_tokens as u32, last_token: None }
+    }
+}
+
+// === impl Rejections ===
+
+impl Rejections {
+    fn new(with: &Registered<'_>) -> Self {
+        Self(with.counters("sequences_rejected_total", "sequences that were not accepted", &["reason"]))
+    }
+
+    /// A sequence was not accepted.
+    pub(super) fn count(&self, rejection: &Rejection) {
+        let reason = match rejection {
+            Rejection::NotServing { .. } => "not_serving",
+            Rejection::Busy { .. } => "busy",
+            Rejection::TooLong { .. } => "too_long",
+        };
+        self.0.with_label_values(&[reason]).inc();
     }
 }
 
@@ -96,7 +118,7 @@ impl Meter {
                 HOPS,
             ),
             ended: with.counters("sequences_ended_total", "sequences that ended", &["outcome"]),
-            rejected: with.counters("sequences_rejected_total", "sequences that were not accepted", &["reason"]),
+            rejections: Rejections::new(&with),
             epochs: with.counters("epochs_total", "times the pipeline began anew", &["cause"]),
             prompt_tokens: with.counter("prompt_tokens_total", "prompt tokens of sequences that began"),
             cached_tokens: with.counter("cached_tokens_total", "prompt tokens that needed no computing"),
@@ -125,14 +147,9 @@ impl Meter {
         }
     }
 
-    /// A sequence was not accepted.
-    pub(super) fn rejected(&self, rejection: &Rejection) {
-        let reason = match rejection {
-            Rejection::NotServing { .. } => "not_serving",
-            Rejection::Busy { .. } => "busy",
-            Rejection::TooLong { .. } => "too_long",
-        };
-        self.rejected.with_label_values(&[reason]).inc();
+    /// Where sequences that are not accepted are counted.
+    pub(super) fn rejections(&self) -> &Rejections {
+        &self.rejections
     }
 
     /// An event of a sequence went out.
@@ -173,18 +190,17 @@ impl Meter {
         self.took.observe(now.saturating_duration_since(heard.submitted).as_secs_f64());
     }
 
-    /// A micro-batch was sent.
-    pub(super) fn sent(&mut self, step: u64, rows: u32, sequences: usize, now: Instant) {
+    /// A micro-batch was sent. `spans` are what it is in the traces of its sequences.
+    pub(super) fn sent(&mut self, step: u64, rows: u32, sequences: usize, spans: Vec<Span>, now: Instant) {
         self.batch_rows.observe(rows.into());
         self.batch_sequences.observe(sequences as f64);
-        let span = debug_span!(parent: None, "micro-batch", step, rows, sequences);
-        self.flights.insert(step, (now, span));
+        self.flights.insert(step, (now, spans));
     }
 
     /// A micro-batch came back.
     pub(super) fn returned(&mut self, tokens: &Tokens, labels: &[StageLabel], now: Instant) {
         let inside: Duration = tokens.spent.iter().map(within).sum();
-        if let Some((sent, _span)) = self.flights.remove(&tokens.step.0) {
+        if let Some((sent, _spans)) = self.flights.remove(&tokens.step.0) {
             let took = now.saturating_duration_since(sent);
             self.batch_took.observe(took.as_secs_f64());
             let links = tokens.spent.len() as f64 + 1.0;

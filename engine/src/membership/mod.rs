@@ -7,5 +7,6 @@ mod writes;
 pub(crate) use publisher::Mirror;
 pub use publisher::{Publisher, read_view};
 pub use writes::{
-    claim, leave_claims, mark_claim, propose, register_gateway, register_stage, report_stage, write_model,
+    claim, delete_pin, leave_claims, mark_claim, note, propose, put_pin, register_gateway, register_stage,
+    report_stage, write_model,
 };

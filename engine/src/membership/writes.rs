@@ -1,9 +1,10 @@
 //! The transactions that change a cluster. Each says in its compares what must still be true.
 
-use schema::record::{ClaimRecord, GatewayRecord, ModelRecord, Placement, StageRecord};
+use schema::record::{ClaimRecord, GatewayRecord, ModelRecord, Pin, Placement, StageRecord};
 use schema::{Generation, Key, Keyspace, StageName};
 use serde::Serialize;
 
+use crate::planner::Note;
 use crate::store::{Compare, LeaseId, Revision, Txn, Write};
 
 fn put(keyspace: &Keyspace, key: &Key, value: &impl Serialize, lease: Option<LeaseId>) -> Write {
@@ -39,14 +40,49 @@ pub fn register_gateway(keyspace: &Keyspace, slot: u32, record: &GatewayRecord, 
     Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease))] }
 }
 
-/// Makes `placement` the newest, provided the one it replaces (by revision; `None`: there is none) still stands.
-pub fn propose(keyspace: &Keyspace, placement: &Placement, replacing: Option<u64>) -> Txn {
-    let key = keyspace.name(&Key::Placement);
-    let compare = match replacing {
+/// Makes `placement` the newest and writes `notes` beside the pins it was made by, provided the one it replaces (by
+/// revision; `None`: there is none) and the pins still stand.
+pub fn propose(keyspace: &Keyspace, placement: &Placement, replacing: Option<u64>, notes: &[Note]) -> Txn {
+    let mut txn = note(keyspace, notes);
+    txn.compares.push(as_seen(keyspace, &Key::Placement, replacing));
+    txn.writes.push(put(keyspace, &Key::Placement, placement, None));
+    txn
+}
+
+/// Writes beside the pins what became of them, provided they and what stands there are as they were seen.
+pub fn note(keyspace: &Keyspace, notes: &[Note]) -> Txn {
+    let mut txn = Txn::default();
+    for Note { stage, status, pin, seen } in notes {
+        let beside = Key::PinStatus(stage.clone());
+        txn.compares.push(as_seen(keyspace, &Key::Pin(stage.clone()), *pin));
+        txn.compares.push(as_seen(keyspace, &beside, *seen));
+        txn.writes.push(match status {
+            Some(status) => put(keyspace, &beside, status, None),
+            None => Write::Delete { key: keyspace.name(&beside) },
+        });
+    }
+    txn
+}
+
+/// Pins stage `name`, provided its pin is as it was seen (by revision; `None`: there is none).
+pub fn put_pin(keyspace: &Keyspace, name: &StageName, pin: &Pin, seen: Option<u64>) -> Txn {
+    let key = Key::Pin(name.clone());
+    Txn { compares: vec![as_seen(keyspace, &key, seen)], writes: vec![put(keyspace, &key, pin, None)] }
+}
+
+/// Deletes the pin of stage `name`, provided it is as it was seen.
+pub fn delete_pin(keyspace: &Keyspace, name: &StageName, seen: u64) -> Txn {
+    let key = Key::Pin(name.clone());
+    let compares = vec![as_seen(keyspace, &key, Some(seen))];
+    Txn { compares, writes: vec![Write::Delete { key: keyspace.name(&key) }] }
+}
+
+fn as_seen(keyspace: &Keyspace, key: &Key, revision: Option<u64>) -> Compare {
+    let key = keyspace.name(key);
+    match revision {
         None => Compare::Absent { key },
         Some(revision) => Compare::Unchanged { key, mod_revision: Revision(revision) },
-    };
-    Txn { compares: vec![compare], writes: vec![put(keyspace, &Key::Placement, placement, None)] }
+    }
 }
 
 /// Claims `slot` of `generation`, provided the placement (by revision) stands and the slot is free; the stage's older

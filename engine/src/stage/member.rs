@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schema::frame::{Frame, Hop, Refusal, Spent, Tokens};
-use schema::record::{KvRoom, KvType, MemoryUse, Speeds, StageRecord};
+use schema::record::{KvRoom, KvType, MemoryUse, PinStatus, Speeds, StageRecord};
 use schema::{Generation, Keyspace, LayerRange, StageName};
 use tracing::{debug, info, warn};
 
@@ -16,10 +16,10 @@ use super::account::Account;
 use super::compute::{Loaded, Stepped};
 use super::held::{Held, Next, Phase};
 use super::intake::{Intake, Verdict};
-use crate::decide::{Action, Waiting, decide};
-use crate::limits::{REPORT_EVERY, SETTLE, STORE_RETRY};
+use crate::decide::{Action, Calm, Waiting, alike, decide};
+use crate::limits::{REPORT_EVERY, SETTLE, SPEED_MOVE_EVERY, STORE_RETRY};
 use crate::link::{Message, activations_to_bytes};
-use crate::membership::{claim, leave_claims, mark_claim, propose, register_stage, report_stage};
+use crate::membership::{claim, leave_claims, mark_claim, note, propose, register_stage, report_stage};
 use crate::runner::{LoadError, Output};
 use crate::store::{Committed, LeaseId, StoreError, Txn};
 use crate::view::ClusterView;
@@ -54,16 +54,25 @@ pub(crate) enum Order {
 pub(crate) enum Purpose {
     Registration,
     Proposal,
+    Note,
     Claim(Generation, u32),
     Mark,
     Leave,
     Report,
 }
 
-/// The set of live stages and since when it is so.
+/// The set of live stages and the placement, and since when each is so.
 struct Live {
     names: BTreeSet<StageName>,
     since: Instant,
+    placed: Option<u64>,
+    placed_since: Instant,
+}
+
+/// What was decided about the view at hand; deciding anew for every frame would cost more than the frame.
+struct Decided {
+    calm: Calm,
+    action: Action,
 }
 
 /// When to look at the plan again after a write: when the view shows the store at `revision`, but by `deadline` at last.
@@ -83,12 +92,42 @@ pub(crate) struct Member {
     loads: u64,
     intake: Intake,
     live: Live,
+    decided: Option<Decided>,
     /// Whether a write is under way.
     writing: bool,
     pace: Pace,
     account: Account,
     /// When the account was settled last.
     settled: Instant,
+}
+
+// === impl Live ===
+
+impl Live {
+    fn new(now: Instant) -> Self {
+        Self { names: BTreeSet::new(), since: now, placed: None, placed_since: now }
+    }
+
+    /// Takes note of what has changed.
+    fn follow(&mut self, view: &ClusterView, now: Instant) {
+        let names: BTreeSet<_> = view.stages.keys().cloned().collect();
+        if names != self.names {
+            (self.names, self.since) = (names, now);
+        }
+        let placed = view.placement.as_ref().map(|placement| placement.mod_revision);
+        if placed != self.placed {
+            (self.placed, self.placed_since) = (placed, now);
+        }
+    }
+
+    fn calm(&self, now: Instant) -> Calm {
+        let for_so_long = |since: Instant| now.saturating_duration_since(since);
+        match (for_so_long(self.since) >= SETTLE, for_so_long(self.placed_since) >= SPEED_MOVE_EVERY) {
+            (false, _) => Calm::Restless,
+            (true, false) => Calm::Settled,
+            (true, true) => Calm::Standing,
+        }
+    }
 }
 
 // === impl Member ===
@@ -110,7 +149,8 @@ impl Member {
             held: None,
             loads: 0,
             intake: Intake::default(),
-            live: Live { names: BTreeSet::new(), since: now },
+            live: Live::new(now),
+            decided: None,
             writing: false,
             pace: Pace { revision: 0, deadline: now },
             account: Account::default(),
@@ -135,11 +175,16 @@ impl Member {
 
     /// Takes the newest view in.
     pub(crate) fn see(&mut self, view: Arc<ClusterView>, now: Instant) {
-        self.view = view;
-        let names: BTreeSet<_> = self.view.stages.keys().cloned().collect();
-        if names != self.live.names {
-            self.live = Live { names, since: now };
+        if !alike(&view, &self.view) {
+            self.decided = None;
         }
+        for (stage, status) in &view.pin_statuses {
+            if self.view.pin_statuses.get(stage) != Some(status) {
+                tell(stage, &status.value);
+            }
+        }
+        self.view = view;
+        self.live.follow(&self.view, now);
     }
 
     /// Does what the plan wants next, unless a write is under way.
@@ -149,11 +194,17 @@ impl Member {
             return Vec::new();
         }
         let placed = self.view.placement.as_ref().map(|placement| placement.value.generation());
-        let settled = now.saturating_duration_since(self.live.since) >= SETTLE;
-        match decide(&self.view, &self.name, settled) {
-            Action::Propose { placement, replacing } => {
+        match self.decision(self.live.calm(now)) {
+            Action::Propose { placement, replacing, notes } => {
                 info!(generation = %placement.generation(), stages = placement.shards().len(), "proposing a placement");
-                vec![self.commit(Purpose::Proposal, propose(&self.keyspace, &placement, replacing))]
+                vec![self.commit(Purpose::Proposal, propose(&self.keyspace, &placement, replacing, &notes))]
+            }
+            Action::Note(notes) => {
+                let mut orders = self.tend_claim(placed, lease);
+                if !self.writing {
+                    orders.push(self.commit(Purpose::Note, note(&self.keyspace, &notes)));
+                }
+                orders
             }
             Action::Claim { generation, slot, shard } => {
                 let mut orders = Vec::new();
@@ -172,6 +223,15 @@ impl Member {
             }
             Action::Rest | Action::Wait(_) => self.tend_claim(placed, lease),
         }
+    }
+
+    fn decision(&mut self, calm: Calm) -> Action {
+        if let Some(decided) = self.decided.as_ref().filter(|decided| decided.calm == calm) {
+            return decided.action.clone();
+        }
+        let action = decide(&self.view, &self.name, calm);
+        self.decided = Some(Decided { calm, action: action.clone() });
+        action
     }
 
     fn claim(&mut self, lease: LeaseId) -> Option<Order> {
@@ -250,9 +310,15 @@ impl Member {
                 info!(%generation, slot, "the claim was refused: the cluster has moved on");
                 self.drop_shard()
             }
-            (Purpose::Registration | Purpose::Proposal | Purpose::Mark | Purpose::Leave | Purpose::Report, Ok(_)) => {
-                Vec::new()
-            }
+            (
+                Purpose::Registration
+                | Purpose::Proposal
+                | Purpose::Note
+                | Purpose::Mark
+                | Purpose::Leave
+                | Purpose::Report,
+                Ok(_),
+            ) => Vec::new(),
         }
     }
 
@@ -399,6 +465,14 @@ impl Member {
         }
         let txn = report_stage(&self.keyspace, &self.name, &self.record, lease);
         Some(self.commit(Purpose::Report, txn))
+    }
+}
+
+/// Says what became of a pin.
+fn tell(stage: &StageName, status: &PinStatus) {
+    match &status.reason {
+        None => info!(%stage, "the stage's pin is honoured"),
+        Some(reason) => warn!(%stage, reason, "the stage's pin cannot be honoured: it changes nothing"),
     }
 }
 

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use schema::StageName;
 use schema::record::DeviceKind;
 
 use super::bench::BenchArguments;
 use super::exit::EXIT_HELP;
+use super::wish::{SupposedPin, WishedPin};
 use crate::settings::{
     ClusterChoices, ClusterSettings, ComputeChoices, FileChoices, GatewayChoices, GlobalChoices, MemberChoices,
-    ModelChoices, StageChoices, UpChoices,
+    ModelChoices, OtlpEndpoint, SettingsError, StageChoices, UpChoices,
 };
 
 /// Runs one language model across the machines you own.
@@ -76,6 +78,32 @@ The memory bound is what a stage may take at most, the rest is what the operatin
 waited for the link. --watch adds what the gateway counted, times as means of the last second: micro-batches (BATCH), one
 link (HOP), the share of prompts that was known (KNOWN) and of guesses that came true (GUESSED).")]
     Status(StatusArguments),
+    /// Show what the stages would do now, or with a pin
+    ///
+    /// Who would hold what, how many bytes of weights would be loaded, and the tokens per second to expect before and after.
+    /// With a stage and what `baton pin` takes, as if that were pinned. Nothing is changed.
+    #[command(after_help = "Examples:
+  baton plan --etcd mini-1:2379
+  baton plan mini-2 22..30
+  baton plan mini-2 --exclude --json | jq .after
+
+Tokens per second are by what the stages measured of themselves, as far as the weights are concerned: attention, links and
+sampling come on top. ONE STREAM passes through all stages in turn; with MANY each stage has a micro-batch of 8 rows.")]
+    Plan(PlanArguments),
+    /// Say which layers a stage is to hold, or how much memory it may use
+    ///
+    /// Layers move while requests run: they go on from where they were. A pin that the stages could not obey now is refused
+    /// and not written. One pin for each stage: a new one takes the place of the old. It outlives the stage.
+    #[command(after_help = "Examples:
+  baton pin mini-2 22..30
+  baton pin laptop --memory 6GiB
+  baton pin laptop --exclude                no layers for it
+  baton pin mini-1 --cordon                 what it has, and nothing new")]
+    Pin(PinArguments),
+    /// Take a stage's pin away: the layers are divided anew
+    #[command(after_help = "Examples:
+  baton unpin mini-2")]
+    Unpin(UnpinArguments),
     /// Check the store, the layers and a real request, stage by stage
     #[command(after_help = format!("Examples:
   baton doctor --etcd mini-1:2379
@@ -212,6 +240,34 @@ pub struct StatusArguments {
     pub(super) watch: bool,
 }
 
+/// For `baton plan`.
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    #[command(flatten)]
+    pub(super) supposed: SupposedPin,
+    #[command(flatten)]
+    pub(super) visit: VisitArguments,
+}
+
+/// For `baton pin`.
+#[derive(Debug, Args)]
+pub struct PinArguments {
+    #[command(flatten)]
+    pub(super) wished: WishedPin,
+    #[command(flatten)]
+    pub(super) visit: VisitArguments,
+}
+
+/// For `baton unpin`.
+#[derive(Debug, Args)]
+pub struct UnpinArguments {
+    /// The stage, by its name in `baton status`
+    #[arg(value_name = "STAGE")]
+    pub(super) stage: StageName,
+    #[command(flatten)]
+    pub(super) visit: VisitArguments,
+}
+
 /// For `baton probe`.
 #[derive(Debug, Args)]
 pub struct ProbeArguments {
@@ -230,6 +286,16 @@ impl Verb {
     pub(super) fn stays(&self) -> bool {
         // `up` says by itself what people want to know.
         matches!(self, Self::Stage(_) | Self::Gateway(_))
+    }
+
+    /// Where it sends spans: only a gateway has any.
+    pub(super) fn spans_to(&self, file: &FileChoices) -> Result<Option<OtlpEndpoint>, SettingsError> {
+        let said = match self {
+            Self::Up(said) => &said.gateway,
+            Self::Gateway(said) => &said.gateway,
+            _ => return Ok(None),
+        };
+        OtlpEndpoint::resolve(&said.clone().or(file.gateway.clone()))
     }
 }
 

@@ -9,9 +9,13 @@ use crate::settings::ClusterSettings;
 /// Reads the cluster once.
 pub(super) async fn look(settings: &ClusterSettings) -> Result<ClusterView, StoreError> {
     let store = EtcdStore::connect(&settings.etcd).await?;
-    let keyspace = Keyspace::new(&settings.cluster);
+    read(&store, &Keyspace::new(&settings.cluster)).await
+}
+
+/// Reads the cluster of `keyspace` from `store`.
+pub(super) async fn read(store: &EtcdStore, keyspace: &Keyspace) -> Result<ClusterView, StoreError> {
     let snapshot = store.read(keyspace.prefix()).await?;
     let entries =
         snapshot.entries.iter().map(|entry| (entry.key.as_str(), entry.value.as_slice(), entry.mod_revision.0));
-    Ok(ClusterView::new(&keyspace, snapshot.revision.0, entries))
+    Ok(ClusterView::new(keyspace, snapshot.revision.0, entries))
 }

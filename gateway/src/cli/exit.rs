@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use engine::store::StoreError;
+use schema::StageName;
 
 use crate::bench::BenchError;
 use crate::models::ModelError;
@@ -61,6 +62,23 @@ pub enum CliError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Spans that this build cannot send.
+    #[error(
+        "spans are to go to {to}, but this baton was built without that: build it with `--features otlp`, or say nothing \
+         of otlp_endpoint (or OTEL_EXPORTER_OTLP_ENDPOINT)"
+    )]
+    NoSpans {
+        /// Where they were to go.
+        to: String,
+    },
+    /// Spans that cannot be sent.
+    #[error("cannot send spans to {to}: {reason}")]
+    Spans {
+        /// Where they were to go.
+        to: String,
+        /// Why not.
+        reason: String,
+    },
     /// The async runtime.
     #[error("cannot start the runtime")]
     Runtime {
@@ -78,6 +96,26 @@ pub enum CliError {
     /// The store.
     #[error("cannot read the cluster")]
     Store(#[from] StoreError),
+    /// A pin that would change nothing.
+    #[error("cannot pin stage {stage}: {reason}")]
+    PinRefused {
+        /// The stage.
+        stage: StageName,
+        /// Why the stages could not obey it.
+        reason: String,
+    },
+    /// Nothing to unpin.
+    #[error("stage {stage} is not pinned")]
+    NoPin {
+        /// The stage.
+        stage: StageName,
+    },
+    /// Somebody was faster.
+    #[error("the pin of stage {stage} has just been changed by somebody else: look again")]
+    PinChanged {
+        /// The stage.
+        stage: StageName,
+    },
     /// A model file.
     #[error("cannot get the model")]
     Model(#[from] ModelError),
@@ -106,7 +144,7 @@ impl CliError {
         match self {
             Self::Store(StoreError::Unavailable { .. }) => Exit::StoreUnreachable,
             Self::Bench(BenchError::Endpoint { .. } | BenchError::NoModel { .. }) => Exit::RequestFailed,
-            Self::File(_) | Self::Settings(_) | Self::Log { .. } => Exit::Usage,
+            Self::File(_) | Self::Settings(_) | Self::Log { .. } | Self::NoSpans { .. } => Exit::Usage,
             _ => Exit::Failed,
         }
     }

@@ -11,10 +11,15 @@ mod exit;
 mod logging;
 mod model;
 mod output;
+mod pin;
+mod plan;
 mod probe;
+#[cfg_attr(not(feature = "otlp"), path = "no_spans.rs")]
+mod spans;
 mod status;
 mod table;
 mod watch;
+mod wish;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -58,7 +63,10 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
     let environment = Environment::read();
     let file = FileChoices::read(cli.config.as_deref(), &environment.config_paths)?;
     let global = cli.global.or(file.global.clone());
-    logging::start(global.log.as_deref().or(environment.rust_log.as_deref()), cli.verb.stays())?;
+    // Dropped at the very end, when it sends the spans that are left.
+    let exporter = cli.verb.spans_to(&file)?.as_ref().map(spans::Exporter::start).transpose()?;
+    let spans = exporter.as_ref().map(spans::Exporter::layer);
+    logging::start(global.log.as_deref().or(environment.rust_log.as_deref()), cli.verb.stays(), spans)?;
     warn_of_unknown_variables(&environment);
     match cli.verb {
         Verb::Up(said) => {
@@ -83,6 +91,12 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         }
         Verb::Status(said) if said.watch => visit(watch::run(&said.visit.cluster(file))),
         Verb::Status(said) => visit(status::run(&said.visit.cluster(file), said.visit.json)),
+        Verb::Plan(said) => visit(plan::run(&said.visit.cluster(file), said.supposed.pin(), said.visit.json)),
+        Verb::Pin(said) => {
+            let (cluster, pin) = (said.visit.cluster(file), said.wished.pin());
+            visit(pin::run(&cluster, said.wished.stage, pin, said.visit.json))
+        }
+        Verb::Unpin(said) => visit(pin::run(&said.visit.cluster(file), said.stage, None, said.visit.json)),
         Verb::Doctor(said) => visit(doctor::run(&said.cluster(file), said.json)),
         Verb::Bench(said) => visit(bench::run(*said)),
         Verb::Pull { model } => {
@@ -158,7 +172,8 @@ mod tests {
     fn a_stage_of_up_reads_the_settings_it_was_given() {
         let key = "ab".repeat(32);
         let cache = Some("/cache".into());
-        let environment = Environment { cluster_key: Some(key.clone()), cache, ..Environment::default() };
+        let rust_log = Some("info,engine=debug".to_owned());
+        let environment = Environment { cluster_key: Some(key.clone()), cache, rust_log, ..Environment::default() };
         let toml = "[cluster]\ncluster = \"lab\"\n[member]\nadvertise = \"mini-1\"\nlease_ttl_s = 9\n\
                     [model]\nkv_tokens = 4096\n[compute]\nmemory = \"6GiB\"\nthreads = 3\n[up]\nstages = 3\n";
         let said = FileChoices::parse(toml).unwrap();
@@ -167,11 +182,11 @@ mod tests {
         let up = up.unwrap();
 
         let etcd = ["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()];
-        let arguments = up.stage_arguments(&up.stage_names[1], "-odd name.gguf".as_ref(), &etcd, "warn");
+        let arguments = up.stage_arguments(&up.stage_names[1], "-odd name.gguf".as_ref(), &etcd);
         assert!(arguments.iter().all(|argument| !argument.to_string_lossy().contains(&key)));
         assert_eq!(up.stage_environment(), [("BATON_CLUSTER_KEY", key)]);
         let cli = Cli::try_parse_from(std::iter::once("baton".into()).chain(arguments)).unwrap();
-        assert_eq!(cli.global.log.as_deref(), Some("warn"));
+        assert_eq!(cli.global.log.as_deref(), Some("info,engine=debug"));
         let Verb::Stage(said) = cli.verb else { panic!("not a stage: {:?}", cli.verb) };
         assert!(said.follow_stdin);
         let shared = said.shared(&FileChoices::default());

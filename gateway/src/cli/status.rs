@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use engine::view::ClusterView;
+use engine::view::{ClusterView, PinReport};
 use schema::record::{ClaimRecord, ClaimState, DeviceKind, KvType, MemoryUse, Speeds, StageRecord};
 use schema::{LayerRange, StageName};
 use serde::Serialize;
@@ -38,6 +38,8 @@ pub struct StatusDocument {
     pub missing_layers: Vec<LayerRange>,
     /// The stages: those with layers first, in their order.
     pub stages: Vec<StageLine>,
+    /// Operators' wishes and what became of them.
+    pub pins: Vec<PinReport>,
     /// Where HTTP clients are served.
     pub gateways: Vec<String>,
     /// What lies in the store and means nothing to baton.
@@ -55,7 +57,7 @@ pub struct StageLine {
     pub device: Option<DeviceKind>,
     /// The layers the placement gives it.
     pub layers: Option<LayerRange>,
-    /// `serving`, `loading`, `failed`, `waiting` (placed, not claimed), `gone` (placed, not there), `idle` (not placed).
+    /// `serving`, `loading`, `failed`, `waiting` (placed, not claimed), `gone` (placed, not there), `standby` (not placed).
     pub state: &'static str,
     /// Why it failed.
     pub reason: Option<String>,
@@ -115,6 +117,7 @@ impl StatusDocument {
             missing_layers: not_serving.iter().flat_map(|reason| reason.missing.clone()).collect(),
             reason: not_serving.map(|not_serving| not_serving.reason),
             stages: stages(view),
+            pins: view.pin_reports(),
             gateways: view.gateways.values().map(|gateway| gateway.value.url.clone()).collect(),
             complaints: view.complaints.iter().map(ToString::to_string).collect(),
         }
@@ -132,8 +135,8 @@ fn stages(view: &ClusterView) -> Vec<StageLine> {
         StageLine::new(&shard.stage, record, Some(shard.layers), claim)
     });
     let others = view.stages.iter().filter(|(stage, _)| !placed.iter().any(|(_, shard)| shard.stage == **stage));
-    let idle = others.map(|(stage, record)| StageLine::new(stage, Some(&record.value), None, None));
-    holding.chain(idle).collect()
+    let standing_by = others.map(|(stage, record)| StageLine::new(stage, Some(&record.value), None, None));
+    holding.chain(standing_by).collect()
 }
 
 // === impl StageLine ===
@@ -147,7 +150,7 @@ impl StageLine {
     ) -> Self {
         let (state, reason) = match (record, layers, claim.map(|claim| &claim.state)) {
             (None, _, _) => ("gone", None),
-            (Some(_), None, _) => ("idle", None),
+            (Some(_), None, _) => ("standby", None),
             (Some(_), Some(_), None) => ("waiting", None),
             (Some(_), Some(_), Some(ClaimState::Loading)) => ("loading", None),
             (Some(_), Some(_), Some(ClaimState::Serving)) => ("serving", None),
@@ -198,6 +201,9 @@ pub fn render(document: &StatusDocument) -> String {
     if !document.stages.is_empty() {
         line(format!("\n{}", table(&document.stages).trim_end()));
     }
+    if !document.pins.is_empty() {
+        line(format!("\n{}", pins(&document.pins).trim_end()));
+    }
     if let Some(speeds) = speeds(&document.stages) {
         line(format!("\n{}", speeds.trim_end()));
     }
@@ -237,6 +243,17 @@ fn table(stages: &[StageLine]) -> String {
             percent(stage.idle_input),
             percent(stage.idle_output),
         ]);
+    }
+    table.render()
+}
+
+/// Pins and what became of them.
+fn pins(reports: &[PinReport]) -> String {
+    let mut table = Table::new(&["PINNED", "TO", "HONOURED", "WHY NOT"]);
+    for PinReport { stage, pin, honoured, reason } in reports {
+        let honoured = honoured.map_or("-", |honoured| if honoured { "yes" } else { "no" });
+        let wish = pin.map_or("?".to_owned(), |pin| pin.to_string());
+        table.row([stage.to_string(), wish, honoured.to_owned(), reason.clone().unwrap_or_default()]);
     }
     table.render()
 }
@@ -282,6 +299,8 @@ pub(super) mod tests {
             head_bytes: 1,
             layer_multiplications: Vec::new(),
             head_multiplications: 0,
+            layer_format: None,
+            head_format: None,
             kv_bytes_per_token_layer: 1,
             kv_tokens: 32,
             kv_type: KvType::F16,
@@ -340,7 +359,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A cluster named `home`, as text of its store: two stages with all layers, the second in `state`, and one idle.
+    /// A cluster named `home`, as text of its store: two stages with all layers, the second in `state`, and one standing by.
     pub(in crate::cli) fn view(second: Option<ClaimState>, gateway: Option<&str>) -> ClusterView {
         let keyspace = Keyspace::new(&"home".parse::<ClusterName>().unwrap());
         let shards = vec![
@@ -395,14 +414,14 @@ pub(super) mod tests {
         STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY  IDLE IN  IDLE OUT
         left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %  75 %     0 %
         right  mini-2  cpu     16..30  serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.1   25 %  75 %     0 %
-        spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %  75 %     0 %
+        spare  mini-3  cpu     -       standby  -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %  75 %     0 %
 
         STAGE  WEIGHTS  READS      MULTIPLIES
         left   Q4_1     9.8 GB/s   141.0 GMAC/s
         left   Q8_0     16.4 GB/s  0.1 GMAC/s
 
         ignored in the store:
-          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
         "#);
     }
 
@@ -416,14 +435,14 @@ pub(super) mod tests {
         STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY  IDLE IN  IDLE OUT
         left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %  75 %     0 %
         right  -       -       16..30  gone     -          -         -         -         -         -      -     -        -
-        spare  mini-3  cpu     -       idle     -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %  75 %     0 %
+        spare  mini-3  cpu     -       standby  -          80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  0.0    25 %  75 %     0 %
 
         STAGE  WEIGHTS  READS      MULTIPLIES
         left   Q4_1     9.8 GB/s   141.0 GMAC/s
         left   Q8_0     16.4 GB/s  0.1 GMAC/s
 
         ignored in the store:
-          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
         "#);
     }
 
@@ -455,6 +474,6 @@ pub(super) mod tests {
         assert_eq!(value["stages"][0]["speed"]["Q4_1"]["bytes_per_second"], 9_840_000_000_u64);
         assert_eq!(value["stages"][1]["speed"], serde_json::Value::Null);
         assert_eq!(value["stages"][1]["state"], "gone");
-        assert_eq!(value["stages"][2]["state"], "idle");
+        assert_eq!(value["stages"][2]["state"], "standby");
     }
 }

@@ -82,7 +82,7 @@ impl ApiError {
     }
 
     /// A prompt that leaves no room for an answer, in the words that clients look for.
-    pub(crate) fn context_exceeded(context_tokens: u32, prompt_tokens: usize, param: &'static str) -> Self {
+    fn context_exceeded(context_tokens: u32, prompt_tokens: u32, param: &'static str) -> Self {
         let message = format!(
             "This model's maximum context length is {context_tokens} tokens. However, your {param} resulted in \
              {prompt_tokens} tokens. Please reduce the length of the {param}."
@@ -119,7 +119,7 @@ impl ApiError {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, kind, code, sentence(&rejection.to_string()))
             }
             Rejection::TooLong { context_tokens, prompt_tokens } => {
-                Self::context_exceeded(*context_tokens, *prompt_tokens as usize, param)
+                Self::context_exceeded(*context_tokens, *prompt_tokens, param)
             }
         }
     }

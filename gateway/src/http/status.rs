@@ -28,6 +28,7 @@ pub(crate) fn show(door: &Door) -> Response {
         "model": view.model.as_ref().map(|model| model_json(&model.value)),
         "placement": placement_json(&view),
         "stages": stages,
+        "pins": view.pin_reports(),
         "gateways": gateways_json(&view),
         "store": {"reachable": status.store_reachable, "revision": view.revision},
         "running": status.running,
@@ -84,7 +85,7 @@ fn stage_json(view: &ClusterView, name: &StageName) -> Value {
         "endpoint": record.map(|record| &record.endpoint),
         "slot": placed.map(|(slot, _)| slot),
         "layers": placed.map(|(_, shard)| shard.layers),
-        "pinned": view.pins.get(name).map(|pin| pin.value.layers),
+        "pinned": view.pins.get(name).map(|pin| pin.value),
         "state": state,
         "reason": reason,
         "memory": {
@@ -121,6 +122,6 @@ fn state<'a>(
         Some(ClaimState::Serving) => ("serving", None),
         Some(ClaimState::Failed { reason }) => ("failed", Some(reason)),
         None if placed => ("unclaimed", None),
-        None => ("idle", None),
+        None => ("standby", None),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::generate::Request;
+use engine::generate::{Rejection, Request};
 use schema::frame::Sampling;
 
 use super::chorus::Chorus;
@@ -50,7 +50,10 @@ pub(crate) async fn start(
             return Err(ApiError::bad_request("invalid_value", message).about(param));
         }
         if prompt.len() >= context as usize {
-            return Err(ApiError::context_exceeded(context, prompt.len(), param));
+            let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+            let rejection = Rejection::TooLong { context_tokens: context, prompt_tokens };
+            door.pipeline.refused(&rejection);
+            return Err(ApiError::rejected(&rejection, param));
         }
     }
     let own: &[u32] = if options.ignore_eos { &[] } else { door.text.stop_tokens() };

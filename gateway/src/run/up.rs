@@ -11,7 +11,6 @@ use engine::membership::read_view;
 use engine::store::{EmbeddedServer, EtcdStore, SharedStore};
 use schema::Keyspace;
 use tokio::net::TcpListener;
-use tracing::level_filters::LevelFilter;
 
 use super::RunError;
 use super::children::Children;
@@ -89,8 +88,7 @@ fn start_children(
 ) -> Result<Children, RunError> {
     let share = stages::memory::machine().memory_available_bytes / settings.stage_names.len() as u64;
     settings.compute.memory_budget_bytes.get_or_insert(share);
-    let (log, path) = (LevelFilter::current().to_string(), served.file.path());
-    let arguments = |name| settings.stage_arguments(name, path, etcd, &log);
+    let arguments = |name| settings.stage_arguments(name, served.file.path(), etcd);
     let stages = settings.stage_names.iter().map(|name| (name.clone(), arguments(name)));
     Children::start(stages, &settings.stage_environment(), folder)
 }

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use schema::record::{DeviceKind, KvType};
-use schema::{ClusterName, StageName};
+use schema::{ByteSize, ClusterName, StageName};
 use serde::Deserialize;
 
 use super::address::{EtcdUrls, Host};
-use super::size::ByteSize;
 
 /// Defines a group of settings that can each be unsaid, and how two sources of it are laid over one another.
 macro_rules! choices {
@@ -124,6 +123,9 @@ choices! {
         /// Whether stages that would idle verify guesses at the next tokens; the answers are the same: on or off [default: on]
         #[arg(long, env = "BATON_SPECULATION", value_name = "SWITCH", hide_possible_values = true)]
         speculation: Switch,
+        /// Where a collector of OpenTelemetry takes the spans of requests, such as http://127.0.0.1:4318 (when built in)
+        #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+        otlp_endpoint: String,
     }
 }
 choices! {

@@ -8,9 +8,9 @@ mod choices;
 mod environment;
 mod file;
 mod host;
+mod otlp;
 mod resolved;
 mod secret;
-mod size;
 
 pub use address::{EtcdUrls, Host};
 pub use choices::{
@@ -19,10 +19,10 @@ pub use choices::{
 };
 pub use environment::{Environment, VARIABLES};
 pub use file::{FileChoices, FileError};
+pub use otlp::OtlpEndpoint;
 pub use resolved::{
     ClusterSettings, ComputeSettings, DoorSettings, GatewaySettings, KvWish, MemberSettings, ModelSettings,
     SettingsError, StageSettings, UpSettings, defaults,
 };
 pub(crate) use resolved::{KV_TOKENS_MAX, cache};
 pub use secret::SecretError;
-pub use size::ByteSize;

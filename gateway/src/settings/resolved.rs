@@ -172,6 +172,8 @@ pub struct UpSettings {
     pub cache: Cache,
     /// The settings file that was named, for the stage processes.
     pub config: Option<PathBuf>,
+    /// What the stage processes log.
+    pub log: String,
 }
 
 /// Settings that cannot hold.
@@ -211,6 +213,15 @@ pub enum SettingsError {
     Device {
         /// The device.
         found: &'static str,
+    },
+    /// A collector that cannot be spoken to.
+    #[error(
+        "otlp_endpoint is {found:?}: expected http://<host>:<port>, with a path where the collector wants one; this baton \
+         speaks http to it, not https"
+    )]
+    OtlpEndpoint {
+        /// What was said.
+        found: String,
     },
     /// Two answers to how much room keys and values get.
     #[error("kv_tokens is {tokens} and kv_memory is {bytes} bytes: expected at most one of them")]
@@ -313,7 +324,7 @@ impl ComputeSettings {
             Some(threads) => range("threads", threads, 1, 1024)? as usize,
             None => threads(processors, spare_cores as usize, stages as usize),
         };
-        Ok(Self { memory_budget_bytes: choices.memory.map(super::ByteSize::bytes), device, threads })
+        Ok(Self { memory_budget_bytes: choices.memory.map(schema::ByteSize::bytes), device, threads })
     }
 }
 
@@ -413,17 +424,19 @@ impl UpSettings {
             door: DoorSettings::new(gateway)?,
             cache: cache(global, environment)?,
             config,
+            // As this process itself, which says what people want to know.
+            log: global.log.as_ref().or(environment.rust_log.as_ref()).map_or_else(|| "warn".to_owned(), Clone::clone),
         })
     }
 
-    /// The arguments of the stage process `name` that serves `model` in the store at `etcd` and logs by the filter `log`.
-    pub fn stage_arguments(&self, name: &StageName, model: &Path, etcd: &[String], log: &str) -> Vec<OsString> {
+    /// The arguments of the stage process `name` that serves `model` in the store at `etcd`.
+    pub fn stage_arguments(&self, name: &StageName, model: &Path, etcd: &[String]) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["stage".into(), "--follow-stdin".into()];
         let mut flag = |name: &str, value: OsString| arguments.extend([format!("--{name}").into(), value]);
         if let Some(config) = &self.config {
             flag("config", config.into());
         }
-        flag("log", log.into());
+        flag("log", self.log.as_str().into());
         flag("cache", self.cache.root().into());
         flag("cluster", self.cluster.as_str().into());
         flag("etcd", etcd.join(",").into());
@@ -541,7 +554,7 @@ mod tests {
         assert_eq!(said(toml).unwrap(), (KvWish::Bytes(2 << 20), KvType::Q8));
         let error = said("[model]\nkv_memory = \"2MiB\"\nkv_tokens = 64").unwrap_err().to_string();
         assert_eq!(error, "kv_tokens is 64 and kv_memory is 2097152 bytes: expected at most one of them");
-        let arguments = up(toml).unwrap().stage_arguments(&"a".parse().unwrap(), Path::new("m"), &[], "info");
+        let arguments = up(toml).unwrap().stage_arguments(&"a".parse().unwrap(), Path::new("m"), &[]);
         let after =
             |flag: &str| arguments.iter().skip_while(|word| *word != flag).nth(1).and_then(|word| word.to_str());
         assert_eq!((after("--kv-memory"), after("--kv-type")), (Some("2097152B"), Some("q8_0")));
@@ -578,12 +591,12 @@ mod tests {
 
     #[test]
     fn a_flag_comes_before_the_file() {
-        let flag =
-            GatewayChoices { listen: Some(constant("127.0.0.1:1")), request_deadline_s: None, speculation: None };
+        let flag = GatewayChoices { listen: Some(constant("127.0.0.1:1")), ..GatewayChoices::default() };
         let file = GatewayChoices {
             listen: Some(constant("127.0.0.1:2")),
             request_deadline_s: Some(3),
             speculation: Some(Switch::Off),
+            otlp_endpoint: None,
         };
         let both = flag.or(file);
         assert_eq!((both.listen.map(|listen| listen.port()), both.request_deadline_s), (Some(1), Some(3)));

@@ -14,6 +14,6 @@ pub use claim::{ClaimRecord, ClaimState};
 pub use gateway::GatewayRecord;
 pub use kv::{KvRoom, KvType, KvTypeError};
 pub use model::{ModelRecord, ShardBytes};
-pub use pin::Pin;
+pub use pin::{Pin, PinStatus};
 pub use placement::{Placement, PlacementError, Shard};
 pub use stage::{DeviceKind, FormatSpeed, MemoryUse, Speeds, StageLoad, StageRecord};

@@ -32,6 +32,12 @@ pub struct ModelRecord {
     /// Multiplications that the head takes.
     #[serde(default)]
     pub head_multiplications: u64,
+    /// The format that most of the layers' weights are in, by the name that stages' speeds have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_format: Option<String>,
+    /// The format of the head's weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_format: Option<String>,
     /// Bytes of keys and values that one layer keeps for one token.
     pub kv_bytes_per_token_layer: u64,
     /// How many tokens of keys and values every stage must have room for.
@@ -95,5 +101,26 @@ impl ModelRecord {
         let own = own.saturating_add(head);
         let multiplications_per_token = work.saturating_add(head_work);
         ShardBytes { read_per_token: own, multiplications_per_token, weights: own, kv, scratch: self.scratch_bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_from_before_there_was_a_choice_means_half_precision() {
+        let fingerprint = "0".repeat(64);
+        let old = format!(
+            r#"{{"name": "m", "architecture": "llama", "fingerprint": "{fingerprint}", "layers": 2, "hidden": 8,
+                "context_tokens": 64, "embedding_bytes": 1, "layer_bytes": [1, 1], "head_bytes": 1,
+                "kv_bytes_per_token_layer": 32, "kv_tokens": 64, "scratch_bytes": 1, "stages_min": 1}}"#
+        );
+        let record: ModelRecord = serde_json::from_str(&old).unwrap();
+        assert_eq!(record.kv_room(), KvRoom { tokens: 64, kv_type: KvType::F16 });
+        let new = serde_json::to_value(&record).unwrap();
+        assert_eq!(new["kv_type"], "f16", "what is written says it");
+        let said = old.replace("\"stages_min\"", "\"kv_type\": \"q8_0\", \"stages_min\"");
+        assert_eq!(serde_json::from_str::<ModelRecord>(&said).unwrap().kv_type, KvType::Q8);
     }
 }

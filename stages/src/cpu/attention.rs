@@ -11,6 +11,7 @@ use std::ops::Range;
 use super::kv::{KvLayer, Numbers, TOKENS, Tile};
 use super::lanes::{Kernel, Lanes, Level, WIDTH};
 use super::math::exp2;
+use super::quantised::BLOCK;
 
 /// Queries (rows times heads) worked on between two tiles: enough that a tile is read from memory once for many, few
 /// enough that queries, scores and sums stay in the second-level cache (48 * 4 * 128 * 4 bytes = 96 KiB).
@@ -368,13 +369,16 @@ fn score<L: Lanes, T: Numbers, const N: usize>(
 ) {
     let mut sums = [[L::splat(0.0); 2]; N];
     let queries = queries.map(|query| &query[..dimensions]);
-    #[expect(clippy::needless_range_loop, reason = "it counts the dimensions of the tile and of all queries alike")]
-    for dimension in 0..dimensions {
-        let [low, high] = tile.key::<L>(dimension);
-        for n in 0..N {
-            let query = L::splat(queries[n][dimension]);
-            sums[n][0] = low.fma(query, sums[n][0]);
-            sums[n][1] = high.fma(query, sums[n][1]);
+    for block in 0..dimensions.div_ceil(BLOCK) {
+        let scales = tile.key_scales::<L>(block);
+        #[expect(clippy::needless_range_loop, reason = "it counts the dimensions of the tile and of all queries alike")]
+        for dimension in block * BLOCK..dimensions.min((block + 1) * BLOCK) {
+            let [low, high] = tile.key::<L>(scales, dimension);
+            for n in 0..N {
+                let query = L::splat(queries[n][dimension]);
+                sums[n][0] = low.fma(query, sums[n][0]);
+                sums[n][1] = high.fma(query, sums[n][1]);
+            }
         }
     }
     for (sums, scores) in sums.iter().zip(scores) {

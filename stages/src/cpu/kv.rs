@@ -67,8 +67,10 @@ pub(super) enum Tile<'a> {
 
 /// A tile that can be computed with: what it holds, sixteen numbers at a time, exactly.
 pub(super) trait Numbers: Copy {
+    /// What `key` needs of the dimensions of a block.
+    fn key_scales<L: Lanes>(self, block: usize) -> [L; 2];
     /// Dimension `dimension` of the keys of all tokens.
-    fn key<L: Lanes>(self, dimension: usize) -> [L; 2];
+    fn key<L: Lanes>(self, scales: [L; 2], dimension: usize) -> [L; 2];
     /// What `value` needs of `C` times [`WIDTH`] dimensions from `column` on.
     fn scales<L: Lanes, const C: usize>(self, column: usize) -> [[f32; TOKENS]; 2];
     /// `C` times [`WIDTH`] dimensions of the value of `token`, from `column` on; `padded` is a value's width.
@@ -247,7 +249,12 @@ impl KvLayerMut<'_> {
 
 impl Numbers for HalfTile<'_> {
     #[inline(always)]
-    fn key<L: Lanes>(self, dimension: usize) -> [L; 2] {
+    fn key_scales<L: Lanes>(self, _: usize) -> [L; 2] {
+        [L::splat(1.0); 2]
+    }
+
+    #[inline(always)]
+    fn key<L: Lanes>(self, _: [L; 2], dimension: usize) -> [L; 2] {
         let (halves, _) = self.keys[dimension].as_chunks::<WIDTH>();
         [L::load_half(&halves[0]), L::load_half(&halves[1])]
     }
@@ -276,10 +283,15 @@ impl Numbers for HalfTile<'_> {
 
 impl Numbers for ByteTile<'_> {
     #[inline(always)]
-    fn key<L: Lanes>(self, dimension: usize) -> [L; 2] {
+    fn key_scales<L: Lanes>(self, block: usize) -> [L; 2] {
+        let (scales, _) = self.key_scales[block].as_chunks::<WIDTH>();
+        [L::load_half(&scales[0]), L::load_half(&scales[1])]
+    }
+
+    #[inline(always)]
+    fn key<L: Lanes>(self, [low, high]: [L; 2], dimension: usize) -> [L; 2] {
         let (bytes, _) = self.keys[dimension].as_chunks::<WIDTH>();
-        let (scales, _) = self.key_scales[dimension / BLOCK].as_chunks::<WIDTH>();
-        [0, 1].map(|half| L::load_bytes(&bytes[half]).mul(L::load_half(&scales[half])))
+        [L::load_bytes(&bytes[0]).mul(low), L::load_bytes(&bytes[1]).mul(high)]
     }
 
     #[inline(always)]

@@ -8,6 +8,8 @@ use super::disjoint::Disjoint;
 use super::neon::{self, DOT, MATRIX, Neon};
 use super::rows::{Quantised, Quantiser};
 use super::simd::Simd;
+#[cfg(target_arch = "x86_64")]
+use super::tile::MATRIX_ROWS_MIN;
 use super::tile::Outputs;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{self, avx2::Avx2, avx512::Avx512};
@@ -25,6 +27,9 @@ pub struct MatmulJob<'a> {
 /// The instruction sets there are kernels for. All give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
+    /// As `Avx512`, and many rows at once by AMX.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
     /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -124,6 +129,8 @@ impl Path {
     /// All, the best first.
     pub const ALL: &[Self] = &[
         #[cfg(target_arch = "x86_64")]
+        Self::Amx,
+        #[cfg(target_arch = "x86_64")]
         Self::Avx512,
         #[cfg(target_arch = "x86_64")]
         Self::Avx2,
@@ -139,6 +146,8 @@ impl Path {
     /// Whether this machine has it.
     pub fn available(self) -> bool {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Avx512::detect_with_matrices().is_some(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => Avx512::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
@@ -156,7 +165,7 @@ impl Path {
     fn quantiser(self) -> Quantiser {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => x86::avx512::quantise,
+            Self::Amx | Self::Avx512 => x86::avx512::quantise,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => x86::avx2::quantise,
             #[cfg(target_arch = "aarch64")]
@@ -170,7 +179,11 @@ impl Path {
         let work = Outputs { product, range: outputs };
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => Avx512::detect().expect("asked before").run(work),
+            Self::Amx if product.x.rows() >= MATRIX_ROWS_MIN => {
+                Avx512::detect_with_matrices().expect("asked before").run(work);
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx | Self::Avx512 => Avx512::detect().expect("asked before").run(work),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => Avx2::detect().expect("asked before").run(work),
             #[cfg(target_arch = "aarch64")]

@@ -7,6 +7,7 @@
 
 use std::arch::aarch64::*;
 use std::arch::asm;
+use std::convert::Infallible;
 
 use super::rows::Quantised;
 use super::simd::{Simd, Tile, Work, dot_by_rows};
@@ -64,6 +65,7 @@ impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
     const PAIRS: bool = EXTENSIONS >= MATRIX;
     type Int = [int32x4_t; 2];
     type Float = [float32x4_t; 2];
+    type Matrices = Infallible;
 
     #[inline(always)]
     fn run<W: Work>(self, work: W) {

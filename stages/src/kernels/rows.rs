@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::Pool;
 use super::disjoint::Disjoint;
+use super::simd::MATRIX_ROWS;
 
 /// Values in one quantised block.
 pub(super) const BLOCK: usize = 32;
@@ -100,6 +101,12 @@ impl Rows {
         &self.quantised[chunk.start * blocks..chunk.end * blocks]
     }
 
+    /// As `quantised`, with [`MATRIX_ROWS`] blocks of no account behind: who takes that many at once may take too many.
+    pub(super) fn quantised_and_more(&self, chunk: &Range<usize>) -> &[Quantised] {
+        let blocks = self.cols / BLOCK;
+        &self.quantised[chunk.start * blocks..][..self.quantised(chunk).len() + MATRIX_ROWS]
+    }
+
     /// Makes the quantised form unless it is there. `quantiser` is [`Quantised::columns`], perhaps compiled for better
     /// hardware.
     pub(super) fn quantise(&mut self, pool: &Pool, quantiser: Quantiser) {
@@ -109,7 +116,7 @@ impl Rows {
             return;
         }
         let blocks = cols / BLOCK;
-        grow(&mut self.quantised, rows * blocks, Quantised::ZERO);
+        grow(&mut self.quantised, rows * blocks + MATRIX_ROWS, Quantised::ZERO);
         let floats = &self.floats[..rows * cols];
         let (chunks, step) = (rows.div_ceil(CHUNK_ROWS_MAX), CHUNK_ROWS_MAX);
         let out = Disjoint::new(&mut self.quantised[..rows * blocks]);

@@ -4,7 +4,11 @@
 //! One lane is one output: the `LANES` rows of a tile are multiplied side by side, so that no sum ever crosses lanes and
 //! the order of operations is the same on every width.
 
+use std::convert::Infallible;
+
 use super::Matrix;
+use super::rows::Quantised;
+use super::tile::Room;
 
 /// Vectors of `LANES` 32-bit lanes. All methods are single steps and must be inlined into [`Simd::run`].
 pub(super) trait Simd: Copy {
@@ -18,6 +22,14 @@ pub(super) trait Simd: Copy {
     type Int: Copy;
     /// `LANES` floats.
     type Float: Copy;
+    /// Registers that hold matrices, or `Infallible`.
+    type Matrices: Matrices<Self>;
+
+    /// The registers that hold matrices, if many rows shall be multiplied by them.
+    #[inline(always)]
+    fn matrices(self) -> Option<Self::Matrices> {
+        None
+    }
 
     /// Runs `work` with the instruction set switched on.
     fn run<W: Work>(self, work: W);
@@ -129,6 +141,40 @@ pub(super) trait Simd: Copy {
     }
     /// Asks for the cache line of `bytes` at `at`; nothing happens when there is none.
     fn prefetch(self, bytes: &[u8], at: usize);
+}
+
+/// Registers that hold matrices: they sum the products of a block of weights with many rows at once. Nothing else changes:
+/// integer sums are exact, and scaling them is left to the vectors.
+pub(super) trait Matrices<S: Simd>: Copy {
+    /// This thread's room to work in, which is to be given back.
+    fn room(self) -> Box<Room<S>>;
+    /// Keeps what `room` gave for the next time.
+    fn keep(self, room: Box<Room<S>>);
+    /// Takes `above` from every byte, so that the weights are signed.
+    fn signed(self, weights: [S::Int; 8], above: u8) -> [S::Int; 8];
+    /// Writes the integer sums of 32 signed weights of each output with each row of `x` to `sums`.
+    fn dot_block(self, weights: &[S::Int; 8], x: &[Quantised; MATRIX_ROWS], sums: &mut [S::Int; MATRIX_ROWS]);
+}
+
+/// Rows of activations that [`Matrices`] take at once.
+pub(super) const MATRIX_ROWS: usize = 16;
+
+impl<S: Simd> Matrices<S> for Infallible {
+    fn room(self) -> Box<Room<S>> {
+        match self {}
+    }
+
+    fn keep(self, _: Box<Room<S>>) {
+        match self {}
+    }
+
+    fn signed(self, _: [S::Int; 8], _: u8) -> [S::Int; 8] {
+        match self {}
+    }
+
+    fn dot_block(self, _: &[S::Int; 8], _: &[Quantised; MATRIX_ROWS], _: &mut [S::Int; MATRIX_ROWS]) {
+        match self {}
+    }
 }
 
 /// [`Simd::dot_pair`] where there is nothing better: one row after the other.

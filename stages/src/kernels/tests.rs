@@ -210,11 +210,13 @@ fn every_instruction_set_gives_the_bits_of_the_reference() {
         for (cols, outputs) in [(unit, 1), (unit, 16), (3 * unit, 15), (2 * unit, 33), (unit, 100)] {
             let bytes = draw.weights(format, outputs, cols);
             let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
-            let values = draw.values(5 * cols);
-            let expected = bits(&multiply(Path::Scalar, &pool(1), weights, &values));
-            for path in paths() {
-                let found = bits(&multiply(path, &pool(2), weights, &values));
-                assert_eq!(found, expected, "{path:?} {} {outputs} x {cols}", format.name());
+            for rows in [5, 12, 21, 40] {
+                let values = draw.values(rows * cols);
+                let expected = bits(&multiply(Path::Scalar, &pool(1), weights, &values));
+                for path in paths() {
+                    let found = bits(&multiply(path, &pool(2), weights, &values));
+                    assert_eq!(found, expected, "{path:?} {} {rows} of {outputs} x {cols}", format.name());
+                }
             }
         }
     }

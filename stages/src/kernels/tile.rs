@@ -1,6 +1,7 @@
 //! The one kernel: a tile of outputs times all rows of activations, block after block. Decode, small batches and prefill
 //! are the same code with more or fewer rows, which is why a row cannot feel its company.
 
+use std::hint::black_box;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -8,7 +9,7 @@ use super::codec::{self, Codec, Lanes, Lying, PackedFactors, UNIT_BLOCKS_MAX};
 use super::dispatch::Product;
 use super::rows::{CHUNK_ROWS_MAX, Quantised};
 use super::scalar::{self, FLOAT_GROUP};
-use super::simd::{Simd, Tile, Work};
+use super::simd::{MATRIX_ROWS, Matrices, Simd, Tile, Work};
 use super::{Format, Matrix};
 
 /// A range of a product's outputs, for all rows.
@@ -66,6 +67,7 @@ trait Units {
         chunk: &Range<usize>,
         panel: Range<usize>,
         sums: &mut [S::Float],
+        room: Option<&mut Room<S>>,
     );
 }
 
@@ -77,6 +79,7 @@ fn multiply<S: Simd, U: Units>(s: S, product: &Product<'_>, range: Range<usize>)
     let (mut one, mut many) = ([s.splat_float(0.0)], None);
     let sums: &mut [S::Float] =
         if product.x.rows() == 1 { &mut one } else { many.insert([s.splat_float(0.0); CHUNK_ROWS_MAX]) };
+    let mut room = s.matrices().map(Matrices::room);
     let units = product.weights.cols().div_ceil(U::COLS);
     for chunk in product.x.chunks() {
         let panel = (PANEL_BYTES_MAX / (U::ROW_BYTES * chunk.len())).max(1);
@@ -88,10 +91,13 @@ fn multiply<S: Simd, U: Units>(s: S, product: &Product<'_>, range: Range<usize>)
                 } else {
                     read(s, product, start, skip, chunk.clone(), sums);
                 }
-                U::add(s, product, start, &chunk, first..(first + panel).min(units), sums);
+                U::add(s, product, start, &chunk, first..(first + panel).min(units), sums, room.as_deref_mut());
                 write(s, product, start, skip, chunk.clone(), sums);
             }
         }
+    }
+    if let (Some(matrices), Some(room)) = (s.matrices(), room) {
+        matrices.keep(room);
     }
 }
 
@@ -115,12 +121,18 @@ impl<C: Codec> Units for Quants<C> {
         chunk: &Range<usize>,
         panel: Range<usize>,
         sums: &mut [S::Float],
+        room: Option<&mut Room<S>>,
     ) {
         match (C::LYING, sums) {
             (Lying::Nibbles(_) | Lying::Bytes(_) | Lying::Pairs(_), [sum]) => {
                 *sum = one_row::<S, C>(s, product, start, chunk.start, panel, *sum);
             }
-            (_, sums) => unpacked::<S, C>(s, product, start, chunk, panel, sums),
+            (_, sums) => match (s.matrices(), room) {
+                (Some(matrices), Some(room)) if !C::HALVES => {
+                    by_matrices::<S, C>((s, matrices), room, product, start, chunk, panel, sums);
+                }
+                _ => unpacked::<S, C>(s, product, start, chunk, panel, sums),
+            },
         }
     }
 }
@@ -191,10 +203,9 @@ fn unpacked<S: Simd, C: Codec>(
     let weights = &product.weights;
     let tile = Tile::of(weights, start, S::LANES);
     let x = product.x.quantised(chunk);
-    let zero = Lanes { words: [s.splat(0); 8], scale: [s.splat_float(0.0); 2], min: [s.splat_float(0.0); 2] };
-    let mut lanes = [zero; UNIT_BLOCKS_MAX];
+    let mut lanes = [Lanes::zero(s); UNIT_BLOCKS_MAX];
     for unit in panel {
-        C::unpack(s, tile, unit * C::BYTES, &mut lanes);
+        C::unpack(s, tile, unit * C::BYTES, &mut lanes[..C::BLOCKS]);
         for (sub, lanes) in lanes[..C::BLOCKS].iter().enumerate() {
             let index = unit * C::BLOCKS + sub;
             ask_for_next(s, weights, start, index, C::BYTES * S::LANES / C::BLOCKS);
@@ -203,12 +214,142 @@ fn unpacked<S: Simd, C: Codec>(
     }
 }
 
+/// As `unpacked`, where registers hold matrices: a few blocks are unpacked, then 16 rows at a time multiplied with all of
+/// them, then their integer sums scaled. What one step writes to memory the next reads, and each is long enough for it to
+/// have arrived there: matrix registers wait for stores to be done. Meanwhile the next blocks are unpacked.
+#[inline(always)]
+fn by_matrices<S: Simd, C: Codec>(
+    (s, matrices): (S, S::Matrices),
+    room: &mut Room<S>,
+    product: &Product<'_>,
+    start: usize,
+    chunk: &Range<usize>,
+    panel: Range<usize>,
+    sums: &mut [S::Float],
+) {
+    let weights = &product.weights;
+    let (x, rows) = (product.x.quantised_and_more(chunk), chunk.len());
+    let Room { integers, lanes, ahead } = room;
+    let (mut lanes, mut ahead) = (lanes, ahead);
+    let step = UNIT_BLOCKS_MAX / C::BLOCKS;
+    for (unit, lanes) in panel.clone().zip(lanes.chunks_exact_mut(C::BLOCKS)) {
+        unpack_signed::<S, C>(s, matrices, weights, start, unit, lanes);
+    }
+    for first in panel.clone().step_by(step) {
+        let units = first..(first + step).min(panel.end);
+        let mut following = (first + step..panel.end).zip(ahead.chunks_exact_mut(C::BLOCKS));
+        let x = &x[first * C::BLOCKS * rows..];
+        for (group, sums) in sums.chunks_mut(MATRIX_ROWS).enumerate() {
+            let x = &x[group * MATRIX_ROWS..];
+            let blocks = lanes.chunks_exact(C::BLOCKS).zip(integers.chunks_exact_mut(C::BLOCKS)).enumerate();
+            for (unit, (lanes, integers)) in blocks.take(units.len()) {
+                for (block, (lanes, integers)) in lanes.iter().zip(integers).enumerate() {
+                    let x = x[(unit * C::BLOCKS + block) * rows..].first_chunk().expect(MORE);
+                    matrices.dot_block(&lanes.words, x, integers);
+                }
+                if let Some((unit, ahead)) = following.next() {
+                    unpack_signed::<S, C>(s, matrices, weights, start, unit, ahead);
+                }
+            }
+            let lanes = &lanes[..units.len() * C::BLOCKS];
+            if let Ok(sums) = <&mut [S::Float; MATRIX_ROWS]>::try_from(&mut *sums) {
+                add_integers::<S, C, MATRIX_ROWS>(s, lanes, integers, x, rows, sums);
+                continue;
+            }
+            let mut padded = [s.splat_float(0.0); MATRIX_ROWS];
+            for (padded, sum) in padded.iter_mut().zip(&*sums) {
+                *padded = *sum;
+            }
+            if sums.len() <= MATRIX_ROWS / 2 {
+                let padded = padded.first_chunk_mut().expect("half is less than all");
+                add_integers::<S, C, { MATRIX_ROWS / 2 }>(s, lanes, integers, x, rows, padded);
+            } else {
+                add_integers::<S, C, MATRIX_ROWS>(s, lanes, integers, x, rows, &mut padded);
+            }
+            for (padded, sum) in padded.iter().zip(sums) {
+                *sum = *padded;
+            }
+        }
+        for (unit, ahead) in following {
+            unpack_signed::<S, C>(s, matrices, weights, start, unit, ahead);
+        }
+        (lanes, ahead) = (ahead, lanes);
+    }
+}
+
+/// What [`by_matrices`] works in.
+pub(super) struct Room<S: Simd> {
+    /// Sums of each block, for 16 rows.
+    integers: [[S::Int; MATRIX_ROWS]; UNIT_BLOCKS_MAX],
+    lanes: [Lanes<S>; UNIT_BLOCKS_MAX],
+    ahead: [Lanes<S>; UNIT_BLOCKS_MAX],
+}
+
+// === impl Room ===
+
+impl<S: Simd> Room<S> {
+    pub(super) fn new(s: S) -> Self {
+        let lanes = [Lanes::zero(s); UNIT_BLOCKS_MAX];
+        Self { integers: [[s.splat(0); MATRIX_ROWS]; UNIT_BLOCKS_MAX], lanes, ahead: lanes }
+    }
+}
+
+/// Unpacks a unit of the tile at `start` for matrix registers.
+#[inline(always)]
+fn unpack_signed<S: Simd, C: Codec>(
+    s: S,
+    matrices: S::Matrices,
+    weights: &Matrix<'_>,
+    start: usize,
+    unit: usize,
+    lanes: &mut [Lanes<S>],
+) {
+    ask_for_next(s, weights, start, unit, C::BYTES * S::LANES);
+    C::unpack(s, Tile::of(weights, start, S::LANES), unit * C::BYTES, lanes);
+    let above = if C::WIDE { S::WIDE_OFFSET } else { C::OFFSET }.map_or(0, |power| 1 << power);
+    for lanes in lanes {
+        lanes.words = matrices.signed(lanes.words, above);
+    }
+}
+
+/// What `Rows::quantised_and_more` promises.
+const MORE: &str = "blocks of no account behind the last";
+
+/// Scales the integer sums of some blocks and adds them to the sums of `ROWS` rows, which stay in registers
+/// meanwhile. From a row's block in `x` to its next there are `stride`.
+#[inline(always)]
+fn add_integers<S: Simd, C: Codec, const ROWS: usize>(
+    s: S,
+    lanes: &[Lanes<S>],
+    integers: &[[S::Int; MATRIX_ROWS]; UNIT_BLOCKS_MAX],
+    x: &[Quantised],
+    stride: usize,
+    sums: &mut [S::Float; ROWS],
+) {
+    let mut held = *sums;
+    for (block, (lanes, integers)) in lanes.iter().zip(integers).enumerate() {
+        let x: &[Quantised; ROWS] = x[block * stride..].first_chunk().expect(MORE);
+        let factors = [lanes.scale[0], lanes.min[0]];
+        for row in 0..ROWS {
+            held[row] = add_part::<S, C>(s, factors, &x[row], 2, s.to_float(integers[row]), held[row]);
+        }
+    }
+    *sums = held;
+}
+
+/// Fewer rows than this are multiplied one by one: matrix registers take as long for one row as for all they hold, and with
+/// fewer than these that is longer.
+pub(super) const MATRIX_ROWS_MIN: usize = 12;
+
 /// Adds the products of 32 weights of each output with the same 32 activations of each row.
 #[inline(always)]
 fn add_block<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums: &mut [S::Float]) {
     let weights = *weights;
     let done = if S::PAIRS { add_pairs::<S, C>(s, &weights, x, sums) } else { 0 };
     for (x, sum) in x[done..].iter().zip(&mut sums[done..]) {
+        // Not to be found from the sums' address, which the compiler would: an address of two registers and a broadcast make
+        // an instruction of two, and a row takes a tenth longer.
+        let x = black_box(x);
         let factors = [0, 1].map(|half| [weights.scale[half], weights.min[half]]);
         *sum = if C::HALVES {
             let (low, high) = (dot::<S, C>(s, &weights, x, 0, 0..4), dot::<S, C>(s, &weights, x, 1, 4..8));
@@ -301,6 +442,7 @@ impl<const BYTES: usize> Units for Floats<BYTES> {
         chunk: &Range<usize>,
         panel: Range<usize>,
         sums: &mut [S::Float],
+        _: Option<&mut Room<S>>,
     ) {
         let (weights, cols) = (&product.weights, product.x.cols());
         let tile = Tile::of(weights, start, S::LANES);

@@ -7,6 +7,7 @@ use schema::record::{KvRoom, KvType, ModelRecord};
 
 use super::place::{EMBEDDING, OUTPUT, Place};
 use crate::gguf::{Header, Metadata, MetadataError, TensorInfo};
+use crate::kernels::Format;
 
 /// A GGUF file that is not a language model baton can cut into layers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +72,7 @@ pub(super) fn record(
     let output_bytes = bytes_of(header, OUTPUT).unwrap_or(embedding_bytes);
     let norms = header.tensors.iter().filter(|tensor| Place::of(&tensor.name) == Place::Head && tensor.name != OUTPUT);
     let head_bytes = norms.map(|tensor| tensor.bytes).sum::<u64>() + output_bytes;
+    let output = header.tensor(OUTPUT).or_else(|| header.tensor(EMBEDDING));
     Ok(ModelRecord {
         name,
         fingerprint,
@@ -81,7 +83,9 @@ pub(super) fn record(
         layer_bytes: layers.iter().map(|layer| layer.bytes).collect(),
         head_bytes,
         layer_multiplications: layers.iter().map(|layer| layer.values).collect(),
-        head_multiplications: header.tensor(OUTPUT).or_else(|| header.tensor(EMBEDDING)).map_or(0, values),
+        head_multiplications: output.map_or(0, values),
+        layer_format: layer_format(header).map(|format| format.name().to_owned()),
+        head_format: output.map(|tensor| tensor.format.name().to_owned()),
         kv_bytes_per_token_layer: kv_bytes_per_token_layer(metadata, &architecture, room.kv_type)?,
         kv_tokens: room.tokens,
         kv_type: room.kv_type,
@@ -102,6 +106,15 @@ struct Layer {
 /// How many values a tensor has.
 fn values(tensor: &TensorInfo) -> u64 {
     tensor.dims.iter().fold(1, |product: u64, dim| product.saturating_mul(*dim))
+}
+
+/// The format that most bytes of the layers are in.
+fn layer_format(header: &Header) -> Option<Format> {
+    let bytes_in = |format: &Format| {
+        let own = |tensor: &&TensorInfo| tensor.format == *format && matches!(Place::of(&tensor.name), Place::Layer(_));
+        header.tensors.iter().filter(own).map(|tensor| tensor.bytes).sum::<u64>()
+    };
+    Format::ALL.into_iter().max_by_key(bytes_in).filter(|format| bytes_in(format) > 0)
 }
 
 /// Each layer's tensors.

@@ -5,6 +5,8 @@ use schema::frame::{Chosen, Refusal, Sampling, Spent, Tokens};
 
 use super::*;
 use crate::generate::Finish;
+use crate::limits::{BATCH_ROWS_MAX, OVERTAKEN_MAX};
+use crate::runner::KV_BLOCK_TOKENS;
 
 /// A pipeline that computes: the token after a history is a function of all of it, read back from the blocks that the
 /// slices name, so a wrong block, a lost row or a mixed-up sequence changes the tokens.

@@ -20,7 +20,7 @@ fn view() -> ClusterView {
         stages: [(name("a"), versioned(stage(1000)))].into(),
         ..ClusterView::default()
     };
-    let Action::Propose { placement, .. } = decide(&view, &name("a"), true) else { panic!("no proposal") };
+    let Action::Propose { placement, .. } = decide(&view, &name("a"), Calm::Settled) else { panic!("no proposal") };
     view.placement = Some(versioned(placement));
     view
 }

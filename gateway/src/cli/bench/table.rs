@@ -114,11 +114,16 @@ fn remarks(report: &Report) -> String {
     if results().any(|result| result.completed > 0 && result.counted_by == CountedBy::Pieces) {
         text += "Some answers came without a count of tokens; their pieces of text are counted instead.\n";
     }
-    let sum = |figure: fn(&ResultReport) -> u64| results().map(figure).sum::<u64>();
-    let (prompt, cached) = (sum(|result| result.prompt_tokens), sum(|result| result.cached_tokens));
-    if cached > 0 {
-        let share = 100.0 * cached as f64 / prompt.max(1) as f64;
-        let _ = writeln!(text, "Of the prompts' {prompt} tokens, {cached} were known before ({share:.0} %).");
+    for (index, name) in (0..report.endpoints.len()).zip('A'..) {
+        let results = || report.points.iter().filter_map(|point| point.results.get(index));
+        let sum = |figure: fn(&ResultReport) -> u64| results().map(figure).sum::<u64>();
+        let (prompt, cached) = (sum(|result| result.prompt_tokens), sum(|result| result.cached_tokens));
+        let place = if report.endpoints.len() > 1 { format!(" at {name}") } else { String::new() };
+        if cached > 0 {
+            let share = 100.0 * cached as f64 / prompt.max(1) as f64;
+            let _ =
+                writeln!(text, "Of the prompts' {prompt} tokens, {cached} were known before{place} ({share:.0} %).");
+        }
     }
     if report.partial {
         text += "Interrupted: this is what was measured until then.\n";
@@ -219,5 +224,7 @@ mod tests {
         let ratio = text.lines().find(|line| line.contains("A / B ") && line.starts_with("2 clients")).unwrap();
         assert!(ratio.contains("2.00") && ratio.contains("0.50 / 0.50 / -"), "{ratio}");
         assert!(text.contains("2 clients, B: 1 failed"), "{text}");
+        let known = |place| format!("Of the prompts' 300 tokens, 30 were known before at {place} (10 %).\n");
+        assert!(text.contains(&(known("A") + &known("B"))), "{text}");
     }
 }

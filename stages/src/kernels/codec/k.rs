@@ -1,7 +1,7 @@
 //! The formats with blocks of 256 values, in sub-blocks with scales of their own.
 #![expect(clippy::needless_range_loop, reason = "an index here is also a shift, a byte and a place in another array")]
 
-use super::{Codec, Lanes, Lying, UNIT_BLOCKS_MAX};
+use super::{Codec, Lanes, Lying};
 use crate::kernels::simd::{Simd, Tile, split_halves};
 
 pub(in crate::kernels) struct Q2K;
@@ -18,7 +18,7 @@ impl Codec for Q2K {
     const MINS: bool = true;
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
+    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
         let (scale, min) = s.two_halves(tile, at + 80);
         let min = s.neg(min);
         let packed = s.words(tile, at);
@@ -50,7 +50,7 @@ impl Codec for Q3K {
     const OFFSET: Option<u32> = Some(2);
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
+    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
         let scale = s.half_to_float(s.pair(tile, at + 108));
         let (low, low_too, high) = (s.word(tile, at + 96), s.word(tile, at + 100), s.word(tile, at + 104));
         let two = s.splat(0x0303_0303);
@@ -91,7 +91,7 @@ impl Codec for Q4K {
     const MINS: bool = true;
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
+    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
         packed_scales(s, tile, at, out);
         let mask = s.splat(0x0f0f_0f0f);
         for piece in 0..8 {
@@ -112,7 +112,7 @@ impl Codec for Q5K {
     const MINS: bool = true;
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
+    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
         packed_scales(s, tile, at, out);
         let (mask, one) = (s.splat(0x0f0f_0f0f), s.splat(0x0101_0101));
         for side in 0..2 {
@@ -140,7 +140,7 @@ impl Codec for Q6K {
     const OFFSET: Option<u32> = Some(5);
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
+    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
         let scale = s.half_to_float(s.pair(tile, at + 208));
         let packed = s.words(tile, at + 192);
         for sub in 0..8 {
@@ -184,7 +184,7 @@ fn byte<S: Simd>(s: S, words: &[S::Int; 4], index: usize) -> S::Int {
 
 /// Fills in all scales and minimums of a block of Q4_K or Q5_K.
 #[inline(always)]
-fn packed_scales<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
+fn packed_scales<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
     let packed = PackedFactors::read(s, tile, at);
     for sub in 0..8 {
         (out[sub].scale[0], out[sub].min[0]) = packed.of(s, sub);

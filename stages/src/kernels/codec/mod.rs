@@ -23,6 +23,16 @@ pub(super) struct Lanes<S: Simd> {
     pub(super) min: [S::Float; 2],
 }
 
+// === impl Lanes ===
+
+impl<S: Simd> Lanes<S> {
+    /// All zero, to be overwritten.
+    #[inline(always)]
+    pub(super) fn zero(s: S) -> Self {
+        Self { words: [s.splat(0); 8], scale: [s.splat_float(0.0); 2], min: [s.splat_float(0.0); 2] }
+    }
+}
+
 /// Blocks of 32 in the largest unit.
 pub(super) const UNIT_BLOCKS_MAX: usize = 8;
 
@@ -58,8 +68,8 @@ pub(super) trait Codec {
     /// What the words are too large by, as a power of two.
     const OFFSET: Option<u32> = None;
 
-    /// Unpacks the format's block at `at` bytes into the rows.
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]);
+    /// Unpacks the format's block at `at` bytes into the rows; `out` has room for `BLOCKS`.
+    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]);
 
     /// Scale and minimum of the format's block at `at` bytes, where it has one of each; no minimum is zero.
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! The formats with blocks of 32 values.
 
-use super::{Codec, Lanes, Lying, UNIT_BLOCKS_MAX};
+use super::{Codec, Lanes, Lying};
 use crate::kernels::simd::{Simd, Tile, nibbles};
 
 pub(in crate::kernels) struct Q4_0;
@@ -17,7 +17,7 @@ impl Codec for Q4_0 {
     const LYING: Lying = Lying::Nibbles(2);
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
+    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
         out[0].scale[0] = s.half_to_float(s.pair(tile, at));
         out[0].words = nibbles(s, tile, at + 2);
     }
@@ -31,7 +31,7 @@ impl Codec for Q4_1 {
     const LYING: Lying = Lying::Nibbles(4);
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
+    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
         (out[0].scale[0], out[0].min[0]) = s.two_halves(tile, at);
         out[0].words = nibbles(s, tile, at + 4);
     }
@@ -44,7 +44,7 @@ impl Codec for Q5_0 {
     const OFFSET: Option<u32> = Some(4);
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
+    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
         out[0].scale[0] = s.half_to_float(s.pair(tile, at));
         out[0].words = with_fifth_bits(s, s.word(tile, at + 2), nibbles(s, tile, at + 6));
     }
@@ -57,7 +57,7 @@ impl Codec for Q5_1 {
     const MINS: bool = true;
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
+    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
         (out[0].scale[0], out[0].min[0]) = s.two_halves(tile, at);
         out[0].words = with_fifth_bits(s, s.word(tile, at + 4), nibbles(s, tile, at + 8));
     }
@@ -71,7 +71,7 @@ impl Codec for Q8_0 {
     const LYING: Lying = Lying::Bytes(2);
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>; UNIT_BLOCKS_MAX]) {
+    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
         out[0].scale[0] = s.half_to_float(s.pair(tile, at));
         for (half, at) in [at + 2, at + 18].into_iter().enumerate() {
             for (index, word) in s.words(tile, at).into_iter().enumerate() {

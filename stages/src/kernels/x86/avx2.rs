@@ -1,6 +1,7 @@
 //! AVX2 with FMA and F16C: 8 lanes, byte products in three instructions.
 
 use std::arch::x86_64::*;
+use std::convert::Infallible;
 
 use crate::kernels::rows::Quantised;
 use crate::kernels::simd::{Simd, Tile, Work, word};
@@ -48,6 +49,7 @@ impl Simd for Avx2 {
     const WIDE_OFFSET: Option<u32> = None;
     type Int = __m256i;
     type Float = __m256;
+    type Matrices = Infallible;
 
     #[inline(always)]
     fn run<W: Work>(self, work: W) {

@@ -4,10 +4,14 @@ use std::arch::x86_64::*;
 
 use crate::kernels::rows::Quantised;
 use crate::kernels::simd::{Simd, Tile, Work, word};
+use crate::kernels::x86::amx::Amx;
 
 /// Proof that the machine has AVX-512 F, BW, DQ, VL and VNNI.
 #[derive(Clone, Copy)]
-pub(in crate::kernels) struct Avx512(());
+pub(in crate::kernels) struct Avx512 {
+    /// Used beside it where it is wanted; its registers' shapes are set while kernels run.
+    matrices: Option<Amx>,
+}
 
 impl Avx512 {
     /// The proof, if this machine has it.
@@ -17,12 +21,23 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512vnni");
-        there.then_some(Self(()))
+        there.then_some(Self { matrices: None })
+    }
+
+    /// The proof that it has AMX, too.
+    pub(in crate::kernels) fn detect_with_matrices() -> Option<Self> {
+        Amx::detect().map(Self::with)
+    }
+
+    /// Whoever has AMX has all the rest.
+    pub(in crate::kernels) fn with(matrices: Amx) -> Self {
+        Self { matrices: Some(matrices) }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn run_here<W: Work>(s: Avx512, work: W) {
+    let _shapes = s.matrices.map(Amx::shapes);
     work.run(s);
 }
 
@@ -74,6 +89,12 @@ impl Simd for Avx512 {
     const WIDE_OFFSET: Option<u32> = Some(7);
     type Int = __m512i;
     type Float = __m512;
+    type Matrices = Amx;
+
+    #[inline(always)]
+    fn matrices(self) -> Option<Amx> {
+        self.matrices
+    }
 
     #[inline(always)]
     fn run<W: Work>(self, work: W) {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What may follow the number.
 const UNITS: &[(&str, u64)] = &[
@@ -19,8 +19,8 @@ const UNITS: &[(&str, u64)] = &[
 ];
 
 /// A number of bytes; never zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ByteSize(u64);
 
 /// A size that cannot be read.
@@ -71,9 +71,18 @@ impl TryFrom<String> for ByteSize {
     }
 }
 
+impl From<ByteSize> for String {
+    fn from(size: ByteSize) -> Self {
+        size.to_string()
+    }
+}
+
 impl fmt::Display for ByteSize {
+    /// In the largest unit that gives a whole number, so that `6GiB` stays `6GiB`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}B", self.0)
+        let whole = UNITS.iter().filter(|(_, unit)| self.0.is_multiple_of(*unit)).max_by_key(|(_, unit)| *unit);
+        let (name, unit) = whole.copied().unwrap_or(("B", 1));
+        write!(f, "{}{name}", self.0 / unit)
     }
 }
 
@@ -105,7 +114,10 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back() {
-        let size: ByteSize = "1.5GiB".parse().unwrap();
-        assert_eq!(size.to_string().parse::<ByteSize>().unwrap(), size);
+        for (text, written) in [("1.5GiB", "1536MiB"), ("6GiB", "6GiB"), ("800MB", "800MB"), ("1001B", "1001B")] {
+            let size: ByteSize = text.parse().unwrap();
+            assert_eq!(size.to_string(), written);
+            assert_eq!(written.parse::<ByteSize>().unwrap(), size);
+        }
     }
 }

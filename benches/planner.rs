@@ -1,0 +1,67 @@
+//! What a plan costs: a thousand unequal stages and two hundred layers, and clusters as people have them.
+//! `cargo bench --bench planner`.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use engine::planner::{Candidate, plan};
+use schema::Fingerprint;
+use schema::record::{FormatSpeed, ModelRecord};
+
+const FORMAT: &str = "Q4_K";
+
+/// A model whose layers differ, with a head as large as several of them.
+fn model(layers: u32) -> ModelRecord {
+    let layer_bytes: Vec<_> = (0..layers).map(|layer| 200_000_000 + u64::from(layer % 7) * 9_000_000).collect();
+    ModelRecord {
+        name: "large".to_owned(),
+        architecture: "llama".to_owned(),
+        fingerprint: Fingerprint("00".to_owned()),
+        layers,
+        hidden: 8192,
+        context_tokens: 8192,
+        embedding_bytes: 1,
+        layer_multiplications: layer_bytes.iter().map(|bytes| bytes * 2).collect(),
+        layer_bytes,
+        head_bytes: 900_000_000,
+        head_multiplications: 1_100_000_000,
+        layer_format: Some(FORMAT.to_owned()),
+        head_format: None,
+        kv_bytes_per_token_layer: 4096,
+        kv_tokens: 8192,
+        kv_type: schema::record::KvType::F16,
+        scratch_bytes: 16_777_216,
+        stages_min: 1,
+    }
+}
+
+/// Stages of which no two are alike, each with room for so many layers, more or less.
+fn candidates(count: u64, layers_each: u64) -> Vec<Candidate> {
+    let candidate = |index: u64| {
+        let pace = 1 + index * 7919 % 13;
+        let speed = FormatSpeed {
+            bytes_per_second: pace * 3_000_000_000 + index,
+            multiplications_per_second: pace * 20_000_000_000,
+        };
+        Candidate {
+            name: format!("s{index:04}").parse().expect("a legal name"),
+            budget_bytes: 1_500_000_000 + (layers_each + index * 31 % 5) * 270_000_000,
+            speed: [(FORMAT.to_owned(), speed)].into(),
+            fixed: None,
+        }
+    };
+    (0..count).map(candidate).collect()
+}
+
+fn planner(criterion: &mut Criterion) {
+    for (stages, layers, layers_each) in [(4, 48, 20), (1000, 200, 2), (1000, 200, 200)] {
+        let (model, candidates) = (model(layers), candidates(stages, layers_each));
+        criterion.bench_function(
+            &format!("{stages} stages, {layers} layers, room for {layers_each} each"),
+            |bencher| {
+                bencher.iter(|| plan(&model, &candidates).expect("a plan"));
+            },
+        );
+    }
+}
+
+criterion_group!(benches, planner);
+criterion_main!(benches);

@@ -1,0 +1,74 @@
+//! What ranges of a model's layers cost: memory on every stage alike, time by the stage. By sums up to each layer.
+
+use schema::LayerRange;
+use schema::record::ModelRecord;
+
+use super::rates::Rates;
+
+/// Memory of ranges.
+#[derive(Debug)]
+pub(super) struct Costs {
+    /// Weights, keys and values of the layers before each, in bytes.
+    memory_before: Vec<u64>,
+    scratch_bytes: u64,
+}
+
+/// How long ranges take on one stage, in picoseconds.
+#[derive(Debug)]
+pub(super) struct Times {
+    before: Vec<u64>,
+}
+
+// === impl Costs ===
+
+impl Costs {
+    pub(super) fn new(model: &ModelRecord) -> Self {
+        let memory = (0..model.layers).map(|layer| {
+            let bytes = LayerRange::new(layer, layer + 1).map(|range| model.shard_bytes(range));
+            bytes.map_or(0, |bytes| bytes.weights.saturating_add(bytes.kv))
+        });
+        Self { memory_before: sums(memory), scratch_bytes: model.scratch_bytes }
+    }
+
+    pub(super) fn layers(&self) -> usize {
+        self.memory_before.len() - 1
+    }
+
+    /// The most memory layers `start..end` take, in bytes.
+    pub(super) fn memory_bound(&self, start: usize, end: usize) -> u64 {
+        let own = self.memory_before[end].saturating_sub(self.memory_before[start]);
+        own.saturating_add(self.scratch_bytes)
+    }
+}
+
+// === impl Times ===
+
+impl Times {
+    /// The times of a stage with these rates, for a micro-batch of `rows`.
+    pub(super) fn new(model: &ModelRecord, rates: Rates, rows: u64) -> Self {
+        let times = (0..model.layers as usize).map(|layer| {
+            let of = |counts: &[u64]| counts.get(layer).copied().unwrap_or(0);
+            let own = rates.layer_ps(of(&model.layer_bytes), of(&model.layer_multiplications), rows);
+            let last = layer + 1 == model.layers as usize;
+            let head = if last { rates.head_ps(model.head_bytes, model.head_multiplications, rows) } else { 0 };
+            own.saturating_add(head)
+        });
+        Self { before: sums(times) }
+    }
+
+    /// How long layers `start..end` take.
+    pub(super) fn of(&self, start: usize, end: usize) -> u64 {
+        self.before[end].saturating_sub(self.before[start])
+    }
+}
+
+/// Sums of all before each, and of all.
+fn sums(values: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut sums = vec![0];
+    let mut sum = 0_u64;
+    sums.extend(values.map(|value| {
+        sum = sum.saturating_add(value);
+        sum
+    }));
+    sums
+}

@@ -1,0 +1,111 @@
+//! Operators' wishes: which of them the plan can be made by, and what is to be written beside each.
+//!
+//! Pins are tried in the order they were written, each with those before it. One that leaves no plan changes nothing, so a
+//! new bad pin never takes an old good one's place.
+
+use std::collections::BTreeMap;
+
+use schema::StageName;
+use schema::record::{ModelRecord, Pin, PinStatus, Shard};
+
+use super::{Candidate, PlanError, fits};
+use crate::view::ClusterView;
+
+/// Most notes in one transaction: etcd takes 128 comparisons, and each note has two.
+const NOTES_MAX: usize = 32;
+
+/// What is to be written beside a pin, if both are as they were seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Whose pin.
+    pub stage: StageName,
+    /// What to write; `None`: the pin is gone, and what stands there is to go.
+    pub status: Option<PinStatus>,
+    /// The pin's revision; `None`: there is none.
+    pub pin: Option<u64>,
+    /// The revision of what stands there; `None`: nothing.
+    pub seen: Option<u64>,
+}
+
+/// The stages as the pins leave them, and what becomes of each pin.
+pub(super) fn judge(
+    view: &ClusterView,
+    model: &ModelRecord,
+    mut candidates: Vec<Candidate>,
+    placed: &[Shard],
+) -> (Vec<Candidate>, BTreeMap<StageName, PinStatus>) {
+    let mut statuses = BTreeMap::new();
+    let mut status = |stage: &StageName, pin_revision, reason: Option<String>| {
+        statuses.insert(stage.clone(), PinStatus { honoured: reason.is_none(), reason, pin_revision });
+    };
+    for (stage, unreadable) in &view.unreadable_pins {
+        status(stage, unreadable.mod_revision, Some(unreadable.value.clone()));
+    }
+    let mut pins: Vec<_> = view.pins.iter().collect();
+    pins.sort_by_key(|(_, pin)| pin.mod_revision);
+    for (stage, pin) in pins {
+        let tried = obeying(&candidates, stage, pin.value, placed)
+            .and_then(|pinned| fits(model, &pinned).map(|()| pinned).map_err(|error| explain(&error)));
+        status(stage, pin.mod_revision, tried.as_ref().err().cloned());
+        candidates = tried.unwrap_or(candidates);
+    }
+    (candidates, statuses)
+}
+
+/// What has to be written so that what stands beside the pins is true.
+pub(super) fn notes(view: &ClusterView, statuses: &BTreeMap<StageName, PinStatus>) -> Vec<Note> {
+    let seen = |stage: &StageName| view.pin_statuses.get(stage);
+    let news = statuses.iter().filter(|(stage, status)| seen(stage).is_none_or(|seen| seen.value != **status));
+    let news = news.map(|(stage, status)| Note {
+        stage: stage.clone(),
+        status: Some(status.clone()),
+        pin: Some(status.pin_revision),
+        seen: seen(stage).map(|seen| seen.mod_revision),
+    });
+    let orphans = view.pin_statuses.iter().filter(|(stage, _)| !statuses.contains_key(stage));
+    let orphans = orphans.map(|(stage, seen)| Note {
+        stage: stage.clone(),
+        status: None,
+        pin: None,
+        seen: Some(seen.mod_revision),
+    });
+    orphans.chain(news).take(NOTES_MAX).collect()
+}
+
+/// Whether a pin by which the plan was made is gone, or another in its place is obeyed: what it held is to be divided anew.
+pub(super) fn given_back(view: &ClusterView, statuses: &BTreeMap<StageName, PinStatus>) -> bool {
+    let mut honoured = view.pin_statuses.iter().filter(|(_, seen)| seen.value.honoured);
+    honoured.any(|(stage, seen)| {
+        let now = statuses.get(stage);
+        now.is_none_or(|now| now.honoured && now.pin_revision != seen.value.pin_revision)
+    })
+}
+
+fn obeying(candidates: &[Candidate], stage: &StageName, pin: Pin, placed: &[Shard]) -> Result<Vec<Candidate>, String> {
+    let at = candidates.iter().position(|candidate| candidate.name == *stage);
+    let at = at.ok_or_else(|| format!("stage {stage} is not there"))?;
+    let mut pinned = candidates.to_vec();
+    let held = placed.iter().find(|shard| shard.stage == *stage).map(|shard| shard.layers);
+    match pin {
+        Pin::Layers(layers) => pinned[at].fixed = Some(layers),
+        Pin::Cordoned if held.is_some() => pinned[at].fixed = held,
+        Pin::Excluded | Pin::Cordoned => {
+            pinned.remove(at);
+        }
+        Pin::Memory(size) => {
+            let offered = pinned[at].budget_bytes;
+            if size.bytes() > offered {
+                return Err(format!("{size} is more than stage {stage} may use: {offered} bytes"));
+            }
+            pinned[at].budget_bytes = size.bytes();
+        }
+    }
+    Ok(pinned)
+}
+
+fn explain(error: &PlanError) -> String {
+    match error {
+        PlanError::NoStage => "no other stage is there to hold the layers".to_owned(),
+        error => error.to_string(),
+    }
+}

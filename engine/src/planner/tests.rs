@@ -1,0 +1,286 @@
+//! What plans must be like, by example and against trying everything.
+
+use proptest::prelude::*;
+
+use schema::record::FormatSpeed;
+
+use super::*;
+use crate::testing::{model, name, stage};
+
+const FORMAT: &str = "Q4_1";
+
+fn candidates(budgets: &[u64]) -> Vec<Candidate> {
+    let name = |index: usize| format!("s{index:02}").parse().unwrap();
+    let candidate = |(i, budget): (usize, &u64)| Candidate {
+        name: name(i),
+        budget_bytes: *budget,
+        speed: Speeds::new(),
+        fixed: None,
+    };
+    budgets.iter().enumerate().map(candidate).collect()
+}
+
+fn ranges(shards: &[Shard]) -> Vec<[u32; 2]> {
+    shards.iter().map(|shard| shard.layers.into()).collect()
+}
+
+#[test]
+fn the_head_counts_as_much_as_the_layers_it_outweighs() {
+    // Ten layers of 10 bytes and a head of 40: 140 bytes in all, 70 each.
+    let model = model(&[10; 10], 40);
+    let shards = plan(&model, &candidates(&[u64::MAX; 2])).unwrap();
+    assert_eq!(ranges(&shards), [[0, 7], [7, 10]]);
+}
+
+#[test]
+fn a_head_of_many_bytes_and_few_multiplications_counts_for_less() {
+    // Ten layers and a head like four of them in bytes, like one in multiplications, which take longer here.
+    let model = ModelRecord { layer_multiplications: vec![20; 10], head_multiplications: 20, ..model(&[10; 10], 40) };
+    let shards = plan(&model, &candidates(&[u64::MAX; 2])).unwrap();
+    assert_eq!(ranges(&shards), [[0, 6], [6, 10]]);
+}
+
+#[test]
+fn as_many_stages_as_layers_get_one_each_and_more_get_none() {
+    let model = model(&[10; 5], 40);
+    let five = plan(&model, &candidates(&[u64::MAX; 5])).unwrap();
+    assert_eq!(ranges(&five), [[0, 1], [1, 2], [2, 3], [3, 4], [4, 5]]);
+    let seven = plan(&model, &candidates(&[u64::MAX; 7])).unwrap();
+    assert_eq!(seven.len(), 5);
+}
+
+#[test]
+fn a_small_stage_gets_what_fits_it() {
+    let model = model(&[10; 10], 0);
+    let shards = plan(&model, &candidates(&[25, 1000])).unwrap();
+    assert_eq!(ranges(&shards), [[0, 2], [2, 10]]);
+}
+
+#[test]
+fn a_stage_too_small_for_any_layer_is_left_out() {
+    let model = model(&[10; 4], 0);
+    let shards = plan(&model, &candidates(&[1000, 5, 1000])).unwrap();
+    assert_eq!(ranges(&shards), [[0, 2], [2, 4]]);
+    assert_eq!(shards[1].stage.as_str(), "s02");
+}
+
+#[test]
+fn too_little_memory_is_refused_with_the_missing_amount() {
+    let model = model(&[10; 4], 20);
+    let error = plan(&model, &candidates(&[20, 15])).unwrap_err();
+    assert_eq!(error, PlanError::TooSmall { needed_bytes: 60, offered_bytes: 35, missing_bytes: 25 });
+    assert_eq!(plan(&model, &[]).unwrap_err(), PlanError::NoStage);
+}
+
+#[test]
+fn enough_memory_in_pieces_too_small_for_the_last_layer_is_refused() {
+    let model = model(&[10; 4], 20);
+    let error = plan(&model, &candidates(&[20, 20, 25])).unwrap_err();
+    assert_eq!(error, PlanError::NoFit { offered_bytes: 65, layer_bytes: 30 });
+}
+
+/// As measured: so many bytes and ten times as many multiplications a second.
+fn speed(bytes_per_second: u64) -> Speeds {
+    let speed = FormatSpeed { bytes_per_second, multiplications_per_second: bytes_per_second * 10 };
+    [(FORMAT.to_owned(), speed)].into()
+}
+
+#[test]
+fn a_stage_twice_as_fast_gets_twice_the_layers() {
+    let model = model(&[10; 9], 0);
+    let mut stages = candidates(&[u64::MAX; 2]);
+    stages[0].speed = speed(2_000_000);
+    stages[1].speed = speed(1_000_000);
+    assert_eq!(ranges(&plan(&model, &stages).unwrap()), [[0, 6], [6, 9]]);
+    assert_eq!(times_ps(&model, &stages, &plan(&model, &stages).unwrap(), 1), [30_000_000; 2]);
+}
+
+#[test]
+fn a_stage_that_has_not_measured_itself_is_taken_for_an_average_one() {
+    let model = model(&[10; 12], 0);
+    let mut stages = candidates(&[u64::MAX; 4]);
+    for (stage, bytes_per_second) in stages.iter_mut().zip([1_000_000, 2_000_000, 3_000_000]) {
+        stage.speed = speed(bytes_per_second);
+    }
+    let shards = plan(&model, &stages).unwrap();
+    let times = times_ps(&model, &stages, &shards, 1);
+    let last = model.shard_bytes(shards[3].layers).read_per_token;
+    assert_eq!(times[3], last * 1_000_000_000_000 / 2_000_000);
+}
+
+#[test]
+fn machines_that_measured_nearly_the_same_get_equal_shares() {
+    let model = model(&[10; 12], 0);
+    let mut stages = candidates(&[u64::MAX; 4]);
+    for (stage, bytes_per_second) in stages.iter_mut().zip([2_000_000, 2_400_000, 1_000_000, 1_200_000]) {
+        stage.speed = speed(bytes_per_second);
+    }
+    assert_eq!(ranges(&plan(&model, &stages).unwrap()), [[0, 4], [4, 8], [8, 10], [10, 12]]);
+}
+
+#[test]
+fn fixed_layers_stay_where_they_are_and_the_others_fill_the_gaps_in_their_order() {
+    let model = model(&[10; 10], 0);
+    let mut stages = candidates(&[u64::MAX; 3]);
+    stages[2].fixed = LayerRange::new(3, 6);
+    let shards = plan(&model, &stages).unwrap();
+    assert_eq!(ranges(&shards), [[0, 3], [3, 6], [6, 10]]);
+    assert_eq!(shards.iter().map(|shard| shard.stage.as_str()).collect::<Vec<_>>(), ["s00", "s02", "s01"]);
+    stages.iter_mut().zip([(5, 10), (0, 5), (3, 6)]).for_each(|(stage, (a, b))| stage.fixed = LayerRange::new(a, b));
+    assert!(matches!(plan(&model, &stages), Err(PlanError::Overlap { .. })));
+    stages[2].fixed = None;
+    assert_eq!(ranges(&plan(&model, &stages).unwrap()), [[0, 5], [5, 10]]);
+    stages[0].fixed = LayerRange::new(6, 10);
+    stages[2].budget_bytes = 5;
+    let error = plan(&model, &stages).unwrap_err();
+    assert_eq!(error, PlanError::Gap { layers: LayerRange::new(5, 6).unwrap() });
+    assert_eq!(fits(&model, &stages).unwrap_err(), error);
+}
+
+#[test]
+fn speeds_move_layers_only_when_all_are_measured_and_the_gain_is_beyond_doubt() {
+    let model = model(&[10; 30], 0);
+    let current = plan(&model, &candidates(&[u64::MAX; 2])).unwrap();
+    let moves = |speeds: [Speeds; 2], speed_moves| {
+        let mut stages = candidates(&[u64::MAX; 2]);
+        stages.iter_mut().zip(speeds).for_each(|(stage, speed)| stage.speed = speed);
+        let wanted = plan(&model, &stages).unwrap();
+        improves(&model, &stages, &wanted, &current, speed_moves)
+    };
+    assert!(!moves([speed(1_000_000), speed(1_500_000)], true));
+    assert!(moves([speed(1_000_000), speed(2_000_000)], true));
+    assert!(!moves([speed(1_000_000), speed(2_000_000)], false));
+    assert!(!moves([speed(1_000_000), Speeds::new()], true));
+}
+
+#[test]
+fn layers_do_not_flap_while_speeds_are_measured_again_a_little_differently() {
+    let model = model(&[10; 30], 60);
+    let mut stages = candidates(&[u64::MAX; 3]);
+    let mut current = plan(&model, &stages).unwrap();
+    let mut moves = 0;
+    for round in 0..50_u64 {
+        for (index, stage) in (0..).zip(&mut stages) {
+            // A tenth up or down of 1, 2 and 3.
+            stage.speed = speed((index + 1) * (900_000 + (round * 7 + index * 5) % 11 * 20_000));
+        }
+        let wanted = plan(&model, &stages).unwrap();
+        if improves(&model, &stages, &wanted, &current, true) {
+            moves += 1;
+            current = wanted;
+        }
+    }
+    assert_eq!(moves, 1);
+}
+
+#[test]
+fn who_holds_layers_keeps_its_place_and_newcomers_follow_by_name() {
+    let records = ["a", "b", "c", "d"].map(|stage_name| (name(stage_name), stage(1)));
+    let shard = |stage, start| Shard { layers: LayerRange::new(start, start + 1).unwrap(), stage: name(stage) };
+    let current = [shard("c", 0), shard("gone", 1), shard("b", 2)];
+    let ordered = in_order(records.iter().map(|(name, record)| (name, record)), &current);
+    assert_eq!(ordered.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(), ["c", "b", "a", "d"]);
+}
+
+/// Calls `each` with every division of the layers from `start` on among `stages` that memory allows.
+fn every_division(
+    model: &ModelRecord,
+    stages: &[Candidate],
+    start: u32,
+    so_far: &mut Vec<Shard>,
+    each: &mut impl FnMut(&[Shard]),
+) {
+    let Some((stage, rest)) = stages.split_first() else {
+        if start == model.layers {
+            each(so_far);
+        }
+        return;
+    };
+    every_division(model, rest, start, so_far, each);
+    for end in start + 1..=model.layers {
+        let layers = LayerRange::new(start, end).unwrap();
+        if model.shard_bytes(layers).memory_bound() > stage.budget_bytes {
+            break;
+        }
+        so_far.push(Shard { layers, stage: stage.name.clone() });
+        every_division(model, rest, end, so_far, each);
+        so_far.pop();
+    }
+}
+
+/// The slowest stage's time and the sum of squares.
+fn quality(model: &ModelRecord, stages: &[Candidate], shards: &[Shard]) -> (u64, u128) {
+    let times = times_ps(model, stages, shards, ROWS);
+    (times.iter().copied().max().unwrap(), times.iter().map(|time| u128::from(*time).pow(2)).sum())
+}
+
+proptest! {
+    #[test]
+    fn no_division_has_a_faster_slowest_stage_or_is_more_even(
+        layers in prop::collection::vec(1_u64..50, 1..8),
+        work in prop::collection::vec(0_u64..200, 7),
+        head in 0_u64..100,
+        stages in prop::collection::vec((0_u64..300, prop::option::of(1_u64..8)), 1..5),
+        kv in 0_u64..4,
+    ) {
+        let model = ModelRecord {
+            layer_multiplications: work[..layers.len()].to_vec(),
+            head_multiplications: head,
+            kv_bytes_per_token_layer: kv,
+            kv_tokens: 4,
+            scratch_bytes: 3,
+            ..model(&layers, head)
+        };
+        let mut candidates = candidates(&stages.iter().map(|(budget, _)| *budget).collect::<Vec<_>>());
+        for (candidate, (_, bytes_per_second)) in candidates.iter_mut().zip(&stages) {
+            candidate.speed = bytes_per_second.map(|megabytes| speed(megabytes * 1_000_000)).unwrap_or_default();
+        }
+        let mut best = None;
+        every_division(&model, &candidates, 0, &mut Vec::new(), &mut |shards| {
+            let found = quality(&model, &candidates, shards);
+            best = Some(best.map_or(found, |best: (u64, u128)| best.min(found)));
+        });
+        let found = plan(&model, &candidates);
+        prop_assert_eq!(found.as_ref().ok().map(|shards| quality(&model, &candidates, shards)), best);
+        prop_assert_eq!(fits(&model, &candidates).err(), found.as_ref().err().cloned());
+        if let Ok(shards) = found {
+            let placement = schema::record::Placement::new(schema::Generation(1), shards).unwrap();
+            prop_assert_eq!(placement.layers(), model.layers);
+        }
+    }
+
+    #[test]
+    fn beside_fixed_layers_no_division_has_a_faster_slowest_stage(
+        layers in prop::collection::vec(1_u64..50, 2..8),
+        budgets in prop::collection::vec(0_u64..300, 2..5),
+        fixed in (0_usize..4, 0_u32..7, 1_u32..4),
+    ) {
+        let model = model(&layers, 30);
+        let mut candidates = candidates(&budgets);
+        let (who, start, count) = fixed;
+        let (who, start) = (who % candidates.len(), start % model.layers);
+        let range = LayerRange::new(start, (start + count).min(model.layers)).unwrap();
+        let free: Vec<_> = candidates.iter().enumerate().filter(|(at, _)| *at != who).map(|(_, stage)| stage.clone()).collect();
+        // The free ones keep their order among each other; the fixed one may stand anywhere between them.
+        let mut best = None;
+        for place in 0..=free.len() {
+            let mut order = free.clone();
+            order.insert(place, candidates[who].clone());
+            every_division(&model, &order, 0, &mut Vec::new(), &mut |shards| {
+                if shards.iter().any(|shard| shard.stage == candidates[who].name && shard.layers == range) {
+                    let times = times_ps(&model, &candidates, shards, ROWS);
+                    let others = times.iter().zip(shards).filter(|(_, shard)| shard.layers != range);
+                    let slowest = others.map(|(time, _)| *time).max().unwrap_or(0);
+                    best = Some(best.map_or(slowest, |best: u64| best.min(slowest)));
+                }
+            });
+        }
+        candidates[who].fixed = Some(range);
+        let found = plan(&model, &candidates).ok().map(|shards| {
+            let times = times_ps(&model, &candidates, &shards, ROWS);
+            let others = times.iter().zip(&shards).filter(|(_, shard)| shard.layers != range);
+            others.map(|(time, _)| *time).max().unwrap_or(0)
+        });
+        prop_assert_eq!(found, best);
+    }
+}

@@ -1,0 +1,39 @@
+//! `baton pin` and `baton unpin`: an operator's wish, written to the store where it can be obeyed.
+
+use engine::membership::{delete_pin, put_pin};
+use engine::store::{Committed, EtcdStore, Store};
+use schema::record::Pin;
+use schema::{Keyspace, StageName};
+
+use super::cluster;
+use super::exit::{CliError, Exit};
+use super::plan::{PlanDocument, suppose};
+use crate::settings::ClusterSettings;
+
+/// Writes the pin, if the stages could obey it now, or deletes it (`None`); prints what they will do.
+pub(super) async fn run(
+    settings: &ClusterSettings,
+    stage: StageName,
+    pin: Option<Pin>,
+    json: bool,
+) -> Result<Exit, CliError> {
+    let store = EtcdStore::connect(&settings.etcd).await?;
+    let keyspace = Keyspace::new(&settings.cluster);
+    let mut view = cluster::read(&store, &keyspace).await?;
+    let readable = view.pins.get(&stage).map(|pin| pin.mod_revision);
+    let seen = readable.or(view.unreadable_pins.get(&stage).map(|pin| pin.mod_revision));
+    suppose(&mut view, &stage, pin);
+    let document = PlanDocument::new(&view);
+    let txn = match (&pin, seen) {
+        (Some(pin), _) => put_pin(&keyspace, &stage, pin, seen),
+        (None, Some(seen)) => delete_pin(&keyspace, &stage, seen),
+        (None, None) => return Err(CliError::NoPin { stage }),
+    };
+    if let Some(refused) = document.refused_pins.iter().find(|refused| refused.stage == stage) {
+        return Err(CliError::PinRefused { stage, reason: refused.reason.clone() });
+    }
+    match store.commit(txn).await? {
+        Committed::Applied { .. } => document.print(json),
+        Committed::Refused => Err(CliError::PinChanged { stage }),
+    }
+}

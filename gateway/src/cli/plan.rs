@@ -1,0 +1,244 @@
+//! `baton plan`: what the stages would do about the cluster as it is, or with a pin that is not written yet.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use engine::planner::{Outlook, ROWS, has_measured, in_order, times_ps};
+use engine::view::{ClusterView, Versioned};
+use schema::record::{ModelRecord, Pin, PinStatus, Placement, Shard};
+use schema::{LayerRange, StageName};
+use serde::Serialize;
+
+use super::cluster;
+use super::exit::{CliError, Exit};
+use super::output::{self, bytes, plain};
+use super::table::Table;
+use crate::settings::ClusterSettings;
+
+/// What the stages would do, for people and for `--json`.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct PlanDocument {
+    /// The newest placement's number.
+    generation: Option<u64>,
+    /// Whether another would be made.
+    moves: bool,
+    /// Why there is no plan.
+    reason: Option<String>,
+    /// The stages in the plan's order, then those that would hold nothing.
+    stages: Vec<Change>,
+    /// What the placement promises.
+    before: Option<Promise>,
+    /// What the plan promises.
+    after: Option<Promise>,
+    /// Pins that would change nothing, and why.
+    pub(super) refused_pins: Vec<RefusedPin>,
+}
+
+/// What one stage holds and would hold.
+#[derive(Debug, PartialEq, Serialize)]
+struct Change {
+    stage: StageName,
+    before: Option<LayerRange>,
+    after: Option<LayerRange>,
+    /// Weights it would have to load, in bytes.
+    load_bytes: u64,
+}
+
+/// Expected tokens per second by what the stages measured, as far as the weights are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+struct Promise {
+    /// Of a single stream.
+    one_stream: f64,
+    /// Of many: each stage has a micro-batch of 8 rows.
+    many_streams: f64,
+}
+
+/// A pin that would change nothing.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct RefusedPin {
+    pub(super) stage: StageName,
+    pub(super) reason: String,
+}
+
+/// Reads the cluster and prints the plan, with `supposed` in place of the stage's own pin.
+pub(super) async fn run(
+    settings: &ClusterSettings,
+    supposed: Option<(StageName, Pin)>,
+    json: bool,
+) -> Result<Exit, CliError> {
+    let mut view = cluster::look(settings).await?;
+    if let Some((stage, pin)) = supposed {
+        suppose(&mut view, &stage, Some(pin));
+    }
+    PlanDocument::new(&view).print(json)
+}
+
+/// Puts a pin into the view, as the newest, or takes it out.
+pub(super) fn suppose(view: &mut ClusterView, stage: &StageName, pin: Option<Pin>) {
+    view.pins.remove(stage);
+    view.unreadable_pins.remove(stage);
+    let newest = view.revision + 1;
+    view.pins.extend(pin.map(|value| (stage.clone(), Versioned { value, mod_revision: newest })));
+}
+
+// === impl PlanDocument ===
+
+impl PlanDocument {
+    /// What the stages would do about `view`.
+    pub(super) fn new(view: &ClusterView) -> Self {
+        let placement = view.placement.as_ref().map(|placement| &placement.value);
+        let current = placement.map(Placement::shards).unwrap_or_default();
+        let mut document = Self {
+            generation: placement.map(|placement| placement.generation().0),
+            moves: false,
+            reason: None,
+            stages: Vec::new(),
+            before: None,
+            after: None,
+            refused_pins: Vec::new(),
+        };
+        let Some(model) = view.model.as_ref().map(|model| &model.value) else {
+            return Self { reason: Some("nobody has named a model".to_owned()), ..document };
+        };
+        let outlook = Outlook::new(view, model, true);
+        let refused =
+            |(stage, status): (StageName, PinStatus)| status.reason.map(|reason| RefusedPin { stage, reason });
+        document.refused_pins = outlook.pins.into_iter().filter_map(refused).collect();
+        document.before = promise(view, model, current);
+        let wanted = match outlook.shards {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                document.reason = Some(error.to_string());
+                current.to_vec()
+            }
+        };
+        document.moves = wanted != current;
+        document.after = promise(view, model, &wanted);
+        document.stages = changes(view, model, current, &wanted);
+        document
+    }
+
+    /// Prints it.
+    pub(super) fn print(&self, json: bool) -> Result<Exit, CliError> {
+        let text = if json {
+            format!("{}\n", serde_json::to_string_pretty(self).map_err(std::io::Error::other)?)
+        } else {
+            self.render()
+        };
+        output::print(&text)?;
+        Ok(Exit::Ok)
+    }
+
+    /// For people.
+    fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let mut line = |said: String| writeln!(text, "{said}").unwrap_or_default();
+        match (&self.reason, self.moves, self.generation) {
+            (Some(reason), ..) => line(format!("no plan: {}", plain(reason))),
+            (None, true, Some(generation)) => line(format!("generation {} follows {generation}:", generation + 1)),
+            (None, true, None) => line("the first placement:".to_owned()),
+            (None, false, generation) => line(format!("generation {} stands: nothing moves", generation.unwrap_or(0))),
+        }
+        let mut table = Table::new(&["STAGE", "NOW", "THEN", "LOADS"]);
+        for Change { stage, before, after, load_bytes } in &self.stages {
+            let range = |layers: &Option<LayerRange>| layers.map_or("-".to_owned(), |layers| layers.to_string());
+            let loads = if *load_bytes > 0 { bytes(*load_bytes) } else { "-".to_owned() };
+            table.row([stage.to_string(), range(before), range(after), loads]);
+        }
+        if !self.stages.is_empty() {
+            line(format!("\n{}", table.render().trim_end()));
+        }
+        match (self.before, self.after) {
+            (Some(before), Some(after)) if self.moves => line(format!(
+                "\nexpected tokens per second: one stream {:.1} -> {:.1}, many {:.1} -> {:.1}",
+                before.one_stream, after.one_stream, before.many_streams, after.many_streams
+            )),
+            (_, Some(after)) => line(format!(
+                "\nexpected tokens per second: one stream {:.1}, many {:.1}",
+                after.one_stream, after.many_streams
+            )),
+            (_, None) => {
+                line("\nexpected tokens per second: unknown until the stages have measured themselves".to_owned());
+            }
+        }
+        for RefusedPin { stage, reason } in &self.refused_pins {
+            line(format!("the pin of {stage} changes nothing: {}", plain(reason)));
+        }
+        text
+    }
+}
+
+/// What every stage holds and would hold.
+fn changes(view: &ClusterView, model: &ModelRecord, current: &[Shard], wanted: &[Shard]) -> Vec<Change> {
+    let held = |shards: &[Shard], stage: &StageName| {
+        shards.iter().find(|shard| shard.stage == *stage).map(|shard| shard.layers)
+    };
+    let placed = wanted.iter().chain(current).map(|shard| &shard.stage);
+    let mut seen = BTreeSet::new();
+    let names = placed.chain(view.stages.keys()).filter(|stage| seen.insert(*stage));
+    let change = |stage: &StageName| {
+        let (before, after) = (held(current, stage), held(wanted, stage));
+        let load_bytes = after.map_or(0, |after| new_bytes(model, before, after));
+        Change { stage: stage.clone(), before, after, load_bytes }
+    };
+    names.map(change).collect()
+}
+
+/// Bytes of the weights in `after` that are not in `before`.
+fn new_bytes(model: &ModelRecord, before: Option<LayerRange>, after: LayerRange) -> u64 {
+    let layers = (after.start()..after.end()).filter(|layer| before.is_none_or(|before| !before.contains(*layer)));
+    let one = |layer: u32| LayerRange::new(layer, layer + 1).map_or(0, |layer| model.shard_bytes(layer).weights);
+    layers.map(one).fold(0, u64::saturating_add)
+}
+
+/// What a division promises; `None` when it is none or one of its stages has not measured itself.
+fn promise(view: &ClusterView, model: &ModelRecord, shards: &[Shard]) -> Option<Promise> {
+    let measured =
+        |shard: &Shard| view.stages.get(&shard.stage).is_some_and(|stage| has_measured(model, &stage.value.speed));
+    if shards.is_empty() || !shards.iter().all(measured) {
+        return None;
+    }
+    let stages = in_order(view.stages.iter().map(|(name, stage)| (name, &stage.value)), shards);
+    let seconds = |rows| times_ps(model, &stages, shards, rows).into_iter().map(|time_ps| time_ps as f64 / 1e12);
+    let one_stream = 1.0 / seconds(1).sum::<f64>();
+    let many_streams = ROWS as f64 / seconds(ROWS).fold(0.0, f64::max);
+    // A record of nothing promises nothing that can be said in numbers.
+    (one_stream.is_finite() && many_streams.is_finite()).then_some(Promise { one_stream, many_streams })
+}
+
+#[cfg(test)]
+mod tests {
+    use schema::record::ClaimState;
+
+    use super::super::status::tests::view;
+    use super::*;
+
+    #[test]
+    fn a_plan_says_who_moves_and_what_is_loaded() {
+        let mut view = view(Some(ClaimState::Serving), None);
+        suppose(&mut view, &"left".parse().unwrap(), Some(Pin::Layers(LayerRange::new(0, 4).unwrap())));
+        insta::assert_snapshot!(PlanDocument::new(&view).render(), @r"
+        generation 4 follows 3:
+
+        STAGE  NOW     THEN    LOADS
+        left   0..16   0..4    -
+        right  16..30  4..17   12 B
+        spare  -       17..30  14 B
+
+        expected tokens per second: unknown until the stages have measured themselves
+        ");
+        suppose(&mut view, &"left".parse().unwrap(), Some(Pin::Layers(LayerRange::new(0, 99).unwrap())));
+        insta::assert_snapshot!(PlanDocument::new(&view).render(), @r"
+        generation 4 follows 3:
+
+        STAGE  NOW     THEN    LOADS
+        left   0..16   0..10   -
+        right  16..30  10..20  6 B
+        spare  -       20..30  11 B
+
+        expected tokens per second: unknown until the stages have measured themselves
+        the pin of left changes nothing: stage left is to hold layers 0..99: the model has layers 0..30
+        ");
+    }
+}

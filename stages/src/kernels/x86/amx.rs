@@ -1,0 +1,152 @@
+//! AMX: registers that hold matrices, and one instruction that multiplies two of them.
+//!
+//! A block of weights is the second factor as it is unpacked (16 outputs side by side, four columns a word), 16 rows of
+//! activations are the first as they lie, and the integer sums come out as the other kernels make them: 16 outputs of one
+//! row in a vector. The compiler knows neither the registers nor the instructions, hence the assembly.
+
+use std::arch::asm;
+use std::arch::x86_64::{__cpuid_count, __m512i, _mm512_set1_epi8, _mm512_sub_epi8, _xgetbv};
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
+use crate::kernels::rows::Quantised;
+use crate::kernels::simd::{MATRIX_ROWS, Matrices};
+use crate::kernels::tile::Room;
+use crate::kernels::x86::avx512::Avx512;
+
+/// Proof that the machine has AMX for bytes, and that the system lets this process use it.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Amx(());
+
+/// The registers' shapes, set on this thread for as long as this lives.
+pub(in crate::kernels) struct Shapes(PhantomData<*const ()>);
+
+/// What `ldtilecfg` reads: palette 1, then bytes a row and rows of each register.
+#[repr(C, align(64))]
+struct Configuration {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+/// Registers 0 to 2 hold sums, activations and weights.
+static CONFIGURATION: Configuration = Configuration {
+    palette: 1,
+    start_row: 0,
+    reserved: [0; 14],
+    row_bytes: [64, 32, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [16, 16, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+};
+
+// === impl Amx ===
+
+impl Amx {
+    /// The proof, if there is one.
+    pub(in crate::kernels) fn detect() -> Option<Self> {
+        static FOUND: OnceLock<bool> = OnceLock::new();
+        FOUND
+            .get_or_init(|| is_x86_feature_detected!("avx512vnni") && has_instructions() && system_saves_registers())
+            .then_some(Self(()))
+    }
+
+    /// Sets the registers' shapes on this thread.
+    #[inline(always)]
+    pub(in crate::kernels) fn shapes(self) -> Shapes {
+        // SAFETY: `self` proves the instruction, and the configuration is one the manual allows.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack, readonly)) };
+        Shapes(PhantomData)
+    }
+}
+
+/// Whether the processor has tiles and their product of bytes.
+fn has_instructions() -> bool {
+    const TILES_AND_BYTES: u32 = 0b11 << 24;
+    // Leaf 7 is there wherever AVX-512 is.
+    __cpuid_count(7, 0).edx & TILES_AND_BYTES == TILES_AND_BYTES
+}
+
+/// Asks the system for the registers: it saves them only for those who ask, since they are eight kilobytes.
+#[cfg(target_os = "linux")]
+fn system_saves_registers() -> bool {
+    /// `ARCH_REQ_XCOMP_PERM` of `asm/prctl.h`, and the state it is asked for.
+    const REQUEST_PERMISSION: libc::c_long = 0x1023;
+    const TILE_DATA: libc::c_long = 18;
+    const TILE_STATE: u64 = 0b11 << 17;
+    // SAFETY: the call takes two numbers and touches no memory of ours.
+    let granted = unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) } == 0;
+    // SAFETY: a processor with AVX-512 in use has XGETBV.
+    granted && unsafe { enabled_state() } & TILE_STATE == TILE_STATE
+}
+
+/// Other systems are not known to ask for.
+#[cfg(not(target_os = "linux"))]
+fn system_saves_registers() -> bool {
+    false
+}
+
+/// # Safety
+/// The system must have switched XSAVE on.
+#[target_feature(enable = "xsave")]
+unsafe fn enabled_state() -> u64 {
+    // SAFETY: as the caller promises.
+    unsafe { _xgetbv(0) }
+}
+
+thread_local! {
+    /// What kernels on this thread work in: clearing it anew would take as long as a small product.
+    static ROOM: Cell<Option<Box<Room<Avx512>>>> = const { Cell::new(None) };
+}
+
+impl Matrices<Avx512> for Amx {
+    fn room(self) -> Box<Room<Avx512>> {
+        ROOM.take().unwrap_or_else(|| Box::new(Room::new(Avx512::with(self))))
+    }
+
+    fn keep(self, room: Box<Room<Avx512>>) {
+        ROOM.set(Some(room));
+    }
+
+    #[inline(always)]
+    fn signed(self, mut weights: [__m512i; 8], above: u8) -> [__m512i; 8] {
+        for weights in &mut weights {
+            // SAFETY: whoever has AMX has AVX-512 (`detect`); no memory is touched.
+            *weights = unsafe { _mm512_sub_epi8(*weights, _mm512_set1_epi8(above.cast_signed())) };
+        }
+        weights
+    }
+
+    #[inline(always)]
+    fn dot_block(self, weights: &[__m512i; 8], x: &[Quantised; MATRIX_ROWS], sums: &mut [__m512i; MATRIX_ROWS]) {
+        // SAFETY: `self` proves the instructions, and `Shapes` are set while a kernel that has a `self` runs; the registers
+        // read 16 rows of 32 bytes and 8 of 64, and write 16 of 64.
+        unsafe {
+            asm!(
+                "tileloadd tmm2, [{weights} + {line}*1]",
+                "tileloadd tmm1, [{x} + {line}*1]",
+                "tilezero tmm0",
+                "tdpbssd tmm0, tmm1, tmm2",
+                "tilestored [{sums} + {line}*1], tmm0",
+                weights = in(reg) weights.as_ptr(), x = in(reg) x.as_ptr(), sums = in(reg) sums.as_mut_ptr(), line = in(reg) LINE,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+/// From one row to the next: of activations, weights and sums alike.
+const LINE: usize = 64;
+const _: () = assert!(size_of::<Quantised>() == LINE && size_of::<__m512i>() == LINE);
+
+// === impl Shapes ===
+
+impl Drop for Shapes {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: the shapes were set, so the instruction is there; nobody uses the registers any more.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+}

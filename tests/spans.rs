@@ -1,0 +1,100 @@
+//! Spans as a collector of OpenTelemetry gets them, decoded here from the bytes by the published numbers of the fields
+//! (opentelemetry-proto, `trace/v1/trace.proto`). With the feature `otlp`; without it, that asking for them is refused.
+
+mod common;
+
+#[cfg(feature = "otlp")]
+mod collector;
+
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn a_build_that_cannot_send_spans_says_so() {
+    let run = |flag: &[&str], variable: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_baton"));
+        let command = command.arg("gateway").args(flag).env("OTEL_EXPORTER_OTLP_ENDPOINT", variable);
+        let output = command.output().expect("baton runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for (code, said) in [run(&["--otlp-endpoint", "http://127.0.0.1:4318"], ""), run(&[], "http://127.0.0.1:4318")] {
+        assert_eq!(code, Some(64), "{said}");
+        assert!(said.contains("http://127.0.0.1:4318") && said.contains("--features otlp"), "{said}");
+    }
+}
+
+#[cfg(feature = "otlp")]
+mod with_a_collector {
+    use std::time::{Duration, Instant};
+
+    use serde_json::json;
+
+    use super::collector::{Collector, Span};
+    use super::common::cluster::Cluster;
+
+    /// Longer than a span waits for company.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn chat(cluster: &Cluster, tokens: u32) {
+        let messages = [json!({"role": "user", "content": "What is the capital of France?"})];
+        let body = json!({"messages": messages, "max_tokens": tokens, "temperature": 0, "ignore_eos": true});
+        let answer = cluster.post("/v1/chat/completions", &body);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+
+    /// The spans under `parent` that have this name.
+    fn below<'a>(spans: &'a [Span], parent: &Span, name: &str) -> Vec<&'a Span> {
+        let is_below = |span: &&Span| span.parent_span_id == parent.span_id && span.name == name;
+        spans.iter().filter(is_below).collect()
+    }
+
+    #[test]
+    fn a_chat_arrives_as_request_sequence_and_micro_batches() {
+        const TOKENS: u32 = 6;
+        let collector = Collector::start();
+        let cluster = Cluster::start(2, &["--speculation", "off", "--otlp-endpoint", &collector.url()], &[]);
+        chat(&cluster, TOKENS);
+        let is_chat = |span: &Span| span.name == "request" && span.text("path") == "/v1/chat/completions";
+        let spans = collector.wait(PATIENCE, |spans| spans.iter().any(is_chat));
+        let request = spans.iter().find(|span| is_chat(span)).expect("the request was waited for");
+        assert!(request.parent_span_id.is_empty(), "nothing stands above a request");
+        let [sequence] = below(&spans, request, "sequence")[..] else { panic!("not one sequence: {spans:?}") };
+        assert_eq!(sequence.number("tokens_max"), i64::from(TOKENS));
+        let batches = below(&spans, sequence, "micro-batch");
+        // One for the prompt, which is short, and brings the first token; one for each token after it.
+        assert_eq!(batches.len(), TOKENS as usize, "{batches:?}");
+        let rows: i64 = batches.iter().map(|batch| batch.number("rows")).sum();
+        assert_eq!(rows, sequence.number("prompt_tokens") + i64::from(TOKENS) - 1);
+        for span in batches.iter().copied().chain([sequence]) {
+            assert_eq!(span.trace_id, request.trace_id, "one request, one trace");
+            assert!(span.start_ns >= request.start_ns && span.end_ns > span.start_ns, "{span:?}");
+            assert!(span.end_ns <= request.end_ns, "a request lasts until its sequence has ended: {span:?}");
+        }
+        assert_eq!(collector.services(), ["baton"]);
+    }
+
+    #[test]
+    fn what_is_left_is_sent_at_the_end() {
+        let collector = Collector::start();
+        let mut cluster = Cluster::start(1, &[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url())]);
+        chat(&cluster, 2);
+        let took = cluster.interrupt();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        let spans = collector.wait(Duration::ZERO, |_| true);
+        assert!(spans.iter().any(|span| span.name == "sequence"), "{spans:?}");
+    }
+
+    #[test]
+    fn a_collector_that_says_nothing_holds_up_no_request_and_no_end() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let mut cluster = Cluster::start(1, &["--otlp-endpoint", &url], &[]);
+        // The first are on their way to nowhere while the others run.
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(3) {
+            let asked = Instant::now();
+            chat(&cluster, 1);
+            assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+        }
+        let took = cluster.interrupt();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+}
