@@ -42,6 +42,11 @@ pub const SUBMISSIONS_MAX: usize = 64;
 pub const STAGE_QUEUE_MAX: usize = 64;
 /// The set of live stages must not have changed for so long before a placement is proposed.
 pub const SETTLE: Duration = Duration::from_millis(300);
+/// The same where stages have only left: everybody waits for their layers, and nobody is about to follow.
+pub const SETTLE_LEFT: Duration = Duration::from_millis(50);
+/// A stage that was struck off because nobody listened at its endpoint is not struck off again for so long: if it is
+/// alive behind something that refuses connections in its name, its layers must not move every moment.
+pub const STRIKE_AGAIN: Duration = Duration::from_secs(10);
 /// A placement stands for at least so long before layers are moved for speed alone: what a machine measured while it
 /// started or was busy with something else must not interrupt everybody's requests more often.
 pub const SPEED_MOVE_EVERY: Duration = Duration::from_secs(60);

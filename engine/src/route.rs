@@ -24,6 +24,29 @@ impl Route {
         self.link = None;
     }
 
+    /// Waits until the connection has ended, and says where it led; for ever, if there is none. Cancel-safe.
+    pub(crate) async fn ended(&mut self) -> String {
+        match self.link.as_mut() {
+            None => std::future::pending().await,
+            Some(link) => {
+                let error = link.lost().await;
+                let endpoint = link.endpoint().to_owned();
+                warn!(endpoint, %error, "the link broke");
+                endpoint
+            }
+        }
+    }
+
+    /// Connects anew, to see whether anybody is there.
+    ///
+    /// # Errors
+    /// As [`Outbound::connect`].
+    pub(crate) async fn knock(&mut self, endpoint: &str) -> Result<(), LinkError> {
+        self.link = None;
+        self.link = Some(Outbound::connect(endpoint, self.key.as_ref()).await?);
+        Ok(())
+    }
+
     /// Sends to `endpoint`, over a new connection if the one at hand is broken or leads elsewhere.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use schema::frame::{Frame, Hop};
 use schema::record::ClaimRecord;
-use schema::{Epoch, Generation, SequenceId};
+use schema::{Epoch, Generation, Keyspace, SequenceId};
 use tracing::{debug, info, warn};
 
 use super::fault::Fault;
@@ -14,7 +14,9 @@ use super::scheduler::{Batch, Happened, Scheduler, Shape};
 use super::sequence::StageLabel;
 use crate::generate::{PipelineStatus, Rejection, Request};
 use crate::limits::WAITING_MAX;
+use crate::membership::Strikes;
 use crate::runner::KV_BLOCK_TOKENS;
+use crate::store::Txn;
 use crate::view::{ClusterView, Versioned};
 
 /// The slot of the one gateway this version allows in a cluster.
@@ -39,6 +41,7 @@ pub(crate) struct Conductor {
     identity: Option<Identity>,
     epochs: u64,
     first_endpoint: String,
+    strikes: Strikes,
 }
 
 /// What came of a frame.
@@ -58,7 +61,15 @@ pub(crate) struct Arrival {
 impl Conductor {
     /// Without a pipeline, for the gateway that takes tokens at `endpoint`.
     pub(crate) fn new(scheduler: Scheduler, endpoint: String, view: Arc<ClusterView>) -> Self {
-        Self { scheduler, view, endpoint, identity: None, epochs: 0, first_endpoint: String::new() }
+        Self {
+            scheduler,
+            view,
+            endpoint,
+            identity: None,
+            epochs: 0,
+            first_endpoint: String::new(),
+            strikes: Strikes::default(),
+        }
     }
 
     pub(crate) fn scheduler(&self) -> &Scheduler {
@@ -121,6 +132,15 @@ impl Conductor {
         let view = self.view.clone();
         let claims = view.serving().ok().filter(|_| self.identity.is_some());
         self.rebuild(claims.as_deref());
+    }
+
+    /// Strikes the first stage off, since nobody listens at `endpoint`, where it should be.
+    pub(crate) fn strike(&mut self, keyspace: &Keyspace, endpoint: &str, now: Instant) -> Option<Txn> {
+        let txn = self.strikes.strike(keyspace, &self.view, endpoint, now);
+        if txn.is_some() {
+            info!("nobody listens where the first stage should be: striking it off");
+        }
+        txn
     }
 
     /// The next micro-batch, if there is one to send, and where it goes.

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use schema::SequenceId;
 use schema::frame::{Frame, Hop, Slice};
 use schema::record::GatewayRecord;
+use schema::{Keyspace, SequenceId};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tracing::{Span, debug, debug_span, warn};
 
 use super::conductor::{Arrival, Conductor};
@@ -22,6 +23,7 @@ use crate::generate::{Event as SequenceEvent, Failure, PipelineStatus, Rejection
 use crate::limits::{HEAD_TICK, REFUSAL_PAUSE};
 use crate::link::{ClusterKey, Inbound, LinkError, Message};
 use crate::route::Route;
+use crate::store::SharedStore;
 use crate::view::ClusterView;
 
 /// A request on its way in.
@@ -35,6 +37,8 @@ pub(super) struct Submission {
 
 /// What a driver is put together from.
 pub(super) struct Parts {
+    pub(super) store: SharedStore,
+    pub(super) keyspace: Keyspace,
     pub(super) views: watch::Receiver<Arc<ClusterView>>,
     pub(super) inbound: Inbound,
     pub(super) submissions: mpsc::Receiver<Submission>,
@@ -47,6 +51,10 @@ pub(super) struct Parts {
 
 /// The conductor, and those who play and listen.
 pub(super) struct Driver {
+    store: SharedStore,
+    keyspace: Keyspace,
+    /// The write that strikes a stage off, perhaps done.
+    strike: Option<JoinHandle<()>>,
     conductor: Conductor,
     views: watch::Receiver<Arc<ClusterView>>,
     inbound: Inbound,
@@ -75,6 +83,8 @@ struct Rate {
 /// Everything that can happen to the head.
 enum Event {
     Submitted(Submission),
+    /// The connection to the first stage, at this endpoint, has ended.
+    LinkEnded(String),
     Arrived(Result<Message, LinkError>),
     ViewChanged,
     Tick,
@@ -85,9 +95,12 @@ enum Event {
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { views, inbound, submissions, status, key, name, scheduler, meter } = parts;
+        let Parts { store, keyspace, views, inbound, submissions, status, key, name, scheduler, meter } = parts;
         let view = views.borrow().clone();
         Self {
+            store,
+            keyspace,
+            strike: None,
             conductor: Conductor::new(scheduler, name.endpoint, view),
             views,
             inbound,
@@ -113,6 +126,7 @@ impl Driver {
                 biased;
                 () = &mut stop => Event::Stop,
                 message = self.inbound.receive() => Event::Arrived(message),
+                endpoint = self.route.ended() => Event::LinkEnded(endpoint),
                 Ok(()) = self.views.changed() => Event::ViewChanged,
                 submission = self.submissions.recv() => submission.map_or(Event::Stop, Event::Submitted),
                 _ = tick.tick() => Event::Tick,
@@ -121,6 +135,10 @@ impl Driver {
                 Event::Arrived(Ok(message)) => self.arrived(message).await,
                 Event::Arrived(Err(error)) if error.is_about_one_message() => warn!(%error, "a frame was refused"),
                 Event::Arrived(Err(error)) => break warn!(%error, "no more tokens can be taken: the gateway must go"),
+                Event::LinkEnded(endpoint) => {
+                    let outcome = self.route.knock(&endpoint).await;
+                    self.reached(&endpoint, outcome);
+                }
                 Event::ViewChanged => self.see(),
                 Event::Submitted(submission) => self.submit(submission),
                 Event::Tick => self.tick(),
@@ -151,13 +169,32 @@ impl Driver {
 
     async fn send_batches(&mut self) {
         while let Some((endpoint, hop)) = self.conductor.next_hop(Instant::now()) {
+            let endpoint = endpoint.to_owned();
             let spans = spans(&self.listeners, &hop);
             self.meter.sent(hop.step.0, hop.rows, hop.slices.len(), spans, Instant::now());
-            if let Err(error) = self.route.send(endpoint, &Frame::Hop(hop), Bytes::new()).await {
+            if let Err(error) = self.route.send(&endpoint, &Frame::Hop(hop), Bytes::new()).await {
                 // Not resent: its deadline, or the first stage's lease, begins a new epoch.
                 warn!(%error, "cannot reach the first stage");
+                self.reached(&endpoint, Err(error));
                 return;
             }
+        }
+    }
+
+    /// Where nobody listens, the first stage is gone; its lease would only say so later.
+    fn reached(&mut self, endpoint: &str, outcome: Result<(), LinkError>) {
+        let nobody = outcome.is_err_and(|error| error.is_nobody());
+        let writing = self.strike.as_ref().is_some_and(|strike| !strike.is_finished());
+        if !nobody || writing {
+            return;
+        }
+        if let Some(txn) = self.conductor.strike(&self.keyspace, endpoint, Instant::now()) {
+            let store = self.store.clone();
+            self.strike = Some(tokio::spawn(async move {
+                if let Err(error) = store.commit(txn).await {
+                    warn!(%error, "the first stage cannot be struck off; its lease will tell");
+                }
+            }));
         }
     }
 

@@ -110,6 +110,7 @@ impl Head {
         let rejections = meter.rejections().clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(HeadError::Thread)?;
         let (driver_views, driver_record) = (views.clone(), record.clone());
+        let (driver_store, driver_keyspace) = (store.clone(), keyspace.clone());
         let work = move || {
             runtime.block_on(async move {
                 let inbound = match Inbound::bind(listen).await {
@@ -120,6 +121,8 @@ impl Head {
                 let name = GatewayRecord { endpoint: endpoint.clone(), ..driver_record };
                 if ready.send(Ok(endpoint)).is_ok() {
                     let driver = Driver::new(Parts {
+                        store: driver_store,
+                        keyspace: driver_keyspace,
                         views: driver_views,
                         inbound,
                         submissions: inbox,

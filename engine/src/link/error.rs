@@ -170,6 +170,12 @@ impl LinkError {
     pub fn is_about_one_message(&self) -> bool {
         matches!(self, Self::Frame(_) | Self::Parts { .. } | Self::TooLarge { .. })
     }
+
+    /// Whether the system that was asked says that nobody listens there: the process has ended. A network that is cut
+    /// says nothing.
+    pub fn is_nobody(&self) -> bool {
+        matches!(self, Self::Connect { cause, .. } if cause.kind() == io::ErrorKind::ConnectionRefused)
+    }
 }
 
 impl From<FrameError> for LinkError {

@@ -1,11 +1,13 @@
 //! How a process sees its cluster and changes it: the only place where the store meets baton's records.
 
 mod publisher;
+mod strikes;
 mod writes;
 
 #[cfg(test)]
 pub(crate) use publisher::Mirror;
 pub use publisher::{Publisher, read_view};
+pub(crate) use strikes::Strikes;
 pub use writes::{
     claim, delete_pin, leave_claims, mark_claim, note, propose, put_pin, register_gateway, register_stage,
     report_stage, write_model,

@@ -118,6 +118,24 @@ pub fn mark_claim(
     Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease))] }
 }
 
+/// Takes a stage that is gone, and its claim, out of the cluster, provided the claim is as it was seen (by revision): a
+/// process that came back since has another one.
+pub fn strike(
+    keyspace: &Keyspace,
+    name: &StageName,
+    (generation, slot): (Generation, u32),
+    claim_revision: u64,
+) -> Txn {
+    let claim = keyspace.name(&Key::Claim(generation, slot));
+    Txn {
+        compares: vec![Compare::Unchanged { key: claim, mod_revision: Revision(claim_revision) }],
+        writes: vec![
+            Write::Delete { key: keyspace.name(&Key::Stage(name.clone())) },
+            delete_claim(keyspace, (generation, slot)),
+        ],
+    }
+}
+
 /// Gives claims up.
 pub fn leave_claims(keyspace: &Keyspace, claims: &[(Generation, u32)]) -> Txn {
     Txn { compares: vec![], writes: claims.iter().map(|id| delete_claim(keyspace, *id)).collect() }

@@ -6,7 +6,7 @@ use schema::record::{ClaimState, GatewayRecord};
 use super::clients::{Clients, Standing};
 use super::depot::{Answer, Ask};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
-use super::network::{Way, name};
+use super::network::{Unsent, Way, name};
 use super::surroundings::{Errand, HEAD, Happening, Moment, Surroundings, micros};
 use crate::head::conductor::{Arrival, Conductor, GATEWAY_SLOT};
 use crate::head::{Fault, Happened, Scheduler};
@@ -163,8 +163,17 @@ impl HeadProcess {
             let frame = schema::frame::Frame::Hop(hop);
             around.note(|| format!("head sends {}", name(&frame)));
             self.check_traffic(generation, around);
-            if !around.send(HEAD, Way::Downstream, &endpoint, &frame, bytes::Bytes::new()) {
+            let sent = around.send(HEAD, Way::Downstream, &endpoint, &frame, bytes::Bytes::new());
+            if sent.is_err() {
                 around.note(|| "head cannot reach the first stage".to_owned());
+            }
+            if sent == Err(Unsent::Nobody)
+                && let Some(txn) = self.conductor.strike(&self.keyspace, &endpoint, now)
+            {
+                around.tally.add("the head found the first stage gone", 1);
+                around.ask(HEAD, Errand::Strike, Ask::Commit(txn));
+            }
+            if sent.is_err() {
                 return;
             }
         }

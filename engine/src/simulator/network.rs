@@ -60,6 +60,15 @@ pub(super) struct Network {
     endpoints: BTreeMap<String, (Party, u32)>,
 }
 
+/// Why a frame was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unsent {
+    /// Nobody listens there.
+    Nobody,
+    /// No answer came.
+    Silence,
+}
+
 // === impl Network ===
 
 impl Network {
@@ -111,39 +120,50 @@ impl Surroundings {
     }
 
     /// Sends a frame, over a new link if the one at hand is broken or leads elsewhere; whether that went well.
-    pub(super) fn send(&mut self, from: Party, way: Way, endpoint: &str, frame: &Frame, activations: Bytes) -> bool {
+    pub(super) fn send(
+        &mut self,
+        from: Party,
+        way: Way,
+        endpoint: &str,
+        frame: &Frame,
+        activations: Bytes,
+    ) -> Result<(), Unsent> {
         let open = self.network.open.get(&(from, way)).copied();
         let usable =
             open.filter(|id| self.network.links.get(id).is_some_and(|link| link.is_open && link.endpoint == endpoint));
-        let Some(id) = usable.or_else(|| self.connect(from, way, endpoint)) else { return false };
+        let id = match usable {
+            Some(id) => id,
+            None => self.connect(from, way, endpoint)?,
+        };
         let decoded = Frame::decode(&frame.encode());
         self.law(decoded.as_ref() == Ok(frame), || format!("a frame is not what it was: {frame:?}"));
         if let Ok(frame) = decoded {
             self.transmit(id, Message { frame, activations });
         }
-        true
+        Ok(())
     }
 
-    fn connect(&mut self, from: Party, way: Way, endpoint: &str) -> Option<u64> {
+    fn connect(&mut self, from: Party, way: Way, endpoint: &str) -> Result<u64, Unsent> {
         self.network.close(from, way);
-        let to = *self.network.endpoints.get(endpoint)?;
+        let to = *self.network.endpoints.get(endpoint).ok_or(Unsent::Nobody)?;
+        let is_cut = self.is_cut(from, to.0).is_some() || self.is_cut(to.0, from).is_some();
         let life = &self.lives[to.0.0];
-        if !life.is_alive || life.incarnation != to.1 {
-            return None;
+        if !is_cut && (!life.is_alive || life.incarnation != to.1) {
+            return Err(Unsent::Nobody);
         }
-        if life.is_frozen || self.is_cut(from, to.0).is_some() || self.is_cut(to.0, from).is_some() {
+        if life.is_frozen || is_cut {
             // The loop waits for the handshake that does not come.
             let until = self.now + micros(CONNECT_WAIT_MAX);
             let life = self.life(from);
             life.busy_until = life.busy_until.max(until);
-            return None;
+            return Err(Unsent::Silence);
         }
         self.network.opened += 1;
         let id = self.network.opened;
         let link = Link { from, endpoint: endpoint.to_owned(), to, is_open: true, last: self.now, in_flight: 0 };
         self.network.links.insert(id, link);
         self.network.open.insert((from, way), id);
-        Some(id)
+        Ok(id)
     }
 
     fn transmit(&mut self, id: u64, message: Message) {

@@ -12,11 +12,11 @@ use schema::record::StageRecord;
 
 use super::depot::{Answer, Ask};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
-use super::network::Way;
+use super::network::{Unsent, Way};
 use super::surroundings::{Errand, HEAD, Happening, MS, Moment, Party, Surroundings, micros};
 use super::taken::Taken;
 use super::thread::Thread;
-use crate::limits::{SETTLE, STORE_RETRY};
+use crate::limits::{SETTLE_LEFT, STORE_RETRY};
 use crate::membership::register_stage;
 use crate::runner::Loader;
 use crate::stage::compute::{Done, Order as Task};
@@ -160,7 +160,7 @@ impl StageProcess {
         let now = around.instant();
         let orders = match happening {
             Happening::Ticks => {
-                around.happens(micros(SETTLE), self.party, Happening::Ticks);
+                around.happens(micros(SETTLE_LEFT), self.party, Happening::Ticks);
                 let lease = self.lease.map(|lease| lease.id);
                 let memory = || self.loader.memory();
                 lease.and_then(|lease| self.member.report(lease, memory, now)).into_iter().collect()
@@ -331,15 +331,19 @@ impl StageProcess {
             }
             Order::Forward { endpoint, hop, activations } => {
                 let sent = around.send(party, Way::Downstream, &endpoint, &Frame::Hop(hop), activations);
-                if !sent {
+                if sent.is_err() {
                     around.note(|| format!("{} cannot reach the next stage", name(party)));
+                }
+                if sent == Err(Unsent::Nobody) {
+                    around.tally.add("a stage found the next one gone", 1);
+                    self.member.found_deserted(endpoint);
                 }
             }
             Order::Answer { gateway, frame } => {
                 let endpoint = self.member.view().gateways.get(&gateway).map(|known| known.value.endpoint.clone());
-                let sent = endpoint
-                    .is_some_and(|endpoint| around.send(party, Way::Gateway, &endpoint, &frame, bytes::Bytes::new()));
-                if !sent {
+                let sent =
+                    endpoint.map(|endpoint| around.send(party, Way::Gateway, &endpoint, &frame, bytes::Bytes::new()));
+                if sent != Some(Ok(())) {
                     around.note(|| format!("{} cannot answer {}", name(party), super::network::who(HEAD)));
                 }
             }

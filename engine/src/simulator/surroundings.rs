@@ -74,6 +74,8 @@ pub(super) enum Errand {
         number: u64,
         purpose: Purpose,
     },
+    /// A stage that is gone is struck off by the head.
+    Strike,
     Farewell,
 }
 

@@ -17,9 +17,9 @@ use super::compute::{Loaded, Stepped};
 use super::held::{Held, Next, Phase};
 use super::intake::{Intake, Verdict};
 use crate::decide::{Action, Calm, Waiting, alike, decide};
-use crate::limits::{REPORT_EVERY, SETTLE, SPEED_MOVE_EVERY, STORE_RETRY};
+use crate::limits::{REPORT_EVERY, SETTLE, SETTLE_LEFT, SPEED_MOVE_EVERY, STORE_RETRY};
 use crate::link::{Message, activations_to_bytes};
-use crate::membership::{claim, leave_claims, mark_claim, note, propose, register_stage, report_stage};
+use crate::membership::{Strikes, claim, leave_claims, mark_claim, note, propose, register_stage, report_stage};
 use crate::runner::{LoadError, Output};
 use crate::store::{Committed, LeaseId, StoreError, Txn};
 use crate::view::ClusterView;
@@ -58,6 +58,7 @@ pub(crate) enum Purpose {
     Claim(Generation, u32),
     Mark,
     Leave,
+    Strike,
     Report,
 }
 
@@ -65,6 +66,8 @@ pub(crate) enum Purpose {
 struct Live {
     names: BTreeSet<StageName>,
     since: Instant,
+    /// How long that has to last before layers are given out anew.
+    settle: Duration,
     placed: Option<u64>,
     placed_since: Instant,
 }
@@ -96,6 +99,9 @@ pub(crate) struct Member {
     /// Whether a write is under way.
     writing: bool,
     pace: Pace,
+    /// Where nobody listens, though the store still says so.
+    deserted: Option<String>,
+    strikes: Strikes,
     account: Account,
     /// When the account was settled last.
     settled: Instant,
@@ -105,13 +111,14 @@ pub(crate) struct Member {
 
 impl Live {
     fn new(now: Instant) -> Self {
-        Self { names: BTreeSet::new(), since: now, placed: None, placed_since: now }
+        Self { names: BTreeSet::new(), since: now, settle: SETTLE, placed: None, placed_since: now }
     }
 
     /// Takes note of what has changed.
     fn follow(&mut self, view: &ClusterView, now: Instant) {
         let names: BTreeSet<_> = view.stages.keys().cloned().collect();
         if names != self.names {
+            self.settle = if names.is_subset(&self.names) { SETTLE_LEFT } else { SETTLE };
             (self.names, self.since) = (names, now);
         }
         let placed = view.placement.as_ref().map(|placement| placement.mod_revision);
@@ -122,7 +129,7 @@ impl Live {
 
     fn calm(&self, now: Instant) -> Calm {
         let for_so_long = |since: Instant| now.saturating_duration_since(since);
-        match (for_so_long(self.since) >= SETTLE, for_so_long(self.placed_since) >= SPEED_MOVE_EVERY) {
+        match (for_so_long(self.since) >= self.settle, for_so_long(self.placed_since) >= SPEED_MOVE_EVERY) {
             (false, _) => Calm::Restless,
             (true, false) => Calm::Settled,
             (true, true) => Calm::Standing,
@@ -153,6 +160,8 @@ impl Member {
             decided: None,
             writing: false,
             pace: Pace { revision: 0, deadline: now },
+            deserted: None,
+            strikes: Strikes::default(),
             account: Account::default(),
             settled: now,
         }
@@ -192,6 +201,12 @@ impl Member {
         let caught_up = self.view.revision >= self.pace.revision || now >= self.pace.deadline;
         if self.writing || !self.view.reachable || !caught_up {
             return Vec::new();
+        }
+        let deserted = self.deserted.take();
+        let strike = deserted.and_then(|endpoint| self.strikes.strike(&self.keyspace, &self.view, &endpoint, now));
+        if let Some(txn) = strike {
+            info!("nobody listens where the next stage should be: striking it off");
+            return vec![self.commit(Purpose::Strike, txn)];
         }
         let placed = self.view.placement.as_ref().map(|placement| placement.value.generation());
         match self.decision(self.live.calm(now)) {
@@ -316,6 +331,7 @@ impl Member {
                 | Purpose::Note
                 | Purpose::Mark
                 | Purpose::Leave
+                | Purpose::Strike
                 | Purpose::Report,
                 Ok(_),
             ) => Vec::new(),
@@ -443,6 +459,11 @@ impl Member {
             (Ok(_), next) => self.refuse(&hop, format!("no way on from here: {next:?}"), true),
         };
         vec![order]
+    }
+
+    /// Nobody listens at `endpoint`, where frames were to go.
+    pub(crate) fn found_deserted(&mut self, endpoint: String) {
+        self.deserted = Some(endpoint);
     }
 
     /// What came out, with `bytes` of activations, was taken by the link after `waiting`.

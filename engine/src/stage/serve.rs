@@ -15,7 +15,7 @@ use super::compute::{Compute, Done};
 use super::gateways::Gateways;
 use super::member::{Member, Order, Purpose};
 use super::{Ending, StageError, StageSettings};
-use crate::limits::SETTLE;
+use crate::limits::SETTLE_LEFT;
 use crate::link::{Inbound, LinkError, Message};
 use crate::route::Route;
 use crate::runner::Loader;
@@ -48,6 +48,8 @@ enum Event {
     LeaseLost,
     Computed(Option<Done>),
     Arrived(Result<Message, LinkError>),
+    /// The connection to the next stage, at this endpoint, has ended.
+    LinkEnded(String),
     ViewChanged,
     Written(Purpose, Result<Committed, StoreError>),
     Tick,
@@ -122,7 +124,7 @@ impl Stage {
         S: Future<Output = ()>,
     {
         self.served = true;
-        let mut tick = tokio::time::interval(SETTLE);
+        let mut tick = tokio::time::interval(SETTLE_LEFT);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.see();
         let ending = loop {
@@ -145,6 +147,12 @@ impl Stage {
                     self.member.drop_frame(&error.to_string())
                 }
                 Event::Arrived(Err(error)) => return Err(error.into()),
+                Event::LinkEnded(endpoint) => {
+                    if self.downstream.knock(&endpoint).await.is_err_and(|error| error.is_nobody()) {
+                        self.member.found_deserted(endpoint);
+                    }
+                    Vec::new()
+                }
                 Event::ViewChanged => {
                     self.see();
                     self.check_model()?;
@@ -179,6 +187,7 @@ impl Stage {
             (purpose, outcome) = written(&mut self.write) => Event::Written(purpose, outcome),
             Ok(()) = self.views.changed() => Event::ViewChanged,
             message = self.inbound.receive() => Event::Arrived(message),
+            endpoint = self.downstream.ended() => Event::LinkEnded(endpoint),
             _ = tick.tick() => Event::Tick,
         }
     }
@@ -228,6 +237,9 @@ impl Stage {
                 let (bytes, computed) = (activations.len(), Instant::now());
                 if let Err(error) = self.downstream.send(&endpoint, &Frame::Hop(hop), activations).await {
                     warn!(%error, "cannot reach the next stage");
+                    if error.is_nobody() {
+                        self.member.found_deserted(endpoint);
+                    }
                 }
                 self.member.sent(bytes, computed.elapsed());
             }
