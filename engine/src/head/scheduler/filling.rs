@@ -39,7 +39,7 @@ impl Scheduler {
         // A prompt in one piece would be computed by one stage after the other, while the others wait.
         let share = (BATCH_ROWS_MAX / stages as u32).max(BATCH_ROWS_SHARE_MIN);
         let rows_max =
-            if readers == 0 { share } else { self.rows_beside(filling.rows, readers.div_ceil(stages)).min(share) };
+            if readers == 0 { share } else { self.rows_beside(filling.rows, readers, stages, now).min(share) };
         self.add_prompts(&mut filling, rows_max);
         self.start_waiting(&mut filling, rows_max, now);
         filling
@@ -79,11 +79,25 @@ impl Scheduler {
     }
 
     /// Rows a micro-batch may have beside `decodes` that are in it: no more than stretch the time of one with as many
-    /// decodes as are usual.
-    fn rows_beside(&self, decodes: u32, usual: usize) -> u32 {
-        let Some(undisturbed) = self.cost.seconds(decodes.max(usual as u32)) else { return BATCH_ROWS_MAX };
-        let rows_max = self.cost.rows_within(undisturbed * STRETCH_MAX, BATCH_ROWS_MAX);
+    /// decodes as are usual among `readers`; further, the more wait for each who reads.
+    fn rows_beside(&self, decodes: u32, readers: usize, stages: usize, now: Instant) -> u32 {
+        let usual = readers.div_ceil(stages) as u32;
+        let Some(undisturbed) = self.cost.seconds(decodes.max(usual)) else { return BATCH_ROWS_MAX };
+        let stretch = STRETCH_MAX * (self.beginners(now) as f64 / readers as f64).max(1.0);
+        let rows_max = self.cost.rows_within(undisturbed * stretch, BATCH_ROWS_MAX);
         rows_max.max(decodes + PROMPT_ROWS_MIN).min(BATCH_ROWS_MAX)
+    }
+
+    /// Sequences that nobody reads yet and that there is room for.
+    fn beginners(&self, now: Instant) -> usize {
+        let begun = self.running.iter().filter(|id| !self.is_read(**id)).count();
+        let mut free = self.ledger.free();
+        let waiting = self.waiting.iter().filter_map(|id| self.sequences.get(id));
+        let fits = |sequence: &&Sequence| {
+            let blocks = sequence.history.len().div_ceil(KV_BLOCK_TOKENS as usize);
+            free.checked_sub(blocks).inspect(|left| free = *left).is_some()
+        };
+        begun + waiting.filter(|sequence| sequence.deadline > now).take_while(fits).count()
     }
 
     /// Running sequences that have more than a token to send, first come first served.
