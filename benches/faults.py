@@ -48,6 +48,7 @@ async def kills(fleet, options):
     await hurting
     await fleet.until("all is at rest", fleet.settled)
     metrics = await fleet.metrics()
+    left = await fleet.left_behind()
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(faults.counts.items()))
     print(f"  {faults.done} faults ({kinds}) under {STREAMS} streams in {time.monotonic() - faults.began:.0f} s: {load.verdict()}")
     print(
@@ -55,8 +56,7 @@ async def kills(fleet, options):
         f"times; refused by the stages that are there now: {metrics['baton_stage_process_frames_refused_total']:.0f} frames",
         flush=True,
     )
-    left = {name: metrics[f"baton_{name}"] for name in ("kv_blocks_used", "sequences_running", "sequences_waiting")}
-    return load.problems() + [f"{name} is {value:.0f} in the end" for name, value in left.items() if value], faults.log
+    return load.problems() + left, faults.log
 
 
 async def etcd_away(fleet, options):

@@ -21,6 +21,7 @@ READY_S = 60  # Until a fresh cluster serves; loading takes less than a second.
 SETTLED_S = 60  # Until everybody has found his place after a fault: some leases and a load.
 ENDS_S = 30  # Until a process that was told to end has ended.
 AGAIN_S = 0.5  # Until a stage that ended while it joined is started again.
+BASE_S = 30  # Until all that was held is given back.
 SCRAPE_S = 5  # Until the gateway has told its metrics.
 
 
@@ -160,6 +161,16 @@ class Fleet:
                 name = name.partition("{")[0]
                 sums[name] = sums.get(name, 0.0) + float(value)
         return sums
+
+    async def left_behind(self):
+        """What is still held in the gateway when nobody asks for anything any more."""
+        left, ends = [], time.monotonic() + BASE_S
+        while True:
+            metrics = await self.metrics()
+            left = [name for name in ("baton_kv_blocks_used", "baton_sequences_running", "baton_sequences_waiting") if metrics[name]]
+            if not left or time.monotonic() > ends:
+                return [f"{name} is {metrics[name]:.0f} after {BASE_S} s without a request" for name in left]
+            await asyncio.sleep(0.5)
 
     async def settled(self):
         """Whether every layer is served, and every stage of the fleet is known and at rest."""
