@@ -45,10 +45,11 @@ async def kills(fleet, options):
     faults = RandomFaults(fleet, load, options.seed)
     hurting = asyncio.create_task(faults.run(options.faults))
     await load.press(STREAMS, lambda asked: asked < options.requests or not hurting.done())
-    await hurting
+    [broken] = await asyncio.gather(hurting, return_exceptions=True)
     await fleet.until("all is at rest", fleet.settled)
     metrics = await fleet.metrics()
     left = await fleet.left_behind()
+    left += [f"the faults could not go on: {broken!r}"] if broken else []
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(faults.counts.items()))
     print(f"  {faults.done} faults ({kinds}) under {STREAMS} streams in {time.monotonic() - faults.began:.0f} s: {load.verdict()}")
     print(

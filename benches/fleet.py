@@ -135,9 +135,13 @@ class Fleet:
 
     async def verb(self, *words):
         """Runs a verb of the program; whether it went well."""
-        command = [self.binary, *map(str, words), "--etcd", self.store_url]
-        run = lambda: subprocess.run(command, capture_output=True, text=True, timeout=ENDS_S).returncode == 0
-        return await asyncio.to_thread(run)
+        command = [str(self.binary), *map(str, words), "--etcd", self.store_url]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+        try:
+            return await asyncio.wait_for(process.wait(), ENDS_S) == 0
+        except TimeoutError:
+            process.kill()
+            return False
 
     # --- what is seen ---
 
@@ -184,7 +188,7 @@ class Fleet:
             try:
                 if await holds():
                     return
-            except (OSError, RuntimeError, asyncio.TimeoutError, json.JSONDecodeError):
+            except (OSError, RuntimeError, TimeoutError, json.JSONDecodeError):
                 pass
             if time.monotonic() > ends:
                 raise RuntimeError(f"{what}: not within {seconds} s; logs in {self.folder}")

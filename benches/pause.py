@@ -45,6 +45,7 @@ class EpochWatch:
 
 async def lose(fleet, load, name, how):
     """One fault; for each stream its pause, and its pause without the replay, in seconds."""
+    load.gaps.clear()  # Of earlier faults.
     watch = EpochWatch(fleet)
     watching = asyncio.create_task(watch.run())
     try:

@@ -8,21 +8,21 @@ import random
 import time
 
 LEASE_S = 5  # The default, which is what the bars are about.
+AT_ONCE_MAX = 2  # Faults at once; the other stages have to be enough to go on.
+BETWEEN_S_MEAN, BETWEEN_S_MAX = 2.5, 10  # From one fault to the next; every token could be lost with less.
 
 
 class RandomFaults:
     """From a seed; `log` says when what was done."""
 
     KINDS = {"kill": 6, "freeze": 2, "store": 1, "pin": 1}
-    AT_ONCE_MAX = 2
-    BETWEEN_S_MEAN = 2.5
 
     def __init__(self, fleet, load, seed):
         self.fleet, self.load, self.choose = fleet, load, random.Random(seed)
         self.untouched, self.counts, self.done, self.log = set(fleet.names), {}, 0, []
         self.began = time.monotonic()
         self.store_free = asyncio.Lock()
-        self.room = asyncio.Semaphore(self.AT_ONCE_MAX)
+        self.room = asyncio.Semaphore(AT_ONCE_MAX)
 
     def note(self, what):
         self.log.append(f"{time.monotonic() - self.began:7.2f} s  {what}")
@@ -30,17 +30,18 @@ class RandomFaults:
     def take_stage(self):
         name = self.choose.choice(sorted(self.untouched))
         self.untouched.discard(name)
+        if (status := self.fleet.processes[name].poll()) is not None:
+            raise RuntimeError(f"{name} had ended by itself with {status}")
         return name
 
     async def run(self, count):
         kinds = {kind: weight for kind, weight in self.KINDS.items() if kind != "store" or self.fleet.etcd}
-        tasks = []
         async with asyncio.TaskGroup() as group:
             for _ in range(count):
                 await self.room.acquire()
-                await asyncio.sleep(min(self.choose.expovariate(1 / self.BETWEEN_S_MEAN), 4 * self.BETWEEN_S_MEAN))
+                await asyncio.sleep(min(self.choose.expovariate(1 / BETWEEN_S_MEAN), BETWEEN_S_MAX))
                 [kind] = self.choose.choices(list(kinds), kinds.values())
-                tasks.append(group.create_task(self.one(kind)))
+                group.create_task(self.one(kind))
 
     async def one(self, kind):
         try:
@@ -58,7 +59,11 @@ class RandomFaults:
         self.note(f"kill {name} in {phase}")
         self.fleet.kill(name)
         await asyncio.sleep(self.choose.uniform(0, 1.5 * LEASE_S))
-        await self.back(name)
+        await self.fleet.join(name)
+        self.note(f"{name} is back")
+        self.untouched.add(name)
+
+    # The phases of a kill.
 
     async def decode(self, _):
         await asyncio.sleep(self.choose.uniform(0, 1))
@@ -79,6 +84,8 @@ class RandomFaults:
 
     async def draining(self, name):
         self.fleet.processes[name].terminate()
+
+    # The other kinds.
 
     async def freeze(self):
         name = self.take_stage()
@@ -104,13 +111,8 @@ class RandomFaults:
         put = await self.fleet.verb("pin", name, *pin)
         self.note(f"pin {name} {pin[0]}: {'written' if put else 'refused'}")
         await asyncio.sleep(self.choose.uniform(0.5, 4))
-        if put and not await self.fleet.verb("unpin", name):
-            await self.fleet.until("the store answers", self.fleet.store_answers)
-            await self.fleet.verb("unpin", name)
-        self.note(f"unpin {name}")
-        self.untouched.add(name)
-
-    async def back(self, name):
-        await self.fleet.join(name)
-        self.note(f"{name} is back")
+        if put:
+            # The store may be away just now.
+            await self.fleet.until(f"{name} is not pinned", lambda: self.fleet.verb("unpin", name))
+            self.note(f"unpin {name}")
         self.untouched.add(name)
