@@ -168,8 +168,3 @@ class Load:
         """Seconds between tokens of one stream, where the later one came within these times; running streams count, too."""
         pairs = self.gaps + [pair for one in self.running for pair in zip(one.times, one.times[1:])]
         return [late - early for early, late in pairs if began <= late <= ended]
-
-    def pauses(self, at, until):
-        """For each stream that had a token before `at` and one between it and `until`: the gap there, as (early, late)."""
-        pairs = self.gaps + [pair for one in self.running for pair in zip(one.times, one.times[1:])]
-        return [(early, late) for early, late in pairs if early <= at < late <= until]

@@ -17,6 +17,7 @@ from throughput import percentile
 STREAMS = 4
 MEMORY = "200MiB"  # Holds about two thirds of the default model with its keys and values, so one alone is not enough.
 WATCHED_S = 0.01  # Between two looks at the gateway's metrics.
+ONSET_S = 0.5  # Tokens that were on their way at a fault have come by then.
 GOES_ON_S = 30  # Until every stream has gone on.
 
 
@@ -45,29 +46,32 @@ class EpochWatch:
 
 async def lose(fleet, load, name, how):
     """One fault; for each stream its pause, and its pause without the replay, in seconds."""
-    load.gaps.clear()  # Of earlier faults.
     watch = EpochWatch(fleet)
     watching = asyncio.create_task(watch.run())
     try:
         await asyncio.sleep(0.2)
-        flowing = sum(bool(one.times) for one in load.running)
+        flowing = {one for one in load.running if one.times}
         at = time.perf_counter()
         (fleet.kill if how == "kill" else fleet.freeze)(name)
-        # All that flowed goes on, unless an answer had just ended.
-        ends = at + GOES_ON_S
-        while len(load.pauses(at, ends)) < flowing and time.perf_counter() < ends:
+        goes_on = lambda one: one not in load.running or one.times[-1] > at + ONSET_S
+        while not all(map(goes_on, flowing)) and time.perf_counter() < at + GOES_ON_S:
             await asyncio.sleep(0.05)
-            flowing = min(flowing, sum(bool(one.times) for one in load.running))
     finally:
         watching.cancel()
-    pauses = load.pauses(at, ends)
     if how == "freeze":
         await asyncio.sleep(max(0, at + LEASE_S + 2 - time.perf_counter()))
         fleet.thaw(name)
         await asyncio.sleep(1)
     else:
         await fleet.join(name)
+    pauses = [longest for one in flowing if (longest := longest_gap(one.times, at))]
     return [(late - early, late - early - watch.replay_s(at, late)) for early, late in pauses]
+
+
+def longest_gap(times, at):
+    """Of those that began by `at`, or just after it, with a token that was on its way."""
+    gaps = [(early, late) for early, late in zip(times, times[1:]) if early <= at + ONSET_S and late > at]
+    return max(gaps, key=lambda gap: gap[1] - gap[0], default=None) if times[-1] > at + ONSET_S else None
 
 
 async def set_aside(fleet, name):
