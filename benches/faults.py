@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What clients see of real faults: lost and changed answers, pauses, refusals. Real processes, the default model.
 
-    python3 benches/faults.py [--faults N] [--requests N] [--rounds N] [--seconds N] [--stages N] [--seed N] [--program PATH] [WORK ...]
+    python3 benches/faults.py [--faults N] [--requests N] [--rounds N] [--seconds N] [--stages N] [--seed N] [--keep-logs]
+                             [--program PATH] [WORK ...]
 
 WORK is one of the following; all of them unless said otherwise.
 
@@ -127,7 +128,7 @@ async def part(title, arguments, does, options):
         problems = [f"it could not go on: {error!r}"]
     for problem in problems[:20]:
         print("  PROBLEM:", problem)
-    if problems:
+    if problems or options.keep_logs:
         (fleet.folder / "faults.log").write_text("\n".join([*log, *problems]) + "\n")
         print(f"  logs in {fleet.folder}", flush=True)
     else:
@@ -144,6 +145,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=60, help="of `etcd-away`")
     parser.add_argument("--stages", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep-logs", action="store_true", help="even if all went well")
     parser.add_argument("--program", help="the baton to try; built unless said")
     options = parser.parse_args()
     unknown = [name for name in options.work if name not in WORKS]
