@@ -154,7 +154,10 @@ def main():
     options.program = options.program or throughput.binary()
     options.model = subprocess.run([options.program, "pull"], check=True, capture_output=True, text=True).stdout.strip()
     parts = [one for name in options.work or WORKS for one in WORKS[name]]
-    problems = [problem for one in parts for problem in asyncio.run(part(*one, options))]
+    try:
+        problems = [problem for one in parts for problem in asyncio.run(part(*one, options))]
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit("interrupted; all processes are stopped")
     sys.exit(1 if problems else 0)
 
 
