@@ -4,6 +4,7 @@ Knows the gateway's port and nothing of what happens behind it.
 """
 
 import asyncio
+import collections
 import contextlib
 import json
 import random
@@ -13,6 +14,7 @@ from throughput import chat, connect, fresh
 
 ANSWER_S = 180  # Longest for a whole answer, faults included; after that it counts as lost.
 REFUSED_S = 0.2  # Until a client that was told to come back does.
+REASONS_MAX = 3  # Of refusals, that are shown.
 REFUSALS_MAX = 300  # How often one comes back: for a minute.
 
 
@@ -45,7 +47,7 @@ async def answer(port, body, accepted):
                 raise Refused(f"no answer at all: {error!r}") from error
             status = head.split()[1]
             if status in ("429", "503"):
-                raise Refused(head.splitlines()[0])
+                raise Refused(f"{status} {(await reader.read()).decode()[:300]}")
             if status != "200":
                 raise Lost(f"{head.splitlines()[0]} {(await reader.read()).decode()[:300]}")
             accepted(heard)
@@ -82,7 +84,7 @@ class Load:
     def __init__(self, port, distinct, seed, words=(1, 160), tokens=(4, 80)):
         self.port, self.distinct, self.seed, self.words, self.tokens = port, distinct, seed, words, tokens
         self.known, self.running, self.gaps = {}, set(), []
-        self.done, self.refused, self.asked = 0, 0, 0
+        self.done, self.asked, self.refused = 0, 0, collections.Counter()
         self.lost, self.wrong, self.doubled = [], [], []
 
     def body(self, which):
@@ -120,8 +122,8 @@ class Load:
             heard = []
             try:
                 return await answer(self.port, body, lambda so_far: (heard.append(so_far), self.running.add(so_far)))
-            except Refused:
-                self.refused += 1
+            except Refused as error:
+                self.refused[str(error)] += 1
                 if turn + 1 == REFUSALS_MAX:
                     raise
             finally:
@@ -162,7 +164,9 @@ class Load:
         return [f"{kind}: {what}" for kind in ("lost", "wrong", "doubled") for what in getattr(self, kind)]
 
     def verdict(self):
-        return f"{len(self.lost)} lost, {len(self.wrong)} wrong, {len(self.doubled)} doubled of {self.done} (bar: 0); {self.refused} refusals"
+        counts = f"{len(self.lost)} lost, {len(self.wrong)} wrong, {len(self.doubled)} doubled of {self.done} (bar: 0)"
+        refused = [f"; {times} times refused (bar: 0): {why.strip()}" for why, times in self.refused.most_common(REASONS_MAX)]
+        return counts + ("".join(refused) or "; none refused (bar: 0)")
 
     def gaps_between(self, began, ended):
         """Seconds between tokens of one stream, where the later one came within these times; running streams count, too."""
