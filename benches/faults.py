@@ -80,7 +80,7 @@ async def etcd_away(fleet, options):
     await fleet.until("all is at rest", fleet.settled)
     before, during, after = (load.gaps_between(*span) for span in zip(times, times[1:]))
     bar_ms = 1000 * percentile(before, 99) + 50
-    print(f"  etcd down for {options.seconds:.0f} s: {load.verdict()}")
+    print(f"  etcd down for {options.seconds:.0f} s (bar: none refused): {load.verdict()}")
     for name, gaps in (("before", before), ("without etcd", during), ("etcd is back", after)):
         print(f"  between tokens, {name:12}  p50 {1000 * percentile(gaps, 50):5.0f}  p99 {1000 * percentile(gaps, 99):5.0f}  longest {1000 * max(gaps):5.0f} ms")
     print(f"  longest gap without etcd {1000 * max(during):.0f} ms, when it is back {1000 * max(after):.0f} (bar: {bar_ms:.0f}, the p99 before + 50)", flush=True)
@@ -100,7 +100,7 @@ async def rolling(fleet, options):
                 await fleet.join(name)
     ended = time.perf_counter()
     gaps = load.gaps_between(began, ended)
-    print(f"  {options.rounds} rounds of {len(fleet.names)} restarts in {ended - began:.0f} s: {load.verdict()}")
+    print(f"  {options.rounds} rounds of {len(fleet.names)} restarts in {ended - began:.0f} s (bar: none refused): {load.verdict()}")
     print(f"  between tokens: p50 {1000 * percentile(gaps, 50):.0f}, p99 {1000 * percentile(gaps, 99):.0f}, longest {1000 * max(gaps):.0f} ms", flush=True)
     return problems + load.problems(), []
 

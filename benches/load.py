@@ -165,8 +165,8 @@ class Load:
 
     def verdict(self):
         counts = f"{len(self.lost)} lost, {len(self.wrong)} wrong, {len(self.doubled)} doubled of {self.done} (bar: 0)"
-        refused = [f"; {times} times refused (bar: 0): {why.strip()}" for why, times in self.refused.most_common(REASONS_MAX)]
-        return counts + ("".join(refused) or "; none refused (bar: 0)")
+        refused = [f", {times} times refused with {why.strip()}" for why, times in self.refused.most_common(REASONS_MAX)]
+        return counts + ("".join(refused) or ", none refused")
 
     def gaps_between(self, began, ended):
         """Seconds between tokens of one stream, where the later one came within these times; running streams count, too."""
