@@ -25,7 +25,7 @@ import time
 import throughput
 from fleet import Fleet
 from load import Load
-from pause import PAUSES
+from pause import PAUSES, in_ms
 from random_faults import RandomFaults
 from throughput import percentile
 
@@ -82,8 +82,8 @@ async def etcd_away(fleet, options):
     bar_ms = 1000 * percentile(before, 99) + 50
     print(f"  etcd down for {options.seconds:.0f} s (bar: none refused): {load.verdict()}")
     for name, gaps in (("before", before), ("without etcd", during), ("etcd is back", after)):
-        print(f"  between tokens, {name:12}  p50 {1000 * percentile(gaps, 50):5.0f}  p99 {1000 * percentile(gaps, 99):5.0f}  longest {1000 * max(gaps):5.0f} ms")
-    print(f"  longest gap without etcd {1000 * max(during):.0f} ms, when it is back {1000 * max(after):.0f} (bar: {bar_ms:.0f}, the p99 before + 50)", flush=True)
+        bar = "" if gaps is before else f"  (bar: {bar_ms:.0f}, the p99 before + 50)"
+        print(f"  between tokens, {name:12}  {in_ms(gaps)}{bar}", flush=True)
     return load.problems(), []
 
 
@@ -101,7 +101,7 @@ async def rolling(fleet, options):
     ended = time.perf_counter()
     gaps = load.gaps_between(began, ended)
     print(f"  {options.rounds} rounds of {len(fleet.names)} restarts in {ended - began:.0f} s (bar: none refused): {load.verdict()}")
-    print(f"  between tokens: p50 {1000 * percentile(gaps, 50):.0f}, p99 {1000 * percentile(gaps, 99):.0f}, longest {1000 * max(gaps):.0f} ms", flush=True)
+    print(f"  between tokens: {in_ms(gaps)}", flush=True)
     return problems + load.problems(), []
 
 

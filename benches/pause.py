@@ -74,6 +74,13 @@ def longest_gap(times, at):
     return max(gaps, key=lambda gap: gap[1] - gap[0], default=None) if times[-1] > at + ONSET_S else None
 
 
+def in_ms(seconds):
+    if not seconds:
+        return "nothing was seen"
+    p50, p99, most = (1000 * one for one in (percentile(seconds, 50), percentile(seconds, 99), max(seconds)))
+    return f"p50 {p50:5.0f}  p99 {p99:5.0f}  longest {most:5.0f} ms"
+
+
 async def set_aside(fleet, name):
     """Makes it the standby."""
     for other in fleet.names:
@@ -111,8 +118,7 @@ def pause(how, standby, bars):
         whole, without = ([pair[at] for pair in seen] for at in (0, 1))
         print(f"  {options.rounds} rounds, {len(seen)} pauses: {load.verdict()}")
         for what, values in (("the whole pause", whole), ("without the replay", without)):
-            p50, p99, most = percentile(values, 50), percentile(values, 99), max(values)
-            print(f"  {what:18}  p50 {1000 * p50:5.0f}  p99 {1000 * p99:5.0f}  longest {1000 * most:5.0f} ms", flush=True)
+            print(f"  {what:18}  {in_ms(values)}", flush=True)
         print(f"  bar: {bars}", flush=True)
         return load.problems(), []
 
