@@ -32,6 +32,7 @@ from throughput import percentile
 STREAMS, STREAMS_BESIDE = 16, 8
 DISTINCT_MAX = 96  # Different requests; each has to be answered twice, once undisturbed.
 CALM_S = 15  # How long the streams are watched before etcd goes, and after it is back.
+RESTARTED_S = 1  # From one restart to the next: new requests come in between.
 PART_S_MAX = 3600  # Longest for one part.
 
 
@@ -98,6 +99,7 @@ async def rolling(fleet, options):
                 if status != 0:
                     problems.append(f"round {turn}: {name} ended with {status} when it was told to leave")
                 await fleet.join(name)
+                await asyncio.sleep(RESTARTED_S)
     ended = time.perf_counter()
     gaps = load.gaps_between(began, ended)
     print(f"  {options.rounds} rounds of {len(fleet.names)} restarts in {ended - began:.0f} s (bar: none refused): {load.verdict()}")
