@@ -18,6 +18,7 @@ STREAMS = 4
 MEMORY = "200MiB"  # Holds about two thirds of the default model with its keys and values, so one alone is not enough.
 WATCHED_S = 0.01  # Between two looks at the gateway's metrics.
 ONSET_S = 0.5  # Tokens that were on their way at a fault have come by then.
+FLOWS_S = 0.3  # A stream without a token for so long is not flowing.
 GOES_ON_S = 30  # Until every stream has gone on.
 
 
@@ -49,9 +50,11 @@ async def lose(fleet, load, name, how):
     watch = EpochWatch(fleet)
     watching = asyncio.create_task(watch.run())
     try:
+        # Not while they replay after the last change: that would be counted to this one.
+        await fleet.until("all streams flow", lambda: flow(load))
         await asyncio.sleep(0.2)
-        flowing = {one for one in load.running if one.times}
         at = time.perf_counter()
+        flowing = {one for one in load.running if one.times and one.times[-1] > at - FLOWS_S}
         (fleet.kill if how == "kill" else fleet.freeze)(name)
         goes_on = lambda one: one not in load.running or one.times[-1] > at + ONSET_S
         while not all(map(goes_on, flowing)) and time.perf_counter() < at + GOES_ON_S:
@@ -66,6 +69,11 @@ async def lose(fleet, load, name, how):
         await fleet.join(name)
     pauses = [longest for one in flowing if (longest := longest_gap(one.times, at))]
     return [(late - early, late - early - watch.replay_s(at, late)) for early, late in pauses]
+
+
+async def flow(load):
+    now = time.perf_counter()
+    return load.running and all(one.times and one.times[-1] > now - FLOWS_S for one in load.running)
 
 
 def longest_gap(times, at):
