@@ -35,6 +35,9 @@ pub const FLIGHT_DEADLINE: Duration = Duration::from_secs(20);
 pub const FLIGHT_DEADLINE_PER_ROW: Duration = Duration::from_millis(500);
 /// How often the head looks for cancelled and expired work, in the absence of other events.
 pub const HEAD_TICK: Duration = Duration::from_millis(100);
+/// How long a new request waits for layers that are changing hands before the door says 503: what it takes to notice a
+/// stage that fell silent and to load its layers elsewhere, for models of a few gigabytes in the page cache.
+pub const PIPELINE_PATIENCE: Duration = Duration::from_secs(8);
 /// Submissions on their way from the doors to the head.
 pub const SUBMISSIONS_MAX: usize = 64;
 /// Micro-batches on their way to a stage's compute thread: the head keeps at most one more in flight than there are

@@ -15,7 +15,7 @@ use super::driver::{Driver, Parts, Submission};
 use super::meter::{Meter, Rejections};
 use super::scheduler::Scheduler;
 use crate::generate::{Generation, Pipeline, PipelineStatus, Rejection, Request};
-use crate::limits::{STORE_RETRY, SUBMISSIONS_MAX};
+use crate::limits::{PIPELINE_PATIENCE, STORE_RETRY, SUBMISSIONS_MAX};
 use crate::link::{ClusterKey, Inbound, LinkError, Listen};
 use crate::membership::{Publisher, register_gateway};
 use crate::store::{Committed, LeaseGrant, SharedStore, StoreError};
@@ -146,6 +146,15 @@ impl Head {
         Ok(Self { submissions, status, views, metrics, rejections, stop, thread, lease, _publisher: publisher })
     }
 
+    /// Waits for a pipeline whose layers are changing hands, but not for long: clients need not know of it.
+    async fn pipeline_at_hand(&self) {
+        let mut statuses = self.status.clone();
+        if self.views.borrow().placement.is_some() {
+            let serving = statuses.wait_for(|status| status.serving);
+            let _ = tokio::time::timeout(PIPELINE_PATIENCE, serving).await;
+        }
+    }
+
     /// The pipeline's status as it changes.
     pub fn statuses(&self) -> watch::Receiver<PipelineStatus> {
         self.status.clone()
@@ -168,6 +177,7 @@ impl Pipeline for Head {
         // Room for every event of the sequence: a slow reader never holds up the head.
         let (events, receiver) = mpsc::channel(request.tokens_max as usize + EVENTS_BESIDE_TOKENS);
         let (answer, verdict) = oneshot::channel();
+        self.pipeline_at_hand().await;
         let stopping = || Rejection::NotServing { reason: "the server is stopping".to_owned() };
         // Signed numbers: traces know no others.
         let (prompt_tokens, tokens_max) = (request.prompt.len() as i64, i64::from(request.tokens_max));
