@@ -169,12 +169,12 @@ impl Driver {
 
     async fn send_batches(&mut self) {
         while let Some((endpoint, hop)) = self.conductor.next_hop(Instant::now()) {
-            let endpoint = endpoint.to_owned();
             let spans = spans(&self.listeners, &hop);
             self.meter.sent(hop.step.0, hop.rows, hop.slices.len(), spans, Instant::now());
-            if let Err(error) = self.route.send(&endpoint, &Frame::Hop(hop), Bytes::new()).await {
+            if let Err(error) = self.route.send(endpoint, &Frame::Hop(hop), Bytes::new()).await {
                 // Not resent: its deadline, or the first stage's lease, begins a new epoch.
                 warn!(%error, "cannot reach the first stage");
+                let endpoint = endpoint.to_owned();
                 self.reached(&endpoint, Err(error));
                 return;
             }

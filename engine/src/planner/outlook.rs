@@ -12,8 +12,6 @@ use crate::view::ClusterView;
 /// What a cluster's placement should be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outlook {
-    /// The stages as the pins leave them, in the plan's order.
-    pub candidates: Vec<Candidate>,
     /// What becomes of each pin.
     pub pins: BTreeMap<StageName, PinStatus>,
     /// What is to be written beside the pins.
@@ -35,7 +33,7 @@ impl Outlook {
             let moves = !stands || improves(model, &candidates, &wanted, current, speed_moves);
             if moves { wanted } else { current.to_vec() }
         });
-        Self { notes: pins::notes(view, &pins), candidates, pins, shards }
+        Self { notes: pins::notes(view, &pins), pins, shards }
     }
 }
 

@@ -270,9 +270,6 @@ fn by_matrices<S: Simd, C: Codec>(
                 *sum = *padded;
             }
         }
-        for (unit, ahead) in following {
-            unpack_signed::<S, C>(s, matrices, weights, start, unit, ahead);
-        }
         (lanes, ahead) = (ahead, lanes);
     }
 }
