@@ -134,9 +134,9 @@ impl StageProcess {
             Happening::Answered { errand: Errand::Register(joins), answer } if joins == self.joins => {
                 return self.registered(&answer, around);
             }
-            Happening::Answered { errand: Errand::Renewal { lease, asked_at }, answer } => {
+            Happening::Answered { errand: Errand::Renewal { lease }, answer } => {
                 if self.lease.is_some_and(|own| own.id == lease) {
-                    self.renewed(asked_at, &answer, around);
+                    self.renewed(&answer, around);
                 }
             }
             Happening::Answered { errand: Errand::Join(_) | Errand::Register(_) | Errand::Farewell, .. }
@@ -153,7 +153,7 @@ impl StageProcess {
 
     /// One turn of the loop.
     fn serve(&mut self, happening: Happening, around: &mut Surroundings) {
-        if self.is_evicted(around) {
+        if self.is_evicted() {
             self.waiting.push(happening);
             return self.leave(around);
         }
@@ -209,12 +209,12 @@ impl StageProcess {
 
     // --- Lease ---
 
-    fn is_evicted(&mut self, around: &Surroundings) -> bool {
+    fn is_evicted(&mut self) -> bool {
         if self.blind > 0 {
             self.blind -= 1;
             return false;
         }
-        self.member.view().reachable && self.lease.is_none_or(|lease| lease.is_lost(around.now))
+        self.lease.is_none_or(|lease| lease.is_lost())
     }
 
     fn leave(&mut self, around: &mut Surroundings) {
@@ -233,8 +233,10 @@ impl StageProcess {
 
     fn granted(&mut self, answer: &Answer, around: &mut Surroundings) -> bool {
         let Answer::Granted(Some(id)) = answer else { return self.cannot_join(around) };
-        let Phase::Joining { since } = self.phase else { return true };
-        self.lease = Some(Lease::new(*id, since));
+        if !matches!(self.phase, Phase::Joining { .. }) {
+            return true;
+        }
+        self.lease = Some(Lease::new(*id));
         around.happens(RENEW_EVERY, self.party, Happening::Renews);
         self.register(around);
         true
@@ -286,14 +288,14 @@ impl StageProcess {
     }
 
     fn renew(&mut self, around: &mut Surroundings) {
-        let Some(lease) = self.lease.filter(|lease| !lease.is_lost(around.now)) else { return };
-        around.ask(self.party, Errand::Renewal { lease: lease.id, asked_at: around.now }, Ask::Renew(lease.id));
+        let Some(lease) = self.lease.filter(|lease| !lease.is_lost()) else { return };
+        around.ask(self.party, Errand::Renewal { lease: lease.id }, Ask::Renew(lease.id));
     }
 
-    fn renewed(&mut self, asked_at: Moment, answer: &Answer, around: &mut Surroundings) {
+    fn renewed(&mut self, answer: &Answer, around: &mut Surroundings) {
         let Some(lease) = &mut self.lease else { return };
         let pause = match answer {
-            Answer::Renewed(Some(known)) if lease.renewed(*known, asked_at, around.now) => RENEW_EVERY,
+            Answer::Renewed(Some(known)) if lease.renewed(*known) => RENEW_EVERY,
             Answer::Renewed(None) => RETRY_PAUSE,
             _ => return,
         };

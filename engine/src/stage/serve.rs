@@ -180,8 +180,8 @@ impl Stage {
         tokio::select! {
             // Biased: a stage that lost its lease forwards nothing more, and what is computed leaves before more comes.
             biased;
-            // While the store is away nobody can take the layers over, so serving goes on; generations fence, not clocks.
-            () = lease.lost(), if self.member.view().reachable => Event::LeaseLost,
+            // By the store's word, not by a clock: while the store is away serving goes on, and generations fence.
+            () = lease.lost() => Event::LeaseLost,
             () = stop => Event::Stop,
             done = self.done.recv() => Event::Computed(done),
             (purpose, outcome) = written(&mut self.write) => Event::Written(purpose, outcome),
