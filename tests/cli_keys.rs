@@ -4,7 +4,7 @@
 
 use schema::record::{
     ClaimRecord, ClaimState, DeviceKind, FormatSpeed, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, PinStatus,
-    Placement, Shard, StageLoad, StageRecord,
+    Placement, Shard, StageLoad, StageRecord, StartsRecord,
 };
 use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -113,6 +113,7 @@ fn records() -> Vec<(Key, String)> {
         (Key::Stage(stage("mini-2")), json(&record)),
         (Key::Pin(stage("mini-2")), json(&Pin::Layers(layers(22, 30)))),
         (Key::PinStatus(stage("mini-2")), json(&status)),
+        (Key::Starts(stage("mini-2")), json(&StartsRecord { starts: 5, wait_s: 2 })),
         (Key::Placement, json(&Placement::new(Generation(3), shards).unwrap())),
         (Key::Claim(Generation(3), 1), json(&claim)),
         (Key::Gateway(0), json(&gateway)),

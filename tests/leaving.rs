@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::cluster::{Cluster, signal};
 use common::etcd::{Etcd, etcdctl};
+use serde_json::json;
 
 const MODEL_TIME: Duration = Duration::from_secs(20);
 
@@ -110,7 +111,7 @@ fn a_stage_that_stands_by_has_read_what_it_would_be_given_and_takes_the_place() 
     }
     wait_for("the pins move layers", MODEL_TIME, || {
         let stages = cluster.stages();
-        stages[0]["layers"].to_string() == "[0,10]" && stages.iter().all(|stage| stage["state"] == "serving")
+        stages[0]["layers"] == json!([0, 10]) && stages.iter().all(|stage| stage["state"] == "serving")
     });
     // A name that comes before the others': it still takes the place of whoever goes.
     let mut spare = stage(&cluster, &etcd, "0-spare");
@@ -121,7 +122,7 @@ fn a_stage_that_stands_by_has_read_what_it_would_be_given_and_takes_the_place() 
     signal(last, "KILL");
     wait_for("the spare one serves", Duration::from_secs(2), || state_of(&cluster, "0-spare") == "serving");
     let now = cluster.stages();
-    assert_eq!(now[0]["layers"].to_string(), "[0,10]", "who stayed keeps its layers: {now:?}");
+    assert_eq!(now[0]["layers"], json!([0, 10]), "who stayed keeps its layers: {now:?}");
     signal(spare.0.id(), "TERM");
     assert!(spare.0.wait().unwrap().success());
 }

@@ -47,6 +47,9 @@ pub const STAGE_QUEUE_MAX: usize = 64;
 pub const SETTLE: Duration = Duration::from_millis(300);
 /// The same where stages have only left: everybody waits for their layers, and nobody is about to follow.
 pub const SETTLE_LEFT: Duration = Duration::from_millis(50);
+/// A placement stands for at least so long before layers are moved because stages have joined: requests that run are
+/// interrupted by each change, and stages that start together come a moment apart.
+pub const JOIN_MOVE_EVERY: Duration = Duration::from_secs(2);
 /// A stage that was struck off because nobody listened at its endpoint is not struck off again for so long: if it is
 /// alive behind something that refuses connections in its name, its layers must not move every moment.
 pub const STRIKE_AGAIN: Duration = Duration::from_secs(10);

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use schema::record::{ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Pin, PinStatus, Placement, StageRecord};
+use schema::record::{
+    ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Pin, PinStatus, Placement, StageRecord, StartsRecord,
+};
 use schema::{Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -50,6 +52,8 @@ pub struct ClusterView {
     pub unreadable_pins: BTreeMap<StageName, Versioned<String>>,
     /// What became of operators' wishes, as it stands beside them.
     pub pin_statuses: BTreeMap<StageName, Versioned<PinStatus>>,
+    /// How often stages were started lately.
+    pub starts: BTreeMap<StageName, Versioned<StartsRecord>>,
     /// Claims of every generation, by generation and slot.
     pub claims: BTreeMap<(Generation, u32), Versioned<ClaimRecord>>,
     /// Live gateways by slot.
@@ -127,6 +131,7 @@ impl ClusterView {
                 keep(&mut self.pin_statuses, stage, known);
                 status.map(drop)
             }
+            Key::Starts(stage) => read(value, mod_revision).map(|starts| keep(&mut self.starts, stage, starts)),
             Key::Claim(generation, slot) => {
                 read(value, mod_revision).map(|claim| keep(&mut self.claims, (generation, slot), claim))
             }

@@ -1,6 +1,6 @@
 //! The transactions that change a cluster. Each says in its compares what must still be true.
 
-use schema::record::{ClaimRecord, GatewayRecord, ModelRecord, Pin, Placement, StageRecord};
+use schema::record::{ClaimRecord, GatewayRecord, ModelRecord, Pin, Placement, StageRecord, StartsRecord};
 use schema::{Generation, Key, Keyspace, StageName};
 use serde::Serialize;
 
@@ -24,6 +24,16 @@ pub fn register_stage(keyspace: &Keyspace, name: &StageName, record: &StageRecor
     let key = Key::Stage(name.clone());
     let compares = vec![Compare::Absent { key: keyspace.name(&key) }];
     Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease))] }
+}
+
+/// Counts a start of stage `name`.
+pub fn note_start(keyspace: &Keyspace, name: &StageName, starts: &StartsRecord, lease: LeaseId) -> Txn {
+    Txn { compares: vec![], writes: vec![put(keyspace, &Key::Starts(name.clone()), starts, Some(lease))] }
+}
+
+/// Forgets how often stage `name` was started.
+pub fn forget_starts(keyspace: &Keyspace, name: &StageName) -> Txn {
+    Txn { compares: vec![], writes: vec![Write::Delete { key: keyspace.name(&Key::Starts(name.clone())) }] }
 }
 
 /// Renews the record of a stage that has joined.

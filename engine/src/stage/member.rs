@@ -17,7 +17,7 @@ use super::compute::{Loaded, Stepped};
 use super::held::{Held, Next, Phase};
 use super::intake::{Intake, Verdict};
 use crate::decide::{Action, Calm, Waiting, alike, decide};
-use crate::limits::{REPORT_EVERY, SETTLE, SETTLE_LEFT, SPEED_MOVE_EVERY, STORE_RETRY};
+use crate::limits::{JOIN_MOVE_EVERY, REPORT_EVERY, SETTLE, SETTLE_LEFT, SPEED_MOVE_EVERY, STORE_RETRY};
 use crate::link::{Message, activations_to_bytes};
 use crate::membership::{Strikes, claim, leave_claims, mark_claim, note, propose, register_stage, report_stage};
 use crate::planner::standby_ranges;
@@ -145,7 +145,10 @@ impl Live {
 
     fn calm(&self, now: Instant) -> Calm {
         let for_so_long = |since: Instant| now.saturating_duration_since(since);
-        match (for_so_long(self.since) >= self.settle, for_so_long(self.placed_since) >= SPEED_MOVE_EVERY) {
+        let joined = self.settle == SETTLE && self.placed.is_some();
+        let rested = !joined || for_so_long(self.placed_since) >= JOIN_MOVE_EVERY;
+        let settled = rested && for_so_long(self.since) >= self.settle;
+        match (settled, for_so_long(self.placed_since) >= SPEED_MOVE_EVERY) {
             (false, _) => Calm::Restless,
             (true, false) => Calm::Settled,
             (true, true) => Calm::Standing,

@@ -12,7 +12,9 @@ mod intake;
 pub(crate) mod member;
 mod read_ahead;
 mod serve;
+mod starts;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -99,11 +101,36 @@ pub async fn run(
     let publisher = Publisher::start(store.clone(), settings.keyspace.clone()).await?;
     let inbound = Inbound::bind(settings.listen.clone()).await?;
     let mut stage = serve::Stage::new(store.clone(), settings, publisher.views(), inbound, loader)?;
+    let view = publisher.views().borrow().clone();
+    let wait = starts::begin(&store, stage.keyspace(), stage.name(), &view).await?;
+    let waits = tokio::select! {
+        () = &mut stop => false,
+        () = &mut drain => false,
+        () = tokio::time::sleep(wait) => true,
+    };
+    if waits {
+        serve(&store, &mut stage, drain, stop).await?;
+    }
+    starts::end(&store, stage.keyspace(), stage.name()).await;
+    Ok(())
+}
+
+/// Joins and serves, again and again, until it is to stop.
+async fn serve<D, S>(
+    store: &SharedStore,
+    stage: &mut serve::Stage,
+    mut drain: Pin<&mut D>,
+    mut stop: Pin<&mut S>,
+) -> Result<(), StageError>
+where
+    D: Future<Output = ()>,
+    S: Future<Output = ()>,
+{
     loop {
         let joined = tokio::select! {
             () = &mut stop => return Ok(()),
             () = &mut drain => return Ok(()),
-            joined = join(&store, &stage) => joined,
+            joined = join(store, stage) => joined,
         };
         let lease = match joined {
             Ok(lease) => lease,

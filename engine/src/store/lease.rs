@@ -62,10 +62,13 @@ pub struct LeaseGrant {
     release: Option<oneshot::Sender<Release>>,
 }
 
-/// The holder's wish to give the lease back; dropping the reply's receiver means that nobody waits.
+/// How the holder lets go of the lease.
 #[derive(Debug)]
-struct Release {
-    done: oneshot::Sender<()>,
+enum Release {
+    /// It gives the lease back; dropping the reply's receiver means that nobody waits.
+    Back { done: oneshot::Sender<()> },
+    /// It leaves the lease to expire.
+    ToExpire,
 }
 
 // === impl LeaseGrant ===
@@ -101,11 +104,18 @@ impl LeaseGrant {
         *self.lost.borrow()
     }
 
+    /// Renews the lease no more: it and its keys go when its time to live has passed.
+    pub fn let_expire(mut self) {
+        if let Some(release) = self.release.take() {
+            let _ = release.send(Release::ToExpire);
+        }
+    }
+
     /// Gives the lease back and waits until the store has deleted its keys or could not be reached.
     pub async fn revoke(mut self) {
         let (done, waits) = oneshot::channel();
         if let Some(release) = self.release.take() {
-            let _ = release.send(Release { done });
+            let _ = release.send(Release::Back { done });
             let _ = waits.await;
         }
     }
@@ -128,6 +138,9 @@ impl<W: Renewing> Keeper<W> {
             release = &mut released => release.ok(),
             () = self.keep() => None,
         };
+        if matches!(release, Some(Release::ToExpire)) {
+            return;
+        }
         self.lost.send_replace(true);
         if timeout(REVOKE_TIMEOUT, self.way.revoke()).await.is_err() {
             debug!(lease = %self.id, "lease not given back in time: the store will expire it");
@@ -136,7 +149,7 @@ impl<W: Renewing> Keeper<W> {
             Some(release) => Some(release),
             None => released.try_recv().ok(),
         };
-        if let Some(Release { done }) = release {
+        if let Some(Release::Back { done }) = release {
             let _ = done.send(());
         }
     }
@@ -243,6 +256,15 @@ mod tests {
         revoked.wait_for(|count| *count == 1).await.unwrap();
         sleep(Duration::from_secs(9)).await;
         assert_eq!(*revoked.borrow(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_left_to_expire_is_neither_given_back_nor_renewed() {
+        let (grant, revoked) = grant(vec![]);
+        grant.let_expire();
+        sleep(9 * TTL).await;
+        assert_eq!(*revoked.borrow(), 0);
+        assert!(revoked.has_changed().is_err(), "its keeper still runs");
     }
 
     #[tokio::test(start_paused = true)]

@@ -424,7 +424,7 @@ pub(super) mod tests {
         left   Q8_0     16.4 GB/s  0.1 GMAC/s
 
         ignored in the store:
-          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
         "#);
     }
 
@@ -445,7 +445,7 @@ pub(super) mod tests {
         left   Q8_0     16.4 GB/s  0.1 GMAC/s
 
         ignored in the store:
-          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
         "#);
     }
 

@@ -43,8 +43,7 @@ impl Stop {
                 _ = interrupt.recv() => SignalKind::interrupt(),
                 _ = terminate.recv() => SignalKind::terminate(),
             };
-            warn!("told to stop again: ending at once");
-            std::process::exit(ENDED_BY_SIGNAL + signal.as_raw_value());
+            end_at_once(signal);
         });
         Ok(stop)
     }
@@ -70,6 +69,12 @@ impl Stop {
     pub(super) fn flag(&self) -> Arc<AtomicBool> {
         self.flag.clone()
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "who asks twice wants a crash; children end with their standard input")]
+fn end_at_once(signal: SignalKind) -> ! {
+    warn!("told to stop again: ending at once");
+    std::process::exit(ENDED_BY_SIGNAL + signal.as_raw_value())
 }
 
 /// Resolves when standard input ends. The thread that reads it is never waited for.

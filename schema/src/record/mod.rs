@@ -9,6 +9,7 @@ mod model;
 mod pin;
 mod placement;
 mod stage;
+mod starts;
 
 pub use claim::{ClaimRecord, ClaimState};
 pub use gateway::GatewayRecord;
@@ -17,3 +18,4 @@ pub use model::{ModelRecord, ShardBytes};
 pub use pin::{Pin, PinStatus};
 pub use placement::{Placement, PlacementError, Shard};
 pub use stage::{DeviceKind, FormatSpeed, MemoryUse, Speeds, StageLoad, StageRecord};
+pub use starts::StartsRecord;
