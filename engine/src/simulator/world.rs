@@ -114,6 +114,7 @@ impl World {
         let around = &mut self.around;
         match event {
             Event::Happens(party, incarnation, happening) => self.happens(party, incarnation, happening),
+            Event::Missed(link) => self.around.missed(link),
             Event::Arrives(parcel) => around.arrives(parcel),
             Event::Asked(party, incarnation, errand, ask) => {
                 around.asked(party, incarnation, errand, ask);
@@ -213,7 +214,7 @@ impl World {
                 Clients::ask_again(number, &mut self.around);
             }
         }
-        self.around.network.hang_up(party);
+        self.around.hang_up(party);
         if party == HEAD {
             self.head = None;
             self.clients.gateway_died(&mut self.around);
