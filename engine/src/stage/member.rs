@@ -215,9 +215,10 @@ impl Member {
         self.live.follow(&self.view, now);
     }
 
-    /// Whether this stage, which was struck off, leaves it to the others for a while, if they can do without it.
-    fn stands_aside(&self, now: Instant) -> bool {
-        let others_suffice = |model| Outlook::new(&self.view, model, false).shards.is_ok();
+    /// Whether this stage, which was struck off, leaves the work to the others for a while: if they can do without it.
+    pub(crate) fn stands_aside(&self, now: Instant) -> bool {
+        let is_gone = !self.view.stages.contains_key(&self.name);
+        let others_suffice = |model| is_gone && Outlook::new(&self.view, model, false).shards.is_ok();
         self.aside.left(now).is_some() && self.view.model.as_ref().is_some_and(|model| others_suffice(&model.value))
     }
 
