@@ -47,9 +47,9 @@ pub const STAGE_QUEUE_MAX: usize = 64;
 pub const SETTLE: Duration = Duration::from_millis(300);
 /// The same where stages have only left: everybody waits for their layers, and nobody is about to follow.
 pub const SETTLE_LEFT: Duration = Duration::from_millis(50);
-/// A stage that was struck off because nobody was at its endpoint is not struck off again for so long, and after one that
-/// was silent no other silent one is: if it is alive behind something that refuses connections in its name or lets nothing
-/// through, layers must not move every moment.
+/// A stage that was struck off because nobody was at its endpoint is not struck off again for so long: if it is alive behind
+/// something that refuses connections in its name or lets nothing through, layers must not move every moment. For as long
+/// nobody strikes off two that are silent without having reached a third.
 pub const STRIKE_AGAIN: Duration = Duration::from_secs(10);
 /// How long a stage that was struck off though it is alive stands aside, unless the others cannot do without it: as long as
 /// it is not struck off again in any case.

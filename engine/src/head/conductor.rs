@@ -144,6 +144,11 @@ impl Conductor {
         txn
     }
 
+    /// The first stage took a frame.
+    pub(crate) fn reached_first(&mut self) {
+        self.strikes.reached();
+    }
+
     /// The link to the first stage has ended; a fault if micro-batches were sent over it that did not come back.
     pub(crate) fn link_broke(&self) -> Option<Fault> {
         self.scheduler.oldest_in_flight().map(Fault::Broken)

@@ -182,6 +182,7 @@ impl Driver {
                 self.reached(&endpoint, Err(error));
                 return;
             }
+            self.conductor.reached_first();
         }
     }
 

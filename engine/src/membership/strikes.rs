@@ -16,7 +16,7 @@ use crate::view::ClusterView;
 #[derive(Debug, Default)]
 pub(crate) struct Strikes {
     last: BTreeMap<StageName, Instant>,
-    /// When one was struck off last because nothing was heard of it.
+    /// When one was struck off last because nothing was heard of it, if nobody else was heard since.
     silent: Option<Instant>,
 }
 
@@ -43,6 +43,11 @@ impl Strikes {
         self.silent = is_silent.then_some(now).or(self.silent);
         self.last.insert(claim.value.stage.clone(), now);
         Some(strike(keyspace, &claim.value.stage, *id, claim.mod_revision))
+    }
+
+    /// Somebody was reached: it is not us whom nobody hears.
+    pub(crate) fn reached(&mut self) {
+        self.silent = None;
     }
 }
 
@@ -86,5 +91,8 @@ mod tests {
         assert!(!strike("ipc:///1", Absence::Silence, 3), "it is we whom nobody hears");
         assert!(strike("ipc:///1", Absence::Refused, 3), "its system says so");
         assert!(strike("ipc:///0", Absence::Silence, STRIKE_AGAIN.as_secs()));
+        strikes.reached();
+        let at = now + STRIKE_AGAIN + Duration::from_secs(4);
+        assert!(strikes.strike(&keyspace, &view(), ("ipc:///1", Absence::Silence), at).is_some());
     }
 }

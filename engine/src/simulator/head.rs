@@ -168,8 +168,9 @@ impl HeadProcess {
             if sent.is_err() {
                 around.note(|| "head cannot reach the first stage".to_owned());
             }
-            if let Err(absence) = sent {
-                return self.finds_deserted(&endpoint, absence, around);
+            match sent {
+                Ok(()) => self.conductor.reached_first(),
+                Err(absence) => return self.finds_deserted(&endpoint, absence, around),
             }
         }
     }

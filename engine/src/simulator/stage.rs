@@ -363,8 +363,9 @@ impl StageProcess {
                 if sent.is_err() {
                     around.note(|| format!("{} cannot reach the next stage", name(party)));
                 }
-                if let Err(absence) = sent {
-                    self.finds_deserted(endpoint, absence, around);
+                match sent {
+                    Ok(()) => self.member.reached_next(),
+                    Err(absence) => self.finds_deserted(endpoint, absence, around),
                 }
             }
             Order::Answer { gateway, frame } => {

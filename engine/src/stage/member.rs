@@ -498,6 +498,11 @@ impl Member {
         self.deserted = Some((endpoint, absence));
     }
 
+    /// The next stage took a connection or a frame.
+    pub(crate) fn reached_next(&mut self) {
+        self.strikes.reached();
+    }
+
     /// The link that micro-batches went over has ended, and perhaps with it what was on its way: whose they were must know.
     pub(crate) fn link_broke(&mut self) -> Vec<Order> {
         let passed_on = std::mem::take(&mut self.passed_on);

@@ -243,10 +243,13 @@ impl Stage {
             Order::Answer { gateway, frame } => self.answer(gateway, &frame).await,
             Order::Forward { endpoint, hop, activations } => {
                 let (bytes, computed) = (activations.len(), Instant::now());
-                if let Err(error) = self.downstream.send(&endpoint, &Frame::Hop(hop), activations).await {
-                    warn!(%error, "cannot reach the next stage");
-                    if let Some(absence) = error.absence() {
-                        self.member.found_deserted(endpoint, absence);
+                match self.downstream.send(&endpoint, &Frame::Hop(hop), activations).await {
+                    Ok(()) => self.member.reached_next(),
+                    Err(error) => {
+                        warn!(%error, "cannot reach the next stage");
+                        if let Some(absence) = error.absence() {
+                            self.member.found_deserted(endpoint, absence);
+                        }
                     }
                 }
                 self.member.sent(bytes, computed.elapsed());
