@@ -69,3 +69,5 @@ pub const REPORT_EVERY: Duration = Duration::from_secs(2);
 pub const PROBE_QUIET: Duration = Duration::from_millis(250);
 /// Wait before trying again what the store did not do.
 pub const STORE_RETRY: Duration = Duration::from_millis(500);
+/// How often the store is asked what is wrong with it: people look at the answer.
+pub const ALARMS_EVERY: Duration = Duration::from_secs(3);

@@ -117,12 +117,29 @@ impl Fleet {
         command
     }
 
+    /// Its door, for who asks while the fleet is hurt.
+    pub(crate) fn door(&self) -> Door {
+        self.door
+    }
+
     pub(crate) fn network(&self) -> &Network {
         self.network.as_ref().expect("the fleet is on a network")
     }
 
     pub(crate) fn pid(&self, at: usize) -> u32 {
         self.stages[&format!("s{at}")].id()
+    }
+
+    /// The number of the stage that has `slot` now.
+    pub(crate) fn at_slot(&self, slot: usize) -> usize {
+        let status = self.get("/distributed/status").json();
+        let stage = &status["placement"]["shards"][slot]["stage"];
+        stage.as_str().unwrap_or_else(|| panic!("slot {slot} in {status}"))[1..].parse().unwrap()
+    }
+
+    /// How many stages hold layers now.
+    pub(crate) fn depth(&self) -> usize {
+        self.get("/distributed/status").json()["placement"]["shards"].as_array().map_or(0, Vec::len)
     }
 
     /// Signals a stage.

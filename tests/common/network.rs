@@ -19,7 +19,7 @@ pub(crate) enum Rule {
     NothingIn,
     /// Nothing goes out.
     NothingOut,
-    /// Connections are reset.
+    /// Connections that stand are reset, and new ones soon after they have been made.
     Reset,
     /// One packet in ten is lost, in each direction.
     Loss,
@@ -95,15 +95,15 @@ impl Network {
             Rule::Nothing => ("drop", "drop"),
             Rule::NothingIn => ("drop", "accept"),
             Rule::NothingOut => ("accept", "drop"),
-            Rule::Reset => ("meta l4proto tcp reject with tcp reset", "meta l4proto tcp reject with tcp reset"),
+            Rule::Reset => ("tcp flags & syn == 0 reject with tcp reset", "accept"),
             Rule::Loss => ("numgen random mod 100 < 10 drop", "numgen random mod 100 < 10 drop"),
         };
         let hook = |name, rule| {
             format!(
-                "chain {name} {{ type filter hook {name} priority 0; iifname lo accept; oifname lo accept; {rule}; }}"
+                "chain {name} {{ type filter hook {name} priority 0\niifname lo accept\noifname lo accept\n{rule}\n}}\n"
             )
         };
-        self.nft(at, &format!("table inet t {{ {} {} }}", hook("input", input), hook("output", output)));
+        self.nft(at, &format!("table inet t {{\n{}{}}}\n", hook("input", input), hook("output", output)));
     }
 
     /// From now on it lets everything through again.
