@@ -68,8 +68,6 @@ fn an_etcd_without_room_is_named_and_serving_goes_on() {
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert!(etcdctl(&etcd.url, &["compact", &said["header"]["revision"].to_string()]).0);
     assert!(etcdctl(&etcd.url, &["defrag"]).0 && etcdctl(&etcd.url, &["alarm", "disarm"]).0);
-    wait_for("the gateway hears that all is well", NAMED_WAIT_MAX, || {
-        fleet.get("/distributed/status").json()["store"]["alarms"].to_string() == "[]"
-    });
+    wait_for("the gateway hears that all is well", NAMED_WAIT_MAX, || alarms() == "[]");
     fleet.back_to_base(&etcd);
 }

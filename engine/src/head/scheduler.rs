@@ -264,10 +264,8 @@ impl Scheduler {
         if (shape.generation, shape.epoch) != (refusal.generation, refusal.epoch) {
             return None;
         }
-        if self.flights.range(..=refusal.step).next().is_none() {
-            // All that it could be about has come back.
-            return None;
-        }
+        // Otherwise all that it could be about has come back.
+        self.flights.range(..=refusal.step).next()?;
         let stage = shape.stages.get(refusal.slot as usize).map_or("unknown", |label| &label.stage).to_owned();
         let members = self.flights.remove(&refusal.step).map(|flight| flight.members).unwrap_or_default();
         let mut happened = Vec::new();
