@@ -77,6 +77,8 @@ fn records() -> Vec<(Key, String)> {
                 (format.to_owned(), FormatSpeed { bytes_per_second, multiplications_per_second })
             })
             .into(),
+        leaving: false,
+        standby: Vec::new(),
         load: StageLoad {
             memory,
             tokens_total: 1834,

@@ -62,6 +62,9 @@ pub const ASIDE_FORGOTTEN: Duration = Duration::from_secs(600);
 /// A placement stands for at least so long before layers are moved for speed alone: what a machine measured while it
 /// started or was busy with something else must not interrupt everybody's requests more often.
 pub const SPEED_MOVE_EVERY: Duration = Duration::from_secs(60);
+/// How long a stage that is told to stop waits for others to take over what it holds: service managers wait 30 s before they
+/// kill.
+pub const DRAIN_MAX: Duration = Duration::from_secs(25);
 /// How often a stage reports what it did and used.
 pub const REPORT_EVERY: Duration = Duration::from_secs(2);
 /// How long a stage must have had nothing to do before it measures its speed: longer than a cluster takes from its first

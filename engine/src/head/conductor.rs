@@ -89,18 +89,18 @@ impl Conductor {
         let registered = view.gateways.get(&GATEWAY_SLOT);
         let registered = registered.filter(|gateway| gateway.value.endpoint == self.endpoint);
         let seen = match (view.serving(), registered) {
-            (Ok(claims), Some(gateway)) => Some((claims, gateway.mod_revision)),
+            (Ok(served), Some(gateway)) => Some((served, gateway.mod_revision)),
             _ => None,
         };
-        let identity = seen.as_ref().zip(view.placement.as_ref()).map(|((claims, gateway), placement)| Identity {
-            generation: placement.value.generation(),
-            claims: claims.iter().map(|claim| claim.mod_revision).collect(),
+        let identity = seen.as_ref().map(|(served, gateway)| Identity {
+            generation: served.generation,
+            claims: served.claims.iter().map(|claim| claim.mod_revision).collect(),
             gateway: *gateway,
         });
         let changed = identity != self.identity;
         if changed {
             self.identity = identity;
-            self.rebuild(seen.map(|(claims, _)| claims).as_deref());
+            self.rebuild(seen.map(|(served, _)| served.claims).as_deref());
         }
         changed
     }
@@ -131,7 +131,7 @@ impl Conductor {
     pub(crate) fn recover(&mut self, fault: &Fault) {
         warn!(%fault, "the pipeline lost its step; computing running sequences again");
         let view = self.view.clone();
-        let claims = view.serving().ok().filter(|_| self.identity.is_some());
+        let claims = view.serving().ok().map(|served| served.claims).filter(|_| self.identity.is_some());
         self.rebuild(claims.as_deref());
     }
 

@@ -106,16 +106,19 @@ pub fn claim(
     Txn { compares, writes }
 }
 
-/// Writes a claim's new state, provided the claim is there.
+/// Writes a claim's new state, provided the claim is there; the stage's older claims go in the same moment.
 pub fn mark_claim(
     keyspace: &Keyspace,
     (generation, slot): (Generation, u32),
     record: &ClaimRecord,
+    older: &[(Generation, u32)],
     lease: LeaseId,
 ) -> Txn {
     let key = Key::Claim(generation, slot);
     let compares = vec![Compare::Present { key: keyspace.name(&key) }];
-    Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease))] }
+    let mut writes = vec![put(keyspace, &key, record, Some(lease))];
+    writes.extend(older.iter().map(|id| delete_claim(keyspace, *id)));
+    Txn { compares, writes }
 }
 
 /// Takes a stage that is gone, and its claim, out of the cluster, provided the claim is as it was seen (by revision): a

@@ -67,7 +67,7 @@ impl World {
         around.tally.add("a guess was wrong", counts.guessed - counts.guessed_right);
         around.law(load == (0, 0) && in_flight == 0, || format!("{load:?} sequences and {in_flight} batches are left"));
         around.law(blocks == Some(free), || format!("{free} blocks are free of {blocks:?}"));
-        let serving = view.serving().map(|claims| claims.len());
+        let serving = view.serving().map(|served| served.claims.len());
         around.law(serving.is_ok(), || format!("the cluster does not serve: {serving:?}"));
         let stages: Vec<_> = view.stages.values().map(|stage| stage.value.endpoint.clone()).collect();
         around.law(stages == endpoints, || format!("stages in the store: {stages:?}, alive: {endpoints:?}"));

@@ -16,7 +16,7 @@ use super::network::Way;
 use super::surroundings::{Errand, HEAD, Happening, MS, Moment, Party, Surroundings, micros};
 use super::taken::Taken;
 use super::thread::Thread;
-use crate::limits::{SETTLE_LEFT, STORE_RETRY};
+use crate::limits::{DRAIN_MAX, SETTLE_LEFT, STORE_RETRY};
 use crate::link::Absence;
 use crate::membership::register_stage;
 use crate::runner::Loader;
@@ -52,6 +52,8 @@ pub(super) struct StageProcess {
     waiting: Vec<Happening>,
     /// Happenings until it looks at its lease again: after a sleep, timers may come last.
     blind: u64,
+    /// When it stops at last, if it is to.
+    drained_by: Option<Moment>,
 }
 
 pub(super) fn name(party: Party) -> String {
@@ -84,6 +86,7 @@ impl StageProcess {
             taken: Taken::default(),
             waiting: Vec::new(),
             blind: 0,
+            drained_by: None,
         }
     }
 
@@ -118,6 +121,26 @@ impl StageProcess {
         }
     }
 
+    /// It is to stop, when others have taken over what it holds.
+    pub(super) fn drain(&mut self, around: &Surroundings) {
+        self.member.drain();
+        self.drained_by.get_or_insert(around.now + micros(DRAIN_MAX));
+    }
+
+    /// Whether a process that is to stop has done so.
+    fn has_drained(&mut self, around: &mut Surroundings) -> bool {
+        let Some(deadline) = self.drained_by else { return false };
+        let free = self.is_joining() || self.member.is_free(around.instant());
+        if !free && around.now < deadline {
+            return false;
+        }
+        let handed_over = !self.is_joining() && self.member.held().is_none();
+        around.tally.add("a stage handed its layers over", handed_over.into());
+        around.note(|| format!("{} has drained", name(self.party)));
+        self.stop(around);
+        true
+    }
+
     /// What happens, and what follows from it. False when the process ends by itself.
     pub(super) fn handle(&mut self, happening: Happening, around: &mut Surroundings) -> bool {
         match happening {
@@ -149,7 +172,7 @@ impl StageProcess {
             },
             other => self.serve(other, around),
         }
-        true
+        !self.has_drained(around)
     }
 
     /// One turn of the loop.
@@ -193,6 +216,10 @@ impl StageProcess {
             Happening::Computed(Done::Loaded { number, shard }) => {
                 self.taken = Taken::default();
                 self.member.loaded(number, shard)
+            }
+            Happening::Computed(Done::ReadAhead { number }) => {
+                self.member.has_read(number);
+                Vec::new()
             }
             Happening::Computed(Done::Stepped(stepped)) => self.member.stepped(*stepped),
             _ => Vec::new(),
@@ -347,6 +374,10 @@ impl StageProcess {
             }
             Order::Load { number, layers, room, budget_bytes } => {
                 self.thread.give(Task::Load { number, layers, room, budget_bytes }, around);
+            }
+            Order::ReadAhead { number, .. } => {
+                let takes = around.dice.within(10 * MS..600 * MS);
+                around.happens(takes, party, Happening::Computed(Done::ReadAhead { number }));
             }
             Order::Unload => self.thread.give(Task::Unload, around),
             Order::Disconnect => around.network.close(party, Way::Downstream),

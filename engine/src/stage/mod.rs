@@ -10,6 +10,7 @@ mod gateways;
 pub(crate) mod held;
 mod intake;
 pub(crate) mod member;
+mod read_ahead;
 mod serve;
 
 use std::sync::Arc;
@@ -82,7 +83,8 @@ enum Ending {
     Evicted,
 }
 
-/// Runs a stage until `stop` resolves.
+/// Runs a stage until `stop` resolves, or until others have taken over what it holds after `drain` has: at most
+/// [`DRAIN_MAX`](crate::limits::DRAIN_MAX) later.
 ///
 /// # Errors
 /// [`StageError`] when it cannot join or cannot compute any more.
@@ -90,15 +92,17 @@ pub async fn run(
     store: SharedStore,
     settings: StageSettings,
     loader: Arc<dyn Loader>,
+    drain: impl Future<Output = ()>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StageError> {
-    tokio::pin!(stop);
+    tokio::pin!(drain, stop);
     let publisher = Publisher::start(store.clone(), settings.keyspace.clone()).await?;
     let inbound = Inbound::bind(settings.listen.clone()).await?;
     let mut stage = serve::Stage::new(store.clone(), settings, publisher.views(), inbound, loader)?;
     loop {
         let joined = tokio::select! {
             () = &mut stop => return Ok(()),
+            () = &mut drain => return Ok(()),
             joined = join(&store, &stage) => joined,
         };
         let lease = match joined {
@@ -111,8 +115,9 @@ pub async fn run(
             Err(error) => return Err(error),
         };
         info!(stage = %stage.name(), endpoint = stage.endpoint(), "joined");
-        match stage.serve(lease, &mut stop).await? {
+        match stage.serve(lease, &mut drain, &mut stop).await? {
             Ending::Stopped => return Ok(()),
+            Ending::Evicted if stage.is_draining() => return Ok(()),
             Ending::Evicted => warn!("the lease is lost: dropping all keys and values and joining anew"),
         }
     }

@@ -90,7 +90,7 @@ pub fn diagnose(
         checkup.checks.push(Check { mark: Mark::Note, said: format!("ignored in the store: {complaint}") });
     }
     let claims = match view.serving() {
-        Ok(claims) => claims,
+        Ok(served) => served.claims,
         Err(missing) => return checkup.fail(Exit::LayersMissing, missing.reason),
     };
     let layers = claims.last().map_or(0, |claim| claim.value.layers.end());

@@ -150,9 +150,10 @@ impl StageLine {
     ) -> Self {
         let (state, reason) = match (record, layers, claim.map(|claim| &claim.state)) {
             (None, _, _) => ("gone", None),
-            (Some(_), None, _) => ("standby", None),
+            (Some(record), None, _) => (if record.leaving { "leaving" } else { "standby" }, None),
             (Some(_), Some(_), None) => ("waiting", None),
             (Some(_), Some(_), Some(ClaimState::Loading)) => ("loading", None),
+            (Some(_), Some(_), Some(ClaimState::Ready)) => ("ready", None),
             (Some(_), Some(_), Some(ClaimState::Serving)) => ("serving", None),
             (Some(_), Some(_), Some(ClaimState::Failed { reason })) => ("failed", Some(reason.clone())),
         };
@@ -328,6 +329,8 @@ pub(super) mod tests {
             memory_total_bytes: 16 << 30,
             memory_budget_bytes: 8 << 30,
             speed: if host == "mini-1" { measured() } else { Speeds::new() },
+            leaving: false,
+            standby: Vec::new(),
             load: StageLoad {
                 memory,
                 tokens_total: 100,
