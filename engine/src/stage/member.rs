@@ -533,6 +533,9 @@ impl Member {
         if !self.view.reachable {
             return true; // Without the store nobody takes anything over.
         }
+        if self.aside.left(now).is_some() && !self.view.stages.contains_key(&self.name) {
+            return true; // Who was struck off is not waited for, nor has anything that others miss.
+        }
         let placed = self.view.placement.as_ref().map(|placement| placement.value.generation());
         let stays = placed.is_none_or(|placed| placed == held) && self.leaves_visibly();
         stays && matches!(self.decision(self.live.calm(now)), Action::Wait(Waiting::Memory(_)))
