@@ -50,9 +50,18 @@ pub const SETTLE_LEFT: Duration = Duration::from_millis(50);
 /// A placement stands for at least so long before layers are moved because stages have joined: requests that run are
 /// interrupted by each change, and stages that start together come a moment apart.
 pub const JOIN_MOVE_EVERY: Duration = Duration::from_secs(2);
-/// A stage that was struck off because nobody listened at its endpoint is not struck off again for so long: if it is
-/// alive behind something that refuses connections in its name, its layers must not move every moment.
+/// A stage that was struck off because nobody was at its endpoint is not struck off again for so long: if it is alive behind
+/// something that refuses connections in its name or lets nothing through, layers must not move every moment. For as long
+/// nobody strikes off two that are silent without having reached a third.
 pub const STRIKE_AGAIN: Duration = Duration::from_secs(10);
+/// How long a stage that was struck off though it is alive stands aside, unless the others cannot do without it: as long as
+/// it is not struck off again in any case.
+pub const ASIDE_MIN: Duration = Duration::from_secs(10);
+/// The most it stands aside, when it is struck off each time that it has come back: a link that is out for an afternoon
+/// then costs a pause every few minutes.
+pub const ASIDE_MAX: Duration = Duration::from_secs(160);
+/// Being struck off is forgotten after so long without another time: well above the longest standing aside.
+pub const ASIDE_FORGOTTEN: Duration = Duration::from_secs(600);
 /// A placement stands for at least so long before layers are moved for speed alone: what a machine measured while it
 /// started or was busy with something else must not interrupt everybody's requests more often.
 pub const SPEED_MOVE_EVERY: Duration = Duration::from_secs(60);
@@ -66,3 +75,5 @@ pub const REPORT_EVERY: Duration = Duration::from_secs(2);
 pub const PROBE_QUIET: Duration = Duration::from_millis(250);
 /// Wait before trying again what the store did not do.
 pub const STORE_RETRY: Duration = Duration::from_millis(500);
+/// How often the store is asked what is wrong with it: people look at the answer.
+pub const ALARMS_EVERY: Duration = Duration::from_secs(3);

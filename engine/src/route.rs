@@ -1,22 +1,27 @@
 //! A way to one peer that is made anew when it breaks or when the pipeline is rebuilt.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use schema::frame::Frame;
 use tracing::warn;
 
-use crate::link::{ClusterKey, LinkError, Outbound};
+use crate::link::limits::CONNECT_WAIT_MAX;
+use crate::link::{Absence, ClusterKey, LinkError, Outbound};
 
 /// At most one connection, to whichever endpoint was asked for last.
 pub(crate) struct Route {
     key: Option<ClusterKey>,
     link: Option<Outbound>,
+    /// Where nothing was heard, and when that was found.
+    silent: Option<(String, Instant)>,
 }
 
 // === impl Route ===
 
 impl Route {
     pub(crate) fn new(key: Option<ClusterKey>) -> Self {
-        Self { key, link: None }
+        Self { key, link: None, silent: None }
     }
 
     /// Forgets the connection: what it still holds is for a pipeline that is gone.
@@ -37,13 +42,23 @@ impl Route {
         }
     }
 
-    /// Connects anew, to see whether anybody is there.
+    /// Connects anew, to see whether anybody is there: it takes the peer's own answer.
     ///
     /// # Errors
-    /// As [`Outbound::connect`].
+    /// As [`Outbound::connect`]. Where nothing was heard, it is not tried again for as long as that took: whoever asks has
+    /// other things to do than to wait for the dead.
     pub(crate) async fn knock(&mut self, endpoint: &str) -> Result<(), LinkError> {
         self.link = None;
-        self.link = Some(Outbound::connect(endpoint, self.key.as_ref()).await?);
+        if let Some((silent, found)) = &self.silent
+            && silent == endpoint
+            && found.elapsed() < CONNECT_WAIT_MAX
+        {
+            return Err(LinkError::Silent { endpoint: endpoint.to_owned(), waited: CONNECT_WAIT_MAX });
+        }
+        let answer = Outbound::connect(endpoint, self.key.as_ref()).await;
+        let is_silent = answer.as_ref().err().and_then(LinkError::absence) == Some(Absence::Silence);
+        self.silent = is_silent.then(|| (endpoint.to_owned(), Instant::now()));
+        self.link = Some(answer?);
         Ok(())
     }
 
@@ -58,10 +73,10 @@ impl Route {
                 Err(error) => warn!(endpoint, %error, "the link broke; connecting anew"),
             }
         }
-        self.link = None;
-        let mut link = Outbound::connect(endpoint, self.key.as_ref()).await?;
-        link.send(frame, activations).await?;
-        self.link = Some(link);
-        Ok(())
+        self.knock(endpoint).await?;
+        match &mut self.link {
+            Some(link) => link.send(frame, activations).await,
+            None => Ok(()),
+        }
     }
 }

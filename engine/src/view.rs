@@ -40,6 +40,8 @@ pub struct ClusterView {
     pub revision: u64,
     /// Whether the store answered last time.
     pub reachable: bool,
+    /// What the store says is wrong with itself.
+    pub store_alarms: Vec<String>,
     /// What the cluster serves.
     pub model: Option<Versioned<ModelRecord>>,
     /// Who is to hold what.

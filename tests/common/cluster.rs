@@ -2,21 +2,19 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-
-use super::http::{Answer, request};
+use super::http::Door;
 use super::model_path;
 
 /// A running `baton up`; interrupted, then killed, when dropped.
 pub(crate) struct Cluster {
     process: Child,
-    /// Where its gateway answers.
-    pub(crate) http: SocketAddr,
+    door: Door,
     /// Where its store answers.
     pub(crate) store: String,
     /// Its sockets and scratch files.
@@ -41,14 +39,15 @@ impl Cluster {
         let lines = BufReader::new(process.stdout.take().unwrap());
         let (said, hear) = mpsc::sync_channel(1000);
         std::thread::spawn(move || lines.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
-        let mut cluster = Self { process, http: SocketAddr::from(([127, 0, 0, 1], 1)), store: String::new(), folder };
+        let door = Door { http: SocketAddr::from(([127, 0, 0, 1], 1)) };
+        let mut cluster = Self { process, door, store: String::new(), folder };
         let deadline = Instant::now() + Duration::from_secs(60);
         while cluster.store.is_empty() {
             let line = hear.recv_timeout(deadline.saturating_duration_since(Instant::now()));
             let line = line.unwrap_or_else(|_| panic!("baton up does not get ready: {:?}", cluster.process.try_wait()));
             let words: Vec<_> = line.split_whitespace().collect();
             match words[..] {
-                ["ready", ..] => cluster.http = address(&line),
+                ["ready", ..] => cluster.door.http = address(&line),
                 ["etcdctl", "--endpoints", store, ..] => cluster.store = store.to_owned(),
                 _ => {}
             }
@@ -59,40 +58,6 @@ impl Cluster {
     /// The process's id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
-    }
-
-    /// An answer of its gateway.
-    pub(crate) fn get(&self, path: &str) -> Answer {
-        request(self.http, "GET", path, "").unwrap_or_else(|error| panic!("GET {path}: {error}"))
-    }
-
-    /// An answer of its gateway to a JSON body.
-    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
-        request(self.http, "POST", path, &body.to_string()).unwrap_or_else(|error| panic!("POST {path}: {error}"))
-    }
-
-    /// What it says of its stages.
-    pub(crate) fn stages(&self) -> Vec<Value> {
-        self.get("/distributed/status").json()["stages"].as_array().cloned().unwrap_or_default()
-    }
-
-    /// The process ids of its stages in layer order.
-    pub(crate) fn stage_pids(&self) -> Vec<u32> {
-        let mut stages = self.stages();
-        stages.sort_by_key(|stage| stage["slot"].as_u64());
-        stages.iter().map(|stage| stage["pid"].as_u64().expect("a pid") as u32).collect()
-    }
-
-    /// The ids that greedily follow the token ids `prompt`, and the answer they came in.
-    pub(crate) fn complete(&self, prompt: &[u32], tokens: u32) -> (Vec<u32>, Value) {
-        let body = json!({
-            "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": true, "logprobs": 0,
-        });
-        let answer = self.post("/v1/completions", &body);
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        let answer = answer.json();
-        let ids = answer["choices"][0]["logprobs"]["token_ids"].as_array().expect("token ids");
-        (ids.iter().map(|id| id.as_u64().expect("an id") as u32).collect(), answer)
     }
 
     /// Interrupts it as Ctrl-C does and waits for its end; how long that took.
@@ -109,6 +74,14 @@ impl Cluster {
     /// What is left in its folder.
     pub(crate) fn leftovers(&self) -> Vec<PathBuf> {
         std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+impl Deref for Cluster {
+    type Target = Door;
+
+    fn deref(&self) -> &Door {
+        &self.door
     }
 }
 

@@ -5,11 +5,20 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A real etcd in a folder of its own; killed when dropped.
+use serde_json::Value;
+
+/// A real etcd in a folder of its own, of one member or more; killed when dropped.
 pub(crate) struct Etcd {
+    /// Where it answers; every member, with commas between.
     pub(crate) url: String,
-    process: Child,
-    _folder: tempfile::TempDir,
+    members: Vec<Member>,
+    folder: tempfile::TempDir,
+}
+
+struct Member {
+    client: String,
+    arguments: Vec<String>,
+    process: Option<Child>,
 }
 
 fn program(name: &str) -> String {
@@ -17,42 +26,95 @@ fn program(name: &str) -> String {
     if Path::new(&installed).exists() { installed } else { name.to_owned() }
 }
 
-fn free_port() -> u16 {
+/// A port that is free now.
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Etcd {
+    /// One member on this machine.
     pub(crate) fn start() -> Self {
+        Self::start_with(1, "127.0.0.1", &[])
+    }
+
+    /// So many members that clients reach at `host`, with more arguments.
+    pub(crate) fn start_with(members: usize, host: &str, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (client, peer) = (free_port(), free_port());
-        let url = format!("http://127.0.0.1:{client}");
-        let peer = format!("http://127.0.0.1:{peer}");
-        let process = Command::new(program("etcd"))
-            .arg("--data-dir")
-            .arg(folder.path())
-            .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("default={peer}"), "--log-level", "error"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| {
+        let peers: Vec<_> =
+            (0..members).map(|at| (format!("m{at}"), format!("http://127.0.0.1:{}", free_port()))).collect();
+        let all: Vec<_> = peers.iter().map(|(name, peer)| format!("{name}={peer}")).collect();
+        let member = |(name, peer): &(String, String)| {
+            let client = format!("http://{host}:{}", free_port());
+            let data = folder.path().join(name).display().to_string();
+            let words = [
+                ["--name", name],
+                ["--data-dir", &data],
+                ["--listen-client-urls", &client],
+                ["--advertise-client-urls", &client],
+                ["--listen-peer-urls", peer],
+                ["--initial-advertise-peer-urls", peer],
+                ["--initial-cluster", &all.join(",")],
+                ["--log-level", "error"],
+            ];
+            let arguments = words.as_flattened().iter().chain(more).map(|word| (*word).to_owned()).collect();
+            Member { client, arguments, process: None }
+        };
+        let members: Vec<_> = peers.iter().map(member).collect();
+        let url = members.iter().map(|member| member.client.as_str()).collect::<Vec<_>>().join(",");
+        let mut etcd = Self { url, members, folder };
+        etcd.restart();
+        etcd
+    }
+
+    /// Starts the members that do not run and waits until all are healthy.
+    pub(crate) fn restart(&mut self) {
+        for member in self.members.iter_mut().filter(|member| member.process.is_none()) {
+            let process = Command::new(program("etcd"))
+                .args(&member.arguments)
+                .current_dir(self.folder.path())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn();
+            member.process = Some(process.unwrap_or_else(|error| {
                 panic!("cannot start etcd: {error}: install Debian's etcd-server (etc/prepare etcd)")
-            });
-        let etcd = Self { url, process, _folder: folder };
+            }));
+        }
         let started = Instant::now();
-        while !etcdctl(&etcd.url, &["endpoint", "health"]).0 {
+        while !etcdctl(&self.url, &["endpoint", "health"]).0 {
             assert!(started.elapsed() < Duration::from_secs(20), "etcd does not get healthy");
             std::thread::sleep(Duration::from_millis(50));
         }
-        etcd
+    }
+
+    /// Kills all members, as a power cut does.
+    pub(crate) fn kill(&mut self) {
+        self.members.iter_mut().for_each(Member::kill);
+    }
+
+    /// Kills the member that leads.
+    pub(crate) fn kill_leader(&mut self) {
+        let leads = |member: &Member| {
+            let (_, status) = etcdctl(&member.client, &["endpoint", "status", "-w", "json"]);
+            let status: Value = serde_json::from_str(&status).unwrap();
+            let status = &status[0]["Status"];
+            status["leader"] == status["header"]["member_id"]
+        };
+        self.members.iter_mut().find(|member| leads(member)).expect("a leader").kill();
+    }
+}
+
+impl Member {
+    fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
     }
 }
 

@@ -1,10 +1,17 @@
-//! One HTTP request at a time over a plain socket.
+//! One HTTP request at a time over a plain socket, and what tests ask a gateway.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// A gateway's door.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Door {
+    /// Where it answers.
+    pub(crate) http: SocketAddr,
+}
 
 /// Status and body of an answer.
 #[derive(Debug)]
@@ -37,6 +44,51 @@ pub(crate) fn request(address: SocketAddr, method: &str, path: &str, body: &str)
     let body =
         if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.to_owned() };
     Ok(Answer { status, body })
+}
+
+// === impl Door ===
+
+impl Door {
+    /// An answer of the gateway.
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        request(self.http, "GET", path, "").unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// An answer of the gateway to a JSON body.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
+        request(self.http, "POST", path, &body.to_string()).unwrap_or_else(|error| panic!("POST {path}: {error}"))
+    }
+
+    /// What it says of its stages.
+    pub(crate) fn stages(&self) -> Vec<Value> {
+        self.get("/distributed/status").json()["stages"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The process ids of its stages in layer order.
+    pub(crate) fn stage_pids(&self) -> Vec<u32> {
+        let mut stages = self.stages();
+        stages.sort_by_key(|stage| stage["slot"].as_u64());
+        stages.iter().map(|stage| stage["pid"].as_u64().expect("a pid") as u32).collect()
+    }
+
+    /// The sum of a metric over its labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let page = self.get("/metrics").body;
+        let samples = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
+    /// The ids that greedily follow the token ids `prompt`, and the answer they came in.
+    pub(crate) fn complete(&self, prompt: &[u32], tokens: u32) -> (Vec<u32>, Value) {
+        let body = json!({
+            "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": true, "logprobs": 0,
+        });
+        let answer = self.post("/v1/completions", &body);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let answer = answer.json();
+        let ids = answer["choices"][0]["logprobs"]["token_ids"].as_array().expect("token ids");
+        (ids.iter().map(|id| id.as_u64().expect("an id") as u32).collect(), answer)
+    }
 }
 
 fn unchunk(mut body: &str) -> String {

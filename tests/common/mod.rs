@@ -3,8 +3,10 @@
 
 pub(crate) mod cluster;
 pub(crate) mod etcd;
+pub(crate) mod fleet;
 pub(crate) mod golden;
 pub(crate) mod http;
+pub(crate) mod network;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -14,6 +14,7 @@ use super::scheduler::{Batch, Happened, Scheduler, Shape};
 use super::sequence::StageLabel;
 use crate::generate::{PipelineStatus, Rejection, Request};
 use crate::limits::WAITING_MAX;
+use crate::link::Absence;
 use crate::membership::Strikes;
 use crate::runner::KV_BLOCK_TOKENS;
 use crate::store::Txn;
@@ -134,13 +135,23 @@ impl Conductor {
         self.rebuild(claims.as_deref());
     }
 
-    /// Strikes the first stage off, since nobody listens at `endpoint`, where it should be.
-    pub(crate) fn strike(&mut self, keyspace: &Keyspace, endpoint: &str, now: Instant) -> Option<Txn> {
-        let txn = self.strikes.strike(keyspace, &self.view, endpoint, now);
+    /// Strikes the first stage off, since nobody is at the endpoint where it should be.
+    pub(crate) fn strike(&mut self, keyspace: &Keyspace, deserted: (&str, Absence), now: Instant) -> Option<Txn> {
+        let txn = self.strikes.strike(keyspace, &self.view, deserted, now);
         if txn.is_some() {
-            info!("nobody listens where the first stage should be: striking it off");
+            info!(endpoint = deserted.0, absence = ?deserted.1, "nobody is where the first stage should be: striking it off");
         }
         txn
+    }
+
+    /// The first stage took a frame.
+    pub(crate) fn reached_first(&mut self) {
+        self.strikes.reached();
+    }
+
+    /// The link to the first stage has ended; a fault if micro-batches were sent over it that did not come back.
+    pub(crate) fn link_broke(&self) -> Option<Fault> {
+        self.scheduler.oldest_in_flight().map(Fault::Broken)
     }
 
     /// The next micro-batch, if there is one to send, and where it goes.

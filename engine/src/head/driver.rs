@@ -137,7 +137,11 @@ impl Driver {
                 Event::Arrived(Err(error)) => break warn!(%error, "no more tokens can be taken: the gateway must go"),
                 Event::LinkEnded(endpoint) => {
                     let outcome = self.route.knock(&endpoint).await;
+                    let fault = self.conductor.link_broke().filter(|_| outcome.is_ok());
                     self.reached(&endpoint, outcome);
+                    if let Some(fault) = fault {
+                        self.recover(&fault);
+                    }
                 }
                 Event::ViewChanged => self.see(),
                 Event::Submitted(submission) => self.submit(submission),
@@ -178,17 +182,17 @@ impl Driver {
                 self.reached(&endpoint, Err(error));
                 return;
             }
+            self.conductor.reached_first();
         }
     }
 
-    /// Where nobody listens, the first stage is gone; its lease would only say so later.
+    /// Where nobody is, the first stage is gone; its lease would only say so later.
     fn reached(&mut self, endpoint: &str, outcome: Result<(), LinkError>) {
-        let nobody = outcome.is_err_and(|error| error.is_nobody());
-        let writing = self.strike.as_ref().is_some_and(|strike| !strike.is_finished());
-        if !nobody || writing {
+        let Some(absence) = outcome.err().as_ref().and_then(LinkError::absence) else { return };
+        if self.strike.as_ref().is_some_and(|strike| !strike.is_finished()) {
             return;
         }
-        if let Some(txn) = self.conductor.strike(&self.keyspace, endpoint, Instant::now()) {
+        if let Some(txn) = self.conductor.strike(&self.keyspace, (endpoint, absence), Instant::now()) {
             let store = self.store.clone();
             self.strike = Some(tokio::spawn(async move {
                 if let Err(error) = store.commit(txn).await {

@@ -19,6 +19,9 @@ pub enum Fault {
     /// A micro-batch did not come back.
     #[error("micro-batch {0} did not come back in time")]
     Overdue(Step),
+    /// The link to the first stage ended, perhaps with it on its way.
+    #[error("the link that micro-batch {0} went over broke")]
+    Broken(Step),
     /// A stage refused.
     #[error("stage {stage} refused micro-batch {step}: {reason}")]
     Refused {

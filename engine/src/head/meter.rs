@@ -224,6 +224,7 @@ impl Meter {
             Some(Fault::Gap { .. }) => "gap",
             Some(Fault::Mismatch(_)) => "mismatch",
             Some(Fault::Overdue(_)) => "overdue",
+            Some(Fault::Broken(_)) => "broken",
             Some(Fault::Refused { .. }) => "refused",
         };
         self.epochs.with_label_values(&[cause]).inc();

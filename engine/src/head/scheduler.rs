@@ -264,6 +264,8 @@ impl Scheduler {
         if (shape.generation, shape.epoch) != (refusal.generation, refusal.epoch) {
             return None;
         }
+        // Otherwise all that it could be about has come back.
+        self.flights.range(..=refusal.step).next()?;
         let stage = shape.stages.get(refusal.slot as usize).map_or("unknown", |label| &label.stage).to_owned();
         let members = self.flights.remove(&refusal.step).map(|flight| flight.members).unwrap_or_default();
         let mut happened = Vec::new();
@@ -278,6 +280,11 @@ impl Scheduler {
         }
         let fault = Fault::Refused { stage, step: refusal.step, reason: refusal.reason.clone() };
         Some((fault, happened))
+    }
+
+    /// The micro-batch that is to come back next.
+    pub fn oldest_in_flight(&self) -> Option<Step> {
+        self.flights.first_key_value().map(|(step, _)| *step)
     }
 
     /// Ends sequences whose time is up.

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use super::chunks::{ChunkSink, ChunkSource, Unsealed};
 use super::error::EndError;
 use super::key::ClusterKey;
 use super::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, HANDSHAKE_WAIT_MAX, HANDSHAKES_MAX};
@@ -161,7 +162,7 @@ impl Door {
 
 async fn serve_local(stream: UnixStream, pull: PathBuf) -> EndError {
     let (read, write) = stream.into_split();
-    join(PlainSource::new(read, Flow::Messages), PlainSink(write), &pull).await
+    join(ChunkSource::new(read, Unsealed, 0), ChunkSink::new(write, Unsealed, 0), &pull).await
 }
 
 async fn serve_remote(stream: TcpStream, cipher: Cipher, pull: PathBuf) -> EndError {

@@ -163,6 +163,15 @@ pub enum EndError {
     Io(io::ErrorKind),
 }
 
+/// How it shows that nobody is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// The system that was asked says that nobody listens there: the process has ended.
+    Refused,
+    /// Nothing is heard: it has stopped, or its machine has, or the network between is cut.
+    Silence,
+}
+
 // === impl LinkError ===
 
 impl LinkError {
@@ -171,10 +180,18 @@ impl LinkError {
         matches!(self, Self::Frame(_) | Self::Parts { .. } | Self::TooLarge { .. })
     }
 
-    /// Whether the system that was asked says that nobody listens there: the process has ended. A network that is cut
-    /// says nothing.
-    pub fn is_nobody(&self) -> bool {
-        matches!(self, Self::Connect { cause, .. } if cause.kind() == io::ErrorKind::ConnectionRefused)
+    /// Whether nobody was there who could have taken a connection, and how that showed. Who answers, but with another key
+    /// or no more room, is there.
+    pub fn absence(&self) -> Option<Absence> {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+        match self {
+            Self::Connect { cause, .. } if cause.kind() == ConnectionRefused => Some(Absence::Refused),
+            Self::Connect { cause, .. } if matches!(cause.kind(), HostUnreachable | NetworkUnreachable | TimedOut) => {
+                Some(Absence::Silence)
+            }
+            Self::Silent { .. } => Some(Absence::Silence),
+            _ => None,
+        }
     }
 }
 

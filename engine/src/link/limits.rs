@@ -14,16 +14,22 @@ pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 /// reaching it means a stalled peer.
 pub const IN_FLIGHT_MESSAGES_MAX: usize = 256;
 
-/// How long connecting may take, with all handshakes: hosts of one pipeline are on one network.
-pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long connecting may take, with all handshakes: hosts of one pipeline are on one network. Together with
+/// [`SILENCE_MAX`] it is what passes before a peer that stopped is known to have: two seconds of three that a stream may
+/// pause then.
+pub const CONNECT_WAIT_MAX: Duration = Duration::from_millis(800);
+/// A try to connect without an answer for so long gets another one beside it: the system repeats a lost greeting of TCP
+/// only after a second.
+pub const CONNECT_AGAIN: Duration = Duration::from_millis(250);
 /// How long a send waits for room before the peer counts as stalled.
 pub const SEND_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long a newcomer may take to show that it knows the key, and then that it speaks ZMTP.
 pub const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How often a sealed connection without traffic says that it is alive.
-pub const PING_EVERY: Duration = Duration::from_secs(2);
-/// After so long without a byte a sealed connection counts as dead: five pings, so that a busy host is not cut off.
-pub const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How often a connection without traffic says that it is alive.
+pub const PING_EVERY: Duration = Duration::from_millis(150);
+/// After so long without a byte a connection counts as dead: eight pings, so that a process that waits for a processor
+/// behind a build and more compute threads than there are cores is not taken for one that stopped.
+pub const SILENCE_MAX: Duration = Duration::from_millis(1200);
 /// Pause after a failed accept, so that a process out of file descriptors does not spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// At most one log line about refused connections in this time; the next one says how many there were.

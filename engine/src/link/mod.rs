@@ -5,12 +5,16 @@
 //! PUSH ─▶ relay ───────── Noise over TCP, with the cluster key ─────▶ door ─▶ PULL      two machines
 //! ```
 //!
+//! Relay and door give each other signs of life, so that either sees within [`limits::SILENCE_MAX`] that the other's
+//! process has stopped, or that nothing passes between them any more.
+//!
 //! The ZeroMQ codec only ever meets bytes of the same user or of a holder of the key, and only after their declared
 //! lengths were checked. A link promises order and a bound on what it holds; it does not promise delivery: whoever
 //! sends keeps a window and a deadline. Give it a current-thread runtime: a hop there costs half of what it costs
 //! on one with several threads. It knows nothing of placements, generations or steps.
 
 mod activations;
+mod chunks;
 mod door;
 mod endpoint;
 mod error;
@@ -28,7 +32,7 @@ mod task;
 mod zmtp;
 
 pub use activations::{activations_to_bytes, bytes_to_activations};
-pub use error::{EndError, LinkError};
+pub use error::{Absence, EndError, LinkError};
 pub use inbound::Inbound;
 pub use key::{ClusterKey, KeyError};
 pub use message::Message;

@@ -1,27 +1,24 @@
-//! Sealed connections between machines: a Noise handshake with the cluster key, then encrypted and authenticated
+//! The seal of connections between machines: a Noise handshake with the cluster key, then encrypted and authenticated
 //! chunks. Knows nothing of ZMTP.
 //!
 //! Pattern NNpsk0 (<https://noiseprotocol.org/noise.html>): fresh keys for every connection, and only who knows the
-//! cluster key gets past the first message. On the wire each Noise message stands behind its length (two bytes, most
-//! significant first); one with an empty payload is a sign of life.
+//! cluster key gets past the first message. On the wire each Noise message stands behind its length, as chunks do.
 
 use std::sync::Arc;
 
 use snow::StatelessTransportState;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
 
+use super::chunks::{ChunkSink, ChunkSource, LENGTH_BYTES, Seal};
 use super::error::EndError;
 use super::key::ClusterKey;
-use super::limits::{CHUNK_BYTES_MAX, SEAL_BYTES, SEALED_BYTES_MAX, SILENCE_MAX};
-use super::pipe::{Sink, Source};
+use super::limits::SEAL_BYTES;
 
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 /// Binds a handshake to this protocol and version.
 const PROLOGUE: &[u8] = b"baton link 1";
 /// Bytes in each handshake message: an ephemeral public key and the seal of an empty payload.
 const HANDSHAKE_BYTES: usize = 32 + SEAL_BYTES;
-const LENGTH_BYTES: usize = 2;
 
 /// Why a handshake failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -50,26 +47,6 @@ pub enum HandshakeError {
 
 /// What both directions of a sealed connection share.
 pub(super) type Cipher = Arc<StatelessTransportState>;
-
-/// The reading half of a sealed connection.
-pub(super) struct SealedSource<R> {
-    half: R,
-    cipher: Cipher,
-    nonce: u64,
-    sealed: Vec<u8>,
-    /// The bytes in `sealed` that are read and not yet opened.
-    start: usize,
-    end: usize,
-    opened: Vec<u8>,
-}
-
-/// The writing half of a sealed connection.
-pub(super) struct SealedSink<W> {
-    half: W,
-    cipher: Cipher,
-    nonce: u64,
-    sealed: Vec<u8>,
-}
 
 /// Handshakes as the side that connects.
 pub(super) async fn greet<S>(stream: &mut S, key: &ClusterKey) -> Result<Cipher, HandshakeError>
@@ -103,23 +80,22 @@ where
 }
 
 /// The halves of a connection whose handshake is done.
-pub(super) fn sealed<R, W>(read: R, write: W, cipher: &Cipher, greeted: Greeted) -> (SealedSource<R>, SealedSink<W>) {
+pub(super) fn sealed<R, W>(
+    read: R,
+    write: W,
+    cipher: &Cipher,
+    greeted: Greeted,
+) -> (ChunkSource<R, Cipher>, ChunkSink<W, Cipher>)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     // The side that connected has spent its first nonce on the proof.
     let (read_nonce, write_nonce) = match greeted {
         Greeted::ByUs => (0, 1),
         Greeted::ByThem => (1, 0),
     };
-    let source = SealedSource {
-        half: read,
-        cipher: Arc::clone(cipher),
-        nonce: read_nonce,
-        sealed: vec![0; 2 * (LENGTH_BYTES + SEALED_BYTES_MAX)],
-        start: 0,
-        end: 0,
-        opened: vec![0; SEALED_BYTES_MAX],
-    };
-    let sealed = vec![0; LENGTH_BYTES + SEALED_BYTES_MAX];
-    (source, SealedSink { half: write, cipher: Arc::clone(cipher), nonce: write_nonce, sealed })
+    (ChunkSource::new(read, Arc::clone(cipher), read_nonce), ChunkSink::new(write, Arc::clone(cipher), write_nonce))
 }
 
 /// Who connected.
@@ -178,76 +154,15 @@ impl From<std::io::Error> for HandshakeError {
     }
 }
 
-// === impl SealedSource ===
+// === impl Cipher ===
 
-impl<R: AsyncRead + Unpin> SealedSource<R> {
-    /// Opens the next whole message in the buffer; `None` when there is none.
-    fn open_buffered(&mut self) -> Result<Option<usize>, EndError> {
-        let Some((length, rest)) = self.sealed[self.start..self.end].split_first_chunk::<LENGTH_BYTES>() else {
-            return Ok(None);
-        };
-        let length = usize::from(u16::from_be_bytes(*length));
-        let Some(message) = rest.get(..length) else { return Ok(None) };
-        let opened = self.cipher.read_message(self.nonce, message, &mut self.opened).map_err(|_| EndError::Seal)?;
-        self.nonce += 1;
-        self.start += LENGTH_BYTES + length;
-        Ok(Some(opened))
+impl Seal for Cipher {
+    fn close(&self, nonce: u64, chunk: &[u8], sealed: &mut [u8]) -> Result<usize, EndError> {
+        self.write_message(nonce, chunk, sealed).map_err(|_| EndError::Seal)
     }
 
-    /// Reads more behind what is there; the buffer holds two of the largest messages, so there is always room.
-    async fn read_more(&mut self) -> Result<(), EndError> {
-        if self.start > 0 {
-            self.sealed.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        let read = timeout(SILENCE_MAX, self.half.read(&mut self.sealed[self.end..]));
-        match read.await.map_err(|_| EndError::Silence(SILENCE_MAX))?? {
-            0 => Err(EndError::Closed),
-            count => {
-                self.end += count;
-                Ok(())
-            }
-        }
-    }
-}
-
-impl<R: AsyncRead + Unpin> Source for SealedSource<R> {
-    async fn read(&mut self) -> Result<&[u8], EndError> {
-        loop {
-            match self.open_buffered()? {
-                Some(0) => {}
-                Some(count) => return Ok(&self.opened[..count]),
-                None => self.read_more().await?,
-            }
-        }
-    }
-}
-
-// === impl SealedSink ===
-
-impl<W: AsyncWrite + Unpin> SealedSink<W> {
-    async fn write_message(&mut self, payload: &[u8]) -> Result<(), EndError> {
-        let (length, message) = self.sealed.split_at_mut(LENGTH_BYTES);
-        let count = self.cipher.write_message(self.nonce, payload, message).map_err(|_| EndError::Seal)?;
-        self.nonce += 1;
-        // Fits: a payload is at most CHUNK_BYTES_MAX, a message at most SEALED_BYTES_MAX.
-        length.copy_from_slice(&(count as u16).to_be_bytes());
-        Ok(self.half.write_all(&self.sealed[..LENGTH_BYTES + count]).await?)
-    }
-}
-
-impl<W: AsyncWrite + Unpin> Sink for SealedSink<W> {
-    const NEEDS_SIGNS_OF_LIFE: bool = true;
-
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), EndError> {
-        for chunk in bytes.chunks(CHUNK_BYTES_MAX) {
-            self.write_message(chunk).await?;
-        }
-        Ok(())
-    }
-
-    async fn sign_of_life(&mut self) -> Result<(), EndError> {
-        self.write_message(&[]).await
+    fn open(&self, nonce: u64, sealed: &[u8], chunk: &mut [u8]) -> Result<usize, EndError> {
+        self.read_message(nonce, sealed, chunk).map_err(|_| EndError::Seal)
     }
 }
 
@@ -256,6 +171,7 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
+    use crate::link::pipe::{Sink, Source};
 
     async fn pair() -> ((impl Source, impl Sink), (impl Source, impl Sink)) {
         let key = ClusterKey::generate().unwrap();
@@ -333,11 +249,5 @@ mod tests {
         *wire.last_mut().unwrap() ^= 1;
         let (mut source, _) = sealed(&wire[..], tokio::io::sink(), &answered, Greeted::ByThem);
         assert!(matches!(source.read().await, Err(EndError::Seal)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_peer_counts_as_dead() {
-        let ((mut source, _sink), _far) = pair().await;
-        assert!(matches!(source.read().await, Err(EndError::Silence(_))));
     }
 }

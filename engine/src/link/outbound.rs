@@ -8,6 +8,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use schema::frame::Frame;
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -15,11 +17,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use zeromq::{PushSocket, Socket, SocketSend};
 
 use super::LinkError;
+use super::chunks::{ChunkSink, ChunkSource, Unsealed};
 use super::endpoint::Endpoint;
 use super::error::EndError;
 use super::in_flight::InFlight;
 use super::key::ClusterKey;
-use super::limits::{CONNECT_WAIT_MAX, SEND_WAIT_MAX};
+use super::limits::{CONNECT_AGAIN, CONNECT_WAIT_MAX, SEND_WAIT_MAX};
 use super::message::to_parts;
 use super::noise::{self, Cipher, Greeted};
 use super::pipe::{PlainSink, PlainSource, carry_both};
@@ -55,7 +58,7 @@ impl Outbound {
     /// Connects to `endpoint`; `key` is needed for `tcp://` only. Returns when the peer's socket has answered.
     ///
     /// # Errors
-    /// When there is nobody, or somebody with another key, or no answer within two seconds.
+    /// When there is nobody, or somebody with another key, or no answer within [`CONNECT_WAIT_MAX`].
     pub async fn connect(endpoint: &str, key: Option<&ClusterKey>) -> Result<Self, LinkError> {
         Self::connect_in(&runtime_dir::default_parent(), endpoint, key).await
     }
@@ -66,7 +69,18 @@ impl Outbound {
     /// As [`Outbound::connect`].
     pub async fn connect_in(parent: &Path, endpoint: &str, key: Option<&ClusterKey>) -> Result<Self, LinkError> {
         let silent = LinkError::Silent { endpoint: endpoint.to_owned(), waited: CONNECT_WAIT_MAX };
-        timeout(CONNECT_WAIT_MAX, Self::connect_now(parent, endpoint, key)).await.unwrap_or(Err(silent))
+        timeout(CONNECT_WAIT_MAX, Self::try_to_connect(parent, endpoint, key)).await.unwrap_or(Err(silent))
+    }
+
+    /// Tries, and tries again beside that as long as there is no answer; the first answer counts.
+    async fn try_to_connect(parent: &Path, endpoint: &str, key: Option<&ClusterKey>) -> Result<Self, LinkError> {
+        let mut tries = FuturesUnordered::new();
+        loop {
+            tries.push(Self::connect_now(parent, endpoint, key));
+            if let Ok(Some(answer)) = timeout(CONNECT_AGAIN, tries.next()).await {
+                return answer;
+            }
+        }
     }
 
     async fn connect_now(parent: &Path, endpoint: &str, key: Option<&ClusterKey>) -> Result<Self, LinkError> {
@@ -186,8 +200,8 @@ async fn relay(listener: UnixListener, line: Line, report: &watch::Sender<Progre
     match line {
         Line::Local(stream) => {
             let (read, write) = stream.into_split();
-            let far_source = PlainSource::new(read, Flow::Handshake);
-            carry_both((near_source, PlainSink(write)), (far_source, near_sink), passed).await
+            let (far_source, far_sink) = (ChunkSource::new(read, Unsealed, 0), ChunkSink::new(write, Unsealed, 0));
+            carry_both((near_source, far_sink), (far_source, near_sink), passed).await
         }
         Line::Remote(stream, cipher) => {
             let (read, write) = stream.into_split();

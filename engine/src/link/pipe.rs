@@ -25,13 +25,13 @@ pub(super) trait Sink {
     async fn sign_of_life(&mut self) -> Result<(), EndError>;
 }
 
-/// The reading half of a connection within the machine.
+/// The reading half of a connection within the process: bytes as they are.
 pub(super) struct PlainSource<R> {
     half: R,
     buffer: Box<[u8]>,
 }
 
-/// The writing half of a connection within the machine.
+/// The writing half of a connection within the process.
 pub(super) struct PlainSink<W>(pub(super) W);
 
 /// Carries one direction until it ends, and calls `passed` with the number of messages handed on whole so far.

@@ -1,9 +1,11 @@
 //! How a process sees its cluster and changes it: the only place where the store meets baton's records.
 
+mod aside;
 mod publisher;
 mod strikes;
 mod writes;
 
+pub(crate) use aside::Aside;
 #[cfg(test)]
 pub(crate) use publisher::Mirror;
 pub use publisher::{Publisher, read_view};

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::limits::STORE_RETRY;
+use crate::limits::{ALARMS_EVERY, STORE_RETRY};
 use crate::store::{Change, Entry, SharedStore, Snapshot, StoreError};
 use crate::view::ClusterView;
 
@@ -32,9 +32,19 @@ impl Publisher {
         let snapshot = store.read(keyspace.prefix()).await?;
         let mut mirror = Mirror::new(keyspace, snapshot);
         let (publish, views) = watch::channel(Arc::new(mirror.view()));
-        let task = tokio::spawn(async move {
+        let (said, alarms) = watch::channel(Vec::new());
+        let asked = store.clone();
+        let asking = async move {
+            loop {
+                if let Ok(alarms) = asked.alarms().await {
+                    said.send_if_modified(|last| (*last != alarms).then(|| *last = alarms).is_some());
+                }
+                tokio::time::sleep(ALARMS_EVERY).await;
+            }
+        };
+        let following = async move {
             while !publish.is_closed() {
-                let Err(error) = follow(&store, &mut mirror, &publish).await;
+                let Err(error) = follow(&store, &mut mirror, &publish, alarms.clone()).await;
                 if !matches!(error, StoreError::Compacted { .. }) {
                     warn!(%error, "the store is away; going on with the last known placement");
                     publish.send_modify(|view| *view = Arc::new(ClusterView { reachable: false, ..(**view).clone() }));
@@ -42,9 +52,15 @@ impl Publisher {
                 }
                 if let Ok(snapshot) = store.read(mirror.keyspace.prefix()).await {
                     info!(revision = snapshot.revision.0, "the store answers");
-                    mirror = Mirror::new(mirror.keyspace, snapshot);
+                    mirror = Mirror { alarms: mirror.alarms, ..Mirror::new(mirror.keyspace, snapshot) };
                     publish.send_replace(Arc::new(mirror.view()));
                 }
+            }
+        };
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = following => {}
+                () = asking => {}
             }
         });
         Ok(Self { views, task })
@@ -75,10 +91,21 @@ async fn follow(
     store: &SharedStore,
     mirror: &mut Mirror,
     publish: &watch::Sender<Arc<ClusterView>>,
+    mut alarms: watch::Receiver<Vec<String>>,
 ) -> Result<std::convert::Infallible, StoreError> {
     let mut watch = store.watch(mirror.keyspace.prefix(), mirror.revision()).await?;
     loop {
-        mirror.apply(watch.next().await?);
+        tokio::select! {
+            changes = watch.next() => mirror.apply(changes?),
+            Ok(()) = alarms.changed() => {
+                mirror.alarms.clone_from(&alarms.borrow_and_update());
+                if mirror.alarms.is_empty() {
+                    info!("the store is well again");
+                } else {
+                    warn!(alarms = ?mirror.alarms, "the store is not well; serving goes on");
+                }
+            }
+        }
         publish.send_replace(Arc::new(mirror.view()));
     }
 }
@@ -88,6 +115,7 @@ pub(crate) struct Mirror {
     keyspace: Keyspace,
     revision: u64,
     entries: BTreeMap<String, Entry>,
+    alarms: Vec<String>,
 }
 
 // === impl Mirror ===
@@ -95,7 +123,7 @@ pub(crate) struct Mirror {
 impl Mirror {
     pub(crate) fn new(keyspace: Keyspace, snapshot: Snapshot) -> Self {
         let entries = snapshot.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
-        Self { keyspace, revision: snapshot.revision.0, entries }
+        Self { keyspace, revision: snapshot.revision.0, entries, alarms: Vec::new() }
     }
 
     fn revision(&self) -> crate::store::Revision {
@@ -120,6 +148,7 @@ impl Mirror {
     pub(crate) fn view(&self) -> ClusterView {
         let entries = self.entries.values();
         let entries = entries.map(|entry| (entry.key.as_str(), entry.value.as_slice(), entry.mod_revision.0));
-        ClusterView::new(&self.keyspace, self.revision, entries)
+        let view = ClusterView::new(&self.keyspace, self.revision, entries);
+        ClusterView { store_alarms: self.alarms.clone(), ..view }
     }
 }

@@ -160,7 +160,10 @@ impl World {
                 }
                 self.crash(party);
             }
-            Strike::Freezes(party) => around.life(party).is_frozen = true,
+            Strike::Freezes(party) => {
+                around.life(party).is_frozen = true;
+                around.falls_silent(|from, to| from == party || to == party);
+            }
             Strike::StoreGoes => {
                 around.depot.away = true;
                 for party in (0..around.lives.len()).map(Party) {
@@ -171,8 +174,11 @@ impl World {
                 around.depot.cut.insert(party);
                 self.look(party, Look::Away, 2 * SECOND);
             }
-            Strike::Cut { from, to, until } => drop(around.network.cuts.insert((from, to), until)),
-            Strike::Breaks(choice) => around.network.break_one(choice),
+            Strike::Cut { from, to, until } => {
+                around.network.cuts.insert((from, to), until);
+                around.falls_silent(|one, other| (one, other) == (from, to) || (other, one) == (from, to));
+            }
+            Strike::Breaks(choice) => around.breaks(choice),
             Strike::Revoked(party) => {
                 let head = self.head.as_ref().filter(|_| party == HEAD).and_then(HeadProcess::lease);
                 let lease = self.stages[party.0].as_ref().and_then(StageProcess::lease).or(head).map(|lease| lease.id);

@@ -6,11 +6,12 @@ use schema::record::{ClaimState, GatewayRecord};
 use super::clients::{Clients, Standing};
 use super::depot::{Answer, Ask};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
-use super::network::{Unsent, Way, name};
+use super::network::{Way, name};
 use super::surroundings::{Errand, HEAD, Happening, Surroundings, micros};
 use crate::head::conductor::{Arrival, Conductor, GATEWAY_SLOT};
 use crate::head::{Fault, Happened, Scheduler};
 use crate::limits::{HEAD_TICK, REFUSAL_PAUSE, STORE_RETRY};
+use crate::link::Absence;
 use crate::membership::register_gateway;
 use crate::store::Committed;
 
@@ -97,6 +98,7 @@ impl HeadProcess {
                 let arrival = self.conductor.tick(now);
                 self.arrival(arrival, clients, around);
             }
+            Happening::LinkEnded { link, .. } => self.link_ended(link, around),
             Happening::Recovers(fault) => {
                 around.note(|| format!("head begins anew: {fault}"));
                 around.network.close(HEAD, Way::Downstream);
@@ -166,16 +168,42 @@ impl HeadProcess {
             if sent.is_err() {
                 around.note(|| "head cannot reach the first stage".to_owned());
             }
-            if sent == Err(Unsent::Nobody)
-                && let Some(txn) = self.conductor.strike(&self.keyspace, &endpoint, now)
-            {
-                around.tally.add("the head found the first stage gone", 1);
-                around.ask(HEAD, Errand::Strike, Ask::Commit(txn));
-            }
-            if sent.is_err() {
-                return;
+            match sent {
+                Ok(()) => self.conductor.reached_first(),
+                Err(absence) => return self.finds_deserted(&endpoint, absence, around),
             }
         }
+    }
+
+    fn finds_deserted(&mut self, endpoint: &str, absence: Absence, around: &mut Surroundings) {
+        if let Some(txn) = self.conductor.strike(&self.keyspace, (endpoint, absence), around.instant()) {
+            let found = match absence {
+                Absence::Refused => "the head found the first stage gone",
+                Absence::Silence => "the head heard nothing of the first stage",
+            };
+            around.tally.add(found, 1);
+            around.ask(HEAD, Errand::Strike, Ask::Commit(txn));
+        }
+    }
+
+    /// The link it has is no more, unless it has another one by now.
+    fn link_ended(&mut self, link: u64, around: &mut Surroundings) {
+        let Some(endpoint) = around.network.leads(HEAD, Way::Downstream, link) else { return };
+        match around.connect(HEAD, Way::Downstream, &endpoint) {
+            Ok(_) => {
+                if let Some(fault) = self.conductor.link_broke() {
+                    self.recover(&fault, around);
+                }
+            }
+            Err(absence) => self.finds_deserted(&endpoint, absence, around),
+        }
+    }
+
+    fn recover(&mut self, fault: &Fault, around: &mut Surroundings) {
+        around.tally.add(kind(fault), 1);
+        around.note(|| format!("head begins anew: {fault}"));
+        around.network.close(HEAD, Way::Downstream);
+        self.conductor.recover(fault);
     }
 
     /// Traffic flows only while, as far as the head can know, every layer is served exactly once.
@@ -275,6 +303,7 @@ fn kind(fault: &Fault) -> &'static str {
         Fault::Gap { .. } => "an answer was missing",
         Fault::Mismatch(_) => "an answer did not fit",
         Fault::Overdue(_) => "an answer was overdue",
+        Fault::Broken(_) => "a link broke under way",
         Fault::Refused { .. } => "a stage refused",
     }
 }

@@ -54,6 +54,7 @@ const MEETS: &[&str] = &[
     "a guess was wrong",
     "a lease was revoked",
     "a link broke",
+    "a link broke under way",
     "a link was cut",
     "a process was cut off from the store",
     "a proposal came too late",
@@ -68,6 +69,7 @@ const MEETS: &[&str] = &[
     "a stage found the next one gone",
     "a stage froze",
     "a stage handed its layers over",
+    "a stage heard nothing of the next",
     "a stage joined again",
     "a stage lost its lease",
     "a stage refused",
@@ -79,6 +81,7 @@ const MEETS: &[&str] = &[
     "the gateway crashed",
     "the gateway froze",
     "the head found the first stage gone",
+    "the head heard nothing of the first stage",
     "the store went away",
 ];
 

@@ -2,8 +2,8 @@
 //!
 //! A link keeps the order of its frames and loses none as long as it stands, as the real one does; what is on its way when
 //! it breaks or is closed may be lost or still come, also after frames of the link that follows it. A sender learns of a
-//! break when it sends the next time. Beyond that, frames may be lost without a sign, doubled and overtaken, if the seed
-//! says so.
+//! break soon, and of a peer that froze or is cut off when it has given no sign of life for too long. Beyond that, frames
+//! may be lost without a sign, doubled and overtaken, if the seed says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +11,8 @@ use bytes::Bytes;
 use schema::frame::Frame;
 
 use super::surroundings::{Event, HEAD, Happening, MS, Moment, Party, SECOND, Surroundings, micros};
-use crate::link::Message;
-use crate::link::limits::{CONNECT_WAIT_MAX, IN_FLIGHT_MESSAGES_MAX, SILENCE_MAX};
+use crate::link::limits::{CONNECT_WAIT_MAX, IN_FLIGHT_MESSAGES_MAX, PING_EVERY, SILENCE_MAX};
+use crate::link::{Absence, Message};
 
 /// Where a process keeps a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,15 +60,6 @@ pub(super) struct Network {
     endpoints: BTreeMap<String, (Party, u32)>,
 }
 
-/// Why a frame was not sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unsent {
-    /// Nobody listens there.
-    Nobody,
-    /// No answer came.
-    Silence,
-}
-
 // === impl Network ===
 
 impl Network {
@@ -87,24 +78,16 @@ impl Network {
         self.sweep();
     }
 
-    /// All links from and to a process end.
-    pub(super) fn hang_up(&mut self, party: Party) {
-        for link in self.links.values_mut() {
-            link.is_open &= link.from != party && link.to.0 != party;
-        }
-        self.open.retain(|(from, _), _| *from != party);
+    /// One of the links that stand.
+    fn any(&self, choice: u64) -> Option<u64> {
+        let open: BTreeSet<_> = self.open.values().copied().collect();
+        open.iter().nth(choice as usize % open.len().max(1)).copied()
     }
 
-    /// Breaks a link; its sender learns of that when it sends again.
-    pub(super) fn break_one(&mut self, choice: u64) {
-        let open: Vec<_> = self.open.values().copied().collect::<BTreeSet<_>>().into_iter().collect();
-        if open.is_empty() {
-            return;
-        }
-        let id = open[choice as usize % open.len()];
-        if let Some(link) = self.links.get_mut(&id) {
-            link.is_open = false;
-        }
+    /// Where a process's link leads, if it is still the one that it has.
+    pub(super) fn leads(&self, from: Party, way: Way, link: u64) -> Option<String> {
+        let is_current = self.open.get(&(from, way)) == Some(&link);
+        self.links.get(&link).filter(|_| is_current).map(|link| link.endpoint.clone())
     }
 
     /// Forgets links that nobody uses and nothing is on.
@@ -119,6 +102,53 @@ impl Surroundings {
         self.network.cuts.get(&(from, to)).copied().filter(|until| *until > self.now)
     }
 
+    /// All links from and to a process end.
+    pub(super) fn hang_up(&mut self, party: Party) {
+        self.network.open.retain(|(from, _), _| *from != party);
+        let touches = |link: &Link| link.from == party || link.to.0 == party;
+        let ends: Vec<_> = self.network.links.iter().filter(|(_, link)| touches(link)).map(|(id, _)| *id).collect();
+        ends.into_iter().for_each(|id| self.ends(id));
+    }
+
+    /// A link breaks.
+    pub(super) fn breaks(&mut self, choice: u64) {
+        if let Some(id) = self.network.any(choice) {
+            self.ends(id);
+        }
+    }
+
+    /// Nothing passes any more between the processes of some links, which is noticed if it goes on.
+    pub(super) fn falls_silent(&mut self, is_affected: impl Fn(Party, Party) -> bool) {
+        let links = self.network.links.iter();
+        let affected = links.filter(|(_, link)| link.is_open && is_affected(link.from, link.to.0));
+        for id in affected.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let delay = micros(SILENCE_MAX) + self.dice.within(0..micros(PING_EVERY));
+            self.after(delay, Event::Missed(id));
+        }
+    }
+
+    /// No sign of life has come over a link, unless it came in time.
+    pub(super) fn missed(&mut self, id: u64) {
+        let Some(link) = self.network.links.get(&id) else { return };
+        let (from, to) = (link.from, link.to.0);
+        let is_frozen = self.lives[from.0].is_frozen || self.lives[to.0].is_frozen;
+        if is_frozen || self.is_cut(from, to).is_some() || self.is_cut(to, from).is_some() {
+            self.tally.add("signs of life were missed", 1);
+            self.ends(id);
+        }
+    }
+
+    /// A link ends; its sender learns of that.
+    fn ends(&mut self, id: u64) {
+        let Some(link) = self.network.links.get_mut(&id).filter(|link| link.is_open) else { return };
+        link.is_open = false;
+        let ended = self.network.open.iter().find(|(_, open)| **open == id).map(|(ended, _)| *ended);
+        if let Some((from, way)) = ended {
+            let delay = self.dice.within(50..5 * MS);
+            self.happens(delay, from, Happening::LinkEnded { way, link: id });
+        }
+    }
+
     /// Sends a frame, over a new link if the one at hand is broken or leads elsewhere; whether that went well.
     pub(super) fn send(
         &mut self,
@@ -127,7 +157,7 @@ impl Surroundings {
         endpoint: &str,
         frame: &Frame,
         activations: Bytes,
-    ) -> Result<(), Unsent> {
+    ) -> Result<(), Absence> {
         let open = self.network.open.get(&(from, way)).copied();
         let usable =
             open.filter(|id| self.network.links.get(id).is_some_and(|link| link.is_open && link.endpoint == endpoint));
@@ -143,20 +173,21 @@ impl Surroundings {
         Ok(())
     }
 
-    fn connect(&mut self, from: Party, way: Way, endpoint: &str) -> Result<u64, Unsent> {
+    /// Connects anew, to see whether anybody is there.
+    pub(super) fn connect(&mut self, from: Party, way: Way, endpoint: &str) -> Result<u64, Absence> {
         self.network.close(from, way);
-        let to = *self.network.endpoints.get(endpoint).ok_or(Unsent::Nobody)?;
+        let to = *self.network.endpoints.get(endpoint).ok_or(Absence::Refused)?;
         let is_cut = self.is_cut(from, to.0).is_some() || self.is_cut(to.0, from).is_some();
         let life = &self.lives[to.0.0];
         if !is_cut && (!life.is_alive || life.incarnation != to.1) {
-            return Err(Unsent::Nobody);
+            return Err(Absence::Refused);
         }
         if life.is_frozen || is_cut {
             // The loop waits for the handshake that does not come.
             let until = self.now + micros(CONNECT_WAIT_MAX);
             let life = self.life(from);
             life.busy_until = life.busy_until.max(until);
-            return Err(Unsent::Silence);
+            return Err(Absence::Silence);
         }
         self.network.opened += 1;
         let id = self.network.opened;

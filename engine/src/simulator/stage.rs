@@ -12,11 +12,12 @@ use schema::record::StageRecord;
 
 use super::depot::{Answer, Ask};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
-use super::network::{Unsent, Way};
+use super::network::Way;
 use super::surroundings::{Errand, HEAD, Happening, MS, Moment, Party, Surroundings, micros};
 use super::taken::Taken;
 use super::thread::Thread;
 use crate::limits::{DRAIN_MAX, SETTLE_LEFT, STORE_RETRY};
+use crate::link::Absence;
 use crate::membership::register_stage;
 use crate::runner::Loader;
 use crate::stage::compute::{Done, Order as Task};
@@ -211,6 +212,7 @@ impl StageProcess {
                 around.tally.add("a stage did not take a frame", self.member.record().load.frames_refused - refused);
                 orders
             }
+            Happening::LinkEnded { way, link } => self.link_ended(way, link, around),
             Happening::Computed(Done::Loaded { number, shard }) => {
                 self.taken = Taken::default();
                 self.member.loaded(number, shard)
@@ -224,6 +226,31 @@ impl StageProcess {
         };
         self.carry_out(orders, around);
         self.follow_plan(around);
+    }
+
+    /// The link it has is no more, unless it has another one by now.
+    fn link_ended(&mut self, way: Way, link: u64, around: &mut Surroundings) -> Vec<Order> {
+        let Some(endpoint) = around.network.leads(self.party, way, link) else { return Vec::new() };
+        if way == Way::Gateway {
+            around.network.close(self.party, way);
+            return self.member.gateway_link_broke(0).into_iter().collect();
+        }
+        match around.connect(self.party, way, &endpoint) {
+            Ok(_) => self.member.link_broke(),
+            Err(absence) => {
+                self.finds_deserted(endpoint, absence, around);
+                Vec::new()
+            }
+        }
+    }
+
+    fn finds_deserted(&mut self, endpoint: String, absence: Absence, around: &mut Surroundings) {
+        let found = match absence {
+            Absence::Refused => "a stage found the next one gone",
+            Absence::Silence => "a stage heard nothing of the next",
+        };
+        around.tally.add(found, 1);
+        self.member.found_deserted(endpoint, absence);
     }
 
     fn follow_plan(&mut self, around: &mut Surroundings) {
@@ -367,9 +394,9 @@ impl StageProcess {
                 if sent.is_err() {
                     around.note(|| format!("{} cannot reach the next stage", name(party)));
                 }
-                if sent == Err(Unsent::Nobody) {
-                    around.tally.add("a stage found the next one gone", 1);
-                    self.member.found_deserted(endpoint);
+                match sent {
+                    Ok(()) => self.member.reached_next(),
+                    Err(absence) => self.finds_deserted(endpoint, absence, around),
                 }
             }
             Order::Answer { gateway, frame } => {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::depot::{Answer, Ask, Depot};
 use super::dice::Dice;
 use super::faults::Strike;
-use super::network::{Network, Parcel};
+use super::network::{Network, Parcel, Way};
 use super::tally::Tally;
 use super::trace::Trace;
 use crate::head::Fault;
@@ -36,6 +36,8 @@ pub(super) enum Event {
     Happens(Party, u32, Happening),
     /// A frame comes to its end of a link.
     Arrives(Parcel),
+    /// Nothing was heard over a link for too long, if it still is so.
+    Missed(u64),
     /// A request comes to the store.
     Asked(Party, u32, Errand, Ask),
     /// The store's answer comes back.
@@ -94,6 +96,11 @@ pub(super) enum Happening {
     /// The view at hand is another one.
     Sees,
     Receives(Message),
+    /// Its link has ended.
+    LinkEnded {
+        way: Way,
+        link: u64,
+    },
     /// The compute thread has done what it was at.
     ComputeDone,
     Computed(Done),

@@ -94,9 +94,12 @@ impl World {
                 self.around.law(false, || format!("not all is done in time: {unfinished}"));
             }
             self.take(event);
-            if end.is_none() && self.is_quiet() {
-                end = Some(self.around.now + AFTERMATH);
-            }
+            end = match end {
+                None if self.is_quiet() => Some(self.around.now + AFTERMATH),
+                // A stage that was still to learn that it had been struck off.
+                Some(_) if self.peace && self.stands_one_aside() => None,
+                end => end,
+            };
         }
         match self.around.broken.take() {
             None => Ok(self.around.tally),
@@ -104,16 +107,23 @@ impl World {
         }
     }
 
-    /// Whether nobody waits for anything: a micro-batch that was lost without a sign is waited for until its deadline.
+    /// Whether nobody waits for anything: a micro-batch that was lost without a sign is waited for until its deadline, and
+    /// a stage that stands aside until it comes back.
     fn is_quiet(&self) -> bool {
         let back = self.head.as_ref().is_some_and(|head| head.conductor().scheduler().in_flight() == 0);
-        self.peace && back && self.clients.are_done()
+        self.peace && back && self.clients.are_done() && !self.stands_one_aside()
+    }
+
+    fn stands_one_aside(&self) -> bool {
+        let now = self.around.instant();
+        self.stages.iter().flatten().any(|stage| stage.member().stands_aside(now))
     }
 
     fn take(&mut self, event: Event) {
         let around = &mut self.around;
         match event {
             Event::Happens(party, incarnation, happening) => self.happens(party, incarnation, happening),
+            Event::Missed(link) => self.around.missed(link),
             Event::Arrives(parcel) => around.arrives(parcel),
             Event::Asked(party, incarnation, errand, ask) => {
                 around.asked(party, incarnation, errand, ask);
@@ -213,7 +223,7 @@ impl World {
                 Clients::ask_again(number, &mut self.around);
             }
         }
-        self.around.network.hang_up(party);
+        self.around.hang_up(party);
         if party == HEAD {
             self.head = None;
             self.clients.gateway_died(&mut self.around);

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use schema::frame::Frame;
 use tracing::warn;
 
@@ -26,6 +28,22 @@ impl Gateways {
     /// Drops the routes to gateways that are gone.
     pub(super) fn follow(&mut self, view: &ClusterView) {
         self.routes.retain(|slot, _| view.gateways.contains_key(slot));
+    }
+
+    /// Waits until the connection to a gateway has ended, and says to which; for ever, if there is none. Cancel-safe.
+    pub(super) async fn ended(&mut self) -> u32 {
+        let mut ends: FuturesUnordered<_> =
+            self.routes.iter_mut().map(|(slot, route)| async { (*slot, route.ended().await) }).collect();
+        let ended = ends.next().await.map(|(slot, _)| slot);
+        drop(ends);
+        match ended {
+            None => std::future::pending().await,
+            Some(slot) => {
+                // The next answer makes another one.
+                self.routes.remove(&slot);
+                slot
+            }
+        }
     }
 
     /// Answers gateway `slot`; an answer that cannot be sent is lost, which the gateway notices.

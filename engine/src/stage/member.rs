@@ -2,14 +2,14 @@
 //! Pure: no socket, no store, no clock and no arithmetic. It answers each thing that happens with orders for those who
 //! have them (`serve`), to be carried out in their order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schema::frame::{Frame, Hop, Refusal, Spent, Tokens};
 use schema::record::{KvRoom, KvType, MemoryUse, PinStatus, Speeds, StageRecord};
-use schema::{Generation, Keyspace, LayerRange, StageName};
+use schema::{Epoch, Generation, Keyspace, LayerRange, StageName, Step};
 use tracing::{debug, info, warn};
 
 use super::account::Account;
@@ -18,9 +18,9 @@ use super::held::{Held, Next, Phase};
 use super::intake::{Intake, Verdict};
 use crate::decide::{Action, Calm, Waiting, alike, decide};
 use crate::limits::{JOIN_MOVE_EVERY, REPORT_EVERY, SETTLE, SETTLE_LEFT, SPEED_MOVE_EVERY, STORE_RETRY};
-use crate::link::{Message, activations_to_bytes};
-use crate::membership::{Strikes, claim, leave_claims, mark_claim, note, propose, register_stage, report_stage};
-use crate::planner::standby_ranges;
+use crate::link::{Absence, Message, activations_to_bytes};
+use crate::membership::{Aside, Strikes, claim, leave_claims, mark_claim, note, propose, register_stage, report_stage};
+use crate::planner::{Outlook, standby_ranges};
 use crate::runner::{LoadError, Output};
 use crate::store::{Committed, LeaseId, StoreError, Txn};
 use crate::view::ClusterView;
@@ -95,6 +95,14 @@ struct Pace {
     deadline: Instant,
 }
 
+/// A micro-batch that was sent on.
+struct Passed {
+    generation: Generation,
+    epoch: Epoch,
+    step: Step,
+    slot: u32,
+}
+
 /// A stage's part in its cluster.
 pub(crate) struct Member {
     keyspace: Keyspace,
@@ -114,9 +122,12 @@ pub(crate) struct Member {
     /// Whether a write is under way.
     writing: bool,
     pace: Pace,
-    /// Where nobody listens, though the store still says so.
-    deserted: Option<String>,
+    /// Where nobody is, though the store still says so.
+    deserted: Option<(String, Absence)>,
     strikes: Strikes,
+    aside: Aside,
+    /// The newest micro-batch of each gateway that has left this stage.
+    passed_on: BTreeMap<u32, Passed>,
     account: Account,
     /// When the account was settled last.
     settled: Instant,
@@ -183,6 +194,8 @@ impl Member {
             pace: Pace { revision: 0, deadline: now },
             deserted: None,
             strikes: Strikes::default(),
+            aside: Aside::default(),
+            passed_on: BTreeMap::new(),
             account: Account::default(),
             settled: now,
         }
@@ -213,8 +226,20 @@ impl Member {
                 tell(stage, &status.value);
             }
         }
+        let was_there = self.view.stages.contains_key(&self.name) && self.held.is_some();
+        if was_there && view.reachable && !view.stages.contains_key(&self.name) {
+            self.aside.struck_off(now);
+        }
+        self.passed_on.retain(|gateway, _| view.gateways.contains_key(gateway));
         self.view = view;
         self.live.follow(&self.view, now);
+    }
+
+    /// Whether this stage, which was struck off, leaves the work to the others for a while: if they can do without it.
+    pub(crate) fn stands_aside(&self, now: Instant) -> bool {
+        let is_gone = !self.view.stages.contains_key(&self.name);
+        let others_suffice = |model| is_gone && Outlook::new(&self.view, model, false).shards.is_ok();
+        self.aside.left(now).is_some() && self.view.model.as_ref().is_some_and(|model| others_suffice(&model.value))
     }
 
     /// Does what the plan wants next, unless a write is under way.
@@ -224,9 +249,10 @@ impl Member {
             return Vec::new();
         }
         let deserted = self.deserted.take();
-        let strike = deserted.and_then(|endpoint| self.strikes.strike(&self.keyspace, &self.view, &endpoint, now));
-        if let Some(txn) = strike {
-            info!("nobody listens where the next stage should be: striking it off");
+        if let Some((endpoint, absence)) = deserted
+            && let Some(txn) = self.strikes.strike(&self.keyspace, &self.view, (&endpoint, absence), now)
+        {
+            info!(endpoint, ?absence, "nobody is where the next stage should be: striking it off");
             return vec![self.commit(Purpose::Strike, txn)];
         }
         if self.record.leaving && !self.leaves_visibly() {
@@ -265,6 +291,7 @@ impl Member {
                 orders.extend(self.claim(lease));
                 orders
             }
+            Action::Wait(Waiting::Registration) if self.stands_aside(now) => self.tend_claim(placed, lease),
             Action::Wait(Waiting::Registration) => {
                 let txn = register_stage(&self.keyspace, &self.name, &self.record, lease);
                 vec![self.commit(Purpose::Registration, txn)]
@@ -509,6 +536,9 @@ impl Member {
         if !self.view.reachable {
             return true; // Without the store nobody takes anything over.
         }
+        if self.aside.left(now).is_some() && !self.view.stages.contains_key(&self.name) {
+            return true; // Who was struck off is not waited for, nor has anything that others miss.
+        }
         let placed = self.view.placement.as_ref().map(|placement| placement.value.generation());
         let stays = placed.is_none_or(|placed| placed == held) && self.leaves_visibly();
         stays && matches!(self.decision(self.live.calm(now)), Action::Wait(Waiting::Memory(_)))
@@ -526,6 +556,7 @@ impl Member {
             return Vec::new();
         }
         self.intake.reset();
+        self.passed_on.clear();
         vec![Order::Unload, Order::Disconnect]
     }
 
@@ -581,14 +612,17 @@ impl Member {
             return Vec::new();
         };
         let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        let passed = Passed { generation: hop.generation, epoch: hop.epoch, step: hop.step, slot: hop.slot };
         hop.spent.push(Spent { slot: hop.slot, rows: hop.rows, compute_us: micros(compute), queue_us: micros(queue) });
         let order = match (output, held.next(&self.view)) {
             (Err(error), _) => self.refuse(&hop, error.to_string(), false),
             (Ok(Output::Tokens(chosen)), Next::Gateway) => {
                 let Hop { generation, epoch, step, spent, gateway, .. } = hop;
+                self.passed_on.insert(gateway, passed);
                 Order::Answer { gateway, frame: Frame::Tokens(Tokens { generation, epoch, step, chosen, spent }) }
             }
             (Ok(Output::Activations(rows)), Next::Stage { slot, endpoint }) => {
+                self.passed_on.insert(hop.gateway, passed);
                 hop.slot = slot;
                 hop.hidden = self.view.model.as_ref().map_or(0, |model| model.value.hidden);
                 hop.slices.iter_mut().for_each(|slice| slice.tokens = Vec::new());
@@ -599,9 +633,25 @@ impl Member {
         vec![order]
     }
 
-    /// Nobody listens at `endpoint`, where frames were to go.
-    pub(crate) fn found_deserted(&mut self, endpoint: String) {
-        self.deserted = Some(endpoint);
+    /// Nobody is at `endpoint`, where frames were to go.
+    pub(crate) fn found_deserted(&mut self, endpoint: String, absence: Absence) {
+        self.deserted = Some((endpoint, absence));
+    }
+
+    /// The next stage took a connection or a frame.
+    pub(crate) fn reached_next(&mut self) {
+        self.strikes.reached();
+    }
+
+    /// The link that micro-batches went over has ended, and perhaps with it what was on its way: whose they were must know.
+    pub(crate) fn link_broke(&mut self) -> Vec<Order> {
+        let passed_on = std::mem::take(&mut self.passed_on);
+        passed_on.iter().map(|(gateway, passed)| lost(*gateway, passed)).collect()
+    }
+
+    /// The link to one gateway has ended, and perhaps with it an answer.
+    pub(crate) fn gateway_link_broke(&mut self, gateway: u32) -> Option<Order> {
+        self.passed_on.remove(&gateway).map(|passed| lost(gateway, &passed))
     }
 
     /// What came out, with `bytes` of activations, was taken by the link after `waiting`.
@@ -633,6 +683,13 @@ fn tell(stage: &StageName, status: &PinStatus) {
         None => info!(%stage, "the stage's pin is honoured"),
         Some(reason) => warn!(%stage, reason, "the stage's pin cannot be honoured: it changes nothing"),
     }
+}
+
+/// Tells a gateway that a micro-batch, and what went before it, may not arrive.
+fn lost(gateway: u32, passed: &Passed) -> Order {
+    let Passed { generation, epoch, step, slot } = *passed;
+    let reason = "the link it went over broke".to_owned();
+    Order::Answer { gateway, frame: Frame::Refusal(Refusal { generation, epoch, step, slot, reason, passing: true }) }
 }
 
 fn refusal(hop: &Hop, reason: String, passing: bool) -> Order {

@@ -53,6 +53,8 @@ enum Event {
     Arrived(Result<Message, LinkError>),
     /// The connection to the next stage, at this endpoint, has ended.
     LinkEnded(String),
+    /// The connection to this gateway has ended.
+    GatewayLinkEnded(u32),
     ViewChanged,
     Written(Purpose, Result<Committed, StoreError>),
     Tick,
@@ -176,11 +178,16 @@ impl Stage {
                 }
                 Event::Arrived(Err(error)) => return Err(error.into()),
                 Event::LinkEnded(endpoint) => {
-                    if self.downstream.knock(&endpoint).await.is_err_and(|error| error.is_nobody()) {
-                        self.member.found_deserted(endpoint);
+                    let answer = self.downstream.knock(&endpoint).await;
+                    match answer.as_ref().err().and_then(LinkError::absence) {
+                        Some(absence) => {
+                            self.member.found_deserted(endpoint, absence);
+                            Vec::new()
+                        }
+                        None => self.member.link_broke(),
                     }
-                    Vec::new()
                 }
+                Event::GatewayLinkEnded(gateway) => self.member.gateway_link_broke(gateway).into_iter().collect(),
                 Event::ViewChanged => {
                     self.see();
                     self.check_model()?;
@@ -230,6 +237,7 @@ impl Stage {
             Ok(()) = self.views.changed() => Event::ViewChanged,
             message = self.inbound.receive() => Event::Arrived(message),
             endpoint = self.downstream.ended() => Event::LinkEnded(endpoint),
+            gateway = self.gateways.ended() => Event::GatewayLinkEnded(gateway),
             _ = tick.tick() => Event::Tick,
         }
     }
@@ -278,10 +286,13 @@ impl Stage {
             Order::Answer { gateway, frame } => self.answer(gateway, &frame).await,
             Order::Forward { endpoint, hop, activations } => {
                 let (bytes, computed) = (activations.len(), Instant::now());
-                if let Err(error) = self.downstream.send(&endpoint, &Frame::Hop(hop), activations).await {
-                    warn!(%error, "cannot reach the next stage");
-                    if error.is_nobody() {
-                        self.member.found_deserted(endpoint);
+                match self.downstream.send(&endpoint, &Frame::Hop(hop), activations).await {
+                    Ok(()) => self.member.reached_next(),
+                    Err(error) => {
+                        warn!(%error, "cannot reach the next stage");
+                        if let Some(absence) = error.absence() {
+                            self.member.found_deserted(endpoint, absence);
+                        }
                     }
                 }
                 self.member.sent(bytes, computed.elapsed());

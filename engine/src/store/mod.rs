@@ -86,4 +86,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes a lease and keeps it alive until the grant is dropped.
     async fn lease(&self, ttl: Duration) -> Result<LeaseGrant, StoreError>;
+
+    /// What the store says is wrong with itself while it answers, for people: that it has no room and takes no writes.
+    async fn alarms(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
 }

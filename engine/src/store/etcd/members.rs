@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions, Error, KvClient, LeaseClient, WatchClient};
+use etcd_client::{Client, ConnectOptions, Error, KvClient, LeaseClient, MaintenanceClient, WatchClient};
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -35,6 +35,7 @@ pub(super) struct Member {
     pub(super) kv: KvClient,
     pub(super) watch: WatchClient,
     pub(super) lease: LeaseClient,
+    pub(super) maintenance: MaintenanceClient,
 }
 
 /// Whether a call may be made a second time when it is not known what became of the first.
@@ -73,6 +74,7 @@ impl Members {
                 kv: client.kv_client().max_decoding_message_size(REPLY_BYTES_MAX),
                 watch: client.watch_client().max_decoding_message_size(REPLY_BYTES_MAX),
                 lease: client.lease_client(),
+                maintenance: client.maintenance_client(),
             });
         }
         Ok(Self { names: endpoints.join(",").into(), members: members.into(), current: Arc::default() })

@@ -7,7 +7,9 @@ mod watch;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use etcd_client::{GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, TxnOp, WatchOptions};
+use etcd_client::{
+    AlarmAction, AlarmType, GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, TxnOp, WatchOptions,
+};
 
 use self::lease::EtcdRenewal;
 use self::members::{Member, Members, Repeat};
@@ -99,9 +101,32 @@ impl Store for EtcdStore {
         let way = EtcdRenewal::new(self.members.clone(), reply.id(), granted);
         Ok(LeaseGrant::new(LeaseId(reply.id()), granted, way))
     }
+
+    async fn alarms(&self) -> Result<Vec<String>, StoreError> {
+        let ask =
+            |mut member: Member| async move { member.maintenance.alarm(AlarmAction::Get, AlarmType::None, None).await };
+        match self.members.call(Repeat::Freely, ask).await {
+            Ok(reply) => Ok(reply.alarms().iter().map(|alarm| in_words(alarm.alarm())).collect()),
+            // The embedded server has no alarms.
+            Err(StoreError::Invalid { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 // --- Between the store's values and etcd-client's ---
+
+fn in_words(alarm: AlarmType) -> String {
+    let words = match alarm {
+        AlarmType::Nospace => {
+            "the store has no room and takes no writes: nobody can join or take layers over until it is compacted, \
+             defragmented, and `etcdctl alarm disarm` is given"
+        }
+        AlarmType::Corrupt => "the store says that a member's data is corrupt",
+        AlarmType::None => "the store raises an alarm",
+    };
+    words.to_owned()
+}
 
 fn revision(number: i64) -> Revision {
     Revision(u64::try_from(number).unwrap_or(0))

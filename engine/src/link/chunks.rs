@@ -1,0 +1,191 @@
+//! A connection to a peer: chunks behind their lengths (two bytes, most significant first), each under a seal if the peer
+//! is another machine. An empty chunk is a sign of life: it says that the process at the other end runs, which a socket
+//! of a process that was stopped does not. Knows nothing of ZMTP.
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::error::EndError;
+use super::limits::{CHUNK_BYTES_MAX, SEALED_BYTES_MAX, SILENCE_MAX};
+use super::pipe::{Sink, Source};
+
+/// Bytes of a length.
+pub(super) const LENGTH_BYTES: usize = 2;
+
+/// What is put around a chunk; both directions of a connection share it.
+pub(super) trait Seal {
+    /// Seals the chunk that is `nonce`th of its direction into `sealed`; the bytes it takes there.
+    fn close(&self, nonce: u64, chunk: &[u8], sealed: &mut [u8]) -> Result<usize, EndError>;
+    /// The other way round.
+    fn open(&self, nonce: u64, sealed: &[u8], chunk: &mut [u8]) -> Result<usize, EndError>;
+}
+
+/// None: within the machine the socket's folder keeps others out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unsealed;
+
+/// The reading half of a connection.
+pub(super) struct ChunkSource<R, S> {
+    half: R,
+    seal: S,
+    nonce: u64,
+    sealed: Vec<u8>,
+    /// The bytes in `sealed` that are read and not yet opened.
+    start: usize,
+    end: usize,
+    opened: Vec<u8>,
+}
+
+/// The writing half of a connection.
+pub(super) struct ChunkSink<W, S> {
+    half: W,
+    seal: S,
+    nonce: u64,
+    sealed: Vec<u8>,
+}
+
+// === impl Unsealed ===
+
+impl Seal for Unsealed {
+    fn close(&self, _: u64, chunk: &[u8], sealed: &mut [u8]) -> Result<usize, EndError> {
+        sealed[..chunk.len()].copy_from_slice(chunk);
+        Ok(chunk.len())
+    }
+
+    fn open(&self, _: u64, sealed: &[u8], chunk: &mut [u8]) -> Result<usize, EndError> {
+        chunk[..sealed.len()].copy_from_slice(sealed);
+        Ok(sealed.len())
+    }
+}
+
+// === impl ChunkSource ===
+
+impl<R: AsyncRead + Unpin, S: Seal> ChunkSource<R, S> {
+    /// Reads chunks from the `nonce`th on.
+    pub(super) fn new(half: R, seal: S, nonce: u64) -> Self {
+        let sealed = vec![0; 2 * (LENGTH_BYTES + SEALED_BYTES_MAX)];
+        Self { half, seal, nonce, sealed, start: 0, end: 0, opened: vec![0; SEALED_BYTES_MAX] }
+    }
+
+    /// Opens the next whole chunk in the buffer; `None` when there is none.
+    fn open_buffered(&mut self) -> Result<Option<usize>, EndError> {
+        let Some((length, rest)) = self.sealed[self.start..self.end].split_first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let length = usize::from(u16::from_be_bytes(*length));
+        let Some(sealed) = rest.get(..length) else { return Ok(None) };
+        let opened = self.seal.open(self.nonce, sealed, &mut self.opened)?;
+        self.nonce += 1;
+        self.start += LENGTH_BYTES + length;
+        Ok(Some(opened))
+    }
+
+    /// Reads more behind what is there; the buffer holds two of the largest chunks, so there is always room.
+    async fn read_more(&mut self) -> Result<(), EndError> {
+        if self.start > 0 {
+            self.sealed.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        let read = timeout(SILENCE_MAX, self.half.read(&mut self.sealed[self.end..]));
+        match read.await.map_err(|_| EndError::Silence(SILENCE_MAX))?? {
+            0 => Err(EndError::Closed),
+            count => {
+                self.end += count;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<R: AsyncRead + Unpin, S: Seal> Source for ChunkSource<R, S> {
+    async fn read(&mut self) -> Result<&[u8], EndError> {
+        loop {
+            match self.open_buffered()? {
+                Some(0) => {}
+                Some(count) => return Ok(&self.opened[..count]),
+                None => self.read_more().await?,
+            }
+        }
+    }
+}
+
+// === impl ChunkSink ===
+
+impl<W: AsyncWrite + Unpin, S: Seal> ChunkSink<W, S> {
+    /// Writes chunks from the `nonce`th on.
+    pub(super) fn new(half: W, seal: S, nonce: u64) -> Self {
+        Self { half, seal, nonce, sealed: vec![0; LENGTH_BYTES + SEALED_BYTES_MAX] }
+    }
+
+    async fn write_chunk(&mut self, chunk: &[u8]) -> Result<(), EndError> {
+        let (length, sealed) = self.sealed.split_at_mut(LENGTH_BYTES);
+        let count = self.seal.close(self.nonce, chunk, sealed)?;
+        self.nonce += 1;
+        // Fits: a chunk is at most CHUNK_BYTES_MAX, sealed at most SEALED_BYTES_MAX.
+        length.copy_from_slice(&(count as u16).to_be_bytes());
+        Ok(self.half.write_all(&self.sealed[..LENGTH_BYTES + count]).await?)
+    }
+}
+
+impl<W: AsyncWrite + Unpin, S: Seal> Sink for ChunkSink<W, S> {
+    const NEEDS_SIGNS_OF_LIFE: bool = true;
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), EndError> {
+        for chunk in bytes.chunks(CHUNK_BYTES_MAX) {
+            self.write_chunk(chunk).await?;
+        }
+        Ok(())
+    }
+
+    async fn sign_of_life(&mut self) -> Result<(), EndError> {
+        self.write_chunk(&[]).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{duplex, split};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::link::limits::PING_EVERY;
+
+    fn ends<T: AsyncRead + AsyncWrite>(stream: T) -> (impl Source, impl Sink) {
+        let (read, write) = split(stream);
+        (ChunkSource::new(read, Unsealed, 0), ChunkSink::new(write, Unsealed, 0))
+    }
+
+    #[tokio::test]
+    async fn chunks_of_every_size_come_out_as_they_went_in_and_signs_of_life_do_not() {
+        let (near, far) = duplex(1 << 20);
+        let ((mut near_source, mut near_sink), (mut far_source, mut far_sink)) = (ends(near), ends(far));
+        let sent: Vec<u8> = (0..200_000_u32).map(|index| (index % 251) as u8).collect();
+        near_sink.write(&sent[..1]).await.unwrap();
+        near_sink.sign_of_life().await.unwrap();
+        near_sink.write(&sent[1..]).await.unwrap();
+        let mut received = Vec::new();
+        while received.len() < sent.len() {
+            received.extend_from_slice(far_source.read().await.unwrap());
+        }
+        assert!(received == sent);
+        far_sink.sign_of_life().await.unwrap();
+        far_sink.write(b"back").await.unwrap();
+        assert_eq!(near_source.read().await.unwrap(), b"back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_peer_counts_as_dead_and_one_that_gives_signs_of_life_does_not() {
+        let (near, far) = duplex(1 << 10);
+        let ((mut source, _near_sink), (_far_source, mut sink)) = (ends(near), ends(far));
+        let started = Instant::now();
+        let signs = async {
+            for _ in 0..100 {
+                sleep(PING_EVERY).await;
+                sink.sign_of_life().await.unwrap();
+            }
+        };
+        let (read, ()) = tokio::join!(source.read(), signs);
+        assert!(matches!(read, Err(EndError::Silence(_))));
+        assert_eq!(started.elapsed(), 100 * PING_EVERY + SILENCE_MAX);
+    }
+}

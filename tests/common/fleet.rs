@@ -1,0 +1,331 @@
+//! A cluster of processes that a test starts, hurts and stops one by one, and the requests that run meanwhile.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Deref;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use super::cluster::signal;
+use super::etcd::{Etcd, etcdctl, free_port};
+use super::http::Door;
+use super::model_path;
+use super::network::Network;
+
+/// Requests that run during a fault.
+const STREAMS: u32 = 3;
+/// Tokens that each of them asks for: a few seconds' worth.
+const TOKENS: u32 = 64;
+/// Until the fault comes, all of them have begun.
+const UNDER_WAY: Duration = Duration::from_millis(700);
+/// Until all that was held is given back.
+const BASE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Until a cluster is complete again.
+const HEALS_WAIT_MAX: Duration = Duration::from_secs(30);
+/// More anonymous memory than that is not given back: buffers of connections, and what an allocator keeps.
+const GROWTH_BYTES_MAX: u64 = 32 << 20;
+/// More file descriptors than that are not given back: connections that are made anew at another moment.
+const GROWTH_FDS_MAX: usize = 8;
+
+/// A gateway and stages; killed when dropped.
+pub(crate) struct Fleet {
+    door: Door,
+    gateway: Child,
+    stages: BTreeMap<String, Child>,
+    arguments: Vec<String>,
+    network: Option<Network>,
+    folder: tempfile::TempDir,
+    /// What is held when nothing has gone wrong yet.
+    base: Base,
+}
+
+/// What is held while nobody asks for anything.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Base {
+    memory: BTreeMap<String, u64>,
+    fds: BTreeMap<String, usize>,
+}
+
+/// How requests went during a fault.
+#[derive(Debug)]
+pub(crate) struct Course {
+    /// Computations of the most often computed one.
+    pub(crate) attempts: u64,
+    /// From the fault to the last answer.
+    pub(crate) took: Duration,
+}
+
+fn prompt(stream: u32) -> Vec<u32> {
+    (0..40).map(|at| 1000 + (at * 7 + stream * 131) % 9000).collect()
+}
+
+/// Waits for something to hold; how long that took.
+pub(crate) fn wait_for(what: &str, most: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < most, "{what}: not within {most:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    started.elapsed()
+}
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// Stages called s0 and so on, each on a machine of its own if there is a network.
+    pub(crate) fn start(etcd: &Etcd, stages: usize, network: Option<Network>, more: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("bt").tempdir_in("/tmp").unwrap();
+        let stages_min = stages.to_string();
+        let common = ["--etcd", &etcd.url, "--stages-min", &stages_min, "--kv-tokens", "2048"];
+        let arguments: Vec<_> = common.iter().chain(more).map(|word| (*word).to_owned()).collect();
+        let door = Door { http: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())) };
+        let mut gateway = Command::new(env!("CARGO_BIN_EXE_baton"));
+        gateway.args(["gateway", "--listen", &door.http.to_string()]);
+        let advertised = network.as_ref().map(Network::hub);
+        let gateway = spawn(gateway, "gateway", advertised, &arguments, &folder);
+        let mut fleet =
+            Self { door, gateway, stages: BTreeMap::new(), arguments, network, folder, base: Base::default() };
+        for at in 0..stages {
+            fleet.start_stage(at);
+        }
+        let is_open = || std::net::TcpStream::connect(door.http).is_ok();
+        wait_for("the gateway opens", HEALS_WAIT_MAX, is_open);
+        fleet.whole();
+        fleet.expected();
+        fleet.base = fleet.held();
+        fleet
+    }
+
+    /// Starts a stage, for the first time or again.
+    pub(crate) fn start_stage(&mut self, at: usize) {
+        let (program, name) = (env!("CARGO_BIN_EXE_baton"), format!("s{at}"));
+        let machine = self.network.as_ref();
+        let mut command = machine.map_or_else(|| Command::new(program), |network| network.command(at, program));
+        command.args(["stage", "--name", &name, "--threads", "1"]);
+        let advertised = machine.map(|network| network.address(at));
+        let stage = spawn(command, &name, advertised, &self.arguments, &self.folder);
+        self.stages.insert(name, stage);
+    }
+
+    /// A stage with words of its own, which belongs to no test of what is left.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
+        command.args(["stage", "--name", name, "--threads", "1"]).args(&self.arguments).arg(model_path());
+        command.env("XDG_RUNTIME_DIR", self.folder.path()).env("TMPDIR", self.folder.path());
+        command
+    }
+
+    /// Its door, for who asks while the fleet is hurt.
+    pub(crate) fn door(&self) -> Door {
+        self.door
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        self.network.as_ref().expect("the fleet is on a network")
+    }
+
+    pub(crate) fn pid(&self, at: usize) -> u32 {
+        self.stages[&format!("s{at}")].id()
+    }
+
+    /// The number of the stage that has `slot` now.
+    pub(crate) fn at_slot(&self, slot: usize) -> usize {
+        let status = self.get("/distributed/status").json();
+        let stage = &status["placement"]["shards"][slot]["stage"];
+        stage.as_str().unwrap_or_else(|| panic!("slot {slot} in {status}"))[1..].parse().unwrap()
+    }
+
+    /// How many stages hold layers now.
+    pub(crate) fn depth(&self) -> usize {
+        self.get("/distributed/status").json()["placement"]["shards"].as_array().map_or(0, Vec::len)
+    }
+
+    /// Signals a stage.
+    pub(crate) fn signal(&self, at: usize, name: &str) {
+        signal(self.pid(at), name);
+    }
+
+    /// Kills a stage and starts nothing in its place.
+    pub(crate) fn kill(&mut self, at: usize) -> ExitStatus {
+        let mut stage = self.stages.remove(&format!("s{at}")).expect("it runs");
+        stage.kill().unwrap();
+        stage.wait().unwrap()
+    }
+
+    /// A stage that ended by itself; how.
+    pub(crate) fn ended(&mut self, at: usize) -> ExitStatus {
+        let name = format!("s{at}");
+        let stage = self.stages.get_mut(&name).expect("it was started");
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = stage.try_wait().unwrap() {
+                break status;
+            }
+            assert!(started.elapsed() < HEALS_WAIT_MAX, "{name} does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        self.stages.remove(&name);
+        status
+    }
+
+    /// What each request gives when nothing is wrong.
+    fn expected(&self) -> &'static [Vec<u32>] {
+        static EXPECTED: OnceLock<Vec<Vec<u32>>> = OnceLock::new();
+        EXPECTED.get_or_init(|| (0..STREAMS).map(|stream| self.complete(&prompt(stream), TOKENS).0).collect())
+    }
+
+    /// Runs requests, has the fault happen under them, and expects each to end with the tokens that it gives undisturbed.
+    pub(crate) fn disturbed(&mut self, what: &str, fault: impl FnOnce(&mut Self)) -> Course {
+        let (door, expected) = (self.door, self.expected());
+        let course = std::thread::scope(|scope| {
+            let ask = |stream: u32| scope.spawn(move || door.complete(&prompt(stream), TOKENS));
+            let running: Vec<_> = (0..STREAMS).map(ask).collect();
+            std::thread::sleep(UNDER_WAY);
+            let began = Instant::now();
+            fault(self);
+            let mut attempts = 1;
+            for (stream, answer) in running.into_iter().enumerate() {
+                let (tokens, answer) = answer.join().unwrap_or_else(|_| panic!("{what}: request {stream} failed"));
+                assert_eq!(tokens, expected[stream], "{what}: request {stream}");
+                attempts = attempts.max(answer["timings"]["attempts"].as_u64().unwrap());
+            }
+            Course { attempts, took: began.elapsed() }
+        });
+        println!("{what}: {course:?}");
+        self.none_ended(what);
+        course
+    }
+
+    /// Asks once more, when the fault is over or has been coped with.
+    pub(crate) fn answers_as_before(&self) {
+        assert_eq!(self.complete(&prompt(0), TOKENS).0, self.expected()[0]);
+    }
+
+    fn none_ended(&mut self, what: &str) {
+        let processes = self.stages.iter_mut().map(|(name, child)| (name.as_str(), child));
+        for (name, process) in processes.chain([("gateway", &mut self.gateway)]) {
+            let ended = process.try_wait().unwrap();
+            assert!(ended.is_none(), "{what}: {name} ended with {ended:?}, though nobody had touched it");
+        }
+    }
+
+    /// Waits until every stage is known and at rest, and all layers are served.
+    pub(crate) fn whole(&self) -> Duration {
+        let mut seen = String::new();
+        let most = HEALS_WAIT_MAX;
+        let started = Instant::now();
+        loop {
+            let status = self.get("/distributed/status").json();
+            let stages = status["stages"].as_array().cloned().unwrap_or_default();
+            let at_rest = |name: &String| {
+                let is_it = |stage: &&serde_json::Value| stage["name"] == name.as_str();
+                let pid = self.stages[name].id();
+                stages.iter().find(is_it).is_some_and(|stage| {
+                    stage["pid"] == pid && ["serving", "standby"].iter().any(|state| stage["state"] == *state)
+                })
+            };
+            if status["serving"] == true && stages.len() == self.stages.len() && self.stages.keys().all(at_rest) {
+                return started.elapsed();
+            }
+            seen.clear();
+            seen.push_str(&status.to_string());
+            assert!(started.elapsed() < most, "not whole within {most:?}: {seen}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn held(&self) -> Base {
+        let mut base = Base::default();
+        let stages = self.stages.iter().map(|(name, stage)| (name.clone(), stage.id()));
+        for (name, pid) in stages.chain([("gateway".to_owned(), self.gateway.id())]) {
+            base.memory.insert(name.clone(), anonymous(pid));
+            base.fds.insert(name, std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count));
+        }
+        base
+    }
+
+    /// Waits until all that the faults took has been given back.
+    pub(crate) fn back_to_base(&self, etcd: &Etcd) {
+        self.whole();
+        let blocks = || {
+            ["baton_kv_blocks_used", "baton_sequences_running", "baton_sequences_waiting"].map(|name| self.metric(name))
+        };
+        let started = Instant::now();
+        loop {
+            let (held, blocks) = (self.held(), blocks());
+            let (_, keys) = etcdctl(&etcd.url, &["get", "--prefix", "--keys-only", "/baton/v1/home/"]);
+            // The model, the placement, the gateway, a record of each stage, and a claim of each that serves.
+            let keys = keys.split_whitespace().count();
+            let most = 3 + 2 * self.stages.len();
+            let memory = held
+                .memory
+                .iter()
+                .all(|(name, bytes)| self.base.memory.get(name).is_none_or(|base| *bytes <= base + GROWTH_BYTES_MAX));
+            let fds = held
+                .fds
+                .iter()
+                .all(|(name, fds)| self.base.fds.get(name).is_none_or(|base| *fds <= base + GROWTH_FDS_MAX));
+            if memory && fds && blocks == [0.0; 3] && keys <= most {
+                return;
+            }
+            assert!(
+                started.elapsed() < BASE_WAIT_MAX,
+                "held before: {:?}, and now: {held:?}, {blocks:?} blocks and sequences, {keys} keys of at most {most}",
+                self.base
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+impl Deref for Fleet {
+    type Target = Door;
+
+    fn deref(&self) -> &Door {
+        &self.door
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for process in self.stages.values_mut().chain([&mut self.gateway]) {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        if std::thread::panicking() {
+            for entry in std::fs::read_dir(self.folder.path()).into_iter().flatten().flatten() {
+                if entry.path().extension().is_some_and(|end| end == "log") {
+                    let said = std::fs::read_to_string(entry.path()).unwrap_or_default();
+                    let lines: Vec<_> = said.lines().filter(|line| !line.contains("edge: answered")).collect();
+                    println!("--- {}:\n{}", entry.path().display(), lines[lines.len().saturating_sub(40)..].join("\n"));
+                }
+            }
+        }
+    }
+}
+
+fn spawn(
+    mut command: Command,
+    name: &str,
+    advertised: Option<String>,
+    arguments: &[String],
+    folder: &tempfile::TempDir,
+) -> Child {
+    if let Some(address) = advertised {
+        command.args(["--advertise", &address]).env("BATON_CLUSTER_KEY", "ab".repeat(32));
+    }
+    let log = File::options().create(true).append(true).open(folder.path().join(format!("{name}.log"))).unwrap();
+    command.args(arguments).arg(model_path());
+    command.env("XDG_RUNTIME_DIR", folder.path()).env("TMPDIR", folder.path()).env_remove("BATON_LOG");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("baton starts")
+}
+
+/// Bytes of anonymous memory of a process.
+fn anonymous(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("Anonymous:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}

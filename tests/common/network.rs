@@ -1,0 +1,161 @@
+//! Machines on a network: namespaces of this machine, each with a cable to one bridge. What passes them is in a test's hand.
+//! Needs root, `ip`, `tc` and `nft`; where one of them lacks, a test says so and leaves itself out.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// Namespaces with a bridge between them; removed when dropped.
+pub(crate) struct Network {
+    id: u32,
+    machines: usize,
+}
+
+/// What a machine lets through; everything unless said otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rule {
+    /// Nothing in either direction.
+    Nothing,
+    /// Nothing comes in.
+    NothingIn,
+    /// Nothing goes out.
+    NothingOut,
+    /// Connections that stand are reset, and new ones soon after they have been made.
+    Reset,
+    /// One packet in ten is lost, in each direction.
+    Loss,
+}
+
+// === impl Network ===
+
+impl Network {
+    /// So many machines, or why there can be none here.
+    pub(crate) fn of(machines: usize) -> Result<Self, String> {
+        let network = Self { id: std::process::id(), machines };
+        for tool in ["ip", "tc", "nft"] {
+            run(tool, &["-V"]).map_err(|said| format!("`{tool}` cannot be used ({said}): etc/prepare netns"))?;
+        }
+        network.build().map_err(|said| format!("no network namespaces, root has to make them ({said})"))?;
+        Ok(network)
+    }
+
+    fn build(&self) -> Result<(), String> {
+        let bridge = self.bridge();
+        run("ip", &["link", "add", &bridge, "type", "bridge"])?;
+        run("ip", &["addr", "add", &format!("{}/24", self.hub()), "dev", &bridge])?;
+        run("ip", &["link", "set", &bridge, "up"])?;
+        for at in 0..self.machines {
+            let (space, near) = (self.space(at), self.cable(at));
+            run("ip", &["netns", "add", &space])?;
+            run("ip", &["link", "add", &near, "type", "veth", "peer", "name", "eth0", "netns", &space])?;
+            run("ip", &["link", "set", &near, "master", &bridge, "up"])?;
+            run("ip", &["-n", &space, "addr", "add", &format!("{}/24", self.address(at)), "dev", "eth0"])?;
+            run("ip", &["-n", &space, "link", "set", "eth0", "up"])?;
+            run("ip", &["-n", &space, "link", "set", "lo", "up"])?;
+        }
+        Ok(())
+    }
+
+    fn bridge(&self) -> String {
+        format!("bt{}", self.id)
+    }
+
+    fn space(&self, at: usize) -> String {
+        format!("bt{}-{at}", self.id)
+    }
+
+    fn cable(&self, at: usize) -> String {
+        format!("bt{}-{at}", self.id)
+    }
+
+    fn host(&self, last: usize) -> String {
+        // The range of addresses that is kept for tests of networks.
+        format!("198.{}.{}.{last}", 18 + self.id / 256 % 2, self.id % 256)
+    }
+
+    /// The address of this machine on the bridge.
+    pub(crate) fn hub(&self) -> String {
+        self.host(1)
+    }
+
+    /// The address of a machine.
+    pub(crate) fn address(&self, at: usize) -> String {
+        self.host(at + 2)
+    }
+
+    /// The command of a program on a machine.
+    pub(crate) fn command(&self, at: usize, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.space(at), program]);
+        command
+    }
+
+    /// From now on a machine lets through what the rule says.
+    pub(crate) fn set(&self, at: usize, rule: Rule) {
+        let (input, output) = match rule {
+            Rule::Nothing => ("drop", "drop"),
+            Rule::NothingIn => ("drop", "accept"),
+            Rule::NothingOut => ("accept", "drop"),
+            Rule::Reset => ("tcp flags & syn == 0 reject with tcp reset", "accept"),
+            Rule::Loss => ("numgen random mod 100 < 10 drop", "numgen random mod 100 < 10 drop"),
+        };
+        let hook = |name, rule| {
+            format!(
+                "chain {name} {{ type filter hook {name} priority 0\niifname lo accept\noifname lo accept\n{rule}\n}}\n"
+            )
+        };
+        self.nft(at, &format!("table inet t {{\n{}{}}}\n", hook("input", input), hook("output", output)));
+    }
+
+    /// From now on it lets everything through again.
+    pub(crate) fn heal(&self, at: usize) {
+        self.nft(at, "flush ruleset");
+    }
+
+    fn nft(&self, at: usize, rules: &str) {
+        let mut nft = self.command(at, "nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
+        assert!(nft.wait().unwrap().success(), "nft refused {rules}");
+    }
+
+    /// Pulls a machine's cable: neither end hears a word about it.
+    pub(crate) fn unplug(&self, at: usize) {
+        run("ip", &["link", "set", &self.cable(at), "nomaster"]).unwrap();
+    }
+
+    pub(crate) fn plug(&self, at: usize) {
+        run("ip", &["link", "set", &self.cable(at), "master", &self.bridge()]).unwrap();
+    }
+
+    /// Lets no more than `rate` (`512kbit`) pass to and from a machine.
+    pub(crate) fn slow_down(&self, at: usize, rate: &str) {
+        let shape = ["root", "tbf", "rate", rate, "burst", "16kb", "latency", "400ms"];
+        run("tc", &[&["qdisc", "add", "dev", &self.cable(at)], &shape[..]].concat()).unwrap();
+        run("tc", &[&["-n", &self.space(at), "qdisc", "add", "dev", "eth0"], &shape[..]].concat()).unwrap();
+    }
+
+    pub(crate) fn speed_up(&self, at: usize) {
+        run("tc", &["qdisc", "del", "dev", &self.cable(at), "root"]).unwrap();
+        run("tc", &["-n", &self.space(at), "qdisc", "del", "dev", "eth0", "root"]).unwrap();
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for at in 0..self.machines {
+            let _ = run("ip", &["link", "del", &self.cable(at)]);
+            let _ = run("ip", &["netns", "del", &self.space(at)]);
+        }
+        let _ = run("ip", &["link", "del", &self.bridge()]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new(program).args(arguments).output().map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(said.trim().to_owned()) }
+}
+
+/// Says why a test is left out, past the test harness, which shows only what failed.
+pub(crate) fn left_out(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "test {test} is LEFT OUT: {why}");
+}

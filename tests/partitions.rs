@@ -1,0 +1,74 @@
+//! Stages on machines of their own, and what goes wrong between machines: a network that lets nothing through, or only one
+//! way, or not all, or slowly; cables that are pulled. Needs root and `etc/prepare netns`; says so where it is left out.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::etcd::Etcd;
+use common::fleet::Fleet;
+use common::network::{Network, Rule, left_out};
+
+/// A lease so long that it cannot be what tells of a silent stage.
+const LEASE_TTL_S: &str = "30";
+/// Sooner than that nobody can be missed.
+const NOTICED_MIN: Duration = Duration::from_millis(1000);
+/// From a fault to the last answer, with what is computed anew: far less than such a lease.
+const TOOK_MAX: Duration = Duration::from_secs(18);
+
+#[test]
+fn whatever_happens_between_machines_every_request_ends_as_if_nothing_had() {
+    let network = match Network::of(4) {
+        Ok(network) => network,
+        Err(why) => {
+            return left_out("whatever_happens_between_machines_every_request_ends_as_if_nothing_had", &why);
+        }
+    };
+    let etcd = Etcd::start_with(1, &network.hub(), &[]);
+    let mut fleet = Fleet::start(&etcd, 4, Some(network), &["--lease-ttl-s", LEASE_TTL_S]);
+    let (second, third) = (fleet.at_slot(1), fleet.at_slot(2));
+
+    // Connections break, packets are lost, the way is narrow: nobody is gone.
+    let reset = fleet.disturbed("connections are reset for a moment", |fleet| {
+        fleet.network().set(second, Rule::Reset);
+        std::thread::sleep(Duration::from_millis(100));
+        fleet.network().heal(second);
+    });
+    assert!(reset.took < TOOK_MAX, "{reset:?}");
+    fleet.network().set(third, Rule::Loss);
+    let loss = fleet.disturbed("one packet in ten is lost", |_| {});
+    fleet.network().heal(third);
+    fleet.network().slow_down(third, "1mbit");
+    let slow = fleet.disturbed("the way is slow", |_| {});
+    fleet.network().speed_up(third);
+    assert!(loss.took < TOOK_MAX && slow.took < TOOK_MAX, "{loss:?} {slow:?}");
+    fleet.whole();
+
+    // Nothing passes, in both directions or in one: the others go on without it, long before its lease ends.
+    let mut hurt = Vec::new();
+    for (what, slot, rule) in [
+        ("nothing passes", 1, Some(Rule::Nothing)),
+        ("nothing comes in", 1, Some(Rule::NothingIn)),
+        ("nothing goes out", usize::MAX, Some(Rule::NothingOut)),
+        ("the cable is pulled", 0, None),
+    ] {
+        let victim = fleet.at_slot(slot.min(fleet.depth() - 1));
+        let epochs = fleet.metric("baton_epochs_total");
+        let course = fleet.disturbed(what, |fleet| match rule {
+            Some(rule) => fleet.network().set(victim, rule),
+            None => fleet.network().unplug(victim),
+        });
+        assert!(course.attempts > 1 && course.took > NOTICED_MIN, "{what}: the fault came too late: {course:?}");
+        assert!(course.took < TOOK_MAX, "{what}: {course:?}");
+        assert!(fleet.metric("baton_epochs_total") > epochs, "{what} does not show in the metrics");
+        match rule {
+            Some(_) => fleet.network().heal(victim),
+            None => fleet.network().plug(victim),
+        }
+        hurt.push(victim);
+    }
+    println!("stages {hurt:?} were cut off in turn; whole again {:?} after the last", fleet.whole());
+    fleet.answers_as_before();
+    fleet.back_to_base(&etcd);
+}

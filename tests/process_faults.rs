@@ -1,0 +1,154 @@
+//! Stages that are killed, frozen, starved of memory or started twice, under requests: one cluster after another fault.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::etcd::Etcd;
+use common::fleet::{Fleet, wait_for};
+use common::network::left_out;
+
+/// What these clusters give a silent process: etcd's own least, so that a name comes free soon.
+const LEASE_TTL: Duration = Duration::from_secs(2);
+/// How often a stage is killed in short order.
+const STORM: u32 = 5;
+/// Most of the tokens that a stage of these clusters makes room for.
+const ROOM_TOKENS: u32 = 1500;
+
+#[test]
+fn whatever_happens_to_stages_every_request_ends_as_if_nothing_had() {
+    let mut etcd = Etcd::start();
+    let mut fleet = Fleet::start(&etcd, 4, None, &["--lease-ttl-s", "2"]);
+
+    // Two at once.
+    let (one, other) = (fleet.at_slot(1), fleet.at_slot(2));
+    let course = fleet.disturbed("two stages are killed", |fleet| {
+        fleet.kill(one);
+        fleet.kill(other);
+    });
+    assert!(course.attempts > 1, "the fault came too late: {course:?}");
+    fleet.start_stage(one);
+    fleet.start_stage(other);
+    fleet.whole();
+
+    // Frozen for longer than its lease, then thawed: nothing it says counts any more.
+    let zombie = fleet.at_slot(1);
+    let course = fleet.disturbed("a stage is frozen beyond its lease", |fleet| fleet.signal(zombie, "STOP"));
+    assert!(course.attempts > 1, "the fault came too late: {course:?}");
+    std::thread::sleep(2 * LEASE_TTL);
+    let refused = fleet.metric("baton_stage_process_frames_refused_total");
+    let thawed = fleet.disturbed("it thaws under requests", |fleet| fleet.signal(zombie, "CONT"));
+    println!("the zombie: {thawed:?}; whole again {:?} later", fleet.whole());
+    // Its frames are refused, or were lost with its links: not one was taken, as the tokens show.
+    let counted = fleet.metric("baton_stage_process_frames_refused_total") - refused;
+    println!("refused by the stages in the meantime: {counted} frames");
+
+    // Killed again and again, as by a crash at its start.
+    let victim = fleet.at_slot(0);
+    fleet.disturbed("a stage is killed five times in short order", |fleet| {
+        for _ in 0..STORM {
+            fleet.kill(victim);
+            fleet.start_stage(victim);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    });
+    println!("the storm: whole again {:?} later", fleet.whole());
+
+    // The same name twice: the second goes and says why.
+    let output = fleet.command("s0").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("the name s0 is taken"), "{said}");
+
+    // Killed while nobody can write down that it is gone.
+    let victim = fleet.at_slot(1);
+    let course = fleet.disturbed("a stage is killed while etcd is down", |fleet| {
+        etcd.kill();
+        fleet.kill(victim);
+        std::thread::sleep(Duration::from_secs(2));
+        etcd.restart();
+    });
+    assert!(course.attempts > 1, "the fault came too late: {course:?}");
+    fleet.start_stage(victim);
+    fleet.whole();
+    fleet.answers_as_before();
+    fleet.back_to_base(&etcd);
+    assert!(fleet.metric("baton_epochs_total") >= 5.0, "every fault begins an epoch");
+}
+
+#[test]
+fn a_stage_that_the_system_kills_for_its_memory_is_the_only_one_that_ends() {
+    let etcd = Etcd::start();
+    let mut fleet = Fleet::start(&etcd, 2, None, &["--lease-ttl-s", "2"]);
+    let victim = fleet.at_slot(1);
+    let cell = match Cell::of(fleet.pid(victim)) {
+        Ok(cell) => cell,
+        Err(why) => return left_out("a_stage_that_the_system_kills_for_its_memory_is_the_only_one_that_ends", &why),
+    };
+    let door = fleet.door();
+    let course = fleet.disturbed("the system kills a stage for its memory", |fleet| {
+        cell.starve();
+        std::thread::scope(|scope| {
+            // Room for keys and values that nobody has used yet: memory that is not there.
+            let large: Vec<u32> = (0..ROOM_TOKENS).map(|at| 1000 + at * 13 % 9000).collect();
+            let answer = scope.spawn(move || door.complete(&large, 1));
+            let status = fleet.ended(victim);
+            assert_eq!(status.signal(), Some(9), "{status}");
+            fleet.start_stage(victim);
+            answer.join().expect("the request that took the memory is answered, too");
+        });
+    });
+    assert!(course.attempts > 1, "the fault came too late: {course:?}");
+    fleet.answers_as_before();
+    fleet.back_to_base(&etcd);
+}
+
+/// A memory cgroup with one process in it, of whichever version can be written here; removed when dropped.
+struct Cell {
+    folder: PathBuf,
+    limit: &'static str,
+}
+
+impl Cell {
+    fn of(pid: u32) -> Result<Self, String> {
+        let name = format!("baton-test-{}", std::process::id());
+        let kinds = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
+        let mut refused = String::new();
+        for (root, limit) in kinds {
+            let cell = Self { folder: Path::new(root).join(&name), limit };
+            let enter = || {
+                std::fs::create_dir(&cell.folder)?;
+                std::fs::metadata(cell.folder.join(limit))?;
+                std::fs::write(cell.folder.join("cgroup.procs"), pid.to_string())
+            };
+            match enter() {
+                Ok(()) => return Ok(cell),
+                Err(error) => refused = format!("no cgroup with {limit} can be made here ({error})"),
+            }
+        }
+        Err(refused)
+    }
+
+    /// Leaves it no more than it has: version 1 refuses to leave less than cannot be given back.
+    fn starve(&self) {
+        let limit = self.folder.join(self.limit);
+        let enough = (16..40).find(|power| std::fs::write(&limit, (1_u64 << power).to_string()).is_ok());
+        println!("at most 2^{} bytes", enough.expect("some limit can be set"));
+    }
+}
+
+impl Drop for Cell {
+    fn drop(&mut self) {
+        let _ = std::fs::read_to_string(self.folder.join("cgroup.procs")).map(|left| {
+            for pid in left.split_whitespace() {
+                let root = self.folder.parent().expect("a cgroup has one above it");
+                let _ = std::fs::write(root.join("cgroup.procs"), pid);
+            }
+        });
+        if self.folder.exists() {
+            wait_for("the cgroup can be removed", Duration::from_secs(5), || std::fs::remove_dir(&self.folder).is_ok());
+        }
+    }
+}

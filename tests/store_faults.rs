@@ -1,0 +1,73 @@
+//! etcd killed, restarted, without its leader and without room, under requests.
+
+mod common;
+
+use std::time::Duration;
+
+use common::etcd::{Etcd, etcdctl};
+use common::fleet::{Fleet, wait_for};
+
+/// So small that a few large values fill it.
+const QUOTA_BYTES: &str = "4194304";
+/// Until a gateway has heard that the store has no room.
+const NAMED_WAIT_MAX: Duration = Duration::from_secs(10);
+
+#[test]
+fn whatever_happens_to_etcd_every_request_ends_as_if_nothing_had() {
+    let mut etcd = Etcd::start_with(3, "127.0.0.1", &[]);
+    let mut fleet = Fleet::start(&etcd, 2, None, &["--lease-ttl-s", "5"]);
+    let course = fleet.disturbed("etcd's leader is killed", |_| etcd.kill_leader());
+    assert_eq!(course.attempts, 1, "serving does not hang on etcd's leader");
+    etcd.restart();
+    fleet.disturbed("all of etcd is killed and comes back without its history", |_| {
+        etcd.kill();
+        std::thread::sleep(Duration::from_millis(500));
+        etcd.restart();
+        // What the watches had not read yet is gone.
+        for at in 0..20 {
+            assert!(etcdctl(&etcd.url, &["put", "/elsewhere", &at.to_string()]).0);
+        }
+        let (_, status) = etcdctl(&etcd.url, &["get", "/elsewhere", "-w", "json"]);
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let revision = status["header"]["revision"].as_u64().unwrap().to_string();
+        assert!(etcdctl(&etcd.url, &["compact", &revision]).0);
+    });
+    let is_reachable = || fleet.get("/distributed/status").json()["store"]["reachable"] == true;
+    wait_for("the gateway finds etcd again", Duration::from_secs(10), is_reachable);
+    fleet.whole();
+    // It is followed again: what is written now changes something.
+    assert!(etcdctl(&etcd.url, &["put", "/baton/v1/home/pins/s0", "[1]"]).0);
+    let has_heard = || fleet.get("/distributed/status").json()["complaints"].to_string().contains("pins/s0");
+    wait_for("the gateway hears of a change", Duration::from_secs(10), has_heard);
+    assert!(etcdctl(&etcd.url, &["del", "--prefix", "/baton/v1/home/pins"]).0);
+    fleet.back_to_base(&etcd);
+}
+
+#[test]
+fn an_etcd_without_room_is_named_and_serving_goes_on() {
+    let etcd = Etcd::start_with(1, "127.0.0.1", &["--quota-backend-bytes", QUOTA_BYTES]);
+    let mut fleet = Fleet::start(&etcd, 2, None, &["--lease-ttl-s", "5"]);
+    let door = fleet.door();
+    let alarms = || door.get("/distributed/status").json()["store"]["alarms"].to_string();
+    assert_eq!(alarms(), "[]");
+    let large = "x".repeat(100_000);
+    let mut filled = 0;
+    while etcdctl(&etcd.url, &["put", &format!("/elsewhere/{filled}"), &large]).0 {
+        filled += 1;
+        assert!(filled < 100, "etcd takes more than its quota");
+    }
+    wait_for("the gateway names it", NAMED_WAIT_MAX, || alarms().contains("no room"));
+    let course = fleet.disturbed("etcd takes no writes", |_| std::thread::sleep(Duration::from_secs(6)));
+    assert_eq!(course.attempts, 1, "{course:?}");
+    let health = fleet.get("/health");
+    assert!(health.status == 200 && health.body.contains("no room"), "{}", health.body);
+    fleet.whole();
+    // Room is made, as its manual says.
+    assert!(etcdctl(&etcd.url, &["del", "--prefix", "/elsewhere"]).0);
+    let (_, said) = etcdctl(&etcd.url, &["get", "/elsewhere", "-w", "json"]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert!(etcdctl(&etcd.url, &["compact", &said["header"]["revision"].to_string()]).0);
+    assert!(etcdctl(&etcd.url, &["defrag"]).0 && etcdctl(&etcd.url, &["alarm", "disarm"]).0);
+    wait_for("the gateway hears that all is well", NAMED_WAIT_MAX, || alarms() == "[]");
+    fleet.back_to_base(&etcd);
+}
