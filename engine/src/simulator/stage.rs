@@ -13,10 +13,10 @@ use schema::record::StageRecord;
 use super::depot::{Answer, Ask};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
 use super::network::{Unsent, Way};
-use super::surroundings::{Errand, HEAD, Happening, MS, Moment, Party, Surroundings, micros};
+use super::surroundings::{Errand, Happening, MS, Moment, Party, Surroundings, micros};
 use super::taken::Taken;
 use super::thread::Thread;
-use crate::limits::{SETTLE_LEFT, STORE_RETRY};
+use crate::limits::{GATEWAYS_MAX, SETTLE_LEFT, STORE_RETRY};
 use crate::membership::register_stage;
 use crate::runner::Loader;
 use crate::stage::compute::{Done, Order as Task};
@@ -167,8 +167,8 @@ impl StageProcess {
             }
             Happening::Sees => {
                 let view = around.life(self.party).view.clone();
-                if !view.gateways.contains_key(&0) {
-                    around.network.close(self.party, Way::Gateway);
+                for slot in (0..GATEWAYS_MAX).filter(|slot| !view.gateways.contains_key(slot)) {
+                    around.network.close(self.party, Way::Gateway(slot));
                 }
                 self.member.see(view, now);
                 Vec::new()
@@ -341,10 +341,10 @@ impl StageProcess {
             }
             Order::Answer { gateway, frame } => {
                 let endpoint = self.member.view().gateways.get(&gateway).map(|known| known.value.endpoint.clone());
-                let sent =
-                    endpoint.map(|endpoint| around.send(party, Way::Gateway, &endpoint, &frame, bytes::Bytes::new()));
+                let sent = endpoint
+                    .map(|endpoint| around.send(party, Way::Gateway(gateway), &endpoint, &frame, bytes::Bytes::new()));
                 if sent != Some(Ok(())) {
-                    around.note(|| format!("{} cannot answer {}", name(party), super::network::who(HEAD)));
+                    around.note(|| format!("{} cannot answer the gateway in slot {gateway}", name(party)));
                 }
             }
         }

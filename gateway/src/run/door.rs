@@ -8,7 +8,7 @@ use engine::head::{Head, HeadSettings};
 use engine::link::Listen;
 use engine::store::SharedStore;
 use schema::Keyspace;
-use schema::record::GatewayRecord;
+use schema::record::{GatewayRecord, Share};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::warn;
@@ -69,6 +69,8 @@ impl OpenDoor {
             host: machine.host,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            lease: String::new(),
+            share: Share::EMPTY,
         };
         let listen = Listen::new(host, None, member.cluster_key.clone())?;
         let key = member.cluster_key.clone();

@@ -8,6 +8,7 @@ mod kv;
 mod model;
 mod pin;
 mod placement;
+mod share;
 mod stage;
 
 pub use claim::{ClaimRecord, ClaimState};
@@ -16,4 +17,5 @@ pub use kv::{KvRoom, KvType, KvTypeError};
 pub use model::{ModelRecord, ShardBytes};
 pub use pin::{Pin, PinStatus};
 pub use placement::{Placement, PlacementError, Shard};
+pub use share::{Share, ShareError};
 pub use stage::{DeviceKind, FormatSpeed, MemoryUse, Speeds, StageLoad, StageRecord};
