@@ -127,7 +127,7 @@ impl ClusterView {
             }
             Key::Gateway(slot) => read(value, mod_revision)
                 .map(|gateway| keep(&mut self.gateways, slot, gateway))
-                .inspect_err(|_| drop(self.unreadable_gateways.insert(slot, mod_revision))),
+                .inspect_err(|_| keep(&mut self.unreadable_gateways, slot, mod_revision)),
         };
         if let Err(reason) = taken {
             self.complain(key, &reason);

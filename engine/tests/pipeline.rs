@@ -208,6 +208,7 @@ async fn start_head(store: &SharedStore) -> Head {
         key: None,
         record,
         lease_ttl: LEASE_TTL,
+        alone: false,
         speculates: true,
     };
     Head::start(store.clone(), settings).await.unwrap()

@@ -96,8 +96,14 @@ impl Conductor {
         let view = self.view.clone();
         let registered = registered(&view, self.lease);
         let usable = self.holdings.see(registered.map(|(slot, gateway)| (slot, gateway.value.share)), self.lease);
+        if let (Some(pool), Some((slot, own))) = (self.pool(), registered) {
+            self.holdings.is_complete |=
+                !usable.is_empty() && own.value.share.count() >= pool.fair(&view.gateway_shares(), slot);
+        }
         let seen = match (view.serving(), registered) {
-            (Ok(claims), Some((slot, _))) if !usable.is_empty() => self.lease.map(|lease| (claims, (slot, lease))),
+            (Ok(claims), Some((slot, _))) if self.holdings.is_complete => {
+                self.lease.map(|lease| (claims, (slot, lease)))
+            }
             _ => None,
         };
         let identity = seen.as_ref().zip(view.placement.as_ref()).map(|((claims, gateway), placement)| Identity {

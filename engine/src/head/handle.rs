@@ -39,6 +39,8 @@ pub struct HeadSettings {
     pub record: GatewayRecord,
     /// How long the store keeps the gateway when it falls silent.
     pub lease_ttl: Duration,
+    /// Whether it serves only a cluster that has no gateway yet.
+    pub alone: bool,
     /// Whether guesses at the next tokens are verified where stages would have nothing to do.
     pub speculates: bool,
 }
@@ -65,7 +67,17 @@ pub enum HeadError {
     Link(#[from] LinkError),
     /// There are as many gateways as there may be.
     #[error("{GATEWAYS_MAX} gateways serve this cluster already: expected fewer")]
-    Taken,
+    Full,
+    /// Another gateway serves the cluster, where this one was to be the only one.
+    #[error("a gateway at {url} serves this cluster already (process {pid} on {host})")]
+    Taken {
+        /// Its address.
+        url: String,
+        /// Its process.
+        pid: u32,
+        /// Its host.
+        host: String,
+    },
     /// The thread or its runtime could not be started.
     #[error("cannot start the head's thread")]
     Thread(#[source] std::io::Error),
@@ -91,9 +103,9 @@ impl Head {
     /// Registers the gateway and starts its loop.
     ///
     /// # Errors
-    /// [`HeadError`] when the store is away, the endpoint cannot be opened, or there are too many gateways.
+    /// [`HeadError`] when the store is away, the endpoint cannot be opened, or there are too many gateways, or one where this is to be alone.
     pub async fn start(store: SharedStore, settings: HeadSettings) -> Result<Self, HeadError> {
-        let HeadSettings { keyspace, listen, key, mut record, lease_ttl, speculates } = settings;
+        let HeadSettings { keyspace, listen, key, mut record, lease_ttl, alone, speculates } = settings;
         let publisher = Publisher::start(store.clone(), keyspace.clone()).await?;
         let views = publisher.views();
         let (ready, bound) = oneshot::channel();
@@ -135,7 +147,7 @@ impl Head {
         let gone = || HeadError::Thread(std::io::Error::other("the thread ended before it was ready"));
         record.endpoint = bound.await.map_err(|_| gone())??;
         let registration = Registration { store, keyspace, record, views: views.clone(), lease_ttl, leases };
-        let grant = registration.register().await?;
+        let grant = registration.register(alone).await?;
         let lease = tokio::spawn(registration.stay(grant));
         let (stop, thread) = (Some(stop), Some(thread));
         Ok(Self { submissions, status, views, metrics, rejections, stop, thread, lease, _publisher: publisher })
@@ -203,13 +215,14 @@ impl Pipeline for Head {
 
 impl Registration {
     /// Takes a lease and the first free slot, with a share of what belongs to nobody; waits for crashed predecessors' leases to
-    /// run out when there is none.
-    async fn register(&self) -> Result<LeaseGrant, HeadError> {
+    /// run out when there is none, or, where it is to be `alone`, when there is another gateway.
+    async fn register(&self, alone: bool) -> Result<LeaseGrant, HeadError> {
         let started = Instant::now();
         let grant = self.store.lease(self.lease_ttl).await?;
         loop {
             let view = self.views.borrow().clone();
-            if let Some(slot) = first_free(&view) {
+            let holder = view.gateways.values().next().filter(|_| alone).map(|holder| &holder.value);
+            if let Some(slot) = first_free(&view).filter(|_| holder.is_none()) {
                 let (lease, share) = (grant.id().to_string(), newcomer(&view, slot));
                 let record = GatewayRecord { lease, share, ..self.record.clone() };
                 let txn = write_gateway(&self.keyspace, slot, &record, &view.gateway_revisions(), grant.id());
@@ -223,7 +236,11 @@ impl Registration {
                 // Somebody was faster: what they wrote is on its way.
                 tokio::time::sleep(SHARE_SETTLE).await;
             } else if started.elapsed() > SLOT_PATIENCE_LEASES * self.lease_ttl {
-                return Err(HeadError::Taken);
+                return Err(holder.map_or(HeadError::Full, |GatewayRecord { url, pid, host, .. }| HeadError::Taken {
+                    url: url.clone(),
+                    pid: *pid,
+                    host: host.clone(),
+                }));
             } else {
                 tokio::time::sleep(STORE_RETRY).await;
             }
@@ -236,7 +253,7 @@ impl Registration {
             grant.lost().await;
             warn!("the gateway's lease is lost; registering again");
             grant = loop {
-                match self.register().await {
+                match self.register(false).await {
                     Ok(grant) => break grant,
                     Err(error) => warn!(%error, "cannot register yet"),
                 }

@@ -14,6 +14,8 @@ pub(super) struct Holdings {
     registration: Option<(u32, LeaseId)>,
     /// As the store shows it.
     recorded: Share,
+    /// Whether it has had a whole share since it was registered: before that it is too small to serve with.
+    pub(super) is_complete: bool,
     /// Those the ledger gives out blocks of.
     pub(super) used: Share,
     /// Those that were given up though the store does not say so yet.

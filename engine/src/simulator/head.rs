@@ -155,12 +155,13 @@ impl HeadProcess {
         }
         let request = client.request.clone();
         match self.conductor.judge(&request) {
-            Ok(room) => {
+            // A smaller share than usual would cut the answer short.
+            Ok(room) if room >= request.tokens_max => {
                 let id = self.conductor.admit(request, room, around.instant());
                 around.note(|| format!("client {number} is accepted as sequence {id} of {}", who(self.party)));
                 clients.accepted(number, self.party, id);
             }
-            Err(_) => Clients::ask_again(number, around),
+            _ => Clients::ask_again(number, around),
         }
     }
 

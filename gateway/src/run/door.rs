@@ -46,14 +46,15 @@ fn url(address: SocketAddr, advertised: Option<&str>) -> String {
 // === impl OpenDoor ===
 
 impl OpenDoor {
-    /// Registers the gateway, starts its head and serves HTTP until `stop`; then running requests get `drain_time`.
+    /// Registers the gateway, unless it is to be `alone` and is not, starts its head and serves HTTP until `stop`; then
+    /// running requests get `drain_time`.
     pub(super) async fn open(
         store: SharedStore,
         keyspace: Keyspace,
         served: &Served,
         member: &MemberSettings,
         listener: TcpListener,
-        (choices, drain_time): (&DoorSettings, Duration),
+        (choices, drain_time, alone): (&DoorSettings, Duration, bool),
         stop: &Stop,
     ) -> Result<Self, RunError> {
         let text = ModelText::new(&served.file)?;
@@ -75,7 +76,7 @@ impl OpenDoor {
         let listen = Listen::new(host, None, member.cluster_key.clone())?;
         let key = member.cluster_key.clone();
         let (lease_ttl, speculates) = (member.lease_ttl, choices.speculates);
-        let settings = HeadSettings { keyspace, listen, key, record, lease_ttl, speculates };
+        let settings = HeadSettings { keyspace, listen, key, record, lease_ttl, alone, speculates };
         let head = Arc::new(Head::start(store, settings).await?);
         let door = Door {
             pipeline: head.clone(),
