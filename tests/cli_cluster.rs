@@ -59,6 +59,8 @@ fn furnish(etcd: &Etcd, gateway: &str) {
             memory_total_bytes: 1 << 30,
             memory_budget_bytes: 1 << 29,
             speed: Speeds::new(),
+            leaving: false,
+            standby: Vec::new(),
             load: StageLoad::default(),
         };
         let claim = ClaimRecord {

@@ -4,7 +4,7 @@
 
 use schema::record::{
     ClaimRecord, ClaimState, DeviceKind, FormatSpeed, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, PinStatus,
-    Placement, Shard, Share, StageLoad, StageRecord,
+    Placement, Shard, Share, StageLoad, StageRecord, StartsRecord,
 };
 use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -77,6 +77,8 @@ fn records() -> Vec<(Key, String)> {
                 (format.to_owned(), FormatSpeed { bytes_per_second, multiplications_per_second })
             })
             .into(),
+        leaving: false,
+        standby: Vec::new(),
         load: StageLoad {
             memory,
             tokens_total: 1834,
@@ -113,6 +115,7 @@ fn records() -> Vec<(Key, String)> {
         (Key::Stage(stage("mini-2")), json(&record)),
         (Key::Pin(stage("mini-2")), json(&Pin::Layers(layers(22, 30)))),
         (Key::PinStatus(stage("mini-2")), json(&status)),
+        (Key::Starts(stage("mini-2")), json(&StartsRecord { starts: 5, wait_s: 2 })),
         (Key::Placement, json(&Placement::new(Generation(3), shards).unwrap())),
         (Key::Claim(Generation(3), 1), json(&claim)),
         (Key::Gateway(0), json(&gateway)),

@@ -1,7 +1,7 @@
 //! What a stage should do about the cluster it sees. Pure: the same view gives the same action on every stage, so
 //! whoever is first commits it and the others find it done.
 
-use schema::record::{ClaimState, Placement, Shard};
+use schema::record::{Placement, Shard, StageRecord};
 use schema::{Generation, StageName};
 
 use crate::planner::{Note, Outlook, PlanError};
@@ -110,7 +110,8 @@ pub fn decide(view: &ClusterView, me: &StageName, calm: Calm) -> Action {
 pub fn alike(one: &ClusterView, other: &ClusterView) -> bool {
     let what_counts = |view: &ClusterView| -> Vec<_> {
         let stages = view.stages.iter();
-        stages.map(|(name, stage)| (name.clone(), stage.value.memory_budget_bytes, stage.value.speed.clone())).collect()
+        let counts = |stage: &StageRecord| (stage.memory_budget_bytes, stage.speed.clone(), stage.leaving);
+        stages.map(|(name, stage)| (name.clone(), counts(&stage.value))).collect()
     };
     let same = |one: &ClusterView, other: &ClusterView| {
         (&one.model, &one.placement, &one.claims) == (&other.model, &other.placement, &other.claims)
@@ -135,17 +136,10 @@ fn rest_or(action: Action, waiting: Waiting) -> Action {
     if action == Action::Rest { Action::Wait(waiting) } else { action }
 }
 
-/// Whether `me` holds `slot` of `generation` in the view, in any state but failed.
-pub fn holds(view: &ClusterView, me: &StageName, generation: Generation, slot: u32) -> bool {
-    let placed = view.placement.as_ref().is_some_and(|placement| placement.value.generation() == generation);
-    let claim = view.claims.get(&(generation, slot)).map(|claim| &claim.value);
-    placed && claim.is_some_and(|claim| claim.stage == *me && !matches!(claim.state, ClaimState::Failed { .. }))
-}
-
 #[cfg(test)]
 mod tests {
     use schema::LayerRange;
-    use schema::record::{ClaimRecord, Pin};
+    use schema::record::{ClaimRecord, ClaimState, Pin};
 
     use super::*;
     use crate::testing::{model, name, stage};
@@ -222,7 +216,6 @@ mod tests {
         assert_eq!((slot, shard.layers), (1, LayerRange::new(2, 4).unwrap()));
         claim(&mut view, 1);
         assert_eq!(decide(&view, &name("b"), Calm::Settled), Action::Rest);
-        assert!(holds(&view, &name("b"), Generation(1), 1) && !holds(&view, &name("a"), Generation(1), 1));
     }
 
     #[test]

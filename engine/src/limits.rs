@@ -52,12 +52,18 @@ pub const STAGE_QUEUE_MAX: usize = 64 * GATEWAYS_MAX as usize;
 pub const SETTLE: Duration = Duration::from_millis(300);
 /// The same where stages have only left: everybody waits for their layers, and nobody is about to follow.
 pub const SETTLE_LEFT: Duration = Duration::from_millis(50);
+/// A placement stands for at least so long before layers are moved because stages have joined: requests that run are
+/// interrupted by each change, and stages that start together come a moment apart.
+pub const JOIN_MOVE_EVERY: Duration = Duration::from_secs(2);
 /// A stage that was struck off because nobody listened at its endpoint is not struck off again for so long: if it is
 /// alive behind something that refuses connections in its name, its layers must not move every moment.
 pub const STRIKE_AGAIN: Duration = Duration::from_secs(10);
 /// A placement stands for at least so long before layers are moved for speed alone: what a machine measured while it
 /// started or was busy with something else must not interrupt everybody's requests more often.
 pub const SPEED_MOVE_EVERY: Duration = Duration::from_secs(60);
+/// How long a stage that is told to stop waits for others to take over what it holds: service managers wait 30 s before they
+/// kill.
+pub const DRAIN_MAX: Duration = Duration::from_secs(25);
 /// How often a stage reports what it did and used.
 pub const REPORT_EVERY: Duration = Duration::from_secs(2);
 /// How long a stage must have had nothing to do before it measures its speed: longer than a cluster takes from its first

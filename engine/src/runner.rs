@@ -110,6 +110,10 @@ pub trait Loader: Send + Sync + 'static {
     /// [`LoadError`] says what is missing.
     fn load(&self, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> Result<LoadedShard, LoadError>;
 
+    /// Reads the weights of `layers` into memory, so that loading them later does not wait for the disk: at most `bytes_max`
+    /// bytes, and only as long as `wanted`. How many bytes were read. Blocking.
+    fn read_ahead(&self, layers: LayerRange, bytes_max: u64, wanted: &dyn Fn() -> bool) -> u64;
+
     /// Describes the device: everything of a stage's record but its endpoint, speed and load.
     fn describe(&self) -> StageRecord;
 

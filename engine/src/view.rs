@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schema::record::{
-    ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Pin, PinStatus, Placement, Share, StageRecord,
+    ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Pin, PinStatus, Placement, Share, StageRecord, StartsRecord,
 };
 use schema::{Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -52,6 +52,8 @@ pub struct ClusterView {
     pub unreadable_pins: BTreeMap<StageName, Versioned<String>>,
     /// What became of operators' wishes, as it stands beside them.
     pub pin_statuses: BTreeMap<StageName, Versioned<PinStatus>>,
+    /// How often stages were started lately.
+    pub starts: BTreeMap<StageName, Versioned<StartsRecord>>,
     /// Claims of every generation, by generation and slot.
     pub claims: BTreeMap<(Generation, u32), Versioned<ClaimRecord>>,
     /// Live gateways by slot.
@@ -73,6 +75,15 @@ pub struct PinReport {
     pub honoured: Option<bool>,
     /// If it is not, why.
     pub reason: Option<String>,
+}
+
+/// The claims that serve.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Served<'a> {
+    /// Of this generation.
+    pub generation: Generation,
+    /// In layer order; together they hold every layer exactly once.
+    pub claims: Vec<&'a Versioned<ClaimRecord>>,
 }
 
 /// Why the cluster cannot serve.
@@ -122,6 +133,7 @@ impl ClusterView {
                 keep(&mut self.pin_statuses, stage, known);
                 status.map(drop)
             }
+            Key::Starts(stage) => read(value, mod_revision).map(|starts| keep(&mut self.starts, stage, starts)),
             Key::Claim(generation, slot) => {
                 read(value, mod_revision).map(|claim| keep(&mut self.claims, (generation, slot), claim))
             }
@@ -170,7 +182,7 @@ impl ClusterView {
     }
 
     /// The claim that serves `slot` of the newest generation, if it is as the placement wants it.
-    pub fn serving_claim(&self, slot: u32) -> Option<&Versioned<ClaimRecord>> {
+    fn serving_claim(&self, slot: u32) -> Option<&Versioned<ClaimRecord>> {
         let placement = &self.placement.as_ref()?.value;
         let shard = placement.shard(slot)?;
         let claim = self.claims.get(&(placement.generation(), slot))?;
@@ -179,11 +191,47 @@ impl ClusterView {
         fits.then_some(claim)
     }
 
-    /// The serving claims of the newest generation in layer order, if together they hold every layer exactly once.
+    /// The serving claims of `generation` in layer order, if together they hold every layer exactly once.
+    pub fn cover(&self, generation: Generation) -> Option<Vec<&Versioned<ClaimRecord>>> {
+        let layers = self.model.as_ref()?.value.layers;
+        let (mut claims, mut end) = (Vec::new(), 0);
+        for (slot, ((_, claimed), claim)) in (0..).zip(self.claims.range((generation, 0)..=(generation, u32::MAX))) {
+            let ClaimRecord { layers, state, .. } = &claim.value;
+            if *claimed != slot || layers.start() != end || *state != ClaimState::Serving {
+                return None;
+            }
+            end = layers.end();
+            claims.push(claim);
+        }
+        (end == layers).then_some(claims)
+    }
+
+    /// Whether every layer of the newest placement has its weights in memory, so that it can be served in a moment.
+    pub fn is_ready(&self) -> bool {
+        let Some(placement) = self.placement.as_ref().map(|placement| &placement.value) else { return false };
+        let ready = |(slot, shard): (u32, &schema::record::Shard)| {
+            let claim = self.claims.get(&(placement.generation(), slot)).map(|claim| &claim.value);
+            claim.is_some_and(|claim| {
+                claim.stage == shard.stage && matches!(claim.state, ClaimState::Ready | ClaimState::Serving)
+            })
+        };
+        (0..).zip(placement.shards()).all(ready)
+    }
+
+    /// Who serves: the newest placement, if all its claims do; until then the generation before, if that is still whole.
     ///
     /// # Errors
-    /// [`NotServing`] names the layers that nobody holds and why.
-    pub fn serving(&self) -> Result<Vec<&Versioned<ClaimRecord>>, NotServing> {
+    /// [`NotServing`] names the layers of the newest placement that nobody holds and why.
+    pub fn serving(&self) -> Result<Served<'_>, NotServing> {
+        self.newest().or_else(|not| {
+            let placed = self.placement.as_ref().map(|placement| placement.value.generation()).ok_or(not.clone())?;
+            let older = self.claims.range(..(placed, 0)).next_back().map(|((generation, _), _)| *generation);
+            let served = older.and_then(|generation| Some(Served { generation, claims: self.cover(generation)? }));
+            served.ok_or(not)
+        })
+    }
+
+    fn newest(&self) -> Result<Served<'_>, NotServing> {
         let Some(model) = self.model.as_ref().map(|model| &model.value) else {
             return Err(NotServing { missing: Vec::new(), reason: "the cluster has no model yet".to_owned() });
         };
@@ -204,7 +252,8 @@ impl ClusterView {
         let slots = (0u32..).zip(placement.shards());
         let missing: Vec<_> = slots.filter(|(slot, _)| self.serving_claim(*slot).is_none()).collect();
         if missing.is_empty() {
-            return Ok((0..placement.shards().len() as u32).filter_map(|slot| self.serving_claim(slot)).collect());
+            let claims = (0..placement.shards().len() as u32).filter_map(|slot| self.serving_claim(slot)).collect();
+            return Ok(Served { generation: placement.generation(), claims });
         }
         let reasons: Vec<_> =
             missing.iter().map(|(slot, shard)| self.why_missing(placement.generation(), *slot, shard)).collect();
@@ -219,6 +268,7 @@ impl ClusterView {
         }
         match self.claims.get(&(generation, slot)).map(|claim| &claim.value.state) {
             Some(ClaimState::Loading) => format!("layers {layers} are being loaded by stage {stage}"),
+            Some(ClaimState::Ready) => format!("layers {layers} are about to be loaded by stage {stage}"),
             Some(ClaimState::Failed { reason }) => {
                 format!("layers {layers} are held by nobody: stage {stage} could not load them: {reason}")
             }

@@ -121,6 +121,10 @@ impl Loader for CountingLoader {
         Ok(LoadedShard { runner: Box::new(Counting { layers, kept }), weights_bytes, kv_blocks })
     }
 
+    fn read_ahead(&self, _layers: LayerRange, bytes_max: u64, _wanted: &dyn Fn() -> bool) -> u64 {
+        bytes_max.min(10)
+    }
+
     fn describe(&self) -> StageRecord {
         StageRecord {
             endpoint: String::new(),
@@ -133,6 +137,8 @@ impl Loader for CountingLoader {
             memory_total_bytes: self.budget_bytes,
             memory_budget_bytes: self.budget_bytes,
             speed: Speeds::new(),
+            leaving: false,
+            standby: Vec::new(),
             load: StageLoad::default(),
         }
     }
@@ -187,7 +193,9 @@ fn start_stage(store: &SharedStore, name: &str, budget_bytes: u64) -> RunningSta
     let store = store.clone();
     let task = tokio::spawn(async move {
         let loader = Arc::new(CountingLoader { budget_bytes });
-        engine::stage::run(store, settings, loader, async { drop(stopped.await) }).await.unwrap();
+        engine::stage::run(store, settings, loader, std::future::pending(), async { drop(stopped.await) })
+            .await
+            .unwrap();
     });
     RunningStage { stop, task }
 }
@@ -218,7 +226,7 @@ async fn serving(head: &Head, stages: usize) {
     let ready = async {
         let mut statuses = head.statuses();
         statuses.wait_for(|status| status.serving).await.unwrap();
-        while head.view().serving().map_or(0, |claims| claims.len()) != stages || !head.status().serving {
+        while head.view().serving().map_or(0, |served| served.claims.len()) != stages || !head.status().serving {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

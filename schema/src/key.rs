@@ -21,6 +21,8 @@ pub enum Key {
     Pin(StageName),
     /// `pins-status/<stage>`: what became of it.
     PinStatus(StageName),
+    /// `starts/<stage>`: how often a stage was started lately.
+    Starts(StageName),
     /// `placement`: who is to hold what.
     Placement,
     /// `claims/<generation>/<slot>`: who does hold it.
@@ -33,7 +35,7 @@ pub enum Key {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown key {key:?}: expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, \
-     claims/<generation>/<slot> or gateways/<slot> below {prefix}"
+     starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below {prefix}"
 )]
 pub struct UnknownKey {
     key: String,
@@ -72,6 +74,7 @@ impl Keyspace {
             ["stages", stage] => stage.parse().ok().map(Key::Stage),
             ["pins", stage] => stage.parse().ok().map(Key::Pin),
             ["pins-status", stage] => stage.parse().ok().map(Key::PinStatus),
+            ["starts", stage] => stage.parse().ok().map(Key::Starts),
             ["claims", generation, slot] => generation
                 .parse()
                 .ok()
@@ -92,6 +95,7 @@ impl fmt::Display for Key {
             Self::Stage(stage) => write!(f, "stages/{stage}"),
             Self::Pin(stage) => write!(f, "pins/{stage}"),
             Self::PinStatus(stage) => write!(f, "pins-status/{stage}"),
+            Self::Starts(stage) => write!(f, "starts/{stage}"),
             Self::Placement => f.write_str("placement"),
             Self::Claim(generation, slot) => write!(f, "claims/{generation}/{slot}"),
             Self::Gateway(slot) => write!(f, "gateways/{slot}"),
@@ -115,7 +119,8 @@ mod tests {
             Key::Placement,
             Key::Stage(stage.clone()),
             Key::Pin(stage.clone()),
-            Key::PinStatus(stage),
+            Key::PinStatus(stage.clone()),
+            Key::Starts(stage),
             Key::Claim(Generation(7), 2),
             Key::Gateway(0),
         ] {

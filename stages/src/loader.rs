@@ -71,6 +71,10 @@ impl Loader for CpuLoader {
         Ok(LoadedShard { runner: Box::new(runner), weights_bytes, kv_blocks })
     }
 
+    fn read_ahead(&self, layers: LayerRange, bytes_max: u64, wanted: &dyn Fn() -> bool) -> u64 {
+        self.file.map(layers).map_or(0, |shard| shard.read_ahead(bytes_max, wanted))
+    }
+
     fn describe(&self) -> StageRecord {
         let machine = memory::machine();
         StageRecord {
@@ -84,6 +88,8 @@ impl Loader for CpuLoader {
             memory_total_bytes: machine.memory_total_bytes,
             memory_budget_bytes: self.budget_bytes,
             speed: Speeds::new(),
+            leaving: false,
+            standby: Vec::new(),
             load: StageLoad::default(),
         }
     }

@@ -101,21 +101,21 @@ impl Conductor {
                 !usable.is_empty() && own.value.share.count() >= pool.fair(&view.gateway_shares(), slot);
         }
         let seen = match (view.serving(), registered) {
-            (Ok(claims), Some((slot, _))) if self.holdings.is_complete => {
-                self.lease.map(|lease| (claims, (slot, lease)))
+            (Ok(served), Some((slot, _))) if self.holdings.is_complete => {
+                self.lease.map(|lease| (served, (slot, lease)))
             }
             _ => None,
         };
-        let identity = seen.as_ref().zip(view.placement.as_ref()).map(|((claims, gateway), placement)| Identity {
-            generation: placement.value.generation(),
-            claims: claims.iter().map(|claim| claim.mod_revision).collect(),
+        let identity = seen.as_ref().map(|(served, gateway)| Identity {
+            generation: served.generation,
+            claims: served.claims.iter().map(|claim| claim.mod_revision).collect(),
             gateway: *gateway,
         });
         let changed = identity != self.identity;
         if changed {
             self.identity = identity;
             self.holdings.used = usable;
-            self.rebuild(seen.map(|(claims, _)| claims).as_deref());
+            self.rebuild(seen.map(|(served, _)| served.claims).as_deref());
         } else if let Some(pool) = self.pool() {
             let lost = self.holdings.used.without(usable);
             if !lost.is_empty() {
@@ -243,7 +243,7 @@ impl Conductor {
     pub(crate) fn recover(&mut self, fault: &Fault) {
         warn!(%fault, "the pipeline lost its step; computing running sequences again");
         let view = self.view.clone();
-        let claims = view.serving().ok().filter(|_| self.identity.is_some());
+        let claims = view.serving().ok().map(|served| served.claims).filter(|_| self.identity.is_some());
         self.rebuild(claims.as_deref());
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use schema::record::{ClaimRecord, GatewayRecord, ModelRecord, Pin, Placement, StageRecord};
+use schema::record::{ClaimRecord, GatewayRecord, ModelRecord, Pin, Placement, StageRecord, StartsRecord};
 use schema::{Generation, Key, Keyspace, StageName};
 use serde::Serialize;
 
@@ -27,6 +27,16 @@ pub fn register_stage(keyspace: &Keyspace, name: &StageName, record: &StageRecor
     let key = Key::Stage(name.clone());
     let compares = vec![Compare::Absent { key: keyspace.name(&key) }];
     Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease))] }
+}
+
+/// Counts a start of stage `name`.
+pub fn note_start(keyspace: &Keyspace, name: &StageName, starts: &StartsRecord, lease: LeaseId) -> Txn {
+    Txn { compares: vec![], writes: vec![put(keyspace, &Key::Starts(name.clone()), starts, Some(lease))] }
+}
+
+/// Forgets how often stage `name` was started.
+pub fn forget_starts(keyspace: &Keyspace, name: &StageName) -> Txn {
+    Txn { compares: vec![], writes: vec![Write::Delete { key: keyspace.name(&Key::Starts(name.clone())) }] }
 }
 
 /// Renews the record of a stage that has joined.
@@ -117,16 +127,19 @@ pub fn claim(
     Txn { compares, writes }
 }
 
-/// Writes a claim's new state, provided the claim is there.
+/// Writes a claim's new state, provided the claim is there; the stage's older claims go in the same moment.
 pub fn mark_claim(
     keyspace: &Keyspace,
     (generation, slot): (Generation, u32),
     record: &ClaimRecord,
+    older: &[(Generation, u32)],
     lease: LeaseId,
 ) -> Txn {
     let key = Key::Claim(generation, slot);
     let compares = vec![Compare::Present { key: keyspace.name(&key) }];
-    Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease))] }
+    let mut writes = vec![put(keyspace, &key, record, Some(lease))];
+    writes.extend(older.iter().map(|id| delete_claim(keyspace, *id)));
+    Txn { compares, writes }
 }
 
 /// Takes a stage that is gone, and its claim, out of the cluster, provided the claim is as it was seen (by revision): a

@@ -12,6 +12,7 @@ mod divide;
 mod outlook;
 mod pins;
 mod rates;
+mod standby;
 
 use schema::record::{ModelRecord, Shard, Speeds, StageRecord};
 use schema::{LayerRange, StageName};
@@ -22,6 +23,7 @@ pub use outlook::Outlook;
 pub use pins::Note;
 pub use rates::ROWS;
 use rates::Rates;
+pub use standby::standby_ranges;
 
 /// How much less time the slowest stage must take, in hundredths, for running layers to be moved when nobody has come or
 /// gone: two equal machines of which one was busy while it measured may seem half as fast again as each other, which
@@ -190,21 +192,32 @@ pub fn has_measured(model: &ModelRecord, speed: &Speeds) -> bool {
     Rates::measured(model, speed).is_some()
 }
 
-/// The stages in the order of a plan: who holds layers now in their order, then the others in theirs.
+/// The stages in the order of a plan: who holds layers now in their order, then the others in theirs. Where somebody who held
+/// layers is gone, one of the others takes the place, so that everybody else may keep their own.
 pub fn in_order<'a>(
     stages: impl Iterator<Item = (&'a StageName, &'a StageRecord)>,
     current: &[Shard],
 ) -> Vec<Candidate> {
-    let place = |name: &StageName| current.iter().position(|shard| shard.stage == *name).unwrap_or(current.len());
     let candidate = |(name, record): (&StageName, &StageRecord)| Candidate {
         name: name.clone(),
         budget_bytes: record.memory_budget_bytes,
         speed: record.speed.clone(),
         fixed: None,
     };
-    let mut candidates: Vec<_> = stages.map(candidate).collect();
-    candidates.sort_by_cached_key(|candidate| place(&candidate.name));
-    candidates
+    let candidates: Vec<_> = stages.map(candidate).collect();
+    let holder = |shard: &Shard| candidates.iter().position(|candidate| candidate.name == shard.stage);
+    let holders: Vec<_> = current.iter().map(holder).collect();
+    let mut places = vec![current.len(); candidates.len()];
+    (0..)
+        .zip(&holders)
+        .filter_map(|(place, holder)| Some((place, (*holder)?)))
+        .for_each(|(place, at)| places[at] = place);
+    let vacant = (0..holders.len()).filter(|place| holders[*place].is_none());
+    let newcomers = places.iter_mut().filter(|place| **place == current.len());
+    newcomers.zip(vacant).for_each(|(newcomer, place)| *newcomer = place);
+    let mut placed: Vec<_> = places.into_iter().zip(candidates).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
 /// The fixed ranges in layer order, and whose they are.

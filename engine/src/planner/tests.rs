@@ -174,12 +174,12 @@ fn layers_do_not_flap_while_speeds_are_measured_again_a_little_differently() {
 }
 
 #[test]
-fn who_holds_layers_keeps_its_place_and_newcomers_follow_by_name() {
+fn who_holds_layers_keeps_its_place_and_newcomers_fill_gaps_before_they_follow_by_name() {
     let records = ["a", "b", "c", "d"].map(|stage_name| (name(stage_name), stage(1)));
     let shard = |stage, start| Shard { layers: LayerRange::new(start, start + 1).unwrap(), stage: name(stage) };
     let current = [shard("c", 0), shard("gone", 1), shard("b", 2)];
     let ordered = in_order(records.iter().map(|(name, record)| (name, record)), &current);
-    assert_eq!(ordered.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(), ["c", "b", "a", "d"]);
+    assert_eq!(ordered.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(), ["c", "a", "b", "d"]);
 }
 
 /// Calls `each` with every division of the layers from `start` on among `stages` that memory allows.

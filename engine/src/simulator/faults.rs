@@ -155,6 +155,11 @@ impl World {
                 if around.lives[party.0].is_frozen {
                     return;
                 }
+                if around.dice.within(0..2) == 0
+                    && let Some(stage) = &mut self.stages[party.0]
+                {
+                    return stage.drain(around);
+                }
                 if let Some(stage) = &mut self.stages[party.0] {
                     stage.stop(around);
                 }

@@ -7,7 +7,7 @@ use super::clients::{Clients, Standing};
 use super::depot::{Answer, Ask};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
 use super::network::{Unsent, Way, name, who};
-use super::surroundings::{Errand, Happening, Moment, Party, Surroundings, micros};
+use super::surroundings::{Errand, Happening, Party, Surroundings, micros};
 use crate::head::conductor::{Arrival, Conductor};
 use crate::head::{Fault, Happened, Scheduler};
 use crate::limits::{HEAD_TICK, REFUSAL_PAUSE, STORE_RETRY};
@@ -23,7 +23,6 @@ pub(super) struct HeadProcess {
     conductor: Conductor,
     lease: Option<Lease>,
     joins: u64,
-    joining_since: Moment,
 }
 
 // === impl HeadProcess ===
@@ -38,7 +37,7 @@ impl HeadProcess {
         around.happens(0, party, Happening::Ticks);
         around.happens(0, party, Happening::Sees);
         let keyspace = keyspace.clone();
-        Self { party, keyspace, endpoint, conductor, lease: None, joins: 0, joining_since: around.now }
+        Self { party, keyspace, endpoint, conductor, lease: None, joins: 0 }
     }
 
     pub(super) fn conductor(&self) -> &Conductor {
@@ -57,7 +56,7 @@ impl HeadProcess {
     pub(super) fn handle(&mut self, happening: Happening, clients: &mut Clients, around: &mut Surroundings) {
         match happening {
             Happening::Joins => {
-                (self.joins, self.joining_since) = (self.joins + 1, around.now);
+                self.joins += 1;
                 around.ask(self.party, Errand::Join(self.joins), Ask::Grant);
             }
             Happening::Registers(joins) if joins == self.joins => self.register(around),
@@ -68,9 +67,9 @@ impl HeadProcess {
             Happening::Answered { errand: Errand::Register(joins), answer } if joins == self.joins => {
                 self.registered(&answer, around);
             }
-            Happening::Answered { errand: Errand::Renewal { lease, asked_at }, answer } => {
+            Happening::Answered { errand: Errand::Renewal { lease }, answer } => {
                 if self.lease.is_some_and(|own| own.id == lease) {
-                    self.renewed(asked_at, &answer, around);
+                    self.renewed(&answer, around);
                 }
             }
             other => self.turn(other, clients, around),
@@ -210,7 +209,7 @@ impl HeadProcess {
     fn granted(&mut self, answer: &Answer, around: &mut Surroundings) {
         match answer {
             Answer::Granted(Some(id)) => {
-                self.lease = Some(Lease::new(*id, self.joining_since));
+                self.lease = Some(Lease::new(*id));
                 around.happens(RENEW_EVERY, self.party, Happening::Renews);
                 self.register(around);
             }
@@ -242,7 +241,7 @@ impl HeadProcess {
             Answer::Committed(Ok(Committed::Applied { .. })) => {
                 around.note(|| format!("{} is registered", who(self.party)));
                 match self.lease {
-                    Some(lease) if !lease.is_lost(around.now) => {
+                    Some(lease) if !lease.is_lost() => {
                         self.conductor.enroll(lease.id);
                         around.happens(0, self.party, Happening::Sees);
                     }
@@ -263,18 +262,18 @@ impl HeadProcess {
 
     fn renew(&mut self, around: &mut Surroundings) {
         match self.lease {
-            Some(lease) if !lease.is_lost(around.now) => {
-                around.ask(self.party, Errand::Renewal { lease: lease.id, asked_at: around.now }, Ask::Renew(lease.id));
+            Some(lease) if !lease.is_lost() => {
+                around.ask(self.party, Errand::Renewal { lease: lease.id }, Ask::Renew(lease.id));
             }
             Some(_) => self.lost(around),
             None => {}
         }
     }
 
-    fn renewed(&mut self, asked_at: Moment, answer: &Answer, around: &mut Surroundings) {
+    fn renewed(&mut self, answer: &Answer, around: &mut Surroundings) {
         let Some(lease) = &mut self.lease else { return };
         match answer {
-            Answer::Renewed(Some(known)) if lease.renewed(*known, asked_at, around.now) => {
+            Answer::Renewed(Some(known)) if lease.renewed(*known) => {
                 around.happens(RENEW_EVERY, self.party, Happening::Renews);
             }
             Answer::Renewed(None) => around.happens(RETRY_PAUSE, self.party, Happening::Renews),

@@ -95,7 +95,7 @@ impl World {
         let mut heads: Vec<_> = self.heads.iter().flatten().map(|head| head.endpoint().to_owned()).collect();
         heads.sort();
         let around = &mut self.around;
-        let serving = view.serving().map(|claims| claims.len());
+        let serving = view.serving().map(|served| served.claims.len());
         around.law(serving.is_ok(), || format!("the cluster does not serve: {serving:?}"));
         let stages: Vec<_> = view.stages.values().map(|stage| stage.value.endpoint.clone()).collect();
         around.law(stages == endpoints, || format!("stages in the store: {stages:?}, alive: {endpoints:?}"));

@@ -68,6 +68,7 @@ const MEETS: &[&str] = &[
     "a stage did not take a frame",
     "a stage found the next one gone",
     "a stage froze",
+    "a stage handed its layers over",
     "a stage joined again",
     "a stage lost its lease",
     "a stage refused",

@@ -116,6 +116,10 @@ impl Loader for Beads {
         Ok(LoadedShard { runner, weights_bytes: u64::from(layers.count()) * LAYER_BYTES, kv_blocks })
     }
 
+    fn read_ahead(&self, _layers: LayerRange, bytes_max: u64, _wanted: &dyn Fn() -> bool) -> u64 {
+        bytes_max.min(10)
+    }
+
     fn describe(&self) -> StageRecord {
         testing::stage(self.budget_bytes)
     }

@@ -16,7 +16,7 @@ use super::network::{Unsent, Way};
 use super::surroundings::{Errand, Happening, MS, Moment, Party, Surroundings, micros};
 use super::taken::Taken;
 use super::thread::Thread;
-use crate::limits::{GATEWAYS_MAX, SETTLE_LEFT, STORE_RETRY};
+use crate::limits::{DRAIN_MAX, GATEWAYS_MAX, SETTLE_LEFT, STORE_RETRY};
 use crate::membership::register_stage;
 use crate::runner::Loader;
 use crate::stage::compute::{Done, Order as Task};
@@ -51,6 +51,8 @@ pub(super) struct StageProcess {
     waiting: Vec<Happening>,
     /// Happenings until it looks at its lease again: after a sleep, timers may come last.
     blind: u64,
+    /// When it stops at last, if it is to.
+    drained_by: Option<Moment>,
 }
 
 pub(super) fn name(party: Party) -> String {
@@ -83,6 +85,7 @@ impl StageProcess {
             taken: Taken::default(),
             waiting: Vec::new(),
             blind: 0,
+            drained_by: None,
         }
     }
 
@@ -117,6 +120,26 @@ impl StageProcess {
         }
     }
 
+    /// It is to stop, when others have taken over what it holds.
+    pub(super) fn drain(&mut self, around: &Surroundings) {
+        self.member.drain();
+        self.drained_by.get_or_insert(around.now + micros(DRAIN_MAX));
+    }
+
+    /// Whether a process that is to stop has done so.
+    fn has_drained(&mut self, around: &mut Surroundings) -> bool {
+        let Some(deadline) = self.drained_by else { return false };
+        let free = self.is_joining() || self.member.is_free(around.instant());
+        if !free && around.now < deadline {
+            return false;
+        }
+        let handed_over = !self.is_joining() && self.member.held().is_none();
+        around.tally.add("a stage handed its layers over", handed_over.into());
+        around.note(|| format!("{} has drained", name(self.party)));
+        self.stop(around);
+        true
+    }
+
     /// What happens, and what follows from it. False when the process ends by itself.
     pub(super) fn handle(&mut self, happening: Happening, around: &mut Surroundings) -> bool {
         match happening {
@@ -134,9 +157,9 @@ impl StageProcess {
             Happening::Answered { errand: Errand::Register(joins), answer } if joins == self.joins => {
                 return self.registered(&answer, around);
             }
-            Happening::Answered { errand: Errand::Renewal { lease, asked_at }, answer } => {
+            Happening::Answered { errand: Errand::Renewal { lease }, answer } => {
                 if self.lease.is_some_and(|own| own.id == lease) {
-                    self.renewed(asked_at, &answer, around);
+                    self.renewed(&answer, around);
                 }
             }
             Happening::Answered { errand: Errand::Join(_) | Errand::Register(_) | Errand::Farewell, .. }
@@ -148,12 +171,12 @@ impl StageProcess {
             },
             other => self.serve(other, around),
         }
-        true
+        !self.has_drained(around)
     }
 
     /// One turn of the loop.
     fn serve(&mut self, happening: Happening, around: &mut Surroundings) {
-        if self.is_evicted(around) {
+        if self.is_evicted() {
             self.waiting.push(happening);
             return self.leave(around);
         }
@@ -192,6 +215,10 @@ impl StageProcess {
                 self.taken = Taken::default();
                 self.member.loaded(number, shard)
             }
+            Happening::Computed(Done::ReadAhead { number }) => {
+                self.member.has_read(number);
+                Vec::new()
+            }
             Happening::Computed(Done::Stepped(stepped)) => self.member.stepped(*stepped),
             _ => Vec::new(),
         };
@@ -209,12 +236,12 @@ impl StageProcess {
 
     // --- Lease ---
 
-    fn is_evicted(&mut self, around: &Surroundings) -> bool {
+    fn is_evicted(&mut self) -> bool {
         if self.blind > 0 {
             self.blind -= 1;
             return false;
         }
-        self.member.view().reachable && self.lease.is_none_or(|lease| lease.is_lost(around.now))
+        self.lease.is_none_or(|lease| lease.is_lost())
     }
 
     fn leave(&mut self, around: &mut Surroundings) {
@@ -233,8 +260,10 @@ impl StageProcess {
 
     fn granted(&mut self, answer: &Answer, around: &mut Surroundings) -> bool {
         let Answer::Granted(Some(id)) = answer else { return self.cannot_join(around) };
-        let Phase::Joining { since } = self.phase else { return true };
-        self.lease = Some(Lease::new(*id, since));
+        if !matches!(self.phase, Phase::Joining { .. }) {
+            return true;
+        }
+        self.lease = Some(Lease::new(*id));
         around.happens(RENEW_EVERY, self.party, Happening::Renews);
         self.register(around);
         true
@@ -286,14 +315,14 @@ impl StageProcess {
     }
 
     fn renew(&mut self, around: &mut Surroundings) {
-        let Some(lease) = self.lease.filter(|lease| !lease.is_lost(around.now)) else { return };
-        around.ask(self.party, Errand::Renewal { lease: lease.id, asked_at: around.now }, Ask::Renew(lease.id));
+        let Some(lease) = self.lease.filter(|lease| !lease.is_lost()) else { return };
+        around.ask(self.party, Errand::Renewal { lease: lease.id }, Ask::Renew(lease.id));
     }
 
-    fn renewed(&mut self, asked_at: Moment, answer: &Answer, around: &mut Surroundings) {
+    fn renewed(&mut self, answer: &Answer, around: &mut Surroundings) {
         let Some(lease) = &mut self.lease else { return };
         let pause = match answer {
-            Answer::Renewed(Some(known)) if lease.renewed(*known, asked_at, around.now) => RENEW_EVERY,
+            Answer::Renewed(Some(known)) if lease.renewed(*known) => RENEW_EVERY,
             Answer::Renewed(None) => RETRY_PAUSE,
             _ => return,
         };
@@ -318,6 +347,10 @@ impl StageProcess {
             }
             Order::Load { number, layers, room, budget_bytes } => {
                 self.thread.give(Task::Load { number, layers, room, budget_bytes }, around);
+            }
+            Order::ReadAhead { number, .. } => {
+                let takes = around.dice.within(10 * MS..600 * MS);
+                around.happens(takes, party, Happening::Computed(Done::ReadAhead { number }));
             }
             Order::Unload => self.thread.give(Task::Unload, around),
             Order::Disconnect => around.network.close(party, Way::Downstream),

@@ -73,7 +73,6 @@ pub(super) enum Errand {
     Register(u64),
     Renewal {
         lease: LeaseId,
-        asked_at: Moment,
     },
     /// The `number`th write of a stage.
     Write {

@@ -12,6 +12,7 @@ use schema::frame::Hop;
 use schema::record::{KvRoom, Speeds};
 use tokio::sync::mpsc;
 
+use super::read_ahead::ReadAhead;
 use crate::limits::{PROBE_QUIET, REPORT_EVERY, STAGE_QUEUE_MAX};
 use crate::link::bytes_to_activations;
 use crate::runner::{LoadError, LoadedShard, Loader, Output, Runner, RunnerError, Work};
@@ -40,6 +41,8 @@ pub(crate) enum Done {
     Loaded { number: u64, shard: Result<Loaded, LoadError> },
     /// A micro-batch was computed, or not.
     Stepped(Box<Stepped>),
+    /// Weights were read into memory, beside the thread.
+    ReadAhead { number: u64 },
     /// The device was measured.
     Probed { speed: Speeds, weights_resident_bytes: u64 },
 }
@@ -62,10 +65,10 @@ pub(crate) struct Stepped {
 }
 
 /// The way to the thread. Dropping it ends the thread after the step at hand.
-#[derive(Debug)]
 pub(crate) struct Compute {
     orders: Option<SyncSender<Order>>,
     thread: Option<JoinHandle<()>>,
+    ahead: ReadAhead,
 }
 
 // === impl Compute ===
@@ -75,9 +78,10 @@ impl Compute {
     pub(crate) fn start(loader: Arc<dyn Loader>) -> std::io::Result<(Self, mpsc::Receiver<Done>)> {
         let (orders, inbox) = sync_channel(STAGE_QUEUE_MAX);
         let (outbox, done) = mpsc::channel(STAGE_QUEUE_MAX);
+        let ahead = ReadAhead::new(loader.clone(), outbox.clone());
         let work = move || run(loader, &inbox, &outbox);
         let thread = std::thread::Builder::new().name("compute".to_owned()).spawn(work)?;
-        Ok((Self { orders: Some(orders), thread: Some(thread) }, done))
+        Ok((Self { orders: Some(orders), thread: Some(thread), ahead }, done))
     }
 
     pub(crate) fn load(&self, number: u64, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> bool {
@@ -93,6 +97,11 @@ impl Compute {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Reads weights into memory beside the thread.
+    pub(crate) fn read_ahead(&self, number: u64, ranges: Vec<LayerRange>, bytes_max: u64) {
+        self.ahead.start(number, ranges, bytes_max);
     }
 
     pub(crate) fn unload(&self) -> bool {
@@ -273,6 +282,10 @@ mod tests {
         fn load(&self, _: LayerRange, _: KvRoom, _: u64) -> Result<LoadedShard, LoadError> {
             let runner = Box::new(Self { measured: self.measured.clone(), moments: self.moments });
             Ok(LoadedShard { runner, weights_bytes: 1, kv_blocks: 1 })
+        }
+
+        fn read_ahead(&self, _layers: LayerRange, bytes_max: u64, _wanted: &dyn Fn() -> bool) -> u64 {
+            bytes_max.min(10)
         }
 
         fn describe(&self) -> StageRecord {

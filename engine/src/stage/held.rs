@@ -12,6 +12,10 @@ use crate::view::ClusterView;
 pub(crate) enum Phase {
     /// The claim is being written; nothing is loaded yet.
     Claiming,
+    /// Its weights are being read into memory, while an older shard is served.
+    ReadingAhead,
+    /// They are read: it waits for the others to be as far.
+    Read,
     /// Being mapped.
     Loading,
     /// Taking frames.
@@ -63,7 +67,8 @@ impl Held {
     /// The claim as it should stand in the store.
     pub(crate) fn record(&self, stage: &StageName, endpoint: &str) -> ClaimRecord {
         let (state, weights_bytes, kv_blocks) = match &self.phase {
-            Phase::Claiming | Phase::Loading => (ClaimState::Loading, 0, 0),
+            Phase::Claiming | Phase::ReadingAhead | Phase::Loading => (ClaimState::Loading, 0, 0),
+            Phase::Read => (ClaimState::Ready, 0, 0),
             Phase::Ready { weights_bytes, kv_blocks } => (ClaimState::Serving, *weights_bytes, *kv_blocks),
             Phase::Failed { reason } => (ClaimState::Failed { reason: reason.clone() }, 0, 0),
         };
@@ -81,15 +86,13 @@ impl Held {
 
     /// Where its output goes, by `view`.
     pub(crate) fn next(&self, view: &ClusterView) -> Next {
-        let placed = view.placement.as_ref().map(|placement| &placement.value);
-        let Some(placement) = placed.filter(|placement| placement.generation() == self.generation) else {
-            return Next::Nobody;
-        };
-        let slot = self.slot + 1;
-        if slot as usize == placement.shards().len() {
+        let end = self.shard.layers.end();
+        if view.model.as_ref().is_some_and(|model| model.value.layers == end) {
             return Next::Gateway;
         }
-        let claim = view.serving_claim(slot);
-        claim.map_or(Next::Nobody, |claim| Next::Stage { slot, endpoint: claim.value.endpoint.clone() })
+        let slot = self.slot + 1;
+        let claim = view.claims.get(&(self.generation, slot)).map(|claim| &claim.value);
+        let claim = claim.filter(|claim| claim.layers.start() == end && claim.state == ClaimState::Serving);
+        claim.map_or(Next::Nobody, |claim| Next::Stage { slot, endpoint: claim.endpoint.clone() })
     }
 }

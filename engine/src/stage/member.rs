@@ -17,9 +17,10 @@ use super::compute::{Loaded, Stepped};
 use super::held::{Held, Next, Phase};
 use super::intake::{Intake, Verdict};
 use crate::decide::{Action, Calm, Waiting, alike, decide};
-use crate::limits::{REPORT_EVERY, SETTLE, SETTLE_LEFT, SPEED_MOVE_EVERY, STORE_RETRY};
+use crate::limits::{JOIN_MOVE_EVERY, REPORT_EVERY, SETTLE, SETTLE_LEFT, SPEED_MOVE_EVERY, STORE_RETRY};
 use crate::link::{Message, activations_to_bytes};
 use crate::membership::{Strikes, claim, leave_claims, mark_claim, note, propose, register_stage, report_stage};
+use crate::planner::standby_ranges;
 use crate::runner::{LoadError, Output};
 use crate::share::Pool;
 use crate::store::{Committed, LeaseId, StoreError, Txn};
@@ -38,6 +39,9 @@ pub(crate) enum Order {
     Commit(Purpose, Txn),
     /// Load a shard in place of the one that is there; `number` comes back with it.
     Load { number: u64, layers: LayerRange, room: KvRoom, budget_bytes: u64 },
+    /// Read the weights of these layers into memory, at most so many bytes, beside all else; `number` comes back with it.
+    /// What was ordered before is of no interest any more.
+    ReadAhead { number: u64, ranges: Vec<LayerRange>, bytes_max: u64 },
     /// Let go of the shard.
     Unload,
     /// Close the way to the next stage: what it still holds is of the past.
@@ -61,6 +65,7 @@ pub(crate) enum Purpose {
     Leave,
     Strike,
     Report,
+    Leaving,
 }
 
 /// The set of live stages and the placement, and since when each is so.
@@ -79,6 +84,12 @@ struct Decided {
     action: Action,
 }
 
+/// What a stage without layers reads into memory.
+struct Standby {
+    ranges: Vec<LayerRange>,
+    since: (Instant, Instant),
+}
+
 /// When to look at the plan again after a write: when the view shows the store at `revision`, but by `deadline` at last.
 struct Pace {
     revision: u64,
@@ -92,8 +103,12 @@ pub(crate) struct Member {
     record: StageRecord,
     view: Arc<ClusterView>,
     held: Option<Held>,
-    /// Orders to load so far.
-    loads: u64,
+    /// What it is to hold next, while an older generation still serves.
+    coming: Option<Held>,
+    /// Orders to load and to read ahead so far.
+    orders: u64,
+    /// What it has been ordered to read ahead without a claim, and since when the cluster is as it was then.
+    standby: Option<Standby>,
     intake: Intake,
     live: Live,
     decided: Option<Decided>,
@@ -117,7 +132,8 @@ impl Live {
 
     /// Takes note of what has changed.
     fn follow(&mut self, view: &ClusterView, now: Instant) {
-        let names: BTreeSet<_> = view.stages.keys().cloned().collect();
+        let staying = view.stages.iter().filter(|(_, stage)| !stage.value.leaving);
+        let names: BTreeSet<_> = staying.map(|(name, _)| name.clone()).collect();
         if names != self.names {
             self.settle = if names.is_subset(&self.names) { SETTLE_LEFT } else { SETTLE };
             (self.names, self.since) = (names, now);
@@ -130,7 +146,10 @@ impl Live {
 
     fn calm(&self, now: Instant) -> Calm {
         let for_so_long = |since: Instant| now.saturating_duration_since(since);
-        match (for_so_long(self.since) >= self.settle, for_so_long(self.placed_since) >= SPEED_MOVE_EVERY) {
+        let joined = self.settle == SETTLE && self.placed.is_some();
+        let rested = !joined || for_so_long(self.placed_since) >= JOIN_MOVE_EVERY;
+        let settled = rested && for_so_long(self.since) >= self.settle;
+        match (settled, for_so_long(self.placed_since) >= SPEED_MOVE_EVERY) {
             (false, _) => Calm::Restless,
             (true, false) => Calm::Settled,
             (true, true) => Calm::Standing,
@@ -155,7 +174,9 @@ impl Member {
             record,
             view,
             held: None,
-            loads: 0,
+            coming: None,
+            orders: 0,
+            standby: None,
             intake: Intake::default(),
             live: Live::new(now),
             decided: None,
@@ -209,6 +230,10 @@ impl Member {
             info!("nobody listens where the next stage should be: striking it off");
             return vec![self.commit(Purpose::Strike, txn)];
         }
+        if self.record.leaving && !self.leaves_visibly() {
+            let txn = report_stage(&self.keyspace, &self.name, &self.record, lease);
+            return vec![self.commit(Purpose::Leaving, txn)];
+        }
         let placed = self.view.placement.as_ref().map(|placement| placement.value.generation());
         match self.decision(self.live.calm(now)) {
             Action::Propose { placement, replacing, notes } => {
@@ -225,10 +250,18 @@ impl Member {
             Action::Claim { generation, slot, shard } => {
                 let mut orders = Vec::new();
                 // Where somebody deleted the claim, what it stands for is still held.
-                if !self.held.as_ref().is_some_and(|held| held.is(generation, slot) && held.shard == shard) {
-                    orders.extend(self.drop_shard());
+                if !self.newest().is_some_and(|held| held.is(generation, slot) && held.shard == shard) {
+                    self.record.standby = Vec::new();
+                    self.standby = None;
                     let memory_bound_bytes = memory_bound(shard.layers, self.kv_room());
-                    self.held = Some(Held { generation, slot, shard, phase: Phase::Claiming, memory_bound_bytes });
+                    let claimed = Held { generation, slot, shard, phase: Phase::Claiming, memory_bound_bytes };
+                    if self.serves_on(placed) {
+                        self.coming = Some(claimed);
+                    } else {
+                        self.coming = None;
+                        orders.extend(self.drop_shard());
+                        self.held = Some(claimed);
+                    }
                 }
                 orders.extend(self.claim(lease));
                 orders
@@ -237,7 +270,11 @@ impl Member {
                 let txn = register_stage(&self.keyspace, &self.name, &self.record, lease);
                 vec![self.commit(Purpose::Registration, txn)]
             }
-            Action::Rest | Action::Wait(_) => self.tend_claim(placed, lease),
+            Action::Rest | Action::Wait(_) => {
+                let mut orders = self.tend_claim(placed, lease);
+                orders.extend(self.stand_by());
+                orders
+            }
         }
     }
 
@@ -251,41 +288,90 @@ impl Member {
     }
 
     fn claim(&mut self, lease: LeaseId) -> Option<Order> {
-        let (held, placement) = (self.held.as_ref()?, self.view.placement.as_ref()?);
+        let (held, placement) = (self.newest()?, self.view.placement.as_ref()?);
         let record = held.record(&self.name, &self.record.endpoint);
         let id = (held.generation, held.slot);
         let txn = claim(&self.keyspace, id, &record, placement.mod_revision, &self.stale_claims(), lease);
         Some(self.commit(Purpose::Claim(id.0, id.1), txn))
     }
 
-    /// Keeps the claim in the store true to what is held, and lets go of what the placement gives to others.
+    /// What the newest claim is for.
+    fn newest(&self) -> Option<&Held> {
+        self.coming.as_ref().or(self.held.as_ref())
+    }
+
+    /// Whether what is held is still of use, though the newest placement, `placed`, is another: as long as that generation
+    /// is whole and the newer one is not ready, requests go on by it.
+    fn serves_on(&self, placed: Option<Generation>) -> bool {
+        let older =
+            self.held.as_ref().filter(|held| held.is_ready() && placed.is_some_and(|placed| placed > held.generation));
+        older.is_some_and(|held| self.view.cover(held.generation).is_some()) && !self.view.is_ready()
+    }
+
+    /// Without a part in a cluster that is whole: reads what it would be given if somebody were lost, once for each state of
+    /// the cluster.
+    fn stand_by(&mut self) -> Option<Order> {
+        let since = (self.live.since, self.live.placed_since);
+        let known = self.standby.as_ref().is_some_and(|standby| standby.since == since);
+        if known || self.newest().is_some() || self.record.leaving || !self.view.is_ready() {
+            return None;
+        }
+        let ranges = standby_ranges(&self.view, &self.view.model.as_ref()?.value, &self.name);
+        let read = self.standby.replace(Standby { ranges: ranges.clone(), since });
+        if ranges.is_empty() || read.is_some_and(|read| read.ranges == ranges) {
+            return None;
+        }
+        self.orders += 1;
+        Some(Order::ReadAhead { number: self.orders, ranges, bytes_max: self.record.memory_budget_bytes })
+    }
+
+    /// Keeps the claims in the store true to what is held, and lets go of what the placement gives to others.
     fn tend_claim(&mut self, placed: Option<Generation>, lease: LeaseId) -> Vec<Order> {
-        let Some(held) = &self.held else { return self.leave_stale_claims().into_iter().collect() };
-        let id = (held.generation, held.slot);
-        if placed.is_some_and(|placed| placed != held.generation) {
-            info!(generation = %held.generation, layers = %held.shard.layers, "the placement moved on without this stage");
-            let mut orders = self.drop_shard();
+        self.coming.take_if(|coming| placed.is_some_and(|placed| placed != coming.generation));
+        let mut orders = Vec::new();
+        let outdated = self.held.as_ref().is_some_and(|held| placed.is_some_and(|placed| placed != held.generation));
+        if outdated && !self.serves_on(placed) {
+            orders.extend(self.move_on());
+        }
+        let Some(held) = self.newest() else {
             orders.extend(self.leave_stale_claims());
             return orders;
-        }
+        };
+        let id = (held.generation, held.slot);
         let record = held.record(&self.name, &self.record.endpoint);
         let claim = self.view.claims.get(&id).map(|claim| &claim.value);
         if held.phase == Phase::Claiming && claim == Some(&record) {
             // The store applied the claim, but its answer was lost.
-            return self.load(id.0, id.1).into_iter().collect();
+            orders.extend(self.claimed(id.0, id.1));
+        } else if claim.is_some_and(|claim| *claim != record && claim.stage == self.name) {
+            let txn = mark_claim(&self.keyspace, id, &record, &self.stale_claims(), lease);
+            orders.push(self.commit(Purpose::Mark, txn));
+        } else {
+            orders.extend(self.leave_stale_claims());
         }
-        if claim.is_some_and(|claim| *claim != record && claim.stage == self.name) {
-            return vec![self.commit(Purpose::Mark, mark_claim(&self.keyspace, id, &record, lease))];
+        orders
+    }
+
+    /// Lets go of what is held, in favour of what comes next, if anything does.
+    fn move_on(&mut self) -> Vec<Order> {
+        let coming = self.coming.take();
+        if let Some(held) = &self.held {
+            info!(generation = %held.generation, layers = %held.shard.layers, "the placement moved on: letting go");
         }
-        self.leave_stale_claims().into_iter().collect()
+        let mut orders = self.drop_shard();
+        self.held = coming;
+        if self.held.as_ref().is_some_and(|held| held.phase != Phase::Claiming) {
+            orders.extend(self.load());
+        }
+        orders
     }
 
     /// Claims in the store under this stage's name that stand for nothing it holds: an earlier process's, or one that a
     /// refused claim was to replace.
     fn stale_claims(&self) -> Vec<(Generation, u32)> {
-        let held = self.held.as_ref().map(|held| (held.generation, held.slot));
+        let held = [&self.held, &self.coming].map(|held| held.as_ref().map(|held| (held.generation, held.slot)));
         let own = self.view.claims.iter().filter(|(_, claim)| claim.value.stage == self.name);
-        own.map(|(id, _)| *id).filter(|id| Some(*id) != held).take(CLAIMS_LEFT_MAX).collect()
+        own.map(|(id, _)| *id).filter(|id| !held.contains(&Some(*id))).take(CLAIMS_LEFT_MAX).collect()
     }
 
     fn leave_stale_claims(&mut self) -> Option<Order> {
@@ -320,11 +406,11 @@ impl Member {
                 Vec::new()
             }
             (Purpose::Claim(generation, slot), Ok(Committed::Applied { .. })) => {
-                self.load(generation, slot).into_iter().collect()
+                self.claimed(generation, slot).into_iter().collect()
             }
             (Purpose::Claim(generation, slot), Ok(Committed::Refused)) => {
                 info!(%generation, slot, "the claim was refused: the cluster has moved on");
-                self.drop_shard()
+                if self.coming.take().is_none() { self.drop_shard() } else { Vec::new() }
             }
             (
                 Purpose::Registration
@@ -333,19 +419,46 @@ impl Member {
                 | Purpose::Mark
                 | Purpose::Leave
                 | Purpose::Strike
-                | Purpose::Report,
+                | Purpose::Report
+                | Purpose::Leaving,
                 Ok(_),
             ) => Vec::new(),
         }
     }
 
-    fn load(&mut self, generation: Generation, slot: u32) -> Option<Order> {
+    /// The claim is in the store: its shard is loaded, or, where an older one is served, read into memory first.
+    fn claimed(&mut self, generation: Generation, slot: u32) -> Option<Order> {
+        let waiting = |held: &Held| held.is(generation, slot) && held.phase == Phase::Claiming;
+        if self.held.as_ref().is_some_and(waiting) {
+            return self.load();
+        }
+        let served_bytes = self.held.as_ref().map_or(0, |held| held.memory_bound_bytes);
+        let coming = self.coming.as_mut().filter(|coming| waiting(coming))?;
+        coming.phase = Phase::ReadingAhead;
+        let (layers, bytes_max) = (coming.shard.layers, self.record.memory_budget_bytes.saturating_sub(served_bytes));
+        info!(%generation, slot, %layers, "claimed; reading ahead while the generation before is served");
+        self.orders += 1;
+        Some(Order::ReadAhead { number: self.orders, ranges: vec![layers], bytes_max })
+    }
+
+    fn load(&mut self) -> Option<Order> {
         let (room, budget_bytes) = (self.kv_room(), self.record.memory_budget_bytes);
-        let held = self.held.as_mut().filter(|held| held.is(generation, slot) && held.phase == Phase::Claiming)?;
-        info!(%generation, slot, layers = %held.shard.layers, "claimed; loading");
+        let held = self.held.as_mut()?;
+        info!(generation = %held.generation, slot = held.slot, layers = %held.shard.layers, "loading");
         held.phase = Phase::Loading;
-        self.loads += 1;
-        Some(Order::Load { number: self.loads, layers: held.shard.layers, room, budget_bytes })
+        self.orders += 1;
+        Some(Order::Load { number: self.orders, layers: held.shard.layers, room, budget_bytes })
+    }
+
+    /// Weights were read into memory, by the `number`th order.
+    pub(crate) fn has_read(&mut self, number: u64) {
+        let waited_for = self.orders == number;
+        if let Some(standby) = self.standby.as_ref().filter(|_| waited_for) {
+            self.record.standby.clone_from(&standby.ranges);
+        }
+        if let Some(coming) = self.coming.as_mut().filter(|coming| waited_for && coming.phase == Phase::ReadingAhead) {
+            coming.phase = Phase::Read;
+        }
     }
 
     /// The order to load could not be given.
@@ -357,7 +470,7 @@ impl Member {
     pub(crate) fn loaded(&mut self, number: u64, shard: Result<Loaded, LoadError>) -> Vec<Order> {
         // Only what is waited for: a load that was ordered under a lost lease was followed by the order to unload, and
         // perhaps by another one for the same generation.
-        let waited_for = |held: &&mut Held| self.loads == number && held.phase == Phase::Loading;
+        let waited_for = |held: &&mut Held| self.orders == number && held.phase == Phase::Loading;
         let Some(held) = self.held.as_mut().filter(waited_for) else { return Vec::new() };
         let generation = held.generation;
         let shard = shard.map_err(|error| error.to_string());
@@ -378,9 +491,34 @@ impl Member {
         self.account.weights_resident_bytes = weights_resident_bytes;
     }
 
+    /// The process is to stop: others are to take over what it holds, before it lets go.
+    pub(crate) fn drain(&mut self) {
+        self.record.leaving = true;
+    }
+
+    /// Whether the store shows that this stage is about to stop.
+    fn leaves_visibly(&self) -> bool {
+        self.view.stages.get(&self.name).is_some_and(|stage| stage.value.leaving)
+    }
+
+    /// Whether a stage that is about to stop may: nothing is left to hand over, or nobody to take it.
+    pub(crate) fn is_free(&mut self, now: Instant) -> bool {
+        if !self.record.leaving {
+            return false;
+        }
+        let Some(held) = self.held.as_ref().map(|held| held.generation) else { return true };
+        if !self.view.reachable {
+            return true; // Without the store nobody takes anything over.
+        }
+        let placed = self.view.placement.as_ref().map(|placement| placement.value.generation());
+        let stays = placed.is_none_or(|placed| placed == held) && self.leaves_visibly();
+        stays && matches!(self.decision(self.live.calm(now)), Action::Wait(Waiting::Memory(_)))
+    }
+
     /// The lease is lost, or the process stops: nothing is held any more, and no write is waited for.
     pub(crate) fn leave(&mut self) -> Vec<Order> {
         self.writing = false;
+        self.coming = None;
         self.drop_shard()
     }
 

@@ -10,8 +10,11 @@ mod gateways;
 pub(crate) mod held;
 mod intake;
 pub(crate) mod member;
+mod read_ahead;
 mod serve;
+mod starts;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -82,7 +85,8 @@ enum Ending {
     Evicted,
 }
 
-/// Runs a stage until `stop` resolves.
+/// Runs a stage until `stop` resolves, or until others have taken over what it holds after `drain` has: at most
+/// [`DRAIN_MAX`](crate::limits::DRAIN_MAX) later.
 ///
 /// # Errors
 /// [`StageError`] when it cannot join or cannot compute any more.
@@ -90,16 +94,43 @@ pub async fn run(
     store: SharedStore,
     settings: StageSettings,
     loader: Arc<dyn Loader>,
+    drain: impl Future<Output = ()>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StageError> {
-    tokio::pin!(stop);
+    tokio::pin!(drain, stop);
     let publisher = Publisher::start(store.clone(), settings.keyspace.clone()).await?;
     let inbound = Inbound::bind(settings.listen.clone()).await?;
     let mut stage = serve::Stage::new(store.clone(), settings, publisher.views(), inbound, loader)?;
+    let view = publisher.views().borrow().clone();
+    let wait = starts::begin(&store, stage.keyspace(), stage.name(), &view).await?;
+    let waits = tokio::select! {
+        () = &mut stop => false,
+        () = &mut drain => false,
+        () = tokio::time::sleep(wait) => true,
+    };
+    if waits {
+        serve(&store, &mut stage, drain, stop).await?;
+    }
+    starts::end(&store, stage.keyspace(), stage.name()).await;
+    Ok(())
+}
+
+/// Joins and serves, again and again, until it is to stop.
+async fn serve<D, S>(
+    store: &SharedStore,
+    stage: &mut serve::Stage,
+    mut drain: Pin<&mut D>,
+    mut stop: Pin<&mut S>,
+) -> Result<(), StageError>
+where
+    D: Future<Output = ()>,
+    S: Future<Output = ()>,
+{
     loop {
         let joined = tokio::select! {
             () = &mut stop => return Ok(()),
-            joined = join(&store, &stage) => joined,
+            () = &mut drain => return Ok(()),
+            joined = join(store, stage) => joined,
         };
         let lease = match joined {
             Ok(lease) => lease,
@@ -111,8 +142,9 @@ pub async fn run(
             Err(error) => return Err(error),
         };
         info!(stage = %stage.name(), endpoint = stage.endpoint(), "joined");
-        match stage.serve(lease, &mut stop).await? {
+        match stage.serve(lease, &mut drain, &mut stop).await? {
             Ending::Stopped => return Ok(()),
+            Ending::Evicted if stage.is_draining() => return Ok(()),
             Ending::Evicted => warn!("the lease is lost: dropping all keys and values and joining anew"),
         }
     }

@@ -9,13 +9,13 @@ use schema::record::StageRecord;
 use schema::{Keyspace, StageName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::compute::{Compute, Done};
 use super::gateways::Gateways;
 use super::member::{Member, Order, Purpose};
 use super::{Ending, StageError, StageSettings};
-use crate::limits::SETTLE_LEFT;
+use crate::limits::{DRAIN_MAX, SETTLE_LEFT};
 use crate::link::{Inbound, LinkError, Message};
 use crate::route::Route;
 use crate::runner::Loader;
@@ -36,6 +36,8 @@ pub(super) struct Stage {
     gateways: Gateways,
     write: Option<PendingWrite>,
     served: bool,
+    /// When it stops at last, if it has been told to.
+    drained_by: Option<Instant>,
 }
 
 struct PendingWrite {
@@ -46,6 +48,7 @@ struct PendingWrite {
 /// Everything that can happen to a stage.
 enum Event {
     LeaseLost,
+    Drain,
     Computed(Option<Done>),
     Arrived(Result<Message, LinkError>),
     /// The connection to the next stage, at this endpoint, has ended.
@@ -83,6 +86,7 @@ impl Stage {
             member,
             write: None,
             served: false,
+            drained_by: None,
         })
     }
 
@@ -106,6 +110,11 @@ impl Stage {
         self.served
     }
 
+    /// Whether it has been told to stop.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drained_by.is_some()
+    }
+
     /// The stage's record as it is now.
     pub(super) fn record(&self) -> &StageRecord {
         self.member.record()
@@ -118,9 +127,15 @@ impl Stage {
         Some(format!("process {} on {}", record.pid, record.host))
     }
 
-    /// Serves until the lease goes or `stop` resolves.
-    pub(super) async fn serve<S>(&mut self, lease: LeaseGrant, stop: &mut Pin<&mut S>) -> Result<Ending, StageError>
+    /// Serves until the lease goes or `stop` resolves; after `drain` until others have taken over.
+    pub(super) async fn serve<D, S>(
+        &mut self,
+        lease: LeaseGrant,
+        drain: &mut Pin<&mut D>,
+        stop: &mut Pin<&mut S>,
+    ) -> Result<Ending, StageError>
     where
+        D: Future<Output = ()>,
         S: Future<Output = ()>,
     {
         self.served = true;
@@ -132,11 +147,24 @@ impl Stage {
             let memory_bound = |layers, room| loader.memory_bound(layers, room);
             let orders = self.member.follow_plan(lease.id(), &memory_bound, Instant::now());
             self.carry_out(orders).await;
-            let orders = match self.next(&lease, stop, &mut tick).await {
+            if self.has_drained() {
+                break Ending::Stopped;
+            }
+            let orders = match self.next(&lease, drain, stop, &mut tick).await {
                 Event::LeaseLost => break Ending::Evicted,
                 Event::Stop => break Ending::Stopped,
+                Event::Drain => {
+                    info!("told to stop: handing over what is held");
+                    self.drained_by = Some(Instant::now() + DRAIN_MAX);
+                    self.member.drain();
+                    Vec::new()
+                }
                 Event::Computed(None) => return Err(StageError::ComputeEnded),
                 Event::Computed(Some(Done::Loaded { number, shard })) => self.member.loaded(number, shard),
+                Event::Computed(Some(Done::ReadAhead { number })) => {
+                    self.member.has_read(number);
+                    Vec::new()
+                }
                 Event::Computed(Some(Done::Stepped(stepped))) => self.member.stepped(*stepped),
                 Event::Computed(Some(Done::Probed { speed, weights_resident_bytes })) => {
                     self.member.probed(speed, weights_resident_bytes);
@@ -173,16 +201,30 @@ impl Stage {
         Ok(ending)
     }
 
-    async fn next<S>(&mut self, lease: &LeaseGrant, stop: &mut Pin<&mut S>, tick: &mut tokio::time::Interval) -> Event
+    /// Whether it has been told to stop, and may.
+    fn has_drained(&mut self) -> bool {
+        let now = Instant::now();
+        self.drained_by.is_some_and(|deadline| now >= deadline || self.member.is_free(now))
+    }
+
+    async fn next<D, S>(
+        &mut self,
+        lease: &LeaseGrant,
+        drain: &mut Pin<&mut D>,
+        stop: &mut Pin<&mut S>,
+        tick: &mut tokio::time::Interval,
+    ) -> Event
     where
+        D: Future<Output = ()>,
         S: Future<Output = ()>,
     {
         tokio::select! {
             // Biased: a stage that lost its lease forwards nothing more, and what is computed leaves before more comes.
             biased;
-            // While the store is away nobody can take the layers over, so serving goes on; generations fence, not clocks.
-            () = lease.lost(), if self.member.view().reachable => Event::LeaseLost,
+            // By the store's word, not by a clock: while the store is away serving goes on, and generations fence.
+            () = lease.lost() => Event::LeaseLost,
             () = stop => Event::Stop,
+            () = drain, if self.drained_by.is_none() => Event::Drain,
             done = self.done.recv() => Event::Computed(done),
             (purpose, outcome) = written(&mut self.write) => Event::Written(purpose, outcome),
             Ok(()) = self.views.changed() => Event::ViewChanged,
@@ -223,6 +265,7 @@ impl Stage {
                     self.member.not_loading();
                 }
             }
+            Order::ReadAhead { number, ranges, bytes_max } => self.compute.read_ahead(number, ranges, bytes_max),
             Order::Unload => drop(self.compute.unload()),
             Order::Disconnect => self.downstream.reset(),
             Order::Compute(hop, activations) => {

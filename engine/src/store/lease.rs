@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::limits::LEASE_TTL_MIN;
@@ -51,22 +51,6 @@ pub(super) trait Renewing: Send + 'static {
     async fn revoke(&mut self);
 }
 
-/// What the holder knows of its lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    Held { until: Instant },
-    Lost,
-}
-
-impl Standing {
-    fn is_lost(self, now: Instant) -> bool {
-        match self {
-            Self::Held { until } => now >= until,
-            Self::Lost => true,
-        }
-    }
-}
-
 /// The right to have keys in the store that vanish with their holder.
 ///
 /// The lease is renewed in the background. Dropping the grant gives it back, as far as the store can be reached.
@@ -74,26 +58,29 @@ impl Standing {
 pub struct LeaseGrant {
     id: LeaseId,
     ttl: Duration,
-    standing: watch::Receiver<Standing>,
+    lost: watch::Receiver<bool>,
     release: Option<oneshot::Sender<Release>>,
 }
 
-/// The holder's wish to give the lease back; dropping the reply's receiver means that nobody waits.
+/// How the holder lets go of the lease.
 #[derive(Debug)]
-struct Release {
-    done: oneshot::Sender<()>,
+enum Release {
+    /// It gives the lease back; dropping the reply's receiver means that nobody waits.
+    Back { done: oneshot::Sender<()> },
+    /// It leaves the lease to expire.
+    ToExpire,
 }
 
 // === impl LeaseGrant ===
 
 impl LeaseGrant {
-    /// Wraps a lease the store granted; `asked_at` is when the request for it was sent.
-    pub(super) fn new(id: LeaseId, ttl: Duration, asked_at: Instant, way: impl Renewing) -> Self {
-        let (publish, standing) = watch::channel(Standing::Held { until: asked_at + ttl });
+    /// Wraps a lease the store granted.
+    pub(super) fn new(id: LeaseId, ttl: Duration, way: impl Renewing) -> Self {
+        let (publish, lost) = watch::channel(false);
         let (release, released) = oneshot::channel();
-        let keeper = Keeper { id, ttl, way, standing: publish };
+        let keeper = Keeper { id, ttl, way, lost: publish };
         tokio::spawn(keeper.run(released));
-        Self { id, ttl, standing, release: Some(release) }
+        Self { id, ttl, lost, release: Some(release) }
     }
 
     /// The lease's name in the store.
@@ -106,34 +93,29 @@ impl LeaseGrant {
         self.ttl
     }
 
-    /// Resolves when the lease is gone, or must be taken for gone because no renewal was answered in time.
+    /// Resolves when the store has said that the lease is gone.
     pub async fn lost(&self) {
-        let mut standing = self.standing.clone();
-        loop {
-            let now = *standing.borrow_and_update();
-            let Standing::Held { until } = now else { return };
-            tokio::select! {
-                changed = standing.changed() => if changed.is_err() {
-                    // The task that renews is gone with its runtime: only the clock is left.
-                    return sleep_until(until).await;
-                },
-                () = sleep_until(until) => if standing.borrow().is_lost(Instant::now()) { return },
-            }
-        }
+        // An error means that the task that renews is gone with its runtime: nobody keeps the lease.
+        let _ = self.lost.clone().wait_for(|lost| *lost).await;
     }
 
-    /// Whether the lease is gone or must be taken for gone. Once true, it stays true.
+    /// Whether the store has said that the lease is gone. Once true, it stays true.
     pub fn is_lost(&self) -> bool {
-        // The clock is read under the lock, so that no renewal slips in between.
-        let standing = self.standing.borrow();
-        standing.is_lost(Instant::now())
+        *self.lost.borrow()
+    }
+
+    /// Renews the lease no more: it and its keys go when its time to live has passed.
+    pub fn let_expire(mut self) {
+        if let Some(release) = self.release.take() {
+            let _ = release.send(Release::ToExpire);
+        }
     }
 
     /// Gives the lease back and waits until the store has deleted its keys or could not be reached.
     pub async fn revoke(mut self) {
         let (done, waits) = oneshot::channel();
         if let Some(release) = self.release.take() {
-            let _ = release.send(Release { done });
+            let _ = release.send(Release::Back { done });
             let _ = waits.await;
         }
     }
@@ -146,7 +128,7 @@ struct Keeper<W> {
     id: LeaseId,
     ttl: Duration,
     way: W,
-    standing: watch::Sender<Standing>,
+    lost: watch::Sender<bool>,
 }
 
 impl<W: Renewing> Keeper<W> {
@@ -156,8 +138,10 @@ impl<W: Renewing> Keeper<W> {
             release = &mut released => release.ok(),
             () = self.keep() => None,
         };
-        // Also after a loss by the clock: the store may still hold the lease and the keys under it.
-        self.standing.send_replace(Standing::Lost);
+        if matches!(release, Some(Release::ToExpire)) {
+            return;
+        }
+        self.lost.send_replace(true);
         if timeout(REVOKE_TIMEOUT, self.way.revoke()).await.is_err() {
             debug!(lease = %self.id, "lease not given back in time: the store will expire it");
         }
@@ -165,31 +149,21 @@ impl<W: Renewing> Keeper<W> {
             Some(release) => Some(release),
             None => released.try_recv().ok(),
         };
-        if let Some(Release { done }) = release {
+        if let Some(Release::Back { done }) = release {
             let _ = done.send(());
         }
     }
 
-    /// Returns when the lease is lost.
+    /// Returns when the store says that the lease is gone. Its silence says nothing: a store that comes back may have kept
+    /// the lease far beyond its time to live, and the holder's keys with it.
     async fn keep(&mut self) {
         let mut pause = self.ttl / RENEWALS_PER_TTL;
         loop {
-            let Standing::Held { until } = *self.standing.borrow() else { return };
-            if timeout_at(until, sleep(pause)).await.is_err() {
-                warn!(lease = %self.id, "lease lost: no renewal was answered within its time to live");
-                return;
-            }
-            let asked_at = Instant::now();
+            sleep(pause).await;
             // A renewal that hangs is given up early enough for another try.
             let patience = self.ttl / RENEWALS_PER_TTL;
             pause = match timeout(patience, self.way.renew()).await {
-                Ok(Renewal::Renewed { ttl }) => {
-                    if !self.extend(asked_at, ttl) {
-                        warn!(lease = %self.id, "lease lost: the renewal was answered too late");
-                        return;
-                    }
-                    ttl / RENEWALS_PER_TTL
-                }
+                Ok(Renewal::Renewed { ttl }) => ttl / RENEWALS_PER_TTL,
                 Ok(Renewal::Gone) => {
                     warn!(lease = %self.id, "lease lost: the store does not know it any more");
                     return;
@@ -205,17 +179,6 @@ impl<W: Renewing> Keeper<W> {
             };
         }
     }
-
-    /// Notes an answered renewal; false when the lease had to be taken for lost before the answer came.
-    fn extend(&mut self, asked_at: Instant, ttl: Duration) -> bool {
-        self.standing.send_if_modified(|standing| {
-            if standing.is_lost(Instant::now()) {
-                return false;
-            }
-            *standing = Standing::Held { until: asked_at + ttl };
-            true
-        })
-    }
 }
 
 /// A time to live as etcd's requests carry it: rounded up, within what a store grants.
@@ -226,6 +189,8 @@ pub(super) fn whole_seconds(ttl: Duration) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     /// A way to a store that plays back answers and then falls silent.
@@ -253,7 +218,7 @@ mod tests {
     fn grant(mut answers: Vec<Renewal>) -> (LeaseGrant, watch::Receiver<u32>) {
         answers.reverse();
         let (revoked, count) = watch::channel(0);
-        (LeaseGrant::new(LeaseId(7), TTL, Instant::now(), Script { answers, revoked }), count)
+        (LeaseGrant::new(LeaseId(7), TTL, Script { answers, revoked }), count)
     }
 
     fn renewed() -> Renewal {
@@ -261,21 +226,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_answers_the_lease_is_lost_one_ttl_after_the_last_answered_request_was_sent() {
-        let started = Instant::now();
+    async fn a_silent_store_takes_nothing_away() {
         let (grant, _) = grant(vec![renewed(), renewed()]);
-        grant.lost().await;
-        // Renewals were sent after one and two seconds.
-        assert_eq!(started.elapsed().as_secs(), 5);
-        assert!(grant.is_lost());
+        sleep(9 * TTL).await;
+        assert!(!grant.is_lost());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_failed_renewal_is_tried_again_before_the_time_is_over() {
         let failed = || Renewal::Unanswered { reason: "connection refused".into() };
-        let (grant, _) = grant(vec![failed(), failed(), failed(), renewed(), renewed()]);
-        sleep(Duration::from_secs(4)).await;
-        assert!(!grant.is_lost());
+        let started = Instant::now();
+        let (grant, _) = grant(vec![failed(), failed(), failed(), Renewal::Gone]);
+        grant.lost().await;
+        assert!(started.elapsed() < TTL, "{:?}", started.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
@@ -293,6 +256,15 @@ mod tests {
         revoked.wait_for(|count| *count == 1).await.unwrap();
         sleep(Duration::from_secs(9)).await;
         assert_eq!(*revoked.borrow(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_left_to_expire_is_neither_given_back_nor_renewed() {
+        let (grant, revoked) = grant(vec![]);
+        grant.let_expire();
+        sleep(9 * TTL).await;
+        assert_eq!(*revoked.borrow(), 0);
+        assert!(revoked.has_changed().is_err(), "its keeper still runs");
     }
 
     #[tokio::test(start_paused = true)]

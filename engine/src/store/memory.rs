@@ -137,13 +137,12 @@ impl Store for MemoryStore {
     }
 
     async fn lease(&self, ttl: Duration) -> Result<LeaseGrant, StoreError> {
-        let asked_at = Instant::now();
         let (id, granted) = self
             .host
             .write(|state, now| state.grant(0, super::lease::whole_seconds(ttl), now))
             .map_err(|refusal| refused(refusal, None))?;
         let way = MemoryRenewal { host: self.host.clone(), id };
-        Ok(LeaseGrant::new(LeaseId(id), Duration::from_secs(granted.unsigned_abs()), asked_at, way))
+        Ok(LeaseGrant::new(LeaseId(id), Duration::from_secs(granted.unsigned_abs()), way))
     }
 }
 

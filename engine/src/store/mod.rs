@@ -65,8 +65,9 @@ pub type SharedStore = Arc<dyn Store>;
 /// 15. Revoking or dropping the grant deletes the keys under it, and watches see that.
 /// 16. When the holder dies without a word, the keys are deleted once the time to live has passed.
 /// 17. A holder whose lease was taken away learns it from [`LeaseGrant::lost`], and a lost lease stays lost.
-/// 18. A holder that cannot reach the store counts its lease as lost, by its own clock, when the time to live has passed
-///     since it sent the last renewal that was answered.
+/// 18. A holder that cannot reach the store keeps its lease: only the store's own word ends it, for a store that comes back
+///     may have kept it, and the keys under it, far beyond the time to live (etcd gives each lease all its time again when
+///     it starts and when its leader changes).
 /// 19. Times to live are rounded up to whole seconds and to at least [`limits::LEASE_TTL_MIN`].
 ///
 /// # Errors

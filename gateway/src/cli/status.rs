@@ -171,9 +171,10 @@ impl StageLine {
     ) -> Self {
         let (state, reason) = match (record, layers, claim.map(|claim| &claim.state)) {
             (None, _, _) => ("gone", None),
-            (Some(_), None, _) => ("standby", None),
+            (Some(record), None, _) => (if record.leaving { "leaving" } else { "standby" }, None),
             (Some(_), Some(_), None) => ("waiting", None),
             (Some(_), Some(_), Some(ClaimState::Loading)) => ("loading", None),
+            (Some(_), Some(_), Some(ClaimState::Ready)) => ("ready", None),
             (Some(_), Some(_), Some(ClaimState::Serving)) => ("serving", None),
             (Some(_), Some(_), Some(ClaimState::Failed { reason })) => ("failed", Some(reason.clone())),
         };
@@ -354,6 +355,8 @@ pub(super) mod tests {
             memory_total_bytes: 16 << 30,
             memory_budget_bytes: 8 << 30,
             speed: if host == "mini-1" { measured() } else { Speeds::new() },
+            leaving: false,
+            standby: Vec::new(),
             load: StageLoad {
                 memory,
                 tokens_total: 100,
@@ -449,7 +452,7 @@ pub(super) mod tests {
         left   Q8_0     16.4 GB/s  0.1 GMAC/s
 
         ignored in the store:
-          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
         "#);
     }
 
@@ -470,7 +473,7 @@ pub(super) mod tests {
         left   Q8_0     16.4 GB/s  0.1 GMAC/s
 
         ignored in the store:
-          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
         "#);
     }
 

@@ -68,7 +68,7 @@ fn stages(view: &ClusterView) -> prometheus::Result<Registry> {
         Opts::new("baton_stage_memory_bound_bytes", "most that the stage's layers can take"),
         &["stage", "layers"],
     )?;
-    for claim in view.serving().unwrap_or_default() {
+    for claim in view.serving().map(|served| served.claims).unwrap_or_default() {
         let (stage, layers) = (claim.value.stage.to_string(), claim.value.layers.to_string());
         bounds.with_label_values(&[&stage, &layers]).set(claim.value.memory_bound_bytes as f64);
     }

@@ -120,9 +120,11 @@ fn state<'a>(
         // A claim is under its stage's lease: without the stage it is about to go, too.
         _ if record.is_none() => ("gone", None),
         Some(ClaimState::Loading) => ("loading", None),
+        Some(ClaimState::Ready) => ("ready", None),
         Some(ClaimState::Serving) => ("serving", None),
         Some(ClaimState::Failed { reason }) => ("failed", Some(reason)),
         None if placed => ("unclaimed", None),
+        None if record.is_some_and(|record| record.leaving) => ("leaving", None),
         None => ("standby", None),
     }
 }

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 
 use super::RunError;
 
-/// How long children may take to go after SIGTERM before they are killed.
+/// How long children may take to go before they are killed.
 const GOING_TIME: Duration = Duration::from_millis(800);
 /// How often it is looked whether a child has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -71,11 +71,8 @@ impl Children {
 
     /// Asks all to go and waits until they have; who does not go in time is killed.
     pub(super) async fn stop(&mut self) {
-        for (_, child) in &self.running {
-            if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-                terminate(pid);
-            }
-        }
+        // The end of its standard input tells a child to go without handing anything over: nobody is to stay.
+        self.running.iter_mut().for_each(|(_, child)| drop(child.stdin.take()));
         let gone = async {
             for (_, child) in &mut self.running {
                 let _ = child.wait().await;
@@ -88,11 +85,4 @@ impl Children {
         }
         self.running.clear();
     }
-}
-
-#[expect(unsafe_code, reason = "the standard library cannot send SIGTERM")]
-fn terminate(pid: i32) {
-    // SAFETY: kill(2) takes two integers and touches no memory of this process; the child was not waited for yet, so
-    // the number is still its own.
-    unsafe { libc::kill(pid, libc::SIGTERM) };
 }

@@ -55,11 +55,11 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
     let mut changed = None;
     let until = async {
         tokio::select! {
-            () = stop.told() => {}
+            () = stop.orphaned() => {}
             found = file_changed(&served.file) => changed = Some(found),
         }
     };
-    stage_loop::run(store, told, loader, until).await?;
+    stage_loop::run(store, told, loader, stop.told(), until).await?;
     // What is left of the old contents is of no use to anybody: the stage has left the cluster in good order.
     changed.map_or(Ok(()), |found| Err(found.into()))
 }

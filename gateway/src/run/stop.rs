@@ -1,4 +1,5 @@
-//! When to stop: Ctrl-C, SIGTERM, or the end of the process that started this one.
+//! When to stop: Ctrl-C, SIGTERM, or the end of the process that started this one. A second signal ends the process on the
+//! spot, as a crash would: others notice, and take over.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -6,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use tracing::warn;
 
 use super::RunError;
 
@@ -13,8 +15,12 @@ use super::RunError;
 #[derive(Debug, Clone)]
 pub(super) struct Stop {
     told: Arc<watch::Sender<bool>>,
+    orphaned: Arc<watch::Sender<bool>>,
     flag: Arc<AtomicBool>,
 }
+
+/// What a shell shows for a process that a signal ended: this and the signal's number.
+const ENDED_BY_SIGNAL: i32 = 128;
 
 // === impl Stop ===
 
@@ -24,15 +30,20 @@ impl Stop {
         let cause = |cause| RunError::Io { doing: "listen for signals", cause };
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cause)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cause)?;
-        let stop = Self { told: Arc::new(watch::Sender::new(false)), flag: Arc::default() };
+        let stop = Self { told: Arc::default(), orphaned: Arc::default(), flag: Arc::default() };
         let heard = stop.clone();
         tokio::spawn(async move {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
-                () = stdin_closed(), if follow_stdin => {}
+                () = stdin_closed(), if follow_stdin => drop(heard.orphaned.send_replace(true)),
             }
             heard.now();
+            let signal = tokio::select! {
+                _ = interrupt.recv() => SignalKind::interrupt(),
+                _ = terminate.recv() => SignalKind::terminate(),
+            };
+            end_at_once(signal);
         });
         Ok(stop)
     }
@@ -49,10 +60,21 @@ impl Stop {
         drop(self.told.subscribe().wait_for(|told| *told).await);
     }
 
+    /// Resolves when the process that started this one has ended, or wants it gone at once.
+    pub(super) async fn orphaned(&self) {
+        drop(self.orphaned.subscribe().wait_for(|orphaned| *orphaned).await);
+    }
+
     /// The same for work that cannot wait.
     pub(super) fn flag(&self) -> Arc<AtomicBool> {
         self.flag.clone()
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "who asks twice wants a crash; children end with their standard input")]
+fn end_at_once(signal: SignalKind) -> ! {
+    warn!("told to stop again: ending at once");
+    std::process::exit(ENDED_BY_SIGNAL + signal.as_raw_value())
 }
 
 /// Resolves when standard input ends. The thread that reads it is never waited for.

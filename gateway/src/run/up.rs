@@ -166,7 +166,7 @@ async fn attend(
 /// Says who holds what and, the first time, how to use it.
 fn announce(door: &OpenDoor, served: &Served, settings: &UpSettings, etcd: &[String], started: Option<Instant>) {
     let view = door.head.view();
-    for claim in view.serving().unwrap_or_default() {
+    for claim in view.serving().map(|served| served.claims).unwrap_or_default() {
         let claim = &claim.value;
         let bytes = claim.weights_bytes as f64 / 1e6;
         say(&format!("stage {} holds layers {} ({bytes:.1} MB of weights)", claim.stage, claim.layers));

@@ -10,6 +10,9 @@ use crate::{LayerRange, StageName};
 pub enum ClaimState {
     /// Mapping the weights.
     Loading,
+    /// The weights are read into memory; the stage still serves its shard of the generation before, and loads this one when
+    /// every claim of the new generation is ready.
+    Ready,
     /// Taking frames.
     Serving,
     /// Could not load; nobody serves these layers.

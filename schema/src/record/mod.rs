@@ -10,6 +10,7 @@ mod pin;
 mod placement;
 mod share;
 mod stage;
+mod starts;
 
 pub use claim::{ClaimRecord, ClaimState};
 pub use gateway::GatewayRecord;
@@ -19,3 +20,4 @@ pub use pin::{Pin, PinStatus};
 pub use placement::{Placement, PlacementError, Shard};
 pub use share::{Share, ShareError};
 pub use stage::{DeviceKind, FormatSpeed, MemoryUse, Speeds, StageLoad, StageRecord};
+pub use starts::StartsRecord;

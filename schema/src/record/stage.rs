@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::LayerRange;
+
 /// What a stage computes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -40,6 +42,12 @@ pub struct StageRecord {
     /// How fast it multiplies, as it measured itself; empty until it has, and where it cannot.
     #[serde(default, skip_serializing_if = "Speeds::is_empty")]
     pub speed: Speeds,
+    /// It is about to stop: others are to take its layers over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
+    /// While it holds no layers: those whose weights it has read into memory, to be quick when one of the others is lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standby: Vec<LayerRange>,
     /// What it did and used lately.
     #[serde(default)]
     pub load: StageLoad,

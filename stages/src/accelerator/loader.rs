@@ -83,6 +83,10 @@ impl Loader for CandleLoader {
         Ok(LoadedShard { runner: Box::new(runner), weights_bytes: self.weights_bytes(layers), kv_blocks })
     }
 
+    fn read_ahead(&self, layers: LayerRange, bytes_max: u64, wanted: &dyn Fn() -> bool) -> u64 {
+        self.file.map(layers).map_or(0, |shard| shard.read_ahead(bytes_max, wanted))
+    }
+
     fn describe(&self) -> StageRecord {
         let device = self.hardware.memory();
         StageRecord {
@@ -96,6 +100,8 @@ impl Loader for CandleLoader {
             memory_total_bytes: device.total_bytes,
             memory_budget_bytes: self.budget_bytes.unwrap_or(device.available_bytes),
             speed: Speeds::new(),
+            leaving: false,
+            standby: Vec::new(),
             load: StageLoad::default(),
         }
     }

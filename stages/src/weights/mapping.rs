@@ -66,14 +66,27 @@ impl Mapping {
 
     /// Bytes of the mapped pages that are in memory, whoever brought them there; 0 when the system does not tell.
     pub(super) fn in_core_bytes(&self) -> u64 {
-        let pages = self.addresses();
-        let mut states = vec![0u8; pages.len() / page_bytes()];
-        // SAFETY: `pages` are whole pages that this value keeps mapped, and `states` has a byte for each of them.
-        let answer =
-            unsafe { libc::mincore(pages.start as *mut libc::c_void, pages.len(), states.as_mut_ptr().cast()) };
-        let in_core = states.iter().filter(|state| **state & 1 == 1).count();
-        if answer == 0 { (in_core * page_bytes()) as u64 } else { 0 }
+        in_core_bytes(self.addresses())
     }
+
+    /// The mapped bytes of the file in pieces of at most `bytes`, each with how much of its pages is not in memory.
+    pub(super) fn pieces(&self, bytes: usize) -> impl Iterator<Item = (Range<u64>, u64)> {
+        let places = (self.start..).step_by(bytes);
+        places.zip(self.map.chunks(bytes)).map(|(start, piece)| {
+            let pages = page_range(piece);
+            let absent_bytes = pages.len() as u64 - in_core_bytes(pages);
+            (start..start + piece.len() as u64, absent_bytes)
+        })
+    }
+}
+
+/// Bytes of `pages`, which are whole ones, that are in memory; 0 when the system does not tell.
+fn in_core_bytes(pages: Range<usize>) -> u64 {
+    let mut states = vec![0u8; pages.len() / page_bytes()];
+    // SAFETY: `states` has a byte for each page; of addresses that are not mapped the system says so.
+    let answer = unsafe { libc::mincore(pages.start as *mut libc::c_void, pages.len(), states.as_mut_ptr().cast()) };
+    let in_core = states.iter().filter(|state| **state & 1 == 1).count();
+    if answer == 0 { (in_core * page_bytes()) as u64 } else { 0 }
 }
 
 /// The whole pages that hold `bytes`.

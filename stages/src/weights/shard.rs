@@ -1,6 +1,7 @@
 //! The mapped part of a model: one layer range, and at its ends the embedding or the head.
 
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use schema::LayerRange;
@@ -14,6 +15,9 @@ use super::record::{self, ModelError};
 use super::resident;
 use super::tensor::Tensor;
 use crate::gguf::TensorInfo;
+
+/// How much is read ahead at a time: long enough for a disk, short enough to stop soon.
+const READ_AHEAD_PIECE_BYTES: usize = 1 << 20;
 
 /// The weights of one layer range, mapped. Nothing of another range is.
 #[derive(Debug, Clone)]
@@ -225,6 +229,27 @@ impl Shard {
     /// Brings all mapped pages into memory, so that the first token does not wait for the disk.
     pub fn prefetch(&self) {
         self.runs.iter().for_each(|run| run.prefetch());
+    }
+
+    /// Reads what is not in memory yet into the system's page cache, without making it part of this process: at most
+    /// `bytes_max` bytes, and only as long as `wanted`. How many bytes were read. A system that does not tell what is in
+    /// memory (Linux tells only who may write the file) passes for one that has everything.
+    pub fn read_ahead(&self, bytes_max: u64, wanted: &dyn Fn() -> bool) -> u64 {
+        let mut read = 0;
+        let mut buffer = vec![0; READ_AHEAD_PIECE_BYTES];
+        for (piece, absent_bytes) in self.runs.iter().flat_map(|run| run.pieces(READ_AHEAD_PIECE_BYTES)) {
+            if absent_bytes == 0 {
+                continue;
+            }
+            let fits = read + absent_bytes <= bytes_max;
+            let length = (piece.end - piece.start) as usize;
+            // What cannot be read here cannot be loaded either, and loading tells why.
+            if !fits || !wanted() || self.file.file().read_exact_at(&mut buffer[..length], piece.start).is_err() {
+                break;
+            }
+            read += absent_bytes;
+        }
+        read
     }
 
     fn mapped(&self, info: &TensorInfo) -> Option<Tensor> {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::{GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, TxnOp, WatchOptions};
-use tokio::time::Instant;
 
 use self::lease::EtcdRenewal;
 use self::members::{Member, Members, Repeat};
@@ -93,13 +92,12 @@ impl Store for EtcdStore {
 
     async fn lease(&self, ttl: Duration) -> Result<LeaseGrant, StoreError> {
         let seconds = super::lease::whole_seconds(ttl);
-        let asked_at = Instant::now();
         // A lease granted twice is renewed once; the other ends by itself.
         let grant = |mut member: Member| async move { member.lease.grant(seconds, None).await };
         let reply = self.members.call(Repeat::Freely, grant).await?;
         let granted = Duration::from_secs(reply.ttl().unsigned_abs());
         let way = EtcdRenewal::new(self.members.clone(), reply.id(), granted);
-        Ok(LeaseGrant::new(LeaseId(reply.id()), granted, asked_at, way))
+        Ok(LeaseGrant::new(LeaseId(reply.id()), granted, way))
     }
 }
 

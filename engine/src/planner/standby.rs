@@ -1,0 +1,57 @@
+//! What a stage without layers would be given if one of the others were lost: what it does well to have in memory. Pure.
+
+use schema::record::ModelRecord;
+use schema::{LayerRange, StageName};
+
+use super::Outlook;
+use crate::view::ClusterView;
+
+/// Losses that are thought through: each takes a plan, and more ranges than this are more than a stage can hold.
+const LOSSES_MAX: usize = 8;
+
+/// The ranges that stage `me` would be given, the likeliest first.
+pub fn standby_ranges(view: &ClusterView, model: &ModelRecord, me: &StageName) -> Vec<LayerRange> {
+    let current = view.placement.as_ref().map(|placement| placement.value.shards()).unwrap_or_default();
+    let mut ranges: Vec<(LayerRange, usize)> = Vec::new();
+    for lost in current.iter().take(LOSSES_MAX) {
+        let mut left = view.clone();
+        left.stages.remove(&lost.stage);
+        let shards = Outlook::new(&left, model, false).shards.unwrap_or_default();
+        let Some(range) = shards.iter().find(|shard| shard.stage == *me).map(|shard| shard.layers) else { continue };
+        match ranges.iter_mut().find(|(known, _)| *known == range) {
+            Some((_, times)) => *times += 1,
+            None => ranges.push((range, 1)),
+        }
+    }
+    ranges.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+    ranges.into_iter().map(|(range, _)| range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use schema::Generation;
+    use schema::record::Placement;
+
+    use super::*;
+    use crate::planner::plan;
+    use crate::testing::{model, name, stage};
+    use crate::view::Versioned;
+
+    #[test]
+    fn a_standby_takes_the_place_of_whoever_is_lost() {
+        let versioned = |stage| Versioned { value: stage, mod_revision: 1 };
+        let model = model(&[10; 4], 0);
+        let mut view = ClusterView {
+            stages: ["a", "b"].map(|holder| (name(holder), versioned(stage(1000)))).into(),
+            ..ClusterView::default()
+        };
+        let shards =
+            plan(&model, &crate::planner::in_order(view.stages.iter().map(|(n, s)| (n, &s.value)), &[])).unwrap();
+        let placement = Placement::new(Generation(1), shards).unwrap();
+        view.placement = Some(Versioned { value: placement, mod_revision: 2 });
+        // By name it would come first, and everybody would have to move.
+        view.stages.insert(name("0"), versioned(stage(1000)));
+        let range = |start, end| LayerRange::new(start, end).unwrap();
+        assert_eq!(standby_ranges(&view, &model, &name("0")), [range(0, 2), range(2, 4)]);
+    }
+}

@@ -1,0 +1,128 @@
+//! Stages that are told to stop hand over first, and stages that stand by are ready: real processes, a real etcd.
+
+mod common;
+
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use common::cluster::{Cluster, signal};
+use common::etcd::{Etcd, etcdctl};
+use serde_json::json;
+
+const MODEL_TIME: Duration = Duration::from_secs(20);
+
+fn wait_for(what: &str, most: Duration, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < most, "{what}: not within {most:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A process of its own, killed when the test ends.
+struct Stage(Child);
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One more stage, beside those of `baton up`.
+fn stage(cluster: &Cluster, etcd: &Etcd, name: &str) -> Stage {
+    let child = Command::new(env!("CARGO_BIN_EXE_baton"))
+        .args(["stage", "--etcd", &etcd.url, "--name", name, "--threads", "1", "--lease-ttl-s", "2"])
+        .arg(common::model_path())
+        .env("XDG_RUNTIME_DIR", cluster.folder.path())
+        .spawn()
+        .unwrap();
+    Stage(child)
+}
+
+fn state_of(cluster: &Cluster, name: &str) -> String {
+    let stages = cluster.stages();
+    let stage = stages.iter().find(|stage| stage["name"] == name);
+    stage.and_then(|stage| stage["state"].as_str()).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_stage_that_is_told_to_stop_hands_over_first_and_no_token_changes() {
+    let etcd = Etcd::start();
+    let cluster = Cluster::start(1, &["--etcd", &etcd.url, "--lease-ttl-s", "2"], &[]);
+    let mut late = stage(&cluster, &etcd, "late");
+    wait_for("both serve", MODEL_TIME, || {
+        let stages = cluster.stages();
+        stages.len() == 2 && stages.iter().all(|stage| stage["state"] == "serving")
+    });
+    let prompt: Vec<u32> = (100..140).collect();
+    let (undisturbed, _) = cluster.complete(&prompt, 300);
+    let running = std::thread::scope(|scope| {
+        let running = scope.spawn(|| cluster.complete(&prompt, 300));
+        std::thread::sleep(Duration::from_millis(300));
+        signal(late.0.id(), "TERM");
+        let status = late.0.wait().unwrap();
+        assert!(status.success(), "{status}");
+        running.join().unwrap()
+    });
+    assert_eq!(running.0, undisturbed);
+    assert_eq!(running.1["timings"]["attempts"], 2, "one change of hands: {}", running.1["timings"]);
+    let (_, keys) = etcdctl(&etcd.url, &["get", "--prefix", "--keys-only", "/baton/v1/home/"]);
+    assert!(!keys.contains("/stages/late") && keys.matches("/claims/").count() == 1, "{keys}");
+}
+
+#[test]
+fn nobody_takes_over_from_the_last_one_and_a_second_signal_is_a_crash() {
+    let etcd = Etcd::start();
+    let cluster = Cluster::start(1, &["--etcd", &etcd.url, "--lease-ttl-s", "2"], &[]);
+    let mut late = stage(&cluster, &etcd, "late");
+    wait_for("both serve", MODEL_TIME, || {
+        let stages = cluster.stages();
+        stages.len() == 2 && stages.iter().all(|stage| stage["state"] == "serving")
+    });
+    let other = cluster.stages().iter().find(|stage| stage["name"] != "late").unwrap()["pid"].as_u64().unwrap() as u32;
+    // Who should take over does not move: so the late one waits, until it is told again.
+    signal(other, "STOP");
+    signal(late.0.id(), "TERM");
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(late.0.try_wait().unwrap().is_none(), "it left with nobody to take over");
+    signal(late.0.id(), "TERM");
+    let started = Instant::now();
+    assert_eq!(late.0.wait().unwrap().code(), Some(143));
+    assert!(started.elapsed() < Duration::from_secs(1));
+    signal(other, "CONT");
+    wait_for("the other one serves alone", MODEL_TIME, || cluster.get("/health").status == 200);
+    // It is the last now: there is nobody to wait for.
+    let started = Instant::now();
+    signal(other, "TERM");
+    wait_for("the last one has left", Duration::from_secs(2), || cluster.get("/health").status == 503);
+    println!("the last one left within {:?}", started.elapsed());
+}
+
+#[test]
+fn a_stage_that_stands_by_has_read_what_it_would_be_given_and_takes_the_place() {
+    let etcd = Etcd::start();
+    let cluster = Cluster::start(2, &["--etcd", &etcd.url, "--lease-ttl-s", "2"], &[]);
+    let stages = cluster.stages();
+    let names: Vec<_> = stages.iter().map(|stage| stage["name"].as_str().unwrap().to_owned()).collect();
+    for (name, layers) in names.iter().zip(["[0,10]", "[10,30]"]) {
+        let key = format!("/baton/v1/home/pins/{name}");
+        assert!(etcdctl(&etcd.url, &["put", &key, &format!(r#"{{"layers":{layers}}}"#)]).0);
+    }
+    wait_for("the pins move layers", MODEL_TIME, || {
+        let stages = cluster.stages();
+        stages[0]["layers"] == json!([0, 10]) && stages.iter().all(|stage| stage["state"] == "serving")
+    });
+    // A name that comes before the others': it still takes the place of whoever goes.
+    let mut spare = stage(&cluster, &etcd, "0-spare");
+    let record = || etcdctl(&etcd.url, &["get", "--print-value-only", "/baton/v1/home/stages/0-spare"]).1;
+    wait_for("the spare one has read ahead", MODEL_TIME, || record().contains(r#""standby":[[0,10],[10,30]]"#));
+    assert_eq!(state_of(&cluster, "0-spare"), "standby");
+    let last = cluster.stages()[1]["pid"].as_u64().unwrap() as u32;
+    signal(last, "KILL");
+    wait_for("the spare one serves", Duration::from_secs(2), || state_of(&cluster, "0-spare") == "serving");
+    let now = cluster.stages();
+    assert_eq!(now[0]["layers"], json!([0, 10]), "who stayed keeps its layers: {now:?}");
+    signal(spare.0.id(), "TERM");
+    assert!(spare.0.wait().unwrap().success());
+}
