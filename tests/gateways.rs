@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 const LEASE_TTL: Duration = Duration::from_secs(2);
 /// Tokens of the streams: long enough to be running while gateways come and go.
 const TOKENS: u32 = 300;
-/// What stages may take for buffers, once, beyond what they had before.
-const GROWTH_BYTES_MAX: u64 = 8 << 20;
+/// What stages may take beyond what they had before: blocks take memory when they are first used, and other gateways use other
+/// blocks. Six sequences' worth, 24 KiB a token and stage.
+const GROWTH_BYTES_MAX: u64 = 6 * 340 * (24 << 10);
 
 /// A `baton gateway`; killed when dropped.
 struct Gateway(Child);
