@@ -9,8 +9,8 @@ use std::process::Command;
 
 use common::etcd::{Etcd, etcdctl};
 use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, KvType, ModelRecord, Placement, Shard, Speeds, StageLoad,
-    StageRecord,
+    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, KvType, ModelRecord, Placement, Shard, Share, Speeds,
+    StageLoad, StageRecord,
 };
 use schema::{Fingerprint, Generation, Key, Keyspace, LayerRange};
 
@@ -84,6 +84,8 @@ fn furnish(etcd: &Etcd, gateway: &str) {
         host: "here".to_owned(),
         pid: 1,
         version: "0.1.0".to_owned(),
+        lease: "1".to_owned(),
+        share: Share::of(0..64),
     };
     put(etcd, &Key::Gateway(0), &gateway);
 }

@@ -4,7 +4,7 @@
 
 use schema::record::{
     ClaimRecord, ClaimState, DeviceKind, FormatSpeed, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, PinStatus,
-    Placement, Shard, StageLoad, StageRecord, StartsRecord,
+    Placement, Shard, Share, StageLoad, StageRecord, StartsRecord,
 };
 use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -107,6 +107,8 @@ fn records() -> Vec<(Key, String)> {
         host: "mini-1.local".to_owned(),
         pid: 4242,
         version: "0.1.0".to_owned(),
+        lease: "694d9a1bcd5e3a0f".to_owned(),
+        share: Share::of(0..32),
     };
     vec![
         (Key::Model, json(&model)),

@@ -22,6 +22,8 @@ pub mod planner;
 mod route;
 pub mod runner;
 #[cfg(feature = "cluster")]
+mod share;
+#[cfg(feature = "cluster")]
 pub mod stage;
 #[cfg(feature = "cluster")]
 pub mod store;

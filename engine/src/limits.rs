@@ -40,9 +40,14 @@ pub const HEAD_TICK: Duration = Duration::from_millis(100);
 pub const PIPELINE_PATIENCE: Duration = Duration::from_secs(8);
 /// Submissions on their way from the doors to the head.
 pub const SUBMISSIONS_MAX: usize = 64;
-/// Micro-batches on their way to a stage's compute thread: the head keeps at most one more in flight than there are
-/// stages, so this is reached only by a head that does not keep to its window.
-pub const STAGE_QUEUE_MAX: usize = 64;
+/// Gateways in a cluster: beyond this, shares of the keys and values would be too small to be worth having.
+pub const GATEWAYS_MAX: u32 = 8;
+/// A gateway waits for so long after it was registered, or before it uses blocks that were another's: a few times what a
+/// watch takes to tell the stages, which refuse what they have not heard of.
+pub const SHARE_SETTLE: Duration = Duration::from_millis(50);
+/// Micro-batches on their way to a stage's compute thread: a head keeps at most one more in flight than there are stages,
+/// so with [`GATEWAYS_MAX`] gateways and up to 63 stages this is reached only by a head that does not keep to its window.
+pub const STAGE_QUEUE_MAX: usize = 64 * GATEWAYS_MAX as usize;
 /// The set of live stages must not have changed for so long before a placement is proposed.
 pub const SETTLE: Duration = Duration::from_millis(300);
 /// The same where stages have only left: everybody waits for their layers, and nobody is about to follow.

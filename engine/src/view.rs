@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schema::record::{
-    ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Pin, PinStatus, Placement, StageRecord, StartsRecord,
+    ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Pin, PinStatus, Placement, Share, StageRecord, StartsRecord,
 };
 use schema::{Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -60,6 +60,8 @@ pub struct ClusterView {
     pub claims: BTreeMap<(Generation, u32), Versioned<ClaimRecord>>,
     /// Live gateways by slot.
     pub gateways: BTreeMap<u32, Versioned<GatewayRecord>>,
+    /// The revisions of those that cannot be read.
+    pub unreadable_gateways: BTreeMap<u32, u64>,
     /// What could not be used.
     pub complaints: Vec<Complaint>,
 }
@@ -137,11 +139,24 @@ impl ClusterView {
             Key::Claim(generation, slot) => {
                 read(value, mod_revision).map(|claim| keep(&mut self.claims, (generation, slot), claim))
             }
-            Key::Gateway(slot) => read(value, mod_revision).map(|gateway| keep(&mut self.gateways, slot, gateway)),
+            Key::Gateway(slot) => read(value, mod_revision)
+                .map(|gateway| keep(&mut self.gateways, slot, gateway))
+                .inspect_err(|_| keep(&mut self.unreadable_gateways, slot, mod_revision)),
         };
         if let Err(reason) = taken {
             self.complain(key, &reason);
         }
+    }
+
+    /// The revisions of all gateways' records.
+    pub(crate) fn gateway_revisions(&self) -> BTreeMap<u32, u64> {
+        let readable = self.gateways.iter().map(|(slot, gateway)| (*slot, gateway.mod_revision));
+        readable.chain(self.unreadable_gateways.clone()).collect()
+    }
+
+    /// The parts of the pool that each gateway has.
+    pub(crate) fn gateway_shares(&self) -> BTreeMap<u32, Share> {
+        self.gateways.iter().map(|(slot, gateway)| (*slot, gateway.value.share)).collect()
     }
 
     fn complain(&mut self, key: &str, reason: &str) {

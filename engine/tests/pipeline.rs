@@ -15,7 +15,8 @@ use engine::stage::StageSettings;
 use engine::store::{MemoryStore, SharedStore};
 use schema::frame::{Chosen, Sampling};
 use schema::record::{
-    DeviceKind, FormatSpeed, GatewayRecord, KvRoom, KvType, MemoryUse, ModelRecord, Speeds, StageLoad, StageRecord,
+    DeviceKind, FormatSpeed, GatewayRecord, KvRoom, KvType, MemoryUse, ModelRecord, Share, Speeds, StageLoad,
+    StageRecord,
 };
 use schema::{Fingerprint, Keyspace, LayerRange};
 use tokio::sync::oneshot;
@@ -206,6 +207,8 @@ async fn start_head(store: &SharedStore) -> Head {
         host: "here".to_owned(),
         pid: std::process::id(),
         version: "test".to_owned(),
+        lease: String::new(),
+        share: Share::EMPTY,
     };
     let settings = HeadSettings {
         keyspace: keyspace(),
@@ -213,6 +216,7 @@ async fn start_head(store: &SharedStore) -> Head {
         key: None,
         record,
         lease_ttl: LEASE_TTL,
+        alone: false,
         speculates: true,
     };
     Head::start(store.clone(), settings).await.unwrap()

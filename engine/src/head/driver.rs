@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schema::frame::{Frame, Hop, Slice};
-use schema::record::GatewayRecord;
 use schema::{Keyspace, SequenceId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -23,7 +22,7 @@ use crate::generate::{Event as SequenceEvent, Failure, PipelineStatus, Rejection
 use crate::limits::{HEAD_TICK, REFUSAL_PAUSE};
 use crate::link::{ClusterKey, Inbound, LinkError, Message};
 use crate::route::Route;
-use crate::store::SharedStore;
+use crate::store::{LeaseId, SharedStore};
 use crate::view::ClusterView;
 
 /// A request on its way in.
@@ -44,7 +43,7 @@ pub(super) struct Parts {
     pub(super) submissions: mpsc::Receiver<Submission>,
     pub(super) status: watch::Sender<PipelineStatus>,
     pub(super) key: Option<ClusterKey>,
-    pub(super) name: GatewayRecord,
+    pub(super) leases: watch::Receiver<Option<LeaseId>>,
     pub(super) scheduler: Scheduler,
     pub(super) meter: Meter,
 }
@@ -55,6 +54,10 @@ pub(super) struct Driver {
     keyspace: Keyspace,
     /// The write that strikes a stage off, perhaps done.
     strike: Option<JoinHandle<()>>,
+    /// The leases that this gateway is registered under, one after the other.
+    leases: watch::Receiver<Option<LeaseId>>,
+    /// The write of its share, perhaps done.
+    sharing: Option<JoinHandle<()>>,
     conductor: Conductor,
     views: watch::Receiver<Arc<ClusterView>>,
     inbound: Inbound,
@@ -95,13 +98,15 @@ enum Event {
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { store, keyspace, views, inbound, submissions, status, key, name, scheduler, meter } = parts;
+        let Parts { store, keyspace, views, inbound, submissions, status, key, leases, scheduler, meter } = parts;
         let view = views.borrow().clone();
         Self {
             store,
             keyspace,
             strike: None,
-            conductor: Conductor::new(scheduler, name.endpoint, view),
+            leases,
+            sharing: None,
+            conductor: Conductor::new(scheduler, view),
             views,
             inbound,
             submissions,
@@ -128,6 +133,7 @@ impl Driver {
                 message = self.inbound.receive() => Event::Arrived(message),
                 endpoint = self.route.ended() => Event::LinkEnded(endpoint),
                 Ok(()) = self.views.changed() => Event::ViewChanged,
+                Ok(()) = self.leases.changed() => Event::ViewChanged,
                 submission = self.submissions.recv() => submission.map_or(Event::Stop, Event::Submitted),
                 _ = tick.tick() => Event::Tick,
             };
@@ -157,11 +163,30 @@ impl Driver {
     /// Takes the newest view in.
     fn see(&mut self) {
         let view = self.views.borrow_and_update().clone();
+        if let Some(lease) = *self.leases.borrow_and_update() {
+            self.conductor.enroll(lease);
+        }
         if self.conductor.see(view) {
             self.meter.began_anew(None);
             self.route.reset();
         }
+        self.write_share();
         self.publish();
+    }
+
+    /// Writes what is to be written about this gateway's share; one write at a time.
+    fn write_share(&mut self) {
+        if self.sharing.as_ref().is_some_and(|sharing| !sharing.is_finished()) {
+            return;
+        }
+        if let Some(txn) = self.conductor.next_write(&self.keyspace, Instant::now()) {
+            let store = self.store.clone();
+            self.sharing = Some(tokio::spawn(async move {
+                if let Err(error) = store.commit(txn).await {
+                    warn!(%error, "the share of keys and values cannot be written; tried again");
+                }
+            }));
+        }
     }
 
     /// Begins a new epoch over the same pipeline.
@@ -215,6 +240,9 @@ impl Driver {
         if let Some(fault) = fault {
             self.recover(&fault);
         }
+        if self.conductor.is_giving() {
+            self.write_share();
+        }
     }
 
     /// Passes events on. Whoever does not listen any more is cancelled.
@@ -264,6 +292,7 @@ impl Driver {
         if let Some(fault) = fault {
             self.recover(&fault);
         }
+        self.write_share();
         self.publish();
     }
 

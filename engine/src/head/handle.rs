@@ -10,20 +10,20 @@ use schema::record::GatewayRecord;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, info_span, warn};
 
-use super::conductor::GATEWAY_SLOT;
 use super::driver::{Driver, Parts, Submission};
 use super::meter::{Meter, Rejections};
 use super::scheduler::Scheduler;
 use crate::generate::{Generation, Pipeline, PipelineStatus, Rejection, Request};
-use crate::limits::{PIPELINE_PATIENCE, STORE_RETRY, SUBMISSIONS_MAX};
+use crate::limits::{GATEWAYS_MAX, PIPELINE_PATIENCE, SHARE_SETTLE, STORE_RETRY, SUBMISSIONS_MAX};
 use crate::link::{ClusterKey, Inbound, LinkError, Listen};
-use crate::membership::{Publisher, register_gateway};
-use crate::store::{Committed, LeaseGrant, SharedStore, StoreError};
+use crate::membership::{Publisher, write_gateway};
+use crate::share::{first_free, newcomer};
+use crate::store::{Committed, LeaseGrant, LeaseId, SharedStore, StoreError};
 use crate::view::ClusterView;
 
 /// Events of a sequence that are no tokens: its beginning, its end.
 const EVENTS_BESIDE_TOKENS: usize = 3;
-/// For how many leases a gateway waits for the slot: a crashed predecessor's may still hold it.
+/// For how many leases a gateway waits for a slot: crashed predecessors' may still hold some.
 const SLOT_PATIENCE_LEASES: u32 = 3;
 
 /// What a gateway's head is told.
@@ -35,10 +35,12 @@ pub struct HeadSettings {
     pub listen: Listen,
     /// What lets it talk to other hosts.
     pub key: Option<ClusterKey>,
-    /// Its record; the endpoint is filled in here.
+    /// Its record; endpoint, lease and share are filled in here.
     pub record: GatewayRecord,
     /// How long the store keeps the gateway when it falls silent.
     pub lease_ttl: Duration,
+    /// Whether it serves only a cluster that has no gateway yet.
+    pub alone: bool,
     /// Whether guesses at the next tokens are verified where stages would have nothing to do.
     pub speculates: bool,
 }
@@ -50,6 +52,8 @@ struct Registration {
     record: GatewayRecord,
     views: watch::Receiver<Arc<ClusterView>>,
     lease_ttl: Duration,
+    /// Hears of each lease under which the gateway is registered.
+    leases: watch::Sender<Option<LeaseId>>,
 }
 
 /// Why a head could not start.
@@ -61,8 +65,11 @@ pub enum HeadError {
     /// Tokens cannot be taken.
     #[error("cannot open the gateway's endpoint")]
     Link(#[from] LinkError),
-    /// Another gateway serves the cluster.
-    #[error("a gateway at {url} serves this cluster already (process {pid} on {host}): this version allows one")]
+    /// There are as many gateways as there may be.
+    #[error("{GATEWAYS_MAX} gateways serve this cluster already: expected fewer")]
+    Full,
+    /// Another gateway serves the cluster, where this one was to be the only one.
+    #[error("a gateway at {url} serves this cluster already (process {pid} on {host})")]
     Taken {
         /// Its address.
         url: String,
@@ -96,9 +103,9 @@ impl Head {
     /// Registers the gateway and starts its loop.
     ///
     /// # Errors
-    /// [`HeadError`] when the store is away, the endpoint cannot be opened, or another gateway is there.
+    /// [`HeadError`] when the store is away, the endpoint cannot be opened, or there are too many gateways, or one where this is to be alone.
     pub async fn start(store: SharedStore, settings: HeadSettings) -> Result<Self, HeadError> {
-        let HeadSettings { keyspace, listen, key, mut record, lease_ttl, speculates } = settings;
+        let HeadSettings { keyspace, listen, key, mut record, lease_ttl, alone, speculates } = settings;
         let publisher = Publisher::start(store.clone(), keyspace.clone()).await?;
         let views = publisher.views();
         let (ready, bound) = oneshot::channel();
@@ -109,7 +116,8 @@ impl Head {
         let meter = Meter::new(&metrics);
         let rejections = meter.rejections().clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(HeadError::Thread)?;
-        let (driver_views, driver_record) = (views.clone(), record.clone());
+        let (leases, driver_leases) = watch::channel(None);
+        let driver_views = views.clone();
         let (driver_store, driver_keyspace) = (store.clone(), keyspace.clone());
         let work = move || {
             runtime.block_on(async move {
@@ -118,7 +126,6 @@ impl Head {
                     Err(error) => return drop(ready.send(Err(error))),
                 };
                 let endpoint = inbound.endpoint().to_owned();
-                let name = GatewayRecord { endpoint: endpoint.clone(), ..driver_record };
                 if ready.send(Ok(endpoint)).is_ok() {
                     let driver = Driver::new(Parts {
                         store: driver_store,
@@ -128,7 +135,7 @@ impl Head {
                         submissions: inbox,
                         status: status_out,
                         key,
-                        name,
+                        leases: driver_leases,
                         scheduler: Scheduler::new(speculates),
                         meter,
                     });
@@ -139,8 +146,8 @@ impl Head {
         let thread = std::thread::Builder::new().name("head".to_owned()).spawn(work).map_err(HeadError::Thread)?;
         let gone = || HeadError::Thread(std::io::Error::other("the thread ended before it was ready"));
         record.endpoint = bound.await.map_err(|_| gone())??;
-        let registration = Registration { store, keyspace, record, views: views.clone(), lease_ttl };
-        let grant = registration.register().await?;
+        let registration = Registration { store, keyspace, record, views: views.clone(), lease_ttl, leases };
+        let grant = registration.register(alone).await?;
         let lease = tokio::spawn(registration.stay(grant));
         let (stop, thread) = (Some(stop), Some(thread));
         Ok(Self { submissions, status, views, metrics, rejections, stop, thread, lease, _publisher: publisher })
@@ -207,20 +214,36 @@ impl Pipeline for Head {
 // === impl Registration ===
 
 impl Registration {
-    /// Takes a lease and the gateway's slot; waits for a crashed predecessor's lease to run out.
-    async fn register(&self) -> Result<LeaseGrant, HeadError> {
+    /// Takes a lease and the first free slot, with a share of what belongs to nobody; waits for crashed predecessors' leases to
+    /// run out when there is none, or, where it is to be `alone`, when there is another gateway.
+    async fn register(&self, alone: bool) -> Result<LeaseGrant, HeadError> {
         let started = Instant::now();
         let grant = self.store.lease(self.lease_ttl).await?;
         loop {
-            let txn = register_gateway(&self.keyspace, GATEWAY_SLOT, &self.record, grant.id());
-            if let Committed::Applied { .. } = self.store.commit(txn).await? {
-                return Ok(grant);
+            let view = self.views.borrow().clone();
+            let holder = view.gateways.values().next().filter(|_| alone).map(|holder| &holder.value);
+            if let Some(slot) = first_free(&view).filter(|_| holder.is_none()) {
+                let (lease, share) = (grant.id().to_string(), newcomer(&view, slot));
+                let record = GatewayRecord { lease, share, ..self.record.clone() };
+                let txn = write_gateway(&self.keyspace, slot, &record, &view.gateway_revisions(), grant.id());
+                if let Committed::Applied { .. } = self.store.commit(txn).await? {
+                    info!(slot, share = %share, "registered");
+                    // The stages refuse what comes from a gateway they have not heard of.
+                    tokio::time::sleep(SHARE_SETTLE).await;
+                    self.leases.send_replace(Some(grant.id()));
+                    return Ok(grant);
+                }
+                // Somebody was faster: what they wrote is on its way.
+                tokio::time::sleep(SHARE_SETTLE).await;
+            } else if started.elapsed() > SLOT_PATIENCE_LEASES * self.lease_ttl {
+                return Err(holder.map_or(HeadError::Full, |GatewayRecord { url, pid, host, .. }| HeadError::Taken {
+                    url: url.clone(),
+                    pid: *pid,
+                    host: host.clone(),
+                }));
+            } else {
+                tokio::time::sleep(STORE_RETRY).await;
             }
-            let holder = self.views.borrow().gateways.get(&GATEWAY_SLOT).map(|holder| holder.value.clone());
-            if let Some(holder) = holder.filter(|_| started.elapsed() > SLOT_PATIENCE_LEASES * self.lease_ttl) {
-                return Err(HeadError::Taken { url: holder.url, pid: holder.pid, host: holder.host });
-            }
-            tokio::time::sleep(STORE_RETRY).await;
         }
     }
 
@@ -230,7 +253,7 @@ impl Registration {
             grant.lost().await;
             warn!("the gateway's lease is lost; registering again");
             grant = loop {
-                match self.register().await {
+                match self.register(false).await {
                     Ok(grant) => break grant,
                     Err(error) => warn!(%error, "cannot register yet"),
                 }

@@ -5,7 +5,7 @@
 //! is never written again. Sequences with the same beginning own it together, and when nobody does, it is kept until its
 //! room is needed: what was used longest ago goes first, ends of chains before their beginnings.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::runner::KV_BLOCK_TOKENS;
 
@@ -39,10 +39,13 @@ struct Block {
     idle: Option<u64>,
 }
 
-/// Hands out block numbers `0..total`.
+/// Hands out the numbers of the blocks that are this gateway's.
 #[derive(Debug)]
 pub struct BlockLedger {
+    /// By number; others' are among them, without owner here.
     blocks: Vec<Block>,
+    /// How many are this gateway's.
+    total: usize,
     /// Blocks without owner that hold nothing known.
     blank: Vec<u32>,
     /// Blocks without owner that hold known tokens, least recently used first.
@@ -55,21 +58,54 @@ pub struct BlockLedger {
 // === impl BlockLedger ===
 
 impl BlockLedger {
-    /// All of `total` blocks are free, and nothing is known.
-    pub fn new(total: u32) -> Self {
-        Self {
-            blocks: std::iter::repeat_with(Block::default).take(total as usize).collect(),
-            blank: (0..total).rev().collect(),
+    /// All of `blocks` are free, and nothing is known.
+    pub fn new(blocks: impl IntoIterator<Item = u32>) -> Self {
+        let mut ledger = Self {
+            blocks: Vec::new(),
+            total: 0,
+            blank: Vec::new(),
             idle: BTreeMap::new(),
             index: HashMap::new(),
             next_chain: Chain(1),
             next_idle: 0,
+        };
+        ledger.gain(blocks);
+        ledger
+    }
+
+    /// `blocks`, which were not this gateway's, are now. They are given out after all others that hold nothing known: a
+    /// stage may hear of it later than this gateway.
+    pub fn gain(&mut self, blocks: impl IntoIterator<Item = u32>) {
+        let mut gained: Vec<u32> = blocks.into_iter().collect();
+        let needed = gained.iter().max().map_or(0, |last| *last as usize + 1);
+        self.blocks.resize_with(self.blocks.len().max(needed), Block::default);
+        self.total += gained.len();
+        gained.reverse();
+        self.blank.splice(..0, gained);
+    }
+
+    /// `lost`, which nobody owns, are this gateway's no more, and nothing is known of what they hold.
+    pub fn lose(&mut self, lost: &BTreeSet<u32>) {
+        let before = self.free();
+        self.blank.retain(|number| !lost.contains(number));
+        let idle: Vec<_> =
+            self.idle.iter().filter(|(_, number)| lost.contains(number)).map(|(place, _)| *place).collect();
+        for place in idle {
+            if let Some(number) = self.idle.remove(&place) {
+                self.forget(number);
+            }
         }
+        self.total -= before - self.free();
     }
 
     /// How many blocks there are.
     pub fn total(&self) -> usize {
-        self.blocks.len()
+        self.total
+    }
+
+    /// Whether `number` has an owner.
+    pub fn is_owned(&self, number: u32) -> bool {
+        self.blocks.get(number as usize).is_some_and(|block| block.owners > 0)
     }
 
     /// How many own block `number`.
@@ -167,12 +203,16 @@ impl BlockLedger {
     /// Frees the idle block that was used longest ago of what it holds.
     fn forget_oldest(&mut self) -> Option<u32> {
         let (_, number) = self.idle.pop_first()?;
+        self.forget(number);
+        Some(number)
+    }
+
+    fn forget(&mut self, number: u32) {
         let block = &mut self.blocks[number as usize];
         block.idle = None;
         if let Some(known) = block.known.take() {
             self.index.remove(&(known.parent, known.tokens));
         }
-        Some(number)
     }
 }
 
@@ -194,7 +234,7 @@ mod tests {
 
     #[test]
     fn more_than_is_free_is_not_given_in_part() {
-        let mut ledger = BlockLedger::new(4);
+        let mut ledger = BlockLedger::new(0..4);
         let (mut a, mut b) = (Vec::new(), Vec::new());
         assert!(ledger.take(3, &mut a));
         assert!(!ledger.take(2, &mut b));
@@ -204,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_beginning_is_found_as_far_as_it_is_the_same() {
-        let mut ledger = BlockLedger::new(8);
+        let mut ledger = BlockLedger::new(0..8);
         let first: Vec<u32> = (0..3 * TOKENS as u32).collect();
         let mut a = Vec::new();
         assert!(ledger.take(3, &mut a));
@@ -219,7 +259,7 @@ mod tests {
 
     #[test]
     fn what_nobody_owns_is_kept_until_its_room_is_needed_ends_first() {
-        let mut ledger = BlockLedger::new(3);
+        let mut ledger = BlockLedger::new(0..3);
         let tokens: Vec<u32> = (0..3 * TOKENS as u32).collect();
         let (mut a, mut b, mut c) = (Vec::new(), Vec::new(), Vec::new());
         assert!(ledger.take(3, &mut a));
@@ -238,7 +278,7 @@ mod tests {
 
     #[test]
     fn of_two_blocks_that_hold_the_same_the_first_stays_known() {
-        let mut ledger = BlockLedger::new(4);
+        let mut ledger = BlockLedger::new(0..4);
         let tokens = [7; TOKENS];
         let (mut a, mut b) = (Vec::new(), Vec::new());
         assert!(ledger.take(1, &mut a) && ledger.take(1, &mut b));
@@ -247,6 +287,24 @@ mod tests {
         assert_eq!(ledger.find(&tokens), a);
         ledger.give_back(&mut b);
         assert_eq!(ledger.blank.len(), 3, "the second was kept for nothing");
+    }
+
+    #[test]
+    fn what_is_lost_is_not_known_any_more_and_what_is_gained_comes_last() {
+        let mut ledger = BlockLedger::new([2, 3, 7]);
+        let tokens: Vec<u32> = (0..2 * TOKENS as u32).collect();
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        assert!(ledger.take(2, &mut a));
+        learn(&mut ledger, &a, &tokens);
+        assert_eq!(a, [2, 3]);
+        ledger.give_back(&mut a);
+        ledger.lose(&[3, 7].into());
+        assert_eq!((ledger.total(), ledger.free(), ledger.find(&tokens)), (1, 1, vec![2]));
+        ledger.gain([0, 9, 3]);
+        assert!(ledger.take(4, &mut b));
+        assert_eq!((ledger.total(), ledger.find(&tokens).len()), (4, 0));
+        b.sort_unstable();
+        assert_eq!(b, [0, 2, 3, 9]);
     }
 
     #[derive(Debug, Clone)]
@@ -277,7 +335,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_block_is_lost_and_only_known_ones_have_two_owners(deeds in prop::collection::vec(deed(), 0..80)) {
-            let mut ledger = BlockLedger::new(16);
+            let mut ledger = BlockLedger::new(0..16);
             let mut owners = vec![Vec::new(); 4];
             for deed in deeds {
                 match deed {

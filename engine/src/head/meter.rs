@@ -129,7 +129,7 @@ impl Meter {
             running: with.gauge("sequences_running", "sequences in work"),
             waiting: with.gauge("sequences_waiting", "sequences that wait for blocks"),
             in_flight: with.gauge("batches_in_flight", "micro-batches on their way"),
-            blocks: with.gauge("kv_blocks", "blocks of keys and values that every stage has"),
+            blocks: with.gauge("kv_blocks", "blocks of keys and values that are this gateway's, on every stage"),
             blocks_used: with.gauge("kv_blocks_used", "blocks that a sequence owns"),
             serving: with.gauge("serving", "1 when every layer is held exactly once"),
             store_reachable: with.gauge("store_reachable", "1 when the store answers"),
@@ -234,7 +234,7 @@ impl Meter {
     /// Takes down how things are.
     pub(super) fn look(&mut self, scheduler: &Scheduler, status: &PipelineStatus) {
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        let blocks = scheduler.shape().map_or(0, |shape| shape.kv_blocks as usize);
+        let blocks = scheduler.total_blocks();
         self.running.set(gauge(status.running));
         self.waiting.set(gauge(status.waiting));
         self.in_flight.set(gauge(scheduler.in_flight()));

@@ -6,6 +6,7 @@ mod driver;
 mod fault;
 mod flight;
 mod handle;
+mod holdings;
 mod ledger;
 mod meter;
 mod scheduler;

@@ -14,7 +14,7 @@
 
 mod filling;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use schema::frame::{Refusal, Slice, Tokens};
@@ -28,6 +28,7 @@ use super::sequence::{Sequence, StageLabel};
 use super::step_cost::StepCost;
 use crate::generate::{Event, Failure, Request};
 use crate::limits::{FLIGHT_DEADLINE, FLIGHT_DEADLINE_PER_ROW, REFUSALS_MAX};
+use crate::runner::KV_BLOCK_TOKENS;
 
 /// The pipeline that a scheduler fills.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +39,8 @@ pub struct Shape {
     pub epoch: Epoch,
     /// The stages in layer order.
     pub stages: Vec<StageLabel>,
-    /// Blocks of keys and values that every stage has.
-    pub kv_blocks: u32,
+    /// The blocks of keys and values that are this gateway's, on every stage.
+    pub blocks: Vec<u32>,
 }
 
 /// A micro-batch to send.
@@ -93,7 +94,7 @@ impl Scheduler {
             speculates,
             cost: StepCost::default(),
             shape: None,
-            ledger: BlockLedger::new(0),
+            ledger: BlockLedger::new([]),
             sequences: BTreeMap::new(),
             running: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -122,6 +123,49 @@ impl Scheduler {
     /// Blocks that no sequence owns; some may hold what a later one can begin with.
     pub fn free_blocks(&self) -> usize {
         self.ledger.free()
+    }
+
+    /// Blocks that this gateway has.
+    pub fn total_blocks(&self) -> usize {
+        self.ledger.total()
+    }
+
+    /// How many of `blocks` sequences own.
+    pub(super) fn owned_among(&self, blocks: impl Iterator<Item = u32>) -> usize {
+        blocks.filter(|block| self.ledger.is_owned(*block)).count()
+    }
+
+    /// Blocks that the longest of the sequences may come to need: with fewer it could never end.
+    pub(super) fn blocks_needed(&self) -> u32 {
+        let tokens = |sequence: &Sequence| sequence.history.len() as u32 + sequence.tokens_left();
+        self.sequences.values().map(tokens).max().unwrap_or(0).div_ceil(KV_BLOCK_TOKENS)
+    }
+
+    /// These blocks are this gateway's, too, from now on.
+    pub(super) fn gain(&mut self, blocks: impl Iterator<Item = u32>) {
+        self.ledger.gain(blocks);
+    }
+
+    /// These blocks are this gateway's no more. Who owns one of them is computed again, later.
+    pub(super) fn lose(&mut self, blocks: &BTreeSet<u32>) {
+        let owns = |id: &SequenceId| {
+            self.sequences.get(id).is_some_and(|own| own.blocks.iter().any(|own| blocks.contains(own)))
+        };
+        let owners: Vec<_> = self.running.iter().copied().filter(owns).collect();
+        for id in owners {
+            self.preempt(id);
+        }
+        self.ledger.lose(blocks);
+    }
+
+    /// The step that the next micro-batch of this epoch will have.
+    pub(super) fn next_step(&self) -> Step {
+        self.next_step
+    }
+
+    /// Whether nothing of this epoch is on its way that was sent before `step`.
+    pub(super) fn has_returned(&self, step: Step) -> bool {
+        self.flights.keys().next().is_none_or(|oldest| *oldest >= step)
     }
 
     /// The pipeline being filled.
@@ -158,7 +202,7 @@ impl Scheduler {
     pub fn rebuild(&mut self, shape: Option<Shape>) {
         self.flights.clear();
         self.next_step = Step(0);
-        self.ledger = BlockLedger::new(shape.as_ref().map_or(0, |shape| shape.kv_blocks));
+        self.ledger = BlockLedger::new(shape.iter().flat_map(|shape| shape.blocks.iter().copied()));
         for id in std::mem::take(&mut self.running) {
             let Some(sequence) = self.sequences.get_mut(&id) else { continue };
             sequence.blocks.clear();

@@ -11,6 +11,6 @@ pub(crate) use publisher::Mirror;
 pub use publisher::{Publisher, read_view};
 pub(crate) use strikes::Strikes;
 pub use writes::{
-    claim, delete_pin, forget_starts, leave_claims, mark_claim, note, note_start, propose, put_pin, register_gateway,
-    register_stage, report_stage, write_model,
+    claim, delete_pin, forget_starts, leave_claims, mark_claim, note, note_start, propose, put_pin, register_stage,
+    report_stage, write_gateway, write_model,
 };

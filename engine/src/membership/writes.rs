@@ -1,9 +1,12 @@
 //! The transactions that change a cluster. Each says in its compares what must still be true.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use schema::record::{ClaimRecord, GatewayRecord, ModelRecord, Pin, Placement, StageRecord, StartsRecord};
 use schema::{Generation, Key, Keyspace, StageName};
 use serde::Serialize;
 
+use crate::limits::GATEWAYS_MAX;
 use crate::planner::Note;
 use crate::store::{Compare, LeaseId, Revision, Txn, Write};
 
@@ -43,11 +46,19 @@ pub fn report_stage(keyspace: &Keyspace, name: &StageName, record: &StageRecord,
     Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease))] }
 }
 
-/// Joins as the gateway in `slot`, unless there is one.
-pub fn register_gateway(keyspace: &Keyspace, slot: u32, record: &GatewayRecord, lease: LeaseId) -> Txn {
-    let key = Key::Gateway(slot);
-    let compares = vec![Compare::Absent { key: keyspace.name(&key) }];
-    Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease))] }
+/// Writes the record of the gateway in `slot`, provided every gateway, itself included, is as it was seen (by revision): so
+/// nobody takes what another has.
+pub fn write_gateway(
+    keyspace: &Keyspace,
+    slot: u32,
+    record: &GatewayRecord,
+    seen: &BTreeMap<u32, u64>,
+    lease: LeaseId,
+) -> Txn {
+    let slots: BTreeSet<u32> = seen.keys().copied().chain(0..GATEWAYS_MAX).collect();
+    let compare = |slot: u32| as_seen(keyspace, &Key::Gateway(slot), seen.get(&slot).copied());
+    let compares = slots.into_iter().map(compare).collect();
+    Txn { compares, writes: vec![put(keyspace, &Key::Gateway(slot), record, Some(lease))] }
 }
 
 /// Makes `placement` the newest and writes `notes` beside the pins it was made by, provided the one it replaces (by

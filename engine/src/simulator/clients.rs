@@ -7,7 +7,7 @@ use schema::frame::Sampling;
 
 use super::dice::Dice;
 use super::model;
-use super::surroundings::{Event, MS, Moment, SECOND, Surroundings, duration};
+use super::surroundings::{Event, MS, Moment, Party, SECOND, Surroundings, duration};
 use crate::generate::{Event as SequenceEvent, Failure, Finish, Request};
 use crate::runner::KV_BLOCK_TOKENS;
 
@@ -20,7 +20,7 @@ pub(super) enum Standing {
     /// Not accepted yet.
     Asking,
     /// Accepted under this number.
-    Listening(SequenceId),
+    Listening(Party, SequenceId),
     /// It heard the last event, or left, or its gateway died.
     Done,
 }
@@ -39,7 +39,7 @@ pub(super) struct Client {
 /// All of them.
 pub(super) struct Clients {
     pub(super) all: Vec<Client>,
-    listening: BTreeMap<SequenceId, usize>,
+    listening: BTreeMap<(Party, SequenceId), usize>,
 }
 
 // === impl Clients ===
@@ -93,9 +93,9 @@ impl Clients {
         }
     }
 
-    pub(super) fn accepted(&mut self, number: usize, id: SequenceId) {
-        self.all[number].standing = Standing::Listening(id);
-        self.listening.insert(id, number);
+    pub(super) fn accepted(&mut self, number: usize, by: Party, id: SequenceId) {
+        self.all[number].standing = Standing::Listening(by, id);
+        self.listening.insert((by, id), number);
     }
 
     /// A client was not accepted, or nobody is there to accept it.
@@ -104,33 +104,40 @@ impl Clients {
     }
 
     /// Sequences whose clients do not listen any more.
-    pub(super) fn left(&mut self, around: &mut Surroundings) -> Vec<SequenceId> {
-        let left: Vec<_> =
-            self.listening.iter().filter(|(_, number)| self.all[**number].has_left).map(|(id, _)| *id).collect();
+    pub(super) fn left(&mut self, of: Party, around: &mut Surroundings) -> Vec<SequenceId> {
+        let left = self.listening.iter().filter(|((by, _), number)| *by == of && self.all[**number].has_left);
+        let left: Vec<_> = left.map(|((_, id), _)| *id).collect();
         around.tally.add("a client left", left.len() as u64);
         for id in &left {
-            self.forget(*id);
+            self.forget(of, *id);
         }
         left
     }
 
-    fn forget(&mut self, id: SequenceId) {
-        if let Some(number) = self.listening.remove(&id) {
+    fn forget(&mut self, by: Party, id: SequenceId) {
+        if let Some(number) = self.listening.remove(&(by, id)) {
             self.all[number].standing = Standing::Done;
         }
     }
 
-    /// The gateway died, and with it what it knew.
-    pub(super) fn gateway_died(&mut self, around: &mut Surroundings) {
-        around.tally.add("a sequence died with its gateway", self.listening.len() as u64);
-        for (_, number) in std::mem::take(&mut self.listening) {
-            self.all[number].standing = Standing::Done;
+    /// A gateway died, and with it what it knew.
+    pub(super) fn gateway_died(&mut self, gateway: Party, around: &mut Surroundings) {
+        let died: Vec<_> = self.listening.keys().filter(|(by, _)| *by == gateway).copied().collect();
+        around.tally.add("a sequence died with its gateway", died.len() as u64);
+        for (by, id) in died {
+            self.forget(by, id);
         }
     }
 
     /// A client hears an event. True when it does not listen any more, so that the sequence is to be cancelled.
-    pub(super) fn hears(&mut self, id: SequenceId, event: &SequenceEvent, around: &mut Surroundings) -> bool {
-        let Some(number) = self.listening.get(&id).copied() else {
+    pub(super) fn hears(
+        &mut self,
+        of: Party,
+        id: SequenceId,
+        event: &SequenceEvent,
+        around: &mut Surroundings,
+    ) -> bool {
+        let Some(number) = self.listening.get(&(of, id)).copied() else {
             return false;
         };
         let client = &mut self.all[number];
@@ -141,7 +148,7 @@ impl Clients {
         let gone = client.has_left;
         if last || gone {
             around.note(|| format!("client {number}, sequence {id}, ends: {event:?}"));
-            self.forget(id);
+            self.forget(of, id);
         }
         gone && !last
     }

@@ -8,7 +8,7 @@ use super::dice::Dice;
 use super::head::HeadProcess;
 use super::network::Malice;
 use super::stage::StageProcess;
-use super::surroundings::{Event, HEAD, Look, MS, Moment, Party, SECOND, Surroundings, duration};
+use super::surroundings::{Event, GATEWAYS, Look, MS, Moment, Party, SECOND, Surroundings, duration};
 use super::world::World;
 use crate::store::{Txn, Write};
 use crate::view::ClusterView;
@@ -58,10 +58,10 @@ impl Strike {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Starts(_) => "a process started",
-            Self::Crashes(HEAD) => "the gateway crashed",
+            Self::Crashes(party) if party.is_gateway() => "the gateway crashed",
             Self::Crashes(_) => "a stage crashed",
             Self::Stops(_) => "a stage stopped",
-            Self::Freezes(HEAD) => "the gateway froze",
+            Self::Freezes(party) if party.is_gateway() => "the gateway froze",
             Self::Freezes(_) => "a stage froze",
             Self::Thaws(_) => "a process thawed",
             Self::StoreGoes => "the store went away",
@@ -78,8 +78,8 @@ impl Strike {
     }
 }
 
-/// Rolls and schedules the faults until `peace`, among the gateway and `stages` stages.
-pub(super) fn schedule(stages: usize, peace: Moment, around: &mut Surroundings) {
+/// Rolls and schedules the faults until `peace`, among so many gateways and stages.
+pub(super) fn schedule((gateways, stages): (usize, usize), peace: Moment, around: &mut Surroundings) {
     around.at(peace, Event::Strikes(Strike::Peace));
     if around.dice.permille(300) {
         let dice = &mut around.dice;
@@ -90,7 +90,7 @@ pub(super) fn schedule(stages: usize, peace: Moment, around: &mut Surroundings) 
     for _ in 0..around.dice.within(0..7) {
         let at = around.dice.within(500 * MS..peace);
         let length = length(&mut around.dice);
-        for (moment, strike) in roll(stages, at, length, &mut around.dice) {
+        for (moment, strike) in roll((gateways, stages), at, length, &mut around.dice) {
             around.at(moment, Event::Strikes(strike));
         }
     }
@@ -101,14 +101,19 @@ fn length(dice: &mut Dice) -> Moment {
     if dice.permille(500) { dice.within(20 * MS..SECOND) } else { dice.within(SECOND..9 * SECOND) }
 }
 
-fn roll(stages: usize, at: Moment, length: Moment, dice: &mut Dice) -> Vec<(Moment, Strike)> {
-    let stage = Party(dice.within(1..stages as u64 + 1) as usize);
-    let anybody = Party(dice.within(0..stages as u64 + 1) as usize);
+fn roll((gateways, stages): (usize, usize), at: Moment, length: Moment, dice: &mut Dice) -> Vec<(Moment, Strike)> {
+    let processes = (gateways + stages) as u64;
+    // Gateways' numbers, then the stages'.
+    let party = |place: u64| Party(place as usize + if (place as usize) < gateways { 0 } else { GATEWAYS - gateways });
+    let gateway = party(dice.within(0..gateways as u64));
+    let stage = party(dice.within(gateways as u64..processes));
+    let place = dice.within(0..processes);
+    let anybody = party(place);
     let end = at + length;
     match dice.within(0..16) {
         0..=2 => vec![(at, Strike::Crashes(stage)), (end, Strike::Starts(stage))],
         3..=5 => vec![(at, Strike::Freezes(stage)), (end, Strike::Thaws(stage))],
-        6 => vec![(at, Strike::Freezes(HEAD)), (end, Strike::Thaws(HEAD))],
+        6 => vec![(at, Strike::Freezes(gateway)), (end, Strike::Thaws(gateway))],
         7 => vec![(at, Strike::Stops(stage)), (end, Strike::Starts(stage))],
         8 => {
             let with_leases = dice.permille(500);
@@ -116,7 +121,7 @@ fn roll(stages: usize, at: Moment, length: Moment, dice: &mut Dice) -> Vec<(Mome
         }
         9 | 10 => vec![(at, Strike::StoreCut(anybody)), (end, Strike::StoreMended(anybody))],
         11 | 12 => {
-            let to = Party((anybody.0 + dice.within(1..stages as u64 + 1) as usize) % (stages + 1));
+            let to = party((place + dice.within(1..processes)) % processes);
             let mut cuts = vec![(at, Strike::Cut { from: anybody, to, until: end })];
             if dice.permille(600) {
                 cuts.push((at, Strike::Cut { from: to, to: anybody, until: end }));
@@ -125,7 +130,7 @@ fn roll(stages: usize, at: Moment, length: Moment, dice: &mut Dice) -> Vec<(Mome
         }
         13 => (0..dice.within(1..4)).map(|number| (at + number, Strike::Breaks(dice.within(0..1000)))).collect(),
         14 => vec![(at, if dice.permille(700) { Strike::Revoked(anybody) } else { Strike::ClaimsDeleted })],
-        _ if dice.permille(400) => vec![(at, Strike::Crashes(HEAD)), (end, Strike::Starts(HEAD))],
+        _ if dice.permille(400) => vec![(at, Strike::Crashes(gateway)), (end, Strike::Starts(gateway))],
         _ => vec![(at, Strike::Breaks(dice.within(0..1000)))],
     }
 }
@@ -180,7 +185,7 @@ impl World {
             }
             Strike::Breaks(choice) => around.breaks(choice),
             Strike::Revoked(party) => {
-                let head = self.head.as_ref().filter(|_| party == HEAD).and_then(HeadProcess::lease);
+                let head = self.heads.get(party.0).and_then(Option::as_ref).and_then(HeadProcess::lease);
                 let lease = self.stages[party.0].as_ref().and_then(StageProcess::lease).or(head).map(|lease| lease.id);
                 if let Some(lease) = lease.filter(|_| !around.depot.away) {
                     around.depot.store.revoke(lease);
@@ -248,6 +253,9 @@ impl World {
             self.around.depot.cut.remove(&party);
             self.look(party, Look::Again, 600 * MS);
             self.thaw(party);
+            if party.is_gateway() && party.0 >= self.gateways {
+                continue;
+            }
             let delay = self.around.dice.within(0..2 * SECOND);
             self.around.after(delay, Event::Strikes(Strike::Starts(party)));
         }

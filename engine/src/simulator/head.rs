@@ -6,17 +6,19 @@ use schema::record::{ClaimState, GatewayRecord};
 use super::clients::{Clients, Standing};
 use super::depot::{Answer, Ask};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
-use super::network::{Way, name};
-use super::surroundings::{Errand, HEAD, Happening, Surroundings, micros};
-use crate::head::conductor::{Arrival, Conductor, GATEWAY_SLOT};
+use super::network::{Way, name, who};
+use super::surroundings::{Errand, Happening, Party, Surroundings, micros};
+use crate::head::conductor::{Arrival, Conductor};
 use crate::head::{Fault, Happened, Scheduler};
 use crate::limits::{HEAD_TICK, REFUSAL_PAUSE, STORE_RETRY};
 use crate::link::Absence;
-use crate::membership::register_gateway;
+use crate::membership::write_gateway;
+use crate::share::{first_free, newcomer};
 use crate::store::Committed;
 
 /// One process.
 pub(super) struct HeadProcess {
+    party: Party,
     keyspace: Keyspace,
     endpoint: String,
     conductor: Conductor,
@@ -28,14 +30,15 @@ pub(super) struct HeadProcess {
 
 impl HeadProcess {
     /// A new process, which begins to register.
-    pub(super) fn start(keyspace: &Keyspace, speculates: bool, around: &mut Surroundings) -> Self {
-        let endpoint = around.network.listen(HEAD, around.lives[HEAD.0].incarnation);
-        let view = around.life(HEAD).view.clone();
-        let conductor = Conductor::new(Scheduler::new(speculates), endpoint.clone(), view);
-        around.happens(0, HEAD, Happening::Joins);
-        around.happens(0, HEAD, Happening::Ticks);
-        around.happens(0, HEAD, Happening::Sees);
-        Self { keyspace: keyspace.clone(), endpoint, conductor, lease: None, joins: 0 }
+    pub(super) fn start(party: Party, keyspace: &Keyspace, speculates: bool, around: &mut Surroundings) -> Self {
+        let endpoint = around.network.listen(party, around.lives[party.0].incarnation);
+        let view = around.life(party).view.clone();
+        let conductor = Conductor::new(Scheduler::new(speculates), view);
+        around.happens(0, party, Happening::Joins);
+        around.happens(0, party, Happening::Ticks);
+        around.happens(0, party, Happening::Sees);
+        let keyspace = keyspace.clone();
+        Self { party, keyspace, endpoint, conductor, lease: None, joins: 0 }
     }
 
     pub(super) fn conductor(&self) -> &Conductor {
@@ -55,7 +58,7 @@ impl HeadProcess {
         match happening {
             Happening::Joins => {
                 self.joins += 1;
-                around.ask(HEAD, Errand::Join(self.joins), Ask::Grant);
+                around.ask(self.party, Errand::Join(self.joins), Ask::Grant);
             }
             Happening::Registers(joins) if joins == self.joins => self.register(around),
             Happening::Renews => self.renew(around),
@@ -79,11 +82,12 @@ impl HeadProcess {
         let now = around.instant();
         match happening {
             Happening::Sees => {
-                let view = around.life(HEAD).view.clone();
+                let view = around.life(self.party).view.clone();
                 if self.conductor.see(view) {
-                    around.network.close(HEAD, Way::Downstream);
+                    around.network.close(self.party, Way::Downstream);
                     around.tally.add("the cluster changed", 1);
-                    around.note(|| format!("head begins anew: {:?}", self.conductor.scheduler().shape()));
+                    around
+                        .note(|| format!("{} begins anew: {:?}", who(self.party), self.conductor.scheduler().shape()));
                 }
             }
             Happening::Receives(message) => {
@@ -91,8 +95,8 @@ impl HeadProcess {
                 self.arrival(arrival, clients, around);
             }
             Happening::Ticks => {
-                around.happens(micros(HEAD_TICK), HEAD, Happening::Ticks);
-                for id in clients.left(around) {
+                around.happens(micros(HEAD_TICK), self.party, Happening::Ticks);
+                for id in clients.left(self.party, around) {
                     self.conductor.cancel(id);
                 }
                 let arrival = self.conductor.tick(now);
@@ -100,15 +104,20 @@ impl HeadProcess {
             }
             Happening::LinkEnded { link, .. } => self.link_ended(link, around),
             Happening::Recovers(fault) => {
-                around.note(|| format!("head begins anew: {fault}"));
-                around.network.close(HEAD, Way::Downstream);
+                around.note(|| format!("{} begins anew: {fault}", who(self.party)));
+                around.network.close(self.party, Way::Downstream);
                 self.conductor.recover(&fault);
             }
             Happening::Submits(client) => self.submit(client, clients, around),
             _ => {}
         }
-        if around.life(HEAD).busy_until <= around.now {
+        if around.life(self.party).busy_until <= around.now {
             self.send_batches(around);
+        }
+        if let Some(txn) = self.conductor.next_write(&self.keyspace, now) {
+            around.note(|| format!("{} writes its share", who(self.party)));
+            around.tally.add("a share changed hands", 1);
+            around.ask(self.party, Errand::Share, Ask::Commit(txn));
         }
         if let Err(broken) = self.conductor.scheduler().audit() {
             around.law(false, || broken);
@@ -122,19 +131,19 @@ impl HeadProcess {
         around.tally.add(kind(&fault), 1);
         let pause = if pause { micros(REFUSAL_PAUSE) } else { 0 };
         let until = around.now + pause;
-        around.life(HEAD).busy_until = until;
+        around.life(self.party).busy_until = until;
         if pause > 0 {
-            around.happens(pause, HEAD, Happening::Recovers(fault));
+            around.happens(pause, self.party, Happening::Recovers(fault));
         } else {
-            around.note(|| format!("head begins anew: {fault}"));
-            around.network.close(HEAD, Way::Downstream);
+            around.note(|| format!("{} begins anew: {fault}", who(self.party)));
+            around.network.close(self.party, Way::Downstream);
             self.conductor.recover(&fault);
         }
     }
 
     fn tell(&mut self, happened: &Happened, clients: &mut Clients, around: &mut Surroundings) {
         for (id, event) in happened {
-            if clients.hears(*id, event, around) {
+            if clients.hears(self.party, *id, event, around) {
                 self.conductor.cancel(*id);
             }
         }
@@ -147,12 +156,13 @@ impl HeadProcess {
         }
         let request = client.request.clone();
         match self.conductor.judge(&request) {
-            Ok(room) => {
+            // A smaller share than usual would cut the answer short.
+            Ok(room) if room >= request.tokens_max => {
                 let id = self.conductor.admit(request, room, around.instant());
-                around.note(|| format!("client {number} is accepted as sequence {id}"));
-                clients.accepted(number, id);
+                around.note(|| format!("client {number} is accepted as sequence {id} of {}", who(self.party)));
+                clients.accepted(number, self.party, id);
             }
-            Err(_) => Clients::ask_again(number, around),
+            _ => Clients::ask_again(number, around),
         }
     }
 
@@ -162,11 +172,11 @@ impl HeadProcess {
             let endpoint = endpoint.to_owned();
             let generation = hop.generation;
             let frame = schema::frame::Frame::Hop(hop);
-            around.note(|| format!("head sends {}", name(&frame)));
+            around.note(|| format!("{} sends {}", who(self.party), name(&frame)));
             self.check_traffic(generation, around);
-            let sent = around.send(HEAD, Way::Downstream, &endpoint, &frame, bytes::Bytes::new());
+            let sent = around.send(self.party, Way::Downstream, &endpoint, &frame, bytes::Bytes::new());
             if sent.is_err() {
-                around.note(|| "head cannot reach the first stage".to_owned());
+                around.note(|| format!("{} cannot reach the first stage", who(self.party)));
             }
             match sent {
                 Ok(()) => self.conductor.reached_first(),
@@ -182,14 +192,14 @@ impl HeadProcess {
                 Absence::Silence => "the head heard nothing of the first stage",
             };
             around.tally.add(found, 1);
-            around.ask(HEAD, Errand::Strike, Ask::Commit(txn));
+            around.ask(self.party, Errand::Strike, Ask::Commit(txn));
         }
     }
 
     /// The link it has is no more, unless it has another one by now.
     fn link_ended(&mut self, link: u64, around: &mut Surroundings) {
-        let Some(endpoint) = around.network.leads(HEAD, Way::Downstream, link) else { return };
-        match around.connect(HEAD, Way::Downstream, &endpoint) {
+        let Some(endpoint) = around.network.leads(self.party, Way::Downstream, link) else { return };
+        match around.connect(self.party, Way::Downstream, &endpoint) {
             Ok(_) => {
                 if let Some(fault) = self.conductor.link_broke() {
                     self.recover(&fault, around);
@@ -201,8 +211,8 @@ impl HeadProcess {
 
     fn recover(&mut self, fault: &Fault, around: &mut Surroundings) {
         around.tally.add(kind(fault), 1);
-        around.note(|| format!("head begins anew: {fault}"));
-        around.network.close(HEAD, Way::Downstream);
+        around.note(|| format!("{} begins anew: {fault}", who(self.party)));
+        around.network.close(self.party, Way::Downstream);
         self.conductor.recover(fault);
     }
 
@@ -228,42 +238,52 @@ impl HeadProcess {
         match answer {
             Answer::Granted(Some(id)) => {
                 self.lease = Some(Lease::new(*id));
-                around.happens(RENEW_EVERY, HEAD, Happening::Renews);
+                around.happens(RENEW_EVERY, self.party, Happening::Renews);
                 self.register(around);
             }
-            _ => around.happens(micros(STORE_RETRY), HEAD, Happening::Joins),
+            _ => around.happens(micros(STORE_RETRY), self.party, Happening::Joins),
         }
     }
 
     fn register(&mut self, around: &mut Surroundings) {
         let Some(lease) = self.lease else { return };
+        let view = around.life(self.party).view.clone();
+        let Some(slot) = first_free(&view) else {
+            return around.happens(micros(STORE_RETRY), self.party, Happening::Registers(self.joins));
+        };
         let record = GatewayRecord {
             endpoint: self.endpoint.clone(),
             url: "http://127.0.0.1:0".to_owned(),
             host: "here".to_owned(),
-            pid: around.life(HEAD).incarnation,
+            pid: around.life(self.party).incarnation,
             version: "0".to_owned(),
+            lease: lease.id.to_string(),
+            share: newcomer(&view, slot),
         };
-        let txn = register_gateway(&self.keyspace, GATEWAY_SLOT, &record, lease.id);
-        around.ask(HEAD, Errand::Register(self.joins), Ask::Commit(txn));
+        let txn = write_gateway(&self.keyspace, slot, &record, &view.gateway_revisions(), lease.id);
+        around.ask(self.party, Errand::Register(self.joins), Ask::Commit(txn));
     }
 
     fn registered(&mut self, answer: &Answer, around: &mut Surroundings) {
         match answer {
             Answer::Committed(Ok(Committed::Applied { .. })) => {
-                around.note(|| "head is registered".to_owned());
-                if self.lease.is_none_or(|lease| lease.is_lost()) {
-                    self.lost(around);
+                around.note(|| format!("{} is registered", who(self.party)));
+                match self.lease {
+                    Some(lease) if !lease.is_lost() => {
+                        self.conductor.enroll(lease.id);
+                        around.happens(0, self.party, Happening::Sees);
+                    }
+                    _ => self.lost(around),
                 }
             }
             Answer::Committed(Ok(Committed::Refused)) => {
-                around.happens(micros(STORE_RETRY), HEAD, Happening::Registers(self.joins));
+                around.happens(micros(STORE_RETRY), self.party, Happening::Registers(self.joins));
             }
             _ => {
                 if let Some(lease) = self.lease.take() {
-                    around.ask(HEAD, Errand::Farewell, Ask::Revoke(lease.id));
+                    around.ask(self.party, Errand::Farewell, Ask::Revoke(lease.id));
                 }
-                around.happens(micros(STORE_RETRY), HEAD, Happening::Joins);
+                around.happens(micros(STORE_RETRY), self.party, Happening::Joins);
             }
         }
     }
@@ -271,7 +291,7 @@ impl HeadProcess {
     fn renew(&mut self, around: &mut Surroundings) {
         match self.lease {
             Some(lease) if !lease.is_lost() => {
-                around.ask(HEAD, Errand::Renewal { lease: lease.id }, Ask::Renew(lease.id));
+                around.ask(self.party, Errand::Renewal { lease: lease.id }, Ask::Renew(lease.id));
             }
             Some(_) => self.lost(around),
             None => {}
@@ -282,19 +302,19 @@ impl HeadProcess {
         let Some(lease) = &mut self.lease else { return };
         match answer {
             Answer::Renewed(Some(known)) if lease.renewed(*known) => {
-                around.happens(RENEW_EVERY, HEAD, Happening::Renews);
+                around.happens(RENEW_EVERY, self.party, Happening::Renews);
             }
-            Answer::Renewed(None) => around.happens(RETRY_PAUSE, HEAD, Happening::Renews),
+            Answer::Renewed(None) => around.happens(RETRY_PAUSE, self.party, Happening::Renews),
             _ => self.lost(around),
         }
     }
 
     fn lost(&mut self, around: &mut Surroundings) {
-        around.note(|| "head has lost its lease".to_owned());
+        around.note(|| format!("{} has lost its lease", who(self.party)));
         if let Some(lease) = self.lease.take() {
-            around.ask(HEAD, Errand::Farewell, Ask::Revoke(lease.id));
+            around.ask(self.party, Errand::Farewell, Ask::Revoke(lease.id));
         }
-        around.happens(0, HEAD, Happening::Joins);
+        around.happens(0, self.party, Happening::Joins);
     }
 }
 

@@ -1,11 +1,12 @@
 //! What must be true of a cluster at any time, and what is left when all is done.
 
 use schema::Generation;
-use schema::record::ClaimState;
+use schema::record::{ClaimState, Share};
 
 use super::stage::StageProcess;
 use super::surroundings::duration;
 use super::world::World;
+use crate::share::Pool;
 
 impl World {
     /// No process without a lease holds anything, and no two with one have the same layer ready in the same generation.
@@ -49,34 +50,62 @@ impl World {
         }
     }
 
+    /// No part of the keys and values is in two gateways' shares, nor given out by a gateway to whom it does not belong.
+    pub(super) fn check_shares(&mut self) {
+        let shares = self.around.depot.view.gateway_shares();
+        let parts: u32 = shares.values().map(|share| share.count()).sum();
+        let all = shares.values().fold(Share::EMPTY, |all, share| all.and(*share));
+        self.around.law(parts == all.count(), || format!("a part has two owners: {shares:?}"));
+        self.around.tally.add(
+            "several gateways had shares",
+            u64::from(shares.values().filter(|share| !share.is_empty()).count() > 1),
+        );
+    }
+
     /// When all is done, the cluster serves, and nothing is left of what is gone.
     pub(super) fn check_aftermath(&mut self) {
         let view = self.around.depot.view.clone();
-        let Some(head) = &self.head else {
-            return self.around.law(false, || "no gateway is there".to_owned());
-        };
-        let scheduler = head.conductor().scheduler();
-        let (load, in_flight, free) = (scheduler.load(), scheduler.in_flight(), scheduler.free_blocks());
-        let counts = scheduler.counts();
-        let blocks = scheduler.shape().map(|shape| shape.kv_blocks as usize);
+        let pool = view.model.as_ref().map_or(Pool::default(), |model| Pool::new(&model.value));
+        let shares = view.gateway_shares();
+        let whole = shares.values().fold(Share::EMPTY, |whole, share| whole.and(*share));
+        self.around.law(whole == pool.whole(), || format!("not every part is a gateway's: {shares:?}"));
+        let (most, least) =
+            (shares.values().map(|share| share.count()).max(), shares.values().map(|share| share.count()).min());
+        let even = most.zip(least).is_some_and(|(most, least)| most - least <= 1);
+        self.around.law(even, || format!("shares are not equal: {shares:?}"));
+        for number in 0..self.gateways {
+            let Some(head) = &self.heads[number] else {
+                return self.around.law(false, || format!("gateway {number} is not there"));
+            };
+            let scheduler = head.conductor().scheduler();
+            let (load, in_flight, free) = (scheduler.load(), scheduler.in_flight(), scheduler.free_blocks());
+            let (counts, endpoint) = (scheduler.counts(), head.endpoint());
+            let own = view.gateways.values().find(|gateway| gateway.value.endpoint == endpoint);
+            let blocks = own.map(|own| pool.blocks(own.value.share).count());
+            let around = &mut self.around;
+            around.tally.add("a sequence was preempted", counts.preempted);
+            around.tally.add("a guess came true", counts.guessed_right);
+            around.tally.add("a guess was wrong", counts.guessed - counts.guessed_right);
+            around.law(load == (0, 0) && in_flight == 0, || {
+                format!("{load:?} sequences and {in_flight} batches are left")
+            });
+            around.law(blocks == Some(free), || format!("{free} blocks are free of {blocks:?}"));
+        }
         let endpoints: Vec<_> = self.stages.iter().flatten().map(|stage| stage.endpoint().to_owned()).collect();
-        let head_endpoint = head.endpoint().to_owned();
+        let mut heads: Vec<_> = self.heads.iter().flatten().map(|head| head.endpoint().to_owned()).collect();
+        heads.sort();
         let around = &mut self.around;
-        around.tally.add("a sequence was preempted", counts.preempted);
-        around.tally.add("a guess came true", counts.guessed_right);
-        around.tally.add("a guess was wrong", counts.guessed - counts.guessed_right);
-        around.law(load == (0, 0) && in_flight == 0, || format!("{load:?} sequences and {in_flight} batches are left"));
-        around.law(blocks == Some(free), || format!("{free} blocks are free of {blocks:?}"));
         let serving = view.serving().map(|served| served.claims.len());
         around.law(serving.is_ok(), || format!("the cluster does not serve: {serving:?}"));
         let stages: Vec<_> = view.stages.values().map(|stage| stage.value.endpoint.clone()).collect();
         around.law(stages == endpoints, || format!("stages in the store: {stages:?}, alive: {endpoints:?}"));
-        let gateways: Vec<_> = view.gateways.values().map(|gateway| gateway.value.endpoint.clone()).collect();
-        around.law(gateways == [head_endpoint], || format!("gateways in the store: {gateways:?}"));
+        let mut gateways: Vec<_> = view.gateways.values().map(|gateway| gateway.value.endpoint.clone()).collect();
+        gateways.sort();
+        around.law(gateways == heads, || format!("gateways in the store: {gateways:?}"));
         let placed = view.placement.as_ref().map(|placement| placement.value.generation());
         let stale: Vec<_> = view.claims.keys().filter(|(generation, _)| Some(*generation) != placed).collect();
         around.law(stale.is_empty(), || format!("claims of older generations are left: {stale:?}"));
         let leases = around.depot.store.leases();
-        around.law(leases == endpoints.len() + 1, || format!("{leases} leases are left"));
+        around.law(leases == endpoints.len() + heads.len(), || format!("{leases} leases are left"));
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use schema::frame::Frame;
 
-use super::surroundings::{Event, HEAD, Happening, MS, Moment, Party, SECOND, Surroundings, micros};
+use super::surroundings::{Event, Happening, MS, Moment, Party, SECOND, Surroundings, micros};
 use crate::link::limits::{CONNECT_WAIT_MAX, IN_FLIGHT_MESSAGES_MAX, PING_EVERY, SILENCE_MAX};
 use crate::link::{Absence, Message};
 
@@ -19,8 +19,8 @@ use crate::link::{Absence, Message};
 pub(super) enum Way {
     /// To the stage after it; the head's: to the first.
     Downstream,
-    /// To the gateway.
-    Gateway,
+    /// To the gateway in a slot.
+    Gateway(u32),
 }
 
 /// How often frames meet with what a real link does not do, in a thousand.
@@ -279,5 +279,5 @@ pub(super) fn name(frame: &Frame) -> String {
 
 /// A process in the trace.
 pub(super) fn who(party: Party) -> String {
-    if party == HEAD { "head".to_owned() } else { super::stage::name(party) }
+    if party.is_gateway() { format!("g{}", party.0) } else { super::stage::name(party) }
 }

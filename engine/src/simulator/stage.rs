@@ -13,10 +13,10 @@ use schema::record::StageRecord;
 use super::depot::{Answer, Ask};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
 use super::network::Way;
-use super::surroundings::{Errand, HEAD, Happening, MS, Moment, Party, Surroundings, micros};
+use super::surroundings::{Errand, Happening, MS, Moment, Party, Surroundings, micros};
 use super::taken::Taken;
 use super::thread::Thread;
-use crate::limits::{DRAIN_MAX, SETTLE_LEFT, STORE_RETRY};
+use crate::limits::{DRAIN_MAX, GATEWAYS_MAX, SETTLE_LEFT, STORE_RETRY};
 use crate::link::Absence;
 use crate::membership::register_stage;
 use crate::runner::Loader;
@@ -191,8 +191,8 @@ impl StageProcess {
             }
             Happening::Sees => {
                 let view = around.life(self.party).view.clone();
-                if !view.gateways.contains_key(&0) {
-                    around.network.close(self.party, Way::Gateway);
+                for slot in (0..GATEWAYS_MAX).filter(|slot| !view.gateways.contains_key(slot)) {
+                    around.network.close(self.party, Way::Gateway(slot));
                 }
                 self.member.see(view, now);
                 Vec::new()
@@ -231,9 +231,9 @@ impl StageProcess {
     /// The link it has is no more, unless it has another one by now.
     fn link_ended(&mut self, way: Way, link: u64, around: &mut Surroundings) -> Vec<Order> {
         let Some(endpoint) = around.network.leads(self.party, way, link) else { return Vec::new() };
-        if way == Way::Gateway {
+        if let Way::Gateway(slot) = way {
             around.network.close(self.party, way);
-            return self.member.gateway_link_broke(0).into_iter().collect();
+            return self.member.gateway_link_broke(slot).into_iter().collect();
         }
         match around.connect(self.party, way, &endpoint) {
             Ok(_) => self.member.link_broke(),
@@ -401,10 +401,10 @@ impl StageProcess {
             }
             Order::Answer { gateway, frame } => {
                 let endpoint = self.member.view().gateways.get(&gateway).map(|known| known.value.endpoint.clone());
-                let sent =
-                    endpoint.map(|endpoint| around.send(party, Way::Gateway, &endpoint, &frame, bytes::Bytes::new()));
+                let sent = endpoint
+                    .map(|endpoint| around.send(party, Way::Gateway(gateway), &endpoint, &frame, bytes::Bytes::new()));
                 if sent != Some(Ok(())) {
-                    around.note(|| format!("{} cannot answer {}", name(party), super::network::who(HEAD)));
+                    around.note(|| format!("{} cannot answer the gateway in slot {gateway}", name(party)));
                 }
             }
         }

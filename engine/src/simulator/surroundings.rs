@@ -20,12 +20,18 @@ use crate::view::ClusterView;
 /// Virtual time since the start, in microseconds.
 pub(super) type Moment = u64;
 
-/// A process: the gateway, or a stage by its number.
+/// A process by its number: gateways come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Party(pub(super) usize);
 
-/// The gateway.
-pub(super) const HEAD: Party = Party(0);
+/// The most gateways of a seed; the stages' numbers follow.
+pub(super) const GATEWAYS: usize = 3;
+
+impl Party {
+    pub(super) fn is_gateway(self) -> bool {
+        self.0 < GATEWAYS
+    }
+}
 
 pub(super) const MS: Moment = 1000;
 pub(super) const SECOND: Moment = 1_000_000;
@@ -77,6 +83,8 @@ pub(super) enum Errand {
     },
     /// A stage that is gone is struck off by the head.
     Strike,
+    /// A gateway's share is written.
+    Share,
     Farewell,
 }
 

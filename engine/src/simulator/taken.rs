@@ -1,17 +1,17 @@
 //! What a stage took of the epochs, as the laws count it.
 
+use std::collections::BTreeMap;
+
 use schema::frame::Hop;
 use schema::{Epoch, Generation, Step};
 
 use super::stage::name;
 use super::surroundings::{Party, Surroundings};
 
-/// The epoch at hand and the step that comes, since the shard was loaded.
+/// For each gateway's slot, the epoch at hand and the step that comes, since the shard was loaded.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    generation: Generation,
-    epoch: Epoch,
-    next: Step,
+    slots: BTreeMap<u32, (Generation, Epoch, Step)>,
 }
 
 // === impl Taken ===
@@ -29,16 +29,17 @@ impl Taken {
         around.law(held == Some((hop.generation, hop.slot, true)), || {
             format!("{} took a frame for what it does not serve: {hop:?}", name(party))
         });
-        let (known, found) = ((self.generation, self.epoch), (hop.generation, hop.epoch));
-        let next = if found == known { self.next } else { Step(0) };
+        let (generation, epoch, next) = self.slots.get(&hop.gateway).copied().unwrap_or_default();
+        let (known, found) = ((generation, epoch), (hop.generation, hop.epoch));
+        let next = if found == known { next } else { Step(0) };
         around.law(found >= known && hop.step == next, || {
-            let (of, known) = (hop.epoch, self.epoch);
+            let (of, known) = (hop.epoch, epoch);
             format!(
                 "{} took step {} of epoch {of}, where step {next} comes, after epoch {known}",
                 name(party),
                 hop.step
             )
         });
-        *self = Self { generation: found.0, epoch: found.1, next: next.next() };
+        self.slots.insert(hop.gateway, (found.0, found.1, next.next()));
     }
 }

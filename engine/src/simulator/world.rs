@@ -10,7 +10,7 @@ use super::head::HeadProcess;
 use super::model::{self, Beads};
 use super::network::{Network, who};
 use super::stage::StageProcess;
-use super::surroundings::{Event, HEAD, Happening, MS, Moment, Party, SECOND, Surroundings, duration};
+use super::surroundings::{Event, GATEWAYS, Happening, MS, Moment, Party, SECOND, Surroundings, duration};
 use super::tally::Tally;
 use super::trace::Trace;
 
@@ -38,8 +38,11 @@ pub(super) struct World {
     layers: u32,
     budget_bytes: u64,
     speculates: bool,
-    pub(super) head: Option<HeadProcess>,
-    /// By number; the first is at 1.
+    /// How many gateways the seed has.
+    pub(super) gateways: usize,
+    /// By number.
+    pub(super) heads: Vec<Option<HeadProcess>>,
+    /// By number; the first is at `GATEWAYS`.
     pub(super) stages: Vec<Option<StageProcess>>,
     clients: Clients,
     /// Whether the faults are over.
@@ -53,31 +56,35 @@ impl World {
         let mut dice = Dice::new(seed);
         let stages = dice.within(2..6) as usize;
         let layers = dice.within(4..13) as u32;
-        let kv_blocks = dice.within(5..20) as u32;
+        // Most clusters have one gateway.
+        let gateways = [1, 1, 2, 3][dice.within(0..4) as usize];
+        let blocks_each = dice.within(5..20) as u32;
+        let kv_blocks = blocks_each * gateways as u32;
         let stages_min = dice.within(1..stages as u64 + 1) as u32;
         let record = model::record(layers, kv_blocks, stages_min);
         let capacity = u64::from(layers).div_ceil(stages as u64) + dice.within(0..u64::from(layers));
         let speculates = dice.permille(500);
         let keyspace = Keyspace::new(&"simulated".parse().expect("a legal name"));
         let depot = Depot::new(&keyspace, &record);
-        let mut around = Surroundings::new(dice, depot, Network::default(), stages + 1, trace);
-        for party in (0..=stages).map(Party) {
-            let late = party != HEAD && around.dice.permille(200);
+        let mut around = Surroundings::new(dice, depot, Network::default(), GATEWAYS + stages, trace);
+        for party in (0..gateways).chain(GATEWAYS..GATEWAYS + stages).map(Party) {
+            let late = party != Party(0) && around.dice.permille(200);
             let at = around.dice.within(0..if late { PEACE } else { SECOND });
             around.at(at, Event::Strikes(Strike::Starts(party)));
         }
         around.at(0, Event::Expires);
-        faults::schedule(stages, PEACE, &mut around);
-        let clients = Clients::new(layers, kv_blocks, PEACE, &mut around);
+        faults::schedule((gateways, stages), PEACE, &mut around);
+        let clients = Clients::new(layers, blocks_each, PEACE, &mut around);
         around.note(|| {
             format!(
-                "{stages} stages, {layers} layers, {kv_blocks} blocks, {} clients, guesses: {speculates}",
+                "{gateways} gateways, {stages} stages, {layers} layers, {kv_blocks} blocks, {} clients, guesses: {speculates}",
                 clients.all.len()
             )
         });
         let budget_bytes = model::bytes(capacity as u32, record.kv_tokens);
-        let stages = (0..=stages).map(|_| None).collect();
-        Self { around, keyspace, layers, budget_bytes, speculates, head: None, stages, clients, peace: false }
+        let stages = (0..GATEWAYS + stages).map(|_| None).collect();
+        let heads = (0..GATEWAYS).map(|_| None).collect();
+        Self { around, keyspace, layers, budget_bytes, speculates, gateways, heads, stages, clients, peace: false }
     }
 
     /// Runs to the end, or to the first law that is broken.
@@ -110,7 +117,8 @@ impl World {
     /// Whether nobody waits for anything: a micro-batch that was lost without a sign is waited for until its deadline, and
     /// a stage that stands aside until it comes back.
     fn is_quiet(&self) -> bool {
-        let back = self.head.as_ref().is_some_and(|head| head.conductor().scheduler().in_flight() == 0);
+        let is_back = |head: &HeadProcess| head.conductor().scheduler().in_flight() == 0;
+        let back = self.heads[..self.gateways].iter().all(|head| head.as_ref().is_some_and(is_back));
         self.peace && back && self.clients.are_done() && !self.stands_one_aside()
     }
 
@@ -128,6 +136,7 @@ impl World {
             Event::Asked(party, incarnation, errand, ask) => {
                 around.asked(party, incarnation, errand, ask);
                 self.check_claims();
+                self.check_shares();
             }
             Event::Answered(party, incarnation, errand, answer) => around.answered(party, incarnation, errand, answer),
             Event::Told(party, incarnation, view) => {
@@ -145,8 +154,9 @@ impl World {
                 }
             }
             Event::Submits(number) if self.clients.all[number].standing == Standing::Asking => {
-                if around.lives[HEAD.0].is_alive {
-                    around.happens(0, HEAD, Happening::Submits(number));
+                let gateway = Party(around.dice.within(0..self.gateways as u64) as usize);
+                if around.lives[gateway.0].is_alive {
+                    around.happens(0, gateway, Happening::Submits(number));
                 } else {
                     Clients::ask_again(number, around);
                 }
@@ -173,8 +183,8 @@ impl World {
             let until = life.busy_until;
             return around.at(until, Event::Happens(party, incarnation, happening));
         }
-        if party == HEAD {
-            if let Some(head) = &mut self.head {
+        if party.is_gateway() {
+            if let Some(head) = &mut self.heads[party.0] {
                 head.handle(happening, &mut self.clients, around);
             }
             return;
@@ -204,8 +214,8 @@ impl World {
         (life.is_alive, life.is_frozen, life.busy_until) = (true, false, 0);
         life.incarnation += 1;
         life.view = view;
-        if party == HEAD {
-            self.head = Some(HeadProcess::start(&self.keyspace, self.speculates, around));
+        if party.is_gateway() {
+            self.heads[party.0] = Some(HeadProcess::start(party, &self.keyspace, self.speculates, around));
         } else {
             let loader = Beads { layers: self.layers, budget_bytes: self.budget_bytes }.shared();
             self.stages[party.0] = Some(StageProcess::start(party, &self.keyspace, loader, around));
@@ -224,9 +234,9 @@ impl World {
             }
         }
         self.around.hang_up(party);
-        if party == HEAD {
-            self.head = None;
-            self.clients.gateway_died(&mut self.around);
+        if party.is_gateway() {
+            self.heads[party.0] = None;
+            self.clients.gateway_died(party, &mut self.around);
         } else {
             self.stages[party.0] = None;
         }

@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use schema::frame::Hop;
+use schema::record::Share;
 use schema::{Epoch, Generation, Step};
+
+use crate::share::Pool;
 
 /// What to do with a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,14 +36,25 @@ impl Intake {
         self.gateways.clear();
     }
 
-    /// Judges a frame for the shard in `slot` of `generation`, which takes rows of `hidden` values (0: token ids).
-    pub(super) fn judge(&mut self, hop: &Hop, generation: Generation, slot: u32, hidden: u32) -> Verdict {
+    /// Judges a frame for the shard in `slot` of `generation`, which takes rows of `hidden` values (0: token ids); `share` is
+    /// what the frame's gateway has of the `pool`, as the store shows it.
+    ///
+    /// What the store shows of shares never overlaps, and a stage sees it change in the store's order. So whatever it
+    /// computes after it has seen that a block is another gateway's, is not the former one's; and what that one wrote before
+    /// is never read, since a gateway takes nothing for known in a block that it has got.
+    pub(super) fn judge(
+        &mut self,
+        hop: &Hop,
+        (generation, slot, hidden): (Generation, u32, u32),
+        (pool, share): (Pool, Option<Share>),
+    ) -> Verdict {
         if hop.generation != generation {
             return Verdict::Drop("another generation");
         }
         if hop.slot != slot {
             return Verdict::Drop("another slot");
         }
+        let Some(share) = share else { return Verdict::Drop("a gateway that is not in the store") };
         let known = self.gateways.get(&hop.gateway).copied();
         let expected = match known {
             Some((epoch, _)) if hop.epoch < epoch => return Verdict::Drop("an older epoch"),
@@ -53,6 +67,9 @@ impl Intake {
         if hop.step > expected {
             return Verdict::Refuse(format!("step {} came: expected step {expected} of this epoch", hop.step));
         }
+        if let Some(block) = pool.foreign(hop, share) {
+            return Verdict::Refuse(format!("block {block} came: expected those of the gateway's own share, {share}"));
+        }
         if hop.hidden != hidden {
             return Verdict::Refuse(format!("rows of {} values: expected {hidden}", hop.hidden));
         }
@@ -63,7 +80,11 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
+    use schema::frame::{Sampling, Slice};
+    use schema::{Attempt, SequenceId};
+
     use super::*;
+    use crate::testing;
 
     fn hop(generation: u64, epoch: u64, step: u64) -> Hop {
         Hop {
@@ -79,8 +100,34 @@ mod tests {
         }
     }
 
+    fn pool() -> Pool {
+        Pool::new(&testing::model(&[1; 4], 0))
+    }
+
+    #[test]
+    fn blocks_of_others_and_gateways_that_are_gone_are_not_computed_for() {
+        let mut intake = Intake::default();
+        let slice = |blocks: Vec<u32>| Slice {
+            sequence: SequenceId(1),
+            attempt: Attempt(0),
+            position: 0,
+            count: 1,
+            tokens: vec![],
+            blocks,
+            logits: vec![],
+            sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 },
+        };
+        // 32 blocks, of which two are this gateway's.
+        let foreign = Hop { slices: vec![slice(vec![1]), slice(vec![0, 2])], ..hop(3, 1, 0) };
+        assert!(matches!(judge(&mut intake, &foreign), Verdict::Refuse(_)));
+        let own = Hop { slices: vec![slice(vec![1, 0])], ..hop(3, 1, 0) };
+        let gone = intake.judge(&own, (Generation(3), 1, 8), (pool(), None));
+        assert_eq!(gone, Verdict::Drop("a gateway that is not in the store"));
+        assert_eq!(judge(&mut intake, &own), Verdict::Take);
+    }
+
     fn judge(intake: &mut Intake, hop: &Hop) -> Verdict {
-        intake.judge(hop, Generation(3), 1, 8)
+        intake.judge(hop, (Generation(3), 1, 8), (pool(), Some(Share::of(0..2))))
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::link::{Absence, Message, activations_to_bytes};
 use crate::membership::{Aside, Strikes, claim, leave_claims, mark_claim, note, propose, register_stage, report_stage};
 use crate::planner::{Outlook, standby_ranges};
 use crate::runner::{LoadError, Output};
+use crate::share::Pool;
 use crate::store::{Committed, LeaseId, StoreError, Txn};
 use crate::view::ClusterView;
 
@@ -575,7 +576,9 @@ impl Member {
         };
         let model_hidden = self.view.model.as_ref().map_or(0, |model| model.value.hidden);
         let hidden = if held.slot == 0 { 0 } else { model_hidden };
-        match self.intake.judge(&hop, held.generation, held.slot, hidden) {
+        let pool = self.view.model.as_ref().map_or(Pool::default(), |model| Pool::new(&model.value));
+        let share = self.view.gateways.get(&hop.gateway).map(|gateway| gateway.value.share);
+        match self.intake.judge(&hop, (held.generation, held.slot, hidden), (pool, share)) {
             Verdict::Drop(reason) => self.drop_frame(reason),
             Verdict::Refuse(reason) => vec![self.refuse(&hop, reason, true)],
             // A new epoch: nothing of the old one may arrive after it.

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use engine::view::{ClusterView, PinReport};
-use schema::record::{ClaimRecord, ClaimState, DeviceKind, KvType, MemoryUse, Speeds, StageRecord};
+use engine::view::{ClusterView, PinReport, Versioned};
+use schema::record::{
+    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, KvType, MemoryUse, Share, Speeds, StageRecord,
+};
 use schema::{LayerRange, StageName};
 use serde::Serialize;
 
@@ -41,9 +43,20 @@ pub struct StatusDocument {
     /// Operators' wishes and what became of them.
     pub pins: Vec<PinReport>,
     /// Where HTTP clients are served.
-    pub gateways: Vec<String>,
+    pub gateways: Vec<GatewayLine>,
     /// What lies in the store and means nothing to baton.
     pub complaints: Vec<String>,
+}
+
+/// One gateway.
+#[derive(Debug, Serialize)]
+pub struct GatewayLine {
+    /// Its slot.
+    pub slot: u32,
+    /// Where it answers HTTP.
+    pub url: String,
+    /// Which parts of the keys and values are its own.
+    pub share: Share,
 }
 
 /// One stage.
@@ -118,10 +131,18 @@ impl StatusDocument {
             reason: not_serving.map(|not_serving| not_serving.reason),
             stages: stages(view),
             pins: view.pin_reports(),
-            gateways: view.gateways.values().map(|gateway| gateway.value.url.clone()).collect(),
+            gateways: gateways(view),
             complaints: view.complaints.iter().map(ToString::to_string).collect(),
         }
     }
+}
+
+fn gateways(view: &ClusterView) -> Vec<GatewayLine> {
+    let line = |(slot, gateway): (&u32, &Versioned<GatewayRecord>)| {
+        let GatewayRecord { url, share, .. } = &gateway.value;
+        GatewayLine { slot: *slot, url: url.clone(), share: *share }
+    };
+    view.gateways.iter().map(line).collect()
 }
 
 fn stages(view: &ClusterView) -> Vec<StageLine> {
@@ -197,7 +218,12 @@ pub fn render(document: &StatusDocument) -> String {
         line(format!("room for {tokens} tokens, keys and values as {kv_type}"));
     }
     for gateway in &document.gateways {
-        line(format!("gateway at {}", plain(gateway)));
+        line(format!(
+            "gateway {} at {}: parts {} of the keys and values",
+            gateway.slot,
+            plain(&gateway.url),
+            gateway.share
+        ));
     }
     if !document.stages.is_empty() {
         line(format!("\n{}", table(&document.stages).trim_end()));
@@ -274,7 +300,7 @@ fn speeds(stages: &[StageLine]) -> Option<String> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use schema::record::{FormatSpeed, GatewayRecord, ModelRecord, Placement, Shard, StageLoad};
+    use schema::record::{FormatSpeed, ModelRecord, Placement, Shard, StageLoad};
     use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace};
 
     use super::*;
@@ -392,6 +418,8 @@ pub(super) mod tests {
                 host: "mini-1".to_owned(),
                 pid: 8,
                 version: "0.1.0".to_owned(),
+                lease: "1".to_owned(),
+                share: Share::of(0..64),
             };
             entries.push((Key::Gateway(0), json(serde_json::to_vec(&record))));
         }
@@ -412,7 +440,7 @@ pub(super) mod tests {
         cluster home: small, 30 layers, generation 3, store revision 42
         serving: every layer is held exactly once
         room for 32 tokens, keys and values as f16
-        gateway at http://127.0.0.1:8100
+        gateway 0 at http://127.0.0.1:8100: parts 0..64 of the keys and values
 
         STAGE  HOST    DEVICE  LAYERS  STATE    BOUND      USED      FILE      ANON      WEIGHTS   TOK/S  BUSY  IDLE IN  IDLE OUT
         left   mini-1  cpu     0..16   serving  120.0 MiB  80.0 MiB  50.0 MiB  30.0 MiB  48.0 MiB  24.0   25 %  75 %     0 %

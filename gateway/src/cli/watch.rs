@@ -33,7 +33,7 @@ pub(super) async fn run(settings: &ClusterSettings) -> Result<Exit, CliError> {
         let view = cluster::look(settings).await?;
         let document = StatusDocument::new(settings.cluster.as_str(), &view);
         let counted = match document.gateways.first() {
-            Some(url) => ask::get(url, "/metrics").await.map(|text| parse(&text)).unwrap_or_default(),
+            Some(gateway) => ask::get(&gateway.url, "/metrics").await.map(|text| parse(&text)).unwrap_or_default(),
             None => Counted::new(),
         };
         let lately = if counted.is_empty() { String::new() } else { format!("\n{}\n", pipeline(&counted, &last)) };

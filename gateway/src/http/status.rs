@@ -66,7 +66,8 @@ fn placement_json(view: &ClusterView) -> Value {
 
 fn gateways_json(view: &ClusterView) -> Vec<Value> {
     let gateways = view.gateways.iter().map(|(slot, Versioned { value, .. })| {
-        json!({"slot": slot, "url": value.url, "host": value.host, "pid": value.pid, "version": value.version})
+        json!({"slot": slot, "url": value.url, "host": value.host, "pid": value.pid, "version": value.version,
+            "share": value.share})
     });
     gateways.collect()
 }

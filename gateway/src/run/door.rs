@@ -8,7 +8,7 @@ use engine::head::{Head, HeadSettings};
 use engine::link::Listen;
 use engine::store::SharedStore;
 use schema::Keyspace;
-use schema::record::GatewayRecord;
+use schema::record::{GatewayRecord, Share};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::warn;
@@ -46,14 +46,15 @@ fn url(address: SocketAddr, advertised: Option<&str>) -> String {
 // === impl OpenDoor ===
 
 impl OpenDoor {
-    /// Registers the gateway, starts its head and serves HTTP until `stop`; then running requests get `drain_time`.
+    /// Registers the gateway, unless it is to be `alone` and is not, starts its head and serves HTTP until `stop`; then
+    /// running requests get `drain_time`.
     pub(super) async fn open(
         store: SharedStore,
         keyspace: Keyspace,
         served: &Served,
         member: &MemberSettings,
         listener: TcpListener,
-        (choices, drain_time): (&DoorSettings, Duration),
+        (choices, drain_time, alone): (&DoorSettings, Duration, bool),
         stop: &Stop,
     ) -> Result<Self, RunError> {
         let text = ModelText::new(&served.file)?;
@@ -69,11 +70,13 @@ impl OpenDoor {
             host: machine.host,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            lease: String::new(),
+            share: Share::EMPTY,
         };
         let listen = Listen::new(host, None, member.cluster_key.clone())?;
         let key = member.cluster_key.clone();
         let (lease_ttl, speculates) = (member.lease_ttl, choices.speculates);
-        let settings = HeadSettings { keyspace, listen, key, record, lease_ttl, speculates };
+        let settings = HeadSettings { keyspace, listen, key, record, lease_ttl, alone, speculates };
         let head = Arc::new(Head::start(store, settings).await?);
         let door = Door {
             pipeline: head.clone(),

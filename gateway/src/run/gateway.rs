@@ -26,7 +26,7 @@ pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
     let store: SharedStore = Arc::new(EtcdStore::connect(&settings.cluster.etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster.cluster);
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
-    let door = (&settings.door, DRAIN_TIME);
+    let door = (&settings.door, DRAIN_TIME, false);
     let opening = OpenDoor::open(store, keyspace, &served, &settings.member, listener, door, &stop);
     let door = tokio::select! {
         () = stop.told() => return Ok(()),

@@ -45,7 +45,7 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
-    let (member, door) = (&settings.member, (&settings.door, DRAIN_TIME));
+    let (member, door) = (&settings.member, (&settings.door, DRAIN_TIME, true));
     // Before the stages: who is not the gateway must not have layers moved twice to find that out.
     let opening = OpenDoor::open(store, keyspace, &served, member, listener, door, &stop);
     let opened = tokio::select! {
@@ -172,7 +172,8 @@ fn announce(door: &OpenDoor, served: &Served, settings: &UpSettings, etcd: &[Str
         say(&format!("stage {} holds layers {} ({bytes:.1} MB of weights)", claim.stage, claim.layers));
     }
     let Some(started) = started else { return say("serving again") };
-    let url = view.gateways.values().next().map(|gateway| gateway.value.url.clone()).unwrap_or_default();
+    let own = view.gateways.values().find(|gateway| gateway.value.pid == std::process::id());
+    let url = own.map(|gateway| gateway.value.url.clone()).unwrap_or_default();
     let model = &served.record.name;
     let etcd = etcd.join(",");
     say(&format!(

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::share::Share;
+
 /// One gateway process; the key lives as long as its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayRecord {
@@ -15,4 +17,10 @@ pub struct GatewayRecord {
     pub pid: u32,
     /// baton's version.
     pub version: String,
+    /// The lease it lives under, as etcdctl writes it. It tells a process's registrations apart.
+    #[serde(default)]
+    pub lease: String,
+    /// The parts of the blocks of keys and values that are its own, on every stage. No two gateways have the same part.
+    #[serde(default)]
+    pub share: Share,
 }

@@ -8,6 +8,7 @@ mod kv;
 mod model;
 mod pin;
 mod placement;
+mod share;
 mod stage;
 mod starts;
 
@@ -17,5 +18,6 @@ pub use kv::{KvRoom, KvType, KvTypeError};
 pub use model::{ModelRecord, ShardBytes};
 pub use pin::{Pin, PinStatus};
 pub use placement::{Placement, PlacementError, Shard};
+pub use share::{Share, ShareError};
 pub use stage::{DeviceKind, FormatSpeed, MemoryUse, Speeds, StageLoad, StageRecord};
 pub use starts::StartsRecord;

@@ -192,7 +192,7 @@ impl Scheduler {
         }
     }
 
-    fn preempt(&mut self, id: SequenceId) {
+    pub(super) fn preempt(&mut self, id: SequenceId) {
         self.counts.preempted += 1;
         let Some(sequence) = self.sequences.get_mut(&id) else { return };
         self.ledger.give_back(&mut sequence.blocks);

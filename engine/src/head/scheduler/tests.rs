@@ -69,7 +69,8 @@ impl Double {
 
 fn shape(stages: usize, kv_blocks: u32, epoch: u64) -> Shape {
     let label = |index: usize| StageLabel { stage: format!("s{index}"), layers: [index as u32, index as u32 + 1] };
-    Shape { generation: Generation(1), epoch: Epoch(epoch), stages: (0..stages).map(label).collect(), kv_blocks }
+    let (stages, blocks) = ((0..stages).map(label).collect(), (0..kv_blocks).collect());
+    Shape { generation: Generation(1), epoch: Epoch(epoch), stages, blocks }
 }
 
 fn request(prompt: Vec<u32>, tokens_max: u32) -> Request {
@@ -377,7 +378,7 @@ proptest! {
             }
         }
         prop_assert_eq!(scheduler.load(), (0, 0));
-        prop_assert_eq!(scheduler.free_blocks(), current.kv_blocks as usize);
+        prop_assert_eq!(scheduler.free_blocks(), current.blocks.len());
         for (id, (prompt, tokens_max)) in wanted {
             prop_assert_eq!(tokens_of(&happened, id), expected(&prompt, tokens_max as usize));
             let ends = happened.iter().filter(|(of, event)| *of == id && matches!(event, Event::Finished { finish: Finish::Length, .. }));

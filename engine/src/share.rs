@@ -1,0 +1,212 @@
+//! How the blocks of keys and values are divided among the gateways: parts of the pool, each in at most one gateway's
+//! record. Pure: shares come in as values; what one gateway should do next goes out as a value. It knows neither the store
+//! nor what the blocks hold.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use schema::frame::Hop;
+use schema::record::{ModelRecord, Share};
+
+use crate::limits::GATEWAYS_MAX;
+use crate::runner::KV_BLOCK_TOKENS;
+use crate::view::ClusterView;
+
+/// The blocks that every stage has for the cluster's model, in parts of about equal size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Pool {
+    blocks: u32,
+}
+
+/// What a gateway should do about its share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Move {
+    /// It has what it should have, or must wait for others to give.
+    Stay,
+    /// It has so many parts too many.
+    Give(u32),
+    /// These belong to nobody, and it has too few.
+    Take(Share),
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// The pool of a cluster that serves `model`: every stage that serves has room for its tokens.
+    pub(crate) fn new(model: &ModelRecord) -> Self {
+        Self { blocks: model.kv_tokens.div_ceil(KV_BLOCK_TOKENS) }
+    }
+
+    /// How many parts it has: none of them is without a block.
+    pub(crate) fn parts(self) -> u32 {
+        self.blocks.min(Share::PARTS_MAX)
+    }
+
+    /// All of it.
+    pub(crate) fn whole(self) -> Share {
+        Share::of(0..self.parts())
+    }
+
+    /// The blocks of a part.
+    pub(crate) fn blocks_of(self, part: u32) -> Range<u32> {
+        let start = |part: u32| (u64::from(part) * u64::from(self.blocks) / u64::from(self.parts().max(1))) as u32;
+        start(part)..start(part + 1)
+    }
+
+    /// The blocks of a share in ascending order.
+    pub(crate) fn blocks(self, share: Share) -> impl Iterator<Item = u32> {
+        share.parts().filter(move |part| *part < self.parts()).flat_map(move |part| self.blocks_of(part))
+    }
+
+    /// How many blocks any `parts` parts have together, at least.
+    pub(crate) fn blocks_at_least(self, parts: u32) -> u32 {
+        parts * (self.blocks / self.parts().max(1))
+    }
+
+    fn part_of(self, block: u32) -> Option<u32> {
+        let (block, blocks) = (u64::from(block), u64::from(self.blocks));
+        (block < blocks).then(|| (((block + 1) * u64::from(self.parts()) - 1) / blocks) as u32)
+    }
+
+    /// A block that `hop` names and `share` does not have.
+    pub(crate) fn foreign(self, hop: &Hop, share: Share) -> Option<u32> {
+        let named = hop.slices.iter().flat_map(|slice| &slice.blocks);
+        named.copied().find(|block| self.part_of(*block).is_none_or(|part| !share.has(part)))
+    }
+
+    /// How many parts the gateway in slot `me` should have beside the others of `shares`.
+    pub(crate) fn fair(self, shares: &BTreeMap<u32, Share>, me: u32) -> u32 {
+        let others = shares.keys().filter(|slot| **slot != me);
+        let (count, before) = (others.clone().count() as u32 + 1, others.filter(|slot| **slot < me).count() as u32);
+        self.parts() / count + u32::from(before < self.parts() % count)
+    }
+
+    /// What the gateway in slot `me` should do, where `shares` are those that the store shows. When all have done that as
+    /// long as there is something to do, every part is somebody's, and nobody has two more than another.
+    pub(crate) fn decide(self, shares: &BTreeMap<u32, Share>, me: u32) -> Move {
+        let own = shares.get(&me).copied().unwrap_or_default();
+        let fair = self.fair(shares, me);
+        let taken = shares.values().fold(Share::EMPTY, |taken, share| taken.and(*share));
+        match own.count().checked_sub(fair) {
+            Some(0) => Move::Stay,
+            Some(over) => Move::Give(over),
+            None => {
+                let free = self.whole().without(taken).parts().take((fair - own.count()) as usize);
+                let free = Share::of(free);
+                if free.is_empty() { Move::Stay } else { Move::Take(free) }
+            }
+        }
+    }
+}
+
+/// The first slot without a gateway.
+pub(crate) fn first_free(view: &ClusterView) -> Option<u32> {
+    let taken = view.gateway_revisions();
+    (0..GATEWAYS_MAX).find(|slot| !taken.contains_key(slot))
+}
+
+/// The share that the gateway which comes to `slot` begins with.
+pub(crate) fn newcomer(view: &ClusterView, slot: u32) -> Share {
+    let Some(model) = &view.model else { return Share::EMPTY };
+    match Pool::new(&model.value).decide(&view.gateway_shares(), slot) {
+        Move::Take(parts) => parts,
+        Move::Stay | Move::Give(_) => Share::EMPTY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pool(blocks: u32) -> Pool {
+        Pool { blocks }
+    }
+
+    #[test]
+    fn every_block_is_in_one_part() {
+        for blocks in [1, 5, 63, 64, 65, 100, 256, 1000] {
+            let pool = pool(blocks);
+            assert!(pool.blocks(pool.whole()).eq(0..blocks), "{blocks}");
+            for part in 0..pool.parts() {
+                assert!(!pool.blocks_of(part).is_empty());
+                assert!(pool.blocks_of(part).all(|block| pool.part_of(block) == Some(part)), "{part} of {blocks}");
+            }
+            assert_eq!(pool.part_of(blocks), None);
+        }
+    }
+
+    #[test]
+    fn a_newcomer_gets_what_the_first_gives() {
+        let pool = pool(256);
+        let mut shares = BTreeMap::new();
+        assert_eq!(pool.decide(&shares, 0), Move::Take(pool.whole()));
+        shares.insert(0, pool.whole());
+        assert_eq!(pool.decide(&shares, 1), Move::Stay);
+        shares.insert(1, Share::EMPTY);
+        assert_eq!(pool.decide(&shares, 0), Move::Give(32));
+        shares.insert(0, Share::of(0..32));
+        assert_eq!(pool.decide(&shares, 1), Move::Take(Share::of(32..64)));
+        shares.remove(&0);
+        assert_eq!(pool.decide(&shares, 1), Move::Take(pool.whole()));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Deed {
+        Joins(u32),
+        Dies(u32),
+        /// The gateway acts on what it sees, though perhaps it keeps some of what it should give.
+        Acts(u32, u32),
+    }
+
+    fn deed() -> impl Strategy<Value = Deed> {
+        prop_oneof![
+            (0_u32..8).prop_map(Deed::Joins),
+            (0_u32..8).prop_map(Deed::Dies),
+            (0_u32..8, 0_u32..9).prop_map(|(slot, keeps)| Deed::Acts(slot, keeps)),
+            (0_u32..8, 0_u32..1).prop_map(|(slot, keeps)| Deed::Acts(slot, keeps)),
+        ]
+    }
+
+    /// Acts on the newest shares, as compare-and-set has it.
+    fn act(pool: Pool, shares: &mut BTreeMap<u32, Share>, slot: u32, keeps: u32) -> bool {
+        let Some(own) = shares.get(&slot).copied() else { return false };
+        let new = match pool.decide(shares, slot) {
+            Move::Stay => own,
+            Move::Give(count) => own.without(Share::of(own.parts().rev().take(count.saturating_sub(keeps) as usize))),
+            Move::Take(parts) => own.and(parts),
+        };
+        shares.insert(slot, new);
+        new != own
+    }
+
+    proptest! {
+        #[test]
+        fn no_part_has_two_owners_and_in_the_end_all_have_equal_shares(
+            blocks in 1_u32..200, deeds in prop::collection::vec(deed(), 0..60)
+        ) {
+            let pool = pool(blocks);
+            let mut shares = BTreeMap::new();
+            for deed in deeds {
+                match deed {
+                    Deed::Joins(slot) => drop(shares.entry(slot).or_insert(Share::EMPTY)),
+                    Deed::Dies(slot) => drop(shares.remove(&slot)),
+                    Deed::Acts(slot, keeps) => drop(act(pool, &mut shares, slot, keeps)),
+                }
+                let parts: u32 = shares.values().map(|share| share.count()).sum();
+                let all = shares.values().fold(Share::EMPTY, |all, share| all.and(*share));
+                prop_assert_eq!(parts, all.count(), "a part has two owners: {:?}", shares);
+            }
+            let slots: Vec<u32> = shares.keys().copied().collect();
+            let mut rounds = 0;
+            while slots.iter().fold(false, |moved, slot| act(pool, &mut shares, *slot, 0) || moved) {
+                rounds += 1;
+                prop_assert!(rounds <= 3, "it does not come to rest: {shares:?}");
+            }
+            let counts: Vec<u32> = shares.values().map(|share| share.count()).collect();
+            prop_assert_eq!(counts.iter().sum::<u32>(), if slots.is_empty() { 0 } else { pool.parts() });
+            prop_assert!(counts.iter().max().unwrap_or(&0) - counts.iter().min().unwrap_or(&0) <= 1);
+        }
+    }
+}
