@@ -163,6 +163,8 @@ pub struct PipelineStatus {
     pub missing_layers: Vec<[u32; 2]>,
     /// Whether the store answers.
     pub store_reachable: bool,
+    /// What the store complains of, such as a full disk; it still answers.
+    pub store_alarms: Vec<String>,
     /// Most tokens in a sequence, prompt and answer together: the model's context, or less where memory is short.
     pub context_tokens: u32,
     /// Sequences in work.

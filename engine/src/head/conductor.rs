@@ -359,6 +359,7 @@ impl Conductor {
             reason,
             missing_layers,
             store_reachable: self.view.reachable,
+            store_alarms: self.view.store_alarms.clone(),
             context_tokens: limit.min(kv_tokens),
             running,
             waiting,

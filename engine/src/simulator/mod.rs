@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 const SEEDS: u64 = 300;
 
 /// Seeds that are run twice.
-const SEEDS_COMPARED: u64 = 200;
+const SEEDS_COMPARED: u64 = 300;
 /// What some of them must meet.
 const MEETS: &[&str] = &[
     "a client left",

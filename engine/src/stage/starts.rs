@@ -12,7 +12,7 @@ use crate::store::{SharedStore, StoreError};
 use crate::view::ClusterView;
 
 /// A process that has lived for so long is not crashing in a loop.
-const COUNTED_FOR: Duration = Duration::from_secs(30);
+const COUNTED_FOR: Duration = Duration::from_secs(20);
 /// Starts within that time without a wait: a crash or two, and somebody who tries something out.
 const STARTS_FREE: u32 = 3;
 /// The longest wait: in the end it is the others who get no layers otherwise, and a stage that is needed must come back.

@@ -24,7 +24,7 @@ pub(crate) fn show(door: &Door) -> Response {
     let mut body = json!({"status": "ok"});
     if !status.store_reachable {
         body["note"] = json!("the store does not answer: serving goes on with the last known placement");
-    } else if let [alarm, ..] = &door.pipeline.view().store_alarms[..] {
+    } else if let Some(alarm) = status.store_alarms.first() {
         body["note"] = json!(format!("{alarm}; serving goes on"));
     }
     json_response(StatusCode::OK, &body).into_response()

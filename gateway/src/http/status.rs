@@ -30,7 +30,7 @@ pub(crate) fn show(door: &Door) -> Response {
         "stages": stages,
         "pins": view.pin_reports(),
         "gateways": gateways_json(&view),
-        "store": {"reachable": status.store_reachable, "revision": view.revision, "alarms": view.store_alarms},
+        "store": {"reachable": status.store_reachable, "revision": view.revision, "alarms": status.store_alarms},
         "running": status.running,
         "waiting": status.waiting,
         "tokens_per_second": status.tokens_per_second,
