@@ -16,6 +16,11 @@ const LEASE_TTL_S: &str = "30";
 const NOTICED_MIN: Duration = Duration::from_millis(1000);
 /// From a fault to the last answer, with what is computed anew: far less than such a lease.
 const TOOK_MAX: Duration = Duration::from_secs(18);
+/// The same where a connection was reset: a frame whose loss nobody sees is missed by its micro-batch's deadline, 20 s and
+/// more, and what is computed anew may meet with that once more.
+const RESET_TOOK_MAX: Duration = Duration::from_secs(75);
+/// Tries to have a fault meet requests that are still running.
+const TRIES_MAX: u32 = 4;
 
 #[test]
 fn whatever_happens_between_machines_every_request_ends_as_if_nothing_had() {
@@ -35,7 +40,7 @@ fn whatever_happens_between_machines_every_request_ends_as_if_nothing_had() {
         std::thread::sleep(Duration::from_millis(100));
         fleet.network().heal(second);
     });
-    assert!(reset.took < TOOK_MAX, "{reset:?}");
+    assert!(reset.took < RESET_TOOK_MAX, "{reset:?}");
     fleet.network().set(third, Rule::Loss);
     let loss = fleet.disturbed("one packet in ten is lost", |_| {});
     fleet.network().heal(third);
@@ -53,20 +58,29 @@ fn whatever_happens_between_machines_every_request_ends_as_if_nothing_had() {
         ("nothing goes out", usize::MAX, Some(Rule::NothingOut)),
         ("the cable is pulled", 0, None),
     ] {
-        let victim = fleet.at_slot(slot.min(fleet.depth() - 1));
-        let epochs = fleet.metric("baton_epochs_total");
-        let course = fleet.disturbed(what, |fleet| match rule {
-            Some(rule) => fleet.network().set(victim, rule),
-            None => fleet.network().unplug(victim),
-        });
-        assert!(course.attempts > 1 && course.took > NOTICED_MIN, "{what}: the fault came too late: {course:?}");
-        assert!(course.took < TOOK_MAX, "{what}: {course:?}");
-        assert!(fleet.metric("baton_epochs_total") > epochs, "{what} does not show in the metrics");
-        match rule {
-            Some(_) => fleet.network().heal(victim),
-            None => fleet.network().plug(victim),
+        let mut tries = 0;
+        loop {
+            let victim = fleet.at_slot(slot.min(fleet.depth() - 1));
+            let epochs = fleet.metric("baton_epochs_total");
+            let course = fleet.disturbed(what, |fleet| match rule {
+                Some(rule) => fleet.network().set(victim, rule),
+                None => fleet.network().unplug(victim),
+            });
+            let met = course.attempts > 1 && course.took > NOTICED_MIN;
+            assert!(course.took < TOOK_MAX, "{what}: {course:?}");
+            assert!(!met || fleet.metric("baton_epochs_total") > epochs, "{what} does not show in the metrics");
+            match rule {
+                Some(_) => fleet.network().heal(victim),
+                None => fleet.network().plug(victim),
+            }
+            hurt.push(victim);
+            if met {
+                break;
+            }
+            tries += 1;
+            assert!(tries < TRIES_MAX, "{what}: the fault came too late each time: {course:?}");
+            fleet.whole();
         }
-        hurt.push(victim);
     }
     println!("stages {hurt:?} were cut off in turn; whole again {:?} after the last", fleet.whole());
     fleet.answers_as_before();
