@@ -390,13 +390,17 @@ impl StageProcess {
                 self.thread.give(Task::Step { hop, activations, arrived: around.instant() }, around);
             }
             Order::Forward { endpoint, hop, activations } => {
+                let unreachable = Member::unreachable(&hop);
                 let sent = around.send(party, Way::Downstream, &endpoint, &Frame::Hop(hop), activations);
                 if sent.is_err() {
                     around.note(|| format!("{} cannot reach the next stage", name(party)));
                 }
                 match sent {
                     Ok(()) => self.member.reached_next(),
-                    Err(absence) => self.finds_deserted(endpoint, absence, around),
+                    Err(absence) => {
+                        self.finds_deserted(endpoint, absence, around);
+                        self.perform(unreachable, around);
+                    }
                 }
             }
             Order::Answer { gateway, frame } => {

@@ -606,6 +606,11 @@ impl Member {
         refusal(hop, "the queue of the compute thread is full".to_owned(), true)
     }
 
+    /// The answer when `hop` could not be sent on: the gateway is not to wait for it.
+    pub(crate) fn unreachable(hop: &Hop) -> Order {
+        refusal(hop, "the next stage cannot be reached".to_owned(), true)
+    }
+
     /// A micro-batch was computed, or not: sends it on its way.
     pub(crate) fn stepped(&mut self, stepped: Stepped) -> Vec<Order> {
         let Stepped { mut hop, output, compute, queue, weights_resident_bytes } = stepped;

@@ -286,12 +286,16 @@ impl Stage {
             Order::Answer { gateway, frame } => self.answer(gateway, &frame).await,
             Order::Forward { endpoint, hop, activations } => {
                 let (bytes, computed) = (activations.len(), Instant::now());
+                let unreachable = Member::unreachable(&hop);
                 match self.downstream.send(&endpoint, &Frame::Hop(hop), activations).await {
                     Ok(()) => self.member.reached_next(),
                     Err(error) => {
                         warn!(%error, "cannot reach the next stage");
                         if let Some(absence) = error.absence() {
                             self.member.found_deserted(endpoint, absence);
+                        }
+                        if let Order::Answer { gateway, frame } = unreachable {
+                            self.answer(gateway, &frame).await;
                         }
                     }
                 }
