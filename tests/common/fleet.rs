@@ -26,8 +26,9 @@ const BASE_WAIT_MAX: Duration = Duration::from_secs(30);
 const HEALS_WAIT_MAX: Duration = Duration::from_secs(30);
 /// More anonymous memory than that is not given back: buffers of connections, and what an allocator keeps.
 const GROWTH_BYTES_MAX: u64 = 32 << 20;
-/// More file descriptors than that are not given back: connections that are made anew at another moment.
-const GROWTH_FDS_MAX: usize = 8;
+/// More file descriptors than that are not given back: a stage in another place than before has other connections, each of
+/// about four descriptors at either end.
+const GROWTH_FDS_MAX: usize = 16;
 
 /// A gateway and stages; killed when dropped.
 pub(crate) struct Fleet {
