@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::cluster::{Cluster, alive, signal};
 use common::etcd::{Etcd, etcdctl};
+use common::wait_for;
 use serde_json::{Value, json};
 
 /// What these clusters give a silent process: etcd's own least.
@@ -25,15 +26,6 @@ fn answer(cluster: &Cluster) -> String {
     let answer = cluster.post("/v1/chat/completions", &body);
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
-}
-
-fn wait_for(what: &str, most: Duration, mut holds: impl FnMut() -> bool) -> Duration {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < most, "{what}: not within {most:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    started.elapsed()
 }
 
 #[test]

@@ -7,17 +7,10 @@ use std::time::{Duration, Instant};
 
 use common::cluster::{Cluster, signal};
 use common::etcd::{Etcd, etcdctl};
+use common::wait_for;
 use serde_json::json;
 
 const MODEL_TIME: Duration = Duration::from_secs(20);
-
-fn wait_for(what: &str, most: Duration, mut holds: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < most, "{what}: not within {most:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// A process of its own, killed when the test ends.
 struct Stage(Child);
@@ -40,6 +33,18 @@ fn stage(cluster: &Cluster, etcd: &Etcd, name: &str) -> Stage {
     Stage(child)
 }
 
+/// A cluster of two stages, of which one came later.
+fn with_a_late_one() -> (Etcd, Cluster, Stage) {
+    let etcd = Etcd::start();
+    let cluster = Cluster::start(1, &["--etcd", &etcd.url, "--lease-ttl-s", "2"], &[]);
+    let late = stage(&cluster, &etcd, "late");
+    wait_for("both serve", MODEL_TIME, || {
+        let stages = cluster.stages();
+        stages.len() == 2 && stages.iter().all(|stage| stage["state"] == "serving")
+    });
+    (etcd, cluster, late)
+}
+
 fn state_of(cluster: &Cluster, name: &str) -> String {
     let stages = cluster.stages();
     let stage = stages.iter().find(|stage| stage["name"] == name);
@@ -48,13 +53,7 @@ fn state_of(cluster: &Cluster, name: &str) -> String {
 
 #[test]
 fn a_stage_that_is_told_to_stop_hands_over_first_and_no_token_changes() {
-    let etcd = Etcd::start();
-    let cluster = Cluster::start(1, &["--etcd", &etcd.url, "--lease-ttl-s", "2"], &[]);
-    let mut late = stage(&cluster, &etcd, "late");
-    wait_for("both serve", MODEL_TIME, || {
-        let stages = cluster.stages();
-        stages.len() == 2 && stages.iter().all(|stage| stage["state"] == "serving")
-    });
+    let (etcd, cluster, mut late) = with_a_late_one();
     let prompt: Vec<u32> = (100..140).collect();
     let (undisturbed, _) = cluster.complete(&prompt, 300);
     let running = std::thread::scope(|scope| {
@@ -73,13 +72,7 @@ fn a_stage_that_is_told_to_stop_hands_over_first_and_no_token_changes() {
 
 #[test]
 fn nobody_takes_over_from_the_last_one_and_a_second_signal_is_a_crash() {
-    let etcd = Etcd::start();
-    let cluster = Cluster::start(1, &["--etcd", &etcd.url, "--lease-ttl-s", "2"], &[]);
-    let mut late = stage(&cluster, &etcd, "late");
-    wait_for("both serve", MODEL_TIME, || {
-        let stages = cluster.stages();
-        stages.len() == 2 && stages.iter().all(|stage| stage["state"] == "serving")
-    });
+    let (_etcd, cluster, mut late) = with_a_late_one();
     let other = cluster.stages().iter().find(|stage| stage["name"] != "late").unwrap()["pid"].as_u64().unwrap() as u32;
     // Who should take over does not move: so the late one waits, until it is told again.
     signal(other, "STOP");

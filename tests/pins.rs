@@ -3,22 +3,15 @@
 mod common;
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::cluster::Cluster;
 use common::etcd::{Etcd, etcdctl};
+use common::wait_for;
 use serde_json::{Value, json};
 
 const MOST: Duration = Duration::from_secs(20);
 const TOKENS: u32 = 400;
-
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < MOST, "{what}: not within {MOST:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 fn put(etcd: &Etcd, stage: &str, value: &str) {
     assert!(etcdctl(&etcd.url, &["put", &format!("/baton/v1/home/pins/{stage}"), value]).0);
@@ -73,7 +66,7 @@ fn pins_move_layers_under_a_running_request_and_bad_ones_change_nothing() {
     };
     disturbed(&|| {
         put(&etcd, &first, r#"{"layers":[0,5]}"#);
-        wait_for("the layers move", || holder(&cluster, 0).1 == pinned && cluster.get("/health").status == 200);
+        wait_for("the layers move", MOST, || holder(&cluster, 0).1 == pinned && cluster.get("/health").status == 200);
     });
     assert_eq!(generation(&cluster), before + 1);
     assert_eq!(status_of(&etcd, &first).unwrap()["honoured"], true);
@@ -87,25 +80,27 @@ fn pins_move_layers_under_a_running_request_and_bad_ones_change_nothing() {
     ] {
         put(&etcd, stage, bad);
         let says_why = || status_of(&etcd, stage).is_some_and(|status| status["reason"].to_string().contains(why));
-        wait_for(why, says_why);
+        wait_for(why, MOST, says_why);
         let shown = |pin: &Value| pin["stage"] == stage && pin["reason"].to_string().contains(why);
-        wait_for("the gateway says why", || {
+        wait_for("the gateway says why", MOST, || {
             let pins = cluster.get("/distributed/status").json()["pins"].clone();
             pins.as_array().unwrap().iter().any(shown)
         });
         let said = baton(&etcd, &["status"]).1;
         assert!(said.contains(why), "{said}");
         delete(&etcd, stage);
-        wait_for("what was said of it goes", || status_of(&etcd, stage).is_none());
+        wait_for("what was said of it goes", MOST, || status_of(&etcd, stage).is_none());
         assert_eq!(generation(&cluster), before + 1, "{bad}");
     }
     disturbed(&|| {
         delete(&etcd, &first);
         // Not quite the first division, perhaps: by now the stages have measured themselves.
-        wait_for("the layers come back", || holder(&cluster, 0).1 != pinned && cluster.get("/health").status == 200);
+        wait_for("the layers come back", MOST, || {
+            holder(&cluster, 0).1 != pinned && cluster.get("/health").status == 200
+        });
     });
     assert_eq!(generation(&cluster), before + 2);
-    wait_for("nothing stays behind", || status_of(&etcd, &first).is_none());
+    wait_for("nothing stays behind", MOST, || status_of(&etcd, &first).is_none());
 
     // The same by the command line, which looks before it writes.
     let preview = baton(&etcd, &["plan", &first, "0..7", "--json"]);
@@ -114,8 +109,8 @@ fn pins_move_layers_under_a_running_request_and_bad_ones_change_nothing() {
     assert_eq!(generation(&cluster), before + 2, "a preview changed something");
     assert_eq!(baton(&etcd, &["pin", &first, "0..31"]), (Some(1), String::new()));
     assert_eq!(baton(&etcd, &["pin", &first, "0..7"]).0, Some(0));
-    wait_for("the layers move", || holder(&cluster, 0).1 == json!([0, 7]));
+    wait_for("the layers move", MOST, || holder(&cluster, 0).1 == json!([0, 7]));
     assert_eq!(baton(&etcd, &["unpin", &first]).0, Some(0));
-    wait_for("the layers come back", || holder(&cluster, 0).1 != json!([0, 7]));
+    wait_for("the layers come back", MOST, || holder(&cluster, 0).1 != json!([0, 7]));
     assert_eq!(baton(&etcd, &["unpin", &first]), (Some(1), String::new()));
 }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::etcd::Etcd;
-use common::fleet::{Fleet, wait_for};
+use common::fleet::Fleet;
 use common::network::left_out;
+use common::wait_for;
 
 /// What these clusters give a silent process: etcd's own least, so that a name comes free soon.
 const LEASE_TTL: Duration = Duration::from_secs(2);

@@ -5,7 +5,8 @@ mod common;
 use std::time::Duration;
 
 use common::etcd::{Etcd, etcdctl};
-use common::fleet::{Fleet, wait_for};
+use common::fleet::Fleet;
+use common::wait_for;
 
 /// So small that a few large values fill it.
 const QUOTA_BYTES: &str = "4194304";

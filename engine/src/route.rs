@@ -47,7 +47,7 @@ impl Route {
     /// # Errors
     /// As [`Outbound::connect`]. Where nothing was heard, it is not tried again for as long as that took: whoever asks has
     /// other things to do than to wait for the dead.
-    pub(crate) async fn knock(&mut self, endpoint: &str) -> Result<(), LinkError> {
+    pub(crate) async fn knock(&mut self, endpoint: &str) -> Result<&mut Outbound, LinkError> {
         self.link = None;
         if let Some((silent, found)) = &self.silent
             && silent == endpoint
@@ -58,8 +58,7 @@ impl Route {
         let answer = Outbound::connect(endpoint, self.key.as_ref()).await;
         let is_silent = answer.as_ref().err().and_then(LinkError::absence) == Some(Absence::Silence);
         self.silent = is_silent.then(|| (endpoint.to_owned(), Instant::now()));
-        self.link = Some(answer?);
-        Ok(())
+        Ok(self.link.insert(answer?))
     }
 
     /// Sends to `endpoint`, over a new connection if the one at hand is broken or leads elsewhere.
@@ -73,10 +72,6 @@ impl Route {
                 Err(error) => warn!(endpoint, %error, "the link broke; connecting anew"),
             }
         }
-        self.knock(endpoint).await?;
-        match &mut self.link {
-            Some(link) => link.send(frame, activations).await,
-            None => Ok(()),
-        }
+        self.knock(endpoint).await?.send(frame, activations).await
     }
 }

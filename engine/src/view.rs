@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schema::record::{
-    ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Pin, PinStatus, Placement, Share, StageRecord, StartsRecord,
+    ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Pin, PinStatus, Placement, Shard, Share, StageRecord,
+    StartsRecord,
 };
 use schema::{Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -148,6 +149,16 @@ impl ClusterView {
         }
     }
 
+    /// The newest placement's generation.
+    pub fn placed(&self) -> Option<Generation> {
+        self.placement.as_ref().map(|placement| placement.value.generation())
+    }
+
+    /// The stages that are not about to stop.
+    pub(crate) fn staying(&self) -> impl Iterator<Item = (&StageName, &StageRecord)> {
+        self.stages.iter().map(|(name, stage)| (name, &stage.value)).filter(|(_, stage)| !stage.leaving)
+    }
+
     /// The revisions of all gateways' records.
     pub(crate) fn gateway_revisions(&self) -> BTreeMap<u32, u64> {
         let readable = self.gateways.iter().map(|(slot, gateway)| (*slot, gateway.mod_revision));
@@ -211,7 +222,7 @@ impl ClusterView {
     /// Whether every layer of the newest placement has its weights in memory, so that it can be served in a moment.
     pub fn is_ready(&self) -> bool {
         let Some(placement) = self.placement.as_ref().map(|placement| &placement.value) else { return false };
-        let ready = |(slot, shard): (u32, &schema::record::Shard)| {
+        let ready = |(slot, shard): (u32, &Shard)| {
             let claim = self.claims.get(&(placement.generation(), slot)).map(|claim| &claim.value);
             claim.is_some_and(|claim| {
                 claim.stage == shard.stage && matches!(claim.state, ClaimState::Ready | ClaimState::Serving)
@@ -226,9 +237,10 @@ impl ClusterView {
     /// [`NotServing`] names the layers of the newest placement that nobody holds and why.
     pub fn serving(&self) -> Result<Served<'_>, NotServing> {
         self.newest().or_else(|not| {
-            let placed = self.placement.as_ref().map(|placement| placement.value.generation()).ok_or(not.clone())?;
-            let older = self.claims.range(..(placed, 0)).next_back().map(|((generation, _), _)| *generation);
-            let served = older.and_then(|generation| Some(Served { generation, claims: self.cover(generation)? }));
+            let older = self.placed().and_then(|placed| self.claims.range(..(placed, 0)).next_back());
+            let served = older.and_then(|((generation, _), _)| {
+                Some(Served { generation: *generation, claims: self.cover(*generation)? })
+            });
             served.ok_or(not)
         })
     }
@@ -263,7 +275,7 @@ impl ClusterView {
         Err(NotServing { missing, reason: reasons.join("; ") })
     }
 
-    fn why_missing(&self, generation: Generation, slot: u32, shard: &schema::record::Shard) -> String {
+    fn why_missing(&self, generation: Generation, slot: u32, shard: &Shard) -> String {
         let (layers, stage) = (shard.layers, &shard.stage);
         if !self.stages.contains_key(stage) {
             return format!("layers {layers} are held by nobody: stage {stage} is gone");

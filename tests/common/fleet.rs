@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::cluster::signal;
 use super::etcd::{Etcd, etcdctl, free_port};
 use super::http::Door;
-use super::model_path;
 use super::network::Network;
+use super::{model_path, wait_for};
 
 /// Requests that run during a fault.
 const STREAMS: u32 = 3;
@@ -60,16 +60,6 @@ pub(crate) struct Course {
 
 fn prompt(stream: u32) -> Vec<u32> {
     (0..40).map(|at| 1000 + (at * 7 + stream * 131) % 9000).collect()
-}
-
-/// Waits for something to hold; how long that took.
-pub(crate) fn wait_for(what: &str, most: Duration, mut holds: impl FnMut() -> bool) -> Duration {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < most, "{what}: not within {most:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    started.elapsed()
 }
 
 // === impl Fleet ===

@@ -11,6 +11,7 @@ pub(crate) mod network;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// The default model's file, as `baton pull` finds or fetches it; `TEST_MODEL` names another copy.
 ///
@@ -28,4 +29,14 @@ pub(crate) fn model_path() -> PathBuf {
         String::from_utf8(pull.stdout).expect("a path").trim().into()
     })
     .clone()
+}
+
+/// Waits for something to hold; how long that took.
+pub(crate) fn wait_for(what: &str, most: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < most, "{what}: not within {most:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    started.elapsed()
 }

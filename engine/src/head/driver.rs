@@ -142,7 +142,7 @@ impl Driver {
                 Event::Arrived(Err(error)) if error.is_about_one_message() => warn!(%error, "a frame was refused"),
                 Event::Arrived(Err(error)) => break warn!(%error, "no more tokens can be taken: the gateway must go"),
                 Event::LinkEnded(endpoint) => {
-                    let outcome = self.route.knock(&endpoint).await;
+                    let outcome = self.route.knock(&endpoint).await.map(drop);
                     let fault = self.conductor.link_broke().filter(|_| outcome.is_ok());
                     self.reached(&endpoint, outcome);
                     if let Some(fault) = fault {

@@ -143,7 +143,7 @@ impl<W: AsyncWrite + Unpin, S: Seal> Sink for ChunkSink<W, S> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use tokio::io::{duplex, split};
     use tokio::time::{Instant, sleep};
 
@@ -158,7 +158,12 @@ mod tests {
     #[tokio::test]
     async fn chunks_of_every_size_come_out_as_they_went_in_and_signs_of_life_do_not() {
         let (near, far) = duplex(1 << 20);
-        let ((mut near_source, mut near_sink), (mut far_source, mut far_sink)) = (ends(near), ends(far));
+        exchange(ends(near), ends(far)).await;
+    }
+
+    /// Sends chunks of several sizes and signs of life from `near` to `far`, and some back.
+    pub(in crate::link) async fn exchange(near: (impl Source, impl Sink), far: (impl Source, impl Sink)) {
+        let ((mut near_source, mut near_sink), (mut far_source, mut far_sink)) = (near, far);
         let sent: Vec<u8> = (0..200_000_u32).map(|index| (index % 251) as u8).collect();
         near_sink.write(&sent[..1]).await.unwrap();
         near_sink.sign_of_life().await.unwrap();

@@ -171,6 +171,7 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
+    use crate::link::chunks::tests::exchange;
     use crate::link::pipe::{Sink, Source};
 
     async fn pair() -> ((impl Source, impl Sink), (impl Source, impl Sink)) {
@@ -187,19 +188,8 @@ mod tests {
 
     #[tokio::test]
     async fn chunks_of_every_size_come_out_as_they_went_in_and_signs_of_life_do_not() {
-        let ((mut near_source, mut near_sink), (mut far_source, mut far_sink)) = pair().await;
-        let sent: Vec<u8> = (0..200_000_u32).map(|index| (index % 251) as u8).collect();
-        near_sink.write(&sent[..1]).await.unwrap();
-        near_sink.sign_of_life().await.unwrap();
-        near_sink.write(&sent[1..]).await.unwrap();
-        let mut received = Vec::new();
-        while received.len() < sent.len() {
-            received.extend_from_slice(far_source.read().await.unwrap());
-        }
-        assert!(received == sent);
-        far_sink.sign_of_life().await.unwrap();
-        far_sink.write(b"back").await.unwrap();
-        assert_eq!(near_source.read().await.unwrap(), b"back");
+        let (near, far) = pair().await;
+        exchange(near, far).await;
     }
 
     #[tokio::test]

@@ -198,24 +198,23 @@ pub fn in_order<'a>(
     stages: impl Iterator<Item = (&'a StageName, &'a StageRecord)>,
     current: &[Shard],
 ) -> Vec<Candidate> {
-    let candidate = |(name, record): (&StageName, &StageRecord)| Candidate {
-        name: name.clone(),
-        budget_bytes: record.memory_budget_bytes,
-        speed: record.speed.clone(),
-        fixed: None,
-    };
-    let candidates: Vec<_> = stages.map(candidate).collect();
-    let holder = |shard: &Shard| candidates.iter().position(|candidate| candidate.name == shard.stage);
-    let holders: Vec<_> = current.iter().map(holder).collect();
-    let mut places = vec![current.len(); candidates.len()];
-    (0..)
-        .zip(&holders)
-        .filter_map(|(place, holder)| Some((place, (*holder)?)))
-        .for_each(|(place, at)| places[at] = place);
-    let vacant = (0..holders.len()).filter(|place| holders[*place].is_none());
-    let newcomers = places.iter_mut().filter(|place| **place == current.len());
-    newcomers.zip(vacant).for_each(|(newcomer, place)| *newcomer = place);
-    let mut placed: Vec<_> = places.into_iter().zip(candidates).collect();
+    let stages: Vec<_> = stages.collect();
+    let is_vacant = |place: &usize| stages.iter().all(|(name, _)| **name != current[*place].stage);
+    let mut vacant = (0..current.len()).filter(is_vacant);
+    let mut placed: Vec<_> = stages
+        .iter()
+        .map(|(name, record)| {
+            let own = current.iter().position(|shard| shard.stage == **name);
+            let place = own.or_else(|| vacant.next()).unwrap_or(current.len());
+            let candidate = Candidate {
+                name: (*name).clone(),
+                budget_bytes: record.memory_budget_bytes,
+                speed: record.speed.clone(),
+                fixed: None,
+            };
+            (place, candidate)
+        })
+        .collect();
     placed.sort_by_key(|(place, _)| *place);
     placed.into_iter().map(|(_, candidate)| candidate).collect()
 }

@@ -26,8 +26,7 @@ impl Outlook {
     /// What should stand in the cluster of `view`, which serves `model`; `speed_moves`: whether a move for speed alone is due.
     pub fn new(view: &ClusterView, model: &ModelRecord, speed_moves: bool) -> Self {
         let current = view.placement.as_ref().map(|placement| placement.value.shards()).unwrap_or_default();
-        let staying = view.stages.iter().filter(|(_, stage)| !stage.value.leaving);
-        let stages = in_order(staying.map(|(name, stage)| (name, &stage.value)), current);
+        let stages = in_order(view.staying(), current);
         let (candidates, pins) = pins::judge(view, model, stages, current);
         let stands = obeys(model, &candidates, current) && !pins::given_back(view, &pins);
         let shards = plan(model, &candidates).map(|wanted| {

@@ -102,7 +102,7 @@ impl World {
         let mut gateways: Vec<_> = view.gateways.values().map(|gateway| gateway.value.endpoint.clone()).collect();
         gateways.sort();
         around.law(gateways == heads, || format!("gateways in the store: {gateways:?}"));
-        let placed = view.placement.as_ref().map(|placement| placement.value.generation());
+        let placed = view.placed();
         let stale: Vec<_> = view.claims.keys().filter(|(generation, _)| Some(*generation) != placed).collect();
         around.law(stale.is_empty(), || format!("claims of older generations are left: {stale:?}"));
         let leases = around.depot.store.leases();

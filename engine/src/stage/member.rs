@@ -96,7 +96,8 @@ struct Pace {
     deadline: Instant,
 }
 
-/// A micro-batch that was sent on.
+/// Which micro-batch, and for which stage.
+#[derive(Clone, Copy)]
 struct Passed {
     generation: Generation,
     epoch: Epoch,
@@ -143,8 +144,7 @@ impl Live {
 
     /// Takes note of what has changed.
     fn follow(&mut self, view: &ClusterView, now: Instant) {
-        let staying = view.stages.iter().filter(|(_, stage)| !stage.value.leaving);
-        let names: BTreeSet<_> = staying.map(|(name, _)| name.clone()).collect();
+        let names: BTreeSet<_> = view.staying().map(|(name, _)| name.clone()).collect();
         if names != self.names {
             self.settle = if names.is_subset(&self.names) { SETTLE_LEFT } else { SETTLE };
             (self.names, self.since) = (names, now);
@@ -260,14 +260,13 @@ impl Member {
             let txn = report_stage(&self.keyspace, &self.name, &self.record, lease);
             return vec![self.commit(Purpose::Leaving, txn)];
         }
-        let placed = self.view.placement.as_ref().map(|placement| placement.value.generation());
         match self.decision(self.live.calm(now)) {
             Action::Propose { placement, replacing, notes } => {
                 info!(generation = %placement.generation(), stages = placement.shards().len(), "proposing a placement");
                 vec![self.commit(Purpose::Proposal, propose(&self.keyspace, &placement, replacing, &notes))]
             }
             Action::Note(notes) => {
-                let mut orders = self.tend_claim(placed, lease);
+                let mut orders = self.tend_claim(lease);
                 if !self.writing {
                     orders.push(self.commit(Purpose::Note, note(&self.keyspace, &notes)));
                 }
@@ -281,7 +280,7 @@ impl Member {
                     self.standby = None;
                     let memory_bound_bytes = memory_bound(shard.layers, self.kv_room());
                     let claimed = Held { generation, slot, shard, phase: Phase::Claiming, memory_bound_bytes };
-                    if self.serves_on(placed) {
+                    if self.serves_on() {
                         self.coming = Some(claimed);
                     } else {
                         self.coming = None;
@@ -292,13 +291,13 @@ impl Member {
                 orders.extend(self.claim(lease));
                 orders
             }
-            Action::Wait(Waiting::Registration) if self.stands_aside(now) => self.tend_claim(placed, lease),
+            Action::Wait(Waiting::Registration) if self.stands_aside(now) => self.tend_claim(lease),
             Action::Wait(Waiting::Registration) => {
                 let txn = register_stage(&self.keyspace, &self.name, &self.record, lease);
                 vec![self.commit(Purpose::Registration, txn)]
             }
             Action::Rest | Action::Wait(_) => {
-                let mut orders = self.tend_claim(placed, lease);
+                let mut orders = self.tend_claim(lease);
                 orders.extend(self.stand_by());
                 orders
             }
@@ -327,11 +326,11 @@ impl Member {
         self.coming.as_ref().or(self.held.as_ref())
     }
 
-    /// Whether what is held is still of use, though the newest placement, `placed`, is another: as long as that generation
-    /// is whole and the newer one is not ready, requests go on by it.
-    fn serves_on(&self, placed: Option<Generation>) -> bool {
-        let older =
-            self.held.as_ref().filter(|held| held.is_ready() && placed.is_some_and(|placed| placed > held.generation));
+    /// Whether what is held is still of use, though the newest placement is another: as long as that generation is whole and
+    /// the newer one is not ready, requests go on by it.
+    fn serves_on(&self) -> bool {
+        let is_older = |held: &&Held| self.view.placed().is_some_and(|placed| placed > held.generation);
+        let older = self.held.as_ref().filter(|held| held.is_ready()).filter(is_older);
         older.is_some_and(|held| self.view.cover(held.generation).is_some()) && !self.view.is_ready()
     }
 
@@ -353,11 +352,12 @@ impl Member {
     }
 
     /// Keeps the claims in the store true to what is held, and lets go of what the placement gives to others.
-    fn tend_claim(&mut self, placed: Option<Generation>, lease: LeaseId) -> Vec<Order> {
+    fn tend_claim(&mut self, lease: LeaseId) -> Vec<Order> {
+        let placed = self.view.placed();
         self.coming.take_if(|coming| placed.is_some_and(|placed| placed != coming.generation));
         let mut orders = Vec::new();
         let outdated = self.held.as_ref().is_some_and(|held| placed.is_some_and(|placed| placed != held.generation));
-        if outdated && !self.serves_on(placed) {
+        if outdated && !self.serves_on() {
             orders.extend(self.move_on());
         }
         let Some(held) = self.newest() else {
@@ -540,8 +540,7 @@ impl Member {
         if self.aside.left(now).is_some() && !self.view.stages.contains_key(&self.name) {
             return true; // Who was struck off is not waited for, nor has anything that others miss.
         }
-        let placed = self.view.placement.as_ref().map(|placement| placement.value.generation());
-        let stays = placed.is_none_or(|placed| placed == held) && self.leaves_visibly();
+        let stays = self.view.placed().is_none_or(|placed| placed == held) && self.leaves_visibly();
         stays && matches!(self.decision(self.live.calm(now)), Action::Wait(Waiting::Memory(_)))
     }
 
@@ -598,17 +597,17 @@ impl Member {
     fn refuse(&mut self, hop: &Hop, reason: String, passing: bool) -> Order {
         warn!(step = %hop.step, epoch = %hop.epoch, reason, "refusing a micro-batch");
         self.record.load.frames_refused += 1;
-        refusal(hop, reason, passing)
+        refusal(hop.gateway, Passed::of(hop), reason, passing)
     }
 
     /// The answer when the compute thread has no room for `hop`.
     pub(crate) fn overloaded(hop: &Hop) -> Order {
-        refusal(hop, "the queue of the compute thread is full".to_owned(), true)
+        refusal(hop.gateway, Passed::of(hop), "the queue of the compute thread is full".to_owned(), true)
     }
 
     /// The answer when `hop` could not be sent on: the gateway is not to wait for it.
     pub(crate) fn unreachable(hop: &Hop) -> Order {
-        refusal(hop, "the next stage cannot be reached".to_owned(), true)
+        refusal(hop.gateway, Passed::of(hop), "the next stage cannot be reached".to_owned(), true)
     }
 
     /// A micro-batch was computed, or not: sends it on its way.
@@ -620,7 +619,7 @@ impl Member {
             return Vec::new();
         };
         let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-        let passed = Passed { generation: hop.generation, epoch: hop.epoch, step: hop.step, slot: hop.slot };
+        let passed = Passed::of(&hop);
         hop.spent.push(Spent { slot: hop.slot, rows: hop.rows, compute_us: micros(compute), queue_us: micros(queue) });
         let order = match (output, held.next(&self.view)) {
             (Err(error), _) => self.refuse(&hop, error.to_string(), false),
@@ -654,12 +653,12 @@ impl Member {
     /// The link that micro-batches went over has ended, and perhaps with it what was on its way: whose they were must know.
     pub(crate) fn link_broke(&mut self) -> Vec<Order> {
         let passed_on = std::mem::take(&mut self.passed_on);
-        passed_on.iter().map(|(gateway, passed)| lost(*gateway, passed)).collect()
+        passed_on.iter().map(|(gateway, passed)| lost(*gateway, *passed)).collect()
     }
 
     /// The link to one gateway has ended, and perhaps with it an answer.
     pub(crate) fn gateway_link_broke(&mut self, gateway: u32) -> Option<Order> {
-        self.passed_on.remove(&gateway).map(|passed| lost(gateway, &passed))
+        self.passed_on.remove(&gateway).map(|passed| lost(gateway, passed))
     }
 
     /// What came out, with `bytes` of activations, was taken by the link after `waiting`.
@@ -694,15 +693,20 @@ fn tell(stage: &StageName, status: &PinStatus) {
 }
 
 /// Tells a gateway that a micro-batch, and what went before it, may not arrive.
-fn lost(gateway: u32, passed: &Passed) -> Order {
-    let Passed { generation, epoch, step, slot } = *passed;
-    let reason = "the link it went over broke".to_owned();
-    Order::Answer { gateway, frame: Frame::Refusal(Refusal { generation, epoch, step, slot, reason, passing: true }) }
+fn lost(gateway: u32, passed: Passed) -> Order {
+    refusal(gateway, passed, "the link it went over broke".to_owned(), true)
 }
 
-fn refusal(hop: &Hop, reason: String, passing: bool) -> Order {
-    let Hop { generation, epoch, step, slot, gateway, .. } = *hop;
+fn refusal(gateway: u32, Passed { generation, epoch, step, slot }: Passed, reason: String, passing: bool) -> Order {
     Order::Answer { gateway, frame: Frame::Refusal(Refusal { generation, epoch, step, slot, reason, passing }) }
+}
+
+// === impl Passed ===
+
+impl Passed {
+    fn of(hop: &Hop) -> Self {
+        Self { generation: hop.generation, epoch: hop.epoch, step: hop.step, slot: hop.slot }
+    }
 }
 
 #[cfg(test)]

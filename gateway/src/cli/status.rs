@@ -125,7 +125,7 @@ impl StatusDocument {
             layers: model.map(|model| model.layers),
             kv_tokens: model.map(|model| model.kv_tokens),
             kv_type: model.map(|model| model.kv_type),
-            generation: view.placement.as_ref().map(|placement| placement.value.generation().0),
+            generation: view.placed().map(|placed| placed.0),
             serving: not_serving.is_none(),
             missing_layers: not_serving.iter().flat_map(|reason| reason.missing.clone()).collect(),
             reason: not_serving.map(|not_serving| not_serving.reason),

@@ -24,7 +24,7 @@ pub(crate) fn show(door: &Door) -> Response {
         "serving": status.serving,
         "reason": (!status.serving).then_some(&status.reason),
         "missing_layers": status.missing_layers,
-        "generation": view.placement.as_ref().map(|placement| placement.value.generation()),
+        "generation": view.placed(),
         "model": view.model.as_ref().map(|model| model_json(&model.value)),
         "placement": placement_json(&view),
         "stages": stages,

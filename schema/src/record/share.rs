@@ -67,11 +67,6 @@ impl Share {
     pub fn common(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
-
-    /// Whether both have a part.
-    pub fn overlaps(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
 }
 
 impl TryFrom<Vec<[u32; 2]>> for Share {
