@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 /// Tokens of an answer.
 const TOKENS: usize = 48;
+/// Crowds of which one at least is to lose blocks.
+const CROWDS_MAX: u32 = 5;
 
 /// Sixteen requests, every other one seeded instead of greedy; their prompts have 40 to 600 tokens.
 fn requests() -> Vec<Value> {
@@ -83,9 +85,13 @@ fn alone_in_company_after_a_hit_and_after_losing_its_blocks_an_answer_is_the_sam
 
     // Room for two of the longest: the others lose their blocks again and again, or wait.
     let cluster = Cluster::start(2, &["--speculation", "off", "--kv-tokens", "1024"], &[]);
-    let crowded = together(&cluster, &requests);
-    assert!(sum(&crowded, ATTEMPTS) > 16, "nobody lost blocks");
-    assert_same(&crowded, &reference, "after losing its blocks");
+    // In which order sixteen clients arrive is chance, and in some orders all find room in turn.
+    let loses = |_| {
+        let crowded = together(&cluster, &requests);
+        assert_same(&crowded, &reference, "after losing its blocks");
+        sum(&crowded, ATTEMPTS) > 16
+    };
+    assert!((0..CROWDS_MAX).any(loses), "nobody lost blocks");
 }
 
 #[test]
