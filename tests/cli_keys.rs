@@ -92,6 +92,7 @@ fn records() -> Vec<(Key, String)> {
             send_s_total: 0.1,
             sent_bytes_total: 4_225_536,
             frames_refused: 0,
+            strikes_total: 0,
         },
     };
     let status = PinStatus {

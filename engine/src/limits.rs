@@ -28,11 +28,14 @@ pub const WAITING_MAX: usize = 256;
 pub const REFUSALS_MAX: u32 = 3;
 /// Wait after a refusal before the next epoch: a few times what a watch takes to bring news.
 pub const REFUSAL_PAUSE: Duration = Duration::from_millis(50);
-/// The longest a micro-batch may take through all stages, beside its rows: far above any healthy step, since it only
-/// catches frames lost without any other sign; a dead stage shows by its lease long before.
-pub const FLIGHT_DEADLINE: Duration = Duration::from_secs(20);
+/// The longest the head waits for a micro-batch, beside its rows, and as long as it does not know how long others took:
+/// weights may have to come from a slow disk.
+pub const FLIGHT_WAIT_MAX: Duration = Duration::from_secs(20);
 /// What each row adds to that: a 14-billion-parameter model on two slow cores takes about a tenth of this.
-pub const FLIGHT_DEADLINE_PER_ROW: Duration = Duration::from_millis(500);
+pub const FLIGHT_WAIT_MAX_PER_ROW: Duration = Duration::from_millis(500);
+/// The least it waits: what a busy machine may take for anything. A micro-batch that was lost without any other sign then
+/// costs no more than a silent stage does.
+pub const FLIGHT_WAIT_MIN: Duration = Duration::from_secs(2);
 /// How often the head looks for cancelled and expired work, in the absence of other events.
 pub const HEAD_TICK: Duration = Duration::from_millis(100);
 /// How long a new request waits for layers that are changing hands before the door says 503: what it takes to notice a
@@ -48,6 +51,11 @@ pub const SHARE_SETTLE: Duration = Duration::from_millis(50);
 /// Micro-batches on their way to a stage's compute thread: a head keeps at most one more in flight than there are stages,
 /// so with [`GATEWAYS_MAX`] gateways and up to 63 stages this is reached only by a head that does not keep to its window.
 pub const STAGE_QUEUE_MAX: usize = 64 * GATEWAYS_MAX as usize;
+/// The least that a stage may be at one micro-batch before it takes its own compute thread for hanging, and goes: longer than
+/// a machine that swaps takes for a step of a model that suits it.
+pub const STEP_MAX: Duration = Duration::from_secs(10);
+/// The most, and what the first micro-batch may take: weights may have to come from a slow disk.
+pub const STEP_MAX_FIRST: Duration = Duration::from_secs(150);
 /// The set of live stages must not have changed for so long before a placement is proposed.
 pub const SETTLE: Duration = Duration::from_millis(300);
 /// The same where stages have only left: everybody waits for their layers, and nobody is about to follow.
@@ -55,7 +63,7 @@ pub const SETTLE_LEFT: Duration = Duration::from_millis(50);
 /// A placement stands for at least so long before layers are moved because stages have joined: requests that run are
 /// interrupted by each change, and stages that start together come a moment apart.
 pub const JOIN_MOVE_EVERY: Duration = Duration::from_secs(2);
-/// A stage that was struck off because nobody was at its endpoint is not struck off again for so long: if it is alive behind
+/// A process that was struck off because nobody was at its endpoint is not struck off again for so long: if it is alive behind
 /// something that refuses connections in its name or lets nothing through, layers must not move every moment. For as long
 /// nobody strikes off two that are silent without having reached a third.
 pub const STRIKE_AGAIN: Duration = Duration::from_secs(10);

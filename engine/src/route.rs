@@ -1,6 +1,6 @@
 //! A way to one peer that is made anew when it breaks or when the pipeline is rebuilt.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schema::frame::Frame;
@@ -8,6 +8,12 @@ use tracing::warn;
 
 use crate::link::limits::CONNECT_WAIT_MAX;
 use crate::link::{Absence, ClusterKey, LinkError, Outbound};
+
+/// A process that is just being ended may have its connections closed and still be listened for: the system takes a new one
+/// and closes that, too. A moment later it says that nobody is there.
+const ENDING_PAUSE: Duration = Duration::from_millis(10);
+/// How often that is tried: ending takes longer, the more memory there was.
+const ENDING_TRIES: usize = 5;
 
 /// At most one connection, to whichever endpoint was asked for last.
 pub(crate) struct Route {
@@ -55,7 +61,14 @@ impl Route {
         {
             return Err(LinkError::Silent { endpoint: endpoint.to_owned(), waited: CONNECT_WAIT_MAX });
         }
-        let answer = Outbound::connect(endpoint, self.key.as_ref()).await;
+        let mut answer = Outbound::connect(endpoint, self.key.as_ref()).await;
+        for _ in 0..ENDING_TRIES {
+            if !answer.as_ref().is_err_and(LinkError::was_hung_up) {
+                break;
+            }
+            tokio::time::sleep(ENDING_PAUSE).await;
+            answer = Outbound::connect(endpoint, self.key.as_ref()).await;
+        }
         let is_silent = answer.as_ref().err().and_then(LinkError::absence) == Some(Absence::Silence);
         self.silent = is_silent.then(|| (endpoint.to_owned(), Instant::now()));
         Ok(self.link.insert(answer?))
@@ -73,5 +86,28 @@ impl Route {
             }
         }
         self.knock(endpoint).await?.send(frame, activations).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_just_ending_is_asked_until_its_system_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("in.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let ending = tokio::spawn(async move {
+            for _ in 0..3 {
+                drop(listener.accept().await);
+            }
+        });
+        let mut route = Route::new(None);
+        let answer = route.knock(&format!("ipc://{}", path.display())).await.map(drop);
+        assert_eq!(answer.as_ref().err().and_then(LinkError::absence), Some(Absence::Refused), "{answer:?}");
+        ending.await.unwrap();
     }
 }

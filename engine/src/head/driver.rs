@@ -22,7 +22,7 @@ use crate::generate::{Event as SequenceEvent, Failure, PipelineStatus, Rejection
 use crate::limits::{HEAD_TICK, REFUSAL_PAUSE};
 use crate::link::{ClusterKey, Inbound, LinkError, Message};
 use crate::route::Route;
-use crate::store::{LeaseId, SharedStore};
+use crate::store::{Committed, LeaseId, SharedStore};
 use crate::view::ClusterView;
 
 /// A request on its way in.
@@ -143,7 +143,8 @@ impl Driver {
                 Event::Arrived(Err(error)) => break warn!(%error, "no more tokens can be taken: the gateway must go"),
                 Event::LinkEnded(endpoint) => {
                     let outcome = self.route.knock(&endpoint).await.map(drop);
-                    let fault = self.conductor.link_broke().filter(|_| outcome.is_ok());
+                    let is_gone = outcome.as_ref().err().and_then(LinkError::absence).is_some();
+                    let fault = self.conductor.link_broke().filter(|_| !is_gone);
                     self.reached(&endpoint, outcome);
                     if let Some(fault) = fault {
                         self.recover(&fault);
@@ -218,10 +219,12 @@ impl Driver {
             return;
         }
         if let Some(txn) = self.conductor.strike(&self.keyspace, (endpoint, absence), Instant::now()) {
-            let store = self.store.clone();
+            let (store, strikes) = (self.store.clone(), self.meter.strikes().clone());
             self.strike = Some(tokio::spawn(async move {
-                if let Err(error) = store.commit(txn).await {
-                    warn!(%error, "the first stage cannot be struck off; its lease will tell");
+                match store.commit(txn).await {
+                    Ok(Committed::Applied { .. }) => strikes.inc(),
+                    Ok(Committed::Refused) => debug!("the first stage has moved on: not struck off"),
+                    Err(error) => warn!(%error, "the first stage cannot be struck off; its lease will tell"),
                 }
             }));
         }

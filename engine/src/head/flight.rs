@@ -23,7 +23,7 @@ pub(super) struct Member {
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) members: Vec<Member>,
-    pub(super) deadline: Instant,
+    pub(super) sent: Instant,
     /// Whether a client that has tokens already waits for the next one of it.
     pub(super) is_read: bool,
 }
@@ -54,6 +54,10 @@ impl Member {
 // === impl Flight ===
 
 impl Flight {
+    pub(super) fn rows(&self) -> u32 {
+        self.members.iter().map(|member| member.rows).sum()
+    }
+
     /// Each member with the tokens it was to bring; `None` when `chosen` is anything but those.
     pub(super) fn brought<'a>(&'a self, mut chosen: &'a [Chosen]) -> Option<Vec<(&'a Member, &'a [Chosen])>> {
         let mut brought = Vec::with_capacity(self.members.len());

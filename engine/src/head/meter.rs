@@ -36,6 +36,7 @@ pub(super) struct Meter {
     ended: IntCounterVec,
     rejections: Rejections,
     epochs: IntCounterVec,
+    strikes: IntCounter,
     prompt_tokens: IntCounter,
     cached_tokens: IntCounter,
     made_tokens: IntCounter,
@@ -120,6 +121,7 @@ impl Meter {
             ended: with.counters("sequences_ended_total", "sequences that ended", &["outcome"]),
             rejections: Rejections::new(&with),
             epochs: with.counters("epochs_total", "times the pipeline began anew", &["cause"]),
+            strikes: with.counter("strikes_total", "first stages struck off for not answering"),
             prompt_tokens: with.counter("prompt_tokens_total", "prompt tokens of sequences that began"),
             cached_tokens: with.counter("cached_tokens_total", "prompt tokens that needed no computing"),
             made_tokens: with.counter("generated_tokens_total", "tokens that were made"),
@@ -150,6 +152,11 @@ impl Meter {
     /// Where sequences that are not accepted are counted.
     pub(super) fn rejections(&self) -> &Rejections {
         &self.rejections
+    }
+
+    /// Where stages that were struck off are counted.
+    pub(super) fn strikes(&self) -> &IntCounter {
+        &self.strikes
     }
 
     /// An event of a sequence went out.

@@ -9,6 +9,7 @@ mod handle;
 mod holdings;
 mod ledger;
 mod meter;
+mod patience;
 mod scheduler;
 mod sequence;
 mod step_cost;

@@ -24,10 +24,11 @@ use self::filling::Filling;
 use super::fault::Fault;
 use super::flight::{Flight, Member};
 use super::ledger::BlockLedger;
+use super::patience::Patience;
 use super::sequence::{Sequence, StageLabel};
 use super::step_cost::StepCost;
 use crate::generate::{Event, Failure, Request};
-use crate::limits::{FLIGHT_DEADLINE, FLIGHT_DEADLINE_PER_ROW, REFUSALS_MAX};
+use crate::limits::REFUSALS_MAX;
 use crate::runner::KV_BLOCK_TOKENS;
 
 /// The pipeline that a scheduler fills.
@@ -75,6 +76,7 @@ pub struct Scheduler {
     waiting: VecDeque<SequenceId>,
     flights: BTreeMap<Step, Flight>,
     cost: StepCost,
+    patience: Patience,
     /// Whether guesses are sent along.
     speculates: bool,
     next_step: Step,
@@ -93,6 +95,7 @@ impl Scheduler {
         Self {
             speculates,
             cost: StepCost::default(),
+            patience: Patience::default(),
             shape: None,
             ledger: BlockLedger::new([]),
             sequences: BTreeMap::new(),
@@ -201,6 +204,8 @@ impl Scheduler {
     /// From now on fills the pipeline `shape` (`None`: there is none). All sequences start again from their histories.
     pub fn rebuild(&mut self, shape: Option<Shape>) {
         self.flights.clear();
+        let placed = |shape: &Option<Shape>| shape.as_ref().map(|shape| shape.generation);
+        self.patience.begin_anew(placed(&shape) == placed(&self.shape));
         self.next_step = Step(0);
         self.ledger = BlockLedger::new(shape.iter().flat_map(|shape| shape.blocks.iter().copied()));
         for id in std::mem::take(&mut self.running) {
@@ -224,12 +229,11 @@ impl Scheduler {
         }
         let step = self.next_step;
         self.next_step = step.next();
-        let Filling { slices, drafts, rows } = filling;
+        let Filling { slices, drafts, .. } = filling;
         self.counts.guessed += drafts.iter().sum::<usize>() as u64;
         let members = slices.iter().zip(drafts).map(|(slice, drafts)| self.depart(slice, drafts, now)).collect();
-        let deadline = now + FLIGHT_DEADLINE + FLIGHT_DEADLINE_PER_ROW * rows;
         let is_read = slices.iter().any(|slice| self.is_read(slice.sequence));
-        self.flights.insert(step, Flight { members, deadline, is_read });
+        self.flights.insert(step, Flight { members, sent: now, is_read });
         Some(Batch { step, slices })
     }
 
@@ -256,6 +260,7 @@ impl Scheduler {
         let Some(flight) = self.flights.remove(&oldest) else { return Ok(Vec::new()) };
         let labels = self.shape.as_ref().map(|shape| shape.stages.clone()).unwrap_or_default();
         let brought = flight.brought(&tokens.chosen).ok_or(Fault::Mismatch(oldest))?;
+        self.patience.came_back(flight.sent, self.expected_seconds(flight.rows()), now);
         if let Some(slowest) = tokens.spent.iter().max_by_key(|spent| spent.compute_us) {
             self.cost.observe(slowest.rows, Duration::from_micros(slowest.compute_us.into()));
         }
@@ -346,10 +351,20 @@ impl Scheduler {
         happened
     }
 
-    /// Whether a micro-batch should have come back by now.
-    pub fn overdue(&self, now: Instant) -> Option<Fault> {
+    /// Gives the oldest micro-batch up when it should have come back by now.
+    pub fn overdue(&mut self, now: Instant) -> Option<Fault> {
         let (step, flight) = self.flights.first_key_value()?;
-        (flight.deadline <= now).then_some(Fault::Overdue(*step))
+        let rows = flight.rows();
+        if self.patience.ends(flight.sent, rows, self.expected_seconds(rows)) > now {
+            return None;
+        }
+        self.patience.gave_up();
+        Some(Fault::Overdue(*step))
+    }
+
+    /// What a micro-batch of `rows` rows should take that has the pipeline to itself; `None` when nothing was seen yet.
+    fn expected_seconds(&self, rows: u32) -> Option<f64> {
+        Some(self.cost.seconds(rows)? * self.shape.as_ref()?.stages.len() as f64)
     }
 }
 

@@ -180,6 +180,20 @@ impl LinkError {
         matches!(self, Self::Frame(_) | Self::Parts { .. } | Self::TooLarge { .. })
     }
 
+    /// Whether a connection was taken and then closed before anything was said.
+    pub(crate) fn was_hung_up(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+        let kind =
+            |kind: &io::ErrorKind| matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected);
+        match self {
+            Self::Lost { cause: EndError::Closed, .. } | Self::Handshake { cause: HandshakeError::Closed, .. } => true,
+            Self::Lost { cause: EndError::Io(cause), .. } => kind(cause),
+            Self::Handshake { cause: HandshakeError::Io(cause), .. } => kind(cause),
+            Self::Connect { cause, .. } => kind(&cause.kind()),
+            _ => false,
+        }
+    }
+
     /// Whether nobody was there who could have taken a connection, and how that showed. Who answers, but with another key
     /// or no more room, is there.
     pub fn absence(&self) -> Option<Absence> {

@@ -12,13 +12,16 @@ use crate::link::Absence;
 use crate::store::Txn;
 use crate::view::ClusterView;
 
-/// Who was struck off when: a stage that comes back is left alone for a while.
+/// Who was struck off when: a process that turns out to be alive is left alone for a while.
 #[derive(Debug, Default)]
 pub(crate) struct Strikes {
-    last: BTreeMap<StageName, Instant>,
+    last: BTreeMap<Process, Instant>,
     /// When one was struck off last because nothing was heard of it, if nobody else was heard since.
     silent: Option<Instant>,
 }
+
+/// One run of a stage, as far as others can tell: the stage, where it takes frames, and its number in its system.
+type Process = (StageName, String, u32);
 
 // === impl Strikes ===
 
@@ -37,12 +40,14 @@ impl Strikes {
         self.last.retain(|_, last| lately(*last));
         let (id, claim) = view.claims.iter().rev().find(|(_, claim)| claim.value.endpoint == endpoint)?;
         let is_silent = absence == Absence::Silence;
-        if self.last.contains_key(&claim.value.stage) || (is_silent && self.silent.is_some_and(lately)) {
+        let stage = &claim.value.stage;
+        let process = (stage.clone(), endpoint.to_owned(), view.stages.get(stage).map_or(0, |stage| stage.value.pid));
+        if self.last.contains_key(&process) || (is_silent && self.silent.is_some_and(lately)) {
             return None;
         }
         self.silent = is_silent.then_some(now).or(self.silent);
-        self.last.insert(claim.value.stage.clone(), now);
-        Some(strike(keyspace, &claim.value.stage, *id, claim.mod_revision))
+        self.last.insert(process, now);
+        Some(strike(keyspace, stage, *id, claim.mod_revision))
     }
 
     /// Somebody was reached: it is not us whom nobody hears.

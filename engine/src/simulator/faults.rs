@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use schema::record::ModelRecord;
 use schema::{Generation, Key};
 
 use super::dice::Dice;
 use super::head::HeadProcess;
 use super::network::Malice;
+use super::operator::{Whose, Wish};
 use super::stage::StageProcess;
 use super::surroundings::{Event, GATEWAYS, Look, MS, Moment, Party, SECOND, Surroundings, duration};
 use super::world::World;
@@ -46,6 +48,9 @@ pub(super) enum Strike {
     Revoked(Party),
     /// An operator deletes all claims.
     ClaimsDeleted,
+    /// An operator puts a pin.
+    Pinned(Whose, Wish),
+    Unpinned(Whose),
     /// Frames meet with worse than a real link does.
     Malice(Malice),
     /// From here on nothing goes wrong any more.
@@ -72,14 +77,21 @@ impl Strike {
             Self::Breaks(_) => "a link broke",
             Self::Revoked(_) => "a lease was revoked",
             Self::ClaimsDeleted => "claims were deleted",
+            Self::Pinned(..) => "a pin was put",
+            Self::Unpinned(_) => "a pin was deleted",
             Self::Malice(_) => "frames met with malice",
             Self::Peace => "there was peace",
         }
     }
 }
 
-/// Rolls and schedules the faults until `peace`, among so many gateways and stages.
-pub(super) fn schedule((gateways, stages): (usize, usize), peace: Moment, around: &mut Surroundings) {
+/// Rolls and schedules the faults until `peace`, among so many gateways and stages that serve such a model.
+pub(super) fn schedule(
+    (gateways, stages): (usize, usize),
+    model: &ModelRecord,
+    peace: Moment,
+    around: &mut Surroundings,
+) {
     around.at(peace, Event::Strikes(Strike::Peace));
     if around.dice.permille(300) {
         let dice = &mut around.dice;
@@ -87,11 +99,28 @@ pub(super) fn schedule((gateways, stages): (usize, usize), peace: Moment, around
         let malice = Malice { lost: seldom(8), doubled: seldom(60), overtaken: seldom(40) };
         around.at(SECOND, Event::Strikes(Strike::Malice(malice)));
     }
+    if around.dice.permille(400) {
+        schedule_pins(stages, model, peace, around);
+    }
     for _ in 0..around.dice.within(0..7) {
         let at = around.dice.within(500 * MS..peace);
         let length = length(&mut around.dice);
         for (moment, strike) in roll((gateways, stages), at, length, &mut around.dice) {
             around.at(moment, Event::Strikes(strike));
+        }
+    }
+}
+
+/// Rolls and schedules what operators do until `peace`; some pins stay.
+fn schedule_pins(stages: usize, model: &ModelRecord, peace: Moment, around: &mut Surroundings) {
+    for _ in 0..around.dice.within(0..5) {
+        let whose = Whose::roll(stages, &mut around.dice);
+        let wish = Wish::roll(model.layers, model.kv_tokens, &mut around.dice);
+        let at = around.dice.within(0..peace);
+        around.at(at, Event::Strikes(Strike::Pinned(whose, wish)));
+        if around.dice.permille(600) {
+            let end = at + length(&mut around.dice);
+            around.at(end.min(peace), Event::Strikes(Strike::Unpinned(whose)));
         }
     }
 }
@@ -148,6 +177,7 @@ impl World {
                 around.depot.cut.remove(&party);
                 self.look(party, Look::Again, 600 * MS);
             }
+            Strike::Unpinned(whose) => self.delete_pin(whose),
             Strike::Peace => self.make_peace(),
             _ if self.peace => {}
             Strike::Crashes(party) => self.crash(party),
@@ -193,6 +223,7 @@ impl World {
                 }
             }
             Strike::ClaimsDeleted => self.delete_claims(),
+            Strike::Pinned(whose, wish) => self.put_pin(whose, wish),
             Strike::Malice(malice) => around.network.malice = malice,
         }
     }

@@ -91,6 +91,7 @@ impl World {
             });
             around.law(blocks == Some(free), || format!("{free} blocks are free of {blocks:?}"));
         }
+        self.check_pins();
         let endpoints: Vec<_> = self.stages.iter().flatten().map(|stage| stage.endpoint().to_owned()).collect();
         let mut heads: Vec<_> = self.heads.iter().flatten().map(|head| head.endpoint().to_owned()).collect();
         heads.sort();

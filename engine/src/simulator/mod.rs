@@ -17,6 +17,7 @@ mod laws;
 mod lease;
 mod model;
 mod network;
+mod operator;
 mod stage;
 mod surroundings;
 mod taken;
@@ -56,6 +57,10 @@ const MEETS: &[&str] = &[
     "a link broke",
     "a link broke under way",
     "a link was cut",
+    "a pin could not be honoured",
+    "a pin was deleted",
+    "a pin was honoured",
+    "a pin was put",
     "a process was cut off from the store",
     "a proposal came too late",
     "a sequence began with what was known",
@@ -73,11 +78,13 @@ const MEETS: &[&str] = &[
     "a stage heard nothing of the next",
     "a stage joined again",
     "a stage lost its lease",
+    "a stage measured itself",
     "a stage refused",
     "a stage stopped",
     "an answer was missing",
     "an answer was overdue",
     "claims were deleted",
+    "layers moved while nobody asked",
     "several gateways had shares",
     "the cluster changed",
     "the gateway crashed",

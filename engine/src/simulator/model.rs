@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use schema::frame::{Chosen, Slice};
-use schema::record::{KvRoom, KvType, MemoryUse, ModelRecord, StageRecord};
+use schema::record::{FormatSpeed, KvRoom, KvType, MemoryUse, ModelRecord, Speeds, StageRecord};
 use schema::{Fingerprint, LayerRange};
 
 use crate::generate::Request;
@@ -40,6 +40,12 @@ pub(super) fn record(layers: u32, kv_blocks: u32, stages_min: u32) -> ModelRecor
 /// The most memory that so many layers take.
 pub(super) fn bytes(layers: u32, kv_tokens: u32) -> u64 {
     u64::from(layers) * (LAYER_BYTES + u64::from(kv_tokens))
+}
+
+/// What a stage measures that takes `pace` times as long as the fastest.
+pub(super) fn speed(pace: u64) -> Speeds {
+    let speed = FormatSpeed { bytes_per_second: 1_000_000 / pace, multiplications_per_second: 1_000_000 / pace };
+    testing::model(&[], 0).layer_format.into_iter().map(|format| (format, speed)).collect()
 }
 
 fn layer(kept: impl Iterator<Item = u64>, row: u64, layer: u64) -> u64 {

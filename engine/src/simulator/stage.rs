@@ -8,12 +8,13 @@ use std::time::Duration;
 use schema::Keyspace;
 use schema::StageName;
 use schema::frame::Frame;
-use schema::record::StageRecord;
+use schema::record::{Speeds, StageRecord};
 
 use super::depot::{Answer, Ask};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
+use super::model;
 use super::network::Way;
-use super::surroundings::{Errand, Happening, MS, Moment, Party, Surroundings, micros};
+use super::surroundings::{Errand, Happening, MS, Moment, Party, SECOND, Surroundings, micros};
 use super::taken::Taken;
 use super::thread::Thread;
 use crate::limits::{DRAIN_MAX, GATEWAYS_MAX, SETTLE_LEFT, STORE_RETRY};
@@ -42,6 +43,8 @@ pub(super) struct StageProcess {
     loader: Arc<dyn Loader>,
     member: Member,
     thread: Thread,
+    /// What it is going to measure of itself.
+    speed: Option<Speeds>,
     phase: Phase,
     lease: Option<Lease>,
     joins: u64,
@@ -64,7 +67,13 @@ pub(super) fn name(party: Party) -> String {
 
 impl StageProcess {
     /// A new process, which begins to join.
-    pub(super) fn start(party: Party, keyspace: &Keyspace, loader: Arc<dyn Loader>, around: &mut Surroundings) -> Self {
+    pub(super) fn start(
+        party: Party,
+        keyspace: &Keyspace,
+        loader: Arc<dyn Loader>,
+        pace: u64,
+        around: &mut Surroundings,
+    ) -> Self {
         let endpoint = around.network.listen(party, around.lives[party.0].incarnation);
         let record = StageRecord { endpoint: endpoint.clone(), ..loader.describe() };
         let stage: StageName = name(party).parse().expect("a legal name");
@@ -76,7 +85,8 @@ impl StageProcess {
             keyspace: keyspace.clone(),
             endpoint,
             member,
-            thread: Thread::new(party, loader.clone()),
+            thread: Thread::new(party, loader.clone(), pace),
+            speed: Some(model::speed(pace)),
             loader,
             phase: Phase::Joining { since: around.now },
             lease: None,
@@ -215,10 +225,20 @@ impl StageProcess {
             Happening::LinkEnded { way, link } => self.link_ended(way, link, around),
             Happening::Computed(Done::Loaded { number, shard }) => {
                 self.taken = Taken::default();
+                if let Some(speed) = self.speed.take_if(|_| shard.is_ok()) {
+                    let probed = Done::Probed { speed, weights_resident_bytes: 0 };
+                    let measures = around.dice.within(300 * MS..3 * SECOND);
+                    around.happens(measures, self.party, Happening::Computed(probed));
+                }
                 self.member.loaded(number, shard)
             }
             Happening::Computed(Done::ReadAhead { number }) => {
                 self.member.has_read(number);
+                Vec::new()
+            }
+            Happening::Computed(Done::Probed { speed, weights_resident_bytes }) => {
+                around.tally.add("a stage measured itself", 1);
+                self.member.probed(speed, weights_resident_bytes);
                 Vec::new()
             }
             Happening::Computed(Done::Stepped(stepped)) => self.member.stepped(*stepped),

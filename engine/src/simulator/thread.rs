@@ -14,6 +14,8 @@ const ROW: Moment = 40;
 pub(super) struct Thread {
     party: Party,
     worker: Worker,
+    /// How many times longer than the fastest it takes to compute.
+    pace: u64,
     /// What it is to do, and since when.
     orders: VecDeque<(Moment, Order)>,
     /// What it does now, as it will come out.
@@ -23,8 +25,8 @@ pub(super) struct Thread {
 // === impl Thread ===
 
 impl Thread {
-    pub(super) fn new(party: Party, loader: Arc<dyn Loader>) -> Self {
-        Self { party, worker: Worker::new(loader), orders: VecDeque::new(), at_work: None }
+    pub(super) fn new(party: Party, loader: Arc<dyn Loader>, pace: u64) -> Self {
+        Self { party, worker: Worker::new(loader), pace, orders: VecDeque::new(), at_work: None }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -43,7 +45,7 @@ impl Thread {
         let Some((given, order)) = self.orders.pop_front() else { return };
         let takes = match &order {
             Order::Load { .. } => around.dice.within(10 * MS..400 * MS),
-            Order::Step { hop, .. } => around.dice.within(2 * MS..4 * MS) + ROW * u64::from(hop.rows),
+            Order::Step { hop, .. } => self.pace * (around.dice.within(2 * MS..4 * MS) + ROW * u64::from(hop.rows)),
             Order::Unload => 1,
         };
         let mut done = self.worker.perform(order);

@@ -20,6 +20,8 @@ const PEACE: Moment = 12 * SECOND;
 const END: Moment = 900 * SECOND;
 /// After the last client, what the dead left behind must be gone within this.
 const AFTERMATH: Moment = 9 * SECOND;
+/// Some seeds last longer: until layers move for the sake of speed alone.
+const LINGERS: Moment = 90 * SECOND;
 /// How often the store ends leases.
 const EXPIRE_EVERY: Moment = 100 * MS;
 
@@ -37,7 +39,11 @@ pub(super) struct World {
     pub(super) keyspace: Keyspace,
     layers: u32,
     budget_bytes: u64,
+    /// How many times longer than the fastest each stage takes for the same.
+    paces: Vec<u64>,
     speculates: bool,
+    /// The seed goes on until then at least.
+    lingers: Moment,
     /// How many gateways the seed has.
     pub(super) gateways: usize,
     /// By number.
@@ -73,7 +79,7 @@ impl World {
             around.at(at, Event::Strikes(Strike::Starts(party)));
         }
         around.at(0, Event::Expires);
-        faults::schedule((gateways, stages), PEACE, &mut around);
+        faults::schedule((gateways, stages), &record, PEACE, &mut around);
         let clients = Clients::new(layers, blocks_each, PEACE, &mut around);
         around.note(|| {
             format!(
@@ -82,14 +88,31 @@ impl World {
             )
         });
         let budget_bytes = model::bytes(capacity as u32, record.kv_tokens);
+        let alike = around.dice.permille(500);
+        let paces = (0..stages).map(|_| if alike { 1 } else { around.dice.within(1..5) }).collect();
+        let lingers = if !alike && around.dice.permille(200) { LINGERS } else { 0 };
         let stages = (0..GATEWAYS + stages).map(|_| None).collect();
         let heads = (0..GATEWAYS).map(|_| None).collect();
-        Self { around, keyspace, layers, budget_bytes, speculates, gateways, heads, stages, clients, peace: false }
+        Self {
+            around,
+            keyspace,
+            layers,
+            budget_bytes,
+            paces,
+            lingers,
+            speculates,
+            gateways,
+            heads,
+            stages,
+            clients,
+            peace: false,
+        }
     }
 
     /// Runs to the end, or to the first law that is broken.
     pub(super) fn run(mut self) -> Result<Tally, Broken> {
         let mut end = None;
+        let mut placed = None;
         while self.around.broken.is_none() {
             let Some(event) = self.around.next() else { break };
             if end.is_some_and(|end| self.around.now >= end) {
@@ -101,8 +124,11 @@ impl World {
                 self.around.law(false, || format!("not all is done in time: {unfinished}"));
             }
             self.take(event);
+            let is_moving = std::mem::replace(&mut placed, self.around.depot.view.placed()) != placed;
+            self.around.tally.add("layers moved while nobody asked", (is_moving && end.is_some()).into());
             end = match end {
-                None if self.is_quiet() => Some(self.around.now + AFTERMATH),
+                Some(_) if is_moving => None,
+                None if self.is_quiet() => Some((self.around.now + AFTERMATH).max(self.lingers)),
                 // A stage that was still to learn that it had been struck off.
                 Some(_) if self.peace && self.stands_one_aside() => None,
                 end => end,
@@ -218,7 +244,8 @@ impl World {
             self.heads[party.0] = Some(HeadProcess::start(party, &self.keyspace, self.speculates, around));
         } else {
             let loader = Beads { layers: self.layers, budget_bytes: self.budget_bytes }.shared();
-            self.stages[party.0] = Some(StageProcess::start(party, &self.keyspace, loader, around));
+            let pace = self.paces[party.0 - GATEWAYS];
+            self.stages[party.0] = Some(StageProcess::start(party, &self.keyspace, loader, pace, around));
         }
     }
 

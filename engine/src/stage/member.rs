@@ -76,6 +76,8 @@ struct Live {
     settle: Duration,
     placed: Option<u64>,
     placed_since: Instant,
+    /// Whether somebody to whom the placement gives layers is not there, so that nothing is served that could be interrupted.
+    is_broken: bool,
 }
 
 /// What was decided about the view at hand; deciding anew for every frame would cost more than the frame.
@@ -139,7 +141,7 @@ pub(crate) struct Member {
 
 impl Live {
     fn new(now: Instant) -> Self {
-        Self { names: BTreeSet::new(), since: now, settle: SETTLE, placed: None, placed_since: now }
+        Self { names: BTreeSet::new(), since: now, settle: SETTLE, placed: None, placed_since: now, is_broken: false }
     }
 
     /// Takes note of what has changed.
@@ -149,6 +151,8 @@ impl Live {
             self.settle = if names.is_subset(&self.names) { SETTLE_LEFT } else { SETTLE };
             (self.names, self.since) = (names, now);
         }
+        let shards = view.placement.as_ref().map_or(&[][..], |placement| placement.value.shards());
+        self.is_broken = shards.iter().any(|shard| !view.stages.contains_key(&shard.stage));
         let placed = view.placement.as_ref().map(|placement| placement.mod_revision);
         if placed != self.placed {
             (self.placed, self.placed_since) = (placed, now);
@@ -157,7 +161,7 @@ impl Live {
 
     fn calm(&self, now: Instant) -> Calm {
         let for_so_long = |since: Instant| now.saturating_duration_since(since);
-        let joined = self.settle == SETTLE && self.placed.is_some();
+        let joined = self.settle == SETTLE && self.placed.is_some() && !self.is_broken;
         let rested = !joined || for_so_long(self.placed_since) >= JOIN_MOVE_EVERY;
         let settled = rested && for_so_long(self.since) >= self.settle;
         match (settled, for_so_long(self.placed_since) >= SPEED_MOVE_EVERY) {
@@ -438,6 +442,10 @@ impl Member {
             (Purpose::Claim(generation, slot), Ok(Committed::Refused)) => {
                 info!(%generation, slot, "the claim was refused: the cluster has moved on");
                 if self.coming.take().is_none() { self.drop_shard() } else { Vec::new() }
+            }
+            (Purpose::Strike, Ok(Committed::Applied { .. })) => {
+                self.record.load.strikes_total += 1;
+                Vec::new()
             }
             (
                 Purpose::Registration

@@ -13,6 +13,7 @@ pub(crate) mod member;
 mod read_ahead;
 mod serve;
 mod starts;
+mod watchdog;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -74,6 +75,13 @@ pub enum StageError {
     /// The compute thread is gone.
     #[error("the compute thread ended: its last words are in the log above")]
     ComputeEnded,
+    /// It does not get on.
+    #[error(
+        "the compute thread has been at one micro-batch for {} s and is taken for hanging: the device, its driver or the disk \
+         of the model file does not answer",
+        .0.as_secs()
+    )]
+    ComputeHangs(Duration),
     /// It could not be started.
     #[error("cannot start the compute thread")]
     Thread(#[source] std::io::Error),

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::compute::{Compute, Done};
 use super::gateways::Gateways;
 use super::member::{Member, Order, Purpose};
+use super::watchdog::Watchdog;
 use super::{Ending, StageError, StageSettings};
 use crate::limits::{DRAIN_MAX, SETTLE_LEFT};
 use crate::link::{Inbound, LinkError, Message};
@@ -31,6 +32,7 @@ pub(super) struct Stage {
     loader: Arc<dyn Loader>,
     compute: Compute,
     done: mpsc::Receiver<Done>,
+    watchdog: Watchdog,
     member: Member,
     downstream: Route,
     gateways: Gateways,
@@ -85,6 +87,7 @@ impl Stage {
             loader,
             compute,
             done,
+            watchdog: Watchdog::new(Instant::now()),
             member,
             write: None,
             served: false,
@@ -150,24 +153,27 @@ impl Stage {
             let orders = self.member.follow_plan(lease.id(), &memory_bound, Instant::now());
             self.carry_out(orders).await;
             if self.has_drained() {
-                break Ending::Stopped;
+                break Ok(Ending::Stopped);
             }
             let orders = match self.next(&lease, drain, stop, &mut tick).await {
-                Event::LeaseLost => break Ending::Evicted,
-                Event::Stop => break Ending::Stopped,
+                Event::LeaseLost => break Ok(Ending::Evicted),
+                Event::Stop => break Ok(Ending::Stopped),
                 Event::Drain => {
                     info!("told to stop: handing over what is held");
                     self.drained_by = Some(Instant::now() + DRAIN_MAX);
                     self.member.drain();
                     Vec::new()
                 }
-                Event::Computed(None) => return Err(StageError::ComputeEnded),
+                Event::Computed(None) => break Err(StageError::ComputeEnded),
                 Event::Computed(Some(Done::Loaded { number, shard })) => self.member.loaded(number, shard),
                 Event::Computed(Some(Done::ReadAhead { number })) => {
                     self.member.has_read(number);
                     Vec::new()
                 }
-                Event::Computed(Some(Done::Stepped(stepped))) => self.member.stepped(*stepped),
+                Event::Computed(Some(Done::Stepped(stepped))) => {
+                    self.watchdog.stepped(stepped.compute);
+                    self.member.stepped(*stepped)
+                }
                 Event::Computed(Some(Done::Probed { speed, weights_resident_bytes })) => {
                     self.member.probed(speed, weights_resident_bytes);
                     Vec::new()
@@ -176,7 +182,7 @@ impl Stage {
                 Event::Arrived(Err(error)) if error.is_about_one_message() => {
                     self.member.drop_frame(&error.to_string())
                 }
-                Event::Arrived(Err(error)) => return Err(error.into()),
+                Event::Arrived(Err(error)) => break Err(error.into()),
                 Event::LinkEnded(endpoint) => {
                     let answer = self.downstream.knock(&endpoint).await;
                     match answer.as_ref().err().and_then(LinkError::absence) {
@@ -190,11 +196,16 @@ impl Stage {
                 Event::GatewayLinkEnded(gateway) => self.member.gateway_link_broke(gateway).into_iter().collect(),
                 Event::ViewChanged => {
                     self.see();
-                    self.check_model()?;
+                    if let Err(error) = self.check_model() {
+                        break Err(error);
+                    }
                     Vec::new()
                 }
                 Event::Written(purpose, outcome) => self.member.written(purpose, outcome, Instant::now()),
                 Event::Tick => {
+                    if let Some(for_so_long) = self.watchdog.hangs(Instant::now()) {
+                        break Err(StageError::ComputeHangs(for_so_long));
+                    }
                     let memory = || self.loader.memory();
                     self.member.report(lease.id(), memory, Instant::now()).into_iter().collect()
                 }
@@ -204,8 +215,9 @@ impl Stage {
         let orders = self.member.leave();
         self.carry_out(orders).await;
         self.write = None;
+        // Whatever the reason: who is gone is not to be waited for.
         lease.revoke().await;
-        Ok(ending)
+        ending
     }
 
     /// Whether it has been told to stop, and may.
@@ -276,13 +288,14 @@ impl Stage {
             Order::ReadAhead { number, ranges, bytes_max } => self.compute.read_ahead(number, ranges, bytes_max),
             Order::Unload => drop(self.compute.unload()),
             Order::Disconnect => self.downstream.reset(),
-            Order::Compute(hop, activations) => {
-                if let Err(hop) = self.compute.step(hop, activations)
-                    && let Order::Answer { gateway, frame } = Member::overloaded(&hop)
-                {
-                    self.answer(gateway, &frame).await;
+            Order::Compute(hop, activations) => match self.compute.step(hop, activations) {
+                Ok(()) => self.watchdog.stepping(),
+                Err(hop) => {
+                    if let Order::Answer { gateway, frame } = Member::overloaded(&hop) {
+                        self.answer(gateway, &frame).await;
+                    }
                 }
-            }
+            },
             Order::Answer { gateway, frame } => self.answer(gateway, &frame).await,
             Order::Forward { endpoint, hop, activations } => {
                 let (bytes, computed) = (activations.len(), Instant::now());

@@ -99,6 +99,9 @@ pub struct StageLoad {
     pub sent_bytes_total: u64,
     /// Frames refused since the process started (wrong generation, duplicate, gap, malformed).
     pub frames_refused: u64,
+    /// Stages that it struck off since the process started, because they did not answer.
+    #[serde(default)]
+    pub strikes_total: u64,
 }
 
 /// A process's memory as the operating system counts it, in bytes. Zero where the system does not tell.

@@ -1,0 +1,130 @@
+//! How long the head waits for a micro-batch before it takes it for lost: learned from how long others took. Pure.
+//!
+//! Micro-batches come back in order, so the oldest has the pipeline to itself from the moment the one before it came
+//! back. What it takes from then on is compared with what its rows should take in every stage, one after the other.
+
+use std::time::{Duration, Instant};
+
+use crate::limits::{FLIGHT_WAIT_MAX, FLIGHT_WAIT_MAX_PER_ROW, FLIGHT_WAIT_MIN};
+
+/// So many times what the slowest of the micro-batches before took, measured by its rows: one may meet a longer history,
+/// weights that were not touched yet, a machine that does something else, or another gateway's work.
+const FACTOR: f64 = 8.0;
+/// What each micro-batch takes off the memory of slower ones.
+const FADING: f64 = 0.01;
+
+/// What was seen of the pipeline at hand.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    /// When a micro-batch came back last.
+    returned: Option<Instant>,
+    /// How many times what was expected the slowest took, of those that came back lately; `None` while nothing did.
+    slowness: Option<f64>,
+    /// How many in a row were given up: each time the wait is doubled, so that a slow pipeline is not begun anew for ever.
+    given_up: u32,
+}
+
+// === impl Patience ===
+
+impl Patience {
+    /// The pipeline begins anew. In another placement nothing is known of it: weights may have to come from a disk.
+    pub(super) fn begin_anew(&mut self, same_placement: bool) {
+        self.returned = None;
+        self.slowness = self.slowness.filter(|_| same_placement);
+    }
+
+    /// A micro-batch that was `sent` then came back, and was `expected` to take so many seconds.
+    pub(super) fn came_back(&mut self, sent: Instant, expected: Option<f64>, now: Instant) {
+        let took = now.saturating_duration_since(self.alone_since(sent)).as_secs_f64();
+        (self.returned, self.given_up) = (Some(now), 0);
+        if let Some(expected) = expected.filter(|expected| *expected > 0.0) {
+            let faded = self.slowness.map_or(1.0, |slowness| (slowness * (1.0 - FADING)).max(1.0));
+            self.slowness = Some(faded.max(took / expected));
+        }
+    }
+
+    /// When the oldest micro-batch in flight, of so many `rows`, is taken for lost.
+    pub(super) fn ends(&self, sent: Instant, rows: u32, expected: Option<f64>) -> Instant {
+        let most = FLIGHT_WAIT_MAX + FLIGHT_WAIT_MAX_PER_ROW * rows;
+        let known = self.slowness.zip(expected).map(|(slowness, expected)| slowness * expected * FACTOR);
+        let wait = known.map_or(most, |seconds| {
+            let seconds = seconds.max(FLIGHT_WAIT_MIN.as_secs_f64()) * f64::from(self.given_up.min(16)).exp2();
+            Duration::try_from_secs_f64(seconds).map_or(most, |wait| wait.min(most))
+        });
+        self.alone_since(sent) + wait
+    }
+
+    /// One was given up.
+    pub(super) fn gave_up(&mut self) {
+        self.given_up += 1;
+    }
+
+    fn alone_since(&self, sent: Instant) -> Instant {
+        self.returned.map_or(sent, |returned| sent.max(returned))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: Duration = Duration::from_millis(20_500);
+
+    fn seconds(from: Instant, to: Instant) -> f64 {
+        (to.duration_since(from).as_secs_f64() * 100.0).round() / 100.0
+    }
+
+    #[test]
+    fn what_nobody_knows_is_waited_for_as_long_as_possible() {
+        let (mut patience, now) = (Patience::default(), Instant::now());
+        assert_eq!(patience.ends(now, 1, Some(0.1)), now + MOST, "nothing came back yet");
+        patience.came_back(now, Some(0.1), now + Duration::from_millis(100));
+        assert_eq!(patience.ends(now, 1, None), now + Duration::from_millis(100) + MOST);
+        patience.begin_anew(false);
+        assert_eq!(patience.ends(now, 1, Some(0.1)), now + MOST, "another placement");
+    }
+
+    #[test]
+    fn the_wait_follows_the_slowest_and_forgets_it() {
+        let (mut patience, mut now) = (Patience::default(), Instant::now());
+        let mut come_back = |patience: &mut Patience, millis| {
+            let sent = now;
+            now += Duration::from_millis(millis);
+            patience.came_back(sent, Some(0.5), now);
+            now
+        };
+        let now = come_back(&mut patience, 500);
+        assert_eq!(seconds(now, patience.ends(now, 1, Some(0.5))), 4.0);
+        assert_eq!(seconds(now, patience.ends(now, 1, Some(0.01))), 2.0, "a hiccup takes longer than that");
+        let now = come_back(&mut patience, 1000);
+        assert_eq!(seconds(now, patience.ends(now, 1, Some(0.5))), 8.0);
+        assert_eq!(seconds(now, patience.ends(now, 1, Some(9.0))), 20.5, "never more than what is bearable");
+        let now = (0..100).map(|_| come_back(&mut patience, 400)).last().unwrap();
+        assert_eq!(seconds(now, patience.ends(now, 1, Some(0.5))), 4.0);
+    }
+
+    #[test]
+    fn the_oldest_is_timed_from_when_it_is_the_oldest() {
+        let (mut patience, now) = (Patience::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        patience.came_back(now, Some(1.0), now + second);
+        patience.came_back(now, Some(1.0), now + 2 * second);
+        assert_eq!(seconds(now, patience.ends(now, 1, Some(1.0))), 10.0, "the second took no longer than the first");
+        assert_eq!(seconds(now, patience.ends(now + 5 * second, 1, Some(1.0))), 13.0);
+    }
+
+    #[test]
+    fn whoever_gives_up_waits_twice_as_long_the_next_time() {
+        let (mut patience, now) = (Patience::default(), Instant::now());
+        patience.came_back(now, Some(0.1), now);
+        let waits = [0; 5].map(|_| {
+            let wait = seconds(now, patience.ends(now, 1, Some(0.1)));
+            patience.gave_up();
+            patience.begin_anew(true);
+            wait
+        });
+        assert_eq!(waits, [2.0, 4.0, 8.0, 16.0, 20.5]);
+        patience.came_back(now, Some(0.1), now);
+        assert_eq!(seconds(now, patience.ends(now, 1, Some(0.1))), 2.0);
+    }
+}
