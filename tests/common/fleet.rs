@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::cluster::signal;
@@ -15,7 +17,7 @@ use super::network::Network;
 use super::{model_path, wait_for};
 
 /// Requests that run during a fault.
-const STREAMS: u32 = 3;
+pub(crate) const STREAMS: u32 = 3;
 /// Tokens that each of them asks for: a few seconds' worth.
 const TOKENS: u32 = 64;
 /// Until the fault comes, all of them have begun.
@@ -187,6 +189,43 @@ impl Fleet {
         println!("{what}: {course:?}");
         self.none_ended(what);
         course
+    }
+
+    /// Asks without a pause as long as the faults happen, and expects each answer to be what it is undisturbed; how many
+    /// there were.
+    pub(crate) fn pressed(&mut self, what: &str, faults: impl FnOnce(&mut Self)) -> usize {
+        let (door, expected, over) = (self.door, self.expected(), AtomicBool::new(false));
+        let answers = std::thread::scope(|scope| {
+            let press = |stream: u32| {
+                let over = &over;
+                scope.spawn(move || {
+                    let mut answers = 0;
+                    while !over.load(Ordering::Relaxed) {
+                        let (tokens, _) = door.complete(&prompt(stream), TOKENS);
+                        assert_eq!(tokens, expected[stream as usize], "{what}: request {stream}");
+                        answers += 1;
+                    }
+                    answers
+                })
+            };
+            let pressing: Vec<_> = (0..STREAMS).map(press).collect();
+            // The streams end whatever becomes of the faults.
+            let outcome = catch_unwind(AssertUnwindSafe(|| faults(self)));
+            over.store(true, Ordering::Relaxed);
+            let answers = pressing.into_iter().map(|stream| stream.join().unwrap_or_else(|_| panic!("{what}: failed")));
+            let answers = answers.sum();
+            outcome.unwrap_or_else(|panic| resume_unwind(panic));
+            answers
+        });
+        self.none_ended(what);
+        answers
+    }
+
+    /// What a stage is said to be doing, if it is known.
+    pub(crate) fn state_of(&self, at: usize) -> Option<String> {
+        let (status, pid) = (self.get("/distributed/status").json(), self.pid(at));
+        let stage = status["stages"].as_array()?.iter().find(|stage| stage["pid"] == pid)?;
+        stage["state"].as_str().map(str::to_owned)
     }
 
     /// Asks once more, when the fault is over or has been coped with.

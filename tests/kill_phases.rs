@@ -1,0 +1,103 @@
+//! Real processes, real etcd: `kill -9` of the first, a middle and the last stage, while it loads, while it computes a
+//! prompt, while it computes tokens, and while it hands its layers over. All the time other requests run, and each of them
+//! has exactly the tokens that it has undisturbed.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::etcd::{Etcd, etcdctl};
+use common::fleet::{Fleet, STREAMS};
+use common::wait_for;
+
+const STAGES: usize = 3;
+/// A prompt that takes about a second.
+const LONG: u32 = 500;
+/// After a stage was told to leave, the others make ready for its layers.
+const IN_DRAINING: Duration = Duration::from_millis(20);
+/// Until a new stage is given layers.
+const GIVEN_WAIT_MAX: Duration = Duration::from_secs(15);
+
+#[test]
+fn whoever_is_killed_in_whichever_phase_every_request_ends_as_if_nobody_had_been() {
+    let etcd = Etcd::start();
+    let mut fleet = Fleet::start(&etcd, STAGES, None, &["--lease-ttl-s", "2"]);
+    let door = fleet.door();
+    let long: Vec<u32> = (0..LONG).map(|at| 1000 + at * 13 % 9000).collect();
+    let (expected, _) = door.complete(&long, 4);
+    let mut interrupted = 0;
+    let answers = fleet.pressed("kills in all phases", |fleet| {
+        for slot in 0..STAGES {
+            let victim = fleet.at_slot(slot);
+            println!("slot {slot}, decode: s{victim}");
+            fleet.kill(victim);
+
+            println!("slot {slot}, loading: s{victim}");
+            fleet.start_stage(victim);
+            let seen = until_given_layers(fleet, victim);
+            println!("  it was {seen:?}");
+            fleet.kill(victim);
+            fleet.start_stage(victim);
+            whole_with_all(fleet, &etcd);
+
+            let victim = fleet.at_slot(slot);
+            println!("slot {slot}, prefill: s{victim}");
+            std::thread::scope(|scope| {
+                // One that begins with other tokens each time is not known already.
+                let own: Vec<u32> = [2000 + slot as u32].into_iter().chain(long.iter().copied()).collect();
+                let asked = own.clone();
+                let answer = scope.spawn(move || door.complete(&asked, 4));
+                wait_for("the long prompt is begun", GIVEN_WAIT_MAX, || {
+                    fleet.metric("baton_sequences_running") > f64::from(STREAMS)
+                });
+                fleet.kill(victim);
+                let (tokens, answer) = answer.join().expect("the long prompt is answered");
+                interrupted += u64::from(answer["timings"]["attempts"].as_u64() > Some(1));
+                fleet.start_stage(victim);
+                whole_with_all(fleet, &etcd);
+                assert_eq!(tokens, door.complete(&own, 4).0, "the long prompt");
+            });
+
+            let victim = fleet.at_slot(slot);
+            println!("slot {slot}, draining: s{victim}");
+            fleet.signal(victim, "TERM");
+            std::thread::sleep(IN_DRAINING);
+            fleet.kill(victim);
+            fleet.start_stage(victim);
+            whole_with_all(fleet, &etcd);
+        }
+    });
+    println!("{answers} answers beside it");
+    assert!(interrupted > 1, "{interrupted} of {STAGES} long prompts were interrupted: the faults came too late");
+    assert_eq!(door.complete(&long, 4).0, expected);
+    fleet.back_to_base(&etcd);
+    assert!(fleet.metric("baton_epochs_total") >= 12.0, "every fault begins an epoch");
+}
+
+/// Waits until a new stage has a claim, and best until it is at work for it; what it was seen to do.
+fn until_given_layers(fleet: &Fleet, stage: usize) -> Option<String> {
+    let started = Instant::now();
+    loop {
+        let state = fleet.state_of(stage);
+        if matches!(state.as_deref(), Some("loading" | "ready" | "serving")) {
+            return state;
+        }
+        assert!(started.elapsed() < GIVEN_WAIT_MAX, "no layers for s{stage}, which is {state:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until every stage serves: each has a slot then. Starts are forgotten, so that nobody waits for having crashed before.
+fn whole_with_all(fleet: &Fleet, etcd: &Etcd) {
+    etcdctl(&etcd.url, &["del", "--prefix", "/baton/v1/home/starts/"]);
+    let started = Instant::now();
+    loop {
+        fleet.whole();
+        if fleet.depth() == STAGES {
+            return;
+        }
+        assert!(started.elapsed() < 2 * GIVEN_WAIT_MAX, "some stage has no layers");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
