@@ -2,7 +2,7 @@
 //! `cargo bench --bench planner`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use engine::planner::{Candidate, plan};
+use engine::planner::{Candidate, plan_by_ways};
 use schema::Fingerprint;
 use schema::record::{FormatSpeed, ModelRecord};
 
@@ -33,8 +33,9 @@ fn model(layers: u32) -> ModelRecord {
     }
 }
 
-/// Stages of which no two are alike, each with room for so many layers, more or less.
-fn candidates(count: u64, layers_each: u64) -> Vec<Candidate> {
+/// Stages of which no two are alike, each with room for so many layers, more or less, and so far from the others, in
+/// microseconds.
+fn candidates(count: u64, layers_each: u64, link_us: u32) -> Vec<Candidate> {
     let candidate = |index: u64| {
         let pace = 1 + index * 7919 % 13;
         let speed = FormatSpeed {
@@ -45,6 +46,7 @@ fn candidates(count: u64, layers_each: u64) -> Vec<Candidate> {
             name: format!("s{index:04}").parse().expect("a legal name"),
             budget_bytes: 1_500_000_000 + (layers_each + index * 31 % 5) * 270_000_000,
             speed: [(FORMAT.to_owned(), speed)].into(),
+            link_us: link_us + (index * 131 % 17) as u32 * link_us / 5,
             fixed: None,
         }
     };
@@ -52,12 +54,14 @@ fn candidates(count: u64, layers_each: u64) -> Vec<Candidate> {
 }
 
 fn planner(criterion: &mut Criterion) {
-    for (stages, layers, layers_each) in [(4, 48, 20), (1000, 200, 2), (1000, 200, 200)] {
-        let (model, candidates) = (model(layers), candidates(stages, layers_each));
+    for (stages, layers, layers_each, link_us) in
+        [(4, 48, 20, 200), (4, 48, 40, 50_000), (1000, 200, 2, 200), (1000, 200, 200, 200), (1000, 200, 200, 50_000)]
+    {
+        let (model, candidates) = (model(layers), candidates(stages, layers_each, link_us));
         criterion.bench_function(
-            &format!("{stages} stages, {layers} layers, room for {layers_each} each"),
+            &format!("{stages} stages, {layers} layers, room for {layers_each} each, links of {link_us} us"),
             |bencher| {
-                bencher.iter(|| plan(&model, &candidates).expect("a plan"));
+                bencher.iter(|| plan_by_ways(&model, &candidates).expect("a plan"));
             },
         );
     }

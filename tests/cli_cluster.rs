@@ -59,6 +59,7 @@ fn furnish(etcd: &Etcd, gateway: &str) {
             memory_total_bytes: 1 << 30,
             memory_budget_bytes: 1 << 29,
             speed: Speeds::new(),
+            link_us: 0,
             leaving: false,
             standby: Vec::new(),
             load: StageLoad::default(),

@@ -77,6 +77,7 @@ fn records() -> Vec<(Key, String)> {
                 (format.to_owned(), FormatSpeed { bytes_per_second, multiplications_per_second })
             })
             .into(),
+        link_us: 180,
         leaving: false,
         standby: Vec::new(),
         load: StageLoad {

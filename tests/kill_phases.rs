@@ -39,7 +39,7 @@ fn whoever_is_killed_in_whichever_phase_every_request_ends_as_if_nobody_had_been
             println!("  it was {seen:?}");
             fleet.kill(victim);
             fleet.start_stage(victim);
-            whole_with_all(fleet, &etcd);
+            heal(fleet, &etcd);
 
             let victim = fleet.at_slot(slot);
             println!("slot {slot}, prefill: s{victim}");
@@ -55,7 +55,7 @@ fn whoever_is_killed_in_whichever_phase_every_request_ends_as_if_nobody_had_been
                 let (tokens, answer) = answer.join().expect("the long prompt is answered");
                 interrupted += u64::from(answer["timings"]["attempts"].as_u64() > Some(1));
                 fleet.start_stage(victim);
-                whole_with_all(fleet, &etcd);
+                heal(fleet, &etcd);
                 assert_eq!(tokens, door.complete(&own, 4).0, "the long prompt");
             });
 
@@ -65,7 +65,7 @@ fn whoever_is_killed_in_whichever_phase_every_request_ends_as_if_nobody_had_been
             std::thread::sleep(IN_DRAINING);
             fleet.kill(victim);
             fleet.start_stage(victim);
-            whole_with_all(fleet, &etcd);
+            heal(fleet, &etcd);
         }
     });
     println!("{answers} answers beside it");
@@ -88,16 +88,8 @@ fn until_given_layers(fleet: &Fleet, stage: usize) -> Option<String> {
     }
 }
 
-/// Waits until every stage serves: each has a slot then. Starts are forgotten, so that nobody waits for having crashed before.
-fn whole_with_all(fleet: &Fleet, etcd: &Etcd) {
+/// Waits until everybody holds layers. Starts are forgotten, so that nobody waits for having crashed before.
+fn heal(fleet: &Fleet, etcd: &Etcd) {
     etcdctl(&etcd.url, &["del", "--prefix", "/baton/v1/home/starts/"]);
-    let started = Instant::now();
-    loop {
-        fleet.whole();
-        if fleet.depth() == STAGES {
-            return;
-        }
-        assert!(started.elapsed() < 2 * GIVEN_WAIT_MAX, "some stage has no layers");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    fleet.all_hold_layers();
 }

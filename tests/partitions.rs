@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::etcd::Etcd;
+use common::etcd::{Etcd, etcdctl};
 use common::fleet::Fleet;
 use common::network::{Network, Rule, left_out};
 
@@ -16,6 +16,8 @@ const LEASE_TTL_S: &str = "30";
 const NOTICED_MIN: Duration = Duration::from_millis(1000);
 /// From a fault to the last answer, with what is computed anew: far less than such a lease.
 const TOOK_MAX: Duration = Duration::from_secs(18);
+/// Where a stage has to find out that it is the one who cannot answer.
+const MADE_ROOM_MAX: Duration = Duration::from_secs(30);
 /// Tries to have a fault meet requests that are still running.
 const TRIES_MAX: u32 = 4;
 
@@ -47,14 +49,18 @@ fn whatever_happens_between_machines_every_request_ends_as_if_nothing_had() {
     assert!(loss.took < TOOK_MAX && slow.took < TOOK_MAX, "{loss:?} {slow:?}");
     fleet.whole();
 
-    // Nothing passes, in both directions or in one: the others go on without it, long before its lease ends.
+    // Nothing passes, in both directions or in one: the others go on without it, long before its lease ends. Or all passes
+    // but what goes from the last one to the gateway and back: then another has to be the last.
     let mut hurt = Vec::new();
+    let gateway = gateway_port(&etcd);
     for (what, slot, rule) in [
         ("nothing passes", 1, Some(Rule::Nothing)),
         ("nothing comes in", 1, Some(Rule::NothingIn)),
         ("nothing goes out", usize::MAX, Some(Rule::NothingOut)),
         ("the cable is pulled", 0, None),
+        ("the last stage does not reach the gateway", usize::MAX, Some(Rule::NotTo(gateway))),
     ] {
+        let most = if matches!(rule, Some(Rule::NotTo(_))) { MADE_ROOM_MAX } else { TOOK_MAX };
         let mut tries = 0;
         loop {
             let victim = fleet.at_slot(slot.min(fleet.depth() - 1));
@@ -64,7 +70,8 @@ fn whatever_happens_between_machines_every_request_ends_as_if_nothing_had() {
                 None => fleet.network().unplug(victim),
             });
             let met = course.attempts > 1 && course.took > NOTICED_MIN;
-            assert!(course.took < TOOK_MAX, "{what}: {course:?}");
+            assert!(course.took < most, "{what}: {course:?}");
+            assert!(!met || fleet.at_slot(slot.min(fleet.depth() - 1)) != victim, "{what}: it is where it was");
             assert!(!met || fleet.metric("baton_epochs_total") > epochs, "{what} does not show in the metrics");
             match rule {
                 Some(_) => fleet.network().heal(victim),
@@ -82,4 +89,12 @@ fn whatever_happens_between_machines_every_request_ends_as_if_nothing_had() {
     println!("stages {hurt:?} were cut off in turn; whole again {:?} after the last", fleet.whole());
     fleet.answers_as_before();
     fleet.back_to_base(&etcd);
+}
+
+/// Where the gateway takes answers.
+fn gateway_port(etcd: &Etcd) -> u16 {
+    let (_, record) = etcdctl(&etcd.url, &["get", "--print-value-only", "/baton/v1/home/gateways/0"]);
+    let record: serde_json::Value = serde_json::from_str(&record).expect("the gateway's record");
+    let endpoint = record["endpoint"].as_str().expect("an endpoint");
+    endpoint.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_else(|| panic!("no port in {endpoint}"))
 }

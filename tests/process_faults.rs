@@ -33,7 +33,7 @@ fn whatever_happens_to_stages_every_request_ends_as_if_nothing_had() {
     assert!(course.attempts > 1, "the fault came too late: {course:?}");
     fleet.start_stage(one);
     fleet.start_stage(other);
-    fleet.whole();
+    fleet.all_hold_layers();
 
     // Frozen for longer than its lease, then thawed: nothing it says counts any more.
     let zombie = fleet.at_slot(1);
@@ -77,6 +77,7 @@ fn whatever_happens_to_stages_every_request_ends_as_if_nothing_had() {
     fleet.answers_as_before();
     fleet.back_to_base(&etcd);
     assert!(fleet.metric("baton_epochs_total") >= 5.0, "every fault begins an epoch");
+    assert!(fleet.metric("baton_strikes_total") >= 1.0, "the first stage was struck off when it was killed");
 }
 
 #[test]

@@ -67,6 +67,9 @@ pub const JOIN_MOVE_EVERY: Duration = Duration::from_secs(2);
 /// something that refuses connections in its name or lets nothing through, layers must not move every moment. For as long
 /// nobody strikes off two that are silent without having reached a third.
 pub const STRIKE_AGAIN: Duration = Duration::from_secs(10);
+/// A last stage that has heard nothing of a gateway for so long, while the store still knows it, takes the way between them
+/// for cut, and lets another stage be the last. Longer than the usual lease: a gateway that has stopped is gone by then.
+pub const UNHEARD_MAX: Duration = Duration::from_secs(8);
 /// How long a stage that was struck off though it is alive stands aside, unless the others cannot do without it: as long as
 /// it is not struck off again in any case.
 pub const ASIDE_MIN: Duration = Duration::from_secs(10);

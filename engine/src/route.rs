@@ -19,6 +19,8 @@ const ENDING_TRIES: usize = 5;
 pub(crate) struct Route {
     key: Option<ClusterKey>,
     link: Option<Outbound>,
+    /// The fastest round trip of the connections to an endpoint: what is slower had to wait for something else.
+    round_trip: Option<(String, Duration)>,
     /// Where nothing was heard, and when that was found.
     silent: Option<(String, Instant)>,
 }
@@ -27,7 +29,12 @@ pub(crate) struct Route {
 
 impl Route {
     pub(crate) fn new(key: Option<ClusterKey>) -> Self {
-        Self { key, link: None, silent: None }
+        Self { key, link: None, round_trip: None, silent: None }
+    }
+
+    /// How long it takes there and back, as far as that is known.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.as_ref().map(|(_, fastest)| *fastest)
     }
 
     /// Forgets the connection: what it still holds is for a pipeline that is gone.
@@ -71,7 +78,11 @@ impl Route {
         }
         let is_silent = answer.as_ref().err().and_then(LinkError::absence) == Some(Absence::Silence);
         self.silent = is_silent.then(|| (endpoint.to_owned(), Instant::now()));
-        Ok(self.link.insert(answer?))
+        let link = answer?;
+        let known = self.round_trip.as_ref().filter(|(known, _)| known == endpoint).map(|(_, fastest)| *fastest);
+        let fastest = known.map_or(link.round_trip(), |known| known.min(link.round_trip()));
+        self.round_trip = Some((endpoint.to_owned(), fastest));
+        Ok(self.link.insert(link))
     }
 
     /// Sends to `endpoint`, over a new connection if the one at hand is broken or leads elsewhere.

@@ -40,6 +40,7 @@ pub(crate) fn stage(budget_bytes: u64) -> StageRecord {
         memory_total_bytes: budget_bytes,
         memory_budget_bytes: budget_bytes,
         speed: Speeds::new(),
+        link_us: 0,
         leaving: false,
         standby: Vec::new(),
         load: StageLoad::default(),

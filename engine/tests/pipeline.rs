@@ -137,6 +137,7 @@ impl Loader for CountingLoader {
             memory_total_bytes: self.budget_bytes,
             memory_budget_bytes: self.budget_bytes,
             speed: Speeds::new(),
+            link_us: 0,
             leaving: false,
             standby: Vec::new(),
             load: StageLoad::default(),

@@ -88,6 +88,7 @@ impl Loader for CpuLoader {
             memory_total_bytes: machine.memory_total_bytes,
             memory_budget_bytes: self.budget_bytes,
             speed: Speeds::new(),
+            link_us: 0,
             leaving: false,
             standby: Vec::new(),
             load: StageLoad::default(),

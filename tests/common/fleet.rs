@@ -19,9 +19,9 @@ use super::{model_path, wait_for};
 /// Requests that run during a fault.
 pub(crate) const STREAMS: u32 = 3;
 /// Tokens that each of them asks for: a few seconds' worth.
-const TOKENS: u32 = 64;
+const TOKENS: u32 = 80;
 /// Until the fault comes, all of them have begun.
-const UNDER_WAY: Duration = Duration::from_millis(700);
+const UNDER_WAY: Duration = Duration::from_millis(400);
 /// Until all that was held is given back.
 const BASE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Until a cluster is complete again.
@@ -264,6 +264,14 @@ impl Fleet {
             assert!(started.elapsed() < most, "not whole within {most:?}: {seen}");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Waits until every stage holds layers.
+    pub(crate) fn all_hold_layers(&self) {
+        wait_for("every stage holds layers", HEALS_WAIT_MAX, || {
+            self.whole();
+            self.depth() == self.stages.len()
+        });
     }
 
     fn held(&self) -> Base {

@@ -23,6 +23,8 @@ pub(crate) enum Rule {
     Reset,
     /// One packet in ten is lost, in each direction.
     Loss,
+    /// Nothing to or from this port of another machine.
+    NotTo(u16),
 }
 
 // === impl Network ===
@@ -91,19 +93,21 @@ impl Network {
 
     /// From now on a machine lets through what the rule says.
     pub(crate) fn set(&self, at: usize, rule: Rule) {
-        let (input, output) = match rule {
-            Rule::Nothing => ("drop", "drop"),
-            Rule::NothingIn => ("drop", "accept"),
-            Rule::NothingOut => ("accept", "drop"),
-            Rule::Reset => ("tcp flags & syn == 0 reject with tcp reset", "accept"),
-            Rule::Loss => ("numgen random mod 100 < 10 drop", "numgen random mod 100 < 10 drop"),
+        let not_to = |port: u16| ["sport", "dport"].map(|end| format!("tcp {end} {port} drop"));
+        let [input, output] = match rule {
+            Rule::Nothing => ["drop", "drop"].map(str::to_owned),
+            Rule::NothingIn => ["drop", "accept"].map(str::to_owned),
+            Rule::NothingOut => ["accept", "drop"].map(str::to_owned),
+            Rule::Reset => ["tcp flags & syn == 0 reject with tcp reset", "accept"].map(str::to_owned),
+            Rule::Loss => ["numgen random mod 100 < 10 drop"; 2].map(str::to_owned),
+            Rule::NotTo(port) => not_to(port),
         };
         let hook = |name, rule| {
             format!(
                 "chain {name} {{ type filter hook {name} priority 0\niifname lo accept\noifname lo accept\n{rule}\n}}\n"
             )
         };
-        self.nft(at, &format!("table inet t {{\n{}{}}}\n", hook("input", input), hook("output", output)));
+        self.nft(at, &format!("table inet t {{\n{}{}}}\n", hook("input", &input), hook("output", &output)));
     }
 
     /// From now on it lets everything through again.

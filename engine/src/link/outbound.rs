@@ -6,12 +6,13 @@
 
 use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use schema::frame::Frame;
-use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixListener, UnixStream, lookup_host};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use zeromq::{PushSocket, Socket, SocketSend};
@@ -35,6 +36,7 @@ pub struct Outbound {
     push: PushSocket,
     endpoint: String,
     in_flight: InFlight,
+    round_trip: Duration,
     progress: watch::Receiver<Progress>,
     _relay: Task,
 }
@@ -87,10 +89,11 @@ impl Outbound {
         let parsed = Endpoint::from_str(endpoint)?;
         let endpoint = parsed.to_string();
         let dir = RuntimeDir::create(parent)?;
-        let line = match parsed {
+        let (line, round_trip) = match parsed {
             Endpoint::Ipc(path) => {
                 dir.check_owner(&path)?;
-                Line::Local(UnixStream::connect(path).await.map_err(|cause| connect_error(&endpoint, cause))?)
+                let stream = UnixStream::connect(path).await.map_err(|cause| connect_error(&endpoint, cause))?;
+                (Line::Local(stream), Duration::ZERO)
             }
             Endpoint::Tcp { host, port } => dial(&endpoint, &host, port, key).await?,
         };
@@ -108,12 +111,17 @@ impl Outbound {
                 None => LinkError::Zeromq(error.to_string()),
             });
         }
-        Ok(Self { push, endpoint, in_flight: InFlight::default(), progress, _relay: relay })
+        Ok(Self { push, endpoint, in_flight: InFlight::default(), round_trip, progress, _relay: relay })
     }
 
     /// Where it is connected to.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// How long the other machine took to take the connection: there and back. Zero within a machine.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip
     }
 
     /// Sends a frame and its activations (`rows × hidden` f32 values, little endian; empty beside any frame but a
@@ -176,15 +184,18 @@ impl Outbound {
     }
 }
 
-/// Connects to a gate and shows it the key.
-async fn dial(endpoint: &str, host: &str, port: u16, key: Option<&ClusterKey>) -> Result<Line, LinkError> {
+/// Connects to a gate and shows it the key; says how long the first took.
+async fn dial(endpoint: &str, host: &str, port: u16, key: Option<&ClusterKey>) -> Result<(Line, Duration), LinkError> {
     let key = key.ok_or_else(|| LinkError::KeyMissing { endpoint: endpoint.to_owned() })?;
-    let connected = TcpStream::connect((host, port)).await;
+    let addresses: Vec<_> = lookup_host((host, port)).await.map_err(|cause| connect_error(endpoint, cause))?.collect();
+    let began = Instant::now();
+    let connected = TcpStream::connect(&addresses[..]).await;
     let mut stream = connected.map_err(|cause| connect_error(endpoint, cause))?;
+    let round_trip = began.elapsed();
     stream.set_nodelay(true).map_err(|cause| connect_error(endpoint, cause))?;
     let greeted = noise::greet(&mut stream, key).await;
     let cipher = greeted.map_err(|cause| LinkError::Handshake { endpoint: endpoint.to_owned(), cause })?;
-    Ok(Line::Remote(stream, cipher))
+    Ok((Line::Remote(stream, cipher), round_trip))
 }
 
 /// Carries what the PUSH socket says to the peer until one of them ends.

@@ -1,5 +1,5 @@
-//! Standing aside: a stage that others struck off while it was alive has a way to them that is broken, so it does not come
-//! back at once. Each time that it happens again it stays away for longer.
+//! Standing aside: a stage that others struck off while it was alive, or that struck itself off since a gateway does not
+//! hear it, has a way to them that is broken, so it does not come back at once. Each time that it happens again it stays away for longer.
 
 use std::time::{Duration, Instant};
 

@@ -12,5 +12,5 @@ pub use publisher::{Publisher, read_view};
 pub(crate) use strikes::Strikes;
 pub use writes::{
     claim, delete_pin, forget_starts, leave_claims, mark_claim, note, note_start, propose, put_pin, register_stage,
-    report_stage, write_gateway, write_model,
+    report_stage, strike, write_gateway, write_model,
 };

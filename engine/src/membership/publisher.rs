@@ -43,14 +43,18 @@ impl Publisher {
             }
         };
         let following = async move {
+            let mut is_away = false;
             while !publish.is_closed() {
                 let Err(error) = follow(&store, &mut mirror, &publish, alarms.clone()).await;
                 if !matches!(error, StoreError::Compacted { .. }) {
-                    warn!(%error, "the store is away; going on with the last known placement");
+                    if !std::mem::replace(&mut is_away, true) {
+                        warn!(%error, "the store is away; going on with the last known placement");
+                    }
                     publish.send_modify(|view| *view = Arc::new(ClusterView { reachable: false, ..(**view).clone() }));
                     tokio::time::sleep(STORE_RETRY).await;
                 }
                 if let Ok(snapshot) = store.read(mirror.keyspace.prefix()).await {
+                    is_away = false;
                     info!(revision = snapshot.revision.0, "the store answers");
                     mirror = Mirror { alarms: mirror.alarms, ..Mirror::new(mirror.keyspace, snapshot) };
                     publish.send_replace(Arc::new(mirror.view()));

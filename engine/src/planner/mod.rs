@@ -5,7 +5,8 @@
 //! divisions in this order that respect the memory budgets the one is taken whose slowest stage takes the least time for a
 //! micro-batch; among those, the most even one. Times are by each stage's measured speed. For a single sequence it does not
 //! matter where the layers are cut, since its tokens pass through all of them one after the other; so the micro-batch has a
-//! few rows, and takes as long as reading the weights or multiplying them.
+//! few rows, and takes as long as reading the weights or multiplying them. A stage whose way to the others is so slow that
+//! they are faster without it is left out (`ways`).
 
 mod costs;
 mod divide;
@@ -13,6 +14,9 @@ mod outlook;
 mod pins;
 mod rates;
 mod standby;
+mod ways;
+
+use std::collections::BTreeMap;
 
 use schema::record::{ModelRecord, Shard, Speeds, StageRecord};
 use schema::{LayerRange, StageName};
@@ -24,6 +28,7 @@ pub use pins::Note;
 pub use rates::ROWS;
 use rates::Rates;
 pub use standby::standby_ranges;
+pub use ways::{interval_ps, plan_by_ways};
 
 /// How much less time the slowest stage must take, in hundredths, for running layers to be moved when nobody has come or
 /// gone: two equal machines of which one was busy while it measured may seem half as fast again as each other, which
@@ -41,6 +46,8 @@ pub struct Candidate {
     pub budget_bytes: u64,
     /// How fast it multiplies; empty when it has not measured that yet.
     pub speed: Speeds,
+    /// How long the way from it to the next stage takes, in microseconds.
+    pub link_us: u32,
     /// The layers it is to hold whatever the others do.
     pub fixed: Option<LayerRange>,
 }
@@ -157,16 +164,17 @@ pub fn times_ps(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard],
     // The last is for stages that are not among them.
     let unknown = Speeds::new();
     let rates = rates::rates(model, candidates.iter().map(|stage| &stage.speed).chain([&unknown]));
+    let places: BTreeMap<_, _> = candidates.iter().zip(0..).map(|(stage, at)| (&stage.name, at)).collect();
     let time = |shard: &Shard| {
-        let at = candidates.iter().position(|stage| stage.name == shard.stage).unwrap_or(candidates.len());
+        let at = places.get(&shard.stage).copied().unwrap_or(candidates.len());
         let end = shard.layers.end().min(model.layers);
         Times::new(model, rates[at], rows).of(shard.layers.start().min(end) as usize, end as usize)
     };
     shards.iter().map(time).collect()
 }
 
-/// Whether `wanted` is worth moving layers for, when `current` could go on: the slowest stage must be faster by more than
-/// what speeds may be wrong by. While a stage that holds layers has not measured itself, or a move for speed alone is not
+/// Whether `wanted` is worth moving layers for, when `current` could go on: micro-batches must follow each other faster by more
+/// than what speeds may be wrong by. While a stage that holds layers has not measured itself, or a move for speed alone is not
 /// due (`speed_moves`), speeds move nothing.
 pub fn improves(
     model: &ModelRecord,
@@ -183,8 +191,8 @@ pub fn improves(
         (false, true) => MOVE_GAIN_PERCENT,
         (false, false) => return false,
     };
-    let slowest = |shards| times_ps(model, candidates, shards, ROWS).into_iter().max().map_or(0, u128::from);
-    slowest(wanted) * 100 <= slowest(current) * u128::from(100 - gain_percent)
+    let interval = |shards| interval_ps(model, candidates, shards);
+    interval(wanted) * 100 <= interval(current) * u128::from(100 - gain_percent)
 }
 
 /// Whether a stage with these speeds has measured itself with the format that most of the model's layers are in.
@@ -210,6 +218,7 @@ pub fn in_order<'a>(
                 name: (*name).clone(),
                 budget_bytes: record.memory_budget_bytes,
                 speed: record.speed.clone(),
+                link_us: record.link_us,
                 fixed: None,
             };
             (place, candidate)

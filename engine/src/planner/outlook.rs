@@ -6,7 +6,7 @@ use schema::StageName;
 use schema::record::{ModelRecord, PinStatus, Shard};
 
 use super::pins::{self, Note};
-use super::{Candidate, PlanError, improves, in_order, plan};
+use super::{Candidate, PlanError, improves, in_order, plan_by_ways};
 use crate::view::ClusterView;
 
 /// What a cluster's placement should be.
@@ -29,7 +29,7 @@ impl Outlook {
         let stages = in_order(view.staying(), current);
         let (candidates, pins) = pins::judge(view, model, stages, current);
         let stands = obeys(model, &candidates, current) && !pins::given_back(view, &pins);
-        let shards = plan(model, &candidates).map(|wanted| {
+        let shards = plan_by_ways(model, &candidates).map(|wanted| {
             let moves = !stands || improves(model, &candidates, &wanted, current, speed_moves);
             if moves { wanted } else { current.to_vec() }
         });

@@ -15,6 +15,7 @@ fn candidates(budgets: &[u64]) -> Vec<Candidate> {
         name: name(i),
         budget_bytes: *budget,
         speed: Speeds::new(),
+        link_us: 0,
         fixed: None,
     };
     budgets.iter().enumerate().map(candidate).collect()
@@ -182,6 +183,46 @@ fn who_holds_layers_keeps_its_place_and_newcomers_fill_gaps_before_they_follow_b
     assert_eq!(ordered.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(), ["c", "a", "b", "d"]);
 }
 
+/// Three equal stages, on which the model takes 30 ms for a micro-batch, and one more with a way that takes so long.
+fn with_a_far_one(link_us: u32) -> (ModelRecord, Vec<Candidate>) {
+    let model = model(&[10_000; 12], 0);
+    let mut stages = candidates(&[u64::MAX; 4]);
+    stages.iter_mut().for_each(|stage| stage.speed = speed(4_000_000));
+    stages[3].link_us = link_us;
+    (model, stages)
+}
+
+#[test]
+fn whoever_is_too_far_away_is_left_out_unless_the_others_do_not_suffice() {
+    let holders = |link_us, budget_bytes| {
+        let (model, mut stages) = with_a_far_one(link_us);
+        stages.iter_mut().for_each(|stage| stage.budget_bytes = budget_bytes);
+        plan_by_ways(&model, &stages).unwrap().len()
+    };
+    // A quarter of the model takes 7.5 ms; the pipeline hides as much of the links.
+    assert_eq!(holders(7_000, u64::MAX), 4);
+    assert_eq!(holders(50_000, u64::MAX), 3);
+    assert_eq!(holders(50_000, 30_000), 4, "with three there would be no room");
+}
+
+#[test]
+fn a_way_counts_only_beside_times_that_were_measured() {
+    let (model, mut stages) = with_a_far_one(50_000);
+    stages.iter_mut().for_each(|stage| stage.speed = Speeds::new());
+    assert_eq!(plan_by_ways(&model, &stages).unwrap().len(), 4);
+}
+
+#[test]
+fn of_many_far_ones_the_farthest_are_left_out() {
+    let model = model(&[10_000; 40], 0);
+    let mut stages = candidates(&[u64::MAX; 20]);
+    stages.iter_mut().for_each(|stage| stage.speed = speed(4_000_000));
+    stages.iter_mut().skip(18).for_each(|stage| stage.link_us = 90_000);
+    stages.iter_mut().take(18).for_each(|stage| stage.link_us = 10);
+    let shards = plan_by_ways(&model, &stages).unwrap();
+    assert_eq!(shards.last().unwrap().stage, stages[17].name);
+}
+
 /// Calls `each` with every division of the layers from `start` on among `stages` that memory allows.
 fn every_division(
     model: &ModelRecord,
@@ -247,6 +288,25 @@ proptest! {
             let placement = schema::record::Placement::new(schema::Generation(1), shards).unwrap();
             prop_assert_eq!(placement.layers(), model.layers);
         }
+    }
+
+    #[test]
+    fn no_division_lets_micro_batches_follow_each_other_faster_with_links_counted(
+        layers in prop::collection::vec(1_u64..50, 1..8),
+        stages in prop::collection::vec((0_u64..300, 0_u32..60), 1..5),
+    ) {
+        let model = model(&layers, 0);
+        let mut candidates = candidates(&stages.iter().map(|(budget, _)| *budget).collect::<Vec<_>>());
+        for (candidate, (_, link_us)) in candidates.iter_mut().zip(&stages) {
+            (candidate.speed, candidate.link_us) = (speed(1_000_000), *link_us);
+        }
+        let mut best = None;
+        every_division(&model, &candidates, 0, &mut Vec::new(), &mut |shards| {
+            let found = interval_ps(&model, &candidates, shards);
+            best = Some(best.map_or(found, |best: u128| best.min(found)));
+        });
+        let found = plan_by_ways(&model, &candidates).ok().map(|shards| interval_ps(&model, &candidates, &shards));
+        prop_assert_eq!(found, best);
     }
 
     #[test]

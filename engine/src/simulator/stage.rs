@@ -14,7 +14,7 @@ use super::depot::{Answer, Ask};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
 use super::model;
 use super::network::Way;
-use super::surroundings::{Errand, Happening, MS, Moment, Party, SECOND, Surroundings, micros};
+use super::surroundings::{Errand, Happening, MS, Moment, Party, SECOND, Surroundings, duration, micros};
 use super::taken::Taken;
 use super::thread::Thread;
 use crate::limits::{DRAIN_MAX, GATEWAYS_MAX, SETTLE_LEFT, STORE_RETRY};
@@ -22,11 +22,15 @@ use crate::link::Absence;
 use crate::membership::register_stage;
 use crate::runner::Loader;
 use crate::stage::compute::{Done, Order as Task};
+use crate::stage::gateways::Heard;
 use crate::stage::member::{Member, Order, Purpose};
 use crate::store::{Committed, StoreError};
 
 /// For how long a stage waits for its own name: as the real one does.
 const NAME_PATIENCE: Duration = super::LEASE_TTL.saturating_mul(3);
+
+/// The longest way to another stage and back, in the measure of a model whose layers take a few microseconds each.
+const WAY_MAX: Moment = 400;
 
 /// How far a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub(super) struct StageProcess {
     loader: Arc<dyn Loader>,
     member: Member,
     thread: Thread,
+    /// What it finds the way to the next one to take, there and back.
+    way: Duration,
     /// What it is going to measure of itself.
     speed: Option<Speeds>,
     phase: Phase,
@@ -87,6 +93,7 @@ impl StageProcess {
             member,
             thread: Thread::new(party, loader.clone(), pace),
             speed: Some(model::speed(pace)),
+            way: duration(around.dice.within(0..WAY_MAX)),
             loader,
             phase: Phase::Joining { since: around.now },
             lease: None,
@@ -416,7 +423,10 @@ impl StageProcess {
                     around.note(|| format!("{} cannot reach the next stage", name(party)));
                 }
                 match sent {
-                    Ok(()) => self.member.reached_next(),
+                    Ok(()) => {
+                        self.member.reached_next();
+                        self.member.linked(Some(self.way));
+                    }
                     Err(absence) => {
                         self.finds_deserted(endpoint, absence, around);
                         self.perform(unreachable, around);
@@ -427,6 +437,9 @@ impl StageProcess {
                 let endpoint = self.member.view().gateways.get(&gateway).map(|known| known.value.endpoint.clone());
                 let sent = endpoint
                     .map(|endpoint| around.send(party, Way::Gateway(gateway), &endpoint, &frame, bytes::Bytes::new()));
+                let is_silent = sent == Some(Err(Absence::Silence));
+                let heard = if is_silent { Heard::Nothing } else { Heard::Something };
+                self.member.answered(gateway, heard, around.instant());
                 if sent != Some(Ok(())) {
                     around.note(|| format!("{} cannot answer the gateway in slot {gateway}", name(party)));
                 }

@@ -1,6 +1,7 @@
 //! The ways back to the gateways.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -8,7 +9,7 @@ use futures::stream::FuturesUnordered;
 use schema::frame::Frame;
 use tracing::warn;
 
-use crate::link::ClusterKey;
+use crate::link::{Absence, ClusterKey};
 use crate::route::Route;
 use crate::view::ClusterView;
 
@@ -16,6 +17,14 @@ use crate::view::ClusterView;
 pub(super) struct Gateways {
     key: Option<ClusterKey>,
     routes: BTreeMap<u32, Route>,
+}
+
+/// What came back from a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// A sign of life, or its system's word that it is gone.
+    Something,
+    Nothing,
 }
 
 // === impl Gateways ===
@@ -46,15 +55,25 @@ impl Gateways {
         }
     }
 
-    /// Answers gateway `slot`; an answer that cannot be sent is lost, which the gateway notices.
-    pub(super) async fn answer(&mut self, view: &ClusterView, slot: u32, frame: &Frame) {
+    /// How long it takes to a gateway and back, as far as that is known.
+    pub(super) fn round_trip(&self, slot: u32) -> Option<Duration> {
+        self.routes.get(&slot)?.round_trip()
+    }
+
+    /// Answers gateway `slot`; an answer that cannot be sent is lost, which the gateway notices. Says whether nothing is
+    /// heard of a gateway that the store knows.
+    pub(super) async fn answer(&mut self, view: &ClusterView, slot: u32, frame: &Frame) -> Heard {
         let Some(gateway) = view.gateways.get(&slot) else {
             warn!(gateway = slot, "no such gateway in the store: its answer is dropped");
-            return;
+            return Heard::Something;
         };
         let route = self.routes.entry(slot).or_insert_with(|| Route::new(self.key.clone()));
-        if let Err(error) = route.send(&gateway.value.endpoint, frame, Bytes::new()).await {
-            warn!(gateway = slot, %error, "cannot answer the gateway");
+        match route.send(&gateway.value.endpoint, frame, Bytes::new()).await {
+            Ok(()) => Heard::Something,
+            Err(error) => {
+                warn!(gateway = slot, %error, "cannot answer the gateway");
+                if error.absence() == Some(Absence::Silence) { Heard::Nothing } else { Heard::Something }
+            }
         }
     }
 }

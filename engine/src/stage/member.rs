@@ -14,12 +14,15 @@ use tracing::{debug, info, warn};
 
 use super::account::Account;
 use super::compute::{Loaded, Stepped};
+use super::gateways::Heard;
 use super::held::{Held, Next, Phase};
 use super::intake::{Intake, Verdict};
 use crate::decide::{Action, Calm, Waiting, alike, decide};
-use crate::limits::{JOIN_MOVE_EVERY, REPORT_EVERY, SETTLE, SETTLE_LEFT, SPEED_MOVE_EVERY, STORE_RETRY};
+use crate::limits::{JOIN_MOVE_EVERY, REPORT_EVERY, SETTLE, SETTLE_LEFT, SPEED_MOVE_EVERY, STORE_RETRY, UNHEARD_MAX};
 use crate::link::{Absence, Message, activations_to_bytes};
-use crate::membership::{Aside, Strikes, claim, leave_claims, mark_claim, note, propose, register_stage, report_stage};
+use crate::membership::{
+    Aside, Strikes, claim, leave_claims, mark_claim, note, propose, register_stage, report_stage, strike,
+};
 use crate::planner::{Outlook, standby_ranges};
 use crate::runner::{LoadError, Output};
 use crate::share::Pool;
@@ -130,6 +133,8 @@ pub(crate) struct Member {
     deserted: Option<(String, Absence)>,
     strikes: Strikes,
     aside: Aside,
+    /// Gateways of which nothing is heard though the store knows them, and since when.
+    unheard: BTreeMap<u32, Instant>,
     /// The newest micro-batch of each gateway that has left this stage.
     passed_on: BTreeMap<u32, Passed>,
     account: Account,
@@ -200,6 +205,7 @@ impl Member {
             deserted: None,
             strikes: Strikes::default(),
             aside: Aside::default(),
+            unheard: BTreeMap::new(),
             passed_on: BTreeMap::new(),
             account: Account::default(),
             settled: now,
@@ -236,6 +242,8 @@ impl Member {
             self.aside.struck_off(now);
         }
         self.passed_on.retain(|gateway, _| view.gateways.contains_key(gateway));
+        let lease = |view: &ClusterView, slot: &u32| view.gateways.get(slot).map(|known| known.value.lease.clone());
+        self.unheard.retain(|slot, _| lease(&view, slot).is_some_and(|now| lease(&self.view, slot) == Some(now)));
         self.view = view;
         self.live.follow(&self.view, now);
     }
@@ -258,6 +266,9 @@ impl Member {
             && let Some(txn) = self.strikes.strike(&self.keyspace, &self.view, (&endpoint, absence), now)
         {
             info!(endpoint, ?absence, "nobody is where the next stage should be: striking it off");
+            return vec![self.commit(Purpose::Strike, txn)];
+        }
+        if let Some(txn) = self.strike_itself(now) {
             return vec![self.commit(Purpose::Strike, txn)];
         }
         if self.record.leaving && !self.leaves_visibly() {
@@ -306,6 +317,23 @@ impl Member {
                 orders
             }
         }
+    }
+
+    /// A last stage whose answers do not reach a gateway makes room for another one, if the others can do without it.
+    fn strike_itself(&mut self, now: Instant) -> Option<Txn> {
+        let is_late = |since: &Instant| now.saturating_duration_since(*since) >= UNHEARD_MAX;
+        let gateway = *self.unheard.iter().find(|(_, since)| is_late(since))?.0;
+        self.unheard.clear();
+        let held = self.held.as_ref().map(|held| (held.generation, held.slot))?;
+        let claim = self.view.claims.get(&held).filter(|claim| claim.value.stage == self.name)?;
+        let mut others = (*self.view).clone();
+        others.stages.remove(&self.name);
+        if Outlook::new(&others, &self.view.model.as_ref()?.value, false).shards.is_err() {
+            warn!(gateway, "nothing is heard of the gateway, and the other stages do not suffice: going on");
+            return None;
+        }
+        warn!(gateway, "nothing is heard of the gateway: making room for another last stage");
+        Some(strike(&self.keyspace, &self.name, held, claim.mod_revision))
     }
 
     fn decision(&mut self, calm: Calm) -> Action {
@@ -658,6 +686,16 @@ impl Member {
         self.strikes.reached();
     }
 
+    /// A connection that was used to go on from here has such a round trip. The record follows only when it is another one by
+    /// far: layers are not to move for what a busy machine adds.
+    pub(crate) fn linked(&mut self, round_trip: Option<Duration>) {
+        let Some(way) = round_trip.map(|there_and_back| there_and_back / 2) else { return };
+        let (link_us, known) = (u32::try_from(way.as_micros()).unwrap_or(u32::MAX), self.record.link_us);
+        if link_us / 2 > known || known / 2 > link_us {
+            self.record.link_us = link_us;
+        }
+    }
+
     /// The link that micro-batches went over has ended, and perhaps with it what was on its way: whose they were must know.
     pub(crate) fn link_broke(&mut self) -> Vec<Order> {
         let passed_on = std::mem::take(&mut self.passed_on);
@@ -667,6 +705,14 @@ impl Member {
     /// The link to one gateway has ended, and perhaps with it an answer.
     pub(crate) fn gateway_link_broke(&mut self, gateway: u32) -> Option<Order> {
         self.passed_on.remove(&gateway).map(|passed| lost(gateway, passed))
+    }
+
+    /// A gateway was answered, and was heard in turn or not.
+    pub(crate) fn answered(&mut self, gateway: u32, heard: Heard, now: Instant) {
+        match heard {
+            Heard::Something => drop(self.unheard.remove(&gateway)),
+            Heard::Nothing => drop(self.unheard.entry(gateway).or_insert(now)),
+        }
     }
 
     /// What came out, with `bytes` of activations, was taken by the link after `waiting`.

@@ -6,7 +6,7 @@
 
 mod account;
 pub(crate) mod compute;
-mod gateways;
+pub(crate) mod gateways;
 pub(crate) mod held;
 mod intake;
 pub(crate) mod member;

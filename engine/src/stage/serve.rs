@@ -301,7 +301,10 @@ impl Stage {
                 let (bytes, computed) = (activations.len(), Instant::now());
                 let unreachable = Member::unreachable(&hop);
                 match self.downstream.send(&endpoint, &Frame::Hop(hop), activations).await {
-                    Ok(()) => self.member.reached_next(),
+                    Ok(()) => {
+                        self.member.reached_next();
+                        self.member.linked(self.downstream.round_trip());
+                    }
                     Err(error) => {
                         warn!(%error, "cannot reach the next stage");
                         if let Some(absence) = error.absence() {
@@ -319,8 +322,10 @@ impl Stage {
 
     async fn answer(&mut self, gateway: u32, frame: &Frame) {
         let computed = Instant::now();
-        self.gateways.answer(self.member.view(), gateway, frame).await;
+        let heard = self.gateways.answer(self.member.view(), gateway, frame).await;
+        self.member.answered(gateway, heard, Instant::now());
         if matches!(frame, Frame::Tokens(_)) {
+            self.member.linked(self.gateways.round_trip(gateway));
             self.member.sent(0, computed.elapsed());
         }
     }

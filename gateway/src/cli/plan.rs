@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use engine::planner::{Outlook, ROWS, has_measured, in_order, times_ps};
+use engine::planner::{Outlook, ROWS, has_measured, in_order, interval_ps, times_ps};
 use engine::view::{ClusterView, Versioned};
-use schema::record::{ModelRecord, Pin, PinStatus, Placement, Shard};
+use schema::record::{ModelRecord, Pin, PinStatus, Placement, Shard, StageRecord};
 use schema::{LayerRange, StageName};
 use serde::Serialize;
 
@@ -201,10 +201,15 @@ fn promise(view: &ClusterView, model: &ModelRecord, shards: &[Shard]) -> Option<
     }
     let stages = in_order(view.stages.iter().map(|(name, stage)| (name, &stage.value)), shards);
     let seconds = |rows| times_ps(model, &stages, shards, rows).into_iter().map(|time_ps| time_ps as f64 / 1e12);
-    let one_stream = 1.0 / seconds(1).sum::<f64>();
-    let many_streams = ROWS as f64 / seconds(ROWS).fold(0.0, f64::max);
+    let links: f64 = shards.iter().filter_map(|shard| view.stages.get(&shard.stage)).map(link_seconds).sum();
+    let one_stream = 1.0 / (seconds(1).sum::<f64>() + links);
+    let many_streams = ROWS as f64 * 1e12 / interval_ps(model, &stages, shards) as f64;
     // A record of nothing promises nothing that can be said in numbers.
     (one_stream.is_finite() && many_streams.is_finite()).then_some(Promise { one_stream, many_streams })
+}
+
+fn link_seconds(stage: &Versioned<StageRecord>) -> f64 {
+    f64::from(stage.value.link_us) / 1e6
 }
 
 #[cfg(test)]

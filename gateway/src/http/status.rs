@@ -97,6 +97,7 @@ fn stage_json(view: &ClusterView, name: &StageName) -> Value {
         },
         "kv": claim.map(|claim| json!({"blocks": claim.kv_blocks, "block_tokens": claim.kv_block_tokens})),
         "speed": record.map(|record| &record.speed),
+        "link_us": record.map(|record| record.link_us),
         "tokens_total": load.map(|load| load.tokens_total),
         "tokens_per_second": load.map(|load| load.tokens_per_second),
         "busy": load.map(|load| load.busy),

@@ -100,6 +100,7 @@ impl Loader for CandleLoader {
             memory_total_bytes: device.total_bytes,
             memory_budget_bytes: self.budget_bytes.unwrap_or(device.available_bytes),
             speed: Speeds::new(),
+            link_us: 0,
             leaving: false,
             standby: Vec::new(),
             load: StageLoad::default(),

@@ -1,4 +1,4 @@
-use schema::record::{ClaimRecord, ClaimState, KvType, Placement};
+use schema::record::{ClaimRecord, ClaimState, GatewayRecord, KvType, Placement, Share};
 
 use super::*;
 use crate::decide::Action;
@@ -98,4 +98,46 @@ fn the_end_of_an_earlier_load_is_not_taken_for_that_of_the_last() {
     member.loaded(second, shard());
     assert!(member.held().unwrap().is_ready());
     assert_eq!(member.kv_room().kv_type, KvType::F16);
+}
+
+#[test]
+fn a_last_stage_that_a_gateway_does_not_hear_makes_room_if_another_is_there() {
+    let now = Instant::now();
+    let serving = |others: &[&str]| {
+        let mut view = view();
+        view.stages.extend(others.iter().map(|other| (name(other), versioned(stage(1000)))));
+        let gateway = GatewayRecord {
+            endpoint: "ipc:///head".to_owned(),
+            url: String::new(),
+            host: String::new(),
+            pid: 1,
+            version: String::new(),
+            lease: "77".to_owned(),
+            share: Share::EMPTY,
+        };
+        view.gateways.insert(0, versioned(gateway));
+        let mut member = member(view.clone(), now);
+        let number = load_number(&claimed(&mut member, now));
+        member.loaded(number, Ok(Loaded { weights_bytes: 40, kv_blocks: 1 }));
+        view.claims.insert((Generation(1), 0), versioned(claim_of(&view, ClaimState::Serving)));
+        member.see(Arc::new(view), now);
+        member.answered(0, Heard::Nothing, now);
+        member
+    };
+    let makes_room = |member: &mut Member, at| {
+        let is_strike = |order: &Order| matches!(order, Order::Commit(Purpose::Strike, _));
+        follow(member, at).iter().any(is_strike)
+    };
+    let late = now + UNHEARD_MAX;
+    let early = late - Duration::from_millis(1);
+    assert!(!makes_room(&mut serving(&["b"]), early), "the gateway may have stopped");
+    assert!(makes_room(&mut serving(&["b"]), late));
+    assert!(!makes_room(&mut serving(&[]), late), "there is no other stage");
+    let mut heard = serving(&["b"]);
+    heard.answered(0, Heard::Something, now);
+    assert!(!makes_room(&mut heard, late));
+    let mut gone = serving(&["b"]);
+    let view = ClusterView { gateways: [].into(), ..gone.view().clone() };
+    gone.see(Arc::new(view), now);
+    assert!(!makes_room(&mut gone, late), "the store knows no such gateway any more");
 }
