@@ -14,6 +14,9 @@ const NEWS: f64 = 0.15;
 /// A draft must promise at least so many times the tokens per second.
 const GAIN_MIN: f64 = 1.1;
 
+/// A micro-batch that goes on from guesses must be of use so often: it takes what is free, but also what the next one waits for.
+const AHEAD_LIKELIHOOD_MIN: f64 = 0.3;
+
 /// The guesses for one sequence, and how good they were.
 #[derive(Debug, Default)]
 pub(crate) struct Drafter {
@@ -31,9 +34,22 @@ impl Drafter {
         self.guessed.extend_from_slice(following(history));
     }
 
-    /// The first `count` of the guesses.
-    pub(crate) fn guessed(&self, count: u32) -> impl Iterator<Item = u32> {
-        self.guessed.iter().copied().take(count as usize)
+    /// Guesses on, as if the guesses so far had come true, until there are `count` or it does not know any further.
+    pub(crate) fn guess_on(&mut self, history: &[u32], count: usize) {
+        while self.guessed.len() < count {
+            let recent = &history[history.len().saturating_sub(LOOKBACK_TOKENS_MAX)..];
+            let text = [recent, &self.guessed].concat();
+            let more = following(&text);
+            if more.is_empty() {
+                return;
+            }
+            self.guessed.extend_from_slice(more);
+        }
+    }
+
+    /// The guesses from the `first` one on, at most `count`.
+    pub(crate) fn guessed(&self, first: u32, count: u32) -> impl Iterator<Item = u32> {
+        self.guessed.iter().copied().skip(first as usize).take(count as usize)
     }
 
     /// A token came: the next one that was guessed, or another.
@@ -48,13 +64,24 @@ impl Drafter {
         }
     }
 
-    /// How many of the guesses to send along with one row, where `seconds` says what so many rows take: as many as
-    /// promise the most tokens per second, or none.
-    pub(crate) fn worth_sending(&self, seconds: impl Fn(u32) -> Option<f64>) -> usize {
+    /// How many guesses after those `in_flight` are worth a micro-batch of their own, for which a stage waits in any case: the
+    /// first takes the place of a token, and as many follow as are worth sending along. None when it is too unlikely that
+    /// all that are in flight come true, and that first one, too.
+    pub(crate) fn worth_sending_ahead(&self, in_flight: u32, seconds: impl Fn(u32) -> Option<f64>) -> usize {
+        let all_come_true = self.accuracy.powi(in_flight as i32 + 1);
+        if all_come_true < AHEAD_LIKELIHOOD_MIN || self.guessed.len() <= in_flight as usize {
+            return 0;
+        }
+        1 + self.worth_sending(in_flight as usize + 1, seconds)
+    }
+
+    /// How many of the guesses from the `first` one on to send along with one row, where `seconds` says what so many rows
+    /// take: as many as promise the most tokens per second, or none.
+    pub(crate) fn worth_sending(&self, first: usize, seconds: impl Fn(u32) -> Option<f64>) -> usize {
         let Some(alone) = seconds(1).filter(|alone| *alone > 0.0) else { return 0 };
         let (mut best, mut best_gain) = (0, GAIN_MIN);
         let (mut tokens, mut likelihood) = (1.0, 1.0);
-        for count in 1..=self.guessed.len() {
+        for count in 1..=self.guessed.len().saturating_sub(first) {
             likelihood *= self.accuracy;
             tokens += likelihood;
             let Some(together) = seconds(1 + count as u32) else { break };
@@ -112,20 +139,40 @@ mod tests {
         let mut drafter = Drafter::default();
         let mut history: Vec<u32> = (0..20).chain(0..3).collect();
         drafter.guess(&history);
-        assert_eq!(drafter.worth_sending(seconds), 0, "a draft was sent before any guess came true");
+        assert_eq!(drafter.worth_sending(0, seconds), 0, "a draft was sent before any guess came true");
         for token in 3..15 {
             drafter.guess(&history);
             drafter.hear(token);
             history.push(token);
         }
         drafter.guess(&history);
-        assert!(drafter.worth_sending(seconds) >= 4);
-        assert_eq!(drafter.worth_sending(|rows| Some(f64::from(rows))), 0, "rows that cost as much as steps were sent");
+        assert!(drafter.worth_sending(0, seconds) >= 4);
+        assert_eq!(
+            drafter.worth_sending(0, |rows| Some(f64::from(rows))),
+            0,
+            "rows that cost as much as steps were sent"
+        );
         for _ in 0..12 {
             drafter.guess(&history);
             drafter.hear(1000);
         }
         drafter.guess(&history);
-        assert_eq!(drafter.worth_sending(seconds), 0);
+        assert_eq!(drafter.worth_sending(0, seconds), 0);
+    }
+
+    #[test]
+    fn guesses_go_on_from_guesses_and_are_sent_ahead_while_all_are_likely() {
+        let mut drafter = Drafter { accuracy: 0.9, ..Drafter::default() };
+        let history = [1, 2, 3, 4, 1, 2];
+        drafter.guess(&history);
+        assert_eq!(drafter.guessed, [3, 4, 1, 2]);
+        drafter.guess_on(&history, 10);
+        assert_eq!(drafter.guessed[..10], [3, 4, 1, 2, 3, 4, 1, 2, 3, 4]);
+        assert_eq!(drafter.guessed(2, 3).collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(drafter.worth_sending_ahead(3, seconds) > 1);
+        assert_eq!(drafter.worth_sending_ahead(3, |rows| Some(f64::from(rows))), 1, "a row that is free is worth it");
+        assert_eq!(drafter.worth_sending_ahead(11, seconds), 0, "too unlikely");
+        drafter.accuracy = 0.2;
+        assert_eq!(drafter.worth_sending_ahead(0, seconds), 0);
     }
 }

@@ -17,6 +17,10 @@ pub(super) struct Member {
     brings: usize,
     /// Guessed tokens among its rows: token `i + 1` it brings can be used only if guess `i` is token `i`.
     pub(super) drafts: Vec<u32>,
+    /// The token it goes on from, where that was guessed: only if it comes true is this of use.
+    pub(super) assumes: Option<u32>,
+    /// It did not: what this brings belongs to another text.
+    pub(super) is_void: bool,
 }
 
 /// The micro-batch.
@@ -31,8 +35,8 @@ pub(super) struct Flight {
 // === impl Member ===
 
 impl Member {
-    /// The part `slice`, whose last tokens are the guesses `drafts`.
-    pub(super) fn new(slice: &Slice, drafts: usize) -> Self {
+    /// The part `slice`, whose last tokens are the guesses `drafts`; if it goes on `ahead`, the first is a guess, too.
+    pub(super) fn new(slice: &Slice, drafts: usize, ahead: bool) -> Self {
         let guessed = slice.tokens.len() - drafts;
         Self {
             sequence: slice.sequence,
@@ -41,7 +45,14 @@ impl Member {
             first: slice.position + slice.logits.first().map_or(0, |offset| offset + 1),
             brings: slice.logits.len(),
             drafts: slice.tokens[guessed..].to_vec(),
+            assumes: slice.tokens.first().copied().filter(|_| ahead),
+            is_void: false,
         }
+    }
+
+    /// Whether it brings tokens.
+    pub(super) fn brings_tokens(&self) -> bool {
+        self.brings > 0
     }
 
     /// The tokens of `chosen` that follow from the sequence: as far as the guesses came true, and one more.

@@ -43,6 +43,8 @@ pub(super) struct Meter {
     preempted: IntCounter,
     guessed: IntCounter,
     guessed_right: IntCounter,
+    ahead: IntCounter,
+    ahead_right: IntCounter,
     running: IntGauge,
     waiting: IntGauge,
     in_flight: IntGauge,
@@ -128,6 +130,8 @@ impl Meter {
             preempted: with.counter("preemptions_total", "sequences that gave their blocks back to be computed again"),
             guessed: with.counter("speculated_tokens_total", "guessed tokens that were sent to be verified"),
             guessed_right: with.counter("speculated_tokens_accepted_total", "guessed tokens that came true"),
+            ahead: with.counter("speculated_batches_total", "micro-batches that went on from guesses on their way"),
+            ahead_right: with.counter("speculated_batches_used_total", "those whose guesses had come true"),
             running: with.gauge("sequences_running", "sequences in work"),
             waiting: with.gauge("sequences_waiting", "sequences that wait for blocks"),
             in_flight: with.gauge("batches_in_flight", "micro-batches on their way"),
@@ -254,6 +258,8 @@ impl Meter {
         self.preempted.inc_by(counts.preempted - self.told.preempted);
         self.guessed.inc_by(counts.guessed - self.told.guessed);
         self.guessed_right.inc_by(counts.guessed_right - self.told.guessed_right);
+        self.ahead.inc_by(counts.ahead - self.told.ahead);
+        self.ahead_right.inc_by(counts.ahead_right - self.told.ahead_right);
         self.told = counts;
     }
 }

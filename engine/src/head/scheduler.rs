@@ -7,7 +7,8 @@
 //!
 //! A sequence begins with the blocks that hold its beginning already, whoever computed them (`ledger`). While each decoding
 //! sequence has a micro-batch to itself, guesses at its next tokens are sent along and verified (`draft`): the tokens are
-//! the same, some steps fewer.
+//! the same, some steps fewer. Where fewer sequences run than there are stages, a stage that would wait goes on as if the
+//! guesses on their way had come true; if they have not, what it brings is void.
 //!
 //! When blocks run out, the last in rank gives its own back and is computed again later from its history; it is never
 //! refused. The first in rank can always go on, so everything ends.
@@ -62,6 +63,10 @@ pub struct Counts {
     pub guessed: u64,
     /// Guessed tokens that came true.
     pub guessed_right: u64,
+    /// Micro-batches that went on from guesses.
+    pub ahead: u64,
+    /// Those whose guesses had come true.
+    pub ahead_right: u64,
 }
 
 /// All sequences and the micro-batches that carry them.
@@ -229,22 +234,29 @@ impl Scheduler {
         }
         let step = self.next_step;
         self.next_step = step.next();
-        let Filling { slices, drafts, .. } = filling;
-        self.counts.guessed += drafts.iter().sum::<usize>() as u64;
-        let members = slices.iter().zip(drafts).map(|(slice, drafts)| self.depart(slice, drafts, now)).collect();
+        let Filling { slices, drafts, is_ahead, .. } = filling;
+        self.counts.guessed += drafts.iter().sum::<usize>() as u64 + u64::from(is_ahead);
+        self.counts.ahead += u64::from(is_ahead);
+        let depart = |(slice, drafts)| self.depart(slice, drafts, is_ahead, now);
+        let members = slices.iter().zip(drafts).map(depart).collect();
         let is_read = slices.iter().any(|slice| self.is_read(slice.sequence));
         self.flights.insert(step, Flight { members, sent: now, is_read });
         Some(Batch { step, slices })
     }
 
     /// Notes that `slice` is on its way.
-    fn depart(&mut self, slice: &Slice, drafts: usize, now: Instant) -> Member {
+    fn depart(&mut self, slice: &Slice, drafts: usize, is_ahead: bool, now: Instant) -> Member {
         if let Some(sequence) = self.sequences.get_mut(&slice.sequence) {
-            sequence.sent = slice.position + slice.count - drafts as u32;
-            sequence.teach(&mut self.ledger);
+            if is_ahead {
+                sequence.ahead += slice.count;
+            } else {
+                sequence.sent = slice.position + slice.count - drafts as u32;
+                sequence.ahead = drafts as u32;
+                sequence.teach(&mut self.ledger);
+            }
             sequence.started(now);
         }
-        Member::new(slice, drafts)
+        Member::new(slice, drafts, is_ahead)
     }
 
     fn is_read(&self, id: SequenceId) -> bool {
@@ -271,11 +283,15 @@ impl Scheduler {
                 continue;
             }
             sequence.book(&tokens.spent, &labels, member.rows);
+            if member.is_void {
+                continue;
+            }
             if let Some(cached_tokens) = sequence.began() {
                 happened.push((member.sequence, Event::Began { cached_tokens }));
             }
             let mut finish = None;
-            self.counts.guessed_right += member.usable(brought).count().saturating_sub(1) as u64;
+            let usable = member.usable(brought).count();
+            self.counts.guessed_right += usable.saturating_sub(1) as u64;
             for brought in member.usable(brought) {
                 finish = sequence.push(brought.token, now);
                 happened.push((member.sequence, Event::Token { token: brought.token, logprob: brought.logprob }));
@@ -286,13 +302,33 @@ impl Scheduler {
             if let Some(finish) = finish {
                 happened.push((member.sequence, Event::Finished { finish, timings: sequence.timings(now) }));
                 self.cancel(member.sequence);
-            } else if !member.drafts.is_empty() {
-                // What came true of the guesses is computed already.
-                sequence.sent = sequence.history.len() as u32 - 1;
-                sequence.teach(&mut self.ledger);
+            } else if member.brings_tokens() {
+                self.settle(member, usable);
             }
         }
         Ok(happened)
+    }
+
+    /// So many of the tokens that `member` brought were of use. What came true of the guesses is computed already; what goes on
+    /// from them is of use if all did.
+    fn settle(&mut self, member: &Member, usable: usize) {
+        let Some(sequence) = self.sequences.get_mut(&member.sequence) else { return };
+        let (length, last) = (sequence.history.len() as u32, sequence.history.last().copied());
+        let is_its = |later: &&mut Member| {
+            (later.sequence, later.attempt) == (member.sequence, member.attempt) && !later.is_void
+        };
+        let mut later = self.flights.values_mut().flat_map(|flight| &mut flight.members).filter(is_its).peekable();
+        let goes_on = |next: &&mut Member| usable > member.drafts.len() && next.assumes == last;
+        if later.peek().is_some_and(goes_on) {
+            self.counts.guessed_right += 1;
+            self.counts.ahead_right += 1;
+            sequence.sent = length;
+            sequence.ahead = sequence.ahead.saturating_sub(usable as u32);
+        } else {
+            later.for_each(|later| later.is_void = true);
+            (sequence.sent, sequence.ahead) = (length - 1, 0);
+        }
+        sequence.teach(&mut self.ledger);
     }
 
     /// The oldest step in flight if the answer is for it, `None` if the answer is stale.

@@ -20,6 +20,8 @@ pub(crate) struct Sequence {
     pub(crate) history: Vec<u32>,
     /// Tokens `..sent` of the history were sent to the pipeline in this attempt.
     pub(crate) sent: u32,
+    /// Guesses after the history that were sent, too, and are not verified yet.
+    pub(crate) ahead: u32,
     /// Blocks of keys and values it owns in this attempt, some perhaps together with others.
     pub(crate) blocks: Vec<u32>,
     /// The first so many of them are known by what they hold, and this is their chain.
@@ -66,6 +68,7 @@ impl Sequence {
             attempt: Attempt(0),
             history: request.prompt.clone(),
             sent: 0,
+            ahead: 0,
             blocks: Vec::new(),
             known: (0, Chain::EMPTY),
             cached_tokens: None,
@@ -110,7 +113,7 @@ impl Sequence {
     /// Forgets what the pipeline holds of it; its history is sent again. The caller has taken its blocks back.
     pub(crate) fn restart(&mut self) {
         self.attempt = self.attempt.next();
-        self.sent = 0;
+        (self.sent, self.ahead) = (0, 0);
         self.known = (0, Chain::EMPTY);
     }
 

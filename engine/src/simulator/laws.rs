@@ -86,6 +86,8 @@ impl World {
             around.tally.add("a sequence was preempted", counts.preempted);
             around.tally.add("a guess came true", counts.guessed_right);
             around.tally.add("a guess was wrong", counts.guessed - counts.guessed_right);
+            around.tally.add("a stage went on from guesses", counts.ahead_right);
+            around.tally.add("a stage went on from guesses for nothing", counts.ahead - counts.ahead_right);
             around.law(load == (0, 0) && in_flight == 0, || {
                 format!("{load:?} sequences and {in_flight} batches are left")
             });

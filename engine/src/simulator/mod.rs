@@ -81,6 +81,8 @@ const MEETS: &[&str] = &[
     "a stage measured itself",
     "a stage refused",
     "a stage stopped",
+    "a stage went on from guesses",
+    "a stage went on from guesses for nothing",
     "an answer was missing",
     "an answer was overdue",
     "claims were deleted",

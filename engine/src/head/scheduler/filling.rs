@@ -9,7 +9,8 @@ use schema::frame::Slice;
 use super::Scheduler;
 use crate::head::sequence::Sequence;
 use crate::limits::{
-    BATCH_ROWS_MAX, BATCH_ROWS_SHARE_MIN, DECODES_MAX, OVERTAKEN_MAX, PROMPT_ROWS_MIN, RUNNING_MAX, STRETCH_MAX,
+    BATCH_ROWS_MAX, BATCH_ROWS_SHARE_MIN, DECODES_MAX, DRAFT_TOKENS_MAX, OVERTAKEN_MAX, PROMPT_ROWS_MIN, RUNNING_MAX,
+    STRETCH_MAX,
 };
 use crate::runner::KV_BLOCK_TOKENS;
 
@@ -20,6 +21,8 @@ pub(super) struct Filling {
     /// Of each slice, how many of its last tokens are guesses.
     pub(super) drafts: Vec<usize>,
     pub(super) rows: u32,
+    /// It goes on from guesses that are on their way.
+    pub(super) is_ahead: bool,
 }
 
 // === impl Scheduler ===
@@ -42,6 +45,9 @@ impl Scheduler {
             if readers == 0 { share } else { self.rows_beside(filling.rows, readers, stages, now).min(share) };
         self.add_prompts(&mut filling, rows_max);
         self.start_waiting(&mut filling, rows_max, now);
+        if filling.slices.is_empty() && self.speculates && self.flights.len() < stages {
+            self.add_ahead(&mut filling, stages);
+        }
         filling
     }
 
@@ -73,9 +79,46 @@ impl Scheduler {
         let Some(sequence) = self.sequences.get_mut(&id).filter(|_| self.speculates) else { return 0 };
         let Sequence { drafter, history, .. } = sequence;
         drafter.guess(history);
-        let drafts = drafter.worth_sending(|rows| self.cost.seconds(rows)) as u32;
+        let drafts = drafter.worth_sending(0, |rows| self.cost.seconds(rows)) as u32;
         // The token after the last guess counts, too.
         drafts.min(sequence.tokens_left().saturating_sub(1))
+    }
+
+    /// Where fewer sequences run than there are stages, some stage has nothing to do: it computes what follows if all guesses that
+    /// are on their way come true. If not, that was for nothing, and what is right overwrites it.
+    fn add_ahead(&mut self, filling: &mut Filling, stages: usize) {
+        if self.running.len() >= stages {
+            return;
+        }
+        for id in &self.running {
+            let Some(sequence) = self.sequences.get_mut(id).filter(|sequence| sequence.unsent() == 0) else { continue };
+            let Sequence { drafter, history, ahead, .. } = sequence;
+            drafter.guess_on(history, *ahead as usize + DRAFT_TOKENS_MAX);
+            let worth = drafter.worth_sending_ahead(*ahead, |rows| self.cost.seconds(rows)) as u32;
+            // What is on its way brings a token more than there are guesses in it.
+            let rows = worth.min(sequence.tokens_left().saturating_sub(sequence.ahead + 1));
+            let position = sequence.sent + sequence.ahead;
+            let wanted = (position + rows).div_ceil(KV_BLOCK_TOKENS) as usize;
+            let missing = wanted.saturating_sub(sequence.blocks.len());
+            // Nobody gives blocks back for a guess.
+            if rows == 0 || !self.ledger.take(missing, &mut sequence.blocks) {
+                continue;
+            }
+            filling.slices.push(Slice {
+                sequence: *id,
+                attempt: sequence.attempt,
+                position,
+                count: rows,
+                tokens: sequence.drafter.guessed(sequence.ahead, rows).collect(),
+                blocks: sequence.blocks.clone(),
+                logits: (0..rows).collect(),
+                sampling: sequence.request.sampling,
+            });
+            filling.drafts.push(rows as usize - 1);
+            filling.rows = rows;
+            filling.is_ahead = true;
+            return;
+        }
     }
 
     /// Rows a micro-batch may have beside `decodes` that are in it: no more than stretch the time of one with as many
@@ -206,7 +249,7 @@ impl Scheduler {
         let Some(sequence) = self.sequences.get(&id) else { return };
         let end = sequence.sent + count;
         let known = sequence.history.get(sequence.sent as usize..end as usize).unwrap_or_default();
-        let tokens: Vec<u32> = known.iter().copied().chain(sequence.drafter.guessed(drafts)).collect();
+        let tokens: Vec<u32> = known.iter().copied().chain(sequence.drafter.guessed(0, drafts)).collect();
         let (rows, drafts) = (tokens.len() as u32, tokens.len() - known.len());
         let complete = end as usize == sequence.history.len();
         filling.slices.push(Slice {
