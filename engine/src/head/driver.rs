@@ -231,10 +231,15 @@ impl Driver {
     }
 
     async fn arrived(&mut self, message: Message) {
-        let Arrival { happened, fault, pause } = self.conductor.arrived(&message.frame, Instant::now());
+        let now = Instant::now();
+        let Arrival { happened, fault, pause } = self.conductor.arrived(&message.frame, now);
+        if fault.is_none() {
+            // First of all: the stages wait for it, and for nothing that follows here.
+            self.send_batches().await;
+        }
         if let (Frame::Tokens(tokens), None) = (&message.frame, &fault) {
             let labels = self.conductor.scheduler().shape().map_or(&[][..], |shape| &shape.stages);
-            self.meter.returned(tokens, labels, Instant::now());
+            self.meter.returned(tokens, labels, now);
         }
         self.tell(happened);
         if pause {

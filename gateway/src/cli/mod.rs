@@ -23,6 +23,7 @@ mod wish;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use tokio::runtime::Builder;
 
 use clap::{CommandFactory, Parser};
 
@@ -74,7 +75,7 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             let (compute, gateway) = (said.compute.or(file.compute), said.gateway.or(file.gateway));
             let (shared, up) = ((cluster, member, model), said.up.or(file.up));
             let settings = UpSettings::new(shared, &compute, &gateway, &up, &global, cli.config, &environment)?;
-            stay("up", run::up(settings))
+            stay("up", Builder::new_multi_thread(), run::up(settings))
         }
         Verb::Stage(said) => {
             let shared = said.shared(&file);
@@ -82,12 +83,13 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             let (compute, stage) = (said.compute.or(file.compute), said.stage.or(file.stage));
             let settings = StageSettings::new(shared, &compute, stage, &global, &environment)?;
             let settings = StageSettings { follow_stdin, ..settings };
-            stay("stage", run::stage(settings))
+            // One thread for all that it does beside computing: a hop from one to another costs more than what is done there.
+            stay("stage", Builder::new_current_thread(), run::stage(settings))
         }
         Verb::Gateway(said) => {
             let shared = said.shared(&file);
             let settings = GatewaySettings::new(shared, &said.gateway.or(file.gateway), &global, &environment)?;
-            stay("gateway", run::gateway(settings))
+            stay("gateway", Builder::new_multi_thread(), run::gateway(settings))
         }
         Verb::Status(said) if said.watch => visit(watch::run(&said.visit.cluster(file))),
         Verb::Status(said) => visit(status::run(&said.visit.cluster(file), said.visit.json)),
@@ -117,9 +119,12 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
 }
 
 /// Runs a verb that stays until it is stopped.
-fn stay(verb: &'static str, running: impl Future<Output = Result<(), run::RunError>>) -> Result<Exit, CliError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|source| CliError::Runtime { source })?;
+fn stay(
+    verb: &'static str,
+    mut threads: Builder,
+    running: impl Future<Output = Result<(), run::RunError>>,
+) -> Result<Exit, CliError> {
+    let runtime = threads.enable_all().build().map_err(|source| CliError::Runtime { source })?;
     let ended = runtime.block_on(running);
     // What blocks (a fetch, a lookup) is not waited for: Ctrl-C means now.
     runtime.shutdown_background();
@@ -128,7 +133,7 @@ fn stay(verb: &'static str, running: impl Future<Output = Result<(), run::RunErr
 
 /// Runs a verb that asks something and goes.
 fn visit(running: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| CliError::Runtime { source })?;
     let ended = runtime.block_on(running);
     runtime.shutdown_background();
