@@ -25,7 +25,17 @@ struct Gateway(Child);
 impl Gateway {
     fn start(etcd: &Etcd, cluster: &Cluster) -> Self {
         let process = Command::new(env!("CARGO_BIN_EXE_baton"))
-            .args(["gateway", "--etcd", &etcd.url, "--lease-ttl-s", "2", "--listen", "127.0.0.1:0"])
+            .args([
+                "gateway",
+                "--etcd",
+                &etcd.url,
+                "--lease-ttl-s",
+                "2",
+                "--listen",
+                "127.0.0.1:0",
+                "--speculation",
+                "off",
+            ])
             .arg(common::model_path())
             .env("XDG_RUNTIME_DIR", cluster.folder.path())
             .stdout(Stdio::null())
@@ -98,7 +108,8 @@ fn memory(cluster: &Cluster) -> Vec<u64> {
 #[test]
 fn gateways_share_a_cluster_and_the_death_of_one_leaves_the_others_alone() {
     let etcd = Etcd::start();
-    let cluster = Cluster::start(2, &["--etcd", &etcd.url, "--lease-ttl-s", "2"], &[]);
+    // Without guesses, so that a request takes as long as it has tokens.
+    let cluster = Cluster::start(2, &["--etcd", &etcd.url, "--lease-ttl-s", "2", "--speculation", "off"], &[]);
     let first = sharing(&etcd, 0, 64).expect("the only gateway has everything");
     let prompts: [Vec<u32>; 2] = [(100..140).collect(), (200..240).collect()];
     let undisturbed = prompts.each_ref().map(|prompt| ids(&complete(first, prompt, TOKENS).unwrap()));

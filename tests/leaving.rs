@@ -36,7 +36,8 @@ fn stage(cluster: &Cluster, etcd: &Etcd, name: &str) -> Stage {
 /// A cluster of two stages, of which one came later.
 fn with_a_late_one() -> (Etcd, Cluster, Stage) {
     let etcd = Etcd::start();
-    let cluster = Cluster::start(1, &["--etcd", &etcd.url, "--lease-ttl-s", "2"], &[]);
+    // Without guesses, so that a request takes as long as it has tokens.
+    let cluster = Cluster::start(1, &["--etcd", &etcd.url, "--lease-ttl-s", "2", "--speculation", "off"], &[]);
     let late = stage(&cluster, &etcd, "late");
     wait_for("both serve", MODEL_TIME, || {
         let stages = cluster.stages();

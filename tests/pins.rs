@@ -46,7 +46,8 @@ fn baton(etcd: &Etcd, arguments: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn pins_move_layers_under_a_running_request_and_bad_ones_change_nothing() {
     let etcd = Etcd::start();
-    let cluster = Cluster::start(2, &["--etcd", &etcd.url, "--lease-ttl-s", "2"], &[]);
+    // Without guesses, so that a request takes as long as it has tokens.
+    let cluster = Cluster::start(2, &["--etcd", &etcd.url, "--lease-ttl-s", "2", "--speculation", "off"], &[]);
     let prompt: Vec<u32> = (100..140).collect();
     let (undisturbed, _) = cluster.complete(&prompt, TOKENS);
     let (first, _) = holder(&cluster, 0);

@@ -75,7 +75,8 @@ impl Fleet {
         let arguments: Vec<_> = common.iter().chain(more).map(|word| (*word).to_owned()).collect();
         let door = Door { http: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())) };
         let mut gateway = Command::new(env!("CARGO_BIN_EXE_baton"));
-        gateway.args(["gateway", "--listen", &door.http.to_string()]);
+        // Without guesses a request takes as long as it has tokens, so that faults come in time.
+        gateway.args(["gateway", "--listen", &door.http.to_string(), "--speculation", "off"]);
         let advertised = network.as_ref().map(Network::hub);
         let gateway = spawn(gateway, "gateway", advertised, &arguments, &folder);
         let mut fleet =

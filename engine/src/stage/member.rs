@@ -2,7 +2,7 @@
 //! Pure: no socket, no store, no clock and no arithmetic. It answers each thing that happens with orders for those who
 //! have them (`serve`), to be carried out in their order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,9 @@ use super::compute::{Loaded, Stepped};
 use super::gateways::Heard;
 use super::held::{Held, Next, Phase};
 use super::intake::{Intake, Verdict};
+use super::live::Live;
 use crate::decide::{Action, Calm, Waiting, alike, decide};
-use crate::limits::{JOIN_MOVE_EVERY, REPORT_EVERY, SETTLE, SETTLE_LEFT, SPEED_MOVE_EVERY, STORE_RETRY, UNHEARD_MAX};
+use crate::limits::{REPORT_EVERY, STORE_RETRY, UNHEARD_MAX};
 use crate::link::{Absence, Message, activations_to_bytes};
 use crate::membership::{
     Aside, Strikes, claim, leave_claims, mark_claim, note, propose, register_stage, report_stage, strike,
@@ -69,18 +70,6 @@ pub(crate) enum Purpose {
     Strike,
     Report,
     Leaving,
-}
-
-/// The set of live stages and the placement, and since when each is so.
-struct Live {
-    names: BTreeSet<StageName>,
-    since: Instant,
-    /// How long that has to last before layers are given out anew.
-    settle: Duration,
-    placed: Option<u64>,
-    placed_since: Instant,
-    /// Whether somebody to whom the placement gives layers is not there, so that nothing is served that could be interrupted.
-    is_broken: bool,
 }
 
 /// What was decided about the view at hand; deciding anew for every frame would cost more than the frame.
@@ -140,41 +129,6 @@ pub(crate) struct Member {
     account: Account,
     /// When the account was settled last.
     settled: Instant,
-}
-
-// === impl Live ===
-
-impl Live {
-    fn new(now: Instant) -> Self {
-        Self { names: BTreeSet::new(), since: now, settle: SETTLE, placed: None, placed_since: now, is_broken: false }
-    }
-
-    /// Takes note of what has changed.
-    fn follow(&mut self, view: &ClusterView, now: Instant) {
-        let names: BTreeSet<_> = view.staying().map(|(name, _)| name.clone()).collect();
-        if names != self.names {
-            self.settle = if names.is_subset(&self.names) { SETTLE_LEFT } else { SETTLE };
-            (self.names, self.since) = (names, now);
-        }
-        let shards = view.placement.as_ref().map_or(&[][..], |placement| placement.value.shards());
-        self.is_broken = shards.iter().any(|shard| !view.stages.contains_key(&shard.stage));
-        let placed = view.placement.as_ref().map(|placement| placement.mod_revision);
-        if placed != self.placed {
-            (self.placed, self.placed_since) = (placed, now);
-        }
-    }
-
-    fn calm(&self, now: Instant) -> Calm {
-        let for_so_long = |since: Instant| now.saturating_duration_since(since);
-        let joined = self.settle == SETTLE && self.placed.is_some() && !self.is_broken;
-        let rested = !joined || for_so_long(self.placed_since) >= JOIN_MOVE_EVERY;
-        let settled = rested && for_so_long(self.since) >= self.settle;
-        match (settled, for_so_long(self.placed_since) >= SPEED_MOVE_EVERY) {
-            (false, _) => Calm::Restless,
-            (true, false) => Calm::Settled,
-            (true, true) => Calm::Standing,
-        }
-    }
 }
 
 // === impl Member ===
@@ -369,7 +323,7 @@ impl Member {
     /// Without a part in a cluster that is whole: reads what it would be given if somebody were lost, once for each state of
     /// the cluster.
     fn stand_by(&mut self) -> Option<Order> {
-        let since = (self.live.since, self.live.placed_since);
+        let since = self.live.since();
         let known = self.standby.as_ref().is_some_and(|standby| standby.since == since);
         if known || self.newest().is_some() || self.record.leaving || !self.view.is_ready() {
             return None;

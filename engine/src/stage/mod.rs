@@ -9,6 +9,7 @@ pub(crate) mod compute;
 pub(crate) mod gateways;
 pub(crate) mod held;
 mod intake;
+mod live;
 pub(crate) mod member;
 mod read_ahead;
 mod serve;
