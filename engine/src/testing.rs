@@ -1,6 +1,6 @@
 //! Values that this crate's tests share.
 
-use schema::record::{DeviceKind, KvType, ModelRecord, Speeds, StageLoad, StageRecord};
+use schema::record::{DeviceKind, GatewayRecord, KvType, ModelRecord, Share, Speeds, StageLoad, StageRecord};
 use schema::{Fingerprint, StageName};
 
 /// A model with layers and a head of so many bytes, and nothing else that takes memory.
@@ -44,6 +44,19 @@ pub(crate) fn stage(budget_bytes: u64) -> StageRecord {
         leaving: false,
         standby: Vec::new(),
         load: StageLoad::default(),
+    }
+}
+
+/// A gateway that lives under `lease`.
+pub(crate) fn gateway(lease: &str, share: Share) -> GatewayRecord {
+    GatewayRecord {
+        endpoint: "ipc:///head".to_owned(),
+        url: String::new(),
+        host: String::new(),
+        pid: 1,
+        version: String::new(),
+        lease: lease.to_owned(),
+        share,
     }
 }
 

@@ -381,7 +381,7 @@ mod tests {
     use schema::{LayerRange, StageName};
 
     use super::*;
-    use crate::testing::{model, stage};
+    use crate::testing::{gateway, model, stage};
 
     const LEASE: LeaseId = LeaseId(77);
 
@@ -402,15 +402,7 @@ mod tests {
             kv_blocks: 1,
             kv_block_tokens: 32,
         };
-        let gateway = GatewayRecord {
-            endpoint: "ipc:///head".to_owned(),
-            url: String::new(),
-            host: String::new(),
-            pid: 1,
-            version: String::new(),
-            lease: LEASE.to_string(),
-            share: Share::of(0..32),
-        };
+        let gateway = gateway(&LEASE.to_string(), Share::of(0..32));
         let shards = vec![Shard { layers, stage: name.clone() }];
         ClusterView {
             reachable: true,

@@ -13,7 +13,6 @@ const SAME_MAX: usize = 8;
 const NEWS: f64 = 0.15;
 /// A draft must promise at least so many times the tokens per second.
 const GAIN_MIN: f64 = 1.1;
-
 /// A micro-batch that goes on from guesses must be of use so often: it takes what is free, but also what the next one waits for.
 const AHEAD_LIKELIHOOD_MIN: f64 = 0.3;
 
@@ -35,7 +34,7 @@ impl Drafter {
     }
 
     /// Guesses on, as if the guesses so far had come true, until there are `count` or it does not know any further.
-    pub(crate) fn guess_on(&mut self, history: &[u32], count: usize) {
+    fn guess_on(&mut self, history: &[u32], count: usize) {
         while self.guessed.len() < count {
             let recent = &history[history.len().saturating_sub(LOOKBACK_TOKENS_MAX)..];
             let text = [recent, &self.guessed].concat();
@@ -66,10 +65,18 @@ impl Drafter {
 
     /// How many guesses after those `in_flight` are worth a micro-batch of their own, for which a stage waits in any case: the
     /// first takes the place of a token, and as many follow as are worth sending along. None when it is too unlikely that
-    /// all that are in flight come true, and that first one, too.
-    pub(crate) fn worth_sending_ahead(&self, in_flight: u32, seconds: impl Fn(u32) -> Option<f64>) -> usize {
-        let all_come_true = self.accuracy.powi(in_flight as i32 + 1);
-        if all_come_true < AHEAD_LIKELIHOOD_MIN || self.guessed.len() <= in_flight as usize {
+    /// all that are in flight come true, and that first one, too; then none are looked for.
+    pub(crate) fn worth_sending_ahead(
+        &mut self,
+        history: &[u32],
+        in_flight: u32,
+        seconds: impl Fn(u32) -> Option<f64>,
+    ) -> usize {
+        if self.accuracy.powi(in_flight as i32 + 1) < AHEAD_LIKELIHOOD_MIN {
+            return 0;
+        }
+        self.guess_on(history, in_flight as usize + DRAFT_TOKENS_MAX);
+        if self.guessed.len() <= in_flight as usize {
             return 0;
         }
         1 + self.worth_sending(in_flight as usize + 1, seconds)
@@ -169,10 +176,14 @@ mod tests {
         drafter.guess_on(&history, 10);
         assert_eq!(drafter.guessed[..10], [3, 4, 1, 2, 3, 4, 1, 2, 3, 4]);
         assert_eq!(drafter.guessed(2, 3).collect::<Vec<_>>(), [1, 2, 3]);
-        assert!(drafter.worth_sending_ahead(3, seconds) > 1);
-        assert_eq!(drafter.worth_sending_ahead(3, |rows| Some(f64::from(rows))), 1, "a row that is free is worth it");
-        assert_eq!(drafter.worth_sending_ahead(11, seconds), 0, "too unlikely");
+        assert!(drafter.worth_sending_ahead(&history, 3, seconds) > 1);
+        assert_eq!(
+            drafter.worth_sending_ahead(&history, 3, |rows| Some(f64::from(rows))),
+            1,
+            "a row that is free is worth it"
+        );
+        assert_eq!(drafter.worth_sending_ahead(&history, 11, seconds), 0, "too unlikely");
         drafter.accuracy = 0.2;
-        assert_eq!(drafter.worth_sending_ahead(0, seconds), 0);
+        assert_eq!(drafter.worth_sending_ahead(&history, 0, seconds), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use schema::frame::Spent;
+use schema::frame::{Slice, Spent};
 use schema::{Attempt, SequenceId};
 
 use super::draft::Drafter;
@@ -145,6 +145,20 @@ impl Sequence {
             count += 1;
         }
         self.known = (count, chain);
+    }
+
+    /// The rows of `tokens`, which stand from `position` on; those at the offsets `logits` bring tokens.
+    pub(crate) fn slice(&self, position: u32, tokens: Vec<u32>, logits: Vec<u32>) -> Slice {
+        Slice {
+            sequence: self.id,
+            attempt: self.attempt,
+            position,
+            count: tokens.len() as u32,
+            tokens,
+            blocks: self.blocks.clone(),
+            logits,
+            sampling: self.request.sampling,
+        }
     }
 
     pub(crate) fn started(&mut self, now: Instant) {

@@ -22,7 +22,6 @@ use crate::link::Absence;
 use crate::membership::register_stage;
 use crate::runner::Loader;
 use crate::stage::compute::{Done, Order as Task};
-use crate::stage::gateways::Heard;
 use crate::stage::member::{Member, Order, Purpose};
 use crate::store::{Committed, StoreError};
 
@@ -437,9 +436,7 @@ impl StageProcess {
                 let endpoint = self.member.view().gateways.get(&gateway).map(|known| known.value.endpoint.clone());
                 let sent = endpoint
                     .map(|endpoint| around.send(party, Way::Gateway(gateway), &endpoint, &frame, bytes::Bytes::new()));
-                let is_silent = sent == Some(Err(Absence::Silence));
-                let heard = if is_silent { Heard::Nothing } else { Heard::Something };
-                self.member.answered(gateway, heard, around.instant());
+                self.member.answered(gateway, sent.and_then(Result::err), around.instant());
                 if sent != Some(Ok(())) {
                     around.note(|| format!("{} cannot answer the gateway in slot {gateway}", name(party)));
                 }

@@ -19,14 +19,6 @@ pub(super) struct Gateways {
     routes: BTreeMap<u32, Route>,
 }
 
-/// What came back from a gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// A sign of life, or its system's word that it is gone.
-    Something,
-    Nothing,
-}
-
 // === impl Gateways ===
 
 impl Gateways {
@@ -60,20 +52,16 @@ impl Gateways {
         self.routes.get(&slot)?.round_trip()
     }
 
-    /// Answers gateway `slot`; an answer that cannot be sent is lost, which the gateway notices. Says whether nothing is
-    /// heard of a gateway that the store knows.
-    pub(super) async fn answer(&mut self, view: &ClusterView, slot: u32, frame: &Frame) -> Heard {
+    /// Answers gateway `slot`; an answer that cannot be sent is lost, which the gateway notices. Says how it
+    /// shows, if so, that a gateway which the store knows is not there.
+    pub(super) async fn answer(&mut self, view: &ClusterView, slot: u32, frame: &Frame) -> Option<Absence> {
         let Some(gateway) = view.gateways.get(&slot) else {
             warn!(gateway = slot, "no such gateway in the store: its answer is dropped");
-            return Heard::Something;
+            return None;
         };
         let route = self.routes.entry(slot).or_insert_with(|| Route::new(self.key.clone()));
-        match route.send(&gateway.value.endpoint, frame, Bytes::new()).await {
-            Ok(()) => Heard::Something,
-            Err(error) => {
-                warn!(gateway = slot, %error, "cannot answer the gateway");
-                if error.absence() == Some(Absence::Silence) { Heard::Nothing } else { Heard::Something }
-            }
-        }
+        let error = route.send(&gateway.value.endpoint, frame, Bytes::new()).await.err()?;
+        warn!(gateway = slot, %error, "cannot answer the gateway");
+        error.absence()
     }
 }

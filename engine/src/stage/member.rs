@@ -14,7 +14,6 @@ use tracing::{debug, info, warn};
 
 use super::account::Account;
 use super::compute::{Loaded, Stepped};
-use super::gateways::Heard;
 use super::held::{Held, Next, Phase};
 use super::intake::{Intake, Verdict};
 use super::live::Live;
@@ -661,11 +660,12 @@ impl Member {
         self.passed_on.remove(&gateway).map(|passed| lost(gateway, passed))
     }
 
-    /// A gateway was answered, and was heard in turn or not.
-    pub(crate) fn answered(&mut self, gateway: u32, heard: Heard, now: Instant) {
-        match heard {
-            Heard::Something => drop(self.unheard.remove(&gateway)),
-            Heard::Nothing => drop(self.unheard.entry(gateway).or_insert(now)),
+    /// A gateway was answered, or was not there.
+    pub(crate) fn answered(&mut self, gateway: u32, absence: Option<Absence>, now: Instant) {
+        if absence == Some(Absence::Silence) {
+            self.unheard.entry(gateway).or_insert(now);
+        } else {
+            self.unheard.remove(&gateway);
         }
     }
 

@@ -6,7 +6,7 @@
 
 mod account;
 pub(crate) mod compute;
-pub(crate) mod gateways;
+mod gateways;
 pub(crate) mod held;
 mod intake;
 mod live;

@@ -322,8 +322,8 @@ impl Stage {
 
     async fn answer(&mut self, gateway: u32, frame: &Frame) {
         let computed = Instant::now();
-        let heard = self.gateways.answer(self.member.view(), gateway, frame).await;
-        self.member.answered(gateway, heard, Instant::now());
+        let absence = self.gateways.answer(self.member.view(), gateway, frame).await;
+        self.member.answered(gateway, absence, Instant::now());
         if matches!(frame, Frame::Tokens(_)) {
             self.member.linked(self.gateways.round_trip(gateway));
             self.member.sent(0, computed.elapsed());

@@ -9,8 +9,7 @@ use schema::frame::Slice;
 use super::Scheduler;
 use crate::head::sequence::Sequence;
 use crate::limits::{
-    BATCH_ROWS_MAX, BATCH_ROWS_SHARE_MIN, DECODES_MAX, DRAFT_TOKENS_MAX, OVERTAKEN_MAX, PROMPT_ROWS_MIN, RUNNING_MAX,
-    STRETCH_MAX,
+    BATCH_ROWS_MAX, BATCH_ROWS_SHARE_MIN, DECODES_MAX, OVERTAKEN_MAX, PROMPT_ROWS_MIN, RUNNING_MAX, STRETCH_MAX,
 };
 use crate::runner::KV_BLOCK_TOKENS;
 
@@ -93,8 +92,7 @@ impl Scheduler {
         for id in &self.running {
             let Some(sequence) = self.sequences.get_mut(id).filter(|sequence| sequence.unsent() == 0) else { continue };
             let Sequence { drafter, history, ahead, .. } = sequence;
-            drafter.guess_on(history, *ahead as usize + DRAFT_TOKENS_MAX);
-            let worth = drafter.worth_sending_ahead(*ahead, |rows| self.cost.seconds(rows)) as u32;
+            let worth = drafter.worth_sending_ahead(history, *ahead, |rows| self.cost.seconds(rows)) as u32;
             // What is on its way brings a token more than there are guesses in it.
             let rows = worth.min(sequence.tokens_left().saturating_sub(sequence.ahead + 1));
             let position = sequence.sent + sequence.ahead;
@@ -104,16 +102,8 @@ impl Scheduler {
             if rows == 0 || !self.ledger.take(missing, &mut sequence.blocks) {
                 continue;
             }
-            filling.slices.push(Slice {
-                sequence: *id,
-                attempt: sequence.attempt,
-                position,
-                count: rows,
-                tokens: sequence.drafter.guessed(sequence.ahead, rows).collect(),
-                blocks: sequence.blocks.clone(),
-                logits: (0..rows).collect(),
-                sampling: sequence.request.sampling,
-            });
+            let tokens = sequence.drafter.guessed(sequence.ahead, rows).collect();
+            filling.slices.push(sequence.slice(position, tokens, (0..rows).collect()));
             filling.drafts.push(rows as usize - 1);
             filling.rows = rows;
             filling.is_ahead = true;
@@ -252,16 +242,8 @@ impl Scheduler {
         let tokens: Vec<u32> = known.iter().copied().chain(sequence.drafter.guessed(0, drafts)).collect();
         let (rows, drafts) = (tokens.len() as u32, tokens.len() - known.len());
         let complete = end as usize == sequence.history.len();
-        filling.slices.push(Slice {
-            sequence: id,
-            attempt: sequence.attempt,
-            position: sequence.sent,
-            count: rows,
-            tokens,
-            blocks: sequence.blocks.clone(),
-            logits: if complete { (count - 1..rows).collect() } else { Vec::new() },
-            sampling: sequence.request.sampling,
-        });
+        let logits = if complete { (count - 1..rows).collect() } else { Vec::new() };
+        filling.slices.push(sequence.slice(sequence.sent, tokens, logits));
         filling.drafts.push(drafts);
         filling.rows += rows;
         self.running.retain(|other| *other != id);

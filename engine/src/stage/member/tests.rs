@@ -1,9 +1,9 @@
-use schema::record::{ClaimRecord, ClaimState, GatewayRecord, KvType, Placement, Share};
+use schema::record::{ClaimRecord, ClaimState, KvType, Placement, Share};
 
 use super::*;
 use crate::decide::Action;
 use crate::store::{Revision, Write};
-use crate::testing::{model, name, stage};
+use crate::testing::{gateway, model, name, stage};
 use crate::view::Versioned;
 
 const LEASE: LeaseId = LeaseId(1);
@@ -106,22 +106,13 @@ fn a_last_stage_that_a_gateway_does_not_hear_makes_room_if_another_is_there() {
     let serving = |others: &[&str]| {
         let mut view = view();
         view.stages.extend(others.iter().map(|other| (name(other), versioned(stage(1000)))));
-        let gateway = GatewayRecord {
-            endpoint: "ipc:///head".to_owned(),
-            url: String::new(),
-            host: String::new(),
-            pid: 1,
-            version: String::new(),
-            lease: "77".to_owned(),
-            share: Share::EMPTY,
-        };
-        view.gateways.insert(0, versioned(gateway));
+        view.gateways.insert(0, versioned(gateway("77", Share::EMPTY)));
         let mut member = member(view.clone(), now);
         let number = load_number(&claimed(&mut member, now));
         member.loaded(number, Ok(Loaded { weights_bytes: 40, kv_blocks: 1 }));
         view.claims.insert((Generation(1), 0), versioned(claim_of(&view, ClaimState::Serving)));
         member.see(Arc::new(view), now);
-        member.answered(0, Heard::Nothing, now);
+        member.answered(0, Some(Absence::Silence), now);
         member
     };
     let makes_room = |member: &mut Member, at| {
@@ -134,7 +125,7 @@ fn a_last_stage_that_a_gateway_does_not_hear_makes_room_if_another_is_there() {
     assert!(makes_room(&mut serving(&["b"]), late));
     assert!(!makes_room(&mut serving(&[]), late), "there is no other stage");
     let mut heard = serving(&["b"]);
-    heard.answered(0, Heard::Something, now);
+    heard.answered(0, None, now);
     assert!(!makes_room(&mut heard, late));
     let mut gone = serving(&["b"]);
     let view = ClusterView { gateways: [].into(), ..gone.view().clone() };
