@@ -256,6 +256,30 @@ fn choices_of_one_prompt_compute_its_blocks_once() {
 }
 
 #[test]
+fn what_sequences_have_in_common_is_replayed_once() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(false);
+    let prompt: Vec<u32> = (0..70).collect();
+    let (before, after) = (shape(1, 100, 1), shape(1, 100, 2));
+    scheduler.rebuild(Some(before.clone()));
+    let choices: Vec<_> = (0..3).map(|_| scheduler.admit(request(prompt.clone(), 9), now)).collect();
+    let (mut happened, mut double) = (Vec::new(), Double::new(100));
+    for _ in 0..6 {
+        let batch = scheduler.next_batch(now).unwrap();
+        happened.extend(scheduler.complete(&double.run(&before, &batch), now).unwrap());
+    }
+    assert!(choices.iter().all(|id| !tokens_of(&happened, *id).is_empty()), "all had begun");
+    scheduler.rebuild(Some(after.clone()));
+    let (rest, batches) = run(&mut scheduler, &after, &mut Double::new(100));
+    happened.extend(rest);
+    // 70 tokens of the prompt and the first 8 of the answer; of the others only what follows their two full blocks.
+    assert_eq!(choices.iter().map(|id| rows(&batches, *id)).collect::<Vec<_>>(), [78, 14, 14]);
+    for id in choices {
+        assert_eq!(tokens_of(&happened, id), expected(&prompt, 9));
+    }
+}
+
+#[test]
 fn a_long_prompt_beside_a_reader_comes_in_small_pieces_and_alone_in_large_ones() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(false);
