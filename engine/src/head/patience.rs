@@ -10,7 +10,7 @@ use crate::limits::{FLIGHT_WAIT_MAX, FLIGHT_WAIT_MAX_PER_ROW, FLIGHT_WAIT_MIN};
 /// So many times what the slowest of the micro-batches before took, measured by its rows: one may meet a longer history,
 /// weights that were not touched yet, a machine that does something else, or another gateway's work.
 const FACTOR: f64 = 8.0;
-/// What each micro-batch takes off the memory of slower ones.
+/// What each micro-batch that comes back takes off the memory of slower ones, and of those that were given up.
 const FADING: f64 = 0.01;
 
 /// What was seen of the pipeline at hand.
@@ -20,8 +20,9 @@ pub(super) struct Patience {
     returned: Option<Instant>,
     /// How many times what was expected the slowest took, of those that came back lately; `None` while nothing did.
     slowness: Option<f64>,
-    /// How many in a row were given up: each time the wait is doubled, so that a slow pipeline is not begun anew for ever.
-    given_up: u32,
+    /// How many were given up lately: each time the wait is doubled, so that a slow pipeline is not begun anew for ever. What is
+    /// computed again comes back first, and says nothing of what did not: two gateways would hold each other up with it.
+    given_up: f64,
 }
 
 // === impl Patience ===
@@ -36,7 +37,8 @@ impl Patience {
     /// A micro-batch that was `sent` then came back, and was `expected` to take so many seconds.
     pub(super) fn came_back(&mut self, sent: Instant, expected: Option<f64>, now: Instant) {
         let took = now.saturating_duration_since(self.alone_since(sent)).as_secs_f64();
-        (self.returned, self.given_up) = (Some(now), 0);
+        self.returned = Some(now);
+        self.given_up *= 1.0 - FADING;
         if let Some(expected) = expected.filter(|expected| *expected > 0.0) {
             let faded = self.slowness.map_or(1.0, |slowness| (slowness * (1.0 - FADING)).max(1.0));
             self.slowness = Some(faded.max(took / expected));
@@ -48,7 +50,7 @@ impl Patience {
         let most = FLIGHT_WAIT_MAX + FLIGHT_WAIT_MAX_PER_ROW * rows;
         let known = self.slowness.zip(expected).map(|(slowness, expected)| slowness * expected * FACTOR);
         let wait = known.map_or(most, |seconds| {
-            let seconds = seconds.max(FLIGHT_WAIT_MIN.as_secs_f64()) * f64::from(self.given_up.min(16)).exp2();
+            let seconds = seconds.max(FLIGHT_WAIT_MIN.as_secs_f64()) * self.given_up.min(16.0).exp2();
             Duration::try_from_secs_f64(seconds).map_or(most, |wait| wait.min(most))
         });
         self.alone_since(sent) + wait
@@ -56,7 +58,7 @@ impl Patience {
 
     /// One was given up.
     pub(super) fn gave_up(&mut self) {
-        self.given_up += 1;
+        self.given_up += 1.0;
     }
 
     fn alone_since(&self, sent: Instant) -> Instant {
@@ -121,10 +123,12 @@ mod tests {
             let wait = seconds(now, patience.ends(now, 1, Some(0.1)));
             patience.gave_up();
             patience.begin_anew(true);
-            wait
+            // Of what is computed again, the first comes back.
+            patience.came_back(now, Some(0.1), now);
+            wait.round()
         });
-        assert_eq!(waits, [2.0, 4.0, 8.0, 16.0, 20.5]);
-        patience.came_back(now, Some(0.1), now);
-        assert_eq!(seconds(now, patience.ends(now, 1, Some(0.1))), 2.0);
+        assert_eq!(waits, [2.0, 4.0, 8.0, 15.0, 21.0]);
+        (0..1000).for_each(|_| patience.came_back(now, Some(0.1), now));
+        assert_eq!(seconds(now, patience.ends(now, 1, Some(0.1))), 2.0, "it has come back for long");
     }
 }

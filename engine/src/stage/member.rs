@@ -569,8 +569,7 @@ impl Member {
         match self.intake.judge(&hop, (held.generation, held.slot, hidden), (pool, share)) {
             Verdict::Drop(reason) => self.drop_frame(reason),
             Verdict::Refuse(reason) => vec![self.refuse(&hop, reason, true)],
-            // A new epoch: nothing of the old one may arrive after it.
-            Verdict::Take if hop.step.0 == 0 => vec![Order::Disconnect, Order::Compute(hop, activations)],
+            // A new epoch goes over the same link: what is on its way there may be another gateway's.
             Verdict::Take => vec![Order::Compute(hop, activations)],
         }
     }

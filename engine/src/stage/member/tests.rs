@@ -100,18 +100,38 @@ fn the_end_of_an_earlier_load_is_not_taken_for_that_of_the_last() {
     assert_eq!(member.kv_room().kv_type, KvType::F16);
 }
 
+/// A member that serves everything, beside others that have nothing to do, for gateways in slots 0 and 1.
+fn serving(others: &[&str], now: Instant) -> Member {
+    let mut view = view();
+    view.stages.extend(others.iter().map(|other| (name(other), versioned(stage(1000)))));
+    view.gateways.extend([0, 1].map(|slot| (slot, versioned(gateway(&format!("7{slot}"), Share::EMPTY)))));
+    let mut member = member(view.clone(), now);
+    let number = load_number(&claimed(&mut member, now));
+    member.loaded(number, Ok(Loaded { weights_bytes: 40, kv_blocks: 1 }));
+    view.claims.insert((Generation(1), 0), versioned(claim_of(&view, ClaimState::Serving)));
+    member.see(Arc::new(view), now);
+    member
+}
+
+#[test]
+fn where_one_gateway_begins_the_link_that_carries_the_work_of_others_stays() {
+    let mut member = serving(&[], Instant::now());
+    let mut orders = |gateway, step| {
+        let (generation, epoch, step) = (Generation(1), Epoch(1), Step(step));
+        let hop = Hop { generation, gateway, epoch, step, slot: 0, rows: 0, hidden: 0, slices: vec![], spent: vec![] };
+        member.arrived(Message { frame: Frame::Hop(hop), activations: Bytes::new() })
+    };
+    for (gateway, step) in [(0, 0), (0, 1), (1, 0)] {
+        let orders = orders(gateway, step);
+        assert!(matches!(orders[..], [Order::Compute(..)]), "gateway {gateway}, step {step}: {orders:?}");
+    }
+}
+
 #[test]
 fn a_last_stage_that_a_gateway_does_not_hear_makes_room_if_another_is_there() {
     let now = Instant::now();
     let serving = |others: &[&str]| {
-        let mut view = view();
-        view.stages.extend(others.iter().map(|other| (name(other), versioned(stage(1000)))));
-        view.gateways.insert(0, versioned(gateway("77", Share::EMPTY)));
-        let mut member = member(view.clone(), now);
-        let number = load_number(&claimed(&mut member, now));
-        member.loaded(number, Ok(Loaded { weights_bytes: 40, kv_blocks: 1 }));
-        view.claims.insert((Generation(1), 0), versioned(claim_of(&view, ClaimState::Serving)));
-        member.see(Arc::new(view), now);
+        let mut member = serving(others, now);
         member.answered(0, Some(Absence::Silence), now);
         member
     };
