@@ -74,7 +74,10 @@ async fn a_killed_peer_is_noticed_and_its_successor_reached(key: Option<ClusterK
     let mut outbound = Outbound::connect_in(dir.path(), &endpoint, key.as_ref()).await.unwrap();
     outbound.send(&hop(1, 1, 8), vec![0; 32]).await.unwrap();
     outbound.flush().await.unwrap();
-    assert_eq!(receiver.said("received "), "1");
+    // On a thread of its own: the relay needs this one.
+    let (received, mut receiver) =
+        tokio::task::spawn_blocking(move || (receiver.said("received "), receiver)).await.unwrap();
+    assert_eq!(received, "1");
     receiver.kill();
     let lost = timeout(PATIENCE, outbound.lost()).await.expect("its death was not noticed");
     assert!(matches!(lost, LinkError::Lost { .. }), "{lost:?}");

@@ -1,6 +1,6 @@
-//! A connection to a peer: chunks behind their lengths (two bytes, most significant first), each under a seal if the peer
-//! is another machine. An empty chunk is a sign of life: it says that the process at the other end runs, which a socket
-//! of a process that was stopped does not. Knows nothing of ZMTP.
+//! A connection to another machine: chunks behind their lengths (two bytes, most significant first), each under a seal. An
+//! empty chunk is a sign of life: it says that the process at the other end runs, which a socket of a process that was stopped
+//! does not. Knows nothing of ZMTP.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
@@ -20,10 +20,6 @@ pub(super) trait Seal {
     fn open(&self, nonce: u64, sealed: &[u8], chunk: &mut [u8]) -> Result<usize, EndError>;
 }
 
-/// None: within the machine the socket's folder keeps others out.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Unsealed;
-
 /// The reading half of a connection.
 pub(super) struct ChunkSource<R, S> {
     half: R,
@@ -42,20 +38,6 @@ pub(super) struct ChunkSink<W, S> {
     seal: S,
     nonce: u64,
     sealed: Vec<u8>,
-}
-
-// === impl Unsealed ===
-
-impl Seal for Unsealed {
-    fn close(&self, _: u64, chunk: &[u8], sealed: &mut [u8]) -> Result<usize, EndError> {
-        sealed[..chunk.len()].copy_from_slice(chunk);
-        Ok(chunk.len())
-    }
-
-    fn open(&self, _: u64, sealed: &[u8], chunk: &mut [u8]) -> Result<usize, EndError> {
-        chunk[..sealed.len()].copy_from_slice(sealed);
-        Ok(sealed.len())
-    }
 }
 
 // === impl ChunkSource ===
@@ -149,6 +131,21 @@ pub(super) mod tests {
 
     use super::*;
     use crate::link::limits::PING_EVERY;
+
+    /// None.
+    struct Unsealed;
+
+    impl Seal for Unsealed {
+        fn close(&self, _: u64, chunk: &[u8], sealed: &mut [u8]) -> Result<usize, EndError> {
+            sealed[..chunk.len()].copy_from_slice(chunk);
+            Ok(chunk.len())
+        }
+
+        fn open(&self, _: u64, sealed: &[u8], chunk: &mut [u8]) -> Result<usize, EndError> {
+            chunk[..sealed.len()].copy_from_slice(sealed);
+            Ok(sealed.len())
+        }
+    }
 
     fn ends<T: AsyncRead + AsyncWrite>(stream: T) -> (impl Source, impl Sink) {
         let (read, write) = split(stream);

@@ -1,8 +1,9 @@
 //! The door to a PULL socket: whoever wants to reach it comes through here.
 //!
-//! Local peers come through a socket in the private directory, other machines through the gate, a TCP port where they
-//! must show the cluster key. Both are read along by [`super::zmtp`] and bounded in number; what happens to one
-//! connection does not touch the others. It knows nothing of frames.
+//! Local peers knock at a socket in the private directory, and as long as they stay there, each gives the other signs of
+//! life; their messages go straight to the PULL socket beside it. Other machines come through the gate, a TCP port where they
+//! must show the cluster key; their messages pass here, and are read along by [`super::zmtp`]. Both are bounded in number;
+//! what happens to one connection does not touch the others. It knows nothing of frames.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,12 +15,12 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::chunks::{ChunkSink, ChunkSource, Unsealed};
 use super::error::EndError;
 use super::key::ClusterKey;
 use super::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, HANDSHAKE_WAIT_MAX, HANDSHAKES_MAX};
 use super::noise::{self, Cipher, Greeted, HandshakeError};
 use super::pipe::{PlainSink, PlainSource, Sink, Source, carry_both};
+use super::pulse;
 use super::refusals::Refusals;
 use super::zmtp::Flow;
 
@@ -78,7 +79,7 @@ impl Door {
     pub(super) async fn serve(mut self) {
         loop {
             match self.next().await {
-                Event::Local(stream) => self.let_in(Peer::Local, |pull| serve_local(stream, pull)),
+                Event::Local(stream) => self.let_in(Peer::Local, |_| pulse::keep(stream)),
                 Event::Remote(stream, peer) => self.ask_for_key(stream, peer),
                 Event::Handshaken(Ok((peer, Ok((stream, cipher))))) => {
                     self.let_in(peer, |pull| serve_remote(stream, cipher, pull));
@@ -152,17 +153,14 @@ impl Door {
 
     fn note_end(&mut self, peer: Peer, cause: &EndError) {
         match cause {
-            EndError::Zmtp(_) | EndError::Late(_) | EndError::Seal => self.refusals.note(&peer, cause),
+            EndError::Zmtp(_) | EndError::Speech | EndError::Late(_) | EndError::Seal => {
+                self.refusals.note(&peer, cause)
+            }
             EndError::Closed | EndError::Silence(_) | EndError::Io(_) => {
                 tracing::debug!(%peer, %cause, "peer disconnected");
             }
         }
     }
-}
-
-async fn serve_local(stream: UnixStream, pull: PathBuf) -> EndError {
-    let (read, write) = stream.into_split();
-    join(ChunkSource::new(read, Unsealed, 0), ChunkSink::new(write, Unsealed, 0), &pull).await
 }
 
 async fn serve_remote(stream: TcpStream, cipher: Cipher, pull: PathBuf) -> EndError {
@@ -178,7 +176,7 @@ async fn join(source: impl Source, sink: impl Sink, pull: &Path) -> EndError {
         Err(cause) => return cause.into(),
     };
     let (read, write) = socket.into_split();
-    carry_both((source, PlainSink(write)), (PlainSource::new(read, Flow::Handshake), sink), |_| {}).await
+    carry_both((source, PlainSink(write)), (PlainSource::new(read, Flow::Handshake), sink)).await
 }
 
 // === impl Peer ===

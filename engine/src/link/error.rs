@@ -155,6 +155,9 @@ pub enum EndError {
     /// Its bytes were no ZMTP, or declared more than any message has.
     #[error(transparent)]
     Zmtp(#[from] ZmtpError),
+    /// It said something where only signs of life belong.
+    #[error("something else than signs of life came")]
+    Speech,
     /// Its bytes were not sealed with the key.
     #[error("a sealed message was forged or damaged")]
     Seal,

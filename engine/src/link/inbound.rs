@@ -11,7 +11,7 @@ use super::door::{Door, Gate};
 use super::endpoint::Endpoint;
 use super::key::ClusterKey;
 use super::message::Message;
-use super::runtime_dir::{self, RuntimeDir};
+use super::runtime_dir::{self, PULL_SOCKET, RuntimeDir};
 use super::task::Task;
 use super::{LinkError, Listen};
 
@@ -42,7 +42,7 @@ impl Inbound {
     pub async fn bind_in(parent: &Path, listen: Listen) -> Result<Self, LinkError> {
         runtime_dir::remove_orphans(parent);
         let dir = RuntimeDir::create(parent)?;
-        let (inner, outer) = (dir.socket("pull.sock")?, dir.socket("in.sock")?);
+        let (inner, outer) = (dir.socket(PULL_SOCKET)?, dir.socket("in.sock")?);
         let local = Endpoint::ipc(&outer)?.to_string();
         let listener = UnixListener::bind(&outer).map_err(|cause| listen_error(&local, cause))?;
         let (gate, endpoint) = match listen {

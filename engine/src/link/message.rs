@@ -37,18 +37,23 @@ impl Message {
     }
 }
 
-/// The parts of a message; the check a receiver would make is made here too.
-pub(super) fn to_parts(frame: &Frame, activations: Bytes) -> Result<ZmqMessage, LinkError> {
+/// The header of a message, and its activations; the check a receiver would make is made here too.
+pub(super) fn to_parts(frame: &Frame, activations: Bytes) -> Result<(Bytes, Bytes), LinkError> {
     check_activations(frame, activations.len())?;
     let header = frame.encode();
     if header.len() > HEADER_BYTES_MAX {
         return Err(FrameError::TooLong { found: header.len() }.into());
     }
+    Ok((header.into(), activations))
+}
+
+/// The message of these parts.
+pub(super) fn of_parts(header: Bytes, activations: Bytes) -> ZmqMessage {
     let mut message = ZmqMessage::from(header);
     if !activations.is_empty() {
         message.push_back(activations);
     }
-    Ok(message)
+    message
 }
 
 fn check_activations(frame: &Frame, bytes: usize) -> Result<(), LinkError> {
@@ -85,7 +90,8 @@ mod tests {
 
     #[test]
     fn a_frame_without_activations_is_one_part_and_nothing_else() {
-        let message = to_parts(&refusal(), Bytes::new()).unwrap();
+        let (header, activations) = to_parts(&refusal(), Bytes::new()).unwrap();
+        let message = of_parts(header, activations);
         assert_eq!(message.len(), 1);
         let mut with_empty = message.clone();
         assert_eq!(Message::from_parts(message).unwrap().frame, refusal());
@@ -97,8 +103,8 @@ mod tests {
     fn activations_beside_a_refusal_are_refused_on_both_sides() {
         let values = Bytes::from_static(&[0; 4]);
         assert!(matches!(to_parts(&refusal(), values.clone()), Err(LinkError::Frame(FrameError::Activations { .. }))));
-        let mut message = to_parts(&refusal(), Bytes::new()).unwrap();
-        message.push_back(values);
+        let (header, _) = to_parts(&refusal(), Bytes::new()).unwrap();
+        let message = of_parts(header, values);
         assert!(matches!(Message::from_parts(message), Err(LinkError::Frame(FrameError::Activations { .. }))));
     }
 

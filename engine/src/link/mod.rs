@@ -1,17 +1,19 @@
 //! The links between processes: ZeroMQ PUSH to PULL, messages of a frame header and activations.
 //!
 //! ```text
-//! PUSH ─▶ relay ───────── a socket in a private directory ──────────▶ door ─▶ PULL      one machine
-//! PUSH ─▶ relay ───────── Noise over TCP, with the cluster key ─────▶ door ─▶ PULL      two machines
+//! PUSH ──────────────── a socket in a private directory ────────────────────▶ PULL      one machine
+//!      pulse ◀───────── another one ─────────────────────────────────▶ door
+//!
+//! PUSH ─▶ relay ─────── Noise over TCP, with the cluster key ────────▶ door ─▶ PULL      two machines
 //! ```
 //!
-//! Relay and door give each other signs of life, so that either sees within [`limits::SILENCE_MAX`] that the other's
-//! process has stopped, or that nothing passes between them any more.
+//! Both ends give each other signs of life, so that either sees within [`limits::SILENCE_MAX`] that the other's process has
+//! stopped, or that nothing passes between them any more.
 //!
-//! The ZeroMQ codec only ever meets bytes of the same user or of a holder of the key, and only after their declared
-//! lengths were checked. A link promises order and a bound on what it holds; it does not promise delivery: whoever
-//! sends keeps a window and a deadline. Give it a current-thread runtime: a hop there costs half of what it costs
-//! on one with several threads. It knows nothing of placements, generations or steps.
+//! The ZeroMQ codec only ever meets bytes of the same user, whom the directory lets in, or of a holder of the key, and those
+//! only after their declared lengths were checked. A link promises order and a bound on what it holds; it does not promise
+//! delivery: whoever sends keeps a window and a deadline. Give it a current-thread runtime: a hop there costs half of what
+//! it costs on one with several threads. It knows nothing of placements, generations or steps.
 
 mod activations;
 mod chunks;
@@ -26,6 +28,7 @@ mod message;
 mod noise;
 mod outbound;
 mod pipe;
+mod pulse;
 mod refusals;
 mod runtime_dir;
 mod task;

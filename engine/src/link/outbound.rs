@@ -1,11 +1,13 @@
 //! The sending end: one PUSH socket, one peer.
 //!
-//! A PUSH socket queues without a bound, never learns that its peer is gone and never connects again. So it talks to
-//! a relay in this process, which carries its bytes to the peer (sealed, where the peer is another machine), counts
-//! the messages that are gone, and sees at once when the peer is.
+//! A PUSH socket queues without a bound, never learns that its peer is gone and never connects again. So every message
+//! says when it has left the queue, and something beside the socket watches over the peer. On one machine that is a second
+//! connection, for signs of life. Where the peer is another machine, the socket talks to a relay in this process, which
+//! carries its bytes there, sealed, and counts the messages itself.
 
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,40 +20,44 @@ use tokio::time::{Instant, timeout, timeout_at};
 use zeromq::{PushSocket, Socket, SocketSend};
 
 use super::LinkError;
-use super::chunks::{ChunkSink, ChunkSource, Unsealed};
 use super::endpoint::Endpoint;
 use super::error::EndError;
 use super::in_flight::InFlight;
 use super::key::ClusterKey;
 use super::limits::{CONNECT_AGAIN, CONNECT_WAIT_MAX, SEND_WAIT_MAX};
-use super::message::to_parts;
+use super::message::{of_parts, to_parts};
 use super::noise::{self, Cipher, Greeted};
 use super::pipe::{PlainSink, PlainSource, carry_both};
-use super::runtime_dir::{self, RuntimeDir};
+use super::pulse;
+use super::runtime_dir::{self, PULL_SOCKET, RuntimeDir};
 use super::task::Task;
 use super::zmtp::Flow;
 
-/// Sends to one peer. Dropping it closes the connection; what is then still in flight is lost ([`Outbound::flush`]).
+/// Sends to one peer. Dropping it closes the connection; what is then still in flight is lost, or comes late
+/// ([`Outbound::flush`]).
 pub struct Outbound {
     push: PushSocket,
     endpoint: String,
     in_flight: InFlight,
     round_trip: Duration,
+    /// The watch's, and of the messages that are in the queue.
+    report: Weak<watch::Sender<Progress>>,
     progress: watch::Receiver<Progress>,
-    _relay: Task,
+    _watch: Task,
 }
 
-/// What the relay has done so far.
+/// What has happened so far.
 #[derive(Debug, Default)]
 struct Progress {
+    /// Messages that have left the queue.
     passed: u64,
     ended: Option<EndError>,
 }
 
-/// A connection to the peer.
-enum Line {
-    Local(UnixStream),
-    Remote(TcpStream, Cipher),
+/// The first part of a message: when it goes, having been written out, so has the message.
+struct Receipt {
+    header: Bytes,
+    report: Arc<watch::Sender<Progress>>,
 }
 
 // === impl Outbound ===
@@ -88,30 +94,57 @@ impl Outbound {
     async fn connect_now(parent: &Path, endpoint: &str, key: Option<&ClusterKey>) -> Result<Self, LinkError> {
         let parsed = Endpoint::from_str(endpoint)?;
         let endpoint = parsed.to_string();
+        match parsed {
+            Endpoint::Ipc(door) => Self::connect_here(endpoint, &door).await,
+            Endpoint::Tcp { host, port } => Self::connect_there(parent, endpoint, (&host, port), key).await,
+        }
+    }
+
+    /// To a process on this machine: straight to its PULL socket, as long as it gives signs of life at its door.
+    async fn connect_here(endpoint: String, door: &Path) -> Result<Self, LinkError> {
+        runtime_dir::check_owner(door)?;
+        let mut stream = UnixStream::connect(door).await.map_err(|cause| connect_error(&endpoint, cause))?;
+        if let Err(cause) = pulse::begin(&mut stream).await {
+            return Err(LinkError::Lost { endpoint, cause });
+        }
+        let pull = door.with_file_name(PULL_SOCKET);
+        Self::to_socket(endpoint, Duration::ZERO, &pull, pulse::keep(stream)).await
+    }
+
+    /// To another machine, by a relay.
+    async fn connect_there(
+        parent: &Path,
+        endpoint: String,
+        (host, port): (&str, u16),
+        key: Option<&ClusterKey>,
+    ) -> Result<Self, LinkError> {
+        let (stream, cipher, round_trip) = dial(&endpoint, host, port, key).await?;
         let dir = RuntimeDir::create(parent)?;
-        let (line, round_trip) = match parsed {
-            Endpoint::Ipc(path) => {
-                dir.check_owner(&path)?;
-                let stream = UnixStream::connect(path).await.map_err(|cause| connect_error(&endpoint, cause))?;
-                (Line::Local(stream), Duration::ZERO)
-            }
-            Endpoint::Tcp { host, port } => dial(&endpoint, &host, port, key).await?,
-        };
         let path = dir.socket("out.sock")?;
         let listener = UnixListener::bind(&path).map_err(|cause| connect_error(&endpoint, cause))?;
-        let (report, progress) = watch::channel(Progress::default());
-        let relay = Task::spawn(async move {
-            let end = relay(listener, line, &report).await;
-            report.send_modify(|progress| progress.ended = Some(end));
+        Self::to_socket(endpoint, round_trip, &path, relay(listener, stream, cipher)).await
+    }
+
+    /// Connects a PUSH socket to `path`; the connection lasts as long as `watch`.
+    async fn to_socket(
+        endpoint: String,
+        round_trip: Duration,
+        path: &Path,
+        watch: impl Future<Output = EndError> + Send + 'static,
+    ) -> Result<Self, LinkError> {
+        let (report, mut progress) = watch::channel(Progress::default());
+        let reports = Arc::new(report);
+        let report = Arc::downgrade(&reports);
+        let watch = Task::spawn(async move {
+            let end = watch.await;
+            reports.send_modify(|progress| progress.ended = Some(end));
         });
-        let mut push = PushSocket::new();
-        if let Err(error) = push.connect(&Endpoint::ipc(&path)?.to_string()).await {
-            return Err(match progress.borrow().ended.clone() {
-                Some(cause) => LinkError::Lost { endpoint, cause },
-                None => LinkError::Zeromq(error.to_string()),
-            });
+        let (mut push, path) = (PushSocket::new(), Endpoint::ipc(path)?.to_string());
+        tokio::select! {
+            connected = push.connect(&path) => connected.map_err(|error| LinkError::Zeromq(error.to_string()))?,
+            error = ended(&endpoint, &mut progress) => return Err(error),
         }
-        Ok(Self { push, endpoint, in_flight: InFlight::default(), round_trip, progress, _relay: relay })
+        Ok(Self { push, endpoint, in_flight: InFlight::default(), round_trip, report, progress, _watch: watch })
     }
 
     /// Where it is connected to.
@@ -131,15 +164,18 @@ impl Outbound {
     /// Where [`LinkError::is_about_one_message`], this message can never be sent. Any other error means: drop this
     /// and connect anew; messages sent before may be lost too.
     pub async fn send(&mut self, frame: &Frame, activations: impl Into<Bytes>) -> Result<(), LinkError> {
-        let message = to_parts(frame, activations.into())?;
-        let bytes = message.iter().map(Bytes::len).sum();
+        let (header, activations) = to_parts(frame, activations.into())?;
+        let bytes = header.len() + activations.len();
         self.wait_until(|in_flight| in_flight.has_room(bytes)).await?;
+        let closed = || LinkError::Lost { endpoint: self.endpoint.clone(), cause: EndError::Closed };
+        let receipt = Receipt { header, report: self.report.upgrade().ok_or_else(closed)? };
+        let message = of_parts(Bytes::from_owner(receipt), activations);
         self.push.send(message).await.map_err(|error| LinkError::Zeromq(error.to_string()))?;
         self.in_flight.accept(bytes);
         Ok(())
     }
 
-    /// Waits until everything sent has been handed to the operating system.
+    /// Waits until everything sent has left the queue on its way to the operating system.
     ///
     /// # Errors
     /// As [`Outbound::send`].
@@ -149,9 +185,7 @@ impl Outbound {
 
     /// Waits until the connection has ended, and says why. Cancel-safe.
     pub async fn lost(&mut self) -> LinkError {
-        let ended = self.progress.wait_for(|progress| progress.ended.is_some()).await;
-        let cause = ended.ok().and_then(|progress| progress.ended.clone());
-        LinkError::Lost { endpoint: self.endpoint.clone(), cause: cause.unwrap_or(EndError::Closed) }
+        ended(&self.endpoint, &mut self.progress).await
     }
 
     async fn wait_until(&mut self, holds: impl Fn(&InFlight) -> bool) -> Result<(), LinkError> {
@@ -173,7 +207,7 @@ impl Outbound {
     }
 
     fn settle(&mut self) -> Result<(), LinkError> {
-        // A relay that is gone without a word has closed the connection too.
+        // A watch that is gone without a word watches no more.
         let gone = self.progress.has_changed().is_err();
         let progress = self.progress.borrow_and_update();
         self.in_flight.settle(progress.passed);
@@ -184,8 +218,34 @@ impl Outbound {
     }
 }
 
+// === impl Receipt ===
+
+impl AsRef<[u8]> for Receipt {
+    fn as_ref(&self) -> &[u8] {
+        &self.header
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        self.report.send_modify(|progress| progress.passed += 1);
+    }
+}
+
+/// Waits until the connection to `endpoint` has ended, and says why. Cancel-safe.
+async fn ended(endpoint: &str, progress: &mut watch::Receiver<Progress>) -> LinkError {
+    let ended = progress.wait_for(|progress| progress.ended.is_some()).await;
+    let cause = ended.ok().and_then(|progress| progress.ended.clone()).unwrap_or(EndError::Closed);
+    LinkError::Lost { endpoint: endpoint.to_owned(), cause }
+}
+
 /// Connects to a gate and shows it the key; says how long the first took.
-async fn dial(endpoint: &str, host: &str, port: u16, key: Option<&ClusterKey>) -> Result<(Line, Duration), LinkError> {
+async fn dial(
+    endpoint: &str,
+    host: &str,
+    port: u16,
+    key: Option<&ClusterKey>,
+) -> Result<(TcpStream, Cipher, Duration), LinkError> {
     let key = key.ok_or_else(|| LinkError::KeyMissing { endpoint: endpoint.to_owned() })?;
     let addresses: Vec<_> = lookup_host((host, port)).await.map_err(|cause| connect_error(endpoint, cause))?.collect();
     let began = Instant::now();
@@ -195,11 +255,11 @@ async fn dial(endpoint: &str, host: &str, port: u16, key: Option<&ClusterKey>) -
     stream.set_nodelay(true).map_err(|cause| connect_error(endpoint, cause))?;
     let greeted = noise::greet(&mut stream, key).await;
     let cipher = greeted.map_err(|cause| LinkError::Handshake { endpoint: endpoint.to_owned(), cause })?;
-    Ok((Line::Remote(stream, cipher), round_trip))
+    Ok((stream, cipher, round_trip))
 }
 
 /// Carries what the PUSH socket says to the peer until one of them ends.
-async fn relay(listener: UnixListener, line: Line, report: &watch::Sender<Progress>) -> EndError {
+async fn relay(listener: UnixListener, stream: TcpStream, cipher: Cipher) -> EndError {
     let near = match listener.accept().await {
         Ok((near, _)) => near,
         Err(cause) => return cause.into(),
@@ -207,19 +267,9 @@ async fn relay(listener: UnixListener, line: Line, report: &watch::Sender<Progre
     drop(listener);
     let (read, write) = near.into_split();
     let (near_source, near_sink) = (PlainSource::new(read, Flow::Messages), PlainSink(write));
-    let passed = |passed| report.send_modify(|progress| progress.passed = passed);
-    match line {
-        Line::Local(stream) => {
-            let (read, write) = stream.into_split();
-            let (far_source, far_sink) = (ChunkSource::new(read, Unsealed, 0), ChunkSink::new(write, Unsealed, 0));
-            carry_both((near_source, far_sink), (far_source, near_sink), passed).await
-        }
-        Line::Remote(stream, cipher) => {
-            let (read, write) = stream.into_split();
-            let (far_source, far_sink) = noise::sealed(read, write, &cipher, Greeted::ByUs);
-            carry_both((near_source, far_sink), (far_source, near_sink), passed).await
-        }
-    }
+    let (read, write) = stream.into_split();
+    let (far_source, far_sink) = noise::sealed(read, write, &cipher, Greeted::ByUs);
+    carry_both((near_source, far_sink), (far_source, near_sink)).await
 }
 
 fn connect_error(endpoint: &str, cause: std::io::Error) -> LinkError {

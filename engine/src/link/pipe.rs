@@ -34,13 +34,8 @@ pub(super) struct PlainSource<R> {
 /// The writing half of a connection within the process.
 pub(super) struct PlainSink<W>(pub(super) W);
 
-/// Carries one direction until it ends, and calls `passed` with the number of messages handed on whole so far.
-pub(super) async fn carry<S: Source, T: Sink>(
-    source: &mut S,
-    sink: &mut T,
-    flow: Flow,
-    mut passed: impl FnMut(u64),
-) -> EndError {
+/// Carries one direction until it ends.
+async fn carry<S: Source, T: Sink>(source: &mut S, sink: &mut T, flow: Flow) -> EndError {
     let mut zmtp = Zmtp::new(flow);
     let deadline = Instant::now() + HANDSHAKE_WAIT_MAX;
     loop {
@@ -57,7 +52,6 @@ pub(super) async fn carry<S: Source, T: Sink>(
         } else {
             source.read().await
         };
-        let before = zmtp.messages();
         let done = match chunk {
             // Checked before any of it is handed on.
             Ok(chunk) => match zmtp.pass(chunk) {
@@ -68,9 +62,6 @@ pub(super) async fn carry<S: Source, T: Sink>(
         };
         if let Err(end) = done {
             return end;
-        }
-        if zmtp.messages() > before {
-            passed(zmtp.messages());
         }
     }
 }
@@ -112,10 +103,9 @@ impl<W: AsyncWrite + Unpin> Sink for PlainSink<W> {
 pub(super) async fn carry_both<S: Source, T: Sink>(
     mut messages: (S, T),
     mut handshake: (impl Source, impl Sink),
-    passed: impl FnMut(u64),
 ) -> EndError {
     tokio::select! {
-        end = carry(&mut messages.0, &mut messages.1, Flow::Messages, passed) => end,
-        end = carry(&mut handshake.0, &mut handshake.1, Flow::Handshake, |_| {}) => end,
+        end = carry(&mut messages.0, &mut messages.1, Flow::Messages) => end,
+        end = carry(&mut handshake.0, &mut handshake.1, Flow::Handshake) => end,
     }
 }

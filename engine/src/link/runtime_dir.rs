@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+use tokio::net::UnixStream;
 
 use super::LinkError;
 use super::limits::SOCKET_PATH_BYTES_MAX;
@@ -13,6 +14,8 @@ use super::limits::SOCKET_PATH_BYTES_MAX;
 /// Names nobody else uses, as what is left behind under them is removed.
 const PREFIX: &str = "baton-link-";
 const LOCK: &str = "lock";
+/// The PULL socket of whoever listens, beside its door.
+pub(super) const PULL_SOCKET: &str = "pull.sock";
 
 /// A directory of mode 0700 with a random name, removed on drop. Its owner holds a lock in it while it lives, so that
 /// what a killed process left behind can be told apart and is removed by the next one.
@@ -65,14 +68,14 @@ impl RuntimeDir {
             _ => Ok(path),
         }
     }
+}
 
-    /// Checks that the socket at `path` is of the user who runs this process.
-    pub(super) fn check_owner(&self, path: &Path) -> Result<(), LinkError> {
-        let connect = |cause| LinkError::Connect { endpoint: format!("ipc://{}", path.display()), cause };
-        let found = fs::metadata(path).map_err(connect)?.uid();
-        let expected = fs::metadata(self.dir.path()).map_err(connect)?.uid();
-        if found == expected { Ok(()) } else { Err(LinkError::NotOurs { path: path.to_owned(), found, expected }) }
-    }
+/// Checks that the socket at `path` is of the user who runs this process.
+pub(super) fn check_owner(path: &Path) -> Result<(), LinkError> {
+    let connect = |cause| LinkError::Connect { endpoint: format!("ipc://{}", path.display()), cause };
+    let found = fs::metadata(path).map_err(connect)?.uid();
+    let expected = UnixStream::pair().and_then(|(here, _)| here.peer_cred()).map_err(connect)?.uid();
+    if found == expected { Ok(()) } else { Err(LinkError::NotOurs { path: path.to_owned(), found, expected }) }
 }
 
 /// Removes from `parent` what killed processes left behind.
@@ -105,14 +108,14 @@ fn orphan_lock(dir: &Path) -> Option<File> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_its_user_gets_in_and_nothing_stays() {
+    #[tokio::test]
+    async fn only_its_user_gets_in_and_nothing_stays() {
         let parent = tempfile::tempdir().unwrap();
         let dir = RuntimeDir::create(parent.path()).unwrap();
         let path = dir.socket("in.sock").unwrap();
         assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
         fs::write(&path, b"").unwrap();
-        dir.check_owner(&path).unwrap();
+        check_owner(&path).unwrap();
         drop(dir);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
     }
