@@ -151,11 +151,16 @@ def fresh(seed, words=PROMPT_WORDS):
     return " ".join(choose.choice(WORDS) for _ in range(words))
 
 
-async def connect(port, body):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+def streamed(body):
+    """The bytes of a request for a streamed answer."""
     body = json.dumps({**body, "stream": True, "stream_options": {"include_usage": True}}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    writer.write(head.encode() + body)
+    return head.encode() + body
+
+
+async def connect(port, body):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(streamed(body))
     await writer.drain()
     return reader, writer
 
@@ -363,40 +368,35 @@ def speculation(model, rounds):
 
 def slow_readers(model, rounds):
     print("8 chats beside 500 streams that nobody reads and 200 idle connections")
-    server = baton(model, 2, 1, 8 * 320 + 500 * 96)
-    pid = server.processes[0].pid
-    alone = [Round(server, 8, ("alone", turn)) for turn in range(rounds + 1)][1:]
-
-    async def beside():
-        slow = []
-        while len(slow) < 500:
-            # Read the head, so that the stream is known to run, and nothing more.
-            reader, writer = await connect(server.port, chat(f"Count from {len(slow)}.", 32))
-            if b" 200 " in await asyncio.wait_for(reader.readline(), 60):
-                slow.append((reader, writer))
-            else:
-                writer.close()
-                await asyncio.sleep(0.5)  # The queue is full: as a client that was told to come back.
-        await asyncio.sleep(20)  # They have been computed by now.
-        idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(200)]
-        kept = []
-        for turn in range(rounds):
-            began = time.perf_counter()
-            heard = await several(server.port, [chat(fresh(f"slow {turn} {one}")) for one in range(8)])
-            kept.append(sum(one.usage["completion_tokens"] for one in heard) / (time.perf_counter() - began))
-        memory = resident(pid)
-        for _, writer in idle:
-            writer.close()
-        for _, writer in slow:
-            writer.close()
-        return kept, memory
-
+    beset, alone = (baton(model, 2, 1, 8 * 320 + 500 * 96) for _ in range(2))
+    pid = beset.processes[0].pid
     before = resident(pid)
-    kept, after = asyncio.run(beside())
-    ratio = statistics.median(kept) / median(alone, "rate")
-    print(f"  {median(alone, 'rate'):.1f} tok/s alone, {statistics.median(kept):.1f} beside them: {ratio:.2f}")
+    held = beset_with(beset)
+    after = resident(pid)
+    beside, undisturbed = turns(rounds, lambda turn: Round(beset, 8, ("beside", turn)), lambda turn: Round(alone, 8, ("alone", turn)))
+    after = max(after, resident(pid))
+    for connection in held:
+        connection.close()
+    rates = median(undisturbed, "rate"), median(beside, "rate")
+    print(f"  {rates[0]:.1f} tok/s alone, {rates[1]:.1f} beside them: {ratio(beside, undisturbed, 'rate'):.2f}")
     print(f"  the gateway's memory: {before:.1f} MiB before, {after:.1f} MiB with all of them", flush=True)
-    server.stop()
+    for server in (beset, alone):
+        server.stop()
+
+
+def beset_with(server):
+    """500 streams of which nobody reads more than the first bytes, all computed when this returns; 200 idle connections."""
+    held = []
+    while len(held) < 500:
+        connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+        connection.sendall(streamed(chat(f"Count from {len(held)}.", 32)))
+        if connection.recv(12).endswith(b" 200"):
+            held.append(connection)
+        else:
+            connection.close()
+            time.sleep(0.5)  # The queue is full: as a client that was told to come back.
+    time.sleep(20)
+    return held + [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
 
 
 def resident(pid):
