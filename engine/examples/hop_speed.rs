@@ -1,7 +1,7 @@
 //! How long one hop takes: encode, send, receive, verified decode; over ipc and through the gate.
 //!
 //! `cargo run --release -p baton-engine --example hop_speed`. Both ends on one thread first, then each on its own; a
-//! bare pair of ZeroMQ sockets in the same run shows what the relay and the door cost.
+//! bare pair of ZeroMQ sockets in the same run shows what is ours of it.
 
 use std::time::{Duration, Instant};
 

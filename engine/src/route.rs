@@ -93,6 +93,8 @@ impl Route {
         if let Some(link) = self.link.as_mut().filter(|link| link.endpoint() == endpoint) {
             match link.send(frame, activations.clone()).await {
                 Ok(()) => return Ok(()),
+                // Who lives and takes nothing would take nothing over another connection, and what waits would stay beside it.
+                Err(error @ LinkError::Stalled { .. }) => return Err(error),
                 Err(error) => warn!(endpoint, %error, "the link broke; connecting anew"),
             }
         }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
-use engine::link::{ClusterKey, Inbound, LinkError, Listen, Outbound, limits};
+use engine::link::{Absence, ClusterKey, Inbound, LinkError, Listen, Outbound, limits};
 use tokio::time::timeout;
 
 use link_help::{PATIENCE, gate, hop, is_empty, step};
@@ -164,7 +164,9 @@ async fn an_endpoint_where_nobody_is_says_so_at_once() {
             // The port closes when the runtime next runs the door's task.
             loop {
                 match Outbound::connect_in(dir.path(), &endpoint, Some(&key)).await {
-                    Err(error @ LinkError::Connect { .. }) => return error,
+                    Err(error @ LinkError::Connect { .. }) if error.absence() == Some(Absence::Refused) => {
+                        return error;
+                    }
                     _ => tokio::task::yield_now().await,
                 }
             }

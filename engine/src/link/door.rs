@@ -1,9 +1,9 @@
-//! The door to a PULL socket: whoever wants to reach it comes through here.
+//! The door to a PULL socket: whoever wants to reach it knocks here.
 //!
 //! Local peers knock at a socket in the private directory, and as long as they stay there, each gives the other signs of
 //! life; their messages go straight to the PULL socket beside it. Other machines come through the gate, a TCP port where they
-//! must show the cluster key; their messages pass here, and are read along by [`super::zmtp`]. Both are bounded in number;
-//! what happens to one connection does not touch the others. It knows nothing of frames.
+//! must show the cluster key; their messages pass here, and are read along by [`super::zmtp`]. Both kinds of
+//! connection are bounded in number; what happens to one does not touch the others. It knows nothing of frames.
 
 use std::collections::VecDeque;
 use std::fmt;

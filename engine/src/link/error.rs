@@ -200,9 +200,13 @@ impl LinkError {
     /// Whether nobody was there who could have taken a connection, and how that showed. Who answers, but with another key
     /// or no more room, is there.
     pub fn absence(&self) -> Option<Absence> {
-        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, TimedOut};
         match self {
             Self::Connect { cause, .. } if cause.kind() == ConnectionRefused => Some(Absence::Refused),
+            // Its directory went after it, and is never made again under that name.
+            Self::Connect { endpoint, cause } if endpoint.starts_with("ipc:") && cause.kind() == NotFound => {
+                Some(Absence::Refused)
+            }
             Self::Connect { cause, .. } if matches!(cause.kind(), HostUnreachable | NetworkUnreachable | TimedOut) => {
                 Some(Absence::Silence)
             }

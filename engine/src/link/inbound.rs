@@ -1,4 +1,4 @@
-//! The receiving end of a process: one PULL socket behind its door.
+//! The receiving end of a process: one PULL socket and its door.
 
 use std::io;
 use std::net::IpAddr;
@@ -63,7 +63,8 @@ impl Inbound {
         &self.endpoint
     }
 
-    /// The next message from any peer. Messages of one peer come in the order it sent them. Cancel-safe.
+    /// The next message from any peer. Messages of one connection come in the order they were sent; when a
+    /// peer connects anew, what it sent before may still come, between or behind. Cancel-safe.
     ///
     /// # Errors
     /// Where [`LinkError::is_about_one_message`], count it and go on; any other error is the end of this socket.

@@ -7,10 +7,10 @@ use schema::frame::ROWS_MAX;
 /// Largest second part of a message, in bytes: the most rows of a micro-batch at 16,384 f32 values each, the widest
 /// models in use. It bounds what one declared length can make a receiver reserve.
 pub const ACTIVATION_BYTES_MAX: usize = ROWS_MAX as usize * 16_384 * size_of::<f32>();
-/// Bytes a sender has accepted and not yet handed to the kernel: one of the largest messages always goes, several of
+/// Bytes a sender has accepted and not yet taken from its queue: one of the largest messages always goes, several of
 /// the usual ones may queue.
 pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
-/// Messages a sender has accepted and not yet handed to the kernel: far above any window of micro-batches, so that
+/// Messages a sender has accepted and not yet taken from its queue: far above any window of micro-batches, so that
 /// reaching it means a stalled peer.
 pub const IN_FLIGHT_MESSAGES_MAX: usize = 256;
 
@@ -25,7 +25,7 @@ pub const CONNECT_AGAIN: Duration = Duration::from_millis(250);
 pub const SEND_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long a newcomer may take to show that it knows the key, and then that it speaks ZMTP.
 pub const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How often a connection without traffic says that it is alive.
+/// How often a process says that it is alive: always on one machine, between machines where nothing else is said.
 pub const PING_EVERY: Duration = Duration::from_millis(150);
 /// After so long without a byte a connection counts as dead: eight pings, so that a process that waits for a processor
 /// behind a build and more compute threads than there are cores is not taken for one that stopped.

@@ -11,7 +11,7 @@
 //! stopped, or that nothing passes between them any more.
 //!
 //! The ZeroMQ codec only ever meets bytes of the same user, whom the directory lets in, or of a holder of the key, and those
-//! only after their declared lengths were checked. A link promises order and a bound on what it holds; it does not promise
+//! only after their declared lengths were checked. A connection promises order and a bound on what it holds; it does not promise
 //! delivery: whoever sends keeps a window and a deadline. Give it a current-thread runtime: a hop there costs half of what
 //! it costs on one with several threads. It knows nothing of placements, generations or steps.
 

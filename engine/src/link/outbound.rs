@@ -3,7 +3,7 @@
 //! A PUSH socket queues without a bound, never learns that its peer is gone and never connects again. So every message
 //! says when it has left the queue, and something beside the socket watches over the peer. On one machine that is a second
 //! connection, for signs of life. Where the peer is another machine, the socket talks to a relay in this process, which
-//! carries its bytes there, sealed, and counts the messages itself.
+//! carries its bytes there, sealed.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -54,7 +54,8 @@ struct Progress {
     ended: Option<EndError>,
 }
 
-/// The first part of a message: when it goes, having been written out, so has the message.
+/// The first part of a message: when it is dropped, the message has left the queue for the writer's buffer, which takes no
+/// other one before most of it is written out.
 struct Receipt {
     header: Bytes,
     report: Arc<watch::Sender<Progress>>,
@@ -141,7 +142,11 @@ impl Outbound {
         });
         let (mut push, path) = (PushSocket::new(), Endpoint::ipc(path)?.to_string());
         tokio::select! {
-            connected = push.connect(&path) => connected.map_err(|error| LinkError::Zeromq(error.to_string()))?,
+            // The watch may not have seen yet what the socket saw: that the peer ended meanwhile.
+            connected = push.connect(&path) => connected.map_err(|error| {
+                tracing::debug!(endpoint, %error, "hung up during the handshake");
+                LinkError::Lost { endpoint: endpoint.clone(), cause: EndError::Closed }
+            })?,
             error = ended(&endpoint, &mut progress) => return Err(error),
         }
         Ok(Self { push, endpoint, in_flight: InFlight::default(), round_trip, report, progress, _watch: watch })
@@ -175,7 +180,7 @@ impl Outbound {
         Ok(())
     }
 
-    /// Waits until everything sent has left the queue on its way to the operating system.
+    /// Waits until everything sent has left the queue; to drop this may still lose what is on its way to another machine.
     ///
     /// # Errors
     /// As [`Outbound::send`].

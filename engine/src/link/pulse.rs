@@ -2,7 +2,7 @@
 //! was stopped stay open, and take bytes for a while; but it gives no sign.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::error::EndError;
 use super::limits::{PING_EVERY, SILENCE_MAX};
@@ -32,6 +32,7 @@ pub(super) async fn keep(stream: impl AsyncRead + AsyncWrite) -> EndError {
     };
     let give = async {
         let mut pulse = interval(PING_EVERY);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             pulse.tick().await;
             if let Err(cause) = write.write_all(&[SIGN]).await {

@@ -18,6 +18,9 @@ pub(super) trait Simd: Copy {
     const WIDE_OFFSET: Option<u32>;
     /// Whether two rows at once by [`Simd::dot_pair`] take less time than one after the other.
     const PAIRS: bool = false;
+    /// Whether rows are taken four at a time: where a broadcast is an instruction of its own, so that addresses may be of any
+    /// kind, a tenth of a row's time is the loop's.
+    const FOURS: bool = false;
     /// `LANES` words, or four bytes each.
     type Int: Copy;
     /// `LANES` floats.

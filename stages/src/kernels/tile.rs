@@ -342,19 +342,41 @@ pub(super) const MATRIX_ROWS_MIN: usize = 12;
 #[inline(always)]
 fn add_block<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums: &mut [S::Float]) {
     let weights = *weights;
-    let done = if S::PAIRS { add_pairs::<S, C>(s, &weights, x, sums) } else { 0 };
+    let done = if S::PAIRS {
+        add_pairs::<S, C>(s, &weights, x, sums)
+    } else if S::FOURS {
+        add_fours::<S, C>(s, &weights, x, sums)
+    } else {
+        0
+    };
     for (x, sum) in x[done..].iter().zip(&mut sums[done..]) {
         // Not to be found from the sums' address, which the compiler would: an address of two registers and a broadcast make
         // an instruction of two, and a row takes a tenth longer.
-        let x = black_box(x);
-        let factors = [0, 1].map(|half| [weights.scale[half], weights.min[half]]);
-        *sum = if C::HALVES {
-            let (low, high) = (dot::<S, C>(s, &weights, x, 0, 0..4), dot::<S, C>(s, &weights, x, 1, 4..8));
-            add_part::<S, C>(s, factors[1], x, 1, high, add_part::<S, C>(s, factors[0], x, 0, low, *sum))
-        } else {
-            add_part::<S, C>(s, factors[0], x, 2, dot::<S, C>(s, &weights, x, 2, 0..8), *sum)
-        };
+        *sum = add_row::<S, C>(s, &weights, black_box(x), *sum);
     }
+}
+
+/// Adds those of one row.
+#[inline(always)]
+fn add_row<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, sum: S::Float) -> S::Float {
+    let factors = [0, 1].map(|half| [weights.scale[half], weights.min[half]]);
+    if C::HALVES {
+        let (low, high) = (dot::<S, C>(s, weights, x, 0, 0..4), dot::<S, C>(s, weights, x, 1, 4..8));
+        add_part::<S, C>(s, factors[1], x, 1, high, add_part::<S, C>(s, factors[0], x, 0, low, sum))
+    } else {
+        add_part::<S, C>(s, factors[0], x, 2, dot::<S, C>(s, weights, x, 2, 0..8), sum)
+    }
+}
+
+/// As `add_block`, four rows after each other without a branch between; says how many rows that were.
+#[inline(always)]
+fn add_fours<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums: &mut [S::Float]) -> usize {
+    for (x, sums) in x.as_chunks::<4>().0.iter().zip(sums.as_chunks_mut::<4>().0) {
+        for row in 0..4 {
+            sums[row] = add_row::<S, C>(s, weights, &x[row], sums[row]);
+        }
+    }
+    x.len() / 4 * 4
 }
 
 /// As `add_block`, two rows at once; says how many rows that were. Integer sums are exact, so a row cannot tell.

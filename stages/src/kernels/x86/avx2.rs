@@ -46,6 +46,7 @@ macro_rules! proven {
 
 impl Simd for Avx2 {
     const LANES: usize = 8;
+    const FOURS: bool = true;
     const WIDE_OFFSET: Option<u32> = None;
     type Int = __m256i;
     type Float = __m256;
