@@ -154,7 +154,7 @@ impl Door {
     fn note_end(&mut self, peer: Peer, cause: &EndError) {
         match cause {
             EndError::Zmtp(_) | EndError::Speech | EndError::Late(_) | EndError::Seal => {
-                self.refusals.note(&peer, cause)
+                self.refusals.note(&peer, cause);
             }
             EndError::Closed | EndError::Silence(_) | EndError::Io(_) => {
                 tracing::debug!(%peer, %cause, "peer disconnected");
