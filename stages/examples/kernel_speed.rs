@@ -1,7 +1,10 @@
 //! How fast the products are: bytes per second for one row, multiplications per second for 8 and 512 rows.
 //!
-//! `cargo run --release -p baton-stages --example kernel_speed [format ...] [second] [hot] [rows ...]`. `second` takes the second-best
-//! instruction set; `hot` uses one matrix again and again, out of the caches. The best of many short runs counts.
+//! `cargo run --release -p baton-stages --example kernel_speed [format ...] [second] [hot | <megabytes>MB] [rows ...]`. `second` takes the
+//! second-best instruction set; `hot` uses one matrix again and again, out of the caches, and `48MB` as many as have this size
+//! together: more than the second-level cache has, less than the third. The best of many short runs counts.
+
+mod plain_read;
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;
@@ -19,12 +22,14 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let path = if wanted.iter().any(|name| name == "second") { Path::ALL[1] } else { Path::best() };
     let hot = wanted.iter().any(|name| name == "hot");
+    let megabytes = wanted.iter().find_map(|name| name.strip_suffix("MB")?.parse::<usize>().ok());
+    let total = megabytes.map_or(COLD_BYTES, |megabytes| megabytes << 20);
     let chosen: Vec<usize> = wanted.iter().filter_map(|rows| rows.parse().ok()).collect();
     let all_rows = if chosen.is_empty() { vec![1, 8, 64, 512] } else { chosen };
     let threads = [1, 2].map(|threads| Pool::new(NonZeroUsize::new(threads).expect("not zero")));
     println!(
         "{path:?}; reading memory alone: {}",
-        threads.each_ref().map(|pool| format!("{:.1}", read(pool))).join(" / ")
+        threads.each_ref().map(|pool| format!("{:.1}", read(pool, total))).join(" / ")
     );
     let heads =
         all_rows.iter().map(|rows| format!("{:>15}", if *rows == 1 { "1 row".into() } else { format!("{rows} rows") }));
@@ -39,7 +44,7 @@ fn main() {
         for (outputs, cols) in SHAPES {
             let Some(row_bytes) = format.row_bytes(cols) else { continue };
             let one = row_bytes * outputs;
-            let bytes = weights(format, if hot { one } else { COLD_BYTES / one * one });
+            let bytes = weights(format, if hot { one } else { total / one * one });
             let matrices = bytes.chunks(one).map(|bytes| Matrix::new(format, outputs, cols, bytes).expect("sound"));
             let matrices: Vec<Matrix<'_>> = matrices.collect();
             let figures = all_rows.iter().map(|&rows| {
@@ -57,22 +62,13 @@ fn main() {
 }
 
 /// Gigabytes per second of reading without anything else.
-fn read(pool: &Pool) -> f64 {
-    let words = vec![1_u64; COLD_BYTES / 8];
+fn read(pool: &Pool, total: usize) -> f64 {
+    let bytes = vec![1; total];
     let parts = 64;
     let seconds = best(10, || {
-        pool.run(parts, &|part| {
-            let words = &words[words.len() * part / parts..words.len() * (part + 1) / parts];
-            black_box(
-                words
-                    .as_chunks::<8>()
-                    .0
-                    .iter()
-                    .fold([0; 8], |sum: [u64; 8], word| std::array::from_fn(|index| sum[index] | word[index])),
-            );
-        });
+        pool.run(parts, &|part| plain_read::read(&bytes[total * part / parts..total * (part + 1) / parts]));
     });
-    COLD_BYTES as f64 / seconds / 1e9
+    total as f64 / seconds / 1e9
 }
 
 /// Seconds a product: the best of many short runs, each over as many products with different weights as take a

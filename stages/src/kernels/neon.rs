@@ -266,6 +266,13 @@ impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
         // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
         unsafe { asm!("prfm pldl1keep, [{line}]", line = in(reg) line, options(nostack, readonly, preserves_flags)) }
     }
+
+    #[inline(always)]
+    fn prefetch_far(self, bytes: &[u8], at: usize) {
+        let line = bytes.as_ptr().wrapping_add(at);
+        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
+        unsafe { asm!("prfm pldl2keep, [{line}]", line = in(reg) line, options(nostack, readonly, preserves_flags)) }
+    }
 }
 
 impl<const EXTENSIONS: u8> Neon<EXTENSIONS> {

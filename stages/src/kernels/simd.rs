@@ -142,8 +142,10 @@ pub(super) trait Simd: Copy {
         }
         sum
     }
-    /// Asks for the cache line of `bytes` at `at`; nothing happens when there is none.
+    /// Asks the first-level cache for the line of `bytes` at `at`; nothing happens when there is none.
     fn prefetch(self, bytes: &[u8], at: usize);
+    /// As `prefetch`, for the second-level cache.
+    fn prefetch_far(self, bytes: &[u8], at: usize);
 }
 
 /// Registers that hold matrices: they sum the products of a block of weights with many rows at once. Nothing else changes:

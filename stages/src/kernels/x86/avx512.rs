@@ -278,6 +278,12 @@ impl Simd for Avx512 {
         // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(at).cast()) }
     }
+
+    #[inline(always)]
+    fn prefetch_far(self, bytes: &[u8], at: usize) {
+        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(bytes.as_ptr().wrapping_add(at).cast()) }
+    }
 }
 
 /// A vector of the 16 values of `row`.
