@@ -246,11 +246,22 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn word(self, tile: Tile<'_>, at: usize) -> __m512i {
         let (start, stride) = tile.lanes(Self::LANES, at, 4);
-        // SAFETY: `self` proves the instruction set; four bytes can be read in each of the 16 rows.
+        // SAFETY: `self` proves the instruction set; four bytes can be read in each of the 16 rows, and a mapped matrix is
+        // never so large that 16 rows are 2 GiB.
         unsafe {
-            let row = |lane: usize| start.add(lane * stride).cast::<i32>().read_unaligned();
-            gathered(row)
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let offsets = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride as i32));
+            _mm512_i32gather_epi32::<1>(offsets, start.cast())
         }
+    }
+
+    #[inline(always)]
+    fn two_halves(self, tile: Tile<'_>, at: usize) -> (__m512, __m512) {
+        let words = self.word(tile, at);
+        proven!({
+            let sorted = _mm512_permutexvar_epi16(LOW_THEN_HIGH, words);
+            (_mm512_cvtph_ps(_mm512_castsi512_si256(sorted)), _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(sorted)))
+        })
     }
 
     #[inline(always)]
@@ -285,6 +296,18 @@ impl Simd for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(bytes.as_ptr().wrapping_add(at).cast()) }
     }
 }
+
+/// Where the low halves of 16 words are, then the high ones.
+const LOW_THEN_HIGH: __m512i = {
+    let mut order = [0_u16; 32];
+    let mut place = 0;
+    while place < 32 {
+        order[place] = (2 * place % 32 + place / 16) as u16;
+        place += 1;
+    }
+    // SAFETY: both are 64 bytes of which every pattern is valid.
+    unsafe { std::mem::transmute::<[u16; 32], __m512i>(order) }
+};
 
 /// A vector of the 16 values of `row`.
 ///
