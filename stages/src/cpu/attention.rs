@@ -138,6 +138,14 @@ impl Span<'_> {
     pub(super) fn chunks(&self, window: u32) -> Range<usize> {
         seen_from(self.position as usize, window) / CHUNK_TOKENS..self.last() / CHUNK_TOKENS + 1
     }
+
+    /// Tile `index`; past the last, as if the tiles of the next head, if there is one, went on from there.
+    #[inline(always)]
+    fn tile<'k>(&self, index: usize, window: u32, kv: KvLayer<'k>) -> Tile<'k> {
+        let (first, last) = (seen_from(self.position as usize, window) / TOKENS, self.last() / TOKENS);
+        let Some(past) = index.checked_sub(last + 1) else { return kv.tile(self.blocks[index], self.kv_head) };
+        kv.tile(self.blocks[(first + past).min(last)], (self.kv_head + 1).min(kv.heads() - 1))
+    }
 }
 
 /// The first position that a row at `position` looks at.
@@ -268,10 +276,10 @@ fn attend_chunk<L: Lanes>(shape: AttentionShape, span: Span<'_>, chunk: usize, k
     let begin = seen_from(first, shape.window).max(chunk * CHUNK_TOKENS) / TOKENS;
     let end = (last / TOKENS + 1).min((chunk + 1) * CHUNK_TOKENS / TOKENS);
     for index in begin..end {
-        let tile = kv.tile(span.blocks[index], span.kv_head);
+        let tiles = [index, index + 1, index + 2].map(|index| span.tile(index, shape.window, kv));
         let start = index * TOKENS;
         if first + 1 >= start + TOKENS && seen_from(last, shape.window) <= start {
-            meet::<L>(shape, scratch, 0..queries, tile, 0..TOKENS);
+            meet::<L>(shape, scratch, 0..queries, tiles, 0..TOKENS);
             continue;
         }
         for row in 0..span.rows {
@@ -280,26 +288,65 @@ fn attend_chunk<L: Lanes>(shape: AttentionShape, span: Span<'_>, chunk: usize, k
             let to = (position + 1).min(start + TOKENS);
             if from < to {
                 let heads = row * shape.heads..(row + 1) * shape.heads;
-                meet::<L>(shape, scratch, heads, tile, from - start..to - start);
+                meet::<L>(shape, scratch, heads, tiles, from - start..to - start);
             }
         }
     }
 }
 
-/// Adds the tokens `seen` of one tile to what `queries` have so far.
+/// Adds the tokens `seen` of the first tile to what `queries` have so far; asks for the two that follow.
 #[inline(always)]
 fn meet<L: Lanes>(
     shape: AttentionShape,
     scratch: &mut Scratch,
     queries: Range<usize>,
-    tile: Tile<'_>,
+    tiles: [Tile<'_>; 3],
     seen: Range<usize>,
 ) {
-    match tile {
-        Tile::Half(tile) => meet_with::<L, _>(shape, scratch, queries, tile, seen),
-        Tile::Byte(tile) => meet_with::<L, _>(shape, scratch, queries, tile, seen),
+    match tiles {
+        [Tile::Half(tile), Tile::Half(next), Tile::Half(after)] => {
+            meet_with::<L, _>(shape, scratch, queries, Approaching { tile, next, after }, seen);
+        }
+        [Tile::Byte(tile), Tile::Byte(next), Tile::Byte(after)] => {
+            meet_with::<L, _>(shape, scratch, queries, Approaching { tile, next, after }, seen);
+        }
+        _ => unreachable!("all tiles of a layer are of one kind"),
     }
 }
+
+/// A tile, and those that are met next. While it is computed with, they are asked for, line by line, as `tile::ask_for_next`
+/// does with weights.
+#[derive(Clone, Copy)]
+struct Approaching<T> {
+    tile: T,
+    next: T,
+    after: T,
+}
+
+// === impl Approaching ===
+
+impl<T: Numbers> Approaching<T> {
+    /// Asks for what will be needed at a dimension of the keys.
+    #[inline(always)]
+    fn ask_for_key<L: Lanes>(self, dimension: usize) {
+        L::prefetch(self.next.key_place(dimension));
+        L::prefetch_far(self.after.key_place(dimension));
+    }
+
+    /// Asks for what will be needed of a token's value.
+    #[inline(always)]
+    fn ask_for_value<L: Lanes>(self, padded: usize, token: usize, dimensions: Range<usize>) {
+        let near = self.next.value_place(padded, token, dimensions.clone());
+        let far = self.after.value_place(padded, token, dimensions);
+        for line in (0..near.end as usize - near.start as usize).step_by(LINE_BYTES) {
+            L::prefetch(near.start.wrapping_add(line));
+            L::prefetch_far(far.start.wrapping_add(line));
+        }
+    }
+}
+
+/// What a cache reads at once.
+const LINE_BYTES: usize = 64;
 
 /// The same, for a kind of tile.
 #[inline(always)]
@@ -307,18 +354,20 @@ fn meet_with<L: Lanes, T: Numbers>(
     shape: AttentionShape,
     scratch: &mut Scratch,
     queries: Range<usize>,
-    tile: T,
+    tiles: Approaching<T>,
     seen: Range<usize>,
 ) {
     let (mut from, end) = (queries.start, queries.end);
     while from < end {
+        // The first queries ask for what follows.
+        let asks = from == 0;
         // The wide forms exist only where there are registers for them.
         from += match end - from {
-            8.. if L::QUERIES >= 8 => together::<L, T, 8>(shape, scratch, from, tile, seen.clone()),
-            4.. if L::QUERIES >= 8 => together::<L, T, 4>(shape, scratch, from, tile, seen.clone()),
-            3 if L::QUERIES >= 8 => together::<L, T, 3>(shape, scratch, from, tile, seen.clone()),
-            2.. if L::QUERIES >= 2 => together::<L, T, 2>(shape, scratch, from, tile, seen.clone()),
-            _ => together::<L, T, 1>(shape, scratch, from, tile, seen.clone()),
+            8.. if L::QUERIES >= 8 => together::<L, T, 8>(shape, scratch, from, tiles, asks, seen.clone()),
+            4.. if L::QUERIES >= 8 => together::<L, T, 4>(shape, scratch, from, tiles, asks, seen.clone()),
+            3 if L::QUERIES >= 8 => together::<L, T, 3>(shape, scratch, from, tiles, asks, seen.clone()),
+            2.. if L::QUERIES >= 2 => together::<L, T, 2>(shape, scratch, from, tiles, asks, seen.clone()),
+            _ => together::<L, T, 1>(shape, scratch, from, tiles, asks, seen.clone()),
         };
     }
 }
@@ -329,14 +378,15 @@ fn together<L: Lanes, T: Numbers, const N: usize>(
     shape: AttentionShape,
     scratch: &mut Scratch,
     from: usize,
-    tile: T,
+    tiles: Approaching<T>,
+    asks: bool,
     seen: Range<usize>,
 ) -> usize {
     let Scratch { queries, chunk: Sums { values: sums, softmax }, scores, .. } = scratch;
     let queries: [&[f32]; N] = std::array::from_fn(|n| &queries[(from + n) * shape.key..][..shape.key]);
     let scores = &mut scores[from..from + N];
     let softmax = &mut softmax[from..from + N];
-    score::<L, T, N>(queries, tile, shape.key, scores);
+    score::<L, T, N>(queries, tiles, asks, shape.key, scores);
     for (scores, softmax) in scores.iter_mut().zip(softmax.iter_mut()) {
         weigh::<L>(scores, softmax, seen.clone());
     }
@@ -345,15 +395,15 @@ fn together<L: Lanes, T: Numbers, const N: usize>(
     let mut column = 0;
     // As many columns at once as keep the multipliers busy and leave registers over.
     while N <= 4 && L::QUERIES >= 8 && column + 4 * WIDTH <= padded {
-        gather::<L, T, N, 4>(sums, tile, padded, column, scores, softmax, seen.clone());
+        gather::<L, T, N, 4>(sums, tiles, asks, padded, column, scores, softmax, seen.clone());
         column += 4 * WIDTH;
     }
     while column + 2 * WIDTH <= padded {
-        gather::<L, T, N, 2>(sums, tile, padded, column, scores, softmax, seen.clone());
+        gather::<L, T, N, 2>(sums, tiles, asks, padded, column, scores, softmax, seen.clone());
         column += 2 * WIDTH;
     }
     while column < padded {
-        gather::<L, T, N, 1>(sums, tile, padded, column, scores, softmax, seen.clone());
+        gather::<L, T, N, 1>(sums, tiles, asks, padded, column, scores, softmax, seen.clone());
         column += WIDTH;
     }
     N
@@ -363,17 +413,21 @@ fn together<L: Lanes, T: Numbers, const N: usize>(
 #[inline(always)]
 fn score<L: Lanes, T: Numbers, const N: usize>(
     queries: [&[f32]; N],
-    tile: T,
+    tiles: Approaching<T>,
+    asks: bool,
     dimensions: usize,
     scores: &mut [[f32; TOKENS]],
 ) {
     let mut sums = [[L::splat(0.0); 2]; N];
     let queries = queries.map(|query| &query[..dimensions]);
     for block in 0..dimensions.div_ceil(BLOCK) {
-        let scales = tile.key_scales::<L>(block);
+        let scales = tiles.tile.key_scales::<L>(block);
         #[expect(clippy::needless_range_loop, reason = "it counts the dimensions of the tile and of all queries alike")]
         for dimension in block * BLOCK..dimensions.min((block + 1) * BLOCK) {
-            let [low, high] = tile.key::<L>(scales, dimension);
+            if asks {
+                tiles.ask_for_key::<L>(dimension);
+            }
+            let [low, high] = tiles.tile.key::<L>(scales, dimension);
             for n in 0..N {
                 let query = L::splat(queries[n][dimension]);
                 sums[n][0] = low.fma(query, sums[n][0]);
@@ -414,7 +468,8 @@ fn weigh<L: Lanes>(scores: &mut [f32; TOKENS], softmax: &mut Softmax, seen: Rang
 #[inline(always)]
 fn gather<L: Lanes, T: Numbers, const N: usize, const C: usize>(
     sums: &mut [f32],
-    tile: T,
+    tiles: Approaching<T>,
+    asks: bool,
     padded: usize,
     column: usize,
     weights: &[[f32; TOKENS]],
@@ -429,9 +484,12 @@ fn gather<L: Lanes, T: Numbers, const N: usize, const C: usize>(
             registers[n][c] = L::load(&sums[c]).mul(factor);
         }
     }
-    let scales = tile.scales::<L, C>(column);
+    let scales = tiles.tile.scales::<L, C>(column);
     for token in seen {
-        let value = tile.value::<L, C>(&scales, padded, token, column);
+        if asks {
+            tiles.ask_for_value::<L>(padded, token, column..column + C * WIDTH);
+        }
+        let value = tiles.tile.value::<L, C>(&scales, padded, token, column);
         for n in 0..N {
             let weight = L::splat(weights[n][token]);
             for c in 0..C {

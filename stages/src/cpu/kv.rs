@@ -7,6 +7,7 @@
 //! block belongs to is the gateway's affair.
 
 use std::io;
+use std::ops::Range;
 
 use engine::runner::KV_BLOCK_TOKENS;
 use memmap2::MmapMut;
@@ -81,6 +82,11 @@ pub(super) trait Numbers: Copy {
         token: usize,
         column: usize,
     ) -> [L; C];
+
+    /// Where `key` reads; nothing is checked.
+    fn key_place(self, dimension: usize) -> *const u8;
+    /// Where `value` reads; nothing is checked.
+    fn value_place(self, padded: usize, token: usize, dimensions: Range<usize>) -> Range<*const u8>;
 }
 
 /// A tile in 8 bits; every number is an exact product of a byte and a scale.
@@ -187,6 +193,12 @@ impl KvCache {
 // === impl KvLayer ===
 
 impl<'a> KvLayer<'a> {
+    /// Key-value heads.
+    #[inline(always)]
+    pub(super) fn heads(&self) -> usize {
+        self.shape.heads
+    }
+
     /// Head `head` of block `block`.
     #[inline(always)]
     pub(super) fn tile(&self, block: u32, head: usize) -> Tile<'a> {
@@ -279,6 +291,17 @@ impl Numbers for HalfTile<'_> {
         }
         lanes
     }
+
+    #[inline(always)]
+    fn key_place(self, dimension: usize) -> *const u8 {
+        self.keys.as_ptr().wrapping_add(dimension).cast()
+    }
+
+    #[inline(always)]
+    fn value_place(self, padded: usize, token: usize, dimensions: Range<usize>) -> Range<*const u8> {
+        let place = |dimension| self.values.as_ptr().wrapping_add(token * padded + dimension).cast();
+        place(dimensions.start)..place(dimensions.end)
+    }
 }
 
 impl Numbers for ByteTile<'_> {
@@ -323,6 +346,17 @@ impl Numbers for ByteTile<'_> {
             lanes[c] = L::load_bytes(&values[c]).mul(scale);
         }
         lanes
+    }
+
+    #[inline(always)]
+    fn key_place(self, dimension: usize) -> *const u8 {
+        self.keys.as_ptr().wrapping_add(dimension).cast()
+    }
+
+    #[inline(always)]
+    fn value_place(self, padded: usize, token: usize, dimensions: Range<usize>) -> Range<*const u8> {
+        let place = |dimension| self.values.as_ptr().wrapping_add(token * padded + dimension).cast();
+        place(dimensions.start)..place(dimensions.end)
     }
 }
 

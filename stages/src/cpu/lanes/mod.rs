@@ -59,6 +59,14 @@ pub(crate) trait Lanes: Copy {
     /// 0 where `key < bound`, else `self`.
     fn zero_where_below(self, key: Self, bound: Self) -> Self;
 
+    /// Asks the first-level cache for the line where `place` is. There need be nothing; nothing happens then, nor where there
+    /// is no such instruction.
+    #[inline(always)]
+    fn prefetch<T>(_place: *const T) {}
+    /// As `prefetch`, for the second-level cache.
+    #[inline(always)]
+    fn prefetch_far<T>(_place: *const T) {}
+
     /// The sum of all lanes: lanes 8 apart first, then 4, 2 and 1 apart.
     #[inline(always)]
     fn sum(self) -> f32 {

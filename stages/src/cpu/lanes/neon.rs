@@ -157,6 +157,18 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn prefetch<T>(place: *const T) {
+        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
+        unsafe { asm!("prfm pldl1keep, [{place}]", place = in(reg) place, options(nostack, readonly, preserves_flags)) }
+    }
+
+    #[inline(always)]
+    fn prefetch_far<T>(place: *const T) {
+        // SAFETY: as in `prefetch`.
+        unsafe { asm!("prfm pldl2keep, [{place}]", place = in(reg) place, options(nostack, readonly, preserves_flags)) }
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         let [a, b, c, d] = self.0;
         // SAFETY: as in `splat`.
