@@ -59,11 +59,6 @@ pub trait Runner: Send {
     /// [`RunnerError::Work`] when the work does not fit the shard, [`RunnerError::Device`] when the device fails.
     fn step(&mut self, work: Work<'_>) -> Result<Output, RunnerError>;
 
-    /// Bytes of the model file that are resident through this shard's mappings; 0 where unknown.
-    fn weights_resident_bytes(&self) -> u64 {
-        0
-    }
-
     /// Measures for a moment how fast the device multiplies; `None` when there is more to measure, so that it is to be
     /// called again. Speeds are never guessed: where nothing can be measured there are none.
     fn probe(&mut self) -> Option<Speeds> {
@@ -117,6 +112,6 @@ pub trait Loader: Send + Sync + 'static {
     /// Describes the device: everything of a stage's record but its endpoint, speed and load.
     fn describe(&self) -> StageRecord;
 
-    /// This process's memory now; `weights_resident_bytes` is left to the runner.
+    /// This process's memory now. Blocking: the system counts page by page, which takes milliseconds for each gigabyte.
     fn memory(&self) -> MemoryUse;
 }

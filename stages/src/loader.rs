@@ -1,7 +1,7 @@
 //! Makes runners on the processor: one model file, so many threads, a budget.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::runner::{LoadError, LoadedShard, Loader};
 use schema::LayerRange;
@@ -11,7 +11,7 @@ use crate::cpu::{CpuRunner, RunnerSetup};
 use crate::kernels::Pool;
 use crate::memory;
 use crate::model::{Hyper, ModelError};
-use crate::weights::ModelFile;
+use crate::weights::{ModelFile, Residency};
 
 /// Loads shards of one model file onto the processor.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct CpuLoader {
     hyper: Hyper,
     pool: Arc<Pool>,
     budget_bytes: u64,
+    /// Of the shard loaded last.
+    residency: Mutex<Residency>,
 }
 
 // === impl CpuLoader ===
@@ -35,7 +37,8 @@ impl CpuLoader {
         hyper.check_tensors(file.header())?;
         // Asked once: what is available changes all the time, and a budget that did would move shards about.
         let budget_bytes = budget_bytes.unwrap_or_else(|| memory::machine().memory_available_bytes);
-        Ok(Self { file, hyper, pool: Arc::new(Pool::new(threads)), budget_bytes })
+        let (pool, residency) = (Arc::new(Pool::new(threads)), Mutex::default());
+        Ok(Self { file, hyper, pool, budget_bytes, residency })
     }
 
     /// The model's sizes.
@@ -65,6 +68,7 @@ impl Loader for CpuLoader {
         let shard = self.file.map(layers).map_err(|error| LoadError::Failed(chain(&error)))?;
         shard.prefetch();
         let weights_bytes = shard.mapped_bytes();
+        *self.residency.lock().unwrap_or_else(PoisonError::into_inner) = shard.residency();
         let setup = RunnerSetup { hyper: self.hyper.clone(), shard, pool: Arc::clone(&self.pool), room };
         let runner = CpuRunner::new(setup).map_err(|error| LoadError::Failed(chain(&error)))?;
         let kv_blocks = runner.kv_blocks();
@@ -96,7 +100,8 @@ impl Loader for CpuLoader {
     }
 
     fn memory(&self) -> MemoryUse {
-        memory::measure()
+        let residency = self.residency.lock().unwrap_or_else(PoisonError::into_inner);
+        MemoryUse { weights_resident_bytes: residency.bytes(), ..memory::measure() }
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Machine {
     pub memory_available_bytes: u64,
 }
 
-/// What this process uses now. `weights_resident_bytes` is 0: a shard knows it.
+/// What this process uses now. `weights_resident_bytes` is 0: who maps them knows it.
 pub fn measure() -> MemoryUse {
     #[cfg(target_os = "linux")]
     let measured = std::fs::read_to_string("/proc/self/smaps_rollup").ok().and_then(|rollup| from_rollup(&rollup));

@@ -42,9 +42,9 @@ fn a_middle_shard_has_only_its_layers_resident() {
     let shard = model.map(layers).unwrap();
     shard.prefetch();
     let own = record.shard_bytes(layers).weights;
-    println!("own {own}, mapped {}, resident {}", shard.mapped_bytes(), shard.resident_bytes());
+    println!("own {own}, mapped {}, resident {}", shard.mapped_bytes(), shard.residency().bytes());
     assert!((own..own + (64 << 10)).contains(&shard.mapped_bytes()));
-    assert!(shard.resident_bytes() <= own + (64 << 10) && shard.resident_bytes() >= own);
+    assert!((own..=own + (64 << 10)).contains(&shard.residency().bytes()));
     let tensor = shard.layer_tensor(12, "ffn_down.weight").unwrap();
     assert_eq!((tensor.format(), tensor.dims()), (Format::Q4_1, &[1536, 576][..]));
     assert_eq!(tensor.matrix().rows(), 576);

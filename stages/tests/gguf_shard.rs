@@ -62,7 +62,7 @@ fn a_middle_shard_has_its_own_pages_resident_and_no_others() {
     assert!(areas <= 2, "{areas}");
     let slack = 4 * (16 << 10);
     assert!((own..=own + slack).contains(&resident), "own {own}, resident {resident}");
-    assert_eq!(shard.resident_bytes(), resident);
+    assert_eq!(shard.residency().bytes(), resident);
     assert!((own..=own + slack).contains(&shard.mapped_bytes()), "own {own}, mapped {}", shard.mapped_bytes());
 
     let tensor = shard.layer_tensor(3, "ffn_up.weight").unwrap();
@@ -84,8 +84,8 @@ fn prefetching_brings_all_pages_in_and_looking_tokens_up_none() {
     }
     assert_eq!(mapped(&path).1, 0, "rows are read, not mapped");
     shard.prefetch();
-    assert!(shard.resident_bytes() >= shard.mapped_bytes());
-    assert_eq!(mapped(&path).1, shard.resident_bytes());
+    assert!(shard.residency().bytes() >= shard.mapped_bytes());
+    assert_eq!(mapped(&path).1, shard.residency().bytes());
 }
 
 #[test]

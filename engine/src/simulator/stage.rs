@@ -202,7 +202,7 @@ impl StageProcess {
             Happening::Ticks => {
                 around.happens(micros(SETTLE_LEFT), self.party, Happening::Ticks);
                 let lease = self.lease.map(|lease| lease.id);
-                let memory = || self.loader.memory();
+                let memory = self.loader.memory();
                 lease.and_then(|lease| self.member.report(lease, memory, now)).into_iter().collect()
             }
             Happening::Sees => {
@@ -232,7 +232,7 @@ impl StageProcess {
             Happening::Computed(Done::Loaded { number, shard }) => {
                 self.taken = Taken::default();
                 if let Some(speed) = self.speed.take_if(|_| shard.is_ok()) {
-                    let probed = Done::Probed { speed, weights_resident_bytes: 0 };
+                    let probed = Done::Probed { speed };
                     let measures = around.dice.within(300 * MS..3 * SECOND);
                     around.happens(measures, self.party, Happening::Computed(probed));
                 }
@@ -242,9 +242,9 @@ impl StageProcess {
                 self.member.has_read(number);
                 Vec::new()
             }
-            Happening::Computed(Done::Probed { speed, weights_resident_bytes }) => {
+            Happening::Computed(Done::Probed { speed }) => {
                 around.tally.add("a stage measured itself", 1);
-                self.member.probed(speed, weights_resident_bytes);
+                self.member.probed(speed);
                 Vec::new()
             }
             Happening::Computed(Done::Stepped(stepped)) => self.member.stepped(*stepped),

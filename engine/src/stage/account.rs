@@ -13,7 +13,6 @@ pub(super) struct Account {
     queued: Duration,
     sending: Duration,
     sent_bytes: u64,
-    pub(super) weights_resident_bytes: u64,
 }
 
 // === impl Account ===
@@ -36,10 +35,7 @@ impl Account {
     /// Writes what was done in the `elapsed` time into `load`, and begins anew.
     pub(super) fn settle(&mut self, elapsed: Duration, load: &mut StageLoad) {
         let seconds = elapsed.as_secs_f64();
-        let Self { rows, batches, computing, queued, sending, sent_bytes, weights_resident_bytes } =
-            std::mem::take(self);
-        self.weights_resident_bytes = weights_resident_bytes;
-        load.memory.weights_resident_bytes = weights_resident_bytes;
+        let Self { rows, batches, computing, queued, sending, sent_bytes } = std::mem::take(self);
         load.tokens_total += rows;
         load.batches_total += batches;
         load.sent_bytes_total += sent_bytes;
@@ -59,7 +55,7 @@ mod tests {
 
     #[test]
     fn a_period_is_divided_among_computing_and_two_kinds_of_waiting() {
-        let mut account = Account { weights_resident_bytes: 7, ..Account::default() };
+        let mut account = Account::default();
         let ms = Duration::from_millis;
         account.computed(3, ms(1), ms(400));
         account.sent(100, ms(200));
@@ -70,7 +66,6 @@ mod tests {
         assert_eq!(shares, [4.0, 2.0, 4.0]);
         account.settle(ms(1000), &mut load);
         assert_eq!((load.busy, load.idle_input, load.tokens_total), (0.0, 1.0, 8));
-        assert_eq!(load.memory.weights_resident_bytes, 7, "what is resident is no matter of a period");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use schema::record::{KvRoom, Speeds};
 use tokio::sync::mpsc;
 
 use super::read_ahead::ReadAhead;
-use crate::limits::{PROBE_QUIET, REPORT_EVERY, STAGE_QUEUE_MAX};
+use crate::limits::{PROBE_QUIET, STAGE_QUEUE_MAX};
 use crate::link::bytes_to_activations;
 use crate::runner::{LoadError, LoadedShard, Loader, Output, Runner, RunnerError, Work};
 
@@ -44,7 +44,7 @@ pub(crate) enum Done {
     /// Weights were read into memory, beside the thread.
     ReadAhead { number: u64 },
     /// The device was measured.
-    Probed { speed: Speeds, weights_resident_bytes: u64 },
+    Probed { speed: Speeds },
 }
 
 /// A shard that was loaded.
@@ -61,7 +61,6 @@ pub(crate) struct Stepped {
     pub(crate) output: Result<Output, RunnerError>,
     pub(crate) compute: Duration,
     pub(crate) queue: Duration,
-    pub(crate) weights_resident_bytes: Option<u64>,
 }
 
 /// The way to the thread. Dropping it ends the thread after the step at hand.
@@ -146,8 +145,6 @@ pub(crate) struct Worker {
     loader: Arc<dyn Loader>,
     runner: Option<Box<dyn Runner>>,
     input: Vec<f32>,
-    /// When the resident weights were counted last.
-    counted: Instant,
     /// Whether the device was measured. Once for the process: figures that changed with every shard would have shards
     /// moved about.
     probed: bool,
@@ -167,8 +164,7 @@ enum Next {
 
 impl Worker {
     pub(crate) fn new(loader: Arc<dyn Loader>) -> Self {
-        let (counted, patience) = (Instant::now(), PROBE_QUIET);
-        Self { loader, runner: None, input: Vec::new(), counted, probed: false, patience }
+        Self { loader, runner: None, input: Vec::new(), probed: false, patience: PROBE_QUIET }
     }
 
     /// Waits for an order; while there is a device to measure, not for long.
@@ -218,13 +214,8 @@ impl Worker {
             None => Err(RunnerError::Device("no shard is loaded".to_owned())),
         };
         let compute = started.elapsed();
-        let count = self.counted.elapsed() >= REPORT_EVERY;
-        let weights_resident_bytes = self.runner.as_ref().filter(|_| count).map(|runner| {
-            self.counted = Instant::now();
-            runner.weights_resident_bytes()
-        });
         let queue = started.saturating_duration_since(arrived);
-        Stepped { hop, output, compute, queue, weights_resident_bytes }
+        Stepped { hop, output, compute, queue }
     }
 
     /// Measures for a moment; what was found, when that was the last one.
@@ -233,7 +224,7 @@ impl Worker {
         self.patience = Duration::ZERO;
         let speed = runner.probe()?;
         self.probed = true;
-        Some(Done::Probed { speed, weights_resident_bytes: runner.weights_resident_bytes() })
+        Some(Done::Probed { speed })
     }
 }
 
@@ -262,10 +253,6 @@ mod tests {
     impl Runner for Doubling {
         fn step(&mut self, work: Work<'_>) -> Result<Output, RunnerError> {
             Ok(Output::Activations(work.activations.iter().map(|value| value * 2.0).collect()))
-        }
-
-        fn weights_resident_bytes(&self) -> u64 {
-            77
         }
 
         fn probe(&mut self) -> Option<Speeds> {
@@ -361,8 +348,8 @@ mod tests {
         assert_eq!(measured.load(Ordering::SeqCst), 0, "measured without a shard");
         load(&compute);
         assert!(matches!(done.recv().await, Some(Done::Loaded { .. })));
-        let Some(Done::Probed { speed, weights_resident_bytes }) = done.recv().await else { panic!("not measured") };
-        assert_eq!((speed, weights_resident_bytes), (speeds(), 77));
+        let Some(Done::Probed { speed }) = done.recv().await else { panic!("not measured") };
+        assert_eq!(speed, speeds());
         load(&compute);
         assert!(matches!(done.recv().await, Some(Done::Loaded { .. })));
         tokio::time::sleep(2 * PROBE_QUIET).await;

@@ -502,9 +502,8 @@ impl Member {
     }
 
     /// The device was measured; the next report takes that to the store.
-    pub(crate) fn probed(&mut self, speed: Speeds, weights_resident_bytes: u64) {
+    pub(crate) fn probed(&mut self, speed: Speeds) {
         self.record.speed = speed;
-        self.account.weights_resident_bytes = weights_resident_bytes;
     }
 
     /// The process is to stop: others are to take over what it holds, before it lets go.
@@ -600,9 +599,8 @@ impl Member {
 
     /// A micro-batch was computed, or not: sends it on its way.
     pub(crate) fn stepped(&mut self, stepped: Stepped) -> Vec<Order> {
-        let Stepped { mut hop, output, compute, queue, weights_resident_bytes } = stepped;
+        let Stepped { mut hop, output, compute, queue } = stepped;
         self.account.computed(hop.rows, queue, compute);
-        self.account.weights_resident_bytes = weights_resident_bytes.unwrap_or(self.account.weights_resident_bytes);
         let Some(held) = self.held.as_ref().filter(|held| held.generation == hop.generation) else {
             return Vec::new();
         };
@@ -674,13 +672,13 @@ impl Member {
     }
 
     /// Says in the store, now and then, what was done and used.
-    pub(crate) fn report(&mut self, lease: LeaseId, memory: impl FnOnce() -> MemoryUse, now: Instant) -> Option<Order> {
+    pub(crate) fn report(&mut self, lease: LeaseId, memory: MemoryUse, now: Instant) -> Option<Order> {
         let elapsed = now.saturating_duration_since(self.settled);
         if elapsed < REPORT_EVERY || self.writing || !self.view.reachable {
             return None;
         }
         self.settled = now;
-        self.record.load.memory = memory();
+        self.record.load.memory = memory;
         self.account.settle(elapsed, &mut self.record.load);
         let unchanged = self.view.stages.get(&self.name).is_some_and(|stage| stage.value == self.record);
         if unchanged {

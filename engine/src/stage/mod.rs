@@ -7,6 +7,7 @@
 mod account;
 pub(crate) mod compute;
 mod gateways;
+mod gauge;
 pub(crate) mod held;
 mod intake;
 mod live;

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::compute::{Compute, Done};
 use super::gateways::Gateways;
+use super::gauge::Gauge;
 use super::member::{Member, Order, Purpose};
 use super::watchdog::Watchdog;
 use super::{Ending, StageError, StageSettings};
@@ -33,6 +34,7 @@ pub(super) struct Stage {
     compute: Compute,
     done: mpsc::Receiver<Done>,
     watchdog: Watchdog,
+    gauge: Gauge,
     member: Member,
     downstream: Route,
     gateways: Gateways,
@@ -74,6 +76,7 @@ impl Stage {
         loader: Arc<dyn Loader>,
     ) -> Result<Self, StageError> {
         let (compute, done) = Compute::start(loader.clone()).map_err(StageError::Thread)?;
+        let gauge = Gauge::start(loader.clone()).map_err(StageError::Thread)?;
         let record = StageRecord { endpoint: inbound.endpoint().to_owned(), ..loader.describe() };
         let view = views.borrow().clone();
         let member = Member::new(settings.keyspace.clone(), settings.name.clone(), record, view, Instant::now());
@@ -88,6 +91,7 @@ impl Stage {
             compute,
             done,
             watchdog: Watchdog::new(Instant::now()),
+            gauge,
             member,
             write: None,
             served: false,
@@ -174,8 +178,8 @@ impl Stage {
                     self.watchdog.stepped(stepped.compute);
                     self.member.stepped(*stepped)
                 }
-                Event::Computed(Some(Done::Probed { speed, weights_resident_bytes })) => {
-                    self.member.probed(speed, weights_resident_bytes);
+                Event::Computed(Some(Done::Probed { speed })) => {
+                    self.member.probed(speed);
                     Vec::new()
                 }
                 Event::Arrived(Ok(message)) => self.member.arrived(message),
@@ -206,8 +210,7 @@ impl Stage {
                     if let Some(for_so_long) = self.watchdog.hangs(Instant::now()) {
                         break Err(StageError::ComputeHangs(for_so_long));
                     }
-                    let memory = || self.loader.memory();
-                    self.member.report(lease.id(), memory, Instant::now()).into_iter().collect()
+                    self.member.report(lease.id(), self.gauge.memory(), Instant::now()).into_iter().collect()
                 }
             };
             self.carry_out(orders).await;

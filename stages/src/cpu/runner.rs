@@ -241,10 +241,6 @@ impl Runner for CpuRunner {
         }
     }
 
-    fn weights_resident_bytes(&self) -> u64 {
-        self.shard.resident_bytes()
-    }
-
     fn probe(&mut self) -> Option<Speeds> {
         let Self { shard, pool, arena, probe, .. } = self;
         let probe = probe.get_or_insert_with(|| Probe::new(&shard.file().matrix_formats(), PROBE_TIME));

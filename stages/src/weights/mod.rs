@@ -25,5 +25,6 @@ pub use file::{FileChanged, ModelFile, OpenError};
 pub use guard::{EXIT_CODE_WEIGHTS_LOST, guard_against_truncation};
 pub use place::Place;
 pub use record::ModelError;
+pub use resident::Residency;
 pub use shard::{MapError, Shard, TensorError};
 pub use tensor::Tensor;

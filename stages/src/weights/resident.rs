@@ -1,13 +1,32 @@
 //! How much of a mapping is in memory, as the system counts it for this process.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::mapping::Mapping;
 
+/// How much of a shard is in memory; does not keep it mapped.
+#[derive(Debug, Default)]
+pub struct Residency(Vec<Weak<Mapping>>);
+
+// === impl Residency ===
+
+impl Residency {
+    pub(super) fn of(runs: &[Arc<Mapping>]) -> Self {
+        Self(runs.iter().map(Arc::downgrade).collect())
+    }
+
+    /// Bytes of the pages that are mapped still and in memory now: on Linux those this process has, elsewhere all that are.
+    /// The system counts them one by one, which takes milliseconds for each gigabyte.
+    pub fn bytes(&self) -> u64 {
+        let runs: Vec<_> = self.0.iter().filter_map(Weak::upgrade).collect();
+        if runs.is_empty() { 0 } else { resident_bytes(&runs) }
+    }
+}
+
 /// Resident bytes of the pages of `runs`. From `/proc/self/smaps` where there is one, as that tells what this process
 /// has; else what is in memory at all, whoever brought it there.
-pub(super) fn resident_bytes(runs: &[Arc<Mapping>]) -> u64 {
+fn resident_bytes(runs: &[Arc<Mapping>]) -> u64 {
     let addresses: Vec<_> = runs.iter().map(|run| run.addresses()).collect();
     match std::fs::read_to_string("/proc/self/smaps") {
         Ok(smaps) => resident_in(&smaps, &addresses),

@@ -12,7 +12,7 @@ use super::mapping::{self, Mapping};
 use super::place::{EMBEDDING, OUTPUT, Place};
 use super::plan;
 use super::record::{self, ModelError};
-use super::resident;
+use super::resident::Residency;
 use super::tensor::Tensor;
 use crate::gguf::TensorInfo;
 
@@ -221,9 +221,9 @@ impl Shard {
         self.runs.iter().map(|run| run.file_range()).map(|range| range.end - range.start).sum()
     }
 
-    /// Bytes of the mapped pages that are in memory now: on Linux those this process has, elsewhere all that are.
-    pub fn resident_bytes(&self) -> u64 {
-        resident::resident_bytes(&self.runs)
+    /// What tells how much of it is in memory.
+    pub fn residency(&self) -> Residency {
+        Residency::of(&self.runs)
     }
 
     /// Brings all mapped pages into memory, so that the first token does not wait for the disk.
