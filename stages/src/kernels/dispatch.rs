@@ -100,7 +100,9 @@ pub fn matmul_on(path: Path, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &mut Ro
 /// Does up to [`JOBS_MAX`] jobs at once.
 fn region(path: Path, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &Rows) {
     let total: usize = jobs.iter().map(|job| job.weights.bytes().len()).sum();
-    let share = (total / (pool.threads() * PARTS_PER_THREAD)).max(PART_WORK_MIN / x.rows().max(1));
+    // One thread waits for no other.
+    let parts = if pool.threads() == 1 { 1 } else { pool.threads() * PARTS_PER_THREAD };
+    let share = (total / parts).max(PART_WORK_MIN / x.rows().max(1));
     let mut products = [const { None }; JOBS_MAX];
     let mut parts = 0;
     for (product, job) in products.iter_mut().zip(jobs) {

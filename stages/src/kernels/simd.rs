@@ -156,7 +156,7 @@ pub(super) trait Matrices<S: Simd>: Copy {
     /// Keeps what `room` gave for the next time.
     fn keep(self, room: Box<Room<S>>);
     /// Takes `above` from every byte, so that the weights are signed.
-    fn signed(self, weights: [S::Int; 8], above: u8) -> [S::Int; 8];
+    fn sign(self, weights: &mut [S::Int; 8], above: u8);
     /// Writes the integer sums of 32 signed weights of each output with each row of `x` to `sums`.
     fn dot_block(self, weights: &[S::Int; 8], x: &[Quantised; MATRIX_ROWS], sums: &mut [S::Int; MATRIX_ROWS]);
 }
@@ -173,7 +173,7 @@ impl<S: Simd> Matrices<S> for Infallible {
         match self {}
     }
 
-    fn signed(self, _: [S::Int; 8], _: u8) -> [S::Int; 8] {
+    fn sign(self, _: &mut [S::Int; 8], _: u8) {
         match self {}
     }
 

@@ -309,7 +309,7 @@ fn unpack_signed<S: Simd, C: Codec>(
     C::unpack(s, Tile::of(weights, start, S::LANES), unit * C::BYTES, lanes);
     let above = if C::WIDE { S::WIDE_OFFSET } else { C::OFFSET }.map_or(0, |power| 1 << power);
     for lanes in lanes {
-        lanes.words = matrices.signed(lanes.words, above);
+        matrices.sign(&mut lanes.words, above);
     }
 }
 

@@ -110,12 +110,11 @@ impl Matrices<Avx512> for Amx {
     }
 
     #[inline(always)]
-    fn signed(self, mut weights: [__m512i; 8], above: u8) -> [__m512i; 8] {
-        for weights in &mut weights {
+    fn sign(self, weights: &mut [__m512i; 8], above: u8) {
+        for weights in weights {
             // SAFETY: whoever has AMX has AVX-512 (`detect`); no memory is touched.
             *weights = unsafe { _mm512_sub_epi8(*weights, _mm512_set1_epi8(above.cast_signed())) };
         }
-        weights
     }
 
     #[inline(always)]
