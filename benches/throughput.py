@@ -311,7 +311,8 @@ def beside(model, rounds):
         chats = [asyncio.create_task(listen(server.port, chat(fresh(f"beside {at} {one}"), 700))) for one in range(8)]
         await asyncio.sleep(2.5)
         began = time.perf_counter()
-        long = await listen(server.port, chat(fresh(f"long {at}", 3960), 1))
+        # More than one token: some have no text, and then nothing tells when they came.
+        long = await listen(server.port, chat(fresh(f"long {at}", 3960), 8))
         heard, ended = await asyncio.gather(*chats), began + long.first
         within = lambda low, high: [b - a for one in heard for a, b in zip(one.times, one.times[1:]) if low <= b <= high]
         return percentile(within(began - 1.5, began), 95), percentile(within(began, ended), 95), long

@@ -39,9 +39,7 @@ impl StepCost {
     pub(crate) fn seconds(&self, rows: u32) -> Option<f64> {
         let rows = f64::from(rows);
         let mut below: Option<Class> = None;
-        for class in self.classes.iter().flatten() {
-            // An average may be below that of fewer rows when the machine was busy with something else.
-            let class = Class { seconds: class.seconds.max(below.map_or(0.0, |below| below.seconds)), ..*class };
+        for class in self.never_falling().into_iter().flatten() {
             if class.rows >= rows {
                 let Some(below) = below.filter(|below| below.rows < class.rows) else {
                     return Some(class.seconds * (rows / class.rows));
@@ -53,6 +51,19 @@ impl StepCost {
         }
         let last = below?;
         Some(last.seconds + (rows - last.rows) * last.seconds / last.rows * UNSEEN_ROW_SHARE)
+    }
+
+    /// The means, none above that of more rows. One can be: it is of a moment when the machine was busy with something else or
+    /// histories were longer, and stays as it is for as long as there are no such micro-batches, while more rows tell what is
+    /// so now.
+    fn never_falling(&self) -> [Option<Class>; CLASSES] {
+        let mut classes = self.classes;
+        let mut least = f64::INFINITY;
+        for class in classes.iter_mut().rev().flatten() {
+            least = least.min(class.seconds);
+            class.seconds = least;
+        }
+        classes
     }
 
     /// The most rows, up to `rows_max`, that should take `seconds` at most.
@@ -98,6 +109,16 @@ mod tests {
         assert_eq!(ms(cost.seconds(5).unwrap()), 20);
         cost.observe(5, Duration::from_millis(50));
         assert_eq!(ms(cost.seconds(5).unwrap()), 50);
+    }
+
+    #[test]
+    fn what_few_rows_took_once_does_not_make_more_rows_dear() {
+        let mut cost = StepCost::default();
+        cost.observe(1, Duration::from_millis(50));
+        for _ in 0..3 {
+            cost.observe(4, Duration::from_millis(6));
+        }
+        assert_eq!([1, 4].map(|rows| ms(cost.seconds(rows).unwrap())), [6, 6]);
     }
 
     proptest! {
