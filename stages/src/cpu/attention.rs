@@ -305,39 +305,40 @@ fn meet<L: Lanes>(
 ) {
     match tiles {
         [Tile::Half(tile), Tile::Half(next), Tile::Half(after)] => {
-            meet_with::<L, _>(shape, scratch, queries, Approaching { tile, next, after }, seen);
+            meet_with::<L, _>(shape, scratch, queries, Met { tile, ahead: Some([next, after]) }, seen);
         }
         [Tile::Byte(tile), Tile::Byte(next), Tile::Byte(after)] => {
-            meet_with::<L, _>(shape, scratch, queries, Approaching { tile, next, after }, seen);
+            meet_with::<L, _>(shape, scratch, queries, Met { tile, ahead: Some([next, after]) }, seen);
         }
         _ => unreachable!("all tiles of a layer are of one kind"),
     }
 }
 
-/// A tile, and those that are met next. While it is computed with, they are asked for, line by line, as `tile::ask_for_next`
-/// does with weights.
+/// A tile, and the two that are met next if they are still to be asked for: while it is computed with, line by line, the next
+/// one for the first-level cache and the other for the second, as with weights (`kernels/tile.rs`).
 #[derive(Clone, Copy)]
-struct Approaching<T> {
+struct Met<T> {
     tile: T,
-    next: T,
-    after: T,
+    ahead: Option<[T; 2]>,
 }
 
-// === impl Approaching ===
+// === impl Met ===
 
-impl<T: Numbers> Approaching<T> {
+impl<T: Numbers> Met<T> {
     /// Asks for what will be needed at a dimension of the keys.
     #[inline(always)]
     fn ask_for_key<L: Lanes>(self, dimension: usize) {
-        L::prefetch(self.next.key_place(dimension));
-        L::prefetch_far(self.after.key_place(dimension));
+        let Some([next, after]) = self.ahead else { return };
+        L::prefetch(next.key_place(dimension));
+        L::prefetch_far(after.key_place(dimension));
     }
 
     /// Asks for what will be needed of a token's value.
     #[inline(always)]
     fn ask_for_value<L: Lanes>(self, padded: usize, token: usize, dimensions: Range<usize>) {
-        let near = self.next.value_place(padded, token, dimensions.clone());
-        let far = self.after.value_place(padded, token, dimensions);
+        let Some([next, after]) = self.ahead else { return };
+        let near = next.value_place(padded, token, dimensions.clone());
+        let far = after.value_place(padded, token, dimensions);
         for line in (0..near.end as usize - near.start as usize).step_by(LINE_BYTES) {
             L::prefetch(near.start.wrapping_add(line));
             L::prefetch_far(far.start.wrapping_add(line));
@@ -354,20 +355,20 @@ fn meet_with<L: Lanes, T: Numbers>(
     shape: AttentionShape,
     scratch: &mut Scratch,
     queries: Range<usize>,
-    tiles: Approaching<T>,
+    mut met: Met<T>,
     seen: Range<usize>,
 ) {
     let (mut from, end) = (queries.start, queries.end);
     while from < end {
-        // The first queries ask for what follows.
-        let asks = from == 0;
+        // Only the first queries ask for what follows.
+        met.ahead = met.ahead.filter(|_| from == 0);
         // The wide forms exist only where there are registers for them.
         from += match end - from {
-            8.. if L::QUERIES >= 8 => together::<L, T, 8>(shape, scratch, from, tiles, asks, seen.clone()),
-            4.. if L::QUERIES >= 8 => together::<L, T, 4>(shape, scratch, from, tiles, asks, seen.clone()),
-            3 if L::QUERIES >= 8 => together::<L, T, 3>(shape, scratch, from, tiles, asks, seen.clone()),
-            2.. if L::QUERIES >= 2 => together::<L, T, 2>(shape, scratch, from, tiles, asks, seen.clone()),
-            _ => together::<L, T, 1>(shape, scratch, from, tiles, asks, seen.clone()),
+            8.. if L::QUERIES >= 8 => together::<L, T, 8>(shape, scratch, from, met, seen.clone()),
+            4.. if L::QUERIES >= 8 => together::<L, T, 4>(shape, scratch, from, met, seen.clone()),
+            3 if L::QUERIES >= 8 => together::<L, T, 3>(shape, scratch, from, met, seen.clone()),
+            2.. if L::QUERIES >= 2 => together::<L, T, 2>(shape, scratch, from, met, seen.clone()),
+            _ => together::<L, T, 1>(shape, scratch, from, met, seen.clone()),
         };
     }
 }
@@ -378,15 +379,14 @@ fn together<L: Lanes, T: Numbers, const N: usize>(
     shape: AttentionShape,
     scratch: &mut Scratch,
     from: usize,
-    tiles: Approaching<T>,
-    asks: bool,
+    met: Met<T>,
     seen: Range<usize>,
 ) -> usize {
     let Scratch { queries, chunk: Sums { values: sums, softmax }, scores, .. } = scratch;
     let queries: [&[f32]; N] = std::array::from_fn(|n| &queries[(from + n) * shape.key..][..shape.key]);
     let scores = &mut scores[from..from + N];
     let softmax = &mut softmax[from..from + N];
-    score::<L, T, N>(queries, tiles, asks, shape.key, scores);
+    score::<L, T, N>(queries, met, shape.key, scores);
     for (scores, softmax) in scores.iter_mut().zip(softmax.iter_mut()) {
         weigh::<L>(scores, softmax, seen.clone());
     }
@@ -395,15 +395,15 @@ fn together<L: Lanes, T: Numbers, const N: usize>(
     let mut column = 0;
     // As many columns at once as keep the multipliers busy and leave registers over.
     while N <= 4 && L::QUERIES >= 8 && column + 4 * WIDTH <= padded {
-        gather::<L, T, N, 4>(sums, tiles, asks, padded, column, scores, softmax, seen.clone());
+        gather::<L, T, N, 4>(sums, met, padded, column, scores, softmax, seen.clone());
         column += 4 * WIDTH;
     }
     while column + 2 * WIDTH <= padded {
-        gather::<L, T, N, 2>(sums, tiles, asks, padded, column, scores, softmax, seen.clone());
+        gather::<L, T, N, 2>(sums, met, padded, column, scores, softmax, seen.clone());
         column += 2 * WIDTH;
     }
     while column < padded {
-        gather::<L, T, N, 1>(sums, tiles, asks, padded, column, scores, softmax, seen.clone());
+        gather::<L, T, N, 1>(sums, met, padded, column, scores, softmax, seen.clone());
         column += WIDTH;
     }
     N
@@ -413,21 +413,18 @@ fn together<L: Lanes, T: Numbers, const N: usize>(
 #[inline(always)]
 fn score<L: Lanes, T: Numbers, const N: usize>(
     queries: [&[f32]; N],
-    tiles: Approaching<T>,
-    asks: bool,
+    met: Met<T>,
     dimensions: usize,
     scores: &mut [[f32; TOKENS]],
 ) {
     let mut sums = [[L::splat(0.0); 2]; N];
     let queries = queries.map(|query| &query[..dimensions]);
     for block in 0..dimensions.div_ceil(BLOCK) {
-        let scales = tiles.tile.key_scales::<L>(block);
+        let scales = met.tile.key_scales::<L>(block);
         #[expect(clippy::needless_range_loop, reason = "it counts the dimensions of the tile and of all queries alike")]
         for dimension in block * BLOCK..dimensions.min((block + 1) * BLOCK) {
-            if asks {
-                tiles.ask_for_key::<L>(dimension);
-            }
-            let [low, high] = tiles.tile.key::<L>(scales, dimension);
+            met.ask_for_key::<L>(dimension);
+            let [low, high] = met.tile.key::<L>(scales, dimension);
             for n in 0..N {
                 let query = L::splat(queries[n][dimension]);
                 sums[n][0] = low.fma(query, sums[n][0]);
@@ -468,8 +465,7 @@ fn weigh<L: Lanes>(scores: &mut [f32; TOKENS], softmax: &mut Softmax, seen: Rang
 #[inline(always)]
 fn gather<L: Lanes, T: Numbers, const N: usize, const C: usize>(
     sums: &mut [f32],
-    tiles: Approaching<T>,
-    asks: bool,
+    met: Met<T>,
     padded: usize,
     column: usize,
     weights: &[[f32; TOKENS]],
@@ -484,12 +480,10 @@ fn gather<L: Lanes, T: Numbers, const N: usize, const C: usize>(
             registers[n][c] = L::load(&sums[c]).mul(factor);
         }
     }
-    let scales = tiles.tile.scales::<L, C>(column);
+    let scales = met.tile.scales::<L, C>(column);
     for token in seen {
-        if asks {
-            tiles.ask_for_value::<L>(padded, token, column..column + C * WIDTH);
-        }
-        let value = tiles.tile.value::<L, C>(&scales, padded, token, column);
+        met.ask_for_value::<L>(padded, token, column..column + C * WIDTH);
+        let value = met.tile.value::<L, C>(&scales, padded, token, column);
         for n in 0..N {
             let weight = L::splat(weights[n][token]);
             for c in 0..C {
