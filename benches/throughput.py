@@ -20,6 +20,7 @@ llama.cpp is built by `benches/reference.py`. Numbers are medians over the round
 
 import argparse
 import asyncio
+import atexit
 import json
 import os
 import pathlib
@@ -55,6 +56,7 @@ class Server:
 
     def __init__(self, name):
         self.name, self.port, self.processes = name, free_port(), []
+        atexit.register(self.stop)  # Also where a work fails: what is left behind would be measured by the next.
 
     def start(self, *command):
         log = tempfile.TemporaryFile("w+")
