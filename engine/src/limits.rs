@@ -11,7 +11,7 @@ pub const BATCH_ROWS_SHARE_MIN: u32 = 64;
 pub const DECODES_MAX: usize = 64;
 /// How much longer a micro-batch may take for the sake of prompts, while sequences are being decoded: theirs is the time
 /// between two tokens, which should stay under twice what it is undisturbed.
-pub const STRETCH_MAX: f64 = 1.6;
+pub const STRETCH_MAX: f64 = 1.7;
 /// Prompt tokens that go into a micro-batch in any case: a prompt must come to its end, however slow the stages.
 pub const PROMPT_ROWS_MIN: u32 = 2;
 /// Guessed tokens that are sent along to be verified: more are seldom all right.
