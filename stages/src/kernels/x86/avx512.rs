@@ -246,9 +246,12 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn word(self, tile: Tile<'_>, at: usize) -> __m512i {
         let (start, stride) = tile.lanes(Self::LANES, at, 4);
-        // SAFETY: `self` proves the instruction set; four bytes can be read in each of the 16 rows, and a mapped matrix is
-        // never so large that 16 rows are 2 GiB.
+        // SAFETY: `self` proves the instruction set; four bytes can be read in each of the 16 rows, and offsets to all of them
+        // fit 32 bits where they are gathered.
         unsafe {
+            if stride > i32::MAX as usize / Self::LANES {
+                return gathered(|lane| start.add(lane * stride).cast::<i32>().read_unaligned());
+            }
             let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
             let offsets = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride as i32));
             _mm512_i32gather_epi32::<1>(offsets, start.cast())
