@@ -68,6 +68,9 @@ pub(super) enum Tile<'a> {
 
 /// A tile that can be computed with: what it holds, sixteen numbers at a time, exactly.
 pub(super) trait Numbers: Copy {
+    /// How a number is stored.
+    type Number;
+
     /// What `key` needs of the dimensions of a block.
     fn key_scales<L: Lanes>(self, block: usize) -> [L; 2];
     /// Dimension `dimension` of the keys of all tokens.
@@ -83,10 +86,20 @@ pub(super) trait Numbers: Copy {
         column: usize,
     ) -> [L; C];
 
+    /// Where keys and values begin.
+    fn places(self) -> (*const [Self::Number; TOKENS], *const Self::Number);
     /// Where `key` reads; nothing is checked.
-    fn key_place(self, dimension: usize) -> *const u8;
+    #[inline(always)]
+    fn key_place(self, dimension: usize) -> *const u8 {
+        self.places().0.wrapping_add(dimension).cast()
+    }
     /// Where `value` reads; nothing is checked.
-    fn value_place(self, padded: usize, token: usize, dimensions: Range<usize>) -> Range<*const u8>;
+    #[inline(always)]
+    fn value_place(self, padded: usize, token: usize, dimensions: Range<usize>) -> Range<*const u8> {
+        let (_, values) = self.places();
+        let place = |dimension| values.wrapping_add(token * padded + dimension).cast();
+        place(dimensions.start)..place(dimensions.end)
+    }
 }
 
 /// A tile in 8 bits; every number is an exact product of a byte and a scale.
@@ -260,6 +273,8 @@ impl KvLayerMut<'_> {
 // === impl Numbers ===
 
 impl Numbers for HalfTile<'_> {
+    type Number = u16;
+
     #[inline(always)]
     fn key_scales<L: Lanes>(self, _: usize) -> [L; 2] {
         [L::splat(1.0); 2]
@@ -293,18 +308,14 @@ impl Numbers for HalfTile<'_> {
     }
 
     #[inline(always)]
-    fn key_place(self, dimension: usize) -> *const u8 {
-        self.keys.as_ptr().wrapping_add(dimension).cast()
-    }
-
-    #[inline(always)]
-    fn value_place(self, padded: usize, token: usize, dimensions: Range<usize>) -> Range<*const u8> {
-        let place = |dimension| self.values.as_ptr().wrapping_add(token * padded + dimension).cast();
-        place(dimensions.start)..place(dimensions.end)
+    fn places(self) -> (*const [Self::Number; TOKENS], *const Self::Number) {
+        (self.keys.as_ptr(), self.values.as_ptr())
     }
 }
 
 impl Numbers for ByteTile<'_> {
+    type Number = i8;
+
     #[inline(always)]
     fn key_scales<L: Lanes>(self, block: usize) -> [L; 2] {
         let (scales, _) = self.key_scales[block].as_chunks::<WIDTH>();
@@ -349,14 +360,8 @@ impl Numbers for ByteTile<'_> {
     }
 
     #[inline(always)]
-    fn key_place(self, dimension: usize) -> *const u8 {
-        self.keys.as_ptr().wrapping_add(dimension).cast()
-    }
-
-    #[inline(always)]
-    fn value_place(self, padded: usize, token: usize, dimensions: Range<usize>) -> Range<*const u8> {
-        let place = |dimension| self.values.as_ptr().wrapping_add(token * padded + dimension).cast();
-        place(dimensions.start)..place(dimensions.end)
+    fn places(self) -> (*const [Self::Number; TOKENS], *const Self::Number) {
+        (self.keys.as_ptr(), self.values.as_ptr())
     }
 }
 

@@ -12,6 +12,9 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+
 pub(crate) use level::{Kernel, Level};
 
 /// How many values are worked on at once, on every instruction set alike.
@@ -62,10 +65,24 @@ pub(crate) trait Lanes: Copy {
     /// Asks the first-level cache for the line where `place` is. There need be nothing; nothing happens then, nor where there
     /// is no such instruction.
     #[inline(always)]
-    fn prefetch<T>(_place: *const T) {}
+    fn prefetch<T>(place: *const T) {
+        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points; every x86-64 has it.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(place.cast());
+        }
+        let _ = place;
+    }
     /// As `prefetch`, for the second-level cache.
     #[inline(always)]
-    fn prefetch_far<T>(_place: *const T) {}
+    fn prefetch_far<T>(place: *const T) {
+        // SAFETY: as in `prefetch`.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T1>(place.cast());
+        }
+        let _ = place;
+    }
 
     /// The sum of all lanes: lanes 8 apart first, then 4, 2 and 1 apart.
     #[inline(always)]

@@ -126,18 +126,6 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn prefetch<T>(place: *const T) {
-        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points; every x86-64 has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
-    }
-
-    #[inline(always)]
-    fn prefetch_far<T>(place: *const T) {
-        // SAFETY: as in `prefetch`.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) }
-    }
-
-    #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: as in `splat`.
         unsafe {
@@ -284,18 +272,6 @@ impl Lanes for Avx2 {
             let high = _mm256_cmp_ps::<_CMP_NLT_UQ>(key.1, bound.1);
             Self(_mm256_and_ps(low, self.0), _mm256_and_ps(high, self.1))
         }
-    }
-
-    #[inline(always)]
-    fn prefetch<T>(place: *const T) {
-        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points; every x86-64 has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
-    }
-
-    #[inline(always)]
-    fn prefetch_far<T>(place: *const T) {
-        // SAFETY: as in `prefetch`.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) }
     }
 
     #[inline(always)]
