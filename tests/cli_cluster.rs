@@ -53,6 +53,8 @@ fn furnish(etcd: &Etcd, gateway: &str) {
             host: "here".to_owned(),
             pid: 1,
             version: "0.1.0".to_owned(),
+            lease: String::new(),
+            proof: None,
             device: DeviceKind::Cpu,
             chip: "chip".to_owned(),
             threads: 1,
@@ -62,6 +64,7 @@ fn furnish(etcd: &Etcd, gateway: &str) {
             link_us: 0,
             leaving: false,
             standby: Vec::new(),
+            trouble: None,
             load: StageLoad::default(),
         };
         let claim = ClaimRecord {
@@ -73,6 +76,7 @@ fn furnish(etcd: &Etcd, gateway: &str) {
             weights_bytes: 1,
             kv_blocks: 1,
             kv_block_tokens: 32,
+            loads: 1,
         };
         put(etcd, &Key::Stage(stage.parse().unwrap()), &record);
         put(etcd, &Key::Claim(Generation(1), slot), &claim);
@@ -86,6 +90,7 @@ fn furnish(etcd: &Etcd, gateway: &str) {
         pid: 1,
         version: "0.1.0".to_owned(),
         lease: "1".to_owned(),
+        proof: None,
         share: Share::of(0..64),
     };
     put(etcd, &Key::Gateway(0), &gateway);

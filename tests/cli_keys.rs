@@ -3,8 +3,8 @@
 //! Run with `BATON_WRITE_KEYS=1` to write the document anew after a record has changed.
 
 use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, FormatSpeed, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, PinStatus,
-    Placement, Shard, Share, StageLoad, StageRecord, StartsRecord,
+    ClaimRecord, ClaimState, DeviceKind, EvictionRecord, FormatSpeed, GatewayRecord, KeyMark, KvType, MemoryUse, ModelRecord, Pin, PinStatus,
+    Placement, Proof, Shard, Share, StageLoad, StageRecord, StartsRecord,
 };
 use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -54,6 +54,7 @@ fn records() -> Vec<(Key, String)> {
         weights_bytes: 47_814_912,
         kv_blocks: 256,
         kv_block_tokens: 32,
+        loads: 1,
     };
     let memory = MemoryUse {
         rss_bytes: 101_711_872,
@@ -67,6 +68,8 @@ fn records() -> Vec<(Key, String)> {
         host: "mini-2.local".to_owned(),
         pid: 4711,
         version: "0.1.0".to_owned(),
+        lease: "694d9a1bcd5e3a11".to_owned(),
+        proof: Some(Proof("9e".repeat(32))),
         device: DeviceKind::Cpu,
         chip: "Apple M4".to_owned(),
         threads: 4,
@@ -80,6 +83,7 @@ fn records() -> Vec<(Key, String)> {
         link_us: 180,
         leaving: false,
         standby: Vec::new(),
+        trouble: None,
         load: StageLoad {
             memory,
             tokens_total: 1834,
@@ -103,6 +107,11 @@ fn records() -> Vec<(Key, String)> {
         ),
         pin_revision: 317,
     };
+    let eviction = EvictionRecord {
+        by: "stage mini-2".to_owned(),
+        endpoint: "tcp://mini-3.local:40111".to_owned(),
+        cause: "tcp://mini-3.local:40111 did not accept this process: it speaks protocol 1: expected 2".to_owned(),
+    };
     let gateway = GatewayRecord {
         endpoint: "tcp://mini-1.local:41870".to_owned(),
         url: "http://mini-1.local:8100".to_owned(),
@@ -110,11 +119,14 @@ fn records() -> Vec<(Key, String)> {
         pid: 4242,
         version: "0.1.0".to_owned(),
         lease: "694d9a1bcd5e3a0f".to_owned(),
+        proof: Some(Proof("4c".repeat(32))),
         share: Share::of(0..32),
     };
     vec![
+        (Key::KeyMark, json(&KeyMark { mark: "8f14e45fceea167a5a36dedd4bea2543".to_owned() })),
         (Key::Model, json(&model)),
         (Key::Stage(stage("mini-2")), json(&record)),
+        (Key::Eviction(stage("mini-3")), json(&eviction)),
         (Key::Pin(stage("mini-2")), json(&Pin::Layers(layers(22, 30)))),
         (Key::PinStatus(stage("mini-2")), json(&status)),
         (Key::Starts(stage("mini-2")), json(&StartsRecord { starts: 5, wait_s: 2 })),

@@ -115,6 +115,7 @@ pub fn alike(one: &ClusterView, other: &ClusterView) -> bool {
     };
     let same = |one: &ClusterView, other: &ClusterView| {
         (&one.model, &one.placement, &one.claims) == (&other.model, &other.placement, &other.claims)
+            && (&one.recalled, &one.key_mark) == (&other.recalled, &other.key_mark)
             && (&one.pins, &one.unreadable_pins, &one.pin_statuses)
                 == (&other.pins, &other.unreadable_pins, &other.pin_statuses)
     };
@@ -178,6 +179,7 @@ mod tests {
             weights_bytes: 0,
             kv_blocks: 1,
             kv_block_tokens: 32,
+            loads: 1,
         };
         view.claims.insert((placement.generation(), slot), versioned(record));
     }

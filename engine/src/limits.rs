@@ -36,6 +36,17 @@ pub const FLIGHT_WAIT_MAX_PER_ROW: Duration = Duration::from_millis(500);
 /// The least it waits: what a busy machine may take for anything. A micro-batch that was lost without any other sign then
 /// costs no more than a silent stage does.
 pub const FLIGHT_WAIT_MIN: Duration = Duration::from_secs(2);
+/// A pipeline without work is shown to be one by an empty micro-batch each time that so long has passed without any.
+pub const PROVE_EVERY: Duration = Duration::from_secs(2);
+/// How long the head waits for an empty micro-batch that is alone on its way: other gateways' prompts may go before it.
+pub const PROVE_WAIT: Duration = Duration::from_secs(5);
+/// Epochs that no micro-batch came through, one after the other, before the next one waits: what passes by itself has passed
+/// by then.
+pub const FUTILE_EPOCHS_FREE: u32 = 3;
+/// The first such wait; each that follows is twice as long, up to the most.
+pub const FUTILE_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// The most: whoever mends a cluster looks whether it works.
+pub const FUTILE_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How often the head looks for cancelled and expired work, in the absence of other events.
 pub const HEAD_TICK: Duration = Duration::from_millis(100);
 /// How long a new request waits for layers that are changing hands before the door says 503: what it takes to notice a
@@ -89,6 +100,11 @@ pub const REPORT_EVERY: Duration = Duration::from_secs(2);
 /// How long a stage must have had nothing to do before it measures its speed: longer than a cluster takes from its first
 /// loaded shard to its first request, so that neither waits for it.
 pub const PROBE_QUIET: Duration = Duration::from_millis(250);
+/// An emptied store is shown as it was for so long, while its members write their records again: a few of their retries. Who
+/// has not come back by then is gone.
+pub const HEAL_WAIT_MAX: Duration = Duration::from_secs(3);
+/// How long a stage that lost its lease waits to be told why before it takes it for ended.
+pub const STORE_LOOK_MAX: Duration = Duration::from_secs(1);
 /// Wait before trying again what the store did not do.
 pub const STORE_RETRY: Duration = Duration::from_millis(500);
 /// How often the store is asked what is wrong with it: people look at the answer.

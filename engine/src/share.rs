@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use schema::frame::Hop;
-use schema::record::{ModelRecord, Share};
+use schema::Key;
+use schema::record::{GatewayRecord, ModelRecord, Share};
 
 use crate::limits::GATEWAYS_MAX;
 use crate::runner::KV_BLOCK_TOKENS;
-use crate::view::ClusterView;
+use crate::store::LeaseId;
+use crate::view::{ClusterView, Versioned};
 
 /// The blocks that every stage has for the cluster's model, in parts of about equal size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -99,14 +101,68 @@ impl Pool {
     }
 }
 
-/// The first slot without a gateway.
-pub(crate) fn first_free(view: &ClusterView) -> Option<u32> {
+/// A gateway's place in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Registered {
+    /// Counts registrations. One that follows another after the store has lost its data has its number: nobody else can have
+    /// used the gateway's blocks meanwhile.
+    pub(crate) number: u64,
+    pub(crate) slot: u32,
+    pub(crate) lease: LeaseId,
+    /// The lease before, of the same number.
+    pub(crate) former: Option<LeaseId>,
+}
+
+// === impl Registered ===
+
+impl Registered {
+    /// The gateway's record in `view`.
+    pub(crate) fn find<'a>(&self, view: &'a ClusterView) -> Option<&'a Versioned<GatewayRecord>> {
+        let gateway = view.gateways.get(&self.slot)?;
+        let is_own = |lease: LeaseId| gateway.value.lease == lease.to_string();
+        (is_own(self.lease) || self.former.is_some_and(is_own)).then_some(gateway)
+    }
+
+    /// Whether the store has lost the gateway's record, as `view` shows, which is of a time after it was written.
+    pub(crate) fn is_lost(&self, view: &ClusterView) -> bool {
+        self.find(view).is_none() || view.recalled.contains_key(&Key::Gateway(self.slot))
+    }
+
+    /// The place to register at under `lease`, with its share: what the store has lost of `own`, else the first slot that is
+    /// free, with what is nobody's. `None` where all slots are taken.
+    pub(crate) fn next(view: &ClusterView, own: Option<Self>, lease: LeaseId) -> Option<(Self, Share)> {
+        let number = own.map_or(1, |own| own.number + 1);
+        if let Some(own) = own
+            && view.recalled.contains_key(&Key::Gateway(own.slot))
+            && let Some(record) = own.find(view)
+        {
+            let kept = Self { lease, former: Some(own.lease).filter(|former| *former != lease).or(own.former), ..own };
+            // What others have written again by now is theirs: this memory may be older than theirs.
+            let stands = |slot: &u32| *slot != own.slot && !view.recalled.contains_key(&Key::Gateway(*slot));
+            let others = view.gateways.iter().filter(|(slot, _)| stands(slot));
+            let taken = others.fold(Share::EMPTY, |taken, (_, other)| taken.and(other.value.share));
+            return Some((kept, record.value.share.without(taken)));
+        }
+        // A write whose answer was lost.
+        let written = view.gateways.iter().find(|(_, gateway)| gateway.value.lease == lease.to_string());
+        if let Some((slot, record)) = written {
+            return Some((Self { number, slot: *slot, lease, former: None }, record.value.share));
+        }
+        let spoilt = own.map(|own| own.slot).filter(|slot| view.unusable.contains_key(&Key::Gateway(*slot)));
+        let slot = spoilt.or_else(|| first_free(view))?;
+        Some((Self { number, slot, lease, former: None }, newcomer(view, slot)))
+    }
+}
+
+/// The first slot without a gateway; an empty one before one whose value cannot be used.
+fn first_free(view: &ClusterView) -> Option<u32> {
     let taken = view.gateway_revisions();
-    (0..GATEWAYS_MAX).find(|slot| !taken.contains_key(slot))
+    let empty = (0..GATEWAYS_MAX).find(|slot| !taken.contains_key(slot));
+    empty.or_else(|| (0..GATEWAYS_MAX).find(|slot| !view.gateways.contains_key(slot)))
 }
 
 /// The share that the gateway which comes to `slot` begins with.
-pub(crate) fn newcomer(view: &ClusterView, slot: u32) -> Share {
+fn newcomer(view: &ClusterView, slot: u32) -> Share {
     let Some(model) = &view.model else { return Share::EMPTY };
     match Pool::new(&model.value).decide(&view.gateway_shares(), slot) {
         Move::Take(parts) => parts,

@@ -34,6 +34,8 @@ pub(crate) fn stage(budget_bytes: u64) -> StageRecord {
         host: "here".to_owned(),
         pid: 1,
         version: "0".to_owned(),
+        lease: String::new(),
+        proof: None,
         device: DeviceKind::Cpu,
         chip: "test".to_owned(),
         threads: 1,
@@ -43,6 +45,7 @@ pub(crate) fn stage(budget_bytes: u64) -> StageRecord {
         link_us: 0,
         leaving: false,
         standby: Vec::new(),
+        trouble: None,
         load: StageLoad::default(),
     }
 }
@@ -56,6 +59,7 @@ pub(crate) fn gateway(lease: &str, share: Share) -> GatewayRecord {
         pid: 1,
         version: String::new(),
         lease: lease.to_owned(),
+        proof: None,
         share,
     }
 }

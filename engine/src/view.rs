@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schema::record::{
-    ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Pin, PinStatus, Placement, Shard, Share, StageRecord,
-    StartsRecord,
+    ClaimRecord, ClaimState, EvictionRecord, GatewayRecord, KeyMark, ModelRecord, Pin, PinStatus, Placement, Shard, Share,
+    StageRecord, StartsRecord,
 };
 use schema::{Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::link::ClusterKey;
+use crate::membership::Identity;
+use crate::store::Entry;
 
 /// Longest part of a bad value or key that is repeated to the operator, in bytes.
 const COMPLAINT_BYTES_MAX: usize = 300;
@@ -43,12 +47,18 @@ pub struct ClusterView {
     pub reachable: bool,
     /// What the store says is wrong with itself.
     pub store_alarms: Vec<String>,
+    /// The public mark of the cluster key.
+    pub key_mark: Option<Versioned<KeyMark>>,
     /// What the cluster serves.
     pub model: Option<Versioned<ModelRecord>>,
     /// Who is to hold what.
     pub placement: Option<Versioned<Placement>>,
-    /// Live stages.
+    /// Live stages; where there is a cluster key, those that proved that they know it.
     pub stages: BTreeMap<StageName, Versioned<StageRecord>>,
+    /// Stages that are no members, and why not.
+    pub strangers: BTreeMap<StageName, Versioned<String>>,
+    /// Why stages that are out of the cluster were taken out of it.
+    pub evictions: BTreeMap<StageName, Versioned<EvictionRecord>>,
     /// Operators' wishes.
     pub pins: BTreeMap<StageName, Versioned<Pin>>,
     /// What is wrong with those that cannot be read.
@@ -61,8 +71,10 @@ pub struct ClusterView {
     pub claims: BTreeMap<(Generation, u32), Versioned<ClaimRecord>>,
     /// Live gateways by slot.
     pub gateways: BTreeMap<u32, Versioned<GatewayRecord>>,
-    /// The revisions of those that cannot be read.
-    pub unreadable_gateways: BTreeMap<u32, u64>,
+    /// Values that cannot be used, and why: unreadable ones, and members' records without a proof. Their owners replace them.
+    pub unusable: BTreeMap<Key, Versioned<String>>,
+    /// What the store has lost and the view still shows, with the revision of what stands in its place: to be written again.
+    pub recalled: BTreeMap<Key, Option<u64>>,
     /// What could not be used.
     pub complaints: Vec<Complaint>,
 }
@@ -101,28 +113,50 @@ pub struct NotServing {
 // === impl ClusterView ===
 
 impl ClusterView {
-    /// The view of all `entries` (key, value, mod revision) below a cluster's prefix.
+    /// The view of all `entries` below a cluster's prefix. With `secret`, the cluster key, stages and gateways whose records do
+    /// not prove that they know it are no members; without, nobody's membership is checked.
     pub fn new<'a>(
         keyspace: &Keyspace,
+        secret: Option<&ClusterKey>,
         revision: u64,
-        entries: impl IntoIterator<Item = (&'a str, &'a [u8], u64)>,
+        entries: impl IntoIterator<Item = &'a Entry>,
     ) -> Self {
         let mut view = Self { revision, reachable: true, ..Self::default() };
-        for (key, value, mod_revision) in entries {
-            view.add(keyspace, key, value, mod_revision);
+        for entry in entries {
+            view.add(keyspace, secret, entry);
         }
+        let Self { claims, strangers, .. } = &mut view;
+        claims.retain(|_, claim| !strangers.contains_key(&claim.value.stage));
         view
     }
 
-    fn add(&mut self, keyspace: &Keyspace, key: &str, value: &[u8], mod_revision: u64) {
+    fn add(&mut self, keyspace: &Keyspace, secret: Option<&ClusterKey>, entry: &Entry) {
+        let (key, value, mod_revision) = (entry.key.as_str(), entry.value.as_slice(), entry.mod_revision.0);
         let parsed = match keyspace.parse(key) {
             Ok(parsed) => parsed,
             Err(unknown) => return self.complain(key, &unknown.to_string()),
         };
-        let taken = match parsed {
+        let proven = |identity: Identity<'_>| match secret {
+            Some(secret) => {
+                identity.check(secret, (keyspace, &parsed), entry.lease).map_err(|error| error.to_string())
+            }
+            None => Ok(()),
+        };
+        let taken = match parsed.clone() {
+            Key::KeyMark => read(value, mod_revision).map(|mark| self.key_mark = Some(mark)),
             Key::Model => read(value, mod_revision).map(|model| self.model = Some(model)),
             Key::Placement => read(value, mod_revision).map(|placement| self.placement = Some(placement)),
-            Key::Stage(stage) => read(value, mod_revision).map(|record| keep(&mut self.stages, stage, record)),
+            Key::Stage(stage) => read::<StageRecord>(value, mod_revision).and_then(|record| {
+                match proven(Identity::of_stage(&record.value)) {
+                    Ok(()) => keep(&mut self.stages, stage, record),
+                    Err(reason) => {
+                        keep(&mut self.strangers, stage, Versioned { value: reason.clone(), mod_revision });
+                        return Err(reason);
+                    }
+                }
+                Ok(())
+            }),
+            Key::Eviction(stage) => read(value, mod_revision).map(|record| keep(&mut self.evictions, stage, record)),
             Key::Pin(stage) => {
                 read(value, mod_revision).map(|pin| keep(&mut self.pins, stage.clone(), pin)).inspect_err(|reason| {
                     keep(&mut self.unreadable_pins, stage, Versioned { value: cut(reason), mod_revision });
@@ -140,12 +174,15 @@ impl ClusterView {
             Key::Claim(generation, slot) => {
                 read(value, mod_revision).map(|claim| keep(&mut self.claims, (generation, slot), claim))
             }
-            Key::Gateway(slot) => read(value, mod_revision)
-                .map(|gateway| keep(&mut self.gateways, slot, gateway))
-                .inspect_err(|_| keep(&mut self.unreadable_gateways, slot, mod_revision)),
+            Key::Gateway(slot) => read::<GatewayRecord>(value, mod_revision).and_then(|gateway| {
+                proven(Identity::of_gateway(&gateway.value))?;
+                keep(&mut self.gateways, slot, gateway);
+                Ok(())
+            }),
         };
         if let Err(reason) = taken {
             self.complain(key, &reason);
+            keep(&mut self.unusable, parsed, Versioned { value: cut(&reason), mod_revision });
         }
     }
 
@@ -159,15 +196,26 @@ impl ClusterView {
         self.stages.iter().map(|(name, stage)| (name, &stage.value)).filter(|(_, stage)| !stage.leaving)
     }
 
-    /// The revisions of all gateways' records.
+    /// The revisions of what stands in the store at gateways' slots.
     pub(crate) fn gateway_revisions(&self) -> BTreeMap<u32, u64> {
-        let readable = self.gateways.iter().map(|(slot, gateway)| (*slot, gateway.mod_revision));
-        readable.chain(self.unreadable_gateways.clone()).collect()
+        let stands = |slot: &u32| !self.recalled.contains_key(&Key::Gateway(*slot));
+        let readable = self.gateways.iter().filter(|(slot, _)| stands(slot));
+        let readable = readable.map(|(slot, gateway)| (*slot, gateway.mod_revision));
+        let unusable = self.unusable.iter().filter_map(|(key, value)| match key {
+            Key::Gateway(slot) => Some((*slot, value.mod_revision)),
+            _ => None,
+        });
+        readable.chain(unusable).collect()
     }
 
     /// The parts of the pool that each gateway has.
     pub(crate) fn gateway_shares(&self) -> BTreeMap<u32, Share> {
         self.gateways.iter().map(|(slot, gateway)| (*slot, gateway.value.share)).collect()
+    }
+
+    /// Names something about the value at `key`.
+    pub(crate) fn complain_of(&mut self, key: &Key, reason: &str) {
+        self.complain(&key.to_string(), reason);
     }
 
     fn complain(&mut self, key: &str, reason: &str) {

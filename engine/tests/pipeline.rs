@@ -131,6 +131,8 @@ impl Loader for CountingLoader {
             host: "here".to_owned(),
             pid: std::process::id(),
             version: "test".to_owned(),
+            lease: String::new(),
+            proof: None,
             device: DeviceKind::Cpu,
             chip: "abacus".to_owned(),
             threads: 1,
@@ -140,6 +142,7 @@ impl Loader for CountingLoader {
             link_us: 0,
             leaving: false,
             standby: Vec::new(),
+            trouble: None,
             load: StageLoad::default(),
         }
     }
@@ -209,6 +212,7 @@ async fn start_head(store: &SharedStore) -> Head {
         pid: std::process::id(),
         version: "test".to_owned(),
         lease: String::new(),
+        proof: None,
         share: Share::EMPTY,
     };
     let settings = HeadSettings {

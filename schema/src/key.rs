@@ -11,12 +11,16 @@ pub struct Keyspace {
 }
 
 /// What a key is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
+    /// `key-mark`: the public mark of the cluster key.
+    KeyMark,
     /// `model`: what the cluster serves.
     Model,
     /// `stages/<stage>`: a live stage process.
     Stage(StageName),
+    /// `evictions/<stage>`: why its peers took it out of the cluster.
+    Eviction(StageName),
     /// `pins/<stage>`: an operator's wish.
     Pin(StageName),
     /// `pins-status/<stage>`: what became of it.
@@ -34,8 +38,8 @@ pub enum Key {
 /// A key below the cluster's prefix that baton did not write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown key {key:?}: expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, \
-     starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below {prefix}"
+    "unknown key {key:?}: expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, \
+     pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below {prefix}"
 )]
 pub struct UnknownKey {
     key: String,
@@ -69,9 +73,11 @@ impl Keyspace {
         let rest = key.strip_prefix(&self.prefix).ok_or_else(unknown)?;
         let parts: Vec<&str> = rest.split('/').collect();
         let parsed = match parts[..] {
+            ["key-mark"] => Some(Key::KeyMark),
             ["model"] => Some(Key::Model),
             ["placement"] => Some(Key::Placement),
             ["stages", stage] => stage.parse().ok().map(Key::Stage),
+            ["evictions", stage] => stage.parse().ok().map(Key::Eviction),
             ["pins", stage] => stage.parse().ok().map(Key::Pin),
             ["pins-status", stage] => stage.parse().ok().map(Key::PinStatus),
             ["starts", stage] => stage.parse().ok().map(Key::Starts),
@@ -91,8 +97,10 @@ impl Keyspace {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::KeyMark => f.write_str("key-mark"),
             Self::Model => f.write_str("model"),
             Self::Stage(stage) => write!(f, "stages/{stage}"),
+            Self::Eviction(stage) => write!(f, "evictions/{stage}"),
             Self::Pin(stage) => write!(f, "pins/{stage}"),
             Self::PinStatus(stage) => write!(f, "pins-status/{stage}"),
             Self::Starts(stage) => write!(f, "starts/{stage}"),
@@ -115,9 +123,11 @@ mod tests {
     fn every_key_reads_back_as_itself() {
         let stage: StageName = "mini-1".parse().unwrap();
         for key in [
+            Key::KeyMark,
             Key::Model,
             Key::Placement,
             Key::Stage(stage.clone()),
+            Key::Eviction(stage.clone()),
             Key::Pin(stage.clone()),
             Key::PinStatus(stage.clone()),
             Key::Starts(stage),

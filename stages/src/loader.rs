@@ -86,6 +86,8 @@ impl Loader for CpuLoader {
             host: machine.host,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            lease: String::new(),
+            proof: None,
             device: DeviceKind::Cpu,
             chip: machine.chip,
             threads: self.pool.threads() as u32,
@@ -95,6 +97,7 @@ impl Loader for CpuLoader {
             link_us: 0,
             leaving: false,
             standby: Vec::new(),
+            trouble: None,
             load: StageLoad::default(),
         }
     }

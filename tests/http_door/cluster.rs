@@ -1,6 +1,7 @@
 //! The pages about the cluster: they show what the pipeline and the store say, and nothing else.
 
 use engine::generate::PipelineStatus;
+use engine::store::{Entry, Revision};
 use engine::view::ClusterView;
 use schema::{ClusterName, Keyspace};
 use serde_json::{Value, json};
@@ -39,8 +40,13 @@ fn view() -> ClusterView {
         ("pins/b", "{broken".to_owned()),
         ("pins-status/a", r#"{"honoured":false,"reason":"layer 9 is unhappy","pin_revision":9}"#.to_owned()),
     ];
-    let entries = entries.map(|(key, value)| (format!("/baton/v1/home/{key}"), value));
-    ClusterView::new(&keyspace, 9, entries.iter().map(|(key, value)| (key.as_str(), value.as_bytes(), 9)))
+    let entries = entries.map(|(key, value)| Entry {
+        key: format!("/baton/v1/home/{key}"),
+        value: value.into_bytes(),
+        mod_revision: Revision(9),
+        lease: None,
+    });
+    ClusterView::new(&keyspace, None, 9, &entries)
 }
 
 #[tokio::test]

@@ -14,12 +14,14 @@ use super::holdings::Holdings;
 use super::scheduler::{Batch, Happened, Scheduler, Shape};
 use super::sequence::StageLabel;
 use crate::generate::{PipelineStatus, Rejection, Request};
-use crate::limits::{SHARE_SETTLE, STORE_RETRY, WAITING_MAX};
-use crate::link::Absence;
+use crate::limits::{
+    FUTILE_EPOCHS_FREE, FUTILE_PAUSE_MAX, FUTILE_PAUSE_MIN, SHARE_SETTLE, STORE_RETRY, WAITING_MAX,
+};
+use crate::link::Unreachable;
 use crate::membership::{Strikes, write_gateway};
 use crate::runner::KV_BLOCK_TOKENS;
-use crate::share::{Move, Pool};
-use crate::store::{LeaseId, Txn};
+use crate::share::{Move, Pool, Registered};
+use crate::store::Txn;
 use crate::view::{ClusterView, Versioned};
 
 /// Epochs one registration of a gateway can begin; its registration's revision counts above them.
@@ -29,17 +31,18 @@ const EPOCHS_PER_REGISTRATION: u64 = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Identity {
     generation: Generation,
-    claims: Vec<u64>,
-    /// The slot and the lease of this gateway's registration. What it has of the blocks may change within it.
-    gateway: (u32, LeaseId),
+    /// Where each claim's shard takes frames, and which of its process's shards it is.
+    claims: Vec<(String, u64)>,
+    /// The slot and the number of this gateway's registration. What it has of the blocks may change within it.
+    gateway: (u32, u64),
 }
 
 /// The head's state: the scheduler, and the pipeline it fills.
 pub(crate) struct Conductor {
     scheduler: Scheduler,
     view: Arc<ClusterView>,
-    /// The lease of this gateway's newest registration.
-    lease: Option<LeaseId>,
+    /// This gateway's newest registration.
+    registered: Option<Registered>,
     holdings: Holdings,
     identity: Option<Identity>,
     epochs: u64,
@@ -49,6 +52,12 @@ pub(crate) struct Conductor {
     wrote: Option<(u64, Instant)>,
     first_endpoint: String,
     strikes: Strikes,
+    /// Why nothing comes through the pipeline at hand, as far as that is known.
+    trouble: Option<String>,
+    /// Epochs since a micro-batch came through one.
+    futile_epochs: u32,
+    /// When the next epoch begins, where the last ones were futile.
+    resumes: Option<Instant>,
 }
 
 /// What came of a frame.
@@ -71,7 +80,7 @@ impl Conductor {
         Self {
             scheduler,
             view,
-            lease: None,
+            registered: None,
             holdings: Holdings::default(),
             identity: None,
             epochs: 0,
@@ -79,6 +88,9 @@ impl Conductor {
             wrote: None,
             first_endpoint: String::new(),
             strikes: Strikes::default(),
+            trouble: None,
+            futile_epochs: 0,
+            resumes: None,
         }
     }
 
@@ -95,26 +107,25 @@ impl Conductor {
     pub(crate) fn see(&mut self, view: Arc<ClusterView>) -> bool {
         self.view = view;
         let view = self.view.clone();
-        let registered = registered(&view, self.lease);
-        let usable = self.holdings.see(registered.map(|(slot, gateway)| (slot, gateway.value.share)), self.lease);
-        if let (Some(pool), Some((slot, own))) = (self.pool(), registered) {
+        let registered = self.registered.and_then(|own| Some((own, own.find(&view)?)));
+        let usable = self.holdings.see(registered.map(|(own, gateway)| ((own.slot, own.number), gateway.value.share)));
+        if let (Some(pool), Some((own, record))) = (self.pool(), registered) {
             self.holdings.is_complete |=
-                !usable.is_empty() && own.value.share.count() >= pool.fair(&view.gateway_shares(), slot);
+                !usable.is_empty() && record.value.share.count() >= pool.fair(&view.gateway_shares(), own.slot);
         }
         let seen = match (view.serving(), registered) {
-            (Ok(served), Some((slot, _))) if self.holdings.is_complete => {
-                self.lease.map(|lease| (served, (slot, lease)))
-            }
+            (Ok(served), Some((own, _))) if self.holdings.is_complete => Some((served, (own.slot, own.number))),
             _ => None,
         };
         let identity = seen.as_ref().map(|(served, gateway)| Identity {
             generation: served.generation,
-            claims: served.claims.iter().map(|claim| claim.mod_revision).collect(),
+            claims: served.claims.iter().map(|claim| (claim.value.endpoint.clone(), claim.value.loads)).collect(),
             gateway: *gateway,
         });
         let changed = identity != self.identity;
         if changed {
             self.identity = identity;
+            (self.trouble, self.futile_epochs, self.resumes) = (None, 0, None);
             self.holdings.used = usable;
             self.rebuild(seen.map(|(served, _)| served.claims).as_deref());
         } else if let Some(pool) = self.pool() {
@@ -127,9 +138,14 @@ impl Conductor {
         changed
     }
 
-    /// This gateway is registered under `lease` from now on.
-    pub(crate) fn enroll(&mut self, lease: LeaseId) {
-        self.lease = Some(lease);
+    /// This gateway is registered so from now on.
+    pub(crate) fn enroll(&mut self, registered: Registered) {
+        self.registered = Some(registered);
+    }
+
+    /// This gateway's record as the store shows it.
+    fn own_record(&self) -> Option<&Versioned<GatewayRecord>> {
+        self.registered.as_ref()?.find(&self.view)
     }
 
     fn pool(&self) -> Option<Pool> {
@@ -145,12 +161,12 @@ impl Conductor {
     /// any more that uses it, or what it takes of what belongs to nobody.
     pub(crate) fn next_write(&mut self, keyspace: &Keyspace, now: Instant) -> Option<Txn> {
         let wrote = self.wrote.is_some_and(|(revision, at)| revision == self.view.revision && now < at + STORE_RETRY);
-        if wrote || !self.view.reachable {
+        if wrote || !self.view.reachable || !self.view.recalled.is_empty() {
             return None;
         }
         let view = self.view.clone();
-        let (lease, pool) = (self.lease?, self.pool()?);
-        let (slot, own) = registered(&view, self.lease)?;
+        let (Registered { lease, slot, .. }, pool) = (self.registered?, self.pool()?);
+        let own = self.own_record()?.clone();
         let mut share = own.value.share;
         if !self.is_giving() {
             match pool.decide(&view.gateway_shares(), slot) {
@@ -205,9 +221,9 @@ impl Conductor {
     /// How many blocks one sequence may have: no more than this gateway will keep when others have got their shares.
     fn blocks_for_one(&self) -> u32 {
         let total = self.scheduler.total_blocks() as u32;
-        let own = registered(&self.view, self.lease);
-        let Some((pool, (slot, own))) = self.pool().zip(own) else { return total };
-        let fair = pool.fair(&self.view.gateway_shares(), slot);
+        let own = self.registered.zip(self.own_record());
+        let Some((pool, (registered, own))) = self.pool().zip(own) else { return total };
+        let fair = pool.fair(&self.view.gateway_shares(), registered.slot);
         if own.value.share.count() > fair { total.min(pool.blocks_at_least(fair)) } else { total }
     }
 
@@ -219,13 +235,14 @@ impl Conductor {
             return self.scheduler.rebuild(None);
         };
         // Whoever has the slot next registers at a higher revision than any that this gateway's record had.
-        let revision = registered(&self.view, self.lease).map_or(0, |(_, gateway)| gateway.mod_revision);
+        let revision = self.own_record().map_or(0, |gateway| gateway.mod_revision);
         self.epochs = (self.epochs + 1).max(revision * EPOCHS_PER_REGISTRATION);
         let label = |claim: &&Versioned<ClaimRecord>| StageLabel {
             stage: claim.value.stage.to_string(),
             layers: claim.value.layers.into(),
         };
         self.first_endpoint = claims.first().map(|claim| claim.value.endpoint.clone()).unwrap_or_default();
+        self.resumes = None;
         self.blocks_max = claims.iter().map(|claim| claim.value.kv_blocks).min().unwrap_or(0);
         let own = self.pool().into_iter().flat_map(|pool| pool.blocks(self.holdings.used));
         let blocks = own.filter(|block| *block < self.blocks_max).collect();
@@ -240,19 +257,73 @@ impl Conductor {
         self.scheduler.rebuild(Some(shape));
     }
 
-    /// Begins a new epoch over the same pipeline.
-    pub(crate) fn recover(&mut self, fault: &Fault) {
+    /// Begins a new epoch over the same pipeline; after several that nothing came through, not at once.
+    pub(crate) fn recover(&mut self, fault: &Fault, now: Instant) {
         warn!(%fault, "the pipeline lost its step; computing running sequences again");
+        self.futile_epochs = if self.scheduler.is_proven() { 0 } else { self.futile_epochs + 1 };
+        self.trouble = Some(self.in_words(fault));
+        match self.futile_epochs.checked_sub(FUTILE_EPOCHS_FREE) {
+            None | Some(0) => self.begin_epoch(),
+            Some(more) => {
+                let pause = FUTILE_PAUSE_MIN * (1 << (more - 1).min(8));
+                self.resumes = Some(now + pause.min(FUTILE_PAUSE_MAX));
+                self.rebuild(None);
+            }
+        }
+    }
+
+    fn begin_epoch(&mut self) {
+        self.resumes = None;
         let view = self.view.clone();
         let claims = view.serving().ok().map(|served| served.claims).filter(|_| self.identity.is_some());
         self.rebuild(claims.as_deref());
     }
 
-    /// Strikes the first stage off, since nobody is at the endpoint where it should be.
-    pub(crate) fn strike(&mut self, keyspace: &Keyspace, deserted: (&str, Absence), now: Instant) -> Option<Txn> {
-        let txn = self.strikes.strike(keyspace, &self.view, deserted, now);
+    /// What a fault says of the pipeline: between whom it happened, as far as that is known, and why.
+    fn in_words(&self, fault: &Fault) -> String {
+        let stages: Vec<_> = self.view.serving().map(|served| served.claims).unwrap_or_default();
+        let names: Vec<_> = stages.iter().map(|claim| claim.value.stage.as_str()).collect();
+        let gateway = self.registered.map_or(0, |own| own.slot);
+        match fault {
+            Fault::Refused { stage, reason, .. } => format!("stage {stage} says that {reason}"),
+            Fault::Broken(_) => {
+                format!("the link from gateway {gateway} to {} broke", names.first().copied().unwrap_or("the first stage"))
+            }
+            other => format!("{other}, on the way from gateway {gateway} through stages {} and back", names.join(", ")),
+        }
+    }
+
+    /// Frames cannot be brought to the first stage.
+    pub(crate) fn cannot_reach_first(&mut self, endpoint: &str, cause: &str) {
+        let stage = self.view.claims.values().rev().find(|claim| claim.value.endpoint == endpoint);
+        let stage = stage.map_or("the first stage".to_owned(), |claim| format!("stage {}", claim.value.stage));
+        let gateway = self.registered.map_or(0, |own| own.slot);
+        self.trouble = Some(format!("gateway {gateway} cannot reach {stage} at {endpoint}: {cause}"));
+    }
+
+    /// Why nothing comes through a pipeline that the store shows as whole.
+    fn why_unproven(&self) -> String {
+        let claims = self.view.serving().map(|served| served.claims).unwrap_or_default();
+        let told = claims.iter().find_map(|claim| {
+            let stage = &claim.value.stage;
+            let trouble = self.view.stages.get(stage)?.value.trouble.as_ref()?;
+            Some(format!("stage {stage} says that {trouble}"))
+        });
+        let on_its_way = || {
+            let names: Vec<_> = claims.iter().map(|claim| claim.value.stage.as_str()).collect();
+            format!("the first micro-batch is still on its way through stages {} and back", names.join(", "))
+        };
+        let why = told.or_else(|| self.trouble.clone()).unwrap_or_else(on_its_way);
+        format!("every layer is held, and no micro-batch comes through: {why}")
+    }
+
+    /// Strikes the first stage off, since frames cannot be brought to where it should take them.
+    pub(crate) fn strike(&mut self, keyspace: &Keyspace, found: &Unreachable, now: Instant) -> Option<Txn> {
+        let Registered { slot, lease, .. } = self.registered?;
+        let by = (format!("gateway {slot}"), lease);
+        let txn = self.strikes.strike(keyspace, &self.view, found, by, now);
         if txn.is_some() {
-            info!(endpoint = deserted.0, absence = ?deserted.1, "nobody is where the first stage should be: striking it off");
+            info!(endpoint = found.endpoint, cause = found.cause, "the first stage cannot be reached: evicting it");
         }
         txn
     }
@@ -269,7 +340,8 @@ impl Conductor {
 
     /// The next micro-batch, if there is one to send, and where it goes.
     pub(crate) fn next_hop(&mut self, now: Instant) -> Option<(&str, Hop)> {
-        let Batch { step, slices } = self.scheduler.next_batch(now)?;
+        let proof = self.scheduler.proof(now).map(|step| Batch { step, slices: Vec::new() });
+        let Batch { step, slices } = proof.or_else(|| self.scheduler.next_batch(now))?;
         let shape = self.scheduler.shape()?;
         let rows = slices.iter().map(|slice| slice.count).sum();
         let hop = Hop {
@@ -290,11 +362,20 @@ impl Conductor {
     pub(crate) fn arrived(&mut self, frame: &Frame, now: Instant) -> Arrival {
         match frame {
             Frame::Tokens(tokens) => match self.scheduler.complete(tokens, now) {
-                Ok(happened) => Arrival { happened, ..Arrival::default() },
+                Ok(happened) => {
+                    if self.scheduler.is_proven() {
+                        (self.trouble, self.futile_epochs) = (None, 0);
+                    }
+                    Arrival { happened, ..Arrival::default() }
+                }
                 Err(fault) => Arrival { fault: Some(fault), ..Arrival::default() },
             },
             Frame::Refusal(refusal) => match self.scheduler.refused(refusal) {
-                Some((fault, happened)) => Arrival { happened, fault: Some(fault), pause: true },
+                Some((fault, happened)) => {
+                    // Of the gateway that had this slot before, perhaps in a store that has lost its data since.
+                    self.epochs = self.epochs.max(refusal.epoch_known.0);
+                    Arrival { happened, fault: Some(fault), pause: true }
+                }
                 None => Arrival::default(),
             },
             Frame::Hop(_) => {
@@ -306,7 +387,7 @@ impl Conductor {
 
     /// How many tokens may follow the prompt, if the request is accepted.
     pub(crate) fn judge(&self, request: &Request) -> Result<u32, Rejection> {
-        if self.scheduler.shape().is_none() {
+        if !self.scheduler.is_proven() {
             return Err(Rejection::NotServing { reason: self.status().reason });
         }
         let (_, waiting) = self.scheduler.load();
@@ -337,6 +418,9 @@ impl Conductor {
     /// Ends what is late; a fault when a micro-batch is.
     pub(crate) fn tick(&mut self, now: Instant) -> Arrival {
         self.use_gains(now);
+        if self.resumes.is_some_and(|resumes| resumes <= now) {
+            self.begin_epoch();
+        }
         let happened = self.scheduler.expire(now);
         Arrival { happened, fault: self.scheduler.overdue(now), pause: false }
     }
@@ -344,8 +428,9 @@ impl Conductor {
     /// How things are; the rate is left to who has a clock.
     pub(crate) fn status(&self) -> PipelineStatus {
         let (reason, missing_layers) = match self.view.serving() {
-            Ok(_) if self.identity.is_some() => (String::new(), Vec::new()),
-            Ok(_) if registered(&self.view, self.lease).is_some() => {
+            Ok(_) if self.scheduler.is_proven() => (String::new(), Vec::new()),
+            Ok(_) if self.identity.is_some() => (self.why_unproven(), Vec::new()),
+            Ok(_) if self.own_record().is_some() => {
                 ("other gateways have all room for keys and values, and give none up yet".to_owned(), Vec::new())
             }
             Ok(_) => ("this gateway is not registered".to_owned(), Vec::new()),
@@ -355,7 +440,7 @@ impl Conductor {
         let limit = self.view.model.as_ref().map_or(0, |model| model.value.context_tokens);
         let kv_tokens = self.blocks_for_one().saturating_mul(KV_BLOCK_TOKENS);
         PipelineStatus {
-            serving: self.scheduler.shape().is_some(),
+            serving: self.scheduler.is_proven(),
             reason,
             missing_layers,
             store_reachable: self.view.reachable,
@@ -368,22 +453,18 @@ impl Conductor {
     }
 }
 
-/// The slot and the record of the gateway that lives under `lease`.
-fn registered(view: &ClusterView, lease: Option<LeaseId>) -> Option<(u32, &Versioned<GatewayRecord>)> {
-    let lease = lease?.to_string();
-    let found = view.gateways.iter().find(|(_, gateway)| gateway.value.lease == lease)?;
-    Some((*found.0, found.1))
-}
-
 #[cfg(test)]
 mod tests {
+    use schema::frame::Tokens;
     use schema::record::{ClaimState, Placement, Shard};
     use schema::{LayerRange, StageName};
 
     use super::*;
+    use crate::store::LeaseId;
     use crate::testing::{gateway, model, stage};
 
     const LEASE: LeaseId = LeaseId(77);
+    const REGISTERED: Registered = Registered { number: 1, slot: 0, lease: LEASE, former: None };
 
     fn versioned<T>(value: T) -> Versioned<T> {
         Versioned { value, mod_revision: 7 }
@@ -401,6 +482,7 @@ mod tests {
             weights_bytes: 0,
             kv_blocks: 1,
             kv_block_tokens: 32,
+            loads: 1,
         };
         let gateway = gateway(&LEASE.to_string(), Share::of(0..32));
         let shards = vec![Shard { layers, stage: name.clone() }];
@@ -415,12 +497,24 @@ mod tests {
         }
     }
 
+    /// Has the micro-batch that shows that the pipeline is one come through it.
+    fn come_through(conductor: &mut Conductor) {
+        let now = Instant::now();
+        let (_, hop) = conductor.next_hop(now).expect("an empty micro-batch");
+        assert_eq!((hop.step, hop.rows), (Step(0), 0));
+        let Hop { generation, epoch, step, .. } = hop;
+        let tokens = Tokens { generation, epoch, step, chosen: Vec::new(), spent: Vec::new() };
+        assert!(conductor.arrived(&Frame::Tokens(tokens), now).fault.is_none());
+    }
+
     #[test]
     fn an_absent_store_changes_nothing_but_what_it_said_last_counts() {
         let scheduler = Scheduler::new(false);
         let mut conductor = Conductor::new(scheduler, Arc::new(ClusterView::default()));
-        conductor.enroll(LEASE);
-        assert!(conductor.see(Arc::new(view())) && conductor.status().serving);
+        conductor.enroll(REGISTERED);
+        assert!(conductor.see(Arc::new(view())) && !conductor.status().serving, "nothing came through");
+        come_through(&mut conductor);
+        assert!(conductor.status().serving);
         assert!(!conductor.see(Arc::new(ClusterView { reachable: false, ..view() })));
         assert!(conductor.status().serving);
         // The view in which the claim went is overtaken by the one that says that the store is away.

@@ -20,9 +20,10 @@ use super::meter::{Heard, Meter};
 use super::scheduler::{Happened, Scheduler};
 use crate::generate::{Event as SequenceEvent, Failure, PipelineStatus, Rejection, Request};
 use crate::limits::{HEAD_TICK, REFUSAL_PAUSE};
-use crate::link::{ClusterKey, Inbound, LinkError, Message};
+use crate::link::{ClusterKey, Inbound, LinkError, Message, Unreachable};
 use crate::route::Route;
-use crate::store::{Committed, LeaseId, SharedStore};
+use crate::share::Registered;
+use crate::store::{Committed, SharedStore};
 use crate::view::ClusterView;
 
 /// A request on its way in.
@@ -43,7 +44,7 @@ pub(super) struct Parts {
     pub(super) submissions: mpsc::Receiver<Submission>,
     pub(super) status: watch::Sender<PipelineStatus>,
     pub(super) key: Option<ClusterKey>,
-    pub(super) leases: watch::Receiver<Option<LeaseId>>,
+    pub(super) registrations: watch::Receiver<Option<Registered>>,
     pub(super) scheduler: Scheduler,
     pub(super) meter: Meter,
 }
@@ -54,8 +55,8 @@ pub(super) struct Driver {
     keyspace: Keyspace,
     /// The write that strikes a stage off, perhaps done.
     strike: Option<JoinHandle<()>>,
-    /// The leases that this gateway is registered under, one after the other.
-    leases: watch::Receiver<Option<LeaseId>>,
+    /// This gateway's registrations, one after the other.
+    registrations: watch::Receiver<Option<Registered>>,
     /// The write of its share, perhaps done.
     sharing: Option<JoinHandle<()>>,
     conductor: Conductor,
@@ -98,13 +99,13 @@ enum Event {
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { store, keyspace, views, inbound, submissions, status, key, leases, scheduler, meter } = parts;
+        let Parts { store, keyspace, views, inbound, submissions, status, key, registrations, scheduler, meter } = parts;
         let view = views.borrow().clone();
         Self {
             store,
             keyspace,
             strike: None,
-            leases,
+            registrations,
             sharing: None,
             conductor: Conductor::new(scheduler, view),
             views,
@@ -133,7 +134,7 @@ impl Driver {
                 message = self.inbound.receive() => Event::Arrived(message),
                 endpoint = self.route.ended() => Event::LinkEnded(endpoint),
                 Ok(()) = self.views.changed() => Event::ViewChanged,
-                Ok(()) = self.leases.changed() => Event::ViewChanged,
+                Ok(()) = self.registrations.changed() => Event::ViewChanged,
                 submission = self.submissions.recv() => submission.map_or(Event::Stop, Event::Submitted),
                 _ = tick.tick() => Event::Tick,
             };
@@ -164,8 +165,8 @@ impl Driver {
     /// Takes the newest view in.
     fn see(&mut self) {
         let view = self.views.borrow_and_update().clone();
-        if let Some(lease) = *self.leases.borrow_and_update() {
-            self.conductor.enroll(lease);
+        if let Some(registered) = *self.registrations.borrow_and_update() {
+            self.conductor.enroll(registered);
         }
         if self.conductor.see(view) {
             self.meter.began_anew(None);
@@ -194,13 +195,16 @@ impl Driver {
     fn recover(&mut self, fault: &Fault) {
         self.meter.began_anew(Some(fault));
         self.route.reset();
-        self.conductor.recover(fault);
+        self.conductor.recover(fault, Instant::now());
+        self.publish();
     }
 
     async fn send_batches(&mut self) {
         while let Some((endpoint, hop)) = self.conductor.next_hop(Instant::now()) {
-            let spans = spans(&self.listeners, &hop);
-            self.meter.sent(hop.step.0, hop.rows, hop.slices.len(), spans, Instant::now());
+            if hop.rows > 0 {
+                let spans = spans(&self.listeners, &hop);
+                self.meter.sent(hop.step.0, hop.rows, hop.slices.len(), spans, Instant::now());
+            }
             if let Err(error) = self.route.send(endpoint, &Frame::Hop(hop), Bytes::new()).await {
                 // Not resent: its deadline, or the first stage's lease, begins a new epoch.
                 warn!(%error, "cannot reach the first stage");
@@ -214,11 +218,13 @@ impl Driver {
 
     /// Where nobody is, the first stage is gone; its lease would only say so later.
     fn reached(&mut self, endpoint: &str, outcome: Result<(), LinkError>) {
-        let Some(absence) = outcome.err().as_ref().and_then(LinkError::absence) else { return };
+        let Some(error) = outcome.err() else { return };
+        self.conductor.cannot_reach_first(endpoint, &error.in_words());
+        let Some(found) = Unreachable::by(endpoint, &error) else { return };
         if self.strike.as_ref().is_some_and(|strike| !strike.is_finished()) {
             return;
         }
-        if let Some(txn) = self.conductor.strike(&self.keyspace, (endpoint, absence), Instant::now()) {
+        if let Some(txn) = self.conductor.strike(&self.keyspace, &found, Instant::now()) {
             let (store, strikes) = (self.store.clone(), self.meter.strikes().clone());
             self.strike = Some(tokio::spawn(async move {
                 match store.commit(txn).await {
@@ -250,6 +256,9 @@ impl Driver {
         }
         if self.conductor.is_giving() {
             self.write_share();
+        }
+        if self.conductor.scheduler().is_proven() != self.status.borrow().serving {
+            self.publish();
         }
     }
 

@@ -5,20 +5,20 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use prometheus::Registry;
-use schema::Keyspace;
 use schema::record::GatewayRecord;
+use schema::{Key, Keyspace};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{info, info_span, warn};
+use tracing::{Span, info, info_span, warn};
 
 use super::driver::{Driver, Parts, Submission};
 use super::meter::{Meter, Rejections};
 use super::scheduler::Scheduler;
-use crate::generate::{Generation, Pipeline, PipelineStatus, Rejection, Request};
+use crate::generate::{Event, Generation, Pipeline, PipelineStatus, Rejection, Request};
 use crate::limits::{GATEWAYS_MAX, PIPELINE_PATIENCE, SHARE_SETTLE, STORE_RETRY, SUBMISSIONS_MAX};
 use crate::link::{ClusterKey, Inbound, LinkError, Listen};
-use crate::membership::{Publisher, write_gateway};
-use crate::share::{first_free, newcomer};
-use crate::store::{Committed, LeaseGrant, LeaseId, SharedStore, StoreError};
+use crate::membership::{Publisher, put_back, sign_gateway, write_gateway};
+use crate::share::Registered;
+use crate::store::{Committed, LeaseGrant, LeaseId, Revision, SharedStore, StoreError};
 use crate::view::ClusterView;
 
 /// Events of a sequence that are no tokens: its beginning, its end.
@@ -49,11 +49,22 @@ pub struct HeadSettings {
 struct Registration {
     store: SharedStore,
     keyspace: Keyspace,
+    secret: Option<ClusterKey>,
     record: GatewayRecord,
     views: watch::Receiver<Arc<ClusterView>>,
     lease_ttl: Duration,
-    /// Hears of each lease under which the gateway is registered.
-    leases: watch::Sender<Option<LeaseId>>,
+    /// Hears of each registration of the gateway.
+    registrations: watch::Sender<Option<Registered>>,
+}
+
+/// How trying to register went.
+enum Tried {
+    /// At this revision of the store.
+    Done(Registered, Revision),
+    /// Another gateway's record has changed meanwhile.
+    Late,
+    /// All slots are taken.
+    Full,
 }
 
 /// Why a head could not start.
@@ -106,7 +117,7 @@ impl Head {
     /// [`HeadError`] when the store is away, the endpoint cannot be opened, or there are too many gateways, or one where this is to be alone.
     pub async fn start(store: SharedStore, settings: HeadSettings) -> Result<Self, HeadError> {
         let HeadSettings { keyspace, listen, key, mut record, lease_ttl, alone, speculates } = settings;
-        let publisher = Publisher::start(store.clone(), keyspace.clone()).await?;
+        let publisher = Publisher::start(store.clone(), keyspace.clone(), key.clone()).await?;
         let views = publisher.views();
         let (ready, bound) = oneshot::channel();
         let (submissions, inbox) = mpsc::channel(SUBMISSIONS_MAX);
@@ -116,8 +127,8 @@ impl Head {
         let meter = Meter::new(&metrics);
         let rejections = meter.rejections().clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(HeadError::Thread)?;
-        let (leases, driver_leases) = watch::channel(None);
-        let driver_views = views.clone();
+        let (registrations, driver_registrations) = watch::channel(None);
+        let (driver_views, secret) = (views.clone(), key.clone());
         let (driver_store, driver_keyspace) = (store.clone(), keyspace.clone());
         let work = move || {
             runtime.block_on(async move {
@@ -135,7 +146,7 @@ impl Head {
                         submissions: inbox,
                         status: status_out,
                         key,
-                        leases: driver_leases,
+                        registrations: driver_registrations,
                         scheduler: Scheduler::new(speculates),
                         meter,
                     });
@@ -146,20 +157,27 @@ impl Head {
         let thread = std::thread::Builder::new().name("head".to_owned()).spawn(work).map_err(HeadError::Thread)?;
         let gone = || HeadError::Thread(std::io::Error::other("the thread ended before it was ready"));
         record.endpoint = bound.await.map_err(|_| gone())??;
-        let registration = Registration { store, keyspace, record, views: views.clone(), lease_ttl, leases };
-        let grant = registration.register(alone).await?;
-        let lease = tokio::spawn(registration.stay(grant));
+        let registration = Registration { store, keyspace, secret, record, views: views.clone(), lease_ttl, registrations };
+        let registered = registration.register(alone).await?;
+        let lease = tokio::spawn(registration.stay(registered));
         let (stop, thread) = (Some(stop), Some(thread));
         Ok(Self { submissions, status, views, metrics, rejections, stop, thread, lease, _publisher: publisher })
     }
 
-    /// Waits for a pipeline whose layers are changing hands, but not for long: clients need not know of it.
-    async fn pipeline_at_hand(&self) {
+    /// Waits until `deadline` for a pipeline whose layers are changing hands: clients need not know of it.
+    async fn pipeline_at_hand(&self, deadline: tokio::time::Instant) {
         let mut statuses = self.status.clone();
         if self.views.borrow().placement.is_some() {
-            let serving = statuses.wait_for(|status| status.serving);
-            let _ = tokio::time::timeout(PIPELINE_PATIENCE, serving).await;
+            let _ = tokio::time::timeout_at(deadline, statuses.wait_for(|status| status.serving)).await;
         }
+    }
+
+    /// Submits a request once.
+    async fn submit(&self, request: Request, events: mpsc::Sender<Event>, span: Span) -> Result<(), Rejection> {
+        let (answer, verdict) = oneshot::channel();
+        let stopping = || Rejection::NotServing { reason: "the server is stopping".to_owned() };
+        self.submissions.send(Submission { request, events, answer, span }).await.map_err(|_| stopping())?;
+        verdict.await.map_err(|_| stopping())?
     }
 
     /// The pipeline's status as it changes.
@@ -183,15 +201,19 @@ impl Pipeline for Head {
     async fn generate(&self, request: Request) -> Result<Generation, Rejection> {
         // Room for every event of the sequence: a slow reader never holds up the head.
         let (events, receiver) = mpsc::channel(request.tokens_max as usize + EVENTS_BESIDE_TOKENS);
-        let (answer, verdict) = oneshot::channel();
-        self.pipeline_at_hand().await;
-        let stopping = || Rejection::NotServing { reason: "the server is stopping".to_owned() };
+        let deadline = tokio::time::Instant::now() + PIPELINE_PATIENCE;
         // Signed numbers: traces know no others.
         let (prompt_tokens, tokens_max) = (request.prompt.len() as i64, i64::from(request.tokens_max));
         let span = info_span!("sequence", prompt_tokens, tokens_max);
-        self.submissions.send(Submission { request, events, answer, span }).await.map_err(|_| stopping())?;
-        verdict.await.map_err(|_| stopping())??;
-        Ok(Generation::new(receiver))
+        loop {
+            self.pipeline_at_hand(deadline).await;
+            match self.submit(request.clone(), events.clone(), span.clone()).await {
+                // The pipeline began anew between the look and the request.
+                Err(Rejection::NotServing { .. })
+                    if tokio::time::Instant::now() < deadline && self.views.borrow().placement.is_some() => {}
+                outcome => return outcome.map(|()| Generation::new(receiver)),
+            }
+        }
     }
 
     fn refused(&self, rejection: &Rejection) {
@@ -214,52 +236,114 @@ impl Pipeline for Head {
 // === impl Registration ===
 
 impl Registration {
-    /// Takes a lease and the first free slot, with a share of what belongs to nobody; waits for crashed predecessors' leases to
-    /// run out when there is none, or, where it is to be `alone`, when there is another gateway.
-    async fn register(&self, alone: bool) -> Result<LeaseGrant, HeadError> {
+    /// Takes a lease and registers under it. Where the gateway is to be `alone`, waits for another gateway's lease to run out.
+    async fn register(&self, alone: bool) -> Result<(LeaseGrant, Registered, Revision), HeadError> {
         let started = Instant::now();
         let grant = self.store.lease(self.lease_ttl).await?;
         loop {
             let view = self.views.borrow().clone();
             let holder = view.gateways.values().next().filter(|_| alone).map(|holder| &holder.value);
-            if let Some(slot) = first_free(&view).filter(|_| holder.is_none()) {
-                let (lease, share) = (grant.id().to_string(), newcomer(&view, slot));
-                let record = GatewayRecord { lease, share, ..self.record.clone() };
-                let txn = write_gateway(&self.keyspace, slot, &record, &view.gateway_revisions(), grant.id());
-                if let Committed::Applied { .. } = self.store.commit(txn).await? {
-                    info!(slot, share = %share, "registered");
-                    // The stages refuse what comes from a gateway they have not heard of.
-                    tokio::time::sleep(SHARE_SETTLE).await;
-                    self.leases.send_replace(Some(grant.id()));
-                    return Ok(grant);
-                }
+            let tried = if holder.is_none() { self.register_under(&view, None, grant.id()).await? } else { Tried::Full };
+            match tried {
+                Tried::Done(registered, revision) => return Ok((grant, registered, revision)),
                 // Somebody was faster: what they wrote is on its way.
-                tokio::time::sleep(SHARE_SETTLE).await;
-            } else if started.elapsed() > SLOT_PATIENCE_LEASES * self.lease_ttl {
-                return Err(holder.map_or(HeadError::Full, |GatewayRecord { url, pid, host, .. }| HeadError::Taken {
-                    url: url.clone(),
-                    pid: *pid,
-                    host: host.clone(),
-                }));
-            } else {
-                tokio::time::sleep(STORE_RETRY).await;
+                Tried::Late => tokio::time::sleep(SHARE_SETTLE).await,
+                Tried::Full if started.elapsed() > SLOT_PATIENCE_LEASES * self.lease_ttl => {
+                    return Err(holder.map_or(HeadError::Full, |GatewayRecord { url, pid, host, .. }| HeadError::Taken {
+                        url: url.clone(),
+                        pid: *pid,
+                        host: host.clone(),
+                    }));
+                }
+                Tried::Full => tokio::time::sleep(STORE_RETRY).await,
             }
         }
     }
 
-    /// Registers again whenever the lease is lost.
-    async fn stay(self, mut grant: LeaseGrant) {
+    /// Registers under `lease` at the place that `view` leaves to a gateway that was registered as `own` before.
+    async fn register_under(
+        &self,
+        view: &ClusterView,
+        own: Option<Registered>,
+        lease: LeaseId,
+    ) -> Result<Tried, StoreError> {
+        let Some((registered, share)) = Registered::next(view, own, lease) else { return Ok(Tried::Full) };
+        let slot = registered.slot;
+        let mut record = GatewayRecord { share, ..self.record.clone() };
+        sign_gateway(&mut record, self.secret.as_ref(), (&self.keyspace, &Key::Gateway(slot)), lease);
+        let txn = write_gateway(&self.keyspace, slot, &record, &view.gateway_revisions(), lease);
+        let Committed::Applied { revision } = self.store.commit(txn).await? else { return Ok(Tried::Late) };
+        info!(slot, share = %share, "registered");
+        if own.is_none_or(|own| own.number != registered.number) {
+            // The stages refuse what comes from a gateway they have not heard of.
+            tokio::time::sleep(SHARE_SETTLE).await;
+        }
+        self.registrations.send_replace(Some(registered));
+        Ok(Tried::Done(registered, revision))
+    }
+
+    /// Keeps the gateway registered: whenever its lease is lost, or the store has lost its record.
+    async fn stay(self, (mut grant, mut own, mut revision): (LeaseGrant, Registered, Revision)) {
+        let mut views = self.views.clone();
         loop {
-            grant.lost().await;
-            warn!("the gateway's lease is lost; registering again");
-            grant = loop {
-                match self.register(false).await {
-                    Ok(grant) => break grant,
-                    Err(error) => warn!(%error, "cannot register yet"),
-                }
-                tokio::time::sleep(STORE_RETRY).await;
+            let is_lost = |view: &Arc<ClusterView>| {
+                let is_later = view.revision >= revision.0 || view.recalled.contains_key(&Key::Gateway(own.slot));
+                view.reachable && ((is_later && own.is_lost(view)) || heals(view))
             };
-            info!("registered again");
+            let view = tokio::select! {
+                () = grant.lost() => None,
+                view = views.wait_for(is_lost) => match view {
+                    Ok(view) => Some(view.clone()),
+                    Err(_) => return,
+                },
+            };
+            let outcome = match view {
+                None => {
+                    warn!("the gateway's lease is lost: registering again");
+                    self.store.lease(self.lease_ttl).await.map(|next| grant = next)
+                }
+                Some(view) => self.write_again(&view).await,
+            };
+            let view = views.borrow_and_update().clone();
+            let tried = match outcome {
+                Ok(()) if own.is_lost(&view) || grant.id() != own.lease => {
+                    self.register_under(&view, Some(own), grant.id()).await
+                }
+                Ok(()) => Ok(Tried::Late),
+                Err(error) => Err(error),
+            };
+            match tried {
+                Ok(Tried::Done(registered, at)) => (own, revision) = (registered, at),
+                Ok(Tried::Late | Tried::Full) => tokio::time::sleep(SHARE_SETTLE).await,
+                Err(error) => {
+                    warn!(%error, "cannot register yet");
+                    tokio::time::sleep(STORE_RETRY).await;
+                    if let StoreError::LeaseGone { .. } = error
+                        && let Ok(next) = self.store.lease(self.lease_ttl).await
+                    {
+                        grant = next;
+                    }
+                }
+            }
         }
     }
+
+    /// Writes again what the store has lost of what every member knows.
+    async fn write_again(&self, view: &ClusterView) -> Result<(), StoreError> {
+        let lost = |key: Key| view.recalled.get(&key).map(|instead| (key, *instead));
+        let model = view.model.as_ref().zip(lost(Key::Model));
+        let model = model.map(|(model, (key, instead))| put_back(&self.keyspace, &key, &model.value, instead, None));
+        let placement = view.placement.as_ref().zip(lost(Key::Placement));
+        let placement =
+            placement.map(|(placed, (key, instead))| put_back(&self.keyspace, &key, &placed.value, instead, None));
+        for txn in model.into_iter().chain(placement) {
+            self.store.commit(txn).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the store has lost what every member writes again.
+fn heals(view: &ClusterView) -> bool {
+    view.recalled.keys().any(|key| matches!(key, Key::Model | Key::Placement))
 }

@@ -5,13 +5,11 @@ use std::time::Instant;
 use schema::Step;
 use schema::record::Share;
 
-use crate::store::LeaseId;
-
 /// The parts a gateway has.
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     /// The registration that they belong to.
-    registration: Option<(u32, LeaseId)>,
+    registration: Option<(u32, u64)>,
     /// As the store shows it.
     recorded: Share,
     /// Whether it has had a whole share since it was registered: before that it is too small to serve with.
@@ -29,9 +27,9 @@ pub(super) struct Holdings {
 // === impl Holdings ===
 
 impl Holdings {
-    /// Takes in what the store shows: slot and share of this gateway's record. Returns what may be used.
-    pub(super) fn see(&mut self, registered: Option<(u32, Share)>, lease: Option<LeaseId>) -> Share {
-        let registration = registered.map(|(slot, _)| slot).zip(lease);
+    /// Takes in what the store shows: slot and number of this gateway's registration, and its share. Returns what may be used.
+    pub(super) fn see(&mut self, registered: Option<((u32, u64), Share)>) -> Share {
+        let registration = registered.map(|(registration, _)| registration);
         if registration != self.registration {
             *self = Self { registration, used: self.used, ..Self::default() };
         }

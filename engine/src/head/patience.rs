@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{FLIGHT_WAIT_MAX, FLIGHT_WAIT_MAX_PER_ROW, FLIGHT_WAIT_MIN};
+use crate::limits::{FLIGHT_WAIT_MAX, FLIGHT_WAIT_MAX_PER_ROW, FLIGHT_WAIT_MIN, PROVE_WAIT};
 
 /// So many times what the slowest of the micro-batches before took, measured by its rows: one may meet a longer history,
 /// weights that were not touched yet, a machine that does something else, or another gateway's work.
@@ -54,6 +54,11 @@ impl Patience {
             Duration::try_from_secs_f64(seconds).map_or(most, |wait| wait.min(most))
         });
         self.alone_since(sent) + wait
+    }
+
+    /// When an empty micro-batch that is alone on its way is taken for lost.
+    pub(super) fn ends_of_proof(&self, sent: Instant) -> Instant {
+        sent + PROVE_WAIT.mul_f64(self.given_up.min(3.0).exp2())
     }
 
     /// One was given up.

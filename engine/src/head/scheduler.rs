@@ -29,7 +29,7 @@ use super::patience::Patience;
 use super::sequence::{Sequence, StageLabel};
 use super::step_cost::StepCost;
 use crate::generate::{Event, Failure, Request};
-use crate::limits::REFUSALS_MAX;
+use crate::limits::{PROVE_EVERY, REFUSALS_MAX};
 use crate::runner::KV_BLOCK_TOKENS;
 
 /// The pipeline that a scheduler fills.
@@ -82,6 +82,8 @@ pub struct Scheduler {
     flights: BTreeMap<Step, Flight>,
     cost: StepCost,
     patience: Patience,
+    /// When a micro-batch came back last in this epoch.
+    proven: Option<Instant>,
     /// Whether guesses are sent along.
     speculates: bool,
     next_step: Step,
@@ -101,6 +103,7 @@ impl Scheduler {
             speculates,
             cost: StepCost::default(),
             patience: Patience::default(),
+            proven: None,
             shape: None,
             ledger: BlockLedger::new([]),
             sequences: BTreeMap::new(),
@@ -118,9 +121,9 @@ impl Scheduler {
         (self.running.len(), self.waiting.len())
     }
 
-    /// Micro-batches on their way.
+    /// Micro-batches on their way that carry work.
     pub fn in_flight(&self) -> usize {
-        self.flights.len()
+        self.flights.values().filter(|flight| flight.rows() > 0).count()
     }
 
     /// What happened since the start.
@@ -212,6 +215,7 @@ impl Scheduler {
         let placed = |shape: &Option<Shape>| shape.as_ref().map(|shape| shape.generation);
         self.patience.begin_anew(placed(&shape) == placed(&self.shape));
         self.next_step = Step(0);
+        self.proven = None;
         self.ledger = BlockLedger::new(shape.iter().flat_map(|shape| shape.blocks.iter().copied()));
         for id in std::mem::take(&mut self.running) {
             let Some(sequence) = self.sequences.get_mut(&id) else { continue };
@@ -220,6 +224,32 @@ impl Scheduler {
             self.wait(id);
         }
         self.shape = shape;
+    }
+
+    /// Whether a micro-batch of this epoch has come through all stages and back.
+    pub fn is_proven(&self) -> bool {
+        self.proven.is_some()
+    }
+
+    /// When a micro-batch of this epoch came back last.
+    #[cfg(test)]
+    pub(crate) fn proven_at(&self) -> Option<Instant> {
+        self.proven
+    }
+
+    /// An empty micro-batch, where there is something to show by it: first of all in an epoch, and when nothing has come through
+    /// the pipeline for a while.
+    pub fn proof(&mut self, now: Instant) -> Option<Step> {
+        self.shape.as_ref()?;
+        let is_first = self.next_step == Step(0);
+        let is_old = |proven: Instant| now.saturating_duration_since(proven) >= PROVE_EVERY;
+        if !is_first && !(self.flights.is_empty() && self.proven.is_none_or(is_old)) {
+            return None;
+        }
+        let step = self.next_step;
+        self.next_step = step.next();
+        self.flights.insert(step, Flight { members: Vec::new(), sent: now, is_read: false });
+        Some(step)
     }
 
     /// The next micro-batch, if the window has room and a sequence has something to send.
@@ -272,8 +302,11 @@ impl Scheduler {
         let Some(flight) = self.flights.remove(&oldest) else { return Ok(Vec::new()) };
         let labels = self.shape.as_ref().map(|shape| shape.stages.clone()).unwrap_or_default();
         let brought = flight.brought(&tokens.chosen).ok_or(Fault::Mismatch(oldest))?;
-        self.patience.came_back(flight.sent, self.expected_seconds(flight.rows()), now);
-        if let Some(slowest) = tokens.spent.iter().max_by_key(|spent| spent.compute_us) {
+        self.proven = Some(now);
+        let expected = (flight.rows() > 0).then(|| self.expected_seconds(flight.rows())).flatten();
+        self.patience.came_back(flight.sent, expected, now);
+        let slowest = tokens.spent.iter().filter(|spent| spent.rows > 0).max_by_key(|spent| spent.compute_us);
+        if let Some(slowest) = slowest {
             self.cost.observe(slowest.rows, Duration::from_micros(slowest.compute_us.into()));
         }
         let mut happened = Vec::new();
@@ -390,8 +423,13 @@ impl Scheduler {
     /// Gives the oldest micro-batch up when it should have come back by now.
     pub fn overdue(&mut self, now: Instant) -> Option<Fault> {
         let (step, flight) = self.flights.first_key_value()?;
-        let rows = flight.rows();
-        if self.patience.ends(flight.sent, rows, self.expected_seconds(rows)) > now {
+        // An empty one that others follow is waited for as they are: it waits for the same as they do.
+        let rows = self.flights.values().map(Flight::rows).find(|rows| *rows > 0);
+        let ends = match rows {
+            Some(rows) => self.patience.ends(flight.sent, rows, self.expected_seconds(rows)),
+            None => self.patience.ends_of_proof(flight.sent),
+        };
+        if ends > now {
             return None;
         }
         self.patience.gave_up();

@@ -208,6 +208,7 @@ mod tests {
             slot: 0,
             reason,
             passing: false,
+            epoch_known: Epoch(0),
         })
     }
 

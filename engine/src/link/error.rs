@@ -173,6 +173,9 @@ pub enum Absence {
     Refused,
     /// Nothing is heard: it has stopped, or its machine has, or the network between is cut.
     Silence,
+    /// Whoever answers there does not take this process for one of its cluster, or the way there is barred: another key, another
+    /// version, another program, a name that does not resolve here, a socket of another user.
+    Barred,
 }
 
 // === impl LinkError ===
@@ -197,8 +200,13 @@ impl LinkError {
         }
     }
 
-    /// Whether nobody was there who could have taken a connection, and how that showed. Who answers, but with another key
-    /// or no more room, is there.
+    /// The error with its causes.
+    pub(crate) fn in_words(&self) -> String {
+        let causes = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+
+    /// How it shows that frames cannot be brought to the peer; `None` where that is not known.
     pub fn absence(&self) -> Option<Absence> {
         use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, TimedOut};
         match self {
@@ -211,8 +219,34 @@ impl LinkError {
                 Some(Absence::Silence)
             }
             Self::Silent { .. } => Some(Absence::Silence),
+            Self::Connect { .. }
+            | Self::Handshake { .. }
+            | Self::Endpoint { .. }
+            | Self::NotOurs { .. }
+            | Self::KeyMissing { .. }
+            | Self::Lost { cause: EndError::Speech | EndError::Late(_) | EndError::Zmtp(_), .. } => Some(Absence::Barred),
             _ => None,
         }
+    }
+}
+
+/// A peer that frames cannot be brought to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreachable {
+    /// Where it should take frames.
+    pub endpoint: String,
+    /// How that showed.
+    pub absence: Absence,
+    /// The same in words.
+    pub cause: String,
+}
+
+// === impl Unreachable ===
+
+impl Unreachable {
+    /// The peer at `endpoint`, if `error` shows that frames cannot be brought to it.
+    pub(crate) fn by(endpoint: &str, error: &LinkError) -> Option<Self> {
+        Some(Self { endpoint: endpoint.to_owned(), absence: error.absence()?, cause: error.in_words() })
     }
 }
 

@@ -4,9 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use rand::TryRngCore;
+use schema::ClusterName;
 
 /// Bytes in a key: what Noise takes as a pre-shared key.
 const KEY_BYTES: usize = 32;
+
+/// Keeps keys of clusters apart from all else that is derived from the same key.
+const CLUSTER_CONTEXT: &str = "baton 1 key of a cluster";
 
 /// The secret that the processes of a cluster share. Its text form is 64 hex digits.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,7 +51,15 @@ impl ClusterKey {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    pub(super) fn bytes(&self) -> &[u8; KEY_BYTES] {
+    /// The key as the processes of `cluster` use it: clusters that were given the same key are strangers all the same.
+    #[must_use]
+    pub fn of_cluster(&self, cluster: &ClusterName) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(CLUSTER_CONTEXT);
+        hasher.update(&self.0).update(cluster.as_str().as_bytes());
+        Self(*hasher.finalize().as_bytes())
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
 }
@@ -94,6 +106,14 @@ mod tests {
         assert_eq!(key.to_hex().len(), 64);
         assert_eq!(format!(" {}\n", key.to_hex().to_uppercase()).parse::<ClusterKey>().unwrap(), key);
         assert_ne!(ClusterKey::generate().unwrap(), key);
+    }
+
+    #[test]
+    fn clusters_with_the_same_key_do_not_know_each_other() {
+        let key = ClusterKey::generate().unwrap();
+        let of = |cluster: &str| key.of_cluster(&cluster.parse().unwrap());
+        assert_eq!(of("home"), of("home"));
+        assert!(of("home") != of("work") && of("home") != key);
     }
 
     #[test]

@@ -85,6 +85,7 @@ mod tests {
             slot: 2,
             reason,
             passing: false,
+            epoch_known: Epoch(0),
         })
     }
 

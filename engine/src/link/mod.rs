@@ -35,7 +35,7 @@ mod task;
 mod zmtp;
 
 pub use activations::{activations_to_bytes, bytes_to_activations};
-pub use error::{Absence, EndError, LinkError};
+pub use error::{Absence, EndError, LinkError, Unreachable};
 pub use inbound::Inbound;
 pub use key::{ClusterKey, KeyError};
 pub use message::Message;

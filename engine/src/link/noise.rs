@@ -3,6 +3,9 @@
 //!
 //! Pattern NNpsk0 (<https://noiseprotocol.org/noise.html>): fresh keys for every connection, and only who knows the
 //! cluster key gets past the first message. On the wire each Noise message stands behind its length, as chunks do.
+//!
+//! Each side first says `BTN` and its protocol number, in the clear. Whoever is refused is told why by one byte, so that it can
+//! say so; that byte is not authenticated, and nothing rests on it but words.
 
 use std::sync::Arc;
 
@@ -16,7 +19,15 @@ use super::limits::SEAL_BYTES;
 
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 /// Binds a handshake to this protocol and version.
-const PROLOGUE: &[u8] = b"baton link 1";
+const PROLOGUE: &[u8] = b"baton link 2";
+/// Begins what each side says.
+const MAGIC: [u8; 3] = *b"BTN";
+/// The version of what follows.
+const PROTOCOL: u8 = 2;
+/// Bytes of both.
+const HELLO_BYTES: usize = MAGIC.len() + 1;
+/// The answer to whoever is refused for its key: a message of this one byte.
+const REFUSED_KEY: u8 = b'K';
 /// Bytes in each handshake message: an ephemeral public key and the seal of an empty payload.
 const HANDSHAKE_BYTES: usize = 32 + SEAL_BYTES;
 
@@ -35,8 +46,17 @@ pub enum HandshakeError {
         expected: usize,
     },
     /// Made with another key.
-    #[error("its cluster key is another one")]
+    #[error("its cluster key is another one, or it belongs to another cluster")]
     Key,
+    /// Another version.
+    #[error("it speaks protocol {found}: expected {PROTOCOL}, that of this version of baton")]
+    Protocol {
+        /// Its protocol number.
+        found: u8,
+    },
+    /// Something else listens there, or connects.
+    #[error("it is no baton process: expected the greeting BTN")]
+    Stranger,
     /// Took too long.
     #[error("it did not finish the key handshake in time")]
     Late,
@@ -54,7 +74,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut noise = builder(key).build_initiator().map_err(|_| HandshakeError::Key)?;
+    write_hello(stream).await?;
     write_handshake(stream, &mut noise).await?;
+    read_hello(stream).await?;
     read_handshake(stream, &mut noise).await?;
     let cipher = noise.into_stateless_transport_mode().map_err(|_| HandshakeError::Key)?;
     // The sign of life that shows the gate that our first message was no replay.
@@ -71,7 +93,17 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut noise = builder(key).build_responder().map_err(|_| HandshakeError::Key)?;
-    read_handshake(stream, &mut noise).await?;
+    let hello = read_hello(stream).await;
+    if !matches!(hello, Err(HandshakeError::Stranger)) {
+        write_hello(stream).await?;
+    }
+    hello?;
+    if let Err(error) = read_handshake(stream, &mut noise).await {
+        if matches!(error, HandshakeError::Key) {
+            stream.write_all(&[0, 1, REFUSED_KEY]).await?;
+        }
+        return Err(error);
+    }
     write_handshake(stream, &mut noise).await?;
     let cipher = noise.into_stateless_transport_mode().map_err(|_| HandshakeError::Key)?;
     let proof = read_exactly::<SEAL_BYTES, _>(stream).await?;
@@ -112,6 +144,22 @@ fn builder(key: &ClusterKey) -> snow::Builder<'_> {
     builder.prologue(PROLOGUE).expect("the prologue is set once")
 }
 
+async fn write_hello(stream: &mut (impl AsyncWrite + Unpin)) -> Result<(), HandshakeError> {
+    let mut hello = [PROTOCOL; HELLO_BYTES];
+    hello[..MAGIC.len()].copy_from_slice(&MAGIC);
+    Ok(stream.write_all(&hello).await?)
+}
+
+async fn read_hello(stream: &mut (impl AsyncRead + Unpin)) -> Result<(), HandshakeError> {
+    let mut hello = [0; HELLO_BYTES];
+    stream.read_exact(&mut hello).await?;
+    match hello {
+        [b'B', b'T', b'N', PROTOCOL] => Ok(()),
+        [b'B', b'T', b'N', found] => Err(HandshakeError::Protocol { found }),
+        _ => Err(HandshakeError::Stranger),
+    }
+}
+
 async fn write_handshake<S>(stream: &mut S, noise: &mut snow::HandshakeState) -> Result<(), HandshakeError>
 where
     S: AsyncWrite + Unpin,
@@ -136,6 +184,9 @@ where
     S: AsyncRead + Unpin,
 {
     let found = usize::from(stream.read_u16().await?);
+    if found == 1 && stream.read_u8().await? == REFUSED_KEY {
+        return Err(HandshakeError::Key);
+    }
     if found != N {
         return Err(HandshakeError::Length { found, expected: N });
     }
@@ -203,14 +254,29 @@ mod tests {
         };
         let (greeted, answered) = tokio::join!(greet(&mut near, &ours), answered);
         assert!(matches!(answered, Some(HandshakeError::Key)));
-        assert!(matches!(greeted.err(), Some(HandshakeError::Closed)));
+        assert!(matches!(greeted.err(), Some(HandshakeError::Key)), "it was not told why");
+    }
+
+    #[tokio::test]
+    async fn another_version_and_something_else_are_told_apart() {
+        let key = ClusterKey::generate().unwrap();
+        for (said, expected) in [(*b"BTN\x01", "speaks protocol 1: expected 2"), (*b"GET ", "is no baton process")] {
+            let (mut near, mut far) = duplex(1 << 10);
+            near.write_all(&said).await.unwrap();
+            let error = answer(&mut far, &key).await.err().unwrap().to_string();
+            assert!(error.contains(expected), "{error}");
+            let (mut near, mut far) = duplex(1 << 10);
+            far.write_all(&said).await.unwrap();
+            let error = greet(&mut near, &key).await.err().unwrap().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[tokio::test]
     async fn a_replayed_first_message_gets_nobody_in() {
         let key = ClusterKey::generate().unwrap();
         let (mut near, mut tap) = duplex(1 << 10);
-        let mut first = [0; LENGTH_BYTES + HANDSHAKE_BYTES];
+        let mut first = [0; HELLO_BYTES + LENGTH_BYTES + HANDSHAKE_BYTES];
         tokio::select! {
             _ = greet(&mut near, &key) => unreachable!("nobody answers"),
             read = tap.read_exact(&mut first) => { read.unwrap(); }
@@ -218,7 +284,7 @@ mod tests {
         let (mut attacker, mut gate) = duplex(1 << 10);
         let attack = async {
             attacker.write_all(&first).await.unwrap();
-            let mut reply = [0; LENGTH_BYTES + HANDSHAKE_BYTES];
+            let mut reply = [0; HELLO_BYTES + LENGTH_BYTES + HANDSHAKE_BYTES];
             attacker.read_exact(&mut reply).await.unwrap();
             attacker.write_all(&[0, 16]).await.unwrap();
             attacker.write_all(&[7; 16]).await.unwrap();

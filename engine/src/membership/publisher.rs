@@ -4,13 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use schema::Keyspace;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use super::recall::Recall;
 use crate::limits::{ALARMS_EVERY, STORE_RETRY};
+use crate::link::ClusterKey;
 use crate::store::{Change, Entry, SharedStore, Snapshot, StoreError};
 use crate::view::ClusterView;
 
@@ -24,14 +27,18 @@ pub struct Publisher {
 // === impl Publisher ===
 
 impl Publisher {
-    /// Reads the cluster once and follows it from there.
+    /// Reads the cluster once and follows it from there; `secret` is what its members prove that they know.
     ///
     /// # Errors
     /// [`StoreError`] when the first read fails; later failures only mark the view unreachable.
-    pub async fn start(store: SharedStore, keyspace: Keyspace) -> Result<Self, StoreError> {
+    pub async fn start(
+        store: SharedStore,
+        keyspace: Keyspace,
+        secret: Option<ClusterKey>,
+    ) -> Result<Self, StoreError> {
         let snapshot = store.read(keyspace.prefix()).await?;
-        let mut mirror = Mirror::new(keyspace, snapshot);
-        let (publish, views) = watch::channel(Arc::new(mirror.view()));
+        let mut mirror = Mirror::new(keyspace, secret, snapshot);
+        let (publish, views) = watch::channel(Arc::new(mirror.view(Instant::now())));
         let (said, alarms) = watch::channel(Vec::new());
         let asked = store.clone();
         let asking = async move {
@@ -56,8 +63,8 @@ impl Publisher {
                 if let Ok(snapshot) = store.read(mirror.keyspace.prefix()).await {
                     is_away = false;
                     info!(revision = snapshot.revision.0, "the store answers");
-                    mirror = Mirror { alarms: mirror.alarms, ..Mirror::new(mirror.keyspace, snapshot) };
-                    publish.send_replace(Arc::new(mirror.view()));
+                    mirror.read_again(snapshot);
+                    publish.send_replace(Arc::new(mirror.view(Instant::now())));
                 }
             }
         };
@@ -86,9 +93,13 @@ impl Drop for Publisher {
 ///
 /// # Errors
 /// [`StoreError`] when the store does not answer.
-pub async fn read_view(store: &SharedStore, keyspace: &Keyspace) -> Result<ClusterView, StoreError> {
+pub async fn read_view(
+    store: &SharedStore,
+    keyspace: &Keyspace,
+    secret: Option<&ClusterKey>,
+) -> Result<ClusterView, StoreError> {
     let snapshot = store.read(keyspace.prefix()).await?;
-    Ok(Mirror::new(keyspace.clone(), snapshot).view())
+    Ok(ClusterView::new(keyspace, secret, snapshot.revision.0, &snapshot.entries))
 }
 
 async fn follow(
@@ -99,8 +110,10 @@ async fn follow(
 ) -> Result<std::convert::Infallible, StoreError> {
     let mut watch = store.watch(mirror.keyspace.prefix(), mirror.revision()).await?;
     loop {
+        let recalled_until = mirror.recall.ends().map(tokio::time::Instant::from_std);
         tokio::select! {
             changes = watch.next() => mirror.apply(changes?),
+            () = until(recalled_until) => {}
             Ok(()) = alarms.changed() => {
                 mirror.alarms.clone_from(&alarms.borrow_and_update());
                 if mirror.alarms.is_empty() {
@@ -110,24 +123,41 @@ async fn follow(
                 }
             }
         }
-        publish.send_replace(Arc::new(mirror.view()));
+        publish.send_replace(Arc::new(mirror.view(Instant::now())));
+    }
+}
+
+/// Waits until then; for ever, if there is no such moment.
+async fn until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
 /// The entries below the cluster's prefix as last heard.
 pub(crate) struct Mirror {
     keyspace: Keyspace,
+    secret: Option<ClusterKey>,
     revision: u64,
     entries: BTreeMap<String, Entry>,
     alarms: Vec<String>,
+    recall: Recall,
 }
 
 // === impl Mirror ===
 
 impl Mirror {
-    pub(crate) fn new(keyspace: Keyspace, snapshot: Snapshot) -> Self {
-        let entries = snapshot.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
-        Self { keyspace, revision: snapshot.revision.0, entries, alarms: Vec::new() }
+    pub(crate) fn new(keyspace: Keyspace, secret: Option<ClusterKey>, snapshot: Snapshot) -> Self {
+        let mut mirror = Self { keyspace, secret, revision: 0, entries: BTreeMap::new(), alarms: Vec::new(), recall: Recall::default() };
+        mirror.read_again(snapshot);
+        mirror
+    }
+
+    /// The store was read whole; what is known of its changes begins from there.
+    pub(crate) fn read_again(&mut self, snapshot: Snapshot) {
+        self.revision = snapshot.revision.0;
+        self.entries = snapshot.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
     }
 
     fn revision(&self) -> crate::store::Revision {
@@ -149,10 +179,15 @@ impl Mirror {
         }
     }
 
-    pub(crate) fn view(&self) -> ClusterView {
-        let entries = self.entries.values();
-        let entries = entries.map(|entry| (entry.key.as_str(), entry.value.as_slice(), entry.mod_revision.0));
-        let view = ClusterView::new(&self.keyspace, self.revision, entries);
+    /// The cluster as the store shows it `now`, with what the store has lost.
+    pub(crate) fn view(&mut self, now: Instant) -> ClusterView {
+        let view = self.raw();
+        self.recall.complete(view, now)
+    }
+
+    /// The cluster as the store shows it, and no more.
+    pub(crate) fn raw(&self) -> ClusterView {
+        let view = ClusterView::new(&self.keyspace, self.secret.as_ref(), self.revision, self.entries.values());
         ClusterView { store_alarms: self.alarms.clone(), ..view }
     }
 }

@@ -4,18 +4,21 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use schema::record::EvictionRecord;
 use schema::{Keyspace, StageName};
 
-use super::writes::strike;
-use crate::limits::STRIKE_AGAIN;
-use crate::link::Absence;
-use crate::store::Txn;
+use super::writes::{forget_evictions, strike};
+use crate::limits::{ASIDE_FORGOTTEN, STRIKE_AGAIN};
+use crate::link::{Absence, Unreachable};
+use crate::store::{LeaseId, Txn};
 use crate::view::ClusterView;
 
 /// Who was struck off when: a process that turns out to be alive is left alone for a while.
 #[derive(Debug, Default)]
 pub(crate) struct Strikes {
     last: BTreeMap<Process, Instant>,
+    /// Why that was said in the store, and when.
+    told: BTreeMap<StageName, Instant>,
     /// When one was struck off last because nothing was heard of it, if nobody else was heard since.
     silent: Option<Instant>,
 }
@@ -26,28 +29,41 @@ type Process = (StageName, String, u32);
 // === impl Strikes ===
 
 impl Strikes {
-    /// Strikes off the stage whose claim says that it takes frames at `endpoint`, where nobody is. `None` when there is no
-    /// such claim, or the stage was struck off a moment ago: then its lease has to tell. So it has when another one was not
-    /// heard either: perhaps it is us whom nobody hears.
+    /// Strikes off the stage whose claim says that it takes frames where `found` shows that they cannot be brought, and says
+    /// why, as `by` under its lease. `None` when there is no such claim, or the stage was struck off a moment ago: then its lease
+    /// has to tell. So it has when another one could not be reached either, unless its own system said that it is gone: perhaps
+    /// it is us whom nobody hears.
     pub(crate) fn strike(
         &mut self,
         keyspace: &Keyspace,
         view: &ClusterView,
-        (endpoint, absence): (&str, Absence),
+        found: &Unreachable,
+        (by, lease): (String, LeaseId),
         now: Instant,
     ) -> Option<Txn> {
+        let Unreachable { endpoint, absence, cause } = found;
         let lately = |last: Instant| now.saturating_duration_since(last) < STRIKE_AGAIN;
         self.last.retain(|_, last| lately(*last));
-        let (id, claim) = view.claims.iter().rev().find(|(_, claim)| claim.value.endpoint == endpoint)?;
-        let is_silent = absence == Absence::Silence;
+        let (id, claim) = view.claims.iter().rev().find(|(_, claim)| claim.value.endpoint == *endpoint)?;
+        let is_silent = *absence != Absence::Refused;
         let stage = &claim.value.stage;
-        let process = (stage.clone(), endpoint.to_owned(), view.stages.get(stage).map_or(0, |stage| stage.value.pid));
+        let process = (stage.clone(), endpoint.clone(), view.stages.get(stage).map_or(0, |stage| stage.value.pid));
         if self.last.contains_key(&process) || (is_silent && self.silent.is_some_and(lately)) {
             return None;
         }
         self.silent = is_silent.then_some(now).or(self.silent);
         self.last.insert(process, now);
-        Some(strike(keyspace, stage, *id, claim.mod_revision))
+        self.told.insert(stage.clone(), now);
+        let why = EvictionRecord { by, endpoint: endpoint.clone(), cause: cause.clone() };
+        Some(strike(keyspace, stage, (*id, claim.mod_revision), &why, lease))
+    }
+
+    /// Takes what was said of evictions out of the store when it has stood there for long.
+    pub(crate) fn forget(&mut self, keyspace: &Keyspace, view: &ClusterView, now: Instant) -> Option<Txn> {
+        let is_old = |told: &Instant| now.saturating_duration_since(*told) >= ASIDE_FORGOTTEN;
+        let old: Vec<_> = self.told.extract_if(.., |_, told| is_old(told)).map(|(stage, _)| stage).collect();
+        let old: Vec<_> = old.into_iter().filter(|stage| view.evictions.contains_key(stage)).collect();
+        (!old.is_empty()).then(|| forget_evictions(keyspace, &old))
     }
 
     /// Somebody was reached: it is not us whom nobody hears.
@@ -77,9 +93,14 @@ mod tests {
             weights_bytes: 0,
             kv_blocks: 1,
             kv_block_tokens: 32,
+            loads: 1,
         };
         let versioned = |at| ((Generation(1), at), Versioned { value: claim(at), mod_revision: 7 });
         ClusterView { claims: [versioned(0), versioned(1)].into(), ..ClusterView::default() }
+    }
+
+    fn found(endpoint: &str, absence: Absence) -> Unreachable {
+        Unreachable { endpoint: endpoint.to_owned(), absence, cause: String::new() }
     }
 
     #[test]
@@ -88,7 +109,7 @@ mod tests {
             (Strikes::default(), Keyspace::new(&"home".parse().expect("a legal name")), Instant::now());
         let mut strike = |endpoint, absence, seconds| {
             let at = now + Duration::from_secs(seconds);
-            strikes.strike(&keyspace, &view(), (endpoint, absence), at).is_some()
+            strikes.strike(&keyspace, &view(), &found(endpoint, absence), ("a".to_owned(), LeaseId(7)), at).is_some()
         };
         assert!(!strike("ipc:///9", Absence::Refused, 0), "no such claim");
         assert!(strike("ipc:///0", Absence::Silence, 0));
@@ -98,6 +119,7 @@ mod tests {
         assert!(strike("ipc:///0", Absence::Silence, STRIKE_AGAIN.as_secs()));
         strikes.reached();
         let at = now + STRIKE_AGAIN + Duration::from_secs(4);
-        assert!(strikes.strike(&keyspace, &view(), ("ipc:///1", Absence::Silence), at).is_some());
+        let silent = found("ipc:///1", Absence::Silence);
+        assert!(strikes.strike(&keyspace, &view(), &silent, ("a".to_owned(), LeaseId(7)), at).is_some());
     }
 }

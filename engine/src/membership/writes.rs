@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use schema::record::{ClaimRecord, GatewayRecord, ModelRecord, Pin, Placement, StageRecord, StartsRecord};
+use schema::record::{ClaimRecord, EvictionRecord, GatewayRecord, KeyMark, ModelRecord, Pin, Placement, StageRecord, StartsRecord};
 use schema::{Generation, Key, Keyspace, StageName};
 use serde::Serialize;
 
@@ -16,17 +16,42 @@ fn put(keyspace: &Keyspace, key: &Key, value: &impl Serialize, lease: Option<Lea
     Write::Put { key: keyspace.name(key), value, lease }
 }
 
+/// Writes again what the store has lost, provided it is still lost: nothing stands at `key`, or what was seen there at the
+/// revision `instead`.
+pub(crate) fn put_back(
+    keyspace: &Keyspace,
+    key: &Key,
+    value: &impl Serialize,
+    instead: Option<u64>,
+    lease: Option<LeaseId>,
+) -> Txn {
+    Txn { compares: vec![as_seen(keyspace, key, instead)], writes: vec![put(keyspace, key, value, lease)] }
+}
+
+/// Writes the mark of the cluster key, provided there is none, or the spoilt one of revision `spoilt` stands.
+pub(super) fn write_key_mark(keyspace: &Keyspace, mark: &KeyMark, spoilt: Option<u64>) -> Txn {
+    let compares = vec![as_seen(keyspace, &Key::KeyMark, spoilt)];
+    Txn { compares, writes: vec![put(keyspace, &Key::KeyMark, mark, None)] }
+}
+
 /// Names the cluster's model, unless somebody has.
 pub fn write_model(keyspace: &Keyspace, model: &ModelRecord) -> Txn {
     let compares = vec![Compare::Absent { key: keyspace.name(&Key::Model) }];
     Txn { compares, writes: vec![put(keyspace, &Key::Model, model, None)] }
 }
 
-/// Joins as stage `name`, unless the name is taken.
-pub fn register_stage(keyspace: &Keyspace, name: &StageName, record: &StageRecord, lease: LeaseId) -> Txn {
+/// Joins as stage `name`, unless the name is taken; `spoilt` is the revision of a value there that means nothing.
+pub fn register_stage(
+    keyspace: &Keyspace,
+    name: &StageName,
+    record: &StageRecord,
+    spoilt: Option<u64>,
+    lease: LeaseId,
+) -> Txn {
     let key = Key::Stage(name.clone());
-    let compares = vec![Compare::Absent { key: keyspace.name(&key) }];
-    Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease))] }
+    let compares = vec![as_seen(keyspace, &key, spoilt)];
+    let no_eviction = Write::Delete { key: keyspace.name(&Key::Eviction(name.clone())) };
+    Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease)), no_eviction] }
 }
 
 /// Counts a start of stage `name`.
@@ -106,13 +131,13 @@ fn as_seen(keyspace: &Keyspace, key: &Key, revision: Option<u64>) -> Compare {
     }
 }
 
-/// Claims `slot` of `generation`, provided the placement (by revision) stands and the slot is free; the stage's older
-/// claims go in the same moment.
+/// Claims `slot` of `generation`, provided the placement (by revision) stands and the slot is free, or holds the value of
+/// revision `spoilt`, which means nothing; the stage's older claims go in the same moment.
 pub fn claim(
     keyspace: &Keyspace,
     (generation, slot): (Generation, u32),
     record: &ClaimRecord,
-    placement_revision: u64,
+    (placement_revision, spoilt): (u64, Option<u64>),
     older: &[(Generation, u32)],
     lease: LeaseId,
 ) -> Txn {
@@ -120,7 +145,7 @@ pub fn claim(
     let placement = keyspace.name(&Key::Placement);
     let compares = vec![
         Compare::Unchanged { key: placement, mod_revision: Revision(placement_revision) },
-        Compare::Absent { key: keyspace.name(&key) },
+        as_seen(keyspace, &key, spoilt),
     ];
     let mut writes = vec![put(keyspace, &key, record, Some(lease))];
     writes.extend(older.iter().filter(|older| **older != (generation, slot)).map(|id| delete_claim(keyspace, *id)));
@@ -142,13 +167,14 @@ pub fn mark_claim(
     Txn { compares, writes }
 }
 
-/// Takes a stage that is gone, and its claim, out of the cluster, provided the claim is as it was seen (by revision): a
-/// process that came back since has another one.
+/// Takes a stage that is gone, and its claim, out of the cluster and says `why` under `lease`, provided the claim is as it was
+/// seen (by revision): a process that came back since has another one.
 pub fn strike(
     keyspace: &Keyspace,
     name: &StageName,
-    (generation, slot): (Generation, u32),
-    claim_revision: u64,
+    ((generation, slot), claim_revision): ((Generation, u32), u64),
+    why: &EvictionRecord,
+    lease: LeaseId,
 ) -> Txn {
     let claim = keyspace.name(&Key::Claim(generation, slot));
     Txn {
@@ -156,8 +182,15 @@ pub fn strike(
         writes: vec![
             Write::Delete { key: keyspace.name(&Key::Stage(name.clone())) },
             delete_claim(keyspace, (generation, slot)),
+            put(keyspace, &Key::Eviction(name.clone()), why, Some(lease)),
         ],
     }
+}
+
+/// Forgets why these stages were taken out of the cluster.
+pub(super) fn forget_evictions(keyspace: &Keyspace, stages: &[StageName]) -> Txn {
+    let delete = |stage: &StageName| Write::Delete { key: keyspace.name(&Key::Eviction(stage.clone())) };
+    Txn { compares: vec![], writes: stages.iter().map(delete).collect() }
 }
 
 /// Gives claims up.

@@ -72,6 +72,26 @@ impl Clients {
         Self { all, listening: BTreeMap::new() }
     }
 
+    /// One more, with a short request; its number.
+    pub(super) fn late(&mut self, layers: u32, around: &mut Surroundings) -> usize {
+        let prompt = tokens(1..8, &mut around.dice);
+        let prompt = if prompt.is_empty() { vec![7] } else { prompt };
+        let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 1, choice: 0 };
+        let deadline = super::PATIENCE;
+        let request = Request { prompt, tokens_max: 4, sampling, stop_tokens: Vec::new(), deadline, priority: 0 };
+        self.all.push(Client {
+            expected: model::reference(layers, &request),
+            impatient: false,
+            request,
+            standing: Standing::Asking,
+            has_left: false,
+            heard: 0,
+            began: false,
+        });
+        around.tally.add("a healthy gateway got a request", 1);
+        self.all.len() - 1
+    }
+
     pub(super) fn are_done(&self) -> bool {
         self.all.iter().all(|client| client.standing == Standing::Done)
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use schema::{Keyspace, record::ModelRecord};
 
 use super::surroundings::{Moment, Party, duration};
+use crate::link::ClusterKey;
 use crate::membership::{Mirror, write_model};
 use crate::store::timed::TimedStore;
 use crate::store::{Committed, LeaseId, StoreError, Txn};
@@ -15,6 +16,12 @@ use crate::view::ClusterView;
 pub(super) struct Depot {
     pub(super) store: TimedStore,
     mirror: Mirror,
+    keyspace: Keyspace,
+    secret: Option<ClusterKey>,
+    /// Counts leases.
+    leases: i64,
+    /// Counts the views.
+    pub(super) serial: u64,
     pub(super) view: Arc<ClusterView>,
     /// Whether it answers nobody.
     pub(super) away: bool,
@@ -42,14 +49,16 @@ pub(super) enum Answer {
 // === impl Depot ===
 
 impl Depot {
-    pub(super) fn new(keyspace: &Keyspace, model: &ModelRecord) -> Self {
+    /// A store that names the model, of a cluster with the key `secret`.
+    pub(super) fn new(keyspace: &Keyspace, model: &ModelRecord, secret: Option<ClusterKey>) -> Self {
         let mut store = TimedStore::new(keyspace.prefix());
         let snapshot = store.read(keyspace.prefix()).expect("an empty store is read");
-        let mut mirror = Mirror::new(keyspace.clone(), snapshot);
+        let mut mirror = Mirror::new(keyspace.clone(), secret.clone(), snapshot);
         store.commit(write_model(keyspace, model)).expect("a model is written");
         mirror.apply(store.changes().expect("nothing is compacted"));
-        let view = Arc::new(mirror.view());
-        Self { store, mirror, view, away: false, cut: BTreeSet::new() }
+        let view = Arc::new(mirror.raw());
+        let keyspace = keyspace.clone();
+        Self { store, mirror, keyspace, secret, leases: 0, serial: 0, view, away: false, cut: BTreeSet::new() }
     }
 
     pub(super) fn is_away_for(&self, party: Party) -> bool {
@@ -60,7 +69,11 @@ impl Depot {
     pub(super) fn answer(&mut self, ask: Ask, now: Moment) -> Answer {
         self.store.expire(duration(now));
         match ask {
-            Ask::Grant => Answer::Granted(self.store.lease(super::LEASE_TTL, duration(now))),
+            Ask::Grant => {
+                // No store gives a name that another one gave before it.
+                self.leases += 1;
+                Answer::Granted(self.store.lease(LeaseId(self.leases), super::LEASE_TTL, duration(now)))
+            }
             Ask::Commit(txn) => Answer::Committed(self.store.commit(txn)),
             Ask::Renew(lease) => Answer::Renewed(Some(self.store.renew(lease, duration(now)))),
             Ask::Revoke(lease) => {
@@ -70,6 +83,25 @@ impl Depot {
         }
     }
 
+    /// The key of the cluster.
+    pub(super) fn secret(&self) -> Option<&ClusterKey> {
+        self.secret.as_ref()
+    }
+
+    /// All that the store knows is lost: keys, leases and revisions.
+    pub(super) fn lose_everything(&mut self) {
+        self.store = TimedStore::new(self.keyspace.prefix());
+        self.mirror.read_again(self.store.read(self.keyspace.prefix()).expect("an empty store is read"));
+        self.serial += 1;
+        self.view = Arc::new(self.mirror.raw());
+    }
+
+    /// The cluster as it is read whole.
+    pub(super) fn raw(&self) -> ClusterView {
+        let snapshot = self.store.read(self.keyspace.prefix()).expect("the store is read");
+        ClusterView::new(&self.keyspace, self.secret.as_ref(), snapshot.revision.0, &snapshot.entries)
+    }
+
     /// The new view, if the store has changed since this was asked last.
     pub(super) fn news(&mut self) -> Option<Arc<ClusterView>> {
         let changes = self.store.changes().expect("nothing is compacted");
@@ -77,7 +109,8 @@ impl Depot {
             return None;
         }
         self.mirror.apply(changes);
-        self.view = Arc::new(self.mirror.view());
+        self.serial += 1;
+        self.view = Arc::new(self.mirror.raw());
         Some(self.view.clone())
     }
 }

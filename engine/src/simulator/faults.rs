@@ -1,7 +1,5 @@
 //! What goes wrong in a seed: when, with whom, and what that does to the world.
 
-use std::sync::Arc;
-
 use schema::record::ModelRecord;
 use schema::{Generation, Key};
 
@@ -13,7 +11,6 @@ use super::stage::StageProcess;
 use super::surroundings::{Event, GATEWAYS, Look, MS, Moment, Party, SECOND, Surroundings, duration};
 use super::world::World;
 use crate::store::{Txn, Write};
-use crate::view::ClusterView;
 
 /// Something that goes wrong, or comes right again.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +45,22 @@ pub(super) enum Strike {
     Revoked(Party),
     /// An operator deletes all claims.
     ClaimsDeleted,
+    /// The store comes back without its data.
+    StoreEmptied,
+    /// An operator deletes what is there, or writes nonsense over it.
+    Spoilt {
+        choice: u64,
+        deletes: bool,
+    },
+    /// Somebody without the cluster key writes a stage of his own.
+    Forged,
+    /// Nobody can shake hands with a process.
+    Barred(Party),
+    Unbarred(Party),
+    /// Somebody looks whether a gateway is healthy, and sends a request if it is.
+    Inspected(Party),
+    /// A request that was sent to a healthy gateway when there was peace must be done by now.
+    MustBeDone(usize),
     /// An operator puts a pin.
     Pinned(Whose, Wish),
     Unpinned(Whose),
@@ -77,6 +90,14 @@ impl Strike {
             Self::Breaks(_) => "a link broke",
             Self::Revoked(_) => "a lease was revoked",
             Self::ClaimsDeleted => "claims were deleted",
+            Self::StoreEmptied => "the store lost its data",
+            Self::Spoilt { deletes: true, .. } => "a value was deleted",
+            Self::Spoilt { .. } => "a value was spoilt",
+            Self::Forged => "a record was forged",
+            Self::Barred(_) => "a process was barred",
+            Self::Unbarred(_) => "a process was let in again",
+            Self::Inspected(_) => "a gateway was inspected",
+            Self::MustBeDone(_) => "a request was looked after",
             Self::Pinned(..) => "a pin was put",
             Self::Unpinned(_) => "a pin was deleted",
             Self::Malice(_) => "frames met with malice",
@@ -98,6 +119,11 @@ pub(super) fn schedule(
         let mut seldom = |most: u64| if dice.permille(500) { dice.within(1..most) } else { 0 };
         let malice = Malice { lost: seldom(8), doubled: seldom(60), overtaken: seldom(40) };
         around.at(SECOND, Event::Strikes(Strike::Malice(malice)));
+    }
+    for _ in 0..around.dice.within(0..3) {
+        let at = around.dice.within(SECOND..peace);
+        let gateway = Party(around.dice.within(0..gateways as u64) as usize);
+        around.at(at, Event::Strikes(Strike::Inspected(gateway)));
     }
     if around.dice.permille(400) {
         schedule_pins(stages, model, peace, around);
@@ -139,7 +165,7 @@ fn roll((gateways, stages): (usize, usize), at: Moment, length: Moment, dice: &m
     let place = dice.within(0..processes);
     let anybody = party(place);
     let end = at + length;
-    match dice.within(0..16) {
+    match dice.within(0..20) {
         0..=2 => vec![(at, Strike::Crashes(stage)), (end, Strike::Starts(stage))],
         3..=5 => vec![(at, Strike::Freezes(stage)), (end, Strike::Thaws(stage))],
         6 => vec![(at, Strike::Freezes(gateway)), (end, Strike::Thaws(gateway))],
@@ -158,6 +184,10 @@ fn roll((gateways, stages): (usize, usize), at: Moment, length: Moment, dice: &m
             cuts
         }
         13 => (0..dice.within(1..4)).map(|number| (at + number, Strike::Breaks(dice.within(0..1000)))).collect(),
+        16 => vec![(at, Strike::Barred(anybody)), (end, Strike::Unbarred(anybody))],
+        17 => vec![(at, Strike::StoreEmptied)],
+        18 => vec![(at, Strike::Spoilt { choice: dice.within(0..1000), deletes: dice.permille(500) })],
+        19 => vec![(at, Strike::Forged)],
         14 => vec![(at, if dice.permille(700) { Strike::Revoked(anybody) } else { Strike::ClaimsDeleted })],
         _ if dice.permille(400) => vec![(at, Strike::Crashes(gateway)), (end, Strike::Starts(gateway))],
         _ => vec![(at, Strike::Breaks(dice.within(0..1000)))],
@@ -179,6 +209,9 @@ impl World {
             }
             Strike::Unpinned(whose) => self.delete_pin(whose),
             Strike::Peace => self.make_peace(),
+            Strike::Unbarred(party) => drop(around.network.barred.remove(&party)),
+            Strike::Inspected(gateway) => self.inspect(gateway),
+            Strike::MustBeDone(number) => self.check_inspected(number),
             _ if self.peace => {}
             Strike::Crashes(party) => self.crash(party),
             Strike::Stops(party) => {
@@ -222,6 +255,18 @@ impl World {
                     around.spread_news();
                 }
             }
+            Strike::Barred(party) => {
+                around.network.barred.insert(party);
+                around.hang_up(party);
+            }
+            Strike::StoreEmptied if around.depot.away => {}
+            Strike::StoreEmptied => {
+                around.depot.lose_everything();
+                let view = around.depot.view.clone();
+                around.spread(&view);
+            }
+            Strike::Spoilt { choice, deletes } => self.spoil(choice, deletes),
+            Strike::Forged => self.forge(),
             Strike::ClaimsDeleted => self.delete_claims(),
             Strike::Pinned(whose, wish) => self.put_pin(whose, wish),
             Strike::Malice(malice) => around.network.malice = malice,
@@ -255,11 +300,13 @@ impl World {
         if life.incarnation != incarnation || away != (look == Look::Away) {
             return;
         }
-        let view = match look {
-            Look::Away => Arc::new(ClusterView { reachable: false, ..(*life.view).clone() }),
-            Look::Again => around.depot.view.clone(),
-        };
-        around.show(party, view);
+        match look {
+            Look::Away => around.show_away(party),
+            Look::Again => {
+                let (view, serial) = (around.depot.view.clone(), around.depot.serial);
+                around.show(party, view, serial);
+            }
+        }
     }
 
     fn delete_claims(&mut self) {
@@ -279,6 +326,7 @@ impl World {
         self.peace = true;
         self.around.network.malice = Malice::default();
         self.around.network.cuts.clear();
+        self.around.network.barred.clear();
         self.store_comes(true);
         for party in (0..self.around.lives.len()).map(Party) {
             self.around.depot.cut.remove(&party);
@@ -289,6 +337,10 @@ impl World {
             }
             let delay = self.around.dice.within(0..2 * SECOND);
             self.around.after(delay, Event::Strikes(Strike::Starts(party)));
+            if party.is_gateway() {
+                let delay = self.around.dice.within(3 * SECOND..20 * SECOND);
+                self.around.after(delay, Event::Strikes(Strike::Inspected(party)));
+            }
         }
     }
 }

@@ -1,19 +1,19 @@
 //! A simulated gateway process: the real conductor, with the loop around it in virtual time.
 
-use schema::Keyspace;
 use schema::record::{ClaimState, GatewayRecord};
+use schema::{Key, Keyspace};
 
 use super::clients::{Clients, Standing};
 use super::depot::{Answer, Ask};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
-use super::network::{Way, name, who};
-use super::surroundings::{Errand, Happening, Party, Surroundings, micros};
+use super::network::{Way, name, unreachable, who};
+use super::surroundings::{Errand, Happening, Moment, Party, Surroundings, micros};
 use crate::head::conductor::{Arrival, Conductor};
 use crate::head::{Fault, Happened, Scheduler};
-use crate::limits::{HEAD_TICK, REFUSAL_PAUSE, STORE_RETRY};
+use crate::limits::{HEAD_TICK, REFUSAL_PAUSE, SHARE_SETTLE, STORE_RETRY};
 use crate::link::Absence;
-use crate::membership::write_gateway;
-use crate::share::{first_free, newcomer};
+use crate::membership::{put_back, sign_gateway, write_gateway};
+use crate::share::Registered;
 use crate::store::Committed;
 
 /// One process.
@@ -24,6 +24,15 @@ pub(super) struct HeadProcess {
     conductor: Conductor,
     lease: Option<Lease>,
     joins: u64,
+    /// Where it is registered, and where it tries to be.
+    own: Option<Registered>,
+    next: Option<Registered>,
+    /// At this revision of the store.
+    registered_at: u64,
+    /// Whether it is at registering.
+    registers: bool,
+    /// When it wrote something again last.
+    healed: Option<Moment>,
 }
 
 // === impl HeadProcess ===
@@ -38,7 +47,7 @@ impl HeadProcess {
         around.happens(0, party, Happening::Ticks);
         around.happens(0, party, Happening::Sees);
         let keyspace = keyspace.clone();
-        Self { party, keyspace, endpoint, conductor, lease: None, joins: 0 }
+        Self { party, keyspace, endpoint, conductor, lease: None, joins: 0, own: None, next: None, registered_at: 0, registers: false, healed: None }
     }
 
     pub(super) fn conductor(&self) -> &Conductor {
@@ -106,11 +115,12 @@ impl HeadProcess {
             Happening::Recovers(fault) => {
                 around.note(|| format!("{} begins anew: {fault}", who(self.party)));
                 around.network.close(self.party, Way::Downstream);
-                self.conductor.recover(&fault);
+                self.conductor.recover(&fault, now);
             }
             Happening::Submits(client) => self.submit(client, clients, around),
             _ => {}
         }
+        self.keep_registered(around);
         if around.life(self.party).busy_until <= around.now {
             self.send_batches(around);
         }
@@ -137,7 +147,7 @@ impl HeadProcess {
         } else {
             around.note(|| format!("{} begins anew: {fault}", who(self.party)));
             around.network.close(self.party, Way::Downstream);
-            self.conductor.recover(&fault);
+            self.conductor.recover(&fault, around.instant());
         }
     }
 
@@ -186,10 +196,13 @@ impl HeadProcess {
     }
 
     fn finds_deserted(&mut self, endpoint: &str, absence: Absence, around: &mut Surroundings) {
-        if let Some(txn) = self.conductor.strike(&self.keyspace, (endpoint, absence), around.instant()) {
+        let found = unreachable(endpoint, absence);
+        self.conductor.cannot_reach_first(endpoint, &found.cause);
+        if let Some(txn) = self.conductor.strike(&self.keyspace, &found, around.instant()) {
             let found = match absence {
                 Absence::Refused => "the head found the first stage gone",
                 Absence::Silence => "the head heard nothing of the first stage",
+                Absence::Barred => "the head was barred from the first stage",
             };
             around.tally.add(found, 1);
             around.ask(self.party, Errand::Strike, Ask::Commit(txn));
@@ -213,7 +226,7 @@ impl HeadProcess {
         around.tally.add(kind(fault), 1);
         around.note(|| format!("{} begins anew: {fault}", who(self.party)));
         around.network.close(self.party, Way::Downstream);
-        self.conductor.recover(fault);
+        self.conductor.recover(fault, around.instant());
     }
 
     /// Traffic flows only while, as far as the head can know, every layer is served exactly once.
@@ -247,30 +260,39 @@ impl HeadProcess {
 
     fn register(&mut self, around: &mut Surroundings) {
         let Some(lease) = self.lease else { return };
+        self.registers = true;
         let view = around.life(self.party).view.clone();
-        let Some(slot) = first_free(&view) else {
+        let Some((next, share)) = Registered::next(&view, self.own, lease.id) else {
             return around.happens(micros(STORE_RETRY), self.party, Happening::Registers(self.joins));
         };
-        let record = GatewayRecord {
+        self.next = Some(next);
+        let slot = next.slot;
+        let mut record = GatewayRecord {
             endpoint: self.endpoint.clone(),
             url: "http://127.0.0.1:0".to_owned(),
             host: "here".to_owned(),
             pid: around.life(self.party).incarnation,
             version: "0".to_owned(),
             lease: lease.id.to_string(),
-            share: newcomer(&view, slot),
+            proof: None,
+            share,
         };
+        let key = Key::Gateway(slot);
+        sign_gateway(&mut record, around.depot.secret(), (&self.keyspace, &key), lease.id);
         let txn = write_gateway(&self.keyspace, slot, &record, &view.gateway_revisions(), lease.id);
         around.ask(self.party, Errand::Register(self.joins), Ask::Commit(txn));
     }
 
     fn registered(&mut self, answer: &Answer, around: &mut Surroundings) {
+        self.registers = false;
         match answer {
-            Answer::Committed(Ok(Committed::Applied { .. })) => {
+            Answer::Committed(Ok(Committed::Applied { revision })) => {
+                self.registered_at = revision.0;
                 around.note(|| format!("{} is registered", who(self.party)));
                 match self.lease {
                     Some(lease) if !lease.is_lost() => {
-                        self.conductor.enroll(lease.id);
+                        self.own = self.next.take().filter(|next| next.lease == lease.id).or(self.own);
+                        self.own.into_iter().for_each(|own| self.conductor.enroll(own));
                         around.happens(0, self.party, Happening::Sees);
                     }
                     _ => self.lost(around),
@@ -285,6 +307,33 @@ impl HeadProcess {
                 }
                 around.happens(micros(STORE_RETRY), self.party, Happening::Joins);
             }
+        }
+    }
+
+    /// Registers again where the store has lost the gateway's record, and writes again what every member knows; follows the real
+    /// loop (`Registration::stay`).
+    fn keep_registered(&mut self, around: &mut Surroundings) {
+        let view = around.life(self.party).view.clone();
+        let now = around.now;
+        if !view.reachable || self.registers || self.healed.is_some_and(|healed| now < healed + micros(SHARE_SETTLE)) {
+            return;
+        }
+        let model = view.model.as_ref().zip(view.recalled.get(&Key::Model));
+        let model = model.map(|(model, at)| put_back(&self.keyspace, &Key::Model, &model.value, *at, None));
+        let placement = view.placement.as_ref().zip(view.recalled.get(&Key::Placement));
+        let placement = placement.map(|(own, at)| put_back(&self.keyspace, &Key::Placement, &own.value, *at, None));
+        for txn in model.into_iter().chain(placement) {
+            self.healed = Some(now);
+            around.ask(self.party, Errand::Strike, Ask::Commit(txn));
+        }
+        let is_later = |own: &Registered| {
+            view.revision >= self.registered_at || view.recalled.contains_key(&Key::Gateway(own.slot))
+        };
+        let is_lost = self.own.filter(is_later).is_some_and(|own| own.is_lost(&view));
+        if is_lost && self.lease.is_some_and(|lease| !lease.is_lost()) {
+            around.tally.add("a gateway wrote its record again", 1);
+            self.healed = Some(now);
+            self.register(around);
         }
     }
 

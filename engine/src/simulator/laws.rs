@@ -1,17 +1,30 @@
 //! What must be true of a cluster at any time, and what is left when all is done.
 
+use std::time::Duration;
+
 use schema::Generation;
 use schema::record::{ClaimState, Share};
 
+use super::clients::Standing;
+use super::faults::Strike;
 use super::stage::StageProcess;
-use super::surroundings::duration;
+use super::surroundings::{Event, Happening, Moment, Party, SECOND, duration};
 use super::world::World;
+use crate::limits::{FLIGHT_WAIT_MAX, FLIGHT_WAIT_MAX_PER_ROW, HEAD_TICK, PROVE_EVERY, PROVE_WAIT};
 use crate::share::Pool;
+
+/// After so long a request to a healthy gateway must have ended.
+const DONE_WITHIN: Moment = 60 * SECOND;
+/// So long ago, at most, something came through the pipeline of a healthy gateway without work.
+const PROVEN_WITHIN: Duration = Duration::from_secs(8 * PROVE_WAIT.as_secs() + PROVE_EVERY.as_secs() + HEAD_TICK.as_secs() + 1);
+/// And of one with work, which is waited for as long as it may take.
+const PROVEN_WITHIN_WITH_WORK: Duration =
+    Duration::from_secs(2 * FLIGHT_WAIT_MAX.as_secs() + 256 * FLIGHT_WAIT_MAX_PER_ROW.as_millis() as u64 / 1000);
 
 impl World {
     /// No process without a lease holds anything, and no two with one have the same layer ready in the same generation.
     pub(super) fn check_shards(&mut self) {
-        for stage in self.stages.iter().flatten().filter(|stage| stage.is_joining()) {
+        for stage in self.stages.iter().flatten().filter(|stage| stage.is_joining() && !stage.keeps()) {
             let held = stage.member().held();
             self.around.law(held.is_none(), || format!("{} lost its lease and holds {held:?}", stage.endpoint()));
         }
@@ -60,6 +73,46 @@ impl World {
             "several gateways had shares",
             u64::from(shares.values().filter(|share| !share.is_empty()).count() > 1),
         );
+    }
+
+    /// A gateway that calls itself healthy has had a micro-batch come through lately, and takes a request; one that does not
+    /// says why.
+    pub(super) fn inspect(&mut self, gateway: Party) {
+        let around = &mut self.around;
+        let is_frozen = around.life(gateway).is_frozen;
+        let Some(head) = self.heads[gateway.0].as_ref().filter(|_| !is_frozen) else { return };
+        let status = head.conductor().status();
+        if !status.serving {
+            around.law(!status.reason.is_empty(), || format!("gateway {} does not say why it does not serve", gateway.0));
+            if self.peace {
+                around.after(2 * SECOND, Event::Strikes(Strike::Inspected(gateway)));
+            }
+            return;
+        }
+        let number = self.clients.late(self.layers, around);
+        around.happens(0, gateway, Happening::Submits(number));
+        if self.peace {
+            around.after(DONE_WITHIN, Event::Strikes(Strike::MustBeDone(number)));
+        }
+    }
+
+    /// What a gateway took that called itself healthy, when there was peace, ends.
+    pub(super) fn check_inspected(&mut self, number: usize) {
+        let is_done = self.clients.all[number].standing == Standing::Done;
+        self.around.law(is_done, || format!("client {number} asked a healthy gateway and waits still"));
+    }
+
+    /// A gateway is healthy only if something came through its pipeline lately.
+    pub(super) fn check_health(&mut self, gateway: Party) {
+        let now = self.around.instant();
+        let Some(head) = &self.heads[gateway.0] else { return };
+        let scheduler = head.conductor().scheduler();
+        let proven = scheduler.proven_at().map(|at| now.saturating_duration_since(at));
+        let most = if scheduler.in_flight() == 0 { PROVEN_WITHIN } else { PROVEN_WITHIN_WITH_WORK };
+        let is_true = !head.conductor().status().serving || proven.is_some_and(|ago| ago <= most);
+        self.around.law(is_true, || {
+            format!("gateway {} calls itself healthy; a micro-batch came through it {proven:?} ago", gateway.0)
+        });
     }
 
     /// When all is done, the cluster serves, and nothing is left of what is gone.

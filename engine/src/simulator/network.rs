@@ -12,7 +12,7 @@ use schema::frame::Frame;
 
 use super::surroundings::{Event, Happening, MS, Moment, Party, SECOND, Surroundings, micros};
 use crate::link::limits::{CONNECT_WAIT_MAX, IN_FLIGHT_MESSAGES_MAX, PING_EVERY, SILENCE_MAX};
-use crate::link::{Absence, Message};
+use crate::link::{Absence, Message, Unreachable};
 
 /// Where a process keeps a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +56,8 @@ pub(super) struct Network {
     pub(super) malice: Malice,
     /// Directions that nothing passes, and until when.
     pub(super) cuts: BTreeMap<(Party, Party), Moment>,
+    /// Processes that no other one can shake hands with.
+    pub(super) barred: BTreeSet<Party>,
     /// What each process's links are called now.
     endpoints: BTreeMap<String, (Party, u32)>,
 }
@@ -182,6 +184,9 @@ impl Surroundings {
         if !is_cut && (!life.is_alive || life.incarnation != to.1) {
             return Err(Absence::Refused);
         }
+        if !is_cut && [from, to.0].iter().any(|party| self.network.barred.contains(party)) {
+            return Err(Absence::Barred);
+        }
         if life.is_frozen || is_cut {
             // The loop waits for the handshake that does not come.
             let until = self.now + micros(CONNECT_WAIT_MAX);
@@ -258,6 +263,11 @@ impl Surroundings {
         self.note(|| format!("{} gets {}", who(to), name(&parcel.message.frame)));
         self.happens(0, to, Happening::Receives(parcel.message));
     }
+}
+
+/// A peer that frames cannot be brought to, as the real link tells of it.
+pub(super) fn unreachable(endpoint: &str, absence: Absence) -> Unreachable {
+    Unreachable { endpoint: endpoint.to_owned(), absence, cause: format!("{absence:?}, as simulated") }
 }
 
 /// A frame in a few words.

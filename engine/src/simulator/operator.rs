@@ -103,6 +103,32 @@ impl World {
         }
     }
 
+    /// Deletes one of the values that members keep, or writes nonsense over it.
+    pub(super) fn spoil(&mut self, choice: u64, deletes: bool) {
+        let view = &self.around.depot.view;
+        let mut keys = vec![Key::Model, Key::Placement, Key::KeyMark];
+        keys.extend(view.gateways.keys().map(|slot| Key::Gateway(*slot)));
+        keys.extend(view.stages.keys().map(|stage| Key::Stage(stage.clone())));
+        keys.extend(view.claims.keys().map(|(generation, slot)| Key::Claim(*generation, *slot)));
+        let key = self.keyspace.name(&keys[choice as usize % keys.len()]);
+        self.around.note(|| format!("an operator {} {key}", if deletes { "deletes" } else { "spoils" }));
+        self.operate(if deletes {
+            Write::Delete { key }
+        } else {
+            Write::Put { key, value: b"{nonsense".to_vec(), lease: None }
+        });
+    }
+
+    /// Writes a large and fast stage that nobody proves; without a cluster key it would be taken for one.
+    pub(super) fn forge(&mut self) {
+        if self.around.depot.secret().is_none() {
+            return;
+        }
+        let key = self.keyspace.name(&Key::Stage("forged".parse().expect("a legal name")));
+        let value = serde_json::to_vec(&crate::testing::stage(u64::MAX)).expect("a record is written");
+        self.operate(Write::Put { key, value, lease: None });
+    }
+
     /// When all is calm there is a word beside each pin and nowhere else, and those that are honoured are obeyed.
     pub(super) fn check_pins(&mut self) {
         let view = self.around.depot.view.clone();

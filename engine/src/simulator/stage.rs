@@ -13,16 +13,15 @@ use schema::record::{Speeds, StageRecord};
 use super::depot::{Answer, Ask};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
 use super::model;
-use super::network::Way;
+use super::network::{Way, unreachable};
 use super::surroundings::{Errand, Happening, MS, Moment, Party, SECOND, Surroundings, duration, micros};
 use super::taken::Taken;
 use super::thread::Thread;
 use crate::limits::{DRAIN_MAX, GATEWAYS_MAX, SETTLE_LEFT, STORE_RETRY};
 use crate::link::Absence;
-use crate::membership::register_stage;
 use crate::runner::Loader;
 use crate::stage::compute::{Done, Order as Task};
-use crate::stage::member::{Member, Order, Purpose};
+use crate::stage::member::{Member, Order, Purpose, Unsent};
 use crate::store::{Committed, StoreError};
 
 /// For how long a stage waits for its own name: as the real one does.
@@ -41,7 +40,6 @@ enum Phase {
 /// One process.
 pub(super) struct StageProcess {
     party: Party,
-    keyspace: Keyspace,
     endpoint: String,
     loader: Arc<dyn Loader>,
     member: Member,
@@ -60,6 +58,8 @@ pub(super) struct StageProcess {
     waiting: Vec<Happening>,
     /// Happenings until it looks at its lease again: after a sleep, timers may come last.
     blind: u64,
+    /// Whether it keeps what it holds while it joins again, since the store has lost its data.
+    keeps: bool,
     /// When it stops at last, if it is to.
     drained_by: Option<Moment>,
 }
@@ -83,11 +83,10 @@ impl StageProcess {
         let record = StageRecord { endpoint: endpoint.clone(), ..loader.describe() };
         let stage: StageName = name(party).parse().expect("a legal name");
         let view = around.life(party).view.clone();
-        let member = Member::new(keyspace.clone(), stage, record, view, around.instant());
+        let member = Member::new(keyspace.clone(), (stage, around.depot.secret().cloned()), record, view, around.instant());
         around.happens(0, party, Happening::Joins);
         Self {
             party,
-            keyspace: keyspace.clone(),
             endpoint,
             member,
             thread: Thread::new(party, loader.clone(), pace),
@@ -102,6 +101,7 @@ impl StageProcess {
             taken: Taken::default(),
             waiting: Vec::new(),
             blind: 0,
+            keeps: false,
             drained_by: None,
         }
     }
@@ -121,6 +121,10 @@ impl StageProcess {
     /// Whether it has no lease under which it could hold something.
     pub(super) fn is_joining(&self) -> bool {
         self.phase != Phase::Serving
+    }
+
+    pub(super) fn keeps(&self) -> bool {
+        self.keeps
     }
 
     /// It slept; the first things that happen may come before it knows for how long.
@@ -220,6 +224,9 @@ impl StageProcess {
                 around.tally.add("a claim was refused", refused.into());
                 let lost = matches!((purpose, &outcome), (Purpose::Proposal, Ok(Committed::Refused)));
                 around.tally.add("a proposal came too late", lost.into());
+                if matches!(outcome, Err(StoreError::LeaseGone { .. })) {
+                    return self.leave(around);
+                }
                 self.member.written(purpose, outcome, now)
             }
             Happening::Receives(message) => {
@@ -274,9 +281,10 @@ impl StageProcess {
         let found = match absence {
             Absence::Refused => "a stage found the next one gone",
             Absence::Silence => "a stage heard nothing of the next",
+            Absence::Barred => "a stage was barred from the next",
         };
         around.tally.add(found, 1);
-        self.member.found_deserted(endpoint, absence);
+        self.member.found_deserted(unreachable(&endpoint, absence));
     }
 
     fn follow_plan(&mut self, around: &mut Surroundings) {
@@ -300,8 +308,14 @@ impl StageProcess {
     fn leave(&mut self, around: &mut Surroundings) {
         around.tally.add("a stage lost its lease", 1);
         around.note(|| format!("{} has lost its lease", name(self.party)));
-        let orders = self.member.leave();
-        self.carry_out(orders, around);
+        self.keeps = !around.depot.is_away_for(self.party) && self.member.outlives(&around.depot.raw());
+        if self.keeps {
+            around.tally.add("a stage kept what it held for a store that lost its data", 1);
+            self.member.rejoin();
+        } else {
+            let orders = self.member.leave();
+            self.carry_out(orders, around);
+        }
         self.writes += 1; // Whatever comes of the write under way, nobody waits for it.
         if let Some(lease) = self.lease.take() {
             around.ask(self.party, Errand::Farewell, Ask::Revoke(lease.id));
@@ -324,8 +338,7 @@ impl StageProcess {
 
     fn register(&mut self, around: &mut Surroundings) {
         let Some(lease) = self.lease else { return };
-        let stage: StageName = name(self.party).parse().expect("a legal name");
-        let txn = register_stage(&self.keyspace, &stage, self.member.record(), lease.id);
+        let txn = self.member.registration(lease.id);
         around.ask(self.party, Errand::Register(self.joins), Ask::Commit(txn));
     }
 
@@ -335,7 +348,7 @@ impl StageProcess {
             Answer::Committed(Ok(Committed::Applied { .. })) => {
                 around.tally.add("a stage joined again", self.has_served.into());
                 around.note(|| format!("{} has joined", name(self.party)));
-                (self.phase, self.has_served) = (Phase::Serving, true);
+                (self.phase, self.has_served, self.keeps) = (Phase::Serving, true, false);
                 let view = around.life(self.party).view.clone();
                 self.member.see(view, around.instant());
                 around.happens(0, self.party, Happening::Ticks);
@@ -416,7 +429,7 @@ impl StageProcess {
                 self.thread.give(Task::Step { hop, activations, arrived: around.instant() }, around);
             }
             Order::Forward { endpoint, hop, activations } => {
-                let unreachable = Member::unreachable(&hop);
+                let unsent = Unsent::of(&hop);
                 let sent = around.send(party, Way::Downstream, &endpoint, &Frame::Hop(hop), activations);
                 if sent.is_err() {
                     around.note(|| format!("{} cannot reach the next stage", name(party)));
@@ -427,16 +440,20 @@ impl StageProcess {
                         self.member.linked(Some(self.way));
                     }
                     Err(absence) => {
+                        let answer = self.member.unreachable(&unsent, &endpoint, "as simulated");
                         self.finds_deserted(endpoint, absence, around);
-                        self.perform(unreachable, around);
+                        self.perform(answer, around);
                     }
                 }
             }
             Order::Answer { gateway, frame } => {
                 let endpoint = self.member.view().gateways.get(&gateway).map(|known| known.value.endpoint.clone());
                 let sent = endpoint
-                    .map(|endpoint| around.send(party, Way::Gateway(gateway), &endpoint, &frame, bytes::Bytes::new()));
-                self.member.answered(gateway, sent.and_then(Result::err), around.instant());
+                    .as_ref()
+                    .map(|endpoint| around.send(party, Way::Gateway(gateway), endpoint, &frame, bytes::Bytes::new()));
+                let absence = sent.as_ref().and_then(|sent| sent.as_ref().err().copied());
+                let found = endpoint.zip(absence).map(|(endpoint, absence)| unreachable(&endpoint, absence));
+                self.member.answered(gateway, found, around.instant());
                 if sent != Some(Ok(())) {
                     around.note(|| format!("{} cannot answer the gateway in slot {gateway}", name(party)));
                 }

@@ -12,6 +12,7 @@ use super::tally::Tally;
 use super::trace::Trace;
 use crate::head::Fault;
 use crate::link::Message;
+use crate::membership::Recall;
 use crate::stage::compute::Done;
 use crate::stage::member::Purpose;
 use crate::store::{Committed, LeaseId};
@@ -49,7 +50,7 @@ pub(super) enum Event {
     /// The store's answer comes back.
     Answered(Party, u32, Errand, Answer),
     /// A change that the store told of comes to a process.
-    Told(Party, u32, Arc<ClusterView>),
+    Told(Party, u32, Arc<ClusterView>, u64),
     /// A process notices that the store is away, or reads it again.
     Looks(Party, u32, Look),
     Strikes(Strike),
@@ -143,8 +144,12 @@ pub(super) struct Life {
     pub(super) busy_until: Moment,
     /// What happened while it was frozen.
     pub(super) backlog: VecDeque<Happening>,
-    /// The view as it has it.
+    /// The view as it has it, and its number.
     pub(super) view: Arc<ClusterView>,
+    pub(super) serial: u64,
+    /// What it remembers of what the store showed, and the newest of that.
+    pub(super) recall: Recall,
+    pub(super) shown: Arc<ClusterView>,
 }
 
 pub(super) struct Surroundings {
@@ -182,6 +187,9 @@ impl Surroundings {
             busy_until: 0,
             backlog: VecDeque::new(),
             view: Arc::new(ClusterView::default()),
+            serial: 0,
+            recall: Recall::default(),
+            shown: Arc::new(ClusterView::default()),
         };
         Self {
             now: 0,
@@ -263,23 +271,51 @@ impl Surroundings {
 
     /// Tells every process of what has changed in the store.
     pub(super) fn spread_news(&mut self) {
-        let Some(view) = self.depot.news() else { return };
+        if let Some(view) = self.depot.news() {
+            self.spread(&view);
+        }
+    }
+
+    /// Tells every process of a view.
+    pub(super) fn spread(&mut self, view: &Arc<ClusterView>) {
+        let serial = self.depot.serial;
         for party in (0..self.lives.len()).map(Party) {
             let slow = self.dice.permille(20);
             let delay = self.dice.within(if slow { 20 * MS..400 * MS } else { 200..8 * MS });
             let incarnation = self.life(party).incarnation;
-            self.after(delay, Event::Told(party, incarnation, view.clone()));
+            self.after(delay, Event::Told(party, incarnation, view.clone(), serial));
+        }
+    }
+
+    /// A process hears that the store is away.
+    pub(super) fn show_away(&mut self, party: Party) {
+        let life = self.life(party);
+        if life.view.reachable {
+            life.view = Arc::new(ClusterView { reachable: false, ..(*life.view).clone() });
+            self.happens(0, party, Happening::Sees);
+        }
+    }
+
+    /// What a process remembers of an emptied store may have been given up.
+    pub(super) fn forget(&mut self, party: Party) {
+        let now = self.instant();
+        let life = self.life(party);
+        if life.view.reachable && life.recall.ends().is_some_and(|ends| ends <= now) {
+            let shown = (*life.shown).clone();
+            life.view = Arc::new(life.recall.complete(shown, now));
+            self.happens(0, party, Happening::Sees);
         }
     }
 
     /// A process gets another view, unless it has a newer one.
-    pub(super) fn show(&mut self, party: Party, view: Arc<ClusterView>) {
+    pub(super) fn show(&mut self, party: Party, shown: Arc<ClusterView>, serial: u64) {
+        let now = self.instant();
         let life = self.life(party);
-        let known = (life.view.revision, life.view.reachable);
-        if view.revision < known.0 || (view.revision, view.reachable) == known {
+        if serial < life.serial || serial == life.serial && life.view.reachable {
             return;
         }
-        life.view = view;
+        life.view = Arc::new(life.recall.complete((*shown).clone(), now));
+        (life.shown, life.serial) = (shown, serial);
         self.happens(0, party, Happening::Sees);
     }
 

@@ -1,6 +1,9 @@
 //! A simulated cluster from its first moment to its last.
 
-use schema::Keyspace;
+use std::sync::Arc;
+
+use schema::record::ModelRecord;
+use schema::{Key, Keyspace};
 
 use super::clients::{Clients, Standing};
 use super::depot::Depot;
@@ -13,6 +16,7 @@ use super::stage::StageProcess;
 use super::surroundings::{Event, GATEWAYS, Happening, MS, Moment, Party, SECOND, Surroundings, duration};
 use super::tally::Tally;
 use super::trace::Trace;
+use crate::membership::{Recall, write_model};
 
 /// Faults come until then.
 const PEACE: Moment = 12 * SECOND;
@@ -22,6 +26,8 @@ const END: Moment = 900 * SECOND;
 const AFTERMATH: Moment = 9 * SECOND;
 /// Some seeds last longer: until layers move for the sake of speed alone.
 const LINGERS: Moment = 90 * SECOND;
+/// By then every gateway has been inspected.
+const INSPECTED: Moment = PEACE + 21 * SECOND;
 /// How often the store ends leases.
 const EXPIRE_EVERY: Moment = 100 * MS;
 
@@ -37,7 +43,8 @@ pub(super) struct Broken {
 pub(super) struct World {
     pub(super) around: Surroundings,
     pub(super) keyspace: Keyspace,
-    layers: u32,
+    pub(super) layers: u32,
+    record: ModelRecord,
     budget_bytes: u64,
     /// How many times longer than the fastest each stage takes for the same.
     paces: Vec<u64>,
@@ -50,7 +57,7 @@ pub(super) struct World {
     pub(super) heads: Vec<Option<HeadProcess>>,
     /// By number; the first is at `GATEWAYS`.
     pub(super) stages: Vec<Option<StageProcess>>,
-    clients: Clients,
+    pub(super) clients: Clients,
     /// Whether the faults are over.
     pub(super) peace: bool,
 }
@@ -71,7 +78,9 @@ impl World {
         let capacity = u64::from(layers).div_ceil(stages as u64) + dice.within(0..u64::from(layers));
         let speculates = dice.permille(500);
         let keyspace = Keyspace::new(&"simulated".parse().expect("a legal name"));
-        let depot = Depot::new(&keyspace, &record);
+        // From the seed, too: a key of the system's random numbers would be another one each time.
+        let secret = dice.permille(500).then(|| format!("{:064x}", seed + 1).parse().expect("64 digits"));
+        let depot = Depot::new(&keyspace, &record, secret);
         let mut around = Surroundings::new(dice, depot, Network::default(), GATEWAYS + stages, trace);
         for party in (0..gateways).chain(GATEWAYS..GATEWAYS + stages).map(Party) {
             let late = party != Party(0) && around.dice.permille(200);
@@ -90,13 +99,14 @@ impl World {
         let budget_bytes = model::bytes(capacity as u32, record.kv_tokens);
         let alike = around.dice.permille(500);
         let paces = (0..stages).map(|_| if alike { 1 } else { around.dice.within(1..5) }).collect();
-        let lingers = if !alike && around.dice.permille(200) { LINGERS } else { 0 };
+        let lingers = if !alike && around.dice.permille(200) { LINGERS } else { INSPECTED };
         let stages = (0..GATEWAYS + stages).map(|_| None).collect();
         let heads = (0..GATEWAYS).map(|_| None).collect();
         Self {
             around,
             keyspace,
             layers,
+            record,
             budget_bytes,
             paces,
             lingers,
@@ -127,7 +137,7 @@ impl World {
             let is_moving = std::mem::replace(&mut placed, self.around.depot.view.placed()) != placed;
             self.around.tally.add("layers moved while nobody asked", (is_moving && end.is_some()).into());
             end = match end {
-                Some(_) if is_moving => None,
+                Some(_) if is_moving || !self.clients.are_done() => None,
                 None if self.is_quiet() => Some((self.around.now + AFTERMATH).max(self.lingers)),
                 // A stage that was still to learn that it had been struck off.
                 Some(_) if self.peace && self.stands_one_aside() => None,
@@ -165,9 +175,9 @@ impl World {
                 self.check_shares();
             }
             Event::Answered(party, incarnation, errand, answer) => around.answered(party, incarnation, errand, answer),
-            Event::Told(party, incarnation, view) => {
+            Event::Told(party, incarnation, view, serial) => {
                 if around.lives[party.0].incarnation == incarnation && !around.depot.is_away_for(party) {
-                    around.show(party, view);
+                    around.show(party, view, serial);
                 }
             }
             Event::Looks(party, incarnation, look) => self.looks(party, incarnation, look),
@@ -177,6 +187,7 @@ impl World {
                 if !around.depot.away {
                     around.depot.store.expire(duration(around.now));
                     around.spread_news();
+                    (0..around.lives.len()).map(Party).for_each(|party| around.forget(party));
                 }
             }
             Event::Submits(number) if self.clients.all[number].standing == Standing::Asking => {
@@ -211,7 +222,11 @@ impl World {
         }
         if party.is_gateway() {
             if let Some(head) = &mut self.heads[party.0] {
+                let looks = matches!(happening, Happening::Ticks);
                 head.handle(happening, &mut self.clients, around);
+                if looks {
+                    self.check_health(party);
+                }
             }
             return;
         }
@@ -235,8 +250,17 @@ impl World {
         if around.depot.is_away_for(party) {
             return around.after(SECOND, Event::Strikes(Strike::Starts(party)));
         }
-        let view = around.depot.view.clone();
+        if around.depot.view.model.is_none() && !around.depot.view.unusable.contains_key(&Key::Model) {
+            // It was given one.
+            around.depot.store.commit(write_model(&self.keyspace, &self.record)).expect("a model is written");
+            around.spread_news();
+        }
+        let (view, serial, now) = (around.depot.view.clone(), around.depot.serial, around.instant());
         let life = around.life(party);
+        // Who starts remembers nothing.
+        life.recall = Recall::default();
+        (life.shown, life.serial) = (view.clone(), serial);
+        let view = Arc::new(life.recall.complete((*view).clone(), now));
         (life.is_alive, life.is_frozen, life.busy_until) = (true, false, 0);
         life.incarnation += 1;
         life.view = view;

@@ -58,7 +58,8 @@ pub(crate) struct Loaded {
 #[derive(Debug)]
 pub(crate) struct Stepped {
     pub(crate) hop: Hop,
-    pub(crate) output: Result<Output, RunnerError>,
+    /// `None` of a micro-batch without rows, which no runner sees.
+    pub(crate) output: Result<Option<Output>, RunnerError>,
     pub(crate) compute: Duration,
     pub(crate) queue: Duration,
 }
@@ -210,7 +211,8 @@ impl Worker {
         let started = Instant::now();
         bytes_to_activations(activations, &mut self.input);
         let output = match &mut self.runner {
-            Some(runner) => runner.step(Work { slices: &hop.slices, activations: &self.input }),
+            Some(_) if hop.rows == 0 => Ok(None),
+            Some(runner) => runner.step(Work { slices: &hop.slices, activations: &self.input }).map(Some),
             None => Err(RunnerError::Device("no shard is loaded".to_owned())),
         };
         let compute = started.elapsed();
@@ -330,7 +332,7 @@ mod tests {
             // The moment at hand when the step was ordered, and one that may have begun between the look and the order.
             let moments = measured.load(Ordering::SeqCst) - at_order;
             assert!(moments <= 2, "the step waited for {moments} moments");
-            assert_eq!(stepped.output.unwrap(), Output::Activations(vec![42.0]));
+            assert_eq!(stepped.output.unwrap(), Some(Output::Activations(vec![42.0])));
             // Who has work is left alone for a while.
             let after = measured.load(Ordering::SeqCst);
             tokio::time::sleep(PROBE_QUIET / 3).await;

@@ -9,7 +9,7 @@ use futures::stream::FuturesUnordered;
 use schema::frame::Frame;
 use tracing::warn;
 
-use crate::link::{Absence, ClusterKey};
+use crate::link::{ClusterKey, Unreachable};
 use crate::route::Route;
 use crate::view::ClusterView;
 
@@ -54,7 +54,7 @@ impl Gateways {
 
     /// Answers gateway `slot`; an answer that cannot be sent is lost, which the gateway notices. Says how it
     /// shows, if so, that a gateway which the store knows is not there.
-    pub(super) async fn answer(&mut self, view: &ClusterView, slot: u32, frame: &Frame) -> Option<Absence> {
+    pub(super) async fn answer(&mut self, view: &ClusterView, slot: u32, frame: &Frame) -> Option<Unreachable> {
         let Some(gateway) = view.gateways.get(&slot) else {
             warn!(gateway = slot, "no such gateway in the store: its answer is dropped");
             return None;
@@ -62,6 +62,6 @@ impl Gateways {
         let route = self.routes.entry(slot).or_insert_with(|| Route::new(self.key.clone()));
         let error = route.send(&gateway.value.endpoint, frame, Bytes::new()).await.err()?;
         warn!(gateway = slot, %error, "cannot answer the gateway");
-        error.absence()
+        Unreachable::by(&gateway.value.endpoint, &error)
     }
 }

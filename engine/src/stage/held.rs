@@ -32,6 +32,8 @@ pub(crate) struct Held {
     pub(crate) shard: Shard,
     pub(crate) phase: Phase,
     pub(crate) memory_bound_bytes: u64,
+    /// The number of the order by which it is loaded.
+    pub(crate) loads: u64,
 }
 
 /// Where a micro-batch goes from here.
@@ -81,6 +83,7 @@ impl Held {
             weights_bytes,
             kv_blocks,
             kv_block_tokens: KV_BLOCK_TOKENS,
+            loads: self.loads,
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) enum Verdict {
     Drop(&'static str),
     /// Tell the gateway that it cannot be computed.
     Refuse(String),
+    /// Tell the gateway that its epoch is older than this one. A zombie is not told: the answer goes to whoever has its slot.
+    Behind(Epoch),
 }
 
 /// What came from each gateway so far.
@@ -57,7 +59,7 @@ impl Intake {
         let Some(share) = share else { return Verdict::Drop("a gateway that is not in the store") };
         let known = self.gateways.get(&hop.gateway).copied();
         let expected = match known {
-            Some((epoch, _)) if hop.epoch < epoch => return Verdict::Drop("an older epoch"),
+            Some((epoch, _)) if hop.epoch < epoch => return Verdict::Behind(epoch),
             Some((epoch, next)) if hop.epoch == epoch => next,
             _ => Step(0),
         };
@@ -146,7 +148,7 @@ mod tests {
         assert_eq!(judge(&mut intake, &hop(3, 1, 0)), Verdict::Take);
         assert!(matches!(judge(&mut intake, &hop(3, 2, 1)), Verdict::Refuse(_)));
         assert_eq!(judge(&mut intake, &hop(3, 2, 0)), Verdict::Take);
-        assert_eq!(judge(&mut intake, &hop(3, 1, 1)), Verdict::Drop("an older epoch"));
+        assert_eq!(judge(&mut intake, &hop(3, 1, 1)), Verdict::Behind(Epoch(2)));
     }
 
     #[test]

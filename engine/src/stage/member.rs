@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use schema::frame::{Frame, Hop, Refusal, Spent, Tokens};
-use schema::record::{KvRoom, KvType, MemoryUse, PinStatus, Speeds, StageRecord};
-use schema::{Epoch, Generation, Keyspace, LayerRange, StageName, Step};
+use schema::frame::{Chosen, Frame, Hop, Refusal, Spent, Tokens};
+use schema::record::{EvictionRecord, KvRoom, KvType, MemoryUse, PinStatus, Speeds, StageRecord};
+use schema::{Epoch, Generation, Key, Keyspace, LayerRange, StageName, Step};
 use tracing::{debug, info, warn};
 
 use super::account::Account;
@@ -19,9 +19,10 @@ use super::intake::{Intake, Verdict};
 use super::live::Live;
 use crate::decide::{Action, Calm, Waiting, alike, decide};
 use crate::limits::{REPORT_EVERY, STORE_RETRY, UNHEARD_MAX};
-use crate::link::{Absence, Message, activations_to_bytes};
+use crate::link::{Absence, ClusterKey, Message, Unreachable, activations_to_bytes};
 use crate::membership::{
-    Aside, Strikes, claim, leave_claims, mark_claim, note, propose, register_stage, report_stage, strike,
+    Aside, Strikes, claim, leave_claims, mark_claim, mark_to_write, note, propose, put_back, register_stage, report_stage, sign_stage,
+    strike,
 };
 use crate::planner::{Outlook, standby_ranges};
 use crate::runner::{LoadError, Output};
@@ -69,6 +70,8 @@ pub(crate) enum Purpose {
     Strike,
     Report,
     Leaving,
+    /// Something that the store has lost is written again.
+    Heal,
 }
 
 /// What was decided about the view at hand; deciding anew for every frame would cost more than the frame.
@@ -98,10 +101,18 @@ struct Passed {
     slot: u32,
 }
 
+/// A micro-batch that could not be sent on, and whose it was.
+#[derive(Clone, Copy)]
+pub(crate) struct Unsent {
+    gateway: u32,
+    passed: Passed,
+}
+
 /// A stage's part in its cluster.
 pub(crate) struct Member {
     keyspace: Keyspace,
     name: StageName,
+    secret: Option<ClusterKey>,
     record: StageRecord,
     view: Arc<ClusterView>,
     held: Option<Held>,
@@ -117,8 +128,8 @@ pub(crate) struct Member {
     /// Whether a write is under way.
     writing: bool,
     pace: Pace,
-    /// Where nobody is, though the store still says so.
-    deserted: Option<(String, Absence)>,
+    /// Where frames cannot be brought, though the store still says that a stage takes them there.
+    deserted: Option<Unreachable>,
     strikes: Strikes,
     aside: Aside,
     /// Gateways of which nothing is heard though the store knows them, and since when.
@@ -133,10 +144,10 @@ pub(crate) struct Member {
 // === impl Member ===
 
 impl Member {
-    /// A stage that holds nothing yet; `record` says where it takes frames.
+    /// A stage that holds nothing yet; `record` says where it takes frames, and `secret` is the cluster key.
     pub(crate) fn new(
         keyspace: Keyspace,
-        name: StageName,
+        (name, secret): (StageName, Option<ClusterKey>),
         record: StageRecord,
         view: Arc<ClusterView>,
         now: Instant,
@@ -144,6 +155,7 @@ impl Member {
         Self {
             keyspace,
             name,
+            secret,
             record,
             view,
             held: None,
@@ -165,7 +177,15 @@ impl Member {
         }
     }
 
+    /// The write by which the stage joins under `lease`: from now on its record says so, and proves it.
+    pub(crate) fn registration(&mut self, lease: LeaseId) -> Txn {
+        let key = Key::Stage(self.name.clone());
+        sign_stage(&mut self.record, self.secret.as_ref(), (&self.keyspace, &key), lease);
+        register_stage(&self.keyspace, &self.name, &self.record, self.spoilt(&key), lease)
+    }
+
     /// The stage's record as it is now.
+    #[cfg(test)]
     pub(crate) fn record(&self) -> &StageRecord {
         &self.record
     }
@@ -190,8 +210,10 @@ impl Member {
                 tell(stage, &status.value);
             }
         }
-        let was_there = self.view.stages.contains_key(&self.name) && self.held.is_some();
-        if was_there && view.reachable && !view.stages.contains_key(&self.name) {
+        let known = self.view.evictions.get(&self.name).map(|known| known.mod_revision);
+        if let Some(eviction) = view.evictions.get(&self.name).filter(|new| Some(new.mod_revision) != known) {
+            let EvictionRecord { by, endpoint, cause } = &eviction.value;
+            warn!(by, endpoint, cause, "this stage was evicted: leaving the work to the others for a while");
             self.aside.struck_off(now);
         }
         self.passed_on.retain(|gateway, _| view.gateways.contains_key(gateway));
@@ -214,17 +236,28 @@ impl Member {
         if self.writing || !self.view.reachable || !caught_up {
             return Vec::new();
         }
+        if let Ok(Some(txn)) = mark_to_write(&self.keyspace, &self.view, self.secret.as_ref()) {
+            return vec![self.commit(Purpose::Heal, txn)];
+        }
+        if !self.view.recalled.is_empty() {
+            // What is decided waits until the store shows again what it is decided on.
+            return self.heal(lease).into_iter().collect();
+        }
         let deserted = self.deserted.take();
-        if let Some((endpoint, absence)) = deserted
-            && let Some(txn) = self.strikes.strike(&self.keyspace, &self.view, (&endpoint, absence), now)
+        let by = format!("stage {}", self.name);
+        if let Some(found) = deserted
+            && let Some(txn) = self.strikes.strike(&self.keyspace, &self.view, &found, (by, lease), now)
         {
-            info!(endpoint, ?absence, "nobody is where the next stage should be: striking it off");
+            info!(endpoint = found.endpoint, cause = found.cause, "the next stage cannot be reached: evicting it");
             return vec![self.commit(Purpose::Strike, txn)];
         }
-        if let Some(txn) = self.strike_itself(now) {
+        if let Some(txn) = self.strikes.forget(&self.keyspace, &self.view, now) {
+            return vec![self.commit(Purpose::Note, txn)];
+        }
+        if let Some(txn) = self.strike_itself(lease, now) {
             return vec![self.commit(Purpose::Strike, txn)];
         }
-        if self.record.leaving && !self.leaves_visibly() {
+        if self.record.leaving && !self.leaves_visibly() || self.has_new_trouble() {
             let txn = report_stage(&self.keyspace, &self.name, &self.record, lease);
             return vec![self.commit(Purpose::Leaving, txn)];
         }
@@ -247,7 +280,7 @@ impl Member {
                     self.record.standby = Vec::new();
                     self.standby = None;
                     let memory_bound_bytes = memory_bound(shard.layers, self.kv_room());
-                    let claimed = Held { generation, slot, shard, phase: Phase::Claiming, memory_bound_bytes };
+                    let claimed = Held { generation, slot, shard, phase: Phase::Claiming, memory_bound_bytes, loads: 0 };
                     if self.serves_on() {
                         self.coming = Some(claimed);
                     } else {
@@ -261,7 +294,7 @@ impl Member {
             }
             Action::Wait(Waiting::Registration) if self.stands_aside(now) => self.tend_claim(lease),
             Action::Wait(Waiting::Registration) => {
-                let txn = register_stage(&self.keyspace, &self.name, &self.record, lease);
+                let txn = self.registration(lease);
                 vec![self.commit(Purpose::Registration, txn)]
             }
             Action::Rest | Action::Wait(_) => {
@@ -272,8 +305,26 @@ impl Member {
         }
     }
 
+    /// Writes again what the store has lost of what this stage knows: the model, the placement, and what is its own.
+    fn heal(&mut self, lease: LeaseId) -> Option<Order> {
+        let own_claim = self.held.as_ref().map(|held| Key::Claim(held.generation, held.slot));
+        let own = [Key::Model, Key::Placement, Key::Stage(self.name.clone())].into_iter().chain(own_claim);
+        let (key, instead) = own.filter_map(|key| self.view.recalled.get(&key).map(|at| (key, *at))).next()?;
+        let txn = match &key {
+            Key::Model => put_back(&self.keyspace, &key, &self.view.model.as_ref()?.value, instead, None),
+            Key::Placement => put_back(&self.keyspace, &key, &self.view.placement.as_ref()?.value, instead, None),
+            Key::Stage(_) => put_back(&self.keyspace, &key, &self.record, instead, Some(lease)),
+            _ => {
+                let record = self.held.as_ref()?.record(&self.name, &self.record.endpoint);
+                put_back(&self.keyspace, &key, &record, instead, Some(lease))
+            }
+        };
+        info!(%key, "the store has lost this: writing it again");
+        Some(self.commit(Purpose::Heal, txn))
+    }
+
     /// A last stage whose answers do not reach a gateway makes room for another one, if the others can do without it.
-    fn strike_itself(&mut self, now: Instant) -> Option<Txn> {
+    fn strike_itself(&mut self, lease: LeaseId, now: Instant) -> Option<Txn> {
         let is_late = |since: &Instant| now.saturating_duration_since(*since) >= UNHEARD_MAX;
         let gateway = *self.unheard.iter().find(|(_, since)| is_late(since))?.0;
         self.unheard.clear();
@@ -286,7 +337,12 @@ impl Member {
             return None;
         }
         warn!(gateway, "nothing is heard of the gateway: making room for another last stage");
-        Some(strike(&self.keyspace, &self.name, held, claim.mod_revision))
+        let why = EvictionRecord {
+            by: format!("stage {}", self.name),
+            endpoint: self.record.endpoint.clone(),
+            cause: format!("gateway {gateway} takes no answers of it, and the other stages can do without it"),
+        };
+        Some(strike(&self.keyspace, &self.name, (held, claim.mod_revision), &why, lease))
     }
 
     fn decision(&mut self, calm: Calm) -> Action {
@@ -302,8 +358,15 @@ impl Member {
         let (held, placement) = (self.newest()?, self.view.placement.as_ref()?);
         let record = held.record(&self.name, &self.record.endpoint);
         let id = (held.generation, held.slot);
-        let txn = claim(&self.keyspace, id, &record, placement.mod_revision, &self.stale_claims(), lease);
+        let spoilt = self.spoilt(&Key::Claim(id.0, id.1));
+        let seen = (placement.mod_revision, spoilt);
+        let txn = claim(&self.keyspace, id, &record, seen, &self.stale_claims(), lease);
         Some(self.commit(Purpose::Claim(id.0, id.1), txn))
+    }
+
+    /// The revision of a value at `key` that means nothing, and that its owner may write over.
+    pub(crate) fn spoilt(&self, key: &Key) -> Option<u64> {
+        self.view.unusable.get(key).map(|value| value.mod_revision)
     }
 
     /// What the newest claim is for.
@@ -436,7 +499,8 @@ impl Member {
                 | Purpose::Leave
                 | Purpose::Strike
                 | Purpose::Report
-                | Purpose::Leaving,
+                | Purpose::Leaving
+                | Purpose::Heal,
                 Ok(_),
             ) => Vec::new(),
         }
@@ -463,6 +527,7 @@ impl Member {
         info!(generation = %held.generation, slot = held.slot, layers = %held.shard.layers, "loading");
         held.phase = Phase::Loading;
         self.orders += 1;
+        held.loads = self.orders;
         Some(Order::Load { number: self.orders, layers: held.shard.layers, room, budget_bytes })
     }
 
@@ -511,6 +576,11 @@ impl Member {
         self.record.leaving = true;
     }
 
+    /// Whether the store does not show yet what is wrong with this stage, or still shows what was.
+    fn has_new_trouble(&self) -> bool {
+        self.view.stages.get(&self.name).is_some_and(|stage| stage.value.trouble != self.record.trouble)
+    }
+
     /// Whether the store shows that this stage is about to stop.
     fn leaves_visibly(&self) -> bool {
         self.view.stages.get(&self.name).is_some_and(|stage| stage.value.leaving)
@@ -530,6 +600,23 @@ impl Member {
         }
         let stays = self.view.placed().is_none_or(|placed| placed == held) && self.leaves_visibly();
         stays && matches!(self.decision(self.live.calm(now)), Action::Wait(Waiting::Memory(_)))
+    }
+
+    /// Whether the store has lost its data, as `raw` shows it, rather than ended this stage's lease: then nobody else can have
+    /// been given what is held here, and it stays of use.
+    pub(crate) fn outlives(&self, raw: &ClusterView) -> bool {
+        let Some(held) = &self.held else { return false };
+        let has_lost = raw.revision < self.view.revision
+            || raw.placement.is_none() && raw.stages.is_empty()
+            || self.view.recalled.contains_key(&Key::Stage(self.name.clone()));
+        let is_newest = raw.placed().is_none_or(|placed| placed <= held.generation);
+        let is_free = raw.claims.get(&(held.generation, held.slot)).is_none_or(|claim| claim.value.stage == self.name);
+        has_lost && is_newest && is_free
+    }
+
+    /// The store has lost the lease with all else: no write is waited for, and what is held is kept for the next lease.
+    pub(crate) fn rejoin(&mut self) {
+        self.writing = false;
     }
 
     /// The lease is lost, or the process stops: nothing is held any more, and no write is waited for.
@@ -568,6 +655,11 @@ impl Member {
         match self.intake.judge(&hop, (held.generation, held.slot, hidden), (pool, share)) {
             Verdict::Drop(reason) => self.drop_frame(reason),
             Verdict::Refuse(reason) => vec![self.refuse(&hop, reason, true)],
+            Verdict::Behind(known) => {
+                self.record.load.frames_refused += 1;
+                let reason = format!("epoch {} came: expected {known} or a later one", hop.epoch);
+                vec![refusal(hop.gateway, Passed::of(&hop), reason, (true, known))]
+            }
             // A new epoch goes over the same link: what is on its way there may be another gateway's.
             Verdict::Take => vec![Order::Compute(hop, activations)],
         }
@@ -584,23 +676,28 @@ impl Member {
     fn refuse(&mut self, hop: &Hop, reason: String, passing: bool) -> Order {
         warn!(step = %hop.step, epoch = %hop.epoch, reason, "refusing a micro-batch");
         self.record.load.frames_refused += 1;
-        refusal(hop.gateway, Passed::of(hop), reason, passing)
+        refusal(hop.gateway, Passed::of(hop), reason, (passing, Epoch(0)))
     }
 
     /// The answer when the compute thread has no room for `hop`.
     pub(crate) fn overloaded(hop: &Hop) -> Order {
-        refusal(hop.gateway, Passed::of(hop), "the queue of the compute thread is full".to_owned(), true)
+        refusal(hop.gateway, Passed::of(hop), "the queue of the compute thread is full".to_owned(), (true, Epoch(0)))
     }
 
-    /// The answer when `hop` could not be sent on: the gateway is not to wait for it.
-    pub(crate) fn unreachable(hop: &Hop) -> Order {
-        refusal(hop.gateway, Passed::of(hop), "the next stage cannot be reached".to_owned(), true)
+    /// The answer when a micro-batch could not be sent on to `endpoint`: the gateway is not to wait for it, and is told why.
+    pub(crate) fn unreachable(&self, unsent: &Unsent, endpoint: &str, cause: &str) -> Order {
+        let next = self.view.claims.values().rev().find(|claim| claim.value.endpoint == endpoint);
+        let next = next.map_or("the next stage".to_owned(), |next| format!("stage {}", next.value.stage));
+        let reason = format!("it cannot reach {next} at {endpoint}: {cause}");
+        refusal(unsent.gateway, unsent.passed, reason, (true, Epoch(0)))
     }
 
     /// A micro-batch was computed, or not: sends it on its way.
     pub(crate) fn stepped(&mut self, stepped: Stepped) -> Vec<Order> {
         let Stepped { mut hop, output, compute, queue } = stepped;
-        self.account.computed(hop.rows, queue, compute);
+        if hop.rows > 0 {
+            self.account.computed(hop.rows, queue, compute);
+        }
         let Some(held) = self.held.as_ref().filter(|held| held.generation == hop.generation) else {
             return Vec::new();
         };
@@ -608,27 +705,39 @@ impl Member {
         let passed = Passed::of(&hop);
         hop.spent.push(Spent { slot: hop.slot, rows: hop.rows, compute_us: micros(compute), queue_us: micros(queue) });
         let order = match (output, held.next(&self.view)) {
-            (Err(error), _) => self.refuse(&hop, error.to_string(), false),
-            (Ok(Output::Tokens(chosen)), Next::Gateway) => {
-                let Hop { generation, epoch, step, spent, gateway, .. } = hop;
-                self.passed_on.insert(gateway, passed);
-                Order::Answer { gateway, frame: Frame::Tokens(Tokens { generation, epoch, step, chosen, spent }) }
+            (Ok(None), Next::Gateway) => self.answer_with(hop, passed, Vec::new()),
+            (Ok(None), Next::Stage { slot, endpoint }) => {
+                self.forward(hop, passed, (slot, endpoint), Bytes::new())
             }
-            (Ok(Output::Activations(rows)), Next::Stage { slot, endpoint }) => {
-                self.passed_on.insert(hop.gateway, passed);
-                hop.slot = slot;
-                hop.hidden = self.view.model.as_ref().map_or(0, |model| model.value.hidden);
-                hop.slices.iter_mut().for_each(|slice| slice.tokens = Vec::new());
-                Order::Forward { endpoint, hop, activations: activations_to_bytes(&rows) }
+            (Err(error), _) => self.refuse(&hop, error.to_string(), false),
+            (Ok(Some(Output::Tokens(chosen))), Next::Gateway) => self.answer_with(hop, passed, chosen),
+            (Ok(Some(Output::Activations(rows))), Next::Stage { slot, endpoint }) => {
+                self.forward(hop, passed, (slot, endpoint), activations_to_bytes(&rows))
             }
             (Ok(_), next) => self.refuse(&hop, format!("no way on from here: {next:?}"), true),
         };
         vec![order]
     }
 
-    /// Nobody is at `endpoint`, where frames were to go.
-    pub(crate) fn found_deserted(&mut self, endpoint: String, absence: Absence) {
-        self.deserted = Some((endpoint, absence));
+    /// The last stage's answer to a micro-batch.
+    fn answer_with(&mut self, hop: Hop, passed: Passed, chosen: Vec<Chosen>) -> Order {
+        let Hop { generation, epoch, step, spent, gateway, .. } = hop;
+        self.passed_on.insert(gateway, passed);
+        Order::Answer { gateway, frame: Frame::Tokens(Tokens { generation, epoch, step, chosen, spent }) }
+    }
+
+    /// A micro-batch on its way to the next stage.
+    fn forward(&mut self, mut hop: Hop, passed: Passed, (slot, endpoint): (u32, String), activations: Bytes) -> Order {
+        self.passed_on.insert(hop.gateway, passed);
+        hop.slot = slot;
+        hop.hidden = self.view.model.as_ref().map_or(0, |model| model.value.hidden);
+        hop.slices.iter_mut().for_each(|slice| slice.tokens = Vec::new());
+        Order::Forward { endpoint, hop, activations }
+    }
+
+    /// Frames cannot be brought to where they were to go.
+    pub(crate) fn found_deserted(&mut self, found: Unreachable) {
+        self.deserted = Some(found);
     }
 
     /// The next stage took a connection or a frame.
@@ -658,12 +767,16 @@ impl Member {
     }
 
     /// A gateway was answered, or was not there.
-    pub(crate) fn answered(&mut self, gateway: u32, absence: Option<Absence>, now: Instant) {
-        if absence == Some(Absence::Silence) {
-            self.unheard.entry(gateway).or_insert(now);
-        } else {
-            self.unheard.remove(&gateway);
+    pub(crate) fn answered(&mut self, gateway: u32, unreachable: Option<Unreachable>, now: Instant) {
+        match &unreachable {
+            Some(Unreachable { absence: Absence::Silence | Absence::Barred, .. }) => {
+                self.unheard.entry(gateway).or_insert(now);
+            }
+            _ => drop(self.unheard.remove(&gateway)),
         }
+        self.record.trouble = unreachable.map(|Unreachable { endpoint, cause, .. }| {
+            format!("it cannot bring answers to gateway {gateway} at {endpoint}: {cause}")
+        });
     }
 
     /// What came out, with `bytes` of activations, was taken by the link after `waiting`.
@@ -699,11 +812,21 @@ fn tell(stage: &StageName, status: &PinStatus) {
 
 /// Tells a gateway that a micro-batch, and what went before it, may not arrive.
 fn lost(gateway: u32, passed: Passed) -> Order {
-    refusal(gateway, passed, "the link it went over broke".to_owned(), true)
+    refusal(gateway, passed, "the link it went over broke".to_owned(), (true, Epoch(0)))
 }
 
-fn refusal(gateway: u32, Passed { generation, epoch, step, slot }: Passed, reason: String, passing: bool) -> Order {
-    Order::Answer { gateway, frame: Frame::Refusal(Refusal { generation, epoch, step, slot, reason, passing }) }
+fn refusal(gateway: u32, passed: Passed, reason: String, (passing, epoch_known): (bool, Epoch)) -> Order {
+    let Passed { generation, epoch, step, slot } = passed;
+    let refusal = Refusal { generation, epoch, step, slot, reason, passing, epoch_known };
+    Order::Answer { gateway, frame: Frame::Refusal(refusal) }
+}
+
+// === impl Unsent ===
+
+impl Unsent {
+    pub(crate) fn of(hop: &Hop) -> Self {
+        Self { gateway: hop.gateway, passed: Passed::of(hop) }
+    }
 }
 
 // === impl Passed ===

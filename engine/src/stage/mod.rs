@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 use crate::limits::STORE_RETRY;
 use crate::link::{ClusterKey, Inbound, LinkError, Listen};
-use crate::membership::{Publisher, register_stage};
+use crate::membership::{KeyMismatch, Publisher};
 use crate::runner::Loader;
 use crate::store::{Committed, LeaseGrant, SharedStore, StoreError};
 
@@ -74,6 +74,9 @@ pub enum StageError {
         /// The other file's name.
         found: String,
     },
+    /// Another cluster key, or one where there is none.
+    #[error(transparent)]
+    Key(#[from] KeyMismatch),
     /// The compute thread is gone.
     #[error("the compute thread ended: its last words are in the log above")]
     ComputeEnded,
@@ -93,6 +96,8 @@ pub enum StageError {
 enum Ending {
     Stopped,
     Evicted,
+    /// The store has lost its data, and the lease with it; what is held is still held.
+    Forgotten,
 }
 
 /// Runs a stage until `stop` resolves, or until others have taken over what it holds after `drain` has: at most
@@ -108,7 +113,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), StageError> {
     tokio::pin!(drain, stop);
-    let publisher = Publisher::start(store.clone(), settings.keyspace.clone()).await?;
+    let publisher = Publisher::start(store.clone(), settings.keyspace.clone(), settings.key.clone()).await?;
     let inbound = Inbound::bind(settings.listen.clone()).await?;
     let mut stage = serve::Stage::new(store.clone(), settings, publisher.views(), inbound, loader)?;
     let view = publisher.views().borrow().clone();
@@ -155,17 +160,18 @@ where
         match stage.serve(lease, &mut drain, &mut stop).await? {
             Ending::Stopped => return Ok(()),
             Ending::Evicted if stage.is_draining() => return Ok(()),
+            Ending::Forgotten => warn!("the store has lost its data: joining again with what is held"),
             Ending::Evicted => warn!("the lease is lost: dropping all keys and values and joining anew"),
         }
     }
 }
 
 /// Takes a lease and puts the stage's record under it.
-async fn join(store: &SharedStore, stage: &serve::Stage) -> Result<LeaseGrant, StageError> {
+async fn join(store: &SharedStore, stage: &mut serve::Stage) -> Result<LeaseGrant, StageError> {
     let started = Instant::now();
     let lease = store.lease(stage.lease_ttl()).await?;
     loop {
-        let txn = register_stage(stage.keyspace(), stage.name(), stage.record(), lease.id());
+        let txn = stage.registration(lease.id());
         if let Committed::Applied { .. } = store.commit(txn).await? {
             return Ok(lease);
         }

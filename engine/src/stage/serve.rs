@@ -14,14 +14,15 @@ use tracing::{info, warn};
 use super::compute::{Compute, Done};
 use super::gateways::Gateways;
 use super::gauge::Gauge;
-use super::member::{Member, Order, Purpose};
+use super::member::{Member, Order, Purpose, Unsent};
 use super::watchdog::Watchdog;
 use super::{Ending, StageError, StageSettings};
-use crate::limits::{DRAIN_MAX, SETTLE_LEFT};
-use crate::link::{Inbound, LinkError, Message};
+use crate::limits::{DRAIN_MAX, SETTLE_LEFT, STORE_LOOK_MAX};
+use crate::link::{Inbound, LinkError, Message, Unreachable};
+use crate::membership::{KeyMismatch, mark_to_write, read_view};
 use crate::route::Route;
 use crate::runner::Loader;
-use crate::store::{Committed, LeaseGrant, SharedStore, StoreError, Txn};
+use crate::store::{Committed, LeaseGrant, LeaseId, SharedStore, StoreError, Txn};
 use crate::view::ClusterView;
 
 /// A stage process: its part in the cluster, and all that it takes to play it.
@@ -79,7 +80,7 @@ impl Stage {
         let gauge = Gauge::start(loader.clone()).map_err(StageError::Thread)?;
         let record = StageRecord { endpoint: inbound.endpoint().to_owned(), ..loader.describe() };
         let view = views.borrow().clone();
-        let member = Member::new(settings.keyspace.clone(), settings.name.clone(), record, view, Instant::now());
+        let member = Member::new(settings.keyspace.clone(), (settings.name.clone(), settings.key.clone()), record, view, Instant::now());
         Ok(Self {
             downstream: Route::new(settings.key.clone()),
             gateways: Gateways::new(settings.key.clone()),
@@ -124,9 +125,10 @@ impl Stage {
         self.drained_by.is_some()
     }
 
-    /// The stage's record as it is now.
-    pub(super) fn record(&self) -> &StageRecord {
-        self.member.record()
+    /// The write by which it joins under `lease`.
+    pub(super) fn registration(&mut self, lease: LeaseId) -> Txn {
+        self.see();
+        self.member.registration(lease)
     }
 
     /// Who has the stage's name in the store.
@@ -160,7 +162,7 @@ impl Stage {
                 break Ok(Ending::Stopped);
             }
             let orders = match self.next(&lease, drain, stop, &mut tick).await {
-                Event::LeaseLost => break Ok(Ending::Evicted),
+                Event::LeaseLost => break Ok(self.ending_of_lease().await),
                 Event::Stop => break Ok(Ending::Stopped),
                 Event::Drain => {
                     info!("told to stop: handing over what is held");
@@ -175,7 +177,7 @@ impl Stage {
                     Vec::new()
                 }
                 Event::Computed(Some(Done::Stepped(stepped))) => {
-                    self.watchdog.stepped(stepped.compute);
+                    self.watchdog.stepped((stepped.hop.rows > 0).then_some(stepped.compute));
                     self.member.stepped(*stepped)
                 }
                 Event::Computed(Some(Done::Probed { speed })) => {
@@ -189,9 +191,9 @@ impl Stage {
                 Event::Arrived(Err(error)) => break Err(error.into()),
                 Event::LinkEnded(endpoint) => {
                     let answer = self.downstream.knock(&endpoint).await;
-                    match answer.as_ref().err().and_then(LinkError::absence) {
-                        Some(absence) => {
-                            self.member.found_deserted(endpoint, absence);
+                    match answer.as_ref().err().and_then(|error| Unreachable::by(&endpoint, error)) {
+                        Some(found) => {
+                            self.member.found_deserted(found);
                             Vec::new()
                         }
                         None => self.member.link_broke(),
@@ -200,11 +202,13 @@ impl Stage {
                 Event::GatewayLinkEnded(gateway) => self.member.gateway_link_broke(gateway).into_iter().collect(),
                 Event::ViewChanged => {
                     self.see();
-                    if let Err(error) = self.check_model() {
+                    if let Err(error) = self.check_model().and_then(|()| self.check_key()) {
                         break Err(error);
                     }
                     Vec::new()
                 }
+                // A write shows it before the next renewal does.
+                Event::Written(_, Err(StoreError::LeaseGone { .. })) => break Ok(self.ending_of_lease().await),
                 Event::Written(purpose, outcome) => self.member.written(purpose, outcome, Instant::now()),
                 Event::Tick => {
                     if let Some(for_so_long) = self.watchdog.hangs(Instant::now()) {
@@ -215,12 +219,26 @@ impl Stage {
             };
             self.carry_out(orders).await;
         };
+        self.write = None;
+        if matches!(ending, Ok(Ending::Forgotten)) {
+            self.member.rejoin();
+            return ending;
+        }
         let orders = self.member.leave();
         self.carry_out(orders).await;
-        self.write = None;
         // Whatever the reason: who is gone is not to be waited for.
         lease.revoke().await;
         ending
+    }
+
+    /// What the loss of the lease means: the store ended it, or has lost its data and the lease with it.
+    async fn ending_of_lease(&self) -> Ending {
+        let (store, secret) = (&self.store, self.settings.key.as_ref());
+        let raw = tokio::time::timeout(STORE_LOOK_MAX, read_view(store, &self.settings.keyspace, secret)).await;
+        match raw {
+            Ok(Ok(raw)) if self.member.outlives(&raw) => Ending::Forgotten,
+            _ => Ending::Evicted,
+        }
     }
 
     /// Whether it has been told to stop, and may.
@@ -273,6 +291,17 @@ impl Stage {
         }
     }
 
+    /// A cluster with another key is none for this process, unless it serves already: then the mark is the intruder.
+    fn check_key(&self) -> Result<(), StageError> {
+        let view = self.member.view();
+        match mark_to_write(&self.settings.keyspace, view, self.settings.key.as_ref()) {
+            Err(mismatch @ (KeyMismatch::Other { .. } | KeyMismatch::Missing { .. })) if view.serving().is_err() => {
+                Err(StageError::Key(mismatch))
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn carry_out(&mut self, orders: Vec<Order>) {
         for order in orders {
             self.perform(order).await;
@@ -302,18 +331,20 @@ impl Stage {
             Order::Answer { gateway, frame } => self.answer(gateway, &frame).await,
             Order::Forward { endpoint, hop, activations } => {
                 let (bytes, computed) = (activations.len(), Instant::now());
-                let unreachable = Member::unreachable(&hop);
+                let unsent = Unsent::of(&hop);
                 match self.downstream.send(&endpoint, &Frame::Hop(hop), activations).await {
                     Ok(()) => {
                         self.member.reached_next();
                         self.member.linked(self.downstream.round_trip());
                     }
                     Err(error) => {
-                        warn!(%error, "cannot reach the next stage");
-                        if let Some(absence) = error.absence() {
-                            self.member.found_deserted(endpoint, absence);
+                        let cause = error.in_words();
+                        warn!(endpoint, cause, "cannot reach the next stage");
+                        let answer = self.member.unreachable(&unsent, &endpoint, &cause);
+                        if let Some(found) = Unreachable::by(&endpoint, &error) {
+                            self.member.found_deserted(found);
                         }
-                        if let Order::Answer { gateway, frame } = unreachable {
+                        if let Order::Answer { gateway, frame } = answer {
                             self.answer(gateway, &frame).await;
                         }
                     }
@@ -325,8 +356,8 @@ impl Stage {
 
     async fn answer(&mut self, gateway: u32, frame: &Frame) {
         let computed = Instant::now();
-        let absence = self.gateways.answer(self.member.view(), gateway, frame).await;
-        self.member.answered(gateway, absence, Instant::now());
+        let unreachable = self.gateways.answer(self.member.view(), gateway, frame).await;
+        self.member.answered(gateway, unreachable, Instant::now());
         if matches!(frame, Frame::Tokens(_)) {
             self.member.linked(self.gateways.round_trip(gateway));
             self.member.sent(0, computed.elapsed());

@@ -33,11 +33,11 @@ impl Watchdog {
         self.under_way += 1;
     }
 
-    /// One came out, after so much computing.
-    pub(super) fn stepped(&mut self, compute: Duration) {
+    /// One came out, after so much computing; `None`: there was nothing in it to compute.
+    pub(super) fn stepped(&mut self, compute: Option<Duration>) {
         self.under_way = self.under_way.saturating_sub(1);
         self.at_it = Duration::ZERO;
-        self.longest = self.longest.max(Some(compute));
+        self.longest = self.longest.max(compute);
     }
 
     /// To be asked every few moments: for how long the thread has been at one micro-batch, when that is too long.
@@ -75,10 +75,10 @@ mod tests {
         dog.stepping();
         dog.stepping();
         assert_eq!(watch(&mut dog, &mut now, STEP_MAX_FIRST), None, "the first may read from a slow disk");
-        dog.stepped(seconds(1));
+        dog.stepped(Some(seconds(1)));
         assert_eq!(watch(&mut dog, &mut now, seconds(16)), None);
         assert_eq!(watch(&mut dog, &mut now, seconds(1)), Some(Duration::from_millis(16_100)), "the longest took 1 s");
-        dog.stepped(Duration::from_millis(1));
+        dog.stepped(Some(Duration::from_millis(1)));
         assert_eq!(watch(&mut dog, &mut now, seconds(1000)), None, "nothing to do");
     }
 
@@ -87,10 +87,10 @@ mod tests {
         let mut now = Instant::now();
         let mut dog = Watchdog::new(now);
         dog.stepping();
-        dog.stepped(Duration::from_micros(3));
+        dog.stepped(Some(Duration::from_micros(3)));
         dog.stepping();
         assert_eq!(watch(&mut dog, &mut now, STEP_MAX), None);
-        dog.stepped(Duration::from_micros(3));
+        dog.stepped(Some(Duration::from_micros(3)));
         dog.stepping();
         now += 10 * STEP_MAX;
         assert_eq!(dog.hangs(now), None, "it was not watched meanwhile");

@@ -40,9 +40,9 @@ impl TimedStore {
         Ok(found)
     }
 
-    /// Takes a lease of `ttl` and returns its name.
-    pub(crate) fn lease(&mut self, ttl: Duration, now: Duration) -> Option<LeaseId> {
-        self.state.grant(0, super::lease::whole_seconds(ttl), now).ok().map(|(id, _)| LeaseId(id))
+    /// Takes the lease `id` of `ttl` and returns its name.
+    pub(crate) fn lease(&mut self, id: LeaseId, ttl: Duration, now: Duration) -> Option<LeaseId> {
+        self.state.grant(id.0, super::lease::whole_seconds(ttl), now).ok().map(|(id, _)| LeaseId(id))
     }
 
     /// Renews a lease; `false` when it is unknown.

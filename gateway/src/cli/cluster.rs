@@ -15,7 +15,6 @@ pub(super) async fn look(settings: &ClusterSettings) -> Result<ClusterView, Stor
 /// Reads the cluster of `keyspace` from `store`.
 pub(super) async fn read(store: &EtcdStore, keyspace: &Keyspace) -> Result<ClusterView, StoreError> {
     let snapshot = store.read(keyspace.prefix()).await?;
-    let entries =
-        snapshot.entries.iter().map(|entry| (entry.key.as_str(), entry.value.as_slice(), entry.mod_revision.0));
-    Ok(ClusterView::new(keyspace, snapshot.revision.0, entries))
+    // A reader without the cluster key takes every record as it stands; gateways, which have it, say who is no member.
+    Ok(ClusterView::new(keyspace, None, snapshot.revision.0, &snapshot.entries))
 }

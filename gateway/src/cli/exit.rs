@@ -3,6 +3,8 @@
 use std::io;
 use std::process::ExitCode;
 
+use engine::membership::KeyAgreementError;
+use engine::stage::StageError;
 use engine::store::StoreError;
 use schema::StageName;
 
@@ -28,6 +30,8 @@ pub enum Exit {
     RequestFailed = 4,
     /// A request went through, but a stage did no work for it.
     StageIdle = 5,
+    /// The cluster has another key, or only one of the two has a key.
+    OtherKey = 6,
     /// The command line is not usable.
     Usage = 64,
     /// Ctrl-C came before the end.
@@ -42,6 +46,7 @@ pub(super) const EXIT_HELP: &str = "Exit status:
   3   some layers are held by nobody (doctor)
   4   a request did not go through (doctor), or none did (bench)
   5   a request went through, but a stage did no work for it (doctor)
+  6   the cluster has another key (stage, gateway, up)
   64  the command line is not usable
   130 Ctrl-C came before the end (bench)";
 
@@ -143,6 +148,8 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Store(StoreError::Unavailable { .. }) => Exit::StoreUnreachable,
+            Self::Run { source: RunError::Key(KeyAgreementError::Mismatch(_)), .. }
+            | Self::Run { source: RunError::Stage(StageError::Key(_)), .. } => Exit::OtherKey,
             Self::Bench(BenchError::Endpoint { .. } | BenchError::NoModel { .. }) => Exit::RequestFailed,
             Self::File(_) | Self::Settings(_) | Self::Log { .. } | Self::NoSpans { .. } => Exit::Usage,
             _ => Exit::Failed,

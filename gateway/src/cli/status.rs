@@ -301,6 +301,7 @@ fn speeds(stages: &[StageLine]) -> Option<String> {
 #[cfg(test)]
 pub(super) mod tests {
     use schema::record::{FormatSpeed, ModelRecord, Placement, Shard, StageLoad};
+    use engine::store::{Entry, Revision};
     use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace};
 
     use super::*;
@@ -349,6 +350,8 @@ pub(super) mod tests {
             host: host.to_owned(),
             pid: 7,
             version: "0.1.0".to_owned(),
+            lease: String::new(),
+            proof: None,
             device: DeviceKind::Cpu,
             chip: "chip".to_owned(),
             threads: 2,
@@ -358,6 +361,7 @@ pub(super) mod tests {
             link_us: 0,
             leaving: false,
             standby: Vec::new(),
+            trouble: None,
             load: StageLoad {
                 memory,
                 tokens_total: 100,
@@ -386,6 +390,7 @@ pub(super) mod tests {
             weights_bytes: 48 << 20,
             kv_blocks: 1,
             kv_block_tokens: 32,
+            loads: 1,
         }
     }
 
@@ -420,14 +425,16 @@ pub(super) mod tests {
                 pid: 8,
                 version: "0.1.0".to_owned(),
                 lease: "1".to_owned(),
+                proof: None,
                 share: Share::of(0..64),
             };
             entries.push((Key::Gateway(0), json(serde_json::to_vec(&record))));
         }
-        let mut named: Vec<_> = entries.iter().map(|(key, value)| (keyspace.name(key), value.as_slice())).collect();
-        named.push((format!("{}nonsense", keyspace.prefix()), b"\x1b[2J"));
-        let entries = named.iter().map(|(key, value)| (key.as_str(), *value, 5));
-        ClusterView::new(&keyspace, 42, entries)
+        let mut named: Vec<_> = entries.into_iter().map(|(key, value)| (keyspace.name(&key), value)).collect();
+        named.push((format!("{}nonsense", keyspace.prefix()), b"\x1b[2J".to_vec()));
+        let entry = |(key, value)| Entry { key, value, mod_revision: Revision(5), lease: None };
+        let entries: Vec<_> = named.into_iter().map(entry).collect();
+        ClusterView::new(&keyspace, None, 42, &entries)
     }
 
     fn shown(view: &ClusterView) -> String {
@@ -489,7 +496,7 @@ pub(super) mod tests {
     #[test]
     fn an_empty_store_is_a_cluster_without_a_model() {
         let keyspace = Keyspace::new(&"home".parse::<ClusterName>().unwrap());
-        insta::assert_snapshot!(shown(&ClusterView::new(&keyspace, 1, [])), @r#"
+        insta::assert_snapshot!(shown(&ClusterView::new(&keyspace, None, 1, [])), @r#"
         cluster home: no model yet, store revision 1
         not serving: the cluster has no model yet
         "#);

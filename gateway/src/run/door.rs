@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::head::{Head, HeadSettings};
-use engine::link::Listen;
+use engine::link::{ClusterKey, Listen};
 use engine::store::SharedStore;
 use schema::Keyspace;
 use schema::record::{GatewayRecord, Share};
@@ -52,7 +52,7 @@ impl OpenDoor {
         store: SharedStore,
         keyspace: Keyspace,
         served: &Served,
-        member: &MemberSettings,
+        (member, key): (&MemberSettings, Option<ClusterKey>),
         listener: TcpListener,
         (choices, drain_time, alone): (&DoorSettings, Duration, bool),
         stop: &Stop,
@@ -71,10 +71,10 @@ impl OpenDoor {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             lease: String::new(),
+            proof: None,
             share: Share::EMPTY,
         };
-        let listen = Listen::new(host, None, member.cluster_key.clone())?;
-        let key = member.cluster_key.clone();
+        let listen = Listen::new(host, None, key.clone())?;
         let (lease_ttl, speculates) = (member.lease_ttl, choices.speculates);
         let settings = HeadSettings { keyspace, listen, key, record, lease_ttl, alone, speculates };
         let head = Arc::new(Head::start(store, settings).await?);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use engine::head::HeadError;
 use engine::link::LinkError;
+use engine::membership::KeyAgreementError;
 use engine::runner::KV_BLOCK_TOKENS;
 use engine::stage::StageError;
 use engine::store::StoreError;
@@ -20,6 +21,9 @@ pub enum RunError {
     /// The coordination store.
     #[error("cannot use the coordination store")]
     Store(#[from] StoreError),
+    /// Another cluster key than the cluster's.
+    #[error("cannot take part in the cluster")]
+    Key(#[from] KeyAgreementError),
     /// Getting the model's file.
     #[error("cannot get the model")]
     Model(#[from] ModelError),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::membership::agree_on_key;
 use engine::store::{EtcdStore, SharedStore};
 use schema::Keyspace;
 use tracing::info;
@@ -25,9 +26,11 @@ pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
     let listener = listen(settings.door.listen).await?;
     let store: SharedStore = Arc::new(EtcdStore::connect(&settings.cluster.etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster.cluster);
+    let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster.cluster));
+    agree_on_key(&store, &keyspace, key.as_ref()).await?;
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let door = (&settings.door, DRAIN_TIME, false);
-    let opening = OpenDoor::open(store, keyspace, &served, &settings.member, listener, door, &stop);
+    let opening = OpenDoor::open(store, keyspace, &served, (&settings.member, key), listener, door, &stop);
     let door = tokio::select! {
         () = stop.told() => return Ok(()),
         opened = opening => opened?,

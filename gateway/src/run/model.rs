@@ -93,7 +93,7 @@ fn open(path: &Path) -> Result<ModelFile, RunError> {
 async fn cluster_model(store: &SharedStore, keyspace: &Keyspace, stop: &Stop) -> Result<Option<ModelRecord>, RunError> {
     let mut said = false;
     loop {
-        if let Some(model) = read_view(store, keyspace).await?.model {
+        if let Some(model) = read_view(store, keyspace, None).await?.model {
             return Ok(Some(model.value));
         }
         if !said {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::link::Listen;
+use engine::membership::agree_on_key;
 use engine::runner::Loader;
 use engine::stage as stage_loop;
 use engine::store::{EtcdStore, SharedStore};
@@ -31,6 +32,8 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
     guard_against_truncation().map_err(|cause| RunError::Io { doing: "guard the mapped weights", cause })?;
     let store: SharedStore = Arc::new(EtcdStore::connect(&settings.cluster.etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster.cluster);
+    let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster.cluster));
+    agree_on_key(&store, &keyspace, key.as_ref()).await?;
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     info!(model = served.record.name, file = %served.file.path().display(), "the model is agreed on");
     let settings_of_device = DeviceSettings {
@@ -43,12 +46,12 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
         .map_err(|cause| RunError::File { path: served.file.path().display().to_string(), cause: Box::new(cause) })?;
     let member = settings.member;
     let host = member.advertise.as_ref().map(|host| host.as_str().to_owned());
-    let listen = Listen::new(host, None, member.cluster_key.clone())?;
+    let listen = Listen::new(host, None, key.clone())?;
     let told = stage_loop::StageSettings {
         keyspace,
         name: settings.name,
         listen,
-        key: member.cluster_key,
+        key,
         lease_ttl: member.lease_ttl,
         fingerprint: served.record.fingerprint.clone(),
     };

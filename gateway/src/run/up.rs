@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use engine::generate::Pipeline;
 use engine::head::HeadError;
-use engine::membership::read_view;
+use engine::membership::{agree_on_key, read_view};
 use engine::store::{EmbeddedServer, EtcdStore, SharedStore};
 use schema::Keyspace;
 use tokio::net::TcpListener;
@@ -38,14 +38,16 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let (embedded, etcd) = open_store(&settings).await?;
     let store: SharedStore = Arc::new(EtcdStore::connect(&etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster);
-    if settings.model.model.is_none() && read_view(&store, &keyspace).await?.model.is_none() {
+    let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster));
+    agree_on_key(&store, &keyspace, key.as_ref()).await?;
+    if settings.model.model.is_none() && read_view(&store, &keyspace, key.as_ref()).await?.model.is_none() {
         let Some(path) = fetch(None, &settings.cache, &stop).await? else { return Ok(()) };
         settings.model.model = Some(path.to_string_lossy().into_owned());
     }
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
-    let (member, door) = (&settings.member, (&settings.door, DRAIN_TIME, true));
+    let (member, door) = ((&settings.member, key), (&settings.door, DRAIN_TIME, true));
     // Before the stages: who is not the gateway must not have layers moved twice to find that out.
     let opening = OpenDoor::open(store, keyspace, &served, member, listener, door, &stop);
     let opened = tokio::select! {

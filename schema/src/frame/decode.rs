@@ -113,8 +113,8 @@ impl Hop {
 
 fn decode_hop(hop: wire::Hop<'_>) -> Result<Hop, FrameError> {
     let slices = hop.slices().ok_or(FrameError::Missing("slices"))?;
-    bounded("slices", slices.len() as u64, (1..=SLICES_MAX).contains(&slices.len()), "1 to 1024")?;
-    bounded("rows", hop.rows().into(), (1..=ROWS_MAX).contains(&hop.rows()), "1 to 4096")?;
+    bounded("slices", slices.len() as u64, slices.len() <= SLICES_MAX, "at most 1024")?;
+    bounded("rows", hop.rows().into(), hop.rows() <= ROWS_MAX, "at most 4096")?;
     bounded("hidden", hop.hidden().into(), hop.hidden() <= HIDDEN_MAX, "at most 32768")?;
     let slices = slices.iter().map(|slice| decode_slice(slice, hop.hidden() == 0)).collect::<Result<Vec<_>, _>>()?;
     let rows: u64 = slices.iter().map(|slice| u64::from(slice.count)).sum();
@@ -219,5 +219,6 @@ fn decode_refusal(refusal: wire::Refusal<'_>) -> Refusal {
         slot: refusal.slot(),
         reason: refusal.reason().unwrap_or_default().to_owned(),
         passing: refusal.passing(),
+        epoch_known: Epoch(refusal.epoch_known()),
     }
 }

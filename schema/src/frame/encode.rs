@@ -136,6 +136,7 @@ fn encode_refusal<'a>(builder: &mut Builder<'a>, refusal: &Refusal) -> WIPOffset
             slot: refusal.slot,
             reason,
             passing: refusal.passing,
+            epoch_known: refusal.epoch_known.0,
         },
     )
 }

@@ -1226,6 +1226,7 @@ impl<'a> Refusal<'a> {
   pub const VT_SLOT: ::flatbuffers::VOffsetT = 10;
   pub const VT_REASON: ::flatbuffers::VOffsetT = 12;
   pub const VT_PASSING: ::flatbuffers::VOffsetT = 14;
+  pub const VT_EPOCH_KNOWN: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1237,6 +1238,7 @@ impl<'a> Refusal<'a> {
     args: &'args RefusalArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Refusal<'bldr>> {
     let mut builder = RefusalBuilder::new(_fbb);
+    builder.add_epoch_known(args.epoch_known);
     builder.add_step(args.step);
     builder.add_epoch(args.epoch);
     builder.add_generation(args.generation);
@@ -1289,6 +1291,13 @@ impl<'a> Refusal<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(Refusal::VT_PASSING, Some(false)).unwrap()}
   }
+  #[inline]
+  pub fn epoch_known(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Refusal::VT_EPOCH_KNOWN, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Refusal<'_> {
@@ -1303,6 +1312,7 @@ impl ::flatbuffers::Verifiable for Refusal<'_> {
      .visit_field::<u32>("slot", Self::VT_SLOT, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("reason", Self::VT_REASON, false)?
      .visit_field::<bool>("passing", Self::VT_PASSING, false)?
+     .visit_field::<u64>("epoch_known", Self::VT_EPOCH_KNOWN, false)?
      .finish();
     Ok(())
   }
@@ -1314,6 +1324,7 @@ pub struct RefusalArgs<'a> {
     pub slot: u32,
     pub reason: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub passing: bool,
+    pub epoch_known: u64,
 }
 impl<'a> Default for RefusalArgs<'a> {
   #[inline]
@@ -1325,6 +1336,7 @@ impl<'a> Default for RefusalArgs<'a> {
       slot: 0,
       reason: None,
       passing: false,
+      epoch_known: 0,
     }
   }
 }
@@ -1359,6 +1371,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RefusalBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<bool>(Refusal::VT_PASSING, passing, false);
   }
   #[inline]
+  pub fn add_epoch_known(&mut self, epoch_known: u64) {
+    self.fbb_.push_slot::<u64>(Refusal::VT_EPOCH_KNOWN, epoch_known, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RefusalBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     RefusalBuilder {
@@ -1382,6 +1398,7 @@ impl ::core::fmt::Debug for Refusal<'_> {
       ds.field("slot", &self.slot());
       ds.field("reason", &self.reason());
       ds.field("passing", &self.passing());
+      ds.field("epoch_known", &self.epoch_known());
       ds.finish()
   }
 }

@@ -53,7 +53,7 @@ pub struct Spent {
     pub queue_us: u32,
 }
 
-/// A micro-batch on its way to the stage in `slot`. Its activations, `rows × hidden` f32, travel beside it.
+/// A micro-batch on its way to the stage in `slot`; one without slices shows that frames come through. Its activations, `rows × hidden` f32, travel beside it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hop {
     /// The placement it was made for.
@@ -121,6 +121,8 @@ pub struct Refusal {
     pub reason: String,
     /// Whether the fault is not the work's: in another epoch it may be computed.
     pub passing: bool,
+    /// The newest epoch of the gateway's slot that the stage has seen; 0 when it has seen none.
+    pub epoch_known: Epoch,
 }
 
 /// Everything one process says to another over a link.

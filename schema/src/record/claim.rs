@@ -42,4 +42,7 @@ pub struct ClaimRecord {
     pub kv_blocks: u32,
     /// Tokens in one block.
     pub kv_block_tokens: u32,
+    /// Counts the shards that the process has loaded; with `endpoint` it tells the keys and values of one from another's.
+    #[serde(default)]
+    pub loads: u64,
 }

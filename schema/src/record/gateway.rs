@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::membership::Proof;
 use super::share::Share;
 
 /// One gateway process; the key lives as long as its lease.
@@ -20,6 +21,9 @@ pub struct GatewayRecord {
     /// The lease it lives under, as etcdctl writes it. It tells a process's registrations apart.
     #[serde(default)]
     pub lease: String,
+    /// Proof that it knows the cluster key, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
     /// The parts of the blocks of keys and values that are its own, on every stage. No two gateways have the same part.
     #[serde(default)]
     pub share: Share,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::membership::Proof;
 use crate::LayerRange;
 
 /// What a stage computes on.
@@ -29,6 +30,12 @@ pub struct StageRecord {
     pub pid: u32,
     /// baton's version.
     pub version: String,
+    /// The lease it lives under, as etcdctl writes it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub lease: String,
+    /// Proof that it knows the cluster key, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
     /// What it computes on.
     pub device: DeviceKind,
     /// The processor's or GPU's own name.
@@ -52,6 +59,9 @@ pub struct StageRecord {
     /// While it holds no layers: those whose weights it has read into memory, to be quick when one of the others is lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub standby: Vec<LayerRange>,
+    /// Why it cannot bring answers to a gateway, while that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// What it did and used lately.
     #[serde(default)]
     pub load: StageLoad,

@@ -94,6 +94,8 @@ impl Loader for CandleLoader {
             host: memory::machine().host,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            lease: String::new(),
+            proof: None,
             device: self.hardware.kind,
             chip: self.hardware.chip(),
             threads: self.threads as u32,
@@ -103,6 +105,7 @@ impl Loader for CandleLoader {
             link_us: 0,
             leaving: false,
             standby: Vec::new(),
+            trouble: None,
             load: StageLoad::default(),
         }
     }

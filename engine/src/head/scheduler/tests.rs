@@ -164,6 +164,7 @@ fn work_refused_three_times_fails_and_the_rest_goes_on() {
             slot: 0,
             reason: "no".into(),
             passing: false,
+            epoch_known: Epoch(0),
         };
         let (_, happened) = scheduler.refused(&refusal).unwrap();
         assert_eq!(!happened.is_empty(), attempt == 3);

@@ -37,12 +37,17 @@ fn claim_of(view: &ClusterView, state: ClaimState) -> ClaimRecord {
         weights_bytes: 0,
         kv_blocks: 1,
         kv_block_tokens: 32,
+        loads: 1,
     }
 }
 
 fn member(view: ClusterView, now: Instant) -> Member {
     let keyspace = Keyspace::new(&"test".parse().unwrap());
-    Member::new(keyspace, name("a"), stage(1000), Arc::new(view), now)
+    Member::new(keyspace, (name("a"), None), stage(1000), Arc::new(view), now)
+}
+
+fn silent() -> Unreachable {
+    Unreachable { endpoint: "ipc:///head".to_owned(), absence: Absence::Silence, cause: "silence".to_owned() }
 }
 
 fn follow(member: &mut Member, now: Instant) -> Vec<Order> {
@@ -132,7 +137,7 @@ fn a_last_stage_that_a_gateway_does_not_hear_makes_room_if_another_is_there() {
     let now = Instant::now();
     let serving = |others: &[&str]| {
         let mut member = serving(others, now);
-        member.answered(0, Some(Absence::Silence), now);
+        member.answered(0, Some(silent()), now);
         member
     };
     let makes_room = |member: &mut Member, at| {

@@ -1,0 +1,228 @@
+//! Remembers what the store showed, and puts back into a view what the store has lost since: its members serve on by that and
+//! write it again. Pure: the time comes in as a value.
+//!
+//! The model and the placement are never deleted while a cluster lives, so a view without them, with unreadable ones, or with an
+//! older placement, shows a loss. The records of processes do go; they count as lost only where the whole store was emptied (a
+//! prefix deleted, an etcd that came back without its data), and only for so long as living members take to write them again.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use schema::Key;
+
+use crate::limits::HEAL_WAIT_MAX;
+use crate::view::{ClusterView, Versioned};
+
+/// What one process remembers of its cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Recall {
+    /// The newest view, with what was put back into it.
+    last: Option<ClusterView>,
+    /// When the store was found emptied, until its members have written their records again.
+    emptied: Option<Instant>,
+}
+
+// === impl Recall ===
+
+impl Recall {
+    /// `view`, as the store shows it now, with what it has lost.
+    pub(crate) fn complete(&mut self, mut view: ClusterView, now: Instant) -> ClusterView {
+        if let Some(last) = &self.last {
+            if last.placement.is_some() && (is_empty(&view) || view.revision < last.revision) {
+                self.emptied.get_or_insert(now);
+            }
+            recall_model(&mut view, last);
+            recall_placement(&mut view, last);
+            if self.emptied.is_some_and(|since| now.saturating_duration_since(since) < HEAL_WAIT_MAX) {
+                recall_processes(&mut view, last);
+            }
+        }
+        let is_whole = view.recalled.keys().all(|key| matches!(key, Key::Model | Key::Placement));
+        self.emptied = self.emptied.filter(|_| !is_whole);
+        if view.model.is_some() {
+            self.last = Some(view.clone());
+        }
+        view
+    }
+
+    /// When what is remembered of processes is given up, if they do not write it again before.
+    pub(crate) fn ends(&self) -> Option<Instant> {
+        self.emptied.map(|since| since + HEAL_WAIT_MAX)
+    }
+}
+
+fn is_empty(view: &ClusterView) -> bool {
+    view.model.is_none()
+        && view.placement.is_none()
+        && view.stages.is_empty()
+        && view.claims.is_empty()
+        && view.gateways.is_empty()
+}
+
+/// The revision of a value that cannot be used, where there is one in the place of what is lost.
+fn spoilt(view: &ClusterView, key: &Key) -> Option<u64> {
+    view.unusable.get(key).map(|value| value.mod_revision)
+}
+
+fn recall_model(view: &mut ClusterView, last: &ClusterView) {
+    let Some(model) = &last.model else { return };
+    let instead = match &view.model {
+        None => spoilt(view, &Key::Model),
+        Some(other) if other.value.fingerprint != model.value.fingerprint && last.serving().is_ok() => {
+            let reason = format!(
+                "another model, {}, was written over {}, which is served: it is put back; to serve another model, stop all \
+                 processes of the cluster first",
+                other.value.name, model.value.name
+            );
+            let revision = other.mod_revision;
+            view.complain_of(&Key::Model, &reason);
+            Some(revision)
+        }
+        Some(_) => return,
+    };
+    view.model = Some(model.clone());
+    view.recalled.insert(Key::Model, instead);
+}
+
+fn recall_placement(view: &mut ClusterView, last: &ClusterView) {
+    let Some(placement) = &last.placement else { return };
+    let instead = match &view.placement {
+        None => spoilt(view, &Key::Placement),
+        Some(older) if older.value.generation() < placement.value.generation() => Some(older.mod_revision),
+        Some(_) => return,
+    };
+    view.placement = Some(placement.clone());
+    view.recalled.insert(Key::Placement, instead);
+}
+
+fn recall_processes(view: &mut ClusterView, last: &ClusterView) {
+    let placed = view.placed();
+    // Claims of a newer generation are not put back: whoever made it will see to them.
+    let is_lost = |key: &Key| match key {
+        Key::Stage(stage) => !view.stages.contains_key(stage),
+        Key::Gateway(slot) => !view.gateways.contains_key(slot),
+        Key::Claim(generation, slot) => Some(*generation) <= placed && !view.claims.contains_key(&(*generation, *slot)),
+        _ => false,
+    };
+    let stages = last.stages.keys().map(|stage| Key::Stage(stage.clone()));
+    let gateways = last.gateways.keys().map(|slot| Key::Gateway(*slot));
+    let claims = last.claims.keys().map(|(generation, slot)| Key::Claim(*generation, *slot));
+    let lost: Vec<_> = stages.chain(gateways).chain(claims).filter(is_lost).collect();
+    for key in lost {
+        match &key {
+            Key::Stage(stage) => put_back(&mut view.stages, &last.stages, stage),
+            Key::Gateway(slot) => put_back(&mut view.gateways, &last.gateways, slot),
+            Key::Claim(generation, slot) => put_back(&mut view.claims, &last.claims, &(*generation, *slot)),
+            _ => {}
+        }
+        let instead = spoilt(view, &key);
+        view.recalled.insert(key, instead);
+    }
+}
+
+fn put_back<K: Ord + Clone, T: Clone>(
+    now: &mut BTreeMap<K, Versioned<T>>,
+    before: &BTreeMap<K, Versioned<T>>,
+    key: &K,
+) {
+    now.extend(before.get(key).map(|record| (key.clone(), record.clone())));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use schema::record::{ClaimRecord, ClaimState, ModelRecord, Placement, Shard, Share};
+    use schema::{Fingerprint, Generation, LayerRange};
+
+    use super::*;
+    use crate::testing::{gateway, model, name, stage};
+
+    fn versioned<T>(value: T, mod_revision: u64) -> Versioned<T> {
+        Versioned { value, mod_revision }
+    }
+
+    /// A stage that serves everything, and a gateway.
+    fn whole(revision: u64, generation: u64) -> ClusterView {
+        let layers = LayerRange::new(0, 4).unwrap();
+        let claim = ClaimRecord {
+            stage: name("a"),
+            layers,
+            endpoint: "ipc:///nowhere".to_owned(),
+            state: ClaimState::Serving,
+            memory_bound_bytes: 0,
+            weights_bytes: 0,
+            kv_blocks: 1,
+            kv_block_tokens: 32,
+            loads: 1,
+        };
+        let placement = Placement::new(Generation(generation), vec![Shard { layers, stage: name("a") }]).unwrap();
+        ClusterView {
+            revision,
+            reachable: true,
+            model: Some(versioned(model(&[10; 4], 0), 2)),
+            placement: Some(versioned(placement, 9)),
+            stages: [(name("a"), versioned(stage(1000), 3))].into(),
+            claims: [((Generation(generation), 0), versioned(claim, 11))].into(),
+            gateways: [(0, versioned(gateway("77", Share::of(0..32)), 5))].into(),
+            ..ClusterView::default()
+        }
+    }
+
+    fn bare(revision: u64) -> ClusterView {
+        ClusterView { revision, reachable: true, ..ClusterView::default() }
+    }
+
+    #[test]
+    fn an_emptied_store_is_remembered_until_it_is_written_again_but_not_for_ever() {
+        let (mut recall, now) = (Recall::default(), Instant::now());
+        assert!(recall.complete(bare(1), now).recalled.is_empty(), "nothing was there");
+        assert_eq!(recall.complete(whole(20, 3), now), whole(20, 3));
+        let emptied = recall.complete(bare(21), now);
+        assert!(emptied.serving().is_ok());
+        assert_eq!(emptied.recalled.len(), 5, "{:?}", emptied.recalled);
+        // A part of it is there again, in a store that counts from the beginning.
+        let part = ClusterView { claims: [].into(), gateways: [].into(), ..whole(4, 3) };
+        let healing = recall.complete(part.clone(), now + HEAL_WAIT_MAX / 2);
+        assert_eq!(healing.recalled.keys().collect::<Vec<_>>(), [&Key::Claim(Generation(3), 0), &Key::Gateway(0)]);
+        assert!(healing.serving().is_ok());
+        let late = recall.complete(part, now + HEAL_WAIT_MAX);
+        assert!(late.recalled.is_empty() && late.gateways.is_empty() && late.claims.is_empty());
+    }
+
+    #[test]
+    fn a_process_that_goes_from_a_store_that_stays_is_not_remembered() {
+        let (mut recall, now) = (Recall::default(), Instant::now());
+        recall.complete(whole(20, 3), now);
+        let gone = ClusterView { claims: [].into(), stages: [].into(), ..whole(21, 3) };
+        assert_eq!(recall.complete(gone.clone(), now), gone);
+        assert_eq!(recall.ends(), None);
+    }
+
+    #[test]
+    fn a_lost_or_spoilt_model_and_placement_are_put_back_over_what_stands_there() {
+        let (mut recall, now) = (Recall::default(), Instant::now());
+        recall.complete(whole(20, 3), now);
+        let unusable = [(Key::Placement, versioned("unreadable".to_owned(), 22))].into();
+        let view = recall.complete(ClusterView { model: None, placement: None, unusable, ..whole(22, 3) }, now);
+        assert_eq!(view.recalled, [(Key::Model, None), (Key::Placement, Some(22))].into());
+        assert_eq!((view.model, view.placement), (whole(20, 3).model, whole(20, 3).placement));
+        // A store that was restored knows an older placement only.
+        let view = recall.complete(whole(23, 2), now + Duration::from_secs(60));
+        assert_eq!((view.placed(), view.recalled.get(&Key::Placement)), (Some(Generation(3)), Some(&Some(9))));
+    }
+
+    #[test]
+    fn of_two_models_the_one_that_is_served_wins_and_the_other_is_named() {
+        let (mut recall, now) = (Recall::default(), Instant::now());
+        recall.complete(whole(20, 3), now);
+        let other = ModelRecord { name: "other".to_owned(), fingerprint: Fingerprint("11".to_owned()), ..model(&[1], 0) };
+        let view = ClusterView { model: Some(versioned(other, 30)), ..whole(30, 3) };
+        let seen = recall.complete(view.clone(), now);
+        assert_eq!((seen.model, seen.recalled), (whole(20, 3).model, [(Key::Model, Some(30))].into()));
+        assert!(seen.complaints[0].reason.contains("another model, other, was written over test"), "{:?}", seen.complaints);
+        let mut idle = Recall::default();
+        idle.complete(ClusterView { claims: [].into(), ..whole(20, 3) }, now);
+        assert_eq!(idle.complete(view.clone(), now).model, view.model, "nobody serves the old one");
+    }
+}
