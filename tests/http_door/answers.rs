@@ -1,10 +1,13 @@
 //! What comes back whole: text, counts, reasons, choices.
 
+use gateway::http::Settings;
 use schema::frame::Sampling;
 use serde_json::json;
 
 use crate::client::{ask, chat, complete, get, plain, post};
-use crate::double::{CONTEXT_TOKENS, END, MODEL, chat_tokens, expected, greedy, logprob, next_token, open_wide, usage};
+use crate::double::{
+    CONTEXT_TOKENS, END, MODEL, chat_tokens, expected, greedy, logprob, next_token, open, open_wide, usage,
+};
 
 /// A prompt whose greedy answer ends by itself after at least `tokens_min` tokens and within `tokens_max`.
 fn prompt_that_ends(tokens_min: usize, tokens_max: usize) -> String {
@@ -122,6 +125,26 @@ async fn a_limit_beyond_the_context_is_the_context() {
         let request = door.pipeline.requests.lock().unwrap().pop().unwrap();
         assert_eq!(request.tokens_max, CONTEXT_TOKENS - request.prompt.len() as u32);
     }
+}
+
+#[tokio::test]
+async fn a_chat_without_a_limit_ends_at_the_default_one_and_says_so() {
+    let door = open(Settings { default_max_tokens: 7, ..Settings::default() }, 1000).await;
+    let message = json!([{"role": "user", "content": "go"}]);
+    let unsaid = json!({"messages": message, "temperature": 0, "ignore_eos": true});
+    let json = chat(door.address, &unsaid).await.json();
+    assert_eq!(json["usage"]["completion_tokens"], 7);
+    assert_eq!(json["choices"][0]["finish_reason"], "length");
+    for limit in ["max_tokens", "max_completion_tokens"] {
+        let mut said = unsaid.clone();
+        said[limit] = json!(30);
+        let json = chat(door.address, &said).await.json();
+        assert_eq!(json["usage"]["completion_tokens"], 30, "{limit} is not bounded by the default");
+    }
+    let mut streamed = unsaid;
+    streamed["stream"] = json!(true);
+    let chunks = chat(door.address, &streamed).await.chunks();
+    assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "length");
 }
 
 #[tokio::test]

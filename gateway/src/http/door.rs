@@ -52,6 +52,8 @@ pub struct Settings {
     pub generation_time: Duration,
     /// Choices of one request.
     pub choices_max: u32,
+    /// Tokens of a chat's answer when its request does not say.
+    pub default_max_tokens: u32,
 }
 
 // === impl Door ===
@@ -81,6 +83,7 @@ impl Default for Settings {
             ping_period: limits::PING_PERIOD,
             generation_time: limits::GENERATION_TIME,
             choices_max: limits::CHOICES_MAX,
+            default_max_tokens: limits::DEFAULT_MAX_TOKENS,
         }
     }
 }

@@ -36,6 +36,9 @@ pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(1000);
 pub(crate) const PING_PERIOD: Duration = Duration::from_secs(10);
 /// The longest a generation may take, queue included: 4,096 tokens at 2 a second fit.
 pub(crate) const GENERATION_TIME: Duration = Duration::from_secs(2400);
+/// Most tokens of a chat's answer when its request does not say: some 3,000 words, half of the keys and values that a
+/// cluster keeps by default, and within the default deadline at 7 tokens a second. A model that never ends stops there.
+pub(crate) const DEFAULT_MAX_TOKENS: u32 = 4096;
 /// Choices of one request (`n` times prompts): each takes a sequence's share of the key and value blocks.
 pub(crate) const CHOICES_MAX: u32 = 16;
 /// Strings in `stop`, as in OpenAI's reference.

@@ -4,8 +4,10 @@
 //! type parsed from the body → `chorus` (its generations) → an answer whole or as a stream of events. This module does
 //! not know how tokens are made nor how text is cut into them: it sees [`engine::generate::Pipeline`] and [`TextModel`].
 //!
-//! Values a request leaves out are those of OpenAI's reference: `temperature` 1, `top_p` 1, `n` 1, `max_tokens` as many
-//! as the context holds for chat and 16 for completions; without a `seed` each request gets a random one.
+//! Values a request leaves out are those of OpenAI's reference: `temperature` 1, `top_p` 1, `n` 1, and for completions
+//! `max_tokens` 16; without a `seed` each request gets a random one. A chat without `max_tokens` (or
+//! `max_completion_tokens`) gets [`Settings::default_max_tokens`], or what the context holds if that is less; an answer
+//! that is cut there ends with the reason `length`. What a request asks for itself is bounded by the context only.
 
 mod answer;
 mod body;
@@ -39,5 +41,6 @@ mod voice;
 mod wire;
 
 pub use door::{Door, ModelInfo, Settings};
+pub(crate) use limits::DEFAULT_MAX_TOKENS;
 pub use serve::serve;
 pub use text::{Decoder, Message, TextError, TextModel};

@@ -86,7 +86,12 @@ impl OpenDoor {
                 context_tokens: served.record.context_tokens.min(served.record.kv_tokens),
                 created_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             },
-            settings: Settings { drain_time, generation_time: choices.request_deadline, ..Settings::default() },
+            settings: Settings {
+                drain_time,
+                generation_time: choices.request_deadline,
+                default_max_tokens: choices.default_max_tokens,
+                ..Settings::default()
+            },
         };
         let stop = stop.clone();
         let http = tokio::spawn(async move { http::serve(listener, Arc::new(door), stop.told()).await });

@@ -123,6 +123,9 @@ choices! {
         /// Whether stages that would idle verify guesses at the next tokens; the answers are the same: on or off [default: on]
         #[arg(long, env = "BATON_SPECULATION", value_name = "SWITCH", hide_possible_values = true)]
         speculation: Switch,
+        /// Most tokens of a chat's answer when its request does not say (max_tokens), 1 to 16777216 [default: 4096]
+        #[arg(long, env = "BATON_DEFAULT_MAX_TOKENS", value_name = "TOKENS")]
+        default_max_tokens: u32,
         /// Where a collector of OpenTelemetry takes the spans of requests, such as http://127.0.0.1:4318 (when built in)
         #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
         otlp_endpoint: String,

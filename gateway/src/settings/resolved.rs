@@ -45,6 +45,8 @@ pub mod defaults {
     pub const REQUEST_DEADLINE_S: u64 = 600;
     /// `[gateway] speculation`: a guess is only sent where it is expected to save time.
     pub const SPECULATION: super::Switch = super::Switch::On;
+    /// `[gateway] default_max_tokens`
+    pub const DEFAULT_MAX_TOKENS: u32 = crate::http::DEFAULT_MAX_TOKENS;
     /// `[up] stages`
     pub const STAGES: u32 = 2;
     /// `[up] store_listen`: where etcdctl looks.
@@ -113,6 +115,8 @@ pub struct DoorSettings {
     pub request_deadline: Duration,
     /// Whether guesses at the next tokens are verified where stages would have nothing to do.
     pub speculates: bool,
+    /// Most tokens of a chat's answer when its request does not say.
+    pub default_max_tokens: u32,
 }
 
 /// For `baton stage`.
@@ -339,10 +343,12 @@ impl DoorSettings {
             tracing::warn!(%listen, "whoever reaches this address can use the model: there is no access control");
         }
         let deadline = choices.request_deadline_s.unwrap_or(defaults::REQUEST_DEADLINE_S);
+        let tokens = choices.default_max_tokens.unwrap_or(defaults::DEFAULT_MAX_TOKENS);
         Ok(Self {
             listen,
             request_deadline: Duration::from_secs(range("request_deadline_s", deadline, 1, 86_400)?),
             speculates: choices.speculation.unwrap_or(defaults::SPECULATION) == Switch::On,
+            default_max_tokens: range("default_max_tokens", tokens, 1, u64::from(KV_TOKENS_MAX))?,
         })
     }
 }
@@ -516,6 +522,7 @@ mod tests {
         );
         assert_eq!((up.member.lease_ttl.as_secs(), up.door.request_deadline.as_secs()), (5, 600));
         assert!(up.door.speculates);
+        assert_eq!(up.door.default_max_tokens, 4096);
         let cluster = ClusterSettings::new(ClusterChoices::default());
         assert_eq!((cluster.cluster.as_str(), cluster.etcd), ("home", vec!["http://127.0.0.1:2379".to_owned()]));
     }
@@ -528,6 +535,7 @@ mod tests {
             ("[member]\nlease_ttl_s = 1", "lease_ttl_s is 1: expected 2 to 300"),
             ("[model]\nkv_tokens = 31", "kv_tokens is 31: expected 32 to 16777216"),
             ("[gateway]\nrequest_deadline_s = 0", "request_deadline_s is 0: expected 1 to 86400"),
+            ("[gateway]\ndefault_max_tokens = 0", "default_max_tokens is 0: expected 1 to 16777216"),
             ("[compute]\nthreads = 0", "threads is 0: expected 1 to 1024"),
             ("[compute]\nspare_cores = 1024", "spare_cores is 1024: expected 0 to 1023"),
         ] {
@@ -596,7 +604,7 @@ mod tests {
             listen: Some(constant("127.0.0.1:2")),
             request_deadline_s: Some(3),
             speculation: Some(Switch::Off),
-            otlp_endpoint: None,
+            ..GatewayChoices::default()
         };
         let both = flag.or(file);
         assert_eq!((both.listen.map(|listen| listen.port()), both.request_deadline_s), (Some(1), Some(3)));
