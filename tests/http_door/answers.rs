@@ -217,28 +217,19 @@ async fn models_are_listed_and_found_by_an_id_with_a_slash() {
 }
 
 #[tokio::test]
-async fn head_and_options_are_answered_and_browsers_may_read() {
+async fn head_and_options_are_answered() {
     let door = open_wide().await;
     let head = ask(door.address, &plain("HEAD", "/v1/models")).await;
     assert_eq!(head.status, 200);
     assert!(head.header("content-length").unwrap().parse::<u32>().unwrap() > 0);
-    let asked = b"OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: x\r\nOrigin: http://a\r\n\
-        Access-Control-Request-Headers: x-stainless-os\r\n\r\n";
-    let leave = ask(door.address, asked).await;
-    assert_eq!(leave.status, 204);
-    assert_eq!(leave.header("access-control-allow-origin"), Some("*"));
-    let headers = leave.header("access-control-allow-headers").unwrap();
-    for name in ["authorization", "content-type", "x-stainless-os"] {
-        assert!(headers.contains(name), "{name} is not in {headers}");
-    }
-    let refused = get(door.address, "/nowhere").await;
-    assert_eq!(refused.header("access-control-allow-origin"), Some("*"));
+    let options = ask(door.address, &plain("OPTIONS", "/v1/chat/completions")).await;
+    assert_eq!((options.status, options.header("allow")), (204, Some("POST")));
 }
 
 #[tokio::test]
 async fn every_answer_has_a_request_id_and_a_clients_own_is_kept() {
     let door = open_wide().await;
-    let own = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Request-Id: my-1\r\n\r\n";
+    let own = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: my-1\r\n\r\n";
     assert_eq!(ask(door.address, own).await.header("x-request-id"), Some("my-1"));
     let one = get(door.address, "/nowhere").await.header("x-request-id").unwrap().to_owned();
     let two = get(door.address, "/nowhere").await.header("x-request-id").unwrap().to_owned();

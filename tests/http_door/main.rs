@@ -2,6 +2,7 @@
 
 mod answers;
 mod bench;
+mod browsers;
 mod client;
 mod cluster;
 mod double;

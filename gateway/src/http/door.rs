@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use engine::generate::Pipeline;
 
+use super::host::AllowedHost;
 use super::limits;
+use super::origin::AllowedOrigin;
 use super::text::TextModel;
 
 /// Everything a request may need.
@@ -54,6 +56,12 @@ pub struct Settings {
     pub choices_max: u32,
     /// Tokens of a chat's answer when its request does not say.
     pub default_max_tokens: u32,
+    /// The names of this machine.
+    pub own_hosts: Vec<String>,
+    /// Other hosts under which clients may ask.
+    pub allowed_hosts: Vec<AllowedHost>,
+    /// Web pages, beside those of this machine, that may use the server.
+    pub allowed_origins: Vec<AllowedOrigin>,
 }
 
 // === impl Door ===
@@ -84,6 +92,9 @@ impl Default for Settings {
             generation_time: limits::GENERATION_TIME,
             choices_max: limits::CHOICES_MAX,
             default_max_tokens: limits::DEFAULT_MAX_TOKENS,
+            own_hosts: Vec::new(),
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
         }
     }
 }

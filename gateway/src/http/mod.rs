@@ -1,8 +1,9 @@
 //! The HTTP door: OpenAI's surface and the cluster's own pages, over one pipeline and one text model.
 //!
-//! A request passes `serve` (connections) → `edge` (what every answer carries) → `routes` (which noun) → a `Valid…`
-//! type parsed from the body → `chorus` (its generations) → an answer whole or as a stream of events. This module does
-//! not know how tokens are made nor how text is cut into them: it sees [`engine::generate::Pipeline`] and [`TextModel`].
+//! A request passes `serve` (connections) → `edge` (checks of `host` and `origin`, and what every answer carries) →
+//! `routes` (which noun) → a `Valid…` type parsed from the body → `chorus` (its generations) → an answer whole or as a
+//! stream of events. This module does not know how tokens are made nor how text is cut into them: it sees
+//! [`engine::generate::Pipeline`] and [`TextModel`].
 //!
 //! Values a request leaves out are those of OpenAI's reference: `temperature` 1, `top_p` 1, `n` 1, and for completions
 //! `max_tokens` 16; without a `seed` each request gets a random one. A chat without `max_tokens` (or
@@ -20,11 +21,13 @@ mod error;
 mod fields;
 mod gpu_info;
 mod health;
+mod host;
 mod limits;
 mod messages;
 mod metrics;
 mod models;
 mod options;
+mod origin;
 mod prompt;
 mod root;
 mod routes;
@@ -41,6 +44,8 @@ mod voice;
 mod wire;
 
 pub use door::{Door, ModelInfo, Settings};
+pub use host::{AllowedHost, HostError};
 pub(crate) use limits::DEFAULT_MAX_TOKENS;
+pub use origin::{AllowedOrigin, OriginError};
 pub use serve::serve;
 pub use text::{Decoder, Message, TextError, TextModel};

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use super::door::{Door, Settings};
+use super::door::Door;
 use super::limits::{HEAD_BYTES_MAX, HEADERS_MAX, TURNED_AWAY_MAX};
 use super::{edge, routes, turned_away, wire::Wire};
 
@@ -43,7 +43,7 @@ pub async fn serve(listener: TcpListener, door: Arc<Door>, shutdown: impl Future
             stream = accept(&listener) => stream,
         };
         if let Ok(seat) = Arc::clone(&seats).try_acquire_owned() {
-            let connection = connection(stream, pages.clone(), settings.clone(), stopped.clone());
+            let connection = connection(stream, pages.clone(), Arc::clone(&door), stopped.clone());
             connections.spawn(async move {
                 connection.await;
                 drop(seat);
@@ -84,7 +84,7 @@ fn is_the_peers(error: &io::Error) -> bool {
 }
 
 /// Serves one connection until it ends, breaks a bound, or the door closes and its request is answered.
-async fn connection<S>(stream: TcpStream, pages: S, settings: Settings, mut stopped: watch::Receiver<bool>)
+async fn connection<S>(stream: TcpStream, pages: S, door: Arc<Door>, mut stopped: watch::Receiver<bool>)
 where
     S: hyper::service::Service<
             http::Request<hyper::body::Incoming>,
@@ -95,8 +95,8 @@ where
 {
     // Tokens are small writes: they must not wait for each other.
     let _ = stream.set_nodelay(true);
-    let pages = &pages;
-    let service = service_fn(|request| async move { Ok::<_, Infallible>(edge::answer(pages, request).await) });
+    let (pages, door, settings) = (&pages, &*door, &door.settings);
+    let service = service_fn(|request| async move { Ok::<_, Infallible>(edge::answer(pages, door, request).await) });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.head_time)

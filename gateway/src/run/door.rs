@@ -73,6 +73,7 @@ impl OpenDoor {
             lease: String::new(),
             share: Share::EMPTY,
         };
+        let own_hosts = [Some(record.host.clone()), host.clone()].into_iter().flatten().collect();
         let listen = Listen::new(host, None, member.cluster_key.clone())?;
         let key = member.cluster_key.clone();
         let (lease_ttl, speculates) = (member.lease_ttl, choices.speculates);
@@ -90,6 +91,9 @@ impl OpenDoor {
                 drain_time,
                 generation_time: choices.request_deadline,
                 default_max_tokens: choices.default_max_tokens,
+                own_hosts,
+                allowed_hosts: choices.allowed_hosts.clone(),
+                allowed_origins: choices.allowed_origins.clone(),
                 ..Settings::default()
             },
         };

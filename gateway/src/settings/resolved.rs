@@ -17,6 +17,7 @@ use super::choices::{
 use super::environment::Environment;
 use super::host;
 use super::secret::{SecretError, read_key};
+use crate::http::{AllowedHost, AllowedOrigin};
 use crate::models::Cache;
 use engine::link::ClusterKey;
 
@@ -117,6 +118,10 @@ pub struct DoorSettings {
     pub speculates: bool,
     /// Most tokens of a chat's answer when its request does not say.
     pub default_max_tokens: u32,
+    /// Web pages that may use the API beside those of this machine.
+    pub allowed_origins: Vec<AllowedOrigin>,
+    /// Host names by which clients may ask beside those of the cluster's machines.
+    pub allowed_hosts: Vec<AllowedHost>,
 }
 
 /// For `baton stage`.
@@ -349,6 +354,8 @@ impl DoorSettings {
             request_deadline: Duration::from_secs(range("request_deadline_s", deadline, 1, 86_400)?),
             speculates: choices.speculation.unwrap_or(defaults::SPECULATION) == Switch::On,
             default_max_tokens: range("default_max_tokens", tokens, 1, u64::from(KV_TOKENS_MAX))?,
+            allowed_origins: choices.allow_origin.clone().unwrap_or_default(),
+            allowed_hosts: choices.allow_host.clone().unwrap_or_default(),
         })
     }
 }
@@ -521,7 +528,7 @@ mod tests {
             ("127.0.0.1:8100".into(), "127.0.0.1:2379".into())
         );
         assert_eq!((up.member.lease_ttl.as_secs(), up.door.request_deadline.as_secs()), (5, 600));
-        assert!(up.door.speculates);
+        assert!(up.door.speculates && up.door.allowed_origins.is_empty() && up.door.allowed_hosts.is_empty());
         assert_eq!(up.door.default_max_tokens, 4096);
         let cluster = ClusterSettings::new(ClusterChoices::default());
         assert_eq!((cluster.cluster.as_str(), cluster.etcd), ("home", vec!["http://127.0.0.1:2379".to_owned()]));
@@ -595,6 +602,16 @@ mod tests {
     fn a_device_that_is_not_built_in_is_refused() {
         let error = up("[compute]\ndevice = \"metal\"").unwrap_err().to_string();
         assert!(error.contains("--features metal"), "{error}");
+    }
+
+    #[test]
+    fn origins_and_hosts_that_are_allowed_are_lists_and_each_is_checked() {
+        let door = up("[gateway]\nallow_origin = [\"https://Chat.example\", \"*\"]\nallow_host = [\"chat.example\"]");
+        let door = door.unwrap().door;
+        assert_eq!(door.allowed_origins, [AllowedOrigin::Named("https://chat.example".into()), AllowedOrigin::Any]);
+        assert_eq!(door.allowed_hosts, [AllowedHost::Named("chat.example".into())]);
+        let error = super::super::FileChoices::parse("[gateway]\nallow_host = [\"chat.example:80\"]").unwrap_err();
+        assert!(error.contains("expected a host name without a port"), "{error}");
     }
 
     #[test]
