@@ -5,6 +5,7 @@ mod bench;
 mod browsers;
 mod client;
 mod cluster;
+mod connections;
 mod double;
 mod leaving;
 mod refusals;

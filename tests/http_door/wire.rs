@@ -175,21 +175,3 @@ async fn next_status(stream: &mut TcpStream) -> u16 {
     stream.read_exact(&mut body).await.unwrap();
     head[9..12].parse().unwrap()
 }
-
-#[tokio::test]
-async fn a_connection_over_the_cap_is_told_so_and_the_next_free_seat_is_taken() {
-    let door = open(Settings { connections_max: 2, ..Settings::default() }, 100).await;
-    let mut seated = Vec::new();
-    for _ in 0..2 {
-        let mut stream = connect(door.address).await;
-        stream.write_all(&plain("GET", "/health")).await.unwrap();
-        assert_eq!(answer(&mut stream, false).await.status, 200);
-        seated.push(stream);
-    }
-    let turned_away = get(door.address, "/health").await;
-    assert_eq!((turned_away.status, &turned_away.json()["error"]["code"]), (503, &json!("too_many_connections")));
-    assert!(turned_away.header("retry-after").is_some());
-    seated.pop();
-    // The seat is free as soon as the door has seen the other leave.
-    while get(door.address, "/health").await.status != 200 {}
-}

@@ -36,8 +36,13 @@ pub struct ModelInfo {
 /// How the door behaves towards clients; the defaults are the bounds of `limits.rs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Connections at once; one more is told 503.
+    /// Connections at once; for one more, the one that has been half open or idle for longest is closed, and it is told
+    /// 503 when all are busy.
     pub connections_max: usize,
+    /// Of these, of one address.
+    pub connections_per_address_max: usize,
+    /// Of these, half open or idle.
+    pub waiting_per_address_max: usize,
     /// Until a request's head is complete, and until an idle connection is closed.
     pub head_time: Duration,
     /// Until a request's body is complete.
@@ -83,6 +88,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             connections_max: limits::CONNECTIONS_MAX,
+            connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
+            waiting_per_address_max: limits::WAITING_PER_ADDRESS_MAX,
             head_time: limits::HEAD_TIME,
             body_time: limits::BODY_TIME,
             body_bytes_max: limits::BODY_BYTES_MAX,

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::FutureExt;
@@ -15,10 +16,12 @@ use rand::Rng;
 use tracing::{Instrument, error, info, info_span};
 use warp::reply::{Reply, Response};
 
+use super::connection::ConnectionGuard;
 use super::door::Door;
 use super::error::ApiError;
 use super::limits::REQUEST_ID_BYTES_MAX;
 use super::origin::OriginVerdict;
+use super::request_body::RequestBody;
 use super::{host, origin, routes};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,12 +31,18 @@ const SENDABLE: &str = "authorization, content-type, x-request-id";
 const REMEMBERED_S: &str = "86400";
 
 /// Answers `request` through `inner`, which sees HEAD as GET and no OPTIONS, and only what `door` lets pass.
-pub(crate) async fn answer<S>(inner: &S, door: &Door, request: Request<Incoming>) -> Response
+pub(crate) async fn answer<S>(
+    inner: &S,
+    door: &Door,
+    guard: &Arc<ConnectionGuard>,
+    request: Request<Incoming>,
+) -> Response
 where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+    S: Service<Request<RequestBody>, Response = Response, Error = Infallible>,
 {
     let began = Instant::now();
     let (head, body) = request.into_parts();
+    let body = RequestBody::new(body, guard);
     let id = request_id(&head.headers);
     let verdict = origin::judge(&head, &door.settings.allowed_origins);
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
@@ -61,10 +70,10 @@ async fn pass<S>(
     checked: Result<(), ApiError>,
     verdict: &OriginVerdict,
     mut head: Parts,
-    body: Incoming,
+    body: RequestBody,
 ) -> Response
 where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+    S: Service<Request<RequestBody>, Response = Response, Error = Infallible>,
 {
     if let Err(refusal) = checked {
         return refusal.into_response();

@@ -3,8 +3,14 @@
 use std::time::Duration;
 
 /// Connections at once: as many streams as can run and wait, and as many again that are idle. Each holds a socket and at
-/// most one body.
+/// most one body. At the cap the one that has been half open or idle for longest is closed for a newcomer.
 pub(crate) const CONNECTIONS_MAX: usize = 1024;
+/// Connections of one address: three quarters of all, so that clients who read nothing of their answers leave some to
+/// others. A reverse proxy and a load generator stay below it.
+pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 768;
+/// Connections of one address that are half open or idle: half of all. A proxy's or a load generator's pool fits, and
+/// sockets that are only held open leave the other half to others.
+pub(crate) const WAITING_PER_ADDRESS_MAX: usize = 512;
 /// Connections over the cap that are told so at once; the rest are closed without a word.
 pub(crate) const TURNED_AWAY_MAX: usize = 32;
 /// How long a connection over the cap may take to read that it is.

@@ -3,10 +3,13 @@
 //!
 //! hyper notices a closed connection by reading. It does not read while bytes of a later request lie in its buffer, so
 //! this socket looks by itself now and then. A client that closes its sending side is taken for gone.
+//!
+//! It also reports flushes to the connection's guard.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -14,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::connection::ConnectionGuard;
 use super::limits::LOOK_PERIOD;
 
 /// A socket whose writes must get on within `stall_time`.
@@ -24,14 +28,16 @@ pub(crate) struct Wire {
     stall: Option<Pin<Box<Sleep>>>,
     /// Until the next look whether the client is still there.
     look: Pin<Box<Sleep>>,
+    guard: Arc<ConnectionGuard>,
 }
 
 // === impl Wire ===
 
 impl Wire {
-    /// Guards `stream`.
-    pub(crate) fn new(stream: TcpStream, stall_time: Duration) -> Self {
-        Self { stream, stall_time, stall: None, look: Box::pin(tokio::time::sleep(LOOK_PERIOD)) }
+    /// Guards `stream`, the socket of the connection of `guard`.
+    pub(crate) fn new(stream: TcpStream, stall_time: Duration, guard: Arc<ConnectionGuard>) -> Self {
+        let look = Box::pin(tokio::time::sleep(LOOK_PERIOD));
+        Self { stream, stall_time, stall: None, look, guard }
     }
 
     /// `written`, or an error when it waits for too long.
@@ -86,7 +92,9 @@ impl AsyncWrite for Wire {
     // hyper flushes each time it is woken, also when there is nothing to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.look(cx)?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.guard.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
