@@ -5,7 +5,7 @@ use std::time::Duration;
 use gateway::http::Settings;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::client::{answer, connect, get, plain, post, read_to_end, read_until};
@@ -23,7 +23,7 @@ fn small(connections_max: usize) -> Settings {
 /// A connection from another address of this machine.
 #[cfg(target_os = "linux")]
 async fn connect_from(address: &str, door: &Open) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
     socket.connect(door.address).await.unwrap()
 }

@@ -10,4 +10,5 @@ mod double;
 mod leaving;
 mod refusals;
 mod streams;
+mod unread;
 mod wire;

@@ -25,6 +25,10 @@ pub(crate) struct ConnectionGuard {
     id: ConnectionId,
     /// Set from the end of a response's body until the socket has flushed it.
     answered: AtomicBool,
+    /// Set by bytes that belong to no request answered so far.
+    unanswered_bytes: AtomicBool,
+    /// Set when a response closes the connection before its request's body was read.
+    unread_body: AtomicBool,
 }
 
 /// Resolves when the table evicts the connection.
@@ -45,7 +49,13 @@ impl Connections {
         let (right, told) = oneshot::channel();
         let (id, evicted) = self.lock().arrive(address, Instant::now(), right)?;
         drop(evicted);
-        let guard = ConnectionGuard { connections: self.clone(), id, answered: AtomicBool::new(false) };
+        let guard = ConnectionGuard {
+            connections: self.clone(),
+            id,
+            answered: AtomicBool::new(false),
+            unanswered_bytes: AtomicBool::new(false),
+            unread_body: AtomicBool::new(false),
+        };
         Some((Arc::new(guard), Eviction(told)))
     }
 
@@ -64,9 +74,15 @@ impl Connections {
 // === impl ConnectionGuard ===
 
 impl ConnectionGuard {
+    /// The socket has read bytes.
+    pub(crate) fn bytes_received(&self) {
+        self.unanswered_bytes.store(true, Relaxed);
+    }
+
     /// The head of a request is complete: its body is awaited.
     pub(crate) fn request_started(&self) {
         self.answered.store(false, Relaxed);
+        self.unanswered_bytes.store(false, Relaxed);
         self.enter(Phase::Receiving);
     }
 
@@ -75,9 +91,21 @@ impl ConnectionGuard {
         self.enter(Phase::Busy);
     }
 
+    /// The request is answered before its body was read; with `closes`, the response ends the connection.
+    pub(crate) fn body_unread(&self, closes: bool) {
+        self.unread_body.store(closes, Relaxed);
+        self.enter(Phase::Busy);
+    }
+
+    /// The rest of such a body was read and thrown away.
+    pub(crate) fn body_drained(&self) {
+        self.unanswered_bytes.store(false, Relaxed);
+    }
+
     /// hyper has taken the response's body to its end.
     pub(crate) fn response_ended(&self) {
         self.answered.store(true, Relaxed);
+        self.unanswered_bytes.store(false, Relaxed);
     }
 
     /// The socket has flushed all that hyper took: a response that ended leaves the connection idle.
@@ -85,6 +113,11 @@ impl ConnectionGuard {
         if self.answered.swap(false, Relaxed) {
             self.enter(Phase::Idle);
         }
+    }
+
+    /// True while the client may still be sending: closing now would reset the connection before it reads the response.
+    pub(crate) fn lingers(&self) -> bool {
+        self.unread_body.load(Relaxed) || self.unanswered_bytes.load(Relaxed)
     }
 
     fn enter(&self, phase: Phase) {

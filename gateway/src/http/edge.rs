@@ -1,5 +1,5 @@
-//! The checks of host and origin before every page, and the headers of every answer: request id, CORS.
-//! Also a last net for our own mistakes.
+//! The checks of host and origin before every page, and the headers of every answer: request id, CORS, and
+//! `Connection: close` where a body stays unread. Also a last net for our own mistakes.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -21,7 +21,7 @@ use super::door::Door;
 use super::error::ApiError;
 use super::limits::REQUEST_ID_BYTES_MAX;
 use super::origin::OriginVerdict;
-use super::request_body::RequestBody;
+use super::request_body::{self, RequestBody, Rest};
 use super::{host, origin, routes};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -42,20 +42,24 @@ where
 {
     let began = Instant::now();
     let (head, body) = request.into_parts();
-    let body = RequestBody::new(body, guard);
+    let (body, unread) = request_body::split(&head.headers, body, guard);
     let id = request_id(&head.headers);
     let verdict = origin::judge(&head, &door.settings.allowed_origins);
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
     // A sequence's own span, which lasts as long as its tokens come, hangs below this one.
     let span = info_span!("request", id = ?id, %method, path);
-    let checked = host::check(&head, door).and_then(|()| origin::check(&head, &verdict));
-    let answered = AssertUnwindSafe(pass(inner, checked, &verdict, head, body).instrument(span)).catch_unwind().await;
+    // Its parts are gone once it has ended, and with them what reads the body.
+    let answered = AssertUnwindSafe(pass(inner, door, &verdict, head, body).instrument(span)).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| {
         error!(?id, %method, path, "a request made the door panic");
         ApiError::internal("The server made a mistake with this request.").into_response()
     });
     info!(?id, %method, path, status = response.status().as_u16(), ms = began.elapsed().as_millis() as u64, "answered");
     let headers = response.headers_mut();
+    let closes = headers.contains_key(header::CONNECTION);
+    if unread.settle(closes) == Rest::Close {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     headers.insert(REQUEST_ID, id);
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
     if let OriginVerdict::Allowed(origin) = verdict {
@@ -65,17 +69,11 @@ where
     response
 }
 
-async fn pass<S>(
-    inner: &S,
-    checked: Result<(), ApiError>,
-    verdict: &OriginVerdict,
-    mut head: Parts,
-    body: RequestBody,
-) -> Response
+async fn pass<S>(inner: &S, door: &Door, verdict: &OriginVerdict, mut head: Parts, body: RequestBody) -> Response
 where
     S: Service<Request<RequestBody>, Response = Response, Error = Infallible>,
 {
-    if let Err(refusal) = checked {
+    if let Err(refusal) = host::check(&head, door).and_then(|()| origin::check(&head, verdict)) {
         return refusal.into_response();
     }
     if head.method == Method::OPTIONS {

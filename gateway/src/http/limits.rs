@@ -30,8 +30,18 @@ pub(crate) const LARGE_BODY_BYTES: usize = 64 << 10;
 /// Large bodies at once; others wait, within their time, with as much of them unread. All bodies together so hold at most
 /// 192 MiB.
 pub(crate) const LARGE_BODIES_MAX: usize = 32;
-/// Bytes of a body over its cap that are read and thrown away, so that its sender comes to read the refusal.
-pub(crate) const BODY_BYTES_DISCARDED_MAX: usize = 64 << 20;
+/// Bytes of a body nobody reads that are thrown away to keep the connection, as many as Go's server takes; with more to
+/// come, the answer says that the connection closes.
+pub(crate) const UNREAD_BYTES_MAX: u64 = 256 << 10;
+/// How long those bytes may take: they were under way when the answer was sent.
+pub(crate) const UNREAD_TIME: Duration = Duration::from_secs(5);
+/// Bytes that are thrown away after an answer that closes its connection. While they come, the client has not yet read
+/// the answer, and closing would reset the connection under it: a body of 100 MB fits, an endless one does not.
+pub(crate) const LINGER_BYTES_MAX: u64 = 256 << 20;
+/// How long they may take: 100 MB at 30 Mbit/s.
+pub(crate) const LINGER_TIME: Duration = Duration::from_secs(30);
+/// Silence after which such a client has read its answer, or never will.
+pub(crate) const LINGER_SILENCE: Duration = Duration::from_secs(2);
 /// How long a client may read nothing of an answer that waits for it, before its work is given up.
 pub(crate) const STALL_TIME: Duration = Duration::from_secs(120);
 /// How often a connection looks whether its client is still there, where hyper does not.

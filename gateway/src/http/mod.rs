@@ -25,6 +25,7 @@ mod gpu_info;
 mod health;
 mod host;
 mod limits;
+mod linger;
 mod messages;
 mod metrics;
 mod models;

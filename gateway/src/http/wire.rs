@@ -4,7 +4,8 @@
 //! hyper notices a closed connection by reading. It does not read while bytes of a later request lie in its buffer, so
 //! this socket looks by itself now and then. A client that closes its sending side is taken for gone.
 //!
-//! It also reports flushes to the connection's guard.
+//! It also reports reads and flushes to the connection's guard, and lingers on shutdown while the client is still
+//! sending.
 
 use std::io;
 use std::pin::Pin;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::connection::ConnectionGuard;
 use super::limits::LOOK_PERIOD;
+use super::linger::Linger;
 
 /// A socket whose writes must get on within `stall_time`.
 pub(crate) struct Wire {
@@ -29,6 +31,8 @@ pub(crate) struct Wire {
     /// Until the next look whether the client is still there.
     look: Pin<Box<Sleep>>,
     guard: Arc<ConnectionGuard>,
+    /// Runs once this side is closed, where the client is still sending.
+    linger: Option<Linger>,
 }
 
 // === impl Wire ===
@@ -37,7 +41,7 @@ impl Wire {
     /// Guards `stream`, the socket of the connection of `guard`.
     pub(crate) fn new(stream: TcpStream, stall_time: Duration, guard: Arc<ConnectionGuard>) -> Self {
         let look = Box::pin(tokio::time::sleep(LOOK_PERIOD));
-        Self { stream, stall_time, stall: None, look, guard }
+        Self { stream, stall_time, stall: None, look, guard, linger: None }
     }
 
     /// `written`, or an error when it waits for too long.
@@ -66,7 +70,12 @@ impl Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.guard.bytes_received();
+        }
+        read
     }
 }
 
@@ -97,7 +106,14 @@ impl AsyncWrite for Wire {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, guard, linger, .. } = self.get_mut();
+        if linger.is_none() {
+            ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+            if !guard.lingers() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        linger.get_or_insert_with(Linger::new).poll(stream, cx).map(Ok)
     }
 }
