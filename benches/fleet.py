@@ -153,7 +153,7 @@ class Fleet:
 
         async def get():
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            writer.write(b"GET /metrics HTTP/1.0\r\nhost: x\r\nconnection: close\r\n\r\n")
+            writer.write(b"GET /metrics HTTP/1.0\r\nhost: localhost\r\nconnection: close\r\n\r\n")
             text = (await reader.read()).decode()
             writer.close()
             return text

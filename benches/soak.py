@@ -99,7 +99,7 @@ class Soak:
 async def plain(port, body, method="POST", path="/v1/chat/completions"):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = json.dumps(body).encode() if body else b""
-    head = f"{method} {path} HTTP/1.0\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = f"{method} {path} HTTP/1.0\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()

@@ -38,6 +38,7 @@ fn the_defaults_in_the_settings_file_are_the_real_ones() {
     assert_eq!(said.compute.spare_cores, Some(defaults::SPARE_CORES));
     assert_eq!(said.gateway.listen.unwrap().to_string(), defaults::LISTEN);
     assert_eq!(said.gateway.request_deadline_s, Some(defaults::REQUEST_DEADLINE_S));
+    assert_eq!(said.gateway.default_max_tokens, Some(defaults::DEFAULT_MAX_TOKENS));
     assert_eq!(said.up.stages, Some(defaults::STAGES));
     assert_eq!(said.up.store_listen.unwrap().to_string(), defaults::STORE_LISTEN);
 }
@@ -73,6 +74,7 @@ fn the_help_names_the_real_defaults() {
         defaults::KV_TOKENS.to_string(),
         defaults::KV_TYPE.to_string(),
         defaults::REQUEST_DEADLINE_S.to_string(),
+        defaults::DEFAULT_MAX_TOKENS.to_string(),
         defaults::STAGES.to_string(),
     ];
     for default in defaults {

@@ -2,10 +2,13 @@
 
 mod answers;
 mod bench;
+mod browsers;
 mod client;
 mod cluster;
+mod connections;
 mod double;
 mod leaving;
 mod refusals;
 mod streams;
+mod unread;
 mod wire;

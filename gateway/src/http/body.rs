@@ -1,15 +1,16 @@
-//! Reading a request's body as it comes: with a cap, within a time, and without asking for its length first. Few large ones
-//! are held at a time.
+//! Reading a request's body as it comes: with a cap, within a time, and without asking for its length first. Few large
+//! ones are held at a time. A body is refused as soon as its declared or its real length is over the cap; the rest is
+//! left to `request_body`.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::CONTENT_LENGTH;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::door::Settings;
 use super::error::ApiError;
-use super::limits::{BODY_BYTES_DISCARDED_MAX, LARGE_BODIES_MAX, LARGE_BODY_BYTES};
+use super::limits::{LARGE_BODIES_MAX, LARGE_BODY_BYTES};
 
 /// Rooms for large bodies in this process.
 static LARGE_BODIES: Semaphore = Semaphore::const_new(LARGE_BODIES_MAX);
@@ -39,9 +40,8 @@ where
     E: std::fmt::Display,
 {
     let bytes_max = settings.body_bytes_max;
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    // Such a client waits for a word before it sends: it needs no reading to hear a refusal.
-    if headers.contains_key(EXPECT) && announced.is_some_and(|bytes| bytes > bytes_max) {
+    let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|bytes| bytes > bytes_max as u64) {
         return Err(ApiError::body_too_large(bytes_max));
     }
     match tokio::time::timeout(settings.body_time, collect(bytes_max, body)).await {
@@ -50,7 +50,7 @@ where
     }
 }
 
-/// Keeps up to `bytes_max` bytes; what is over is read and thrown away, or its sender would not see the answer.
+/// Keeps up to `bytes_max` bytes, and stops at the first one over.
 async fn collect<S, B, E>(bytes_max: usize, body: S) -> Result<Bytes, ApiError>
 where
     S: Stream<Item = Result<B, E>>,
@@ -69,17 +69,12 @@ where
             // Never closed, so this waits for a room or until the body's time is up.
             room = LARGE_BODIES.acquire().await.ok();
         }
-        if read <= bytes_max {
-            kept.put(piece);
-        } else {
-            kept.clear();
+        if read > bytes_max {
+            return Err(ApiError::body_too_large(bytes_max));
         }
-        if read > BODY_BYTES_DISCARDED_MAX.max(bytes_max) {
-            break;
-        }
+        kept.put(piece);
     }
     match room {
-        _ if read > bytes_max => Err(ApiError::body_too_large(bytes_max)),
         Some(room) => Ok(Bytes::from_owner(Large { bytes: kept.freeze(), _room: room })),
         None => Ok(kept.freeze()),
     }

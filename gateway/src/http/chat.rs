@@ -29,7 +29,7 @@ pub(crate) async fn create(door: Arc<Door>, body: Bytes) -> Result<Response, Api
     let ValidChat { messages, options, scored } = ValidChat::read(&body, &door)?;
     drop(body);
     let prompt = submit::encode(&door, "messages", move |text| text.encode_chat(&messages)).await?;
-    let tokens_max = options.tokens_max.unwrap_or(u32::MAX);
+    let tokens_max = options.tokens_max.unwrap_or(door.settings.default_max_tokens);
     let chorus = submit::start(&door, vec![prompt], &options, tokens_max, scored, "messages").await?;
     let answer = Answer::new(Shape::Chat, &door.model.name, scored);
     speech::answer(chorus, answer, &options, door.settings.ping_period).await

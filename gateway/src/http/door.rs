@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use engine::generate::Pipeline;
 
+use super::host::AllowedHost;
 use super::limits;
+use super::origin::AllowedOrigin;
 use super::text::TextModel;
 
 /// Everything a request may need.
@@ -34,8 +36,13 @@ pub struct ModelInfo {
 /// How the door behaves towards clients; the defaults are the bounds of `limits.rs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Connections at once; one more is told 503.
+    /// Connections at once; for one more, the one that has been half open or idle for longest is closed, and it is told
+    /// 503 when all are busy.
     pub connections_max: usize,
+    /// Of these, of one address.
+    pub connections_per_address_max: usize,
+    /// Of these, half open or idle.
+    pub waiting_per_address_max: usize,
     /// Until a request's head is complete, and until an idle connection is closed.
     pub head_time: Duration,
     /// Until a request's body is complete.
@@ -52,6 +59,14 @@ pub struct Settings {
     pub generation_time: Duration,
     /// Choices of one request.
     pub choices_max: u32,
+    /// Tokens of a chat's answer when its request does not say.
+    pub default_max_tokens: u32,
+    /// The names of this machine.
+    pub own_hosts: Vec<String>,
+    /// Other hosts under which clients may ask.
+    pub allowed_hosts: Vec<AllowedHost>,
+    /// Web pages, beside those of this machine, that may use the server.
+    pub allowed_origins: Vec<AllowedOrigin>,
 }
 
 // === impl Door ===
@@ -73,6 +88,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             connections_max: limits::CONNECTIONS_MAX,
+            connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
+            waiting_per_address_max: limits::WAITING_PER_ADDRESS_MAX,
             head_time: limits::HEAD_TIME,
             body_time: limits::BODY_TIME,
             body_bytes_max: limits::BODY_BYTES_MAX,
@@ -81,6 +98,10 @@ impl Default for Settings {
             ping_period: limits::PING_PERIOD,
             generation_time: limits::GENERATION_TIME,
             choices_max: limits::CHOICES_MAX,
+            default_max_tokens: limits::DEFAULT_MAX_TOKENS,
+            own_hosts: Vec::new(),
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
         }
     }
 }

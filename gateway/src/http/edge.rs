@@ -1,19 +1,28 @@
-//! What every answer carries: a request id, and leave for browsers to read it. Also a last net for our own mistakes.
+//! The checks of host and origin before every page, and the headers of every answer: request id, CORS, and
+//! `Connection: close` where a body stays unread. Also a last net for our own mistakes.
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::FutureExt;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
+use hyper::service::Service;
 use rand::Rng;
 use tracing::{Instrument, error, info, info_span};
 use warp::reply::{Reply, Response};
 
+use super::connection::ConnectionGuard;
+use super::door::Door;
 use super::error::ApiError;
 use super::limits::REQUEST_ID_BYTES_MAX;
-use super::routes;
+use super::origin::OriginVerdict;
+use super::request_body::{self, RequestBody, Rest};
+use super::{host, origin, routes};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Headers a page may send; Authorization has to be named, `*` does not cover it.
@@ -21,47 +30,76 @@ const SENDABLE: &str = "authorization, content-type, x-request-id";
 /// Seconds for which a browser remembers the leave.
 const REMEMBERED_S: &str = "86400";
 
-/// Answers `request` through `inner`, which sees HEAD as GET and no OPTIONS.
-pub(crate) async fn answer<S>(inner: &S, mut request: Request<Incoming>) -> Response
+/// Answers `request` through `inner`, which sees HEAD as GET and no OPTIONS, and only what `door` lets pass.
+pub(crate) async fn answer<S>(
+    inner: &S,
+    door: &Door,
+    guard: &Arc<ConnectionGuard>,
+    request: Request<Incoming>,
+) -> Response
 where
-    S: hyper::service::Service<Request<Incoming>, Response = Response, Error = std::convert::Infallible>,
+    S: Service<Request<RequestBody>, Response = Response, Error = Infallible>,
 {
     let began = Instant::now();
-    let id = request_id(request.headers());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (head, body) = request.into_parts();
+    let (body, unread) = request_body::split(&head.headers, body, guard);
+    let id = request_id(&head.headers);
+    let verdict = origin::judge(&head, &door.settings.allowed_origins);
+    let (method, path) = (head.method.clone(), head.uri.path().to_owned());
     // A sequence's own span, which lasts as long as its tokens come, hangs below this one.
     let span = info_span!("request", id = ?id, %method, path);
-    let mut response = if method == Method::OPTIONS {
-        preflight(request.headers(), &path)
-    } else {
-        if method == Method::HEAD {
-            // hyper knows what was asked and sends no body.
-            *request.method_mut() = Method::GET;
-        }
-        match AssertUnwindSafe(inner.call(request).instrument(span)).catch_unwind().await {
-            Ok(Ok(response)) => response,
-            Err(_) => {
-                error!(?id, %method, path, "a request made the door panic");
-                ApiError::internal("The server made a mistake with this request.").into_response()
-            }
-        }
-    };
+    // Its parts are gone once it has ended, and with them what reads the body.
+    let answered = AssertUnwindSafe(pass(inner, door, &verdict, head, body).instrument(span)).catch_unwind().await;
+    let mut response = answered.unwrap_or_else(|_| {
+        error!(?id, %method, path, "a request made the door panic");
+        ApiError::internal("The server made a mistake with this request.").into_response()
+    });
     info!(?id, %method, path, status = response.status().as_u16(), ms = began.elapsed().as_millis() as u64, "answered");
     let headers = response.headers_mut();
+    let closes = headers.contains_key(header::CONNECTION);
+    if unread.settle(closes) == Rest::Close {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     headers.insert(REQUEST_ID, id);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id, retry-after"));
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    if let OriginVerdict::Allowed(origin) = verdict {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id, retry-after"));
+    }
     response
 }
 
-/// A browser's question whether it may ask.
-fn preflight(asked: &HeaderMap, path: &str) -> Response {
+async fn pass<S>(inner: &S, door: &Door, verdict: &OriginVerdict, mut head: Parts, body: RequestBody) -> Response
+where
+    S: Service<Request<RequestBody>, Response = Response, Error = Infallible>,
+{
+    if let Err(refusal) = host::check(&head, door).and_then(|()| origin::check(&head, verdict)) {
+        return refusal.into_response();
+    }
+    if head.method == Method::OPTIONS {
+        return preflight(&head, verdict);
+    }
+    if head.method == Method::HEAD {
+        // hyper knows what was asked and sends no body.
+        head.method = Method::GET;
+    }
+    match inner.call(Request::from_parts(head, body)).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// A browser's question whether a page may ask; also tells others the methods.
+fn preflight(asked: &Parts, verdict: &OriginVerdict) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
-    let methods = routes::methods(path).unwrap_or("GET, HEAD, POST");
+    let methods = routes::methods(asked.uri.path()).unwrap_or("GET, HEAD, POST");
     headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+    if !matches!(verdict, OriginVerdict::Allowed(_)) {
+        return response;
+    }
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
-    let wanted = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|wanted| wanted.to_str().ok());
+    let wanted = asked.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|wanted| wanted.to_str().ok());
     let sendable = wanted.and_then(|wanted| HeaderValue::try_from(format!("{SENDABLE}, {wanted}")).ok());
     let sendable = sendable.unwrap_or(HeaderValue::from_static(SENDABLE));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, sendable);

@@ -65,6 +65,24 @@ impl ApiError {
         Self { allow: Some(allow), ..error }
     }
 
+    /// A host that is not this server's; `flag` is what would be said to let it in.
+    pub(crate) fn foreign_host(found: &str, flag: &str) -> Self {
+        let message = format!(
+            "This server is not known as {found:?}: expected localhost, an IP address, or the name of a machine of its \
+             cluster. To let clients ask by this name, start it with --allow-host {flag}."
+        );
+        Self::new(StatusCode::FORBIDDEN, "permission_error", Some("host_not_allowed"), message)
+    }
+
+    /// A web page that may not ask for work; `flag` is what would be said to let it.
+    pub(crate) fn foreign_origin(found: &str, flag: &str) -> Self {
+        let message = format!(
+            "Web pages of the origin {found:?} may not use this server: expected a page of this machine. To let them, \
+             start it with --allow-origin {flag}."
+        );
+        Self::new(StatusCode::FORBIDDEN, "permission_error", Some("origin_not_allowed"), message)
+    }
+
     /// A body over the cap.
     pub(crate) fn body_too_large(bytes_max: usize) -> Self {
         let message = format!("The body is larger than {bytes_max} bytes.");

@@ -3,8 +3,14 @@
 use std::time::Duration;
 
 /// Connections at once: as many streams as can run and wait, and as many again that are idle. Each holds a socket and at
-/// most one body.
+/// most one body. At the cap the one that has been half open or idle for longest is closed for a newcomer.
 pub(crate) const CONNECTIONS_MAX: usize = 1024;
+/// Connections of one address: three quarters of all, so that clients who read nothing of their answers leave some to
+/// others. A reverse proxy and a load generator stay below it.
+pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 768;
+/// Connections of one address that are half open or idle: half of all. A proxy's or a load generator's pool fits, and
+/// sockets that are only held open leave the other half to others.
+pub(crate) const WAITING_PER_ADDRESS_MAX: usize = 512;
 /// Connections over the cap that are told so at once; the rest are closed without a word.
 pub(crate) const TURNED_AWAY_MAX: usize = 32;
 /// How long a connection over the cap may take to read that it is.
@@ -24,8 +30,18 @@ pub(crate) const LARGE_BODY_BYTES: usize = 64 << 10;
 /// Large bodies at once; others wait, within their time, with as much of them unread. All bodies together so hold at most
 /// 192 MiB.
 pub(crate) const LARGE_BODIES_MAX: usize = 32;
-/// Bytes of a body over its cap that are read and thrown away, so that its sender comes to read the refusal.
-pub(crate) const BODY_BYTES_DISCARDED_MAX: usize = 64 << 20;
+/// Bytes of a body nobody reads that are thrown away to keep the connection, as many as Go's server takes; with more to
+/// come, the answer says that the connection closes.
+pub(crate) const UNREAD_BYTES_MAX: u64 = 256 << 10;
+/// How long those bytes may take: they were under way when the answer was sent.
+pub(crate) const UNREAD_TIME: Duration = Duration::from_secs(5);
+/// Bytes that are thrown away after an answer that closes its connection. While they come, the client has not yet read
+/// the answer, and closing would reset the connection under it: a body of 100 MB fits, an endless one does not.
+pub(crate) const LINGER_BYTES_MAX: u64 = 256 << 20;
+/// How long they may take: 100 MB at 30 Mbit/s.
+pub(crate) const LINGER_TIME: Duration = Duration::from_secs(30);
+/// Silence after which such a client has read its answer, or never will.
+pub(crate) const LINGER_SILENCE: Duration = Duration::from_secs(2);
 /// How long a client may read nothing of an answer that waits for it, before its work is given up.
 pub(crate) const STALL_TIME: Duration = Duration::from_secs(120);
 /// How often a connection looks whether its client is still there, where hyper does not.
@@ -36,6 +52,9 @@ pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(1000);
 pub(crate) const PING_PERIOD: Duration = Duration::from_secs(10);
 /// The longest a generation may take, queue included: 4,096 tokens at 2 a second fit.
 pub(crate) const GENERATION_TIME: Duration = Duration::from_secs(2400);
+/// Most tokens of a chat's answer when its request does not say: some 3,000 words, half of the keys and values that a
+/// cluster keeps by default, and within the default deadline at 7 tokens a second. A model that never ends stops there.
+pub(crate) const DEFAULT_MAX_TOKENS: u32 = 4096;
 /// Choices of one request (`n` times prompts): each takes a sequence's share of the key and value blocks.
 pub(crate) const CHOICES_MAX: u32 = 16;
 /// Strings in `stop`, as in OpenAI's reference.

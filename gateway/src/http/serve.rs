@@ -1,4 +1,4 @@
-//! The accept loop: a cap on connections, times on heads and idleness, and a stop that lets running requests end.
+//! The accept loop: admission of connections, times on heads and idleness, and a stop that lets running requests end.
 //!
 //! It knows nothing of what is asked. Bytes that are no HTTP/1 get hyper's bare 400 or 431 without a body: no request
 //! was read that an answer could be shaped for.
@@ -6,21 +6,29 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
+use warp::reply::Response;
 
-use super::door::{Door, Settings};
+use super::admission::Bounds;
+use super::connection::{ConnectionGuard, Connections, Eviction};
+use super::door::Door;
 use super::limits::{HEAD_BYTES_MAX, HEADERS_MAX, TURNED_AWAY_MAX};
+use super::request_body::RequestBody;
+use super::tracked_body::TrackedBody;
 use super::{edge, routes, turned_away, wire::Wire};
 
 /// Wait after a failed accept: the usual reason is that no file descriptor is free.
@@ -28,26 +36,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `door` on `listener` until `shutdown` comes; then requests that run get `drain_time` and nothing new begins.
 pub async fn serve(listener: TcpListener, door: Arc<Door>, shutdown: impl Future<Output = ()>) {
-    let settings = door.settings.clone();
+    let settings = &door.settings;
     let pages = TowerToHyperService::new(warp::service(routes::filter(&door)));
-    let seats = Arc::new(Semaphore::new(settings.connections_max));
+    let table = Connections::new(Bounds {
+        connections_max: settings.connections_max,
+        per_address_max: settings.connections_per_address_max,
+        waiting_per_address_max: settings.waiting_per_address_max,
+    });
     let standing = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
-        let stream = tokio::select! {
+        let (stream, address) = tokio::select! {
             biased;
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => continue,
-            stream = accept(&listener) => stream,
+            accepted = accept(&listener, &table) => accepted,
         };
-        if let Ok(seat) = Arc::clone(&seats).try_acquire_owned() {
-            let connection = connection(stream, pages.clone(), settings.clone(), stopped.clone());
-            connections.spawn(async move {
-                connection.await;
-                drop(seat);
-            });
+        if let Some((guard, eviction)) = table.admit(address.ip()) {
+            let connection = connection(stream, pages.clone(), Arc::clone(&door), guard, stopped.clone());
+            connections.spawn(until_evicted(connection, eviction));
         } else if let Ok(place) = Arc::clone(&standing).try_acquire_owned() {
             connections.spawn(async move {
                 turned_away::tell(stream).await;
@@ -65,13 +74,14 @@ pub async fn serve(listener: TcpListener, door: Arc<Door>, shutdown: impl Future
     }
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener, table: &Connections) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) if is_the_peers(&error) => {}
             Err(error) => {
-                warn!(%error, "cannot accept a connection");
+                let evicted = is_of_files(&error) && table.evict_one();
+                warn!(%error, evicted, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -83,26 +93,47 @@ fn is_the_peers(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
+/// The system has fewer file descriptors than there are connections.
+fn is_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// Serves a connection until it ends or the admission table evicts it.
+async fn until_evicted(connection: impl Future<Output = ()>, eviction: Eviction) {
+    tokio::select! {
+        () = connection => {}
+        () = eviction.told() => debug!("a connection made room for another"),
+    }
+}
+
 /// Serves one connection until it ends, breaks a bound, or the door closes and its request is answered.
-async fn connection<S>(stream: TcpStream, pages: S, settings: Settings, mut stopped: watch::Receiver<bool>)
-where
-    S: hyper::service::Service<
-            http::Request<hyper::body::Incoming>,
-            Response = warp::reply::Response,
-            Error = Infallible,
-            Future: Send,
-        > + Sync,
+async fn connection<S>(
+    stream: TcpStream,
+    pages: S,
+    door: Arc<Door>,
+    guard: Arc<ConnectionGuard>,
+    mut stopped: watch::Receiver<bool>,
+) where
+    S: Service<Request<RequestBody>, Response = Response, Error = Infallible, Future: Send> + Sync,
 {
     // Tokens are small writes: they must not wait for each other.
     let _ = stream.set_nodelay(true);
-    let pages = &pages;
-    let service = service_fn(|request| async move { Ok::<_, Infallible>(edge::answer(pages, request).await) });
+    let (pages, door, settings) = (&pages, &*door, &door.settings);
+    let wire = Wire::new(stream, settings.stall_time, Arc::clone(&guard));
+    let service = service_fn(|request| {
+        guard.request_started();
+        let guard = Arc::clone(&guard);
+        async move {
+            let response = edge::answer(pages, door, &guard, request).await;
+            Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, guard)))
+        }
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.head_time)
         .max_headers(HEADERS_MAX)
         .max_header_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Wire::new(stream, settings.stall_time)), service);
+        .serve_connection(TokioIo::new(wire), service);
     let mut serving = pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

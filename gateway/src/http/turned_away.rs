@@ -23,7 +23,7 @@ pub(crate) async fn tell(stream: TcpStream) {
 async fn refuse(mut stream: TcpStream) -> io::Result<()> {
     let body = r#"{"error":{"message":"Too many connections: try again later.","type":"unavailable_error","param":null,"code":"too_many_connections"}}"#;
     let head = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\nRetry-After: {RETRY_AFTER_S}\r\nAccess-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\nRetry-After: {RETRY_AFTER_S}\r\nConnection: close\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;

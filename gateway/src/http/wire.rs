@@ -3,10 +3,14 @@
 //!
 //! hyper notices a closed connection by reading. It does not read while bytes of a later request lie in its buffer, so
 //! this socket looks by itself now and then. A client that closes its sending side is taken for gone.
+//!
+//! It also reports reads and flushes to the connection's guard, and lingers on shutdown while the client is still
+//! sending.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -14,7 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::connection::ConnectionGuard;
 use super::limits::LOOK_PERIOD;
+use super::linger::Linger;
 
 /// A socket whose writes must get on within `stall_time`.
 pub(crate) struct Wire {
@@ -24,14 +30,18 @@ pub(crate) struct Wire {
     stall: Option<Pin<Box<Sleep>>>,
     /// Until the next look whether the client is still there.
     look: Pin<Box<Sleep>>,
+    guard: Arc<ConnectionGuard>,
+    /// Runs once this side is closed, where the client is still sending.
+    linger: Option<Linger>,
 }
 
 // === impl Wire ===
 
 impl Wire {
-    /// Guards `stream`.
-    pub(crate) fn new(stream: TcpStream, stall_time: Duration) -> Self {
-        Self { stream, stall_time, stall: None, look: Box::pin(tokio::time::sleep(LOOK_PERIOD)) }
+    /// Guards `stream`, the socket of the connection of `guard`.
+    pub(crate) fn new(stream: TcpStream, stall_time: Duration, guard: Arc<ConnectionGuard>) -> Self {
+        let look = Box::pin(tokio::time::sleep(LOOK_PERIOD));
+        Self { stream, stall_time, stall: None, look, guard, linger: None }
     }
 
     /// `written`, or an error when it waits for too long.
@@ -60,7 +70,12 @@ impl Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.guard.bytes_received();
+        }
+        read
     }
 }
 
@@ -86,10 +101,19 @@ impl AsyncWrite for Wire {
     // hyper flushes each time it is woken, also when there is nothing to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.look(cx)?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.guard.flushed();
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, guard, linger, .. } = self.get_mut();
+        if linger.is_none() {
+            ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+            if !guard.lingers() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        linger.get_or_insert_with(Linger::new).poll(stream, cx).map(Ok)
     }
 }

@@ -74,6 +74,7 @@ impl OpenDoor {
             proof: None,
             share: Share::EMPTY,
         };
+        let own_hosts = [Some(record.host.clone()), host.clone()].into_iter().flatten().collect();
         let listen = Listen::new(host, None, key.clone())?;
         let (lease_ttl, speculates) = (member.lease_ttl, choices.speculates);
         let settings = HeadSettings { keyspace, listen, key, record, lease_ttl, alone, speculates };
@@ -86,7 +87,15 @@ impl OpenDoor {
                 context_tokens: served.record.context_tokens.min(served.record.kv_tokens),
                 created_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             },
-            settings: Settings { drain_time, generation_time: choices.request_deadline, ..Settings::default() },
+            settings: Settings {
+                drain_time,
+                generation_time: choices.request_deadline,
+                default_max_tokens: choices.default_max_tokens,
+                own_hosts,
+                allowed_hosts: choices.allowed_hosts.clone(),
+                allowed_origins: choices.allowed_origins.clone(),
+                ..Settings::default()
+            },
         };
         let stop = stop.clone();
         let http = tokio::spawn(async move { http::serve(listener, Arc::new(door), stop.told()).await });

@@ -9,6 +9,7 @@ use schema::{ByteSize, ClusterName, StageName};
 use serde::Deserialize;
 
 use super::address::{EtcdUrls, Host};
+use crate::http::{AllowedHost, AllowedOrigin};
 
 /// Defines a group of settings that can each be unsaid, and how two sources of it are laid over one another.
 macro_rules! choices {
@@ -123,6 +124,15 @@ choices! {
         /// Whether stages that would idle verify guesses at the next tokens; the answers are the same: on or off [default: on]
         #[arg(long, env = "BATON_SPECULATION", value_name = "SWITCH", hide_possible_values = true)]
         speculation: Switch,
+        /// Most tokens of a chat's answer when its request does not say (max_tokens), 1 to 16777216 [default: 4096]
+        #[arg(long, env = "BATON_DEFAULT_MAX_TOKENS", value_name = "TOKENS")]
+        default_max_tokens: u32,
+        /// Web pages that may use the API beside those of this machine, several with commas between them; * for any
+        #[arg(long, env = "BATON_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+        allow_origin: Vec<AllowedOrigin>,
+        /// Host names by which clients may ask beside those of the cluster's machines, several with commas; * for any
+        #[arg(long, env = "BATON_ALLOW_HOST", value_name = "HOST", value_delimiter = ',')]
+        allow_host: Vec<AllowedHost>,
         /// Where a collector of OpenTelemetry takes the spans of requests, such as http://127.0.0.1:4318 (when built in)
         #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
         otlp_endpoint: String,

@@ -17,6 +17,7 @@ use super::choices::{
 use super::environment::Environment;
 use super::host;
 use super::secret::{SecretError, read_key};
+use crate::http::{AllowedHost, AllowedOrigin};
 use crate::models::Cache;
 use engine::link::ClusterKey;
 
@@ -45,6 +46,8 @@ pub mod defaults {
     pub const REQUEST_DEADLINE_S: u64 = 600;
     /// `[gateway] speculation`: a guess is only sent where it is expected to save time.
     pub const SPECULATION: super::Switch = super::Switch::On;
+    /// `[gateway] default_max_tokens`
+    pub const DEFAULT_MAX_TOKENS: u32 = crate::http::DEFAULT_MAX_TOKENS;
     /// `[up] stages`
     pub const STAGES: u32 = 2;
     /// `[up] store_listen`: where etcdctl looks.
@@ -113,6 +116,12 @@ pub struct DoorSettings {
     pub request_deadline: Duration,
     /// Whether guesses at the next tokens are verified where stages would have nothing to do.
     pub speculates: bool,
+    /// Most tokens of a chat's answer when its request does not say.
+    pub default_max_tokens: u32,
+    /// Web pages that may use the API beside those of this machine.
+    pub allowed_origins: Vec<AllowedOrigin>,
+    /// Host names by which clients may ask beside those of the cluster's machines.
+    pub allowed_hosts: Vec<AllowedHost>,
 }
 
 /// For `baton stage`.
@@ -339,10 +348,14 @@ impl DoorSettings {
             tracing::warn!(%listen, "whoever reaches this address can use the model: there is no access control");
         }
         let deadline = choices.request_deadline_s.unwrap_or(defaults::REQUEST_DEADLINE_S);
+        let tokens = choices.default_max_tokens.unwrap_or(defaults::DEFAULT_MAX_TOKENS);
         Ok(Self {
             listen,
             request_deadline: Duration::from_secs(range("request_deadline_s", deadline, 1, 86_400)?),
             speculates: choices.speculation.unwrap_or(defaults::SPECULATION) == Switch::On,
+            default_max_tokens: range("default_max_tokens", tokens, 1, u64::from(KV_TOKENS_MAX))?,
+            allowed_origins: choices.allow_origin.clone().unwrap_or_default(),
+            allowed_hosts: choices.allow_host.clone().unwrap_or_default(),
         })
     }
 }
@@ -515,7 +528,8 @@ mod tests {
             ("127.0.0.1:8100".into(), "127.0.0.1:2379".into())
         );
         assert_eq!((up.member.lease_ttl.as_secs(), up.door.request_deadline.as_secs()), (5, 600));
-        assert!(up.door.speculates);
+        assert!(up.door.speculates && up.door.allowed_origins.is_empty() && up.door.allowed_hosts.is_empty());
+        assert_eq!(up.door.default_max_tokens, 4096);
         let cluster = ClusterSettings::new(ClusterChoices::default());
         assert_eq!((cluster.cluster.as_str(), cluster.etcd), ("home", vec!["http://127.0.0.1:2379".to_owned()]));
     }
@@ -528,6 +542,7 @@ mod tests {
             ("[member]\nlease_ttl_s = 1", "lease_ttl_s is 1: expected 2 to 300"),
             ("[model]\nkv_tokens = 31", "kv_tokens is 31: expected 32 to 16777216"),
             ("[gateway]\nrequest_deadline_s = 0", "request_deadline_s is 0: expected 1 to 86400"),
+            ("[gateway]\ndefault_max_tokens = 0", "default_max_tokens is 0: expected 1 to 16777216"),
             ("[compute]\nthreads = 0", "threads is 0: expected 1 to 1024"),
             ("[compute]\nspare_cores = 1024", "spare_cores is 1024: expected 0 to 1023"),
         ] {
@@ -590,13 +605,23 @@ mod tests {
     }
 
     #[test]
+    fn origins_and_hosts_that_are_allowed_are_lists_and_each_is_checked() {
+        let door = up("[gateway]\nallow_origin = [\"https://Chat.example\", \"*\"]\nallow_host = [\"chat.example\"]");
+        let door = door.unwrap().door;
+        assert_eq!(door.allowed_origins, [AllowedOrigin::Named("https://chat.example".into()), AllowedOrigin::Any]);
+        assert_eq!(door.allowed_hosts, [AllowedHost::Named("chat.example".into())]);
+        let error = super::super::FileChoices::parse("[gateway]\nallow_host = [\"chat.example:80\"]").unwrap_err();
+        assert!(error.contains("expected a host name without a port"), "{error}");
+    }
+
+    #[test]
     fn a_flag_comes_before_the_file() {
         let flag = GatewayChoices { listen: Some(constant("127.0.0.1:1")), ..GatewayChoices::default() };
         let file = GatewayChoices {
             listen: Some(constant("127.0.0.1:2")),
             request_deadline_s: Some(3),
             speculation: Some(Switch::Off),
-            otlp_endpoint: None,
+            ..GatewayChoices::default()
         };
         let both = flag.or(file);
         assert_eq!((both.listen.map(|listen| listen.port()), both.request_deadline_s), (Some(1), Some(3)));

@@ -1,0 +1,142 @@
+//! A connection's guard: it holds the connection's entry in the admission table from accept to drop, and sets its
+//! phase as the parts of the connection (socket, request body, response body) report.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::admission::{Admission, Bounds, ConnectionId, Phase};
+
+/// Dropping it evicts the connection that has the other end.
+type Right = oneshot::Sender<Infallible>;
+
+/// The admission table of one server, shared by its accept loop and its connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Connections(Arc<Mutex<Admission<Right>>>);
+
+/// One connection's entry in the table; dropping it removes the entry.
+#[derive(Debug)]
+pub(crate) struct ConnectionGuard {
+    connections: Connections,
+    id: ConnectionId,
+    /// Set from the end of a response's body until the socket has flushed it.
+    answered: AtomicBool,
+    /// Set by bytes that belong to no request answered so far.
+    unanswered_bytes: AtomicBool,
+    /// Set when a response closes the connection before its request's body was read.
+    unread_body: AtomicBool,
+}
+
+/// Resolves when the table evicts the connection.
+#[derive(Debug)]
+pub(crate) struct Eviction(oneshot::Receiver<Infallible>);
+
+// === impl Connections ===
+
+impl Connections {
+    /// An empty table with `bounds`.
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        Self(Arc::new(Mutex::new(Admission::new(bounds))))
+    }
+
+    /// Admits a connection from `address`, in the place of one that waits if there is no other; `None` turns it away,
+    /// because all are busy.
+    pub(crate) fn admit(&self, address: IpAddr) -> Option<(Arc<ConnectionGuard>, Eviction)> {
+        let (right, told) = oneshot::channel();
+        let (id, evicted) = self.lock().arrive(address, Instant::now(), right)?;
+        drop(evicted);
+        let guard = ConnectionGuard {
+            connections: self.clone(),
+            id,
+            answered: AtomicBool::new(false),
+            unanswered_bytes: AtomicBool::new(false),
+            unread_body: AtomicBool::new(false),
+        };
+        Some((Arc::new(guard), Eviction(told)))
+    }
+
+    /// Evicts the connection that has waited longest; false when all are busy.
+    pub(crate) fn evict_one(&self) -> bool {
+        let evicted = self.lock().evict_any();
+        evicted.is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Admission<Right>> {
+        // No method of the table leaves it half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl ConnectionGuard ===
+
+impl ConnectionGuard {
+    /// The socket has read bytes.
+    pub(crate) fn bytes_received(&self) {
+        self.unanswered_bytes.store(true, Relaxed);
+    }
+
+    /// The head of a request is complete: its body is awaited.
+    pub(crate) fn request_started(&self) {
+        self.answered.store(false, Relaxed);
+        self.unanswered_bytes.store(false, Relaxed);
+        self.enter(Phase::Receiving);
+    }
+
+    /// The body of the request is complete: it is being answered.
+    pub(crate) fn body_received(&self) {
+        self.enter(Phase::Busy);
+    }
+
+    /// The request is answered before its body was read; with `closes`, the response ends the connection.
+    pub(crate) fn body_unread(&self, closes: bool) {
+        self.unread_body.store(closes, Relaxed);
+        self.enter(Phase::Busy);
+    }
+
+    /// The rest of such a body was read and thrown away.
+    pub(crate) fn body_drained(&self) {
+        self.unanswered_bytes.store(false, Relaxed);
+    }
+
+    /// hyper has taken the response's body to its end.
+    pub(crate) fn response_ended(&self) {
+        self.answered.store(true, Relaxed);
+        self.unanswered_bytes.store(false, Relaxed);
+    }
+
+    /// The socket has flushed all that hyper took: a response that ended leaves the connection idle.
+    pub(crate) fn flushed(&self) {
+        if self.answered.swap(false, Relaxed) {
+            self.enter(Phase::Idle);
+        }
+    }
+
+    /// True while the client may still be sending: closing now would reset the connection before it reads the response.
+    pub(crate) fn lingers(&self) -> bool {
+        self.unread_body.load(Relaxed) || self.unanswered_bytes.load(Relaxed)
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.connections.lock().enter(self.id, phase, Instant::now());
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.connections.lock().leave(self.id);
+    }
+}
+
+// === impl Eviction ===
+
+impl Eviction {
+    /// Waits for the eviction.
+    pub(crate) async fn told(self) {
+        // Nothing is ever sent: the sender is dropped.
+        let _ = self.0.await;
+    }
+}
