@@ -3,8 +3,8 @@
 //! Run with `BATON_WRITE_KEYS=1` to write the document anew after a record has changed.
 
 use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, EvictionRecord, FormatSpeed, GatewayRecord, KeyMark, KvType, MemoryUse, ModelRecord, Pin, PinStatus,
-    Placement, Proof, Shard, Share, StageLoad, StageRecord, StartsRecord,
+    ClaimRecord, ClaimState, DeviceKind, EvictionRecord, FormatSpeed, GatewayRecord, KeyMark, KvType, MemoryUse,
+    ModelRecord, Pin, PinStatus, Placement, Proof, Shard, Share, StageLoad, StageRecord, StartsRecord,
 };
 use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use schema::frame::Hop;
 use schema::Key;
+use schema::frame::Hop;
 use schema::record::{GatewayRecord, ModelRecord, Share};
 
 use crate::limits::GATEWAYS_MAX;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schema::record::{
-    ClaimRecord, ClaimState, EvictionRecord, GatewayRecord, KeyMark, ModelRecord, Pin, PinStatus, Placement, Shard, Share,
-    StageRecord, StartsRecord,
+    ClaimRecord, ClaimState, EvictionRecord, GatewayRecord, KeyMark, ModelRecord, Pin, PinStatus, Placement, Shard,
+    Share, StageRecord, StartsRecord,
 };
 use schema::{Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -137,9 +137,7 @@ impl ClusterView {
             Err(unknown) => return self.complain(key, &unknown.to_string()),
         };
         let proven = |identity: Identity<'_>| match secret {
-            Some(secret) => {
-                identity.check(secret, (keyspace, &parsed), entry.lease).map_err(|error| error.to_string())
-            }
+            Some(secret) => identity.check(secret, (keyspace, &parsed), entry.lease).map_err(|error| error.to_string()),
             None => Ok(()),
         };
         let taken = match parsed.clone() {

@@ -14,9 +14,7 @@ use super::holdings::Holdings;
 use super::scheduler::{Batch, Happened, Scheduler, Shape};
 use super::sequence::StageLabel;
 use crate::generate::{PipelineStatus, Rejection, Request};
-use crate::limits::{
-    FUTILE_EPOCHS_FREE, FUTILE_PAUSE_MAX, FUTILE_PAUSE_MIN, SHARE_SETTLE, STORE_RETRY, WAITING_MAX,
-};
+use crate::limits::{FUTILE_EPOCHS_FREE, FUTILE_PAUSE_MAX, FUTILE_PAUSE_MIN, SHARE_SETTLE, STORE_RETRY, WAITING_MAX};
 use crate::link::Unreachable;
 use crate::membership::{Strikes, write_gateway};
 use crate::runner::KV_BLOCK_TOKENS;
@@ -287,7 +285,10 @@ impl Conductor {
         match fault {
             Fault::Refused { stage, reason, .. } => format!("stage {stage} says that {reason}"),
             Fault::Broken(_) => {
-                format!("the link from gateway {gateway} to {} broke", names.first().copied().unwrap_or("the first stage"))
+                format!(
+                    "the link from gateway {gateway} to {} broke",
+                    names.first().copied().unwrap_or("the first stage")
+                )
             }
             other => format!("{other}, on the way from gateway {gateway} through stages {} and back", names.join(", ")),
         }

@@ -99,7 +99,8 @@ enum Event {
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { store, keyspace, views, inbound, submissions, status, key, registrations, scheduler, meter } = parts;
+        let Parts { store, keyspace, views, inbound, submissions, status, key, registrations, scheduler, meter } =
+            parts;
         let view = views.borrow().clone();
         Self {
             store,

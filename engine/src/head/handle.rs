@@ -157,7 +157,8 @@ impl Head {
         let thread = std::thread::Builder::new().name("head".to_owned()).spawn(work).map_err(HeadError::Thread)?;
         let gone = || HeadError::Thread(std::io::Error::other("the thread ended before it was ready"));
         record.endpoint = bound.await.map_err(|_| gone())??;
-        let registration = Registration { store, keyspace, secret, record, views: views.clone(), lease_ttl, registrations };
+        let registration =
+            Registration { store, keyspace, secret, record, views: views.clone(), lease_ttl, registrations };
         let registered = registration.register(alone).await?;
         let lease = tokio::spawn(registration.stay(registered));
         let (stop, thread) = (Some(stop), Some(thread));
@@ -243,16 +244,15 @@ impl Registration {
         loop {
             let view = self.views.borrow().clone();
             let holder = view.gateways.values().next().filter(|_| alone).map(|holder| &holder.value);
-            let tried = if holder.is_none() { self.register_under(&view, None, grant.id()).await? } else { Tried::Full };
+            let tried =
+                if holder.is_none() { self.register_under(&view, None, grant.id()).await? } else { Tried::Full };
             match tried {
                 Tried::Done(registered, revision) => return Ok((grant, registered, revision)),
                 // Somebody was faster: what they wrote is on its way.
                 Tried::Late => tokio::time::sleep(SHARE_SETTLE).await,
                 Tried::Full if started.elapsed() > SLOT_PATIENCE_LEASES * self.lease_ttl => {
-                    return Err(holder.map_or(HeadError::Full, |GatewayRecord { url, pid, host, .. }| HeadError::Taken {
-                        url: url.clone(),
-                        pid: *pid,
-                        host: host.clone(),
+                    return Err(holder.map_or(HeadError::Full, |GatewayRecord { url, pid, host, .. }| {
+                        HeadError::Taken { url: url.clone(), pid: *pid, host: host.clone() }
                     }));
                 }
                 Tried::Full => tokio::time::sleep(STORE_RETRY).await,

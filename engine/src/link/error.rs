@@ -224,7 +224,9 @@ impl LinkError {
             | Self::Endpoint { .. }
             | Self::NotOurs { .. }
             | Self::KeyMissing { .. }
-            | Self::Lost { cause: EndError::Speech | EndError::Late(_) | EndError::Zmtp(_), .. } => Some(Absence::Barred),
+            | Self::Lost { cause: EndError::Speech | EndError::Late(_) | EndError::Zmtp(_), .. } => {
+                Some(Absence::Barred)
+            }
             _ => None,
         }
     }

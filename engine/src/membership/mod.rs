@@ -11,13 +11,13 @@ mod writes;
 pub(crate) use aside::Aside;
 pub(crate) use key_mark::mark_to_write;
 pub use key_mark::{KeyAgreementError, KeyMismatch, agree_on_key};
-pub(crate) use proof::{Identity, sign_gateway, sign_stage};
 pub use proof::mark_of;
+pub(crate) use proof::{Identity, sign_gateway, sign_stage};
 #[cfg(test)]
 pub(crate) use publisher::Mirror;
+pub use publisher::{Publisher, read_view};
 #[cfg(test)]
 pub(crate) use recall::Recall;
-pub use publisher::{Publisher, read_view};
 pub(crate) use strikes::Strikes;
 pub(crate) use writes::put_back;
 pub use writes::{

@@ -82,13 +82,23 @@ impl<'a> Identity<'a> {
 }
 
 /// `record` as the stage called by `key` writes it under `lease`, with its proof where there is a cluster key.
-pub(crate) fn sign_stage(record: &mut StageRecord, secret: Option<&ClusterKey>, (keyspace, key): (&Keyspace, &Key), lease: LeaseId) {
+pub(crate) fn sign_stage(
+    record: &mut StageRecord,
+    secret: Option<&ClusterKey>,
+    (keyspace, key): (&Keyspace, &Key),
+    lease: LeaseId,
+) {
     record.lease = lease.to_string();
     record.proof = secret.map(|secret| Identity::of_stage(record).prove(secret, keyspace, key));
 }
 
 /// The same for a gateway.
-pub(crate) fn sign_gateway(record: &mut GatewayRecord, secret: Option<&ClusterKey>, (keyspace, key): (&Keyspace, &Key), lease: LeaseId) {
+pub(crate) fn sign_gateway(
+    record: &mut GatewayRecord,
+    secret: Option<&ClusterKey>,
+    (keyspace, key): (&Keyspace, &Key),
+    lease: LeaseId,
+) {
     record.lease = lease.to_string();
     record.proof = secret.map(|secret| Identity::of_gateway(record).prove(secret, keyspace, key));
 }

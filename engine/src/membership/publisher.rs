@@ -31,11 +31,7 @@ impl Publisher {
     ///
     /// # Errors
     /// [`StoreError`] when the first read fails; later failures only mark the view unreachable.
-    pub async fn start(
-        store: SharedStore,
-        keyspace: Keyspace,
-        secret: Option<ClusterKey>,
-    ) -> Result<Self, StoreError> {
+    pub async fn start(store: SharedStore, keyspace: Keyspace, secret: Option<ClusterKey>) -> Result<Self, StoreError> {
         let snapshot = store.read(keyspace.prefix()).await?;
         let mut mirror = Mirror::new(keyspace, secret, snapshot);
         let (publish, views) = watch::channel(Arc::new(mirror.view(Instant::now())));
@@ -149,7 +145,14 @@ pub(crate) struct Mirror {
 
 impl Mirror {
     pub(crate) fn new(keyspace: Keyspace, secret: Option<ClusterKey>, snapshot: Snapshot) -> Self {
-        let mut mirror = Self { keyspace, secret, revision: 0, entries: BTreeMap::new(), alarms: Vec::new(), recall: Recall::default() };
+        let mut mirror = Self {
+            keyspace,
+            secret,
+            revision: 0,
+            entries: BTreeMap::new(),
+            alarms: Vec::new(),
+            recall: Recall::default(),
+        };
         mirror.read_again(snapshot);
         mirror
     }

@@ -216,11 +216,16 @@ mod tests {
     fn of_two_models_the_one_that_is_served_wins_and_the_other_is_named() {
         let (mut recall, now) = (Recall::default(), Instant::now());
         recall.complete(whole(20, 3), now);
-        let other = ModelRecord { name: "other".to_owned(), fingerprint: Fingerprint("11".to_owned()), ..model(&[1], 0) };
+        let other =
+            ModelRecord { name: "other".to_owned(), fingerprint: Fingerprint("11".to_owned()), ..model(&[1], 0) };
         let view = ClusterView { model: Some(versioned(other, 30)), ..whole(30, 3) };
         let seen = recall.complete(view.clone(), now);
         assert_eq!((seen.model, seen.recalled), (whole(20, 3).model, [(Key::Model, Some(30))].into()));
-        assert!(seen.complaints[0].reason.contains("another model, other, was written over test"), "{:?}", seen.complaints);
+        assert!(
+            seen.complaints[0].reason.contains("another model, other, was written over test"),
+            "{:?}",
+            seen.complaints
+        );
         let mut idle = Recall::default();
         idle.complete(ClusterView { claims: [].into(), ..whole(20, 3) }, now);
         assert_eq!(idle.complete(view.clone(), now).model, view.model, "nobody serves the old one");

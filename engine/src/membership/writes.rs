@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use schema::record::{ClaimRecord, EvictionRecord, GatewayRecord, KeyMark, ModelRecord, Pin, Placement, StageRecord, StartsRecord};
+use schema::record::{
+    ClaimRecord, EvictionRecord, GatewayRecord, KeyMark, ModelRecord, Pin, Placement, StageRecord, StartsRecord,
+};
 use schema::{Generation, Key, Keyspace, StageName};
 use serde::Serialize;
 

@@ -10,6 +10,7 @@
 
 mod costs;
 mod divide;
+mod machines;
 mod outlook;
 mod pins;
 mod rates;
@@ -207,18 +208,21 @@ pub fn in_order<'a>(
     current: &[Shard],
 ) -> Vec<Candidate> {
     let stages: Vec<_> = stages.collect();
+    let records = stages.iter().map(|(_, record)| *record);
+    let (speeds, are_together) = (machines::speeds(records.clone()), machines::are_together(records));
     let is_vacant = |place: &usize| stages.iter().all(|(name, _)| **name != current[*place].stage);
     let mut vacant = (0..current.len()).filter(is_vacant);
     let mut placed: Vec<_> = stages
         .iter()
-        .map(|(name, record)| {
+        .zip(speeds)
+        .map(|((name, record), speed)| {
             let own = current.iter().position(|shard| shard.stage == **name);
             let place = own.or_else(|| vacant.next()).unwrap_or(current.len());
             let candidate = Candidate {
                 name: (*name).clone(),
                 budget_bytes: record.memory_budget_bytes,
-                speed: record.speed.clone(),
-                link_us: record.link_us,
+                speed,
+                link_us: if are_together { 0 } else { record.link_us },
                 fixed: None,
             };
             (place, candidate)

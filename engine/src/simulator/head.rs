@@ -47,7 +47,19 @@ impl HeadProcess {
         around.happens(0, party, Happening::Ticks);
         around.happens(0, party, Happening::Sees);
         let keyspace = keyspace.clone();
-        Self { party, keyspace, endpoint, conductor, lease: None, joins: 0, own: None, next: None, registered_at: 0, registers: false, healed: None }
+        Self {
+            party,
+            keyspace,
+            endpoint,
+            conductor,
+            lease: None,
+            joins: 0,
+            own: None,
+            next: None,
+            registered_at: 0,
+            registers: false,
+            healed: None,
+        }
     }
 
     pub(super) fn conductor(&self) -> &Conductor {

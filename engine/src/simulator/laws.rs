@@ -1,5 +1,6 @@
 //! What must be true of a cluster at any time, and what is left when all is done.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use schema::Generation;
@@ -9,14 +10,17 @@ use super::clients::Standing;
 use super::faults::Strike;
 use super::stage::StageProcess;
 use super::surroundings::{Event, Happening, Moment, Party, SECOND, duration};
-use super::world::World;
+use super::world::{PEACE, World};
 use crate::limits::{FLIGHT_WAIT_MAX, FLIGHT_WAIT_MAX_PER_ROW, HEAD_TICK, PROVE_EVERY, PROVE_WAIT};
 use crate::share::Pool;
 
+/// So long after the last stage has come or gone, and operators have done their last, nothing moves any more.
+const RESTS_AFTER: Moment = 20 * SECOND;
 /// After so long a request to a healthy gateway must have ended.
 const DONE_WITHIN: Moment = 60 * SECOND;
 /// So long ago, at most, something came through the pipeline of a healthy gateway without work.
-const PROVEN_WITHIN: Duration = Duration::from_secs(8 * PROVE_WAIT.as_secs() + PROVE_EVERY.as_secs() + HEAD_TICK.as_secs() + 1);
+const PROVEN_WITHIN: Duration =
+    Duration::from_secs(8 * PROVE_WAIT.as_secs() + PROVE_EVERY.as_secs() + HEAD_TICK.as_secs() + 1);
 /// And of one with work, which is waited for as long as it may take.
 const PROVEN_WITHIN_WITH_WORK: Duration =
     Duration::from_secs(2 * FLIGHT_WAIT_MAX.as_secs() + 256 * FLIGHT_WAIT_MAX_PER_ROW.as_millis() as u64 / 1000);
@@ -83,7 +87,8 @@ impl World {
         let Some(head) = self.heads[gateway.0].as_ref().filter(|_| !is_frozen) else { return };
         let status = head.conductor().status();
         if !status.serving {
-            around.law(!status.reason.is_empty(), || format!("gateway {} does not say why it does not serve", gateway.0));
+            around
+                .law(!status.reason.is_empty(), || format!("gateway {} does not say why it does not serve", gateway.0));
             if self.peace {
                 around.after(2 * SECOND, Event::Strikes(Strike::Inspected(gateway)));
             }
@@ -113,6 +118,16 @@ impl World {
         self.around.law(is_true, || {
             format!("gateway {} calls itself healthy; a micro-batch came through it {proven:?} ago", gateway.0)
         });
+    }
+
+    /// Where all stages are on one machine, layers do not move in peace for what they found of their speeds.
+    pub(super) fn check_rest(&mut self, is_moving: bool) {
+        let names: BTreeSet<_> = self.around.depot.view.stages.keys().cloned().collect();
+        if names != self.live.0 {
+            self.live = (names, self.around.now);
+        }
+        let broken = is_moving && self.alike && self.around.now >= self.live.1.max(PEACE) + RESTS_AFTER;
+        self.around.law(!broken, || "layers moved though nobody came or went".to_owned());
     }
 
     /// When all is done, the cluster serves, and nothing is left of what is gone.

@@ -71,26 +71,27 @@ pub(super) fn name(party: Party) -> String {
 // === impl StageProcess ===
 
 impl StageProcess {
-    /// A new process, which begins to join.
+    /// A new process on `host`, which begins to join; it finds itself so many times slower than the fastest.
     pub(super) fn start(
         party: Party,
         keyspace: &Keyspace,
-        loader: Arc<dyn Loader>,
-        pace: u64,
+        (loader, host): (Arc<dyn Loader>, String),
+        (pace, found): (u64, u64),
         around: &mut Surroundings,
     ) -> Self {
         let endpoint = around.network.listen(party, around.lives[party.0].incarnation);
-        let record = StageRecord { endpoint: endpoint.clone(), ..loader.describe() };
+        let record = StageRecord { endpoint: endpoint.clone(), host, ..loader.describe() };
         let stage: StageName = name(party).parse().expect("a legal name");
         let view = around.life(party).view.clone();
-        let member = Member::new(keyspace.clone(), (stage, around.depot.secret().cloned()), record, view, around.instant());
+        let member =
+            Member::new(keyspace.clone(), (stage, around.depot.secret().cloned()), record, view, around.instant());
         around.happens(0, party, Happening::Joins);
         Self {
             party,
             endpoint,
             member,
             thread: Thread::new(party, loader.clone(), pace),
-            speed: Some(model::speed(pace)),
+            speed: Some(model::speed(found)),
             way: duration(around.dice.within(0..WAY_MAX)),
             loader,
             phase: Phase::Joining { since: around.now },

@@ -1,9 +1,10 @@
 //! A simulated cluster from its first moment to its last.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use schema::record::ModelRecord;
-use schema::{Key, Keyspace};
+use schema::{Key, Keyspace, StageName};
 
 use super::clients::{Clients, Standing};
 use super::depot::Depot;
@@ -19,7 +20,7 @@ use super::trace::Trace;
 use crate::membership::{Recall, write_model};
 
 /// Faults come until then.
-const PEACE: Moment = 12 * SECOND;
+pub(super) const PEACE: Moment = 12 * SECOND;
 /// By then everything must be done: a few of the longest deadlines that a lost micro-batch has.
 const END: Moment = 900 * SECOND;
 /// After the last client, what the dead left behind must be gone within this.
@@ -48,6 +49,10 @@ pub(super) struct World {
     budget_bytes: u64,
     /// How many times longer than the fastest each stage takes for the same.
     paces: Vec<u64>,
+    /// Whether they all are on one machine, and find other speeds than they have.
+    pub(super) alike: bool,
+    /// The stages that are there, and since when.
+    pub(super) live: (BTreeSet<StageName>, Moment),
     speculates: bool,
     /// The seed goes on until then at least.
     lingers: Moment,
@@ -99,7 +104,7 @@ impl World {
         let budget_bytes = model::bytes(capacity as u32, record.kv_tokens);
         let alike = around.dice.permille(500);
         let paces = (0..stages).map(|_| if alike { 1 } else { around.dice.within(1..5) }).collect();
-        let lingers = if !alike && around.dice.permille(200) { LINGERS } else { INSPECTED };
+        let lingers = if around.dice.permille(150) { LINGERS } else { INSPECTED };
         let stages = (0..GATEWAYS + stages).map(|_| None).collect();
         let heads = (0..GATEWAYS).map(|_| None).collect();
         Self {
@@ -109,6 +114,8 @@ impl World {
             record,
             budget_bytes,
             paces,
+            alike,
+            live: (BTreeSet::new(), 0),
             lingers,
             speculates,
             gateways,
@@ -135,6 +142,7 @@ impl World {
             }
             self.take(event);
             let is_moving = std::mem::replace(&mut placed, self.around.depot.view.placed()) != placed;
+            self.check_rest(is_moving);
             self.around.tally.add("layers moved while nobody asked", (is_moving && end.is_some()).into());
             end = match end {
                 Some(_) if is_moving || !self.clients.are_done() => None,
@@ -269,7 +277,13 @@ impl World {
         } else {
             let loader = Beads { layers: self.layers, budget_bytes: self.budget_bytes }.shared();
             let pace = self.paces[party.0 - GATEWAYS];
-            self.stages[party.0] = Some(StageProcess::start(party, &self.keyspace, loader, pace, around));
+            let (host, found) = if self.alike {
+                ("here".to_owned(), around.dice.within(1..9))
+            } else {
+                (format!("h{}", party.0), pace)
+            };
+            let stage = StageProcess::start(party, &self.keyspace, (loader, host), (pace, found), around);
+            self.stages[party.0] = Some(stage);
         }
     }
 

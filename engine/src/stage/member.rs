@@ -21,8 +21,8 @@ use crate::decide::{Action, Calm, Waiting, alike, decide};
 use crate::limits::{REPORT_EVERY, STORE_RETRY, UNHEARD_MAX};
 use crate::link::{Absence, ClusterKey, Message, Unreachable, activations_to_bytes};
 use crate::membership::{
-    Aside, Strikes, claim, leave_claims, mark_claim, mark_to_write, note, propose, put_back, register_stage, report_stage, sign_stage,
-    strike,
+    Aside, Strikes, claim, leave_claims, mark_claim, mark_to_write, note, propose, put_back, register_stage,
+    report_stage, sign_stage, strike,
 };
 use crate::planner::{Outlook, standby_ranges};
 use crate::runner::{LoadError, Output};
@@ -280,7 +280,8 @@ impl Member {
                     self.record.standby = Vec::new();
                     self.standby = None;
                     let memory_bound_bytes = memory_bound(shard.layers, self.kv_room());
-                    let claimed = Held { generation, slot, shard, phase: Phase::Claiming, memory_bound_bytes, loads: 0 };
+                    let claimed =
+                        Held { generation, slot, shard, phase: Phase::Claiming, memory_bound_bytes, loads: 0 };
                     if self.serves_on() {
                         self.coming = Some(claimed);
                     } else {
@@ -706,9 +707,7 @@ impl Member {
         hop.spent.push(Spent { slot: hop.slot, rows: hop.rows, compute_us: micros(compute), queue_us: micros(queue) });
         let order = match (output, held.next(&self.view)) {
             (Ok(None), Next::Gateway) => self.answer_with(hop, passed, Vec::new()),
-            (Ok(None), Next::Stage { slot, endpoint }) => {
-                self.forward(hop, passed, (slot, endpoint), Bytes::new())
-            }
+            (Ok(None), Next::Stage { slot, endpoint }) => self.forward(hop, passed, (slot, endpoint), Bytes::new()),
             (Err(error), _) => self.refuse(&hop, error.to_string(), false),
             (Ok(Some(Output::Tokens(chosen))), Next::Gateway) => self.answer_with(hop, passed, chosen),
             (Ok(Some(Output::Activations(rows))), Next::Stage { slot, endpoint }) => {

@@ -80,7 +80,13 @@ impl Stage {
         let gauge = Gauge::start(loader.clone()).map_err(StageError::Thread)?;
         let record = StageRecord { endpoint: inbound.endpoint().to_owned(), ..loader.describe() };
         let view = views.borrow().clone();
-        let member = Member::new(settings.keyspace.clone(), (settings.name.clone(), settings.key.clone()), record, view, Instant::now());
+        let member = Member::new(
+            settings.keyspace.clone(),
+            (settings.name.clone(), settings.key.clone()),
+            record,
+            view,
+            Instant::now(),
+        );
         Ok(Self {
             downstream: Route::new(settings.key.clone()),
             gateways: Gateways::new(settings.key.clone()),

@@ -300,8 +300,8 @@ fn speeds(stages: &[StageLine]) -> Option<String> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use schema::record::{FormatSpeed, ModelRecord, Placement, Shard, StageLoad};
     use engine::store::{Entry, Revision};
+    use schema::record::{FormatSpeed, ModelRecord, Placement, Shard, StageLoad};
     use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace};
 
     use super::*;
