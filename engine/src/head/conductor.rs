@@ -17,6 +17,7 @@ use crate::generate::{PipelineStatus, Rejection, Request};
 use crate::limits::{SHARE_SETTLE, STORE_RETRY, WAITING_MAX};
 use crate::link::Absence;
 use crate::membership::{Strikes, write_gateway};
+use crate::report;
 use crate::runner::KV_BLOCK_TOKENS;
 use crate::share::{Move, Pool};
 use crate::store::{LeaseId, Txn};
@@ -343,7 +344,7 @@ impl Conductor {
 
     /// How things are; the rate is left to who has a clock.
     pub(crate) fn status(&self) -> PipelineStatus {
-        let (reason, missing_layers) = match self.view.serving() {
+        let (reason, missing_layers) = match report::serving(&self.view) {
             Ok(_) if self.identity.is_some() => (String::new(), Vec::new()),
             Ok(_) if registered(&self.view, self.lease).is_some() => {
                 ("other gateways have all room for keys and values, and give none up yet".to_owned(), Vec::new())
