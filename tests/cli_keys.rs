@@ -103,7 +103,9 @@ fn records() -> Vec<(Key, String)> {
     let status = PinStatus {
         honoured: false,
         reason: Some(
-            "layers 0..22 would be held by nobody: the stages that are free to take them have no room".to_owned(),
+            "layers 0..22 would be held by nobody: the stages that are free to take them have no room beside what is \
+             pinned (mini-2 22..30)"
+                .to_owned(),
         ),
         pin_revision: 317,
     };

@@ -4,7 +4,7 @@
 use schema::record::{Placement, Shard, StageRecord};
 use schema::{Generation, StageName};
 
-use crate::planner::{Note, Outlook, PlanError};
+use crate::planner::{NoPlan, Note, Outlook, PlanError};
 use crate::view::ClusterView;
 
 /// What to do next.
@@ -52,7 +52,7 @@ pub enum Waiting {
     },
     /// A moment without joins and leaves.
     Quiet,
-    /// More memory.
+    /// A plan: more memory, mostly.
     Memory(PlanError),
 }
 
@@ -120,6 +120,20 @@ pub fn alike(one: &ClusterView, other: &ClusterView) -> bool {
                 == (&other.pins, &other.unreadable_pins, &other.pin_statuses)
     };
     same(one, other) && what_counts(one) == what_counts(other)
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// A sentence for operators; `None` for what passes within a second. Where there is no plan, what would help is looked
+    /// for, which takes a few milliseconds in large clusters.
+    pub fn reason(&self, view: &ClusterView) -> Option<String> {
+        match self {
+            Self::Registration | Self::Quiet => None,
+            Self::Model => Some("nobody has named a model".to_owned()),
+            Self::Stages { .. } | Self::Memory(_) => Some(NoPlan::find(view, &view.model.as_ref()?.value)?.to_string()),
+        }
+    }
 }
 
 /// Claims what the placement gives to `me`, unless that is done.
@@ -192,6 +206,36 @@ mod tests {
             decide(&view(&["a", "b"], 2), &name("b"), Calm::Restless),
             Action::Propose { replacing: None, .. }
         ));
+    }
+
+    #[test]
+    fn what_is_waited_for_is_said_with_what_would_help() {
+        let reason = |view: &ClusterView| match decide(view, &name("a"), Calm::Settled) {
+            Action::Wait(waiting) => waiting.reason(view).unwrap(),
+            action => panic!("expected to wait, found {action:?}"),
+        };
+        insta::assert_snapshot!(reason(&view(&["a"], 2)),
+            @"1 of at least 2 stages has joined: the first placement waits for 1 more"
+        );
+        let mut small = view(&["a", "b"], 1);
+        small.stages.insert(name("a"), versioned(stage(5)));
+        small.stages.insert(name("b"), versioned(stage(20)));
+        insta::assert_snapshot!(reason(&small),
+            @"the model needs 40 B (weights 40 B, keys and values of 1024 tokens as f16 0 B, scratch 0 B on each of 2 \
+            stages), the stages offer 25 B (a 5 B, b 20 B): 15 B are missing; what would help: one more stage that \
+            may use 20 B"
+        );
+        insta::assert_snapshot!(reason(&ClusterView::default()), @"nobody has named a model");
+        assert_eq!(Waiting::Quiet.reason(&small), None);
+    }
+
+    #[test]
+    fn stages_that_all_leave_are_told_from_none() {
+        let mut view = view(&["a", "b"], 1);
+        view.stages.values_mut().for_each(|stage| stage.value.leaving = true);
+        let stages = vec![name("a"), name("b")];
+        let expected = Action::Wait(Waiting::Memory(PlanError::Leaving { stages }));
+        assert_eq!(decide(&view, &name("a"), Calm::Settled), expected);
     }
 
     #[test]
@@ -340,9 +384,9 @@ mod tests {
             ("a", Pin::Layers(layers(0, 3)), "overlap layers"),
             ("a", Pin::Layers(layers(0, 1)), "layers 1..2 would be held by nobody"),
             ("a", Pin::Layers(layers(0, 9)), "the model has layers 0..4"),
-            ("b", Pin::Layers(layers(0, 3)), "layers 0..3 need 30 bytes: stage b may use 25 bytes"),
-            ("b", Pin::Memory("1GiB".parse().unwrap()), "1GiB is more than stage b may use: 25 bytes"),
-            ("a", Pin::Excluded, "15 bytes are missing"),
+            ("b", Pin::Layers(layers(0, 3)), "layers 0..3 need 30 B: stage b may use 25 B"),
+            ("b", Pin::Memory("1GiB".parse().unwrap()), "1GiB is more than stage b may use: 25 B"),
+            ("a", Pin::Excluded, "15 B are missing"),
             ("x", Pin::Excluded, "stage x is not there"),
         ];
         for (revision, (stage, wish, why)) in (20..).zip(bad) {

@@ -1,6 +1,6 @@
 //! The dataflow core: the coordination store, the cluster view, the planner, links, and the two run loops.
 //!
-//! The files that decide (`view`, `planner`, `decide`, `stage::member`, `head::conductor`, `head::scheduler`,
+//! The files that decide (`view`, `planner`, `decide`, `report`, `stage::member`, `head::conductor`, `head::scheduler`,
 //! `head::ledger`) are pure: no tokio, no socket, no clock. This crate knows neither what a layer computes nor who asks
 //! for tokens.
 
@@ -18,6 +18,8 @@ pub mod link;
 pub mod membership;
 #[cfg(feature = "cluster")]
 pub mod planner;
+#[cfg(feature = "cluster")]
+pub mod report;
 #[cfg(feature = "cluster")]
 mod route;
 pub mod runner;

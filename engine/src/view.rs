@@ -297,12 +297,7 @@ impl ClusterView {
         };
         let all = LayerRange::new(0, model.layers).into_iter().collect::<Vec<_>>();
         let Some(placement) = self.placement.as_ref().map(|placement| &placement.value) else {
-            let reason = format!(
-                "layers 0..{} are held by nobody: {} of at least {} stages have joined and no placement is made yet",
-                model.layers,
-                self.stages.len(),
-                model.stages_min
-            );
+            let reason = format!("layers 0..{} are held by nobody: no placement is made yet", model.layers);
             return Err(NotServing { missing: all, reason });
         };
         if placement.layers() != model.layers {

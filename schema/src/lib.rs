@@ -12,4 +12,4 @@ mod size;
 pub use id::{Attempt, ClusterName, Epoch, Fingerprint, Generation, NameError, SequenceId, StageName, Step};
 pub use key::{Key, Keyspace, UnknownKey};
 pub use layers::LayerRange;
-pub use size::{ByteSize, SizeError};
+pub use size::{ByteSize, HumanBytes, SizeError};

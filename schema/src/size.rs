@@ -1,4 +1,4 @@
-//! Sizes as people write them: `6GiB`, `800MB`.
+//! Sizes as people write them, `6GiB`, and as they are shown to people, `376.3 MiB`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +22,10 @@ const UNITS: &[(&str, u64)] = &[
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ByteSize(u64);
+
+/// A number of bytes for people to read, zero included: in the largest binary unit that it fills, with one decimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HumanBytes(pub u64);
 
 /// A size that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -86,9 +90,54 @@ impl fmt::Display for ByteSize {
     }
 }
 
+// === impl HumanBytes ===
+
+impl HumanBytes {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+    /// The next number whose one decimal is exact: what is shown of a least amount then suffices.
+    pub fn rounded_up(self) -> Self {
+        let Some((_, unit)) = self.unit() else { return self };
+        let tenths = (u128::from(self.0) * 10).div_ceil(unit.into());
+        let bytes = (tenths * u128::from(unit)).div_ceil(10);
+        Self(u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+
+    fn unit(self) -> Option<(&'static str, u64)> {
+        Self::UNITS.into_iter().find(|(_, unit)| self.0 >= *unit)
+    }
+}
+
+impl fmt::Display for HumanBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.unit() {
+            Some((name, unit)) => write!(f, "{:.1} {name}", self.0 as f64 / unit as f64),
+            None => write!(f, "{} B", self.0),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_for_people_are_short() {
+        let cases = [(0, "0 B"), (1023, "1023 B"), (98_362_432, "93.8 MiB"), (16 << 30, "16.0 GiB")];
+        for (bytes, text) in cases {
+            assert_eq!(HumanBytes(bytes).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_least_amount_is_shown_as_one_that_suffices() {
+        for (bytes, text) in [(1023, "1023 B"), (1025, "1.1 KiB"), (3 << 20, "3.0 MiB"), ((1 << 30) - 1, "1.0 GiB")] {
+            let shown = HumanBytes(bytes).rounded_up();
+            assert!(shown.0 >= bytes && shown.rounded_up() == shown);
+            assert_eq!(shown.to_string(), text);
+        }
+        assert_eq!(HumanBytes(u64::MAX).rounded_up().0, u64::MAX);
+    }
 
     #[test]
     fn sizes_are_read_in_powers_of_two_and_of_ten() {

@@ -17,6 +17,7 @@ use crate::generate::{PipelineStatus, Rejection, Request};
 use crate::limits::{FUTILE_EPOCHS_FREE, FUTILE_PAUSE_MAX, FUTILE_PAUSE_MIN, SHARE_SETTLE, STORE_RETRY, WAITING_MAX};
 use crate::link::Unreachable;
 use crate::membership::{Strikes, write_gateway};
+use crate::report;
 use crate::runner::KV_BLOCK_TOKENS;
 use crate::share::{Move, Pool, Registered};
 use crate::store::Txn;
@@ -428,7 +429,7 @@ impl Conductor {
 
     /// How things are; the rate is left to who has a clock.
     pub(crate) fn status(&self) -> PipelineStatus {
-        let (reason, missing_layers) = match self.view.serving() {
+        let (reason, missing_layers) = match report::serving(&self.view) {
             Ok(_) if self.scheduler.is_proven() => (String::new(), Vec::new()),
             Ok(_) if self.identity.is_some() => (self.why_unproven(), Vec::new()),
             Ok(_) if self.own_record().is_some() => {

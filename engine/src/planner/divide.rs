@@ -68,9 +68,13 @@ impl<'a> Ground<'a> {
 
     /// How far `worker` can go from `start` within `most_ps`.
     fn reach(&self, worker: &Worker, start: usize, most_ps: u64) -> usize {
-        let fits = |end: usize| {
+        self.furthest(start, |end| {
             worker.times.of(start, end) <= most_ps && self.costs.memory_bound(start, end) <= worker.budget_bytes
-        };
+        })
+    }
+
+    /// The last end of a range from `start` that `fits`, if no longer range fits than one that does not.
+    fn furthest(&self, start: usize, fits: impl Fn(usize) -> bool) -> usize {
         let (mut can, mut cannot) = (start, self.until[start] + 1);
         while cannot - can > 1 {
             let middle = can.midpoint(cannot);
@@ -84,16 +88,23 @@ impl<'a> Ground<'a> {
         workers.iter().fold(self.on[0], |start, worker| self.on[self.reach(worker, start, most_ps)])
     }
 
-    /// The first layer that is left when everybody takes what memory allows.
-    pub(super) fn first_left(&self, workers: &[Worker]) -> Option<usize> {
-        let left = self.progress(workers, u64::MAX);
-        (left < self.costs.layers()).then_some(left)
+    /// The first layer that is left when stages with these budgets take as many as memory allows, one after the other.
+    pub(super) fn first_left(&self, mut budgets: impl Iterator<Item = u64>) -> Option<usize> {
+        let layers = self.costs.layers();
+        let left = budgets.try_fold(self.on[0], |start, budget_bytes| {
+            let end = self.furthest(start, |end| self.costs.memory_bound(start, end) <= budget_bytes);
+            let left = self.on[end];
+            // Nobody is asked any more when all is given away.
+            if left == layers { Err(layers) } else { Ok(left) }
+        });
+        let left = left.unwrap_or_else(|all| all);
+        (left < layers).then_some(left)
     }
 
     /// The least time of the slowest worker, in picoseconds; where no division fits, the first layer that is left.
     pub(super) fn slowest(&self, workers: &[Worker]) -> Result<u64, usize> {
         let layers = self.costs.layers();
-        if let Some(left) = self.first_left(workers) {
+        if let Some(left) = self.first_left(workers.iter().map(|worker| worker.budget_bytes)) {
             return Err(left);
         }
         let enough = workers.iter().map(|worker| worker.times.of(0, layers)).max().unwrap_or(0);

@@ -10,10 +10,13 @@
 
 mod costs;
 mod divide;
+mod error;
 mod machines;
+mod no_plan;
 mod outlook;
 mod pins;
 mod rates;
+mod remedies;
 mod standby;
 mod ways;
 
@@ -24,10 +27,13 @@ use schema::{LayerRange, StageName};
 
 use costs::{Costs, Times};
 use divide::{Ground, Worker};
+pub use error::{Budget, MemoryShortage, PinnedRange, PlanError};
+pub use no_plan::{NoPlan, Uncounted};
 pub use outlook::Outlook;
 pub use pins::Note;
 pub use rates::ROWS;
 use rates::Rates;
+pub use remedies::Remedies;
 pub use standby::standby_ranges;
 pub use ways::{interval_ps, plan_by_ways};
 
@@ -53,88 +59,16 @@ pub struct Candidate {
     pub fixed: Option<LayerRange>,
 }
 
-/// Why there is no plan.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// Nobody to give layers to.
-    #[error("no stage has joined")]
-    NoStage,
-    /// Together the stages are too small.
-    #[error(
-        "the model needs {needed_bytes} bytes (weights, keys and values, scratch): the stages offer {offered_bytes} bytes, \
-         {missing_bytes} bytes are missing"
-    )]
-    TooSmall {
-        /// What the whole model takes on one stage.
-        needed_bytes: u64,
-        /// The sum of the budgets.
-        offered_bytes: u64,
-        /// The difference.
-        missing_bytes: u64,
-    },
-    /// Together they are large enough, but no division into whole layers fits.
-    #[error(
-        "no division into contiguous layers fits the stages' budgets: they offer {offered_bytes} bytes together, \
-         the largest layer with its keys, values and scratch takes {layer_bytes} bytes"
-    )]
-    NoFit {
-        /// The sum of the budgets.
-        offered_bytes: u64,
-        /// What the largest single layer takes (the last brings the head).
-        layer_bytes: u64,
-    },
-    /// Beside the fixed ranges nobody has room for these.
-    #[error("layers {layers} would be held by nobody: the stages that are free to take them have no room")]
-    Gap {
-        /// The layers.
-        layers: LayerRange,
-    },
-    /// Two stages are to hold the same layers.
-    #[error("layers {layers} of stage {stage} overlap layers {others} of stage {other}")]
-    Overlap {
-        /// The later range.
-        layers: LayerRange,
-        /// Whose it is.
-        stage: StageName,
-        /// The earlier range.
-        others: LayerRange,
-        /// Whose that is.
-        other: StageName,
-    },
-    /// A stage is to hold more than it may.
-    #[error("layers {layers} need {needed_bytes} bytes: stage {stage} may use {budget_bytes} bytes")]
-    OverBudget {
-        /// The layers.
-        layers: LayerRange,
-        /// The stage.
-        stage: StageName,
-        /// What they take.
-        needed_bytes: u64,
-        /// What the stage may use.
-        budget_bytes: u64,
-    },
-    /// A stage is to hold layers that the model does not have.
-    #[error("stage {stage} is to hold layers {layers}: the model has layers 0..{found}")]
-    NoSuchLayers {
-        /// The layers.
-        layers: LayerRange,
-        /// The stage.
-        stage: StageName,
-        /// How many there are.
-        found: u32,
-    },
-}
-
 /// Divides the model's layers among `candidates`, in their order; those with fixed layers may stand anywhere in it.
 ///
 /// # Errors
 /// [`PlanError`] when no division fits, with how much is missing or what is in the way.
 pub fn plan(model: &ModelRecord, candidates: &[Candidate]) -> Result<Vec<Shard>, PlanError> {
-    let costs = Costs::new(model);
+    let costs = checked_costs(model)?;
     let taken = taken(&costs, candidates)?;
     let ground = Ground::new(&costs, &ranges_of(&taken));
     let (free, workers) = workers(model, candidates);
-    let missing = |left: usize| shortage(&costs, candidates, &ground, left);
+    let missing = |left: usize| shortage(model, &costs, candidates, (&ground, left));
     let most_ps = ground.slowest(&workers).map_err(missing)?;
     let divided = ground.most_even(&workers, most_ps).ok_or_else(|| missing(0))?;
     let mut shards: Vec<_> =
@@ -149,13 +83,12 @@ pub fn plan(model: &ModelRecord, candidates: &[Candidate]) -> Result<Vec<Shard>,
 /// # Errors
 /// Those of [`plan`].
 pub fn fits(model: &ModelRecord, candidates: &[Candidate]) -> Result<(), PlanError> {
-    let costs = Costs::new(model);
+    let costs = checked_costs(model)?;
     let taken = taken(&costs, candidates)?;
     let ground = Ground::new(&costs, &ranges_of(&taken));
-    let (_, workers) = workers(model, candidates);
-    match ground.first_left(&workers) {
+    match ground.first_left(budgets(candidates)) {
         None => Ok(()),
-        Some(left) => Err(shortage(&costs, candidates, &ground, left)),
+        Some(left) => Err(shortage(model, &costs, candidates, (&ground, left))),
     }
 }
 
@@ -232,6 +165,12 @@ pub fn in_order<'a>(
     placed.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
+/// The costs of `model`'s layers. A record may name any number of layers: only as many as it has sizes of are summed up.
+fn checked_costs(model: &ModelRecord) -> Result<Costs, PlanError> {
+    let (layers, found) = (model.layers, model.layer_bytes.len());
+    if layers as usize == found { Ok(Costs::new(model)) } else { Err(PlanError::BrokenModel { layers, found }) }
+}
+
 /// The fixed ranges in layer order, and whose they are.
 fn taken<'a>(costs: &Costs, candidates: &'a [Candidate]) -> Result<Vec<(LayerRange, &'a Candidate)>, PlanError> {
     if candidates.is_empty() {
@@ -262,6 +201,11 @@ fn ranges_of(taken: &[(LayerRange, &Candidate)]) -> Vec<LayerRange> {
     taken.iter().map(|(range, _)| *range).collect()
 }
 
+/// The budgets of those without fixed layers, in their order.
+fn budgets(candidates: &[Candidate]) -> impl Iterator<Item = u64> {
+    candidates.iter().filter(|stage| stage.fixed.is_none()).map(|stage| stage.budget_bytes)
+}
+
 /// Those without fixed layers, and what they can do.
 fn workers<'a>(model: &ModelRecord, candidates: &'a [Candidate]) -> (Vec<&'a Candidate>, Vec<Worker>) {
     let rates = rates::rates(model, candidates.iter().map(|stage| &stage.speed));
@@ -276,18 +220,43 @@ fn shard(stage: &Candidate, layers: LayerRange) -> Shard {
     Shard { layers, stage: stage.name.clone() }
 }
 
-fn shortage(costs: &Costs, candidates: &[Candidate], ground: &Ground<'_>, left: usize) -> PlanError {
-    let offered_bytes = candidates.iter().fold(0_u64, |sum, stage| sum.saturating_add(stage.budget_bytes));
-    let needed_bytes = costs.memory_bound(0, costs.layers());
-    if needed_bytes > offered_bytes {
-        return PlanError::TooSmall { needed_bytes, offered_bytes, missing_bytes: needed_bytes - offered_bytes };
+/// The reason why layers from `left` on find no place.
+fn shortage(
+    model: &ModelRecord,
+    costs: &Costs,
+    candidates: &[Candidate],
+    (ground, left): (&Ground<'_>, usize),
+) -> PlanError {
+    let left_until = |end: usize| LayerRange::new(left as u32, end as u32);
+    let all = LayerRange::new(0, costs.layers() as u32).map(|all| model.shard_bytes(all));
+    let (Some(all), Some(left_layers)) = (all, left_until(costs.layers())) else { return PlanError::NoStage };
+    let holders: Vec<_> = candidates.iter().filter(|stage| stage.budget_bytes > all.scratch).collect();
+    // Where not even scratch fits, the largest counts: what it lacks is what is missing.
+    let largest = candidates.iter().max_by_key(|stage| stage.budget_bytes);
+    let holders = if holders.is_empty() { largest.into_iter().collect() } else { holders };
+    let budget = |stage: &Candidate| Budget { stage: stage.name.clone(), bytes: stage.budget_bytes };
+    let offered_bytes = holders.iter().fold(0_u64, |sum, stage| sum.saturating_add(stage.budget_bytes));
+    let shortage = MemoryShortage {
+        weights_bytes: all.weights,
+        kv_bytes: all.kv,
+        kv_room: model.kv_room(),
+        scratch_bytes: all.scratch,
+        holders: holders.len(),
+        budgets: candidates.iter().take(MemoryShortage::BUDGETS_MAX).map(budget).collect(),
+        stages: candidates.len(),
+        offered_bytes,
+        missing_bytes: 0,
+        left: left_layers,
+        left_bytes: costs.memory_bound(left, costs.layers()),
+    };
+    let missing_bytes = shortage.needed_bytes().saturating_sub(offered_bytes);
+    let pinned = |stage: &Candidate| Some(PinnedRange { stage: stage.name.clone(), layers: stage.fixed? });
+    let pinned: Vec<_> = candidates.iter().filter_map(pinned).collect();
+    let gap = ground.next_free(left).and_then(|(_, end)| left_until(end));
+    match gap.filter(|_| missing_bytes == 0 && !pinned.is_empty()) {
+        Some(layers) => PlanError::Gap { layers, pinned },
+        None => PlanError::Memory(Box::new(MemoryShortage { missing_bytes, ..shortage })),
     }
-    let gap = ground.next_free(left).and_then(|(start, end)| LayerRange::new(start as u32, end as u32));
-    if let Some(layers) = gap.filter(|_| candidates.iter().any(|stage| stage.fixed.is_some())) {
-        return PlanError::Gap { layers };
-    }
-    let layer_bytes = (0..costs.layers()).map(|layer| costs.memory_bound(layer, layer + 1)).max().unwrap_or(0);
-    PlanError::NoFit { offered_bytes, layer_bytes }
 }
 
 #[cfg(test)]

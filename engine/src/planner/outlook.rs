@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schema::StageName;
 use schema::record::{ModelRecord, PinStatus, Shard};
 
+use super::no_plan::refine;
 use super::pins::{self, Note};
 use super::{Candidate, PlanError, improves, in_order, plan_by_ways};
 use crate::view::ClusterView;
@@ -33,6 +34,7 @@ impl Outlook {
             let moves = !stands || improves(model, &candidates, &wanted, current, speed_moves);
             if moves { wanted } else { current.to_vec() }
         });
+        let shards = shards.map_err(|error| refine(error, view));
         Self { notes: pins::notes(view, &pins), pins, shards }
     }
 }

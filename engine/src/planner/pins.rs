@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use schema::StageName;
 use schema::record::{ModelRecord, Pin, PinStatus, Shard};
+use schema::{HumanBytes, StageName};
 
 use super::{Candidate, PlanError, fits};
 use crate::view::ClusterView;
@@ -43,11 +43,15 @@ pub(super) fn judge(
     }
     let mut pins: Vec<_> = view.pins.iter().collect();
     pins.sort_by_key(|(_, pin)| pin.mod_revision);
+    // Stages that pins keep from holding layers.
+    let mut out: Vec<&StageName> = Vec::new();
     for (stage, pin) in pins {
         let tried = obeying(&candidates, stage, pin.value, placed)
-            .and_then(|pinned| fits(model, &pinned).map(|()| pinned).map_err(|error| explain(&error)));
+            .and_then(|pinned| fits(model, &pinned).map(|()| pinned).map_err(|error| explain(error, &out, stage)));
         status(stage, pin.mod_revision, tried.as_ref().err().cloned());
-        candidates = tried.unwrap_or(candidates);
+        let Ok(pinned) = tried else { continue };
+        out.extend((pinned.len() < candidates.len()).then_some(stage));
+        candidates = pinned;
     }
     (candidates, statuses)
 }
@@ -95,7 +99,7 @@ fn obeying(candidates: &[Candidate], stage: &StageName, pin: Pin, placed: &[Shar
         Pin::Memory(size) => {
             let offered = pinned[at].budget_bytes;
             if size.bytes() > offered {
-                return Err(format!("{size} is more than stage {stage} may use: {offered} bytes"));
+                return Err(format!("{size} is more than stage {stage} may use: {}", HumanBytes(offered)));
             }
             pinned[at].budget_bytes = size.bytes();
         }
@@ -103,9 +107,13 @@ fn obeying(candidates: &[Candidate], stage: &StageName, pin: Pin, placed: &[Shar
     Ok(pinned)
 }
 
-fn explain(error: &PlanError) -> String {
+/// The reason why the pin of `stage` leaves no plan, beside those that took the stages `out` out.
+fn explain(error: PlanError, out: &[&StageName], stage: &StageName) -> String {
     match error {
-        PlanError::NoStage => "no other stage is there to hold the layers".to_owned(),
+        PlanError::NoStage => {
+            let pins = out.iter().copied().chain([stage]).cloned().collect();
+            PlanError::PinnedOut { pins }.to_string()
+        }
         error => error.to_string(),
     }
 }

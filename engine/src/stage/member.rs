@@ -125,6 +125,8 @@ pub(crate) struct Member {
     intake: Intake,
     live: Live,
     decided: Option<Decided>,
+    /// What it was waiting for when that was logged last.
+    waiting: Option<Waiting>,
     /// Whether a write is under way.
     writing: bool,
     pace: Pace,
@@ -165,6 +167,7 @@ impl Member {
             intake: Intake::default(),
             live: Live::new(now),
             decided: None,
+            waiting: None,
             writing: false,
             pace: Pace { revision: 0, deadline: now },
             deserted: None,
@@ -351,8 +354,20 @@ impl Member {
             return decided.action.clone();
         }
         let action = decide(&self.view, &self.name, calm);
+        self.log_waiting(&action);
         self.decided = Some(Decided { calm, action: action.clone() });
         action
+    }
+
+    /// Logs why there is nothing to do yet, once for each reason.
+    fn log_waiting(&mut self, action: &Action) {
+        let waiting = if let Action::Wait(waiting) = action { Some(waiting) } else { None };
+        if waiting != self.waiting.as_ref() {
+            self.waiting = waiting.cloned();
+            if let Some(reason) = waiting.and_then(|waiting| waiting.reason(&self.view)) {
+                info!(reason, "waiting: no placement can be made");
+            }
+        }
     }
 
     fn claim(&mut self, lease: LeaseId) -> Option<Order> {

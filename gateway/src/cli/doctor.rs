@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use engine::report;
 use engine::store::StoreError;
 use engine::view::ClusterView;
 use serde::Serialize;
@@ -89,7 +90,7 @@ pub fn diagnose(
     for complaint in &view.complaints {
         checkup.checks.push(Check { mark: Mark::Note, said: format!("ignored in the store: {complaint}") });
     }
-    let claims = match view.serving() {
+    let claims = match report::serving(view) {
         Ok(served) => served.claims,
         Err(missing) => return checkup.fail(Exit::LayersMissing, missing.reason),
     };

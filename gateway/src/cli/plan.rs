@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use engine::planner::{Outlook, ROWS, has_measured, in_order, interval_ps, times_ps};
+use engine::planner::{NoPlan, Outlook, ROWS, has_measured, in_order, interval_ps, times_ps};
 use engine::view::{ClusterView, Versioned};
 use schema::record::{ModelRecord, Pin, PinStatus, Placement, Shard, StageRecord};
 use schema::{LayerRange, StageName};
@@ -108,7 +108,8 @@ impl PlanDocument {
         let wanted = match outlook.shards {
             Ok(wanted) => wanted,
             Err(error) => {
-                document.reason = Some(error.to_string());
+                let no_plan = NoPlan::find(view, model);
+                document.reason = Some(no_plan.map_or_else(|| error.to_string(), |no_plan| no_plan.to_string()));
                 current.to_vec()
             }
         };

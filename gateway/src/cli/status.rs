@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 
-use engine::view::{ClusterView, PinReport, Versioned};
-use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, KvType, MemoryUse, Share, Speeds, StageRecord,
-};
-use schema::{LayerRange, StageName};
+use engine::report::{ClusterReport, StageReport};
+use engine::view::{ClusterView, PinReport};
+use schema::LayerRange;
+use schema::record::{DeviceKind, KvType, MemoryUse, Share, Speeds};
 use serde::Serialize;
 
 use super::cluster;
@@ -70,9 +69,9 @@ pub struct StageLine {
     pub device: Option<DeviceKind>,
     /// The layers the placement gives it.
     pub layers: Option<LayerRange>,
-    /// `serving`, `loading`, `failed`, `waiting` (placed, not claimed), `gone` (placed, not there), `standby` (not placed).
+    /// The word of its [`engine::report::StageState`].
     pub state: &'static str,
-    /// Why it failed.
+    /// Why, where the state alone does not say it.
     pub reason: Option<String>,
     /// The most its shard can take, in bytes.
     pub memory_bound_bytes: Option<u64>,
@@ -117,7 +116,8 @@ impl StatusDocument {
     /// What `view` says of `cluster`.
     pub fn new(cluster: &str, view: &ClusterView) -> Self {
         let model = view.model.as_ref().map(|model| &model.value);
-        let not_serving = view.serving().err();
+        let report = ClusterReport::new(view);
+        let not_serving = report.serving.err();
         Self {
             cluster: cluster.to_owned(),
             revision: view.revision,
@@ -129,62 +129,30 @@ impl StatusDocument {
             serving: not_serving.is_none(),
             missing_layers: not_serving.iter().flat_map(|reason| reason.missing.clone()).collect(),
             reason: not_serving.map(|not_serving| not_serving.reason),
-            stages: stages(view),
-            pins: view.pin_reports(),
-            gateways: gateways(view),
+            stages: report.stages.iter().map(StageLine::new).collect(),
+            pins: report.pins,
+            gateways: report
+                .gateways
+                .into_iter()
+                .map(|(slot, gateway)| GatewayLine { slot, url: gateway.url.clone(), share: gateway.share })
+                .collect(),
             complaints: view.complaints.iter().map(ToString::to_string).collect(),
         }
     }
 }
 
-fn gateways(view: &ClusterView) -> Vec<GatewayLine> {
-    let line = |(slot, gateway): (&u32, &Versioned<GatewayRecord>)| {
-        let GatewayRecord { url, share, .. } = &gateway.value;
-        GatewayLine { slot: *slot, url: url.clone(), share: *share }
-    };
-    view.gateways.iter().map(line).collect()
-}
-
-fn stages(view: &ClusterView) -> Vec<StageLine> {
-    let placement = view.placement.as_ref().map(|placement| &placement.value);
-    let placed: Vec<_> = placement.into_iter().flat_map(|placement| (0u32..).zip(placement.shards())).collect();
-    let holding = placed.iter().map(|(slot, shard)| {
-        let generation = placement.map(schema::record::Placement::generation).unwrap_or_default();
-        let claim = view.claims.get(&(generation, *slot)).map(|claim| &claim.value);
-        let claim = claim.filter(|claim| claim.stage == shard.stage && claim.layers == shard.layers);
-        let record = view.stages.get(&shard.stage).map(|record| &record.value);
-        StageLine::new(&shard.stage, record, Some(shard.layers), claim)
-    });
-    let others = view.stages.iter().filter(|(stage, _)| !placed.iter().any(|(_, shard)| shard.stage == **stage));
-    let standing_by = others.map(|(stage, record)| StageLine::new(stage, Some(&record.value), None, None));
-    holding.chain(standing_by).collect()
-}
-
 // === impl StageLine ===
 
 impl StageLine {
-    fn new(
-        stage: &StageName,
-        record: Option<&StageRecord>,
-        layers: Option<LayerRange>,
-        claim: Option<&ClaimRecord>,
-    ) -> Self {
-        let (state, reason) = match (record, layers, claim.map(|claim| &claim.state)) {
-            (None, _, _) => ("gone", None),
-            (Some(record), None, _) => (if record.leaving { "leaving" } else { "standby" }, None),
-            (Some(_), Some(_), None) => ("waiting", None),
-            (Some(_), Some(_), Some(ClaimState::Loading)) => ("loading", None),
-            (Some(_), Some(_), Some(ClaimState::Ready)) => ("ready", None),
-            (Some(_), Some(_), Some(ClaimState::Serving)) => ("serving", None),
-            (Some(_), Some(_), Some(ClaimState::Failed { reason })) => ("failed", Some(reason.clone())),
-        };
+    fn new(stage: &StageReport<'_>) -> Self {
+        let StageReport { record, claim, .. } = stage;
         Self {
-            stage: stage.to_string(),
+            stage: stage.name.to_string(),
             host: record.map(|record| record.host.clone()),
             device: record.map(|record| record.device),
-            layers,
-            state,
-            reason,
+            layers: stage.layers,
+            state: stage.state.word(),
+            reason: stage.reason.map(str::to_owned),
             memory_bound_bytes: claim.map(|claim| claim.memory_bound_bytes),
             memory_budget_bytes: record.map(|record| record.memory_budget_bytes),
             memory: record.map(|record| record.load.memory),
@@ -301,8 +269,10 @@ fn speeds(stages: &[StageLine]) -> Option<String> {
 #[cfg(test)]
 pub(super) mod tests {
     use engine::store::{Entry, Revision};
-    use schema::record::{FormatSpeed, ModelRecord, Placement, Shard, StageLoad};
-    use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace};
+    use schema::record::{
+        ClaimRecord, ClaimState, FormatSpeed, GatewayRecord, ModelRecord, Placement, Shard, StageLoad, StageRecord,
+    };
+    use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace, StageName};
 
     use super::*;
 

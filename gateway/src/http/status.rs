@@ -1,12 +1,10 @@
 //! `GET /distributed/status`: who holds what, in which state, at what cost. Everything here is what the stages
-//! themselves measured and wrote to the store.
+//! themselves measured and wrote to the store; the engine's report says what that means.
 
-use std::collections::BTreeSet;
-
-use engine::view::{ClusterView, Versioned};
+use engine::report::{ClusterReport, StageReport};
+use engine::view::ClusterView;
 use http::StatusCode;
-use schema::StageName;
-use schema::record::{ClaimRecord, ClaimState, ModelRecord, Shard, StageRecord};
+use schema::record::{GatewayRecord, ModelRecord, Shard};
 use serde_json::{Value, json};
 use warp::reply::Response;
 
@@ -16,8 +14,9 @@ use super::error::json_response;
 /// The cluster as the store shows it, and the pipeline as this gateway runs it.
 pub(crate) fn show(door: &Door) -> Response {
     let (status, view) = (door.pipeline.status(), door.pipeline.view());
-    let names: BTreeSet<&StageName> = view.stages.keys().chain(shards(&view).map(|(_, shard)| &shard.stage)).collect();
-    let stages: Vec<_> = names.into_iter().map(|name| stage_json(&view, name)).collect();
+    let report = ClusterReport::new(&view);
+    let stages: Vec<_> = report.stages.iter().map(stage_json).collect();
+    let gateways: Vec<_> = report.gateways.iter().map(|(slot, gateway)| gateway_json(*slot, gateway)).collect();
     let complaints: Vec<_> =
         view.complaints.iter().map(|complaint| json!({"key": complaint.key, "reason": complaint.reason})).collect();
     let body = json!({
@@ -28,8 +27,8 @@ pub(crate) fn show(door: &Door) -> Response {
         "model": view.model.as_ref().map(|model| model_json(&model.value)),
         "placement": placement_json(&view),
         "stages": stages,
-        "pins": view.pin_reports(),
-        "gateways": gateways_json(&view),
+        "pins": report.pins,
+        "gateways": gateways,
         "store": {"reachable": status.store_reachable, "revision": view.revision, "alarms": status.store_alarms},
         "running": status.running,
         "waiting": status.waiting,
@@ -64,31 +63,25 @@ fn placement_json(view: &ClusterView) -> Value {
     json!({"generation": placement.value.generation(), "shards": shards})
 }
 
-fn gateways_json(view: &ClusterView) -> Vec<Value> {
-    let gateways = view.gateways.iter().map(|(slot, Versioned { value, .. })| {
-        json!({"slot": slot, "url": value.url, "host": value.host, "pid": value.pid, "version": value.version,
-            "share": value.share})
-    });
-    gateways.collect()
+fn gateway_json(slot: u32, gateway: &GatewayRecord) -> Value {
+    json!({"slot": slot, "url": gateway.url, "host": gateway.host, "pid": gateway.pid, "version": gateway.version,
+        "share": gateway.share})
 }
 
-fn stage_json(view: &ClusterView, name: &StageName) -> Value {
-    let record = view.stages.get(name).map(|record| &record.value);
-    let placed = shards(view).find(|(_, shard)| shard.stage == *name);
-    let claim = placed.and_then(|(slot, _)| claim_of(view, slot, name));
-    let (state, reason) = state(record, placed.is_some(), claim);
+fn stage_json(stage: &StageReport<'_>) -> Value {
+    let StageReport { record, claim, .. } = stage;
     let load = record.map(|record| &record.load);
     json!({
-        "name": name,
+        "name": stage.name,
         "host": record.map(|record| &record.host),
         "pid": record.map(|record| record.pid),
         "version": record.map(|record| &record.version),
         "endpoint": record.map(|record| &record.endpoint),
-        "slot": placed.map(|(slot, _)| slot),
-        "layers": placed.map(|(_, shard)| shard.layers),
-        "pinned": view.pins.get(name).map(|pin| pin.value),
-        "state": state,
-        "reason": reason,
+        "slot": stage.slot,
+        "layers": stage.layers,
+        "pinned": stage.pin,
+        "state": stage.state.word(),
+        "reason": stage.reason,
         "memory": {
             "budget_bytes": record.map(|record| record.memory_budget_bytes),
             "bound_bytes": claim.map(|claim| claim.memory_bound_bytes),
@@ -103,29 +96,4 @@ fn stage_json(view: &ClusterView, name: &StageName) -> Value {
         "busy": load.map(|load| load.busy),
         "frames_refused": load.map(|load| load.frames_refused),
     })
-}
-
-/// The claim of `name` on `slot` of the newest generation.
-fn claim_of<'a>(view: &'a ClusterView, slot: u32, name: &StageName) -> Option<&'a ClaimRecord> {
-    let generation = view.placement.as_ref()?.value.generation();
-    let claim = &view.claims.get(&(generation, slot))?.value;
-    (claim.stage == *name).then_some(claim)
-}
-
-fn state<'a>(
-    record: Option<&StageRecord>,
-    placed: bool,
-    claim: Option<&'a ClaimRecord>,
-) -> (&'static str, Option<&'a str>) {
-    match claim.map(|claim| &claim.state) {
-        // A claim is under its stage's lease: without the stage it is about to go, too.
-        _ if record.is_none() => ("gone", None),
-        Some(ClaimState::Loading) => ("loading", None),
-        Some(ClaimState::Ready) => ("ready", None),
-        Some(ClaimState::Serving) => ("serving", None),
-        Some(ClaimState::Failed { reason }) => ("failed", Some(reason)),
-        None if placed => ("unclaimed", None),
-        None if record.is_some_and(|record| record.leaving) => ("leaving", None),
-        None => ("standby", None),
-    }
 }

@@ -5,6 +5,7 @@ mod door;
 mod error;
 mod gateway;
 mod model;
+mod reasons;
 mod stage;
 mod stop;
 mod text;

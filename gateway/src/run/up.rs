@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use engine::generate::Pipeline;
 use engine::head::HeadError;
-use engine::membership::{agree_on_key, read_view};
+use engine::membership::{Publisher, agree_on_key, read_view};
+use engine::report;
 use engine::store::{EmbeddedServer, EtcdStore, SharedStore};
 use schema::Keyspace;
 use tokio::net::TcpListener;
@@ -16,6 +17,7 @@ use super::RunError;
 use super::children::Children;
 use super::door::{OpenDoor, listen};
 use super::model::{Served, agree, fetch};
+use super::reasons::Reasons;
 use super::stop::Stop;
 use crate::settings::UpSettings;
 
@@ -49,7 +51,7 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
     let (member, door) = ((&settings.member, key), (&settings.door, DRAIN_TIME, true));
     // Before the stages: who is not the gateway must not have layers moved twice to find that out.
-    let opening = OpenDoor::open(store, keyspace, &served, member, listener, door, &stop);
+    let opening = OpenDoor::open(store.clone(), keyspace.clone(), &served, member, listener, door, &stop);
     let opened = tokio::select! {
         () = stop.told() => None,
         opened = opening => Some(opened),
@@ -68,8 +70,9 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
             say(&format!(
                 "the gateway at {url} serves this cluster; this machine adds its stages, Ctrl-C takes them away"
             ));
+            let cluster = Publisher::start(store, keyspace).await?;
             let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
-            let outcome = attend_stages(&mut children, &stop).await;
+            let outcome = attend_stages(&mut children, &cluster, &stop).await;
             children.stop().await;
             outcome
         }
@@ -95,12 +98,20 @@ fn start_children(
     Children::start(stages, &settings.stage_environment(), folder)
 }
 
-/// Says what becomes of the stages, for a machine that has nothing else of the cluster.
-async fn attend_stages(children: &mut Children, stop: &Stop) -> Result<(), RunError> {
+/// Says what becomes of the stages and why the cluster does not serve, for a machine that has nothing else of it.
+async fn attend_stages(children: &mut Children, cluster: &Publisher, stop: &Stop) -> Result<(), RunError> {
+    let mut views = cluster.views();
+    let mut reasons = Reasons::new(Instant::now());
+    views.mark_changed();
     loop {
         tokio::select! {
             () = stop.told() => return Ok(()),
             (name, status) = children.ended() => say(&format!("stage {name} has ended: {status}")),
+            Ok(()) = views.changed() => {
+                let view = views.borrow_and_update().clone();
+                reasons.see(report::serving(&view).err().map(|not| not.reason).as_deref());
+            }
+            () = until(reasons.due()) => say_why(&mut reasons),
         }
         if children.is_empty() {
             return Err(RunError::NoStageLeft);
@@ -139,8 +150,10 @@ async fn attend(
         say(&format!("stage {name} is process {}", pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string())));
     }
     let mut statuses = door.head.statuses();
+    let mut reasons = Reasons::new(Instant::now());
     let mut was_serving = false;
     let mut first = true;
+    statuses.mark_changed();
     loop {
         tokio::select! {
             () = stop.told() => return Ok(()),
@@ -156,11 +169,11 @@ async fn attend(
                 if status.serving && !was_serving {
                     announce(door, served, settings, etcd, first.then_some(started));
                     first = false;
-                } else if !status.serving && was_serving {
-                    say(&format!("not serving: {}", status.reason));
                 }
                 was_serving = status.serving;
+                reasons.see((!status.serving).then_some(status.reason.as_str()));
             }
+            () = until(reasons.due()) => say_why(&mut reasons),
         }
     }
 }
@@ -188,6 +201,21 @@ fn announce(door: &OpenDoor, served: &Served, settings: &UpSettings, etcd: &[Str
         started.elapsed().as_secs_f64(),
         settings.cluster,
     ));
+}
+
+/// Resolves at that time; never without one.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Says why the cluster does not serve, if that is due.
+fn say_why(reasons: &mut Reasons) {
+    if let Some(reason) = reasons.take(Instant::now()) {
+        say(&format!("not serving: {reason}"));
+    }
 }
 
 /// A line for people; a closed stdout is no reason to stop serving.
