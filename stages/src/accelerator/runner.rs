@@ -7,7 +7,7 @@ use schema::LayerRange;
 use schema::frame::Chosen;
 
 use super::bounds::{self, HEAD_ROWS_MAX, ROWS_MAX};
-use super::hardware::in_pool;
+use super::hardware::{Hardware, in_pool};
 use super::inputs::TileInputs;
 use super::kv::{KvCache, KvNumbers};
 use super::layer::Step;
@@ -33,7 +33,7 @@ pub struct RunnerSetup<'a> {
     /// How they are kept.
     pub kv_numbers: KvNumbers,
     /// Where to.
-    pub device: Device,
+    pub hardware: Hardware,
 }
 
 /// Why a shard's runner could not be made.
@@ -88,8 +88,9 @@ impl CandleRunner {
     /// # Errors
     /// [`SetupError`] when the file lacks something or the device has no room.
     pub fn new(setup: RunnerSetup<'_>) -> Result<Self, SetupError> {
-        let RunnerSetup { hyper, file, layers, kv_tokens, kv_numbers, device } = setup;
-        let weights = ShardWeights::upload(&hyper, file, layers, &device)?;
+        let RunnerSetup { hyper, file, layers, kv_tokens, kv_numbers, hardware } = setup;
+        let weights = ShardWeights::upload(&hyper, file, layers, &hardware)?;
+        let device = hardware.device;
         let blocks = bounds::kv_blocks(kv_tokens);
         let kv = KvCache::new(&hyper, kv_numbers, weights.layers.len(), blocks, &device)?;
         device.synchronize()?;

@@ -1,9 +1,10 @@
 //! A shard's weights on the device. They are copied layer by layer, and each layer's mapped pages are given back before
 //! the next is mapped, so that a machine whose processor and device share memory never holds a shard twice.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use schema::LayerRange;
 
+use super::hardware::Hardware;
 use super::matrix::Matrix;
 use super::runner::SetupError;
 use crate::model::{Hyper, OUTPUT_NORM, ROPE_FACTORS, Rope};
@@ -54,7 +55,7 @@ pub(super) struct ShardWeights {
 struct Upload<'a> {
     shard: &'a Shard,
     layer: u32,
-    device: &'a Device,
+    hardware: &'a Hardware,
 }
 
 // === impl ShardWeights ===
@@ -68,7 +69,7 @@ impl ShardWeights {
         hyper: &Hyper,
         file: &ModelFile,
         layers: LayerRange,
-        device: &Device,
+        hardware: &Hardware,
     ) -> Result<Self, SetupError> {
         let embedding = file.map(layers)?.embedding();
         let (mut copied, mut head, mut rope) = (Vec::new(), None, hyper.rope(None)?);
@@ -76,11 +77,11 @@ impl ShardWeights {
             // Of one layer, which is never empty.
             let Some(one) = LayerRange::new(layer, layer + 1) else { continue };
             let shard = file.map(one)?;
-            let upload = Upload { shard: &shard, layer, device };
+            let upload = Upload { shard: &shard, layer, hardware };
             copied.push(upload.layer()?);
             if layer + 1 == hyper.layers {
                 let norm = upload.vector(&shard.tensor(OUTPUT_NORM)?)?;
-                head = Some(Head { norm, output: Matrix::upload(&shard.output()?, device)? });
+                head = Some(Head { norm, output: Matrix::upload(&shard.output()?, hardware)? });
             }
             if let Some(factors) = shard.find(ROPE_FACTORS)? {
                 rope = hyper.rope(Some(&factors.f32s()?))?;
@@ -117,7 +118,7 @@ impl Upload<'_> {
     }
 
     fn matrix(&self, suffix: &str) -> Result<Matrix, SetupError> {
-        Ok(Matrix::upload(&self.shard.layer_tensor(self.layer, suffix)?, self.device)?)
+        Ok(Matrix::upload(&self.shard.layer_tensor(self.layer, suffix)?, self.hardware)?)
     }
 
     fn required(&self, suffix: &str) -> Result<Tensor, SetupError> {
@@ -132,7 +133,7 @@ impl Upload<'_> {
     fn vector(&self, tensor: &weights::Tensor) -> Result<Tensor, SetupError> {
         let values = tensor.f32s()?;
         let count = values.len();
-        Ok(Tensor::from_vec(values, count, self.device)?)
+        Ok(Tensor::from_vec(values, count, &self.hardware.device)?)
     }
 }
 

@@ -8,7 +8,8 @@ use candle_core::Device;
 use engine::runner::{Output, Runner, RunnerError, Work};
 use schema::LayerRange;
 use schema::frame::Slice;
-use stages::accelerator::{CandleRunner, KvNumbers, RunnerSetup};
+use schema::record::DeviceKind;
+use stages::accelerator::{CandleRunner, Hardware, KvNumbers, RunnerSetup};
 use stages::model::Hyper;
 use stages::weights::ModelFile;
 
@@ -28,13 +29,18 @@ impl Shards {
 
     /// The same with keys and values kept as `kv_numbers`.
     pub fn keeping(kv_numbers: KvNumbers, path: &Path, cuts: &[u32]) -> Self {
+        Self::on(DeviceKind::Cpu, kv_numbers, path, cuts)
+    }
+
+    /// The same with matrices in the form that they have on the device `kind`.
+    pub fn on(kind: DeviceKind, kv_numbers: KvNumbers, path: &Path, cuts: &[u32]) -> Self {
         let file = ModelFile::open(path).expect("the model opens");
         let hyper = Hyper::read(file.header()).expect("the model is supported");
         let ends: Vec<u32> = [0].iter().chain(cuts).chain([&hyper.layers]).copied().collect();
         let runner = |ends: &[u32]| {
             let layers = LayerRange::new(ends[0], ends[1]).expect("a range");
-            let (hyper, device) = (hyper.clone(), Device::Cpu);
-            let setup = RunnerSetup { hyper, file: &file, layers, kv_tokens: KV_TOKENS, kv_numbers, device };
+            let (hyper, hardware) = (hyper.clone(), stand_in(kind));
+            let setup = RunnerSetup { hyper, file: &file, layers, kv_tokens: KV_TOKENS, kv_numbers, hardware };
             CandleRunner::new(setup).expect("the shard is ready")
         };
         Self { runners: ends.windows(2).map(runner).collect(), hyper: hyper.clone() }
@@ -69,6 +75,11 @@ impl Shards {
         }
         (slices, activations)
     }
+}
+
+/// Candle's processor device in the place of one of another kind: it stores what that one would, and computes it itself.
+pub fn stand_in(kind: DeviceKind) -> Hardware {
+    Hardware { device: Device::Cpu, kind }
 }
 
 /// The largest difference of two sets of logits.
