@@ -15,6 +15,7 @@ pub mod model;
 mod model_record;
 pub mod probe;
 pub mod sampling;
+pub mod shard;
 pub mod weights;
 
 pub use model_record::{RecordError, model_record};

@@ -7,10 +7,9 @@ use schema::record::DeviceKind;
 use super::support::{Storage, storage};
 use crate::model::Hyper;
 use crate::sampling::Sampler;
+use crate::shard::TOKENS;
 use crate::weights::Shard;
 
-/// Tokens in a block.
-pub(super) const TOKENS: usize = KV_BLOCK_TOKENS as usize;
 /// Rows computed together: enough that reading the weights once for all is little beside multiplying. Longer
 /// micro-batches take several passes.
 pub(super) const ROWS_MAX: usize = 256;

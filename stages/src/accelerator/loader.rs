@@ -6,12 +6,12 @@ use schema::record::{KvRoom, KvType, MemoryUse, Speeds, StageLoad, StageRecord};
 
 use super::bounds::{self, WeightsBytes};
 use super::hardware::Hardware;
-use super::kv::KvNumbers;
-use super::runner::{CandleRunner, RunnerSetup};
+use super::runner::CandleRunner;
 use super::support;
 use crate::loader::chain;
 use crate::memory;
 use crate::model::{Hyper, ModelError};
+use crate::shard::RunnerSetup;
 use crate::weights::ModelFile;
 
 /// Loads shards of one model file onto one device.
@@ -31,8 +31,8 @@ impl CandleLoader {
     /// only told to others, as candle decides for itself how many feed a device.
     ///
     /// # Errors
-    /// [`ModelError`] when the model is not supported, its tensors are not what its metadata promises, or the device does
-    /// not compute the format of one. Nothing is mapped before that is known.
+    /// [`ModelError`] when the model is not supported, its tensors are not what its metadata promises, or the device
+    /// does not compute the format of one. Nothing is mapped before that is known.
     pub fn new(
         file: ModelFile,
         hardware: Hardware,
@@ -75,15 +75,9 @@ impl Loader for CandleLoader {
             return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
         }
         self.file.check_unchanged().map_err(|error| LoadError::Failed(chain(&error)))?;
-        let setup = RunnerSetup {
-            hyper: self.hyper.clone(),
-            file: &self.file,
-            layers,
-            kv_tokens: room.tokens,
-            kv_numbers: KvNumbers::Half,
-            hardware: self.hardware.clone(),
-        };
-        let runner = CandleRunner::new(setup).map_err(|error| LoadError::Failed(chain(&error)))?;
+        let shard = self.file.map(layers).map_err(|error| LoadError::Failed(chain(&error)))?;
+        let setup = RunnerSetup { hyper: self.hyper.clone(), shard, room };
+        let runner = CandleRunner::new(setup, &self.hardware).map_err(|error| LoadError::Failed(chain(&error)))?;
         let kv_blocks = runner.kv_blocks();
         Ok(LoadedShard { runner: Box::new(runner), weights_bytes: self.weights_bytes(layers).device, kv_blocks })
     }

@@ -38,7 +38,7 @@ impl Matrix {
             Storage::Dequantised => {
                 let mut values = vec![0.0; shape.0 * shape.1];
                 dequantise_block_bytes(format, tensor.bytes(), &mut values);
-                // From the host, whole: buffers that candle's Metal allocator makes itself are rounded up to a power of two.
+                // From the host, whole: buffers of candle's own Metal allocator are rounded up to a power of two.
                 Ok(Self::Plain(Tensor::from_vec(values, shape, device)?))
             }
         }

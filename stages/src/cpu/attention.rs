@@ -8,10 +8,11 @@
 
 use std::ops::Range;
 
-use super::kv::{KvLayer, Numbers, TOKENS, Tile};
+use super::kv::{KvLayer, Numbers, Tile};
 use super::lanes::{Kernel, Lanes, Level, WIDTH};
 use super::math::exp2;
 use super::quantised::BLOCK;
+use crate::shard::TOKENS;
 
 /// Queries (rows times heads) worked on between two tiles: enough that a tile is read from memory once for many, few
 /// enough that queries, scores and sums stay in the second-level cache (48 * 4 * 128 * 4 bytes = 96 KiB).

@@ -9,7 +9,6 @@
 use std::io;
 use std::ops::Range;
 
-use engine::runner::KV_BLOCK_TOKENS;
 use memmap2::MmapMut;
 use schema::record::KvType;
 
@@ -17,9 +16,7 @@ use super::lanes::{Kernel, Lanes, Level, WIDTH};
 use super::math::padded;
 use super::quantised::{self, BLOCK};
 use super::split::Split;
-
-/// Tokens in a block.
-pub(super) const TOKENS: usize = KV_BLOCK_TOKENS as usize;
+use crate::shard::TOKENS;
 
 /// The sizes of one layer's keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

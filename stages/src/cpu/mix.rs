@@ -7,12 +7,12 @@ use super::lanes::Level;
 use super::layer::Step;
 use super::math::add;
 use super::norm::rms_norm_in_place;
-use super::plan::Stretch;
 use super::rope::Angles;
 use super::share;
 use super::split::Split;
 use super::weights::Layer;
 use crate::model::Hyper;
+use crate::shard::Stretch;
 
 /// What all threads need to attend.
 struct Attention<'a> {
@@ -54,14 +54,14 @@ impl Step<'_> {
                 let key = unsafe { key.part(k_row + k..k_row + k + hyper.key) };
                 // SAFETY: as above.
                 let value = unsafe { value.part(v_row + v..v_row + v + hyper.value) };
-                if !key_bias.is_empty() {
-                    add(level, key, &key_bias[k..k + hyper.key]);
+                if let Some(bias) = key_bias {
+                    add(level, key, &bias[k..k + hyper.key]);
                 }
-                if !value_bias.is_empty() {
-                    add(level, value, &value_bias[v..v + hyper.value]);
+                if let Some(bias) = value_bias {
+                    add(level, value, &bias[v..v + hyper.value]);
                 }
-                if !key_norm.is_empty() {
-                    rms_norm_in_place(level, key, key_norm, hyper.norm_epsilon);
+                if let Some(norm) = key_norm {
+                    rms_norm_in_place(level, key, norm, hyper.norm_epsilon);
                 }
                 angles.turn(level, index, key);
                 // SAFETY: each head is in one part only.
@@ -163,10 +163,10 @@ impl Attention<'_> {
             let row = unit.stretch.start + index / group;
             let head = (unit.span.kv_head * group + index % group) * hyper.key;
             query.copy_from_slice(&self.query[row * hyper.query_width() + head..][..hyper.key]);
-            if !bias.is_empty() {
+            if let Some(bias) = bias {
                 add(self.level, query, &bias[head..head + hyper.key]);
             }
-            if !norm.is_empty() {
+            if let Some(norm) = norm {
                 rms_norm_in_place(self.level, query, norm, hyper.norm_epsilon);
             }
             self.angles.turn(self.level, row, query);

@@ -11,7 +11,6 @@
 
 mod arena;
 mod attention;
-pub(crate) mod check;
 mod exponentials;
 mod head;
 mod kv;
@@ -20,7 +19,6 @@ mod layer;
 mod math;
 mod mix;
 mod norm;
-mod plan;
 mod quantised;
 mod rope;
 mod runner;
@@ -29,4 +27,4 @@ mod split;
 mod weights;
 
 pub(crate) use exponentials::Exponentials;
-pub use runner::{CpuRunner, RunnerSetup, SetupError};
+pub use runner::CpuRunner;

@@ -8,9 +8,10 @@ use candle_core::Device;
 use engine::runner::{Output, Runner, RunnerError, Work};
 use schema::LayerRange;
 use schema::frame::Slice;
-use schema::record::DeviceKind;
-use stages::accelerator::{CandleRunner, Hardware, KvNumbers, RunnerSetup};
+use schema::record::{DeviceKind, KvRoom, KvType};
+use stages::accelerator::{CandleRunner, Hardware, KvNumbers};
 use stages::model::Hyper;
+use stages::shard::RunnerSetup;
 use stages::weights::ModelFile;
 
 use crate::runner_support::pipeline::{KV_TOKENS, Piece, slice};
@@ -39,9 +40,10 @@ impl Shards {
         let ends: Vec<u32> = [0].iter().chain(cuts).chain([&hyper.layers]).copied().collect();
         let runner = |ends: &[u32]| {
             let layers = LayerRange::new(ends[0], ends[1]).expect("a range");
-            let (hyper, hardware) = (hyper.clone(), stand_in(kind));
-            let setup = RunnerSetup { hyper, file: &file, layers, kv_tokens: KV_TOKENS, kv_numbers, hardware };
-            CandleRunner::new(setup).expect("the shard is ready")
+            let room = KvRoom { tokens: KV_TOKENS, kv_type: KvType::F16 };
+            let setup =
+                RunnerSetup { hyper: hyper.clone(), shard: file.map(layers).expect("the layers are there"), room };
+            CandleRunner::keeping(kv_numbers, setup, &stand_in(kind)).expect("the shard is ready")
         };
         Self { runners: ends.windows(2).map(runner).collect(), hyper: hyper.clone() }
     }
@@ -77,7 +79,7 @@ impl Shards {
     }
 }
 
-/// Candle's processor device in the place of one of another kind: it stores what that one would, and computes it itself.
+/// Candle's processor device in place of another: it stores what that one would, and computes it itself.
 pub fn stand_in(kind: DeviceKind) -> Hardware {
     Hardware { device: Device::Cpu, kind }
 }
