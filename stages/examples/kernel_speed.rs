@@ -10,7 +10,8 @@ use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use stages::kernels::{Format, MatmulJob, Matrix, Path, Pool, Rows, matmul_on};
+use stages::format::Format;
+use stages::kernels::{MatmulJob, Matrix, Path, Pool, Rows, matmul_on};
 
 /// Outputs and columns: the default model's, then cuts of those of a model with a billion weights.
 const SHAPES: [(usize, usize); 4] = [(1536, 576), (576, 1536), (1024, 2048), (256, 8192)];

@@ -7,6 +7,7 @@ pub mod accelerator;
 pub mod cpu;
 #[cfg(feature = "accelerator")]
 pub mod device;
+pub mod format;
 pub mod gguf;
 pub mod kernels;
 pub mod loader;

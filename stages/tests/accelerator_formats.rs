@@ -8,7 +8,7 @@ use runner_support::fixture::{Random, Shape, write_random};
 use runner_support::pipeline::{Piece, Pipeline};
 use schema::record::DeviceKind;
 use stages::accelerator::KvNumbers;
-use stages::kernels::Format;
+use stages::format::Format;
 
 const SMALL: Shape = Shape {
     architecture: "llama",

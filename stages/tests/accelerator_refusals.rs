@@ -14,7 +14,7 @@ use schema::frame::{Sampling, Slice};
 use schema::record::DeviceKind;
 use schema::record::{KvRoom, KvType};
 use stages::accelerator::CandleLoader;
-use stages::kernels::Format;
+use stages::format::Format;
 use stages::model::ModelError;
 use stages::weights::ModelFile;
 

@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 
 use schema::record::Speeds;
 use serde::Serialize;
-use stages::kernels::{Format, Path, Pool};
+use stages::format::Format;
+use stages::kernels::{Path, Pool};
 use stages::probe::measure;
 
 use super::exit::{CliError, Exit};

@@ -84,8 +84,8 @@ pub(crate) fn scratch_bytes(hyper: &Hyper, last: bool, kv_tokens: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Format;
     use crate::gguf::GgufWriter;
-    use crate::kernels::Format;
     use crate::weights::ModelFile;
 
     #[test]

@@ -7,7 +7,8 @@ use candle_core::{DType, Module, Result, Tensor};
 
 use super::hardware::Hardware;
 use super::support::{Storage, storage};
-use crate::kernels::{Format, dequantise_block_bytes};
+use crate::format::Format;
+use crate::kernels::dequantise_block_bytes;
 use crate::weights;
 
 /// A matrix that rows of activations are multiplied with.

@@ -2,7 +2,7 @@
 
 use schema::record::DeviceKind;
 
-use crate::kernels::Format;
+use crate::format::Format;
 use crate::model::ModelError;
 use crate::weights::ModelFile;
 

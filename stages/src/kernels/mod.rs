@@ -8,7 +8,6 @@ mod block;
 mod codec;
 mod disjoint;
 mod dispatch;
-mod format;
 mod matrix;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -23,10 +22,11 @@ mod tile;
 mod x86;
 
 pub use dispatch::{MatmulJob, Path, matmul, matmul_on};
-pub use format::{Format, UnsupportedFormat};
 pub use matrix::{Matrix, MatrixError};
 pub use pool::Pool;
 pub use rows::Rows;
+
+use crate::format::Format;
 
 /// Writes the values of one row of `matrix` to `out`.
 ///

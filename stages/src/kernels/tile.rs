@@ -5,12 +5,13 @@ use std::hint::black_box;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::Matrix;
 use super::codec::{self, Codec, Lanes, Lying, PackedFactors, UNIT_BLOCKS_MAX};
 use super::dispatch::Product;
 use super::rows::{CHUNK_ROWS_MAX, Quantised};
 use super::scalar::{self, FLOAT_GROUP};
 use super::simd::{MATRIX_ROWS, Matrices, Simd, Tile, Work};
-use super::{Format, Matrix};
+use crate::format::Format;
 
 /// A range of a product's outputs, for all rows.
 pub(super) struct Outputs<'a> {

@@ -14,8 +14,8 @@ use super::mapping::Mapping;
 use super::place::{EMBEDDING, OUTPUT};
 use super::record::{self, ModelError};
 use super::shard::{MapError, Shard};
+use crate::format::Format;
 use crate::gguf::{GgufError, Header, Keep, TensorInfo};
-use crate::kernels::Format;
 
 /// A GGUF file with a checked header. Cheap to clone; the file stays open, so a path that is replaced meanwhile does
 /// not change what is read.
