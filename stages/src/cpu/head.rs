@@ -8,9 +8,8 @@ use super::layer::Step;
 use super::math::add;
 use super::norm::rms_norm;
 use super::share;
-use super::split::Split;
 use super::weights::Head;
-use crate::kernels::{MatmulJob, matmul};
+use crate::kernels::{MatmulJob, Split, matmul};
 use crate::shard::{Outcome, chosen};
 
 impl Step<'_> {
@@ -46,8 +45,8 @@ impl Step<'_> {
         for (row, input) in rows.iter().zip(input.prepare(rows.len(), hidden).chunks_exact_mut(hidden)) {
             let values = row * hidden..(row + 1) * hidden;
             let x = &mut x[values.clone()];
-            add(self.level, x, &out[values]);
-            rms_norm(self.level, x, &head.norm, self.hyper.norm_epsilon, input);
+            add(self.isa, x, &out[values]);
+            rms_norm(self.isa, x, &head.norm, self.hyper.norm_epsilon, input);
         }
         let out = &mut logits[..rows.len() * vocabulary];
         matmul(self.pool, &mut [MatmulJob { weights: head.output.matrix(), out }], input);

@@ -9,13 +9,12 @@ use schema::record::{KvRoom, Speeds};
 use super::arena::{Arena, ArenaSizes, ROWS_MAX, kv_shape};
 use super::attention::QUERIES_MAX;
 use super::kv::KvCache;
-use super::lanes::Level;
 use super::layer::Step;
 use super::math::add;
 use super::share;
-use super::split::Split;
 use super::weights::{Embedding, ShardWeights};
-use crate::kernels::{Pool, dequantise_row};
+use crate::kernels::Isa;
+use crate::kernels::{Pool, Split, dequantise_row};
 use crate::loader::chain;
 use crate::model::{Hyper, ROPE_FACTORS};
 use crate::probe::{PROBE_TIME, Probe, ProbeScratch};
@@ -28,7 +27,7 @@ pub struct CpuRunner {
     hyper: Hyper,
     shard: Shard,
     pool: Arc<Pool>,
-    level: Level,
+    isa: Isa,
     weights: ShardWeights,
     kv: KvCache,
     arena: Arena,
@@ -65,16 +64,7 @@ impl CpuRunner {
         let blocks = room.tokens.div_ceil(KV_BLOCK_TOKENS) as usize;
         let kv = KvCache::new(kv_shape(&hyper, room.kv_type), weights.layers.len(), blocks)
             .map_err(|cause| SetupError::Memory { tokens: room.tokens, cause })?;
-        Ok(Self {
-            arena: Arena::new(&sizes, rope),
-            level: Level::detect(),
-            hyper,
-            shard,
-            pool,
-            weights,
-            kv,
-            probe: None,
-        })
+        Ok(Self { arena: Arena::new(&sizes, rope), isa: Isa::best(), hyper, shard, pool, weights, kv, probe: None })
     }
 
     /// Blocks of keys and values it has room for.
@@ -113,8 +103,8 @@ impl CpuRunner {
 
     /// Runs all layers on the tile; what the last one adds is left in `arena.out`.
     fn layers(&mut self, work: &Work<'_>) {
-        let Self { hyper, pool, level, weights, kv, arena, .. } = self;
-        let mut step = Step { hyper, pool, level: *level, slices: work.slices, arena };
+        let Self { hyper, pool, isa, weights, kv, arena, .. } = self;
+        let mut step = Step { hyper, pool, isa: *isa, slices: work.slices, arena };
         for (index, layer) in weights.layers.iter().enumerate() {
             step.layer(layer, kv, index);
         }
@@ -129,7 +119,7 @@ impl CpuRunner {
             let values = range.start * hidden..range.end * hidden;
             // SAFETY: the ranges do not overlap.
             let x = unsafe { x.part(values.clone()) };
-            add(self.level, x, &out[values]);
+            add(self.isa, x, &out[values]);
         });
         activations.extend_from_slice(&self.arena.x[..rows * hidden]);
     }
@@ -150,8 +140,8 @@ impl CpuRunner {
             match (&self.weights.head, &mut *into) {
                 (None, Outcome::Activations(values)) => self.hand_on(values),
                 (Some(head), into) => {
-                    let Self { hyper, pool, level, arena, .. } = self;
-                    Step { hyper, pool, level: *level, slices: work.slices, arena }.finish(head, into)?;
+                    let Self { hyper, pool, isa, arena, .. } = self;
+                    Step { hyper, pool, isa: *isa, slices: work.slices, arena }.finish(head, into)?;
                 }
                 (None, _) => return Err(no_head()),
             }

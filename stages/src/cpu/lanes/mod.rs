@@ -5,7 +5,7 @@
 //! gives the same bits on AVX-512, AVX2, NEON and in plain Rust. This folder is the one home of the runner's unsafe
 //! intrinsics; it knows nothing of models.
 
-mod level;
+mod kernel;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -15,14 +15,14 @@ mod x86;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
-pub(crate) use level::{Kernel, Level};
+pub(crate) use kernel::Kernel;
 
 /// How many values are worked on at once, on every instruction set alike.
 pub(crate) const WIDTH: usize = 16;
 
 /// Sixteen `f32`.
 ///
-/// A type that implements this with instructions that not every processor has is named in `level.rs` only, inside
+/// A type that implements this with instructions that not every processor has is named in `kernel.rs` only, inside
 /// functions that are called where those instructions were found to exist. That is what makes the methods safe.
 pub(crate) trait Lanes: Copy {
     /// How many queries attention works on together so that its sums stay in registers.

@@ -1,7 +1,7 @@
 //! Lanes in one AVX-512 register or two AVX ones.
 //!
 //! The types are used only in functions compiled for, and called on, processors that have the instructions: see
-//! `level.rs`.
+//! `kernel.rs`.
 
 use std::arch::x86_64::*;
 
