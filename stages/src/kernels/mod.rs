@@ -7,6 +7,7 @@
 mod block;
 mod codec;
 mod dispatch;
+mod floats;
 mod isa;
 mod matrix;
 #[cfg(target_arch = "aarch64")]
@@ -23,12 +24,17 @@ mod tile;
 mod x86;
 
 pub use dispatch::{MatmulJob, matmul, matmul_on};
+pub(crate) use floats::Floats;
 pub(crate) use isa::Instructions;
 pub use isa::Isa;
 pub use matrix::{Matrix, MatrixError};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
 pub use pool::Pool;
 pub use rows::Rows;
 pub(crate) use split::Split;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{avx2::Avx2, avx512::Avx512};
 
 use crate::format::Format;
 

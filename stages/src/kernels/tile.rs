@@ -189,9 +189,10 @@ fn one_row<S: Simd, C: Codec>(
 fn ask_for_next<S: Simd>(s: S, weights: &Matrix<'_>, start: usize, index: usize, bytes: usize) {
     let tile = S::LANES * weights.row_bytes();
     let next = start * weights.row_bytes() + tile + index * bytes;
+    let start = weights.bytes().as_ptr();
     for line in 0..bytes.div_ceil(64) {
-        s.prefetch(weights.bytes(), next + 64 * line);
-        s.prefetch_far(weights.bytes(), next + tile + 64 * line);
+        s.prefetch(start.wrapping_add(next + 64 * line));
+        s.prefetch_far(start.wrapping_add(next + tile + 64 * line));
     }
 }
 

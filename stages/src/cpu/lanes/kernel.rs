@@ -2,6 +2,12 @@
 
 use super::Lanes;
 use super::portable::Portable;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use super::sixteen::Sixteen;
+#[cfg(target_arch = "aarch64")]
+use crate::kernels::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::{Avx2, Avx512};
 use crate::kernels::{Instructions, Isa};
 
 /// An algorithm over lanes. `run` must be `#[inline(always)]`, or it is not compiled for the instructions it is run with.
@@ -26,7 +32,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx2 => unsafe { with_avx2(kernel) },
             #[cfg(target_arch = "aarch64")]
-            Instructions::NeonI8mm | Instructions::NeonDot | Instructions::Neon => kernel.run::<super::neon::Neon>(),
+            Instructions::NeonI8mm | Instructions::NeonDot | Instructions::Neon => kernel.run::<Sixteen<Neon<0>, 2>>(),
             Instructions::Scalar => kernel.run::<Portable>(),
         }
     }
@@ -37,7 +43,7 @@ impl Isa {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx2,fma,f16c")]
 unsafe fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<super::x86::Avx512>()
+    kernel.run::<Sixteen<Avx512, 1>>()
 }
 
 /// # Safety
@@ -45,5 +51,5 @@ unsafe fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<super::x86::Avx2>()
+    kernel.run::<Sixteen<Avx2, 2>>()
 }

@@ -2,18 +2,12 @@
 //!
 //! Every operation of [`Lanes`] is one correctly rounded IEEE 754 operation on each of the sixteen values (a fused
 //! multiply-add counts as one), and sums over lanes have one fixed order. So an algorithm written once over `Lanes`
-//! gives the same bits on AVX-512, AVX2, NEON and in plain Rust. This folder is the one home of the runner's unsafe
-//! intrinsics; it knows nothing of models.
+//! gives the same bits on AVX-512, AVX2, NEON and in plain Rust. The instructions themselves are those of
+//! [`Floats`](crate::kernels::Floats), which products use, too (`sixteen`); this folder knows nothing of models.
 
 mod kernel;
-#[cfg(target_arch = "aarch64")]
-mod neon;
 mod portable;
-#[cfg(target_arch = "x86_64")]
-mod x86;
-
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+mod sixteen;
 
 pub(crate) use kernel::Kernel;
 
@@ -66,21 +60,11 @@ pub(crate) trait Lanes: Copy {
     /// is no such instruction.
     #[inline(always)]
     fn prefetch<T>(place: *const T) {
-        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points; every x86-64 has it.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(place.cast());
-        }
         let _ = place;
     }
     /// As `prefetch`, for the second-level cache.
     #[inline(always)]
     fn prefetch_far<T>(place: *const T) {
-        // SAFETY: as in `prefetch`.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(place.cast());
-        }
         let _ = place;
     }
 
