@@ -10,7 +10,8 @@ use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use stages::kernels::{Format, MatmulJob, Matrix, Path, Pool, Rows, matmul_on};
+use stages::format::Format;
+use stages::kernels::{Isa, MatmulJob, Matrix, Pool, Rows, matmul_on};
 
 /// Outputs and columns: the default model's, then cuts of those of a model with a billion weights.
 const SHAPES: [(usize, usize); 4] = [(1536, 576), (576, 1536), (1024, 2048), (256, 8192)];
@@ -20,7 +21,8 @@ const COLD_BYTES: usize = 192 << 20;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let path = if wanted.iter().any(|name| name == "second") { Path::ALL[1] } else { Path::best() };
+    let second = wanted.iter().any(|name| name == "second");
+    let isa = Isa::all().nth(usize::from(second)).unwrap_or(Isa::SCALAR);
     let hot = wanted.iter().any(|name| name == "hot");
     let megabytes = wanted.iter().find_map(|name| name.strip_suffix("MB")?.parse::<usize>().ok());
     let total = megabytes.map_or(COLD_BYTES, |megabytes| megabytes << 20);
@@ -28,7 +30,7 @@ fn main() {
     let all_rows = if chosen.is_empty() { vec![1, 8, 64, 512] } else { chosen };
     let threads = [1, 2].map(|threads| Pool::new(NonZeroUsize::new(threads).expect("not zero")));
     println!(
-        "{path:?}; reading memory alone: {}",
+        "{isa:?}; reading memory alone: {}",
         threads.each_ref().map(|pool| format!("{:.1}", read(pool, total))).join(" / ")
     );
     let heads =
@@ -49,7 +51,7 @@ fn main() {
             let matrices: Vec<Matrix<'_>> = matrices.collect();
             let figures = all_rows.iter().map(|&rows| {
                 threads.each_ref().map(|pool| {
-                    let seconds = product(path, pool, &matrices, rows);
+                    let seconds = product(isa, pool, &matrices, rows);
                     let amount = if rows == 1 { one } else { rows * outputs * cols };
                     format!("{:6.1}", amount as f64 / seconds / 1e9)
                 })
@@ -73,7 +75,7 @@ fn read(pool: &Pool, total: usize) -> f64 {
 
 /// Seconds a product: the best of many short runs, each over as many products with different weights as take a
 /// few milliseconds, so that a busy machine leaves some of them alone.
-fn product(path: Path, pool: &Pool, matrices: &[Matrix<'_>], rows: usize) -> f64 {
+fn product(isa: Isa, pool: &Pool, matrices: &[Matrix<'_>], rows: usize) -> f64 {
     let (outputs, cols) = (matrices[0].rows(), matrices[0].cols());
     let values: Vec<f32> = (0..rows * cols).map(|index| (index % 17) as f32 - 8.0).collect();
     let mut x = Rows::new();
@@ -85,7 +87,7 @@ fn product(path: Path, pool: &Pool, matrices: &[Matrix<'_>], rows: usize) -> f64
         let start = Instant::now();
         for weights in matrices {
             x.load(&values, rows, cols);
-            matmul_on(path, pool, &mut [MatmulJob { weights: *weights, out: &mut out }], &mut x);
+            matmul_on(isa, pool, &mut [MatmulJob { weights: *weights, out: &mut out }], &mut x);
         }
         start.elapsed().as_secs_f64() / calls as f64
     });

@@ -12,7 +12,7 @@ mod requantise;
 use std::path::Path;
 
 use requantise::Stored;
-use stages::kernels::Format;
+use stages::format::Format;
 
 type Failure = Box<dyn std::error::Error>;
 

@@ -7,6 +7,7 @@ pub mod accelerator;
 pub mod cpu;
 #[cfg(feature = "accelerator")]
 pub mod device;
+pub mod format;
 pub mod gguf;
 pub mod kernels;
 pub mod loader;
@@ -15,6 +16,7 @@ pub mod model;
 mod model_record;
 pub mod probe;
 pub mod sampling;
+pub mod shard;
 pub mod weights;
 
 pub use model_record::{RecordError, model_record};

@@ -7,10 +7,11 @@ use engine::runner::{LoadError, LoadedShard, Loader};
 use schema::LayerRange;
 use schema::record::{DeviceKind, KvRoom, MemoryUse, Speeds, StageLoad, StageRecord};
 
-use crate::cpu::{CpuRunner, RunnerSetup};
+use crate::cpu::CpuRunner;
 use crate::kernels::Pool;
 use crate::memory;
 use crate::model::{Hyper, ModelError};
+use crate::shard::RunnerSetup;
 use crate::weights::{ModelFile, Residency};
 
 /// Loads shards of one model file onto the processor.
@@ -49,14 +50,14 @@ impl CpuLoader {
 
 /// Bytes of scratch that any shard of this model needs on `threads` threads, at most.
 pub fn scratch_bytes(hyper: &Hyper, threads: usize, kv_tokens: u32) -> u64 {
-    RunnerSetup::scratch_bytes(hyper, true, threads, kv_tokens)
+    CpuRunner::scratch_bytes(hyper, true, threads, kv_tokens)
 }
 
 impl Loader for CpuLoader {
     fn memory_bound(&self, layers: LayerRange, room: KvRoom) -> u64 {
         // Mapping reads nothing; layers that cannot be mapped are refused by `load`, with the reason.
         let weights = self.file.map(layers).map_or(0, |shard| shard.mapped_bytes());
-        weights.saturating_add(RunnerSetup::bytes(&self.hyper, layers, self.pool.threads(), room))
+        weights.saturating_add(CpuRunner::bytes(&self.hyper, layers, self.pool.threads(), room))
     }
 
     fn load(&self, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
@@ -69,8 +70,8 @@ impl Loader for CpuLoader {
         shard.prefetch();
         let weights_bytes = shard.mapped_bytes();
         *self.residency.lock().unwrap_or_else(PoisonError::into_inner) = shard.residency();
-        let setup = RunnerSetup { hyper: self.hyper.clone(), shard, pool: Arc::clone(&self.pool), room };
-        let runner = CpuRunner::new(setup).map_err(|error| LoadError::Failed(chain(&error)))?;
+        let setup = RunnerSetup { hyper: self.hyper.clone(), shard, room };
+        let runner = CpuRunner::new(setup, Arc::clone(&self.pool)).map_err(|error| LoadError::Failed(chain(&error)))?;
         let kv_blocks = runner.kv_blocks();
         Ok(LoadedShard { runner: Box::new(runner), weights_bytes, kv_blocks })
     }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use schema::record::{FormatSpeed, Speeds};
 
-use crate::kernels::{Format, MatmulJob, Matrix, Pool, Rows, matmul};
+use crate::format::Format;
+use crate::kernels::{MatmulJob, Matrix, Pool, Rows, matmul};
 
 /// The longest that measuring may take, all formats together.
 pub const PROBE_TIME: Duration = Duration::from_millis(500);

@@ -6,7 +6,9 @@ mod runner_support;
 use accelerator_support::{Shards, largest_difference};
 use runner_support::fixture::{Random, Shape, write_random};
 use runner_support::pipeline::{Piece, Pipeline};
-use stages::kernels::Format;
+use schema::record::DeviceKind;
+use stages::accelerator::KvNumbers;
+use stages::format::Format;
 
 const SMALL: Shape = Shape {
     architecture: "llama",
@@ -66,6 +68,26 @@ fn blocks_of_256_weights_agree() {
 fn sixteen_bit_weights_agree() {
     for format in [Format::F16, Format::BF16] {
         check(Shape { format, ..SMALL });
+    }
+}
+
+#[test]
+fn sixteen_bit_weights_agree_closely_in_the_form_that_metal_has() {
+    for format in [Format::F16, Format::BF16] {
+        let shape = Shape { format, ..SMALL };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        write_random(&path, shape);
+        let ids: Vec<u32> = (0..TOKENS).map(|index| index * 7 % shape.vocabulary).collect();
+        let mut shards = Shards::on(DeviceKind::Metal, KvNumbers::Half, &path, &[1]);
+        let mut expected = Pipeline::new(&path, &[], 1);
+        // A prompt, then one row.
+        let (prompt, last) = ids.split_at(ids.len() - 1);
+        for (position, tokens) in [(0, prompt), (prompt.len() as u32, last)] {
+            let piece = [Piece { sequence: 0, position, tokens }];
+            let difference = largest_difference(&shards.logits(&piece), &expected.logits(&piece));
+            assert!(difference < 1e-3, "{}: off by {difference}", format.name());
+        }
     }
 }
 

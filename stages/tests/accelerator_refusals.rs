@@ -5,7 +5,7 @@ mod runner_support;
 
 use std::path::{Path, PathBuf};
 
-use accelerator_support::Shards;
+use accelerator_support::{Shards, stand_in};
 use engine::runner::{LoadError, Loader, Output, RunnerError, Work};
 use runner_support::fixture::{Shape, write_random};
 use runner_support::pipeline::{GREEDY, KV_TOKENS, Piece, Pipeline, slice};
@@ -13,8 +13,9 @@ use schema::LayerRange;
 use schema::frame::{Sampling, Slice};
 use schema::record::DeviceKind;
 use schema::record::{KvRoom, KvType};
-use stages::accelerator::{CandleLoader, Hardware};
-use stages::kernels::Format;
+use stages::accelerator::CandleLoader;
+use stages::format::Format;
+use stages::model::ModelError;
 use stages::weights::ModelFile;
 
 const SMALL: Shape = Shape {
@@ -39,8 +40,11 @@ fn write(folder: &tempfile::TempDir) -> PathBuf {
 }
 
 fn loader(path: &Path) -> CandleLoader {
-    let hardware = Hardware::open(DeviceKind::Cpu).unwrap();
-    CandleLoader::new(ModelFile::open(path).unwrap(), hardware, 1, None).unwrap()
+    loader_on(DeviceKind::Cpu, path).unwrap()
+}
+
+fn loader_on(kind: DeviceKind, path: &Path) -> Result<CandleLoader, ModelError> {
+    CandleLoader::new(ModelFile::open(path).unwrap(), stand_in(kind), 1, None)
 }
 
 fn room(tokens: u32) -> KvRoom {
@@ -174,6 +178,46 @@ fn keys_and_values_in_8_bits_are_refused_by_name() {
     let Err(error) = loader(&path).load(range(0, 2), room, u64::MAX) else { panic!("it was loaded") };
     assert!(error.to_string().contains("to be kept as q8_0: expected f16"), "{error}");
     assert!(loader(&path).load(range(0, 2), KvRoom { kv_type: KvType::F16, ..room }, u64::MAX).is_ok());
+}
+
+#[test]
+fn metal_refuses_q2_k_by_name_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    write_random(&path, Shape { format: Format::Q2K, hidden: 256, feed_forward: 256, heads: 16, ..SMALL });
+    let error = loader_on(DeviceKind::Metal, &path).unwrap_err().to_string();
+    // The head's matrix, which is the embedding table.
+    let expected = "tensor \"token_embd.weight\": expected one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q3_K, \
+                    Q4_K, Q5_K, Q6_K on the device metal, or the device cpu (`--device cpu`), which computes every format, found \
+                    Q2_K: candle 0.11.1's kernel for one row writes past its output";
+    assert_eq!(error, expected);
+    for kind in [DeviceKind::Cpu, DeviceKind::Cuda] {
+        assert!(loader_on(kind, &path).is_ok(), "{kind:?}");
+    }
+}
+
+#[test]
+fn the_bound_counts_16_bit_matrices_as_the_floats_they_become_on_metal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let loaded = |kind, layers| {
+        let loader = loader_on(kind, &path).unwrap();
+        let bound = loader.memory_bound(layers, room(64));
+        let Err(error) = loader.load(layers, room(64), bound - 1) else { panic!("it was loaded") };
+        assert!(matches!(error, LoadError::OverBudget { needed_bytes, .. } if needed_bytes == bound), "{error}");
+        (loader.load(layers, room(64), bound).unwrap().weights_bytes, bound)
+    };
+    for format in [Format::F16, Format::BF16, Format::Q8_0] {
+        write_random(&path, Shape { format, ..SMALL });
+        // Queries and outputs, keys and values, three of the feed-forward layer; the head's is the embedding table.
+        let (layer, head) = (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 32, 32 * 64);
+        for (layers, values) in [(range(0, 1), layer), (range(0, 2), 2 * layer + head)] {
+            let (weights, bound) = loaded(DeviceKind::Cpu, layers);
+            let (on_metal, bound_on_metal) = loaded(DeviceKind::Metal, layers);
+            let more = if format == Format::Q8_0 { 0 } else { 2 * values };
+            assert_eq!((on_metal - weights, bound_on_metal - bound), (more, more), "{} {layers}", format.name());
+        }
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 mod gguf_fixture;
 
 use gguf_fixture::{HIDDEN, metadata, noise, norm};
+use stages::format::Format;
 use stages::gguf::{GgufWriter, Header};
-use stages::kernels::Format;
 
 /// A valid model of one layer: `split.count` 1, alignment 32, an array of each sort, tensors of two formats.
 fn valid() -> Vec<u8> {

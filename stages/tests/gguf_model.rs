@@ -4,7 +4,7 @@ mod common;
 
 use schema::LayerRange;
 use schema::record::{KvRoom, KvType};
-use stages::kernels::Format;
+use stages::format::Format;
 use stages::weights::ModelFile;
 
 fn model() -> ModelFile {

@@ -7,8 +7,8 @@ use std::cell::Cell;
 
 use gguf_fixture::{HIDDEN, metadata, noise, norm};
 use proptest::prelude::*;
+use stages::format::Format;
 use stages::gguf::{GgufError, Header, Keep};
-use stages::kernels::Format;
 
 /// Counts each thread's live bytes, and the most there were.
 struct Counting;

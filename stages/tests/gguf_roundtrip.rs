@@ -5,8 +5,8 @@ mod gguf_fixture;
 use std::io::Write;
 
 use gguf_fixture::{float_bytes, model, noise};
+use stages::format::Format;
 use stages::gguf::{GgufWriter, Header, Keep, Kind, Source, Value, WriteError};
-use stages::kernels::Format;
 
 #[test]
 fn every_kind_of_value_comes_back_as_it_went() {

@@ -7,8 +7,8 @@ use std::path::Path;
 use gguf_fixture::{HIDDEN, LAYERS, VOCABULARY, WIDE, file, model, noise};
 use schema::LayerRange;
 use schema::record::{KvRoom, KvType};
+use stages::format::Format;
 use stages::gguf::GgufWriter;
-use stages::kernels::Format;
 use stages::weights::{MapError, ModelFile, RowError, Shard, TensorError};
 
 fn layers(start: u32, end: u32) -> LayerRange {

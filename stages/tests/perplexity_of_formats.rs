@@ -16,7 +16,7 @@ use losses::{losses, mean};
 use requantise::Stored;
 use schema::record::KvType;
 use serde_json::Value;
-use stages::kernels::Format;
+use stages::format::Format;
 
 /// By how much our perplexity may differ from llama.cpp's, as a part of it.
 const DIFFERENCE_MAX: f64 = 0.005;

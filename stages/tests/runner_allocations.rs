@@ -9,7 +9,7 @@ use engine::runner::{Output, Work};
 use runner_support::fixture::{Shape, write_random};
 use runner_support::pipeline::{Piece, Pipeline, slice};
 use schema::frame::{Sampling, Slice};
-use stages::kernels::Format;
+use stages::format::Format;
 
 /// Counts what each thread asks of the system's allocator. The test's own thread does its share of every step's parts;
 /// others are left out, since the test harness allocates in one of them.

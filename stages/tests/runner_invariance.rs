@@ -6,7 +6,7 @@ mod runner_support;
 use runner_support::fixture::{Random, Shape, write_random};
 use runner_support::pipeline::{Piece, Pipeline, bits};
 use schema::record::KvType;
-use stages::kernels::Format;
+use stages::format::Format;
 
 const SMALL: Shape = Shape {
     architecture: "llama",

@@ -4,7 +4,7 @@ mod runner_support;
 
 use runner_support::fixture::{Shape, write_random};
 use runner_support::pipeline::{Piece, Pipeline, bits};
-use stages::kernels::Format;
+use stages::format::Format;
 
 const SHAPE: Shape = Shape {
     architecture: "llama",

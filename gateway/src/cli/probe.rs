@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 
 use schema::record::Speeds;
 use serde::Serialize;
-use stages::kernels::{Format, Path, Pool};
+use stages::format::Format;
+use stages::kernels::{Isa, Pool};
 use stages::probe::measure;
 
 use super::exit::{CliError, Exit};
@@ -31,7 +32,7 @@ pub(super) fn run(compute: &ComputeSettings, json: bool) -> Result<Exit, CliErro
     let document = ProbeDocument {
         chip: stages::memory::machine().chip,
         threads: pool.threads(),
-        instructions: format!("{:?}", Path::best()).to_lowercase(),
+        instructions: format!("{:?}", Isa::best()).to_lowercase(),
         speed: measure(&pool, &Format::ALL),
     };
     let text = if json {

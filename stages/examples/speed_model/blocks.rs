@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use half::{bf16, f16};
-use stages::kernels::Format;
+use stages::format::Format;
 
 /// Bytes that are written at once, about: inside the nearest cache.
 const PIECE_BYTES: usize = 32 << 10;

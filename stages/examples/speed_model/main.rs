@@ -19,8 +19,8 @@ use std::process::ExitCode;
 
 use blocks::Random;
 use shape::{Shape, Tensor};
+use stages::format::Format;
 use stages::gguf::{GgufWriter, Source, WriteError};
-use stages::kernels::Format;
 
 type Failure = Box<dyn std::error::Error>;
 

@@ -2,12 +2,14 @@
 
 use engine::runner::KV_BLOCK_TOKENS;
 use schema::LayerRange;
+use schema::record::DeviceKind;
 
+use super::support::{Storage, storage};
 use crate::model::Hyper;
 use crate::sampling::Sampler;
+use crate::shard::TOKENS;
+use crate::weights::Shard;
 
-/// Tokens in a block.
-pub(super) const TOKENS: usize = KV_BLOCK_TOKENS as usize;
 /// Rows computed together: enough that reading the weights once for all is little beside multiplying. Longer
 /// micro-batches take several passes.
 pub(super) const ROWS_MAX: usize = 256;
@@ -25,9 +27,36 @@ const ALLOCATOR_FACTOR: usize = 2;
 const CACHED_BYTES: usize = size_of::<half::f16>();
 const FLOAT_BYTES: usize = size_of::<f32>();
 
+/// Bytes that a shard's weights take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct WeightsBytes {
+    /// On the device, as long as the shard is loaded.
+    pub(super) device: u64,
+    /// On the host beside them while they are copied: those of the largest matrix that is dequantised.
+    pub(super) host: u64,
+}
+
 /// Blocks that hold `kv_tokens` tokens; at least one, as devices do not allocate nothing.
 pub(super) fn kv_blocks(kv_tokens: u32) -> usize {
     kv_tokens.div_ceil(KV_BLOCK_TOKENS).max(1) as usize
+}
+
+// === impl WeightsBytes ===
+
+impl WeightsBytes {
+    /// The bytes of `shard` on a device of this kind.
+    pub(super) fn of(shard: &Shard, device: DeviceKind) -> Self {
+        let mut bytes = Self { device: shard.mapped_bytes(), host: 0 };
+        for matrix in shard.matrices() {
+            let stored_bytes = matrix.bytes().len() as u64;
+            if let Ok(form @ Storage::Dequantised) = storage(device, matrix.format()) {
+                let expanded_bytes = form.bytes(matrix.rows() as u64 * matrix.cols() as u64, stored_bytes);
+                bytes.device = bytes.device.saturating_add(expanded_bytes).saturating_sub(stored_bytes);
+                bytes.host = bytes.host.max(expanded_bytes);
+            }
+        }
+        bytes
+    }
 }
 
 /// Bytes of the keys and values of `layers`.
@@ -50,4 +79,38 @@ pub(crate) fn scratch_bytes(hyper: &Hyper, last: bool, kv_tokens: u32) -> u64 {
     let head = if last { HEAD_ROWS_MAX * (2 * hyper.hidden + 3 * hyper.vocabulary) * FLOAT_BYTES } else { 0 };
     let sampler = if last { Sampler::bytes(hyper.vocabulary) } else { 0 };
     ((rows + attention + head) * ALLOCATOR_FACTOR) as u64 + sampler
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Format;
+    use crate::gguf::GgufWriter;
+    use crate::weights::ModelFile;
+
+    #[test]
+    fn matrices_that_metal_expands_count_as_floats_there_and_the_largest_once_more_on_the_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        let tensors: [(&str, &[u64], Format); 4] = [
+            ("blk.0.a.weight", &[32, 3], Format::F16),
+            ("blk.0.b.weight", &[64, 5], Format::BF16),
+            ("blk.0.c.weight", &[64, 50], Format::Q8_0),
+            ("blk.0.d.weight", &[64], Format::F32),
+        ];
+        let mut file = GgufWriter::new().metadata("general.architecture", "llama").metadata("llama.block_count", 1u32);
+        for (name, dims, format) in tensors {
+            let bytes = format.row_bytes(dims.iter().product::<u64>() as usize).unwrap();
+            file = file.tensor(name, dims, format, vec![0; bytes]).unwrap();
+        }
+        file.write_file(&path).unwrap();
+        let shard = ModelFile::open(&path).unwrap().map(LayerRange::new(0, 1).unwrap()).unwrap();
+        for device in [DeviceKind::Cpu, DeviceKind::Cuda] {
+            let expected = WeightsBytes { device: shard.mapped_bytes(), host: 0 };
+            assert_eq!(WeightsBytes::of(&shard, device), expected, "{device:?}");
+        }
+        let more = 2 * (32 * 3 + 64 * 5);
+        let expected = WeightsBytes { device: shard.mapped_bytes() + more, host: 4 * 64 * 5 };
+        assert_eq!(WeightsBytes::of(&shard, DeviceKind::Metal), expected);
+    }
 }

@@ -4,9 +4,9 @@
 use candle_core::{Device, Result, Tensor};
 use schema::frame::Slice;
 
-use super::bounds::TOKENS;
-use super::plan::{Group, Row, Stretch, Tile};
+use super::plan::{Group, Member, Tile};
 use crate::model::{Hyper, Rope};
+use crate::shard::{Row, TOKENS};
 
 /// One tile's inputs.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl TileInputs {
     pub(super) fn new(tile: &Tile, slices: &[Slice], hyper: &Hyper, rope: &Rope, device: &Device) -> Result<Self> {
         let [cosines, sines] =
             angles(&tile.rows, rope).map(|values| Tensor::from_vec(values, (tile.rows.len(), rope.pairs()), device));
-        let slots: Vec<u32> = tile.rows.iter().map(|row| row.slot).collect();
+        let slots: Vec<u32> = tile.rows.iter().map(|row| row.slot as u32).collect();
         let slots = Tensor::from_vec(slots, (1, tile.rows.len(), 1), device)?;
         let slots_of = |width: usize| slots.broadcast_as((hyper.kv_heads, tile.rows.len(), width))?.contiguous();
         let key_slots = slots_of(hyper.key)?;
@@ -89,19 +89,21 @@ impl GroupInputs {
 impl Group {
     /// The tile's rows that are in it, member after member.
     fn tile_rows(&self) -> impl Iterator<Item = u32> {
-        self.members.iter().flat_map(|member| member.start as u32..(member.start + member.rows) as u32)
+        self.members
+            .iter()
+            .flat_map(|Member { stretch, .. }| stretch.start as u32..(stretch.start + stretch.rows) as u32)
     }
 }
 
 /// The blocks that `member` looks at, filled up to `count` with any: the mask hides them.
-fn table<'a>(member: &Stretch, count: usize, slices: &'a [Slice]) -> impl Iterator<Item = u32> + use<'a> {
-    let own = &slices[member.slice].blocks[member.first_block..member.first_block + member.blocks];
+fn table<'a>(member: &Member, count: usize, slices: &'a [Slice]) -> impl Iterator<Item = u32> + use<'a> {
+    let own = &slices[member.stretch.slice].blocks[member.first_block..member.first_block + member.blocks];
     own.iter().copied().chain(std::iter::repeat_n(0, count - member.blocks))
 }
 
 /// Which of the `tokens` tokens from the member's first block on its row `row` sees.
-fn visible(member: &Stretch, row: u32, window: u32, tokens: usize) -> impl Iterator<Item = bool> + use<> {
-    let position = member.position + row;
+fn visible(member: &Member, row: u32, window: u32, tokens: usize) -> impl Iterator<Item = bool> + use<> {
+    let position = member.stretch.position + row;
     let first = (member.first_block * TOKENS) as u32;
     (first..first + tokens as u32).map(move |token| token <= position && position - token < window)
 }
@@ -130,10 +132,12 @@ fn inverse(order: &[u32]) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::Stretch;
 
     #[test]
     fn a_row_sees_itself_and_what_its_window_holds() {
-        let member = Stretch { slice: 0, start: 0, position: 40, rows: 2, first_block: 1, blocks: 1 };
+        let stretch = Stretch { slice: 0, start: 0, rows: 2, position: 40 };
+        let member = Member { stretch, first_block: 1, blocks: 1 };
         let seen = |row, window| -> Vec<usize> {
             visible(&member, row, window, TOKENS)
                 .enumerate()

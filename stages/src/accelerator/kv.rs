@@ -6,8 +6,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::bounds::TOKENS;
 use crate::model::Hyper;
+use crate::shard::TOKENS;
 
 /// How keys and values are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

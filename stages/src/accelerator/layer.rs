@@ -37,15 +37,16 @@ impl Step<'_> {
     /// Writes the rows' keys and values, and gives their scaled queries, `[head][row][dimension]`.
     fn remember(&self, input: &Tensor, layer: &Layer, kv: &LayerKv) -> Result<Tensor> {
         let hyper = self.hyper;
-        let [query_norm, key_norm] = match &layer.head_norms {
-            Some([query, key]) => [Some(query), Some(key)],
-            None => [None, None],
-        };
-        let key = self.heads(&layer.key.apply(input)?, hyper.kv_heads, hyper.key, key_norm)?;
+        let [query_norm, key_norm] = layer.head_norms.each_ref().map(Option::as_ref);
+        let [query_bias, key_bias, value_bias] = layer.biases.each_ref().map(Option::as_ref);
+        let key = biased(layer.key.multiply(input)?, key_bias)?;
+        let key = self.heads(&key, hyper.kv_heads, hyper.key, key_norm)?;
         kv.write_keys(&self.turn(&key)?, &self.inputs.key_slots)?;
-        let value = self.heads(&layer.value.apply(input)?, hyper.kv_heads, hyper.value, None)?;
+        let value = biased(layer.value.multiply(input)?, value_bias)?;
+        let value = self.heads(&value, hyper.kv_heads, hyper.value, None)?;
         kv.write_values(&value, &self.inputs.value_slots)?;
-        let query = self.heads(&layer.query.apply(input)?, hyper.heads, hyper.key, query_norm)?;
+        let query = biased(layer.query.multiply(input)?, query_bias)?;
+        let query = self.heads(&query, hyper.heads, hyper.key, query_norm)?;
         self.turn(&query)? * (hyper.key as f64).sqrt().recip()
     }
 
@@ -71,5 +72,13 @@ impl Step<'_> {
         }
         let part = rotate(&heads.narrow(2, 0, turned)?.contiguous()?)?;
         Tensor::cat(&[&part, &heads.narrow(2, turned, width - turned)?], 2)
+    }
+}
+
+/// Rows with their bias, where there is one.
+fn biased(rows: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    match bias {
+        Some(bias) => rows.broadcast_add(bias),
+        None => Ok(rows),
     }
 }

@@ -4,13 +4,14 @@ use engine::runner::{LoadError, LoadedShard, Loader};
 use schema::LayerRange;
 use schema::record::{KvRoom, KvType, MemoryUse, Speeds, StageLoad, StageRecord};
 
-use super::bounds;
+use super::bounds::{self, WeightsBytes};
 use super::hardware::Hardware;
-use super::kv::KvNumbers;
-use super::runner::{CandleRunner, RunnerSetup};
+use super::runner::CandleRunner;
+use super::support;
 use crate::loader::chain;
 use crate::memory;
 use crate::model::{Hyper, ModelError};
+use crate::shard::RunnerSetup;
 use crate::weights::ModelFile;
 
 /// Loads shards of one model file onto one device.
@@ -30,7 +31,8 @@ impl CandleLoader {
     /// only told to others, as candle decides for itself how many feed a device.
     ///
     /// # Errors
-    /// [`ModelError`] when the model is not supported or its tensors are not what its metadata promises.
+    /// [`ModelError`] when the model is not supported, its tensors are not what its metadata promises, or the device
+    /// does not compute the format of one. Nothing is mapped before that is known.
     pub fn new(
         file: ModelFile,
         hardware: Hardware,
@@ -39,21 +41,25 @@ impl CandleLoader {
     ) -> Result<Self, ModelError> {
         let hyper = Hyper::read(file.header())?;
         hyper.check_tensors(file.header())?;
+        support::check(&file, hardware.kind)?;
         Ok(Self { file, hyper, hardware, threads, budget_bytes })
     }
 
-    /// Bytes of the file that are copied for `layers`; layers that cannot be mapped are refused by `load`.
-    fn weights_bytes(&self, layers: LayerRange) -> u64 {
-        self.file.map(layers).map_or(0, |shard| shard.mapped_bytes())
+    /// Bytes of the weights of `layers`; layers that cannot be mapped are refused by `load`.
+    fn weights_bytes(&self, layers: LayerRange) -> WeightsBytes {
+        self.file
+            .map(layers)
+            .map_or_else(|_| WeightsBytes::default(), |shard| WeightsBytes::of(&shard, self.hardware.kind))
     }
 }
 
 impl Loader for CandleLoader {
     fn memory_bound(&self, layers: LayerRange, room: KvRoom) -> u64 {
         let last = layers.end() == self.hyper.layers;
-        self.weights_bytes(layers)
-            .saturating_add(bounds::kv_bytes(&self.hyper, layers, room.tokens))
-            .saturating_add(bounds::scratch_bytes(&self.hyper, last, room.tokens))
+        let WeightsBytes { device, host } = self.weights_bytes(layers);
+        let kv = bounds::kv_bytes(&self.hyper, layers, room.tokens);
+        // What copying takes on the host is given back before there are keys, values and scratch.
+        device.saturating_add(kv.saturating_add(bounds::scratch_bytes(&self.hyper, last, room.tokens)).max(host))
     }
 
     fn load(&self, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
@@ -69,18 +75,11 @@ impl Loader for CandleLoader {
             return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
         }
         self.file.check_unchanged().map_err(|error| LoadError::Failed(chain(&error)))?;
-        let (hyper, device) = (self.hyper.clone(), self.hardware.device.clone());
-        let setup = RunnerSetup {
-            hyper,
-            file: &self.file,
-            layers,
-            kv_tokens: room.tokens,
-            kv_numbers: KvNumbers::Half,
-            device,
-        };
-        let runner = CandleRunner::new(setup).map_err(|error| LoadError::Failed(chain(&error)))?;
+        let shard = self.file.map(layers).map_err(|error| LoadError::Failed(chain(&error)))?;
+        let setup = RunnerSetup { hyper: self.hyper.clone(), shard, room };
+        let runner = CandleRunner::new(setup, &self.hardware).map_err(|error| LoadError::Failed(chain(&error)))?;
         let kv_blocks = runner.kv_blocks();
-        Ok(LoadedShard { runner: Box::new(runner), weights_bytes: self.weights_bytes(layers), kv_blocks })
+        Ok(LoadedShard { runner: Box::new(runner), weights_bytes: self.weights_bytes(layers).device, kv_blocks })
     }
 
     fn read_ahead(&self, layers: LayerRange, bytes_max: u64, wanted: &dyn Fn() -> bool) -> u64 {

@@ -1,11 +1,14 @@
-//! One weight matrix on the device, in the format of the file.
+//! One weight matrix on the device, in the form that `support` names.
 
 use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
-use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_core::{DType, Module, Result, Tensor};
 
-use crate::kernels::Format;
+use super::hardware::Hardware;
+use super::support::{Storage, storage};
+use crate::format::Format;
+use crate::kernels::dequantise_block_bytes;
 use crate::weights;
 
 /// A matrix that rows of activations are multiplied with.
@@ -21,18 +24,23 @@ pub(super) enum Matrix {
 
 impl Matrix {
     /// Copies a mapped tensor to the device.
-    pub(super) fn upload(tensor: &weights::Tensor, device: &Device) -> Result<Self> {
-        let shape = (tensor.rows(), tensor.cols());
-        let plain = |dtype| Tensor::from_raw_buffer(tensor.bytes(), dtype, &[shape.0, shape.1], device);
-        match tensor.format() {
-            Format::F32 => Ok(Self::Plain(plain(DType::F32)?)),
-            // CUDA has no kernels of candle's for these but the plain products; elsewhere activations keep their 32 bits.
-            Format::F16 if device.is_cuda() => Ok(Self::Plain(plain(DType::F16)?)),
-            Format::BF16 if device.is_cuda() => Ok(Self::Plain(plain(DType::BF16)?)),
-            format => {
-                let storage = QStorage::from_data(tensor.bytes().into(), device, stored(format))?;
+    pub(super) fn upload(tensor: &weights::Tensor, hardware: &Hardware) -> Result<Self> {
+        let (shape, device, format) = ((tensor.rows(), tensor.cols()), &hardware.device, tensor.format());
+        match storage(hardware.kind, format).map_err(candle_core::Error::msg)? {
+            Storage::Quantised => {
+                let blocks = QStorage::from_data(tensor.bytes().into(), device, stored(format))?;
                 // Made by hand, as the constructor expands 16-bit floats to 32.
-                Ok(Self::Stored(QMatMul::QTensor(Arc::new(QTensor::new(storage, shape)?))))
+                Ok(Self::Stored(QMatMul::QTensor(Arc::new(QTensor::new(blocks, shape)?))))
+            }
+            Storage::Dense => {
+                let dense = Tensor::from_raw_buffer(tensor.bytes(), dense(format)?, &[shape.0, shape.1], device)?;
+                Ok(Self::Plain(dense))
+            }
+            Storage::Dequantised => {
+                let mut values = vec![0.0; shape.0 * shape.1];
+                dequantise_block_bytes(format, tensor.bytes(), &mut values);
+                // From the host, whole: buffers of candle's own Metal allocator are rounded up to a power of two.
+                Ok(Self::Plain(Tensor::from_vec(values, shape, device)?))
             }
         }
     }
@@ -43,6 +51,16 @@ impl Matrix {
             Self::Stored(matrix) => matrix.forward(rows),
             Self::Plain(matrix) => rows.to_dtype(matrix.dtype())?.matmul(&matrix.t()?)?.to_dtype(DType::F32),
         }
+    }
+}
+
+/// The type of a dense matrix that has the file's own bytes.
+fn dense(format: Format) -> Result<DType> {
+    match format {
+        Format::F32 => Ok(DType::F32),
+        Format::F16 => Ok(DType::F16),
+        Format::BF16 => Ok(DType::BF16),
+        blocks => candle_core::bail!("blocks of {} are no dense matrix: expected F32, F16 or BF16", blocks.name()),
     }
 }
 

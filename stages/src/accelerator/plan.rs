@@ -5,35 +5,17 @@
 
 use schema::frame::Slice;
 
-use super::bounds::{GATHERED_TOKENS_MAX, SCORES_MAX, TOKENS};
+use super::bounds::{GATHERED_TOKENS_MAX, SCORES_MAX};
+use crate::shard::{Row, RowTile, Stretch, TOKENS};
 
-/// One row of a tile.
+/// A stretch, and the blocks of its sequence that it looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Row {
-    /// The slice it is from.
-    pub(super) slice: usize,
-    /// Its offset in that slice.
-    pub(super) offset: usize,
-    /// Its position in the sequence.
-    pub(super) position: u32,
-    /// Where its keys and values go: block times tokens in a block, plus the place in the block.
-    pub(super) slot: u32,
-}
-
-/// Consecutive rows of one sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stretch {
-    /// The slice they are from.
-    pub(super) slice: usize,
-    /// The first, counted in the tile.
-    pub(super) start: usize,
-    /// The position of the first.
-    pub(super) position: u32,
-    /// How many.
-    pub(super) rows: usize,
-    /// The first of the sequence's blocks that they look at.
+pub(super) struct Member {
+    /// The rows.
+    pub(super) stretch: Stretch,
+    /// The first block.
     pub(super) first_block: usize,
-    /// How many blocks they look at.
+    /// How many.
     pub(super) blocks: usize,
 }
 
@@ -46,7 +28,7 @@ pub(super) struct Group {
     /// Blocks of each.
     pub(super) blocks: usize,
     /// The stretches.
-    pub(super) members: Vec<Stretch>,
+    pub(super) members: Vec<Member>,
 }
 
 /// What decides how much attends together.
@@ -72,41 +54,21 @@ pub(super) struct Tile {
 impl Tile {
     /// Up to `most` rows from the micro-batch's row `from` on.
     pub(super) fn new(slices: &[Slice], from: usize, most: usize, looks: Looks) -> Self {
-        let (mut rows, mut stretches) = (Vec::with_capacity(most), Vec::new());
-        let mut before = 0;
-        for (index, slice) in slices.iter().enumerate() {
-            let count = slice.count as usize;
-            let first = from.saturating_sub(before).min(count);
-            let taken = (count - first).min(most - rows.len());
-            before += count;
-            looks.cut(index, slice.position + first as u32, taken, rows.len(), &mut stretches);
-            rows.extend((first..first + taken).map(|offset| row(index, slice, offset)));
-        }
+        let mut tile = RowTile::with_capacity(most);
+        tile.fill(slices, from, most, |position, rows| looks.together(position, rows));
+        let RowTile { rows, stretches } = tile;
         Self { rows, groups: looks.group(stretches) }
     }
-}
-
-fn row(index: usize, slice: &Slice, offset: usize) -> Row {
-    let position = slice.position + offset as u32;
-    let block = slice.blocks[position as usize / TOKENS];
-    let slot = block * TOKENS as u32 + position % TOKENS as u32;
-    Row { slice: index, offset, position, slot }
 }
 
 // === impl Looks ===
 
 impl Looks {
-    /// Cuts `count` rows into stretches whose scores are not too many.
-    fn cut(self, slice: usize, mut position: u32, count: usize, mut start: usize, into: &mut Vec<Stretch>) {
-        let mut left = count;
-        while left > 0 {
-            // A shorter stretch looks at no more than this, so it is not too long.
-            let (_, blocks) = self.looked_at(position, left);
-            let rows = left.min((SCORES_MAX / (self.heads * blocks * TOKENS)).max(1));
-            let (first_block, blocks) = self.looked_at(position, rows);
-            into.push(Stretch { slice, start, position, rows, first_block, blocks });
-            (position, start, left) = (position + rows as u32, start + rows, left - rows);
-        }
+    /// How many of the `rows` rows from `position` on attend at once, so that their scores are not too many.
+    fn together(self, position: u32, rows: usize) -> usize {
+        // A shorter stretch looks at no more than this, so it is not too long.
+        let (_, blocks) = self.looked_at(position, rows);
+        rows.min((SCORES_MAX / (self.heads * blocks * TOKENS)).max(1))
     }
 
     /// The first block that `rows` rows from `position` on look at, and how many.
@@ -116,25 +78,30 @@ impl Looks {
         (first, end - first)
     }
 
-    fn group(self, mut stretches: Vec<Stretch>) -> Vec<Group> {
-        stretches.sort_by_key(|stretch| (stretch.rows, stretch.blocks));
+    fn group(self, stretches: Vec<Stretch>) -> Vec<Group> {
+        let member = |stretch: Stretch| {
+            let (first_block, blocks) = self.looked_at(stretch.position, stretch.rows);
+            Member { stretch, first_block, blocks }
+        };
+        let mut members: Vec<Member> = stretches.into_iter().map(member).collect();
+        members.sort_by_key(|member| (member.stretch.rows, member.blocks));
         let mut groups: Vec<Group> = Vec::new();
-        for stretch in stretches {
+        for member in members {
             match groups.last_mut() {
-                Some(group) if self.fits(group, stretch) => {
-                    group.blocks = stretch.blocks;
-                    group.members.push(stretch);
+                Some(group) if self.fits(group, member) => {
+                    group.blocks = member.blocks;
+                    group.members.push(member);
                 }
-                _ => groups.push(Group { rows: stretch.rows, blocks: stretch.blocks, members: vec![stretch] }),
+                _ => groups.push(Group { rows: member.stretch.rows, blocks: member.blocks, members: vec![member] }),
             }
         }
         groups
     }
 
-    /// Whether `stretch`, which looks at no fewer blocks than the group's, may join it.
-    fn fits(self, group: &Group, stretch: Stretch) -> bool {
-        let tokens = (group.members.len() + 1) * stretch.blocks * TOKENS;
-        group.rows == stretch.rows && tokens <= GATHERED_TOKENS_MAX && self.heads * stretch.rows * tokens <= SCORES_MAX
+    /// Whether `member`, which looks at no fewer blocks than the group's, may join it.
+    fn fits(self, group: &Group, member: Member) -> bool {
+        let (rows, tokens) = (member.stretch.rows, (group.members.len() + 1) * member.blocks * TOKENS);
+        group.rows == rows && tokens <= GATHERED_TOKENS_MAX && self.heads * rows * tokens <= SCORES_MAX
     }
 }
 
@@ -167,7 +134,7 @@ mod tests {
         for from in (0..12).step_by(4) {
             let tile = Tile::new(&slices, from, 4, LOOKS);
             assert_eq!(tile.rows.len(), 4);
-            let members = tile.groups.iter().flat_map(|group| &group.members);
+            let members = tile.groups.iter().flat_map(|group| &group.members).map(|member| member.stretch);
             let mut grouped: Vec<usize> = members.clone().flat_map(|s| s.start..s.start + s.rows).collect();
             grouped.sort_unstable();
             assert_eq!(grouped, [0, 1, 2, 3]);
@@ -216,7 +183,7 @@ mod tests {
         let blocks: Vec<u32> = (0..2048).collect();
         let looks = Looks { heads: 40, window: u32::MAX };
         let groups = Tile::new(&[slice(65_000, 256, &blocks)], 0, 256, looks).groups;
-        let rows: usize = groups.iter().flat_map(|group| &group.members).map(|stretch| stretch.rows).sum();
+        let rows: usize = groups.iter().flat_map(|group| &group.members).map(|member| member.stretch.rows).sum();
         assert_eq!(rows, 256);
         assert!(groups.len() > 1);
         for group in groups {
@@ -229,7 +196,7 @@ mod tests {
         let looks = Looks { heads: 4, window: 40 };
         let blocks: Vec<u32> = (0..10).collect();
         let groups = Tile::new(&[slice(200, 3, &blocks)], 0, 64, looks).groups;
-        let stretch = groups[0].members[0];
-        assert_eq!((stretch.first_block, stretch.blocks), (161 / 32, 7 - 161 / 32));
+        let member = groups[0].members[0];
+        assert_eq!((member.first_block, member.blocks), (161 / 32, 7 - 161 / 32));
     }
 }

@@ -3,55 +3,18 @@
 use candle_core::{Device, Tensor};
 use candle_nn::ops::rms_norm;
 use engine::runner::{Output, Runner, RunnerError, Work};
-use schema::LayerRange;
-use schema::frame::Chosen;
 
 use super::bounds::{self, HEAD_ROWS_MAX, ROWS_MAX};
-use super::hardware::in_pool;
+use super::hardware::{Hardware, in_pool};
 use super::inputs::TileInputs;
 use super::kv::{KvCache, KvNumbers};
 use super::layer::Step;
 use super::plan::{Looks, Tile};
 use super::weights::{Head, ShardWeights};
-use crate::cpu::check::Accepted;
 use crate::loader::chain;
-use crate::model::{Hyper, ModelError};
+use crate::model::Hyper;
 use crate::sampling::Sampler;
-use crate::weights::{MapError, ModelFile, TensorError};
-
-/// What a shard's runner is made of.
-#[derive(Debug)]
-pub struct RunnerSetup<'a> {
-    /// The model's sizes, which its tensors were checked against.
-    pub hyper: Hyper,
-    /// Where the weights are copied from.
-    pub file: &'a ModelFile,
-    /// Which layers.
-    pub layers: LayerRange,
-    /// Tokens of keys and values to have room for.
-    pub kv_tokens: u32,
-    /// How they are kept.
-    pub kv_numbers: KvNumbers,
-    /// Where to.
-    pub device: Device,
-}
-
-/// Why a shard's runner could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// The shard cannot be mapped.
-    #[error(transparent)]
-    Map(#[from] MapError),
-    /// The shard lacks a tensor.
-    #[error(transparent)]
-    Tensor(#[from] TensorError),
-    /// The model is not what it should be.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The device failed, most likely for want of memory.
-    #[error("the device failed while the shard was copied to it")]
-    Device(#[from] candle_core::Error),
-}
+use crate::shard::{Accepted, Outcome, RunnerSetup, SetupError, chosen, no_head};
 
 /// Runs a shard on a device of candle's.
 #[derive(Debug)]
@@ -64,16 +27,6 @@ pub struct CandleRunner {
     sampler: Option<Sampler>,
 }
 
-/// What is wanted of a run.
-enum Outcome {
-    /// The rows as the next stage takes them.
-    Activations(Vec<f32>),
-    /// A token for each position that wants one.
-    Tokens(Vec<Chosen>),
-    /// The logits of each position that wants a token.
-    Logits(Vec<f32>),
-}
-
 /// Why a step was not done.
 enum StepError {
     Candle(candle_core::Error),
@@ -83,14 +36,22 @@ enum StepError {
 // === impl CandleRunner ===
 
 impl CandleRunner {
-    /// Copies a shard to its device and makes room for its keys and values.
+    /// Copies a shard to `hardware` and makes room there for its keys and values, in half precision.
     ///
     /// # Errors
     /// [`SetupError`] when the file lacks something or the device has no room.
-    pub fn new(setup: RunnerSetup<'_>) -> Result<Self, SetupError> {
-        let RunnerSetup { hyper, file, layers, kv_tokens, kv_numbers, device } = setup;
-        let weights = ShardWeights::upload(&hyper, file, layers, &device)?;
-        let blocks = bounds::kv_blocks(kv_tokens);
+    pub fn new(setup: RunnerSetup, hardware: &Hardware) -> Result<Self, SetupError> {
+        Self::keeping(KvNumbers::Half, setup, hardware)
+    }
+
+    /// As [`Self::new`], with keys and values kept as `kv_numbers`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn keeping(kv_numbers: KvNumbers, setup: RunnerSetup, hardware: &Hardware) -> Result<Self, SetupError> {
+        let RunnerSetup { hyper, shard, room } = setup;
+        let (weights, device) = (ShardWeights::upload(&hyper, &shard, hardware)?, hardware.device.clone());
+        let blocks = bounds::kv_blocks(room.tokens);
         let kv = KvCache::new(&hyper, kv_numbers, weights.layers.len(), blocks, &device)?;
         device.synchronize()?;
         let sampler = weights.head.is_some().then(|| Sampler::new(hyper.vocabulary));
@@ -109,22 +70,15 @@ impl CandleRunner {
     pub fn logits(&mut self, work: &Work<'_>) -> Result<Vec<f32>, RunnerError> {
         let mut outcome = Outcome::Logits(Vec::new());
         if self.weights.head.is_none() {
-            let found = "a shard without the last layer".to_owned();
-            return Err(RunnerError::Work { field: "shard", found, expected: "the last one".to_owned() });
+            return Err(no_head());
         }
         self.run(work, &mut outcome)?;
-        Ok(if let Outcome::Logits(logits) = outcome { logits } else { Vec::new() })
+        outcome.logits()
     }
 
     fn accepted(&self) -> Accepted {
-        Accepted {
-            first: self.weights.embedding.is_some(),
-            last: self.weights.head.is_some(),
-            hidden: self.hyper.hidden,
-            vocabulary: self.hyper.vocabulary,
-            context_tokens: self.hyper.context_tokens,
-            kv_blocks: self.kv_blocks(),
-        }
+        let (first, last) = (self.weights.embedding.is_some(), self.weights.head.is_some());
+        Accepted::new(&self.hyper, first, last, self.kv_blocks())
     }
 
     /// Runs the work tile by tile and appends what comes of it to `into`.
@@ -176,10 +130,7 @@ impl CandleRunner {
         let Self { weights: ShardWeights { head: Some(head), .. }, sampler: Some(sampler), hyper, .. } = self else {
             return Ok(());
         };
-        let wants = |index: &u32| {
-            let row = &tile.rows[*index as usize];
-            work.slices[row.slice].logits.binary_search(&(row.offset as u32)).is_ok()
-        };
+        let wants = |index: &u32| tile.rows[*index as usize].wants_logits(work.slices);
         let wanted: Vec<u32> = (0..tile.rows.len() as u32).filter(wants).collect();
         // Rows that want nothing have left keys and values too, which must be numbers as well.
         let sums = rows.sum(1)?;
@@ -201,11 +152,8 @@ impl CandleRunner {
                     for (row, logits) in wanted.iter().zip(logits.chunks_exact(hyper.vocabulary)) {
                         let row = &tile.rows[*row as usize];
                         let slice = &work.slices[row.slice];
-                        let (sequence, attempt, position) = (slice.sequence, slice.attempt, row.position + 1);
-                        let choice = sampler.choose(logits, &slice.sampling, position);
-                        let choice = choice.map_err(|error| RunnerError::Device(format!("{sequence}: {error}")))?;
-                        let (token, logprob) = (choice.token, choice.logprob);
-                        all.push(Chosen { sequence, attempt, position, token, logprob });
+                        let choice = sampler.choose(logits, &slice.sampling, row.position + 1);
+                        all.push(chosen(slice, row, choice)?);
                     }
                 }
                 Outcome::Activations(_) => {}
@@ -230,13 +178,9 @@ impl CandleRunner {
 
 impl Runner for CandleRunner {
     fn step(&mut self, work: Work<'_>) -> Result<Output, RunnerError> {
-        let last = self.weights.head.is_some();
-        let mut outcome = if last { Outcome::Tokens(Vec::new()) } else { Outcome::Activations(Vec::new()) };
+        let mut outcome = Outcome::of_step(self.weights.head.is_some());
         self.run(&work, &mut outcome)?;
-        Ok(match outcome {
-            Outcome::Tokens(chosen) => Output::Tokens(chosen),
-            Outcome::Activations(values) | Outcome::Logits(values) => Output::Activations(values),
-        })
+        outcome.output()
     }
 }
 

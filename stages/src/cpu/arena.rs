@@ -4,12 +4,12 @@
 use schema::record::KvType;
 
 use super::attention::{CHUNK_TOKENS, QUERIES_MAX, Scratch, Sums};
-use super::kv::{KvShape, TOKENS, padded_value};
-use super::plan::{Row, RowTile, Stretch};
+use super::kv::{KvShape, padded_value};
 use super::rope::Angles;
 use crate::kernels::Rows;
 use crate::model::{Hyper, Rope};
 use crate::sampling::{Choice, Sampler, SamplingError};
+use crate::shard::{Row, RowTile, Stretch, TOKENS};
 
 /// Rows computed together: enough that reading the weights once for all is little beside multiplying, and few, since a
 /// stage of one layer has as much scratch as one of all. Longer micro-batches take several passes.

@@ -8,10 +8,12 @@
 
 use std::ops::Range;
 
-use super::kv::{KvLayer, Numbers, TOKENS, Tile};
-use super::lanes::{Kernel, Lanes, Level, WIDTH};
+use super::kv::{KvLayer, Numbers, Tile};
+use super::lanes::{Kernel, Lanes, WIDTH};
 use super::math::exp2;
 use super::quantised::BLOCK;
+use crate::kernels::Isa;
+use crate::shard::TOKENS;
 
 /// Queries (rows times heads) worked on between two tiles: enough that a tile is read from memory once for many, few
 /// enough that queries, scores and sums stay in the second-level cache (48 * 4 * 128 * 4 bytes = 96 KiB).
@@ -154,25 +156,25 @@ fn seen_from(position: usize, window: u32) -> usize {
 }
 
 /// Attends with the queries in `scratch`; leaves the outcome in the values of its `total`.
-pub(super) fn attend(level: Level, shape: AttentionShape, span: Span<'_>, kv: KvLayer<'_>, scratch: &mut Scratch) {
-    level.run(All { shape, span, kv, scratch });
+pub(super) fn attend(isa: Isa, shape: AttentionShape, span: Span<'_>, kv: KvLayer<'_>, scratch: &mut Scratch) {
+    isa.run(All { shape, span, kv, scratch });
 }
 
 /// Attends to one chunk with the queries in `scratch`; leaves what came of it in its `chunk`.
 pub(super) fn attend_to(
-    level: Level,
+    isa: Isa,
     shape: AttentionShape,
     span: Span<'_>,
     chunk: usize,
     kv: KvLayer<'_>,
     scratch: &mut Scratch,
 ) {
-    level.run(One { shape, span, chunk, kv, scratch });
+    isa.run(One { shape, span, chunk, kv, scratch });
 }
 
 /// Merges what came of the chunks of `queries` queries, in order; leaves the outcome in the values of `total`.
-pub(super) fn merge(level: Level, shape: AttentionShape, queries: usize, chunks: &[Sums], total: &mut Sums) {
-    level.run(Merge { padded: shape.value_padded, queries, chunks, total });
+pub(super) fn merge(isa: Isa, shape: AttentionShape, queries: usize, chunks: &[Sums], total: &mut Sums) {
+    isa.run(Merge { padded: shape.value_padded, queries, chunks, total });
 }
 
 struct All<'a> {

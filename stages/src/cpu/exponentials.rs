@@ -1,21 +1,22 @@
 //! What a sampler needs of a long row of logits: the largest, and their exponentials relative to it.
 
-use super::lanes::{Kernel, Lanes, Level, WIDTH};
+use super::lanes::{Kernel, Lanes, WIDTH};
 use super::math::{exp, padded};
+use crate::kernels::Isa;
 
 /// Values looked at together: sums of so many are kept in single precision before they go into the double one.
 const STRETCH: usize = 32 * WIDTH;
 
 /// Works on rows of logits with the best instructions this processor has; gives the same bits with any.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Exponentials(Level);
+pub(crate) struct Exponentials(Isa);
 
 // === impl Exponentials ===
 
 impl Exponentials {
     /// With the best instructions there are.
     pub(crate) fn detect() -> Self {
-        Self(Level::detect())
+        Self(Isa::best())
     }
 
     /// Where the largest value is first met, and that value; `None` of no values. Undefined where one is no number.
@@ -105,12 +106,12 @@ mod tests {
         let values: Vec<f32> = (0..1237).map(|index| (index * 37 % 101) as f32 * 0.1).collect();
         let exact: f64 = values.iter().map(|value| ((f64::from(*value) - 10.0) * 0.5).exp()).sum();
         let mut portable = vec![0.0; values.len()];
-        let expected = Exponentials(Level::all().last().unwrap()).of(&values, 10.0, 0.5, &mut portable);
+        let expected = Exponentials(Isa::SCALAR).of(&values, 10.0, 0.5, &mut portable);
         assert!((expected - exact).abs() < 1e-6 * exact, "{expected}, expected {exact}");
-        for level in Level::all() {
+        for isa in Isa::all() {
             let mut out = vec![0.0; values.len()];
-            let sum = Exponentials(level).of(&values, 10.0, 0.5, &mut out);
-            assert_eq!((sum.to_bits(), &out), (expected.to_bits(), &portable), "{level:?}");
+            let sum = Exponentials(isa).of(&values, 10.0, 0.5, &mut out);
+            assert_eq!((sum.to_bits(), &out), (expected.to_bits(), &portable), "{isa:?}");
         }
     }
 

@@ -7,11 +7,10 @@ use super::arena::{Arena, HEAD_ROWS_MAX};
 use super::layer::Step;
 use super::math::add;
 use super::norm::rms_norm;
-use super::runner::Outcome;
 use super::share;
-use super::split::Split;
 use super::weights::Head;
-use crate::kernels::{MatmulJob, matmul};
+use crate::kernels::{MatmulJob, Split, matmul};
+use crate::shard::{Outcome, chosen};
 
 impl Step<'_> {
     /// Appends what the tile's rows want to `into`.
@@ -21,16 +20,16 @@ impl Step<'_> {
     pub(super) fn finish(&mut self, head: &Head, into: &mut Outcome) -> Result<(), RunnerError> {
         let Arena { tile, wanted, .. } = &mut *self.arena;
         wanted.clear();
-        let wants = |row: &super::plan::Row| self.slices[row.slice].logits.binary_search(&(row.offset as u32)).is_ok();
-        wanted.extend(tile.rows.iter().enumerate().filter(|(_, row)| wants(row)).map(|(index, _)| index));
+        let rows = tile.rows.iter().enumerate();
+        wanted.extend(rows.filter(|(_, row)| row.wants_logits(self.slices)).map(|(index, _)| index));
         for from in (0..self.arena.wanted.len()).step_by(HEAD_ROWS_MAX) {
             let to = (from + HEAD_ROWS_MAX).min(self.arena.wanted.len());
             self.logits(head, from..to);
             match into {
                 Outcome::Logits(all) => all.extend(&self.arena.logits[..(to - from) * self.hyper.vocabulary]),
-                Outcome::Tokens(chosen) => {
+                Outcome::Tokens(all) => {
                     self.sample(from..to);
-                    self.collect(from..to, chosen)?;
+                    self.collect(from..to, all)?;
                 }
                 Outcome::Activations(_) => {}
             }
@@ -46,8 +45,8 @@ impl Step<'_> {
         for (row, input) in rows.iter().zip(input.prepare(rows.len(), hidden).chunks_exact_mut(hidden)) {
             let values = row * hidden..(row + 1) * hidden;
             let x = &mut x[values.clone()];
-            add(self.level, x, &out[values]);
-            rms_norm(self.level, x, &head.norm, self.hyper.norm_epsilon, input);
+            add(self.isa, x, &out[values]);
+            rms_norm(self.isa, x, &head.norm, self.hyper.norm_epsilon, input);
         }
         let out = &mut logits[..rows.len() * vocabulary];
         matmul(self.pool, &mut [MatmulJob { weights: head.output.matrix(), out }], input);
@@ -69,16 +68,12 @@ impl Step<'_> {
         });
     }
 
-    fn collect(&mut self, which: std::ops::Range<usize>, chosen: &mut Vec<Chosen>) -> Result<(), RunnerError> {
+    fn collect(&mut self, which: std::ops::Range<usize>, into: &mut Vec<Chosen>) -> Result<(), RunnerError> {
         let Arena { tile, wanted, choices, .. } = &mut *self.arena;
         for (row, choice) in wanted[which].iter().zip(choices) {
             let row = &tile.rows[*row];
-            let slice = &self.slices[row.slice];
             let Some(choice) = choice.take() else { continue };
-            let choice = choice.map_err(|error| RunnerError::Device(format!("{}: {error}", slice.sequence)))?;
-            let (sequence, attempt) = (slice.sequence, slice.attempt);
-            let (token, logprob) = (choice.token, choice.logprob);
-            chosen.push(Chosen { sequence, attempt, position: row.position + 1, token, logprob });
+            into.push(chosen(&self.slices[row.slice], row, choice)?);
         }
         Ok(())
     }

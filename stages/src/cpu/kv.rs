@@ -9,17 +9,14 @@
 use std::io;
 use std::ops::Range;
 
-use engine::runner::KV_BLOCK_TOKENS;
 use memmap2::MmapMut;
 use schema::record::KvType;
 
-use super::lanes::{Kernel, Lanes, Level, WIDTH};
+use super::lanes::{Kernel, Lanes, WIDTH};
 use super::math::padded;
 use super::quantised::{self, BLOCK};
-use super::split::Split;
-
-/// Tokens in a block.
-pub(super) const TOKENS: usize = KV_BLOCK_TOKENS as usize;
+use crate::kernels::{Isa, Split};
+use crate::shard::TOKENS;
 
 /// The sizes of one layer's keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,7 +236,7 @@ impl KvLayerMut<'_> {
     ///
     /// # Safety
     /// No other thread writes the same head meanwhile.
-    pub(super) unsafe fn write(&self, level: Level, slot: usize, head: usize, key: &[f32], value: &[f32]) {
+    pub(super) unsafe fn write(&self, isa: Isa, slot: usize, head: usize, key: &[f32], value: &[f32]) {
         let (block, token) = (slot / TOKENS, slot % TOKENS);
         assert!(block < self.blocks && head < self.shape.heads, "block {block}, head {head}");
         let start = self.shape.head_start(block, head);
@@ -266,7 +263,7 @@ impl KvLayerMut<'_> {
         }
         let start = token * self.shape.value_padded();
         let values = &mut values[start..start + value.len()];
-        level.run(Write { keys: keys.as_chunks_mut().0, values, token, key, value });
+        isa.run(Write { keys: keys.as_chunks_mut().0, values, token, key, value });
     }
 }
 
@@ -414,7 +411,7 @@ mod tests {
         let value: Vec<f32> = (0..18).map(|i| -1.0 - i as f32).collect();
         let layer = cache.layer_mut(1);
         // SAFETY: there is one thread.
-        unsafe { layer.write(Level::detect(), 2 * TOKENS + 5, 1, &key, &value) };
+        unsafe { layer.write(Isa::best(), 2 * TOKENS + 5, 1, &key, &value) };
         let half = |value: f32| half::f16::from_f32(value).to_bits();
         let Tile::Half(tile) = cache.layer(1).tile(2, 1) else { panic!("half precision was asked for") };
         assert_eq!((tile.keys.len(), tile.values.len()), (20, TOKENS * 32));

@@ -4,20 +4,19 @@ use schema::frame::Slice;
 
 use super::arena::Arena;
 use super::kv::KvCache;
-use super::lanes::Level;
 use super::math::{add, silu_times};
 use super::norm::rms_norm;
 use super::share;
-use super::split::Split;
 use super::weights::Layer;
-use crate::kernels::{MatmulJob, Pool, matmul};
+use crate::kernels::Isa;
+use crate::kernels::{MatmulJob, Pool, Split, matmul};
 use crate::model::Hyper;
 
 /// A tile on its way through the layers.
 pub(super) struct Step<'a> {
     pub(super) hyper: &'a Hyper,
     pub(super) pool: &'a Pool,
-    pub(super) level: Level,
+    pub(super) isa: Isa,
     /// What the tile's rows are from.
     pub(super) slices: &'a [Slice],
     pub(super) arena: &'a mut Arena,
@@ -45,7 +44,7 @@ impl Step<'_> {
 
     /// Adds `out` to the residual stream where there is something to add, and puts its norm into `input`.
     fn normalise(&mut self, weight: &[f32], pending: bool) {
-        let (rows, hidden, level, epsilon) = (self.rows(), self.hyper.hidden, self.level, self.hyper.norm_epsilon);
+        let (rows, hidden, isa, epsilon) = (self.rows(), self.hyper.hidden, self.isa, self.hyper.norm_epsilon);
         let Arena { x, input, out, .. } = &mut *self.arena;
         let (x, input, out) = (Split::new(x), Split::new(input.prepare(rows, hidden)), &*out);
         share::rows(self.pool, rows, &|range| {
@@ -54,9 +53,9 @@ impl Step<'_> {
                 // SAFETY: each row is in one range only.
                 let (x, input) = unsafe { (x.part(values.clone()), input.part(values.clone())) };
                 if pending {
-                    add(level, x, &out[values]);
+                    add(isa, x, &out[values]);
                 }
-                rms_norm(level, x, weight, epsilon, input);
+                rms_norm(isa, x, weight, epsilon, input);
             }
         });
     }
@@ -82,7 +81,7 @@ impl Step<'_> {
 
     /// `input = silu(gate) * up`.
     fn feed_forward(&mut self, layer: &Layer) {
-        let (rows, width, level) = (self.rows(), self.hyper.feed_forward, self.level);
+        let (rows, width, isa) = (self.rows(), self.hyper.feed_forward, self.isa);
         let Arena { input, gate, up, .. } = &mut *self.arena;
         let (gate, up) = (&mut gate[..rows * width], &mut up[..rows * width]);
         let mut jobs = [
@@ -95,7 +94,7 @@ impl Step<'_> {
             let values = range.start * width..range.end * width;
             // SAFETY: the ranges do not overlap.
             let input = unsafe { input.part(values.clone()) };
-            silu_times(level, &gate[values.clone()], &up[values], input);
+            silu_times(isa, &gate[values.clone()], &up[values], input);
         });
     }
 }

@@ -6,7 +6,8 @@
 
 use std::f32::consts::{LN_2, LOG2_E};
 
-use super::lanes::{Kernel, Lanes, Level, WIDTH};
+use super::lanes::{Kernel, Lanes, WIDTH};
+use crate::kernels::Isa;
 
 /// Coefficients of `2^r` for `r` in -0.5..0.5, the lowest power first.
 const POWER: [f32; 7] = [1.0, LN_2, 0.240_226_46, 0.055_503_286, 0.009_618_489, 0.001_339_994_5, 0.000_153_458];
@@ -68,7 +69,7 @@ pub(super) fn padded(rest: &[f32]) -> [f32; WIDTH] {
 }
 
 /// `out = gate / (1 + e^-gate) * up`: the gated half of a feed-forward layer.
-pub(super) fn silu_times(level: Level, gate: &[f32], up: &[f32], out: &mut [f32]) {
+pub(super) fn silu_times(isa: Isa, gate: &[f32], up: &[f32], out: &mut [f32]) {
     struct SiluTimes<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
 
     #[inline(always)]
@@ -93,11 +94,11 @@ pub(super) fn silu_times(level: Level, gate: &[f32], up: &[f32], out: &mut [f32]
         }
     }
 
-    level.run(SiluTimes(gate, up, out));
+    isa.run(SiluTimes(gate, up, out));
 }
 
 /// `values += terms`.
-pub(super) fn add(level: Level, values: &mut [f32], terms: &[f32]) {
+pub(super) fn add(isa: Isa, values: &mut [f32], terms: &[f32]) {
     struct Add<'a>(&'a mut [f32], &'a [f32]);
 
     impl Kernel for Add<'_> {
@@ -115,7 +116,7 @@ pub(super) fn add(level: Level, values: &mut [f32], terms: &[f32]) {
         }
     }
 
-    level.run(Add(values, terms));
+    isa.run(Add(values, terms));
 }
 
 #[cfg(test)]
@@ -142,7 +143,7 @@ mod tests {
     #[test]
     fn powers_and_exponentials_are_right_to_two_units_in_the_last_place() {
         for x in arguments() {
-            let [powers, exponentials] = Level::detect().run(Both(&x));
+            let [powers, exponentials] = Isa::best().run(Both(&x));
             for lane in 0..WIDTH {
                 let exact = [f64::from(x[lane]).exp2(), f64::from(x[lane]).min(88.0).exp()];
                 for (found, exact) in [powers[lane], exponentials[lane]].into_iter().zip(exact) {
@@ -157,13 +158,13 @@ mod tests {
     #[test]
     fn every_instruction_set_gives_the_same_bits() {
         for x in arguments() {
-            let expected = Level::all().last().unwrap().run(Both(&x));
-            for level in Level::all() {
-                let found = level.run(Both(&x));
+            let expected = Isa::SCALAR.run(Both(&x));
+            for isa in Isa::all() {
+                let found = isa.run(Both(&x));
                 assert_eq!(
                     found.map(|row| row.map(f32::to_bits)),
                     expected.map(|row| row.map(f32::to_bits)),
-                    "{level:?}"
+                    "{isa:?}"
                 );
             }
         }
@@ -173,11 +174,11 @@ mod tests {
     fn the_ends_are_zero_finite_or_no_number() {
         let mut x = [0.0; WIDTH];
         x[..4].copy_from_slice(&[f32::NEG_INFINITY, f32::NAN, 1000.0, -1000.0]);
-        for level in Level::all() {
-            let [powers, exponentials] = level.run(Both(&x));
-            assert_eq!((powers[0], exponentials[0], exponentials[3]), (0.0, 0.0, 0.0), "{level:?}");
-            assert!(powers[1].is_nan() && exponentials[1].is_nan() && exponentials[2].is_finite(), "{level:?}");
-            assert_eq!((powers[4], exponentials[4]), (1.0, 1.0), "{level:?}");
+        for isa in Isa::all() {
+            let [powers, exponentials] = isa.run(Both(&x));
+            assert_eq!((powers[0], exponentials[0], exponentials[3]), (0.0, 0.0, 0.0), "{isa:?}");
+            assert!(powers[1].is_nan() && exponentials[1].is_nan() && exponentials[2].is_finite(), "{isa:?}");
+            assert_eq!((powers[4], exponentials[4]), (1.0, 1.0), "{isa:?}");
         }
     }
 
@@ -186,15 +187,15 @@ mod tests {
         for length in [1, 16, 37] {
             let gate: Vec<f32> = (0..length).map(|i| (i as f32 - 9.0) * 1.3).collect();
             let up: Vec<f32> = (0..length).map(|i| i as f32 * 0.25 - 1.0).collect();
-            for level in Level::all() {
+            for isa in Isa::all() {
                 let mut found = vec![0.0; length];
-                silu_times(level, &gate, &up, &mut found);
+                silu_times(isa, &gate, &up, &mut found);
                 let mut portable = vec![0.0; length];
-                silu_times(Level::all().last().unwrap(), &gate, &up, &mut portable);
-                assert_eq!(found, portable, "{level:?}");
+                silu_times(Isa::SCALAR, &gate, &up, &mut portable);
+                assert_eq!(found, portable, "{isa:?}");
                 for index in 0..length {
                     let exact = f64::from(gate[index]) / (1.0 + (-f64::from(gate[index])).exp()) * f64::from(up[index]);
-                    assert!((f64::from(found[index]) - exact).abs() <= 1e-6 * exact.abs(), "{level:?} at {index}");
+                    assert!((f64::from(found[index]) - exact).abs() <= 1e-6 * exact.abs(), "{isa:?} at {index}");
                 }
             }
         }

@@ -3,21 +3,20 @@
 use super::arena::{Arena, UNITS_PER_THREAD};
 use super::attention::{AttentionShape, Scratch, Span, Sums, attend, attend_to, merge};
 use super::kv::{KvLayer, KvLayerMut, padded_value};
-use super::lanes::Level;
 use super::layer::Step;
 use super::math::add;
 use super::norm::rms_norm_in_place;
-use super::plan::Stretch;
 use super::rope::Angles;
 use super::share;
-use super::split::Split;
 use super::weights::Layer;
+use crate::kernels::{Isa, Split};
 use crate::model::Hyper;
+use crate::shard::Stretch;
 
 /// What all threads need to attend.
 struct Attention<'a> {
     hyper: &'a Hyper,
-    level: Level,
+    isa: Isa,
     layer: &'a Layer,
     shape: AttentionShape,
     angles: &'a Angles,
@@ -39,7 +38,7 @@ struct Unit<'a> {
 impl Step<'_> {
     /// Writes the tile's keys, with their bias, norm and turn, and values to their blocks.
     pub(super) fn remember(&mut self, layer: &Layer, kv: &KvLayerMut<'_>) {
-        let Self { hyper, level, .. } = *self;
+        let Self { hyper, isa, .. } = *self;
         let Arena { key, value, angles, tile, .. } = &mut *self.arena;
         let (key, value) = (Split::new(key), Split::new(value));
         let [_, key_bias, value_bias] = &layer.biases;
@@ -54,25 +53,25 @@ impl Step<'_> {
                 let key = unsafe { key.part(k_row + k..k_row + k + hyper.key) };
                 // SAFETY: as above.
                 let value = unsafe { value.part(v_row + v..v_row + v + hyper.value) };
-                if !key_bias.is_empty() {
-                    add(level, key, &key_bias[k..k + hyper.key]);
+                if let Some(bias) = key_bias {
+                    add(isa, key, &bias[k..k + hyper.key]);
                 }
-                if !value_bias.is_empty() {
-                    add(level, value, &value_bias[v..v + hyper.value]);
+                if let Some(bias) = value_bias {
+                    add(isa, value, &bias[v..v + hyper.value]);
                 }
-                if !key_norm.is_empty() {
-                    rms_norm_in_place(level, key, key_norm, hyper.norm_epsilon);
+                if let Some(norm) = key_norm {
+                    rms_norm_in_place(isa, key, norm, hyper.norm_epsilon);
                 }
-                angles.turn(level, index, key);
+                angles.turn(isa, index, key);
                 // SAFETY: each head is in one part only.
-                unsafe { kv.write(level, row.slot, head, key, value) };
+                unsafe { kv.write(isa, row.slot, head, key, value) };
             }
         });
     }
 
     /// Puts what the tile's queries find into `input`.
     pub(super) fn attend(&mut self, layer: &Layer, kv: KvLayer<'_>) {
-        let (rows, slices, hyper, level) = (self.rows(), self.slices, self.hyper, self.level);
+        let (rows, slices, hyper, isa) = (self.rows(), self.slices, self.hyper, self.isa);
         let Arena { input, query, angles, tile, scratch, chunks, .. } = &mut *self.arena;
         let shape = AttentionShape {
             heads: hyper.group(),
@@ -81,7 +80,7 @@ impl Step<'_> {
             window: hyper.window_tokens,
         };
         let out = Split::new(input.prepare(rows, hyper.attention_width()));
-        let attention = Attention { hyper, level, layer, shape, angles, query, out, kv };
+        let attention = Attention { hyper, isa, layer, shape, angles, query, out, kv };
         let units = tile.stretches.len() * hyper.kv_heads;
         let unit = |index: usize| {
             // Long histories first: they take longest.
@@ -116,7 +115,7 @@ impl Step<'_> {
             let count = unit.span.chunks(shape.window).len();
             // SAFETY: no other thread is at work.
             let (scratch, sums) = unsafe { (&mut scratch.part(0..1)[0], sums.part(from..from + count)) };
-            merge(level, shape, shape.heads, sums, &mut scratch.total);
+            merge(isa, shape, shape.heads, sums, &mut scratch.total);
             attention.put(unit, &scratch.total);
             from += count;
         }
@@ -142,14 +141,14 @@ impl Attention<'_> {
     /// A whole unit.
     fn unit(&self, unit: Unit<'_>, scratch: &mut Scratch) {
         self.ask(unit, scratch);
-        attend(self.level, self.shape, unit.span, self.kv, scratch);
+        attend(self.isa, self.shape, unit.span, self.kv, scratch);
         self.put(unit, &scratch.total);
     }
 
     /// One chunk of a unit; what comes of it goes to `sums`.
     fn piece(&self, unit: Unit<'_>, chunk: usize, scratch: &mut Scratch, sums: &mut Sums) {
         self.ask(unit, scratch);
-        attend_to(self.level, self.shape, unit.span, chunk, self.kv, scratch);
+        attend_to(self.isa, self.shape, unit.span, chunk, self.kv, scratch);
         sums.copy(&scratch.chunk, self.shape.heads, self.shape.value_padded);
     }
 
@@ -163,13 +162,13 @@ impl Attention<'_> {
             let row = unit.stretch.start + index / group;
             let head = (unit.span.kv_head * group + index % group) * hyper.key;
             query.copy_from_slice(&self.query[row * hyper.query_width() + head..][..hyper.key]);
-            if !bias.is_empty() {
-                add(self.level, query, &bias[head..head + hyper.key]);
+            if let Some(bias) = bias {
+                add(self.isa, query, &bias[head..head + hyper.key]);
             }
-            if !norm.is_empty() {
-                rms_norm_in_place(self.level, query, norm, hyper.norm_epsilon);
+            if let Some(norm) = norm {
+                rms_norm_in_place(self.isa, query, norm, hyper.norm_epsilon);
             }
-            self.angles.turn(self.level, row, query);
+            self.angles.turn(self.isa, row, query);
             for value in query {
                 *value *= scale;
             }

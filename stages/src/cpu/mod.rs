@@ -6,12 +6,11 @@
 //! has its order of operations fixed by position. Memory is allocated when the shard is loaded; a step allocates its
 //! output and nothing else.
 //!
-//! Unsafe code is in `lanes` (instructions), `split` (one buffer, many writers), `kv` (a mapping as numbers), and where
-//! `step` and `mix` hand out parts.
+//! Unsafe code is in `lanes` (instructions), `kv` (a mapping as numbers), and where `step` and `mix` hand out parts of a
+//! buffer.
 
 mod arena;
 mod attention;
-pub(crate) mod check;
 mod exponentials;
 mod head;
 mod kv;
@@ -20,13 +19,11 @@ mod layer;
 mod math;
 mod mix;
 mod norm;
-mod plan;
 mod quantised;
 mod rope;
 mod runner;
 mod share;
-mod split;
 mod weights;
 
 pub(crate) use exponentials::Exponentials;
-pub use runner::{CpuRunner, RunnerSetup, SetupError};
+pub use runner::CpuRunner;

@@ -1,20 +1,21 @@
 //! Root-mean-square normalisation, with a residual added on the way where there is one.
 
-use super::lanes::{Kernel, Lanes, Level, WIDTH};
+use super::lanes::{Kernel, Lanes, WIDTH};
 use super::math::padded;
+use crate::kernels::Isa;
 
 /// Sums kept apart so that one addition need not wait for the one before.
 const SUMS: usize = 4;
 
 /// `out = x / sqrt(mean(x²) + epsilon) * weight`.
-pub(super) fn rms_norm(level: Level, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+pub(super) fn rms_norm(isa: Isa, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     out.copy_from_slice(x);
-    level.run(Norm { values: out, weight, epsilon });
+    isa.run(Norm { values: out, weight, epsilon });
 }
 
 /// The same in place.
-pub(super) fn rms_norm_in_place(level: Level, values: &mut [f32], weight: &[f32], epsilon: f32) {
-    level.run(Norm { values, weight, epsilon });
+pub(super) fn rms_norm_in_place(isa: Isa, values: &mut [f32], weight: &[f32], epsilon: f32) {
+    isa.run(Norm { values, weight, epsilon });
 }
 
 struct Norm<'a> {
@@ -73,14 +74,14 @@ mod tests {
             let weight: Vec<f32> = (0..length).map(|i| 0.5 + (i % 7) as f32 * 0.1).collect();
             let mean = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / length as f64;
             let mut portable = vec![0.0; length];
-            rms_norm(Level::all().last().unwrap(), &x, &weight, 1e-5, &mut portable);
-            for level in Level::all() {
+            rms_norm(Isa::SCALAR, &x, &weight, 1e-5, &mut portable);
+            for isa in Isa::all() {
                 let mut out = vec![0.0; length];
-                rms_norm(level, &x, &weight, 1e-5, &mut out);
-                assert_eq!(out, portable, "{level:?}, {length} values");
+                rms_norm(isa, &x, &weight, 1e-5, &mut out);
+                assert_eq!(out, portable, "{isa:?}, {length} values");
                 for index in 0..length {
                     let exact = f64::from(x[index]) / (mean + 1e-5).sqrt() * f64::from(weight[index]);
-                    assert!((f64::from(out[index]) - exact).abs() < 1e-5, "{level:?}, {length} values, at {index}");
+                    assert!((f64::from(out[index]) - exact).abs() < 1e-5, "{isa:?}, {length} values, at {index}");
                 }
             }
         }

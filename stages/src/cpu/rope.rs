@@ -1,6 +1,7 @@
 //! Rotary position: the angles of a step's rows, computed once a step, and turning a head by them.
 
-use super::lanes::{Kernel, Lanes, Level};
+use super::lanes::{Kernel, Lanes};
+use crate::kernels::Isa;
 use crate::model::{Pairing, Rope};
 
 /// Cosine and sine of every pair of dimensions, for every row of a step.
@@ -31,10 +32,10 @@ impl Angles {
     }
 
     /// Turns `head` by the angles of row `row`.
-    pub(super) fn turn(&self, level: Level, row: usize, head: &mut [f32]) {
+    pub(super) fn turn(&self, isa: Isa, row: usize, head: &mut [f32]) {
         let pairs = self.rope.pairs();
         let (cosines, sines) = self.values[row * 2 * pairs..][..2 * pairs].split_at(pairs);
-        level.run(Turn { pairing: self.rope.pairing(), cosines, sines, head: &mut head[..2 * pairs] });
+        isa.run(Turn { pairing: self.rope.pairing(), cosines, sines, head: &mut head[..2 * pairs] });
     }
 }
 
@@ -79,9 +80,9 @@ mod tests {
             let mut angles = Angles::new(rope, 2);
             angles.set(1, 7);
             let before = [1.0_f32, 2.0, 3.0, 4.0, 5.0];
-            for level in Level::all() {
+            for isa in Isa::all() {
                 let mut head = before;
-                angles.turn(level, 1, &mut head);
+                angles.turn(isa, 1, &mut head);
                 for index in 0..4 {
                     let other = partner[index];
                     let pair = if pairing == Pairing::Adjacent { index / 2 } else { index % 2 };

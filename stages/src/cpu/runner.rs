@@ -4,57 +4,22 @@ use std::sync::Arc;
 
 use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, RunnerError, Work};
 use schema::LayerRange;
-use schema::frame::Chosen;
 use schema::record::{KvRoom, Speeds};
 
 use super::arena::{Arena, ArenaSizes, ROWS_MAX, kv_shape};
 use super::attention::QUERIES_MAX;
-use super::check::Accepted;
 use super::kv::KvCache;
-use super::lanes::Level;
 use super::layer::Step;
 use super::math::add;
 use super::share;
-use super::split::Split;
 use super::weights::{Embedding, ShardWeights};
-use crate::kernels::{Pool, dequantise_row};
+use crate::kernels::Isa;
+use crate::kernels::{Pool, Split, dequantise_row};
 use crate::loader::chain;
-use crate::model::{Hyper, ModelError, ROPE_FACTORS};
+use crate::model::{Hyper, ROPE_FACTORS};
 use crate::probe::{PROBE_TIME, Probe, ProbeScratch};
-use crate::weights::{Shard, Tensor, TensorError};
-
-/// What a shard's runner is made of.
-#[derive(Debug)]
-pub struct RunnerSetup {
-    /// The model's sizes.
-    pub hyper: Hyper,
-    /// The mapped weights; their tensors were checked against the sizes.
-    pub shard: Shard,
-    /// The threads that compute.
-    pub pool: Arc<Pool>,
-    /// Keys and values to have room for.
-    pub room: KvRoom,
-}
-
-/// Why a shard's runner could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// The shard lacks a tensor.
-    #[error(transparent)]
-    Tensor(#[from] TensorError),
-    /// The model is not what it should be.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// There is no memory.
-    #[error("cannot reserve keys and values of {tokens} tokens")]
-    Memory {
-        /// How many tokens.
-        tokens: u32,
-        /// Why.
-        #[source]
-        cause: std::io::Error,
-    },
-}
+use crate::shard::{Accepted, Outcome, RunnerSetup, SetupError, no_head};
+use crate::weights::{Shard, Tensor};
 
 /// Runs a shard on the processor.
 #[derive(Debug)]
@@ -62,7 +27,7 @@ pub struct CpuRunner {
     hyper: Hyper,
     shard: Shard,
     pool: Arc<Pool>,
-    level: Level,
+    isa: Isa,
     weights: ShardWeights,
     kv: KvCache,
     arena: Arena,
@@ -70,19 +35,9 @@ pub struct CpuRunner {
     probe: Option<Probe>,
 }
 
-/// What is wanted of a run.
-pub(super) enum Outcome {
-    /// The rows as the next stage takes them.
-    Activations(Vec<f32>),
-    /// A token for each position that wants one.
-    Tokens(Vec<Chosen>),
-    /// The logits of each position that wants a token.
-    Logits(Vec<f32>),
-}
+// === impl CpuRunner ===
 
-// === impl RunnerSetup ===
-
-impl RunnerSetup {
+impl CpuRunner {
     /// Bytes of keys, values and scratch that the shard `layers` takes at most.
     pub fn bytes(hyper: &Hyper, layers: LayerRange, threads: usize, room: KvRoom) -> u64 {
         let blocks = u64::from(room.tokens.div_ceil(KV_BLOCK_TOKENS));
@@ -94,17 +49,13 @@ impl RunnerSetup {
     pub fn scratch_bytes(hyper: &Hyper, last: bool, threads: usize, kv_tokens: u32) -> u64 {
         ArenaSizes::new(hyper, last, threads, kv_tokens).bytes()
     }
-}
 
-// === impl CpuRunner ===
-
-impl CpuRunner {
-    /// Gets a shard ready.
+    /// Gets a shard ready to be computed by the threads of `pool`.
     ///
     /// # Errors
     /// [`SetupError`] when the shard lacks something or there is no memory.
-    pub fn new(setup: RunnerSetup) -> Result<Self, SetupError> {
-        let RunnerSetup { hyper, shard, pool, room } = setup;
+    pub fn new(setup: RunnerSetup, pool: Arc<Pool>) -> Result<Self, SetupError> {
+        let RunnerSetup { hyper, shard, room } = setup;
         hyper.check_kv(room.kv_type)?;
         let weights = ShardWeights::find(&hyper, &shard)?;
         let factors = shard.find(ROPE_FACTORS)?.map(|tensor| tensor.f32s()).transpose()?;
@@ -113,16 +64,7 @@ impl CpuRunner {
         let blocks = room.tokens.div_ceil(KV_BLOCK_TOKENS) as usize;
         let kv = KvCache::new(kv_shape(&hyper, room.kv_type), weights.layers.len(), blocks)
             .map_err(|cause| SetupError::Memory { tokens: room.tokens, cause })?;
-        Ok(Self {
-            arena: Arena::new(&sizes, rope),
-            level: Level::detect(),
-            hyper,
-            shard,
-            pool,
-            weights,
-            kv,
-            probe: None,
-        })
+        Ok(Self { arena: Arena::new(&sizes, rope), isa: Isa::best(), hyper, shard, pool, weights, kv, probe: None })
     }
 
     /// Blocks of keys and values it has room for.
@@ -131,14 +73,8 @@ impl CpuRunner {
     }
 
     fn accepted(&self) -> Accepted {
-        Accepted {
-            first: self.weights.embedding.is_some(),
-            last: self.weights.head.is_some(),
-            hidden: self.hyper.hidden,
-            vocabulary: self.hyper.vocabulary,
-            context_tokens: self.hyper.context_tokens,
-            kv_blocks: self.kv_blocks(),
-        }
+        let (first, last) = (self.weights.embedding.is_some(), self.weights.head.is_some());
+        Accepted::new(&self.hyper, first, last, self.kv_blocks())
     }
 
     /// Puts what the tile starts from into the residual stream.
@@ -167,8 +103,8 @@ impl CpuRunner {
 
     /// Runs all layers on the tile; what the last one adds is left in `arena.out`.
     fn layers(&mut self, work: &Work<'_>) {
-        let Self { hyper, pool, level, weights, kv, arena, .. } = self;
-        let mut step = Step { hyper, pool, level: *level, slices: work.slices, arena };
+        let Self { hyper, pool, isa, weights, kv, arena, .. } = self;
+        let mut step = Step { hyper, pool, isa: *isa, slices: work.slices, arena };
         for (index, layer) in weights.layers.iter().enumerate() {
             step.layer(layer, kv, index);
         }
@@ -183,7 +119,7 @@ impl CpuRunner {
             let values = range.start * hidden..range.end * hidden;
             // SAFETY: the ranges do not overlap.
             let x = unsafe { x.part(values.clone()) };
-            add(self.level, x, &out[values]);
+            add(self.isa, x, &out[values]);
         });
         activations.extend_from_slice(&self.arena.x[..rows * hidden]);
     }
@@ -198,14 +134,14 @@ impl CpuRunner {
         }
         let together = (QUERIES_MAX / self.hyper.group()).max(1);
         for from in (0..rows).step_by(ROWS_MAX) {
-            self.arena.tile.fill(work.slices, from, ROWS_MAX, together);
+            self.arena.tile.fill(work.slices, from, ROWS_MAX, |_, _| together);
             self.begin(work, from)?;
             self.layers(work);
             match (&self.weights.head, &mut *into) {
                 (None, Outcome::Activations(values)) => self.hand_on(values),
                 (Some(head), into) => {
-                    let Self { hyper, pool, level, arena, .. } = self;
-                    Step { hyper, pool, level: *level, slices: work.slices, arena }.finish(head, into)?;
+                    let Self { hyper, pool, isa, arena, .. } = self;
+                    Step { hyper, pool, isa: *isa, slices: work.slices, arena }.finish(head, into)?;
                 }
                 (None, _) => return Err(no_head()),
             }
@@ -223,22 +159,15 @@ impl CpuRunner {
             return Err(no_head());
         }
         self.run(work, &mut outcome)?;
-        if let Outcome::Logits(logits) = outcome { Ok(logits) } else { Err(no_head()) }
+        outcome.logits()
     }
 }
 
 impl Runner for CpuRunner {
     fn step(&mut self, work: Work<'_>) -> Result<Output, RunnerError> {
-        let mut outcome = match self.weights.head {
-            Some(_) => Outcome::Tokens(Vec::new()),
-            None => Outcome::Activations(Vec::new()),
-        };
+        let mut outcome = Outcome::of_step(self.weights.head.is_some());
         self.run(&work, &mut outcome)?;
-        match outcome {
-            Outcome::Activations(values) => Ok(Output::Activations(values)),
-            Outcome::Tokens(chosen) => Ok(Output::Tokens(chosen)),
-            Outcome::Logits(_) => Err(no_head()),
-        }
+        outcome.output()
     }
 
     fn probe(&mut self) -> Option<Speeds> {
@@ -253,10 +182,4 @@ impl Runner for CpuRunner {
         }
         self.probe.take().map(|probe| probe.speeds())
     }
-}
-
-fn no_head() -> RunnerError {
-    let (found, expected) =
-        ("a shard without the last layer".to_owned(), "the last one, which has the head".to_owned());
-    RunnerError::Work { field: "shard", found, expected }
 }

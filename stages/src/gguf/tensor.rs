@@ -4,7 +4,7 @@ use super::GgufError;
 use super::cursor::{Cursor, error};
 use super::error::quoted;
 use super::limits::{DIMENSIONS_MAX, TENSOR_NAME_BYTES_MAX};
-use crate::kernels::Format;
+use crate::format::Format;
 
 /// Where a tensor lies in the file and how its bytes are to be read. All of it lies inside the file.
 #[derive(Debug, Clone, PartialEq, Eq)]

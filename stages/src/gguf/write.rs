@@ -6,7 +6,7 @@ use std::path::Path;
 use super::limits::{ALIGNMENT_DEFAULT, DIMENSIONS_MAX, TENSOR_NAME_BYTES_MAX};
 use super::tensor::bytes_of;
 use super::value::{Kind, Value};
-use crate::kernels::Format;
+use crate::format::Format;
 
 /// A file that is being put together.
 #[derive(Default)]

@@ -5,7 +5,7 @@
 
 use half::{bf16, f16};
 
-use super::Format;
+use crate::format::Format;
 
 /// 32 weights: `value = scale * integer + min`, scale and minimum given for either half of 16.
 #[derive(Clone, Copy, Debug, PartialEq)]

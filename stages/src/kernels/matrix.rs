@@ -1,6 +1,6 @@
 //! A weight matrix as it lies in the file: rows of ggml blocks, borrowed. Does not know what is done with it.
 
-use super::Format;
+use crate::format::Format;
 
 /// `rows` x `cols` weights, row-major, in the blocks of one format. The bytes need no alignment.
 #[derive(Clone, Copy, Debug)]

@@ -2,13 +2,13 @@
 //!
 //! The law here: an output is the same to the last bit whatever the number of rows beside it, the number of threads and
 //! the instruction set. `scalar` says the order of operations; everything else only does it faster. Unsafe code is in
-//! the files of the instruction sets, in `pool` (a job lent to threads) and in `disjoint` (one output, many writers).
+//! the files of the instruction sets, in `pool` (a job lent to threads) and in `split` (one buffer, many writers).
 
 mod block;
 mod codec;
-mod disjoint;
 mod dispatch;
-mod format;
+mod floats;
+mod isa;
 mod matrix;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -16,17 +16,27 @@ mod pool;
 mod rows;
 mod scalar;
 mod simd;
+mod split;
 #[cfg(test)]
 mod tests;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use dispatch::{MatmulJob, Path, matmul, matmul_on};
-pub use format::{Format, UnsupportedFormat};
+pub use dispatch::{MatmulJob, matmul, matmul_on};
+pub(crate) use floats::Floats;
+pub(crate) use isa::Instructions;
+pub use isa::Isa;
 pub use matrix::{Matrix, MatrixError};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
 pub use pool::Pool;
 pub use rows::Rows;
+pub(crate) use split::Split;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{avx2::Avx2, avx512::Avx512};
+
+use crate::format::Format;
 
 /// Writes the values of one row of `matrix` to `out`.
 ///

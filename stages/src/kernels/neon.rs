@@ -9,12 +9,13 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 use std::convert::Infallible;
 
+use super::floats::Floats;
 use super::rows::Quantised;
 use super::simd::{Simd, Tile, Work, dot_by_rows};
 
 /// Proof that the machine has NEON and the extensions up to `EXTENSIONS`: none, [`DOT`] or [`MATRIX`].
 #[derive(Clone, Copy)]
-pub(super) struct Neon<const EXTENSIONS: u8>(());
+pub(crate) struct Neon<const EXTENSIONS: u8>(());
 
 /// The dot product extension.
 pub(super) const DOT: u8 = 1;
@@ -59,12 +60,149 @@ macro_rules! both {
     };
 }
 
-impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
+impl<const EXTENSIONS: u8> Floats for Neon<EXTENSIONS> {
     const LANES: usize = 8;
+    const QUERIES: usize = 2;
+    type Float = [float32x4_t; 2];
+
+    #[inline(always)]
+    unsafe fn assume() -> Self {
+        Self(())
+    }
+
+    #[inline(always)]
+    fn splat_float(self, value: f32) -> Self::Float {
+        // SAFETY: `self` proves that the machine has NEON.
+        unsafe { [vdupq_n_f32(value); 2] }
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> Self::Float {
+        assert_eq!(from.len(), Self::LANES);
+        // SAFETY: `self` proves that the machine has NEON; there are 8 floats.
+        unsafe { [vld1q_f32(from.as_ptr()), vld1q_f32(from.as_ptr().add(4))] }
+    }
+
+    #[inline(always)]
+    fn load_halves(self, from: &[u16]) -> Self::Float {
+        assert_eq!(from.len(), Self::LANES);
+        // SAFETY: `self` proves that the machine has NEON; there are 8 halves.
+        unsafe { [widened(vld1_u16(from.as_ptr())), widened(vld1_u16(from.as_ptr().add(4)))] }
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, from: &[i8]) -> Self::Float {
+        assert_eq!(from.len(), Self::LANES);
+        // SAFETY: `self` proves that the machine has NEON; there are 8 bytes.
+        unsafe {
+            let words = vmovl_s8(vld1_s8(from.as_ptr()));
+            [vget_low_s16(words), vget_high_s16(words)].map(|half| vcvtq_f32_s32(vmovl_s16(half)))
+        }
+    }
+
+    #[inline(always)]
+    fn store(self, a: Self::Float, out: &mut [f32]) {
+        assert_eq!(out.len(), Self::LANES);
+        // SAFETY: `self` proves that the machine has NEON; `out` has room for 8 floats.
+        unsafe {
+            vst1q_f32(out.as_mut_ptr(), a[0]);
+            vst1q_f32(out.as_mut_ptr().add(4), a[1]);
+        }
+    }
+
+    #[inline(always)]
+    fn store_halves(self, a: Self::Float, out: &mut [u16]) {
+        assert_eq!(out.len(), Self::LANES);
+        // SAFETY: `self` proves that the machine has NEON; `out` has room for 8 halves.
+        unsafe {
+            vst1_u16(out.as_mut_ptr(), narrowed(a[0]));
+            vst1_u16(out.as_mut_ptr().add(4), narrowed(a[1]));
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::Float, b: Self::Float) -> Self::Float {
+        both!(vaddq_f32(a, b))
+    }
+
+    #[inline(always)]
+    fn sub_float(self, a: Self::Float, b: Self::Float) -> Self::Float {
+        both!(vsubq_f32(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::Float, b: Self::Float) -> Self::Float {
+        both!(vmulq_f32(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: Self::Float, b: Self::Float) -> Self::Float {
+        both!(vdivq_f32(a, b))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float {
+        both!(vfmaq_f32(c, a, b))
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::Float, b: Self::Float) -> Self::Float {
+        both!(vmaxq_f32(a, b))
+    }
+
+    #[inline(always)]
+    fn min(self, a: Self::Float, b: Self::Float) -> Self::Float {
+        both!(vminq_f32(a, b))
+    }
+
+    #[inline(always)]
+    fn round(self, a: Self::Float) -> Self::Float {
+        both!(vrndnq_f32(a))
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, a: Self::Float) -> Self::Float {
+        both!(power_of_two(a))
+    }
+
+    #[inline(always)]
+    fn zero_where_below(self, a: Self::Float, key: Self::Float, bound: Self::Float) -> Self::Float {
+        both!(zero_where_below(a, key, bound))
+    }
+
+    #[inline(always)]
+    fn sum(self, a: Self::Float) -> f32 {
+        // SAFETY: `self` proves that the machine has NEON.
+        unsafe {
+            let four = vaddq_f32(a[0], a[1]);
+            let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+            vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self, a: Self::Float) -> f32 {
+        // SAFETY: `self` proves that the machine has NEON.
+        unsafe { vmaxvq_f32(vmaxq_f32(a[0], a[1])) }
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, place: *const T) {
+        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
+        unsafe { asm!("prfm pldl1keep, [{place}]", place = in(reg) place, options(nostack, readonly, preserves_flags)) }
+    }
+
+    #[inline(always)]
+    fn prefetch_far<T>(self, place: *const T) {
+        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
+        unsafe { asm!("prfm pldl2keep, [{place}]", place = in(reg) place, options(nostack, readonly, preserves_flags)) }
+    }
+}
+
+impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
     const WIDE_OFFSET: Option<u32> = None;
     const PAIRS: bool = EXTENSIONS >= MATRIX;
     type Int = [int32x4_t; 2];
-    type Float = [float32x4_t; 2];
     type Matrices = Infallible;
 
     #[inline(always)]
@@ -173,12 +311,6 @@ impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
     }
 
     #[inline(always)]
-    fn splat_float(self, value: f32) -> Self::Float {
-        // SAFETY: `self` proves that the machine has NEON.
-        unsafe { [vdupq_n_f32(value); 2] }
-    }
-
-    #[inline(always)]
     fn to_float(self, a: Self::Int) -> Self::Float {
         both!(vcvtq_f32_s32(a))
     }
@@ -194,40 +326,8 @@ impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
     }
 
     #[inline(always)]
-    fn add(self, a: Self::Float, b: Self::Float) -> Self::Float {
-        both!(vaddq_f32(a, b))
-    }
-
-    #[inline(always)]
-    fn mul(self, a: Self::Float, b: Self::Float) -> Self::Float {
-        both!(vmulq_f32(a, b))
-    }
-
-    #[inline(always)]
     fn neg(self, a: Self::Float) -> Self::Float {
         both!(vnegq_f32(a))
-    }
-
-    #[inline(always)]
-    fn fma(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float {
-        both!(vfmaq_f32(c, a, b))
-    }
-
-    #[inline(always)]
-    fn load(self, from: &[f32]) -> Self::Float {
-        assert_eq!(from.len(), Self::LANES);
-        // SAFETY: `self` proves that the machine has NEON; there are 8 floats.
-        unsafe { [vld1q_f32(from.as_ptr()), vld1q_f32(from.as_ptr().add(4))] }
-    }
-
-    #[inline(always)]
-    fn store(self, a: Self::Float, out: &mut [f32]) {
-        assert_eq!(out.len(), Self::LANES);
-        // SAFETY: `self` proves that the machine has NEON; `out` has room for 8 floats.
-        unsafe {
-            vst1q_f32(out.as_mut_ptr(), a[0]);
-            vst1q_f32(out.as_mut_ptr().add(4), a[1]);
-        }
     }
 
     #[inline(always)]
@@ -258,20 +358,6 @@ impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
         // SAFETY: `self` proves that the machine has NEON; 16 bytes can be read in each of the 8 rows.
         let (low, high) = unsafe { (transposed(start, stride), transposed(start.add(4 * stride), stride)) };
         [[low[0], high[0]], [low[1], high[1]], [low[2], high[2]], [low[3], high[3]]]
-    }
-
-    #[inline(always)]
-    fn prefetch(self, bytes: &[u8], at: usize) {
-        let line = bytes.as_ptr().wrapping_add(at);
-        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
-        unsafe { asm!("prfm pldl1keep, [{line}]", line = in(reg) line, options(nostack, readonly, preserves_flags)) }
-    }
-
-    #[inline(always)]
-    fn prefetch_far(self, bytes: &[u8], at: usize) {
-        let line = bytes.as_ptr().wrapping_add(at);
-        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
-        unsafe { asm!("prfm pldl2keep, [{line}]", line = in(reg) line, options(nostack, readonly, preserves_flags)) }
     }
 }
 
@@ -354,10 +440,19 @@ unsafe fn dot_plain(sum: int32x4_t, weights: int32x4_t, x: int32x4_t) -> int32x4
 /// The machine must have NEON.
 #[inline(always)]
 unsafe fn half_to_float(a: int32x4_t) -> float32x4_t {
+    // SAFETY: the caller promises the instruction set.
+    unsafe { widened(vmovn_u32(vreinterpretq_u32_s32(a))) }
+}
+
+/// Four 16-bit floats as floats.
+///
+/// # Safety
+/// The machine must have NEON.
+#[inline(always)]
+unsafe fn widened(halves: uint16x4_t) -> float32x4_t {
     let floats: float32x4_t;
     // SAFETY: the caller promises the instruction set; registers only.
     unsafe {
-        let halves = vmovn_u32(vreinterpretq_u32_s32(a));
         asm!(
             "fcvtl {floats:v}.4s, {halves:v}.4h",
             floats = out(vreg) floats,
@@ -366,6 +461,51 @@ unsafe fn half_to_float(a: int32x4_t) -> float32x4_t {
         );
     }
     floats
+}
+
+/// Four floats as 16-bit floats, rounded as the control register says, which Rust leaves at its default.
+///
+/// # Safety
+/// The machine must have NEON.
+#[inline(always)]
+unsafe fn narrowed(floats: float32x4_t) -> uint16x4_t {
+    let halves: uint16x4_t;
+    // SAFETY: the caller promises the instruction set; registers only.
+    unsafe {
+        asm!(
+            "fcvtn {halves:v}.4h, {floats:v}.4s",
+            halves = out(vreg) halves,
+            floats = in(vreg) floats,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    halves
+}
+
+/// `2^exponent` for integral lanes from -126 to 127.
+///
+/// # Safety
+/// The machine must have NEON.
+#[inline(always)]
+unsafe fn power_of_two(exponent: float32x4_t) -> float32x4_t {
+    // SAFETY: the caller promises the instruction set.
+    unsafe {
+        let exponent = vaddq_s32(vcvtq_s32_f32(exponent), vdupq_n_s32(127));
+        vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent))
+    }
+}
+
+/// 0 where `key < bound`, else `a`.
+///
+/// # Safety
+/// The machine must have NEON.
+#[inline(always)]
+unsafe fn zero_where_below(a: float32x4_t, key: float32x4_t, bound: float32x4_t) -> float32x4_t {
+    // SAFETY: the caller promises the instruction set.
+    unsafe {
+        let below = vcltq_f32(key, bound);
+        vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), below))
+    }
 }
 
 /// Sixteen bytes of four rows, the n-th words of all rows in vector n.

@@ -6,8 +6,8 @@
 use std::ops::Range;
 
 use super::Pool;
-use super::disjoint::Disjoint;
 use super::simd::MATRIX_ROWS;
+use super::split::Split;
 
 /// Values in one quantised block.
 pub(super) const BLOCK: usize = 32;
@@ -119,7 +119,7 @@ impl Rows {
         grow(&mut self.quantised, rows * blocks + MATRIX_ROWS, Quantised::ZERO);
         let floats = &self.floats[..rows * cols];
         let (chunks, step) = (rows.div_ceil(CHUNK_ROWS_MAX), CHUNK_ROWS_MAX);
-        let out = Disjoint::new(&mut self.quantised[..rows * blocks]);
+        let out = Split::new(&mut self.quantised[..rows * blocks]);
         let parts = if rows < PARALLEL_ROWS_MIN { 1 } else { pool.threads().min(blocks) };
         pool.run(parts, &|part| {
             let mine = blocks * part / parts..blocks * (part + 1) / parts;

@@ -7,10 +7,11 @@
 
 use std::ops::Range;
 
+use super::Matrix;
 use super::block::{self, Block};
 use super::dispatch::Product;
 use super::rows::Quantised;
-use super::{Format, Matrix};
+use crate::format::Format;
 
 /// Columns that are summed on their own before they are added, for float weights.
 pub(super) const FLOAT_GROUP: usize = 16;

@@ -1,5 +1,5 @@
-//! What a kernel asks of an instruction set. A value of such a type is the proof that the machine has it, so everything
-//! above the instruction sets' own files is safe code. Knows no formats.
+//! What a kernel of products asks of an instruction set beside floats. A value of such a type is the proof that the
+//! machine has it, so everything above the instruction sets' own files is safe code. Knows no formats.
 //!
 //! One lane is one output: the `LANES` rows of a tile are multiplied side by side, so that no sum ever crosses lanes and
 //! the order of operations is the same on every width.
@@ -7,13 +7,13 @@
 use std::convert::Infallible;
 
 use super::Matrix;
+use super::floats::Floats;
 use super::rows::Quantised;
 use super::tile::Room;
 
-/// Vectors of `LANES` 32-bit lanes. All methods are single steps and must be inlined into [`Simd::run`].
-pub(super) trait Simd: Copy {
-    /// Outputs side by side.
-    const LANES: usize;
+/// Vectors of `LANES` words, one for each output side by side. All methods are single steps and must be inlined into
+/// [`Simd::run`].
+pub(super) trait Simd: Floats {
     /// What [`Simd::dot_wide`] wants added to every weight, as a power of two: `None` if it takes them as they are.
     const WIDE_OFFSET: Option<u32>;
     /// Whether two rows at once by [`Simd::dot_pair`] take less time than one after the other.
@@ -23,8 +23,6 @@ pub(super) trait Simd: Copy {
     const FOURS: bool = false;
     /// `LANES` words, or four bytes each.
     type Int: Copy;
-    /// `LANES` floats.
-    type Float: Copy;
     /// Registers that hold matrices, or `Infallible`.
     type Matrices: Matrices<Self>;
 
@@ -84,22 +82,13 @@ pub(super) trait Simd: Copy {
         dot_by_rows::<Self, WIDE>(self, sums, weights, x)
     }
 
-    fn splat_float(self, value: f32) -> Self::Float;
     /// Signed words as floats, to nearest, ties to even.
     fn to_float(self, a: Self::Int) -> Self::Float;
     /// The same bits.
     fn as_float(self, a: Self::Int) -> Self::Float;
     /// The 16-bit floats in the low halves; the high halves must be zero.
     fn half_to_float(self, a: Self::Int) -> Self::Float;
-    fn add(self, a: Self::Float, b: Self::Float) -> Self::Float;
-    fn mul(self, a: Self::Float, b: Self::Float) -> Self::Float;
     fn neg(self, a: Self::Float) -> Self::Float;
-    /// `a * b + c`, rounded once.
-    fn fma(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
-    /// Reads the lanes in; `from` has `LANES` places.
-    fn load(self, from: &[f32]) -> Self::Float;
-    /// Writes the lanes out; `out` has `LANES` places.
-    fn store(self, a: Self::Float, out: &mut [f32]);
 
     /// Two bytes of every row of the tile, `at` bytes into the row.
     fn pair(self, tile: Tile<'_>, at: usize) -> Self::Int;
@@ -142,10 +131,6 @@ pub(super) trait Simd: Copy {
         }
         sum
     }
-    /// Asks the first-level cache for the line of `bytes` at `at`; nothing happens when there is none.
-    fn prefetch(self, bytes: &[u8], at: usize);
-    /// As `prefetch`, for the second-level cache.
-    fn prefetch_far(self, bytes: &[u8], at: usize);
 }
 
 /// Registers that hold matrices: they sum the products of a block of weights with many rows at once. Nothing else changes:

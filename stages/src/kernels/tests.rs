@@ -91,17 +91,13 @@ fn pool(threads: usize) -> Pool {
     Pool::new(NonZeroUsize::new(threads).expect("not zero"))
 }
 
-fn multiply(path: Path, pool: &Pool, weights: Matrix<'_>, values: &[f32]) -> Vec<f32> {
+fn multiply(isa: Isa, pool: &Pool, weights: Matrix<'_>, values: &[f32]) -> Vec<f32> {
     let rows = values.len() / weights.cols();
     let mut x = Rows::new();
     x.load(values, rows, weights.cols());
     let mut out = vec![f32::NAN; rows * weights.rows()];
-    matmul_on(path, pool, &mut [MatmulJob { weights, out: &mut out }], &mut x);
+    matmul_on(isa, pool, &mut [MatmulJob { weights, out: &mut out }], &mut x);
     out
-}
-
-fn paths() -> impl Iterator<Item = Path> {
-    Path::ALL.iter().copied().filter(|path| path.available())
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -126,7 +122,7 @@ fn products_agree_with_double_precision() {
             let bytes = draw.weights(format, outputs, cols);
             let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
             let values = draw.values(3 * cols);
-            let found = multiply(Path::best(), &pool(2), weights, &values);
+            let found = multiply(Isa::best(), &pool(2), weights, &values);
             for (row, x) in seen(format, &values).chunks(cols).enumerate() {
                 for output in 0..outputs {
                     let mut w = vec![0.0; cols];
@@ -157,7 +153,7 @@ fn the_eight_bit_form_of_activations_costs_under_a_percent() {
         let values: Vec<f32> = (0..cols).map(|_| draw.value()).collect();
         let mut w = vec![0.0; cols];
         dequantise_row(&weights, 0, &mut w);
-        let found = multiply(Path::best(), &pool(1), weights, &values)[0];
+        let found = multiply(Isa::best(), &pool(1), weights, &values)[0];
         let products = w.iter().zip(&values).map(|(w, x)| f64::from(*w) * f64::from(*x));
         let (sum, squares) = products.fold((0.0, 0.0), |(sum, squares), one| (sum + one, squares + one * one));
         assert!((f64::from(found) - sum).abs() < 0.03 * squares.sqrt(), "{}: {found} for {sum}", format.name());
@@ -212,10 +208,10 @@ fn every_instruction_set_gives_the_bits_of_the_reference() {
             let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
             for rows in [5, 12, 21, 40] {
                 let values = draw.values(rows * cols);
-                let expected = bits(&multiply(Path::Scalar, &pool(1), weights, &values));
-                for path in paths() {
-                    let found = bits(&multiply(path, &pool(2), weights, &values));
-                    assert_eq!(found, expected, "{path:?} {} {rows} of {outputs} x {cols}", format.name());
+                let expected = bits(&multiply(Isa::SCALAR, &pool(1), weights, &values));
+                for isa in Isa::all() {
+                    let found = bits(&multiply(isa, &pool(2), weights, &values));
+                    assert_eq!(found, expected, "{isa:?} {} {rows} of {outputs} x {cols}", format.name());
                 }
             }
         }
@@ -225,11 +221,11 @@ fn every_instruction_set_gives_the_bits_of_the_reference() {
 /// What the processor has can only be told from outside: `etc/check-neon` knows which one it emulates.
 #[cfg(target_arch = "aarch64")]
 #[test]
-#[ignore = "wants EXPECTED_PATH to name the best instruction set of this processor"]
+#[ignore = "wants EXPECTED_ISA to name the best instruction set of this processor"]
 #[expect(clippy::disallowed_methods, reason = "a test is told what to expect")]
 fn the_best_instruction_set_of_the_processor_is_taken() {
-    let expected = std::env::var("EXPECTED_PATH").expect("EXPECTED_PATH names an instruction set, such as NeonDot");
-    assert_eq!(format!("{:?}", Path::best()), expected);
+    let expected = std::env::var("EXPECTED_ISA").expect("EXPECTED_ISA names an instruction set, such as NeonDot");
+    assert_eq!(format!("{:?}", Isa::best()), expected);
 }
 
 #[test]
@@ -240,12 +236,12 @@ fn float_rows_of_any_length_give_the_bits_of_the_reference() {
             let bytes = draw.weights(format, 35, cols);
             let weights = Matrix::new(format, 35, cols, &bytes).expect("sound");
             let values = draw.values(4 * cols);
-            let expected = bits(&multiply(Path::Scalar, &pool(1), weights, &values));
-            for path in paths() {
+            let expected = bits(&multiply(Isa::SCALAR, &pool(1), weights, &values));
+            for isa in Isa::all() {
                 assert_eq!(
-                    bits(&multiply(path, &pool(2), weights, &values)),
+                    bits(&multiply(isa, &pool(2), weights, &values)),
                     expected,
-                    "{path:?} {} {cols}",
+                    "{isa:?} {} {cols}",
                     format.name()
                 );
             }
@@ -262,19 +258,19 @@ fn a_row_does_not_feel_its_company() {
         let bytes = draw.weights(format, outputs, cols);
         let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
         let values = draw.values(rows * cols);
-        for path in paths() {
+        for isa in Isa::all() {
             // The scalar path has one way only; a few rows of it are enough.
-            let rows = if path == Path::Scalar { 9 } else { rows };
+            let rows = if isa == Isa::SCALAR { 9 } else { rows };
             let values = &values[..rows * cols];
-            let all = bits(&multiply(path, &pools[1], weights, values));
+            let all = bits(&multiply(isa, &pools[1], weights, values));
             for _ in 0..6 {
                 let start = draw.below(rows as u64) as usize;
                 let len = [1, 2, 3, 7, 16, 130][draw.below(6) as usize].min(rows - start);
                 let pool = &pools[draw.below(3) as usize];
-                let some = bits(&multiply(path, pool, weights, &values[start * cols..(start + len) * cols]));
+                let some = bits(&multiply(isa, pool, weights, &values[start * cols..(start + len) * cols]));
                 assert!(
                     some == all[start * outputs..(start + len) * outputs],
-                    "{path:?} {} {start} {len}",
+                    "{isa:?} {} {start} {len}",
                     format.name()
                 );
             }
@@ -290,9 +286,9 @@ fn long_rows_in_several_chunks_do_not_feel_their_company_either() {
     for format in [Format::Q4_1, Format::Q8_0, Format::Q6K, Format::BF16] {
         let bytes = draw.weights(format, outputs, cols);
         let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
-        let all = bits(&multiply(Path::best(), &pool(2), weights, &values));
+        let all = bits(&multiply(Isa::best(), &pool(2), weights, &values));
         for row in [0, 15, 16, 31, 32, 33, 63, 64, 69] {
-            let one = bits(&multiply(Path::Scalar, &pool(1), weights, &values[row * cols..(row + 1) * cols]));
+            let one = bits(&multiply(Isa::SCALAR, &pool(1), weights, &values[row * cols..(row + 1) * cols]));
             assert!(one == all[row * outputs..(row + 1) * outputs], "{} {row}", format.name());
         }
     }
@@ -306,15 +302,15 @@ fn weights_may_lie_at_any_address() {
         let bytes = draw.weights(format, outputs, cols);
         let values = draw.values(2 * cols);
         let expected =
-            multiply(Path::Scalar, &pool(1), Matrix::new(format, outputs, cols, &bytes).expect("sound"), &values);
+            multiply(Isa::SCALAR, &pool(1), Matrix::new(format, outputs, cols, &bytes).expect("sound"), &values);
         for offset in 1..4 {
             let moved = [vec![0xff; offset], bytes.clone()].concat();
             let weights = Matrix::new(format, outputs, cols, &moved[offset..]).expect("sound");
-            for path in paths() {
+            for isa in Isa::all() {
                 assert_eq!(
-                    bits(&multiply(path, &pool(2), weights, &values)),
+                    bits(&multiply(isa, &pool(2), weights, &values)),
                     bits(&expected),
-                    "{path:?} {}",
+                    "{isa:?} {}",
                     format.name()
                 );
             }
@@ -335,14 +331,14 @@ fn the_vector_form_of_a_row_is_the_plain_one() {
             _ => {}
         }
     }
-    for path in paths() {
+    for isa in Isa::all() {
         let mut x = Rows::new();
         x.load(&values, 200, 256);
-        matmul_on(path, &pool(2), &mut [MatmulJob { weights, out: &mut [] }], &mut x);
+        matmul_on(isa, &pool(2), &mut [MatmulJob { weights, out: &mut [] }], &mut x);
         for chunk in x.chunks() {
             for (row, values) in chunk.clone().zip(values[chunk.start * 256..].chunks(256)) {
                 let found = x.quantised(&chunk)[row - chunk.start..].iter().step_by(chunk.len());
-                assert!(found.copied().eq(values.as_chunks::<32>().0.iter().map(Quantised::of)), "{path:?} {row}");
+                assert!(found.copied().eq(values.as_chunks::<32>().0.iter().map(Quantised::of)), "{isa:?} {row}");
             }
         }
     }
@@ -369,7 +365,7 @@ fn jobs_in_one_region_are_the_same_as_alone() {
     x.load(&values, rows, cols);
     matmul(&pool(2), &mut jobs, &mut x);
     for (matrix, out) in matrices.iter().zip(&out) {
-        assert_eq!(bits(out), bits(&multiply(Path::best(), &pool(1), *matrix, &values)));
+        assert_eq!(bits(out), bits(&multiply(Isa::best(), &pool(1), *matrix, &values)));
     }
 }
 
@@ -386,7 +382,7 @@ fn scratch_used_again_forgets_what_was_there() {
     x.load(&short, 2, 64);
     let mut out = vec![0.0; 2 * 32];
     matmul(&pool(1), &mut [MatmulJob { weights, out: &mut out }], &mut x);
-    assert_eq!(bits(&out), bits(&multiply(Path::Scalar, &pool(1), weights, &short)));
+    assert_eq!(bits(&out), bits(&multiply(Isa::SCALAR, &pool(1), weights, &short)));
 }
 
 #[test]
@@ -400,10 +396,10 @@ fn a_value_that_is_no_number_is_not_hidden() {
         let weights = Matrix::new(format, 16, 256, &bytes).expect("sound");
         let mut values = draw.values(2 * 256);
         values[300] = f32::NAN;
-        for path in paths() {
-            let out = multiply(path, &pool(1), weights, &values);
-            assert!(out[..16].iter().all(|value| value.is_finite()), "{path:?} {}", format.name());
-            assert!(out[16..].iter().all(|value| value.is_nan()), "{path:?} {}", format.name());
+        for isa in Isa::all() {
+            let out = multiply(isa, &pool(1), weights, &values);
+            assert!(out[..16].iter().all(|value| value.is_finite()), "{isa:?} {}", format.name());
+            assert!(out[16..].iter().all(|value| value.is_nan()), "{isa:?} {}", format.name());
         }
     }
 }

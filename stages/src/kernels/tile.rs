@@ -5,12 +5,13 @@ use std::hint::black_box;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::Matrix;
 use super::codec::{self, Codec, Lanes, Lying, PackedFactors, UNIT_BLOCKS_MAX};
 use super::dispatch::Product;
 use super::rows::{CHUNK_ROWS_MAX, Quantised};
 use super::scalar::{self, FLOAT_GROUP};
 use super::simd::{MATRIX_ROWS, Matrices, Simd, Tile, Work};
-use super::{Format, Matrix};
+use crate::format::Format;
 
 /// A range of a product's outputs, for all rows.
 pub(super) struct Outputs<'a> {
@@ -188,9 +189,10 @@ fn one_row<S: Simd, C: Codec>(
 fn ask_for_next<S: Simd>(s: S, weights: &Matrix<'_>, start: usize, index: usize, bytes: usize) {
     let tile = S::LANES * weights.row_bytes();
     let next = start * weights.row_bytes() + tile + index * bytes;
+    let start = weights.bytes().as_ptr();
     for line in 0..bytes.div_ceil(64) {
-        s.prefetch(weights.bytes(), next + 64 * line);
-        s.prefetch_far(weights.bytes(), next + tile + 64 * line);
+        s.prefetch(start.wrapping_add(next + 64 * line));
+        s.prefetch_far(start.wrapping_add(next + tile + 64 * line));
     }
 }
 

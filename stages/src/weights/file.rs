@@ -14,8 +14,8 @@ use super::mapping::Mapping;
 use super::place::{EMBEDDING, OUTPUT};
 use super::record::{self, ModelError};
 use super::shard::{MapError, Shard};
-use crate::gguf::{GgufError, Header, Keep};
-use crate::kernels::Format;
+use crate::format::Format;
+use crate::gguf::{GgufError, Header, Keep, TensorInfo};
 
 /// A GGUF file with a checked header. Cheap to clone; the file stays open, so a path that is replaced meanwhile does
 /// not change what is read.
@@ -176,11 +176,17 @@ impl ModelFile {
         record::record(self.header(), self.name(), self.fingerprint().clone(), room, stages_min)
     }
 
-    /// The formats of the matrices that tokens are multiplied with, wherever they belong; each once.
+    /// The matrices that tokens are multiplied with, wherever they belong; an embedding table that is only looked up is
+    /// none of them.
+    pub fn matrices(&self) -> impl Iterator<Item = &TensorInfo> {
+        let looked_up = self.header().tensor(OUTPUT).is_some();
+        let infos = self.header().tensors.iter();
+        infos.filter(move |info| info.dims.len() > 1 && !(looked_up && info.name == EMBEDDING))
+    }
+
+    /// The formats of [`Self::matrices`]; each once.
     pub fn matrix_formats(&self) -> Vec<Format> {
-        let looked_up = |name: &str| name == EMBEDDING && self.header().tensor(OUTPUT).is_some();
-        let infos = self.header().tensors.iter().filter(|info| info.dims.len() > 1 && !looked_up(&info.name));
-        let formats: Vec<_> = infos.map(|info| info.format).collect();
+        let formats: Vec<_> = self.matrices().map(|info| info.format).collect();
         Format::ALL.into_iter().filter(|format| formats.contains(format)).collect()
     }
 

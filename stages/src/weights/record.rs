@@ -6,8 +6,8 @@ use schema::Fingerprint;
 use schema::record::{KvRoom, KvType, ModelRecord};
 
 use super::place::{EMBEDDING, OUTPUT, Place};
+use crate::format::Format;
 use crate::gguf::{Header, Metadata, MetadataError, TensorInfo};
-use crate::kernels::Format;
 
 /// A GGUF file that is not a language model baton can cut into layers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::mapping::Mapping;
 use super::shard::TensorError;
+use crate::format::Format;
 use crate::gguf::TensorInfo;
-use crate::kernels::{Format, Matrix, MatrixError, dequantise_block_bytes};
+use crate::kernels::{Matrix, MatrixError, dequantise_block_bytes};
 
 /// A mapped tensor. Cheap to clone; the pages stay mapped as long as one of them lives.
 #[derive(Debug, Clone)]

@@ -8,8 +8,10 @@ use candle_core::Device;
 use engine::runner::{Output, Runner, RunnerError, Work};
 use schema::LayerRange;
 use schema::frame::Slice;
-use stages::accelerator::{CandleRunner, KvNumbers, RunnerSetup};
+use schema::record::{DeviceKind, KvRoom, KvType};
+use stages::accelerator::{CandleRunner, Hardware, KvNumbers};
 use stages::model::Hyper;
+use stages::shard::RunnerSetup;
 use stages::weights::ModelFile;
 
 use crate::runner_support::pipeline::{KV_TOKENS, Piece, slice};
@@ -28,14 +30,20 @@ impl Shards {
 
     /// The same with keys and values kept as `kv_numbers`.
     pub fn keeping(kv_numbers: KvNumbers, path: &Path, cuts: &[u32]) -> Self {
+        Self::on(DeviceKind::Cpu, kv_numbers, path, cuts)
+    }
+
+    /// The same with matrices in the form that they have on the device `kind`.
+    pub fn on(kind: DeviceKind, kv_numbers: KvNumbers, path: &Path, cuts: &[u32]) -> Self {
         let file = ModelFile::open(path).expect("the model opens");
         let hyper = Hyper::read(file.header()).expect("the model is supported");
         let ends: Vec<u32> = [0].iter().chain(cuts).chain([&hyper.layers]).copied().collect();
         let runner = |ends: &[u32]| {
             let layers = LayerRange::new(ends[0], ends[1]).expect("a range");
-            let (hyper, device) = (hyper.clone(), Device::Cpu);
-            let setup = RunnerSetup { hyper, file: &file, layers, kv_tokens: KV_TOKENS, kv_numbers, device };
-            CandleRunner::new(setup).expect("the shard is ready")
+            let room = KvRoom { tokens: KV_TOKENS, kv_type: KvType::F16 };
+            let setup =
+                RunnerSetup { hyper: hyper.clone(), shard: file.map(layers).expect("the layers are there"), room };
+            CandleRunner::keeping(kv_numbers, setup, &stand_in(kind)).expect("the shard is ready")
         };
         Self { runners: ends.windows(2).map(runner).collect(), hyper: hyper.clone() }
     }
@@ -69,6 +77,11 @@ impl Shards {
         }
         (slices, activations)
     }
+}
+
+/// Candle's processor device in place of another: it stores what that one would, and computes it itself.
+pub fn stand_in(kind: DeviceKind) -> Hardware {
+    Hardware { device: Device::Cpu, kind }
 }
 
 /// The largest difference of two sets of logits.

@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
+use stages::format::Format;
 use stages::gguf::GgufWriter;
-use stages::kernels::Format;
 
 /// Layers of the synthetic model.
 pub(crate) const LAYERS: u32 = 6;

@@ -8,9 +8,10 @@ use engine::runner::{KV_BLOCK_TOKENS, Work};
 use schema::frame::{Sampling, Slice};
 use schema::record::{KvRoom, KvType};
 use schema::{Attempt, LayerRange, SequenceId};
-use stages::cpu::{CpuRunner, RunnerSetup};
+use stages::cpu::CpuRunner;
 use stages::kernels::Pool;
 use stages::model::Hyper;
+use stages::shard::RunnerSetup;
 use stages::weights::ModelFile;
 
 /// Tokens that are computed together.
@@ -25,7 +26,7 @@ pub fn losses(model: &Path, ids: &[u32], threads: usize, kv_type: KvType) -> Vec
     let shard = file.map(LayerRange::new(0, hyper.layers).unwrap()).unwrap();
     let pool = Arc::new(Pool::new(NonZeroUsize::new(threads).unwrap()));
     let room = KvRoom { tokens: (ids.len() as u32).next_multiple_of(KV_BLOCK_TOKENS), kv_type };
-    let mut runner = CpuRunner::new(RunnerSetup { hyper, shard, pool, room }).unwrap();
+    let mut runner = CpuRunner::new(RunnerSetup { hyper, shard, room }, pool).unwrap();
     let mut losses = Vec::new();
     for position in (0..ids.len() - 1).step_by(ROWS) {
         let count = ROWS.min(ids.len() - 1 - position);

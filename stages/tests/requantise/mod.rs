@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use source::Source;
+use stages::format::Format;
 use stages::gguf::{GgufWriter, TensorInfo};
-use stages::kernels::{Format, dequantise_block_bytes};
+use stages::kernels::dequantise_block_bytes;
 
 /// How the weights of a made file stand in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

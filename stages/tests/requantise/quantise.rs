@@ -1,7 +1,7 @@
 //! A row of floats in any format. Does not know models.
 
 use half::{bf16, f16};
-use stages::kernels::Format;
+use stages::format::Format;
 
 use super::{k, small};
 

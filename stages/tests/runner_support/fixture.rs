@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
+use stages::format::Format;
 use stages::gguf::GgufWriter;
-use stages::kernels::Format;
 
 /// A golden model: its configuration, its tensors, and what transformers makes of it.
 pub struct Golden {

@@ -8,9 +8,10 @@ use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, Work};
 use schema::frame::{Sampling, Slice};
 use schema::record::{KvRoom, KvType, Speeds};
 use schema::{Attempt, LayerRange, SequenceId};
-use stages::cpu::{CpuRunner, RunnerSetup};
+use stages::cpu::CpuRunner;
 use stages::kernels::Pool;
 use stages::model::Hyper;
+use stages::shard::RunnerSetup;
 use stages::weights::ModelFile;
 
 pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
@@ -47,8 +48,8 @@ impl Pipeline {
         let runner = |ends: &[u32]| {
             let shard = file.map(LayerRange::new(ends[0], ends[1]).expect("a range")).expect("the shard maps");
             let room = KvRoom { tokens: KV_TOKENS, kv_type };
-            let setup = RunnerSetup { hyper: hyper.clone(), shard, pool: Arc::clone(&pool), room };
-            CpuRunner::new(setup).expect("the shard is ready")
+            let setup = RunnerSetup { hyper: hyper.clone(), shard, room };
+            CpuRunner::new(setup, Arc::clone(&pool)).expect("the shard is ready")
         };
         Self { runners: ends.windows(2).map(runner).collect(), hyper }
     }

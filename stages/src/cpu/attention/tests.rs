@@ -43,10 +43,10 @@ impl Case {
             let known = position < self.position + self.rows;
             // SAFETY: there is one thread.
             unsafe {
-                layer.write(Level::detect(), slot, 0, &poison_key, &poison_value);
+                layer.write(Isa::best(), slot, 0, &poison_key, &poison_value);
                 let (key, value) = (self.key_at(position), self.value_at(position));
                 let (key, value) = if known { (&key, &value) } else { (&poison_key, &poison_value) };
-                layer.write(Level::detect(), slot, 1, key, value);
+                layer.write(Isa::best(), slot, 1, key, value);
             }
         }
         cache
@@ -100,9 +100,9 @@ impl Case {
         out
     }
 
-    fn attended(&self, level: Level, cache: &KvCache) -> Vec<f32> {
+    fn attended(&self, isa: Isa, cache: &KvCache) -> Vec<f32> {
         let mut scratch = self.scratch();
-        attend(level, self.shape(), self.span(&self.blocks()), cache.layer(0), &mut scratch);
+        attend(isa, self.shape(), self.span(&self.blocks()), cache.layer(0), &mut scratch);
         scratch.total.values
     }
 }
@@ -148,7 +148,7 @@ fn cases() -> Vec<Case> {
 fn rows_see_what_they_should_and_nothing_else() {
     for case in cases() {
         let cache = case.cache();
-        let found = case.attended(Level::detect(), &cache);
+        let found = case.attended(Isa::best(), &cache);
         let padded = case.shape().value_padded;
         for row in 0..case.rows {
             for head in 0..case.heads {
@@ -169,10 +169,10 @@ fn rows_see_what_they_should_and_nothing_else() {
 fn every_instruction_set_gives_the_same_bits() {
     for case in cases() {
         let cache = case.cache();
-        let bits = |level| case.attended(level, &cache).iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-        let expected = bits(Level::all().last().unwrap());
-        for level in Level::all() {
-            assert_eq!(bits(level), expected, "{level:?}, {} rows at {}", case.rows, case.position);
+        let bits = |isa| case.attended(isa, &cache).iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        let expected = bits(Isa::SCALAR);
+        for isa in Isa::all() {
+            assert_eq!(bits(isa), expected, "{isa:?}, {} rows at {}", case.rows, case.position);
         }
     }
 }
@@ -181,13 +181,13 @@ fn every_instruction_set_gives_the_same_bits() {
 fn a_row_alone_has_the_bits_it_has_among_others() {
     for case in cases() {
         let cache = case.cache();
-        let together = case.attended(Level::detect(), &cache);
+        let together = case.attended(Isa::best(), &cache);
         let width = case.heads * case.shape().value_padded;
         for row in 0..case.rows {
             let alone = Case { position: case.position + row, rows: 1, ..case };
             let blocks = case.blocks();
             let mut scratch = alone.scratch();
-            attend(Level::detect(), alone.shape(), alone.span(&blocks), cache.layer(0), &mut scratch);
+            attend(Isa::best(), alone.shape(), alone.span(&blocks), cache.layer(0), &mut scratch);
             assert_eq!(scratch.total.values, together[row * width..][..width], "row {row} at {}", case.position);
         }
     }
@@ -203,12 +203,12 @@ fn chunks_apart_and_merged_have_the_bits_of_the_whole() {
             .chunks(case.window)
             .map(|chunk| {
                 let mut scratch = case.scratch();
-                attend_to(Level::detect(), shape, span, chunk, cache.layer(0), &mut scratch);
+                attend_to(Isa::best(), shape, span, chunk, cache.layer(0), &mut scratch);
                 scratch.chunk
             })
             .collect();
         let mut total = Sums::new(shape.value_padded, case.rows * case.heads);
-        merge(Level::detect(), shape, case.rows * case.heads, &pieces, &mut total);
-        assert_eq!(total.values, case.attended(Level::detect(), &cache), "{} rows at {}", case.rows, case.position);
+        merge(Isa::best(), shape, case.rows * case.heads, &pieces, &mut total);
+        assert_eq!(total.values, case.attended(Isa::best(), &cache), "{} rows at {}", case.rows, case.position);
     }
 }

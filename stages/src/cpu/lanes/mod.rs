@@ -2,27 +2,21 @@
 //!
 //! Every operation of [`Lanes`] is one correctly rounded IEEE 754 operation on each of the sixteen values (a fused
 //! multiply-add counts as one), and sums over lanes have one fixed order. So an algorithm written once over `Lanes`
-//! gives the same bits on AVX-512, AVX2, NEON and in plain Rust. This folder is the one home of the runner's unsafe
-//! intrinsics; it knows nothing of models.
+//! gives the same bits on AVX-512, AVX2, NEON and in plain Rust. The instructions themselves are those of
+//! [`Floats`](crate::kernels::Floats), which products use, too (`sixteen`); this folder knows nothing of models.
 
-mod level;
-#[cfg(target_arch = "aarch64")]
-mod neon;
+mod kernel;
 mod portable;
-#[cfg(target_arch = "x86_64")]
-mod x86;
+mod sixteen;
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
-
-pub(crate) use level::{Kernel, Level};
+pub(crate) use kernel::Kernel;
 
 /// How many values are worked on at once, on every instruction set alike.
 pub(crate) const WIDTH: usize = 16;
 
 /// Sixteen `f32`.
 ///
-/// A type that implements this with instructions that not every processor has is named in `level.rs` only, inside
+/// A type that implements this with instructions that not every processor has is named in `kernel.rs` only, inside
 /// functions that are called where those instructions were found to exist. That is what makes the methods safe.
 pub(crate) trait Lanes: Copy {
     /// How many queries attention works on together so that its sums stay in registers.
@@ -66,21 +60,11 @@ pub(crate) trait Lanes: Copy {
     /// is no such instruction.
     #[inline(always)]
     fn prefetch<T>(place: *const T) {
-        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points; every x86-64 has it.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(place.cast());
-        }
         let _ = place;
     }
     /// As `prefetch`, for the second-level cache.
     #[inline(always)]
     fn prefetch_far<T>(place: *const T) {
-        // SAFETY: as in `prefetch`.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(place.cast());
-        }
         let _ = place;
     }
 

@@ -3,12 +3,14 @@
 use std::arch::x86_64::*;
 use std::convert::Infallible;
 
+use crate::kernels::floats::Floats;
 use crate::kernels::rows::Quantised;
 use crate::kernels::simd::{Simd, Tile, Work, word};
+use crate::kernels::x86::{largest_of_eight, sum_of_eight};
 
 /// Proof that the machine has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
-pub(in crate::kernels) struct Avx2(());
+pub(crate) struct Avx2(());
 
 impl Avx2 {
     /// The proof, if this machine has it.
@@ -44,12 +46,136 @@ macro_rules! proven {
     };
 }
 
-impl Simd for Avx2 {
+impl Floats for Avx2 {
     const LANES: usize = 8;
+    const QUERIES: usize = 2;
+    type Float = __m256;
+
+    #[inline(always)]
+    unsafe fn assume() -> Self {
+        Self(())
+    }
+
+    #[inline(always)]
+    fn splat_float(self, value: f32) -> __m256 {
+        proven!(_mm256_set1_ps(value))
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> __m256 {
+        assert_eq!(from.len(), Self::LANES);
+        // SAFETY: `self` proves the instruction set; there are 8 floats and the load needs no alignment.
+        unsafe { _mm256_loadu_ps(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_halves(self, from: &[u16]) -> __m256 {
+        assert_eq!(from.len(), Self::LANES);
+        // SAFETY: `self` proves the instruction set; there are 8 halves and the load needs no alignment.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, from: &[i8]) -> __m256 {
+        assert_eq!(from.len(), Self::LANES);
+        // SAFETY: `self` proves the instruction set; there are 8 bytes and the load needs no alignment.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn store(self, a: __m256, out: &mut [f32]) {
+        assert_eq!(out.len(), Self::LANES);
+        // SAFETY: `self` proves the instruction set; `out` has room for 8 floats and the store needs no alignment.
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), a) }
+    }
+
+    #[inline(always)]
+    fn store_halves(self, a: __m256, out: &mut [u16]) {
+        assert_eq!(out.len(), Self::LANES);
+        // SAFETY: `self` proves the instruction set; `out` has room for 8 halves and the store needs no alignment.
+        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a)) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub_float(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        proven!(_mm256_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256 {
+        proven!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, a: __m256) -> __m256 {
+        proven!({
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+        })
+    }
+
+    #[inline(always)]
+    fn zero_where_below(self, a: __m256, key: __m256, bound: __m256) -> __m256 {
+        proven!(_mm256_and_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(key, bound), a))
+    }
+
+    #[inline(always)]
+    fn sum(self, a: __m256) -> f32 {
+        proven!(sum_of_eight(a))
+    }
+
+    #[inline(always)]
+    fn largest(self, a: __m256) -> f32 {
+        proven!(largest_of_eight(a))
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, place: *const T) {
+        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
+    }
+
+    #[inline(always)]
+    fn prefetch_far<T>(self, place: *const T) {
+        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) }
+    }
+}
+
+impl Simd for Avx2 {
     const FOURS: bool = true;
     const WIDE_OFFSET: Option<u32> = None;
     type Int = __m256i;
-    type Float = __m256;
     type Matrices = Infallible;
 
     #[inline(always)]
@@ -141,11 +267,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn splat_float(self, value: f32) -> __m256 {
-        proven!(_mm256_set1_ps(value))
-    }
-
-    #[inline(always)]
     fn to_float(self, a: __m256i) -> __m256 {
         proven!(_mm256_cvtepi32_ps(a))
     }
@@ -165,37 +286,8 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn add(self, a: __m256, b: __m256) -> __m256 {
-        proven!(_mm256_add_ps(a, b))
-    }
-
-    #[inline(always)]
-    fn mul(self, a: __m256, b: __m256) -> __m256 {
-        proven!(_mm256_mul_ps(a, b))
-    }
-
-    #[inline(always)]
     fn neg(self, a: __m256) -> __m256 {
         proven!(_mm256_xor_ps(a, _mm256_set1_ps(-0.0)))
-    }
-
-    #[inline(always)]
-    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
-        proven!(_mm256_fmadd_ps(a, b, c))
-    }
-
-    #[inline(always)]
-    fn load(self, from: &[f32]) -> __m256 {
-        assert_eq!(from.len(), Self::LANES);
-        // SAFETY: `self` proves the instruction set; there are 8 floats and the load needs no alignment.
-        unsafe { _mm256_loadu_ps(from.as_ptr()) }
-    }
-
-    #[inline(always)]
-    fn store(self, a: __m256, out: &mut [f32]) {
-        assert_eq!(out.len(), Self::LANES);
-        // SAFETY: `self` proves the instruction set; `out` has room for 8 floats and the store needs no alignment.
-        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), a) }
     }
 
     #[inline(always)]
@@ -303,18 +395,6 @@ impl Simd for Avx2 {
             let high = _mm256_permute2x128_si256::<0x31>(first, second);
             _mm256_add_epi32(sum, _mm256_add_epi32(low, high))
         }
-    }
-
-    #[inline(always)]
-    fn prefetch(self, bytes: &[u8], at: usize) {
-        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(at).cast()) }
-    }
-
-    #[inline(always)]
-    fn prefetch_far(self, bytes: &[u8], at: usize) {
-        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(bytes.as_ptr().wrapping_add(at).cast()) }
     }
 }
 

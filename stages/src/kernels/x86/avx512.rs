@@ -2,13 +2,15 @@
 
 use std::arch::x86_64::*;
 
+use crate::kernels::floats::Floats;
 use crate::kernels::rows::Quantised;
 use crate::kernels::simd::{Simd, Tile, Work, word};
 use crate::kernels::x86::amx::Amx;
+use crate::kernels::x86::{largest_of_eight, sum_of_eight};
 
 /// Proof that the machine has AVX-512 F, BW, DQ, VL and VNNI.
 #[derive(Clone, Copy)]
-pub(in crate::kernels) struct Avx512 {
+pub(crate) struct Avx512 {
     /// Used beside it where it is wanted; its registers' shapes are set while kernels run.
     matrices: Option<Amx>,
 }
@@ -84,11 +86,144 @@ macro_rules! proven {
     };
 }
 
-impl Simd for Avx512 {
+impl Floats for Avx512 {
     const LANES: usize = 16;
+    const QUERIES: usize = 8;
+    type Float = __m512;
+
+    #[inline(always)]
+    unsafe fn assume() -> Self {
+        Self { matrices: None }
+    }
+
+    #[inline(always)]
+    fn splat_float(self, value: f32) -> __m512 {
+        proven!(_mm512_set1_ps(value))
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> __m512 {
+        assert_eq!(from.len(), Self::LANES);
+        // SAFETY: `self` proves the instruction set; there are 16 floats and the load needs no alignment.
+        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_halves(self, from: &[u16]) -> __m512 {
+        assert_eq!(from.len(), Self::LANES);
+        // SAFETY: `self` proves the instruction set; there are 16 halves and the load needs no alignment.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, from: &[i8]) -> __m512 {
+        assert_eq!(from.len(), Self::LANES);
+        // SAFETY: `self` proves the instruction set; there are 16 bytes and the load needs no alignment.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn store(self, a: __m512, out: &mut [f32]) {
+        assert_eq!(out.len(), Self::LANES);
+        // SAFETY: `self` proves the instruction set; `out` has room for 16 floats and the store needs no alignment.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), a) }
+    }
+
+    #[inline(always)]
+    fn store_halves(self, a: __m512, out: &mut [u16]) {
+        assert_eq!(out.len(), Self::LANES);
+        // SAFETY: `self` proves the instruction set; `out` has room for 16 halves and the store needs no alignment.
+        unsafe {
+            let halves = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), halves);
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        proven!(_mm512_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub_float(self, a: __m512, b: __m512) -> __m512 {
+        proven!(_mm512_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        proven!(_mm512_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        proven!(_mm512_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        proven!(_mm512_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        proven!(_mm512_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        proven!(_mm512_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m512) -> __m512 {
+        proven!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, a: __m512) -> __m512 {
+        proven!({
+            let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
+        })
+    }
+
+    #[inline(always)]
+    fn zero_where_below(self, a: __m512, key: __m512, bound: __m512) -> __m512 {
+        proven!(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(key, bound), a))
+    }
+
+    #[inline(always)]
+    fn sum(self, a: __m512) -> f32 {
+        proven!({
+            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(a)));
+            sum_of_eight(_mm256_add_ps(_mm512_castps512_ps256(a), high))
+        })
+    }
+
+    #[inline(always)]
+    fn largest(self, a: __m512) -> f32 {
+        proven!({
+            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(a)));
+            largest_of_eight(_mm256_max_ps(_mm512_castps512_ps256(a), high))
+        })
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, place: *const T) {
+        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
+    }
+
+    #[inline(always)]
+    fn prefetch_far<T>(self, place: *const T) {
+        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) }
+    }
+}
+
+impl Simd for Avx512 {
     const WIDE_OFFSET: Option<u32> = Some(7);
     type Int = __m512i;
-    type Float = __m512;
     type Matrices = Amx;
 
     #[inline(always)]
@@ -180,11 +315,6 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn splat_float(self, value: f32) -> __m512 {
-        proven!(_mm512_set1_ps(value))
-    }
-
-    #[inline(always)]
     fn to_float(self, a: __m512i) -> __m512 {
         proven!(_mm512_cvtepi32_ps(a))
     }
@@ -200,37 +330,8 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn add(self, a: __m512, b: __m512) -> __m512 {
-        proven!(_mm512_add_ps(a, b))
-    }
-
-    #[inline(always)]
-    fn mul(self, a: __m512, b: __m512) -> __m512 {
-        proven!(_mm512_mul_ps(a, b))
-    }
-
-    #[inline(always)]
     fn neg(self, a: __m512) -> __m512 {
         proven!(_mm512_xor_ps(a, _mm512_set1_ps(-0.0)))
-    }
-
-    #[inline(always)]
-    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        proven!(_mm512_fmadd_ps(a, b, c))
-    }
-
-    #[inline(always)]
-    fn load(self, from: &[f32]) -> __m512 {
-        assert_eq!(from.len(), Self::LANES);
-        // SAFETY: `self` proves the instruction set; there are 16 floats and the load needs no alignment.
-        unsafe { _mm512_loadu_ps(from.as_ptr()) }
-    }
-
-    #[inline(always)]
-    fn store(self, a: __m512, out: &mut [f32]) {
-        assert_eq!(out.len(), Self::LANES);
-        // SAFETY: `self` proves the instruction set; `out` has room for 16 floats and the store needs no alignment.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), a) }
     }
 
     #[inline(always)]
@@ -285,18 +386,6 @@ impl Simd for Avx512 {
                 _mm512_unpackhi_epi64(ab_high, cd_high),
             ]
         }
-    }
-
-    #[inline(always)]
-    fn prefetch(self, bytes: &[u8], at: usize) {
-        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(at).cast()) }
-    }
-
-    #[inline(always)]
-    fn prefetch_far(self, bytes: &[u8], at: usize) {
-        // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(bytes.as_ptr().wrapping_add(at).cast()) }
     }
 }
 

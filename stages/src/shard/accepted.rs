@@ -1,31 +1,38 @@
-//! What a micro-batch must be before a shard computes it, on whatever device. Pure. Frames come from outside: everything that is used as an
-//! index later is checked here.
+//! The checks of a micro-batch before a shard computes it. Pure. Frames come from outside: everything that is used as
+//! an index later is checked here.
 
 use engine::runner::{KV_BLOCK_TOKENS, RunnerError, Work};
 use schema::frame::Slice;
 
+use crate::model::Hyper;
 use crate::sampling;
 
-/// What a shard accepts.
+/// The work that a shard accepts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Accepted {
-    /// Whether it takes tokens, not activations.
-    pub(crate) first: bool,
-    /// Whether it chooses tokens.
-    pub(crate) last: bool,
+    /// It takes tokens, not activations.
+    first: bool,
+    /// It chooses tokens.
+    last: bool,
     /// Values in a row.
-    pub(crate) hidden: usize,
+    hidden: usize,
     /// Tokens in the vocabulary.
-    pub(crate) vocabulary: usize,
+    vocabulary: usize,
     /// Longest sequence.
-    pub(crate) context_tokens: u32,
+    context_tokens: u32,
     /// Blocks of keys and values.
-    pub(crate) kv_blocks: u32,
+    kv_blocks: u32,
 }
 
 // === impl Accepted ===
 
 impl Accepted {
+    /// The work for a shard with the `first` layer or not, with the `last` or not, and with `kv_blocks` blocks.
+    pub(crate) fn new(hyper: &Hyper, first: bool, last: bool, kv_blocks: u32) -> Self {
+        let Hyper { hidden, vocabulary, context_tokens, .. } = *hyper;
+        Self { first, last, hidden, vocabulary, context_tokens, kv_blocks }
+    }
+
     /// Checks the work; gives the number of its rows.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! The weight formats the kernels know, and the shape of their blocks. Knows nothing of what the bits in a block mean.
+//! The weight formats there are kernels for, and the shape of their blocks: what files, weights and kernels have in
+//! common. Knows nothing of what the bits in a block mean.
 
 /// How the values of one weight row are stored, in ggml's block layouts (little endian).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,55 +1,60 @@
-//! Which rows of a micro-batch are computed together: tiles of bounded size, cut without regard for sequences, and in
-//! each tile the stretches of consecutive positions that attend together. Reuses its memory from step to step.
+//! The rows of a micro-batch that are computed together: tiles of bounded size, cut without regard for sequences, and
+//! in each tile the stretches of consecutive positions that attend together. Pure; reuses its memory from step to step.
 
+use std::ops::Range;
+
+use engine::runner::KV_BLOCK_TOKENS;
 use schema::frame::Slice;
 
-use super::kv::TOKENS;
+/// Tokens in a block of keys and values.
+pub(crate) const TOKENS: usize = KV_BLOCK_TOKENS as usize;
 
 /// One row of a tile.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Row {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row {
     /// The slice it is from.
-    pub(super) slice: usize,
+    pub(crate) slice: usize,
     /// Its offset in that slice.
-    pub(super) offset: usize,
+    pub(crate) offset: usize,
     /// Its position in the sequence.
-    pub(super) position: u32,
-    /// Where its keys and values go: block times tokens in a block, plus the place in the block.
-    pub(super) slot: usize,
+    pub(crate) position: u32,
+    /// The place of its keys and values: block times tokens in a block, plus the place in the block.
+    pub(crate) slot: usize,
 }
 
 /// Consecutive rows of one sequence in a tile.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Stretch {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stretch {
     /// The slice they are from.
-    pub(super) slice: usize,
+    pub(crate) slice: usize,
     /// The first, counted in the tile.
-    pub(super) start: usize,
+    pub(crate) start: usize,
     /// How many.
-    pub(super) rows: usize,
+    pub(crate) rows: usize,
     /// The position of the first.
-    pub(super) position: u32,
+    pub(crate) position: u32,
 }
 
 /// The rows of one tile.
 #[derive(Debug)]
-pub(super) struct RowTile {
+pub(crate) struct RowTile {
     /// In the order of the micro-batch.
-    pub(super) rows: Vec<Row>,
-    /// Covering the rows, each at most as long as asked.
-    pub(super) stretches: Vec<Stretch>,
+    pub(crate) rows: Vec<Row>,
+    /// Covering the rows in order, each at most as long as asked.
+    pub(crate) stretches: Vec<Stretch>,
 }
 
 // === impl RowTile ===
 
 impl RowTile {
     /// Room for `rows` rows.
-    pub(super) fn with_capacity(rows: usize) -> Self {
+    pub(crate) fn with_capacity(rows: usize) -> Self {
         Self { rows: Vec::with_capacity(rows), stretches: Vec::with_capacity(rows) }
     }
 
-    /// Fills the tile with up to `most` rows from the micro-batch's row `from` on, in stretches of at most `together`.
-    pub(super) fn fill(&mut self, slices: &[Slice], from: usize, most: usize, together: usize) {
+    /// Fills the tile with up to `most` rows from the micro-batch's row `from` on. `together(position, rows)` is the
+    /// most of the `rows` rows from `position` on that may be one stretch; at least one.
+    pub(crate) fn fill(&mut self, slices: &[Slice], from: usize, most: usize, together: impl Fn(u32, usize) -> usize) {
         self.rows.clear();
         self.stretches.clear();
         let mut before = 0;
@@ -58,21 +63,32 @@ impl RowTile {
             let first = from.saturating_sub(before).min(count);
             let taken = (count - first).min(most - self.rows.len());
             before += count;
-            self.push(index, slice, first, taken, together);
+            self.push(index, slice, first..first + taken, &together);
         }
     }
 
-    fn push(&mut self, index: usize, slice: &Slice, first: usize, count: usize, together: usize) {
-        for offset in first..first + count {
-            let position = slice.position + offset as u32;
-            let block = slice.blocks[position as usize / TOKENS] as usize;
-            if (offset - first).is_multiple_of(together) {
-                let rows = together.min(first + count - offset);
-                self.stretches.push(Stretch { slice: index, start: self.rows.len(), rows, position });
-            }
-            let slot = block * TOKENS + position as usize % TOKENS;
-            self.rows.push(Row { slice: index, offset, position, slot });
+    fn push(&mut self, index: usize, slice: &Slice, mut offsets: Range<usize>, together: impl Fn(u32, usize) -> usize) {
+        while !offsets.is_empty() {
+            let position = slice.position + offsets.start as u32;
+            let rows = together(position, offsets.len()).clamp(1, offsets.len());
+            self.stretches.push(Stretch { slice: index, start: self.rows.len(), rows, position });
+            self.rows.extend(offsets.by_ref().take(rows).map(|offset| Row::new(index, slice, offset)));
         }
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    fn new(index: usize, slice: &Slice, offset: usize) -> Self {
+        let position = slice.position + offset as u32;
+        let block = slice.blocks[position as usize / TOKENS] as usize;
+        Self { slice: index, offset, position, slot: block * TOKENS + position as usize % TOKENS }
+    }
+
+    /// A token, or its logits, are wanted after this row.
+    pub(crate) fn wants_logits(&self, slices: &[Slice]) -> bool {
+        slices[self.slice].logits.binary_search(&(self.offset as u32)).is_ok()
     }
 }
 
@@ -102,7 +118,7 @@ mod tests {
         let mut tile = RowTile::with_capacity(4);
         let mut found = Vec::new();
         for from in (0..12).step_by(4) {
-            tile.fill(&slices, from, 4, 3);
+            tile.fill(&slices, from, 4, |_, _| 3);
             assert_eq!(tile.rows.len(), 4);
             let covered: Vec<usize> = tile.stretches.iter().flat_map(|s| s.start..s.start + s.rows).collect();
             assert_eq!(covered, [0, 1, 2, 3]);

@@ -1,10 +1,10 @@
-//! One buffer written by several threads at once, each in a part of its own.
+//! One buffer written by several threads at once, each in a part of its own. Does not know how the parts are dealt out.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// A buffer lent to the threads of one parallel region.
-pub(super) struct Split<'a, T> {
+/// A buffer lent to the threads of one parallel region, whose parts are handed out by index instead of by splitting.
+pub(crate) struct Split<'a, T> {
     start: *mut T,
     len: usize,
     buffer: PhantomData<&'a mut [T]>,
@@ -18,7 +18,7 @@ unsafe impl<T: Send> Sync for Split<'_, T> {}
 
 impl<'a, T> Split<'a, T> {
     /// Lends out `buffer`.
-    pub(super) fn new(buffer: &'a mut [T]) -> Self {
+    pub(crate) fn new(buffer: &'a mut [T]) -> Self {
         Self { start: buffer.as_mut_ptr(), len: buffer.len(), buffer: PhantomData }
     }
 
@@ -29,10 +29,10 @@ impl<'a, T> Split<'a, T> {
     ///
     /// # Panics
     /// When the range does not lie in the buffer.
-    #[expect(clippy::mut_from_ref, reason = "that is what the type is for; the caller promises disjoint parts")]
-    pub(super) unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
+    #[inline(always)]
+    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of {} values", self.len);
         // SAFETY: the range lies in the buffer that is borrowed for 'a, and the caller keeps others out of it.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.end - range.start) }
     }
 }

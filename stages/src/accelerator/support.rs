@@ -1,0 +1,115 @@
+//! The one list of which device computes which weight format, and how. Pure: it is tested without the devices.
+
+use schema::record::DeviceKind;
+
+use crate::format::Format;
+use crate::model::ModelError;
+use crate::weights::ModelFile;
+
+/// The form in which a matrix lies on its device, which decides the kernels that multiply with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Storage {
+    /// The file's blocks, multiplied with activations in 32 bits by candle's quantised kernels.
+    Quantised,
+    /// The file's floats as a dense matrix; activations take their type for the product.
+    Dense,
+    /// Expanded to a dense matrix of 32-bit floats, as candle's kernels for the file's own form are not usable.
+    Dequantised,
+}
+
+/// The fault for which a device does not compute a format.
+type Fault = &'static str;
+
+/// The list. On Metal it follows from candle 0.11.1's sources, whose kernels were run one by one off a Mac:
+/// - F16: `call_quantized_matmul_mv_t` gives strides of zero to `kernel_mul_mv_f16_f32`, which goes by them, so that
+///   one row of activations is multiplied with the first row of weights alone;
+/// - BF16: for one row the same asks for `kernel_mul_mv_bf16_f32`, which `quantized.metal` does not define;
+/// - Q2_K: the same starts a group of threads for every 4 outputs, and `kernel_mul_mv_q2_K_f32` writes 8 with each.
+pub(super) fn storage(device: DeviceKind, format: Format) -> Result<Storage, Fault> {
+    match (device, format) {
+        (_, Format::F32) => Ok(Storage::Dense),
+        // CUDA has no kernels of candle's for these but the dense products.
+        (DeviceKind::Cuda, Format::F16 | Format::BF16) => Ok(Storage::Dense),
+        (DeviceKind::Metal, Format::F16 | Format::BF16) => Ok(Storage::Dequantised),
+        (DeviceKind::Metal, Format::Q2K) => Err("candle 0.11.1's kernel for one row writes past its output"),
+        (DeviceKind::Cpu | DeviceKind::Metal | DeviceKind::Cuda, _) => Ok(Storage::Quantised),
+    }
+}
+
+/// Checks that `device` computes the format of every matrix of `file` that tokens are multiplied with.
+///
+/// # Errors
+/// [`ModelError::Tensor`] names the first matrix that it does not, the fault, and what would have been accepted.
+pub(super) fn check(file: &ModelFile, device: DeviceKind) -> Result<(), ModelError> {
+    for tensor in file.matrices() {
+        if let Err(fault) = storage(device, tensor.format) {
+            let (name, found) = (tensor.name.clone(), format!("{}: {fault}", tensor.format.name()));
+            return Err(ModelError::Tensor { name, expected: accepted(device), found });
+        }
+    }
+    Ok(())
+}
+
+/// The formats that `device` computes, and a device that computes all.
+fn accepted(device: DeviceKind) -> String {
+    let formats = Format::ALL.into_iter().filter(|format| storage(device, *format).is_ok());
+    let names = formats.map(Format::name).collect::<Vec<_>>().join(", ");
+    let device = format!("{device:?}").to_lowercase();
+    format!("one of {names} on the device {device}, or the device cpu (`--device cpu`), which computes every format")
+}
+
+// === impl Storage ===
+
+impl Storage {
+    /// Bytes that a matrix of `values` values, `stored_bytes` in the file, takes on the device.
+    pub(super) fn bytes(self, values: u64, stored_bytes: u64) -> u64 {
+        match self {
+            Self::Quantised | Self::Dense => stored_bytes,
+            Self::Dequantised => values.saturating_mul(size_of::<f32>() as u64),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEVICES: [DeviceKind; 3] = [DeviceKind::Cpu, DeviceKind::Metal, DeviceKind::Cuda];
+
+    fn refused(device: DeviceKind) -> Vec<Format> {
+        Format::ALL.into_iter().filter(|format| storage(device, *format).is_err()).collect()
+    }
+
+    #[test]
+    fn metal_computes_every_format_but_q2_k_and_the_others_compute_all() {
+        assert_eq!(refused(DeviceKind::Metal), [Format::Q2K]);
+        assert_eq!(refused(DeviceKind::Cuda), []);
+        assert_eq!(refused(DeviceKind::Cpu), []);
+    }
+
+    #[test]
+    fn only_metal_expands_matrices_and_only_those_of_16_bits() {
+        for device in DEVICES {
+            let expands = |format: &Format| storage(device, *format) == Ok(Storage::Dequantised);
+            let found: Vec<_> = Format::ALL.into_iter().filter(expands).collect();
+            let expected: &[Format] = if device == DeviceKind::Metal { &[Format::F16, Format::BF16] } else { &[] };
+            assert_eq!(found, expected, "{device:?}");
+        }
+    }
+
+    #[test]
+    fn no_16_bit_matrix_meets_a_quantised_kernel_on_a_gpu() {
+        for device in [DeviceKind::Metal, DeviceKind::Cuda] {
+            for format in [Format::F32, Format::F16, Format::BF16] {
+                assert_ne!(storage(device, format), Ok(Storage::Quantised), "{} on {device:?}", format.name());
+            }
+        }
+    }
+
+    #[test]
+    fn an_expanded_matrix_takes_four_bytes_a_value_and_any_other_what_the_file_has() {
+        assert_eq!(Storage::Dequantised.bytes(96, 192), 384);
+        assert_eq!(Storage::Dense.bytes(96, 192), 192);
+        assert_eq!(Storage::Quantised.bytes(64, 40), 40);
+    }
+}

@@ -1,0 +1,55 @@
+//! Algorithms over lanes, and the one place that goes from an instruction set into code compiled for it.
+
+use super::Lanes;
+use super::portable::Portable;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use super::sixteen::Sixteen;
+#[cfg(target_arch = "aarch64")]
+use crate::kernels::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::{Avx2, Avx512};
+use crate::kernels::{Instructions, Isa};
+
+/// An algorithm over lanes. `run` must be `#[inline(always)]`, or it is not compiled for the instructions it is run with.
+pub(crate) trait Kernel {
+    /// What it gives back.
+    type Output;
+    /// Runs it on one kind of lanes.
+    fn run<L: Lanes>(self) -> Self::Output;
+}
+
+// === impl Isa ===
+
+impl Isa {
+    /// Runs `kernel` with these instructions.
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.instructions() {
+            // SAFETY: an `Isa` of these is proof of AVX-512 F, and of all that `Avx2` is.
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Amx | Instructions::Avx512 | Instructions::Avx512F => unsafe { with_avx512(kernel) },
+            // SAFETY: as above, of AVX2, FMA and F16C.
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => unsafe { with_avx2(kernel) },
+            #[cfg(target_arch = "aarch64")]
+            Instructions::NeonI8mm | Instructions::NeonDot | Instructions::Neon => kernel.run::<Sixteen<Neon<0>, 2>>(),
+            Instructions::Scalar => kernel.run::<Portable>(),
+        }
+    }
+}
+
+/// # Safety
+/// The processor has the enabled features.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+unsafe fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Sixteen<Avx512, 1>>()
+}
+
+/// # Safety
+/// The processor has the enabled features.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Sixteen<Avx2, 2>>()
+}

@@ -1,0 +1,116 @@
+//! The instruction sets there is code for, and the one place that finds out which of them this machine has.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+#[cfg(target_arch = "aarch64")]
+use super::neon::{DOT, MATRIX, Neon};
+#[cfg(target_arch = "x86_64")]
+use super::x86::{avx2::Avx2, avx512::Avx512};
+
+/// Proof that this machine has an instruction set. All give the same bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Instructions);
+
+/// The instruction sets by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Instructions {
+    /// As `Avx512`, and many rows at once by AMX.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
+    /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// As `Avx2`, and AVX-512 F for floats.
+    #[cfg(target_arch = "x86_64")]
+    Avx512F,
+    /// x86-64 with AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// aarch64 with NEON, its dot product extension and the one for matrices of bytes.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm,
+    /// aarch64 with NEON and its dot product extension.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
+    /// aarch64 with NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// No vectors: the reference.
+    Scalar,
+}
+
+// === impl Isa ===
+
+impl Isa {
+    /// No vectors: the reference, on any machine.
+    pub const SCALAR: Self = Self(Instructions::Scalar);
+
+    /// The best one this machine has.
+    pub fn best() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Self::all().next().unwrap_or(Self::SCALAR))
+    }
+
+    /// All this machine has, the best first, the reference last.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let found = Instructions::ALL.iter().filter(|instructions| instructions.found());
+        found.map(|instructions| Self(*instructions))
+    }
+
+    /// Its name, to choose code by.
+    pub(crate) fn instructions(self) -> Instructions {
+        self.0
+    }
+}
+
+impl fmt::Debug for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// === impl Instructions ===
+
+impl Instructions {
+    /// All, the best first.
+    const ALL: &[Self] = &[
+        #[cfg(target_arch = "x86_64")]
+        Self::Amx,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx512,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx512F,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2,
+        #[cfg(target_arch = "aarch64")]
+        Self::NeonI8mm,
+        #[cfg(target_arch = "aarch64")]
+        Self::NeonDot,
+        #[cfg(target_arch = "aarch64")]
+        Self::Neon,
+        Self::Scalar,
+    ];
+
+    /// Asks this machine for them. Whoever has one of x86-64's has those after it, too: floats are worked on by
+    /// instructions of all of them.
+    fn found(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Self::Avx512.found() && Avx512::detect_with_matrices().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => Self::Avx512F.found() && Avx512::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512F => Self::Avx2.found() && is_x86_feature_detected!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => Avx2::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm => Neon::<MATRIX>::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => Neon::<DOT>::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => Neon::<0>::detect().is_some(),
+            Self::Scalar => true,
+        }
+    }
+}

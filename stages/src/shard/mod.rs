@@ -1,0 +1,17 @@
+//! The part of a runner that is the same on every device: its setup, the checks of a micro-batch, the tiles that its
+//! rows are cut into, the list of a layer's tensors, and the outcome of a step.
+//!
+//! A runner (`cpu`, `accelerator`) adds the device: where weights, keys and values lie, and how a tile is computed.
+//! Nothing here computes or allocates for a device.
+
+mod accepted;
+mod outcome;
+mod setup;
+mod tensors;
+mod tile;
+
+pub(crate) use accepted::Accepted;
+pub(crate) use outcome::{Outcome, chosen, no_head};
+pub use setup::{RunnerSetup, SetupError};
+pub(crate) use tensors::{Backend, HeadTensors, LayerTensors};
+pub(crate) use tile::{Row, RowTile, Stretch, TOKENS};
