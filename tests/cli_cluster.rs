@@ -91,6 +91,7 @@ fn furnish(etcd: &Etcd, gateway: &str) {
         version: "0.1.0".to_owned(),
         lease: "1".to_owned(),
         proof: None,
+        trouble: None,
         share: Share::of(0..64),
     };
     put(etcd, &Key::Gateway(0), &gateway);

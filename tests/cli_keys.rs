@@ -122,6 +122,7 @@ fn records() -> Vec<(Key, String)> {
         version: "0.1.0".to_owned(),
         lease: "694d9a1bcd5e3a0f".to_owned(),
         proof: Some(Proof("4c".repeat(32))),
+        trouble: None,
         share: Share::of(0..32),
     };
     vec![

@@ -40,6 +40,8 @@ pub const FLIGHT_WAIT_MIN: Duration = Duration::from_secs(2);
 pub const PROVE_EVERY: Duration = Duration::from_secs(2);
 /// How long the head waits for an empty micro-batch that is alone on its way: other gateways' prompts may go before it.
 pub const PROVE_WAIT: Duration = Duration::from_secs(5);
+/// A gateway says in the store that nothing comes through when that has lasted for so long: usually it passes sooner.
+pub const TROUBLE_TOLD_AFTER: Duration = Duration::from_millis(400);
 /// Epochs that no micro-batch came through, one after the other, before the next one waits: what passes by itself has passed
 /// by then.
 pub const FUTILE_EPOCHS_FREE: u32 = 3;

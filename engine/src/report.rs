@@ -3,7 +3,12 @@
 //!
 //! One more state of a stage is a variant of [`StageState`] with its word, and an arm where it is recognized.
 
-use schema::record::{ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Pin, Placement, StageRecord};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use schema::record::{
+    ClaimRecord, ClaimState, EvictionRecord, GatewayRecord, ModelRecord, Pin, Placement, StageRecord,
+};
 use schema::{LayerRange, StageName};
 
 use crate::planner::NoPlan;
@@ -30,7 +35,7 @@ pub struct StageReport<'a> {
     /// What it does.
     pub state: StageState,
     /// Why, where the state alone does not say it.
-    pub reason: Option<&'a str>,
+    pub reason: Option<Cow<'a, str>>,
     /// The slot that the newest placement gives it.
     pub slot: Option<u32>,
     /// The layers of that slot.
@@ -62,6 +67,10 @@ pub enum StageState {
     Leaving,
     /// It has no layers.
     Standby,
+    /// Its peers could not bring frames to it and took it out of the cluster.
+    Evicted,
+    /// Its record does not prove that it knows the cluster key: it is no member.
+    Refused,
 }
 
 /// Who serves in `view`.
@@ -110,8 +119,9 @@ fn stages<'a>(view: &'a ClusterView, placement: Option<&'a Placement>) -> Vec<St
         })
     });
     let is_placed = |stage: &StageName| placement.is_some_and(|placement| placement.slot_of(stage).is_some());
-    let others = view.stages.keys().filter(|stage| !is_placed(stage));
-    placed.chain(others.map(|stage| StageReport::new(view, stage, None, None))).collect()
+    let others = view.stages.keys().chain(view.evictions.keys()).chain(view.strangers.keys());
+    let others: BTreeSet<_> = others.filter(|stage| !is_placed(stage)).collect();
+    placed.chain(others.into_iter().map(|stage| StageReport::new(view, stage, None, None))).collect()
 }
 
 // === impl ClusterReport ===
@@ -139,16 +149,28 @@ impl<'a> StageReport<'a> {
         claim: Option<&'a ClaimRecord>,
     ) -> Self {
         let record = view.stages.get(name).map(|record| &record.value);
+        let (stranger, eviction) = (view.strangers.get(name), view.evictions.get(name));
         let (state, reason) = match (record, placed, claim.map(|claim| &claim.state)) {
             // A claim is under its stage's lease: without the stage it is about to go, too.
-            (None, _, _) => (StageState::Gone, None),
+            (None, _, _) => match (stranger, eviction) {
+                (Some(why), _) => (StageState::Refused, Some(Cow::Borrowed(why.value.as_str()))),
+                (None, Some(why)) => {
+                    let EvictionRecord { by, cause, .. } = &why.value;
+                    (StageState::Evicted, Some(Cow::Owned(format!("by {by}: {cause}"))))
+                }
+                (None, None) => (StageState::Gone, None),
+            },
             (Some(record), None, _) if record.leaving => (StageState::Leaving, None),
             (Some(_), None, _) => (StageState::Standby, None),
             (Some(_), Some(_), None) => (StageState::Unclaimed, None),
             (Some(_), Some(_), Some(ClaimState::Loading)) => (StageState::Loading, None),
             (Some(_), Some(_), Some(ClaimState::Ready)) => (StageState::Ready, None),
-            (Some(_), Some(_), Some(ClaimState::Serving)) => (StageState::Serving, None),
-            (Some(_), Some(_), Some(ClaimState::Failed { reason })) => (StageState::Failed, Some(reason.as_str())),
+            (Some(record), Some(_), Some(ClaimState::Serving)) => {
+                (StageState::Serving, record.trouble.as_deref().map(Cow::Borrowed))
+            }
+            (Some(_), Some(_), Some(ClaimState::Failed { reason })) => {
+                (StageState::Failed, Some(Cow::Borrowed(reason.as_str())))
+            }
         };
         let (slot, layers) = placed.unzip();
         let pin = view.pins.get(name).map(|pin| pin.value);
@@ -170,6 +192,8 @@ impl StageState {
             Self::Gone => "gone",
             Self::Leaving => "leaving",
             Self::Standby => "standby",
+            Self::Evicted => "evicted",
+            Self::Refused => "refused",
         }
     }
 
@@ -219,6 +243,7 @@ mod tests {
             weights_bytes: 0,
             kv_blocks: 1,
             kv_block_tokens: 32,
+            loads: 1,
         };
         let mut view = unplaced_view(stages);
         view.claims.insert((Generation(3), 0), versioned(claim(&shards[0], ClaimState::Serving)));
@@ -303,7 +328,7 @@ mod tests {
         view.stages.get_mut(&name("c")).unwrap().value.leaving = true;
         assert_eq!(states(&view), "b serving, a failed, c leaving");
         let report = ClusterReport::new(&view);
-        assert_eq!((report.stages[1].reason, report.stages[1].slot), (Some("the file is cut"), Some(1)));
+        assert_eq!((report.stages[1].reason.as_deref(), report.stages[1].slot), (Some("the file is cut"), Some(1)));
     }
 
     #[test]
@@ -323,5 +348,27 @@ mod tests {
         assert_eq!(report.serving.as_ref().map(|served| served.claims.len()), Ok(2));
         assert_eq!((report.stages[1].pin, report.pins.len()), (Some(Pin::Cordoned), 1));
         assert_eq!(report.gateways.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn who_is_no_member_or_was_evicted_is_shown_with_the_reason() {
+        let mut view = placed_view(&[("b", 1000)], None);
+        let why = "it carries no proof".to_owned();
+        view.strangers.insert(name("forged"), versioned(why));
+        let eviction =
+            EvictionRecord { by: "stage b".to_owned(), endpoint: "tcp://a:1".to_owned(), cause: "silence".to_owned() };
+        view.evictions.insert(name("a"), versioned(eviction));
+        let report = ClusterReport::new(&view);
+        let found: Vec<_> = report
+            .stages
+            .iter()
+            .map(|stage| (stage.name.as_str(), stage.state.word(), stage.reason.as_deref()))
+            .collect();
+        let expected = [
+            ("b", "unclaimed", None),
+            ("a", "evicted", Some("by stage b: silence")),
+            ("forged", "refused", Some("it carries no proof")),
+        ];
+        assert_eq!(found, expected);
     }
 }

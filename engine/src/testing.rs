@@ -60,6 +60,7 @@ pub(crate) fn gateway(lease: &str, share: Share) -> GatewayRecord {
         version: String::new(),
         lease: lease.to_owned(),
         proof: None,
+        trouble: None,
         share,
     }
 }

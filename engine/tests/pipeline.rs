@@ -213,6 +213,7 @@ async fn start_head(store: &SharedStore) -> Head {
         version: "test".to_owned(),
         lease: String::new(),
         proof: None,
+        trouble: None,
         share: Share::EMPTY,
     };
     let settings = HeadSettings {

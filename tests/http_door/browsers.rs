@@ -6,6 +6,7 @@ use schema::{ClusterName, Keyspace};
 use serde_json::json;
 
 use crate::client::{Answer, ask};
+use crate::cluster::entry;
 use crate::double::{Open, open, open_wide};
 
 const CHAT: &str = r#"{"messages":[{"role":"user","content":"go"}],"max_tokens":1}"#;
@@ -137,9 +138,9 @@ async fn the_hosts_of_the_cluster_are_this_servers() {
         "version": "0.1.0"
     });
     let entries = [("stages/a", stage.to_string()), ("gateways/0", gateway.to_string())];
-    let entries = entries.map(|(key, value)| (format!("/baton/v1/home/{key}"), value));
+    let entries = entries.map(|(key, value)| entry(key, value));
     let keyspace = Keyspace::new(&"home".parse::<ClusterName>().unwrap());
-    let view = ClusterView::new(&keyspace, 9, entries.iter().map(|(key, value)| (key.as_str(), value.as_bytes(), 9)));
+    let view = ClusterView::new(&keyspace, None, 9, &entries);
     assert_eq!((view.stages.len(), view.gateways.len()), (1, 1), "{:?}", view.complaints);
     for (host, known) in [
         ("models.example:8100", 200),

@@ -40,13 +40,14 @@ fn view() -> ClusterView {
         ("pins/b", "{broken".to_owned()),
         ("pins-status/a", r#"{"honoured":false,"reason":"layer 9 is unhappy","pin_revision":9}"#.to_owned()),
     ];
-    let entries = entries.map(|(key, value)| Entry {
-        key: format!("/baton/v1/home/{key}"),
-        value: value.into_bytes(),
-        mod_revision: Revision(9),
-        lease: None,
-    });
+    let entries = entries.map(|(key, value)| entry(key, value));
     ClusterView::new(&keyspace, None, 9, &entries)
+}
+
+/// What the store has at `key` of the cluster `home`.
+pub(crate) fn entry(key: &str, value: String) -> Entry {
+    let key = format!("/baton/v1/home/{key}");
+    Entry { key, value: value.into_bytes(), mod_revision: Revision(9), lease: None }
 }
 
 #[tokio::test]

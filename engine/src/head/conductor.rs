@@ -14,7 +14,9 @@ use super::holdings::Holdings;
 use super::scheduler::{Batch, Happened, Scheduler, Shape};
 use super::sequence::StageLabel;
 use crate::generate::{PipelineStatus, Rejection, Request};
-use crate::limits::{FUTILE_EPOCHS_FREE, FUTILE_PAUSE_MAX, FUTILE_PAUSE_MIN, SHARE_SETTLE, STORE_RETRY, WAITING_MAX};
+use crate::limits::{
+    FUTILE_EPOCHS_FREE, FUTILE_PAUSE_MAX, FUTILE_PAUSE_MIN, SHARE_SETTLE, STORE_RETRY, TROUBLE_TOLD_AFTER, WAITING_MAX,
+};
 use crate::link::Unreachable;
 use crate::membership::{Strikes, write_gateway};
 use crate::report;
@@ -55,6 +57,8 @@ pub(crate) struct Conductor {
     trouble: Option<String>,
     /// Epochs since a micro-batch came through one.
     futile_epochs: u32,
+    /// Since when nothing has come through, as far as that was looked at.
+    unproven_since: Option<Instant>,
     /// When the next epoch begins, where the last ones were futile.
     resumes: Option<Instant>,
 }
@@ -89,6 +93,7 @@ impl Conductor {
             strikes: Strikes::default(),
             trouble: None,
             futile_epochs: 0,
+            unproven_since: None,
             resumes: None,
         }
     }
@@ -166,6 +171,12 @@ impl Conductor {
         let view = self.view.clone();
         let (Registered { lease, slot, .. }, pool) = (self.registered?, self.pool()?);
         let own = self.own_record()?.clone();
+        let trouble = self.lasting_trouble(now);
+        if trouble.is_some() != own.value.trouble.is_some() {
+            self.wrote = Some((self.view.revision, now));
+            let record = GatewayRecord { trouble, ..own.value };
+            return Some(write_gateway(keyspace, slot, &record, &view.gateway_revisions(), lease));
+        }
         let mut share = own.value.share;
         if !self.is_giving() {
             match pool.decide(&view.gateway_shares(), slot) {
@@ -185,6 +196,16 @@ impl Conductor {
         self.wrote = Some((self.view.revision, now));
         let record = GatewayRecord { share, ..own.value.clone() };
         Some(write_gateway(keyspace, slot, &record, &view.gateway_revisions(), lease))
+    }
+
+    /// Why nothing comes through a pipeline that the store shows as whole, once that has lasted.
+    fn lasting_trouble(&mut self, now: Instant) -> Option<String> {
+        if self.identity.is_none() || self.scheduler.is_proven() {
+            self.unproven_since = None;
+            return None;
+        }
+        let since = *self.unproven_since.get_or_insert(now);
+        (now >= since + TROUBLE_TOLD_AFTER).then(|| self.why_unproven())
     }
 
     /// Gives up so many parts of `share`, those first that the fewest sequences own something of. Less, when what is left

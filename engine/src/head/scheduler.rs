@@ -243,7 +243,8 @@ impl Scheduler {
         self.shape.as_ref()?;
         let is_first = self.next_step == Step(0);
         let is_old = |proven: Instant| now.saturating_duration_since(proven) >= PROVE_EVERY;
-        if !is_first && !(self.flights.is_empty() && self.proven.is_none_or(is_old)) {
+        let is_due = self.flights.is_empty() && self.proven.is_none_or(is_old);
+        if !is_first && !is_due {
             return None;
         }
         let step = self.next_step;

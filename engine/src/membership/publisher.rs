@@ -119,7 +119,16 @@ async fn follow(
                 }
             }
         }
-        publish.send_replace(Arc::new(mirror.view(Instant::now())));
+        let view = mirror.view(Instant::now());
+        tell_complaints(&view, &publish.borrow());
+        publish.send_replace(Arc::new(view));
+    }
+}
+
+/// Logs what cannot be used in `view` and was not there `before`.
+fn tell_complaints(view: &ClusterView, before: &ClusterView) {
+    for complaint in view.complaints.iter().filter(|complaint| !before.complaints.contains(complaint)) {
+        warn!(key = complaint.key, reason = complaint.reason, "a value in the store cannot be used");
     }
 }
 

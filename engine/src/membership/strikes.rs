@@ -61,7 +61,8 @@ impl Strikes {
     /// Takes what was said of evictions out of the store when it has stood there for long.
     pub(crate) fn forget(&mut self, keyspace: &Keyspace, view: &ClusterView, now: Instant) -> Option<Txn> {
         let is_old = |told: &Instant| now.saturating_duration_since(*told) >= ASIDE_FORGOTTEN;
-        let old: Vec<_> = self.told.extract_if(.., |_, told| is_old(told)).map(|(stage, _)| stage).collect();
+        let old: Vec<_> = self.told.iter().filter(|(_, told)| is_old(told)).map(|(stage, _)| stage.clone()).collect();
+        self.told.retain(|_, told| !is_old(told));
         let old: Vec<_> = old.into_iter().filter(|stage| view.evictions.contains_key(stage)).collect();
         (!old.is_empty()).then(|| forget_evictions(keyspace, &old))
     }

@@ -287,6 +287,7 @@ impl HeadProcess {
             version: "0".to_owned(),
             lease: lease.id.to_string(),
             proof: None,
+            trouble: None,
             share,
         };
         let key = Key::Gateway(slot);

@@ -272,20 +272,20 @@ impl StageProcess {
         match around.connect(self.party, way, &endpoint) {
             Ok(_) => self.member.link_broke(),
             Err(absence) => {
-                self.finds_deserted(endpoint, absence, around);
+                self.finds_deserted(&endpoint, absence, around);
                 Vec::new()
             }
         }
     }
 
-    fn finds_deserted(&mut self, endpoint: String, absence: Absence, around: &mut Surroundings) {
+    fn finds_deserted(&mut self, endpoint: &str, absence: Absence, around: &mut Surroundings) {
         let found = match absence {
             Absence::Refused => "a stage found the next one gone",
             Absence::Silence => "a stage heard nothing of the next",
             Absence::Barred => "a stage was barred from the next",
         };
         around.tally.add(found, 1);
-        self.member.found_deserted(unreachable(&endpoint, absence));
+        self.member.found_deserted(unreachable(endpoint, absence));
     }
 
     fn follow_plan(&mut self, around: &mut Surroundings) {
@@ -442,7 +442,7 @@ impl StageProcess {
                     }
                     Err(absence) => {
                         let answer = self.member.unreachable(&unsent, &endpoint, "as simulated");
-                        self.finds_deserted(endpoint, absence, around);
+                        self.finds_deserted(&endpoint, absence, around);
                         self.perform(answer, around);
                     }
                 }

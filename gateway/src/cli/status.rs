@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use engine::report::{ClusterReport, StageReport};
 use engine::view::{ClusterView, PinReport};
 use schema::LayerRange;
-use schema::record::{DeviceKind, KvType, MemoryUse, Share, Speeds};
+use schema::record::{DeviceKind, GatewayRecord, KvType, MemoryUse, Share, Speeds};
 use serde::Serialize;
 
 use super::cluster;
@@ -56,6 +56,8 @@ pub struct GatewayLine {
     pub url: String,
     /// Which parts of the keys and values are its own.
     pub share: Share,
+    /// Why no micro-batch comes through the stages, as it finds.
+    pub trouble: Option<String>,
 }
 
 /// One stage.
@@ -118,6 +120,8 @@ impl StatusDocument {
         let model = view.model.as_ref().map(|model| &model.value);
         let report = ClusterReport::new(view);
         let not_serving = report.serving.err();
+        let missing_layers = not_serving.iter().flat_map(|reason| reason.missing.clone()).collect();
+        let reason = not_serving.map(|not_serving| not_serving.reason).or_else(|| no_gateway_serves(&report.gateways));
         Self {
             cluster: cluster.to_owned(),
             revision: view.revision,
@@ -126,19 +130,33 @@ impl StatusDocument {
             kv_tokens: model.map(|model| model.kv_tokens),
             kv_type: model.map(|model| model.kv_type),
             generation: view.placed().map(|placed| placed.0),
-            serving: not_serving.is_none(),
-            missing_layers: not_serving.iter().flat_map(|reason| reason.missing.clone()).collect(),
-            reason: not_serving.map(|not_serving| not_serving.reason),
+            serving: reason.is_none(),
+            missing_layers,
+            reason,
             stages: report.stages.iter().map(StageLine::new).collect(),
             pins: report.pins,
             gateways: report
                 .gateways
                 .into_iter()
-                .map(|(slot, gateway)| GatewayLine { slot, url: gateway.url.clone(), share: gateway.share })
+                .map(|(slot, gateway)| GatewayLine {
+                    slot,
+                    url: gateway.url.clone(),
+                    share: gateway.share,
+                    trouble: gateway.trouble.clone(),
+                })
                 .collect(),
             complaints: view.complaints.iter().map(ToString::to_string).collect(),
         }
     }
+}
+
+/// Why requests are not served though every layer is held: no gateway has micro-batches come through.
+fn no_gateway_serves(gateways: &[(u32, &GatewayRecord)]) -> Option<String> {
+    let troubles: Option<Vec<_>> = gateways
+        .iter()
+        .map(|(slot, gateway)| Some(format!("gateway {slot} says that {}", gateway.trouble.as_ref()?)))
+        .collect();
+    troubles.filter(|troubles| !troubles.is_empty()).map(|troubles| troubles.join("; "))
 }
 
 // === impl StageLine ===
@@ -152,7 +170,7 @@ impl StageLine {
             device: record.map(|record| record.device),
             layers: stage.layers,
             state: stage.state.word(),
-            reason: stage.reason.map(str::to_owned),
+            reason: stage.reason.as_deref().map(str::to_owned),
             memory_bound_bytes: claim.map(|claim| claim.memory_bound_bytes),
             memory_budget_bytes: record.map(|record| record.memory_budget_bytes),
             memory: record.map(|record| record.load.memory),
@@ -195,6 +213,11 @@ pub fn render(document: &StatusDocument) -> String {
     }
     if !document.stages.is_empty() {
         line(format!("\n{}", table(&document.stages).trim_end()));
+    }
+    for stage in &document.stages {
+        if let Some(reason) = &stage.reason {
+            line(format!("stage {} is {}: {}", stage.stage, stage.state, plain(reason)));
+        }
     }
     if !document.pins.is_empty() {
         line(format!("\n{}", pins(&document.pins).trim_end()));
@@ -396,6 +419,7 @@ pub(super) mod tests {
                 version: "0.1.0".to_owned(),
                 lease: "1".to_owned(),
                 proof: None,
+                trouble: None,
                 share: Share::of(0..64),
             };
             entries.push((Key::Gateway(0), json(serde_json::to_vec(&record))));

@@ -64,7 +64,7 @@ fn placement_json(view: &ClusterView) -> Value {
 }
 
 fn gateway_json(slot: u32, gateway: &GatewayRecord) -> Value {
-    json!({"slot": slot, "url": gateway.url, "host": gateway.host, "pid": gateway.pid, "version": gateway.version,
+    json!({"slot": slot, "trouble": gateway.trouble, "url": gateway.url, "host": gateway.host, "pid": gateway.pid, "version": gateway.version,
         "share": gateway.share})
 }
 

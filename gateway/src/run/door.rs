@@ -72,6 +72,7 @@ impl OpenDoor {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             lease: String::new(),
             proof: None,
+            trouble: None,
             share: Share::EMPTY,
         };
         let own_hosts = [Some(record.host.clone()), host.clone()].into_iter().flatten().collect();

@@ -49,7 +49,7 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
-    let (member, door) = ((&settings.member, key), (&settings.door, DRAIN_TIME, true));
+    let (member, door) = ((&settings.member, key.clone()), (&settings.door, DRAIN_TIME, true));
     // Before the stages: who is not the gateway must not have layers moved twice to find that out.
     let opening = OpenDoor::open(store.clone(), keyspace.clone(), &served, member, listener, door, &stop);
     let opened = tokio::select! {
@@ -70,7 +70,7 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
             say(&format!(
                 "the gateway at {url} serves this cluster; this machine adds its stages, Ctrl-C takes them away"
             ));
-            let cluster = Publisher::start(store, keyspace).await?;
+            let cluster = Publisher::start(store, keyspace, key).await?;
             let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
             let outcome = attend_stages(&mut children, &cluster, &stop).await;
             children.stop().await;

@@ -24,6 +24,9 @@ pub struct GatewayRecord {
     /// Proof that it knows the cluster key, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
+    /// Why no micro-batch comes through the stages, as it finds, while that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// The parts of the blocks of keys and values that are its own, on every stage. No two gateways have the same part.
     #[serde(default)]
     pub share: Share,
