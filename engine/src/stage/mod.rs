@@ -168,12 +168,16 @@ where
 
 /// Takes a lease and puts the stage's record under it.
 async fn join(store: &SharedStore, stage: &mut serve::Stage) -> Result<LeaseGrant, StageError> {
-    let started = Instant::now();
+    let (started, mut told) = (Instant::now(), false);
     let lease = store.lease(stage.lease_ttl()).await?;
     loop {
         let txn = stage.registration(lease.id());
         if let Committed::Applied { .. } = store.commit(txn).await? {
             return Ok(lease);
+        }
+        let (stage_name, patience) = (stage.name().clone(), NAME_PATIENCE_LEASES * stage.lease_ttl());
+        if let Some(holder) = stage.holder_of_name().filter(|_| !std::mem::replace(&mut told, true)) {
+            warn!(stage = %stage_name, holder, ?patience, "this name is taken: waiting for it to come free");
         }
         if started.elapsed() > NAME_PATIENCE_LEASES * stage.lease_ttl() {
             let holder = stage.holder_of_name().unwrap_or_else(|| "a process that is gone by now".to_owned());

@@ -10,8 +10,8 @@ use super::bench::BenchArguments;
 use super::exit::EXIT_HELP;
 use super::wish::{SupposedPin, WishedPin};
 use crate::settings::{
-    ClusterChoices, ClusterSettings, ComputeChoices, FileChoices, GatewayChoices, GlobalChoices, MemberChoices,
-    ModelChoices, OtlpEndpoint, SettingsError, StageChoices, UpChoices,
+    ClusterChoices, ClusterSettings, ComputeChoices, Environment, FileChoices, GatewayChoices, GlobalChoices,
+    MemberChoices, ModelChoices, OtlpEndpoint, SettingsError, StageChoices, UpChoices,
 };
 
 /// Runs one language model across the machines you own.
@@ -326,8 +326,12 @@ impl ProbeArguments {
 
 impl VisitArguments {
     /// Which cluster to look at.
-    pub(super) fn cluster(&self, file: FileChoices) -> ClusterSettings {
-        ClusterSettings::new(self.cluster.clone().or(file.cluster))
+    pub(super) fn cluster(
+        &self,
+        file: FileChoices,
+        environment: &Environment,
+    ) -> Result<ClusterSettings, SettingsError> {
+        ClusterSettings::of_visitor(self.cluster.clone().or(file.cluster), &file.member, environment)
     }
 }
 

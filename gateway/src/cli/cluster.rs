@@ -1,5 +1,6 @@
 //! One look at a cluster's store.
 
+use engine::link::ClusterKey;
 use engine::store::{EtcdStore, Store, StoreError};
 use engine::view::ClusterView;
 use schema::Keyspace;
@@ -9,12 +10,16 @@ use crate::settings::ClusterSettings;
 /// Reads the cluster once.
 pub(super) async fn look(settings: &ClusterSettings) -> Result<ClusterView, StoreError> {
     let store = EtcdStore::connect(&settings.etcd).await?;
-    read(&store, &Keyspace::new(&settings.cluster)).await
+    read(&store, &Keyspace::new(&settings.cluster), settings.visitor_key.as_ref()).await
 }
 
 /// Reads the cluster of `keyspace` from `store`.
-pub(super) async fn read(store: &EtcdStore, keyspace: &Keyspace) -> Result<ClusterView, StoreError> {
+pub(super) async fn read(
+    store: &EtcdStore,
+    keyspace: &Keyspace,
+    secret: Option<&ClusterKey>,
+) -> Result<ClusterView, StoreError> {
     let snapshot = store.read(keyspace.prefix()).await?;
-    // A reader without the cluster key takes every record as it stands; gateways, which have it, say who is no member.
-    Ok(ClusterView::new(keyspace, None, snapshot.revision.0, &snapshot.entries))
+    // Without the cluster key every record is taken as it stands; gateways, which have it, say who is no member.
+    Ok(ClusterView::new(keyspace, secret, snapshot.revision.0, &snapshot.entries))
 }

@@ -91,15 +91,19 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             let settings = GatewaySettings::new(shared, &said.gateway.or(file.gateway), &global, &environment)?;
             stay("gateway", Builder::new_multi_thread(), run::gateway(settings))
         }
-        Verb::Status(said) if said.watch => visit(watch::run(&said.visit.cluster(file))),
-        Verb::Status(said) => visit(status::run(&said.visit.cluster(file), said.visit.json)),
-        Verb::Plan(said) => visit(plan::run(&said.visit.cluster(file), said.supposed.pin(), said.visit.json)),
+        Verb::Status(said) if said.watch => visit(watch::run(&said.visit.cluster(file, &environment)?)),
+        Verb::Status(said) => visit(status::run(&said.visit.cluster(file, &environment)?, said.visit.json)),
+        Verb::Plan(said) => {
+            visit(plan::run(&said.visit.cluster(file, &environment)?, said.supposed.pin(), said.visit.json))
+        }
         Verb::Pin(said) => {
-            let (cluster, pin) = (said.visit.cluster(file), said.wished.pin());
+            let (cluster, pin) = (said.visit.cluster(file, &environment)?, said.wished.pin());
             visit(pin::run(&cluster, said.wished.stage, pin, said.visit.json))
         }
-        Verb::Unpin(said) => visit(pin::run(&said.visit.cluster(file), said.stage, None, said.visit.json)),
-        Verb::Doctor(said) => visit(doctor::run(&said.cluster(file), said.json)),
+        Verb::Unpin(said) => {
+            visit(pin::run(&said.visit.cluster(file, &environment)?, said.stage, None, said.visit.json))
+        }
+        Verb::Doctor(said) => visit(doctor::run(&said.cluster(file, &environment)?, said.json)),
         Verb::Bench(said) => visit(bench::run(*said)),
         Verb::Pull { model } => {
             let model = model.or(file.model.model);

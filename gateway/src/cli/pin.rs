@@ -19,7 +19,7 @@ pub(super) async fn run(
 ) -> Result<Exit, CliError> {
     let store = EtcdStore::connect(&settings.etcd).await?;
     let keyspace = Keyspace::new(&settings.cluster);
-    let mut view = cluster::read(&store, &keyspace).await?;
+    let mut view = cluster::read(&store, &keyspace, settings.visitor_key.as_ref()).await?;
     let readable = view.pins.get(&stage).map(|pin| pin.mod_revision);
     let seen = readable.or(view.unreadable_pins.get(&stage).map(|pin| pin.mod_revision));
     suppose(&mut view, &stage, pin);

@@ -61,6 +61,8 @@ pub struct ClusterSettings {
     pub cluster: ClusterName,
     /// The store's endpoints, `http://<host>:<port>`; at least one.
     pub etcd: Vec<String>,
+    /// What a visitor checks members' proofs with, if it was given that.
+    pub visitor_key: Option<ClusterKey>,
 }
 
 /// For a process that takes part in a cluster.
@@ -265,12 +267,34 @@ impl ClusterSettings {
     /// Resolves what was said.
     pub fn new(choices: ClusterChoices) -> Self {
         let etcd = choices.etcd.map_or_else(|| vec![defaults::ETCD.to_owned()], super::EtcdUrls::into_vec);
-        Self { cluster: cluster_name(choices.cluster), etcd }
+        Self { cluster: cluster_name(choices.cluster), etcd, visitor_key: None }
+    }
+
+    /// Resolves what was said to a visitor, who checks proofs with the key of the environment or the settings file.
+    ///
+    /// # Errors
+    /// [`SettingsError`] when the key is unusable.
+    pub fn of_visitor(
+        choices: ClusterChoices,
+        member: &MemberChoices,
+        environment: &Environment,
+    ) -> Result<Self, SettingsError> {
+        let settings = Self::new(choices);
+        let key = read_cluster_key(member, environment)?;
+        Ok(Self { visitor_key: key.map(|key| key.of_cluster(&settings.cluster)), ..settings })
     }
 }
 
 fn cluster_name(said: Option<ClusterName>) -> ClusterName {
     said.unwrap_or_else(|| defaults::CLUSTER.parse().expect("a constant name that is legal"))
+}
+
+/// The cluster key: the one in the environment comes before the key file.
+fn read_cluster_key(choices: &MemberChoices, environment: &Environment) -> Result<Option<ClusterKey>, SettingsError> {
+    Ok(match environment.cluster_key().map_err(SecretError::from)? {
+        Some(key) => Some(key),
+        None => choices.cluster_key_file.as_deref().map(read_key).transpose()?,
+    })
 }
 
 impl MemberSettings {
@@ -279,10 +303,7 @@ impl MemberSettings {
     /// # Errors
     /// [`SettingsError`] when the key is unusable or missing where it is needed.
     pub fn new(choices: MemberChoices, environment: &Environment) -> Result<Self, SettingsError> {
-        let cluster_key = match environment.cluster_key().map_err(SecretError::from)? {
-            Some(key) => Some(key),
-            None => choices.cluster_key_file.as_deref().map(read_key).transpose()?,
-        };
+        let cluster_key = read_cluster_key(&choices, environment)?;
         if let (Some(host), None) = (&choices.advertise, &cluster_key)
             && !host.is_loopback()
         {
