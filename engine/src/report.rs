@@ -88,6 +88,15 @@ pub fn serving(view: &ClusterView) -> Result<Served<'_>, NotServing> {
     })
 }
 
+/// What the store has lost, or shows and cannot be used; the first of it.
+pub(crate) fn oddity(view: &ClusterView) -> Option<String> {
+    if !view.recalled.is_empty() {
+        let lost: Vec<_> = view.recalled.keys().map(ToString::to_string).collect();
+        return Some(format!("the store has lost {}, which members write again", lost.join(", ")));
+    }
+    view.complaints.first().map(|complaint| format!("in the store, {complaint}"))
+}
+
 /// The reason why nothing is placed yet.
 fn unplaced(view: &ClusterView, model: &ModelRecord) -> String {
     let held = format!("layers 0..{} are held by nobody", model.layers);

@@ -468,6 +468,7 @@ impl Conductor {
             missing_layers,
             store_reachable: self.view.reachable,
             store_alarms: self.view.store_alarms.clone(),
+            store_oddity: report::oddity(&self.view),
             context_tokens: limit.min(kv_tokens),
             running,
             waiting,

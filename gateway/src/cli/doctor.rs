@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(checkup.result, Exit::Ok);
         insta::assert_snapshot!(checkup.render(), @r#"
         ok     the store at http://a:1 answers (revision 42)
-        note   ignored in the store: /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+        note   ignored in the store: /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
         ok     each of 30 layers is held once, by 2 stages
         ok     a request went through in 0.42 s: 17 tokens in, 1 token out: "Paris."
         ok     every stage worked for it: 2 stages

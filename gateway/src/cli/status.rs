@@ -454,7 +454,7 @@ pub(super) mod tests {
         left   Q8_0     16.4 GB/s  0.1 GMAC/s
 
         ignored in the store:
-          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
         "#);
     }
 
@@ -475,7 +475,7 @@ pub(super) mod tests {
         left   Q8_0     16.4 GB/s  0.1 GMAC/s
 
         ignored in the store:
-          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected model, placement, stages/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
         "#);
     }
 

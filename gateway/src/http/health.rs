@@ -9,16 +9,6 @@ use super::door::Door;
 use super::error::{ApiError, json_response};
 use super::limits::RETRY_AFTER_S;
 
-/// What the store has lost, or shows and cannot be used.
-fn what_is_odd(door: &Door) -> Option<String> {
-    let view = door.pipeline.view();
-    if !view.recalled.is_empty() {
-        let lost: Vec<_> = view.recalled.keys().map(ToString::to_string).collect();
-        return Some(format!("the store has lost {}, which members write again", lost.join(", ")));
-    }
-    view.complaints.first().map(|complaint| format!("in the store, {complaint}"))
-}
-
 /// Whether the pipeline serves, and if not, which layers are missing.
 pub(crate) fn show(door: &Door) -> Response {
     let status = door.pipeline.status();
@@ -34,7 +24,7 @@ pub(crate) fn show(door: &Door) -> Response {
     let mut body = json!({"status": "ok"});
     if !status.store_reachable {
         body["note"] = json!("the store does not answer: serving goes on with the last known placement");
-    } else if let Some(note) = status.store_alarms.first().cloned().or_else(|| what_is_odd(door)) {
+    } else if let Some(note) = status.store_alarms.first().cloned().or(status.store_oddity) {
         body["note"] = json!(format!("{note}; serving goes on"));
     }
     json_response(StatusCode::OK, &body).into_response()
