@@ -91,6 +91,29 @@ impl Etcd {
         self.members.iter_mut().for_each(Member::kill);
     }
 
+    /// Kills all members and throws away what they have kept.
+    pub(crate) fn forget(&mut self) {
+        self.kill();
+        for entry in std::fs::read_dir(self.folder.path()).unwrap().flatten() {
+            std::fs::remove_dir_all(entry.path()).unwrap();
+        }
+    }
+
+    /// Writes what a lone member keeps to `file`.
+    pub(crate) fn save(&self, file: &Path) {
+        assert!(etcdctl(&self.url, &["snapshot", "save", &file.display().to_string()]).0);
+    }
+
+    /// Kills the lone member; when it is started again, it keeps what [`Etcd::save`] wrote.
+    pub(crate) fn set_back(&mut self, file: &Path) {
+        self.forget();
+        let kept = ["--name", "--data-dir", "--initial-advertise-peer-urls", "--initial-cluster"];
+        let said = self.members[0].arguments.chunks(2).filter(|flag| kept.contains(&flag[0].as_str())).flatten();
+        let said: Vec<_> = said.map(String::as_str).collect();
+        let file = file.display().to_string();
+        assert!(etcdctl(&self.url, &[&["snapshot", "restore", &file], &said[..]].concat()).0);
+    }
+
     /// Kills the member that leads.
     pub(crate) fn kill_leader(&mut self) {
         let leads = |member: &Member| {

@@ -25,6 +25,8 @@ pub(crate) enum Rule {
     Loss,
     /// Nothing to or from this port of another machine.
     NotTo(u16),
+    /// Nothing but what goes to or comes from this port of another machine.
+    OnlyTo(u16),
 }
 
 // === impl Network ===
@@ -101,6 +103,7 @@ impl Network {
             Rule::Reset => ["tcp flags & syn == 0 reject with tcp reset", "accept"].map(str::to_owned),
             Rule::Loss => ["numgen random mod 100 < 10 drop"; 2].map(str::to_owned),
             Rule::NotTo(port) => not_to(port),
+            Rule::OnlyTo(port) => ["sport", "dport"].map(|end| format!("tcp {end} != {port} drop")),
         };
         let hook = |name, rule| {
             format!(

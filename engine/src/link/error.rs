@@ -40,6 +40,18 @@ pub enum LinkError {
         /// What was given.
         host: String,
     },
+    /// A host that is not this machine.
+    #[error(
+        "cannot listen at {host}: expected a name or address of this machine; say with --advertise by which the others \
+         reach it"
+    )]
+    NotThisMachine {
+        /// What was advertised.
+        host: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
     /// TCP without a key.
     #[error(
         "{endpoint} needs the cluster key: make one with `baton key`, and give every process the same one in \
@@ -71,7 +83,9 @@ pub enum LinkError {
         expected: u32,
     },
     /// The private directory of our sockets cannot be made.
-    #[error("cannot make a private directory for sockets in {parent}")]
+    #[error(
+        "cannot make a private directory for sockets in {parent} (XDG_RUNTIME_DIR or TMPDIR chooses another place)"
+    )]
     RuntimeDir {
         /// Where.
         parent: PathBuf,

@@ -91,7 +91,8 @@ impl Drop for Inbound {
 async fn open_gate(host: String, port: u16, key: ClusterKey) -> Result<(Gate, String), LinkError> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host).to_owned();
     let wanted = Endpoint::Tcp { host: bare.clone(), port }.to_string();
-    let addresses = lookup_host((bare.as_str(), port)).await.map_err(|cause| listen_error(&wanted, cause))?;
+    let addresses = lookup_host((bare.as_str(), port)).await;
+    let addresses = addresses.map_err(|cause| LinkError::NotThisMachine { host: bare.clone(), cause })?;
     let mut addresses: Vec<_> = addresses.collect();
     if addresses.iter().any(|address| address.ip().is_unspecified()) {
         return Err(LinkError::Advertise { host });
@@ -112,7 +113,10 @@ async fn open_gate(host: String, port: u16, key: ClusterKey) -> Result<(Gate, St
             Err(cause) => refused = cause,
         }
     }
-    Err(listen_error(&wanted, refused))
+    match refused.kind() {
+        io::ErrorKind::AddrNotAvailable => Err(LinkError::NotThisMachine { host: bare, cause: refused }),
+        _ => Err(listen_error(&wanted, refused)),
+    }
 }
 
 fn listen_error(endpoint: &str, cause: io::Error) -> LinkError {

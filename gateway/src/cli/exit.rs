@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use engine::head::HeadError;
 use engine::membership::KeyAgreementError;
 use engine::stage::StageError;
 use engine::store::StoreError;
@@ -148,6 +149,7 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Store(StoreError::Unavailable { .. }) => Exit::StoreUnreachable,
+            Self::Run { source, .. } if is_without_store(source) => Exit::StoreUnreachable,
             Self::Run { source: RunError::Key(KeyAgreementError::Mismatch(_)), .. }
             | Self::Run { source: RunError::Stage(StageError::Key(_)), .. } => Exit::OtherKey,
             Self::Bench(BenchError::Endpoint { .. } | BenchError::NoModel { .. }) => Exit::RequestFailed,
@@ -155,6 +157,18 @@ impl CliError {
             _ => Exit::Failed,
         }
     }
+}
+
+/// A verb that stays could not begin because the store does not answer.
+fn is_without_store(error: &RunError) -> bool {
+    let store = match error {
+        RunError::Store(store)
+        | RunError::Key(KeyAgreementError::Store(store))
+        | RunError::Stage(StageError::Store(store))
+        | RunError::Head(HeadError::Store(store)) => store,
+        _ => return false,
+    };
+    matches!(store, StoreError::Unavailable { .. })
 }
 
 impl From<Exit> for ExitCode {

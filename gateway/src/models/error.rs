@@ -40,7 +40,11 @@ pub enum ModelError {
         source: io::Error,
     },
     /// Not enough room to begin.
-    #[error("{path} has {free_bytes} bytes free: fetching the model needs {needed_bytes}", path = path.display())]
+    #[error(
+        "{path} has {free_bytes} bytes free: fetching the model needs {needed_bytes}; free some, or choose another folder \
+         with --cache",
+        path = path.display()
+    )]
     Space {
         /// The folder.
         path: PathBuf,

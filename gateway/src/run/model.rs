@@ -97,7 +97,8 @@ async fn cluster_model(store: &SharedStore, keyspace: &Keyspace, stop: &Stop) ->
             return Ok(Some(model.value));
         }
         if !said {
-            info!("the cluster has no model yet: waiting for a process that names one");
+            let prefix = keyspace.prefix();
+            info!(prefix, "the cluster has no model yet: waiting for a process that names one (is the cluster's name right?)");
             said = true;
         }
         tokio::select! {

@@ -1,0 +1,42 @@
+//! Too little memory, on one machine or on all.
+
+use super::case::{Case, Expected, Mistake, WELL};
+use super::ground::Ground;
+
+/// Nobody has room for the layers. The one place to change when more is said of that.
+const ALL_TOO_SMALL: Expected = Expected {
+    health: (503, "are held by nobody: 2 of at least 1 stages have joined and no placement is made yet"),
+    status: "not serving: layers 0..30 are held by nobody",
+    doctor: (3, "layers 0..30 are held by nobody"),
+    ..WELL
+};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        Case::stays("memory: one stage without room for a layer", Expected { status: "standby", ..WELL }, |ground| {
+            let stage = ground.baton("stage");
+            ground.start(stage)
+        }),
+        Case::stays("memory: no stage has room for its part", ALL_TOO_SMALL, |ground| {
+            Ok(cluster(ground, "small", &["24MiB", "24MiB"]))
+        }),
+        Case::stays("memory: one of two stages has no room", WELL, |ground| {
+            Ok(cluster(ground, "uneven", &["1MiB", "2GiB"]))
+        }),
+        Case::ends("memory: no room for a block of keys and values", 1, "expected at least the", |ground| {
+            let mut stage = ground.baton("stage");
+            stage.args(["--kv-memory", "4KiB", "--cluster", "narrow"]);
+            ground.start(stage)
+        }),
+        Case::ends("memory: a size that is none", 64, "invalid value '6gb'", |ground| {
+            let mut stage = ground.baton("stage");
+            stage.args(["--memory", "6gb"]);
+            ground.start(stage)
+        }),
+    ]
+}
+
+fn cluster(ground: &mut Ground, name: &str, memory: &[&str]) -> Mistake {
+    let (site, processes) = ground.cluster(name, memory);
+    Mistake::of_nobody().at(site).holding(processes)
+}

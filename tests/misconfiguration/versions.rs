@@ -1,0 +1,67 @@
+//! Other versions, other protocols, and records that members did not write.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use super::case::{Case, Expected, Mistake, WELL};
+use super::ground::Ground;
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        Case::stays("versions: a link of a later version knocks at a stage", WELL, |ground| knock(ground, b"BTN\x02")),
+        Case::stays("versions: HTTP is spoken to a stage", WELL, |ground| {
+            knock(ground, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        }),
+        Case::stays(
+            "versions: a stage's record without a proof",
+            Expected { doctor: (0, "request went through"), ..WELL },
+            |ground| record(ground, "older", |record| record.replace("\"proof\"", "\"was_proof\"")),
+        ),
+        Case::stays("versions: a stage's record copied under another name", WELL, |ground| {
+            record(ground, "copy", str::to_owned)
+        }),
+        Case::stays(
+            "versions: a record that cannot be read",
+            Expected { status: "unreadable value", ..WELL },
+            |ground| record(ground, "broken", |record| record[..record.len() / 2].to_owned()),
+        ),
+        Case::stays("versions: a key that no version knows", Expected { status: "unknown key", ..WELL }, |ground| {
+            ground.etcdctl(&["put", "/baton/v1/home/nonsense/a", "x"]);
+            Ok(Mistake::of_nobody().undone_by(|ground| {
+                ground.etcdctl(&["del", "/baton/v1/home/nonsense/a"]);
+            }))
+        }),
+    ]
+}
+
+/// Says `words` where a stage takes frames; it has to hang up.
+fn knock(ground: &mut Ground, words: &[u8]) -> Result<Mistake, String> {
+    ground.network()?;
+    let record = ground.etcdctl(&["get", "--print-value-only", "/baton/v1/home/stages/s0"]);
+    let record: serde_json::Value = serde_json::from_str(&record).expect("a record");
+    let endpoint = record["endpoint"].as_str().expect("an endpoint").trim_start_matches("tcp://").to_owned();
+    let mut stream = TcpStream::connect(endpoint).expect("the stage's port");
+    stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    stream.write_all(&[words, &[0; 64]].concat()).unwrap();
+    let _ = stream.shutdown(Shutdown::Write);
+    let mut heard = Vec::new();
+    // A reset is as good as an end.
+    match stream.read_to_end(&mut heard) {
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+            panic!("the stage does not hang up on {words:?}")
+        }
+        _ => Ok(Mistake::of_nobody()),
+    }
+}
+
+/// Writes a record that is made of a living stage's.
+fn record(ground: &mut Ground, name: &str, change: fn(&str) -> String) -> Result<Mistake, String> {
+    let record = ground.etcdctl(&["get", "--print-value-only", "/baton/v1/home/stages/s0"]);
+    ground.etcdctl(&["put", &format!("/baton/v1/home/stages/{name}"), &change(record.trim())]);
+    Ok(Mistake::of_nobody().undone_by(|ground| {
+        for name in ["older", "copy", "broken"] {
+            ground.etcdctl(&["del", &format!("/baton/v1/home/stages/{name}")]);
+        }
+    }))
+}
