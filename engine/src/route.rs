@@ -6,7 +6,7 @@ use bytes::Bytes;
 use schema::frame::Frame;
 use tracing::warn;
 
-use crate::link::limits::CONNECT_WAIT_MAX;
+use crate::link::limits::{CONNECT_WAIT_MAX, HANGS_UP_MAX};
 use crate::link::{Absence, ClusterKey, LinkError, Outbound};
 
 /// A process that is just being ended may have its connections closed and still be listened for: the system takes a new one
@@ -23,13 +23,15 @@ pub(crate) struct Route {
     round_trip: Option<(String, Duration)>,
     /// Where nothing was heard, and when that was found.
     silent: Option<(String, Instant)>,
+    /// Where every connection has been closed at once, and since when.
+    hangs_up: Option<(String, Instant)>,
 }
 
 // === impl Route ===
 
 impl Route {
     pub(crate) fn new(key: Option<ClusterKey>) -> Self {
-        Self { key, link: None, round_trip: None, silent: None }
+        Self { key, link: None, round_trip: None, silent: None, hangs_up: None }
     }
 
     /// How long it takes there and back, as far as that is known.
@@ -78,11 +80,29 @@ impl Route {
         }
         let is_silent = answer.as_ref().err().and_then(LinkError::absence) == Some(Absence::Silence);
         self.silent = is_silent.then(|| (endpoint.to_owned(), Instant::now()));
-        let link = answer?;
+        let link = answer.map_err(|error| self.judge_hang_up(endpoint, error))?;
+        self.hangs_up = None;
         let known = self.round_trip.as_ref().filter(|(known, _)| known == endpoint).map(|(_, fastest)| *fastest);
         let fastest = known.map_or(link.round_trip(), |known| known.min(link.round_trip()));
         self.round_trip = Some((endpoint.to_owned(), fastest));
         Ok(self.link.insert(link))
+    }
+
+    /// A connection that is closed at once may be the end of a process, or a network that mends; one after the other, for long,
+    /// is somebody who does not want this process.
+    fn judge_hang_up(&mut self, endpoint: &str, error: LinkError) -> LinkError {
+        if !error.was_hung_up() {
+            self.hangs_up = None;
+            return error;
+        }
+        let since =
+            self.hangs_up.take().filter(|(known, _)| known == endpoint).map_or(Instant::now(), |(_, since)| since);
+        let lasted = since.elapsed();
+        self.hangs_up = Some((endpoint.to_owned(), since));
+        match lasted >= HANGS_UP_MAX {
+            true => LinkError::HangsUp { endpoint: endpoint.to_owned(), lasted, cause: Box::new(error) },
+            false => error,
+        }
     }
 
     /// Sends to `endpoint`, over a new connection if the one at hand is broken or leads elsewhere.
@@ -122,5 +142,28 @@ mod tests {
         let answer = route.knock(&format!("ipc://{}", path.display())).await.map(drop);
         assert_eq!(answer.as_ref().err().and_then(LinkError::absence), Some(Absence::Refused), "{answer:?}");
         ending.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_closes_every_connection_at_once_counts_as_barred_when_that_lasts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("in.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let rude = tokio::spawn(async move {
+            loop {
+                drop(listener.accept().await);
+            }
+        });
+        let (mut route, endpoint) = (Route::new(None), format!("ipc://{}", path.display()));
+        let started = Instant::now();
+        let answer = loop {
+            let error = route.knock(&endpoint).await.map(drop).unwrap_err();
+            match error.absence() {
+                None => assert!(started.elapsed() < 3 * HANGS_UP_MAX, "{error}"),
+                absence => break absence,
+            }
+        };
+        assert!(answer == Some(Absence::Barred) && started.elapsed() >= HANGS_UP_MAX, "{answer:?}");
+        rude.abort();
     }
 }

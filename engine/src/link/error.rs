@@ -120,6 +120,17 @@ pub enum LinkError {
         #[source]
         cause: HandshakeError,
     },
+    /// Whoever answers there closes every connection before anything is said.
+    #[error("{endpoint} has closed every connection at once for {lasted:?}")]
+    HangsUp {
+        /// Where.
+        endpoint: String,
+        /// For how long.
+        lasted: Duration,
+        /// The last time.
+        #[source]
+        cause: Box<LinkError>,
+    },
     /// Nobody answered in time.
     #[error("{endpoint} did not answer within {waited:?}")]
     Silent {
@@ -224,6 +235,9 @@ impl LinkError {
     pub fn absence(&self) -> Option<Absence> {
         use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, TimedOut};
         match self {
+            // It may pass; where it does not, the route says so.
+            _ if self.was_hung_up() => None,
+            Self::HangsUp { .. } => Some(Absence::Barred),
             Self::Connect { cause, .. } if cause.kind() == ConnectionRefused => Some(Absence::Refused),
             // Its directory went after it, and is never made again under that name.
             Self::Connect { endpoint, cause } if endpoint.starts_with("ipc:") && cause.kind() == NotFound => {

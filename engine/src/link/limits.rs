@@ -21,6 +21,8 @@ pub const CONNECT_WAIT_MAX: Duration = Duration::from_millis(800);
 /// A try to connect without an answer for so long gets another one beside it: the system repeats a lost greeting of TCP
 /// only after a second.
 pub const CONNECT_AGAIN: Duration = Duration::from_millis(250);
+/// Who has closed every connection at once for so long cannot be reached: a process that ends and a network that mends take less.
+pub const HANGS_UP_MAX: Duration = Duration::from_secs(2);
 /// How long a send waits for room before the peer counts as stalled.
 pub const SEND_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long a newcomer may take to show that it knows the key, and then that it speaks ZMTP.

@@ -98,7 +98,10 @@ async fn cluster_model(store: &SharedStore, keyspace: &Keyspace, stop: &Stop) ->
         }
         if !said {
             let prefix = keyspace.prefix();
-            info!(prefix, "the cluster has no model yet: waiting for a process that names one (is the cluster's name right?)");
+            info!(
+                prefix,
+                "the cluster has no model yet: waiting for a process that names one (is the cluster's name right?)"
+            );
             said = true;
         }
         tokio::select! {
