@@ -374,7 +374,7 @@ mod tests {
             .map(|stage| (stage.name.as_str(), stage.state.word(), stage.reason.as_deref()))
             .collect();
         let expected = [
-            ("b", "unclaimed", None),
+            ("b", "serving", None),
             ("a", "evicted", Some("by stage b: silence")),
             ("forged", "refused", Some("it carries no proof")),
         ];

@@ -70,7 +70,7 @@ async fn another_key_is_refused_and_the_error_says_so() {
         Outbound::connect_in(setting.dir.path(), setting.inbound.endpoint(), Some(&other)).await.err().unwrap();
     assert!(matches!(refused, LinkError::Handshake { .. }), "{refused:?}");
     let cause = std::error::Error::source(&refused).unwrap().to_string();
-    assert!(cause.contains("expected the same cluster key on both sides"), "{cause}");
+    assert!(cause.contains("its cluster key is another one"), "{cause}");
     setting.the_good_peer_is_served().await;
 }
 
