@@ -62,14 +62,16 @@ fn what_was_asked_and_done_is_counted() {
     }
 
     let started = Instant::now();
-    // Gauges are taken down ten times a second, and stages report every two.
+    // Gauges are taken down ten times a second; stages report every two, what they computed and, once it was sampled, what they use.
     let samples = loop {
         let page = cluster.get("/metrics");
         assert_eq!(page.status, 200);
         let samples = parse(&page.body);
-        let reported =
-            samples.iter().filter(|(name, value)| name.starts_with("baton_stage_process_rows") && **value > 0.0);
-        if samples["baton_sequences_running"] == 0.0 && reported.count() == 2 {
+        let told = ["baton_stage_process_rows", "baton_stage_weights_resident_bytes"];
+        let is_reported = |name: &str| {
+            samples.iter().filter(|(sample, value)| sample.starts_with(name) && **value > 0.0).count() == 2
+        };
+        if samples["baton_sequences_running"] == 0.0 && told.into_iter().all(is_reported) {
             break samples;
         }
         assert!(started.elapsed() < Duration::from_secs(20), "{samples:?}");
