@@ -150,8 +150,11 @@ impl Ground {
     /// Exit status and standard output of a verb that looks at a cluster.
     pub(crate) fn ask(&self, verb: &str, site: &Site) -> (i32, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
-        let asked =
-            command.args([verb, "--etcd", &site.etcd, "--cluster", &site.cluster]).output().expect("baton runs");
+        let asked = command
+            .args([verb, "--etcd", &site.etcd, "--cluster", &site.cluster])
+            .env("BATON_CLUSTER_KEY", KEY)
+            .output()
+            .expect("baton runs");
         let said = [asked.stdout, asked.stderr].concat();
         (asked.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
     }

@@ -3,11 +3,11 @@
 use super::case::{Case, Expected, Mistake, WELL};
 use super::ground::Ground;
 
-/// Nobody has room for the layers. The one place to change when more is said of that.
+/// Nobody has room for the layers.
 const ALL_TOO_SMALL: Expected = Expected {
-    health: (503, "are held by nobody: 2 of at least 1 stages have joined and no placement is made yet"),
-    status: "not serving: layers 0..30 are held by nobody",
-    doctor: (3, "layers 0..30 are held by nobody"),
+    health: (503, "are missing; what would help: one more stage that may use"),
+    status: "not serving: layers 0..30 are held by nobody: the model needs 294.9 MiB",
+    doctor: (3, "are missing; what would help"),
     ..WELL
 };
 

@@ -4,10 +4,10 @@ use super::case::{Case, Expected, Mistake, WELL};
 use super::common::network::Rule;
 use super::ground::{Ground, WRONG};
 
-/// Layers are claimed, and no frame comes through: `baton status` reads the store only, where all is well.
+/// Layers are claimed, and no frame comes through; the gateway says so in the store, too.
 const UNREACHED: Expected = Expected {
     health: (503, "no micro-batch comes through: gateway 0 cannot reach stage wrong at tcp://"),
-    status: "every layer is held exactly once",
+    status: "not serving:",
     doctor: (4, "no micro-batch comes through"),
     ..WELL
 };

@@ -5,9 +5,11 @@ use super::ground::Ground;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::stays("pins: beyond the last layer", Expected { status: "30", ..WELL }, |ground| {
-            pin(ground, "s0", r#"{"layers":[0,31]}"#)
-        }),
+        Case::stays(
+            "pins: beyond the last layer",
+            Expected { status: "the model has layers 0..30", ..WELL },
+            |ground| pin(ground, "s0", r#"{"layers":[0,31]}"#),
+        ),
         Case::stays(
             "pins: layers that leave a gap",
             Expected { status: "would be held by nobody", ..WELL },

@@ -20,6 +20,10 @@ pub(super) async fn read(
     secret: Option<&ClusterKey>,
 ) -> Result<ClusterView, StoreError> {
     let snapshot = store.read(keyspace.prefix()).await?;
-    // Without the cluster key every record is taken as it stands; gateways, which have it, say who is no member.
-    Ok(ClusterView::new(keyspace, secret, snapshot.revision.0, &snapshot.entries))
+    let view = ClusterView::new(keyspace, None, snapshot.revision.0, &snapshot.entries);
+    // Without the cluster key, and in a cluster that has none, every record is taken as it stands.
+    match secret.filter(|_| view.key_mark.is_some()) {
+        Some(secret) => Ok(ClusterView::new(keyspace, Some(secret), view.revision, &snapshot.entries)),
+        None => Ok(view),
+    }
 }

@@ -161,12 +161,12 @@ impl CliError {
 
 /// A verb that stays could not begin because the store does not answer.
 fn is_without_store(error: &RunError) -> bool {
-    let store = match error {
-        RunError::Store(store)
-        | RunError::Key(KeyAgreementError::Store(store))
-        | RunError::Stage(StageError::Store(store))
-        | RunError::Head(HeadError::Store(store)) => store,
-        _ => return false,
+    let (RunError::Store(store)
+    | RunError::Key(KeyAgreementError::Store(store))
+    | RunError::Stage(StageError::Store(store))
+    | RunError::Head(HeadError::Store(store))) = error
+    else {
+        return false;
     };
     matches!(store, StoreError::Unavailable { .. })
 }
