@@ -99,7 +99,8 @@ impl HumanBytes {
     pub fn rounded_up(self) -> Self {
         let Some((_, unit)) = self.unit() else { return self };
         let tenths = (u128::from(self.0) * 10).div_ceil(unit.into());
-        let bytes = (tenths * u128::from(unit)).div_ceil(10);
+        // Rounded down to whole bytes, as the text is when it is read: tenths were rounded up, so it is no less than before.
+        let bytes = tenths * u128::from(unit) / 10;
         Self(u64::try_from(bytes).unwrap_or(u64::MAX))
     }
 
