@@ -2,7 +2,7 @@
 //! whoever is first commits it and the others find it done.
 
 use schema::record::{Placement, Shard, StageRecord};
-use schema::{Generation, StageName};
+use schema::{Generation, Key, StageName};
 
 use crate::planner::{NoPlan, Note, Outlook, PlanError};
 use crate::view::ClusterView;
@@ -18,7 +18,7 @@ pub enum Action {
     Propose {
         /// The placement.
         placement: Placement,
-        /// The seen placement's revision; `None` when there was none.
+        /// The seen placement's revision, or that of a value in its place that means nothing; `None` when there was none.
         replacing: Option<u64>,
         /// What is to be written beside the pins with it.
         notes: Vec<Note>,
@@ -101,7 +101,10 @@ pub fn decide(view: &ClusterView, me: &StageName, calm: Calm) -> Action {
     let claimed = view.claims.keys().map(|(generation, _)| *generation);
     let generation = placed.into_iter().chain(claimed).max().unwrap_or_default().next();
     match Placement::new(generation, shards) {
-        Ok(placement) => Action::Propose { placement, replacing: current.map(|current| current.mod_revision), notes },
+        Ok(placement) => {
+            let replacing = current.map(|current| current.mod_revision).or_else(|| view.spoilt(&Key::Placement));
+            Action::Propose { placement, replacing, notes }
+        }
         Err(_) => Action::Rest, // The planner's ranges are contiguous; its proptest says so.
     }
 }

@@ -189,6 +189,11 @@ impl ClusterView {
         self.placement.as_ref().map(|placement| placement.value.generation())
     }
 
+    /// The revision of a value at `key` that means nothing, and that its owner may write over.
+    pub fn spoilt(&self, key: &Key) -> Option<u64> {
+        self.unusable.get(key).map(|value| value.mod_revision)
+    }
+
     /// The stages that are not about to stop.
     pub(crate) fn staying(&self) -> impl Iterator<Item = (&StageName, &StageRecord)> {
         self.stages.iter().map(|(name, stage)| (name, &stage.value)).filter(|(_, stage)| !stage.leaving)

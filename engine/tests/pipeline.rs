@@ -266,7 +266,7 @@ async fn tokens(head: &Head, prompt: &[u32], tokens_max: u32) -> Vec<u32> {
 
 async fn memory_store(model: ModelRecord) -> SharedStore {
     let store: SharedStore = Arc::new(MemoryStore::new());
-    store.commit(write_model(&keyspace(), &model)).await.unwrap();
+    store.commit(write_model(&keyspace(), &model, None)).await.unwrap();
     store
 }
 

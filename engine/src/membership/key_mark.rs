@@ -81,7 +81,7 @@ pub(crate) fn mark_to_write(
             if let Some((stage, _)) = view.strangers.first_key_value().filter(|_| !has_members) {
                 return Err(KeyMismatch::Alone { members: format!("stage {stage} and perhaps others") });
             }
-            let spoilt = view.unusable.get(&Key::KeyMark).map(|value| value.mod_revision);
+            let spoilt = view.spoilt(&Key::KeyMark);
             Ok(Some(write_key_mark(keyspace, &mark, spoilt)))
         }
     }

@@ -59,15 +59,10 @@ fn is_empty(view: &ClusterView) -> bool {
         && view.gateways.is_empty()
 }
 
-/// The revision of a value that cannot be used, where there is one in the place of what is lost.
-fn spoilt(view: &ClusterView, key: &Key) -> Option<u64> {
-    view.unusable.get(key).map(|value| value.mod_revision)
-}
-
 fn recall_model(view: &mut ClusterView, last: &ClusterView) {
     let Some(model) = &last.model else { return };
     let instead = match &view.model {
-        None => spoilt(view, &Key::Model),
+        None => view.spoilt(&Key::Model),
         Some(other) if other.value.fingerprint != model.value.fingerprint && last.serving().is_ok() => {
             let reason = format!(
                 "another model, {}, was written over {}, which is served: it is put back; to serve another model, stop all \
@@ -87,7 +82,7 @@ fn recall_model(view: &mut ClusterView, last: &ClusterView) {
 fn recall_placement(view: &mut ClusterView, last: &ClusterView) {
     let Some(placement) = &last.placement else { return };
     let instead = match &view.placement {
-        None => spoilt(view, &Key::Placement),
+        None => view.spoilt(&Key::Placement),
         Some(older) if older.value.generation() < placement.value.generation() => Some(older.mod_revision),
         Some(_) => return,
     };
@@ -115,7 +110,7 @@ fn recall_processes(view: &mut ClusterView, last: &ClusterView) {
             Key::Claim(generation, slot) => put_back(&mut view.claims, &last.claims, &(*generation, *slot)),
             _ => {}
         }
-        let instead = spoilt(view, &key);
+        let instead = view.spoilt(&key);
         view.recalled.insert(key, instead);
     }
 }

@@ -36,9 +36,9 @@ pub(super) fn write_key_mark(keyspace: &Keyspace, mark: &KeyMark, spoilt: Option
     Txn { compares, writes: vec![put(keyspace, &Key::KeyMark, mark, None)] }
 }
 
-/// Names the cluster's model, unless somebody has.
-pub fn write_model(keyspace: &Keyspace, model: &ModelRecord) -> Txn {
-    let compares = vec![Compare::Absent { key: keyspace.name(&Key::Model) }];
+/// Names the cluster's model, unless somebody has; `spoilt` is the revision of a value there that means nothing.
+pub fn write_model(keyspace: &Keyspace, model: &ModelRecord, spoilt: Option<u64>) -> Txn {
+    let compares = vec![as_seen(keyspace, &Key::Model, spoilt)];
     Txn { compares, writes: vec![put(keyspace, &Key::Model, model, None)] }
 }
 

@@ -54,7 +54,7 @@ impl Depot {
         let mut store = TimedStore::new(keyspace.prefix());
         let snapshot = store.read(keyspace.prefix()).expect("an empty store is read");
         let mut mirror = Mirror::new(keyspace.clone(), secret.clone(), snapshot);
-        store.commit(write_model(keyspace, model)).expect("a model is written");
+        store.commit(write_model(keyspace, model, None)).expect("a model is written");
         mirror.apply(store.changes().expect("nothing is compacted"));
         let view = Arc::new(mirror.raw());
         let keyspace = keyspace.clone();

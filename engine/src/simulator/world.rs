@@ -258,9 +258,10 @@ impl World {
         if around.depot.is_away_for(party) {
             return around.after(SECOND, Event::Strikes(Strike::Starts(party)));
         }
-        if around.depot.view.model.is_none() && !around.depot.view.unusable.contains_key(&Key::Model) {
+        if around.depot.view.model.is_none() {
             // It was given one.
-            around.depot.store.commit(write_model(&self.keyspace, &self.record)).expect("a model is written");
+            let spoilt = around.depot.view.spoilt(&Key::Model);
+            around.depot.store.commit(write_model(&self.keyspace, &self.record, spoilt)).expect("a model is written");
             around.spread_news();
         }
         let (view, serial, now) = (around.depot.view.clone(), around.depot.serial, around.instant());

@@ -184,7 +184,7 @@ impl Member {
     pub(crate) fn registration(&mut self, lease: LeaseId) -> Txn {
         let key = Key::Stage(self.name.clone());
         sign_stage(&mut self.record, self.secret.as_ref(), (&self.keyspace, &key), lease);
-        register_stage(&self.keyspace, &self.name, &self.record, self.spoilt(&key), lease)
+        register_stage(&self.keyspace, &self.name, &self.record, self.view.spoilt(&key), lease)
     }
 
     /// The stage's record as it is now.
@@ -374,15 +374,10 @@ impl Member {
         let (held, placement) = (self.newest()?, self.view.placement.as_ref()?);
         let record = held.record(&self.name, &self.record.endpoint);
         let id = (held.generation, held.slot);
-        let spoilt = self.spoilt(&Key::Claim(id.0, id.1));
+        let spoilt = self.view.spoilt(&Key::Claim(id.0, id.1));
         let seen = (placement.mod_revision, spoilt);
         let txn = claim(&self.keyspace, id, &record, seen, &self.stale_claims(), lease);
         Some(self.commit(Purpose::Claim(id.0, id.1), txn))
-    }
-
-    /// The revision of a value at `key` that means nothing, and that its owner may write over.
-    pub(crate) fn spoilt(&self, key: &Key) -> Option<u64> {
-        self.view.unusable.get(key).map(|value| value.mod_revision)
     }
 
     /// What the newest claim is for.

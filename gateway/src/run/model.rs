@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use engine::membership::{read_view, write_model};
 use engine::runner::KV_BLOCK_TOKENS;
 use engine::store::SharedStore;
-use schema::Keyspace;
 use schema::record::{KvRoom, ModelRecord};
+use schema::{Key, Keyspace};
 use stages::weights::ModelFile;
 use tracing::info;
 
@@ -52,7 +52,8 @@ pub(super) async fn agree(
         let Some(path) = fetch(Some(model), cache, stop).await? else { return Ok(None) };
         let file = open(&path)?;
         let record = describe(&file, said)?;
-        store.commit(write_model(keyspace, &record)).await?;
+        let spoilt = read_view(store, keyspace, None).await?.spoilt(&Key::Model);
+        store.commit(write_model(keyspace, &record, spoilt)).await?;
         let Some(record) = cluster_model(store, keyspace, stop).await? else { return Ok(None) };
         return check(file, record).map(Some);
     }
