@@ -165,7 +165,7 @@ pub struct PipelineStatus {
     pub store_reachable: bool,
     /// What the store complains of, such as a full disk; it still answers.
     pub store_alarms: Vec<String>,
-    /// What the store has lost, or shows and cannot be used.
+    /// The first thing that the store has lost, or shows and that cannot be used.
     pub store_oddity: Option<String>,
     /// Most tokens in a sequence, prompt and answer together: the model's context, or less where memory is short.
     pub context_tokens: u32,

@@ -38,7 +38,7 @@ pub const FLIGHT_WAIT_MAX_PER_ROW: Duration = Duration::from_millis(500);
 pub const FLIGHT_WAIT_MIN: Duration = Duration::from_secs(2);
 /// A pipeline without work is shown to be one by an empty micro-batch each time that so long has passed without any.
 pub const PROVE_EVERY: Duration = Duration::from_secs(2);
-/// How long the head waits for an empty micro-batch that is alone on its way: other gateways' prompts may go before it.
+/// The longest wait for an empty micro-batch that is alone on its way: other gateways' prompts may go before it.
 pub const PROVE_WAIT: Duration = Duration::from_secs(5);
 /// A gateway says in the store that nothing comes through when that has lasted for so long: usually it passes sooner.
 pub const TROUBLE_TOLD_AFTER: Duration = Duration::from_millis(400);
@@ -105,7 +105,7 @@ pub const PROBE_QUIET: Duration = Duration::from_millis(250);
 /// An emptied store is shown as it was for so long, while its members write their records again: a few of their retries. Who
 /// has not come back by then is gone.
 pub const HEAL_WAIT_MAX: Duration = Duration::from_secs(3);
-/// How long a stage that lost its lease waits to be told why before it takes it for ended.
+/// A stage that lost its lease waits for the store's word for so long before it takes the lease for ended.
 pub const STORE_LOOK_MAX: Duration = Duration::from_secs(1);
 /// Wait before trying again what the store did not do.
 pub const STORE_RETRY: Duration = Duration::from_millis(500);

@@ -88,7 +88,7 @@ pub fn serving(view: &ClusterView) -> Result<Served<'_>, NotServing> {
     })
 }
 
-/// What the store has lost, or shows and cannot be used; the first of it.
+/// The first thing that the store has lost, or shows and that cannot be used.
 pub(crate) fn oddity(view: &ClusterView) -> Option<String> {
     if !view.recalled.is_empty() {
         let lost: Vec<_> = view.recalled.keys().map(ToString::to_string).collect();

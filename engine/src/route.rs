@@ -23,7 +23,7 @@ pub(crate) struct Route {
     round_trip: Option<(String, Duration)>,
     /// Where nothing was heard, and when that was found.
     silent: Option<(String, Instant)>,
-    /// Where every connection has been closed at once, and since when.
+    /// The endpoint that closes every connection at once, and since when it has.
     hangs_up: Option<(String, Instant)>,
 }
 

@@ -123,7 +123,7 @@ impl Registered {
         (is_own(self.lease) || self.former.is_some_and(is_own)).then_some(gateway)
     }
 
-    /// Whether the store has lost the gateway's record, as `view` shows, which is of a time after it was written.
+    /// True if the store has lost the gateway's record: `view` is of a time after it was written.
     pub(crate) fn is_lost(&self, view: &ClusterView) -> bool {
         self.find(view).is_none() || view.recalled.contains_key(&Key::Gateway(self.slot))
     }

@@ -73,7 +73,8 @@ pub struct ClusterView {
     pub gateways: BTreeMap<u32, Versioned<GatewayRecord>>,
     /// Values that cannot be used, and why: unreadable ones, and members' records without a proof. Their owners replace them.
     pub unusable: BTreeMap<Key, Versioned<String>>,
-    /// What the store has lost and the view still shows, with the revision of what stands in its place: to be written again.
+    /// Keys that the store has lost and the view still shows, with the revision of what stands in their place: members write
+    /// them again.
     pub recalled: BTreeMap<Key, Option<u64>>,
     /// What could not be used.
     pub complaints: Vec<Complaint>,

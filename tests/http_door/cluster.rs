@@ -44,7 +44,7 @@ fn view() -> ClusterView {
     ClusterView::new(&keyspace, None, 9, &entries)
 }
 
-/// What the store has at `key` of the cluster `home`.
+/// The store's entry at `key` of the cluster `home`.
 pub(crate) fn entry(key: &str, value: String) -> Entry {
     let key = format!("/baton/v1/home/{key}");
     Entry { key, value: value.into_bytes(), mod_revision: Revision(9), lease: None }

@@ -32,7 +32,7 @@ const EPOCHS_PER_REGISTRATION: u64 = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Identity {
     generation: Generation,
-    /// Where each claim's shard takes frames, and which of its process's shards it is.
+    /// Each claim's endpoint, and the number of the shard among those of its process.
     claims: Vec<(String, u64)>,
     /// The slot and the number of this gateway's registration. What it has of the blocks may change within it.
     gateway: (u32, u64),
@@ -59,7 +59,7 @@ pub(crate) struct Conductor {
     futile_epochs: u32,
     /// Since when nothing has come through, as far as that was looked at.
     unproven_since: Option<Instant>,
-    /// When the next epoch begins, where the last ones were futile.
+    /// The moment the next epoch begins, after futile ones.
     resumes: Option<Instant>,
 }
 
@@ -299,7 +299,7 @@ impl Conductor {
         self.rebuild(claims.as_deref());
     }
 
-    /// What a fault says of the pipeline: between whom it happened, as far as that is known, and why.
+    /// A fault as a clause for people: between whom it happened, as far as that is known, and why.
     fn in_words(&self, fault: &Fault) -> String {
         let stages: Vec<_> = self.view.serving().map(|served| served.claims).unwrap_or_default();
         let names: Vec<_> = stages.iter().map(|claim| claim.value.stage.as_str()).collect();

@@ -57,7 +57,7 @@ struct Registration {
     registrations: watch::Sender<Option<Registered>>,
 }
 
-/// How trying to register went.
+/// The outcome of one try to register.
 enum Tried {
     /// At this revision of the store.
     Done(Registered, Revision),
@@ -343,7 +343,7 @@ impl Registration {
     }
 }
 
-/// Whether the store has lost what every member writes again.
+/// True if the store has lost something that every member writes again.
 fn heals(view: &ClusterView) -> bool {
     view.recalled.keys().any(|key| matches!(key, Key::Model | Key::Placement))
 }

@@ -56,7 +56,7 @@ impl Patience {
         self.alone_since(sent) + wait
     }
 
-    /// When an empty micro-batch that is alone on its way is taken for lost.
+    /// The moment at which an empty micro-batch that is alone on its way is taken for lost.
     pub(super) fn ends_of_proof(&self, sent: Instant) -> Instant {
         sent + PROVE_WAIT.mul_f64(self.given_up.min(3.0).exp2())
     }

@@ -82,7 +82,7 @@ pub struct Scheduler {
     flights: BTreeMap<Step, Flight>,
     cost: StepCost,
     patience: Patience,
-    /// When a micro-batch came back last in this epoch.
+    /// The moment a micro-batch came back last in this epoch.
     proven: Option<Instant>,
     /// Whether guesses are sent along.
     speculates: bool,
@@ -226,12 +226,12 @@ impl Scheduler {
         self.shape = shape;
     }
 
-    /// Whether a micro-batch of this epoch has come through all stages and back.
+    /// True once a micro-batch of this epoch has come through all stages and back.
     pub fn is_proven(&self) -> bool {
         self.proven.is_some()
     }
 
-    /// When a micro-batch of this epoch came back last.
+    /// The moment a micro-batch of this epoch came back last.
     #[cfg(test)]
     pub(crate) fn proven_at(&self) -> Option<Instant> {
         self.proven

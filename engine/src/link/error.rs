@@ -231,7 +231,7 @@ impl LinkError {
         causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
 
-    /// How it shows that frames cannot be brought to the peer; `None` where that is not known.
+    /// The kind of absence that the error shows; `None` where it does not show that frames cannot be brought to the peer.
     pub fn absence(&self) -> Option<Absence> {
         use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, TimedOut};
         match self {
@@ -263,9 +263,9 @@ impl LinkError {
 /// A peer that frames cannot be brought to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreachable {
-    /// Where it should take frames.
+    /// The endpoint at which it should take frames.
     pub endpoint: String,
-    /// How that showed.
+    /// The kind of absence.
     pub absence: Absence,
     /// The same in words.
     pub cause: String,

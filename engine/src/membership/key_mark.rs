@@ -11,7 +11,7 @@ use crate::link::ClusterKey;
 use crate::store::{SharedStore, StoreError, Txn};
 use crate::view::ClusterView;
 
-/// How often a mark is tried to be written: each time somebody else was faster, and has written one.
+/// Tries to write a mark: each time somebody else was faster, and has written one.
 const TRIES: usize = 8;
 
 /// Why a process is no member of the cluster it was started for.

@@ -13,12 +13,12 @@ use schema::Key;
 use crate::limits::HEAL_WAIT_MAX;
 use crate::view::{ClusterView, Versioned};
 
-/// What one process remembers of its cluster.
+/// The memory that one process has of its cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Recall {
     /// The newest view, with what was put back into it.
     last: Option<ClusterView>,
-    /// When the store was found emptied, until its members have written their records again.
+    /// The moment the store was found emptied; none once members have written their records again.
     emptied: Option<Instant>,
 }
 
@@ -45,7 +45,7 @@ impl Recall {
         view
     }
 
-    /// When what is remembered of processes is given up, if they do not write it again before.
+    /// The moment at which processes are forgotten that have not written their records again.
     pub(crate) fn ends(&self) -> Option<Instant> {
         self.emptied.map(|since| since + HEAL_WAIT_MAX)
     }

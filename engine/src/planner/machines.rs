@@ -1,4 +1,4 @@
-//! What stages of one machine say together. Each measures its speed by itself, while the others of its machine do the same or
+//! Speeds that stages of one machine share. Each measures its speed by itself, while the others of its machine do the same or
 //! compute: thirty equal stages on two cores found speeds that differ by tenfold, and a plan by those moved the layers of all of
 //! them. So stages that compute on the same device of the same machine with as many threads are as fast as the fastest of them
 //! has found; what is slower had to wait for something else. And where all stages are on one machine, no link counts.
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use schema::record::{FormatSpeed, Speeds, StageRecord};
 
-/// What makes stages equally fast.
+/// Host, device, chip and threads: stages that share all four are equally fast.
 type Kind<'a> = (&'a str, String, &'a str, u32);
 
 fn kind(record: &StageRecord) -> Kind<'_> {
@@ -30,7 +30,7 @@ pub(super) fn speeds<'a>(stages: impl Iterator<Item = &'a StageRecord> + Clone) 
     stages.map(|record| found.get(&kind(record)).cloned().unwrap_or_default()).collect()
 }
 
-/// Whether all `stages` are on one machine.
+/// True if all `stages` are on one machine.
 pub(super) fn are_together<'a>(mut stages: impl Iterator<Item = &'a StageRecord>) -> bool {
     let first = stages.next();
     first.is_none_or(|first| stages.all(|other| other.host == first.host))

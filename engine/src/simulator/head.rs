@@ -24,14 +24,14 @@ pub(super) struct HeadProcess {
     conductor: Conductor,
     lease: Option<Lease>,
     joins: u64,
-    /// Where it is registered, and where it tries to be.
+    /// Its registration, and the one it tries to get.
     own: Option<Registered>,
     next: Option<Registered>,
     /// At this revision of the store.
     registered_at: u64,
-    /// Whether it is at registering.
+    /// True while it waits for the answer to a registration.
     registers: bool,
-    /// When it wrote something again last.
+    /// The moment it wrote something again last.
     healed: Option<Moment>,
 }
 

@@ -101,7 +101,7 @@ impl World {
         }
     }
 
-    /// What a gateway took that called itself healthy, when there was peace, ends.
+    /// A request that a healthy gateway took when there was peace must have ended.
     pub(super) fn check_inspected(&mut self, number: usize) {
         let is_done = self.clients.all[number].standing == Standing::Done;
         self.around.law(is_done, || format!("client {number} asked a healthy gateway and waits still"));
@@ -120,7 +120,7 @@ impl World {
         });
     }
 
-    /// Where all stages are on one machine, layers do not move in peace for what they found of their speeds.
+    /// Checks that layers do not move in peace for wrong speeds if all stages are on one machine.
     pub(super) fn check_rest(&mut self, is_moving: bool) {
         let names: BTreeSet<_> = self.around.depot.view.stages.keys().cloned().collect();
         if names != self.live.0 {

@@ -58,7 +58,7 @@ pub(super) struct StageProcess {
     waiting: Vec<Happening>,
     /// Happenings until it looks at its lease again: after a sleep, timers may come last.
     blind: u64,
-    /// Whether it keeps what it holds while it joins again, since the store has lost its data.
+    /// True while it joins again and keeps what it holds, since the store has lost its data.
     keeps: bool,
     /// When it stops at last, if it is to.
     drained_by: Option<Moment>,

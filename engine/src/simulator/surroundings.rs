@@ -147,7 +147,7 @@ pub(super) struct Life {
     /// The view as it has it, and its number.
     pub(super) view: Arc<ClusterView>,
     pub(super) serial: u64,
-    /// What it remembers of what the store showed, and the newest of that.
+    /// Its memory of what the store showed, and the newest view.
     pub(super) recall: Recall,
     pub(super) shown: Arc<ClusterView>,
 }
@@ -296,7 +296,7 @@ impl Surroundings {
         }
     }
 
-    /// What a process remembers of an emptied store may have been given up.
+    /// Gives up what a process remembers of an emptied store, once that has lasted.
     pub(super) fn forget(&mut self, party: Party) {
         let now = self.instant();
         let life = self.life(party);

@@ -49,7 +49,7 @@ pub(super) struct World {
     budget_bytes: u64,
     /// How many times longer than the fastest each stage takes for the same.
     paces: Vec<u64>,
-    /// Whether they all are on one machine, and find other speeds than they have.
+    /// True if all are on one machine and find other speeds than they have.
     pub(super) alike: bool,
     /// The stages that are there, and since when.
     pub(super) live: (BTreeSet<StageName>, Moment),

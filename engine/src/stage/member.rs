@@ -130,7 +130,7 @@ pub(crate) struct Member {
     /// Whether a write is under way.
     writing: bool,
     pace: Pace,
-    /// Where frames cannot be brought, though the store still says that a stage takes them there.
+    /// A stage to which frames cannot be brought though the store still names it.
     deserted: Option<Unreachable>,
     strikes: Strikes,
     aside: Aside,
@@ -587,7 +587,7 @@ impl Member {
         self.record.leaving = true;
     }
 
-    /// Whether the store does not show yet what is wrong with this stage, or still shows what was.
+    /// True if the store shows another trouble of this stage than it has.
     fn has_new_trouble(&self) -> bool {
         self.view.stages.get(&self.name).is_some_and(|stage| stage.value.trouble != self.record.trouble)
     }
@@ -613,7 +613,7 @@ impl Member {
         stays && matches!(self.decision(self.live.calm(now)), Action::Wait(Waiting::Memory(_)))
     }
 
-    /// Whether the store has lost its data, as `raw` shows it, rather than ended this stage's lease: then nobody else can have
+    /// True if the store has lost its data, as `raw` shows it, rather than ended this stage's lease: then nobody else can have
     /// been given what is held here, and it stays of use.
     pub(crate) fn outlives(&self, raw: &ClusterView) -> bool {
         let Some(held) = &self.held else { return false };

@@ -237,7 +237,7 @@ impl Stage {
         ending
     }
 
-    /// What the loss of the lease means: the store ended it, or has lost its data and the lease with it.
+    /// Asks the store why the lease is gone: it was ended, or went with the store's data.
     async fn ending_of_lease(&self) -> Ending {
         let (store, secret) = (&self.store, self.settings.key.as_ref());
         let raw = tokio::time::timeout(STORE_LOOK_MAX, read_view(store, &self.settings.keyspace, secret)).await;

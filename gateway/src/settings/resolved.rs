@@ -61,7 +61,7 @@ pub struct ClusterSettings {
     pub cluster: ClusterName,
     /// The store's endpoints, `http://<host>:<port>`; at least one.
     pub etcd: Vec<String>,
-    /// What a visitor checks members' proofs with, if it was given that.
+    /// The cluster key by which a visitor checks members' proofs, if it was given one.
     pub visitor_key: Option<ClusterKey>,
 }
 

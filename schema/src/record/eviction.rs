@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct EvictionRecord {
     /// Who evicted it: `stage <name>` or `gateway <slot>`.
     pub by: String,
-    /// Where it should have taken frames.
+    /// The endpoint at which it should have taken frames.
     pub endpoint: String,
-    /// What happened there.
+    /// The error that was met there, with its causes.
     pub cause: String,
 }

@@ -1,4 +1,4 @@
-//! What ties records to a cluster: the public mark of its key, the value of `key-mark`, and the proofs that members' records
+//! The two things that tie records to a cluster: the public mark of its key, the value of `key-mark`, and the proofs that members' records
 //! carry. How both are made of the key is not known here.
 
 use std::fmt;

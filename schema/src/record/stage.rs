@@ -59,7 +59,7 @@ pub struct StageRecord {
     /// While it holds no layers: those whose weights it has read into memory, to be quick when one of the others is lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub standby: Vec<LayerRange>,
-    /// Why it cannot bring answers to a gateway, while that is so.
+    /// The reason for which it cannot bring answers to a gateway, while that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
     /// What it did and used lately.
