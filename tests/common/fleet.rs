@@ -296,8 +296,9 @@ impl Fleet {
             let (held, blocks) = (self.held(), blocks());
             let (_, keys) = etcdctl(&etcd.url, &["get", "--prefix", "--keys-only", "/baton/v1/home/"]);
             // The model, the placement, the gateway, a record of each stage, and a claim of each that serves. Starts are
-            // counted for 20 s and then forgotten by themselves.
-            let keys = keys.split_whitespace().filter(|key| !key.contains("/starts/")).count();
+            // counted for 20 s and then forgotten by themselves; the mark of a cluster key stays.
+            let stays = |key: &&str| !key.contains("/starts/") && !key.ends_with("/key-mark");
+            let keys = keys.split_whitespace().filter(stays).count();
             let most = 3 + 2 * self.stages.len();
             let memory = held
                 .memory
