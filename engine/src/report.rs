@@ -1,4 +1,4 @@
-//! What operators are shown of a cluster, derived once from a view: does it serve, why not, and how is each stage. The
+//! The report for operators on a cluster, derived once from a view: whether it serves, why not, and the state of each stage. The
 //! command line and the HTTP pages only draw it. Pure.
 //!
 //! One more state of a stage is a variant of [`StageState`] with its word, and an arm where it is recognized.
@@ -40,7 +40,7 @@ pub struct StageReport<'a> {
     pub slot: Option<u32>,
     /// The layers of that slot.
     pub layers: Option<LayerRange>,
-    /// What an operator wants of it.
+    /// The operator's wish for it.
     pub pin: Option<Pin>,
     /// Its claim on that slot.
     pub claim: Option<&'a ClaimRecord>,
@@ -48,7 +48,7 @@ pub struct StageReport<'a> {
     pub record: Option<&'a StageRecord>,
 }
 
-/// What a stage does.
+/// The state of a stage, as operators are shown it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StageState {
     /// It takes frames for its layers.
@@ -73,7 +73,7 @@ pub enum StageState {
     Refused,
 }
 
-/// Who serves in `view`.
+/// The stages that serve in `view`.
 ///
 /// # Errors
 /// [`NotServing`] names the layers that nobody serves and why; where no placement can be made, also what would help.
@@ -206,7 +206,7 @@ impl StageState {
         }
     }
 
-    /// Whether a stage that is given layers serves them, or will without another placement.
+    /// True if a stage that is given layers serves them, or will without another placement.
     fn comes_to_serve(self) -> bool {
         matches!(self, Self::Serving | Self::Loading | Self::Ready)
     }

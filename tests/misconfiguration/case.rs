@@ -67,7 +67,7 @@ pub(crate) struct Found {
     pub(crate) exit: String,
     pub(crate) says: String,
     pub(crate) took: Duration,
-    /// How it differs from what was expected.
+    /// The differences from what was expected.
     pub(crate) differs: Vec<String>,
     /// Why the row was left out.
     pub(crate) left_out: Option<String>,

@@ -159,7 +159,7 @@ impl Ground {
         (asked.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
     }
 
-    /// How the cluster that serves answers otherwise than at first, if it does.
+    /// The difference of the serving cluster's answers from its first ones, if there is any.
     pub(crate) fn answers_otherwise(&self) -> Option<String> {
         let body = serde_json::json!({
             "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": true, "logprobs": 0,

@@ -56,7 +56,7 @@ impl Table {
         text
     }
 
-    /// How rows differ from what was expected of them.
+    /// The differences of rows from what was expected of them.
     pub(crate) fn differences(&self) -> Vec<String> {
         let differing = self.rows.iter().filter(|row| !row.differs.is_empty());
         let told = |row: &Found| {

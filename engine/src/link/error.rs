@@ -46,7 +46,7 @@ pub enum LinkError {
          reach it"
     )]
     NotThisMachine {
-        /// What was advertised.
+        /// The advertised address.
         host: String,
         /// Why.
         #[source]

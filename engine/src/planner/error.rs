@@ -90,7 +90,7 @@ pub enum PlanError {
         layers: LayerRange,
         /// The stage.
         stage: StageName,
-        /// How many there are.
+        /// The number that was found.
         found: u32,
     },
 }

@@ -34,7 +34,7 @@ impl Remedies {
         }
     }
 
-    /// Whether nothing would help.
+    /// True if nothing would help.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -125,7 +125,7 @@ pub(crate) struct Member {
     intake: Intake,
     live: Live,
     decided: Option<Decided>,
-    /// What it was waiting for when that was logged last.
+    /// The reason for waiting that was logged last.
     waiting: Option<Waiting>,
     /// Whether a write is under way.
     writing: bool,

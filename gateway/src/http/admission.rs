@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
-/// How far a connection's request is. All but the last wait for their client, and are evicted in this order.
+/// The phase of a connection's request. All but the last wait for their client, and are evicted in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// The head of its first request is not complete.
@@ -19,7 +19,7 @@ pub(crate) enum Phase {
     Busy,
 }
 
-/// How many connections there may be.
+/// The most connections at a time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     /// Of all addresses together.
@@ -46,7 +46,7 @@ pub(crate) struct Admission<T> {
 struct Entry<T> {
     address: IpAddr,
     phase: Phase,
-    /// When it entered the phase.
+    /// The moment it entered the phase.
     since: Instant,
     right: T,
 }

@@ -33,12 +33,12 @@ pub(crate) const LARGE_BODIES_MAX: usize = 32;
 /// Bytes of a body nobody reads that are thrown away to keep the connection, as many as Go's server takes; with more to
 /// come, the answer says that the connection closes.
 pub(crate) const UNREAD_BYTES_MAX: u64 = 256 << 10;
-/// How long those bytes may take: they were under way when the answer was sent.
+/// The longest time for those bytes: they were under way when the answer was sent.
 pub(crate) const UNREAD_TIME: Duration = Duration::from_secs(5);
 /// Bytes that are thrown away after an answer that closes its connection. While they come, the client has not yet read
 /// the answer, and closing would reset the connection under it: a body of 100 MB fits, an endless one does not.
 pub(crate) const LINGER_BYTES_MAX: u64 = 256 << 20;
-/// How long they may take: 100 MB at 30 Mbit/s.
+/// The longest time for them: 100 MB at 30 Mbit/s.
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(30);
 /// Silence after which such a client has read its answer, or never will.
 pub(crate) const LINGER_SILENCE: Duration = Duration::from_secs(2);

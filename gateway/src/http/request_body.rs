@@ -29,7 +29,7 @@ struct Progress {
     guard: Arc<ConnectionGuard>,
 }
 
-/// How far a body was read.
+/// The part of a body that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
     /// Nothing was asked of it.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// The least time between two reasons.
 const EVERY: Duration = Duration::from_secs(1);
-/// What a start takes in which nothing goes wrong: until then the reasons pass by themselves.
+/// The time of a start in which nothing goes wrong: until then the reasons pass by themselves.
 const START_TIME: Duration = Duration::from_millis(500);
 
 /// The reason that was said last, and one that waits to be said.

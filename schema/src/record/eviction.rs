@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// One eviction, under the lease of whoever evicted; the stage deletes it when it joins again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvictionRecord {
-    /// Who evicted it: `stage <name>` or `gateway <slot>`.
+    /// The evictor: `stage <name>` or `gateway <slot>`.
     pub by: String,
     /// The endpoint at which it should have taken frames.
     pub endpoint: String,

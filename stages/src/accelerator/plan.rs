@@ -64,7 +64,7 @@ impl Tile {
 // === impl Looks ===
 
 impl Looks {
-    /// How many of the `rows` rows from `position` on attend at once, so that their scores are not too many.
+    /// The number of the `rows` rows from `position` on that attend at once, so that their scores are not too many.
     fn together(self, position: u32, rows: usize) -> usize {
         // A shorter stretch looks at no more than this, so it is not too long.
         let (_, blocks) = self.looked_at(position, rows);
@@ -98,7 +98,7 @@ impl Looks {
         groups
     }
 
-    /// Whether `member`, which looks at no fewer blocks than the group's, may join it.
+    /// True if `member`, which looks at no fewer blocks than the group's, may join it.
     fn fits(self, group: &Group, member: Member) -> bool {
         let (rows, tokens) = (member.stretch.rows, (group.members.len() + 1) * member.blocks * TOKENS);
         group.rows == rows && tokens <= GATHERED_TOKENS_MAX && self.heads * rows * tokens <= SCORES_MAX

@@ -9,7 +9,7 @@
 pub(crate) trait Floats: Copy {
     /// Floats side by side.
     const LANES: usize;
-    /// How many queries attention works on together so that its sums stay in registers.
+    /// The number of queries attention works on together so that its sums stay in registers.
     const QUERIES: usize;
     /// `LANES` floats.
     type Float: Copy;

@@ -1,4 +1,4 @@
-//! What a kernel of products asks of an instruction set beside floats. A value of such a type is the proof that the
+//! The operations that a kernel of products asks of an instruction set beside floats. A value of such a type is the proof that the
 //! machine has it, so everything above the instruction sets' own files is safe code. Knows no formats.
 //!
 //! One lane is one output: the `LANES` rows of a tile are multiplied side by side, so that no sum ever crosses lanes and

@@ -31,7 +31,7 @@ pub enum SetupError {
     /// There is no memory.
     #[error("cannot reserve keys and values of {tokens} tokens")]
     Memory {
-        /// How many tokens.
+        /// The number of tokens.
         tokens: u32,
         /// The system's reason.
         #[source]

@@ -12,7 +12,7 @@ use crate::kernels::{Instructions, Isa};
 
 /// An algorithm over lanes. `run` must be `#[inline(always)]`, or it is not compiled for the instructions it is run with.
 pub(crate) trait Kernel {
-    /// What it gives back.
+    /// The result of a run.
     type Output;
     /// Runs it on one kind of lanes.
     fn run<L: Lanes>(self) -> Self::Output;
