@@ -157,10 +157,10 @@ fn rest_or(action: Action, waiting: Waiting) -> Action {
 #[cfg(test)]
 mod tests {
     use schema::LayerRange;
-    use schema::record::{ClaimRecord, ClaimState, Pin};
+    use schema::record::{ClaimState, Pin};
 
     use super::*;
-    use crate::testing::{model, name, stage};
+    use crate::testing::{claim_of, model, name, stage};
     use crate::view::Versioned;
 
     fn versioned<T>(value: T) -> Versioned<T> {
@@ -187,17 +187,7 @@ mod tests {
     fn claim(view: &mut ClusterView, slot: u32) {
         let placement = view.placement.clone().unwrap().value;
         let shard = placement.shard(slot).unwrap().clone();
-        let record = ClaimRecord {
-            stage: shard.stage,
-            layers: shard.layers,
-            endpoint: "ipc:///x".to_owned(),
-            state: ClaimState::Serving,
-            memory_bound_bytes: 0,
-            weights_bytes: 0,
-            kv_blocks: 1,
-            kv_block_tokens: 32,
-            loads: 1,
-        };
+        let record = claim_of(&shard, "ipc:///x", ClaimState::Serving);
         view.claims.insert((placement.generation(), slot), versioned(record));
     }
 

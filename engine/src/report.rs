@@ -218,7 +218,7 @@ mod tests {
     use schema::record::{Shard, Share, StartsRecord};
 
     use super::*;
-    use crate::testing::{gateway, model, name, stage};
+    use crate::testing::{claim_of, gateway, model, name, stage};
     use crate::view::Versioned;
 
     fn versioned<T>(value: T) -> Versioned<T> {
@@ -243,17 +243,7 @@ mod tests {
     fn placed_view(stages: &[(&str, u64)], state: Option<ClaimState>) -> ClusterView {
         let shards = [("b", layers(0, 2)), ("a", layers(2, 4))];
         let shards = shards.map(|(stage, layers)| Shard { layers, stage: name(stage) });
-        let claim = |shard: &Shard, state| ClaimRecord {
-            stage: shard.stage.clone(),
-            layers: shard.layers,
-            endpoint: "ipc:///x".to_owned(),
-            state,
-            memory_bound_bytes: 0,
-            weights_bytes: 0,
-            kv_blocks: 1,
-            kv_block_tokens: 32,
-            loads: 1,
-        };
+        let claim = |shard, state| claim_of(shard, "ipc:///x", state);
         let mut view = unplaced_view(stages);
         view.claims.insert((Generation(3), 0), versioned(claim(&shards[0], ClaimState::Serving)));
         view.claims.extend(state.map(|state| ((Generation(3), 1), versioned(claim(&shards[1], state)))));

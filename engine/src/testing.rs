@@ -1,6 +1,9 @@
 //! Values that this crate's tests share.
 
-use schema::record::{DeviceKind, GatewayRecord, KvType, ModelRecord, Share, Speeds, StageLoad, StageRecord};
+use schema::record::{
+    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, KvType, ModelRecord, Shard, Share, Speeds, StageLoad,
+    StageRecord,
+};
 use schema::{Fingerprint, StageName};
 
 /// A model with layers and a head of so many bytes, and nothing else that takes memory.
@@ -47,6 +50,21 @@ pub(crate) fn stage(budget_bytes: u64) -> StageRecord {
         standby: Vec::new(),
         trouble: None,
         load: StageLoad::default(),
+    }
+}
+
+/// The claim of `shard`'s stage on it, with one block of keys and values.
+pub(crate) fn claim_of(shard: &Shard, endpoint: &str, state: ClaimState) -> ClaimRecord {
+    ClaimRecord {
+        stage: shard.stage.clone(),
+        layers: shard.layers,
+        endpoint: endpoint.to_owned(),
+        state,
+        memory_bound_bytes: 0,
+        weights_bytes: 0,
+        kv_blocks: 1,
+        kv_block_tokens: 32,
+        loads: 1,
     }
 }
 

@@ -485,7 +485,7 @@ mod tests {
 
     use super::*;
     use crate::store::LeaseId;
-    use crate::testing::{gateway, model, stage};
+    use crate::testing::{claim_of, gateway, model, stage};
 
     const LEASE: LeaseId = LeaseId(77);
     const REGISTERED: Registered = Registered { number: 1, slot: 0, lease: LEASE, former: None };
@@ -497,19 +497,10 @@ mod tests {
     /// One stage that serves everything, and this gateway.
     fn view() -> ClusterView {
         let (name, layers) = ("a".parse::<StageName>().unwrap(), LayerRange::new(0, 4).unwrap());
-        let claim = ClaimRecord {
-            stage: name.clone(),
-            layers,
-            endpoint: "ipc:///stage".to_owned(),
-            state: ClaimState::Serving,
-            memory_bound_bytes: 0,
-            weights_bytes: 0,
-            kv_blocks: 1,
-            kv_block_tokens: 32,
-            loads: 1,
-        };
+        let shard = Shard { layers, stage: name.clone() };
+        let claim = claim_of(&shard, "ipc:///stage", ClaimState::Serving);
         let gateway = gateway(&LEASE.to_string(), Share::of(0..32));
-        let shards = vec![Shard { layers, stage: name.clone() }];
+        let shards = vec![shard];
         ClusterView {
             reachable: true,
             model: Some(versioned(model(&[10; 4], 0))),

@@ -127,11 +127,11 @@ fn put_back<K: Ord + Clone, T: Clone>(
 mod tests {
     use std::time::Duration;
 
-    use schema::record::{ClaimRecord, ClaimState, ModelRecord, Placement, Shard, Share};
+    use schema::record::{ClaimState, ModelRecord, Placement, Shard, Share};
     use schema::{Fingerprint, Generation, LayerRange};
 
     use super::*;
-    use crate::testing::{gateway, model, name, stage};
+    use crate::testing::{claim_of, gateway, model, name, stage};
 
     fn versioned<T>(value: T, mod_revision: u64) -> Versioned<T> {
         Versioned { value, mod_revision }
@@ -140,18 +140,9 @@ mod tests {
     /// A stage that serves everything, and a gateway.
     fn whole(revision: u64, generation: u64) -> ClusterView {
         let layers = LayerRange::new(0, 4).unwrap();
-        let claim = ClaimRecord {
-            stage: name("a"),
-            layers,
-            endpoint: "ipc:///nowhere".to_owned(),
-            state: ClaimState::Serving,
-            memory_bound_bytes: 0,
-            weights_bytes: 0,
-            kv_blocks: 1,
-            kv_block_tokens: 32,
-            loads: 1,
-        };
-        let placement = Placement::new(Generation(generation), vec![Shard { layers, stage: name("a") }]).unwrap();
+        let shard = Shard { layers, stage: name("a") };
+        let claim = claim_of(&shard, "ipc:///nowhere", ClaimState::Serving);
+        let placement = Placement::new(Generation(generation), vec![shard]).unwrap();
         ClusterView {
             revision,
             reachable: true,

@@ -77,24 +77,17 @@ impl Strikes {
 mod tests {
     use std::time::Duration;
 
-    use schema::record::{ClaimRecord, ClaimState};
+    use schema::record::{ClaimState, Shard};
     use schema::{Generation, LayerRange};
 
     use super::*;
-    use crate::testing::name;
+    use crate::testing::{claim_of, name};
     use crate::view::Versioned;
 
     fn view() -> ClusterView {
-        let claim = |at: u32| ClaimRecord {
-            stage: name(["a", "b"][at as usize]),
-            layers: LayerRange::new(at, at + 1).unwrap(),
-            endpoint: format!("ipc:///{at}"),
-            state: ClaimState::Serving,
-            memory_bound_bytes: 0,
-            weights_bytes: 0,
-            kv_blocks: 1,
-            kv_block_tokens: 32,
-            loads: 1,
+        let claim = |at: u32| {
+            let shard = Shard { stage: name(["a", "b"][at as usize]), layers: LayerRange::new(at, at + 1).unwrap() };
+            claim_of(&shard, &format!("ipc:///{at}"), ClaimState::Serving)
         };
         let versioned = |at| ((Generation(1), at), Versioned { value: claim(at), mod_revision: 7 });
         ClusterView { claims: [versioned(0), versioned(1)].into(), ..ClusterView::default() }

@@ -3,7 +3,7 @@ use schema::record::{ClaimRecord, ClaimState, KvType, Placement, Share};
 use super::*;
 use crate::decide::Action;
 use crate::store::{Revision, Write};
-use crate::testing::{gateway, model, name, stage};
+use crate::testing::{self, gateway, model, name, stage};
 use crate::view::Versioned;
 
 const LEASE: LeaseId = LeaseId(1);
@@ -28,17 +28,7 @@ fn view() -> ClusterView {
 fn claim_of(view: &ClusterView, state: ClaimState) -> ClaimRecord {
     let placement: &Placement = &view.placement.as_ref().unwrap().value;
     let shard = placement.shard(0).unwrap();
-    ClaimRecord {
-        stage: shard.stage.clone(),
-        layers: shard.layers,
-        endpoint: "ipc:///nowhere".to_owned(),
-        state,
-        memory_bound_bytes: 0,
-        weights_bytes: 0,
-        kv_blocks: 1,
-        kv_block_tokens: 32,
-        loads: 1,
-    }
+    testing::claim_of(shard, "ipc:///nowhere", state)
 }
 
 fn member(view: ClusterView, now: Instant) -> Member {
