@@ -106,13 +106,19 @@ impl Strike {
     }
 }
 
-/// Rolls and schedules the faults until `peace`, among so many gateways and stages that serve such a model.
+/// Rolls and schedules the faults until `peace`, among so many gateways and stages that serve such a model; an outcast is
+/// barred for good. No stage is pinned then, since pins could demand the outcast.
 pub(super) fn schedule(
     (gateways, stages): (usize, usize),
     model: &ModelRecord,
+    outcast: Option<Party>,
     peace: Moment,
     around: &mut Surroundings,
 ) {
+    if let Some(outcast) = outcast {
+        let at = around.dice.within(SECOND..peace);
+        around.at(at, Event::Strikes(Strike::Barred(outcast)));
+    }
     around.at(peace, Event::Strikes(Strike::Peace));
     if around.dice.permille(300) {
         let dice = &mut around.dice;
@@ -125,7 +131,7 @@ pub(super) fn schedule(
         let gateway = Party(around.dice.within(0..gateways as u64) as usize);
         around.at(at, Event::Strikes(Strike::Inspected(gateway)));
     }
-    if around.dice.permille(400) {
+    if outcast.is_none() && around.dice.permille(400) {
         schedule_pins(stages, model, peace, around);
     }
     for _ in 0..around.dice.within(0..7) {
@@ -209,6 +215,7 @@ impl World {
             }
             Strike::Unpinned(whose) => self.delete_pin(whose),
             Strike::Peace => self.make_peace(),
+            Strike::Unbarred(party) if self.outcast == Some(party) => {}
             Strike::Unbarred(party) => drop(around.network.barred.remove(&party)),
             Strike::Inspected(gateway) => self.inspect(gateway),
             Strike::MustBeDone(number) => self.check_inspected(number),
@@ -326,7 +333,7 @@ impl World {
         self.peace = true;
         self.around.network.malice = Malice::default();
         self.around.network.cuts.clear();
-        self.around.network.barred.clear();
+        self.around.network.barred.retain(|party| self.outcast == Some(*party));
         self.store_comes(true);
         for party in (0..self.around.lives.len()).map(Party) {
             self.around.depot.cut.remove(&party);

@@ -86,6 +86,7 @@ const MEETS: &[&str] = &[
     "a stage measured itself",
     "a stage was barred from the next",
     "a stage refused",
+    "a stage stayed barred",
     "a stage stopped",
     "a stage went on from guesses",
     "a stage went on from guesses for nothing",

@@ -65,6 +65,8 @@ pub(super) struct World {
     pub(super) clients: Clients,
     /// Whether the faults are over.
     pub(super) peace: bool,
+    /// The stage with which no peer completes a handshake, not even when the faults are over.
+    pub(super) outcast: Option<Party>,
 }
 
 // === impl World ===
@@ -82,6 +84,9 @@ impl World {
         let record = model::record(layers, kv_blocks, stages_min);
         let capacity = u64::from(layers).div_ceil(stages as u64) + dice.within(0..u64::from(layers));
         let speculates = dice.permille(500);
+        let others_suffice = capacity * (stages as u64 - 1) >= u64::from(layers) && stages_min < stages as u32;
+        let outcast = Party(GATEWAYS + dice.within(0..stages as u64) as usize);
+        let outcast = (others_suffice && dice.permille(150)).then_some(outcast);
         let keyspace = Keyspace::new(&"simulated".parse().expect("a legal name"));
         // From the seed, too: a key of the system's random numbers would be another one each time.
         let secret = dice.permille(500).then(|| format!("{:064x}", seed + 1).parse().expect("64 digits"));
@@ -93,7 +98,7 @@ impl World {
             around.at(at, Event::Strikes(Strike::Starts(party)));
         }
         around.at(0, Event::Expires);
-        faults::schedule((gateways, stages), &record, PEACE, &mut around);
+        faults::schedule((gateways, stages), &record, outcast, PEACE, &mut around);
         let clients = Clients::new(layers, blocks_each, PEACE, &mut around);
         around.note(|| {
             format!(
@@ -123,6 +128,7 @@ impl World {
             stages,
             clients,
             peace: false,
+            outcast,
         }
     }
 
@@ -148,7 +154,7 @@ impl World {
                 Some(_) if is_moving || !self.clients.are_done() => None,
                 None if self.is_quiet() => Some((self.around.now + AFTERMATH).max(self.lingers)),
                 // A stage that was still to learn that it had been struck off.
-                Some(_) if self.peace && self.stands_one_aside() => None,
+                Some(_) if self.peace && (self.stands_one_aside() || self.is_outcast_placed()) => None,
                 end => end,
             };
         }
@@ -158,17 +164,33 @@ impl World {
         }
     }
 
-    /// Whether nobody waits for anything: a micro-batch that was lost without a sign is waited for until its deadline, and
-    /// a stage that stands aside until it comes back.
+    /// True if no work is left: a lost micro-batch is waited for until its deadline, a quarantined stage until it joins
+    /// again, and an outcast until the placement does without it.
     fn is_quiet(&self) -> bool {
         let is_back = |head: &HeadProcess| head.conductor().scheduler().in_flight() == 0;
         let back = self.heads[..self.gateways].iter().all(|head| head.as_ref().is_some_and(is_back));
-        self.peace && back && self.clients.are_done() && !self.stands_one_aside()
+        self.peace && back && self.clients.are_done() && !self.stands_one_aside() && !self.is_outcast_placed()
     }
 
+    /// True if a stage other than the outcast, whose quarantine never ends, is in quarantine.
     fn stands_one_aside(&self) -> bool {
         let now = self.around.instant();
-        self.stages.iter().flatten().any(|stage| stage.member().stands_aside(now))
+        let aside = |stage: &StageProcess| !self.is_outcast(stage.endpoint()) && stage.member().stands_aside(now);
+        self.stages.iter().flatten().any(aside)
+    }
+
+    /// True if the placement gives layers to the outcast.
+    fn is_outcast_placed(&self) -> bool {
+        let name = self.outcast.map(super::stage::name);
+        let placement = self.around.depot.view.placement.as_ref();
+        let mut shards = placement.iter().flat_map(|placement| placement.value.shards());
+        name.is_some_and(|name| shards.any(|shard| shard.stage.to_string() == name))
+    }
+
+    /// True if the stage with this endpoint is the outcast.
+    pub(super) fn is_outcast(&self, endpoint: &str) -> bool {
+        let outcast = self.outcast.and_then(|party| self.stages[party.0].as_ref());
+        outcast.is_some_and(|stage| stage.endpoint() == endpoint)
     }
 
     fn take(&mut self, event: Event) {
