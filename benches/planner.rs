@@ -2,7 +2,7 @@
 //! `cargo bench --bench planner`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use engine::planner::{Candidate, plan_by_ways};
+use engine::planner::{Candidate, plan_with_links};
 use schema::Fingerprint;
 use schema::record::{FormatSpeed, ModelRecord};
 
@@ -61,7 +61,7 @@ fn planner(criterion: &mut Criterion) {
         criterion.bench_function(
             &format!("{stages} stages, {layers} layers, room for {layers_each} each, links of {link_us} us"),
             |bencher| {
-                bencher.iter(|| plan_by_ways(&model, &candidates).expect("a plan"));
+                bencher.iter(|| plan_with_links(&model, &candidates).expect("a plan"));
             },
         );
     }

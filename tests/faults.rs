@@ -234,7 +234,7 @@ fn hostile_bytes_at_every_listening_port_do_no_harm() {
     let processes: Vec<u32> = cluster.stage_pids().into_iter().chain([cluster.pid()]).collect();
     let ports: Vec<(u32, SocketAddr)> =
         processes.iter().flat_map(|pid| listening(*pid).into_iter().map(|port| (*pid, port))).collect();
-    // A gate for each of the three processes, the HTTP door, the store.
+    // A gate for each of the three processes, the HTTP client, the store.
     assert_eq!(ports.len(), 5, "{ports:?}");
     let memory: Vec<u64> = processes.iter().map(|pid| resident(*pid)).collect();
     for (_, port) in &ports {

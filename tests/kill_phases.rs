@@ -23,9 +23,9 @@ const GIVEN_WAIT_MAX: Duration = Duration::from_secs(15);
 fn whoever_is_killed_in_whichever_phase_every_request_ends_as_if_nobody_had_been() {
     let etcd = Etcd::start();
     let mut fleet = Fleet::start(&etcd, STAGES, None, &["--lease-ttl-s", "2"]);
-    let door = fleet.door();
+    let client = fleet.client();
     let long: Vec<u32> = (0..LONG).map(|at| 1000 + at * 13 % 9000).collect();
-    let (expected, _) = door.complete(&long, 4);
+    let (expected, _) = client.complete(&long, 4);
     let mut interrupted = 0;
     let answers = fleet.pressed("kills in all phases", |fleet| {
         for slot in 0..STAGES {
@@ -47,7 +47,7 @@ fn whoever_is_killed_in_whichever_phase_every_request_ends_as_if_nobody_had_been
                 // One that begins with other tokens each time is not known already.
                 let own: Vec<u32> = [2000 + slot as u32].into_iter().chain(long.iter().copied()).collect();
                 let asked = own.clone();
-                let answer = scope.spawn(move || door.complete(&asked, 4));
+                let answer = scope.spawn(move || client.complete(&asked, 4));
                 wait_for("the long prompt is begun", GIVEN_WAIT_MAX, || {
                     fleet.metric("baton_sequences_running") > f64::from(STREAMS)
                 });
@@ -56,7 +56,7 @@ fn whoever_is_killed_in_whichever_phase_every_request_ends_as_if_nobody_had_been
                 interrupted += u64::from(answer["timings"]["attempts"].as_u64() > Some(1));
                 fleet.start_stage(victim);
                 heal(fleet, &etcd);
-                assert_eq!(tokens, door.complete(&own, 4).0, "the long prompt");
+                assert_eq!(tokens, client.complete(&own, 4).0, "the long prompt");
             });
 
             let victim = fleet.at_slot(slot);
@@ -70,7 +70,7 @@ fn whoever_is_killed_in_whichever_phase_every_request_ends_as_if_nobody_had_been
     });
     println!("{answers} answers beside it");
     assert!(interrupted > 1, "{interrupted} of {STAGES} long prompts were interrupted: the faults came too late");
-    assert_eq!(door.complete(&long, 4).0, expected);
+    assert_eq!(client.complete(&long, 4).0, expected);
     fleet.back_to_base(&etcd);
     assert!(fleet.metric("baton_epochs_total") >= 12.0, "every fault begins an epoch");
 }

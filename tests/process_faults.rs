@@ -89,13 +89,13 @@ fn a_stage_that_the_system_kills_for_its_memory_is_the_only_one_that_ends() {
         Ok(cell) => cell,
         Err(why) => return left_out("a_stage_that_the_system_kills_for_its_memory_is_the_only_one_that_ends", &why),
     };
-    let door = fleet.door();
+    let client = fleet.client();
     let course = fleet.disturbed("the system kills a stage for its memory", |fleet| {
         cell.starve();
         std::thread::scope(|scope| {
             // Room for keys and values that nobody has used yet: memory that is not there.
             let large: Vec<u32> = (0..ROOM_TOKENS).map(|at| 1000 + at * 13 % 9000).collect();
-            let answer = scope.spawn(move || door.complete(&large, 1));
+            let answer = scope.spawn(move || client.complete(&large, 1));
             let status = fleet.ended(victim);
             assert_eq!(status.signal(), Some(9), "{status}");
             fleet.start_stage(victim);

@@ -48,8 +48,8 @@ fn whatever_happens_to_etcd_every_request_ends_as_if_nothing_had() {
 fn an_etcd_without_room_is_named_and_serving_goes_on() {
     let etcd = Etcd::start_with(1, "127.0.0.1", &["--quota-backend-bytes", QUOTA_BYTES]);
     let mut fleet = Fleet::start(&etcd, 2, None, &["--lease-ttl-s", "5"]);
-    let door = fleet.door();
-    let alarms = || door.get("/distributed/status").json()["store"]["alarms"].to_string();
+    let client = fleet.client();
+    let alarms = || client.get("/distributed/status").json()["store"]["alarms"].to_string();
     assert_eq!(alarms(), "[]");
     let large = "x".repeat(100_000);
     let mut filled = 0;

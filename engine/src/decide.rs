@@ -4,7 +4,7 @@
 use schema::record::{Placement, Shard, StageRecord};
 use schema::{Generation, Key, StageName};
 
-use crate::planner::{NoPlan, Note, Outlook, PlanError};
+use crate::planner::{NoPlan, Note, PlanError, Proposal};
 use crate::view::ClusterView;
 
 /// What to do next.
@@ -58,9 +58,9 @@ pub enum Waiting {
 
 /// For how long nothing has changed, by the clock of whoever asks; each is calmer than the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Calm {
+pub enum Stability {
     /// Stages have just come or gone.
-    Restless,
+    Changing,
     /// The set of live stages is the same for the settling time.
     Settled,
     /// And the placement for so long that layers may be moved for speed alone.
@@ -68,7 +68,7 @@ pub enum Calm {
 }
 
 /// What stage `me` should do after things have been as they are for so long.
-pub fn decide(view: &ClusterView, me: &StageName, calm: Calm) -> Action {
+pub fn decide(view: &ClusterView, me: &StageName, stability: Stability) -> Action {
     let Some(model) = view.model.as_ref().map(|model| &model.value) else { return Action::Wait(Waiting::Model) };
     if !view.stages.contains_key(me) {
         return Action::Wait(Waiting::Registration);
@@ -77,7 +77,7 @@ pub fn decide(view: &ClusterView, me: &StageName, calm: Calm) -> Action {
     if current.is_none() && view.stages.len() < model.stages_min as usize {
         return Action::Wait(Waiting::Stages { found: view.stages.len(), expected: model.stages_min });
     }
-    let Outlook { shards, notes, .. } = Outlook::new(view, model, calm >= Calm::Standing);
+    let Proposal { shards, notes, .. } = Proposal::new(view, model, stability >= Stability::Standing);
     // What became of a pin is written once the placement shows it: until then the old words tell what is to be given back.
     let at_rest = || match follow(view, me) {
         Action::Rest if !notes.is_empty() => Action::Note(notes.clone()),
@@ -93,7 +93,7 @@ pub fn decide(view: &ClusterView, me: &StageName, calm: Calm) -> Action {
     }
     // Who asked for a number of stages and has it need not wait for more.
     let complete = current.is_none() && model.stages_min > 1;
-    if calm < Calm::Settled && !complete {
+    if stability < Stability::Settled && !complete {
         return rest_or(follow(view, me), Waiting::Quiet);
     }
     // Claims count too: should somebody delete the placement, the generations in frames must not begin again.
@@ -179,7 +179,7 @@ mod tests {
 
     fn place(view: &mut ClusterView) -> Placement {
         let first = view.stages.keys().next().unwrap().clone();
-        let Action::Propose { placement, .. } = decide(view, &first, Calm::Settled) else { panic!("no proposal") };
+        let Action::Propose { placement, .. } = decide(view, &first, Stability::Settled) else { panic!("no proposal") };
         view.placement = Some(versioned(placement.clone()));
         placement
     }
@@ -194,16 +194,16 @@ mod tests {
     #[test]
     fn the_first_placement_waits_for_the_stages_asked_for() {
         let expected = Action::Wait(Waiting::Stages { found: 1, expected: 2 });
-        assert_eq!(decide(&view(&["a"], 2), &name("a"), Calm::Settled), expected);
+        assert_eq!(decide(&view(&["a"], 2), &name("a"), Stability::Settled), expected);
         assert!(matches!(
-            decide(&view(&["a", "b"], 2), &name("b"), Calm::Restless),
+            decide(&view(&["a", "b"], 2), &name("b"), Stability::Changing),
             Action::Propose { replacing: None, .. }
         ));
     }
 
     #[test]
     fn what_is_waited_for_is_said_with_what_would_help() {
-        let reason = |view: &ClusterView| match decide(view, &name("a"), Calm::Settled) {
+        let reason = |view: &ClusterView| match decide(view, &name("a"), Stability::Settled) {
             Action::Wait(waiting) => waiting.reason(view).unwrap(),
             action => panic!("expected to wait, found {action:?}"),
         };
@@ -228,14 +228,14 @@ mod tests {
         view.stages.values_mut().for_each(|stage| stage.value.leaving = true);
         let stages = vec![name("a"), name("b")];
         let expected = Action::Wait(Waiting::Memory(PlanError::Leaving { stages }));
-        assert_eq!(decide(&view, &name("a"), Calm::Settled), expected);
+        assert_eq!(decide(&view, &name("a"), Stability::Settled), expected);
     }
 
     #[test]
     fn without_a_number_asked_for_the_first_placement_waits_for_quiet() {
-        assert_eq!(decide(&view(&["a", "b"], 1), &name("a"), Calm::Restless), Action::Wait(Waiting::Quiet));
+        assert_eq!(decide(&view(&["a", "b"], 1), &name("a"), Stability::Changing), Action::Wait(Waiting::Quiet));
         assert!(matches!(
-            decide(&view(&["a", "b"], 1), &name("b"), Calm::Settled),
+            decide(&view(&["a", "b"], 1), &name("b"), Stability::Settled),
             Action::Propose { replacing: None, .. }
         ));
     }
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn every_stage_proposes_the_same() {
         let view = view(&["a", "b", "c"], 1);
-        let proposals: Vec<_> = ["a", "b", "c"].map(|me| decide(&view, &name(me), Calm::Settled)).into();
+        let proposals: Vec<_> = ["a", "b", "c"].map(|me| decide(&view, &name(me), Stability::Settled)).into();
         assert!(proposals.windows(2).all(|pair| pair[0] == pair[1]), "{proposals:?}");
     }
 
@@ -251,10 +251,12 @@ mod tests {
     fn a_stage_claims_its_slot_once() {
         let mut view = view(&["a", "b"], 1);
         place(&mut view);
-        let Action::Claim { slot, shard, .. } = decide(&view, &name("b"), Calm::Settled) else { panic!("no claim") };
+        let Action::Claim { slot, shard, .. } = decide(&view, &name("b"), Stability::Settled) else {
+            panic!("no claim")
+        };
         assert_eq!((slot, shard.layers), (1, LayerRange::new(2, 4).unwrap()));
         claim(&mut view, 1);
-        assert_eq!(decide(&view, &name("b"), Calm::Settled), Action::Rest);
+        assert_eq!(decide(&view, &name("b"), Stability::Settled), Action::Rest);
     }
 
     #[test]
@@ -263,14 +265,14 @@ mod tests {
         assert_eq!(place(&mut view).generation(), Generation(1));
         claim(&mut view, 0);
         view.stages.insert(name("b"), versioned(stage(1000)));
-        assert_eq!(decide(&view, &name("b"), Calm::Restless), Action::Wait(Waiting::Quiet));
-        let joined = decide(&view, &name("b"), Calm::Settled);
+        assert_eq!(decide(&view, &name("b"), Stability::Changing), Action::Wait(Waiting::Quiet));
+        let joined = decide(&view, &name("b"), Stability::Settled);
         assert!(
             matches!(&joined, Action::Propose { placement, replacing: Some(7), .. } if placement.shards().len() == 2)
         );
         place(&mut view);
         view.stages.remove(&name("a"));
-        let left = decide(&view, &name("b"), Calm::Settled);
+        let left = decide(&view, &name("b"), Stability::Settled);
         assert!(matches!(&left, Action::Propose { placement, .. } if placement.generation() == Generation(3)));
     }
 
@@ -282,7 +284,7 @@ mod tests {
         place(&mut view);
         claim(&mut view, 1);
         view.stages.remove(&name("a"));
-        assert!(matches!(decide(&view, &name("b"), Calm::Settled), Action::Wait(Waiting::Memory(_))));
+        assert!(matches!(decide(&view, &name("b"), Stability::Settled), Action::Wait(Waiting::Memory(_))));
     }
 
     #[test]
@@ -301,7 +303,7 @@ mod tests {
         let mut view = view(&["a", "b", "c", "d"], 1);
         let placement = place(&mut view);
         view.stages.insert(name("e"), versioned(stage(1000)));
-        assert_eq!(decide(&view, &name("e"), Calm::Settled), Action::Rest);
+        assert_eq!(decide(&view, &name("e"), Stability::Settled), Action::Rest);
         assert_eq!(view.placement.unwrap().value, placement);
     }
 
@@ -321,7 +323,7 @@ mod tests {
         let mut proposals = 0;
         let me = view.stages.keys().next().unwrap().clone();
         for _ in 0..10 {
-            let notes = match decide(view, &me, Calm::Settled) {
+            let notes = match decide(view, &me, Stability::Settled) {
                 Action::Propose { placement, notes, .. } => {
                     proposals += 1;
                     view.placement = Some(versioned(placement.clone()));

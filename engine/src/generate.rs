@@ -33,7 +33,7 @@ pub enum Finish {
 
 /// The beginning, one token, or the end.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Event {
+pub enum TokenEvent {
     /// Work on it has begun; the first event, once.
     Began {
         /// Tokens at the start of the prompt that need not be computed: another sequence's keys and values serve.
@@ -134,20 +134,20 @@ pub enum Rejection {
 
 /// A sequence being generated. Dropping it cancels the sequence and frees its blocks.
 #[derive(Debug)]
-pub struct Generation {
-    events: mpsc::Receiver<Event>,
+pub struct TokenStream {
+    events: mpsc::Receiver<TokenEvent>,
 }
 
-// === impl Generation ===
+// === impl TokenStream ===
 
-impl Generation {
+impl TokenStream {
     /// Wraps the receiving end of a sequence's events.
-    pub fn new(events: mpsc::Receiver<Event>) -> Self {
+    pub fn new(events: mpsc::Receiver<TokenEvent>) -> Self {
         Self { events }
     }
 
     /// The next event; after `Finished` or `Failed` there is none. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Event> {
+    pub async fn next(&mut self) -> Option<TokenEvent> {
         self.events.recv().await
     }
 }
@@ -184,7 +184,7 @@ pub trait Pipeline: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Rejection`] when it is not accepted.
-    async fn generate(&self, request: Request) -> Result<Generation, Rejection>;
+    async fn generate(&self, request: Request) -> Result<TokenStream, Rejection>;
 
     /// Counts a sequence that a door refuses by itself, as if it had been handed over and not accepted.
     fn refused(&self, rejection: &Rejection);

@@ -1,15 +1,15 @@
 //! The dataflow core: the coordination store, the cluster view, the planner, links, and the two run loops.
 //!
-//! The files that decide (`view`, `planner`, `decide`, `report`, `stage::member`, `head::conductor`, `head::scheduler`,
-//! `head::ledger`) are pure: no tokio, no socket, no clock. This crate knows neither what a layer computes nor who asks
+//! The files that decide (`view`, `planner`, `decide`, `report`, `stage::member`, `core::conductor`, `core::scheduler`,
+//! `core::ledger`) are pure: no tokio, no socket, no clock. This crate knows neither what a layer computes nor who asks
 //! for tokens.
 
+#[cfg(feature = "cluster")]
+pub mod core;
 #[cfg(feature = "cluster")]
 pub mod decide;
 #[cfg(feature = "cluster")]
 pub mod generate;
-#[cfg(feature = "cluster")]
-pub mod head;
 #[cfg(feature = "cluster")]
 pub mod limits;
 #[cfg(feature = "cluster")]

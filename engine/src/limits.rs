@@ -50,10 +50,10 @@ pub const FUTILE_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The most: whoever mends a cluster looks whether it works.
 pub const FUTILE_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How often the head looks for cancelled and expired work, in the absence of other events.
-pub const HEAD_TICK: Duration = Duration::from_millis(100);
+pub const GATEWAY_TICK: Duration = Duration::from_millis(100);
 /// How long a new request waits for layers that are changing hands before the door says 503: what it takes to notice a
 /// stage that fell silent and to load its layers elsewhere, for models of a few gigabytes in the page cache.
-pub const PIPELINE_PATIENCE: Duration = Duration::from_secs(8);
+pub const PIPELINE_WAIT_MAX: Duration = Duration::from_secs(8);
 /// Submissions on their way from the doors to the head.
 pub const SUBMISSIONS_MAX: usize = 64;
 /// Gateways in a cluster: beyond this, shares of the keys and values would be too small to be worth having.
@@ -79,18 +79,18 @@ pub const JOIN_MOVE_EVERY: Duration = Duration::from_secs(2);
 /// A process that was struck off because nobody was at its endpoint is not struck off again for so long: if it is alive behind
 /// something that refuses connections in its name or lets nothing through, layers must not move every moment. For as long
 /// nobody strikes off two that are silent without having reached a third.
-pub const STRIKE_AGAIN: Duration = Duration::from_secs(10);
+pub const EVICT_AGAIN: Duration = Duration::from_secs(10);
 /// A last stage that has heard nothing of a gateway for so long, while the store still knows it, takes the way between them
 /// for cut, and lets another stage be the last. Longer than the usual lease: a gateway that has stopped is gone by then.
 pub const UNHEARD_MAX: Duration = Duration::from_secs(8);
 /// How long a stage that was struck off though it is alive stands aside, unless the others cannot do without it: as long as
 /// it is not struck off again in any case.
-pub const ASIDE_MIN: Duration = Duration::from_secs(10);
+pub const QUARANTINE_MIN: Duration = Duration::from_secs(10);
 /// The most it stands aside, when it is struck off each time that it has come back: a link that is out for an afternoon
 /// then costs a pause every few minutes.
-pub const ASIDE_MAX: Duration = Duration::from_secs(160);
+pub const QUARANTINE_MAX: Duration = Duration::from_secs(160);
 /// Being struck off is forgotten after so long without another time: well above the longest standing aside.
-pub const ASIDE_FORGOTTEN: Duration = Duration::from_secs(600);
+pub const QUARANTINE_FORGOTTEN: Duration = Duration::from_secs(600);
 /// A placement stands for at least so long before layers are moved for speed alone: what a machine measured while it
 /// started or was busy with something else must not interrupt everybody's requests more often.
 pub const SPEED_MOVE_EVERY: Duration = Duration::from_secs(60);

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::generate::{Event, Finish, Pipeline, Rejection, Request};
-use engine::head::{Head, HeadSettings};
+use engine::core::{PipelineHandle, PipelineSettings};
+use engine::generate::{Finish, Pipeline, Rejection, Request, TokenEvent};
 use engine::link::Listen;
 use engine::membership::write_model;
 use engine::runner::{KV_BLOCK_TOKENS, LoadError, LoadedShard, Loader, Output, Runner, RunnerError, Work};
@@ -204,7 +204,7 @@ fn start_stage(store: &SharedStore, name: &str, budget_bytes: u64) -> RunningSta
     RunningStage { stop, task }
 }
 
-async fn start_head(store: &SharedStore) -> Head {
+async fn start_head(store: &SharedStore) -> PipelineHandle {
     let record = GatewayRecord {
         endpoint: String::new(),
         url: "http://127.0.0.1:0".to_owned(),
@@ -216,7 +216,7 @@ async fn start_head(store: &SharedStore) -> Head {
         trouble: None,
         share: Share::EMPTY,
     };
-    let settings = HeadSettings {
+    let settings = PipelineSettings {
         keyspace: keyspace(),
         listen: Listen::Ipc,
         key: None,
@@ -225,10 +225,10 @@ async fn start_head(store: &SharedStore) -> Head {
         alone: false,
         speculates: true,
     };
-    Head::start(store.clone(), settings).await.unwrap()
+    PipelineHandle::start(store.clone(), settings).await.unwrap()
 }
 
-async fn serving(head: &Head, stages: usize) {
+async fn serving(head: &PipelineHandle, stages: usize) {
     let ready = async {
         let mut statuses = head.statuses();
         statuses.wait_for(|status| status.serving).await.unwrap();
@@ -245,16 +245,16 @@ fn request(prompt: &[u32], tokens_max: u32) -> Request {
     Request { prompt: prompt.to_vec(), tokens_max, sampling, stop_tokens: vec![], deadline, priority: 0 }
 }
 
-async fn tokens(head: &Head, prompt: &[u32], tokens_max: u32) -> Vec<u32> {
+async fn tokens(head: &PipelineHandle, prompt: &[u32], tokens_max: u32) -> Vec<u32> {
     let mut generation = head.generate(request(prompt, tokens_max)).await.unwrap();
     let mut tokens = Vec::new();
     loop {
         match generation.next().await {
-            Some(Event::Began { cached_tokens }) => {
+            Some(TokenEvent::Began { cached_tokens }) => {
                 assert!((cached_tokens as usize) < prompt.len() && tokens.is_empty());
             }
-            Some(Event::Token { token, .. }) => tokens.push(token),
-            Some(Event::Finished { finish, timings }) => {
+            Some(TokenEvent::Token { token, .. }) => tokens.push(token),
+            Some(TokenEvent::Finished { finish, timings }) => {
                 assert_eq!(finish, Finish::Length);
                 assert!(timings.stages.iter().all(|stage| stage.rows > 0), "an idle stage: {timings:?}");
                 return tokens;

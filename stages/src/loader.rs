@@ -10,7 +10,7 @@ use schema::record::{DeviceKind, KvRoom, MemoryUse, Speeds, StageLoad, StageReco
 use crate::cpu::CpuRunner;
 use crate::kernels::Pool;
 use crate::memory;
-use crate::model::{Hyper, ModelError};
+use crate::model::{ModelConfig, ModelError};
 use crate::shard::RunnerSetup;
 use crate::weights::{ModelFile, Residency};
 
@@ -18,7 +18,7 @@ use crate::weights::{ModelFile, Residency};
 #[derive(Debug)]
 pub struct CpuLoader {
     file: ModelFile,
-    hyper: Hyper,
+    config: ModelConfig,
     pool: Arc<Pool>,
     budget_bytes: u64,
     /// Of the shard loaded last.
@@ -34,30 +34,30 @@ impl CpuLoader {
     /// # Errors
     /// [`ModelError`] when the model is not supported or its tensors are not what its metadata promises.
     pub fn new(file: ModelFile, threads: NonZeroUsize, budget_bytes: Option<u64>) -> Result<Self, ModelError> {
-        let hyper = Hyper::read(file.header())?;
-        hyper.check_tensors(file.header())?;
+        let config = ModelConfig::read(file.header())?;
+        config.check_tensors(file.header())?;
         // Asked once: what is available changes all the time, and a budget that did would move shards about.
         let budget_bytes = budget_bytes.unwrap_or_else(|| memory::machine().memory_available_bytes);
         let (pool, residency) = (Arc::new(Pool::new(threads)), Mutex::default());
-        Ok(Self { file, hyper, pool, budget_bytes, residency })
+        Ok(Self { file, config, pool, budget_bytes, residency })
     }
 
     /// The model's sizes.
-    pub fn hyper(&self) -> &Hyper {
-        &self.hyper
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
     }
 }
 
 /// Bytes of scratch that any shard of this model needs on `threads` threads, at most.
-pub fn scratch_bytes(hyper: &Hyper, threads: usize, kv_tokens: u32) -> u64 {
-    CpuRunner::scratch_bytes(hyper, true, threads, kv_tokens)
+pub fn scratch_bytes(config: &ModelConfig, threads: usize, kv_tokens: u32) -> u64 {
+    CpuRunner::scratch_bytes(config, true, threads, kv_tokens)
 }
 
 impl Loader for CpuLoader {
     fn memory_bound(&self, layers: LayerRange, room: KvRoom) -> u64 {
         // Mapping reads nothing; layers that cannot be mapped are refused by `load`, with the reason.
         let weights = self.file.map(layers).map_or(0, |shard| shard.mapped_bytes());
-        weights.saturating_add(CpuRunner::bytes(&self.hyper, layers, self.pool.threads(), room))
+        weights.saturating_add(CpuRunner::bytes(&self.config, layers, self.pool.threads(), room))
     }
 
     fn load(&self, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
@@ -70,7 +70,7 @@ impl Loader for CpuLoader {
         shard.prefetch();
         let weights_bytes = shard.mapped_bytes();
         *self.residency.lock().unwrap_or_else(PoisonError::into_inner) = shard.residency();
-        let setup = RunnerSetup { hyper: self.hyper.clone(), shard, room };
+        let setup = RunnerSetup { config: self.config.clone(), shard, room };
         let runner = CpuRunner::new(setup, Arc::clone(&self.pool)).map_err(|error| LoadError::Failed(chain(&error)))?;
         let kv_blocks = runner.kv_blocks();
         Ok(LoadedShard { runner: Box::new(runner), weights_bytes, kv_blocks })

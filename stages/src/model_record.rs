@@ -7,7 +7,7 @@ use schema::record::{KvRoom, ModelRecord};
 #[cfg(feature = "accelerator")]
 use crate::accelerator;
 use crate::loader::scratch_bytes;
-use crate::model::{self, Hyper};
+use crate::model::{self, ModelConfig};
 use crate::weights::{self, ModelFile};
 
 /// Threads that scratch is counted for: stages of more threads refuse what does not fit them after all.
@@ -29,22 +29,22 @@ pub enum RecordError {
 /// # Errors
 /// [`RecordError`] says what is not supported and what is.
 pub fn model_record(file: &ModelFile, room: KvRoom, stages_min: u32) -> Result<ModelRecord, RecordError> {
-    let hyper = Hyper::read(file.header())?;
-    hyper.check_tensors(file.header())?;
-    hyper.check_kv(room.kv_type)?;
+    let config = ModelConfig::read(file.header())?;
+    config.check_tensors(file.header())?;
+    config.check_kv(room.kv_type)?;
     let threads = std::thread::available_parallelism().map_or(THREADS_EXPECTED, NonZeroUsize::get);
-    let scratch_bytes = scratch_bytes(&hyper, threads, room.tokens).max(on_device(&hyper, room.tokens));
+    let scratch_bytes = scratch_bytes(&config, threads, room.tokens).max(on_device(&config, room.tokens));
     Ok(ModelRecord { scratch_bytes, ..file.record(room, stages_min)? })
 }
 
 /// A plan counts the same scratch for every stage, so it must be that of the device that needs the most.
 #[cfg(feature = "accelerator")]
-fn on_device(hyper: &Hyper, kv_tokens: u32) -> u64 {
-    if accelerator::BUILT_IN { accelerator::scratch_bytes(hyper, true, kv_tokens) } else { 0 }
+fn on_device(config: &ModelConfig, kv_tokens: u32) -> u64 {
+    if accelerator::BUILT_IN { accelerator::scratch_bytes(config, true, kv_tokens) } else { 0 }
 }
 
 /// Without other devices there is no more to count.
 #[cfg(not(feature = "accelerator"))]
-fn on_device(_: &Hyper, _: u32) -> u64 {
+fn on_device(_: &ModelConfig, _: u32) -> u64 {
     0
 }

@@ -46,7 +46,7 @@ fn check(name: &str) {
 
     holds_however_computed(KvType::F16, name, &path, ids, &bits(&whole));
     // Heads of the fixtures that are not whole blocks are refused; see `runner_refusals`.
-    if pipeline.hyper.check_kv(KvType::Q8).is_ok() {
+    if pipeline.config.check_kv(KvType::Q8).is_ok() {
         let whole =
             Pipeline::keeping(KvType::Q8, &path, &[], 1).logits(&[Piece { sequence: 0, position: 0, tokens: ids }]);
         let off = largest_difference(&reference::logits(&golden, true), &whole);

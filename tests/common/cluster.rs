@@ -8,13 +8,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::http::Door;
+use super::http::GatewayClient;
 use super::model_path;
 
 /// A running `baton up`; interrupted, then killed, when dropped.
 pub(crate) struct Cluster {
     process: Child,
-    door: Door,
+    client: GatewayClient,
     /// Where its store answers.
     pub(crate) store: String,
     /// Its sockets and scratch files.
@@ -39,15 +39,15 @@ impl Cluster {
         let lines = BufReader::new(process.stdout.take().unwrap());
         let (said, hear) = mpsc::sync_channel(1000);
         std::thread::spawn(move || lines.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
-        let door = Door { http: SocketAddr::from(([127, 0, 0, 1], 1)) };
-        let mut cluster = Self { process, door, store: String::new(), folder };
+        let client = GatewayClient { http: SocketAddr::from(([127, 0, 0, 1], 1)) };
+        let mut cluster = Self { process, client, store: String::new(), folder };
         let deadline = Instant::now() + Duration::from_secs(60);
         while cluster.store.is_empty() {
             let line = hear.recv_timeout(deadline.saturating_duration_since(Instant::now()));
             let line = line.unwrap_or_else(|_| panic!("baton up does not get ready: {:?}", cluster.process.try_wait()));
             let words: Vec<_> = line.split_whitespace().collect();
             match words[..] {
-                ["ready", ..] => cluster.door.http = address(&line),
+                ["ready", ..] => cluster.client.http = address(&line),
                 ["etcdctl", "--endpoints", store, ..] => cluster.store = store.to_owned(),
                 _ => {}
             }
@@ -78,10 +78,10 @@ impl Cluster {
 }
 
 impl Deref for Cluster {
-    type Target = Door;
+    type Target = GatewayClient;
 
-    fn deref(&self) -> &Door {
-        &self.door
+    fn deref(&self) -> &GatewayClient {
+        &self.client
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::cluster::signal;
 use super::etcd::{Etcd, etcdctl, free_port};
-use super::http::Door;
+use super::http::GatewayClient;
 use super::network::Network;
 use super::{model_path, wait_for};
 
@@ -34,7 +34,7 @@ const GROWTH_FDS_MAX: usize = 16;
 
 /// A gateway and stages; killed when dropped.
 pub(crate) struct Fleet {
-    door: Door,
+    client: GatewayClient,
     gateway: Child,
     stages: BTreeMap<String, Child>,
     arguments: Vec<String>,
@@ -73,18 +73,18 @@ impl Fleet {
         let stages_min = stages.to_string();
         let common = ["--etcd", &etcd.url, "--stages-min", &stages_min, "--kv-tokens", "2048"];
         let arguments: Vec<_> = common.iter().chain(more).map(|word| (*word).to_owned()).collect();
-        let door = Door { http: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())) };
+        let client = GatewayClient { http: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())) };
         let mut gateway = Command::new(env!("CARGO_BIN_EXE_baton"));
         // Without guesses a request takes as long as it has tokens, so that faults come in time.
-        gateway.args(["gateway", "--listen", &door.http.to_string(), "--speculation", "off"]);
+        gateway.args(["gateway", "--listen", &client.http.to_string(), "--speculation", "off"]);
         let advertised = network.as_ref().map(Network::hub);
         let gateway = spawn(gateway, "gateway", advertised, &arguments, &folder);
         let mut fleet =
-            Self { door, gateway, stages: BTreeMap::new(), arguments, network, folder, base: Base::default() };
+            Self { client, gateway, stages: BTreeMap::new(), arguments, network, folder, base: Base::default() };
         for at in 0..stages {
             fleet.start_stage(at);
         }
-        let is_open = || std::net::TcpStream::connect(door.http).is_ok();
+        let is_open = || std::net::TcpStream::connect(client.http).is_ok();
         wait_for("the gateway opens", HEALS_WAIT_MAX, is_open);
         fleet.whole();
         fleet.expected();
@@ -111,9 +111,9 @@ impl Fleet {
         command
     }
 
-    /// Its door, for who asks while the fleet is hurt.
-    pub(crate) fn door(&self) -> Door {
-        self.door
+    /// Its client, for who asks while the fleet is hurt.
+    pub(crate) fn client(&self) -> GatewayClient {
+        self.client
     }
 
     pub(crate) fn network(&self) -> &Network {
@@ -172,9 +172,9 @@ impl Fleet {
 
     /// Runs requests, has the fault happen under them, and expects each to end with the tokens that it gives undisturbed.
     pub(crate) fn disturbed(&mut self, what: &str, fault: impl FnOnce(&mut Self)) -> Course {
-        let (door, expected) = (self.door, self.expected());
+        let (client, expected) = (self.client, self.expected());
         let course = std::thread::scope(|scope| {
-            let ask = |stream: u32| scope.spawn(move || door.complete(&prompt(stream), TOKENS));
+            let ask = |stream: u32| scope.spawn(move || client.complete(&prompt(stream), TOKENS));
             let running: Vec<_> = (0..STREAMS).map(ask).collect();
             std::thread::sleep(UNDER_WAY);
             let began = Instant::now();
@@ -195,14 +195,14 @@ impl Fleet {
     /// Asks without a pause as long as the faults happen, and expects each answer to be what it is undisturbed; how many
     /// there were.
     pub(crate) fn pressed(&mut self, what: &str, faults: impl FnOnce(&mut Self)) -> usize {
-        let (door, expected, over) = (self.door, self.expected(), AtomicBool::new(false));
+        let (client, expected, over) = (self.client, self.expected(), AtomicBool::new(false));
         let answers = std::thread::scope(|scope| {
             let press = |stream: u32| {
                 let over = &over;
                 scope.spawn(move || {
                     let mut answers = 0;
                     while !over.load(Ordering::Relaxed) {
-                        let (tokens, _) = door.complete(&prompt(stream), TOKENS);
+                        let (tokens, _) = client.complete(&prompt(stream), TOKENS);
                         assert_eq!(tokens, expected[stream as usize], "{what}: request {stream}");
                         answers += 1;
                     }
@@ -322,10 +322,10 @@ impl Fleet {
 }
 
 impl Deref for Fleet {
-    type Target = Door;
+    type Target = GatewayClient;
 
-    fn deref(&self) -> &Door {
-        &self.door
+    fn deref(&self) -> &GatewayClient {
+        &self.client
     }
 }
 

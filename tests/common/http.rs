@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// A gateway's door.
+/// A gateway's client.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Door {
+pub(crate) struct GatewayClient {
     /// Where it answers.
     pub(crate) http: SocketAddr,
 }
@@ -46,9 +46,9 @@ pub(crate) fn request(address: SocketAddr, method: &str, path: &str, body: &str)
     Ok(Answer { status, body })
 }
 
-// === impl Door ===
+// === impl GatewayClient ===
 
-impl Door {
+impl GatewayClient {
     /// An answer of the gateway.
     pub(crate) fn get(&self, path: &str) -> Answer {
         request(self.http, "GET", path, "").unwrap_or_else(|error| panic!("GET {path}: {error}"))

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::time::{Duration, Instant};
 
-use super::ground::{Ground, Site};
+use super::fixture::{Fixture, Site};
 use super::process::Process;
 
 /// Until a process that cannot go on has ended; names are waited for longer, as a crashed process may still hold one.
@@ -19,7 +19,7 @@ pub(crate) struct Case {
     /// Said in the table.
     pub(crate) name: &'static str,
     /// Makes the mistake, or says why it cannot be made here.
-    pub(crate) make: fn(&mut Ground) -> Result<Mistake, String>,
+    pub(crate) make: fn(&mut Fixture) -> Result<Mistake, String>,
     pub(crate) expected: Expected,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Mistake {
     process: Option<Process>,
     /// The cluster to look at: the one that others share unless said otherwise.
     site: Option<Site>,
-    undo: Option<fn(&mut Ground)>,
+    undo: Option<fn(&mut Fixture)>,
     /// Things that last as long as the mistake, dropped in order.
     held: Vec<Box<dyn Any>>,
 }
@@ -81,7 +81,7 @@ impl Case {
         name: &'static str,
         exit: i32,
         says: &'static str,
-        make: fn(&mut Ground) -> Result<Mistake, String>,
+        make: fn(&mut Fixture) -> Result<Mistake, String>,
     ) -> Self {
         Self { name, make, expected: Expected { exit: Some(exit), says, ..WELL } }
     }
@@ -90,31 +90,31 @@ impl Case {
     pub(crate) fn stays(
         name: &'static str,
         expected: Expected,
-        make: fn(&mut Ground) -> Result<Mistake, String>,
+        make: fn(&mut Fixture) -> Result<Mistake, String>,
     ) -> Self {
         Self { name, make, expected }
     }
 
     /// Makes the mistake, looks, takes it back, and asks the others for the tokens they gave before.
-    pub(crate) fn hold(&self, ground: &mut Ground) -> Found {
+    pub(crate) fn hold(&self, fixture: &mut Fixture) -> Found {
         let started = Instant::now();
-        let mut mistake = match (self.make)(ground) {
+        let mut mistake = match (self.make)(fixture) {
             Ok(mistake) => mistake,
             Err(why) => return Found { name: self.name, left_out: Some(why), ..Found::default() },
         };
         let mut found = Found { name: self.name, ..Found::default() };
         self.await_end(&mut mistake, &mut found);
-        self.look(ground, &mut mistake, &mut found);
+        self.look(fixture, &mut mistake, &mut found);
         if found.says.contains("panicked") || mistake.process.as_ref().is_some_and(Process::panicked) {
             found.differs.push("it panicked".to_owned());
         }
-        if let Some(difference) = ground.answers_otherwise() {
+        if let Some(difference) = fixture.answers_otherwise() {
             found.differs.push(difference);
         }
         let undo = mistake.undo;
         drop(mistake);
         if let Some(undo) = undo {
-            undo(ground);
+            undo(fixture);
         }
         found.took = started.elapsed();
         found
@@ -129,12 +129,12 @@ impl Case {
     }
 
     /// Looks until all is as expected, or for as long as it may take.
-    fn look(&self, ground: &Ground, mistake: &mut Mistake, found: &mut Found) {
+    fn look(&self, fixture: &Fixture, mistake: &mut Mistake, found: &mut Found) {
         let before = std::mem::take(&mut found.differs);
         let started = Instant::now();
         loop {
             found.differs.clone_from(&before);
-            self.look_once(ground, mistake, found);
+            self.look_once(fixture, mistake, found);
             let is_over =
                 found.differs.iter().all(|differs| differs.starts_with("last line")) && self.expected.exit.is_some();
             if found.differs.len() == before.len() || is_over || started.elapsed() > SHOWS_WITHIN {
@@ -144,9 +144,9 @@ impl Case {
         }
     }
 
-    fn look_once(&self, ground: &Ground, mistake: &mut Mistake, found: &mut Found) {
+    fn look_once(&self, fixture: &Fixture, mistake: &mut Mistake, found: &mut Found) {
         let Expected { health, status, doctor, exit, says } = self.expected;
-        let own = ground.site();
+        let own = fixture.site();
         let site = mistake.site.as_ref().unwrap_or(&own);
         if let Some(process) = &mut mistake.process {
             let ended = process.ended_within(Duration::ZERO);
@@ -165,7 +165,7 @@ impl Case {
             found.differs.push(format!("/health: expected {} {:?}", health.0, health.1));
             return;
         }
-        let (_, shown) = ground.ask("status", site);
+        let (_, shown) = fixture.ask("status", site);
         if shown.contains(status) {
             found.status = line_with(&shown, status);
         } else {
@@ -173,7 +173,7 @@ impl Case {
             found.differs.push(format!("status: expected {status:?}"));
             return;
         }
-        let (code, said) = ground.ask("doctor", site);
+        let (code, said) = fixture.ask("doctor", site);
         found.doctor = format!("{code} {}", line_with(&said, doctor.1));
         if code != doctor.0 || !said.contains(doctor.1) {
             found.doctor = format!("{code} {}", said.lines().take(6).collect::<Vec<_>>().join(" / "));
@@ -200,7 +200,7 @@ impl Mistake {
     }
 
     /// It is taken back by `undo`, when its process has been stopped.
-    pub(crate) fn undone_by(self, undo: fn(&mut Ground)) -> Self {
+    pub(crate) fn undone_by(self, undo: fn(&mut Fixture)) -> Self {
         Self { undo: Some(undo), ..self }
     }
 

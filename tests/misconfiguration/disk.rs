@@ -5,57 +5,59 @@ use std::process::Stdio;
 
 use super::case::{Case, Expected, Mistake, WELL};
 use super::environment::as_nobody;
-use super::ground::{Ground, TinyDisk};
+use super::fixture::{Fixture, TinyDisk};
 use super::process::Process;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::ends("disk: a cache with too little room", 1, "choose another folder with --cache", |ground| {
-            cache(ground, "size=64k")
+        Case::ends("disk: a cache with too little room", 1, "choose another folder with --cache", |fixture| {
+            cache(fixture, "size=64k")
         }),
-        Case::ends("disk: a cache that is read-only", 1, "Read-only", |ground| cache(ground, "size=64k,ro")),
+        Case::ends("disk: a cache that is read-only", 1, "Read-only", |fixture| cache(fixture, "size=64k,ro")),
         Case::stays(
             "disk: a cache that is read-only, and the model's path",
             Expected { says: "joined", ..WELL },
-            |ground| {
-                let folder = ground.path("ro-cache");
+            |fixture| {
+                let folder = fixture.path("ro-cache");
                 let disk = TinyDisk::mount(&folder, "size=64k,ro")?;
-                let mut stage = ground.baton("stage");
+                let mut stage = fixture.baton("stage");
                 stage.arg("--cache").arg(folder);
-                Ok(ground.start(stage)?.holding(disk))
+                Ok(fixture.start(stage)?.holding(disk))
             },
         ),
-        Case::ends("disk: the folder of sockets is full", 1, "chooses another place): No space left", |ground| {
-            sockets(ground, "size=4k,nr_inodes=1")
+        Case::ends("disk: the folder of sockets is full", 1, "chooses another place): No space left", |fixture| {
+            sockets(fixture, "size=4k,nr_inodes=1")
         }),
-        Case::ends("disk: the folder of sockets is read-only", 1, "chooses another place): Read-only", |ground| {
-            sockets(ground, "size=64k,ro")
+        Case::ends("disk: the folder of sockets is read-only", 1, "chooses another place): Read-only", |fixture| {
+            sockets(fixture, "size=64k,ro")
         }),
         Case::ends(
             "disk: the folder of sockets is another user's",
             1,
             "chooses another place): Permission denied",
-            |ground| {
-                let stage = as_nobody(ground, "stage")?;
-                ground.start(stage)
+            |fixture| {
+                let stage = as_nobody(fixture, "stage")?;
+                fixture.start(stage)
             },
         ),
-        Case::ends("disk: the folder of sockets has too long a path", 1, "shorter directory", |ground| {
-            let folder = ground.path(&"long".repeat(25));
+        Case::ends("disk: the folder of sockets has too long a path", 1, "shorter directory", |fixture| {
+            let folder = fixture.path(&"long".repeat(25));
             std::fs::create_dir_all(&folder).unwrap();
-            let mut stage = ground.baton("stage");
+            let mut stage = fixture.baton("stage");
             stage.env("XDG_RUNTIME_DIR", folder);
-            ground.start(stage)
+            fixture.start(stage)
         }),
-        Case::stays("disk: a stage's log is on a full disk", Expected { status: "wrong", ..WELL }, |ground| {
-            full_log(ground, "stage")
+        Case::stays("disk: a stage's log is on a full disk", Expected { status: "wrong", ..WELL }, |fixture| {
+            full_log(fixture, "stage")
         }),
-        Case::stays("disk: a gateway's log is on a full disk", Expected { status: "gateway 1 at", ..WELL }, |ground| {
-            full_log(ground, "gateway")
-        }),
-        Case::ends("disk: the answer goes to a full disk", 1, "cannot write the answer", |ground| {
-            let log = ground.log();
-            let mut verb = ground.baton("status");
+        Case::stays(
+            "disk: a gateway's log is on a full disk",
+            Expected { status: "gateway 1 at", ..WELL },
+            |fixture| full_log(fixture, "gateway"),
+        ),
+        Case::ends("disk: the answer goes to a full disk", 1, "cannot write the answer", |fixture| {
+            let log = fixture.log();
+            let mut verb = fixture.baton("status");
             let full = File::options().write(true).open("/dev/full").map_err(|error| error.to_string())?;
             verb.stdout(full).stderr(File::create(&log).unwrap());
             Ok(Mistake::of(Process::start_into(&mut verb, log)))
@@ -63,30 +65,30 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn cache(ground: &mut Ground, options: &str) -> Result<Mistake, String> {
-    let folder = ground.path("tiny-cache");
+fn cache(fixture: &mut Fixture, options: &str) -> Result<Mistake, String> {
+    let folder = fixture.path("tiny-cache");
     let disk = TinyDisk::mount(&folder, options)?;
-    let mut pull = ground.baton("pull");
+    let mut pull = fixture.baton("pull");
     pull.env_remove("BATON_MODEL").arg("--cache").arg(folder);
-    Ok(ground.start(pull)?.holding(disk))
+    Ok(fixture.start(pull)?.holding(disk))
 }
 
-fn sockets(ground: &mut Ground, options: &str) -> Result<Mistake, String> {
-    let folder = ground.path("tiny-sockets");
+fn sockets(fixture: &mut Fixture, options: &str) -> Result<Mistake, String> {
+    let folder = fixture.path("tiny-sockets");
     let disk = TinyDisk::mount(&folder, options)?;
-    let mut stage = ground.baton("stage");
+    let mut stage = fixture.baton("stage");
     stage.env("XDG_RUNTIME_DIR", &folder).env("TMPDIR", &folder);
-    Ok(ground.start(stage)?.holding(disk))
+    Ok(fixture.start(stage)?.holding(disk))
 }
 
 /// A process that goes on without its log.
-fn full_log(ground: &mut Ground, verb: &str) -> Result<Mistake, String> {
-    let folder = ground.path(&format!("full-log-{verb}"));
+fn full_log(fixture: &mut Fixture, verb: &str) -> Result<Mistake, String> {
+    let folder = fixture.path(&format!("full-log-{verb}"));
     let disk = TinyDisk::mount(&folder, "size=16k")?;
     let log = folder.join("log");
     let said = File::create(&log).unwrap();
     disk.fill();
-    let mut command = ground.baton(verb);
+    let mut command = fixture.baton(verb);
     command.arg("--log").arg("trace").stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
     Ok(Mistake::of(Process::start_into(&mut command, log)).holding(disk))
 }

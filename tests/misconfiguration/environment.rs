@@ -4,38 +4,38 @@ use std::path::Path;
 use std::process::Command;
 
 use super::case::{Case, Expected, WELL};
-use super::ground::Ground;
+use super::fixture::Fixture;
 
 /// The user and group `nobody`.
 const NOBODY: u32 = 65534;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::stays("environment: a proxy that nobody listens at", Expected { says: "joined", ..WELL }, |ground| {
-            let mut stage = ground.baton("stage");
+        Case::stays("environment: a proxy that nobody listens at", Expected { says: "joined", ..WELL }, |fixture| {
+            let mut stage = fixture.baton("stage");
             for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
                 stage.env(name, "http://127.0.0.1:1");
             }
-            ground.start(stage)
+            fixture.start(stage)
         }),
-        Case::ends("environment: no home and no cache", 64, "expected HOME to be set, or --cache DIR", |ground| {
-            let mut stage = ground.baton("stage");
+        Case::ends("environment: no home and no cache", 64, "expected HOME to be set, or --cache DIR", |fixture| {
+            let mut stage = fixture.baton("stage");
             stage.env_remove("HOME").env_remove("XDG_CACHE_HOME");
-            ground.start(stage)
+            fixture.start(stage)
         }),
-        Case::ends("environment: a log filter that is none", 64, "cannot use the log filter", |ground| {
-            let mut stage = ground.baton("stage");
+        Case::ends("environment: a log filter that is none", 64, "cannot use the log filter", |fixture| {
+            let mut stage = fixture.baton("stage");
             stage.env("BATON_LOG", "=loud=");
-            ground.start(stage)
+            fixture.start(stage)
         }),
-        Case::ends("environment: 8 open files at most", 1, "Too many open files", |ground| {
-            let baton = ground.baton("stage");
+        Case::ends("environment: 8 open files at most", 1, "Too many open files", |fixture| {
+            let baton = fixture.baton("stage");
             let mut limited = Command::new("sh");
             limited.args(["-c", "ulimit -n 8; exec \"$0\" \"$@\""]).arg(baton.get_program());
             let limited = wrapped(limited, &baton);
-            ground.start(limited)
+            fixture.start(limited)
         }),
-        Case::stays("environment: monotonic clocks an hour apart", Expected { says: "joined", ..WELL }, |ground| {
+        Case::stays("environment: monotonic clocks an hour apart", Expected { says: "joined", ..WELL }, |fixture| {
             let offsets = ["--time", "--monotonic", "3600", "--boottime", "3600", "--fork", "--kill-child", "--"];
             let can = Command::new("unshare").args(offsets).arg("true").output();
             if !can.is_ok_and(|tried| tried.status.success()) {
@@ -43,21 +43,21 @@ pub(crate) fn cases() -> Vec<Case> {
                     "no clock namespace can be made here: root has to, with util-linux 2.36 or newer".to_owned()
                 );
             }
-            let baton = ground.baton("stage");
+            let baton = fixture.baton("stage");
             let mut ahead = Command::new("unshare");
             ahead.args(offsets).arg(baton.get_program());
             let ahead = wrapped(ahead, &baton);
-            ground.start(ahead)
+            fixture.start(ahead)
         }),
-        Case::ends("environment: a lease of a second", 64, "expected 2 to 300", |ground| {
-            let mut stage = ground.baton("stage");
+        Case::ends("environment: a lease of a second", 64, "expected 2 to 300", |fixture| {
+            let mut stage = fixture.baton("stage");
             stage.args(["--lease-ttl-s", "1"]);
-            ground.start(stage)
+            fixture.start(stage)
         }),
-        Case::ends("environment: a device that is not built in", 64, "built without", |ground| {
-            let mut stage = ground.baton("stage");
+        Case::ends("environment: a device that is not built in", 64, "built without", |fixture| {
+            let mut stage = fixture.baton("stage");
             stage.args(["--device", "cuda"]);
-            ground.start(stage)
+            fixture.start(stage)
         }),
     ]
 }
@@ -75,9 +75,9 @@ fn wrapped(mut outer: Command, inner: &Command) -> Command {
 }
 
 /// `baton` with a verb, run by a user who owns nothing, from copies of the program and the model for that user.
-pub(crate) fn as_nobody(ground: &Ground, verb: &str) -> Result<Command, String> {
+pub(crate) fn as_nobody(fixture: &Fixture, verb: &str) -> Result<Command, String> {
     use std::os::unix::process::CommandExt;
-    let (program, model) = (ground.path("baton"), ground.path("model.gguf"));
+    let (program, model) = (fixture.path("baton"), fixture.path("model.gguf"));
     if !program.exists() {
         let place = |from: &Path, to: &Path| std::fs::copy(from, to).map(drop).map_err(|error| error.to_string());
         place(Path::new(env!("CARGO_BIN_EXE_baton")), &program)?;
@@ -87,7 +87,7 @@ pub(crate) fn as_nobody(ground: &Ground, verb: &str) -> Result<Command, String> 
     if !can.is_ok_and(|tried| tried.status.success()) {
         return Err("no process can be run as another user: root has to".to_owned());
     }
-    let mut command = wrapped(Command::new(&program), &ground.baton(verb));
+    let mut command = wrapped(Command::new(&program), &fixture.baton(verb));
     command.env("BATON_MODEL", model).env("HOME", "/nonexistent").uid(NOBODY).gid(NOBODY);
     Ok(command)
 }

@@ -1,61 +1,63 @@
 //! Wrong cluster keys.
 
 use super::case::{Case, Mistake};
-use super::ground::Ground;
+use super::fixture::Fixture;
 
 /// A key nobody else has.
 const ANOTHER: &str = "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd";
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::ends("keys: a stage with another key", 6, "the cluster has another key", |ground| {
-            with_key(ground, "stage", Some(ANOTHER))
+        Case::ends("keys: a stage with another key", 6, "the cluster has another key", |fixture| {
+            with_key(fixture, "stage", Some(ANOTHER))
         }),
-        Case::ends("keys: a stage without a key", 6, "the cluster has a key", |ground| with_key(ground, "stage", None)),
-        Case::ends("keys: a gateway with another key", 6, "the cluster has another key", |ground| {
-            with_key(ground, "gateway", Some(ANOTHER))
+        Case::ends("keys: a stage without a key", 6, "the cluster has a key", |fixture| {
+            with_key(fixture, "stage", None)
         }),
-        Case::ends("keys: a gateway without a key", 6, "the cluster has a key", |ground| {
-            with_key(ground, "gateway", None)
+        Case::ends("keys: a gateway with another key", 6, "the cluster has another key", |fixture| {
+            with_key(fixture, "gateway", Some(ANOTHER))
         }),
-        Case::ends("keys: a key where the others have none", 6, "of the same cluster have none", |ground| {
-            let record = ground.etcdctl(&["get", "--print-value-only", "/baton/v1/home/stages/s0"]);
+        Case::ends("keys: a gateway without a key", 6, "the cluster has a key", |fixture| {
+            with_key(fixture, "gateway", None)
+        }),
+        Case::ends("keys: a key where the others have none", 6, "of the same cluster have none", |fixture| {
+            let record = fixture.etcdctl(&["get", "--print-value-only", "/baton/v1/home/stages/s0"]);
             let record = record.trim().replace("\"proof\"", "\"no_proof\"");
-            ground.etcdctl(&["put", "/baton/v1/keyless/stages/a", &record]);
-            let mut stage = ground.baton("stage");
+            fixture.etcdctl(&["put", "/baton/v1/keyless/stages/a", &record]);
+            let mut stage = fixture.baton("stage");
             stage.args(["--cluster", "keyless"]);
-            ground.start(stage)
+            fixture.start(stage)
         }),
-        Case::ends("keys: 63 digits", 64, "64 hex digits", |ground| with_key(ground, "stage", Some(&ANOTHER[1..]))),
-        Case::ends("keys: a file that others can read", 64, "chmod 600", |ground| {
-            key_file(ground, "open", Some(0o644))
+        Case::ends("keys: 63 digits", 64, "64 hex digits", |fixture| with_key(fixture, "stage", Some(&ANOTHER[1..]))),
+        Case::ends("keys: a file that others can read", 64, "chmod 600", |fixture| {
+            key_file(fixture, "open", Some(0o644))
         }),
-        Case::ends("keys: a file that is not there", 64, "No such file", |ground| key_file(ground, "absent", None)),
-        Case::ends("keys: none, but an address for others", 64, "`baton key`", |ground| {
-            let mut stage = ground.baton("stage");
+        Case::ends("keys: a file that is not there", 64, "No such file", |fixture| key_file(fixture, "absent", None)),
+        Case::ends("keys: none, but an address for others", 64, "`baton key`", |fixture| {
+            let mut stage = fixture.baton("stage");
             stage.env_remove("BATON_CLUSTER_KEY").args(["--advertise", "192.0.2.1"]);
-            ground.start(stage)
+            fixture.start(stage)
         }),
     ]
 }
 
-fn with_key(ground: &mut Ground, verb: &str, key: Option<&str>) -> Result<Mistake, String> {
-    let mut command = ground.baton(verb);
+fn with_key(fixture: &mut Fixture, verb: &str, key: Option<&str>) -> Result<Mistake, String> {
+    let mut command = fixture.baton(verb);
     match key {
         Some(key) => command.env("BATON_CLUSTER_KEY", key),
         None => command.env_remove("BATON_CLUSTER_KEY"),
     };
-    ground.start(command)
+    fixture.start(command)
 }
 
-fn key_file(ground: &mut Ground, name: &str, mode: Option<u32>) -> Result<Mistake, String> {
+fn key_file(fixture: &mut Fixture, name: &str, mode: Option<u32>) -> Result<Mistake, String> {
     use std::os::unix::fs::PermissionsExt;
-    let path = ground.path(name);
+    let path = fixture.path(name);
     if let Some(mode) = mode {
         std::fs::write(&path, ANOTHER).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
     }
-    let mut stage = ground.baton("stage");
+    let mut stage = fixture.baton("stage");
     stage.env_remove("BATON_CLUSTER_KEY").arg("--cluster-key-file").arg(path);
-    ground.start(stage)
+    fixture.start(stage)
 }

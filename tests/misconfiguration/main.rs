@@ -13,7 +13,7 @@ mod addresses;
 mod case;
 mod disk;
 mod environment;
-mod ground;
+mod fixture;
 mod keys;
 mod memory;
 mod models;
@@ -25,7 +25,7 @@ mod store;
 mod table;
 mod versions;
 
-use ground::Ground;
+use fixture::Fixture;
 use table::Table;
 
 #[test]
@@ -44,15 +44,15 @@ fn every_mistake_is_named_where_people_look_and_nobody_else_stops_serving() {
         store::cases(),
     ];
     let wanted = wanted_rows();
-    let mut ground = Ground::new();
+    let mut fixture = Fixture::new();
     let mut table = Table::default();
     for case in families.iter().flatten().filter(|case| case.name.contains(&wanted)) {
-        table.add(case.hold(&mut ground));
+        table.add(case.hold(&mut fixture));
     }
     table.show();
     assert!(table.differences().is_empty(), "{}", table.differences().join("\n"));
-    ground.fleet.whole();
-    ground.fleet.answers_as_before();
+    fixture.fleet.whole();
+    fixture.fleet.answers_as_before();
 }
 
 /// A part of the names of the rows to hold; all where nothing is said.

@@ -5,79 +5,79 @@ use std::path::{Path, PathBuf};
 
 use super::case::{Case, Mistake};
 use super::common::model_path;
-use super::ground::Ground;
+use super::fixture::Fixture;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::ends("models: another file of the same name", 1, "it is another file", |ground| {
-            let copy = copy(ground, "other");
+        Case::ends("models: another file of the same name", 1, "it is another file", |fixture| {
+            let copy = copy(fixture, "other");
             let mut bytes = std::fs::read(&copy).unwrap();
             // A letter of a name in the metadata: the file is as good as the other, and another.
             let at = bytes.windows(5).position(|window| window == b"SmolL" || window == b"smoll").expect("a name");
             bytes[at + 1] = b'n';
             std::fs::write(&copy, bytes).unwrap();
-            serve(ground, &copy)
+            serve(fixture, &copy)
         }),
-        Case::ends("models: a text in the place of a model", 1, "expected \"GGUF\", found", |ground| {
-            let path = ground.path("text.gguf");
+        Case::ends("models: a text in the place of a model", 1, "expected \"GGUF\", found", |fixture| {
+            let path = fixture.path("text.gguf");
             std::fs::write(&path, "once upon a time, there was a model\n".repeat(10)).unwrap();
-            serve(ground, &path)
+            serve(fixture, &path)
         }),
-        Case::ends("models: half a file", 1, "expected", |ground| {
-            let copy = copy(ground, "half");
+        Case::ends("models: half a file", 1, "expected", |fixture| {
+            let copy = copy(fixture, "half");
             let file = File::options().write(true).open(&copy).unwrap();
             file.set_len(file.metadata().unwrap().len() / 2).unwrap();
-            serve(ground, &copy)
+            serve(fixture, &copy)
         }),
-        Case::ends("models: a file that shrinks while it is served", 1, "changed", |ground| {
-            let copy = copy(ground, "shrinks");
-            let mut stage = ground.baton("stage");
+        Case::ends("models: a file that shrinks while it is served", 1, "changed", |fixture| {
+            let copy = copy(fixture, "shrinks");
+            let mut stage = fixture.baton("stage");
             stage.arg(&copy);
-            let mut process = ground.process(stage);
+            let mut process = fixture.process(stage);
             super::common::wait_for("it joins", std::time::Duration::from_secs(10), || process.said("joined"));
             let file = File::options().write(true).open(&copy).unwrap();
             file.set_len(file.metadata().unwrap().len() / 2).unwrap();
             Ok(Mistake::of(process))
         }),
-        Case::ends("models: a name nobody knows", 1, "is not known: expected one of", |ground| {
-            serve(ground, Path::new("gpt5"))
+        Case::ends("models: a name nobody knows", 1, "is not known: expected one of", |fixture| {
+            serve(fixture, Path::new("gpt5"))
         }),
-        Case::ends("models: a path where nothing is", 1, "No such file", |ground| {
-            let path = ground.path("nothing.gguf");
-            serve(ground, &path)
+        Case::ends("models: a path where nothing is", 1, "No such file", |fixture| {
+            let path = fixture.path("nothing.gguf");
+            serve(fixture, &path)
         }),
-        Case::ends("models: a folder", 1, "is not a file", |ground| {
-            let path = ground.path("folder.gguf");
+        Case::ends("models: a folder", 1, "is not a file", |fixture| {
+            let path = fixture.path("folder.gguf");
             std::fs::create_dir_all(&path).unwrap();
-            serve(ground, &path)
+            serve(fixture, &path)
         }),
-        Case::ends("models: none named, and none in the cache", 1, "fetch it with `baton pull`", |ground| {
-            let mut stage = ground.baton("stage");
-            stage.env_remove("BATON_MODEL").arg("--cache").arg(ground.path("empty-cache"));
-            ground.start(stage)
+        Case::ends("models: none named, and none in the cache", 1, "fetch it with `baton pull`", |fixture| {
+            let mut stage = fixture.baton("stage");
+            stage.env_remove("BATON_MODEL").arg("--cache").arg(fixture.path("empty-cache"));
+            fixture.start(stage)
         }),
-        Case::ends("models: a file that its user may not read", 1, "Permission denied", |ground| {
+        Case::ends("models: a file that its user may not read", 1, "Permission denied", |fixture| {
             use std::os::unix::fs::PermissionsExt;
-            let copy = copy(ground, "secret");
+            let copy = copy(fixture, "secret");
             std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o600)).unwrap();
-            let mut stage = super::environment::as_nobody(ground, "stage")?;
+            let mut stage = super::environment::as_nobody(fixture, "stage")?;
             stage.arg(copy).env("XDG_RUNTIME_DIR", "/tmp").env("TMPDIR", "/tmp");
-            ground.start(stage)
+            fixture.start(stage)
         }),
     ]
 }
 
 /// A copy of the model under its own name, in a folder of its own.
-fn copy(ground: &Ground, folder: &str) -> PathBuf {
-    let (folder, model) = (ground.path(folder), model_path());
+fn copy(fixture: &Fixture, folder: &str) -> PathBuf {
+    let (folder, model) = (fixture.path(folder), model_path());
     std::fs::create_dir_all(&folder).unwrap();
     let copy = folder.join(model.file_name().unwrap());
     std::fs::copy(&model, &copy).unwrap();
     copy
 }
 
-fn serve(ground: &mut Ground, model: &Path) -> Result<Mistake, String> {
-    let mut stage = ground.baton("stage");
+fn serve(fixture: &mut Fixture, model: &Path) -> Result<Mistake, String> {
+    let mut stage = fixture.baton("stage");
     stage.arg(model);
-    ground.start(stage)
+    fixture.start(stage)
 }

@@ -2,7 +2,7 @@
 
 use super::case::{Case, Expected, Mistake, WELL};
 use super::common::network::Rule;
-use super::ground::{Ground, WRONG};
+use super::fixture::{Fixture, WRONG};
 
 /// Layers are claimed, and no frame comes through; the gateway says so in the store, too.
 const UNREACHED: Expected = Expected {
@@ -14,40 +14,47 @@ const UNREACHED: Expected = Expected {
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::ends("network: nothing passes between a machine and etcd", 2, "cannot reach the store", |ground| {
-            behind(ground, Rule::Nothing)
+        Case::ends("network: nothing passes between a machine and etcd", 2, "cannot reach the store", |fixture| {
+            behind(fixture, Rule::Nothing)
         }),
-        Case::ends("network: nothing comes in", 2, "cannot reach the store", |ground| behind(ground, Rule::NothingIn)),
-        Case::ends("network: nothing goes out", 2, "cannot reach the store", |ground| behind(ground, Rule::NothingOut)),
-        Case::ends("network: every connection is reset", 2, "cannot reach the store", |ground| {
-            behind(ground, Rule::Reset)
+        Case::ends("network: nothing comes in", 2, "cannot reach the store", |fixture| {
+            behind(fixture, Rule::NothingIn)
         }),
-        Case::stays("network: one packet in ten is lost", Expected { says: "joined", ..WELL }, |ground| {
-            behind(ground, Rule::Loss)
+        Case::ends("network: nothing goes out", 2, "cannot reach the store", |fixture| {
+            behind(fixture, Rule::NothingOut)
         }),
-        Case::ends("network: all passes but what goes to etcd", 2, "cannot reach the store", |ground| {
-            let port = etcd_port(ground);
-            behind(ground, Rule::NotTo(port))
+        Case::ends("network: every connection is reset", 2, "cannot reach the store", |fixture| {
+            behind(fixture, Rule::Reset)
         }),
-        Case::stays("network: etcd reaches a stage, and the gateway does not", UNREACHED, |ground| {
-            let port = etcd_port(ground);
-            ground.network()?.set(WRONG, Rule::OnlyTo(port));
-            let mut stage = ground.baton_at(WRONG, "stage")?;
+        Case::stays("network: one packet in ten is lost", Expected { says: "joined", ..WELL }, |fixture| {
+            behind(fixture, Rule::Loss)
+        }),
+        Case::ends("network: all passes but what goes to etcd", 2, "cannot reach the store", |fixture| {
+            let port = etcd_port(fixture);
+            behind(fixture, Rule::NotTo(port))
+        }),
+        Case::stays("network: etcd reaches a stage, and the gateway does not", UNREACHED, |fixture| {
+            let port = etcd_port(fixture);
+            fixture.network()?.set(WRONG, Rule::OnlyTo(port));
+            let mut stage = fixture.baton_at(WRONG, "stage")?;
             stage.args(["--cluster", "barred", "--memory", "2GiB"]);
-            let (site, mut processes) = ground.cluster("barred", &[]);
-            processes.push(ground.process(stage));
-            Ok(Mistake::of_nobody().at(site).holding(processes).undone_by(|ground| ground.fleet.network().heal(WRONG)))
+            let (site, mut processes) = fixture.cluster("barred", &[]);
+            processes.push(fixture.process(stage));
+            Ok(Mistake::of_nobody()
+                .at(site)
+                .holding(processes)
+                .undone_by(|fixture| fixture.fleet.network().heal(WRONG)))
         }),
     ]
 }
 
-fn etcd_port(ground: &Ground) -> u16 {
-    ground.etcd.url.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port")
+fn etcd_port(fixture: &Fixture) -> u16 {
+    fixture.etcd.url.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port")
 }
 
-fn behind(ground: &mut Ground, rule: Rule) -> Result<Mistake, String> {
-    let stage = ground.baton_at(WRONG, "stage")?;
-    ground.network()?.set(WRONG, rule);
-    let mistake = ground.start(stage)?;
-    Ok(mistake.undone_by(|ground| ground.fleet.network().heal(WRONG)))
+fn behind(fixture: &mut Fixture, rule: Rule) -> Result<Mistake, String> {
+    let stage = fixture.baton_at(WRONG, "stage")?;
+    fixture.network()?.set(WRONG, rule);
+    let mistake = fixture.start(stage)?;
+    Ok(mistake.undone_by(|fixture| fixture.fleet.network().heal(WRONG)))
 }

@@ -2,26 +2,26 @@
 
 use super::case::{Case, Expected, Mistake, WELL};
 use super::common::etcd::{Etcd, etcdctl};
-use super::ground::Ground;
+use super::fixture::Fixture;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::stays("store: two clusters with one key in one etcd", WELL, |ground| {
-            let (site, processes) = ground.cluster("twin", &["2GiB"]);
+        Case::stays("store: two clusters with one key in one etcd", WELL, |fixture| {
+            let (site, processes) = fixture.cluster("twin", &["2GiB"]);
             Ok(Mistake::of_nobody().at(site).holding(processes))
         }),
-        Case::stays("store: the placement is spoilt", WELL, |ground| spoil(ground, "placement", "{broken")),
-        Case::stays("store: the model is overwritten with another", WELL, |ground| {
-            let model = ground.etcdctl(&["get", "--print-value-only", "/baton/v1/home/model"]);
+        Case::stays("store: the placement is spoilt", WELL, |fixture| spoil(fixture, "placement", "{broken")),
+        Case::stays("store: the model is overwritten with another", WELL, |fixture| {
+            let model = fixture.etcdctl(&["get", "--print-value-only", "/baton/v1/home/model"]);
             let mut model: serde_json::Value = serde_json::from_str(&model).expect("a model");
             model["fingerprint"] = "00".repeat(16).into();
-            spoil(ground, "model", &model.to_string())
+            spoil(fixture, "model", &model.to_string())
         }),
-        Case::stays("store: the key's mark is spoilt", WELL, |ground| spoil(ground, "key-mark", "{broken")),
-        Case::stays("store: the cluster's prefix is deleted", WELL, |ground| {
-            ground.etcdctl(&["del", "--prefix", "/baton/v1/home/"]);
-            Ok(Mistake::of_nobody().undone_by(|ground| {
-                ground.fleet.whole();
+        Case::stays("store: the key's mark is spoilt", WELL, |fixture| spoil(fixture, "key-mark", "{broken")),
+        Case::stays("store: the cluster's prefix is deleted", WELL, |fixture| {
+            fixture.etcdctl(&["del", "--prefix", "/baton/v1/home/"]);
+            Ok(Mistake::of_nobody().undone_by(|fixture| {
+                fixture.fleet.whole();
             }))
         }),
         Case::stays(
@@ -32,38 +32,38 @@ pub(crate) fn cases() -> Vec<Case> {
                 doctor: (2, "cannot reach the store"),
                 ..WELL
             },
-            |ground| {
-                ground.etcd.kill();
-                Ok(Mistake::of_nobody().undone_by(|ground| {
-                    ground.etcd.restart();
-                    ground.fleet.whole();
+            |fixture| {
+                fixture.etcd.kill();
+                Ok(Mistake::of_nobody().undone_by(|fixture| {
+                    fixture.etcd.restart();
+                    fixture.fleet.whole();
                 }))
             },
         ),
-        Case::stays("store: etcd has lost its data", WELL, |ground| {
-            ground.etcd.forget();
-            ground.etcd.restart();
-            Ok(Mistake::of_nobody().undone_by(|ground| {
-                ground.fleet.whole();
+        Case::stays("store: etcd has lost its data", WELL, |fixture| {
+            fixture.etcd.forget();
+            fixture.etcd.restart();
+            Ok(Mistake::of_nobody().undone_by(|fixture| {
+                fixture.fleet.whole();
             }))
         }),
-        Case::stays("store: etcd is set back to an older snapshot", WELL, |ground| {
-            let snapshot = ground.path("snapshot");
-            ground.etcd.save(&snapshot);
+        Case::stays("store: etcd is set back to an older snapshot", WELL, |fixture| {
+            let snapshot = fixture.path("snapshot");
+            fixture.etcd.save(&snapshot);
             // What is newer than the snapshot: a placement, and what says of the pin.
-            ground.etcdctl(&["put", "/baton/v1/home/pins/s1", r#"{"layers":[]}"#]);
+            fixture.etcdctl(&["put", "/baton/v1/home/pins/s1", r#"{"layers":[]}"#]);
             super::common::wait_for("the layers move", std::time::Duration::from_secs(20), || {
-                ground.fleet.depth() == 1
+                fixture.fleet.depth() == 1
             });
-            ground.etcd.set_back(&snapshot);
-            ground.etcd.restart();
-            Ok(Mistake::of_nobody().undone_by(|ground| {
-                ground.fleet.whole();
+            fixture.etcd.set_back(&snapshot);
+            fixture.etcd.restart();
+            Ok(Mistake::of_nobody().undone_by(|fixture| {
+                fixture.fleet.whole();
             }))
         }),
-        Case::stays("store: etcd has no room left", Expected { health: (200, "no room"), ..WELL }, |ground| {
+        Case::stays("store: etcd has no room left", Expected { health: (200, "no room"), ..WELL }, |fixture| {
             let etcd = Etcd::start_with(1, "127.0.0.1", &["--quota-backend-bytes", "4194304"]);
-            let (site, processes) = ground.cluster_at(&etcd.url, "full", &["2GiB"]);
+            let (site, processes) = fixture.cluster_at(&etcd.url, "full", &["2GiB"]);
             super::common::wait_for("it serves", std::time::Duration::from_secs(20), || site.health().0 == 200);
             let large = "x".repeat(100_000);
             let mut filled = 0;
@@ -73,22 +73,22 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             Ok(Mistake::of_nobody().at(site).holding(processes).holding(etcd))
         }),
-        Case::ends("store: an etcd that asks for a password", 1, "the store refused the request", |ground| {
+        Case::ends("store: an etcd that asks for a password", 1, "the store refused the request", |fixture| {
             let etcd = Etcd::start();
             for words in [&["user", "add", "root:a"][..], &["user", "grant-role", "root", "root"], &["auth", "enable"]]
             {
                 assert!(etcdctl(&etcd.url, words).0, "{words:?}");
             }
-            let mut stage = ground.baton("stage");
+            let mut stage = fixture.baton("stage");
             stage.args(["--etcd", &etcd.url]);
-            Ok(ground.start(stage)?.holding(etcd))
+            Ok(fixture.start(stage)?.holding(etcd))
         }),
     ]
 }
 
-fn spoil(ground: &mut Ground, key: &str, value: &str) -> Result<Mistake, String> {
-    ground.etcdctl(&["put", &format!("/baton/v1/home/{key}"), value]);
-    Ok(Mistake::of_nobody().undone_by(|ground| {
-        ground.fleet.whole();
+fn spoil(fixture: &mut Fixture, key: &str, value: &str) -> Result<Mistake, String> {
+    fixture.etcdctl(&["put", &format!("/baton/v1/home/{key}"), value]);
+    Ok(Mistake::of_nobody().undone_by(|fixture| {
+        fixture.fleet.whole();
     }))
 }

@@ -5,18 +5,20 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use super::case::{Case, Expected, Mistake, WELL};
-use super::ground::Ground;
+use super::fixture::Fixture;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::stays("versions: a link of a later version knocks at a stage", WELL, |ground| knock(ground, b"BTN\x09")),
-        Case::stays("versions: HTTP is spoken to a stage", WELL, |ground| {
-            knock(ground, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        Case::stays("versions: a link of a later version knocks at a stage", WELL, |fixture| {
+            knock(fixture, b"BTN\x09")
+        }),
+        Case::stays("versions: HTTP is spoken to a stage", WELL, |fixture| {
+            knock(fixture, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         }),
         Case::stays(
             "versions: a stage's record without a proof",
             Expected { status: "stage older is refused: it carries no proof of the cluster key", ..WELL },
-            |ground| record(ground, "older", |record| record.replace("\"proof\"", "\"was_proof\"")),
+            |fixture| record(fixture, "older", |record| record.replace("\"proof\"", "\"was_proof\"")),
         ),
         Case::stays(
             "versions: a stage's record copied under another name",
@@ -24,26 +26,26 @@ pub(crate) fn cases() -> Vec<Case> {
                 status: "stage copy is refused: its proof was made with another cluster key, or for another",
                 ..WELL
             },
-            |ground| record(ground, "copy", str::to_owned),
+            |fixture| record(fixture, "copy", str::to_owned),
         ),
         Case::stays(
             "versions: a record that cannot be read",
             Expected { status: "unreadable value", ..WELL },
-            |ground| record(ground, "broken", |record| record[..record.len() / 2].to_owned()),
+            |fixture| record(fixture, "broken", |record| record[..record.len() / 2].to_owned()),
         ),
-        Case::stays("versions: a key that no version knows", Expected { status: "unknown key", ..WELL }, |ground| {
-            ground.etcdctl(&["put", "/baton/v1/home/nonsense/a", "x"]);
-            Ok(Mistake::of_nobody().undone_by(|ground| {
-                ground.etcdctl(&["del", "/baton/v1/home/nonsense/a"]);
+        Case::stays("versions: a key that no version knows", Expected { status: "unknown key", ..WELL }, |fixture| {
+            fixture.etcdctl(&["put", "/baton/v1/home/nonsense/a", "x"]);
+            Ok(Mistake::of_nobody().undone_by(|fixture| {
+                fixture.etcdctl(&["del", "/baton/v1/home/nonsense/a"]);
             }))
         }),
     ]
 }
 
 /// Says `words` where a stage takes frames; it has to hang up.
-fn knock(ground: &mut Ground, words: &[u8]) -> Result<Mistake, String> {
-    ground.network()?;
-    let record = ground.etcdctl(&["get", "--print-value-only", "/baton/v1/home/stages/s0"]);
+fn knock(fixture: &mut Fixture, words: &[u8]) -> Result<Mistake, String> {
+    fixture.network()?;
+    let record = fixture.etcdctl(&["get", "--print-value-only", "/baton/v1/home/stages/s0"]);
     let record: serde_json::Value = serde_json::from_str(&record).expect("a record");
     let endpoint = record["endpoint"].as_str().expect("an endpoint").trim_start_matches("tcp://").to_owned();
     let mut stream = TcpStream::connect(endpoint).expect("the stage's port");
@@ -61,12 +63,12 @@ fn knock(ground: &mut Ground, words: &[u8]) -> Result<Mistake, String> {
 }
 
 /// Writes a record that is made of a living stage's.
-fn record(ground: &mut Ground, name: &str, change: fn(&str) -> String) -> Result<Mistake, String> {
-    let record = ground.etcdctl(&["get", "--print-value-only", "/baton/v1/home/stages/s0"]);
-    ground.etcdctl(&["put", &format!("/baton/v1/home/stages/{name}"), &change(record.trim())]);
-    Ok(Mistake::of_nobody().undone_by(|ground| {
+fn record(fixture: &mut Fixture, name: &str, change: fn(&str) -> String) -> Result<Mistake, String> {
+    let record = fixture.etcdctl(&["get", "--print-value-only", "/baton/v1/home/stages/s0"]);
+    fixture.etcdctl(&["put", &format!("/baton/v1/home/stages/{name}"), &change(record.trim())]);
+    Ok(Mistake::of_nobody().undone_by(|fixture| {
         for name in ["older", "copy", "broken"] {
-            ground.etcdctl(&["del", &format!("/baton/v1/home/stages/{name}")]);
+            fixture.etcdctl(&["del", &format!("/baton/v1/home/stages/{name}")]);
         }
     }))
 }

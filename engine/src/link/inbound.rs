@@ -7,7 +7,7 @@ use std::path::Path;
 use tokio::net::{TcpListener, UnixListener, lookup_host};
 use zeromq::{PullSocket, Socket, SocketRecv, ZmqError};
 
-use super::door::{Door, Gate};
+use super::acceptor::{Acceptor, Gate};
 use super::endpoint::Endpoint;
 use super::key::ClusterKey;
 use super::message::Message;
@@ -19,7 +19,7 @@ use super::{LinkError, Listen};
 pub struct Inbound {
     pull: PullSocket,
     endpoint: String,
-    _door: Task,
+    _acceptor: Task,
     // Last, so that the sockets in it are closed when it goes.
     _dir: RuntimeDir,
 }
@@ -54,8 +54,8 @@ impl Inbound {
         };
         let mut pull = PullSocket::new();
         pull.bind(&Endpoint::ipc(&inner)?.to_string()).await.map_err(|error| LinkError::Zeromq(error.to_string()))?;
-        let door = Task::spawn(Door::new(listener, gate, inner).serve());
-        Ok(Self { pull, endpoint, _door: door, _dir: dir })
+        let acceptor = Task::spawn(Acceptor::new(listener, gate, inner).serve());
+        Ok(Self { pull, endpoint, _acceptor: acceptor, _dir: dir })
     }
 
     /// Where peers reach this process: `ipc:///…/in.sock` or `tcp://host:port`.

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! PUSH ──────────────── a socket in a private directory ────────────────────▶ PULL      one machine
-//!      pulse ◀───────── another one ─────────────────────────────────▶ door
+//!  heartbeat ◀───────── another one ─────────────────────────────────▶ door
 //!
-//! PUSH ─▶ relay ─────── Noise over TCP, with the cluster key ────────▶ door ─▶ PULL      two machines
+//! PUSH ─▶ relay ─────── Noise over TCP, with the cluster key ────────▶ acceptor ─▶ PULL      two machines
 //! ```
 //!
 //! Both ends give each other signs of life, so that either sees within [`limits::SILENCE_MAX`] that the other's process has
@@ -15,11 +15,12 @@
 //! delivery: whoever sends keeps a window and a deadline. Give it a current-thread runtime: a hop there costs half of what
 //! it costs on one with several threads. It knows nothing of placements, generations or steps.
 
+mod acceptor;
 mod activations;
 mod chunks;
-mod door;
 mod endpoint;
 mod error;
+mod heartbeat;
 mod in_flight;
 mod inbound;
 mod key;
@@ -28,7 +29,6 @@ mod message;
 mod noise;
 mod outbound;
 mod pipe;
-mod pulse;
 mod refusals;
 mod runtime_dir;
 mod task;

@@ -22,13 +22,13 @@ use zeromq::{PushSocket, Socket, SocketSend};
 use super::LinkError;
 use super::endpoint::Endpoint;
 use super::error::EndError;
+use super::heartbeat;
 use super::in_flight::InFlight;
 use super::key::ClusterKey;
 use super::limits::{CONNECT_AGAIN, CONNECT_WAIT_MAX, SEND_WAIT_MAX};
 use super::message::{of_parts, to_parts};
 use super::noise::{self, Cipher, Greeted};
 use super::pipe::{PlainSink, PlainSource, carry_both};
-use super::pulse;
 use super::runtime_dir::{self, PULL_SOCKET, RuntimeDir};
 use super::task::Task;
 use super::zmtp::Flow;
@@ -96,20 +96,20 @@ impl Outbound {
         let parsed = Endpoint::from_str(endpoint)?;
         let endpoint = parsed.to_string();
         match parsed {
-            Endpoint::Ipc(door) => Self::connect_here(endpoint, &door).await,
+            Endpoint::Ipc(socket) => Self::connect_here(endpoint, &socket).await,
             Endpoint::Tcp { host, port } => Self::connect_there(parent, endpoint, (&host, port), key).await,
         }
     }
 
-    /// To a process on this machine: straight to its PULL socket, as long as it gives signs of life at its door.
-    async fn connect_here(endpoint: String, door: &Path) -> Result<Self, LinkError> {
-        runtime_dir::check_owner(door)?;
-        let mut stream = UnixStream::connect(door).await.map_err(|cause| connect_error(&endpoint, cause))?;
-        if let Err(cause) = pulse::begin(&mut stream).await {
+    /// To a process on this machine: straight to its PULL socket, as long as it gives signs of life at its socket.
+    async fn connect_here(endpoint: String, socket: &Path) -> Result<Self, LinkError> {
+        runtime_dir::check_owner(socket)?;
+        let mut stream = UnixStream::connect(socket).await.map_err(|cause| connect_error(&endpoint, cause))?;
+        if let Err(cause) = heartbeat::begin(&mut stream).await {
             return Err(LinkError::Lost { endpoint, cause });
         }
-        let pull = door.with_file_name(PULL_SOCKET);
-        Self::to_socket(endpoint, Duration::ZERO, &pull, pulse::keep(stream)).await
+        let pull = socket.with_file_name(PULL_SOCKET);
+        Self::to_socket(endpoint, Duration::ZERO, &pull, heartbeat::keep(stream)).await
     }
 
     /// To another machine, by a relay.

@@ -171,7 +171,7 @@ pub fn mark_claim(
 
 /// Takes a stage that is gone, and its claim, out of the cluster and says `why` under `lease`, provided the claim is as it was
 /// seen (by revision): a process that came back since has another one.
-pub fn strike(
+pub fn evict(
     keyspace: &Keyspace,
     name: &StageName,
     ((generation, slot), claim_revision): ((Generation, u32), u64),

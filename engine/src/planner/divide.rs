@@ -1,8 +1,8 @@
-//! The division itself: contiguous ranges for workers in a given order, around layers that are taken already.
+//! The division itself: contiguous ranges for free_stages in a given order, around layers that are taken already.
 //!
-//! What one worker can take is bounded by time and by memory, and both only grow with a range. So a worker that begins
+//! What one free_stage can take is bounded by time and by memory, and both only grow with a range. So a free_stage that begins
 //! later comes at least as far, and two things follow. Taking as much as one can is never wrong, so that whether a bound on
-//! the time can be kept is found in one pass over the workers. And the cost of a range, squared, makes the best end of a
+//! the time can be kept is found in one pass over the free_stages. And the cost of a range, squared, makes the best end of a
 //! later start no earlier, so that the most even division is found by halving instead of by trying all pairs.
 
 use schema::LayerRange;
@@ -11,14 +11,14 @@ use super::costs::{Costs, Times};
 
 /// A stage that is free to take any range.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(super) struct FreeStage {
     pub(super) times: Times,
     pub(super) budget_bytes: u64,
 }
 
 /// The layers to be divided: all but those taken.
 #[derive(Debug)]
-pub(super) struct Ground<'a> {
+pub(super) struct FreeLayers<'a> {
     costs: &'a Costs,
     /// For each layer, where whoever has come so far goes on: there, or past the layers taken.
     on: Vec<usize>,
@@ -29,9 +29,9 @@ pub(super) struct Ground<'a> {
 /// What can be done with the layers from each one on.
 type Rest = Vec<Option<u128>>;
 
-/// One worker's choices: for each start the best end and what the whole rest then costs.
+/// One free_stage's choices: for each start the best end and what the whole rest then costs.
 struct Choices<'a> {
-    worker: &'a Worker,
+    free_stage: &'a FreeStage,
     after: &'a Rest,
     ends: Vec<usize>,
     costs: Rest,
@@ -45,9 +45,9 @@ struct Row {
     last_end: usize,
 }
 
-// === impl Ground ===
+// === impl FreeLayers ===
 
-impl<'a> Ground<'a> {
+impl<'a> FreeLayers<'a> {
     /// All layers but those of `taken`, which lie in order and do not overlap.
     pub(super) fn new(costs: &'a Costs, taken: &[LayerRange]) -> Self {
         let layers = costs.layers();
@@ -66,10 +66,10 @@ impl<'a> Ground<'a> {
         (start < self.costs.layers()).then(|| (start, self.until[start]))
     }
 
-    /// How far `worker` can go from `start` within `most_ps`.
-    fn reach(&self, worker: &Worker, start: usize, most_ps: u64) -> usize {
+    /// How far `free_stage` can go from `start` within `most_ps`.
+    fn reach(&self, free_stage: &FreeStage, start: usize, most_ps: u64) -> usize {
         self.furthest(start, |end| {
-            worker.times.of(start, end) <= most_ps && self.costs.memory_bound(start, end) <= worker.budget_bytes
+            free_stage.times.of(start, end) <= most_ps && self.costs.memory_bound(start, end) <= free_stage.budget_bytes
         })
     }
 
@@ -83,9 +83,9 @@ impl<'a> Ground<'a> {
         can
     }
 
-    /// How far `workers` come when none takes longer than `most_ps`.
-    fn progress(&self, workers: &[Worker], most_ps: u64) -> usize {
-        workers.iter().fold(self.on[0], |start, worker| self.on[self.reach(worker, start, most_ps)])
+    /// How far `free_stages` come when none takes longer than `most_ps`.
+    fn progress(&self, free_stages: &[FreeStage], most_ps: u64) -> usize {
+        free_stages.iter().fold(self.on[0], |start, free_stage| self.on[self.reach(free_stage, start, most_ps)])
     }
 
     /// The first layer that is left when stages with these budgets take as many as memory allows, one after the other.
@@ -101,40 +101,40 @@ impl<'a> Ground<'a> {
         (left < layers).then_some(left)
     }
 
-    /// The least time of the slowest worker, in picoseconds; where no division fits, the first layer that is left.
-    pub(super) fn slowest(&self, workers: &[Worker]) -> Result<u64, usize> {
+    /// The least time of the slowest free_stage, in picoseconds; where no division fits, the first layer that is left.
+    pub(super) fn slowest(&self, free_stages: &[FreeStage]) -> Result<u64, usize> {
         let layers = self.costs.layers();
-        if let Some(left) = self.first_left(workers.iter().map(|worker| worker.budget_bytes)) {
+        if let Some(left) = self.first_left(free_stages.iter().map(|free_stage| free_stage.budget_bytes)) {
             return Err(left);
         }
-        let enough = workers.iter().map(|worker| worker.times.of(0, layers)).max().unwrap_or(0);
+        let enough = free_stages.iter().map(|free_stage| free_stage.times.of(0, layers)).max().unwrap_or(0);
         let (mut least, mut most) = (0, enough);
         while least < most {
             let middle = least.midpoint(most);
-            if self.progress(workers, middle) == layers { most = middle } else { least = middle + 1 }
+            if self.progress(free_stages, middle) == layers { most = middle } else { least = middle + 1 }
         }
         Ok(least)
     }
 
-    /// The most even division (the least sum of squared times) in which no worker takes longer than `most_ps`.
+    /// The most even division (the least sum of squared times) in which no free_stage takes longer than `most_ps`.
     ///
-    /// From the last worker to the first. On a tie the earlier worker works, so that a surplus one is the last. Takes
-    /// workers × layers × log(layers) steps.
-    pub(super) fn most_even(&self, workers: &[Worker], most_ps: u64) -> Option<Vec<Option<LayerRange>>> {
+    /// From the last free_stage to the first. On a tie the earlier free_stage works, so that a surplus one is the last. Takes
+    /// free_stages × layers × log(layers) steps.
+    pub(super) fn most_even(&self, free_stages: &[FreeStage], most_ps: u64) -> Option<Vec<Option<LayerRange>>> {
         let layers = self.costs.layers();
         let mut after: Rest = vec![None; layers + 1];
         after[layers] = Some(0);
-        let mut ends = Vec::with_capacity(workers.len());
-        for worker in workers.iter().rev() {
+        let mut ends = Vec::with_capacity(free_stages.len());
+        for free_stage in free_stages.iter().rev() {
             // Whoever can begin at a layer can also begin later: ends from here on lead to the end of all.
             let open = (0..layers).find(|end| after[self.on[*end]].is_some()).unwrap_or(layers);
             let row = |start: usize| {
-                let (first_end, last_end) = (open.max(start + 1), self.reach(worker, start, most_ps));
+                let (first_end, last_end) = (open.max(start + 1), self.reach(free_stage, start, most_ps));
                 (self.on[start] == start && first_end <= last_end).then_some(Row { start, first_end, last_end })
             };
             let rows: Vec<_> = (0..layers).filter_map(row).collect();
             let ends_of_idle = (0..=layers).collect();
-            let mut choices = Choices { worker, after: &after, ends: ends_of_idle, costs: after.clone() };
+            let mut choices = Choices { free_stage, after: &after, ends: ends_of_idle, costs: after.clone() };
             choices.choose(self, &rows, 0, layers);
             let Choices { ends: chosen, costs, .. } = choices;
             ends.push(chosen);
@@ -155,24 +155,24 @@ impl<'a> Ground<'a> {
 
 impl Choices<'_> {
     /// Finds the best end for each of `rows`, which is known to lie between `least_end` and `most_end`.
-    fn choose(&mut self, ground: &Ground<'_>, rows: &[Row], least_end: usize, most_end: usize) {
+    fn choose(&mut self, free_layers: &FreeLayers<'_>, rows: &[Row], least_end: usize, most_end: usize) {
         let Some((row, (before, behind))) = middle(rows) else { return };
         let ends = row.first_end.max(least_end)..=row.last_end.min(most_end);
         let cost = |end: usize| {
-            let time = u128::from(self.worker.times.of(row.start, end));
-            Some(self.after[ground.on[end]]?.saturating_add(time.saturating_mul(time)))
+            let time = u128::from(self.free_stage.times.of(row.start, end));
+            Some(self.after[free_layers.on[end]]?.saturating_add(time.saturating_mul(time)))
         };
         let best = ends.filter_map(|end| Some((cost(end)?, end))).min();
         let Some((cost, end)) = best else {
-            self.choose(ground, before, least_end, most_end);
-            return self.choose(ground, behind, least_end, most_end);
+            self.choose(free_layers, before, least_end, most_end);
+            return self.choose(free_layers, behind, least_end, most_end);
         };
         if self.after[row.start].is_none_or(|idle| cost <= idle) {
             self.costs[row.start] = Some(cost);
             self.ends[row.start] = end;
         }
-        self.choose(ground, before, least_end, end);
-        self.choose(ground, behind, end, most_end);
+        self.choose(free_layers, before, least_end, end);
+        self.choose(free_layers, behind, end, most_end);
     }
 }
 

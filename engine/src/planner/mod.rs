@@ -11,14 +11,14 @@
 mod costs;
 mod divide;
 mod error;
+mod link_cost;
 mod machines;
 mod no_plan;
-mod outlook;
 mod pins;
+mod proposal;
 mod rates;
 mod remedies;
 mod standby;
-mod ways;
 
 use std::collections::BTreeMap;
 
@@ -26,16 +26,16 @@ use schema::record::{ModelRecord, Shard, Speeds, StageRecord};
 use schema::{LayerRange, StageName};
 
 use costs::{Costs, Times};
-use divide::{Ground, Worker};
+use divide::{FreeLayers, FreeStage};
 pub use error::{Budget, MemoryShortage, PinnedRange, PlanError};
+pub use link_cost::{interval_ps, plan_with_links};
 pub use no_plan::{NoPlan, Uncounted};
-pub use outlook::Outlook;
 pub use pins::Note;
+pub use proposal::Proposal;
 pub use rates::ROWS;
 use rates::Rates;
 pub use remedies::Remedies;
 pub use standby::standby_ranges;
-pub use ways::{interval_ps, plan_by_ways};
 
 /// How much less time the slowest stage must take, in hundredths, for running layers to be moved when nobody has come or
 /// gone: two equal machines of which one was busy while it measured may seem half as fast again as each other, which
@@ -66,11 +66,11 @@ pub struct Candidate {
 pub fn plan(model: &ModelRecord, candidates: &[Candidate]) -> Result<Vec<Shard>, PlanError> {
     let costs = checked_costs(model)?;
     let taken = taken(&costs, candidates)?;
-    let ground = Ground::new(&costs, &ranges_of(&taken));
-    let (free, workers) = workers(model, candidates);
-    let missing = |left: usize| shortage(model, &costs, candidates, (&ground, left));
-    let most_ps = ground.slowest(&workers).map_err(missing)?;
-    let divided = ground.most_even(&workers, most_ps).ok_or_else(|| missing(0))?;
+    let free_layers = FreeLayers::new(&costs, &ranges_of(&taken));
+    let (free, free_stages) = free_stages(model, candidates);
+    let missing = |left: usize| shortage(model, &costs, candidates, (&free_layers, left));
+    let most_ps = free_layers.slowest(&free_stages).map_err(missing)?;
+    let divided = free_layers.most_even(&free_stages, most_ps).ok_or_else(|| missing(0))?;
     let mut shards: Vec<_> =
         free.into_iter().zip(divided).filter_map(|(stage, range)| Some(shard(stage, range?))).collect();
     shards.extend(taken.into_iter().map(|(range, stage)| shard(stage, range)));
@@ -85,10 +85,10 @@ pub fn plan(model: &ModelRecord, candidates: &[Candidate]) -> Result<Vec<Shard>,
 pub fn fits(model: &ModelRecord, candidates: &[Candidate]) -> Result<(), PlanError> {
     let costs = checked_costs(model)?;
     let taken = taken(&costs, candidates)?;
-    let ground = Ground::new(&costs, &ranges_of(&taken));
-    match ground.first_left(budgets(candidates)) {
+    let free_layers = FreeLayers::new(&costs, &ranges_of(&taken));
+    match free_layers.first_left(budgets(candidates)) {
         None => Ok(()),
-        Some(left) => Err(shortage(model, &costs, candidates, (&ground, left))),
+        Some(left) => Err(shortage(model, &costs, candidates, (&free_layers, left))),
     }
 }
 
@@ -207,13 +207,13 @@ fn budgets(candidates: &[Candidate]) -> impl Iterator<Item = u64> {
 }
 
 /// Those without fixed layers, and what they can do.
-fn workers<'a>(model: &ModelRecord, candidates: &'a [Candidate]) -> (Vec<&'a Candidate>, Vec<Worker>) {
+fn free_stages<'a>(model: &ModelRecord, candidates: &'a [Candidate]) -> (Vec<&'a Candidate>, Vec<FreeStage>) {
     let rates = rates::rates(model, candidates.iter().map(|stage| &stage.speed));
     let free = candidates.iter().zip(rates).filter(|(stage, _)| stage.fixed.is_none());
-    let worker = |(stage, rates): (&'a Candidate, Rates)| {
-        (stage, Worker { times: Times::new(model, rates, ROWS), budget_bytes: stage.budget_bytes })
+    let free_stage = |(stage, rates): (&'a Candidate, Rates)| {
+        (stage, FreeStage { times: Times::new(model, rates, ROWS), budget_bytes: stage.budget_bytes })
     };
-    free.map(worker).unzip()
+    free.map(free_stage).unzip()
 }
 
 fn shard(stage: &Candidate, layers: LayerRange) -> Shard {
@@ -225,7 +225,7 @@ fn shortage(
     model: &ModelRecord,
     costs: &Costs,
     candidates: &[Candidate],
-    (ground, left): (&Ground<'_>, usize),
+    (free_layers, left): (&FreeLayers<'_>, usize),
 ) -> PlanError {
     let left_until = |end: usize| LayerRange::new(left as u32, end as u32);
     let all = LayerRange::new(0, costs.layers() as u32).map(|all| model.shard_bytes(all));
@@ -252,7 +252,7 @@ fn shortage(
     let missing_bytes = shortage.needed_bytes().saturating_sub(offered_bytes);
     let pinned = |stage: &Candidate| Some(PinnedRange { stage: stage.name.clone(), layers: stage.fixed? });
     let pinned: Vec<_> = candidates.iter().filter_map(pinned).collect();
-    let gap = ground.next_free(left).and_then(|(_, end)| left_until(end));
+    let gap = free_layers.next_free(left).and_then(|(_, end)| left_until(end));
     match gap.filter(|_| missing_bytes == 0 && !pinned.is_empty()) {
         Some(layers) => PlanError::Gap { layers, pinned },
         None => PlanError::Memory(Box::new(MemoryShortage { missing_bytes, ..shortage })),

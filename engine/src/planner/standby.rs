@@ -3,7 +3,7 @@
 use schema::record::ModelRecord;
 use schema::{LayerRange, StageName};
 
-use super::Outlook;
+use super::Proposal;
 use crate::view::ClusterView;
 
 /// Losses that are thought through: each takes a plan, and more ranges than this are more than a stage can hold.
@@ -16,7 +16,7 @@ pub fn standby_ranges(view: &ClusterView, model: &ModelRecord, me: &StageName) -
     for lost in current.iter().take(LOSSES_MAX) {
         let mut left = view.clone();
         left.stages.remove(&lost.stage);
-        let shards = Outlook::new(&left, model, false).shards.unwrap_or_default();
+        let shards = Proposal::new(&left, model, false).shards.unwrap_or_default();
         let Some(range) = shards.iter().find(|shard| shard.stage == *me).map(|shard| shard.layers) else { continue };
         match ranges.iter_mut().find(|(known, _)| *known == range) {
             Some((_, times)) => *times += 1,

@@ -228,7 +228,7 @@ fn whoever_is_too_far_away_is_left_out_unless_the_others_do_not_suffice() {
     let holders = |link_us, budget_bytes| {
         let (model, mut stages) = with_a_far_one(link_us);
         stages.iter_mut().for_each(|stage| stage.budget_bytes = budget_bytes);
-        plan_by_ways(&model, &stages).unwrap().len()
+        plan_with_links(&model, &stages).unwrap().len()
     };
     // A quarter of the model takes 7.5 ms; the pipeline hides as much of the links.
     assert_eq!(holders(7_000, u64::MAX), 4);
@@ -240,7 +240,7 @@ fn whoever_is_too_far_away_is_left_out_unless_the_others_do_not_suffice() {
 fn a_way_counts_only_beside_times_that_were_measured() {
     let (model, mut stages) = with_a_far_one(50_000);
     stages.iter_mut().for_each(|stage| stage.speed = Speeds::new());
-    assert_eq!(plan_by_ways(&model, &stages).unwrap().len(), 4);
+    assert_eq!(plan_with_links(&model, &stages).unwrap().len(), 4);
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn of_many_far_ones_the_farthest_are_left_out() {
     stages.iter_mut().for_each(|stage| stage.speed = speed(4_000_000));
     stages.iter_mut().skip(18).for_each(|stage| stage.link_us = 90_000);
     stages.iter_mut().take(18).for_each(|stage| stage.link_us = 10);
-    let shards = plan_by_ways(&model, &stages).unwrap();
+    let shards = plan_with_links(&model, &stages).unwrap();
     assert_eq!(shards.last().unwrap().stage, stages[17].name);
 }
 
@@ -336,7 +336,7 @@ proptest! {
             let found = interval_ps(&model, &candidates, shards);
             best = Some(best.map_or(found, |best: u128| best.min(found)));
         });
-        let found = plan_by_ways(&model, &candidates).ok().map(|shards| interval_ps(&model, &candidates, &shards));
+        let found = plan_with_links(&model, &candidates).ok().map(|shards| interval_ps(&model, &candidates, &shards));
         prop_assert_eq!(found, best);
     }
 

@@ -8,7 +8,7 @@ use schema::frame::Sampling;
 use super::dice::Dice;
 use super::model;
 use super::surroundings::{Event, MS, Moment, Party, SECOND, Surroundings, duration};
-use crate::generate::{Event as SequenceEvent, Failure, Finish, Request};
+use crate::generate::{Failure, Finish, Request, TokenEvent};
 use crate::runner::KV_BLOCK_TOKENS;
 
 /// Pause before a client that was not accepted asks again.
@@ -60,7 +60,7 @@ impl Clients {
                 }
                 Client {
                     expected: model::reference(layers, &request),
-                    impatient: request.deadline < super::PATIENCE,
+                    impatient: request.deadline < super::REQUEST_TIMEOUT,
                     request,
                     standing: Standing::Asking,
                     has_left: false,
@@ -77,7 +77,7 @@ impl Clients {
         let prompt = tokens(1..8, &mut around.dice);
         let prompt = if prompt.is_empty() { vec![7] } else { prompt };
         let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 1, choice: 0 };
-        let deadline = super::PATIENCE;
+        let deadline = super::REQUEST_TIMEOUT;
         let request = Request { prompt, tokens_max: 4, sampling, stop_tokens: Vec::new(), deadline, priority: 0 };
         self.all.push(Client {
             expected: model::reference(layers, &request),
@@ -150,18 +150,12 @@ impl Clients {
     }
 
     /// A client hears an event. True when it does not listen any more, so that the sequence is to be cancelled.
-    pub(super) fn hears(
-        &mut self,
-        of: Party,
-        id: SequenceId,
-        event: &SequenceEvent,
-        around: &mut Surroundings,
-    ) -> bool {
+    pub(super) fn hears(&mut self, of: Party, id: SequenceId, event: &TokenEvent, around: &mut Surroundings) -> bool {
         let Some(number) = self.listening.get(&(of, id)).copied() else {
             return false;
         };
         let client = &mut self.all[number];
-        let last = matches!(event, SequenceEvent::Finished { .. } | SequenceEvent::Failed(_));
+        let last = matches!(event, TokenEvent::Finished { .. } | TokenEvent::Failed(_));
         let wrong = client.judge(event);
         around.law(wrong.is_none(), || format!("client {number}, sequence {id}: {}", wrong.unwrap_or_default()));
         around.tally.add(kind(event), 1);
@@ -178,42 +172,42 @@ impl Clients {
 
 impl Client {
     /// What is wrong with an event, if something is.
-    fn judge(&mut self, event: &SequenceEvent) -> Option<String> {
+    fn judge(&mut self, event: &TokenEvent) -> Option<String> {
         match event {
-            SequenceEvent::Began { cached_tokens } => {
+            TokenEvent::Began { cached_tokens } => {
                 let in_time = !std::mem::replace(&mut self.began, true) && self.heard == 0;
                 let fits = (*cached_tokens as usize) < self.request.prompt.len();
                 (!in_time || !fits).then(|| format!("began at the wrong time or with {cached_tokens} known tokens"))
             }
-            SequenceEvent::Token { token, logprob } => {
+            TokenEvent::Token { token, logprob } => {
                 let expected = self.expected.get(self.heard).copied();
                 self.heard += 1;
                 let right = expected == Some((*token, *logprob)) && self.began;
                 (!right).then(|| format!("token {} is {token} ({logprob}): expected {expected:?}", self.heard - 1))
             }
-            SequenceEvent::Finished { finish, .. } => {
+            TokenEvent::Finished { finish, .. } => {
                 let stops = self.expected.last().is_some_and(|(token, _)| self.request.stop_tokens.contains(token));
                 let right = *finish == if stops { Finish::Stop } else { Finish::Length };
                 let complete = self.heard == self.expected.len();
                 (!right || !complete).then(|| format!("finished ({finish:?}) after {} tokens", self.heard))
             }
-            SequenceEvent::Failed(Failure::Deadline { .. }) if self.impatient => None,
-            SequenceEvent::Failed(failure) => Some(format!("failed: {failure}")),
+            TokenEvent::Failed(Failure::Deadline { .. }) if self.impatient => None,
+            TokenEvent::Failed(failure) => Some(format!("failed: {failure}")),
         }
     }
 }
 
-fn kind(event: &SequenceEvent) -> &'static str {
+fn kind(event: &TokenEvent) -> &'static str {
     match event {
-        SequenceEvent::Began { cached_tokens: 0 } => "a sequence began",
-        SequenceEvent::Began { .. } => "a sequence began with what was known",
-        SequenceEvent::Token { .. } => "a token came",
-        SequenceEvent::Finished { finish: Finish::Stop, .. } => "a sequence stopped",
-        SequenceEvent::Finished { timings, .. } if timings.attempts > 1 => {
+        TokenEvent::Began { cached_tokens: 0 } => "a sequence began",
+        TokenEvent::Began { .. } => "a sequence began with what was known",
+        TokenEvent::Token { .. } => "a token came",
+        TokenEvent::Finished { finish: Finish::Stop, .. } => "a sequence stopped",
+        TokenEvent::Finished { timings, .. } if timings.attempts > 1 => {
             "a sequence finished after more than one attempt"
         }
-        SequenceEvent::Finished { .. } => "a sequence finished",
-        SequenceEvent::Failed(_) => "a sequence missed its deadline",
+        TokenEvent::Finished { .. } => "a sequence finished",
+        TokenEvent::Failed(_) => "a sequence missed its deadline",
     }
 }
 
@@ -226,7 +220,7 @@ fn request(beginnings: &[Vec<u32>], room: u64, dice: &mut Dice) -> Request {
     prompt.extend(tokens(1..room / 4, dice));
     let left = room - prompt.len() as u64;
     let stop_tokens = if dice.permille(200) { vec![dice.within(0..97) as u32] } else { Vec::new() };
-    let deadline = if dice.permille(80) { duration(dice.within(SECOND..8 * SECOND)) } else { super::PATIENCE };
+    let deadline = if dice.permille(80) { duration(dice.within(SECOND..8 * SECOND)) } else { super::REQUEST_TIMEOUT };
     Request {
         prompt,
         tokens_max: dice.within(1..left.min(48)) as u32,

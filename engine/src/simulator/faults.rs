@@ -4,7 +4,7 @@ use schema::record::ModelRecord;
 use schema::{Generation, Key};
 
 use super::dice::Dice;
-use super::head::HeadProcess;
+use super::gateway::GatewayProcess;
 use super::network::Malice;
 use super::operator::{Whose, Wish};
 use super::stage::StageProcess;
@@ -14,7 +14,7 @@ use crate::store::{Txn, Write};
 
 /// Something that goes wrong, or comes right again.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Strike {
+pub(super) enum Fault {
     /// A process starts, unless it runs.
     Starts(Party),
     /// It dies without a word.
@@ -70,9 +70,9 @@ pub(super) enum Strike {
     Peace,
 }
 
-// === impl Strike ===
+// === impl Fault ===
 
-impl Strike {
+impl Fault {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Starts(_) => "a process started",
@@ -117,19 +117,19 @@ pub(super) fn schedule(
 ) {
     if let Some(outcast) = outcast {
         let at = around.dice.within(SECOND..peace);
-        around.at(at, Event::Strikes(Strike::Barred(outcast)));
+        around.at(at, Event::Fault(Fault::Barred(outcast)));
     }
-    around.at(peace, Event::Strikes(Strike::Peace));
+    around.at(peace, Event::Fault(Fault::Peace));
     if around.dice.permille(300) {
         let dice = &mut around.dice;
         let mut seldom = |most: u64| if dice.permille(500) { dice.within(1..most) } else { 0 };
         let malice = Malice { lost: seldom(8), doubled: seldom(60), overtaken: seldom(40) };
-        around.at(SECOND, Event::Strikes(Strike::Malice(malice)));
+        around.at(SECOND, Event::Fault(Fault::Malice(malice)));
     }
     for _ in 0..around.dice.within(0..3) {
         let at = around.dice.within(SECOND..peace);
         let gateway = Party(around.dice.within(0..gateways as u64) as usize);
-        around.at(at, Event::Strikes(Strike::Inspected(gateway)));
+        around.at(at, Event::Fault(Fault::Inspected(gateway)));
     }
     if outcast.is_none() && around.dice.permille(400) {
         schedule_pins(stages, model, peace, around);
@@ -137,8 +137,8 @@ pub(super) fn schedule(
     for _ in 0..around.dice.within(0..7) {
         let at = around.dice.within(500 * MS..peace);
         let length = length(&mut around.dice);
-        for (moment, strike) in roll((gateways, stages), at, length, &mut around.dice) {
-            around.at(moment, Event::Strikes(strike));
+        for (moment, fault) in roll((gateways, stages), at, length, &mut around.dice) {
+            around.at(moment, Event::Fault(fault));
         }
     }
 }
@@ -149,10 +149,10 @@ fn schedule_pins(stages: usize, model: &ModelRecord, peace: Moment, around: &mut
         let whose = Whose::roll(stages, &mut around.dice);
         let wish = Wish::roll(model.layers, model.kv_tokens, &mut around.dice);
         let at = around.dice.within(0..peace);
-        around.at(at, Event::Strikes(Strike::Pinned(whose, wish)));
+        around.at(at, Event::Fault(Fault::Pinned(whose, wish)));
         if around.dice.permille(600) {
             let end = at + length(&mut around.dice);
-            around.at(end.min(peace), Event::Strikes(Strike::Unpinned(whose)));
+            around.at(end.min(peace), Event::Fault(Fault::Unpinned(whose)));
         }
     }
 }
@@ -162,7 +162,7 @@ fn length(dice: &mut Dice) -> Moment {
     if dice.permille(500) { dice.within(20 * MS..SECOND) } else { dice.within(SECOND..9 * SECOND) }
 }
 
-fn roll((gateways, stages): (usize, usize), at: Moment, length: Moment, dice: &mut Dice) -> Vec<(Moment, Strike)> {
+fn roll((gateways, stages): (usize, usize), at: Moment, length: Moment, dice: &mut Dice) -> Vec<(Moment, Fault)> {
     let processes = (gateways + stages) as u64;
     // Gateways' numbers, then the stages'.
     let party = |place: u64| Party(place as usize + if (place as usize) < gateways { 0 } else { GATEWAYS - gateways });
@@ -172,56 +172,56 @@ fn roll((gateways, stages): (usize, usize), at: Moment, length: Moment, dice: &m
     let anybody = party(place);
     let end = at + length;
     match dice.within(0..20) {
-        0..=2 => vec![(at, Strike::Crashes(stage)), (end, Strike::Starts(stage))],
-        3..=5 => vec![(at, Strike::Freezes(stage)), (end, Strike::Thaws(stage))],
-        6 => vec![(at, Strike::Freezes(gateway)), (end, Strike::Thaws(gateway))],
-        7 => vec![(at, Strike::Stops(stage)), (end, Strike::Starts(stage))],
+        0..=2 => vec![(at, Fault::Crashes(stage)), (end, Fault::Starts(stage))],
+        3..=5 => vec![(at, Fault::Freezes(stage)), (end, Fault::Thaws(stage))],
+        6 => vec![(at, Fault::Freezes(gateway)), (end, Fault::Thaws(gateway))],
+        7 => vec![(at, Fault::Stops(stage)), (end, Fault::Starts(stage))],
         8 => {
             let with_leases = dice.permille(500);
-            vec![(at, Strike::StoreGoes), (end, Strike::StoreComes { with_leases })]
+            vec![(at, Fault::StoreGoes), (end, Fault::StoreComes { with_leases })]
         }
-        9 | 10 => vec![(at, Strike::StoreCut(anybody)), (end, Strike::StoreMended(anybody))],
+        9 | 10 => vec![(at, Fault::StoreCut(anybody)), (end, Fault::StoreMended(anybody))],
         11 | 12 => {
             let to = party((place + dice.within(1..processes)) % processes);
-            let mut cuts = vec![(at, Strike::Cut { from: anybody, to, until: end })];
+            let mut cuts = vec![(at, Fault::Cut { from: anybody, to, until: end })];
             if dice.permille(600) {
-                cuts.push((at, Strike::Cut { from: to, to: anybody, until: end }));
+                cuts.push((at, Fault::Cut { from: to, to: anybody, until: end }));
             }
             cuts
         }
-        13 => (0..dice.within(1..4)).map(|number| (at + number, Strike::Breaks(dice.within(0..1000)))).collect(),
-        16 => vec![(at, Strike::Barred(anybody)), (end, Strike::Unbarred(anybody))],
-        17 => vec![(at, Strike::StoreEmptied)],
-        18 => vec![(at, Strike::Spoilt { choice: dice.within(0..1000), deletes: dice.permille(500) })],
-        19 => vec![(at, Strike::Forged)],
-        14 => vec![(at, if dice.permille(700) { Strike::Revoked(anybody) } else { Strike::ClaimsDeleted })],
-        _ if dice.permille(400) => vec![(at, Strike::Crashes(gateway)), (end, Strike::Starts(gateway))],
-        _ => vec![(at, Strike::Breaks(dice.within(0..1000)))],
+        13 => (0..dice.within(1..4)).map(|number| (at + number, Fault::Breaks(dice.within(0..1000)))).collect(),
+        16 => vec![(at, Fault::Barred(anybody)), (end, Fault::Unbarred(anybody))],
+        17 => vec![(at, Fault::StoreEmptied)],
+        18 => vec![(at, Fault::Spoilt { choice: dice.within(0..1000), deletes: dice.permille(500) })],
+        19 => vec![(at, Fault::Forged)],
+        14 => vec![(at, if dice.permille(700) { Fault::Revoked(anybody) } else { Fault::ClaimsDeleted })],
+        _ if dice.permille(400) => vec![(at, Fault::Crashes(gateway)), (end, Fault::Starts(gateway))],
+        _ => vec![(at, Fault::Breaks(dice.within(0..1000)))],
     }
 }
 
 impl World {
-    pub(super) fn strikes(&mut self, strike: Strike) {
+    pub(super) fn inject(&mut self, fault: Fault) {
         let around = &mut self.around;
-        around.tally.add(strike.name(), u64::from(!self.peace));
-        around.note(|| format!("--- {strike:?}"));
-        match strike {
-            Strike::Starts(party) => self.start(party),
-            Strike::Thaws(party) => self.thaw(party),
-            Strike::StoreComes { with_leases } => self.store_comes(with_leases),
-            Strike::StoreMended(party) => {
+        around.tally.add(fault.name(), u64::from(!self.peace));
+        around.note(|| format!("--- {fault:?}"));
+        match fault {
+            Fault::Starts(party) => self.start(party),
+            Fault::Thaws(party) => self.thaw(party),
+            Fault::StoreComes { with_leases } => self.store_comes(with_leases),
+            Fault::StoreMended(party) => {
                 around.depot.cut.remove(&party);
                 self.look(party, Look::Again, 600 * MS);
             }
-            Strike::Unpinned(whose) => self.delete_pin(whose),
-            Strike::Peace => self.make_peace(),
-            Strike::Unbarred(party) if self.outcast == Some(party) => {}
-            Strike::Unbarred(party) => drop(around.network.barred.remove(&party)),
-            Strike::Inspected(gateway) => self.inspect(gateway),
-            Strike::MustBeDone(number) => self.check_inspected(number),
+            Fault::Unpinned(whose) => self.delete_pin(whose),
+            Fault::Peace => self.make_peace(),
+            Fault::Unbarred(party) if self.outcast == Some(party) => {}
+            Fault::Unbarred(party) => drop(around.network.barred.remove(&party)),
+            Fault::Inspected(gateway) => self.inspect(gateway),
+            Fault::MustBeDone(number) => self.check_inspected(number),
             _ if self.peace => {}
-            Strike::Crashes(party) => self.crash(party),
-            Strike::Stops(party) => {
+            Fault::Crashes(party) => self.crash(party),
+            Fault::Stops(party) => {
                 if around.lives[party.0].is_frozen {
                     return;
                 }
@@ -235,48 +235,48 @@ impl World {
                 }
                 self.crash(party);
             }
-            Strike::Freezes(party) => {
+            Fault::Freezes(party) => {
                 around.life(party).is_frozen = true;
                 around.falls_silent(|from, to| from == party || to == party);
             }
-            Strike::StoreGoes => {
+            Fault::StoreGoes => {
                 around.depot.away = true;
                 for party in (0..around.lives.len()).map(Party) {
                     self.look(party, Look::Away, 2 * SECOND);
                 }
             }
-            Strike::StoreCut(party) => {
+            Fault::StoreCut(party) => {
                 around.depot.cut.insert(party);
                 self.look(party, Look::Away, 2 * SECOND);
             }
-            Strike::Cut { from, to, until } => {
+            Fault::Cut { from, to, until } => {
                 around.network.cuts.insert((from, to), until);
                 around.falls_silent(|one, other| (one, other) == (from, to) || (other, one) == (from, to));
             }
-            Strike::Breaks(choice) => around.breaks(choice),
-            Strike::Revoked(party) => {
-                let head = self.heads.get(party.0).and_then(Option::as_ref).and_then(HeadProcess::lease);
+            Fault::Breaks(choice) => around.breaks(choice),
+            Fault::Revoked(party) => {
+                let head = self.gateway_processes.get(party.0).and_then(Option::as_ref).and_then(GatewayProcess::lease);
                 let lease = self.stages[party.0].as_ref().and_then(StageProcess::lease).or(head).map(|lease| lease.id);
                 if let Some(lease) = lease.filter(|_| !around.depot.away) {
                     around.depot.store.revoke(lease);
                     around.spread_news();
                 }
             }
-            Strike::Barred(party) => {
+            Fault::Barred(party) => {
                 around.network.barred.insert(party);
                 around.hang_up(party);
             }
-            Strike::StoreEmptied if around.depot.away => {}
-            Strike::StoreEmptied => {
+            Fault::StoreEmptied if around.depot.away => {}
+            Fault::StoreEmptied => {
                 around.depot.lose_everything();
                 let view = around.depot.view.clone();
                 around.spread(&view);
             }
-            Strike::Spoilt { choice, deletes } => self.spoil(choice, deletes),
-            Strike::Forged => self.forge(),
-            Strike::ClaimsDeleted => self.delete_claims(),
-            Strike::Pinned(whose, wish) => self.put_pin(whose, wish),
-            Strike::Malice(malice) => around.network.malice = malice,
+            Fault::Spoilt { choice, deletes } => self.spoil(choice, deletes),
+            Fault::Forged => self.forge(),
+            Fault::ClaimsDeleted => self.delete_claims(),
+            Fault::Pinned(whose, wish) => self.put_pin(whose, wish),
+            Fault::Malice(malice) => around.network.malice = malice,
         }
     }
 
@@ -343,10 +343,10 @@ impl World {
                 continue;
             }
             let delay = self.around.dice.within(0..2 * SECOND);
-            self.around.after(delay, Event::Strikes(Strike::Starts(party)));
+            self.around.after(delay, Event::Fault(Fault::Starts(party)));
             if party.is_gateway() {
                 let delay = self.around.dice.within(3 * SECOND..20 * SECOND);
-                self.around.after(delay, Event::Strikes(Strike::Inspected(party)));
+                self.around.after(delay, Event::Fault(Fault::Inspected(party)));
             }
         }
     }

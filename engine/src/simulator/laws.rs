@@ -7,11 +7,11 @@ use schema::Generation;
 use schema::record::{ClaimState, Share};
 
 use super::clients::Standing;
-use super::faults::Strike;
+use super::faults::Fault;
 use super::stage::StageProcess;
 use super::surroundings::{Event, Happening, Moment, Party, SECOND, duration};
 use super::world::{PEACE, World};
-use crate::limits::{FLIGHT_WAIT_MAX, FLIGHT_WAIT_MAX_PER_ROW, HEAD_TICK, PROVE_EVERY, PROVE_WAIT};
+use crate::limits::{FLIGHT_WAIT_MAX, FLIGHT_WAIT_MAX_PER_ROW, GATEWAY_TICK, PROVE_EVERY, PROVE_WAIT};
 use crate::share::Pool;
 
 /// So long after the last stage has come or gone, and operators have done their last, nothing moves any more.
@@ -20,7 +20,7 @@ const RESTS_AFTER: Moment = 20 * SECOND;
 const DONE_WITHIN: Moment = 60 * SECOND;
 /// So long ago, at most, something came through the pipeline of a healthy gateway without work.
 const PROVEN_WITHIN: Duration =
-    Duration::from_secs(8 * PROVE_WAIT.as_secs() + PROVE_EVERY.as_secs() + HEAD_TICK.as_secs() + 1);
+    Duration::from_secs(8 * PROVE_WAIT.as_secs() + PROVE_EVERY.as_secs() + GATEWAY_TICK.as_secs() + 1);
 /// And of one with work, which is waited for as long as it may take.
 const PROVEN_WITHIN_WITH_WORK: Duration =
     Duration::from_secs(2 * FLIGHT_WAIT_MAX.as_secs() + 256 * FLIGHT_WAIT_MAX_PER_ROW.as_millis() as u64 / 1000);
@@ -84,20 +84,20 @@ impl World {
     pub(super) fn inspect(&mut self, gateway: Party) {
         let around = &mut self.around;
         let is_frozen = around.life(gateway).is_frozen;
-        let Some(head) = self.heads[gateway.0].as_ref().filter(|_| !is_frozen) else { return };
+        let Some(head) = self.gateway_processes[gateway.0].as_ref().filter(|_| !is_frozen) else { return };
         let status = head.conductor().status();
         if !status.serving {
             around
                 .law(!status.reason.is_empty(), || format!("gateway {} does not say why it does not serve", gateway.0));
             if self.peace {
-                around.after(2 * SECOND, Event::Strikes(Strike::Inspected(gateway)));
+                around.after(2 * SECOND, Event::Fault(Fault::Inspected(gateway)));
             }
             return;
         }
         let number = self.clients.late(self.layers, around);
         around.happens(0, gateway, Happening::Submits(number));
         if self.peace {
-            around.after(DONE_WITHIN, Event::Strikes(Strike::MustBeDone(number)));
+            around.after(DONE_WITHIN, Event::Fault(Fault::MustBeDone(number)));
         }
     }
 
@@ -110,7 +110,7 @@ impl World {
     /// A gateway is healthy only if something came through its pipeline lately.
     pub(super) fn check_health(&mut self, gateway: Party) {
         let now = self.around.instant();
-        let Some(head) = &self.heads[gateway.0] else { return };
+        let Some(head) = &self.gateway_processes[gateway.0] else { return };
         let scheduler = head.conductor().scheduler();
         let proven = scheduler.proven_at().map(|at| now.saturating_duration_since(at));
         let most = if scheduler.in_flight() == 0 { PROVEN_WITHIN } else { PROVEN_WITHIN_WITH_WORK };
@@ -142,7 +142,7 @@ impl World {
         let even = most.zip(least).is_some_and(|(most, least)| most - least <= 1);
         self.around.law(even, || format!("shares are not equal: {shares:?}"));
         for number in 0..self.gateways {
-            let Some(head) = &self.heads[number] else {
+            let Some(head) = &self.gateway_processes[number] else {
                 return self.around.law(false, || format!("gateway {number} is not there"));
             };
             let scheduler = head.conductor().scheduler();
@@ -169,20 +169,21 @@ impl World {
         let stages = view.stages.values().map(|stage| stage.value.endpoint.clone());
         let stages: Vec<_> = stages.filter(|endpoint| !is_outcast(endpoint)).collect();
         let outcasts = usize::from(self.outcast.is_some());
-        let mut heads: Vec<_> = self.heads.iter().flatten().map(|head| head.endpoint().to_owned()).collect();
-        heads.sort();
+        let mut gateway_endpoints: Vec<_> =
+            self.gateway_processes.iter().flatten().map(|head| head.endpoint().to_owned()).collect();
+        gateway_endpoints.sort();
         let around = &mut self.around;
         let serving = view.serving().map(|served| served.claims.len());
         around.law(serving.is_ok(), || format!("the cluster does not serve: {serving:?}"));
         around.law(stages == endpoints, || format!("stages in the store: {stages:?}, alive: {endpoints:?}"));
         let mut gateways: Vec<_> = view.gateways.values().map(|gateway| gateway.value.endpoint.clone()).collect();
         gateways.sort();
-        around.law(gateways == heads, || format!("gateways in the store: {gateways:?}"));
+        around.law(gateways == gateway_endpoints, || format!("gateways in the store: {gateways:?}"));
         let placed = view.placed();
         let stale: Vec<_> = view.claims.keys().filter(|(generation, _)| Some(*generation) != placed).collect();
         around.law(stale.is_empty(), || format!("claims of older generations are left: {stale:?}"));
         let leases = around.depot.store.leases();
-        let members = endpoints.len() + heads.len();
+        let members = endpoints.len() + gateway_endpoints.len();
         around.law((members..=members + outcasts).contains(&leases), || format!("{leases} leases are left"));
         around.tally.add("a stage stayed barred", outcasts as u64);
     }

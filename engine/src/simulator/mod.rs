@@ -1,7 +1,7 @@
 //! A simulator of a whole cluster, driven by a seed: processes that crash, freeze and come back, links that delay, lose,
 //! double and reorder frames, a store that goes away; and the laws that hold all the same.
 //!
-//! What decides is the real code: the planner, `decide`, `Member`, `Intake`, `Conductor`, the scheduler and its ledger, the
+//! What decides is the real code: the planner, `decide`, `Member`, `FrameGate`, `Conductor`, the scheduler and its ledger, the
 //! membership writes, the store's state machine, the frames. What is simulated is what surrounds it: time, processes,
 //! links, and the ways to the store. One thread, one queue of events, one stream of random numbers: a seed always takes the
 //! same course.
@@ -12,7 +12,7 @@ mod clients;
 mod depot;
 mod dice;
 mod faults;
-mod head;
+mod gateway;
 mod laws;
 mod lease;
 mod model;
@@ -38,7 +38,7 @@ use self::world::{Broken, World};
 /// Times to live of all leases.
 const LEASE_TTL: Duration = Duration::from_secs(3);
 /// The deadline of requests that are not meant to miss it.
-const PATIENCE: Duration = Duration::from_secs(3600);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Seeds that a run tries unless told otherwise: a few seconds' worth.
 const SEEDS: u64 = 300;
 

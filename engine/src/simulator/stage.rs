@@ -20,7 +20,7 @@ use super::thread::Thread;
 use crate::limits::{DRAIN_MAX, GATEWAYS_MAX, SETTLE_LEFT, STORE_RETRY};
 use crate::link::Absence;
 use crate::runner::Loader;
-use crate::stage::compute::{Done, Order as Task};
+use crate::stage::compute::{ComputeOrder, Done};
 use crate::stage::member::{Member, Order, Purpose, Unsent};
 use crate::store::{Committed, StoreError};
 
@@ -413,13 +413,13 @@ impl StageProcess {
                 around.ask(party, Errand::Write { number: self.writes, purpose }, Ask::Commit(txn));
             }
             Order::Load { number, layers, room, budget_bytes } => {
-                self.thread.give(Task::Load { number, layers, room, budget_bytes }, around);
+                self.thread.give(ComputeOrder::Load { number, layers, room, budget_bytes }, around);
             }
             Order::ReadAhead { number, .. } => {
                 let takes = around.dice.within(10 * MS..600 * MS);
                 around.happens(takes, party, Happening::Computed(Done::ReadAhead { number }));
             }
-            Order::Unload => self.thread.give(Task::Unload, around),
+            Order::Unload => self.thread.give(ComputeOrder::Unload, around),
             Order::Disconnect => around.network.close(party, Way::Downstream),
             Order::Compute(hop, activations) => {
                 let held = self.member.held().map(|held| (held.generation, held.slot, held.is_ready()));
@@ -427,7 +427,7 @@ impl StageProcess {
                 if self.thread.is_full() {
                     return self.perform(Member::overloaded(&hop), around);
                 }
-                self.thread.give(Task::Step { hop, activations, arrived: around.instant() }, around);
+                self.thread.give(ComputeOrder::Step { hop, activations, arrived: around.instant() }, around);
             }
             Order::Forward { endpoint, hop, activations } => {
                 let unsent = Unsent::of(&hop);

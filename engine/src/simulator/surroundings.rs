@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::depot::{Answer, Ask, Depot};
 use super::dice::Dice;
-use super::faults::Strike;
+use super::faults::Fault;
 use super::network::{Network, Parcel, Way};
 use super::tally::Tally;
 use super::trace::Trace;
-use crate::head::Fault;
+use crate::core::PipelineFault;
 use crate::link::Message;
 use crate::membership::Recall;
 use crate::stage::compute::Done;
@@ -53,7 +53,7 @@ pub(super) enum Event {
     Told(Party, u32, Arc<ClusterView>, u64),
     /// A process notices that the store is away, or reads it again.
     Looks(Party, u32, Look),
-    Strikes(Strike),
+    Fault(Fault),
     /// The store ends leases.
     Expires,
     /// A client sends its request, or sends it again.
@@ -83,7 +83,7 @@ pub(super) enum Errand {
         purpose: Purpose,
     },
     /// A stage that is gone is struck off by the head.
-    Strike,
+    Eviction,
     /// A gateway's share is written.
     Share,
     Farewell,
@@ -114,7 +114,7 @@ pub(super) enum Happening {
     ComputeDone,
     Computed(Done),
     /// The pause after a refusal is over.
-    Recovers(Fault),
+    Recovers(PipelineFault),
     Submits(usize),
 }
 

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use super::surroundings::{Happening, MS, Moment, Party, Surroundings, duration};
 use crate::limits::STAGE_QUEUE_MAX;
 use crate::runner::Loader;
-use crate::stage::compute::{Done, Order, Worker};
+use crate::stage::compute::{ComputeOrder, ComputeThread, Done};
 
 /// Time that each row of a micro-batch takes.
 const ROW: Moment = 40;
 
 pub(super) struct Thread {
     party: Party,
-    worker: Worker,
+    worker: ComputeThread,
     /// How many times longer than the fastest it takes to compute.
     pace: u64,
     /// What it is to do, and since when.
-    orders: VecDeque<(Moment, Order)>,
+    orders: VecDeque<(Moment, ComputeOrder)>,
     /// What it does now, as it will come out.
     at_work: Option<Option<Done>>,
 }
@@ -26,14 +26,14 @@ pub(super) struct Thread {
 
 impl Thread {
     pub(super) fn new(party: Party, loader: Arc<dyn Loader>, pace: u64) -> Self {
-        Self { party, worker: Worker::new(loader), pace, orders: VecDeque::new(), at_work: None }
+        Self { party, worker: ComputeThread::new(loader), pace, orders: VecDeque::new(), at_work: None }
     }
 
     pub(super) fn is_full(&self) -> bool {
         self.orders.len() >= STAGE_QUEUE_MAX
     }
 
-    pub(super) fn give(&mut self, order: Order, around: &mut Surroundings) {
+    pub(super) fn give(&mut self, order: ComputeOrder, around: &mut Surroundings) {
         self.orders.push_back((around.now, order));
         if self.at_work.is_none() {
             self.work(around);
@@ -44,9 +44,11 @@ impl Thread {
     fn work(&mut self, around: &mut Surroundings) {
         let Some((given, order)) = self.orders.pop_front() else { return };
         let takes = match &order {
-            Order::Load { .. } => around.dice.within(10 * MS..400 * MS),
-            Order::Step { hop, .. } => self.pace * (around.dice.within(2 * MS..4 * MS) + ROW * u64::from(hop.rows)),
-            Order::Unload => 1,
+            ComputeOrder::Load { .. } => around.dice.within(10 * MS..400 * MS),
+            ComputeOrder::Step { hop, .. } => {
+                self.pace * (around.dice.within(2 * MS..4 * MS) + ROW * u64::from(hop.rows))
+            }
+            ComputeOrder::Unload => 1,
         };
         let mut done = self.worker.perform(order);
         if let Some(Done::Stepped(stepped)) = &mut done {

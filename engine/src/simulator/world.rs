@@ -9,8 +9,8 @@ use schema::{Key, Keyspace, StageName};
 use super::clients::{Clients, Standing};
 use super::depot::Depot;
 use super::dice::Dice;
-use super::faults::{self, Strike};
-use super::head::HeadProcess;
+use super::faults::{self, Fault};
+use super::gateway::GatewayProcess;
 use super::model::{self, Beads};
 use super::network::{Network, who};
 use super::stage::StageProcess;
@@ -59,7 +59,7 @@ pub(super) struct World {
     /// How many gateways the seed has.
     pub(super) gateways: usize,
     /// By number.
-    pub(super) heads: Vec<Option<HeadProcess>>,
+    pub(super) gateway_processes: Vec<Option<GatewayProcess>>,
     /// By number; the first is at `GATEWAYS`.
     pub(super) stages: Vec<Option<StageProcess>>,
     pub(super) clients: Clients,
@@ -95,7 +95,7 @@ impl World {
         for party in (0..gateways).chain(GATEWAYS..GATEWAYS + stages).map(Party) {
             let late = party != Party(0) && around.dice.permille(200);
             let at = around.dice.within(0..if late { PEACE } else { SECOND });
-            around.at(at, Event::Strikes(Strike::Starts(party)));
+            around.at(at, Event::Fault(Fault::Starts(party)));
         }
         around.at(0, Event::Expires);
         faults::schedule((gateways, stages), &record, outcast, PEACE, &mut around);
@@ -111,7 +111,7 @@ impl World {
         let paces = (0..stages).map(|_| if alike { 1 } else { around.dice.within(1..5) }).collect();
         let lingers = if around.dice.permille(150) { LINGERS } else { INSPECTED };
         let stages = (0..GATEWAYS + stages).map(|_| None).collect();
-        let heads = (0..GATEWAYS).map(|_| None).collect();
+        let gateway_processes = (0..GATEWAYS).map(|_| None).collect();
         Self {
             around,
             keyspace,
@@ -124,7 +124,7 @@ impl World {
             lingers,
             speculates,
             gateways,
-            heads,
+            gateway_processes,
             stages,
             clients,
             peace: false,
@@ -154,7 +154,7 @@ impl World {
                 Some(_) if is_moving || !self.clients.are_done() => None,
                 None if self.is_quiet() => Some((self.around.now + AFTERMATH).max(self.lingers)),
                 // A stage that was still to learn that it had been struck off.
-                Some(_) if self.peace && (self.stands_one_aside() || self.is_outcast_placed()) => None,
+                Some(_) if self.peace && (self.is_one_quarantined() || self.is_outcast_placed()) => None,
                 end => end,
             };
         }
@@ -167,15 +167,15 @@ impl World {
     /// True if no work is left: a lost micro-batch is waited for until its deadline, a quarantined stage until it joins
     /// again, and an outcast until the placement does without it.
     fn is_quiet(&self) -> bool {
-        let is_back = |head: &HeadProcess| head.conductor().scheduler().in_flight() == 0;
-        let back = self.heads[..self.gateways].iter().all(|head| head.as_ref().is_some_and(is_back));
-        self.peace && back && self.clients.are_done() && !self.stands_one_aside() && !self.is_outcast_placed()
+        let is_back = |head: &GatewayProcess| head.conductor().scheduler().in_flight() == 0;
+        let back = self.gateway_processes[..self.gateways].iter().all(|head| head.as_ref().is_some_and(is_back));
+        self.peace && back && self.clients.are_done() && !self.is_one_quarantined() && !self.is_outcast_placed()
     }
 
     /// True if a stage other than the outcast, whose quarantine never ends, is in quarantine.
-    fn stands_one_aside(&self) -> bool {
+    fn is_one_quarantined(&self) -> bool {
         let now = self.around.instant();
-        let aside = |stage: &StageProcess| !self.is_outcast(stage.endpoint()) && stage.member().stands_aside(now);
+        let aside = |stage: &StageProcess| !self.is_outcast(stage.endpoint()) && stage.member().is_quarantined(now);
         self.stages.iter().flatten().any(aside)
     }
 
@@ -211,7 +211,7 @@ impl World {
                 }
             }
             Event::Looks(party, incarnation, look) => self.looks(party, incarnation, look),
-            Event::Strikes(strike) => self.strikes(strike),
+            Event::Fault(fault) => self.inject(fault),
             Event::Expires => {
                 around.after(EXPIRE_EVERY, Event::Expires);
                 if !around.depot.away {
@@ -251,7 +251,7 @@ impl World {
             return around.at(until, Event::Happens(party, incarnation, happening));
         }
         if party.is_gateway() {
-            if let Some(head) = &mut self.heads[party.0] {
+            if let Some(head) = &mut self.gateway_processes[party.0] {
                 let looks = matches!(happening, Happening::Ticks);
                 head.handle(happening, &mut self.clients, around);
                 if looks {
@@ -265,7 +265,7 @@ impl World {
             around.note(|| format!("{} cannot join and ends", who(party)));
             self.crash(party);
             let pause = self.around.dice.within(300 * MS..2 * SECOND);
-            self.around.after(pause, Event::Strikes(Strike::Starts(party)));
+            self.around.after(pause, Event::Fault(Fault::Starts(party)));
         }
         self.check_shards();
     }
@@ -278,7 +278,7 @@ impl World {
             return;
         }
         if around.depot.is_away_for(party) {
-            return around.after(SECOND, Event::Strikes(Strike::Starts(party)));
+            return around.after(SECOND, Event::Fault(Fault::Starts(party)));
         }
         if around.depot.view.model.is_none() {
             // It was given one.
@@ -296,7 +296,8 @@ impl World {
         life.incarnation += 1;
         life.view = view;
         if party.is_gateway() {
-            self.heads[party.0] = Some(HeadProcess::start(party, &self.keyspace, self.speculates, around));
+            self.gateway_processes[party.0] =
+                Some(GatewayProcess::start(party, &self.keyspace, self.speculates, around));
         } else {
             let loader = Beads { layers: self.layers, budget_bytes: self.budget_bytes }.shared();
             let pace = self.paces[party.0 - GATEWAYS];
@@ -323,7 +324,7 @@ impl World {
         }
         self.around.hang_up(party);
         if party.is_gateway() {
-            self.heads[party.0] = None;
+            self.gateway_processes[party.0] = None;
             self.clients.gateway_died(party, &mut self.around);
         } else {
             self.stages[party.0] = None;

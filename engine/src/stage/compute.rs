@@ -18,7 +18,7 @@ use crate::link::bytes_to_activations;
 use crate::runner::{LoadError, LoadedShard, Loader, Output, Runner, RunnerError, Work};
 
 /// What the thread is told to do.
-pub(crate) enum Order {
+pub(crate) enum ComputeOrder {
     /// `number` tells which order it was.
     Load {
         number: u64,
@@ -66,7 +66,7 @@ pub(crate) struct Stepped {
 
 /// The way to the thread. Dropping it ends the thread after the step at hand.
 pub(crate) struct Compute {
-    orders: Option<SyncSender<Order>>,
+    orders: Option<SyncSender<ComputeOrder>>,
     thread: Option<JoinHandle<()>>,
     ahead: ReadAhead,
 }
@@ -85,16 +85,17 @@ impl Compute {
     }
 
     pub(crate) fn load(&self, number: u64, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> bool {
-        self.order(Order::Load { number, layers, room, budget_bytes })
+        self.order(ComputeOrder::Load { number, layers, room, budget_bytes })
     }
 
     /// Queues a micro-batch; gives it back when the queue is full.
     pub(crate) fn step(&self, hop: Hop, activations: Bytes) -> Result<(), Hop> {
         let Some(orders) = &self.orders else { return Err(hop) };
-        match orders.try_send(Order::Step { hop, activations, arrived: Instant::now() }) {
-            Err(TrySendError::Full(Order::Step { hop, .. }) | TrySendError::Disconnected(Order::Step { hop, .. })) => {
-                Err(hop)
-            }
+        match orders.try_send(ComputeOrder::Step { hop, activations, arrived: Instant::now() }) {
+            Err(
+                TrySendError::Full(ComputeOrder::Step { hop, .. })
+                | TrySendError::Disconnected(ComputeOrder::Step { hop, .. }),
+            ) => Err(hop),
             _ => Ok(()),
         }
     }
@@ -105,10 +106,10 @@ impl Compute {
     }
 
     pub(crate) fn unload(&self) -> bool {
-        self.order(Order::Unload)
+        self.order(ComputeOrder::Unload)
     }
 
-    fn order(&self, order: Order) -> bool {
+    fn order(&self, order: ComputeOrder) -> bool {
         let Some(orders) = &self.orders else { return false };
         match orders.try_send(order) {
             Ok(()) => true,
@@ -127,13 +128,13 @@ impl Drop for Compute {
     }
 }
 
-fn run(loader: Arc<dyn Loader>, inbox: &Receiver<Order>, outbox: &mpsc::Sender<Done>) {
-    let mut worker = Worker::new(loader);
+fn run(loader: Arc<dyn Loader>, inbox: &Receiver<ComputeOrder>, outbox: &mpsc::Sender<Done>) {
+    let mut worker = ComputeThread::new(loader);
     loop {
         let done = match worker.next(inbox) {
-            Next::Order(order) => worker.perform(order),
-            Next::Quiet => worker.probe(),
-            Next::End => return,
+            NextOrder::ComputeOrder(order) => worker.perform(order),
+            NextOrder::Quiet => worker.probe(),
+            NextOrder::End => return,
         };
         if done.is_some_and(|done| outbox.blocking_send(done).is_err()) {
             return;
@@ -142,7 +143,7 @@ fn run(loader: Arc<dyn Loader>, inbox: &Receiver<Order>, outbox: &mpsc::Sender<D
 }
 
 /// What the thread has.
-pub(crate) struct Worker {
+pub(crate) struct ComputeThread {
     loader: Arc<dyn Loader>,
     runner: Option<Box<dyn Runner>>,
     input: Vec<f32>,
@@ -150,49 +151,49 @@ pub(crate) struct Worker {
     /// moved about.
     probed: bool,
     /// How long there must be no order before the device is measured.
-    patience: Duration,
+    quiet_wait: Duration,
 }
 
 /// What the thread does next.
-enum Next {
-    Order(Order),
+enum NextOrder {
+    ComputeOrder(ComputeOrder),
     /// Nobody wants anything, and the device is not measured yet.
     Quiet,
     End,
 }
 
-// === impl Worker ===
+// === impl ComputeThread ===
 
-impl Worker {
+impl ComputeThread {
     pub(crate) fn new(loader: Arc<dyn Loader>) -> Self {
-        Self { loader, runner: None, input: Vec::new(), probed: false, patience: PROBE_QUIET }
+        Self { loader, runner: None, input: Vec::new(), probed: false, quiet_wait: PROBE_QUIET }
     }
 
     /// Waits for an order; while there is a device to measure, not for long.
-    fn next(&mut self, inbox: &Receiver<Order>) -> Next {
+    fn next(&mut self, inbox: &Receiver<ComputeOrder>) -> NextOrder {
         let order = if self.runner.is_some() && !self.probed {
-            inbox.recv_timeout(self.patience)
+            inbox.recv_timeout(self.quiet_wait)
         } else {
             inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
         match order {
             Ok(order) => {
-                self.patience = PROBE_QUIET;
-                Next::Order(order)
+                self.quiet_wait = PROBE_QUIET;
+                NextOrder::ComputeOrder(order)
             }
-            Err(RecvTimeoutError::Timeout) => Next::Quiet,
-            Err(RecvTimeoutError::Disconnected) => Next::End,
+            Err(RecvTimeoutError::Timeout) => NextOrder::Quiet,
+            Err(RecvTimeoutError::Disconnected) => NextOrder::End,
         }
     }
 
     /// Does what is ordered; says what came of it, if somebody waits for that.
-    pub(crate) fn perform(&mut self, order: Order) -> Option<Done> {
+    pub(crate) fn perform(&mut self, order: ComputeOrder) -> Option<Done> {
         match order {
-            Order::Unload => {
+            ComputeOrder::Unload => {
                 self.runner = None;
                 None
             }
-            Order::Load { number, layers, room, budget_bytes } => {
+            ComputeOrder::Load { number, layers, room, budget_bytes } => {
                 self.runner = None; // The old range goes before the new one comes: together they may be over the budget.
                 let shard = self.loader.load(layers, room, budget_bytes).map(|shard| {
                     let LoadedShard { runner, weights_bytes, kv_blocks } = shard;
@@ -201,7 +202,7 @@ impl Worker {
                 });
                 Some(Done::Loaded { number, shard })
             }
-            Order::Step { hop, activations, arrived } => {
+            ComputeOrder::Step { hop, activations, arrived } => {
                 Some(Done::Stepped(Box::new(self.step(hop, &activations, arrived))))
             }
         }
@@ -223,7 +224,7 @@ impl Worker {
     /// Measures for a moment; what was found, when that was the last one.
     fn probe(&mut self) -> Option<Done> {
         let runner = self.runner.as_mut()?;
-        self.patience = Duration::ZERO;
+        self.quiet_wait = Duration::ZERO;
         let speed = runner.probe()?;
         self.probed = true;
         Some(Done::Probed { speed })

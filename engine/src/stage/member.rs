@@ -12,19 +12,19 @@ use schema::record::{EvictionRecord, KvRoom, KvType, MemoryUse, PinStatus, Speed
 use schema::{Epoch, Generation, Key, Keyspace, LayerRange, StageName, Step};
 use tracing::{debug, info, warn};
 
-use super::account::Account;
 use super::compute::{Loaded, Stepped};
+use super::frame_gate::{FrameGate, Verdict};
 use super::held::{Held, Next, Phase};
-use super::intake::{Intake, Verdict};
-use super::live::Live;
-use crate::decide::{Action, Calm, Waiting, alike, decide};
+use super::stability::StabilityTracker;
+use super::usage::StageUsage;
+use crate::decide::{Action, Stability, Waiting, alike, decide};
 use crate::limits::{REPORT_EVERY, STORE_RETRY, UNHEARD_MAX};
 use crate::link::{Absence, ClusterKey, Message, Unreachable, activations_to_bytes};
 use crate::membership::{
-    Aside, Strikes, claim, leave_claims, mark_claim, mark_to_write, note, propose, put_back, register_stage,
-    report_stage, sign_stage, strike,
+    Evictions, Quarantine, claim, evict, leave_claims, mark_claim, mark_to_write, note, propose, put_back,
+    register_stage, report_stage, sign_stage,
 };
-use crate::planner::{Outlook, standby_ranges};
+use crate::planner::{Proposal, standby_ranges};
 use crate::runner::{LoadError, Output};
 use crate::share::Pool;
 use crate::store::{Committed, LeaseId, StoreError, Txn};
@@ -67,7 +67,7 @@ pub(crate) enum Purpose {
     Claim(Generation, u32),
     Mark,
     Leave,
-    Strike,
+    Eviction,
     Report,
     Leaving,
     /// Something that the store has lost is written again.
@@ -76,7 +76,7 @@ pub(crate) enum Purpose {
 
 /// What was decided about the view at hand; deciding anew for every frame would cost more than the frame.
 struct Decided {
-    calm: Calm,
+    stability: Stability,
     action: Action,
 }
 
@@ -122,8 +122,8 @@ pub(crate) struct Member {
     orders: u64,
     /// What it has been ordered to read ahead without a claim, and since when the cluster is as it was then.
     standby: Option<Standby>,
-    intake: Intake,
-    live: Live,
+    frame_gate: FrameGate,
+    stability: StabilityTracker,
     decided: Option<Decided>,
     /// The reason for waiting that was logged last.
     waiting: Option<Waiting>,
@@ -132,14 +132,14 @@ pub(crate) struct Member {
     pace: Pace,
     /// A stage to which frames cannot be brought though the store still names it.
     deserted: Option<Unreachable>,
-    strikes: Strikes,
-    aside: Aside,
+    evictions: Evictions,
+    quarantine: Quarantine,
     /// Gateways of which nothing is heard though the store knows them, and since when.
     unheard: BTreeMap<u32, Instant>,
     /// The newest micro-batch of each gateway that has left this stage.
     passed_on: BTreeMap<u32, Passed>,
-    account: Account,
-    /// When the account was settled last.
+    usage: StageUsage,
+    /// When the usage was settled last.
     settled: Instant,
 }
 
@@ -164,18 +164,18 @@ impl Member {
             coming: None,
             orders: 0,
             standby: None,
-            intake: Intake::default(),
-            live: Live::new(now),
+            frame_gate: FrameGate::default(),
+            stability: StabilityTracker::new(now),
             decided: None,
             waiting: None,
             writing: false,
             pace: Pace { revision: 0, deadline: now },
             deserted: None,
-            strikes: Strikes::default(),
-            aside: Aside::default(),
+            evictions: Evictions::default(),
+            quarantine: Quarantine::default(),
             unheard: BTreeMap::new(),
             passed_on: BTreeMap::new(),
-            account: Account::default(),
+            usage: StageUsage::default(),
             settled: now,
         }
     }
@@ -217,20 +217,21 @@ impl Member {
         if let Some(eviction) = view.evictions.get(&self.name).filter(|new| Some(new.mod_revision) != known) {
             let EvictionRecord { by, endpoint, cause } = &eviction.value;
             warn!(by, endpoint, cause, "this stage was evicted: leaving the work to the others for a while");
-            self.aside.struck_off(now);
+            self.quarantine.evicted(now);
         }
         self.passed_on.retain(|gateway, _| view.gateways.contains_key(gateway));
         let lease = |view: &ClusterView, slot: &u32| view.gateways.get(slot).map(|known| known.value.lease.clone());
         self.unheard.retain(|slot, _| lease(&view, slot).is_some_and(|now| lease(&self.view, slot) == Some(now)));
         self.view = view;
-        self.live.follow(&self.view, now);
+        self.stability.follow(&self.view, now);
     }
 
     /// Whether this stage, which was struck off, leaves the work to the others for a while: if they can do without it.
-    pub(crate) fn stands_aside(&self, now: Instant) -> bool {
+    pub(crate) fn is_quarantined(&self, now: Instant) -> bool {
         let is_gone = !self.view.stages.contains_key(&self.name);
-        let others_suffice = |model| is_gone && Outlook::new(&self.view, model, false).shards.is_ok();
-        self.aside.left(now).is_some() && self.view.model.as_ref().is_some_and(|model| others_suffice(&model.value))
+        let others_suffice = |model| is_gone && Proposal::new(&self.view, model, false).shards.is_ok();
+        self.quarantine.left(now).is_some()
+            && self.view.model.as_ref().is_some_and(|model| others_suffice(&model.value))
     }
 
     /// Does what the plan wants next, unless a write is under way.
@@ -249,22 +250,22 @@ impl Member {
         let deserted = self.deserted.take();
         let by = format!("stage {}", self.name);
         if let Some(found) = deserted
-            && let Some(txn) = self.strikes.strike(&self.keyspace, &self.view, &found, (by, lease), now)
+            && let Some(txn) = self.evictions.evict(&self.keyspace, &self.view, &found, (by, lease), now)
         {
             info!(endpoint = found.endpoint, cause = found.cause, "the next stage cannot be reached: evicting it");
-            return vec![self.commit(Purpose::Strike, txn)];
+            return vec![self.commit(Purpose::Eviction, txn)];
         }
-        if let Some(txn) = self.strikes.forget(&self.keyspace, &self.view, now) {
+        if let Some(txn) = self.evictions.forget(&self.keyspace, &self.view, now) {
             return vec![self.commit(Purpose::Note, txn)];
         }
-        if let Some(txn) = self.strike_itself(lease, now) {
-            return vec![self.commit(Purpose::Strike, txn)];
+        if let Some(txn) = self.evict_itself(lease, now) {
+            return vec![self.commit(Purpose::Eviction, txn)];
         }
         if self.record.leaving && !self.leaves_visibly() || self.has_new_trouble() {
             let txn = report_stage(&self.keyspace, &self.name, &self.record, lease);
             return vec![self.commit(Purpose::Leaving, txn)];
         }
-        match self.decision(self.live.calm(now)) {
+        match self.decision(self.stability.stability(now)) {
             Action::Propose { placement, replacing, notes } => {
                 info!(generation = %placement.generation(), stages = placement.shards().len(), "proposing a placement");
                 vec![self.commit(Purpose::Proposal, propose(&self.keyspace, &placement, replacing, &notes))]
@@ -296,7 +297,7 @@ impl Member {
                 orders.extend(self.claim(lease));
                 orders
             }
-            Action::Wait(Waiting::Registration) if self.stands_aside(now) => self.tend_claim(lease),
+            Action::Wait(Waiting::Registration) if self.is_quarantined(now) => self.tend_claim(lease),
             Action::Wait(Waiting::Registration) => {
                 let txn = self.registration(lease);
                 vec![self.commit(Purpose::Registration, txn)]
@@ -328,7 +329,7 @@ impl Member {
     }
 
     /// A last stage whose answers do not reach a gateway makes room for another one, if the others can do without it.
-    fn strike_itself(&mut self, lease: LeaseId, now: Instant) -> Option<Txn> {
+    fn evict_itself(&mut self, lease: LeaseId, now: Instant) -> Option<Txn> {
         let is_late = |since: &Instant| now.saturating_duration_since(*since) >= UNHEARD_MAX;
         let gateway = *self.unheard.iter().find(|(_, since)| is_late(since))?.0;
         self.unheard.clear();
@@ -336,7 +337,7 @@ impl Member {
         let claim = self.view.claims.get(&held).filter(|claim| claim.value.stage == self.name)?;
         let mut others = (*self.view).clone();
         others.stages.remove(&self.name);
-        if Outlook::new(&others, &self.view.model.as_ref()?.value, false).shards.is_err() {
+        if Proposal::new(&others, &self.view.model.as_ref()?.value, false).shards.is_err() {
             warn!(gateway, "nothing is heard of the gateway, and the other stages do not suffice: going on");
             return None;
         }
@@ -346,16 +347,16 @@ impl Member {
             endpoint: self.record.endpoint.clone(),
             cause: format!("gateway {gateway} takes no answers of it, and the other stages can do without it"),
         };
-        Some(strike(&self.keyspace, &self.name, (held, claim.mod_revision), &why, lease))
+        Some(evict(&self.keyspace, &self.name, (held, claim.mod_revision), &why, lease))
     }
 
-    fn decision(&mut self, calm: Calm) -> Action {
-        if let Some(decided) = self.decided.as_ref().filter(|decided| decided.calm == calm) {
+    fn decision(&mut self, stability: Stability) -> Action {
+        if let Some(decided) = self.decided.as_ref().filter(|decided| decided.stability == stability) {
             return decided.action.clone();
         }
-        let action = decide(&self.view, &self.name, calm);
+        let action = decide(&self.view, &self.name, stability);
         self.log_waiting(&action);
-        self.decided = Some(Decided { calm, action: action.clone() });
+        self.decided = Some(Decided { stability, action: action.clone() });
         action
     }
 
@@ -396,7 +397,7 @@ impl Member {
     /// Without a part in a cluster that is whole: reads what it would be given if somebody were lost, once for each state of
     /// the cluster.
     fn stand_by(&mut self) -> Option<Order> {
-        let since = self.live.since();
+        let since = self.stability.since();
         let known = self.standby.as_ref().is_some_and(|standby| standby.since == since);
         if known || self.newest().is_some() || self.record.leaving || !self.view.is_ready() {
             return None;
@@ -498,7 +499,7 @@ impl Member {
                 info!(%generation, slot, "the claim was refused: the cluster has moved on");
                 if self.coming.take().is_none() { self.drop_shard() } else { Vec::new() }
             }
-            (Purpose::Strike, Ok(Committed::Applied { .. })) => {
+            (Purpose::Eviction, Ok(Committed::Applied { .. })) => {
                 self.record.load.strikes_total += 1;
                 Vec::new()
             }
@@ -508,7 +509,7 @@ impl Member {
                 | Purpose::Note
                 | Purpose::Mark
                 | Purpose::Leave
-                | Purpose::Strike
+                | Purpose::Eviction
                 | Purpose::Report
                 | Purpose::Leaving
                 | Purpose::Heal,
@@ -573,7 +574,7 @@ impl Member {
             Err(reason) => warn!(%generation, layers = %held.shard.layers, reason, "cannot load"),
         }
         held.loaded(shard);
-        self.intake.reset();
+        self.frame_gate.reset();
         vec![Order::Disconnect]
     }
 
@@ -606,11 +607,11 @@ impl Member {
         if !self.view.reachable {
             return true; // Without the store nobody takes anything over.
         }
-        if self.aside.left(now).is_some() && !self.view.stages.contains_key(&self.name) {
+        if self.quarantine.left(now).is_some() && !self.view.stages.contains_key(&self.name) {
             return true; // Who was struck off is not waited for, nor has anything that others miss.
         }
         let stays = self.view.placed().is_none_or(|placed| placed == held) && self.leaves_visibly();
-        stays && matches!(self.decision(self.live.calm(now)), Action::Wait(Waiting::Memory(_)))
+        stays && matches!(self.decision(self.stability.stability(now)), Action::Wait(Waiting::Memory(_)))
     }
 
     /// True if the store has lost its data, as `raw` shows it, rather than ended this stage's lease: then nobody else can have
@@ -641,7 +642,7 @@ impl Member {
         if self.held.take().is_none() {
             return Vec::new();
         }
-        self.intake.reset();
+        self.frame_gate.reset();
         self.passed_on.clear();
         vec![Order::Unload, Order::Disconnect]
     }
@@ -663,7 +664,7 @@ impl Member {
         let hidden = if held.slot == 0 { 0 } else { model_hidden };
         let pool = self.view.model.as_ref().map_or(Pool::default(), |model| Pool::new(&model.value));
         let share = self.view.gateways.get(&hop.gateway).map(|gateway| gateway.value.share);
-        match self.intake.judge(&hop, (held.generation, held.slot, hidden), (pool, share)) {
+        match self.frame_gate.judge(&hop, (held.generation, held.slot, hidden), (pool, share)) {
             Verdict::Drop(reason) => self.drop_frame(reason),
             Verdict::Refuse(reason) => vec![self.refuse(&hop, reason, true)],
             Verdict::Behind(known) => {
@@ -707,7 +708,7 @@ impl Member {
     pub(crate) fn stepped(&mut self, stepped: Stepped) -> Vec<Order> {
         let Stepped { mut hop, output, compute, queue } = stepped;
         if hop.rows > 0 {
-            self.account.computed(hop.rows, queue, compute);
+            self.usage.computed(hop.rows, queue, compute);
         }
         let Some(held) = self.held.as_ref().filter(|held| held.generation == hop.generation) else {
             return Vec::new();
@@ -751,7 +752,7 @@ impl Member {
 
     /// The next stage took a connection or a frame.
     pub(crate) fn reached_next(&mut self) {
-        self.strikes.reached();
+        self.evictions.reached();
     }
 
     /// A connection that was used to go on from here has such a round trip. The record follows only when it is another one by
@@ -790,7 +791,7 @@ impl Member {
 
     /// What came out, with `bytes` of activations, was taken by the link after `waiting`.
     pub(crate) fn sent(&mut self, bytes: usize, waiting: Duration) {
-        self.account.sent(bytes, waiting);
+        self.usage.sent(bytes, waiting);
     }
 
     /// Says in the store, now and then, what was done and used.
@@ -801,7 +802,7 @@ impl Member {
         }
         self.settled = now;
         self.record.load.memory = memory;
-        self.account.settle(elapsed, &mut self.record.load);
+        self.usage.settle(elapsed, &mut self.record.load);
         let unchanged = self.view.stages.get(&self.name).is_some_and(|stage| stage.value == self.record);
         if unchanged {
             return None;

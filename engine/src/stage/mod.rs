@@ -1,20 +1,20 @@
 //! A stage process: joins the cluster, claims what the placement gives it, loads it, and computes what comes in.
 //!
 //! One loop, one closed list of events. What follows from an event is decided by `Member`, which asks `decide` about the
-//! cluster and `Intake` about frames; the arithmetic runs on the thread behind `Compute`; store writes run beside the
+//! cluster and `FrameGate` about frames; the arithmetic runs on the thread behind `Compute`; store writes run beside the
 //! loop, one at a time, so that an absent store never holds up a frame.
 
-mod account;
 pub(crate) mod compute;
+mod frame_gate;
 mod gateways;
-mod gauge;
 pub(crate) mod held;
-mod intake;
-mod live;
 pub(crate) mod member;
+mod memory_sampler;
 mod read_ahead;
 mod serve;
+mod stability;
 mod starts;
+mod usage;
 mod watchdog;
 
 use std::pin::Pin;

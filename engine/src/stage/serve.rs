@@ -13,8 +13,8 @@ use tracing::{info, warn};
 
 use super::compute::{Compute, Done};
 use super::gateways::Gateways;
-use super::gauge::Gauge;
 use super::member::{Member, Order, Purpose, Unsent};
+use super::memory_sampler::MemorySampler;
 use super::watchdog::Watchdog;
 use super::{Ending, StageError, StageSettings};
 use crate::limits::{DRAIN_MAX, SETTLE_LEFT, STORE_LOOK_MAX};
@@ -35,7 +35,7 @@ pub(super) struct Stage {
     compute: Compute,
     done: mpsc::Receiver<Done>,
     watchdog: Watchdog,
-    gauge: Gauge,
+    memory_sampler: MemorySampler,
     member: Member,
     downstream: Route,
     gateways: Gateways,
@@ -77,7 +77,7 @@ impl Stage {
         loader: Arc<dyn Loader>,
     ) -> Result<Self, StageError> {
         let (compute, done) = Compute::start(loader.clone()).map_err(StageError::Thread)?;
-        let gauge = Gauge::start(loader.clone()).map_err(StageError::Thread)?;
+        let memory_sampler = MemorySampler::start(loader.clone()).map_err(StageError::Thread)?;
         let record = StageRecord { endpoint: inbound.endpoint().to_owned(), ..loader.describe() };
         let view = views.borrow().clone();
         let member = Member::new(
@@ -98,7 +98,7 @@ impl Stage {
             compute,
             done,
             watchdog: Watchdog::new(Instant::now()),
-            gauge,
+            memory_sampler,
             member,
             write: None,
             served: false,
@@ -220,7 +220,7 @@ impl Stage {
                     if let Some(for_so_long) = self.watchdog.hangs(Instant::now()) {
                         break Err(StageError::ComputeHangs(for_so_long));
                     }
-                    self.member.report(lease.id(), self.gauge.memory(), Instant::now()).into_iter().collect()
+                    self.member.report(lease.id(), self.memory_sampler.memory(), Instant::now()).into_iter().collect()
                 }
             };
             self.carry_out(orders).await;

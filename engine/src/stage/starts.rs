@@ -1,4 +1,4 @@
-//! A stage that crashes again and again is set aside: each of its processes counts itself in the store before it joins, and
+//! A stage that crashes again and again is set quarantine: each of its processes counts itself in the store before it joins, and
 //! from the fourth on waits, longer each time.
 
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use engine::head::HeadError;
+use engine::core::PipelineError;
 use engine::membership::KeyAgreementError;
 use engine::stage::StageError;
 use engine::store::StoreError;
@@ -164,7 +164,7 @@ fn is_without_store(error: &RunError) -> bool {
     let (RunError::Store(store)
     | RunError::Key(KeyAgreementError::Store(store))
     | RunError::Stage(StageError::Store(store))
-    | RunError::Head(HeadError::Store(store))) = error
+    | RunError::Pipeline(PipelineError::Store(store))) = error
     else {
         return false;
     };

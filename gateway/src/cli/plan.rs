@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use engine::planner::{NoPlan, Outlook, ROWS, has_measured, in_order, interval_ps, times_ps};
+use engine::planner::{NoPlan, Proposal, ROWS, has_measured, in_order, interval_ps, times_ps};
 use engine::view::{ClusterView, Versioned};
 use schema::record::{ModelRecord, Pin, PinStatus, Placement, Shard, StageRecord};
 use schema::{LayerRange, StageName};
@@ -100,12 +100,12 @@ impl PlanDocument {
         let Some(model) = view.model.as_ref().map(|model| &model.value) else {
             return Self { reason: Some("nobody has named a model".to_owned()), ..document };
         };
-        let outlook = Outlook::new(view, model, true);
+        let proposal = Proposal::new(view, model, true);
         let refused =
             |(stage, status): (StageName, PinStatus)| status.reason.map(|reason| RefusedPin { stage, reason });
-        document.refused_pins = outlook.pins.into_iter().filter_map(refused).collect();
+        document.refused_pins = proposal.pins.into_iter().filter_map(refused).collect();
         document.before = promise(view, model, current);
-        let wanted = match outlook.shards {
+        let wanted = match proposal.shards {
             Ok(wanted) => wanted,
             Err(error) => {
                 let no_plan = NoPlan::find(view, model);

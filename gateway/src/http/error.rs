@@ -3,6 +3,7 @@
 use engine::generate::{Failure, Rejection};
 use http::StatusCode;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use serde::Serialize;
 use serde_json::{Value, json};
 use warp::reply::{Reply, Response};
 
@@ -65,7 +66,7 @@ impl ApiError {
         Self { allow: Some(allow), ..error }
     }
 
-    /// A host that is not this server's; `flag` is what would be said to let it in.
+    /// A host that is not this server's; `flag` is the value of the flag that lets it in.
     pub(crate) fn foreign_host(found: &str, flag: &str) -> Self {
         let message = format!(
             "This server is not known as {found:?}: expected localhost, an IP address, or the name of a machine of its \
@@ -74,7 +75,7 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "permission_error", Some("host_not_allowed"), message)
     }
 
-    /// A web page that may not ask for work; `flag` is what would be said to let it.
+    /// A web page that may not ask for work; `flag` is the value of the flag that lets it.
     pub(crate) fn foreign_origin(found: &str, flag: &str) -> Self {
         let message = format!(
             "Web pages of the origin {found:?} may not use this server: expected a page of this machine. To let them, \
@@ -170,8 +171,14 @@ impl Reply for ApiError {
 }
 
 /// A JSON answer.
-pub(crate) fn json_response(status: StatusCode, body: &Value) -> Response {
-    let mut response = http::Response::new(body.to_string()).into_response();
+pub(crate) fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
+    let json = match serde_json::to_string(body) {
+        Ok(json) => json,
+        Err(error) => {
+            return ApiError::internal(format!("The answer cannot be written as JSON: {error}.")).into_response();
+        }
+    };
+    let mut response = http::Response::new(json).into_response();
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

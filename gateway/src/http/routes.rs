@@ -1,4 +1,7 @@
-//! Which page a request is for: one warp filter a page, and a last one that says what is wrong with the rest.
+//! The pages of all rooms: one filter, one list, and an answer of our own for everything else.
+//!
+//! A room (a dialect's folder, or `cluster`) has its pages in its `mod.rs`: `PAGES` for people and for wrong methods, and
+//! `filter` for warp. A further room is one line in each of the two lists here.
 
 use std::sync::Arc;
 
@@ -6,12 +9,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use warp::Filter;
 use warp::filters::BoxedFilter;
-use warp::path::{FullPath, Tail};
+use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 
-use super::door::Door;
+use super::app_state::AppState;
 use super::error::ApiError;
-use super::{body, chat, completions, gpu_info, health, metrics, models, root, status};
+use super::server::body;
+use super::{cluster, openai};
 
 /// One page, as `GET /` lists it and as a wrong method is told.
 pub(crate) struct Page {
@@ -20,60 +24,21 @@ pub(crate) struct Page {
     pub(crate) what: &'static str,
 }
 
-const READ: &str = "GET, HEAD";
-const WRITE: &str = "POST";
+/// `methods` of pages that are read, and of those that take a body.
+pub(crate) const READ: &str = "GET, HEAD";
+pub(crate) const WRITE: &str = "POST";
 
 /// Every page; a path that ends in `{id}` has anything there.
-pub(crate) const PAGES: &[Page] = &[
-    Page { path: "/v1/chat/completions", methods: WRITE, what: "answer a chat (OpenAI)" },
-    Page { path: "/v1/completions", methods: WRITE, what: "complete a prompt (OpenAI)" },
-    Page { path: "/v1/models", methods: READ, what: "the model (OpenAI)" },
-    Page { path: "/v1/models/{id}", methods: READ, what: "the model by its id (OpenAI)" },
-    Page { path: "/health", methods: READ, what: "200 when requests are served, else 503 and why" },
-    Page { path: "/metrics", methods: READ, what: "what was counted, for Prometheus" },
-    Page { path: "/distributed/status", methods: READ, what: "which stage holds which layers, memory, speed" },
-    Page { path: "/distributed/gpu-info", methods: READ, what: "what each stage computes on" },
-    Page { path: "/", methods: READ, what: "this page" },
-];
+pub(crate) fn pages() -> impl Iterator<Item = &'static Page> {
+    [openai::PAGES, cluster::PAGES].into_iter().flatten()
+}
 
-/// All pages of `door`; refuses nothing, so that every answer is this door's own.
-pub(crate) fn filter(door: &Arc<Door>) -> BoxedFilter<(Response,)> {
-    let get = |path: BoxedFilter<()>, show: fn(&Door) -> Response| {
-        path.and(warp::get()).and(with(door)).map(move |door: Arc<Door>| show(&door)).boxed()
-    };
-    let chat = warp::path!("v1" / "chat" / "completions")
-        .and(warp::post())
-        .and(with(door))
-        .and(content(door))
-        .then(async |door, body: Result<Bytes, ApiError>| sent(async { chat::create(door, body?).await }.await));
-    let completions =
-        warp::path!("v1" / "completions").and(warp::post()).and(with(door)).and(content(door)).then(
-            async |door, body: Result<Bytes, ApiError>| sent(async { completions::create(door, body?).await }.await),
-        );
-    let model = warp::path("v1")
-        .and(warp::path("models"))
-        .and(warp::path::tail())
-        .and(warp::get())
-        .and(with(door))
-        .map(|id: Tail, door: Arc<Door>| sent(models::one(&door, id.as_str())));
+/// All pages over `state`; rejects nothing, so that every answer is one of ours.
+pub(crate) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
     let unknown = warp::path::full()
         .and(warp::method())
         .map(|path: FullPath, method: Method| nowhere(&method, path.as_str()).into_response());
-    let reads = get(warp::path!("v1" / "models").boxed(), models::list)
-        .or(model.boxed())
-        .unify()
-        .or(get(warp::path!("health").boxed(), health::show))
-        .unify()
-        .or(get(warp::path!("metrics").boxed(), metrics::show))
-        .unify()
-        .or(get(warp::path!("distributed" / "status").boxed(), status::show))
-        .unify()
-        .or(get(warp::path!("distributed" / "gpu-info").boxed(), gpu_info::show))
-        .unify()
-        .or(get(warp::path::end().boxed(), root::show))
-        .unify();
-    let writes = chat.boxed().or(completions.boxed()).unify();
-    writes.or(reads).unify().or(unknown).unify().boxed()
+    openai::filter(state).or(cluster::filter(state)).unify().or(unknown).unify().boxed()
 }
 
 /// The methods of the page at `path`.
@@ -82,7 +47,7 @@ pub(crate) fn methods(path: &str) -> Option<&'static str> {
         Some(start) => path.len() > start.len() && path.starts_with(start),
         None => path.strip_suffix('/').filter(|path| path.len() > 1).unwrap_or(path) == page.path,
     };
-    PAGES.iter().find(is_at).map(|page| page.methods)
+    pages().find(is_at).map(|page| page.methods)
 }
 
 fn nowhere(method: &Method, path: &str) -> ApiError {
@@ -92,25 +57,52 @@ fn nowhere(method: &Method, path: &str) -> ApiError {
     }
 }
 
-fn with(door: &Arc<Door>) -> BoxedFilter<(Arc<Door>,)> {
-    let door = Arc::clone(door);
-    warp::any().map(move || Arc::clone(&door)).boxed()
+/// A page that `show` renders from the state alone.
+pub(crate) fn get(
+    path: impl Filter<Extract = (), Error = warp::Rejection> + Clone + Send + Sync + 'static,
+    state: &Arc<AppState>,
+    show: fn(&AppState) -> Response,
+) -> BoxedFilter<(Response,)> {
+    path.and(warp::get()).and(with(state)).map(move |state: Arc<AppState>| show(&state)).boxed()
 }
 
-/// The request's body, or why there is none.
-fn content(door: &Arc<Door>) -> BoxedFilter<(Result<Bytes, ApiError>,)> {
-    let door = Arc::clone(door);
-    warp::header::headers_cloned()
-        .and(warp::body::stream())
-        .then(move |headers: HeaderMap, stream| {
-            let door = Arc::clone(&door);
-            async move { body::read(&door.settings, &headers, stream).await }
+/// A page that takes a body; `create` gets it within the bounds of the settings.
+pub(crate) fn post<F>(
+    path: impl Filter<Extract = (), Error = warp::Rejection> + Clone + Send + Sync + 'static,
+    state: &Arc<AppState>,
+    create: fn(Arc<AppState>, Bytes) -> F,
+) -> BoxedFilter<(Response,)>
+where
+    F: Future<Output = Result<Response, ApiError>> + Send + 'static,
+{
+    path.and(warp::post())
+        .and(with(state))
+        .and(content(state))
+        .then(move |state, body: Result<Bytes, ApiError>| async move {
+            match body {
+                Ok(body) => create(state, body).await.unwrap_or_else(Reply::into_response),
+                Err(error) => error.into_response(),
+            }
         })
         .boxed()
 }
 
-fn sent(answer: Result<Response, ApiError>) -> Response {
-    answer.unwrap_or_else(Reply::into_response)
+/// Hands the state on.
+pub(crate) fn with(state: &Arc<AppState>) -> BoxedFilter<(Arc<AppState>,)> {
+    let state = Arc::clone(state);
+    warp::any().map(move || Arc::clone(&state)).boxed()
+}
+
+/// The request's body, or why there is none.
+fn content(state: &Arc<AppState>) -> BoxedFilter<(Result<Bytes, ApiError>,)> {
+    let state = Arc::clone(state);
+    warp::header::headers_cloned()
+        .and(warp::body::stream())
+        .then(move |headers: HeaderMap, stream| {
+            let state = Arc::clone(&state);
+            async move { body::read(&state.settings, &headers, stream).await }
+        })
+        .boxed()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use engine::head::HeadError;
+use engine::core::PipelineError;
 use engine::link::LinkError;
 use engine::membership::KeyAgreementError;
 use engine::runner::KV_BLOCK_TOKENS;
@@ -81,7 +81,7 @@ pub enum RunError {
     Stage(#[from] StageError),
     /// The head.
     #[error("cannot run the gateway")]
-    Head(#[from] HeadError),
+    Pipeline(#[from] PipelineError),
     /// Links.
     #[error("cannot open links")]
     Link(#[from] LinkError),

@@ -9,7 +9,7 @@ use schema::Keyspace;
 use tracing::info;
 
 use super::RunError;
-use super::door::{OpenDoor, listen};
+use super::gateway_server::{GatewayServer, listen};
 use super::model::agree;
 use super::stop::Stop;
 use crate::settings::GatewaySettings;
@@ -23,25 +23,25 @@ const DRAIN_TIME: Duration = Duration::from_secs(25);
 /// [`RunError`] says why it could not start or go on.
 pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
     let stop = Stop::listen(false)?;
-    let listener = listen(settings.door.listen).await?;
+    let listener = listen(settings.http.listen).await?;
     let store: SharedStore = Arc::new(EtcdStore::connect(&settings.cluster.etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster.cluster);
     let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster.cluster));
     agree_on_key(&store, &keyspace, key.as_ref()).await?;
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
-    let door = (&settings.door, DRAIN_TIME, false);
-    let opening = OpenDoor::open(store, keyspace, &served, (&settings.member, key), listener, door, &stop);
-    let door = tokio::select! {
+    let http = (&settings.http, DRAIN_TIME, false);
+    let opening = GatewayServer::open(store, keyspace, &served, (&settings.member, key), listener, http, &stop);
+    let server = tokio::select! {
         () = stop.told() => return Ok(()),
         opened = opening => opened?,
     };
     info!(model = served.record.name, "the gateway is open");
-    let mut statuses = door.head.statuses();
+    let mut statuses = server.pipeline.statuses();
     let outcome = tokio::select! {
         () = stop.told() => Ok(()),
         () = async { while statuses.changed().await.is_ok() {} } => Err(RunError::HeadEnded),
     };
     stop.now();
-    door.closed().await;
+    server.closed().await;
     outcome
 }

@@ -1,9 +1,9 @@
 //! Running the verbs that stay: `up`, `stage`, `gateway`. Here the crates are put together.
 
 mod children;
-mod door;
 mod error;
 mod gateway;
+mod gateway_server;
 mod model;
 mod reasons;
 mod stage;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::core::PipelineError;
 use engine::generate::Pipeline;
-use engine::head::HeadError;
 use engine::membership::{Publisher, agree_on_key, read_view};
 use engine::report;
 use engine::store::{EmbeddedServer, EtcdStore, SharedStore};
@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use super::RunError;
 use super::children::Children;
-use super::door::{OpenDoor, listen};
+use super::gateway_server::{GatewayServer, listen};
 use super::model::{Served, agree, fetch};
 use super::reasons::Reasons;
 use super::stop::Stop;
@@ -36,7 +36,7 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
         settings.model.model = Some(path.to_string_lossy().into_owned());
     }
     let started = Instant::now();
-    let listener = listen(settings.door.listen).await?;
+    let listener = listen(settings.http.listen).await?;
     let (embedded, etcd) = open_store(&settings).await?;
     let store: SharedStore = Arc::new(EtcdStore::connect(&etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster);
@@ -49,24 +49,24 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
-    let (member, door) = ((&settings.member, key.clone()), (&settings.door, DRAIN_TIME, true));
+    let (member, http) = ((&settings.member, key.clone()), (&settings.http, DRAIN_TIME, true));
     // Before the stages: who is not the gateway must not have layers moved twice to find that out.
-    let opening = OpenDoor::open(store.clone(), keyspace.clone(), &served, member, listener, door, &stop);
+    let opening = GatewayServer::open(store.clone(), keyspace.clone(), &served, member, listener, http, &stop);
     let opened = tokio::select! {
         () = stop.told() => None,
         opened = opening => Some(opened),
     };
     let outcome = match opened {
         None => Ok(()),
-        Some(Ok(door)) => {
+        Some(Ok(server)) => {
             let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
-            let outcome = attend(&door, &mut children, &served, &settings, (&etcd, started), &stop).await;
+            let outcome = attend(&server, &mut children, &served, &settings, (&etcd, started), &stop).await;
             stop.now();
-            door.closed().await;
+            server.closed().await;
             children.stop().await;
             outcome
         }
-        Some(Err(RunError::Head(HeadError::Taken { url, .. }))) if settings.etcd.is_some() => {
+        Some(Err(RunError::Pipeline(PipelineError::Taken { url, .. }))) if settings.etcd.is_some() => {
             say(&format!(
                 "the gateway at {url} serves this cluster; this machine adds its stages, Ctrl-C takes them away"
             ));
@@ -139,7 +139,7 @@ async fn open_store(settings: &UpSettings) -> Result<(Option<EmbeddedServer>, Ve
 
 /// Says when the cluster is ready and what becomes of its processes, until it is time to stop.
 async fn attend(
-    door: &OpenDoor,
+    server: &GatewayServer,
     children: &mut Children,
     served: &Served,
     settings: &UpSettings,
@@ -149,7 +149,7 @@ async fn attend(
     for (name, pid) in children.processes() {
         say(&format!("stage {name} is process {}", pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string())));
     }
-    let mut statuses = door.head.statuses();
+    let mut statuses = server.pipeline.statuses();
     let mut reasons = Reasons::new(Instant::now());
     let mut was_serving = false;
     let mut first = true;
@@ -167,7 +167,7 @@ async fn attend(
                 changed.map_err(|_| RunError::HeadEnded)?;
                 let status = statuses.borrow_and_update().clone();
                 if status.serving && !was_serving {
-                    announce(door, served, settings, etcd, first.then_some(started));
+                    announce(server, served, settings, etcd, first.then_some(started));
                     first = false;
                 }
                 was_serving = status.serving;
@@ -179,8 +179,8 @@ async fn attend(
 }
 
 /// Says who holds what and, the first time, how to use it.
-fn announce(door: &OpenDoor, served: &Served, settings: &UpSettings, etcd: &[String], started: Option<Instant>) {
-    let view = door.head.view();
+fn announce(server: &GatewayServer, served: &Served, settings: &UpSettings, etcd: &[String], started: Option<Instant>) {
+    let view = server.pipeline.view();
     for claim in view.serving().map(|served| served.claims).unwrap_or_default() {
         let claim = &claim.value;
         let bytes = claim.weights_bytes as f64 / 1e6;

@@ -21,7 +21,7 @@ pub use environment::{Environment, VARIABLES};
 pub use file::{FileChoices, FileError};
 pub use otlp::OtlpEndpoint;
 pub use resolved::{
-    ClusterSettings, ComputeSettings, DoorSettings, GatewaySettings, KvWish, MemberSettings, ModelSettings,
+    ClusterSettings, ComputeSettings, GatewaySettings, HttpSettings, KvWish, MemberSettings, ModelSettings,
     SettingsError, StageSettings, UpSettings, defaults,
 };
 pub(crate) use resolved::{KV_TOKENS_MAX, cache};

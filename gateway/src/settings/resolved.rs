@@ -111,7 +111,7 @@ pub struct ComputeSettings {
 
 /// For the HTTP door and the head behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DoorSettings {
+pub struct HttpSettings {
     /// Where HTTP clients are served.
     pub listen: SocketAddr,
     /// Longest a request may take.
@@ -155,7 +155,7 @@ pub struct GatewaySettings {
     /// What to serve.
     pub model: ModelSettings,
     /// How clients are served.
-    pub door: DoorSettings,
+    pub http: HttpSettings,
     /// Where model files lie.
     pub cache: Cache,
 }
@@ -178,7 +178,7 @@ pub struct UpSettings {
     /// The stages to start: `<host>-1`, `<host>-2`, …
     pub stage_names: Vec<StageName>,
     /// How clients are served.
-    pub door: DoorSettings,
+    pub http: HttpSettings,
     /// Where model files lie.
     pub cache: Cache,
     /// The settings file that was named, for the stage processes.
@@ -358,7 +358,7 @@ impl ComputeSettings {
     }
 }
 
-impl DoorSettings {
+impl HttpSettings {
     /// Resolves what was said.
     ///
     /// # Errors
@@ -420,7 +420,7 @@ impl GatewaySettings {
             cluster: ClusterSettings::new(cluster),
             member: MemberSettings::new(member, environment)?,
             model: ModelSettings::new(model, defaults::STAGES_MIN)?,
-            door: DoorSettings::new(gateway)?,
+            http: HttpSettings::new(gateway)?,
             cache: cache(global, environment)?,
         })
     }
@@ -455,7 +455,7 @@ impl UpSettings {
             model: ModelSettings::new(model, stages)?,
             compute: ComputeSettings::new(compute, stages)?,
             stage_names: (1..=stages).map(name).collect(),
-            door: DoorSettings::new(gateway)?,
+            http: HttpSettings::new(gateway)?,
             cache: cache(global, environment)?,
             config,
             // As this process itself, which says what people want to know.
@@ -545,12 +545,12 @@ mod tests {
         let up = up("").unwrap();
         assert_eq!((up.etcd, up.stage_names.len(), up.model.stages_min), (None, 2, 2));
         assert_eq!(
-            (up.door.listen.to_string(), up.store_listen.to_string()),
+            (up.http.listen.to_string(), up.store_listen.to_string()),
             ("127.0.0.1:8100".into(), "127.0.0.1:2379".into())
         );
-        assert_eq!((up.member.lease_ttl.as_secs(), up.door.request_deadline.as_secs()), (5, 600));
-        assert!(up.door.speculates && up.door.allowed_origins.is_empty() && up.door.allowed_hosts.is_empty());
-        assert_eq!(up.door.default_max_tokens, 4096);
+        assert_eq!((up.member.lease_ttl.as_secs(), up.http.request_deadline.as_secs()), (5, 600));
+        assert!(up.http.speculates && up.http.allowed_origins.is_empty() && up.http.allowed_hosts.is_empty());
+        assert_eq!(up.http.default_max_tokens, 4096);
         let cluster = ClusterSettings::new(ClusterChoices::default());
         assert_eq!((cluster.cluster.as_str(), cluster.etcd), ("home", vec!["http://127.0.0.1:2379".to_owned()]));
     }
@@ -627,10 +627,10 @@ mod tests {
 
     #[test]
     fn origins_and_hosts_that_are_allowed_are_lists_and_each_is_checked() {
-        let door = up("[gateway]\nallow_origin = [\"https://Chat.example\", \"*\"]\nallow_host = [\"chat.example\"]");
-        let door = door.unwrap().door;
-        assert_eq!(door.allowed_origins, [AllowedOrigin::Named("https://chat.example".into()), AllowedOrigin::Any]);
-        assert_eq!(door.allowed_hosts, [AllowedHost::Named("chat.example".into())]);
+        let http = up("[gateway]\nallow_origin = [\"https://Chat.example\", \"*\"]\nallow_host = [\"chat.example\"]");
+        let http = http.unwrap().http;
+        assert_eq!(http.allowed_origins, [AllowedOrigin::Named("https://chat.example".into()), AllowedOrigin::Any]);
+        assert_eq!(http.allowed_hosts, [AllowedHost::Named("chat.example".into())]);
         let error = super::super::FileChoices::parse("[gateway]\nallow_host = [\"chat.example:80\"]").unwrap_err();
         assert!(error.contains("expected a host name without a port"), "{error}");
     }

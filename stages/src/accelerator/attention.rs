@@ -5,12 +5,12 @@ use candle_nn::ops::softmax_last_dim;
 
 use super::inputs::{GroupInputs, TileInputs};
 use super::kv::LayerKv;
-use crate::model::Hyper;
+use crate::model::ModelConfig;
 
 /// What every row makes of what it looks at, `[row][head × dimension]`, from its queries `[head][row][dimension]`, which
 /// are scaled. The rows' own keys and values are in the cache already.
-pub(super) fn attend(hyper: &Hyper, query: &Tensor, kv: &LayerKv, inputs: &TileInputs) -> Result<Tensor> {
-    let groups = inputs.groups.iter().map(|group| attend_together(hyper, query, kv, group));
+pub(super) fn attend(config: &ModelConfig, query: &Tensor, kv: &LayerKv, inputs: &TileInputs) -> Result<Tensor> {
+    let groups = inputs.groups.iter().map(|group| attend_together(config, query, kv, group));
     let groups = groups.collect::<Result<Vec<_>>>()?;
     let rows = if let [only] = groups.as_slice() { only.clone() } else { Tensor::cat(&groups, 0)? };
     match &inputs.order {
@@ -20,22 +20,22 @@ pub(super) fn attend(hyper: &Hyper, query: &Tensor, kv: &LayerKv, inputs: &TileI
 }
 
 /// One group's part, in the order of its members.
-fn attend_together(hyper: &Hyper, query: &Tensor, kv: &LayerKv, group: &GroupInputs) -> Result<Tensor> {
-    let (kv_heads, shared) = (hyper.kv_heads, hyper.group());
+fn attend_together(config: &ModelConfig, query: &Tensor, kv: &LayerKv, group: &GroupInputs) -> Result<Tensor> {
+    let (kv_heads, shared) = (config.kv_heads, config.group());
     let (members, rows) = (group.members, group.rows);
     let query = match &group.which {
         Some(which) => query.index_select(which, 1)?,
         None => query.clone(),
     };
     // Query heads that share keys become rows of one product with them.
-    let query = query.reshape((kv_heads, shared, members, rows, hyper.key))?.permute((0, 2, 1, 3, 4))?;
-    let query = query.contiguous()?.reshape((kv_heads * members, shared * rows, hyper.key))?;
+    let query = query.reshape((kv_heads, shared, members, rows, config.key))?.permute((0, 2, 1, 3, 4))?;
+    let query = query.contiguous()?.reshape((kv_heads * members, shared * rows, config.key))?;
     let keys = kv.keys(&group.blocks, members)?;
     let tokens = keys.dim(1)?;
     let scores = query.matmul(&keys.t()?)?.reshape((kv_heads, members, shared, rows, tokens))?;
     let weights = softmax_last_dim(&scores.broadcast_add(&group.mask)?)?;
     let weights = weights.reshape((kv_heads * members, shared * rows, tokens))?;
     let sums = weights.matmul(&kv.values(&group.blocks, members)?)?;
-    let sums = sums.reshape((kv_heads, members, shared, rows, hyper.value))?.permute((1, 3, 0, 2, 4))?;
-    sums.contiguous()?.reshape((members * rows, hyper.attention_width()))
+    let sums = sums.reshape((kv_heads, members, shared, rows, config.value))?.permute((1, 3, 0, 2, 4))?;
+    sums.contiguous()?.reshape((members * rows, config.attention_width()))
 }

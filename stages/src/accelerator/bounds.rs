@@ -5,7 +5,7 @@ use schema::LayerRange;
 use schema::record::DeviceKind;
 
 use super::support::{Storage, storage};
-use crate::model::Hyper;
+use crate::model::ModelConfig;
 use crate::sampling::Sampler;
 use crate::shard::TOKENS;
 use crate::weights::Shard;
@@ -60,24 +60,25 @@ impl WeightsBytes {
 }
 
 /// Bytes of the keys and values of `layers`.
-pub(super) fn kv_bytes(hyper: &Hyper, layers: LayerRange, kv_tokens: u32) -> u64 {
-    let token = hyper.kv_heads * (hyper.key + hyper.value) * CACHED_BYTES;
+pub(super) fn kv_bytes(config: &ModelConfig, layers: LayerRange, kv_tokens: u32) -> u64 {
+    let token = config.kv_heads * (config.key + config.value) * CACHED_BYTES;
     let tokens = (kv_blocks(kv_tokens) * TOKENS) as u64;
     (token as u64).saturating_mul(u64::from(layers.count())).saturating_mul(tokens)
 }
 
 /// Bytes that a step takes beside weights, keys and values, at most: everything that a layer or the head makes, as if
 /// nothing were given back before its end.
-pub(crate) fn scratch_bytes(hyper: &Hyper, last: bool, kv_tokens: u32) -> u64 {
-    let sequence = (hyper.context_tokens as usize).min(kv_blocks(kv_tokens) * TOKENS);
-    let heads_rows = 4 * (hyper.query_width() + hyper.key_width() + hyper.value_width()) + 3 * hyper.attention_width();
-    let rows = ROWS_MAX * (6 * hyper.hidden + heads_rows + 4 * hyper.feed_forward) * FLOAT_BYTES;
-    let gathered = GATHERED_TOKENS_MAX.max(sequence) * hyper.kv_heads * (hyper.key + hyper.value);
-    let scores = SCORES_MAX.max(hyper.heads * sequence);
+pub(crate) fn scratch_bytes(config: &ModelConfig, last: bool, kv_tokens: u32) -> u64 {
+    let sequence = (config.context_tokens as usize).min(kv_blocks(kv_tokens) * TOKENS);
+    let heads_rows =
+        4 * (config.query_width() + config.key_width() + config.value_width()) + 3 * config.attention_width();
+    let rows = ROWS_MAX * (6 * config.hidden + heads_rows + 4 * config.feed_forward) * FLOAT_BYTES;
+    let gathered = GATHERED_TOKENS_MAX.max(sequence) * config.kv_heads * (config.key + config.value);
+    let scores = SCORES_MAX.max(config.heads * sequence);
     // Scores as they come, masked and as weights; the mask has one value for all heads.
-    let attention = gathered * (CACHED_BYTES + FLOAT_BYTES) + (3 * scores + scores / hyper.heads) * FLOAT_BYTES;
-    let head = if last { HEAD_ROWS_MAX * (2 * hyper.hidden + 3 * hyper.vocabulary) * FLOAT_BYTES } else { 0 };
-    let sampler = if last { Sampler::bytes(hyper.vocabulary) } else { 0 };
+    let attention = gathered * (CACHED_BYTES + FLOAT_BYTES) + (3 * scores + scores / config.heads) * FLOAT_BYTES;
+    let head = if last { HEAD_ROWS_MAX * (2 * config.hidden + 3 * config.vocabulary) * FLOAT_BYTES } else { 0 };
+    let sampler = if last { Sampler::bytes(config.vocabulary) } else { 0 };
     ((rows + attention + head) * ALLOCATOR_FACTOR) as u64 + sampler
 }
 

@@ -5,7 +5,7 @@ use candle_core::{Device, Result, Tensor};
 use schema::frame::Slice;
 
 use super::plan::{Group, Member, Tile};
-use crate::model::{Hyper, Rope};
+use crate::model::{ModelConfig, Rope};
 use crate::shard::{Row, TOKENS};
 
 /// One tile's inputs.
@@ -44,19 +44,25 @@ pub(super) struct GroupInputs {
 
 impl TileInputs {
     /// Hands over what `tile` needs.
-    pub(super) fn new(tile: &Tile, slices: &[Slice], hyper: &Hyper, rope: &Rope, device: &Device) -> Result<Self> {
+    pub(super) fn new(
+        tile: &Tile,
+        slices: &[Slice],
+        config: &ModelConfig,
+        rope: &Rope,
+        device: &Device,
+    ) -> Result<Self> {
         let [cosines, sines] =
             angles(&tile.rows, rope).map(|values| Tensor::from_vec(values, (tile.rows.len(), rope.pairs()), device));
         let slots: Vec<u32> = tile.rows.iter().map(|row| row.slot as u32).collect();
         let slots = Tensor::from_vec(slots, (1, tile.rows.len(), 1), device)?;
-        let slots_of = |width: usize| slots.broadcast_as((hyper.kv_heads, tile.rows.len(), width))?.contiguous();
-        let key_slots = slots_of(hyper.key)?;
-        let value_slots = if hyper.value == hyper.key { key_slots.clone() } else { slots_of(hyper.value)? };
+        let slots_of = |width: usize| slots.broadcast_as((config.kv_heads, tile.rows.len(), width))?.contiguous();
+        let key_slots = slots_of(config.key)?;
+        let value_slots = if config.value == config.key { key_slots.clone() } else { slots_of(config.value)? };
 
         let order: Vec<u32> = tile.groups.iter().flat_map(Group::tile_rows).collect();
         let in_order = order.is_sorted();
         let single = in_order && tile.groups.len() == 1;
-        let group = |group| GroupInputs::new(group, slices, hyper.window_tokens, single, device);
+        let group = |group| GroupInputs::new(group, slices, config.window_tokens, single, device);
         let groups = tile.groups.iter().map(group).collect::<Result<_>>()?;
         let order = if in_order { None } else { Some(Tensor::new(inverse(&order), device)?) };
         Ok(Self { cosines: cosines?, sines: sines?, key_slots, value_slots, groups, order })

@@ -6,7 +6,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::model::Hyper;
+use crate::model::ModelConfig;
 use crate::shard::TOKENS;
 
 /// How keys and values are kept.
@@ -37,7 +37,7 @@ pub(super) struct LayerKv {
 impl KvCache {
     /// Room for `blocks` blocks in each of `layers` layers, all zero.
     pub(super) fn new(
-        hyper: &Hyper,
+        config: &ModelConfig,
         numbers: KvNumbers,
         layers: usize,
         blocks: usize,
@@ -45,14 +45,14 @@ impl KvCache {
     ) -> Result<Self> {
         // From the host, as a buffer that candle's Metal allocator makes itself is rounded up to a power of two.
         let zeros = |width: usize| {
-            let shape = (hyper.kv_heads, blocks * TOKENS, width);
-            let count = hyper.kv_heads * blocks * TOKENS * width;
+            let shape = (config.kv_heads, blocks * TOKENS, width);
+            let count = config.kv_heads * blocks * TOKENS * width;
             match numbers {
                 KvNumbers::Half => Tensor::from_vec(vec![half::f16::ZERO; count], shape, device),
                 KvNumbers::Float => Tensor::from_vec(vec![0.0_f32; count], shape, device),
             }
         };
-        let layer = |_| Ok(LayerKv { keys: zeros(hyper.key)?, values: zeros(hyper.value)? });
+        let layer = |_| Ok(LayerKv { keys: zeros(config.key)?, values: zeros(config.value)? });
         Ok(Self { layers: (0..layers).map(layer).collect::<Result<_>>()?, blocks })
     }
 

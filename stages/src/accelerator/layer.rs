@@ -8,15 +8,15 @@ use super::attention::attend;
 use super::inputs::TileInputs;
 use super::kv::LayerKv;
 use super::weights::Layer;
-use crate::model::{Hyper, Pairing};
+use crate::model::{ModelConfig, RopeStyle};
 
 /// A tile on its way through the layers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step<'a> {
-    pub(super) hyper: &'a Hyper,
+    pub(super) config: &'a ModelConfig,
     pub(super) inputs: &'a TileInputs,
     /// Which dimensions turn together.
-    pub(super) pairing: Pairing,
+    pub(super) rope_style: RopeStyle,
 }
 
 // === impl Step ===
@@ -24,10 +24,10 @@ pub(super) struct Step<'a> {
 impl Step<'_> {
     /// The rows `[row][hidden]` after one more layer; their keys and values are left in `kv`.
     pub(super) fn layer(&self, rows: &Tensor, layer: &Layer, kv: &LayerKv) -> Result<Tensor> {
-        let epsilon = self.hyper.norm_epsilon;
+        let epsilon = self.config.norm_epsilon;
         let input = rms_norm(rows, &layer.attention_norm, epsilon)?;
-        let query = self.remember(&input, layer, kv)?;
-        let attended = attend(self.hyper, &query, kv, self.inputs)?;
+        let query = self.write_kv(&input, layer, kv)?;
+        let attended = attend(self.config, &query, kv, self.inputs)?;
         let rows = (rows + layer.attention_output.multiply(&attended)?)?;
         let input = rms_norm(&rows, &layer.feed_forward_norm, epsilon)?;
         let gated = (layer.gate.multiply(&input)?.silu()? * layer.up.multiply(&input)?)?;
@@ -35,37 +35,37 @@ impl Step<'_> {
     }
 
     /// Writes the rows' keys and values, and gives their scaled queries, `[head][row][dimension]`.
-    fn remember(&self, input: &Tensor, layer: &Layer, kv: &LayerKv) -> Result<Tensor> {
-        let hyper = self.hyper;
+    fn write_kv(&self, input: &Tensor, layer: &Layer, kv: &LayerKv) -> Result<Tensor> {
+        let config = self.config;
         let [query_norm, key_norm] = layer.head_norms.each_ref().map(Option::as_ref);
         let [query_bias, key_bias, value_bias] = layer.biases.each_ref().map(Option::as_ref);
         let key = biased(layer.key.multiply(input)?, key_bias)?;
-        let key = self.heads(&key, hyper.kv_heads, hyper.key, key_norm)?;
-        kv.write_keys(&self.turn(&key)?, &self.inputs.key_slots)?;
+        let key = self.heads(&key, config.kv_heads, config.key, key_norm)?;
+        kv.write_keys(&self.apply_rope(&key)?, &self.inputs.key_slots)?;
         let value = biased(layer.value.multiply(input)?, value_bias)?;
-        let value = self.heads(&value, hyper.kv_heads, hyper.value, None)?;
+        let value = self.heads(&value, config.kv_heads, config.value, None)?;
         kv.write_values(&value, &self.inputs.value_slots)?;
         let query = biased(layer.query.multiply(input)?, query_bias)?;
-        let query = self.heads(&query, hyper.heads, hyper.key, query_norm)?;
-        self.turn(&query)? * (hyper.key as f64).sqrt().recip()
+        let query = self.heads(&query, config.heads, config.key, query_norm)?;
+        self.apply_rope(&query)? * (config.key as f64).sqrt().recip()
     }
 
     /// `[row][head × dimension]` as `[head][row][dimension]`, each head normalised where there is a norm.
     fn heads(&self, rows: &Tensor, heads: usize, width: usize, norm: Option<&Tensor>) -> Result<Tensor> {
         let mut rows = rows.reshape((rows.dim(0)?, heads, width))?;
         if let Some(norm) = norm {
-            rows = rms_norm(&rows, norm, self.hyper.norm_epsilon)?;
+            rows = rms_norm(&rows, norm, self.config.norm_epsilon)?;
         }
         rows.transpose(0, 1)?.contiguous()
     }
 
     /// Turns heads by their rows' positions.
-    fn turn(&self, heads: &Tensor) -> Result<Tensor> {
-        let (turned, width) = (2 * self.hyper.rope_pairs(), heads.dim(2)?);
+    fn apply_rope(&self, heads: &Tensor) -> Result<Tensor> {
+        let (turned, width) = (2 * self.config.rope_pairs(), heads.dim(2)?);
         let TileInputs { cosines, sines, .. } = self.inputs;
-        let rotate = |part: &Tensor| match self.pairing {
-            Pairing::Adjacent => rope_i(&part.unsqueeze(0)?, cosines, sines)?.squeeze(0),
-            Pairing::Halves => rope(&part.unsqueeze(0)?, cosines, sines)?.squeeze(0),
+        let rotate = |part: &Tensor| match self.rope_style {
+            RopeStyle::Adjacent => rope_i(&part.unsqueeze(0)?, cosines, sines)?.squeeze(0),
+            RopeStyle::Halves => rope(&part.unsqueeze(0)?, cosines, sines)?.squeeze(0),
         };
         if turned == width {
             return rotate(heads);

@@ -10,7 +10,7 @@ use super::runner::CandleRunner;
 use super::support;
 use crate::loader::chain;
 use crate::memory;
-use crate::model::{Hyper, ModelError};
+use crate::model::{ModelConfig, ModelError};
 use crate::shard::RunnerSetup;
 use crate::weights::ModelFile;
 
@@ -18,7 +18,7 @@ use crate::weights::ModelFile;
 #[derive(Debug)]
 pub struct CandleLoader {
     file: ModelFile,
-    hyper: Hyper,
+    config: ModelConfig,
     hardware: Hardware,
     threads: usize,
     budget_bytes: Option<u64>,
@@ -39,10 +39,10 @@ impl CandleLoader {
         threads: usize,
         budget_bytes: Option<u64>,
     ) -> Result<Self, ModelError> {
-        let hyper = Hyper::read(file.header())?;
-        hyper.check_tensors(file.header())?;
+        let config = ModelConfig::read(file.header())?;
+        config.check_tensors(file.header())?;
         support::check(&file, hardware.kind)?;
-        Ok(Self { file, hyper, hardware, threads, budget_bytes })
+        Ok(Self { file, config, hardware, threads, budget_bytes })
     }
 
     /// Bytes of the weights of `layers`; layers that cannot be mapped are refused by `load`.
@@ -55,11 +55,11 @@ impl CandleLoader {
 
 impl Loader for CandleLoader {
     fn memory_bound(&self, layers: LayerRange, room: KvRoom) -> u64 {
-        let last = layers.end() == self.hyper.layers;
+        let last = layers.end() == self.config.layers;
         let WeightsBytes { device, host } = self.weights_bytes(layers);
-        let kv = bounds::kv_bytes(&self.hyper, layers, room.tokens);
+        let kv = bounds::kv_bytes(&self.config, layers, room.tokens);
         // What copying takes on the host is given back before there are keys, values and scratch.
-        device.saturating_add(kv.saturating_add(bounds::scratch_bytes(&self.hyper, last, room.tokens)).max(host))
+        device.saturating_add(kv.saturating_add(bounds::scratch_bytes(&self.config, last, room.tokens)).max(host))
     }
 
     fn load(&self, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
@@ -76,7 +76,7 @@ impl Loader for CandleLoader {
         }
         self.file.check_unchanged().map_err(|error| LoadError::Failed(chain(&error)))?;
         let shard = self.file.map(layers).map_err(|error| LoadError::Failed(chain(&error)))?;
-        let setup = RunnerSetup { hyper: self.hyper.clone(), shard, room };
+        let setup = RunnerSetup { config: self.config.clone(), shard, room };
         let runner = CandleRunner::new(setup, &self.hardware).map_err(|error| LoadError::Failed(chain(&error)))?;
         let kv_blocks = runner.kv_blocks();
         Ok(LoadedShard { runner: Box::new(runner), weights_bytes: self.weights_bytes(layers).device, kv_blocks })

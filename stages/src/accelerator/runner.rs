@@ -12,14 +12,14 @@ use super::layer::Step;
 use super::plan::{Looks, Tile};
 use super::weights::{Head, ShardWeights};
 use crate::loader::chain;
-use crate::model::Hyper;
+use crate::model::ModelConfig;
 use crate::sampling::Sampler;
 use crate::shard::{Accepted, Outcome, RunnerSetup, SetupError, chosen, no_head};
 
 /// Runs a shard on a device of candle's.
 #[derive(Debug)]
 pub struct CandleRunner {
-    hyper: Hyper,
+    config: ModelConfig,
     device: Device,
     weights: ShardWeights,
     kv: KvCache,
@@ -49,13 +49,13 @@ impl CandleRunner {
     /// # Errors
     /// As [`Self::new`].
     pub fn keeping(kv_numbers: KvNumbers, setup: RunnerSetup, hardware: &Hardware) -> Result<Self, SetupError> {
-        let RunnerSetup { hyper, shard, room } = setup;
-        let (weights, device) = (ShardWeights::upload(&hyper, &shard, hardware)?, hardware.device.clone());
+        let RunnerSetup { config, shard, room } = setup;
+        let (weights, device) = (ShardWeights::upload(&config, &shard, hardware)?, hardware.device.clone());
         let blocks = bounds::kv_blocks(room.tokens);
-        let kv = KvCache::new(&hyper, kv_numbers, weights.layers.len(), blocks, &device)?;
+        let kv = KvCache::new(&config, kv_numbers, weights.layers.len(), blocks, &device)?;
         device.synchronize()?;
-        let sampler = weights.head.is_some().then(|| Sampler::new(hyper.vocabulary));
-        Ok(Self { hyper, device, weights, kv, sampler })
+        let sampler = weights.head.is_some().then(|| Sampler::new(config.vocabulary));
+        Ok(Self { config, device, weights, kv, sampler })
     }
 
     /// Blocks of keys and values it has room for.
@@ -78,7 +78,7 @@ impl CandleRunner {
 
     fn accepted(&self) -> Accepted {
         let (first, last) = (self.weights.embedding.is_some(), self.weights.head.is_some());
-        Accepted::new(&self.hyper, first, last, self.kv_blocks())
+        Accepted::new(&self.config, first, last, self.kv_blocks())
     }
 
     /// Runs the work tile by tile and appends what comes of it to `into`.
@@ -91,10 +91,10 @@ impl CandleRunner {
     }
 
     fn tile(&mut self, work: &Work<'_>, from: usize, into: &mut Outcome) -> Result<(), StepError> {
-        let looks = Looks { heads: self.hyper.heads, window: self.hyper.window_tokens };
+        let looks = Looks { heads: self.config.heads, window: self.config.window_tokens };
         let tile = Tile::new(work.slices, from, ROWS_MAX, looks);
-        let inputs = TileInputs::new(&tile, work.slices, &self.hyper, &self.weights.rope, &self.device)?;
-        let step = Step { hyper: &self.hyper, inputs: &inputs, pairing: self.weights.rope.pairing() };
+        let inputs = TileInputs::new(&tile, work.slices, &self.config, &self.weights.rope, &self.device)?;
+        let step = Step { config: &self.config, inputs: &inputs, rope_style: self.weights.rope.rope_style() };
         let mut rows = self.begin(work, &tile, from)?;
         for (index, layer) in self.weights.layers.iter().enumerate() {
             rows = step.layer(&rows, layer, self.kv.layer(index))?;
@@ -112,7 +112,7 @@ impl CandleRunner {
 
     /// What the tile starts from, on the device.
     fn begin(&self, work: &Work<'_>, tile: &Tile, from: usize) -> Result<Tensor, StepError> {
-        let (rows, hidden) = (tile.rows.len(), self.hyper.hidden);
+        let (rows, hidden) = (tile.rows.len(), self.config.hidden);
         let Some(embedding) = &self.weights.embedding else {
             let values = &work.activations[from * hidden..][..rows * hidden];
             return Ok(Tensor::from_slice(values, (rows, hidden), &self.device)?);
@@ -127,7 +127,7 @@ impl CandleRunner {
 
     /// Appends what the tile's rows want of the head to `into`.
     fn finish(&mut self, work: &Work<'_>, tile: &Tile, rows: &Tensor, into: &mut Outcome) -> Result<(), StepError> {
-        let Self { weights: ShardWeights { head: Some(head), .. }, sampler: Some(sampler), hyper, .. } = self else {
+        let Self { weights: ShardWeights { head: Some(head), .. }, sampler: Some(sampler), config, .. } = self else {
             return Ok(());
         };
         let wants = |index: &u32| tile.rows[*index as usize].wants_logits(work.slices);
@@ -138,18 +138,18 @@ impl CandleRunner {
             return Ok(numbers(&sums.to_vec1()?)?);
         }
         for (index, wanted) in wanted.chunks(HEAD_ROWS_MAX).enumerate() {
-            let logits = logits(hyper, head, rows, wanted)?;
+            let logits = logits(config, head, rows, wanted)?;
             // Fetched together with the first logits, so that a tile waits for the device once.
             let found: Vec<f32> = match index {
                 0 => Tensor::cat(&[&logits, &sums], 0)?.to_vec1()?,
                 _ => logits.to_vec1()?,
             };
-            let (logits, sums) = found.split_at(wanted.len() * hyper.vocabulary);
+            let (logits, sums) = found.split_at(wanted.len() * config.vocabulary);
             numbers(sums)?;
             match into {
                 Outcome::Logits(all) => all.extend(logits),
                 Outcome::Tokens(all) => {
-                    for (row, logits) in wanted.iter().zip(logits.chunks_exact(hyper.vocabulary)) {
+                    for (row, logits) in wanted.iter().zip(logits.chunks_exact(config.vocabulary)) {
                         let row = &tile.rows[*row as usize];
                         let slice = &work.slices[row.slice];
                         let choice = sampler.choose(logits, &slice.sampling, row.position + 1);
@@ -185,9 +185,9 @@ impl Runner for CandleRunner {
 }
 
 /// The logits of some rows, one row after the other.
-fn logits(hyper: &Hyper, head: &Head, rows: &Tensor, which: &[u32]) -> candle_core::Result<Tensor> {
+fn logits(config: &ModelConfig, head: &Head, rows: &Tensor, which: &[u32]) -> candle_core::Result<Tensor> {
     let rows = rows.index_select(&Tensor::new(which, rows.device())?, 0)?;
-    let input = rms_norm(&rows, &head.norm, hyper.norm_epsilon)?;
+    let input = rms_norm(&rows, &head.norm, config.norm_epsilon)?;
     head.output.multiply(&input)?.flatten_all()
 }
 

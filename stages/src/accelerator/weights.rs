@@ -6,7 +6,7 @@ use schema::LayerRange;
 
 use super::hardware::Hardware;
 use super::matrix::Matrix;
-use crate::model::{Hyper, ROPE_FACTORS, Rope};
+use crate::model::{ModelConfig, ROPE_FACTORS, Rope};
 use crate::shard::{Backend, HeadTensors, LayerTensors, SetupError};
 use crate::weights::{self, EmbeddingRows, Shard};
 
@@ -37,19 +37,19 @@ impl ShardWeights {
     ///
     /// # Errors
     /// [`SetupError`] when the file lacks something, or the device has no room.
-    pub(super) fn upload(hyper: &Hyper, shard: &Shard, hardware: &Hardware) -> Result<Self, SetupError> {
+    pub(super) fn upload(config: &ModelConfig, shard: &Shard, hardware: &Hardware) -> Result<Self, SetupError> {
         let (embedding, range) = (shard.embedding(), shard.layers());
-        let (mut layers, mut head, mut rope) = (Vec::new(), None, hyper.rope(None)?);
+        let (mut layers, mut head, mut rope) = (Vec::new(), None, config.rope(None)?);
         for layer in range.start()..range.end() {
             // Of one layer, which is never empty.
             let Some(one) = LayerRange::new(layer, layer + 1) else { continue };
             let one = shard.file().map(one)?;
             layers.push(Layer::hold(&one, layer, &Upload(hardware))?);
-            if layer + 1 == hyper.layers {
+            if layer + 1 == config.layers {
                 head = Some(Head::hold(&one, &Upload(hardware))?);
             }
             if let Some(factors) = one.find(ROPE_FACTORS)? {
-                rope = hyper.rope(Some(&factors.f32s()?))?;
+                rope = config.rope(Some(&factors.f32s()?))?;
             }
         }
         Ok(Self { embedding, layers, head, rope })

@@ -7,7 +7,7 @@ use super::attention::{CHUNK_TOKENS, QUERIES_MAX, Scratch, Sums};
 use super::kv::{KvShape, padded_value};
 use super::rope::Angles;
 use crate::kernels::Rows;
-use crate::model::{Hyper, Rope};
+use crate::model::{ModelConfig, Rope};
 use crate::sampling::{Choice, Sampler, SamplingError};
 use crate::shard::{Row, RowTile, Stretch, TOKENS};
 
@@ -74,23 +74,23 @@ pub(super) struct Arena {
 
 impl ArenaSizes {
     /// What a shard of this model needs on `threads` threads with room for `kv_tokens` tokens.
-    pub(super) fn new(hyper: &Hyper, last: bool, threads: usize, kv_tokens: u32) -> Self {
-        let sequence = hyper.context_tokens.min(kv_tokens.next_multiple_of(TOKENS as u32)) as usize;
+    pub(super) fn new(config: &ModelConfig, last: bool, threads: usize, kv_tokens: u32) -> Self {
+        let sequence = config.context_tokens.min(kv_tokens.next_multiple_of(TOKENS as u32)) as usize;
         Self {
-            hidden: hyper.hidden,
-            query: hyper.query_width(),
-            key: hyper.key_width(),
-            value: hyper.value_width(),
-            feed_forward: hyper.feed_forward,
-            input: hyper.hidden.max(hyper.attention_width()).max(hyper.feed_forward),
-            head_key: hyper.key,
-            head_value_padded: padded_value(hyper.value),
-            rope_pairs: hyper.rope_pairs(),
+            hidden: config.hidden,
+            query: config.query_width(),
+            key: config.key_width(),
+            value: config.value_width(),
+            feed_forward: config.feed_forward,
+            input: config.hidden.max(config.attention_width()).max(config.feed_forward),
+            head_key: config.key,
+            head_value_padded: padded_value(config.value),
+            rope_pairs: config.rope_pairs(),
             threads,
-            queries: QUERIES_MAX.max(hyper.group()),
-            group: hyper.group(),
+            queries: QUERIES_MAX.max(config.group()),
+            group: config.group(),
             chunks: if threads > 1 { threads * UNITS_PER_THREAD * sequence.div_ceil(CHUNK_TOKENS) } else { 0 },
-            vocabulary: if last { hyper.vocabulary } else { 0 },
+            vocabulary: if last { config.vocabulary } else { 0 },
         }
     }
 
@@ -142,8 +142,8 @@ impl Arena {
 }
 
 /// How a model's keys and values lie in memory.
-pub(super) fn kv_shape(hyper: &Hyper, kv_type: KvType) -> KvShape {
-    KvShape { kv_type, heads: hyper.kv_heads, key: hyper.key, value: hyper.value }
+pub(super) fn kv_shape(config: &ModelConfig, kv_type: KvType) -> KvShape {
+    KvShape { kv_type, heads: config.kv_heads, key: config.key, value: config.value }
 }
 
 #[cfg(test)]
@@ -169,7 +169,7 @@ mod tests {
             vocabulary: 700,
         };
         let frequencies = vec![1.0; sizes.rope_pairs];
-        let arena = Arena::new(&sizes, Rope::from_frequencies(frequencies, crate::model::Pairing::Halves));
+        let arena = Arena::new(&sizes, Rope::from_frequencies(frequencies, crate::model::RopeStyle::Halves));
         let floats =
             [&arena.x, &arena.query, &arena.key, &arena.value, &arena.out, &arena.gate, &arena.up, &arena.logits];
         let floats: usize = floats.iter().map(|values| values.capacity() * 4).sum();

@@ -281,7 +281,7 @@ fn attend_chunk<L: Lanes>(shape: AttentionShape, span: Span<'_>, chunk: usize, k
         let tiles = [index, index + 1, index + 2].map(|index| span.tile(index, shape.window, kv));
         let start = index * TOKENS;
         if first + 1 >= start + TOKENS && seen_from(last, shape.window) <= start {
-            meet::<L>(shape, scratch, 0..queries, tiles, 0..TOKENS);
+            attend_tile::<L>(shape, scratch, 0..queries, tiles, 0..TOKENS);
             continue;
         }
         for row in 0..span.rows {
@@ -290,7 +290,7 @@ fn attend_chunk<L: Lanes>(shape: AttentionShape, span: Span<'_>, chunk: usize, k
             let to = (position + 1).min(start + TOKENS);
             if from < to {
                 let heads = row * shape.heads..(row + 1) * shape.heads;
-                meet::<L>(shape, scratch, heads, tiles, from - start..to - start);
+                attend_tile::<L>(shape, scratch, heads, tiles, from - start..to - start);
             }
         }
     }
@@ -298,7 +298,7 @@ fn attend_chunk<L: Lanes>(shape: AttentionShape, span: Span<'_>, chunk: usize, k
 
 /// Adds the tokens `seen` of the first tile to what `queries` have so far; asks for the two that follow.
 #[inline(always)]
-fn meet<L: Lanes>(
+fn attend_tile<L: Lanes>(
     shape: AttentionShape,
     scratch: &mut Scratch,
     queries: Range<usize>,
@@ -307,29 +307,29 @@ fn meet<L: Lanes>(
 ) {
     match tiles {
         [Tile::Half(tile), Tile::Half(next), Tile::Half(after)] => {
-            meet_with::<L, _>(shape, scratch, queries, Met { tile, ahead: Some([next, after]) }, seen);
+            attend_tile_of::<L, _>(shape, scratch, queries, PrefetchedTile { tile, ahead: Some([next, after]) }, seen);
         }
         [Tile::Byte(tile), Tile::Byte(next), Tile::Byte(after)] => {
-            meet_with::<L, _>(shape, scratch, queries, Met { tile, ahead: Some([next, after]) }, seen);
+            attend_tile_of::<L, _>(shape, scratch, queries, PrefetchedTile { tile, ahead: Some([next, after]) }, seen);
         }
         _ => unreachable!("all tiles of a layer are of one kind"),
     }
 }
 
-/// A tile, and the two that are met next if they are still to be asked for: while it is computed with, line by line, the next
+/// A tile, and the two that follow it if they are still to be prefetched: while it is computed with, line by line, the next
 /// one for the first-level cache and the other for the second, as with weights (`kernels/tile.rs`).
 #[derive(Clone, Copy)]
-struct Met<T> {
+struct PrefetchedTile<T> {
     tile: T,
     ahead: Option<[T; 2]>,
 }
 
-// === impl Met ===
+// === impl PrefetchedTile ===
 
-impl<T: Numbers> Met<T> {
+impl<T: Numbers> PrefetchedTile<T> {
     /// Asks for what will be needed at a dimension of the keys.
     #[inline(always)]
-    fn ask_for_key<L: Lanes>(self, dimension: usize) {
+    fn prefetch_key<L: Lanes>(self, dimension: usize) {
         let Some([next, after]) = self.ahead else { return };
         L::prefetch(next.key_place(dimension));
         L::prefetch_far(after.key_place(dimension));
@@ -337,7 +337,7 @@ impl<T: Numbers> Met<T> {
 
     /// Asks for what will be needed of a token's value.
     #[inline(always)]
-    fn ask_for_value<L: Lanes>(self, padded: usize, token: usize, dimensions: Range<usize>) {
+    fn prefetch_value<L: Lanes>(self, padded: usize, token: usize, dimensions: Range<usize>) {
         let Some([next, after]) = self.ahead else { return };
         let near = next.value_place(padded, token, dimensions.clone());
         let far = after.value_place(padded, token, dimensions);
@@ -353,59 +353,59 @@ const LINE_BYTES: usize = 64;
 
 /// The same, for a kind of tile.
 #[inline(always)]
-fn meet_with<L: Lanes, T: Numbers>(
+fn attend_tile_of<L: Lanes, T: Numbers>(
     shape: AttentionShape,
     scratch: &mut Scratch,
     queries: Range<usize>,
-    mut met: Met<T>,
+    mut tile: PrefetchedTile<T>,
     seen: Range<usize>,
 ) {
     let (mut from, end) = (queries.start, queries.end);
     while from < end {
         // Only the first queries ask for what follows.
-        met.ahead = met.ahead.filter(|_| from == 0);
+        tile.ahead = tile.ahead.filter(|_| from == 0);
         // The wide forms exist only where there are registers for them.
         from += match end - from {
-            8.. if L::QUERIES >= 8 => together::<L, T, 8>(shape, scratch, from, met, seen.clone()),
-            4.. if L::QUERIES >= 8 => together::<L, T, 4>(shape, scratch, from, met, seen.clone()),
-            3 if L::QUERIES >= 8 => together::<L, T, 3>(shape, scratch, from, met, seen.clone()),
-            2.. if L::QUERIES >= 2 => together::<L, T, 2>(shape, scratch, from, met, seen.clone()),
-            _ => together::<L, T, 1>(shape, scratch, from, met, seen.clone()),
+            8.. if L::QUERIES >= 8 => attend_queries::<L, T, 8>(shape, scratch, from, tile, seen.clone()),
+            4.. if L::QUERIES >= 8 => attend_queries::<L, T, 4>(shape, scratch, from, tile, seen.clone()),
+            3 if L::QUERIES >= 8 => attend_queries::<L, T, 3>(shape, scratch, from, tile, seen.clone()),
+            2.. if L::QUERIES >= 2 => attend_queries::<L, T, 2>(shape, scratch, from, tile, seen.clone()),
+            _ => attend_queries::<L, T, 1>(shape, scratch, from, tile, seen.clone()),
         };
     }
 }
 
 /// `N` queries at once. Gives back `N`.
 #[inline(always)]
-fn together<L: Lanes, T: Numbers, const N: usize>(
+fn attend_queries<L: Lanes, T: Numbers, const N: usize>(
     shape: AttentionShape,
     scratch: &mut Scratch,
     from: usize,
-    met: Met<T>,
+    tile: PrefetchedTile<T>,
     seen: Range<usize>,
 ) -> usize {
     let Scratch { queries, chunk: Sums { values: sums, softmax }, scores, .. } = scratch;
     let queries: [&[f32]; N] = std::array::from_fn(|n| &queries[(from + n) * shape.key..][..shape.key]);
     let scores = &mut scores[from..from + N];
     let softmax = &mut softmax[from..from + N];
-    score::<L, T, N>(queries, met, shape.key, scores);
+    score::<L, T, N>(queries, tile, shape.key, scores);
     for (scores, softmax) in scores.iter_mut().zip(softmax.iter_mut()) {
-        weigh::<L>(scores, softmax, seen.clone());
+        softmax_weights::<L>(scores, softmax, seen.clone());
     }
     let padded = shape.value_padded;
     let sums = &mut sums[from * padded..(from + N) * padded];
     let mut column = 0;
     // As many columns at once as keep the multipliers busy and leave registers over.
     while N <= 4 && L::QUERIES >= 8 && column + 4 * WIDTH <= padded {
-        gather::<L, T, N, 4>(sums, met, padded, column, scores, softmax, seen.clone());
+        accumulate::<L, T, N, 4>(sums, tile, padded, column, scores, softmax, seen.clone());
         column += 4 * WIDTH;
     }
     while column + 2 * WIDTH <= padded {
-        gather::<L, T, N, 2>(sums, met, padded, column, scores, softmax, seen.clone());
+        accumulate::<L, T, N, 2>(sums, tile, padded, column, scores, softmax, seen.clone());
         column += 2 * WIDTH;
     }
     while column < padded {
-        gather::<L, T, N, 1>(sums, met, padded, column, scores, softmax, seen.clone());
+        accumulate::<L, T, N, 1>(sums, tile, padded, column, scores, softmax, seen.clone());
         column += WIDTH;
     }
     N
@@ -415,18 +415,18 @@ fn together<L: Lanes, T: Numbers, const N: usize>(
 #[inline(always)]
 fn score<L: Lanes, T: Numbers, const N: usize>(
     queries: [&[f32]; N],
-    met: Met<T>,
+    tile: PrefetchedTile<T>,
     dimensions: usize,
     scores: &mut [[f32; TOKENS]],
 ) {
     let mut sums = [[L::splat(0.0); 2]; N];
     let queries = queries.map(|query| &query[..dimensions]);
     for block in 0..dimensions.div_ceil(BLOCK) {
-        let scales = met.tile.key_scales::<L>(block);
+        let scales = tile.tile.key_scales::<L>(block);
         #[expect(clippy::needless_range_loop, reason = "it counts the dimensions of the tile and of all queries alike")]
         for dimension in block * BLOCK..dimensions.min((block + 1) * BLOCK) {
-            met.ask_for_key::<L>(dimension);
-            let [low, high] = met.tile.key::<L>(scales, dimension);
+            tile.prefetch_key::<L>(dimension);
+            let [low, high] = tile.tile.key::<L>(scales, dimension);
             for n in 0..N {
                 let query = L::splat(queries[n][dimension]);
                 sums[n][0] = low.fma(query, sums[n][0]);
@@ -443,7 +443,7 @@ fn score<L: Lanes, T: Numbers, const N: usize>(
 
 /// Turns scores into weights relative to the largest score so far.
 #[inline(always)]
-fn weigh<L: Lanes>(scores: &mut [f32; TOKENS], softmax: &mut Softmax, seen: Range<usize>) {
+fn softmax_weights<L: Lanes>(scores: &mut [f32; TOKENS], softmax: &mut Softmax, seen: Range<usize>) {
     scores[..seen.start].fill(f32::NEG_INFINITY);
     scores[seen.end..].fill(f32::NEG_INFINITY);
     let (halves, _) = scores.as_chunks_mut::<WIDTH>();
@@ -465,9 +465,9 @@ fn weigh<L: Lanes>(scores: &mut [f32; TOKENS], softmax: &mut Softmax, seen: Rang
 
 /// `sums = sums * factor + weights · values`, for `C` times [`WIDTH`] dimensions from `column` on.
 #[inline(always)]
-fn gather<L: Lanes, T: Numbers, const N: usize, const C: usize>(
+fn accumulate<L: Lanes, T: Numbers, const N: usize, const C: usize>(
     sums: &mut [f32],
-    met: Met<T>,
+    tile: PrefetchedTile<T>,
     padded: usize,
     column: usize,
     weights: &[[f32; TOKENS]],
@@ -482,10 +482,10 @@ fn gather<L: Lanes, T: Numbers, const N: usize, const C: usize>(
             registers[n][c] = L::load(&sums[c]).mul(factor);
         }
     }
-    let scales = met.tile.scales::<L, C>(column);
+    let scales = tile.tile.scales::<L, C>(column);
     for token in seen {
-        met.ask_for_value::<L>(padded, token, column..column + C * WIDTH);
-        let value = met.tile.value::<L, C>(&scales, padded, token, column);
+        tile.prefetch_value::<L>(padded, token, column..column + C * WIDTH);
+        let value = tile.tile.value::<L, C>(&scales, padded, token, column);
         for n in 0..N {
             let weight = L::splat(weights[n][token]);
             for c in 0..C {

@@ -26,7 +26,7 @@ impl Step<'_> {
             let to = (from + HEAD_ROWS_MAX).min(self.arena.wanted.len());
             self.logits(head, from..to);
             match into {
-                Outcome::Logits(all) => all.extend(&self.arena.logits[..(to - from) * self.hyper.vocabulary]),
+                Outcome::Logits(all) => all.extend(&self.arena.logits[..(to - from) * self.config.vocabulary]),
                 Outcome::Tokens(all) => {
                     self.sample(from..to);
                     self.collect(from..to, all)?;
@@ -39,14 +39,14 @@ impl Step<'_> {
 
     /// The logits of some of the wanted rows.
     fn logits(&mut self, head: &Head, which: std::ops::Range<usize>) {
-        let (hidden, vocabulary) = (self.hyper.hidden, self.hyper.vocabulary);
+        let (hidden, vocabulary) = (self.config.hidden, self.config.vocabulary);
         let Arena { x, input, out, wanted, logits, .. } = &mut *self.arena;
         let rows = &wanted[which];
         for (row, input) in rows.iter().zip(input.prepare(rows.len(), hidden).chunks_exact_mut(hidden)) {
             let values = row * hidden..(row + 1) * hidden;
             let x = &mut x[values.clone()];
             add(self.isa, x, &out[values]);
-            rms_norm(self.isa, x, &head.norm, self.hyper.norm_epsilon, input);
+            rms_norm(self.isa, x, &head.norm, self.config.norm_epsilon, input);
         }
         let out = &mut logits[..rows.len() * vocabulary];
         matmul(self.pool, &mut [MatmulJob { weights: head.output.matrix(), out }], input);
@@ -54,7 +54,7 @@ impl Step<'_> {
 
     /// A choice for each of the rows that have logits.
     fn sample(&mut self, which: std::ops::Range<usize>) {
-        let (slices, vocabulary) = (self.slices, self.hyper.vocabulary);
+        let (slices, vocabulary) = (self.slices, self.config.vocabulary);
         let Arena { tile, wanted, logits, samplers, choices, .. } = &mut *self.arena;
         let rows = &wanted[which];
         let (samplers, choices, logits) = (Split::new(samplers), Split::new(choices), &*logits);

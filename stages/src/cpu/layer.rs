@@ -10,11 +10,11 @@ use super::share;
 use super::weights::Layer;
 use crate::kernels::Isa;
 use crate::kernels::{MatmulJob, Pool, Split, matmul};
-use crate::model::Hyper;
+use crate::model::ModelConfig;
 
 /// A tile on its way through the layers.
 pub(super) struct Step<'a> {
-    pub(super) hyper: &'a Hyper,
+    pub(super) config: &'a ModelConfig,
     pub(super) pool: &'a Pool,
     pub(super) isa: Isa,
     /// What the tile's rows are from.
@@ -29,7 +29,7 @@ impl Step<'_> {
     pub(super) fn layer(&mut self, layer: &Layer, kv: &mut KvCache, index: usize) {
         self.normalise(&layer.attention_norm, index > 0);
         self.project(layer);
-        self.remember(layer, &kv.layer_mut(index));
+        self.write_kv(layer, &kv.layer_mut(index));
         self.attend(layer, kv.layer(index));
         self.multiply_into_out(&layer.attention_output);
         self.normalise(&layer.feed_forward_norm, true);
@@ -44,7 +44,7 @@ impl Step<'_> {
 
     /// Adds `out` to the residual stream where there is something to add, and puts its norm into `input`.
     fn normalise(&mut self, weight: &[f32], pending: bool) {
-        let (rows, hidden, isa, epsilon) = (self.rows(), self.hyper.hidden, self.isa, self.hyper.norm_epsilon);
+        let (rows, hidden, isa, epsilon) = (self.rows(), self.config.hidden, self.isa, self.config.norm_epsilon);
         let Arena { x, input, out, .. } = &mut *self.arena;
         let (x, input, out) = (Split::new(x), Split::new(input.prepare(rows, hidden)), &*out);
         share::rows(self.pool, rows, &|range| {
@@ -65,9 +65,9 @@ impl Step<'_> {
         let rows = self.rows();
         let Arena { input, query, key, value, .. } = &mut *self.arena;
         let mut jobs = [
-            MatmulJob { weights: layer.query.matrix(), out: &mut query[..rows * self.hyper.query_width()] },
-            MatmulJob { weights: layer.key.matrix(), out: &mut key[..rows * self.hyper.key_width()] },
-            MatmulJob { weights: layer.value.matrix(), out: &mut value[..rows * self.hyper.value_width()] },
+            MatmulJob { weights: layer.query.matrix(), out: &mut query[..rows * self.config.query_width()] },
+            MatmulJob { weights: layer.key.matrix(), out: &mut key[..rows * self.config.key_width()] },
+            MatmulJob { weights: layer.value.matrix(), out: &mut value[..rows * self.config.value_width()] },
         ];
         matmul(self.pool, &mut jobs, input);
     }
@@ -75,13 +75,13 @@ impl Step<'_> {
     fn multiply_into_out(&mut self, weights: &crate::weights::Tensor) {
         let rows = self.rows();
         let Arena { input, out, .. } = &mut *self.arena;
-        let out = &mut out[..rows * self.hyper.hidden];
+        let out = &mut out[..rows * self.config.hidden];
         matmul(self.pool, &mut [MatmulJob { weights: weights.matrix(), out }], input);
     }
 
     /// `input = silu(gate) * up`.
     fn feed_forward(&mut self, layer: &Layer) {
-        let (rows, width, isa) = (self.rows(), self.hyper.feed_forward, self.isa);
+        let (rows, width, isa) = (self.rows(), self.config.feed_forward, self.isa);
         let Arena { input, gate, up, .. } = &mut *self.arena;
         let (gate, up) = (&mut gate[..rows * width], &mut up[..rows * width]);
         let mut jobs = [

@@ -10,12 +10,12 @@ use super::rope::Angles;
 use super::share;
 use super::weights::Layer;
 use crate::kernels::{Isa, Split};
-use crate::model::Hyper;
+use crate::model::ModelConfig;
 use crate::shard::Stretch;
 
 /// What all threads need to attend.
 struct Attention<'a> {
-    hyper: &'a Hyper,
+    config: &'a ModelConfig,
     isa: Isa,
     layer: &'a Layer,
     shape: AttentionShape,
@@ -37,32 +37,32 @@ struct Unit<'a> {
 
 impl Step<'_> {
     /// Writes the tile's keys, with their bias, norm and turn, and values to their blocks.
-    pub(super) fn remember(&mut self, layer: &Layer, kv: &KvLayerMut<'_>) {
-        let Self { hyper, isa, .. } = *self;
+    pub(super) fn write_kv(&mut self, layer: &Layer, kv: &KvLayerMut<'_>) {
+        let Self { config, isa, .. } = *self;
         let Arena { key, value, angles, tile, .. } = &mut *self.arena;
         let (key, value) = (Split::new(key), Split::new(value));
         let [_, key_bias, value_bias] = &layer.biases;
         let [_, key_norm] = &layer.head_norms;
         // By head and not by row: frames may, wrongly, give two rows the same place, and then one must come after the
         // other.
-        share::heads(self.pool, hyper.kv_heads, tile.rows.len(), &|head| {
+        share::heads(self.pool, config.kv_heads, tile.rows.len(), &|head| {
             for (index, row) in tile.rows.iter().enumerate() {
-                let (k, v) = (head * hyper.key, head * hyper.value);
-                let (k_row, v_row) = (index * hyper.key_width(), index * hyper.value_width());
+                let (k, v) = (head * config.key, head * config.value);
+                let (k_row, v_row) = (index * config.key_width(), index * config.value_width());
                 // SAFETY: each head of a row is in one part only.
-                let key = unsafe { key.part(k_row + k..k_row + k + hyper.key) };
+                let key = unsafe { key.part(k_row + k..k_row + k + config.key) };
                 // SAFETY: as above.
-                let value = unsafe { value.part(v_row + v..v_row + v + hyper.value) };
+                let value = unsafe { value.part(v_row + v..v_row + v + config.value) };
                 if let Some(bias) = key_bias {
-                    add(isa, key, &bias[k..k + hyper.key]);
+                    add(isa, key, &bias[k..k + config.key]);
                 }
                 if let Some(bias) = value_bias {
-                    add(isa, value, &bias[v..v + hyper.value]);
+                    add(isa, value, &bias[v..v + config.value]);
                 }
                 if let Some(norm) = key_norm {
-                    rms_norm_in_place(isa, key, norm, hyper.norm_epsilon);
+                    rms_norm_in_place(isa, key, norm, config.norm_epsilon);
                 }
-                angles.turn(isa, index, key);
+                angles.apply_rope(isa, index, key);
                 // SAFETY: each head is in one part only.
                 unsafe { kv.write(isa, row.slot, head, key, value) };
             }
@@ -71,22 +71,22 @@ impl Step<'_> {
 
     /// Puts what the tile's queries find into `input`.
     pub(super) fn attend(&mut self, layer: &Layer, kv: KvLayer<'_>) {
-        let (rows, slices, hyper, isa) = (self.rows(), self.slices, self.hyper, self.isa);
+        let (rows, slices, config, isa) = (self.rows(), self.slices, self.config, self.isa);
         let Arena { input, query, angles, tile, scratch, chunks, .. } = &mut *self.arena;
         let shape = AttentionShape {
-            heads: hyper.group(),
-            key: hyper.key,
-            value_padded: padded_value(hyper.value),
-            window: hyper.window_tokens,
+            heads: config.group(),
+            key: config.key,
+            value_padded: padded_value(config.value),
+            window: config.window_tokens,
         };
-        let out = Split::new(input.prepare(rows, hyper.attention_width()));
-        let attention = Attention { hyper, isa, layer, shape, angles, query, out, kv };
-        let units = tile.stretches.len() * hyper.kv_heads;
+        let out = Split::new(input.prepare(rows, config.attention_width()));
+        let attention = Attention { config, isa, layer, shape, angles, query, out, kv };
+        let units = tile.stretches.len() * config.kv_heads;
         let unit = |index: usize| {
             // Long histories first: they take longest.
-            let stretch = tile.stretches[tile.stretches.len() - 1 - index / hyper.kv_heads];
+            let stretch = tile.stretches[tile.stretches.len() - 1 - index / config.kv_heads];
             let blocks = &slices[stretch.slice].blocks;
-            let kv_head = index % hyper.kv_heads;
+            let kv_head = index % config.kv_heads;
             Unit { stretch, span: Span { position: stretch.position, rows: stretch.rows, blocks, kv_head } }
         };
         let scratch = Split::new(scratch);
@@ -154,21 +154,21 @@ impl Attention<'_> {
 
     /// Puts the unit's queries, with their bias, norm, turn and scale, into `scratch`.
     fn ask(&self, unit: Unit<'_>, scratch: &mut Scratch) {
-        let (hyper, group) = (self.hyper, self.shape.heads);
+        let (config, group) = (self.config, self.shape.heads);
         let [bias, _, _] = &self.layer.biases;
         let [norm, _] = &self.layer.head_norms;
-        let scale = std::f32::consts::LOG2_E / (hyper.key as f32).sqrt();
-        for (index, query) in scratch.queries.chunks_exact_mut(hyper.key).take(unit.stretch.rows * group).enumerate() {
+        let scale = std::f32::consts::LOG2_E / (config.key as f32).sqrt();
+        for (index, query) in scratch.queries.chunks_exact_mut(config.key).take(unit.stretch.rows * group).enumerate() {
             let row = unit.stretch.start + index / group;
-            let head = (unit.span.kv_head * group + index % group) * hyper.key;
-            query.copy_from_slice(&self.query[row * hyper.query_width() + head..][..hyper.key]);
+            let head = (unit.span.kv_head * group + index % group) * config.key;
+            query.copy_from_slice(&self.query[row * config.query_width() + head..][..config.key]);
             if let Some(bias) = bias {
-                add(self.isa, query, &bias[head..head + hyper.key]);
+                add(self.isa, query, &bias[head..head + config.key]);
             }
             if let Some(norm) = norm {
-                rms_norm_in_place(self.isa, query, norm, hyper.norm_epsilon);
+                rms_norm_in_place(self.isa, query, norm, config.norm_epsilon);
             }
-            self.angles.turn(self.isa, row, query);
+            self.angles.apply_rope(self.isa, row, query);
             for value in query {
                 *value *= scale;
             }
@@ -177,14 +177,14 @@ impl Attention<'_> {
 
     /// Puts what the unit found to its place.
     fn put(&self, unit: Unit<'_>, found: &Sums) {
-        let (hyper, group) = (self.hyper, self.shape.heads);
+        let (config, group) = (self.config, self.shape.heads);
         for index in 0..unit.stretch.rows * group {
             let row = unit.stretch.start + index / group;
             let head = unit.span.kv_head * group + index % group;
-            let start = row * hyper.attention_width() + head * hyper.value;
+            let start = row * config.attention_width() + head * config.value;
             // SAFETY: each head of a row is in one unit only.
-            let out = unsafe { self.out.part(start..start + hyper.value) };
-            out.copy_from_slice(&found.values[index * self.shape.value_padded..][..hyper.value]);
+            let out = unsafe { self.out.part(start..start + config.value) };
+            out.copy_from_slice(&found.values[index * self.shape.value_padded..][..config.value]);
         }
     }
 }

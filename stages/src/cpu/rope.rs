@@ -2,7 +2,7 @@
 
 use super::lanes::{Kernel, Lanes};
 use crate::kernels::Isa;
-use crate::model::{Pairing, Rope};
+use crate::model::{Rope, RopeStyle};
 
 /// Cosine and sine of every pair of dimensions, for every row of a step.
 #[derive(Debug)]
@@ -32,15 +32,15 @@ impl Angles {
     }
 
     /// Turns `head` by the angles of row `row`.
-    pub(super) fn turn(&self, isa: Isa, row: usize, head: &mut [f32]) {
+    pub(super) fn apply_rope(&self, isa: Isa, row: usize, head: &mut [f32]) {
         let pairs = self.rope.pairs();
         let (cosines, sines) = self.values[row * 2 * pairs..][..2 * pairs].split_at(pairs);
-        isa.run(Turn { pairing: self.rope.pairing(), cosines, sines, head: &mut head[..2 * pairs] });
+        isa.run(Turn { rope_style: self.rope.rope_style(), cosines, sines, head: &mut head[..2 * pairs] });
     }
 }
 
 struct Turn<'a> {
-    pairing: Pairing,
+    rope_style: RopeStyle,
     cosines: &'a [f32],
     sines: &'a [f32],
     head: &'a mut [f32],
@@ -53,13 +53,13 @@ impl Kernel for Turn<'_> {
     fn run<L: Lanes>(self) {
         let turned = |a: f32, b: f32, cosine: f32, sine: f32| (a * cosine - b * sine, a * sine + b * cosine);
         let angles = self.cosines.iter().zip(self.sines);
-        match self.pairing {
-            Pairing::Adjacent => {
+        match self.rope_style {
+            RopeStyle::Adjacent => {
                 for (pair, (cosine, sine)) in self.head.as_chunks_mut::<2>().0.iter_mut().zip(angles) {
                     (pair[0], pair[1]) = turned(pair[0], pair[1], *cosine, *sine);
                 }
             }
-            Pairing::Halves => {
+            RopeStyle::Halves => {
                 let (low, high) = self.head.split_at_mut(self.cosines.len());
                 for ((a, b), (cosine, sine)) in low.iter_mut().zip(high).zip(angles) {
                     (*a, *b) = turned(*a, *b, *cosine, *sine);
@@ -75,22 +75,22 @@ mod tests {
 
     #[test]
     fn both_pairings_turn_their_pairs_by_position_times_frequency() {
-        for (pairing, partner) in [(Pairing::Adjacent, [1, 0, 3, 2]), (Pairing::Halves, [2, 3, 0, 1])] {
-            let rope = Rope::from_frequencies(vec![1.0, 0.1], pairing);
+        for (rope_style, partner) in [(RopeStyle::Adjacent, [1, 0, 3, 2]), (RopeStyle::Halves, [2, 3, 0, 1])] {
+            let rope = Rope::from_frequencies(vec![1.0, 0.1], rope_style);
             let mut angles = Angles::new(rope, 2);
             angles.set(1, 7);
             let before = [1.0_f32, 2.0, 3.0, 4.0, 5.0];
             for isa in Isa::all() {
                 let mut head = before;
-                angles.turn(isa, 1, &mut head);
+                angles.apply_rope(isa, 1, &mut head);
                 for index in 0..4 {
                     let other = partner[index];
-                    let pair = if pairing == Pairing::Adjacent { index / 2 } else { index % 2 };
+                    let pair = if rope_style == RopeStyle::Adjacent { index / 2 } else { index % 2 };
                     let angle = 7.0 * [1.0_f64, 0.1][pair];
                     let sign = if index < other { -1.0 } else { 1.0 };
                     let (value, partner) = (f64::from(before[index]), f64::from(before[other]));
                     let expected = value * angle.cos() + sign * partner * angle.sin();
-                    assert!((f64::from(head[index]) - expected).abs() < 1e-5, "{pairing:?} {index}: {head:?}");
+                    assert!((f64::from(head[index]) - expected).abs() < 1e-5, "{rope_style:?} {index}: {head:?}");
                 }
                 assert_eq!(head[4], 5.0, "dimensions past the pairs stay");
             }

@@ -16,7 +16,7 @@ use super::weights::{Embedding, ShardWeights};
 use crate::kernels::Isa;
 use crate::kernels::{Pool, Split, dequantise_row};
 use crate::loader::chain;
-use crate::model::{Hyper, ROPE_FACTORS};
+use crate::model::{ModelConfig, ROPE_FACTORS};
 use crate::probe::{PROBE_TIME, Probe, ProbeScratch};
 use crate::shard::{Accepted, Outcome, RunnerSetup, SetupError, no_head};
 use crate::weights::{Shard, Tensor};
@@ -24,7 +24,7 @@ use crate::weights::{Shard, Tensor};
 /// Runs a shard on the processor.
 #[derive(Debug)]
 pub struct CpuRunner {
-    hyper: Hyper,
+    config: ModelConfig,
     shard: Shard,
     pool: Arc<Pool>,
     isa: Isa,
@@ -39,15 +39,15 @@ pub struct CpuRunner {
 
 impl CpuRunner {
     /// Bytes of keys, values and scratch that the shard `layers` takes at most.
-    pub fn bytes(hyper: &Hyper, layers: LayerRange, threads: usize, room: KvRoom) -> u64 {
+    pub fn bytes(config: &ModelConfig, layers: LayerRange, threads: usize, room: KvRoom) -> u64 {
         let blocks = u64::from(room.tokens.div_ceil(KV_BLOCK_TOKENS));
-        let kv = kv_shape(hyper, room.kv_type).block_bytes(layers.count() as usize).saturating_mul(blocks);
-        kv.saturating_add(Self::scratch_bytes(hyper, layers.end() == hyper.layers, threads, room.tokens))
+        let kv = kv_shape(config, room.kv_type).block_bytes(layers.count() as usize).saturating_mul(blocks);
+        kv.saturating_add(Self::scratch_bytes(config, layers.end() == config.layers, threads, room.tokens))
     }
 
     /// Bytes of scratch alone; the last shard's are the most.
-    pub fn scratch_bytes(hyper: &Hyper, last: bool, threads: usize, kv_tokens: u32) -> u64 {
-        ArenaSizes::new(hyper, last, threads, kv_tokens).bytes()
+    pub fn scratch_bytes(config: &ModelConfig, last: bool, threads: usize, kv_tokens: u32) -> u64 {
+        ArenaSizes::new(config, last, threads, kv_tokens).bytes()
     }
 
     /// Gets a shard ready to be computed by the threads of `pool`.
@@ -55,16 +55,16 @@ impl CpuRunner {
     /// # Errors
     /// [`SetupError`] when the shard lacks something or there is no memory.
     pub fn new(setup: RunnerSetup, pool: Arc<Pool>) -> Result<Self, SetupError> {
-        let RunnerSetup { hyper, shard, room } = setup;
-        hyper.check_kv(room.kv_type)?;
-        let weights = ShardWeights::find(&hyper, &shard)?;
+        let RunnerSetup { config, shard, room } = setup;
+        config.check_kv(room.kv_type)?;
+        let weights = ShardWeights::find(&config, &shard)?;
         let factors = shard.find(ROPE_FACTORS)?.map(|tensor| tensor.f32s()).transpose()?;
-        let rope = hyper.rope(factors.as_deref())?;
-        let sizes = ArenaSizes::new(&hyper, weights.head.is_some(), pool.threads(), room.tokens);
+        let rope = config.rope(factors.as_deref())?;
+        let sizes = ArenaSizes::new(&config, weights.head.is_some(), pool.threads(), room.tokens);
         let blocks = room.tokens.div_ceil(KV_BLOCK_TOKENS) as usize;
-        let kv = KvCache::new(kv_shape(&hyper, room.kv_type), weights.layers.len(), blocks)
+        let kv = KvCache::new(kv_shape(&config, room.kv_type), weights.layers.len(), blocks)
             .map_err(|cause| SetupError::Memory { tokens: room.tokens, cause })?;
-        Ok(Self { arena: Arena::new(&sizes, rope), isa: Isa::best(), hyper, shard, pool, weights, kv, probe: None })
+        Ok(Self { arena: Arena::new(&sizes, rope), isa: Isa::best(), config, shard, pool, weights, kv, probe: None })
     }
 
     /// Blocks of keys and values it has room for.
@@ -74,12 +74,12 @@ impl CpuRunner {
 
     fn accepted(&self) -> Accepted {
         let (first, last) = (self.weights.embedding.is_some(), self.weights.head.is_some());
-        Accepted::new(&self.hyper, first, last, self.kv_blocks())
+        Accepted::new(&self.config, first, last, self.kv_blocks())
     }
 
     /// Puts what the tile starts from into the residual stream.
     fn begin(&mut self, work: &Work<'_>, from: usize) -> Result<(), RunnerError> {
-        let hidden = self.hyper.hidden;
+        let hidden = self.config.hidden;
         let Arena { x, tile, angles, .. } = &mut self.arena;
         for (index, row) in tile.rows.iter().enumerate() {
             angles.set(index, row.position);
@@ -103,8 +103,8 @@ impl CpuRunner {
 
     /// Runs all layers on the tile; what the last one adds is left in `arena.out`.
     fn layers(&mut self, work: &Work<'_>) {
-        let Self { hyper, pool, isa, weights, kv, arena, .. } = self;
-        let mut step = Step { hyper, pool, isa: *isa, slices: work.slices, arena };
+        let Self { config, pool, isa, weights, kv, arena, .. } = self;
+        let mut step = Step { config, pool, isa: *isa, slices: work.slices, arena };
         for (index, layer) in weights.layers.iter().enumerate() {
             step.layer(layer, kv, index);
         }
@@ -112,7 +112,7 @@ impl CpuRunner {
 
     /// Adds what the last layer left and appends the rows to `activations`.
     fn hand_on(&mut self, activations: &mut Vec<f32>) {
-        let hidden = self.hyper.hidden;
+        let hidden = self.config.hidden;
         let rows = self.arena.tile.rows.len();
         let (x, out) = (Split::new(&mut self.arena.x[..rows * hidden]), &self.arena.out);
         share::rows(&self.pool, rows, &|range| {
@@ -128,11 +128,11 @@ impl CpuRunner {
     fn run(&mut self, work: &Work<'_>, into: &mut Outcome) -> Result<(), RunnerError> {
         let rows = self.accepted().check(work)?;
         match into {
-            Outcome::Activations(values) => values.reserve_exact(rows * self.hyper.hidden),
+            Outcome::Activations(values) => values.reserve_exact(rows * self.config.hidden),
             Outcome::Tokens(chosen) => chosen.reserve_exact(work.slices.iter().map(|slice| slice.logits.len()).sum()),
             Outcome::Logits(_) => {}
         }
-        let together = (QUERIES_MAX / self.hyper.group()).max(1);
+        let together = (QUERIES_MAX / self.config.group()).max(1);
         for from in (0..rows).step_by(ROWS_MAX) {
             self.arena.tile.fill(work.slices, from, ROWS_MAX, |_, _| together);
             self.begin(work, from)?;
@@ -140,8 +140,8 @@ impl CpuRunner {
             match (&self.weights.head, &mut *into) {
                 (None, Outcome::Activations(values)) => self.hand_on(values),
                 (Some(head), into) => {
-                    let Self { hyper, pool, isa, arena, .. } = self;
-                    Step { hyper, pool, isa: *isa, slices: work.slices, arena }.finish(head, into)?;
+                    let Self { config, pool, isa, arena, .. } = self;
+                    Step { config, pool, isa: *isa, slices: work.slices, arena }.finish(head, into)?;
                 }
                 (None, _) => return Err(no_head()),
             }

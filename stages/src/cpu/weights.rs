@@ -3,7 +3,7 @@
 
 use schema::LayerRange;
 
-use crate::model::Hyper;
+use crate::model::ModelConfig;
 use crate::shard::{Backend, HeadTensors, LayerTensors};
 use crate::weights::{EmbeddingRows, Shard, Tensor, TensorError};
 
@@ -42,11 +42,11 @@ impl ShardWeights {
     ///
     /// # Errors
     /// [`TensorError`] when the shard does not have what the header promises.
-    pub(super) fn find(hyper: &Hyper, shard: &Shard) -> Result<Self, TensorError> {
+    pub(super) fn find(config: &ModelConfig, shard: &Shard) -> Result<Self, TensorError> {
         let range: LayerRange = shard.layers();
         let layers = (range.start()..range.end()).map(|layer| Layer::hold(shard, layer, &Mapped));
         let layers = layers.collect::<Result<_, _>>()?;
-        let last = range.end() == hyper.layers;
+        let last = range.end() == config.layers;
         let head = last.then(|| Head::hold(shard, &Mapped)).transpose()?;
         let tied = head.as_ref().filter(|head| head.output.name() == crate::model::EMBEDDING);
         let embedding = shard.embedding().map(|rows| match tied {

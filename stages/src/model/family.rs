@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::error::ModelError;
-use super::rope::Pairing;
+use super::rope::RopeStyle;
 
 /// A family of models, named as GGUF files name their architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +44,10 @@ impl Family {
     }
 
     /// Which dimensions of a head turn together.
-    pub fn pairing(self) -> Pairing {
+    pub fn rope_style(self) -> RopeStyle {
         match self {
-            Self::Llama => Pairing::Adjacent,
-            Self::Qwen2 | Self::Qwen3 => Pairing::Halves,
+            Self::Llama => RopeStyle::Adjacent,
+            Self::Qwen2 | Self::Qwen3 => RopeStyle::Halves,
         }
     }
 

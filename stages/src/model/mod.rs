@@ -1,16 +1,16 @@
 //! What a file's model is: its family, its sizes, its tensors. Everything is checked before a weight is mapped; nothing
 //! here computes.
 
+mod config;
 mod error;
 mod family;
-mod hyper;
 mod rope;
 mod tensors;
 
+pub use config::ModelConfig;
 pub use error::ModelError;
 pub use family::Family;
-pub use hyper::Hyper;
-pub use rope::{Pairing, Rope};
+pub use rope::{Rope, RopeStyle};
 
 /// The embedding table.
 pub(crate) const EMBEDDING: &str = "token_embd.weight";

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 /// Which two dimensions of a head turn together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pairing {
+pub enum RopeStyle {
     /// Dimensions `2i` and `2i + 1`: the llama family, whose Q and K rows are reordered for this in GGUF files.
     Adjacent,
     /// Dimensions `i` and `i + half`: the Qwen families.
@@ -16,7 +16,7 @@ pub enum Pairing {
 pub struct Rope {
     /// Radians a token, for each pair.
     frequencies: Arc<[f64]>,
-    pairing: Pairing,
+    rope_style: RopeStyle,
 }
 
 // === impl Rope ===
@@ -27,19 +27,19 @@ impl Rope {
     ///
     /// # Panics
     /// When there are factors, but not one for each pair.
-    pub fn new(dimensions: usize, base: f64, divisor: f64, factors: Option<&[f32]>, pairing: Pairing) -> Self {
+    pub fn new(dimensions: usize, base: f64, divisor: f64, factors: Option<&[f32]>, rope_style: RopeStyle) -> Self {
         let pairs = dimensions / 2;
         assert!(factors.is_none_or(|factors| factors.len() == pairs), "one factor for each of {pairs} pairs");
         let frequency = |pair: usize| {
             let factor = factors.map_or(1.0, |factors| f64::from(factors[pair]));
             base.powf(-2.0 * pair as f64 / dimensions as f64) / divisor / factor
         };
-        Self::from_frequencies((0..pairs).map(frequency).collect(), pairing)
+        Self::from_frequencies((0..pairs).map(frequency).collect(), rope_style)
     }
 
     /// Given frequencies, in radians a token.
-    pub fn from_frequencies(frequencies: Vec<f64>, pairing: Pairing) -> Self {
-        Self { frequencies: frequencies.into(), pairing }
+    pub fn from_frequencies(frequencies: Vec<f64>, rope_style: RopeStyle) -> Self {
+        Self { frequencies: frequencies.into(), rope_style }
     }
 
     /// Radians a token, for each pair.
@@ -53,8 +53,8 @@ impl Rope {
     }
 
     /// Which dimensions are pairs.
-    pub fn pairing(&self) -> Pairing {
-        self.pairing
+    pub fn rope_style(&self) -> RopeStyle {
+        self.rope_style
     }
 }
 
@@ -64,9 +64,9 @@ mod tests {
 
     #[test]
     fn frequencies_fall_with_the_pair_and_are_divided_by_their_factors() {
-        let plain = Rope::new(4, 100.0, 1.0, None, Pairing::Halves);
+        let plain = Rope::new(4, 100.0, 1.0, None, RopeStyle::Halves);
         assert_eq!(plain.frequencies(), [1.0, 0.1]);
-        let stretched = Rope::new(4, 100.0, 2.0, Some(&[1.0, 5.0]), Pairing::Halves);
+        let stretched = Rope::new(4, 100.0, 2.0, Some(&[1.0, 5.0]), RopeStyle::Halves);
         assert_eq!(stretched.frequencies(), [0.5, 0.01]);
     }
 }

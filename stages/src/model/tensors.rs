@@ -1,7 +1,7 @@
 //! Which tensors a model must have, and of what shape. Pure: checked on a file's header, before anything is mapped.
 
+use super::config::ModelConfig;
 use super::error::ModelError;
-use super::hyper::Hyper;
 use super::{EMBEDDING, OUTPUT, OUTPUT_NORM, ROPE_FACTORS};
 use crate::gguf::Header;
 
@@ -13,9 +13,9 @@ enum Need {
     Refused,
 }
 
-// === impl Hyper ===
+// === impl ModelConfig ===
 
-impl Hyper {
+impl ModelConfig {
     /// Checks that the file has every tensor of every layer in the right shape, and none that would be ignored.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use engine::runner::{KV_BLOCK_TOKENS, RunnerError, Work};
 use schema::frame::Slice;
 
-use crate::model::Hyper;
+use crate::model::ModelConfig;
 use crate::sampling;
 
 /// The work that a shard accepts.
@@ -28,8 +28,8 @@ pub(crate) struct Accepted {
 
 impl Accepted {
     /// The work for a shard with the `first` layer or not, with the `last` or not, and with `kv_blocks` blocks.
-    pub(crate) fn new(hyper: &Hyper, first: bool, last: bool, kv_blocks: u32) -> Self {
-        let Hyper { hidden, vocabulary, context_tokens, .. } = *hyper;
+    pub(crate) fn new(config: &ModelConfig, first: bool, last: bool, kv_blocks: u32) -> Self {
+        let ModelConfig { hidden, vocabulary, context_tokens, .. } = *config;
         Self { first, last, hidden, vocabulary, context_tokens, kv_blocks }
     }
 

@@ -2,14 +2,14 @@
 
 use schema::record::KvRoom;
 
-use crate::model::{Hyper, ModelError};
+use crate::model::{ModelConfig, ModelError};
 use crate::weights::{MapError, Shard, TensorError};
 
 /// The model's part of a runner; the device's is given beside it.
 #[derive(Debug)]
 pub struct RunnerSetup {
     /// The model's sizes.
-    pub hyper: Hyper,
+    pub config: ModelConfig,
     /// The mapped weights; their tensors were checked against the sizes.
     pub shard: Shard,
     /// Keys and values to have room for.

@@ -10,7 +10,7 @@ use schema::record::{KvRoom, KvType, Speeds};
 use schema::{Attempt, LayerRange, SequenceId};
 use stages::cpu::CpuRunner;
 use stages::kernels::Pool;
-use stages::model::Hyper;
+use stages::model::ModelConfig;
 use stages::shard::RunnerSetup;
 use stages::weights::ModelFile;
 
@@ -21,7 +21,7 @@ pub const KV_TOKENS: u32 = 16 * 320;
 /// All shards of a model.
 pub struct Pipeline {
     runners: Vec<CpuRunner>,
-    pub hyper: Hyper,
+    pub config: ModelConfig,
 }
 
 /// A part of a sequence to compute.
@@ -41,17 +41,17 @@ impl Pipeline {
     /// The same with keys and values kept as `kv_type`.
     pub fn keeping(kv_type: KvType, path: &Path, cuts: &[u32], threads: usize) -> Self {
         let file = ModelFile::open(path).expect("the model opens");
-        let hyper = Hyper::read(file.header()).expect("the model is supported");
-        hyper.check_tensors(file.header()).expect("the tensors are there");
+        let config = ModelConfig::read(file.header()).expect("the model is supported");
+        config.check_tensors(file.header()).expect("the tensors are there");
         let pool = Arc::new(Pool::new(NonZeroUsize::new(threads).expect("a thread")));
-        let ends: Vec<u32> = [0].iter().chain(cuts).chain([&hyper.layers]).copied().collect();
+        let ends: Vec<u32> = [0].iter().chain(cuts).chain([&config.layers]).copied().collect();
         let runner = |ends: &[u32]| {
             let shard = file.map(LayerRange::new(ends[0], ends[1]).expect("a range")).expect("the shard maps");
             let room = KvRoom { tokens: KV_TOKENS, kv_type };
-            let setup = RunnerSetup { hyper: hyper.clone(), shard, room };
+            let setup = RunnerSetup { config: config.clone(), shard, room };
             CpuRunner::new(setup, Arc::clone(&pool)).expect("the shard is ready")
         };
-        Self { runners: ends.windows(2).map(runner).collect(), hyper }
+        Self { runners: ends.windows(2).map(runner).collect(), config }
     }
 
     /// The logits at every position of the pieces, in one micro-batch.
@@ -69,7 +69,7 @@ impl Pipeline {
             slices.iter_mut().for_each(|slice| slice.tokens.clear());
         }
         let logits = last.logits(&Work { slices: &slices, activations: &activations }).expect("it runs");
-        logits.chunks_exact(self.hyper.vocabulary).map(<[f32]>::to_vec).collect()
+        logits.chunks_exact(self.config.vocabulary).map(<[f32]>::to_vec).collect()
     }
 
     /// The last runner's own step, for a model in one piece.
@@ -85,7 +85,7 @@ impl Pipeline {
 
     /// Blocks that each sequence gets, scattered over the cache.
     pub fn blocks_each(&self) -> u32 {
-        self.hyper.context_tokens.div_ceil(KV_BLOCK_TOKENS)
+        self.config.context_tokens.div_ceil(KV_BLOCK_TOKENS)
     }
 }
 

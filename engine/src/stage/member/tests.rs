@@ -20,7 +20,9 @@ fn view() -> ClusterView {
         stages: [(name("a"), versioned(stage(1000)))].into(),
         ..ClusterView::default()
     };
-    let Action::Propose { placement, .. } = decide(&view, &name("a"), Calm::Settled) else { panic!("no proposal") };
+    let Action::Propose { placement, .. } = decide(&view, &name("a"), Stability::Settled) else {
+        panic!("no proposal")
+    };
     view.placement = Some(versioned(placement));
     view
 }
@@ -131,7 +133,7 @@ fn a_last_stage_that_a_gateway_does_not_hear_makes_room_if_another_is_there() {
         member
     };
     let makes_room = |member: &mut Member, at| {
-        let is_strike = |order: &Order| matches!(order, Order::Commit(Purpose::Strike, _));
+        let is_strike = |order: &Order| matches!(order, Order::Commit(Purpose::Eviction, _));
         follow(member, at).iter().any(is_strike)
     };
     let late = now + UNHEARD_MAX;

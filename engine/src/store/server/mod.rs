@@ -1,7 +1,7 @@
 //! The embedded store: the in-memory state machine, served over the part of etcd's gRPC API that etcd-client and
 //! etcdctl use. On loopback only, since nothing on it asks who is there.
 
-mod door;
+mod http2;
 mod kv;
 mod lease;
 mod members;
@@ -42,7 +42,7 @@ impl EmbeddedServer {
         }
         let store = MemoryStore::new();
         let service = Service::new(store.host().clone(), format!("http://{address}"));
-        let task = tokio::spawn(door::serve(listener, Arc::new(service)));
+        let task = tokio::spawn(http2::serve(listener, Arc::new(service)));
         Ok(Self { store, address, task })
     }
 

@@ -1,0 +1,21 @@
+//! The gateway's side of the pipeline: it keeps the truth of every sequence and decides what the stages compute.
+
+mod batch_timeout;
+pub(crate) mod conductor;
+mod draft;
+mod driver;
+mod fault;
+mod flight;
+mod handle;
+mod holdings;
+mod ledger;
+mod meter;
+mod scheduler;
+mod sequence;
+mod step_cost;
+
+pub use fault::PipelineFault;
+pub use handle::{PipelineError, PipelineHandle, PipelineSettings};
+pub use ledger::{BlockLedger, PrefixId};
+pub use scheduler::{Batch, Counts, Happened, Scheduler, Shape};
+pub use sequence::StageLabel;

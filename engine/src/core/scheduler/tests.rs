@@ -1,0 +1,460 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+use schema::frame::{Chosen, Refusal, Sampling, Spent, Tokens};
+
+use super::*;
+use crate::generate::Finish;
+use crate::limits::{BATCH_ROWS_MAX, OVERTAKEN_MAX};
+use crate::runner::KV_BLOCK_TOKENS;
+
+/// A pipeline that computes: the token after a history is a function of all of it, read back from the blocks that the
+/// slices name, so a wrong block, a lost row or a mixed-up sequence changes the tokens.
+struct Double {
+    blocks: Vec<[u64; KV_BLOCK_TOKENS as usize]>,
+    /// What each row of a micro-batch takes, beside 10 us.
+    row_us: u32,
+}
+
+fn mix(sum: u64, token: u64) -> u64 {
+    (sum.wrapping_mul(31).wrapping_add(token + 7)) % 1_000_003
+}
+
+/// The token after a history whose `mix` is `sum`: mostly one more than the last, so that guesses come true, but what it is
+/// and whether depends on the whole history.
+fn following(sum: u64, last: u64) -> u64 {
+    if sum.is_multiple_of(6) { sum } else { (last + 1) % 9 }
+}
+
+fn expected(prompt: &[u32], count: usize) -> Vec<u32> {
+    let mut history: Vec<u64> = prompt.iter().map(|token| u64::from(*token)).collect();
+    for _ in 0..count {
+        let sum = history.iter().fold(1, |sum, token| mix(sum, *token));
+        history.push(following(sum, history[history.len() - 1]));
+    }
+    history[prompt.len()..].iter().map(|token| *token as u32).collect()
+}
+
+impl Double {
+    fn new(blocks: u32) -> Self {
+        Self { blocks: vec![[u64::MAX; KV_BLOCK_TOKENS as usize]; blocks as usize], row_us: 0 }
+    }
+
+    fn run(&mut self, shape: &Shape, batch: &Batch) -> Tokens {
+        let mut chosen = Vec::new();
+        for slice in &batch.slices {
+            let place = |position: u32| {
+                (slice.blocks[(position / KV_BLOCK_TOKENS) as usize] as usize, (position % KV_BLOCK_TOKENS) as usize)
+            };
+            for (position, token) in (slice.position..).zip(&slice.tokens) {
+                let (block, offset) = place(position);
+                self.blocks[block][offset] = u64::from(*token);
+            }
+            for offset in &slice.logits {
+                let position = slice.position + offset + 1;
+                let (mut sum, mut last) = (1, 0);
+                for (block, offset) in (0..position).map(place) {
+                    last = self.blocks[block][offset];
+                    assert_ne!(last, u64::MAX, "a row was read before it was written");
+                    sum = mix(sum, last);
+                }
+                let (sequence, attempt, token) = (slice.sequence, slice.attempt, following(sum, last) as u32);
+                chosen.push(Chosen { sequence, attempt, position, token, logprob: -1.0 });
+            }
+        }
+        let rows = batch.slices.iter().map(|slice| slice.count).sum();
+        let compute_us = 10 + self.row_us * rows;
+        let spent = (0..shape.stages.len() as u32).map(|slot| Spent { slot, rows, compute_us, queue_us: 1 }).collect();
+        Tokens { generation: shape.generation, epoch: shape.epoch, step: batch.step, chosen, spent }
+    }
+}
+
+fn shape(stages: usize, kv_blocks: u32, epoch: u64) -> Shape {
+    let label = |index: usize| StageLabel { stage: format!("s{index}"), layers: [index as u32, index as u32 + 1] };
+    let (stages, blocks) = ((0..stages).map(label).collect(), (0..kv_blocks).collect());
+    Shape { generation: Generation(1), epoch: Epoch(epoch), stages, blocks }
+}
+
+fn request(prompt: Vec<u32>, tokens_max: u32) -> Request {
+    let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
+    Request { prompt, tokens_max, sampling, stop_tokens: vec![], deadline: Duration::from_secs(60), priority: 0 }
+}
+
+fn tokens_of(happened: &[(SequenceId, TokenEvent)], id: SequenceId) -> Vec<u32> {
+    let token = |(of, event): &(SequenceId, TokenEvent)| match event {
+        TokenEvent::Token { token, .. } if *of == id => Some(*token),
+        _ => None,
+    };
+    happened.iter().filter_map(token).collect()
+}
+
+#[test]
+fn the_window_is_one_more_than_the_stages() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(true);
+    for _ in 0..8 {
+        scheduler.admit(request(vec![1; 1000], 4), now);
+    }
+    assert!(scheduler.next_batch(now).is_none(), "there is no pipeline yet");
+    scheduler.rebuild(Some(shape(2, 1000, 1)));
+    let sent = std::iter::from_fn(|| scheduler.next_batch(now)).count();
+    assert_eq!(sent, 3);
+}
+
+#[test]
+fn decoding_sequences_split_into_as_many_groups_as_stages() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(true);
+    let shape = shape(2, 100, 1);
+    let mut double = Double::new(100);
+    scheduler.rebuild(Some(shape.clone()));
+    for token in 0..4 {
+        scheduler.admit(request(vec![token; 3], 8), now);
+    }
+    let prefill = scheduler.next_batch(now).unwrap();
+    assert_eq!(prefill.slices.len(), 4);
+    scheduler.complete(&double.run(&shape, &prefill), now).unwrap();
+    let groups: Vec<_> = std::iter::from_fn(|| scheduler.next_batch(now)).map(|batch| batch.slices.len()).collect();
+    assert_eq!(groups, [2, 2]);
+}
+
+#[test]
+fn an_answer_out_of_order_is_a_fault_and_a_stale_one_is_nothing() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(true);
+    let first = shape(2, 100, 1);
+    let mut double = Double::new(100);
+    scheduler.rebuild(Some(first.clone()));
+    scheduler.admit(request(vec![1; 600], 4), now);
+    let batches: Vec<_> = std::iter::from_fn(|| scheduler.next_batch(now)).collect();
+    let answers: Vec<_> = batches.iter().map(|batch| double.run(&first, batch)).collect();
+    assert!(matches!(scheduler.complete(&answers[1], now), Err(PipelineFault::Gap { .. })));
+    scheduler.complete(&answers[0], now).unwrap();
+    assert!(scheduler.complete(&answers[0], now).unwrap().is_empty(), "a duplicate counted");
+    scheduler.rebuild(Some(shape(2, 100, 2)));
+    assert!(scheduler.complete(&answers[1], now).unwrap().is_empty(), "an old epoch counted");
+}
+
+#[test]
+fn a_missing_or_foreign_token_is_a_fault() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(true);
+    let shape = shape(1, 100, 1);
+    scheduler.rebuild(Some(shape.clone()));
+    scheduler.admit(request(vec![1; 3], 4), now);
+    let batch = scheduler.next_batch(now).unwrap();
+    let mut answer = Double::new(100).run(&shape, &batch);
+    answer.chosen[0].position += 1;
+    assert!(matches!(scheduler.complete(&answer, now), Err(PipelineFault::Mismatch(_))));
+}
+
+#[test]
+fn work_refused_three_times_fails_and_the_rest_goes_on() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(true);
+    let id = scheduler.admit(request(vec![1; 3], 4), now);
+    for attempt in 1..=3 {
+        let shape = shape(1, 100, attempt);
+        scheduler.rebuild(Some(shape.clone()));
+        let batch = scheduler.next_batch(now).unwrap();
+        let refusal = Refusal {
+            generation: shape.generation,
+            epoch: shape.epoch,
+            step: batch.step,
+            slot: 0,
+            reason: "no".into(),
+            passing: false,
+            epoch_known: Epoch(0),
+        };
+        let (_, happened) = scheduler.refused(&refusal).unwrap();
+        assert_eq!(!happened.is_empty(), attempt == 3);
+    }
+    assert_eq!(scheduler.load(), (0, 0));
+    assert!(!scheduler.sequences.contains_key(&id));
+}
+
+#[test]
+fn a_sequence_past_its_deadline_fails_and_frees_its_blocks() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(true);
+    scheduler.rebuild(Some(shape(1, 10, 1)));
+    scheduler.admit(request(vec![1; 40], 4), now);
+    scheduler.next_batch(now).unwrap();
+    assert_eq!(scheduler.free_blocks(), 8);
+    let happened = scheduler.expire(now + Duration::from_secs(61));
+    assert!(matches!(happened[..], [(_, TokenEvent::Failed(Failure::Deadline { limit_s: 60 }))]));
+    assert_eq!(scheduler.free_blocks(), 10);
+}
+
+/// Runs everything to its end, one micro-batch at a time; says what happened and which micro-batches there were.
+fn run(scheduler: &mut Scheduler, shape: &Shape, double: &mut Double) -> (Happened, Vec<Batch>) {
+    let now = Instant::now();
+    let (mut happened, mut batches) = (Vec::new(), Vec::new());
+    while let Some(batch) = scheduler.next_batch(now) {
+        happened.extend(scheduler.complete(&double.run(shape, &batch), now).unwrap());
+        batches.push(batch);
+    }
+    (happened, batches)
+}
+
+/// As `run`, with as many micro-batches on their way as there may be.
+fn run_full(scheduler: &mut Scheduler, shape: &Shape, double: &mut Double) -> (Happened, Vec<Batch>) {
+    let now = Instant::now();
+    let (mut happened, mut batches, mut done) = (Vec::new(), Vec::new(), 0);
+    loop {
+        batches.extend(std::iter::from_fn(|| scheduler.next_batch(now)));
+        let Some(oldest) = batches.get(done) else { return (happened, batches) };
+        happened.extend(scheduler.complete(&double.run(shape, oldest), now).unwrap());
+        scheduler.audit().unwrap();
+        done += 1;
+    }
+}
+
+fn rows(batches: &[Batch], id: SequenceId) -> u32 {
+    batches.iter().flat_map(|batch| &batch.slices).filter(|slice| slice.sequence == id).map(|slice| slice.count).sum()
+}
+
+fn cached(happened: &[(SequenceId, TokenEvent)], id: SequenceId) -> Vec<u32> {
+    let began = |(of, event): &(SequenceId, TokenEvent)| match event {
+        TokenEvent::Began { cached_tokens } if *of == id => Some(*cached_tokens),
+        _ => None,
+    };
+    happened.iter().filter_map(began).collect()
+}
+
+#[test]
+fn a_second_turn_computes_only_what_is_new() {
+    let mut scheduler = Scheduler::new(false);
+    let shape = shape(2, 100, 1);
+    let mut double = Double::new(100);
+    scheduler.rebuild(Some(shape.clone()));
+    let prompt: Vec<u32> = (0..300).map(|at| at * 3 % 50).collect();
+    let first = scheduler.admit(request(prompt.clone(), 20), Instant::now());
+    let (happened, _) = run(&mut scheduler, &shape, &mut double);
+    assert_eq!(cached(&happened, first), [0]);
+    let turn = [prompt, tokens_of(&happened, first), vec![1, 2, 3]].concat();
+    let second = scheduler.admit(request(turn.clone(), 20), Instant::now());
+    let (happened, batches) = run(&mut scheduler, &shape, &mut double);
+    // 319 tokens were computed: nine whole blocks.
+    assert_eq!(cached(&happened, second), [288]);
+    assert_eq!(rows(&batches, second), 323 - 288 + 19);
+    assert_eq!(tokens_of(&happened, second), expected(&turn, 20));
+}
+
+#[test]
+fn choices_of_one_prompt_compute_its_blocks_once() {
+    let mut scheduler = Scheduler::new(false);
+    let shape = shape(1, 100, 1);
+    let mut double = Double::new(100);
+    scheduler.rebuild(Some(shape.clone()));
+    let prompt: Vec<u32> = (0..70).collect();
+    let choices: Vec<_> = (0..3).map(|_| scheduler.admit(request(prompt.clone(), 3), Instant::now())).collect();
+    let (happened, batches) = run(&mut scheduler, &shape, &mut double);
+    assert_eq!(choices.iter().map(|id| rows(&batches, *id)).collect::<Vec<_>>(), [72, 8, 8]);
+    for id in choices {
+        assert_eq!(tokens_of(&happened, id), expected(&prompt, 3));
+    }
+}
+
+#[test]
+fn what_sequences_have_in_common_is_replayed_once() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(false);
+    let prompt: Vec<u32> = (0..70).collect();
+    let (before, after) = (shape(1, 100, 1), shape(1, 100, 2));
+    scheduler.rebuild(Some(before.clone()));
+    let choices: Vec<_> = (0..3).map(|_| scheduler.admit(request(prompt.clone(), 9), now)).collect();
+    let (mut happened, mut double) = (Vec::new(), Double::new(100));
+    for _ in 0..6 {
+        let batch = scheduler.next_batch(now).unwrap();
+        happened.extend(scheduler.complete(&double.run(&before, &batch), now).unwrap());
+    }
+    assert!(choices.iter().all(|id| !tokens_of(&happened, *id).is_empty()), "all had begun");
+    scheduler.rebuild(Some(after.clone()));
+    let (rest, batches) = run(&mut scheduler, &after, &mut Double::new(100));
+    happened.extend(rest);
+    // 70 tokens of the prompt and the first 8 of the answer; of the others only what follows their two full blocks.
+    assert_eq!(choices.iter().map(|id| rows(&batches, *id)).collect::<Vec<_>>(), [78, 14, 14]);
+    for id in choices {
+        assert_eq!(tokens_of(&happened, id), expected(&prompt, 9));
+    }
+}
+
+#[test]
+fn a_long_prompt_beside_a_reader_comes_in_small_pieces_and_alone_in_large_ones() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(false);
+    let shape = shape(1, 1000, 1);
+    let mut double = Double::new(1000);
+    scheduler.rebuild(Some(shape.clone()));
+    // A step takes a millisecond, and a hundredth more for each row.
+    let mut turn = |scheduler: &mut Scheduler| {
+        let batch = scheduler.next_batch(now).unwrap();
+        let mut answer = double.run(&shape, &batch);
+        answer.spent[0].compute_us = 1000 + 10 * answer.spent[0].rows;
+        scheduler.complete(&answer, now).unwrap();
+        batch.slices.iter().map(|slice| slice.count).sum::<u32>()
+    };
+    scheduler.admit(request(vec![1; 40], 2000), now);
+    for _ in 0..50 {
+        turn(&mut scheduler);
+    }
+    scheduler.admit(request(vec![2; 2000], 5), now);
+    let rows: Vec<_> = (0..20).map(|_| turn(&mut scheduler)).collect();
+    assert!(rows.iter().all(|rows| (2..=80).contains(rows)), "{rows:?}");
+    assert!(rows[19] > 50, "the prompt gets less than its share: {rows:?}");
+    scheduler.cancel(SequenceId(1));
+    assert_eq!(turn(&mut scheduler), BATCH_ROWS_MAX);
+}
+
+#[test]
+fn guesses_that_come_true_save_steps_and_change_no_token() {
+    let prompt: Vec<u32> = (0..9).cycle().take(60).collect();
+    let steps = [false, true].map(|speculates| {
+        let mut scheduler = Scheduler::new(speculates);
+        let shape = shape(2, 100, 1);
+        let mut double = Double::new(100);
+        scheduler.rebuild(Some(shape.clone()));
+        let id = scheduler.admit(request(prompt.clone(), 200), Instant::now());
+        let (happened, batches) = run(&mut scheduler, &shape, &mut double);
+        assert_eq!(tokens_of(&happened, id), expected(&prompt, 200));
+        assert_eq!(scheduler.free_blocks(), 100);
+        batches.len()
+    });
+    assert!(3 * steps[1] < 2 * steps[0], "{steps:?} steps");
+}
+
+#[test]
+fn a_stage_that_would_wait_goes_on_from_guesses_and_no_token_changes() {
+    let prompt: Vec<u32> = (0..9).cycle().take(60).collect();
+    let mut scheduler = Scheduler::new(true);
+    let shape = shape(2, 100, 1);
+    // Rows cost as much as steps, so none are sent along.
+    let mut double = Double { row_us: 10, ..Double::new(100) };
+    scheduler.rebuild(Some(shape.clone()));
+    let id = scheduler.admit(request(prompt.clone(), 200), Instant::now());
+    let (happened, batches) = run_full(&mut scheduler, &shape, &mut double);
+    assert_eq!(tokens_of(&happened, id), expected(&prompt, 200));
+    assert_eq!(scheduler.free_blocks(), 100);
+    let Counts { ahead, ahead_right, .. } = scheduler.counts();
+    assert!(ahead_right > 50 && ahead > ahead_right, "{ahead_right} of {ahead}");
+    assert!(batches.len() as u64 - (ahead - ahead_right) <= 201, "what was right was computed twice");
+}
+
+#[test]
+fn nobody_goes_on_from_guesses_while_there_is_other_work() {
+    let prompt: Vec<u32> = (0..9).cycle().take(60).collect();
+    let mut scheduler = Scheduler::new(true);
+    let shape = shape(2, 200, 1);
+    let mut double = Double::new(200);
+    scheduler.rebuild(Some(shape.clone()));
+    let ids = [0, 1].map(|_| scheduler.admit(request(prompt.clone(), 100), Instant::now()));
+    let (happened, _) = run_full(&mut scheduler, &shape, &mut double);
+    for id in ids {
+        assert_eq!(tokens_of(&happened, id), expected(&prompt, 100));
+    }
+    assert_eq!(scheduler.counts().ahead, 0, "two sequences run on two stages");
+}
+
+#[test]
+fn a_higher_priority_starts_first_but_overtakes_so_often_only() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(false);
+    let shape = shape(1, 20, 1);
+    let mut double = Double::new(20);
+    scheduler.rebuild(Some(shape.clone()));
+    // Each takes all blocks, so that one runs at a time.
+    let urgent = |token: u32| Request { priority: -1, ..request(vec![token; 600], 2) };
+    scheduler.admit(urgent(0), now);
+    let patient = scheduler.admit(request(vec![1; 600], 2), now);
+    for token in 2..=OVERTAKEN_MAX + 3 {
+        scheduler.admit(urgent(token), now);
+    }
+    let (happened, _) = run(&mut scheduler, &shape, &mut double);
+    let ends = happened.iter().filter(|(_, event)| matches!(event, TokenEvent::Finished { .. })).map(|(id, _)| *id);
+    let place = ends.into_iter().position(|id| id == patient);
+    assert_eq!(place, Some(OVERTAKEN_MAX as usize + 1));
+}
+
+#[derive(Debug, Clone)]
+enum Incident {
+    Admit { prompt: Vec<u32>, tokens_max: u32, priority: i32 },
+    Cancel(usize),
+    Answer,
+    Rebuild { stages: usize, kv_blocks: u32 },
+}
+
+/// The beginnings of a few texts, with endings of their own.
+fn prompt() -> impl Strategy<Value = Vec<u32>> {
+    let shared =
+        (0_u32..3, 0_usize..250).prop_map(|(text, len)| (0..len as u32).map(|at| (at * 7 + text) % 50).collect());
+    (shared, prop::collection::vec(0_u32..9, 1..50)).prop_map(|(shared, own): (Vec<u32>, _)| [shared, own].concat())
+}
+
+fn incident() -> impl Strategy<Value = Incident> {
+    prop_oneof![
+        3 => (prompt(), 1_u32..60, -1_i32..2)
+            .prop_map(|(prompt, tokens_max, priority)| Incident::Admit { prompt, tokens_max, priority }),
+        1 => (0_usize..20).prop_map(Incident::Cancel),
+        20 => Just(Incident::Answer),
+        1 => (1_usize..6, 12_u32..30).prop_map(|(stages, kv_blocks)| Incident::Rebuild { stages, kv_blocks }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever is admitted, cancelled, preempted (there are few blocks) or started again: each sequence ends with
+    /// exactly the tokens it has when it is alone, and all blocks come back.
+    #[test]
+    fn every_sequence_ends_with_its_own_tokens(incidents in prop::collection::vec(incident(), 1..120)) {
+        let now = Instant::now();
+        let mut scheduler = Scheduler::new(true);
+        let mut current = shape(2, 12, 1);
+        let mut double = Double::new(12);
+        scheduler.rebuild(Some(current.clone()));
+        let mut wanted: BTreeMap<SequenceId, (Vec<u32>, u32)> = BTreeMap::new();
+        let mut happened: Happened = Vec::new();
+        let mut answers: VecDeque<Tokens> = VecDeque::new();
+        let endless = std::iter::repeat_n(Incident::Answer, 20_000);
+        for (turn, incident) in incidents.into_iter().chain(endless).enumerate() {
+            match incident {
+                Incident::Admit { prompt, tokens_max, priority } => {
+                    let request = Request { priority, ..request(prompt.clone(), tokens_max) };
+                    let id = scheduler.admit(request, now);
+                    wanted.insert(id, (prompt, tokens_max));
+                }
+                Incident::Cancel(index) => {
+                    if let Some(id) = wanted.keys().nth(index).copied() {
+                        scheduler.cancel(id);
+                        wanted.remove(&id);
+                    }
+                }
+                Incident::Answer => {
+                    if let Some(answer) = answers.pop_front() {
+                        happened.extend(scheduler.complete(&answer, now).unwrap());
+                    }
+                }
+                Incident::Rebuild { stages, kv_blocks } => {
+                    current = shape(stages, kv_blocks, turn as u64 + 2);
+                    double = Double::new(kv_blocks);
+                    scheduler.rebuild(Some(current.clone()));
+                }
+            }
+            while let Some(batch) = scheduler.next_batch(now) {
+                prop_assert!(batch.slices.iter().map(|slice| slice.count).sum::<u32>() <= BATCH_ROWS_MAX);
+                answers.push_back(double.run(&current, &batch));
+            }
+            if answers.is_empty() && scheduler.load() == (0, 0) && turn > 120 {
+                break;
+            }
+        }
+        prop_assert_eq!(scheduler.load(), (0, 0));
+        prop_assert_eq!(scheduler.free_blocks(), current.blocks.len());
+        for (id, (prompt, tokens_max)) in wanted {
+            prop_assert_eq!(tokens_of(&happened, id), expected(&prompt, tokens_max as usize));
+            let ends = happened.iter().filter(|(of, event)| *of == id && matches!(event, TokenEvent::Finished { finish: Finish::Length, .. }));
+            prop_assert_eq!(ends.count(), 1);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The truth about one sequence: its tokens, how far the pipeline has them, and what it cost.
+
+use std::time::Instant;
+
+use schema::frame::{Slice, Spent};
+use schema::{Attempt, SequenceId};
+
+use super::draft::Drafter;
+use super::ledger::{BlockLedger, PrefixId};
+use crate::generate::{Finish, Request, StageTime, Timings, share};
+use crate::runner::KV_BLOCK_TOKENS;
+
+/// One sequence, from admission to its last token.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    pub(crate) id: SequenceId,
+    pub(crate) attempt: Attempt,
+    pub(crate) request: Request,
+    /// The prompt and every token made so far.
+    pub(crate) history: Vec<u32>,
+    /// Tokens `..sent` of the history were sent to the pipeline in this attempt.
+    pub(crate) sent: u32,
+    /// Guesses after the history that were sent, too, and are not verified yet.
+    pub(crate) ahead: u32,
+    /// Blocks of keys and values it owns in this attempt, some perhaps together with others.
+    pub(crate) blocks: Vec<u32>,
+    /// The first so many of them are known by what they hold, and this is their chain.
+    known: (usize, PrefixId),
+    /// Prompt tokens that were found computed when it first began; `None` before, and when that was told.
+    cached_tokens: Option<u32>,
+    begun: bool,
+    /// Guesses at its next tokens.
+    pub(crate) drafter: Drafter,
+    /// Smaller goes first.
+    pub(crate) priority: i32,
+    /// How many that came later began before it.
+    pub(crate) overtaken: u32,
+    /// How often a stage refused its work.
+    pub(crate) refusals: u32,
+    pub(crate) deadline: Instant,
+    clock: Clock,
+    stages: Vec<StageTime>,
+}
+
+#[derive(Debug)]
+struct Clock {
+    admitted: Instant,
+    started: Option<Instant>,
+    first_token: Option<Instant>,
+    last_token: Option<Instant>,
+}
+
+/// A stage as a sequence's account names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageLabel {
+    /// The stage's name.
+    pub stage: String,
+    /// `[first, one past last]` layer.
+    pub layers: [u32; 2],
+}
+
+// === impl Sequence ===
+
+impl Sequence {
+    pub(crate) fn new(id: SequenceId, request: Request, now: Instant) -> Self {
+        Self {
+            id,
+            attempt: Attempt(0),
+            history: request.prompt.clone(),
+            sent: 0,
+            ahead: 0,
+            blocks: Vec::new(),
+            known: (0, PrefixId::EMPTY),
+            cached_tokens: None,
+            begun: false,
+            drafter: Drafter::default(),
+            priority: request.priority,
+            overtaken: 0,
+            refusals: 0,
+            deadline: now + request.deadline,
+            clock: Clock { admitted: now, started: None, first_token: None, last_token: None },
+            stages: Vec::new(),
+            request,
+        }
+    }
+
+    /// Tokens known but not yet sent.
+    pub(crate) fn unsent(&self) -> u32 {
+        self.history.len() as u32 - self.sent
+    }
+
+    /// Whether its next step is a single made token.
+    pub(crate) fn decodes(&self) -> bool {
+        self.unsent() == 1 && self.sent > 0
+    }
+
+    /// Whether somebody has tokens of it already and would notice when the next one comes late.
+    pub(crate) fn is_read(&self) -> bool {
+        self.history.len() > self.request.prompt.len() && self.unsent() <= 1
+    }
+
+    /// How many more tokens it may have.
+    pub(crate) fn tokens_left(&self) -> u32 {
+        let made = (self.history.len() - self.request.prompt.len()) as u32;
+        self.request.tokens_max.saturating_sub(made)
+    }
+
+    /// Its place among those that want the same: the smaller goes first.
+    pub(crate) fn rank(&self) -> (i32, SequenceId) {
+        (self.priority, self.id)
+    }
+
+    /// Forgets what the pipeline holds of it; its history is sent again. The caller has taken its blocks back.
+    pub(crate) fn restart(&mut self) {
+        self.attempt = self.attempt.next();
+        (self.sent, self.ahead) = (0, 0);
+        self.known = (0, PrefixId::EMPTY);
+    }
+
+    /// The known blocks it could begin with. Its last token is always computed: it brings the next one.
+    pub(crate) fn beginning(&self, ledger: &BlockLedger) -> Vec<u32> {
+        ledger.find(&self.history[..self.history.len() - 1])
+    }
+
+    /// Begins with the known blocks `found`.
+    pub(crate) fn begin(&mut self, found: &[u32], ledger: &mut BlockLedger) {
+        self.known = (found.len(), ledger.share(found, &mut self.blocks));
+        self.sent = found.len() as u32 * KV_BLOCK_TOKENS;
+        if !std::mem::replace(&mut self.begun, true) {
+            self.cached_tokens = Some(self.sent);
+        }
+    }
+
+    /// Once, when it has begun: how many of the prompt's tokens were found computed.
+    pub(crate) fn began(&mut self) -> Option<u32> {
+        self.cached_tokens.take()
+    }
+
+    /// Makes its full blocks known. They can be used by whatever is sent from now on: stages compute in order.
+    pub(crate) fn insert_prefixes(&mut self, ledger: &mut BlockLedger) {
+        let (mut count, mut chain) = self.known;
+        let full = self.history[..self.sent as usize].as_chunks().0;
+        for (number, tokens) in self.blocks.iter().zip(full).skip(count) {
+            chain = ledger.insert(*number, chain, tokens);
+            count += 1;
+        }
+        self.known = (count, chain);
+    }
+
+    /// The rows of `tokens`, which stand from `position` on; those at the offsets `logits` bring tokens.
+    pub(crate) fn slice(&self, position: u32, tokens: Vec<u32>, logits: Vec<u32>) -> Slice {
+        Slice {
+            sequence: self.id,
+            attempt: self.attempt,
+            position,
+            count: tokens.len() as u32,
+            tokens,
+            blocks: self.blocks.clone(),
+            logits,
+            sampling: self.request.sampling,
+        }
+    }
+
+    pub(crate) fn started(&mut self, now: Instant) {
+        self.clock.started.get_or_insert(now);
+    }
+
+    /// Appends a made token; says whether that ended the sequence.
+    pub(crate) fn push(&mut self, token: u32, now: Instant) -> Option<Finish> {
+        self.history.push(token);
+        self.drafter.hear(token);
+        self.refusals = 0;
+        self.clock.first_token.get_or_insert(now);
+        self.clock.last_token = Some(now);
+        if self.request.stop_tokens.contains(&token) {
+            Some(Finish::Stop)
+        } else if self.tokens_left() == 0 {
+            Some(Finish::Length)
+        } else {
+            None
+        }
+    }
+
+    /// Books what the stages did for `rows` rows of this sequence.
+    pub(crate) fn book(&mut self, spent: &[Spent], labels: &[StageLabel], rows: u32) {
+        for spent in spent {
+            let Some(label) = labels.get(spent.slot as usize) else { continue };
+            let found = self.stages.iter_mut().find(|time| time.stage == label.stage && time.layers == label.layers);
+            let compute = share(spent, rows);
+            if let Some(time) = found {
+                time.rows += u64::from(rows);
+                time.compute += compute;
+            } else {
+                let (stage, layers) = (label.stage.clone(), label.layers);
+                self.stages.push(StageTime { stage, layers, rows: u64::from(rows), compute });
+            }
+        }
+    }
+
+    pub(crate) fn timings(&self, now: Instant) -> Timings {
+        let Clock { admitted, started, first_token, last_token } = self.clock;
+        let started = started.unwrap_or(now);
+        let first_token = first_token.unwrap_or(now);
+        Timings {
+            queued: started.saturating_duration_since(admitted),
+            prefill: first_token.saturating_duration_since(started),
+            decode: last_token.unwrap_or(now).saturating_duration_since(first_token),
+            attempts: self.attempt.0 + 1,
+            stages: self.stages.clone(),
+        }
+    }
+}

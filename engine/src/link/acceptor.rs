@@ -1,0 +1,278 @@
+//! The door to a PULL socket: whoever wants to reach it knocks here.
+//!
+//! Local peers knock at a socket in the private directory, and as long as they stay there, each gives the other signs of
+//! life; their messages go straight to the PULL socket beside it. Other machines come through the gate, a TCP port where they
+//! must show the cluster key; their messages pass here, and are read along by [`super::zmtp`]. Both kinds of
+//! connection are bounded in number; what happens to one does not touch the others. It knows nothing of frames.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use super::error::EndError;
+use super::heartbeat;
+use super::key::ClusterKey;
+use super::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, HANDSHAKE_WAIT_MAX, HANDSHAKES_MAX};
+use super::noise::{self, Cipher, Greeted, HandshakeError};
+use super::pipe::{PlainSink, PlainSource, Sink, Source, carry_both};
+use super::refusals::Refusals;
+use super::zmtp::Flow;
+
+/// The TCP port and the key it asks for.
+pub(super) struct Gate {
+    pub(super) listener: TcpListener,
+    pub(super) key: ClusterKey,
+}
+
+/// How a newcomer's handshake went.
+type Handshaken = (Peer, Result<(TcpStream, Cipher), HandshakeError>);
+
+/// The door's state: who waits, who is in.
+pub(super) struct Acceptor {
+    local: UnixListener,
+    gate: Option<Gate>,
+    pull: PathBuf,
+    waiting: JoinSet<Handshaken>,
+    waiting_in_order: VecDeque<AbortHandle>,
+    inside: JoinSet<(Peer, EndError)>,
+    refusals: Refusals,
+}
+
+/// Who stands at the door.
+#[derive(Debug, Clone, Copy)]
+enum Peer {
+    Local,
+    Remote(SocketAddr),
+}
+
+enum ConnectionEvent {
+    Local(UnixStream),
+    Remote(TcpStream, Peer),
+    AcceptFailed(io::Error),
+    Handshaken(Result<Handshaken, JoinError>),
+    Ended(Result<(Peer, EndError), JoinError>),
+}
+
+// === impl Acceptor ===
+
+impl Acceptor {
+    /// A door at `local` and `gate` to the PULL socket at `pull`.
+    pub(super) fn new(local: UnixListener, gate: Option<Gate>, pull: PathBuf) -> Self {
+        Self {
+            local,
+            gate,
+            pull,
+            waiting: JoinSet::new(),
+            waiting_in_order: VecDeque::new(),
+            inside: JoinSet::new(),
+            refusals: Refusals::default(),
+        }
+    }
+
+    /// Serves for ever; dropping the future closes every connection.
+    pub(super) async fn serve(mut self) {
+        loop {
+            match self.next().await {
+                ConnectionEvent::Local(stream) => self.let_in(Peer::Local, |_| heartbeat::keep(stream)),
+                ConnectionEvent::Remote(stream, peer) => self.ask_for_key(stream, peer),
+                ConnectionEvent::Handshaken(Ok((peer, Ok((stream, cipher))))) => {
+                    self.let_in(peer, |pull| serve_remote(stream, cipher, pull));
+                }
+                ConnectionEvent::Handshaken(Ok((peer, Err(cause)))) => self.refusals.note(&peer, &cause),
+                ConnectionEvent::Handshaken(Err(_)) => {
+                    self.refusals.note(&"oldest waiting", &"too many wait at the gate")
+                }
+                ConnectionEvent::Ended(Ok((peer, cause))) => self.note_end(peer, &cause),
+                ConnectionEvent::Ended(Err(error)) => tracing::warn!(%error, "a connection's task failed"),
+                ConnectionEvent::AcceptFailed(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self) -> ConnectionEvent {
+        let remote = async {
+            match &self.gate {
+                Some(gate) => gate.listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            local = self.local.accept() => match local {
+                Ok((stream, _)) => ConnectionEvent::Local(stream),
+                Err(error) => ConnectionEvent::AcceptFailed(error),
+            },
+            remote = remote => match remote {
+                Ok((stream, address)) => ConnectionEvent::Remote(stream, Peer::Remote(address)),
+                Err(error) => ConnectionEvent::AcceptFailed(error),
+            },
+            Some(done) = self.waiting.join_next() => ConnectionEvent::Handshaken(done),
+            Some(done) = self.inside.join_next() => ConnectionEvent::Ended(done),
+        }
+    }
+
+    /// Starts the handshake with a newcomer; sends the one away who has waited longest when there are too many.
+    fn ask_for_key(&mut self, mut stream: TcpStream, peer: Peer) {
+        let Some(gate) = &self.gate else { return };
+        self.waiting_in_order.retain(|waiting| !waiting.is_finished());
+        if self.waiting_in_order.len() >= HANDSHAKES_MAX
+            && let Some(oldest) = self.waiting_in_order.pop_front()
+        {
+            oldest.abort();
+        }
+        let key = gate.key.clone();
+        let handshake = async move {
+            let cipher = async {
+                stream.set_nodelay(true)?;
+                noise::answer(&mut stream, &key).await
+            };
+            let cipher = timeout(HANDSHAKE_WAIT_MAX, cipher).await.unwrap_or(Err(HandshakeError::Late));
+            (peer, cipher.map(|cipher| (stream, cipher)))
+        };
+        self.waiting_in_order.push_back(self.waiting.spawn(handshake));
+    }
+
+    fn let_in<F>(&mut self, peer: Peer, serve: impl FnOnce(PathBuf) -> F)
+    where
+        F: Future<Output = EndError> + Send + 'static,
+    {
+        if self.inside.len() >= CONNECTIONS_MAX {
+            self.refusals.note(&peer, &format_args!("{CONNECTIONS_MAX} connections are served already"));
+            return;
+        }
+        tracing::debug!(%peer, "peer connected");
+        let serving = serve(self.pull.clone());
+        self.inside.spawn(async move { (peer, serving.await) });
+    }
+
+    fn note_end(&mut self, peer: Peer, cause: &EndError) {
+        match cause {
+            EndError::Zmtp(_) | EndError::Speech | EndError::Late(_) | EndError::Seal => {
+                self.refusals.note(&peer, cause);
+            }
+            EndError::Closed | EndError::Silence(_) | EndError::Io(_) => {
+                tracing::debug!(%peer, %cause, "peer disconnected");
+            }
+        }
+    }
+}
+
+async fn serve_remote(stream: TcpStream, cipher: Cipher, pull: PathBuf) -> EndError {
+    let (read, write) = stream.into_split();
+    let (source, sink) = noise::sealed(read, write, &cipher, Greeted::ByThem);
+    join(source, sink, &pull).await
+}
+
+/// Joins a peer with the PULL socket until one of them ends.
+async fn join(source: impl Source, sink: impl Sink, pull: &Path) -> EndError {
+    let socket = match UnixStream::connect(pull).await {
+        Ok(socket) => socket,
+        Err(cause) => return cause.into(),
+    };
+    let (read, write) = socket.into_split();
+    carry_both((source, PlainSink(write)), (PlainSource::new(read, Flow::Handshake), sink)).await
+}
+
+// === impl Peer ===
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("a process on this machine"),
+            Self::Remote(address) => address.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use schema::frame::{Frame, Refusal};
+    use schema::{Epoch, Generation, Step};
+
+    use super::*;
+    use crate::link::{Inbound, Listen, Outbound};
+
+    fn refusal(step: u64) -> Frame {
+        let reason = String::new();
+        Frame::Refusal(Refusal {
+            generation: Generation(1),
+            epoch: Epoch(1),
+            step: Step(step),
+            slot: 0,
+            reason,
+            passing: false,
+            epoch_known: Epoch(0),
+        })
+    }
+
+    /// Greeting and READY of a PUSH socket.
+    fn opening() -> Vec<u8> {
+        let mut bytes = vec![0; 64];
+        (bytes[0], bytes[9], bytes[10]) = (0xff, 0x7f, 3);
+        bytes[12..16].copy_from_slice(b"NULL");
+        bytes.extend(b"\x04\x1a\x05READY\x0bSocket-Type\x00\x00\x00\x04PUSH");
+        bytes
+    }
+
+    async fn end_of(source: &mut impl Source) -> EndError {
+        loop {
+            if let Err(end) = source.read().await {
+                return end;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_holder_of_the_key_cannot_declare_a_length_that_aborts_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = ClusterKey::generate().unwrap();
+        let listen = Listen::Tcp { host: "127.0.0.1".to_owned(), port: None, key: key.clone() };
+        let mut inbound = Inbound::bind_in(dir.path(), listen).await.unwrap();
+        let mut good = Outbound::connect_in(dir.path(), inbound.endpoint(), Some(&key)).await.unwrap();
+        let address = inbound.endpoint().strip_prefix("tcp://").unwrap().to_owned();
+        let hostile = [
+            [opening(), vec![2], (1_u64 << 36).to_be_bytes().to_vec()].concat(),
+            [opening(), vec![3], u64::MAX.to_be_bytes().to_vec()].concat(),
+            b"random bytes, sealed".to_vec(),
+            vec![0xff; 64],
+        ];
+        for (round, bytes) in hostile.iter().enumerate() {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            let cipher = noise::greet(&mut stream, &key).await.unwrap();
+            let (read, write) = stream.into_split();
+            let (mut source, mut sink) = noise::sealed(read, write, &cipher, Greeted::ByUs);
+            sink.write(bytes).await.unwrap();
+            let end = end_of(&mut source).await;
+            assert!(!matches!(end, EndError::Silence(_)), "it was left open");
+            good.send(&refusal(round as u64), Bytes::new()).await.unwrap();
+            assert_eq!(inbound.receive().await.unwrap().frame, refusal(round as u64));
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_than_the_bound_are_let_in_and_a_place_comes_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let inbound = Inbound::bind_in(dir.path(), Listen::Ipc).await.unwrap();
+        let mut inside = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            inside.push(Outbound::connect_in(dir.path(), inbound.endpoint(), None).await.unwrap());
+        }
+        assert!(Outbound::connect_in(dir.path(), inbound.endpoint(), None).await.is_err());
+        inside.pop();
+        let freed = async {
+            while Outbound::connect_in(dir.path(), inbound.endpoint(), None).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), freed).await.unwrap();
+    }
+}

@@ -1,0 +1,81 @@
+//! Which stages are worth the way to them: what a link takes counts for how many stages there should be, though not for
+//! where the layers are cut.
+//!
+//! There is one micro-batch more on its way than there are stages. So the pipeline hides as much of the links as the
+//! slowest stage takes; what they take beyond that, everybody waits for, and then fewer stages may be faster.
+
+use std::collections::BTreeSet;
+
+use schema::record::{ModelRecord, Shard};
+
+use super::{Candidate, PlanError, ROWS, has_measured, plan, times_ps};
+
+/// Stages with a way that counts, of which every choice is tried.
+const CHOICES_MAX: usize = 5;
+/// Of more, so many with the slowest ways are left out together: each takes a plan.
+const LEFT_OUT: [usize; 2] = [2, 16];
+const MICROSECOND_PS: u128 = 1_000_000;
+
+/// How long it takes from one micro-batch to the next, in picoseconds: as long as the slowest stage, or as long as the way
+/// through all stages and links divided by the micro-batches on it. While a stage has not measured itself, its times are
+/// guesses, and links do not count beside them.
+pub fn interval_ps(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard]) -> u128 {
+    let (slowest_ps, through_ps) = slowest_and_through_ps(model, candidates, shards);
+    slowest_ps.max(through_ps)
+}
+
+/// What the slowest stage takes, and each micro-batch's share of the way through all stages and links.
+fn slowest_and_through_ps(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard]) -> (u128, u128) {
+    let times = times_ps(model, candidates, shards, ROWS);
+    let slowest = times.iter().copied().max().map_or(0, u128::from);
+    let through = times.into_iter().map(u128::from).sum::<u128>() + links_ps(model, candidates, shards);
+    (slowest, through / (shards.len() as u128 + 1))
+}
+
+fn links_ps(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard]) -> u128 {
+    let names: BTreeSet<_> = shards.iter().map(|shard| &shard.stage).collect();
+    let holders = || candidates.iter().filter(|stage| names.contains(&stage.name));
+    if !holders().all(|stage| has_measured(model, &stage.speed)) {
+        return 0;
+    }
+    holders().map(|stage| u128::from(stage.link_us) * MICROSECOND_PS).sum()
+}
+
+/// The best division among `candidates`, some of whom may be left out for the sake of their ways.
+///
+/// # Errors
+/// Those of [`plan`] with all of them.
+pub fn plan_with_links(model: &ModelRecord, candidates: &[Candidate]) -> Result<Vec<Shard>, PlanError> {
+    let all = plan(model, candidates)?;
+    let (slowest_ps, through_ps) = slowest_and_through_ps(model, candidates, &all);
+    // Nobody's slowest stage is faster than with all stages. So where that is what takes longest, nothing is better.
+    if slowest_ps >= through_ps {
+        return Ok(all);
+    }
+    let (mut best, mut best_ps) = (all, through_ps);
+    let mut slow: Vec<_> =
+        (0..candidates.len()).filter(|at| candidates[*at].fixed.is_none() && candidates[*at].link_us > 0).collect();
+    slow.sort_by_key(|at| std::cmp::Reverse(candidates[*at].link_us));
+    for left_out in choices(slow.len()) {
+        let is_left_out = |at: &usize| left_out.iter().any(|choice| slow[*choice] == *at);
+        let others: Vec<_> =
+            (0..candidates.len()).filter(|at| !is_left_out(at)).map(|at| candidates[at].clone()).collect();
+        let Ok(shards) = plan(model, &others) else { continue };
+        let found_ps = interval_ps(model, candidates, &shards);
+        if found_ps < best_ps {
+            (best, best_ps) = (shards, found_ps);
+        }
+    }
+    Ok(best)
+}
+
+/// Which of `count` stages are left out together, one choice after the other; the first has the slowest way.
+fn choices(count: usize) -> Vec<Vec<usize>> {
+    if count > CHOICES_MAX {
+        return LEFT_OUT.into_iter().filter(|most| *most <= count).map(|most| (0..most).collect()).collect();
+    }
+    let mut choices: Vec<Vec<usize>> =
+        (1..1_u32 << count).map(|set| (0..count).filter(|at| set & (1 << at) != 0).collect()).collect();
+    choices.sort_by_key(Vec::len);
+    choices
+}

@@ -1,0 +1,54 @@
+//! What should stand, given what stands: the plan by the pins, and whether it is worth moving layers for.
+
+use std::collections::BTreeMap;
+
+use schema::StageName;
+use schema::record::{ModelRecord, PinStatus, Shard};
+
+use super::no_plan::refine;
+use super::pins::{self, Note};
+use super::{Candidate, PlanError, improves, in_order, plan_with_links};
+use crate::view::ClusterView;
+
+/// What a cluster's placement should be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proposal {
+    /// What becomes of each pin.
+    pub pins: BTreeMap<StageName, PinStatus>,
+    /// What is to be written beside the pins.
+    pub notes: Vec<Note>,
+    /// Who should hold what; what stands already, if nothing is to be moved.
+    pub shards: Result<Vec<Shard>, PlanError>,
+}
+
+// === impl Proposal ===
+
+impl Proposal {
+    /// What should stand in the cluster of `view`, which serves `model`; `speed_moves`: whether a move for speed alone is due.
+    pub fn new(view: &ClusterView, model: &ModelRecord, speed_moves: bool) -> Self {
+        let current = view.placement.as_ref().map(|placement| placement.value.shards()).unwrap_or_default();
+        let stages = in_order(view.staying(), current);
+        let (candidates, pins) = pins::judge(view, model, stages, current);
+        let stands = obeys(model, &candidates, current) && !pins::given_back(view, &pins);
+        let shards = plan_with_links(model, &candidates).map(|wanted| {
+            let moves = !stands || improves(model, &candidates, &wanted, current, speed_moves);
+            if moves { wanted } else { current.to_vec() }
+        });
+        let shards = shards.map_err(|error| refine(error, view));
+        Self { notes: pins::notes(view, &pins), pins, shards }
+    }
+}
+
+/// Whether `shards` hold every layer, on stages that may have them.
+fn obeys(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard]) -> bool {
+    let holds = |stage: &Candidate, shard: &Shard| {
+        stage.name == shard.stage
+            && stage.fixed.is_none_or(|fixed| fixed == shard.layers)
+            && model.shard_bytes(shard.layers).memory_bound() <= stage.budget_bytes
+    };
+    let allowed = |shard: &Shard| candidates.iter().any(|stage| holds(stage, shard));
+    let has_layers = |stage: &Candidate| shards.iter().any(|shard| shard.stage == stage.name);
+    shards.last().is_some_and(|last| last.layers.end() == model.layers)
+        && shards.iter().all(allowed)
+        && candidates.iter().filter(|stage| stage.fixed.is_some()).all(has_layers)
+}

@@ -1,0 +1,104 @@
+//! Who is there, and for how long: layers are given out anew when the cluster has come to rest. Pure.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use schema::StageName;
+
+use crate::decide::Stability;
+use crate::limits::{JOIN_MOVE_EVERY, SETTLE, SETTLE_LEFT, SPEED_MOVE_EVERY};
+use crate::view::ClusterView;
+
+/// The set of live stages and the placement, and since when each is so.
+pub(super) struct StabilityTracker {
+    names: BTreeSet<StageName>,
+    since: Instant,
+    /// How long that has to last before layers are given out anew.
+    settle: Duration,
+    placed: Option<u64>,
+    placed_since: Instant,
+    /// Whether somebody to whom the placement gives layers is not there, so that nothing is served that could be interrupted.
+    is_broken: bool,
+}
+
+// === impl StabilityTracker ===
+
+impl StabilityTracker {
+    /// Nobody, since `now`.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { names: BTreeSet::new(), since: now, settle: SETTLE, placed: None, placed_since: now, is_broken: false }
+    }
+
+    /// Takes note of what has changed.
+    pub(super) fn follow(&mut self, view: &ClusterView, now: Instant) {
+        let names: BTreeSet<_> = view.staying().map(|(name, _)| name.clone()).collect();
+        if names != self.names {
+            self.settle = if names.is_subset(&self.names) { SETTLE_LEFT } else { SETTLE };
+            (self.names, self.since) = (names, now);
+        }
+        let shards = view.placement.as_ref().map_or(&[][..], |placement| placement.value.shards());
+        self.is_broken = shards.iter().any(|shard| !view.stages.contains_key(&shard.stage));
+        let placed = view.placement.as_ref().map(|placement| placement.mod_revision);
+        if placed != self.placed {
+            (self.placed, self.placed_since) = (placed, now);
+        }
+    }
+
+    /// Since when the stages, and the placement, are what they are.
+    pub(super) fn since(&self) -> (Instant, Instant) {
+        (self.since, self.placed_since)
+    }
+
+    /// How stability the cluster is by now.
+    pub(super) fn stability(&self, now: Instant) -> Stability {
+        let for_so_long = |since: Instant| now.saturating_duration_since(since);
+        let joined = self.settle == SETTLE && self.placed.is_some() && !self.is_broken;
+        let rested = !joined || for_so_long(self.placed_since) >= JOIN_MOVE_EVERY;
+        let settled = rested && for_so_long(self.since) >= self.settle;
+        match (settled, for_so_long(self.placed_since) >= SPEED_MOVE_EVERY) {
+            (false, _) => Stability::Changing,
+            (true, false) => Stability::Settled,
+            (true, true) => Stability::Standing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schema::record::{Placement, Shard};
+    use schema::{Generation, LayerRange};
+
+    use super::*;
+    use crate::testing::{name, stage};
+    use crate::view::Versioned;
+
+    /// These stages, of which the placement gives "a" and "b" layers.
+    fn view(stages: &[&str]) -> ClusterView {
+        let versioned = |name: &&str| (name.parse().unwrap(), Versioned { value: stage(1), mod_revision: 1 });
+        let shard =
+            |at: u32| Shard { layers: LayerRange::new(at, at + 1).unwrap(), stage: name(["a", "b"][at as usize]) };
+        let placement = Placement::new(Generation(1), vec![shard(0), shard(1)]).unwrap();
+        ClusterView {
+            stages: stages.iter().map(versioned).collect(),
+            placement: Some(Versioned { value: placement, mod_revision: 2 }),
+            ..ClusterView::default()
+        }
+    }
+
+    #[test]
+    fn who_joins_is_waited_for_longer_than_who_leaves_and_not_at_all_for_what_nobody_serves() {
+        let start = Instant::now();
+        let mut live = StabilityTracker::new(start);
+        live.follow(&view(&["a", "b"]), start);
+        let later = start + SPEED_MOVE_EVERY;
+        assert_eq!((live.stability(start + SETTLE), live.stability(later)), (Stability::Changing, Stability::Standing));
+        live.follow(&view(&["a", "b", "c"]), later);
+        assert_eq!((live.stability(later), live.stability(later + SETTLE)), (Stability::Changing, Stability::Standing));
+        live.follow(&view(&["a", "c"]), later);
+        assert_eq!(live.stability(later + SETTLE_LEFT), Stability::Standing, "a stage has left");
+        // In a placement that is new, one that joins waits; but not when another is missing.
+        let mut live = StabilityTracker::new(start);
+        live.follow(&view(&["a"]), start);
+        assert_eq!(live.stability(start + SETTLE), Stability::Settled, "nothing is served that could be interrupted");
+    }
+}

@@ -1,0 +1,78 @@
+//! `GET /metrics`: what the head counts and what the stages report of themselves, as Prometheus reads it.
+
+use engine::view::ClusterView;
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use prometheus::{GaugeVec, Opts, Registry, TextEncoder};
+use schema::record::StageRecord;
+use warp::reply::{Reply, Response};
+
+use crate::http::app_state::AppState;
+use crate::http::error::ApiError;
+
+/// One figure of a stage's record.
+type Figure = fn(&StageRecord) -> f64;
+
+/// What a stage reports every few seconds: name, meaning, where it stands.
+const FIGURES: &[(&str, &str, Figure)] = &[
+    ("busy_share", "share of the last seconds spent computing", |stage| stage.load.busy),
+    ("idle_input_share", "share of the last seconds with nothing to compute", |stage| stage.load.idle_input),
+    ("idle_output_share", "share of the last seconds waiting for the link", |stage| stage.load.idle_output),
+    ("memory_budget_bytes", "most memory the stage may use", |stage| stage.memory_budget_bytes as f64),
+    ("memory_resident_bytes", "resident set", |stage| stage.load.memory.rss_bytes as f64),
+    ("memory_proportional_bytes", "proportional set", |stage| stage.load.memory.pss_bytes as f64),
+    ("memory_anonymous_bytes", "anonymous part of it", |stage| stage.load.memory.pss_anonymous_bytes as f64),
+    ("weights_resident_bytes", "mapped weights that are resident", |stage| {
+        stage.load.memory.weights_resident_bytes as f64
+    }),
+    ("process_rows_total", "token rows computed since the process started", |stage| stage.load.tokens_total as f64),
+    ("process_batches_total", "micro-batches computed since then", |stage| stage.load.batches_total as f64),
+    ("process_compute_seconds_total", "time spent computing since then", |stage| stage.load.compute_s_total),
+    ("process_queue_seconds_total", "time micro-batches waited to be computed", |stage| stage.load.queue_s_total),
+    ("process_send_seconds_total", "time until the link took what was computed", |stage| stage.load.send_s_total),
+    ("process_sent_bytes_total", "activations sent to the next stage", |stage| stage.load.sent_bytes_total as f64),
+    ("process_frames_refused_total", "frames refused: stale, doubled, out of order or broken", |stage| {
+        stage.load.frames_refused as f64
+    }),
+    ("process_strikes_total", "stages struck off for not answering", |stage| stage.load.strikes_total as f64),
+];
+
+/// Shows everything there is.
+pub(crate) fn show(state: &AppState) -> Response {
+    let text = stages(&state.pipeline.view()).and_then(|stages| {
+        let mut families = state.pipeline.metrics().gather();
+        families.extend(stages.gather());
+        TextEncoder::new().encode_to_string(&families)
+    });
+    match text {
+        Ok(text) => {
+            let mut response = warp::reply::with_status(text, StatusCode::OK).into_response();
+            let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        Err(error) => ApiError::internal(format!("The metrics cannot be written: {error}.")).into_response(),
+    }
+}
+
+/// The stages' own figures, of those that are live now.
+fn stages(view: &ClusterView) -> prometheus::Result<Registry> {
+    let registry = Registry::new();
+    for (name, help, figure) in FIGURES {
+        let gauges = GaugeVec::new(Opts::new(format!("baton_stage_{name}"), *help), &["stage"])?;
+        for (stage, record) in &view.stages {
+            gauges.with_label_values(&[stage.as_str()]).set(figure(&record.value));
+        }
+        registry.register(Box::new(gauges))?;
+    }
+    let bounds = GaugeVec::new(
+        Opts::new("baton_stage_memory_bound_bytes", "most that the stage's layers can take"),
+        &["stage", "layers"],
+    )?;
+    for claim in view.serving().map(|served| served.claims).unwrap_or_default() {
+        let (stage, layers) = (claim.value.stage.to_string(), claim.value.layers.to_string());
+        bounds.with_label_values(&[&stage, &layers]).set(claim.value.memory_bound_bytes as f64);
+    }
+    registry.register(Box::new(bounds))?;
+    Ok(registry)
+}

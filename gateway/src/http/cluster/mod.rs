@@ -1,0 +1,38 @@
+//! Pages about the cluster and this process, for operators, monitors and people; no dialect of any API.
+
+mod gpu_info;
+mod health;
+mod index;
+mod metrics;
+mod status;
+
+use std::sync::Arc;
+
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use super::app_state::AppState;
+use super::routes::{Page, READ, get};
+
+pub(super) const PAGES: &[Page] = &[
+    Page { path: "/health", methods: READ, what: "200 when requests are served, else 503 and why" },
+    Page { path: "/metrics", methods: READ, what: "what was counted, for Prometheus" },
+    Page { path: "/distributed/status", methods: READ, what: "which stage holds which layers, memory, speed" },
+    Page { path: "/distributed/gpu-info", methods: READ, what: "what each stage computes on" },
+    Page { path: "/", methods: READ, what: "this page" },
+];
+
+/// The pages over `state`.
+pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
+    get(warp::path!("health"), state, health::show)
+        .or(get(warp::path!("metrics"), state, metrics::show))
+        .unify()
+        .or(get(warp::path!("distributed" / "status"), state, status::show))
+        .unify()
+        .or(get(warp::path!("distributed" / "gpu-info"), state, gpu_info::show))
+        .unify()
+        .or(get(warp::path::end(), state, index::show))
+        .unify()
+        .boxed()
+}

@@ -1,0 +1,150 @@
+//! One sequence's tokens on their way to a client: counted, decoded, cut at stop strings.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine::generate::{Failure, Finish, Timings, TokenEvent};
+
+use super::text_model::{Decoder, TextModel};
+use super::timings::Watch;
+use super::token_logprob::TokenLogprob;
+use crate::text::StopStrings;
+
+/// Turns one sequence's events into text.
+pub(crate) struct ChoiceDecoder {
+    text: Arc<dyn TextModel>,
+    decoder: Box<dyn Decoder>,
+    stops: StopStrings,
+    /// Tokens that end the sequence and are no text.
+    stop_tokens: Arc<[u32]>,
+    /// True if log-probabilities were asked for.
+    wants_logprobs: bool,
+    /// Those of tokens whose text is still held back.
+    logprobs: Vec<TokenLogprob>,
+    tokens: u64,
+    /// Tokens of the prompt that needed no computing.
+    cached_tokens: u32,
+    watch: Watch,
+    timings: Option<Timings>,
+}
+
+/// Why a choice ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// At a stop token or a stop string.
+    Stop,
+    /// At the most tokens it may have.
+    Length,
+}
+
+/// What one token event adds to a choice.
+#[derive(Debug, Default)]
+pub(crate) struct Delta {
+    /// Text to send, perhaps none yet.
+    pub(crate) text: String,
+    /// Log-probabilities of the tokens in it, if they were asked for.
+    pub(crate) logprobs: Vec<TokenLogprob>,
+    /// Why the choice ended, on its last delta.
+    pub(crate) end: Option<Result<Ended, Failure>>,
+}
+
+// === impl Ended ===
+
+impl Ended {
+    /// OpenAI's `finish_reason`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+// === impl ChoiceDecoder ===
+
+impl ChoiceDecoder {
+    /// The decoder of a sequence handed over `now`.
+    pub(crate) fn new(
+        text: &Arc<dyn TextModel>,
+        stops: Vec<String>,
+        stop_tokens: Arc<[u32]>,
+        wants_logprobs: bool,
+        now: Instant,
+    ) -> Self {
+        Self {
+            decoder: text.decoder(),
+            text: Arc::clone(text),
+            stops: StopStrings::new(stops),
+            stop_tokens,
+            wants_logprobs,
+            logprobs: Vec::new(),
+            tokens: 0,
+            cached_tokens: 0,
+            watch: Watch::new(now),
+            timings: None,
+        }
+    }
+
+    /// Tokens that came, a stop token included.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Tokens of the prompt that needed no computing.
+    pub(crate) fn cached_tokens(&self) -> u32 {
+        self.cached_tokens
+    }
+
+    /// How long it took, where.
+    pub(crate) fn timings(&self) -> Timings {
+        self.timings.clone().unwrap_or_else(|| self.watch.timings())
+    }
+
+    /// Takes the next event.
+    pub(crate) fn hear(&mut self, event: TokenEvent, now: Instant) -> Delta {
+        match event {
+            TokenEvent::Began { cached_tokens } => {
+                self.cached_tokens = cached_tokens;
+                Delta::default()
+            }
+            TokenEvent::Token { token, logprob } => self.token(token, logprob, now),
+            TokenEvent::Finished { finish, timings } => self.finish(finish, timings),
+            TokenEvent::Failed(failure) => Delta { end: Some(Err(failure)), ..Delta::default() },
+        }
+    }
+
+    fn token(&mut self, token: u32, logprob: f32, now: Instant) -> Delta {
+        self.tokens += 1;
+        self.watch.token(now);
+        if self.stop_tokens.contains(&token) {
+            return Delta::default();
+        }
+        if self.wants_logprobs {
+            self.logprobs.push(TokenLogprob { token, bytes: self.text.token_bytes(token), logprob });
+        }
+        let text = self.decoder.push(token);
+        self.say(&text, None)
+    }
+
+    fn finish(&mut self, finish: Finish, timings: Timings) -> Delta {
+        self.timings = Some(timings);
+        let ended = match finish {
+            Finish::Stop => Ended::Stop,
+            Finish::Length => Ended::Length,
+        };
+        let held = self.decoder.finish();
+        self.say(&held, Some(ended))
+    }
+
+    /// Lets `text` through as far as the stop strings allow; with `ended`, also what they held back.
+    fn say(&mut self, text: &str, ended: Option<Ended>) -> Delta {
+        let stopped = self.stops.push(text);
+        let mut text = stopped.emit;
+        let end = if stopped.matched.is_some() { Some(Ended::Stop) } else { ended };
+        if end.is_some() {
+            text.push_str(&self.stops.finish());
+        }
+        let logprobs = if text.is_empty() && end.is_none() { Vec::new() } else { std::mem::take(&mut self.logprobs) };
+        Delta { text, logprobs, end: end.map(Ok) }
+    }
+}

@@ -1,0 +1,35 @@
+//! The response to a request whose sequences run: whole once it is complete, or as server-sent events.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use warp::reply::Response;
+
+use super::choice_stream::ChoiceStream;
+use super::dialect::{Choice, Dialect};
+use super::sse;
+use crate::http::error::{ApiError, json_response};
+
+/// Answers with what `choices` generate.
+///
+/// # Errors
+/// A failure of a choice before anything is sent; a stream carries it as an event.
+pub(crate) async fn respond(
+    choices: ChoiceStream,
+    dialect: impl Dialect,
+    stream: bool,
+    ping_period: Duration,
+) -> Result<Response, ApiError> {
+    if stream { Ok(sse::respond(choices, dialect, ping_period)) } else { whole(choices, &dialect).await }
+}
+
+async fn whole(mut running: ChoiceStream, dialect: &impl Dialect) -> Result<Response, ApiError> {
+    let mut choices: Vec<_> = (0..running.choices()).map(|_| Choice::default()).collect();
+    while let Some(next) = running.next().await? {
+        let choice = &mut choices[next.choice];
+        choice.text.push_str(&next.delta.text);
+        choice.logprobs.extend(next.delta.logprobs);
+        choice.ended = next.delta.end.and_then(Result::ok);
+    }
+    Ok(json_response(StatusCode::OK, &dialect.body(choices, running.totals())))
+}

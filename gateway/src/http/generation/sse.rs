@@ -1,0 +1,81 @@
+//! An answer as server-sent events.
+//!
+//! The response's body is the [`ChoiceStream`] itself: nothing is generated ahead of the reader but what the socket's
+//! buffers hold, and a client that goes away drops the body and with it every sequence.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{self, Stream};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use warp::reply::{Reply, Response};
+
+use super::choice_stream::ChoiceStream;
+use super::dialect::{Dialect, Events};
+
+/// A comment that keeps proxies and clients from taking the stream for dead.
+const PING: &[u8] = b": ping\n\n";
+
+/// Streams `choices`; after `ping_period` without an event a ping is sent.
+pub(super) fn respond(choices: ChoiceStream, dialect: impl Dialect, ping_period: Duration) -> Response {
+    let mut events = EventStream { choices, dialect, ping_period, waiting: Events::default(), done: false };
+    events.dialect.open(events.choices.choices(), &mut events.waiting);
+    let events = stream::unfold(events, |mut events| async {
+        let bytes = events.next().await?;
+        Some((Ok::<_, Infallible>(bytes), events))
+    });
+    let mut response = warp::reply::stream(Shared(Mutex::new(Box::pin(events)))).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+struct EventStream<D> {
+    choices: ChoiceStream,
+    dialect: D,
+    ping_period: Duration,
+    waiting: Events,
+    done: bool,
+}
+
+// === impl EventStream ===
+
+impl<D: Dialect> EventStream<D> {
+    async fn next(&mut self) -> Option<Bytes> {
+        while self.waiting.is_empty() && !self.done {
+            match tokio::time::timeout(self.ping_period, self.choices.next()).await {
+                Err(_) => return Some(Bytes::from_static(PING)),
+                Ok(Ok(Some(delta))) => {
+                    let totals = self.choices.is_over().then(|| self.choices.totals());
+                    self.dialect.delta(&delta, totals, &mut self.waiting);
+                }
+                Ok(Ok(None)) => {
+                    self.dialect.close(self.choices.totals(), &mut self.waiting);
+                    self.done = true;
+                }
+                Ok(Err(error)) => {
+                    self.dialect.fail(&error, &mut self.waiting);
+                    self.done = true;
+                }
+            }
+        }
+        self.waiting.pop()
+    }
+}
+
+/// Makes a stream `Sync` that is only `Send`: `get_mut` needs no lock, so the mutex is never waited for.
+struct Shared<S>(Mutex<Pin<Box<S>>>);
+
+impl<S: Stream> Stream for Shared<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll_next(cx)
+    }
+}

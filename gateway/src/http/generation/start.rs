@@ -1,0 +1,87 @@
+//! From checked prompts to running sequences: encoding, room in the context, and one request a choice.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine::generate::{Rejection, Request};
+use schema::frame::Sampling;
+
+use super::choice_decoder::ChoiceDecoder;
+use super::choice_stream::ChoiceStream;
+use super::options::GenerationOptions;
+use super::text_model::{TextError, TextModel};
+use crate::http::app_state::AppState;
+use crate::http::error::ApiError;
+
+/// Runs `encode` where it holds up nobody.
+///
+/// # Errors
+/// A 400 about `param` when the text cannot be taken.
+#[expect(clippy::disallowed_methods, reason = "no forward pass: text of at most a body's size is encoded")]
+pub(crate) async fn encode<T, F>(state: &AppState, param: &'static str, encode: F) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: FnOnce(&dyn TextModel) -> Result<T, TextError> + Send + 'static,
+{
+    let text = Arc::clone(&state.text);
+    let encoded = tokio::task::spawn_blocking(move || encode(&*text)).await;
+    let encoded = encoded.map_err(|_| ApiError::internal("Encoding the prompt failed."))?;
+    encoded.map_err(|error| {
+        ApiError::bad_request("invalid_value", format!("The {param} cannot be encoded: {error}.")).about(param)
+    })
+}
+
+/// Hands every choice of every prompt to the pipeline: choice `j` of prompt `i` becomes `i * n + j`.
+///
+/// # Errors
+/// When a prompt has no token or leaves no room, and when the pipeline does not accept one: then none goes on.
+pub(crate) async fn start(
+    state: &AppState,
+    prompts: Vec<Vec<u32>>,
+    options: &GenerationOptions,
+    tokens_max: u32,
+    param: &'static str,
+) -> Result<ChoiceStream, ApiError> {
+    let context = state.context_tokens();
+    for prompt in &prompts {
+        if prompt.is_empty() {
+            let message = format!("Invalid value for '{param}': expected at least one token, found none.");
+            return Err(ApiError::bad_request("invalid_value", message).about(param));
+        }
+        if prompt.len() >= context as usize {
+            let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+            let rejection = Rejection::TooLong { context_tokens: context, prompt_tokens };
+            state.pipeline.refused(&rejection);
+            return Err(ApiError::rejected(&rejection, param));
+        }
+    }
+    let own: &[u32] = if options.ignore_eos { &[] } else { state.text.stop_tokens() };
+    let stop_tokens: Arc<[u32]> = own.iter().chain(&options.stop_tokens).copied().collect();
+    let prompt_tokens = prompts.iter().map(|prompt| prompt.len() as u64).sum();
+    let mut choices = ChoiceStream::new(prompt_tokens, options.choices);
+    for prompt in prompts {
+        for choice in 0..options.choices {
+            let request = Request {
+                // More than the context holds ends with `length` like everything that is cut.
+                tokens_max: tokens_max.min(context - prompt.len() as u32),
+                prompt: prompt.clone(),
+                sampling: Sampling { choice, ..options.sampling },
+                stop_tokens: stop_tokens.to_vec(),
+                deadline: state.settings.generation_time,
+                priority: options.priority,
+            };
+            let submitted = Instant::now();
+            let generation = state.pipeline.generate(request).await;
+            let generation = generation.map_err(|rejection| ApiError::rejected(&rejection, param))?;
+            let decoder = ChoiceDecoder::new(
+                &state.text,
+                options.stop.clone(),
+                Arc::clone(&stop_tokens),
+                options.logprobs,
+                submitted,
+            );
+            choices.add(generation, decoder);
+        }
+    }
+    Ok(choices)
+}

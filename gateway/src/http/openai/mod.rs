@@ -1,0 +1,46 @@
+//! OpenAI's API: one file for each endpoint, and the parts of its bodies that they share.
+
+mod chat;
+mod completions;
+mod logprobs;
+mod messages;
+mod models;
+mod options;
+mod params;
+mod prompt;
+mod response;
+mod unsupported;
+mod usage;
+
+use std::sync::Arc;
+
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::path::Tail;
+use warp::reply::{Reply, Response};
+
+use super::app_state::AppState;
+use super::routes::{Page, READ, WRITE, get, post, with};
+
+pub(super) const PAGES: &[Page] = &[
+    Page { path: "/v1/chat/completions", methods: WRITE, what: "answer a chat (OpenAI)" },
+    Page { path: "/v1/completions", methods: WRITE, what: "complete a prompt (OpenAI)" },
+    Page { path: "/v1/models", methods: READ, what: "the model (OpenAI)" },
+    Page { path: "/v1/models/{id}", methods: READ, what: "the model by its id (OpenAI)" },
+];
+
+/// The pages over `state`.
+pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
+    let model =
+        warp::path("v1").and(warp::path("models")).and(warp::path::tail()).and(warp::get()).and(with(state)).map(
+            |id: Tail, state: Arc<AppState>| models::one(&state, id.as_str()).unwrap_or_else(Reply::into_response),
+        );
+    post(warp::path!("v1" / "chat" / "completions"), state, chat::create)
+        .or(post(warp::path!("v1" / "completions"), state, completions::create))
+        .unify()
+        .or(get(warp::path!("v1" / "models"), state, models::list))
+        .unify()
+        .or(model)
+        .unify()
+        .boxed()
+}

@@ -1,0 +1,204 @@
+//! What both completion endpoints let a client choose, checked.
+
+use std::ops::RangeInclusive;
+
+use rand::Rng;
+use schema::frame::Sampling;
+use serde_json::Value;
+
+use super::params::{Params, out_of_range, whole, wrong_type};
+use super::unsupported;
+use crate::http::app_state::{ModelInfo, Settings};
+use crate::http::error::ApiError;
+use crate::http::generation::options::GenerationOptions;
+use crate::http::limits::{STOP_STRING_BYTES_MAX, STOP_STRINGS_MAX, STOP_TOKENS_MAX, TEMPERATURE_MIN};
+
+/// What `priority` may be: one less is kept for requests that were overtaken too often.
+const PRIORITIES: RangeInclusive<i128> = -(i32::MAX as i128)..=i32::MAX as i128;
+
+/// A request's options, each within its range.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ValidOptions {
+    pub(crate) generation: GenerationOptions,
+    /// True if the answer comes as events.
+    pub(crate) stream: bool,
+    /// True if a stream ends with the usage.
+    pub(crate) include_usage: bool,
+}
+
+// === impl ValidOptions ===
+
+impl ValidOptions {
+    /// Reads and checks what the endpoints share; `logprobs` reads the parameter of that name, whose type differs.
+    ///
+    /// # Errors
+    /// A 400 naming the parameter, or the 404 of another model.
+    pub(crate) fn read(
+        params: &Params<'_>,
+        logprobs: impl FnOnce(&Params<'_>) -> Result<bool, ApiError>,
+        model: &ModelInfo,
+        settings: &Settings,
+    ) -> Result<Self, ApiError> {
+        if let Some(name) = params.text("model")?
+            && name != model.name
+        {
+            return Err(ApiError::model_not_found(name, &model.name));
+        }
+        unsupported::refuse(params)?;
+        let stream = params.flag("stream")?;
+        let generation = GenerationOptions {
+            sampling: sampling(params)?,
+            tokens_max: tokens_max(params)?,
+            stop: stop_strings(params)?,
+            stop_tokens: stop_tokens(params)?,
+            ignore_eos: params.flag("ignore_eos")?,
+            choices: params.whole("n", 1..=i128::from(settings.choices_max))?.map_or(1, |n| n as u32),
+            priority: params.whole("priority", PRIORITIES)?.map_or(0, |priority| priority as i32),
+            logprobs: logprobs(params)?,
+        };
+        Ok(Self { generation, stream, include_usage: include_usage(params, stream)? })
+    }
+}
+
+fn sampling(params: &Params<'_>) -> Result<Sampling, ApiError> {
+    let temperature = params.number("temperature", 0.0..=2.0)?.unwrap_or(1.0);
+    let top_p = params.number("top_p", 0.0..=1.0)?.unwrap_or(1.0) as f32;
+    let top_k = params.whole("top_k", -1..=i128::from(i32::MAX))?.map_or(0, |k| k.max(0) as u32);
+    let min_p = params.number("min_p", 0.0..=1.0)?.unwrap_or(0.0) as f32;
+    let seed = params.whole("seed", i128::from(i64::MIN)..=i128::from(u64::MAX))?;
+    // A negative seed keeps its bits, so that all seeds stay different.
+    let seed = seed.map_or_else(|| rand::rng().random(), |seed| seed as u64);
+    let temperature = if temperature < TEMPERATURE_MIN { 0.0 } else { temperature as f32 };
+    // The least probability mass there is belongs to the likeliest token.
+    let (top_p, top_k) = if top_p > 0.0 { (top_p, top_k) } else { (1.0, 1) };
+    Ok(Sampling { temperature, top_k, top_p, min_p, seed, choice: 0 })
+}
+
+/// `max_completion_tokens` wins over its older name.
+fn tokens_max(params: &Params<'_>) -> Result<Option<u32>, ApiError> {
+    let range = || 1..=i128::from(u32::MAX);
+    let older = params.whole("max_tokens", range())?;
+    let newer = params.whole("max_completion_tokens", range())?;
+    Ok(newer.or(older).map(|tokens| tokens as u32))
+}
+
+fn stop_strings(params: &Params<'_>) -> Result<Vec<String>, ApiError> {
+    let strings = match params.get("stop") {
+        None => return Ok(Vec::new()),
+        Some(Value::String(stop)) => vec![stop.clone()],
+        Some(Value::Array(list)) if list.len() <= STOP_STRINGS_MAX => {
+            let texts = list.iter().enumerate().map(|(index, stop)| {
+                let stop = stop.as_str().ok_or_else(|| wrong_type(&format!("stop[{index}]"), "a string", stop))?;
+                Ok(stop.to_owned())
+            });
+            texts.collect::<Result<_, ApiError>>()?
+        }
+        Some(list @ Value::Array(_)) => {
+            return Err(out_of_range("stop", &format!("at most {STOP_STRINGS_MAX} strings"), list));
+        }
+        Some(other) => return Err(wrong_type("stop", "a string or an array of strings", other)),
+    };
+    if let Some(long) = strings.iter().find(|stop| stop.len() > STOP_STRING_BYTES_MAX) {
+        let message = format!(
+            "Invalid value for 'stop': expected strings of at most {STOP_STRING_BYTES_MAX} bytes, found one of {}.",
+            long.len()
+        );
+        return Err(ApiError::bad_request("invalid_value", message).about("stop"));
+    }
+    Ok(strings.into_iter().filter(|stop| !stop.is_empty()).collect())
+}
+
+fn stop_tokens(params: &Params<'_>) -> Result<Vec<u32>, ApiError> {
+    let list = params.list("stop_token_ids")?.unwrap_or_default();
+    if list.len() > STOP_TOKENS_MAX {
+        let message =
+            format!("Invalid value for 'stop_token_ids': expected at most {STOP_TOKENS_MAX}, found {}.", list.len());
+        return Err(ApiError::bad_request("invalid_value", message).about("stop_token_ids"));
+    }
+    let ids = list.iter().map(|id| whole("stop_token_ids", id, 0..=i128::from(u32::MAX)).map(|id| id as u32));
+    ids.collect()
+}
+
+fn include_usage(params: &Params<'_>, stream: bool) -> Result<bool, ApiError> {
+    let Some(options) = params.object("stream_options")? else { return Ok(false) };
+    if !stream {
+        let message = "The 'stream_options' parameter is only allowed when 'stream' is true.";
+        return Err(ApiError::bad_request("invalid_value", message).about("stream_options"));
+    }
+    options.flag("include_usage")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(value: &Value) -> Result<ValidOptions, ApiError> {
+        let model = ModelInfo { name: "tiny".to_owned(), context_tokens: 64, created_s: 0 };
+        ValidOptions::read(&Params::new(value.as_object().unwrap()), |_| Ok(false), &model, &Settings::default())
+    }
+
+    #[test]
+    fn what_is_absent_is_as_in_the_reference() {
+        let options = read(&json!({"seed": 7})).unwrap();
+        let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 7, choice: 0 };
+        assert_eq!(options.generation.sampling, sampling);
+        assert_eq!(
+            (options.generation.tokens_max, options.generation.choices, options.generation.priority, options.stream),
+            (None, 1, 0, false)
+        );
+        assert!(options.generation.stop.is_empty());
+    }
+
+    #[test]
+    fn without_a_seed_two_requests_get_two() {
+        assert_ne!(
+            read(&json!({})).unwrap().generation.sampling.seed,
+            read(&json!({})).unwrap().generation.sampling.seed
+        );
+    }
+
+    #[test]
+    fn the_newer_name_of_the_token_limit_wins() {
+        let options = read(&json!({"max_tokens": 5, "max_completion_tokens": 9})).unwrap();
+        assert_eq!(options.generation.tokens_max, Some(9));
+    }
+
+    #[test]
+    fn a_top_p_of_zero_and_a_tiny_temperature_mean_the_likeliest_token() {
+        let sampling = read(&json!({"top_p": 0, "temperature": 1e-9})).unwrap().generation.sampling;
+        assert_eq!((sampling.top_p, sampling.top_k, sampling.temperature), (1.0, 1, 0.0));
+    }
+
+    #[test]
+    fn stop_is_a_string_or_up_to_four_and_empty_ones_do_nothing() {
+        assert_eq!(read(&json!({"stop": "\n"})).unwrap().generation.stop, ["\n"]);
+        assert_eq!(read(&json!({"stop": ["a", "", "b"]})).unwrap().generation.stop, ["a", "b"]);
+        for stop in [json!(5), json!(["a", 5]), json!(["a", "b", "c", "d", "e"]), json!("x".repeat(1000))] {
+            assert!(read(&json!({"stop": stop})).is_err(), "{stop} was accepted");
+        }
+    }
+
+    #[test]
+    fn usage_at_the_end_of_a_stream_needs_a_stream() {
+        assert!(read(&json!({"stream_options": {"include_usage": true}})).is_err());
+        let options = read(&json!({"stream": true, "stream_options": {"include_usage": true}})).unwrap();
+        assert!(options.include_usage);
+    }
+
+    #[test]
+    fn a_priority_is_a_whole_number_of_either_sign() {
+        assert_eq!(read(&json!({"priority": -5})).unwrap().generation.priority, -5);
+        for priority in [json!("high"), json!(0.5), json!(i32::MIN), json!(1_u64 << 40)] {
+            let error = read(&json!({"priority": priority})).unwrap_err();
+            assert_eq!(error.body()["error"]["param"], "priority");
+        }
+    }
+
+    #[test]
+    fn another_model_is_not_found() {
+        let error = read(&json!({"model": "gpt-4"})).unwrap_err();
+        assert_eq!(error.status, 404);
+        assert_eq!(error.body()["error"]["code"], "model_not_found");
+    }
+}

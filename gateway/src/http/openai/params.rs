@@ -1,0 +1,177 @@
+//! Typed reading of a JSON object's params: `null` is absence, and a refusal names the field, the expected and the found.
+
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use crate::http::error::{ApiError, cut};
+
+/// The params of one JSON object of a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Params<'a> {
+    map: &'a Map<String, Value>,
+}
+
+/// Parses a body that must be one JSON object.
+///
+/// # Errors
+/// A 400 that says where the JSON breaks, or what came instead of an object.
+pub(crate) fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    let parsed: Value = serde_json::from_slice(body).map_err(|error| {
+        ApiError::bad_request("invalid_json", format!("We could not parse the JSON body of your request: {error}."))
+    })?;
+    match parsed {
+        Value::Object(map) => Ok(map),
+        other => {
+            let message = format!("The body must be a JSON object: found {}.", describe(&other));
+            Err(ApiError::bad_request("invalid_type", message))
+        }
+    }
+}
+
+// === impl Params ===
+
+impl<'a> Params<'a> {
+    /// The params of `map`.
+    pub(crate) fn new(map: &'a Map<String, Value>) -> Self {
+        Self { map }
+    }
+
+    /// The value of `key`, unless it is absent or null.
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// A string.
+    pub(crate) fn text(&self, key: &str) -> Result<Option<&'a str>, ApiError> {
+        self.typed(key, "a string", Value::as_str)
+    }
+
+    /// A boolean; absent is false.
+    pub(crate) fn flag(&self, key: &str) -> Result<bool, ApiError> {
+        Ok(self.typed(key, "a boolean", Value::as_bool)?.unwrap_or(false))
+    }
+
+    /// An array.
+    pub(crate) fn list(&self, key: &str) -> Result<Option<&'a [Value]>, ApiError> {
+        self.typed(key, "an array", |value| value.as_array().map(Vec::as_slice))
+    }
+
+    /// An object.
+    pub(crate) fn object(&self, key: &str) -> Result<Option<Params<'a>>, ApiError> {
+        self.typed(key, "an object", |value| value.as_object().map(Params::new))
+    }
+
+    /// A number within `range`.
+    pub(crate) fn number(&self, key: &str, range: RangeInclusive<f64>) -> Result<Option<f64>, ApiError> {
+        let Some(found) = self.get(key) else { return Ok(None) };
+        let expected = format!("a number from {} to {}", range.start(), range.end());
+        let number = found.as_f64().ok_or_else(|| wrong_type(key, &expected, found))?;
+        if range.contains(&number) { Ok(Some(number)) } else { Err(out_of_range(key, &expected, found)) }
+    }
+
+    /// A whole number within `range`; `2.0` is one.
+    pub(crate) fn whole(&self, key: &str, range: RangeInclusive<i128>) -> Result<Option<i128>, ApiError> {
+        let Some(found) = self.get(key) else { return Ok(None) };
+        whole(key, found, range).map(Some)
+    }
+
+    fn typed<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, ApiError> {
+        let Some(found) = self.get(key) else { return Ok(None) };
+        read(found).map(Some).ok_or_else(|| wrong_type(key, expected, found))
+    }
+}
+
+/// `found` as a whole number within `range`; `param` is its name in a refusal.
+pub(crate) fn whole(param: &str, found: &Value, range: RangeInclusive<i128>) -> Result<i128, ApiError> {
+    let expected = format!("a whole number from {} to {}", range.start(), range.end());
+    let number = found.as_f64().ok_or_else(|| wrong_type(param, &expected, found))?;
+    let exact = found.as_i64().map(i128::from).or_else(|| found.as_u64().map(i128::from));
+    let Some(whole) = exact.or_else(|| (number.fract() == 0.0).then_some(number as i128)) else {
+        return Err(wrong_type(param, &expected, found));
+    };
+    if range.contains(&whole) { Ok(whole) } else { Err(out_of_range(param, &expected, found)) }
+}
+
+/// The value is of another type.
+pub(crate) fn wrong_type(param: &str, expected: &str, found: &Value) -> ApiError {
+    let message = format!("Invalid type for '{param}': expected {expected}, found {}.", describe(found));
+    ApiError::bad_request("invalid_type", message).about(param)
+}
+
+/// The value is of the right type but not one that can be used.
+pub(crate) fn out_of_range(param: &str, expected: &str, found: &Value) -> ApiError {
+    let message = format!("Invalid value for '{param}': expected {expected}, found {}.", describe(found));
+    ApiError::bad_request("invalid_value", message).about(param)
+}
+
+/// The value is not there.
+pub(crate) fn missing(param: &str, expected: &str) -> ApiError {
+    let message = format!("Missing required parameter '{param}': expected {expected}.");
+    ApiError::bad_request("missing_required_parameter", message).about(param)
+}
+
+/// A value's type and, where it is short, itself.
+pub(crate) fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(flag) => format!("the boolean {flag}"),
+        Value::Number(number) => format!("the number {}", cut(&number.to_string())),
+        Value::String(text) => format!("the string {:?}", cut(text)),
+        Value::Array(items) => format!("an array of {}", items.len()),
+        Value::Object(map) => format!("an object with {} keys", map.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn params(value: &Value) -> Params<'_> {
+        Params::new(value.as_object().unwrap())
+    }
+
+    #[test]
+    fn null_is_absence() {
+        let value = json!({"stream": null, "n": null, "stop": null});
+        assert_eq!(params(&value).flag("stream"), Ok(false));
+        assert_eq!(params(&value).whole("n", 1..=4), Ok(None));
+        assert_eq!(params(&value).get("stop"), None);
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_as_a_float_but_not_with_a_fraction() {
+        let value = json!({"a": 2.0, "b": 2.5, "c": 1e300, "d": -3, "e": "4"});
+        assert_eq!(params(&value).whole("a", 0..=4), Ok(Some(2)));
+        for key in ["b", "c", "d", "e"] {
+            assert!(params(&value).whole(key, 0..=4).is_err(), "{key} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_field_the_expected_and_the_found() {
+        let value = json!({"temperature": "hot"});
+        let error = params(&value).number("temperature", 0.0..=2.0).unwrap_err();
+        let body = error.body();
+        assert_eq!(body["error"]["param"], "temperature");
+        assert_eq!(
+            body["error"]["message"],
+            "Invalid type for 'temperature': expected a number from 0 to 2, found the string \"hot\"."
+        );
+    }
+
+    #[test]
+    fn broken_json_says_where() {
+        let error = parse_object(b"{\"a\": 1,\n \"b\": }").unwrap_err();
+        assert!(error.body()["error"]["message"].as_str().unwrap().contains("line 2 column 7"), "{error:?}");
+        assert!(parse_object(b"[1]").is_err());
+        assert!(parse_object(b"{\"a\": 1e999}").is_err());
+        assert!(parse_object(b"{\"a\": \"\xff\"}").is_err());
+    }
+}

@@ -1,0 +1,145 @@
+//! The bodies of both completion endpoints, whole and in chunks: what they share. Each endpoint's [`Shape`] is in its file.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rand::Rng;
+use serde::Serialize;
+
+use super::logprobs::characters;
+use super::usage::UsageBody;
+use crate::http::error::ApiError;
+use crate::http::generation::choice_decoder::Ended;
+use crate::http::generation::choice_stream::ChoiceDelta;
+use crate::http::generation::dialect::{Choice, Dialect, Events, Totals};
+use crate::http::generation::timings::TimingsBody;
+use crate::http::generation::token_logprob::TokenLogprob;
+
+/// Marks the end of every stream.
+const DONE: &str = "[DONE]";
+
+/// What differs between the two endpoints.
+pub(crate) trait Shape: Send + 'static {
+    /// The start of an id.
+    const ID_PREFIX: &'static str;
+    /// `object` of a whole answer and of a chunk.
+    const OBJECT: &'static str;
+    const CHUNK_OBJECT: &'static str;
+    type Choice: Serialize;
+    type ChunkChoice: Serialize;
+    type Logprobs: Serialize;
+
+    /// `offset`: characters of the answer before these tokens.
+    fn logprobs(tokens: &[TokenLogprob], offset: usize) -> Self::Logprobs;
+
+    fn choice(index: usize, text: String, logprobs: Option<Self::Logprobs>, ended: Option<Ended>) -> Self::Choice;
+
+    /// The chunk that opens a choice, where the shape has one.
+    fn opening(index: usize) -> Option<Self::ChunkChoice>;
+
+    fn piece(index: usize, text: &str, logprobs: Option<Self::Logprobs>) -> Self::ChunkChoice;
+
+    fn ending(index: usize, ended: Ended) -> Self::ChunkChoice;
+}
+
+/// The answer to one request.
+#[derive(Debug)]
+pub(crate) struct Answer<S> {
+    id: String,
+    created_s: u64,
+    model: String,
+    /// True if log-probabilities were asked for.
+    logprobs: bool,
+    /// True if a stream ends with a chunk that has the usage.
+    include_usage: bool,
+    /// Characters streamed so far, by choice.
+    offsets: Vec<usize>,
+    shape: std::marker::PhantomData<S>,
+}
+
+/// A body: whole, or one chunk.
+#[derive(Debug, Serialize)]
+pub(crate) struct Envelope<C> {
+    id: String,
+    object: &'static str,
+    created: u64,
+    model: String,
+    choices: Vec<C>,
+    /// Absent in a stream without usage, null in the chunks of one with usage but the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<UsageBody>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings: Option<TimingsBody>,
+}
+
+// === impl Answer ===
+
+impl<S: Shape> Answer<S> {
+    /// An answer of `model` with an id of its own.
+    pub(crate) fn new(model: &str, logprobs: bool, include_usage: bool) -> Self {
+        Self {
+            id: format!("{}-{:032x}", S::ID_PREFIX, rand::rng().random::<u128>()),
+            created_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            model: model.to_owned(),
+            logprobs,
+            include_usage,
+            offsets: Vec::new(),
+            shape: std::marker::PhantomData,
+        }
+    }
+
+    fn logprobs(&self, tokens: &[TokenLogprob], offset: usize) -> Option<S::Logprobs> {
+        self.logprobs.then(|| S::logprobs(tokens, offset))
+    }
+
+    fn envelope<C>(&self, object: &'static str, choices: Vec<C>) -> Envelope<C> {
+        let (id, model) = (self.id.clone(), self.model.clone());
+        Envelope { id, object, created: self.created_s, model, choices, usage: None, timings: None }
+    }
+
+    fn chunk(&self, choice: S::ChunkChoice) -> Envelope<S::ChunkChoice> {
+        let usage = self.include_usage.then_some(None);
+        Envelope { usage, ..self.envelope(S::CHUNK_OBJECT, vec![choice]) }
+    }
+}
+
+impl<S: Shape> Dialect for Answer<S> {
+    type Body = Envelope<S::Choice>;
+
+    fn body(&self, choices: Vec<Choice>, Totals { usage, timings }: Totals) -> Self::Body {
+        let choice = |(index, Choice { text, logprobs, ended }): (usize, Choice)| {
+            S::choice(index, text, self.logprobs(&logprobs, 0), ended)
+        };
+        let choices = choices.into_iter().enumerate().map(choice).collect();
+        Envelope { usage: Some(Some(usage.into())), timings: Some(timings), ..self.envelope(S::OBJECT, choices) }
+    }
+
+    fn open(&mut self, choices: usize, events: &mut Events) {
+        self.offsets = vec![0; choices];
+        (0..choices).filter_map(S::opening).for_each(|opening| events.push(&self.chunk(opening)));
+    }
+
+    fn delta(&mut self, ChoiceDelta { choice, delta }: &ChoiceDelta, totals: Option<Totals>, events: &mut Events) {
+        if !delta.text.is_empty() || !delta.logprobs.is_empty() {
+            let logprobs = self.logprobs(&delta.logprobs, self.offsets[*choice]);
+            events.push(&self.chunk(S::piece(*choice, &delta.text, logprobs)));
+            self.offsets[*choice] += characters(&delta.logprobs);
+        }
+        if let Some(Ok(ended)) = delta.end {
+            let timings = totals.filter(|_| !self.include_usage).map(|totals| totals.timings);
+            events.push(&Envelope { timings, ..self.chunk(S::ending(*choice, ended)) });
+        }
+    }
+
+    fn close(&mut self, Totals { usage, timings }: Totals, events: &mut Events) {
+        if self.include_usage {
+            let last = self.envelope::<S::ChunkChoice>(S::CHUNK_OBJECT, Vec::new());
+            events.push(&Envelope { usage: Some(Some(usage.into())), timings: Some(timings), ..last });
+        }
+        events.push_text(DONE);
+    }
+
+    fn fail(&mut self, error: &ApiError, events: &mut Events) {
+        events.push(&error.body());
+        events.push_text(DONE);
+    }
+}

@@ -1,0 +1,236 @@
+//! The `Host` of requests, checked against DNS rebinding: a page of a foreign name whose address has become this
+//! machine's speaks to this server as to its own, and only `Host` tells. So a name must be known; an address cannot be
+//! rebound.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use engine::view::ClusterView;
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderMap, Version};
+use serde::Deserialize;
+
+use crate::http::app_state::AppState;
+use crate::http::error::{ApiError, cut};
+
+/// Longest name in DNS.
+const NAME_BYTES_MAX: usize = 253;
+
+/// A host under which clients may ask beside this machine's own and the cluster's.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum AllowedHost {
+    /// `*`: no host is checked.
+    Any,
+    /// A name in small letters.
+    Named(String),
+}
+
+/// A host that cannot be allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("host {found:?} is not usable: expected a host name without a port, or * for any")]
+pub struct HostError {
+    /// As it was given.
+    found: String,
+}
+
+/// Refuses a request whose host is not this server's.
+///
+/// # Errors
+/// 400 without the host that HTTP/1.1 asks for, 403 with a foreign one.
+pub(crate) fn check(request: &Parts, state: &AppState) -> Result<(), ApiError> {
+    let Some(authority) = authority(request)? else { return Ok(()) };
+    let host = host_of(authority).unwrap_or(authority).to_ascii_lowercase();
+    let host = host.strip_suffix('.').unwrap_or(&host);
+    let settings = &state.settings;
+    let is_known = is_local(host)
+        || host.parse::<IpAddr>().is_ok()
+        || settings.own_hosts.iter().any(|own| is_same_machine(own, host))
+        || settings.allowed_hosts.iter().any(|allowed| allowed.admits(host))
+        || is_of_cluster(&state.pipeline.view(), host);
+    if is_known {
+        return Ok(());
+    }
+    let flag = AllowedHost::from_str(host).map_or_else(|_| "NAME".to_owned(), |host| host.to_string());
+    Err(ApiError::foreign_host(&cut(host), &flag))
+}
+
+/// The host and port a request is for; `None` where it names none and need not.
+///
+/// # Errors
+/// 400 where it should, or names several.
+pub(crate) fn authority(request: &Parts) -> Result<Option<&str>, ApiError> {
+    if let Some(authority) = request.uri.authority() {
+        return Ok(Some(authority.as_str()));
+    }
+    match named(&request.headers) {
+        Some(Ok("")) => Ok(None),
+        Some(named) => named.map(Some),
+        None if request.version < Version::HTTP_11 => Ok(None),
+        None => Err(ApiError::bad_request("invalid_host", "The request has no Host header: HTTP/1.1 asks for one.")),
+    }
+}
+
+fn named(headers: &HeaderMap) -> Option<Result<&str, ApiError>> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let first = hosts.next()?;
+    let text = first.to_str().ok().filter(|_| hosts.next().is_none());
+    let message = "The Host header is not usable: expected one, with a name or an address.";
+    Some(text.ok_or_else(|| ApiError::bad_request("invalid_host", message)))
+}
+
+/// The host in `host`, `host:port` or `[host]:port`, without brackets and zone.
+pub(crate) fn host_of(authority: &str) -> Option<&str> {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (host, port) = rest.split_once(']')?;
+        let host = host.split_once('%').map_or(host, |(host, _)| host);
+        return (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(host);
+    }
+    match authority.split_once(':') {
+        Some((host, port)) => is_port(port).then_some(host),
+        None => Some(authority),
+    }
+}
+
+/// True for a `host`, in small letters, that means this machine on every machine: no other can be reached by it.
+pub(crate) fn is_local(host: &str) -> bool {
+    let is_name = host == "localhost" || host.ends_with(".localhost");
+    is_name || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// True where `host` is `own`, or its first label, or that with mDNS's `.local`.
+fn is_same_machine(own: &str, host: &str) -> bool {
+    let own = own.strip_suffix('.').unwrap_or(own);
+    if own.eq_ignore_ascii_case(host) {
+        return true;
+    }
+    let label = own.split('.').next().unwrap_or_default();
+    let is_address = own.parse::<IpAddr>().is_ok();
+    !is_address && !label.is_empty() && host.strip_suffix(".local").unwrap_or(host).eq_ignore_ascii_case(label)
+}
+
+/// True where a gateway or a stage of the cluster is reached by `host`.
+fn is_of_cluster(view: &ClusterView, host: &str) -> bool {
+    let gateways = view.gateways.values().map(|gateway| &gateway.value);
+    let gateways = gateways.flat_map(|gateway| [&*gateway.host, &gateway.url, &gateway.endpoint]);
+    let stages = view.stages.values().map(|stage| &stage.value);
+    let mut hosts = gateways.chain(stages.flat_map(|stage| [&*stage.host, &stage.endpoint]));
+    hosts.any(|found| {
+        let authority = found.split_once("://").map_or(found, |(_, rest)| rest.split('/').next().unwrap_or_default());
+        host_of(authority).is_some_and(|found| is_same_machine(found, host))
+    })
+}
+
+// === impl AllowedHost ===
+
+impl AllowedHost {
+    fn admits(&self, host: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Named(name) => name == host,
+        }
+    }
+}
+
+impl FromStr for AllowedHost {
+    type Err = HostError;
+
+    fn from_str(text: &str) -> Result<Self, HostError> {
+        let text = text.trim();
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        let is_name = (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(legal);
+        if is_name || text.parse::<IpAddr>().is_ok() {
+            Ok(Self::Named(text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase()))
+        } else {
+            Err(HostError { found: cut(text) })
+        }
+    }
+}
+
+impl TryFrom<String> for AllowedHost {
+    type Error = HostError;
+
+    fn try_from(text: String) -> Result<Self, HostError> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for AllowedHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Named(name) => f.write_str(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_read_with_and_without_its_port() {
+        for (authority, host) in [
+            ("localhost", "localhost"),
+            ("a.example:8100", "a.example"),
+            ("[::1]:8100", "::1"),
+            ("[fe80::1%25en0]", "fe80::1"),
+            ("10.0.0.1:", "10.0.0.1"),
+        ] {
+            assert_eq!(host_of(authority), Some(host));
+        }
+        for odd in ["a:b", "a:1:2", "[::1", "[::1]x", "localhost:80@evil.example"] {
+            assert_eq!(host_of(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn only_names_that_mean_this_machine_everywhere_are_local() {
+        for host in ["localhost", "app.localhost", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in ["localhost.evil.example", "notlocalhost", "10.0.0.1", "0.0.0.0", "", "local"] {
+            assert!(!is_local(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_machine_is_known_by_its_name_its_first_part_and_that_in_mdns() {
+        for (own, host) in [
+            ("mini-1", "mini-1"),
+            ("mini-1", "mini-1.local"),
+            ("Mini-1.local", "mini-1"),
+            ("mini-1.lan.example", "mini-1.local"),
+            ("mini-1.lan.example", "mini-1.lan.example"),
+        ] {
+            assert!(is_same_machine(own, host), "{own} {host}");
+        }
+        for (own, host) in [
+            ("mini-1", "mini-2"),
+            ("mini-1", "mini-1.evil.example"),
+            ("mini-1.lan", "mini-1.example"),
+            ("10.0.0.1", "10"),
+            ("", ".local"),
+            (".x", ".local"),
+        ] {
+            assert!(!is_same_machine(own, host), "{own} {host}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_allowed_in_any_case_and_a_port_is_refused() {
+        let named = |name: &str| AllowedHost::Named(name.to_owned());
+        assert_eq!("Chat.Example".parse(), Ok(named("chat.example")));
+        assert_eq!("*".parse(), Ok(AllowedHost::Any));
+        for odd in ["", "a:80", "http://a", "*.example", "a b"] {
+            let error = odd.parse::<AllowedHost>().unwrap_err();
+            assert!(error.to_string().contains("without a port"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The checks of host and origin before every page, and the headers of every answer: request id, CORS, and
+//! `Connection: close` where a body stays unread. Also a last net for our own mistakes.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::FutureExt;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use rand::Rng;
+use tracing::{Instrument, error, info, info_span};
+use warp::reply::{Reply, Response};
+
+use super::connection::ConnectionGuard;
+use super::host;
+use super::origin;
+use super::origin::OriginVerdict;
+use super::request_body::{self, RequestBody, Rest};
+use crate::http::app_state::AppState;
+use crate::http::error::ApiError;
+use crate::http::limits::REQUEST_ID_BYTES_MAX;
+use crate::http::routes;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Headers a page may send; Authorization has to be named, `*` does not cover it.
+const SENDABLE: &str = "authorization, content-type, x-request-id";
+/// Seconds for which a browser remembers the leave.
+const REMEMBERED_S: &str = "86400";
+
+/// Answers `request` through `inner`, which sees HEAD as GET and no OPTIONS, and only what `door` lets pass.
+pub(crate) async fn answer<S>(
+    inner: &S,
+    state: &AppState,
+    guard: &Arc<ConnectionGuard>,
+    request: Request<Incoming>,
+) -> Response
+where
+    S: Service<Request<RequestBody>, Response = Response, Error = Infallible>,
+{
+    let began = Instant::now();
+    let (head, body) = request.into_parts();
+    let (body, unread) = request_body::split(&head.headers, body, guard);
+    let id = request_id(&head.headers);
+    let verdict = origin::judge(&head, &state.settings.allowed_origins);
+    let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+    // A sequence's own span, which lasts as long as its tokens come, hangs below this one.
+    let span = info_span!("request", id = ?id, %method, path);
+    // Its parts are gone once it has ended, and with them what reads the body.
+    let answered = AssertUnwindSafe(pass(inner, state, &verdict, head, body).instrument(span)).catch_unwind().await;
+    let mut response = answered.unwrap_or_else(|_| {
+        error!(?id, %method, path, "a request made the door panic");
+        ApiError::internal("The server made a mistake with this request.").into_response()
+    });
+    info!(?id, %method, path, status = response.status().as_u16(), ms = began.elapsed().as_millis() as u64, "answered");
+    let headers = response.headers_mut();
+    let closes = headers.contains_key(header::CONNECTION);
+    if unread.settle(closes) == Rest::Close {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    headers.insert(REQUEST_ID, id);
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    if let OriginVerdict::Allowed(origin) = verdict {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id, retry-after"));
+    }
+    response
+}
+
+async fn pass<S>(inner: &S, state: &AppState, verdict: &OriginVerdict, mut head: Parts, body: RequestBody) -> Response
+where
+    S: Service<Request<RequestBody>, Response = Response, Error = Infallible>,
+{
+    if let Err(refusal) = host::check(&head, state).and_then(|()| origin::check(&head, verdict)) {
+        return refusal.into_response();
+    }
+    if head.method == Method::OPTIONS {
+        return preflight(&head, verdict);
+    }
+    if head.method == Method::HEAD {
+        // hyper knows what was asked and sends no body.
+        head.method = Method::GET;
+    }
+    match inner.call(Request::from_parts(head, body)).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// A browser's question whether a page may ask; also tells others the methods.
+fn preflight(asked: &Parts, verdict: &OriginVerdict) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    let methods = routes::methods(asked.uri.path()).unwrap_or("GET, HEAD, POST");
+    headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+    if !matches!(verdict, OriginVerdict::Allowed(_)) {
+        return response;
+    }
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
+    let wanted = asked.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|wanted| wanted.to_str().ok());
+    let sendable = wanted.and_then(|wanted| HeaderValue::try_from(format!("{SENDABLE}, {wanted}")).ok());
+    let sendable = sendable.unwrap_or(HeaderValue::from_static(SENDABLE));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, sendable);
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(REMEMBERED_S));
+    response
+}
+
+/// The client's own id if it can be printed, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let is_sane = |id: &&HeaderValue| {
+        let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
+        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(legal)
+    };
+    let own = headers.get(REQUEST_ID).filter(is_sane).cloned();
+    own.unwrap_or_else(|| {
+        let id = format!("req_{:032x}", rand::rng().random::<u128>());
+        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("req_0"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sane_request_id_is_echoed_and_another_replaced() {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID, HeaderValue::from_static("abc-1"));
+        assert_eq!(request_id(&headers), "abc-1");
+        for odd in ["", "a b", &"x".repeat(129)] {
+            headers.insert(REQUEST_ID, HeaderValue::try_from(odd).unwrap());
+            assert!(request_id(&headers).to_str().unwrap().starts_with("req_"), "{odd:?} was echoed");
+        }
+    }
+}

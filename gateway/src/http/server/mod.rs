@@ -1,0 +1,166 @@
+//! The accept loop: admission of connections, times on heads and idleness, and a stop that lets running requests end.
+//!
+//! It knows nothing of what is asked. Bytes that are no HTTP/1 get hyper's bare 400 or 431 without a body: no request
+//! was read that an answer could be shaped for.
+
+mod admission;
+pub(super) mod body;
+mod connection;
+pub(super) mod host;
+mod linger;
+mod middleware;
+pub(super) mod origin;
+mod overload;
+mod request_body;
+mod stall_guard;
+mod tracked_body;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustix::io::Errno;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+use warp::reply::Response;
+
+use self::admission::Bounds;
+use self::connection::{ConnectionGuard, Connections, Eviction};
+use self::request_body::RequestBody;
+use self::stall_guard::StallGuard;
+use self::tracked_body::TrackedBody;
+use crate::http::app_state::AppState;
+use crate::http::limits::{HEAD_BYTES_MAX, HEADERS_MAX, TURNED_AWAY_MAX};
+use crate::http::routes;
+
+/// Wait after a failed accept: the usual reason is that no file descriptor is free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `door` on `listener` until `shutdown` comes; then requests that run get `drain_time` and nothing new begins.
+pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: impl Future<Output = ()>) {
+    let settings = &state.settings;
+    let pages = TowerToHyperService::new(warp::service(routes::filter(&state)));
+    let table = Connections::new(Bounds {
+        connections_max: settings.connections_max,
+        per_address_max: settings.connections_per_address_max,
+        waiting_per_address_max: settings.waiting_per_address_max,
+    });
+    let standing = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
+    let (stop, stopped) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let (stream, address) = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener, &table) => accepted,
+        };
+        if let Some((guard, eviction)) = table.admit(address.ip()) {
+            let connection = connection(stream, pages.clone(), Arc::clone(&state), guard, stopped.clone());
+            connections.spawn(until_evicted(connection, eviction));
+        } else if let Ok(place) = Arc::clone(&standing).try_acquire_owned() {
+            connections.spawn(async move {
+                overload::tell(stream).await;
+                drop(place);
+            });
+        }
+    }
+    drop(listener);
+    info!(connections = connections.len(), "the HTTP door closes");
+    stop.send_replace(true);
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(settings.drain_time, all_ended).await.is_err() {
+        warn!(connections = connections.len(), "requests still running are cut off");
+        connections.shutdown().await;
+    }
+}
+
+async fn accept(listener: &TcpListener, table: &Connections) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_the_peers(&error) => {}
+            Err(error) => {
+                let evicted = is_of_files(&error) && table.evict_one();
+                warn!(%error, evicted, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A connection that was gone before it was accepted says nothing about this process.
+fn is_the_peers(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+/// The system has fewer file descriptors than there are connections.
+fn is_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// Serves a connection until it ends or the admission table evicts it.
+async fn until_evicted(connection: impl Future<Output = ()>, eviction: Eviction) {
+    tokio::select! {
+        () = connection => {}
+        () = eviction.told() => debug!("a connection made room for another"),
+    }
+}
+
+/// Serves one connection until it ends, breaks a bound, or the door closes and its request is answered.
+async fn connection<S>(
+    stream: TcpStream,
+    pages: S,
+    state: Arc<AppState>,
+    guard: Arc<ConnectionGuard>,
+    mut stopped: watch::Receiver<bool>,
+) where
+    S: Service<Request<RequestBody>, Response = Response, Error = Infallible, Future: Send> + Sync,
+{
+    // Tokens are small writes: they must not wait for each other.
+    let _ = stream.set_nodelay(true);
+    let (pages, state, settings) = (&pages, &*state, &state.settings);
+    let wire = StallGuard::new(stream, settings.stall_time, Arc::clone(&guard));
+    let service = service_fn(|request| {
+        guard.request_started();
+        let guard = Arc::clone(&guard);
+        async move {
+            let response = middleware::answer(pages, state, &guard, request).await;
+            Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, guard)))
+        }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.head_time)
+        .max_headers(HEADERS_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(wire), service);
+    let mut serving = pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = order(&mut stopped) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a connection ended early");
+    }
+}
+
+/// Waits for the order to stop; a door that is gone is one, too.
+async fn order(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}

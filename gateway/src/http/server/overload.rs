@@ -1,0 +1,34 @@
+//! What a connection over the cap is told.
+
+use std::io;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use crate::http::limits::{RETRY_AFTER_S, TURNED_AWAY_TIME};
+
+/// Bytes of its request that are read and thrown away, so that it comes to read the refusal.
+const DISCARDED_MAX: u64 = 64 << 10;
+
+/// Says 503 and hangs up, within a bounded time.
+pub(crate) async fn tell(stream: TcpStream) {
+    match tokio::time::timeout(TURNED_AWAY_TIME, refuse(stream)).await {
+        Ok(Ok(())) => debug!("a connection over the cap was turned away"),
+        Ok(Err(error)) => debug!(%error, "a connection over the cap left"),
+        Err(_) => debug!("a connection over the cap did not listen"),
+    }
+}
+
+async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+    let body = r#"{"error":{"message":"Too many connections: try again later.","type":"unavailable_error","param":null,"code":"too_many_connections"}}"#;
+    let head = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\nRetry-After: {RETRY_AFTER_S}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(DISCARDED_MAX), &mut tokio::io::sink()).await?;
+    Ok(())
+}

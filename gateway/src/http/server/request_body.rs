@@ -1,0 +1,185 @@
+//! Request bodies that are answered before they were read: a small rest is read and thrown away, so that the connection
+//! can be kept; with a large one the answer says that the connection closes.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::EXPECT;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::connection::ConnectionGuard;
+use crate::http::limits::{UNREAD_BYTES_MAX, UNREAD_TIME};
+
+/// A request's body on its way to the page that reads it.
+pub(crate) struct RequestBody(Arc<Mutex<Progress>>);
+
+/// The same body, for whoever sees to it that the connection ends well.
+pub(crate) struct UnreadBody(Arc<Mutex<Progress>>);
+
+struct Progress {
+    incoming: Incoming,
+    reading: Reading,
+    /// Set by `Expect`: the client may wait for 100 Continue before it sends.
+    expects: bool,
+    /// Set once the answer is there: its page reads no more.
+    answered: bool,
+    guard: Arc<ConnectionGuard>,
+}
+
+/// The part of a body that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Nothing was asked of it.
+    Untouched,
+    /// Something was.
+    Begun,
+    /// To its end.
+    Ended,
+    /// Until it broke.
+    Broken,
+}
+
+/// The treatment of the rest of a body once its answer is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Nothing: it was read.
+    Nothing,
+    /// It is read and thrown away, and the connection kept.
+    Drain,
+    /// The connection closes.
+    Close,
+}
+
+/// Separates the body for its page from the one for the connection.
+pub(crate) fn split(
+    headers: &HeaderMap,
+    incoming: Incoming,
+    guard: &Arc<ConnectionGuard>,
+) -> (RequestBody, UnreadBody) {
+    let reading = if incoming.is_end_stream() { Reading::Ended } else { Reading::Untouched };
+    if reading == Reading::Ended {
+        guard.body_received();
+    }
+    let expects = headers.contains_key(EXPECT);
+    let progress = Progress { incoming, reading, expects, answered: false, guard: Arc::clone(guard) };
+    let progress = Arc::new(Mutex::new(progress));
+    (RequestBody(Arc::clone(&progress)), UnreadBody(progress))
+}
+
+/// Decides about a rest of `left_bytes`, if its length was declared.
+fn rest(reading: Reading, expects: bool, left_bytes: Option<u64>) -> Rest {
+    match reading {
+        Reading::Ended => Rest::Nothing,
+        Reading::Broken => Rest::Close,
+        // It was not told to go on: it may send the body or the next request.
+        Reading::Untouched if expects => Rest::Close,
+        _ if left_bytes.is_some_and(|bytes| bytes <= UNREAD_BYTES_MAX) => Rest::Drain,
+        _ => Rest::Close,
+    }
+}
+
+fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl UnreadBody ===
+
+impl UnreadBody {
+    /// Sees to the rest once the answer is there, in the background where it is to be drained. `closes` is whether the
+    /// answer already says that the connection does; on `Close`, the caller makes it say so.
+    pub(crate) fn settle(self, closes: bool) -> Rest {
+        let rest = {
+            let mut progress = lock(&self.0);
+            progress.answered = true;
+            match rest(progress.reading, progress.expects, progress.incoming.size_hint().exact()) {
+                Rest::Nothing => Rest::Nothing,
+                found => {
+                    let rest = if closes { Rest::Close } else { found };
+                    progress.guard.body_unread(rest == Rest::Close);
+                    rest
+                }
+            }
+        };
+        if rest == Rest::Drain {
+            // hyper reads a body only while somebody asks for it, and gives the connection up when nobody does.
+            tokio::spawn(tokio::time::timeout(UNREAD_TIME, self.drain()));
+        }
+        rest
+    }
+
+    async fn drain(self) {
+        while std::future::poll_fn(|cx| lock(&self.0).poll_frame(cx)).await.is_some_and(|frame| frame.is_ok()) {}
+    }
+}
+
+// === impl Progress ===
+
+impl Progress {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        if self.reading == Reading::Untouched {
+            self.reading = Reading::Begun;
+        }
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        match &frame {
+            Some(Err(_)) => self.reading = Reading::Broken,
+            Some(Ok(_)) if !self.incoming.is_end_stream() => {}
+            _ => {
+                self.reading = Reading::Ended;
+                if self.answered {
+                    self.guard.body_drained();
+                } else {
+                    self.guard.body_received();
+                }
+            }
+        }
+        Poll::Ready(frame)
+    }
+}
+
+// === impl RequestBody ===
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        lock(&self.0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        lock(&self.0).incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        lock(&self.0).incoming.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_rest_is_drained_and_a_large_or_endless_one_closes() {
+        for reading in [Reading::Untouched, Reading::Begun] {
+            assert_eq!(rest(reading, false, Some(10)), Rest::Drain);
+            assert_eq!(rest(reading, false, Some(UNREAD_BYTES_MAX)), Rest::Drain);
+            assert_eq!(rest(reading, false, Some(UNREAD_BYTES_MAX + 1)), Rest::Close);
+            assert_eq!(rest(reading, false, None), Rest::Close);
+        }
+        for expects in [false, true] {
+            assert_eq!(rest(Reading::Ended, expects, Some(0)), Rest::Nothing);
+            assert_eq!(rest(Reading::Ended, expects, None), Rest::Nothing);
+            assert_eq!(rest(Reading::Broken, expects, Some(10)), Rest::Close);
+        }
+    }
+
+    #[test]
+    fn a_client_that_was_not_told_to_send_may_send_anything_next() {
+        assert_eq!(rest(Reading::Untouched, true, Some(10)), Rest::Close);
+        assert_eq!(rest(Reading::Begun, true, Some(10)), Rest::Drain);
+    }
+}

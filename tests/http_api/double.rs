@@ -1,0 +1,298 @@
+//! A pipeline that counts and a text model of one token a byte: every token depends on all tokens before it, on the
+//! sampling and on the position, so that a lost, doubled or reordered one changes all that follow.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use engine::generate::{
+    Failure, Finish, Pipeline, PipelineStatus, Rejection, Request, StageTime, Timings, TokenEvent, TokenStream,
+};
+use engine::view::ClusterView;
+use gateway::http::{AppState, Decoder, Message, ModelInfo, Settings, TextError, TextModel, serve};
+use schema::frame::Sampling;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+pub const MODEL: &str = "org/count-1";
+pub const CONTEXT_TOKENS: u32 = 512;
+/// Ends an answer.
+pub const END: u32 = 256;
+/// Begins a message.
+const BEGIN: u32 = 257;
+const VOCAB: u32 = 258;
+/// What the double says; short, so that short stop strings are found.
+const ALPHABET: &[u8] = b"abcd \n";
+
+/// The token after `history`: all of it counts.
+pub fn next_token(history: &[u32], sampling: &Sampling) -> u32 {
+    let key = if sampling.temperature > 0.0 { sampling.seed ^ (u64::from(sampling.choice) << 32) } else { 0 };
+    let sum = history.iter().fold(key ^ 7, |sum, token| sum.wrapping_mul(31).wrapping_add(u64::from(*token) + 1));
+    let mixed = (sum ^ (sum >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+    if mixed % 61 == 0 { END } else { u32::from(ALPHABET[mixed as usize % ALPHABET.len()]) }
+}
+
+/// The probability the double gives a token.
+pub fn logprob(token: u32) -> f32 {
+    -(token as f32) / 64.0
+}
+
+/// What an answer to `prompt` must be: its text, its number of tokens, and whether it ended by itself.
+pub fn expected(prompt: &[u32], sampling: &Sampling, tokens_max: usize) -> (String, usize, bool) {
+    let mut history = prompt.to_vec();
+    let mut text = String::new();
+    for count in 1..=tokens_max {
+        let token = next_token(&history, sampling);
+        if token == END {
+            return (text, count, true);
+        }
+        text.push(char::from(token as u8));
+        history.push(token);
+    }
+    (text, tokens_max, false)
+}
+
+/// How much of `prompt` the double need not compute, it says: most for the first choice.
+fn cached_tokens(prompt: usize, choice: u32) -> u32 {
+    (prompt as u32 / 2).saturating_sub(choice)
+}
+
+/// The usage of one answer to each of the prompts with so many tokens, or of `choices`.
+pub fn usage(prompts: &[usize], choices: u32, completion_tokens: usize) -> serde_json::Value {
+    let prompt_tokens: usize = prompts.iter().sum();
+    let cached_tokens: u32 = prompts.iter().map(|prompt| cached_tokens(*prompt, choices - 1)).sum();
+    serde_json::json!({
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": cached_tokens},
+    })
+}
+
+/// Temperature 0.
+pub fn greedy() -> Sampling {
+    Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 }
+}
+
+/// How many sequences did what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub started: usize,
+    pub finished: usize,
+    /// Dropped by the door before their end.
+    pub cancelled: usize,
+    /// Refused by the door itself.
+    pub refused: usize,
+}
+
+/// The pipeline double.
+pub struct Counting {
+    /// Tokens it may still make, over all sequences.
+    pub permits: Arc<Semaphore>,
+    pub counts: watch::Sender<Counts>,
+    pub status: Mutex<PipelineStatus>,
+    pub view: Mutex<ClusterView>,
+    pub rejection: Mutex<Option<Rejection>>,
+    /// Fails every sequence after so many tokens.
+    pub failure: Mutex<Option<(usize, Failure)>>,
+    pub requests: Mutex<Vec<Request>>,
+}
+
+#[async_trait::async_trait]
+impl Pipeline for Counting {
+    async fn generate(&self, request: Request) -> Result<TokenStream, Rejection> {
+        if let Some(rejection) = self.rejection.lock().unwrap().clone() {
+            return Err(rejection);
+        }
+        self.requests.lock().unwrap().push(request.clone());
+        self.counts.send_modify(|counts| counts.started += 1);
+        // A narrow channel: a door that does not take its events is felt.
+        let (sender, events) = mpsc::channel(2);
+        let work =
+            Work { request, sender, permits: Arc::clone(&self.permits), failure: self.failure.lock().unwrap().clone() };
+        let counts = self.counts.clone();
+        tokio::spawn(async move {
+            let finished = work.run().await;
+            counts.send_modify(|counts| if finished { counts.finished += 1 } else { counts.cancelled += 1 });
+        });
+        Ok(TokenStream::new(events))
+    }
+
+    fn refused(&self, _: &Rejection) {
+        self.counts.send_modify(|counts| counts.refused += 1);
+    }
+
+    fn status(&self) -> PipelineStatus {
+        self.status.lock().unwrap().clone()
+    }
+
+    fn metrics(&self) -> prometheus::Registry {
+        let registry = prometheus::Registry::new();
+        let started = prometheus::IntGauge::new("started", "sequences that were started").unwrap();
+        started.set(self.counts.borrow().started as i64);
+        registry.register(Box::new(started)).unwrap();
+        registry
+    }
+
+    fn view(&self) -> Arc<ClusterView> {
+        Arc::new(self.view.lock().unwrap().clone())
+    }
+}
+
+struct Work {
+    request: Request,
+    sender: mpsc::Sender<TokenEvent>,
+    permits: Arc<Semaphore>,
+    failure: Option<(usize, Failure)>,
+}
+
+impl Work {
+    /// Makes the sequence; false when nobody wants it any more.
+    async fn run(self) -> bool {
+        let sender = self.sender.clone();
+        tokio::select! {
+            () = sender.closed() => false,
+            sent = self.make() => sent,
+        }
+    }
+
+    async fn make(self) -> bool {
+        let mut history = self.request.prompt.clone();
+        let cached_tokens = cached_tokens(history.len(), self.request.sampling.choice);
+        if self.sender.send(TokenEvent::Began { cached_tokens }).await.is_err() {
+            return false;
+        }
+        let mut finish = Finish::Length;
+        for made in 0..self.request.tokens_max as usize {
+            if let Some((after, failure)) = &self.failure
+                && made == *after
+            {
+                return self.sender.send(TokenEvent::Failed(failure.clone())).await.is_ok();
+            }
+            self.permits.acquire().await.unwrap().forget();
+            let token = next_token(&history, &self.request.sampling);
+            history.push(token);
+            if self.sender.send(TokenEvent::Token { token, logprob: logprob(token) }).await.is_err() {
+                return false;
+            }
+            if self.request.stop_tokens.contains(&token) {
+                finish = Finish::Stop;
+                break;
+            }
+        }
+        let rows = history.len() as u64 - 1;
+        let stages =
+            vec![StageTime { stage: "one".to_owned(), layers: [0, 4], rows, compute: Duration::from_micros(rows) }];
+        let timings = Timings {
+            queued: Duration::from_millis(3),
+            prefill: Duration::from_millis(20),
+            decode: Duration::from_millis(40),
+            attempts: 1,
+            stages,
+        };
+        self.sender.send(TokenEvent::Finished { finish, timings }).await.is_ok()
+    }
+}
+
+/// The text double.
+pub struct Bytes;
+
+/// The token ids of a chat for [`Bytes`].
+pub fn chat_tokens(messages: &[(&str, &str)]) -> Vec<u32> {
+    let one = |(role, content): &(&str, &str)| {
+        let text = format!("{role}:{content}");
+        std::iter::once(BEGIN).chain(text.bytes().map(u32::from).collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    messages.iter().flat_map(one).chain([BEGIN]).collect()
+}
+
+impl TextModel for Bytes {
+    fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>, TextError> {
+        if messages.iter().any(|message| message.content == "panic") {
+            panic!("a mistake of our own");
+        }
+        if messages.first().is_some_and(|message| message.role == "tool") {
+            return Err(TextError("a chat cannot begin with a tool".to_owned()));
+        }
+        let pairs: Vec<_> = messages.iter().map(|message| (message.role.as_str(), message.content.as_str())).collect();
+        Ok(chat_tokens(&pairs))
+    }
+
+    fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>, TextError> {
+        Ok(prompt.bytes().map(u32::from).collect())
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(Ascii)
+    }
+
+    fn token_bytes(&self, token: u32) -> Vec<u8> {
+        u8::try_from(token).into_iter().collect()
+    }
+
+    fn stop_tokens(&self) -> &[u32] {
+        &[END]
+    }
+
+    fn vocab_size(&self) -> u32 {
+        VOCAB
+    }
+}
+
+struct Ascii;
+
+impl Decoder for Ascii {
+    fn push(&mut self, token: u32) -> String {
+        if token == END { "<END>".to_owned() } else { char::from(token as u8).to_string() }
+    }
+
+    fn finish(&mut self) -> String {
+        String::new()
+    }
+}
+
+/// A door that is open, and what is behind it.
+pub struct Open {
+    pub address: SocketAddr,
+    pub pipeline: Arc<Counting>,
+    pub stop: oneshot::Sender<()>,
+    pub serving: JoinHandle<()>,
+}
+
+/// Opens a door on a free port; its pipeline may make `permits` tokens.
+pub async fn open(settings: Settings, permits: usize) -> Open {
+    let status = PipelineStatus { serving: true, store_reachable: true, ..PipelineStatus::default() };
+    let pipeline = Arc::new(Counting {
+        permits: Arc::new(Semaphore::new(permits)),
+        counts: watch::channel(Counts::default()).0,
+        status: Mutex::new(status),
+        view: Mutex::default(),
+        rejection: Mutex::default(),
+        failure: Mutex::default(),
+        requests: Mutex::default(),
+    });
+    let model = ModelInfo { name: MODEL.to_owned(), context_tokens: CONTEXT_TOKENS, created_s: 1_700_000_000 };
+    let client =
+        Arc::new(AppState { pipeline: Arc::<Counting>::clone(&pipeline), text: Arc::new(Bytes), model, settings });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let serving = tokio::spawn(serve(listener, client, async {
+        let _ = stopped.await;
+    }));
+    Open { address, pipeline, stop, serving }
+}
+
+/// A door as by default, with all the tokens anybody wants.
+pub async fn open_wide() -> Open {
+    open(Settings::default(), Semaphore::MAX_PERMITS).await
+}
+
+impl Open {
+    /// Waits until the pipeline's counts are as `wanted`; panics when they do not become so soon.
+    pub async fn until(&self, wanted: impl FnMut(&Counts) -> bool) {
+        let mut counts = self.pipeline.counts.subscribe();
+        let soon = tokio::time::timeout(Duration::from_secs(10), counts.wait_for(wanted)).await;
+        assert!(soon.is_ok(), "the counts stay {:?}", *self.pipeline.counts.borrow());
+    }
+}

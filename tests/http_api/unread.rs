@@ -1,0 +1,161 @@
+//! Answers to requests whose bodies nobody reads: the client reads them, and knows whether it may go on.
+
+use std::time::Duration;
+
+use gateway::http::Settings;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::client::{Answer, answer, ask, connect, get, plain, read_to_end};
+use crate::double::{Open, open, open_wide};
+
+/// No refusal waits for a body.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+fn head(path: &str, bytes: u64, more: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{more}Content-Length: {bytes}\r\n\r\n")
+}
+
+/// Sends all of a request with `bytes` of a body before it reads, as most clients do. Fails where the door does not
+/// take them.
+async fn send_all(client: &Open, path: &str, bytes: usize) -> (TcpStream, Answer) {
+    let mut stream = connect(client.address).await;
+    stream.write_all(head(path, bytes as u64, "").as_bytes()).await.unwrap();
+    let piece = vec![b' '; 1 << 20];
+    let mut left = bytes;
+    while left > 0 {
+        let count = left.min(piece.len());
+        stream.write_all(&piece[..count]).await.expect("the connection was reset under its sender");
+        left -= count;
+    }
+    let found = answer(&mut stream, false).await;
+    (stream, found)
+}
+
+/// Asks on, as a pooled client would, where the answer does not say that the connection closes.
+async fn goes_on(stream: &mut TcpStream, found: &Answer) -> bool {
+    if found.header("connection") == Some("close") {
+        assert_eq!(read_to_end(stream).await, "");
+        return false;
+    }
+    stream.write_all(&plain("GET", "/health")).await.unwrap();
+    assert_eq!(answer(stream, false).await.status, 200);
+    true
+}
+
+#[tokio::test]
+async fn a_pooled_client_reads_a_refusal_and_asks_on_where_it_may() {
+    let client = open_wide().await;
+    for (bytes, kept) in [(0, true), (10, true), (200_000, true), (1 << 20, false), (100_000_000, false)] {
+        let (mut stream, found) = send_all(&client, "/nowhere", bytes).await;
+        assert_eq!((found.status, &found.json()["error"]["code"]), (404, &json!("not_found")), "{bytes}");
+        assert_eq!(goes_on(&mut stream, &found).await, kept, "{bytes}");
+        let (mut stream, found) = send_all(&client, "/health", bytes).await;
+        assert_eq!(found.status, 405);
+        assert_eq!(goes_on(&mut stream, &found).await, kept, "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_wait_for_the_body() {
+    let client = open_wide().await;
+    for (bytes, kept) in [(10, true), (1 << 20, false), (100_000_000, false)] {
+        let mut stream = connect(client.address).await;
+        let began = Instant::now();
+        stream.write_all(head("/nowhere", bytes, "").as_bytes()).await.unwrap();
+        let found = answer(&mut stream, false).await;
+        assert_eq!(found.status, 404);
+        assert!(began.elapsed() < AT_ONCE, "{bytes}: {:?}", began.elapsed());
+        // What is sent late is taken all the same.
+        stream.write_all(&vec![b' '; bytes.min(1 << 20) as usize]).await.unwrap();
+        assert_eq!(goes_on(&mut stream, &found).await, kept, "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn a_declared_length_over_the_cap_is_refused_at_once_whatever_is_expected() {
+    let client = open_wide().await;
+    for expect in ["", "Expect: 100-continue\r\n"] {
+        for bytes in [(4 << 20) + 1, 100_000_000_000] {
+            let mut stream = connect(client.address).await;
+            let began = Instant::now();
+            stream.write_all(head("/v1/chat/completions", bytes, expect).as_bytes()).await.unwrap();
+            let found = answer(&mut stream, false).await;
+            assert_eq!((found.status, &found.json()["error"]["code"]), (413, &json!("request_too_large")));
+            assert_eq!(found.header("connection"), Some("close"));
+            assert_eq!(read_to_end(&mut stream).await, "", "this side is closed");
+            assert!(began.elapsed() < AT_ONCE, "{bytes} {expect:?}: {:?}", began.elapsed());
+        }
+    }
+    let (mut stream, found) = send_all(&client, "/v1/completions", 100_000_000).await;
+    assert_eq!(found.status, 413);
+    assert!(!goes_on(&mut stream, &found).await);
+    assert_eq!(client.pipeline.counts.borrow().started, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_asks_before_it_sends_and_is_refused_need_not_send() {
+    let client = open_wide().await;
+    let mut stream = connect(client.address).await;
+    stream.write_all(head("/nowhere", 10, "Expect: 100-continue\r\n").as_bytes()).await.unwrap();
+    let found = answer(&mut stream, false).await;
+    assert_eq!((found.status, found.header("connection")), (404, Some("close")));
+    assert_eq!(read_to_end(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn a_chunked_body_that_nobody_reads_ends_with_a_word() {
+    let client = open(Settings { body_bytes_max: 100_000, ..Settings::default() }, 100).await;
+    for (path, status) in [("/nowhere", 404), ("/v1/completions", 413)] {
+        let mut stream = connect(client.address).await;
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let chunk = [b"100000\r\n".to_vec(), vec![b' '; 1 << 20], b"\r\n".to_vec()].concat();
+        for _ in 0..20 {
+            stream.write_all(&chunk).await.expect("the connection was reset under its sender");
+        }
+        let found = answer(&mut stream, false).await;
+        assert_eq!((found.status, found.header("connection")), (status, Some("close")));
+        assert_eq!(read_to_end(&mut stream).await, "");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_refused_is_told_so_before_the_connection_closes() {
+    let client = open_wide().await;
+    let mut stream = connect(client.address).await;
+    let bomb = format!("GET /health HTTP/1.1\r\nX-A: {}", "b".repeat(5_000_000));
+    stream.write_all(bomb.as_bytes()).await.expect("the connection was reset under its sender");
+    let said = read_to_end(&mut stream).await;
+    assert!(said.starts_with("HTTP/1.1 431"), "{said}");
+}
+
+#[tokio::test]
+async fn an_endless_body_is_not_taken_for_ever() {
+    let client = open_wide().await;
+    let mut stream = connect(client.address).await;
+    stream.write_all(head("/nowhere", u64::MAX / 4, "").as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut stream, false).await.status, 404);
+    let piece = vec![b' '; 1 << 20];
+    let mut sent = 0;
+    while sent < 1000 && stream.write_all(&piece).await.is_ok() {
+        sent += 1;
+    }
+    assert!((200..400).contains(&sent), "{sent} MiB were taken");
+}
+
+#[tokio::test]
+async fn a_door_that_closes_does_not_wait_for_idle_clients() {
+    let client = open(Settings { drain_time: Duration::from_secs(10), ..Settings::default() }, 100).await;
+    let (stream, found) = send_all(&client, "/nowhere", 10).await;
+    assert_eq!(found.status, 404);
+    assert_eq!(ask(client.address, &plain("GET", "/health")).await.status, 200);
+    assert_eq!(get(client.address, "/health").await.status, 200);
+    let began = Instant::now();
+    client.stop.send(()).unwrap();
+    client.serving.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    drop(stream);
+}
