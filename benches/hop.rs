@@ -1,5 +1,5 @@
-//! What one hop costs: a frame of 8 KiB of activations, from encoding to verified decoding, over a socket of this
-//! machine and through the encrypted gate. `cargo bench --bench hop`.
+//! The cost of one hop: a frame with 8 KiB of activations, from encoding to verified decoding, over a local socket and
+//! over encrypted TCP. `cargo bench --bench hop`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::link::{ClusterKey, Inbound, Listen, Outbound, activations_to_bytes};

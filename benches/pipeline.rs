@@ -1,7 +1,8 @@
 //! Decode and prefill speed of the default model in 1, 2 and 3 stage processes, through HTTP, one request at a time.
 //!
-//! `cargo bench --bench pipeline`. The same work in one run, so that the rows can be compared; each figure is the median
-//! of several requests. Threads: two in all for one and two stages, three for three.
+//! `cargo bench --bench pipeline`. All configurations do the same work in one run, so the rows can be compared. Each
+//! figure is the median of several requests. There are two threads in total for one and two stages, and three for
+//! three.
 
 #[path = "../tests/common/mod.rs"]
 mod common;

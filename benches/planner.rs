@@ -1,5 +1,5 @@
-//! What a plan costs: a thousand unequal stages and two hundred layers, and clusters as people have them.
-//! `cargo bench --bench planner`.
+//! The cost of a plan for a thousand unequal stages and two hundred layers, and for clusters of the usual size. `cargo
+//! bench --bench planner`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::planner::{Candidate, plan_with_links};
@@ -8,7 +8,7 @@ use schema::record::{FormatSpeed, ModelRecord};
 
 const FORMAT: &str = "Q4_K";
 
-/// A model whose layers differ, with a head as large as several of them.
+/// A model with layers of different sizes and an output head as large as several layers.
 fn model(layers: u32) -> ModelRecord {
     let layer_bytes: Vec<_> = (0..layers).map(|layer| 200_000_000 + u64::from(layer % 7) * 9_000_000).collect();
     ModelRecord {
@@ -33,8 +33,8 @@ fn model(layers: u32) -> ModelRecord {
     }
 }
 
-/// Stages of which no two are alike, each with room for so many layers, more or less, and so far from the others, in
-/// microseconds.
+/// `count` stages, all different, each with room for about `layers_each` layers, and with a latency of at least
+/// `link_us` microseconds to the next stage.
 fn candidates(count: u64, layers_each: u64, link_us: u32) -> Vec<Candidate> {
     let candidate = |index: u64| {
         let pace = 1 + index * 7919 % 13;

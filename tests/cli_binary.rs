@@ -1,4 +1,4 @@
-//! The binary from outside: exit statuses, words, and which of two settings holds.
+//! The binary from outside: exit statuses, output, and the precedence of settings.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// `baton` with an empty home and nothing of its own in the environment.
+/// `baton` with an empty home and no variables of its own in the environment.
 fn baton(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
     command.env_clear().env("HOME", home).env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
@@ -24,7 +24,7 @@ fn home() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// An address of this machine where nobody listens.
+/// An address of this machine at which no process listens.
 fn nobody() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
@@ -90,7 +90,7 @@ fn flag_comes_before_variable_before_file_before_default() {
     assert!(two.contains(&variable) && !two.contains(&file), "{two}");
     let one = asked(baton(home.path()).arg("status"));
     assert!(one.contains(&file), "{one}");
-    // Another file is read instead, not besides.
+    // The other file is read instead of the default one, not in addition.
     let other = home.path().join("other.toml");
     let elsewhere = nobody();
     std::fs::write(&other, format!("[cluster]\netcd = [\"{elsewhere}\"]\n")).unwrap();
@@ -162,7 +162,7 @@ fn a_probe_measures_every_format_in_half_a_second() {
         assert!(speed["bytes_per_second"].as_u64() > Some(0), "{format}: {speed}");
         assert!(speed["multiplications_per_second"].as_u64() > Some(0), "{format}: {speed}");
     }
-    // Half a second and a process's start; as much again for a busy machine.
+    // Half a second plus the start of a process, and as much again for a busy machine.
     assert!(took < std::time::Duration::from_millis(1500), "{took:?}");
     let (code, stdout, _) = run(baton(home.path()).args(["probe", "--threads", "1"]));
     assert_eq!((code, stdout.lines().count()), (Some(0), 16), "{stdout}");
@@ -186,13 +186,13 @@ fn a_reader_that_goes_away_is_no_error() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // More than a pipe holds is written, and nobody reads it.
+    // The program writes more than a pipe holds, and nothing reads it.
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
 }
 
-/// Puts a `python3` in front of the machine's.
+/// Puts a `python3` in front of the installed one.
 fn python(home: &Path, script: &str) -> String {
     let bin = home.join("bin");
     std::fs::create_dir_all(&bin).unwrap();

@@ -1,4 +1,4 @@
-//! `baton status` and `baton doctor` against a real etcd and a gateway that answers.
+//! `baton status` and `baton doctor` against a real etcd and a fake gateway that answers.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn layers(start: u32, end: u32) -> LayerRange {
     LayerRange::new(start, end).unwrap()
 }
 
-/// Writes a cluster of two stages, both serving.
+/// Writes the records of a cluster of two stages, both serving.
 fn furnish(etcd: &Etcd, gateway: &str) {
     let model = ModelRecord {
         name: "small".to_owned(),
@@ -97,7 +97,7 @@ fn furnish(etcd: &Etcd, gateway: &str) {
     put(etcd, &Key::Gateway(0), &gateway);
 }
 
-/// A gateway that gives these answers, one a connection.
+/// A fake gateway that gives these answers, one per connection.
 fn gateway(answers: Vec<(&'static str, String)>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -115,7 +115,7 @@ fn gateway(answers: Vec<(&'static str, String)>) -> String {
 fn read_request(stream: &mut TcpStream) {
     let mut request = Vec::new();
     let mut chunk = [0; 1024];
-    // The question is the only JSON and ends with its brace.
+    // The question is the only JSON in the request and ends with its closing brace.
     while !request.ends_with(b"}") {
         let count = stream.read(&mut chunk).unwrap();
         assert_ne!(count, 0, "the doctor hung up before it had asked");
@@ -135,7 +135,7 @@ fn answer(rows: [u64; 2]) -> String {
     .to_string()
 }
 
-/// Runs `baton` against the store; exit status and stdout.
+/// Runs `baton` against the store. Returns the exit status and the standard output.
 fn baton(etcd: &Etcd, arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_baton"))
         .env_clear()
@@ -169,7 +169,7 @@ fn status_and_doctor_tell_what_is_in_a_real_store() {
     let status: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, &status["serving"], &status["generation"]), (Some(0), &true.into(), &1.into()));
     assert_eq!(status["stages"][1]["layers"], serde_json::json!([2, 4]));
-    // Another cluster in the same store sees nothing of it.
+    // Another cluster in the same store does not see it.
     assert!(baton(&etcd, &["status", "--cluster", "other"]).1.contains("no model yet"));
 
     let (code, text) = baton(&etcd, &["doctor"]);

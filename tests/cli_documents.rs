@@ -1,4 +1,4 @@
-//! The documented settings and keys are the real ones.
+//! The documented settings, flags and defaults are the real ones.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use gateway::settings::{FileChoices, VARIABLES, defaults};
 
 const SETTINGS: &str = include_str!("../etc/baton.toml");
 
-/// The settings file with every setting switched on.
+/// The settings file with every setting uncommented.
 fn switched_on() -> String {
     let lines: Vec<_> = SETTINGS.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
     lines.join("\n")
@@ -49,7 +49,7 @@ fn the_settings_file_names_every_flag_and_variable() {
     let mut named = BTreeSet::new();
     for argument in command.get_subcommands().chain([&command]).flat_map(clap::Command::get_arguments) {
         named.extend(argument.get_env().map(|name| name.to_string_lossy().into_owned()));
-        // Flags that are settings have a variable; --json and the like are none.
+        // Flags that are settings have a variable. `--json` and the like are not settings.
         named.extend(argument.get_env().and(argument.get_long()).map(|flag| format!("--{flag}")));
     }
     named.extend(VARIABLES.iter().map(|(name, _)| (*name).to_owned()).filter(|name| name.starts_with("BATON_")));
@@ -63,7 +63,7 @@ fn the_help_names_the_real_defaults() {
     for verb in Cli::command().get_subcommands_mut() {
         help += &verb.render_long_help().to_string();
     }
-    // Help texts are wrapped.
+    // Help texts are wrapped, so whitespace is normalised.
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let defaults = [
         defaults::CLUSTER.to_owned(),

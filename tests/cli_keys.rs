@@ -1,6 +1,6 @@
-//! `etc/keys.md` shows the real keys with values as baton writes them.
+//! `etc/keys.md` shows the real keys, with values as baton writes them.
 //!
-//! Run with `BATON_WRITE_KEYS=1` to write the document anew after a record has changed.
+//! Run with `BATON_WRITE_KEYS=1` to update the document after a record has changed.
 
 use schema::record::{
     ClaimRecord, ClaimState, DeviceKind, EvictionRecord, FormatSpeed, GatewayRecord, KeyMark, KvType, MemoryUse,
@@ -143,7 +143,7 @@ fn json(record: &impl Serialize) -> String {
     serde_json::to_string(record).unwrap()
 }
 
-/// The document with each example's value as it is written today. An example is a line `KEY` in a code block that
+/// The document with each example's value as baton writes it today. An example is a line `KEY` in a code block that
 /// begins with ```` ```key ````, followed by its value.
 fn rewritten(document: &str) -> String {
     let keyspace = Keyspace::new(&"home".parse::<ClusterName>().unwrap());

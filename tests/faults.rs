@@ -1,4 +1,4 @@
-//! A real etcd, real processes, and things that go wrong.
+//! Faults of stages and of the store, with a real etcd and real processes.
 
 mod common;
 
@@ -13,7 +13,7 @@ use common::etcd::{Etcd, etcdctl};
 use common::wait_for;
 use serde_json::{Value, json};
 
-/// What these clusters give a silent process: etcd's own least.
+/// Lease TTL of these clusters: the least that etcd grants.
 const LEASE_TTL: Duration = Duration::from_secs(2);
 /// etcd looks for expired leases twice a second and revokes them through its log.
 const STORE_SLACK: Duration = Duration::from_millis(1500);
@@ -31,7 +31,7 @@ fn answer(cluster: &Cluster) -> String {
 #[test]
 fn a_killed_stage_is_named_within_its_lease_and_the_others_take_over_with_the_same_tokens() {
     let etcd = Etcd::start();
-    // Without guesses: with them the answer, which repeats itself, would be there before the fault is.
+    // Without speculative tokens. With them, the answer, which repeats itself, would be complete before the fault.
     let cluster = Cluster::start(3, &["--etcd", &etcd.url, "--lease-ttl-s", "2", "--speculation", "off"], &[]);
     let (_, keys) = etcdctl(&etcd.url, &["get", "--prefix", "/baton/"]);
     for expected in ["/baton/v1/home/placement", "/baton/v1/home/claims/1/2", "\"state\":\"serving\"", "\"layers\":[0,"]
@@ -124,7 +124,7 @@ fn foreign_keys_and_broken_json_in_the_store_are_named_and_do_no_harm() {
     let complaints = || cluster.get("/distributed/status").json()["complaints"].as_array().map_or(0, Vec::len);
     wait_for("complaints", Duration::from_secs(5), || complaints() == 5);
     assert_eq!(answer(&cluster), before);
-    // A broken placement is replaced by those who know it, and a deleted one is written again: nobody notices.
+    // Members that know the placement replace a broken one and write a deleted one again. Requests are not affected.
     assert!(etcdctl(&etcd.url, &["put", "/baton/v1/home/placement", "{broken"]).0);
     let is_placed = || etcdctl(&etcd.url, &["get", "/baton/v1/home/placement"]).1.contains("\"shards\"");
     wait_for("the broken placement is replaced", Duration::from_secs(5), is_placed);
@@ -141,7 +141,7 @@ fn a_stage_whose_file_is_written_says_so_and_leaves_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.gguf");
     std::fs::copy(common::model_path(), &file).unwrap();
-    // A lease that outlives this test: the stage must give it back.
+    // The lease outlives this test, so the stage must revoke it.
     let stage = std::process::Command::new(env!("CARGO_BIN_EXE_baton"))
         .args(["stage", "--etcd", &etcd.url, "--name", "a", "--kv-tokens", "512", "--lease-ttl-s", "60"])
         .arg(&file)
@@ -151,7 +151,7 @@ fn a_stage_whose_file_is_written_says_so_and_leaves_at_once() {
         .unwrap();
     let keys = || etcdctl(&etcd.url, &["get", "--prefix", "/baton/v1/home/"]).1;
     wait_for("the stage serves", Duration::from_secs(20), || keys().contains("\"state\":\"serving\""));
-    // One bit of the last tensor: the same length, another model.
+    // The write changes a byte of the last tensor: the file has the same length but is another model.
     let writable = std::fs::File::options().write(true).open(&file).unwrap();
     let length = writable.metadata().unwrap().len();
     std::os::unix::fs::FileExt::write_all_at(&writable, &[1], length - 1).unwrap();
@@ -170,7 +170,7 @@ fn a_stage_whose_file_is_written_says_so_and_leaves_at_once() {
     assert!(!keys().contains("/stages/a") && !keys().contains("/claims/"), "{}", keys());
 }
 
-/// Addresses on which a process listens, by /proc.
+/// Addresses on which a process listens, according to /proc.
 #[cfg(target_os = "linux")]
 fn listening(pid: u32) -> Vec<SocketAddr> {
     let inodes: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
@@ -195,7 +195,7 @@ fn resident(pid: u32) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// Openings that no peer of ours makes.
+/// First bytes on a connection that no baton peer sends.
 #[cfg(target_os = "linux")]
 fn hostile() -> Vec<Vec<u8>> {
     let mut greeting = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0];
@@ -214,7 +214,7 @@ fn hostile() -> Vec<Vec<u8>> {
         vec![0; 70_000],
         vec![0xff; 70_000],
         greeting.clone(),
-        // A ZMTP frame that declares 2^36 bytes, and one that declares all there can be.
+        // A ZMTP frame that declares 2^36 bytes, and one that declares the largest length.
         with(&[2, 0, 0, 0, 0x10, 0, 0, 0, 0]),
         with(&[6, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
         with(b"\x04\x26\x05READY\x0bSocket-Type\0\0\0\x04PUSH\x08Identity\0\0\0\0"),
@@ -234,7 +234,7 @@ fn hostile_bytes_at_every_listening_port_do_no_harm() {
     let processes: Vec<u32> = cluster.stage_pids().into_iter().chain([cluster.pid()]).collect();
     let ports: Vec<(u32, SocketAddr)> =
         processes.iter().flat_map(|pid| listening(*pid).into_iter().map(|port| (*pid, port))).collect();
-    // A gate for each of the three processes, the HTTP client, the store.
+    // The link listener of each of the three processes, the HTTP server and the store.
     assert_eq!(ports.len(), 5, "{ports:?}");
     let memory: Vec<u64> = processes.iter().map(|pid| resident(*pid)).collect();
     for (_, port) in &ports {
@@ -266,7 +266,8 @@ fn another_file_than_the_clusters_is_refused() {
     let last = bytes.len() - 1;
     bytes.truncate(last);
     bytes.push(1);
-    // The first bytes of the last tensor: what a fingerprint samples.
+    // The loop below changes every thousandth byte, and so some of the first 4,096 bytes of tensors, which the
+    // fingerprint samples. This byte is not among them.
     bytes[50_000_000] ^= 1;
     let mut changed = bytes;
     for byte in changed.iter_mut().skip(3_000_000).step_by(1000) {

@@ -1,4 +1,4 @@
-//! Several gateways before one cluster: real processes, a real etcd.
+//! Several gateways of one cluster, with real processes and a real etcd.
 
 mod common;
 
@@ -11,15 +11,15 @@ use common::etcd::{Etcd, etcdctl};
 use common::http::request;
 use serde_json::{Value, json};
 
-/// What the cluster gives a silent process: etcd's own least.
+/// Lease TTL of the cluster: the least that etcd grants.
 const LEASE_TTL: Duration = Duration::from_secs(2);
-/// Tokens of the streams: long enough to be running while gateways come and go.
+/// Tokens of each stream: enough for it to run while gateways start and end.
 const TOKENS: u32 = 300;
-/// What stages may take beyond what they had before: blocks take memory when they are first used, and other gateways use other
-/// blocks. Six sequences' worth, 24 KiB a token and stage.
+/// Most growth of a stage's memory. Blocks take memory when they are first used, and other gateways use other blocks.
+/// Room for six sequences, 24 KiB per token and stage.
 const GROWTH_BYTES_MAX: u64 = 6 * 340 * (24 << 10);
 
-/// A `baton gateway`; killed when dropped.
+/// A `baton gateway`. Dropping it kills the process.
 struct Gateway(Child);
 
 impl Gateway {
@@ -74,7 +74,7 @@ fn gateways(etcd: &Etcd) -> Vec<(String, Value)> {
     lines.chunks_exact(2).map(|pair| (pair[0].to_owned(), serde_json::from_str(pair[1]).unwrap())).collect()
 }
 
-/// The gateway in `slot`, when its record says so of its share.
+/// The HTTP address of the gateway in `slot`, if the share in its record has `parts` parts.
 fn sharing(etcd: &Etcd, slot: u32, parts: u64) -> Option<SocketAddr> {
     let (_, record) = gateways(etcd).into_iter().find(|(key, _)| key.ends_with(&format!("/{slot}")))?;
     let ranges = record["share"].as_array()?.iter();
@@ -99,7 +99,7 @@ fn ids(answer: &Value) -> Vec<u64> {
     ids.iter().map(|id| id.as_u64().unwrap()).collect()
 }
 
-/// Anonymous memory of the stages, as they wrote it to the store.
+/// Anonymous memory of the stages, from their records in the store.
 fn memory(cluster: &Cluster) -> Vec<u64> {
     let used = |stage: &Value| stage["memory"]["used"]["pss_anonymous_bytes"].as_u64().unwrap();
     cluster.stages().iter().map(used).collect()
@@ -108,12 +108,12 @@ fn memory(cluster: &Cluster) -> Vec<u64> {
 #[test]
 fn gateways_share_a_cluster_and_the_death_of_one_leaves_the_others_alone() {
     let etcd = Etcd::start();
-    // Without guesses, so that a request takes as long as it has tokens.
+    // Without speculative tokens a request takes time in proportion to its tokens.
     let cluster = Cluster::start(2, &["--etcd", &etcd.url, "--lease-ttl-s", "2", "--speculation", "off"], &[]);
     let first = sharing(&etcd, 0, 64).expect("the only gateway has everything");
     let prompts: [Vec<u32>; 2] = [(100..140).collect(), (200..240).collect()];
     let undisturbed = prompts.each_ref().map(|prompt| ids(&complete(first, prompt, TOKENS).unwrap()));
-    // Reported every 2 s.
+    // Stages report their memory every 2 s.
     std::thread::sleep(Duration::from_millis(2200));
     let base = memory(&cluster);
     std::thread::scope(|scope| {
@@ -132,7 +132,7 @@ fn gateways_share_a_cluster_and_the_death_of_one_leaves_the_others_alone() {
         let lost = scope.spawn(move || complete(port, &(300..340).collect::<Vec<_>>(), TOKENS));
         std::thread::sleep(Duration::from_millis(300));
         second.kill();
-        // A third need not wait for the lease of the dead one.
+        // A third gateway need not wait until the lease of the dead one expires.
         let _third = Gateway::start(&etcd, &cluster);
         let third = wait_for("the third has half", LEASE_TTL * 3, || sharing(&etcd, 2, 32));
         assert!(lost.join().unwrap().is_err(), "the dead gateway answered");

@@ -1,6 +1,6 @@
-//! Real processes, real etcd: `kill -9` of the first, a middle and the last stage, while it loads, while it computes a
-//! prompt, while it computes tokens, and while it hands its layers over. All the time other requests run, and each of them
-//! has exactly the tokens that it has undisturbed.
+//! `kill -9` of the first, a middle and the last stage, with real processes and a real etcd. Each is killed while it
+//! loads, while it computes a prompt, while it decodes, and while it hands over its layers. Other requests run all the
+//! time, and each of them has exactly the tokens that it has undisturbed.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -14,9 +14,9 @@ use common::wait_for;
 const STAGES: usize = 3;
 /// A prompt that takes about a second.
 const LONG: u32 = 500;
-/// After a stage was told to leave, the others make ready for its layers.
+/// Time between SIGTERM and the kill. In that time the other stages prepare to take over the layers.
 const IN_DRAINING: Duration = Duration::from_millis(20);
-/// Until a new stage is given layers.
+/// Longest wait until a new stage is given layers.
 const GIVEN_WAIT_MAX: Duration = Duration::from_secs(15);
 
 #[test]
@@ -44,7 +44,7 @@ fn whoever_is_killed_in_whichever_phase_every_request_ends_as_if_nobody_had_been
             let victim = fleet.at_slot(slot);
             println!("slot {slot}, prefill: s{victim}");
             std::thread::scope(|scope| {
-                // One that begins with other tokens each time is not known already.
+                // A prompt with another first token each time is not in the prefix cache.
                 let own: Vec<u32> = [2000 + slot as u32].into_iter().chain(long.iter().copied()).collect();
                 let asked = own.clone();
                 let answer = scope.spawn(move || client.complete(&asked, 4));
@@ -75,7 +75,7 @@ fn whoever_is_killed_in_whichever_phase_every_request_ends_as_if_nobody_had_been
     assert!(fleet.metric("baton_epochs_total") >= 12.0, "every fault begins an epoch");
 }
 
-/// Waits until a new stage has a claim, and best until it is at work for it; what it was seen to do.
+/// Waits until a new stage has a claim, preferably until it works on it. Returns the state in which it was seen.
 fn until_given_layers(fleet: &Fleet, stage: usize) -> Option<String> {
     let started = Instant::now();
     loop {
@@ -88,7 +88,8 @@ fn until_given_layers(fleet: &Fleet, stage: usize) -> Option<String> {
     }
 }
 
-/// Waits until everybody holds layers. Starts are forgotten, so that nobody waits for having crashed before.
+/// Waits until every stage holds layers. The counts of starts are deleted first, so that no stage waits because of
+/// earlier crashes.
 fn heal(fleet: &Fleet, etcd: &Etcd) {
     etcdctl(&etcd.url, &["del", "--prefix", "/baton/v1/home/starts/"]);
     fleet.all_hold_layers();

@@ -1,4 +1,4 @@
-//! Computing never starves the renewal of leases. Alone in its file: it leaves nothing of the machine to others.
+//! Computing never starves the renewal of leases. It is the only test in its file, because it uses the whole machine.
 
 mod common;
 
@@ -8,14 +8,14 @@ use common::cluster::Cluster;
 use common::etcd::{Etcd, etcdctl};
 use serde_json::Value;
 
-/// What the cluster gives a silent process: etcd's own least.
+/// Lease TTL of the cluster: the least that etcd grants.
 const LEASE_TTL: Duration = Duration::from_secs(2);
-/// Clients that always want something: as many as a pipeline of two stages has room for, and more.
+/// Clients that send requests without a pause: as many as a pipeline of two stages has room for, and more.
 const CLIENTS: u32 = 4;
-/// Tokens of each prompt: more than one micro-batch.
+/// Tokens of each prompt: more than one micro-batch holds.
 const PROMPT_TOKENS: u32 = 300;
 
-/// The keys of a prefix with the revisions they were created at.
+/// The keys of a prefix with the revisions at which they were created.
 fn created(etcd: &Etcd, prefix: &str) -> Vec<(String, u64)> {
     let (_, listing) = etcdctl(&etcd.url, &["get", "--prefix", prefix, "-w", "json"]);
     let listing: Value = serde_json::from_str(&listing).unwrap();
@@ -36,7 +36,7 @@ fn stages_with_more_threads_than_cores_that_never_rest_keep_their_leases() {
             scope.spawn(move || {
                 let mut rows = 0;
                 for round in 0.. {
-                    // A prompt of its own each time, so that nothing of an earlier one can be of use.
+                    // Each prompt is different, so that the prefix cache is of no use.
                     let prompt: Vec<u32> =
                         (0..PROMPT_TOKENS).map(|index| 1000 + (index * 7 + round * 131 + client) % 9000).collect();
                     let (_, answer) = cluster.complete(&prompt, 1);
@@ -53,7 +53,7 @@ fn stages_with_more_threads_than_cores_that_never_rest_keep_their_leases() {
         clients.into_iter().map(|client| client.join().unwrap()).sum()
     });
     let took = started.elapsed();
-    // Their own account of the last two seconds is in the store.
+    // The stages' own load of the last two seconds is in the store.
     let busy: Vec<f64> = cluster.stages().iter().map(|stage| stage["busy"].as_f64().unwrap()).collect();
     println!("{rows} prompt tokens in {took:?}, stages busy {busy:?}");
     assert!(took > 3 * LEASE_TTL);

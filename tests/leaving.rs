@@ -1,4 +1,5 @@
-//! Stages that are told to stop hand over first, and stages that stand by are ready: real processes, a real etcd.
+//! Stages that get SIGTERM hand over their layers first, and standby stages are ready to take over. The tests use real
+//! processes and a real etcd.
 
 mod common;
 
@@ -12,7 +13,7 @@ use serde_json::json;
 
 const MODEL_TIME: Duration = Duration::from_secs(20);
 
-/// A process of its own, killed when the test ends.
+/// One stage process. Dropping it kills the process.
 struct Stage(Child);
 
 impl Drop for Stage {
@@ -22,7 +23,7 @@ impl Drop for Stage {
     }
 }
 
-/// One more stage, beside those of `baton up`.
+/// One more stage, in addition to those of `baton up`.
 fn stage(cluster: &Cluster, etcd: &Etcd, name: &str) -> Stage {
     let child = Command::new(env!("CARGO_BIN_EXE_baton"))
         .args(["stage", "--etcd", &etcd.url, "--name", name, "--threads", "1", "--lease-ttl-s", "2"])
@@ -33,10 +34,10 @@ fn stage(cluster: &Cluster, etcd: &Etcd, name: &str) -> Stage {
     Stage(child)
 }
 
-/// A cluster of two stages, of which one came later.
+/// A cluster of two stages. One of them joined later.
 fn with_a_late_one() -> (Etcd, Cluster, Stage) {
     let etcd = Etcd::start();
-    // Without guesses, so that a request takes as long as it has tokens.
+    // Without speculative tokens a request takes time in proportion to its tokens.
     let cluster = Cluster::start(1, &["--etcd", &etcd.url, "--lease-ttl-s", "2", "--speculation", "off"], &[]);
     let late = stage(&cluster, &etcd, "late");
     wait_for("both serve", MODEL_TIME, || {
@@ -75,7 +76,7 @@ fn a_stage_that_is_told_to_stop_hands_over_first_and_no_token_changes() {
 fn nobody_takes_over_from_the_last_one_and_a_second_signal_is_a_crash() {
     let (_etcd, cluster, mut late) = with_a_late_one();
     let other = cluster.stages().iter().find(|stage| stage["name"] != "late").unwrap()["pid"].as_u64().unwrap() as u32;
-    // Who should take over does not move: so the late one waits, until it is told again.
+    // The stage that should take over is frozen, so the late one waits, until it gets a second signal.
     signal(other, "STOP");
     signal(late.0.id(), "TERM");
     std::thread::sleep(Duration::from_millis(600));
@@ -86,7 +87,7 @@ fn nobody_takes_over_from_the_last_one_and_a_second_signal_is_a_crash() {
     assert!(started.elapsed() < Duration::from_secs(1));
     signal(other, "CONT");
     wait_for("the other one serves alone", MODEL_TIME, || cluster.get("/health").status == 200);
-    // It is the last now: there is nobody to wait for.
+    // It is the last stage now, so there is none to wait for.
     let started = Instant::now();
     signal(other, "TERM");
     wait_for("the last one has left", Duration::from_secs(2), || cluster.get("/health").status == 503);
@@ -107,12 +108,13 @@ fn a_stage_that_stands_by_has_read_what_it_would_be_given_and_takes_the_place() 
         let stages = cluster.stages();
         stages[0]["layers"] == json!([0, 10]) && stages.iter().all(|stage| stage["state"] == "serving")
     });
-    // A name that comes before the others': it still takes the place of whoever goes.
+    // The name sorts before those of the others. The stage still takes the place of the one that is lost.
     let mut spare = stage(&cluster, &etcd, "0-spare");
     let record = || etcdctl(&etcd.url, &["get", "--print-value-only", "/baton/v1/home/stages/0-spare"]).1;
     wait_for("the spare one has read ahead", MODEL_TIME, || record().contains(r#""standby":[[0,10],[10,30]]"#));
     assert_eq!(state_of(&cluster, "0-spare"), "standby");
-    // Over a link that was used its end is noticed at once; otherwise the lease tells.
+    // The end of a link that was used is detected at once. Without such a link, only the expiry of the lease shows that
+    // the stage is gone.
     cluster.complete(&[100, 101, 102], 2);
     let last = cluster.stages()[1]["pid"].as_u64().unwrap() as u32;
     signal(last, "KILL");

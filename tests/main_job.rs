@@ -1,5 +1,5 @@
-//! The main job with the real model, real processes and real sockets: the answers of any number of stages against one
-//! another and against llama.cpp's, and how it all ends.
+//! The main job with the real model, real processes and real sockets: the answers of any number of stages are compared
+//! with one another and with llama.cpp's, and the shutdown is checked.
 
 mod common;
 
@@ -10,8 +10,8 @@ use common::golden::{answers, golden};
 use gateway::text::{Tokenizer, Vocabulary};
 use stages::weights::ModelFile;
 
-/// Where the two likeliest tokens are closer than this in llama.cpp's own logits, rounding decides between them: both
-/// sides quantise activations to 8 bits, in blocks of different lengths and scales of different precision.
+/// If the two likeliest tokens are closer than this in llama.cpp's own logits, rounding decides between them: both
+/// sides quantise activations to 8 bits, in blocks of different lengths and with scales of different precision.
 const ROUNDING: f64 = 0.25;
 
 fn tokenizer() -> Tokenizer {
@@ -47,7 +47,7 @@ fn any_number_of_stages_answers_as_one_does_and_as_llama_cpp_does() {
         assert_eq!(ours, case.runners_up[at], "{}: token {at} is not even the runner-up", case.name);
     }
     println!("{same} of 20 continuations are llama.cpp's for all 64 tokens");
-    // The kernels give the same bits on every instruction set, so this is no matter of the machine.
+    // The kernels give the same bits on every instruction set, so this number does not depend on the machine.
     assert_eq!(same, 3, "rounding has changed: look at the gaps, then note the new number");
 }
 
@@ -66,7 +66,7 @@ fn an_interrupt_ends_everything_in_two_seconds_and_leaves_nothing() {
     assert!(took < Duration::from_secs(2), "it took {took:?}");
     assert!(!stages.iter().any(|pid| alive(*pid)), "a stage outlived its parent");
     assert!(cluster.leftovers().is_empty(), "left behind: {:?}", cluster.leftovers());
-    // The request that ran got a definite end: an answer that says so, or a closed connection.
+    // The request that ran got a definite end: an answer with the reason, or a closed connection.
     if let Ok(answer) = running.join().unwrap() {
         assert!(answer.status != 200 || answer.body.contains("finish_reason"), "{answer:?}");
     }

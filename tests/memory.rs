@@ -1,5 +1,6 @@
-//! What each stage process has in its memory, as the operating system counts it. Alone in its file: a page that two
-//! processes map counts half for each, so no other cluster may run beside these. Linux only: it reads /proc.
+//! The memory of each stage process, as the operating system counts it. It is the only test in its file: a page that
+//! two processes map counts half for each, so no other cluster may run at the same time. Linux only, because it reads
+//! /proc.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -13,7 +14,7 @@ use schema::LayerRange;
 use schema::record::{KvRoom, KvType};
 use stages::weights::ModelFile;
 
-/// The `smaps` of a process, summed over the mappings `of` accepts (by path), field by field, in bytes.
+/// The sum of `field` in the `smaps` of a process over the mappings whose path `of` accepts, in bytes.
 fn smaps(pid: u32, field: &str, of: impl Fn(&str) -> bool) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
     let mut counted = false;
@@ -34,12 +35,12 @@ fn pss(pid: u32) -> u64 {
     smaps(pid, "Pss", |_| true)
 }
 
-/// Bytes of memory that no file is behind: what keys and values, scratch, and all else of a process take.
+/// Bytes of anonymous memory, which no file backs: keys and values, scratch, and everything else of a process.
 fn anonymous(pid: u32) -> u64 {
     smaps(pid, "Anonymous", |_| true)
 }
 
-/// Waits until the stages have measured themselves, each for all formats of the model, so that nothing goes on in them.
+/// Waits until each stage has measured its speed for all formats of the model, so that no stage computes any more.
 fn wait_for_rest(cluster: &Cluster) {
     let started = Instant::now();
     let measured = |stage: &serde_json::Value| ["Q4_1", "Q8_0"].iter().all(|format| stage["speed"][format].is_object());
@@ -49,18 +50,20 @@ fn wait_for_rest(cluster: &Cluster) {
     }
 }
 
-/// What the stages of one cluster have in memory.
+/// The memory of the stages of one cluster.
 struct Seen {
-    /// Of all stages together, in bytes.
+    /// The sum over all stages, in bytes.
     sum: u64,
     /// The bound that each stage announces, in bytes, by its layers.
     bounds: HashMap<LayerRange, u64>,
 }
 
-/// Three stages that keep keys and values as `kv_type`: each has its own layers and what they need, and nothing else.
+/// Starts three stages that store keys and values as `kv_type`, and checks that each has its own layers and the memory
+/// that they need in memory, and nothing else.
 fn look(file: &ModelFile, golden: &[Golden], kv_type: KvType) -> Seen {
     const SLACK_BYTES: u64 = 2 << 20;
-    /// What a process may have beside weights, keys and values, and scratch: the program's own heap and stacks.
+    /// Most memory of a process in addition to weights, keys and values, and scratch: the heap and stacks of the
+    /// program.
     const OTHER_BYTES_MAX: u64 = 16 << 20;
     let record = file.record(KvRoom { tokens: 8192, kv_type }, 1).unwrap();
     let name = file.path().file_name().unwrap().to_string_lossy().into_owned();
@@ -68,7 +71,8 @@ fn look(file: &ModelFile, golden: &[Golden], kv_type: KvType) -> Seen {
     wait_for_rest(&cluster);
     let fresh: Vec<u64> = cluster.stage_pids().into_iter().map(anonymous).collect();
     answers(&cluster, golden);
-    // Each sequence has blocks of its own, as there are enough for all; a block that was never used costs nothing.
+    // Each sequence has blocks of its own, because there are enough for all. A block that was never used takes no
+    // memory.
     let used: u64 = golden.iter().map(|case| (case.prompt.len() as u64 + 64).next_multiple_of(32)).sum();
     assert!(used <= u64::from(record.kv_tokens), "{used} tokens do not fit at the same time");
     let mut seen = Seen { sum: 0, bounds: HashMap::new() };
@@ -98,7 +102,7 @@ fn look(file: &ModelFile, golden: &[Golden], kv_type: KvType) -> Seen {
             fresh[slot]
         );
         assert!(beyond <= OTHER_BYTES_MAX, "layers {range}: {beyond} bytes are neither keys and values nor scratch");
-        // Nothing to subtract for keys and values here.
+        // Before the first request there are no keys and values to subtract.
         let fresh = fresh[slot].saturating_sub(scratch);
         assert!(fresh <= OTHER_BYTES_MAX, "layers {range}: {fresh} bytes before any request");
         assert!(resident > own / 2, "layers {range} are not even mapped: is the file another one?");

@@ -1,4 +1,5 @@
-//! What `/metrics` says of known requests through real stages, read by a strict parser of Prometheus' text format.
+//! The samples of `/metrics` after known requests through real stages, read by a strict parser of Prometheus' text
+//! format.
 
 mod common;
 
@@ -8,10 +9,10 @@ use std::time::{Duration, Instant};
 use common::cluster::Cluster;
 use serde_json::{Value, json};
 
-/// Samples by name and labels as they stand on the page.
+/// Sample values by name and labels, as written on the page.
 type Samples = HashMap<String, f64>;
 
-/// Reads a page; anything that is not the format fails the test.
+/// Parses a page. The test fails on any deviation from the format.
 fn parse(page: &str) -> Samples {
     let mut samples = Samples::new();
     let (mut helped, mut kinds) = (String::new(), BTreeMap::new());
@@ -62,7 +63,8 @@ fn what_was_asked_and_done_is_counted() {
     }
 
     let started = Instant::now();
-    // Gauges are taken down ten times a second; stages report every two, what they computed and, once it was sampled, what they use.
+    // Gauges are updated ten times per second. Stages report every two seconds the work that they did and, once it was
+    // sampled, the memory that they use.
     let samples = loop {
         let page = cluster.get("/metrics");
         assert_eq!(page.status, 200);

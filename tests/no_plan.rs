@@ -1,5 +1,5 @@
-//! A model that does not fit: the terminal, `/health`, `baton status` and `baton doctor` say how much memory is missing and
-//! what would help, and what they name helps.
+//! A model that does not fit: the terminal, `/health`, `baton status` and `baton doctor` report how much memory is
+//! missing and name a remedy. The remedy works.
 
 mod common;
 
@@ -14,12 +14,12 @@ use common::etcd::free_port;
 use common::http::{Answer, request};
 use common::{model_path, wait_for};
 
-/// Until processes have started and found each other, on a machine that is busy.
+/// Longest wait until processes have started and found each other, on a busy machine.
 const START_TIME: Duration = Duration::from_secs(30);
-/// From the state to the line about it: a second, and what a busy machine adds.
+/// Longest time from the state to the line about it: a second, plus the delay of a busy machine.
 const LINE_TIME: Duration = Duration::from_secs(3);
 
-/// A process that is interrupted, then waited for, when dropped.
+/// A process. Dropping it interrupts the process and waits for its end.
 struct Process(Child);
 
 impl Drop for Process {
@@ -37,7 +37,7 @@ fn baton() -> Command {
     command
 }
 
-/// The lines that come from `source`.
+/// The lines that `source` prints.
 fn lines(source: impl Read + Send + 'static) -> Receiver<String> {
     let (said, hear) = sync_channel(1000);
     let lines = BufReader::new(source).lines();
@@ -45,7 +45,7 @@ fn lines(source: impl Read + Send + 'static) -> Receiver<String> {
     hear
 }
 
-/// The next line with all of `words`; how long it took to come.
+/// The next line that contains all of `words`, and the time until it came.
 fn line_with(lines: &Receiver<String>, words: &[&str], most: Duration) -> (String, Duration) {
     let started = Instant::now();
     let mut before = Vec::new();
@@ -58,7 +58,7 @@ fn line_with(lines: &Receiver<String>, words: &[&str], most: Duration) -> (Strin
     }
 }
 
-/// The answer of a verb that looks at the cluster: its exit status and what it printed.
+/// Runs a verb that reads the cluster. Returns its exit status and standard output.
 fn ask(verb: &str, store: &str) -> (Option<i32>, String) {
     let output = baton().args([verb, "--etcd", store]).output().unwrap();
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
@@ -97,7 +97,7 @@ fn a_model_that_does_not_fit_is_said_to_be_so_everywhere_and_the_remedy_works() 
     let (code, doctor) = ask("doctor", &store);
     assert!(code == Some(3) && doctor.contains(reason), "{code:?}: {doctor}");
 
-    // A stage that is too small as well says so, and what would help is another amount then.
+    // A further stage that is too small reports the same, and the remedy then names another amount.
     let stage = |name: &str, memory: &str| {
         let mut stage = baton();
         stage.args(["stage", "--etcd", &store, "--name", name, "--memory", memory, "--threads", "1"]).arg(model_path());

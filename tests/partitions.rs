@@ -1,5 +1,6 @@
-//! Stages on machines of their own, and what goes wrong between machines: a network that lets nothing through, or only one
-//! way, or not all, or slowly; cables that are pulled. Needs root and `etc/prepare netns`; says so where it is left out.
+//! Stages on machines of their own, and faults of the network between them: it drops all packets, or those of one
+//! direction, or some, or it is slow, or a cable is unplugged. Needs root and `etc/prepare netns`. The test reports
+//! that it is skipped if they are missing.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -10,15 +11,16 @@ use common::etcd::{Etcd, etcdctl};
 use common::fleet::Fleet;
 use common::network::{Network, Rule, left_out};
 
-/// A lease so long that it cannot be what tells of a silent stage.
+/// A lease so long that its expiry cannot be the event that reveals a silent stage.
 const LEASE_TTL_S: &str = "30";
-/// Sooner than that nobody can be missed.
+/// No silent stage can be detected sooner than this.
 const NOTICED_MIN: Duration = Duration::from_millis(1000);
-/// From a fault to the last answer, with what is computed anew: far less than such a lease.
+/// Longest time from a fault to the last answer, including the work that is computed again. It is far shorter than such
+/// a lease.
 const TOOK_MAX: Duration = Duration::from_secs(18);
-/// Where a stage has to find out that it is the one who cannot answer.
+/// The same bound if a stage must detect that it is itself the one that cannot answer the gateway.
 const MADE_ROOM_MAX: Duration = Duration::from_secs(30);
-/// Tries to have a fault meet requests that are still running.
+/// Most tries to make a fault hit requests that are still running.
 const TRIES_MAX: u32 = 4;
 
 #[test]
@@ -33,7 +35,7 @@ fn whatever_happens_between_machines_every_request_ends_as_if_nothing_had() {
     let mut fleet = Fleet::start(&etcd, 4, Some(network), &["--lease-ttl-s", LEASE_TTL_S]);
     let (second, third) = (fleet.at_slot(1), fleet.at_slot(2));
 
-    // Connections break, packets are lost, the way is narrow: nobody is gone.
+    // Connections break, packets are lost, the link is slow: all stages stay in the cluster.
     let reset = fleet.disturbed("connections are reset for a moment", |fleet| {
         fleet.network().set(second, Rule::Reset);
         std::thread::sleep(Duration::from_millis(100));
@@ -49,8 +51,9 @@ fn whatever_happens_between_machines_every_request_ends_as_if_nothing_had() {
     assert!(loss.took < TOOK_MAX && slow.took < TOOK_MAX, "{loss:?} {slow:?}");
     fleet.whole();
 
-    // Nothing passes, in both directions or in one: the others go on without it, long before its lease ends. Or all passes
-    // but what goes from the last one to the gateway and back: then another has to be the last.
+    // No packets pass, in both directions or in one: the other stages go on without the victim, long before its lease
+    // ends. Or all packets pass except those between the last stage and the gateway: then another stage becomes the
+    // last.
     let mut hurt = Vec::new();
     let gateway = gateway_port(&etcd);
     for (what, slot, rule) in [
@@ -91,7 +94,7 @@ fn whatever_happens_between_machines_every_request_ends_as_if_nothing_had() {
     fleet.back_to_base(&etcd);
 }
 
-/// Where the gateway takes answers.
+/// The port at which the gateway takes answers.
 fn gateway_port(etcd: &Etcd) -> u16 {
     let (_, record) = etcdctl(&etcd.url, &["get", "--print-value-only", "/baton/v1/home/gateways/0"]);
     let record: serde_json::Value = serde_json::from_str(&record).expect("the gateway's record");

@@ -1,4 +1,5 @@
-//! Pins put with `etcdctl` while a request runs: layers move, tokens do not change, and a bad pin says why it is none.
+//! Pins put with `etcdctl` while a request runs: layers move, tokens do not change, and the status of a bad pin names
+//! the reason.
 
 mod common;
 
@@ -37,7 +38,7 @@ fn holder(cluster: &Cluster, slot: u64) -> (String, Value) {
     (stage["name"].as_str().unwrap().to_owned(), stage["layers"].clone())
 }
 
-/// The exit status and the stdout of a verb.
+/// The exit status and the standard output of a verb.
 fn baton(etcd: &Etcd, arguments: &[&str]) -> (Option<i32>, String) {
     let said = Command::new(env!("CARGO_BIN_EXE_baton")).args(arguments).args(["--etcd", &etcd.url]).output().unwrap();
     (said.status.code(), String::from_utf8(said.stdout).unwrap())
@@ -46,7 +47,7 @@ fn baton(etcd: &Etcd, arguments: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn pins_move_layers_under_a_running_request_and_bad_ones_change_nothing() {
     let etcd = Etcd::start();
-    // Without guesses, so that a request takes as long as it has tokens.
+    // Without speculative tokens a request takes time in proportion to its tokens.
     let cluster = Cluster::start(2, &["--etcd", &etcd.url, "--lease-ttl-s", "2", "--speculation", "off"], &[]);
     let prompt: Vec<u32> = (100..140).collect();
     let (undisturbed, _) = cluster.complete(&prompt, TOKENS);
@@ -95,7 +96,7 @@ fn pins_move_layers_under_a_running_request_and_bad_ones_change_nothing() {
     }
     disturbed(&|| {
         delete(&etcd, &first);
-        // Not quite the first division, perhaps: by now the stages have measured themselves.
+        // This may differ from the first division, because the stages have measured their speeds by now.
         wait_for("the layers come back", MOST, || {
             holder(&cluster, 0).1 != pinned && cluster.get("/health").status == 200
         });
@@ -103,7 +104,7 @@ fn pins_move_layers_under_a_running_request_and_bad_ones_change_nothing() {
     assert_eq!(generation(&cluster), before + 2);
     wait_for("nothing stays behind", MOST, || status_of(&etcd, &first).is_none());
 
-    // The same by the command line, which looks before it writes.
+    // The same through the command line, which checks a pin before it writes it.
     let preview = baton(&etcd, &["plan", &first, "0..7", "--json"]);
     let stages = serde_json::from_str::<Value>(&preview.1).unwrap()["stages"].clone();
     assert_eq!((&stages[0]["after"], &stages[1]["after"]), (&json!([0, 7]), &json!([7, 30])));

@@ -1,4 +1,5 @@
-//! Stages that are killed, frozen, starved of memory or started twice, under requests: one cluster after another fault.
+//! Stages that are killed, frozen, starved of memory or started twice, while requests run: one fault after another in
+//! the same cluster.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -12,11 +13,11 @@ use common::fleet::Fleet;
 use common::network::left_out;
 use common::wait_for;
 
-/// What these clusters give a silent process: etcd's own least, so that a name comes free soon.
+/// Lease TTL of these clusters: the least that etcd grants, so that a name becomes free soon.
 const LEASE_TTL: Duration = Duration::from_secs(2);
-/// How often a stage is killed in short order.
+/// Number of kills of one stage in quick succession.
 const STORM: u32 = 5;
-/// Most of the tokens that a stage of these clusters makes room for.
+/// Length of a prompt that uses most of the tokens that a stage of these clusters has room for.
 const ROOM_TOKENS: u32 = 1500;
 
 #[test]
@@ -24,7 +25,7 @@ fn whatever_happens_to_stages_every_request_ends_as_if_nothing_had() {
     let mut etcd = Etcd::start();
     let mut fleet = Fleet::start(&etcd, 4, None, &["--lease-ttl-s", "2"]);
 
-    // Two at once.
+    // Two stages are killed at once.
     let (one, other) = (fleet.at_slot(1), fleet.at_slot(2));
     let course = fleet.disturbed("two stages are killed", |fleet| {
         fleet.kill(one);
@@ -35,7 +36,7 @@ fn whatever_happens_to_stages_every_request_ends_as_if_nothing_had() {
     fleet.start_stage(other);
     fleet.all_hold_layers();
 
-    // Frozen for longer than its lease, then thawed: nothing it says counts any more.
+    // A stage is frozen for longer than its lease, then thawed. From then on its frames are not accepted.
     let zombie = fleet.at_slot(1);
     let course = fleet.disturbed("a stage is frozen beyond its lease", |fleet| fleet.signal(zombie, "STOP"));
     assert!(course.attempts > 1, "the fault came too late: {course:?}");
@@ -43,11 +44,11 @@ fn whatever_happens_to_stages_every_request_ends_as_if_nothing_had() {
     let refused = fleet.metric("baton_stage_process_frames_refused_total");
     let thawed = fleet.disturbed("it thaws under requests", |fleet| fleet.signal(zombie, "CONT"));
     println!("the zombie: {thawed:?}; whole again {:?} later", fleet.whole());
-    // Its frames are refused, or were lost with its links: not one was taken, as the tokens show.
+    // Its frames are refused, or were lost with its links. None of them was accepted, as the tokens show.
     let counted = fleet.metric("baton_stage_process_frames_refused_total") - refused;
     println!("refused by the stages in the meantime: {counted} frames");
 
-    // Killed again and again, as by a crash at its start.
+    // A stage is killed again and again, as by a crash at its start.
     let victim = fleet.at_slot(0);
     fleet.disturbed("a stage is killed five times in short order", |fleet| {
         for _ in 0..STORM {
@@ -58,12 +59,12 @@ fn whatever_happens_to_stages_every_request_ends_as_if_nothing_had() {
     });
     println!("the storm: whole again {:?} later", fleet.whole());
 
-    // The same name twice: the second goes and says why.
+    // A second process with the same name ends and reports the reason.
     let output = fleet.command("s0").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("the name s0 is taken"), "{said}");
 
-    // Killed while nobody can write down that it is gone.
+    // A stage is killed while no process can write its loss to the store.
     let victim = fleet.at_slot(1);
     let course = fleet.disturbed("a stage is killed while etcd is down", |fleet| {
         etcd.kill();
@@ -93,7 +94,7 @@ fn a_stage_that_the_system_kills_for_its_memory_is_the_only_one_that_ends() {
     let course = fleet.disturbed("the system kills a stage for its memory", |fleet| {
         cell.starve();
         std::thread::scope(|scope| {
-            // Room for keys and values that nobody has used yet: memory that is not there.
+            // The large prompt uses KV blocks that were never used before. They need memory that is not available.
             let large: Vec<u32> = (0..ROOM_TOKENS).map(|at| 1000 + at * 13 % 9000).collect();
             let answer = scope.spawn(move || client.complete(&large, 1));
             let status = fleet.ended(victim);
@@ -107,7 +108,8 @@ fn a_stage_that_the_system_kills_for_its_memory_is_the_only_one_that_ends() {
     fleet.back_to_base(&etcd);
 }
 
-/// A memory cgroup with one process in it, of whichever version can be written here; removed when dropped.
+/// A memory cgroup with one process in it, of the cgroup version that can be written here. Dropping it removes the
+/// cgroup.
 struct Cell {
     folder: PathBuf,
     limit: &'static str,
@@ -133,7 +135,8 @@ impl Cell {
         Err(refused)
     }
 
-    /// Leaves it no more than it has: version 1 refuses to leave less than cannot be given back.
+    /// Sets the lowest limit that the kernel accepts, so that the process gets no more memory than it has. Version 1
+    /// refuses a limit below the memory that cannot be reclaimed.
     fn starve(&self) {
         let limit = self.folder.join(self.limit);
         let enough = (16..40).find(|power| std::fs::write(&limit, (1_u64 << power).to_string()).is_ok());

@@ -1,5 +1,6 @@
-//! What an answer must not depend on: company, how a prompt was cut, known beginnings, lost blocks, guesses. The real model
-//! in real processes; tokens are compared, and their log-probabilities to the last bit.
+//! An answer must not depend on other requests in the batch, the division of the prompt into micro-batches,
+//! prefix-cache hits, lost blocks, or speculative tokens. The tests run the real model in real processes. They compare
+//! tokens, and their log-probabilities to the last bit.
 
 mod common;
 
@@ -9,10 +10,10 @@ use serde_json::{Value, json};
 
 /// Tokens of an answer.
 const TOKENS: usize = 48;
-/// Crowds of which one at least is to lose blocks.
+/// Most rounds of concurrent requests. At least one of them must lose blocks.
 const CROWDS_MAX: u32 = 5;
 
-/// Sixteen requests, every other one seeded instead of greedy; their prompts have 40 to 600 tokens.
+/// Sixteen requests, every other one seeded instead of greedy. Their prompts have 40 to 600 tokens.
 fn requests() -> Vec<Value> {
     let golden = golden();
     let prompt = |index: usize| -> Vec<u32> {
@@ -28,7 +29,7 @@ fn requests() -> Vec<Value> {
     (0..16).map(request).collect()
 }
 
-/// What must be the same: tokens and log-probabilities.
+/// The part of an answer that must be the same: tokens and log-probabilities.
 fn said(answer: &Value) -> &Value {
     &answer["choices"][0]["logprobs"]
 }
@@ -41,12 +42,12 @@ fn ask(cluster: &Cluster, request: &Value) -> Value {
     answer
 }
 
-/// One after the other.
+/// Sends the requests one after the other.
 fn alone(cluster: &Cluster, requests: &[Value]) -> Vec<Value> {
     requests.iter().map(|request| ask(cluster, request)).collect()
 }
 
-/// All at once.
+/// Sends all requests at once.
 fn together(cluster: &Cluster, requests: &[Value]) -> Vec<Value> {
     std::thread::scope(|scope| {
         let running: Vec<_> = requests.iter().map(|request| scope.spawn(move || ask(cluster, request))).collect();
@@ -83,9 +84,9 @@ fn alone_in_company_after_a_hit_and_after_losing_its_blocks_an_answer_is_the_sam
     assert_same(&again, &reference, "begun with known blocks");
     drop(cluster);
 
-    // Room for two of the longest: the others lose their blocks again and again, or wait.
+    // There is room for two of the longest requests. The others lose their blocks again and again, or wait.
     let cluster = Cluster::start(2, &["--speculation", "off", "--kv-tokens", "1024"], &[]);
-    // In which order sixteen clients arrive is chance, and in some orders all find room in turn.
+    // The order in which sixteen clients arrive is random, and in some orders all find room in turn.
     let loses = |_| {
         let crowded = together(&cluster, &requests);
         assert_same(&crowded, &reference, "after losing its blocks");
@@ -108,6 +109,7 @@ fn guesses_save_steps_and_change_nothing() {
     let without = alone(&Cluster::start(2, &["--speculation", "off"], &[]), &requests);
     let with = alone(&Cluster::start(2, &["--speculation", "on"], &[]), &requests);
     assert_same(&with, &without, "with guesses");
-    // Each guess is a row more than the tokens need; a fresh prompt's first block is computed by both.
+    // Each speculative token is a row in addition to those that the tokens need. Both clusters compute the first block
+    // of a fresh prompt.
     assert!(sum(&with, ROWS) > sum(&without, ROWS), "nothing was guessed");
 }

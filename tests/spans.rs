@@ -1,5 +1,6 @@
-//! Spans as a collector of OpenTelemetry gets them, decoded here from the bytes by the published numbers of the fields
-//! (opentelemetry-proto, `trace/v1/trace.proto`). With the feature `otlp`; without it, that asking for them is refused.
+//! Spans as a collector of OpenTelemetry gets them. The tests decode them from the bytes by the published field numbers
+//! (opentelemetry-proto, `trace/v1/trace.proto`). Without the feature `otlp`, they check that a request for spans is
+//! refused.
 
 mod common;
 
@@ -30,7 +31,7 @@ mod with_a_collector {
     use super::collector::{Collector, Span};
     use super::common::cluster::Cluster;
 
-    /// Longer than a span waits for company.
+    /// Longer than a span waits until it is sent in a batch with others.
     const PATIENCE: Duration = Duration::from_secs(10);
 
     fn chat(cluster: &Cluster, tokens: u32) {
@@ -40,7 +41,7 @@ mod with_a_collector {
         assert_eq!(answer.status, 200, "{}", answer.body);
     }
 
-    /// The spans under `parent` that have this name.
+    /// The spans with this name that are children of `parent`.
     fn below<'a>(spans: &'a [Span], parent: &Span, name: &str) -> Vec<&'a Span> {
         let is_below = |span: &&Span| span.parent_span_id == parent.span_id && span.name == name;
         spans.iter().filter(is_below).collect()
@@ -59,7 +60,7 @@ mod with_a_collector {
         let [sequence] = below(&spans, request, "sequence")[..] else { panic!("not one sequence: {spans:?}") };
         assert_eq!(sequence.number("tokens_max"), i64::from(TOKENS));
         let batches = below(&spans, sequence, "micro-batch");
-        // One for the prompt, which is short, and brings the first token; one for each token after it.
+        // One for the short prompt, which yields the first token, and one for each token after it.
         assert_eq!(batches.len(), TOKENS as usize, "{batches:?}");
         let rows: i64 = batches.iter().map(|batch| batch.number("rows")).sum();
         assert_eq!(rows, sequence.number("prompt_tokens") + i64::from(TOKENS) - 1);
@@ -87,7 +88,7 @@ mod with_a_collector {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", silent.local_addr().unwrap());
         let mut cluster = Cluster::start(1, &["--otlp-endpoint", &url], &[]);
-        // The first are on their way to nowhere while the others run.
+        // The exporter still waits for the answer to the first spans while the later requests run.
         let started = Instant::now();
         while started.elapsed() < Duration::from_secs(3) {
             let asked = Instant::now();

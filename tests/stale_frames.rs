@@ -1,5 +1,5 @@
-//! Frames that a zombie would send, made here and sent to real stages over real links while requests run: none is computed,
-//! each is counted, and no request notices.
+//! Frames that a zombie would send. The test makes them and sends them to real stages over real links while requests
+//! run: none is computed, each is counted, and no request is disturbed.
 
 mod common;
 
@@ -14,14 +14,14 @@ use schema::{Attempt, Epoch, Generation, SequenceId, Step};
 use serde_json::Value;
 
 const REFUSED: &str = "baton_stage_process_frames_refused_total";
-/// How often each kind is sent to each stage.
+/// Number of frames of each kind that are sent to each stage.
 const TIMES: usize = 25;
-/// A stage reports every two seconds.
+/// Longest wait until all refusals are reported. A stage reports every two seconds.
 const REPORT_WAIT_MAX: Duration = Duration::from_secs(8);
 /// A slot that no gateway has.
 const NOBODY: u32 = 7;
 
-/// A frame of one token, from whom and when it says.
+/// A frame of one token with this generation, gateway, epoch and slot.
 fn frame(generation: u64, gateway: u32, epoch: u64, slot: u32) -> Frame {
     let slice = Slice {
         sequence: SequenceId(1),
@@ -46,7 +46,7 @@ fn frame(generation: u64, gateway: u32, epoch: u64, slot: u32) -> Frame {
     })
 }
 
-/// The claims of the placement: where each slot takes frames.
+/// The claims of the placement: generation, slot, and endpoint at which the stage takes frames.
 fn endpoints(etcd: &Etcd) -> Vec<(u64, u32, String)> {
     let (_, said) = etcdctl(&etcd.url, &["get", "--prefix", "/baton/v1/home/claims/"]);
     let lines: Vec<_> = said.lines().collect();
@@ -66,7 +66,7 @@ fn what_a_zombie_sends_is_counted_and_never_computed() {
     let claims = endpoints(&etcd);
     assert_eq!(claims.len(), 2, "{claims:?}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // Something was computed, so every stage knows the gateway's epoch.
+    // The request makes every stage compute, so every stage has seen the gateway's epoch.
     fleet.answers_as_before();
     let epochs = fleet.metric("baton_epochs_total");
     let refused = fleet.metric(REFUSED);

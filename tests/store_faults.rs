@@ -1,4 +1,4 @@
-//! etcd killed, restarted, without its leader and without room, under requests.
+//! etcd killed, restarted, without its leader and without room, while requests run.
 
 mod common;
 
@@ -8,9 +8,9 @@ use common::etcd::{Etcd, etcdctl};
 use common::fleet::Fleet;
 use common::wait_for;
 
-/// So small that a few large values fill it.
+/// A quota so small that a few large values fill it.
 const QUOTA_BYTES: &str = "4194304";
-/// Until a gateway has heard that the store has no room.
+/// Longest wait until a gateway has learned that the store has no room.
 const NAMED_WAIT_MAX: Duration = Duration::from_secs(10);
 
 #[test]
@@ -24,7 +24,7 @@ fn whatever_happens_to_etcd_every_request_ends_as_if_nothing_had() {
         etcd.kill();
         std::thread::sleep(Duration::from_millis(500));
         etcd.restart();
-        // What the watches had not read yet is gone.
+        // The compaction below deletes the changes that the watches have not read yet.
         for at in 0..20 {
             assert!(etcdctl(&etcd.url, &["put", "/elsewhere", &at.to_string()]).0);
         }
@@ -36,7 +36,7 @@ fn whatever_happens_to_etcd_every_request_ends_as_if_nothing_had() {
     let is_reachable = || fleet.get("/distributed/status").json()["store"]["reachable"] == true;
     wait_for("the gateway finds etcd again", Duration::from_secs(10), is_reachable);
     fleet.whole();
-    // It is followed again: what is written now changes something.
+    // The gateway follows etcd again: a change that is written now shows in its status.
     assert!(etcdctl(&etcd.url, &["put", "/baton/v1/home/pins/s0", "[1]"]).0);
     let has_heard = || fleet.get("/distributed/status").json()["complaints"].to_string().contains("pins/s0");
     wait_for("the gateway hears of a change", Duration::from_secs(10), has_heard);
@@ -63,7 +63,7 @@ fn an_etcd_without_room_is_named_and_serving_goes_on() {
     let health = fleet.get("/health");
     assert!(health.status == 200 && health.body.contains("no room"), "{}", health.body);
     fleet.whole();
-    // Room is made, as its manual says.
+    // Makes room, as etcd's manual describes.
     assert!(etcdctl(&etcd.url, &["del", "--prefix", "/elsewhere"]).0);
     let (_, said) = etcdctl(&etcd.url, &["get", "/elsewhere", "-w", "json"]);
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();

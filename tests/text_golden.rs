@@ -1,6 +1,7 @@
-//! Text against llama.cpp: the default model's tokenizer, chat template and detokenizer must agree with it to the token.
+//! Text against llama.cpp: the tokenizer, chat template and detokenizer of the default model must agree with it to the
+//! token.
 //!
-//! The golden files say what they were made with; `etc/golden` has the scripts.
+//! The golden files name the program that they were made with. `etc/golden` has the scripts.
 
 mod common;
 
@@ -177,7 +178,7 @@ proptest! {
         let rendered = TEMPLATE.render(&contents.iter().map(said).collect::<Vec<_>>(), true).unwrap();
         let ids = TOKENIZER.encode_rendered(&rendered).unwrap();
         let control: Vec<u32> = ids.iter().copied().filter(|&id| TOKENIZER.token_bytes(id).is_empty()).collect();
-        // One message of the template's own, each of the client's, and the beginning of the answer.
+        // One message of the template's own, each message of the client, and the beginning of the answer.
         let expected = [1, 2].repeat(contents.len() + 1).into_iter().chain([1]).collect::<Vec<_>>();
         prop_assert_eq!(control, expected);
         if !contents.iter().any(|content| content.contains("<|")) {

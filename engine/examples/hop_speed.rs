@@ -1,7 +1,7 @@
-//! How long one hop takes: encode, send, receive, verified decode; over ipc and through the gate.
+//! The time of one hop: encode, send, receive and verified decode, over ipc and over encrypted TCP.
 //!
-//! `cargo run --release -p baton-engine --example hop_speed`. Both ends on one thread first, then each on its own; a
-//! bare pair of ZeroMQ sockets in the same run shows what is ours of it.
+//! `cargo run --release -p baton-engine --example hop_speed`. Both ends run on one thread first, then each on a thread
+//! of its own. A bare pair of ZeroMQ sockets in the same run shows baton's own share of the time.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ async fn linked(
     Ok(times)
 }
 
-/// As [`linked`], with the receiving end on a thread of its own.
+/// The same as [`linked`], with the receiving end on a thread of its own.
 async fn across(
     listen: Listen,
     key: &ClusterKey,

@@ -1,4 +1,4 @@
-//! Peers that die, stall or come back.
+//! Peers that are killed, stall or restart.
 #![expect(clippy::disallowed_methods, reason = "child processes of a test learn by their environment what to do")]
 
 use std::io::{BufRead, BufReader};
@@ -15,7 +15,7 @@ mod link_help;
 const RECEIVER_DIR: &str = "BATON_TEST_RECEIVER_DIR";
 const RECEIVER_KEY: &str = "BATON_TEST_RECEIVER_KEY";
 
-/// The other process: says where it listens and receives until it is killed.
+/// The other process: prints the endpoint at which it listens and receives until it is killed.
 #[tokio::test]
 #[ignore = "run by the tests below as a process of its own"]
 async fn receiver() {
@@ -29,7 +29,7 @@ async fn receiver() {
     }
 }
 
-/// A receiver in another process, killed when dropped.
+/// A receiver in another process. Dropping it kills the process.
 struct Receiver {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
@@ -74,7 +74,7 @@ async fn a_killed_peer_is_noticed_and_its_successor_reached(key: Option<ClusterK
     let mut outbound = Outbound::connect_in(dir.path(), &endpoint, key.as_ref()).await.unwrap();
     outbound.send(&hop(1, 1, 8), vec![0; 32]).await.unwrap();
     outbound.flush().await.unwrap();
-    // On a thread of its own: the relay needs this one.
+    // Blocking reads run on another thread, because the relay needs this one.
     let (received, mut receiver) =
         tokio::task::spawn_blocking(move || (receiver.said("received "), receiver)).await.unwrap();
     assert_eq!(received, "1");
@@ -90,7 +90,7 @@ async fn a_killed_peer_is_noticed_and_its_successor_reached(key: Option<ClusterK
     let mut outbound = Outbound::connect_in(dir.path(), &endpoint, key.as_ref()).await.unwrap();
     outbound.send(&hop(3, 1, 8), vec![0; 32]).await.unwrap();
     assert_eq!(tokio::task::spawn_blocking(move || successor.said("received ")).await.unwrap(), "3");
-    // Both were killed; whoever comes next cleans up behind them.
+    // Both receivers were killed. The next `Inbound` in the directory removes their files.
     drop(Inbound::bind_in(dir.path(), Listen::Ipc).await.unwrap());
     assert!(is_empty(dir.path()), "files were left behind");
 }
@@ -118,10 +118,10 @@ async fn a_stalled_peer_is_felt(listen: Listen, key: Option<ClusterKey>) {
         }
     };
     assert!(matches!(stalled, LinkError::Stalled { .. }), "{stalled:?}");
-    // What is in flight, and what sockets and pipes on the way hold.
+    // The bytes in flight, plus the capacity of the sockets and pipes on the way.
     let most = limits::IN_FLIGHT_BYTES_MAX as u64 + (32 << 20);
     assert!(accepted << 20 <= most, "{accepted} MiB were accepted");
-    // Nothing accepted is lost while the connection stands.
+    // No accepted message is lost while the connection is open.
     for number in 0..accepted {
         assert_eq!(step(&inbound.receive().await.unwrap().frame), number);
     }
@@ -161,7 +161,7 @@ async fn an_endpoint_where_nobody_is_says_so_at_once() {
     drop(gone);
     for endpoint in [tcp, ipc] {
         let closed = async {
-            // The port closes when the runtime next runs the door's task.
+            // The port closes when the runtime next runs the acceptor's task.
             loop {
                 match Outbound::connect_in(dir.path(), &endpoint, Some(&key)).await {
                     Err(error @ LinkError::Connect { .. }) if error.absence() == Some(Absence::Refused) => {

@@ -1,4 +1,5 @@
-//! A flood at the gate. Alone in its file, because it looks at the memory of the whole process.
+//! A flood of connections to the TCP listener. It is the only test in its file, because it measures the memory of the
+//! whole process.
 
 use engine::link::{ClusterKey, Inbound, Outbound, limits};
 use tokio::io::AsyncWriteExt;
@@ -8,13 +9,13 @@ use link_help::{address, gate, hop, step};
 
 mod link_help;
 
-/// Resident bytes of this process, where the system tells.
+/// Resident bytes of this process. `None` if the system does not report them.
 fn resident_bytes() -> Option<usize> {
     let pages = std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse::<usize>().ok()?;
     Some(pages * 4096)
 }
 
-/// Open files of this process, where the system tells.
+/// Number of open files of this process. `None` if the system does not report it.
 fn descriptors() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
 }
@@ -45,7 +46,7 @@ async fn thousands_of_connections_keep_neither_old_nor_new_peers_out_and_cost_no
     new.send(&hop(9, 1, 8), vec![0; 32]).await.unwrap();
     assert_eq!(step(&inbound.receive().await.unwrap().frame), 9);
     if let (Some(before), Some(after)) = (descriptors_before, descriptors()) {
-        // Our ends, those that may wait, and the new peer's.
+        // This test's own ends, the connections that may wait for their handshake, and those of the new peer.
         let most = before + open.len() + limits::HANDSHAKES_MAX + 16;
         assert!(after <= most, "open files went from {before} to {after}");
     }

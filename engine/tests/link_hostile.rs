@@ -1,4 +1,4 @@
-//! Who may not come in, and what those who may cannot do. A good peer is served throughout.
+//! Connections that a link must refuse, and the limits of those that it accepts. A good peer is served throughout.
 
 use bytes::Bytes;
 use engine::link::{ClusterKey, Inbound, LinkError, Listen, Outbound};
@@ -12,7 +12,7 @@ use link_help::{PATIENCE, address, gate, hop, step};
 
 mod link_help;
 
-/// A gate, and a good peer that came in before anybody else.
+/// A listener, and a good peer that connected before all others.
 struct Setting {
     dir: tempfile::TempDir,
     inbound: Inbound,
@@ -35,7 +35,7 @@ impl Setting {
     }
 }
 
-/// A ZMTP greeting, READY and the header of a frame that declares 2^36 bytes: what aborts a bare ZeroMQ socket.
+/// A ZMTP greeting, READY and the header of a frame that declares 2^36 bytes. A bare ZeroMQ socket aborts on it.
 fn hostile_zmtp() -> Vec<u8> {
     let mut bytes = vec![0; 64];
     (bytes[0], bytes[9], bytes[10]) = (0xff, 0x7f, 3);
@@ -47,7 +47,7 @@ fn hostile_zmtp() -> Vec<u8> {
     bytes
 }
 
-/// A ZeroMQ socket that sends what it likes to the one beside a local door.
+/// A ZeroMQ socket that sends arbitrary messages. It is connected to the PULL socket next to a local endpoint's socket.
 async fn bare_socket(endpoint: &str) -> PushSocket {
     let mut push = PushSocket::new();
     push.connect(&endpoint.replace("/in.sock", "/pull.sock")).await.unwrap();
@@ -57,7 +57,7 @@ async fn bare_socket(endpoint: &str) -> PushSocket {
 /// Waits until the other side has closed the connection.
 async fn is_closed(stream: &mut (impl AsyncReadExt + Unpin)) {
     let mut rest = Vec::new();
-    // A reset is a close too.
+    // A reset counts as a close.
     let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("the connection was left open");
 }
 
@@ -95,7 +95,7 @@ async fn an_address_that_others_cannot_use_is_not_advertised() {
         let error = Inbound::bind_in(dir.path(), listen).await.err().unwrap();
         assert!(matches!(error, LinkError::Advertise { .. }), "{error:?}");
     }
-    // An address of nobody's machine (RFC 5737).
+    // An address that no machine has (RFC 5737).
     let listen = Listen::Tcp { host: "192.0.2.1".to_owned(), port: None, key };
     let error = Inbound::bind_in(dir.path(), listen).await.err().unwrap();
     assert!(matches!(error, LinkError::NotThisMachine { .. }), "{error:?}");
@@ -119,7 +119,7 @@ async fn junk_at_the_gate_is_turned_away() {
     ];
     for bytes in junk {
         let mut stream = TcpStream::connect(address(setting.inbound.endpoint())).await.unwrap();
-        // The gate may hang up before it has read everything.
+        // The acceptor may close the connection before it has read everything.
         let _ = stream.write_all(bytes).await;
         let _ = stream.shutdown().await;
         is_closed(&mut stream).await;
@@ -155,7 +155,7 @@ async fn junk_and_silence_at_the_local_door_are_turned_away() {
     let key = ClusterKey::generate().unwrap();
     let mut setting = Setting::new(Listen::Ipc, &key).await;
     let path = setting.inbound.endpoint().strip_prefix("ipc://").unwrap().to_owned();
-    // Zeros are signs of life, but no more than a few.
+    // Zero bytes are heartbeats, but the connection closes once they stop.
     let junk: [&[u8]; 5] = [b"GET / HTTP/1.1\r\n\r\n", &hostile_zmtp(), &[0; 100], &[0xff; 100], &[]];
     for bytes in junk {
         let mut stream = UnixStream::connect(&path).await.unwrap();

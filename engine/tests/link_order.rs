@@ -1,4 +1,4 @@
-//! Links between real sockets, when all is well: order, content, and nothing left behind.
+//! Links between real sockets without faults: order, content, and no files left behind.
 
 use bytes::Bytes;
 use engine::link::{ClusterKey, Inbound, LinkError, Listen, Outbound, activations_to_bytes, bytes_to_activations};
@@ -70,7 +70,7 @@ async fn a_large_message_goes_through_the_gate_whole() {
     let key = ClusterKey::generate().unwrap();
     let mut inbound = Inbound::bind_in(dir.path(), gate(&key)).await.unwrap();
     let mut outbound = Outbound::connect_in(dir.path(), inbound.endpoint(), Some(&key)).await.unwrap();
-    // 96 MiB, more than may be in flight beside another message.
+    // 96 MiB is more than may be in flight together with another message.
     let bytes = Bytes::from((0..96_u32 << 20).map(|index| (index % 253) as u8).collect::<Vec<_>>());
     outbound.send(&hop(1, 3072, 8192), bytes.clone()).await.unwrap();
     let message = inbound.receive().await.unwrap();

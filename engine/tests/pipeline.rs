@@ -1,4 +1,5 @@
-//! Stages and a head together: in-memory store, real sockets, a runner that does real arithmetic.
+//! Stages and a gateway's pipeline together, with an in-memory store, real sockets and a runner that does real
+//! arithmetic.
 //!
 //! The runner counts (`x = x * 31 + layer`, folded over all earlier positions read back from its blocks), so a skipped,
 //! doubled or swapped layer, a lost row or a mixed-up sequence changes every token after it.
@@ -29,7 +30,7 @@ const MODULUS: u64 = 65_521;
 
 struct Counting {
     layers: LayerRange,
-    /// For each of its layers, each block, each offset: what that position's row was on its way into the layer.
+    /// The inputs of the layers: for each layer, block and offset, the row of that position before the layer.
     kept: Vec<Vec<[u64; KV_BLOCK_TOKENS as usize]>>,
 }
 
@@ -37,7 +38,7 @@ fn layer(kept: &[u64], row: u64, layer: u64) -> u64 {
     kept.iter().chain([&row]).fold(layer + 1, |sum, row| (sum * 31 + row + layer) % MODULUS)
 }
 
-/// The tokens the whole model makes of a prompt, computed without blocks, stages or batches.
+/// The tokens that the whole model generates after a prompt, computed without blocks, stages or batches.
 fn reference(prompt: &[u32], count: usize) -> Vec<u32> {
     let mut history = prompt.to_vec();
     for _ in 0..count {
@@ -340,7 +341,7 @@ async fn a_stage_that_joins_and_one_that_leaves_change_no_token() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_stage_is_named_and_new_requests_are_refused() {
     let store = memory_store(model(100, 2)).await;
-    // Each can hold three of the six layers, so neither can stand in for the other.
+    // Each stage can hold three of the six layers, so neither can take over from the other.
     let first = start_stage(&store, "a", 330);
     let _second = start_stage(&store, "b", 330);
     let head = start_head(&store).await;

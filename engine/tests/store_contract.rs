@@ -1,6 +1,6 @@
-//! The store's contract, clause by clause, against each thing that offers a store.
+//! The store's contract, clause by clause, against each implementation of `Store`.
 //!
-//! The numbers in the tests' names are those on the `Store` trait.
+//! The numbers in the tests' names are those of the clauses on the `Store` trait.
 
 mod common;
 
@@ -16,17 +16,17 @@ use engine::store::{
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-/// Far more than anything here takes, so that a test that hangs says where.
+/// Far more than any step takes, so that a test that hangs fails with a message.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where a store is, and how to do to it what only an operator does.
+/// Address of a store. Through it a test does the things that only an operator does.
 #[derive(Clone)]
 enum Place {
     Memory(MemoryStore),
     Url(String),
 }
 
-/// A store under test: two clients of it, and what keeps it running.
+/// A store under test, with two clients and the value that keeps it running.
 struct Rig {
     store: SharedStore,
     other: SharedStore,
@@ -52,7 +52,7 @@ impl Place {
         etcd_client::Client::connect([url], None).await.unwrap()
     }
 
-    /// Ends a lease behind its holder's back.
+    /// Revokes a lease without its holder.
     async fn revoke(&self, id: LeaseId) {
         match self {
             Self::Memory(store) => store.revoke(id).unwrap(),
@@ -62,7 +62,7 @@ impl Place {
         }
     }
 
-    /// Throws history away.
+    /// Deletes the history before `revision`.
     async fn compact(&self, revision: Revision) {
         match self {
             Self::Memory(store) => store.compact(revision).unwrap(),
@@ -147,7 +147,7 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: nothing happened within {PATIENCE:?}"))
 }
 
-/// Reads batches until `count` changes came.
+/// Reads batches until at least `count` changes came.
 async fn collect(watch: &mut Watch, count: usize) -> Vec<Change> {
     let mut changes = Vec::new();
     while changes.len() < count {
@@ -252,7 +252,7 @@ async fn clause_7_a_transaction_that_is_too_large_is_refused(rig: Rig) {
         .unwrap_err();
     assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
     assert!(rig.store.read("").await.unwrap().entries.is_empty());
-    // What is just under the bound, framing included, is taken.
+    // A transaction just below the bound, framing included, is accepted.
     write(&rig.store, vec![put("a", &half), put("b", &half[..half.len() - 4096])]).await;
     assert_eq!(rig.other.read("").await.unwrap().entries.len(), 2);
 }
@@ -289,7 +289,7 @@ async fn clause_10_a_watch_reports_every_later_change_in_order_and_once(rig: Rig
     let changes = collect(&mut watch, 50).await;
     assert_eq!(changes.iter().map(shown).collect::<Vec<_>>(), (0..50).map(|n| format!("w/b={n}")).collect::<Vec<_>>());
     assert!(changes.is_sorted_by(|a, b| a.revision() < b.revision()));
-    // Nothing comes twice: the next to arrive is the next that happens.
+    // No change comes twice: the next change to arrive is the next one that is made.
     let last = write(&rig.store, vec![delete("w/b")]).await;
     let next = soon("the last change", watch.next()).await.unwrap();
     assert_eq!(next, [Change::Deleted { key: "w/b".into(), revision: last }]);
@@ -298,7 +298,7 @@ async fn clause_10_a_watch_reports_every_later_change_in_order_and_once(rig: Rig
 async fn clause_11_a_commit_comes_in_one_batch_and_no_batch_is_empty(rig: Rig) {
     let start = rig.store.read("").await.unwrap().revision;
     let mut watch = rig.store.watch("w/", start).await.unwrap();
-    // Long enough values that a server would rather send them in parts.
+    // The values are so long that a server would split the batch.
     let value = "v".repeat(20_000);
     for _ in 0..5 {
         write(&rig.other, vec![put("not/ours", "1")]).await;
@@ -386,7 +386,7 @@ async fn clause_16_a_holder_that_dies_silently_loses_its_keys(rig: Rig) {
     let start = rig.store.read("").await.unwrap().revision;
     let mut watch = rig.other.watch("k", start).await.unwrap();
     let place = rig.place.clone();
-    // Its runtime is shut down under it: nothing of it runs any more, and nobody says goodbye.
+    // The holder's runtime is shut down: none of its tasks runs any more, and none revokes the lease.
     let (gone, is_gone) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let holder = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,4 +1,4 @@
-//! The embedded store's port: what etcdctl sees there, and what strangers get.
+//! The embedded store's port: the view of etcdctl, and the answers to foreign clients.
 
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-/// Far more than anything here takes, so that a test that hangs says where.
+/// Far more than any step takes, so that a test that hangs fails with a message.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn server() -> EmbeddedServer {
@@ -45,13 +45,13 @@ async fn run(server: &EmbeddedServer, words: &[&str], input: &str) -> Output {
     let mut command = tokio::process::Command::from(etcdctl(server));
     command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = started(command.spawn());
-    // Dropped at once, so that etcdctl sees the end of its input.
+    // The pipe is dropped at once, so that etcdctl sees the end of its input.
     child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
     let output = timeout(PATIENCE, child.wait_with_output()).await;
     output.unwrap_or_else(|_| panic!("etcdctl {words:?} did not end within {PATIENCE:?}")).unwrap()
 }
 
-/// What a command printed; fails the test when the command failed.
+/// The standard output of a command. The test fails if the command fails.
 async fn ctl(server: &EmbeddedServer, words: &[&str]) -> String {
     ctl_with(server, words, "").await
 }
@@ -63,7 +63,7 @@ async fn ctl_with(server: &EmbeddedServer, words: &[&str], input: &str) -> Strin
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What a command complained about; fails the test when it did not.
+/// The standard error of a command. The test fails if the command succeeds.
 async fn ctl_error(server: &EmbeddedServer, words: &[&str]) -> String {
     let output = run(server, words, "").await;
     assert!(!output.status.success(), "etcdctl {words:?} worked: {}", String::from_utf8_lossy(&output.stdout));
@@ -85,7 +85,7 @@ async fn etcdctl_puts_gets_and_deletes() {
         "/c\nthree\n"
     );
     assert_eq!(ctl(&server, &["put", "--prev-kv", "/c", "four"]).await, "OK\n/c\nthree\n");
-    // The fifth commit of a store that begins at revision 1; the past can be read.
+    // The store begins at revision 1, so the third put has revision 4. Old revisions can be read.
     assert_eq!(ctl(&server, &["get", "/c", "--rev=4"]).await, "/c\nthree\n");
     let json = ctl(&server, &["get", "/c", "-w", "json"]).await;
     assert!(
@@ -206,7 +206,7 @@ async fn what_is_not_offered_is_refused_with_a_sentence() {
     }
 }
 
-// --- Beginning and end ---
+// --- Start and end ---
 
 #[tokio::test]
 async fn a_port_that_other_machines_can_reach_is_refused() {
@@ -230,20 +230,20 @@ async fn a_stopped_server_closes_its_port_and_ends_its_watches() {
     assert!(TcpStream::connect(address).await.is_err(), "the port is still open");
     let error = timeout(PATIENCE, watch.next()).await.unwrap().unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
-    // The port is free for another.
+    // The port can be bound again.
     EmbeddedServer::bind(TcpListener::bind(address).await.unwrap()).unwrap();
 }
 
-// --- Strangers ---
+// --- Foreign clients ---
 
 async fn connect(server: &EmbeddedServer) -> TcpStream {
     TcpStream::connect(server.local_addr()).await.unwrap()
 }
 
-/// What the server says before it closes the connection.
+/// The bytes that the server sends before it closes the connection.
 async fn last_words(mut stream: TcpStream) -> String {
     let mut said = Vec::new();
-    // A reset is a way of closing, too.
+    // A reset counts as a close.
     let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the server closes the connection");
     String::from_utf8_lossy(&said).into_owned()
 }
@@ -262,7 +262,7 @@ async fn a_web_browser_is_told_what_this_port_is() {
 async fn connections_that_say_nothing_are_closed() {
     let server = server().await;
     let store = client(&server).await;
-    // More than there is room for: those let in time out, the others are closed at once.
+    // More connections than the server has room for. Those that it accepts time out. It closes the others at once.
     let mut silent = Vec::new();
     for _ in 0..200 {
         silent.push(connect(&server).await);

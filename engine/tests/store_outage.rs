@@ -1,4 +1,5 @@
-//! What a client of etcd notices and what comes back by itself when etcd goes away and returns.
+//! The errors that a client of etcd gets while etcd is away, and the operations that recover by themselves when it
+//! returns.
 
 mod common;
 
@@ -9,7 +10,7 @@ use engine::store::{Change, Committed, EtcdStore, LeaseId, Revision, Store, Stor
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-/// Far more than anything here takes, so that a test that hangs says where.
+/// Far more than any step takes, so that a test that hangs fails with a message.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn put(store: &EtcdStore, key: &str, value: &str, lease: Option<LeaseId>) -> Revision {
@@ -28,7 +29,7 @@ fn unavailable(error: &StoreError, url: &str) {
     assert!(text.ends_with("; is etcd running?"), "{text}");
 }
 
-/// Reads until it works again.
+/// Reads until a read succeeds.
 async fn comes_back(store: &EtcdStore) {
     let back = async { while store.read("").await.is_err() {} };
     timeout(PATIENCE, back).await.expect("the client reaches the store again");
@@ -49,7 +50,7 @@ async fn after_a_crash_of_etcd_the_watch_ends_and_everything_goes_on() {
 
     etcd.restart().await;
     comes_back(&store).await;
-    // The same revision to go on from, the same lease, the same keys.
+    // The watch goes on from the same revision, with the same lease and the same keys.
     let mut watch = store.watch("", written).await.unwrap();
     let next = put(&store, "theirs", "2", None).await;
     let changes = timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
@@ -64,11 +65,11 @@ async fn keep_alives_resume_after_a_crash_within_the_time_to_live() {
     let store = EtcdStore::connect(&[etcd.url()]).await.unwrap();
     let lease = store.lease(Duration::from_secs(6)).await.unwrap();
     put(&store, "mine", "1", Some(lease.id())).await;
-    // Let one renewal pass, so that its stream is open when etcd dies.
+    // Waits for one renewal, so that its stream is open when etcd dies.
     tokio::time::sleep(lease.ttl() / 2).await;
     etcd.kill();
     etcd.restart().await;
-    // Longer than the lease lives from its last renewal before the crash.
+    // The pause is longer than the lease lives after its last renewal before the crash.
     tokio::time::sleep(lease.ttl() + lease.ttl() / 2).await;
     assert!(!lease.is_lost(), "no keep-alive was answered after the restart");
     assert_eq!(store.read("mine").await.unwrap().entries.len(), 1);
@@ -104,7 +105,7 @@ async fn where_nothing_listens_the_error_says_what_and_where() {
 async fn where_something_else_listens_the_error_comes_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    // It takes the connection and never says a word.
+    // The listener accepts the connection and never answers.
     let error = timeout(PATIENCE, EtcdStore::connect(std::slice::from_ref(&url))).await.unwrap().unwrap_err();
     unavailable(&error, &url);
 }
@@ -139,12 +140,12 @@ async fn of_several_endpoints_one_that_serves_is_enough() {
 
 #[tokio::test]
 async fn when_the_endpoint_in_use_dies_calls_go_to_the_next() {
-    // Two stores of one member each stand in for two members of one: what matters is who is asked.
+    // Two stores with one member each stand in for two members of one store. Only the endpoint that is asked matters.
     let (mut first, second) = (Etcd::start().await, Etcd::start().await);
     let store = EtcdStore::connect(&[first.url(), second.url()]).await.unwrap();
     put(&store, "where", "first", None).await;
     first.kill();
-    // What was under way when it died may fail, once.
+    // A call that was in progress when the store died may fail, once.
     let _ = store.read("where").await;
     assert!(store.read("where").await.unwrap().entries.is_empty());
     put(&store, "where", "second", None).await;

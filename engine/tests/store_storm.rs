@@ -1,6 +1,6 @@
-//! Nonsense at the embedded store's port: it must go on serving, and its memory must stay where it was.
+//! Invalid input at the embedded store's port. The store must keep serving, and its memory must not grow.
 //!
-//! One test alone in its process, so that what the process holds is what the store holds.
+//! It is the only test in its process, so that the memory of the process is that of the store.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a round may leave behind, in bytes: allocators keep some, and the history fills up to its bound once.
+/// Most growth of memory over the rounds, in bytes: allocators keep some, and the history fills up to its bound once.
 const GROWTH_MAX: u64 = 24 << 20;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -44,7 +44,7 @@ async fn storm(server: &EmbeddedServer, store: &EtcdStore, random: &mut StdRng) 
     for _ in 0..100 {
         say(server, &[&bytes(random, 4096)]).await;
     }
-    // After a correct greeting, frames of all kinds with random contents.
+    // After a correct greeting come frames of all kinds with random contents.
     for _ in 0..100 {
         let mut frames = Vec::new();
         for _ in 0..random.random_range(1..20) {
@@ -55,11 +55,11 @@ async fn storm(server: &EmbeddedServer, store: &EtcdStore, random: &mut StdRng) 
         }
         say(server, &[PREFACE, SETTINGS, &frames]).await;
     }
-    // The largest frame there can be, and the beginning of it.
+    // The header of the largest frame that is possible, and the beginning of its body.
     say(server, &[PREFACE, SETTINGS, &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1], &[7; 70_000]]).await;
     for method in ["KV/Put", "KV/Txn", "Watch/Watch", "Lease/LeaseKeepAlive", "Maintenance/Status", "Nothing/AtAll"] {
         for _ in 0..10 {
-            // A message of random bytes, correctly framed, and one that claims to be four gigabytes.
+            // A message of random bytes with correct framing, and one that declares four gigabytes.
             let body = bytes(random, 500);
             let mut framed = vec![0];
             framed.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
@@ -73,7 +73,7 @@ async fn storm(server: &EmbeddedServer, store: &EtcdStore, random: &mut StdRng) 
     assert!(matches!(answer, Committed::Applied { .. }));
 }
 
-/// A watch nobody reads, while sixty megabytes go past it.
+/// A watch that is not read while sixty megabytes of changes are made.
 async fn forgotten_watch(server: &EmbeddedServer, store: &EtcdStore) {
     let reader = EtcdStore::connect(&[server.url()]).await.unwrap();
     let start = store.read("big").await.unwrap().revision;
@@ -98,7 +98,7 @@ fn bytes(random: &mut StdRng, most: usize) -> Vec<u8> {
     (0..len).map(|_| random.random()).collect()
 }
 
-/// Sends bytes and waits for the other side to close. It may do so before it has read them all.
+/// Sends bytes and waits until the other side closes the connection. It may close before it has read them all.
 async fn say(server: &EmbeddedServer, parts: &[&[u8]]) {
     let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
     for part in parts {
@@ -111,7 +111,7 @@ async fn say(server: &EmbeddedServer, parts: &[&[u8]]) {
     let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the server closes the connection");
 }
 
-/// Calls a method with a body of our own making. Any answer will do, as long as one comes.
+/// Calls a method with an arbitrary body. Any answer is fine, but one must come.
 async fn call(server: &EmbeddedServer, method: &str, body: Vec<u8>) {
     let stream = TcpStream::connect(server.local_addr()).await.unwrap();
     let (mut sender, connection) =

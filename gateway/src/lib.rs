@@ -1,4 +1,5 @@
-//! The doors of baton: HTTP for clients, the command line for people, and what puts the crates together.
+//! The user interfaces of baton: HTTP for clients and the command line for people. This crate also puts the other
+//! crates together.
 
 pub mod bench;
 pub mod cli;

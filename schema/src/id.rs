@@ -14,7 +14,7 @@ pub(crate) const NAME_BYTES_MAX: usize = 63;
     "name {found:?} is not usable: expected 1 to 63 of a-z, 0-9, '.', '_' and '-', starting with a letter or digit"
 )]
 pub struct NameError {
-    /// What was given, cut to a printable length.
+    /// The name that was given, truncated to one character more than the longest legal name.
     pub found: String,
 }
 
@@ -71,7 +71,7 @@ macro_rules! name {
 }
 
 name! {
-    /// The name of a cluster: the first part of all its keys.
+    /// The name of a cluster. It is the first part of all its keys.
     ClusterName
 }
 name! {
@@ -103,27 +103,28 @@ macro_rules! number {
 }
 
 number! {
-    /// The number of a placement; every frame carries it, and a frame of another generation is refused.
+    /// The number of a placement. Every frame carries it, and a stage drops a frame of another generation.
     Generation(u64)
 }
 number! {
-    /// One incarnation of a gateway's pipeline: higher means newer. Steps count from zero in each.
+    /// One incarnation of a gateway's pipeline. Higher means newer. Steps count from zero in each epoch.
     Epoch(u64)
 }
 number! {
-    /// The number of a micro-batch within its epoch; each stage sees them without a gap.
+    /// The number of a micro-batch within its epoch. Each stage receives the steps without a gap.
     Step(u64)
 }
 number! {
-    /// One sequence of tokens being generated (`n = 3` is three).
+    /// One sequence of tokens being generated. A request with `n = 3` has three.
     SequenceId(u64)
 }
 number! {
-    /// How often a sequence was started again from its history.
+    /// Number of times that a sequence was started again from its history.
     Attempt(u32)
 }
 
-/// What tells two model files apart: a digest of the file's length, header and a sample of each tensor, in hex.
+/// A digest that distinguishes model files. It covers the file's length, its header and a sample of each tensor, in
+/// hex.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fingerprint(pub String);

@@ -4,32 +4,32 @@ use std::fmt;
 
 use crate::{ClusterName, Generation, StageName};
 
-/// Builds and reads the keys of one cluster.
+/// Builds and parses the store keys of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyspace {
     prefix: String,
 }
 
-/// What a key is about.
+/// A key below the cluster's prefix, parsed. Each variant names the key and its value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// `key-mark`: the public mark of the cluster key.
     KeyMark,
-    /// `model`: what the cluster serves.
+    /// `model`: the model that the cluster serves.
     Model,
     /// `stages/<stage>`: a live stage process.
     Stage(StageName),
-    /// `evictions/<stage>`: why its peers took it out of the cluster.
+    /// `evictions/<stage>`: the reason for which a peer evicted the stage from the cluster.
     Eviction(StageName),
-    /// `pins/<stage>`: an operator's wish.
+    /// `pins/<stage>`: an operator's pin for the stage.
     Pin(StageName),
-    /// `pins-status/<stage>`: what became of it.
+    /// `pins-status/<stage>`: the status of that pin.
     PinStatus(StageName),
-    /// `starts/<stage>`: how often a stage was started lately.
+    /// `starts/<stage>`: the number of recent starts of the stage.
     Starts(StageName),
-    /// `placement`: who is to hold what.
+    /// `placement`: the assignment of layers to stages.
     Placement,
-    /// `claims/<generation>/<slot>`: who does hold it.
+    /// `claims/<generation>/<slot>`: the stage that holds this shard.
     Claim(Generation, u32),
     /// `gateways/<slot>`: a live gateway.
     Gateway(u32),
@@ -54,7 +54,7 @@ impl Keyspace {
         Self { prefix: format!("/baton/v1/{cluster}/") }
     }
 
-    /// What all keys of the cluster begin with; ends with `/`.
+    /// The prefix of all keys of the cluster. It ends with `/`.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -64,10 +64,10 @@ impl Keyspace {
         format!("{}{key}", self.prefix)
     }
 
-    /// What the full name `key` is about.
+    /// Parses the full name `key`.
     ///
     /// # Errors
-    /// [`UnknownKey`] when it is none of baton's.
+    /// [`UnknownKey`] if it is not one of baton's keys.
     pub fn parse(&self, key: &str) -> Result<Key, UnknownKey> {
         let unknown = || UnknownKey { key: key.chars().take(200).collect(), prefix: self.prefix.clone() };
         let rest = key.strip_prefix(&self.prefix).ok_or_else(unknown)?;
@@ -89,7 +89,7 @@ impl Keyspace {
             ["gateways", slot] => slot.parse().ok().map(Key::Gateway),
             _ => None,
         };
-        // A number written another way ("007") would name the same thing twice.
+        // A number written another way ("007") would be a second name for the same key.
         parsed.filter(|parsed| parsed.to_string() == rest).ok_or_else(unknown)
     }
 }

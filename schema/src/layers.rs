@@ -1,4 +1,4 @@
-//! Runs of transformer layers.
+//! Ranges of transformer layers.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-/// A half-open run of layers, `start..end`; never empty. In JSON it is `[start, end]`.
+/// A non-empty half-open range of layers, `start..end`. In JSON it is `[start, end]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "[u32; 2]", into = "[u32; 2]")]
 pub struct LayerRange {
@@ -17,7 +17,7 @@ pub struct LayerRange {
 // === impl LayerRange ===
 
 impl LayerRange {
-    /// The layers from `start` up to but not including `end`; `None` when that is no layer.
+    /// The layers from `start` up to but not including `end`. `None` if that is no layer.
     pub fn new(start: u32, end: u32) -> Option<Self> {
         let len = NonZeroU32::new(end.checked_sub(start)?)?;
         Some(Self { start, len })
@@ -33,17 +33,17 @@ impl LayerRange {
         self.start + self.len.get()
     }
 
-    /// How many layers.
+    /// Number of layers.
     pub fn count(self) -> u32 {
         self.len.get()
     }
 
-    /// Whether `layer` is one of them.
+    /// True if `layer` is in the range.
     pub fn contains(self, layer: u32) -> bool {
         (self.start..self.end()).contains(&layer)
     }
 
-    /// The layer numbers, for iterating and slicing.
+    /// The layer indices, for iterating and slicing.
     pub fn indices(self) -> Range<usize> {
         self.start as usize..self.end() as usize
     }

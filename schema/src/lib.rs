@@ -1,6 +1,6 @@
 //! Every type that leaves a process: ids, layer ranges, store records and their keys, link frames.
 //!
-//! This crate does no I/O and knows neither etcd nor ZeroMQ; it only says what the bytes mean.
+//! This crate does no I/O and depends on neither etcd nor ZeroMQ. It only defines the meaning of the bytes.
 
 pub mod frame;
 mod id;

@@ -1,11 +1,11 @@
-//! Sizes as people write them, `6GiB`, and as they are shown to people, `376.3 MiB`.
+//! Sizes in the form that people write, `6GiB`, and in the form that is shown to people, `376.3 MiB`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What may follow the number.
+/// The units that may follow the number, each with its size in bytes.
 const UNITS: &[(&str, u64)] = &[
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -18,16 +18,17 @@ const UNITS: &[(&str, u64)] = &[
     ("B", 1),
 ];
 
-/// A number of bytes; never zero.
+/// A number of bytes, never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ByteSize(u64);
 
-/// A number of bytes for people to read, zero included: in the largest binary unit that it fills, with one decimal.
+/// A number of bytes formatted for people, zero included. It is shown in the largest binary unit that it fills, with
+/// one decimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanBytes(pub u64);
 
-/// A size that cannot be read.
+/// A size that cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "size {found:?} is not usable: expected a number and one of B, kB, MB, GB, TB, KiB, MiB, GiB, TiB, such as 6GiB"
@@ -53,7 +54,7 @@ impl FromStr for ByteSize {
             .iter()
             .find_map(|(name, bytes)| text.strip_suffix(name).map(|number| (number.trim_end(), *bytes)))
             .ok_or_else(error)?;
-        // "1.5": whole and fraction apart, so that no size passes through a float.
+        // "1.5": the whole part and the fraction are parsed separately, so that no size passes through a float.
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         if whole.is_empty() || !digits(whole) || !digits(fraction) || fraction.len() > 6 || number.ends_with('.') {
@@ -82,7 +83,7 @@ impl From<ByteSize> for String {
 }
 
 impl fmt::Display for ByteSize {
-    /// In the largest unit that gives a whole number, so that `6GiB` stays `6GiB`.
+    /// Writes the size in the largest unit that gives a whole number, so that `6GiB` stays `6GiB`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = UNITS.iter().filter(|(_, unit)| self.0.is_multiple_of(*unit)).max_by_key(|(_, unit)| *unit);
         let (name, unit) = whole.copied().unwrap_or(("B", 1));
@@ -95,11 +96,13 @@ impl fmt::Display for ByteSize {
 impl HumanBytes {
     const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
-    /// The next number whose one decimal is exact: what is shown of a least amount then suffices.
+    /// The smallest number, not below this one, that one decimal shows exactly. If a message shows a required minimum
+    /// this way, the shown amount suffices.
     pub fn rounded_up(self) -> Self {
         let Some((_, unit)) = self.unit() else { return self };
         let tenths = (u128::from(self.0) * 10).div_ceil(unit.into());
-        // Rounded down to whole bytes, as the text is when it is read: tenths were rounded up, so it is no less than before.
+        // Truncated to whole bytes, as parsing does with the shown text. The tenths were rounded up, so the result is
+        // no less than `self`.
         let bytes = tenths * u128::from(unit) / 10;
         Self(u64::try_from(bytes).unwrap_or(u64::MAX))
     }

@@ -1,4 +1,4 @@
-//! Continues token ids greedily and says how fast: `generate_ids <model.gguf> <threads> <tokens> <id,id,…>`.
+//! Continues token ids greedily and prints the speed: `generate_ids <model.gguf> <threads> <tokens> <id,id,…>`.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -12,7 +12,7 @@ use stages::loader::CpuLoader;
 use stages::weights::ModelFile;
 
 const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
-/// Tokens a sequence may have here.
+/// Maximum number of tokens in the sequence.
 const SEQUENCE_TOKENS: u32 = 4096;
 
 type Failure = Box<dyn std::error::Error>;
@@ -53,7 +53,7 @@ fn continue_greedily(runner: &mut dyn Runner, ids: &[u32], tokens: u32) -> Resul
     Ok(all)
 }
 
-/// One micro-batch; the token that comes of it.
+/// Runs one micro-batch and returns its token.
 fn step(runner: &mut dyn Runner, position: u32, tokens: &[u32]) -> Result<u32, Failure> {
     let slices = [Slice {
         sequence: SequenceId(0),

@@ -1,8 +1,10 @@
-//! How fast the products are: bytes per second for one row, multiplications per second for 8 and 512 rows.
+//! Measures the speed of the matrix products: bytes per second for one row, multiplications per second for more rows
+//! (8, 64 and 512 by default).
 //!
-//! `cargo run --release -p baton-stages --example kernel_speed [format ...] [second] [hot | <megabytes>MB] [rows ...]`. `second` takes the
-//! second-best instruction set; `hot` uses one matrix again and again, out of the caches, and `48MB` as many as have this size
-//! together: more than the second-level cache has, less than the third. The best of many short runs counts.
+//! `cargo run --release -p baton-stages --example kernel_speed [format ...] [second] [hot | <megabytes>MB] [rows ...]`.
+//! `second` uses the second-best instruction set. `hot` uses one matrix again and again, so that it is read from the
+//! caches. `48MB` uses as many matrices as have this size together, which is more than the second-level cache holds and
+//! less than the third. The best of many short runs counts.
 
 mod plain_read;
 
@@ -13,10 +15,10 @@ use std::time::{Duration, Instant};
 use stages::format::Format;
 use stages::kernels::{Isa, MatmulJob, Matrix, Pool, Rows, matmul_on};
 
-/// Outputs and columns: the default model's, then cuts of those of a model with a billion weights.
+/// Outputs and columns: the default model's, then parts of those of a model with a billion weights.
 const SHAPES: [(usize, usize); 4] = [(1536, 576), (576, 1536), (1024, 2048), (256, 8192)];
 
-/// Weights to read in one go of a decoding measurement: several times any cache.
+/// Bytes of weights in a measurement of decoding: several times any cache.
 const COLD_BYTES: usize = 192 << 20;
 
 fn main() {
@@ -63,7 +65,7 @@ fn main() {
     }
 }
 
-/// Gigabytes per second of reading without anything else.
+/// Gigabytes per second of reading without any computation.
 fn read(pool: &Pool, total: usize) -> f64 {
     let bytes = vec![1; total];
     let parts = 64;
@@ -73,8 +75,8 @@ fn read(pool: &Pool, total: usize) -> f64 {
     total as f64 / seconds / 1e9
 }
 
-/// Seconds a product: the best of many short runs, each over as many products with different weights as take a
-/// few milliseconds, so that a busy machine leaves some of them alone.
+/// Seconds per product: the best of many short runs. Each has as many products with different weights as take a few
+/// milliseconds, so that other load on the machine does not disturb some of the runs.
 fn product(isa: Isa, pool: &Pool, matrices: &[Matrix<'_>], rows: usize) -> f64 {
     let (outputs, cols) = (matrices[0].rows(), matrices[0].cols());
     let values: Vec<f32> = (0..rows * cols).map(|index| (index % 17) as f32 - 8.0).collect();
@@ -96,10 +98,10 @@ fn product(isa: Isa, pool: &Pool, matrices: &[Matrix<'_>], rows: usize) -> f64 {
     seconds
 }
 
-/// How long to go on with short runs.
+/// Total time of the short runs.
 const SLICES_TIME: Duration = Duration::from_millis(120);
 
-/// Multiplications in a short run: a millisecond or two of decoding.
+/// Number of multiplications in a short run: a millisecond or two of decoding.
 const SLICE_MULTIPLICATIONS: usize = 30_000_000;
 
 fn best(times: usize, mut work: impl FnMut()) -> f64 {
@@ -111,8 +113,8 @@ fn best(times: usize, mut work: impl FnMut()) -> f64 {
     seconds.fold(f64::INFINITY, f64::min)
 }
 
-/// Any bits are weights; bytes without the high exponent bits of a float keep scales from being infinite, and floats with
-/// one of the others are never so small that processors slow down.
+/// Any bits are valid weights. Clearing the high exponent bits of a float keeps scales from being infinite. Setting one
+/// of the other exponent bits keeps floats from being so small that processors slow down.
 fn weights(format: Format, len: usize) -> Vec<u8> {
     let (mask, set) = if format.block_values() == 1 { (0x3f, 0x20) } else { (0x3b, 0) };
     (0..len).map(|index| (index.wrapping_mul(0x9e37_79b9) >> 16) as u8 & mask | set).collect()

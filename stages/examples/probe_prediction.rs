@@ -1,7 +1,8 @@
-//! How well the probe's figures foretell a model's speed: `probe_prediction <model.gguf> <threads>`.
+//! Compares a model's speed with the prediction by the probe's figures: `probe_prediction <model.gguf> <threads>`.
 //!
-//! Measures a stage of all layers as it does itself, works out how long a decoded token and a prefill of 512 tokens take by
-//! its figures, runs both, and prints measured over predicted time, the best of each as the probe's figures are.
+//! It probes a shard of all layers as a stage does, and predicts the time of a decoded token and of a prefill of 512
+//! tokens from the figures. Then it runs both and prints measured over predicted time. The measured time is the best of
+//! several runs, because the probe's figures are the best ones too.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -60,7 +61,7 @@ fn decoding(file: &ModelFile, speeds: &Speeds) -> Result<f64, Failure> {
     matrices(file).map(|info| Ok(info.bytes as f64 / speed(speeds, info)?.bytes_per_second as f64)).sum()
 }
 
-/// Seconds that the prompt's multiplications should take; the head is for the last position alone.
+/// Seconds that the prompt's multiplications should take. The output head runs for the last position only.
 fn prefilling(file: &ModelFile, speeds: &Speeds) -> Result<f64, Failure> {
     let one = |info: &TensorInfo| {
         let speed = speed(speeds, info)?;
@@ -78,7 +79,7 @@ fn speed<'a>(speeds: &'a Speeds, info: &TensorInfo) -> Result<&'a FormatSpeed, F
     speeds.get(info.format.name()).ok_or_else(|| format!("{} was not measured", info.format.name()).into())
 }
 
-/// The matrices that a token is multiplied with.
+/// The matrices that activations are multiplied with.
 fn matrices(file: &ModelFile) -> impl Iterator<Item = &TensorInfo> {
     let header = file.header();
     let looked_up = header.tensor("output.weight").map(|_| "token_embd.weight");
@@ -89,7 +90,7 @@ fn best(runs: u32, mut run: impl FnMut(u32) -> Result<f64, Failure>) -> Result<f
     (0..runs).try_fold(f64::INFINITY, |best, index| Ok(best.min(run(index)?)))
 }
 
-/// Seconds of a step that wants a token after the last of `tokens`.
+/// Seconds of a step that requests a token after the last of `tokens`.
 fn seconds(runner: &mut dyn Runner, position: u32, tokens: &[u32]) -> Result<f64, Failure> {
     let slice = Slice {
         sequence: SequenceId(0),

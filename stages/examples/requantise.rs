@@ -1,8 +1,8 @@
-//! Writes the default model in another format, widened to rows of whole blocks of 256: the very files that
-//! `tests/perplexity_of_formats.rs` reads, for llama.cpp to read them too (`etc/golden/formats.py`).
+//! Writes the default model in another format, widened to rows of whole blocks of 256. These are exactly the files that
+//! `tests/perplexity_of_formats.rs` reads, so that llama.cpp can read them too (`etc/golden/formats.py`).
 //!
-//! `cargo run --release -p baton-stages --example requantise -- <format> <out.gguf> [expanded]`: prints the SHA-256 of the
-//! file. `expanded` writes the values that the format's blocks mean as 32-bit floats.
+//! `cargo run --release -p baton-stages --example requantise -- <format> <out.gguf> [expanded]` prints the SHA-256 of
+//! the file. `expanded` writes the values of the format's blocks as 32-bit floats.
 
 #[path = "../tests/common/mod.rs"]
 mod common;

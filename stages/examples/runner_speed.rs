@@ -1,10 +1,11 @@
-//! How fast a whole model runs in one process, without links and HTTP: `runner_speed <model.gguf> <threads> [f16|q8_0]`,
-//! with keys and values kept as the last word says.
+//! Measures the speed of a whole model in one process, without links and HTTP: `runner_speed <model.gguf> <threads>
+//! [f16|q8_0]`. The last argument is the number type of keys and values.
 //!
-//! On a terminal it measures everything once. Otherwise it reads a line per measurement from standard input (`decode`,
-//! `together`, `prefill`, or `deep` with a number: decoding after so many tokens) and answers with seconds a token, so that `benches/against_llama_cpp.py` can take turns. Token
-//! ids are fixed, and each step chooses a token greedily. `read` reads the mapped weights once, in a plain loop, and
-//! does nothing else with them.
+//! On a terminal it measures `read`, `prefill`, `decode` and `together` once. Otherwise it reads a line per measurement
+//! from standard input and prints seconds per token, so that `benches/against_llama_cpp.py` can alternate between this
+//! program and llama.cpp. A line is `decode`, `together`, `prefill`, `read`, or `deep` with a number of tokens, which
+//! decodes after that many tokens. Token ids are fixed, and each step chooses a token greedily. `read` reads the mapped
+//! weights once, in a plain loop, and does nothing else with them.
 
 mod plain_read;
 
@@ -24,10 +25,10 @@ const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_
 /// Room for keys and values, shared by the sequences of a measurement.
 const KV_TOKENS: u32 = 8192;
 const PREFILL_TOKENS: u32 = 512;
-/// Tokens before those that are decoded, and those.
+/// Number of tokens before the decoded ones. `DECODED_TOKENS` is the number of decoded tokens.
 const DECODE_DEPTH: u32 = 16;
 const DECODED_TOKENS: u32 = 64;
-/// Sequences decoding together.
+/// Number of sequences that `together` decodes.
 const TOGETHER: u32 = 8;
 
 type Failure = Box<dyn std::error::Error>;
@@ -71,12 +72,12 @@ fn main() -> Result<(), Failure> {
 /// The weights that a token reads.
 fn mapped(file: &ModelFile, layers: LayerRange) -> Result<Vec<Tensor>, Failure> {
     let shard = file.map(layers)?;
-    // The embedding is mapped only where the head uses it.
+    // The embedding table is mapped only if the output head uses it.
     let names = file.header().tensors.iter().map(|tensor| &tensor.name);
     Ok(names.filter_map(|name| shard.optional(name)).collect())
 }
 
-/// Seconds to read all of the weights, each thread a share of every tensor.
+/// Seconds to read all of the weights. Each thread reads a share of every tensor.
 fn read(weights: &[Tensor], threads: usize) -> f64 {
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -91,7 +92,7 @@ fn read(weights: &[Tensor], threads: usize) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// Seconds a token.
+/// Seconds per token of the measurement `what`.
 fn measure(runner: &mut dyn Runner, what: &str, vocabulary: u32) -> Result<f64, Failure> {
     let prompt: Vec<u32> = (0..PREFILL_TOKENS).map(|index| (1000 + index * 97) % vocabulary).collect();
     let (sequences, tokens) = match what {
@@ -117,7 +118,7 @@ fn measure(runner: &mut dyn Runner, what: &str, vocabulary: u32) -> Result<f64, 
     Ok(begin.elapsed().as_secs_f64() / f64::from(tokens * sequences))
 }
 
-/// Seconds a token when `depth` tokens came before.
+/// Seconds per decoded token after `depth` tokens.
 fn deep(runner: &mut dyn Runner, depth: u32, vocabulary: u32) -> Result<f64, Failure> {
     if depth > KV_TOKENS - DECODED_TOKENS {
         return Err(format!("{depth} tokens: expected at most {}", KV_TOKENS - DECODED_TOKENS).into());
@@ -133,7 +134,7 @@ fn deep(runner: &mut dyn Runner, depth: u32, vocabulary: u32) -> Result<f64, Fai
     Ok(begin.elapsed().as_secs_f64() / f64::from(DECODED_TOKENS))
 }
 
-/// One micro-batch: tokens from a position on, for each sequence.
+/// Runs one micro-batch: for each sequence, tokens from a position on.
 fn step(runner: &mut dyn Runner, sequences: &[(u32, &[u32])]) -> Result<(), Failure> {
     let blocks = KV_TOKENS / KV_BLOCK_TOKENS / sequences.len() as u32;
     let slice = |(sequence, (position, tokens)): (u32, &(u32, &[u32]))| Slice {

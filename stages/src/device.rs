@@ -1,4 +1,4 @@
-//! What a stage computes on, as a person names it, and the loader for it.
+//! The device that a stage computes on, by its name on the command line, and the loader for it.
 
 use std::num::NonZeroUsize;
 
@@ -10,27 +10,27 @@ use crate::loader::CpuLoader;
 use crate::model::ModelError;
 use crate::weights::ModelFile;
 
-/// How a stage is to compute.
+/// Settings for a stage's computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceSettings {
-    /// On what.
+    /// The device.
     pub device: DeviceKind,
-    /// Threads that compute; on a GPU, those that feed it.
+    /// Number of threads that compute. On a GPU, number of threads that feed it.
     pub threads: NonZeroUsize,
-    /// The most the stage may use, in bytes; `None` for what the machine has left.
+    /// Maximum memory that the stage may use, in bytes. `None` for the memory that is available on the device.
     pub budget_bytes: Option<u64>,
 }
 
-/// Why a device cannot be used.
+/// Errors of a device that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// No such device.
     #[error("device {found:?} is not known: expected one of cpu, metal, cuda")]
     Unknown {
-        /// What was asked for.
+        /// The requested name.
         found: String,
     },
-    /// The machine or this program lacks it.
+    /// The machine does not have the device, or this program is built without it.
     #[error(transparent)]
     Hardware(#[from] HardwareError),
     /// The model cannot be run.
@@ -41,7 +41,7 @@ pub enum DeviceError {
 /// The device called `name`.
 ///
 /// # Errors
-/// [`DeviceError::Unknown`] lists the names.
+/// [`DeviceError::Unknown`] for another name. The text lists the known names.
 pub fn parse(name: &str) -> Result<DeviceKind, DeviceError> {
     match name {
         "cpu" => Ok(DeviceKind::Cpu),
@@ -54,7 +54,8 @@ pub fn parse(name: &str) -> Result<DeviceKind, DeviceError> {
 /// A loader of `file` on the device of `settings`.
 ///
 /// # Errors
-/// [`DeviceError`] when the device is not there or not part of this build, or the model is not supported on it.
+/// [`DeviceError`] when the machine does not have the device, this program is built without it, or it does not support
+/// the model.
 pub fn loader(file: ModelFile, settings: DeviceSettings) -> Result<Box<dyn Loader>, DeviceError> {
     match settings.device {
         DeviceKind::Cpu => Ok(Box::new(CpuLoader::new(file, settings.threads, settings.budget_bytes)?)),

@@ -1,7 +1,7 @@
-//! The weight formats there are kernels for, and the shape of their blocks: what files, weights and kernels have in
-//! common. Knows nothing of what the bits in a block mean.
+//! The weight formats that have kernels, and the sizes of their blocks. The modules for files, weights and kernels
+//! share these definitions. This module does not interpret the bits in a block.
 
-/// How the values of one weight row are stored, in ggml's block layouts (little endian).
+/// Storage format of the values of a weight row, in ggml's block layouts (little endian).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// 32-bit floats.
@@ -20,15 +20,15 @@ pub enum Format {
     Q5_1,
     /// 32 values of 8 bits, one scale.
     Q8_0,
-    /// 256 values of 2 bits; 16 sub-blocks with a scale and a minimum each.
+    /// 256 values of 2 bits, in 16 sub-blocks with a scale and a minimum each.
     Q2K,
-    /// 256 values of 3 bits; 16 sub-blocks with a scale each.
+    /// 256 values of 3 bits, in 16 sub-blocks with a scale each.
     Q3K,
-    /// 256 values of 4 bits; 8 sub-blocks with a scale and a minimum each.
+    /// 256 values of 4 bits, in 8 sub-blocks with a scale and a minimum each.
     Q4K,
-    /// 256 values of 5 bits; 8 sub-blocks with a scale and a minimum each.
+    /// 256 values of 5 bits, in 8 sub-blocks with a scale and a minimum each.
     Q5K,
-    /// 256 values of 6 bits; 16 sub-blocks with a scale each.
+    /// 256 values of 6 bits, in 16 sub-blocks with a scale each.
     Q6K,
 }
 
@@ -43,7 +43,7 @@ pub struct UnsupportedFormat {
 // === impl Format ===
 
 impl Format {
-    /// Every format there is a kernel for.
+    /// All formats that have a kernel.
     pub const ALL: [Self; 13] = [
         Self::F32,
         Self::F16,
@@ -63,7 +63,7 @@ impl Format {
     /// The format with this number in a GGUF file (`ggml_type`).
     ///
     /// # Errors
-    /// A type without a kernel is refused by name.
+    /// [`UnsupportedFormat`] for a type without a kernel. Its text names the type.
     pub fn from_ggml(id: u32) -> Result<Self, UnsupportedFormat> {
         Self::ALL.into_iter().find(|format| format.ggml() == id).ok_or(UnsupportedFormat { id })
     }
@@ -87,7 +87,7 @@ impl Format {
         }
     }
 
-    /// The name people know the format by.
+    /// The format's common name, such as `Q4_K`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
@@ -106,7 +106,7 @@ impl Format {
         }
     }
 
-    /// How many values one block holds.
+    /// Number of values in a block.
     pub fn block_values(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
@@ -115,7 +115,7 @@ impl Format {
         }
     }
 
-    /// How many bytes one block takes.
+    /// Size of a block, in bytes.
     pub fn block_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -133,14 +133,15 @@ impl Format {
         }
     }
 
-    /// How many bytes a row of `cols` values takes; `None` when that is not a whole number of blocks, or too many bytes.
+    /// Size of a row of `cols` values, in bytes. `None` if the row is not a whole number of blocks or its size
+    /// overflows.
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
         let whole = cols.is_multiple_of(self.block_values());
         whole.then(|| (cols / self.block_values()).checked_mul(self.block_bytes()))?
     }
 }
 
-/// The names ggml gives to the types without a kernel, so that a refusal can say what was found.
+/// ggml's names of the types without a kernel, so that an error can name the type found.
 const KNOWN_ELSEWHERE: [(u32, &str); 22] = [
     (9, "Q8_1"),
     (15, "Q8_K"),

@@ -1,6 +1,6 @@
-//! What a stage computes: mapped weights, model families, kernels, keys and values, sampling.
+//! The computation of a stage: mapped weights, model families, kernels, keys and values, sampling.
 //!
-//! This crate knows neither sockets nor the store.
+//! This crate uses neither sockets nor the cluster's store (etcd).
 
 #[cfg(feature = "accelerator")]
 pub mod accelerator;

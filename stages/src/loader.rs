@@ -1,4 +1,4 @@
-//! Makes runners on the processor: one model file, so many threads, a budget.
+//! Creates runners on the CPU from one model file, with a fixed number of threads and a memory budget.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,14 +14,14 @@ use crate::model::{ModelConfig, ModelError};
 use crate::shard::RunnerSetup;
 use crate::weights::{ModelFile, Residency};
 
-/// Loads shards of one model file onto the processor.
+/// Loads shards of one model file onto the CPU.
 #[derive(Debug)]
 pub struct CpuLoader {
     file: ModelFile,
     config: ModelConfig,
     pool: Arc<Pool>,
     budget_bytes: u64,
-    /// Of the shard loaded last.
+    /// Resident bytes of the shard loaded last.
     residency: Mutex<Residency>,
 }
 
@@ -29,14 +29,14 @@ pub struct CpuLoader {
 
 impl CpuLoader {
     /// A loader of `file` that computes on `threads` threads, the caller's included. Without a budget the stage may use
-    /// what the machine has left now.
+    /// the memory that is available on the machine now.
     ///
     /// # Errors
-    /// [`ModelError`] when the model is not supported or its tensors are not what its metadata promises.
+    /// [`ModelError`] when the model is not supported or its tensors do not match its metadata.
     pub fn new(file: ModelFile, threads: NonZeroUsize, budget_bytes: Option<u64>) -> Result<Self, ModelError> {
         let config = ModelConfig::read(file.header())?;
         config.check_tensors(file.header())?;
-        // Asked once: what is available changes all the time, and a budget that did would move shards about.
+        // Read once: the available memory changes all the time, and a changing budget would move shards between stages.
         let budget_bytes = budget_bytes.unwrap_or_else(|| memory::machine().memory_available_bytes);
         let (pool, residency) = (Arc::new(Pool::new(threads)), Mutex::default());
         Ok(Self { file, config, pool, budget_bytes, residency })
@@ -48,14 +48,15 @@ impl CpuLoader {
     }
 }
 
-/// Bytes of scratch that any shard of this model needs on `threads` threads, at most.
+/// Maximum scratch, in bytes, that a shard of this model needs on `threads` threads.
 pub fn scratch_bytes(config: &ModelConfig, threads: usize, kv_tokens: u32) -> u64 {
     CpuRunner::scratch_bytes(config, true, threads, kv_tokens)
 }
 
 impl Loader for CpuLoader {
     fn memory_bound(&self, layers: LayerRange, room: KvRoom) -> u64 {
-        // Mapping reads nothing; layers that cannot be mapped are refused by `load`, with the reason.
+        // Mapping reads nothing from disk. Layers that cannot be mapped count as 0 bytes: `load` refuses them with the
+        // reason.
         let weights = self.file.map(layers).map_or(0, |shard| shard.mapped_bytes());
         weights.saturating_add(CpuRunner::bytes(&self.config, layers, self.pool.threads(), room))
     }
@@ -109,7 +110,7 @@ impl Loader for CpuLoader {
     }
 }
 
-/// An error with its causes, for an answer that is one line.
+/// An error and its causes, joined into one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

@@ -1,4 +1,4 @@
-//! Memory as the operating system counts it: of this process, and of the machine.
+//! Memory of this process and of the machine, as the operating system counts it.
 
 use schema::record::MemoryUse;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
@@ -6,19 +6,19 @@ use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 /// The machine a process runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
-    /// Its name in the network.
+    /// Host name.
     pub host: String,
-    /// The processor's own name.
+    /// Brand name of the processor, or the architecture if the system reports no name.
     pub chip: String,
-    /// Hardware threads.
+    /// Number of hardware threads.
     pub cores: u32,
-    /// Memory that processes can have: the machine's, or less where a control group sets a limit, in bytes.
+    /// Memory that processes can use, in bytes: the machine's total, or less if a control group sets a limit.
     pub memory_total_bytes: u64,
-    /// Memory that processes could still get without swapping, in bytes.
+    /// Memory that processes can still allocate without swapping, in bytes.
     pub memory_available_bytes: u64,
 }
 
-/// What this process uses now. `weights_resident_bytes` is 0: who maps them knows it.
+/// Memory that this process uses now. `weights_resident_bytes` is 0: the loader that maps the weights fills it in.
 pub fn measure() -> MemoryUse {
     #[cfg(target_os = "linux")]
     let measured = std::fs::read_to_string("/proc/self/smaps_rollup").ok().and_then(|rollup| from_rollup(&rollup));
@@ -27,13 +27,13 @@ pub fn measure() -> MemoryUse {
     measured.unwrap_or_else(|| MemoryUse { rss_bytes: resident_set_bytes(), ..MemoryUse::default() })
 }
 
-/// What the machine has now.
+/// The machine with its memory as it is now.
 pub fn machine() -> Machine {
     let wanted =
         RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(wanted);
     let chip = system.cpus().first().map(|cpu| cpu.brand().trim()).filter(|brand| !brand.is_empty());
-    // sysinfo panics when asked for the limits of a machine whose memory it could not read.
+    // sysinfo panics on a query for the limits if it could not read the machine's memory.
     let limits = (system.total_memory() > 0).then(|| system.cgroup_limits()).flatten();
     let limit = limits.map(|limits| (limits.total_memory, limits.rss));
     let (total, available) = within_limit(system.total_memory(), system.available_memory(), limit);
@@ -46,8 +46,9 @@ pub fn machine() -> Machine {
     }
 }
 
-/// Total and available memory under a control group's `limit`: the most it may use, and what it uses that cannot be
-/// reclaimed. Mapped weights are page cache: they count towards the group's use, but make room when asked.
+/// Total and available memory under a control group's `limit`: the maximum that it may use, and the part of its use
+/// that cannot be reclaimed. Mapped weights are page cache: they count towards the group's use, but the system can
+/// reclaim them.
 fn within_limit(total: u64, available: u64, limit: Option<(u64, u64)>) -> (u64, u64) {
     match limit {
         Some((most, kept)) => (total.min(most), available.min(most.saturating_sub(kept))),
@@ -55,7 +56,7 @@ fn within_limit(total: u64, available: u64, limit: Option<(u64, u64)>) -> (u64, 
     }
 }
 
-/// The resident set by sysinfo, for systems that tell no more.
+/// The resident set as reported by sysinfo, for systems without a finer count.
 fn resident_set_bytes() -> u64 {
     let Ok(own) = sysinfo::get_current_pid() else { return 0 };
     let mut system = System::new();
@@ -64,7 +65,7 @@ fn resident_set_bytes() -> u64 {
     system.process(own).map_or(0, sysinfo::Process::memory)
 }
 
-/// The sums of `/proc/<pid>/smaps_rollup`; `None` when it says nothing of the kind.
+/// The sums in the text of `/proc/<pid>/smaps_rollup`. `None` if `Rss` or `Pss` is missing or not a number of kB.
 #[cfg(target_os = "linux")]
 fn from_rollup(rollup: &str) -> Option<MemoryUse> {
     let bytes_of = |name: &str| -> Option<u64> {
@@ -101,7 +102,7 @@ mod tests {
         let after = measure();
         drop(touched);
         let grown = after.pss_anonymous_bytes.saturating_sub(before.pss_anonymous_bytes);
-        // Other tests of this process free and take some memory meanwhile.
+        // Other tests of this process allocate and free some memory meanwhile.
         assert!(grown > BYTES / 2, "grew by {grown}: {before:?} {after:?}");
         assert!(after.pss_bytes <= after.rss_bytes, "{after:?}");
         assert!(after.pss_file_bytes > 0, "the program itself is file-backed: {after:?}");

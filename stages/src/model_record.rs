@@ -1,4 +1,4 @@
-//! What a cluster is told of a model file: its sizes, and the scratch that computing it takes.
+//! The cluster's record of a model file: its sizes, and the scratch memory that its computation takes.
 
 use std::num::NonZeroUsize;
 
@@ -10,10 +10,11 @@ use crate::loader::scratch_bytes;
 use crate::model::{self, ModelConfig};
 use crate::weights::{self, ModelFile};
 
-/// Threads that scratch is counted for: stages of more threads refuse what does not fit them after all.
+/// Number of threads that scratch is counted for, if the system does not report its parallelism. A stage with more
+/// threads refuses a shard that does not fit its memory.
 const THREADS_EXPECTED: usize = 16;
 
-/// Why a model file cannot be served.
+/// Errors of a model file that cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// Its metadata or tensors are not those of a language model.
@@ -24,10 +25,10 @@ pub enum RecordError {
     Model(#[from] model::ModelError),
 }
 
-/// The record of `file` for a cluster that keeps `room` of keys and values and waits for `stages_min` stages.
+/// The record of `file` for a cluster that reserves `room` for keys and values and waits for `stages_min` stages.
 ///
 /// # Errors
-/// [`RecordError`] says what is not supported and what is.
+/// [`RecordError`] when the model is not supported. The text lists the supported values.
 pub fn model_record(file: &ModelFile, room: KvRoom, stages_min: u32) -> Result<ModelRecord, RecordError> {
     let config = ModelConfig::read(file.header())?;
     config.check_tensors(file.header())?;
@@ -37,13 +38,13 @@ pub fn model_record(file: &ModelFile, room: KvRoom, stages_min: u32) -> Result<M
     Ok(ModelRecord { scratch_bytes, ..file.record(room, stages_min)? })
 }
 
-/// A plan counts the same scratch for every stage, so it must be that of the device that needs the most.
+/// The planner counts the same scratch for every stage, so it must be that of the device that needs the most.
 #[cfg(feature = "accelerator")]
 fn on_device(config: &ModelConfig, kv_tokens: u32) -> u64 {
     if accelerator::BUILT_IN { accelerator::scratch_bytes(config, true, kv_tokens) } else { 0 }
 }
 
-/// Without other devices there is no more to count.
+/// Without accelerators there is no other device to count.
 #[cfg(not(feature = "accelerator"))]
 fn on_device(_: &ModelConfig, _: u32) -> u64 {
     0

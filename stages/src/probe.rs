@@ -1,10 +1,12 @@
-//! How fast the products are here: bytes of weights a second for one row, multiplications a second for many.
+//! Measures the speed of the matrix products on this machine: bytes of weights per second for one row, multiplications
+//! per second for many rows.
 //!
-//! Measured with the kernels that steps use, in stretches of a few milliseconds, so that work never waits long for one.
-//! The best stretch counts, since a busy neighbour only ever makes one slower. A stage measures with its own mapped
-//! weights: nothing is allocated for it, and sizes, caches and overheads are those of its steps. So the time of a decoding
-//! step is about the bytes of its weights by `bytes_per_second`, and that of a prefill its multiplications by
-//! `multiplications_per_second`. Does not know what the weights are for or who wants to know.
+//! The measurement runs the kernels that steps use, in stretches of a few milliseconds, so that a step never waits long
+//! for one. The best stretch counts, because other load on the machine can only make a stretch slower. A stage measures
+//! with its own mapped weights: nothing is allocated for the measurement, and sizes, caches and overheads are those of
+//! its steps. So the time of a decode step is about the bytes of its weights divided by `bytes_per_second`, and the
+//! time of a prefill is about its multiplications divided by `multiplications_per_second`. This module depends neither
+//! on the purpose of the weights nor on the use of the result.
 
 use std::time::{Duration, Instant};
 
@@ -13,57 +15,59 @@ use schema::record::{FormatSpeed, Speeds};
 use crate::format::Format;
 use crate::kernels::{MatmulJob, Matrix, Pool, Rows, matmul};
 
-/// The longest that measuring may take, all formats together.
+/// Maximum time of a measurement, all formats together.
 pub const PROBE_TIME: Duration = Duration::from_millis(500);
-/// The longest that one figure is measured: more stretches would not find a better one.
+/// Maximum time for one figure. More stretches would not find a better value.
 const FIGURE_TIME: Duration = Duration::from_millis(60);
-/// What a stretch takes: long beside a clock and a late thread, short beside a step.
+/// Time of a stretch: long compared with the clock's resolution and the delay of a late thread, short compared with a
+/// step.
 const STRETCH: Duration = Duration::from_millis(4);
-/// Rows of a prefill's tile.
+/// Number of rows in a prefill's tile.
 const MANY_ROWS: usize = 128;
-/// The most weights one product reads, in bytes: 4 ms where memory gives 1 GB/s.
+/// Maximum size of the weights that one product reads, in bytes: they take 4 ms at a memory bandwidth of 1 GB/s.
 const PRODUCT_BYTES_MAX: usize = 4 << 20;
-/// Outputs of the first product with many rows; each that takes less than a stretch is followed by one of twice as many, so
-/// that a slow machine is not asked for too much at once.
+/// Number of outputs of the first product with many rows. A product that takes less than a stretch doubles the number
+/// for the next, so that a slow machine does not start with a product that takes too long.
 const OUTPUTS_FIRST: usize = 16;
-/// Weights to make up where there is no model: several times the caches of most machines.
+/// Size of the made-up weights that replace a model, in bytes: several times the caches of most machines.
 const MADE_UP_BYTES: usize = 128 << 20;
 
-/// A measurement under way.
+/// A measurement in progress.
 #[derive(Debug)]
 pub struct Probe {
     figures: Vec<Figure>,
     at: usize,
 }
 
-/// One figure: a format with so many rows.
+/// One figure: the speed of a format with a number of rows.
 #[derive(Debug)]
 struct Figure {
     format: Format,
     rows: usize,
     left: Duration,
-    /// Outputs of the next product, at most.
+    /// Maximum number of outputs of the next product.
     outputs: usize,
-    /// The next weights: which matrix, which of its rows.
+    /// The next weights: the index of their matrix and their first row in it.
     next: (usize, usize),
-    /// The best rate so far: bytes, or multiplications, a second.
+    /// The best rate so far: bytes per second for one row, multiplications per second for many.
     best: f64,
 }
 
-/// Where a measurement puts its numbers: what a step would use for its own.
+/// Buffers for the numbers of a measurement: the same buffers that a step uses.
 #[derive(Debug)]
 pub struct ProbeScratch<'a> {
-    /// For inputs of up to 128 rows.
+    /// Buffer for inputs of up to 128 rows.
     pub rows: &'a mut Rows,
-    /// For outputs: of 128 rows with at least one each.
+    /// Buffer for outputs of 128 rows with at least one output each.
     pub out: &'a mut [f32],
 }
 
-/// Measures all `formats` on the threads of `pool` with made-up weights; within [`PROBE_TIME`], but for what a slow
-/// machine's last stretches take longer.
+/// Measures all `formats` on the threads of `pool` with made-up weights. Takes at most [`PROBE_TIME`], except that the
+/// last stretches on a slow machine may exceed it.
 pub fn measure(pool: &Pool, formats: &[Format]) -> Speeds {
     let started = Instant::now();
-    // Any bits are weights. These are no infinite or tiny numbers in any format, as some processors are slow with those.
+    // Any bits are valid weights. These bits give no infinite or tiny numbers in any format, because some processors
+    // are slow with those.
     let bytes: Vec<u8> =
         (0..1_u32 << 16).map(|index| (index.wrapping_mul(0x9e37_79b9) >> 16) as u8 & 0x3b | 0x20).collect();
     let bytes = bytes.repeat(MADE_UP_BYTES / bytes.len());
@@ -83,7 +87,7 @@ pub fn measure(pool: &Pool, formats: &[Format]) -> Speeds {
 // === impl Probe ===
 
 impl Probe {
-    /// A measurement of `formats` that takes `time` at most.
+    /// A measurement of `formats` that takes at most `time`.
     pub fn new(formats: &[Format], time: Duration) -> Self {
         let kinds = formats.iter().flat_map(|format| [(*format, 1), (*format, MANY_ROWS)]);
         let left = FIGURE_TIME.min(time / (2 * formats.len() as u32).max(1));
@@ -94,8 +98,9 @@ impl Probe {
         Self { figures: kinds.map(figure).collect(), at: 0 }
     }
 
-    /// Measures for a few milliseconds; whether that was all. Where none of `weights` has a format, their bytes are taken
-    /// for weights of that format: how long a product takes does not depend on them.
+    /// Measures for a few milliseconds and returns true if the measurement is complete. If none of `weights` has a
+    /// format, their bytes are read as weights of that format, because the time of a product does not depend on the
+    /// values.
     pub fn slice(&mut self, weights: &[Matrix<'_>], pool: &Pool, scratch: ProbeScratch<'_>) -> bool {
         let Some(figure) = self.figures.get_mut(self.at) else { return true };
         if !figure.stretch(weights, pool, scratch) {
@@ -104,7 +109,7 @@ impl Probe {
         self.at == self.figures.len()
     }
 
-    /// What was found; formats that could not be measured are left out.
+    /// The measured speeds. Formats that could not be measured are left out.
     pub fn speeds(&self) -> Speeds {
         let both = self.figures.chunks_exact(2).filter_map(|figures| {
             let [bytes, multiplications] = [figures[0].best as u64, figures[1].best as u64];
@@ -118,7 +123,7 @@ impl Probe {
 // === impl Figure ===
 
 impl Figure {
-    /// Measures for one stretch; whether there is time for another.
+    /// Measures for one stretch and returns true if there is time for another.
     fn stretch(&mut self, weights: &[Matrix<'_>], pool: &Pool, scratch: ProbeScratch<'_>) -> bool {
         let ProbeScratch { rows, out } = scratch;
         let started = Instant::now();
@@ -141,10 +146,10 @@ impl Figure {
         self.left >= STRETCH
     }
 
-    /// The next weights to multiply with: rows of one matrix, so many that `outputs` is room enough.
+    /// The next weights to multiply with: rows of one matrix, limited so that the products fit `outputs` values.
     fn weights<'a>(&mut self, weights: &[Matrix<'a>], outputs: usize) -> Option<Matrix<'a>> {
         let own = weights.iter().any(|matrix| matrix.format() == self.format);
-        // Every matrix is looked at once, at most.
+        // Tries each matrix once, and the first one again from its first row.
         for _ in 0..=weights.len() {
             let (index, row) = self.next;
             let matrix = weights.get(index).filter(|matrix| !own || matrix.format() == self.format);
@@ -163,8 +168,8 @@ impl Figure {
     }
 }
 
-/// The bytes of `matrix` as weights of `format`. Not for 32 bits and the upper half of them: foreign bytes may be numbers
-/// so tiny that some processors are slow with them.
+/// The bytes of `matrix` read as weights of `format`. `None` if `format` is F32 or BF16 and `matrix` has another: its
+/// bytes may give numbers so tiny that some processors are slow with them.
 fn taken_for<'a>(format: Format, matrix: &Matrix<'a>) -> Option<Matrix<'a>> {
     if format == matrix.format() {
         return Some(*matrix);
@@ -188,7 +193,7 @@ mod tests {
         Pool::new(NonZeroUsize::new(threads).expect("not zero"))
     }
 
-    /// Slices until all is measured, and the longest of them.
+    /// Runs slices until the measurement is complete. Returns their number and the longest time of one.
     fn finish(probe: &mut Probe, weights: &[Matrix<'_>], pool: &Pool) -> (usize, Duration) {
         let (mut rows, mut out) = (Rows::new(), vec![0.0; MANY_ROWS * 96]);
         let (mut slices, mut longest) = (0, Duration::ZERO);
@@ -210,11 +215,12 @@ mod tests {
         assert_eq!(speeds.len(), Format::ALL.len(), "{speeds:?}");
         for (format, speed) in &speeds {
             println!("{format}: {speed:?}");
-            // A byte a second would be a bug; so would be more than any machine can.
+            // One byte per second would be a bug, and so would a rate beyond any machine.
             assert!((1_000_000..1 << 50).contains(&speed.bytes_per_second), "{format}: {speed:?}");
             assert!((1_000_000..1 << 50).contains(&speed.multiplications_per_second), "{format}: {speed:?}");
         }
-        // Several times the time: other tests run beside this one, and some processors are emulated.
+        // The bound is several times `PROBE_TIME`, because other tests run at the same time and some processors are
+        // emulated.
         assert!(took < 6 * PROBE_TIME, "took {took:?}");
     }
 

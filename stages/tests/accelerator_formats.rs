@@ -1,4 +1,4 @@
-//! Every weight format and long sequences on candle's device, against the processor's own runner.
+//! Compares candle's device with the CPU runner, for every weight format and for long sequences.
 
 mod accelerator_support;
 mod runner_support;
@@ -24,11 +24,12 @@ const SMALL: Shape = Shape {
     format: Format::Q4_1,
 };
 
-/// Beyond one tile of rows, and no multiple of anything.
+/// Number of tokens: more than one tile of rows, and not a multiple of a block or tile.
 const TOKENS: u32 = 301;
 
-/// Both quantise activations to 8 bits for quantised weights, in blocks of other sizes for some: logits differ by a small
-/// part of their own spread, which is what is compared.
+/// Maximum difference of the logits, as a fraction of their standard deviation. Both runners quantise activations to 8
+/// bits for quantised weights, for some formats in blocks of different sizes, so logits differ by a small part of their
+/// spread.
 const TOLERANCE_OF_SPREAD: f32 = 0.03;
 
 fn check(shape: Shape) {

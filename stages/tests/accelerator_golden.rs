@@ -1,5 +1,5 @@
-//! Every family on candle's device against transformers and against the processor's own runner: in one piece, cut, in
-//! chunks, and with other sequences in the micro-batch.
+//! Compares every model family on candle's device with transformers and with the CPU runner: as one shard, cut into
+//! shards, in chunks, and with other sequences in the micro-batch.
 
 mod accelerator_support;
 mod runner_support;
@@ -9,12 +9,12 @@ use runner_support::fixture::Golden;
 use runner_support::pipeline::{Piece, Pipeline};
 use stages::accelerator::KvNumbers;
 
-/// Largest difference of a logit from transformers, with keys and values in single precision as there.
+/// Largest difference of a logit from transformers, with keys and values in single precision as in transformers.
 const TOLERANCE: f32 = 1e-5;
-/// Largest difference between ways of computing the same: all add the same numbers in other orders.
+/// Largest difference of a logit between two ways of computing it, which add the same numbers in different orders.
 const TOLERANCE_OF_ORDER: f32 = 1e-5;
-/// Largest difference from the processor's runner, both with keys and values in half precision: a number on the edge
-/// between two halves may fall to either side.
+/// Largest difference of a logit from the CPU runner, both with keys and values in half precision: a number midway
+/// between two half-precision numbers may be rounded to either.
 const TOLERANCE_OF_HALVES: f32 = 5e-4;
 
 fn check(name: &str) {
@@ -66,7 +66,8 @@ fn check(name: &str) {
     }
 }
 
-/// Three sequences of the same tokens, each ahead of the next, in micro-batches of chunks and single tokens together.
+/// Computes three sequences of the same tokens, each ahead of the next, in micro-batches that mix chunks and single
+/// tokens.
 fn three_together(shards: &mut Shards, ids: &[u32]) -> Vec<Vec<Vec<f32>>> {
     let chunks: [Vec<(u32, &[u32])>; 3] = [5, 1, 5].map(|chunk| (0..).step_by(chunk).zip(ids.chunks(chunk)).collect());
     let mut found = vec![Vec::new(); 3];

@@ -1,4 +1,4 @@
-//! What candle's runner and loader refuse, and that a failed step does no harm to others.
+//! Refusals of candle's runner and loader. A failed step does not affect other sequences.
 
 mod accelerator_support;
 mod runner_support;
@@ -122,7 +122,7 @@ fn a_step_without_wanted_logits_gives_no_tokens_and_fills_the_blocks() {
 fn activations_that_are_no_numbers_are_an_error_and_harm_nobody_who_gets_their_blocks() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    // Products with quantised weights make zeros of what is no number; these do not.
+    // Products with quantised weights turn NaN into zero. Products with F32 weights do not.
     write_random(&path, Shape { format: Format::F32, ..SMALL });
     let mut shard = loader(&path).load(range(1, 2), room(KV_TOKENS), u64::MAX).unwrap().runner;
     let rows = |wanted: &[u32]| Slice {
@@ -133,7 +133,7 @@ fn activations_that_are_no_numbers_are_an_error_and_harm_nobody_who_gets_their_b
     let one = Slice { count: 1, ..rows(&[0]) };
     let before = shard.step(Work { slices: std::slice::from_ref(&one), activations: &[0.5; 32] }).unwrap();
     for wanted in [&[2][..], &[]] {
-        // The last row alone is bad: a later sequence in the same block masks it, but does not overwrite it.
+        // Only the last row is NaN. A later sequence in the same block masks it, but does not overwrite it.
         let mut values = [0.5; 96];
         values[64..].fill(f32::NAN);
         let error = shard.step(Work { slices: &[rows(wanted)], activations: &values }).unwrap_err();
@@ -186,7 +186,7 @@ fn metal_refuses_q2_k_by_name_with_what_to_do() {
     let path = folder.path().join("model.gguf");
     write_random(&path, Shape { format: Format::Q2K, hidden: 256, feed_forward: 256, heads: 16, ..SMALL });
     let error = loader_on(DeviceKind::Metal, &path).unwrap_err().to_string();
-    // The head's matrix, which is the embedding table.
+    // The output head's matrix, which is the embedding table.
     let expected = "tensor \"token_embd.weight\": expected one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q3_K, \
                     Q4_K, Q5_K, Q6_K on the device metal, or the device cpu (`--device cpu`), which computes every format, found \
                     Q2_K: candle 0.11.1's kernel for one row writes past its output";
@@ -209,7 +209,8 @@ fn the_bound_counts_16_bit_matrices_as_the_floats_they_become_on_metal() {
     };
     for format in [Format::F16, Format::BF16, Format::Q8_0] {
         write_random(&path, Shape { format, ..SMALL });
-        // Queries and outputs, keys and values, three of the feed-forward layer; the head's is the embedding table.
+        // Queries and outputs, keys and values, three of the feed-forward layer. The output head's matrix is the
+        // embedding table.
         let (layer, head) = (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 32, 32 * 64);
         for (layers, values) in [(range(0, 1), layer), (range(0, 2), 2 * layer + head)] {
             let (weights, bound) = loaded(DeviceKind::Cpu, layers);

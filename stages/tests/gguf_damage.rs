@@ -1,4 +1,4 @@
-//! Kinds of damage to a small valid file, and what the reader says of each.
+//! Kinds of damage to a small valid file, and the reader's error for each.
 
 mod gguf_fixture;
 
@@ -6,7 +6,7 @@ use gguf_fixture::{HIDDEN, metadata, noise, norm};
 use stages::format::Format;
 use stages::gguf::{GgufWriter, Header};
 
-/// A valid model of one layer: `split.count` 1, alignment 32, an array of each sort, tensors of two formats.
+/// A valid model of one layer: `split.count` 1, alignment 32, an array of each kind, tensors of two formats.
 fn valid() -> Vec<u8> {
     let writer = metadata(1)
         .metadata("general.alignment", 32u32)
@@ -18,7 +18,8 @@ fn valid() -> Vec<u8> {
     norm(writer.unwrap(), "output_norm.weight", 1.0).to_bytes().unwrap()
 }
 
-/// Where the byte after `text` lies: for a key its value's type, for a tensor's name its dimension count.
+/// Offset of the first byte after `text`: after a key that is its value's type, after a tensor's name its dimension
+/// count.
 fn after(file: &[u8], text: &str) -> usize {
     let hits: Vec<usize> =
         file.windows(text.len()).enumerate().filter(|(_, bytes)| *bytes == text.as_bytes()).map(|(at, _)| at).collect();
@@ -34,7 +35,7 @@ fn put<const N: usize>(file: &mut [u8], at: usize, bytes: [u8; N]) {
 struct Damage {
     name: &'static str,
     harm: fn(&mut Vec<u8>),
-    /// Parts of the message, in order.
+    /// Expected parts of the error's text, in order.
     says: &'static [&'static str],
 }
 
@@ -42,7 +43,7 @@ const TENSOR_COUNT: usize = 8;
 const METADATA_COUNT: usize = 16;
 const FIRST_KEY: usize = 24;
 
-/// From a tensor's dimension count on, for one of one dimension.
+/// Offsets from a tensor's dimension count, for a tensor of one dimension.
 const DIM_0: usize = 4;
 const FORMAT_OF_1: usize = 12;
 const OFFSET_OF_1: usize = 16;
@@ -106,7 +107,7 @@ const DAMAGES: &[Damage] = &[
     Damage { name: "cut in a tensor's description", harm: |f| { let end = after(f, "blk.0.ffn_up.weight") + 9; f.truncate(end); }, says: &["dimension 0 of tensor \"blk.0.ffn_up.weight\" at byte", "expected 8 bytes, found 5"] },
 ];
 
-/// Puts an entry in front: 100 arrays, each inside the one before.
+/// Inserts a metadata entry before the others: 100 arrays, each inside the one before.
 fn nest(file: &mut Vec<u8>) {
     let mut entry = 6u64.to_le_bytes().to_vec();
     entry.extend(b"nested");

@@ -1,4 +1,4 @@
-//! Opening model files: what is refused and how, the record, the fingerprint, and a file cut short under a mapping.
+//! Model files: refusals on opening, the record, the fingerprint, and a file that is cut short while it is mapped.
 #![expect(clippy::disallowed_methods, reason = "child processes of a test learn by their environment what to do")]
 
 mod gguf_fixture;
@@ -14,7 +14,7 @@ use schema::record::{KvRoom, KvType};
 use stages::gguf::GgufWriter;
 use stages::weights::{EXIT_CODE_WEIGHTS_LOST, ModelFile, OpenError, guard_against_truncation};
 
-/// The error and its causes, as they are printed.
+/// The error and its causes, in the form in which they are printed.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -125,7 +125,7 @@ fn a_file_that_is_no_language_model_says_what_is_missing() {
     assert_eq!(message, r#"metadata key "x.block_count": expected u32, found string "many""#);
     let message = refusal(norm(metadata(0), "token_embd.weight", 0.0));
     assert_eq!(message, r#"metadata key "llama.block_count": expected at least 1, found 0"#);
-    // An absurd count must not be counted through.
+    // The reader must not loop up to an absurd count.
     let message = refusal(norm(metadata(u32::MAX), "blk.0.attn_norm.weight", 0.0));
     assert!(message.starts_with("layer 1 has no tensors") && message.contains("4294967295"), "{message}");
     let message = refusal(norm(metadata(2), "blk.1.attn_norm.weight", 0.0));
@@ -164,7 +164,7 @@ fn a_fingerprint_tells_copies_from_other_files() {
     assert_ne!(changed_at(tensor.offset as usize + 4095), original, "4 KiB of them");
     let longer = [&bytes[..], &[0]].concat();
     assert_ne!(fingerprint("longer.gguf", &longer), original, "the length counts");
-    // Not a promise but a limit, documented with the recipe.
+    // This is a limit of the digest, documented in `fingerprint.rs`.
     assert_eq!(changed_at(tensor.offset as usize + 4096), original);
 }
 
@@ -180,7 +180,7 @@ fn a_file_that_is_written_or_cut_is_told_from_one_that_is_only_read_or_replaced(
     drop(std::fs::read(&path).unwrap());
     assert!(opened.check_unchanged().is_ok(), "reading is no change");
 
-    // What is mapped is the file that was opened, whatever the path stands for by now.
+    // The opened file is the one that is mapped, even if the path now names another.
     let other = folder.path().join("other.gguf");
     std::fs::write(&other, vec![0; length as usize]).unwrap();
     std::fs::rename(&other, &path).unwrap();
@@ -191,7 +191,7 @@ fn a_file_that_is_written_or_cut_is_told_from_one_that_is_only_read_or_replaced(
     for cut in [false, true] {
         let (_folder, path) = file(model(true));
         let opened = ModelFile::open(&path).unwrap();
-        // File systems count time in steps of some milliseconds.
+        // File systems record time in steps of a few milliseconds.
         std::thread::sleep(std::time::Duration::from_millis(20));
         let writable = std::fs::File::options().write(true).open(&path).unwrap();
         if cut {
@@ -217,7 +217,7 @@ fn a_file_that_is_written_or_cut_is_told_from_one_that_is_only_read_or_replaced(
 
 const CHILD_FILE: &str = "BATON_TEST_CHILD_FILE";
 
-/// Runs the ignored test `name` of this program in a process of its own.
+/// Runs the ignored test `name` of this program in a child process.
 fn child(name: &str, path: &Path) -> Output {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"])
@@ -270,7 +270,7 @@ fn child_with_a_bus_error_elsewhere() {
     let _shard = ModelFile::open(&path).unwrap().map(LayerRange::new(0, 1).unwrap()).unwrap();
     let foreign = tempfile::NamedTempFile::new().unwrap();
     foreign.as_file().set_len(1 << 16).unwrap();
-    // SAFETY: the bytes are plain numbers, read only; that the file is cut short is the point.
+    // SAFETY: the bytes are plain numbers and are only read. The test cuts the file short on purpose.
     let map = unsafe { memmap2::Mmap::map(foreign.as_file()).unwrap() };
     foreign.as_file().set_len(0).unwrap();
     let sum: u64 = map.iter().map(|byte| u64::from(*byte)).sum();

@@ -1,4 +1,4 @@
-//! Whatever the bytes, the reader answers, and takes no more memory than the file's size justifies.
+//! For any bytes the reader returns a header or an error, and takes memory in proportion to the file's size.
 
 mod gguf_fixture;
 
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use stages::format::Format;
 use stages::gguf::{GgufError, Header, Keep};
 
-/// Counts each thread's live bytes, and the most there were.
+/// Counts each thread's live bytes and their peak.
 struct Counting;
 
 thread_local! {
@@ -18,18 +18,18 @@ thread_local! {
     static PEAK: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: every call goes to the system's allocator unchanged; the counters neither allocate nor fail.
+// SAFETY: every call goes to the system's allocator unchanged. The counters neither allocate nor fail.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.set(LIVE.get().saturating_add(layout.size()));
         PEAK.set(PEAK.get().max(LIVE.get()));
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller keeps the same contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         LIVE.set(LIVE.get().saturating_sub(layout.size()));
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller keeps the same contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -37,7 +37,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Memory a parse may take at its peak: entries cost more in memory than in the file, by a factor.
+/// Maximum memory at the peak of a parse, in bytes: entries take more bytes in memory than in the file, by a constant
+/// factor.
 fn bytes_max(file_bytes: usize) -> usize {
     32 * file_bytes + (16 << 10)
 }
@@ -58,7 +59,7 @@ fn valid() -> Vec<u8> {
     norm(writer.unwrap(), "output_norm.weight", 1.0).to_bytes().unwrap()
 }
 
-/// One thing that happens to a file.
+/// One kind of damage to a file.
 #[derive(Debug, Clone)]
 enum Harm {
     Flip { at: usize, bit: u8 },
@@ -84,7 +85,7 @@ fn harm() -> impl Strategy<Value = Harm> {
 }
 
 fn apply(file: &mut Vec<u8>, harm: &Harm) {
-    // Most of the file is header on purpose; positions wrap around it.
+    // Positions wrap around at the file's end. Most of the file is header on purpose.
     let place = |at: usize, file: &[u8]| at % file.len().max(1);
     match *harm {
         _ if file.is_empty() => {}
@@ -113,7 +114,7 @@ fn apply(file: &mut Vec<u8>, harm: &Harm) {
     }
 }
 
-/// What every accepted header promises.
+/// Checks the guarantees of every accepted header.
 fn check_promises(header: &Header, file: &[u8]) {
     assert_eq!(header.file_bytes, file.len() as u64);
     let mut ends = 0;
@@ -162,7 +163,7 @@ proptest! {
 
 #[test]
 fn the_densest_files_stay_within_bounds() {
-    // As many of the smallest entries, and of the smallest tensors, as the reader takes.
+    // As many of the smallest entries, and of the smallest tensors, as the reader accepts.
     let mut entries = b"GGUF\x03\0\0\0".to_vec();
     entries.extend(0u64.to_le_bytes());
     entries.extend(16_384u64.to_le_bytes());

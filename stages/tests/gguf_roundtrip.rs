@@ -1,4 +1,4 @@
-//! What the writer writes, the reader reads.
+//! The reader returns the values and tensors that the writer was given.
 
 mod gguf_fixture;
 

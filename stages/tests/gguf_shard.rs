@@ -1,4 +1,4 @@
-//! What a shard maps, what it hands out, and what stays in memory.
+//! The pages that a shard maps, the tensors that it returns, and the bytes that stay in memory.
 
 mod gguf_fixture;
 
@@ -21,7 +21,7 @@ fn shard(tied: bool, start: u32, end: u32) -> (tempfile::TempDir, Shard) {
     (folder, shard)
 }
 
-/// What the system says of the mappings of `path` in this process: how many, and their resident bytes.
+/// Number of this process's mappings of `path`, and their resident bytes, as the system reports them.
 #[cfg(target_os = "linux")]
 fn mapped(path: &Path) -> (usize, u64) {
     let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
@@ -58,7 +58,8 @@ fn a_middle_shard_has_its_own_pages_resident_and_no_others() {
     }
     assert!(sum > 0);
     let (areas, resident) = mapped(&path);
-    // The layers are neighbours: one run, and one for the tensor that every stage has, perhaps never touched.
+    // The layers are neighbours and form one run. The tensor that every stage has forms another, which may never be
+    // read.
     assert!(areas <= 2, "{areas}");
     let slack = 4 * (16 << 10);
     assert!((own..=own + slack).contains(&resident), "own {own}, resident {resident}");

@@ -1,9 +1,11 @@
-//! Every weight format against llama.cpp on a fixed text: both read the same file, the default model in that format.
+//! Compares every weight format with llama.cpp on a fixed text. Both read the same file: the default model in that
+//! format.
 //!
-//! llama.cpp gives two answers for the same weights: by its kernels for the format, which round activations to 8 bits as
-//! ours do, and with the weights expanded to floats, where nothing is rounded. Mostly they agree; in the formats with
-//! blocks of 256 it rounds 256 activations with one scale (ours: 32), and its own two answers are up to 2.5 % apart. So
-//! those formats are held against the floats, the others against llama.cpp's kernels for the format.
+//! llama.cpp has two results for the same weights: one with its kernels for the format, which round activations to 8
+//! bits as ours do, and one with the weights expanded to floats, without any rounding. Mostly the two agree. In the
+//! formats with blocks of 256 its kernels round 256 activations with one scale (ours: 32), and the two results are up
+//! to 2.5 % apart. So those formats are compared with the result for floats, the others with the result of llama.cpp's
+//! kernels for the format.
 
 mod common;
 mod losses;
@@ -18,18 +20,19 @@ use schema::record::KvType;
 use serde_json::Value;
 use stages::format::Format;
 
-/// By how much our perplexity may differ from llama.cpp's, as a part of it.
+/// Maximum difference of our perplexity from llama.cpp's, as a fraction of it.
 const DIFFERENCE_MAX: f64 = 0.005;
-/// Formats looked at together, each by one thread: writing and hashing a file takes as long as computing.
+/// Number of formats tested at the same time, on one thread each, because writing and hashing a file takes as long as
+/// computing.
 const TOGETHER: usize = 2;
 
 /// A format's perplexities.
 struct Figures {
     format: Format,
     ours: f64,
-    /// llama.cpp's, by its kernels for the format.
+    /// llama.cpp's perplexity with its kernels for the format.
     theirs: f64,
-    /// llama.cpp's, with the same weights as floats.
+    /// llama.cpp's perplexity with the same weights as floats.
     floats: f64,
 }
 
@@ -56,7 +59,7 @@ fn perplexity_is_llama_cpps_within_half_a_percent_in_every_format() {
     assert!(beyond.is_empty(), "more than half a percent from llama.cpp:\n{}", beyond.join("\n"));
 }
 
-/// The next format; in a function of its own so that the lock is not held while it is computed.
+/// The next format. This is a function of its own so that the lock is not held while the format is tested.
 fn take(waiting: &Mutex<impl Iterator<Item = Format>>) -> Option<Format> {
     waiting.lock().unwrap().next()
 }
@@ -75,7 +78,7 @@ impl Figures {
         Self { format, ours, theirs: number("perplexity"), floats: number("floats_perplexity") }
     }
 
-    /// Of ours from llama.cpp's, as a part of it.
+    /// Difference of our perplexity from llama.cpp's, as a fraction of it.
     fn difference(&self) -> f64 {
         let reference = if self.format.block_values() == 256 { self.floats } else { self.theirs };
         (self.ours / reference - 1.0).abs()

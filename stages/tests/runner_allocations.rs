@@ -1,4 +1,4 @@
-//! A step allocates what it gives back and nothing else, once its buffers have grown to the work at hand.
+//! A step allocates only its output, once its buffers have grown to the size of the work.
 
 mod runner_support;
 
@@ -11,8 +11,8 @@ use runner_support::pipeline::{Piece, Pipeline, slice};
 use schema::frame::{Sampling, Slice};
 use stages::format::Format;
 
-/// Counts what each thread asks of the system's allocator. The test's own thread does its share of every step's parts;
-/// others are left out, since the test harness allocates in one of them.
+/// Counts each thread's requests to the system's allocator. The test reads the count of its own thread, which computes
+/// a share of every step. Other threads are left out, because the test harness allocates in one of them.
 struct Counting;
 
 thread_local! {
@@ -23,12 +23,12 @@ thread_local! {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller keeps the same contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller keeps the same contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 }

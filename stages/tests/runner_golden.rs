@@ -1,4 +1,4 @@
-//! Every family against transformers, and every way of computing it against itself, bit by bit.
+//! Compares every model family with transformers, and all ways of computing it with each other, bit by bit.
 
 mod runner_support;
 
@@ -12,10 +12,11 @@ use schema::record::KvType;
 /// Largest difference of a logit between transformers' float32 and the reference's double precision.
 const GOLDEN_TOLERANCE: f64 = 1e-5;
 /// Largest difference of a logit between the reference with half-precision keys and values and the runner. Single
-/// precision rounds a few keys and values to the other half-precision neighbour, and those move what comes after them;
-/// half precision as such moves the logits by up to 1.2e-3.
+/// precision rounds a few keys and values to the other half-precision neighbour, and those change all later results.
+/// Half precision as such changes the logits by up to 1.2e-3.
 const TOLERANCE: f64 = 4e-4;
-/// The same with keys and values in 8 bits, whose steps are some eight times those of half precision near a block's largest.
+/// The same with keys and values in 8 bits, whose steps are about eight times those of half precision near a block's
+/// largest value.
 const EIGHT_BITS_TOLERANCE: f64 = 5e-2;
 
 fn check(name: &str) {
@@ -45,7 +46,7 @@ fn check(name: &str) {
     }
 
     holds_however_computed(KvType::F16, name, &path, ids, &bits(&whole));
-    // Heads of the fixtures that are not whole blocks are refused; see `runner_refusals`.
+    // Fixtures whose heads are not whole blocks are refused, as `runner_refusals` tests.
     if pipeline.config.check_kv(KvType::Q8).is_ok() {
         let whole =
             Pipeline::keeping(KvType::Q8, &path, &[], 1).logits(&[Piece { sequence: 0, position: 0, tokens: ids }]);
@@ -55,7 +56,7 @@ fn check(name: &str) {
     }
 }
 
-/// Chunks, company, threads and cuts change no bit of the logits.
+/// Checks that chunks, other sequences, threads and cuts change no bit of the logits.
 fn holds_however_computed(kv_type: KvType, name: &str, path: &Path, ids: &[u32], expected: &[Vec<u32>]) {
     for threads in [1, 2] {
         for cuts in [&[][..], &[1], &[2], &[3], &[1, 2, 3]] {
@@ -88,7 +89,7 @@ fn in_chunks(pipeline: &mut Pipeline, ids: &[u32], chunk: usize) -> Vec<Vec<u32>
     pieces.flat_map(|(position, tokens)| bits(&pipeline.logits(&[Piece { sequence: 1, position, tokens }]))).collect()
 }
 
-/// Three sequences of the same tokens, each ahead of the next, in micro-batches together.
+/// Computes three sequences of the same tokens, each ahead of the next, in shared micro-batches.
 fn three_together(pipeline: &mut Pipeline, ids: &[u32]) -> Vec<Vec<Vec<u32>>> {
     let mut found = vec![Vec::new(); 3];
     let chunks: Vec<(u32, &[u32])> = (0..).step_by(5).zip(ids.chunks(5)).collect();

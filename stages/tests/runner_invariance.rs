@@ -1,5 +1,5 @@
-//! The law of the runner, on random quantised models: a row's bits do not depend on what shares its micro-batch, how its
-//! prompt was cut, the number of threads, or where the layers were cut.
+//! The invariance of the runner, on random quantised models: a row's bits do not depend on the other rows in its
+//! micro-batch, the chunks of its prompt, the number of threads, or the cuts between layers.
 
 mod runner_support;
 
@@ -22,16 +22,16 @@ const SMALL: Shape = Shape {
     format: Format::Q4_1,
 };
 
-/// Tokens of a test's longest sequence: beyond one chunk of attention, and no multiple of anything.
+/// Tokens of a test's longest sequence: more than one chunk of attention, and not a multiple of a block or chunk.
 const TOKENS: usize = 301;
-/// Sequences at a time, at most.
+/// Maximum number of sequences at a time.
 const TOGETHER_MAX: u64 = 16;
-/// Names the first round's seed, as a failure prints it: `INVARIANCE_SEED=0x… cargo test --release -p baton-stages --test
-/// runner_invariance <the test that failed>` repeats that round first.
+/// Environment variable with the seed of the first round, in the form that a failure prints. `INVARIANCE_SEED=0x… cargo
+/// test --release -p baton-stages --test runner_invariance <the test that failed>` repeats that round first.
 const SEED_VARIABLE: &str = "INVARIANCE_SEED";
 const SEED: u64 = 0xb5ad_4ece_da1c_e2a9;
 
-/// What one round draws.
+/// The random choices of one round.
 #[derive(Debug)]
 struct Case {
     seed: u64,
@@ -53,7 +53,7 @@ impl Case {
             cuts: [&[][..], &[1], &[2], &[1, 2]][draw(4)],
             together: [1, 2, 8, TOGETHER_MAX][draw(4)],
             chunk,
-            // One token a step is slow work for an unoptimised path; a shorter sequence crosses blocks all the same.
+            // One token per step is slow in an unoptimised path. A shorter sequence crosses block boundaries too.
             tokens: if chunk == 1 { 70 } else { TOKENS - draw(40) },
         };
         (case, random)
@@ -74,12 +74,13 @@ fn below(random: &mut Random, bound: usize) -> usize {
 fn first_seed(shape: Shape) -> u64 {
     match std::env::var(SEED_VARIABLE) {
         Ok(text) => u64::from_str_radix(text.trim_start_matches("0x"), 16).expect("a seed in hexadecimal"),
-        // Each format and family goes its own way through the combinations.
+        // Each format and family has its own seed, and so its own combinations.
         Err(_) => SEED ^ u64::from(shape.format.ggml()) << 32 ^ u64::from(shape.heads * shape.head + shape.hidden),
     }
 }
 
-/// Draws combinations of chunks, companions, threads and cuts, and compares each with one sequence in one piece.
+/// Draws combinations of chunks, other sequences, threads and cuts, and compares each sequence with its computation
+/// alone and in one piece.
 fn check(shape: Shape, rounds: u64) {
     check_keeping(KvType::F16, shape, rounds);
 }
@@ -111,7 +112,7 @@ fn check_keeping(kv_type: KvType, shape: Shape, rounds: u64) {
     }
 }
 
-/// All sequences in chunks, each micro-batch with a drawn selection of them.
+/// Computes all sequences in chunks. Each micro-batch has a random selection of the sequences.
 fn interleaved(
     pipeline: &mut Pipeline,
     sequences: &[Vec<u32>],

@@ -1,4 +1,4 @@
-//! A shard that measures its own speed: what it says, and that nothing else changes.
+//! A shard's measurement of its own speed: it returns speeds and does not change later steps.
 
 mod runner_support;
 

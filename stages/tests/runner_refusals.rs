@@ -1,4 +1,5 @@
-//! What a runner and a loader refuse, and in what words. Frames and files come from outside: none of this may panic.
+//! Refusals of a runner and a loader, and their error texts. Frames and files come from outside, so none of them may
+//! cause a panic.
 
 mod runner_support;
 
@@ -163,7 +164,7 @@ fn keys_and_values_in_8_bits_take_34_bytes_of_the_bound_where_half_precision_tak
     let path = write(&folder, shape);
     let loader = loader(&path).unwrap();
     let bound = |kv_type| loader.memory_bound(range(0, 2), KvRoom { kv_type, ..room(1024) });
-    // Two layers, a key and a value, two bytes each number.
+    // Two layers, 1024 tokens, a key and a value, two bytes per number.
     let kv_bytes = 2 * 1024 * 2 * 2 * u64::from(shape.kv_heads * shape.head);
     assert_eq!(bound(KvType::F16) - bound(KvType::Q8), kv_bytes * (64 - 34) / 64);
     let record = |kv_type| {
@@ -192,7 +193,7 @@ fn room_for_tokens_is_rounded_up_to_blocks() {
     assert_eq!(loader.describe().threads, 1);
 }
 
-/// A header alone: enough to be refused by.
+/// The error for a file of metadata and an embedding table, which is enough for a refusal.
 fn refused(file: GgufWriter) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");

@@ -1,4 +1,4 @@
-//! A collector: takes spans over HTTP, decodes them and keeps them.
+//! An OpenTelemetry collector. It takes spans over HTTP, decodes them and stores them.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use prost::Message;
 
-/// Longest message that is read.
+/// Longest message that the collector reads.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
 /// A running collector.
@@ -43,7 +43,7 @@ struct ScopeSpans {
     spans: Vec<Span>,
 }
 
-/// What is looked at of a span.
+/// The fields of a span that the tests use.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Span {
     #[prost(bytes = "vec", tag = "1")]
@@ -81,7 +81,7 @@ struct AnyValue {
 // === impl Collector ===
 
 impl Collector {
-    /// Takes spans from now on, until the test's process ends.
+    /// Starts a collector that takes spans until the test process ends.
     pub(super) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -103,12 +103,12 @@ impl Collector {
         Self { address, taken }
     }
 
-    /// Its address, as settings name it.
+    /// Its address in the form that settings have.
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// All spans as soon as they are `enough`.
+    /// Waits until `enough` holds for the spans received so far, and returns them.
     pub(super) fn wait(&self, patience: Duration, enough: impl Fn(&[Span]) -> bool) -> Vec<Span> {
         let started = Instant::now();
         loop {
@@ -124,7 +124,7 @@ impl Collector {
         }
     }
 
-    /// Who sent them, each once.
+    /// The service names of the senders, each once.
     pub(super) fn services(&self) -> Vec<String> {
         let taken = self.taken.lock().unwrap();
         let resources = taken.iter().filter_map(|taken| taken.resource.as_ref());
@@ -157,7 +157,7 @@ fn text(attributes: &[KeyValue], key: &str) -> String {
     value(attributes, key).and_then(|value| value.text.clone()).unwrap_or_default()
 }
 
-/// The next message of a connection.
+/// Reads the next message of a connection.
 fn take(stream: &TcpStream) -> Option<Export> {
     let mut reader = BufReader::new(stream);
     let mut head = Vec::new();

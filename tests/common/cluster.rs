@@ -1,4 +1,4 @@
-//! `baton up` as a real process with real children.
+//! `baton up` as a real process with real child processes.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -11,18 +11,19 @@ use std::time::{Duration, Instant};
 use super::http::GatewayClient;
 use super::model_path;
 
-/// A running `baton up`; interrupted, then killed, when dropped.
+/// A running `baton up`. Dropping it interrupts the process and waits for its end.
 pub(crate) struct Cluster {
     process: Child,
     client: GatewayClient,
-    /// Where its store answers.
+    /// Address at which its store answers.
     pub(crate) store: String,
-    /// Its sockets and scratch files.
+    /// The folder of its sockets and scratch files.
     pub(crate) folder: tempfile::TempDir,
 }
 
 impl Cluster {
-    /// Starts the default model in so many stages and waits until it serves. More arguments and variables are passed on.
+    /// Starts the default model in this number of stages and waits until the cluster serves. `arguments` and
+    /// `variables` are passed on to `baton up`.
     pub(crate) fn start(stages: u32, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("bt").tempdir_in("/tmp").unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_baton"))
@@ -55,12 +56,12 @@ impl Cluster {
         cluster
     }
 
-    /// The process's id.
+    /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 
-    /// Interrupts it as Ctrl-C does and waits for its end; how long that took.
+    /// Interrupts the process as Ctrl-C does, waits for its end and returns the time that it took.
     pub(crate) fn interrupt(&mut self) -> Duration {
         let started = Instant::now();
         signal(self.process.id(), "INT");
@@ -71,7 +72,7 @@ impl Cluster {
         started.elapsed()
     }
 
-    /// What is left in its folder.
+    /// The files that are left in its folder.
     pub(crate) fn leftovers(&self) -> Vec<PathBuf> {
         std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
@@ -104,7 +105,7 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(sent.success(), "kill -{name} {pid}");
 }
 
-/// Whether a process exists and is no zombie.
+/// True if the process exists and is not a zombie.
 pub(crate) fn alive(pid: u32) -> bool {
     let state = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().expect("ps runs").stdout;
     let state = String::from_utf8_lossy(&state);

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// A real etcd in a folder of its own, of one member or more; killed when dropped.
+/// A real etcd of one or more members in a folder of its own. Dropping it kills all members.
 pub(crate) struct Etcd {
-    /// Where it answers; every member, with commas between.
+    /// Addresses at which its members answer, separated by commas.
     pub(crate) url: String,
     members: Vec<Member>,
     folder: tempfile::TempDir,
@@ -32,12 +32,12 @@ pub(crate) fn free_port() -> u16 {
 }
 
 impl Etcd {
-    /// One member on this machine.
+    /// Starts one member on this machine.
     pub(crate) fn start() -> Self {
         Self::start_with(1, "127.0.0.1", &[])
     }
 
-    /// So many members that clients reach at `host`, with more arguments.
+    /// Starts `members` members that clients reach at `host`, with `more` arguments.
     pub(crate) fn start_with(members: usize, host: &str, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let peers: Vec<_> =
@@ -66,7 +66,7 @@ impl Etcd {
         etcd
     }
 
-    /// Starts the members that do not run and waits until all are healthy.
+    /// Starts the members that are not running and waits until all are healthy.
     pub(crate) fn restart(&mut self) {
         for member in self.members.iter_mut().filter(|member| member.process.is_none()) {
             let process = Command::new(program("etcd"))
@@ -86,12 +86,12 @@ impl Etcd {
         }
     }
 
-    /// Kills all members, as a power cut does.
+    /// Kills all members, as a power failure does.
     pub(crate) fn kill(&mut self) {
         self.members.iter_mut().for_each(Member::kill);
     }
 
-    /// Kills all members and throws away what they have kept.
+    /// Kills all members and deletes their data.
     pub(crate) fn forget(&mut self) {
         self.kill();
         for entry in std::fs::read_dir(self.folder.path()).unwrap().flatten() {
@@ -99,12 +99,13 @@ impl Etcd {
         }
     }
 
-    /// Writes what a lone member keeps to `file`.
+    /// Writes a snapshot of the data of a single member to `file`.
     pub(crate) fn save(&self, file: &Path) {
         assert!(etcdctl(&self.url, &["snapshot", "save", &file.display().to_string()]).0);
     }
 
-    /// Kills the lone member; when it is started again, it keeps what [`Etcd::save`] wrote.
+    /// Kills the single member and replaces its data with the snapshot that [`Etcd::save`] wrote. The next start uses
+    /// that data.
     pub(crate) fn set_back(&mut self, file: &Path) {
         self.forget();
         let kept = ["--name", "--data-dir", "--initial-advertise-peer-urls", "--initial-cluster"];
@@ -114,7 +115,7 @@ impl Etcd {
         assert!(etcdctl(&self.url, &[&["snapshot", "restore", &file], &said[..]].concat()).0);
     }
 
-    /// Kills the member that leads.
+    /// Kills the leader.
     pub(crate) fn kill_leader(&mut self) {
         let leads = |member: &Member| {
             let (_, status) = etcdctl(&member.client, &["endpoint", "status", "-w", "json"]);
@@ -141,7 +142,7 @@ impl Drop for Etcd {
     }
 }
 
-/// Runs etcdctl; whether it succeeded, and what it printed.
+/// Runs etcdctl. Returns true if it succeeded, and its standard output.
 pub(crate) fn etcdctl(url: &str, arguments: &[&str]) -> (bool, String) {
     let output = Command::new(program("etcdctl"))
         .env("ETCDCTL_API", "3")

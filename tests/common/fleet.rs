@@ -1,4 +1,4 @@
-//! A cluster of processes that a test starts, hurts and stops one by one, and the requests that run meanwhile.
+//! A cluster of processes that a test starts, disturbs and stops one by one, and the requests that run meanwhile.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,21 +18,22 @@ use super::{model_path, wait_for};
 
 /// Requests that run during a fault.
 pub(crate) const STREAMS: u32 = 3;
-/// Tokens that each of them asks for: a few seconds' worth.
+/// Tokens that each request asks for. They take a few seconds.
 const TOKENS: u32 = 80;
-/// Until the fault comes, all of them have begun.
+/// Time from the start of the requests to the fault. All requests have begun by then.
 const UNDER_WAY: Duration = Duration::from_millis(400);
-/// Until all that was held is given back.
+/// Longest wait until all resources are released.
 const BASE_WAIT_MAX: Duration = Duration::from_secs(30);
-/// Until a cluster is complete again.
+/// Longest wait until a cluster is complete again.
 const HEALS_WAIT_MAX: Duration = Duration::from_secs(30);
-/// More anonymous memory than that is not given back: buffers of connections, and what an allocator keeps.
+/// Growth of anonymous memory that is not counted as a leak: buffers of connections, and memory that an allocator
+/// keeps.
 const GROWTH_BYTES_MAX: u64 = 32 << 20;
-/// More file descriptors than that are not given back: a stage in another place than before has other connections, each of
-/// about four descriptors at either end.
+/// Growth of the number of file descriptors that is not counted as a leak. A stage in another place than before has
+/// other connections, each of about four descriptors at either end.
 const GROWTH_FDS_MAX: usize = 16;
 
-/// A gateway and stages; killed when dropped.
+/// A gateway and stages. Dropping it kills them.
 pub(crate) struct Fleet {
     client: GatewayClient,
     gateway: Child,
@@ -40,23 +41,23 @@ pub(crate) struct Fleet {
     arguments: Vec<String>,
     network: Option<Network>,
     folder: tempfile::TempDir,
-    /// What is held when nothing has gone wrong yet.
+    /// The resources that the processes hold before the first fault.
     base: Base,
 }
 
-/// What is held while nobody asks for anything.
+/// The resources that the processes hold while there are no requests.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Base {
     memory: BTreeMap<String, u64>,
     fds: BTreeMap<String, usize>,
 }
 
-/// How requests went during a fault.
+/// The result of the requests that ran during a fault.
 #[derive(Debug)]
 pub(crate) struct Course {
-    /// Computations of the most often computed one.
+    /// The largest number of attempts of a request.
     pub(crate) attempts: u64,
-    /// From the fault to the last answer.
+    /// Time from the fault to the last answer.
     pub(crate) took: Duration,
 }
 
@@ -67,7 +68,7 @@ fn prompt(stream: u32) -> Vec<u32> {
 // === impl Fleet ===
 
 impl Fleet {
-    /// Stages called s0 and so on, each on a machine of its own if there is a network.
+    /// Starts stages named s0 and so on, each on a machine of its own if there is a network.
     pub(crate) fn start(etcd: &Etcd, stages: usize, network: Option<Network>, more: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("bt").tempdir_in("/tmp").unwrap();
         let stages_min = stages.to_string();
@@ -75,7 +76,8 @@ impl Fleet {
         let arguments: Vec<_> = common.iter().chain(more).map(|word| (*word).to_owned()).collect();
         let client = GatewayClient { http: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())) };
         let mut gateway = Command::new(env!("CARGO_BIN_EXE_baton"));
-        // Without guesses a request takes as long as it has tokens, so that faults come in time.
+        // Without speculative tokens a request takes time in proportion to its tokens, so that the fault comes before
+        // its end.
         gateway.args(["gateway", "--listen", &client.http.to_string(), "--speculation", "off"]);
         let advertised = network.as_ref().map(Network::hub);
         let gateway = spawn(gateway, "gateway", advertised, &arguments, &folder);
@@ -103,7 +105,7 @@ impl Fleet {
         self.stages.insert(name, stage);
     }
 
-    /// A stage with words of its own, which belongs to no test of what is left.
+    /// The command of one more stage, to which a test may add arguments. The fleet does not track its process.
     pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
         command.args(["stage", "--name", name, "--threads", "1"]).args(&self.arguments).arg(model_path());
@@ -111,7 +113,7 @@ impl Fleet {
         command
     }
 
-    /// Its client, for who asks while the fleet is hurt.
+    /// A copy of the fleet's client, for requests during a fault.
     pub(crate) fn client(&self) -> GatewayClient {
         self.client
     }
@@ -131,7 +133,7 @@ impl Fleet {
         stage.as_str().unwrap_or_else(|| panic!("slot {slot} in {status}"))[1..].parse().unwrap()
     }
 
-    /// How many stages hold layers now.
+    /// Number of stages that hold layers now.
     pub(crate) fn depth(&self) -> usize {
         self.get("/distributed/status").json()["placement"]["shards"].as_array().map_or(0, Vec::len)
     }
@@ -148,7 +150,7 @@ impl Fleet {
         stage.wait().unwrap()
     }
 
-    /// A stage that ended by itself; how.
+    /// Waits until a stage ends by itself and returns its exit status.
     pub(crate) fn ended(&mut self, at: usize) -> ExitStatus {
         let name = format!("s{at}");
         let stage = self.stages.get_mut(&name).expect("it was started");
@@ -164,13 +166,13 @@ impl Fleet {
         status
     }
 
-    /// What each request gives when nothing is wrong.
+    /// The tokens of each request when there is no fault.
     fn expected(&self) -> &'static [Vec<u32>] {
         static EXPECTED: OnceLock<Vec<Vec<u32>>> = OnceLock::new();
         EXPECTED.get_or_init(|| (0..STREAMS).map(|stream| self.complete(&prompt(stream), TOKENS).0).collect())
     }
 
-    /// Runs requests, has the fault happen under them, and expects each to end with the tokens that it gives undisturbed.
+    /// Runs requests, causes the fault while they run, and expects each to end with the tokens that it has undisturbed.
     pub(crate) fn disturbed(&mut self, what: &str, fault: impl FnOnce(&mut Self)) -> Course {
         let (client, expected) = (self.client, self.expected());
         let course = std::thread::scope(|scope| {
@@ -192,8 +194,8 @@ impl Fleet {
         course
     }
 
-    /// Asks without a pause as long as the faults happen, and expects each answer to be what it is undisturbed; how many
-    /// there were.
+    /// Sends requests without a pause for the duration of the faults and expects each answer to have the tokens that it
+    /// has undisturbed. Returns the number of answers.
     pub(crate) fn pressed(&mut self, what: &str, faults: impl FnOnce(&mut Self)) -> usize {
         let (client, expected, over) = (self.client, self.expected(), AtomicBool::new(false));
         let answers = std::thread::scope(|scope| {
@@ -210,7 +212,7 @@ impl Fleet {
                 })
             };
             let pressing: Vec<_> = (0..STREAMS).map(press).collect();
-            // The streams end whatever becomes of the faults.
+            // The streams end even if the faults panic.
             let outcome = catch_unwind(AssertUnwindSafe(|| faults(self)));
             over.store(true, Ordering::Relaxed);
             let answers = pressing.into_iter().map(|stream| stream.join().unwrap_or_else(|_| panic!("{what}: failed")));
@@ -222,14 +224,14 @@ impl Fleet {
         answers
     }
 
-    /// What a stage is said to be doing, if it is known.
+    /// The state of a stage according to the gateway, if the gateway lists it.
     pub(crate) fn state_of(&self, at: usize) -> Option<String> {
         let (status, pid) = (self.get("/distributed/status").json(), self.pid(at));
         let stage = status["stages"].as_array()?.iter().find(|stage| stage["pid"] == pid)?;
         stage["state"].as_str().map(str::to_owned)
     }
 
-    /// Asks once more, when the fault is over or has been coped with.
+    /// Sends one more request, after the cluster has recovered from the fault, and expects the undisturbed tokens.
     pub(crate) fn answers_as_before(&self) {
         assert_eq!(self.complete(&prompt(0), TOKENS).0, self.expected()[0]);
     }
@@ -242,7 +244,8 @@ impl Fleet {
         }
     }
 
-    /// Waits until every stage is known and at rest, and all layers are served.
+    /// Waits until the gateway lists every stage as serving or standby, and all layers are served. Returns the time
+    /// that it took.
     pub(crate) fn whole(&self) -> Duration {
         let mut seen = String::new();
         let most = HEALS_WAIT_MAX;
@@ -285,7 +288,7 @@ impl Fleet {
         base
     }
 
-    /// Waits until all that the faults took has been given back.
+    /// Waits until all resources that the faults took are released.
     pub(crate) fn back_to_base(&self, etcd: &Etcd) {
         self.whole();
         let blocks = || {
@@ -295,8 +298,9 @@ impl Fleet {
         loop {
             let (held, blocks) = (self.held(), blocks());
             let (_, keys) = etcdctl(&etcd.url, &["get", "--prefix", "--keys-only", "/baton/v1/home/"]);
-            // The model, the placement, the gateway, a record of each stage, and a claim of each that serves. Starts are
-            // counted for 20 s and then forgotten by themselves; the mark of a cluster key stays.
+            // The model, the placement, the gateway, a record for each stage, and a claim for each stage that serves.
+            // The keys of starts are not counted, because they expire after 20 s. The mark of a cluster key is not
+            // counted either, because it stays.
             let stays = |key: &&str| !key.contains("/starts/") && !key.ends_with("/key-mark");
             let keys = keys.split_whitespace().filter(stays).count();
             let most = 3 + 2 * self.stages.len();

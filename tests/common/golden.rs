@@ -1,4 +1,4 @@
-//! llama.cpp's greedy continuations of twenty prompts, and asking a cluster for its own.
+//! llama.cpp's greedy continuations of twenty prompts, and a function that gets a cluster's own.
 
 use serde_json::Value;
 
@@ -9,12 +9,12 @@ pub(crate) struct Golden {
     pub(crate) name: String,
     pub(crate) prompt: Vec<u32>,
     pub(crate) tokens: Vec<u32>,
-    /// By how much each token's logit was above the runner-up's.
+    /// Difference between each token's logit and that of the runner-up.
     pub(crate) gaps: Vec<f64>,
     pub(crate) runners_up: Vec<u32>,
 }
 
-/// The whole numbers of a JSON array.
+/// The integers of a JSON array.
 pub(crate) fn numbers(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|number| number.as_u64().unwrap() as u32).collect()
 }
@@ -32,7 +32,7 @@ pub(crate) fn golden() -> Vec<Golden> {
     file["cases"].as_array().unwrap().iter().map(case).collect()
 }
 
-/// The ids that follow each prompt, all prompts at once.
+/// The ids that the cluster generates after each prompt. All prompts run at once.
 pub(crate) fn answers(cluster: &Cluster, golden: &[Golden]) -> Vec<Vec<u32>> {
     std::thread::scope(|scope| {
         let ask = |case| scope.spawn(move || cluster.complete(case, 64).0);

@@ -1,4 +1,5 @@
-//! One HTTP request at a time over a plain socket, and what tests ask a gateway.
+//! A blocking HTTP client with one request per connection over a plain socket, and the requests that tests send to a
+//! gateway.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,10 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// A gateway's client.
+/// A client of one gateway.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GatewayClient {
-    /// Where it answers.
+    /// Address at which the gateway answers.
     pub(crate) http: SocketAddr,
 }
 
@@ -26,7 +27,7 @@ impl Answer {
     }
 }
 
-/// The answer to `method path`, or what went wrong with the connection.
+/// The answer to `method path`, or the error of the connection.
 pub(crate) fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(120)))?;
@@ -49,17 +50,17 @@ pub(crate) fn request(address: SocketAddr, method: &str, path: &str, body: &str)
 // === impl GatewayClient ===
 
 impl GatewayClient {
-    /// An answer of the gateway.
+    /// The gateway's answer to a GET request.
     pub(crate) fn get(&self, path: &str) -> Answer {
         request(self.http, "GET", path, "").unwrap_or_else(|error| panic!("GET {path}: {error}"))
     }
 
-    /// An answer of the gateway to a JSON body.
+    /// The gateway's answer to a JSON body.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         request(self.http, "POST", path, &body.to_string()).unwrap_or_else(|error| panic!("POST {path}: {error}"))
     }
 
-    /// What it says of its stages.
+    /// The stages that the gateway lists.
     pub(crate) fn stages(&self) -> Vec<Value> {
         self.get("/distributed/status").json()["stages"].as_array().cloned().unwrap_or_default()
     }
@@ -78,7 +79,7 @@ impl GatewayClient {
         samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     }
 
-    /// The ids that greedily follow the token ids `prompt`, and the answer they came in.
+    /// The ids that greedily follow the token ids `prompt`, and the answer that contained them.
     pub(crate) fn complete(&self, prompt: &[u32], tokens: u32) -> (Vec<u32>, Value) {
         let body = json!({
             "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": true, "logprobs": 0,

@@ -1,4 +1,4 @@
-//! What the integration tests share: the default model, clusters of real processes, and a small HTTP client.
+//! Helpers shared by the integration tests: the default model, clusters of real processes, and a small HTTP client.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub(crate) mod cluster;
@@ -13,10 +13,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// The default model's file, as `baton pull` finds or fetches it; `TEST_MODEL` names another copy.
+/// The file of the default model, as `baton pull` finds or fetches it. `TEST_MODEL` names another copy.
 ///
 /// # Panics
-/// When there is none and it cannot be fetched.
+/// If there is none and it cannot be fetched.
 #[expect(clippy::disallowed_methods, reason = "a test may be told of another copy")]
 pub(crate) fn model_path() -> PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
@@ -31,7 +31,7 @@ pub(crate) fn model_path() -> PathBuf {
     .clone()
 }
 
-/// Waits for something to hold; how long that took.
+/// Waits until `holds` returns true. Returns the time that it took.
 pub(crate) fn wait_for(what: &str, most: Duration, mut holds: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !holds() {

@@ -1,38 +1,38 @@
-//! Machines on a network: namespaces of this machine, each with a cable to one bridge. What passes them is in a test's hand.
-//! Needs root, `ip`, `tc` and `nft`; where one of them lacks, a test says so and leaves itself out.
+//! Machines on a network: namespaces of this machine, each with a virtual cable to one bridge. Tests control the
+//! packets that pass. Needs root, `ip`, `tc` and `nft`. If one of them is missing, a test reports that and is skipped.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// Namespaces with a bridge between them; removed when dropped.
+/// Namespaces with a bridge between them. Dropping it removes them.
 pub(crate) struct Network {
     id: u32,
     machines: usize,
 }
 
-/// What a machine lets through; everything unless said otherwise.
+/// The packets that a machine lets through. Without a rule it lets everything through.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Rule {
-    /// Nothing in either direction.
+    /// No packets pass in either direction.
     Nothing,
-    /// Nothing comes in.
+    /// No packets come in.
     NothingIn,
-    /// Nothing goes out.
+    /// No packets go out.
     NothingOut,
-    /// Connections that stand are reset, and new ones soon after they have been made.
+    /// Open connections are reset, and new ones soon after they have been made.
     Reset,
     /// One packet in ten is lost, in each direction.
     Loss,
-    /// Nothing to or from this port of another machine.
+    /// No packets pass to or from this port of another machine.
     NotTo(u16),
-    /// Nothing but what goes to or comes from this port of another machine.
+    /// Only packets to or from this port of another machine pass.
     OnlyTo(u16),
 }
 
 // === impl Network ===
 
 impl Network {
-    /// So many machines, or why there can be none here.
+    /// Creates `machines` machines. The error is the reason for which there can be none here.
     pub(crate) fn of(machines: usize) -> Result<Self, String> {
         let network = Self { id: std::process::id(), machines };
         for tool in ["ip", "tc", "nft"] {
@@ -72,11 +72,11 @@ impl Network {
     }
 
     fn host(&self, last: usize) -> String {
-        // The range of addresses that is kept for tests of networks.
+        // The address range that is reserved for network tests.
         format!("198.{}.{}.{last}", 18 + self.id / 256 % 2, self.id % 256)
     }
 
-    /// The address of this machine on the bridge.
+    /// The address of the host on the bridge.
     pub(crate) fn hub(&self) -> String {
         self.host(1)
     }
@@ -86,14 +86,14 @@ impl Network {
         self.host(at + 2)
     }
 
-    /// The command of a program on a machine.
+    /// The command that runs a program on a machine.
     pub(crate) fn command(&self, at: usize, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.space(at), program]);
         command
     }
 
-    /// From now on a machine lets through what the rule says.
+    /// Applies a rule to a machine, until the next rule or [`Network::heal`].
     pub(crate) fn set(&self, at: usize, rule: Rule) {
         let not_to = |port: u16| ["sport", "dport"].map(|end| format!("tcp {end} {port} drop"));
         let [input, output] = match rule {
@@ -113,7 +113,7 @@ impl Network {
         self.nft(at, &format!("table inet t {{\n{}{}}}\n", hook("input", &input), hook("output", &output)));
     }
 
-    /// From now on it lets everything through again.
+    /// Lets everything through again.
     pub(crate) fn heal(&self, at: usize) {
         self.nft(at, "flush ruleset");
     }
@@ -124,7 +124,7 @@ impl Network {
         assert!(nft.wait().unwrap().success(), "nft refused {rules}");
     }
 
-    /// Pulls a machine's cable: neither end hears a word about it.
+    /// Unplugs a machine's cable. Neither end gets an error.
     pub(crate) fn unplug(&self, at: usize) {
         run("ip", &["link", "set", &self.cable(at), "nomaster"]).unwrap();
     }
@@ -133,7 +133,7 @@ impl Network {
         run("ip", &["link", "set", &self.cable(at), "master", &self.bridge()]).unwrap();
     }
 
-    /// Lets no more than `rate` (`512kbit`) pass to and from a machine.
+    /// Limits the traffic to and from a machine to `rate` (`512kbit`).
     pub(crate) fn slow_down(&self, at: usize, rate: &str) {
         let shape = ["root", "tbf", "rate", rate, "burst", "16kb", "latency", "400ms"];
         run("tc", &[&["qdisc", "add", "dev", &self.cable(at)], &shape[..]].concat()).unwrap();
@@ -162,7 +162,8 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(said.trim().to_owned()) }
 }
 
-/// Says why a test is left out, past the test harness, which shows only what failed.
+/// Prints the reason for which a test is skipped. It writes past the test harness, which shows output only of failed
+/// tests.
 pub(crate) fn left_out(test: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "test {test} is LEFT OUT: {why}");
 }

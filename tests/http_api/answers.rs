@@ -1,4 +1,4 @@
-//! What comes back whole: text, counts, reasons, choices.
+//! Answers that are not streamed: text, counts, finish reasons, choices.
 
 use gateway::http::Settings;
 use schema::frame::Sampling;

@@ -1,4 +1,4 @@
-//! `baton bench`, the real program, before the client.
+//! `baton bench`, the real program, against the HTTP server.
 
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::double::{MODEL, Open, open, open_wide};
 
-/// Short prompts: the double has a token for each byte and room for 512.
+/// Short prompts, because the double has a token for each byte and room for 512.
 const SMALL: [&str; 4] = ["--prompt-tokens", "uniform:140..200", "--output-tokens", "uniform:3..9"];
 
 fn bench(client: &Open, more: &[&str]) -> Command {
@@ -33,7 +33,7 @@ async fn every_request_is_asked_and_counted_as_the_door_saw_it() {
     let (code, report) =
         report(&mut bench(&client, &["--concurrency", "1,3", "--requests", "6", "--warmup", "2", "--json"])).await;
     assert_eq!((code, &report["partial"], &report["endpoints"][0]["model"]), (Some(0), &false.into(), &MODEL.into()));
-    // Two to learn how tokens are counted, two to warm up, six for each load point.
+    // Two requests to calibrate the token count, two to warm up, six for each load point.
     let asked = client.pipeline.requests.lock().unwrap().clone();
     assert_eq!(asked.len(), 2 + 2 + 2 * 6);
     for (point, asked) in [&asked[4..10], &asked[10..]].into_iter().enumerate() {
@@ -44,11 +44,11 @@ async fn every_request_is_asked_and_counted_as_the_door_saw_it() {
         assert_eq!((&result["output_tokens"], &result["prompt_tokens"]), (&output.into(), &prompt.into()));
         assert_eq!(result["counted_by"], "usage");
         assert_eq!(result["time_to_first_token_ms"]["count"], 6);
-        // A piece of text for each token, or less where the double says its end, which has none.
+        // Each token is a piece of text of its own, except the double's end token, which has no text.
         assert!(result["inter_token_ms"]["count"].as_u64().unwrap() <= output - 6, "{result}");
         for request in asked {
             assert!((3..=9).contains(&request.tokens_max) && request.stop_tokens.is_empty(), "{request:?}");
-            // Words of 3 to 8 letters come out so long only if they were counted rightly.
+            // Prompts of words of 3 to 8 letters have this length only if the tokens were counted correctly.
             assert!((90..=260).contains(&request.prompt.len()), "{}", request.prompt.len());
         }
     }
@@ -66,7 +66,7 @@ async fn two_endpoints_take_turns_and_are_compared() {
     let point = &report["points"][0];
     assert_eq!(point["load"]["rate"], 200.0);
     assert_eq!((&point["results"][0]["completed"], &point["results"][1]["completed"]), (&6.into(), &6.into()));
-    // The same lengths for both, in other words.
+    // Both endpoints get requests of the same lengths, with different words.
     assert_eq!(point["results"][0]["output_tokens"], point["results"][1]["output_tokens"]);
     let prompts = |client: &Open| client.pipeline.requests.lock().unwrap().last().unwrap().prompt.clone();
     assert_ne!(prompts(&one), prompts(&other));
@@ -76,7 +76,7 @@ async fn two_endpoints_take_turns_and_are_compared() {
 
 #[tokio::test]
 async fn ctrl_c_shows_what_was_measured_so_far() {
-    // Tokens for what comes before and for a few requests; then the double stalls.
+    // The permits suffice for calibration, warm-up and a few requests. Then the double stalls.
     let client = open(Settings::default(), 100).await;
     let running = bench(&client, &["--concurrency", "2", "--requests", "1000", "--json"]).spawn().unwrap();
     client.until(|counts| counts.finished >= 6 && counts.started > counts.finished).await;
@@ -96,7 +96,8 @@ async fn ctrl_c_shows_what_was_measured_so_far() {
 
 #[tokio::test]
 async fn refusals_are_counted_by_kind_and_a_run_without_an_answer_fails() {
-    // Tokens for getting to know it only; the request to warm up waits until the door refuses what comes then.
+    // The permits suffice for calibration only. The warm-up request waits for permits until the server refuses all
+    // later requests.
     let client = open(Settings::default(), 2).await;
     let mut running = bench(&client, &["--concurrency", "1,4", "--requests", "5", "--json"]);
     let report = tokio::spawn(async move { report(&mut running).await });

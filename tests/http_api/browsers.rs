@@ -1,4 +1,4 @@
-//! Web pages that a person of this machine visits: those of others can neither use the API nor pretend to be it.
+//! Web pages that a user of this machine visits. Pages of other sites can neither use the API nor pretend to be it.
 
 use engine::view::ClusterView;
 use gateway::http::{AllowedHost, AllowedOrigin, Settings};
@@ -17,7 +17,7 @@ async fn asked(client: &Open, method: &str, path: &str, headers: &str, body: &st
 }
 
 async fn chat_from(client: &Open, origin: &str) -> Answer {
-    // A type for which a browser asks nobody before it sends.
+    // A browser sends this content type without a preflight request.
     let headers = format!("Host: localhost:8100\r\nOrigin: {origin}\r\nContent-Type: text/plain\r\n");
     asked(client, "POST", "/v1/chat/completions", &headers, CHAT).await
 }

@@ -1,4 +1,4 @@
-//! A client that says exactly what a test wants, byte for byte, and reads what comes back.
+//! A client that sends exactly the bytes that a test wants and reads the answer.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Longer than any answer takes; a test that waits so long has failed.
+/// Longer than any answer takes. A test that waits this long fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One answer.
@@ -38,7 +38,7 @@ impl Answer {
         text.split("\n\n").filter_map(|event| event.strip_prefix("data: ")).map(str::to_owned).collect()
     }
 
-    /// The JSON of a stream's events; the last must be `[DONE]`.
+    /// The JSON of a stream's events. The last event must be `[DONE]`.
     pub fn chunks(&self) -> Vec<Value> {
         let mut events = self.events();
         assert_eq!(events.pop().as_deref(), Some("[DONE]"), "{}", self.text());
@@ -67,7 +67,7 @@ pub async fn connect(address: SocketAddr) -> TcpStream {
 /// Sends `request` on a new connection and reads the one answer.
 pub async fn ask(address: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = connect(address).await;
-    // An answer may come, and the connection close, before all of a refused request is sent.
+    // The answer may come, and the connection close, before all of a refused request is sent.
     let _ = stream.write_all(request).await;
     answer(&mut stream, request.starts_with(b"HEAD")).await
 }
@@ -84,7 +84,7 @@ pub async fn complete(address: SocketAddr, body: &Value) -> Answer {
     ask(address, &post("/v1/completions", body.to_string().as_bytes())).await
 }
 
-/// Reads one answer to its end; `bare` is without a body whatever its head says.
+/// Reads one answer to its end. If `bare` is set, the answer has no body, even if its head announces one.
 pub async fn answer(stream: &mut TcpStream, bare: bool) -> Answer {
     tokio::time::timeout(PATIENCE, read_answer(stream, bare)).await.expect("no answer came")
 }
@@ -136,7 +136,7 @@ async fn read_chunks(stream: &mut TcpStream, mut bytes: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// Reads until `wanted` is in what has come so far.
+/// Reads until the received text contains `wanted`.
 pub async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
     let mut bytes = Vec::new();
     while !String::from_utf8_lossy(&bytes).contains(wanted) {
@@ -146,7 +146,7 @@ pub async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// What comes until the other side closes or breaks the connection.
+/// Reads until the other side closes or resets the connection.
 pub async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     tokio::time::timeout(PATIENCE, async { while more(stream, &mut bytes).await {} }).await.expect("it stays open");

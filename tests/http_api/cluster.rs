@@ -1,4 +1,4 @@
-//! The pages about the cluster: they show what the pipeline and the store say, and nothing else.
+//! The endpoints about the cluster. They show the state of the pipeline and of the store, and nothing else.
 
 use engine::generate::PipelineStatus;
 use engine::store::{Entry, Revision};
@@ -44,7 +44,7 @@ fn view() -> ClusterView {
     ClusterView::new(&keyspace, None, 9, &entries)
 }
 
-/// The store's entry at `key` of the cluster `home`.
+/// The store's entry at `key` in the cluster `home`.
 pub(crate) fn entry(key: &str, value: String) -> Entry {
     let key = format!("/baton/v1/home/{key}");
     Entry { key, value: value.into_bytes(), mod_revision: Revision(9), lease: None }

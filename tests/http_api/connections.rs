@@ -1,4 +1,4 @@
-//! More connections than the server holds: those that wait make room for those that ask.
+//! More connections than the server holds: those that wait make room for those that send requests.
 
 use std::time::Duration;
 
@@ -11,9 +11,10 @@ use tokio::time::Instant;
 use crate::client::{answer, connect, get, plain, post, read_to_end, read_until};
 use crate::double::{Open, open, open_wide};
 
-/// The cap as by default.
+/// The default cap.
 const CONNECTIONS_MAX: usize = 1024;
-/// A tenth of what a person would notice, on a machine that runs other tests.
+/// Longest time of an answer that comes at once: a tenth of the time that a person would notice, on a machine that runs
+/// other tests.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
 fn small(connections_max: usize) -> Settings {
@@ -35,7 +36,7 @@ async fn is_answered_at_once(client: &Open) {
     assert!(took < AT_ONCE, "the answer took {took:?}");
 }
 
-/// A stream that has begun and stays busy until the door's pipeline may make tokens.
+/// A stream that has begun. Its connection stays busy until the pipeline gets permits for more tokens.
 async fn begin_stream(client: &Open) -> TcpStream {
     let message = json!([{"role": "user", "content": "go"}]);
     let body = json!({"messages": message, "stream": true, "ignore_eos": true, "max_tokens": 20});
@@ -72,7 +73,7 @@ async fn half_open_connections_of_several_addresses_lock_nobody_out() {
         held.push(connect_from(&format!("127.0.1.{}", 1 + number % 4), &client).await);
     }
     is_answered_at_once(&client).await;
-    // The first to come was the first to go.
+    // The connection that came first is closed first.
     assert_eq!(read_to_end(&mut held[0]).await, "");
     let mut last = held.pop().unwrap();
     last.write_all(&plain("GET", "/health")).await.unwrap();
@@ -120,7 +121,7 @@ async fn where_all_are_busy_a_newcomer_is_told_so_and_the_next_free_place_is_tak
     assert!(turned_away.header("retry-after").is_some());
     assert_eq!(turned_away.header("connection"), Some("close"));
     drop(second);
-    // The place is free as soon as the door has seen the other leave.
+    // The place is free as soon as the server has noticed that the other connection closed.
     while get(client.address, "/health").await.status != 200 {}
     ends_well(&client, &mut first).await;
 }

@@ -1,5 +1,5 @@
-//! A pipeline that counts and a text model of one token a byte: every token depends on all tokens before it, on the
-//! sampling and on the position, so that a lost, doubled or reordered one changes all that follow.
+//! A pipeline double that counts, and a text-model double with one token per byte. Every token depends on all tokens
+//! before it, on the sampling and on the position. So a lost, doubled or reordered token changes all that follow.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -16,15 +16,15 @@ use tokio::task::JoinHandle;
 
 pub const MODEL: &str = "org/count-1";
 pub const CONTEXT_TOKENS: u32 = 512;
-/// Ends an answer.
+/// The token that ends an answer.
 pub const END: u32 = 256;
-/// Begins a message.
+/// The token that begins a message.
 const BEGIN: u32 = 257;
 const VOCAB: u32 = 258;
-/// What the double says; short, so that short stop strings are found.
+/// The bytes that the double generates. There are few, so that short stop strings occur.
 const ALPHABET: &[u8] = b"abcd \n";
 
-/// The token after `history`: all of it counts.
+/// The token after `history`. It depends on every token of it.
 pub fn next_token(history: &[u32], sampling: &Sampling) -> u32 {
     let key = if sampling.temperature > 0.0 { sampling.seed ^ (u64::from(sampling.choice) << 32) } else { 0 };
     let sum = history.iter().fold(key ^ 7, |sum, token| sum.wrapping_mul(31).wrapping_add(u64::from(*token) + 1));
@@ -32,12 +32,12 @@ pub fn next_token(history: &[u32], sampling: &Sampling) -> u32 {
     if mixed % 61 == 0 { END } else { u32::from(ALPHABET[mixed as usize % ALPHABET.len()]) }
 }
 
-/// The probability the double gives a token.
+/// The log-probability that the double gives a token.
 pub fn logprob(token: u32) -> f32 {
     -(token as f32) / 64.0
 }
 
-/// What an answer to `prompt` must be: its text, its number of tokens, and whether it ended by itself.
+/// The expected answer to `prompt`: its text, its number of tokens, and true if it ended by itself.
 pub fn expected(prompt: &[u32], sampling: &Sampling, tokens_max: usize) -> (String, usize, bool) {
     let mut history = prompt.to_vec();
     let mut text = String::new();
@@ -52,12 +52,12 @@ pub fn expected(prompt: &[u32], sampling: &Sampling, tokens_max: usize) -> (Stri
     (text, tokens_max, false)
 }
 
-/// How much of `prompt` the double need not compute, it says: most for the first choice.
+/// Number of tokens of `prompt` that the double reports as cached: most for the first choice.
 fn cached_tokens(prompt: usize, choice: u32) -> u32 {
     (prompt as u32 / 2).saturating_sub(choice)
 }
 
-/// The usage of one answer to each of the prompts with so many tokens, or of `choices`.
+/// The usage of one answer with `choices` choices to each of the prompts, given the prompts' numbers of tokens.
 pub fn usage(prompts: &[usize], choices: u32, completion_tokens: usize) -> serde_json::Value {
     let prompt_tokens: usize = prompts.iter().sum();
     let cached_tokens: u32 = prompts.iter().map(|prompt| cached_tokens(*prompt, choices - 1)).sum();
@@ -69,31 +69,31 @@ pub fn usage(prompts: &[usize], choices: u32, completion_tokens: usize) -> serde
     })
 }
 
-/// Temperature 0.
+/// Sampling parameters with temperature 0.
 pub fn greedy() -> Sampling {
     Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 }
 }
 
-/// How many sequences did what.
+/// Numbers of sequences by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub started: usize,
     pub finished: usize,
-    /// Dropped by the door before their end.
+    /// The server dropped them before their end.
     pub cancelled: usize,
-    /// Refused by the door itself.
+    /// The server itself refused them.
     pub refused: usize,
 }
 
 /// The pipeline double.
 pub struct Counting {
-    /// Tokens it may still make, over all sequences.
+    /// Tokens that it may still generate, over all sequences.
     pub permits: Arc<Semaphore>,
     pub counts: watch::Sender<Counts>,
     pub status: Mutex<PipelineStatus>,
     pub view: Mutex<ClusterView>,
     pub rejection: Mutex<Option<Rejection>>,
-    /// Fails every sequence after so many tokens.
+    /// If set, every sequence fails after this number of tokens.
     pub failure: Mutex<Option<(usize, Failure)>>,
     pub requests: Mutex<Vec<Request>>,
 }
@@ -106,7 +106,7 @@ impl Pipeline for Counting {
         }
         self.requests.lock().unwrap().push(request.clone());
         self.counts.send_modify(|counts| counts.started += 1);
-        // A narrow channel: a door that does not take its events is felt.
+        // The channel is narrow, so that a server that does not take its events blocks the sequence.
         let (sender, events) = mpsc::channel(2);
         let work =
             Work { request, sender, permits: Arc::clone(&self.permits), failure: self.failure.lock().unwrap().clone() };
@@ -147,7 +147,7 @@ struct Work {
 }
 
 impl Work {
-    /// Makes the sequence; false when nobody wants it any more.
+    /// Generates the sequence. Returns false if the receiver is gone.
     async fn run(self) -> bool {
         let sender = self.sender.clone();
         tokio::select! {
@@ -251,7 +251,7 @@ impl Decoder for Ascii {
     }
 }
 
-/// A door that is open, and what is behind it.
+/// A running HTTP server and its pipeline.
 pub struct Open {
     pub address: SocketAddr,
     pub pipeline: Arc<Counting>,
@@ -259,7 +259,7 @@ pub struct Open {
     pub serving: JoinHandle<()>,
 }
 
-/// Opens a door on a free port; its pipeline may make `permits` tokens.
+/// Starts a server on a free port. Its pipeline may generate `permits` tokens.
 pub async fn open(settings: Settings, permits: usize) -> Open {
     let status = PipelineStatus { serving: true, store_reachable: true, ..PipelineStatus::default() };
     let pipeline = Arc::new(Counting {
@@ -283,13 +283,13 @@ pub async fn open(settings: Settings, permits: usize) -> Open {
     Open { address, pipeline, stop, serving }
 }
 
-/// A door as by default, with all the tokens anybody wants.
+/// Starts a server with default settings. Its pipeline may generate any number of tokens.
 pub async fn open_wide() -> Open {
     open(Settings::default(), Semaphore::MAX_PERMITS).await
 }
 
 impl Open {
-    /// Waits until the pipeline's counts are as `wanted`; panics when they do not become so soon.
+    /// Waits until `wanted` holds for the pipeline's counts. Panics if it does not hold soon.
     pub async fn until(&self, wanted: impl FnMut(&Counts) -> bool) {
         let mut counts = self.pipeline.counts.subscribe();
         let soon = tokio::time::timeout(Duration::from_secs(10), counts.wait_for(wanted)).await;

@@ -1,4 +1,4 @@
-//! Clients that leave or do not listen.
+//! Clients that close the connection or do not read.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ async fn a_client_that_does_not_read_holds_up_only_itself_and_not_for_ever() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut deaf = socket.connect(client.address).await.unwrap();
-    // More events than all buffers on the way hold: they would not be made for nobody.
+    // More events than all buffers on the way hold, so the sequences cannot finish unless the client reads.
     let body = json!({"prompt": vec!["ab"; 16], "stream": true, "ignore_eos": true, "max_tokens": CONTEXT_TOKENS});
     let request = post("/v1/completions", body.to_string().as_bytes());
     deaf.write_all(&request.repeat(8)).await.unwrap();

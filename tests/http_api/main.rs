@@ -1,4 +1,4 @@
-//! The HTTP door on a real socket, before a pipeline and a text model that do real arithmetic.
+//! The HTTP server on a real socket, with doubles of the pipeline and the text model that do real arithmetic.
 
 mod answers;
 mod bench;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::client::{Answer, ask, chat, complete, get, plain, post};
 use crate::double::{Open, open_wide};
 
-/// The error's `(param, code)`, after a check of its shape.
+/// The error's `(param, code)`, after a check of its JSON shape.
 fn refused(answer: &Answer, status: u16) -> (Value, Value) {
     assert_eq!(answer.status, status, "{}", answer.text());
     assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -163,7 +163,7 @@ async fn a_prompt_beyond_the_context_is_refused_in_the_words_clients_look_for() 
     assert!(message.starts_with("This model's maximum context length is 512 tokens."), "{message}");
     let fits = complete(client.address, &json!({"prompt": "x".repeat(511)})).await.json();
     assert_eq!(fits["usage"]["completion_tokens"], 1);
-    // Stages with little memory hold less than the model could.
+    // Stages with little memory hold fewer tokens than the model supports.
     client.pipeline.status.lock().unwrap().context_tokens = 100;
     let answer = complete(client.address, &json!({"prompt": "x".repeat(100)})).await;
     assert_eq!(refused(&answer, 400).1, "context_length_exceeded");

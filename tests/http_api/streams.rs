@@ -1,4 +1,4 @@
-//! What comes back as events.
+//! Answers that are streamed as events.
 
 use std::time::Duration;
 
@@ -149,7 +149,7 @@ async fn a_stop_lets_a_running_stream_end() {
     stream.write_all(&post("/v1/completions", body.to_string().as_bytes())).await.unwrap();
     read_until(&mut stream, "data: ").await;
     client.stop.send(()).unwrap();
-    // The idle connection is closed at once: so the order has arrived.
+    // The idle connection is closed at once, so the server has received the order to stop.
     assert_eq!(read_to_end(&mut idle).await, "");
     assert!(!client.serving.is_finished());
     client.pipeline.permits.add_permits(100);

@@ -1,4 +1,5 @@
-//! Answers to requests whose bodies nobody reads: the client reads them, and knows whether it may go on.
+//! Answers to requests whose bodies the server does not read. The client gets the answer, and learns from it if it may
+//! use the connection again.
 
 use std::time::Duration;
 
@@ -11,14 +12,14 @@ use tokio::time::Instant;
 use crate::client::{Answer, answer, ask, connect, get, plain, read_to_end};
 use crate::double::{Open, open, open_wide};
 
-/// No refusal waits for a body.
+/// Longest time to a refusal. A refusal does not wait for the body.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
 fn head(path: &str, bytes: u64, more: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{more}Content-Length: {bytes}\r\n\r\n")
 }
 
-/// Sends all of a request with `bytes` of a body before it reads, as most clients do. Fails where the door does not
+/// Sends a whole request with a body of `bytes` bytes before it reads, as most clients do. Fails if the server does not
 /// take them.
 async fn send_all(client: &Open, path: &str, bytes: usize) -> (TcpStream, Answer) {
     let mut stream = connect(client.address).await;
@@ -34,7 +35,8 @@ async fn send_all(client: &Open, path: &str, bytes: usize) -> (TcpStream, Answer
     (stream, found)
 }
 
-/// Asks on, as a pooled client would, where the answer does not say that the connection closes.
+/// Sends another request, as a pooled client would, unless the answer says that the connection closes. Returns true if
+/// it sent one.
 async fn goes_on(stream: &mut TcpStream, found: &Answer) -> bool {
     if found.header("connection") == Some("close") {
         assert_eq!(read_to_end(stream).await, "");
@@ -68,7 +70,7 @@ async fn a_refusal_does_not_wait_for_the_body() {
         let found = answer(&mut stream, false).await;
         assert_eq!(found.status, 404);
         assert!(began.elapsed() < AT_ONCE, "{bytes}: {:?}", began.elapsed());
-        // What is sent late is taken all the same.
+        // The server still takes a body that is sent after the answer.
         stream.write_all(&vec![b' '; bytes.min(1 << 20) as usize]).await.unwrap();
         assert_eq!(goes_on(&mut stream, &found).await, kept, "{bytes}");
     }

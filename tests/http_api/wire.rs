@@ -1,4 +1,4 @@
-//! What is hardly HTTP any more: slow, endless, broken and foreign bytes. After each of them the door still serves.
+//! Input that is hardly HTTP: slow, endless, broken and foreign bytes. After each of them the server still answers.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn healthy(client: &Open) {
     assert_eq!(get(client.address, "/health").await.status, 200);
 }
 
-/// Sends `bytes` and reads to the end of what comes.
+/// Sends `bytes` and reads the answer to its end.
 async fn shout(client: &Open, bytes: &[u8]) -> String {
     let mut stream = connect(client.address).await;
     let _ = stream.write_all(bytes).await;
@@ -162,7 +162,8 @@ async fn requests_one_after_another_on_a_connection_are_answered_in_order_and_ga
     healthy(&client).await;
 }
 
-/// The status of the next of several answers; these come one at a time, so none is read into another.
+/// The status of the next of several answers. The answer is read byte by byte, so that nothing of the next one is
+/// consumed.
 async fn next_status(stream: &mut TcpStream) -> u16 {
     use tokio::io::AsyncReadExt;
     let mut head = Vec::new();

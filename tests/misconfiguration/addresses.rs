@@ -1,4 +1,4 @@
-//! Addresses nobody has, addresses of others, names that do not resolve, ports that are taken.
+//! Unused addresses, addresses of other machines, names that do not resolve, and ports that are taken.
 
 use super::case::{Case, Mistake};
 use super::fixture::{Fixture, OTHER, WRONG};

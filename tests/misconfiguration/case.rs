@@ -1,5 +1,5 @@
-//! One row of the table: a mistake, what is to be seen of it where people look, and what was seen of it. Knows no
-//! particular mistake.
+//! One row of the table: a mistake, the expected output of each tool, and the output that was found. This module knows
+//! no particular mistake.
 
 use std::any::Any;
 use std::time::{Duration, Instant};
@@ -7,38 +7,39 @@ use std::time::{Duration, Instant};
 use super::fixture::{Fixture, Site};
 use super::process::Process;
 
-/// Until a process that cannot go on has ended; names are waited for longer, as a crashed process may still hold one.
+/// Longest wait until a process that cannot go on ends. It is long because a process waits for a name that a crashed
+/// one may still hold.
 const ENDS_WITHIN: Duration = Duration::from_secs(12);
-/// Until a mistake shows wherever it is to show, on a busy machine.
+/// Longest wait until the output shows a mistake, on a busy machine.
 const SHOWS_WITHIN: Duration = Duration::from_secs(25);
-/// Between two looks.
+/// Pause between two checks of the output.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
 
-/// A mistake and what is to be seen of it.
+/// A mistake and the expected output.
 pub(crate) struct Case {
-    /// Said in the table.
+    /// The row's name in the table.
     pub(crate) name: &'static str,
-    /// Makes the mistake, or says why it cannot be made here.
+    /// Makes the mistake. The error is the reason for which it cannot be made here.
     pub(crate) make: fn(&mut Fixture) -> Result<Mistake, String>,
     pub(crate) expected: Expected,
 }
 
-/// Fragments of what is to be seen.
+/// Fragments of the expected output.
 #[derive(Clone, Copy)]
 pub(crate) struct Expected {
     /// Status and a part of the body of `/health`.
     pub(crate) health: (u16, &'static str),
-    /// A part of what `baton status` prints.
+    /// A part of the output of `baton status`.
     pub(crate) status: &'static str,
-    /// Exit status and a part of what `baton doctor` prints.
+    /// Exit status and a part of the output of `baton doctor`.
     pub(crate) doctor: (i32, &'static str),
-    /// Exit status of the process that is wrong; none where it stays.
+    /// Exit status of the wrong process. `None` if it keeps running.
     pub(crate) exit: Option<i32>,
-    /// A part of its last line.
+    /// A part of the last line of the wrong process.
     pub(crate) says: &'static str,
 }
 
-/// A cluster that serves, beside a process that says nothing.
+/// The output for a cluster that serves, and a wrong process that keeps running and needs to print nothing.
 pub(crate) const WELL: Expected = Expected {
     health: (200, r#""status":"ok""#),
     status: "serving: every layer is held exactly once",
@@ -47,17 +48,17 @@ pub(crate) const WELL: Expected = Expected {
     says: "",
 };
 
-/// A mistake that has been made, and how it is taken back.
+/// A mistake that has been made, and the function that reverts it.
 pub(crate) struct Mistake {
     process: Option<Process>,
-    /// The cluster to look at: the one that others share unless said otherwise.
+    /// The cluster in which the mistake shows. `None` stands for the cluster that all rows share.
     site: Option<Site>,
     undo: Option<fn(&mut Fixture)>,
-    /// Things that last as long as the mistake, dropped in order.
+    /// Values that live as long as the mistake. They are dropped in order.
     held: Vec<Box<dyn Any>>,
 }
 
-/// One row as it was found.
+/// The result of one row.
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) name: &'static str,
@@ -67,16 +68,16 @@ pub(crate) struct Found {
     pub(crate) exit: String,
     pub(crate) says: String,
     pub(crate) took: Duration,
-    /// The differences from what was expected.
+    /// The differences from the expected output.
     pub(crate) differs: Vec<String>,
-    /// Why the row was left out.
+    /// The reason, if the row was skipped.
     pub(crate) left_out: Option<String>,
 }
 
 // === impl Case ===
 
 impl Case {
-    /// A process that ends with `exit` and these last words; nobody else notices.
+    /// A process that ends with `exit` and with `says` in its last line. The rest of the cluster is not affected.
     pub(crate) fn ends(
         name: &'static str,
         exit: i32,
@@ -95,7 +96,8 @@ impl Case {
         Self { name, make, expected }
     }
 
-    /// Makes the mistake, looks, takes it back, and asks the others for the tokens they gave before.
+    /// Makes the mistake, checks the output, reverts the mistake, and checks that the shared cluster still generates
+    /// the same tokens.
     pub(crate) fn hold(&self, fixture: &mut Fixture) -> Found {
         let started = Instant::now();
         let mut mistake = match (self.make)(fixture) {
@@ -128,7 +130,7 @@ impl Case {
         }
     }
 
-    /// Looks until all is as expected, or for as long as it may take.
+    /// Checks the output again and again until all is as expected or the time is up.
     fn look(&self, fixture: &Fixture, mistake: &mut Mistake, found: &mut Found) {
         let before = std::mem::take(&mut found.differs);
         let started = Instant::now();
@@ -185,7 +187,7 @@ impl Case {
 // === impl Mistake ===
 
 impl Mistake {
-    /// One that no process makes.
+    /// A mistake without a process of its own.
     pub(crate) fn of_nobody() -> Self {
         Self { process: None, site: None, undo: None, held: Vec::new() }
     }
@@ -194,17 +196,17 @@ impl Mistake {
         Self { process: Some(process), ..Self::of_nobody() }
     }
 
-    /// It is to be seen in this cluster.
+    /// The mistake shows in this cluster.
     pub(crate) fn at(self, site: Site) -> Self {
         Self { site: Some(site), ..self }
     }
 
-    /// It is taken back by `undo`, when its process has been stopped.
+    /// `undo` reverts the mistake, after its process has been stopped.
     pub(crate) fn undone_by(self, undo: fn(&mut Fixture)) -> Self {
         Self { undo: Some(undo), ..self }
     }
 
-    /// It needs this as long as it lasts.
+    /// The mistake needs `held` as long as it lasts.
     pub(crate) fn holding(mut self, held: impl Any) -> Self {
         self.held.push(Box::new(held));
         self

@@ -1,4 +1,4 @@
-//! Disks that are full or read-only at each place that is written to, and folders that one may not write to.
+//! Disks that are full or read-only at each place that baton writes to, and folders without write permission.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -81,7 +81,7 @@ fn sockets(fixture: &mut Fixture, options: &str) -> Result<Mistake, String> {
     Ok(fixture.start(stage)?.holding(disk))
 }
 
-/// A process that goes on without its log.
+/// A process that keeps running although it cannot write its log.
 fn full_log(fixture: &mut Fixture, verb: &str) -> Result<Mistake, String> {
     let folder = fixture.path(&format!("full-log-{verb}"));
     let disk = TinyDisk::mount(&folder, "size=16k")?;

@@ -1,4 +1,4 @@
-//! Around a process: proxies, homes, limits, clocks, users.
+//! The environment of a process: proxies, home folders, limits, clocks, users.
 
 use std::path::Path;
 use std::process::Command;
@@ -74,7 +74,7 @@ fn wrapped(mut outer: Command, inner: &Command) -> Command {
     outer
 }
 
-/// `baton` with a verb, run by a user who owns nothing, from copies of the program and the model for that user.
+/// `baton` with a verb, run by a user who owns nothing. The program and the model are copies that this user can read.
 pub(crate) fn as_nobody(fixture: &Fixture, verb: &str) -> Result<Command, String> {
     use std::os::unix::process::CommandExt;
     let (program, model) = (fixture.path("baton"), fixture.path("model.gguf"));

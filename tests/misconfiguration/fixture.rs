@@ -1,5 +1,5 @@
-//! Shared by all rows: a real etcd, a cluster with a key that serves (on machines of its own where there can be
-//! some), and commands for processes that join it, right in everything that a row does not get wrong.
+//! Shared by all rows: a real etcd, a cluster with a key that serves (on separate machines if there can be some), and
+//! commands for processes that join it. These are right in everything that a row does not change.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -14,29 +14,29 @@ use super::common::model_path;
 use super::common::network::Network;
 use super::process::Process;
 
-/// The key of the cluster that serves.
+/// The key of the shared cluster.
 pub(crate) const KEY: &str = "abababababababababababababababababababababababababababababababab";
-/// The machine of those who are wrong, and one for those who lack addresses.
+/// The machine of the wrong processes. The other machine is for a process that loses its addresses.
 pub(crate) const WRONG: usize = 2;
 pub(crate) const OTHER: usize = 3;
-/// Stages that serve.
+/// Number of stages in the shared cluster.
 const STAGES: usize = 2;
-/// Asked for after each row.
+/// Number of tokens that are requested after each row.
 const TOKENS: u32 = 6;
 const PROMPT: [u32; 6] = [504, 4149, 282, 3575, 314, 3030];
 
-/// The etcd, the cluster that serves, and a folder for what rows make.
+/// The etcd, the shared cluster, and a folder for files of the rows.
 pub(crate) struct Fixture {
     pub(crate) fleet: Fleet,
     pub(crate) etcd: Etcd,
     pub(crate) folder: tempfile::TempDir,
     expected: Vec<u32>,
-    /// Why there are no machines.
+    /// The reason, if there are no machines.
     no_network: Option<String>,
     processes: usize,
 }
 
-/// A cluster that can be looked at.
+/// A cluster that tools can ask.
 #[derive(Debug, Clone)]
 pub(crate) struct Site {
     pub(crate) client: GatewayClient,
@@ -49,7 +49,7 @@ pub(crate) struct Site {
 impl Fixture {
     pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("bm").tempdir_in("/tmp").unwrap();
-        // Other users' processes are to get in, too.
+        // Processes of other users need access, too.
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let key = folder.path().join("key");
         std::fs::write(&key, KEY).unwrap();
@@ -66,24 +66,24 @@ impl Fixture {
         Self { fleet, etcd, folder, expected, no_network, processes: 0 }
     }
 
-    /// The cluster that serves.
+    /// The shared cluster.
     pub(crate) fn site(&self) -> Site {
         Site { client: self.fleet.client(), etcd: self.etcd.url.clone(), cluster: "home".to_owned() }
     }
 
-    /// The machines, or why there are none.
+    /// The machines. The error is the reason, if there are none.
     pub(crate) fn network(&self) -> Result<&Network, String> {
         self.no_network.clone().map_or_else(|| Ok(self.fleet.network()), Err)
     }
 
-    /// `baton` with a verb on this machine; the environment makes it a right member, and a row's flags overrule that.
+    /// `baton` with a verb on this machine. The environment makes it a right member, and flags of a row override that.
     pub(crate) fn baton(&self, verb: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
         command.arg(verb);
         self.right(command)
     }
 
-    /// The same on another machine, which advertises its address.
+    /// The same on another machine. The process advertises that machine's address.
     pub(crate) fn baton_at(&self, machine: usize, verb: &str) -> Result<Command, String> {
         let network = self.network()?;
         let mut command = network.command(machine, env!("CARGO_BIN_EXE_baton"));
@@ -92,7 +92,7 @@ impl Fixture {
     }
 
     fn right(&self, mut command: Command) -> Command {
-        // Too little memory for a layer: it joins and changes nothing for the others.
+        // The memory is too small for a layer, so the process joins and changes nothing for the others.
         let told =
             [("NAME", "wrong"), ("THREADS", "1"), ("MEMORY", "1MiB"), ("LEASE_TTL_S", "2"), ("LISTEN", "127.0.0.1:0")];
         command.envs(told.map(|(name, value)| (format!("BATON_{name}"), value)));
@@ -101,7 +101,7 @@ impl Fixture {
         command
     }
 
-    /// Starts a process that is wrong.
+    /// Starts a wrong process.
     pub(crate) fn start(&mut self, command: Command) -> Result<Mistake, String> {
         Ok(Mistake::of(self.process(command)))
     }
@@ -110,18 +110,18 @@ impl Fixture {
         Process::start(command, self.log())
     }
 
-    /// The file for what the next process says.
+    /// The log file of the next process.
     pub(crate) fn log(&mut self) -> PathBuf {
         self.processes += 1;
         self.folder.path().join(format!("{}.log", self.processes))
     }
 
-    /// A file or folder of a row's own.
+    /// A path for a file or folder of one row.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// A cluster of its own in the same etcd, called `name`: a gateway, and a stage for each of `memory`.
+    /// Starts a separate cluster called `name` in the same etcd: a gateway, and a stage for each item of `memory`.
     pub(crate) fn cluster(&mut self, name: &str, memory: &[&str]) -> (Site, Vec<Process>) {
         let etcd = self.etcd.url.clone();
         self.cluster_at(&etcd, name, memory)
@@ -147,7 +147,7 @@ impl Fixture {
         said
     }
 
-    /// Exit status and standard output of a verb that looks at a cluster.
+    /// Exit status and output of a verb that reads a cluster.
     pub(crate) fn ask(&self, verb: &str, site: &Site) -> (i32, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
         let asked = command
@@ -159,7 +159,7 @@ impl Fixture {
         (asked.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
     }
 
-    /// The difference of the serving cluster's answers from its first ones, if there is any.
+    /// The difference between the shared cluster's current answer and its first one, if there is any.
     pub(crate) fn answers_otherwise(&self) -> Option<String> {
         let body = serde_json::json!({
             "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": true, "logprobs": 0,
@@ -176,20 +176,21 @@ impl Fixture {
 // === impl Site ===
 
 impl Site {
-    /// Status and body of `/health`; 0 while nobody answers.
+    /// Status and body of `/health`. The status is 0 while the gateway does not answer.
     pub(crate) fn health(&self) -> (u16, String) {
         let answer = request(self.client.http, "GET", "/health", "");
         answer.map_or_else(|error| (0, error.to_string()), |answer| (answer.status, answer.body))
     }
 }
 
-/// A tiny file system of its own; unmounted when dropped.
+/// A tiny file system. Dropping it unmounts it.
 pub(crate) struct TinyDisk {
     folder: PathBuf,
 }
 
 impl TinyDisk {
-    /// One of `options` (`size=64k`) at `folder`, or why there can be none.
+    /// Mounts a file system with `options` (`size=64k`) at `folder`. The error is the reason for which there can be
+    /// none.
     pub(crate) fn mount(folder: &Path, options: &str) -> Result<Self, String> {
         std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).output();
@@ -201,7 +202,7 @@ impl TinyDisk {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// Fills it to the last byte.
+    /// Fills the file system to the last byte.
     pub(crate) fn fill(&self) {
         use std::io::Write;
         let mut file = std::fs::File::create(self.folder.join("filling")).unwrap();

@@ -3,7 +3,7 @@
 use super::case::{Case, Mistake};
 use super::fixture::Fixture;
 
-/// A key nobody else has.
+/// A key that no other process has.
 const ANOTHER: &str = "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd";
 
 pub(crate) fn cases() -> Vec<Case> {

@@ -1,9 +1,9 @@
-//! Ways to set a cluster up wrongly, one a row, with real processes beside a cluster that serves: what `/health`,
-//! `baton status` and `baton doctor` show, how the process that is wrong ends, and what its last line says. The
-//! table is printed at the end, also when all is as expected, and kept as `misconfiguration.md` in the folder of
-//! builds. `TEST_ROWS` names a part of the rows.
+//! Ways to set a cluster up wrongly, one per row, with real processes next to a cluster that serves. Each row checks
+//! the output of `/health`, `baton status` and `baton doctor`, the exit status of the wrong process, and its last line.
+//! The test prints the table at the end, even if all is as expected, and writes it to `misconfiguration.md` in the
+//! target folder. `TEST_ROWS` selects the rows whose names contain it.
 //!
-//! Rows that need machines of their own (`etc/prepare netns`) or root say so where they are left out.
+//! Rows that need machines of their own (`etc/prepare netns`) or root are marked if they are skipped.
 #![cfg(target_os = "linux")]
 
 #[path = "../common/mod.rs"]
@@ -55,7 +55,7 @@ fn every_mistake_is_named_where_people_look_and_nobody_else_stops_serving() {
     fixture.fleet.answers_as_before();
 }
 
-/// A part of the names of the rows to hold; all where nothing is said.
+/// The fragment of row names that selects the rows. Empty, and so all rows, if the variable is not set.
 #[expect(clippy::disallowed_methods, reason = "who mends one row need not wait for all")]
 fn wanted_rows() -> String {
     std::env::var("TEST_ROWS").unwrap_or_default()

@@ -3,7 +3,7 @@
 use super::case::{Case, Expected, Mistake, WELL};
 use super::fixture::Fixture;
 
-/// Nobody has room for the layers.
+/// No stage has room for the layers.
 const ALL_TOO_SMALL: Expected = Expected {
     health: (503, "are missing; what would help: one more stage that may use"),
     status: "not serving: layers 0..30 are held by nobody: the model needs 294.9 MiB",

@@ -1,4 +1,4 @@
-//! Model files that are others, or none.
+//! Model files that differ from the cluster's, and files that are no models.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::ends("models: another file of the same name", 1, "it is another file", |fixture| {
             let copy = copy(fixture, "other");
             let mut bytes = std::fs::read(&copy).unwrap();
-            // A letter of a name in the metadata: the file is as good as the other, and another.
+            // Changes a letter of a name in the metadata. The file is still valid, but another one.
             let at = bytes.windows(5).position(|window| window == b"SmolL" || window == b"smoll").expect("a name");
             bytes[at + 1] = b'n';
             std::fs::write(&copy, bytes).unwrap();
@@ -67,7 +67,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// A copy of the model under its own name, in a folder of its own.
+/// A copy of the model with the same file name, in a folder of its own.
 fn copy(fixture: &Fixture, folder: &str) -> PathBuf {
     let (folder, model) = (fixture.path(folder), model_path());
     std::fs::create_dir_all(&folder).unwrap();

@@ -1,10 +1,10 @@
-//! Firewalls: around a machine that joins, each way.
+//! Firewalls around a machine that joins, in each direction.
 
 use super::case::{Case, Expected, Mistake, WELL};
 use super::common::network::Rule;
 use super::fixture::{Fixture, WRONG};
 
-/// Layers are claimed, and no frame comes through; the gateway says so in the store, too.
+/// Layers are claimed, but no frame passes. The gateway writes that to the store, too.
 const UNREACHED: Expected = Expected {
     health: (503, "no micro-batch comes through: gateway 0 cannot reach stage wrong at tcp://"),
     status: "not serving:",

@@ -1,4 +1,4 @@
-//! Pins that cannot be: they change nothing, and why stands beside them.
+//! Pins that cannot be obeyed. They change nothing, and their status names the reason.
 
 use super::case::{Case, Expected, Mistake, WELL};
 use super::fixture::Fixture;

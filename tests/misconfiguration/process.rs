@@ -1,11 +1,11 @@
-//! A process that a row starts: its log in a file, its end, its last words. Killed when dropped.
+//! A process that a row starts, with its log file, its exit status and its last line. Dropping it kills the process.
 
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A running `baton` and what it says.
+/// A running `baton` and its log.
 pub(crate) struct Process {
     child: Child,
     log: PathBuf,
@@ -20,12 +20,12 @@ impl Process {
         Self::start_into(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said), log)
     }
 
-    /// The same where the command says itself where its standard streams go.
+    /// The same for a command whose standard streams are already set.
     pub(crate) fn start_into(command: &mut Command, log: PathBuf) -> Self {
         Self { child: command.spawn().expect("the program starts"), log }
     }
 
-    /// Its exit status, if it ends within `most`; a signal's number with 128 where one ended it.
+    /// The exit status, if the process ends within `most`. If a signal ended it, this is 128 plus the signal's number.
     pub(crate) fn ended_within(&mut self, most: Duration) -> Option<i32> {
         use std::os::unix::process::ExitStatusExt;
         let started = Instant::now();
@@ -40,12 +40,12 @@ impl Process {
         }
     }
 
-    /// Its last line so far.
+    /// The last line of its log so far.
     pub(crate) fn last_line(&self) -> String {
         let text = self.text();
         let mut lines = text.lines().rev().map(str::trim).filter(|line| !line.is_empty());
         let last = lines.next().unwrap_or_default();
-        // The command line's parser ends with where to find help; the line that counts is its first.
+        // The command line's parser ends with a hint on help. The relevant line is its first.
         if last.starts_with("For more information") {
             text.lines().next().unwrap_or_default().to_owned()
         } else {
@@ -53,7 +53,7 @@ impl Process {
         }
     }
 
-    /// Looks for `fragment` in its last words or, while it runs on, in any line of its log.
+    /// Looks for `fragment` in the last line or, while the process runs, in any line of its log.
     pub(crate) fn said(&mut self, fragment: &str) -> bool {
         match self.ended_within(Duration::ZERO) {
             Some(_) => self.last_line().contains(fragment),

@@ -1,4 +1,4 @@
-//! An etcd that is shared, spoilt, emptied or set back.
+//! An etcd that is shared, corrupted, emptied or set back.
 
 use super::case::{Case, Expected, Mistake, WELL};
 use super::common::etcd::{Etcd, etcdctl};
@@ -50,7 +50,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::stays("store: etcd is set back to an older snapshot", WELL, |fixture| {
             let snapshot = fixture.path("snapshot");
             fixture.etcd.save(&snapshot);
-            // What is newer than the snapshot: a placement, and what says of the pin.
+            // The snapshot does not contain the new placement and the pin's status.
             fixture.etcdctl(&["put", "/baton/v1/home/pins/s1", r#"{"layers":[]}"#]);
             super::common::wait_for("the layers move", std::time::Duration::from_secs(20), || {
                 fixture.fleet.depth() == 1

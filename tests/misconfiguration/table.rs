@@ -1,4 +1,4 @@
-//! The table of what was found, a line a row.
+//! The table of results, one line per row.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use super::case::Found;
 
-/// Longest part of a cell that is shown.
+/// Longest part of a cell that is shown, in characters.
 const CELL_CHARS_MAX: usize = 220;
 
-/// Rows in their order; shown when dropped by a panic, too.
+/// The rows in order. The table is also shown if a panic drops it.
 #[derive(Default)]
 pub(crate) struct Table {
     rows: Vec<Found>,
@@ -23,7 +23,8 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Prints it past the test harness, which shows only what failed, and keeps it beside the builds.
+    /// Prints the table past the test harness, which shows output only of failed tests, and writes it to the target
+    /// folder.
     pub(crate) fn show(&mut self) {
         self.shown = true;
         let text = self.render();
@@ -56,7 +57,7 @@ impl Table {
         text
     }
 
-    /// The differences of rows from what was expected of them.
+    /// The differences of the rows from their expected output.
     pub(crate) fn differences(&self) -> Vec<String> {
         let differing = self.rows.iter().filter(|row| !row.differs.is_empty());
         let told = |row: &Found| {

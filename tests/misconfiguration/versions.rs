@@ -42,7 +42,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Says `words` where a stage takes frames; it has to hang up.
+/// Sends `words` to the endpoint at which a stage takes frames. The stage has to close the connection.
 fn knock(fixture: &mut Fixture, words: &[u8]) -> Result<Mistake, String> {
     fixture.network()?;
     let record = fixture.etcdctl(&["get", "--print-value-only", "/baton/v1/home/stages/s0"]);
@@ -53,7 +53,7 @@ fn knock(fixture: &mut Fixture, words: &[u8]) -> Result<Mistake, String> {
     stream.write_all(&[words, &[0; 64]].concat()).unwrap();
     let _ = stream.shutdown(Shutdown::Write);
     let mut heard = Vec::new();
-    // A reset is as good as an end.
+    // A reset counts as a close.
     match stream.read_to_end(&mut heard) {
         Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
             panic!("the stage does not hang up on {words:?}")
@@ -62,7 +62,7 @@ fn knock(fixture: &mut Fixture, words: &[u8]) -> Result<Mistake, String> {
     }
 }
 
-/// Writes a record that is made of a living stage's.
+/// Writes a record that is derived from that of a live stage.
 fn record(fixture: &mut Fixture, name: &str, change: fn(&str) -> String) -> Result<Mistake, String> {
     let record = fixture.etcdctl(&["get", "--print-value-only", "/baton/v1/home/stages/s0"]);
     fixture.etcdctl(&["put", &format!("/baton/v1/home/stages/{name}"), &change(record.trim())]);

@@ -1,4 +1,5 @@
-//! A real etcd for tests: started on a free port with a directory of its own, killed when the test ends, however it ends.
+//! A real etcd for tests. It starts on a free port with a directory of its own and is killed when the test ends, even
+//! by a panic.
 
 #![allow(dead_code, reason = "every test binary uses its part of this module")]
 
@@ -9,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long etcd may take to answer after its start: a quarter of a second on an idle machine.
+/// Longest wait for etcd's first answer. It takes a quarter of a second on an idle machine.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often another port is tried when somebody else took the one that was free.
+/// Number of ports that are tried. Another process may take a port that was free.
 const PORT_TRIES: usize = 5;
 
 /// A running etcd.
@@ -37,28 +38,28 @@ impl Etcd {
         panic!("etcd did not start on any of {PORT_TRIES} ports");
     }
 
-    /// Where clients find it.
+    /// Address at which clients reach it.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Kills it, as a crash would.
+    /// Kills it, as a crash does.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("etcd was running");
         self.child.wait().expect("etcd can be waited for");
     }
 
-    /// Starts it again on the same port and data.
+    /// Starts it again on the same port with the same data.
     pub(crate) async fn restart(&mut self) {
         self.child = spawn(self.directory.path(), self.port);
         assert!(self.serves().await, "etcd did not come back: {}", self.log());
     }
 
-    /// Stops it without ending it: connections stay open and nothing is answered.
+    /// Stops the process without ending it: connections stay open and no request is answered.
     pub(crate) fn freeze(&self) {
         let pid = self.child.id().to_string();
         signal(self.child.id(), "STOP");
-        // On a busy machine its threads go on for a moment.
+        // On a busy machine its threads run on for a moment.
         let stopped = || {
             let state = Command::new("ps").args(["-o", "stat=", "-p", &pid]).output().expect("ps runs").stdout;
             state.trim_ascii().starts_with(b"T")
@@ -74,7 +75,7 @@ impl Etcd {
         signal(self.child.id(), "CONT");
     }
 
-    /// True when it answers; false when it exited, as it does when its port is taken.
+    /// True once it answers. False if it exited, as it does when its port is taken.
     async fn serves(&mut self) -> bool {
         let started = Instant::now();
         while started.elapsed() < START_TIMEOUT {
@@ -109,7 +110,7 @@ fn spawn(directory: &Path, port: u16) -> Child {
     Command::new("etcd")
         .args(["--name=test", "--data-dir=data", "--log-level=error", "--logger=zap"])
         .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
-        // A socket file in its own directory: members talk to each other there, and no second port is needed.
+        // The peer URL is a socket file in etcd's own directory, so that no second port is needed.
         .args(["--listen-peer-urls=unix://peer:0", "--initial-advertise-peer-urls=unix://peer:0"])
         .arg("--initial-cluster=test=unix://peer:0")
         .current_dir(directory)

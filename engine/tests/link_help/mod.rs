@@ -1,4 +1,4 @@
-//! What the tests of the links share: a hop to send and what is left afterwards.
+//! Helpers shared by the tests of links: a hop to send and a check for files that are left behind.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -9,10 +9,10 @@ use engine::link::{ClusterKey, Listen};
 use schema::frame::{Frame, Hop, Sampling, Slice};
 use schema::{Attempt, Epoch, Generation, SequenceId, Step};
 
-/// How long a state may take to come about before a test gives up.
+/// Longest wait for a state before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A hop of one sequence, with token ids where there are no activations.
+/// A hop of one sequence. It has token ids if it has no activations.
 pub fn hop(step: u64, rows: u32, hidden: u32) -> Frame {
     let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 7, choice: 0 };
     let tokens = if hidden == 0 { (0..rows).collect() } else { Vec::new() };
@@ -39,7 +39,7 @@ pub fn hop(step: u64, rows: u32, hidden: u32) -> Frame {
     })
 }
 
-/// The step of a hop.
+/// The step of a hop frame.
 pub fn step(frame: &Frame) -> u64 {
     match frame {
         Frame::Hop(hop) => hop.step.0,
@@ -47,7 +47,7 @@ pub fn step(frame: &Frame) -> u64 {
     }
 }
 
-/// A gate on a free port of the loopback address.
+/// A listener for encrypted TCP on a free port of the loopback address.
 pub fn gate(key: &ClusterKey) -> Listen {
     Listen::Tcp { host: "127.0.0.1".to_owned(), port: None, key: key.clone() }
 }
@@ -57,7 +57,7 @@ pub fn address(endpoint: &str) -> &str {
     endpoint.strip_prefix("tcp://").expect("a tcp endpoint")
 }
 
-/// Whether nothing is in `dir`.
+/// True if `dir` is empty.
 pub fn is_empty(dir: &Path) -> bool {
     std::fs::read_dir(dir).unwrap().next().is_none()
 }

@@ -1,4 +1,4 @@
-//! What the events of one answer mean. Times are handed in; nothing here reads a clock or a socket.
+//! Assembles one answer from its stream events. Times are passed in, and nothing here reads a clock or a socket.
 
 use std::time::Duration;
 
@@ -7,30 +7,30 @@ use serde::Deserialize;
 use super::failure::Failure;
 use super::limits::{EVENTS_MAX, SAID_CHARS_MAX};
 
-/// An answer that came in full; all times count from when the request was due.
+/// An answer that arrived in full. All times count from the moment at which the request was due.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Answer {
-    /// Until the first text.
+    /// Time until the first text.
     pub(super) first: Option<Duration>,
-    /// Between one piece of text and the next.
+    /// Times between successive pieces of text.
     pub(super) gaps: Vec<Duration>,
-    /// Until the end.
+    /// Time until the end of the answer.
     pub(super) whole: Duration,
-    /// Pieces of text.
+    /// Number of pieces of text.
     pub(super) pieces: u64,
-    /// What the endpoint counted, if it said.
+    /// Token counts that the endpoint reported, if it reported any.
     pub(super) usage: Option<Usage>,
 }
 
-/// Tokens, as the endpoint counts them.
+/// Token counts that the endpoint reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Usage {
-    /// Of the prompt.
+    /// Tokens of the prompt.
     pub(super) prompt_tokens: u64,
-    /// Of the answer.
+    /// Tokens of the answer.
     #[serde(default)]
     pub(super) completion_tokens: u64,
-    /// More about the prompt.
+    /// Details about the prompt's tokens.
     #[serde(default)]
     prompt_tokens_details: Option<PromptDetails>,
 }
@@ -41,16 +41,16 @@ struct PromptDetails {
     cached_tokens: Option<u64>,
 }
 
-/// Puts an answer together from its events.
+/// Assembles an answer from its events.
 #[derive(Debug, Default)]
 pub(super) struct Listener {
     first: Option<Duration>,
     last: Option<Duration>,
     gaps: Vec<Duration>,
     usage: Option<Usage>,
-    /// Whether a choice said why it ended.
+    /// True once a choice had a `finish_reason`.
     finished: bool,
-    /// Whether the stream said that it is over.
+    /// True once the stream sent `[DONE]`.
     done: bool,
 }
 
@@ -64,7 +64,7 @@ struct Chunk {
     error: Option<serde_json::Value>,
 }
 
-/// Of a chat (`delta`) or of a completion (`text`).
+/// A choice of a chat (`delta`) or of a completion (`text`).
 #[derive(Deserialize)]
 struct Choice {
     #[serde(default)]
@@ -79,7 +79,7 @@ struct Choice {
 struct Delta {
     #[serde(default)]
     content: Option<String>,
-    /// What models that think aloud say first; a reader sees it too.
+    /// Text that reasoning models send before the answer. It counts as text because a reader sees it too.
     #[serde(default)]
     reasoning_content: Option<String>,
 }
@@ -87,10 +87,10 @@ struct Delta {
 // === impl Listener ===
 
 impl Listener {
-    /// Takes an event's data that arrived at `at`.
+    /// Handles the data of an event that arrived at `at`.
     ///
     /// # Errors
-    /// [`Failure`] when it is an error or no part of a completion.
+    /// [`Failure`] if the data is an error or not a part of a completion.
     pub(super) fn hear(&mut self, data: &str, at: Duration) -> Result<(), Failure> {
         if data == "[DONE]" {
             self.done = true;
@@ -122,15 +122,15 @@ impl Listener {
         Ok(())
     }
 
-    /// Whether the stream said that it is over.
+    /// True once the stream sent `[DONE]`.
     pub(super) fn is_done(&self) -> bool {
         self.done
     }
 
-    /// The connection's answer ended at `at`.
+    /// Ends the answer: its HTTP body ended at `at`.
     ///
     /// # Errors
-    /// [`Failure::CutOff`] when the completion had not.
+    /// [`Failure::CutOff`] if the completion had not ended.
     pub(super) fn end(self, at: Duration) -> Result<Answer, Failure> {
         if !self.done && !self.finished {
             return Err(Failure::CutOff { reason: "no end of the completion was seen".to_owned() });
@@ -143,7 +143,7 @@ impl Listener {
 // === impl Answer ===
 
 impl Answer {
-    /// Tokens of the answer: what the endpoint counted, or else the pieces of text.
+    /// Tokens of the answer: the endpoint's count, or else the number of pieces of text.
     pub(super) fn tokens(&self) -> u64 {
         self.usage.map_or(self.pieces, |usage| usage.completion_tokens)
     }
@@ -152,7 +152,7 @@ impl Answer {
 // === impl Usage ===
 
 impl Usage {
-    /// Tokens of the prompt that were known before.
+    /// Tokens of the prompt that the endpoint found in its prefix cache.
     pub(super) fn cached_tokens(&self) -> u64 {
         self.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0)
     }
@@ -167,7 +167,7 @@ impl Choice {
     }
 }
 
-/// The beginning of an endpoint's words.
+/// The first [`SAID_CHARS_MAX`] characters of an endpoint's message.
 pub(super) fn short(text: &str) -> String {
     text.chars().take(SAID_CHARS_MAX).collect()
 }

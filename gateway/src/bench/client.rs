@@ -1,6 +1,6 @@
-//! One request over one connection, and what came of it.
+//! One request over one connection, with its result.
 //!
-//! Each request opens a connection of its own, as a new client would, and its time counts.
+//! Each request opens a connection of its own, as a new client does. The time to connect is part of the measured time.
 
 use std::time::{Duration, Instant};
 
@@ -21,16 +21,16 @@ use super::limits::{BODY_BYTES_MAX, CONNECT_TIMEOUT};
 use super::plan::Api;
 use super::workload::Request;
 
-/// What an endpoint understands beside the basics.
+/// Optional request parameters that an endpoint understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dialect {
-    /// Going on after the model's own end.
+    /// `ignore_eos`: the answer continues after the model's end-of-sequence token.
     pub(super) ignore_eos: bool,
-    /// `stream_options`, for a count of the tokens at the end.
+    /// `stream_options`: the stream ends with a count of the tokens.
     pub(super) usage: bool,
 }
 
-/// Asks one endpoint for completions.
+/// Sends completion requests to one endpoint.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     pub(super) endpoint: Endpoint,
@@ -43,16 +43,16 @@ pub(super) struct Client {
 // === impl Client ===
 
 impl Client {
-    /// Asks and listens to the end; times count from `due`.
+    /// Sends the request and reads the answer to its end. Times count from `due`.
     ///
     /// # Errors
-    /// [`Failure`] says how far it came.
+    /// [`Failure`] names the step that failed.
     pub(super) async fn ask(&self, request: &Request, due: Instant) -> Result<Answer, Failure> {
         let timeout = Failure::Timeout { seconds: self.timeout.as_secs() };
         tokio::time::timeout(self.timeout, self.converse(request, due)).await.unwrap_or(Err(timeout))
     }
 
-    /// Where completions are asked for.
+    /// Path of the completion requests.
     pub(super) fn path(&self) -> String {
         self.endpoint.path(match self.api {
             Api::Chat => "chat/completions",
@@ -107,7 +107,7 @@ impl Client {
 /// The first model that `endpoint` lists, if it lists any.
 ///
 /// # Errors
-/// [`Failure`] when there is no list.
+/// [`Failure`] if the endpoint returns no list.
 pub(super) async fn first_model(endpoint: &Endpoint, timeout: Duration) -> Result<Option<String>, Failure> {
     let asking = async {
         let body = send(endpoint, http::Request::get(endpoint.path("models")), String::new()).await?;
@@ -119,7 +119,7 @@ pub(super) async fn first_model(endpoint: &Endpoint, timeout: Duration) -> Resul
     tokio::time::timeout(timeout, asking).await.unwrap_or(Err(late))
 }
 
-/// Sends a request; gives the body of an answer that says 200.
+/// Sends a request and returns the body of the response if its status is 200.
 async fn send(endpoint: &Endpoint, head: http::request::Builder, body: String) -> Result<Incoming, Failure> {
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint.authority()));
     let stream = connecting.await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
@@ -127,13 +127,13 @@ async fn send(endpoint: &Endpoint, head: http::request::Builder, body: String) -
         std::io::ErrorKind::TimedOut => Failure::connect_timeout(),
         _ => Failure::Connect { reason: error.to_string() },
     })?;
-    // Without it, a request could wait for the acknowledgement of its head.
+    // Nagle's algorithm is off, because otherwise a request's body can wait until its headers are acknowledged.
     stream.set_nodelay(true).map_err(|error| Failure::Connect { reason: error.to_string() })?;
     let cut_off = |error: hyper::Error| Failure::CutOff { reason: reason(&error) };
     let request = head.header(HOST, endpoint.authority()).body(Full::new(Bytes::from(body)));
     let request = request.map_err(|error| Failure::NotUnderstood { reason: error.to_string() })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(cut_off)?;
-    // It ends with its sender and the answer's body; what goes wrong with it, those two say.
+    // The task ends when the sender and the response body are dropped. Its errors are returned by those two.
     tokio::spawn(connection);
     let response = sender.send_request(request).await.map_err(cut_off)?;
     let status = response.status();
@@ -149,12 +149,12 @@ async fn collect(body: Incoming) -> Result<Bytes, Failure> {
     Ok(collected.map_err(|error| Failure::CutOff { reason: error.to_string() })?.to_bytes())
 }
 
-/// hyper's error with its cause, which has the news.
+/// The cause of hyper's error, because hyper's own message does not contain it. Without a cause, hyper's message.
 fn reason(error: &hyper::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-/// The words of an OpenAI error body, or the body's beginning.
+/// The message of an OpenAI error body, or the beginning of the body.
 fn words(body: &[u8]) -> String {
     let value: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = String::from_utf8_lossy(body);

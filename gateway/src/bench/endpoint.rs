@@ -1,14 +1,14 @@
-//! Where an endpoint is.
+//! The address of an endpoint.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// An OpenAI-compatible endpoint, reached over plain HTTP.
+/// An OpenAI-compatible endpoint over plain HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Host and port, as in a `Host` header.
+    /// Host and port, in the form of a `Host` header.
     authority: String,
-    /// What stands before `/v1/…`; empty or with a slash in front and none behind.
+    /// Path before `/v1/…`. It is empty, or begins with a slash and does not end with one.
     prefix: String,
 }
 
@@ -20,7 +20,7 @@ impl Endpoint {
         &self.authority
     }
 
-    /// The path of `/v1/<name>` there.
+    /// The path of `/v1/<name>` at this endpoint.
     pub(super) fn path(&self, name: &str) -> String {
         format!("{}/v1/{name}", self.prefix)
     }
@@ -40,7 +40,7 @@ impl FromStr for Endpoint {
         if authority.as_str().contains('@') || text.contains(['?', '#']) || authority.host().is_empty() {
             return Err(wrong());
         }
-        // Parses the path, too: it goes into requests as it is.
+        // The path is parsed too, because requests contain it unchanged.
         let path: http::uri::PathAndQuery = if path.is_empty() { "/" } else { path }.parse().map_err(|_| wrong())?;
         let path = path.as_str().trim_end_matches('/');
         let prefix = path.strip_suffix("/v1").unwrap_or(path).to_owned();

@@ -1,19 +1,19 @@
-//! Server-sent events, taken apart as their bytes arrive.
+//! An incremental parser for server-sent events.
 
 use super::limits::EVENT_BYTES_MAX;
 
-/// Takes a stream of events apart. Comments and fields other than `data` are passed over.
+/// Splits a stream into its events. Comments and fields other than `data` are skipped.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    /// The line that has begun.
+    /// Bytes of the unfinished line.
     line: Vec<u8>,
-    /// The data of the event that has begun.
+    /// Data of the unfinished event.
     data: Option<Vec<u8>>,
-    /// Whether the last byte was a carriage return, which a line feed may follow.
+    /// True if the last byte was a carriage return, which a line feed may follow.
     returned: bool,
 }
 
-/// An event has more bytes than are taken.
+/// An event is longer than [`EVENT_BYTES_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an event has more than {EVENT_BYTES_MAX} bytes")]
 pub(super) struct EventTooLong;
@@ -21,10 +21,11 @@ pub(super) struct EventTooLong;
 // === impl Events ===
 
 impl Events {
-    /// Takes `bytes`, cut anywhere; gives the data of the events that they complete.
+    /// Takes the next `bytes` of the stream, which may be cut anywhere. Returns the data of the events that they
+    /// complete.
     ///
     /// # Errors
-    /// [`EventTooLong`]; nothing more can be read of such a stream.
+    /// [`EventTooLong`], after which the rest of the stream cannot be parsed.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<String>, EventTooLong> {
         let mut complete = Vec::new();
         for &byte in bytes {
@@ -41,7 +42,7 @@ impl Events {
         Ok(complete)
     }
 
-    /// A line is over; gives the event's data where it was empty.
+    /// Ends a line. If the line is empty, it ends an event, whose data is returned.
     fn end_line(&mut self) -> Option<String> {
         let line = std::mem::take(&mut self.line);
         if line.is_empty() {

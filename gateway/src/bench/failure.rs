@@ -1,81 +1,81 @@
-//! Why a request failed, and why a whole run did.
+//! Errors of one request and of a whole run.
 
 use std::io;
 use std::path::PathBuf;
 
 use super::limits::CONNECT_TIMEOUT;
 
-/// Why a request was not answered in full.
+/// The reason that a request was not answered in full.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// No connection.
+    /// The connection could not be opened.
     #[error("cannot connect: {reason}")]
     Connect {
         /// The operating system's reason.
         reason: String,
     },
-    /// The answer took longer than was allowed.
+    /// The answer took longer than the timeout.
     #[error("not answered in full within {seconds} s")]
     Timeout {
-        /// What was allowed.
+        /// The timeout, in seconds.
         seconds: u64,
     },
-    /// The endpoint said no.
+    /// The endpoint refused the request.
     #[error("answered {status}: {said}")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// Its words.
+        /// The endpoint's message.
         said: String,
     },
-    /// The endpoint gave up in the middle of an answer.
+    /// The endpoint sent an error in the middle of an answer.
     #[error("an error instead of the rest of the answer: {said}")]
     GaveUp {
-        /// Its words.
+        /// The endpoint's message.
         said: String,
     },
     /// The connection ended or broke in the middle of an answer.
     #[error("the connection ended before the answer did: {reason}")]
     CutOff {
-        /// In which way.
+        /// The error of the connection.
         reason: String,
     },
-    /// Something else than a stream of completions.
+    /// The response is not a stream of completions.
     #[error("not a stream of completions: {reason}")]
     NotUnderstood {
-        /// What is wrong with it.
+        /// The part that could not be parsed, or the limit that was exceeded.
         reason: String,
     },
 }
 
-/// Why nothing could be measured.
+/// The reason that nothing could be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// The endpoint was tried and did not serve.
+    /// The endpoint did not answer a test request.
     #[error("cannot measure {endpoint}: {method} {path}")]
     Endpoint {
-        /// Which one.
+        /// The endpoint.
         endpoint: String,
         /// The request's method.
         method: &'static str,
         /// The request's path.
         path: String,
-        /// What came of it.
+        /// The failure of that request.
         #[source]
         cause: Failure,
     },
-    /// It serves no model, or does not say which.
+    /// The endpoint lists no model.
     #[error("cannot measure {endpoint}: GET {path} names no model; say which with --model")]
     NoModel {
-        /// Which one.
+        /// The endpoint.
         endpoint: String,
-        /// Where it was asked.
+        /// The path of the list.
         path: String,
     },
-    /// The plot.
+    /// The plot could not be written.
     #[error("cannot write the plot to {}", path.display())]
     Plot {
-        /// Where to.
+        /// The path of the plot.
         path: PathBuf,
         /// The operating system's reason.
         #[source]
@@ -86,7 +86,7 @@ pub enum BenchError {
 // === impl Failure ===
 
 impl Failure {
-    /// What failures are counted by.
+    /// The kind under which failures are counted.
     pub fn kind(&self) -> String {
         match self {
             Self::Connect { .. } => "connect".to_owned(),
@@ -98,7 +98,7 @@ impl Failure {
         }
     }
 
-    /// No connection in time.
+    /// A connection was not opened within [`CONNECT_TIMEOUT`].
     pub(super) fn connect_timeout() -> Self {
         Self::Connect { reason: format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()) }
     }

@@ -2,23 +2,25 @@
 
 use std::time::Duration;
 
-/// Longest wait for a connection: an endpoint whose backlog is full for longer counts as not there.
+/// Timeout for a connection. An endpoint whose backlog is full for longer counts as unreachable.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of one event of a stream: an event carries one token, with log probabilities a few kilobytes.
+/// Most bytes of one event of a stream. An event carries one token, which takes a few kilobytes with log probabilities.
 pub(super) const EVENT_BYTES_MAX: usize = 1 << 20;
-/// Events with text of one answer; more than any context has tokens.
+/// Most events with text in one answer: more than any context has tokens.
 pub(super) const EVENTS_MAX: usize = 1 << 21;
-/// Bytes of an answer that is no stream (a list of models, a refusal).
+/// Most bytes of a response that is not a stream (a list of models, a refusal).
 pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
-/// Longest part of an endpoint's words that is repeated, in characters.
+/// Most characters of an endpoint's message that are repeated.
 pub(super) const SAID_CHARS_MAX: usize = 300;
-/// Tokens of one prompt or one answer; more than any context has.
+/// Most tokens of one prompt or one answer: more than any context has.
 pub(super) const TOKENS_MAX: u32 = 1 << 20;
-/// Requests at once; each has a socket, and 1,024 descriptors are what many systems give a process.
+/// Most requests at once. Each has a socket, and many systems give a process 1,024 descriptors.
 pub const REQUESTS_AT_ONCE_MAX: u32 = 900;
-/// Arrivals a second; above it the generator itself would be what is measured.
+/// Most arrivals per second. Above it, the load generator would measure itself.
 pub(super) const RATE_MAX: f64 = 1000.0;
-/// Rounds into which a load point is cut when two endpoints take turns: enough that a machine's slow drift meets both.
+/// Most rounds into which a load point is split when two endpoints take turns: enough that a slow change of the
+/// machine's speed affects both.
 pub(super) const ROUNDS_MAX: u32 = 4;
-/// Requests of a round for each one at once: with fewer, filling and emptying would be most of what is measured.
+/// Fewest requests of a round for each concurrent request. With fewer, the round would mostly measure the ramp-up and
+/// the ramp-down.
 pub(super) const ROUND_REQUESTS_MIN: u32 = 3;

@@ -1,4 +1,4 @@
-//! How hard an endpoint is pressed at one point, and when requests are due.
+//! The load of one point, and the times at which its requests are due.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::limits::{RATE_MAX, REQUESTS_AT_ONCE_MAX, ROUND_REQUESTS_MIN, ROUNDS_MAX};
 
-/// Arrivals a second; positive.
+/// Arrivals per second. Positive.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Rate(f64);
 
@@ -18,16 +18,17 @@ pub struct Rate(f64);
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Load {
-    /// Closed loop: so many clients, each of which asks again when it was answered.
+    /// Closed loop: this number of clients, each of which sends a request when its last one was answered.
     Concurrency(u32),
-    /// Open loop: so many arrivals a second on average, whether the endpoint keeps up or not (a Poisson process).
+    /// Open loop: this average number of arrivals per second, even if the endpoint does not keep up (a Poisson
+    /// process).
     Rate(Rate),
 }
 
 // === impl Rate ===
 
 impl Rate {
-    /// Arrivals a second.
+    /// Arrivals per second.
     pub fn per_second(self) -> f64 {
         self.0
     }
@@ -46,8 +47,8 @@ impl FromStr for Rate {
 // === impl Load ===
 
 impl Load {
-    /// When each of `requests` is due, counted from the beginning of the point; in order. Clients of a closed loop begin
-    /// at once, and each further request when one of them is free.
+    /// The times at which `requests` are due, in order, counted from the beginning of the point. In a closed loop they
+    /// are `None`: each client begins at once and sends a further request when it is free.
     pub(super) fn arrivals(self, requests: u32, random: &mut StdRng) -> Vec<Option<Duration>> {
         let Self::Rate(Rate(rate)) = self else { return vec![None; requests as usize] };
         let mut at = 0.0;
@@ -59,7 +60,8 @@ impl Load {
         (0..requests).map(arrival).collect()
     }
 
-    /// Most requests at once. In an open loop, one that finds no place waits, and its wait counts.
+    /// Most requests at once. In an open loop, a request beyond this number waits, and its wait is part of its measured
+    /// time.
     pub(super) fn at_once(self) -> u32 {
         match self {
             Self::Concurrency(clients) => clients,
@@ -67,7 +69,7 @@ impl Load {
         }
     }
 
-    /// Into how many rounds `requests` are cut when endpoints take turns.
+    /// Number of rounds into which `requests` are split when endpoints take turns.
     pub(super) fn rounds(self, requests: u32) -> u32 {
         let at_once = match self {
             Self::Concurrency(clients) => clients,
@@ -77,7 +79,7 @@ impl Load {
         (requests / (ROUND_REQUESTS_MIN * at_once).max(1)).clamp(1, ROUNDS_MAX)
     }
 
-    /// The number that is offered: clients or arrivals a second.
+    /// The offered load: clients or arrivals per second.
     pub fn offered(self) -> f64 {
         match self {
             Self::Concurrency(clients) => f64::from(clients),
@@ -109,7 +111,7 @@ mod tests {
         assert!(arrivals.is_sorted());
         let last = arrivals.last().unwrap().as_secs_f64();
         assert!((last / 10_000.0 - 1.0).abs() < 0.03, "{last} s for 20,000 at 2 a second");
-        // In half a second one is expected; none comes with probability 1/e.
+        // One arrival is expected in half a second. No arrival has probability 1/e.
         let mut empty = vec![true; last as usize * 2];
         for at in &arrivals {
             if let Some(empty) = empty.get_mut((at.as_secs_f64() * 2.0) as usize) {

@@ -1,7 +1,9 @@
-//! A load generator for OpenAI-compatible endpoints: it asks as many clients would and tells what they would have seen.
+//! A load generator for OpenAI-compatible endpoints. It sends requests as many clients would and reports the latency
+//! and throughput that they see.
 //!
-//! What is asked ([`Workload`]), what an answer's events mean, the statistics, the [`Report`] and the plot are pure. The
-//! edges are the client and the run. It knows endpoints only by their HTTP API, so it measures others' as it does ours.
+//! The requests ([`Workload`]), the parsing of an answer's events, the statistics, the [`Report`] and the plot are
+//! pure. I/O is in the client and the run. Endpoints are reached only through their HTTP API, so that other servers are
+//! measured in the same way as baton.
 
 mod answer;
 mod client;

@@ -1,4 +1,4 @@
-//! What a run is to do.
+//! The parameters of a run.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::endpoint::Endpoint;
 use super::load::Load;
 use super::workload::Workload;
 
-/// Which of the two interfaces is asked.
+/// The HTTP API that requests use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Api {
@@ -18,23 +18,23 @@ pub enum Api {
     Completions,
 }
 
-/// A run.
+/// The parameters of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// One endpoint, or two that take turns.
     pub endpoints: Vec<Endpoint>,
-    /// What to ask for; without it, the first model that the endpoint lists.
+    /// The model to request. If `None`, the first model that the endpoint lists.
     pub model: Option<String>,
-    /// How to ask.
+    /// The HTTP API to use.
     pub api: Api,
-    /// What to ask.
+    /// The requests to send.
     pub workload: Workload,
     /// The load points, in order.
     pub loads: Vec<Load>,
     /// Requests to each endpoint at each load point.
     pub requests: u32,
-    /// Requests to each endpoint that come before and do not count.
+    /// Warm-up requests to each endpoint, which come first and are not counted.
     pub warmup: u32,
-    /// Longest time for one answer.
+    /// Timeout for one answer.
     pub timeout: Duration,
 }

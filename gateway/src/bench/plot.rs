@@ -1,4 +1,4 @@
-//! Latency and throughput over load, as a drawing (SVG).
+//! A plot (SVG) of latency and throughput over load.
 
 use std::fmt::Write as _;
 
@@ -11,19 +11,19 @@ const LEFT: f64 = 60.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 44.0;
-/// Height of the legend's lines below the panels.
+/// Height of one line of the legend below the panels.
 const LEGEND_LINE: f64 = 18.0;
-/// A colour for each endpoint; both can be told apart by people who see few colours.
+/// A colour for each endpoint. People with colour blindness can tell the two apart.
 const COLOURS: [&str; 2] = ["#0072b2", "#d55e00"];
 const DASHED: &str = " stroke-dasharray=\"6 4\"";
 
-/// Gives a figure of a result.
+/// Reads one figure of a result.
 type Figure = fn(&ResultReport) -> Option<f64>;
 
 /// One diagram.
 struct Panel {
     title: &'static str,
-    /// Drawn in full and dashed.
+    /// Name, figure, and `true` for a dashed line.
     lines: &'static [(&'static str, Figure, bool)],
 }
 
@@ -48,7 +48,7 @@ const PANELS: [Panel; 3] = [
     },
 ];
 
-/// Draws `report`.
+/// Plots `report` as SVG.
 pub fn plot(report: &Report) -> String {
     let legend = report.endpoints.len() as f64 * LEGEND_LINE + 10.0;
     let (width, height) = (PANEL_WIDTH * PANELS.len() as f64, PANEL_HEIGHT + legend);
@@ -192,7 +192,7 @@ mod tests {
     fn each_endpoint_has_its_lines_and_each_point_a_dot_inside_the_drawing() {
         let svg = plot(&report());
         assert_eq!(svg.matches("<polyline").count(), 2 * (2 + 2 + 1));
-        // A dot of the legend for each endpoint.
+        // The legend has one dot for each endpoint.
         assert_eq!(svg.matches("<circle").count(), 3 * 2 * (2 + 2 + 1) + 2);
         assert!(svg.contains("a&lt;b&gt;&amp;c") && svg.contains("clients at once"), "{svg}");
         for (name, most) in [("cx=\"", 3.0 * PANEL_WIDTH), ("cy=\"", PANEL_HEIGHT + 2.0 * LEGEND_LINE + 10.0)] {

@@ -1,4 +1,5 @@
-//! Gets to know an endpoint before it is measured: its model, what it understands, and how it counts tokens.
+//! Probes an endpoint before it is measured: its model, the optional parameters it understands, and the way it counts
+//! tokens.
 
 use std::time::Instant;
 
@@ -9,9 +10,9 @@ use super::failure::{BenchError, Failure};
 use super::plan::Plan;
 use super::workload::{Request, Scale};
 
-/// Words of the two prompts through which the scale is drawn. Both fit into small contexts.
+/// Words of the two prompts that determine the [`Scale`]. Both fit into small contexts.
 const PROBE_WORDS: [u32; 2] = [16, 64];
-/// What endpoints may understand, best first.
+/// Combinations of optional parameters to try, best first.
 const DIALECTS: [Dialect; 4] = [
     Dialect { ignore_eos: true, usage: true },
     Dialect { ignore_eos: false, usage: true },
@@ -19,19 +20,19 @@ const DIALECTS: [Dialect; 4] = [
     Dialect { ignore_eos: false, usage: false },
 ];
 
-/// An endpoint that can be measured.
+/// An endpoint that was probed and can be measured.
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) client: Client,
     pub(super) scale: Scale,
-    /// What readers of the figures should know about it.
+    /// Remarks on the endpoint for readers of the figures.
     pub(super) notes: Vec<String>,
 }
 
 /// Prepares endpoint `index` of `plan`.
 ///
 /// # Errors
-/// [`BenchError`] when it does not serve.
+/// [`BenchError`] if the endpoint does not serve.
 pub(super) async fn prepare(plan: &Plan, index: usize, endpoint: &Endpoint) -> Result<Ready, BenchError> {
     let model = match &plan.model {
         Some(model) => model.clone(),
@@ -75,14 +76,15 @@ async fn measure(client: Client, few: &Request, many: &Request) -> Result<Ready,
     Ok(Ready { client, scale: scale.unwrap_or(Scale::GUESS), notes })
 }
 
-/// Asks in the best dialect that the endpoint does not refuse.
+/// Sends `request` in each dialect, best first, until the endpoint accepts one.
 async fn understood(client: Client, request: &Request) -> Result<(Client, Answer), Failure> {
     let mut refusal = None;
     for dialect in DIALECTS {
         let client = Client { dialect, ..client.clone() };
         match client.ask(request, Instant::now()).await {
             Ok(answer) => return Ok((client, answer)),
-            // What endpoints say to parameters they do not know. The first refusal is about the whole request.
+            // Endpoints answer unknown parameters with these statuses. The first refusal is kept, because it concerns
+            // the whole request.
             Err(failure @ Failure::Refused { status: 400 | 422, .. }) => refusal = refusal.or(Some(failure)),
             Err(failure) => return Err(failure),
         }
@@ -102,7 +104,8 @@ mod tests {
     use crate::bench::plan::Api;
     use crate::bench::workload::Workload;
 
-    /// An endpoint that refuses requests with `unknown` and counts two tokens for each word and seven beside.
+    /// An endpoint that refuses requests with the parameter `unknown`. It counts two tokens for each word of a prompt,
+    /// plus seven.
     async fn endpoint(unknown: &'static str) -> Endpoint {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -117,7 +120,7 @@ mod tests {
         address.to_string().parse().unwrap()
     }
 
-    /// A request's body.
+    /// Reads a request and returns its body.
     async fn asked(stream: &mut TcpStream) -> Value {
         let mut request = Vec::new();
         loop {

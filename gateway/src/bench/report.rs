@@ -1,4 +1,4 @@
-//! What a run found: what `--json` prints, and what the table and the plot are made of.
+//! The results of a run: the document that `--json` prints, and the source of the table and the plot.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,55 +11,56 @@ use super::load::Load;
 use super::plan::Api;
 use super::statistics::Percentiles;
 
-/// Everything that was found.
+/// All results of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Whether it was interrupted.
+    /// True if the run was interrupted.
     pub partial: bool,
     /// The seed of prompts, lengths and arrivals.
     pub seed: u64,
-    /// How it was asked.
+    /// The HTTP API that requests used.
     pub api: Api,
-    /// The spread of prompts' tokens, without the shared beginning.
+    /// Distribution of the prompts' lengths in tokens, without the shared prefix.
     pub prompt_tokens: String,
-    /// The spread of answers' tokens.
+    /// Distribution of the answers' lengths in tokens.
     pub output_tokens: String,
-    /// Tokens of the beginning that all prompts share.
+    /// Tokens of the prefix that all prompts share.
     pub shared_prefix_tokens: u32,
     /// Requests to each endpoint at each load point.
     pub requests: u32,
-    /// Who was asked.
+    /// The measured endpoints.
     pub endpoints: Vec<EndpointReport>,
-    /// What was found, a load point after the other.
+    /// The results, one entry for each load point.
     pub points: Vec<PointReport>,
 }
 
-/// Who was asked.
+/// A measured endpoint.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EndpointReport {
-    /// Where it is.
+    /// Its address.
     pub url: String,
-    /// The model it was asked for.
+    /// The model that was requested.
     pub model: String,
-    /// Whether answers went on after the model's own end.
+    /// True if answers continue after the model's end-of-sequence token.
     pub ignore_eos: bool,
-    /// What readers of the figures should know.
+    /// Remarks for readers of the figures.
     pub notes: Vec<String>,
 }
 
 /// One load point.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PointReport {
-    /// How hard it was pressed.
+    /// The load.
     pub load: Load,
-    /// What each endpoint did, in the order of the endpoints.
+    /// One result for each endpoint, in the order of the endpoints.
     pub results: Vec<ResultReport>,
     /// The first endpoint's figures divided by the second's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<Ratio>,
 }
 
-/// What one endpoint did at one load point. Times are in milliseconds and of requests that were answered in full.
+/// The result of one endpoint at one load point. Times are in milliseconds and cover only requests that were answered
+/// in full.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ResultReport {
     /// Requests that ended.
@@ -68,82 +69,83 @@ pub struct ResultReport {
     pub completed: u64,
     /// Failures by kind.
     pub errors: BTreeMap<String, Errors>,
-    /// How long it was pressed.
+    /// Time for which the load was applied, in seconds.
     pub seconds: f64,
-    /// How tokens were counted.
+    /// The method by which tokens were counted.
     pub counted_by: CountedBy,
-    /// Tokens of the prompts, where the endpoint counts them.
+    /// Tokens of the prompts, if the endpoint counts them.
     pub prompt_tokens: u64,
-    /// Tokens of the prompts that it knew before.
+    /// Tokens of the prompts that the endpoint found in its prefix cache.
     pub cached_tokens: u64,
     /// Tokens of the answers.
     pub output_tokens: u64,
-    /// Tokens of answers for each second.
+    /// Tokens of the answers per second.
     pub output_tokens_per_second: f64,
-    /// Answers for each second.
+    /// Answers per second.
     pub requests_per_second: f64,
-    /// From when a request was due until its first text.
+    /// Time from the moment a request was due until its first text.
     pub time_to_first_token_ms: Option<Percentiles>,
-    /// Between pieces of text.
+    /// Time between pieces of text.
     pub inter_token_ms: Option<Percentiles>,
-    /// From when a request was due until the answer's end.
+    /// Time from the moment a request was due until the end of its answer.
     pub end_to_end_ms: Option<Percentiles>,
 }
 
-/// How tokens of answers were counted.
+/// The method by which tokens of answers were counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CountedBy {
-    /// By the endpoint.
+    /// The endpoint counted them.
     Usage,
-    /// By pieces of text, for some answers at least: the endpoint did not say.
+    /// Pieces of text were counted for at least one answer, because the endpoint reported no count.
     Pieces,
 }
 
 /// Failures of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Errors {
-    /// How many.
+    /// Number of failures.
     pub count: u64,
-    /// What the first of them said.
+    /// Message of the first failure.
     pub example: String,
 }
 
-/// One endpoint's figures divided by another's; none where one of them has none.
+/// The figures of one endpoint divided by those of another. A ratio is `None` if one of the two figures is missing or
+/// zero.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Ratio {
-    /// More is better.
+    /// Ratio of output tokens per second. Higher is better.
     pub output_tokens_per_second: Option<f64>,
-    /// More is better.
+    /// Ratio of requests per second. Higher is better.
     pub requests_per_second: Option<f64>,
-    /// Less is better; so are those below.
+    /// Ratio of the medians. Lower is better, as for all ratios below.
     pub time_to_first_token_p50: Option<f64>,
-    /// Of the p95.
+    /// Ratio of the 95th percentiles.
     pub time_to_first_token_p95: Option<f64>,
-    /// Of the p99.
+    /// Ratio of the 99th percentiles.
     pub time_to_first_token_p99: Option<f64>,
-    /// Of the median.
+    /// Ratio of the medians.
     pub inter_token_p50: Option<f64>,
-    /// Of the p95.
+    /// Ratio of the 95th percentiles.
     pub inter_token_p95: Option<f64>,
-    /// Of the p99.
+    /// Ratio of the 99th percentiles.
     pub inter_token_p99: Option<f64>,
-    /// Of the median.
+    /// Ratio of the medians.
     pub end_to_end_p50: Option<f64>,
-    /// Of the p95.
+    /// Ratio of the 95th percentiles.
     pub end_to_end_p95: Option<f64>,
-    /// Of the p99.
+    /// Ratio of the 99th percentiles.
     pub end_to_end_p99: Option<f64>,
 }
 
-/// What one endpoint did at one load point, as it is collected.
+/// The outcomes of one endpoint's requests at one load point, while they are collected.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
-    /// Requests that were answered in full.
+    /// Answers that arrived in full.
     pub(super) answers: Vec<Answer>,
     /// Failures by kind.
     pub(super) errors: BTreeMap<String, Errors>,
-    /// How long it was pressed.
+    /// Time for which the load was applied.
     pub(super) pressed: Duration,
 }
 
@@ -168,7 +170,7 @@ impl Report {
 // === impl PointReport ===
 
 impl PointReport {
-    /// Sums up what the endpoints did at `load`.
+    /// Summarizes the results of the endpoints at `load`.
     pub(super) fn new(load: Load, tallies: &[Tally]) -> Self {
         let results: Vec<_> = tallies.iter().map(Tally::summary).collect();
         let ratio = match results.as_slice() {
@@ -191,7 +193,7 @@ impl ResultReport {
 // === impl Tally ===
 
 impl Tally {
-    /// Takes what came of one request.
+    /// Adds the outcome of one request.
     pub(super) fn add(&mut self, ended: Result<Answer, Failure>) {
         match ended {
             Ok(answer) => self.answers.push(answer),
@@ -261,7 +263,7 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    /// Two answers, a second one slower by `factor`, and a failure.
+    /// Two answers, whose gaps and times are multiplied by `factor`, and two failures of one kind.
     fn tally(factor: u64) -> Tally {
         let mut tally = Tally { pressed: MS(2000 * factor), ..Tally::default() };
         for ms in [100, 200] {

@@ -1,4 +1,5 @@
-//! The run: load point after load point, endpoints taking turns, until all is asked or somebody stops it.
+//! The run: one load point after the other, with endpoints taking turns, until all requests are sent or `stop`
+//! resolves.
 
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -11,13 +12,13 @@ use super::plan::Plan;
 use super::prepare::{Ready, prepare};
 use super::report::{EndpointReport, PointReport, Report, Tally};
 
-/// What is told while a run goes on.
+/// Receives the progress of a run.
 pub trait Watcher {
-    /// A load point begins, of so many requests to all endpoints together.
+    /// A load point begins. `requests` is the number of its requests to all endpoints together.
     fn begin(&mut self, load: Load, requests: u64);
-    /// A request of it ended.
+    /// A request of the load point ended.
     fn ended(&mut self);
-    /// The load point is over, or given up.
+    /// The load point ended, or was given up.
     fn end(&mut self);
 }
 
@@ -25,24 +26,24 @@ pub trait Watcher {
 #[derive(Debug, Clone, Copy)]
 struct Turn {
     load: Load,
-    /// Which load point it is; distinguishes prompts.
+    /// Index of the load point. It makes the prompts of load points differ.
     point: u64,
     endpoint: usize,
-    /// The first request of it.
+    /// Index of the first request of the turn.
     first: u32,
-    /// One past the last.
+    /// Index one past the last request.
     end: u32,
 }
 
-/// Somebody wants the run to end.
+/// The run was asked to stop.
 struct Stopped;
 
 type Stop<'a> = Pin<&'a mut (dyn Future<Output = ()> + 'a)>;
 
-/// Does what `plan` says until `stop` resolves; then the report has what was measured until then.
+/// Runs `plan` until it is done or `stop` resolves. In the second case the report has the results until then.
 ///
 /// # Errors
-/// [`BenchError`] when an endpoint does not serve at all.
+/// [`BenchError`] if an endpoint does not serve at all.
 pub async fn run(
     plan: &Plan,
     watcher: &mut impl Watcher,
@@ -95,21 +96,22 @@ async fn prepare_all(plan: &Plan) -> Result<Vec<Ready>, BenchError> {
     Ok(ready)
 }
 
-/// Requests that do not count, as many at once as at the first load point.
+/// Sends the warm-up requests, which are not counted. They have the concurrency of the first load point, or 1 if that
+/// point has a rate.
 async fn warm_up(plan: &Plan, ready: &[Ready], stop: &mut Stop<'_>) -> Result<(), Stopped> {
     let load = match plan.loads.first() {
         Some(load @ Load::Concurrency(_)) => *load,
         _ => Load::Concurrency(1),
     };
     for endpoint in 0..ready.len() {
-        // Its number is no load point's, so its prompts are none of theirs.
+        // This index belongs to no load point, so the warm-up prompts differ from all measured prompts.
         let turn = Turn { load, point: plan.loads.len() as u64, endpoint, first: 0, end: plan.warmup };
         take_turn(plan, ready, turn, &mut Tally::default(), &mut || {}, stop).await?;
     }
     Ok(())
 }
 
-/// One load point: rounds in which each endpoint has its turn.
+/// Runs one load point: rounds in which each endpoint has its turn.
 async fn press(
     plan: &Plan,
     ready: &[Ready],
@@ -119,7 +121,7 @@ async fn press(
     stop: &mut Stop<'_>,
 ) -> Result<(), Stopped> {
     let rounds = if ready.len() > 1 { load.rounds(plan.requests) } else { 1 };
-    // u32::MAX requests in 4 rounds need more bits.
+    // 64 bits, because `u32::MAX` requests times 4 rounds do not fit 32.
     let at = |round: u32| (u64::from(plan.requests) * u64::from(round) / u64::from(rounds)) as u32;
     for round in 0..rounds {
         for (endpoint, tally) in tallies.iter_mut().enumerate() {
@@ -130,7 +132,7 @@ async fn press(
     Ok(())
 }
 
-/// Sends the requests of `turn`; what comes of them goes into `tally`.
+/// Sends the requests of `turn` and adds their outcomes to `tally`.
 async fn take_turn(
     plan: &Plan,
     ready: &[Ready],
@@ -141,7 +143,7 @@ async fn take_turn(
 ) -> Result<(), Stopped> {
     let Ready { client, scale, .. } = &ready[turn.endpoint];
     let arrivals = plan.workload.arrivals(turn.load, turn.point, turn.end);
-    // A later round begins at once with its first arrival.
+    // The first arrival of a later round is due at once.
     let offset = arrivals.get(turn.first as usize).copied().flatten().unwrap_or_default();
     let began = Instant::now();
     let ask = |index: u32| {
@@ -154,7 +156,8 @@ async fn take_turn(
             client.ask(&request, due.unwrap_or_else(Instant::now)).await
         }
     };
-    // In order of arrival; so a place that is taken by one that is not due yet is wanted by nobody else.
+    // Requests are in order of arrival. If a request that is not due yet takes a slot, all later ones are due even
+    // later, so none of them waits for that slot.
     let requests = futures::stream::iter(turn.first..turn.end).map(ask);
     let mut requests = std::pin::pin!(requests.buffer_unordered(turn.load.at_once() as usize));
     let stopped = loop {

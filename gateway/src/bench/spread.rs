@@ -1,4 +1,4 @@
-//! How lengths are spread: one value, evenly, or log-normally.
+//! Distributions of lengths: fixed, uniform or log-normal.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,25 +8,25 @@ use rand::rngs::StdRng;
 
 use super::limits::TOKENS_MAX;
 
-/// Widest log-normal spread: at 3, one length in a hundred is a thousand times the median.
+/// Largest sigma of a log-normal distribution. At 3, one length in a hundred is a thousand times the median.
 const SIGMA_MAX: f64 = 3.0;
 const EXPECTED: &str = "expected a number of tokens, uniform:FROM..TO or lognormal:MEDIAN,SIGMA";
 
-/// A distribution of lengths in tokens; every length is from 1 to 2^20.
+/// A distribution of lengths in tokens. Every length is from 1 to 2^20.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Spread {
-    /// Always this many.
+    /// Every length is this one.
     Fixed(u32),
-    /// Each from `from` to `to`, both included, equally often.
+    /// A uniform distribution from `from` to `to`, both included.
     Uniform {
-        /// The least.
+        /// The least length.
         from: u32,
-        /// The most; not less than `from`.
+        /// The greatest length. Not less than `from`.
         to: u32,
     },
-    /// The logarithm is normal.
+    /// A log-normal distribution: the logarithm of the length is normal.
     LogNormal {
-        /// Half of the lengths are below.
+        /// The median length.
         median: u32,
         /// The standard deviation of the natural logarithm.
         sigma: f64,
@@ -36,7 +36,7 @@ pub enum Spread {
 // === impl Spread ===
 
 impl Spread {
-    /// One length.
+    /// Draws one length.
     pub fn sample(&self, random: &mut StdRng) -> u32 {
         match *self {
             Self::Fixed(tokens) => tokens,

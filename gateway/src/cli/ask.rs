@@ -1,4 +1,4 @@
-//! One small chat completion, as a client would ask for it.
+//! A client for the gateway: one small chat completion, or one page.
 
 use std::time::{Duration, Instant};
 
@@ -9,88 +9,88 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
-/// Longest answer that is read: the one asked for has a few hundred bytes.
+/// Most bytes of a response that are read. The requested answer has a few hundred.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
-/// Longest wait for the connection: the gateway is on a network nearby.
+/// Timeout for the connection. The gateway is on a network nearby.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for the answer: a prompt of a dozen tokens and as many new ones on a slow machine with a large model.
+/// Timeout for the answer: a prompt of a dozen tokens and as many new ones, on a slow machine with a large model.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
-/// The question; any would do.
+/// The question. Any question would do.
 const QUESTION: &str = "What is the capital of France? Answer in one word.";
-/// Most tokens to ask for.
+/// Most tokens to request.
 const ANSWER_TOKENS: u32 = 8;
-/// Longest part of a refusal that is repeated, in characters.
+/// Most characters of a refusal that are repeated.
 const REFUSAL_CHARS_MAX: usize = 300;
 
-/// What came back.
+/// The answer of the gateway.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// The answer's words.
+    /// The text of the answer.
     pub text: String,
     /// Tokens of the prompt.
     pub prompt_tokens: u64,
     /// Tokens of the answer.
     pub completion_tokens: u64,
-    /// From asking to the last byte.
+    /// Time from the start of the connection until the whole response was read.
     pub took: Duration,
-    /// What each stage did for it.
+    /// The work of each stage for this request.
     pub stages: Vec<StageWork>,
 }
 
-/// What one stage did.
+/// The work of one stage for one request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageWork {
-    /// Its name.
+    /// The stage's name.
     pub stage: String,
     /// `[first, one past last]` layer.
     pub layers: [u32; 2],
-    /// Token rows it computed.
+    /// Token rows that the stage computed.
     pub rows: u64,
-    /// Time it computed, in milliseconds.
+    /// Compute time, in milliseconds.
     pub compute_ms: f64,
 }
 
-/// Why no answer came.
+/// The reason that no answer came.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Not an address this can reach.
+    /// The gateway's address in the store is unusable.
     #[error("the gateway's address {found:?} is not usable: expected http://<host>:<port>")]
     Address {
-        /// What stands in the store.
+        /// The address in the store.
         found: String,
     },
-    /// No connection.
+    /// The connection could not be opened.
     #[error("cannot connect to the gateway at {url}: {reason}")]
     Connect {
-        /// The gateway.
+        /// The gateway's address.
         url: String,
-        /// Why.
+        /// The error of the connection, or the timeout.
         reason: String,
     },
-    /// It broke, or took too long.
+    /// The connection broke, or the answer did not come in time.
     #[error("the gateway at {url} did not answer: {reason}")]
     Exchange {
-        /// The gateway.
+        /// The gateway's address.
         url: String,
-        /// Why.
+        /// The error of the exchange, or the timeout.
         reason: String,
     },
-    /// It said no.
+    /// The gateway refused the request.
     #[error("the gateway at {url} answered {status}: {said}")]
     Refused {
-        /// The gateway.
+        /// The gateway's address.
         url: String,
         /// The HTTP status.
         status: u16,
-        /// Its words.
+        /// The gateway's message.
         said: String,
     },
-    /// It said something else than a completion.
+    /// The response is not a chat completion.
     #[error("the gateway at {url} answered with something that is no chat completion: {reason}")]
     Answer {
-        /// The gateway.
+        /// The gateway's address.
         url: String,
-        /// What is wrong with it.
+        /// The reason that it could not be parsed.
         reason: String,
     },
 }
@@ -128,7 +128,7 @@ struct Timings {
 /// Asks the gateway at `url` (`http://<host>:<port>`) for a few tokens of `model`.
 ///
 /// # Errors
-/// [`AskError`] says at which step it failed.
+/// [`AskError`] names the step that failed.
 pub(super) async fn ask(url: &str, model: &str) -> Result<Answer, AskError> {
     let began = Instant::now();
     let question = serde_json::json!({
@@ -145,13 +145,13 @@ pub(super) async fn ask(url: &str, model: &str) -> Result<Answer, AskError> {
 /// The page `path` of the gateway at `url`.
 ///
 /// # Errors
-/// [`AskError`] says at which step it failed.
+/// [`AskError`] names the step that failed.
 pub(super) async fn get(url: &str, path: &str) -> Result<String, AskError> {
     let body = exchange(url, http::Request::get(path), String::new()).await?;
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
-/// Sends `request` with `body` to the gateway at `url`; gives the body of its answer.
+/// Sends `request` with `body` to the gateway at `url` and returns the body of the response.
 async fn exchange(url: &str, request: http::request::Builder, body: String) -> Result<Vec<u8>, AskError> {
     let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
     let authority = authority.filter(|rest| rest.contains(':') && !rest.contains('/'));
@@ -172,7 +172,7 @@ async fn exchange(url: &str, request: http::request::Builder, body: String) -> R
     Ok(body)
 }
 
-/// Sends a request over `stream`; gives status and body.
+/// Sends a request over `stream` and returns status and body of the response.
 async fn send(
     stream: TcpStream,
     authority: &str,
@@ -190,7 +190,7 @@ async fn send(
     tokio::pin!(connection, asking);
     tokio::select! {
         answered = &mut asking => answered,
-        // The connection may end before the last of the answer is read.
+        // The connection may end before the rest of the response is read.
         ended = &mut connection => {
             ended?;
             asking.await
@@ -210,7 +210,7 @@ fn understand(body: &[u8], took: Duration) -> Result<Answer, String> {
     })
 }
 
-/// The words of an OpenAI error body, or the body's beginning.
+/// The message of an OpenAI error body, or the beginning of the body.
 fn refusal(body: &[u8]) -> String {
     let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let text = String::from_utf8_lossy(body);
@@ -229,7 +229,7 @@ mod tests {
         "usage":{"prompt_tokens":17,"completion_tokens":3,"total_tokens":20},
         "timings":{"prompt_per_second":9.5,"stages":[{"stage":"left","layers":[0,16],"rows":19,"compute_ms":4.25}]}}"#;
 
-    /// A gateway that answers one request with `answer`; gives its address and what it was asked.
+    /// A gateway that answers one request with `answer`. Returns its address and the body of that request.
     async fn gateway(answer: String) -> (String, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

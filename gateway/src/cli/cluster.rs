@@ -1,4 +1,4 @@
-//! One look at a cluster's store.
+//! Reads a cluster's records from its store.
 
 use engine::link::ClusterKey;
 use engine::store::{EtcdStore, Store, StoreError};
@@ -7,7 +7,7 @@ use schema::Keyspace;
 
 use crate::settings::ClusterSettings;
 
-/// Reads the cluster once.
+/// Connects to the store and reads the cluster once.
 pub(super) async fn look(settings: &ClusterSettings) -> Result<ClusterView, StoreError> {
     let store = EtcdStore::connect(&settings.etcd).await?;
     read(&store, &Keyspace::new(&settings.cluster), settings.visitor_key.as_ref()).await
@@ -21,7 +21,7 @@ pub(super) async fn read(
 ) -> Result<ClusterView, StoreError> {
     let snapshot = store.read(keyspace.prefix()).await?;
     let view = ClusterView::new(keyspace, None, snapshot.revision.0, &snapshot.entries);
-    // Without the cluster key, and in a cluster that has none, every record is taken as it stands.
+    // Without the cluster key, or in a cluster that has no key, records are accepted without a check of their proofs.
     match secret.filter(|_| view.key_mark.is_some()) {
         Some(secret) => Ok(ClusterView::new(keyspace, Some(secret), view.revision, &snapshot.entries)),
         None => Ok(view),

@@ -1,4 +1,5 @@
-//! `baton doctor`: does the store answer, is each layer held once, does a request go through, did every stage work.
+//! `baton doctor`: checks that the store answers, that each layer is held once, that a request is answered, and that
+//! every stage worked for it.
 
 use std::fmt::Write as _;
 
@@ -14,39 +15,39 @@ use super::output::{self, plain};
 use super::table::Table;
 use crate::settings::ClusterSettings;
 
-/// What was found.
+/// The result of all checks.
 #[derive(Debug, Serialize)]
 pub struct Checkup {
-    /// What is wrong, as the exit status says it; `ok` when nothing is.
+    /// The failure, as an exit status. `ok` if nothing failed.
     pub result: Exit,
     /// The checks in order, up to the first that failed.
     pub checks: Vec<Check>,
-    /// For the request that was sent: what each stage did.
+    /// The work of each stage for the request that was sent.
     pub stages: Vec<StageWork>,
 }
 
 /// One check.
 #[derive(Debug, Serialize)]
 pub struct Check {
-    /// How it went.
+    /// The outcome.
     pub mark: Mark,
-    /// A plain sentence.
+    /// One sentence about the outcome.
     pub said: String,
 }
 
-/// How a check went.
+/// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mark {
-    /// Well.
+    /// Passed.
     Ok,
-    /// Odd, but nothing stops because of it.
+    /// Unusual, but nothing stops because of it.
     Note,
-    /// Badly.
+    /// Failed.
     Wrong,
 }
 
-/// Checks the cluster and prints what was found.
+/// Checks the cluster and prints the result.
 pub(super) async fn run(settings: &ClusterSettings, json: bool) -> Result<Exit, CliError> {
     let endpoints = settings.etcd.join(",");
     let view = match cluster::look(settings).await {
@@ -67,7 +68,7 @@ pub(super) async fn run(settings: &ClusterSettings, json: bool) -> Result<Exit, 
     Ok(checkup.result)
 }
 
-/// The gateway and model to try, when every layer is held.
+/// The gateway and the model to request, if every layer is held.
 fn who_to_ask(view: &ClusterView) -> Option<(&str, &str)> {
     view.serving().ok()?;
     let gateway = view.gateways.values().next()?;
@@ -75,7 +76,7 @@ fn who_to_ask(view: &ClusterView) -> Option<(&str, &str)> {
     Some((&gateway.value.url, &model.value.name))
 }
 
-/// What the store's answer and the gateway's answer say about the cluster.
+/// Checks a cluster by the store's answer (`view`) and the gateway's answer.
 pub fn diagnose(
     endpoints: &str,
     view: Result<&ClusterView, &StoreError>,
@@ -140,7 +141,7 @@ impl Checkup {
         self
     }
 
-    /// The checks and the stages' work for people.
+    /// The checks and the stages' work as text for people.
     pub fn render(&self) -> String {
         let mut text = String::new();
         for check in &self.checks {

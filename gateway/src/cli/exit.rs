@@ -1,4 +1,4 @@
-//! How `baton` ends: what its exit status means.
+//! The exit statuses of `baton` and the errors behind them.
 
 use std::io;
 use std::process::ExitCode;
@@ -14,32 +14,32 @@ use crate::models::ModelError;
 use crate::run::RunError;
 use crate::settings::{FileError, SettingsError};
 
-/// What the exit status says; part of what users rely on.
+/// The exit status of the process. Users rely on these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Exit {
-    /// All is well.
+    /// Everything succeeded.
     Ok = 0,
-    /// Something failed; stderr says what.
+    /// Something failed. Its error is on stderr.
     Failed = 1,
     /// The store does not answer.
     StoreUnreachable = 2,
-    /// Some layers are held by nobody.
+    /// Some layers are held by no stage.
     LayersMissing = 3,
-    /// A request did not go through the gateway.
+    /// A request was not answered through the gateway.
     RequestFailed = 4,
-    /// A request went through, but a stage did no work for it.
+    /// A request was answered, but a stage did no work for it.
     StageIdle = 5,
     /// The cluster has another key, or only one of the two has a key.
     OtherKey = 6,
     /// The command line is not usable.
     Usage = 64,
-    /// Ctrl-C came before the end.
+    /// The run was stopped by Ctrl-C.
     Interrupted = 130,
 }
 
-/// The same for help texts.
+/// The exit statuses for help texts.
 pub(super) const EXIT_HELP: &str = "Exit status:
   0   all is well
   1   something failed; stderr says what
@@ -51,93 +51,93 @@ pub(super) const EXIT_HELP: &str = "Exit status:
   64  the command line is not usable
   130 Ctrl-C came before the end (bench)";
 
-/// Why a verb could not do its work.
+/// The reason that a verb failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// The settings file.
+    /// The settings file is unusable.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The settings.
+    /// The settings are unusable.
     #[error("cannot start")]
     Settings(#[from] SettingsError),
-    /// The log filter.
+    /// The log filter is unusable.
     #[error("cannot use the log filter {found:?}: {reason}")]
     Log {
-        /// What was given.
+        /// The filter that was given.
         found: String,
-        /// What is wrong with it.
+        /// The parse error.
         reason: String,
     },
-    /// Spans that this build cannot send.
+    /// Spans are to be sent, but this build cannot send them.
     #[error(
         "spans are to go to {to}, but this baton was built without that: build it with `--features otlp`, or say nothing \
          of otlp_endpoint (or OTEL_EXPORTER_OTLP_ENDPOINT)"
     )]
     NoSpans {
-        /// Where they were to go.
+        /// The address that was given.
         to: String,
     },
-    /// Spans that cannot be sent.
+    /// Spans cannot be sent.
     #[error("cannot send spans to {to}: {reason}")]
     Spans {
-        /// Where they were to go.
+        /// The address that was given.
         to: String,
-        /// Why not.
+        /// The error of the exporter.
         reason: String,
     },
-    /// The async runtime.
+    /// The async runtime did not start.
     #[error("cannot start the runtime")]
     Runtime {
         /// The operating system's reason.
         #[source]
         source: io::Error,
     },
-    /// No randomness.
+    /// The operating system gave no random bytes.
     #[error("cannot make a key")]
     Random {
         /// The operating system's reason.
         #[source]
         source: io::Error,
     },
-    /// The store.
+    /// The store failed.
     #[error("cannot read the cluster")]
     Store(#[from] StoreError),
-    /// A pin that would change nothing.
+    /// A pin that would have no effect.
     #[error("cannot pin stage {stage}: {reason}")]
     PinRefused {
         /// The stage.
         stage: StageName,
-        /// Why the stages could not obey it.
+        /// The reason that the stages could not obey it.
         reason: String,
     },
-    /// Nothing to unpin.
+    /// There is no pin to remove.
     #[error("stage {stage} is not pinned")]
     NoPin {
         /// The stage.
         stage: StageName,
     },
-    /// Somebody was faster.
+    /// Somebody else changed the pin first.
     #[error("the pin of stage {stage} has just been changed by somebody else: look again")]
     PinChanged {
         /// The stage.
         stage: StageName,
     },
-    /// A model file.
+    /// A model file is not available.
     #[error("cannot get the model")]
     Model(#[from] ModelError),
-    /// A measurement of an endpoint.
+    /// An endpoint could not be measured.
     #[error(transparent)]
     Bench(#[from] BenchError),
-    /// A verb that stays.
+    /// A verb that runs until it is stopped has failed.
     #[error("cannot go on with `baton {verb}`")]
     Run {
         /// The verb.
         verb: &'static str,
-        /// Why.
+        /// Its error.
         #[source]
         source: RunError,
     },
-    /// Writing to stdout.
+    /// Writing to stdout failed.
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
 }
@@ -145,7 +145,7 @@ pub enum CliError {
 // === impl CliError ===
 
 impl CliError {
-    /// The exit status that says the same.
+    /// The exit status for this error.
     pub fn exit(&self) -> Exit {
         match self {
             Self::Store(StoreError::Unavailable { .. }) => Exit::StoreUnreachable,
@@ -159,7 +159,7 @@ impl CliError {
     }
 }
 
-/// A verb that stays could not begin because the store does not answer.
+/// True if a verb that runs until it is stopped could not start because the store does not answer.
 fn is_without_store(error: &RunError) -> bool {
     let (RunError::Store(store)
     | RunError::Key(KeyAgreementError::Store(store))

@@ -1,4 +1,4 @@
-//! Logs go to stderr, so that stdout stays what was asked for.
+//! Logging to stderr. Stdout has only the output of the verb.
 
 use std::io::IsTerminal;
 
@@ -8,14 +8,14 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::exit::CliError;
 
-/// Who else takes the program's spans.
+/// A layer that also receives the program's spans.
 pub(super) type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// Starts logging. Verbs that stay tell what they do; the others only what is wrong. What `spans` takes does not depend on
-/// the filter.
+/// Starts logging. Verbs that run until they are stopped log at `info` by default, the others at `warn`. The filter
+/// does not affect the spans that the layer `spans` receives.
 pub(super) fn start(filter: Option<&str>, stays: bool, spans: Option<SpanLayer>) -> Result<(), CliError> {
     let found = filter.unwrap_or(if stays { "info" } else { "warn" });
-    // ZeroMQ warns of socket files that are gone already when it comes to remove them: we removed them.
+    // ZeroMQ warns if a socket file that it removes is already gone. baton removes these files itself.
     let quiet = if found.contains("zeromq") { found.to_owned() } else { format!("{found},zeromq=error") };
     let filter = EnvFilter::try_new(quiet)
         .map_err(|error| CliError::Log { found: found.chars().take(200).collect(), reason: error.to_string() })?;
@@ -23,7 +23,7 @@ pub(super) fn start(filter: Option<&str>, stays: bool, spans: Option<SpanLayer>)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_filter(filter);
-    // Fails only where a test has set one already.
+    // Fails only if a test has already set a subscriber.
     let _ = tracing_subscriber::registry().with(spans).with(lines).try_init();
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! The command line: reads it, resolves the settings, runs the verb, and says once what went wrong.
+//! The command line: parses it, resolves the settings, runs the verb, and prints an error once.
 //!
-//! What a verb does for long (`up`, `stage`, `gateway`) is in [`crate::run`].
+//! The verbs that run until they are stopped (`up`, `stage`, `gateway`) are in [`crate::run`].
 
 mod arguments;
 mod ask;
@@ -53,7 +53,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Prints help, version or what is wrong with the command line.
+/// Prints the help, the version, or the error in the command line.
 fn usage(error: &clap::Error) -> ExitCode {
     // A closed pipe is no reason to fail.
     let _ = error.print();
@@ -64,7 +64,7 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
     let environment = Environment::read();
     let file = FileChoices::read(cli.config.as_deref(), &environment.config_paths)?;
     let global = cli.global.or(file.global.clone());
-    // Dropped at the very end, when it sends the spans that are left.
+    // Dropped at the end of this function, where it sends the remaining spans.
     let exporter = cli.verb.spans_to(&file)?.as_ref().map(spans::Exporter::start).transpose()?;
     let spans = exporter.as_ref().map(spans::Exporter::layer);
     logging::start(global.log.as_deref().or(environment.rust_log.as_deref()), cli.verb.stays(), spans)?;
@@ -83,7 +83,8 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             let (compute, stage) = (said.compute.or(file.compute), said.stage.or(file.stage));
             let settings = StageSettings::new(shared, &compute, stage, &global, &environment)?;
             let settings = StageSettings { follow_stdin, ..settings };
-            // One thread for all that it does beside computing: a hop from one to another costs more than what is done there.
+            // One thread for everything except compute, because passing a message to another thread costs more than
+            // handling it.
             stay("stage", Builder::new_current_thread(), run::stage(settings))
         }
         Verb::Gateway(said) => {
@@ -122,7 +123,7 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
     }
 }
 
-/// Runs a verb that stays until it is stopped.
+/// Runs a verb that runs until it is stopped.
 fn stay(
     verb: &'static str,
     mut threads: Builder,
@@ -130,12 +131,12 @@ fn stay(
 ) -> Result<Exit, CliError> {
     let runtime = threads.enable_all().build().map_err(|source| CliError::Runtime { source })?;
     let ended = runtime.block_on(running);
-    // What blocks (a fetch, a lookup) is not waited for: Ctrl-C means now.
+    // Blocking tasks (a fetch, a lookup) are not awaited, because Ctrl-C is to end the process at once.
     runtime.shutdown_background();
     ended.map(|()| Exit::Ok).map_err(|source| CliError::Run { verb, source })
 }
 
-/// Runs a verb that asks something and goes.
+/// Runs a verb that ends by itself.
 fn visit(running: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| CliError::Runtime { source })?;
@@ -144,7 +145,7 @@ fn visit(running: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, 
     ended
 }
 
-/// A misspelt variable would otherwise do nothing, silently.
+/// Warns of unknown variables, because a misspelt variable would otherwise have no effect and no message.
 fn warn_of_unknown_variables(environment: &Environment) {
     let known = known_variables();
     for name in environment.names.iter().filter(|name| !known.contains(name)) {
@@ -152,7 +153,7 @@ fn warn_of_unknown_variables(environment: &Environment) {
     }
 }
 
-/// Every `BATON_…` variable that means something.
+/// Names of all `BATON_…` variables that `baton` reads.
 fn known_variables() -> Vec<String> {
     let command = Cli::command();
     let commands = command.get_subcommands().chain([&command]);

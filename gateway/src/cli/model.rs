@@ -5,17 +5,17 @@ use super::output;
 use super::table::Table;
 use crate::models::{self, CATALOGUE, Cache, Cached, Console, DEFAULT, Entry};
 
-/// A line of the list.
+/// A row of the list.
 #[derive(Debug, PartialEq, Eq, serde::Serialize)]
 struct Listed {
-    /// What to call it on the command line.
+    /// The name of the model on the command line.
     model: String,
     bytes: u64,
-    /// Where it lies; nothing when it is not here.
+    /// Path of the file. `None` if it is not in the cache.
     path: Option<std::path::PathBuf>,
-    /// What the file was found to have; nothing when it was not checked.
+    /// SHA-256 of the file. `None` if it was not checked.
     sha256: Option<String>,
-    /// Whether it is the one taken when none is named.
+    /// True for the model that is used if none is named.
     default: bool,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn pull(model: Option<&str>, cache: &Cache) -> Result<Exit, CliError>
     Ok(Exit::Ok)
 }
 
-/// Prints what is here and what is known.
+/// Prints the models in the cache and in the catalogue.
 pub(super) fn list(cache: &Cache, json: bool) -> Result<Exit, CliError> {
     let listed = listed(cache.list(), CATALOGUE);
     let text = if json {

@@ -1,4 +1,4 @@
-//! Words for people: answers to stdout, complaints to stderr.
+//! Output for people: results on stdout, errors on stderr.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 
 use schema::HumanBytes;
 
-/// Writes an answer to stdout. A reader that went away (`baton models | head -1`) is no error.
+/// Writes a result to stdout. A closed pipe (`baton models | head -1`) is not an error.
 pub(super) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -15,9 +15,9 @@ pub(super) fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes an error and what caused it to stderr, once.
+/// Writes an error and its causes to stderr, once.
 pub(super) fn complain(error: &dyn Error) {
-    // With stderr closed there is nobody to tell.
+    // If stderr is closed, the error cannot be shown.
     let _ = writeln!(io::stderr(), "error: {}", chain(error));
 }
 
@@ -27,7 +27,7 @@ pub(super) fn chain(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let said = error.to_string();
-        // Some errors repeat their cause in their own words.
+        // Some errors already contain the text of their cause.
         if !text.ends_with(&said) {
             let _ = write!(text, ": {said}");
         }
@@ -36,17 +36,17 @@ pub(super) fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Text from other processes without what could steer a terminal.
+/// Replaces control characters, because text from other processes could control the terminal with them.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
-/// A number of bytes for people.
+/// A number of bytes with a binary unit.
 pub(super) fn bytes(count: u64) -> String {
     HumanBytes(count).to_string()
 }
 
-/// A rate in billions.
+/// A rate divided by 10^9, with one decimal.
 pub(super) fn billions(rate: u64) -> String {
     format!("{:.1}", rate as f64 / 1e9)
 }

@@ -1,4 +1,4 @@
-//! `baton pin` and `baton unpin`: an operator's wish, written to the store where it can be obeyed.
+//! `baton pin` and `baton unpin`: writes an operator's pin to the store if the stages can obey it, or deletes it.
 
 use engine::membership::{delete_pin, put_pin};
 use engine::store::{Committed, EtcdStore, Store};
@@ -10,7 +10,7 @@ use super::exit::{CliError, Exit};
 use super::plan::{PlanDocument, suppose};
 use crate::settings::ClusterSettings;
 
-/// Writes the pin, if the stages could obey it now, or deletes it (`None`); prints what they will do.
+/// Writes the pin if the stages can obey it now, or deletes it (`None`). Prints the resulting plan.
 pub(super) async fn run(
     settings: &ClusterSettings,
     stage: StageName,

@@ -1,4 +1,5 @@
-//! `baton plan`: what the stages would do about the cluster as it is, or with a pin that is not written yet.
+//! `baton plan`: the placement that the stages would choose for the cluster as it is, or with a pin that is not
+//! written.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -15,52 +16,53 @@ use super::output::{self, bytes, plain};
 use super::table::Table;
 use crate::settings::ClusterSettings;
 
-/// What the stages would do, for people and for `--json`.
+/// The plan of the stages, for text and for `--json`.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct PlanDocument {
-    /// The newest placement's number.
+    /// The number of the newest placement.
     generation: Option<u64>,
-    /// Whether another would be made.
+    /// True if the stages would write another placement.
     moves: bool,
-    /// Why there is no plan.
+    /// The reason that there is no plan.
     reason: Option<String>,
-    /// The stages in the plan's order, then those that would hold nothing.
+    /// The stages in the plan's order, then the stages without layers in the plan.
     stages: Vec<Change>,
-    /// What the placement promises.
+    /// Expected speed of the current placement.
     before: Option<Promise>,
-    /// What the plan promises.
+    /// Expected speed of the plan.
     after: Option<Promise>,
-    /// Pins that would change nothing, and why.
+    /// Pins that would have no effect, with the reason of each.
     pub(super) refused_pins: Vec<RefusedPin>,
 }
 
-/// What one stage holds and would hold.
+/// The layers that a stage holds now and in the plan.
 #[derive(Debug, PartialEq, Serialize)]
 struct Change {
     stage: StageName,
     before: Option<LayerRange>,
     after: Option<LayerRange>,
-    /// Weights it would have to load, in bytes.
+    /// Weights that the stage would have to load, in bytes.
     load_bytes: u64,
 }
 
-/// Expected tokens per second by what the stages measured, as far as the weights are concerned.
+/// Expected tokens per second, from the times that the stages measured for their weights and links. Attention and
+/// sampling are not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 struct Promise {
-    /// Of a single stream.
+    /// Tokens per second of a single stream, which passes through all stages in turn.
     one_stream: f64,
-    /// Of many: each stage has a micro-batch of 8 rows.
+    /// Tokens per second of many streams, with a micro-batch of 8 rows on each stage.
     many_streams: f64,
 }
 
-/// A pin that would change nothing.
+/// A pin that would have no effect.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct RefusedPin {
     pub(super) stage: StageName,
     pub(super) reason: String,
 }
 
-/// Reads the cluster and prints the plan, with `supposed` in place of the stage's own pin.
+/// Reads the cluster and prints the plan. The pin `supposed` replaces the stage's own pin.
 pub(super) async fn run(
     settings: &ClusterSettings,
     supposed: Option<(StageName, Pin)>,
@@ -73,7 +75,7 @@ pub(super) async fn run(
     PlanDocument::new(&view).print(json)
 }
 
-/// Puts a pin into the view, as the newest, or takes it out.
+/// Replaces a stage's pin in the view with `pin`, as the newest pin, or removes it (`None`).
 pub(super) fn suppose(view: &mut ClusterView, stage: &StageName, pin: Option<Pin>) {
     view.pins.remove(stage);
     view.unreadable_pins.remove(stage);
@@ -84,7 +86,7 @@ pub(super) fn suppose(view: &mut ClusterView, stage: &StageName, pin: Option<Pin
 // === impl PlanDocument ===
 
 impl PlanDocument {
-    /// What the stages would do about `view`.
+    /// The plan of the stages for `view`.
     pub(super) fn new(view: &ClusterView) -> Self {
         let placement = view.placement.as_ref().map(|placement| &placement.value);
         let current = placement.map(Placement::shards).unwrap_or_default();
@@ -119,7 +121,7 @@ impl PlanDocument {
         document
     }
 
-    /// Prints it.
+    /// Prints the plan as JSON or as text.
     pub(super) fn print(&self, json: bool) -> Result<Exit, CliError> {
         let text = if json {
             format!("{}\n", serde_json::to_string_pretty(self).map_err(std::io::Error::other)?)
@@ -130,7 +132,7 @@ impl PlanDocument {
         Ok(Exit::Ok)
     }
 
-    /// For people.
+    /// The plan as text for people.
     fn render(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -170,7 +172,7 @@ impl PlanDocument {
     }
 }
 
-/// What every stage holds and would hold.
+/// The layers that each stage holds now and in the plan.
 fn changes(view: &ClusterView, model: &ModelRecord, current: &[Shard], wanted: &[Shard]) -> Vec<Change> {
     let held = |shards: &[Shard], stage: &StageName| {
         shards.iter().find(|shard| shard.stage == *stage).map(|shard| shard.layers)
@@ -193,7 +195,7 @@ fn new_bytes(model: &ModelRecord, before: Option<LayerRange>, after: LayerRange)
     layers.map(one).fold(0, u64::saturating_add)
 }
 
-/// What a division promises; `None` when it is none or one of its stages has not measured itself.
+/// Expected speed of a placement. `None` if it is empty or one of its stages has not measured itself.
 fn promise(view: &ClusterView, model: &ModelRecord, shards: &[Shard]) -> Option<Promise> {
     let measured =
         |shard: &Shard| view.stages.get(&shard.stage).is_some_and(|stage| has_measured(model, &stage.value.speed));
@@ -205,7 +207,7 @@ fn promise(view: &ClusterView, model: &ModelRecord, shards: &[Shard]) -> Option<
     let links: f64 = shards.iter().filter_map(|shard| view.stages.get(&shard.stage)).map(link_seconds).sum();
     let one_stream = 1.0 / (seconds(1).sum::<f64>() + links);
     let many_streams = ROWS as f64 * 1e12 / interval_ps(model, &stages, shards) as f64;
-    // A record of nothing promises nothing that can be said in numbers.
+    // A model record without weights gives infinite speeds, which are not shown.
     (one_stream.is_finite() && many_streams.is_finite()).then_some(Promise { one_stream, many_streams })
 }
 

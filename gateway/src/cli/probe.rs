@@ -1,4 +1,4 @@
-//! `baton probe`: how fast the kernels are on this machine.
+//! `baton probe`: measures the speed of the kernels on this machine.
 
 use std::num::NonZeroUsize;
 
@@ -13,20 +13,20 @@ use super::output::{self, billions};
 use super::table::Table;
 use crate::settings::ComputeSettings;
 
-/// What `baton probe --json` prints.
+/// The document that `baton probe --json` prints.
 #[derive(Debug, Serialize)]
 struct ProbeDocument {
-    /// The processor's own name.
+    /// The processor's model name.
     chip: String,
     /// Threads that computed.
     threads: usize,
-    /// The instruction set that was used.
+    /// The instruction set of the kernels.
     instructions: String,
-    /// What was found, by format.
+    /// The measured speeds, by format.
     speed: Speeds,
 }
 
-/// Measures and prints.
+/// Measures the kernels and prints the result.
 pub(super) fn run(compute: &ComputeSettings, json: bool) -> Result<Exit, CliError> {
     let pool = Pool::new(NonZeroUsize::new(compute.threads).unwrap_or(NonZeroUsize::MIN));
     let document = ProbeDocument {
@@ -47,7 +47,7 @@ pub(super) fn run(compute: &ComputeSettings, json: bool) -> Result<Exit, CliErro
 fn render(document: &ProbeDocument) -> String {
     let ProbeDocument { chip, threads, instructions, speed } = document;
     let mut table = Table::new(&["WEIGHTS", "READS", "MULTIPLIES"]);
-    // In the order of the formats, not of the alphabet.
+    // Rows are in the order of the formats, not in alphabetical order.
     let found = Format::ALL.iter().filter_map(|format| speed.get_key_value(format.name()));
     for (format, speed) in found {
         let (reads, multiplies) = (billions(speed.bytes_per_second), billions(speed.multiplications_per_second));

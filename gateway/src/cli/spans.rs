@@ -1,7 +1,7 @@
-//! Sends spans to a collector of OpenTelemetry: OTLP, protobuf over HTTP. Knows nothing of what the spans mean.
+//! Sends spans to an OpenTelemetry collector: OTLP, protobuf over HTTP. It does not depend on the meaning of the spans.
 //!
-//! Requests never wait for it: a span that has ended goes into a bounded queue, and is dropped when that is full. A thread
-//! with a runtime of its own empties it.
+//! Requests never wait for it. An ended span goes into a bounded queue and is dropped if the queue is full. A thread
+//! with a runtime of its own sends the queued spans.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,26 +27,27 @@ use super::exit::CliError;
 use super::logging::SpanLayer;
 use crate::settings::OtlpEndpoint;
 
-/// Spans that wait for the collector, at most: some ten seconds of a busy gateway, a few MiB.
+/// Most spans that wait for the collector: about ten seconds of a busy gateway, a few MiB.
 const SPANS_QUEUED_MAX: usize = 8192;
-/// Spans of one message: some hundred KiB, far below what collectors take.
+/// Most spans of one message: some hundred KiB, far below the limits of collectors.
 const SPANS_PER_MESSAGE_MAX: usize = 512;
-/// How long a span waits for company.
+/// Time for which spans are collected before they are sent in one message.
 const COLLECT_TIME: Duration = Duration::from_secs(1);
-/// Until a message counts as lost; the next ones wait for it in the queue.
+/// Timeout for a message, after which it counts as lost. Later spans wait for it in the queue.
 const SEND_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long the end of the process waits for the last spans: Ctrl-C is to end everything in under two seconds.
+/// Time that the process waits at its end for the last spans. Ctrl-C is to end everything in under two seconds.
 const FLUSH_TIME_MAX: Duration = Duration::from_millis(500);
-/// Whose spans are sent; those of libraries stay here.
+/// Crates whose spans are sent. Spans of libraries are not sent.
 const TARGETS: [&str; 3] = ["gateway", "engine", "stages"];
 
-/// The way to the collector. Dropping it sends what is left.
+/// The connection to the collector. Dropping it sends the remaining spans.
 pub(super) struct Exporter {
     provider: SdkTracerProvider,
     runtime: Option<Runtime>,
 }
 
-/// Sends on the exporter's runtime, whichever thread asks, and says when the collector stops or begins to answer.
+/// An HTTP client that sends on the exporter's runtime, independent of the calling thread. It logs when the collector
+/// stops or begins to answer.
 #[derive(Debug)]
 struct Sender {
     client: HyperClient,
@@ -57,7 +58,7 @@ struct Sender {
 // === impl Exporter ===
 
 impl Exporter {
-    /// Starts the thread that sends; the collector need not be there.
+    /// Starts the thread that sends spans. The collector need not be reachable.
     pub(super) fn start(endpoint: &OtlpEndpoint) -> Result<Self, CliError> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("spans").enable_all().build();
@@ -80,7 +81,7 @@ impl Exporter {
         let resource = Resource::builder_empty()
             .with_service_name("baton")
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            // OTEL_RESOURCE_ATTRIBUTES, as with every program that sends spans.
+            // Reads OTEL_RESOURCE_ATTRIBUTES, as OpenTelemetry programs do.
             .with_detector(Box::new(EnvResourceDetector::new()));
         let provider = SdkTracerProvider::builder()
             .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(config).build())
@@ -89,7 +90,8 @@ impl Exporter {
         Ok(Self { provider, runtime: Some(runtime) })
     }
 
-    /// What hands spans over to it: all of the program's own down to debug, whatever is logged.
+    /// The layer that passes the spans of the program's own crates to the exporter, down to level debug, independent of
+    /// the log filter.
     pub(super) fn layer(&self) -> SpanLayer {
         let is_own = filter_fn(|metadata| {
             metadata.is_span() && metadata.target().split("::").next().is_some_and(|own| TARGETS.contains(&own))
@@ -110,7 +112,7 @@ impl Drop for Exporter {
             warn!(%error, "the last spans may be lost");
         }
         if let Some(runtime) = self.runtime.take() {
-            // What does not answer is not waited for.
+            // Unfinished requests to the collector are not awaited.
             runtime.shutdown_background();
         }
     }

@@ -1,4 +1,4 @@
-//! `baton status`: the cluster as the store shows it, for people and as JSON.
+//! `baton status`: the records of the cluster in the store, as text and as JSON.
 
 use std::fmt::Write as _;
 
@@ -14,88 +14,88 @@ use super::output::{self, billions, bytes, plain};
 use super::table::Table;
 use crate::settings::ClusterSettings;
 
-/// What `baton status --json` prints.
+/// The document that `baton status --json` prints.
 #[derive(Debug, Serialize)]
 pub struct StatusDocument {
-    /// The cluster.
+    /// The cluster's name.
     pub cluster: String,
     /// The store's revision.
     pub revision: u64,
     /// The model's name.
     pub model: Option<String>,
-    /// How many layers it has.
+    /// Number of layers of the model.
     pub layers: Option<u32>,
-    /// Tokens of keys and values that every stage has room for.
+    /// Tokens of keys and values for which every stage has room.
     pub kv_tokens: Option<u32>,
-    /// What they are kept as.
+    /// Number format in which keys and values are stored.
     pub kv_type: Option<KvType>,
-    /// The newest placement's number.
+    /// The number of the newest placement.
     pub generation: Option<u64>,
-    /// Whether every layer is held exactly once.
+    /// True if every layer is held exactly once, except if there are gateways and all of them report a trouble.
     pub serving: bool,
-    /// If not, why.
+    /// The reason that the cluster does not serve, if it does not.
     pub reason: Option<String>,
-    /// Layers nobody serves.
+    /// Layers that no stage serves.
     pub missing_layers: Vec<LayerRange>,
-    /// The stages: those with layers first, in their order.
+    /// The stages: first those with layers, in layer order.
     pub stages: Vec<StageLine>,
-    /// Operators' wishes and what became of them.
+    /// Operators' pins and their effect.
     pub pins: Vec<PinReport>,
-    /// Where HTTP clients are served.
+    /// The gateways.
     pub gateways: Vec<GatewayLine>,
-    /// What lies in the store and means nothing to baton.
+    /// Entries of the store that baton ignores, each with the reason.
     pub complaints: Vec<String>,
 }
 
 /// One gateway.
 #[derive(Debug, Serialize)]
 pub struct GatewayLine {
-    /// Its slot.
+    /// The gateway's slot.
     pub slot: u32,
-    /// Where it answers HTTP.
+    /// Address at which it serves HTTP.
     pub url: String,
-    /// Which parts of the keys and values are its own.
+    /// The parts of the KV cache that belong to it.
     pub share: Share,
-    /// Why no micro-batch comes through the stages, as it finds.
+    /// The reason that no micro-batch passes through the stages, as the gateway reports it.
     pub trouble: Option<String>,
 }
 
 /// One stage.
 #[derive(Debug, Serialize)]
 pub struct StageLine {
-    /// Its name.
+    /// The stage's name.
     pub stage: String,
-    /// Its host, if it is there.
+    /// The stage's host. `None` if the stage is not registered.
     pub host: Option<String>,
-    /// What it computes on.
+    /// The device it computes on.
     pub device: Option<DeviceKind>,
-    /// The layers the placement gives it.
+    /// The layers that the placement gives it.
     pub layers: Option<LayerRange>,
     /// The word of its [`engine::report::StageState`].
     pub state: &'static str,
-    /// Why, where the state alone does not say it.
+    /// The reason of the state, if the state alone does not tell it.
     pub reason: Option<String>,
-    /// The most its shard can take, in bytes.
+    /// Upper bound of the memory that its shard can take, in bytes.
     pub memory_bound_bytes: Option<u64>,
-    /// The most it may use, in bytes.
+    /// Most memory that it may use, in bytes.
     pub memory_budget_bytes: Option<u64>,
-    /// What it uses, as the operating system counts.
+    /// Memory that it uses, as the operating system counts it.
     pub memory: Option<MemoryUse>,
-    /// Weights of its layers, in bytes.
+    /// Size of its layers' weights, in bytes.
     pub weights_bytes: Option<u64>,
-    /// How fast it multiplies, by the format of the weights, as it measured itself.
+    /// Speed of its multiplications by format of the weights, as the stage measured it.
     pub speed: Option<Speeds>,
-    /// Token rows per second lately.
+    /// Token rows per second over the last reporting period.
     pub tokens_per_second: Option<f64>,
-    /// Token rows since it started.
+    /// Token rows since the stage started.
     pub tokens_total: Option<u64>,
-    /// Share of the time it computed lately, 0 to 1.
+    /// Share of the last reporting period spent computing, 0 to 1.
     pub busy: Option<f64>,
     /// Share of it with nothing to compute.
     pub idle_input: Option<f64>,
-    /// Share of it waiting for the link to take what was computed.
+    /// Share of it spent waiting for the link to take results.
     pub idle_output: Option<f64>,
-    /// Frames it refused since it started.
+    /// Frames that the stage refused since it started.
     pub frames_refused: Option<u64>,
 }
 
@@ -115,7 +115,7 @@ pub(super) async fn run(settings: &ClusterSettings, json: bool) -> Result<Exit, 
 // === impl StatusDocument ===
 
 impl StatusDocument {
-    /// What `view` says of `cluster`.
+    /// The status of `cluster` by `view`.
     pub fn new(cluster: &str, view: &ClusterView) -> Self {
         let model = view.model.as_ref().map(|model| &model.value);
         let report = ClusterReport::new(view);
@@ -150,7 +150,8 @@ impl StatusDocument {
     }
 }
 
-/// Why requests are not served though every layer is held: no gateway has micro-batches come through.
+/// The reason that requests are not served although every layer is held: every gateway reports that no micro-batch
+/// passes through the stages.
 fn no_gateway_serves(gateways: &[(u32, &GatewayRecord)]) -> Option<String> {
     let troubles: Option<Vec<_>> = gateways
         .iter()
@@ -186,7 +187,7 @@ impl StageLine {
     }
 }
 
-/// The document for people.
+/// The document as text for people.
 pub fn render(document: &StatusDocument) -> String {
     let mut text = String::new();
     let mut line = |words: String| {
@@ -239,7 +240,7 @@ fn table(stages: &[StageLine]) -> String {
         "STAGE", "HOST", "DEVICE", "LAYERS", "STATE", "BOUND", "USED", "FILE", "ANON", "WEIGHTS", "TOK/S", "BUSY",
         "IDLE IN", "IDLE OUT",
     ]);
-    // A dash where nothing is known: the operating system does not tell, or nobody is there.
+    // A dash stands for an unknown value: the operating system does not report it, or the stage is not registered.
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let told = |count: Option<u64>| or_dash(count.filter(|count| *count > 0).map(bytes));
     let percent = |share: Option<f64>| or_dash(share.map(|share| format!("{:.0} %", share * 100.0)));
@@ -265,7 +266,7 @@ fn table(stages: &[StageLine]) -> String {
     table.render()
 }
 
-/// Pins and what became of them.
+/// The table of pins and their effect.
 fn pins(reports: &[PinReport]) -> String {
     let mut table = Table::new(&["PINNED", "TO", "HONOURED", "WHY NOT"]);
     for PinReport { stage, pin, honoured, reason } in reports {
@@ -276,7 +277,7 @@ fn pins(reports: &[PinReport]) -> String {
     table.render()
 }
 
-/// What the stages measured of themselves; `None` when none has.
+/// The table of the speeds that the stages measured. `None` if no stage has measured itself.
 fn speeds(stages: &[StageLine]) -> Option<String> {
     let mut table = Table::new(&["STAGE", "WEIGHTS", "READS", "MULTIPLIES"]);
     let measured = stages.iter().flat_map(|stage| stage.speed.iter().flatten().map(|speed| (&stage.stage, speed)));
@@ -387,7 +388,8 @@ pub(super) mod tests {
         }
     }
 
-    /// A cluster named `home`, as text of its store: two stages with all layers, the second in `state`, and one standing by.
+    /// A cluster named `home`, read from the text of its store: two stages with all layers, the second in `state`, and
+    /// one standing by.
     pub(in crate::cli) fn view(second: Option<ClaimState>, gateway: Option<&str>) -> ClusterView {
         let keyspace = Keyspace::new(&"home".parse::<ClusterName>().unwrap());
         let shards = vec![

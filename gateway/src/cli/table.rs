@@ -1,8 +1,8 @@
-//! Columns of text.
+//! A table of text with aligned columns.
 
 use super::output::plain;
 
-/// A table under construction: the headings, then rows.
+/// A table under construction: a row of headings, then the rows.
 #[derive(Debug)]
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
@@ -21,7 +21,7 @@ impl Table {
         self.rows.push(cells.map(|cell| plain(&cell)).into());
     }
 
-    /// The table, two spaces between columns, a line's end after each row.
+    /// The table as text, with two spaces between columns and a newline after each row.
     pub(super) fn render(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width =

@@ -1,4 +1,4 @@
-//! `baton status --watch`: the status once a second, with what the gateway counted meanwhile.
+//! `baton status --watch`: prints the status and the metrics of the gateway once a second.
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -13,13 +13,13 @@ use super::table::Table;
 use crate::settings::ClusterSettings;
 
 const PERIOD: Duration = Duration::from_secs(1);
-/// Puts the cursor into the corner and clears what is below: less flicker than clearing first.
+/// Moves the cursor to the corner and clears the screen below it. This flickers less than clearing the screen first.
 const HOME: &str = "\x1b[H\x1b[J";
 
-/// What the gateway counted, by the name of the metric; those with labels are added up.
+/// The gateway's metrics by name. Values that differ only in labels are added up.
 type Counted = HashMap<String, f64>;
 
-/// Shows the cluster until Ctrl-C.
+/// Prints the cluster once a second until Ctrl-C.
 pub(super) async fn run(settings: &ClusterSettings) -> Result<Exit, CliError> {
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -42,7 +42,7 @@ pub(super) async fn run(settings: &ClusterSettings) -> Result<Exit, CliError> {
     }
 }
 
-/// The values of a page of metrics, but for the buckets of histograms.
+/// The values of a page of metrics, without the buckets of histograms.
 fn parse(text: &str) -> Counted {
     let mut counted = Counted::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -57,7 +57,7 @@ fn parse(text: &str) -> Counted {
     counted
 }
 
-/// What goes on in the pipeline: gauges as they are, times as means since the last look.
+/// The state of the pipeline as a table: gauges with their current value, times as means since the last print.
 fn pipeline(now: &Counted, last: &Counted) -> String {
     let value = |name: &str| now.get(&format!("baton_{name}")).copied().unwrap_or(0.0);
     let more = |name: &str| value(name) - last.get(&format!("baton_{name}")).copied().unwrap_or(0.0);

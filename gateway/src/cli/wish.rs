@@ -1,10 +1,10 @@
-//! What a pin says, on the command line.
+//! The pin that the arguments of `baton pin` and `baton plan` describe.
 
 use clap::Args;
 use schema::record::Pin;
 use schema::{ByteSize, LayerRange, StageName};
 
-/// Whose pin, and what it says; clap sees to it that it is one thing.
+/// A stage and the pin it is to get. clap ensures that exactly one form of pin is given.
 #[derive(Debug, Clone, Args)]
 pub(super) struct WishedPin {
     /// The stage, by its name in `baton status`
@@ -14,7 +14,7 @@ pub(super) struct WishedPin {
     wish: Wish,
 }
 
-/// The same where a plan without it is wanted, too.
+/// A stage and a pin for `baton plan`, which also runs without them.
 #[derive(Debug, Clone, Args)]
 pub(super) struct SupposedPin {
     /// The stage that is supposed to be pinned, by its name in `baton status`
@@ -27,16 +27,16 @@ pub(super) struct SupposedPin {
 #[derive(Debug, Clone, Args)]
 #[group(multiple = false)]
 struct Wish {
-    /// These layers exactly, such as 0..12: from the first up to, but not including, the last
+    /// These layers exactly, such as 0..12: the first is included, the last is not
     #[arg(value_name = "LAYERS", value_parser = layers)]
     layers: Option<LayerRange>,
-    /// No more memory than this, such as 6GiB
+    /// At most this much memory, such as 6GiB
     #[arg(long, value_name = "SIZE", requires = "stage")]
     memory: Option<ByteSize>,
     /// No layers
     #[arg(long, requires = "stage")]
     exclude: bool,
-    /// What it holds now, and nothing new
+    /// The layers it holds now, and no others
     #[arg(long, requires = "stage")]
     cordon: bool,
 }
@@ -50,7 +50,7 @@ fn layers(text: &str) -> Result<LayerRange, String> {
 // === impl WishedPin ===
 
 impl WishedPin {
-    /// What it says; clap sees to it that it says something.
+    /// The pin. clap ensures that there is one.
     pub(super) fn pin(&self) -> Option<Pin> {
         self.wish.pin()
     }
@@ -59,7 +59,7 @@ impl WishedPin {
 // === impl SupposedPin ===
 
 impl SupposedPin {
-    /// Whose pin and what it says, if one is supposed.
+    /// The stage and its pin, if they are given.
     pub(super) fn pin(&self) -> Option<(StageName, Pin)> {
         Some((self.stage.clone()?, self.wish.pin()?))
     }

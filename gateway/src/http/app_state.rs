@@ -1,4 +1,4 @@
-//! What the HTTP door stands before: a pipeline, a text model, and how the door behaves.
+//! The state that all requests share: the pipeline, the text model, the model's description and the HTTP settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,71 +10,71 @@ use crate::http::generation::text_model::TextModel;
 use crate::http::server::host::AllowedHost;
 use crate::http::server::origin::AllowedOrigin;
 
-/// Everything a request may need.
+/// Everything that a request handler may need.
 pub struct AppState {
-    /// Where tokens come from.
+    /// Generates tokens.
     pub pipeline: Arc<dyn Pipeline>,
-    /// How text becomes tokens and back.
+    /// Encodes text to tokens, and decodes tokens to text.
     pub text: Arc<dyn TextModel>,
-    /// What is served.
+    /// The served model.
     pub model: ModelInfo,
-    /// How the door behaves.
+    /// The HTTP server's settings.
     pub settings: Settings,
 }
 
-/// What clients may know of the model.
+/// The model's description for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelInfo {
-    /// The id that requests name.
+    /// The model's id, as requests give it in `model`.
     pub name: String,
     /// Most tokens of a prompt and its answer together.
     pub context_tokens: u32,
-    /// When it was loaded, in seconds since 1970.
+    /// Time of loading, in seconds since 1970.
     pub created_s: u64,
 }
 
-/// How the door behaves towards clients; the defaults are the bounds of `limits.rs`.
+/// The HTTP server's settings. The defaults are the bounds in `limits.rs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Connections at once; for one more, the one that has been half open or idle for longest is closed, and it is told
-    /// 503 when all are busy.
+    /// Most connections at once. For one more, the server closes the connection that has been half open or idle for
+    /// longest. If all are busy, it answers the new one with 503.
     pub connections_max: usize,
-    /// Of these, of one address.
+    /// Most connections of one address.
     pub connections_per_address_max: usize,
-    /// Of these, half open or idle.
+    /// Most half-open or idle connections of one address.
     pub waiting_per_address_max: usize,
-    /// Until a request's head is complete, and until an idle connection is closed.
+    /// Timeout until a request's head is complete. It also closes idle connections.
     pub head_time: Duration,
-    /// Until a request's body is complete.
+    /// Timeout until a request's body is complete.
     pub body_time: Duration,
-    /// Bytes of a request's body.
+    /// Most bytes of a request's body.
     pub body_bytes_max: usize,
-    /// How long a client may read nothing of a waiting answer.
+    /// Longest time that a client may read nothing of a waiting answer.
     pub stall_time: Duration,
-    /// How long running requests may go on after the order to stop.
+    /// Time for running requests to finish after the order to stop.
     pub drain_time: Duration,
-    /// Silence after which a stream sends a comment.
+    /// Time without an event after which a stream sends a comment.
     pub ping_period: Duration,
-    /// The longest a generation may take, queue included.
+    /// Longest time of a generation, queue included.
     pub generation_time: Duration,
-    /// Choices of one request.
+    /// Most choices of one request.
     pub choices_max: u32,
-    /// Tokens of a chat's answer when its request does not say.
+    /// Most tokens of a chat's answer if its request sets no limit.
     pub default_max_tokens: u32,
-    /// The names of this machine.
+    /// Host names of this machine.
     pub own_hosts: Vec<String>,
-    /// Other hosts under which clients may ask.
+    /// Further host names that requests may use.
     pub allowed_hosts: Vec<AllowedHost>,
-    /// Web pages, beside those of this machine, that may use the server.
+    /// Origins of web pages that may use the server, besides pages of this machine.
     pub allowed_origins: Vec<AllowedOrigin>,
 }
 
 // === impl AppState ===
 
 impl AppState {
-    /// Most tokens in a sequence: the model's, or less where the stages' memory is short.
+    /// Most tokens in a sequence: the model's context, or less if the stages' memory is short.
     pub(super) fn context_tokens(&self) -> u32 {
-        // A pipeline that does not serve knows no memory yet; it refuses requests itself.
+        // 0 while the pipeline does not serve: it does not know the stages' memory yet, and it rejects requests itself.
         match self.pipeline.status().context_tokens {
             0 => self.model.context_tokens,
             room => room.min(self.model.context_tokens),

@@ -1,4 +1,4 @@
-//! What the door says when it does not answer: OpenAI's error body and the headers that go with it.
+//! Error responses: OpenAI's error body and its headers.
 
 use engine::generate::{Failure, Rejection};
 use http::StatusCode;
@@ -9,7 +9,7 @@ use warp::reply::{Reply, Response};
 
 use super::limits::RETRY_AFTER_S;
 
-/// A refusal or failure, ready to be sent.
+/// The response to a refused or failed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
@@ -17,9 +17,9 @@ pub(crate) struct ApiError {
     code: Option<&'static str>,
     param: Option<String>,
     message: String,
-    /// Methods that would have been taken.
+    /// The methods that the page takes, for the `Allow` header.
     allow: Option<&'static str>,
-    /// Whether the connection ends with this answer, because its request was not read to the end.
+    /// True if the connection closes after this answer, because its request was not read to the end.
     close: bool,
 }
 
@@ -30,35 +30,35 @@ impl ApiError {
         Self { status, kind, code, param: None, message: message.into(), allow: None, close: false }
     }
 
-    /// The client's request is wrong.
+    /// 400: the client's request is wrong.
     pub(crate) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", Some(code), message)
     }
 
-    /// The same error, about one parameter.
+    /// The same error, with the name of the parameter that it is about.
     pub(crate) fn about(mut self, param: impl Into<String>) -> Self {
         self.param = Some(param.into());
         self
     }
 
-    /// A parameter that means something this server cannot do.
+    /// 400: a parameter asks for something that this server cannot do.
     pub(crate) fn unsupported(param: &str, message: impl Into<String>) -> Self {
         Self::bad_request("unsupported_parameter", message).about(param)
     }
 
-    /// Another model than the one served.
+    /// 404: the request names another model than the served one.
     pub(crate) fn model_not_found(name: &str, served: &str) -> Self {
         let message = format!("The model `{}` does not exist: this server has `{served}`.", cut(name));
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", Some("model_not_found"), message).about("model")
     }
 
-    /// No such page.
+    /// 404: there is no such page.
     pub(crate) fn no_such_path(path: &str) -> Self {
         let message = format!("No page {}: GET / lists what there is.", cut(path));
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", Some("not_found"), message)
     }
 
-    /// A page asked in the wrong way.
+    /// 405: the page does not take this method.
     pub(crate) fn wrong_method(method: &http::Method, path: &str, allow: &'static str) -> Self {
         let message = format!("{} does not take {}: expected {allow}.", cut(path), cut(method.as_str()));
         let code = Some("method_not_allowed");
@@ -66,7 +66,7 @@ impl ApiError {
         Self { allow: Some(allow), ..error }
     }
 
-    /// A host that is not this server's; `flag` is the value of the flag that lets it in.
+    /// 403: the request's host is not a name of this server. `flag` is the value of `--allow-host` that allows it.
     pub(crate) fn foreign_host(found: &str, flag: &str) -> Self {
         let message = format!(
             "This server is not known as {found:?}: expected localhost, an IP address, or the name of a machine of its \
@@ -75,7 +75,7 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "permission_error", Some("host_not_allowed"), message)
     }
 
-    /// A web page that may not ask for work; `flag` is the value of the flag that lets it.
+    /// 403: the web page may not use this server. `flag` is the value of `--allow-origin` that allows it.
     pub(crate) fn foreign_origin(found: &str, flag: &str) -> Self {
         let message = format!(
             "Web pages of the origin {found:?} may not use this server: expected a page of this machine. To let them, \
@@ -84,7 +84,7 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "permission_error", Some("origin_not_allowed"), message)
     }
 
-    /// A body over the cap.
+    /// 413: the body is over the size limit.
     pub(crate) fn body_too_large(bytes_max: usize) -> Self {
         let message = format!("The body is larger than {bytes_max} bytes.");
         let code = Some("request_too_large");
@@ -92,7 +92,7 @@ impl ApiError {
         Self { close: true, ..error }
     }
 
-    /// A body that does not come.
+    /// 408: the body is not complete in time.
     pub(crate) fn body_too_slow(seconds: f64) -> Self {
         let message = format!("The body was not complete within {seconds} s.");
         let code = Some("request_timeout");
@@ -100,7 +100,7 @@ impl ApiError {
         Self { close: true, ..error }
     }
 
-    /// A prompt that leaves no room for an answer, in the words that clients look for.
+    /// 400: the prompt leaves no room for an answer. The message has the words that clients look for.
     fn context_exceeded(context_tokens: u32, prompt_tokens: u32, param: &'static str) -> Self {
         let message = format!(
             "This model's maximum context length is {context_tokens} tokens. However, your {param} resulted in \
@@ -109,17 +109,17 @@ impl ApiError {
         Self::bad_request("context_length_exceeded", message).about(param)
     }
 
-    /// The server's own fault.
+    /// 500: the fault is the server's own.
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("internal_error"), message)
     }
 
-    /// The pipeline cannot serve now.
+    /// 503: the pipeline cannot serve now.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable_error", Some("not_serving"), message)
     }
 
-    /// What an accepted sequence failed of.
+    /// The error of an accepted sequence that failed.
     pub(crate) fn failed(failure: &Failure) -> Self {
         let (status, kind, code) = match failure {
             Failure::Deadline { .. } => (StatusCode::GATEWAY_TIMEOUT, "timeout_error", "deadline_exceeded"),
@@ -129,7 +129,7 @@ impl ApiError {
         Self::new(status, kind, Some(code), sentence(&failure.to_string()))
     }
 
-    /// Why a sequence was not accepted; `param` is where its prompt came from.
+    /// The error of a sequence that the pipeline did not accept. `param` is the parameter that holds its prompt.
     pub(crate) fn rejected(rejection: &Rejection, param: &'static str) -> Self {
         match rejection {
             Rejection::NotServing { .. } => Self::unavailable(sentence(&rejection.to_string())),
@@ -143,7 +143,7 @@ impl ApiError {
         }
     }
 
-    /// `{"error": {…}}`.
+    /// The JSON body, `{"error": {…}}`.
     pub(crate) fn body(&self) -> Value {
         json!({"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}})
     }
@@ -170,7 +170,7 @@ impl Reply for ApiError {
     }
 }
 
-/// A JSON answer.
+/// A response with `body` as JSON.
 pub(crate) fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
     let json = match serde_json::to_string(body) {
         Ok(json) => json,
@@ -184,7 +184,7 @@ pub(crate) fn json_response(status: StatusCode, body: &impl Serialize) -> Respon
     response
 }
 
-/// At most the first characters of a client's own text.
+/// The first characters of a client's text, with `…` if the rest was cut off.
 pub(crate) fn cut(text: &str) -> String {
     let limit = super::limits::FOUND_CHARS_MAX;
     match text.char_indices().nth(limit) {

@@ -1,14 +1,15 @@
-//! The HTTP state: OpenAI's surface and the cluster's own pages, over one pipeline and one text model.
+//! The HTTP API: OpenAI's endpoints and the cluster's own pages, over one pipeline and one text model.
 //!
-//! A request passes `serve` (connections, bounded by `admission`) → `edge` (checks of `host` and `origin`, and what
-//! every answer carries) → `routes` (which noun) → a `Valid…` type parsed from the body → `stream` (its generations)
-//! → an answer whole or as a stream of events. This module does not know how tokens are made nor how text is cut into
-//! them: it sees [`engine::generate::Pipeline`] and [`TextModel`].
+//! A request passes `server` (connections, bounded by `admission`) → `middleware` (checks of `host` and `origin`, and
+//! the headers of every answer) → `routes` (the page) → a `Valid…` type parsed from the body → `generation` (its
+//! sequences) → an answer, whole or as a stream of events. This module does not know how tokens are generated, nor how
+//! text is split into them. It uses [`engine::generate::Pipeline`] and [`TextModel`] for that.
 //!
-//! Values a request leaves out are those of OpenAI's reference: `temperature` 1, `top_p` 1, `n` 1, and for completions
-//! `max_tokens` 16; without a `seed` each request gets a random one. A chat without `max_tokens` (or
-//! `max_completion_tokens`) gets [`Settings::default_max_tokens`], or what the context holds if that is less; an answer
-//! that is cut there ends with the reason `length`. What a request asks for itself is bounded by the context only.
+//! Parameters that a request leaves out have the values of OpenAI's reference: `temperature` 1, `top_p` 1, `n` 1, and
+//! for completions `max_tokens` 16. Without a `seed` each request gets a random one. A chat without `max_tokens` (or
+//! `max_completion_tokens`) gets [`Settings::default_max_tokens`], or the rest of the context if that is less. An
+//! answer that is cut there ends with the reason `length`. A limit that the request itself sets is bounded by the
+//! context only.
 
 mod app_state;
 mod cluster;

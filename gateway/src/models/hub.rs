@@ -1,6 +1,7 @@
-//! A file of a model hub, through the hub's client library: resumed, checked against the hub's own SHA-256.
+//! Fetches a file of a model hub with the hub's client library. Interrupted fetches are resumed, and the file is
+//! checked against the hub's SHA-256.
 //!
-//! Below the cache's `hub/` the files lie in the hub's usual layout.
+//! The files lie below the cache's `hub/`, in the hub's usual layout.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,14 +19,14 @@ use super::progress::Progress;
 use super::source::HubFile;
 use super::{checksum, space};
 
-/// The hub when none is named.
+/// The hub that is used if none is named.
 const ENDPOINT: &str = "https://huggingface.co";
-/// Without a byte for so long the connection counts as dead; the library itself would wait for ever.
+/// Longest time without a byte, after which the connection counts as dead. The library itself has no timeout.
 const STALL: Duration = Duration::from_secs(120);
-/// How often the download is looked at.
+/// Interval at which the progress of the download is read.
 const POLL: Duration = Duration::from_millis(100);
 
-/// What the downloading thread tells the one that waits.
+/// Count of downloaded bytes, shared by the downloading thread and the waiting thread.
 #[derive(Clone, Default)]
 struct Counter {
     bytes: Arc<AtomicU64>,
@@ -38,7 +39,7 @@ struct Remote<'a> {
     url: String,
 }
 
-/// The cached copy of `file`, fetched when it is missing.
+/// The cached copy of `file`, which is fetched if it is missing.
 pub(super) fn fetch(file: &HubFile, cache: &Cache, progress: &mut dyn Progress) -> Result<PathBuf, ModelError> {
     let folder = hf_hub::Cache::new(cache.hub_folder());
     let repo = Repo::new(file.repository.clone(), RepoType::Model);
@@ -74,11 +75,11 @@ pub(super) fn fetch(file: &HubFile, cache: &Cache, progress: &mut dyn Progress) 
 // === impl Remote ===
 
 impl Remote<'_> {
-    /// Where the file's bytes will lie, how many there are, and the SHA-256 the hub names (large files have one).
+    /// Path of the file's bytes in the cache, their number, and the SHA-256 that the hub names (only for large files).
     fn describe(&self, api: &Api, cache: &hf_hub::CacheRepo) -> Result<(PathBuf, u64, Option<String>), ApiError> {
         let metadata = api.metadata(&self.url)?;
         let etag = metadata.etag();
-        // The etag becomes a file name.
+        // The etag is checked because it becomes a file name.
         if etag.is_empty() || etag.len() > 200 || !etag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         {
             return Err(ApiError::InvalidHeader("etag"));
@@ -88,8 +89,8 @@ impl Remote<'_> {
     }
 }
 
-/// How many bytes an earlier try left. One byte of a complete one is taken away: the library would ask for the bytes
-/// after the last and be refused.
+/// Number of bytes that an earlier fetch left. If that fetch was complete, its last byte is removed, because the
+/// library would otherwise request the bytes after the last and be refused.
 fn prepare(blob: &Path, bytes: u64) -> Result<u64, ModelError> {
     let part = blob.with_extension("part");
     let Ok(metadata) = fs::metadata(&part) else { return Ok(0) };
@@ -112,8 +113,8 @@ fn download(
     let (shared, name) = (counter.clone(), at.file.file.clone());
     let (done, wait) = mpsc::sync_channel(1);
     let api = at.api;
-    // A thread of its own: the library can neither be stopped nor told to give up on a silent connection. Left behind,
-    // it ends with the process; what it fetched is gone on with next time.
+    // The download has a thread of its own, because the library can neither be stopped nor give up a silent connection.
+    // A thread that is left behind ends with the process, and the next fetch resumes from the bytes it wrote.
     std::thread::spawn(move || drop(done.send(api.download_with_progress(&name, shared))));
     progress.begin(&format!("fetching {}", at.file), bytes);
     let mut last = (0, Instant::now());
@@ -154,7 +155,7 @@ fn verify(file: &HubFile, path: &Path, blob: &Path, sha256: Option<&str>) -> Res
     let Some(expected) = sha256 else { return Ok(()) };
     let found = checksum::of_file(path)?;
     if found != expected {
-        // Both go: the link would name nothing, and the bytes would be taken for good.
+        // Both are removed, because the link would point nowhere, and the bytes would be used as if they were valid.
         for path in [path, blob] {
             fs::remove_file(path).map_err(|error| ModelError::io("remove", path, error))?;
         }
@@ -186,7 +187,7 @@ mod tests {
     use super::*;
     use crate::models::{Access, Silent};
 
-    /// A hub that serves one file and may cut answers short.
+    /// A hub that serves one file and may cut responses short.
     struct Hub {
         endpoint: String,
         ranges: Arc<Mutex<Vec<(usize, usize)>>>,
@@ -236,7 +237,8 @@ mod tests {
             range.1 - 1,
             bytes.len()
         )?;
-        // Only answers with the file itself are cut, not the one byte that asks for its size.
+        // Only responses with the file itself are cut, not the response of one byte from which the library learns the
+        // size.
         let cut = if body.len() > 1 { cuts.next().unwrap_or(usize::MAX) } else { usize::MAX };
         stream.write_all(&body[..cut.min(body.len())])
     }

@@ -1,6 +1,6 @@
-//! Model files: what a MODEL on the command line may be, where its file lies, and how to get it here.
+//! Model files: the meaning of a MODEL on the command line, the path of its file, and the ways to fetch it.
 //!
-//! Knows packages, hubs and the cache; does not know what is inside a model file.
+//! This module handles packages, hubs and the cache. It does not depend on the contents of a model file.
 
 mod cache;
 mod catalogue;
@@ -22,15 +22,15 @@ pub use error::ModelError;
 pub use progress::{Console, Progress, Silent};
 pub use source::{HubFile, Source};
 
-/// The file of `model` (a catalogue name, a `.gguf` path or `hf:OWNER/REPO/FILE.gguf`; the default model when `None`),
-/// fetched when the cache lacks it. Blocking.
+/// Path of the file of `model` (a catalogue name, a `.gguf` path or `hf:OWNER/REPO/FILE.gguf`, or the default model if
+/// `None`). A file that the cache lacks is fetched. Blocking.
 ///
 /// # Errors
-/// [`ModelError`] says what is missing and what to do about it.
+/// [`ModelError`] names the missing thing and the remedy.
 pub fn resolve(model: Option<&str>, cache: &Cache, progress: &mut dyn Progress) -> Result<PathBuf, ModelError> {
     let model = model.unwrap_or(DEFAULT);
     let source = match Source::parse(model) {
-        // A hub's file that was fetched once is known by its name, too.
+        // A hub file that was fetched once is also found by its name.
         Err(unknown @ ModelError::Unknown { .. }) => return locate(model, cache).ok_or(unknown),
         source => source?,
     };
@@ -44,8 +44,8 @@ pub fn resolve(model: Option<&str>, cache: &Cache, progress: &mut dyn Progress) 
     }
 }
 
-/// The file on this machine that a cluster's model `name` (a file's name without its ending, or a catalogue name)
-/// may mean; never fetches. The caller compares the fingerprint.
+/// The cached file that a cluster's model `name` (a file's name without its ending, or a catalogue name) may mean. It
+/// never fetches. The caller compares the fingerprint.
 pub fn locate(name: &str, cache: &Cache) -> Option<PathBuf> {
     let known = catalogue::find(name);
     let stem = known.map_or(name, |entry| entry.stem());

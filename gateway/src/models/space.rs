@@ -1,10 +1,10 @@
-//! Room on the disk.
+//! Free space on the disk.
 
 use std::path::Path;
 
 use super::error::ModelError;
 
-/// Refuses when the file system of `folder` (which exists) has less than `needed_bytes` free for this user.
+/// Fails if the file system of `folder` (which exists) has less than `needed_bytes` free for this user.
 pub(super) fn check(folder: &Path, needed_bytes: u64) -> Result<(), ModelError> {
     let free_bytes = free_bytes(folder)?;
     if free_bytes < needed_bytes {

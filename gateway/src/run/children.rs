@@ -1,6 +1,7 @@
-//! The stage processes that `baton up` starts: real children running `baton stage`.
+//! The stage processes that `baton up` starts: child processes that run `baton stage`.
 //!
-//! Each child's standard input is a pipe held here, so that a child whose parent was killed ends by itself.
+//! Each child's standard input is a pipe held here. If this process is killed, the pipe closes, and the child ends by
+//! itself.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -12,9 +13,9 @@ use tokio::process::{Child, Command};
 
 use super::RunError;
 
-/// How long children may take to go before they are killed.
+/// Time for children to end before they are killed.
 const GOING_TIME: Duration = Duration::from_millis(800);
-/// How often it is looked whether a child has ended.
+/// Interval of the checks for a child that has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The running children.
@@ -25,7 +26,7 @@ pub(super) struct Children {
 // === impl Children ===
 
 impl Children {
-    /// Starts one child for each of `stages` with its arguments; sockets and scratch files go into `folder`.
+    /// Starts one child for each of `stages` with its arguments. Sockets and scratch files go into `folder`.
     pub(super) fn start(
         stages: impl Iterator<Item = (StageName, Vec<OsString>)>,
         environment: &[(&'static str, String)],
@@ -40,19 +41,20 @@ impl Children {
             command.envs(environment.iter().map(|(name, value)| (name, value)));
             command.env("XDG_RUNTIME_DIR", folder).env("TMPDIR", folder);
             command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
-            // A group of its own: Ctrl-C reaches this process only, which then stops the children in order.
+            // The child gets a process group of its own, so Ctrl-C reaches this process only, which then stops the
+            // children in order.
             command.process_group(0);
             running.push((name, command.spawn().map_err(cause)?));
         }
         Ok(Self { running })
     }
 
-    /// The names and process ids of those that run.
+    /// The names and process ids of the running children.
     pub(super) fn processes(&self) -> impl Iterator<Item = (&StageName, Option<u32>)> {
         self.running.iter().map(|(name, child)| (name, child.id()))
     }
 
-    /// The next child that ends by itself. Cancel-safe; never when there is none.
+    /// Waits for the next child that ends by itself. Never resolves if there is none. Cancel-safe.
     pub(super) async fn ended(&mut self) -> (StageName, ExitStatus) {
         loop {
             for index in 0..self.running.len() {
@@ -64,14 +66,14 @@ impl Children {
         }
     }
 
-    /// Whether none is left.
+    /// True if no child is left.
     pub(super) fn is_empty(&self) -> bool {
         self.running.is_empty()
     }
 
-    /// Asks all to go and waits until they have; who does not go in time is killed.
+    /// Asks all children to end, and waits until they have. Those that do not end in time are killed.
     pub(super) async fn stop(&mut self) {
-        // The end of its standard input tells a child to go without handing anything over: nobody is to stay.
+        // The end of its standard input makes a child end without handing its layers over, because no stage is to stay.
         self.running.iter_mut().for_each(|(_, child)| drop(child.stdin.take()));
         let gone = async {
             for (_, child) in &mut self.running {

@@ -1,4 +1,4 @@
-//! Why a running verb ended badly.
+//! Errors that end `baton up`, `baton stage` or `baton gateway`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,41 +15,41 @@ use stages::weights::FileChanged;
 use crate::models::ModelError;
 use crate::text::TextError;
 
-/// Why a running verb ended badly.
+/// Errors that end `baton up`, `baton stage` or `baton gateway`.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The coordination store.
+    /// The coordination store cannot be used.
     #[error("cannot use the coordination store")]
     Store(#[from] StoreError),
-    /// Another cluster key than the cluster's.
+    /// The cluster key is not the cluster's.
     #[error("cannot take part in the cluster")]
     Key(#[from] KeyAgreementError),
-    /// Getting the model's file.
+    /// Getting the model's file failed.
     #[error("cannot get the model")]
     Model(#[from] ModelError),
-    /// Reading the model's file.
+    /// Reading the model's file failed.
     #[error("cannot read the model file {path}")]
     File {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Too little for keys and values.
+    /// There is too little memory for keys and values.
     #[error(
         "kv_memory is {found_bytes} bytes: expected at least the {block_bytes} bytes of one block of {KV_BLOCK_TOKENS} tokens"
     )]
     KvMemory {
-        /// What was said.
+        /// The configured memory, in bytes.
         found_bytes: u64,
-        /// What one block takes over all layers of the model.
+        /// Size of one block over all layers of the model, in bytes.
         block_bytes: u64,
     },
-    /// The model's file is not what it was.
+    /// The model's file has changed since it was opened.
     #[error(transparent)]
     Changed(#[from] FileChanged),
-    /// The cluster serves something else.
+    /// The cluster serves another model file.
     #[error(
         "the cluster serves {name} with fingerprint {expected}: {path} has {found}, so it is another file; \
              every machine needs the same one"
@@ -73,41 +73,41 @@ pub enum RunError {
         /// The cluster's model.
         name: String,
     },
-    /// Text.
+    /// The model's vocabulary cannot be used.
     #[error("cannot use the model's vocabulary")]
     Text(#[from] TextError),
-    /// The stage.
+    /// The stage failed.
     #[error("cannot serve layers")]
     Stage(#[from] StageError),
-    /// The head.
+    /// The gateway's pipeline failed.
     #[error("cannot run the gateway")]
     Pipeline(#[from] PipelineError),
-    /// Links.
+    /// Opening links failed.
     #[error("cannot open links")]
     Link(#[from] LinkError),
-    /// A port that cannot be had.
+    /// The address cannot be listened on.
     #[error("cannot listen on {address} for {what}: choose another address with {flag}")]
     Listen {
-        /// What for.
+        /// The service that was to listen on the address.
         what: &'static str,
         /// The address.
         address: SocketAddr,
-        /// The flag that chooses another.
+        /// The flag that chooses another address.
         flag: &'static str,
         /// The operating system's reason.
         #[source]
         cause: io::Error,
     },
-    /// Something of the operating system's.
+    /// An operation of the operating system failed.
     #[error("cannot {doing}")]
     Io {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
         /// The operating system's reason.
         #[source]
         cause: io::Error,
     },
-    /// The head's thread is gone.
+    /// The thread of the gateway's core has ended.
     #[error("the head of the pipeline has ended: its last words are in the log above")]
     HeadEnded,
     /// All stage processes ended by themselves.

@@ -1,4 +1,4 @@
-//! `baton gateway`: the HTTP door and the head of the pipeline, without stages.
+//! `baton gateway`: the HTTP server and the gateway's core, without stages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use super::model::agree;
 use super::stop::Stop;
 use crate::settings::GatewaySettings;
 
-/// How long running requests may go on after SIGTERM: service managers wait 30 s before they kill.
+/// Time for running requests to finish after SIGTERM: service managers wait 30 s before they kill.
 const DRAIN_TIME: Duration = Duration::from_secs(25);
 
-/// Runs `baton gateway` until it is told to stop.
+/// Runs `baton gateway` until the order to stop.
 ///
 /// # Errors
-/// [`RunError`] says why it could not start or go on.
+/// [`RunError`] when it cannot start or cannot go on.
 pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
     let stop = Stop::listen(false)?;
     let listener = listen(settings.http.listen).await?;

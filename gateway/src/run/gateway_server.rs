@@ -1,4 +1,4 @@
-//! The gateway proper: the head of the pipeline and the HTTP door before it.
+//! The gateway itself: its core, which runs the pipeline, and the HTTP server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,13 +26,14 @@ pub(super) struct GatewayServer {
     http: JoinHandle<()>,
 }
 
-/// Takes the port early, so that a taken one is known before anything else is started.
+/// Binds the HTTP port early, so that a port already in use is reported before anything else is started.
 pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
     let refused = |cause| RunError::Listen { what: "HTTP", address, flag: "--listen", cause };
     TcpListener::bind(address).await.map_err(refused)
 }
 
-/// Where other processes reach the HTTP door: by the name of this machine where it listens beyond it.
+/// URL at which other processes reach the HTTP server: with the advertised name of this machine if there is one and the
+/// server listens beyond loopback, else with the address.
 fn url(address: SocketAddr, advertised: Option<&str>) -> String {
     match advertised {
         Some(host) if !address.ip().is_loopback() && host.contains(':') => {
@@ -46,8 +47,8 @@ fn url(address: SocketAddr, advertised: Option<&str>) -> String {
 // === impl GatewayServer ===
 
 impl GatewayServer {
-    /// Registers the gateway, unless it is to be `alone` and is not, starts its head and serves HTTP until `stop`; then
-    /// running requests get `drain_time`.
+    /// Registers the gateway, starts its core and serves HTTP until `stop`. Then running requests get `drain_time` to
+    /// finish. With `alone`, fails if another gateway stays registered.
     pub(super) async fn open(
         store: SharedStore,
         keyspace: Keyspace,
@@ -103,7 +104,7 @@ impl GatewayServer {
         Ok(Self { pipeline, http })
     }
 
-    /// Waits until the HTTP door has closed after the order to stop.
+    /// Waits until the HTTP server has ended after the order to stop.
     pub(super) async fn closed(self) {
         let _ = self.http.await;
     }

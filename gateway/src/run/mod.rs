@@ -1,4 +1,4 @@
-//! Running the verbs that stay: `up`, `stage`, `gateway`. Here the crates are put together.
+//! The verbs that keep running: `up`, `stage`, `gateway`. This module puts the crates together.
 
 mod children;
 mod error;

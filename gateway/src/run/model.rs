@@ -1,4 +1,5 @@
-//! Agreeing on the cluster's model: the first process that names one writes it, the others must have the same file.
+//! Agreement on the cluster's model: the first process that names one writes it to the store, and the others must have
+//! the same file.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ use super::stop::Stop;
 use crate::models::{self, Cache, Console};
 use crate::settings::{KV_TOKENS_MAX, KvWish, ModelSettings};
 
-/// How often a process that names no model looks whether another has.
+/// Interval at which a process that names no model checks for one named by another.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// The model that the cluster serves, and this machine's file of it.
@@ -25,7 +26,7 @@ pub(super) struct Served {
     pub(super) record: ModelRecord,
 }
 
-/// The file of `model` (the default when `None`), fetched if need be; `None` when told to stop meanwhile.
+/// The file of `model` (the default model when `None`), fetched if necessary. `None` if `stop` comes meanwhile.
 #[expect(clippy::disallowed_methods, reason = "fetching waits for the network, not for a forward pass")]
 pub(super) async fn fetch(model: Option<String>, cache: &Cache, stop: &Stop) -> Result<Option<PathBuf>, RunError> {
     let (cache, flag) = (cache.clone(), stop.flag());
@@ -40,7 +41,7 @@ pub(super) async fn fetch(model: Option<String>, cache: &Cache, stop: &Stop) -> 
     }
 }
 
-/// Agrees with the cluster on its model. `None` when told to stop before there was one.
+/// Agrees with the cluster on its model. `None` if `stop` comes before there is one.
 pub(super) async fn agree(
     store: &SharedStore,
     keyspace: &Keyspace,
@@ -62,7 +63,7 @@ pub(super) async fn agree(
     check(open(&path)?, record).map(Some)
 }
 
-/// What the cluster is told of `file`, with the room for keys and values that was wished for.
+/// The record of `file` for the cluster, with the configured room for keys and values.
 fn describe(file: &ModelFile, said: &ModelSettings) -> Result<ModelRecord, RunError> {
     let with_room = |tokens| {
         let room = KvRoom { tokens, kv_type: said.kv_type };
@@ -76,7 +77,7 @@ fn describe(file: &ModelFile, said: &ModelSettings) -> Result<ModelRecord, RunEr
     }
 }
 
-/// Tokens, in whole blocks, that `bytes` have room for where a token takes `token_bytes`.
+/// Number of tokens, in whole blocks, that fit into `bytes` if a token takes `token_bytes`.
 fn tokens_of(bytes: u64, token_bytes: u64) -> Result<u32, RunError> {
     let block_bytes = token_bytes.saturating_mul(KV_BLOCK_TOKENS.into()).max(1);
     let blocks = (bytes / block_bytes).min(u64::from(KV_TOKENS_MAX / KV_BLOCK_TOKENS));
@@ -90,7 +91,7 @@ fn open(path: &Path) -> Result<ModelFile, RunError> {
     ModelFile::open(path).map_err(|cause| RunError::File { path: path.display().to_string(), cause: Box::new(cause) })
 }
 
-/// The cluster's model, waiting for it as long as there is none.
+/// The cluster's model. Waits until there is one. `None` if `stop` comes meanwhile.
 async fn cluster_model(store: &SharedStore, keyspace: &Keyspace, stop: &Stop) -> Result<Option<ModelRecord>, RunError> {
     let mut said = false;
     loop {
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn memory_for_keys_and_values_is_whole_blocks_of_tokens() {
-        // A token of 100 bytes: a block of 32 takes 3200.
+        // At 100 bytes a token, a block of 32 tokens takes 3200 bytes.
         for (bytes, tokens) in [(3200, 32), (6399, 32), (6400, 64), (u64::MAX, KV_TOKENS_MAX)] {
             assert_eq!(tokens_of(bytes, 100).unwrap(), tokens, "{bytes}");
         }

@@ -1,14 +1,14 @@
-//! The reasons why a cluster does not serve, for the terminal: each once, and not too many in a moment. Pure: the time comes
-//! in, and nothing is printed here.
+//! The reasons why a cluster does not serve, for the terminal: each is printed once, and at most one in a second. Pure:
+//! the callers pass in the time and print the reasons.
 
 use std::time::{Duration, Instant};
 
 /// The least time between two reasons.
 const EVERY: Duration = Duration::from_secs(1);
-/// The time of a start in which nothing goes wrong: until then the reasons pass by themselves.
+/// Time of a start in which nothing goes wrong: reasons within it disappear by themselves.
 const START_TIME: Duration = Duration::from_millis(500);
 
-/// The reason that was said last, and one that waits to be said.
+/// The reason that was printed last, and one that waits to be printed.
 #[derive(Debug)]
 pub(super) struct Reasons {
     said: String,
@@ -19,27 +19,27 @@ pub(super) struct Reasons {
 // === impl Reasons ===
 
 impl Reasons {
-    /// None yet, in a cluster that starts `now`.
+    /// No reasons yet, for a cluster that starts at `now`.
     pub(super) fn new(now: Instant) -> Self {
         Self { said: String::new(), waiting: None, earliest: now + START_TIME }
     }
 
-    /// Takes in why the cluster does not serve; `None` when it does.
+    /// Takes the reason why the cluster does not serve now. `None` if it serves.
     pub(super) fn see(&mut self, reason: Option<&str>) {
         if reason.is_none() {
-            // The same reason is news when it comes again.
+            // The same reason is printed again if it comes again later.
             self.said.clear();
         }
         let reason = reason.filter(|reason| !reason.is_empty() && *reason != self.said);
         self.waiting = reason.map(str::to_owned);
     }
 
-    /// The time at which there is something to say; `None` when there is nothing.
+    /// The time at which the waiting reason may be printed. `None` if no reason waits.
     pub(super) fn due(&self) -> Option<Instant> {
         self.waiting.as_ref().map(|_| self.earliest)
     }
 
-    /// The reason to be said `now`.
+    /// The reason to print at `now`.
     pub(super) fn take(&mut self, now: Instant) -> Option<&str> {
         if now < self.earliest {
             return None;
@@ -76,12 +76,12 @@ mod tests {
         let second = first + EVERY;
         reasons.see(Some("one"));
         assert_eq!(reasons.take(second), Some("one"));
-        // Of those that come in a moment the last counts.
+        // Of reasons that come at the same moment, the last counts.
         reasons.see(Some("two"));
         reasons.see(Some("three"));
         assert_eq!((reasons.due(), reasons.take(second)), (Some(second + EVERY), None));
         assert_eq!(reasons.take(second + EVERY), Some("three"));
-        // What is as it was when it was said last is no news.
+        // A reason that equals the one printed last is not printed again.
         reasons.see(Some("two"));
         reasons.see(Some("three"));
         assert_eq!(reasons.due(), None);

@@ -19,14 +19,14 @@ use super::model::agree;
 use super::stop::Stop;
 use crate::settings::StageSettings;
 
-/// How often it is looked whether the model file is still the same: a stage that computes with other weights is worse than
-/// none, and asking takes a microsecond.
+/// Interval of the checks that the model file is still the same. A stage that computes with other weights is worse than
+/// none, and a check takes a microsecond.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Runs `baton stage` until it is told to stop.
+/// Runs `baton stage` until the order to stop.
 ///
 /// # Errors
-/// [`RunError`] says why it could not start or go on.
+/// [`RunError`] when it cannot start or cannot go on.
 pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
     let stop = Stop::listen(settings.follow_stdin)?;
     guard_against_truncation().map_err(|cause| RunError::Io { doing: "guard the mapped weights", cause })?;
@@ -63,11 +63,11 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
         }
     };
     stage_loop::run(store, told, loader, stop.told(), until).await?;
-    // What is left of the old contents is of no use to anybody: the stage has left the cluster in good order.
+    // If the file changed, the rest of its old contents is of no use. The stage has left the cluster in good order.
     changed.map_or(Ok(()), |found| Err(found.into()))
 }
 
-/// Resolves when the model file is not what it was.
+/// Resolves when the model file has changed.
 async fn file_changed(file: &ModelFile) -> FileChanged {
     let mut looks = tokio::time::interval(LOOK_EVERY);
     loop {

@@ -1,5 +1,5 @@
-//! When to stop: Ctrl-C, SIGTERM, or the end of the process that started this one. A second signal ends the process on the
-//! spot, as a crash would: others notice, and take over.
+//! The order to stop: Ctrl-C, SIGTERM, or the end of the process that started this one. A second signal ends the
+//! process at once, as a crash would. Other processes notice that and take over.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::RunError;
 
-/// Tells everyone who asks that it is time to stop. The flag is for blocking work.
+/// The order to stop, shared by all tasks that wait for it. The flag is for blocking work.
 #[derive(Debug, Clone)]
 pub(super) struct Stop {
     told: Arc<watch::Sender<bool>>,
@@ -19,13 +19,14 @@ pub(super) struct Stop {
     flag: Arc<AtomicBool>,
 }
 
-/// What a shell shows for a process that a signal ended: this and the signal's number.
+/// Base of the exit code that a shell shows for a process ended by a signal. The signal's number is added to it.
 const ENDED_BY_SIGNAL: i32 = 128;
 
 // === impl Stop ===
 
 impl Stop {
-    /// Listens for signals from now on; with `follow_stdin` also for the end of standard input, which a parent holds.
+    /// Listens for signals from now on. With `follow_stdin`, also listens for the end of standard input, whose other
+    /// end the parent process holds.
     pub(super) fn listen(follow_stdin: bool) -> Result<Self, RunError> {
         let cause = |cause| RunError::Io { doing: "listen for signals", cause };
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cause)?;
@@ -48,24 +49,24 @@ impl Stop {
         Ok(stop)
     }
 
-    /// It is time to stop.
+    /// Gives the order to stop.
     pub(super) fn now(&self) {
         self.flag.store(true, Ordering::Relaxed);
         self.told.send_replace(true);
     }
 
-    /// Resolves when it is time to stop.
+    /// Resolves when the order to stop has been given.
     pub(super) async fn told(&self) {
-        // The sender is held here, so the wait ends only when it is time.
+        // `self` holds the sender, so the wait ends only with the order.
         drop(self.told.subscribe().wait_for(|told| *told).await);
     }
 
-    /// Resolves when the process that started this one has ended, or wants it gone at once.
+    /// Resolves when the process that started this one has ended, or closes the pipe to end it at once.
     pub(super) async fn orphaned(&self) {
         drop(self.orphaned.subscribe().wait_for(|orphaned| *orphaned).await);
     }
 
-    /// The same for work that cannot wait.
+    /// The order to stop as a flag, for work that cannot await it.
     pub(super) fn flag(&self) -> Arc<AtomicBool> {
         self.flag.clone()
     }
@@ -77,7 +78,7 @@ fn end_at_once(signal: SignalKind) -> ! {
     std::process::exit(ENDED_BY_SIGNAL + signal.as_raw_value())
 }
 
-/// Resolves when standard input ends. The thread that reads it is never waited for.
+/// Resolves when standard input ends. Nothing waits for the thread that reads it.
 async fn stdin_closed() {
     let (ended, end) = oneshot::channel();
     let read = move || {

@@ -1,4 +1,4 @@
-//! A model's text for the HTTP door: its tokenizer and chat template behind the door's seam.
+//! A model's text for the HTTP API: its tokenizer and chat template behind the API's [`http::TextModel`].
 
 use stages::weights::ModelFile;
 
@@ -6,7 +6,7 @@ use super::RunError;
 use crate::http;
 use crate::text::{ChatTemplate, Detokenizer, Special, TextError, Tokenizer, Vocabulary};
 
-/// The text of one model file.
+/// The tokenizer and the chat template of one model file.
 pub(super) struct ModelText {
     tokenizer: Tokenizer,
     template: Result<ChatTemplate, String>,
@@ -17,7 +17,7 @@ struct ModelDecoder(Detokenizer);
 // === impl ModelText ===
 
 impl ModelText {
-    /// Reads vocabulary and template from `file`. A template that cannot be used leaves raw completions possible.
+    /// Reads vocabulary and template from `file`. If the template cannot be used, raw completions remain possible.
     pub(super) fn new(file: &ModelFile) -> Result<Self, RunError> {
         let path = file.path().display().to_string();
         let header = file.vocabulary_header().map_err(|cause| RunError::File { path, cause: Box::new(cause) })?;
@@ -26,7 +26,7 @@ impl ModelText {
         Ok(Self { tokenizer: Tokenizer::new(&vocabulary)?, template })
     }
 
-    /// Why chats cannot be served, if they cannot.
+    /// The reason why chats cannot be served, if they cannot.
     pub(super) fn template_problem(&self) -> Option<&str> {
         self.template.as_ref().err().map(String::as_str)
     }

@@ -21,16 +21,16 @@ use super::reasons::Reasons;
 use super::stop::Stop;
 use crate::settings::UpSettings;
 
-/// How long running requests may go on after the order to stop: Ctrl-C is to end everything in under two seconds.
+/// Time for running requests to finish after the order to stop: Ctrl-C must end everything in under two seconds.
 const DRAIN_TIME: Duration = Duration::from_millis(500);
 
-/// Runs `baton up` until it is told to stop.
+/// Runs `baton up` until the order to stop.
 ///
 /// # Errors
-/// [`RunError`] says why it could not start or go on.
+/// [`RunError`] when it cannot start or cannot go on.
 pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let stop = Stop::listen(false)?;
-    // A model is named before the clock starts: fetching it may take minutes.
+    // The model is fetched before the start time is taken, because fetching may take minutes.
     if settings.etcd.is_none() || settings.model.model.is_some() {
         let Some(path) = fetch(settings.model.model.take(), &settings.cache, &stop).await? else { return Ok(()) };
         settings.model.model = Some(path.to_string_lossy().into_owned());
@@ -50,7 +50,8 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
     let (member, http) = ((&settings.member, key.clone()), (&settings.http, DRAIN_TIME, true));
-    // Before the stages: who is not the gateway must not have layers moved twice to find that out.
+    // The gateway opens before the stages start. If this process found out only afterwards that another gateway serves
+    // the cluster, layers would move twice.
     let opening = GatewayServer::open(store.clone(), keyspace.clone(), &served, member, listener, http, &stop);
     let opened = tokio::select! {
         () = stop.told() => None,
@@ -84,7 +85,7 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     outcome
 }
 
-/// Starts the stage processes; what the machine has to spare is shared among them unless a budget was named.
+/// Starts the stage processes. They share the machine's available memory equally, unless a budget was configured.
 fn start_children(
     settings: &mut UpSettings,
     served: &Served,
@@ -98,7 +99,7 @@ fn start_children(
     Children::start(stages, &settings.stage_environment(), folder)
 }
 
-/// Says what becomes of the stages and why the cluster does not serve, for a machine that has nothing else of it.
+/// Prints the ends of stages and the reasons why the cluster does not serve, for a machine that runs only stages.
 async fn attend_stages(children: &mut Children, cluster: &Publisher, stop: &Stop) -> Result<(), RunError> {
     let mut views = cluster.views();
     let mut reasons = Reasons::new(Instant::now());
@@ -119,7 +120,7 @@ async fn attend_stages(children: &mut Children, cluster: &Publisher, stop: &Stop
     }
 }
 
-/// The store to use: the one that was named, or an embedded one.
+/// The store to use: the configured one, or an embedded one.
 async fn open_store(settings: &UpSettings) -> Result<(Option<EmbeddedServer>, Vec<String>), RunError> {
     if let Some(etcd) = &settings.etcd {
         return Ok((None, etcd.clone()));
@@ -137,7 +138,7 @@ async fn open_store(settings: &UpSettings) -> Result<(Option<EmbeddedServer>, Ve
     Ok((Some(server), vec![url]))
 }
 
-/// Says when the cluster is ready and what becomes of its processes, until it is time to stop.
+/// Prints that the cluster is ready and that processes have ended, until the order to stop.
 async fn attend(
     server: &GatewayServer,
     children: &mut Children,
@@ -178,7 +179,7 @@ async fn attend(
     }
 }
 
-/// Says who holds what and, the first time, how to use it.
+/// Prints the layers of each stage and, the first time, commands to use the cluster.
 fn announce(server: &GatewayServer, served: &Served, settings: &UpSettings, etcd: &[String], started: Option<Instant>) {
     let view = server.pipeline.view();
     for claim in view.serving().map(|served| served.claims).unwrap_or_default() {
@@ -203,7 +204,7 @@ fn announce(server: &GatewayServer, served: &Served, settings: &UpSettings, etcd
     ));
 }
 
-/// Resolves at that time; never without one.
+/// Resolves at `time`. Never resolves without one.
 async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time.into()).await,
@@ -211,14 +212,14 @@ async fn until(time: Option<Instant>) {
     }
 }
 
-/// Says why the cluster does not serve, if that is due.
+/// Prints the reason why the cluster does not serve, if one is due.
 fn say_why(reasons: &mut Reasons) {
     if let Some(reason) = reasons.take(Instant::now()) {
         say(&format!("not serving: {reason}"));
     }
 }
 
-/// A line for people; a closed stdout is no reason to stop serving.
+/// Prints a line for people. A closed stdout is no reason to stop serving.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! Addresses people give: of the store, and of this machine.
+//! Addresses in the settings: those of the store, and the host name of this machine.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 /// Most endpoints of one store: etcd clusters have three, five or seven members.
 const ENDPOINTS_MAX: usize = 16;
 
-/// Where the store answers: one or more of `http://<host>:<port>`.
+/// The endpoints of the store: one or more of `http://<host>:<port>`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "OneOrMany")]
 pub struct EtcdUrls(Vec<String>);
@@ -29,28 +29,28 @@ pub struct Host(String);
 /// An address that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Not an address of a store.
+    /// The text is not an address of a store.
     #[error("store address {found:?} is not usable: expected http://<host>:<port>, several with commas between them")]
     Etcd {
-        /// What was given.
+        /// The given text.
         found: String,
     },
-    /// TLS to the store.
+    /// The address asks for TLS to the store, which baton does not support.
     #[error("store address {found:?} is not usable: this baton speaks http to etcd, not https")]
     Tls {
-        /// What was given.
+        /// The given text.
         found: String,
     },
-    /// Too many.
+    /// The text has too many addresses.
     #[error("{found} store addresses: expected at most {ENDPOINTS_MAX}")]
     Many {
-        /// How many.
+        /// Number of addresses.
         found: usize,
     },
-    /// Not a host.
+    /// The text is not a host.
     #[error("host {found:?} is not usable: expected a host name or an address, without a port")]
     Host {
-        /// What was given.
+        /// The given text.
         found: String,
     },
 }
@@ -67,7 +67,7 @@ impl EtcdUrls {
         }
     }
 
-    /// The endpoints.
+    /// The endpoints, each as `http://<host>:<port>`.
     pub fn into_vec(self) -> Vec<String> {
         self.0
     }
@@ -124,7 +124,7 @@ impl Host {
         &self.0
     }
 
-    /// Whether other machines cannot reach it. A name other than `localhost` counts as reachable.
+    /// True if other machines cannot reach the host. A name other than `localhost` counts as reachable.
     pub fn is_loopback(&self) -> bool {
         self.0 == "localhost" || self.0.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }

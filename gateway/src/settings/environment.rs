@@ -1,4 +1,4 @@
-//! The one place that reads the environment (clap reads the variables of flags through the same process).
+//! Reads the environment. No other module does, except that clap reads the variables of flags.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use engine::link::{ClusterKey, KeyError};
 
 use crate::models::Access;
 
-/// Variables that are no flags: what they mean, for help texts.
+/// Variables without a flag, each with its meaning for help texts.
 pub const VARIABLES: &[(&str, &str)] = &[
     ("BATON_CLUSTER_KEY", "the cluster key itself, 64 hex digits, instead of --cluster-key-file"),
     ("HF_ENDPOINT", "another model hub than https://huggingface.co"),
@@ -15,7 +15,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("RUST_LOG", "like --log, for people used to it; --log and BATON_LOG come first"),
 ];
 
-/// What the environment says beyond flags. Holds secrets, so it does not show itself.
+/// The environment variables without a flag. There is no `Debug`, because it holds secrets.
 #[derive(Clone, Default)]
 pub struct Environment {
     /// `BATON_CLUSTER_KEY`.
@@ -24,9 +24,9 @@ pub struct Environment {
     pub rust_log: Option<String>,
     /// The hub's address and token, from `HF_ENDPOINT` and `HF_TOKEN`.
     pub access: Access,
-    /// Where settings files are looked for when none is named, first found first.
+    /// Paths of the settings files to try if none is named, in this order.
     pub config_paths: Vec<PathBuf>,
-    /// Where model files lie when no folder is named.
+    /// Folder of model files if none is named.
     pub cache: Option<PathBuf>,
     /// The names of all `BATON_…` variables that are set.
     pub names: Vec<String>,
@@ -61,7 +61,7 @@ impl Environment {
     /// The cluster key, if the environment has one.
     ///
     /// # Errors
-    /// [`KeyError`] when what it has is no key.
+    /// [`KeyError`] if the value is not a key.
     pub fn cluster_key(&self) -> Result<Option<ClusterKey>, KeyError> {
         self.cluster_key.as_ref().map(|text| text.parse()).transpose()
     }

@@ -1,4 +1,4 @@
-//! `baton.toml`.
+//! The settings file `baton.toml`.
 
 use std::fs;
 use std::io;
@@ -10,10 +10,10 @@ use super::choices::{
     ClusterChoices, ComputeChoices, GatewayChoices, GlobalChoices, MemberChoices, ModelChoices, StageChoices, UpChoices,
 };
 
-/// Longest settings file that is read: the documented one has 5 KiB.
+/// Longest settings file that is read. The documented one has 5 KiB.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
-/// What the file says; each group is a table.
+/// The contents of the settings file. Each group is a table.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FileChoices {
@@ -35,32 +35,32 @@ pub struct FileChoices {
     pub up: UpChoices,
 }
 
-/// Why the settings file cannot be used.
+/// The reason that the settings file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the settings in {path}", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// It is far too long.
+    /// The file is too long.
     #[error("{path} has {found} bytes: expected settings of at most {FILE_BYTES_MAX}", path = path.display())]
     Long {
         /// The file.
         path: PathBuf,
-        /// Its length.
+        /// Its length, in bytes.
         found: u64,
     },
-    /// It says something unknown or impossible.
+    /// The file has an unknown key or an illegal value.
     #[error("cannot use the settings in {path}: {reason}", path = path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// Where and what, with what would be accepted.
+        /// The position, the error, and the values that would be accepted.
         reason: String,
     },
 }
@@ -68,10 +68,10 @@ pub enum FileError {
 // === impl FileChoices ===
 
 impl FileChoices {
-    /// Reads `named`, which must exist, or else the first of `others` that does.
+    /// Reads `named`, which must exist, or else the first file of `others` that exists.
     ///
     /// # Errors
-    /// [`FileError`] when the file cannot be read or says something unknown.
+    /// [`FileError`] if the file cannot be read or has an unknown key or an illegal value.
     pub fn read(named: Option<&Path>, others: &[PathBuf]) -> Result<Self, FileError> {
         let Some(path) = named.or_else(|| others.iter().map(PathBuf::as_path).find(|path| path.exists())) else {
             return Ok(Self::default());
@@ -85,10 +85,10 @@ impl FileChoices {
         Self::parse(&text).map_err(|reason| FileError::Content { path: path.to_owned(), reason })
     }
 
-    /// Reads the text of a settings file.
+    /// Parses the text of a settings file.
     ///
     /// # Errors
-    /// A text with line, key, and what would have been accepted.
+    /// A text with the line, the key, and the values that would be accepted.
     pub fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
     }

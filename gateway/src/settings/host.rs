@@ -1,13 +1,13 @@
-//! What the machine calls itself.
+//! The machine's host name, and a stage name derived from it.
 
 use schema::StageName;
 
-/// The machine's name as the operating system has it.
+/// The host name that the operating system reports.
 pub(super) fn name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// A stage name made of a host's name: its first label, in small letters, other characters as `-`.
+/// A stage name from a host name: its first label in lower case, with `-` in place of other characters.
 pub(super) fn stage_name(host: &str) -> StageName {
     let label = host.split('.').next().unwrap_or_default().to_ascii_lowercase();
     let legal = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };

@@ -1,7 +1,7 @@
-//! What a person can set: by flag, else by environment (`BATON_*`), else in `baton.toml`, else a default.
+//! The settings of a user: from a flag, else from the environment (`BATON_*`), else from `baton.toml`, else a default.
 //!
-//! The `…Choices` are what was said (the same structs read flags, environment and file), the `…Settings` are what holds.
-//! Knows nothing of what is done with them.
+//! The `…Choices` are the values that were given (the same structs parse flags, environment and file). The `…Settings`
+//! are the resolved values. This module does not depend on their use.
 
 mod address;
 mod choices;

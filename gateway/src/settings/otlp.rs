@@ -1,11 +1,11 @@
-//! Where spans go: the address of a collector that speaks OTLP over HTTP. Knows nothing of spans.
+//! The address of an OpenTelemetry collector that accepts OTLP over HTTP.
 
 use http::Uri;
 
 use super::choices::GatewayChoices;
 use super::resolved::SettingsError;
 
-/// Where OTLP says that spans are taken, below the collector's address.
+/// The path below the collector's address at which OTLP accepts spans.
 const TRACES_PATH: &str = "/v1/traces";
 
 /// The address of a collector.
@@ -15,10 +15,10 @@ pub struct OtlpEndpoint(String);
 // === impl OtlpEndpoint ===
 
 impl OtlpEndpoint {
-    /// What was said; nothing and an empty text mean that spans go nowhere.
+    /// Resolves the setting. If it is missing or empty, no spans are sent.
     ///
     /// # Errors
-    /// [`SettingsError::OtlpEndpoint`] when it is no address of http.
+    /// [`SettingsError::OtlpEndpoint`] if it is not an http address.
     pub fn resolve(choices: &GatewayChoices) -> Result<Option<Self>, SettingsError> {
         let Some(said) = choices.otlp_endpoint.as_deref().filter(|said| !said.is_empty()) else { return Ok(None) };
         let uri: Option<Uri> = said.parse().ok();
@@ -30,7 +30,7 @@ impl OtlpEndpoint {
         }
     }
 
-    /// Where spans are taken.
+    /// The address that accepts spans.
     pub fn traces(&self) -> String {
         format!("{}{TRACES_PATH}", self.0)
     }

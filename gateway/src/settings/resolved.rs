@@ -1,4 +1,4 @@
-//! The settings that hold, checked, after flags, environment, file and defaults.
+//! The resolved and checked settings, from flags, environment, file and defaults.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -21,242 +21,245 @@ use crate::http::{AllowedHost, AllowedOrigin};
 use crate::models::Cache;
 use engine::link::ClusterKey;
 
-/// Most tokens of keys and values: more than 16 million tokens of the smallest model fill any machine.
+/// Most tokens of keys and values. More than 16 million tokens of the smallest model fill any machine.
 pub(crate) const KV_TOKENS_MAX: u32 = 1 << 24;
 
-/// What holds when nothing was said.
+/// The values of settings that were not given.
 pub mod defaults {
     /// `[cluster] cluster`
     pub const CLUSTER: &str = "home";
     /// `[cluster] etcd`
     pub const ETCD: &str = "http://127.0.0.1:2379";
-    /// `[member] lease_ttl_s`: a fault shows soon, and a short pause of the machine is none.
+    /// `[member] lease_ttl_s`: short enough to detect a fault soon, and long enough to survive a short pause of the
+    /// machine.
     pub const LEASE_TTL_S: u64 = 5;
-    /// `[model] kv_tokens`: a few conversations at a time on a small machine.
+    /// `[model] kv_tokens`: room for a few conversations at a time on a small machine.
     pub const KV_TOKENS: u32 = 8192;
-    /// `[model] kv_type`: nothing is lost, and who lacks memory will find the other.
+    /// `[model] kv_type`: f16 loses nothing, and a user who lacks memory can choose q8_0.
     pub const KV_TYPE: super::KvType = super::KvType::F16;
     /// `[model] stages_min`
     pub const STAGES_MIN: u32 = 1;
-    /// `[compute] spare_cores`: the runtime sleeps while threads compute, and its share of a core is small.
+    /// `[compute] spare_cores`: none, because the runtime sleeps while threads compute, and its share of a core is
+    /// small.
     pub const SPARE_CORES: u32 = 0;
     /// `[gateway] listen`
     pub const LISTEN: &str = "127.0.0.1:8100";
-    /// `[gateway] request_deadline_s`: a long answer of a large model on a slow machine.
+    /// `[gateway] request_deadline_s`: enough for a long answer of a large model on a slow machine.
     pub const REQUEST_DEADLINE_S: u64 = 600;
-    /// `[gateway] speculation`: a guess is only sent where it is expected to save time.
+    /// `[gateway] speculation`: on, because speculative tokens are sent only if they are expected to save time.
     pub const SPECULATION: super::Switch = super::Switch::On;
     /// `[gateway] default_max_tokens`
     pub const DEFAULT_MAX_TOKENS: u32 = crate::http::DEFAULT_MAX_TOKENS;
     /// `[up] stages`
     pub const STAGES: u32 = 2;
-    /// `[up] store_listen`: where etcdctl looks.
+    /// `[up] store_listen`: the address that etcdctl uses by default.
     pub const STORE_LISTEN: &str = "127.0.0.1:2379";
 }
 
-/// Which cluster, and where its store answers.
+/// The cluster and the endpoints of its store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterSettings {
-    /// The cluster.
+    /// The cluster's name.
     pub cluster: ClusterName,
-    /// The store's endpoints, `http://<host>:<port>`; at least one.
+    /// The store's endpoints, `http://<host>:<port>`. At least one.
     pub etcd: Vec<String>,
-    /// The cluster key by which a visitor checks members' proofs, if it was given one.
+    /// The cluster key with which a visitor checks members' proofs, if one was given.
     pub visitor_key: Option<ClusterKey>,
 }
 
-/// For a process that takes part in a cluster.
+/// Settings of a process that takes part in a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberSettings {
-    /// What the others call this machine; when `None` or loopback, only this machine can reach the process.
+    /// Host name or address by which other machines reach this one. If it is `None` or loopback, only this machine can
+    /// reach the process.
     pub advertise: Option<Host>,
-    /// The key links between machines are encrypted with; there whenever `advertise` is not loopback.
+    /// The key that encrypts links between machines. Always present if `advertise` is not loopback.
     pub cluster_key: Option<ClusterKey>,
-    /// How long the store keeps a silent process.
+    /// Lease time, after which the store removes the records of a process that sends no heartbeat.
     pub lease_ttl: Duration,
 }
 
-/// What the cluster is to serve, if this process is the first to say so.
+/// The model that the cluster is to serve, if this process is the first to name one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSettings {
-    /// What was named, unresolved; `None` takes the cluster's model.
+    /// The model as it was given, before it is resolved. `None` for the cluster's model.
     pub model: Option<String>,
-    /// How much room keys and values get.
+    /// Room for keys and values.
     pub kv: KvWish,
-    /// What they are kept as.
+    /// Number format of keys and values.
     pub kv_type: KvType,
-    /// Stages to wait for before the first placement.
+    /// Number of stages to wait for before the first placement.
     pub stages_min: u32,
 }
 
-/// How much room keys and values are to get.
+/// The requested room for keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KvWish {
-    /// Every stage makes room for so many tokens.
+    /// Room for this many tokens on every stage.
     Tokens(u32),
-    /// So many bytes, over all layers of the model.
+    /// This many bytes over all layers of the model.
     Bytes(u64),
 }
 
-/// What one stage may use.
+/// The resources of one stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ComputeSettings {
-    /// Most memory, in bytes; `None` leaves it to what the machine has.
+    /// Most memory, in bytes. `None` derives it from the memory of the machine.
     pub memory_budget_bytes: Option<u64>,
-    /// What to compute on.
+    /// The device that computes.
     pub device: DeviceKind,
-    /// Compute threads.
+    /// Number of compute threads.
     pub threads: usize,
 }
 
-/// For the HTTP door and the head behind it.
+/// Settings of the HTTP server and of the gateway's pipeline behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpSettings {
-    /// Where HTTP clients are served.
+    /// Address of the HTTP server.
     pub listen: SocketAddr,
-    /// Longest a request may take.
+    /// Longest time for a request.
     pub request_deadline: Duration,
-    /// Whether guesses at the next tokens are verified where stages would have nothing to do.
+    /// True if speculative tokens are verified on stages that would otherwise idle.
     pub speculates: bool,
-    /// Most tokens of a chat's answer when its request does not say.
+    /// Most tokens of a chat's answer if the request does not set a limit.
     pub default_max_tokens: u32,
-    /// Web pages that may use the API beside those of this machine.
+    /// Origins of web pages that may use the API, besides those of this machine.
     pub allowed_origins: Vec<AllowedOrigin>,
-    /// Host names by which clients may ask beside those of the cluster's machines.
+    /// Host names that requests may use, besides those of the cluster's machines.
     pub allowed_hosts: Vec<AllowedHost>,
 }
 
-/// For `baton stage`.
+/// Settings of `baton stage`.
 #[derive(Debug, Clone)]
 pub struct StageSettings {
-    /// Which cluster.
+    /// The cluster to join.
     pub cluster: ClusterSettings,
-    /// How to take part.
+    /// Settings of the process as a member.
     pub member: MemberSettings,
-    /// What to serve.
+    /// The model to serve.
     pub model: ModelSettings,
-    /// What to use.
+    /// The resources of the stage.
     pub compute: ComputeSettings,
     /// The stage's name.
     pub name: StageName,
-    /// Where model files lie.
+    /// The cache of model files.
     pub cache: Cache,
-    /// Whether the end of standard input ends the stage.
+    /// True if the stage stops at the end of standard input.
     pub follow_stdin: bool,
 }
 
-/// For `baton gateway`.
+/// Settings of `baton gateway`.
 #[derive(Debug, Clone)]
 pub struct GatewaySettings {
-    /// Which cluster.
+    /// The cluster to join.
     pub cluster: ClusterSettings,
-    /// How to take part.
+    /// Settings of the process as a member.
     pub member: MemberSettings,
-    /// What to serve.
+    /// The model to serve.
     pub model: ModelSettings,
-    /// How clients are served.
+    /// Settings of the HTTP server.
     pub http: HttpSettings,
-    /// Where model files lie.
+    /// The cache of model files.
     pub cache: Cache,
 }
 
-/// For `baton up`.
+/// Settings of `baton up`.
 #[derive(Debug, Clone)]
 pub struct UpSettings {
-    /// Which cluster.
+    /// The cluster's name.
     pub cluster: ClusterName,
-    /// The store to join; `None` starts the embedded one.
+    /// The endpoints of the store to join. `None` starts the embedded store.
     pub etcd: Option<Vec<String>>,
-    /// Where the embedded store answers; loopback.
+    /// Address of the embedded store. Loopback.
     pub store_listen: SocketAddr,
-    /// How to take part.
+    /// Settings of the processes as members.
     pub member: MemberSettings,
-    /// What to serve; `stages_min` is the number of stages unless said otherwise.
+    /// The model to serve. `stages_min` is the number of stages unless it was set.
     pub model: ModelSettings,
-    /// What each of the stages may use.
+    /// The resources of each stage.
     pub compute: ComputeSettings,
-    /// The stages to start: `<host>-1`, `<host>-2`, …
+    /// The names of the stages to start: `<host>-1`, `<host>-2`, …
     pub stage_names: Vec<StageName>,
-    /// How clients are served.
+    /// Settings of the HTTP server.
     pub http: HttpSettings,
-    /// Where model files lie.
+    /// The cache of model files.
     pub cache: Cache,
-    /// The settings file that was named, for the stage processes.
+    /// The settings file that was named, which the stage processes read too.
     pub config: Option<PathBuf>,
-    /// What the stage processes log.
+    /// Log filter of the stage processes.
     pub log: String,
 }
 
-/// Settings that cannot hold.
+/// The reason that settings are refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// A number outside its range.
+    /// A number is outside its range.
     #[error("{name} is {found}: expected {min} to {max}")]
     Range {
         /// The setting.
         name: &'static str,
-        /// What was said.
+        /// The given value.
         found: u64,
-        /// The least.
+        /// The least allowed value.
         min: u64,
-        /// The most.
+        /// The greatest allowed value.
         max: u64,
     },
-    /// Links that others could join.
+    /// Other machines could join the links, because there is no cluster key.
     #[error(
         "{host} can be reached by other machines, and links between machines need a cluster key: make one with \
          `baton key`, keep it in a file, and name that with --cluster-key-file on every machine"
     )]
     KeyMissing {
-        /// What was advertised.
+        /// The advertised host.
         host: String,
     },
-    /// A store that others could use.
+    /// Other machines could use the embedded store.
     #[error(
         "the embedded store is to listen on {found}: expected a loopback address, other machines need a real etcd (--etcd)"
     )]
     StoreListen {
-        /// What was said.
+        /// The given address.
         found: SocketAddr,
     },
-    /// A device that is not built in.
+    /// The build does not support the device.
     #[error("this baton was built without {found}: build it with `--features {found}`, or use --device cpu")]
     Device {
         /// The device.
         found: &'static str,
     },
-    /// A collector that cannot be spoken to.
+    /// The collector's address is not an http address.
     #[error(
         "otlp_endpoint is {found:?}: expected http://<host>:<port>, with a path where the collector wants one; this baton \
          speaks http to it, not https"
     )]
     OtlpEndpoint {
-        /// What was said.
+        /// The given address.
         found: String,
     },
-    /// Two answers to how much room keys and values get.
+    /// The room for keys and values is given twice, in tokens and in bytes.
     #[error("kv_tokens is {tokens} and kv_memory is {bytes} bytes: expected at most one of them")]
     KvRoom {
-        /// Tokens that were asked for.
+        /// The given number of tokens.
         tokens: u32,
-        /// Bytes that were asked for.
+        /// The given number of bytes.
         bytes: u64,
     },
-    /// Two answers to one question.
+    /// The threads are given twice, as `threads` and as `spare_cores`.
     #[error(
         "threads is {threads} and spare_cores is {spare_cores}: expected at most one of them; `--spare-cores 0` takes one \
          in the settings file or the environment back"
     )]
     Threads {
-        /// Compute threads that were asked for.
+        /// The given number of compute threads.
         threads: u32,
-        /// Processors that were to be left to others.
+        /// The given number of processors to leave to other programs.
         spare_cores: u32,
     },
-    /// No folder for model files.
+    /// There is no folder for model files.
     #[error("there is no folder for model files: expected HOME to be set, or --cache DIR")]
     Cache,
-    /// The cluster key.
+    /// The cluster key is unusable.
     #[error("the cluster key cannot be used")]
     Key(#[from] SecretError),
 }
@@ -264,16 +267,17 @@ pub enum SettingsError {
 // === impl settings ===
 
 impl ClusterSettings {
-    /// Resolves what was said.
+    /// Resolves the settings, without the key of a visitor.
     pub fn new(choices: ClusterChoices) -> Self {
         let etcd = choices.etcd.map_or_else(|| vec![defaults::ETCD.to_owned()], super::EtcdUrls::into_vec);
         Self { cluster: cluster_name(choices.cluster), etcd, visitor_key: None }
     }
 
-    /// Resolves what was said to a visitor, who checks proofs with the key of the environment or the settings file.
+    /// Resolves the settings of a visitor, who checks proofs with the key from the environment or from the key file of
+    /// the settings file.
     ///
     /// # Errors
-    /// [`SettingsError`] when the key is unusable.
+    /// [`SettingsError`] if the key is unusable.
     pub fn of_visitor(
         choices: ClusterChoices,
         member: &MemberChoices,
@@ -289,7 +293,7 @@ fn cluster_name(said: Option<ClusterName>) -> ClusterName {
     said.unwrap_or_else(|| defaults::CLUSTER.parse().expect("a constant name that is legal"))
 }
 
-/// The cluster key: the one in the environment comes before the key file.
+/// The cluster key. The key in the environment takes precedence over the key file.
 fn read_cluster_key(choices: &MemberChoices, environment: &Environment) -> Result<Option<ClusterKey>, SettingsError> {
     Ok(match environment.cluster_key().map_err(SecretError::from)? {
         Some(key) => Some(key),
@@ -298,10 +302,10 @@ fn read_cluster_key(choices: &MemberChoices, environment: &Environment) -> Resul
 }
 
 impl MemberSettings {
-    /// Resolves what was said. The key in the environment comes before the key file.
+    /// Resolves the settings. The key in the environment takes precedence over the key file.
     ///
     /// # Errors
-    /// [`SettingsError`] when the key is unusable or missing where it is needed.
+    /// [`SettingsError`] if the key is unusable, or missing although `advertise` is not loopback.
     pub fn new(choices: MemberChoices, environment: &Environment) -> Result<Self, SettingsError> {
         let cluster_key = read_cluster_key(&choices, environment)?;
         if let (Some(host), None) = (&choices.advertise, &cluster_key)
@@ -315,10 +319,10 @@ impl MemberSettings {
 }
 
 impl ModelSettings {
-    /// Resolves what was said; `stages_min` is what holds when nothing was said about it.
+    /// Resolves the settings. `stages_min` is the default of the setting of that name.
     ///
     /// # Errors
-    /// [`SettingsError::Range`], and [`SettingsError::KvRoom`] when the room was said twice.
+    /// [`SettingsError::Range`], and [`SettingsError::KvRoom`] if the room is given twice.
     pub fn new(choices: ModelChoices, stages_min: u32) -> Result<Self, SettingsError> {
         // A block of keys and values has 32 tokens.
         let tokens = |tokens| range("kv_tokens", tokens, 32, u64::from(KV_TOKENS_MAX));
@@ -333,10 +337,11 @@ impl ModelSettings {
 }
 
 impl ComputeSettings {
-    /// Resolves what was said, for one of `stages` stages on this machine.
+    /// Resolves the settings for one of `stages` stages on this machine.
     ///
     /// # Errors
-    /// [`SettingsError`] for a device that is not built in, or a number out of its range.
+    /// [`SettingsError`] for a device that is not built in, for a number out of its range, or if threads and spare
+    /// cores are both given.
     pub fn new(choices: &ComputeChoices, stages: u32) -> Result<Self, SettingsError> {
         let device = choices.device.unwrap_or(DeviceKind::Cpu);
         let built_in = match device {
@@ -359,7 +364,7 @@ impl ComputeSettings {
 }
 
 impl HttpSettings {
-    /// Resolves what was said.
+    /// Resolves the settings.
     ///
     /// # Errors
     /// [`SettingsError::Range`].
@@ -382,10 +387,10 @@ impl HttpSettings {
 }
 
 impl StageSettings {
-    /// Resolves what was said.
+    /// Resolves the settings.
     ///
     /// # Errors
-    /// [`SettingsError`] says which setting cannot hold.
+    /// [`SettingsError`] names the setting that is refused.
     pub fn new(
         (cluster, member, model): (ClusterChoices, MemberChoices, ModelChoices),
         compute: &ComputeChoices,
@@ -406,10 +411,10 @@ impl StageSettings {
 }
 
 impl GatewaySettings {
-    /// Resolves what was said.
+    /// Resolves the settings.
     ///
     /// # Errors
-    /// [`SettingsError`] says which setting cannot hold.
+    /// [`SettingsError`] names the setting that is refused.
     pub fn new(
         (cluster, member, model): (ClusterChoices, MemberChoices, ModelChoices),
         gateway: &GatewayChoices,
@@ -427,10 +432,10 @@ impl GatewaySettings {
 }
 
 impl UpSettings {
-    /// Resolves what was said.
+    /// Resolves the settings.
     ///
     /// # Errors
-    /// [`SettingsError`] says which setting cannot hold.
+    /// [`SettingsError`] names the setting that is refused.
     pub fn new(
         (cluster, member, model): (ClusterChoices, MemberChoices, ModelChoices),
         compute: &ComputeChoices,
@@ -458,7 +463,7 @@ impl UpSettings {
             http: HttpSettings::new(gateway)?,
             cache: cache(global, environment)?,
             config,
-            // As this process itself, which says what people want to know.
+            // Stages log at `warn` by default, as this process does, which itself prints the messages that users need.
             log: global.log.as_ref().or(environment.rust_log.as_ref()).map_or_else(|| "warn".to_owned(), Clone::clone),
         })
     }
@@ -489,21 +494,24 @@ impl UpSettings {
             flag("memory", format!("{bytes}B").into());
         }
         flag("device", device_word(self.compute.device).into());
-        // Worked out for all stages together; what the file or the environment says of it must not count again.
+        // The threads were divided among all stages here, so the values in the file or the environment must not be
+        // applied again.
         flag("threads", self.compute.threads.to_string().into());
         flag("spare-cores", "0".into());
-        // Never looks like a flag or a catalogue name.
+        // The path begins with `./`, so that it never looks like a flag or a catalogue name.
         arguments.push(Path::new(".").join(model).into());
         arguments
     }
 
-    /// What a stage process needs in its environment: the secret that must not stand among its arguments.
+    /// The environment variables of a stage process. The cluster key is one of them, because a secret must not be among
+    /// its arguments.
     pub fn stage_environment(&self) -> Vec<(&'static str, String)> {
         self.member.cluster_key.iter().map(|key| ("BATON_CLUSTER_KEY", key.to_hex())).collect()
     }
 }
 
-/// Compute threads of one of `stages` stages that leave `spare` of the machine's processors to others.
+/// Number of compute threads of one of `stages` stages that leave `spare` of the machine's processors to other
+/// programs.
 fn threads(processors: usize, spare: usize, stages: usize) -> usize {
     (processors.saturating_sub(spare) / stages).max(1)
 }
@@ -515,7 +523,7 @@ fn constant(address: &str) -> SocketAddr {
 /// The cache of model files.
 ///
 /// # Errors
-/// [`SettingsError::Cache`] when nothing says where it is.
+/// [`SettingsError::Cache`] if no setting and no environment variable gives the folder.
 pub(crate) fn cache(global: &GlobalChoices, environment: &Environment) -> Result<Cache, SettingsError> {
     let root = global.cache.clone().or_else(|| environment.cache.clone()).ok_or(SettingsError::Cache)?;
     Ok(Cache::new(root, environment.access.clone()))

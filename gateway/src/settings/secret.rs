@@ -1,4 +1,5 @@
-//! Reading the cluster key: the one secret. It never stands on a command line, in a log or in the store.
+//! Reads the cluster key, which is secret. It is never in the arguments of a process, in a log or in the
+//! store.
 
 use std::fs;
 use std::io::{self, Read};
@@ -7,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use engine::link::{ClusterKey, KeyError};
 
-/// Most bytes read of a key file: a key, spaces and a line's end.
+/// Most bytes of a key file that are read: enough for a key, spaces and a newline.
 const FILE_BYTES_MAX: u64 = 1024;
 
-/// A key that cannot be used. Never shows what was given.
+/// The reason that a key cannot be used. The text never contains the key.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// Not a key.
+    /// The text is not a key.
     #[error(transparent)]
     Form(#[from] KeyError),
     /// The file cannot be read.
@@ -21,11 +22,11 @@ pub enum SecretError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// Other people can read the file.
+    /// Users other than the owner and its group have access to the file.
     #[error("{path} can be read by others (mode {mode:o}): run `chmod 600` on it", path = path.display())]
     Open {
         /// The file.
@@ -35,10 +36,10 @@ pub enum SecretError {
     },
 }
 
-/// Reads the key from a file only its owner (and group) can read.
+/// Reads the key from a file that only its owner (and group) can read.
 ///
 /// # Errors
-/// [`SecretError`] when it cannot be read, is open to others, or holds no key.
+/// [`SecretError`] if the file cannot be read, is open to others, or holds no key.
 pub(super) fn read_key(path: &Path) -> Result<ClusterKey, SecretError> {
     let failed = |source| SecretError::Read { path: path.to_owned(), source };
     let file = fs::File::open(path).map_err(failed)?;

@@ -1,7 +1,7 @@
 //! The byte alphabet of byte-level BPE: one printable character for each of the 256 bytes.
 //!
-//! Vocabularies of this kind are written in it, so that every token is readable text. Printable Latin-1 bytes stand
-//! for themselves; the other 68 are numbered upwards from U+0100 in byte order (published with GPT-2).
+//! Vocabularies of this kind are written in it, so that every token is readable text. Printable Latin-1 bytes stand for
+//! themselves. The other 68 are numbered upwards from U+0100 in byte order (published with GPT-2).
 
 use std::sync::LazyLock;
 
@@ -23,7 +23,7 @@ pub(super) fn spell(text: &str) -> String {
     text.bytes().map(spell_byte).collect()
 }
 
-/// The bytes that `spelled` stands for; `None` if a character is not of the alphabet.
+/// The bytes that `spelled` stands for. `None` if a character is not in the alphabet.
 pub(super) fn bytes(spelled: &str) -> Option<Vec<u8>> {
     spelled.chars().map(byte).collect()
 }

@@ -1,6 +1,6 @@
-//! Dates as C's `strftime` writes them, in UTC and English. Knows no clock.
+//! Dates as C's `strftime` writes them, in UTC and English. The caller passes in the time.
 
-/// `seconds` since 1970, in UTC, by C's `strftime` with English names; `None` for a directive other than
+/// `seconds` since 1970 as C's `strftime` writes them, in UTC and with English names. `None` for a directive other than
 /// `%a %A %b %B %d %H %I %j %m %M %p %S %y %Y %%`, each also without padding (`%-d`).
 pub(super) fn strftime(seconds: u64, format: &str) -> Option<String> {
     const MONTHS: [&str; 12] = [
@@ -60,7 +60,8 @@ pub(super) fn strftime(seconds: u64, format: &str) -> Option<String> {
 
 /// Year, month and day of the Gregorian calendar, `days` after 1970-01-01.
 fn civil(days: u64) -> (u64, u64, u64) {
-    // Years begin in March here, so that the leap day is the last one: 400 of them are 146,097 days, always.
+    // Years begin in March here, so that the leap day is the last day of its year. 400 such years always have 146,097
+    // days.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

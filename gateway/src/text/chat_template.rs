@@ -1,7 +1,7 @@
-//! A model's chat template: from messages to the prompt the model was trained to see.
+//! A model's chat template: turns messages into a prompt of the form that the model was trained on.
 //!
-//! The template is Jinja source out of a downloaded file, so it is untrusted: it reaches no file and no network, and
-//! its work, its output and its recursion are bounded. It is never guessed: a model without one has no chat.
+//! The template is Jinja source from a downloaded file, so it is untrusted. It reaches no file and no network, and its
+//! work, its output and its recursion are bounded. A template is never guessed: a model without one serves no chats.
 
 use std::time::SystemTime;
 
@@ -19,12 +19,13 @@ mod tests;
 
 use rendering::{Rendering, fuel};
 
-/// Longest template, in bytes: the longest known are about 20 kB.
+/// Longest template, in bytes. The longest known ones have about 20 kB.
 const SOURCE_BYTES_MAX: usize = 256 << 10;
-/// Stack for each unit of work, in bytes. A unit can nest a list one level deeper, and dropping or printing that list
-/// takes up to 640 bytes a level (measured; unoptimised builds take more). Only what is used becomes memory.
+/// Stack for each unit of fuel, in bytes. A unit of work can nest a list one level deeper, and dropping or printing
+/// that list takes up to 640 bytes a level (measured, unoptimised builds take more). Only the used part of the stack
+/// takes memory.
 const STACK_PER_FUEL: usize = if cfg!(debug_assertions) { 4096 } else { 1024 };
-/// Stack for everything else, in bytes.
+/// Stack for everything but the work that fuel pays for, in bytes.
 const STACK_BASE: usize = 2 << 20;
 /// Deepest nesting of blocks, macros and calls.
 const RECURSION_MAX: usize = 100;
@@ -35,9 +36,9 @@ const NAME: &str = "chat_template";
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant` or what else the template knows.
+    /// The speaker's role: `system`, `user`, `assistant` or another one that the template knows.
     pub role: String,
-    /// What is said.
+    /// The message's text.
     pub content: String,
 }
 
@@ -48,7 +49,7 @@ pub struct ChatTemplate {
     source: String,
     bos: String,
     eos: String,
-    /// The control tokens' spellings, if known.
+    /// The control tokens' spellings. Empty if they are not known.
     control: Vec<String>,
 }
 
@@ -67,8 +68,8 @@ impl ChatTemplate {
         Ok(Self { control: vocabulary.control().map(str::to_owned).collect(), ..template })
     }
 
-    /// Compiles a template; `bos` and `eos` are the spellings it may use. Without the list of control tokens that
-    /// [`Self::from_vocabulary`] knows, templates that cut messages up are refused.
+    /// Compiles a template. `bos` and `eos` are the spellings it may use. The list of control tokens is not known here,
+    /// unlike in [`Self::from_vocabulary`], so rendering fails if the template cuts messages up.
     ///
     /// # Errors
     /// [`TextError::Template`] when the source is not valid.
@@ -83,7 +84,7 @@ impl ChatTemplate {
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_recursion_limit(RECURSION_MAX);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        // The output of these grows with the square of the nesting, uncharged.
+        // The output of these grows with the square of the nesting, and the engine takes no fuel for it.
         environment.remove_filter("pprint");
         environment.remove_global("debug");
         environment.add_test("iterable", filters::is_iterable);
@@ -95,16 +96,17 @@ impl ChatTemplate {
         Ok(Self { environment, source: source.to_owned(), bos, eos, control: Vec::new() })
     }
 
-    /// The prompt for `messages`, ending where the assistant begins to speak if `add_generation_prompt`.
+    /// The prompt for `messages`. With `add_generation_prompt` it ends with the beginning of the assistant's message.
     ///
     /// # Errors
     /// [`TextError::Role`] for a malformed role, [`TextError::Template`] when the template fails or refuses the
-    /// conversation, [`TextError::Provenance`] when control tokens spelled in messages cannot be kept apart.
+    /// conversation, [`TextError::Provenance`] when control tokens spelled in messages cannot be told apart from the
+    /// template's own.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Rendered, TextError> {
         self.render_at(messages, add_generation_prompt, SystemTime::now())
     }
 
-    /// As [`Self::render`], for a template that tells the model the date.
+    /// As [`Self::render`], with the time for a template that writes the date into the prompt.
     ///
     /// # Errors
     /// As for [`Self::render`].
@@ -116,7 +118,7 @@ impl ChatTemplate {
     ) -> Result<Rendered, TextError> {
         check_roles(messages)?;
         let fuel = fuel(messages);
-        // On a stack of its own: the engine recurses into values as deep as a template nests them.
+        // Runs on a stack of its own, because the engine recurses into values as deep as a template nests them.
         let stack = fuel as usize * STACK_PER_FUEL + STACK_BASE;
         let render = || Rendering { template: self, add_generation_prompt, now, fuel }.run(messages);
         std::thread::scope(|scope| {
@@ -128,7 +130,7 @@ impl ChatTemplate {
 }
 
 fn check_roles(messages: &[Message]) -> Result<(), TextError> {
-    // Templates build control tokens out of roles, so a role is a word and nothing else.
+    // Templates build control tokens out of roles, so a role must be a single word.
     let word = |role: &str| {
         let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
         !role.is_empty() && role.len() <= ROLE_BYTES_MAX && role.bytes().all(known)
@@ -142,8 +144,8 @@ fn check_roles(messages: &[Message]) -> Result<(), TextError> {
     }
 }
 
-/// `source` with the tags `{% generation %}` and `{% endgeneration %}`, which only training uses, made harmless. What
-/// replaces them trims the white space around it as they would.
+/// `source` with the tags `{% generation %}` and `{% endgeneration %}`, which only training uses, replaced by
+/// `{% if true %}` and `{% endif %}`. The replacements trim the white space around them in the same way.
 fn without_generation_tags(source: &str) -> String {
     let mut clean = String::with_capacity(source.len());
     let mut rest = source;

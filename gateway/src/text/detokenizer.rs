@@ -1,7 +1,7 @@
 //! Turns a stream of token ids into text, one id at a time.
 //!
-//! A token is a run of bytes and may end in the middle of a character. What is incomplete is held back until its
-//! rest arrives, so that the pieces given out always add up to the text of all tokens together.
+//! A token is a run of bytes and may end in the middle of a character. An incomplete character is held back until its
+//! other bytes arrive, so that the returned pieces always add up to the text of all tokens together.
 
 use std::sync::Arc;
 
@@ -23,15 +23,16 @@ impl Detokenizer {
         Self { pieces: tokenizer.pieces(), held: Vec::new() }
     }
 
-    /// The text that token `id` completes; empty if it completes none, is a control token or is no token at all.
+    /// The text that token `id` completes. It is empty if `id` completes none, is a control token or is no token at
+    /// all.
     ///
-    /// Bytes that can never become a character are given out as U+FFFD at once.
+    /// Bytes that can never become a character are returned as U+FFFD at once.
     pub fn push(&mut self, id: u32) -> String {
         let pieces = Arc::clone(&self.pieces);
         self.push_bytes(pieces.get(id))
     }
 
-    /// What is still held back, at the end of a sequence: empty or one U+FFFD.
+    /// The rest that is still held back at the end of a sequence: empty or one U+FFFD.
     pub fn finish(&mut self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.held)).into_owned()
     }

@@ -1,6 +1,6 @@
-//! What can go wrong between text and tokens.
+//! Errors between text and tokens.
 
-/// Why text could not be turned into tokens, or a model's text metadata could not be used.
+/// Text could not be turned into tokens, or a model's text metadata could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
     /// A metadata key is absent or of another type.
@@ -25,22 +25,22 @@ pub enum TextError {
     /// The vocabulary contradicts itself.
     #[error("bad vocabulary: {0}")]
     Vocabulary(String),
-    /// The model file has no chat template, so there is no way to know how messages become a prompt.
+    /// The model file has no chat template, so the form of its prompts is not known.
     #[error("the model has no chat template: expected tokenizer.chat_template in its file; use plain completions")]
     NoChatTemplate,
     /// The chat template is not valid or failed.
     #[error("the chat template failed: {message}")]
     Template {
-        /// What the template engine, or the template itself, said.
+        /// The message of the template engine, or of the template itself.
         message: String,
         /// The engine's error, if there is one.
         #[source]
         cause: Option<Box<minijinja::Error>>,
     },
-    /// There is no thread to render on.
+    /// No thread could be started to render on.
     #[error("cannot start a thread to render the chat template")]
     Thread(#[source] std::io::Error),
-    /// A role holds characters a role may not hold.
+    /// A role is empty, too long, or holds characters that a role may not hold.
     #[error("bad role {found:?}: expected 1 to {max} letters, digits, '_' or '-'")]
     Role {
         /// The role as given.
@@ -48,12 +48,13 @@ pub enum TextError {
         /// The most characters a role may have.
         max: usize,
     },
-    /// The template rearranges message text, so control tokens spelled in it cannot be told from its own.
+    /// The template rearranges message text, so control tokens spelled in it cannot be told apart from the template's
+    /// own.
     #[error(
         "cannot keep control tokens in message text apart: the chat template rewrites messages that spell control tokens"
     )]
     Provenance,
-    /// The text is longer than this machine agrees to look at.
+    /// The text is longer than the limit.
     #[error("text too long: expected at most {expected} bytes, found {found}")]
     TooLong {
         /// The most bytes accepted.
@@ -61,7 +62,7 @@ pub enum TextError {
         /// The bytes given.
         found: usize,
     },
-    /// The words of the text could not be found.
+    /// The pre-tokenizer could not split the text into words.
     #[error("cannot split the text into words")]
     Split(#[source] Box<fancy_regex::Error>),
     /// Some character has no token.
@@ -75,7 +76,7 @@ pub enum TextError {
 // === impl TextError ===
 
 impl TextError {
-    /// A failure of the chat template that is no error of its engine.
+    /// A failure of the chat template that is not an error of the engine.
     pub(super) fn template(message: &str) -> Self {
         Self::Template { message: message.to_owned(), cause: None }
     }

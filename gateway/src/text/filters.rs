@@ -1,13 +1,13 @@
-//! What chat templates expect beyond Jinja itself: the functions and filters transformers gives them.
+//! Functions and filters that chat templates expect beyond Jinja itself, as the `transformers` library provides them.
 //!
-//! `raise_exception` ends a rendering with the template's own words; `strftime_now` gives the date, in UTC, of the moment
-//! it is handed; `is iterable` is Python's idea of it. `tojson` has a file of its own.
+//! `raise_exception` ends a rendering with the template's own message. `strftime_now` gives the date, in UTC, of the
+//! time that is passed in. `is iterable` follows Python. `tojson` has a file of its own.
 
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::calendar::strftime;
 
-/// The name under which a rendering's moment, in seconds since 1970, is handed in.
+/// Name of the template variable with the rendering's time, in seconds since 1970.
 pub(super) const NOW: &str = "__now";
 
 /// `raise_exception(message)`.
@@ -15,7 +15,8 @@ pub(super) fn raise_exception(message: &str) -> Result<Value, Error> {
     Err(invalid(message.to_owned()))
 }
 
-/// `value is iterable`: as in Python, `none` is not, though the engine would go through it as through an empty list.
+/// `value is iterable`. As in Python, `none` is not iterable, although the engine iterates over it as over an empty
+/// list.
 pub(super) fn is_iterable(value: &Value) -> bool {
     !value.is_none() && value.try_iter().is_ok()
 }
@@ -28,7 +29,7 @@ pub(super) fn strftime_now(state: &State, format: &str) -> Result<String, Error>
     })
 }
 
-/// An error in the words of `message`.
+/// An error of the engine with `message`.
 pub(super) fn invalid(message: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
 }

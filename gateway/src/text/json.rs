@@ -1,11 +1,12 @@
-//! JSON as Python's `json.dumps(…, ensure_ascii=False)` writes it, for templates: not HTML-safe, spaces after commas.
+//! JSON as Python's `json.dumps(…, ensure_ascii=False)` writes it, for templates: not HTML-safe, with spaces after
+//! commas.
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, Value};
 
 use super::filters::invalid;
 
-/// Deepest nesting written: the recursion here is bounded by it, and tool schemas stay under twenty.
+/// Deepest nesting that is written. It bounds the recursion here. Tool schemas stay under twenty levels.
 const JSON_DEPTH_MAX: usize = 64;
 
 /// `value | tojson(indent=…, separators=…, sort_keys=…, ensure_ascii=…)`.
@@ -26,7 +27,7 @@ pub(super) fn tojson(value: &Value, kwargs: Kwargs) -> Result<String, Error> {
     Ok(json)
 }
 
-/// How `json.dumps` was asked to write.
+/// The arguments of `json.dumps`.
 struct Style {
     indent: Option<usize>,
     item: Option<String>,
@@ -73,7 +74,7 @@ impl Style {
         depth: usize,
         json: &mut String,
     ) -> Result<(), Error> {
-        // Python leaves the space after a comma out where a line ends.
+        // Python writes no space after a comma that ends a line.
         let comma = self.item.as_deref().unwrap_or(if self.indent.is_some() { "," } else { ", " });
         let empty = items.is_empty();
         json.push(open);
@@ -103,7 +104,7 @@ impl Style {
     }
 
     fn write_text(&self, text: &str, json: &mut String) {
-        // Python escapes in strings what serde_json escapes, and in the same way.
+        // Python escapes the same characters in strings as serde_json, and in the same way.
         for character in serde_json::Value::from(text).to_string().chars() {
             if self.ascii && !matches!(character, ' '..='~') {
                 let mut units = [0; 2];

@@ -1,10 +1,11 @@
 //! Text: from chat messages to token ids, and from token ids back to text.
 //!
-//! Everything here is a pure function of the model file's metadata and the text at hand: no clock but the one a chat
-//! template asks for, no socket, no device. A prompt goes `Message → ChatTemplate → Rendered → Tokenizer → ids`; an
-//! answer goes `id → Detokenizer → StopStrings → client`.
+//! Everything here is a pure function of the model file's metadata and the text at hand. It uses no socket and no
+//! device, and a clock only for a chat template that asks for the date. A prompt goes
+//! `Message → ChatTemplate → Rendered → Tokenizer → ids`. An answer goes `id → Detokenizer → StopStrings → client`.
 //!
-//! Text that a client wrote never becomes a control token, whatever it spells: the file `rendered.rs` says how.
+//! Text that a client wrote never becomes a control token, whatever it spells. The file `rendered.rs` describes the
+//! method.
 
 mod alphabet;
 mod calendar;

@@ -1,14 +1,14 @@
 //! Finds whole tokens in text before it is split into words: control tokens and tokens added by hand.
 //!
-//! Longer tokens are looked for first, over the whole text (as llama.cpp does; it matters only where the spellings of
-//! two tokens overlap). A control token is found only in text that may hold one: it must not touch a plain range.
+//! Longer tokens are searched first, over the whole text, as in llama.cpp. The order matters only if the spellings of
+//! two tokens overlap. A control token is found only in text that may hold one: it must not touch a plain range.
 
 use std::ops::Range;
 
 use super::token_kind::TokenKind;
 use super::vocabulary::Vocabulary;
 
-/// The tokens that are looked for as a whole.
+/// The tokens that are searched for as a whole.
 #[derive(Debug)]
 pub(super) struct Partition {
     /// Longest first.
@@ -49,12 +49,12 @@ impl Partition {
 
     /// Cuts `text` at the tokens found in it.
     ///
-    /// `plain` are the parts in which no control token may lie, not even with an end: ascending byte ranges. An empty
-    /// one is a barrier that no control token may span.
+    /// `plain` are ascending byte ranges that no control token may lie in or reach into. An empty range is a barrier
+    /// that no control token may span.
     pub(super) fn cut<'t>(&self, text: &'t str, plain: &[Range<usize>]) -> Vec<Fragment<'t>> {
         let mut pieces: Vec<(Range<usize>, Option<u32>)> = vec![(0..text.len(), None)];
         for token in &self.tokens {
-            // Most tokens are nowhere in the text; only those that are cost more than this.
+            // Most tokens do not occur in the text. Only those that do cost more than this search.
             if !text.contains(&token.spelling) {
                 continue;
             }
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use crate::text::vocabulary::VocabularyFields;
 
-    /// `<a>` is 256, `<a><b>` 257, both control; `tag` is 258, added by hand.
+    /// `<a>` is 256 and `<a><b>` is 257, both control tokens. `tag` is 258, added by hand.
     fn partition() -> Partition {
         let mut fields = VocabularyFields::bytes_and(&["<a>", "<a><b>", "tag"]);
         fields.token_types[258] = 4;

@@ -1,7 +1,7 @@
-//! Splits text into the words that byte-pair merging works within, by the rule a model file names.
+//! Splits text into the words that byte-pair merging works within, by the rule that a model file names.
 //!
-//! A rule is a list of patterns. The first cuts the text into its matches and what lies between them; each further one
-//! cuts every piece again. The patterns are those the vocabularies were trained with: facts about models, listed as
+//! A rule is a list of patterns. The first cuts the text into its matches and the text between them. Each further one
+//! cuts every piece again. The patterns are those that the vocabularies were trained with. They are listed here as
 //! llama.cpp (b7000 and later) and the models' own tokenizer files have them. An unknown name is refused, because a
 //! wrong rule gives plausible tokens and a worse model.
 
@@ -9,13 +9,13 @@ use fancy_regex::Regex;
 
 use super::TextError;
 
-/// A rule by the names files give it.
+/// A rule, with the names that model files use for it.
 struct Rule {
     names: &'static [&'static str],
     patterns: &'static [&'static str],
-    /// A word that is a token as it stands is taken whole, merges or not.
+    /// True if a word that is itself a token becomes that token, regardless of the merges.
     whole_words: bool,
-    /// Whether a text begins with the bos token where the file does not say.
+    /// True if a text begins with the bos token when the model file does not specify it.
     add_bos: bool,
 }
 
@@ -132,20 +132,20 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// A rule, ready to use.
+/// A rule with its compiled patterns.
 #[derive(Debug)]
 pub(super) struct PreTokenizer {
     patterns: Vec<Regex>,
-    /// A word that is a token as it stands is taken whole, merges or not.
+    /// True if a word that is itself a token becomes that token, regardless of the merges.
     pub(super) whole_words: bool,
-    /// Whether a text begins with the bos token where the file does not say.
+    /// True if a text begins with the bos token when the model file does not specify it.
     pub(super) add_bos: bool,
 }
 
 // === impl PreTokenizer ===
 
 impl PreTokenizer {
-    /// The rule that files call `name`.
+    /// The rule that model files call `name`.
     pub(super) fn named(name: &str) -> Result<Self, TextError> {
         let Some(rule) = RULES.iter().find(|rule| rule.names.contains(&name)) else {
             let known: Vec<&str> = RULES.iter().flat_map(|rule| rule.names).copied().collect();
@@ -170,7 +170,7 @@ impl PreTokenizer {
     }
 }
 
-/// Appends the matches of `pattern` in `text` and what lies between them.
+/// Appends the matches of `pattern` in `text`, and the text between them, to `pieces`.
 fn split<'t>(pattern: &Regex, text: &'t str, pieces: &mut Vec<&'t str>) -> Result<(), TextError> {
     let mut from = 0;
     for found in pattern.find_iter(text) {

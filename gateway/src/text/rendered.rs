@@ -1,33 +1,34 @@
-//! A rendered prompt that remembers which of its text came from messages.
+//! A rendered prompt, with the parts of its text that came from messages.
 //!
-//! A chat template mixes its own text, whose control tokens count, with text of clients, which must stay text even if
-//! it spells `<|im_end|>`. The template may do anything to a message (trim it, quote it, leave it out), so its place
-//! in the prompt cannot be computed; it is found by rendering a second time with the messages **marked**:
+//! A chat template mixes its own text, in which control tokens count, with text of clients, which must stay text even
+//! if it spells `<|im_end|>`. The template may do anything to a message (trim it, quote it, leave it out), so the
+//! message's place in the prompt cannot be computed. It is found by rendering a second time with the messages
+//! **marked**:
 //!
-//! 1. Render as is: this is the prompt, exactly as the model's authors wrote the template.
+//! 1. Render as is. The result is the prompt, exactly as the model's authors wrote the template.
 //! 2. Render with two private-use characters, which occur in no input, around every message's text. They sit inside
-//!    leading and trailing white space, so that trimming takes the same characters as before. If the outcome without
-//!    the marks is the prompt, what lies between marks is client text, and everything else is the template's.
-//! 3. If it is not (the template cuts a message up or looks at its first words), render with marks only where it
-//!    matters: around control tokens spelled in messages and around the first or last character of a message that
-//!    could complete one together with its neighbourhood.
+//!    leading and trailing white space, so that trimming takes the same characters as before. If the result without the
+//!    marks equals the prompt, the text between marks is client text, and all other text is the template's.
+//! 3. If it does not (the template cuts a message up or looks at its first words), render with marks only around
+//!    control tokens spelled in messages, and around the first or last character of a message if it could complete a
+//!    control token together with the adjacent text.
 //! 4. If even this changes the prompt, the request is refused: it spells control tokens in a message that the template
 //!    takes apart.
 //!
-//! Not covered: a control token that only comes about because the template deletes characters *inside* a message and
-//! treats marked messages differently. No known template does; it would take one to be written for the purpose.
+//! Not covered: a control token that only results because the template deletes characters *inside* a message and treats
+//! marked messages differently. No known template does this. One would have to be written for the purpose.
 
 use std::ops::Range;
 
-/// A prompt and which parts of it are client text.
+/// A prompt, with the parts that are client text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
     text: String,
-    /// Byte ranges in which nothing is a control token; ascending, disjoint.
+    /// Byte ranges in which nothing is a control token, ascending and disjoint.
     plain: Vec<Range<usize>>,
 }
 
-/// Two characters that occur in none of the texts at hand.
+/// Two characters that occur in none of the rendering's inputs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Marks {
     open: char,
@@ -43,13 +44,13 @@ impl Rendered {
         &self.text
     }
 
-    /// The byte ranges of [`Self::text`] that clients wrote: ascending, disjoint.
+    /// The byte ranges of [`Self::text`] that clients wrote, ascending and disjoint.
     #[must_use]
     pub fn plain(&self) -> &[Range<usize>] {
         &self.plain
     }
 
-    /// Takes the marks out of `marked`; `None` if they do not come in pairs.
+    /// Removes the marks from `marked`. `None` if they do not come in pairs.
     pub(super) fn unmark(marked: &str, marks: Marks) -> Option<Self> {
         let mut rendered = Self { text: String::with_capacity(marked.len()), plain: Vec::new() };
         let mut opened = None;
@@ -72,7 +73,8 @@ impl Rendered {
 // === impl Marks ===
 
 impl Marks {
-    /// The first two private-use characters that occur in none of `texts`; `None` if these use all 6,400 of them.
+    /// The first two private-use characters that occur in none of `texts`. `None` if fewer than two of the 6,400 are
+    /// unused.
     pub(super) fn absent_from<'t>(texts: impl Iterator<Item = &'t str>) -> Option<Self> {
         let private = '\u{E000}'..='\u{F8FF}';
         let mut used = std::collections::HashSet::new();
@@ -81,13 +83,13 @@ impl Marks {
         Some(Self { open: free.next()?, close: free.next()? })
     }
 
-    /// `content` with its text marked as a whole.
+    /// `content` with marks around its text as a whole.
     pub(super) fn around(self, content: &str) -> String {
         let text = core(content);
         if text.is_empty() { content.to_owned() } else { self.insert(content, std::slice::from_ref(&text)) }
     }
 
-    /// `content` with the parts marked that spell a token of `control` or could be part of one.
+    /// `content` with marks around the parts that spell a token of `control` or could be part of one.
     pub(super) fn around_control(self, content: &str, control: &[String]) -> String {
         self.insert(content, &risks(content, control))
     }
@@ -113,8 +115,8 @@ fn core(content: &str) -> Range<usize> {
     start..start.max(content.trim_end().len())
 }
 
-/// Where `content` spells a token of `control`, or a part of one that its neighbourhood could complete: ascending and
-/// disjoint.
+/// The byte ranges of `content` that spell a token of `control`, or a part of one that the adjacent text could
+/// complete. They are ascending and disjoint.
 fn risks(content: &str, control: &[String]) -> Vec<Range<usize>> {
     let core = core(content);
     let text = &content[core.clone()];

@@ -1,9 +1,9 @@
 //! Ends a stream of text at the first stop string in it.
 //!
-//! A stop string may begin and end anywhere, also inside what one token brought. Text that may yet turn out to be the
-//! beginning of one is held back. How the text is cut into pieces never changes the outcome.
+//! A stop string may begin and end anywhere, also inside the text of one token. Text that may still turn out to be the
+//! beginning of one is held back. The result does not depend on the pieces in which the text arrives.
 
-/// The stop strings of one sequence and what is held back because of them.
+/// The stop strings of one sequence and the text held back because of them.
 #[derive(Debug, Clone)]
 pub struct StopStrings {
     stops: Vec<String>,
@@ -11,27 +11,27 @@ pub struct StopStrings {
     stopped: bool,
 }
 
-/// What [`StopStrings::push`] lets through.
+/// The result of [`StopStrings::push`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stopped {
-    /// Text that can be given out now.
+    /// Text that can be sent now.
     pub emit: String,
-    /// The stop string that was found: everything from its first character on is dropped.
+    /// The stop string that was found. Everything from its first character on is dropped.
     pub matched: Option<String>,
 }
 
 impl StopStrings {
-    /// Watches for `stops`; empty strings among them are ignored.
+    /// Watches for `stops`. Empty strings among them are ignored.
     #[must_use]
     pub fn new(mut stops: Vec<String>) -> Self {
         stops.retain(|stop| !stop.is_empty());
         Self { stops, held: String::new(), stopped: false }
     }
 
-    /// Takes the next piece of text; gives out what cannot be part of a stop string any more.
+    /// Takes the next piece of text. Returns the text that can no longer be part of a stop string.
     ///
-    /// The stop string that is complete first wins; of those complete at the same character, the longest. After a
-    /// match nothing more comes out.
+    /// The stop string that is complete first wins. Of those complete at the same character, the longest wins. After a
+    /// match no more text is returned.
     pub fn push(&mut self, text: &str) -> Stopped {
         if self.stopped {
             return Stopped::default();
@@ -47,7 +47,7 @@ impl StopStrings {
         Stopped { emit: std::mem::replace(&mut self.held, kept), matched: None }
     }
 
-    /// What is still held back when the stream ends without a stop string.
+    /// The text that is still held back when the stream ends without a stop string.
     pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
@@ -57,7 +57,7 @@ impl StopStrings {
         found.min_by_key(|(start, stop)| (start + stop.len(), *start))
     }
 
-    /// The length in bytes of the longest end of `held` that begins a stop string.
+    /// Length in bytes of the longest end of `held` that begins a stop string.
     fn pending(&self) -> usize {
         let longest = |stop: &String| {
             let ends = (1..stop.len()).rev().filter(|&end| stop.is_char_boundary(end));

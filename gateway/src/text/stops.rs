@@ -1,9 +1,9 @@
-//! Which tokens end an answer.
+//! The tokens that end an answer.
 
 use super::token_kind::TokenKind;
 
 /// Spellings that end a turn in some model family. A file names one end token (`eos`) but its model may use another,
-/// and some files mark these as ordinary tokens; the list and the practice are llama.cpp's.
+/// and some files mark these as ordinary tokens. The list and the practice are llama.cpp's.
 const END_SPELLINGS: &[&str] = &[
     "<|eot_id|>",
     "<|im_end|>",
@@ -27,7 +27,7 @@ const END_SPELLINGS: &[&str] = &[
     "[e~[",
 ];
 
-/// Spellings that end a file when a model fills in code: nothing sensible follows them either.
+/// Spellings that end a file when a model fills in code. No useful text follows them either.
 const FILE_END_SPELLINGS: &[&str] = &[
     "<|fim_pad|>",
     "<fim-pad>",
@@ -42,7 +42,8 @@ const FILE_END_SPELLINGS: &[&str] = &[
     "<|file_sep|>",
 ];
 
-/// The ids that end an answer: those the file names and those whose spelling says so, which become control tokens.
+/// The ids that end an answer: those in `named`, which the file names, and those with a spelling listed above. The
+/// latter become control tokens.
 pub(super) fn stops(tokens: &[String], kinds: &mut [TokenKind], named: &[u32]) -> Vec<u32> {
     let mut stops: Vec<u32> = named.to_vec();
     for (id, token) in (0_u32..).zip(tokens) {
@@ -52,7 +53,7 @@ pub(super) fn stops(tokens: &[String], kinds: &mut [TokenKind], named: &[u32]) -
             stops.push(id);
         }
     }
-    // A model with these two ends messages of one turn with `<|end|>` and goes on.
+    // A model with one of these pairs ends the messages within a turn with `<|end|>` and then continues.
     let has = |spelling: &str| stops.iter().any(|&id| tokens[id as usize] == spelling);
     if has("<|call|>") && has("<|return|>") || has("<|calls|>") && has("<|flush|>") {
         stops.retain(|&id| tokens[id as usize] != "<|end|>");

@@ -1,15 +1,15 @@
-//! What a token is for.
+//! The kinds of tokens.
 
 use super::TextError;
 
-/// What a token is for; the numbers are the file format's (`tokenizer.ggml.token_type`).
+/// The kind of a token. The numbers are the file format's (`tokenizer.ggml.token_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
     /// 1: text.
     Normal,
-    /// 2: stands for what has no token.
+    /// 2: stands for text that has no token.
     Unknown,
-    /// 3: structure; never text, never made from a client's text.
+    /// 3: structure. It is never text, and never made from a client's text.
     Control,
     /// 4: text that was added by hand and is always found as a whole.
     UserDefined,
@@ -22,7 +22,7 @@ pub enum TokenKind {
 // === impl TokenKind ===
 
 impl TokenKind {
-    /// Whether a token is structure: found in a template's text, never in a client's.
+    /// True if a token is structure: found in a template's text, never in a client's.
     #[must_use]
     pub fn is_control(self) -> bool {
         matches!(self, Self::Control | Self::Unknown)
@@ -42,7 +42,7 @@ impl TokenKind {
     }
 }
 
-/// The kinds of `count` tokens; all are text where a file names none.
+/// The kinds of `count` tokens. All are text if a file lists no types.
 pub(super) fn kinds(types: &[i32], count: usize) -> Result<Vec<TokenKind>, TextError> {
     if types.is_empty() {
         return Ok(vec![TokenKind::Normal; count]);

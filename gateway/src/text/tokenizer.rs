@@ -2,8 +2,8 @@
 //!
 //! Whole tokens are cut out first ([`super::partition`]), the rest is split into words ([`super::pre_tokenizer`]), and
 //! each word is merged by the `tokenizers` crate's BPE model. The steps are joined here and not by that crate, because
-//! its splitter swallows the errors of its pattern engine and its added tokens know no difference between a template's
-//! text and a client's.
+//! its splitter swallows the errors of its pattern engine, and its added tokens do not distinguish a template's text
+//! from a client's.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -20,20 +20,20 @@ use super::pre_tokenizer::PreTokenizer;
 use super::rendered::Rendered;
 use super::vocabulary::{Vocabulary, ids_by_spelling};
 
-/// Longest text tokenized at once, in bytes: a million tokens of English, the longest context in use; and a bound on
-/// the work one request can ask for (a megabyte takes about half a second, one of spaces only about two).
+/// Longest text tokenized at once, in bytes: a million tokens of English, the longest context in use. It also bounds
+/// the work of one request: a megabyte takes about half a second, and a megabyte of spaces about two seconds.
 const TEXT_BYTES_MAX: usize = 4 << 20;
 
-/// Whether control tokens spelled in a text become control tokens.
+/// The treatment of control tokens that are spelled in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Special {
-    /// They do: for text that a template or an operator wrote.
+    /// They become control tokens: for text that a template or an operator wrote.
     Parse,
     /// They stay text: for everything that a client wrote.
     Plain,
 }
 
-/// Turns text into token ids as the model was trained to see it.
+/// Turns text into token ids, in the form that the model was trained on.
 #[derive(Debug)]
 pub struct Tokenizer {
     partition: Partition,
@@ -69,7 +69,7 @@ impl Tokenizer {
         })
     }
 
-    /// The token ids of `text`; no bos is added (see [`Self::add_bos`]).
+    /// The token ids of `text`. No bos is added (see [`Self::add_bos`]).
     ///
     /// # Errors
     /// [`TextError`] when the text is too long or holds a character the vocabulary cannot spell.
@@ -81,8 +81,8 @@ impl Tokenizer {
         }
     }
 
-    /// The token ids of a rendered prompt: control tokens the template wrote are control tokens, those spelled in
-    /// messages are text. Begins with bos if texts do and the template did not write it itself.
+    /// The token ids of a rendered prompt. Control tokens that the template wrote are control tokens, those spelled in
+    /// messages are text. Adds bos at the start if [`Self::add_bos`] is true and the template did not write it itself.
     ///
     /// # Errors
     /// As for [`Self::encode`].
@@ -100,7 +100,7 @@ impl Tokenizer {
         self.bos
     }
 
-    /// Whether a text begins with [`Self::bos`]; whoever encodes a plain prompt puts it there.
+    /// True if a text begins with [`Self::bos`]. The caller of [`Self::encode`] adds it to a plain prompt.
     #[must_use]
     pub fn add_bos(&self) -> bool {
         self.add_bos
@@ -112,19 +112,19 @@ impl Tokenizer {
         &self.stops
     }
 
-    /// How many tokens there are: ids are below this.
+    /// Number of tokens. Ids are below it.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.pieces.len()
     }
 
-    /// The bytes token `id` stands for; empty for control tokens and ids outside the vocabulary.
+    /// The bytes that token `id` stands for. They are empty for control tokens and ids outside the vocabulary.
     #[must_use]
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         self.pieces.get(id)
     }
 
-    /// The text of `ids`; what is not UTF-8 becomes U+FFFD.
+    /// The text of `ids`. Bytes that are not UTF-8 become U+FFFD.
     #[must_use]
     pub fn decode(&self, ids: &[u32]) -> String {
         let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.token_bytes(id)).copied().collect();
@@ -139,7 +139,7 @@ impl Tokenizer {
         if text.len() > TEXT_BYTES_MAX {
             return Err(TextError::TooLong { expected: TEXT_BYTES_MAX, found: text.len() });
         }
-        // About four bytes a token in most text.
+        // Most text has about four bytes a token.
         let mut ids = Vec::with_capacity(text.len() / 4 + 1);
         for fragment in self.partition.cut(text, plain) {
             match fragment {
@@ -157,7 +157,7 @@ impl Tokenizer {
     fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> Result<(), TextError> {
         let tokens =
             self.model.tokenize(&alphabet::spell(word)).map_err(|error| TextError::Vocabulary(error.to_string()))?;
-        // The model leaves out what it has no token for; nothing of a prompt may get lost silently.
+        // The model leaves out characters that it has no token for. No part of a prompt may get lost silently.
         let spelled: usize = tokens.iter().map(|token| token.value.chars().count()).sum();
         if spelled != word.len() {
             return Err(TextError::Unspellable { found: word.chars().take(40).collect() });
@@ -167,7 +167,7 @@ impl Tokenizer {
     }
 }
 
-/// The BPE model of a vocabulary. Control tokens are no part of it, so merging can never make one.
+/// The BPE model of a vocabulary. Control tokens are not part of it, so merging can never make one.
 fn model(vocabulary: &Vocabulary, whole_words: bool) -> Result<BPE, TextError> {
     let ids = ids_by_spelling(vocabulary);
     let control: HashSet<&str> = vocabulary.control().collect();

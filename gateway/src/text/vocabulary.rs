@@ -1,6 +1,7 @@
-//! What a model file says about its text: tokens, merges, special ids, chat template.
+//! The text metadata of a model file: tokens, merges, special ids, chat template.
 //!
-//! Checked once, here; the tokenizer built from it need not doubt it. Knows nothing of how text is split.
+//! It is checked once, here, and the tokenizer built from it relies on that. This module does not know how text is
+//! split.
 
 use std::collections::HashMap;
 
@@ -12,27 +13,27 @@ use super::token_kind::{TokenKind, kinds};
 
 /// Most tokens in a vocabulary: four times the largest in use (262,144), so that a bad file cannot ask for more memory.
 const TOKENS_MAX: usize = 1 << 20;
-/// Most merges: about one a token is usual.
+/// Most merges in a vocabulary. About one for each token is usual.
 const MERGES_MAX: usize = 2 << 20;
 
-/// The unchecked fields a [`Vocabulary`] is made of.
+/// The unchecked fields that a [`Vocabulary`] is made of.
 #[derive(Debug, Clone, Default)]
 pub struct VocabularyFields {
     /// `tokenizer.ggml.tokens`: every token, spelled.
     pub tokens: Vec<String>,
-    /// `tokenizer.ggml.token_type`: as many, or none at all.
+    /// `tokenizer.ggml.token_type`: one for each token, or none at all.
     pub token_types: Vec<i32>,
-    /// `tokenizer.ggml.merges`: pairs `left right`, the most urgent first.
+    /// `tokenizer.ggml.merges`: pairs `left right`, highest priority first.
     pub merges: Vec<String>,
-    /// `tokenizer.ggml.pre`: which rule splits text into words.
+    /// `tokenizer.ggml.pre`: name of the rule that splits text into words.
     pub pre: String,
-    /// `tokenizer.ggml.bos_token_id`: begins a text.
+    /// `tokenizer.ggml.bos_token_id`: the token that begins a text.
     pub bos: Option<u32>,
-    /// `tokenizer.ggml.eos_token_id`, `eot_token_id`, `eom_token_id`: end a text, a turn, a message.
+    /// `tokenizer.ggml.eos_token_id`, `eot_token_id`, `eom_token_id`: the tokens that end a text, a turn, a message.
     pub ends: Vec<u32>,
-    /// `tokenizer.ggml.eos_token_id`: the one a chat template is told of.
+    /// `tokenizer.ggml.eos_token_id`: the end token that a chat template gets.
     pub eos: Option<u32>,
-    /// `tokenizer.ggml.add_bos_token`; absent in many files.
+    /// `tokenizer.ggml.add_bos_token`: true if a text begins with bos. Absent in many files.
     pub add_bos: Option<bool>,
     /// `tokenizer.chat_template`.
     pub chat_template: Option<String>,
@@ -144,7 +145,7 @@ impl Vocabulary {
         })
     }
 
-    /// How many tokens there are.
+    /// Number of tokens.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a vocabulary is never empty")]
     pub fn len(&self) -> usize {
@@ -156,13 +157,13 @@ impl Vocabulary {
         self.tokens.iter().map(String::as_str).zip(self.kinds.iter().copied())
     }
 
-    /// The merges, the most urgent first.
+    /// The merges, highest priority first.
     #[must_use]
     pub fn merges(&self) -> &[(String, String)] {
         &self.merges
     }
 
-    /// Which rule splits text into words.
+    /// Name of the rule that splits text into words.
     #[must_use]
     pub fn pre(&self) -> &str {
         &self.pre
@@ -180,7 +181,7 @@ impl Vocabulary {
         self.eos
     }
 
-    /// Whether a text begins with [`Self::bos`], if the file says.
+    /// True if a text begins with [`Self::bos`]. `None` if the file does not specify it.
     #[must_use]
     pub fn add_bos(&self) -> Option<bool> {
         self.add_bos
@@ -198,13 +199,13 @@ impl Vocabulary {
         self.chat_template.as_deref()
     }
 
-    /// A token as it is spelled in the vocabulary; empty for an id outside it.
+    /// A token as it is spelled in the vocabulary. It is empty for an id outside it.
     #[must_use]
     pub fn spelling(&self, id: Option<u32>) -> &str {
         id.and_then(|id| self.tokens.get(id as usize)).map_or("", String::as_str)
     }
 
-    /// The spellings of all tokens that text of a client must not become.
+    /// The spellings of all tokens that a client's text must not become.
     pub fn control(&self) -> impl Iterator<Item = &str> {
         self.tokens().filter(|(_, kind)| kind.is_control()).map(|(token, _)| token)
     }
@@ -219,7 +220,7 @@ fn split_merge(merge: &str) -> Result<(String, String), TextError> {
     Ok((merge[..space].to_owned(), merge[space + 1..].to_owned()))
 }
 
-/// Ids by spelling. Of tokens spelled alike the last one counts.
+/// Ids by spelling. If several tokens have the same spelling, the last one counts.
 pub(super) fn ids_by_spelling(vocabulary: &Vocabulary) -> HashMap<&str, u32> {
     (0_u32..).zip(vocabulary.tokens()).map(|(id, (token, _))| (token, id)).collect()
 }

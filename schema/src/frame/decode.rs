@@ -1,4 +1,4 @@
-//! From untrusted bytes to owned frames.
+//! Decoding: from untrusted bytes to owned frames.
 
 use flatbuffers::VerifierOptions;
 
@@ -7,44 +7,44 @@ use super::types::{Chosen, Frame, Hop, Refusal, Sampling, Slice, Spent, Tokens};
 use super::{HEADER_BYTES_MAX, HIDDEN_MAX, ROWS_MAX, SLICES_MAX, SPENT_MAX};
 use crate::{Attempt, Epoch, Generation, SequenceId, Step};
 
-/// Why bytes are no frame.
+/// The reason for which bytes are not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Longer than any frame.
+    /// The bytes are longer than any frame.
     #[error("frame header of {found} bytes: expected at most {HEADER_BYTES_MAX}")]
     TooLong {
-        /// Its length.
+        /// Length in bytes.
         found: usize,
     },
-    /// Not a frame of this version.
+    /// The bytes do not carry the file identifier of this version.
     #[error("not a baton frame: expected file identifier BTN1")]
     Identifier,
-    /// Not well-formed FlatBuffers.
+    /// The bytes are not well-formed FlatBuffers.
     #[error("malformed frame: {0}")]
     Malformed(String),
-    /// A field that is absent.
+    /// A required field is absent.
     #[error("frame lacks {0}")]
     Missing(&'static str),
-    /// A field out of its bounds.
+    /// A field is out of its bounds.
     #[error("frame field {field} is {found}: expected {expected}")]
     Bound {
-        /// Which.
+        /// Name of the field.
         field: &'static str,
-        /// What it is.
+        /// Value of the field. For a vector it is the length.
         found: u64,
-        /// What it may be.
+        /// The values that are accepted.
         expected: &'static str,
     },
-    /// Activations that do not fit the header.
+    /// The activations do not have the length that the header gives.
     #[error("activations of {found} bytes: expected {expected} ({rows} rows of {hidden} f32 values)")]
     Activations {
         /// Their length in bytes.
         found: usize,
-        /// What the header says.
+        /// Length that the header gives, in bytes.
         expected: usize,
-        /// Rows in the header.
+        /// Rows according to the header.
         rows: u32,
-        /// Values in a row.
+        /// Values in a row according to the header.
         hidden: u32,
     },
 }
@@ -65,10 +65,10 @@ fn bounded(field: &'static str, found: u64, holds: bool, expected: &'static str)
 // === impl Frame ===
 
 impl Frame {
-    /// Reads a frame from the first part of a message.
+    /// Decodes a frame from the first part of a message.
     ///
     /// # Errors
-    /// [`FrameError`] says what is wrong with the bytes; nothing of them is used then.
+    /// [`FrameError`] describes the fault. No part of the bytes is used then.
     pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
         if bytes.len() > HEADER_BYTES_MAX {
             return Err(FrameError::TooLong { found: bytes.len() });
@@ -93,15 +93,15 @@ impl Frame {
 // === impl Hop ===
 
 impl Hop {
-    /// Bytes of activations that belong to this hop.
+    /// Length of this hop's activations, in bytes.
     pub fn activation_bytes(&self) -> usize {
         self.rows as usize * self.hidden as usize * size_of::<f32>()
     }
 
-    /// Checks the second part of a message against the header.
+    /// Checks the length of a message's second part against the header.
     ///
     /// # Errors
-    /// [`FrameError::Activations`] when the lengths differ.
+    /// [`FrameError::Activations`] if the lengths differ.
     pub fn check_activations(&self, bytes: usize) -> Result<(), FrameError> {
         let expected = self.activation_bytes();
         if bytes == expected {

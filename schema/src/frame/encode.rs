@@ -1,4 +1,4 @@
-//! From owned frames to bytes.
+//! Encoding: from owned frames to bytes.
 
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 

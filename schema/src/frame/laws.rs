@@ -1,5 +1,5 @@
-//! The laws of frames: what was encoded is what is decoded, and no bytes whatever make the decoder panic or hand out
-//! something over the bounds.
+//! The laws of frames: decoding returns what was encoded, and no input makes the decoder panic or return a value over
+//! the bounds.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use super::{Chosen, Frame, FrameError, Hop, Refusal, Sampling, Slice, Spent, Tok
 use super::{HEADER_BYTES_MAX, HIDDEN_MAX, ROWS_MAX, SLICES_MAX, SPENT_MAX};
 use crate::{Attempt, Epoch, Generation, SequenceId, Step};
 
-// === any legal frame ===
+// === strategies for legal frames ===
 
 fn sampling() -> impl Strategy<Value = Sampling> {
     (0.0_f32..100.0, any::<u32>(), 0.0_f32..=1.0, 0.0_f32..=1.0, any::<u64>(), any::<u32>()).prop_map(
@@ -87,7 +87,7 @@ fn frame() -> impl Strategy<Value = Frame> {
     prop_oneof![4 => hop(), 2 => tokens(), 1 => refusal()]
 }
 
-// === what a decoded frame may be ===
+// === bounds of a decoded frame ===
 
 fn is_within_bounds(frame: &Frame) -> bool {
     let spent = |spent: &[Spent]| spent.len() <= SPENT_MAX;
@@ -121,7 +121,7 @@ fn slice_is_within_bounds(slice: &Slice, with_tokens: bool) -> bool {
 fn decodes_to_nothing_or_something_sane(bytes: &[u8]) -> Result<(), TestCaseError> {
     if let Ok(frame) = Frame::decode(bytes) {
         prop_assert!(is_within_bounds(&frame), "{frame:?}");
-        // NaN log probabilities are legal and unequal to themselves, so bytes are compared.
+        // NaN log probabilities are legal and unequal to themselves, so the encoded bytes are compared.
         prop_assert_eq!(Frame::decode(&frame.encode()).map(|again| again.encode()), Ok(frame.encode()));
     }
     Ok(())
@@ -283,19 +283,20 @@ fn what_is_no_frame_is_refused_before_it_is_looked_at() {
 /// Digests of `link.fbs` and of `generated.rs` as flatc 25.12.19 made it.
 const MADE_TOGETHER: (u64, u64) = (0x0fb8_d8a8_8d1c_8886, 0x68d0_3085_65ac_24e1);
 
-/// FNV-1a, 64 bits: tells two texts apart, nothing more.
+/// FNV-1a, 64 bits. It detects that one of the files changed and gives no further guarantee.
 fn digest(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Holds on every machine: whoever changes one of the two files must make both anew, and then this line.
+/// Runs on every machine. After a change to one of the two files both must be generated anew, and then this line
+/// updated.
 #[test]
 fn the_schema_and_the_generated_code_were_made_together() {
     let together = (digest(include_str!("../../fbs/link.fbs")), digest(include_str!("generated.rs")));
     assert_eq!(together, MADE_TOGETHER, "regenerate with etc/generate-schema and note the digests here");
 }
 
-/// Compares `generated.rs` with what flatc makes of `link.fbs`, on machines that have the flatc of this version.
+/// Compares `generated.rs` with the output of flatc for `link.fbs`, on machines that have flatc of this version.
 #[test]
 fn the_generated_code_is_what_flatc_makes_of_the_schema() {
     let found = Command::new("flatc").arg("--version").output();

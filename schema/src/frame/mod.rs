@@ -1,7 +1,7 @@
-//! What goes over a link: owned types, and their bytes in FlatBuffers.
+//! The frames that links carry: owned types, and their encoding in FlatBuffers.
 //!
-//! Decoding verifies everything before the first field is read and checks the rules that the format cannot say
-//! (counts that add up, offsets inside their slice), so what comes out of [`Frame::decode`] can be trusted.
+//! Decoding verifies all bytes before it reads the first field. It also checks the rules that FlatBuffers cannot
+//! express (counts that add up, offsets inside their slice), so the output of [`Frame::decode`] can be trusted.
 
 mod decode;
 mod encode;
@@ -15,13 +15,13 @@ mod types;
 pub use decode::FrameError;
 pub use types::{Chosen, Frame, Hop, Refusal, Sampling, Slice, Spent, Tokens};
 
-/// Largest header part, in bytes: 4,096 rows with their ids and block tables take less than half of it.
+/// Largest header part, in bytes. 4,096 rows with their ids and block tables take less than half of it.
 pub const HEADER_BYTES_MAX: usize = 1 << 20;
-/// Most rows in a micro-batch; bounds what a stage allocates for one.
+/// Most rows in a micro-batch. It bounds the memory that a stage allocates for one.
 pub const ROWS_MAX: u32 = 4096;
-/// Most values in a row; the widest models in use have 16,384.
+/// Most values in a row. The widest models in use have 16,384.
 pub const HIDDEN_MAX: u32 = 32_768;
 /// Most sequences in a micro-batch.
 pub const SLICES_MAX: usize = 1024;
-/// Most stages that can have left their times in a frame: one a layer of the deepest model.
+/// Most stages that can have added their times to a frame: one per layer of the deepest model.
 pub const SPENT_MAX: usize = 1024;

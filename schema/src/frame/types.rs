@@ -2,20 +2,21 @@
 
 use crate::{Attempt, Epoch, Generation, SequenceId, Step};
 
-/// How the last stage chooses a token. Pure: equal logits and equal values here give an equal token.
+/// The sampling parameters with which the last stage chooses a token. Sampling is pure: equal logits and equal
+/// parameters give an equal token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// 0 takes the largest logit.
+    /// Temperature. 0 takes the largest logit.
     pub temperature: f32,
-    /// Keep the so many likeliest tokens; 0 keeps all.
+    /// Keep this many of the likeliest tokens. 0 keeps all.
     pub top_k: u32,
-    /// Keep the likeliest tokens until their probabilities reach this; 1 keeps all.
+    /// Keep the likeliest tokens until their probabilities add up to this. 1 keeps all.
     pub top_p: f32,
-    /// Keep tokens at least this probable relative to the likeliest; 0 keeps all.
+    /// Keep tokens at least this probable relative to the likeliest. 0 keeps all.
     pub min_p: f32,
-    /// Keys the random numbers, with `choice` and the token's position.
+    /// Seeds the random numbers, together with `choice` and the token's position.
     pub seed: u64,
-    /// Which of a request's choices this is.
+    /// Index of this choice among those of the request.
     pub choice: u32,
 }
 
@@ -24,23 +25,23 @@ pub struct Sampling {
 pub struct Slice {
     /// The sequence.
     pub sequence: SequenceId,
-    /// How often it was started again.
+    /// Number of times that the sequence was started again.
     pub attempt: Attempt,
     /// Index in the sequence of the first token here.
     pub position: u32,
-    /// Tokens here; at least one.
+    /// Number of tokens in this slice, at least one.
     pub count: u32,
-    /// Their ids on the way to the first stage, else empty.
+    /// The ids of these tokens on the way to the first stage, otherwise empty.
     pub tokens: Vec<u32>,
     /// Block `blocks[i]` holds the keys and values of tokens `i * block_tokens ..`.
     pub blocks: Vec<u32>,
-    /// Offsets within this slice, ascending, at which a token is to be chosen.
+    /// Offsets within this slice, ascending, at which the last stage chooses a token.
     pub logits: Vec<u32>,
-    /// How to choose it.
+    /// The parameters with which it chooses.
     pub sampling: Sampling,
 }
 
-/// What one stage did for a micro-batch.
+/// The work that one stage did for a micro-batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spent {
     /// The stage's slot in the placement.
@@ -53,35 +54,36 @@ pub struct Spent {
     pub queue_us: u32,
 }
 
-/// A micro-batch on its way to the stage in `slot`; one without slices shows that frames come through. Its activations, `rows × hidden` f32, travel beside it.
+/// A micro-batch on its way to the stage in `slot`. One without slices tests that frames pass through all stages. Its
+/// activations, `rows × hidden` f32, are the second part of the message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hop {
-    /// The placement it was made for.
+    /// The generation of the placement that it was made for.
     pub generation: Generation,
     /// The gateway's slot.
     pub gateway: u32,
-    /// The gateway's incarnation of the pipeline.
+    /// The gateway's epoch, its incarnation of the pipeline.
     pub epoch: Epoch,
-    /// Its number in that epoch.
+    /// The micro-batch's number in that epoch.
     pub step: Step,
-    /// The stage it is for.
+    /// The slot of the stage that it is sent to.
     pub slot: u32,
     /// Sum of the slices' counts.
     pub rows: u32,
-    /// Values in a row of the activations; 0 on the way to the first stage, which gets token ids.
+    /// Values in a row of the activations. 0 on the way to the first stage, which gets token ids.
     pub hidden: u32,
-    /// The sequences in it, rows in this order.
+    /// The slices of its sequences. The rows are in this order.
     pub slices: Vec<Slice>,
-    /// What the stages already passed did.
+    /// The work of the stages that it has already passed.
     pub spent: Vec<Spent>,
 }
 
-/// A token the last stage chose.
+/// A token that the last stage chose.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Chosen {
     /// The sequence.
     pub sequence: SequenceId,
-    /// The attempt it belongs to.
+    /// The attempt of the sequence that it belongs to.
     pub attempt: Attempt,
     /// Index in the sequence of the chosen token.
     pub position: u32,
@@ -91,46 +93,46 @@ pub struct Chosen {
     pub logprob: f32,
 }
 
-/// What became of a micro-batch.
+/// The result of a micro-batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tokens {
-    /// The placement it was made for.
+    /// The generation of the placement that it was made for.
     pub generation: Generation,
-    /// The gateway's incarnation of the pipeline.
+    /// The gateway's epoch, its incarnation of the pipeline.
     pub epoch: Epoch,
-    /// Its number in that epoch.
+    /// The micro-batch's number in that epoch.
     pub step: Step,
-    /// The tokens, in the order of slices and offsets.
+    /// The tokens, in the order of slices and of offsets within each.
     pub chosen: Vec<Chosen>,
-    /// What each stage did.
+    /// The work of each stage.
     pub spent: Vec<Spent>,
 }
 
-/// A stage's word that it did not do its part of a micro-batch.
+/// A stage's answer to the gateway that it did not do its part of a micro-batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The generation the frame carried.
+    /// The generation that the frame carried.
     pub generation: Generation,
-    /// The epoch it carried.
+    /// The epoch that the frame carried.
     pub epoch: Epoch,
-    /// The step it carried.
+    /// The step that the frame carried.
     pub step: Step,
-    /// The stage that refuses.
+    /// The slot of the stage that refuses.
     pub slot: u32,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Whether the fault is not the work's: in another epoch it may be computed.
+    /// True if the work itself is not at fault. It may be computed in another epoch.
     pub passing: bool,
-    /// The newest epoch of the gateway's slot that the stage has seen; 0 when it has seen none.
+    /// The newest epoch of the gateway's slot that the stage has seen. 0 if it has seen none.
     pub epoch_known: Epoch,
 }
 
-/// Everything one process says to another over a link.
+/// Any frame that one process sends to another over a link.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Frame {
     /// Work for a stage.
     Hop(Hop),
-    /// An answer for the gateway.
+    /// Chosen tokens for the gateway.
     Tokens(Tokens),
     /// A refusal for the gateway.
     Refusal(Refusal),

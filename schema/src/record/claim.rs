@@ -4,20 +4,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{LayerRange, StageName};
 
-/// How far a stage is with its shard.
+/// The progress of a stage with its shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "state")]
 pub enum ClaimState {
-    /// Mapping the weights.
+    /// The stage maps the weights.
     Loading,
-    /// The weights are read into memory; the stage still serves its shard of the generation before, and loads this one when
-    /// every claim of the new generation is ready.
+    /// The weights are read into memory. The stage still serves its shard of the previous generation. It loads this one
+    /// once every claim of the new generation is ready.
     Ready,
-    /// Taking frames.
+    /// The shard takes frames.
     Serving,
-    /// Could not load; nobody serves these layers.
+    /// The stage could not load the shard. No stage serves these layers.
     Failed {
-        /// Why, for the operator.
+        /// The reason, for the operator.
         reason: String,
     },
 }
@@ -25,24 +25,25 @@ pub enum ClaimState {
 /// A stage's hold on one shard of one generation, under its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimRecord {
-    /// Who holds it.
+    /// The stage that holds the shard.
     pub stage: StageName,
-    /// What is held.
+    /// The layers of the shard.
     pub layers: LayerRange,
-    /// Where the shard takes frames.
+    /// Endpoint at which the shard takes frames.
     pub endpoint: String,
-    /// How far it is.
+    /// The progress of the stage.
     #[serde(flatten)]
     pub state: ClaimState,
-    /// The most memory the shard will take: weights, keys and values, scratch, in bytes.
+    /// Upper bound of the shard's memory: weights, keys and values, and scratch, in bytes.
     pub memory_bound_bytes: u64,
-    /// Weights mapped, in bytes.
+    /// Size of the mapped weights, in bytes.
     pub weights_bytes: u64,
-    /// Blocks of keys and values it has room for.
+    /// Number of blocks of keys and values for which it has room.
     pub kv_blocks: u32,
-    /// Tokens in one block.
+    /// Number of tokens in one block.
     pub kv_block_tokens: u32,
-    /// Counts the shards that the process has loaded; with `endpoint` it tells the keys and values of one from another's.
+    /// Number of shards that the process has loaded. Together with `endpoint` it distinguishes the keys and values of
+    /// one load from those of another.
     #[serde(default)]
     pub loads: u64,
 }

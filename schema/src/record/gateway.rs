@@ -5,29 +5,31 @@ use serde::{Deserialize, Serialize};
 use super::membership::Proof;
 use super::share::Share;
 
-/// One gateway process; the key lives as long as its lease.
+/// One gateway process. The key exists as long as its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayRecord {
-    /// Where its PULL socket takes sampled tokens.
+    /// Endpoint at which its PULL socket takes sampled tokens.
     pub endpoint: String,
-    /// Where it answers HTTP, `http://<host>:<port>`.
+    /// Address at which it answers HTTP, `http://<host>:<port>`.
     pub url: String,
     /// The host's name.
     pub host: String,
-    /// The process on that host.
+    /// The process id on that host.
     pub pid: u32,
     /// baton's version.
     pub version: String,
-    /// The lease it lives under, as etcdctl writes it. It tells a process's registrations apart.
+    /// The lease of this key, in the notation of etcdctl. It distinguishes the registrations of a process.
     #[serde(default)]
     pub lease: String,
-    /// Proof that it knows the cluster key, where there is one.
+    /// Proof that the gateway has the cluster key. `None` in a cluster without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
-    /// Why no micro-batch comes through the stages, as it finds, while that is so.
+    /// The reason for which no micro-batch passes through the stages, as the gateway finds it. `None` while
+    /// micro-batches pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
-    /// The parts of the blocks of keys and values that are its own, on every stage. No two gateways have the same part.
+    /// The parts of the pool of KV blocks that belong to this gateway, on every stage. No two gateways have the same
+    /// part.
     #[serde(default)]
     pub share: Share,
 }

@@ -1,18 +1,18 @@
-//! How a cluster keeps keys and values: in which numbers, and of how many tokens.
+//! The storage of keys and values in a cluster: the number format, and the room in tokens.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The numbers that keys and values are kept in.
+/// The number format of stored keys and values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KvType {
-    /// Half precision, two bytes a value.
+    /// Half precision, two bytes per value.
     #[default]
     F16,
-    /// Blocks of [`KvType::Q8_BLOCK`] values of one head: a half-precision scale and a signed byte a value.
+    /// Blocks of [`KvType::Q8_BLOCK`] values of one head: a half-precision scale per block and a signed byte per value.
     #[serde(rename = "q8_0")]
     Q8,
 }
@@ -20,13 +20,13 @@ pub enum KvType {
 /// Room for keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvRoom {
-    /// Of how many tokens.
+    /// Capacity in tokens.
     pub tokens: u32,
-    /// In which numbers.
+    /// The number format.
     pub kv_type: KvType,
 }
 
-/// A word that names no [`KvType`].
+/// A word that is not the name of a [`KvType`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("keys and values are to be kept as {found:?}: expected f16 or q8_0")]
 pub struct KvTypeError {
@@ -36,12 +36,12 @@ pub struct KvTypeError {
 // === impl KvType ===
 
 impl KvType {
-    /// Values that share a scale in `q8_0`.
+    /// Number of values that share a scale in `q8_0`.
     pub const Q8_BLOCK: usize = 32;
-    /// Bytes of such a block: the scale's two, and one a value.
+    /// Size of such a block in bytes: two for the scale and one per value.
     const Q8_BLOCK_BYTES: u64 = 2 + Self::Q8_BLOCK as u64;
 
-    /// Bytes that `values` values take; `None` when that is no number of 64 bits. Of `q8_0`, whole blocks.
+    /// Bytes that `values` values take. `None` if the result does not fit 64 bits. `q8_0` takes whole blocks.
     pub fn bytes(self, values: u64) -> Option<u64> {
         match self {
             Self::F16 => values.checked_mul(2),
@@ -49,7 +49,7 @@ impl KvType {
         }
     }
 
-    /// The word that settings and the store use.
+    /// The name of the format in settings and in the store.
     pub fn word(self) -> &'static str {
         match self {
             Self::F16 => "f16",

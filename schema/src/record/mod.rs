@@ -1,6 +1,6 @@
-//! The JSON values of the store, one noun a file.
+//! The JSON values of the store, one kind of record per file.
 //!
-//! Unknown fields are kept out of the way (a newer baton may write more); unknown values are refused.
+//! Unknown fields are ignored, because a newer baton may write more. Unknown values are refused.
 
 mod claim;
 mod eviction;

@@ -1,62 +1,64 @@
-//! What a cluster serves: the value of `model`.
+//! The model that a cluster serves: the value of `model`.
 
 use serde::{Deserialize, Serialize};
 
 use super::kv::{KvRoom, KvType};
 use crate::{Fingerprint, LayerRange};
 
-/// The model of a cluster, written once by the first process that names one.
+/// The model of a cluster. The first process that names a model writes it, once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelRecord {
-    /// What clients and operators call it: the file's name without its ending.
+    /// The model's name for clients and operators: the file's name without its extension.
     pub name: String,
-    /// The architecture the file names, such as `llama`.
+    /// The architecture that the file names, such as `llama`.
     pub architecture: String,
-    /// What each process's own copy of the file must have.
+    /// The fingerprint that each process's own copy of the file must have.
     pub fingerprint: Fingerprint,
-    /// How many layers.
+    /// Number of layers.
     pub layers: u32,
     /// Width of the residual stream, in values.
     pub hidden: u32,
-    /// Longest sequence the model was trained for, in tokens.
+    /// Longest sequence that the model was trained for, in tokens.
     pub context_tokens: u32,
     /// Bytes of the embedding table.
     pub embedding_bytes: u64,
     /// Bytes of each layer's weights.
     pub layer_bytes: Vec<u64>,
-    /// Bytes of the final norm and the output head (the embedding table again where they are tied).
+    /// Bytes of the final norm and the output head. If the head is tied to the embedding table, that table is counted
+    /// again.
     pub head_bytes: u64,
-    /// Multiplications that each layer's weights take for one token; empty when nobody has counted.
+    /// Multiplications that each layer's weights take for one token. Empty if they were not counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layer_multiplications: Vec<u64>,
-    /// Multiplications that the head takes.
+    /// Multiplications that the head takes for one token.
     #[serde(default)]
     pub head_multiplications: u64,
-    /// The format that most of the layers' weights are in, by the name that stages' speeds have.
+    /// The format of most of the layers' weights, by the name that it has in the stages' speeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_format: Option<String>,
     /// The format of the head's weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_format: Option<String>,
-    /// Bytes of keys and values that one layer keeps for one token.
+    /// Bytes of keys and values that one layer stores for one token.
     pub kv_bytes_per_token_layer: u64,
-    /// How many tokens of keys and values every stage must have room for.
+    /// Number of tokens for whose keys and values every stage must have room.
     pub kv_tokens: u32,
-    /// In which numbers it keeps them; older records do not say, and mean half precision.
+    /// The number format of keys and values. Older records have no such field and mean half precision.
     #[serde(default)]
     pub kv_type: KvType,
-    /// Bytes of scratch that a shard needs beside weights, keys and values, at most.
+    /// Upper bound of the scratch memory that a shard needs in addition to weights, keys and values, in bytes.
     pub scratch_bytes: u64,
-    /// The first placement waits for so many stages.
+    /// Number of stages that the first placement waits for.
     pub stages_min: u32,
 }
 
-/// What one shard costs a stage.
+/// The cost of one shard for a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardBytes {
-    /// Weights that are read for every token, in bytes. The embedding is not: a token reads one row of it.
+    /// Weights that are read for every token, in bytes. The embedding table is not counted, because a token reads one
+    /// row of it.
     pub read_per_token: u64,
-    /// Multiplications of a token with them.
+    /// Multiplications with these weights for one token.
     pub multiplications_per_token: u64,
     /// Weights that are mapped, in bytes.
     pub weights: u64,
@@ -69,7 +71,7 @@ pub struct ShardBytes {
 // === impl ShardBytes ===
 
 impl ShardBytes {
-    /// The most memory the shard takes, in bytes.
+    /// Upper bound of the memory that the shard takes, in bytes.
     pub fn memory_bound(self) -> u64 {
         self.weights.saturating_add(self.kv).saturating_add(self.scratch)
     }
@@ -88,7 +90,7 @@ impl ModelRecord {
         self.kv_bytes_per_token_layer.saturating_mul(self.layers.into())
     }
 
-    /// What the shard `layers` costs; the last layer brings the head.
+    /// The cost of the shard `layers`. The shard with the last layer includes the head.
     pub fn shard_bytes(&self, layers: LayerRange) -> ShardBytes {
         let own = self.layer_bytes.iter().take(layers.end() as usize).skip(layers.start() as usize);
         let own = own.fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));

@@ -1,4 +1,4 @@
-//! An operator's wish for one stage: the value of `pins/<stage>`; and what became of it: that of `pins-status/<stage>`.
+//! An operator's pin for one stage, the value of `pins/<stage>`, and its status, the value of `pins-status/<stage>`.
 
 use std::fmt;
 
@@ -6,29 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ByteSize, LayerRange};
 
-/// What an operator wants of a stage.
+/// An operator's constraint on the layers or the memory of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub enum Pin {
-    /// These layers exactly: `{"layers":[0,12]}`.
+    /// Exactly these layers: `{"layers":[0,12]}`.
     Layers(LayerRange),
     /// No layers: `{"layers":[]}`.
     Excluded,
-    /// No more memory than this: `{"memory":"6GiB"}`.
+    /// At most this much memory: `{"memory":"6GiB"}`.
     Memory(ByteSize),
-    /// What it has, and nothing new: `{"cordon":true}`.
+    /// The layers that the stage has, and no new ones: `{"cordon":true}`.
     Cordoned,
 }
 
-/// What became of a pin, as whoever plans wrote it.
+/// The status of a pin, as a stage that plans wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinStatus {
-    /// Whether the plan is made by it.
+    /// True if the plan obeys the pin.
     pub honoured: bool,
-    /// If not, why.
+    /// The reason, if the plan does not obey it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The revision of the pin that this is about.
+    /// The revision of the pin that this status belongs to.
     pub pin_revision: u64,
 }
 
@@ -44,7 +44,7 @@ struct Written {
     cordon: Option<bool>,
 }
 
-/// JSON that says none or several of the things a pin can say.
+/// JSON that contains none, or several, of the alternatives of a pin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum PinError {
     #[error(

@@ -1,4 +1,4 @@
-//! Who is to hold what: the value of `placement`.
+//! The assignment of layers to stages: the value of `placement`.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,11 +9,11 @@ use crate::{Generation, LayerRange, StageName};
 pub struct Shard {
     /// The layers.
     pub layers: LayerRange,
-    /// Who is to hold them.
+    /// The stage that is to hold them.
     pub stage: StageName,
 }
 
-/// A complete division of a model's layers among stages; slot `i` is `shards()[i]`.
+/// A complete division of a model's layers among stages. Slot `i` is `shards()[i]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Placement {
@@ -27,27 +27,27 @@ struct Unchecked {
     shards: Vec<Shard>,
 }
 
-/// Why a list of shards is no placement.
+/// The reason for which a list of shards is not a placement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlacementError {
-    /// A layer nobody has.
+    /// A layer belongs to no shard.
     #[error("layer {expected} belongs to no shard")]
     Gap {
         /// The first such layer.
         expected: u32,
     },
-    /// A layer two shards have, or shards out of order.
+    /// A layer belongs to two shards, or shards are out of order.
     #[error("layer {found} belongs to two shards or is out of order: expected a shard that starts at {expected}")]
     Overlap {
-        /// Where the next shard should start.
+        /// The layer at which the next shard should start.
         expected: u32,
-        /// Where it does start.
+        /// The layer at which it starts.
         found: u32,
     },
-    /// No shard at all.
+    /// There is no shard.
     #[error("a placement needs at least one shard")]
     Empty,
-    /// A stage that is to hold two shards.
+    /// A stage has two shards.
     #[error("stage {stage} has two shards: expected at most one")]
     Twice {
         /// The stage.
@@ -58,7 +58,7 @@ pub enum PlacementError {
 // === impl Placement ===
 
 impl Placement {
-    /// The placement `generation` with `shards` in layer order from layer 0.
+    /// The placement with number `generation` and `shards` in layer order, starting with layer 0.
     ///
     /// # Errors
     /// [`PlacementError`] on a gap, an overlap, a stage named twice, or no shard.
@@ -80,7 +80,7 @@ impl Placement {
         if shards.is_empty() { Err(PlacementError::Empty) } else { Ok(Self { generation, shards }) }
     }
 
-    /// Its number.
+    /// The generation, which is the placement's number.
     pub fn generation(&self) -> Generation {
         self.generation
     }
@@ -90,12 +90,12 @@ impl Placement {
         &self.shards
     }
 
-    /// How many layers are placed.
+    /// Number of placed layers.
     pub fn layers(&self) -> u32 {
         self.shards.last().map_or(0, |shard| shard.layers.end())
     }
 
-    /// The slot of `stage`, if it has one.
+    /// The slot of `stage`, if it has a shard.
     pub fn slot_of(&self, stage: &StageName) -> Option<u32> {
         (0u32..).zip(&self.shards).find(|(_, shard)| shard.stage == *stage).map(|(slot, _)| slot)
     }

@@ -1,15 +1,16 @@
-//! A gateway's share of the cluster's keys and values, in parts of the pool. It knows neither blocks nor who else has what.
+//! A gateway's share of the cluster's keys and values, as parts of the pool. The type knows neither the blocks nor the
+//! shares of other gateways.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Which parts of the pool a gateway may use, written as ascending ranges: `[[0,32],[48,64]]`.
+/// The set of pool parts that a gateway may use, written as ascending ranges: `[[0,32],[48,64]]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<[u32; 2]>", into = "Vec<[u32; 2]>")]
 pub struct Share(u64);
 
-/// A range that names no parts.
+/// A range that is empty or exceeds [`Share::PARTS_MAX`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("[{start},{end}] is no range of parts: expected [first, one past last] up to {}", Share::PARTS_MAX)]
 pub struct ShareError {
@@ -20,12 +21,13 @@ pub struct ShareError {
 // === impl Share ===
 
 impl Share {
-    /// No part.
+    /// The share without parts.
     pub const EMPTY: Self = Self(0);
-    /// The most parts a pool has: enough for equal shares of several gateways, few enough to be read by people.
+    /// Most parts that a pool has. It suffices for equal shares of several gateways, and people can still read the
+    /// ranges.
     pub const PARTS_MAX: u32 = u64::BITS;
 
-    /// Those of `parts` that there can be.
+    /// The share of those `parts` that are below [`Share::PARTS_MAX`].
     pub fn of(parts: impl IntoIterator<Item = u32>) -> Self {
         Self(parts.into_iter().filter_map(|part| 1_u64.checked_shl(part)).fold(0, |all, part| all | part))
     }
@@ -35,22 +37,22 @@ impl Share {
         (0..Self::PARTS_MAX).filter(move |part| self.has(*part))
     }
 
-    /// Whether it has a part.
+    /// True if the share contains `part`.
     pub fn has(self, part: u32) -> bool {
         1_u64.checked_shl(part).is_some_and(|part| self.0 & part != 0)
     }
 
-    /// How many parts.
+    /// Number of parts.
     pub fn count(self) -> u32 {
         self.0.count_ones()
     }
 
-    /// Whether it has no part.
+    /// True if the share has no part.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The parts that are in either.
+    /// The parts that are in either share.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -62,7 +64,7 @@ impl Share {
         Self(self.0 & !other.0)
     }
 
-    /// The parts that are in both.
+    /// The parts that are in both shares.
     #[must_use]
     pub fn common(self, other: Self) -> Self {
         Self(self.0 & other.0)

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::membership::Proof;
 use crate::LayerRange;
 
-/// What a stage computes on.
+/// The kind of device that a stage computes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceKind {
@@ -19,50 +19,51 @@ pub enum DeviceKind {
     Cuda,
 }
 
-/// One stage process; the key lives as long as its lease, so its presence is the heartbeat.
+/// One stage process. The key exists as long as its lease, so its presence serves as the heartbeat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageRecord {
-    /// Where its PULL socket takes frames: `ipc://<path>` on this host or `tcp://<host>:<port>`.
+    /// Endpoint at which its PULL socket takes frames: `ipc://<path>` on this host or `tcp://<host>:<port>`.
     pub endpoint: String,
     /// The host's name.
     pub host: String,
-    /// The process on that host.
+    /// The process id on that host.
     pub pid: u32,
     /// baton's version.
     pub version: String,
-    /// The lease it lives under, as etcdctl writes it.
+    /// The lease of this key, in the notation of etcdctl.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub lease: String,
-    /// Proof that it knows the cluster key, where there is one.
+    /// Proof that the stage has the cluster key. `None` in a cluster without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
-    /// What it computes on.
+    /// The kind of device that it computes on.
     pub device: DeviceKind,
-    /// The processor's or GPU's own name.
+    /// The model name of the processor or GPU.
     pub chip: String,
-    /// Compute threads.
+    /// Number of compute threads.
     pub threads: u32,
     /// The device's memory, in bytes.
     pub memory_total_bytes: u64,
-    /// The most the stage may use for weights, keys and values, and scratch, in bytes.
+    /// Upper bound of the memory that the stage may use for weights, keys and values, and scratch, in bytes.
     pub memory_budget_bytes: u64,
-    /// How fast it multiplies, as it measured itself; empty until it has, and where it cannot.
+    /// Its measured speeds of multiplication. Empty until it has measured them, and on devices where it cannot.
     #[serde(default, skip_serializing_if = "Speeds::is_empty")]
     pub speed: Speeds,
-    /// How long the way from it to the next stage, or to a gateway, takes, in microseconds: half of what a connection took to
-    /// be made. 0 within a machine, and until it has made one.
+    /// One-way latency from it to the next stage, or to a gateway, in microseconds: half the time that a connection
+    /// took to be made. 0 within a machine, and until it has made one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub link_us: u32,
-    /// It is about to stop: others are to take its layers over.
+    /// True if it is about to stop and other stages are to take over its layers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
-    /// While it holds no layers: those whose weights it has read into memory, to be quick when one of the others is lost.
+    /// The layer ranges whose weights it has read into memory, while it holds no layers. With them it can quickly
+    /// replace a stage that is lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub standby: Vec<LayerRange>,
-    /// The reason for which it cannot bring answers to a gateway, while that is so.
+    /// The reason for which it cannot send answers to a gateway. `None` while it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
-    /// What it did and used lately.
+    /// Its recent work and use of resources.
     #[serde(default)]
     pub load: StageLoad,
 }
@@ -71,19 +72,19 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// Speeds by the name of the weights' format, such as `Q4_1`.
+/// Speeds by the name of the weight format, such as `Q4_1`.
 pub type Speeds = BTreeMap<String, FormatSpeed>;
 
-/// How fast products with weights of one format are; never zero.
+/// The speed of products with weights of one format. No field is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FormatSpeed {
-    /// Bytes of weights a second where one row is multiplied with them, as in decoding.
+    /// Bytes of weights per second when they are multiplied with one row, as in decoding.
     pub bytes_per_second: u64,
-    /// Multiplications (with their additions) a second where many rows are, as in prefill.
+    /// Multiplications (with their additions) per second when there are many rows, as in prefill.
     pub multiplications_per_second: u64,
 }
 
-/// What a stage did and used lately, as it measured itself.
+/// A stage's recent work and use of resources, as it measured them itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageLoad {
     /// Memory as the operating system counts it.
@@ -94,35 +95,35 @@ pub struct StageLoad {
     pub tokens_per_second: f64,
     /// Share of the last reporting period spent computing, 0 to 1.
     pub busy: f64,
-    /// Share of it with nothing to compute, 0 to 1.
+    /// Share of it in which the stage had nothing to compute, 0 to 1.
     #[serde(default)]
     pub idle_input: f64,
-    /// Share of it in which what was computed waited for the link to take it and nothing was computed, 0 to 1.
+    /// Share of it in which a result waited for the link to take it and nothing was computed, 0 to 1.
     #[serde(default)]
     pub idle_output: f64,
     /// Micro-batches computed since the process started.
     #[serde(default)]
     pub batches_total: u64,
-    /// Seconds spent computing since then.
+    /// Seconds spent computing since the process started.
     #[serde(default)]
     pub compute_s_total: f64,
-    /// Seconds that micro-batches waited to be computed.
+    /// Seconds that micro-batches waited for the compute thread, since the process started.
     #[serde(default)]
     pub queue_s_total: f64,
-    /// Seconds until the link took what was computed.
+    /// Seconds that results waited for the link to take them, since the process started.
     #[serde(default)]
     pub send_s_total: f64,
-    /// Bytes of activations sent to the next stage.
+    /// Bytes of activations sent to the next stage since the process started.
     #[serde(default)]
     pub sent_bytes_total: u64,
     /// Frames refused since the process started (wrong generation, duplicate, gap, malformed).
     pub frames_refused: u64,
-    /// Stages that it struck off since the process started, because they did not answer.
+    /// Number of stages that it evicted since the process started, because they did not answer.
     #[serde(default)]
     pub strikes_total: u64,
 }
 
-/// A process's memory as the operating system counts it, in bytes. Zero where the system does not tell.
+/// A process's memory as the operating system counts it, in bytes. Zero if the system does not report it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryUse {
     /// Resident set.
@@ -141,7 +142,7 @@ pub struct MemoryUse {
 mod tests {
     use super::*;
 
-    /// As written before stages measured themselves.
+    /// A record written before stages measured their own speed.
     const OLDER: &str = r#"{"endpoint":"ipc:///x","host":"h","pid":1,"version":"0.1.0","device":"cpu","chip":"c","threads":2,"memory_total_bytes":2,"memory_budget_bytes":1}"#;
 
     #[test]

@@ -1,13 +1,13 @@
-//! How often a stage was started lately: the value of `starts/<stage>`.
+//! The number of recent starts of a stage: the value of `starts/<stage>`.
 
 use serde::{Deserialize, Serialize};
 
-/// Starts of a stage since it last stopped in good order. The key is under a lease that nobody renews, so it goes when the
-/// stage has lived for a while.
+/// Starts of a stage since it last stopped in good order. The key is under a lease that is never renewed, so it expires
+/// after the stage has lived for a while.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartsRecord {
-    /// How many, the one that wrote this among them.
+    /// Number of starts, including the one that wrote this record.
     pub starts: u32,
-    /// How long the stage waits before it joins, in seconds.
+    /// Time that the stage waits before it joins, in seconds.
     pub wait_s: u64,
 }

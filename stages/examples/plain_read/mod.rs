@@ -1,9 +1,9 @@
-//! Reading bytes and doing nothing else with them: what any product takes at least. As fast as one loop can: with hints to
-//! both caches, without which one thread gets a third less out of main memory.
+//! Reads bytes without any computation, which is the least that any product must do. The loop is as fast as one loop
+//! can be: it prefetches into both caches, without which one thread reads a third less per second from main memory.
 
 use std::hint::black_box;
 
-/// How far ahead the first-level cache is asked, and the second-level cache.
+/// Prefetch distance for the first-level cache. `FAR_BYTES` is the distance for the second-level cache.
 const NEAR_BYTES: usize = 2048;
 const FAR_BYTES: usize = 6144;
 
@@ -20,7 +20,7 @@ pub fn read(bytes: &[u8]) {
 fn prefetch(line: &[u8; 64]) {
     use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
     let ahead = |bytes: usize| line.as_ptr().wrapping_add(bytes).cast();
-    // SAFETY: a prefetch reads nothing and cannot fault, wherever it points; every x86-64 has it.
+    // SAFETY: a prefetch reads nothing and cannot fault at any address. Every x86-64 processor has it.
     unsafe {
         _mm_prefetch::<_MM_HINT_T0>(ahead(NEAR_BYTES));
         _mm_prefetch::<_MM_HINT_T1>(ahead(FAR_BYTES));

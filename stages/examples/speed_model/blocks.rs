@@ -1,27 +1,28 @@
-//! Random blocks in ggml's layouts: every bit random but the 16-bit scales, which make a product of ordinary activations
-//! ordinary again, so that logits stay finite however many layers there are. Does not know models.
+//! Random blocks in ggml's layouts: every bit is random except the 16-bit scales. The scales keep a product of
+//! activations of ordinary size at ordinary size, so that logits stay finite for any number of layers. Does not depend
+//! on models.
 
 use std::io::{self, Write};
 
 use half::{bf16, f16};
 use stages::format::Format;
 
-/// Bytes that are written at once, about: inside the nearest cache.
+/// Approximate number of bytes that are written at once: they fit the nearest cache.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// Where a quantised format keeps its scale, and what random bits make of a scale of one.
+/// The offset of a quantised format's scale, and the statistics of random bits at a scale of one.
 struct Layout {
     scale_at: usize,
-    /// Where the factor of the minimums is, and how many times the scale it must be for values around zero.
+    /// The offset of the minimums' factor, and its ratio to the scale that centres the values on zero.
     minimum: Option<(usize, f32)>,
-    /// The standard deviation of a block's values.
+    /// The standard deviation of a block's values at a scale of one.
     deviation: f32,
 }
 
-/// Xorshift: enough for weights.
+/// Xorshift generator, which is good enough for weights.
 pub struct Random(u64);
 
-/// Writes `values` random values; `inputs` of them meet in one product.
+/// Writes `values` random values. A dot product has `inputs` of them.
 pub fn write(format: Format, values: usize, inputs: usize, random: &mut Random, out: &mut dyn Write) -> io::Result<()> {
     let deviation = 1.0 / (inputs as f32).sqrt();
     let pieces = PIECE_BYTES / format.block_bytes();
@@ -38,17 +39,17 @@ pub fn write(format: Format, values: usize, inputs: usize, random: &mut Random, 
     Ok(())
 }
 
-/// `None` for floats.
+/// The layout of a quantised format. `None` for floats.
 fn layout(format: Format) -> Option<Layout> {
     let (scale_at, minimum, deviation) = match format {
         Format::F32 | Format::F16 | Format::BF16 => return None,
-        // 16, 32 or 256 integers, all equally likely.
+        // 16, 32 or 256 different integers, all equally likely.
         Format::Q4_0 => (0, None, 4.6),
         Format::Q4_1 => (0, Some((2, -7.5)), 4.6),
         Format::Q5_0 => (0, None, 9.2),
         Format::Q5_1 => (0, Some((2, -15.5)), 9.2),
         Format::Q8_0 => (0, None, 74.0),
-        // The same times the integer scales of the sub-blocks. Minimums are taken away there.
+        // The same, times the integer scales of the sub-blocks. These formats subtract minimums.
         Format::Q2K => (80, Some((82, 1.5)), 13.9),
         Format::Q3K => (108, None, 43.0),
         Format::Q4K => (0, Some((2, 7.5)), 258.0),
@@ -76,7 +77,7 @@ impl Layout {
 }
 
 fn floats(format: Format, deviation: f32, random: &mut Random, out: &mut [u8]) {
-    // Values from -1 to 1, all equally likely, have this reciprocal of a standard deviation.
+    // The root of 3 is the reciprocal of the standard deviation of uniform values from -1 to 1.
     let scale = deviation * 3.0_f32.sqrt();
     for out in out.chunks_exact_mut(format.block_bytes()) {
         let value = random.float() * scale;
@@ -91,7 +92,7 @@ fn floats(format: Format, deviation: f32, random: &mut Random, out: &mut [u8]) {
 // === impl Random ===
 
 impl Random {
-    /// The stream of numbers of a seed.
+    /// A generator with a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
@@ -103,7 +104,7 @@ impl Random {
         self.0
     }
 
-    /// From -1 to 1.
+    /// A uniform number from -1 to 1.
     fn float(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }

@@ -1,12 +1,12 @@
-//! Makes a model file of a real shape, with random weights, to measure speed beyond the caches on.
+//! Writes a model file of a real shape with random weights, for speed measurements with weights that exceed the caches.
 //!
 //! `cargo run --release -p baton-stages --example speed_model -- <shape> <format> <out.gguf> [<vocabulary.gguf>]`
 //!
-//! Shapes: `llama-3.2-1b`, `qwen3-4b-8-layers` (cut to fit), `smollm2-135m` (the default model's). Formats: the names in
-//! README.md, if the rows of the shape are whole blocks of it; matrices, embedding table and head are in this format,
-//! norms in F32. The vocabulary is that of the file given last (the default model's, if none is), lengthened by unused
-//! tokens, so that baton and llama.cpp both load the file. The same arguments make the same bytes. The file appears under
-//! its name when it is whole, in place of what was there; its path is printed. It is never committed.
+//! Shapes: `llama-3.2-1b`, `qwen3-4b-8-layers` (cut to fit), `smollm2-135m` (the default model's). Formats: the names
+//! in README.md, if the rows of the shape are whole blocks of the format. Matrices, embedding table and output head are
+//! in this format, norms in F32. The vocabulary is that of the file given last (of the default model, if none is
+//! given), lengthened by unused tokens, so that baton and llama.cpp both load the file. The same arguments make the
+//! same bytes. The complete file replaces an existing one of its name, and its path is printed. It is never committed.
 
 mod blocks;
 #[path = "../../tests/common/mod.rs"]

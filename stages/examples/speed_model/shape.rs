@@ -1,12 +1,12 @@
-//! The shapes there are: sizes of models people run. Knows neither formats nor bits.
+//! The supported shapes, which are the sizes of models in use. Depends neither on formats nor on bits.
 
 use stages::gguf::GgufWriter;
 use stages::model::Family;
 
-/// The sizes and constants of a model whose head is tied to its embedding table.
+/// The sizes and constants of a model whose output head is tied to its embedding table.
 #[derive(Debug)]
 pub struct Shape {
-    /// What it is asked for by.
+    /// The shape's name on the command line.
     pub name: &'static str,
     family: Family,
     layers: u32,
@@ -22,7 +22,7 @@ pub struct Shape {
     rope_base: f32,
 }
 
-/// One tensor a model of a shape has.
+/// One tensor of a model of a shape.
 pub struct Tensor {
     /// Its name.
     pub name: String,
@@ -30,7 +30,7 @@ pub struct Tensor {
     pub dims: Vec<u64>,
 }
 
-/// All that there are.
+/// All shapes.
 const SHAPES: [Shape; 3] = [
     Shape {
         name: "llama-3.2-1b",
@@ -46,7 +46,7 @@ const SHAPES: [Shape; 3] = [
         norm_epsilon: 1e-5,
         rope_base: 500_000.0,
     },
-    // Eight of its 36 layers: what is left is past any cache, and still fits a small machine in every format.
+    // Eight of its 36 layers: these are larger than any cache, and still fit a small machine in every format.
     Shape {
         name: "qwen3-4b-8-layers",
         family: Family::Qwen3,
@@ -83,7 +83,7 @@ impl Shape {
     /// The shape of this name.
     ///
     /// # Errors
-    /// Which names there are.
+    /// A text that lists the known names.
     pub fn find(name: &str) -> Result<&'static Self, String> {
         let known = || SHAPES.each_ref().map(|shape| shape.name).join(", ");
         SHAPES
@@ -92,7 +92,7 @@ impl Shape {
             .ok_or_else(|| format!("expected a shape ({}), found {name:?}", known()))
     }
 
-    /// Adds what a model file says of its sizes.
+    /// Adds the metadata of the shape's sizes.
     pub fn describe(&self, file: GgufWriter) -> GgufWriter {
         let own = |suffix: &str| format!("{}.{suffix}", self.family.architecture());
         file.metadata("general.architecture", self.family.architecture())
@@ -111,7 +111,7 @@ impl Shape {
             .metadata(&own("vocab_size"), self.vocabulary)
     }
 
-    /// The tensors in the order files have them.
+    /// The tensors in the order of model files.
     pub fn tensors(&self) -> Vec<Tensor> {
         let (hidden, feed_forward) = (self.hidden, self.feed_forward);
         let (query, key) = (self.heads * self.head, self.kv_heads * self.head);
@@ -145,7 +145,7 @@ impl Tensor {
         Self { name: format!("{stem}.weight"), dims: dims.iter().copied().map(u64::from).collect() }
     }
 
-    /// Whether it is a norm's weights, which are floats in every file.
+    /// True for a norm's weights, which are floats in every file.
     pub fn is_norm(&self) -> bool {
         self.dims.len() == 1
     }

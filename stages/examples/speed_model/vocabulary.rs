@@ -1,18 +1,18 @@
-//! A vocabulary to go with random weights: another model's, with unused tokens behind it up to the size that is wanted.
-//! Does not know the rules of tokenizers.
+//! A vocabulary for random weights: another model's vocabulary, followed by unused tokens up to the requested size.
+//! Does not depend on the rules of tokenizers.
 
 use std::path::Path;
 
 use stages::gguf::{GgufWriter, Value};
 use stages::weights::ModelFile;
 
-/// What files call a gap in the numbering (`tokenizer.ggml.token_type`).
+/// The value for a gap in the numbering (`tokenizer.ggml.token_type`).
 const UNUSED: i32 = 5;
 
 /// Adds the vocabulary of the file at `path` to `file`, lengthened to `size` tokens.
 ///
 /// # Errors
-/// When there is no vocabulary to be had there, or it has more tokens.
+/// If the file has no vocabulary, or its vocabulary has more than `size` tokens.
 pub fn copy(path: &Path, size: usize, mut file: GgufWriter) -> Result<GgufWriter, Box<dyn std::error::Error>> {
     let header = ModelFile::open(path)?.vocabulary_header()?;
     let metadata = header.metadata;
@@ -31,7 +31,7 @@ pub fn copy(path: &Path, size: usize, mut file: GgufWriter) -> Result<GgufWriter
         let value = match key {
             "tokenizer.ggml.tokens" => Value::from(&texts[..]),
             "tokenizer.ggml.token_type" => Value::from(&kinds[..]),
-            // One value a token, which vocabularies of pairs have no use for.
+            // One value per token, which vocabularies of pairs do not use.
             "tokenizer.ggml.scores" => continue,
             _ => value.clone(),
         };

@@ -7,8 +7,8 @@ use super::inputs::{GroupInputs, TileInputs};
 use super::kv::LayerKv;
 use crate::model::ModelConfig;
 
-/// What every row makes of what it looks at, `[row][head × dimension]`, from its queries `[head][row][dimension]`, which
-/// are scaled. The rows' own keys and values are in the cache already.
+/// Attention results of all rows, `[row][head × dimension]`, from their queries `[head][row][dimension]`, which are
+/// scaled. The rows' own keys and values are already in the cache.
 pub(super) fn attend(config: &ModelConfig, query: &Tensor, kv: &LayerKv, inputs: &TileInputs) -> Result<Tensor> {
     let groups = inputs.groups.iter().map(|group| attend_together(config, query, kv, group));
     let groups = groups.collect::<Result<Vec<_>>>()?;
@@ -19,7 +19,7 @@ pub(super) fn attend(config: &ModelConfig, query: &Tensor, kv: &LayerKv, inputs:
     }
 }
 
-/// One group's part, in the order of its members.
+/// Results of one group, in the order of its members.
 fn attend_together(config: &ModelConfig, query: &Tensor, kv: &LayerKv, group: &GroupInputs) -> Result<Tensor> {
     let (kv_heads, shared) = (config.kv_heads, config.group());
     let (members, rows) = (group.members, group.rows);

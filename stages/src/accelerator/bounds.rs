@@ -1,4 +1,4 @@
-//! How much is computed at once, and what that takes at most. Pure.
+//! Limits of the work that is computed at once, and the memory that it takes at most. Pure.
 
 use engine::runner::KV_BLOCK_TOKENS;
 use schema::LayerRange;
@@ -10,33 +10,33 @@ use crate::sampling::Sampler;
 use crate::shard::TOKENS;
 use crate::weights::Shard;
 
-/// Rows computed together: enough that reading the weights once for all is little beside multiplying. Longer
-/// micro-batches take several passes.
+/// Rows computed together: enough that reading the weights once for all of them costs little compared with multiplying.
+/// Longer micro-batches take several passes.
 pub(super) const ROWS_MAX: usize = 256;
-/// Rows whose logits are computed and fetched together: logits of 150,000 tokens then take 20 MB.
+/// Rows whose logits are computed and fetched together. Logits of 150,000 tokens then take 20 MB.
 pub(super) const HEAD_ROWS_MAX: usize = 32;
-/// Scores (heads times rows times tokens looked at) computed together, 32 MiB as floats. One row's scores may be more.
+/// Scores (heads times rows times attended tokens) computed together, 32 MiB as floats. One row's scores may be more.
 pub(super) const SCORES_MAX: usize = 1 << 23;
-/// Tokens whose keys and values are gathered together: 100 MB of them in a model of 8 key-value heads of 128 dimensions.
-/// One sequence may have more.
+/// Tokens whose keys and values are gathered together: 100 MB in a model of 8 key-value heads of 128 dimensions. One
+/// sequence may have more.
 pub(super) const GATHERED_TOKENS_MAX: usize = 8192;
 
-/// Room for an allocator that keeps buffers and rounds their sizes up to powers of two, as candle's for Metal does.
+/// Factor for an allocator that keeps buffers and rounds their sizes up to powers of two, as candle's for Metal does.
 const ALLOCATOR_FACTOR: usize = 2;
-/// Bytes of a key's or value's number in the cache.
+/// Bytes of one number in the KV cache.
 const CACHED_BYTES: usize = size_of::<half::f16>();
 const FLOAT_BYTES: usize = size_of::<f32>();
 
 /// Bytes that a shard's weights take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct WeightsBytes {
-    /// On the device, as long as the shard is loaded.
+    /// Bytes on the device while the shard is loaded.
     pub(super) device: u64,
-    /// On the host beside them while they are copied: those of the largest matrix that is dequantised.
+    /// Additional bytes on the host while weights are copied: those of the largest matrix that is dequantised.
     pub(super) host: u64,
 }
 
-/// Blocks that hold `kv_tokens` tokens; at least one, as devices do not allocate nothing.
+/// Blocks that hold `kv_tokens` tokens. At least one, because devices do not allocate zero bytes.
 pub(super) fn kv_blocks(kv_tokens: u32) -> usize {
     kv_tokens.div_ceil(KV_BLOCK_TOKENS).max(1) as usize
 }
@@ -66,8 +66,8 @@ pub(super) fn kv_bytes(config: &ModelConfig, layers: LayerRange, kv_tokens: u32)
     (token as u64).saturating_mul(u64::from(layers.count())).saturating_mul(tokens)
 }
 
-/// Bytes that a step takes beside weights, keys and values, at most: everything that a layer or the head makes, as if
-/// nothing were given back before its end.
+/// Maximum bytes that a step takes in addition to weights, keys and values. Counts everything that a layer or the
+/// output head makes, as if nothing were freed before its end.
 pub(crate) fn scratch_bytes(config: &ModelConfig, last: bool, kv_tokens: u32) -> u64 {
     let sequence = (config.context_tokens as usize).min(kv_blocks(kv_tokens) * TOKENS);
     let heads_rows =
@@ -75,7 +75,7 @@ pub(crate) fn scratch_bytes(config: &ModelConfig, last: bool, kv_tokens: u32) ->
     let rows = ROWS_MAX * (6 * config.hidden + heads_rows + 4 * config.feed_forward) * FLOAT_BYTES;
     let gathered = GATHERED_TOKENS_MAX.max(sequence) * config.kv_heads * (config.key + config.value);
     let scores = SCORES_MAX.max(config.heads * sequence);
-    // Scores as they come, masked and as weights; the mask has one value for all heads.
+    // Scores exist three times: as computed, masked, and as weights. The mask has one value for all heads.
     let attention = gathered * (CACHED_BYTES + FLOAT_BYTES) + (3 * scores + scores / config.heads) * FLOAT_BYTES;
     let head = if last { HEAD_ROWS_MAX * (2 * config.hidden + 3 * config.vocabulary) * FLOAT_BYTES } else { 0 };
     let sampler = if last { Sampler::bytes(config.vocabulary) } else { 0 };

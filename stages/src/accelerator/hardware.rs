@@ -1,38 +1,38 @@
-//! The device that candle computes on: opening it, and what it says of its memory.
+//! The device that candle computes on: opening it, and the memory that it reports.
 
 use candle_core::Device;
 use schema::record::DeviceKind;
 
 use crate::memory;
 
-/// A device, and what it is.
+/// A device and its kind.
 #[derive(Debug, Clone)]
 pub struct Hardware {
-    /// What candle computes on.
+    /// Device that candle computes on.
     pub device: Device,
-    /// What a stage's record calls it.
+    /// Kind of device in a stage's record.
     pub kind: DeviceKind,
 }
 
-/// Why a device cannot be used.
+/// Reason why a device cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HardwareError {
-    /// This program was built without it.
+    /// This program was built without the device.
     #[error(
         "this baton was built without {device}: build it with `cargo build --release --features {device}`{place}, or use the device cpu"
     )]
     NotBuilt {
-        /// The device, and the feature that brings it.
+        /// The device, and the feature that adds it.
         device: &'static str,
-        /// Where that works, if not everywhere.
+        /// Platform on which this works, if not everywhere.
         place: &'static str,
     },
-    /// The machine has none, or its driver does not work.
+    /// The machine has no such device, or its driver does not work.
     #[error("cannot use the device {device}: {cause}; use the device cpu, or repair its driver")]
     Unavailable {
         /// The device.
         device: &'static str,
-        /// What the driver said.
+        /// Error message of the driver.
         cause: String,
     },
 }
@@ -40,9 +40,9 @@ pub enum HardwareError {
 /// A device's memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DeviceMemory {
-    /// What a process can have.
+    /// Bytes that a process can have.
     pub(super) total_bytes: u64,
-    /// What it could still get.
+    /// Bytes that a process could still get.
     pub(super) available_bytes: u64,
 }
 
@@ -52,7 +52,7 @@ impl Hardware {
     /// The machine's first device of `kind`.
     ///
     /// # Errors
-    /// [`HardwareError`] when this program was built without it, or there is none.
+    /// [`HardwareError`] if this program was built without it, or there is none.
     pub fn open(kind: DeviceKind) -> Result<Self, HardwareError> {
         let device = match kind {
             DeviceKind::Cpu => Device::Cpu,
@@ -66,20 +66,22 @@ impl Hardware {
         Ok(Self { device, kind })
     }
 
-    /// The device's memory: what Metal recommends for one process, what CUDA has, else the machine's.
+    /// The device's memory: the size that Metal recommends for one process, the size that CUDA reports, else the
+    /// machine's.
     pub(super) fn memory(&self) -> DeviceMemory {
         let machine = memory::machine();
         let (total_bytes, available_bytes) = (machine.memory_total_bytes, machine.memory_available_bytes);
         own_memory(&self.device).unwrap_or(DeviceMemory { total_bytes, available_bytes })
     }
 
-    /// The name of what computes.
+    /// Name of the chip that computes.
     pub(super) fn chip(&self) -> String {
         own_name(&self.device).unwrap_or_else(|| memory::machine().chip)
     }
 }
 
-/// Opens a device. A driver that is not there makes the bindings panic in places: that too is an answer.
+/// Opens a device. If a driver is missing, the bindings panic in some places. This function reports such a panic as an
+/// error.
 fn attempt(
     device: &'static str,
     open: impl FnOnce() -> candle_core::Result<Device> + std::panic::UnwindSafe,
@@ -116,19 +118,20 @@ fn own_name(device: &Device) -> Option<String> {
     device.as_cuda_device().ok()?.cuda_stream().context().name().ok()
 }
 
-/// A Mac's chip has one name for all its parts.
+/// A Mac's chip has one name for all its parts, so the machine's name for it is used.
 #[cfg(not(feature = "cuda"))]
 fn own_name(_: &Device) -> Option<String> {
     None
 }
 
-/// Runs `step` so that what Objective-C frees late is freed when it ends, not when the thread does.
+/// Runs `step` in an autorelease pool. Objects that Objective-C frees late are freed when the step ends, not when the
+/// thread ends.
 #[cfg(all(feature = "metal", target_os = "macos"))]
 pub(super) fn in_pool<T>(step: impl FnOnce() -> T) -> T {
     objc2::rc::autoreleasepool(|_| step())
 }
 
-/// Runs `step`; only Metal frees anything late.
+/// Runs `step`. Only Metal frees objects late.
 #[cfg(not(all(feature = "metal", target_os = "macos")))]
 pub(super) fn in_pool<T>(step: impl FnOnce() -> T) -> T {
     step()

@@ -1,5 +1,5 @@
-//! What a tile needs on the device beside its rows: angles, slots, block tables, masks. Made on the host from the plan
-//! and handed over once a tile, for all layers.
+//! A tile's inputs on the device in addition to its rows: angles, slots, block tables and masks. They are made on the
+//! host from the plan and sent once a tile, for all layers.
 
 use candle_core::{Device, Result, Tensor};
 use schema::frame::Slice;
@@ -15,35 +15,35 @@ pub(super) struct TileInputs {
     pub(super) cosines: Tensor,
     /// `[row][pair]`.
     pub(super) sines: Tensor,
-    /// Each row's slot, for every number of its keys: `[head][row][dimension]`.
+    /// Slot of each row, for every number of its keys: `[head][row][dimension]`.
     pub(super) key_slots: Tensor,
-    /// Each row's slot, for every number of its values.
+    /// Slot of each row, for every number of its values.
     pub(super) value_slots: Tensor,
-    /// Covering all rows.
+    /// The groups, which cover all rows.
     pub(super) groups: Vec<GroupInputs>,
-    /// Where each row is among the groups' rows; `None` where they are in order.
+    /// Place of each row among the groups' rows. `None` if the rows are in order.
     pub(super) order: Option<Tensor>,
 }
 
 /// One group's inputs.
 #[derive(Debug)]
 pub(super) struct GroupInputs {
-    /// How many stretches.
+    /// Number of stretches.
     pub(super) members: usize,
-    /// Rows of each.
+    /// Rows of each stretch.
     pub(super) rows: usize,
-    /// Which rows of the tile they are; `None` for all in order.
+    /// Indices of the group's rows in the tile. `None` for all rows in order.
     pub(super) which: Option<Tensor>,
-    /// The blocks they look at, member after member.
+    /// Blocks that the members attend to, member after member.
     pub(super) blocks: Tensor,
-    /// Added to scores: zero where a row looks, else minus infinity; `[1][member][1][row][token]`.
+    /// Added to scores: zero if the row attends to the token, else minus infinity. Shape `[1][member][1][row][token]`.
     pub(super) mask: Tensor,
 }
 
 // === impl TileInputs ===
 
 impl TileInputs {
-    /// Hands over what `tile` needs.
+    /// Makes the inputs of `tile` and sends them to `device`.
     pub(super) fn new(
         tile: &Tile,
         slices: &[Slice],
@@ -93,7 +93,7 @@ impl GroupInputs {
 // === impl Group ===
 
 impl Group {
-    /// The tile's rows that are in it, member after member.
+    /// Rows of the tile that belong to the group, member after member.
     fn tile_rows(&self) -> impl Iterator<Item = u32> {
         self.members
             .iter()
@@ -101,13 +101,13 @@ impl Group {
     }
 }
 
-/// The blocks that `member` looks at, filled up to `count` with any: the mask hides them.
+/// Blocks that `member` attends to, padded to `count` with block 0, which the mask hides.
 fn table<'a>(member: &Member, count: usize, slices: &'a [Slice]) -> impl Iterator<Item = u32> + use<'a> {
     let own = &slices[member.stretch.slice].blocks[member.first_block..member.first_block + member.blocks];
     own.iter().copied().chain(std::iter::repeat_n(0, count - member.blocks))
 }
 
-/// Which of the `tokens` tokens from the member's first block on its row `row` sees.
+/// For each of the `tokens` tokens from the member's first block on: true if row `row` of the member attends to it.
 fn visible(member: &Member, row: u32, window: u32, tokens: usize) -> impl Iterator<Item = bool> + use<> {
     let position = member.stretch.position + row;
     let first = (member.first_block * TOKENS) as u32;
@@ -126,7 +126,7 @@ fn angles(rows: &[Row], rope: &Rope) -> [Vec<f32>; 2] {
     [of(f64::cos), of(f64::sin)]
 }
 
-/// Where each number is found in `order`, a permutation.
+/// Index of each number in `order`, a permutation.
 fn inverse(order: &[u32]) -> Vec<u32> {
     let mut places = vec![0; order.len()];
     for (place, row) in (0..).zip(order) {

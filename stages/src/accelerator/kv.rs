@@ -1,20 +1,20 @@
-//! Keys and values of all sequences on the device, in blocks.
+//! The KV cache on the device: keys and values of all sequences, in blocks.
 //!
-//! A layer has one tensor of keys and one of values, each with its heads outermost: `[head][slot][dimension]`, where a
-//! slot is a block's number times [`TOKENS`] plus the place in the block. So a sequence's blocks are gathered by one
-//! selection, and come out as attention multiplies them.
+//! A layer has one tensor of keys and one of values, each with its heads outermost: `[head][slot][dimension]`. A slot
+//! is a block's number times [`TOKENS`] plus the place in the block. So one selection gathers a sequence's blocks, and
+//! the result has the layout that attention multiplies.
 
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::model::ModelConfig;
 use crate::shard::TOKENS;
 
-/// How keys and values are kept.
+/// Stored type of keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KvNumbers {
-    /// In half precision, as the processor's runner keeps them: what stages use.
+    /// Half precision, as in the CPU runner. Stages use this.
     Half,
-    /// In single precision, for measuring what the other costs.
+    /// Single precision, to measure the cost of half precision.
     Float,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct LayerKv {
 // === impl KvCache ===
 
 impl KvCache {
-    /// Room for `blocks` blocks in each of `layers` layers, all zero.
+    /// Allocates `blocks` blocks in each of `layers` layers, all zero.
     pub(super) fn new(
         config: &ModelConfig,
         numbers: KvNumbers,
@@ -43,7 +43,8 @@ impl KvCache {
         blocks: usize,
         device: &Device,
     ) -> Result<Self> {
-        // From the host, as a buffer that candle's Metal allocator makes itself is rounded up to a power of two.
+        // Copied from the host, because candle's Metal allocator rounds a buffer that it makes itself up to a power of
+        // two.
         let zeros = |width: usize| {
             let shape = (config.kv_heads, blocks * TOKENS, width);
             let count = config.kv_heads * blocks * TOKENS * width;
@@ -56,7 +57,7 @@ impl KvCache {
         Ok(Self { layers: (0..layers).map(layer).collect::<Result<_>>()?, blocks })
     }
 
-    /// How many blocks there are.
+    /// Number of blocks.
     pub(super) fn blocks(&self) -> usize {
         self.blocks
     }
@@ -66,8 +67,8 @@ impl KvCache {
         &self.layers[layer]
     }
 
-    /// Makes `blocks` zero in all layers. Masking hides what an earlier sequence left in a block, but nothing hides what
-    /// is no number: zero times that is no number either.
+    /// Sets `blocks` to zero in all layers. Masking hides numbers that an earlier sequence left in a block. It does not
+    /// hide NaN or infinity, because zero times these is NaN.
     pub(super) fn clear(&self, blocks: &[u32]) -> Result<()> {
         for cache in self.layers.iter().flat_map(|layer| [&layer.keys, &layer.values]) {
             let (heads, _, width) = cache.dims3()?;
@@ -83,7 +84,7 @@ impl KvCache {
 // === impl LayerKv ===
 
 impl LayerKv {
-    /// Puts `keys` (`[head][row][dimension]`) into the slots of each row, which `slots` holds for every number.
+    /// Writes `keys` (`[head][row][dimension]`) to the slot of each row. `slots` holds the slot for every number.
     pub(super) fn write_keys(&self, keys: &Tensor, slots: &Tensor) -> Result<()> {
         self.keys.scatter_set(slots, &keys.to_dtype(self.keys.dtype())?.contiguous()?, 1)
     }
@@ -93,7 +94,7 @@ impl LayerKv {
         self.values.scatter_set(slots, &values.to_dtype(self.values.dtype())?.contiguous()?, 1)
     }
 
-    /// The keys of `blocks`, as floats: `[head × sequence][token][dimension]` when the blocks are `sequences` equal runs.
+    /// The keys of `blocks` as floats: `[head × sequence][token][dimension]` if the blocks are `sequences` equal runs.
     pub(super) fn keys(&self, blocks: &Tensor, sequences: usize) -> Result<Tensor> {
         gather(&self.keys, blocks, sequences)
     }

@@ -1,4 +1,4 @@
-//! One layer over the rows of a tile.
+//! Computes one layer for the rows of a tile.
 
 use candle_core::{Result, Tensor};
 use candle_nn::ops::rms_norm;
@@ -10,19 +10,19 @@ use super::kv::LayerKv;
 use super::weights::Layer;
 use crate::model::{ModelConfig, RopeStyle};
 
-/// A tile on its way through the layers.
+/// A tile's inputs and settings while its layers are computed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step<'a> {
     pub(super) config: &'a ModelConfig,
     pub(super) inputs: &'a TileInputs,
-    /// Which dimensions turn together.
+    /// Pairs of dimensions that are rotated together.
     pub(super) rope_style: RopeStyle,
 }
 
 // === impl Step ===
 
 impl Step<'_> {
-    /// The rows `[row][hidden]` after one more layer; their keys and values are left in `kv`.
+    /// The rows `[row][hidden]` after one more layer. Their keys and values are written to `kv`.
     pub(super) fn layer(&self, rows: &Tensor, layer: &Layer, kv: &LayerKv) -> Result<Tensor> {
         let epsilon = self.config.norm_epsilon;
         let input = rms_norm(rows, &layer.attention_norm, epsilon)?;
@@ -34,7 +34,7 @@ impl Step<'_> {
         rows + layer.down.multiply(&gated)?
     }
 
-    /// Writes the rows' keys and values, and gives their scaled queries, `[head][row][dimension]`.
+    /// Writes the rows' keys and values, and returns their scaled queries, `[head][row][dimension]`.
     fn write_kv(&self, input: &Tensor, layer: &Layer, kv: &LayerKv) -> Result<Tensor> {
         let config = self.config;
         let [query_norm, key_norm] = layer.head_norms.each_ref().map(Option::as_ref);
@@ -50,7 +50,7 @@ impl Step<'_> {
         self.apply_rope(&query)? * (config.key as f64).sqrt().recip()
     }
 
-    /// `[row][head × dimension]` as `[head][row][dimension]`, each head normalised where there is a norm.
+    /// `[row][head × dimension]` as `[head][row][dimension]`, each head normalised if there is a norm.
     fn heads(&self, rows: &Tensor, heads: usize, width: usize, norm: Option<&Tensor>) -> Result<Tensor> {
         let mut rows = rows.reshape((rows.dim(0)?, heads, width))?;
         if let Some(norm) = norm {
@@ -59,7 +59,7 @@ impl Step<'_> {
         rows.transpose(0, 1)?.contiguous()
     }
 
-    /// Turns heads by their rows' positions.
+    /// Rotates heads by their rows' positions.
     fn apply_rope(&self, heads: &Tensor) -> Result<Tensor> {
         let (turned, width) = (2 * self.config.rope_pairs(), heads.dim(2)?);
         let TileInputs { cosines, sines, .. } = self.inputs;
@@ -75,7 +75,7 @@ impl Step<'_> {
     }
 }
 
-/// Rows with their bias, where there is one.
+/// Adds the bias to the rows, if there is one.
 fn biased(rows: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     match bias {
         Some(bias) => rows.broadcast_add(bias),

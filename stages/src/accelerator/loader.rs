@@ -1,4 +1,4 @@
-//! Makes runners on a device of candle's: one model file, one device, a budget.
+//! Loads shards of one model file onto one candle device, within a memory budget.
 
 use engine::runner::{LoadError, LoadedShard, Loader};
 use schema::LayerRange;
@@ -27,12 +27,12 @@ pub struct CandleLoader {
 // === impl CandleLoader ===
 
 impl CandleLoader {
-    /// A loader of `file` onto `hardware`. Without a budget the stage may use what the device has left now; `threads` is
-    /// only told to others, as candle decides for itself how many feed a device.
+    /// A loader of `file` onto `hardware`. Without a budget the stage may use the memory that the device has free now.
+    /// `threads` is only announced in the stage's record, because candle itself decides how many threads feed a device.
     ///
     /// # Errors
-    /// [`ModelError`] when the model is not supported, its tensors are not what its metadata promises, or the device
-    /// does not compute the format of one. Nothing is mapped before that is known.
+    /// [`ModelError`] if the model is not supported, its tensors do not match its metadata, or the device does not
+    /// compute the format of one. Nothing is mapped before these checks.
     pub fn new(
         file: ModelFile,
         hardware: Hardware,
@@ -45,7 +45,7 @@ impl CandleLoader {
         Ok(Self { file, config, hardware, threads, budget_bytes })
     }
 
-    /// Bytes of the weights of `layers`; layers that cannot be mapped are refused by `load`.
+    /// Bytes of the weights of `layers`. `load` refuses layers that cannot be mapped.
     fn weights_bytes(&self, layers: LayerRange) -> WeightsBytes {
         self.file
             .map(layers)
@@ -58,7 +58,7 @@ impl Loader for CandleLoader {
         let last = layers.end() == self.config.layers;
         let WeightsBytes { device, host } = self.weights_bytes(layers);
         let kv = bounds::kv_bytes(&self.config, layers, room.tokens);
-        // What copying takes on the host is given back before there are keys, values and scratch.
+        // Host memory for copying is freed before keys, values and scratch are allocated.
         device.saturating_add(kv.saturating_add(bounds::scratch_bytes(&self.config, last, room.tokens)).max(host))
     }
 

@@ -1,4 +1,4 @@
-//! One weight matrix on the device, in the form that `support` names.
+//! One weight matrix on the device, in the form that `support` selects.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::format::Format;
 use crate::kernels::dequantise_block_bytes;
 use crate::weights;
 
-/// A matrix that rows of activations are multiplied with.
+/// A matrix to multiply rows of activations with.
 #[derive(Debug)]
 pub(super) enum Matrix {
     /// Multiplied as stored, with activations in 32 bits.
     Stored(QMatMul),
-    /// A plain tensor, `[out][in]`; activations take its type for the product.
+    /// A plain tensor, `[out][in]`. Activations are converted to its type for the product.
     Plain(Tensor),
 }
 
@@ -29,7 +29,7 @@ impl Matrix {
         match storage(hardware.kind, format).map_err(candle_core::Error::msg)? {
             Storage::Quantised => {
                 let blocks = QStorage::from_data(tensor.bytes().into(), device, stored(format))?;
-                // Made by hand, as the constructor expands 16-bit floats to 32.
+                // Built by hand, because the constructor expands 16-bit floats to 32 bits.
                 Ok(Self::Stored(QMatMul::QTensor(Arc::new(QTensor::new(blocks, shape)?))))
             }
             Storage::Dense => {
@@ -39,13 +39,14 @@ impl Matrix {
             Storage::Dequantised => {
                 let mut values = vec![0.0; shape.0 * shape.1];
                 dequantise_block_bytes(format, tensor.bytes(), &mut values);
-                // From the host, whole: buffers of candle's own Metal allocator are rounded up to a power of two.
+                // Copied from the host in one piece, because candle's own Metal allocator rounds its buffers up to a
+                // power of two.
                 Ok(Self::Plain(Tensor::from_vec(values, shape, device)?))
             }
         }
     }
 
-    /// `rows × in` activations to `rows × out`, both in 32 bits.
+    /// Multiplies `rows × in` activations to `rows × out`, both in 32 bits.
     pub(super) fn multiply(&self, rows: &Tensor) -> Result<Tensor> {
         match self {
             Self::Stored(matrix) => matrix.forward(rows),
@@ -54,7 +55,7 @@ impl Matrix {
     }
 }
 
-/// The type of a dense matrix that has the file's own bytes.
+/// Type of a dense matrix that has the file's own bytes.
 fn dense(format: Format) -> Result<DType> {
     match format {
         Format::F32 => Ok(DType::F32),
@@ -64,7 +65,7 @@ fn dense(format: Format) -> Result<DType> {
     }
 }
 
-/// What candle calls a format.
+/// Candle's name of a format.
 fn stored(format: Format) -> GgmlDType {
     match format {
         Format::F32 => GgmlDType::F32,

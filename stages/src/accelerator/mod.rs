@@ -1,13 +1,13 @@
-//! The runner for graphics processors: one shard's forward pass through candle, on Metal or CUDA.
+//! The GPU runner: one shard's forward pass through candle, on Metal or CUDA.
 //!
-//! It runs on candle's processor device too, and that is how it is tested: the code is the same, only the kernels under
-//! candle's operations differ. Weights are copied to the device once, one layer at a time, in the format of the file
-//! where candle's kernels for it are right (`support`); keys and values are allocated when the shard is loaded, in blocks,
-//! in half precision. A step hands its inputs over once and fetches its output once for each tile of rows.
+//! It also runs on candle's CPU device. The tests use this: the code is the same, and only the kernels under candle's
+//! operations differ. Weights are copied to the device once, one layer at a time. They keep the format of the file if
+//! candle's kernels for it are right (`support`). Keys and values are allocated when the shard is loaded, in blocks, in
+//! half precision. For each tile of rows, a step sends its inputs to the device once and fetches its output once.
 //!
-//! Unlike the processor's own runner (`cpu`), this one does not promise equal bits: candle's products add in an order
-//! that depends on how many rows they have, so a token's logits differ in the last digits with what shares its
-//! micro-batch and with how a prompt was cut. Greedy tokens differ only where two tokens are about equally likely.
+//! Unlike the CPU runner (`cpu`), this one does not promise equal bits. Candle's products add in an order that depends
+//! on the number of rows. So a token's logits differ in the last digits with the other rows of its micro-batch and with
+//! how a prompt was cut. Greedy tokens differ only if two tokens are about equally likely.
 
 mod attention;
 mod bounds;
@@ -27,7 +27,7 @@ pub use kv::KvNumbers;
 pub use loader::CandleLoader;
 pub use runner::CandleRunner;
 
-/// Whether this program was built to compute on such a device.
+/// True if this program was built to compute on such a device.
 pub(crate) const BUILT_IN: bool = cfg!(any(feature = "cuda", all(feature = "metal", target_os = "macos")));
 
 pub(crate) use bounds::scratch_bytes;

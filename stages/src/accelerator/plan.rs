@@ -1,6 +1,6 @@
-//! Which rows of a micro-batch are computed together, and which of them attend together. Pure.
+//! Plans which rows of a micro-batch are computed together, and which of them attend together. Pure.
 //!
-//! Rows are cut into tiles without regard for sequences. In a tile, the rows of one sequence are a stretch; stretches of
+//! Rows are cut into tiles regardless of sequences. In a tile, the rows of one sequence are a stretch. Stretches of
 //! equal length attend in one batch, so that all decoding sequences of a micro-batch take one launch, not one each.
 
 use schema::frame::Slice;
@@ -8,35 +8,35 @@ use schema::frame::Slice;
 use super::bounds::{GATHERED_TOKENS_MAX, SCORES_MAX};
 use crate::shard::{Row, RowTile, Stretch, TOKENS};
 
-/// A stretch, and the blocks of its sequence that it looks at.
+/// A stretch, and the blocks of its sequence that it attends to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Member {
     /// The rows.
     pub(super) stretch: Stretch,
-    /// The first block.
+    /// Index of the first block in the sequence.
     pub(super) first_block: usize,
-    /// How many.
+    /// Number of blocks.
     pub(super) blocks: usize,
 }
 
-/// Stretches of equal length that attend together, all looking at as many blocks; what is past a sequence's end is
-/// masked.
+/// Stretches of equal length that attend together. All attend to the same number of blocks. Tokens past a sequence's
+/// end are masked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Group {
-    /// Rows of each.
+    /// Rows of each stretch.
     pub(super) rows: usize,
-    /// Blocks of each.
+    /// Blocks of each stretch.
     pub(super) blocks: usize,
     /// The stretches.
     pub(super) members: Vec<Member>,
 }
 
-/// What decides how much attends together.
+/// Parameters that limit how many rows attend together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Looks {
     /// Query heads.
     pub(super) heads: usize,
-    /// How many tokens back a row looks, itself included.
+    /// Number of tokens back that a row attends to, itself included.
     pub(super) window: u32,
 }
 
@@ -45,14 +45,14 @@ pub(super) struct Looks {
 pub(super) struct Tile {
     /// In the order of the micro-batch.
     pub(super) rows: Vec<Row>,
-    /// Holding every row once.
+    /// Groups that contain every row once.
     pub(super) groups: Vec<Group>,
 }
 
 // === impl Tile ===
 
 impl Tile {
-    /// Up to `most` rows from the micro-batch's row `from` on.
+    /// Up to `most` rows of the micro-batch, starting at row `from`.
     pub(super) fn new(slices: &[Slice], from: usize, most: usize, looks: Looks) -> Self {
         let mut tile = RowTile::with_capacity(most);
         tile.fill(slices, from, most, |position, rows| looks.together(position, rows));
@@ -64,14 +64,15 @@ impl Tile {
 // === impl Looks ===
 
 impl Looks {
-    /// The number of the `rows` rows from `position` on that attend at once, so that their scores are not too many.
+    /// Number of the `rows` rows from `position` on that attend at once, so that their scores stay within
+    /// [`SCORES_MAX`].
     fn together(self, position: u32, rows: usize) -> usize {
-        // A shorter stretch looks at no more than this, so it is not too long.
+        // A shorter stretch attends to no more blocks than these, so its scores fit too.
         let (_, blocks) = self.looked_at(position, rows);
         rows.min((SCORES_MAX / (self.heads * blocks * TOKENS)).max(1))
     }
 
-    /// The first block that `rows` rows from `position` on look at, and how many.
+    /// The first block that `rows` rows from `position` on attend to, and the number of blocks.
     fn looked_at(self, position: u32, rows: usize) -> (usize, usize) {
         let first = position.saturating_sub(self.window - 1) as usize / TOKENS;
         let end = (position as usize + rows).div_ceil(TOKENS);
@@ -98,7 +99,7 @@ impl Looks {
         groups
     }
 
-    /// True if `member`, which looks at no fewer blocks than the group's, may join it.
+    /// True if `member`, which attends to no fewer blocks than the group, may join it.
     fn fits(self, group: &Group, member: Member) -> bool {
         let (rows, tokens) = (member.stretch.rows, (group.members.len() + 1) * member.blocks * TOKENS);
         group.rows == rows && tokens <= GATHERED_TOKENS_MAX && self.heads * rows * tokens <= SCORES_MAX

@@ -1,4 +1,4 @@
-//! A loaded shard and its steps: from work to output, tile by tile.
+//! Runs the steps of a loaded shard: computes the output of a step's work, tile by tile.
 
 use candle_core::{Device, Tensor};
 use candle_nn::ops::rms_norm;
@@ -16,18 +16,18 @@ use crate::model::ModelConfig;
 use crate::sampling::Sampler;
 use crate::shard::{Accepted, Outcome, RunnerSetup, SetupError, chosen, no_head};
 
-/// Runs a shard on a device of candle's.
+/// Runs a shard on a candle device.
 #[derive(Debug)]
 pub struct CandleRunner {
     config: ModelConfig,
     device: Device,
     weights: ShardWeights,
     kv: KvCache,
-    /// In the last stage.
+    /// Present in the last stage.
     sampler: Option<Sampler>,
 }
 
-/// Why a step was not done.
+/// Reason why a step failed.
 enum StepError {
     Candle(candle_core::Error),
     Runner(RunnerError),
@@ -36,10 +36,10 @@ enum StepError {
 // === impl CandleRunner ===
 
 impl CandleRunner {
-    /// Copies a shard to `hardware` and makes room there for its keys and values, in half precision.
+    /// Copies a shard to `hardware` and allocates its keys and values there, in half precision.
     ///
     /// # Errors
-    /// [`SetupError`] when the file lacks something or the device has no room.
+    /// [`SetupError`] if the file lacks something or the device has no room.
     pub fn new(setup: RunnerSetup, hardware: &Hardware) -> Result<Self, SetupError> {
         Self::keeping(KvNumbers::Half, setup, hardware)
     }
@@ -58,15 +58,15 @@ impl CandleRunner {
         Ok(Self { config, device, weights, kv, sampler })
     }
 
-    /// Blocks of keys and values it has room for.
+    /// Blocks of keys and values that the runner has room for.
     pub fn kv_blocks(&self) -> u32 {
         self.kv.blocks() as u32
     }
 
-    /// The logits of every position that wants some, one row after the other: for measuring perplexity, and for tests.
+    /// Logits of every position that needs them, one row after the other. For perplexity measurements and tests.
     ///
     /// # Errors
-    /// [`RunnerError::Work`] when the work does not fit, or the shard is not the last.
+    /// [`RunnerError::Work`] if the work does not fit, or the shard is not the last.
     pub fn logits(&mut self, work: &Work<'_>) -> Result<Vec<f32>, RunnerError> {
         let mut outcome = Outcome::Logits(Vec::new());
         if self.weights.head.is_none() {
@@ -81,7 +81,7 @@ impl CandleRunner {
         Accepted::new(&self.config, first, last, self.kv_blocks())
     }
 
-    /// Runs the work tile by tile and appends what comes of it to `into`.
+    /// Runs the work tile by tile and appends its result to `into`.
     fn run(&mut self, work: &Work<'_>, into: &mut Outcome) -> Result<(), RunnerError> {
         let rows = self.accepted().check(work)?;
         for from in (0..rows).step_by(ROWS_MAX) {
@@ -110,7 +110,7 @@ impl CandleRunner {
         }
     }
 
-    /// What the tile starts from, on the device.
+    /// The tile's input rows, on the device.
     fn begin(&self, work: &Work<'_>, tile: &Tile, from: usize) -> Result<Tensor, StepError> {
         let (rows, hidden) = (tile.rows.len(), self.config.hidden);
         let Some(embedding) = &self.weights.embedding else {
@@ -125,21 +125,21 @@ impl CandleRunner {
         Ok(Tensor::from_vec(values, (rows, hidden), &self.device)?)
     }
 
-    /// Appends what the tile's rows want of the head to `into`.
+    /// Appends the tokens or logits that the tile's rows need to `into`.
     fn finish(&mut self, work: &Work<'_>, tile: &Tile, rows: &Tensor, into: &mut Outcome) -> Result<(), StepError> {
         let Self { weights: ShardWeights { head: Some(head), .. }, sampler: Some(sampler), config, .. } = self else {
             return Ok(());
         };
         let wants = |index: &u32| tile.rows[*index as usize].wants_logits(work.slices);
         let wanted: Vec<u32> = (0..tile.rows.len() as u32).filter(wants).collect();
-        // Rows that want nothing have left keys and values too, which must be numbers as well.
+        // Rows that need no logits have written keys and values too, which must also be finite.
         let sums = rows.sum(1)?;
         if wanted.is_empty() {
             return Ok(numbers(&sums.to_vec1()?)?);
         }
         for (index, wanted) in wanted.chunks(HEAD_ROWS_MAX).enumerate() {
             let logits = logits(config, head, rows, wanted)?;
-            // Fetched together with the first logits, so that a tile waits for the device once.
+            // The sums are fetched together with the first logits, so that a tile waits for the device once.
             let found: Vec<f32> = match index {
                 0 => Tensor::cat(&[&logits, &sums], 0)?.to_vec1()?,
                 _ => logits.to_vec1()?,
@@ -162,8 +162,8 @@ impl CandleRunner {
         Ok(())
     }
 
-    /// After a step that failed nobody knows what is in its blocks: they are cleared, so that nothing lies in wait there
-    /// for another sequence.
+    /// Handles the error of a failed step. The content of its blocks is unknown, so they are cleared: nothing must be
+    /// left there that could spoil another sequence.
     fn failed(&self, work: &Work<'_>, error: StepError) -> RunnerError {
         let blocks: Vec<u32> = work.slices.iter().flat_map(|slice| slice.blocks.iter().copied()).collect();
         if let Err(cause) = in_pool(|| self.kv.clear(&blocks)) {
@@ -191,7 +191,7 @@ fn logits(config: &ModelConfig, head: &Head, rows: &Tensor, which: &[u32]) -> ca
     head.output.multiply(&input)?.flatten_all()
 }
 
-/// Refuses what is not finite.
+/// Refuses values that are not finite.
 fn numbers(values: &[f32]) -> Result<(), RunnerError> {
     match values.iter().find(|value| !value.is_finite()) {
         Some(found) => Err(RunnerError::Device(format!("a row has the value {found}: expected finite numbers"))),

@@ -1,4 +1,5 @@
-//! The one list of which device computes which weight format, and how. Pure: it is tested without the devices.
+//! The one list of weight formats that each device computes, and of their form there. Pure: it is tested without the
+//! devices.
 
 use schema::record::DeviceKind;
 
@@ -6,29 +7,31 @@ use crate::format::Format;
 use crate::model::ModelError;
 use crate::weights::ModelFile;
 
-/// The form in which a matrix lies on its device, which decides the kernels that multiply with it.
+/// Form of a matrix on its device. It decides which kernels multiply with the matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Storage {
     /// The file's blocks, multiplied with activations in 32 bits by candle's quantised kernels.
     Quantised,
-    /// The file's floats as a dense matrix; activations take their type for the product.
+    /// The file's floats as a dense matrix. Activations are converted to its type for the product.
     Dense,
-    /// Expanded to a dense matrix of 32-bit floats, as candle's kernels for the file's own form are not usable.
+    /// Expanded to a dense matrix of 32-bit floats, because candle's kernels for the file's own form are not usable.
     Dequantised,
 }
 
-/// The fault for which a device does not compute a format.
+/// Reason why a device does not compute a format.
 type Fault = &'static str;
 
-/// The list. On Metal it follows from candle 0.11.1's sources, whose kernels were run one by one off a Mac:
-/// - F16: `call_quantized_matmul_mv_t` gives strides of zero to `kernel_mul_mv_f16_f32`, which goes by them, so that
-///   one row of activations is multiplied with the first row of weights alone;
-/// - BF16: for one row the same asks for `kernel_mul_mv_bf16_f32`, which `quantized.metal` does not define;
-/// - Q2_K: the same starts a group of threads for every 4 outputs, and `kernel_mul_mv_q2_K_f32` writes 8 with each.
+/// Form of a format's matrices on a device. For Metal it follows from the sources of candle 0.11.1, whose kernels were
+/// run one by one on a machine other than a Mac:
+/// - F16: `call_quantized_matmul_mv_t` passes strides of zero to `kernel_mul_mv_f16_f32`, which uses them. So one row
+///   of activations is multiplied with the first row of weights alone.
+/// - BF16: for one row the same function requests `kernel_mul_mv_bf16_f32`, which `quantized.metal` does not define.
+/// - Q2_K: the same function starts a group of threads for every 4 outputs, and `kernel_mul_mv_q2_K_f32` writes 8 with
+///   each.
 pub(super) fn storage(device: DeviceKind, format: Format) -> Result<Storage, Fault> {
     match (device, format) {
         (_, Format::F32) => Ok(Storage::Dense),
-        // CUDA has no kernels of candle's for these but the dense products.
+        // On CUDA, candle has only the dense products for these formats.
         (DeviceKind::Cuda, Format::F16 | Format::BF16) => Ok(Storage::Dense),
         (DeviceKind::Metal, Format::F16 | Format::BF16) => Ok(Storage::Dequantised),
         (DeviceKind::Metal, Format::Q2K) => Err("candle 0.11.1's kernel for one row writes past its output"),
@@ -39,7 +42,8 @@ pub(super) fn storage(device: DeviceKind, format: Format) -> Result<Storage, Fau
 /// Checks that `device` computes the format of every matrix of `file` that tokens are multiplied with.
 ///
 /// # Errors
-/// [`ModelError::Tensor`] names the first matrix that it does not, the fault, and what would have been accepted.
+/// [`ModelError::Tensor`] names the first matrix whose format it does not compute, the fault, and the formats that
+/// would have been accepted.
 pub(super) fn check(file: &ModelFile, device: DeviceKind) -> Result<(), ModelError> {
     for tensor in file.matrices() {
         if let Err(fault) = storage(device, tensor.format) {
@@ -50,7 +54,7 @@ pub(super) fn check(file: &ModelFile, device: DeviceKind) -> Result<(), ModelErr
     Ok(())
 }
 
-/// The formats that `device` computes, and a device that computes all.
+/// Names the formats that `device` computes, and a device that computes all.
 fn accepted(device: DeviceKind) -> String {
     let formats = Format::ALL.into_iter().filter(|format| storage(device, *format).is_ok());
     let names = formats.map(Format::name).collect::<Vec<_>>().join(", ");

@@ -1,5 +1,5 @@
-//! A shard's weights on the device. They are copied layer by layer, and each layer's mapped pages are given back before
-//! the next is mapped, so that a machine whose processor and device share memory never holds a shard twice.
+//! A shard's weights on the device. They are copied layer by layer. Each layer's mapped pages are released before the
+//! next layer is mapped, so that a machine whose CPU and GPU share memory never holds a shard twice.
 
 use candle_core::Tensor;
 use schema::LayerRange;
@@ -13,21 +13,22 @@ use crate::weights::{self, EmbeddingRows, Shard};
 /// One layer's weights.
 pub(super) type Layer = LayerTensors<Matrix, Tensor>;
 
-/// The head's weights.
+/// The output head's weights.
 pub(super) type Head = HeadTensors<Matrix, Tensor>;
 
 /// All weights of a shard.
 #[derive(Debug)]
 pub(super) struct ShardWeights {
-    /// In the first stage: rows of the table are read from the file, and go to the device with the step's inputs.
+    /// Present in the first stage. Rows of the table are read from the file and sent to the device with the step's
+    /// inputs.
     pub(super) embedding: Option<EmbeddingRows>,
     pub(super) layers: Vec<Layer>,
-    /// In the last stage.
+    /// Present in the last stage.
     pub(super) head: Option<Head>,
     pub(super) rope: Rope,
 }
 
-/// The device, which tensors are copied to.
+/// Backend that copies tensors to the device.
 struct Upload<'a>(&'a Hardware);
 
 // === impl ShardWeights ===
@@ -36,12 +37,12 @@ impl ShardWeights {
     /// Copies the weights of `shard` to `hardware`.
     ///
     /// # Errors
-    /// [`SetupError`] when the file lacks something, or the device has no room.
+    /// [`SetupError`] if the file lacks something, or the device has no room.
     pub(super) fn upload(config: &ModelConfig, shard: &Shard, hardware: &Hardware) -> Result<Self, SetupError> {
         let (embedding, range) = (shard.embedding(), shard.layers());
         let (mut layers, mut head, mut rope) = (Vec::new(), None, config.rope(None)?);
         for layer in range.start()..range.end() {
-            // Of one layer, which is never empty.
+            // A range of one layer is never empty, so no layer is skipped.
             let Some(one) = LayerRange::new(layer, layer + 1) else { continue };
             let one = shard.file().map(one)?;
             layers.push(Layer::hold(&one, layer, &Upload(hardware))?);

@@ -1,5 +1,5 @@
-//! A shard's working memory: allocated once, of sizes that one function works out, so that what a stage announces is
-//! what it takes.
+//! Working memory of a shard, allocated once. One function computes its sizes, so that a stage takes the bytes that it
+//! announces.
 
 use schema::record::KvType;
 
@@ -11,16 +11,17 @@ use crate::model::{ModelConfig, Rope};
 use crate::sampling::{Choice, Sampler, SamplingError};
 use crate::shard::{Row, RowTile, Stretch, TOKENS};
 
-/// Rows computed together: enough that reading the weights once for all is little beside multiplying, and few, since a
-/// stage of one layer has as much scratch as one of all. Longer micro-batches take several passes.
+/// Rows computed together: enough that reading the weights once for all of them costs little compared with multiplying,
+/// and few, because a stage of one layer has as much scratch as a stage of all layers. Longer micro-batches take
+/// several passes.
 pub(super) const ROWS_MAX: usize = 128;
-/// Rows whose logits are computed together: enough that a full batch of decoding sequences reads the head twice, few
-/// enough that logits of 150,000 tokens take 20 MB.
+/// Rows whose logits are computed together: enough that a full batch of decoding sequences reads the output head twice,
+/// few enough that logits of 150,000 tokens take 20 MB.
 pub(super) const HEAD_ROWS_MAX: usize = 32;
-/// Units of attention that a thread should find at least, before long histories are cut into chunks.
+/// Minimum units of attention for each thread. Long histories are cut into chunks if there are fewer.
 pub(super) const UNITS_PER_THREAD: usize = 2;
 
-/// How much of everything there is.
+/// Sizes of all buffers in an [`Arena`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ArenaSizes {
     hidden: usize,
@@ -28,44 +29,44 @@ pub(super) struct ArenaSizes {
     key: usize,
     value: usize,
     feed_forward: usize,
-    /// The widest input of a product.
+    /// Widest input of a product.
     input: usize,
     head_key: usize,
     head_value_padded: usize,
     rope_pairs: usize,
     threads: usize,
-    /// Queries that a thread's attention works on.
+    /// Queries that attention processes on one thread.
     queries: usize,
     group: usize,
-    /// Chunks that are merged across threads.
+    /// Chunks whose sums are merged across threads.
     chunks: usize,
-    /// 0 where the shard has no head.
+    /// Tokens in the vocabulary, or 0 if the shard has no output head.
     vocabulary: usize,
 }
 
-/// Working memory.
+/// Working memory of a shard.
 #[derive(Debug)]
 pub(super) struct Arena {
     /// The residual stream.
     pub(super) x: Vec<f32>,
-    /// What the products of this moment multiply with.
+    /// Input of the current products.
     pub(super) input: Rows,
     pub(super) query: Vec<f32>,
     pub(super) key: Vec<f32>,
     pub(super) value: Vec<f32>,
-    /// What is to be added to the residual stream.
+    /// Values to add to the residual stream.
     pub(super) out: Vec<f32>,
     pub(super) gate: Vec<f32>,
     pub(super) up: Vec<f32>,
     pub(super) angles: Angles,
     pub(super) tile: RowTile,
-    /// One a thread.
+    /// One for each thread.
     pub(super) scratch: Vec<Scratch>,
     pub(super) chunks: Vec<Sums>,
     pub(super) logits: Vec<f32>,
-    /// Rows of the tile that want a token.
+    /// Rows of the tile that need a token or logits.
     pub(super) wanted: Vec<usize>,
-    /// One a thread, in the last stage.
+    /// One for each thread, in the last stage.
     pub(super) samplers: Vec<Sampler>,
     pub(super) choices: Vec<Option<Result<Choice, SamplingError>>>,
 }
@@ -73,7 +74,7 @@ pub(super) struct Arena {
 // === impl ArenaSizes ===
 
 impl ArenaSizes {
-    /// What a shard of this model needs on `threads` threads with room for `kv_tokens` tokens.
+    /// Sizes for a shard of this model on `threads` threads with room for `kv_tokens` tokens.
     pub(super) fn new(config: &ModelConfig, last: bool, threads: usize, kv_tokens: u32) -> Self {
         let sequence = config.context_tokens.min(kv_tokens.next_multiple_of(TOKENS as u32)) as usize;
         Self {
@@ -94,12 +95,12 @@ impl ArenaSizes {
         }
     }
 
-    /// Bytes an arena of these sizes takes.
+    /// Bytes that an arena of these sizes takes.
     pub(super) fn bytes(&self) -> u64 {
         let row = 2 * self.hidden + self.query + self.key + self.value + 2 * self.feed_forward + 2 * self.rope_pairs;
         let floats = (ROWS_MAX * row + HEAD_ROWS_MAX * self.vocabulary) * size_of::<f32>();
-        // Rows of an input are kept as floats and in 8 bits with their scales (2 bytes a value); the latter's buffer
-        // grows by doubling.
+        // Rows of an input are kept as floats and in 8 bits with their scales (2 bytes a value). The 8-bit buffer
+        // counts twice.
         let input = ROWS_MAX * self.input * (size_of::<f32>() + 2 * 2);
         let plan = ROWS_MAX * (size_of::<Row>() + size_of::<Stretch>() + size_of::<usize>());
         let scratch = Scratch::bytes(self.head_key, self.head_value_padded, self.queries) * self.threads as u64;
@@ -112,7 +113,7 @@ impl ArenaSizes {
 // === impl Arena ===
 
 impl Arena {
-    /// Allocates everything. What is not used is not touched, so it costs address space only.
+    /// Allocates everything. Memory that is not used is not touched, so it takes only address space.
     pub(super) fn new(sizes: &ArenaSizes, rope: Rope) -> Self {
         let floats = |width: usize| vec![0.0; ROWS_MAX * width];
         let last = sizes.vocabulary > 0;
@@ -141,7 +142,7 @@ impl Arena {
     }
 }
 
-/// How a model's keys and values lie in memory.
+/// Sizes of one layer's keys and values.
 pub(super) fn kv_shape(config: &ModelConfig, kv_type: KvType) -> KvShape {
     KvShape { kv_type, heads: config.kv_heads, key: config.key, value: config.value }
 }

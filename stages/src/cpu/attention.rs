@@ -1,10 +1,10 @@
 //! Attention of one stretch of rows over the blocks of their sequence, with an online softmax.
 //!
-//! A row meets its sequence's tiles of 32 tokens in order of position, eight tiles to a chunk; chunks are computed apart
-//! and merged in order, so that several threads can share one row's long history. Every sum runs in one order: a score
-//! over the dimensions from the first to the last, a value over the tokens of a chunk likewise, a softmax's sum over
-//! lanes. So a row's bits depend on its query and on what it looks at, never on which rows, heads or threads share the
-//! work.
+//! A row attends to its sequence's tiles of 32 tokens in order of position, eight tiles to a chunk. Chunks are computed
+//! separately and merged in order, so that several threads can share one row's long history. Every sum has one order: a
+//! score runs over the dimensions from the first to the last, a value over the tokens of a chunk likewise, and a
+//! softmax's sum over lanes. So a row's bits depend on its query and on the tokens it attends to, never on which rows,
+//! heads or threads share the work.
 
 use std::ops::Range;
 
@@ -15,14 +15,14 @@ use super::quantised::BLOCK;
 use crate::kernels::Isa;
 use crate::shard::TOKENS;
 
-/// Queries (rows times heads) worked on between two tiles: enough that a tile is read from memory once for many, few
-/// enough that queries, scores and sums stay in the second-level cache (48 * 4 * 128 * 4 bytes = 96 KiB).
+/// Queries (rows times heads) processed between two tiles: enough that one read of a tile from memory serves many
+/// queries, few enough that queries, scores and sums stay in the second-level cache (48 * 4 * 128 * 4 bytes = 96 KiB).
 pub(super) const QUERIES_MAX: usize = 48;
 
 /// Tokens in a chunk. Merging a chunk costs about as much as one of its tokens.
 pub(super) const CHUNK_TOKENS: usize = 8 * TOKENS;
 
-/// The sizes attention needs.
+/// Sizes that attention needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AttentionShape {
     /// Query heads that share a key-value head.
@@ -31,16 +31,16 @@ pub(super) struct AttentionShape {
     pub(super) key: usize,
     /// Dimensions of a value, padded to whole lanes.
     pub(super) value_padded: usize,
-    /// How many tokens back a row looks, itself included; `u32::MAX` for all.
+    /// Number of tokens back that a row attends to, itself included. `u32::MAX` for all.
     pub(super) window: u32,
 }
 
-/// Which rows attend to what.
+/// Rows of a sequence, and the blocks that they attend to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span<'a> {
     /// Position of the first row.
     pub(super) position: u32,
-    /// Rows, at consecutive positions.
+    /// Number of rows, which have consecutive positions.
     pub(super) rows: usize,
     /// The sequence's blocks.
     pub(super) blocks: &'a [u32],
@@ -51,11 +51,11 @@ pub(super) struct Span<'a> {
 /// Working memory of one thread.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    /// `[query][dimension]`: rows outermost, then heads; scaled by `log2(e) / sqrt(dimensions)`.
+    /// `[query][dimension]`: rows outermost, then heads. Scaled by `log2(e) / sqrt(dimensions)`.
     pub(super) queries: Vec<f32>,
-    /// What came of the chunk.
+    /// Result of the current chunk.
     pub(super) chunk: Sums,
-    /// What came of all chunks so far.
+    /// Result of all chunks so far.
     pub(super) total: Sums,
     scores: Vec<[f32; TOKENS]>,
 }
@@ -68,12 +68,12 @@ pub(super) struct Sums {
     softmax: Vec<Softmax>,
 }
 
-/// A softmax so far.
+/// State of an online softmax.
 #[derive(Debug, Clone, Copy)]
 struct Softmax {
     largest: f32,
     sum: f32,
-    /// What the sums of values are to be multiplied with before the next tile is added.
+    /// Factor for the sums of values, to be applied before the next tile is added.
     factor: f32,
 }
 
@@ -86,17 +86,17 @@ impl Softmax {
 // === impl Sums ===
 
 impl Sums {
-    /// Room for `queries` queries.
+    /// Allocates sums for `queries` queries.
     pub(super) fn new(value_padded: usize, queries: usize) -> Self {
         Self { values: vec![0.0; queries * value_padded], softmax: vec![Softmax::NOTHING; queries] }
     }
 
-    /// Bytes that such room takes.
+    /// Bytes that such sums take.
     pub(super) fn bytes(value_padded: usize, queries: usize) -> u64 {
         (queries * (value_padded * size_of::<f32>() + size_of::<Softmax>())) as u64
     }
 
-    /// Takes over the first `queries` queries of another.
+    /// Copies the first `queries` queries of `other`.
     pub(super) fn copy(&mut self, other: &Self, queries: usize, value_padded: usize) {
         let values = queries * value_padded;
         self.values[..values].copy_from_slice(&other.values[..values]);
@@ -112,7 +112,7 @@ impl Sums {
 // === impl Scratch ===
 
 impl Scratch {
-    /// Room for `queries` queries.
+    /// Allocates working memory for `queries` queries.
     pub(super) fn new(key: usize, value_padded: usize, queries: usize) -> Self {
         Self {
             queries: vec![0.0; queries * key],
@@ -122,7 +122,7 @@ impl Scratch {
         }
     }
 
-    /// Bytes that such room takes.
+    /// Bytes that such working memory takes.
     pub(super) fn bytes(key: usize, value_padded: usize, queries: usize) -> u64 {
         let one = key * size_of::<f32>() + size_of::<[f32; TOKENS]>();
         (queries * one) as u64 + 2 * Sums::bytes(value_padded, queries)
@@ -136,12 +136,12 @@ impl Span<'_> {
         self.position as usize + self.rows - 1
     }
 
-    /// The chunks its rows look at.
+    /// Chunks that the rows attend to.
     pub(super) fn chunks(&self, window: u32) -> Range<usize> {
         seen_from(self.position as usize, window) / CHUNK_TOKENS..self.last() / CHUNK_TOKENS + 1
     }
 
-    /// Tile `index`; past the last, as if the tiles of the next head, if there is one, went on from there.
+    /// Tile `index`. An index past the last tile continues with the tiles of the next head, if there is one.
     #[inline(always)]
     fn tile<'k>(&self, index: usize, window: u32, kv: KvLayer<'k>) -> Tile<'k> {
         let (first, last) = (seen_from(self.position as usize, window) / TOKENS, self.last() / TOKENS);
@@ -150,17 +150,17 @@ impl Span<'_> {
     }
 }
 
-/// The first position that a row at `position` looks at.
+/// First position that a row at `position` attends to.
 fn seen_from(position: usize, window: u32) -> usize {
     (position + 1).saturating_sub(window as usize)
 }
 
-/// Attends with the queries in `scratch`; leaves the outcome in the values of its `total`.
+/// Attends with the queries in `scratch`. Leaves the result in the values of its `total`.
 pub(super) fn attend(isa: Isa, shape: AttentionShape, span: Span<'_>, kv: KvLayer<'_>, scratch: &mut Scratch) {
     isa.run(All { shape, span, kv, scratch });
 }
 
-/// Attends to one chunk with the queries in `scratch`; leaves what came of it in its `chunk`.
+/// Attends to one chunk with the queries in `scratch`. Leaves the result in its `chunk`.
 pub(super) fn attend_to(
     isa: Isa,
     shape: AttentionShape,
@@ -172,7 +172,7 @@ pub(super) fn attend_to(
     isa.run(One { shape, span, chunk, kv, scratch });
 }
 
-/// Merges what came of the chunks of `queries` queries, in order; leaves the outcome in the values of `total`.
+/// Merges the results of the chunks of `queries` queries, in order. Leaves the result in the values of `total`.
 pub(super) fn merge(isa: Isa, shape: AttentionShape, queries: usize, chunks: &[Sums], total: &mut Sums) {
     isa.run(Merge { padded: shape.value_padded, queries, chunks, total });
 }
@@ -240,7 +240,7 @@ fn add<L: Lanes>(total: &mut Sums, chunk: &Sums, queries: usize, padded: usize) 
     for query in 0..queries {
         let (sum, add) = (&mut total.softmax[query], chunk.softmax[query]);
         if add.sum == 0.0 {
-            // This row looks at nothing in the chunk.
+            // This row attends to no token of the chunk.
             continue;
         }
         let largest = if add.largest > sum.largest { add.largest } else { sum.largest };
@@ -258,7 +258,7 @@ fn add<L: Lanes>(total: &mut Sums, chunk: &Sums, queries: usize, padded: usize) 
     }
 }
 
-/// Divides by the softmax's sums.
+/// Divides the values by the softmax's sums.
 #[inline(always)]
 fn finish<L: Lanes>(total: &mut Sums, queries: usize, padded: usize) {
     for query in 0..queries {
@@ -269,7 +269,7 @@ fn finish<L: Lanes>(total: &mut Sums, queries: usize, padded: usize) {
     }
 }
 
-/// All rows of the span over the tiles of one chunk.
+/// Computes all rows of the span over the tiles of one chunk.
 #[inline(always)]
 fn attend_chunk<L: Lanes>(shape: AttentionShape, span: Span<'_>, chunk: usize, kv: KvLayer<'_>, scratch: &mut Scratch) {
     let queries = span.rows * shape.heads;
@@ -296,7 +296,7 @@ fn attend_chunk<L: Lanes>(shape: AttentionShape, span: Span<'_>, chunk: usize, k
     }
 }
 
-/// Adds the tokens `seen` of the first tile to what `queries` have so far; asks for the two that follow.
+/// Adds the tokens `seen` of the first tile to the results of `queries`. Prefetches the two tiles that follow.
 #[inline(always)]
 fn attend_tile<L: Lanes>(
     shape: AttentionShape,
@@ -316,8 +316,9 @@ fn attend_tile<L: Lanes>(
     }
 }
 
-/// A tile, and the two that follow it if they are still to be prefetched: while it is computed with, line by line, the next
-/// one for the first-level cache and the other for the second, as with weights (`kernels/tile.rs`).
+/// A tile, and the two that follow it if they are still to be prefetched. While the tile is read line by line, the next
+/// one is prefetched to the first-level cache and the one after it to the second-level cache, as with weights
+/// (`kernels/tile.rs`).
 #[derive(Clone, Copy)]
 struct PrefetchedTile<T> {
     tile: T,
@@ -327,7 +328,7 @@ struct PrefetchedTile<T> {
 // === impl PrefetchedTile ===
 
 impl<T: Numbers> PrefetchedTile<T> {
-    /// Asks for what will be needed at a dimension of the keys.
+    /// Prefetches dimension `dimension` of the keys of the following tiles.
     #[inline(always)]
     fn prefetch_key<L: Lanes>(self, dimension: usize) {
         let Some([next, after]) = self.ahead else { return };
@@ -335,7 +336,7 @@ impl<T: Numbers> PrefetchedTile<T> {
         L::prefetch_far(after.key_place(dimension));
     }
 
-    /// Asks for what will be needed of a token's value.
+    /// Prefetches the value of `token` in the following tiles.
     #[inline(always)]
     fn prefetch_value<L: Lanes>(self, padded: usize, token: usize, dimensions: Range<usize>) {
         let Some([next, after]) = self.ahead else { return };
@@ -348,10 +349,10 @@ impl<T: Numbers> PrefetchedTile<T> {
     }
 }
 
-/// What a cache reads at once.
+/// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 
-/// The same, for a kind of tile.
+/// As [`attend_tile`], for one kind of tile.
 #[inline(always)]
 fn attend_tile_of<L: Lanes, T: Numbers>(
     shape: AttentionShape,
@@ -362,9 +363,9 @@ fn attend_tile_of<L: Lanes, T: Numbers>(
 ) {
     let (mut from, end) = (queries.start, queries.end);
     while from < end {
-        // Only the first queries ask for what follows.
+        // Only the first queries prefetch the tiles that follow.
         tile.ahead = tile.ahead.filter(|_| from == 0);
-        // The wide forms exist only where there are registers for them.
+        // The wide forms exist only for instruction sets with enough registers.
         from += match end - from {
             8.. if L::QUERIES >= 8 => attend_queries::<L, T, 8>(shape, scratch, from, tile, seen.clone()),
             4.. if L::QUERIES >= 8 => attend_queries::<L, T, 4>(shape, scratch, from, tile, seen.clone()),
@@ -375,7 +376,7 @@ fn attend_tile_of<L: Lanes, T: Numbers>(
     }
 }
 
-/// `N` queries at once. Gives back `N`.
+/// Computes `N` queries at once. Returns `N`.
 #[inline(always)]
 fn attend_queries<L: Lanes, T: Numbers, const N: usize>(
     shape: AttentionShape,
@@ -395,7 +396,7 @@ fn attend_queries<L: Lanes, T: Numbers, const N: usize>(
     let padded = shape.value_padded;
     let sums = &mut sums[from * padded..(from + N) * padded];
     let mut column = 0;
-    // As many columns at once as keep the multipliers busy and leave registers over.
+    // As many columns at once as keep the multipliers busy and still fit in the registers.
     while N <= 4 && L::QUERIES >= 8 && column + 4 * WIDTH <= padded {
         accumulate::<L, T, N, 4>(sums, tile, padded, column, scores, softmax, seen.clone());
         column += 4 * WIDTH;
@@ -441,7 +442,7 @@ fn score<L: Lanes, T: Numbers, const N: usize>(
     }
 }
 
-/// Turns scores into weights relative to the largest score so far.
+/// Turns scores into softmax weights relative to the largest score so far.
 #[inline(always)]
 fn softmax_weights<L: Lanes>(scores: &mut [f32; TOKENS], softmax: &mut Softmax, seen: Range<usize>) {
     scores[..seen.start].fill(f32::NEG_INFINITY);

@@ -1,33 +1,34 @@
-//! What a sampler needs of a long row of logits: the largest, and their exponentials relative to it.
+//! The largest of a long row of logits, and exponentials relative to it, for the sampler.
 
 use super::lanes::{Kernel, Lanes, WIDTH};
 use super::math::{exp, padded};
 use crate::kernels::Isa;
 
-/// Values looked at together: sums of so many are kept in single precision before they go into the double one.
+/// Values processed together. The sum of a stretch is kept in single precision before it is added to the total in
+/// double precision.
 const STRETCH: usize = 32 * WIDTH;
 
-/// Works on rows of logits with the best instructions this processor has; gives the same bits with any.
+/// Processes rows of logits with the best instruction set of this processor. Every instruction set gives the same bits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Exponentials(Isa);
 
 // === impl Exponentials ===
 
 impl Exponentials {
-    /// With the best instructions there are.
+    /// Selects the best instruction set of this processor.
     pub(crate) fn detect() -> Self {
         Self(Isa::best())
     }
 
-    /// Where the largest value is first met, and that value; `None` of no values. Undefined where one is no number.
+    /// First index of the largest value, and that value. `None` if there are no values. Unspecified if a value is NaN.
     pub(crate) fn largest(self, values: &[f32]) -> Option<(usize, f32)> {
         let (start, largest) = self.0.run(Largest(values));
         let place = values.get(start..)?.iter().position(|value| *value == largest).unwrap_or(0);
         values.get(start + place).map(|value| (start + place, *value))
     }
 
-    /// Writes `e^((value - largest) * sharpness)` of each value and gives their sum, which is no number when a value is
-    /// none or `largest` is infinite.
+    /// Writes `e^((value - largest) * sharpness)` of each value and returns their sum. The sum is NaN if a value is NaN
+    /// or `largest` is infinite.
     pub(crate) fn of(self, values: &[f32], largest: f32, sharpness: f32, out: &mut [f32]) -> f64 {
         self.0.run(Sum { values, largest, sharpness, out })
     }
@@ -36,7 +37,7 @@ impl Exponentials {
 struct Largest<'a>(&'a [f32]);
 
 impl Kernel for Largest<'_> {
-    /// The start of the first stretch with the largest value, and the value.
+    /// Start of the first stretch that has the largest value, and the value.
     type Output = (usize, f32);
     #[inline(always)]
     fn run<L: Lanes>(self) -> Self::Output {

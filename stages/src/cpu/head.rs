@@ -1,4 +1,4 @@
-//! From the last layer's rows to tokens: norm, logits and choice, only for rows that want one.
+//! Computes tokens from the last layer's rows: norm, logits and choice, only for rows that need them.
 
 use engine::runner::RunnerError;
 use schema::frame::Chosen;
@@ -13,10 +13,10 @@ use crate::kernels::{MatmulJob, Split, matmul};
 use crate::shard::{Outcome, chosen};
 
 impl Step<'_> {
-    /// Appends what the tile's rows want to `into`.
+    /// Appends the tokens or logits that the tile's rows need to `into`.
     ///
     /// # Errors
-    /// [`RunnerError::Device`] when a token is wanted and the logits are no numbers.
+    /// [`RunnerError::Device`] if a token is needed and its logits are not usable numbers.
     pub(super) fn finish(&mut self, head: &Head, into: &mut Outcome) -> Result<(), RunnerError> {
         let Arena { tile, wanted, .. } = &mut *self.arena;
         wanted.clear();
@@ -37,7 +37,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// The logits of some of the wanted rows.
+    /// Computes the logits of some of the wanted rows.
     fn logits(&mut self, head: &Head, which: std::ops::Range<usize>) {
         let (hidden, vocabulary) = (self.config.hidden, self.config.vocabulary);
         let Arena { x, input, out, wanted, logits, .. } = &mut *self.arena;
@@ -52,7 +52,7 @@ impl Step<'_> {
         matmul(self.pool, &mut [MatmulJob { weights: head.output.matrix(), out }], input);
     }
 
-    /// A choice for each of the rows that have logits.
+    /// Chooses a token for each of the rows that have logits.
     fn sample(&mut self, which: std::ops::Range<usize>) {
         let (slices, vocabulary) = (self.slices, self.config.vocabulary);
         let Arena { tile, wanted, logits, samplers, choices, .. } = &mut *self.arena;
@@ -60,7 +60,7 @@ impl Step<'_> {
         let (samplers, choices, logits) = (Split::new(samplers), Split::new(choices), &*logits);
         share::parts(self.pool, rows.len(), &|slot, index| {
             let row = &tile.rows[rows[index]];
-            // SAFETY: one call at a time has this slot, and each index is given once.
+            // SAFETY: one call at a time has this slot, and each index is passed once.
             let (sampler, choice) =
                 unsafe { (&mut samplers.part(slot..slot + 1)[0], &mut choices.part(index..index + 1)[0]) };
             let logits = &logits[index * vocabulary..][..vocabulary];

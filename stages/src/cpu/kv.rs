@@ -1,10 +1,10 @@
-//! Keys and values of all sequences, in half precision or in 8 bits, in blocks.
+//! The KV cache: keys and values of all sequences, in half precision or in 8 bits, in blocks.
 //!
-//! One zeroed anonymous mapping holds everything, so a block that no sequence ever used costs no memory. A layer's part
-//! of a block is, per key-value head: the keys with their dimensions outermost (`[dimension][token]`, so that sixteen
-//! tokens' scores are computed at once without a sum over lanes), then the values (`[token][dimension]`, padded to
-//! whole lanes). In 8 bits each of the two is followed by its scales, `[block of dimensions][token]`. Which sequence a
-//! block belongs to is the gateway's affair.
+//! One zeroed anonymous mapping holds all blocks, so a block that no sequence ever used takes no memory. A layer's part
+//! of a block has two arrays for each key-value head. First come the keys with their dimensions outermost
+//! (`[dimension][token]`, so that the scores of sixteen tokens are computed at once without a sum over lanes). Then
+//! come the values (`[token][dimension]`, padded to whole lanes). In 8 bits each of the two is followed by its scales,
+//! `[block of dimensions][token]`. The gateway decides which sequence a block belongs to.
 
 use std::io;
 use std::ops::Range;
@@ -27,7 +27,7 @@ pub(super) struct KvShape {
     pub(super) key: usize,
     /// Dimensions of a value.
     pub(super) value: usize,
-    /// What they are kept as; in 8 bits, keys and values are whole blocks.
+    /// Stored type. In 8 bits, keys and values are whole blocks.
     pub(super) kv_type: KvType,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct KvLayer<'a> {
     shape: KvShape,
 }
 
-/// One layer's keys and values, for writing: each head by one thread.
+/// One layer's keys and values, for writing. Each head is written by one thread.
 pub(super) struct KvLayerMut<'a> {
     values: Split<'a, u16>,
     shape: KvShape,
@@ -63,18 +63,18 @@ pub(super) enum Tile<'a> {
     Byte(ByteTile<'a>),
 }
 
-/// A tile that can be computed with: what it holds, sixteen numbers at a time, exactly.
+/// A tile that kernels compute with. It yields sixteen numbers at a time, without rounding.
 pub(super) trait Numbers: Copy {
-    /// How a number is stored.
+    /// Stored type of a number.
     type Number;
 
-    /// What `key` needs of the dimensions of a block.
+    /// Scales that `key` needs for the dimensions of block `block`.
     fn key_scales<L: Lanes>(self, block: usize) -> [L; 2];
     /// Dimension `dimension` of the keys of all tokens.
     fn key<L: Lanes>(self, scales: [L; 2], dimension: usize) -> [L; 2];
-    /// What `value` needs of `C` times [`WIDTH`] dimensions from `column` on.
+    /// Scales that `value` needs for `C` times [`WIDTH`] dimensions from `column` on.
     fn scales<L: Lanes, const C: usize>(self, column: usize) -> [[f32; TOKENS]; 2];
-    /// `C` times [`WIDTH`] dimensions of the value of `token`, from `column` on; `padded` is a value's width.
+    /// `C` times [`WIDTH`] dimensions of the value of `token`, from `column` on. `padded` is a value's width.
     fn value<L: Lanes, const C: usize>(
         self,
         scales: &[[f32; TOKENS]; 2],
@@ -83,14 +83,14 @@ pub(super) trait Numbers: Copy {
         column: usize,
     ) -> [L; C];
 
-    /// Where keys and values begin.
+    /// Addresses of the first key and of the first value.
     fn places(self) -> (*const [Self::Number; TOKENS], *const Self::Number);
-    /// Where `key` reads; nothing is checked.
+    /// Address that `key` reads. Nothing is checked.
     #[inline(always)]
     fn key_place(self, dimension: usize) -> *const u8 {
         self.places().0.wrapping_add(dimension).cast()
     }
-    /// Where `value` reads; nothing is checked.
+    /// Addresses that `value` reads. Nothing is checked.
     #[inline(always)]
     fn value_place(self, padded: usize, token: usize, dimensions: Range<usize>) -> Range<*const u8> {
         let (_, values) = self.places();
@@ -99,7 +99,7 @@ pub(super) trait Numbers: Copy {
     }
 }
 
-/// A tile in 8 bits; every number is an exact product of a byte and a scale.
+/// A tile in 8 bits. Every number is an exact product of a byte and a scale.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ByteTile<'a> {
     /// `[dimension][token]`.
@@ -121,7 +121,7 @@ pub(super) struct HalfTile<'a> {
     pub(super) values: &'a [u16],
 }
 
-/// Dimensions of a value of `value`, filled up to whole lanes.
+/// Width of a value of `value` dimensions, padded to whole lanes.
 pub(super) fn padded_value(value: usize) -> usize {
     value.next_multiple_of(WIDTH)
 }
@@ -129,17 +129,17 @@ pub(super) fn padded_value(value: usize) -> usize {
 // === impl KvShape ===
 
 impl KvShape {
-    /// Dimensions of a value, filled up to whole lanes.
+    /// Dimensions of a value, padded to whole lanes.
     pub(super) fn value_padded(self) -> usize {
         padded_value(self.value)
     }
 
-    /// Numbers of two bytes that a head's keys and values of a block take: bytes go two in one.
+    /// Numbers of two bytes that one head's keys and values of a block take. In 8 bits, two share one.
     fn head_len(self) -> usize {
         self.len_of(self.key) + self.len_of(self.value_padded())
     }
 
-    /// The same of `dimensions` alone.
+    /// As [`Self::head_len`], for `dimensions` dimensions alone.
     fn len_of(self, dimensions: usize) -> usize {
         match self.kv_type {
             KvType::F16 => TOKENS * dimensions,
@@ -160,18 +160,18 @@ impl KvShape {
 // === impl KvCache ===
 
 impl KvCache {
-    /// Room for `blocks` blocks in each of `layers` layers.
+    /// Allocates `blocks` blocks in each of `layers` layers.
     ///
     /// # Errors
-    /// When the system gives no such address space.
+    /// If the system does not provide the address space.
     pub(super) fn new(shape: KvShape, layers: usize, blocks: usize) -> io::Result<Self> {
         let bytes = shape.block_bytes(layers).checked_mul(blocks as u64).and_then(|bytes| usize::try_from(bytes).ok());
         let bytes = bytes.ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        // A mapping of nothing is an error to the system.
+        // The system refuses an empty mapping.
         Ok(Self { map: MmapMut::map_anon(bytes.max(1))?, shape, layers, blocks })
     }
 
-    /// How many blocks there are.
+    /// Number of blocks.
     pub(super) fn blocks(&self) -> usize {
         self.blocks
     }
@@ -180,8 +180,8 @@ impl KvCache {
     pub(super) fn layer(&self, layer: usize) -> KvLayer<'_> {
         let (len, all) = (self.layer_len(), self.map.as_ptr().cast::<u16>());
         assert!(layer < self.layers, "layer {layer} of {}", self.layers);
-        // SAFETY: the mapping begins on a page, so it is aligned; it has `layers * layer_len` values of two bytes, any
-        // of which are valid; it is borrowed as long as the slice.
+        // SAFETY: the mapping begins on a page, so it is aligned. It has `layers * layer_len` values of two bytes, and
+        // any bits are valid. It is borrowed as long as the slice.
         let values = unsafe { std::slice::from_raw_parts(all.add(layer * len), len) };
         KvLayer { values, shape: self.shape }
     }
@@ -190,7 +190,7 @@ impl KvCache {
     pub(super) fn layer_mut(&mut self, layer: usize) -> KvLayerMut<'_> {
         let (len, all) = (self.layer_len(), self.map.as_mut_ptr().cast::<u16>());
         assert!(layer < self.layers, "layer {layer} of {}", self.layers);
-        // SAFETY: as in `layer`, and borrowed exclusively.
+        // SAFETY: as in `layer`. The mapping is borrowed exclusively.
         let values = unsafe { std::slice::from_raw_parts_mut(all.add(layer * len), len) };
         KvLayerMut { values: Split::new(values), shape: self.shape, blocks: self.blocks }
     }
@@ -203,7 +203,7 @@ impl KvCache {
 // === impl KvLayer ===
 
 impl<'a> KvLayer<'a> {
-    /// Key-value heads.
+    /// Number of key-value heads.
     #[inline(always)]
     pub(super) fn heads(&self) -> usize {
         self.shape.heads
@@ -231,16 +231,16 @@ impl<'a> KvLayer<'a> {
 // === impl KvLayerMut ===
 
 impl KvLayerMut<'_> {
-    /// Writes the key and the value of one head of the token in `slot` (block times tokens in a block, plus the place in
-    /// the block).
+    /// Writes the key and the value of one head of the token in `slot` (block times tokens in a block, plus the place
+    /// in the block).
     ///
     /// # Safety
-    /// No other thread writes the same head meanwhile.
+    /// No other thread writes the same head at the same time.
     pub(super) unsafe fn write(&self, isa: Isa, slot: usize, head: usize, key: &[f32], value: &[f32]) {
         let (block, token) = (slot / TOKENS, slot % TOKENS);
         assert!(block < self.blocks && head < self.shape.heads, "block {block}, head {head}");
         let start = self.shape.head_start(block, head);
-        // SAFETY: the part lies within the head's, which the caller keeps other threads out of.
+        // SAFETY: the part belongs to this head. The caller promises that no other thread writes it.
         let part = unsafe { self.values.part(start..start + self.shape.head_len()) };
         let (keys, values) = part.split_at_mut(self.shape.len_of(self.shape.key));
         if self.shape.kv_type == KvType::Q8 {
@@ -349,7 +349,7 @@ impl Numbers for ByteTile<'_> {
         let (values, _) = self.values[token * padded + column..][..C * WIDTH].as_chunks::<WIDTH>();
         let mut lanes = [L::splat(0.0); C];
         for c in 0..C {
-            // Columns of several lanes begin with a block.
+            // Groups of several lanes begin on a block boundary.
             let scale = L::splat(scales[c * WIDTH / BLOCK][token]);
             lanes[c] = L::load_bytes(&values[c]).mul(scale);
         }
@@ -364,12 +364,12 @@ impl Numbers for ByteTile<'_> {
 
 /// The same memory as bytes.
 fn bytes(numbers: &[u16]) -> &[i8] {
-    // SAFETY: it is twice as many bytes, any of which are valid, borrowed as the numbers are.
+    // SAFETY: the numbers are twice as many bytes. Any bytes are valid, and they are borrowed like the numbers.
     unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), numbers.len() * 2) }
 }
 
 fn bytes_mut(numbers: &mut [u16]) -> &mut [i8] {
-    // SAFETY: as in `bytes`, and borrowed exclusively; any bytes are valid numbers.
+    // SAFETY: as in `bytes`, but borrowed exclusively. Any bytes are valid numbers.
     unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), numbers.len() * 2) }
 }
 

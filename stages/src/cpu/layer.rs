@@ -1,4 +1,4 @@
-//! One layer over the rows of a tile.
+//! Computes one layer for the rows of a tile.
 
 use schema::frame::Slice;
 
@@ -12,12 +12,12 @@ use crate::kernels::Isa;
 use crate::kernels::{MatmulJob, Pool, Split, matmul};
 use crate::model::ModelConfig;
 
-/// A tile on its way through the layers.
+/// A tile, and the buffers and settings to compute its layers with.
 pub(super) struct Step<'a> {
     pub(super) config: &'a ModelConfig,
     pub(super) pool: &'a Pool,
     pub(super) isa: Isa,
-    /// What the tile's rows are from.
+    /// The slices that the tile's rows come from.
     pub(super) slices: &'a [Slice],
     pub(super) arena: &'a mut Arena,
 }
@@ -25,7 +25,8 @@ pub(super) struct Step<'a> {
 // === impl Step ===
 
 impl Step<'_> {
-    /// Runs layer number `index` of the shard. What it adds to the residual stream is left in `arena.out`.
+    /// Runs layer number `index` of the shard. The term still to be added to the residual stream is left in
+    /// `arena.out`.
     pub(super) fn layer(&mut self, layer: &Layer, kv: &mut KvCache, index: usize) {
         self.normalise(&layer.attention_norm, index > 0);
         self.project(layer);
@@ -37,12 +38,12 @@ impl Step<'_> {
         self.multiply_into_out(&layer.down);
     }
 
-    /// How many rows the tile has.
+    /// Number of rows in the tile.
     pub(super) fn rows(&self) -> usize {
         self.arena.tile.rows.len()
     }
 
-    /// Adds `out` to the residual stream where there is something to add, and puts its norm into `input`.
+    /// Adds `out` to the residual stream if `pending`, and writes the norm of the stream to `input`.
     fn normalise(&mut self, weight: &[f32], pending: bool) {
         let (rows, hidden, isa, epsilon) = (self.rows(), self.config.hidden, self.isa, self.config.norm_epsilon);
         let Arena { x, input, out, .. } = &mut *self.arena;
@@ -60,7 +61,7 @@ impl Step<'_> {
         });
     }
 
-    /// `query`, `key` and `value` from `input`, without their biases.
+    /// Computes `query`, `key` and `value` from `input`, without their biases.
     fn project(&mut self, layer: &Layer) {
         let rows = self.rows();
         let Arena { input, query, key, value, .. } = &mut *self.arena;

@@ -1,8 +1,9 @@
 //! Powers and exponentials that give the same bits on every processor.
 //!
-//! A system's `exp` differs between systems in the last bit; these are one polynomial of fused multiply-adds, with the
-//! argument split so that the polynomial covers half a power of two on either side. The coefficients minimise the
-//! largest relative error (2e-9 before rounding), found by weighted least squares on Chebyshev nodes.
+//! A system's `exp` differs between systems in the last bit. Each function here is one polynomial of fused
+//! multiply-adds. The argument is split so that the polynomial covers half a power of two on either side. The
+//! coefficients minimise the largest relative error (2e-9 before rounding), found by weighted least squares on
+//! Chebyshev nodes.
 
 use std::f32::consts::{LN_2, LOG2_E};
 
@@ -14,18 +15,18 @@ const POWER: [f32; 7] = [1.0, LN_2, 0.240_226_46, 0.055_503_286, 0.009_618_489, 
 /// Coefficients of `e^r` for `r` in -ln2/2..ln2/2, the lowest power first.
 const EXPONENTIAL: [f32; 7] = [1.0, 1.0, 0.499_999_9, 0.166_664_2, 0.041_668_225, 0.008_374_824, 0.001_383_683_5];
 
-/// Powers of two below this are given as 0: what is smaller is no normal number.
+/// Powers of two below this are returned as 0, because smaller ones are not normal numbers.
 const POWER_MIN: f32 = -126.0;
-/// The natural logarithm of the smallest normal number, rounded up; exponentials of less are given as 0.
+/// Natural logarithm of the smallest normal number, rounded up. Exponentials of smaller arguments are returned as 0.
 const EXPONENT_MIN: f32 = -87.336_54;
-/// Exponentials of more are given as the exponential of this, which is still finite.
+/// Exponentials of larger arguments are returned as the exponential of this, which is still finite.
 const EXPONENT_MAX: f32 = 88.0;
-/// The high part of ln 2, with so few digits that small multiples of it are exact.
+/// The high part of ln 2, with so few digits that its small multiples are exact.
 const LN_2_HIGH: f32 = 0.693_359_4;
-/// What is missing in `LN_2_HIGH`.
+/// The low part of ln 2: the difference from `LN_2_HIGH`.
 const LN_2_LOW: f32 = -2.121_944_4e-4;
 
-/// `2^x` for `x` up to 127; 0 below -126.
+/// `2^x` for `x` up to 127, and 0 below -126.
 #[inline(always)]
 pub(super) fn exp2<L: Lanes>(x: L) -> L {
     let bounded = L::splat(POWER_MIN).max(x);
@@ -34,21 +35,21 @@ pub(super) fn exp2<L: Lanes>(x: L) -> L {
     power.zero_where_below(x, L::splat(POWER_MIN))
 }
 
-/// `e^x`; 0 below -87.3, and no more than `e^88`.
+/// `e^x`, but 0 below -87.3 and no more than `e^88`.
 #[inline(always)]
 pub(super) fn exp<L: Lanes>(x: L) -> L {
-    // Bounds come first in `max` and `min`: where `x` is no number, both give their second operand.
+    // Bounds are the first operands of `max` and `min`, because both return their second operand if `x` is NaN.
     let bounded = L::splat(EXPONENT_MIN).max(L::splat(EXPONENT_MAX).min(x));
     let whole = bounded.mul(L::splat(LOG2_E)).round();
     let rest = whole.fma(L::splat(-LN_2_HIGH), bounded);
     let rest = whole.fma(L::splat(-LN_2_LOW), rest);
-    // -87.3 / ln 2 rounds to -126 and 88 / ln 2 to 127: both are powers a normal number has.
+    // -87.3 / ln 2 rounds to -126 and 88 / ln 2 to 127. Both are exponents of normal numbers.
     let power = polynomial(rest, &EXPONENTIAL).mul(whole.power_of_two());
     power.zero_where_below(x, L::splat(EXPONENT_MIN))
 }
 
-// No closures from here down to the lanes: a closure is compiled without the instructions of the function it is in, and
-// what is not inlined into it then costs a call for every operation.
+// No closures from here down to the lanes. A closure is compiled without the instructions of the function that it is
+// in, and operations that are not inlined into it then cost a call each.
 #[inline(always)]
 fn polynomial<L: Lanes>(x: L, coefficients: &[f32; 7]) -> L {
     let mut power = coefficients.len() - 1;
@@ -60,7 +61,7 @@ fn polynomial<L: Lanes>(x: L, coefficients: &[f32; 7]) -> L {
     sum
 }
 
-/// `values` as whole groups of lanes and a rest filled up with zeros.
+/// `rest`, which has at most [`WIDTH`] values, padded with zeros.
 #[inline(always)]
 pub(super) fn padded(rest: &[f32]) -> [f32; WIDTH] {
     let mut lanes = [0.0; WIDTH];

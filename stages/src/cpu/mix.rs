@@ -1,4 +1,4 @@
-//! The part of a layer where rows meet: keys and values are put away, and queries attend to them.
+//! The part of a layer that combines rows: keys and values are written to the KV cache, and queries attend to them.
 
 use super::arena::{Arena, UNITS_PER_THREAD};
 use super::attention::{AttentionShape, Scratch, Span, Sums, attend, attend_to, merge};
@@ -13,7 +13,7 @@ use crate::kernels::{Isa, Split};
 use crate::model::ModelConfig;
 use crate::shard::Stretch;
 
-/// What all threads need to attend.
+/// Inputs of attention that all threads share.
 struct Attention<'a> {
     config: &'a ModelConfig,
     isa: Isa,
@@ -26,7 +26,7 @@ struct Attention<'a> {
     kv: KvLayer<'a>,
 }
 
-/// One thread's share: a stretch of rows and a key-value head.
+/// A unit of work for one thread: a stretch of rows and a key-value head.
 #[derive(Clone, Copy)]
 struct Unit<'a> {
     stretch: Stretch,
@@ -36,15 +36,15 @@ struct Unit<'a> {
 // === impl Step ===
 
 impl Step<'_> {
-    /// Writes the tile's keys, with their bias, norm and turn, and values to their blocks.
+    /// Writes the tile's keys (with bias, norm and rotation) and values (with bias) to their blocks.
     pub(super) fn write_kv(&mut self, layer: &Layer, kv: &KvLayerMut<'_>) {
         let Self { config, isa, .. } = *self;
         let Arena { key, value, angles, tile, .. } = &mut *self.arena;
         let (key, value) = (Split::new(key), Split::new(value));
         let [_, key_bias, value_bias] = &layer.biases;
         let [_, key_norm] = &layer.head_norms;
-        // By head and not by row: frames may, wrongly, give two rows the same place, and then one must come after the
-        // other.
+        // Threads divide heads, not rows. Frames may wrongly give two rows the same slot, and then one must be written
+        // after the other.
         share::heads(self.pool, config.kv_heads, tile.rows.len(), &|head| {
             for (index, row) in tile.rows.iter().enumerate() {
                 let (k, v) = (head * config.key, head * config.value);
@@ -69,7 +69,7 @@ impl Step<'_> {
         });
     }
 
-    /// Puts what the tile's queries find into `input`.
+    /// Writes the attention result of the tile's queries to `input`.
     pub(super) fn attend(&mut self, layer: &Layer, kv: KvLayer<'_>) {
         let (rows, slices, config, isa) = (self.rows(), self.slices, self.config, self.isa);
         let Arena { input, query, angles, tile, scratch, chunks, .. } = &mut *self.arena;
@@ -83,7 +83,7 @@ impl Step<'_> {
         let attention = Attention { config, isa, layer, shape, angles, query, out, kv };
         let units = tile.stretches.len() * config.kv_heads;
         let unit = |index: usize| {
-            // Long histories first: they take longest.
+            // Long histories come first, because they take longest.
             let stretch = tile.stretches[tile.stretches.len() - 1 - index / config.kv_heads];
             let blocks = &slices[stretch.slice].blocks;
             let kv_head = index % config.kv_heads;
@@ -100,7 +100,7 @@ impl Step<'_> {
                 attention.unit(unit(index), scratch);
             });
         }
-        // Few rows with long histories: chunks apart, then merged.
+        // Few rows with long histories: chunks are computed separately and then merged.
         let sums = Split::new(&mut chunks[..pieces]);
         share::parts(self.pool, pieces, &|slot, piece| {
             let (index, chunk, _) = locate(piece, units, |index| unit(index).span.chunks(shape.window));
@@ -113,7 +113,7 @@ impl Step<'_> {
         for index in 0..units {
             let unit = unit(index);
             let count = unit.span.chunks(shape.window).len();
-            // SAFETY: no other thread is at work.
+            // SAFETY: no other thread runs a part now.
             let (scratch, sums) = unsafe { (&mut scratch.part(0..1)[0], sums.part(from..from + count)) };
             merge(isa, shape, shape.heads, sums, &mut scratch.total);
             attention.put(unit, &scratch.total);
@@ -122,7 +122,7 @@ impl Step<'_> {
     }
 }
 
-/// The unit that piece number `piece` is of, the chunk it is, and where the unit's pieces start.
+/// Index of the unit of piece number `piece`, the piece's chunk, and the number of the unit's first piece.
 fn locate(piece: usize, units: usize, chunks: impl Fn(usize) -> std::ops::Range<usize>) -> (usize, usize, usize) {
     let mut from = 0;
     for index in 0..units {
@@ -138,21 +138,21 @@ fn locate(piece: usize, units: usize, chunks: impl Fn(usize) -> std::ops::Range<
 // === impl Attention ===
 
 impl Attention<'_> {
-    /// A whole unit.
+    /// Computes a whole unit and writes its result.
     fn unit(&self, unit: Unit<'_>, scratch: &mut Scratch) {
         self.ask(unit, scratch);
         attend(self.isa, self.shape, unit.span, self.kv, scratch);
         self.put(unit, &scratch.total);
     }
 
-    /// One chunk of a unit; what comes of it goes to `sums`.
+    /// Computes one chunk of a unit and copies its result to `sums`.
     fn piece(&self, unit: Unit<'_>, chunk: usize, scratch: &mut Scratch, sums: &mut Sums) {
         self.ask(unit, scratch);
         attend_to(self.isa, self.shape, unit.span, chunk, self.kv, scratch);
         sums.copy(&scratch.chunk, self.shape.heads, self.shape.value_padded);
     }
 
-    /// Puts the unit's queries, with their bias, norm, turn and scale, into `scratch`.
+    /// Writes the unit's queries, with their bias, norm, rotation and scale, to `scratch`.
     fn ask(&self, unit: Unit<'_>, scratch: &mut Scratch) {
         let (config, group) = (self.config, self.shape.heads);
         let [bias, _, _] = &self.layer.biases;
@@ -175,7 +175,7 @@ impl Attention<'_> {
         }
     }
 
-    /// Puts what the unit found to its place.
+    /// Writes the unit's result to the output.
     fn put(&self, unit: Unit<'_>, found: &Sums) {
         let (config, group) = (self.config, self.shape.heads);
         for index in 0..unit.stretch.rows * group {

@@ -1,13 +1,13 @@
-//! The processor's runner: one shard's forward pass over mapped weights, with baton's own kernels.
+//! The CPU runner: one shard's forward pass over mapped weights, with baton's own kernels.
 //!
-//! Its law is that a row's bits depend on its token, its position and its sequence alone: not on what shares its
-//! micro-batch, on how a prompt was cut, on the number of threads, on where the layers were cut, or on the instruction
-//! set. Products keep that law by themselves (see `kernels`); everything else here either works on one row at a time or
-//! has its order of operations fixed by position. Memory is allocated when the shard is loaded; a step allocates its
-//! output and nothing else.
+//! Invariant: a row's bits depend only on its token, its position and its sequence. They do not depend on the other
+//! rows of its micro-batch, on how a prompt was cut, on the number of threads, on how the layers were cut into shards,
+//! or on the instruction set. Products keep this invariant by themselves (see `kernels`). Everything else here works on
+//! one row at a time or has an order of operations fixed by position. Memory is allocated when the shard is loaded. A
+//! step allocates only its output.
 //!
-//! Unsafe code is in `lanes` (instructions), `kv` (a mapping as numbers), and where `step` and `mix` hand out parts of a
-//! buffer.
+//! Unsafe code is in `lanes` (instructions), in `kv` (a mapping read as numbers), and in `layer`, `mix`, `head` and
+//! `runner`, which hand out parts of a buffer.
 
 mod arena;
 mod attention;

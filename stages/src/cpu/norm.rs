@@ -1,10 +1,10 @@
-//! Root-mean-square normalisation, with a residual added on the way where there is one.
+//! Root-mean-square normalisation.
 
 use super::lanes::{Kernel, Lanes, WIDTH};
 use super::math::padded;
 use crate::kernels::Isa;
 
-/// Sums kept apart so that one addition need not wait for the one before.
+/// Number of separate sums, so that an addition need not wait for the one before.
 const SUMS: usize = 4;
 
 /// `out = x / sqrt(mean(x²) + epsilon) * weight`.
@@ -13,7 +13,7 @@ pub(super) fn rms_norm(isa: Isa, x: &[f32], weight: &[f32], epsilon: f32, out: &
     isa.run(Norm { values: out, weight, epsilon });
 }
 
-/// The same in place.
+/// As [`rms_norm`], in place.
 pub(super) fn rms_norm_in_place(isa: Isa, values: &mut [f32], weight: &[f32], epsilon: f32) {
     isa.run(Norm { values, weight, epsilon });
 }

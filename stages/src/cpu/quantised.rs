@@ -1,19 +1,19 @@
-//! One block of a token's key or value in 8 bits: what is stored depends on its 32 values alone.
+//! One block of a token's key or value in 8 bits. The stored bits depend only on the block's 32 values.
 //!
-//! The format is ggml's `q8_0`: a scale in half precision and a signed byte a value, which stands for `scale * byte`.
-//! The bytes are chosen for the scale as it is stored. Only plain operations of one rounding each are used, so the bits
-//! are the same everywhere.
+//! The format is ggml's `q8_0`: a scale in half precision and a signed byte for each value. A byte represents
+//! `scale * byte`. The bytes are chosen for the scale as it is stored. Only plain operations with one rounding each are
+//! used, so the bits are the same on every processor.
 
 use half::f16;
 use schema::record::KvType;
 
 /// Values in a block.
 pub(super) const BLOCK: usize = KvType::Q8_BLOCK;
-/// The largest byte; -128 is not used, so that a block and its negative are stored alike.
+/// The largest byte. -128 is not used, so that a block and its negative are stored alike.
 const BYTE_MAX: f32 = 127.0;
 
-/// The scale's bits, and the bytes. Values that half precision cannot scale (infinite or not a number) make a block
-/// that is not a number, so that they are not lost.
+/// The scale's bits, and the bytes. If half precision cannot scale the values (too large, infinite or NaN), the scale
+/// is NaN, so that the fault is not hidden.
 #[inline(always)]
 pub(super) fn quantise(values: &[f32; BLOCK]) -> (u16, [i8; BLOCK]) {
     let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));

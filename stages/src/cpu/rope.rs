@@ -1,4 +1,4 @@
-//! Rotary position: the angles of a step's rows, computed once a step, and turning a head by them.
+//! Rotary position embedding: the angles of a step's rows, computed once a step, and the rotation of a head by them.
 
 use super::lanes::{Kernel, Lanes};
 use crate::kernels::Isa;
@@ -15,13 +15,13 @@ pub(super) struct Angles {
 // === impl Angles ===
 
 impl Angles {
-    /// Room for `rows` rows.
+    /// Allocates angles for `rows` rows.
     pub(super) fn new(rope: Rope, rows: usize) -> Self {
         let values = vec![0.0; rows * 2 * rope.pairs()];
         Self { rope, values }
     }
 
-    /// Computes row `row` for a token at `position`, from double precision.
+    /// Computes row `row` for a token at `position`, in double precision before rounding.
     pub(super) fn set(&mut self, row: usize, position: u32) {
         let pairs = self.rope.pairs();
         let (cosines, sines) = self.values[row * 2 * pairs..][..2 * pairs].split_at_mut(pairs);
@@ -31,7 +31,7 @@ impl Angles {
         }
     }
 
-    /// Turns `head` by the angles of row `row`.
+    /// Rotates `head` by the angles of row `row`.
     pub(super) fn apply_rope(&self, isa: Isa, row: usize, head: &mut [f32]) {
         let pairs = self.rope.pairs();
         let (cosines, sines) = self.values[row * 2 * pairs..][..2 * pairs].split_at(pairs);
@@ -48,7 +48,7 @@ struct Turn<'a> {
 
 impl Kernel for Turn<'_> {
     type Output = ();
-    /// Plain arithmetic: compiled for the instructions at hand, and never fused into other roundings.
+    /// Plain arithmetic, compiled for the instruction set. It is never fused, so the roundings are the same everywhere.
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let turned = |a: f32, b: f32, cosine: f32, sine: f32| (a * cosine - b * sine, a * sine + b * cosine);

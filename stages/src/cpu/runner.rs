@@ -1,4 +1,4 @@
-//! A loaded shard and its steps: from work to output, tile by tile.
+//! Runs the steps of a loaded shard: computes the output of a step's work, tile by tile.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::probe::{PROBE_TIME, Probe, ProbeScratch};
 use crate::shard::{Accepted, Outcome, RunnerSetup, SetupError, no_head};
 use crate::weights::{Shard, Tensor};
 
-/// Runs a shard on the processor.
+/// Runs a shard on the CPU.
 #[derive(Debug)]
 pub struct CpuRunner {
     config: ModelConfig,
@@ -31,29 +31,29 @@ pub struct CpuRunner {
     weights: ShardWeights,
     kv: KvCache,
     arena: Arena,
-    /// The measurement under way.
+    /// The speed measurement in progress.
     probe: Option<Probe>,
 }
 
 // === impl CpuRunner ===
 
 impl CpuRunner {
-    /// Bytes of keys, values and scratch that the shard `layers` takes at most.
+    /// Maximum bytes of keys, values and scratch that the shard `layers` takes.
     pub fn bytes(config: &ModelConfig, layers: LayerRange, threads: usize, room: KvRoom) -> u64 {
         let blocks = u64::from(room.tokens.div_ceil(KV_BLOCK_TOKENS));
         let kv = kv_shape(config, room.kv_type).block_bytes(layers.count() as usize).saturating_mul(blocks);
         kv.saturating_add(Self::scratch_bytes(config, layers.end() == config.layers, threads, room.tokens))
     }
 
-    /// Bytes of scratch alone; the last shard's are the most.
+    /// Bytes of scratch alone. The last shard takes the most.
     pub fn scratch_bytes(config: &ModelConfig, last: bool, threads: usize, kv_tokens: u32) -> u64 {
         ArenaSizes::new(config, last, threads, kv_tokens).bytes()
     }
 
-    /// Gets a shard ready to be computed by the threads of `pool`.
+    /// Prepares a shard for computation by the threads of `pool`.
     ///
     /// # Errors
-    /// [`SetupError`] when the shard lacks something or there is no memory.
+    /// [`SetupError`] if the shard lacks something or there is no memory.
     pub fn new(setup: RunnerSetup, pool: Arc<Pool>) -> Result<Self, SetupError> {
         let RunnerSetup { config, shard, room } = setup;
         config.check_kv(room.kv_type)?;
@@ -67,7 +67,7 @@ impl CpuRunner {
         Ok(Self { arena: Arena::new(&sizes, rope), isa: Isa::best(), config, shard, pool, weights, kv, probe: None })
     }
 
-    /// Blocks of keys and values it has room for.
+    /// Blocks of keys and values that the runner has room for.
     pub fn kv_blocks(&self) -> u32 {
         self.kv.blocks() as u32
     }
@@ -77,7 +77,7 @@ impl CpuRunner {
         Accepted::new(&self.config, first, last, self.kv_blocks())
     }
 
-    /// Puts what the tile starts from into the residual stream.
+    /// Writes the tile's input to the residual stream and computes the angles of its rows.
     fn begin(&mut self, work: &Work<'_>, from: usize) -> Result<(), RunnerError> {
         let hidden = self.config.hidden;
         let Arena { x, tile, angles, .. } = &mut self.arena;
@@ -101,7 +101,7 @@ impl CpuRunner {
         Ok(())
     }
 
-    /// Runs all layers on the tile; what the last one adds is left in `arena.out`.
+    /// Runs all layers on the tile. The term that the last one adds is left in `arena.out`.
     fn layers(&mut self, work: &Work<'_>) {
         let Self { config, pool, isa, weights, kv, arena, .. } = self;
         let mut step = Step { config, pool, isa: *isa, slices: work.slices, arena };
@@ -110,7 +110,7 @@ impl CpuRunner {
         }
     }
 
-    /// Adds what the last layer left and appends the rows to `activations`.
+    /// Adds the term that the last layer left, and appends the rows to `activations`.
     fn hand_on(&mut self, activations: &mut Vec<f32>) {
         let hidden = self.config.hidden;
         let rows = self.arena.tile.rows.len();
@@ -124,7 +124,7 @@ impl CpuRunner {
         activations.extend_from_slice(&self.arena.x[..rows * hidden]);
     }
 
-    /// Runs the work tile by tile and hands its outcome to `into`.
+    /// Runs the work tile by tile and appends its result to `into`.
     fn run(&mut self, work: &Work<'_>, into: &mut Outcome) -> Result<(), RunnerError> {
         let rows = self.accepted().check(work)?;
         match into {
@@ -149,10 +149,10 @@ impl CpuRunner {
         Ok(())
     }
 
-    /// The logits of every position that wants some, one row after the other: for measuring perplexity, and for tests.
+    /// Logits of every position that needs them, one row after the other. For perplexity measurements and tests.
     ///
     /// # Errors
-    /// [`RunnerError::Work`] when the work does not fit, or the shard is not the last.
+    /// [`RunnerError::Work`] if the work does not fit, or the shard is not the last.
     pub fn logits(&mut self, work: &Work<'_>) -> Result<Vec<f32>, RunnerError> {
         let mut outcome = Outcome::Logits(Vec::new());
         if self.weights.head.is_none() {
@@ -175,7 +175,7 @@ impl Runner for CpuRunner {
         let probe = probe.get_or_insert_with(|| Probe::new(&shard.file().matrix_formats(), PROBE_TIME));
         let tensors = shard.matrices();
         let matrices: Vec<_> = tensors.iter().map(Tensor::matrix).collect();
-        // No step is under way, so its memory is free.
+        // No step is running, so its memory is free.
         let scratch = ProbeScratch { rows: &mut arena.input, out: &mut arena.gate };
         if !probe.slice(&matrices, pool, scratch) {
             return None;

@@ -1,16 +1,16 @@
-//! Dealing work out to the threads of a pool.
+//! Distributes work among the threads of a pool.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::kernels::Pool;
 
-/// Rows below this are not worth waking a thread for: a norm of a row takes about a microsecond.
+/// Fewer rows than this do not repay waking a thread, because a norm of a row takes about a microsecond.
 const ROWS_APART_MIN: usize = 8;
-/// Parts a thread should find: a late thread then costs a quarter of its share.
+/// Parts for each thread. A late thread then costs a quarter of its share.
 const PARTS_PER_THREAD: usize = 4;
 
-/// Calls `work(slot, part)` for each part. Two calls with the same slot, which is below the number of threads, never
+/// Calls `work(slot, part)` for each part. A slot is below the number of threads. Two calls with the same slot never
 /// run at the same time.
 pub(super) fn parts(pool: &Pool, parts: usize, work: &(dyn Fn(usize, usize) + Sync)) {
     let slots = pool.threads().min(parts);
@@ -29,7 +29,7 @@ pub(super) fn parts(pool: &Pool, parts: usize, work: &(dyn Fn(usize, usize) + Sy
     });
 }
 
-/// Calls `work(head)` for each head of some rows.
+/// Calls `work(head)` for each head of `rows` rows.
 pub(super) fn heads(pool: &Pool, heads: usize, rows: usize, work: &(dyn Fn(usize) + Sync)) {
     if rows < ROWS_APART_MIN {
         return (0..heads).for_each(work);

@@ -1,5 +1,4 @@
-//! The tensors of a shard, found once and kept at hand. Matrices stay where they are mapped; norms and biases, a few
-//! kilobytes a layer, are copied.
+//! The tensors of a shard, looked up once. Matrices stay mapped. Norms and biases, a few kilobytes a layer, are copied.
 
 use schema::LayerRange;
 
@@ -10,13 +9,13 @@ use crate::weights::{EmbeddingRows, Shard, Tensor, TensorError};
 /// One layer's weights.
 pub(super) type Layer = LayerTensors<Tensor, Vec<f32>>;
 
-/// The head's weights.
+/// The output head's weights.
 pub(super) type Head = HeadTensors<Tensor, Vec<f32>>;
 
-/// Where the first layer's rows come from.
+/// Source of the first layer's rows.
 #[derive(Debug)]
 pub(super) enum Embedding {
-    /// The table is mapped, because the head is the same one.
+    /// The table is mapped, because the output head is the same tensor.
     Mapped(Tensor),
     /// The table is read from the file, row by row.
     Read(EmbeddingRows),
@@ -25,23 +24,23 @@ pub(super) enum Embedding {
 /// All weights of a shard.
 #[derive(Debug)]
 pub(super) struct ShardWeights {
-    /// In the first stage.
+    /// Present in the first stage.
     pub(super) embedding: Option<Embedding>,
     pub(super) layers: Vec<Layer>,
-    /// In the last stage.
+    /// Present in the last stage.
     pub(super) head: Option<Head>,
 }
 
-/// The mapped file itself holds matrices; vectors are copied.
+/// Backend that keeps matrices in the mapped file and copies vectors.
 struct Mapped;
 
 // === impl ShardWeights ===
 
 impl ShardWeights {
-    /// Finds the weights of a model whose tensors were checked.
+    /// Looks up the weights of a model whose tensors were checked.
     ///
     /// # Errors
-    /// [`TensorError`] when the shard does not have what the header promises.
+    /// [`TensorError`] if the shard does not have the tensors that the header promises.
     pub(super) fn find(config: &ModelConfig, shard: &Shard) -> Result<Self, TensorError> {
         let range: LayerRange = shard.layers();
         let layers = (range.start()..range.end()).map(|layer| Layer::hold(shard, layer, &Mapped));

@@ -1,4 +1,4 @@
-//! A position in a file's bytes, and reads that cannot leave them.
+//! A position in a file's bytes, with reads that never pass their end.
 
 use super::error::{GgufError, quoted};
 
@@ -20,7 +20,7 @@ impl<'a> Cursor<'a> {
         self.position as u64
     }
 
-    /// Bytes up to the file's end.
+    /// Number of bytes up to the file's end.
     pub(super) fn remaining(&self) -> u64 {
         (self.bytes.len() - self.position) as u64
     }
@@ -55,7 +55,8 @@ impl<'a> Cursor<'a> {
         self.array(field).map(u64::from_le_bytes)
     }
 
-    /// A count of things that take at least `bytes_each` bytes: refused when the rest of the file cannot hold them.
+    /// Reads a count of items that take at least `bytes_each` bytes each. Refuses a count that the rest of the file
+    /// cannot hold.
     pub(super) fn count(&mut self, bytes_each: u64, field: &dyn Fn() -> String) -> Result<u64, GgufError> {
         let offset = self.position();
         let count = self.u64(field)?;
@@ -67,7 +68,7 @@ impl<'a> Cursor<'a> {
         Ok(count)
     }
 
-    /// A length and so many bytes of UTF-8.
+    /// Reads a string: its length in bytes, then its UTF-8 bytes.
     pub(super) fn string(&mut self, field: &dyn Fn() -> String) -> Result<&'a str, GgufError> {
         let length = self.count(1, &|| format!("length of {}", field()))?;
         let offset = self.position();

@@ -1,32 +1,32 @@
-//! What is wrong with a GGUF file, or with a value asked of its metadata.
+//! Errors of a GGUF file, and of a value requested from its metadata.
 
-/// A file that is not usable: which field, where, what was expected and what is there.
+/// An unusable file: the field, its offset, the expected and the found value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} at byte {offset}: expected {expected}, found {found}")]
 pub struct GgufError {
     /// The field, such as `tensor count` or `dimensions of tensor "output.weight"`.
     pub field: String,
-    /// Where in the file the field lies, in bytes from its start.
+    /// Offset of the field, in bytes from the file's start.
     pub offset: u64,
-    /// What would have been accepted.
+    /// The accepted values.
     pub expected: String,
-    /// What is there.
+    /// The value found.
     pub found: String,
 }
 
-/// A metadata value that is not there or not of the type asked for.
+/// A metadata value that is absent or not of the requested type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("metadata key {key}: expected {expected}, found {found}")]
 pub struct MetadataError {
     /// The key.
     pub key: String,
-    /// The type, or range, asked for.
+    /// The requested type or range.
     pub expected: String,
-    /// What the file has.
+    /// The value in the file.
     pub found: String,
 }
 
-/// `text` in quotes with control characters escaped, cut to a length fit for one line.
+/// `text` in quotes with control characters escaped, cut to 64 characters so that it fits one line.
 pub(super) fn quoted(text: &str) -> String {
     const CHARACTERS_MAX: usize = 64;
     match text.char_indices().nth(CHARACTERS_MAX) {

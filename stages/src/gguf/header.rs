@@ -10,43 +10,43 @@ use super::limits::{
 use super::tensor::DESCRIPTION_BYTES_MIN;
 use super::{GgufError, Metadata, TensorInfo, Value};
 
-/// What a GGUF file says of itself. Every tensor lies inside the file, on no other tensor, under a name of its own.
+/// The header of a GGUF file. Every tensor lies inside the file, overlaps no other tensor and has a unique name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Header {
     /// The format's version: 2 or 3.
     pub version: u32,
     /// The metadata.
     pub metadata: Metadata,
-    /// The tensors in the file's order; offsets count from the file's start.
+    /// The tensors in the file's order. Their offsets count from the file's start.
     pub tensors: Vec<TensorInfo>,
-    /// Where the tensors' bytes begin.
+    /// Offset at which the tensors' bytes begin.
     pub data_offset: u64,
-    /// The file's length.
+    /// The file's length in bytes.
     pub file_bytes: u64,
     by_name: HashMap<Box<str>, u32>,
 }
 
-/// How much of the metadata to keep. All of it is checked either way.
+/// Selects the metadata to keep. All of it is checked in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
     /// Everything.
     Everything,
-    /// Everything but the arrays of `tokenizer.*`: a stage has no use for megabytes of vocabulary.
+    /// Everything except the arrays under `tokenizer.*`: a stage does not need megabytes of vocabulary.
     NoVocabulary,
 }
 
 // === impl Header ===
 
 impl Header {
-    /// Reads the header of the file whose bytes these are (all of them).
+    /// Reads the header of a file. `bytes` is the whole file.
     ///
     /// # Errors
-    /// [`GgufError`] naming the field, its offset, what was expected and what was found.
+    /// [`GgufError`] with the field, its offset, the expected and the found value.
     pub fn parse(bytes: &[u8]) -> Result<Self, GgufError> {
         Self::parse_keeping(bytes, Keep::Everything)
     }
 
-    /// As [`Self::parse`], keeping only what `keep` says.
+    /// As [`Self::parse`], but keeps only the metadata that `keep` selects.
     ///
     /// # Errors
     /// As [`Self::parse`].
@@ -83,12 +83,13 @@ impl Header {
     }
 }
 
-/// The fewest bytes an entry takes: key length, one byte of key, type, one byte of value.
+/// Minimum size of a metadata entry, in bytes: key length, one byte of key, type, one byte of value.
 const ENTRY_BYTES_MIN: u64 = 8 + 1 + 4 + 1;
 
 fn bounded(cursor: &mut Cursor<'_>, bytes_each: u64, most: u64, name: &str) -> Result<u64, GgufError> {
     let offset = cursor.position();
-    // Checked against what follows the count itself, which is generous by the other count's 8 bytes.
+    // Checked against all bytes after the count. For the tensor count these include the 8 bytes of the metadata count,
+    // so the bound is slightly too high.
     let count = cursor.count(bytes_each, &|| name.to_owned())?;
     if count > most {
         return Err(error(name, offset, format!("at most {most}"), count.to_string()));
@@ -118,7 +119,7 @@ fn read_version(cursor: &mut Cursor<'_>) -> Result<u32, GgufError> {
     }
 }
 
-/// The metadata, and the alignment it asks for.
+/// The metadata, and the alignment that it sets.
 struct Read {
     metadata: Metadata,
     alignment: u64,

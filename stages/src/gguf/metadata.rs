@@ -1,6 +1,7 @@
-//! A file's metadata, asked for by key and type.
+//! A file's metadata, read by key and type.
 //!
-//! Integers of another width are converted when the value fits; nothing else is: a number is no text, a float no integer.
+//! Integers of another width are converted if the value fits, and 64-bit floats are rounded. Nothing else is converted:
+//! a number is not read as text, a float not as an integer.
 
 use std::collections::BTreeMap;
 
@@ -55,9 +56,9 @@ impl Metadata {
         u64, get_u64, u64_or: u64, "u64", |value| integer(value)?.try_into().ok();
         /// The integer of `key`.
         i32, get_i32, i32_or: i32, "i32", |value| integer(value)?.try_into().ok();
-        /// The float of `key`; a 64-bit one is rounded.
+        /// The float of `key`. A 64-bit float is rounded.
         f32, get_f32, f32_or: f32, "f32", float;
-        /// The truth of `key`.
+        /// The boolean of `key`.
         bool, get_bool, bool_or: bool, "bool", |value| match value {
             Value::Bool(value) => Some(*value),
             _ => None,
@@ -68,10 +69,10 @@ impl Metadata {
         /// The integers of `key`.
         i32_array, get_i32_array, i32_array_or: Vec<i32>, "array of i32",
             |value| numbers(value)?.iter().map(|one| integer(&one)?.try_into().ok()).collect();
-        /// The floats of `key`; 64-bit ones are rounded.
+        /// The floats of `key`. 64-bit floats are rounded.
         f32_array, get_f32_array, f32_array_or: Vec<f32>, "array of f32",
             |value| numbers(value)?.iter().map(|one| float(&one)).collect();
-        /// The truths of `key`.
+        /// The booleans of `key`.
         bool_array, get_bool_array, bool_array_or: Vec<bool>, "array of bool",
             |value| numbers(value)?.iter().map(|one| if let Value::Bool(one) = one { Some(one) } else { None }).collect();
     }
@@ -116,7 +117,7 @@ impl Metadata {
         self.convert(key, "array of string", |value| if let Value::Strings(texts) = value { Some(texts) } else { None })
     }
 
-    /// The value of `key`, whatever its type.
+    /// The value of `key`, of any type.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key)
     }
@@ -126,17 +127,17 @@ impl Metadata {
         self.values.iter().map(|(key, value)| (&**key, value))
     }
 
-    /// How many entries.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether there is none.
+    /// True if there are no entries.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Sets `key`; what it was before.
+    /// Sets `key` and returns its previous value.
     pub(super) fn insert(&mut self, key: &str, value: Value) -> Option<Value> {
         self.values.insert(key.into(), value)
     }

@@ -2,10 +2,11 @@
 //!
 //! Layout, from the format's public specification (ggml, `docs/gguf.md`): magic, version, tensor count, metadata count,
 //! the metadata entries, one description per tensor, padding to the alignment, the tensors' bytes. Every count, length,
-//! offset and type is checked against what the file can hold before it is used, so a hostile file costs an error: no
-//! panic, no loop longer than the file, no allocation that the file's size does not justify.
+//! offset and type is checked against the size of the file before it is used. So a hostile file causes an error: no
+//! panic, no loop longer than the file, no allocation out of proportion to the file's size.
 //!
-//! This module knows neither files nor mappings (it is handed bytes) nor what any tensor or key means.
+//! The reader takes bytes: it opens no files and makes no mappings. This module does not interpret the tensors or the
+//! keys of a model.
 
 mod cursor;
 mod error;

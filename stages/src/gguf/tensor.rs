@@ -1,4 +1,4 @@
-//! What the header says of one tensor, and the checks that make it safe to believe.
+//! The header's description of one tensor, and the checks that make it safe to use.
 
 use super::GgufError;
 use super::cursor::{Cursor, error};
@@ -6,28 +6,29 @@ use super::error::quoted;
 use super::limits::{DIMENSIONS_MAX, TENSOR_NAME_BYTES_MAX};
 use crate::format::Format;
 
-/// Where a tensor lies in the file and how its bytes are to be read. All of it lies inside the file.
+/// The place of a tensor in the file, and the format of its bytes. The whole tensor lies inside the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Its name, such as `blk.3.attn_q.weight`.
     pub name: String,
-    /// Its dimensions in ggml's order: the first is the length of a row; 1 to 4 of them, none zero.
+    /// Its dimensions in ggml's order: the first is the length of a row. There are 1 to 4, none zero.
     pub dims: Vec<u64>,
-    /// How its values are stored.
+    /// Storage format of its values.
     pub format: Format,
-    /// Its first byte, counted from the file's start.
+    /// Offset of its first byte from the file's start.
     pub offset: u64,
     /// Its length in bytes.
     pub bytes: u64,
 }
 
-/// The fewest bytes a description takes: name length, one byte of name, dimension count, one dimension, format, offset.
+/// Minimum size of a description, in bytes: name length, one byte of name, dimension count, one dimension, format,
+/// offset.
 pub(super) const DESCRIPTION_BYTES_MIN: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 
 // === impl TensorInfo ===
 
 impl TensorInfo {
-    /// Reads description number `index`; its offset is still relative to the tensor data.
+    /// Reads description number `index`. Its offset is still relative to the tensor data.
     pub(super) fn read(cursor: &mut Cursor<'_>, index: u64, alignment: u64) -> Result<Self, GgufError> {
         let name = read_name(cursor, index)?;
         let field = |what: &str| format!("{what} of tensor {}", quoted(name));
@@ -50,7 +51,7 @@ impl TensorInfo {
         Ok(Self { name: name.to_owned(), dims, format, offset, bytes })
     }
 
-    /// Turns the offset into one from the file's start; the tensor must end within the file.
+    /// Converts the offset into one from the file's start. The tensor must end within the file.
     pub(super) fn place(&mut self, data_offset: u64, file_bytes: u64) -> Result<(), GgufError> {
         let start = data_offset.checked_add(self.offset);
         let end = start.and_then(|start| start.checked_add(self.bytes));
@@ -118,7 +119,7 @@ fn read_dimensions(cursor: &mut Cursor<'_>, field: &dyn Fn(&str) -> String) -> R
     Ok(dims)
 }
 
-/// The bytes that a tensor of such dimensions takes; else what was expected and found.
+/// Size of a tensor of these dimensions, in bytes. The error holds the expected and the found value.
 pub(super) fn bytes_of(format: Format, dims: &[u64]) -> Result<u64, (String, String)> {
     let (block_values, block_bytes) = (format.block_values() as u64, format.block_bytes() as u64);
     let cols = dims.first().copied().unwrap_or(0);
@@ -128,7 +129,7 @@ pub(super) fn bytes_of(format: Format, dims: &[u64]) -> Result<u64, (String, Str
     }
     let rows = dims.iter().skip(1).try_fold(1u64, |rows, dim| rows.checked_mul(*dim));
     let bytes = rows.and_then(|rows| (cols / block_values).checked_mul(block_bytes)?.checked_mul(rows));
-    // The number of values must fit too: narrow formats have more values than bytes.
+    // The number of values must fit 64 bits too: narrow formats have more values than bytes.
     let values = rows.and_then(|rows| rows.checked_mul(cols));
     match (bytes, values) {
         (Some(bytes), Some(_)) => Ok(bytes),

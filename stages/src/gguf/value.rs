@@ -1,7 +1,7 @@
-//! Metadata values: what the reader keeps and the writer takes.
+//! Metadata values, as the reader keeps them and the writer takes them.
 //!
-//! Arrays stay compact, because a vocabulary has 100,000 entries: numbers as the file's own bytes, strings as one text
-//! and where each ends.
+//! Arrays are stored compactly, because a vocabulary has 100,000 entries: numbers as the file's own bytes, strings as
+//! one text with the end of each string.
 
 use super::GgufError;
 use super::cursor::{Cursor, error};
@@ -30,9 +30,9 @@ pub enum Kind {
 /// A metadata value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// An integer of the given type; in range for it.
+    /// An integer of the given type, within its range.
     Integer(Kind, i128),
-    /// A 32-bit or (the file's) 64-bit float.
+    /// A float of the given type, which has 32 or 64 bits in the file.
     Float(Kind, f64),
     /// True or false.
     Bool(bool),
@@ -42,9 +42,9 @@ pub enum Value {
     Numbers(Numbers),
     /// An array of texts.
     Strings(Strings),
-    /// An array of arrays: checked when it is read, but not kept, since no model family uses one.
+    /// An array of arrays. It is checked when it is read, but not kept, because no model family uses one.
     Nested {
-        /// How many arrays it has.
+        /// Number of inner arrays.
         count: u64,
     },
 }
@@ -60,7 +60,7 @@ pub struct Numbers {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Strings {
     text: Box<str>,
-    /// Where each text ends in `text`; it starts where the one before ends.
+    /// End of each text in `text`, in bytes. A text starts at the end of the one before.
     ends: Box<[usize]>,
 }
 
@@ -87,7 +87,7 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| *kind as u32 == number)
     }
 
-    /// The fewest bytes a value takes in the file; exact for all but texts and arrays.
+    /// Minimum size of a value in the file, in bytes. Exact for all kinds except texts and arrays.
     pub(super) fn bytes_min(self) -> u64 {
         match self {
             Self::U8 | Self::I8 | Self::Bool => 1,
@@ -98,7 +98,7 @@ impl Kind {
         }
     }
 
-    /// Its name in errors.
+    /// The kind's name in error messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::U8 => "u8",
@@ -123,7 +123,7 @@ impl Kind {
         Self::from_number(number).ok_or_else(|| error(field(), offset, "a value type from 0 to 12", number.to_string()))
     }
 
-    /// The scalar in `bytes`, which are as many as the kind takes.
+    /// Decodes the scalar in `bytes`, whose length is the kind's size.
     fn decode(self, bytes: &[u8]) -> Value {
         fn fixed<const N: usize>(bytes: &[u8]) -> [u8; N] {
             let mut array = [0; N];
@@ -150,7 +150,7 @@ impl Kind {
 // === impl Value ===
 
 impl Value {
-    /// Reads the type and the value of `key`. With `keep_arrays` off an array is checked and then left out.
+    /// Reads the type and the value of `key`. If `keep_arrays` is false, an array is checked and then dropped.
     pub(super) fn read(cursor: &mut Cursor<'_>, key: &str, keep_arrays: bool) -> Result<Option<Self>, GgufError> {
         let kind = Kind::read(cursor, &|| format!("value type of metadata key {}", quoted(key)))?;
         let field = || format!("value of metadata key {}", quoted(key));
@@ -199,7 +199,7 @@ impl Value {
         }
     }
 
-    /// Its type in words, for errors.
+    /// The value's type in words, for error messages.
     pub fn describe(&self) -> String {
         match self {
             Self::Integer(kind, value) => format!("{} {value}", kind.name()),
@@ -257,17 +257,17 @@ impl Numbers {
         self.kind
     }
 
-    /// The file's bytes of all elements.
+    /// The bytes of all elements, as in the file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How many elements.
+    /// Number of elements.
     pub fn len(&self) -> usize {
         self.bytes.len() / self.kind.bytes_min() as usize
     }
 
-    /// Whether there is none.
+    /// True if the array is empty.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -281,7 +281,7 @@ impl Numbers {
 // === impl Strings ===
 
 impl Strings {
-    /// Reads `count` strings; the caller has checked that the rest of the file can hold so many.
+    /// Reads `count` strings. The caller has checked that the rest of the file can hold that many.
     fn read(cursor: &mut Cursor<'_>, count: u64, field: &dyn Fn() -> String, keep: bool) -> Result<Self, GgufError> {
         let mut text = String::new();
         let mut ends = Vec::new();
@@ -295,12 +295,12 @@ impl Strings {
         Ok(Self { text: text.into(), ends: ends.into() })
     }
 
-    /// How many texts.
+    /// Number of texts.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is none.
+    /// True if the array is empty.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }

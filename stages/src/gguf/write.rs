@@ -1,4 +1,4 @@
-//! Makes GGUF files, version 3: fixtures for tests, and models with random weights to measure speed on.
+//! Writes GGUF files, version 3: test fixtures, and models with random weights for speed measurements.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,7 +8,7 @@ use super::tensor::bytes_of;
 use super::value::{Kind, Value};
 use crate::format::Format;
 
-/// A file that is being put together.
+/// A GGUF file under construction.
 #[derive(Default)]
 pub struct GgufWriter {
     entries: Vec<(String, Value)>,
@@ -23,39 +23,39 @@ struct Pending {
     source: Source,
 }
 
-/// Where a tensor's bytes come from.
+/// Source of a tensor's bytes.
 pub enum Source {
-    /// From memory.
+    /// Bytes in memory.
     Bytes(Vec<u8>),
-    /// From a function that writes them when their turn comes, so that a model larger than memory can be made.
+    /// A function that writes the bytes while the file is written, so that a model may be larger than memory.
     Stream(Stream),
 }
 
-/// Writes a tensor's bytes, all of them.
+/// Writes all bytes of a tensor.
 pub type Stream = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()>>;
 
-/// A file that cannot be written.
+/// Errors of a file that cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// A tensor the format has no place for.
+    /// A tensor that the format cannot represent.
     #[error("tensor {name:?}: expected {expected}, found {found}")]
     Tensor {
         /// Its name.
         name: String,
-        /// What would have been accepted.
+        /// The accepted values.
         expected: String,
-        /// What was given.
+        /// The given value.
         found: String,
     },
-    /// A value that only the reader makes.
+    /// A value that only the reader produces.
     #[error("metadata key {key:?}: expected a value that can be written, found {found}")]
     Value {
         /// The key.
         key: String,
-        /// What was given.
+        /// The given value.
         found: String,
     },
-    /// The destination failed.
+    /// Writing to the destination failed.
     #[error("cannot write the file")]
     Io(#[from] io::Error),
 }
@@ -75,10 +75,11 @@ impl GgufWriter {
         self
     }
 
-    /// Adds a tensor whose bytes are at hand. `dims` are in ggml's order: the row's length first.
+    /// Adds a tensor whose bytes are in memory. `dims` are in ggml's order: the row's length first.
     ///
     /// # Errors
-    /// [`WriteError::Tensor`] when the dimensions do not suit the format, or `bytes` does not suit both.
+    /// [`WriteError::Tensor`] when the name or the dimensions do not fit the format, or the length of `bytes` does not
+    /// fit both.
     pub fn tensor(self, name: &str, dims: &[u64], format: Format, bytes: Vec<u8>) -> Result<Self, WriteError> {
         self.tensor_from(name, dims, format, Source::Bytes(bytes))
     }
@@ -86,7 +87,7 @@ impl GgufWriter {
     /// Adds a tensor from any source.
     ///
     /// # Errors
-    /// As [`Self::tensor`]; a stream of the wrong length shows when the file is written.
+    /// As [`Self::tensor`]. A stream of the wrong length fails later, when the file is written.
     pub fn tensor_from(mut self, name: &str, dims: &[u64], format: Format, source: Source) -> Result<Self, WriteError> {
         let wrong = |expected: String, found: String| WriteError::Tensor { name: name.to_owned(), expected, found };
         if name.is_empty() || name.len() as u64 > TENSOR_NAME_BYTES_MAX {
@@ -115,7 +116,7 @@ impl GgufWriter {
         Ok(bytes)
     }
 
-    /// Writes the file at `path`, over whatever is there.
+    /// Writes the file at `path` and overwrites an existing one.
     ///
     /// # Errors
     /// [`WriteError`] as for [`Self::write_to`].
@@ -173,7 +174,7 @@ impl Pending {
     }
 }
 
-/// Counts what goes through.
+/// Counts the bytes that are written through it.
 struct Counted<'a> {
     out: &'a mut dyn Write,
     bytes: u64,
@@ -196,7 +197,8 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend(text.as_bytes());
 }
 
-/// Whether the value could be written: an array of arrays cannot, the reader does not keep it.
+/// Writes a value and returns true if that is possible. An array of arrays cannot be written, because the reader does
+/// not keep it.
 fn put_value(out: &mut Vec<u8>, value: &Value) -> bool {
     let mut kind = |kind: Kind| out.extend((kind as u32).to_le_bytes());
     match value {

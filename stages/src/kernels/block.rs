@@ -1,5 +1,5 @@
-//! What the bits of a ggml block mean, one block of 32 values at a time: the plain form every kernel is tested against.
-//! Does not know matrices or activations.
+//! Decodes ggml blocks in plain code, one block of 32 values at a time. Every kernel is tested against this form. Knows
+//! no matrices and no activations.
 //!
 //! The layouts are facts of the GGUF format as ggml writes it (`ggml-common.h`, `ggml-quants.c`).
 
@@ -7,7 +7,7 @@ use half::{bf16, f16};
 
 use crate::format::Format;
 
-/// 32 weights: `value = scale * integer + min`, scale and minimum given for either half of 16.
+/// 32 weights: `value = scale * integer + min`. Each half of 16 weights has its own scale and minimum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Block {
     pub(super) integers: [i32; 32],
@@ -15,12 +15,12 @@ pub(super) struct Block {
     pub(super) min: [f32; 2],
 }
 
-/// Whether the halves of a block have scales of their own.
+/// True if the halves of a block have separate scales.
 pub(super) fn halves(format: Format) -> bool {
     matches!(format, Format::Q2K | Format::Q3K | Format::Q6K)
 }
 
-/// Whether the format has minimums.
+/// True if the format has minimums.
 pub(super) fn minimums(format: Format) -> bool {
     matches!(format, Format::Q4_1 | Format::Q5_1 | Format::Q2K | Format::Q4K | Format::Q5K)
 }
@@ -28,7 +28,7 @@ pub(super) fn minimums(format: Format) -> bool {
 /// Block `index` (of 32 values) of a row in a quantised format.
 ///
 /// # Panics
-/// When the row ends before, or the format is not quantised.
+/// If the row has no such block, or the format is not quantised.
 pub(super) fn read(format: Format, row: &[u8], index: usize) -> Block {
     let per_unit = format.block_values() / 32;
     let unit = &row[index / per_unit * format.block_bytes()..][..format.block_bytes()];
@@ -51,7 +51,7 @@ pub(super) fn read(format: Format, row: &[u8], index: usize) -> Block {
 /// Value `index` of a row of floats.
 ///
 /// # Panics
-/// When the row ends before, or the format is quantised.
+/// If the row has no such value, or the format is quantised.
 pub(super) fn read_float(format: Format, row: &[u8], index: usize) -> f32 {
     match format {
         Format::F32 => f32::from_le_bytes(row[4 * index..4 * index + 4].try_into().expect("four bytes")),
@@ -61,10 +61,10 @@ pub(super) fn read_float(format: Format, row: &[u8], index: usize) -> f32 {
     }
 }
 
-/// All values of whole blocks.
+/// Writes all values of whole blocks to `out`.
 ///
 /// # Panics
-/// When `bytes` and `out` are not the same number of whole blocks.
+/// If `bytes` and `out` are not the same number of whole blocks.
 pub(super) fn dequantise(format: Format, bytes: &[u8], out: &mut [f32]) {
     let expected = format.row_bytes(out.len());
     assert_eq!(expected, Some(bytes.len()), "{} values in {}", out.len(), format.name());
@@ -169,7 +169,7 @@ fn q6_k(unit: &[u8], sub: usize) -> Block {
     Block { integers, scale: [0, 1].map(|at| scale * sub_scale(at)), min: [0.0; 2] }
 }
 
-/// Q4_K and Q5_K: eight 6-bit scales and minimums in 12 bytes behind the two 16-bit factors.
+/// Q4_K and Q5_K: eight 6-bit scales and eight 6-bit minimums in 12 bytes after the two 16-bit factors.
 fn with_packed_scales(unit: &[u8], sub: usize, integers: [i32; 32]) -> Block {
     let packed = &unit[4..16];
     let (scale, min) = if sub < 4 {
@@ -186,7 +186,7 @@ fn uniform(integers: [i32; 32], scale: f32, min: f32) -> Block {
     Block { integers, scale: [scale; 2], min: [min; 2] }
 }
 
-/// Value `index` of 32: the low nibbles of 16 bytes, then the high ones.
+/// Value `index` of 32: the low nibbles of 16 bytes come first, then the high ones.
 fn nibble(bytes: &[u8], index: usize) -> i32 {
     i32::from(bytes[index % 16] >> (4 * (index / 16)) & 15)
 }

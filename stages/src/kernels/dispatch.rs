@@ -1,4 +1,5 @@
-//! A product's way from the call to the threads: which instruction set, which outputs together. Does no arithmetic.
+//! Dispatches a matrix product: chooses the instruction set and divides the outputs among the threads. Does no
+//! arithmetic.
 
 use std::ops::Range;
 
@@ -15,7 +16,7 @@ use super::tile::Outputs;
 use super::x86::{self, avx2::Avx2, avx512::Avx512};
 use super::{Matrix, Pool, Rows, scalar};
 
-/// One matrix to multiply with, and where the product goes.
+/// One matrix to multiply with, and the buffer for the product.
 #[derive(Debug)]
 pub struct MatmulJob<'a> {
     /// `n` x `k` weights.
@@ -24,31 +25,32 @@ pub struct MatmulJob<'a> {
     pub out: &'a mut [f32],
 }
 
-/// A job as the threads see it.
+/// A job in the form that the threads share.
 pub(super) struct Product<'a> {
     pub(super) weights: Matrix<'a>,
     pub(super) out: Split<'a, f32>,
     pub(super) x: &'a Rows,
 }
 
-/// Jobs in one parallel region: Q, K, V and a few to spare. More are done in several regions.
+/// Jobs in one parallel region: Q, K, V and a few to spare. More jobs take several regions.
 const JOBS_MAX: usize = 8;
 
-/// Outputs are dealt out in multiples of this: every kernel's tile divides it.
+/// Threads take outputs in multiples of this number. The tile width of every kernel divides it.
 const OUTPUTS_STEP: usize = 16;
 
-/// Weight bytes times rows a part should have at least, so that taking a part costs nothing beside it (1 to 2 us).
+/// Minimum work of a part, in weight bytes times rows: 1 to 2 us, so that the cost of taking a part is negligible.
 const PART_WORK_MIN: usize = 32 * 1024;
 
-/// Parts a thread should find when there is enough work: a late thread then costs a sixteenth of the region.
+/// Parts for each thread if there is enough work. A late thread then costs a sixteenth of the region.
 const PARTS_PER_THREAD: usize = 16;
 
 /// Multiplies `x` (m x k) with each job's weights (n x k): `out[i][j] = sum over k of weights[j][k] * x[i][k]`.
 ///
-/// All jobs share one parallel region. The best instruction set of the machine is used; the result does not depend on it.
+/// Up to eight jobs share a parallel region. The best instruction set of the machine is used. The result does not
+/// depend on it.
 ///
 /// # Panics
-/// When a job's columns are not those of `x`, or its `out` is not m x n values.
+/// If a job's columns are not those of `x`, or its `out` is not m x n values.
 pub fn matmul(pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &mut Rows) {
     matmul_on(Isa::best(), pool, jobs, x);
 }
@@ -71,10 +73,10 @@ pub fn matmul_on(isa: Isa, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &mut Rows
     }
 }
 
-/// Does up to [`JOBS_MAX`] jobs at once.
+/// Runs up to [`JOBS_MAX`] jobs in one parallel region.
 fn region(isa: Isa, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &Rows) {
     let total: usize = jobs.iter().map(|job| job.weights.bytes().len()).sum();
-    // One thread waits for no other.
+    // A single thread waits for no other, so one part is enough.
     let parts = if pool.threads() == 1 { 1 } else { pool.threads() * PARTS_PER_THREAD };
     let share = (total / parts).max(PART_WORK_MIN / x.rows().max(1));
     let mut products = [const { None }; JOBS_MAX];
@@ -108,7 +110,8 @@ impl Isa {
         }
     }
 
-    /// Computes `outputs` (a range of the weights' rows) for all rows of the input. No two calls may overlap.
+    /// Computes `outputs` (a range of the weights' rows) for all rows of the input. The ranges of two calls must not
+    /// overlap.
     fn multiply(self, product: &Product<'_>, outputs: Range<usize>) {
         let work = Outputs { product, range: outputs };
         match self.instructions() {
@@ -131,19 +134,19 @@ impl Isa {
     }
 }
 
-/// The reason why no detection fails here.
+/// Panic message for a failed detection. None fails here, because an `Isa` exists only for detected instructions.
 const PROVEN: &str = "an `Isa` is proof of its instructions";
 
 // === impl Product ===
 
 impl<'a> Product<'a> {
-    /// Where outputs `outputs` of row `row` go.
+    /// Buffer for outputs `outputs` of row `row`.
     ///
     /// # Safety
-    /// Nobody else may hold any of them.
+    /// No other reference to any of them may exist.
     pub(super) unsafe fn out(&self, row: usize, outputs: Range<usize>) -> &'a mut [f32] {
         let start = row * self.weights.rows();
-        // SAFETY: the caller promises that nobody else holds this part.
+        // SAFETY: the caller promises that no other reference to this part exists.
         unsafe { self.out.part(start + outputs.start..start + outputs.end) }
     }
 }

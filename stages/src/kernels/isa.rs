@@ -1,4 +1,4 @@
-//! The instruction sets there is code for, and the one place that finds out which of them this machine has.
+//! The supported instruction sets, and the one place that decides which of them this machine has.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -8,26 +8,26 @@ use super::neon::{DOT, MATRIX, Neon};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx2::Avx2, avx512::Avx512};
 
-/// Proof that this machine has an instruction set. All give the same bits.
+/// Proof that this machine has an instruction set. All instruction sets give the same bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Isa(Instructions);
 
-/// The instruction sets by name.
+/// Names of the instruction sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Instructions {
-    /// As `Avx512`, and many rows at once by AMX.
+    /// As `Avx512`, plus AMX for many rows at once.
     #[cfg(target_arch = "x86_64")]
     Amx,
     /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512,
-    /// As `Avx2`, and AVX-512 F for floats.
+    /// As `Avx2`, plus AVX-512 F for floats.
     #[cfg(target_arch = "x86_64")]
     Avx512F,
     /// x86-64 with AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// aarch64 with NEON, its dot product extension and the one for matrices of bytes.
+    /// aarch64 with NEON, its dot product extension and its extension for matrices of bytes (i8mm).
     #[cfg(target_arch = "aarch64")]
     NeonI8mm,
     /// aarch64 with NEON and its dot product extension.
@@ -36,29 +36,29 @@ pub(crate) enum Instructions {
     /// aarch64 with NEON.
     #[cfg(target_arch = "aarch64")]
     Neon,
-    /// No vectors: the reference.
+    /// No vector instructions: the reference.
     Scalar,
 }
 
 // === impl Isa ===
 
 impl Isa {
-    /// No vectors: the reference, on any machine.
+    /// No vector instructions: the reference, which runs on any machine.
     pub const SCALAR: Self = Self(Instructions::Scalar);
 
-    /// The best one this machine has.
+    /// The best instruction set of this machine.
     pub fn best() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| Self::all().next().unwrap_or(Self::SCALAR))
     }
 
-    /// All this machine has, the best first, the reference last.
+    /// All instruction sets of this machine, the best first and the reference last.
     pub fn all() -> impl Iterator<Item = Self> {
         let found = Instructions::ALL.iter().filter(|instructions| instructions.found());
         found.map(|instructions| Self(*instructions))
     }
 
-    /// Its name, to choose code by.
+    /// Name of the instruction set, to select code by.
     pub(crate) fn instructions(self) -> Instructions {
         self.0
     }
@@ -73,7 +73,7 @@ impl fmt::Debug for Isa {
 // === impl Instructions ===
 
 impl Instructions {
-    /// All, the best first.
+    /// All instruction sets of this architecture, the best first.
     const ALL: &[Self] = &[
         #[cfg(target_arch = "x86_64")]
         Self::Amx,
@@ -92,8 +92,8 @@ impl Instructions {
         Self::Scalar,
     ];
 
-    /// Asks this machine for them. Whoever has one of x86-64's has those after it, too: floats are worked on by
-    /// instructions of all of them.
+    /// True if this machine has the instruction set. An x86-64 instruction set also requires those after it in `ALL`,
+    /// because the code for floats uses instructions of all of them.
     fn found(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! A weight matrix as it lies in the file: rows of ggml blocks, borrowed. Does not know what is done with it.
+//! A weight matrix in its file layout: borrowed rows of ggml blocks. Does not know how the matrix is used.
 
 use crate::format::Format;
 
@@ -12,7 +12,7 @@ pub struct Matrix<'a> {
     bytes: &'a [u8],
 }
 
-/// Why bytes are not such a matrix.
+/// Reason why bytes are not such a matrix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MatrixError {
     /// The row does not end on a block boundary.
@@ -20,9 +20,9 @@ pub enum MatrixError {
     Cols {
         /// The format's name.
         format: &'static str,
-        /// Values a row.
+        /// Values in a row.
         cols: usize,
-        /// Values a block.
+        /// Values in a block.
         block: usize,
     },
     /// The bytes are too few or too many.
@@ -30,13 +30,13 @@ pub enum MatrixError {
     Bytes {
         /// The format's name.
         format: &'static str,
-        /// Rows asked for.
+        /// Rows requested.
         rows: usize,
-        /// Values a row.
+        /// Values in a row.
         cols: usize,
-        /// Bytes that takes.
+        /// Bytes that the rows take.
         expected: u128,
-        /// Bytes there were.
+        /// Bytes found.
         found: usize,
     },
 }
@@ -47,7 +47,7 @@ impl<'a> Matrix<'a> {
     /// Takes `bytes` as `rows` x `cols` weights.
     ///
     /// # Errors
-    /// When a row is not whole blocks, or the length of `bytes` is not exactly that of the rows.
+    /// If a row is not whole blocks, or the length of `bytes` is not exactly that of the rows.
     pub fn new(format: Format, rows: usize, cols: usize, bytes: &'a [u8]) -> Result<Self, MatrixError> {
         let name = format.name();
         let Some(row_bytes) = format.row_bytes(cols) else {
@@ -60,27 +60,27 @@ impl<'a> Matrix<'a> {
         Ok(Self { format, rows, cols, row_bytes, bytes })
     }
 
-    /// Rows: the outputs of a product.
+    /// Number of rows, which are the outputs of a product.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Values a row: the inputs of a product.
+    /// Values in a row, which are the inputs of a product.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// How the values are stored.
+    /// Storage format of the values.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// Bytes a row.
+    /// Bytes in a row.
     pub fn row_bytes(&self) -> usize {
         self.row_bytes
     }
 
-    /// All the bytes, row after row.
+    /// All bytes, row after row.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
@@ -88,7 +88,7 @@ impl<'a> Matrix<'a> {
     /// The bytes of one row.
     ///
     /// # Panics
-    /// When there is no such row.
+    /// If there is no such row.
     pub fn row(&self, row: usize) -> &'a [u8] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         &self.bytes[row * self.row_bytes..(row + 1) * self.row_bytes]

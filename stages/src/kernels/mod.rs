@@ -1,8 +1,9 @@
-//! Products of quantised weights, used where they lie in a mapped file, with activations.
+//! Matrix products of quantised weights with activations. The weights are read in place from a mapped file.
 //!
-//! The law here: an output is the same to the last bit whatever the number of rows beside it, the number of threads and
-//! the instruction set. `scalar` says the order of operations; everything else only does it faster. Unsafe code is in
-//! the files of the instruction sets, in `pool` (a job lent to threads) and in `split` (one buffer, many writers).
+//! Invariant: an output is the same to the last bit for any number of rows in the batch, any number of threads and any
+//! instruction set. `scalar` defines the order of operations. The other kernels keep it and are only faster. Unsafe
+//! code is in the files of the instruction sets, in `pool` (a job lent to threads), in `split` (one buffer, many
+//! writers) and in the callers that take parts of a `Split`.
 
 mod block;
 mod codec;
@@ -41,7 +42,7 @@ use crate::format::Format;
 /// Writes the values of one row of `matrix` to `out`.
 ///
 /// # Panics
-/// When there is no such row, or `out` is not as long as a row.
+/// If there is no such row, or `out` is not as long as a row.
 pub fn dequantise_row(matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
     block::dequantise(matrix.format(), matrix.row(row), out);
 }
@@ -49,7 +50,7 @@ pub fn dequantise_row(matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
 /// Writes the values of whole blocks to `out`.
 ///
 /// # Panics
-/// When `bytes` are not exactly the blocks of `out.len()` values.
+/// If `bytes` are not exactly the blocks of `out.len()` values.
 pub fn dequantise_block_bytes(format: Format, bytes: &[u8], out: &mut [f32]) {
     block::dequantise(format, bytes, out);
 }

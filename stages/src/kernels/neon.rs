@@ -1,9 +1,9 @@
-//! NEON: 8 lanes in two vectors; four byte products a lane in one instruction where the machine has the dot product
-//! extension, and eight for each of two outputs and two rows where it has the one for matrices of bytes.
+//! NEON: 8 lanes in two vectors. With the dot product extension, one instruction computes four products of bytes a
+//! lane. With the extension for matrices of bytes (i8mm), one computes eight for each of two outputs and two rows.
 //!
-//! Both products and the conversion of 16-bit floats are written as assembly: their intrinsics are younger than the
-//! compiler this project asks for. It names the extension itself, as a build that inlines little has copies of these
-//! functions that are compiled for plain NEON (and not called).
+//! Both products and the conversion of 16-bit floats are written as assembly, because their intrinsics are newer than
+//! the compiler that this project requires. The assembly names the extension itself, because a build that inlines
+//! little contains copies of these functions that are compiled for plain NEON (and not called).
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -19,7 +19,7 @@ pub(crate) struct Neon<const EXTENSIONS: u8>(());
 
 /// The dot product extension.
 pub(super) const DOT: u8 = 1;
-/// The dot product extension, and the one for matrices of bytes (i8mm).
+/// The dot product extension and the one for matrices of bytes (i8mm).
 pub(super) const MATRIX: u8 = 2;
 
 impl<const EXTENSIONS: u8> Neon<EXTENSIONS> {
@@ -47,15 +47,15 @@ fn run_plain<W: Work, S: Simd>(s: S, work: W) {
     work.run(s);
 }
 
-/// NEON is part of every aarch64 target, so this needs no version of its own.
+/// [`Quantised::columns`]. NEON is part of every aarch64 target, so no separately compiled version is needed.
 pub(super) fn quantise(values: &[f32], stride: usize, out: &mut [Quantised], rows: usize) {
     Quantised::columns(values, stride, out, rows);
 }
 
-/// An intrinsic on both vectors of the operands.
+/// Applies an intrinsic to both vectors of the operands.
 macro_rules! both {
     ($step:ident($($operand:ident),+)) => {
-        // SAFETY: `self` proves that the machine has NEON and the extensions it names; no memory is touched.
+        // SAFETY: `self` proves that the machine has NEON and the extensions it names. No memory is touched.
         unsafe { [$step($($operand[0]),+), $step($($operand[1]),+)] }
     };
 }
@@ -79,21 +79,21 @@ impl<const EXTENSIONS: u8> Floats for Neon<EXTENSIONS> {
     #[inline(always)]
     fn load(self, from: &[f32]) -> Self::Float {
         assert_eq!(from.len(), Self::LANES);
-        // SAFETY: `self` proves that the machine has NEON; there are 8 floats.
+        // SAFETY: `self` proves that the machine has NEON. There are 8 floats.
         unsafe { [vld1q_f32(from.as_ptr()), vld1q_f32(from.as_ptr().add(4))] }
     }
 
     #[inline(always)]
     fn load_halves(self, from: &[u16]) -> Self::Float {
         assert_eq!(from.len(), Self::LANES);
-        // SAFETY: `self` proves that the machine has NEON; there are 8 halves.
+        // SAFETY: `self` proves that the machine has NEON. There are 8 halves.
         unsafe { [widened(vld1_u16(from.as_ptr())), widened(vld1_u16(from.as_ptr().add(4)))] }
     }
 
     #[inline(always)]
     fn load_bytes(self, from: &[i8]) -> Self::Float {
         assert_eq!(from.len(), Self::LANES);
-        // SAFETY: `self` proves that the machine has NEON; there are 8 bytes.
+        // SAFETY: `self` proves that the machine has NEON. There are 8 bytes.
         unsafe {
             let words = vmovl_s8(vld1_s8(from.as_ptr()));
             [vget_low_s16(words), vget_high_s16(words)].map(|half| vcvtq_f32_s32(vmovl_s16(half)))
@@ -103,7 +103,7 @@ impl<const EXTENSIONS: u8> Floats for Neon<EXTENSIONS> {
     #[inline(always)]
     fn store(self, a: Self::Float, out: &mut [f32]) {
         assert_eq!(out.len(), Self::LANES);
-        // SAFETY: `self` proves that the machine has NEON; `out` has room for 8 floats.
+        // SAFETY: `self` proves that the machine has NEON. `out` has room for 8 floats.
         unsafe {
             vst1q_f32(out.as_mut_ptr(), a[0]);
             vst1q_f32(out.as_mut_ptr().add(4), a[1]);
@@ -113,7 +113,7 @@ impl<const EXTENSIONS: u8> Floats for Neon<EXTENSIONS> {
     #[inline(always)]
     fn store_halves(self, a: Self::Float, out: &mut [u16]) {
         assert_eq!(out.len(), Self::LANES);
-        // SAFETY: `self` proves that the machine has NEON; `out` has room for 8 halves.
+        // SAFETY: `self` proves that the machine has NEON. `out` has room for 8 halves.
         unsafe {
             vst1_u16(out.as_mut_ptr(), narrowed(a[0]));
             vst1_u16(out.as_mut_ptr().add(4), narrowed(a[1]));
@@ -282,7 +282,7 @@ impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
         if EXTENSIONS >= MATRIX {
             for words in weights.as_chunks_mut::<2>().0 {
                 let [low, high] = *words;
-                // Eight bytes of an output, eight of the next.
+                // Eight bytes of one output, then eight of the next.
                 *words = [both!(vzip1q_s32(low, high)), both!(vzip2q_s32(low, high))];
             }
         }
@@ -294,12 +294,12 @@ impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
         if EXTENSIONS < MATRIX {
             return dot_by_rows::<Self, WIDE>(self, sums, weights, x);
         }
-        // Each vector has the sums of an output for the one row and the other, then those of the next output.
+        // Each vector has the sums of one output for both rows, then those of the next output.
         let (mut even, mut odd) = (self.splat(0), self.splat(0));
         let rows = x[0].as_chunks::<8>().0.iter().zip(x[1].as_chunks::<8>().0);
         for (weights, (first, second)) in weights.as_chunks::<2>().0.iter().zip(rows) {
             let [low, high] = *weights;
-            // SAFETY: `self` proves that the machine has NEON; the arrays have 8 bytes.
+            // SAFETY: `self` proves that the machine has NEON. The arrays have 8 bytes.
             let x = unsafe { vcombine_s8(vld1_s8(first.as_ptr()), vld1_s8(second.as_ptr())) };
             let x = [x; 2];
             even = both!(dot_matrix(even, low, x));
@@ -355,7 +355,7 @@ impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
     #[inline(always)]
     fn words(self, tile: Tile<'_>, at: usize) -> [Self::Int; 4] {
         let (start, stride) = tile.lanes(Self::LANES, at, 16);
-        // SAFETY: `self` proves that the machine has NEON; 16 bytes can be read in each of the 8 rows.
+        // SAFETY: `self` proves that the machine has NEON. 16 bytes can be read in each of the 8 rows.
         let (low, high) = unsafe { (transposed(start, stride), transposed(start.add(4 * stride), stride)) };
         [[low[0], high[0]], [low[1], high[1]], [low[2], high[2]], [low[3], high[3]]]
     }
@@ -364,12 +364,12 @@ impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
 impl<const EXTENSIONS: u8> Neon<EXTENSIONS> {
     #[inline(always)]
     fn gathered(self, lanes: &[i32; 8]) -> [int32x4_t; 2] {
-        // SAFETY: `self` proves that the machine has NEON; the array has 8 words.
+        // SAFETY: `self` proves that the machine has NEON. The array has 8 words.
         unsafe { [vld1q_s32(lanes.as_ptr()), vld1q_s32(lanes.as_ptr().add(4))] }
     }
 }
 
-/// Shifts left by each lane of `bits`, or right, shifting zeros in, where that is negative.
+/// Shifts each lane left by its lane of `bits`. A negative count shifts right and shifts zeros in.
 ///
 /// # Safety
 /// The machine must have NEON.
@@ -385,7 +385,7 @@ unsafe fn shift_unsigned(a: int32x4_t, bits: int32x4_t) -> int32x4_t {
 /// The machine must have the dot product extension, and the caller's caller must be compiled for it.
 #[inline(always)]
 unsafe fn dot(mut sum: int32x4_t, weights: int32x4_t, x: int32x4_t) -> int32x4_t {
-    // SAFETY: the caller promises the instruction set; registers only.
+    // SAFETY: the caller promises the instruction set. No memory is touched.
     unsafe {
         asm!(
             ".arch_extension dotprod",
@@ -405,7 +405,7 @@ unsafe fn dot(mut sum: int32x4_t, weights: int32x4_t, x: int32x4_t) -> int32x4_t
 /// The machine must have the extension for matrices of bytes, and the caller's caller must be compiled for it.
 #[inline(always)]
 unsafe fn dot_matrix(mut sums: int32x4_t, weights: int32x4_t, x: int8x16_t) -> int32x4_t {
-    // SAFETY: the caller promises the instruction set; registers only.
+    // SAFETY: the caller promises the instruction set. No memory is touched.
     unsafe {
         asm!(
             ".arch_extension i8mm",
@@ -434,7 +434,7 @@ unsafe fn dot_plain(sum: int32x4_t, weights: int32x4_t, x: int32x4_t) -> int32x4
     }
 }
 
-/// The 16-bit floats in the low halves.
+/// The 16-bit floats in the low halves of the words.
 ///
 /// # Safety
 /// The machine must have NEON.
@@ -451,7 +451,7 @@ unsafe fn half_to_float(a: int32x4_t) -> float32x4_t {
 #[inline(always)]
 unsafe fn widened(halves: uint16x4_t) -> float32x4_t {
     let floats: float32x4_t;
-    // SAFETY: the caller promises the instruction set; registers only.
+    // SAFETY: the caller promises the instruction set. No memory is touched.
     unsafe {
         asm!(
             "fcvtl {floats:v}.4s, {halves:v}.4h",
@@ -463,14 +463,14 @@ unsafe fn widened(halves: uint16x4_t) -> float32x4_t {
     floats
 }
 
-/// Four floats as 16-bit floats, rounded as the control register says, which Rust leaves at its default.
+/// Four floats as 16-bit floats. The control register sets the rounding, and Rust leaves it at its default.
 ///
 /// # Safety
 /// The machine must have NEON.
 #[inline(always)]
 unsafe fn narrowed(floats: float32x4_t) -> uint16x4_t {
     let halves: uint16x4_t;
-    // SAFETY: the caller promises the instruction set; registers only.
+    // SAFETY: the caller promises the instruction set. No memory is touched.
     unsafe {
         asm!(
             "fcvtn {halves:v}.4h, {floats:v}.4s",
@@ -508,7 +508,7 @@ unsafe fn zero_where_below(a: float32x4_t, key: float32x4_t, bound: float32x4_t)
     }
 }
 
-/// Sixteen bytes of four rows, the n-th words of all rows in vector n.
+/// Sixteen bytes of each of four rows. Vector n has word n of all rows.
 ///
 /// # Safety
 /// The machine must have NEON, and the bytes must be there.

@@ -1,5 +1,5 @@
-//! The threads that share one step's work: they spin briefly for the next piece and then park. Knows nothing of the
-//! work. Not for waiting or I/O: a job that blocks holds up the step.
+//! The threads that share the work of one step. An idle thread spins briefly for the next region and then parks. Knows
+//! nothing of the work. Not for waiting or I/O: a job that blocks delays the step.
 
 use std::any::Any;
 use std::fmt;
@@ -11,24 +11,24 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// How often an idle thread looks for work before it parks: about 50 us, longer than the gap between two products of a
-/// step and short enough to leave the core to others between steps.
+/// Number of times an idle thread polls for work before it parks: about 50 us. This is longer than the gap between two
+/// products of a step, and short enough to leave the core to other threads between steps.
 const SPINS_MAX: u32 = 3_000;
 
-/// A fixed set of threads, the caller of [`Pool::run`] being one of them. Dropping it ends and joins the others.
+/// A fixed set of threads, including the caller of [`Pool::run`]. Dropping the pool ends and joins the other threads.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// One region at a time: a second caller waits here.
+    /// Locked while a region runs. A second caller waits for it.
     turn: Mutex<()>,
 }
 
 struct Shared {
-    /// `region << 32 | open << 31 | workers inside`. A worker enters by compare-and-set on an open region, so a region
-    /// that was closed is never entered and the caller waits only for those who did.
+    /// `region << 32 | open << 31 | workers inside`. A worker enters an open region by compare-and-set. So no worker
+    /// enters a closed region, and the caller waits only for the workers inside.
     state: AtomicU64,
     task: AtomicPtr<()>,
-    /// The next part of each thread's share of the region.
+    /// Next part of each thread's share of the region.
     next: Vec<Next>,
     stop: AtomicBool,
     parked: AtomicUsize,
@@ -36,12 +36,12 @@ struct Shared {
     wake: Condvar,
 }
 
-/// A counter in a cache line of its own.
+/// A counter in its own cache line.
 #[derive(Default)]
 #[repr(align(64))]
 struct Next(AtomicUsize);
 
-/// One region's work; lives on the caller's stack while the region is open.
+/// The work of one region. It lives on the caller's stack while the region is open.
 struct Task<'a> {
     job: &'a (dyn Fn(usize) + Sync),
     parts: usize,
@@ -55,10 +55,10 @@ const REGION: u64 = 1 << 32;
 // === impl Pool ===
 
 impl Pool {
-    /// A pool of `threads` threads, the caller's included.
+    /// A pool of `threads` threads, including the caller.
     ///
     /// # Panics
-    /// When the system gives no thread.
+    /// If the system cannot start a thread.
     pub fn new(threads: NonZeroUsize) -> Self {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
@@ -79,18 +79,20 @@ impl Pool {
         Self { shared, workers, turn: Mutex::new(()) }
     }
 
-    /// How many threads share the work, the caller's included.
+    /// Number of threads that share the work, including the caller.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Calls `job(0)`, `job(1)` … `job(parts - 1)`, each once, spread over the threads; returns when all are done.
+    /// Calls `job(0)`, `job(1)` … `job(parts - 1)`, each once, spread over the threads. Returns when all calls are
+    /// done.
     ///
-    /// Each thread begins with a share of neighbouring parts, in order, so that what lies in a row is read in a row; one
-    /// that is done early takes parts of the others' shares. A job must not call `run` of the same pool.
+    /// Each thread begins with a share of neighbouring parts and takes them in order, so that adjacent memory is read
+    /// in sequence. A thread that is done early takes parts of the other threads' shares. A job must not call `run` of
+    /// the same pool.
     ///
     /// # Panics
-    /// With the panic of a part, when one panicked; the other parts are still done.
+    /// With the panic of a part, if one panicked. The other parts are still done.
     pub fn run(&self, parts: usize, job: &(dyn Fn(usize) + Sync)) {
         if self.workers.is_empty() || parts <= 1 {
             return (0..parts).for_each(job);
@@ -114,7 +116,7 @@ impl Drop for Pool {
         drop(lock(&self.shared.lock));
         self.shared.wake.notify_all();
         for worker in self.workers.drain(..) {
-            // A worker catches its parts' panics, so there is nothing to hear here.
+            // A worker catches the panics of its parts, so `join` has nothing to report.
             let _ = worker.join();
         }
     }
@@ -129,10 +131,10 @@ impl fmt::Debug for Pool {
 // === impl Shared ===
 
 impl Shared {
-    /// Lets the workers in. The caller must `close` before `task` goes.
+    /// Opens a region for the workers. The caller must `close` it before `task` is dropped.
     fn open(&self, task: &Task<'_>) {
         for (thread, next) in self.next.iter().enumerate() {
-            // Nobody is inside; whoever enters next sees these through `state`.
+            // No worker is inside. A worker that enters next acquires `state` and so sees these stores.
             next.0.store(task.share(self.next.len(), thread).start, Ordering::Relaxed);
         }
         self.task.store(ptr::from_ref(task).cast_mut().cast(), Ordering::Relaxed);
@@ -144,7 +146,7 @@ impl Shared {
         }
     }
 
-    /// Lets nobody else in and waits for those inside.
+    /// Lets no more workers in and waits for those inside.
     fn close(&self) {
         self.state.fetch_and(!OPEN, Ordering::AcqRel);
         let mut spins = 0;
@@ -154,24 +156,24 @@ impl Shared {
         }
     }
 
-    /// What worker number `index` does all its life; the caller of a region is number 0.
+    /// Main loop of worker number `index`. The caller of a region is number 0.
     fn work(&self, index: usize) {
         let mut seen = 0;
         while let Some(region) = self.next_region(seen) {
             if self.state.compare_exchange(region, region + 1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-                // Another worker entered at the same time, or the region closed: look again.
+                // Another worker entered at the same time, or the region closed: try again.
                 continue;
             }
             seen = region & !(REGION - 1);
             let task = self.task.load(Ordering::Relaxed).cast::<Task<'_>>();
-            // SAFETY: this worker is counted inside the open region, whose task `open` stored before it opened; the
-            // caller keeps the task alive until `close` has seen the count fall to zero.
+            // SAFETY: this worker is counted inside the open region, and `open` stored its task before it opened the
+            // region. The caller keeps the task alive until `close` has seen the count fall to zero.
             unsafe { &*task }.take_parts(&self.next, index);
             self.state.fetch_sub(1, Ordering::Release);
         }
     }
 
-    /// Waits for an open region other than `seen`; `None` when the pool ends.
+    /// Waits for an open region other than `seen`. Returns `None` when the pool ends.
     fn next_region(&self, seen: u64) -> Option<u64> {
         let open = || {
             let state = self.state.load(Ordering::SeqCst);
@@ -205,12 +207,12 @@ impl Shared {
 // === impl Task ===
 
 impl Task<'_> {
-    /// The parts that a thread begins with.
+    /// Parts that `thread` begins with.
     fn share(&self, threads: usize, thread: usize) -> Range<usize> {
         self.parts * thread / threads..self.parts * (thread + 1) / threads
     }
 
-    /// Does parts until none is left: those of the own share, then what others have left of theirs.
+    /// Runs parts until none is left: first the thread's own share, then parts left in the shares of other threads.
     fn take_parts(&self, next: &[Next], own: usize) {
         let threads = next.len();
         for thread in (own..threads).chain(0..own) {
@@ -228,7 +230,7 @@ impl Task<'_> {
     }
 }
 
-/// Nothing behind these locks can be left half done, so a poisoned one is as good as any.
+/// Locks `mutex` even if it is poisoned, because nothing behind these locks can be left half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -258,7 +260,7 @@ mod tests {
     #[test]
     fn parked_threads_wake_for_the_next_region() {
         let pool = pool(3);
-        // Two parts that wait for each other need two threads: a worker that slept through would hang this test.
+        // Two parts that wait for each other need two threads. If a worker stayed parked, this test would hang.
         for _ in 0..20 {
             while pool.shared.parked.load(Ordering::SeqCst) < 2 {
                 std::thread::yield_now();

@@ -1,7 +1,8 @@
-//! Activations on their way into a product: rows of floats, and their 8-bit form made when a weight format wants it.
+//! Activations as input of a product: rows of floats, and their 8-bit form, which is computed if a weight format needs
+//! it.
 //!
-//! Every 32 values share one scale of their own (a float, not rounded to 16 bits), whatever the weights' format; so a
-//! row is quantised once for all its products, and a row's bits do not depend on its neighbours.
+//! Every 32 values share one scale (a float, not rounded to 16 bits), independent of the weights' format. So a row is
+//! quantised once for all its products, and its bits do not depend on the other rows in the batch.
 
 use std::ops::Range;
 
@@ -14,23 +15,23 @@ pub(super) const BLOCK: usize = 32;
 
 /// 32 activations in 8 bits: one cache line, so that a product touches one line per row and block.
 ///
-/// `neg` and `sum` are kept for the whole block and for its halves of 16, since some formats scale every 16 weights:
-/// index 0 and 1 are the halves, 2 is the whole.
+/// `neg` and `sum` hold values for the whole block and for its halves of 16, because some formats scale every 16
+/// weights. Indices 0 and 1 are the halves, 2 is the whole.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(64))]
 pub(super) struct Quantised {
     /// The values as integers, -127 to 127.
     pub(super) bytes: [i8; BLOCK],
-    /// What one step of a value is worth; NaN when a value was not finite.
+    /// Value of one integer step. NaN if a value was not finite.
     pub(super) scale: f32,
-    /// Minus the sums of the integers, for weights stored with an offset.
+    /// Negated sums of the integers, for weights stored with an offset.
     pub(super) neg: [i32; 3],
-    /// The sums as values (`scale` x sum), for weights with a minimum.
+    /// Sums of the values (`scale` x integer sum), for weights with a minimum.
     pub(super) sum: [f32; 3],
     unused: u32,
 }
 
-/// [`Quantised::columns`], or the same compiled for an instruction set.
+/// [`Quantised::columns`], or the same function compiled for an instruction set.
 pub(super) type Quantiser = fn(&[f32], usize, &mut [Quantised], usize);
 
 /// Scratch for a product's input: `rows` x `cols` activations. It grows to the largest input seen and is then reused.
@@ -39,9 +40,10 @@ pub struct Rows {
     rows: usize,
     cols: usize,
     floats: Vec<f32>,
-    /// `[chunk][block][row]`: a tile of weights meets the same block of a chunk's rows one after the other.
+    /// `[chunk][block][row]`, because a kernel multiplies a tile of weights with the same block of all rows of a chunk,
+    /// one row after the other.
     quantised: Vec<Quantised>,
-    /// Whether `quantised` belongs to the present `floats`.
+    /// True if `quantised` belongs to the present `floats`.
     fresh: bool,
 }
 
@@ -56,13 +58,13 @@ impl Rows {
     /// Takes `rows` x `cols` values, row-major.
     ///
     /// # Panics
-    /// When `values` has another length.
+    /// If `values` has another length.
     pub fn load(&mut self, values: &[f32], rows: usize, cols: usize) {
         self.prepare(rows, cols).copy_from_slice(values);
     }
 
-    /// Room for `rows` x `cols` values, row-major, to be written in place: what is left unwritten is unspecified (zero
-    /// or an earlier input's).
+    /// Buffer for `rows` x `cols` values, row-major, which the caller writes in place. Values left unwritten are
+    /// unspecified (zero or from an earlier input).
     pub fn prepare(&mut self, rows: usize, cols: usize) -> &mut [f32] {
         let len = rows * cols;
         grow(&mut self.floats, len, 0.0);
@@ -70,12 +72,12 @@ impl Rows {
         &mut self.floats[..len]
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Values a row.
+    /// Values in a row.
     pub fn cols(&self) -> usize {
         self.cols
     }
@@ -85,7 +87,7 @@ impl Rows {
         &self.floats[..self.rows * self.cols]
     }
 
-    /// The rows in the pieces that meet a tile of weights together.
+    /// The rows in chunks. A tile of weights is multiplied with all rows of a chunk.
     pub(super) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let (rows, step) = (self.rows, CHUNK_ROWS_MAX);
         (0..rows).step_by(step).map(move |start| start..(start + step).min(rows))
@@ -101,14 +103,15 @@ impl Rows {
         &self.quantised[chunk.start * blocks..chunk.end * blocks]
     }
 
-    /// As `quantised`, with [`MATRIX_ROWS`] blocks of no account behind: who takes that many at once may take too many.
+    /// As `quantised`, followed by [`MATRIX_ROWS`] blocks of unspecified content. Matrix registers take that many
+    /// blocks at once and may read past the last row.
     pub(super) fn quantised_and_more(&self, chunk: &Range<usize>) -> &[Quantised] {
         let blocks = self.cols / BLOCK;
         &self.quantised[chunk.start * blocks..][..self.quantised(chunk).len() + MATRIX_ROWS]
     }
 
-    /// Makes the quantised form unless it is there. `quantiser` is [`Quantised::columns`], perhaps compiled for better
-    /// hardware.
+    /// Computes the quantised form unless it is up to date. `quantiser` is [`Quantised::columns`], possibly compiled
+    /// for an instruction set.
     pub(super) fn quantise(&mut self, pool: &Pool, quantiser: Quantiser) {
         let (rows, cols) = (self.rows, self.cols);
         assert!(cols.is_multiple_of(BLOCK), "quantised weights have whole blocks of 32, found {cols} columns");
@@ -127,7 +130,7 @@ impl Rows {
                 for first in mine.clone().step_by(BLOCKS_TOGETHER) {
                     let last = (first + BLOCKS_TOGETHER).min(mine.end);
                     let start = chunk.start * blocks;
-                    // SAFETY: the blocks of a chunk are dealt out to the parts without overlap.
+                    // SAFETY: the parts take blocks of a chunk without overlap.
                     let out = unsafe { out.part(start + first * chunk.len()..start + last * chunk.len()) };
                     quantiser(&floats[chunk.start * cols + first * BLOCK..], cols, out, chunk.len());
                 }
@@ -137,7 +140,7 @@ impl Rows {
     }
 }
 
-/// Makes `values` at least `len` long, and no longer than that.
+/// Makes `values` at least `len` long, and reserves no more than that.
 fn grow<T: Clone>(values: &mut Vec<T>, len: usize, value: T) {
     if values.len() < len {
         values.reserve_exact(len - values.len());
@@ -145,14 +148,14 @@ fn grow<T: Clone>(values: &mut Vec<T>, len: usize, value: T) {
     }
 }
 
-/// Rows that meet a tile of weights together, at most: enough that unpacking the weights costs little beside multiplying
-/// them, and so few that their sums stay in the nearest cache.
+/// Maximum number of rows that are multiplied with a tile of weights together: enough that unpacking the weights costs
+/// little compared with multiplying them, and few enough that their sums stay in the first-level cache.
 pub(super) const CHUNK_ROWS_MAX: usize = 128;
 
-/// Blocks of a row that are quantised one after the other: a kilobyte is read in one go.
+/// Blocks of a row that are quantised one after the other, so that a kilobyte is read in sequence.
 const BLOCKS_TOGETHER: usize = 8;
 
-/// Fewer rows than this are quantised by one thread: it takes less time than waking another.
+/// Fewer rows than this are quantised by one thread, because that takes less time than waking another.
 const PARALLEL_ROWS_MIN: usize = 16;
 
 // === impl Quantised ===
@@ -160,14 +163,14 @@ const PARALLEL_ROWS_MIN: usize = 16;
 impl Quantised {
     pub(super) const ZERO: Self = Self { bytes: [0; BLOCK], scale: 0.0, neg: [0; 3], sum: [0.0; 3], unused: 0 };
 
-    /// Quantises some neighbouring blocks of `rows` rows into `out` (`[block][row]`): a row's values are at the start of
-    /// `values` and of every `stride` values after.
+    /// Quantises neighbouring blocks of `rows` rows into `out` (`[block][row]`). The first row starts at the start of
+    /// `values`, and each next row starts `stride` values later.
     #[inline(always)]
     pub(super) fn columns(values: &[f32], stride: usize, out: &mut [Self], rows: usize) {
         Self::columns_by(values, stride, out, rows, Self::of);
     }
 
-    /// As `columns`, with `of` perhaps written for better hardware.
+    /// As `columns`, with a function `of` that may be written for an instruction set.
     #[inline(always)]
     pub(super) fn columns_by(
         values: &[f32],
@@ -184,34 +187,35 @@ impl Quantised {
         }
     }
 
-    /// Quantises 32 values: the largest magnitude becomes 127, the rest is rounded to nearest, ties to even.
+    /// Quantises 32 values. The largest magnitude becomes 127. The rest is rounded to nearest, ties to even.
     #[inline(always)]
     pub(super) fn of(values: &[f32; BLOCK]) -> Self {
-        // Magnitudes compare like their bits, and anything not finite compares above all that is.
+        // Magnitudes order like their bits, and infinities and NaNs order above all finite values.
         let largest = values.iter().fold(0, |largest, value| largest.max((value.to_bits() & 0x7fff_ffff) as i32));
         let steps = match Self::steps(largest) {
             Ok(steps) => steps,
             Err(block) => return block,
         };
-        // 1.5 * 2^23: adding it leaves the integer nearest to the product in the low mantissa bits.
+        // Adding 1.5 * 2^23 leaves the integer nearest to the product in the low mantissa bits.
         let integers = values.map(|value| ((value * steps + 12_582_912.0).to_bits() as i32).wrapping_sub(0x4b40_0000));
         let (low, high) = (integers[..16].iter().sum(), integers[16..].iter().sum());
         Self::assembled(largest, integers.map(|integer| integer as i8), low, high)
     }
 
-    /// How many steps a value of one has, where the largest magnitude has the bits `largest`; or the block, when there is
-    /// nothing to count.
+    /// Integer steps in a value of one, if the largest magnitude has the bits `largest`. `Err` has the finished block
+    /// if there is nothing to scale: values are not finite, all zero or too small.
     #[inline(always)]
     pub(super) fn steps(largest: i32) -> Result<f32, Self> {
         if largest >= f32::INFINITY.to_bits() as i32 {
             return Err(Self { scale: f32::NAN, sum: [f32::NAN; 3], ..Self::ZERO });
         }
         let steps = 127.0 / f32::from_bits(largest as u32);
-        // Not finite: all zero, or so small (under 4e-37) that no product with a weight could tell.
+        // Not finite: all values are zero, or so small (under 4e-37) that they do not change a product with a weight.
         if steps.is_finite() { Ok(steps) } else { Err(Self::ZERO) }
     }
 
-    /// The block of these integers, `low` and `high` being the sums of its halves.
+    /// The block of these integers. `low` and `high` are the sums of its halves, `largest` the bits of the largest
+    /// magnitude.
     #[inline(always)]
     pub(super) fn assembled(largest: i32, bytes: [i8; BLOCK], low: i32, high: i32) -> Self {
         let scale = f32::from_bits(largest as u32) / 127.0;

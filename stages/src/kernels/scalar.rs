@@ -1,9 +1,11 @@
-//! The reference: one output at a time, in the order of operations every other kernel keeps to the last bit.
+//! The reference kernel. It computes one output at a time and defines the order of operations. Every other kernel gives
+//! the same bits.
 //!
-//! Quantised weights: blocks of 32 in order, each adding `fma(float(integer sum), weight scale * row scale, sum)`, then
-//! `fma(minimum, row sum, sum)` where the format has minimums; formats that scale every 16 weights do so twice a block.
-//! The integer sum is exact, so its order is free. Float weights: groups of 16 columns in order, each summed by `fma`
-//! from zero and then added; columns past the end of the row count as zero times zero.
+//! Quantised weights: the blocks of 32 are added in order. Each adds
+//! `fma(float(integer sum), weight scale * row scale, sum)`, then `fma(minimum, row sum, sum)` if the format has
+//! minimums. Formats with a scale for every 16 weights do so twice a block. The integer sum is exact, so its order is
+//! free. Float weights: groups of 16 columns are added in order. Each is summed by `fma` from zero and then added.
+//! Columns past the end of the row count as zero times zero.
 
 use std::ops::Range;
 
@@ -13,10 +15,10 @@ use super::dispatch::Product;
 use super::rows::Quantised;
 use crate::format::Format;
 
-/// Columns that are summed on their own before they are added, for float weights.
+/// Columns in a group of float weights. A group is summed on its own before it is added.
 pub(super) const FLOAT_GROUP: usize = 16;
 
-/// One output for quantised weights; `row` are the blocks of one row of activations.
+/// One output for quantised weights. `row` yields the blocks of one row of activations.
 pub(super) fn dot<'x>(weights: &Matrix<'_>, output: usize, row: impl Iterator<Item = &'x Quantised>) -> f32 {
     let bytes = weights.row(output);
     row.enumerate()
@@ -51,11 +53,11 @@ pub(super) fn dot_floats(weights: &Matrix<'_>, output: usize, row: &[f32]) -> f3
     })
 }
 
-/// Computes a range of outputs for all rows. No two calls for one product may overlap.
+/// Computes a range of outputs for all rows. The ranges of two calls for one product must not overlap.
 pub(super) fn multiply(product: &Product<'_>, outputs: Range<usize>) {
     let (weights, x) = (&product.weights, product.x);
     for row in 0..x.rows() {
-        // SAFETY: the ranges of different calls do not overlap, nor do rows.
+        // SAFETY: the ranges of different calls do not overlap, and rows do not overlap.
         let out = unsafe { product.out(row, outputs.clone()) };
         for (output, out) in outputs.clone().zip(out) {
             *out = if weights.format().block_values() == 1 {

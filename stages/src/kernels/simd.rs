@@ -1,8 +1,9 @@
-//! The operations that a kernel of products asks of an instruction set beside floats. A value of such a type is the proof that the
-//! machine has it, so everything above the instruction sets' own files is safe code. Knows no formats.
+//! The operations that a product kernel needs from an instruction set in addition to those on floats. A value of such a
+//! type is the proof that the machine has it, so everything above the instruction sets' own files is safe code. Knows
+//! no formats.
 //!
-//! One lane is one output: the `LANES` rows of a tile are multiplied side by side, so that no sum ever crosses lanes and
-//! the order of operations is the same on every width.
+//! One lane is one output: the `LANES` rows of a tile are multiplied side by side. So no sum ever crosses lanes, and
+//! the order of operations is the same for every vector width.
 
 use std::convert::Infallible;
 
@@ -11,37 +12,37 @@ use super::floats::Floats;
 use super::rows::Quantised;
 use super::tile::Room;
 
-/// Vectors of `LANES` words, one for each output side by side. All methods are single steps and must be inlined into
+/// Vectors of `LANES` words, one word for each output. All methods are single steps and must be inlined into
 /// [`Simd::run`].
 pub(super) trait Simd: Floats {
-    /// What [`Simd::dot_wide`] wants added to every weight, as a power of two: `None` if it takes them as they are.
+    /// Offset that [`Simd::dot_wide`] needs on every weight, as a power of two. `None` if it takes weights as they are.
     const WIDE_OFFSET: Option<u32>;
-    /// Whether two rows at once by [`Simd::dot_pair`] take less time than one after the other.
+    /// True if two rows at once by [`Simd::dot_pair`] take less time than one after the other.
     const PAIRS: bool = false;
-    /// Whether rows are taken four at a time: where a broadcast is an instruction of its own, so that addresses may be of any
-    /// kind, a tenth of a row's time is the loop's.
+    /// True if the kernel takes rows four at a time. This is for instruction sets where a broadcast is a separate
+    /// instruction: addresses may then be of any form, and the loop itself takes a tenth of a row's time.
     const FOURS: bool = false;
-    /// `LANES` words, or four bytes each.
+    /// `LANES` words of 32 bits, or of four bytes each.
     type Int: Copy;
-    /// Registers that hold matrices, or `Infallible`.
+    /// Matrix registers, or `Infallible` if there are none.
     type Matrices: Matrices<Self>;
 
-    /// The registers that hold matrices, if many rows shall be multiplied by them.
+    /// The matrix registers, if they are to multiply many rows.
     #[inline(always)]
     fn matrices(self) -> Option<Self::Matrices> {
         None
     }
 
-    /// Runs `work` with the instruction set switched on.
+    /// Runs `work` in a function that is compiled for the instruction set.
     fn run<W: Work>(self, work: W);
 
     fn splat(self, word: i32) -> Self::Int;
     fn and(self, a: Self::Int, b: Self::Int) -> Self::Int;
     fn or(self, a: Self::Int, b: Self::Int) -> Self::Int;
     fn shl(self, a: Self::Int, bits: u32) -> Self::Int;
-    /// Shifts zeros in.
+    /// Shifts right and shifts zeros in.
     fn shr(self, a: Self::Int, bits: u32) -> Self::Int;
-    /// Shifts the sign in.
+    /// Shifts right and shifts the sign in.
     fn sar(self, a: Self::Int, bits: u32) -> Self::Int;
     fn sub(self, a: Self::Int, b: Self::Int) -> Self::Int;
     /// The low words of the products.
@@ -49,8 +50,8 @@ pub(super) trait Simd: Floats {
     /// Adds to each lane of `sum` the four products of its bytes of `weights` (0..=127) with the bytes of `x` (signed,
     /// not -128).
     fn dot(self, sum: Self::Int, weights: Self::Int, x: i32) -> Self::Int;
-    /// As `dot`, for vectors one after the other; `x` has four bytes for each. No weight is above `MOST`: products of
-    /// small weights may be added up in less than 32 bits.
+    /// As `dot`, for several vectors in sequence. `x` has four bytes for each vector. No weight is above `MOST`, so
+    /// products of small weights may be added up in less than 32 bits.
     #[inline(always)]
     fn dot_all<const MOST: i32>(self, mut sum: Self::Int, weights: &[Self::Int], x: &[i8]) -> Self::Int {
         for (weights, x) in weights.iter().zip(x.as_chunks::<4>().0) {
@@ -58,9 +59,9 @@ pub(super) trait Simd: Floats {
         }
         sum
     }
-    /// As `dot`, for weights that `wide` made ready.
+    /// As `dot`, for weights that `wide` prepared.
     fn dot_wide(self, sum: Self::Int, weights: Self::Int, x: i32) -> Self::Int;
-    /// As `dot_wide`, for vectors one after the other; `x` has four bytes for each.
+    /// As `dot_wide`, for several vectors in sequence. `x` has four bytes for each vector.
     #[inline(always)]
     fn dot_wide_all(self, mut sum: Self::Int, weights: &[Self::Int], x: &[i8]) -> Self::Int {
         for (weights, x) in weights.iter().zip(x.as_chunks::<4>().0) {
@@ -68,25 +69,25 @@ pub(super) trait Simd: Floats {
         }
         sum
     }
-    /// Makes signed bytes ready for `dot_wide`.
+    /// Prepares signed bytes for `dot_wide`.
     fn wide(self, weights: Self::Int) -> Self::Int;
-    /// Makes the weights of a block, as for `dot` or `dot_wide`, ready for `dot_pair`.
+    /// Prepares the weights of a block for `dot_pair`. They are in the form that `dot` or `dot_wide` takes.
     #[inline(always)]
     fn paired(self, weights: [Self::Int; 8]) -> [Self::Int; 8] {
         weights
     }
-    /// As `dot`, or `dot_wide` if `WIDE`, for two rows at once and an even number of vectors that `paired` made ready, one
-    /// after the other; `x` has four bytes of each row for each vector.
+    /// As `dot`, or `dot_wide` if `WIDE`, for two rows at once and an even number of vectors in sequence that `paired`
+    /// prepared. `x` has four bytes of each row for each vector.
     #[inline(always)]
     fn dot_pair<const WIDE: bool>(self, sums: [Self::Int; 2], weights: &[Self::Int], x: [&[i8]; 2]) -> [Self::Int; 2] {
         dot_by_rows::<Self, WIDE>(self, sums, weights, x)
     }
 
-    /// Signed words as floats, to nearest, ties to even.
+    /// Signed words as floats, rounded to nearest, ties to even.
     fn to_float(self, a: Self::Int) -> Self::Float;
-    /// The same bits.
+    /// The bits of the words as floats.
     fn as_float(self, a: Self::Int) -> Self::Float;
-    /// The 16-bit floats in the low halves; the high halves must be zero.
+    /// The 16-bit floats in the low halves of the words. The high halves must be zero.
     fn half_to_float(self, a: Self::Int) -> Self::Float;
     fn neg(self, a: Self::Float) -> Self::Float;
 
@@ -101,14 +102,15 @@ pub(super) trait Simd: Floats {
     fn two_halves(self, tile: Tile<'_>, at: usize) -> (Self::Float, Self::Float) {
         split_halves(self, self.word(tile, at))
     }
-    /// Adds to each lane of `sum` the products of 32 weights of 4 bits (the low ones of 16 bytes, then the high ones) with
-    /// the bytes of `x`: what unpacking and `dot_all` come to, where a single row of activations does not repay unpacking.
+    /// Adds to each lane of `sum` the products of 32 weights of 4 bits (the low nibbles of 16 bytes, then the high
+    /// ones) with the bytes of `x`. Gives the sums of unpacking and `dot_all`. A single row of activations does not
+    /// repay unpacking.
     #[inline(always)]
     fn dot_nibbles(self, sum: Self::Int, tile: Tile<'_>, at: usize, x: &[i8; 32]) -> Self::Int {
         self.dot_all::<15>(sum, &nibbles(self, tile, at), x)
     }
-    /// The products of two blocks of 32 weights of 4 bits (the low ones of 32 bytes, and the high ones) with 32 bytes each,
-    /// summed.
+    /// Sums of the products of two blocks of 32 weights of 4 bits with 32 bytes each. The first block is in the low
+    /// nibbles of 32 bytes, the second in the high nibbles.
     #[inline(always)]
     fn dot_pairs(self, tile: Tile<'_>, at: usize, x: [&[i8; 32]; 2]) -> [Self::Int; 2] {
         let (first, second) = (nibbles(self, tile, at), nibbles(self, tile, at + 16));
@@ -120,7 +122,7 @@ pub(super) trait Simd: Floats {
         }
         sums
     }
-    /// As `dot_nibbles`, for 32 signed bytes; they are taken as too large by what `WIDE_OFFSET` says.
+    /// As `dot_nibbles`, for 32 signed bytes. Each weight counts with the offset of `WIDE_OFFSET` added.
     #[inline(always)]
     fn dot_bytes(self, mut sum: Self::Int, tile: Tile<'_>, at: usize, x: &[i8; 32]) -> Self::Int {
         for half in 0..2 {
@@ -133,20 +135,20 @@ pub(super) trait Simd: Floats {
     }
 }
 
-/// Registers that hold matrices: they sum the products of a block of weights with many rows at once. Nothing else changes:
-/// integer sums are exact, and scaling them is left to the vectors.
+/// Matrix registers, which sum the products of a block of weights with many rows at once. The result stays the same,
+/// because integer sums are exact and the vectors still scale them.
 pub(super) trait Matrices<S: Simd>: Copy {
-    /// This thread's room to work in, which is to be given back.
+    /// Work buffers of this thread. The caller gives them back by `keep`.
     fn room(self) -> Box<Room<S>>;
-    /// Keeps what `room` gave for the next time.
+    /// Keeps the buffers that `room` returned for its next call.
     fn keep(self, room: Box<Room<S>>);
-    /// Takes `above` from every byte, so that the weights are signed.
+    /// Subtracts `above` from every byte, so that the weights are signed.
     fn sign(self, weights: &mut [S::Int; 8], above: u8);
     /// Writes the integer sums of 32 signed weights of each output with each row of `x` to `sums`.
     fn dot_block(self, weights: &[S::Int; 8], x: &[Quantised; MATRIX_ROWS], sums: &mut [S::Int; MATRIX_ROWS]);
 }
 
-/// Rows of activations that [`Matrices`] take at once.
+/// Rows of activations that [`Matrices`] multiply at once.
 pub(super) const MATRIX_ROWS: usize = 16;
 
 impl<S: Simd> Matrices<S> for Infallible {
@@ -167,7 +169,7 @@ impl<S: Simd> Matrices<S> for Infallible {
     }
 }
 
-/// [`Simd::dot_pair`] where there is nothing better: one row after the other.
+/// [`Simd::dot_pair`] without special instructions: one row after the other.
 #[inline(always)]
 pub(super) fn dot_by_rows<S: Simd, const WIDE: bool>(
     s: S,
@@ -183,7 +185,7 @@ pub(super) fn dot_by_rows<S: Simd, const WIDE: bool>(
     sums
 }
 
-/// Two 16-bit floats of a word: the low one, the high one.
+/// The two 16-bit floats of each word: the low one, then the high one.
 #[inline(always)]
 pub(super) fn split_halves<S: Simd>(s: S, word: S::Int) -> (S::Float, S::Float) {
     (s.half_to_float(s.and(word, s.splat(0xffff))), s.half_to_float(s.shr(word, 16)))
@@ -208,7 +210,7 @@ pub(super) fn word(bytes: &[i8; 4]) -> i32 {
     i32::from_le_bytes(bytes.map(i8::cast_unsigned))
 }
 
-/// Something to run on an instruction set.
+/// Generic code to run on an instruction set.
 pub(super) trait Work {
     fn run<S: Simd>(self, simd: S);
 }
@@ -227,7 +229,7 @@ impl<'a> Tile<'a> {
     /// The `rows` rows from `first` on.
     ///
     /// # Panics
-    /// When there are not that many.
+    /// If the matrix has fewer rows.
     #[inline(always)]
     pub(super) fn of(matrix: &Matrix<'a>, first: usize, rows: usize) -> Self {
         let stride = matrix.row_bytes();
@@ -237,18 +239,18 @@ impl<'a> Tile<'a> {
     /// `rows` rows of `stride` bytes each.
     ///
     /// # Panics
-    /// When `bytes` are not as many.
+    /// If `bytes` has another length.
     #[inline(always)]
     pub(super) fn from_rows(bytes: &'a [u8], rows: usize, stride: usize) -> Self {
         assert_eq!(bytes.len(), rows * stride);
         Self { rows, stride, bytes }
     }
 
-    /// A pointer `at` bytes into the first of `rows` rows, and the bytes from one row to the next: `len` bytes can be
-    /// read there in each.
+    /// A pointer `at` bytes into the first of `rows` rows, and the distance in bytes from one row to the next. `len`
+    /// bytes can be read there in each row.
     ///
     /// # Panics
-    /// When the rows are fewer or shorter.
+    /// If the tile does not have `rows` rows, or its rows are shorter.
     #[inline(always)]
     pub(super) fn lanes(&self, rows: usize, at: usize, len: usize) -> (*const u8, usize) {
         assert!(self.rows == rows && at + len <= self.stride);

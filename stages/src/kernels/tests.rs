@@ -1,5 +1,5 @@
-//! The kernels as a whole: against a double-precision reference, against candle's reading of the layouts, and against
-//! themselves in other company.
+//! Tests of the kernels as a whole: against a double-precision reference, against candle's reading of the layouts, and
+//! against themselves in other batches.
 
 use std::num::NonZeroUsize;
 
@@ -29,7 +29,7 @@ impl Draw {
         (0..4).map(|_| (self.next() >> 40) as f32 / (1 << 24) as f32 - 0.5).sum::<f32>() * 1.7
     }
 
-    /// A scale as files have them, and now and then one they should not have.
+    /// A scale as in real files, and sometimes one that no file should have.
     fn scale(&mut self) -> f16 {
         match self.below(16) {
             0 => f16::ZERO,
@@ -42,7 +42,7 @@ impl Draw {
 
     fn values(&mut self, len: usize) -> Vec<f32> {
         let mut values: Vec<f32> = (0..len).map(|_| self.value()).collect();
-        // Outliers, whole blocks of zeros and of almost nothing.
+        // Outliers, and whole blocks of zeros and of tiny values.
         for block in values.chunks_mut(32) {
             match self.below(12) {
                 0 => block.fill(0.0),
@@ -55,7 +55,7 @@ impl Draw {
         values
     }
 
-    /// The bytes of a matrix with random bits and sound scales.
+    /// Bytes of a matrix with random bits and sound scales.
     fn weights(&mut self, format: Format, rows: usize, cols: usize) -> Vec<u8> {
         let len = format.row_bytes(cols).expect("whole blocks") * rows;
         let mut bytes: Vec<u8> = (0..len).map(|_| self.next() as u8).collect();
@@ -75,7 +75,7 @@ impl Draw {
     }
 }
 
-/// Where a block has its 16-bit floats.
+/// Byte offsets of a block's 16-bit floats.
 fn scales_at(format: Format) -> &'static [usize] {
     match format {
         Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => &[0],
@@ -104,7 +104,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// The activations as the product sees them: through their 8-bit form where the format wants it.
+/// The activations as the product uses them: rounded to their 8-bit form if the format is quantised.
 fn seen(format: Format, values: &[f32]) -> Vec<f64> {
     if format.block_values() == 1 {
         return values.iter().copied().map(f64::from).collect();
@@ -129,7 +129,7 @@ fn products_agree_with_double_precision() {
                     dequantise_row(&weights, output, &mut w);
                     let products = w.iter().zip(x).map(|(w, x)| f64::from(*w) * x);
                     let (sum, size) = products.fold((0.0, 0.0), |(sum, size), one| (sum + one, size + one.abs()));
-                    // With a minimum, a value is the difference of two larger numbers: measure by those.
+                    // With a minimum, a value is the difference of two larger numbers. The error is measured by those.
                     let offset = if block::minimums(format) { 40.0 } else { 1.0 };
                     let error = (f64::from(found[row * outputs + output]) - sum).abs();
                     assert!(
@@ -218,7 +218,7 @@ fn every_instruction_set_gives_the_bits_of_the_reference() {
     }
 }
 
-/// What the processor has can only be told from outside: `etc/check-neon` knows which one it emulates.
+/// The expected instruction set must come from outside the test: `etc/check-neon` sets the one that it emulates.
 #[cfg(target_arch = "aarch64")]
 #[test]
 #[ignore = "wants EXPECTED_ISA to name the best instruction set of this processor"]
@@ -259,7 +259,7 @@ fn a_row_does_not_feel_its_company() {
         let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
         let values = draw.values(rows * cols);
         for isa in Isa::all() {
-            // The scalar path has one way only; a few rows of it are enough.
+            // The scalar kernel has a single code path, so a few rows are enough.
             let rows = if isa == Isa::SCALAR { 9 } else { rows };
             let values = &values[..rows * cols];
             let all = bits(&multiply(isa, &pools[1], weights, values));
@@ -324,7 +324,7 @@ fn the_vector_form_of_a_row_is_the_plain_one() {
     let weights = Matrix::new(Format::Q4_0, 0, 256, &[]).expect("sound");
     let mut values = draw.values(200 * 256);
     for value in &mut values {
-        // Ties, and magnitudes beyond what a float's square holds.
+        // Ties, and magnitudes whose squares overflow a float.
         match draw.below(8) {
             0 => *value = value.signum() * 0.5,
             1 => *value *= 1e30,

@@ -1,5 +1,6 @@
-//! The one kernel: a tile of outputs times all rows of activations, block after block. Decode, small batches and prefill
-//! are the same code with more or fewer rows, which is why a row cannot feel its company.
+//! The one kernel for all products: a tile of outputs times all rows of activations, block after block. Decode, small
+//! batches and prefill run the same code with fewer or more rows. So a row's result does not depend on the other rows
+//! in the batch.
 
 use std::hint::black_box;
 use std::marker::PhantomData;
@@ -43,8 +44,8 @@ impl Work for Outputs<'_> {
     }
 }
 
-/// Where each tile of `range` starts, and how many of its first outputs belong to the tile before: the last tile of a
-/// matrix is moved back to be whole, and only its new outputs are written.
+/// Start of each tile of `range`, and the number of its first outputs that belong to the tile before. The last tile of
+/// a matrix is moved back so that it is whole, and only its new outputs are written.
 #[inline(always)]
 fn tiles(outputs: usize, range: Range<usize>, lanes: usize) -> impl Iterator<Item = (usize, usize)> {
     range.step_by(lanes).map(move |first| {
@@ -53,14 +54,14 @@ fn tiles(outputs: usize, range: Range<usize>, lanes: usize) -> impl Iterator<Ite
     })
 }
 
-/// What multiplies the rows of a chunk with one tile of weights, some units of columns at a time.
+/// Multiplies the rows of a chunk with one tile of weights, some units of columns at a time.
 trait Units {
-    /// Columns of a unit: the activations of all rows for it lie together.
+    /// Columns of a unit. Quantised activations of a unit lie together for all rows of a chunk.
     const COLS: usize;
-    /// Bytes that a row of activations has for a unit.
+    /// Bytes of activations that a row has for a unit.
     const ROW_BYTES: usize;
 
-    /// Adds the units of `panel` to the sums of the rows of `chunk`.
+    /// Adds the products of the units of `panel` to the sums of the rows of `chunk`.
     fn add<S: Simd>(
         s: S,
         product: &Product<'_>,
@@ -72,11 +73,12 @@ trait Units {
     );
 }
 
-/// All tiles of `range` times all rows. Long rows are walked through in panels, so that the activations of many rows stay
-/// in the second-level cache while tile after tile passes; between two panels the sums wait where the outputs go.
+/// Multiplies all tiles of `range` with all rows. Long rows are processed in panels, so that the activations of many
+/// rows stay in the second-level cache while one tile after another is multiplied with them. Between two panels the
+/// sums are stored in the output buffer.
 #[inline(always)]
 fn multiply<S: Simd, U: Units>(s: S, product: &Product<'_>, range: Range<usize>) {
-    // Clearing room for many rows would take as long as multiplying a few outputs of one.
+    // Clearing an array for many rows would take as long as multiplying a few outputs of one row.
     let (mut one, mut many) = ([s.splat_float(0.0)], None);
     let sums: &mut [S::Float] =
         if product.x.rows() == 1 { &mut one } else { many.insert([s.splat_float(0.0); CHUNK_ROWS_MAX]) };
@@ -102,12 +104,12 @@ fn multiply<S: Simd, U: Units>(s: S, product: &Product<'_>, range: Range<usize>)
     }
 }
 
-/// Activations of a panel: a quarter of the smallest second-level cache there is.
+/// Bytes of activations in a panel: a quarter of the smallest second-level cache there is.
 const PANEL_BYTES_MAX: usize = 128 * 1024;
 
 // === quantised weights ===
 
-/// Weights in the blocks of a format.
+/// Weights in the blocks of format `C`.
 struct Quants<C>(PhantomData<C>);
 
 impl<C: Codec> Units for Quants<C> {
@@ -138,7 +140,7 @@ impl<C: Codec> Units for Quants<C> {
     }
 }
 
-/// The sum of one tile for a single row, of weights as they lie: what decoding one sequence comes down to.
+/// Sum of one tile for a single row, from weights in their file layout. Decode of a single sequence takes this path.
 #[inline(always)]
 fn one_row<S: Simd, C: Codec>(
     s: S,
@@ -181,10 +183,10 @@ fn one_row<S: Simd, C: Codec>(
     sum
 }
 
-/// Asks for the bytes that the next tiles will want when they come to block `index` of `bytes` bytes. The rows of a tile lie
-/// one behind the other: while they are walked through side by side, what follows is asked for in one stream. The next
-/// tile is called to the first-level cache, which can wait for few lines at a time, the one behind it to the second-level
-/// cache, which can wait for many: from main memory both together bring a third more than either.
+/// Prefetches the bytes that the next tiles need at block `index` of `bytes` bytes. The rows of a tile lie one behind
+/// the other. While they are read side by side, the bytes after the tile are prefetched as one stream. The next tile
+/// goes to the first-level cache, which can wait for few lines at a time. The tile after it goes to the second-level
+/// cache, which can wait for many. From main memory both together bring a third more than either.
 #[inline(always)]
 fn ask_for_next<S: Simd>(s: S, weights: &Matrix<'_>, start: usize, index: usize, bytes: usize) {
     let tile = S::LANES * weights.row_bytes();
@@ -196,7 +198,8 @@ fn ask_for_next<S: Simd>(s: S, weights: &Matrix<'_>, start: usize, index: usize,
     }
 }
 
-/// Adds the units of `panel` of one tile for the rows of `chunk`: a unit is unpacked once and multiplied with every row.
+/// Adds the units of `panel` of one tile for the rows of `chunk`. Each unit is unpacked once and multiplied with every
+/// row.
 #[inline(always)]
 fn unpacked<S: Simd, C: Codec>(
     s: S,
@@ -220,9 +223,9 @@ fn unpacked<S: Simd, C: Codec>(
     }
 }
 
-/// As `unpacked`, where registers hold matrices: a few blocks are unpacked, then 16 rows at a time multiplied with all of
-/// them, then their integer sums scaled. What one step writes to memory the next reads, and each is long enough for it to
-/// have arrived there: matrix registers wait for stores to be done. Meanwhile the next blocks are unpacked.
+/// As `unpacked`, with matrix registers: a few blocks are unpacked, then multiplied with 16 rows at a time, then their
+/// integer sums are scaled. Each step reads data from memory that the step before wrote. Loads into matrix registers
+/// wait for stores, so each step is long enough for the stores to complete. Meanwhile the next blocks are unpacked.
 #[inline(always)]
 fn by_matrices<S: Simd, C: Codec>(
     (s, matrices): (S, S::Matrices),
@@ -280,9 +283,9 @@ fn by_matrices<S: Simd, C: Codec>(
     }
 }
 
-/// What [`by_matrices`] works in.
+/// Work buffers of [`by_matrices`].
 pub(super) struct Room<S: Simd> {
-    /// Sums of each block, for 16 rows.
+    /// Integer sums of each block, for 16 rows.
     integers: [[S::Int; MATRIX_ROWS]; UNIT_BLOCKS_MAX],
     lanes: [Lanes<S>; UNIT_BLOCKS_MAX],
     ahead: [Lanes<S>; UNIT_BLOCKS_MAX],
@@ -297,7 +300,7 @@ impl<S: Simd> Room<S> {
     }
 }
 
-/// Unpacks a unit of the tile at `start` for matrix registers.
+/// Unpacks a unit of the tile at `start` into signed bytes for matrix registers.
 #[inline(always)]
 fn unpack_signed<S: Simd, C: Codec>(
     s: S,
@@ -315,11 +318,11 @@ fn unpack_signed<S: Simd, C: Codec>(
     }
 }
 
-/// What `Rows::quantised_and_more` promises.
+/// Panic message if the blocks that `Rows::quantised_and_more` guarantees are missing.
 const MORE: &str = "blocks of no account behind the last";
 
-/// Scales the integer sums of some blocks and adds them to the sums of `ROWS` rows, which stay in registers
-/// meanwhile. From a row's block in `x` to its next there are `stride`.
+/// Scales the integer sums of some blocks and adds them to the sums of `ROWS` rows, which stay in registers meanwhile.
+/// In `x`, a row's next block lies `stride` blocks later.
 #[inline(always)]
 fn add_integers<S: Simd, C: Codec, const ROWS: usize>(
     s: S,
@@ -340,8 +343,8 @@ fn add_integers<S: Simd, C: Codec, const ROWS: usize>(
     *sums = held;
 }
 
-/// Fewer rows than this are multiplied one by one: matrix registers take as long for one row as for all they hold, and with
-/// fewer than these that is longer.
+/// Fewer rows than this are multiplied one by one. Matrix registers take as long for one row as for all they hold,
+/// which is slower for fewer rows than this.
 pub(super) const MATRIX_ROWS_MIN: usize = 12;
 
 /// Adds the products of 32 weights of each output with the same 32 activations of each row.
@@ -356,13 +359,13 @@ fn add_block<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums:
         0
     };
     for (x, sum) in x[done..].iter().zip(&mut sums[done..]) {
-        // Not to be found from the sums' address, which the compiler would: an address of two registers and a broadcast make
-        // an instruction of two, and a row takes a tenth longer.
+        // `black_box` stops LLVM from deriving the address of `x` from that of `sums`. An address of two registers and
+        // a broadcast make an instruction of two micro-operations, which costs a tenth per row.
         *sum = add_row::<S, C>(s, &weights, black_box(x), *sum);
     }
 }
 
-/// Adds those of one row.
+/// As `add_block`, for one row.
 #[inline(always)]
 fn add_row<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, sum: S::Float) -> S::Float {
     let factors = [0, 1].map(|half| [weights.scale[half], weights.min[half]]);
@@ -374,7 +377,7 @@ fn add_row<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, sum: S::F
     }
 }
 
-/// As `add_block`, four rows after each other without a branch between; says how many rows that were.
+/// As `add_block`, four rows after each other without a branch between them. Returns the number of rows done.
 #[inline(always)]
 fn add_fours<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums: &mut [S::Float]) -> usize {
     for (x, sums) in x.as_chunks::<4>().0.iter().zip(sums.as_chunks_mut::<4>().0) {
@@ -385,7 +388,8 @@ fn add_fours<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums:
     x.len() / 4 * 4
 }
 
-/// As `add_block`, two rows at once; says how many rows that were. Integer sums are exact, so a row cannot tell.
+/// As `add_block`, two rows at once. Returns the number of rows done. Integer sums are exact, so a row's result does
+/// not depend on this.
 #[inline(always)]
 fn add_pairs<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums: &mut [S::Float]) -> usize {
     let paired = s.paired(weights.words);
@@ -409,7 +413,7 @@ fn add_pairs<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums:
     x.len() / 2 * 2
 }
 
-/// The integer products of some words, summed; `part` says which of the row's sums belongs to them.
+/// Sum of the integer products of some words. `part` is the index of the row's sum for these words.
 #[inline(always)]
 fn dot<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, part: usize, words: Range<usize>) -> S::Float {
     let sum = offset::<S, C>(s, x, part);
@@ -417,7 +421,7 @@ fn dot<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, part: usize, 
     if C::WIDE {
         return s.to_float(s.dot_wide_all(sum, words, bytes));
     }
-    // A trait's constant cannot be handed on as it is.
+    // A trait's constant cannot be a const argument here, so its range selects one.
     s.to_float(match C::MOST {
         0..=15 => s.dot_all::<15>(sum, words, bytes),
         16..=31 => s.dot_all::<31>(sum, words, bytes),
@@ -426,7 +430,7 @@ fn dot<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, part: usize, 
     })
 }
 
-/// What makes up for the offset of the weights.
+/// Start value of an integer sum that cancels the offset of the weights.
 #[inline(always)]
 fn offset<S: Simd, C: Codec>(s: S, x: &Quantised, part: usize) -> S::Int {
     match if C::WIDE { S::WIDE_OFFSET } else { C::OFFSET } {
@@ -435,7 +439,7 @@ fn offset<S: Simd, C: Codec>(s: S, x: &Quantised, part: usize) -> S::Int {
     }
 }
 
-/// Scales an integer sum and adds it.
+/// Scales an integer sum and adds it to `sum`, together with the minimums if the format has them.
 #[inline(always)]
 fn add_part<S: Simd, C: Codec>(
     s: S,
@@ -499,10 +503,10 @@ impl<const BYTES: usize> Units for Floats<BYTES> {
     }
 }
 
-/// The widest instruction set's lanes.
+/// Lanes of the widest instruction set.
 const LANES_MAX: usize = 16;
 
-/// The products of one group of columns, summed from zero.
+/// Sum of the products of one group of columns, starting at zero.
 #[inline(always)]
 fn group_sum<S: Simd>(s: S, columns: &[S::Float; FLOAT_GROUP], x: &[f32; FLOAT_GROUP]) -> S::Float {
     let mut sum = s.splat_float(0.0);
@@ -536,7 +540,7 @@ fn columns<S: Simd, const BYTES: usize>(s: S, format: Format, tile: Tile<'_>, at
 
 // === both ===
 
-/// Takes up a tile's sums where `write` left them; the first `skip` lanes are of no account.
+/// Loads a tile's sums from the outputs, where `write` stored them. The first `skip` lanes are unused.
 #[inline(always)]
 fn read<S: Simd>(s: S, product: &Product<'_>, start: usize, skip: usize, chunk: Range<usize>, sums: &mut [S::Float]) {
     for (row, sum) in chunk.zip(sums) {
@@ -552,11 +556,11 @@ fn read<S: Simd>(s: S, product: &Product<'_>, start: usize, skip: usize, chunk: 
     }
 }
 
-/// Writes a tile's sums, but for the first `skip` lanes.
+/// Stores a tile's sums to the outputs, except for the first `skip` lanes.
 #[inline(always)]
 fn write<S: Simd>(s: S, product: &Product<'_>, start: usize, skip: usize, chunk: Range<usize>, sums: &[S::Float]) {
     for (row, sum) in chunk.zip(sums) {
-        // SAFETY: a tile's new outputs are within the range of this call, which no other call has.
+        // SAFETY: a tile's new outputs are within the range of this call, and ranges of calls do not overlap.
         let out = unsafe { product.out(row, start + skip..start + S::LANES) };
         if skip == 0 {
             s.store(*sum, out);

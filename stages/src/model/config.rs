@@ -1,4 +1,5 @@
-//! A model's sizes and constants, read from a file's metadata and checked, so that the rest can trust them.
+//! A model's sizes and constants, read from a file's metadata and checked here, so that other modules need no checks of
+//! their own.
 
 use schema::record::KvType;
 
@@ -8,40 +9,40 @@ use super::error::ModelError;
 use super::family::Family;
 use super::rope::Rope;
 
-/// Largest accepted width (hidden, feed-forward, heads times dimensions), in values: some thirty times the largest model
-/// known, and small enough that products of two of them stay far from overflow.
+/// Largest accepted width (hidden, feed-forward, heads times dimensions), in values: about thirty times that of the
+/// largest known model, and small enough that the product of two widths is far from overflow.
 const WIDTH_MAX: u32 = 1 << 20;
-/// Largest accepted size of one head, in values.
+/// Largest accepted size of an attention head, in values.
 const HEAD_WIDTH_MAX: u32 = 1024;
 
 /// The checked sizes and constants of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
-    /// The family it belongs to.
+    /// The model's family.
     pub family: Family,
-    /// How many layers.
+    /// Number of layers.
     pub layers: u32,
     /// Width of the residual stream, in values.
     pub hidden: usize,
     /// Width of the feed-forward layers, in values.
     pub feed_forward: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Key-value heads; divides `heads`.
+    /// Number of key-value heads. Divides `heads`.
     pub kv_heads: usize,
     /// Values in a head's key (and query).
     pub key: usize,
     /// Values in a head's value.
     pub value: usize,
-    /// How many tokens the vocabulary has.
+    /// Number of tokens in the vocabulary.
     pub vocabulary: usize,
     /// Longest sequence, in tokens.
     pub context_tokens: u32,
-    /// How many tokens back a token looks, itself included; `u32::MAX` for all.
+    /// Size of the sliding attention window in tokens, the token itself included. `u32::MAX` if there is no window.
     pub window_tokens: u32,
-    /// Added to the mean square in norms.
+    /// Epsilon that norms add to the mean square.
     pub norm_epsilon: f32,
-    /// Dimensions of a head that turn with position; even.
+    /// Number of a head's dimensions that RoPE rotates. Even.
     rope_dimensions: usize,
     rope_base: f32,
     rope_divisor: f32,
@@ -50,10 +51,10 @@ pub struct ModelConfig {
 // === impl ModelConfig ===
 
 impl ModelConfig {
-    /// Checks that heads can be kept as `kv_type`.
+    /// Checks that the keys and values of a head can be stored as `kv_type`.
     ///
     /// # Errors
-    /// [`ModelError::KvBlocks`] when a head is not whole blocks of `q8_0`.
+    /// [`ModelError::KvBlocks`] when a head's key or value does not fill whole blocks of `q8_0`.
     pub fn check_kv(&self, kv_type: KvType) -> Result<(), ModelError> {
         let whole = |values: usize| values.is_multiple_of(KvType::Q8_BLOCK);
         if kv_type == KvType::F16 || (whole(self.key) && whole(self.value)) {
@@ -65,7 +66,7 @@ impl ModelConfig {
     /// Reads and checks the metadata of a model file.
     ///
     /// # Errors
-    /// [`ModelError`] for an unknown architecture, a feature that is not implemented, or a value that makes no sense.
+    /// [`ModelError`] for an unknown architecture, a feature that is not implemented, or a value that is out of range.
     pub fn read(header: &Header) -> Result<Self, ModelError> {
         let metadata = &header.metadata;
         let family = Family::of(metadata.str("general.architecture")?)?;
@@ -108,10 +109,11 @@ impl ModelConfig {
         })
     }
 
-    /// How heads turn with position. `factors` are the values of the tensor `rope_freqs.weight`, where the file has it.
+    /// The rotary embedding of the model. `factors` are the values of the tensor `rope_freqs.weight`, if the file has
+    /// it.
     ///
     /// # Errors
-    /// [`ModelError::Tensor`] when there is not one factor for each pair of dimensions.
+    /// [`ModelError::Tensor`] when `factors` does not hold one positive factor for each pair of dimensions.
     pub fn rope(&self, factors: Option<&[f32]>) -> Result<Rope, ModelError> {
         let pairs = self.rope_dimensions / 2;
         if let Some(factors) = factors
@@ -125,12 +127,12 @@ impl ModelConfig {
         Ok(Rope::new(self.rope_dimensions, base, divisor, factors, self.family.rope_style()))
     }
 
-    /// Pairs of dimensions that turn with position.
+    /// Number of a head's dimension pairs that RoPE rotates.
     pub fn rope_pairs(&self) -> usize {
         self.rope_dimensions / 2
     }
 
-    /// Query heads that share a key-value head.
+    /// Number of query heads that share a key-value head.
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
@@ -145,18 +147,18 @@ impl ModelConfig {
         self.kv_heads * self.key
     }
 
-    /// Values in a row of values.
+    /// Values in a row of attention values (V).
     pub fn value_width(&self) -> usize {
         self.kv_heads * self.value
     }
 
-    /// Values in a row of what attention gives.
+    /// Values in a row of attention's output.
     pub fn attention_width(&self) -> usize {
         self.heads * self.value
     }
 }
 
-/// The rows of the embedding table.
+/// Number of rows of the embedding table.
 fn vocabulary(header: &Header) -> Result<usize, ModelError> {
     let name = super::EMBEDDING;
     let wrong =
@@ -168,13 +170,13 @@ fn vocabulary(header: &Header) -> Result<usize, ModelError> {
     }
 }
 
-/// Metadata under an architecture's own prefix.
+/// The metadata keys under the architecture's prefix.
 struct Keys<'a> {
     metadata: &'a Metadata,
     architecture: &'static str,
 }
 
-/// Keys that change the arithmetic in ways that no supported family uses, with what they may be set to.
+/// Keys that change the arithmetic in ways that no supported family uses, each with its only accepted value.
 const UNIMPLEMENTED: [(&str, f32); 9] = [
     ("logit_scale", 1.0),
     ("attn_logit_softcapping", 0.0),
@@ -199,7 +201,7 @@ impl Keys<'_> {
         ModelError::Value { key: self.name(suffix), expected, found: found.to_string() }
     }
 
-    /// A size from 1 to `most`.
+    /// The size under the key `suffix`, from 1 to `most`.
     fn size(&self, suffix: &str, most: u32) -> Result<usize, ModelError> {
         match self.metadata.u32(&self.name(suffix))? {
             size if (1..=most).contains(&size) => Ok(size as usize),
@@ -268,10 +270,10 @@ impl Keys<'_> {
     fn rope_divisor(&self) -> Result<f32, ModelError> {
         const KEY: &str = "rope.scaling.type";
         match self.metadata.str_or(&self.name(KEY), "none")? {
-            // Files from before the type was written have a linear scale under an older key.
+            // Files without a scaling type may have a linear scale under an older key.
             "none" => self.positive("rope.scale_linear", Some(1.0)),
             "linear" => self.positive("rope.scaling.factor", Some(1.0)),
-            // The factors of each pair are in the file as a tensor.
+            // The file stores the factor of each pair in a tensor.
             "llama3" => Ok(1.0),
             other => Err(self.wrong(KEY, "none, linear or llama3".to_owned(), format!("{other:?}"))),
         }

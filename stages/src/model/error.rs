@@ -1,32 +1,32 @@
-//! Why a file's model cannot be run.
+//! Errors of a file whose model cannot be run.
 
 use crate::gguf::MetadataError;
 
-/// A model that is not supported, or not whole.
+/// A model that is not supported or not complete.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
     /// A family that is not implemented.
     #[error("architecture {found:?} is not supported: expected one of {expected}")]
     Architecture {
-        /// What the file says.
+        /// The architecture that the file names.
         found: String,
-        /// What would have been accepted.
+        /// The accepted values.
         expected: String,
     },
     /// A key is missing or of the wrong type.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
-    /// A value that makes no sense or asks for something that is not implemented.
+    /// A value that is out of range or requests something that is not implemented.
     #[error("metadata key {key:?}: expected {expected}, found {found}")]
     Value {
         /// The key.
         key: String,
-        /// What would have been accepted.
+        /// The accepted values.
         expected: String,
-        /// What is there.
+        /// The value found.
         found: String,
     },
-    /// Heads that cannot be kept in blocks of 8 bits.
+    /// Attention heads whose keys and values do not fill whole blocks of `q8_0`.
     #[error(
         "keys and values are to be kept as q8_0, but heads have {key} and {value} values: expected multiples of 32, or f16"
     )]
@@ -36,14 +36,14 @@ pub enum ModelError {
         /// Values in a head's value.
         value: usize,
     },
-    /// A tensor that is missing, of the wrong shape, or not understood.
+    /// A tensor that is missing, has the wrong shape, or is unknown.
     #[error("tensor {name:?}: expected {expected}, found {found}")]
     Tensor {
-        /// Its name.
+        /// The tensor's name.
         name: String,
-        /// What would have been accepted.
+        /// The accepted values.
         expected: String,
-        /// What is there.
+        /// The value found.
         found: String,
     },
 }

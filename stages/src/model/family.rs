@@ -1,14 +1,14 @@
-//! The model families, and where their arithmetic differs.
+//! The model families and the differences in their arithmetic.
 
 use std::fmt;
 
 use super::error::ModelError;
 use super::rope::RopeStyle;
 
-/// A family of models, named as GGUF files name their architecture.
+/// A family of models. Its name is the architecture in GGUF files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// Llama and what shares its arithmetic: Mistral, SmolLM2 and many others.
+    /// Llama and models with the same arithmetic: Mistral, SmolLM2 and many others.
     Llama,
     /// Qwen2 and Qwen2.5: biases on Q, K and V.
     Qwen2,
@@ -19,13 +19,13 @@ pub enum Family {
 // === impl Family ===
 
 impl Family {
-    /// All that there are.
+    /// All families.
     pub const ALL: [Self; 3] = [Self::Llama, Self::Qwen2, Self::Qwen3];
 
-    /// The family of an architecture.
+    /// The family of a GGUF architecture.
     ///
     /// # Errors
-    /// [`ModelError::Architecture`] for one that is not implemented.
+    /// [`ModelError::Architecture`] for an architecture that is not implemented.
     pub fn of(architecture: &str) -> Result<Self, ModelError> {
         let known = Self::ALL.into_iter().find(|family| family.architecture() == architecture);
         known.ok_or_else(|| ModelError::Architecture {
@@ -34,7 +34,7 @@ impl Family {
         })
     }
 
-    /// What files call it.
+    /// The family's architecture name in GGUF files.
     pub fn architecture(self) -> &'static str {
         match self {
             Self::Llama => "llama",
@@ -43,7 +43,7 @@ impl Family {
         }
     }
 
-    /// Which dimensions of a head turn together.
+    /// The layout of the dimension pairs that RoPE rotates.
     pub fn rope_style(self) -> RopeStyle {
         match self {
             Self::Llama => RopeStyle::Adjacent,
@@ -51,7 +51,8 @@ impl Family {
         }
     }
 
-    /// Whether Q, K and V may have biases: `Some(true)` where they must, `None` where files differ.
+    /// Biases of Q, K and V: `Some(true)` if they are required, `Some(false)` if they are refused, `None` if a file may
+    /// have them or not.
     pub fn biases(self) -> Option<bool> {
         match self {
             Self::Llama => None,
@@ -60,12 +61,12 @@ impl Family {
         }
     }
 
-    /// Whether each head of Q and K has a norm.
+    /// True if each head of Q and K has a norm.
     pub fn head_norms(self) -> bool {
         self == Self::Qwen3
     }
 
-    /// Whether all its layers look through the same sliding window, where the file names one.
+    /// True if all layers use the same sliding window, in a file that names one.
     pub fn windows(self) -> bool {
         self == Self::Llama
     }

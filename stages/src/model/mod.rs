@@ -1,5 +1,5 @@
-//! What a file's model is: its family, its sizes, its tensors. Everything is checked before a weight is mapped; nothing
-//! here computes.
+//! Description of a file's model: its family, sizes and tensors. Everything is checked before a weight is mapped. This
+//! module computes nothing.
 
 mod config;
 mod error;
@@ -12,11 +12,11 @@ pub use error::ModelError;
 pub use family::Family;
 pub use rope::{Rope, RopeStyle};
 
-/// The embedding table.
+/// Name of the embedding table.
 pub(crate) const EMBEDDING: &str = "token_embd.weight";
-/// The head's matrix, where it is not the embedding table.
+/// Name of the output head's matrix (`lm_head`), in a model that does not use the embedding table for it.
 const OUTPUT: &str = "output.weight";
-/// The norm before the head.
+/// Name of the norm before the output head.
 pub(crate) const OUTPUT_NORM: &str = "output_norm.weight";
-/// What each pair's frequency is divided by, where a model stretches its context in the way of Llama 3.
+/// Name of the divisors of each pair's RoPE frequency, in a model that extends its context by Llama 3's method.
 pub(crate) const ROPE_FACTORS: &str = "rope_freqs.weight";

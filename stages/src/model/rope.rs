@@ -1,8 +1,8 @@
-//! Rotary position embedding: which dimensions turn together, and how fast.
+//! Rotary position embedding (RoPE): the pairs of dimensions that are rotated together, and their frequencies.
 
 use std::sync::Arc;
 
-/// Which two dimensions of a head turn together.
+/// The layout of the dimension pairs that RoPE rotates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RopeStyle {
     /// Dimensions `2i` and `2i + 1`: the llama family, whose Q and K rows are reordered for this in GGUF files.
@@ -11,10 +11,10 @@ pub enum RopeStyle {
     Halves,
 }
 
-/// The turning of a head's dimensions.
+/// The rotation of a head's dimensions by the token's position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
-    /// Radians a token, for each pair.
+    /// Frequency of each pair, in radians per token.
     frequencies: Arc<[f64]>,
     rope_style: RopeStyle,
 }
@@ -22,11 +22,11 @@ pub struct Rope {
 // === impl Rope ===
 
 impl Rope {
-    /// Frequencies `base^(-2i / dimensions)`, each divided by `divisor` and by its own factor where there are factors
-    /// (the tensor `rope_freqs.weight`).
+    /// Creates the frequencies `base^(-2i / dimensions)` of the pairs `i`. Each is divided by `divisor` and, if
+    /// `factors` (the tensor `rope_freqs.weight`) is given, by the pair's factor.
     ///
     /// # Panics
-    /// When there are factors, but not one for each pair.
+    /// If `factors` is given, but does not hold one factor for each pair.
     pub fn new(dimensions: usize, base: f64, divisor: f64, factors: Option<&[f32]>, rope_style: RopeStyle) -> Self {
         let pairs = dimensions / 2;
         assert!(factors.is_none_or(|factors| factors.len() == pairs), "one factor for each of {pairs} pairs");
@@ -37,22 +37,22 @@ impl Rope {
         Self::from_frequencies((0..pairs).map(frequency).collect(), rope_style)
     }
 
-    /// Given frequencies, in radians a token.
+    /// Creates a rotation with the given frequencies, in radians per token.
     pub fn from_frequencies(frequencies: Vec<f64>, rope_style: RopeStyle) -> Self {
         Self { frequencies: frequencies.into(), rope_style }
     }
 
-    /// Radians a token, for each pair.
+    /// Frequency of each pair, in radians per token.
     pub fn frequencies(&self) -> &[f64] {
         &self.frequencies
     }
 
-    /// How many pairs turn.
+    /// Number of rotated pairs.
     pub fn pairs(&self) -> usize {
         self.frequencies.len()
     }
 
-    /// Which dimensions are pairs.
+    /// The layout of the pairs.
     pub fn rope_style(&self) -> RopeStyle {
         self.rope_style
     }

@@ -1,11 +1,12 @@
-//! Which tensors a model must have, and of what shape. Pure: checked on a file's header, before anything is mapped.
+//! The tensors that a model must have, and their shapes. Pure: the check reads a file's header, before anything is
+//! mapped.
 
 use super::config::ModelConfig;
 use super::error::ModelError;
 use super::{EMBEDDING, OUTPUT, OUTPUT_NORM, ROPE_FACTORS};
 use crate::gguf::Header;
 
-/// Whether a tensor must be there.
+/// The rule for the presence of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Need {
     Required,
@@ -16,10 +17,10 @@ enum Need {
 // === impl ModelConfig ===
 
 impl ModelConfig {
-    /// Checks that the file has every tensor of every layer in the right shape, and none that would be ignored.
+    /// Checks that the file has every tensor of every layer in the right shape, and no tensor that would be ignored.
     ///
     /// # Errors
-    /// [`ModelError::Tensor`] naming the first tensor that is missing, of another shape, or not understood.
+    /// [`ModelError::Tensor`] for the first tensor that is missing, has another shape, or is unknown.
     pub fn check_tensors(&self, header: &Header) -> Result<(), ModelError> {
         for tensor in &header.tensors {
             let (need, dims) = match layer_suffix(&tensor.name) {
@@ -50,7 +51,7 @@ impl ModelConfig {
         required.map(move |suffix| format!("blk.{layer}.{suffix}"))
     }
 
-    /// The need for a layer's tensor, and its dimensions in the file's order: the row's length first.
+    /// The rule for a layer's tensor, and its dimensions in the file's order: the row's length first.
     fn layer_tensor(&self, suffix: &str) -> (Need, Vec<u64>) {
         let biases = match self.family.biases() {
             Some(true) => Need::Required,
@@ -104,7 +105,7 @@ const LAYER_SUFFIXES: [&str; 14] = [
     "attn_k_norm.weight",
 ];
 
-/// The parts of `blk.<layer>.<suffix>`.
+/// The layer and the suffix of `blk.<layer>.<suffix>`.
 fn layer_suffix(name: &str) -> Option<(u32, &str)> {
     let (layer, suffix) = name.strip_prefix("blk.")?.split_once('.')?;
     Some((layer.parse().ok()?, suffix))

@@ -1,4 +1,4 @@
-//! The sampler: scratch for one vocabulary, and the way from logits to a token.
+//! The sampler, which chooses a token from logits and owns scratch for one vocabulary.
 
 use schema::frame::Sampling;
 
@@ -7,7 +7,7 @@ use super::rank::{Candidate, keep};
 use super::{Choice, SamplingError};
 use crate::cpu::Exponentials;
 
-/// Chooses tokens; owns its scratch so that choosing allocates nothing.
+/// Chooses tokens. It owns its scratch so that choosing allocates nothing.
 #[derive(Debug)]
 pub struct Sampler {
     candidates: Vec<Candidate>,
@@ -27,7 +27,7 @@ impl Sampler {
         }
     }
 
-    /// Bytes its scratch takes.
+    /// Size of the scratch for `vocabulary` tokens, in bytes.
     pub fn bytes(vocabulary: usize) -> u64 {
         (vocabulary * (size_of::<Candidate>() + size_of::<f32>())) as u64
     }
@@ -35,10 +35,10 @@ impl Sampler {
     /// Chooses the token at `position` of a sequence.
     ///
     /// # Errors
-    /// [`SamplingError`] when a logit is no number, or none is finite.
+    /// [`SamplingError`] when there are no logits, a logit is NaN or positive infinity, or none is finite.
     ///
     /// # Panics
-    /// When there are more logits than the sampler was made for.
+    /// If there are more logits than the sampler was created for.
     pub fn choose(&mut self, logits: &[f32], sampling: &Sampling, position: u32) -> Result<Choice, SamplingError> {
         let (likeliest, largest) = self.exponentials.largest(logits).ok_or(SamplingError::Empty)?;
         let weights = &mut self.weights[..logits.len()];
@@ -66,7 +66,7 @@ impl Sampler {
         }
         self.candidates.clear();
         let all = (0..).zip(weights.iter()).map(|(token, weight)| Candidate { weight: *weight, token });
-        // What has no weight is never drawn, so it need not be ranked.
+        // A token of weight 0 is never drawn, so it need not be ranked.
         self.candidates.extend(all.filter(|candidate| candidate.weight > 0.0));
         let kept = keep(&mut self.candidates, sampling.top_k, sampling.top_p);
         let kept = &mut self.candidates[..kept];
@@ -76,15 +76,15 @@ impl Sampler {
     }
 }
 
-/// The logit that spoils the sum of exponentials.
+/// The error for the first logit that makes the sum of exponentials unusable.
 fn first_unusable(logits: &[f32]) -> SamplingError {
     let unusable = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
-    // Where there is none, all are minus infinity.
+    // If there is none, all are negative infinity.
     let token = logits.iter().position(unusable).unwrap_or(0);
     SamplingError::Logit { token, found: logits[token] }
 }
 
-/// The candidate at which the running sum of weights passes `random` (in 0..1) times their sum.
+/// The token at which the running sum of weights passes `random` (in 0..1) times their sum.
 fn draw(candidates: impl Iterator<Item = Candidate> + Clone, random: f64) -> Option<usize> {
     let sum: f64 = candidates.clone().map(|candidate| f64::from(candidate.weight)).sum();
     let (mut left, mut last) = (random * sum, None);
@@ -99,7 +99,7 @@ fn draw(candidates: impl Iterator<Item = Candidate> + Clone, random: f64) -> Opt
     last
 }
 
-/// A number in 0..1 with 53 random bits.
+/// A number in 0..1 with 53 random bits, from the seed, the choice and the position.
 fn uniform(sampling: &Sampling, position: u32) -> f64 {
     let key = [sampling.seed as u32, (sampling.seed >> 32) as u32];
     let words = philox([position, sampling.choice, 0, 0], key);

@@ -1,10 +1,10 @@
-//! Choosing a token from logits: a pure function of the logits, the sampling values, the choice and the position.
+//! Chooses a token from logits: a pure function of the logits, the sampling values, the choice and the position.
 //!
-//! The order is that of the OpenAI API's own servers and of vLLM: temperature first, then `top_k`, then `top_p` over what
-//! `top_k` left (its probabilities scaled to sum to one), then `min_p` relative to the likeliest. Tokens of equal
-//! probability rank by id, the lower first; the likeliest always stays. Temperature 0 takes it. From what is left one
-//! token is drawn by inverting the cumulative distribution in order of id, with a random number that depends on seed,
-//! choice and position alone.
+//! The order is that of the OpenAI API's own servers and of vLLM: temperature first, then `top_k`, then `top_p` over
+//! the tokens that `top_k` leaves (their probabilities scaled to sum to one), then `min_p` relative to the most
+//! probable token. Tokens of equal probability rank by id, the lower first. The first token in rank always stays, and
+//! temperature 0 chooses it. One of the remaining tokens is drawn by inverting the cumulative distribution in order of
+//! id, with a random number that depends only on seed, choice and position.
 
 mod draw;
 mod philox;
@@ -14,10 +14,10 @@ use schema::frame::Sampling;
 
 pub use draw::Sampler;
 
-/// Why no token could be chosen.
+/// Errors of choosing a token.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SamplingError {
-    /// The model gave something that is no number.
+    /// The logits contain NaN or positive infinity, or all are negative infinity.
     #[error("logit {token} is {found}: expected numbers, of which the largest is finite")]
     Logit {
         /// The first such token.
@@ -25,7 +25,7 @@ pub enum SamplingError {
         /// Its logit.
         found: f32,
     },
-    /// No token at all.
+    /// There are no logits.
     #[error("there are no logits: expected at least one")]
     Empty,
 }
@@ -39,7 +39,8 @@ pub struct Choice {
     pub logprob: f32,
 }
 
-/// What is wrong with sampling values that came from outside, if anything.
+/// Checks sampling values that come from outside this process. The error is the name and the value of the first wrong
+/// field.
 pub fn check(sampling: &Sampling) -> Result<(), (&'static str, f32)> {
     let Sampling { temperature, top_p, min_p, .. } = *sampling;
     if !(temperature.is_finite() && temperature >= 0.0) {

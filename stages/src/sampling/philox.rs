@@ -1,7 +1,7 @@
-//! Philox 4x32-10: random numbers as a function of a counter and a key, with no state in between.
+//! Philox 4x32-10: random numbers as a function of a counter and a key, without any other state.
 //!
-//! From Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011); checked here against the
-//! known answers published with it.
+//! From Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). The tests compare it
+//! with the known answers published with it.
 
 const ROUNDS: usize = 10;
 const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];

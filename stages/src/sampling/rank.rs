@@ -1,33 +1,33 @@
-//! How many of the likeliest tokens stay, and which is the last of them. Looks at as few tokens as it can.
+//! Selects the most probable tokens, as limited by `top_k` and `top_p`. Ranks as few tokens as possible.
 
 use std::cmp::Ordering;
 
 /// A token that may be chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Candidate {
-    /// Its probability relative to the likeliest, after temperature.
+    /// Its probability relative to the most probable token's, after temperature.
     pub(super) weight: f32,
     /// Its id.
     pub(super) token: u32,
 }
 
-/// Tokens ranked at first: nearly always enough for `top_p`, and quickly sorted.
+/// Number of tokens ranked at first: nearly always enough for `top_p`, and fast to sort.
 const RANKED_FIRST: usize = 256;
-/// How many times as many are ranked when that was not enough.
+/// Factor by which the number grows each time it was not enough.
 const RANKED_GROWTH: usize = 8;
 
 // === impl Candidate ===
 
 impl Candidate {
-    /// The likelier first; of equals, the lower id.
+    /// The order of rank: the more probable token first, and of equal ones the lower id.
     pub(super) fn rank(&self, other: &Self) -> Ordering {
         other.weight.total_cmp(&self.weight).then(self.token.cmp(&other.token))
     }
 }
 
-/// Moves the candidates that `top_k` and `top_p` leave to the front and gives their number, at least 1.
+/// Moves the candidates that `top_k` and `top_p` leave to the front and returns their number, at least 1.
 ///
-/// `candidates` are at least one, in any order.
+/// `candidates` has at least one element, in any order.
 pub(super) fn keep(candidates: &mut [Candidate], top_k: u32, top_p: f32) -> usize {
     let all = candidates.len();
     let most = if top_k == 0 { all } else { all.min(top_k as usize) };

@@ -1,5 +1,5 @@
-//! The checks of a micro-batch before a shard computes it. Pure. Frames come from outside: everything that is used as
-//! an index later is checked here.
+//! The checks of a micro-batch before a shard computes it. Pure. Frames come from outside this process, so every value
+//! that is used as an index later is checked here.
 
 use engine::runner::{KV_BLOCK_TOKENS, RunnerError, Work};
 use schema::frame::Slice;
@@ -7,36 +7,37 @@ use schema::frame::Slice;
 use crate::model::ModelConfig;
 use crate::sampling;
 
-/// The work that a shard accepts.
+/// The bounds of the work that a shard accepts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Accepted {
-    /// It takes tokens, not activations.
+    /// True if the shard takes tokens instead of activations.
     first: bool,
-    /// It chooses tokens.
+    /// True if the shard chooses tokens.
     last: bool,
     /// Values in a row.
     hidden: usize,
     /// Tokens in the vocabulary.
     vocabulary: usize,
-    /// Longest sequence.
+    /// Longest sequence, in tokens.
     context_tokens: u32,
-    /// Blocks of keys and values.
+    /// Number of blocks in the KV cache.
     kv_blocks: u32,
 }
 
 // === impl Accepted ===
 
 impl Accepted {
-    /// The work for a shard with the `first` layer or not, with the `last` or not, and with `kv_blocks` blocks.
+    /// The bounds for a shard with `kv_blocks` blocks. `first` and `last` are true if it has the model's first and last
+    /// layer.
     pub(crate) fn new(config: &ModelConfig, first: bool, last: bool, kv_blocks: u32) -> Self {
         let ModelConfig { hidden, vocabulary, context_tokens, .. } = *config;
         Self { first, last, hidden, vocabulary, context_tokens, kv_blocks }
     }
 
-    /// Checks the work; gives the number of its rows.
+    /// Checks the work and returns its number of rows.
     ///
     /// # Errors
-    /// [`RunnerError::Work`] naming the first thing that does not fit.
+    /// [`RunnerError::Work`] for the first field that does not fit.
     pub(crate) fn check(&self, work: &Work<'_>) -> Result<usize, RunnerError> {
         if work.slices.is_empty() {
             return Err(wrong("slices", 0, "at least one"));
@@ -44,7 +45,7 @@ impl Accepted {
         let mut rows: usize = 0;
         for slice in work.slices {
             self.check_slice(slice)?;
-            // At most the context each, so that only absurdly many slices could overflow.
+            // Each count is at most the context, so only an absurd number of slices can overflow.
             rows = rows.saturating_add(slice.count as usize);
         }
         let expected = if self.first { 0 } else { rows.saturating_mul(self.hidden) };

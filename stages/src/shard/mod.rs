@@ -1,8 +1,8 @@
 //! The part of a runner that is the same on every device: its setup, the checks of a micro-batch, the tiles that its
 //! rows are cut into, the list of a layer's tensors, and the outcome of a step.
 //!
-//! A runner (`cpu`, `accelerator`) adds the device: where weights, keys and values lie, and how a tile is computed.
-//! Nothing here computes or allocates for a device.
+//! A runner (`cpu`, `accelerator`) adds the device's part: the storage of weights, keys and values, and the computation
+//! of a tile. Nothing here computes or allocates for a device.
 
 mod accepted;
 mod outcome;

@@ -1,4 +1,4 @@
-//! The outcome of a run, gathered tile by tile, and its way into the answer to a step.
+//! The outcome of a run, collected tile by tile, and its conversion into the output of a step.
 
 use engine::runner::{Output, RunnerError};
 use schema::frame::{Chosen, Slice};
@@ -6,29 +6,29 @@ use schema::frame::{Chosen, Slice};
 use super::tile::Row;
 use crate::sampling::{Choice, SamplingError};
 
-/// The outcome of a run; its variant says beforehand which one is wanted.
+/// The outcome of a run. Its variant is set before the run and selects the result to collect.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// The rows as the next stage takes them.
+    /// The rows that the next stage takes.
     Activations(Vec<f32>),
-    /// A token for each position that wants one.
+    /// A token for each position that requests one.
     Tokens(Vec<Chosen>),
-    /// The logits of each position that wants a token.
+    /// The logits of each position that requests a token.
     Logits(Vec<f32>),
 }
 
 // === impl Outcome ===
 
 impl Outcome {
-    /// The empty outcome of a step: tokens from the shard with the `head`, activations from any other.
+    /// The empty outcome of a step: tokens if the shard has the output `head`, activations otherwise.
     pub(crate) fn of_step(head: bool) -> Self {
         if head { Self::Tokens(Vec::new()) } else { Self::Activations(Vec::new()) }
     }
 
-    /// The answer to a step.
+    /// The output of a step.
     ///
     /// # Errors
-    /// As [`no_head`]: logits are no step's outcome.
+    /// As [`no_head`] for logits, which are not the outcome of a step.
     pub(crate) fn output(self) -> Result<Output, RunnerError> {
         match self {
             Self::Activations(values) => Ok(Output::Activations(values)),
@@ -37,26 +37,26 @@ impl Outcome {
         }
     }
 
-    /// The logits, where they were wanted.
+    /// The logits, if the run collects them.
     ///
     /// # Errors
-    /// As [`no_head`], where something else was.
+    /// As [`no_head`] if the run collects another result.
     pub(crate) fn logits(self) -> Result<Vec<f32>, RunnerError> {
         if let Self::Logits(logits) = self { Ok(logits) } else { Err(no_head()) }
     }
 }
 
-/// The token that a sampler chose after `row` of `slice`, as the gateway gets it.
+/// The token that a sampler chose after `row` of `slice`, in the form that the gateway receives.
 ///
 /// # Errors
-/// [`RunnerError::Device`] when the logits were no numbers.
+/// [`RunnerError::Device`] when the sampler cannot use the logits, as with NaN.
 pub(crate) fn chosen(slice: &Slice, row: &Row, choice: Result<Choice, SamplingError>) -> Result<Chosen, RunnerError> {
     let (sequence, attempt, position) = (slice.sequence, slice.attempt, row.position + 1);
     let Choice { token, logprob, .. } = choice.map_err(|error| RunnerError::Device(format!("{sequence}: {error}")))?;
     Ok(Chosen { sequence, attempt, position, token, logprob })
 }
 
-/// The error of a shard that is asked for what only the last one has.
+/// The error of a shard that is asked for a result that only the last one has.
 pub(crate) fn no_head() -> RunnerError {
     let (found, expected) =
         ("a shard without the last layer".to_owned(), "the last one, which has the head".to_owned());

@@ -1,22 +1,22 @@
-//! The parts that a shard's runner is made of on any device, and the reasons why it cannot be made.
+//! The parts that a shard's runner needs on any device, and the errors of creating it.
 
 use schema::record::KvRoom;
 
 use crate::model::{ModelConfig, ModelError};
 use crate::weights::{MapError, Shard, TensorError};
 
-/// The model's part of a runner; the device's is given beside it.
+/// The model's part of a runner. The device's part is a separate argument.
 #[derive(Debug)]
 pub struct RunnerSetup {
     /// The model's sizes.
     pub config: ModelConfig,
-    /// The mapped weights; their tensors were checked against the sizes.
+    /// The mapped weights. Their tensors were checked against the sizes.
     pub shard: Shard,
-    /// Keys and values to have room for.
+    /// Capacity and number type of the KV cache.
     pub room: KvRoom,
 }
 
-/// A shard's runner that could not be made.
+/// Errors of creating a shard's runner.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// A layer cannot be mapped.
@@ -25,10 +25,10 @@ pub enum SetupError {
     /// The shard lacks a tensor.
     #[error(transparent)]
     Tensor(#[from] TensorError),
-    /// The model is not as it should be.
+    /// The model is not supported or not complete.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// There is no memory.
+    /// There is not enough memory for keys and values.
     #[error("cannot reserve keys and values of {tokens} tokens")]
     Memory {
         /// The number of tokens.
@@ -37,7 +37,7 @@ pub enum SetupError {
         #[source]
         cause: std::io::Error,
     },
-    /// The device failed, most likely for want of memory.
+    /// The device failed, most likely for lack of memory.
     #[error("the device failed while the shard was copied to it")]
     Device(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

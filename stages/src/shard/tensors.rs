@@ -1,20 +1,20 @@
-//! The tensors of a layer and of the head, by their names in the file: the one list, for every device.
+//! The tensors of a layer and of the output head, by their names in the file. All devices use this list.
 
 use crate::model::OUTPUT_NORM;
 use crate::weights::{Shard, Tensor, TensorError};
 
-/// A device's way to hold a mapped tensor.
+/// Converts mapped tensors into the form in which a device holds them.
 pub(crate) trait Backend {
     /// A matrix that rows are multiplied with.
     type Matrix;
     /// A norm's weights, or a bias.
     type Vector;
-    /// A tensor that cannot be held.
+    /// The error for a tensor that cannot be held.
     type Error: From<TensorError>;
 
-    /// Holds a matrix.
+    /// Converts a matrix.
     fn matrix(&self, tensor: Tensor) -> Result<Self::Matrix, Self::Error>;
-    /// Holds a vector.
+    /// Converts a vector.
     fn vector(&self, tensor: Tensor) -> Result<Self::Vector, Self::Error>;
 }
 
@@ -25,9 +25,9 @@ pub(crate) struct LayerTensors<M, V> {
     pub(crate) query: M,
     pub(crate) key: M,
     pub(crate) value: M,
-    /// Of Q, K and V, where there is one.
+    /// Biases of Q, K and V, if the model has them.
     pub(crate) biases: [Option<V>; 3],
-    /// Of each head of Q and K, where there is one.
+    /// Norms of the heads of Q and of K, if the model has them.
     pub(crate) head_norms: [Option<V>; 2],
     pub(crate) attention_output: M,
     pub(crate) feed_forward_norm: V,
@@ -46,10 +46,10 @@ pub(crate) struct HeadTensors<M, V> {
 // === impl LayerTensors ===
 
 impl<M, V> LayerTensors<M, V> {
-    /// The weights of `layer`, which is one of `shard`'s, held by `backend`.
+    /// The weights of `layer`, which is in `shard`, in the form of `backend`.
     ///
     /// # Errors
-    /// [`TensorError`] when the shard does not have what the header promises; the backend's own.
+    /// [`TensorError`] when the shard does not have a tensor, and the backend's own errors.
     pub(crate) fn hold<B: Backend<Matrix = M, Vector = V>>(
         shard: &Shard,
         layer: u32,
@@ -80,7 +80,7 @@ impl<M, V> LayerTensors<M, V> {
 // === impl HeadTensors ===
 
 impl<M, V> HeadTensors<M, V> {
-    /// The head's weights, held by `backend`; `shard` has the last layer.
+    /// The output head's weights, in the form of `backend`. `shard` has the last layer.
     ///
     /// # Errors
     /// As [`LayerTensors::hold`].

@@ -1,5 +1,6 @@
-//! The rows of a micro-batch that are computed together: tiles of bounded size, cut without regard for sequences, and
-//! in each tile the stretches of consecutive positions that attend together. Pure; reuses its memory from step to step.
+//! The rows of a micro-batch that are computed together: tiles of bounded size, cut without regard to sequence
+//! boundaries. Each tile has stretches of consecutive positions, whose attention is computed together. Pure. A tile
+//! reuses its memory from step to step.
 
 use std::ops::Range;
 
@@ -12,48 +13,48 @@ pub(crate) const TOKENS: usize = KV_BLOCK_TOKENS as usize;
 /// One row of a tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// The slice it is from.
+    /// Index of its slice.
     pub(crate) slice: usize,
     /// Its offset in that slice.
     pub(crate) offset: usize,
     /// Its position in the sequence.
     pub(crate) position: u32,
-    /// The place of its keys and values: block times tokens in a block, plus the place in the block.
+    /// The place of its keys and values in the KV cache: block times tokens in a block, plus the place in the block.
     pub(crate) slot: usize,
 }
 
 /// Consecutive rows of one sequence in a tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stretch {
-    /// The slice they are from.
+    /// Index of their slice.
     pub(crate) slice: usize,
-    /// The first, counted in the tile.
+    /// Index of the first row in the tile.
     pub(crate) start: usize,
-    /// How many.
+    /// Number of rows.
     pub(crate) rows: usize,
-    /// The position of the first.
+    /// Position of the first row in the sequence.
     pub(crate) position: u32,
 }
 
 /// The rows of one tile.
 #[derive(Debug)]
 pub(crate) struct RowTile {
-    /// In the order of the micro-batch.
+    /// The rows, in the order of the micro-batch.
     pub(crate) rows: Vec<Row>,
-    /// Covering the rows in order, each at most as long as asked.
+    /// The stretches, which cover the rows in order. Each is at most as long as the caller of `fill` allows.
     pub(crate) stretches: Vec<Stretch>,
 }
 
 // === impl RowTile ===
 
 impl RowTile {
-    /// Room for `rows` rows.
+    /// An empty tile with room for `rows` rows.
     pub(crate) fn with_capacity(rows: usize) -> Self {
         Self { rows: Vec::with_capacity(rows), stretches: Vec::with_capacity(rows) }
     }
 
-    /// Fills the tile with up to `most` rows from the micro-batch's row `from` on. `together(position, rows)` is the
-    /// most of the `rows` rows from `position` on that may be one stretch; at least one.
+    /// Fills the tile with up to `most` rows, from the micro-batch's row `from` on. `together(position, rows)` returns
+    /// the maximum length of a stretch that starts at `position`, with `rows` rows left. It is at least one.
     pub(crate) fn fill(&mut self, slices: &[Slice], from: usize, most: usize, together: impl Fn(u32, usize) -> usize) {
         self.rows.clear();
         self.stretches.clear();
@@ -86,7 +87,7 @@ impl Row {
         Self { slice: index, offset, position, slot: block * TOKENS + position as usize % TOKENS }
     }
 
-    /// A token, or its logits, are wanted after this row.
+    /// True if a token, or its logits, is requested after this row.
     pub(crate) fn wants_logits(&self, slices: &[Slice]) -> bool {
         slices[self.slice].logits.binary_search(&(self.offset as u32)).is_ok()
     }

@@ -1,7 +1,7 @@
-//! Rows of the embedding table, read from the file as they are asked for.
+//! Rows of the embedding table, read from the file on demand.
 //!
-//! The table is the largest tensor of a small model and a token needs one row of it, so it is not mapped: a row comes
-//! by one positioned read, through the page cache, and counts in no process's resident set.
+//! The table is the largest tensor of a small model, and a token needs one row of it. So it is not mapped: one
+//! positioned read through the page cache reads a row, which counts in no process's resident set.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -17,7 +17,7 @@ pub struct EmbeddingRows {
     table: TensorInfo,
 }
 
-/// A row that cannot be had.
+/// Errors of a row that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RowError {
     /// No such token.
@@ -36,12 +36,12 @@ pub enum RowError {
         /// Length of the destination.
         found: usize,
     },
-    /// The file failed.
+    /// Reading the file failed.
     #[error("cannot read the embedding of token {token}")]
     Read {
         /// The token.
         token: u32,
-        /// Why.
+        /// The cause.
         #[source]
         cause: io::Error,
     },
@@ -59,7 +59,7 @@ impl EmbeddingRows {
         self.table.cols() as usize
     }
 
-    /// Rows: how many tokens the model knows.
+    /// Number of rows, which is the number of tokens in the vocabulary.
     pub fn rows(&self) -> u64 {
         self.table.rows()
     }
@@ -67,7 +67,7 @@ impl EmbeddingRows {
     /// Reads the embedding of `token` into `row`.
     ///
     /// # Errors
-    /// [`RowError`] when there is no such token, `row` has the wrong length, or the file fails.
+    /// [`RowError`] when there is no such token, `row` has the wrong length, or reading the file fails.
     pub fn read(&self, token: u32, row: &mut [f32]) -> Result<(), RowError> {
         let (rows, cols) = (self.table.rows(), self.table.cols());
         if u64::from(token) >= rows {

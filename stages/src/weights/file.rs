@@ -1,4 +1,4 @@
-//! A model file: opened, its header checked, nothing mapped.
+//! An open model file with a checked header and nothing mapped.
 
 use std::fs::File;
 use std::io;
@@ -17,8 +17,8 @@ use super::shard::{MapError, Shard};
 use crate::format::Format;
 use crate::gguf::{GgufError, Header, Keep, TensorInfo};
 
-/// A GGUF file with a checked header. Cheap to clone; the file stays open, so a path that is replaced meanwhile does
-/// not change what is read.
+/// A GGUF file with a checked header. Cheap to clone. The file stays open, so replacing the file at its path does not
+/// change the bytes that are read.
 #[derive(Debug, Clone)]
 pub struct ModelFile {
     inner: Arc<Inner>,
@@ -33,17 +33,17 @@ struct Inner {
     written: Written,
 }
 
-/// What the system says of a file's contents: who writes the file changes one of them.
+/// Length and modification time of a file. Writing the file changes one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Written {
     bytes: u64,
     at: SystemTime,
 }
 
-/// The contents of a model file are not those that were opened.
+/// A model file that changed after it was opened, or whose state cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FileChanged {
-    /// Somebody wrote it.
+    /// The file was written.
     #[error(
         "the model file {} changed while its weights were in use: expected {} bytes, written {}, found {} bytes, written \
          {}; put the right file there and start again",
@@ -52,40 +52,40 @@ pub enum FileChanged {
     Written {
         /// The file.
         path: PathBuf,
-        /// Bytes and time when it was opened.
+        /// Length in bytes and modification time at opening.
         expected: (u64, SystemTime),
-        /// Bytes and time now.
+        /// Length in bytes and modification time now.
         found: (u64, SystemTime),
     },
-    /// The system does not tell any more.
+    /// The system does not return the file's state.
     #[error("cannot look at the model file {}", path.display())]
     Gone {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         cause: io::Error,
     },
 }
 
-/// A file that cannot serve as a model.
+/// Errors of a file that cannot be opened as a model.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The system does not let us read it.
+    /// The system cannot read it.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         cause: io::Error,
     },
-    /// It is not a file with contents.
+    /// It is not a regular file, or it is empty.
     #[error("cannot use {} as a model: expected a GGUF file, found {found}", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
-        /// What is there.
+        /// The kind of file found.
         found: &'static str,
     },
     /// Its header is damaged or unsupported.
@@ -93,7 +93,7 @@ pub enum OpenError {
     Gguf {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         #[source]
         cause: GgufError,
     },
@@ -102,7 +102,7 @@ pub enum OpenError {
 // === impl ModelFile ===
 
 impl ModelFile {
-    /// Opens the file and checks its header. The vocabulary is checked but not kept, since a stage has no use for it.
+    /// Opens the file and checks its header. The vocabulary is checked but not kept, because a stage does not need it.
     ///
     /// # Errors
     /// [`OpenError`] when the file cannot be read or is not a usable GGUF file.
@@ -110,7 +110,7 @@ impl ModelFile {
         let read = |cause| OpenError::Read { path: path.to_owned(), cause };
         let not_a_file = |found| OpenError::NotAFile { path: path.to_owned(), found };
 
-        // Asked before opening: opening a pipe would wait for its other end.
+        // Checked before opening, because opening a pipe would wait for its other end.
         let kind = std::fs::metadata(path).map_err(read)?;
         if kind.is_dir() {
             return Err(not_a_file("a directory"));
@@ -118,7 +118,7 @@ impl ModelFile {
             return Err(not_a_file("a device, pipe or socket"));
         }
         let file = File::open(path).map_err(read)?;
-        // Before the first byte is read: what is written meanwhile shows later.
+        // Read before the first byte of the file, so that `check_unchanged` detects every later write.
         let written = Written::of(&file).map_err(read)?;
         let header = parse(&file, path, Keep::NoVocabulary)?;
         let fingerprint = fingerprint(&file, &header).map_err(read)?;
@@ -133,21 +133,21 @@ impl ModelFile {
     /// The header with the vocabulary, read from the file again.
     ///
     /// # Errors
-    /// [`OpenError`] when the file cannot be read any more or has been damaged.
+    /// [`OpenError`] when the file can no longer be read or has been damaged.
     pub fn vocabulary_header(&self) -> Result<Header, OpenError> {
         parse(&self.inner.file, &self.inner.path, Keep::Everything)
     }
 
-    /// What tells this file from others: see the recipe in `fingerprint.rs`.
+    /// Digest that distinguishes this file from others. `fingerprint.rs` describes its input.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.inner.fingerprint
     }
 
-    /// Looks whether the open file still has the contents it was opened with, by its length and the time it was written
-    /// last. Another file under the same path is no change: what is mapped is the one that was opened.
+    /// Checks that the open file still has the contents it was opened with, by its length and modification time.
+    /// Another file under the same path is no change, because the opened file is the one that is mapped.
     ///
     /// # Errors
-    /// [`FileChanged`] says what was expected and found.
+    /// [`FileChanged`] with the expected and the found state.
     pub fn check_unchanged(&self) -> Result<(), FileChanged> {
         let Inner { path, file, written, .. } = &*self.inner;
         let found = Written::of(file).map_err(|cause| FileChanged::Gone { path: path.clone(), cause })?;
@@ -158,17 +158,18 @@ impl ModelFile {
         Err(FileChanged::Written { path: path.clone(), expected: pair(*written), found: pair(found) })
     }
 
-    /// Where it was opened.
+    /// The path that it was opened at.
     pub fn path(&self) -> &Path {
         &self.inner.path
     }
 
-    /// What to call the model: the file's name without its ending.
+    /// The model's name: the file's name without its extension.
     pub fn name(&self) -> String {
         self.inner.path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    /// What the cluster needs to know of the model. Its `scratch_bytes` are 0: who computes knows them, and fills them in.
+    /// The cluster's record of the model. Its `scratch_bytes` are 0: [`crate::model_record()`] computes and fills them
+    /// in.
     ///
     /// # Errors
     /// [`ModelError`] when the metadata or the tensors are not those of a language model.
@@ -176,24 +177,24 @@ impl ModelFile {
         record::record(self.header(), self.name(), self.fingerprint().clone(), room, stages_min)
     }
 
-    /// The matrices that tokens are multiplied with, wherever they belong; an embedding table that is only looked up is
-    /// none of them.
+    /// The matrices that activations are multiplied with, in all parts of the model. An embedding table that is used
+    /// for lookup only is left out.
     pub fn matrices(&self) -> impl Iterator<Item = &TensorInfo> {
         let looked_up = self.header().tensor(OUTPUT).is_some();
         let infos = self.header().tensors.iter();
         infos.filter(move |info| info.dims.len() > 1 && !(looked_up && info.name == EMBEDDING))
     }
 
-    /// The formats of [`Self::matrices`]; each once.
+    /// The formats of [`Self::matrices`], each once.
     pub fn matrix_formats(&self) -> Vec<Format> {
         let formats: Vec<_> = self.matrices().map(|info| info.format).collect();
         Format::ALL.into_iter().filter(|format| formats.contains(format)).collect()
     }
 
-    /// Maps what a stage with `layers` needs, and nothing else.
+    /// Maps the tensors that a stage with `layers` needs, and nothing else.
     ///
     /// # Errors
-    /// [`MapError`] when the model has no such layers or the system refuses.
+    /// [`MapError`] when the model has no such layers or the system refuses the mapping.
     pub fn map(&self, layers: LayerRange) -> Result<Shard, MapError> {
         Shard::map(self.clone(), layers)
     }
@@ -212,7 +213,7 @@ impl Written {
     }
 }
 
-/// When a file was written, as `date -d @…` reads it.
+/// Modification time of a file, as `date -d @…` reads it.
 fn seconds((_, at): (u64, SystemTime)) -> String {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     format!("at {}.{:09}", since.as_secs(), since.subsec_nanos())

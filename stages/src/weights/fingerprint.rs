@@ -1,8 +1,8 @@
-//! What tells two model files apart without reading them whole.
+//! A digest that distinguishes model files without reading them whole.
 //!
-//! A BLAKE3 digest over the file's length, all bytes before the tensor data, and the first 4 KiB of each tensor. That
-//! takes milliseconds for a file of gigabytes and tells apart any two models, quantisations and tokenizers; it does not
-//! notice a byte changed deep inside a tensor, so it is no checksum of a download.
+//! It is a BLAKE3 digest over the file's length, all bytes before the tensor data, and the first 4 KiB of each tensor.
+//! It takes milliseconds for a file of gigabytes and distinguishes any two models, quantisations and tokenizers. It
+//! does not detect a byte changed deep inside a tensor, so it is not a checksum for a download.
 
 use std::fs::File;
 use std::io;
@@ -12,10 +12,10 @@ use schema::Fingerprint;
 
 use crate::gguf::Header;
 
-/// Bytes of each tensor that count.
+/// Number of bytes of each tensor that the digest covers.
 const SAMPLE_BYTES: u64 = 4096;
 
-/// Names this recipe; a changed recipe needs another name.
+/// Key-derivation context of the digest. A change of the digest's input needs another context.
 const RECIPE: &str = "baton 2026-11 model fingerprint: length, header, 4096 bytes of each tensor";
 
 /// Digests `file`, whose header is `header`.

@@ -1,4 +1,4 @@
-//! Read-only mappings of parts of a file: the one place here, beside the signal guard, with `unsafe`.
+//! Read-only mappings of parts of a file. Only this file and the signal guard use `unsafe` in this module.
 
 use std::fs::File;
 use std::io;
@@ -8,10 +8,10 @@ use memmap2::{Advice, Mmap, MmapOptions};
 
 use super::guard::{self, Registration};
 
-/// A mapped byte range of a file; the pages go with the value.
+/// A mapped byte range of a file. Dropping the value unmaps the pages.
 #[derive(Debug)]
 pub(super) struct Mapping {
-    // Dropped first, as fields drop in order: no address may be the guard's after its page is gone.
+    // Dropped first, because fields drop in order: the guard must not keep an address whose page is unmapped.
     _registration: Registration,
     map: Mmap,
     start: u64,
@@ -20,19 +20,19 @@ pub(super) struct Mapping {
 // === impl Mapping ===
 
 impl Mapping {
-    /// Maps `range` of `file`, which must lie inside it; `name` is what the guard calls the file.
+    /// Maps `range` of `file`, which must lie inside it. `name` is the file's name in the guard's message.
     pub(super) fn new(file: &File, range: Range<u64>, name: &str) -> io::Result<Self> {
         let length = usize::try_from(range.end - range.start)
             .map_err(|_| io::Error::new(io::ErrorKind::OutOfMemory, "the range does not fit the address space"))?;
         // SAFETY: the mapping is read-only and private to this value. Its bytes are plain numbers for which every bit
-        // pattern is valid, so another process that writes the file changes values, not memory safety; one that
-        // truncates it raises SIGBUS, which `guard` turns into a clean exit.
+        // pattern is valid, so another process that writes the file changes values, not memory safety. A process that
+        // truncates the file causes SIGBUS, which `guard` turns into a clean exit.
         let map = unsafe { MmapOptions::new().offset(range.start).len(length).map(file)? };
         let registration = guard::register(page_range(&map), name);
         Ok(Self { _registration: registration, map, start: range.start })
     }
 
-    /// Where in the file the mapping begins and ends.
+    /// The byte range of the file that is mapped.
     pub(super) fn file_range(&self) -> Range<u64> {
         self.start..self.start + self.map.len() as u64
     }
@@ -54,22 +54,24 @@ impl Mapping {
         page_range(&self.map)
     }
 
-    /// Asks the system to read the pages ahead, then touches each once, so that the next read does not wait.
+    /// Asks the system to read the pages ahead, then reads a byte of each, so that the next read does not wait.
     pub(super) fn prefetch(&self) {
-        // Advice only: where the system refuses it the touches below still bring the pages in.
+        // This is only advice. If the system refuses it, the reads below still bring the pages in.
         let _ = self.map.advise(Advice::WillNeed);
-        // The mapping may start in the middle of a page, so strides of a page can miss the last one.
+        // The mapping may start in the middle of a page, so steps of a page can miss the last one.
         for byte in self.map.iter().step_by(page_bytes()).chain(self.map.last()) {
             std::hint::black_box(*byte);
         }
     }
 
-    /// Bytes of the mapped pages that are in memory, whoever brought them there; 0 when the system does not tell.
+    /// Bytes of the mapped pages that are in memory, including those that other processes read. 0 if the system does
+    /// not report them.
     pub(super) fn in_core_bytes(&self) -> u64 {
         in_core_bytes(self.addresses())
     }
 
-    /// The mapped bytes of the file in pieces of at most `bytes`, each with how much of its pages is not in memory.
+    /// The mapped bytes of the file in pieces of at most `bytes`, each with the number of bytes of its pages that are
+    /// not in memory.
     pub(super) fn pieces(&self, bytes: usize) -> impl Iterator<Item = (Range<u64>, u64)> {
         let places = (self.start..).step_by(bytes);
         places.zip(self.map.chunks(bytes)).map(|(start, piece)| {
@@ -80,10 +82,10 @@ impl Mapping {
     }
 }
 
-/// Bytes of `pages`, which are whole ones, that are in memory; 0 when the system does not tell.
+/// Bytes of `pages`, which are whole pages, that are in memory. 0 if the system does not report them.
 fn in_core_bytes(pages: Range<usize>) -> u64 {
     let mut states = vec![0u8; pages.len() / page_bytes()];
-    // SAFETY: `states` has a byte for each page; of addresses that are not mapped the system says so.
+    // SAFETY: `states` has a byte for each page. For addresses that are not mapped the system returns an error.
     let answer = unsafe { libc::mincore(pages.start as *mut libc::c_void, pages.len(), states.as_mut_ptr().cast()) };
     let in_core = states.iter().filter(|state| **state & 1 == 1).count();
     if answer == 0 { (in_core * page_bytes()) as u64 } else { 0 }
@@ -99,7 +101,7 @@ fn page_range(bytes: &[u8]) -> Range<usize> {
 /// Bytes in a page of memory.
 pub(super) fn page_bytes() -> usize {
     const FALLBACK: usize = 4096;
-    // SAFETY: sysconf reads a constant of the system; it has no preconditions.
+    // SAFETY: sysconf reads a constant of the system and has no preconditions.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(bytes).ok().filter(|bytes| bytes.is_power_of_two()).unwrap_or(FALLBACK)
 }

@@ -1,11 +1,10 @@
 //! A model file on disk and the part of it that one stage maps.
 //!
-//! [`ModelFile`] has read and checked the header and keeps nothing mapped. [`ModelFile::map`] maps the pages of one
-//! layer range: a [`Shard`], which hands out [`Tensor`]s over the mapped bytes. The embedding table is not mapped for
-//! looking tokens up: [`EmbeddingRows`] reads single rows from the file, so a stage's resident file bytes are those of
-//! its own tensors.
+//! [`ModelFile`] has a checked header and keeps nothing mapped. [`ModelFile::map`] maps the pages of one layer range: a
+//! [`Shard`], which returns [`Tensor`]s over the mapped bytes. For token lookup the embedding table is not mapped:
+//! [`EmbeddingRows`] reads single rows from the file, so a stage's resident file bytes are those of its own tensors.
 //!
-//! This module knows the naming scheme of GGUF language models (`blk.<layer>.`, `token_embd`, `output`) and no
+//! This module depends on the naming scheme of GGUF language models (`blk.<layer>.`, `token_embd`, `output`) and on no
 //! architecture.
 
 mod embedding;

@@ -1,24 +1,24 @@
-//! Which part of a model a tensor belongs to, told from its name.
+//! The part of a model that a tensor belongs to, determined by its name.
 
 use std::fmt;
 
-/// The part of a model a tensor belongs to.
+/// The part of a model that a tensor belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// What turns tokens into the first layer's input: the first stage has it.
+    /// Turns tokens into the first layer's input. The first stage has it.
     Embedding,
-    /// A layer: the stage with that layer has it.
+    /// A layer. The stage with that layer has it.
     Layer(u32),
-    /// What turns the last layer's output into logits: the last stage has it.
+    /// Turns the last layer's output into logits. The last stage has it.
     Head,
-    /// What every layer reads, such as rotation factors; small, and every stage has it.
+    /// Read by every layer, such as RoPE factors. It is small, and every stage has it.
     Everywhere,
 }
 
-/// The embedding table; also the head's matrix in a model that ties the two.
+/// Name of the embedding table. It is also the output head's matrix in a model that ties the two.
 pub(super) const EMBEDDING: &str = "token_embd.weight";
 
-/// The head's matrix, in a model that does not tie it to the embedding.
+/// Name of the output head's matrix, in a model that does not tie it to the embedding.
 pub(super) const OUTPUT: &str = "output.weight";
 
 // === impl Place ===

@@ -1,8 +1,9 @@
-//! Which byte ranges of the file to map for a set of tensors. Pure.
+//! Selects the byte ranges of the file to map for a set of tensors. Pure.
 
 use std::ops::Range;
 
-/// The fewest runs that cover `tensors` (byte ranges in any order) without a whole page that none of them touches.
+/// The smallest number of runs that cover `tensors` (byte ranges in any order) and include no page that no tensor
+/// touches.
 pub(super) fn runs(mut tensors: Vec<Range<u64>>, page_bytes: u64) -> Vec<Range<u64>> {
     tensors.sort_unstable_by_key(|tensor| tensor.start);
     let mut runs: Vec<Range<u64>> = Vec::new();
@@ -46,7 +47,7 @@ mod tests {
     #[expect(clippy::single_range_in_vec_init, reason = "one run is a list of one range")]
     fn neighbours_are_one_run_and_a_free_page_between_parts_two() {
         assert_eq!(runs(vec![4096..5000, 100..4000, 5024..6000], 4096), [100..6000]);
-        // The first ends in page 0, so page 1 is nobody's, and the second starts in page 2.
+        // The first ends in page 0 and the second starts in page 2, so no tensor touches page 1.
         assert_eq!(runs(vec![100..4000, 8192..9000], 4096), [100..4000, 8192..9000]);
         assert_eq!(runs(vec![], 4096), []);
     }
@@ -54,7 +55,7 @@ mod tests {
     #[test]
     #[expect(clippy::single_range_in_vec_init, reason = "one run is a list of one range")]
     fn no_page_is_in_two_runs() {
-        // Ends on the boundary of page 1, starts inside page 1.
+        // The first ends at the start of page 1, and the second starts inside page 1.
         assert_eq!(runs(vec![0..4096, 4200..4300], 4096), [0..4300]);
         assert_eq!(runs(vec![0..4097, 8191..8200], 4096), [0..8200]);
     }

@@ -1,4 +1,4 @@
-//! What the cluster needs to know of a model, from its header. Pure.
+//! The cluster's record of a model, computed from the file's header. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +9,20 @@ use super::place::{EMBEDDING, OUTPUT, Place};
 use crate::format::Format;
 use crate::gguf::{Header, Metadata, MetadataError, TensorInfo};
 
-/// A GGUF file that is not a language model baton can cut into layers.
+/// Errors of a GGUF file that is not a language model that baton can cut into layers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
     /// A key is missing or of the wrong type.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
-    /// A number that makes no sense.
+    /// A number that is out of range.
     #[error("metadata key {key:?}: expected {expected}, found {found}")]
     Value {
         /// The key.
         key: String,
-        /// What would have been accepted.
+        /// The accepted values.
         expected: &'static str,
-        /// What is there.
+        /// The value found.
         found: u64,
     },
     /// A layer without a tensor.
@@ -30,7 +30,7 @@ pub enum ModelError {
     NoLayer {
         /// The first such layer.
         layer: u32,
-        /// How many layers the metadata declares.
+        /// Number of layers that the metadata declares.
         layers: u32,
     },
     /// A tensor of a layer that the metadata does not declare.
@@ -40,10 +40,10 @@ pub enum ModelError {
         name: String,
         /// Its layer.
         layer: u32,
-        /// How many layers the metadata declares.
+        /// Number of layers that the metadata declares.
         layers: u32,
     },
-    /// A tensor every language model has.
+    /// A missing tensor that every language model has.
     #[error("there is no tensor {name:?}: expected one, as this is not a language model without it")]
     NoTensor {
         /// Its name.
@@ -51,7 +51,7 @@ pub enum ModelError {
     },
 }
 
-/// How many layers the model has; each has a tensor, and no tensor is of another layer.
+/// Number of layers of the model. Each has a tensor, and no tensor belongs to another layer.
 pub(super) fn layers(header: &Header) -> Result<u32, ModelError> {
     layers_of(header).map(|layers| layers.len() as u32)
 }
@@ -95,20 +95,20 @@ pub(super) fn record(
     })
 }
 
-/// What a layer's tensors are together.
+/// Totals over the tensors of a layer.
 #[derive(Debug, Clone, Copy, Default)]
 struct Layer {
     bytes: u64,
-    /// Each is multiplied once for a token.
+    /// Number of values. Each is multiplied once per token.
     values: u64,
 }
 
-/// How many values a tensor has.
+/// Number of values in a tensor.
 fn values(tensor: &TensorInfo) -> u64 {
     tensor.dims.iter().fold(1, |product: u64, dim| product.saturating_mul(*dim))
 }
 
-/// The format that most bytes of the layers are in.
+/// The format of most bytes in the layers.
 fn layer_format(header: &Header) -> Option<Format> {
     let bytes_in = |format: &Format| {
         let own = |tensor: &&TensorInfo| tensor.format == *format && matches!(Place::of(&tensor.name), Place::Layer(_));
@@ -117,7 +117,7 @@ fn layer_format(header: &Header) -> Option<Format> {
     Format::ALL.into_iter().max_by_key(bytes_in).filter(|format| bytes_in(format) > 0)
 }
 
-/// Each layer's tensors.
+/// The totals of each layer.
 fn layers_of(header: &Header) -> Result<Vec<Layer>, ModelError> {
     let architecture = header.metadata.str("general.architecture")?;
     let layers = at_least_one(&header.metadata, &format!("{architecture}.block_count"))?;
@@ -132,7 +132,8 @@ fn layers_of(header: &Header) -> Result<Vec<Layer>, ModelError> {
             layer.values = layer.values.saturating_add(values(tensor));
         }
     }
-    // The declared count may be absurd; look for the gap among the layers found, which the file bounds.
+    // The declared count may be absurdly high. So the gap is searched among the layers found, whose number the file
+    // bounds.
     let gap = (0..).zip(found.keys()).find(|(expected, layer)| expected != *layer).map(|(expected, _)| expected);
     match gap.unwrap_or(found.len() as u32) {
         end if end == layers => Ok(found.into_values().collect()),
@@ -140,7 +141,7 @@ fn layers_of(header: &Header) -> Result<Vec<Layer>, ModelError> {
     }
 }
 
-/// Keys and values of one token in one layer.
+/// Size of the keys and values of one token in one layer, in bytes.
 fn kv_bytes_per_token_layer(metadata: &Metadata, architecture: &str, kv_type: KvType) -> Result<u64, ModelError> {
     let own = |suffix: &str| format!("{architecture}.attention.{suffix}");
     let heads = most_heads(metadata, &own("head_count"))?;
@@ -151,14 +152,14 @@ fn kv_bytes_per_token_layer(metadata: &Metadata, architecture: &str, kv_type: Kv
     let hidden = at_least_one(metadata, &format!("{architecture}.embedding_length"))?;
     let key_values = metadata.u32_or(&own("key_length"), hidden / heads)?;
     let value_values = metadata.u32_or(&own("value_length"), key_values)?;
-    // At most 2^32 * 2^33 * 2: three factors of metadata need a checked product.
+    // The product of these factors from the metadata can reach 2^32 * 2^33 * 2, so it needs checked arithmetic.
     u64::from(kv_heads)
         .checked_mul(u64::from(key_values) + u64::from(value_values))
         .and_then(|values| kv_type.bytes(values))
         .ok_or(ModelError::Value { key: own("head_count_kv"), expected: "a sensible count", found: kv_heads.into() })
 }
 
-/// The head count; where each layer has its own, the greatest.
+/// The head count, or the greatest one if each layer has its own.
 fn most_heads(metadata: &Metadata, key: &str) -> Result<u32, ModelError> {
     match metadata.u32(key) {
         Ok(_) => at_least_one(metadata, key),

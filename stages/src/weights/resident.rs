@@ -1,11 +1,11 @@
-//! How much of a mapping is in memory, as the system counts it for this process.
+//! The bytes of a mapping that are in memory, as the system counts them for this process.
 
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use super::mapping::Mapping;
 
-/// How much of a shard is in memory; does not keep it mapped.
+/// Counts the bytes of a shard that are in memory. Does not keep the shard mapped.
 #[derive(Debug, Default)]
 pub struct Residency(Vec<Weak<Mapping>>);
 
@@ -16,16 +16,17 @@ impl Residency {
         Self(runs.iter().map(Arc::downgrade).collect())
     }
 
-    /// Bytes of the pages that are mapped still and in memory now: on Linux those this process has, elsewhere all that are.
-    /// The system counts them one by one, which takes milliseconds for each gigabyte.
+    /// Bytes of the pages that are still mapped and in memory now. On Linux only the pages in this process's resident
+    /// set count, elsewhere all pages in memory. The system counts the pages one by one, which takes milliseconds for
+    /// each gigabyte.
     pub fn bytes(&self) -> u64 {
         let runs: Vec<_> = self.0.iter().filter_map(Weak::upgrade).collect();
         if runs.is_empty() { 0 } else { resident_bytes(&runs) }
     }
 }
 
-/// Resident bytes of the pages of `runs`. From `/proc/self/smaps` where there is one, as that tells what this process
-/// has; else what is in memory at all, whoever brought it there.
+/// Resident bytes of the pages of `runs`. `/proc/self/smaps`, if it exists, gives those in this process's resident set.
+/// Without it all pages in memory count, including those that other processes read.
 fn resident_bytes(runs: &[Arc<Mapping>]) -> u64 {
     let addresses: Vec<_> = runs.iter().map(|run| run.addresses()).collect();
     match std::fs::read_to_string("/proc/self/smaps") {
@@ -34,8 +35,8 @@ fn resident_bytes(runs: &[Arc<Mapping>]) -> u64 {
     }
 }
 
-/// The `Rss` of the areas that `runs` lie in. Two neighbouring mappings may be one area: no more is counted than lies
-/// in the runs.
+/// The sum of `Rss` over the areas that `runs` lie in. Two neighbouring mappings may be one area, so an area counts for
+/// at most the bytes of `runs` in it.
 fn resident_in(smaps: &str, runs: &[Range<usize>]) -> u64 {
     let mut own_bytes = 0;
     let mut resident = 0;

@@ -1,4 +1,5 @@
-//! The mapped part of a model: one layer range, and at its ends the embedding or the head.
+//! The mapped part of a model: one layer range, with the embedding if it has the first layer and the output head if it
+//! has the last.
 
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -16,10 +17,10 @@ use super::resident::Residency;
 use super::tensor::Tensor;
 use crate::gguf::TensorInfo;
 
-/// How much is read ahead at a time: long enough for a disk, short enough to stop soon.
+/// Bytes read ahead at a time: enough for an efficient disk read, few enough to stop soon.
 const READ_AHEAD_PIECE_BYTES: usize = 1 << 20;
 
-/// The weights of one layer range, mapped. Nothing of another range is.
+/// The mapped weights of one layer range. Nothing of another range is mapped.
 #[derive(Debug, Clone)]
 pub struct Shard {
     file: ModelFile,
@@ -27,7 +28,7 @@ pub struct Shard {
     runs: Vec<Arc<Mapping>>,
 }
 
-/// A range that cannot be mapped.
+/// Errors of a range that cannot be mapped.
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
     /// The file is not a language model.
@@ -36,25 +37,25 @@ pub enum MapError {
     /// The model has no such layers.
     #[error("cannot map layers {layers}: expected an end of at most {have}, the model's layers")]
     NoSuchLayers {
-        /// What was asked.
+        /// The requested layers.
         layers: LayerRange,
-        /// How many the model has.
+        /// Number of layers of the model.
         have: u32,
     },
-    /// The system refused.
+    /// The system refused the mapping.
     #[error("cannot map {bytes} bytes at byte {offset} of the model file")]
     Map {
-        /// Where in the file.
+        /// Offset in the file, in bytes.
         offset: u64,
-        /// How much.
+        /// Length in bytes.
         bytes: u64,
-        /// Why.
+        /// The cause.
         #[source]
         cause: io::Error,
     },
 }
 
-/// A tensor that a shard cannot give.
+/// Errors of a tensor that a shard cannot return.
 #[derive(Debug, thiserror::Error)]
 pub enum TensorError {
     /// The file has none of that name.
@@ -68,9 +69,9 @@ pub enum TensorError {
     Outside {
         /// The name.
         name: String,
-        /// Where it belongs.
+        /// The part of the model that it belongs to.
         place: Place,
-        /// What the shard holds.
+        /// The shard's layers.
         layers: LayerRange,
     },
     /// It is the embedding table, which is read by rows.
@@ -79,19 +80,19 @@ pub enum TensorError {
         /// The name.
         name: String,
     },
-    /// It is asked for as floats, but is no norm or bias.
+    /// It is requested as floats, but is larger than a norm or bias.
     #[error("tensor {name:?} is too large to expand to floats: expected at most {most} values, found {found}")]
     TooLarge {
         /// The name.
         name: String,
-        /// Values that would have been accepted.
+        /// Maximum number of values accepted.
         most: u64,
-        /// Values it has.
+        /// Number of values in the tensor.
         found: u64,
     },
 }
 
-/// What belongs to a shard, told by name.
+/// Selects the tensors of a shard by their names.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     layers: LayerRange,
@@ -102,7 +103,7 @@ struct Part {
 // === impl Part ===
 
 impl Part {
-    /// Whether a tensor called `name` is mapped.
+    /// True if a tensor called `name` is mapped.
     fn maps(self, name: &str) -> bool {
         match Place::of(name) {
             Place::Layer(layer) => self.layers.contains(layer),
@@ -154,7 +155,7 @@ impl Shard {
     /// The tensor called `name`.
     ///
     /// # Errors
-    /// [`TensorError`] when the file has none of that name, or it is not of this shard.
+    /// [`TensorError`] when the file has no tensor of that name, or it is not in this shard.
     pub fn tensor(&self, name: &str) -> Result<Tensor, TensorError> {
         let Some(info) = self.file.header().tensor(name) else {
             return Err(TensorError::Missing { name: name.to_owned() });
@@ -173,11 +174,12 @@ impl Shard {
         self.tensor(&format!("blk.{layer}.{suffix}"))
     }
 
-    /// The tensor called `name`, for one that not every model has. A tensor that the file has but this shard has not is
-    /// still an error, so that a wrong layer number does not pass for a model without the tensor.
+    /// The tensor called `name`, or `None` if the file has none: for tensors that not every model has. A tensor that is
+    /// in the file but not in this shard is still an error, so that a wrong layer number is not mistaken for a model
+    /// without the tensor.
     ///
     /// # Errors
-    /// As [`Self::tensor`], but for a missing one.
+    /// As [`Self::tensor`], except for a missing tensor.
     pub fn find(&self, name: &str) -> Result<Option<Tensor>, TensorError> {
         match self.tensor(name) {
             Err(TensorError::Missing { .. }) => Ok(None),
@@ -185,24 +187,24 @@ impl Shard {
         }
     }
 
-    /// The tensor called `name`; `None` when the file has none or it is not of this shard.
+    /// The tensor called `name`. `None` if the file has none or it is not in this shard.
     pub fn optional(&self, name: &str) -> Option<Tensor> {
         self.tensor(name).ok()
     }
 
-    /// The tensor `blk.<layer>.<suffix>`; `None` when the file has none or it is not of this shard.
+    /// The tensor `blk.<layer>.<suffix>`. `None` if the file has none or it is not in this shard.
     pub fn optional_layer_tensor(&self, layer: u32, suffix: &str) -> Option<Tensor> {
         self.layer_tensor(layer, suffix).ok()
     }
 
-    /// All matrices of the shard, in the file's order; tensors of more dimensions are among them.
+    /// All matrices of the shard in the file's order, including tensors of more than two dimensions.
     pub fn matrices(&self) -> Vec<Tensor> {
         let infos = self.file.header().tensors.iter();
         let own = infos.filter(|info| info.dims.len() > 1 && self.part.maps(&info.name));
         own.filter_map(|info| self.mapped(info)).collect()
     }
 
-    /// The head's matrix: `output.weight`, or the embedding table in a model that ties the two.
+    /// The output head's matrix: `output.weight`, or the embedding table in a model that ties the two.
     ///
     /// # Errors
     /// As [`Self::tensor`]: only the shard with the last layer has it.
@@ -216,12 +218,12 @@ impl Shard {
         Some(EmbeddingRows::new(self.file.clone(), table.clone()))
     }
 
-    /// Bytes of the file that are mapped: the own tensors and the padding between them.
+    /// Number of bytes of the file that are mapped: the shard's tensors and the padding between them.
     pub fn mapped_bytes(&self) -> u64 {
         self.runs.iter().map(|run| run.file_range()).map(|range| range.end - range.start).sum()
     }
 
-    /// What tells how much of it is in memory.
+    /// Counter of the shard's bytes in memory.
     pub fn residency(&self) -> Residency {
         Residency::of(&self.runs)
     }
@@ -231,9 +233,10 @@ impl Shard {
         self.runs.iter().for_each(|run| run.prefetch());
     }
 
-    /// Reads what is not in memory yet into the system's page cache, without making it part of this process: at most
-    /// `bytes_max` bytes, and only as long as `wanted`. How many bytes were read. A system that does not tell what is in
-    /// memory (Linux tells only who may write the file) passes for one that has everything.
+    /// Reads the bytes that are not in memory yet into the system's page cache, without adding them to this process's
+    /// resident set. Stops at `bytes_max` bytes, or as soon as `wanted` returns false. Returns the number of bytes
+    /// read. If the system reports all pages as in memory, nothing is read (Linux does so for a process that may not
+    /// write the file).
     pub fn read_ahead(&self, bytes_max: u64, wanted: &dyn Fn() -> bool) -> u64 {
         let mut read = 0;
         let mut buffer = vec![0; READ_AHEAD_PIECE_BYTES];
@@ -243,7 +246,7 @@ impl Shard {
             }
             let fits = read + absent_bytes <= bytes_max;
             let length = (piece.end - piece.start) as usize;
-            // What cannot be read here cannot be loaded either, and loading tells why.
+            // Bytes that cannot be read here cannot be loaded either, and loading reports the cause.
             if !fits || !wanted() || self.file.file().read_exact_at(&mut buffer[..length], piece.start).is_err() {
                 break;
             }

@@ -8,7 +8,7 @@ use crate::format::Format;
 use crate::gguf::TensorInfo;
 use crate::kernels::{Matrix, MatrixError, dequantise_block_bytes};
 
-/// A mapped tensor. Cheap to clone; the pages stay mapped as long as one of them lives.
+/// A mapped tensor. Cheap to clone. The pages stay mapped until the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Tensor {
     mapping: Arc<Mapping>,
@@ -34,7 +34,7 @@ impl Tensor {
         &self.info.dims
     }
 
-    /// How its values are stored.
+    /// Storage format of its values.
     pub fn format(&self) -> Format {
         self.info.format
     }
@@ -51,7 +51,7 @@ impl Tensor {
 
     /// The stored bytes, in place.
     pub fn bytes(&self) -> &[u8] {
-        // Checked when the tensor was made; a mapping does not change.
+        // `new` has checked the range, and a mapping does not change.
         self.mapping.at(self.info.offset..self.info.end()).unwrap_or_default()
     }
 
@@ -60,17 +60,17 @@ impl Tensor {
         self.view(self.rows(), self.bytes()).expect(MEASURED)
     }
 
-    /// The matrix `index` of a three-dimensional tensor, such as one expert's weights; `None` past the last.
+    /// The matrix `index` of a three-dimensional tensor, such as one expert's weights. `None` past the last.
     pub fn matrix_at(&self, index: usize) -> Option<Matrix<'_>> {
         let rows = self.info.dims.get(1).copied().unwrap_or(1) as usize;
         let bytes = self.bytes().chunks_exact(self.bytes().len() / self.rows() * rows).nth(index)?;
         Some(self.view(rows, bytes).expect(MEASURED))
     }
 
-    /// All values as floats, copied: for norms and biases, which are tiny.
+    /// Copies all values as floats. Used for norms and biases, which are tiny.
     ///
     /// # Errors
-    /// [`TensorError::TooLarge`] for a tensor that is no such thing: weights are never expanded.
+    /// [`TensorError::TooLarge`] for a tensor that is too large for a norm or a bias. Matrices are never expanded.
     pub fn f32s(&self) -> Result<Vec<f32>, TensorError> {
         let count = self.info.rows() * self.info.cols();
         if count > EXPANDED_VALUES_MAX {
@@ -90,9 +90,9 @@ impl Tensor {
     }
 }
 
-/// Most values that are expanded to floats, 1 MiB of them: norms and biases have as many as a row, at most some 60,000,
-/// and biases of all experts of a layer some times that.
+/// Maximum number of values that are expanded to floats, which take 1 MiB. Norms and biases have as many values as a
+/// row, at most about 60,000, and the biases of all experts of a layer have a few times as many.
 const EXPANDED_VALUES_MAX: u64 = 1 << 18;
 
-/// Why a matrix of a checked tensor cannot fail.
+/// The reason why creating a matrix from a checked tensor cannot fail.
 const MEASURED: &str = "the header's check has measured the bytes by the same format and dimensions";

@@ -1,4 +1,4 @@
-//! A model cut into shards on candle's device, the shards' work, and what the processor's own runner makes of the same.
+//! A model cut into shards on candle's device, and helpers that run them and compare their logits.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -16,7 +16,7 @@ use stages::weights::ModelFile;
 
 use crate::runner_support::pipeline::{KV_TOKENS, Piece, slice};
 
-/// All shards of a model, on candle's processor device.
+/// All shards of a model, on candle's CPU device.
 pub struct Shards {
     runners: Vec<CandleRunner>,
     pub config: ModelConfig,
@@ -56,12 +56,12 @@ impl Shards {
         logits.chunks_exact(self.config.vocabulary).map(<[f32]>::to_vec).collect()
     }
 
-    /// The last runner's own step, for a model in one piece.
+    /// Runs a step of the last shard, for a model of one shard.
     pub fn step(&mut self, work: Work<'_>) -> Result<Output, RunnerError> {
         self.runners.last_mut().expect("a shard").step(work)
     }
 
-    /// What comes to the last shard.
+    /// The input of the last shard: its slices and activations.
     fn before_last(&mut self, pieces: &[Piece<'_>]) -> (Vec<Slice>, Vec<f32>) {
         let blocks_each = self.config.context_tokens.div_ceil(engine::runner::KV_BLOCK_TOKENS);
         let mut slices: Vec<Slice> = pieces.iter().map(|piece| slice(*piece, blocks_each)).collect();
@@ -79,7 +79,7 @@ impl Shards {
     }
 }
 
-/// Candle's processor device in place of another: it stores what that one would, and computes it itself.
+/// Candle's CPU device in place of `kind`: it stores the same numbers as that device, and computes on the CPU.
 pub fn stand_in(kind: DeviceKind) -> Hardware {
     Hardware { device: Device::Cpu, kind }
 }

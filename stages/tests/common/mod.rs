@@ -1,11 +1,11 @@
-//! Where the default model lies.
+//! The path of the default model.
 
 use std::path::PathBuf;
 
-/// The default model's file: `TEST_MODEL`, or where `baton pull` puts it.
+/// The default model's file: `TEST_MODEL`, or the file that `baton pull` stores.
 ///
 /// # Panics
-/// When it is not there, saying how to get it.
+/// If the file does not exist. The message names the commands that fetch it.
 #[expect(clippy::disallowed_methods, reason = "a test may be told of another copy")]
 pub(crate) fn default_model() -> PathBuf {
     let folder = |variable| std::env::var_os(variable).map(PathBuf::from);

@@ -15,10 +15,10 @@ pub(crate) const HIDDEN: u64 = 256;
 /// Rows of its embedding table.
 pub(crate) const VOCABULARY: u64 = 512;
 
-/// Width of its one large matrix per layer: 1 MiB in Q8_0 and a little.
+/// Rows of its one large matrix per layer, which takes a little over 1 MiB in Q8_0.
 pub(crate) const WIDE: u64 = 4096;
 
-/// Bytes that depend on `seed` and position, and are not all alike.
+/// Pseudo-random bytes that depend on `seed` and position.
 pub(crate) fn noise(seed: u64, count: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let step = |state: &mut u64| {
@@ -50,13 +50,13 @@ pub(crate) fn metadata(layers: u32) -> GgufWriter {
         .metadata("tokenizer.ggml.tokens", &tokens[..])
 }
 
-/// A norm of one row.
+/// Adds a norm of one row: `start`, `start + 1` and so on.
 pub(crate) fn norm(writer: GgufWriter, name: &str, start: f32) -> GgufWriter {
     let bytes = float_bytes((0..HIDDEN).map(|index| start + index as f32));
     writer.tensor(name, &[HIDDEN], Format::F32, bytes).unwrap()
 }
 
-/// A model of [`LAYERS`] layers of a little over 1 MiB each, its head tied to the embedding or not.
+/// A model of [`LAYERS`] layers of a little over 1 MiB each. `tied` ties its output head to the embedding.
 pub(crate) fn model(tied: bool) -> GgufWriter {
     let embedding = float_bytes((0..HIDDEN * VOCABULARY).map(|index| index as f32));
     let mut writer =
@@ -77,7 +77,7 @@ pub(crate) fn model(tied: bool) -> GgufWriter {
     writer
 }
 
-/// A folder with the file `model.gguf` made by `writer`; the file goes with the folder.
+/// A folder with the file `model.gguf` made by `writer`. Dropping the folder deletes the file.
 pub(crate) fn file(writer: GgufWriter) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");

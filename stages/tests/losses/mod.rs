@@ -1,4 +1,4 @@
-//! How surprised the processor's runner is by each token of a text.
+//! The CPU runner's loss for each token of a text.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -14,11 +14,11 @@ use stages::model::ModelConfig;
 use stages::shard::RunnerSetup;
 use stages::weights::ModelFile;
 
-/// Tokens that are computed together.
+/// Number of tokens that are computed together.
 const ROWS: usize = 120;
 
-/// The negative natural logarithm of each token's probability but the first's: place `i` has that of `ids[i + 1]` after
-/// `ids[..=i]`.
+/// The negative natural logarithm of the probability of each token except the first. Element `i` is that of `ids[i +
+/// 1]` after `ids[..=i]`.
 pub fn losses(model: &Path, ids: &[u32], threads: usize, kv_type: KvType) -> Vec<f64> {
     let file = ModelFile::open(model).unwrap();
     let config = ModelConfig::read(file.header()).unwrap();

@@ -1,16 +1,17 @@
-//! The formats with blocks of 256 values, in ggml's layouts: sub-blocks with integer scales, and 16-bit factors for those.
+//! The formats with blocks of 256 values, in ggml's layouts: sub-blocks with integer scales, and 16-bit factors of
+//! those scales.
 
 use super::quantise::{nearest, put_half};
 use super::search;
 
-/// Scales and minimums of the sub-blocks of one block, as integers, and the values' integers.
+/// The integers of one block: scales and minimums of its sub-blocks, and its values.
 struct Shifted {
     scales: Vec<u8>,
     minimums: Vec<u8>,
     integers: [u8; 256],
 }
 
-/// 16 sub-blocks; scales and minimums of 4 bits in 16 bytes, integers of 2 bits, then the factors.
+/// Q2_K: 16 sub-blocks. Scales and minimums of 4 bits in 16 bytes, integers of 2 bits, then the factors.
 pub fn q2(values: &[f32], out: &mut [u8]) {
     let (packed, factors) = out.split_at_mut(80);
     let Shifted { scales, minimums, integers } = shifted(values, 16, 3, 15, factors);
@@ -21,7 +22,8 @@ pub fn q2(values: &[f32], out: &mut [u8]) {
     put_pairs_of_bits(&integers, quarters);
 }
 
-/// 8 sub-blocks; integers of 4 bits: a sub-block is the low halves of 32 bytes, the next one the high ones.
+/// Q4_K: 8 sub-blocks. Integers of 4 bits: a sub-block is the low halves of 32 bytes, and the next one is their high
+/// halves.
 pub fn q4(values: &[f32], out: &mut [u8]) {
     let (factors, packed) = out.split_at_mut(4);
     let Shifted { scales, minimums, integers } = shifted(values, 32, 15, 63, factors);
@@ -30,7 +32,7 @@ pub fn q4(values: &[f32], out: &mut [u8]) {
     put_nibbles(&integers, nibbles);
 }
 
-/// As Q4_K, with a plane of fifth bits before the others: bit `i` is for sub-block `i`.
+/// Q5_K: as Q4_K, with a plane of fifth bits before the other bits. Bit `i` of its bytes is for sub-block `i`.
 pub fn q5(values: &[f32], out: &mut [u8]) {
     let (factors, packed) = out.split_at_mut(4);
     let Shifted { scales, minimums, integers } = shifted(values, 32, 31, 63, factors);
@@ -41,7 +43,7 @@ pub fn q5(values: &[f32], out: &mut [u8]) {
     put_nibbles(&integers, nibbles);
 }
 
-/// 16 sub-blocks; a plane of third bits, the other two, scales of 6 bits in 12 bytes, the factor.
+/// Q3_K: 16 sub-blocks. A plane of third bits, the two low bits, scales of 6 bits in 12 bytes, then the factor.
 pub fn q3(values: &[f32], out: &mut [u8]) {
     let (packed, factor) = out.split_at_mut(108);
     let (scales, integers) = scaled(values, -4, -32, factor);
@@ -56,14 +58,14 @@ pub fn q3(values: &[f32], out: &mut [u8]) {
     }
 }
 
-/// 16 sub-blocks; four low bits, two high ones, scales of 8 bits, the factor.
+/// Q6_K: 16 sub-blocks. Four low bits, two high bits, scales of 8 bits, then the factor.
 pub fn q6(values: &[f32], out: &mut [u8]) {
     let (packed, factor) = out.split_at_mut(208);
     let (scales, integers) = scaled(values, -32, -128, factor);
     let (low, packed) = packed.split_at_mut(128);
     let (high, sub_blocks) = packed.split_at_mut(64);
     for (at, integer) in integers.into_iter().enumerate() {
-        // 128 values share 64 low bytes and 32 high ones; 32 after the other they take turns.
+        // 128 values share 64 bytes of low bits and 32 bytes of high bits, in four groups of 32 values.
         let (half, quarter, place) = (at / 128, at % 128 / 32, at % 32);
         low[64 * half + 32 * (quarter % 2) + place] |= (integer & 15) << (4 * (quarter / 2));
         high[32 * half + place] |= integer >> 4 << (2 * quarter);
@@ -73,11 +75,11 @@ pub fn q6(values: &[f32], out: &mut [u8]) {
 
 // === from floats to integers ===
 
-/// Sub-blocks of `length` with a scale and a minimum each; the factors of both go to `factors`.
+/// Quantises sub-blocks of `length` values with a scale and a minimum each. Writes the factors of both to `factors`.
 fn shifted(values: &[f32], length: usize, high: i32, scale_high: i32, factors: &mut [u8]) -> Shifted {
     let fits: Vec<(f32, f32)> =
         values.chunks_exact(length).map(|values| search::scale_and_minimum(values, high, 0.0)).collect();
-    // Minimums are at most zero, and are stored as what is taken away.
+    // Minimums are at most zero. They are stored as amounts to subtract.
     let largest = fits.iter().fold((0.0_f32, 0.0_f32), |(scale, minimum), fit| {
         (if fit.0 > scale { fit.0 } else { scale }, if -fit.1 > minimum { -fit.1 } else { minimum })
     });
@@ -92,7 +94,8 @@ fn shifted(values: &[f32], length: usize, high: i32, scale_high: i32, factors: &
     Shifted { scales, minimums, integers }
 }
 
-/// Sub-blocks of 16 with a scale each, the values' integers raised by `-low`; the factor goes to `factor`.
+/// Quantises sub-blocks of 16 values with a scale each. The values' integers are raised by `-low`. Writes the factor of
+/// the scales to `factor`.
 fn scaled(values: &[f32], low: i32, scale_low: i32, factor: &mut [u8]) -> (Vec<i32>, [u8; 256]) {
     let fits: Vec<f32> = values.chunks_exact(16).map(|values| search::scale(values, low)).collect();
     let extreme = fits.iter().fold(0.0_f32, |most, fit| if fit.abs() > most.abs() { *fit } else { most });
@@ -107,7 +110,7 @@ fn scaled(values: &[f32], low: i32, scale_low: i32, factor: &mut [u8]) -> (Vec<i
 
 // === bits ===
 
-/// Eight scales and eight minimums of 6 bits.
+/// Writes eight scales and eight minimums of 6 bits.
 fn put_scales_and_minimums(scales: &[u8], minimums: &[u8], out: &mut [u8]) {
     for at in 0..4 {
         out[at] = scales[at] | scales[at + 4] >> 4 << 6;
@@ -116,21 +119,21 @@ fn put_scales_and_minimums(scales: &[u8], minimums: &[u8], out: &mut [u8]) {
     }
 }
 
-/// 64 values in 32 bytes.
+/// Writes the values' low 4 bits: 64 values in 32 bytes.
 fn put_nibbles(integers: &[u8; 256], out: &mut [u8]) {
     for (at, integer) in integers.iter().enumerate() {
         out[32 * (at / 64) + at % 32] |= (integer & 15) << (4 * (at % 64 / 32));
     }
 }
 
-/// 128 values in 32 bytes.
+/// Writes the values' low 2 bits: 128 values in 32 bytes.
 fn put_pairs_of_bits(integers: &[u8; 256], out: &mut [u8]) {
     for (at, integer) in integers.iter().enumerate() {
         out[32 * (at / 128) + at % 32] |= (integer & 3) << (2 * (at % 128 / 32));
     }
 }
 
-/// Bit `bit` of all values: 256 of them in 32 bytes.
+/// Writes bit `bit` of all values: 256 values in 32 bytes.
 fn put_plane(integers: &[u8; 256], bit: u32, out: &mut [u8]) {
     for (at, integer) in integers.iter().enumerate() {
         out[at % 32] |= (integer >> bit & 1) << (at / 32);

@@ -1,5 +1,6 @@
-//! The default model in any format: expanded to floats, widened so that every row is whole blocks of 256, and quantised
-//! again, as a file that baton and llama.cpp both read. A fixture: plain and repeatable, not the best a format can do.
+//! Writes the default model in any format, as a file that baton and llama.cpp both read: its weights are expanded to
+//! floats, widened so that every row is whole blocks of 256, and quantised again. This is a fixture: simple and
+//! repeatable, not the best quality that a format allows.
 //!
 //! Only exactly rounded operations in a fixed order are used, so the bytes are the same on every machine.
 
@@ -21,20 +22,20 @@ use stages::format::Format;
 use stages::gguf::{GgufWriter, TensorInfo};
 use stages::kernels::dequantise_block_bytes;
 
-/// How the weights of a made file stand in it.
+/// Storage of the weights in the written file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
-    /// In the format.
+    /// In the requested format.
     AsTheyAre,
-    /// As 32-bit floats of the very values that the format's blocks mean: what is left of a difference between two
-    /// programs then is not the rounding of activations for that format.
+    /// As 32-bit floats with exactly the values of the format's blocks. A difference that remains between two programs
+    /// then does not come from the rounding of activations for that format.
     Expanded,
 }
 
-/// Writes the model at `model` to `out`, all matrices in `format`; the SHA-256 of what was written, in hex.
+/// Writes the model at `model` to `out` with all matrices in `format`. Returns the SHA-256 of the written file in hex.
 ///
 /// # Errors
-/// When `model` is not the default model, or a file fails.
+/// If `model` is not a GGUF file, or reading or writing a file fails.
 pub fn write(model: &Path, format: Format, stored: Stored, out: &Path) -> io::Result<String> {
     let source = Arc::new(Source::read(model)?);
     let mut file = wide::metadata(source.metadata());
@@ -72,7 +73,7 @@ fn add(file: GgufWriter, source: &Arc<Source>, tensor: &TensorInfo, format: Form
     let stream = move |out: &mut dyn Write| {
         let mut bytes = vec![0; row_bytes];
         (0..rows).try_for_each(|index| {
-            // Quantisers add bits to what is there.
+            // Quantisers OR their bits into the buffer.
             bytes.fill(0);
             row(index, &mut bytes);
             out.write_all(&bytes)
@@ -82,14 +83,14 @@ fn add(file: GgufWriter, source: &Arc<Source>, tensor: &TensorInfo, format: Form
     file.tensor_from(&tensor.name, &dims, written, source).expect("the dimensions fit the format")
 }
 
-/// The format of a matrix. Two bits a weight in all of them leave nothing of a model this small (a perplexity of 49,000,
-/// worse than guessing), so as in the files people have only those are in Q2_K that bear it best.
+/// The format of a matrix. Two bits per weight in all matrices ruin a model this small (a perplexity of 49,000, worse
+/// than guessing). So, as in common files, only the matrices that tolerate it best are in Q2_K.
 fn borne(name: &str, format: Format) -> Format {
     let bears = name.ends_with("ffn_gate.weight") || name.ends_with("ffn_up.weight");
     if format == Format::Q2K && !bears { Format::Q8_0 } else { format }
 }
 
-/// Hashes what goes through.
+/// Hashes the bytes that are written through it.
 struct Hashed {
     out: BufWriter<File>,
     digest: Sha256,

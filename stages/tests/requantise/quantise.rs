@@ -1,4 +1,4 @@
-//! A row of floats in any format. Does not know models.
+//! Quantises a row of floats in any format. Does not depend on models.
 
 use half::{bf16, f16};
 use stages::format::Format;
@@ -8,7 +8,7 @@ use super::{k, small};
 /// Writes `values` to `out` in `format`.
 ///
 /// # Panics
-/// When `out` is not exactly as long as the blocks of the values.
+/// If the length of `out` is not exactly that of the values' blocks.
 pub fn row(format: Format, values: &[f32], out: &mut [u8]) {
     assert_eq!(format.row_bytes(values.len()), Some(out.len()), "{} values in {}", values.len(), format.name());
     let blocks = values.chunks_exact(format.block_values()).zip(out.chunks_exact_mut(format.block_bytes()));
@@ -33,22 +33,23 @@ fn block(format: Format, values: &[f32], out: &mut [u8]) {
     }
 }
 
-/// The integer nearest to `value / step` in a range; zero when the step is zero.
+/// The integer from `low` to `high` that is nearest to `value / step`. Zero if `step` is zero.
 pub fn nearest(value: f32, step: f32, low: i32, high: i32) -> i32 {
     if step == 0.0 { 0 } else { rounded(value / step, low as f32, high as f32) as i32 }
 }
 
-/// The integer nearest to `value` in a range, the even one of two; small enough for a float to hold exactly.
+/// The integer from `low` to `high` that is nearest to `value`, and of two equally near ones the even one. A float must
+/// hold the integers exactly.
 #[inline(always)]
 pub fn rounded(value: f32, low: f32, high: f32) -> f32 {
-    /// 1.5 * 2^23: a sum with it has no room for a fraction.
+    /// 1.5 * 2^23: a sum with it has no bits for a fraction.
     const NO_FRACTION: f32 = 12_582_912.0;
     let limited = if value > high { high } else { value };
     let limited = if limited < low { low } else { limited };
     limited + NO_FRACTION - NO_FRACTION
 }
 
-/// Writes a 16-bit float at the front of `out`; the value it stands for.
+/// Writes `value` as a 16-bit float to the front of `out` and returns the value of that float.
 pub fn put_half(out: &mut [u8], value: f32) -> f32 {
     let half = f16::from_f32(value);
     out[..2].copy_from_slice(&half.to_le_bytes());

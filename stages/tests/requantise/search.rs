@@ -1,16 +1,17 @@
-//! Scales for a few values, by trying some and keeping the one with the least squared error, large values counting more.
-//! Does not know layouts.
+//! Finds scales for a few values: it tries some and keeps the one with the least squared error, in which large values
+//! weigh more. Does not depend on layouts.
 
 use super::quantise::rounded;
 
-/// Steps tried on either side of the obvious scale, each a fifth of an integer at the end of the range.
+/// Number of steps tried on either side of the obvious scale, each a fifth of an integer at the end of the range.
 const TRIES: i32 = 3;
 const STEP: f32 = 0.2;
 
-/// Sums that are kept apart, so that a compiler may add several at once in the same order on every machine.
+/// Number of separate partial sums, so that a compiler may add several at once in the same order on every machine.
 const LANES: usize = 8;
 
-/// A scale with `value ~ scale * integer` for integers from `low` (negative) to `-low - 1`; zero when all values are.
+/// A scale with `value ~ scale * integer` for integers from `low` (negative) to `-low - 1`. Zero if all values are
+/// zero.
 pub fn scale(values: &[f32], low: i32) -> f32 {
     let extreme = values.iter().fold(0.0_f32, |most, value| if value.abs() > most.abs() { *value } else { most });
     if extreme == 0.0 {
@@ -24,7 +25,7 @@ pub fn scale(values: &[f32], low: i32) -> f32 {
             let (integer, weight) = (rounded(inverse * value, low, high), value.abs());
             [weight * value * integer, weight * integer * integer]
         });
-        // The best scale for these integers is cross / square, and this is by how much it lessens the error.
+        // The best scale for these integers is cross / square. It reduces the squared error by `gain`.
         let gain = if square > 0.0 { cross * cross / square } else { -1.0 };
         if gain > best_gain {
             (best, best_gain) = (cross / square, gain);
@@ -34,7 +35,7 @@ pub fn scale(values: &[f32], low: i32) -> f32 {
 }
 
 /// A scale, at least zero, and a minimum, at most `minimum_max`, with `value ~ scale * integer + minimum` for integers
-/// from 0 to `high`. Zeros when all values are zero.
+/// from 0 to `high`. Both are zero if all values are zero.
 pub fn scale_and_minimum(values: &[f32], high: i32, minimum_max: f32) -> (f32, f32) {
     let least = values.iter().fold(minimum_max, |least, value| if *value < least { *value } else { least });
     let most = values.iter().fold(least, |most, value| if *value > most { *value } else { most });
@@ -56,7 +57,7 @@ pub fn scale_and_minimum(values: &[f32], high: i32, minimum_max: f32) -> (f32, f
     best
 }
 
-/// The line through values and their integers with the least squared error, and that error.
+/// The scale and the minimum with the least squared error for the values' integers, and that error.
 fn fit(values: &[f32], integer: impl Fn(f32) -> f32, minimum_max: f32) -> Option<(f32, f32, f32)> {
     let [weights, xs, integers, squares, crosses, totals] = sums(values, |value| {
         let (integer, weight) = (integer(value), value.abs());
@@ -77,7 +78,7 @@ fn fit(values: &[f32], integer: impl Fn(f32) -> f32, minimum_max: f32) -> Option
     sound.then_some((scale, minimum, of_squares - 2.0 * of_products))
 }
 
-/// The sums over all values of what `of` makes of one; there is a multiple of [`LANES`] of them.
+/// The sums of `of(value)` over all values, whose number is a multiple of [`LANES`].
 #[inline(always)]
 fn sums<const N: usize>(values: &[f32], of: impl Fn(f32) -> [f32; N]) -> [f32; N] {
     let mut lanes = [[0.0; LANES]; N];

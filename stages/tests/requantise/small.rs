@@ -25,7 +25,8 @@ pub fn shifted(values: &[f32], bits: u32, out: &mut [u8]) {
     put_bits(&integers.collect::<Vec<_>>(), bits, &mut out[4..]);
 }
 
-/// The fifth bits where there are some, then the low halves of bytes, then the high ones.
+/// Writes 32 integers: their fifth bits if `bits` is 5, then 16 bytes with one integer of the first half in the low 4
+/// bits and one of the second half in the high 4 bits.
 fn put_bits(integers: &[u32], bits: u32, out: &mut [u8]) {
     let (fifths, nibbles) = out.split_at_mut(if bits == 5 { 4 } else { 0 });
     if bits == 5 {

@@ -1,4 +1,4 @@
-//! The default model's weights as floats, from its file's bytes. Does not know what becomes of them.
+//! The default model's weights as floats, from its file's bytes. Does not depend on their use.
 
 use std::io;
 use std::path::Path;
@@ -18,7 +18,7 @@ impl Source {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it cannot be read or is no GGUF file.
+    /// If the file cannot be read or is not a GGUF file.
     pub fn read(path: &Path) -> io::Result<Self> {
         let bytes = std::fs::read(path)?;
         let header = Header::parse(&bytes).map_err(io::Error::other)?;
@@ -33,7 +33,8 @@ impl Source {
         &self.header.tensors
     }
 
-    /// The values of a row, in the front of `out`; one past the last row of the file's matrix is left as it is.
+    /// Writes the values of a row to the front of `out`. Writes nothing for an index past the last row of the file's
+    /// matrix.
     pub fn row(&self, tensor: &TensorInfo, index: u64, out: &mut [f32]) {
         if index >= tensor.rows() {
             return;

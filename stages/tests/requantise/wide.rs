@@ -1,14 +1,14 @@
-//! How the default model is widened without changing what it computes: every width becomes a multiple of 256, and what is
-//! added is zero.
+//! Widens the default model without changing its results: every width becomes a multiple of 256, and the added weights
+//! are zero.
 //!
-//! Zero columns of the embedding table and zero rows of what is added to the residual stream keep its new places zero;
-//! zero heads come in whole groups behind the others, look at nothing and meet zero columns of the output matrix. A norm
-//! divides by the root of the mean square, which is smaller by the factor of the widening: the epsilon is made smaller by
-//! the same factor, and the weights by its root.
+//! Zero columns of the embedding table, and zero rows of the matrices whose products are added to the residual stream,
+//! keep the new elements of the stream zero. Zero heads are added in whole groups behind the others, and their outputs
+//! are multiplied by zero columns of the output matrix. A norm divides by the root of the mean square, and the widening
+//! reduces the mean square by its factor. So the epsilon is reduced by the same factor, and the weights by its root.
 
 use stages::gguf::{GgufWriter, Metadata};
 
-/// The width a width becomes.
+/// The widened width of `width`.
 pub fn width(width: u64) -> u64 {
     width.next_multiple_of(256)
 }
@@ -16,7 +16,7 @@ pub fn width(width: u64) -> u64 {
 /// The metadata of the widened model.
 ///
 /// # Panics
-/// When the model's heads cannot be added to in whole groups; the default model's can.
+/// If heads cannot be added to the model in whole groups. For the default model they can.
 pub fn metadata(of: &Metadata) -> GgufWriter {
     let number = |key: &str| u64::from(of.u32(key).expect("a llama model has it"));
     let (hidden, heads) = (number("llama.embedding_length"), number("llama.attention.head_count"));
@@ -31,13 +31,13 @@ pub fn metadata(of: &Metadata) -> GgufWriter {
         "llama.attention.head_count" => file.metadata(key, wide_heads as u32),
         "llama.attention.head_count_kv" => file.metadata(key, wide_kv_heads as u32),
         "llama.attention.layer_norm_rms_epsilon" => file.metadata(key, epsilon * narrowing(hidden)),
-        // What the format was, in llama.cpp's numbering of mixtures.
+        // The format of the original file, in llama.cpp's numbering of mixtures.
         "general.file_type" => file,
         _ => file.metadata(key, value.clone()),
     })
 }
 
-/// Makes a norm's weights, the first `narrow` of `weights`, those of the widened model.
+/// Scales a norm's weights, the first `narrow` of `weights`, for the widened model.
 pub fn scale_norm(weights: &mut [f32], narrow: u64) {
     weights.iter_mut().for_each(|weight| *weight *= narrowing(narrow).sqrt());
 }

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use stages::format::Format;
 use stages::gguf::GgufWriter;
 
-/// A golden model: its configuration, its tensors, and what transformers makes of it.
+/// A golden model: its configuration, its tensors, and the outputs of transformers for it.
 pub struct Golden {
     pub config: Json,
     tensors: BTreeMap<String, (Vec<u64>, Vec<f32>)>,
@@ -83,19 +83,19 @@ impl Golden {
         }
     }
 
-    /// A matrix under its own name, by rows.
+    /// The matrix called `name` in the safetensors file, by rows.
     pub fn matrix(&self, name: &str) -> Option<Vec<Vec<f64>>> {
         let (dims, values) = self.tensors.get(name)?;
         let rows = values.chunks(dims[1] as usize);
         Some(rows.map(|row| row.iter().map(|value| f64::from(*value)).collect()).collect())
     }
 
-    /// A vector under its own name.
+    /// The vector called `name` in the safetensors file.
     pub fn vector(&self, name: &str) -> Option<Vec<f64>> {
         self.tensors.get(name).map(|(_, values)| values.iter().map(|value| f64::from(*value)).collect())
     }
 
-    /// Radians a token for each pair of a head's dimensions.
+    /// RoPE frequency of each pair of a head's dimensions, in radians per token.
     pub fn turns(&self, head: usize) -> Vec<f64> {
         let theta = self.config["rope_parameters"]["rope_theta"].as_f64().expect("a base");
         let factors = self.rope_factors().unwrap_or_else(|| vec![1.0; head / 2]);
@@ -107,7 +107,7 @@ impl Golden {
         self.config[key].as_u64().unwrap_or_else(|| panic!("{key} is a number")) as u32
     }
 
-    /// What Llama 3 divides its frequencies by, after the model card's formula.
+    /// Llama 3's divisors of its RoPE frequencies, by the model card's formula.
     fn rope_factors(&self) -> Option<Vec<f32>> {
         let rope = &self.config["rope_parameters"];
         if rope["rope_type"] != "llama3" {
@@ -148,7 +148,7 @@ pub struct Shape {
     pub format: Format,
 }
 
-/// Writes a model of random weights, the head tied to the embedding.
+/// Writes a model of random weights with the output head tied to the embedding.
 pub fn write_random(path: &Path, shape: Shape) {
     let own = |suffix: &str| format!("{}.{suffix}", shape.architecture);
     let mut file = GgufWriter::new()
@@ -201,7 +201,7 @@ pub fn write_random(path: &Path, shape: Shape) {
     file.write_file(path).expect("the file can be written");
 }
 
-/// Xorshift: enough for weights.
+/// Xorshift generator, which is good enough for weights.
 pub struct Random(pub u64);
 
 impl Random {
@@ -217,7 +217,7 @@ impl Random {
     }
 }
 
-/// Random blocks whose values have about the size that keeps a product of `inputs` inputs near one.
+/// Random blocks whose values have about the size that keeps a dot product of `inputs` inputs near one.
 fn random_blocks(random: &mut Random, format: Format, values: usize, inputs: f32) -> Vec<u8> {
     let scale = 2.0 / inputs.sqrt();
     if format.block_values() == 1 {
@@ -231,7 +231,7 @@ fn random_blocks(random: &mut Random, format: Format, values: usize, inputs: f32
     let mut bytes = Vec::new();
     for _ in 0..values / format.block_values() {
         let mut block: Vec<u8> = (0..format.block_bytes()).map(|_| random.next() as u8).collect();
-        // Where each format keeps its 16-bit scales, and the largest integer they are multiplied with.
+        // Offsets of the format's 16-bit scales in a block, and the largest integer that they are multiplied with.
         let (scales, largest): (&[usize], f32) = match format {
             Format::Q4_0 => (&[0], 8.0),
             Format::Q4_1 => (&[0, 2], 16.0),
@@ -299,7 +299,7 @@ fn gguf_name(name: &str) -> String {
     format!("blk.{layer}.{ours}.{kind}")
 }
 
-/// Reorders each head's rows so that those that turn together are neighbours, as converters do for llama.
+/// Reorders each head's rows so that the two rows of a RoPE pair are neighbours, as converters do for llama.
 fn interleave(values: &[f32], dims: &[u64], heads: usize) -> Vec<f32> {
     let (rows, cols) = (dims[0] as usize, dims[1] as usize);
     let half = rows / heads / 2;

@@ -1,4 +1,4 @@
-//! A model cut into shards, and sequences going through it.
+//! A model cut into shards, and helpers that run sequences through it.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -72,24 +72,25 @@ impl Pipeline {
         logits.chunks_exact(self.config.vocabulary).map(<[f32]>::to_vec).collect()
     }
 
-    /// The last runner's own step, for a model in one piece.
+    /// Runs a step of the last shard, for a model of one shard.
     pub fn step(&mut self, work: Work<'_>) -> Result<Output, engine::runner::RunnerError> {
         self.runners.last_mut().expect("a shard").step(work)
     }
 
-    /// What each shard measures of its speed.
+    /// The speeds that each shard measures.
     pub fn probe(&mut self) -> Vec<Speeds> {
         let whole = |runner: &mut CpuRunner| std::iter::repeat_with(|| runner.probe()).find_map(|speeds| speeds);
         self.runners.iter_mut().map(|runner| whole(runner).expect("it ends")).collect()
     }
 
-    /// Blocks that each sequence gets, scattered over the cache.
+    /// Number of KV cache blocks of each sequence, which are scattered over the cache.
     pub fn blocks_each(&self) -> u32 {
         self.config.context_tokens.div_ceil(KV_BLOCK_TOKENS)
     }
 }
 
-/// The slice of a piece, all of its positions wanting logits. Blocks of sequences are interleaved and run backwards.
+/// The slice of a piece, with logits requested at all positions. The blocks of sequences are interleaved and in
+/// descending order.
 pub fn slice(piece: Piece<'_>, blocks_each: u32) -> Slice {
     let sequences = KV_TOKENS / KV_BLOCK_TOKENS / blocks_each;
     assert!(piece.sequence < sequences, "sequence {} of {sequences}", piece.sequence);
@@ -105,7 +106,7 @@ pub fn slice(piece: Piece<'_>, blocks_each: u32) -> Slice {
     }
 }
 
-/// The bits of logits, for comparing exactly.
+/// The bits of logits, for exact comparison.
 pub fn bits(logits: &[Vec<f32>]) -> Vec<Vec<u32>> {
     logits.iter().map(|row| row.iter().map(|logit| logit.to_bits()).collect()).collect()
 }

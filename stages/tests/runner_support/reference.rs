@@ -1,5 +1,5 @@
-//! The forward pass of the golden models in double precision, as plainly as it can be written: with exact keys and values
-//! it must agree with transformers, with half-precision ones with the runner.
+//! The forward pass of the golden models in double precision, written as simply as possible. With exact keys and values
+//! it must agree with transformers, with half-precision keys and values it must agree with the runner.
 
 use half::f16;
 
@@ -37,7 +37,7 @@ pub fn logits(golden: &Golden, half_precision: bool) -> Rows {
     multiply(&golden.matrix("lm_head.weight").unwrap_or(embedding), &normed)
 }
 
-/// `[position][head][dimension]`, with bias, norm and turn where they belong.
+/// Queries, keys or values as `[position][head][dimension]`, with bias, norm and rotation if they apply.
 fn heads_of(golden: &Golden, rows: &Rows, name: &str, heads: usize) -> Vec<Rows> {
     let mut projected = multiply(&golden.matrix(&format!("{name}_proj.weight")).expect("a matrix"), rows);
     if let Some(bias) = golden.vector(&format!("{name}_proj.bias")) {

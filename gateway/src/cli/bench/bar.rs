@@ -1,4 +1,4 @@
-//! How far a run is, on stderr when that is a terminal.
+//! Progress of a run, on stderr if that is a terminal.
 
 use std::io::IsTerminal;
 
@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::bench::{Load, Watcher};
 
-/// A bar for each load point.
+/// A progress bar for each load point.
 #[derive(Debug, Default)]
 pub(super) struct Bar {
     bar: Option<ProgressBar>,

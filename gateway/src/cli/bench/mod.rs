@@ -1,4 +1,4 @@
-//! `baton bench`: presses endpoints and shows what clients would have seen.
+//! `baton bench`: sends load to endpoints and reports the latency and throughput that clients see.
 
 mod arguments;
 mod bar;
@@ -14,11 +14,11 @@ use super::exit::{CliError, Exit};
 use super::output;
 use crate::bench::{self, BenchError, Plan, Report, Workload};
 
-/// Runs the load, prints what was found, and draws it.
+/// Runs the load, prints the report, and writes the plot.
 pub(super) async fn run(said: BenchArguments) -> Result<Exit, CliError> {
     let plan = plan(&said);
     let interrupted = async {
-        // Where signals cannot be heard, the run goes to its end.
+        // If signals cannot be received, the run continues to its end.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -42,7 +42,8 @@ fn plan(said: &BenchArguments) -> Plan {
         model: said.model.clone(),
         api: said.api,
         workload: Workload {
-            // Another one each time, or else an endpoint would know the prompts of the last run.
+            // A random seed by default, because otherwise an endpoint could have the prompts of the last run in its
+            // prefix cache.
             seed: said.seed.unwrap_or_else(|| rand::random::<u32>().into()),
             prompt_tokens: said.prompt_tokens,
             output_tokens: said.output_tokens,

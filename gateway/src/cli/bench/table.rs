@@ -1,4 +1,4 @@
-//! A report for people.
+//! The report as text for people.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use crate::bench::{CountedBy, Errors, Percentiles, PointReport, Ratio, Report, R
 use crate::cli::output::plain;
 use crate::cli::table::Table;
 
-/// The whole report.
+/// The whole report as text.
 pub(super) fn render(report: &Report) -> String {
     let mut text = heading(report);
     let mut table = Table::new(&[
@@ -33,7 +33,7 @@ pub(super) fn render(report: &Report) -> String {
     text + &remarks(report)
 }
 
-/// What was asked of whom.
+/// The endpoints and the parameters of the requests.
 fn heading(report: &Report) -> String {
     let mut text = String::new();
     for (endpoint, name) in report.endpoints.iter().zip(names(report)) {
@@ -96,13 +96,13 @@ fn add_ratio(table: &mut Table, load: String, ratio: Ratio) {
     ]);
 }
 
-/// Three times, with digits after the point only where they tell something.
+/// Three times, with a decimal only below 100 ms.
 fn times(times: Option<Percentiles>) -> String {
     let Some(Percentiles { p50, p95, p99, .. }) = times else { return "-".to_owned() };
     [p50, p95, p99].map(|ms| if ms < 100.0 { format!("{ms:.1}") } else { format!("{ms:.0}") }).join(" / ")
 }
 
-/// What the table does not say: failures, how tokens were counted, what was known before, and whether all was asked.
+/// Facts that the table does not show: failures, tokens counted by pieces, cached tokens, and an interruption.
 fn remarks(report: &Report) -> String {
     let mut text = String::new();
     for (point, result, name) in report.points.iter().flat_map(named) {
@@ -131,7 +131,7 @@ fn remarks(report: &Report) -> String {
     text
 }
 
-/// The results of a load point, each with what tells it from the other.
+/// The results of a load point, each with a suffix that names its endpoint if there are two.
 fn named(point: &PointReport) -> impl Iterator<Item = (&PointReport, &ResultReport, &'static str)> {
     let names = if point.results.len() > 1 { [", A", ", B"] } else { [""; 2] };
     point.results.iter().zip(names).map(move |(result, name)| (point, result, name))

@@ -1,4 +1,4 @@
-//! `GET /distributed/gpu-info`: what each live stage computes on.
+//! `GET /distributed/gpu-info`: the device of each live stage.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use warp::reply::Response;
 use crate::http::app_state::AppState;
 use crate::http::error::json_response;
 
-/// The devices of all live stages, as the stages found them.
+/// The devices of all live stages, as the stages detected them.
 pub(crate) fn show(state: &AppState) -> Response {
     let view = state.pipeline.view();
     let devices: Vec<Value> = view

@@ -9,7 +9,7 @@ use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
 use crate::http::limits::RETRY_AFTER_S;
 
-/// Whether the pipeline serves, and if not, which layers are missing.
+/// 200 if the pipeline serves, else 503 with the missing layers.
 pub(crate) fn show(state: &AppState) -> Response {
     let status = state.pipeline.status();
     if !status.serving {

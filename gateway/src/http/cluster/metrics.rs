@@ -1,4 +1,4 @@
-//! `GET /metrics`: what the head counts and what the stages report of themselves, as Prometheus reads it.
+//! `GET /metrics`: the gateway's counters and the stages' own reports, in Prometheus' text format.
 
 use engine::view::ClusterView;
 use http::StatusCode;
@@ -13,7 +13,7 @@ use crate::http::error::ApiError;
 /// One figure of a stage's record.
 type Figure = fn(&StageRecord) -> f64;
 
-/// What a stage reports every few seconds: name, meaning, where it stands.
+/// The figures that a stage reports every few seconds: name, meaning, and the field of its record.
 const FIGURES: &[(&str, &str, Figure)] = &[
     ("busy_share", "share of the last seconds spent computing", |stage| stage.load.busy),
     ("idle_input_share", "share of the last seconds with nothing to compute", |stage| stage.load.idle_input),
@@ -37,7 +37,7 @@ const FIGURES: &[(&str, &str, Figure)] = &[
     ("process_strikes_total", "stages struck off for not answering", |stage| stage.load.strikes_total as f64),
 ];
 
-/// Shows everything there is.
+/// All metrics, as text.
 pub(crate) fn show(state: &AppState) -> Response {
     let text = stages(&state.pipeline.view()).and_then(|stages| {
         let mut families = state.pipeline.metrics().gather();
@@ -55,7 +55,7 @@ pub(crate) fn show(state: &AppState) -> Response {
     }
 }
 
-/// The stages' own figures, of those that are live now.
+/// The figures of the stages that are live now.
 fn stages(view: &ClusterView) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     for (name, help, figure) in FIGURES {

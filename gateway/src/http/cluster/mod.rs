@@ -1,4 +1,4 @@
-//! Pages about the cluster and this process, for operators, monitors and people; no dialect of any API.
+//! Pages about the cluster and this process, for operators, monitors and people. They belong to no API's dialect.
 
 mod gpu_info;
 mod health;
@@ -23,7 +23,7 @@ pub(super) const PAGES: &[Page] = &[
     Page { path: "/", methods: READ, what: "this page" },
 ];
 
-/// The pages over `state`.
+/// The filter for these pages over `state`.
 pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
     get(warp::path!("health"), state, health::show)
         .or(get(warp::path!("metrics"), state, metrics::show))

@@ -1,5 +1,5 @@
-//! `GET /distributed/status`: who holds what, in which state, at what cost. Everything here is what the stages
-//! themselves measured and wrote to the store; the engine's report says what that means.
+//! `GET /distributed/status`: the layers, the state and the costs of each stage. The stages measure these figures
+//! themselves and write them to the store. The engine's report derives the states from them.
 
 use engine::report::{ClusterReport, StageReport};
 use engine::view::ClusterView;

@@ -1,4 +1,4 @@
-//! One sequence's tokens on their way to a client: counted, decoded, cut at stop strings.
+//! Turns one sequence's token events into deltas: counts the tokens, decodes them, and ends the text at a stop string.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,41 +10,41 @@ use super::timings::Watch;
 use super::token_logprob::TokenLogprob;
 use crate::text::StopStrings;
 
-/// Turns one sequence's events into text.
+/// The decoder of one choice: turns the events of its sequence into text.
 pub(crate) struct ChoiceDecoder {
     text: Arc<dyn TextModel>,
     decoder: Box<dyn Decoder>,
     stops: StopStrings,
-    /// Tokens that end the sequence and are no text.
+    /// Tokens that end the sequence. They add no text.
     stop_tokens: Arc<[u32]>,
-    /// True if log-probabilities were asked for.
+    /// True if the request asks for log-probabilities.
     wants_logprobs: bool,
-    /// Those of tokens whose text is still held back.
+    /// Log-probabilities of the tokens whose text is still held back.
     logprobs: Vec<TokenLogprob>,
     tokens: u64,
-    /// Tokens of the prompt that needed no computing.
+    /// Tokens of the prompt that were in the prefix cache, so that they were not computed.
     cached_tokens: u32,
     watch: Watch,
     timings: Option<Timings>,
 }
 
-/// Why a choice ended.
+/// The reason why a choice ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// At a stop token or a stop string.
+    /// A stop token or a stop string came.
     Stop,
-    /// At the most tokens it may have.
+    /// The choice has as many tokens as it may have.
     Length,
 }
 
-/// What one token event adds to a choice.
+/// The part that one token event adds to a choice.
 #[derive(Debug, Default)]
 pub(crate) struct Delta {
-    /// Text to send, perhaps none yet.
+    /// Text to send. It may be empty.
     pub(crate) text: String,
-    /// Log-probabilities of the tokens in it, if they were asked for.
+    /// Log-probabilities of the tokens in `text`, if the request asks for them.
     pub(crate) logprobs: Vec<TokenLogprob>,
-    /// Why the choice ended, on its last delta.
+    /// The reason why the choice ended. Set on its last delta only.
     pub(crate) end: Option<Result<Ended, Failure>>,
 }
 
@@ -63,7 +63,7 @@ impl Ended {
 // === impl ChoiceDecoder ===
 
 impl ChoiceDecoder {
-    /// The decoder of a sequence handed over `now`.
+    /// The decoder of a sequence that is submitted at `now`.
     pub(crate) fn new(
         text: &Arc<dyn TextModel>,
         stops: Vec<String>,
@@ -85,22 +85,22 @@ impl ChoiceDecoder {
         }
     }
 
-    /// Tokens that came, a stop token included.
+    /// Number of tokens received, a stop token included.
     pub(crate) fn tokens(&self) -> u64 {
         self.tokens
     }
 
-    /// Tokens of the prompt that needed no computing.
+    /// Tokens of the prompt that were in the prefix cache, so that they were not computed.
     pub(crate) fn cached_tokens(&self) -> u32 {
         self.cached_tokens
     }
 
-    /// How long it took, where.
+    /// The pipeline's timings if the sequence finished, else the timings measured here.
     pub(crate) fn timings(&self) -> Timings {
         self.timings.clone().unwrap_or_else(|| self.watch.timings())
     }
 
-    /// Takes the next event.
+    /// Takes the next event and returns the delta it adds.
     pub(crate) fn hear(&mut self, event: TokenEvent, now: Instant) -> Delta {
         match event {
             TokenEvent::Began { cached_tokens } => {
@@ -136,7 +136,8 @@ impl ChoiceDecoder {
         self.say(&held, Some(ended))
     }
 
-    /// Lets `text` through as far as the stop strings allow; with `ended`, also what they held back.
+    /// A delta with the part of `text` that can no longer belong to a stop string. With `ended`, it also has the text
+    /// held back so far.
     fn say(&mut self, text: &str, ended: Option<Ended>) -> Delta {
         let stopped = self.stops.push(text);
         let mut text = stopped.emit;

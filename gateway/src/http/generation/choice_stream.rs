@@ -1,4 +1,4 @@
-//! The sequences of one request, side by side. Dropping it cancels all of them.
+//! The sequences of one request, merged into one stream of deltas. Dropping the stream cancels all of them.
 
 use std::pin::Pin;
 use std::time::Instant;
@@ -12,42 +12,43 @@ use super::dialect::Totals;
 use super::timings::{self, TimingsBody};
 use crate::http::error::ApiError;
 
-/// Events of one sequence; `None` when they break off without an end.
+/// Events of one sequence. A `None` item means that they broke off without an end.
 type Events = Pin<Box<dyn Stream<Item = Option<TokenEvent>> + Send>>;
 
-/// The sequences of one request, by choice.
+/// The running sequences of one request, with a decoder for each choice.
 pub(crate) struct ChoiceStream {
     running: StreamMap<usize, Events>,
     decoders: Vec<ChoiceDecoder>,
     prompt_tokens: u64,
-    /// Choices of one prompt; they stand side by side.
+    /// Choices of each prompt. Those of one prompt have consecutive numbers.
     choices_each: usize,
 }
 
-/// What one choice says next.
+/// The next delta of one choice.
 #[derive(Debug)]
 pub(crate) struct ChoiceDelta {
-    /// Which.
+    /// Number of the choice.
     pub(crate) choice: usize,
-    /// Its text, and whether it ended.
+    /// Its new text, and the reason if it ended.
     pub(crate) delta: Delta,
 }
 
 /// Tokens of a request, counted exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// Of all prompts, each once.
+    /// Tokens of all prompts, each prompt counted once.
     pub(crate) prompt_tokens: u64,
-    /// Of these, those that no choice had to compute.
+    /// Prompt tokens that no choice had to compute.
     pub(crate) cached_tokens: u64,
-    /// Of all choices, stop tokens included.
+    /// Tokens of all choices, stop tokens included.
     pub(crate) completion_tokens: u64,
 }
 
 // === impl ChoiceStream ===
 
 impl ChoiceStream {
-    /// No sequence yet; the prompts have `prompt_tokens` together, and each gets `choices_each` choices.
+    /// A stream without sequences yet. The prompts have `prompt_tokens` tokens together, and each gets `choices_each`
+    /// choices.
     pub(crate) fn new(prompt_tokens: u64, choices_each: u32) -> Self {
         Self { running: StreamMap::new(), decoders: Vec::new(), prompt_tokens, choices_each: choices_each as usize }
     }
@@ -58,20 +59,20 @@ impl ChoiceStream {
         self.decoders.push(decoder);
     }
 
-    /// How many choices there are.
+    /// Number of choices.
     pub(crate) fn choices(&self) -> usize {
         self.decoders.len()
     }
 
-    /// Whether every choice has ended.
+    /// True if every choice has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.running.is_empty()
     }
 
-    /// The next delta, of whichever choice comes first; `None` when all have ended. Cancel-safe.
+    /// The next delta of any choice. `None` when all have ended. Cancel-safe.
     ///
     /// # Errors
-    /// The first failure of a choice; the others are cancelled.
+    /// The first failure of a choice. The other choices are cancelled.
     pub(crate) async fn next(&mut self) -> Result<Option<ChoiceDelta>, ApiError> {
         while let Some((choice, event)) = self.running.next().await {
             let Some(event) = event else {
@@ -80,7 +81,7 @@ impl ChoiceStream {
             let delta = self.decoders[choice].hear(event, Instant::now());
             match &delta.end {
                 Some(Err(failure)) => return Err(self.fail(ApiError::failed(failure))),
-                // Ends the sequence where a stop string ended its text.
+                // Dropping the events cancels the sequence if a stop string ended its text.
                 Some(Ok(Ended::Stop | Ended::Length)) => drop(self.running.remove(&choice)),
                 None if delta.text.is_empty() => continue,
                 None => {}
@@ -95,7 +96,7 @@ impl ChoiceStream {
         error
     }
 
-    /// Tokens so far.
+    /// Token counts so far.
     fn usage(&self) -> Usage {
         let completion_tokens = self.decoders.iter().map(ChoiceDecoder::tokens).sum();
         let of_prompt =

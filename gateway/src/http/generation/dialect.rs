@@ -1,4 +1,4 @@
-//! The seam between generation and the APIs: what a dialect writes, and when.
+//! The interface between generation and the APIs: a dialect writes a request's results in the format of its API.
 
 use std::collections::VecDeque;
 
@@ -15,7 +15,7 @@ use crate::http::error::ApiError;
 #[derive(Debug, Default)]
 pub(crate) struct Choice {
     pub(crate) text: String,
-    /// Empty unless log-probabilities were asked for.
+    /// Empty unless the request asks for log-probabilities.
     pub(crate) logprobs: Vec<TokenLogprob>,
     /// `None` only while the choice runs.
     pub(crate) ended: Option<Ended>,
@@ -28,35 +28,35 @@ pub(crate) struct Totals {
     pub(crate) timings: TimingsBody,
 }
 
-/// Writes the answer to one request in the words of one API. A stream calls `open` once, `delta` for each delta, and then
-/// `close` or `fail` once; each appends its events.
+/// Writes the answer to one request in the format of one API. A stream calls `open` once, `delta` for each delta, and
+/// then `close` or `fail` once. Each call appends its events.
 pub(crate) trait Dialect: Send + 'static {
     /// The body of an answer that is not streamed.
     type Body: Serialize;
 
     fn body(&self, choices: Vec<Choice>, totals: Totals) -> Self::Body;
 
-    /// Before the prompt is computed.
+    /// Writes the events before the first delta, while the prompt is not yet computed.
     fn open(&mut self, choices: usize, events: &mut Events);
 
-    /// `totals` is there with the last choice's last delta.
+    /// Writes the events of one delta. `totals` is set for the last delta of the last choice.
     fn delta(&mut self, delta: &ChoiceDelta, totals: Option<Totals>, events: &mut Events);
 
-    /// After the last delta.
+    /// Writes the events after the last delta.
     fn close(&mut self, totals: Totals, events: &mut Events);
 
-    /// In place of what is missing.
+    /// Writes the events for an error, in place of the missing deltas.
     fn fail(&mut self, error: &ApiError, events: &mut Events);
 }
 
-/// Server-sent events that wait for the reader: at most those of one delta.
+/// Server-sent events that wait for the client: at most those of one call of the dialect.
 #[derive(Debug, Default)]
 pub(crate) struct Events(VecDeque<Bytes>);
 
 // === impl Events ===
 
 impl Events {
-    /// Appends an event without a name, whose data is `body` as JSON.
+    /// Appends an event without a name. Its data is `body` as JSON.
     pub(crate) fn push(&mut self, body: &impl Serialize) {
         match serde_json::to_string(body) {
             Ok(json) => self.push_text(&json),

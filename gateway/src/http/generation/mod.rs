@@ -1,5 +1,5 @@
-//! From a request's prompts to its text: starts the sequences, decodes their tokens to deltas, and streams those in
-//! whichever [`dialect::Dialect`] the client speaks. Knows no dialect itself.
+//! Generation: starts the sequences of a request's prompts, decodes their tokens to deltas, and writes these with the
+//! [`dialect::Dialect`] of the client's API. This module knows no dialect itself.
 
 pub(super) mod choice_decoder;
 pub(super) mod choice_stream;

@@ -1,4 +1,4 @@
-//! The response to a request whose sequences run: whole once it is complete, or as server-sent events.
+//! The response to a request with running sequences: one body when all are complete, or server-sent events.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use super::dialect::{Choice, Dialect};
 use super::sse;
 use crate::http::error::{ApiError, json_response};
 
-/// Answers with what `choices` generate.
+/// Answers with the text that `choices` generate, as events if `stream` is true.
 ///
 /// # Errors
-/// A failure of a choice before anything is sent; a stream carries it as an event.
+/// A failure of a choice, if the answer is one body. A stream sends the failure as an event.
 pub(crate) async fn respond(
     choices: ChoiceStream,
     dialect: impl Dialect,

@@ -1,7 +1,7 @@
 //! An answer as server-sent events.
 //!
-//! The response's body is the [`ChoiceStream`] itself: nothing is generated ahead of the reader but what the socket's
-//! buffers hold, and a client that goes away drops the body and with it every sequence.
+//! The response's body is the [`ChoiceStream`] itself. So generation is ahead of the client only by the contents of the
+//! socket's buffers. When a client goes away, the body is dropped, and every sequence with it.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -17,10 +17,10 @@ use warp::reply::{Reply, Response};
 use super::choice_stream::ChoiceStream;
 use super::dialect::{Dialect, Events};
 
-/// A comment that keeps proxies and clients from taking the stream for dead.
+/// A comment. It keeps proxies and clients from taking a silent stream for a broken one.
 const PING: &[u8] = b": ping\n\n";
 
-/// Streams `choices`; after `ping_period` without an event a ping is sent.
+/// Streams `choices`. After `ping_period` without an event it sends a ping.
 pub(super) fn respond(choices: ChoiceStream, dialect: impl Dialect, ping_period: Duration) -> Response {
     let mut events = EventStream { choices, dialect, ping_period, waiting: Events::default(), done: false };
     events.dialect.open(events.choices.choices(), &mut events.waiting);
@@ -69,7 +69,7 @@ impl<D: Dialect> EventStream<D> {
     }
 }
 
-/// Makes a stream `Sync` that is only `Send`: `get_mut` needs no lock, so the mutex is never waited for.
+/// Makes a stream `Sync` that is only `Send`. `get_mut` needs no lock, so nothing ever waits for the mutex.
 struct Shared<S>(Mutex<Pin<Box<S>>>);
 
 impl<S: Stream> Stream for Shared<S> {

@@ -1,4 +1,5 @@
-//! From checked prompts to running sequences: encoding, room in the context, and one request a choice.
+//! Starts the sequences of checked prompts: encodes them, checks that they fit the context, and submits one request for
+//! each choice.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,10 +14,10 @@ use super::text_model::{TextError, TextModel};
 use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 
-/// Runs `encode` where it holds up nobody.
+/// Runs `encode` on a blocking thread, so that it does not delay other requests.
 ///
 /// # Errors
-/// A 400 about `param` when the text cannot be taken.
+/// A 400 about `param` when the text cannot be encoded.
 #[expect(clippy::disallowed_methods, reason = "no forward pass: text of at most a body's size is encoded")]
 pub(crate) async fn encode<T, F>(state: &AppState, param: &'static str, encode: F) -> Result<T, ApiError>
 where
@@ -31,10 +32,11 @@ where
     })
 }
 
-/// Hands every choice of every prompt to the pipeline: choice `j` of prompt `i` becomes `i * n + j`.
+/// Submits every choice of every prompt to the pipeline. Choice `j` of prompt `i` becomes choice `i * n + j`.
 ///
 /// # Errors
-/// When a prompt has no token or leaves no room, and when the pipeline does not accept one: then none goes on.
+/// When a prompt has no token or leaves no room for an answer, or when the pipeline does not accept a choice. Choices
+/// that were already submitted are then cancelled.
 pub(crate) async fn start(
     state: &AppState,
     prompts: Vec<Vec<u32>>,
@@ -62,7 +64,8 @@ pub(crate) async fn start(
     for prompt in prompts {
         for choice in 0..options.choices {
             let request = Request {
-                // More than the context holds ends with `length` like everything that is cut.
+                // A larger limit than the context has room for is lowered. The choice then ends with `length`, like
+                // every one that is cut.
                 tokens_max: tokens_max.min(context - prompt.len() as u32),
                 prompt: prompt.clone(),
                 sampling: Sampling { choice, ..options.sampling },

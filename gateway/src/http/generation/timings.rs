@@ -1,4 +1,5 @@
-//! The `timings` extension field: how long a request took, where; names as in llama.cpp's server.
+//! The `timings` extension field: the time a request took in the queue, in prefill, in decode and on each stage. The
+//! names are those of llama.cpp's server.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,8 @@ use serde::Serialize;
 
 use super::choice_stream::Usage;
 
-/// When a sequence's tokens came, as the door saw it: what is told of a sequence that the door itself ended.
+/// Arrival times of a sequence's tokens, measured in the HTTP server. They give the timings of a sequence that the HTTP
+/// server itself ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Watch {
     submitted: Instant,
@@ -18,18 +20,18 @@ pub(crate) struct Watch {
 // === impl Watch ===
 
 impl Watch {
-    /// A sequence handed over `now`.
+    /// The watch of a sequence that is submitted at `now`.
     pub(crate) fn new(now: Instant) -> Self {
         Self { submitted: now, first: None, last: now }
     }
 
-    /// A token came.
+    /// Records that a token arrived at `now`.
     pub(crate) fn token(&mut self, now: Instant) {
         self.first.get_or_insert(now);
         self.last = now;
     }
 
-    /// The timings without the pipeline's own account: waiting in the queue counts as prefill.
+    /// The timings measured here, without the pipeline's own. Time in the queue counts as prefill.
     pub(crate) fn timings(&self) -> Timings {
         let first = self.first.unwrap_or(self.last);
         let (prefill, decode) = (first - self.submitted, self.last - first);
@@ -37,7 +39,7 @@ impl Watch {
     }
 }
 
-/// One account of several sequences that ran side by side: the longest times, all the work.
+/// The timings of several sequences that ran at the same time: the longest of their times, and the sum of their work.
 pub(crate) fn together<'a>(all: impl IntoIterator<Item = &'a Timings>) -> Timings {
     let mut sum = Timings::default();
     for one in all {
@@ -62,18 +64,18 @@ fn add(stages: &mut Vec<StageTime>, more: &StageTime) {
     }
 }
 
-/// The field's value.
+/// The value of the `timings` field.
 #[derive(Debug, Serialize)]
 pub(crate) struct TimingsBody {
-    /// Tokens of the prompts whose keys and values were cached.
+    /// Tokens of the prompts whose keys and values were in the prefix cache.
     cache_n: u64,
-    /// The prompts' other tokens.
+    /// Tokens of the prompts that were computed.
     prompt_n: u64,
     prompt_ms: f64,
     prompt_per_second: f64,
     predicted_n: u64,
     predicted_ms: f64,
-    /// Of the tokens after each sequence's first, which is computed with the prompt.
+    /// Rate of the tokens after each sequence's first. The first one is computed with the prompt.
     predicted_per_second: f64,
     queued_ms: f64,
     attempts: u32,
@@ -91,7 +93,7 @@ struct StageTimeBody {
 // === impl TimingsBody ===
 
 impl TimingsBody {
-    /// The timings of a request of so many sequences.
+    /// The timings of a request with `sequences` sequences.
     pub(crate) fn new(timings: &Timings, usage: Usage, sequences: u64) -> Self {
         let after_first = usage.completion_tokens.saturating_sub(sequences);
         let computed = usage.prompt_tokens - usage.cached_tokens.min(usage.prompt_tokens);
@@ -116,7 +118,7 @@ impl TimingsBody {
     }
 }
 
-/// Milliseconds to a microsecond.
+/// `time` in milliseconds, with a resolution of one microsecond.
 fn ms(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
 }

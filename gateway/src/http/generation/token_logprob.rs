@@ -1,6 +1,6 @@
 //! A chosen token and its log-probability.
 
-/// Stands for the logarithm of 0, as in OpenAI's API: JSON has no infinity.
+/// Replaces the logarithm of 0, as in OpenAI's API: JSON has no infinity.
 const LOGPROB_MIN: f32 = -9999.0;
 
 /// One chosen token.
@@ -8,7 +8,7 @@ const LOGPROB_MIN: f32 = -9999.0;
 pub(crate) struct TokenLogprob {
     /// Its id.
     pub(crate) token: u32,
-    /// Its bytes; part of a character where a character has several tokens.
+    /// Its bytes. They are a part of a character if the character has several tokens.
     pub(crate) bytes: Vec<u8>,
     /// Natural logarithm of its probability.
     pub(crate) logprob: f32,
@@ -17,7 +17,7 @@ pub(crate) struct TokenLogprob {
 // === impl TokenLogprob ===
 
 impl TokenLogprob {
-    /// Its text; bytes that are no whole character become U+FFFD.
+    /// Its text. Bytes that are no whole character become U+FFFD.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }

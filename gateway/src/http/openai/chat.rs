@@ -25,7 +25,7 @@ struct ValidChat {
     options: ValidOptions,
 }
 
-/// The bodies of a chat.
+/// The response bodies of a chat.
 struct Chat;
 
 /// A choice of a whole answer.
@@ -53,7 +53,7 @@ pub(crate) struct ChatChunkChoice {
     finish_reason: Option<&'static str>,
 }
 
-/// What a chunk adds to a message; absent fields add nothing.
+/// The part that a chunk adds to a message. Absent fields add nothing.
 #[derive(Debug, Default, Serialize)]
 struct ChatDelta {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,7 +65,7 @@ struct ChatDelta {
 /// Answers a chat.
 ///
 /// # Errors
-/// What is wrong with the request or with the pipeline.
+/// When the request is not valid, or when the pipeline cannot serve it.
 pub(crate) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
     let ValidChat { messages, options } = ValidChat::read(&body, &state)?;
     drop(body);
@@ -126,7 +126,8 @@ impl Shape for Chat {
     }
 }
 
-/// Frames carry the chosen token's probability only, so `top_logprobs` must be 0.
+/// True if the chat asks for log-probabilities. Frames carry the chosen token's probability only, so `top_logprobs`
+/// must be 0.
 fn logprobs(params: &Params<'_>) -> Result<bool, ApiError> {
     let logprobs = params.flag("logprobs")?;
     let top = params.whole("top_logprobs", 0..=20)?;

@@ -28,10 +28,10 @@ struct ValidCompletion {
     options: ValidOptions,
 }
 
-/// The bodies of a completion.
+/// The response bodies of a completion.
 struct Completion;
 
-/// A choice, whole or of a chunk.
+/// A choice of a whole answer or of a chunk.
 #[derive(Debug, Serialize)]
 pub(crate) struct CompletionChoice {
     text: String,
@@ -43,7 +43,7 @@ pub(crate) struct CompletionChoice {
 /// Completes prompts.
 ///
 /// # Errors
-/// What is wrong with the request or with the pipeline.
+/// When the request is not valid, or when the pipeline cannot serve it.
 pub(crate) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
     let ValidCompletion { prompts, options } = ValidCompletion::read(&body, &state)?;
     drop(body);
@@ -103,7 +103,8 @@ impl Shape for Completion {
     }
 }
 
-/// Frames carry the chosen token's probability only, so `logprobs` must be 0 where it is given.
+/// True if the completion asks for log-probabilities. Frames carry the chosen token's probability only, so `logprobs`
+/// must be 0 if it is given.
 fn logprobs(params: &Params<'_>) -> Result<bool, ApiError> {
     match params.whole("logprobs", 0..=5)? {
         None => Ok(false),

@@ -19,7 +19,8 @@ struct ChatToken {
     top_logprobs: [(); 0],
 }
 
-/// A completion's `logprobs`: parallel lists. `token_ids` is an extension, since tokens of half a character look alike.
+/// A completion's `logprobs`: parallel lists. `token_ids` is an extension, because all tokens that are only a part of a
+/// character look alike.
 #[derive(Debug, Serialize)]
 pub(crate) struct CompletionLogprobs {
     tokens: Vec<String>,
@@ -46,7 +47,7 @@ impl ChatLogprobs {
 // === impl CompletionLogprobs ===
 
 impl CompletionLogprobs {
-    /// `text_offset` counts characters from the start of the answer, of which `offset` came before these tokens.
+    /// `text_offset` counts characters from the start of the answer. `offset` characters came before these tokens.
     pub(crate) fn new(tokens: &[TokenLogprob], offset: usize) -> Self {
         let texts: Vec<_> = tokens.iter().map(TokenLogprob::text).collect();
         let start = |next: &mut usize, text: &String| Some(std::mem::replace(next, *next + text.chars().count()));
@@ -60,7 +61,7 @@ impl CompletionLogprobs {
     }
 }
 
-/// Characters by which `tokens` move the offsets of those after them.
+/// Number of characters in `tokens`. The offsets of later tokens grow by it.
 pub(crate) fn characters(tokens: &[TokenLogprob]) -> usize {
     tokens.iter().map(|token| token.text().chars().count()).sum()
 }

@@ -1,4 +1,4 @@
-//! A chat's history, checked: roles, and contents that are text.
+//! Reads and checks a chat's messages: known roles, and contents that are text.
 
 use serde_json::Value;
 
@@ -6,10 +6,10 @@ use super::params::{Params, missing, out_of_range, wrong_type};
 use crate::http::error::ApiError;
 use crate::http::generation::text_model::Message;
 
-/// Roles that are taken, and what the model's template is told.
+/// Accepted roles, each with the role that the model's template gets.
 const ROLES: &[(&str, &str)] = &[
     ("system", "system"),
-    // OpenAI's newer name; templates of open models know the older one.
+    // OpenAI's newer name. Templates of open models know the older one.
     ("developer", "system"),
     ("user", "user"),
     ("assistant", "assistant"),
@@ -20,7 +20,7 @@ const ROLES: &[(&str, &str)] = &[
 /// Reads the messages of a chat.
 ///
 /// # Errors
-/// A 400 naming the message and what is wrong with it.
+/// A 400 that names the message and the error in it.
 pub(crate) fn read(params: &Params<'_>) -> Result<Vec<Message>, ApiError> {
     let list = params.list("messages")?.ok_or_else(|| missing("messages", "an array of messages"))?;
     if list.is_empty() {
@@ -55,7 +55,7 @@ fn role(at: &str, params: &Params<'_>) -> Result<&'static str, ApiError> {
     known.ok_or_else(|| out_of_range(at, expected, found))
 }
 
-/// The text of a content: itself, or its parts a line each.
+/// The text of a content: the string itself, or its text parts, one a line.
 fn text(at: &str, content: &Value) -> Result<String, ApiError> {
     match content {
         Value::String(text) => Ok(text.clone()),

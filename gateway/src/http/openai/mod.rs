@@ -1,4 +1,4 @@
-//! OpenAI's API: one file for each endpoint, and the parts of its bodies that they share.
+//! OpenAI's API: one file for each endpoint, and files for the parts of bodies that the endpoints share.
 
 mod chat;
 mod completions;
@@ -29,7 +29,7 @@ pub(super) const PAGES: &[Page] = &[
     Page { path: "/v1/models/{id}", methods: READ, what: "the model by its id (OpenAI)" },
 ];
 
-/// The pages over `state`.
+/// The filter for these pages over `state`.
 pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
     let model =
         warp::path("v1").and(warp::path("models")).and(warp::path::tail()).and(warp::get()).and(with(state)).map(

@@ -7,15 +7,15 @@ use warp::reply::Response;
 use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
 
-/// All models: the one.
+/// The list of models: the served one only.
 pub(crate) fn list(state: &AppState) -> Response {
     json_response(StatusCode::OK, &json!({"object": "list", "data": [entry(state)]}))
 }
 
-/// One model; `id` is the rest of the path, in which `/` may be written `%2F`.
+/// One model. `id` is the rest of the path, in which `/` may be written `%2F`.
 ///
 /// # Errors
-/// 404 for any other.
+/// 404 for any id but the served model's.
 pub(crate) fn one(state: &AppState, id: &str) -> Result<Response, ApiError> {
     let id = decoded(id);
     if id == state.model.name {
@@ -35,7 +35,7 @@ fn entry(state: &AppState) -> Value {
     })
 }
 
-/// The path with `%XX` read; what is no such escape stays as it is.
+/// The path with `%XX` escapes decoded. Text that is no such escape stays as it is.
 fn decoded(path: &str) -> String {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();

@@ -1,4 +1,4 @@
-//! What both completion endpoints let a client choose, checked.
+//! The options of a request to either completion endpoint, checked.
 
 use std::ops::RangeInclusive;
 
@@ -13,14 +13,14 @@ use crate::http::error::ApiError;
 use crate::http::generation::options::GenerationOptions;
 use crate::http::limits::{STOP_STRING_BYTES_MAX, STOP_STRINGS_MAX, STOP_TOKENS_MAX, TEMPERATURE_MIN};
 
-/// What `priority` may be: one less is kept for requests that were overtaken too often.
+/// Values of `priority`. The next smaller one is reserved for requests that were overtaken too often.
 const PRIORITIES: RangeInclusive<i128> = -(i32::MAX as i128)..=i32::MAX as i128;
 
 /// A request's options, each within its range.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidOptions {
     pub(crate) generation: GenerationOptions,
-    /// True if the answer comes as events.
+    /// True if the answer is streamed as events.
     pub(crate) stream: bool,
     /// True if a stream ends with the usage.
     pub(crate) include_usage: bool,
@@ -29,10 +29,11 @@ pub(crate) struct ValidOptions {
 // === impl ValidOptions ===
 
 impl ValidOptions {
-    /// Reads and checks what the endpoints share; `logprobs` reads the parameter of that name, whose type differs.
+    /// Reads and checks the options that the endpoints share. `logprobs` reads the parameter of that name, whose type
+    /// differs.
     ///
     /// # Errors
-    /// A 400 naming the parameter, or the 404 of another model.
+    /// A 400 that names the parameter, or a 404 if the request names another model.
     pub(crate) fn read(
         params: &Params<'_>,
         logprobs: impl FnOnce(&Params<'_>) -> Result<bool, ApiError>,
@@ -69,12 +70,12 @@ fn sampling(params: &Params<'_>) -> Result<Sampling, ApiError> {
     // A negative seed keeps its bits, so that all seeds stay different.
     let seed = seed.map_or_else(|| rand::rng().random(), |seed| seed as u64);
     let temperature = if temperature < TEMPERATURE_MIN { 0.0 } else { temperature as f32 };
-    // The least probability mass there is belongs to the likeliest token.
+    // The smallest probability mass above 0 is already covered by the likeliest token alone.
     let (top_p, top_k) = if top_p > 0.0 { (top_p, top_k) } else { (1.0, 1) };
     Ok(Sampling { temperature, top_k, top_p, min_p, seed, choice: 0 })
 }
 
-/// `max_completion_tokens` wins over its older name.
+/// `max_completion_tokens` wins over `max_tokens`, its older name.
 fn tokens_max(params: &Params<'_>) -> Result<Option<u32>, ApiError> {
     let range = || 1..=i128::from(u32::MAX);
     let older = params.whole("max_tokens", range())?;

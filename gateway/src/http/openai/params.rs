@@ -1,4 +1,5 @@
-//! Typed reading of a JSON object's params: `null` is absence, and a refusal names the field, the expected and the found.
+//! Reads typed parameters of a JSON object. `null` counts as absent. An error names the parameter, the expected value
+//! and the value found.
 
 use std::ops::RangeInclusive;
 
@@ -6,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::http::error::{ApiError, cut};
 
-/// The params of one JSON object of a request.
+/// The parameters of one JSON object of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Params<'a> {
     map: &'a Map<String, Value>,
@@ -15,7 +16,7 @@ pub(crate) struct Params<'a> {
 /// Parses a body that must be one JSON object.
 ///
 /// # Errors
-/// A 400 that says where the JSON breaks, or what came instead of an object.
+/// A 400 with the position at which the JSON is broken, or with the type found instead of an object.
 pub(crate) fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let parsed: Value = serde_json::from_slice(body).map_err(|error| {
         ApiError::bad_request("invalid_json", format!("We could not parse the JSON body of your request: {error}."))
@@ -32,7 +33,7 @@ pub(crate) fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> 
 // === impl Params ===
 
 impl<'a> Params<'a> {
-    /// The params of `map`.
+    /// The parameters in `map`.
     pub(crate) fn new(map: &'a Map<String, Value>) -> Self {
         Self { map }
     }
@@ -47,7 +48,7 @@ impl<'a> Params<'a> {
         self.typed(key, "a string", Value::as_str)
     }
 
-    /// A boolean; absent is false.
+    /// A boolean. An absent one is false.
     pub(crate) fn flag(&self, key: &str) -> Result<bool, ApiError> {
         Ok(self.typed(key, "a boolean", Value::as_bool)?.unwrap_or(false))
     }
@@ -70,7 +71,7 @@ impl<'a> Params<'a> {
         if range.contains(&number) { Ok(Some(number)) } else { Err(out_of_range(key, &expected, found)) }
     }
 
-    /// A whole number within `range`; `2.0` is one.
+    /// A whole number within `range`. `2.0` counts as one.
     pub(crate) fn whole(&self, key: &str, range: RangeInclusive<i128>) -> Result<Option<i128>, ApiError> {
         let Some(found) = self.get(key) else { return Ok(None) };
         whole(key, found, range).map(Some)
@@ -87,7 +88,7 @@ impl<'a> Params<'a> {
     }
 }
 
-/// `found` as a whole number within `range`; `param` is its name in a refusal.
+/// `found` as a whole number within `range`. `param` is its name in an error.
 pub(crate) fn whole(param: &str, found: &Value, range: RangeInclusive<i128>) -> Result<i128, ApiError> {
     let expected = format!("a whole number from {} to {}", range.start(), range.end());
     let number = found.as_f64().ok_or_else(|| wrong_type(param, &expected, found))?;
@@ -98,25 +99,25 @@ pub(crate) fn whole(param: &str, found: &Value, range: RangeInclusive<i128>) -> 
     if range.contains(&whole) { Ok(whole) } else { Err(out_of_range(param, &expected, found)) }
 }
 
-/// The value is of another type.
+/// A 400: the value has the wrong type.
 pub(crate) fn wrong_type(param: &str, expected: &str, found: &Value) -> ApiError {
     let message = format!("Invalid type for '{param}': expected {expected}, found {}.", describe(found));
     ApiError::bad_request("invalid_type", message).about(param)
 }
 
-/// The value is of the right type but not one that can be used.
+/// A 400: the value has the right type, but cannot be used.
 pub(crate) fn out_of_range(param: &str, expected: &str, found: &Value) -> ApiError {
     let message = format!("Invalid value for '{param}': expected {expected}, found {}.", describe(found));
     ApiError::bad_request("invalid_value", message).about(param)
 }
 
-/// The value is not there.
+/// A 400: the parameter is absent.
 pub(crate) fn missing(param: &str, expected: &str) -> ApiError {
     let message = format!("Missing required parameter '{param}': expected {expected}.");
     ApiError::bad_request("missing_required_parameter", message).about(param)
 }
 
-/// A value's type and, where it is short, itself.
+/// A value's type, with the value itself (cut if long) if it is a boolean, a number or a string.
 pub(crate) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),

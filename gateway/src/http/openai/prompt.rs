@@ -1,4 +1,4 @@
-//! The prompts of a raw completion, checked: text, or token ids of the vocabulary.
+//! Reads and checks the prompts of a raw completion: text, or token ids of the vocabulary.
 
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ const EXPECTED: &str = "a string, an array of strings, an array of token ids, or
 /// Reads one to `prompts_max` prompts.
 ///
 /// # Errors
-/// A 400 naming what is wrong.
+/// A 400 that names the invalid parameter.
 pub(crate) fn read(params: &Params<'_>, vocab_size: u32, prompts_max: u32) -> Result<Vec<Prompt>, ApiError> {
     let list = match params.get("prompt") {
         None => return Err(missing("prompt", EXPECTED)),

@@ -1,4 +1,5 @@
-//! The bodies of both completion endpoints, whole and in chunks: what they share. Each endpoint's [`Shape`] is in its file.
+//! The response bodies of both completion endpoints, whole and in chunks: the parts they share. Each endpoint
+//! implements [`Shape`] in its own file.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,23 +18,24 @@ use crate::http::generation::token_logprob::TokenLogprob;
 /// Marks the end of every stream.
 const DONE: &str = "[DONE]";
 
-/// What differs between the two endpoints.
+/// The parts of the bodies that differ between the two endpoints.
 pub(crate) trait Shape: Send + 'static {
-    /// The start of an id.
+    /// The prefix of an answer's id.
     const ID_PREFIX: &'static str;
-    /// `object` of a whole answer and of a chunk.
+    /// `object` of a whole answer.
     const OBJECT: &'static str;
+    /// `object` of a chunk.
     const CHUNK_OBJECT: &'static str;
     type Choice: Serialize;
     type ChunkChoice: Serialize;
     type Logprobs: Serialize;
 
-    /// `offset`: characters of the answer before these tokens.
+    /// The log-probabilities of `tokens`. `offset` is the number of characters of the answer before them.
     fn logprobs(tokens: &[TokenLogprob], offset: usize) -> Self::Logprobs;
 
     fn choice(index: usize, text: String, logprobs: Option<Self::Logprobs>, ended: Option<Ended>) -> Self::Choice;
 
-    /// The chunk that opens a choice, where the shape has one.
+    /// The chunk that opens a choice, if the endpoint has one.
     fn opening(index: usize) -> Option<Self::ChunkChoice>;
 
     fn piece(index: usize, text: &str, logprobs: Option<Self::Logprobs>) -> Self::ChunkChoice;
@@ -47,16 +49,16 @@ pub(crate) struct Answer<S> {
     id: String,
     created_s: u64,
     model: String,
-    /// True if log-probabilities were asked for.
+    /// True if the request asks for log-probabilities.
     logprobs: bool,
     /// True if a stream ends with a chunk that has the usage.
     include_usage: bool,
-    /// Characters streamed so far, by choice.
+    /// Number of characters streamed so far, by choice.
     offsets: Vec<usize>,
     shape: std::marker::PhantomData<S>,
 }
 
-/// A body: whole, or one chunk.
+/// The body of a whole answer or of one chunk.
 #[derive(Debug, Serialize)]
 pub(crate) struct Envelope<C> {
     id: String,
@@ -64,7 +66,7 @@ pub(crate) struct Envelope<C> {
     created: u64,
     model: String,
     choices: Vec<C>,
-    /// Absent in a stream without usage, null in the chunks of one with usage but the last.
+    /// Absent in a stream without usage. In a stream with usage, null in all chunks but the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Option<UsageBody>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,7 +76,7 @@ pub(crate) struct Envelope<C> {
 // === impl Answer ===
 
 impl<S: Shape> Answer<S> {
-    /// An answer of `model` with an id of its own.
+    /// An answer of `model` with a new id.
     pub(crate) fn new(model: &str, logprobs: bool, include_usage: bool) -> Self {
         Self {
             id: format!("{}-{:032x}", S::ID_PREFIX, rand::rng().random::<u128>()),

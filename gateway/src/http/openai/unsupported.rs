@@ -1,11 +1,12 @@
-//! Parameters that would change an answer and that this server cannot honour: refused unless they ask for nothing.
+//! Parameters that would change an answer and that this server does not support. They are refused unless their value
+//! has no effect.
 
 use serde_json::Value;
 
 use super::params::Params;
 use crate::http::error::ApiError;
 
-/// Whether a value asks for nothing.
+/// True if a value has no effect.
 type Neutral = fn(&Value) -> bool;
 
 const UNSUPPORTED: &[(&str, Neutral)] = &[
@@ -37,7 +38,7 @@ const UNSUPPORTED: &[(&str, Neutral)] = &[
     ("structured_outputs", is_empty),
 ];
 
-/// Refuses what would otherwise be silently ignored.
+/// Refuses parameters that would otherwise be silently ignored.
 ///
 /// # Errors
 /// A 400 that names the first such parameter.
@@ -50,7 +51,7 @@ pub(crate) fn refuse(params: &Params<'_>) -> Result<(), ApiError> {
     refuse_best_of(params)
 }
 
-/// Choosing the best of more choices than are asked for; of as many, there is nothing to choose.
+/// Refuses a `best_of` that differs from `n`. If both are equal, there is nothing to choose.
 fn refuse_best_of(params: &Params<'_>) -> Result<(), ApiError> {
     let choices = params.get("n").and_then(Value::as_f64).unwrap_or(1.0);
     match params.get("best_of") {

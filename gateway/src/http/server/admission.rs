@@ -1,12 +1,14 @@
-//! Connection admission: chooses the connection that is closed for a newcomer, or turns the newcomer away.
+//! Connection admission: chooses the connection that is closed for a new one, or turns the new one away.
 //!
-//! Pure: a table of addresses and phases that is told the time. It knows no sockets; its callers close what it evicts.
+//! Pure: a table of addresses and phases. Callers pass in the time. The table knows no sockets: callers close the
+//! connections that it evicts.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
-/// The phase of a connection's request. All but the last wait for their client, and are evicted in this order.
+/// The phase of a connection's request. In all phases but the last, the connection waits for its client. Waiting
+/// connections are evicted in the order of their phases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// The head of its first request is not complete.
@@ -19,22 +21,22 @@ pub(crate) enum Phase {
     Busy,
 }
 
-/// The most connections at a time.
+/// Most connections at a time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Of all addresses together.
+    /// Connections of all addresses together.
     pub(crate) connections_max: usize,
-    /// Of one address.
+    /// Connections of one address.
     pub(crate) per_address_max: usize,
-    /// Of one address, of those that wait for it.
+    /// Connections of one address that wait for their client.
     pub(crate) waiting_per_address_max: usize,
 }
 
-/// A connection's number: later ones have larger numbers.
+/// A connection's number. Later connections have larger numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ConnectionId(u64);
 
-/// The connections that are held, each with the right `T` to stay: whoever drops that closes the connection.
+/// The open connections, each with its right `T` to stay open. Dropping the right closes the connection.
 #[derive(Debug)]
 pub(crate) struct Admission<T> {
     bounds: Bounds,
@@ -46,7 +48,7 @@ pub(crate) struct Admission<T> {
 struct Entry<T> {
     address: IpAddr,
     phase: Phase,
-    /// The moment it entered the phase.
+    /// Time at which it entered the phase.
     since: Instant,
     right: T,
 }
@@ -54,13 +56,13 @@ struct Entry<T> {
 // === impl Admission ===
 
 impl<T> Admission<T> {
-    /// No connection yet.
+    /// A table without connections.
     pub(crate) fn new(bounds: Bounds) -> Self {
         Self { bounds, entries: BTreeMap::new(), next_id: 0 }
     }
 
-    /// Admits a connection from `address`, and returns its number with the right of the one evicted for it, if any;
-    /// `None` turns it away because every connection it could replace is busy.
+    /// Admits a connection from `address`. Returns its number, and the right of the connection that was evicted for it,
+    /// if any. `None` turns it away, because every connection that it could replace is busy.
     pub(crate) fn arrive(&mut self, address: IpAddr, now: Instant, right: T) -> Option<(ConnectionId, Option<T>)> {
         let address = address.to_canonical();
         let evicted = match self.crowded(address) {
@@ -73,12 +75,13 @@ impl<T> Admission<T> {
         Some((id, evicted))
     }
 
-    /// Evicts the connection that has waited longest, of whatever address; `None` when all are busy.
+    /// Evicts the waiting connection that is first by phase, and in that phase has waited longest, of any address.
+    /// `None` when all are busy.
     pub(crate) fn evict_any(&mut self) -> Option<T> {
         self.evict(|_| true)
     }
 
-    /// Notes that `id` is in `phase` from `now` on; an evicted one is not.
+    /// Records that `id` is in `phase` from `now` on. Does nothing if `id` was evicted.
     pub(crate) fn enter(&mut self, id: ConnectionId, phase: Phase, now: Instant) {
         if let Some(entry) = self.entries.get_mut(&id)
             && entry.phase != phase
@@ -87,13 +90,13 @@ impl<T> Admission<T> {
         }
     }
 
-    /// Forgets `id`.
+    /// Removes `id` from the table.
     pub(crate) fn leave(&mut self, id: ConnectionId) {
         self.entries.remove(&id);
     }
 
-    /// The connections that compete with a newcomer from `address`: `None` when there is room, `Some(None)` for all of
-    /// them, else those of its own address.
+    /// The connections that a new one from `address` could replace: `None` when there is room for it, `Some(None)` for
+    /// all of them, else those of its own address.
     fn crowded(&self, address: IpAddr) -> Option<Option<IpAddr>> {
         let own = || self.entries.values().filter(|entry| entry.address == address);
         let waiting = own().filter(|entry| entry.phase != Phase::Busy).count();
@@ -135,7 +138,7 @@ mod tests {
             self.start + Duration::from_secs(second)
         }
 
-        /// `Ok` with the evicted one, `Err` when turned away.
+        /// `Ok` with the evicted connection, `Err` when the new one is turned away.
         fn arrive(&mut self, name: char, address: u8, second: u64) -> Result<Option<char>, ()> {
             let now = self.at(second);
             let (id, evicted) = self.admission.arrive([10, 0, 0, address].into(), now, name).ok_or(())?;

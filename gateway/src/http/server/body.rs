@@ -1,6 +1,6 @@
-//! Reading a request's body as it comes: with a cap, within a time, and without asking for its length first. Few large
-//! ones are held at a time. A body is refused as soon as its declared or its real length is over the cap; the rest is
-//! left to `request_body`.
+//! Reads a request's body as it arrives, up to a size limit and within a timeout. It needs no declared length. Only a
+//! few large bodies are held at a time. A body is refused as soon as its declared or its real length is over the limit.
+//! `request_body` handles the unread rest.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -12,10 +12,10 @@ use crate::http::app_state::Settings;
 use crate::http::error::ApiError;
 use crate::http::limits::{LARGE_BODIES_MAX, LARGE_BODY_BYTES};
 
-/// Rooms for large bodies in this process.
+/// Permits for large bodies in this process.
 static LARGE_BODIES: Semaphore = Semaphore::const_new(LARGE_BODIES_MAX);
 
-/// A body that gives its room back when nobody needs it any more.
+/// A large body with its permit. Dropping the body's last reference returns the permit.
 struct Large {
     bytes: Bytes,
     _room: SemaphorePermit<'static>,
@@ -29,10 +29,10 @@ impl AsRef<[u8]> for Large {
     }
 }
 
-/// The whole body.
+/// Reads the whole body.
 ///
 /// # Errors
-/// 413 over the cap, 408 past the time, 400 when it breaks off.
+/// 413 if it is over the size limit, 408 if it is not complete in time, 400 if it breaks off.
 pub(crate) async fn read<S, B, E>(settings: &Settings, headers: &HeaderMap, body: S) -> Result<Bytes, ApiError>
 where
     S: Stream<Item = Result<B, E>>,
@@ -50,7 +50,7 @@ where
     }
 }
 
-/// Keeps up to `bytes_max` bytes, and stops at the first one over.
+/// Collects up to `bytes_max` bytes, and fails at the first one over.
 async fn collect<S, B, E>(bytes_max: usize, body: S) -> Result<Bytes, ApiError>
 where
     S: Stream<Item = Result<B, E>>,
@@ -66,7 +66,7 @@ where
         })?;
         read = read.saturating_add(piece.remaining());
         if read > LARGE_BODY_BYTES && room.is_none() {
-            // Never closed, so this waits for a room or until the body's time is up.
+            // The semaphore is never closed, so this waits for a permit or until the body's timeout.
             room = LARGE_BODIES.acquire().await.ok();
         }
         if read > bytes_max {

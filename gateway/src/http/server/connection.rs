@@ -11,14 +11,14 @@ use tokio::sync::oneshot;
 
 use super::admission::{Admission, Bounds, ConnectionId, Phase};
 
-/// Dropping it evicts the connection that has the other end.
+/// Dropping the sender evicts the connection that has the receiver.
 type Right = oneshot::Sender<Infallible>;
 
 /// The admission table of one server, shared by its accept loop and its connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Connections(Arc<Mutex<Admission<Right>>>);
 
-/// One connection's entry in the table; dropping it removes the entry.
+/// One connection's entry in the table. Dropping the guard removes the entry.
 #[derive(Debug)]
 pub(crate) struct ConnectionGuard {
     connections: Connections,
@@ -43,8 +43,8 @@ impl Connections {
         Self(Arc::new(Mutex::new(Admission::new(bounds))))
     }
 
-    /// Admits a connection from `address`, in the place of one that waits if there is no other; `None` turns it away,
-    /// because all are busy.
+    /// Admits a connection from `address`. Without room for it, evicts a waiting connection. `None` turns it away,
+    /// because all connections that it could replace are busy.
     pub(crate) fn admit(&self, address: IpAddr) -> Option<(Arc<ConnectionGuard>, Eviction)> {
         let (right, told) = oneshot::channel();
         let (id, evicted) = self.lock().arrive(address, Instant::now(), right)?;
@@ -59,14 +59,14 @@ impl Connections {
         Some((Arc::new(guard), Eviction(told)))
     }
 
-    /// Evicts the connection that has waited longest; false when all are busy.
+    /// Evicts the waiting connection that is first in the table's order of eviction. False when all are busy.
     pub(crate) fn evict_one(&self) -> bool {
         let evicted = self.lock().evict_any();
         evicted.is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, Admission<Right>> {
-        // No method of the table leaves it half changed.
+        // A poisoned lock can be used, because no method of the table leaves it half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -74,48 +74,50 @@ impl Connections {
 // === impl ConnectionGuard ===
 
 impl ConnectionGuard {
-    /// The socket has read bytes.
+    /// Records that the socket has read bytes.
     pub(crate) fn bytes_received(&self) {
         self.unanswered_bytes.store(true, Relaxed);
     }
 
-    /// The head of a request is complete: its body is awaited.
+    /// Records that the head of a request is complete, so that its body is awaited.
     pub(crate) fn request_started(&self) {
         self.answered.store(false, Relaxed);
         self.unanswered_bytes.store(false, Relaxed);
         self.enter(Phase::Receiving);
     }
 
-    /// The body of the request is complete: it is being answered.
+    /// Records that the body of the request is complete, so that the request is being answered.
     pub(crate) fn body_received(&self) {
         self.enter(Phase::Busy);
     }
 
-    /// The request is answered before its body was read; with `closes`, the response ends the connection.
+    /// Records that the request is answered before its body was read. With `closes`, the response closes the
+    /// connection.
     pub(crate) fn body_unread(&self, closes: bool) {
         self.unread_body.store(closes, Relaxed);
         self.enter(Phase::Busy);
     }
 
-    /// The rest of such a body was read and thrown away.
+    /// Records that the rest of such a body was read and discarded.
     pub(crate) fn body_drained(&self) {
         self.unanswered_bytes.store(false, Relaxed);
     }
 
-    /// hyper has taken the response's body to its end.
+    /// Records that hyper has taken the response's body to its end.
     pub(crate) fn response_ended(&self) {
         self.answered.store(true, Relaxed);
         self.unanswered_bytes.store(false, Relaxed);
     }
 
-    /// The socket has flushed all that hyper took: a response that ended leaves the connection idle.
+    /// Records that the socket has flushed all bytes that hyper wrote. If a response has ended, the connection is idle.
     pub(crate) fn flushed(&self) {
         if self.answered.swap(false, Relaxed) {
             self.enter(Phase::Idle);
         }
     }
 
-    /// True while the client may still be sending: closing now would reset the connection before it reads the response.
+    /// True while the client may still be sending. Closing now would reset the connection before the client reads the
+    /// response.
     pub(crate) fn lingers(&self) -> bool {
         self.unread_body.load(Relaxed) || self.unanswered_bytes.load(Relaxed)
     }
@@ -134,9 +136,9 @@ impl Drop for ConnectionGuard {
 // === impl Eviction ===
 
 impl Eviction {
-    /// Waits for the eviction.
+    /// Waits until the connection is evicted.
     pub(crate) async fn told(self) {
-        // Nothing is ever sent: the sender is dropped.
+        // Nothing is ever sent. The wait ends when the sender is dropped.
         let _ = self.0.await;
     }
 }

@@ -1,6 +1,6 @@
-//! The `Host` of requests, checked against DNS rebinding: a page of a foreign name whose address has become this
-//! machine's speaks to this server as to its own, and only `Host` tells. So a name must be known; an address cannot be
-//! rebound.
+//! Checks the `Host` of requests against DNS rebinding. In this attack, the name of a foreign web page changes its
+//! address to this machine's. The page then reaches this server as if it were the page's own, and only `Host` shows the
+//! foreign name. So a host name must be a known one. An IP address is accepted, because it cannot be rebound.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,31 +15,31 @@ use serde::Deserialize;
 use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, cut};
 
-/// Longest name in DNS.
+/// Longest name in DNS, in bytes.
 const NAME_BYTES_MAX: usize = 253;
 
-/// A host under which clients may ask beside this machine's own and the cluster's.
+/// A host that requests may name, besides this machine's own names and those of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum AllowedHost {
     /// `*`: no host is checked.
     Any,
-    /// A name in small letters.
+    /// A name in lower case.
     Named(String),
 }
 
-/// A host that cannot be allowed.
+/// A text that is not usable as an allowed host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("host {found:?} is not usable: expected a host name without a port, or * for any")]
 pub struct HostError {
-    /// As it was given.
+    /// The text as it was given, cut to its first characters.
     found: String,
 }
 
 /// Refuses a request whose host is not this server's.
 ///
 /// # Errors
-/// 400 without the host that HTTP/1.1 asks for, 403 with a foreign one.
+/// 400 if the host that HTTP/1.1 requires is missing or not usable, 403 if it is a foreign one.
 pub(crate) fn check(request: &Parts, state: &AppState) -> Result<(), ApiError> {
     let Some(authority) = authority(request)? else { return Ok(()) };
     let host = host_of(authority).unwrap_or(authority).to_ascii_lowercase();
@@ -57,10 +57,10 @@ pub(crate) fn check(request: &Parts, state: &AppState) -> Result<(), ApiError> {
     Err(ApiError::foreign_host(&cut(host), &flag))
 }
 
-/// The host and port a request is for; `None` where it names none and need not.
+/// The host and port that a request names. `None` if it names none and need not.
 ///
 /// # Errors
-/// 400 where it should, or names several.
+/// 400 if it names none but must, or if it names several.
 pub(crate) fn authority(request: &Parts) -> Result<Option<&str>, ApiError> {
     if let Some(authority) = request.uri.authority() {
         return Ok(Some(authority.as_str()));
@@ -81,7 +81,7 @@ fn named(headers: &HeaderMap) -> Option<Result<&str, ApiError>> {
     Some(text.ok_or_else(|| ApiError::bad_request("invalid_host", message)))
 }
 
-/// The host in `host`, `host:port` or `[host]:port`, without brackets and zone.
+/// The host in `host`, `host:port` or `[host]:port`, without brackets and IPv6 zone.
 pub(crate) fn host_of(authority: &str) -> Option<&str> {
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(rest) = authority.strip_prefix('[') {
@@ -95,13 +95,13 @@ pub(crate) fn host_of(authority: &str) -> Option<&str> {
     }
 }
 
-/// True for a `host`, in small letters, that means this machine on every machine: no other can be reached by it.
+/// True if `host`, in lower case, means the local machine on every machine, so that no other can be reached by it.
 pub(crate) fn is_local(host: &str) -> bool {
     let is_name = host == "localhost" || host.ends_with(".localhost");
     is_name || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// True where `host` is `own`, or its first label, or that with mDNS's `.local`.
+/// True if `host` is `own`, or the first label of `own`, or that label with mDNS's `.local`.
 fn is_same_machine(own: &str, host: &str) -> bool {
     let own = own.strip_suffix('.').unwrap_or(own);
     if own.eq_ignore_ascii_case(host) {
@@ -112,7 +112,7 @@ fn is_same_machine(own: &str, host: &str) -> bool {
     !is_address && !label.is_empty() && host.strip_suffix(".local").unwrap_or(host).eq_ignore_ascii_case(label)
 }
 
-/// True where a gateway or a stage of the cluster is reached by `host`.
+/// True if a gateway or a stage of the cluster is reached by `host`.
 fn is_of_cluster(view: &ClusterView, host: &str) -> bool {
     let gateways = view.gateways.values().map(|gateway| &gateway.value);
     let gateways = gateways.flat_map(|gateway| [&*gateway.host, &gateway.url, &gateway.endpoint]);

@@ -1,4 +1,4 @@
-//! The last moments of a connection whose client is still sending: what comes is read and thrown away.
+//! Keeps a closing connection open while its client is still sending: reads and discards the bytes that arrive.
 //!
 //! Closing a socket with unread bytes resets the connection, and the client loses the answer it was about to read.
 
@@ -15,7 +15,7 @@ use crate::http::limits::{LINGER_BYTES_MAX, LINGER_SILENCE, LINGER_TIME};
 /// Bytes read at a time.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// Reads and throws away, within bounds.
+/// Reads and discards bytes, within the bounds of `limits.rs`.
 pub(crate) struct Linger {
     end: Pin<Box<Sleep>>,
     silence: Pin<Box<Sleep>>,
@@ -25,7 +25,7 @@ pub(crate) struct Linger {
 // === impl Linger ===
 
 impl Linger {
-    /// Begins now.
+    /// Starts the timeouts now.
     pub(crate) fn new() -> Self {
         Self {
             end: Box::pin(sleep(LINGER_TIME)),

@@ -1,5 +1,5 @@
-//! The checks of host and origin before every page, and the headers of every answer: request id, CORS, and
-//! `Connection: close` where a body stays unread. Also a last net for our own mistakes.
+//! Checks host and origin before every page, and sets the headers of every answer: request id, CORS, and
+//! `Connection: close` if a body stays unread. It also turns a panic of this server's code into a 500.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -27,12 +27,13 @@ use crate::http::limits::REQUEST_ID_BYTES_MAX;
 use crate::http::routes;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Headers a page may send; Authorization has to be named, `*` does not cover it.
+/// Headers that a web page may send. Authorization must be named, because `*` does not cover it.
 const SENDABLE: &str = "authorization, content-type, x-request-id";
-/// Seconds for which a browser remembers the leave.
+/// Seconds for which a browser keeps the answer to a preflight request.
 const REMEMBERED_S: &str = "86400";
 
-/// Answers `request` through `inner`, which sees HEAD as GET and no OPTIONS, and only what `door` lets pass.
+/// Answers `request` through `inner`. `inner` gets HEAD as GET, no OPTIONS, and only requests that pass the checks of
+/// host and origin.
 pub(crate) async fn answer<S>(
     inner: &S,
     state: &AppState,
@@ -48,9 +49,9 @@ where
     let id = request_id(&head.headers);
     let verdict = origin::judge(&head, &state.settings.allowed_origins);
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
-    // A sequence's own span, which lasts as long as its tokens come, hangs below this one.
+    // The span of each sequence is a child of this one. It lasts until the sequence's last token.
     let span = info_span!("request", id = ?id, %method, path);
-    // Its parts are gone once it has ended, and with them what reads the body.
+    // The future's parts are dropped once it has ended, and with them the reader of the body.
     let answered = AssertUnwindSafe(pass(inner, state, &verdict, head, body).instrument(span)).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| {
         error!(?id, %method, path, "a request made the door panic");
@@ -82,7 +83,7 @@ where
         return preflight(&head, verdict);
     }
     if head.method == Method::HEAD {
-        // hyper knows what was asked and sends no body.
+        // hyper knows that the request was HEAD, and sends no body.
         head.method = Method::GET;
     }
     match inner.call(Request::from_parts(head, body)).await {
@@ -91,7 +92,8 @@ where
     }
 }
 
-/// A browser's question whether a page may ask; also tells others the methods.
+/// Answers OPTIONS with the page's methods in `Allow`. If the origin is allowed, the answer also grants a browser's
+/// CORS preflight request.
 fn preflight(asked: &Parts, verdict: &OriginVerdict) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
@@ -109,7 +111,7 @@ fn preflight(asked: &Parts, verdict: &OriginVerdict) -> Response {
     response
 }
 
-/// The client's own id if it can be printed, else a new one.
+/// The client's own request id if it has only allowed characters and is not too long, else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let is_sane = |id: &&HeaderValue| {
         let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);

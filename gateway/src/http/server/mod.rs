@@ -1,7 +1,8 @@
-//! The accept loop: admission of connections, times on heads and idleness, and a stop that lets running requests end.
+//! The accept loop: admits connections, applies the timeouts for heads and idle connections, and lets running requests
+//! end after the order to stop.
 //!
-//! It knows nothing of what is asked. Bytes that are no HTTP/1 get hyper's bare 400 or 431 without a body: no request
-//! was read that an answer could be shaped for.
+//! It does not know the pages. Bytes that are not HTTP/1 get hyper's bare 400 or 431 without a body, because there is
+//! no request that an answer could be written for.
 
 mod admission;
 pub(super) mod body;
@@ -44,10 +45,11 @@ use crate::http::app_state::AppState;
 use crate::http::limits::{HEAD_BYTES_MAX, HEADERS_MAX, TURNED_AWAY_MAX};
 use crate::http::routes;
 
-/// Wait after a failed accept: the usual reason is that no file descriptor is free.
+/// Pause after a failed accept. The usual reason is that no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `door` on `listener` until `shutdown` comes; then requests that run get `drain_time` and nothing new begins.
+/// Serves the pages over `state` on `listener` until `shutdown` resolves. Then it accepts nothing new, and running
+/// requests get `drain_time` to finish.
 pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: impl Future<Output = ()>) {
     let settings = &state.settings;
     let pages = TowerToHyperService::new(warp::service(routes::filter(&state)));
@@ -101,12 +103,12 @@ async fn accept(listener: &TcpListener, table: &Connections) -> (TcpStream, Sock
     }
 }
 
-/// A connection that was gone before it was accepted says nothing about this process.
+/// True if the client closed the connection before it was accepted. Such an error says nothing about this process.
 fn is_the_peers(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-/// The system has fewer file descriptors than there are connections.
+/// True if no file descriptor is free for the connection, in this process or in the system.
 fn is_of_files(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
@@ -119,7 +121,7 @@ async fn until_evicted(connection: impl Future<Output = ()>, eviction: Eviction)
     }
 }
 
-/// Serves one connection until it ends, breaks a bound, or the door closes and its request is answered.
+/// Serves one connection until it ends or exceeds a bound, or until the server stops and its request is answered.
 async fn connection<S>(
     stream: TcpStream,
     pages: S,
@@ -129,7 +131,7 @@ async fn connection<S>(
 ) where
     S: Service<Request<RequestBody>, Response = Response, Error = Infallible, Future: Send> + Sync,
 {
-    // Tokens are small writes: they must not wait for each other.
+    // Tokens are small writes. They must not wait for each other.
     let _ = stream.set_nodelay(true);
     let (pages, state, settings) = (&pages, &*state, &state.settings);
     let wire = StallGuard::new(stream, settings.stall_time, Arc::clone(&guard));
@@ -160,7 +162,7 @@ async fn connection<S>(
     }
 }
 
-/// Waits for the order to stop; a door that is gone is one, too.
+/// Waits for the order to stop. The end of the accept loop counts as one.
 async fn order(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }

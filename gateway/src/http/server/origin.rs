@@ -1,5 +1,5 @@
-//! The `Origin` of requests. Web pages of this machine and of this server may use it; pages of others only where a
-//! setting lists them. Programs that are no browsers send none.
+//! Checks the `Origin` of requests. Web pages of this machine and of this server may use it. Pages of others may use it
+//! only if a setting lists them. Programs that are not browsers send no `Origin`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,39 +11,39 @@ use serde::Deserialize;
 use super::host::{authority, host_of, is_local};
 use crate::http::error::{ApiError, cut};
 
-/// Longest origin that is listed.
+/// Longest origin that a setting may list, in bytes.
 const ORIGIN_BYTES_MAX: usize = 300;
 
-/// Pages that may use this server beside those of this machine.
+/// Web pages that may use this server, besides those of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum AllowedOrigin {
     /// `*`: any page.
     Any,
-    /// Pages of one origin, in small letters and without a port that its scheme implies.
+    /// Pages of one origin, in lower case and without a port that its scheme implies.
     Named(String),
 }
 
-/// An origin that cannot be allowed.
+/// A text that is not usable as an allowed origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("origin {found:?} is not usable: expected <scheme>://<host>, with a port where it has one, or * for any")]
 pub struct OriginError {
-    /// As it was given.
+    /// The text as it was given, cut to its first characters.
     found: String,
 }
 
 /// The decision about a request's origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OriginVerdict {
-    /// It has none: no browser, or a page that only reads what it cannot see.
+    /// The request has none: it comes from no browser, or from a page that only reads and cannot see the answer.
     None,
-    /// It may use the server; the value is for `Access-Control-Allow-Origin`.
+    /// The origin may use the server. The value is for `Access-Control-Allow-Origin`.
     Allowed(HeaderValue),
-    /// It may not; the text is for people.
+    /// The origin may not use the server. The text is for the error message.
     Foreign(String),
 }
 
-/// Decides about the origin of `request` by the list of those `allowed`.
+/// Decides if the origin of `request` may use the server. `allowed` lists the origins of the settings.
 pub(crate) fn judge(request: &Parts, allowed: &[AllowedOrigin]) -> OriginVerdict {
     let mut origins = request.headers.get_all(ORIGIN).iter();
     let Some(origin) = origins.next() else { return OriginVerdict::None };
@@ -63,11 +63,11 @@ pub(crate) fn judge(request: &Parts, allowed: &[AllowedOrigin]) -> OriginVerdict
     }
 }
 
-/// Refuses a request that changes something or makes work, of a page that may not use the server: a browser sends some
-/// of these without asking first.
+/// Refuses a request that changes something or makes work, if it comes from a page that may not use the server. A
+/// browser sends some of these requests without a preflight request.
 ///
 /// # Errors
-/// 403 with the setting that would let it.
+/// 403 that names the setting to allow it.
 pub(crate) fn check(request: &Parts, verdict: &OriginVerdict) -> Result<(), ApiError> {
     match verdict {
         OriginVerdict::Foreign(found) if !request.method.is_safe() => {
@@ -78,7 +78,7 @@ pub(crate) fn check(request: &Parts, verdict: &OriginVerdict) -> Result<(), ApiE
     }
 }
 
-/// The host and port of a page that came over HTTP.
+/// The host and port of an origin with the scheme `http` or `https`.
 fn web_authority(origin: &str) -> Option<&str> {
     let (scheme, authority) = origin.split_once("://")?;
     ["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web)).then_some(authority)
@@ -89,7 +89,7 @@ fn is_of_this_machine(origin: &str) -> bool {
     host.is_some_and(|host| is_local(&host.to_ascii_lowercase()))
 }
 
-/// True for a page that came from the host it now asks, perhaps through a proxy that ends TLS.
+/// True if the page came from the host that its request names, perhaps through a proxy that terminates TLS.
 fn is_same(origin: &str, host: &str) -> bool {
     let bare = |authority: &str| {
         let authority = authority.to_ascii_lowercase();
@@ -99,7 +99,7 @@ fn is_same(origin: &str, host: &str) -> bool {
     web_authority(origin).is_some_and(|authority| bare(authority) == bare(host))
 }
 
-/// The origin in small letters, without a port that its scheme implies.
+/// The origin in lower case, without a port that its scheme implies.
 fn normal(origin: &str) -> String {
     let origin = origin.to_ascii_lowercase();
     let implied = match origin.split_once("://") {

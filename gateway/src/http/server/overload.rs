@@ -1,4 +1,4 @@
-//! What a connection over the cap is told.
+//! The answer to a connection over the cap.
 
 use std::io;
 
@@ -8,10 +8,10 @@ use tracing::debug;
 
 use crate::http::limits::{RETRY_AFTER_S, TURNED_AWAY_TIME};
 
-/// Bytes of its request that are read and thrown away, so that it comes to read the refusal.
+/// Bytes of its request that are read and discarded, so that the client gets to read the refusal.
 const DISCARDED_MAX: u64 = 64 << 10;
 
-/// Says 503 and hangs up, within a bounded time.
+/// Sends 503 and closes the connection, within a bounded time.
 pub(crate) async fn tell(stream: TcpStream) {
     match tokio::time::timeout(TURNED_AWAY_TIME, refuse(stream)).await {
         Ok(Ok(())) => debug!("a connection over the cap was turned away"),

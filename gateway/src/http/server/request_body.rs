@@ -1,5 +1,5 @@
-//! Request bodies that are answered before they were read: a small rest is read and thrown away, so that the connection
-//! can be kept; with a large one the answer says that the connection closes.
+//! Request bodies that are not read to the end when their request is answered. A small rest is read and discarded, so
+//! that the connection can be kept. With a large rest, the answer says that the connection closes.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +13,10 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::connection::ConnectionGuard;
 use crate::http::limits::{UNREAD_BYTES_MAX, UNREAD_TIME};
 
-/// A request's body on its way to the page that reads it.
+/// A request's body, for the page that reads it.
 pub(crate) struct RequestBody(Arc<Mutex<Progress>>);
 
-/// The same body, for whoever sees to it that the connection ends well.
+/// The same body, for the middleware, which handles the rest that the page leaves unread.
 pub(crate) struct UnreadBody(Arc<Mutex<Progress>>);
 
 struct Progress {
@@ -24,36 +24,36 @@ struct Progress {
     reading: Reading,
     /// Set by `Expect`: the client may wait for 100 Continue before it sends.
     expects: bool,
-    /// Set once the answer is there: its page reads no more.
+    /// Set once the answer is ready: its page reads no more.
     answered: bool,
     guard: Arc<ConnectionGuard>,
 }
 
-/// The part of a body that was read.
+/// The progress of reading a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
-    /// Nothing was asked of it.
+    /// Nothing was read.
     Untouched,
-    /// Something was.
+    /// Reading has begun.
     Begun,
-    /// To its end.
+    /// The body was read to its end.
     Ended,
-    /// Until it broke.
+    /// Reading failed.
     Broken,
 }
 
-/// The treatment of the rest of a body once its answer is there.
+/// The treatment of the rest of a body once its answer is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rest {
-    /// Nothing: it was read.
+    /// Nothing to do: the body was read.
     Nothing,
-    /// It is read and thrown away, and the connection kept.
+    /// Read and discard the rest, and keep the connection.
     Drain,
-    /// The connection closes.
+    /// Close the connection.
     Close,
 }
 
-/// Separates the body for its page from the one for the connection.
+/// Makes two handles to one body: one for its page and one for the middleware.
 pub(crate) fn split(
     headers: &HeaderMap,
     incoming: Incoming,
@@ -69,12 +69,12 @@ pub(crate) fn split(
     (RequestBody(Arc::clone(&progress)), UnreadBody(progress))
 }
 
-/// Decides about a rest of `left_bytes`, if its length was declared.
+/// Decides about the rest of a body. `left_bytes` is its length, if it was declared.
 fn rest(reading: Reading, expects: bool, left_bytes: Option<u64>) -> Rest {
     match reading {
         Reading::Ended => Rest::Nothing,
         Reading::Broken => Rest::Close,
-        // It was not told to go on: it may send the body or the next request.
+        // The client got no 100 Continue, so it may send the body or the next request.
         Reading::Untouched if expects => Rest::Close,
         _ if left_bytes.is_some_and(|bytes| bytes <= UNREAD_BYTES_MAX) => Rest::Drain,
         _ => Rest::Close,
@@ -88,8 +88,8 @@ fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
 // === impl UnreadBody ===
 
 impl UnreadBody {
-    /// Sees to the rest once the answer is there, in the background where it is to be drained. `closes` is whether the
-    /// answer already says that the connection does; on `Close`, the caller makes it say so.
+    /// Handles the rest of the body once the answer is ready. A rest to be drained is read in the background. `closes`
+    /// is true if the answer already says that the connection closes. On `Close`, the caller makes the answer say so.
     pub(crate) fn settle(self, closes: bool) -> Rest {
         let rest = {
             let mut progress = lock(&self.0);
@@ -104,7 +104,7 @@ impl UnreadBody {
             }
         };
         if rest == Rest::Drain {
-            // hyper reads a body only while somebody asks for it, and gives the connection up when nobody does.
+            // hyper reads a body only while something polls it, and gives the connection up when nothing does.
             tokio::spawn(tokio::time::timeout(UNREAD_TIME, self.drain()));
         }
         rest

@@ -1,8 +1,8 @@
-//! A client's socket that gives up on clients who are gone without a sign or who read nothing: without it, they would
-//! keep their place and their sequence.
+//! A client's socket that fails when the client is gone without a sign or reads nothing. Without it, such a client
+//! would keep its connection and its sequence.
 //!
 //! hyper notices a closed connection by reading. It does not read while bytes of a later request lie in its buffer, so
-//! this socket looks by itself now and then. A client that closes its sending side is taken for gone.
+//! this socket checks by itself once per `LOOK_PERIOD`. A client that closes its sending side counts as gone.
 //!
 //! It also reports reads and flushes to the connection's guard, and lingers on shutdown while the client is still
 //! sending.
@@ -22,16 +22,16 @@ use super::connection::ConnectionGuard;
 use super::linger::Linger;
 use crate::http::limits::LOOK_PERIOD;
 
-/// A socket whose writes must get on within `stall_time`.
+/// A socket whose writes must make progress within `stall_time`.
 pub(crate) struct StallGuard {
     stream: TcpStream,
     stall_time: Duration,
-    /// Runs while a write waits.
+    /// Timeout of the write that waits, if any.
     stall: Option<Pin<Box<Sleep>>>,
-    /// Until the next look whether the client is still there.
+    /// Time until the next check that the client is still there.
     look: Pin<Box<Sleep>>,
     guard: Arc<ConnectionGuard>,
-    /// Runs once this side is closed, where the client is still sending.
+    /// Set once this side is closed while the client is still sending.
     linger: Option<Linger>,
 }
 
@@ -44,7 +44,7 @@ impl StallGuard {
         Self { stream, stall_time, stall: None, look, guard, linger: None }
     }
 
-    /// `written`, or an error when it waits for too long.
+    /// `written`, or an error if the write has waited for too long.
     fn watched<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stall = None;
@@ -55,7 +55,8 @@ impl StallGuard {
         stall.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")))
     }
 
-    /// An error once the client has closed its side; looks once a period and wakes the connection for it.
+    /// Returns an error once the client has closed its side. Checks once per `LOOK_PERIOD`, and wakes the connection
+    /// for it.
     fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while self.look.as_mut().poll(cx).is_ready() {
             let ready = self.stream.ready(Interest::READABLE).now_or_never();
@@ -98,7 +99,7 @@ impl AsyncWrite for StallGuard {
         self.stream.is_write_vectored()
     }
 
-    // hyper flushes each time it is woken, also when there is nothing to write.
+    // The check is here because hyper flushes each time it is woken, also when there is nothing to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.look(cx)?;
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;

@@ -1,4 +1,4 @@
-//! One rendering of a chat template: the work it may do, and whose text is whose in its outcome.
+//! One rendering of a chat template: bounds its work and finds the parts of the prompt that came from messages.
 
 use std::time::SystemTime;
 
@@ -9,18 +9,19 @@ use super::{ChatTemplate, Message, NAME, failed};
 use crate::text::rendered::{Marks, Rendered};
 use crate::text::{TextError, filters};
 
-/// Work one rendering may do however short its messages: the engine charges about one unit an instruction and one for
-/// every 64 bytes it handles. Of 65 templates in use, none took more than 540 for one message.
+/// Fuel of a rendering with the shortest messages. The engine charges about one unit for each instruction and one for
+/// every 64 bytes it handles. Of 65 templates in use, none took more than 540 units for one message.
 const FUEL_MIN: u64 = 50_000;
-/// Work it may do besides, for each message. Those 65 take 50 in the median, 860 at most in a conversation of 200
-/// messages; the costliest one looks through all messages at each, so it takes more in longer ones.
+/// Fuel added for each message. Those 65 templates take 50 units for a message in the median, and 860 at most in a
+/// conversation of 200 messages. The costliest one goes through all messages at each message, so it takes more in
+/// longer conversations.
 const FUEL_PER_MESSAGE: u64 = 4_000;
-/// And besides, for each 64 bytes of messages: as many times may it go through all of their text.
+/// Fuel added for each 64 bytes of messages: the template may go through all of their text this many times.
 const FUEL_PER_BLOCK: u64 = 16;
-/// Most work of one rendering, whatever its messages: a bound on its memory (64 bytes a unit) and its stack.
+/// Most fuel of one rendering, for any messages. It bounds the rendering's memory (64 bytes a unit) and its stack.
 const FUEL_MAX: u64 = 1_000_000;
 
-/// One request's rendering: the same settings each time it is run.
+/// The rendering of one request. It runs up to three times, each time with the same settings.
 pub(super) struct Rendering<'a> {
     pub(super) template: &'a ChatTemplate,
     pub(super) add_generation_prompt: bool,
@@ -31,7 +32,7 @@ pub(super) struct Rendering<'a> {
 // === impl Rendering ===
 
 impl Rendering<'_> {
-    /// Renders the prompt and finds what of it came from messages, as [`crate::text::rendered`] describes.
+    /// Renders the prompt and finds the parts of it that came from messages, as [`crate::text::rendered`] describes.
     pub(super) fn run(&self, messages: &[Message]) -> Result<Rendered, TextError> {
         let ChatTemplate { source, bos, eos, control, .. } = self.template;
         let contents = messages.iter().map(|message| message.content.as_str());
@@ -59,7 +60,7 @@ impl Rendering<'_> {
     ) -> Option<Rendered> {
         let mark = |message: &Message| Message { role: message.role.clone(), content: mark(&message.content) };
         let messages: Vec<Message> = messages.iter().map(mark).collect();
-        // A template that fails on marked messages is one that looks at them closely.
+        // A template that fails on marked messages inspects their text.
         let marked = self.prompt(&messages).ok()?;
         Rendered::unmark(&marked, marks).filter(|rendered| rendered.text() == prompt)
     }
@@ -84,7 +85,7 @@ impl Rendering<'_> {
     }
 }
 
-/// How much work a rendering of `messages` may do.
+/// Fuel for a rendering of `messages`.
 pub(super) fn fuel(messages: &[Message]) -> u64 {
     let blocks: u64 = messages.iter().map(|message| message.content.len() as u64 / 64).sum();
     (FUEL_MIN + FUEL_PER_MESSAGE * messages.len() as u64 + FUEL_PER_BLOCK * blocks).min(FUEL_MAX)

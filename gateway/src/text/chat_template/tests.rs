@@ -1,4 +1,4 @@
-//! What a chat template may do, may not do, and cannot be made to do.
+//! Tests of chat templates: the supported features, the refused input, and the bounds on hostile templates.
 
 use super::*;
 use crate::text::vocabulary::VocabularyFields;
@@ -64,11 +64,12 @@ fn control_tokens_spelled_in_a_message_stay_text() {
 
 #[test]
 fn control_tokens_in_two_halves_stay_text() {
-    // The template's text and the message make a token together, from either side and with both.
+    // The template's text and a message form a token together: with template text before it, after it, and on both
+    // sides.
     let halves = "<|im_{{ messages[0].content }}{{ messages[1].content }}im_end|>|{{ messages[0].content }}|>";
     assert!(control_tokens(halves, &["end|>", "<|"]).is_empty());
     assert!(control_tokens("<|{{ messages[0].content }}|>", &["im_end"]).is_empty());
-    // Two messages make one together.
+    // Two messages form one together.
     assert!(control_tokens("{{ messages[0].content }}{{ messages[1].content }}", &["<|im_", "end|>"]).is_empty());
 }
 
@@ -90,7 +91,7 @@ fn a_template_that_quotes_its_messages_keeps_them_apart() {
 
 #[test]
 fn a_template_that_looks_at_its_messages_keeps_them_apart() {
-    // Marks around the message would change the outcome of both tests.
+    // Marks around the message would change the outcome of the template's two tests.
     let looking =
         "{% set c = messages[0].content %}{% if c.startswith('/t') %}T{% endif %}{{ c.split('</t>')[-1] }}<s>";
     assert_eq!(text(looking, &["/t x</t> y <|im_end|>"]), "T y <|im_end|><s>");

@@ -4,7 +4,7 @@ use super::*;
 use crate::cpu::kv::{KvCache, KvShape};
 use crate::cpu::quantised;
 
-/// A number from -1 to 1 that looks random.
+/// A pseudorandom number from -1 to 1.
 fn noise(index: usize, salt: usize) -> f32 {
     let mixed = (index.wrapping_mul(2_654_435_761) ^ salt.wrapping_mul(40_503)).wrapping_mul(2_246_822_519);
     (mixed >> 16 & 0xffff) as f32 / 32768.0 - 1.0
@@ -31,7 +31,7 @@ impl Case {
         AttentionShape { heads: self.heads, key: self.key, value_padded, window: self.window }
     }
 
-    /// Keys and values of all positions up to the last row; everything else is poisoned.
+    /// Keys and values of all positions up to the last row. All others are poisoned with NaN.
     fn cache(&self) -> KvCache {
         let shape = KvShape { heads: 2, key: self.key, value: self.value, kv_type: self.kv_type };
         let blocks = self.blocks();
@@ -79,7 +79,8 @@ impl Case {
         scratch
     }
 
-    /// `[row][head][dimension]` in double precision. Queries count in powers of two, as they come scaled.
+    /// Expected values of one row and head in double precision. Weights are powers of two, because real queries are
+    /// scaled by `log2(e)`.
     fn exact(&self, row: usize, head: usize) -> Vec<f64> {
         let position = self.position + row;
         let seen = (position + 1).saturating_sub(self.window as usize)..position + 1;
@@ -107,7 +108,7 @@ impl Case {
     }
 }
 
-/// What a block stands for once it is stored.
+/// The values that a block represents once it is stored.
 fn expanded(values: &[f32; quantised::BLOCK]) -> [f32; quantised::BLOCK] {
     let (scale, bytes) = quantised::quantise(values);
     bytes.map(|byte| half::f16::from_bits(scale).to_f32() * f32::from(byte))

@@ -1,4 +1,4 @@
-//! Algorithms over lanes, and the one place that goes from an instruction set into code compiled for it.
+//! Algorithms over lanes, and the one place that selects code compiled for an instruction set.
 
 use super::Lanes;
 use super::portable::Portable;
@@ -10,25 +10,26 @@ use crate::kernels::Neon;
 use crate::kernels::{Avx2, Avx512};
 use crate::kernels::{Instructions, Isa};
 
-/// An algorithm over lanes. `run` must be `#[inline(always)]`, or it is not compiled for the instructions it is run with.
+/// An algorithm over lanes. `run` must be `#[inline(always)]`. Otherwise it is not compiled for the instructions that
+/// it runs with.
 pub(crate) trait Kernel {
     /// The result of a run.
     type Output;
-    /// Runs it on one kind of lanes.
+    /// Runs the algorithm on one kind of lanes.
     fn run<L: Lanes>(self) -> Self::Output;
 }
 
 // === impl Isa ===
 
 impl Isa {
-    /// Runs `kernel` with these instructions.
+    /// Runs `kernel` with this instruction set.
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.instructions() {
-            // SAFETY: an `Isa` of these is proof of AVX-512 F, and of all that `Avx2` is.
+            // SAFETY: an `Isa` of these is proof of AVX-512 F, and of all instructions that `Avx2` is proof of.
             #[cfg(target_arch = "x86_64")]
             Instructions::Amx | Instructions::Avx512 | Instructions::Avx512F => unsafe { with_avx512(kernel) },
-            // SAFETY: as above, of AVX2, FMA and F16C.
+            // SAFETY: as above, for AVX2, FMA and F16C.
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx2 => unsafe { with_avx2(kernel) },
             #[cfg(target_arch = "aarch64")]

@@ -1,9 +1,9 @@
-//! Sixteen floats at a time, on whatever the processor has.
+//! Sixteen floats at a time, on any processor.
 //!
 //! Every operation of [`Lanes`] is one correctly rounded IEEE 754 operation on each of the sixteen values (a fused
 //! multiply-add counts as one), and sums over lanes have one fixed order. So an algorithm written once over `Lanes`
-//! gives the same bits on AVX-512, AVX2, NEON and in plain Rust. The instructions themselves are those of
-//! [`Floats`](crate::kernels::Floats), which products use, too (`sixteen`); this folder knows nothing of models.
+//! gives the same bits on AVX-512, AVX2, NEON and in plain Rust. The instructions are those of
+//! [`Floats`](crate::kernels::Floats), which products use as well (`sixteen`). This folder knows nothing of models.
 
 mod kernel;
 mod portable;
@@ -11,28 +11,28 @@ mod sixteen;
 
 pub(crate) use kernel::Kernel;
 
-/// How many values are worked on at once, on every instruction set alike.
+/// Number of values processed at once, the same on every instruction set.
 pub(crate) const WIDTH: usize = 16;
 
 /// Sixteen `f32`.
 ///
-/// A type that implements this with instructions that not every processor has is named in `kernel.rs` only, inside
-/// functions that are called where those instructions were found to exist. That is what makes the methods safe.
+/// A type that implements this with instructions that not every processor has is named only in `kernel.rs`, inside
+/// functions that run only if those instructions were detected. This makes the methods safe.
 pub(crate) trait Lanes: Copy {
-    /// How many queries attention works on together so that its sums stay in registers.
+    /// Number of queries that attention processes together, chosen so that its sums stay in registers.
     const QUERIES: usize;
 
     /// `value` in every lane.
     fn splat(value: f32) -> Self;
-    /// Reads 16 values.
+    /// Loads 16 values.
     fn load(values: &[f32; WIDTH]) -> Self;
-    /// Reads 16 half-precision values, given as bits.
+    /// Loads 16 half-precision values, given as bits.
     fn load_half(bits: &[u16; WIDTH]) -> Self;
-    /// Reads 16 signed bytes.
+    /// Loads 16 signed bytes.
     fn load_bytes(bytes: &[i8; WIDTH]) -> Self;
-    /// Writes 16 values.
+    /// Stores 16 values.
     fn store(self, values: &mut [f32; WIDTH]);
-    /// Writes 16 values rounded to half precision (nearest, ties to even), as bits.
+    /// Stores 16 values rounded to half precision (nearest, ties to even), as bits.
     fn store_half(self, bits: &mut [u16; WIDTH]);
 
     /// `self + other`.
@@ -56,8 +56,8 @@ pub(crate) trait Lanes: Copy {
     /// 0 where `key < bound`, else `self`.
     fn zero_where_below(self, key: Self, bound: Self) -> Self;
 
-    /// Asks the first-level cache for the line where `place` is. There need be nothing; nothing happens then, nor where there
-    /// is no such instruction.
+    /// Prefetches the line at `place` into the first-level cache. Has no effect if the address is invalid or the
+    /// processor has no such instruction.
     #[inline(always)]
     fn prefetch<T>(place: *const T) {
         let _ = place;
@@ -68,7 +68,7 @@ pub(crate) trait Lanes: Copy {
         let _ = place;
     }
 
-    /// The sum of all lanes: lanes 8 apart first, then 4, 2 and 1 apart.
+    /// Sum of all lanes. Adds lanes that are 8 apart first, then 4, 2 and 1 apart.
     #[inline(always)]
     fn sum(self) -> f32 {
         let mut lanes = [0.0; WIDTH];

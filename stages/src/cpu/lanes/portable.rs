@@ -1,4 +1,4 @@
-//! Lanes in plain Rust: the reference the others are compared with, and what a processor without any of them gets.
+//! Lanes in plain Rust: the reference for all others, and the fallback for processors without vectors.
 
 use half::f16;
 

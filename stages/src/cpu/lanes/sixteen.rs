@@ -1,24 +1,24 @@
-//! Sixteen lanes out of an instruction set's own vectors: the one implementation of [`Lanes`] for all that have some.
+//! Sixteen lanes made of an instruction set's own vectors: the one implementation of [`Lanes`] on vectors.
 
 use super::{Lanes, WIDTH};
 use crate::kernels::Floats;
 
 /// Sixteen floats in `VECTORS` vectors of `S`.
 ///
-/// It is named in `kernel.rs` only, inside functions that an [`Isa`](crate::kernels::Isa) of `S` leads to: that is what
+/// It is named only in `kernel.rs`, inside functions that run only with an [`Isa`](crate::kernels::Isa) of `S`. This
 /// makes [`proof`] sound.
 #[derive(Clone, Copy)]
 pub(super) struct Sixteen<S: Floats, const VECTORS: usize>([S::Float; VECTORS]);
 
-/// The proof that a `Sixteen` of `S` came with.
+/// The proof of `S`, which the use of a `Sixteen` of `S` implies.
 #[inline(always)]
 fn proof<S: Floats>() -> S {
     // SAFETY: a `Sixteen` of `S` is used only where the machine has the instruction set.
     unsafe { S::assume() }
 }
 
-/// A step on every vector of its operands. No closures: one is compiled without the instructions of the function that
-/// it is in.
+/// Applies a step to every vector of its operands. Uses no closures, because a closure is compiled without the
+/// instructions of the function that it is in.
 macro_rules! each {
     ($step:ident($first:expr $(, $operand:expr)*)) => {{
         let (s, mut out, mut vector) = (proof::<S>(), $first.0, 0);
@@ -30,7 +30,7 @@ macro_rules! each {
     }};
 }
 
-/// Reads every vector in from its part of `from`.
+/// Loads every vector from its part of `from`.
 macro_rules! read {
     ($step:ident($from:expr)) => {{
         const { assert!(VECTORS * S::LANES == WIDTH) };
@@ -44,7 +44,7 @@ macro_rules! read {
     }};
 }
 
-/// Writes every vector out to its part of `into`.
+/// Stores every vector to its part of `into`.
 macro_rules! write {
     ($step:ident($from:expr, $into:expr)) => {{
         let (s, mut vector) = (proof::<S>(), 0);
@@ -55,7 +55,7 @@ macro_rules! write {
     }};
 }
 
-/// One vector of all: those half of them apart by `step`, then those a quarter apart, and so on.
+/// Combines all vectors into one by `step`: first those that are half of all apart, then a quarter apart, and so on.
 macro_rules! folded {
     ($step:ident($from:expr)) => {{
         let (s, mut all, mut half) = (proof::<S>(), $from.0, VECTORS / 2);

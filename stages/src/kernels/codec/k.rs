@@ -1,4 +1,4 @@
-//! The formats with blocks of 256 values, in sub-blocks with scales of their own.
+//! Decoders of the formats with blocks of 256 values. Their sub-blocks have separate scales.
 #![expect(clippy::needless_range_loop, reason = "an index here is also a shift, a byte and a place in another array")]
 
 use super::{Codec, Lanes, Lying};
@@ -170,7 +170,7 @@ impl Codec for Q6K {
 
 // === steps ===
 
-/// Values of 6 bits: four bits of `low`, and the bits 4 and 5 of `high`.
+/// Values of 6 bits: the low four bits from `low`, bits 4 and 5 from `high`.
 #[inline(always)]
 fn with_upper_bits<S: Simd>(s: S, low: S::Int, high: S::Int) -> S::Int {
     s.or(s.and(low, s.splat(0x0f0f_0f0f)), s.and(high, s.splat(0x3030_3030)))
@@ -193,18 +193,18 @@ fn packed_scales<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>])
 
 // === impl PackedFactors ===
 
-/// Q4_K and Q5_K: two 16-bit factors, then eight scales and eight minimums of 6 bits in 12 bytes.
+/// Factors of Q4_K and Q5_K: two 16-bit factors, then eight scales and eight minimums of 6 bits in 12 bytes.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct PackedFactors<S: Simd> {
     scale: S::Float,
     min: S::Float,
-    /// One a byte.
+    /// One scale in each byte.
     scales: [S::Int; 2],
     mins: [S::Int; 2],
 }
 
 impl<S: Simd> PackedFactors<S> {
-    /// Those of the block at `at` bytes.
+    /// Reads the factors of the block at byte `at`.
     #[inline(always)]
     pub(in crate::kernels) fn read(s: S, tile: Tile<'_>, at: usize) -> Self {
         let [factors, a, b, c] = s.words(tile, at);

@@ -1,7 +1,8 @@
-//! The quantised formats, vectorised: each unpacks its blocks for a tile of rows into bytes ready to multiply. Knows
-//! neither instruction sets nor activations; `block` says in plain code what the same bits mean.
+//! Vectorised decoders of the quantised formats. Each unpacks the blocks of a tile of rows into bytes ready to
+//! multiply. Knows no instruction sets and no activations. `block` decodes the same bits in plain code.
 //!
-//! Vector steps stand in loops, not in closures handed to `map`: those are not always inlined, and then cost tenfold.
+//! Vector steps are written in loops, not in closures passed to `map`. The compiler does not always inline such
+//! closures, and then they cost ten times as much.
 
 mod k;
 mod small;
@@ -15,11 +16,12 @@ use super::simd::{Simd, Tile};
 /// 32 weights of each row of a tile.
 #[derive(Clone, Copy)]
 pub(super) struct Lanes<S: Simd> {
-    /// Bytes `4 i .. 4 i + 4` of every row, plus the format's offset.
+    /// Word `i` holds bytes `4 i .. 4 i + 4` of every row. Each byte is a weight plus an offset: that of the format, or
+    /// `Simd::WIDE_OFFSET` for weights of 8 bits.
     pub(super) words: [S::Int; 8],
-    /// What one step is worth, for either half of 16.
+    /// Value of one integer step, for each half of 16.
     pub(super) scale: [S::Float; 2],
-    /// What is added to every value, for either half.
+    /// Minimum that is added to every value, for each half of 16.
     pub(super) min: [S::Float; 2],
 }
 
@@ -33,45 +35,46 @@ impl<S: Simd> Lanes<S> {
     }
 }
 
-/// Blocks of 32 in the largest unit.
+/// Blocks of 32 values in the largest block of a format.
 pub(super) const UNIT_BLOCKS_MAX: usize = 8;
 
-/// How a block's weights lie in the file.
+/// Layout of a block's weights in the file.
 #[derive(Clone, Copy)]
 pub(super) enum Lying {
-    /// In 16 bytes from here, the first half in the low nibbles.
+    /// In 16 bytes from this offset: the first half in the low nibbles, the second in the high ones.
     Nibbles(usize),
-    /// In 32 signed bytes from here.
+    /// In 32 signed bytes from this offset.
     Bytes(usize),
-    /// Two blocks in every 32 bytes from here, the first in the low nibbles; scales and minimums are packed.
+    /// Two blocks in every 32 bytes from this offset, the first in the low nibbles. Scales and minimums are packed.
     Pairs(usize),
-    /// In some other way: unpacked before they are multiplied.
+    /// Any other layout. These weights are unpacked before they are multiplied.
     Packed,
 }
 
-/// How a format's blocks become lanes.
+/// Unpacks the blocks of one format into [`Lanes`].
 pub(super) trait Codec {
-    /// Blocks of 32 in what the format calls a block.
+    /// Blocks of 32 values in one block of the format.
     const BLOCKS: usize;
-    /// Bytes of what the format calls a block.
+    /// Bytes of one block of the format.
     const BYTES: usize;
-    /// The largest byte a weight is unpacked to, or its magnitude where it has a sign.
+    /// Largest byte that a weight is unpacked to, or the largest magnitude if weights are signed.
     const MOST: i32;
-    /// How weights lie that may be multiplied as they are.
+    /// Layout of the weights, if kernels may multiply them without unpacking.
     const LYING: Lying = Lying::Packed;
-    /// Whether every 16 weights have their own scale.
+    /// True if every 16 weights have their own scale.
     const HALVES: bool = false;
-    /// Whether there are minimums.
+    /// True if the format has minimums.
     const MINS: bool = false;
-    /// Whether weights take all 8 bits.
+    /// True if weights take all 8 bits.
     const WIDE: bool = false;
-    /// What the words are too large by, as a power of two.
+    /// Offset of the unpacked bytes as a power of two: each byte is its weight plus `2^OFFSET`.
     const OFFSET: Option<u32> = None;
 
-    /// Unpacks the format's block at `at` bytes into the rows; `out` has room for `BLOCKS`.
+    /// Unpacks the format's block at byte `at` of every row. `out` has room for `BLOCKS` blocks of 32.
     fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]);
 
-    /// Scale and minimum of the format's block at `at` bytes, where it has one of each; no minimum is zero.
+    /// Scale and minimum of the format's block at byte `at`, if it has one of each. The minimum is zero if the format
+    /// has none.
     #[inline(always)]
     fn factors<S: Simd>(s: S, tile: Tile<'_>, at: usize) -> (S::Float, S::Float) {
         if Self::MINS { s.two_halves(tile, at) } else { (s.half_to_float(s.pair(tile, at)), s.splat_float(0.0)) }

@@ -1,4 +1,4 @@
-//! The formats with blocks of 32 values.
+//! Decoders of the formats with blocks of 32 values.
 
 use super::{Codec, Lanes, Lying};
 use crate::kernels::simd::{Simd, Tile, nibbles};
@@ -83,12 +83,12 @@ impl Codec for Q8_0 {
 
 // === steps ===
 
-/// Adds 16 where the word of 32 bits has a one.
+/// Adds 16 to each of the 32 values whose bit in `bits` is one.
 #[inline(always)]
 fn with_fifth_bits<S: Simd>(s: S, bits: S::Int, mut words: [S::Int; 8]) -> [S::Int; 8] {
     let (four, spread, place) = (s.splat(15), s.splat(0x0204_0810), s.splat(0x1010_1010));
     for (index, word) in words.iter_mut().enumerate() {
-        // Four copies of four bits, seven apart and four up: bit i of copy i is bit 4 of byte i.
+        // Four copies of the four bits, shifted by 4, 11, 18 and 25. Bit i of copy i is bit 4 of byte i.
         let copies = s.mul_int(s.and(s.shr(bits, 4 * index as u32), four), spread);
         *word = s.or(*word, s.and(copies, place));
     }

@@ -1,8 +1,9 @@
-//! AMX: registers that hold matrices, and one instruction that multiplies two of them.
+//! AMX: matrix registers, and an instruction that multiplies two of them.
 //!
-//! A block of weights is the second factor as it is unpacked (16 outputs side by side, four columns a word), 16 rows of
-//! activations are the first as they lie, and the integer sums come out as the other kernels make them: 16 outputs of one
-//! row in a vector. The compiler knows neither the registers nor the instructions, hence the assembly.
+//! The second factor is a block of weights in its unpacked form (16 outputs side by side, four columns a word). The
+//! first factor is 16 rows of activations in their memory layout. The integer sums have the layout of the other
+//! kernels: 16 outputs of one row in a vector. The compiler supports neither the registers nor the instructions, so
+//! this is assembly.
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid_count, __m512i, _mm512_set1_epi8, _mm512_sub_epi8, _xgetbv};
@@ -15,14 +16,14 @@ use crate::kernels::simd::{MATRIX_ROWS, Matrices};
 use crate::kernels::tile::Room;
 use crate::kernels::x86::avx512::Avx512;
 
-/// Proof that the machine has AMX for bytes, and that the system lets this process use it.
+/// Proof that the machine has AMX for bytes, and that the operating system lets this process use it.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Amx(());
 
-/// The registers' shapes, set on this thread for as long as this lives.
+/// Guard of the registers' shapes, which are set on this thread while it lives.
 pub(in crate::kernels) struct Shapes(PhantomData<*const ()>);
 
-/// What `ldtilecfg` reads: palette 1, then bytes a row and rows of each register.
+/// Operand of `ldtilecfg`: palette 1, then the bytes in a row and the rows of each register.
 #[repr(C, align(64))]
 struct Configuration {
     palette: u8,
@@ -44,7 +45,7 @@ static CONFIGURATION: Configuration = Configuration {
 // === impl Amx ===
 
 impl Amx {
-    /// The proof, if there is one.
+    /// The proof, if the machine and the system allow it.
     pub(in crate::kernels) fn detect() -> Option<Self> {
         static FOUND: OnceLock<bool> = OnceLock::new();
         FOUND
@@ -61,17 +62,17 @@ impl Amx {
     }
 }
 
-/// Whether the processor has tiles and their product of bytes.
+/// True if the processor has tiles and their product of bytes.
 fn has_instructions() -> bool {
     const TILES_AND_BYTES: u32 = 0b11 << 24;
-    // Leaf 7 is there wherever AVX-512 is.
+    // Every processor with AVX-512 has leaf 7.
     __cpuid_count(7, 0).edx & TILES_AND_BYTES == TILES_AND_BYTES
 }
 
-/// Asks the system for the registers: it saves them only for those who ask, since they are eight kilobytes.
+/// Asks the system for the registers. It saves them only for processes that ask, because they take eight kilobytes.
 #[cfg(target_os = "linux")]
 fn system_saves_registers() -> bool {
-    /// `ARCH_REQ_XCOMP_PERM` of `asm/prctl.h`, and the state it is asked for.
+    /// `ARCH_REQ_XCOMP_PERM` of `asm/prctl.h`, and the state that it requests.
     const REQUEST_PERMISSION: libc::c_long = 0x1023;
     const TILE_DATA: libc::c_long = 18;
     const TILE_STATE: u64 = 0b11 << 17;
@@ -81,7 +82,7 @@ fn system_saves_registers() -> bool {
     granted && unsafe { enabled_state() } & TILE_STATE == TILE_STATE
 }
 
-/// Other systems are not known to ask for.
+/// No way to ask is known for other systems.
 #[cfg(not(target_os = "linux"))]
 fn system_saves_registers() -> bool {
     false
@@ -91,12 +92,12 @@ fn system_saves_registers() -> bool {
 /// The system must have switched XSAVE on.
 #[target_feature(enable = "xsave")]
 unsafe fn enabled_state() -> u64 {
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller promises that XSAVE is on.
     unsafe { _xgetbv(0) }
 }
 
 thread_local! {
-    /// What kernels on this thread work in: clearing it anew would take as long as a small product.
+    /// Work buffers of the kernels on this thread. Clearing new ones would take as long as a small product.
     static ROOM: Cell<Option<Box<Room<Avx512>>>> = const { Cell::new(None) };
 }
 
@@ -112,15 +113,15 @@ impl Matrices<Avx512> for Amx {
     #[inline(always)]
     fn sign(self, weights: &mut [__m512i; 8], above: u8) {
         for weights in weights {
-            // SAFETY: whoever has AMX has AVX-512 (`detect`); no memory is touched.
+            // SAFETY: a machine with AMX has AVX-512 (`detect` checks this). No memory is touched.
             *weights = unsafe { _mm512_sub_epi8(*weights, _mm512_set1_epi8(above.cast_signed())) };
         }
     }
 
     #[inline(always)]
     fn dot_block(self, weights: &[__m512i; 8], x: &[Quantised; MATRIX_ROWS], sums: &mut [__m512i; MATRIX_ROWS]) {
-        // SAFETY: `self` proves the instructions, and `Shapes` are set while a kernel that has a `self` runs; the registers
-        // read 16 rows of 32 bytes and 8 of 64, and write 16 of 64.
+        // SAFETY: `self` proves the instructions, and `Shapes` are set while a kernel that has a `self` runs. The
+        // registers read 16 rows of 32 bytes and 8 of 64, and write 16 of 64.
         unsafe {
             asm!(
                 "tileloadd tmm2, [{weights} + {line}*1]",
@@ -136,7 +137,7 @@ impl Matrices<Avx512> for Amx {
     }
 }
 
-/// From one row to the next: of activations, weights and sums alike.
+/// Distance in bytes from one row to the next, the same for activations, weights and sums.
 const LINE: usize = 64;
 const _: () = assert!(size_of::<Quantised>() == LINE && size_of::<__m512i>() == LINE);
 
@@ -145,7 +146,7 @@ const _: () = assert!(size_of::<Quantised>() == LINE && size_of::<__m512i>() == 
 impl Drop for Shapes {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: the shapes were set, so the instruction is there; nobody uses the registers any more.
+        // SAFETY: the shapes were set, so the instruction exists. Nothing uses the registers any more.
         unsafe { asm!("tilerelease", options(nostack, nomem)) };
     }
 }

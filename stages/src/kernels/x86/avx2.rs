@@ -1,4 +1,4 @@
-//! AVX2 with FMA and F16C: 8 lanes, byte products in three instructions.
+//! AVX2 with FMA and F16C: 8 lanes, and products of bytes in three instructions.
 
 use std::arch::x86_64::*;
 use std::convert::Infallible;
@@ -31,17 +31,17 @@ fn quantise_here(values: &[f32], stride: usize, out: &mut [Quantised], rows: usi
     Quantised::columns(values, stride, out, rows);
 }
 
-/// [`Quantised::columns`] on a machine that is known to have AVX2.
+/// [`Quantised::columns`] compiled for AVX2, on a machine that has it.
 pub(in crate::kernels) fn quantise(values: &[f32], stride: usize, out: &mut [Quantised], rows: usize) {
     assert!(Avx2::detect().is_some());
     // SAFETY: the machine has the instruction set.
     unsafe { quantise_here(values, stride, out, rows) }
 }
 
-/// An intrinsic whose instruction set an `Avx2` proves.
+/// Calls an intrinsic whose instruction set an `Avx2` proves.
 macro_rules! proven {
     ($call:expr) => {
-        // SAFETY: `self` proves that the machine has the instruction set; no memory is touched.
+        // SAFETY: `self` proves that the machine has the instruction set. No memory is touched.
         unsafe { $call }
     };
 }
@@ -64,35 +64,35 @@ impl Floats for Avx2 {
     #[inline(always)]
     fn load(self, from: &[f32]) -> __m256 {
         assert_eq!(from.len(), Self::LANES);
-        // SAFETY: `self` proves the instruction set; there are 8 floats and the load needs no alignment.
+        // SAFETY: `self` proves the instruction set. There are 8 floats and the load needs no alignment.
         unsafe { _mm256_loadu_ps(from.as_ptr()) }
     }
 
     #[inline(always)]
     fn load_halves(self, from: &[u16]) -> __m256 {
         assert_eq!(from.len(), Self::LANES);
-        // SAFETY: `self` proves the instruction set; there are 8 halves and the load needs no alignment.
+        // SAFETY: `self` proves the instruction set. There are 8 halves and the load needs no alignment.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())) }
     }
 
     #[inline(always)]
     fn load_bytes(self, from: &[i8]) -> __m256 {
         assert_eq!(from.len(), Self::LANES);
-        // SAFETY: `self` proves the instruction set; there are 8 bytes and the load needs no alignment.
+        // SAFETY: `self` proves the instruction set. There are 8 bytes and the load needs no alignment.
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.as_ptr().cast()))) }
     }
 
     #[inline(always)]
     fn store(self, a: __m256, out: &mut [f32]) {
         assert_eq!(out.len(), Self::LANES);
-        // SAFETY: `self` proves the instruction set; `out` has room for 8 floats and the store needs no alignment.
+        // SAFETY: `self` proves the instruction set. `out` has room for 8 floats and the store needs no alignment.
         unsafe { _mm256_storeu_ps(out.as_mut_ptr(), a) }
     }
 
     #[inline(always)]
     fn store_halves(self, a: __m256, out: &mut [u16]) {
         assert_eq!(out.len(), Self::LANES);
-        // SAFETY: `self` proves the instruction set; `out` has room for 8 halves and the store needs no alignment.
+        // SAFETY: `self` proves the instruction set. `out` has room for 8 halves and the store needs no alignment.
         unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a)) }
     }
 
@@ -235,7 +235,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn dot_all<const MOST: i32>(self, mut sum: __m256i, weights: &[__m256i], x: &[i8]) -> __m256i {
-        // As many sums of pairs as stay below 2^15 are added up in 16 bits.
+        // Adds up in 16 bits as many sums of pairs as stay below 2^15.
         let together = (i16::MAX as i32 / (2 * 127 * MOST)).max(1) as usize;
         let (x, _) = x.as_chunks::<4>();
         for (weights, x) in weights.chunks(together).zip(x.chunks(together)) {
@@ -293,7 +293,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn pair(self, tile: Tile<'_>, at: usize) -> __m256i {
         let (start, stride) = tile.lanes(Self::LANES, at, 2);
-        // SAFETY: `self` proves the instruction set; two bytes can be read in each of the 8 rows.
+        // SAFETY: `self` proves the instruction set. Two bytes can be read in each of the 8 rows.
         unsafe {
             let row = |lane: usize| i32::from(start.add(lane * stride).cast::<u16>().read_unaligned());
             _mm256_setr_epi32(row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7))
@@ -303,7 +303,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn word(self, tile: Tile<'_>, at: usize) -> __m256i {
         let (start, stride) = tile.lanes(Self::LANES, at, 4);
-        // SAFETY: `self` proves the instruction set; four bytes can be read in each of the 8 rows.
+        // SAFETY: `self` proves the instruction set. Four bytes can be read in each of the 8 rows.
         unsafe {
             let row = |lane: usize| start.add(lane * stride).cast::<i32>().read_unaligned();
             _mm256_setr_epi32(row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7))
@@ -313,9 +313,9 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn words(self, tile: Tile<'_>, at: usize) -> [__m256i; 4] {
         let (start, stride) = tile.lanes(Self::LANES, at, 16);
-        // SAFETY: `self` proves the instruction set; 16 bytes can be read in each of the 8 rows.
+        // SAFETY: `self` proves the instruction set. 16 bytes can be read in each of the 8 rows.
         unsafe {
-            // Vector i holds rows i and i + 4, so that the 4 x 4 transposition inside the halves leaves the rows in order.
+            // Vector i holds rows i and i + 4, so that the 4 x 4 transposition in each half leaves the rows in order.
             let (a, b) = (halves(start, stride), halves(start.add(stride), stride));
             let (c, d) = (halves(start.add(2 * stride), stride), halves(start.add(3 * stride), stride));
             let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
@@ -332,10 +332,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn two_halves(self, tile: Tile<'_>, at: usize) -> (__m256, __m256) {
         let (start, stride) = tile.lanes(Self::LANES, at, 4);
-        // SAFETY: `self` proves the instruction set; four bytes can be read in each of the 8 rows.
+        // SAFETY: `self` proves the instruction set. Four bytes can be read in each of the 8 rows.
         unsafe {
             let row = |lane: usize| start.add(lane * stride).cast::<i32>().read_unaligned();
-            // Rows in the order that the last step puts right, two numbers of each.
+            // Two numbers of each row. The shuffle at the end corrects the order of the rows.
             let low = _mm256_cvtph_ps(_mm_setr_epi32(row(0), row(1), row(4), row(5)));
             let high = _mm256_cvtph_ps(_mm_setr_epi32(row(2), row(3), row(6), row(7)));
             (_mm256_shuffle_ps::<0b10_00_10_00>(low, high), _mm256_shuffle_ps::<0b11_01_11_01>(low, high))
@@ -345,7 +345,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn dot_nibbles(self, sum: __m256i, tile: Tile<'_>, at: usize, x: &[i8; 32]) -> __m256i {
         let (start, stride) = tile.lanes(Self::LANES, at, 16);
-        // SAFETY: `self` proves the instruction set; 16 bytes can be read in each of the 8 rows, and 32 at `x`.
+        // SAFETY: `self` proves the instruction set. 16 bytes can be read in each of the 8 rows, and 32 at `x`.
         unsafe {
             let [low, high] = both_halves(x);
             let (a, b) = (halves(start, stride), halves(start.add(stride), stride));
@@ -359,7 +359,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn dot_pairs(self, tile: Tile<'_>, at: usize, x: [&[i8; 32]; 2]) -> [__m256i; 2] {
         let (start, stride) = tile.lanes(Self::LANES, at, 32);
-        // SAFETY: `self` proves the instruction set; 32 bytes can be read in each of the 8 rows, and at both `x`.
+        // SAFETY: `self` proves the instruction set. 32 bytes can be read in each of the 8 rows, and at both `x`.
         unsafe {
             let low = both_halves(x[0]);
             let high = both_halves(x[1]);
@@ -386,7 +386,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn dot_bytes(self, sum: __m256i, tile: Tile<'_>, at: usize, x: &[i8; 32]) -> __m256i {
         let (start, stride) = tile.lanes(Self::LANES, at, 32);
-        // SAFETY: `self` proves the instruction set; 32 bytes can be read in each of the 8 rows, and at `x`.
+        // SAFETY: `self` proves the instruction set. 32 bytes can be read in each of the 8 rows, and at `x`.
         unsafe {
             let x = _mm256_loadu_si256(x.as_ptr().cast());
             let first = four_rows(start, stride, x);
@@ -398,7 +398,7 @@ impl Simd for Avx2 {
     }
 }
 
-/// Sixteen bytes at `start` and four strides after.
+/// 16 bytes at `start`, then 16 bytes four strides later.
 ///
 /// # Safety
 /// The machine must have AVX2, and the bytes must be there.
@@ -417,7 +417,7 @@ unsafe fn halves(start: *const u8, stride: usize) -> __m256i {
 /// The machine must have AVX2.
 #[inline(always)]
 unsafe fn both_halves(x: &[i8; 32]) -> [__m256i; 2] {
-    // SAFETY: the caller promises the instruction set; there are 32 bytes, and the loads need no alignment.
+    // SAFETY: the caller promises the instruction set. There are 32 bytes, and the loads need no alignment.
     unsafe {
         [
             _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().cast())),
@@ -426,8 +426,8 @@ unsafe fn both_halves(x: &[i8; 32]) -> [__m256i; 2] {
     }
 }
 
-/// The sums of eight rows, one a lane: vector `i` has 8 sums in 16 bits, of 4 products of at most 15 * 127 each, of row `i`
-/// and of row `i + 4`.
+/// Sums of eight rows, one in each lane. Vector `i` has 8 sums in 16 bits, each of 4 products of at most 15 * 127, of
+/// row `i` and of row `i + 4`.
 ///
 /// # Safety
 /// The machine must have AVX2.
@@ -435,7 +435,8 @@ unsafe fn both_halves(x: &[i8; 32]) -> [__m256i; 2] {
 unsafe fn eight_rows([a, b, c, d]: [__m256i; 4]) -> __m256i {
     // SAFETY: the caller promises the instruction set.
     unsafe {
-        // Every step halves a row's sums and doubles the rows: 8, then 16 products fit in 16 bits, all 32 only in 32.
+        // Every step halves the sums of a row and doubles the rows of a vector. Sums of 8 and of 16 products fit in 16
+        // bits, the sum of all 32 needs 32 bits.
         let ab = _mm256_add_epi16(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
         let cd = _mm256_add_epi16(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
         let all = _mm256_add_epi16(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
@@ -443,7 +444,7 @@ unsafe fn eight_rows([a, b, c, d]: [__m256i; 4]) -> __m256i {
     }
 }
 
-/// Sums of four neighbouring products, two of the low nibbles with `low` and two of the high ones with `high`, in 16 bits.
+/// Sums of four products in 16 bits: two neighbouring low nibbles with `low` and two high nibbles with `high`.
 ///
 /// # Safety
 /// The machine must have AVX2.
@@ -458,7 +459,7 @@ unsafe fn nibble_products(bytes: __m256i, low: __m256i, high: __m256i) -> __m256
     }
 }
 
-/// The products of 32 signed bytes in each of four rows with `x`, summed to one word a row in either half.
+/// Products of 32 signed bytes in each of four rows with `x`, summed to one word for each row in either half.
 ///
 /// # Safety
 /// The machine must have AVX2, and the bytes must be there.
@@ -474,7 +475,7 @@ unsafe fn four_rows(start: *const u8, stride: usize, x: __m256i) -> __m256i {
     }
 }
 
-/// The products of 32 signed bytes with `x`, summed by fours.
+/// Products of 32 signed bytes with `x`, summed in groups of four.
 ///
 /// # Safety
 /// The machine must have AVX2, and the bytes must be there.

@@ -1,4 +1,4 @@
-//! AVX-512 with VNNI: 16 lanes, four byte products a lane in one instruction.
+//! AVX-512 with VNNI: 16 lanes, and four products of bytes a lane in one instruction.
 
 use std::arch::x86_64::*;
 
@@ -11,7 +11,7 @@ use crate::kernels::x86::{largest_of_eight, sum_of_eight};
 /// Proof that the machine has AVX-512 F, BW, DQ, VL and VNNI.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512 {
-    /// Used beside it where it is wanted; its registers' shapes are set while kernels run.
+    /// AMX, if kernels are to use it as well. The shapes of its registers are set while kernels run.
     matrices: Option<Amx>,
 }
 
@@ -26,12 +26,12 @@ impl Avx512 {
         there.then_some(Self { matrices: None })
     }
 
-    /// The proof that it has AMX, too.
+    /// The proof that it also has AMX.
     pub(in crate::kernels) fn detect_with_matrices() -> Option<Self> {
         Amx::detect().map(Self::with)
     }
 
-    /// Whoever has AMX has all the rest.
+    /// The proof with AMX. A machine with AMX has all the other instructions.
     pub(in crate::kernels) fn with(matrices: Amx) -> Self {
         Self { matrices: Some(matrices) }
     }
@@ -48,7 +48,7 @@ fn quantise_here(values: &[f32], stride: usize, out: &mut [Quantised], rows: usi
     Quantised::columns_by(values, stride, out, rows, |values| quantised(values));
 }
 
-/// [`Quantised::of`], step by step the same: left to itself the compiler makes it several times slower.
+/// [`Quantised::of`] in the same steps, by intrinsics. The code that the compiler generates is several times slower.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn quantised(values: &[f32; 32]) -> Quantised {
     // SAFETY: there are 32 floats, and the loads need no alignment.
@@ -61,7 +61,7 @@ fn quantised(values: &[f32; 32]) -> Quantised {
         Ok(steps) => _mm512_set1_ps(steps),
         Err(block) => return block,
     };
-    // To nearest, ties to even: how the machine rounds unless told otherwise.
+    // Rounds to nearest, ties to even: the processor's default.
     let low = _mm512_cvtps_epi32(_mm512_mul_ps(low, steps));
     let high = _mm512_cvtps_epi32(_mm512_mul_ps(high, steps));
     let bytes = _mm256_set_m128i(_mm512_cvtepi32_epi8(high), _mm512_cvtepi32_epi8(low));
@@ -71,17 +71,17 @@ fn quantised(values: &[f32; 32]) -> Quantised {
     Quantised::assembled(largest, integers, _mm512_reduce_add_epi32(low), _mm512_reduce_add_epi32(high))
 }
 
-/// [`Quantised::columns`] on a machine that is known to have AVX-512.
+/// [`Quantised::columns`] compiled for AVX-512, on a machine that has it.
 pub(in crate::kernels) fn quantise(values: &[f32], stride: usize, out: &mut [Quantised], rows: usize) {
     assert!(Avx512::detect().is_some());
     // SAFETY: the machine has the instruction set.
     unsafe { quantise_here(values, stride, out, rows) }
 }
 
-/// An intrinsic whose instruction set an `Avx512` proves.
+/// Calls an intrinsic whose instruction set an `Avx512` proves.
 macro_rules! proven {
     ($call:expr) => {
-        // SAFETY: `self` proves that the machine has the instruction set; no memory is touched.
+        // SAFETY: `self` proves that the machine has the instruction set. No memory is touched.
         unsafe { $call }
     };
 }
@@ -104,35 +104,35 @@ impl Floats for Avx512 {
     #[inline(always)]
     fn load(self, from: &[f32]) -> __m512 {
         assert_eq!(from.len(), Self::LANES);
-        // SAFETY: `self` proves the instruction set; there are 16 floats and the load needs no alignment.
+        // SAFETY: `self` proves the instruction set. There are 16 floats and the load needs no alignment.
         unsafe { _mm512_loadu_ps(from.as_ptr()) }
     }
 
     #[inline(always)]
     fn load_halves(self, from: &[u16]) -> __m512 {
         assert_eq!(from.len(), Self::LANES);
-        // SAFETY: `self` proves the instruction set; there are 16 halves and the load needs no alignment.
+        // SAFETY: `self` proves the instruction set. There are 16 halves and the load needs no alignment.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) }
     }
 
     #[inline(always)]
     fn load_bytes(self, from: &[i8]) -> __m512 {
         assert_eq!(from.len(), Self::LANES);
-        // SAFETY: `self` proves the instruction set; there are 16 bytes and the load needs no alignment.
+        // SAFETY: `self` proves the instruction set. There are 16 bytes and the load needs no alignment.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
     }
 
     #[inline(always)]
     fn store(self, a: __m512, out: &mut [f32]) {
         assert_eq!(out.len(), Self::LANES);
-        // SAFETY: `self` proves the instruction set; `out` has room for 16 floats and the store needs no alignment.
+        // SAFETY: `self` proves the instruction set. `out` has room for 16 floats and the store needs no alignment.
         unsafe { _mm512_storeu_ps(out.as_mut_ptr(), a) }
     }
 
     #[inline(always)]
     fn store_halves(self, a: __m512, out: &mut [u16]) {
         assert_eq!(out.len(), Self::LANES);
-        // SAFETY: `self` proves the instruction set; `out` has room for 16 halves and the store needs no alignment.
+        // SAFETY: `self` proves the instruction set. `out` has room for 16 halves and the store needs no alignment.
         unsafe {
             let halves = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
             _mm256_storeu_si256(out.as_mut_ptr().cast(), halves);
@@ -284,7 +284,8 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn dot_all<const MOST: i32>(self, mut sum: __m512i, weights: &[__m512i], x: &[i8]) -> __m512i {
-        // In two sums: one instruction after the other has its latency, and too few rows fit in the scheduler to hide it.
+        // In two sums: in one chain, each instruction waits for the latency of the one before, and too few rows fit in
+        // the processor's scheduler to hide it.
         let mut other = self.splat(0);
         let (pairs, rest) = weights.as_chunks::<2>();
         let x = x.as_chunks::<4>().0;
@@ -310,7 +311,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn wide(self, weights: __m512i) -> __m512i {
-        // Signed plus 128 is unsigned: the first operand of VPDPBUSD.
+        // Adding 128 makes signed bytes unsigned, as the first operand of VPDPBUSD must be.
         proven!(_mm512_xor_si512(weights, _mm512_set1_epi8(-128)))
     }
 
@@ -337,7 +338,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn pair(self, tile: Tile<'_>, at: usize) -> __m512i {
         let (start, stride) = tile.lanes(Self::LANES, at, 2);
-        // SAFETY: `self` proves the instruction set; two bytes can be read in each of the 16 rows.
+        // SAFETY: `self` proves the instruction set. Two bytes can be read in each of the 16 rows.
         unsafe {
             let row = |lane: usize| i32::from(start.add(lane * stride).cast::<u16>().read_unaligned());
             gathered(row)
@@ -347,8 +348,8 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn word(self, tile: Tile<'_>, at: usize) -> __m512i {
         let (start, stride) = tile.lanes(Self::LANES, at, 4);
-        // SAFETY: `self` proves the instruction set; four bytes can be read in each of the 16 rows, and offsets to all of them
-        // fit 32 bits where they are gathered.
+        // SAFETY: `self` proves the instruction set. Four bytes can be read in each of the 16 rows. They are gathered
+        // only if the offsets of all rows fit 32 bits.
         unsafe {
             if stride > i32::MAX as usize / Self::LANES {
                 return gathered(|lane| start.add(lane * stride).cast::<i32>().read_unaligned());
@@ -371,7 +372,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn words(self, tile: Tile<'_>, at: usize) -> [__m512i; 4] {
         let (start, stride) = tile.lanes(Self::LANES, at, 16);
-        // SAFETY: `self` proves the instruction set; 16 bytes can be read in each of the 16 rows.
+        // SAFETY: `self` proves the instruction set. 16 bytes can be read in each of the 16 rows.
         unsafe {
             // Vector i holds rows i, i + 4, i + 8 and i + 12, so that the 4 x 4 transposition inside the quarters
             // leaves the rows in order.
@@ -389,7 +390,7 @@ impl Simd for Avx512 {
     }
 }
 
-/// Where the low halves of 16 words are, then the high ones.
+/// Permutation that puts the low halves of 16 words first and the high ones after them.
 const LOW_THEN_HIGH: __m512i = {
     let mut order = [0_u16; 32];
     let mut place = 0;
@@ -430,7 +431,7 @@ unsafe fn gathered(row: impl Fn(usize) -> i32) -> __m512i {
     }
 }
 
-/// Sixteen bytes at `start` and every four strides after, four times.
+/// 16 bytes each at `start` and at 4, 8 and 12 strides after it.
 ///
 /// # Safety
 /// The machine must have AVX-512 F, and the bytes must be there.

@@ -6,12 +6,12 @@ fn choose(logits: &[f32], sampling: Sampling, position: u32) -> u32 {
     Sampler::new(logits.len()).choose(logits, &sampling, position).unwrap().token
 }
 
-/// Logits of the probabilities, shifted: a constant must not matter.
+/// Logits of the probabilities plus a constant, which must not change the result.
 fn logits_of(probabilities: &[f32]) -> Vec<f32> {
     probabilities.iter().map(|probability| probability.ln() + 3.0).collect()
 }
 
-/// How often each token is drawn at `draws` positions.
+/// Number of draws of each token, over `draws` positions.
 fn count(logits: &[f32], sampling: Sampling, draws: u32) -> Vec<u32> {
     let mut sampler = Sampler::new(logits.len());
     let mut counts = vec![0; logits.len()];
@@ -21,7 +21,7 @@ fn count(logits: &[f32], sampling: Sampling, draws: u32) -> Vec<u32> {
     counts
 }
 
-/// Pearson's statistic of `counts` against `probabilities`; tokens of probability 0 must not occur.
+/// Pearson's statistic of `counts` against `probabilities`. Tokens of probability 0 must not occur.
 fn chi_square(counts: &[u32], probabilities: &[f64]) -> f64 {
     let draws = f64::from(counts.iter().sum::<u32>());
     let terms = counts.iter().zip(probabilities).map(|(count, probability)| {
@@ -35,7 +35,8 @@ fn chi_square(counts: &[u32], probabilities: &[f64]) -> f64 {
 }
 
 const PROBABILITIES: [f32; 6] = [0.05, 0.3, 0.1, 0.3, 0.05, 0.2];
-/// With 5 degrees of freedom a fair sampler stays below this 999 times of 1000; the seeds are fixed, so it does or not.
+/// With 5 degrees of freedom a fair sampler stays below this value in 999 of 1000 runs. The seeds are fixed, so the
+/// result is the same in every run.
 const CHI_SQUARE_MAX: f64 = 20.5;
 const DRAWS: u32 = 20_000;
 
@@ -80,7 +81,7 @@ fn top_k_keeps_the_likeliest_and_top_p_counts_among_those() {
     let statistic =
         chi_square(&count(&logits, Sampling { top_k: 3, ..PLAIN }, DRAWS), &[0.0, 0.375, 0.0, 0.375, 0.0, 0.25]);
     assert!(statistic < CHI_SQUARE_MAX, "{statistic}");
-    // 0.3 + 0.3 of 1 reaches 0.6; of the 0.8 that top_k leaves, 0.75 is reached by the same two.
+    // Two tokens of 0.3 sum to 0.6 of 1. The same two are 0.75 of the 0.8 that `top_k` leaves.
     for sampling in [Sampling { top_p: 0.59, ..PLAIN }, Sampling { top_k: 3, top_p: 0.74, ..PLAIN }] {
         let statistic = chi_square(&count(&logits, sampling, DRAWS), &[0.0, 0.5, 0.0, 0.5, 0.0, 0.0]);
         assert!(statistic < CHI_SQUARE_MAX, "{sampling:?}: {statistic}");
