@@ -1,5 +1,5 @@
-//! What a stage should do about the cluster it sees. Pure: the same view gives the same action on every stage, so
-//! whoever is first commits it and the others find it done.
+//! Decides the next action of a stage from the cluster it sees. Pure: the same view gives the same action on every
+//! stage. So the first stage commits it and the others find it done.
 
 use schema::record::{Placement, Shard, StageRecord};
 use schema::{Generation, Key, StageName};
@@ -7,67 +7,67 @@ use schema::{Generation, Key, StageName};
 use crate::planner::{NoPlan, Note, PlanError, Proposal};
 use crate::view::ClusterView;
 
-/// What to do next.
+/// The next action of a stage.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Nothing: the placement stands and my part of it is claimed, or it is for others.
+    /// Nothing: the placement stands, and this stage has claimed its part or has none.
     Rest,
     /// Nothing yet.
     Wait(Waiting),
-    /// Commit this placement, provided the one that was seen still stands.
+    /// Commit this placement, provided the placement that was seen still stands.
     Propose {
         /// The placement.
         placement: Placement,
-        /// The seen placement's revision, or that of a value in its place that means nothing; `None` when there was none.
+        /// The seen placement's revision, or that of an unusable value in its place. `None` if there was none.
         replacing: Option<u64>,
-        /// What is to be written beside the pins with it.
+        /// The statuses of pins to be written with it.
         notes: Vec<Note>,
     },
-    /// Write beside the pins what became of them.
+    /// Write the statuses of pins.
     Note(Vec<Note>),
-    /// Claim my slot.
+    /// Claim the slot of this stage.
     Claim {
         /// The placement's generation.
         generation: Generation,
         /// The slot.
         slot: u32,
-        /// What it holds.
+        /// The shard in it.
         shard: Shard,
     },
 }
 
-/// What is waited for.
+/// The condition that a stage waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waiting {
-    /// Somebody who names a model.
+    /// A process that names a model.
     Model,
-    /// My own record in the store.
+    /// The stage's own record in the store.
     Registration,
     /// More stages, before the first placement.
     Stages {
-        /// Live now.
+        /// The number of live stages.
         found: usize,
-        /// Wanted.
+        /// The number of stages wanted.
         expected: u32,
     },
     /// A moment without joins and leaves.
     Quiet,
-    /// A plan: more memory, mostly.
+    /// A plan, which mostly needs more memory.
     Memory(PlanError),
 }
 
-/// For how long nothing has changed, by the clock of whoever asks; each is calmer than the one before.
+/// The time for which nothing has changed, by the caller's clock. Each value is more stable than the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stability {
-    /// Stages have just come or gone.
+    /// Stages have just joined or left.
     Changing,
-    /// The set of live stages is the same for the settling time.
+    /// The set of live stages has been the same for the settling time.
     Settled,
-    /// And the placement for so long that layers may be moved for speed alone.
+    /// In addition, the placement is old enough for layers to be moved for speed alone.
     Standing,
 }
 
-/// What stage `me` should do after things have been as they are for so long.
+/// The next action of stage `me`, given how long the view has been stable.
 pub fn decide(view: &ClusterView, me: &StageName, stability: Stability) -> Action {
     let Some(model) = view.model.as_ref().map(|model| &model.value) else { return Action::Wait(Waiting::Model) };
     if !view.stages.contains_key(me) {
@@ -78,25 +78,26 @@ pub fn decide(view: &ClusterView, me: &StageName, stability: Stability) -> Actio
         return Action::Wait(Waiting::Stages { found: view.stages.len(), expected: model.stages_min });
     }
     let Proposal { shards, notes, .. } = Proposal::new(view, model, stability >= Stability::Standing);
-    // What became of a pin is written once the placement shows it: until then the old words tell what is to be given back.
+    // The status of a pin is written once the placement shows it. Until then the old status tells which layers are to
+    // be given back.
     let at_rest = || match follow(view, me) {
         Action::Rest if !notes.is_empty() => Action::Note(notes.clone()),
         action => action,
     };
     let shards = match shards {
         Ok(shards) => shards,
-        // Claims of the old placement stay: what is served by them goes on being served.
+        // Claims of the old placement stay: the stages go on serving by them.
         Err(error) => return rest_or(at_rest(), Waiting::Memory(error)),
     };
     if current.is_some_and(|current| current.value.shards() == shards) {
         return at_rest();
     }
-    // Who asked for a number of stages and has it need not wait for more.
+    // If the operator asked for a number of stages and all of them are live, there is no need to wait for more.
     let complete = current.is_none() && model.stages_min > 1;
     if stability < Stability::Settled && !complete {
         return rest_or(follow(view, me), Waiting::Quiet);
     }
-    // Claims count too: should somebody delete the placement, the generations in frames must not begin again.
+    // Claims count too: if the placement was deleted, the generations in frames must not begin again.
     let placed = current.map(|current| current.value.generation());
     let claimed = view.claims.keys().map(|(generation, _)| *generation);
     let generation = placed.into_iter().chain(claimed).max().unwrap_or_default().next();
@@ -105,11 +106,11 @@ pub fn decide(view: &ClusterView, me: &StageName, stability: Stability) -> Actio
             let replacing = current.map(|current| current.mod_revision).or_else(|| view.spoilt(&Key::Placement));
             Action::Propose { placement, replacing, notes }
         }
-        Err(_) => Action::Rest, // The planner's ranges are contiguous; its proptest says so.
+        Err(_) => Action::Rest, // The planner's ranges are contiguous, as its proptest checks.
     }
 }
 
-/// Whether two views lead to the same decisions: all that differs is what stages report of their load, every few seconds.
+/// True if two views lead to the same decisions. They may differ in the load that stages report every few seconds.
 pub fn alike(one: &ClusterView, other: &ClusterView) -> bool {
     let what_counts = |view: &ClusterView| -> Vec<_> {
         let stages = view.stages.iter();
@@ -128,8 +129,8 @@ pub fn alike(one: &ClusterView, other: &ClusterView) -> bool {
 // === impl Waiting ===
 
 impl Waiting {
-    /// A sentence for operators; `None` for what passes within a second. Where there is no plan, what would help is looked
-    /// for, which takes a few milliseconds in large clusters.
+    /// A sentence for operators. `None` for a wait that passes within a second. If there is no plan, this looks for
+    /// remedies, which takes a few milliseconds in large clusters.
     pub fn reason(&self, view: &ClusterView) -> Option<String> {
         match self {
             Self::Registration | Self::Quiet => None,
@@ -139,7 +140,7 @@ impl Waiting {
     }
 }
 
-/// Claims what the placement gives to `me`, unless that is done.
+/// Claims the slot that the placement gives to `me`, unless that is done.
 fn follow(view: &ClusterView, me: &StageName) -> Action {
     let Some(placement) = view.placement.as_ref().map(|placement| &placement.value) else { return Action::Rest };
     let Some(slot) = placement.slot_of(me) else { return Action::Rest };
@@ -311,14 +312,14 @@ mod tests {
         LayerRange::new(start, end).unwrap()
     }
 
-    /// Puts a pin as revision `revision`, or deletes it.
+    /// Puts a pin with revision `revision`, or deletes it.
     fn pin(view: &mut ClusterView, stage: &str, wish: Option<Pin>, revision: u64) {
         view.pins.remove(&name(stage));
         let wish = wish.map(|value| Versioned { value, mod_revision: revision });
         view.pins.extend(wish.map(|wish| (name(stage), wish)));
     }
 
-    /// Does what the stages decide until they rest; how many placements that took.
+    /// Carries out the decisions of the stages until they rest. Returns the number of placements that took.
     fn settle(view: &mut ClusterView) -> u32 {
         let mut proposals = 0;
         let me = view.stages.keys().next().unwrap().clone();
@@ -411,13 +412,13 @@ mod tests {
         assert_eq!(held(&view, "a").unwrap().count(), 1);
         pin(&mut view, "a", None, 0);
         settle(&mut view);
-        // The order is a, c, b by now: who came back comes last.
+        // The order is a, c, b by now: a stage that came back comes last.
         let before = held(&view, "b");
         pin(&mut view, "b", Some(Pin::Cordoned), 40);
         assert_eq!((settle(&mut view), held(&view, "b")), (0, before));
         view.stages.remove(&name("c"));
         assert_eq!((settle(&mut view), held(&view, "b")), (1, before));
-        // Rather than that nobody serves, it gets more in the end, and keeps that.
+        // It gets more layers in the end, because otherwise no stage would serve, and keeps them.
         view.stages.insert(name("a"), versioned(stage(5)));
         settle(&mut view);
         assert_eq!(held(&view, "b"), Some(layers(0, 4)));

@@ -1,4 +1,4 @@
-//! What the doors ask of the pipeline, and what they get back.
+//! The requests that the gateway's HTTP server makes of the pipeline, and the replies.
 
 use std::time::Duration;
 
@@ -8,35 +8,36 @@ use tokio::sync::mpsc;
 /// A sequence to be generated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// Token ids of the prompt; at least one.
+    /// Token ids of the prompt, at least one.
     pub prompt: Vec<u32>,
-    /// Most tokens to generate; at least one. The context may end it earlier.
+    /// Most tokens to generate, at least one. The context may end it earlier.
     pub tokens_max: u32,
-    /// How to choose them.
+    /// The method of choosing them.
     pub sampling: Sampling,
-    /// Tokens that end the sequence (they are reported, then it finishes with [`Finish::Stop`]).
+    /// Tokens that end the sequence. Such a token is reported, then the sequence finishes with [`Finish::Stop`].
     pub stop_tokens: Vec<u32>,
-    /// The longest it may take, queue included.
+    /// Longest time it may take, queue included.
     pub deadline: Duration,
-    /// Among those that wait, smaller goes first; 0 unless the client says.
+    /// Among the waiting requests, a smaller value goes first. 0 unless the client sets it.
     pub priority: i32,
 }
 
-/// Why a sequence ended well.
+/// The reason for which a sequence ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
     /// A stop token came.
     Stop,
-    /// `tokens_max` tokens are made, or the context is full.
+    /// `tokens_max` tokens are generated, or the context is full.
     Length,
 }
 
-/// The beginning, one token, or the end.
+/// An event of a sequence: its beginning, one token, or its end.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TokenEvent {
-    /// Work on it has begun; the first event, once.
+    /// Work on the sequence has begun. This is the first event and comes once.
     Began {
-        /// Tokens at the start of the prompt that need not be computed: another sequence's keys and values serve.
+        /// Tokens at the start of the prompt that need not be computed, because another sequence's keys and values
+        /// serve.
         cached_tokens: u32,
     },
     /// The next token.
@@ -46,18 +47,18 @@ pub enum TokenEvent {
         /// Natural logarithm of its probability under the model.
         logprob: f32,
     },
-    /// The sequence is complete; the last event.
+    /// The sequence is complete. This is the last event.
     Finished {
-        /// Why.
+        /// The reason.
         finish: Finish,
-        /// How long it took, where.
+        /// The durations of its phases.
         timings: Timings,
     },
-    /// The sequence ended with an error; the last event.
+    /// The sequence ended with an error. This is the last event.
     Failed(Failure),
 }
 
-/// How long a sequence took, and where.
+/// The durations of a sequence's phases, and the work of each stage for it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Timings {
     /// From admission to the first micro-batch.
@@ -66,13 +67,13 @@ pub struct Timings {
     pub prefill: Duration,
     /// From the first token to the last.
     pub decode: Duration,
-    /// How often it was started again after a fault.
+    /// The number of times that it was started again after a fault.
     pub attempts: u32,
-    /// What each stage did for the micro-batches this sequence was in, by slot; its own rows only.
+    /// The work of each stage for the micro-batches this sequence was in, by slot. Only its own rows count.
     pub stages: Vec<StageTime>,
 }
 
-/// What one stage did for a sequence.
+/// The work of one stage for a sequence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StageTime {
     /// The stage's name.
@@ -85,7 +86,7 @@ pub struct StageTime {
     pub compute: Duration,
 }
 
-/// Why an accepted sequence did not complete.
+/// The reason for which an accepted sequence did not complete.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// Its deadline passed.
@@ -102,32 +103,32 @@ pub enum Failure {
     Stage {
         /// The stage's name.
         stage: String,
-        /// Its words.
+        /// The reason that it gave.
         reason: String,
     },
 }
 
-/// Why a sequence was not accepted.
+/// The reason for which a sequence was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// The pipeline cannot serve now.
     #[error("the model cannot be served now: {reason}")]
     NotServing {
-        /// What is missing, such as "layers 9..21 are held by nobody".
+        /// The missing part, such as "layers 9..21 are held by nobody".
         reason: String,
     },
     /// The queue is full.
     #[error("{waiting} requests wait already: try again later")]
     Busy {
-        /// How many wait.
+        /// The number of requests that wait.
         waiting: usize,
     },
     /// The prompt leaves no room for an answer.
     #[error("this model's maximum context length is {context_tokens} tokens, the prompt has {prompt_tokens}")]
     TooLong {
-        /// The context.
+        /// The length of the context, in tokens.
         context_tokens: u32,
-        /// The prompt.
+        /// The length of the prompt, in tokens.
         prompt_tokens: u32,
     },
 }
@@ -146,60 +147,61 @@ impl TokenStream {
         Self { events }
     }
 
-    /// The next event; after `Finished` or `Failed` there is none. Cancel-safe.
+    /// The next event. After `Finished` or `Failed` there is none. Cancel-safe.
     pub async fn next(&mut self) -> Option<TokenEvent> {
         self.events.recv().await
     }
 }
 
-/// Whether the pipeline can serve, and what it looks like; published whole on every change.
+/// The state of the pipeline, published whole on every change.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PipelineStatus {
-    /// Whether every layer is held exactly once by a serving stage of the newest generation.
+    /// True once a micro-batch has come through every stage of the current pipeline and back.
     pub serving: bool,
-    /// If not, why, in a plain sentence naming the missing layers.
+    /// If it does not serve, the reason: a plain sentence that names the missing layers.
     pub reason: String,
-    /// Layer ranges nobody serves, `[first, one past last]`.
+    /// Layer ranges that no stage serves, `[first, one past last]`.
     pub missing_layers: Vec<[u32; 2]>,
-    /// Whether the store answers.
+    /// True if the store answers.
     pub store_reachable: bool,
-    /// What the store complains of, such as a full disk; it still answers.
+    /// Alarms that the store raises, such as a full disk. It still answers.
     pub store_alarms: Vec<String>,
-    /// The first thing that the store has lost, or shows and that cannot be used.
+    /// In words, the records that the store has lost or else the first value in it that cannot be used.
     pub store_oddity: Option<String>,
     /// Most tokens in a sequence, prompt and answer together: the model's context, or less where memory is short.
     pub context_tokens: u32,
-    /// Sequences in work.
+    /// The number of sequences being generated.
     pub running: usize,
-    /// Sequences waiting.
+    /// The number of sequences that wait.
     pub waiting: usize,
     /// Tokens generated per second over the last period.
     pub tokens_per_second: f64,
 }
 
-/// What a door needs of the pipeline. The head implements it; a test double may.
+/// The pipeline as the HTTP server uses it. The gateway's core implements it, and a test double may.
 #[async_trait::async_trait]
 pub trait Pipeline: Send + Sync + 'static {
-    /// Accepts a sequence or says why not. An accepted one always ends with `Finished` or `Failed`.
+    /// Accepts a sequence or returns the reason for refusing it. An accepted one always ends with `Finished` or
+    /// `Failed`.
     ///
     /// # Errors
-    /// [`Rejection`] when it is not accepted.
+    /// [`Rejection`] if it is not accepted.
     async fn generate(&self, request: Request) -> Result<TokenStream, Rejection>;
 
-    /// Counts a sequence that a door refuses by itself, as if it had been handed over and not accepted.
+    /// Counts a sequence that the HTTP server refuses by itself, as if it had been submitted and not accepted.
     fn refused(&self, rejection: &Rejection);
 
-    /// How the pipeline is now.
+    /// The current state of the pipeline.
     fn status(&self) -> PipelineStatus;
 
-    /// What was counted, for Prometheus.
+    /// The counters, for Prometheus.
     fn metrics(&self) -> prometheus::Registry;
 
     /// The cluster as the store shows it now.
     fn view(&self) -> std::sync::Arc<crate::view::ClusterView>;
 }
 
-/// Adds what a stage reports to a sequence's account: the sequence's share is by rows.
+/// A sequence's share of the time that a stage reports, in proportion to its rows.
 pub(crate) fn share(spent: &Spent, rows: u32) -> Duration {
     let rows_total = spent.rows.max(1);
     Duration::from_micros(u64::from(spent.compute_us) * u64::from(rows) / u64::from(rows_total))

@@ -1,8 +1,9 @@
-//! The dataflow core: the coordination store, the cluster view, the planner, links, and the two run loops.
+//! The dataflow core: the coordination store, the cluster view, the planner, links, and the run loops of a stage and of
+//! a gateway.
 //!
 //! The files that decide (`view`, `planner`, `decide`, `report`, `stage::member`, `core::conductor`, `core::scheduler`,
-//! `core::ledger`) are pure: no tokio, no socket, no clock. This crate knows neither what a layer computes nor who asks
-//! for tokens.
+//! `core::ledger`) are pure: no tokio, no socket, no clock. This crate knows neither the arithmetic of a layer nor the
+//! clients that ask for tokens.
 
 #[cfg(feature = "cluster")]
 pub mod core;

@@ -1,7 +1,7 @@
-//! The report for operators on a cluster, derived once from a view: whether it serves, why not, and the state of each stage. The
-//! command line and the HTTP pages only draw it. Pure.
+//! The report on a cluster for operators, derived once from a view: if it serves, the reason if not, and the state of
+//! each stage. The command line and the HTTP pages only draw it. Pure.
 //!
-//! One more state of a stage is a variant of [`StageState`] with its word, and an arm where it is recognized.
+//! One more state of a stage is a variant of [`StageState`] with its word, and an arm that recognizes it.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,41 +14,41 @@ use schema::{LayerRange, StageName};
 use crate::planner::NoPlan;
 use crate::view::{ClusterView, NotServing, PinReport, Served};
 
-/// A cluster for operators.
+/// The report on a cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterReport<'a> {
-    /// The claims that serve, or why none do.
+    /// The claims that serve, or the reason for which none do.
     pub serving: Result<Served<'a>, NotServing>,
     /// The stages: those with layers first, in layer order, then the others by name.
     pub stages: Vec<StageReport<'a>>,
-    /// Operators' wishes and what became of them.
+    /// Operators' pins and their statuses.
     pub pins: Vec<PinReport>,
     /// The live gateways, by slot.
     pub gateways: Vec<(u32, &'a GatewayRecord)>,
 }
 
-/// One stage for operators.
+/// The report on one stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StageReport<'a> {
     /// Its name.
     pub name: &'a StageName,
-    /// What it does.
+    /// Its state.
     pub state: StageState,
-    /// Why, where the state alone does not say it.
+    /// The reason, if the state alone does not show it.
     pub reason: Option<Cow<'a, str>>,
     /// The slot that the newest placement gives it.
     pub slot: Option<u32>,
     /// The layers of that slot.
     pub layers: Option<LayerRange>,
-    /// The operator's wish for it.
+    /// The operator's pin for it.
     pub pin: Option<Pin>,
     /// Its claim on that slot.
     pub claim: Option<&'a ClaimRecord>,
-    /// Its record, while it is live.
+    /// Its record, if it is live.
     pub record: Option<&'a StageRecord>,
 }
 
-/// The state of a stage, as operators are shown it.
+/// The state of a stage, as shown to operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StageState {
     /// It takes frames for its layers.
@@ -61,22 +61,23 @@ pub enum StageState {
     Failed,
     /// It is given layers and has not claimed them.
     Unclaimed,
-    /// It is given layers and is not there.
+    /// It is given layers and is not live.
     Gone,
     /// It has no layers and is about to stop.
     Leaving,
     /// It has no layers.
     Standby,
-    /// Its peers could not bring frames to it and took it out of the cluster.
+    /// Peers could not bring frames to it, or take frames from it, and evicted it.
     Evicted,
-    /// Its record does not prove that it knows the cluster key: it is no member.
+    /// Its record does not prove that it has the cluster key: it is no member.
     Refused,
 }
 
 /// The stages that serve in `view`.
 ///
 /// # Errors
-/// [`NotServing`] names the layers that nobody serves and why; where no placement can be made, also what would help.
+/// [`NotServing`] names the layers that no stage serves and the reason. If no placement can be made, it also names
+/// remedies.
 pub fn serving(view: &ClusterView) -> Result<Served<'_>, NotServing> {
     view.serving().map_err(|NotServing { missing, reason }| {
         let model = view.model.as_ref().map(|model| &model.value);
@@ -88,7 +89,7 @@ pub fn serving(view: &ClusterView) -> Result<Served<'_>, NotServing> {
     })
 }
 
-/// The first thing that the store has lost, or shows and that cannot be used.
+/// In words, the records that the store has lost or else the first value in it that cannot be used.
 pub(crate) fn oddity(view: &ClusterView) -> Option<String> {
     if !view.recalled.is_empty() {
         let lost: Vec<_> = view.recalled.keys().map(ToString::to_string).collect();
@@ -97,7 +98,7 @@ pub(crate) fn oddity(view: &ClusterView) -> Option<String> {
     view.complaints.first().map(|complaint| format!("in the store, {complaint}"))
 }
 
-/// The reason why nothing is placed yet.
+/// The reason for which nothing is placed yet.
 fn unplaced(view: &ClusterView, model: &ModelRecord) -> String {
     let held = format!("layers 0..{} are held by nobody", model.layers);
     match NoPlan::find(view, model) {
@@ -106,7 +107,7 @@ fn unplaced(view: &ClusterView, model: &ModelRecord) -> String {
     }
 }
 
-/// `reason`, which is about layers of `placement`, and why others cannot take them over, where they cannot.
+/// `reason`, which is about layers of `placement`. If other stages cannot take them over, the reason for that is added.
 fn beyond_placement(view: &ClusterView, model: &ModelRecord, placement: &Placement, reason: String) -> String {
     let mut states = stages(view, Some(placement)).into_iter().filter(|stage| stage.slot.is_some());
     if states.all(|stage| stage.state.comes_to_serve()) {
@@ -118,7 +119,7 @@ fn beyond_placement(view: &ClusterView, model: &ModelRecord, placement: &Placeme
     }
 }
 
-/// Every stage of `view`, of which `placement` gives layers to some.
+/// Every stage of `view`. Some of them have layers in `placement`.
 fn stages<'a>(view: &'a ClusterView, placement: Option<&'a Placement>) -> Vec<StageReport<'a>> {
     let placed = placement.into_iter().flat_map(|placement| {
         (0..).zip(placement.shards()).map(move |(slot, shard)| {
@@ -160,7 +161,7 @@ impl<'a> StageReport<'a> {
         let record = view.stages.get(name).map(|record| &record.value);
         let (stranger, eviction) = (view.strangers.get(name), view.evictions.get(name));
         let (state, reason) = match (record, placed, claim.map(|claim| &claim.state)) {
-            // A claim is under its stage's lease: without the stage it is about to go, too.
+            // A claim is under its stage's lease. Without the stage it is about to be deleted, too.
             (None, _, _) => match (stranger, eviction) {
                 (Some(why), _) => (StageState::Refused, Some(Cow::Borrowed(why.value.as_str()))),
                 (None, Some(why)) => {
@@ -206,7 +207,7 @@ impl StageState {
         }
     }
 
-    /// True if a stage that is given layers serves them, or will without another placement.
+    /// True if a stage with layers in the placement serves them, or will serve them without another placement.
     fn comes_to_serve(self) -> bool {
         matches!(self, Self::Serving | Self::Loading | Self::Ready)
     }
@@ -225,7 +226,7 @@ mod tests {
         Versioned { value, mod_revision: 7 }
     }
 
-    /// A model of four layers of 10 bytes, and stages with so many bytes each.
+    /// A model of four layers of 10 bytes, and stages with these budgets in bytes.
     fn unplaced_view(stages: &[(&str, u64)]) -> ClusterView {
         ClusterView {
             reachable: true,
@@ -239,7 +240,8 @@ mod tests {
         LayerRange::new(start, end).unwrap()
     }
 
-    /// The same, with half of the layers given to `b`, which comes first in the order, and half to `a`; `a` is in `state`.
+    /// The same, with half of the layers given to `b`, which comes first in the order, and half to `a`, which is in
+    /// `state`.
     fn placed_view(stages: &[(&str, u64)], state: Option<ClaimState>) -> ClusterView {
         let shards = [("b", layers(0, 2)), ("a", layers(2, 4))];
         let shards = shards.map(|(stage, layers)| Shard { layers, stage: name(stage) });
@@ -292,7 +294,7 @@ mod tests {
             (weights 40 B, keys and values of 1024 tokens as f16 0 B, scratch 0 B), the stage offers 20 B (b 20 B): \
             20 B are missing; what would help: one more stage that may use 20 B"
         );
-        // Somebody who is free takes over: nothing more is to be said.
+        // A free stage takes over, so nothing more is reported.
         insta::assert_snapshot!(reason(&placed_view(&[("b", 20), ("c", 20)], None)),
             @"layers 2..4 are held by nobody: stage a is gone"
         );
@@ -303,7 +305,7 @@ mod tests {
             of 2 stages), the stages offer 30 B (b 20 B, a 10 B): 10 B are missing; what would help: one more stage \
             that may use 10 B"
         );
-        // What is being loaded will be served, whatever a new plan would need.
+        // Layers that are being loaded will be served, whatever a new plan would need.
         let loading = placed_view(&[("a", 10), ("b", 20)], Some(ClaimState::Loading));
         insta::assert_snapshot!(reason(&loading), @"layers 2..4 are being loaded by stage a");
         assert_eq!(serving(&loading).unwrap_err().missing, [layers(2, 4)]);

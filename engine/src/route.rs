@@ -1,95 +1,250 @@
-//! A way to one peer that is made anew when it breaks or when the pipeline is rebuilt.
+//! The route to one peer: sends frames in order, dials anew after a connection breaks, and reports the outcome of each
+//! frame as an event. It never makes its owner wait: work that cannot be done at once goes on while the owner waits for
+//! [`Route::next`].
 
+use std::collections::VecDeque;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use schema::frame::Frame;
 use tracing::warn;
 
+use crate::limits::STAGE_QUEUE_MAX;
 use crate::link::limits::{CONNECT_WAIT_MAX, HANGS_UP_MAX};
-use crate::link::{Absence, ClusterKey, LinkError, Outbound};
+use crate::link::{Absence, ClusterKey, LinkError, Outbound, Unreachable};
 
-/// A process that is just being ended may have its connections closed and still be listened for: the system takes a new one
-/// and closes that, too. A moment later it says that nobody is there.
+/// Pause before a connection that was closed at once is dialled again. The system of a process that is just ending
+/// still accepts connections and closes them. A moment later it refuses them, which proves that the process is gone.
 const ENDING_PAUSE: Duration = Duration::from_millis(10);
-/// How often that is tried: ending takes longer, the more memory there was.
+/// Number of such dials: a process takes the longer to end, the more memory it has.
 const ENDING_TRIES: usize = 5;
 
-/// At most one connection, to whichever endpoint was asked for last.
+/// The outcome of a frame, or the end of a connection.
+#[derive(Debug)]
+pub(crate) enum RouteEvent {
+    /// The link took a frame with `bytes` of activations.
+    Sent { frame: Frame, bytes: usize, waited: Duration, round_trip: Option<Duration> },
+    /// A frame is lost. `found` is set if the error proves that the peer cannot be reached.
+    Unsent { frame: Frame, endpoint: String, bytes: usize, waited: Duration, cause: String, found: Option<Unreachable> },
+    /// The connection ended, and the frames last sent may be lost. `failed` is the cause if a new connection failed in
+    /// a way that proves nothing.
+    Broke { endpoint: String, failed: Option<String> },
+    /// The connection ended, and the peer cannot be reached any more.
+    Gone(Unreachable),
+}
+
+/// A frame that waits to be sent.
+struct Parcel {
+    endpoint: String,
+    frame: Frame,
+    activations: Bytes,
+    queued: Instant,
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The work in progress on a route.
+enum Work {
+    /// `parcel` is the frame that waits for the connection. `None` if the dial only checks that the peer is gone.
+    Dial { dial: Boxed<Result<Outbound, LinkError>>, endpoint: String, parcel: Option<Parcel> },
+    /// `fresh` is true if the connection was made for this frame, so that its failure is that of the frame.
+    Send { send: Boxed<(Outbound, Parcel, Result<(), LinkError>)>, fresh: bool },
+}
+
+enum Worked {
+    Dialled(Result<Outbound, LinkError>, String, Option<Parcel>),
+    Sent(Outbound, Parcel, Result<(), LinkError>, bool),
+}
+
+/// At most one connection, to the endpoint of the newest frame.
 pub(crate) struct Route {
     key: Option<ClusterKey>,
+    /// True if a connection that ends is dialled again at once, to find out whether the peer is gone.
+    redials: bool,
     link: Option<Outbound>,
-    /// The fastest round trip of the connections to an endpoint: what is slower had to wait for something else.
+    work: Option<Work>,
+    queue: VecDeque<Parcel>,
+    events: VecDeque<RouteEvent>,
+    /// The fastest round trip of the connections to an endpoint: slower ones had to wait for something else.
     round_trip: Option<(String, Duration)>,
-    /// Where nothing was heard, and when that was found.
+    /// The endpoint that did not answer last, and the moment that was found.
     silent: Option<(String, Instant)>,
-    /// The endpoint that closes every connection at once, and since when it has.
+    /// The endpoint that closes every connection at once, and the moment of the first.
     hangs_up: Option<(String, Instant)>,
 }
 
 // === impl Route ===
 
 impl Route {
+    /// A route that finds out at once whether a peer whose connection ended is gone.
+    pub(crate) fn redialling(key: Option<ClusterKey>) -> Self {
+        Self { redials: true, ..Self::new(key) }
+    }
+
+    /// A route that dials again only for the next frame.
     pub(crate) fn new(key: Option<ClusterKey>) -> Self {
-        Self { key, link: None, round_trip: None, silent: None, hangs_up: None }
+        Self {
+            key,
+            redials: false,
+            link: None,
+            work: None,
+            queue: VecDeque::new(),
+            events: VecDeque::new(),
+            round_trip: None,
+            silent: None,
+            hangs_up: None,
+        }
     }
 
-    /// How long it takes there and back, as far as that is known.
-    pub(crate) fn round_trip(&self) -> Option<Duration> {
-        self.round_trip.as_ref().map(|(_, fastest)| *fastest)
-    }
-
-    /// Forgets the connection: what it still holds is for a pipeline that is gone.
+    /// Forgets the connection and all frames that wait: they are of a pipeline that is gone.
     pub(crate) fn reset(&mut self) {
-        self.link = None;
+        (self.link, self.work) = (None, None);
+        self.queue.clear();
+        self.events.clear();
     }
 
-    /// Waits until the connection has ended, and says where it led; for ever, if there is none. Cancel-safe.
-    pub(crate) async fn ended(&mut self) -> String {
-        match self.link.as_mut() {
-            None => std::future::pending().await,
-            Some(link) => {
+    /// Sends a frame to `endpoint` after those that wait. At most [`STAGE_QUEUE_MAX`] wait. One more is unsent at once.
+    pub(crate) fn send(&mut self, endpoint: String, frame: Frame, activations: Bytes) {
+        let parcel = Parcel { endpoint, frame, activations, queued: Instant::now() };
+        if self.queue.len() >= STAGE_QUEUE_MAX {
+            return self.fail(parcel, "too many frames wait for the connection".to_owned(), None);
+        }
+        self.queue.push_back(parcel);
+        self.advance();
+    }
+
+    /// An event that has happened already.
+    pub(crate) fn take_event(&mut self) -> Option<RouteEvent> {
+        self.events.pop_front()
+    }
+
+    /// Waits for the next event. Waits for ever if there is neither work nor a connection. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> RouteEvent {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+            if let Some(work) = &mut self.work {
+                let worked = work.done().await;
+                self.work = None;
+                self.finish(worked);
+                self.advance();
+            } else if let Some(link) = &mut self.link {
                 let error = link.lost().await;
                 let endpoint = link.endpoint().to_owned();
                 warn!(endpoint, %error, "the link broke");
-                endpoint
+                self.link = None;
+                if self.redials {
+                    self.dial(endpoint, None);
+                } else {
+                    self.events.push_back(RouteEvent::Broke { endpoint, failed: None });
+                }
+            } else {
+                return std::future::pending().await;
             }
         }
     }
 
-    /// Connects anew, to see whether anybody is there: it takes the peer's own answer.
-    ///
-    /// # Errors
-    /// As [`Outbound::connect`]. Where nothing was heard, it is not tried again for as long as that took: whoever asks has
-    /// other things to do than to wait for the dead.
-    pub(crate) async fn knock(&mut self, endpoint: &str) -> Result<&mut Outbound, LinkError> {
+    /// Goes on with the work as far as that needs no waiting.
+    fn advance(&mut self) {
+        loop {
+            if self.work.is_none() {
+                let Some(parcel) = self.queue.pop_front() else { return };
+                match self.link.take().filter(|link| link.endpoint() == parcel.endpoint) {
+                    Some(link) => self.work = Some(Work::send(link, parcel, false)),
+                    None => self.dial(parcel.endpoint.clone(), Some(parcel)),
+                }
+            }
+            let Some(work) = &mut self.work else { continue };
+            let Some(worked) = work.done().now_or_never() else { return };
+            self.work = None;
+            self.finish(worked);
+        }
+    }
+
+    /// Begins to connect anew, unless the peer did not answer less than [`CONNECT_WAIT_MAX`] ago: a further wait would
+    /// hold up the frames that follow.
+    fn dial(&mut self, endpoint: String, parcel: Option<Parcel>) {
         self.link = None;
         if let Some((silent, found)) = &self.silent
-            && silent == endpoint
+            && *silent == endpoint
             && found.elapsed() < CONNECT_WAIT_MAX
         {
-            return Err(LinkError::Silent { endpoint: endpoint.to_owned(), waited: CONNECT_WAIT_MAX });
+            let error = LinkError::Silent { endpoint: endpoint.clone(), waited: CONNECT_WAIT_MAX };
+            return self.finish(Worked::Dialled(Err(error), endpoint, parcel));
         }
-        let mut answer = Outbound::connect(endpoint, self.key.as_ref()).await;
-        for _ in 0..ENDING_TRIES {
-            if !answer.as_ref().is_err_and(LinkError::was_hung_up) {
-                break;
+        let dial = Box::pin(dial(endpoint.clone(), self.key.clone()));
+        self.work = Some(Work::Dial { dial, endpoint, parcel });
+    }
+
+    fn finish(&mut self, worked: Worked) {
+        match worked {
+            Worked::Sent(link, parcel, Ok(()), _) => {
+                self.link = Some(link);
+                let Parcel { frame, activations, queued, .. } = parcel;
+                let (bytes, round_trip) = (activations.len(), self.round_trip());
+                self.events.push_back(RouteEvent::Sent { frame, bytes, waited: queued.elapsed(), round_trip });
             }
-            tokio::time::sleep(ENDING_PAUSE).await;
-            answer = Outbound::connect(endpoint, self.key.as_ref()).await;
+            // A peer that lives and takes nothing would take nothing over another connection either, and the messages
+            // in the queue would remain too.
+            Worked::Sent(link, parcel, Err(error @ LinkError::Stalled { .. }), _) => {
+                self.link = Some(link);
+                self.unsent(parcel, &error);
+            }
+            Worked::Sent(_, parcel, Err(error), true) => self.unsent(parcel, &error),
+            Worked::Sent(_, parcel, Err(error), false) => {
+                warn!(endpoint = parcel.endpoint, %error, "the link broke; connecting anew");
+                self.dial(parcel.endpoint.clone(), Some(parcel));
+            }
+            Worked::Dialled(answer, endpoint, parcel) => match (self.judge(&endpoint, answer), parcel) {
+                (Ok(link), Some(parcel)) => self.work = Some(Work::send(link, parcel, true)),
+                (Ok(link), None) => {
+                    self.link = Some(link);
+                    self.events.push_back(RouteEvent::Broke { endpoint, failed: None });
+                }
+                (Err(error), Some(parcel)) => self.unsent(parcel, &error),
+                (Err(error), None) => self.events.push_back(match Unreachable::by(&endpoint, &error) {
+                    Some(found) => RouteEvent::Gone(found),
+                    None => RouteEvent::Broke { endpoint, failed: Some(error.in_words()) },
+                }),
+            },
         }
+    }
+
+    fn unsent(&mut self, parcel: Parcel, error: &LinkError) {
+        let found = Unreachable::by(&parcel.endpoint, error);
+        self.fail(parcel, error.in_words(), found);
+    }
+
+    fn fail(&mut self, parcel: Parcel, cause: String, found: Option<Unreachable>) {
+        let Parcel { endpoint, frame, activations, queued } = parcel;
+        let (bytes, waited) = (activations.len(), queued.elapsed());
+        self.events.push_back(RouteEvent::Unsent { frame, endpoint, bytes, waited, cause, found });
+    }
+
+    /// Learns from the outcome of a dial.
+    fn judge(&mut self, endpoint: &str, answer: Result<Outbound, LinkError>) -> Result<Outbound, LinkError> {
         let is_silent = answer.as_ref().err().and_then(LinkError::absence) == Some(Absence::Silence);
-        self.silent = is_silent.then(|| (endpoint.to_owned(), Instant::now()));
+        if is_silent {
+            // The moment of the first of several in a row: the next dial must not wait for ever.
+            let known =
+                self.silent.take().filter(|(known, found)| known == endpoint && found.elapsed() < CONNECT_WAIT_MAX);
+            self.silent = known.or_else(|| Some((endpoint.to_owned(), Instant::now())));
+        } else {
+            self.silent = None;
+        }
         let link = answer.map_err(|error| self.judge_hang_up(endpoint, error))?;
         self.hangs_up = None;
         let known = self.round_trip.as_ref().filter(|(known, _)| known == endpoint).map(|(_, fastest)| *fastest);
         let fastest = known.map_or(link.round_trip(), |known| known.min(link.round_trip()));
         self.round_trip = Some((endpoint.to_owned(), fastest));
-        Ok(self.link.insert(link))
+        Ok(link)
     }
 
-    /// A connection that is closed at once may be the end of a process, or a network that mends; one after the other, for long,
-    /// is somebody who does not want this process.
+    /// A connection that is closed at once may be the end of a process, or a network that recovers. If that lasts for
+    /// [`HANGS_UP_MAX`], the peer does not accept this process.
     fn judge_hang_up(&mut self, endpoint: &str, error: LinkError) -> LinkError {
         if !error.was_hung_up() {
             self.hangs_up = None;
@@ -105,20 +260,47 @@ impl Route {
         }
     }
 
-    /// Sends to `endpoint`, over a new connection if the one at hand is broken or leads elsewhere.
-    ///
-    /// # Errors
-    /// [`LinkError`] when a new connection fails too; the frame is then lost, which the head notices.
-    pub(crate) async fn send(&mut self, endpoint: &str, frame: &Frame, activations: Bytes) -> Result<(), LinkError> {
-        if let Some(link) = self.link.as_mut().filter(|link| link.endpoint() == endpoint) {
-            match link.send(frame, activations.clone()).await {
-                Ok(()) => return Ok(()),
-                // Who lives and takes nothing would take nothing over another connection, and what waits would stay beside it.
-                Err(error @ LinkError::Stalled { .. }) => return Err(error),
-                Err(error) => warn!(endpoint, %error, "the link broke; connecting anew"),
+    fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.as_ref().map(|(_, fastest)| *fastest)
+    }
+}
+
+/// Connects to `endpoint`. Dials again if the peer seems to be just ending.
+async fn dial(endpoint: String, key: Option<ClusterKey>) -> Result<Outbound, LinkError> {
+    let mut answer = Outbound::connect(&endpoint, key.as_ref()).await;
+    for _ in 0..ENDING_TRIES {
+        if !answer.as_ref().is_err_and(LinkError::was_hung_up) {
+            break;
+        }
+        tokio::time::sleep(ENDING_PAUSE).await;
+        answer = Outbound::connect(&endpoint, key.as_ref()).await;
+    }
+    answer
+}
+
+// === impl Work ===
+
+impl Work {
+    fn send(mut link: Outbound, parcel: Parcel, fresh: bool) -> Self {
+        let send = async move {
+            let outcome = link.send(&parcel.frame, parcel.activations.clone()).await;
+            (link, parcel, outcome)
+        };
+        Self::Send { send: Box::pin(send), fresh }
+    }
+
+    /// Waits until it is done. Cancel-safe. Must not be called again afterwards.
+    async fn done(&mut self) -> Worked {
+        match self {
+            Self::Dial { dial, endpoint, parcel } => {
+                let answer = dial.await;
+                Worked::Dialled(answer, std::mem::take(endpoint), parcel.take())
+            }
+            Self::Send { send, fresh } => {
+                let (link, parcel, outcome) = send.await;
+                Worked::Sent(link, parcel, outcome, *fresh)
             }
         }
-        self.knock(endpoint).await?.send(frame, activations).await
     }
 }
 
@@ -128,8 +310,23 @@ mod tests {
 
     use super::*;
 
+    fn tokens() -> Frame {
+        use schema::frame::Tokens;
+        use schema::{Epoch, Generation, Step};
+        let (generation, epoch, step) = (Generation(1), Epoch(1), Step(0));
+        Frame::Tokens(Tokens { generation, epoch, step, chosen: Vec::new(), spent: Vec::new() })
+    }
+
+    async fn absence(route: &mut Route, endpoint: &str) -> Option<Absence> {
+        route.send(endpoint.to_owned(), tokens(), Bytes::new());
+        match route.next().await {
+            RouteEvent::Unsent { found, .. } => found.map(|found| found.absence),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[tokio::test]
-    async fn who_is_just_ending_is_asked_until_its_system_says_so() {
+    async fn a_process_that_is_just_ending_is_dialled_until_its_system_refuses() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("in.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -139,13 +336,13 @@ mod tests {
             }
         });
         let mut route = Route::new(None);
-        let answer = route.knock(&format!("ipc://{}", path.display())).await.map(drop);
-        assert_eq!(answer.as_ref().err().and_then(LinkError::absence), Some(Absence::Refused), "{answer:?}");
+        let found = absence(&mut route, &format!("ipc://{}", path.display())).await;
+        assert_eq!(found, Some(Absence::Refused));
         ending.await.unwrap();
     }
 
     #[tokio::test]
-    async fn who_closes_every_connection_at_once_counts_as_barred_when_that_lasts() {
+    async fn a_peer_that_closes_every_connection_at_once_counts_as_barred_when_that_lasts() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("in.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -156,14 +353,13 @@ mod tests {
         });
         let (mut route, endpoint) = (Route::new(None), format!("ipc://{}", path.display()));
         let started = Instant::now();
-        let answer = loop {
-            let error = route.knock(&endpoint).await.map(drop).unwrap_err();
-            match error.absence() {
-                None => assert!(started.elapsed() < 3 * HANGS_UP_MAX, "{error}"),
+        let found = loop {
+            match absence(&mut route, &endpoint).await {
+                None => assert!(started.elapsed() < 3 * HANGS_UP_MAX),
                 absence => break absence,
             }
         };
-        assert!(answer == Some(Absence::Barred) && started.elapsed() >= HANGS_UP_MAX, "{answer:?}");
+        assert!(found == Some(Absence::Barred) && started.elapsed() >= HANGS_UP_MAX, "{found:?}");
         rude.abort();
     }
 }

@@ -1,6 +1,6 @@
-//! How the blocks of keys and values are divided among the gateways: parts of the pool, each in at most one gateway's
-//! record. Pure: shares come in as values; what one gateway should do next goes out as a value. It knows neither the store
-//! nor what the blocks hold.
+//! Division of the blocks of keys and values among the gateways: the pool has parts, and each part is in at most one
+//! gateway's record. Pure: shares are parameters, and the result is a gateway's next move. This module knows neither
+//! the store nor the contents of blocks.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,14 +20,14 @@ pub(crate) struct Pool {
     blocks: u32,
 }
 
-/// What a gateway should do about its share.
+/// The next change of a gateway's share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Move {
-    /// It has what it should have, or must wait for others to give.
+    /// None: it has its fair share, or must wait for others to give parts up.
     Stay,
-    /// It has so many parts too many.
+    /// Give up this number of parts: it has too many.
     Give(u32),
-    /// These belong to nobody, and it has too few.
+    /// Take these free parts: it has too few.
     Take(Share),
 }
 
@@ -39,12 +39,12 @@ impl Pool {
         Self { blocks: model.kv_tokens.div_ceil(KV_BLOCK_TOKENS) }
     }
 
-    /// How many parts it has: none of them is without a block.
+    /// The number of its parts. Each part has at least one block.
     pub(crate) fn parts(self) -> u32 {
         self.blocks.min(Share::PARTS_MAX)
     }
 
-    /// All of it.
+    /// The share with all parts.
     pub(crate) fn whole(self) -> Share {
         Share::of(0..self.parts())
     }
@@ -60,7 +60,7 @@ impl Pool {
         share.parts().filter(move |part| *part < self.parts()).flat_map(move |part| self.blocks_of(part))
     }
 
-    /// How many blocks any `parts` parts have together, at least.
+    /// The least number of blocks that any `parts` parts have together.
     pub(crate) fn blocks_at_least(self, parts: u32) -> u32 {
         parts * (self.blocks / self.parts().max(1))
     }
@@ -76,15 +76,15 @@ impl Pool {
         named.copied().find(|block| self.part_of(*block).is_none_or(|part| !share.has(part)))
     }
 
-    /// How many parts the gateway in slot `me` should have beside the others of `shares`.
+    /// The number of parts that the gateway in slot `me` should have next to the other gateways in `shares`.
     pub(crate) fn fair(self, shares: &BTreeMap<u32, Share>, me: u32) -> u32 {
         let others = shares.keys().filter(|slot| **slot != me);
         let (count, before) = (others.clone().count() as u32 + 1, others.filter(|slot| **slot < me).count() as u32);
         self.parts() / count + u32::from(before < self.parts() % count)
     }
 
-    /// What the gateway in slot `me` should do, where `shares` are those that the store shows. When all have done that as
-    /// long as there is something to do, every part is somebody's, and nobody has two more than another.
+    /// The next move of the gateway in slot `me`, given the `shares` that the store shows. Once all gateways have made
+    /// their moves until there is none left, every part has an owner, and no gateway has two parts more than another.
     pub(crate) fn decide(self, shares: &BTreeMap<u32, Share>, me: u32) -> Move {
         let own = shares.get(&me).copied().unwrap_or_default();
         let fair = self.fair(shares, me);
@@ -101,15 +101,15 @@ impl Pool {
     }
 }
 
-/// A gateway's place in the cluster.
+/// A gateway's registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Registered {
-    /// Counts registrations. One that follows another after the store has lost its data has its number: nobody else can have
-    /// used the gateway's blocks meanwhile.
+    /// Counts registrations. A registration that follows another one after the store has lost its data keeps the
+    /// number: no other gateway can have used the blocks meanwhile.
     pub(crate) number: u64,
     pub(crate) slot: u32,
     pub(crate) lease: LeaseId,
-    /// The lease before, of the same number.
+    /// The previous lease of the same number.
     pub(crate) former: Option<LeaseId>,
 }
 
@@ -123,13 +123,13 @@ impl Registered {
         (is_own(self.lease) || self.former.is_some_and(is_own)).then_some(gateway)
     }
 
-    /// True if the store has lost the gateway's record: `view` is of a time after it was written.
+    /// True if the store has lost the gateway's record. `view` is of a time after it was written.
     pub(crate) fn is_lost(&self, view: &ClusterView) -> bool {
         self.find(view).is_none() || view.recalled.contains_key(&Key::Gateway(self.slot))
     }
 
-    /// The place to register at under `lease`, with its share: what the store has lost of `own`, else the first slot that is
-    /// free, with what is nobody's. `None` where all slots are taken.
+    /// The registration to write under `lease`, with its share. If the store has lost the record of `own`, it is the
+    /// same slot. Otherwise it is the first free slot, with free parts. `None` if all slots are taken.
     pub(crate) fn next(view: &ClusterView, own: Option<Self>, lease: LeaseId) -> Option<(Self, Share)> {
         let number = own.map_or(1, |own| own.number + 1);
         if let Some(own) = own
@@ -137,13 +137,13 @@ impl Registered {
             && let Some(record) = own.find(view)
         {
             let kept = Self { lease, former: Some(own.lease).filter(|former| *former != lease).or(own.former), ..own };
-            // What others have written again by now is theirs: this memory may be older than theirs.
+            // Parts that others have written again by now are theirs: the recalled record may be older than theirs.
             let stands = |slot: &u32| *slot != own.slot && !view.recalled.contains_key(&Key::Gateway(*slot));
             let others = view.gateways.iter().filter(|(slot, _)| stands(slot));
             let taken = others.fold(Share::EMPTY, |taken, (_, other)| taken.and(other.value.share));
             return Some((kept, record.value.share.without(taken)));
         }
-        // A write whose answer was lost.
+        // This lease has a record already: it was written, and the answer was lost.
         let written = view.gateways.iter().find(|(_, gateway)| gateway.value.lease == lease.to_string());
         if let Some((slot, record)) = written {
             return Some((Self { number, slot: *slot, lease, former: None }, record.value.share));
@@ -154,14 +154,14 @@ impl Registered {
     }
 }
 
-/// The first slot without a gateway; an empty one before one whose value cannot be used.
+/// The first slot without a gateway. An empty slot goes before one whose value cannot be used.
 fn first_free(view: &ClusterView) -> Option<u32> {
     let taken = view.gateway_revisions();
     let empty = (0..GATEWAYS_MAX).find(|slot| !taken.contains_key(slot));
     empty.or_else(|| (0..GATEWAYS_MAX).find(|slot| !view.gateways.contains_key(slot)))
 }
 
-/// The share that the gateway which comes to `slot` begins with.
+/// The first share of the gateway that registers in `slot`.
 fn newcomer(view: &ClusterView, slot: u32) -> Share {
     let Some(model) = &view.model else { return Share::EMPTY };
     match Pool::new(&model.value).decide(&view.gateway_shares(), slot) {
@@ -212,7 +212,7 @@ mod tests {
     enum Deed {
         Joins(u32),
         Dies(u32),
-        /// The gateway acts on what it sees, though perhaps it keeps some of what it should give.
+        /// The gateway acts on the shares that it sees, though it may keep some of the parts that it should give up.
         Acts(u32, u32),
     }
 
@@ -225,7 +225,7 @@ mod tests {
         ]
     }
 
-    /// Acts on the newest shares, as compare-and-set has it.
+    /// Acts on the newest shares, as compare-and-set requires.
     fn act(pool: Pool, shares: &mut BTreeMap<u32, Share>, slot: u32, keeps: u32) -> bool {
         let Some(own) = shares.get(&slot).copied() else { return false };
         let new = match pool.decide(shares, slot) {

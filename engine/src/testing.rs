@@ -6,7 +6,7 @@ use schema::record::{
 };
 use schema::{Fingerprint, StageName};
 
-/// A model with layers and a head of so many bytes, and nothing else that takes memory.
+/// A model with layers and a head of these sizes in bytes. Nothing else in it takes memory.
 pub(crate) fn model(layer_bytes: &[u64], head_bytes: u64) -> ModelRecord {
     ModelRecord {
         name: "test".to_owned(),
@@ -30,7 +30,7 @@ pub(crate) fn model(layer_bytes: &[u64], head_bytes: u64) -> ModelRecord {
     }
 }
 
-/// A live stage with so much memory.
+/// A live stage with this memory.
 pub(crate) fn stage(budget_bytes: u64) -> StageRecord {
     StageRecord {
         endpoint: "ipc:///nowhere".to_owned(),
@@ -83,7 +83,7 @@ pub(crate) fn gateway(lease: &str, share: Share) -> GatewayRecord {
     }
 }
 
-/// A stage's name.
+/// The stage name `name`.
 pub(crate) fn name(name: &str) -> StageName {
     name.parse().expect("a legal name")
 }

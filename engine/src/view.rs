@@ -1,4 +1,4 @@
-//! The cluster as the store shows it: every record parsed, every oddity named. Pure.
+//! The cluster as the store shows it: every record is parsed, every unusable value is named. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,9 +15,9 @@ use crate::link::ClusterKey;
 use crate::membership::Identity;
 use crate::store::Entry;
 
-/// Longest part of a bad value or key that is repeated to the operator, in bytes.
+/// Longest part of a bad value or key that is shown to the operator, in bytes.
 const COMPLAINT_BYTES_MAX: usize = 300;
-/// Most complaints kept; the rest are counted by the last.
+/// Most complaints kept. The rest are dropped.
 const COMPLAINTS_MAX: usize = 100;
 
 /// A record and the revision at which it was written.
@@ -29,93 +29,94 @@ pub struct Versioned<T> {
     pub mod_revision: u64,
 }
 
-/// Something in the store that baton cannot use, and so ignores.
+/// A value in the store that baton cannot use and ignores.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
     /// The key.
     pub key: String,
-    /// What is wrong with it.
+    /// The fault in it.
     pub reason: String,
 }
 
-/// One consistent picture of a cluster.
+/// One consistent view of a cluster.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ClusterView {
-    /// The store's revision it was made at.
+    /// The store's revision at which it was made.
     pub revision: u64,
-    /// Whether the store answered last time.
+    /// True if the store answered last time.
     pub reachable: bool,
-    /// What the store says is wrong with itself.
+    /// Alarms that the store raises.
     pub store_alarms: Vec<String>,
     /// The public mark of the cluster key.
     pub key_mark: Option<Versioned<KeyMark>>,
-    /// What the cluster serves.
+    /// The model that the cluster serves.
     pub model: Option<Versioned<ModelRecord>>,
-    /// Who is to hold what.
+    /// The newest placement.
     pub placement: Option<Versioned<Placement>>,
-    /// Live stages; where there is a cluster key, those that proved that they know it.
+    /// Live stages. If there is a cluster key, those that proved that they have it.
     pub stages: BTreeMap<StageName, Versioned<StageRecord>>,
-    /// Stages that are no members, and why not.
+    /// Stages that are no members, with the reasons.
     pub strangers: BTreeMap<StageName, Versioned<String>>,
-    /// Why stages that are out of the cluster were taken out of it.
+    /// The reasons for which stages were evicted.
     pub evictions: BTreeMap<StageName, Versioned<EvictionRecord>>,
-    /// Operators' wishes.
+    /// Operators' pins.
     pub pins: BTreeMap<StageName, Versioned<Pin>>,
-    /// What is wrong with those that cannot be read.
+    /// The pins that cannot be read, with the reasons.
     pub unreadable_pins: BTreeMap<StageName, Versioned<String>>,
-    /// What became of operators' wishes, as it stands beside them.
+    /// The stored statuses of pins.
     pub pin_statuses: BTreeMap<StageName, Versioned<PinStatus>>,
-    /// How often stages were started lately.
+    /// The recent starts of stages.
     pub starts: BTreeMap<StageName, Versioned<StartsRecord>>,
     /// Claims of every generation, by generation and slot.
     pub claims: BTreeMap<(Generation, u32), Versioned<ClaimRecord>>,
     /// Live gateways by slot.
     pub gateways: BTreeMap<u32, Versioned<GatewayRecord>>,
-    /// Values that cannot be used, and why: unreadable ones, and members' records without a proof. Their owners replace them.
+    /// Values that cannot be used, with the reasons: unreadable ones, and members' records without a proof. Their
+    /// owners replace them.
     pub unusable: BTreeMap<Key, Versioned<String>>,
-    /// Keys that the store has lost and the view still shows, with the revision of what stands in their place: members write
-    /// them again.
+    /// Keys that the store has lost and the view still shows, with the revision of the value in their place. Members
+    /// write them again.
     pub recalled: BTreeMap<Key, Option<u64>>,
-    /// What could not be used.
+    /// Messages about the values that could not be used.
     pub complaints: Vec<Complaint>,
 }
 
-/// A pin and what became of it, for people.
+/// A pin and its status, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PinReport {
-    /// Whose.
+    /// The pinned stage.
     pub stage: StageName,
-    /// The wish, if it can be read.
+    /// The pin, if it can be read.
     pub pin: Option<Pin>,
-    /// Whether the plan is made by it; `None` as long as nobody has looked.
+    /// True if the plan is made by it. `None` until a stage has judged it.
     pub honoured: Option<bool>,
-    /// If it is not, why.
+    /// If it is not honoured, the reason.
     pub reason: Option<String>,
 }
 
 /// The claims that serve.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Served<'a> {
-    /// Of this generation.
+    /// Their generation.
     pub generation: Generation,
-    /// In layer order; together they hold every layer exactly once.
+    /// In layer order. Together they hold every layer exactly once.
     pub claims: Vec<&'a Versioned<ClaimRecord>>,
 }
 
-/// Why the cluster cannot serve.
+/// The reason for which the cluster cannot serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotServing {
     /// Layers that no serving claim of the newest generation holds.
     pub missing: Vec<LayerRange>,
-    /// A plain sentence.
+    /// The reason, as a plain sentence.
     pub reason: String,
 }
 
 // === impl ClusterView ===
 
 impl ClusterView {
-    /// The view of all `entries` below a cluster's prefix. With `secret`, the cluster key, stages and gateways whose records do
-    /// not prove that they know it are no members; without, nobody's membership is checked.
+    /// The view of all `entries` below a cluster's prefix. With `secret`, the cluster key, stages and gateways whose
+    /// records do not prove that they have it are no members. Without `secret`, membership is not checked.
     pub fn new<'a>(
         keyspace: &Keyspace,
         secret: Option<&ClusterKey>,
@@ -163,7 +164,7 @@ impl ClusterView {
             }
             Key::PinStatus(stage) => {
                 let status = read(value, mod_revision);
-                // One that cannot be read is like one about no pin: it is written anew.
+                // A status that cannot be read is treated as one about no pin, so it is written anew.
                 let nothing = PinStatus { honoured: false, reason: None, pin_revision: 0 };
                 let known = status.clone().unwrap_or(Versioned { value: nothing, mod_revision });
                 keep(&mut self.pin_statuses, stage, known);
@@ -185,12 +186,12 @@ impl ClusterView {
         }
     }
 
-    /// The newest placement's generation.
+    /// The generation of the newest placement.
     pub fn placed(&self) -> Option<Generation> {
         self.placement.as_ref().map(|placement| placement.value.generation())
     }
 
-    /// The revision of a value at `key` that means nothing, and that its owner may write over.
+    /// The revision of an unusable value at `key`, which its owner may overwrite.
     pub fn spoilt(&self, key: &Key) -> Option<u64> {
         self.unusable.get(key).map(|value| value.mod_revision)
     }
@@ -200,7 +201,7 @@ impl ClusterView {
         self.stages.iter().map(|(name, stage)| (name, &stage.value)).filter(|(_, stage)| !stage.leaving)
     }
 
-    /// The revisions of what stands in the store at gateways' slots.
+    /// The revisions of the values that the store has at gateways' slots.
     pub(crate) fn gateway_revisions(&self) -> BTreeMap<u32, u64> {
         let stands = |slot: &u32| !self.recalled.contains_key(&Key::Gateway(*slot));
         let readable = self.gateways.iter().filter(|(slot, _)| stands(slot));
@@ -212,12 +213,12 @@ impl ClusterView {
         readable.chain(unusable).collect()
     }
 
-    /// The parts of the pool that each gateway has.
+    /// The share of each gateway, by slot.
     pub(crate) fn gateway_shares(&self) -> BTreeMap<u32, Share> {
         self.gateways.iter().map(|(slot, gateway)| (*slot, gateway.value.share)).collect()
     }
 
-    /// Names something about the value at `key`.
+    /// Adds a complaint about the value at `key`.
     pub(crate) fn complain_of(&mut self, key: &Key, reason: &str) {
         self.complain(&key.to_string(), reason);
     }
@@ -228,7 +229,7 @@ impl ClusterView {
         }
     }
 
-    /// Every pin and what became of it.
+    /// Every pin and its status.
     pub fn pin_reports(&self) -> Vec<PinReport> {
         let readable = self.pins.iter().map(|(stage, pin)| (stage, pin.mod_revision, Some(pin.value), None));
         let unreadable = self.unreadable_pins.iter();
@@ -246,7 +247,7 @@ impl ClusterView {
         reports
     }
 
-    /// The claim that serves `slot` of the newest generation, if it is as the placement wants it.
+    /// The claim that serves `slot` of the newest generation, if it matches the placement.
     fn serving_claim(&self, slot: u32) -> Option<&Versioned<ClaimRecord>> {
         let placement = &self.placement.as_ref()?.value;
         let shard = placement.shard(slot)?;
@@ -271,7 +272,7 @@ impl ClusterView {
         (end == layers).then_some(claims)
     }
 
-    /// Whether every layer of the newest placement has its weights in memory, so that it can be served in a moment.
+    /// True if every layer of the newest placement has its weights in memory, so that it can be served in a moment.
     pub fn is_ready(&self) -> bool {
         let Some(placement) = self.placement.as_ref().map(|placement| &placement.value) else { return false };
         let ready = |(slot, shard): (u32, &Shard)| {
@@ -283,10 +284,11 @@ impl ClusterView {
         (0..).zip(placement.shards()).all(ready)
     }
 
-    /// Who serves: the newest placement, if all its claims do; until then the generation before, if that is still whole.
+    /// The claims that serve: those of the newest placement, if all of them do. Until then those of the generation
+    /// before, if they still hold every layer.
     ///
     /// # Errors
-    /// [`NotServing`] names the layers of the newest placement that nobody holds and why.
+    /// [`NotServing`] names the layers of the newest placement that no stage holds, and the reason.
     pub fn serving(&self) -> Result<Served<'_>, NotServing> {
         self.newest().or_else(|not| {
             let older = self.placed().and_then(|placed| self.claims.range(..(placed, 0)).next_back());

@@ -1,28 +1,29 @@
-//! When the pipeline begins anew, what is sent into it, and who is accepted. Pure: views, frames and the time come in as
-//! values; what is to be sent and told goes out as values. It knows neither links nor clients.
+//! When the pipeline begins anew, what is sent into it, and which requests are accepted: one entrance for everything that happens
+//! to a gateway's pipeline, which answers with orders. Pure: it knows neither links nor clients.
+
+mod shares;
+mod status;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use schema::frame::{Frame, Hop};
-use schema::record::{ClaimRecord, GatewayRecord, Share};
-use schema::{Epoch, Generation, Keyspace, SequenceId, Step};
+use schema::record::{ClaimRecord, GatewayRecord};
+use schema::{Epoch, Generation, Keyspace, Step};
 use tracing::{debug, info, warn};
 
+use super::event::{Event, Order, Purpose};
 use super::fault::PipelineFault;
 use super::holdings::Holdings;
 use super::scheduler::{Batch, Happened, Scheduler, Shape};
 use super::sequence::StageLabel;
-use crate::generate::{PipelineStatus, Rejection, Request};
-use crate::limits::{
-    FUTILE_EPOCHS_FREE, FUTILE_PAUSE_MAX, FUTILE_PAUSE_MIN, SHARE_SETTLE, STORE_RETRY, TROUBLE_TOLD_AFTER, WAITING_MAX,
-};
+use crate::generate::{Rejection, Request};
+use crate::limits::{FUTILE_EPOCHS_FREE, FUTILE_PAUSE_MAX, FUTILE_PAUSE_MIN, REFUSAL_PAUSE, WAITING_MAX};
 use crate::link::Unreachable;
-use crate::membership::{Evictions, write_gateway};
-use crate::report;
+use crate::membership::Evictions;
+use crate::route::RouteEvent;
 use crate::runner::KV_BLOCK_TOKENS;
-use crate::share::{Move, Pool, Registered};
-use crate::store::Txn;
+use crate::share::{Pool, Registered};
 use crate::view::{ClusterView, Versioned};
 
 /// Epochs one registration of a gateway can begin; its registration's revision counts above them.
@@ -38,8 +39,9 @@ struct Identity {
     gateway: (u32, u64),
 }
 
-/// The head's state: the scheduler, and the pipeline it fills.
+/// A gateway's state: the scheduler, and the pipeline that it fills.
 pub(crate) struct Conductor {
+    keyspace: Keyspace,
     scheduler: Scheduler,
     view: Arc<ClusterView>,
     /// This gateway's newest registration.
@@ -53,6 +55,8 @@ pub(crate) struct Conductor {
     wrote: Option<(u64, Instant)>,
     first_endpoint: String,
     evictions: Evictions,
+    is_writing_record: bool,
+    is_writing_eviction: bool,
     /// Why nothing comes through the pipeline at hand, as far as that is known.
     trouble: Option<String>,
     /// Epochs since a micro-batch came through one.
@@ -61,26 +65,18 @@ pub(crate) struct Conductor {
     unproven_since: Option<Instant>,
     /// The moment the next epoch begins, after futile ones.
     resumes: Option<Instant>,
-}
-
-/// What came of a frame.
-#[derive(Debug, Default)]
-pub(crate) struct Arrival {
-    /// For those who wait.
-    pub(crate) happened: Happened,
-    /// The pipeline lost its step: [`Conductor::recover`].
-    pub(crate) fault: Option<PipelineFault>,
-    /// Whether that has to wait: views reach processes at different times, and what a stage does not see yet it will see
-    /// soon.
-    pub(crate) pause: bool,
+    /// A refusal came: the moment at which the pipeline begins anew because of it. Views reach processes at different times,
+    /// and what a stage does not see yet it will see soon.
+    recovers: Option<(Instant, PipelineFault)>,
 }
 
 // === impl Conductor ===
 
 impl Conductor {
     /// Without a pipeline, for a gateway that is not registered.
-    pub(crate) fn new(scheduler: Scheduler, view: Arc<ClusterView>) -> Self {
+    pub(crate) fn new(keyspace: Keyspace, scheduler: Scheduler, view: Arc<ClusterView>) -> Self {
         Self {
+            keyspace,
             scheduler,
             view,
             registered: None,
@@ -91,10 +87,13 @@ impl Conductor {
             wrote: None,
             first_endpoint: String::new(),
             evictions: Evictions::default(),
+            is_writing_record: false,
+            is_writing_eviction: false,
             trouble: None,
             futile_epochs: 0,
             unproven_since: None,
             resumes: None,
+            recovers: None,
         }
     }
 
@@ -107,8 +106,121 @@ impl Conductor {
         &self.view
     }
 
+    /// The moment at which it wants [`Event::Wake`], if it waits for one.
+    pub(crate) fn wakes_at(&self) -> Option<Instant> {
+        self.recovers.as_ref().map(|(at, _)| *at)
+    }
+
+    /// Takes one event in; the orders are to be carried out in their order. What goes to stages comes first: they wait for it.
+    pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Vec<Order> {
+        let mut orders = Vec::new();
+        let mut after = Vec::new();
+        let mut writes = false;
+        match event {
+            Event::Viewed(view) => {
+                if self.see(view) {
+                    self.recovers = None;
+                    orders.push(Order::BeginAnew(None));
+                }
+                writes = true;
+            }
+            Event::Registered(registered) => {
+                self.registered = Some(registered);
+                let view = self.view.clone();
+                return self.handle(Event::Viewed(view), now);
+            }
+            Event::Arrived(frame) => self.arrived(frame, &mut after, &mut orders, now),
+            Event::Route(event) => self.routed(event, &mut orders, now),
+            Event::Submitted { ticket, mut request } => {
+                let answer = self.judge(&request).map(|room| {
+                    request.tokens_max = request.tokens_max.min(room);
+                    self.scheduler.admit(request, now)
+                });
+                orders.push(Order::Reply { ticket, answer });
+            }
+            Event::Left(id) => self.scheduler.cancel(id),
+            Event::Written(Purpose::Record) => self.is_writing_record = false,
+            Event::Written(Purpose::Eviction) => self.is_writing_eviction = false,
+            Event::Tick => {
+                self.use_gains(now);
+                if self.resumes.is_some_and(|resumes| resumes <= now) {
+                    self.begin_epoch();
+                }
+                after.extend(tell(self.scheduler.expire(now)));
+                if let Some(fault) = self.scheduler.overdue(now).filter(|_| self.recovers.is_none()) {
+                    orders.extend(self.recover(fault, now));
+                }
+                writes = true;
+            }
+            Event::Wake => {}
+        }
+        if let Some((_, fault)) = self.recovers.take_if(|(at, _)| *at <= now) {
+            orders.extend(self.recover(fault, now));
+        }
+        while let Some(order) = self.next_hop(now) {
+            orders.push(order);
+        }
+        orders.extend(after);
+        if writes || self.is_giving() {
+            orders.extend(self.write_record(now));
+        }
+        orders
+    }
+
+    /// A frame came. `after`: what is told of it once the stages have their next work.
+    fn arrived(&mut self, frame: Frame, after: &mut Vec<Order>, orders: &mut Vec<Order>, now: Instant) {
+        match frame {
+            // Of an epoch that is about to end: its sequences are computed again.
+            _ if self.recovers.is_some() => {}
+            Frame::Tokens(tokens) => match self.scheduler.complete(&tokens, now) {
+                Ok(happened) => {
+                    if self.scheduler.is_proven() {
+                        (self.trouble, self.futile_epochs) = (None, 0);
+                    }
+                    after.push(Order::Returned(tokens));
+                    after.extend(tell(happened));
+                }
+                Err(fault) => orders.extend(self.recover(fault, now)),
+            },
+            Frame::Refusal(refusal) => {
+                let Some((fault, happened)) = self.scheduler.refused(&refusal) else { return };
+                // Of the gateway that had this slot before, perhaps in a store that has lost its data since.
+                self.epochs = self.epochs.max(refusal.epoch_known.0);
+                after.extend(tell(happened));
+                self.recovers = Some((now + REFUSAL_PAUSE, fault));
+            }
+            Frame::Hop(_) => debug!("a hop came to the gateway: dropped"),
+        }
+    }
+
+    /// Something became of a frame, or of the connection, to the first stage.
+    fn routed(&mut self, event: RouteEvent, orders: &mut Vec<Order>, now: Instant) {
+        match event {
+            RouteEvent::Sent { .. } => self.evictions.reached(),
+            // Not sent again: its timeout, or the first stage's lease, begins a new epoch.
+            RouteEvent::Unsent { endpoint, cause, found, .. } => {
+                warn!(endpoint, cause, "cannot reach the first stage");
+                self.cannot_reach_first(&endpoint, &cause);
+                orders.extend(found.and_then(|found| self.evict(&found, now)));
+            }
+            RouteEvent::Gone(found) => {
+                self.cannot_reach_first(&found.endpoint, &found.cause);
+                orders.extend(self.evict(&found, now));
+            }
+            RouteEvent::Broke { endpoint, failed } => {
+                let fault = self.scheduler.oldest_in_flight().map(PipelineFault::Broken);
+                if let Some(cause) = failed {
+                    self.cannot_reach_first(&endpoint, &cause);
+                }
+                if let Some(fault) = fault.filter(|_| self.recovers.is_none()) {
+                    orders.extend(self.recover(fault, now));
+                }
+            }
+        }
+    }
+
     /// Takes the newest view in and begins anew if the pipeline is another one now; says whether it is.
-    pub(crate) fn see(&mut self, view: Arc<ClusterView>) -> bool {
+    fn see(&mut self, view: Arc<ClusterView>) -> bool {
         self.view = view;
         let view = self.view.clone();
         let registered = self.registered.and_then(|own| Some((own, own.find(&view)?)));
@@ -142,11 +254,6 @@ impl Conductor {
         changed
     }
 
-    /// This gateway is registered so from now on.
-    pub(crate) fn enroll(&mut self, registered: Registered) {
-        self.registered = Some(registered);
-    }
-
     /// This gateway's record as the store shows it.
     fn own_record(&self) -> Option<&Versioned<GatewayRecord>> {
         self.registered.as_ref()?.find(&self.view)
@@ -154,97 +261,6 @@ impl Conductor {
 
     fn pool(&self) -> Option<Pool> {
         self.view.model.as_ref().map(|model| Pool::new(&model.value))
-    }
-
-    /// Whether blocks are given up and the store does not say so yet.
-    pub(crate) fn is_giving(&self) -> bool {
-        !self.holdings.given.is_empty()
-    }
-
-    /// What to write about this gateway's share, if there is something to write: what it gives up, once nothing is on its way
-    /// any more that uses it, or what it takes of what belongs to nobody.
-    pub(crate) fn next_write(&mut self, keyspace: &Keyspace, now: Instant) -> Option<Txn> {
-        let wrote = self.wrote.is_some_and(|(revision, at)| revision == self.view.revision && now < at + STORE_RETRY);
-        if wrote || !self.view.reachable || !self.view.recalled.is_empty() {
-            return None;
-        }
-        let view = self.view.clone();
-        let (Registered { lease, slot, .. }, pool) = (self.registered?, self.pool()?);
-        let own = self.own_record()?.clone();
-        let trouble = self.lasting_trouble(now);
-        if trouble.is_some() != own.value.trouble.is_some() {
-            self.wrote = Some((self.view.revision, now));
-            let record = GatewayRecord { trouble, ..own.value };
-            return Some(write_gateway(keyspace, slot, &record, &view.gateway_revisions(), lease));
-        }
-        let mut share = own.value.share;
-        if !self.is_giving() {
-            match pool.decide(&view.gateway_shares(), slot) {
-                Move::Stay => return None,
-                Move::Give(count) => self.give(pool, share, count),
-                Move::Take(parts) => share = share.and(parts),
-            }
-        }
-        if !self.scheduler.has_returned(self.holdings.given_before) {
-            return None;
-        }
-        share = share.without(self.holdings.given);
-        if share == own.value.share {
-            return None;
-        }
-        info!(slot, share = %share, "another share of the keys and values");
-        self.wrote = Some((self.view.revision, now));
-        let record = GatewayRecord { share, ..own.value.clone() };
-        Some(write_gateway(keyspace, slot, &record, &view.gateway_revisions(), lease))
-    }
-
-    /// Why nothing comes through a pipeline that the store shows as whole, once that has lasted.
-    fn lasting_trouble(&mut self, now: Instant) -> Option<String> {
-        if self.identity.is_none() || self.scheduler.is_proven() {
-            self.unproven_since = None;
-            return None;
-        }
-        let since = *self.unproven_since.get_or_insert(now);
-        (now >= since + TROUBLE_TOLD_AFTER).then(|| self.why_unproven())
-    }
-
-    /// Gives up so many parts of `share`, those first that the fewest sequences own something of. Less, when what is left
-    /// would be too little for the longest sequence: it must come to its end.
-    fn give(&mut self, pool: Pool, share: Share, count: u32) {
-        let needed = self.scheduler.blocks_needed();
-        let mut left = pool.blocks(share).count() as u32;
-        let mut parts: Vec<u32> = share.parts().rev().collect();
-        parts.sort_by_key(|part| self.scheduler.owned_among(pool.blocks_of(*part)));
-        let affordable = |part: &u32| {
-            left -= pool.blocks_of(*part).len() as u32;
-            left >= needed
-        };
-        let given = Share::of(parts.into_iter().take(count as usize).take_while(affordable));
-        self.scheduler.lose(&pool.blocks(given).collect());
-        self.holdings.used = self.holdings.used.without(given);
-        self.holdings.given = given;
-        self.holdings.given_before = self.scheduler.next_step();
-    }
-
-    /// Uses what has become this gateway's, when the stages have had time to hear of it.
-    fn use_gains(&mut self, now: Instant) {
-        let Some(pool) = self.pool().filter(|_| self.identity.is_some()) else { return };
-        let gained = self.holdings.usable().without(self.holdings.used);
-        if gained.is_empty() {
-            self.holdings.gains_from = None;
-        } else if *self.holdings.gains_from.get_or_insert(now + SHARE_SETTLE) <= now {
-            self.scheduler.gain(pool.blocks(gained).filter(|block| *block < self.blocks_max));
-            self.holdings.used = self.holdings.used.and(gained);
-        }
-    }
-
-    /// How many blocks one sequence may have: no more than this gateway will keep when others have got their shares.
-    fn blocks_for_one(&self) -> u32 {
-        let total = self.scheduler.total_blocks() as u32;
-        let own = self.registered.zip(self.own_record());
-        let Some((pool, (registered, own))) = self.pool().zip(own) else { return total };
-        let fair = pool.fair(&self.view.gateway_shares(), registered.slot);
-        if own.value.share.count() > fair { total.min(pool.blocks_at_least(fair)) } else { total }
     }
 
     /// Begins a new epoch over the pipeline of `claims`, or none.
@@ -278,10 +294,11 @@ impl Conductor {
     }
 
     /// Begins a new epoch over the same pipeline; after several that nothing came through, not at once.
-    pub(crate) fn recover(&mut self, fault: &PipelineFault, now: Instant) {
+    fn recover(&mut self, fault: PipelineFault, now: Instant) -> Option<Order> {
+        self.recovers = None;
         warn!(%fault, "the pipeline lost its step; computing running sequences again");
         self.futile_epochs = if self.scheduler.is_proven() { 0 } else { self.futile_epochs + 1 };
-        self.trouble = Some(self.in_words(fault));
+        self.trouble = Some(self.in_words(&fault));
         match self.futile_epochs.checked_sub(FUTILE_EPOCHS_FREE) {
             None | Some(0) => self.begin_epoch(),
             Some(more) => {
@@ -290,6 +307,7 @@ impl Conductor {
                 self.rebuild(None);
             }
         }
+        Some(Order::BeginAnew(Some(fault)))
     }
 
     fn begin_epoch(&mut self) {
@@ -299,70 +317,24 @@ impl Conductor {
         self.rebuild(claims.as_deref());
     }
 
-    /// A fault as a clause for people: between whom it happened, as far as that is known, and why.
-    fn in_words(&self, fault: &PipelineFault) -> String {
-        let stages: Vec<_> = self.view.serving().map(|served| served.claims).unwrap_or_default();
-        let names: Vec<_> = stages.iter().map(|claim| claim.value.stage.as_str()).collect();
-        let gateway = self.registered.map_or(0, |own| own.slot);
-        match fault {
-            PipelineFault::Refused { stage, reason, .. } => format!("stage {stage} says that {reason}"),
-            PipelineFault::Broken(_) => {
-                format!(
-                    "the link from gateway {gateway} to {} broke",
-                    names.first().copied().unwrap_or("the first stage")
-                )
-            }
-            other => format!("{other}, on the way from gateway {gateway} through stages {} and back", names.join(", ")),
+    /// Evicts the first stage, since frames cannot be brought to where it should take them.
+    fn evict(&mut self, found: &Unreachable, now: Instant) -> Option<Order> {
+        if self.is_writing_eviction {
+            return None;
         }
-    }
-
-    /// Frames cannot be brought to the first stage.
-    pub(crate) fn cannot_reach_first(&mut self, endpoint: &str, cause: &str) {
-        let stage = self.view.claims.values().rev().find(|claim| claim.value.endpoint == endpoint);
-        let stage = stage.map_or("the first stage".to_owned(), |claim| format!("stage {}", claim.value.stage));
-        let gateway = self.registered.map_or(0, |own| own.slot);
-        self.trouble = Some(format!("gateway {gateway} cannot reach {stage} at {endpoint}: {cause}"));
-    }
-
-    /// Why nothing comes through a pipeline that the store shows as whole.
-    fn why_unproven(&self) -> String {
-        let claims = self.view.serving().map(|served| served.claims).unwrap_or_default();
-        let told = claims.iter().find_map(|claim| {
-            let stage = &claim.value.stage;
-            let trouble = self.view.stages.get(stage)?.value.trouble.as_ref()?;
-            Some(format!("stage {stage} says that {trouble}"))
-        });
-        let on_its_way = || {
-            let names: Vec<_> = claims.iter().map(|claim| claim.value.stage.as_str()).collect();
-            format!("the first micro-batch is still on its way through stages {} and back", names.join(", "))
-        };
-        let why = told.or_else(|| self.trouble.clone()).unwrap_or_else(on_its_way);
-        format!("every layer is held, and no micro-batch comes through: {why}")
-    }
-
-    /// Evictions the first stage off, since frames cannot be brought to where it should take them.
-    pub(crate) fn evict(&mut self, keyspace: &Keyspace, found: &Unreachable, now: Instant) -> Option<Txn> {
         let Registered { slot, lease, .. } = self.registered?;
         let by = (format!("gateway {slot}"), lease);
-        let txn = self.evictions.evict(keyspace, &self.view, found, by, now);
-        if txn.is_some() {
-            info!(endpoint = found.endpoint, cause = found.cause, "the first stage cannot be reached: evicting it");
-        }
-        txn
-    }
-
-    /// The first stage took a frame.
-    pub(crate) fn reached_first(&mut self) {
-        self.evictions.reached();
-    }
-
-    /// The link to the first stage has ended; a fault if micro-batches were sent over it that did not come back.
-    pub(crate) fn link_broke(&self) -> Option<PipelineFault> {
-        self.scheduler.oldest_in_flight().map(PipelineFault::Broken)
+        let txn = self.evictions.evict(&self.keyspace, &self.view, found, by, now)?;
+        info!(endpoint = found.endpoint, cause = found.cause, "the first stage cannot be reached: evicting it");
+        self.is_writing_eviction = true;
+        Some(Order::Commit(Purpose::Eviction, txn))
     }
 
     /// The next micro-batch, if there is one to send, and where it goes.
-    pub(crate) fn next_hop(&mut self, now: Instant) -> Option<(&str, Hop)> {
+    fn next_hop(&mut self, now: Instant) -> Option<Order> {
+        if self.recovers.is_some() {
+            return None;
+        }
         let proof = self.scheduler.proof(now).map(|step| Batch { step, slices: Vec::new() });
         let Batch { step, slices } = proof.or_else(|| self.scheduler.next_batch(now))?;
         let shape = self.scheduler.shape()?;
@@ -378,34 +350,7 @@ impl Conductor {
             slices,
             spent: Vec::new(),
         };
-        Some((&self.first_endpoint, hop))
-    }
-
-    /// What comes of a frame.
-    pub(crate) fn arrived(&mut self, frame: &Frame, now: Instant) -> Arrival {
-        match frame {
-            Frame::Tokens(tokens) => match self.scheduler.complete(tokens, now) {
-                Ok(happened) => {
-                    if self.scheduler.is_proven() {
-                        (self.trouble, self.futile_epochs) = (None, 0);
-                    }
-                    Arrival { happened, ..Arrival::default() }
-                }
-                Err(fault) => Arrival { fault: Some(fault), ..Arrival::default() },
-            },
-            Frame::Refusal(refusal) => match self.scheduler.refused(refusal) {
-                Some((fault, happened)) => {
-                    // Of the gateway that had this slot before, perhaps in a store that has lost its data since.
-                    self.epochs = self.epochs.max(refusal.epoch_known.0);
-                    Arrival { happened, fault: Some(fault), pause: true }
-                }
-                None => Arrival::default(),
-            },
-            Frame::Hop(_) => {
-                debug!("a hop came to the gateway: dropped");
-                Arrival::default()
-            }
-        }
+        Some(Order::Send { endpoint: self.first_endpoint.clone(), hop })
     }
 
     /// How many tokens may follow the prompt, if the request is accepted.
@@ -426,115 +371,11 @@ impl Conductor {
         }
         Ok(room)
     }
+}
 
-    /// Admits a request that was judged to have `room`.
-    pub(crate) fn admit(&mut self, mut request: Request, room: u32, now: Instant) -> SequenceId {
-        request.tokens_max = request.tokens_max.min(room);
-        self.scheduler.admit(request, now)
-    }
-
-    /// Forgets a sequence.
-    pub(crate) fn cancel(&mut self, id: SequenceId) {
-        self.scheduler.cancel(id);
-    }
-
-    /// Ends what is late; a fault when a micro-batch is.
-    pub(crate) fn tick(&mut self, now: Instant) -> Arrival {
-        self.use_gains(now);
-        if self.resumes.is_some_and(|resumes| resumes <= now) {
-            self.begin_epoch();
-        }
-        let happened = self.scheduler.expire(now);
-        Arrival { happened, fault: self.scheduler.overdue(now), pause: false }
-    }
-
-    /// How things are; the rate is left to who has a clock.
-    pub(crate) fn status(&self) -> PipelineStatus {
-        let (reason, missing_layers) = match report::serving(&self.view) {
-            Ok(_) if self.scheduler.is_proven() => (String::new(), Vec::new()),
-            Ok(_) if self.identity.is_some() => (self.why_unproven(), Vec::new()),
-            Ok(_) if self.own_record().is_some() => {
-                ("other gateways have all room for keys and values, and give none up yet".to_owned(), Vec::new())
-            }
-            Ok(_) => ("this gateway is not registered".to_owned(), Vec::new()),
-            Err(not) => (not.reason, not.missing.into_iter().map(Into::into).collect()),
-        };
-        let (running, waiting) = self.scheduler.load();
-        let limit = self.view.model.as_ref().map_or(0, |model| model.value.context_tokens);
-        let kv_tokens = self.blocks_for_one().saturating_mul(KV_BLOCK_TOKENS);
-        PipelineStatus {
-            serving: self.scheduler.is_proven(),
-            reason,
-            missing_layers,
-            store_reachable: self.view.reachable,
-            store_alarms: self.view.store_alarms.clone(),
-            store_oddity: report::oddity(&self.view),
-            context_tokens: limit.min(kv_tokens),
-            running,
-            waiting,
-            tokens_per_second: 0.0,
-        }
-    }
+fn tell(happened: Happened) -> impl Iterator<Item = Order> {
+    happened.into_iter().map(|(id, event)| Order::Tell(id, event))
 }
 
 #[cfg(test)]
-mod tests {
-    use schema::frame::Tokens;
-    use schema::record::{ClaimState, Placement, Shard};
-    use schema::{LayerRange, StageName};
-
-    use super::*;
-    use crate::store::LeaseId;
-    use crate::testing::{claim_of, gateway, model, stage};
-
-    const LEASE: LeaseId = LeaseId(77);
-    const REGISTERED: Registered = Registered { number: 1, slot: 0, lease: LEASE, former: None };
-
-    fn versioned<T>(value: T) -> Versioned<T> {
-        Versioned { value, mod_revision: 7 }
-    }
-
-    /// One stage that serves everything, and this gateway.
-    fn view() -> ClusterView {
-        let (name, layers) = ("a".parse::<StageName>().unwrap(), LayerRange::new(0, 4).unwrap());
-        let shard = Shard { layers, stage: name.clone() };
-        let claim = claim_of(&shard, "ipc:///stage", ClaimState::Serving);
-        let gateway = gateway(&LEASE.to_string(), Share::of(0..32));
-        let shards = vec![shard];
-        ClusterView {
-            reachable: true,
-            model: Some(versioned(model(&[10; 4], 0))),
-            placement: Some(versioned(Placement::new(Generation(1), shards).unwrap())),
-            stages: [(name, versioned(stage(1000)))].into(),
-            claims: [((Generation(1), 0), versioned(claim))].into(),
-            gateways: [(0, versioned(gateway))].into(),
-            ..ClusterView::default()
-        }
-    }
-
-    /// Has the micro-batch that shows that the pipeline is one come through it.
-    fn come_through(conductor: &mut Conductor) {
-        let now = Instant::now();
-        let (_, hop) = conductor.next_hop(now).expect("an empty micro-batch");
-        assert_eq!((hop.step, hop.rows), (Step(0), 0));
-        let Hop { generation, epoch, step, .. } = hop;
-        let tokens = Tokens { generation, epoch, step, chosen: Vec::new(), spent: Vec::new() };
-        assert!(conductor.arrived(&Frame::Tokens(tokens), now).fault.is_none());
-    }
-
-    #[test]
-    fn an_absent_store_changes_nothing_but_what_it_said_last_counts() {
-        let scheduler = Scheduler::new(false);
-        let mut conductor = Conductor::new(scheduler, Arc::new(ClusterView::default()));
-        conductor.enroll(REGISTERED);
-        assert!(conductor.see(Arc::new(view())) && !conductor.status().serving, "nothing came through");
-        come_through(&mut conductor);
-        assert!(conductor.status().serving);
-        assert!(!conductor.see(Arc::new(ClusterView { reachable: false, ..view() })));
-        assert!(conductor.status().serving);
-        // The view in which the claim went is overtaken by the one that says that the store is away.
-        let gone = ClusterView { reachable: false, claims: [].into(), ..view() };
-        assert!(conductor.see(Arc::new(gone)));
-        assert!(!conductor.status().serving);
-    }
-}
+mod tests;

@@ -1,9 +1,11 @@
-//! The head's loop: the conductor's decisions, sent and received.
+//! A gateway's loop: it feeds what happens to the [`Conductor`] and carries out what that orders. Its only wait is the
+//! `select!` in `next`.
 //!
 //! It runs on a thread of its own with a runtime of its own, so that neither a slow client nor a long prompt being
 //! tokenised holds up a micro-batch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,19 +13,20 @@ use bytes::Bytes;
 use schema::frame::{Frame, Hop, Slice};
 use schema::{Keyspace, SequenceId};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
+use tokio::time::Interval;
 use tracing::{Span, debug, debug_span, warn};
 
-use super::conductor::{Arrival, Conductor};
-use super::fault::PipelineFault;
+use super::conductor::Conductor;
+use super::event::{Event, Order, Purpose};
 use super::meter::{Heard, Meter};
-use super::scheduler::{Happened, Scheduler};
+use super::scheduler::Scheduler;
 use crate::generate::{Failure, PipelineStatus, Rejection, Request, TokenEvent};
-use crate::limits::{GATEWAY_TICK, REFUSAL_PAUSE};
-use crate::link::{ClusterKey, Inbound, LinkError, Message, Unreachable};
-use crate::route::Route;
+use crate::limits::GATEWAY_TICK;
+use crate::link::{ClusterKey, Inbound, LinkError, Message};
+use crate::route::{Route, RouteEvent};
 use crate::share::Registered;
-use crate::store::{Committed, SharedStore};
+use crate::store::{Committed, SharedStore, Txn};
 use crate::view::ClusterView;
 
 /// A request on its way in.
@@ -49,20 +52,20 @@ pub(super) struct Parts {
     pub(super) meter: Meter,
 }
 
-/// The conductor, and those who play and listen.
+/// The conductor, and the sockets, tasks and receivers around it.
 pub(super) struct Driver {
     store: SharedStore,
-    keyspace: Keyspace,
-    /// The write that evictions a stage off, perhaps done.
-    strike: Option<JoinHandle<()>>,
     /// This gateway's registrations, one after the other.
     registrations: watch::Receiver<Option<Registered>>,
-    /// The write of its share, perhaps done.
-    sharing: Option<JoinHandle<()>>,
     conductor: Conductor,
     views: watch::Receiver<Arc<ClusterView>>,
     inbound: Inbound,
     submissions: mpsc::Receiver<Submission>,
+    /// Submissions that wait for the conductor's answer, by ticket.
+    asking: HashMap<u64, Asking>,
+    tickets: u64,
+    /// Writes under way.
+    writes: JoinSet<Purpose>,
     status: watch::Sender<PipelineStatus>,
     route: Route,
     listeners: HashMap<SequenceId, Listener>,
@@ -70,7 +73,15 @@ pub(super) struct Driver {
     meter: Meter,
 }
 
-/// Who waits for a sequence.
+/// A submission without its request.
+struct Asking {
+    prompt_tokens: usize,
+    events: mpsc::Sender<TokenEvent>,
+    answer: oneshot::Sender<Result<(), Rejection>>,
+    span: Span,
+}
+
+/// The receiver of a sequence's tokens.
 struct Listener {
     events: mpsc::Sender<TokenEvent>,
     heard: Heard,
@@ -84,15 +95,17 @@ struct Rate {
     per_second: f64,
 }
 
-/// Everything that can happen to the head.
-enum Event {
-    Submitted(Submission),
-    /// The connection to the first stage, at this endpoint, has ended.
-    LinkEnded(String),
-    Arrived(Result<Message, LinkError>),
-    ViewChanged,
-    Tick,
+/// Everything that the loop waits for.
+enum Wakeup {
     Stop,
+    Arrived(Result<Message, LinkError>),
+    Routed(RouteEvent),
+    ViewChanged,
+    Registered,
+    Submitted(Submission),
+    Written(Purpose),
+    Tick,
+    Wake,
 }
 
 // === impl Driver ===
@@ -104,16 +117,16 @@ impl Driver {
         let view = views.borrow().clone();
         Self {
             store,
-            keyspace,
-            strike: None,
             registrations,
-            sharing: None,
-            conductor: Conductor::new(scheduler, view),
+            conductor: Conductor::new(keyspace, scheduler, view),
             views,
             inbound,
             submissions,
+            asking: HashMap::new(),
+            tickets: 0,
+            writes: JoinSet::new(),
             status,
-            route: Route::new(key),
+            route: Route::redialling(key),
             listeners: HashMap::new(),
             rate: Rate { since: Instant::now(), tokens: 0, per_second: 0.0 },
             meter,
@@ -122,40 +135,29 @@ impl Driver {
 
     /// Runs until `stop` resolves or every handle is gone.
     pub(super) async fn run(mut self, stop: impl Future<Output = ()>) {
-        tokio::pin!(stop);
+        let mut stop = pin!(stop);
         let mut tick = tokio::time::interval(GATEWAY_TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.register();
         self.see();
         loop {
-            self.send_batches().await;
-            let event = tokio::select! {
-                // Biased: what is done makes room for what is new.
-                biased;
-                () = &mut stop => Event::Stop,
-                message = self.inbound.receive() => Event::Arrived(message),
-                endpoint = self.route.ended() => Event::LinkEnded(endpoint),
-                Ok(()) = self.views.changed() => Event::ViewChanged,
-                Ok(()) = self.registrations.changed() => Event::ViewChanged,
-                submission = self.submissions.recv() => submission.map_or(Event::Stop, Event::Submitted),
-                _ = tick.tick() => Event::Tick,
-            };
-            match event {
-                Event::Arrived(Ok(message)) => self.arrived(message).await,
-                Event::Arrived(Err(error)) if error.is_about_one_message() => warn!(%error, "a frame was refused"),
-                Event::Arrived(Err(error)) => break warn!(%error, "no more tokens can be taken: the gateway must go"),
-                Event::LinkEnded(endpoint) => {
-                    let outcome = self.route.knock(&endpoint).await.map(drop);
-                    let is_gone = outcome.as_ref().err().and_then(LinkError::absence).is_some();
-                    let fault = self.conductor.link_broke().filter(|_| !is_gone);
-                    self.reached(&endpoint, outcome);
-                    if let Some(fault) = fault {
-                        self.recover(&fault);
+            match self.next(&mut stop, &mut tick).await {
+                Wakeup::Arrived(Ok(message)) => {
+                    self.take(Event::Arrived(message.frame));
+                    if self.conductor.scheduler().is_proven() != self.status.borrow().serving {
+                        self.publish();
                     }
                 }
-                Event::ViewChanged => self.see(),
-                Event::Submitted(submission) => self.submit(submission),
-                Event::Tick => self.tick(),
-                Event::Stop => break,
+                Wakeup::Arrived(Err(error)) if error.is_about_one_message() => warn!(%error, "a frame was refused"),
+                Wakeup::Arrived(Err(error)) => break warn!(%error, "no more tokens can be taken: the gateway must go"),
+                Wakeup::Routed(event) => self.take(Event::Route(event)),
+                Wakeup::ViewChanged => self.see(),
+                Wakeup::Registered => self.register(),
+                Wakeup::Submitted(submission) => self.submit(submission),
+                Wakeup::Written(purpose) => self.take(Event::Written(purpose)),
+                Wakeup::Tick => self.tick(),
+                Wakeup::Wake => self.take(Event::Wake),
+                Wakeup::Stop => break,
             }
         }
         for listener in self.listeners.values() {
@@ -163,154 +165,139 @@ impl Driver {
         }
     }
 
-    /// Takes the newest view in.
+    async fn next(&mut self, stop: &mut Pin<&mut impl Future<Output = ()>>, tick: &mut Interval) -> Wakeup {
+        let wakes_at = self.conductor.wakes_at();
+        tokio::select! {
+            // Biased: what is done makes room for what is new.
+            biased;
+            () = stop => Wakeup::Stop,
+            message = self.inbound.receive() => Wakeup::Arrived(message),
+            event = self.route.next() => Wakeup::Routed(event),
+            Ok(()) = self.views.changed() => Wakeup::ViewChanged,
+            Ok(()) = self.registrations.changed() => Wakeup::Registered,
+            () = sleep_until(wakes_at) => Wakeup::Wake,
+            Some(written) = self.writes.join_next() => Wakeup::Written(written.unwrap_or(Purpose::Record)),
+            submission = self.submissions.recv() => submission.map_or(Wakeup::Stop, Wakeup::Submitted),
+            _ = tick.tick() => Wakeup::Tick,
+        }
+    }
+
+    /// Feeds an event to the conductor and carries out its orders, and so on with what those bring about at once.
+    fn take(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for order in self.conductor.handle(event, Instant::now()) {
+                self.perform(order, &mut events);
+            }
+        }
+    }
+
+    fn perform(&mut self, order: Order, events: &mut VecDeque<Event>) {
+        match order {
+            Order::Send { endpoint, hop } => {
+                if hop.rows > 0 {
+                    let spans = spans(&self.listeners, &hop);
+                    self.meter.sent(hop.step.0, hop.rows, hop.slices.len(), spans, Instant::now());
+                }
+                self.route.send(endpoint, Frame::Hop(hop), Bytes::new());
+                events.extend(std::iter::from_fn(|| self.route.take_event()).map(Event::Route));
+            }
+            Order::BeginAnew(fault) => {
+                self.meter.began_anew(fault.as_ref());
+                self.route.reset();
+                self.publish();
+            }
+            Order::Returned(tokens) => {
+                let labels = self.conductor.scheduler().shape().map_or(&[][..], |shape| &shape.stages);
+                self.meter.returned(&tokens, labels, Instant::now());
+            }
+            Order::Reply { ticket, answer } => self.reply(ticket, answer, events),
+            Order::Tell(id, event) => self.tell(id, event, events),
+            Order::Commit(purpose, txn) => self.commit(purpose, txn),
+        }
+    }
+
+    fn commit(&mut self, purpose: Purpose, txn: Txn) {
+        let (store, evictions) = (self.store.clone(), self.meter.evictions().clone());
+        self.writes.spawn(async move {
+            match (purpose, store.commit(txn).await) {
+                (Purpose::Eviction, Ok(Committed::Applied { .. })) => evictions.inc(),
+                (Purpose::Eviction, Ok(Committed::Refused)) => debug!("the first stage has moved on: not evicted"),
+                (Purpose::Eviction, Err(error)) => {
+                    warn!(%error, "the first stage cannot be evicted; its lease will end")
+                }
+                (Purpose::Record, Err(error)) => warn!(%error, "the gateway's record cannot be written; tried again"),
+                (Purpose::Record, Ok(_)) => {}
+            }
+            purpose
+        });
+    }
+
     fn see(&mut self) {
         let view = self.views.borrow_and_update().clone();
-        if let Some(registered) = *self.registrations.borrow_and_update() {
-            self.conductor.enroll(registered);
-        }
-        if self.conductor.see(view) {
-            self.meter.began_anew(None);
-            self.route.reset();
-        }
-        self.write_share();
+        self.take(Event::Viewed(view));
         self.publish();
     }
 
-    /// Writes what is to be written about this gateway's share; one write at a time.
-    fn write_share(&mut self) {
-        if self.sharing.as_ref().is_some_and(|sharing| !sharing.is_finished()) {
-            return;
-        }
-        if let Some(txn) = self.conductor.next_write(&self.keyspace, Instant::now()) {
-            let store = self.store.clone();
-            self.sharing = Some(tokio::spawn(async move {
-                if let Err(error) = store.commit(txn).await {
-                    warn!(%error, "the share of keys and values cannot be written; tried again");
-                }
-            }));
-        }
-    }
-
-    /// Begins a new epoch over the same pipeline.
-    fn recover(&mut self, fault: &PipelineFault) {
-        self.meter.began_anew(Some(fault));
-        self.route.reset();
-        self.conductor.recover(fault, Instant::now());
-        self.publish();
-    }
-
-    async fn send_batches(&mut self) {
-        while let Some((endpoint, hop)) = self.conductor.next_hop(Instant::now()) {
-            if hop.rows > 0 {
-                let spans = spans(&self.listeners, &hop);
-                self.meter.sent(hop.step.0, hop.rows, hop.slices.len(), spans, Instant::now());
-            }
-            if let Err(error) = self.route.send(endpoint, &Frame::Hop(hop), Bytes::new()).await {
-                // Not resent: its deadline, or the first stage's lease, begins a new epoch.
-                warn!(%error, "cannot reach the first stage");
-                let endpoint = endpoint.to_owned();
-                self.reached(&endpoint, Err(error));
-                return;
-            }
-            self.conductor.reached_first();
-        }
-    }
-
-    /// Where nobody is, the first stage is gone; its lease would only say so later.
-    fn reached(&mut self, endpoint: &str, outcome: Result<(), LinkError>) {
-        let Some(error) = outcome.err() else { return };
-        self.conductor.cannot_reach_first(endpoint, &error.in_words());
-        let Some(found) = Unreachable::by(endpoint, &error) else { return };
-        if self.strike.as_ref().is_some_and(|strike| !strike.is_finished()) {
-            return;
-        }
-        if let Some(txn) = self.conductor.evict(&self.keyspace, &found, Instant::now()) {
-            let (store, evictions) = (self.store.clone(), self.meter.evictions().clone());
-            self.strike = Some(tokio::spawn(async move {
-                match store.commit(txn).await {
-                    Ok(Committed::Applied { .. }) => evictions.inc(),
-                    Ok(Committed::Refused) => debug!("the first stage has moved on: not struck off"),
-                    Err(error) => warn!(%error, "the first stage cannot be struck off; its lease will tell"),
-                }
-            }));
-        }
-    }
-
-    async fn arrived(&mut self, message: Message) {
-        let now = Instant::now();
-        let Arrival { happened, fault, pause } = self.conductor.arrived(&message.frame, now);
-        if fault.is_none() {
-            // First of all: the stages wait for it, and for nothing that follows here.
-            self.send_batches().await;
-        }
-        if let (Frame::Tokens(tokens), None) = (&message.frame, &fault) {
-            let labels = self.conductor.scheduler().shape().map_or(&[][..], |shape| &shape.stages);
-            self.meter.returned(tokens, labels, now);
-        }
-        self.tell(happened);
-        if pause {
-            tokio::time::sleep(REFUSAL_PAUSE).await;
-        }
-        if let Some(fault) = fault {
-            self.recover(&fault);
-        }
-        if self.conductor.is_giving() {
-            self.write_share();
-        }
-        if self.conductor.scheduler().is_proven() != self.status.borrow().serving {
+    fn register(&mut self) {
+        let registered = *self.registrations.borrow_and_update();
+        if let Some(registered) = registered {
+            self.take(Event::Registered(registered));
             self.publish();
-        }
-    }
-
-    /// Passes events on. Whoever does not listen any more is cancelled.
-    fn tell(&mut self, happened: Happened) {
-        let now = Instant::now();
-        for (id, event) in happened {
-            let last = matches!(event, TokenEvent::Finished { .. } | TokenEvent::Failed(_));
-            self.rate.tokens += u64::from(matches!(event, TokenEvent::Token { .. }));
-            let Some(listener) = self.listeners.get_mut(&id) else { continue };
-            self.meter.told(&event, &mut listener.heard, now);
-            if last {
-                listener.span.in_scope(|| debug!(sequence = %id, ?event, "ended"));
-            }
-            // The channel has room for every event of the sequence, so only a closed one refuses.
-            let gone = listener.events.try_send(event).is_err();
-            if gone && !last {
-                self.meter.left(&listener.heard, now);
-                self.conductor.cancel(id);
-            }
-            if gone || last {
-                self.listeners.remove(&id);
-            }
         }
     }
 
     fn submit(&mut self, submission: Submission) {
         let Submission { request, events, answer, span } = submission;
-        let verdict = self.conductor.judge(&request).inspect_err(|rejection| self.meter.rejections().count(rejection));
-        let room = verdict.as_ref().ok().copied();
-        if let (Ok(()), Some(room)) = (answer.send(verdict.map(drop)), room) {
-            let now = Instant::now();
-            let heard = Heard::new(request.prompt.len(), now);
-            let id = self.conductor.admit(request, room, now);
-            self.listeners.insert(id, Listener { events, heard, span });
+        self.tickets += 1;
+        self.asking.insert(self.tickets, Asking { prompt_tokens: request.prompt.len(), events, answer, span });
+        self.take(Event::Submitted { ticket: self.tickets, request });
+    }
+
+    fn reply(&mut self, ticket: u64, answer: Result<SequenceId, Rejection>, events: &mut VecDeque<Event>) {
+        let Some(asking) = self.asking.remove(&ticket) else { return };
+        let answer = answer.inspect_err(|rejection| self.meter.rejections().count(rejection));
+        let admitted = answer.as_ref().ok().copied();
+        let is_gone = asking.answer.send(answer.map(drop)).is_err();
+        match admitted {
+            None => {}
+            Some(id) if is_gone => events.push_back(Event::Left(id)),
+            Some(id) => {
+                let heard = Heard::new(asking.prompt_tokens, Instant::now());
+                self.listeners.insert(id, Listener { events: asking.events, heard, span: asking.span });
+            }
+        }
+    }
+
+    /// Passes an event on. A sequence whose receiver is gone is cancelled.
+    fn tell(&mut self, id: SequenceId, event: TokenEvent, events: &mut VecDeque<Event>) {
+        let now = Instant::now();
+        let last = matches!(event, TokenEvent::Finished { .. } | TokenEvent::Failed(_));
+        self.rate.tokens += u64::from(matches!(event, TokenEvent::Token { .. }));
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        self.meter.told(&event, &mut listener.heard, now);
+        if last {
+            listener.span.in_scope(|| debug!(sequence = %id, ?event, "ended"));
+        }
+        // The channel has room for every event of the sequence, so only a closed one refuses.
+        let gone = listener.events.try_send(event).is_err();
+        if gone && !last {
+            self.meter.left(&listener.heard, now);
+            events.push_back(Event::Left(id));
+        }
+        if gone || last {
+            self.listeners.remove(&id);
         }
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
-        let gone = self.listeners.extract_if(|_, listener| listener.events.is_closed());
+        let gone: Vec<_> = self.listeners.extract_if(|_, listener| listener.events.is_closed()).collect();
         for (id, listener) in gone {
             self.meter.left(&listener.heard, now);
-            self.conductor.cancel(id);
+            self.take(Event::Left(id));
         }
-        let Arrival { happened, fault, .. } = self.conductor.tick(now);
-        self.tell(happened);
-        if let Some(fault) = fault {
-            self.recover(&fault);
-        }
-        self.write_share();
+        self.take(Event::Tick);
         self.publish();
     }
 
@@ -323,6 +310,14 @@ impl Driver {
         let status = PipelineStatus { tokens_per_second: self.rate.per_second, ..self.conductor.status() };
         self.meter.look(self.conductor.scheduler(), &status);
         self.status.send_if_modified(|last| (*last != status).then(|| *last = status).is_some());
+    }
+}
+
+/// Waits until `at`; for ever, if there is no such moment.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -4,6 +4,7 @@ mod batch_timeout;
 pub(crate) mod conductor;
 mod draft;
 mod driver;
+pub(crate) mod event;
 mod fault;
 mod flight;
 mod handle;

@@ -1,9 +1,10 @@
-//! The door to a PULL socket: whoever wants to reach it knocks here.
+//! Accepts the connections of peers that send to a PULL socket.
 //!
-//! Local peers knock at a socket in the private directory, and as long as they stay there, each gives the other signs of
-//! life; their messages go straight to the PULL socket beside it. Other machines come through the gate, a TCP port where they
-//! must show the cluster key; their messages pass here, and are read along by [`super::zmtp`]. Both kinds of
-//! connection are bounded in number; what happens to one does not touch the others. It knows nothing of frames.
+//! A local peer connects to a socket in the private directory. That connection carries only heartbeats, in both
+//! directions, as long as it lasts. The peer's messages go straight to the PULL socket in the same directory. A peer on
+//! another machine connects to the gate, a TCP port, where a handshake proves that it has the cluster key. Its messages
+//! pass through this process, and [`super::zmtp`] checks them. The number of connections of both kinds is bounded. The
+//! failure of one connection does not affect the others. This module knows nothing of frames.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,16 +25,16 @@ use super::pipe::{PlainSink, PlainSource, Sink, Source, carry_both};
 use super::refusals::Refusals;
 use super::zmtp::Flow;
 
-/// The TCP port and the key it asks for.
+/// The TCP listener for other machines, and the cluster key that its handshake needs.
 pub(super) struct Gate {
     pub(super) listener: TcpListener,
     pub(super) key: ClusterKey,
 }
 
-/// How a newcomer's handshake went.
+/// A new peer and the outcome of its handshake.
 type Handshaken = (Peer, Result<(TcpStream, Cipher), HandshakeError>);
 
-/// The door's state: who waits, who is in.
+/// The acceptor's state: connections in the handshake and connections that are served.
 pub(super) struct Acceptor {
     local: UnixListener,
     gate: Option<Gate>,
@@ -44,7 +45,7 @@ pub(super) struct Acceptor {
     refusals: Refusals,
 }
 
-/// Who stands at the door.
+/// The kind of a peer, with its address if it is remote.
 #[derive(Debug, Clone, Copy)]
 enum Peer {
     Local,
@@ -62,7 +63,7 @@ enum ConnectionEvent {
 // === impl Acceptor ===
 
 impl Acceptor {
-    /// A door at `local` and `gate` to the PULL socket at `pull`.
+    /// An acceptor on `local` and `gate` for the PULL socket at `pull`.
     pub(super) fn new(local: UnixListener, gate: Option<Gate>, pull: PathBuf) -> Self {
         Self {
             local,
@@ -75,7 +76,7 @@ impl Acceptor {
         }
     }
 
-    /// Serves for ever; dropping the future closes every connection.
+    /// Serves until the future is dropped, which closes every connection.
     pub(super) async fn serve(mut self) {
         loop {
             match self.next().await {
@@ -119,7 +120,7 @@ impl Acceptor {
         }
     }
 
-    /// Starts the handshake with a newcomer; sends the one away who has waited longest when there are too many.
+    /// Starts the handshake with a new peer. If there are too many handshakes already, aborts the oldest.
     fn ask_for_key(&mut self, mut stream: TcpStream, peer: Peer) {
         let Some(gate) = &self.gate else { return };
         self.waiting_in_order.retain(|waiting| !waiting.is_finished());
@@ -171,7 +172,7 @@ async fn serve_remote(stream: TcpStream, cipher: Cipher, pull: PathBuf) -> EndEr
     join(source, sink, &pull).await
 }
 
-/// Joins a peer with the PULL socket until one of them ends.
+/// Carries bytes between a peer and the PULL socket until one of the two connections ends.
 async fn join(source: impl Source, sink: impl Sink, pull: &Path) -> EndError {
     let socket = match UnixStream::connect(pull).await {
         Ok(socket) => socket,

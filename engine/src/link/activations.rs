@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-/// The values as bytes, on any machine the least significant byte first.
+/// The values as bytes, the least significant byte first on every machine.
 pub fn activations_to_bytes(values: &[f32]) -> Bytes {
     let mut bytes = vec![0; size_of_val(values)];
     for (bytes, value) in bytes.chunks_exact_mut(size_of::<f32>()).zip(values) {
@@ -11,8 +11,8 @@ pub fn activations_to_bytes(values: &[f32]) -> Bytes {
     bytes.into()
 }
 
-/// Puts the values in `bytes` into `values`, in place of what was there. The bytes may lie at any address; a rest of
-/// less than one value (which no checked message has) is left out.
+/// Replaces the contents of `values` by the values in `bytes`. The bytes may lie at any address. A rest of less than
+/// one value, which no checked message has, is left out.
 pub fn bytes_to_activations(bytes: &Bytes, values: &mut Vec<f32>) {
     values.clear();
     let value = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);

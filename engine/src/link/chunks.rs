@@ -1,6 +1,6 @@
-//! A connection to another machine: chunks behind their lengths (two bytes, most significant first), each under a seal. An
-//! empty chunk is a sign of life: it says that the process at the other end runs, which a socket of a process that was stopped
-//! does not. Knows nothing of ZMTP.
+//! A connection to another machine. It carries chunks, each after its length (two bytes, most significant first) and
+//! each sealed. An empty chunk is a heartbeat: it shows that the process at the other end runs. An open socket does not
+//! show that, because the socket of a stopped process stays open. This module knows nothing of ZMTP.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
@@ -9,14 +9,14 @@ use super::error::EndError;
 use super::limits::{CHUNK_BYTES_MAX, SEALED_BYTES_MAX, SILENCE_MAX};
 use super::pipe::{Sink, Source};
 
-/// Bytes of a length.
+/// Bytes of a chunk's length.
 pub(super) const LENGTH_BYTES: usize = 2;
 
-/// What is put around a chunk; both directions of a connection share it.
+/// Seals and opens chunks. Both directions of a connection share one.
 pub(super) trait Seal {
-    /// Seals the chunk that is `nonce`th of its direction into `sealed`; the bytes it takes there.
+    /// Seals `chunk`, number `nonce` of its direction, into `sealed`. Returns the number of bytes written there.
     fn close(&self, nonce: u64, chunk: &[u8], sealed: &mut [u8]) -> Result<usize, EndError>;
-    /// The other way round.
+    /// Opens `sealed`, number `nonce` of its direction, into `chunk`. Returns the number of bytes written there.
     fn open(&self, nonce: u64, sealed: &[u8], chunk: &mut [u8]) -> Result<usize, EndError>;
 }
 
@@ -26,7 +26,7 @@ pub(super) struct ChunkSource<R, S> {
     seal: S,
     nonce: u64,
     sealed: Vec<u8>,
-    /// The bytes in `sealed` that are read and not yet opened.
+    /// The bytes in `sealed` from `start` to `end` are read and not yet opened.
     start: usize,
     end: usize,
     opened: Vec<u8>,
@@ -43,13 +43,13 @@ pub(super) struct ChunkSink<W, S> {
 // === impl ChunkSource ===
 
 impl<R: AsyncRead + Unpin, S: Seal> ChunkSource<R, S> {
-    /// Reads chunks from the `nonce`th on.
+    /// Reads chunks from number `nonce` on.
     pub(super) fn new(half: R, seal: S, nonce: u64) -> Self {
         let sealed = vec![0; 2 * (LENGTH_BYTES + SEALED_BYTES_MAX)];
         Self { half, seal, nonce, sealed, start: 0, end: 0, opened: vec![0; SEALED_BYTES_MAX] }
     }
 
-    /// Opens the next whole chunk in the buffer; `None` when there is none.
+    /// Opens the next whole chunk in the buffer. `None` if the buffer holds no whole chunk.
     fn open_buffered(&mut self) -> Result<Option<usize>, EndError> {
         let Some((length, rest)) = self.sealed[self.start..self.end].split_first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
@@ -62,7 +62,8 @@ impl<R: AsyncRead + Unpin, S: Seal> ChunkSource<R, S> {
         Ok(Some(opened))
     }
 
-    /// Reads more behind what is there; the buffer holds two of the largest chunks, so there is always room.
+    /// Reads more bytes behind those in the buffer. There is always room, because the buffer holds two of the largest
+    /// chunks.
     async fn read_more(&mut self) -> Result<(), EndError> {
         if self.start > 0 {
             self.sealed.copy_within(self.start..self.end, 0);
@@ -94,7 +95,7 @@ impl<R: AsyncRead + Unpin, S: Seal> Source for ChunkSource<R, S> {
 // === impl ChunkSink ===
 
 impl<W: AsyncWrite + Unpin, S: Seal> ChunkSink<W, S> {
-    /// Writes chunks from the `nonce`th on.
+    /// Writes chunks from number `nonce` on.
     pub(super) fn new(half: W, seal: S, nonce: u64) -> Self {
         Self { half, seal, nonce, sealed: vec![0; LENGTH_BYTES + SEALED_BYTES_MAX] }
     }
@@ -103,7 +104,7 @@ impl<W: AsyncWrite + Unpin, S: Seal> ChunkSink<W, S> {
         let (length, sealed) = self.sealed.split_at_mut(LENGTH_BYTES);
         let count = self.seal.close(self.nonce, chunk, sealed)?;
         self.nonce += 1;
-        // Fits: a chunk is at most CHUNK_BYTES_MAX, sealed at most SEALED_BYTES_MAX.
+        // Fits two bytes: a chunk is at most CHUNK_BYTES_MAX, sealed at most SEALED_BYTES_MAX.
         length.copy_from_slice(&(count as u16).to_be_bytes());
         Ok(self.half.write_all(&self.sealed[..LENGTH_BYTES + count]).await?)
     }
@@ -132,7 +133,7 @@ pub(super) mod tests {
     use super::*;
     use crate::link::limits::PING_EVERY;
 
-    /// None.
+    /// A seal that leaves chunks as they are.
     struct Unsealed;
 
     impl Seal for Unsealed {
@@ -158,7 +159,7 @@ pub(super) mod tests {
         exchange(ends(near), ends(far)).await;
     }
 
-    /// Sends chunks of several sizes and signs of life from `near` to `far`, and some back.
+    /// Sends chunks of several sizes and heartbeats from `near` to `far`, and some back.
     pub(in crate::link) async fn exchange(near: (impl Source, impl Sink), far: (impl Source, impl Sink)) {
         let ((mut near_source, mut near_sink), (mut far_source, mut far_sink)) = (near, far);
         let sent: Vec<u8> = (0..200_000_u32).map(|index| (index % 251) as u8).collect();

@@ -1,4 +1,4 @@
-//! Where a process listens, as it stands in the store: `ipc:///path/in.sock` or `tcp://host:port`.
+//! The endpoint of a process, as it stands in the store: `ipc:///path/in.sock` or `tcp://host:port`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use super::limits::SOCKET_PATH_BYTES_MAX;
 /// A parsed endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Endpoint {
-    /// A socket of this machine, reachable by its user only.
+    /// A Unix socket of this machine, which only its user can reach.
     Ipc(PathBuf),
-    /// A gate; an IPv6 address stands here without brackets.
+    /// The TCP port of a gate. An IPv6 address is held here without brackets.
     Tcp { host: String, port: u16 },
 }
 

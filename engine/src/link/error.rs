@@ -1,4 +1,4 @@
-//! What can go wrong on a link.
+//! Errors of links.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,34 +10,34 @@ use super::limits::{ACTIVATION_BYTES_MAX, SOCKET_PATH_BYTES_MAX};
 use super::noise::HandshakeError;
 use super::zmtp::ZmtpError;
 
-/// Why a link could not be made, or a message not sent or received.
+/// An error in making a link, or in sending or receiving a message.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// A message whose header or activations are wrong. The link goes on.
+    /// A message whose header or activations are wrong. The link stays usable.
     #[error("bad message")]
     Frame(#[source] FrameError),
-    /// A message that is not a header with activations or a header alone. The link goes on.
+    /// A message that is neither a header with activations nor a header alone. The link stays usable.
     #[error("bad message of {found} parts: expected a header, and activations only where there are any")]
     Parts {
-        /// How many it has.
+        /// The number of its parts.
         found: usize,
     },
     /// Activations too large for any link.
     #[error("activations of {found} bytes: expected at most {ACTIVATION_BYTES_MAX}")]
     TooLarge {
-        /// Their length.
+        /// Their length in bytes.
         found: usize,
     },
     /// Text that is no endpoint.
     #[error("endpoint {found:?}: expected ipc:///path or tcp://host:port")]
     Endpoint {
-        /// What was given, cut to a printable length.
+        /// The given text, cut to a printable length.
         found: String,
     },
-    /// A host that others cannot connect to.
+    /// A host that other machines cannot connect to.
     #[error("cannot advertise {host:?}: expected a name or address of this machine that the others can reach")]
     Advertise {
-        /// What was given.
+        /// The given host.
         host: String,
     },
     /// A host that is not this machine.
@@ -48,17 +48,17 @@ pub enum LinkError {
     NotThisMachine {
         /// The advertised address.
         host: String,
-        /// Why.
+        /// The system's error.
         #[source]
         cause: io::Error,
     },
-    /// TCP without a key.
+    /// TCP without a cluster key.
     #[error(
         "{endpoint} needs the cluster key: make one with `baton key`, and give every process the same one in \
          BATON_CLUSTER_KEY or with --cluster-key-file"
     )]
     KeyMissing {
-        /// What was to be served or connected to.
+        /// The endpoint to be served or connected to.
         endpoint: String,
     },
     /// A socket path that does not fit the system's socket address.
@@ -69,7 +69,7 @@ pub enum LinkError {
     PathTooLong {
         /// The path.
         path: PathBuf,
-        /// Its length.
+        /// Its length in bytes.
         found: usize,
     },
     /// A local socket that another user owns.
@@ -77,128 +77,128 @@ pub enum LinkError {
     NotOurs {
         /// The socket.
         path: PathBuf,
-        /// Its owner.
+        /// The user id of its owner.
         found: u32,
-        /// Our user.
+        /// The user id of this process.
         expected: u32,
     },
-    /// The private directory of our sockets cannot be made.
+    /// The private directory for this process's sockets cannot be made.
     #[error(
         "cannot make a private directory for sockets in {parent} (XDG_RUNTIME_DIR or TMPDIR chooses another place)"
     )]
     RuntimeDir {
-        /// Where.
+        /// The directory in which it was to be made.
         parent: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         cause: io::Error,
     },
     /// Listening failed.
     #[error("cannot listen on {endpoint}")]
     Listen {
-        /// Where.
+        /// The endpoint.
         endpoint: String,
-        /// Why.
+        /// The system's error.
         #[source]
         cause: io::Error,
     },
     /// Connecting failed.
     #[error("cannot connect to {endpoint}")]
     Connect {
-        /// Where.
+        /// The endpoint.
         endpoint: String,
-        /// Why.
+        /// The system's error.
         #[source]
         cause: io::Error,
     },
-    /// The two sides did not find that they have the same key.
+    /// The handshake that shows that both sides have the same key failed.
     #[error("{endpoint} did not accept this process")]
     Handshake {
-        /// Where.
+        /// The endpoint.
         endpoint: String,
-        /// Why.
+        /// The cause.
         #[source]
         cause: HandshakeError,
     },
-    /// Whoever answers there closes every connection before anything is said.
+    /// The endpoint accepts every connection and closes it at once, before anything is sent over it.
     #[error("{endpoint} has closed every connection at once for {lasted:?}")]
     HangsUp {
-        /// Where.
+        /// The endpoint.
         endpoint: String,
-        /// For how long.
+        /// The time for which it has done so.
         lasted: Duration,
-        /// The last time.
+        /// The error of the last connection.
         #[source]
         cause: Box<LinkError>,
     },
-    /// Nobody answered in time.
+    /// The endpoint did not answer in time.
     #[error("{endpoint} did not answer within {waited:?}")]
     Silent {
-        /// Where.
+        /// The endpoint.
         endpoint: String,
-        /// For how long.
+        /// The time waited.
         waited: Duration,
     },
-    /// The connection ended; connect anew.
+    /// The connection ended. Connect anew.
     #[error("connection to {endpoint} ended")]
     Lost {
-        /// Where to.
+        /// The endpoint.
         endpoint: String,
-        /// Why.
+        /// The cause.
         #[source]
         cause: EndError,
     },
-    /// The peer takes nothing more; connect anew.
+    /// The peer takes no more messages. Connect anew.
     #[error("{endpoint} took nothing for {waited:?} with {messages} messages ({bytes} bytes) waiting")]
     Stalled {
-        /// Who.
+        /// The peer's endpoint.
         endpoint: String,
-        /// How long it was given.
+        /// The time waited.
         waited: Duration,
-        /// Messages accepted and not gone.
+        /// Messages that were accepted and have not left the queue.
         messages: usize,
-        /// Their bytes.
+        /// Their size in bytes.
         bytes: usize,
     },
-    /// ZeroMQ's own word.
+    /// An error of the ZeroMQ library.
     #[error("zeromq failed: {0}")]
     Zeromq(String),
 }
 
-/// Why a connection ended.
+/// The reason for which a connection ended.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EndError {
     /// One side closed it.
     #[error("the other side closed it")]
     Closed,
-    /// Nothing came for too long.
+    /// Nothing was received for this time.
     #[error("nothing was heard for {0:?}")]
     Silence(Duration),
-    /// It did not show in time that it speaks ZMTP.
+    /// The peer did not complete the ZMTP greeting in time.
     #[error("no ZMTP greeting within {0:?}")]
     Late(Duration),
-    /// Its bytes were no ZMTP, or declared more than any message has.
+    /// The bytes were not ZMTP, or declared more than any message has.
     #[error(transparent)]
     Zmtp(#[from] ZmtpError),
-    /// It said something where only signs of life belong.
+    /// Data came over a connection that carries only heartbeats.
     #[error("something else than signs of life came")]
     Speech,
-    /// Its bytes were not sealed with the key.
+    /// The bytes were not sealed with the key.
     #[error("a sealed message was forged or damaged")]
     Seal,
-    /// The operating system's word.
+    /// The system's error.
     #[error("{0}")]
     Io(io::ErrorKind),
 }
 
-/// How it shows that nobody is there.
+/// The kind of evidence that a peer cannot be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absence {
-    /// The system that was asked says that nobody listens there: the process has ended.
+    /// The peer's operating system refuses the connection, because nothing listens there: the process has ended.
     Refused,
-    /// Nothing is heard: it has stopped, or its machine has, or the network between is cut.
+    /// Nothing is received: the process or its machine has stopped, or the network between is cut.
     Silence,
-    /// Whoever answers there does not take this process for one of its cluster, or the way there is barred: another key, another
+    /// The peer does not accept this process as one of its cluster, or the way to it is barred: another key, another
     /// version, another program, a name that does not resolve here, a socket of another user.
     Barred,
 }
@@ -206,12 +206,12 @@ pub enum Absence {
 // === impl LinkError ===
 
 impl LinkError {
-    /// Whether it is about one message only: count it, drop it, go on receiving.
+    /// True if the error is about one message only: count it, drop the message, and go on receiving.
     pub fn is_about_one_message(&self) -> bool {
         matches!(self, Self::Frame(_) | Self::Parts { .. } | Self::TooLarge { .. })
     }
 
-    /// Whether a connection was taken and then closed before anything was said.
+    /// True if a connection was accepted and then closed before anything was sent over it.
     pub(crate) fn was_hung_up(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
         let kind =
@@ -225,21 +225,21 @@ impl LinkError {
         }
     }
 
-    /// The error with its causes.
+    /// The error and its causes, in words.
     pub(crate) fn in_words(&self) -> String {
         let causes = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
         causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
 
-    /// The kind of absence that the error shows; `None` where it does not show that frames cannot be brought to the peer.
+    /// The kind of absence that the error shows. `None` if it does not show that frames cannot reach the peer.
     pub fn absence(&self) -> Option<Absence> {
         use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, TimedOut};
         match self {
-            // It may pass; where it does not, the route says so.
+            // This may pass. If it does not, the route reports `HangsUp`.
             _ if self.was_hung_up() => None,
             Self::HangsUp { .. } => Some(Absence::Barred),
             Self::Connect { cause, .. } if cause.kind() == ConnectionRefused => Some(Absence::Refused),
-            // Its directory went after it, and is never made again under that name.
+            // The socket's directory is removed when its process ends, and is never made again under that name.
             Self::Connect { endpoint, cause } if endpoint.starts_with("ipc:") && cause.kind() == NotFound => {
                 Some(Absence::Refused)
             }
@@ -260,21 +260,21 @@ impl LinkError {
     }
 }
 
-/// A peer that frames cannot be brought to.
+/// A peer that frames cannot reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreachable {
     /// The endpoint at which it should take frames.
     pub endpoint: String,
     /// The kind of absence.
     pub absence: Absence,
-    /// The same in words.
+    /// The error in words.
     pub cause: String,
 }
 
 // === impl Unreachable ===
 
 impl Unreachable {
-    /// The peer at `endpoint`, if `error` shows that frames cannot be brought to it.
+    /// The peer at `endpoint`, if `error` shows that frames cannot reach it.
     pub(crate) fn by(endpoint: &str, error: &LinkError) -> Option<Self> {
         Some(Self { endpoint: endpoint.to_owned(), absence: error.absence()?, cause: error.in_words() })
     }

@@ -1,5 +1,5 @@
-//! Signs of life between two processes on one machine: a connection that carries nothing else. The sockets of a process that
-//! was stopped stay open, and take bytes for a while; but it gives no sign.
+//! Heartbeats between two processes on one machine, over a connection that carries nothing else. The sockets of a
+//! stopped process stay open and take bytes for a while, but the process sends no heartbeat.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -7,10 +7,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::error::EndError;
 use super::limits::{PING_EVERY, SILENCE_MAX};
 
-/// A sign of life.
+/// The byte of a heartbeat.
 const SIGN: u8 = 0;
 
-/// Waits for the first sign of whoever took the connection.
+/// Waits for the first heartbeat of the process that accepted the connection.
 pub(super) async fn begin(stream: &mut (impl AsyncRead + Unpin)) -> Result<(), EndError> {
     let mut signs = [SIGN; 16];
     match timeout(SILENCE_MAX, stream.read(&mut signs)).await.map_err(|_| EndError::Silence(SILENCE_MAX))?? {
@@ -20,7 +20,7 @@ pub(super) async fn begin(stream: &mut (impl AsyncRead + Unpin)) -> Result<(), E
     }
 }
 
-/// Gives signs and waits for those of the other side, until one of them fails to.
+/// Sends heartbeats and waits for those of the other side, until either fails.
 pub(super) async fn keep(stream: impl AsyncRead + AsyncWrite) -> EndError {
     let (mut read, mut write) = tokio::io::split(stream);
     let hear = async {

@@ -1,4 +1,5 @@
-//! What a sender has accepted and not yet handed on. Pure; the bound that ZeroMQ does not have.
+//! The messages that a sender has accepted and that have not left its queue. Pure. This is the bound that ZeroMQ does
+//! not have.
 
 use std::collections::VecDeque;
 
@@ -15,7 +16,7 @@ pub(super) struct InFlight {
 // === impl InFlight ===
 
 impl InFlight {
-    /// Whether a message of `bytes` may follow. One alone always may, however large.
+    /// True if a message of `bytes` may follow. A message that is alone always may, however large it is.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.sizes.is_empty()
             || (self.sizes.len() < IN_FLIGHT_MESSAGES_MAX && self.bytes.saturating_add(bytes) <= IN_FLIGHT_BYTES_MAX)
@@ -26,7 +27,7 @@ impl InFlight {
         self.bytes += bytes;
     }
 
-    /// Takes note that `passed` messages, counted from the first ever, have been handed on.
+    /// Notes that `passed` messages, counted from the first ever, have left the queue.
     pub(super) fn settle(&mut self, passed: u64) {
         while self.passed < passed {
             self.passed += 1;

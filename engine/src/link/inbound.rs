@@ -1,4 +1,4 @@
-//! The receiving end of a process: one PULL socket and its door.
+//! The receiving end of a process: one PULL socket and its acceptor.
 
 use std::io;
 use std::net::IpAddr;
@@ -20,17 +20,18 @@ pub struct Inbound {
     pull: PullSocket,
     endpoint: String,
     _acceptor: Task,
-    // Last, so that the sockets in it are closed when it goes.
+    // Last, because fields are dropped in order: the sockets in the directory are closed before it is removed.
     _dir: RuntimeDir,
 }
 
 // === impl Inbound ===
 
 impl Inbound {
-    /// Listens, with the sockets in `XDG_RUNTIME_DIR` or, where there is none, in the temporary directory.
+    /// Listens, with the sockets in `XDG_RUNTIME_DIR` or, if there is none, in the temporary directory.
     ///
     /// # Errors
-    /// When the directory cannot be made or is too deep for a socket, or the address cannot be listened on.
+    /// [`LinkError`] if the directory cannot be made or is too deep for a socket, or if the address cannot be listened
+    /// on.
     pub async fn bind(listen: Listen) -> Result<Self, LinkError> {
         Self::bind_in(&runtime_dir::default_parent(), listen).await
     }
@@ -58,21 +59,22 @@ impl Inbound {
         Ok(Self { pull, endpoint, _acceptor: acceptor, _dir: dir })
     }
 
-    /// Where peers reach this process: `ipc:///…/in.sock` or `tcp://host:port`.
+    /// The endpoint at which peers reach this process: `ipc:///…/in.sock` or `tcp://host:port`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// The next message from any peer. Messages of one connection come in the order they were sent; when a
-    /// peer connects anew, what it sent before may still come, between or behind. Cancel-safe.
+    /// The next message from any peer. The messages of one connection come in the order in which they were sent. If a
+    /// peer connects anew, messages that it sent before may still come, between or behind the new ones. Cancel-safe.
     ///
     /// # Errors
-    /// Where [`LinkError::is_about_one_message`], count it and go on; any other error is the end of this socket.
+    /// After an error that [`LinkError::is_about_one_message`], count it and go on. Any other error is the end of this
+    /// socket.
     pub async fn receive(&mut self) -> Result<Message, LinkError> {
         loop {
             match self.pull.recv().await {
                 Ok(message) => return Message::from_parts(message),
-                // One peer's connection broke off; it is out of the socket already.
+                // The connection of one peer broke. The socket has removed it already.
                 Err(ZmqError::Codec(error)) => tracing::debug!(%error, "a peer broke off"),
                 Err(error) => return Err(LinkError::Zeromq(error.to_string())),
             }
@@ -82,12 +84,12 @@ impl Inbound {
 
 impl Drop for Inbound {
     fn drop(&mut self) {
-        // A PULL socket does not do this by itself, and its connections would live on.
+        // A PULL socket does not do this when it is dropped, and its connections would stay open.
         self.pull.backend().shutdown();
     }
 }
 
-/// Listens on the address that `host` is on this machine.
+/// Listens on the address that `host` has on this machine.
 async fn open_gate(host: String, port: u16, key: ClusterKey) -> Result<(Gate, String), LinkError> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host).to_owned();
     let wanted = Endpoint::Tcp { host: bare.clone(), port }.to_string();
@@ -97,7 +99,7 @@ async fn open_gate(host: String, port: u16, key: ClusterKey) -> Result<(Gate, St
     if addresses.iter().any(|address| address.ip().is_unspecified()) {
         return Err(LinkError::Advertise { host });
     }
-    // A machine's own name often stands for its loopback address first.
+    // A machine's own name often resolves to its loopback address first, so those addresses are tried last.
     addresses.sort_by_key(|address| address.ip().is_loopback());
     let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {

@@ -1,4 +1,4 @@
-//! The cluster key: who knows it belongs to the cluster.
+//! The cluster key: a process that has it belongs to the cluster.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,29 +6,29 @@ use std::str::FromStr;
 use rand::TryRngCore;
 use schema::ClusterName;
 
-/// Bytes in a key: what Noise takes as a pre-shared key.
+/// Bytes in a key: the length of a pre-shared key in Noise.
 const KEY_BYTES: usize = 32;
 
-/// Keeps keys of clusters apart from all else that is derived from the same key.
+/// Context of key derivation. It separates the keys of clusters from everything else that is derived from the same key.
 const CLUSTER_CONTEXT: &str = "baton 1 key of a cluster";
 
 /// The secret that the processes of a cluster share. Its text form is 64 hex digits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClusterKey([u8; KEY_BYTES]);
 
-/// Text that is no cluster key. Says nothing of the text itself: it may be most of a key.
+/// Text that is no cluster key. The error says nothing of the text itself, which may be most of a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// Not as long as a key.
+    /// The text is not as long as a key.
     #[error("cluster key of {found} characters: expected 64 hex digits, as `baton key` prints them")]
     Length {
         /// Its length without surrounding white space.
         found: usize,
     },
-    /// Something that is no hex digit.
+    /// A character is no hex digit.
     #[error("cluster key has no hex digit at character {at}: expected 64 of 0-9 and a-f, as `baton key` prints them")]
     Digit {
-        /// Which character, counted from 1.
+        /// The position of the character, counted from 1.
         at: usize,
     },
 }
@@ -39,7 +39,7 @@ impl ClusterKey {
     /// A new key from the operating system's random numbers.
     ///
     /// # Errors
-    /// When the operating system has none to give.
+    /// An I/O error if the operating system cannot supply random numbers.
     pub fn generate() -> Result<Self, std::io::Error> {
         let mut bytes = [0; KEY_BYTES];
         rand::rngs::OsRng.try_fill_bytes(&mut bytes).map_err(std::io::Error::other)?;
@@ -51,7 +51,8 @@ impl ClusterKey {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The key as the processes of `cluster` use it: clusters that were given the same key are strangers all the same.
+    /// The key that the processes of `cluster` use. Clusters that were given the same key still cannot connect to each
+    /// other.
     #[must_use]
     pub fn of_cluster(&self, cluster: &ClusterName) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key(CLUSTER_CONTEXT);

@@ -1,6 +1,6 @@
-//! A message: a frame with the activations that belong to it, and how it lies in the parts of a ZeroMQ message.
+//! A message: a frame with the activations that belong to it, and its form as a ZeroMQ message.
 //!
-//! A message with activations has two parts, one without has one; nothing else is a message.
+//! A message with activations has two parts, one without has one. Nothing else is a message.
 
 use bytes::Bytes;
 use schema::frame::{Frame, FrameError, HEADER_BYTES_MAX};
@@ -14,7 +14,7 @@ use super::limits::ACTIVATION_BYTES_MAX;
 pub struct Message {
     /// The header.
     pub frame: Frame,
-    /// `rows × hidden` f32 values, little endian, as the hop says; empty beside every other frame.
+    /// `rows × hidden` f32 values, little endian, as the hop declares them. Empty for every other frame.
     pub activations: Bytes,
 }
 
@@ -37,7 +37,7 @@ impl Message {
     }
 }
 
-/// The header of a message, and its activations; the check a receiver would make is made here too.
+/// The header and the activations of a message, after the same check that a receiver makes.
 pub(super) fn to_parts(frame: &Frame, activations: Bytes) -> Result<(Bytes, Bytes), LinkError> {
     check_activations(frame, activations.len())?;
     let header = frame.encode();
@@ -47,7 +47,7 @@ pub(super) fn to_parts(frame: &Frame, activations: Bytes) -> Result<(Bytes, Byte
     Ok((header.into(), activations))
 }
 
-/// The message of these parts.
+/// The ZeroMQ message of these parts.
 pub(super) fn of_parts(header: Bytes, activations: Bytes) -> ZmqMessage {
     let mut message = ZmqMessage::from(header);
     if !activations.is_empty() {

@@ -2,18 +2,19 @@
 //!
 //! ```text
 //! PUSH ──────────────── a socket in a private directory ────────────────────▶ PULL      one machine
-//!  heartbeat ◀───────── another one ─────────────────────────────────▶ door
+//!  heartbeat ◀───────── another one ─────────────────────────────────▶ acceptor
 //!
 //! PUSH ─▶ relay ─────── Noise over TCP, with the cluster key ────────▶ acceptor ─▶ PULL      two machines
 //! ```
 //!
-//! Both ends give each other signs of life, so that either sees within [`limits::SILENCE_MAX`] that the other's process has
+//! Both ends send heartbeats. So each of them notices within [`limits::SILENCE_MAX`] that the other's process has
 //! stopped, or that nothing passes between them any more.
 //!
-//! The ZeroMQ codec only ever meets bytes of the same user, whom the directory lets in, or of a holder of the key, and those
-//! only after their declared lengths were checked. A connection promises order and a bound on what it holds; it does not promise
-//! delivery: whoever sends keeps a window and a deadline. Give it a current-thread runtime: a hop there costs half of what
-//! it costs on one with several threads. It knows nothing of placements, generations or steps.
+//! The ZeroMQ codec receives only bytes of the same user, whom the directory's mode admits, or of a peer with the key,
+//! and those only after a check of their declared lengths. A connection promises order and a bound on the messages that
+//! it holds. It does not promise delivery: the sender keeps a window and a deadline. Run it on a current-thread
+//! runtime: a hop there costs half of its cost on a runtime with several threads. This module knows nothing of
+//! placements, generations or steps.
 
 mod acceptor;
 mod activations;
@@ -43,18 +44,18 @@ pub use noise::HandshakeError;
 pub use outbound::Outbound;
 pub use zmtp::ZmtpError;
 
-/// Where a process listens.
+/// The reach of a process's listening sockets.
 #[derive(Debug, Clone)]
 pub enum Listen {
     /// On this machine only, for processes of the same user.
     Ipc,
-    /// For other machines too, if they know the key.
+    /// For other machines too, if they have the key.
     Tcp {
-        /// The name or address of this machine that the others are to use.
+        /// The name or address of this machine that the other machines use.
         host: String,
-        /// The port; the system chooses one when there is none.
+        /// The port. `None` lets the system choose one.
         port: Option<u16>,
-        /// What they must know.
+        /// The key that peers must have.
         key: ClusterKey,
     },
 }
@@ -62,10 +63,10 @@ pub enum Listen {
 // === impl Listen ===
 
 impl Listen {
-    /// Listening at the address `host` and, if given, `port`; on this machine only when there is no `host`.
+    /// Listens at the address `host` and, if given, at `port`. Without a `host`, listens on this machine only.
     ///
     /// # Errors
-    /// [`LinkError::KeyMissing`] when there is a host and no key.
+    /// [`LinkError::KeyMissing`] if there is a host and no key.
     pub fn new(host: Option<String>, port: Option<u16>, key: Option<ClusterKey>) -> Result<Self, LinkError> {
         match (host, key) {
             (None, _) => Ok(Self::Ipc),

@@ -1,11 +1,11 @@
 //! The seal of connections between machines: a Noise handshake with the cluster key, then encrypted and authenticated
-//! chunks. Knows nothing of ZMTP.
+//! chunks. This module knows nothing of ZMTP.
 //!
-//! Pattern NNpsk0 (<https://noiseprotocol.org/noise.html>): fresh keys for every connection, and only who knows the
-//! cluster key gets past the first message. On the wire each Noise message stands behind its length, as chunks do.
+//! Pattern NNpsk0 (<https://noiseprotocol.org/noise.html>): every connection has fresh keys, and only a peer with the
+//! cluster key gets past the first message. On the wire each Noise message follows its length, as chunks do.
 //!
-//! Each side first says `BTN` and its protocol number, in the clear. Whoever is refused is told why by one byte, so that it can
-//! say so; that byte is not authenticated, and nothing rests on it but words.
+//! Each side first sends `BTN` and its protocol number, unencrypted. A refused peer receives one byte with the reason,
+//! so that it can report it. That byte is not authenticated and only selects the reported error.
 
 use std::sync::Arc;
 
@@ -20,55 +20,55 @@ use super::limits::SEAL_BYTES;
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 /// Binds a handshake to this protocol and version.
 const PROLOGUE: &[u8] = b"baton link 2";
-/// Begins what each side says.
+/// The first bytes that each side sends.
 const MAGIC: [u8; 3] = *b"BTN";
-/// The version of what follows.
+/// The version of the bytes that follow.
 const PROTOCOL: u8 = 2;
-/// Bytes of both.
+/// Bytes of the magic and the version.
 const HELLO_BYTES: usize = MAGIC.len() + 1;
-/// The answer to whoever is refused for its key: a message of this one byte.
+/// The answer to a peer that is refused for its key: a message of this one byte.
 const REFUSED_KEY: u8 = b'K';
 /// Bytes in each handshake message: an ephemeral public key and the seal of an empty payload.
 const HANDSHAKE_BYTES: usize = 32 + SEAL_BYTES;
 
-/// Why a handshake failed.
+/// The reason for which a handshake failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum HandshakeError {
-    /// The other side hung up: so does a gate with another key.
+    /// The other side closed the connection, for example because it has another key.
     #[error("it closed the connection during the key handshake: expected the same cluster key on both sides")]
     Closed,
     /// The first bytes are no handshake.
     #[error("a handshake message declares {found} bytes: expected {expected}")]
     Length {
-        /// What it declares.
+        /// The declared length.
         found: usize,
-        /// What it must.
+        /// The expected length.
         expected: usize,
     },
-    /// Made with another key.
+    /// The message was made with another key.
     #[error("its cluster key is another one, or it belongs to another cluster")]
     Key,
-    /// Another version.
+    /// The other side has another version.
     #[error("it speaks protocol {found}: expected {PROTOCOL}, that of this version of baton")]
     Protocol {
         /// Its protocol number.
         found: u8,
     },
-    /// Something else listens there, or connects.
+    /// Another program listens there, or connects.
     #[error("it is no baton process: expected the greeting BTN")]
     Stranger,
-    /// Took too long.
+    /// The handshake took too long.
     #[error("it did not finish the key handshake in time")]
     Late,
-    /// The operating system's word.
+    /// The system's error.
     #[error("{0}")]
     Io(std::io::ErrorKind),
 }
 
-/// What both directions of a sealed connection share.
+/// The transport keys that both directions of a sealed connection share.
 pub(super) type Cipher = Arc<StatelessTransportState>;
 
-/// Handshakes as the side that connects.
+/// Runs the handshake as the side that connects.
 pub(super) async fn greet<S>(stream: &mut S, key: &ClusterKey) -> Result<Cipher, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -79,7 +79,7 @@ where
     read_hello(stream).await?;
     read_handshake(stream, &mut noise).await?;
     let cipher = noise.into_stateless_transport_mode().map_err(|_| HandshakeError::Key)?;
-    // The sign of life that shows the gate that our first message was no replay.
+    // The heartbeat that shows the gate that our first message was no replay.
     let mut proof = [0; LENGTH_BYTES + SEAL_BYTES];
     proof[..LENGTH_BYTES].copy_from_slice(&(SEAL_BYTES as u16).to_be_bytes());
     cipher.write_message(0, &[], &mut proof[LENGTH_BYTES..]).map_err(|_| HandshakeError::Key)?;
@@ -87,7 +87,7 @@ where
     Ok(Arc::new(cipher))
 }
 
-/// Handshakes as the side that was connected to. Returns only for a peer that knows the key and is here now.
+/// Runs the handshake as the side that was connected to. Returns only for a peer that has the key and is live.
 pub(super) async fn answer<S>(stream: &mut S, key: &ClusterKey) -> Result<Cipher, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -122,7 +122,7 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    // The side that connected has spent its first nonce on the proof.
+    // The side that connected has used its first nonce for the proof.
     let (read_nonce, write_nonce) = match greeted {
         Greeted::ByUs => (0, 1),
         Greeted::ByThem => (1, 0),
@@ -130,7 +130,7 @@ where
     (ChunkSource::new(read, Arc::clone(cipher), read_nonce), ChunkSink::new(write, Arc::clone(cipher), write_nonce))
 }
 
-/// Who connected.
+/// The side that connected.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Greeted {
     ByUs,
@@ -178,7 +178,7 @@ where
     noise.read_message(&message, &mut []).map(drop).map_err(|_| HandshakeError::Key)
 }
 
-/// Reads one message, which must be `N` bytes long: whoever declares another length is refused after two bytes.
+/// Reads one message, which must be `N` bytes long. A peer that declares another length is refused after two bytes.
 async fn read_exactly<const N: usize, S>(stream: &mut S) -> Result<[u8; N], HandshakeError>
 where
     S: AsyncRead + Unpin,

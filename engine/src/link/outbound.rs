@@ -1,9 +1,9 @@
 //! The sending end: one PUSH socket, one peer.
 //!
-//! A PUSH socket queues without a bound, never learns that its peer is gone and never connects again. So every message
-//! says when it has left the queue, and something beside the socket watches over the peer. On one machine that is a second
-//! connection, for signs of life. Where the peer is another machine, the socket talks to a relay in this process, which
-//! carries its bytes there, sealed.
+//! A PUSH socket queues without a bound, does not notice that its peer is gone and never reconnects. So every message
+//! reports that it has left the queue, and a task next to the socket watches the peer. On one machine the task holds a
+//! second connection, for heartbeats. If the peer is on another machine, the socket sends to a relay in this process,
+//! which carries its bytes to the peer, sealed.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -33,20 +33,20 @@ use super::runtime_dir::{self, PULL_SOCKET, RuntimeDir};
 use super::task::Task;
 use super::zmtp::Flow;
 
-/// Sends to one peer. Dropping it closes the connection; what is then still in flight is lost, or comes late
+/// Sends to one peer. Dropping it closes the connection. Messages that are then in flight are lost, or come late
 /// ([`Outbound::flush`]).
 pub struct Outbound {
     push: PushSocket,
     endpoint: String,
     in_flight: InFlight,
     round_trip: Duration,
-    /// The watch's, and of the messages that are in the queue.
+    /// The sender of `progress`. The watch task and the messages in the queue own it.
     report: Weak<watch::Sender<Progress>>,
     progress: watch::Receiver<Progress>,
     _watch: Task,
 }
 
-/// What has happened so far.
+/// Progress of the connection so far.
 #[derive(Debug, Default)]
 struct Progress {
     /// Messages that have left the queue.
@@ -54,8 +54,8 @@ struct Progress {
     ended: Option<EndError>,
 }
 
-/// The first part of a message: when it is dropped, the message has left the queue for the writer's buffer, which takes no
-/// other one before most of it is written out.
+/// The first part of a message. Its drop means that the message has left the queue for the writer's buffer, which takes
+/// no other message before most of it is written out.
 struct Receipt {
     header: Bytes,
     report: Arc<watch::Sender<Progress>>,
@@ -64,15 +64,16 @@ struct Receipt {
 // === impl Outbound ===
 
 impl Outbound {
-    /// Connects to `endpoint`; `key` is needed for `tcp://` only. Returns when the peer's socket has answered.
+    /// Connects to `endpoint`. `key` is needed for `tcp://` only. Returns once the peer's socket has answered.
     ///
     /// # Errors
-    /// When there is nobody, or somebody with another key, or no answer within [`CONNECT_WAIT_MAX`].
+    /// [`LinkError`] if nothing listens there, if the peer has another key, or without an answer within
+    /// [`CONNECT_WAIT_MAX`].
     pub async fn connect(endpoint: &str, key: Option<&ClusterKey>) -> Result<Self, LinkError> {
         Self::connect_in(&runtime_dir::default_parent(), endpoint, key).await
     }
 
-    /// As [`Outbound::connect`], with the short-lived socket in a private directory that is made in `parent`.
+    /// Like [`Outbound::connect`], with the short-lived socket in a private directory that is made in `parent`.
     ///
     /// # Errors
     /// As [`Outbound::connect`].
@@ -81,7 +82,7 @@ impl Outbound {
         timeout(CONNECT_WAIT_MAX, Self::try_to_connect(parent, endpoint, key)).await.unwrap_or(Err(silent))
     }
 
-    /// Tries, and tries again beside that as long as there is no answer; the first answer counts.
+    /// Starts an attempt, and one more after each [`CONNECT_AGAIN`] without an answer. The first answer counts.
     async fn try_to_connect(parent: &Path, endpoint: &str, key: Option<&ClusterKey>) -> Result<Self, LinkError> {
         let mut tries = FuturesUnordered::new();
         loop {
@@ -101,7 +102,7 @@ impl Outbound {
         }
     }
 
-    /// To a process on this machine: straight to its PULL socket, as long as it gives signs of life at its socket.
+    /// Connects to a process on this machine: straight to its PULL socket, as long as its acceptor sends heartbeats.
     async fn connect_here(endpoint: String, socket: &Path) -> Result<Self, LinkError> {
         runtime_dir::check_owner(socket)?;
         let mut stream = UnixStream::connect(socket).await.map_err(|cause| connect_error(&endpoint, cause))?;
@@ -112,7 +113,7 @@ impl Outbound {
         Self::to_socket(endpoint, Duration::ZERO, &pull, heartbeat::keep(stream)).await
     }
 
-    /// To another machine, by a relay.
+    /// Connects to another machine, through a relay.
     async fn connect_there(
         parent: &Path,
         endpoint: String,
@@ -126,7 +127,7 @@ impl Outbound {
         Self::to_socket(endpoint, round_trip, &path, relay(listener, stream, cipher)).await
     }
 
-    /// Connects a PUSH socket to `path`; the connection lasts as long as `watch`.
+    /// Connects a PUSH socket to `path`. The connection lasts until `watch` ends.
     async fn to_socket(
         endpoint: String,
         round_trip: Duration,
@@ -142,7 +143,7 @@ impl Outbound {
         });
         let (mut push, path) = (PushSocket::new(), Endpoint::ipc(path)?.to_string());
         tokio::select! {
-            // The watch may not have seen yet what the socket saw: that the peer ended meanwhile.
+            // The socket may notice before the watch task that the peer has ended.
             connected = push.connect(&path) => connected.map_err(|error| {
                 tracing::debug!(endpoint, %error, "hung up during the handshake");
                 LinkError::Lost { endpoint: endpoint.clone(), cause: EndError::Closed }
@@ -152,22 +153,22 @@ impl Outbound {
         Ok(Self { push, endpoint, in_flight: InFlight::default(), round_trip, report, progress, _watch: watch })
     }
 
-    /// Where it is connected to.
+    /// The endpoint that it is connected to.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// How long the other machine took to take the connection: there and back. Zero within a machine.
+    /// The time that the other machine took to accept the connection: one round trip. Zero within a machine.
     pub fn round_trip(&self) -> Duration {
         self.round_trip
     }
 
-    /// Sends a frame and its activations (`rows × hidden` f32 values, little endian; empty beside any frame but a
-    /// hop, and beside one with token ids). Waits for room where the peer is slow; a cancelled wait has sent nothing.
+    /// Sends a frame and its activations (`rows × hidden` f32 values, little endian; empty for any frame but a hop, and
+    /// for a hop with token ids). Waits for room if the peer is slow. A cancelled wait has sent nothing.
     ///
     /// # Errors
-    /// Where [`LinkError::is_about_one_message`], this message can never be sent. Any other error means: drop this
-    /// and connect anew; messages sent before may be lost too.
+    /// After an error that [`LinkError::is_about_one_message`], this message can never be sent. After any other error,
+    /// drop this and connect anew. Messages sent before may be lost too.
     pub async fn send(&mut self, frame: &Frame, activations: impl Into<Bytes>) -> Result<(), LinkError> {
         let (header, activations) = to_parts(frame, activations.into())?;
         let bytes = header.len() + activations.len();
@@ -180,7 +181,8 @@ impl Outbound {
         Ok(())
     }
 
-    /// Waits until everything sent has left the queue; to drop this may still lose what is on its way to another machine.
+    /// Waits until everything sent has left the queue. Dropping this may still lose messages on their way to another
+    /// machine.
     ///
     /// # Errors
     /// As [`Outbound::send`].
@@ -188,7 +190,7 @@ impl Outbound {
         self.wait_until(InFlight::is_empty).await
     }
 
-    /// Waits until the connection has ended, and says why. Cancel-safe.
+    /// Waits until the connection has ended and returns the cause. Cancel-safe.
     pub async fn lost(&mut self) -> LinkError {
         ended(&self.endpoint, &mut self.progress).await
     }
@@ -212,7 +214,7 @@ impl Outbound {
     }
 
     fn settle(&mut self) -> Result<(), LinkError> {
-        // A watch that is gone without a word watches no more.
+        // A watch task that is gone without a report watches no more.
         let gone = self.progress.has_changed().is_err();
         let progress = self.progress.borrow_and_update();
         self.in_flight.settle(progress.passed);
@@ -237,14 +239,14 @@ impl Drop for Receipt {
     }
 }
 
-/// Waits until the connection to `endpoint` has ended, and says why. Cancel-safe.
+/// Waits until the connection to `endpoint` has ended and returns the cause. Cancel-safe.
 async fn ended(endpoint: &str, progress: &mut watch::Receiver<Progress>) -> LinkError {
     let ended = progress.wait_for(|progress| progress.ended.is_some()).await;
     let cause = ended.ok().and_then(|progress| progress.ended.clone()).unwrap_or(EndError::Closed);
     LinkError::Lost { endpoint: endpoint.to_owned(), cause }
 }
 
-/// Connects to a gate and shows it the key; says how long the first took.
+/// Connects to a gate and runs the handshake with the key. The duration is that of connecting.
 async fn dial(
     endpoint: &str,
     host: &str,
@@ -263,7 +265,7 @@ async fn dial(
     Ok((stream, cipher, round_trip))
 }
 
-/// Carries what the PUSH socket says to the peer until one of them ends.
+/// Carries bytes between the PUSH socket and the peer until one of them ends.
 async fn relay(listener: UnixListener, stream: TcpStream, cipher: Cipher) -> EndError {
     let near = match listener.accept().await {
         Ok((near, _)) => near,

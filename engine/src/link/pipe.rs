@@ -1,6 +1,7 @@
-//! Carries ZMTP between a ZeroMQ socket of this process and a peer, chunk by chunk, past the eye of [`Zmtp`].
+//! Carries ZMTP between a ZeroMQ socket of this process and a peer, chunk by chunk. [`Zmtp`] checks every chunk.
 //!
-//! It holds one chunk per direction and reads on only when that is gone, so a peer that takes nothing is felt.
+//! A pipe holds one chunk per direction and reads on only after that is written, so a peer that takes nothing stops the
+//! sender.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -9,23 +10,23 @@ use super::error::EndError;
 use super::limits::{CHUNK_BYTES_MAX, HANDSHAKE_WAIT_MAX, PING_EVERY};
 use super::zmtp::{Flow, Zmtp};
 
-/// Where chunks come from.
+/// A source of chunks.
 pub(super) trait Source {
     /// The next chunk, never empty. Cancel-safe.
     async fn read(&mut self) -> Result<&[u8], EndError>;
 }
 
-/// Where chunks go to.
+/// A destination of chunks.
 pub(super) trait Sink {
-    /// Whether the other side takes silence for death.
+    /// True if the other side counts the connection as dead without heartbeats.
     const NEEDS_SIGNS_OF_LIFE: bool;
-    /// Writes all of it.
+    /// Writes all of `bytes`.
     async fn write(&mut self, bytes: &[u8]) -> Result<(), EndError>;
-    /// Says that we are here, without saying anything.
+    /// Sends a heartbeat, which carries no data.
     async fn sign_of_life(&mut self) -> Result<(), EndError>;
 }
 
-/// The reading half of a connection within the process: bytes as they are.
+/// The reading half of a connection within the process: bytes without a seal.
 pub(super) struct PlainSource<R> {
     half: R,
     buffer: Box<[u8]>,
@@ -53,7 +54,7 @@ async fn carry<S: Source, T: Sink>(source: &mut S, sink: &mut T, flow: Flow) -> 
             source.read().await
         };
         let done = match chunk {
-            // Checked before any of it is handed on.
+            // The check comes before any of the chunk is handed on.
             Ok(chunk) => match zmtp.pass(chunk) {
                 Ok(()) => sink.write(chunk).await,
                 Err(cause) => Err(cause.into()),
@@ -69,7 +70,7 @@ async fn carry<S: Source, T: Sink>(source: &mut S, sink: &mut T, flow: Flow) -> 
 // === impl PlainSource ===
 
 impl<R> PlainSource<R> {
-    /// Room for what a flow carries: chunks of messages, or the few bytes of a handshake.
+    /// A source with a buffer that suits its flow: chunks of messages, or the few bytes of a handshake.
     pub(super) fn new(half: R, flow: Flow) -> Self {
         let bytes = if flow == Flow::Messages { CHUNK_BYTES_MAX } else { 1024 };
         Self { half, buffer: vec![0; bytes].into() }

@@ -1,11 +1,11 @@
-//! The log of refused connections: every one is counted, few are written, so that a flood does not fill a disk.
+//! The log of refused connections: every refusal is counted, few are written, so that a flood does not fill a disk.
 
 use std::fmt::Display;
 use std::time::Instant;
 
 use super::limits::REFUSAL_LOG_EVERY;
 
-/// Counts refusals and lets one line through now and then.
+/// Counts refusals and writes at most one log line per [`REFUSAL_LOG_EVERY`].
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     written: Option<Instant>,
@@ -22,7 +22,7 @@ impl Refusals {
         }
     }
 
-    /// The number of refusals not written since the last line, when a line is due.
+    /// The number of refusals not written since the last line, if a line is due.
     fn count(&mut self, now: Instant) -> Option<u64> {
         if self.written.is_some_and(|written| now.duration_since(written) < REFUSAL_LOG_EVERY) {
             self.unwritten += 1;

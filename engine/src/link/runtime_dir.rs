@@ -1,4 +1,4 @@
-//! The private directory for a link's sockets. Its mode is what authenticates local peers: only the same user gets in.
+//! The private directory for a link's sockets. Its mode authenticates local peers: only the same user can enter.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
@@ -11,22 +11,22 @@ use tokio::net::UnixStream;
 use super::LinkError;
 use super::limits::SOCKET_PATH_BYTES_MAX;
 
-/// Names nobody else uses, as what is left behind under them is removed.
+/// A prefix that no other program uses, because directories left behind under it are removed.
 const PREFIX: &str = "baton-link-";
 const LOCK: &str = "lock";
-/// The PULL socket of whoever listens, beside its door.
+/// The PULL socket of the listening process, next to the socket of its acceptor.
 pub(super) const PULL_SOCKET: &str = "pull.sock";
 
-/// A directory of mode 0700 with a random name, removed on drop. Its owner holds a lock in it while it lives, so that
-/// what a killed process left behind can be told apart and is removed by the next one.
+/// A directory of mode 0700 with a random name, removed on drop. Its owner holds a lock in it, so that the next process
+/// can recognize the directory of a killed process and remove it.
 #[derive(Debug)]
 pub(super) struct RuntimeDir {
-    // Dropped first: the lock must outlive the directory, else another process may take it for an orphan.
+    // Dropped first: the lock must outlive the directory, or another process may take it for an orphan.
     dir: TempDir,
     _lock: File,
 }
 
-/// Where directories for sockets belong: `XDG_RUNTIME_DIR` where the system sets one, else the temporary directory.
+/// The parent of directories for sockets: `XDG_RUNTIME_DIR` if the system sets one, else the temporary directory.
 #[expect(clippy::disallowed_methods, reason = "the folder for sockets is the system's to set, not a setting of ours")]
 pub(super) fn default_parent() -> PathBuf {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
@@ -36,7 +36,7 @@ pub(super) fn default_parent() -> PathBuf {
 // === impl RuntimeDir ===
 
 impl RuntimeDir {
-    /// Makes one in `parent`.
+    /// Makes a directory in `parent`.
     pub(super) fn create(parent: &Path) -> Result<Self, LinkError> {
         loop {
             match Self::try_create(parent) {
@@ -47,7 +47,7 @@ impl RuntimeDir {
         }
     }
 
-    /// `None` when another process took the directory for an orphan before its lock was held.
+    /// `None` if another process took the directory for an orphan before its lock was held.
     fn try_create(parent: &Path) -> io::Result<Option<Self>> {
         let dir = tempfile::Builder::new()
             .prefix(PREFIX)
@@ -70,7 +70,7 @@ impl RuntimeDir {
     }
 }
 
-/// Checks that the socket at `path` is of the user who runs this process.
+/// Checks that the socket at `path` belongs to the user who runs this process.
 pub(super) fn check_owner(path: &Path) -> Result<(), LinkError> {
     let connect = |cause| LinkError::Connect { endpoint: format!("ipc://{}", path.display()), cause };
     let found = fs::metadata(path).map_err(connect)?.uid();
@@ -78,13 +78,13 @@ pub(super) fn check_owner(path: &Path) -> Result<(), LinkError> {
     if found == expected { Ok(()) } else { Err(LinkError::NotOurs { path: path.to_owned(), found, expected }) }
 }
 
-/// Removes from `parent` what killed processes left behind.
+/// Removes from `parent` the directories that killed processes left behind.
 pub(super) fn remove_orphans(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
         if ours && entry.file_type().is_ok_and(|kind| kind.is_dir())
-            // Held until all is removed: who is just making the directory must see that it is gone.
+            // Held until all is removed: a process that is just making the directory must notice that it is gone.
             && let Some(_lock) = orphan_lock(&entry.path())
         {
             match fs::remove_dir_all(entry.path()) {
@@ -95,7 +95,7 @@ pub(super) fn remove_orphans(parent: &Path) {
     }
 }
 
-/// The lock in `dir`, if nobody holds it. A directory without one is being made, or is none of ours.
+/// The lock in `dir`, if no process holds it. A directory without one is being made, or is not of this program.
 fn orphan_lock(dir: &Path) -> Option<File> {
     let lock = File::open(dir.join(LOCK)).ok()?;
     match lock.try_lock() {

@@ -1,8 +1,8 @@
-//! Reads along a ZMTP 3.0 stream before the ZeroMQ codec does, which reserves whatever length a frame declares and
-//! aborts the process when that cannot be had. Pure: bytes in, a verdict out; keeps no payload.
+//! Checks a ZMTP 3.0 stream before the ZeroMQ codec reads it, because the codec reserves whatever length a frame
+//! declares and aborts the process if it cannot. Pure: bytes in, a verdict out. It keeps no payload.
 //!
-//! It is stricter than ZMTP where this program's messages are: NULL mechanism, one READY, then messages of one or two
-//! parts with the sizes of a frame header and of activations. Format: <https://rfc.zeromq.org/spec/23/>.
+//! It is stricter than ZMTP and admits only this program's messages: NULL mechanism, one READY, then messages of one or
+//! two parts with the sizes of a frame header and of activations. Format: <https://rfc.zeromq.org/spec/23/>.
 
 use schema::frame::HEADER_BYTES_MAX;
 
@@ -15,7 +15,7 @@ const MORE: u8 = 1;
 const LONG: u8 = 2;
 const COMMAND: u8 = 4;
 
-/// Why a stream is cut off.
+/// The reason for which a stream is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ZmtpError {
     /// Not the greeting of ZMTP 3 without security.
@@ -27,28 +27,28 @@ pub enum ZmtpError {
         /// The flags.
         found: u8,
     },
-    /// A command where a message belongs, or the other way round.
+    /// A command in the place of a message, or a message in the place of a command.
     #[error("ZMTP stream out of order: expected one command, and after it {expected}")]
     Order {
-        /// What may come.
+        /// The content that may come.
         expected: &'static str,
     },
-    /// A frame larger than any of ours.
+    /// A frame larger than any of this program.
     #[error("ZMTP frame declares {found} bytes: expected at most {expected} ({part})")]
     Length {
-        /// What it declares.
+        /// The declared length.
         found: u64,
-        /// What it may.
+        /// The largest length allowed.
         expected: u64,
-        /// For which part.
+        /// The part that it is for.
         part: &'static str,
     },
-    /// A message of more parts than ours have.
+    /// A message of more parts than this program's have.
     #[error("ZMTP message of more than two parts")]
     Parts,
 }
 
-/// Which way a stream flows.
+/// The direction of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
     /// From PUSH to PULL: messages.
@@ -57,7 +57,7 @@ pub(super) enum Flow {
     Handshake,
 }
 
-/// Where in the stream the next byte belongs.
+/// The place of the next byte in the stream.
 #[derive(Debug, Clone, Copy)]
 enum At {
     Greeting { seen: usize },
@@ -84,12 +84,12 @@ impl Zmtp {
         Self { flow, at, greeting: [0; GREETING_BYTES], ready: false, parts: 0 }
     }
 
-    /// Whether greeting and READY have passed.
+    /// True once greeting and READY have passed.
     pub(super) fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// Follows the stream over `bytes`, which may break anywhere. After an error the stream must not go on.
+    /// Checks the next bytes of the stream, which may break anywhere. After an error the stream must not go on.
     pub(super) fn pass(&mut self, mut bytes: &[u8]) -> Result<(), ZmtpError> {
         while let Some((first, rest)) = bytes.split_first() {
             bytes = match self.at {

@@ -1,5 +1,6 @@
-//! Striking off who is gone: where nobody listens any more, the process has ended, and its lease would only say so later.
-//! Where nothing is heard it has stopped, or the way to it is cut, which its lease might never say.
+//! Eviction of stages that are gone. If nothing listens at a stage's endpoint, its process has ended, and its lease
+//! would only show that later. If nothing is received from it, the process has stopped or the way to it is cut, which
+//! its lease might never show.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -13,26 +14,27 @@ use crate::link::{Absence, Unreachable};
 use crate::store::{LeaseId, Txn};
 use crate::view::ClusterView;
 
-/// Who was struck off when: a process that turns out to be alive is left alone for a while.
+/// The evictions by this process. A process that turns out to be alive is left alone for a while.
 #[derive(Debug, Default)]
 pub(crate) struct Evictions {
     last: BTreeMap<Process, Instant>,
-    /// Why that was said in the store, and when.
+    /// The time at which this process wrote each stage's eviction record.
     told: BTreeMap<StageName, Instant>,
-    /// When one was struck off last because nothing was heard of it, if nobody else was heard since.
+    /// The time of the last eviction of a silent peer. `None` once another peer was reached.
     silent: Option<Instant>,
 }
 
-/// One run of a stage, as far as others can tell: the stage, where it takes frames, and its number in its system.
+/// One run of a stage, as far as others can tell: the stage, its endpoint, and its process id on its host.
 type Process = (StageName, String, u32);
 
 // === impl Evictions ===
 
 impl Evictions {
-    /// Evictions off the stage whose claim says that it takes frames where `found` shows that they cannot be brought, and says
-    /// why, as `by` under its lease. `None` when there is no such claim, or the stage was struck off a moment ago: then its lease
-    /// has to tell. So it has when another one could not be reached either, unless its own system said that it is gone: perhaps
-    /// it is us whom nobody hears.
+    /// Evicts the stage whose claim has the endpoint of `found`, where frames cannot reach it. Records the reason, as
+    /// `by` under `lease`. `None` if there is no such claim, or if the stage was evicted less than [`EVICT_AGAIN`] ago:
+    /// then only its lease decides. `None` also if another peer could not be reached in that time and none was reached
+    /// since, because this process itself may be cut off. A refused connection needs no such caution: there the peer's
+    /// own system has answered.
     pub(crate) fn evict(
         &mut self,
         keyspace: &Keyspace,
@@ -58,7 +60,7 @@ impl Evictions {
         Some(evict(keyspace, stage, (*id, claim.mod_revision), &why, lease))
     }
 
-    /// Takes what was said of evictions out of the store when it has stood there for long.
+    /// Deletes this process's eviction records from the store once they are [`QUARANTINE_FORGOTTEN`] old.
     pub(crate) fn forget(&mut self, keyspace: &Keyspace, view: &ClusterView, now: Instant) -> Option<Txn> {
         let is_old = |told: &Instant| now.saturating_duration_since(*told) >= QUARANTINE_FORGOTTEN;
         let old: Vec<_> = self.told.iter().filter(|(_, told)| is_old(told)).map(|(stage, _)| stage.clone()).collect();
@@ -67,7 +69,7 @@ impl Evictions {
         (!old.is_empty()).then(|| forget_evictions(keyspace, &old))
     }
 
-    /// Somebody was reached: it is not us whom nobody hears.
+    /// Notes that a peer was reached: this process is not the one that is cut off.
     pub(crate) fn reached(&mut self) {
         self.silent = None;
     }

@@ -1,5 +1,5 @@
-//! Agreeing on the cluster key: the first process with a key writes its public mark, the others compare it with theirs. A
-//! cluster has one key or none.
+//! Agreement on the cluster key: the first process with a key writes its public mark, and the others compare it with
+//! theirs. A cluster has one key or none.
 
 use schema::record::KeyMark;
 use schema::{Key, Keyspace};
@@ -11,13 +11,13 @@ use crate::link::ClusterKey;
 use crate::store::{SharedStore, StoreError, Txn};
 use crate::view::ClusterView;
 
-/// Tries to write a mark: each time somebody else was faster, and has written one.
+/// Attempts to write a mark. An attempt fails if another process was faster and has written one.
 const TRIES: usize = 8;
 
-/// Why a process is no member of the cluster it was started for.
+/// The reason for which a process is no member of the cluster that it was started for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyMismatch {
-    /// Two keys.
+    /// The two keys differ.
     #[error(
         "the cluster has another key: its mark is {expected}, that of this process's key is {found}; give every process \
          the same key, in BATON_CLUSTER_KEY or with --cluster-key-file"
@@ -28,7 +28,7 @@ pub enum KeyMismatch {
         /// The mark of this process's key.
         found: KeyMark,
     },
-    /// No key where one is needed.
+    /// The cluster has a key and this process has none.
     #[error(
         "the cluster has a key, whose mark is {expected}, and this process has none: give it the cluster's key, in \
          BATON_CLUSTER_KEY or with --cluster-key-file"
@@ -37,32 +37,33 @@ pub enum KeyMismatch {
         /// The mark in the store.
         expected: KeyMark,
     },
-    /// A key where nobody else has one.
+    /// This process has a key and the other members have none.
     #[error(
         "this process has a cluster key, and {members} of the same cluster have none: stop them and start them with the key, \
          or start this one without"
     )]
     Alone {
-        /// Some of those without a key.
+        /// Some of the members without a key.
         members: String,
     },
 }
 
-/// Why a process and a cluster could not agree on a key.
+/// The reason for which a process and a cluster could not agree on a key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyAgreementError {
-    /// They have different ones.
+    /// The keys do not match.
     #[error(transparent)]
     Mismatch(#[from] KeyMismatch),
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The write that puts the mark of `secret` into the store, if it is missing there; `view` was read with `secret`.
+/// The transaction that writes the mark of `secret` into the store, if it is missing there. `view` was read with
+/// `secret`.
 ///
 /// # Errors
-/// [`KeyMismatch`] when the cluster has another key, or when only one of the two has a key.
+/// [`KeyMismatch`] if the cluster has another key, or if only one of the two has a key.
 pub(crate) fn mark_to_write(
     keyspace: &Keyspace,
     view: &ClusterView,
@@ -76,7 +77,7 @@ pub(crate) fn mark_to_write(
         (Some(found), Some(expected)) => Err(KeyMismatch::Other { expected, found }),
         (None, Some(expected)) => Err(KeyMismatch::Missing { expected }),
         (Some(mark), None) => {
-            // Members that proved the key stand for a mark that somebody deleted.
+            // Members that proved the key show that their mark was deleted.
             let has_members = !view.stages.is_empty() || !view.gateways.is_empty();
             if let Some((stage, _)) = view.strangers.first_key_value().filter(|_| !has_members) {
                 return Err(KeyMismatch::Alone { members: format!("stage {stage} and perhaps others") });
@@ -87,10 +88,10 @@ pub(crate) fn mark_to_write(
     }
 }
 
-/// Agrees with the cluster of `keyspace` on `secret`: compares marks, and writes the mark where there is none.
+/// Agrees with the cluster of `keyspace` on `secret`: compares the marks, and writes the mark if there is none.
 ///
 /// # Errors
-/// [`KeyAgreementError`] when the cluster has another key, or the store is away.
+/// [`KeyAgreementError`] if the cluster has another key, or if the store is away.
 pub async fn agree_on_key(
     store: &SharedStore,
     keyspace: &Keyspace,

@@ -1,4 +1,4 @@
-//! How a process sees its cluster and changes it: the only place where the store meets baton's records.
+//! Reads a process's cluster from the store and writes changes to it. Only here does the store meet baton's records.
 
 mod evictions;
 mod key_mark;

@@ -1,8 +1,9 @@
-//! Proofs of membership, made with the cluster key: an etcd client that does not know the key cannot write a record that
-//! members take for one of theirs. Pure.
+//! Proofs of membership, made with the cluster key. An etcd client without the key cannot write a record that members
+//! take for one of theirs. Pure.
 //!
-//! A proof is a keyed BLAKE3 hash over the record's full key (cluster, kind and name), endpoint, host, process and lease, so a
-//! copy of it under another name or lease proves nothing. The mark is a hash of the key alone, for all to see.
+//! A proof is a keyed BLAKE3 hash over the record's full key (cluster, kind and name), endpoint, host, process and
+//! lease. So a copy of it under another name or lease proves nothing. The mark is a hash of the key alone, for all to
+//! see.
 
 use schema::record::{GatewayRecord, KeyMark, Proof, StageRecord};
 use schema::{Key, Keyspace};
@@ -10,13 +11,13 @@ use schema::{Key, Keyspace};
 use crate::link::ClusterKey;
 use crate::store::LeaseId;
 
-/// Keeps what is derived here apart from all else that is derived from the same key.
+/// Contexts of key derivation. They separate the values derived here from everything else derived from the same key.
 const MARK_CONTEXT: &str = "baton 1 cluster key mark";
 const PROOF_CONTEXT: &str = "baton 1 membership proof";
 /// Bytes of the mark: enough that two keys never share one.
 const MARK_BYTES: usize = 16;
 
-/// A process as its record names it, with the proof that the record carries.
+/// A process's identity as its record names it, and the proof that the record carries.
 pub(crate) struct Identity<'a> {
     endpoint: &'a str,
     host: &'a str,
@@ -25,16 +26,16 @@ pub(crate) struct Identity<'a> {
     proof: Option<&'a Proof>,
 }
 
-/// Why a record proves no membership.
+/// The reason for which a record proves no membership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ProofError {
     /// The record of a process without a key, or of an older version.
     #[error("it carries no proof of the cluster key: expected one, as processes with the cluster's key write it")]
     Missing,
-    /// Made with another key, or copied.
+    /// The proof was made with another key, or copied.
     #[error("its proof was made with another cluster key, or for another name, endpoint, process or lease")]
     Wrong,
-    /// Copied under another lease.
+    /// The record was copied under another lease.
     #[error("it does not lie under the lease that its proof is about")]
     Lease,
 }
@@ -57,7 +58,7 @@ impl<'a> Identity<'a> {
         let derived = blake3::derive_key(PROOF_CONTEXT, secret.bytes());
         let mut hasher = blake3::Hasher::new_keyed(&derived);
         let pid = self.pid.to_string();
-        // Each behind its length, so that no two lists of fields are the same bytes.
+        // Each field follows its length, so that no two lists of fields are the same bytes.
         for field in [keyspace.name(key).as_str(), self.endpoint, self.host, &pid, self.lease] {
             hasher.update(&(field.len() as u64).to_le_bytes());
             hasher.update(field.as_bytes());
@@ -81,7 +82,7 @@ impl<'a> Identity<'a> {
     }
 }
 
-/// `record` as the stage called by `key` writes it under `lease`, with its proof where there is a cluster key.
+/// Writes `lease` into `record`, which belongs at `key`, and its proof if there is a cluster key.
 pub(crate) fn sign_stage(
     record: &mut StageRecord,
     secret: Option<&ClusterKey>,

@@ -1,6 +1,7 @@
 //! Keeps a [`ClusterView`] true to the store and publishes it whole on every change.
 //!
-//! While the store is away the last view stands, marked unreachable; nothing is guessed about what happens meanwhile.
+//! While the store is away, the last view stays published, marked unreachable. Nothing is guessed about changes
+//! meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::link::ClusterKey;
 use crate::store::{Change, Entry, SharedStore, Snapshot, StoreError};
 use crate::view::ClusterView;
 
-/// Follows one cluster's keys; stops when dropped.
+/// Follows one cluster's keys. Stops when dropped.
 #[derive(Debug)]
 pub struct Publisher {
     views: watch::Receiver<Arc<ClusterView>>,
@@ -27,10 +28,10 @@ pub struct Publisher {
 // === impl Publisher ===
 
 impl Publisher {
-    /// Reads the cluster once and follows it from there; `secret` is what its members prove that they know.
+    /// Reads the cluster once and follows it from there. `secret` is the key that its members prove to have.
     ///
     /// # Errors
-    /// [`StoreError`] when the first read fails; later failures only mark the view unreachable.
+    /// [`StoreError`] if the first read fails. Later failures only mark the view unreachable.
     pub async fn start(store: SharedStore, keyspace: Keyspace, secret: Option<ClusterKey>) -> Result<Self, StoreError> {
         let snapshot = store.read(keyspace.prefix()).await?;
         let mut mirror = Mirror::new(keyspace, secret, snapshot);
@@ -73,7 +74,7 @@ impl Publisher {
         Ok(Self { views, task })
     }
 
-    /// The views as they come.
+    /// A receiver of the views.
     pub fn views(&self) -> watch::Receiver<Arc<ClusterView>> {
         self.views.clone()
     }
@@ -88,7 +89,7 @@ impl Drop for Publisher {
 /// Reads the cluster once.
 ///
 /// # Errors
-/// [`StoreError`] when the store does not answer.
+/// [`StoreError`] if the store does not answer.
 pub async fn read_view(
     store: &SharedStore,
     keyspace: &Keyspace,
@@ -125,14 +126,14 @@ async fn follow(
     }
 }
 
-/// Logs what cannot be used in `view` and was not there `before`.
+/// Logs the complaints of `view` that are not in `before`.
 fn tell_complaints(view: &ClusterView, before: &ClusterView) {
     for complaint in view.complaints.iter().filter(|complaint| !before.complaints.contains(complaint)) {
         warn!(key = complaint.key, reason = complaint.reason, "a value in the store cannot be used");
     }
 }
 
-/// Waits until then; for ever, if there is no such moment.
+/// Waits until `moment`. Waits for ever if there is none.
 async fn until(moment: Option<tokio::time::Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
@@ -140,7 +141,7 @@ async fn until(moment: Option<tokio::time::Instant>) {
     }
 }
 
-/// The entries below the cluster's prefix as last heard.
+/// The entries below the cluster's prefix, as last received.
 pub(crate) struct Mirror {
     keyspace: Keyspace,
     secret: Option<ClusterKey>,
@@ -166,7 +167,7 @@ impl Mirror {
         mirror
     }
 
-    /// The store was read whole; what is known of its changes begins from there.
+    /// Replaces all entries by those of a whole read. Changes are followed from its revision on.
     pub(crate) fn read_again(&mut self, snapshot: Snapshot) {
         self.revision = snapshot.revision.0;
         self.entries = snapshot.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
@@ -191,13 +192,13 @@ impl Mirror {
         }
     }
 
-    /// The cluster as the store shows it `now`, with what the store has lost.
+    /// The cluster as the store shows it `now`, completed by the records that the store has lost.
     pub(crate) fn view(&mut self, now: Instant) -> ClusterView {
         let view = self.raw();
         self.recall.complete(view, now)
     }
 
-    /// The cluster as the store shows it, and no more.
+    /// The cluster as the store shows it, without the lost records.
     pub(crate) fn raw(&self) -> ClusterView {
         let view = ClusterView::new(&self.keyspace, self.secret.as_ref(), self.revision, self.entries.values());
         ClusterView { store_alarms: self.alarms.clone(), ..view }

@@ -1,11 +1,12 @@
-//! Standing quarantine: a stage that others struck off while it was alive, or that struck itself off since a gateway does not
-//! hear it, has a way to them that is broken, so it does not come back at once. Each time that it happens again it stays away for longer.
+//! Quarantine of a stage that was evicted while it was alive. Others evicted it, or it evicted itself because a gateway
+//! takes no answers from it. Its connection to them is broken, so it does not come back at once. Each further eviction
+//! makes the quarantine longer.
 
 use std::time::{Duration, Instant};
 
 use crate::limits::{QUARANTINE_FORGOTTEN, QUARANTINE_MAX, QUARANTINE_MIN};
 
-/// How long a stage stands quarantine.
+/// A stage's quarantine.
 #[derive(Debug, Default)]
 pub(crate) struct Quarantine {
     struck: Option<Instant>,
@@ -15,14 +16,14 @@ pub(crate) struct Quarantine {
 // === impl Quarantine ===
 
 impl Quarantine {
-    /// The stage was struck off.
+    /// Notes that the stage was evicted.
     pub(crate) fn evicted(&mut self, now: Instant) {
         let lately = self.struck.is_some_and(|last| now.saturating_duration_since(last) < QUARANTINE_FORGOTTEN);
         self.pause = if lately { (2 * self.pause).min(QUARANTINE_MAX) } else { QUARANTINE_MIN };
         self.struck = Some(now);
     }
 
-    /// For how long it is to stand quarantine from now on; `None` when it may come back.
+    /// The time left in quarantine. `None` if the stage may come back.
     pub(crate) fn left(&self, now: Instant) -> Option<Duration> {
         let left = (self.struck? + self.pause).checked_duration_since(now)?;
         (!left.is_zero()).then_some(left)

@@ -1,9 +1,10 @@
-//! Remembers what the store showed, and puts back into a view what the store has lost since: its members serve on by that and
-//! write it again. Pure: the time comes in as a value.
+//! Remembers the records that the store showed. If the store has lost some since, puts them back into the view. The
+//! members go on serving by that view and write the records again. Pure: the time is a parameter.
 //!
-//! The model and the placement are never deleted while a cluster lives, so a view without them, with unreadable ones, or with an
-//! older placement, shows a loss. The records of processes do go; they count as lost only where the whole store was emptied (a
-//! prefix deleted, an etcd that came back without its data), and only for so long as living members take to write them again.
+//! The model and the placement are never deleted while a cluster lives. So a view without them, with unreadable ones,
+//! or with an older placement shows a loss. The records of processes do get deleted. They count as lost only if the
+//! whole store was emptied (a prefix deleted, an etcd that came back without its data), and only for the time that
+//! living members take to write them again.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -13,19 +14,19 @@ use schema::Key;
 use crate::limits::HEAL_WAIT_MAX;
 use crate::view::{ClusterView, Versioned};
 
-/// The memory that one process has of its cluster.
+/// One process's memory of its cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Recall {
-    /// The newest view, with what was put back into it.
+    /// The newest view, with the records that were put back into it.
     last: Option<ClusterView>,
-    /// The moment the store was found emptied; none once members have written their records again.
+    /// The time at which the store was found emptied. `None` once members have written their records again.
     emptied: Option<Instant>,
 }
 
 // === impl Recall ===
 
 impl Recall {
-    /// `view`, as the store shows it now, with what it has lost.
+    /// `view`, as the store shows it now, completed by the records that the store has lost.
     pub(crate) fn complete(&mut self, mut view: ClusterView, now: Instant) -> ClusterView {
         if let Some(last) = &self.last {
             if last.placement.is_some() && (is_empty(&view) || view.revision < last.revision) {
@@ -45,7 +46,7 @@ impl Recall {
         view
     }
 
-    /// The moment at which processes are forgotten that have not written their records again.
+    /// The time at which processes are forgotten that have not written their records again.
     pub(crate) fn ends(&self) -> Option<Instant> {
         self.emptied.map(|since| since + HEAL_WAIT_MAX)
     }
@@ -92,7 +93,7 @@ fn recall_placement(view: &mut ClusterView, last: &ClusterView) {
 
 fn recall_processes(view: &mut ClusterView, last: &ClusterView) {
     let placed = view.placed();
-    // Claims of a newer generation are not put back: whoever made it will see to them.
+    // Claims of a newer generation are not put back: they are up to the process that made the generation.
     let is_lost = |key: &Key| match key {
         Key::Stage(stage) => !view.stages.contains_key(stage),
         Key::Gateway(slot) => !view.gateways.contains_key(slot),
@@ -137,7 +138,7 @@ mod tests {
         Versioned { value, mod_revision }
     }
 
-    /// A stage that serves everything, and a gateway.
+    /// A view with a stage that serves everything, and a gateway.
     fn whole(revision: u64, generation: u64) -> ClusterView {
         let layers = LayerRange::new(0, 4).unwrap();
         let shard = Shard { layers, stage: name("a") };
@@ -167,7 +168,7 @@ mod tests {
         let emptied = recall.complete(bare(21), now);
         assert!(emptied.serving().is_ok());
         assert_eq!(emptied.recalled.len(), 5, "{:?}", emptied.recalled);
-        // A part of it is there again, in a store that counts from the beginning.
+        // Some of the records are back, in a store whose revisions begin anew.
         let part = ClusterView { claims: [].into(), gateways: [].into(), ..whole(4, 3) };
         let healing = recall.complete(part.clone(), now + HEAL_WAIT_MAX / 2);
         assert_eq!(healing.recalled.keys().collect::<Vec<_>>(), [&Key::Claim(Generation(3), 0), &Key::Gateway(0)]);
@@ -193,7 +194,7 @@ mod tests {
         let view = recall.complete(ClusterView { model: None, placement: None, unusable, ..whole(22, 3) }, now);
         assert_eq!(view.recalled, [(Key::Model, None), (Key::Placement, Some(22))].into());
         assert_eq!((view.model, view.placement), (whole(20, 3).model, whole(20, 3).placement));
-        // A store that was restored knows an older placement only.
+        // A store that was restored has an older placement only.
         let view = recall.complete(whole(23, 2), now + Duration::from_secs(60));
         assert_eq!((view.placed(), view.recalled.get(&Key::Placement)), (Some(Generation(3)), Some(&Some(9))));
     }

@@ -1,4 +1,4 @@
-//! The transactions that change a cluster. Each says in its compares what must still be true.
+//! The transactions that change a cluster. The compares of each one state the conditions under which it is applied.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +18,8 @@ fn put(keyspace: &Keyspace, key: &Key, value: &impl Serialize, lease: Option<Lea
     Write::Put { key: keyspace.name(key), value, lease }
 }
 
-/// Writes again what the store has lost, provided it is still lost: nothing stands at `key`, or what was seen there at the
-/// revision `instead`.
+/// Restores a record that the store has lost, provided it is still lost: the key is absent, or holds the value that was
+/// seen there at revision `instead`.
 pub(crate) fn put_back(
     keyspace: &Keyspace,
     key: &Key,
@@ -30,19 +30,19 @@ pub(crate) fn put_back(
     Txn { compares: vec![as_seen(keyspace, key, instead)], writes: vec![put(keyspace, key, value, lease)] }
 }
 
-/// Writes the mark of the cluster key, provided there is none, or the spoilt one of revision `spoilt` stands.
+/// Writes the mark of the cluster key, provided there is none, or only the unusable one of revision `spoilt`.
 pub(super) fn write_key_mark(keyspace: &Keyspace, mark: &KeyMark, spoilt: Option<u64>) -> Txn {
     let compares = vec![as_seen(keyspace, &Key::KeyMark, spoilt)];
     Txn { compares, writes: vec![put(keyspace, &Key::KeyMark, mark, None)] }
 }
 
-/// Names the cluster's model, unless somebody has; `spoilt` is the revision of a value there that means nothing.
+/// Writes the cluster's model, unless there is one. `spoilt` is the revision of an unusable value in its place.
 pub fn write_model(keyspace: &Keyspace, model: &ModelRecord, spoilt: Option<u64>) -> Txn {
     let compares = vec![as_seen(keyspace, &Key::Model, spoilt)];
     Txn { compares, writes: vec![put(keyspace, &Key::Model, model, None)] }
 }
 
-/// Joins as stage `name`, unless the name is taken; `spoilt` is the revision of a value there that means nothing.
+/// Registers stage `name`, unless the name is taken. `spoilt` is the revision of an unusable value in its place.
 pub fn register_stage(
     keyspace: &Keyspace,
     name: &StageName,
@@ -56,25 +56,25 @@ pub fn register_stage(
     Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease)), no_eviction] }
 }
 
-/// Counts a start of stage `name`.
+/// Writes the count of starts of stage `name`.
 pub fn note_start(keyspace: &Keyspace, name: &StageName, starts: &StartsRecord, lease: LeaseId) -> Txn {
     Txn { compares: vec![], writes: vec![put(keyspace, &Key::Starts(name.clone()), starts, Some(lease))] }
 }
 
-/// Forgets how often stage `name` was started.
+/// Deletes the count of starts of stage `name`.
 pub fn forget_starts(keyspace: &Keyspace, name: &StageName) -> Txn {
     Txn { compares: vec![], writes: vec![Write::Delete { key: keyspace.name(&Key::Starts(name.clone())) }] }
 }
 
-/// Renews the record of a stage that has joined.
+/// Writes the current record of a stage that has joined.
 pub fn report_stage(keyspace: &Keyspace, name: &StageName, record: &StageRecord, lease: LeaseId) -> Txn {
     let key = Key::Stage(name.clone());
     let compares = vec![Compare::Present { key: keyspace.name(&key) }];
     Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease))] }
 }
 
-/// Writes the record of the gateway in `slot`, provided every gateway, itself included, is as it was seen (by revision): so
-/// nobody takes what another has.
+/// Writes the record of the gateway in `slot`, provided the record of every gateway, its own included, is as it was
+/// seen (by revision). So no gateway takes what belongs to another.
 pub fn write_gateway(
     keyspace: &Keyspace,
     slot: u32,
@@ -88,8 +88,8 @@ pub fn write_gateway(
     Txn { compares, writes: vec![put(keyspace, &Key::Gateway(slot), record, Some(lease))] }
 }
 
-/// Makes `placement` the newest and writes `notes` beside the pins it was made by, provided the one it replaces (by
-/// revision; `None`: there is none) and the pins still stand.
+/// Makes `placement` the newest and writes `notes` about the pins it was made by, provided the placement that it
+/// replaces (by revision; `None`: there is none) and the pins are unchanged.
 pub fn propose(keyspace: &Keyspace, placement: &Placement, replacing: Option<u64>, notes: &[Note]) -> Txn {
     let mut txn = note(keyspace, notes);
     txn.compares.push(as_seen(keyspace, &Key::Placement, replacing));
@@ -97,7 +97,7 @@ pub fn propose(keyspace: &Keyspace, placement: &Placement, replacing: Option<u64
     txn
 }
 
-/// Writes beside the pins what became of them, provided they and what stands there are as they were seen.
+/// Writes the statuses of pins, provided each pin and its stored status are as they were seen.
 pub fn note(keyspace: &Keyspace, notes: &[Note]) -> Txn {
     let mut txn = Txn::default();
     for Note { stage, status, pin, seen } in notes {
@@ -133,8 +133,8 @@ fn as_seen(keyspace: &Keyspace, key: &Key, revision: Option<u64>) -> Compare {
     }
 }
 
-/// Claims `slot` of `generation`, provided the placement (by revision) stands and the slot is free, or holds the value of
-/// revision `spoilt`, which means nothing; the stage's older claims go in the same moment.
+/// Claims `slot` of `generation`, provided the placement (by revision) stands and the slot is free, or holds the
+/// unusable value of revision `spoilt`. The same transaction deletes the stage's older claims.
 pub fn claim(
     keyspace: &Keyspace,
     (generation, slot): (Generation, u32),
@@ -154,7 +154,7 @@ pub fn claim(
     Txn { compares, writes }
 }
 
-/// Writes a claim's new state, provided the claim is there; the stage's older claims go in the same moment.
+/// Writes a claim's new state, provided the claim is there. The same transaction deletes the stage's older claims.
 pub fn mark_claim(
     keyspace: &Keyspace,
     (generation, slot): (Generation, u32),
@@ -169,8 +169,8 @@ pub fn mark_claim(
     Txn { compares, writes }
 }
 
-/// Takes a stage that is gone, and its claim, out of the cluster and says `why` under `lease`, provided the claim is as it was
-/// seen (by revision): a process that came back since has another one.
+/// Deletes the records of a stage that is gone and of its claim, and writes the reason `why` under `lease`, provided
+/// the claim is as it was seen (by revision): a process that came back since has another claim.
 pub fn evict(
     keyspace: &Keyspace,
     name: &StageName,
@@ -189,13 +189,13 @@ pub fn evict(
     }
 }
 
-/// Forgets why these stages were taken out of the cluster.
+/// Deletes the eviction records of these stages.
 pub(super) fn forget_evictions(keyspace: &Keyspace, stages: &[StageName]) -> Txn {
     let delete = |stage: &StageName| Write::Delete { key: keyspace.name(&Key::Eviction(stage.clone())) };
     Txn { compares: vec![], writes: stages.iter().map(delete).collect() }
 }
 
-/// Gives claims up.
+/// Deletes claims.
 pub fn leave_claims(keyspace: &Keyspace, claims: &[(Generation, u32)]) -> Txn {
     Txn { compares: vec![], writes: claims.iter().map(|id| delete_claim(keyspace, *id)).collect() }
 }

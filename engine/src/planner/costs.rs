@@ -1,11 +1,12 @@
-//! What ranges of a model's layers cost: memory on every stage alike, time by the stage. By sums up to each layer.
+//! Costs of ranges of a model's layers: memory is the same on every stage, time depends on the stage. Both come from
+//! prefix sums over the layers.
 
 use schema::LayerRange;
 use schema::record::ModelRecord;
 
 use super::rates::Rates;
 
-/// Memory of ranges.
+/// Memory of ranges of layers.
 #[derive(Debug)]
 pub(super) struct Costs {
     /// Weights, keys and values of the layers before each, in bytes.
@@ -13,7 +14,7 @@ pub(super) struct Costs {
     scratch_bytes: u64,
 }
 
-/// How long ranges take on one stage, in picoseconds.
+/// Times of ranges of layers on one stage, in picoseconds.
 #[derive(Debug)]
 pub(super) struct Times {
     before: Vec<u64>,
@@ -56,13 +57,13 @@ impl Times {
         Self { before: sums(times) }
     }
 
-    /// How long layers `start..end` take.
+    /// The time of layers `start..end`, in picoseconds.
     pub(super) fn of(&self, start: usize, end: usize) -> u64 {
         self.before[end].saturating_sub(self.before[start])
     }
 }
 
-/// Sums of all before each, and of all.
+/// The sums of the values before each value, and the sum of all.
 fn sums(values: impl Iterator<Item = u64>) -> Vec<u64> {
     let mut sums = vec![0];
     let mut sum = 0_u64;

@@ -1,9 +1,10 @@
-//! The division itself: contiguous ranges for free_stages in a given order, around layers that are taken already.
+//! The division itself: contiguous ranges for the free stages in a given order, around layers that are taken already.
 //!
-//! What one free_stage can take is bounded by time and by memory, and both only grow with a range. So a free_stage that begins
-//! later comes at least as far, and two things follow. Taking as much as one can is never wrong, so that whether a bound on
-//! the time can be kept is found in one pass over the free_stages. And the cost of a range, squared, makes the best end of a
-//! later start no earlier, so that the most even division is found by halving instead of by trying all pairs.
+//! Time and memory bound the range of one free stage, and both only grow with the range. So a free stage that begins
+//! later comes at least as far, and two things follow. First, it is never wrong for a stage to take as much as it can,
+//! so one pass over the free stages finds out if they can keep a bound on the time. Second, with the square of its time
+//! as the cost of a range, the best end of a later start is no earlier. So the most even division is found by halving
+//! instead of by trying all pairs.
 
 use schema::LayerRange;
 
@@ -20,16 +21,17 @@ pub(super) struct FreeStage {
 #[derive(Debug)]
 pub(super) struct FreeLayers<'a> {
     costs: &'a Costs,
-    /// For each layer, where whoever has come so far goes on: there, or past the layers taken.
+    /// For each layer, the next start from there: the layer itself or, if it is taken, the first one past the layers
+    /// taken.
     on: Vec<usize>,
-    /// For each layer, how far a range that begins there can go at most.
+    /// For each layer, the last end of a range that begins there.
     until: Vec<usize>,
 }
 
-/// What can be done with the layers from each one on.
+/// For each layer, the least cost of the layers from it on. `None` if they cannot be divided.
 type Rest = Vec<Option<u128>>;
 
-/// One free_stage's choices: for each start the best end and what the whole rest then costs.
+/// The choices of one free stage: for each start the best end, and the least cost of all layers from that start on.
 struct Choices<'a> {
     free_stage: &'a FreeStage,
     after: &'a Rest,
@@ -66,14 +68,14 @@ impl<'a> FreeLayers<'a> {
         (start < self.costs.layers()).then(|| (start, self.until[start]))
     }
 
-    /// How far `free_stage` can go from `start` within `most_ps`.
+    /// The last end that `free_stage` can reach from `start` within `most_ps`.
     fn reach(&self, free_stage: &FreeStage, start: usize, most_ps: u64) -> usize {
         self.furthest(start, |end| {
             free_stage.times.of(start, end) <= most_ps && self.costs.memory_bound(start, end) <= free_stage.budget_bytes
         })
     }
 
-    /// The last end of a range from `start` that `fits`, if no longer range fits than one that does not.
+    /// The last end of a range from `start` that `fits`, provided no longer range fits than one that does not.
     fn furthest(&self, start: usize, fits: impl Fn(usize) -> bool) -> usize {
         let (mut can, mut cannot) = (start, self.until[start] + 1);
         while cannot - can > 1 {
@@ -83,25 +85,25 @@ impl<'a> FreeLayers<'a> {
         can
     }
 
-    /// How far `free_stages` come when none takes longer than `most_ps`.
+    /// The layer that `free_stages` reach if none takes longer than `most_ps`.
     fn progress(&self, free_stages: &[FreeStage], most_ps: u64) -> usize {
         free_stages.iter().fold(self.on[0], |start, free_stage| self.on[self.reach(free_stage, start, most_ps)])
     }
 
-    /// The first layer that is left when stages with these budgets take as many as memory allows, one after the other.
+    /// The first layer that is left if stages with these budgets take as many as memory allows, one after the other.
     pub(super) fn first_left(&self, mut budgets: impl Iterator<Item = u64>) -> Option<usize> {
         let layers = self.costs.layers();
         let left = budgets.try_fold(self.on[0], |start, budget_bytes| {
             let end = self.furthest(start, |end| self.costs.memory_bound(start, end) <= budget_bytes);
             let left = self.on[end];
-            // Nobody is asked any more when all is given away.
+            // Stops as soon as all layers are given away.
             if left == layers { Err(layers) } else { Ok(left) }
         });
         let left = left.unwrap_or_else(|all| all);
         (left < layers).then_some(left)
     }
 
-    /// The least time of the slowest free_stage, in picoseconds; where no division fits, the first layer that is left.
+    /// The least time of the slowest free stage, in picoseconds. If no division fits, the first layer that is left.
     pub(super) fn slowest(&self, free_stages: &[FreeStage]) -> Result<u64, usize> {
         let layers = self.costs.layers();
         if let Some(left) = self.first_left(free_stages.iter().map(|free_stage| free_stage.budget_bytes)) {
@@ -116,17 +118,18 @@ impl<'a> FreeLayers<'a> {
         Ok(least)
     }
 
-    /// The most even division (the least sum of squared times) in which no free_stage takes longer than `most_ps`.
+    /// The most even division (the least sum of squared times) in which no free stage takes longer than `most_ps`.
     ///
-    /// From the last free_stage to the first. On a tie the earlier free_stage works, so that a surplus one is the last. Takes
-    /// free_stages × layers × log(layers) steps.
+    /// Works from the last free stage to the first. On a tie the earlier free stage works, so that a surplus one is the
+    /// last. Takes free stages × layers × log(layers) steps.
     pub(super) fn most_even(&self, free_stages: &[FreeStage], most_ps: u64) -> Option<Vec<Option<LayerRange>>> {
         let layers = self.costs.layers();
         let mut after: Rest = vec![None; layers + 1];
         after[layers] = Some(0);
         let mut ends = Vec::with_capacity(free_stages.len());
         for free_stage in free_stages.iter().rev() {
-            // Whoever can begin at a layer can also begin later: ends from here on lead to the end of all.
+            // The stages behind can begin at any layer after one at which they can begin. So from `open` on, every end
+            // leads to the end of all layers.
             let open = (0..layers).find(|end| after[self.on[*end]].is_some()).unwrap_or(layers);
             let row = |start: usize| {
                 let (first_end, last_end) = (open.max(start + 1), self.reach(free_stage, start, most_ps));
@@ -154,7 +157,7 @@ impl<'a> FreeLayers<'a> {
 // === impl Choices ===
 
 impl Choices<'_> {
-    /// Finds the best end for each of `rows`, which is known to lie between `least_end` and `most_end`.
+    /// Finds the best end for each of `rows`. Those ends lie between `least_end` and `most_end`.
     fn choose(&mut self, free_layers: &FreeLayers<'_>, rows: &[Row], least_end: usize, most_end: usize) {
         let Some((row, (before, behind))) = middle(rows) else { return };
         let ends = row.first_end.max(least_end)..=row.last_end.min(most_end);
@@ -176,7 +179,7 @@ impl Choices<'_> {
     }
 }
 
-/// The row in the middle, those before it and those behind it.
+/// The row in the middle, the rows before it and the rows behind it.
 fn middle(rows: &[Row]) -> Option<(Row, (&[Row], &[Row]))> {
     let at = rows.len() / 2;
     Some((*rows.get(at)?, (&rows[..at], &rows[at + 1..])))

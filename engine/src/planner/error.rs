@@ -1,38 +1,38 @@
-//! Why there is no plan, as values that say what was needed and what was found. They do not say what would help: that
-//! takes more plans, and is left to `remedies`.
+//! The reasons for which there is no plan, as values with the needed and the found amounts. They name no remedies:
+//! those take more plans and are left to `remedies`.
 
 use std::fmt;
 
 use schema::record::KvRoom;
 use schema::{HumanBytes, LayerRange, StageName};
 
-/// Stages and pins that a sentence names; the rest it counts.
+/// Stages and pins that a sentence names. It counts the rest.
 const NAMED_MAX: usize = 4;
 
-/// Why there is no plan.
+/// The reason for which there is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// The model record contradicts itself.
     #[error("the model record has {layers} layers and the sizes of {found}: delete it and start the cluster anew")]
     BrokenModel {
-        /// Layers that it names.
+        /// The number of layers that it names.
         layers: u32,
-        /// Layers of which it has the size.
+        /// The number of layers of which it has the size.
         found: usize,
     },
-    /// Nobody to give layers to.
+    /// There is no stage to give layers to.
     #[error("no stage has joined")]
     NoStage,
     /// The first placement waits for more stages.
     #[error("{found} of at least {expected} stages {} joined: the first placement waits for {} more",
         if *found == 1 { "has" } else { "have" }, u64::from(*expected).saturating_sub(*found as u64))]
     TooFewStages {
-        /// Live now.
+        /// The number of live stages.
         found: usize,
         /// The model record's `stages_min`.
         expected: u32,
     },
-    /// Stages are there, but none stays.
+    /// Stages are live, but all of them are about to leave.
     #[error("every stage is about to leave: {}", Named(stages))]
     Leaving {
         /// Their names.
@@ -41,13 +41,13 @@ pub enum PlanError {
     /// Pins keep every stage from holding layers.
     #[error("no stage is left to hold the layers beside those that pins keep from it: {}", Named(pins))]
     PinnedOut {
-        /// Those stages.
+        /// The stages that pins keep from holding layers.
         pins: Vec<StageName>,
     },
     /// The stages have too little memory.
     #[error(transparent)]
     Memory(Box<MemoryShortage>),
-    /// Beside the pinned ranges nobody has room for these.
+    /// No stage has room for these layers next to the pinned ranges.
     #[error(
         "layers {layers} would be held by nobody: the stages that are free to take them have no room beside what is \
          pinned ({})",
@@ -68,19 +68,19 @@ pub enum PlanError {
         stage: StageName,
         /// The earlier range.
         others: LayerRange,
-        /// The stage that is to hold that one.
+        /// The stage that is to hold the earlier range.
         other: StageName,
     },
-    /// A stage is to hold more than it may.
+    /// A stage is to hold more than its budget.
     #[error("layers {layers} need {}: stage {stage} may use {}", HumanBytes(*needed_bytes), HumanBytes(*budget_bytes))]
     OverBudget {
         /// The layers.
         layers: LayerRange,
         /// The stage.
         stage: StageName,
-        /// Memory that they take there.
+        /// Memory that they take there, in bytes.
         needed_bytes: u64,
-        /// Memory that the stage may use.
+        /// Memory that the stage may use, in bytes.
         budget_bytes: u64,
     },
     /// A stage is to hold layers that the model does not have.
@@ -90,7 +90,7 @@ pub enum PlanError {
         layers: LayerRange,
         /// The stage.
         stage: StageName,
-        /// The number that was found.
+        /// The number of layers that the model has.
         found: u32,
     },
 }
@@ -113,28 +113,28 @@ pub struct Budget {
     pub bytes: u64,
 }
 
-/// The memory that a model needs beside the memory that stages offer.
+/// The memory that a model needs, and the memory that stages offer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct MemoryShortage {
     /// Weights of all layers and the head, in bytes.
     pub weights_bytes: u64,
     /// Keys and values in all layers, in bytes.
     pub kv_bytes: u64,
-    /// Tokens that those are of, and their type.
+    /// The number of tokens that those are of, and their type.
     pub kv_room: KvRoom,
     /// Scratch on each stage that holds layers, in bytes.
     pub scratch_bytes: u64,
-    /// Stages that have room for more than scratch; at least one is counted.
+    /// The number of stages with room for more than scratch. At least one is counted.
     pub holders: usize,
     /// The first few budgets, in the plan's order.
     pub budgets: Vec<Budget>,
-    /// Stages with and without a budget in that list.
+    /// The number of stages, with or without a budget in that list.
     pub stages: usize,
     /// The holders' budgets together, in bytes.
     pub offered_bytes: u64,
-    /// Bytes by which those are too small; 0 where only the pieces are, since a layer is held whole.
+    /// Bytes by which those are too small. 0 if only the pieces are too small, since a layer is held whole.
     pub missing_bytes: u64,
-    /// Layers for which no stage has room when each before takes as many as it can.
+    /// Layers for which no stage has room if each stage before takes as many as it can.
     pub left: LayerRange,
     /// Memory that those take on one stage, in bytes.
     pub left_bytes: u64,
@@ -146,7 +146,7 @@ struct Named<'a, T>(&'a [T]);
 // === impl MemoryShortage ===
 
 impl MemoryShortage {
-    /// Budgets that are kept to be named.
+    /// Budgets that are kept for the sentence.
     pub(super) const BUDGETS_MAX: usize = NAMED_MAX;
 
     /// Weights, keys and values, and scratch on every holder, in bytes.

@@ -1,8 +1,8 @@
-//! Which stages are worth the way to them: what a link takes counts for how many stages there should be, though not for
-//! where the layers are cut.
+//! Leaves out stages that are not worth their links. The time of a link counts for the number of stages, though not for
+//! the places at which the layers are cut.
 //!
-//! There is one micro-batch more on its way than there are stages. So the pipeline hides as much of the links as the
-//! slowest stage takes; what they take beyond that, everybody waits for, and then fewer stages may be faster.
+//! One micro-batch more is in flight than there are stages. So the pipeline hides as much of the links as the slowest
+//! stage takes. Every request waits for the time that they take beyond that, and then fewer stages may be faster.
 
 use std::collections::BTreeSet;
 
@@ -10,21 +10,21 @@ use schema::record::{ModelRecord, Shard};
 
 use super::{Candidate, PlanError, ROWS, has_measured, plan, times_ps};
 
-/// Stages with a way that counts, of which every choice is tried.
+/// With up to this many stages that have a link time, every choice of stages to leave out is tried.
 const CHOICES_MAX: usize = 5;
-/// Of more, so many with the slowest ways are left out together: each takes a plan.
+/// With more, only these numbers of stages with the slowest links are left out together: each choice takes a plan.
 const LEFT_OUT: [usize; 2] = [2, 16];
 const MICROSECOND_PS: u128 = 1_000_000;
 
-/// How long it takes from one micro-batch to the next, in picoseconds: as long as the slowest stage, or as long as the way
-/// through all stages and links divided by the micro-batches on it. While a stage has not measured itself, its times are
-/// guesses, and links do not count beside them.
+/// The time from one micro-batch to the next, in picoseconds: that of the slowest stage, or that of the way through all
+/// stages and links divided by the micro-batches in flight, whichever is longer. While a stage that holds layers has
+/// not measured itself, its times are guesses, and links do not count.
 pub fn interval_ps(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard]) -> u128 {
     let (slowest_ps, through_ps) = slowest_and_through_ps(model, candidates, shards);
     slowest_ps.max(through_ps)
 }
 
-/// What the slowest stage takes, and each micro-batch's share of the way through all stages and links.
+/// The time of the slowest stage, and each micro-batch's share of the time through all stages and links.
 fn slowest_and_through_ps(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard]) -> (u128, u128) {
     let times = times_ps(model, candidates, shards, ROWS);
     let slowest = times.iter().copied().max().map_or(0, u128::from);
@@ -41,14 +41,14 @@ fn links_ps(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard]) -> 
     holders().map(|stage| u128::from(stage.link_us) * MICROSECOND_PS).sum()
 }
 
-/// The best division among `candidates`, some of whom may be left out for the sake of their ways.
+/// The best division among `candidates`. It may leave some out because of their links.
 ///
 /// # Errors
 /// Those of [`plan`] with all of them.
 pub fn plan_with_links(model: &ModelRecord, candidates: &[Candidate]) -> Result<Vec<Shard>, PlanError> {
     let all = plan(model, candidates)?;
     let (slowest_ps, through_ps) = slowest_and_through_ps(model, candidates, &all);
-    // Nobody's slowest stage is faster than with all stages. So where that is what takes longest, nothing is better.
+    // No choice of stages has a faster slowest stage than all stages. So if that takes longest, no choice is better.
     if slowest_ps >= through_ps {
         return Ok(all);
     }
@@ -69,7 +69,7 @@ pub fn plan_with_links(model: &ModelRecord, candidates: &[Candidate]) -> Result<
     Ok(best)
 }
 
-/// Which of `count` stages are left out together, one choice after the other; the first has the slowest way.
+/// The choices of stages to be left out together, of `count` stages. Stage 0 has the slowest link.
 fn choices(count: usize) -> Vec<Vec<usize>> {
     if count > CHOICES_MAX {
         return LEFT_OUT.into_iter().filter(|most| *most <= count).map(|most| (0..most).collect()).collect();

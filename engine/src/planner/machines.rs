@@ -1,7 +1,8 @@
-//! Speeds that stages of one machine share. Each measures its speed by itself, while the others of its machine do the same or
-//! compute: thirty equal stages on two cores found speeds that differ by tenfold, and a plan by those moved the layers of all of
-//! them. So stages that compute on the same device of the same machine with as many threads are as fast as the fastest of them
-//! has found; what is slower had to wait for something else. And where all stages are on one machine, no link counts.
+//! Speeds shared by the stages of one machine. Each stage measures its speed by itself, while the others of its machine
+//! do the same or compute. Thirty equal stages on two cores found speeds that differ by tenfold, and a plan by those
+//! moved the layers of all of them. So stages that compute on the same device of the same machine with as many threads
+//! are as fast as the fastest measurement among them: a slower one had to wait for something else. If all stages are on
+//! one machine, no link counts.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ fn kind(record: &StageRecord) -> Kind<'_> {
     (&record.host, format!("{:?}", record.device), &record.chip, record.threads)
 }
 
-/// The speeds of each of `stages`, by what its machine found; none where nobody on it has measured.
+/// The speeds of each of `stages`, as measured on its machine. Empty if no stage of its kind has measured.
 pub(super) fn speeds<'a>(stages: impl Iterator<Item = &'a StageRecord> + Clone) -> Vec<Speeds> {
     let mut found: BTreeMap<Kind<'_>, Speeds> = BTreeMap::new();
     for record in stages.clone() {

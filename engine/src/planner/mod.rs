@@ -1,12 +1,13 @@
-//! Who should hold which layers. Pure and deterministic: every stage computes the same plan from the same view.
+//! The plan: a division of the layers among the stages. Pure and deterministic: every stage computes the same plan from
+//! the same view.
 //!
-//! Each stage gets a contiguous range or none, in an order that is given: who holds layers now stays in its place, and
-//! newcomers follow by name, since an order of one's own for every plan would move all layers for a small gain. Of all
-//! divisions in this order that respect the memory budgets the one is taken whose slowest stage takes the least time for a
-//! micro-batch; among those, the most even one. Times are by each stage's measured speed. For a single sequence it does not
-//! matter where the layers are cut, since its tokens pass through all of them one after the other; so the micro-batch has a
-//! few rows, and takes as long as reading the weights or multiplying them. A stage whose way to the others is so slow that
-//! they are faster without it is left out (`ways`).
+//! Each stage gets a contiguous range or none, in a given order. Stages that hold layers now keep their places, and new
+//! ones follow by name, since a new order for every plan would move all layers for a small gain. Of all divisions in
+//! this order that respect the memory budgets, the plan is the one whose slowest stage takes the least time for a
+//! micro-batch, and of those the most even one. Times are by each stage's measured speed. For a single sequence the
+//! places of the cuts do not matter, since its tokens pass through all layers one after the other. So the micro-batch
+//! has a few rows, and takes as long as reading the weights or multiplying them. A stage whose link to the others is so
+//! slow that they are faster without it is left out (`link_cost`).
 
 mod costs;
 mod divide;
@@ -37,11 +38,11 @@ use rates::Rates;
 pub use remedies::Remedies;
 pub use standby::standby_ranges;
 
-/// How much less time the slowest stage must take, in hundredths, for running layers to be moved when nobody has come or
-/// gone: two equal machines of which one was busy while it measured may seem half as fast again as each other, which
-/// promises a fifth, and a move costs every sequence its prefill.
+/// Gain in time, in hundredths, that is needed to move running layers while no stage has come or gone. If one of two
+/// equal machines was busy while it measured, one may seem half as fast again as the other, which promises a fifth. And
+/// a move costs every sequence its prefill.
 const MOVE_GAIN_PERCENT: u64 = 25;
-/// The same when more stages would hold layers: whoever adds a machine wants it to work.
+/// The same if more stages would hold layers: an operator who adds a machine wants it to work.
 const JOIN_GAIN_PERCENT: u64 = 5;
 
 /// A stage that may be given layers.
@@ -51,18 +52,18 @@ pub struct Candidate {
     pub name: StageName,
     /// The most it may use for weights, keys and values, and scratch, in bytes.
     pub budget_bytes: u64,
-    /// How fast it multiplies; empty when it has not measured that yet.
+    /// Its measured speeds. Empty until it has measured them.
     pub speed: Speeds,
-    /// How long the way from it to the next stage takes, in microseconds.
+    /// The time of the link from it to the next stage, in microseconds.
     pub link_us: u32,
-    /// The layers it is to hold whatever the others do.
+    /// The layers that it holds, whatever the others hold.
     pub fixed: Option<LayerRange>,
 }
 
-/// Divides the model's layers among `candidates`, in their order; those with fixed layers may stand anywhere in it.
+/// Divides the model's layers among `candidates`, in their order. Those with fixed layers may stand anywhere in it.
 ///
 /// # Errors
-/// [`PlanError`] when no division fits, with how much is missing or what is in the way.
+/// [`PlanError`] if no division fits, with the missing amount or the obstacle.
 pub fn plan(model: &ModelRecord, candidates: &[Candidate]) -> Result<Vec<Shard>, PlanError> {
     let costs = checked_costs(model)?;
     let taken = taken(&costs, candidates)?;
@@ -78,7 +79,7 @@ pub fn plan(model: &ModelRecord, candidates: &[Candidate]) -> Result<Vec<Shard>,
     Ok(shards)
 }
 
-/// Whether there is a plan.
+/// Checks that there is a plan.
 ///
 /// # Errors
 /// Those of [`plan`].
@@ -92,10 +93,10 @@ pub fn fits(model: &ModelRecord, candidates: &[Candidate]) -> Result<(), PlanErr
     }
 }
 
-/// How long each shard takes for a micro-batch of `rows`, in picoseconds, by what its stage measured. A stage that is not
-/// among the candidates is taken for an average one.
+/// The time of each shard for a micro-batch of `rows`, in picoseconds, by the measured speed of its stage. A stage that
+/// is not among the candidates counts as an average one.
 pub fn times_ps(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard], rows: u64) -> Vec<u64> {
-    // The last is for stages that are not among them.
+    // The last is for stages that are not candidates.
     let unknown = Speeds::new();
     let rates = rates::rates(model, candidates.iter().map(|stage| &stage.speed).chain([&unknown]));
     let places: BTreeMap<_, _> = candidates.iter().zip(0..).map(|(stage, at)| (&stage.name, at)).collect();
@@ -107,9 +108,9 @@ pub fn times_ps(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard],
     shards.iter().map(time).collect()
 }
 
-/// Whether `wanted` is worth moving layers for, when `current` could go on: micro-batches must follow each other faster by more
-/// than what speeds may be wrong by. While a stage that holds layers has not measured itself, or a move for speed alone is not
-/// due (`speed_moves`), speeds move nothing.
+/// True if `wanted` is worth moving layers for, while `current` could go on: micro-batches must follow each other
+/// faster by more than the error of measured speeds. Speeds move nothing while a stage that holds layers has not
+/// measured itself, or while a move for speed alone is not due (`speed_moves`).
 pub fn improves(
     model: &ModelRecord,
     candidates: &[Candidate],
@@ -129,13 +130,13 @@ pub fn improves(
     interval(wanted) * 100 <= interval(current) * u128::from(100 - gain_percent)
 }
 
-/// Whether a stage with these speeds has measured itself with the format that most of the model's layers are in.
+/// True if a stage with these speeds has measured itself with the format that most of the model's layers are in.
 pub fn has_measured(model: &ModelRecord, speed: &Speeds) -> bool {
     Rates::measured(model, speed).is_some()
 }
 
-/// The stages in the order of a plan: who holds layers now in their order, then the others in theirs. Where somebody who held
-/// layers is gone, one of the others takes the place, so that everybody else may keep their own.
+/// The stages in the order of a plan: those that hold layers now in their order, then the others in theirs. If a stage
+/// that held layers is gone, one of the others takes its place, so that every other stage may keep its layers.
 pub fn in_order<'a>(
     stages: impl Iterator<Item = (&'a StageName, &'a StageRecord)>,
     current: &[Shard],
@@ -165,13 +166,13 @@ pub fn in_order<'a>(
     placed.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
-/// The costs of `model`'s layers. A record may name any number of layers: only as many as it has sizes of are summed up.
+/// The costs of `model`'s layers. A record may name any number of layers, so it is refused unless it has as many sizes.
 fn checked_costs(model: &ModelRecord) -> Result<Costs, PlanError> {
     let (layers, found) = (model.layers, model.layer_bytes.len());
     if layers as usize == found { Ok(Costs::new(model)) } else { Err(PlanError::BrokenModel { layers, found }) }
 }
 
-/// The fixed ranges in layer order, and whose they are.
+/// The fixed ranges in layer order, with their stages.
 fn taken<'a>(costs: &Costs, candidates: &'a [Candidate]) -> Result<Vec<(LayerRange, &'a Candidate)>, PlanError> {
     if candidates.is_empty() {
         return Err(PlanError::NoStage);
@@ -201,12 +202,12 @@ fn ranges_of(taken: &[(LayerRange, &Candidate)]) -> Vec<LayerRange> {
     taken.iter().map(|(range, _)| *range).collect()
 }
 
-/// The budgets of those without fixed layers, in their order.
+/// The budgets of the candidates without fixed layers, in their order.
 fn budgets(candidates: &[Candidate]) -> impl Iterator<Item = u64> {
     candidates.iter().filter(|stage| stage.fixed.is_none()).map(|stage| stage.budget_bytes)
 }
 
-/// Those without fixed layers, and what they can do.
+/// The candidates without fixed layers, with their times and budgets.
 fn free_stages<'a>(model: &ModelRecord, candidates: &'a [Candidate]) -> (Vec<&'a Candidate>, Vec<FreeStage>) {
     let rates = rates::rates(model, candidates.iter().map(|stage| &stage.speed));
     let free = candidates.iter().zip(rates).filter(|(stage, _)| stage.fixed.is_none());
@@ -220,7 +221,7 @@ fn shard(stage: &Candidate, layers: LayerRange) -> Shard {
     Shard { layers, stage: stage.name.clone() }
 }
 
-/// The reason why layers from `left` on find no place.
+/// The reason for which no stage has room for the layers from `left` on.
 fn shortage(
     model: &ModelRecord,
     costs: &Costs,
@@ -231,7 +232,7 @@ fn shortage(
     let all = LayerRange::new(0, costs.layers() as u32).map(|all| model.shard_bytes(all));
     let (Some(all), Some(left_layers)) = (all, left_until(costs.layers())) else { return PlanError::NoStage };
     let holders: Vec<_> = candidates.iter().filter(|stage| stage.budget_bytes > all.scratch).collect();
-    // Where not even scratch fits, the largest counts: what it lacks is what is missing.
+    // If not even scratch fits, the largest stage counts: the memory that it lacks is missing.
     let largest = candidates.iter().max_by_key(|stage| stage.budget_bytes);
     let holders = if holders.is_empty() { largest.into_iter().collect() } else { holders };
     let budget = |stage: &Candidate| Budget { stage: stage.name.clone(), bytes: stage.budget_bytes };

@@ -1,4 +1,4 @@
-//! Why the stages of a cluster can make no placement, and what would help: what operators are shown. Pure.
+//! The reason for which the stages of a cluster can make no placement, and the remedies: shown to operators. Pure.
 
 use std::fmt;
 
@@ -8,15 +8,15 @@ use schema::record::ModelRecord;
 use super::{Candidate, PlanError, Remedies, fits, in_order, pins};
 use crate::view::ClusterView;
 
-/// Stages named that do not count; more would hide the reason itself.
+/// Stages named that do not count. More would hide the reason itself.
 const UNCOUNTED_MAX: usize = 4;
 
-/// The reason why a cluster has no plan.
+/// The reason for which a cluster has no plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoPlan {
     /// The planner's reason.
     pub error: PlanError,
-    /// Changes of which each alone would make a plan possible.
+    /// Changes of which each one alone would make a plan possible.
     pub remedies: Remedies,
     /// Stages that exist and do not count.
     pub uncounted: Vec<Uncounted>,
@@ -27,11 +27,11 @@ pub struct NoPlan {
 pub enum Uncounted {
     /// It is about to stop.
     Leaving(StageName),
-    /// It crashed again and again and waits before it joins.
+    /// It crashed again and again, and waits before it joins.
     Crashed {
         /// The stage.
         stage: StageName,
-        /// Its starts since it last lived for a while.
+        /// Its starts since it last ran for a while.
         starts: u32,
         /// The wait before it joins, in seconds.
         wait_s: u64,
@@ -41,7 +41,7 @@ pub enum Uncounted {
 // === impl NoPlan ===
 
 impl NoPlan {
-    /// The reason why the stages of `view` can make no plan for `model`; `None` when they can.
+    /// The reason for which the stages of `view` can make no plan for `model`. `None` if they can.
     pub fn find(view: &ClusterView, model: &ModelRecord) -> Option<Self> {
         let found = view.stages.len();
         let too_few = view.placement.is_none() && model.stages_min > 1 && found < model.stages_min as usize;
@@ -57,7 +57,7 @@ impl NoPlan {
     }
 }
 
-/// A plan's error, with what only the view knows of its cause.
+/// A plan's error, with the part of its cause that only the view shows.
 pub(super) fn refine(error: PlanError, view: &ClusterView) -> PlanError {
     match error {
         PlanError::NoStage if !view.stages.is_empty() => {
@@ -93,7 +93,7 @@ impl fmt::Display for NoPlan {
         if !self.remedies.is_empty() {
             write!(f, "; what would help: {}", self.remedies)?;
         }
-        // Where all are leaving, the reason names them.
+        // If all stages are leaving, the reason names them.
         let is_named = matches!(self.error, PlanError::Leaving { .. });
         let others = self.uncounted.iter().filter(|stage| !(is_named && matches!(stage, Uncounted::Leaving(_))));
         others.into_iter().try_for_each(|stage| write!(f, "; {stage}"))
@@ -128,7 +128,7 @@ mod tests {
         ClusterView { stages: stages.collect(), ..ClusterView::default() }
     }
 
-    /// Four layers of 1 MiB, and 1 KiB of keys and values a token and layer.
+    /// Four layers of 1 MiB, and 1 KiB of keys and values per token and layer.
     fn megabytes(stages_min: u32) -> ModelRecord {
         ModelRecord {
             kv_bytes_per_token_layer: 1024,
@@ -177,7 +177,7 @@ mod tests {
         insta::assert_snapshot!(found(&view, &megabytes(1)),
             @"every stage is about to leave: a; stage c was started 5 times lately and waits 2 s before it joins"
         );
-        // One that has joined after all counts.
+        // A stage that has joined after all counts.
         view.stages.insert(name("c"), versioned(stage(20 << 20)));
         assert_eq!(NoPlan::find(&view, &megabytes(1)), None);
     }

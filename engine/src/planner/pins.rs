@@ -1,7 +1,7 @@
-//! Operators' wishes: which of them the plan can be made by, and what is to be written beside each.
+//! Operators' pins: those by which the plan is made, and the status to be written for each.
 //!
-//! Pins are tried in the order they were written, each with those before it. One that leaves no plan changes nothing, so a
-//! new bad pin never takes an old good one's place.
+//! Pins are tried in the order in which they were written, each with those before it. A pin that leaves no plan changes
+//! nothing, so a new bad pin never takes the place of an old good one.
 
 use std::collections::BTreeMap;
 
@@ -14,20 +14,20 @@ use crate::view::ClusterView;
 /// Most notes in one transaction: etcd takes 128 comparisons, and each note has two.
 const NOTES_MAX: usize = 32;
 
-/// What is to be written beside a pin, if both are as they were seen.
+/// The status to be written for a pin, provided the pin and its stored status are as they were seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// Whose pin.
+    /// The pinned stage.
     pub stage: StageName,
-    /// What to write; `None`: the pin is gone, and what stands there is to go.
+    /// The status to write. `None`: the pin is gone, and its stored status is to be deleted.
     pub status: Option<PinStatus>,
-    /// The pin's revision; `None`: there is none.
+    /// The pin's revision. `None`: there is none.
     pub pin: Option<u64>,
-    /// The revision of what stands there; `None`: nothing.
+    /// The revision of the stored status. `None`: there is none.
     pub seen: Option<u64>,
 }
 
-/// The stages as the pins leave them, and what becomes of each pin.
+/// The stages with the pins applied, and the status of each pin.
 pub(super) fn judge(
     view: &ClusterView,
     model: &ModelRecord,
@@ -56,7 +56,7 @@ pub(super) fn judge(
     (candidates, statuses)
 }
 
-/// What has to be written so that what stands beside the pins is true.
+/// The notes to write so that the stored statuses of pins become true.
 pub(super) fn notes(view: &ClusterView, statuses: &BTreeMap<StageName, PinStatus>) -> Vec<Note> {
     let seen = |stage: &StageName| view.pin_statuses.get(stage);
     let news = statuses.iter().filter(|(stage, status)| seen(stage).is_none_or(|seen| seen.value != **status));
@@ -76,7 +76,8 @@ pub(super) fn notes(view: &ClusterView, statuses: &BTreeMap<StageName, PinStatus
     orphans.chain(news).take(NOTES_MAX).collect()
 }
 
-/// Whether a pin by which the plan was made is gone, or another in its place is obeyed: what it held is to be divided anew.
+/// True if a pin by which the plan was made is gone, or another one in its place is obeyed: then its layers are to be
+/// divided anew.
 pub(super) fn given_back(view: &ClusterView, statuses: &BTreeMap<StageName, PinStatus>) -> bool {
     let mut honoured = view.pin_statuses.iter().filter(|(_, seen)| seen.value.honoured);
     honoured.any(|(stage, seen)| {
@@ -107,7 +108,7 @@ fn obeying(candidates: &[Candidate], stage: &StageName, pin: Pin, placed: &[Shar
     Ok(pinned)
 }
 
-/// The reason why the pin of `stage` leaves no plan, beside those that took the stages `out` out.
+/// The reason for which the pin of `stage` leaves no plan, given the stages `out` that earlier pins excluded.
 fn explain(error: PlanError, out: &[&StageName], stage: &StageName) -> String {
     match error {
         PlanError::NoStage => {

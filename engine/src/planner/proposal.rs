@@ -1,4 +1,4 @@
-//! What should stand, given what stands: the plan by the pins, and whether it is worth moving layers for.
+//! The placement that a cluster should have next: the plan by the pins, if it is worth moving layers for.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,22 @@ use super::pins::{self, Note};
 use super::{Candidate, PlanError, improves, in_order, plan_with_links};
 use crate::view::ClusterView;
 
-/// What a cluster's placement should be.
+/// The placement that a cluster should have.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Proposal {
-    /// What becomes of each pin.
+    /// The status of each pin.
     pub pins: BTreeMap<StageName, PinStatus>,
-    /// What is to be written beside the pins.
+    /// The statuses to be written for pins.
     pub notes: Vec<Note>,
-    /// Who should hold what; what stands already, if nothing is to be moved.
+    /// The layers of each stage. The current ones if nothing is to be moved.
     pub shards: Result<Vec<Shard>, PlanError>,
 }
 
 // === impl Proposal ===
 
 impl Proposal {
-    /// What should stand in the cluster of `view`, which serves `model`; `speed_moves`: whether a move for speed alone is due.
+    /// The proposal for the cluster of `view`, which serves `model`. `speed_moves` is true if a move for speed alone is
+    /// due.
     pub fn new(view: &ClusterView, model: &ModelRecord, speed_moves: bool) -> Self {
         let current = view.placement.as_ref().map(|placement| placement.value.shards()).unwrap_or_default();
         let stages = in_order(view.staying(), current);
@@ -39,7 +40,7 @@ impl Proposal {
     }
 }
 
-/// Whether `shards` hold every layer, on stages that may have them.
+/// True if `shards` hold every layer, on stages that may have them.
 fn obeys(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard]) -> bool {
     let holds = |stage: &Candidate, shard: &Shard| {
         stage.name == shard.stage

@@ -1,5 +1,5 @@
-//! Settings and machines with which there would be a plan, found with the planner's own sums, so that one that is named
-//! works. It takes a dozen tries, so they are looked for only where they are shown. Pure.
+//! Settings and machines that would make a plan possible. They are found with the planner's own sums, so that a named
+//! remedy works. That takes a dozen tries, so it is done only where they are shown. Pure.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,21 +10,21 @@ use schema::record::{KvRoom, KvType, ModelRecord};
 use super::{Candidate, Costs, fits};
 use crate::runner::KV_BLOCK_TOKENS;
 
-/// Changes of which each alone makes a plan possible; those that would not are absent.
+/// Changes of which each one alone makes a plan possible. Those that would not are absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remedies {
     /// The most tokens of keys and values, in whole blocks, that leave room for the weights.
     pub kv_tokens: Option<u32>,
-    /// The same number of tokens as this type.
+    /// The type in which the same number of tokens fits.
     pub kv_type: Option<KvType>,
-    /// One more stage that may use so many bytes.
+    /// The bytes that one more stage must be allowed to use.
     pub one_more_bytes: Option<u64>,
 }
 
 // === impl Remedies ===
 
 impl Remedies {
-    /// The remedies for `candidates` that have too little memory for `model`.
+    /// The remedies for `candidates`, which have too little memory for `model`.
     pub fn new(model: &ModelRecord, candidates: &[Candidate]) -> Self {
         let helps = |changed: &ModelRecord| fits(changed, candidates).is_ok();
         Self {
@@ -59,7 +59,7 @@ impl fmt::Display for Remedies {
     }
 }
 
-/// The most whole blocks below those of `model` that help, in tokens.
+/// The most tokens, in whole blocks and fewer than those of `model`, that help.
 fn most_kv_tokens(model: &ModelRecord, helps: &impl Fn(&ModelRecord) -> bool) -> Option<u32> {
     let with = |blocks: u32| ModelRecord { kv_tokens: blocks * KV_BLOCK_TOKENS, ..model.clone() };
     let (mut helping, mut too_many) = (0, model.kv_tokens.div_ceil(KV_BLOCK_TOKENS));
@@ -70,7 +70,7 @@ fn most_kv_tokens(model: &ModelRecord, helps: &impl Fn(&ModelRecord) -> bool) ->
     (helping > 0).then_some(helping * KV_BLOCK_TOKENS)
 }
 
-/// `model` with as many tokens in eight bits; `None` where it has that already or its heads are not whole blocks of it.
+/// `model` with as many tokens in eight bits. `None` if it has that already or its heads are not whole blocks of it.
 fn as_q8(model: &ModelRecord) -> Option<ModelRecord> {
     let KvRoom { kv_type: KvType::F16, .. } = model.kv_room() else { return None };
     let values = model.kv_bytes_per_token_layer / KvType::F16.bytes(1)?;
@@ -79,8 +79,9 @@ fn as_q8(model: &ModelRecord) -> Option<ModelRecord> {
     Some(ModelRecord { kv_type: KvType::Q8, kv_bytes_per_token_layer, ..model.clone() })
 }
 
-/// The least budget with which one more stage makes a plan, whatever place in the order its name gives it. It takes what
-/// those before it leave, up to where those behind it can begin. `None` beside pinned layers, where that is another matter.
+/// The least budget with which one more stage makes a plan, whatever place in the order its name gives it. That stage
+/// takes the layers that the stages before it leave, up to the first one at which the stages behind it can begin.
+/// `None` if there are pinned layers, for which this does not hold.
 fn one_more_bytes(model: &ModelRecord, candidates: &[Candidate]) -> Option<u64> {
     if candidates.iter().any(|stage| stage.fixed.is_some()) {
         return None;
@@ -99,7 +100,7 @@ fn one_more_bytes(model: &ModelRecord, candidates: &[Candidate]) -> Option<u64> 
     gaps.map(|(start, end)| costs.memory_bound(start, end)).max()
 }
 
-/// `first`, and what `next` makes of the one before with each of `budgets`.
+/// `first`, and then with each of `budgets` the result of `next` for the value before.
 fn with_each(first: usize, budgets: impl Iterator<Item = u64>, next: impl Fn(usize, u64) -> usize) -> Vec<usize> {
     let rest = budgets.scan(first, |at, budget_bytes| {
         *at = next(*at, budget_bytes);
@@ -108,7 +109,7 @@ fn with_each(first: usize, budgets: impl Iterator<Item = u64>, next: impl Fn(usi
     std::iter::once(first).chain(rest).collect()
 }
 
-/// The first of `layers` for which `holds` does not hold, or their end; from there on it holds for none.
+/// The first of `layers` for which `holds` is false, or their end. `holds` must be false from there on.
 fn partition_point(layers: Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
     let Range { mut start, mut end } = layers;
     while start < end {
@@ -137,7 +138,7 @@ mod tests {
         budgets.iter().enumerate().map(candidate).collect()
     }
 
-    /// Ten layers of 100 bytes and a head of 50; a token takes 64 bytes in each layer, 640 in all.
+    /// Ten layers of 100 bytes and a head of 50. A token takes 64 bytes in each layer, 640 in all.
     fn with_kv(kv_tokens: u32) -> ModelRecord {
         ModelRecord { kv_bytes_per_token_layer: 64, kv_tokens, scratch_bytes: 7, ..model(&[100; 10], 50) }
     }
@@ -170,7 +171,7 @@ mod tests {
         let remedies = Remedies::new(&with_kv(128), &candidates(&[500]));
         assert_eq!((remedies.kv_tokens, remedies.kv_type), (None, None));
         insta::assert_snapshot!(remedies, @"one more stage that may use 81.1 KiB");
-        // Eight bits are too many where half as many tokens are not few enough.
+        // Eight bits are too many where half as many tokens are still too many.
         let remedies = Remedies::new(&with_kv(1024), &candidates(&[50_000]));
         assert_eq!(remedies.kv_type, None);
         insta::assert_snapshot!(remedies, @"--kv-tokens 64 or one more stage that may use 641.1 KiB");

@@ -1,4 +1,4 @@
-//! What a stage without layers would be given if one of the others were lost: what it does well to have in memory. Pure.
+//! The layers that a stage without layers should have in memory: those it would get if another stage were lost. Pure.
 
 use schema::record::ModelRecord;
 use schema::{LayerRange, StageName};
@@ -6,10 +6,10 @@ use schema::{LayerRange, StageName};
 use super::Proposal;
 use crate::view::ClusterView;
 
-/// Losses that are thought through: each takes a plan, and more ranges than this are more than a stage can hold.
+/// Losses that are considered: each takes a plan, and more ranges than this are more than a stage can hold.
 const LOSSES_MAX: usize = 8;
 
-/// The ranges that stage `me` would be given, the likeliest first.
+/// The ranges that stage `me` would get, the likeliest first.
 pub fn standby_ranges(view: &ClusterView, model: &ModelRecord, me: &StageName) -> Vec<LayerRange> {
     let current = view.placement.as_ref().map(|placement| placement.value.shards()).unwrap_or_default();
     let mut ranges: Vec<(LayerRange, usize)> = Vec::new();
@@ -49,7 +49,7 @@ mod tests {
             plan(&model, &crate::planner::in_order(view.stages.iter().map(|(n, s)| (n, &s.value)), &[])).unwrap();
         let placement = Placement::new(Generation(1), shards).unwrap();
         view.placement = Some(Versioned { value: placement, mod_revision: 2 });
-        // By name it would come first, and everybody would have to move.
+        // By name it would come first, and all stages would have to move.
         view.stages.insert(name("0"), versioned(stage(1000)));
         let range = |start, end| LayerRange::new(start, end).unwrap();
         assert_eq!(standby_ranges(&view, &model, &name("0")), [range(0, 2), range(2, 4)]);

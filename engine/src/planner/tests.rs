@@ -1,4 +1,4 @@
-//! What plans must be like, by example and against trying everything.
+//! Properties of plans, by example and against exhaustive search.
 
 use proptest::prelude::*;
 
@@ -35,7 +35,7 @@ fn the_head_counts_as_much_as_the_layers_it_outweighs() {
 
 #[test]
 fn a_head_of_many_bytes_and_few_multiplications_counts_for_less() {
-    // Ten layers and a head like four of them in bytes, like one in multiplications, which take longer here.
+    // Ten layers. The head is like four of them in bytes and like one in multiplications, which take longer here.
     let model = ModelRecord { layer_multiplications: vec![20; 10], head_multiplications: 20, ..model(&[10; 10], 40) };
     let shards = plan(&model, &candidates(&[u64::MAX; 2])).unwrap();
     assert_eq!(ranges(&shards), [[0, 6], [6, 10]]);
@@ -97,7 +97,7 @@ fn scratch_is_needed_on_every_stage_that_has_room_for_more() {
     assert_eq!((shortage.weights_bytes, shortage.kv_bytes, shortage.scratch_bytes), (60, 20, 7));
     assert_eq!((shortage.holders, shortage.stages, shortage.offered_bytes), (2, 3, 35));
     assert_eq!(shortage.missing_bytes, 60 + 20 + 2 * 7 - 35);
-    // Where nobody has room for scratch, the largest stage is the one that should have had more.
+    // If no stage has room for scratch, the largest stage is the one that should have had more.
     let shortage = shortage_of(&model, &[5, 6]);
     assert_eq!((shortage.holders, shortage.offered_bytes, shortage.missing_bytes), (1, 6, 60 + 20 + 7 - 6));
 }
@@ -109,7 +109,7 @@ fn shortage_of(model: &ModelRecord, budgets: &[u64]) -> MemoryShortage {
     }
 }
 
-/// As measured: so many bytes and ten times as many multiplications a second.
+/// A measured speed: `bytes_per_second`, and ten times as many multiplications a second.
 fn speed(bytes_per_second: u64) -> Speeds {
     let speed = FormatSpeed { bytes_per_second, multiplications_per_second: bytes_per_second * 10 };
     [(FORMAT.to_owned(), speed)].into()
@@ -193,7 +193,7 @@ fn layers_do_not_flap_while_speeds_are_measured_again_a_little_differently() {
     let mut moves = 0;
     for round in 0..50_u64 {
         for (index, stage) in (0..).zip(&mut stages) {
-            // A tenth up or down of 1, 2 and 3.
+            // Up to a tenth more or less than 1, 2 and 3.
             stage.speed = speed((index + 1) * (900_000 + (round * 7 + index * 5) % 11 * 20_000));
         }
         let wanted = plan(&model, &stages).unwrap();
@@ -214,7 +214,7 @@ fn who_holds_layers_keeps_its_place_and_newcomers_fill_gaps_before_they_follow_b
     assert_eq!(ordered.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(), ["c", "a", "b", "d"]);
 }
 
-/// Three equal stages, on which the model takes 30 ms for a micro-batch, and one more with a way that takes so long.
+/// Three equal stages, on which the model takes 30 ms for a micro-batch, and one more with a link of `link_us`.
 fn with_a_far_one(link_us: u32) -> (ModelRecord, Vec<Candidate>) {
     let model = model(&[10_000; 12], 0);
     let mut stages = candidates(&[u64::MAX; 4]);
@@ -230,7 +230,7 @@ fn whoever_is_too_far_away_is_left_out_unless_the_others_do_not_suffice() {
         stages.iter_mut().for_each(|stage| stage.budget_bytes = budget_bytes);
         plan_with_links(&model, &stages).unwrap().len()
     };
-    // A quarter of the model takes 7.5 ms; the pipeline hides as much of the links.
+    // A quarter of the model takes 7.5 ms. The pipeline hides as much of the links.
     assert_eq!(holders(7_000, u64::MAX), 4);
     assert_eq!(holders(50_000, u64::MAX), 3);
     assert_eq!(holders(50_000, 30_000), 4, "with three there would be no room");
@@ -352,7 +352,7 @@ proptest! {
         let (who, start) = (who % candidates.len(), start % model.layers);
         let range = LayerRange::new(start, (start + count).min(model.layers)).unwrap();
         let free: Vec<_> = candidates.iter().enumerate().filter(|(at, _)| *at != who).map(|(_, stage)| stage.clone()).collect();
-        // The free ones keep their order among each other; the fixed one may stand anywhere between them.
+        // The free stages keep their order among each other. The fixed one may stand anywhere between them.
         let mut best = None;
         for place in 0..=free.len() {
             let mut order = free.clone();

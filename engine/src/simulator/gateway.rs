@@ -1,18 +1,24 @@
 //! A simulated gateway process: the real conductor, with the loop around it in virtual time.
 
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use schema::frame::Frame;
 use schema::record::{ClaimState, GatewayRecord};
 use schema::{Key, Keyspace};
 
 use super::clients::{Clients, Standing};
 use super::depot::{Answer, Ask};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
-use super::network::{Way, name, unreachable, who};
+use super::network::{Way, name, who};
 use super::surroundings::{Errand, Happening, Moment, Party, Surroundings, micros};
-use crate::core::conductor::{Arrival, Conductor};
-use crate::core::{Happened, PipelineFault, Scheduler};
-use crate::limits::{GATEWAY_TICK, REFUSAL_PAUSE, SHARE_SETTLE, STORE_RETRY};
+use crate::core::conductor::Conductor;
+use crate::core::event::{Event, Order, Purpose};
+use crate::core::{PipelineFault, Scheduler};
+use crate::limits::{GATEWAY_TICK, SHARE_SETTLE, STORE_RETRY};
 use crate::link::Absence;
 use crate::membership::{put_back, sign_gateway, write_gateway};
+use crate::route::RouteEvent;
 use crate::share::Registered;
 use crate::store::Committed;
 
@@ -33,6 +39,8 @@ pub(super) struct GatewayProcess {
     registers: bool,
     /// The moment it wrote something again last.
     healed: Option<Moment>,
+    /// The moment at which it has asked to be woken.
+    wakes: Option<Instant>,
 }
 
 // === impl GatewayProcess ===
@@ -42,7 +50,7 @@ impl GatewayProcess {
     pub(super) fn start(party: Party, keyspace: &Keyspace, speculates: bool, around: &mut Surroundings) -> Self {
         let endpoint = around.network.listen(party, around.lives[party.0].incarnation);
         let view = around.life(party).view.clone();
-        let conductor = Conductor::new(Scheduler::new(speculates), view);
+        let conductor = Conductor::new(keyspace.clone(), Scheduler::new(speculates), view);
         around.happens(0, party, Happening::Joins);
         around.happens(0, party, Happening::Ticks);
         around.happens(0, party, Happening::Sees);
@@ -59,6 +67,7 @@ impl GatewayProcess {
             registered_at: 0,
             registers: false,
             healed: None,
+            wakes: None,
         }
     }
 
@@ -87,7 +96,7 @@ impl GatewayProcess {
                 self.granted(&answer, around);
             }
             Happening::Answered { errand: Errand::Register(joins), answer } if joins == self.joins => {
-                self.registered(&answer, around);
+                self.registered(&answer, clients, around);
             }
             Happening::Answered { errand: Errand::Renewal { lease }, answer } => {
                 if self.lease.is_some_and(|own| own.id == lease) {
@@ -100,145 +109,132 @@ impl GatewayProcess {
 
     /// One turn of the loop.
     fn turn(&mut self, happening: Happening, clients: &mut Clients, around: &mut Surroundings) {
-        let now = around.instant();
         match happening {
             Happening::Sees => {
                 let view = around.life(self.party).view.clone();
-                if self.conductor.see(view) {
-                    around.network.close(self.party, Way::Downstream);
-                    around.tally.add("the cluster changed", 1);
-                    around
-                        .note(|| format!("{} begins anew: {:?}", who(self.party), self.conductor.scheduler().shape()));
-                }
+                self.take(Event::Viewed(view), clients, around);
             }
-            Happening::Receives(message) => {
-                let arrival = self.conductor.arrived(&message.frame, now);
-                self.arrival(arrival, clients, around);
-            }
+            Happening::Receives(message) => self.take(Event::Arrived(message.frame), clients, around),
             Happening::Ticks => {
                 around.happens(micros(GATEWAY_TICK), self.party, Happening::Ticks);
                 for id in clients.left(self.party, around) {
-                    self.conductor.cancel(id);
+                    self.take(Event::Left(id), clients, around);
                 }
-                let arrival = self.conductor.tick(now);
-                self.arrival(arrival, clients, around);
+                self.take(Event::Tick, clients, around);
             }
-            Happening::LinkEnded { link, .. } => self.link_ended(link, around),
-            Happening::Recovers(fault) => {
-                around.note(|| format!("{} begins anew: {fault}", who(self.party)));
-                around.network.close(self.party, Way::Downstream);
-                self.conductor.recover(&fault, now);
+            Happening::LinkEnded { way, link } => {
+                let events = around.route_ended((self.party, way), link);
+                events.into_iter().for_each(|event| self.take(Event::Route(event), clients, around));
+            }
+            Happening::Dialled { way, number } => {
+                let events = around.dialled((self.party, way), number);
+                events.into_iter().for_each(|event| self.take(Event::Route(event), clients, around));
+            }
+            Happening::Wakes => self.take(Event::Wake, clients, around),
+            Happening::Answered { errand: Errand::Record, .. } => {
+                self.take(Event::Written(Purpose::Record), clients, around);
+            }
+            Happening::Answered { errand: Errand::Eviction, .. } => {
+                self.take(Event::Written(Purpose::Eviction), clients, around);
             }
             Happening::Submits(client) => self.submit(client, clients, around),
             _ => {}
         }
         self.keep_registered(around);
-        if around.life(self.party).busy_until <= around.now {
-            self.send_batches(around);
-        }
-        if let Some(txn) = self.conductor.next_write(&self.keyspace, now) {
-            around.note(|| format!("{} writes its share", who(self.party)));
-            around.tally.add("a share changed hands", 1);
-            around.ask(self.party, Errand::Share, Ask::Commit(txn));
-        }
         if let Err(broken) = self.conductor.scheduler().audit() {
             around.law(false, || broken);
         }
     }
 
-    fn arrival(&mut self, arrival: Arrival, clients: &mut Clients, around: &mut Surroundings) {
-        let Arrival { happened, fault, pause } = arrival;
-        self.tell(&happened, clients, around);
-        let Some(fault) = fault else { return };
-        around.tally.add(kind(&fault), 1);
-        let pause = if pause { micros(REFUSAL_PAUSE) } else { 0 };
-        let until = around.now + pause;
-        around.life(self.party).busy_until = until;
-        if pause > 0 {
-            around.happens(pause, self.party, Happening::Recovers(fault));
-        } else {
-            around.note(|| format!("{} begins anew: {fault}", who(self.party)));
-            around.network.close(self.party, Way::Downstream);
-            self.conductor.recover(&fault, around.instant());
-        }
-    }
-
-    fn tell(&mut self, happened: &Happened, clients: &mut Clients, around: &mut Surroundings) {
-        for (id, event) in happened {
-            if clients.hears(self.party, *id, event, around) {
-                self.conductor.cancel(*id);
+    /// Feeds an event to the conductor and carries out its orders, as the real loop does.
+    fn take(&mut self, event: Event, clients: &mut Clients, around: &mut Surroundings) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            if let Event::Route(RouteEvent::Unsent { found: Some(found), .. } | RouteEvent::Gone(found)) = &event {
+                let tally = match found.absence {
+                    Absence::Refused => "the gateway found the first stage gone",
+                    Absence::Silence => "the gateway heard nothing of the first stage",
+                    Absence::Barred => "the gateway was barred from the first stage",
+                };
+                around.tally.add(tally, 1);
+            }
+            for order in self.conductor.handle(event, around.instant()) {
+                self.perform(order, &mut events, clients, around);
             }
         }
+        let wakes = self.conductor.wakes_at();
+        if let Some(at) = wakes.filter(|_| wakes != self.wakes) {
+            let pause = at.saturating_duration_since(around.instant());
+            around.happens(micros(pause), self.party, Happening::Wakes);
+        }
+        self.wakes = wakes;
     }
 
+    fn perform(
+        &mut self,
+        order: Order,
+        events: &mut VecDeque<Event>,
+        clients: &mut Clients,
+        around: &mut Surroundings,
+    ) {
+        match order {
+            Order::Send { endpoint, hop } => {
+                let generation = hop.generation;
+                let frame = Frame::Hop(hop);
+                around.note(|| format!("{} sends {}", who(self.party), name(&frame)));
+                self.check_traffic(generation, around);
+                let happened = around.route((self.party, Way::Downstream), &endpoint, frame, bytes::Bytes::new());
+                events.extend(happened.into_iter().map(Event::Route));
+            }
+            Order::BeginAnew(fault) => {
+                around.network.close(self.party, Way::Downstream);
+                match &fault {
+                    Some(fault) => {
+                        around.tally.add(kind(fault), 1);
+                        around.note(|| format!("{} begins anew: {fault}", who(self.party)));
+                    }
+                    None => {
+                        around.tally.add("the cluster changed", 1);
+                        let shape = self.conductor.scheduler().shape();
+                        around.note(|| format!("{} begins anew: {shape:?}", who(self.party)));
+                    }
+                }
+            }
+            Order::Returned(_) => {}
+            Order::Reply { ticket, answer: Ok(id) } => {
+                let number = ticket as usize;
+                around.note(|| format!("client {number} is accepted as sequence {id} of {}", who(self.party)));
+                clients.accepted(number, self.party, id);
+            }
+            Order::Reply { ticket, answer: Err(_) } => Clients::ask_again(ticket as usize, around),
+            Order::Tell(id, event) => {
+                if clients.hears(self.party, id, &event, around) {
+                    events.push_back(Event::Left(id));
+                }
+            }
+            Order::Commit(Purpose::Record, txn) => {
+                around.note(|| format!("{} writes its record", who(self.party)));
+                around.tally.add("a share changed hands", 1);
+                around.ask(self.party, Errand::Record, Ask::Commit(txn));
+            }
+            Order::Commit(Purpose::Eviction, txn) => around.ask(self.party, Errand::Eviction, Ask::Commit(txn)),
+        }
+    }
+
+    /// A client whose number is the ticket sends its request.
     fn submit(&mut self, number: usize, clients: &mut Clients, around: &mut Surroundings) {
         let client = &clients.all[number];
         if client.standing != Standing::Asking {
             return;
         }
         let request = client.request.clone();
+        // A smaller share than usual would cut the answer short.
         match self.conductor.judge(&request) {
-            // A smaller share than usual would cut the answer short.
             Ok(room) if room >= request.tokens_max => {
-                let id = self.conductor.admit(request, room, around.instant());
-                around.note(|| format!("client {number} is accepted as sequence {id} of {}", who(self.party)));
-                clients.accepted(number, self.party, id);
+                self.take(Event::Submitted { ticket: number as u64, request }, clients, around);
             }
             _ => Clients::ask_again(number, around),
         }
-    }
-
-    fn send_batches(&mut self, around: &mut Surroundings) {
-        let now = around.instant();
-        while let Some((endpoint, hop)) = self.conductor.next_hop(now) {
-            let endpoint = endpoint.to_owned();
-            let generation = hop.generation;
-            let frame = schema::frame::Frame::Hop(hop);
-            around.note(|| format!("{} sends {}", who(self.party), name(&frame)));
-            self.check_traffic(generation, around);
-            let sent = around.send(self.party, Way::Downstream, &endpoint, &frame, bytes::Bytes::new());
-            if sent.is_err() {
-                around.note(|| format!("{} cannot reach the first stage", who(self.party)));
-            }
-            match sent {
-                Ok(()) => self.conductor.reached_first(),
-                Err(absence) => return self.finds_deserted(&endpoint, absence, around),
-            }
-        }
-    }
-
-    fn finds_deserted(&mut self, endpoint: &str, absence: Absence, around: &mut Surroundings) {
-        let found = unreachable(endpoint, absence);
-        self.conductor.cannot_reach_first(endpoint, &found.cause);
-        if let Some(txn) = self.conductor.evict(&self.keyspace, &found, around.instant()) {
-            let found = match absence {
-                Absence::Refused => "the head found the first stage gone",
-                Absence::Silence => "the head heard nothing of the first stage",
-                Absence::Barred => "the head was barred from the first stage",
-            };
-            around.tally.add(found, 1);
-            around.ask(self.party, Errand::Eviction, Ask::Commit(txn));
-        }
-    }
-
-    /// The link it has is no more, unless it has another one by now.
-    fn link_ended(&mut self, link: u64, around: &mut Surroundings) {
-        let Some(endpoint) = around.network.leads(self.party, Way::Downstream, link) else { return };
-        match around.connect(self.party, Way::Downstream, &endpoint) {
-            Ok(_) => {
-                if let Some(fault) = self.conductor.link_broke() {
-                    self.recover(&fault, around);
-                }
-            }
-            Err(absence) => self.finds_deserted(&endpoint, absence, around),
-        }
-    }
-
-    fn recover(&mut self, fault: &PipelineFault, around: &mut Surroundings) {
-        around.tally.add(kind(fault), 1);
-        around.note(|| format!("{} begins anew: {fault}", who(self.party)));
-        around.network.close(self.party, Way::Downstream);
-        self.conductor.recover(fault, around.instant());
     }
 
     /// Traffic flows only while, as far as the head can know, every layer is served exactly once.
@@ -296,7 +292,7 @@ impl GatewayProcess {
         around.ask(self.party, Errand::Register(self.joins), Ask::Commit(txn));
     }
 
-    fn registered(&mut self, answer: &Answer, around: &mut Surroundings) {
+    fn registered(&mut self, answer: &Answer, clients: &mut Clients, around: &mut Surroundings) {
         self.registers = false;
         match answer {
             Answer::Committed(Ok(Committed::Applied { revision })) => {
@@ -305,8 +301,7 @@ impl GatewayProcess {
                 match self.lease {
                     Some(lease) if !lease.is_lost() => {
                         self.own = self.next.take().filter(|next| next.lease == lease.id).or(self.own);
-                        self.own.into_iter().for_each(|own| self.conductor.enroll(own));
-                        around.happens(0, self.party, Happening::Sees);
+                        self.own.into_iter().for_each(|own| self.take(Event::Registered(own), clients, around));
                     }
                     _ => self.lost(around),
                 }
@@ -337,7 +332,7 @@ impl GatewayProcess {
         let placement = placement.map(|(own, at)| put_back(&self.keyspace, &Key::Placement, &own.value, *at, None));
         for txn in model.into_iter().chain(placement) {
             self.healed = Some(now);
-            around.ask(self.party, Errand::Eviction, Ask::Commit(txn));
+            around.ask(self.party, Errand::Heal, Ask::Commit(txn));
         }
         let is_later = |own: &Registered| {
             view.revision >= self.registered_at || view.recalled.contains_key(&Key::Gateway(own.slot))

@@ -18,6 +18,7 @@ mod lease;
 mod model;
 mod network;
 mod operator;
+mod route;
 mod stage;
 mod surroundings;
 mod taken;
@@ -56,8 +57,8 @@ const MEETS: &[&str] = &[
     "a guess was wrong",
     "a healthy gateway got a request",
     "a lease was revoked",
-    "a link broke",
     "a link broke under way",
+    "a link broke",
     "a link was cut",
     "a pin could not be honoured",
     "a pin was deleted",
@@ -84,12 +85,12 @@ const MEETS: &[&str] = &[
     "a stage kept what it held for a store that lost its data",
     "a stage lost its lease",
     "a stage measured itself",
-    "a stage was barred from the next",
     "a stage refused",
     "a stage stayed barred",
     "a stage stopped",
-    "a stage went on from guesses",
+    "a stage was barred from the next",
     "a stage went on from guesses for nothing",
+    "a stage went on from guesses",
     "a value was deleted",
     "a value was spoilt",
     "an answer was missing",
@@ -99,10 +100,10 @@ const MEETS: &[&str] = &[
     "several gateways had shares",
     "the cluster changed",
     "the gateway crashed",
+    "the gateway found the first stage gone",
     "the gateway froze",
-    "the head found the first stage gone",
-    "the head heard nothing of the first stage",
-    "the head was barred from the first stage",
+    "the gateway heard nothing of the first stage",
+    "the gateway was barred from the first stage",
     "the store lost its data",
     "the store went away",
 ];

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use schema::frame::Frame;
 
+use super::route::Dial;
 use super::surroundings::{Event, Happening, MS, Moment, Party, SECOND, Surroundings, micros};
-use crate::link::limits::{CONNECT_WAIT_MAX, IN_FLIGHT_MESSAGES_MAX, PING_EVERY, SILENCE_MAX};
+use crate::link::limits::{IN_FLIGHT_MESSAGES_MAX, PING_EVERY, SILENCE_MAX};
 use crate::link::{Absence, Message, Unreachable};
 
 /// Where a process keeps a link.
@@ -58,6 +59,11 @@ pub(super) struct Network {
     pub(super) cuts: BTreeMap<(Party, Party), Moment>,
     /// Processes that no other one can shake hands with.
     pub(super) barred: BTreeSet<Party>,
+    /// Dials without an answer yet, and how many there were.
+    pub(super) dials: BTreeMap<(Party, Way), Dial>,
+    pub(super) dialled: u64,
+    /// Endpoints at which a dial found silence last, and the moment.
+    pub(super) silent: BTreeMap<(Party, Way), (String, Moment)>,
     /// What each process's links are called now.
     endpoints: BTreeMap<String, (Party, u32)>,
 }
@@ -74,6 +80,7 @@ impl Network {
 
     /// The sender lets go of a link.
     pub(super) fn close(&mut self, from: Party, way: Way) {
+        self.dials.remove(&(from, way));
         if let Some(link) = self.open.remove(&(from, way)).and_then(|id| self.links.get_mut(&id)) {
             link.is_open = false;
         }
@@ -102,6 +109,12 @@ impl Network {
 impl Surroundings {
     fn is_cut(&self, from: Party, to: Party) -> Option<Moment> {
         self.network.cuts.get(&(from, to)).copied().filter(|until| *until > self.now)
+    }
+
+    /// True if a link leads to `endpoint` and stands.
+    pub(super) fn has_link(&self, from: Party, way: Way, endpoint: &str) -> bool {
+        let link = self.network.open.get(&(from, way)).and_then(|id| self.network.links.get(id));
+        link.is_some_and(|link| link.is_open && link.endpoint == endpoint)
     }
 
     /// All links from and to a process end.
@@ -188,10 +201,6 @@ impl Surroundings {
             return Err(Absence::Barred);
         }
         if life.is_frozen || is_cut {
-            // The loop waits for the handshake that does not come.
-            let until = self.now + micros(CONNECT_WAIT_MAX);
-            let life = self.life(from);
-            life.busy_until = life.busy_until.max(until);
             return Err(Absence::Silence);
         }
         self.network.opened += 1;

@@ -2,6 +2,7 @@
 //!
 //! Joining and renewing the lease follow the real loops (`stage::join`, the lease's keeper) step by step.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,15 +14,16 @@ use schema::record::{Speeds, StageRecord};
 use super::depot::{Answer, Ask};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
 use super::model;
-use super::network::{Way, unreachable};
+use super::network::Way;
 use super::surroundings::{Errand, Happening, MS, Moment, Party, SECOND, Surroundings, duration, micros};
 use super::taken::Taken;
 use super::thread::Thread;
-use crate::limits::{DRAIN_MAX, GATEWAYS_MAX, SETTLE_LEFT, STORE_RETRY};
+use crate::limits::{GATEWAYS_MAX, SETTLE_LEFT, STORE_RETRY};
 use crate::link::Absence;
+use crate::route::RouteEvent;
 use crate::runner::Loader;
 use crate::stage::compute::{ComputeOrder, Done};
-use crate::stage::member::{Member, Order, Purpose, Unsent};
+use crate::stage::member::{Event, Identity, Member, Order, Purpose};
 use crate::store::{Committed, StoreError};
 
 /// For how long a stage waits for its own name: as the real one does.
@@ -60,8 +62,8 @@ pub(super) struct StageProcess {
     blind: u64,
     /// True while it joins again and keeps what it holds, since the store has lost its data.
     keeps: bool,
-    /// When it stops at last, if it is to.
-    drained_by: Option<Moment>,
+    /// True if its member has ordered it to stop.
+    stops: bool,
 }
 
 pub(super) fn name(party: Party) -> String {
@@ -83,8 +85,15 @@ impl StageProcess {
         let record = StageRecord { endpoint: endpoint.clone(), host, ..loader.describe() };
         let stage: StageName = name(party).parse().expect("a legal name");
         let view = around.life(party).view.clone();
-        let member =
-            Member::new(keyspace.clone(), (stage, around.depot.secret().cloned()), record, view, around.instant());
+        let bound = loader.clone();
+        let identity = Identity {
+            keyspace: keyspace.clone(),
+            name: stage,
+            secret: around.depot.secret().cloned(),
+            record,
+            memory_bound: Box::new(move |layers, room| bound.memory_bound(layers, room)),
+        };
+        let member = Member::new(identity, view, around.instant());
         around.happens(0, party, Happening::Joins);
         Self {
             party,
@@ -103,7 +112,7 @@ impl StageProcess {
             waiting: Vec::new(),
             blind: 0,
             keeps: false,
-            drained_by: None,
+            stops: false,
         }
     }
 
@@ -135,24 +144,22 @@ impl StageProcess {
 
     /// Gives its lease back and stops, as on a signal; whoever calls starts it anew or not.
     pub(super) fn stop(&mut self, around: &mut Surroundings) {
-        let orders = self.member.leave();
-        self.carry_out(orders, around);
+        self.take(Event::LeaseLost { is_forgotten: false }, around);
         if let Some(lease) = self.lease.take() {
             around.ask(self.party, Errand::Farewell, Ask::Revoke(lease.id));
         }
     }
 
     /// It is to stop, when others have taken over what it holds.
-    pub(super) fn drain(&mut self, around: &Surroundings) {
-        self.member.drain();
-        self.drained_by.get_or_insert(around.now + micros(DRAIN_MAX));
+    pub(super) fn drain(&mut self, around: &mut Surroundings) {
+        if !self.member.is_draining() {
+            self.take(Event::Drain, around);
+        }
     }
 
     /// Whether a process that is to stop has done so.
     fn has_drained(&mut self, around: &mut Surroundings) -> bool {
-        let Some(deadline) = self.drained_by else { return false };
-        let free = self.is_joining() || self.member.is_free(around.instant());
-        if !free && around.now < deadline {
+        if !self.member.is_draining() || !(self.is_joining() || self.stops) {
             return false;
         }
         let handed_over = !self.is_joining() && self.member.held().is_none();
@@ -202,21 +209,17 @@ impl StageProcess {
             self.waiting.push(happening);
             return self.leave(around);
         }
-        let now = around.instant();
-        let orders = match happening {
+        match happening {
             Happening::Ticks => {
                 around.happens(micros(SETTLE_LEFT), self.party, Happening::Ticks);
-                let lease = self.lease.map(|lease| lease.id);
-                let memory = self.loader.memory();
-                lease.and_then(|lease| self.member.report(lease, memory, now)).into_iter().collect()
+                self.take(Event::Tick(self.loader.memory()), around);
             }
             Happening::Sees => {
                 let view = around.life(self.party).view.clone();
                 for slot in (0..GATEWAYS_MAX).filter(|slot| !view.gateways.contains_key(slot)) {
                     around.network.close(self.party, Way::Gateway(slot));
                 }
-                self.member.see(view, now);
-                Vec::new()
+                self.take(Event::Viewed(view), around);
             }
             Happening::Answered { errand: Errand::Write { number, purpose }, answer: Answer::Committed(outcome) }
                 if number == self.writes =>
@@ -228,72 +231,67 @@ impl StageProcess {
                 if matches!(outcome, Err(StoreError::LeaseGone { .. })) {
                     return self.leave(around);
                 }
-                self.member.written(purpose, outcome, now)
+                self.take(Event::Written(purpose, outcome), around);
             }
             Happening::Receives(message) => {
                 let refused = self.member.record().load.frames_refused;
-                let orders = self.member.arrived(message);
+                self.take(Event::Arrived(message), around);
                 around.tally.add("a stage did not take a frame", self.member.record().load.frames_refused - refused);
-                orders
             }
-            Happening::LinkEnded { way, link } => self.link_ended(way, link, around),
-            Happening::Computed(Done::Loaded { number, shard }) => {
-                self.taken = Taken::default();
-                if let Some(speed) = self.speed.take_if(|_| shard.is_ok()) {
-                    let probed = Done::Probed { speed };
-                    let measures = around.dice.within(300 * MS..3 * SECOND);
-                    around.happens(measures, self.party, Happening::Computed(probed));
+            Happening::LinkEnded { way, link } => {
+                let events = around.route_ended((self.party, way), link);
+                events.into_iter().for_each(|event| self.take(on(way, event), around));
+            }
+            Happening::Dialled { way, number } => {
+                let events = around.dialled((self.party, way), number);
+                events.into_iter().for_each(|event| self.take(on(way, event), around));
+            }
+            Happening::Computed(done) => {
+                match &done {
+                    Done::Loaded { shard, .. } => {
+                        self.taken = Taken::default();
+                        if let Some(speed) = self.speed.take_if(|_| shard.is_ok()) {
+                            let probed = Done::Probed { speed };
+                            let measures = around.dice.within(300 * MS..3 * SECOND);
+                            around.happens(measures, self.party, Happening::Computed(probed));
+                        }
+                    }
+                    Done::Probed { .. } => around.tally.add("a stage measured itself", 1),
+                    Done::ReadAhead { .. } | Done::Stepped(_) => {}
                 }
-                self.member.loaded(number, shard)
+                self.take(Event::Done(done), around);
             }
-            Happening::Computed(Done::ReadAhead { number }) => {
-                self.member.has_read(number);
-                Vec::new()
-            }
-            Happening::Computed(Done::Probed { speed }) => {
-                around.tally.add("a stage measured itself", 1);
-                self.member.probed(speed);
-                Vec::new()
-            }
-            Happening::Computed(Done::Stepped(stepped)) => self.member.stepped(*stepped),
-            _ => Vec::new(),
-        };
-        self.carry_out(orders, around);
-        self.follow_plan(around);
+            _ => {}
+        }
     }
 
-    /// The link it has is no more, unless it has another one by now.
-    fn link_ended(&mut self, way: Way, link: u64, around: &mut Surroundings) -> Vec<Order> {
-        let Some(endpoint) = around.network.leads(self.party, way, link) else { return Vec::new() };
-        if let Way::Gateway(slot) = way {
-            around.network.close(self.party, way);
-            return self.member.gateway_link_broke(slot).into_iter().collect();
-        }
-        match around.connect(self.party, way, &endpoint) {
-            Ok(_) => self.member.link_broke(),
-            Err(absence) => {
-                self.finds_deserted(&endpoint, absence, around);
-                Vec::new()
+    /// Feeds an event to the member and carries out its orders, as the real loop does.
+    fn take(&mut self, event: Event, around: &mut Surroundings) {
+        let mut events = VecDeque::from([event]);
+        while let Some(mut event) = events.pop_front() {
+            if let Event::Downstream(event) = &mut event {
+                self.observe(event, around);
+            }
+            for order in self.member.handle(event, around.instant()) {
+                self.perform(order, &mut events, around);
             }
         }
     }
 
-    fn finds_deserted(&mut self, endpoint: &str, absence: Absence, around: &mut Surroundings) {
-        let found = match absence {
-            Absence::Refused => "a stage found the next one gone",
-            Absence::Silence => "a stage heard nothing of the next",
-            Absence::Barred => "a stage was barred from the next",
-        };
-        around.tally.add(found, 1);
-        self.member.found_deserted(unreachable(endpoint, absence));
-    }
-
-    fn follow_plan(&mut self, around: &mut Surroundings) {
-        let Some(lease) = self.lease else { return };
-        let loader = self.loader.clone();
-        let memory_bound = |layers, room| loader.memory_bound(layers, room);
-        let orders = self.member.follow_plan(lease.id, &memory_bound, around.instant());
-        self.carry_out(orders, around);
+    /// Counts what became of a frame to the next stage, and adds what the connection took there and back.
+    fn observe(&self, event: &mut RouteEvent, around: &mut Surroundings) {
+        match event {
+            RouteEvent::Sent { round_trip, .. } => *round_trip = Some(self.way),
+            RouteEvent::Unsent { found: Some(found), .. } | RouteEvent::Gone(found) => {
+                let tally = match found.absence {
+                    Absence::Refused => "a stage found the next one gone",
+                    Absence::Silence => "a stage heard nothing of the next",
+                    Absence::Barred => "a stage was barred from the next",
+                };
+                around.tally.add(tally, 1);
+            }
+            RouteEvent::Unsent { .. } | RouteEvent::Broke { .. } => {}
+        }
     }
 
     // --- Lease ---
@@ -310,13 +308,8 @@ impl StageProcess {
         around.tally.add("a stage lost its lease", 1);
         around.note(|| format!("{} has lost its lease", name(self.party)));
         self.keeps = !around.depot.is_away_for(self.party) && self.member.outlives(&around.depot.raw());
-        if self.keeps {
-            around.tally.add("a stage kept what it held for a store that lost its data", 1);
-            self.member.rejoin();
-        } else {
-            let orders = self.member.leave();
-            self.carry_out(orders, around);
-        }
+        around.tally.add("a stage kept what it held for a store that lost its data", self.keeps.into());
+        self.take(Event::LeaseLost { is_forgotten: self.keeps }, around);
         self.writes += 1; // Whatever comes of the write under way, nobody waits for it.
         if let Some(lease) = self.lease.take() {
             around.ask(self.party, Errand::Farewell, Ask::Revoke(lease.id));
@@ -351,12 +344,14 @@ impl StageProcess {
                 around.note(|| format!("{} has joined", name(self.party)));
                 (self.phase, self.has_served, self.keeps) = (Phase::Serving, true, false);
                 let view = around.life(self.party).view.clone();
-                self.member.see(view, around.instant());
+                self.take(Event::Viewed(view), around);
+                if let Some(lease) = self.lease {
+                    self.take(Event::Joined(lease.id), around);
+                }
                 around.happens(0, self.party, Happening::Ticks);
                 for happening in std::mem::take(&mut self.waiting) {
                     around.happens(0, self.party, happening);
                 }
-                self.follow_plan(around);
                 true
             }
             Answer::Committed(Ok(Committed::Refused)) if around.now - since <= micros(NAME_PATIENCE) => {
@@ -398,13 +393,7 @@ impl StageProcess {
 
     // --- Orders ---
 
-    fn carry_out(&mut self, orders: Vec<Order>, around: &mut Surroundings) {
-        for order in orders {
-            self.perform(order, around);
-        }
-    }
-
-    fn perform(&mut self, order: Order, around: &mut Surroundings) {
+    fn perform(&mut self, order: Order, events: &mut VecDeque<Event>, around: &mut Surroundings) {
         let party = self.party;
         match order {
             Order::Commit(purpose, txn) => {
@@ -425,40 +414,28 @@ impl StageProcess {
                 let held = self.member.held().map(|held| (held.generation, held.slot, held.is_ready()));
                 self.taken.check(party, &hop, held, around);
                 if self.thread.is_full() {
-                    return self.perform(Member::overloaded(&hop), around);
+                    return events.push_back(Event::Overloaded(hop));
                 }
                 self.thread.give(ComputeOrder::Step { hop, activations, arrived: around.instant() }, around);
             }
             Order::Forward { endpoint, hop, activations } => {
-                let unsent = Unsent::of(&hop);
-                let sent = around.send(party, Way::Downstream, &endpoint, &Frame::Hop(hop), activations);
-                if sent.is_err() {
-                    around.note(|| format!("{} cannot reach the next stage", name(party)));
-                }
-                match sent {
-                    Ok(()) => {
-                        self.member.reached_next();
-                        self.member.linked(Some(self.way));
-                    }
-                    Err(absence) => {
-                        let answer = self.member.unreachable(&unsent, &endpoint, "as simulated");
-                        self.finds_deserted(&endpoint, absence, around);
-                        self.perform(answer, around);
-                    }
-                }
+                let happened = around.route((party, Way::Downstream), &endpoint, Frame::Hop(hop), activations);
+                events.extend(happened.into_iter().map(Event::Downstream));
             }
-            Order::Answer { gateway, frame } => {
-                let endpoint = self.member.view().gateways.get(&gateway).map(|known| known.value.endpoint.clone());
-                let sent = endpoint
-                    .as_ref()
-                    .map(|endpoint| around.send(party, Way::Gateway(gateway), endpoint, &frame, bytes::Bytes::new()));
-                let absence = sent.as_ref().and_then(|sent| sent.as_ref().err().copied());
-                let found = endpoint.zip(absence).map(|(endpoint, absence)| unreachable(&endpoint, absence));
-                self.member.answered(gateway, found, around.instant());
-                if sent != Some(Ok(())) {
-                    around.note(|| format!("{} cannot answer the gateway in slot {gateway}", name(party)));
-                }
+            Order::Answer { gateway, endpoint, frame } => {
+                let way = Way::Gateway(gateway);
+                let happened = around.route((party, way), &endpoint, frame, bytes::Bytes::new());
+                events.extend(happened.into_iter().map(|event| on(way, event)));
             }
+            Order::Stop => self.stops = true,
         }
+    }
+}
+
+/// The event of a stage that something became of a frame on one of its ways.
+fn on(way: Way, event: RouteEvent) -> Event {
+    match way {
+        Way::Downstream => Event::Downstream(event),
+        Way::Gateway(slot) => Event::Upstream(slot, event),
     }
 }

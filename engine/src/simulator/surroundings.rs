@@ -10,7 +10,6 @@ use super::faults::Fault;
 use super::network::{Network, Parcel, Way};
 use super::tally::Tally;
 use super::trace::Trace;
-use crate::core::PipelineFault;
 use crate::link::Message;
 use crate::membership::Recall;
 use crate::stage::compute::Done;
@@ -84,8 +83,10 @@ pub(super) enum Errand {
     },
     /// A stage that is gone is struck off by the head.
     Eviction,
-    /// A gateway's share is written.
-    Share,
+    /// A gateway's record is written.
+    Record,
+    /// What the store has lost is written again.
+    Heal,
     Farewell,
 }
 
@@ -113,25 +114,14 @@ pub(super) enum Happening {
     /// The compute thread has done what it was at.
     ComputeDone,
     Computed(Done),
-    /// The pause after a refusal is over.
-    Recovers(PipelineFault),
+    /// A dial is answered, or waited for long enough.
+    Dialled {
+        way: Way,
+        number: u64,
+    },
+    /// The moment that the conductor waits for.
+    Wakes,
     Submits(usize),
-}
-
-// === impl Happening ===
-
-impl Happening {
-    /// Whether it waits for the process's loop; the rest has tasks and threads of its own.
-    pub(super) fn waits_for_loop(&self) -> bool {
-        !matches!(
-            self,
-            Self::Joins
-                | Self::Registers(_)
-                | Self::Renews
-                | Self::ComputeDone
-                | Self::Answered { errand: Errand::Join(_) | Errand::Register(_) | Errand::Renewal { .. }, .. }
-        )
-    }
 }
 
 /// What is outside of a process's own power.
@@ -140,8 +130,6 @@ pub(super) struct Life {
     pub(super) incarnation: u32,
     pub(super) is_alive: bool,
     pub(super) is_frozen: bool,
-    /// Until when its loop waits for something.
-    pub(super) busy_until: Moment,
     /// What happened while it was frozen.
     pub(super) backlog: VecDeque<Happening>,
     /// The view as it has it, and its number.
@@ -184,7 +172,6 @@ impl Surroundings {
             incarnation: 0,
             is_alive: false,
             is_frozen: false,
-            busy_until: 0,
             backlog: VecDeque::new(),
             view: Arc::new(ClusterView::default()),
             serial: 0,

@@ -235,7 +235,6 @@ impl World {
 
     fn happens(&mut self, party: Party, incarnation: u32, happening: Happening) {
         let around = &mut self.around;
-        let now = around.now;
         let life = around.life(party);
         if !life.is_alive || life.incarnation != incarnation {
             if let Happening::Submits(number) = happening {
@@ -245,10 +244,6 @@ impl World {
         }
         if life.is_frozen {
             return life.backlog.push_back(happening);
-        }
-        if life.busy_until > now && happening.waits_for_loop() {
-            let until = life.busy_until;
-            return around.at(until, Event::Happens(party, incarnation, happening));
         }
         if party.is_gateway() {
             if let Some(head) = &mut self.gateway_processes[party.0] {
@@ -292,7 +287,7 @@ impl World {
         life.recall = Recall::default();
         (life.shown, life.serial) = (view.clone(), serial);
         let view = Arc::new(life.recall.complete((*view).clone(), now));
-        (life.is_alive, life.is_frozen, life.busy_until) = (true, false, 0);
+        (life.is_alive, life.is_frozen) = (true, false);
         life.incarnation += 1;
         life.view = view;
         if party.is_gateway() {

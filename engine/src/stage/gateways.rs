@@ -1,19 +1,17 @@
 //! The ways back to the gateways.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use schema::frame::Frame;
-use tracing::warn;
 
-use crate::link::{ClusterKey, Unreachable};
-use crate::route::Route;
+use crate::link::ClusterKey;
+use crate::route::{Route, RouteEvent};
 use crate::view::ClusterView;
 
-/// One route for each gateway that sent work; as many as the store knows gateways.
+/// One route for each gateway that sent work; at most as many as the store knows gateways.
 pub(super) struct Gateways {
     key: Option<ClusterKey>,
     routes: BTreeMap<u32, Route>,
@@ -31,37 +29,24 @@ impl Gateways {
         self.routes.retain(|slot, _| view.gateways.contains_key(slot));
     }
 
-    /// Waits until the connection to a gateway has ended, and says to which; for ever, if there is none. Cancel-safe.
-    pub(super) async fn ended(&mut self) -> u32 {
-        let mut ends: FuturesUnordered<_> =
-            self.routes.iter_mut().map(|(slot, route)| async { (*slot, route.ended().await) }).collect();
-        let ended = ends.next().await.map(|(slot, _)| slot);
-        drop(ends);
-        match ended {
+    /// Sends an answer to the gateway in `slot`.
+    pub(super) fn send(&mut self, slot: u32, endpoint: String, frame: Frame) {
+        self.routes.entry(slot).or_insert_with(|| Route::new(self.key.clone())).send(endpoint, frame, Bytes::new());
+    }
+
+    /// An event that has happened already on the way to the gateway in `slot`.
+    pub(super) fn take_event(&mut self, slot: u32) -> Option<RouteEvent> {
+        self.routes.get_mut(&slot)?.take_event()
+    }
+
+    /// Waits for the next event on the way to a gateway; for ever, if there is none. Cancel-safe.
+    pub(super) async fn next(&mut self) -> (u32, RouteEvent) {
+        let routes = self.routes.iter_mut();
+        let mut events: FuturesUnordered<_> =
+            routes.map(|(slot, route)| async { (*slot, route.next().await) }).collect();
+        match events.next().await {
+            Some(event) => event,
             None => std::future::pending().await,
-            Some(slot) => {
-                // The next answer makes another one.
-                self.routes.remove(&slot);
-                slot
-            }
         }
-    }
-
-    /// How long it takes to a gateway and back, as far as that is known.
-    pub(super) fn round_trip(&self, slot: u32) -> Option<Duration> {
-        self.routes.get(&slot)?.round_trip()
-    }
-
-    /// Answers gateway `slot`; an answer that cannot be sent is lost, which the gateway notices. Says how it
-    /// shows, if so, that a gateway which the store knows is not there.
-    pub(super) async fn answer(&mut self, view: &ClusterView, slot: u32, frame: &Frame) -> Option<Unreachable> {
-        let Some(gateway) = view.gateways.get(&slot) else {
-            warn!(gateway = slot, "no such gateway in the store: its answer is dropped");
-            return None;
-        };
-        let route = self.routes.entry(slot).or_insert_with(|| Route::new(self.key.clone()));
-        let error = route.send(&gateway.value.endpoint, frame, Bytes::new()).await.err()?;
-        warn!(gateway = slot, %error, "cannot answer the gateway");
-        Unreachable::by(&gateway.value.endpoint, &error)
     }
 }

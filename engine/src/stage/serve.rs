@@ -1,5 +1,7 @@
-//! The stage's loop under one lease: what happens goes to the `Member`, what it orders is carried out here.
+//! The stage's loop under one lease: it feeds what happens to the [`Member`] and carries out what that orders. Its only wait is
+//! the `select!` in `next`.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,40 +11,38 @@ use schema::record::StageRecord;
 use schema::{Keyspace, StageName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::compute::{Compute, Done};
 use super::gateways::Gateways;
-use super::member::{Member, Order, Purpose, Unsent};
+use super::member::{Event, Identity, Member, Order, Purpose};
 use super::memory_sampler::MemorySampler;
 use super::watchdog::Watchdog;
 use super::{Ending, StageError, StageSettings};
-use crate::limits::{DRAIN_MAX, SETTLE_LEFT, STORE_LOOK_MAX};
-use crate::link::{Inbound, LinkError, Message, Unreachable};
+use crate::limits::{SETTLE_LEFT, STORE_LOOK_MAX};
+use crate::link::{Inbound, LinkError, Message};
 use crate::membership::{KeyMismatch, mark_to_write, read_view};
-use crate::route::Route;
+use crate::route::{Route, RouteEvent};
 use crate::runner::Loader;
 use crate::store::{Committed, LeaseGrant, LeaseId, SharedStore, StoreError, Txn};
 use crate::view::ClusterView;
 
-/// A stage process: its part in the cluster, and all that it takes to play it.
+/// A stage process: its part in the cluster, and its sockets, threads and tasks.
 pub(super) struct Stage {
     store: SharedStore,
     settings: StageSettings,
     views: watch::Receiver<Arc<ClusterView>>,
     inbound: Inbound,
-    loader: Arc<dyn Loader>,
     compute: Compute,
     done: mpsc::Receiver<Done>,
     watchdog: Watchdog,
-    memory_sampler: MemorySampler,
+    memory: MemorySampler,
     member: Member,
     downstream: Route,
     gateways: Gateways,
     write: Option<PendingWrite>,
     served: bool,
-    /// When it stops at last, if it has been told to.
-    drained_by: Option<Instant>,
+    stops: bool,
 }
 
 struct PendingWrite {
@@ -50,20 +50,18 @@ struct PendingWrite {
     task: JoinHandle<Result<Committed, StoreError>>,
 }
 
-/// Everything that can happen to a stage.
-enum Event {
+/// Everything that the loop waits for.
+enum Wakeup {
     LeaseLost,
     Drain,
+    Stop,
     Computed(Option<Done>),
     Arrived(Result<Message, LinkError>),
-    /// The connection to the next stage, at this endpoint, has ended.
-    LinkEnded(String),
-    /// The connection to this gateway has ended.
-    GatewayLinkEnded(u32),
+    Downstream(RouteEvent),
+    Upstream(u32, RouteEvent),
     ViewChanged,
     Written(Purpose, Result<Committed, StoreError>),
     Tick,
-    Stop,
 }
 
 // === impl Stage ===
@@ -77,32 +75,31 @@ impl Stage {
         loader: Arc<dyn Loader>,
     ) -> Result<Self, StageError> {
         let (compute, done) = Compute::start(loader.clone()).map_err(StageError::Thread)?;
-        let memory_sampler = MemorySampler::start(loader.clone()).map_err(StageError::Thread)?;
+        let memory = MemorySampler::start(loader.clone()).map_err(StageError::Thread)?;
         let record = StageRecord { endpoint: inbound.endpoint().to_owned(), ..loader.describe() };
         let view = views.borrow().clone();
-        let member = Member::new(
-            settings.keyspace.clone(),
-            (settings.name.clone(), settings.key.clone()),
+        let identity = Identity {
+            keyspace: settings.keyspace.clone(),
+            name: settings.name.clone(),
+            secret: settings.key.clone(),
             record,
-            view,
-            Instant::now(),
-        );
+            memory_bound: Box::new(move |layers, room| loader.memory_bound(layers, room)),
+        };
         Ok(Self {
-            downstream: Route::new(settings.key.clone()),
+            member: Member::new(identity, view, Instant::now()),
+            downstream: Route::redialling(settings.key.clone()),
             gateways: Gateways::new(settings.key.clone()),
             store,
             settings,
             views,
             inbound,
-            loader,
             compute,
             done,
             watchdog: Watchdog::new(Instant::now()),
-            memory_sampler,
-            member,
+            memory,
             write: None,
             served: false,
-            drained_by: None,
+            stops: false,
         })
     }
 
@@ -126,9 +123,9 @@ impl Stage {
         self.served
     }
 
-    /// Whether it has been told to stop.
+    /// True if it has been told to stop.
     pub(super) fn is_draining(&self) -> bool {
-        self.drained_by.is_some()
+        self.member.is_draining()
     }
 
     /// The write by which it joins under `lease`.
@@ -137,7 +134,7 @@ impl Stage {
         self.member.registration(lease)
     }
 
-    /// Who has the stage's name in the store.
+    /// The process that has the stage's name in the store.
     pub(super) fn holder_of_name(&self) -> Option<String> {
         let view = self.views.borrow();
         let record = &view.stages.get(self.name())?.value;
@@ -159,86 +156,62 @@ impl Stage {
         let mut tick = tokio::time::interval(SETTLE_LEFT);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.see();
-        let ending = loop {
-            let loader = &self.loader;
-            let memory_bound = |layers, room| loader.memory_bound(layers, room);
-            let orders = self.member.follow_plan(lease.id(), &memory_bound, Instant::now());
-            self.carry_out(orders).await;
-            if self.has_drained() {
-                break Ok(Ending::Stopped);
+        self.take(Event::Joined(lease.id()));
+        let ended = loop {
+            if self.stops {
+                break Ok(false);
             }
-            let orders = match self.next(&lease, drain, stop, &mut tick).await {
-                Event::LeaseLost => break Ok(self.ending_of_lease().await),
-                Event::Stop => break Ok(Ending::Stopped),
-                Event::Drain => {
-                    info!("told to stop: handing over what is held");
-                    self.drained_by = Some(Instant::now() + DRAIN_MAX);
-                    self.member.drain();
-                    Vec::new()
-                }
-                Event::Computed(None) => break Err(StageError::ComputeEnded),
-                Event::Computed(Some(Done::Loaded { number, shard })) => self.member.loaded(number, shard),
-                Event::Computed(Some(Done::ReadAhead { number })) => {
-                    self.member.has_read(number);
-                    Vec::new()
-                }
-                Event::Computed(Some(Done::Stepped(stepped))) => {
-                    self.watchdog.stepped((stepped.hop.rows > 0).then_some(stepped.compute));
-                    self.member.stepped(*stepped)
-                }
-                Event::Computed(Some(Done::Probed { speed })) => {
-                    self.member.probed(speed);
-                    Vec::new()
-                }
-                Event::Arrived(Ok(message)) => self.member.arrived(message),
-                Event::Arrived(Err(error)) if error.is_about_one_message() => {
-                    self.member.drop_frame(&error.to_string())
-                }
-                Event::Arrived(Err(error)) => break Err(error.into()),
-                Event::LinkEnded(endpoint) => {
-                    let answer = self.downstream.knock(&endpoint).await;
-                    match answer.as_ref().err().and_then(|error| Unreachable::by(&endpoint, error)) {
-                        Some(found) => {
-                            self.member.found_deserted(found);
-                            Vec::new()
-                        }
-                        None => self.member.link_broke(),
+            match self.next(&lease, drain, stop, &mut tick).await {
+                Wakeup::LeaseLost => break Ok(true),
+                Wakeup::Stop => break Ok(false),
+                Wakeup::Drain => self.take(Event::Drain),
+                Wakeup::Computed(None) => break Err(StageError::ComputeEnded),
+                Wakeup::Computed(Some(done)) => {
+                    if let Done::Stepped(stepped) = &done {
+                        self.watchdog.stepped((stepped.hop.rows > 0).then_some(stepped.compute));
                     }
+                    self.take(Event::Done(done));
                 }
-                Event::GatewayLinkEnded(gateway) => self.member.gateway_link_broke(gateway).into_iter().collect(),
-                Event::ViewChanged => {
-                    self.see();
-                    if let Err(error) = self.check_model().and_then(|()| self.check_key()) {
-                        break Err(error);
-                    }
-                    Vec::new()
+                Wakeup::Arrived(Ok(message)) => self.take(Event::Arrived(message)),
+                Wakeup::Arrived(Err(error)) if error.is_about_one_message() => {
+                    self.take(Event::Unreadable(error.to_string()));
                 }
+                Wakeup::Arrived(Err(error)) => break Err(error.into()),
+                Wakeup::Downstream(event) => self.take(Event::Downstream(event)),
+                Wakeup::Upstream(slot, event) => self.take(Event::Upstream(slot, event)),
+                Wakeup::ViewChanged => match self.check_view() {
+                    Ok(()) => self.see(),
+                    Err(error) => break Err(error),
+                },
                 // A write shows it before the next renewal does.
-                Event::Written(_, Err(StoreError::LeaseGone { .. })) => break Ok(self.ending_of_lease().await),
-                Event::Written(purpose, outcome) => self.member.written(purpose, outcome, Instant::now()),
-                Event::Tick => {
-                    if let Some(for_so_long) = self.watchdog.hangs(Instant::now()) {
-                        break Err(StageError::ComputeHangs(for_so_long));
+                Wakeup::Written(_, Err(StoreError::LeaseGone { .. })) => break Ok(true),
+                Wakeup::Written(purpose, outcome) => self.take(Event::Written(purpose, outcome)),
+                Wakeup::Tick => {
+                    if let Some(lasted) = self.watchdog.hangs(Instant::now()) {
+                        break Err(StageError::ComputeHangs(lasted));
                     }
-                    self.member.report(lease.id(), self.memory_sampler.memory(), Instant::now()).into_iter().collect()
+                    self.take(Event::Tick(self.memory.memory()));
                 }
-            };
-            self.carry_out(orders).await;
+            }
         };
         self.write = None;
+        let ending = match ended {
+            Ok(true) => Ok(self.ending_of_lease().await),
+            Ok(false) => Ok(Ending::Stopped),
+            Err(error) => Err(error),
+        };
         if matches!(ending, Ok(Ending::Forgotten)) {
-            self.member.rejoin();
+            self.take(Event::LeaseLost { is_forgotten: true });
             return ending;
         }
-        let orders = self.member.leave();
-        self.carry_out(orders).await;
-        // Whatever the reason: who is gone is not to be waited for.
+        self.take(Event::LeaseLost { is_forgotten: false });
+        // For whatever reason it ends: the others must not wait for this stage.
         lease.revoke().await;
         ending
     }
 
     /// Asks the store why the lease is gone: it was ended, or went with the store's data.
-    async fn ending_of_lease(&self) -> Ending {
+    async fn ending_of_lease(&mut self) -> Ending {
         let (store, secret) = (&self.store, self.settings.key.as_ref());
         let raw = tokio::time::timeout(STORE_LOOK_MAX, read_view(store, &self.settings.keyspace, secret)).await;
         match raw {
@@ -247,19 +220,13 @@ impl Stage {
         }
     }
 
-    /// Whether it has been told to stop, and may.
-    fn has_drained(&mut self) -> bool {
-        let now = Instant::now();
-        self.drained_by.is_some_and(|deadline| now >= deadline || self.member.is_free(now))
-    }
-
     async fn next<D, S>(
         &mut self,
         lease: &LeaseGrant,
         drain: &mut Pin<&mut D>,
         stop: &mut Pin<&mut S>,
         tick: &mut tokio::time::Interval,
-    ) -> Event
+    ) -> Wakeup
     where
         D: Future<Output = ()>,
         S: Future<Output = ()>,
@@ -268,16 +235,16 @@ impl Stage {
             // Biased: a stage that lost its lease forwards nothing more, and what is computed leaves before more comes.
             biased;
             // By the store's word, not by a clock: while the store is away serving goes on, and generations fence.
-            () = lease.lost() => Event::LeaseLost,
-            () = stop => Event::Stop,
-            () = drain, if self.drained_by.is_none() => Event::Drain,
-            done = self.done.recv() => Event::Computed(done),
-            (purpose, outcome) = written(&mut self.write) => Event::Written(purpose, outcome),
-            Ok(()) = self.views.changed() => Event::ViewChanged,
-            message = self.inbound.receive() => Event::Arrived(message),
-            endpoint = self.downstream.ended() => Event::LinkEnded(endpoint),
-            gateway = self.gateways.ended() => Event::GatewayLinkEnded(gateway),
-            _ = tick.tick() => Event::Tick,
+            () = lease.lost() => Wakeup::LeaseLost,
+            () = stop => Wakeup::Stop,
+            () = drain, if !self.member.is_draining() => Wakeup::Drain,
+            done = self.done.recv() => Wakeup::Computed(done),
+            (purpose, outcome) = written(&mut self.write) => Wakeup::Written(purpose, outcome),
+            Ok(()) = self.views.changed() => Wakeup::ViewChanged,
+            event = self.downstream.next() => Wakeup::Downstream(event),
+            (slot, event) = self.gateways.next() => Wakeup::Upstream(slot, event),
+            message = self.inbound.receive() => Wakeup::Arrived(message),
+            _ = tick.tick() => Wakeup::Tick,
         }
     }
 
@@ -285,22 +252,21 @@ impl Stage {
     fn see(&mut self) {
         let view = self.views.borrow_and_update().clone();
         self.gateways.follow(&view);
-        self.member.see(view, Instant::now());
+        self.take(Event::Viewed(view));
     }
 
-    /// A cluster that serves another file by now is none for this process: ranges of one are not ranges of the other.
-    fn check_model(&self) -> Result<(), StageError> {
-        let model = self.member.view().model.as_ref().map(|model| &model.value);
-        match model.filter(|model| model.fingerprint != self.settings.fingerprint) {
-            None => Ok(()),
-            Some(model) => Err(StageError::ModelChanged { found: model.name.clone() }),
+    /// Checks that the newest view is of a cluster that this process can be in.
+    ///
+    /// # Errors
+    /// When it serves another file by now: ranges of one are not ranges of the other. When it has another key, unless it
+    /// serves already: then the mark is the intruder's.
+    fn check_view(&self) -> Result<(), StageError> {
+        let view = self.views.borrow();
+        let model = view.model.as_ref().map(|model| &model.value);
+        if let Some(model) = model.filter(|model| model.fingerprint != self.settings.fingerprint) {
+            return Err(StageError::ModelChanged { found: model.name.clone() });
         }
-    }
-
-    /// A cluster with another key is none for this process, unless it serves already: then the mark is the intruder.
-    fn check_key(&self) -> Result<(), StageError> {
-        let view = self.member.view();
-        match mark_to_write(&self.settings.keyspace, view, self.settings.key.as_ref()) {
+        match mark_to_write(&self.settings.keyspace, &view, self.settings.key.as_ref()) {
             Err(mismatch @ (KeyMismatch::Other { .. } | KeyMismatch::Missing { .. })) if view.serving().is_err() => {
                 Err(StageError::Key(mismatch))
             }
@@ -308,19 +274,23 @@ impl Stage {
         }
     }
 
-    async fn carry_out(&mut self, orders: Vec<Order>) {
-        for order in orders {
-            self.perform(order).await;
+    /// Feeds an event to the member and carries out its orders, and so on with what those bring about at once.
+    fn take(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for order in self.member.handle(event, Instant::now()) {
+                self.perform(order, &mut events);
+            }
         }
     }
 
-    async fn perform(&mut self, order: Order) {
+    fn perform(&mut self, order: Order, events: &mut VecDeque<Event>) {
         match order {
             Order::Commit(purpose, txn) => self.commit(purpose, txn),
             Order::Load { number, layers, room, budget_bytes } => {
                 if !self.compute.load(number, layers, room, budget_bytes) {
                     warn!("the compute thread takes no orders");
-                    self.member.not_loading();
+                    events.push_back(Event::LoadRefused);
                 }
             }
             Order::ReadAhead { number, ranges, bytes_max } => self.compute.read_ahead(number, ranges, bytes_max),
@@ -328,45 +298,18 @@ impl Stage {
             Order::Disconnect => self.downstream.reset(),
             Order::Compute(hop, activations) => match self.compute.step(hop, activations) {
                 Ok(()) => self.watchdog.stepping(),
-                Err(hop) => {
-                    if let Order::Answer { gateway, frame } = Member::overloaded(&hop) {
-                        self.answer(gateway, &frame).await;
-                    }
-                }
+                Err(hop) => events.push_back(Event::Overloaded(hop)),
             },
-            Order::Answer { gateway, frame } => self.answer(gateway, &frame).await,
             Order::Forward { endpoint, hop, activations } => {
-                let (bytes, computed) = (activations.len(), Instant::now());
-                let unsent = Unsent::of(&hop);
-                match self.downstream.send(&endpoint, &Frame::Hop(hop), activations).await {
-                    Ok(()) => {
-                        self.member.reached_next();
-                        self.member.linked(self.downstream.round_trip());
-                    }
-                    Err(error) => {
-                        let cause = error.in_words();
-                        warn!(endpoint, cause, "cannot reach the next stage");
-                        let answer = self.member.unreachable(&unsent, &endpoint, &cause);
-                        if let Some(found) = Unreachable::by(&endpoint, &error) {
-                            self.member.found_deserted(found);
-                        }
-                        if let Order::Answer { gateway, frame } = answer {
-                            self.answer(gateway, &frame).await;
-                        }
-                    }
-                }
-                self.member.sent(bytes, computed.elapsed());
+                self.downstream.send(endpoint, Frame::Hop(hop), activations);
+                events.extend(std::iter::from_fn(|| self.downstream.take_event()).map(Event::Downstream));
             }
-        }
-    }
-
-    async fn answer(&mut self, gateway: u32, frame: &Frame) {
-        let computed = Instant::now();
-        let unreachable = self.gateways.answer(self.member.view(), gateway, frame).await;
-        self.member.answered(gateway, unreachable, Instant::now());
-        if matches!(frame, Frame::Tokens(_)) {
-            self.member.linked(self.gateways.round_trip(gateway));
-            self.member.sent(0, computed.elapsed());
+            Order::Answer { gateway, endpoint, frame } => {
+                self.gateways.send(gateway, endpoint, frame);
+                let happened = std::iter::from_fn(|| self.gateways.take_event(gateway));
+                events.extend(happened.map(|event| Event::Upstream(gateway, event)));
+            }
+            Order::Stop => self.stops = true,
         }
     }
 

@@ -1,16 +1,16 @@
-//! What can go wrong between a caller and its store.
+//! Errors between a caller and its store.
 
 use super::{LeaseId, Revision};
 
-/// A store operation that did not work.
+/// A store operation that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// No answer, or one that says that the store cannot serve now. A commit may or may not have been applied.
+    /// No answer, or an answer that the store cannot serve now. A commit may or may not have been applied.
     #[error("cannot reach the store at {endpoints}: {reason}; is etcd running?")]
     Unavailable {
-        /// Where it was looked for, comma-separated.
+        /// The endpoints that were tried, comma-separated.
         endpoints: String,
-        /// What happened.
+        /// The cause.
         reason: String,
     },
     /// The history a watch asked for is not kept any more.
@@ -25,16 +25,16 @@ pub enum StoreError {
         /// The lease.
         id: LeaseId,
     },
-    /// The request itself is wrong; trying again will not help.
+    /// The request itself is wrong. Trying again does not help.
     #[error("the store refused the request: {reason}")]
     Invalid {
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
     /// The store is full or over a quota of its own.
     #[error("the store has no room: {reason}")]
     Full {
-        /// Which bound was reached.
+        /// The bound that was reached.
         reason: String,
     },
 }

@@ -1,6 +1,6 @@
-//! A lease as a value: while the grant is held, a task renews it; dropping the grant gives the lease back.
+//! A lease as a value: while the grant is held, a task renews it. Dropping the grant revokes the lease.
 //!
-//! How a renewal reaches the store is not known here, only what its answer means.
+//! This module knows only the meaning of a renewal's answer. A [`Renewing`] brings the renewal to the store.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,45 +15,45 @@ use super::limits::LEASE_TTL_MIN;
 /// Renewals in one time to live: two may go unanswered before the lease is in danger.
 const RENEWALS_PER_TTL: u32 = 3;
 
-/// Pause after a failed renewal: short against the shortest time to live.
+/// Pause after a failed renewal: short compared with the shortest time to live.
 const RETRY_PAUSE: Duration = Duration::from_millis(150);
 
-/// How long giving a lease back may take before the store is left to expire it.
+/// Longest time for revoking a lease. After that the store is left to expire it.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A store's name for a lease.
+/// A store's id of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseId(pub i64);
 
-/// As etcdctl writes it: hexadecimal.
+/// Hexadecimal, as etcdctl writes it.
 impl fmt::Display for LeaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}", self.0)
     }
 }
 
-/// How a renewal went.
+/// The outcome of a renewal.
 pub(super) enum Renewal {
-    /// The store renewed the lease for this long.
+    /// The store renewed the lease for this time.
     Renewed { ttl: Duration },
-    /// The store does not know the lease any more.
+    /// The lease is unknown to the store.
     Gone,
-    /// No answer; the lease may still live.
+    /// There was no answer. The lease may still live.
     Unanswered { reason: String },
 }
 
-/// The way from a grant to its store. The futures may be dropped at any time.
+/// Renews and revokes one lease in its store. The futures may be dropped at any time.
 #[async_trait]
 pub(super) trait Renewing: Send + 'static {
     /// Asks the store once to renew the lease.
     async fn renew(&mut self) -> Renewal;
-    /// Gives the lease back.
+    /// Revokes the lease.
     async fn revoke(&mut self);
 }
 
-/// The right to have keys in the store that vanish with their holder.
+/// The right to have keys in the store that are deleted when their holder ends.
 ///
-/// The lease is renewed in the background. Dropping the grant gives it back, as far as the store can be reached.
+/// The lease is renewed in the background. Dropping the grant revokes it, if the store can be reached.
 #[derive(Debug)]
 pub struct LeaseGrant {
     id: LeaseId,
@@ -62,10 +62,10 @@ pub struct LeaseGrant {
     release: Option<oneshot::Sender<Release>>,
 }
 
-/// How the holder lets go of the lease.
+/// The holder's way of giving up the lease.
 #[derive(Debug)]
 enum Release {
-    /// It gives the lease back; dropping the reply's receiver means that nobody waits.
+    /// It revokes the lease. If the receiver of `done` is dropped, nothing waits for that.
     Back { done: oneshot::Sender<()> },
     /// It leaves the lease to expire.
     ToExpire,
@@ -74,7 +74,7 @@ enum Release {
 // === impl LeaseGrant ===
 
 impl LeaseGrant {
-    /// Wraps a lease the store granted.
+    /// Wraps a lease that the store granted.
     pub(super) fn new(id: LeaseId, ttl: Duration, way: impl Renewing) -> Self {
         let (publish, lost) = watch::channel(false);
         let (release, released) = oneshot::channel();
@@ -83,35 +83,35 @@ impl LeaseGrant {
         Self { id, ttl, lost, release: Some(release) }
     }
 
-    /// The lease's name in the store.
+    /// The lease's id in the store.
     pub fn id(&self) -> LeaseId {
         self.id
     }
 
-    /// The time to live the store granted.
+    /// The time to live that the store granted.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// Resolves when the store has said that the lease is gone.
+    /// Resolves once the store has answered that the lease is gone.
     pub async fn lost(&self) {
-        // An error means that the task that renews is gone with its runtime: nobody keeps the lease.
+        // An error means that the task that renews has ended with its runtime: then nothing keeps the lease.
         let _ = self.lost.clone().wait_for(|lost| *lost).await;
     }
 
-    /// Whether the store has said that the lease is gone. Once true, it stays true.
+    /// True if the store has answered that the lease is gone. Once true, it stays true.
     pub fn is_lost(&self) -> bool {
         *self.lost.borrow()
     }
 
-    /// Renews the lease no more: it and its keys go when its time to live has passed.
+    /// Stops renewing the lease. It expires with its keys once its time to live has passed.
     pub fn let_expire(mut self) {
         if let Some(release) = self.release.take() {
             let _ = release.send(Release::ToExpire);
         }
     }
 
-    /// Gives the lease back and waits until the store has deleted its keys or could not be reached.
+    /// Revokes the lease and waits until the store has deleted its keys or could not be reached.
     pub async fn revoke(mut self) {
         let (done, waits) = oneshot::channel();
         if let Some(release) = self.release.take() {
@@ -132,7 +132,7 @@ struct Keeper<W> {
 }
 
 impl<W: Renewing> Keeper<W> {
-    /// Renews until the lease is lost or the grant is dropped; gives it back at the end.
+    /// Renews the lease until it is lost or the grant is dropped. Then revokes it, unless it is to expire.
     async fn run(mut self, mut released: oneshot::Receiver<Release>) {
         let release = tokio::select! {
             release = &mut released => release.ok(),
@@ -154,8 +154,8 @@ impl<W: Renewing> Keeper<W> {
         }
     }
 
-    /// Returns when the store says that the lease is gone. Its silence says nothing: a store that comes back may have kept
-    /// the lease far beyond its time to live, and the holder's keys with it.
+    /// Returns once the store answers that the lease is gone. No answer means nothing: a store that comes back may have
+    /// kept the lease, and the holder's keys with it, far beyond its time to live.
     async fn keep(&mut self) {
         let mut pause = self.ttl / RENEWALS_PER_TTL;
         loop {
@@ -181,7 +181,8 @@ impl<W: Renewing> Keeper<W> {
     }
 }
 
-/// A time to live as etcd's requests carry it: rounded up, within what a store grants.
+/// A time to live in whole seconds, as etcd's requests carry it: rounded up, and at least the shortest that a store
+/// grants.
 pub(super) fn whole_seconds(ttl: Duration) -> i64 {
     let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
     i64::try_from(seconds).unwrap_or(i64::MAX).max(LEASE_TTL_MIN.as_secs().cast_signed())
@@ -193,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    /// A way to a store that plays back answers and then falls silent.
+    /// A store that gives these answers and then no more.
     struct Script {
         answers: Vec<Renewal>,
         revoked: watch::Sender<u32>,

@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
-/// Largest transaction, in bytes of keys and values: etcd's own default, so that nothing works here and fails there.
+/// Largest transaction, in bytes of keys and values: etcd's own default, so that nothing works in memory and fails on a
+/// real etcd.
 pub const REQUEST_BYTES_MAX: usize = 1_572_864;
 
 /// Most operations in one transaction, and most compares: etcd's own default.
 pub const TXN_OPS_MAX: usize = 128;
 
-/// Longest key the in-memory store takes, in bytes: baton's are under 200.
+/// Longest key that the in-memory store takes, in bytes: baton's are under 200.
 pub const KEY_BYTES_MAX: usize = 4096;
 
-/// Most keys the in-memory store holds: a cluster of a hundred stages needs a few hundred.
+/// Most keys that the in-memory store holds: a cluster of a hundred stages needs a few hundred.
 pub const KEYS_MAX: usize = 16_384;
 
-/// Most bytes of keys and values the in-memory store holds; room for every key a cluster needs a hundred times over, and
-/// small enough that a reply with everything in it is harmless.
+/// Most bytes of keys and values that the in-memory store holds. Every key that a cluster needs has room a hundred
+/// times over, and a reply with everything in the store is still harmless.
 pub const STORE_BYTES_MAX: usize = 8 << 20;
 
 /// Most past changes kept for watches that lag: hours at three changes a second, and more than one commit can make.
@@ -24,7 +25,7 @@ pub const HISTORY_EVENTS_MAX: usize = 4 * KEYS_MAX;
 /// Most bytes of past changes kept: the same order as the store itself.
 pub const HISTORY_BYTES_MAX: usize = 16 << 20;
 
-/// Most leases the in-memory store grants at a time: one or two a process, and etcdctl's.
+/// Most leases that the in-memory store grants at a time: one or two per process, and those of etcdctl.
 pub const LEASES_MAX: usize = 1024;
 
 /// Shortest time to live of a lease: etcd's floor at its default election timeout.
@@ -33,9 +34,9 @@ pub const LEASE_TTL_MIN: Duration = Duration::from_secs(2);
 /// Longest time to live of a lease, in seconds: etcd's own bound.
 pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;
 
-/// A batch of a watch that has this many changes is closed at the end of the commit: a watch that lags gets its history in
-/// portions.
+/// A batch of a watch with this many changes is closed at the end of the commit, so a watch that lags gets its history
+/// in portions.
 pub const WATCH_BATCH_EVENTS_MAX: usize = 1000;
 
-/// The same in bytes: a gRPC client takes 4 MiB at a time unless told otherwise.
+/// The same in bytes. A gRPC client takes 4 MiB at a time unless configured otherwise.
 pub const WATCH_BATCH_BYTES_MAX: usize = 1 << 20;

@@ -1,7 +1,7 @@
 //! The store in this process: the state machine behind a lock, with tokio's clock.
 //!
-//! No task runs in the background: leases that are over are ended by whoever looks next, and those who wait for changes
-//! also wait for the next lease to end.
+//! No task runs in the background. Each access to the state ends the leases that are over, and each task that waits for
+//! changes also waits for the next lease to end.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,11 +20,11 @@ use super::{
     Change, Committed, Compare, Entry, LeaseGrant, LeaseId, Revision, Snapshot, Store, StoreError, Txn, Watch, Write,
 };
 
-/// A state machine that several tasks use, and the means to wait for it to change.
+/// A state machine that several tasks use, with a channel on which they wait for changes.
 #[derive(Debug)]
 pub(super) struct Host {
     state: Mutex<State>,
-    /// What the state's times count from.
+    /// Origin of the state's times.
     origin: Instant,
     changed: watch::Sender<()>,
 }
@@ -42,13 +42,13 @@ impl Host {
         Self { state: Mutex::new(State::new()), origin: Instant::now(), changed: watch::Sender::new(()) }
     }
 
-    /// Looks at the state as it is now; `act` gets the time too.
+    /// Reads the state as it is now. `act` also gets the time.
     pub(super) fn read<T>(&self, act: impl FnOnce(&State, Duration) -> T) -> T {
         let now = self.origin.elapsed();
         act(&self.lock(now), now)
     }
 
-    /// Changes the state and wakes those who wait for that.
+    /// Changes the state and wakes the tasks that wait for changes.
     pub(super) fn write<T>(&self, act: impl FnOnce(&mut State, Duration) -> T) -> T {
         let now = self.origin.elapsed();
         let reply = act(&mut self.lock(now), now);
@@ -56,9 +56,9 @@ impl Host {
         reply
     }
 
-    /// Locks the state and first ends the leases whose time is over.
+    /// Locks the state and ends the leases whose time is over.
     fn lock(&self, now: Duration) -> MutexGuard<'_, State> {
-        // A panic in the pure state machine leaves at worst one commit half done; going on is better than a dead store.
+        // A panic in the pure state machine leaves at worst one commit half done. Going on is better than a dead store.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.expire(now) {
             self.changed.send_replace(());
@@ -66,12 +66,12 @@ impl Host {
         state
     }
 
-    /// To be taken before looking; `Host::wait` then misses nothing.
+    /// A receiver for `Host::wait`. Subscribe before reading the state: then the wait misses nothing.
     pub(super) fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// Waits until there may be something new: a change, or a lease that ends.
+    /// Waits until there may be something new: a change, or the end of a lease.
     pub(super) async fn wait(&self, changed: &mut watch::Receiver<()>) {
         let deadline = self.read(|state, _| state.next_deadline());
         let lease_over = async {
@@ -81,7 +81,7 @@ impl Host {
             }
         };
         tokio::select! {
-            // Cannot fail: the sender is ours.
+            // Cannot fail: the host owns the sender.
             _ = changed.changed() => {}
             () = lease_over => {}
         }
@@ -100,7 +100,7 @@ impl MemoryStore {
         &self.host
     }
 
-    /// Ends a lease behind its holder's back, as an operator would.
+    /// Ends a lease without its holder, as an operator would.
     pub fn revoke(&self, id: LeaseId) -> Result<(), StoreError> {
         self.host.write(|state, _| state.revoke(id.0)).map_err(|refusal| refused(refusal, Some(id)))
     }
@@ -188,7 +188,7 @@ impl Renewing for MemoryRenewal {
     }
 
     async fn revoke(&mut self) {
-        // Refused only when it is gone already.
+        // Refused only if the lease is gone already.
         let _ = self.host.write(|state, _| state.revoke(self.id));
     }
 }
@@ -221,7 +221,7 @@ pub(super) fn commit(state: &mut State, txn: Txn) -> Result<Committed, StoreErro
     })
 }
 
-/// The changes in `range` from the revision `from` on, and the one to go on from.
+/// The changes in `range` from revision `from` on, and the revision to go on from.
 pub(super) fn changes(state: &State, range: &KeyRange, from: i64) -> Result<(Vec<Change>, i64), StoreError> {
     let (events, next) = state
         .changes(range, from)
@@ -237,7 +237,7 @@ fn number(revision: Revision) -> i64 {
     i64::try_from(revision.0).unwrap_or(i64::MAX)
 }
 
-/// None for a key that is not text: others may put such keys, this store's callers do not see them.
+/// `None` for a key that is not text. Other clients may write such keys, but callers of this store do not see them.
 fn entry(record: &Record) -> Option<Entry> {
     Some(Entry {
         key: String::from_utf8(record.key.clone()).ok()?,

@@ -1,10 +1,10 @@
-//! The values that go into a store and come out of it.
+//! The values that callers pass to a store and get back.
 
 use std::fmt;
 
 use super::LeaseId;
 
-/// A point in a store's history: grows with every commit that changed something.
+/// A point in a store's history. It grows with every commit that changed something.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 
@@ -14,23 +14,23 @@ impl fmt::Display for Revision {
     }
 }
 
-/// A key and what is stored under it.
+/// A key and the value stored under it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The key.
     pub key: String,
     /// The stored bytes.
     pub value: Vec<u8>,
-    /// The commit that wrote this value.
+    /// The revision of the commit that wrote this value.
     pub mod_revision: Revision,
     /// The lease the key lives under.
     pub lease: Option<LeaseId>,
 }
 
-/// What was stored under a prefix at one revision.
+/// The entries under a prefix at one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The store's revision at the moment of reading; a watch goes on from here.
+    /// The store's revision at the moment of reading. A watch goes on from here.
     pub revision: Revision,
     /// The entries, in byte order of their keys.
     pub entries: Vec<Entry>,
@@ -78,7 +78,7 @@ pub enum Write {
         /// The lease the key is to live under.
         lease: Option<LeaseId>,
     },
-    /// Remove a key; removing an absent one changes nothing.
+    /// Remove a key. Removing an absent one changes nothing.
     Delete {
         /// The key.
         key: String,
@@ -88,13 +88,13 @@ pub enum Write {
 /// Conditions and the writes that are applied if all of them hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Txn {
-    /// What must hold.
+    /// The conditions that must hold.
     pub compares: Vec<Compare>,
-    /// What is then written.
+    /// The writes that are then applied.
     pub writes: Vec<Write>,
 }
 
-/// How a transaction went.
+/// The outcome of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
     /// All writes were applied.
@@ -102,11 +102,11 @@ pub enum Committed {
         /// The store's revision after it.
         revision: Revision,
     },
-    /// A condition did not hold; nothing was written.
+    /// A condition did not hold. Nothing was written.
     Refused,
 }
 
-/// One thing a watch saw.
+/// One change that a watch reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A key was written.
@@ -115,7 +115,7 @@ pub enum Change {
     Deleted {
         /// The key.
         key: String,
-        /// When.
+        /// The revision of the deletion.
         revision: Revision,
     },
 }
@@ -129,7 +129,7 @@ impl Change {
         }
     }
 
-    /// The commit that changed it.
+    /// The revision of the commit that changed it.
     pub fn revision(&self) -> Revision {
         match self {
             Self::Put(entry) => entry.mod_revision,

@@ -1,6 +1,6 @@
-//! The in-memory store without tokio: the state machine in the store's own words, with the time as a parameter.
+//! The in-memory store without tokio: the state machine with the store's own types, and the time as a parameter.
 //!
-//! For tests that have a time of their own. Nobody waits here and nobody renews: both are the caller's affair.
+//! For tests with a clock of their own. Nothing waits here and nothing renews: both are up to the caller.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::memory::{changes, commit, read};
 use super::state::{KeyRange, State};
 use super::{Change, Committed, LeaseId, Snapshot, StoreError, Txn};
 
-/// A store and how far its only follower has read.
+/// A store, and the revision from which its only follower reads on.
 pub(crate) struct TimedStore {
     state: State,
     everything: KeyRange,
@@ -33,19 +33,19 @@ impl TimedStore {
         commit(&mut self.state, txn)
     }
 
-    /// What changed since this was asked last.
+    /// The changes since the last call.
     pub(crate) fn changes(&mut self) -> Result<Vec<Change>, StoreError> {
         let (found, next) = changes(&self.state, &self.everything, self.next)?;
         self.next = next;
         Ok(found)
     }
 
-    /// Takes the lease `id` of `ttl` and returns its name.
+    /// Grants the lease `id` with `ttl` and returns its id.
     pub(crate) fn lease(&mut self, id: LeaseId, ttl: Duration, now: Duration) -> Option<LeaseId> {
         self.state.grant(id.0, super::lease::whole_seconds(ttl), now).ok().map(|(id, _)| LeaseId(id))
     }
 
-    /// Renews a lease; `false` when it is unknown.
+    /// Renews a lease. `false` if it is unknown.
     pub(crate) fn renew(&mut self, id: LeaseId, now: Duration) -> bool {
         self.state.keep_alive(id.0, now).is_some()
     }
@@ -65,7 +65,7 @@ impl TimedStore {
         self.state.lease_ids().len()
     }
 
-    /// Ends a lease and deletes its keys; nothing when it is unknown.
+    /// Ends a lease and deletes its keys. Does nothing if it is unknown.
     pub(crate) fn revoke(&mut self, id: LeaseId) {
         let _ = self.state.revoke(id.0);
     }

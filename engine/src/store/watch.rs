@@ -1,17 +1,17 @@
-//! A watch: the changes under a prefix, batch by batch. Where they come from is the source's affair.
+//! A watch: the changes under a prefix, batch by batch, from a [`ChangeSource`].
 
 use async_trait::async_trait;
 
 use super::{Change, StoreError};
 
-/// Where a watch gets its changes. `next` must lose nothing when its future is dropped.
+/// The source of a watch's changes. `next` must lose nothing if its future is dropped.
 #[async_trait]
 pub(super) trait ChangeSource: Send {
-    /// The next batch, or the reason why there will be none.
+    /// The next batch, or the reason for which there will be none.
     async fn next(&mut self) -> Result<Vec<Change>, StoreError>;
 }
 
-/// A running watch; dropping it ends it.
+/// A running watch. Dropping it ends it.
 pub struct Watch {
     source: Box<dyn ChangeSource>,
     ended: Option<StoreError>,
@@ -22,7 +22,7 @@ impl Watch {
         Self { source: Box::new(source), ended: None }
     }
 
-    /// Waits for the next changes: in order, never none. An error ends the watch: read again and watch anew.
+    /// Waits for the next changes: in order, and at least one. An error ends the watch. Then read again and watch anew.
     pub async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
         if let Some(error) = &self.ended {
             return Err(error.clone());

@@ -1,8 +1,14 @@
+use bytes::Bytes;
+use schema::frame::{Frame, Hop};
 use schema::record::{ClaimRecord, ClaimState, KvType, Placement, Share};
+use schema::{Epoch, Generation, Step};
 
 use super::*;
-use crate::decide::Action;
-use crate::store::{Revision, Write};
+use crate::decide::{Action, Stability, decide};
+use crate::limits::{STORE_RETRY, UNHEARD_MAX};
+use crate::link::{Absence, Message};
+use crate::stage::compute::Loaded;
+use crate::store::{Committed, Revision, StoreError, Write};
 use crate::testing::{self, gateway, model, name, stage};
 use crate::view::Versioned;
 
@@ -35,15 +41,42 @@ fn claim_of(view: &ClusterView, state: ClaimState) -> ClaimRecord {
 
 fn member(view: ClusterView, now: Instant) -> Member {
     let keyspace = Keyspace::new(&"test".parse().unwrap());
-    Member::new(keyspace, (name("a"), None), stage(1000), Arc::new(view), now)
+    let memory_bound = Box::new(|_, _| 0);
+    let identity = Identity { keyspace, name: name("a"), secret: None, record: stage(1000), memory_bound };
+    Member::new(identity, Arc::new(view), now)
 }
 
-fn silent() -> Unreachable {
-    Unreachable { endpoint: "ipc:///head".to_owned(), absence: Absence::Silence, cause: "silence".to_owned() }
+fn answer() -> Frame {
+    let (generation, epoch, step) = (Generation(1), Epoch(1), Step(0));
+    Frame::Tokens(schema::frame::Tokens { generation, epoch, step, chosen: Vec::new(), spent: Vec::new() })
 }
 
+/// An answer that the gateway took.
+fn sent() -> RouteEvent {
+    RouteEvent::Sent { frame: answer(), bytes: 0, waited: Duration::ZERO, round_trip: None }
+}
+
+/// One for which the gateway was silent.
+fn unsent() -> RouteEvent {
+    let (endpoint, cause) = ("ipc:///gateway".to_owned(), "silence".to_owned());
+    let found = Unreachable { endpoint: endpoint.clone(), absence: Absence::Silence, cause: cause.clone() };
+    let (frame, waited) = (answer(), Duration::ZERO);
+    RouteEvent::Unsent { frame, endpoint, bytes: 0, waited, cause, found: Some(found) }
+}
+
+/// Takes an event in while the store is busy: a write that follows fails, and is not tried again for `STORE_RETRY`.
+fn feed(member: &mut Member, event: Event, now: Instant) -> Vec<Order> {
+    let orders = member.handle(event, now);
+    if let Some(Order::Commit(purpose, _)) = orders.last() {
+        let busy = StoreError::Unavailable { endpoints: "test".to_owned(), reason: "busy".to_owned() };
+        member.handle(Event::Written(*purpose, Err(busy)), now);
+    }
+    orders
+}
+
+/// Joins, or looks at the plan again.
 fn follow(member: &mut Member, now: Instant) -> Vec<Order> {
-    member.follow_plan(LEASE, &|_, _| 0, now)
+    member.handle(Event::Joined(LEASE), now)
 }
 
 fn load_number(orders: &[Order]) -> u64 {
@@ -55,7 +88,8 @@ fn load_number(orders: &[Order]) -> u64 {
 fn claimed(member: &mut Member, now: Instant) -> Vec<Order> {
     let orders = follow(member, now);
     let Some(Order::Commit(purpose, _)) = orders.last() else { panic!("no claim: {orders:?}") };
-    member.written(*purpose, Ok(Committed::Applied { revision: Revision(0) }), now)
+    // The view shows the claim later than that.
+    member.handle(Event::Written(*purpose, Ok(Committed::Applied { revision: Revision(1) })), now)
 }
 
 #[test]
@@ -69,15 +103,14 @@ fn a_claim_in_its_name_that_stands_for_nothing_it_holds_is_given_up() {
     let older = Write::Delete { key: "/baton/v1/test/claims/0/3".to_owned() };
     assert!(txn.writes.contains(&older), "the older claim stays: {txn:?}");
     // Refused, so it stays after all; and the placement has no place for this stage any more.
-    member.written(Purpose::Claim(Generation(1), 0), Ok(Committed::Refused), now);
+    member.handle(Event::Written(Purpose::Claim(Generation(1), 0), Ok(Committed::Refused)), now);
     let mut view = member.view().clone();
     view.claims.insert(
         (Generation(1), 0),
         versioned(ClaimRecord { stage: name("b"), ..claim_of(&view, ClaimState::Serving) }),
     );
     view.revision = 1;
-    member.see(Arc::new(view), now);
-    let orders = follow(&mut member, now);
+    let orders = member.handle(Event::Viewed(Arc::new(view)), now);
     let [Order::Commit(Purpose::Leave, txn)] = &orders[..] else { panic!("{orders:?}") };
     assert_eq!(txn.writes, [older]);
 }
@@ -87,12 +120,14 @@ fn the_end_of_an_earlier_load_is_not_taken_for_that_of_the_last() {
     let now = Instant::now();
     let mut member = member(view(), now);
     let first = load_number(&claimed(&mut member, now));
-    member.leave(); // The lease is lost while it loads; it joins again and claims the same slot.
+    // The lease is lost while it loads; it joins again and claims the same slot.
+    member.handle(Event::LeaseLost { is_forgotten: false }, now);
+    let now = now + STORE_RETRY;
     let second = load_number(&claimed(&mut member, now));
     let shard = || Ok(Loaded { weights_bytes: 40, kv_blocks: 1 });
-    member.loaded(first, shard());
+    member.handle(Event::Done(Done::Loaded { number: first, shard: shard() }), now);
     assert!(!member.held().unwrap().is_ready(), "it serves what is about to be unloaded");
-    member.loaded(second, shard());
+    member.handle(Event::Done(Done::Loaded { number: second, shard: shard() }), now);
     assert!(member.held().unwrap().is_ready());
     assert_eq!(member.kv_room().kv_type, KvType::F16);
 }
@@ -104,19 +139,21 @@ fn serving(others: &[&str], now: Instant) -> Member {
     view.gateways.extend([0, 1].map(|slot| (slot, versioned(gateway(&format!("7{slot}"), Share::EMPTY)))));
     let mut member = member(view.clone(), now);
     let number = load_number(&claimed(&mut member, now));
-    member.loaded(number, Ok(Loaded { weights_bytes: 40, kv_blocks: 1 }));
+    let shard = Ok(Loaded { weights_bytes: 40, kv_blocks: 1 });
+    feed(&mut member, Event::Done(Done::Loaded { number, shard }), now);
     view.claims.insert((Generation(1), 0), versioned(claim_of(&view, ClaimState::Serving)));
-    member.see(Arc::new(view), now);
+    feed(&mut member, Event::Viewed(Arc::new(view)), now);
     member
 }
 
 #[test]
 fn where_one_gateway_begins_the_link_that_carries_the_work_of_others_stays() {
-    let mut member = serving(&[], Instant::now());
+    let now = Instant::now();
+    let mut member = serving(&[], now);
     let mut orders = |gateway, step| {
         let (generation, epoch, step) = (Generation(1), Epoch(1), Step(step));
         let hop = Hop { generation, gateway, epoch, step, slot: 0, rows: 0, hidden: 0, slices: vec![], spent: vec![] };
-        member.arrived(Message { frame: Frame::Hop(hop), activations: Bytes::new() })
+        member.handle(Event::Arrived(Message { frame: Frame::Hop(hop), activations: Bytes::new() }), now)
     };
     for (gateway, step) in [(0, 0), (0, 1), (1, 0)] {
         let orders = orders(gateway, step);
@@ -129,12 +166,12 @@ fn a_last_stage_that_a_gateway_does_not_hear_makes_room_if_another_is_there() {
     let now = Instant::now();
     let serving = |others: &[&str]| {
         let mut member = serving(others, now);
-        member.answered(0, Some(silent()), now);
+        feed(&mut member, Event::Upstream(0, unsent()), now);
         member
     };
     let makes_room = |member: &mut Member, at| {
-        let is_strike = |order: &Order| matches!(order, Order::Commit(Purpose::Eviction, _));
-        follow(member, at).iter().any(is_strike)
+        let is_eviction = |order: &Order| matches!(order, Order::Commit(Purpose::Eviction, _));
+        feed(member, Event::Joined(LEASE), at).iter().any(is_eviction)
     };
     let late = now + UNHEARD_MAX;
     let early = late - Duration::from_millis(1);
@@ -142,10 +179,10 @@ fn a_last_stage_that_a_gateway_does_not_hear_makes_room_if_another_is_there() {
     assert!(makes_room(&mut serving(&["b"]), late));
     assert!(!makes_room(&mut serving(&[]), late), "there is no other stage");
     let mut heard = serving(&["b"]);
-    heard.answered(0, None, now);
+    feed(&mut heard, Event::Upstream(0, sent()), now);
     assert!(!makes_room(&mut heard, late));
     let mut gone = serving(&["b"]);
     let view = ClusterView { gateways: [].into(), ..gone.view().clone() };
-    gone.see(Arc::new(view), now);
+    feed(&mut gone, Event::Viewed(Arc::new(view)), now);
     assert!(!makes_room(&mut gone, late), "the store knows no such gateway any more");
 }

@@ -1,4 +1,4 @@
-//! Renewing a lease over etcd's stream of keep-alives, opened anew with the same lease whenever it breaks.
+//! Renews a lease over etcd's stream of keep-alives. A stream that breaks is opened anew with the same lease.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tonic::Code;
 use super::members::{Members, reason};
 use crate::store::lease::{Renewal, Renewing};
 
-/// A lease's way to etcd.
+/// Renews one lease in etcd.
 pub(super) struct EtcdRenewal {
     members: Members,
     id: i64,
     ttl: Duration,
-    /// Absent while a renewal is on its way: one that is given up must not leave its late answer to the next.
+    /// Absent while a renewal is in flight: a renewal that is given up must not leave its late answer to the next.
     stream: Option<Open>,
-    /// The member a renewal is on its way to; left over when that renewal was given up.
+    /// The member to which a renewal is in flight. Still set if that renewal was given up.
     asked: Option<usize>,
 }
 
@@ -32,7 +32,8 @@ impl EtcdRenewal {
         Self { members, id, ttl, stream: None, asked: None }
     }
 
-    /// One renewal over the open stream, or over a new one. The answer is the time to live; zero for an unknown lease.
+    /// Renews once, over the open stream or over a new one. Returns the time to live in seconds, zero for an unknown
+    /// lease.
     async fn ask(&mut self) -> Result<i64, Error> {
         if let Some(at) = self.asked.take() {
             self.members.leave(at);
@@ -40,7 +41,7 @@ impl EtcdRenewal {
         let Some(Open { at, mut keeper, mut answers }) = self.stream.take() else {
             let mut member = self.members.current();
             self.asked = Some(member.at);
-            // Opening asks once by itself, and keeps the answered time to itself.
+            // Opening renews once by itself, and does not return the time to live of that answer.
             let (keeper, answers) = member.lease.keep_alive(self.id).await?;
             self.stream = Some(Open { at: member.at, keeper, answers });
             self.asked = None;
@@ -69,7 +70,7 @@ impl Renewing for EtcdRenewal {
     }
 
     async fn revoke(&mut self) {
-        // What cannot be reached now will expire by itself.
+        // If the store cannot be reached now, the lease expires by itself.
         let _ = self.members.current().lease.revoke(self.id).await;
     }
 }

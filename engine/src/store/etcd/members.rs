@@ -1,6 +1,6 @@
 //! The endpoints of one store: calls go to one of them until it fails, then to the next.
 //!
-//! etcd-client's own balancing is not used: it goes on sending calls to an endpoint that refuses connections.
+//! etcd-client's own balancing is not used, because it goes on sending calls to an endpoint that refuses connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,25 +12,26 @@ use tonic::Code;
 
 use crate::store::{LeaseId, StoreError};
 
-/// How long a call may take: longer than an election of etcd's leader takes, short enough to try again within a lease.
+/// Longest time for a call: longer than an election of etcd's leader takes, short enough to try again within a lease.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long opening a connection may take; on the local network it takes a millisecond.
+/// Longest time for opening a connection. On the local network it takes a millisecond.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Pings on the connection, so that a server that hangs is noticed: the only sign of it on an open watch.
+/// Interval between pings on the connection, which reveal a server that hangs: on an open watch nothing else does.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a ping may stay unanswered.
+/// Longest time for the answer to a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Most bytes taken in one reply: several times what the in-memory store holds, and a bound on what a real one may send.
+/// Most bytes in one reply: several times the capacity of the in-memory store, and a bound on the replies of a real
+/// etcd.
 const REPLY_BYTES_MAX: usize = 64 << 20;
 
-/// The clients of one endpoint; clones share the connection.
+/// The clients of one endpoint. Clones share the connection.
 #[derive(Clone)]
 pub(super) struct Member {
-    /// Its place in the list.
+    /// Its index in the list.
     pub(super) at: usize,
     pub(super) kv: KvClient,
     pub(super) watch: WatchClient,
@@ -38,10 +39,10 @@ pub(super) struct Member {
     pub(super) maintenance: MaintenanceClient,
 }
 
-/// Whether a call may be made a second time when it is not known what became of the first.
+/// The rule for repeating a call whose outcome is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// It changes nothing, or nothing that stays.
+    /// Always: it changes nothing, or nothing that stays.
     Freely,
     /// Only if it surely did not reach the store.
     IfUnsent,
@@ -50,7 +51,7 @@ pub(super) enum Repeat {
 /// All endpoints of a store.
 #[derive(Clone)]
 pub(super) struct Members {
-    /// Where they are, for messages.
+    /// The endpoints, for messages.
     names: Arc<str>,
     members: Arc<[Member]>,
     current: Arc<AtomicUsize>,
@@ -59,7 +60,7 @@ pub(super) struct Members {
 // === impl Members ===
 
 impl Members {
-    /// Prepares connections; they are opened by the first call.
+    /// Prepares connections. The first call opens them.
     pub(super) async fn new(endpoints: &[String]) -> Result<Self, StoreError> {
         if endpoints.is_empty() {
             return Err(StoreError::Invalid { reason: "no endpoint was given; expected http://HOST:PORT".to_owned() });
@@ -84,12 +85,12 @@ impl Members {
         &self.names
     }
 
-    /// The member calls go to now.
+    /// The member that calls go to now.
     pub(super) fn current(&self) -> Member {
         self.members[self.at()].clone()
     }
 
-    /// Runs a call on one member with a time limit, on the next where that failed and `repeat` allows it.
+    /// Runs a call on one member with a time limit. If it fails and `repeat` allows it, runs it on the next member.
     pub(super) async fn call<T, Call, Reply>(&self, repeat: Repeat, call: Call) -> Result<T, StoreError>
     where
         Call: Fn(Member) -> Reply,
@@ -128,19 +129,19 @@ impl Members {
         self.current.load(Ordering::Relaxed) % self.members.len()
     }
 
-    /// Sends calls elsewhere after a member failed one. Of several that failed on one member, the first moves on and the
-    /// others find it done.
+    /// Sends calls to the next member after member `at` failed one. Of several calls that failed on one member, the
+    /// first moves on and the others find it done.
     pub(super) fn leave(&self, at: usize) {
         let next = (at + 1) % self.members.len();
         let _ = self.current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// What an error of the client means to our callers.
+    /// Translates an error of etcd-client into one for the callers of this store.
     fn explain(&self, error: &Error) -> StoreError {
         let Error::GRpcStatus(status) = error else { return self.unavailable(reason(error)) };
         let message = status.message().to_owned();
         match status.code() {
-            // The caller knows which one.
+            // The caller fills in the lease.
             Code::NotFound if message.contains("lease") => StoreError::LeaseGone { id: LeaseId(0) },
             Code::ResourceExhausted => StoreError::Full { reason: message },
             Code::InvalidArgument
@@ -162,17 +163,18 @@ fn options() -> ConnectOptions {
         .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
         .with_keep_alive_while_idle(true)
         .with_tcp_keepalive(Duration::from_secs(10))
-        // A member cut off from the others says so instead of serving a watch on which nothing ever happens.
+        // A member that is cut off from the others then returns an error, instead of serving a watch on which nothing
+        // ever happens.
         .with_require_leader(true)
 }
 
-/// The innermost cause: tonic's own text is "transport error" and no more.
+/// The innermost cause, because tonic's own text is no more than "transport error".
 pub(super) fn reason(error: &Error) -> String {
     let Error::GRpcStatus(status) = error else { return error.to_string() };
     chain(status).last().map_or_else(|| status.message().to_owned(), ToString::to_string)
 }
 
-/// Whether the call failed for want of a connection, so that it cannot have reached the store.
+/// True if the call failed for want of a connection, so that it cannot have reached the store.
 fn never_connected(error: &Error) -> bool {
     let Error::GRpcStatus(status) = error else { return false };
     chain(status).any(|cause| {

@@ -18,7 +18,7 @@ use super::{
     Committed, Compare, Entry, LeaseGrant, LeaseId, Revision, Snapshot, Store, StoreError, Txn, Watch, Write, limits,
 };
 
-/// A client of a real etcd or of the embedded server; clones share the connections.
+/// A client of a real etcd or of the embedded server. Clones share the connections.
 #[derive(Clone)]
 pub struct EtcdStore {
     members: Members,
@@ -27,11 +27,11 @@ pub struct EtcdStore {
 // === impl EtcdStore ===
 
 impl EtcdStore {
-    /// Connects to a store and checks that it answers. `endpoints` are URLs such as `http://127.0.0.1:2379`; one that
-    /// serves is enough.
+    /// Connects to a store and checks that it answers. `endpoints` are URLs such as `http://127.0.0.1:2379`. One of
+    /// them that serves is enough.
     pub async fn connect(endpoints: &[String]) -> Result<Self, StoreError> {
         let members = Members::new(endpoints).await?;
-        // A connection is opened when it is first used: ask something, so that a wrong address is noticed here.
+        // The first call opens the connection. So one call is made here, and a wrong address is noticed at once.
         let count = |mut member: Member| async move {
             let options = GetOptions::new().with_all_keys().with_count_only();
             member.kv.get("", Some(options)).await
@@ -94,7 +94,7 @@ impl Store for EtcdStore {
 
     async fn lease(&self, ttl: Duration) -> Result<LeaseGrant, StoreError> {
         let seconds = super::lease::whole_seconds(ttl);
-        // A lease granted twice is renewed once; the other ends by itself.
+        // If a lease is granted twice, one is renewed and the other expires.
         let grant = |mut member: Member| async move { member.lease.grant(seconds, None).await };
         let reply = self.members.call(Repeat::Freely, grant).await?;
         let granted = Duration::from_secs(reply.ttl().unsigned_abs());
@@ -136,7 +136,7 @@ fn number(revision: Revision) -> i64 {
     i64::try_from(revision.0).unwrap_or(i64::MAX)
 }
 
-/// None for a key that is not text: others may put such keys, this store's callers do not see them.
+/// `None` for a key that is not text. Other clients may write such keys, but callers of this store do not see them.
 fn entry(found: &KeyValue) -> Option<Entry> {
     Some(Entry {
         key: found.key_str().ok()?.to_owned(),
@@ -167,7 +167,8 @@ fn operation(write: Write) -> TxnOp {
     }
 }
 
-/// Checked on this side too: etcd counts the encoded request, and its answer to a far larger one is a broken stream.
+/// The size is checked on this side too: etcd counts the encoded request, and answers a far larger one with a broken
+/// stream.
 fn check_size(txn: &Txn) -> Result<(), StoreError> {
     let bytes: usize = txn
         .writes

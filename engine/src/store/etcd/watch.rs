@@ -1,4 +1,4 @@
-//! A watch stream of etcd's as a source of changes.
+//! A watch stream of etcd as a source of changes.
 
 use async_trait::async_trait;
 use etcd_client::{Event, WatchResponse, WatchStream};
@@ -8,7 +8,7 @@ use super::{entry, revision};
 use crate::store::watch::ChangeSource;
 use crate::store::{Change, StoreError};
 
-/// An open watch. Held whole: dropping the sending half would end it.
+/// An open watch. It is kept whole, because dropping its sending half would end it.
 pub(super) struct EtcdWatch {
     members: Members,
     /// The member it runs on.
@@ -21,7 +21,7 @@ impl EtcdWatch {
         Self { members, at, stream }
     }
 
-    /// The end a reply announces, if it does.
+    /// The error with which `reply` ends the watch, if it does.
     fn end(&self, reply: &WatchResponse) -> Option<StoreError> {
         if reply.compact_revision() > 0 {
             return Some(StoreError::Compacted { oldest: revision(reply.compact_revision()) });
@@ -56,7 +56,7 @@ impl ChangeSource for EtcdWatch {
 
 fn change(event: &Event) -> Option<Change> {
     let entry = entry(event.kv()?)?;
-    // By number: etcd-client's own accessor panics on one it does not know.
+    // By number, because etcd-client's own accessor panics on a number that it does not know.
     match event.0.r#type {
         0 => Some(Change::Put(entry)),
         1 => Some(Change::Deleted { key: entry.key, revision: entry.mod_revision }),

@@ -1,6 +1,6 @@
-//! The listening port: lets in who speaks HTTP/2, so many at a time, and bounds what each of them can hold.
+//! The listening port: accepts clients that speak HTTP/2, a bounded number at a time, and bounds the memory of each.
 //!
-//! Knows nothing of etcd. Whoever sends anything else gets one line of explanation.
+//! This module knows nothing of etcd. A client that sends anything else gets one line of explanation.
 
 use std::io;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 
 use super::service::Service;
 
-/// Most connections at a time: one or two a process of the cluster, and operators' tools.
+/// Most connections at a time: one or two per process of the cluster, and those of operators' tools.
 const CONNECTIONS_MAX: usize = 128;
 
 /// Most calls and streams at a time on one connection: a process has a handful.
@@ -28,14 +28,15 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 64;
 /// Largest header block of a call, in bytes: a real one has under 500.
 const HEADER_BYTES_MAX: u32 = 8 << 10;
 
-/// Bytes a client may have under way on one stream, and on a connection, before somebody reads them.
+/// Bytes that a client may have in flight on one stream, and on a connection, before they are read.
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
 
-/// How long a new connection may take for its first 24 bytes.
+/// Longest time for the first 24 bytes of a new connection.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pings on a quiet connection, and how long they may stay unanswered: a peer that is gone frees its place.
+/// Interval between pings on a quiet connection, and the longest time for their answer: a peer that is gone frees its
+/// place.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -45,11 +46,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The first bytes of every HTTP/2 connection (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What anybody else is told.
+/// The answer to every other client.
 const EXPLANATION: &str =
     "this port is baton's coordination store: it speaks etcd's gRPC API over HTTP/2; use etcdctl\n";
 
-/// Accepts connections for ever. Dropping the future closes all of them.
+/// Accepts connections until the future is dropped, which closes all of them.
 pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
     let mut connections = JoinSet::new();
     loop {
@@ -72,14 +73,14 @@ pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
     }
 }
 
-/// One connection, from its first byte to its last.
+/// Serves one connection, from its first byte to its last.
 async fn attend(mut stream: TcpStream, service: Arc<Service>) {
     match timeout(PREFACE_TIMEOUT, speaks_http2(&mut stream)).await {
         Ok(Ok(true)) => {}
         Ok(Ok(false)) => return explain(stream).await,
         Ok(Err(_)) | Err(_) => return,
     }
-    // Small replies should not wait for more to send; failing to say so costs only time.
+    // Small replies should not wait for more to send. If the option cannot be set, that costs only time.
     let _ = stream.set_nodelay(true);
     let answer = service_fn(move |request| {
         let service = service.clone();
@@ -100,7 +101,7 @@ async fn attend(mut stream: TcpStream, service: Arc<Service>) {
     }
 }
 
-/// Reads the first bytes as long as they are those of HTTP/2.
+/// Reads the first bytes as long as they are those of HTTP/2. True if all of them are.
 async fn speaks_http2(stream: &mut TcpStream) -> io::Result<bool> {
     let mut read = [0; PREFACE.len()];
     let mut len = 0;
@@ -116,7 +117,7 @@ async fn speaks_http2(stream: &mut TcpStream) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Tells a peer that speaks something else what is here, in HTTP/1: that is what it most likely is.
+/// Answers a peer that speaks another protocol, in HTTP/1, which it most likely speaks.
 async fn explain(mut stream: TcpStream) {
     let reply = format!(
         "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",
@@ -135,11 +136,11 @@ async fn explain(mut stream: TcpStream) {
         }
         io::Result::Ok(())
     };
-    // A peer that does not listen is no concern of ours.
+    // A peer that does not read the answer needs no handling.
     let _ = timeout(Duration::from_secs(1), polite).await;
 }
 
-/// A connection whose first bytes were read already; they are known, so they are simply said again.
+/// A connection whose first bytes were read already. Those bytes are known, so reading returns them again.
 struct Prefaced {
     stream: TcpStream,
     replayed: usize,

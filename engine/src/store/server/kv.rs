@@ -24,13 +24,13 @@ impl KvDesk {
         Self { host }
     }
 
-    /// Runs one step that writes; with the store's revision afterwards.
+    /// Runs one step that writes. Returns its reply and the store's revision afterwards.
     fn run(&self, op: Op) -> Result<(OpReply, i64), Status> {
         self.host.write(|state, _| Ok((state.run(op)?, state.revision()))).map_err(status)
     }
 }
 
-/// A step is answered in kind; this is what is said should that ever not be so.
+/// The error for a step that got the reply of another kind of step, which should never happen.
 fn mismatch() -> Status {
     Status::internal("a step was answered with another step's reply")
 }

@@ -16,7 +16,7 @@ use super::wire::{header, status};
 use crate::store::memory::Host;
 use crate::store::state::Refusal;
 
-/// How etcd writes the time left of a lease that does not exist.
+/// etcd's value for the time left of a lease that does not exist.
 const NO_SUCH_LEASE: i64 = -1;
 
 pub(super) struct LeaseDesk {
@@ -29,7 +29,7 @@ impl LeaseDesk {
     }
 }
 
-/// Answers one keep-alive; an unknown lease has zero seconds left.
+/// Answers one keep-alive. An unknown lease has zero seconds left.
 fn keep_alive(host: &Host, id: i64) -> PbLeaseKeepAliveResponse {
     let (ttl, revision) = host.write(|state, now| (state.keep_alive(id, now), state.revision()));
     PbLeaseKeepAliveResponse { header: header(revision), id, ttl: ttl.unwrap_or(0) }

@@ -1,4 +1,4 @@
-//! What etcdctl asks about the server itself: who its members are, and how it is.
+//! Answers etcdctl's questions about the server itself: its members and its status.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::service::not_offered;
 use super::wire::{MEMBER_ID, RAFT_TERM, header};
 use crate::store::memory::Host;
 
-/// The API level offered, and that this is not etcd.
+/// The API level offered. The ending shows that this is not etcd.
 const VERSION: &str = "3.4.0-baton-embedded";
 
 /// The name of the one member.
@@ -75,8 +75,8 @@ impl PbClusterService for ClusterDesk {
     }
 }
 
-/// The part of the Maintenance service that etcdctl's `endpoint` needs. Written by hand: the generated trait names a
-/// message that etcd-client does not export.
+/// The part of the Maintenance service that etcdctl's `endpoint` needs. It is written by hand, because the generated
+/// trait names a message that etcd-client does not export.
 #[derive(Clone)]
 pub(super) struct MaintenanceDesk {
     host: Arc<Host>,
@@ -117,7 +117,7 @@ impl MaintenanceDesk {
 
     fn alarms(&self, request: &PbAlarmRequest) -> Result<PbAlarmResponse, Status> {
         match request.action {
-            // There is nothing that could raise one.
+            // Nothing in this server raises an alarm.
             0 => {
                 Ok(PbAlarmResponse { header: header(self.host.read(|state, _| state.revision())), alarms: Vec::new() })
             }

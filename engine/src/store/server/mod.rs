@@ -1,5 +1,5 @@
 //! The embedded store: the in-memory state machine, served over the part of etcd's gRPC API that etcd-client and
-//! etcdctl use. On loopback only, since nothing on it asks who is there.
+//! etcdctl use. It listens on loopback only, because it does not authenticate its clients.
 
 mod http2;
 mod kv;
@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use self::service::Service;
 use super::MemoryStore;
 
-/// A running embedded store. Dropping it closes its port and all connections, and forgets what was stored.
+/// A running embedded store. Dropping it closes its port and all connections, and deletes the stored data.
 #[derive(Debug)]
 pub struct EmbeddedServer {
     store: MemoryStore,
@@ -32,7 +32,7 @@ pub struct EmbeddedServer {
 impl EmbeddedServer {
     /// Serves an empty store on `listener`, in a task of the current runtime.
     ///
-    /// Refuses an address other machines can reach.
+    /// Refuses an address that other machines can reach.
     pub fn bind(listener: TcpListener) -> io::Result<Self> {
         let address = listener.local_addr()?;
         if !address.ip().is_loopback() {
@@ -46,17 +46,17 @@ impl EmbeddedServer {
         Ok(Self { store, address, task })
     }
 
-    /// Where it listens.
+    /// The address at which it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where clients find it.
+    /// The URL for clients.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The same store without the way over the network.
+    /// The same store, without the network.
     pub fn store(&self) -> MemoryStore {
         self.store.clone()
     }
@@ -64,7 +64,7 @@ impl EmbeddedServer {
     /// Stops serving and waits until the port is closed.
     pub async fn shutdown(mut self) {
         self.task.abort();
-        // An aborted task ends with an error that says so.
+        // An aborted task ends with an error, which is expected here.
         let _ = (&mut self.task).await;
     }
 }

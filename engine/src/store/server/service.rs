@@ -1,4 +1,4 @@
-//! From an HTTP/2 request to the method it names, with bounds on how many calls run at once and for how long.
+//! Leads an HTTP/2 request to the method that it names, and bounds the number of calls at once and their duration.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,13 +27,13 @@ const CALL_BYTES_MAX: usize = limits::REQUEST_BYTES_MAX + (512 << 10);
 /// Largest message on a stream, in bytes: a watch names two keys, a keep-alive a number.
 const STREAM_MESSAGE_BYTES_MAX: usize = 4 * limits::KEY_BYTES_MAX;
 
-/// Most calls at once, from their first byte to the last of their reply: what they hold is bounded by this.
+/// Most calls at once, from their first byte to the last of their reply. It bounds the memory that they hold.
 const CALLS_MAX: usize = 64;
 
-/// How long a call may take until its reply begins: the state machine needs microseconds, the rest is the client.
+/// Longest time of a call until its reply begins. The state machine needs microseconds, the rest is the client.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The calls there are.
+/// The paths of the calls.
 const CALLS: [&str; 12] = [
     "/etcdserverpb.KV/Range",
     "/etcdserverpb.KV/Put",
@@ -49,10 +49,10 @@ const CALLS: [&str; 12] = [
     "/etcdserverpb.Maintenance/Alarm",
 ];
 
-/// The streams there are.
+/// The paths of the streams.
 const STREAMS: [&str; 2] = ["/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive"];
 
-/// Everything the port offers.
+/// All services of the port.
 pub(super) struct Service {
     kv: PbKvServer<KvDesk>,
     watch: PbWatchServer<WatchDesk>,
@@ -79,7 +79,7 @@ impl Service {
         }
     }
 
-    /// Answers one request, whatever it is.
+    /// Answers any request.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Reply> {
         let path = request.uri().path();
         if CALLS.contains(&path) {
@@ -113,7 +113,7 @@ impl Service {
     }
 }
 
-/// What everything else is answered.
+/// The status with which every other request is answered.
 pub(super) fn not_offered(what: &str) -> Status {
     Status::unimplemented(format!(
         "baton's embedded store does not offer {what}: it has get, put, del, txn, compaction, watch, lease, member list \
@@ -121,7 +121,7 @@ pub(super) fn not_offered(what: &str) -> Status {
     ))
 }
 
-/// The body of a reply; a call's place is taken until the last byte of it is sent.
+/// The body of a reply. It holds the permit of its call until its last byte is sent.
 #[derive(Default)]
 pub(super) struct Reply {
     body: tonic::body::Body,

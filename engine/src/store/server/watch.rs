@@ -1,6 +1,7 @@
 //! etcd's Watch service over the state machine: many watches on one stream.
 //!
-//! Nothing is queued for a slow client: each watch remembers how far it has come and reads on from the history.
+//! Nothing is queued for a slow client: each watch keeps the revision that it has reached and reads on from the
+//! history.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +16,10 @@ use super::wire::{self, header};
 use crate::store::memory::Host;
 use crate::store::state::{Event, HistoryGone, KeyRange};
 
-/// Most watches on one stream: etcd-client opens a stream a watch, etcdctl one watch.
+/// Most watches on one stream: etcd-client opens one stream per watch, etcdctl one watch.
 const WATCHES_PER_STREAM_MAX: usize = 64;
 
-/// Replies that may wait for a slow client, of about a megabyte each at most.
+/// Replies that may wait for a slow client, each of about a megabyte at most.
 const REPLIES_MAX: usize = 2;
 
 /// The watch id of replies that concern no single watch.
@@ -38,7 +39,7 @@ struct Running {
     prev: bool,
 }
 
-/// The watches of one stream, and the way back to their client.
+/// The watches of one stream, and the channel of replies to their client.
 struct Desk {
     host: Arc<Host>,
     watches: BTreeMap<i64, Running>,
@@ -61,7 +62,7 @@ impl PbWatchService for WatchDesk {
     async fn watch(&self, request: Request<Streaming<PbWatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
         let (replies, sent) = mpsc::channel(REPLIES_MAX);
         let desk = Desk { host: self.host.clone(), watches: BTreeMap::new(), replies };
-        // Ends with the stream in either direction.
+        // The task ends with the stream in either direction.
         tokio::spawn(desk.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(sent)))
     }
@@ -79,7 +80,8 @@ impl Desk {
                     Ok(Some(request)) => self.obey(request).await,
                     Ok(None) => return,
                     Err(status) => {
-                        // Whoever sent nonsense is told so; whoever is gone is not there to hear it.
+                        // A client that sent an invalid request gets this status. If the client is gone, the status is
+                        // lost.
                         let _ = self.replies.send(Err(status)).await;
                         return;
                     }
@@ -152,7 +154,7 @@ impl Desk {
         self.send(PbWatchResponse { watch_id: id, canceled: true, ..reply(revision) }).await
     }
 
-    /// Sends every watch what is new to it.
+    /// Sends every watch its new events.
     async fn report(&mut self) -> Result<(), Hangup> {
         let ids: Vec<_> = self.watches.keys().copied().collect();
         for id in ids {
@@ -161,7 +163,7 @@ impl Desk {
         Ok(())
     }
 
-    /// Sends one watch what is new to it, in portions that end between commits.
+    /// Sends one watch its new events, in portions that end between commits.
     async fn catch_up(&mut self, id: i64) -> Result<(), Hangup> {
         while let Some(watch) = self.watches.get_mut(&id) {
             let from = watch.next;

@@ -1,4 +1,4 @@
-//! Between etcd's messages and the state machine's values. Everything that comes from outside is checked here.
+//! Converts between etcd's messages and the state machine's values. All input from outside is checked here.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::store::state::{
     SortBy, Transaction, TxnReply,
 };
 
-/// Who answers, in every header. There is one member, and it is alone.
+/// The ids in every reply's header. The cluster has a single member.
 pub(super) const CLUSTER_ID: u64 = 0x0ba7_0000_0000_00c1;
 pub(super) const MEMBER_ID: u64 = 0x0ba7_0000_0000_0001;
 pub(super) const RAFT_TERM: u64 = 1;
@@ -23,7 +23,7 @@ pub(super) fn header(revision: i64) -> Option<PbResponseHeader> {
     Some(PbResponseHeader { cluster_id: CLUSTER_ID, member_id: MEMBER_ID, revision, raft_term: RAFT_TERM })
 }
 
-/// The code etcd gives with each text.
+/// The status of a refusal, with the code that etcd gives for its text.
 #[expect(clippy::needless_pass_by_value, reason = "made for map_err, which hands the error over")]
 pub(super) fn status(refusal: Refusal) -> Status {
     let code = match refusal {
@@ -55,7 +55,7 @@ pub(super) fn query(request: PbRangeRequest) -> Result<Query, Refusal> {
         _ => return Err(Refusal::Invalid("unknown sort target")),
     };
     let sort = match request.sort_order {
-        // Replies come in key order anyway; asking for another target alone means ascending.
+        // Replies come in key order anyway. A target other than the key without an order means ascending.
         0 if by == SortBy::Key => None,
         0 | 1 => Some((by, false)),
         2 => Some((by, true)),
@@ -115,7 +115,7 @@ fn condition(compare: PbCompare) -> Result<Condition, Refusal> {
         _ => return Err(Refusal::Invalid("unknown comparison")),
     };
     let target = PbCompareTarget::try_from(compare.target).map_err(|_| Refusal::Invalid("unknown compare target"))?;
-    // A value that was left out is the zero of its kind.
+    // A value that was left out is the zero of its type.
     let against = match (target, compare.target_union) {
         (PbCompareTarget::Version, Some(PbTargetUnion::Version(version))) => Against::Version(version),
         (PbCompareTarget::Version, None) => Against::Version(0),

@@ -1,4 +1,5 @@
-//! The last changes, for watches that start in the past or lag. Bounded in number and bytes; whole commits are dropped.
+//! The last changes, for watches that start in the past or lag. Their number and bytes are bounded, and whole commits
+//! are dropped.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use super::{KeyRange, Record, limits};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct Event {
     pub deleted: bool,
-    /// What was written; for a deletion the key and the revision alone.
+    /// The written record. A deletion's has only the key and the revision.
     pub record: Arc<Record>,
     pub prev: Option<Arc<Record>>,
 }
@@ -19,7 +20,8 @@ impl Event {
         self.record.mod_revision
     }
 
-    /// Bytes this event keeps alive. The previous value counts too: with it gone from the store, only we hold it.
+    /// Bytes that this event keeps alive. The previous value counts too: once it is gone from the store, only the event
+    /// holds it.
     fn bytes(&self) -> usize {
         self.record.bytes() + self.prev.as_ref().map_or(0, |prev| prev.bytes())
     }
@@ -99,7 +101,7 @@ impl History {
         Ok((found, next))
     }
 
-    /// The events after `revision`, newest first: undoing them leads back to it.
+    /// The events after `revision`, newest first. Undoing them leads back to that revision.
     pub(super) fn back_to(&self, revision: i64) -> impl Iterator<Item = &Event> {
         self.events.iter().rev().take_while(move |event| event.revision() > revision)
     }

@@ -1,4 +1,4 @@
-//! Leases: a deadline and the keys that go with it.
+//! Leases: each has a deadline, and the keys that are deleted with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,7 +12,7 @@ struct Lease {
     keys: BTreeSet<Vec<u8>>,
 }
 
-/// What is known of a lease.
+/// The state of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct LeaseStatus {
     pub granted_seconds: i64,
@@ -24,13 +24,13 @@ pub(in crate::store) struct LeaseStatus {
 #[derive(Debug)]
 pub(super) struct Leases {
     by_id: BTreeMap<i64, Lease>,
-    /// The next name tried for a lease that comes without one.
+    /// The next id to try for a lease that comes without one.
     next_id: i64,
 }
 
 impl Leases {
     pub(super) fn new() -> Self {
-        // Any positive start will do; a large one looks like etcd's and is not mistaken for a count.
+        // Any positive start works. A large one looks like etcd's and is not mistaken for a count.
         Self { by_id: BTreeMap::new(), next_id: 0x0ba7_0000_0000_0001 }
     }
 
@@ -83,7 +83,7 @@ impl Leases {
         self.by_id.keys().copied().collect()
     }
 
-    /// Ends a lease; the keys that lived under it are the caller's to delete.
+    /// Ends a lease. The caller deletes the keys that lived under it.
     pub(super) fn remove(&mut self, id: i64) -> Option<BTreeSet<Vec<u8>>> {
         self.by_id.remove(&id).map(|lease| lease.keys)
     }

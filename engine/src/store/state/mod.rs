@@ -1,6 +1,6 @@
 //! The in-memory state machine of etcd's model: keys with versions, transactions, leases, a bounded history.
 //!
-//! Pure: no task, no socket, no clock. "Now" is a parameter, counted from an origin of the caller's choice.
+//! Pure: no task, no socket, no clock. The current time is a parameter, counted from an origin of the caller's choice.
 
 mod history;
 mod lease;
@@ -20,15 +20,15 @@ pub(super) use self::lease::LeaseStatus;
 pub(super) use self::range::{KeyRange, Query, RangeReply, SortBy};
 pub(super) use self::txn::{Against, Condition, DeleteOp, Op, OpReply, PutOp, Relation, Transaction, TxnReply};
 
-/// A key with what etcd knows about it.
+/// A key with its metadata in etcd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Record {
     pub key: Vec<u8>,
     pub value: Vec<u8>,
-    /// The revision the key was created at, since it was last absent.
+    /// The revision at which the key was created, since it was last absent.
     pub create_revision: i64,
     pub mod_revision: i64,
-    /// How often the key was written since it was created; a deletion's record has zero.
+    /// The number of writes to the key since it was created. Zero in the record of a deletion.
     pub version: i64,
     /// Zero for none.
     pub lease: i64,
@@ -40,7 +40,7 @@ impl Record {
     }
 }
 
-/// Why the state machine refused a request. The texts are those etcd's clients look for, where there is one.
+/// The reason for which the state machine refused a request. If etcd's clients look for a text, it is that text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("etcdserver: key is not provided")]
@@ -119,12 +119,12 @@ impl State {
 
     // --- Leases ---
 
-    /// Grants a lease under `id`, or under one of the store's choice when `id` is zero.
+    /// Grants a lease under `id`, or under an id of the store's choice if `id` is zero.
     pub(super) fn grant(&mut self, id: i64, ttl_seconds: i64, now: Duration) -> Result<(i64, i64), Refusal> {
         self.leases.grant(id, ttl_seconds, now)
     }
 
-    /// Renews a lease; none when it is unknown.
+    /// Renews a lease. `None` if it is unknown.
     pub(super) fn keep_alive(&mut self, id: i64, now: Duration) -> Option<i64> {
         self.leases.keep_alive(id, now)
     }
@@ -149,7 +149,7 @@ impl State {
         Ok(())
     }
 
-    /// Ends every lease whose time is over; true when there was one.
+    /// Ends every lease whose time is over. True if there was one.
     pub(super) fn expire(&mut self, now: Duration) -> bool {
         let due = self.leases.due(now);
         let any = !due.is_empty();
@@ -160,12 +160,12 @@ impl State {
         any
     }
 
-    /// When the next lease ends if it is not renewed.
+    /// The time at which the next lease ends if it is not renewed.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         self.leases.next_deadline()
     }
 
-    // --- Writing; `txn.rs` decides, these keep the books ---
+    // --- Writing: `txn.rs` checks, these functions keep records, sizes and leases in step ---
 
     fn insert(&mut self, put: PutOp, revision: i64) -> Event {
         let prev = self.records.get(&put.key).cloned();

@@ -1,4 +1,4 @@
-//! Which keys a request means, and reading them: at a revision, filtered, sorted, limited.
+//! The keys that a request names, and reading them: at a revision, filtered, sorted, limited.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -10,15 +10,15 @@ use super::{Record, Refusal, State};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) enum KeyRange {
     One(Vec<u8>),
-    /// From a key up to, without, another.
+    /// From a key up to another one, which is not included.
     Half(Vec<u8>, Vec<u8>),
     From(Vec<u8>),
 }
 
-/// Where a walk over an ordered map begins and ends.
+/// The bounds of a walk over an ordered map.
 type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
-/// What to sort a reply by.
+/// The field by which a reply is sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum SortBy {
     Key,
@@ -32,26 +32,26 @@ pub(in crate::store) enum SortBy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct Query {
     pub range: KeyRange,
-    /// Zero for now.
+    /// Zero for the current one.
     pub revision: i64,
     /// Zero for no limit.
     pub limit: i64,
-    /// What to sort by, and whether from the greatest down.
+    /// The field to sort by, and true for descending order.
     pub sort: Option<(SortBy, bool)>,
     pub keys_only: bool,
     pub count_only: bool,
-    /// Inclusive bounds on the revisions; zero for none.
+    /// Inclusive bounds on the revisions. Zero for none.
     pub mod_revisions: (i64, i64),
     pub create_revisions: (i64, i64),
 }
 
-/// What a read found.
+/// The result of a read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::store) struct RangeReply {
     pub records: Vec<Arc<Record>>,
-    /// More than the limit let through.
+    /// True if the limit cut records off.
     pub more: bool,
-    /// How many there are in the range, whatever limit and filters say.
+    /// The number of records in the range, whatever the limit and filters.
     pub count: i64,
     pub keys_only: bool,
 }
@@ -59,7 +59,7 @@ pub(in crate::store) struct RangeReply {
 // === impl KeyRange ===
 
 impl KeyRange {
-    /// From the two fields of a request: an empty end means one key, a zero byte means all from the key on.
+    /// From the two fields of a request: an empty end means one key, a zero byte means all keys from `key` on.
     pub(in crate::store) fn new(key: Vec<u8>, end: Vec<u8>) -> Result<Self, Refusal> {
         if key.is_empty() {
             return Err(Refusal::EmptyKey);
@@ -92,7 +92,7 @@ impl KeyRange {
         }
     }
 
-    /// Bounds to walk an ordered map by; none when the range is empty.
+    /// Bounds for a walk over an ordered map. `None` if the range is empty.
     fn bounds(&self) -> Option<Bounds<'_>> {
         match self {
             Self::One(key) => Some((Bound::Included(key), Bound::Included(key))),
@@ -106,7 +106,7 @@ impl KeyRange {
 // === impl Query ===
 
 impl Query {
-    /// All of a range as it is now.
+    /// A read of all of a range as it is now.
     pub(in crate::store) fn all(range: KeyRange) -> Self {
         Self {
             range,
@@ -150,7 +150,7 @@ impl State {
         Ok(RangeReply { records, more, count, keys_only: query.keys_only })
     }
 
-    /// Whether the store can still, and already, be read at a revision.
+    /// Checks that the store can be read at a revision: it is not in the future, and not compacted.
     pub(super) fn check_revision(&self, revision: i64) -> Result<(), Refusal> {
         if revision > self.revision {
             return Err(Refusal::FutureRevision);
@@ -165,12 +165,12 @@ impl State {
         revision <= 0 || revision == self.revision
     }
 
-    /// The records of a range as they are now, in key order.
+    /// The current records of a range, in key order.
     pub(super) fn walk(&self, range: &KeyRange) -> impl Iterator<Item = &Arc<Record>> {
         range.bounds().into_iter().flat_map(|bounds| self.records.range::<[u8], _>(bounds)).map(|(_, record)| record)
     }
 
-    /// The records of a range as they were: the present with the younger events undone.
+    /// The records of a range at a past revision: the current ones with the younger events undone.
     fn walk_at(&self, range: &KeyRange, revision: i64) -> Vec<Arc<Record>> {
         let mut records: BTreeMap<&[u8], Arc<Record>> =
             self.walk(range).map(|record| (record.key.as_slice(), record.clone())).collect();

@@ -1,10 +1,10 @@
-//! Laws of the state machine, over random histories, and its bounds.
+//! Properties of the state machine over random histories, and its bounds.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// One step of a random history, over few keys so that they meet.
+/// One step of a random history, over few keys so that steps meet at the same keys.
 #[derive(Debug, Clone)]
 enum Step {
     Put { key: u8, value: u8, leased: bool },
@@ -24,7 +24,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// All that can be seen of the keys.
+/// All visible records, by key.
 type Seen = BTreeMap<Vec<u8>, Record>;
 
 fn everything() -> KeyRange {
@@ -62,7 +62,7 @@ fn apply(state: &mut State, step: &Step, lease: &mut i64, now: &mut Duration) {
             state.expire(*now);
         }
         Step::Compact { back } => {
-            // Refused when that is in the past already.
+            // Refused if that revision is compacted already.
             let _ = state.compact(state.revision() - back);
         }
     }
@@ -80,19 +80,19 @@ proptest! {
             let before = state.revision();
             apply(&mut state, step, &mut lease, &mut now);
             let present = seen(&state, 0).unwrap();
-            // The revision grows exactly when something changed.
+            // The revision grows exactly if something changed.
             prop_assert_eq!(state.revision() == before, past[&before] == present);
             past.insert(state.revision(), present);
         }
         let present = &past[&state.revision()];
 
         for (&revision, then) in &past {
-            // Reading at a revision shows what was there then.
+            // Reading at a revision shows the records of that time.
             match seen(&state, revision) {
                 Ok(found) => prop_assert_eq!(&found, then),
                 Err(refusal) => prop_assert_eq!(refusal, Refusal::Compacted),
             }
-            // Applying the changes since a revision to what was there then gives what is there now.
+            // Applying the changes since a revision to the records of that time gives the current records.
             let Ok((events, next)) = state.changes(&everything(), revision + 1) else { continue };
             prop_assert_eq!(next, state.revision() + 1);
             let mut replayed = then.clone();

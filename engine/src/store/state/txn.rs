@@ -1,11 +1,11 @@
-//! Transactions: check everything first, then compare, then apply one branch at one revision.
+//! Transactions: check the whole, then compare, then apply one branch at one revision.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::{Event, KeyRange, Query, RangeReply, Record, Refusal, State, limits};
 
-/// What a condition looks at, and the value it is held against.
+/// The field that a condition looks at, and the value that it is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) enum Against {
     Version(i64),
@@ -15,7 +15,7 @@ pub(in crate::store) enum Against {
     Lease(i64),
 }
 
-/// How the two must relate.
+/// The relation that the two must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Relation {
     Equal,
@@ -24,7 +24,7 @@ pub(in crate::store) enum Relation {
     NotEqual,
 }
 
-/// One condition; on a range of keys it must hold for each of them.
+/// One condition. On a range of keys it must hold for each of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct Condition {
     pub range: KeyRange,
@@ -40,7 +40,7 @@ pub(in crate::store) struct PutOp {
     /// Zero for none.
     pub lease: i64,
     pub prev: bool,
-    /// Keep the value, or the lease, that is there.
+    /// Keep the stored value, or the stored lease.
     pub ignore_value: bool,
     pub ignore_lease: bool,
 }
@@ -60,7 +60,7 @@ pub(in crate::store) enum Op {
     Delete(DeleteOp),
 }
 
-/// If all conditions hold, one list of steps, else the other.
+/// If all conditions hold, the first list of steps runs, else the second.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::store) struct Transaction {
     pub conditions: Vec<Condition>,
@@ -68,7 +68,7 @@ pub(in crate::store) struct Transaction {
     pub otherwise: Vec<Op>,
 }
 
-/// What one step gave.
+/// The reply to one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) enum OpReply {
     Range(RangeReply),
@@ -76,7 +76,7 @@ pub(in crate::store) enum OpReply {
     Delete { deleted: i64, prev: Vec<Arc<Record>> },
 }
 
-/// What a transaction gave.
+/// The reply to a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct TxnReply {
     pub succeeded: bool,
@@ -117,7 +117,7 @@ impl Condition {
 // === impl State ===
 
 impl State {
-    /// Runs a transaction: all of one branch or, when it is refused, nothing.
+    /// Runs a transaction: all of one branch or, if it is refused, nothing.
     pub(in crate::store) fn txn(&mut self, txn: Transaction) -> Result<TxnReply, Refusal> {
         check_shape(&txn)?;
         let succeeded = txn.conditions.iter().all(|condition| condition.holds(self));
@@ -137,13 +137,13 @@ impl State {
         Ok(TxnReply { succeeded, replies })
     }
 
-    /// A lone put, delete or read is a transaction without conditions.
+    /// Runs a lone put, delete or read as a transaction without conditions.
     pub(in crate::store) fn run(&mut self, op: Op) -> Result<OpReply, Refusal> {
         let reply = self.txn(Transaction { then: vec![op], ..Transaction::default() })?;
         reply.replies.into_iter().next().ok_or(Refusal::Invalid("a step gave no reply"))
     }
 
-    /// What the state must offer for a step; after this, applying it cannot fail.
+    /// Checks that the state admits a step. After this, applying it cannot fail.
     fn check(&self, op: &Op) -> Result<(), Refusal> {
         match op {
             Op::Put(put) => {
@@ -160,7 +160,7 @@ impl State {
         }
     }
 
-    /// Refuses puts for which there may be no room; what they replace is not counted in their favour.
+    /// Refuses puts for which there may be no room. The values that they replace are not deducted.
     fn check_room(&self, branch: &[Op]) -> Result<(), Refusal> {
         let (mut keys, mut bytes) = (0, 0);
         for op in branch {
@@ -249,7 +249,7 @@ fn check_put(put: &PutOp) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Two puts of one key, or a put of a key that is also deleted. At most [`limits::TXN_OPS_MAX`] squared steps.
+/// Refuses two puts of one key, and a put of a key that is also deleted. At most [`limits::TXN_OPS_MAX`] squared steps.
 fn check_duplicates(branch: &[Op]) -> Result<(), Refusal> {
     for (at, op) in branch.iter().enumerate() {
         let Op::Put(put) = op else { continue };

@@ -1,0 +1,115 @@
+//! The gateway's share of the keys and values: what it gives up, what it takes, and from when on it uses that.
+
+use std::time::Instant;
+
+use schema::record::{GatewayRecord, Share};
+use tracing::info;
+
+use super::Conductor;
+use crate::core::event::{Order, Purpose};
+use crate::limits::{SHARE_SETTLE, STORE_RETRY, TROUBLE_TOLD_AFTER};
+use crate::membership::write_gateway;
+use crate::share::{Move, Pool, Registered};
+use crate::store::LeaseId;
+
+impl Conductor {
+    /// Whether blocks are given up and the store does not say so yet.
+    pub(super) fn is_giving(&self) -> bool {
+        !self.holdings.given.is_empty()
+    }
+
+    /// What to write about this gateway's share, if there is something to write: what it gives up, once nothing is on its way
+    /// any more that uses it, or what it takes of what belongs to nobody.
+    pub(super) fn write_record(&mut self, now: Instant) -> Option<Order> {
+        if self.is_writing_record {
+            return None;
+        }
+        let wrote = self.wrote.is_some_and(|(revision, at)| revision == self.view.revision && now < at + STORE_RETRY);
+        if wrote || !self.view.reachable || !self.view.recalled.is_empty() {
+            return None;
+        }
+        let view = self.view.clone();
+        let (Registered { lease, slot, .. }, pool) = (self.registered?, self.pool()?);
+        let own = self.own_record()?.clone();
+        let trouble = self.lasting_trouble(now);
+        if trouble.is_some() != own.value.trouble.is_some() {
+            self.wrote = Some((self.view.revision, now));
+            let record = GatewayRecord { trouble, ..own.value };
+            return Some(self.commit_record(slot, &record, lease));
+        }
+        let mut share = own.value.share;
+        if !self.is_giving() {
+            match pool.decide(&view.gateway_shares(), slot) {
+                Move::Stay => return None,
+                Move::Give(count) => self.give(pool, share, count),
+                Move::Take(parts) => share = share.and(parts),
+            }
+        }
+        if !self.scheduler.has_returned(self.holdings.given_before) {
+            return None;
+        }
+        share = share.without(self.holdings.given);
+        if share == own.value.share {
+            return None;
+        }
+        info!(slot, share = %share, "another share of the keys and values");
+        self.wrote = Some((self.view.revision, now));
+        let record = GatewayRecord { share, ..own.value.clone() };
+        Some(self.commit_record(slot, &record, lease))
+    }
+
+    fn commit_record(&mut self, slot: u32, record: &GatewayRecord, lease: LeaseId) -> Order {
+        self.is_writing_record = true;
+        let txn = write_gateway(&self.keyspace, slot, record, &self.view.gateway_revisions(), lease);
+        Order::Commit(Purpose::Record, txn)
+    }
+
+    /// Why nothing comes through a pipeline that the store shows as whole, once that has lasted.
+    fn lasting_trouble(&mut self, now: Instant) -> Option<String> {
+        if self.identity.is_none() || self.scheduler.is_proven() {
+            self.unproven_since = None;
+            return None;
+        }
+        let since = *self.unproven_since.get_or_insert(now);
+        (now >= since + TROUBLE_TOLD_AFTER).then(|| self.why_unproven())
+    }
+
+    /// Gives up so many parts of `share`, those first that the fewest sequences own something of. Less, when what is left
+    /// would be too little for the longest sequence: it must come to its end.
+    fn give(&mut self, pool: Pool, share: Share, count: u32) {
+        let needed = self.scheduler.blocks_needed();
+        let mut left = pool.blocks(share).count() as u32;
+        let mut parts: Vec<u32> = share.parts().rev().collect();
+        parts.sort_by_key(|part| self.scheduler.owned_among(pool.blocks_of(*part)));
+        let affordable = |part: &u32| {
+            left -= pool.blocks_of(*part).len() as u32;
+            left >= needed
+        };
+        let given = Share::of(parts.into_iter().take(count as usize).take_while(affordable));
+        self.scheduler.lose(&pool.blocks(given).collect());
+        self.holdings.used = self.holdings.used.without(given);
+        self.holdings.given = given;
+        self.holdings.given_before = self.scheduler.next_step();
+    }
+
+    /// Uses what has become this gateway's, when the stages have had time to hear of it.
+    pub(super) fn use_gains(&mut self, now: Instant) {
+        let Some(pool) = self.pool().filter(|_| self.identity.is_some()) else { return };
+        let gained = self.holdings.usable().without(self.holdings.used);
+        if gained.is_empty() {
+            self.holdings.gains_from = None;
+        } else if *self.holdings.gains_from.get_or_insert(now + SHARE_SETTLE) <= now {
+            self.scheduler.gain(pool.blocks(gained).filter(|block| *block < self.blocks_max));
+            self.holdings.used = self.holdings.used.and(gained);
+        }
+    }
+
+    /// How many blocks one sequence may have: no more than this gateway will keep when others have got their shares.
+    pub(super) fn blocks_for_one(&self) -> u32 {
+        let total = self.scheduler.total_blocks() as u32;
+        let own = self.registered.zip(self.own_record());
+        let Some((pool, (registered, own))) = self.pool().zip(own) else { return total };
+        let fair = pool.fair(&self.view.gateway_shares(), registered.slot);
+        if own.value.share.count() > fair { total.min(pool.blocks_at_least(fair)) } else { total }
+    }
+}
