@@ -29,7 +29,7 @@ import reference
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PREFILL, DEPTH, DECODE, TOGETHER = 512, 16, 64, 8
-WORKS = {"decode": "decode", "together": "8 together", "prefill": "prefill 512"}
+WORKLOADS = {"decode": "decode", "together": "8 together", "prefill": "prefill 512"}
 
 
 def cargo(*arguments):
@@ -193,16 +193,17 @@ class Memory(Side):
         super().__init__([sys.executable, "-c", self.CODE, str(threads)])
 
 
-def compare(name, works, threads, ours, theirs, reader, rounds):
+def compare(name, workloads, threads, ours, theirs, reader, rounds):
     bytes_per_token = int(reader.greeting[1])
     memory = Memory(threads)
-    for what in works:
+    for what in workloads:
         turns = [(theirs.speed(what), ours.speed(what), reader.speed("read"), memory.speed(what)) for _ in range(rounds)]
         llama, baton, reading, bandwidth = (statistics.median(side) for side in zip(*turns))
         ratio = statistics.median(ours / theirs for theirs, ours, *_ in turns)
         limits = [baton / reading, baton * bytes_per_token / bandwidth] if what == "decode" else []
         limits = " ".join(f"{100 * limit:8.0f} %" for limit in limits)
-        print(f"{name:22} {WORKS[what]:12} {threads:7} {llama:10.1f} {baton:10.1f} {ratio:6.2f} {limits}", flush=True)
+        work = WORKLOADS[what]
+        print(f"{name:22} {work:12} {threads:7} {llama:10.1f} {baton:10.1f} {ratio:6.2f} {limits}", flush=True)
     memory.stop()
 
 
@@ -224,7 +225,7 @@ def main():
         for threads in map(int, arguments.threads.split(",")):
             ours = Side([runner, model, str(threads)])
             theirs = Side([python, __file__, "--serve-llama-cpp", str(threads), model], environment)
-            compare(name, WORKS, threads, ours, theirs, ours, arguments.rounds)
+            compare(name, WORKLOADS, threads, ours, theirs, ours, arguments.rounds)
             if arguments.http and name.startswith("default"):
                 for stages in {1, threads}:
                     served = Served(model, stages, threads // stages)

@@ -9,7 +9,7 @@ use schema::{Attempt, Epoch, Generation, SequenceId, Step};
 const HIDDEN: u32 = 2048;
 
 fn frame() -> Frame {
-    let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 1, choice: 0 };
+    let sampling = Sampling { seed: 1, ..Sampling::GREEDY };
     let slice = Slice {
         sequence: SequenceId(1),
         attempt: Attempt(0),

@@ -3,7 +3,6 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::planner::{Candidate, plan_with_links};
-use schema::Fingerprint;
 use schema::record::{FormatSpeed, ModelRecord};
 
 const FORMAT: &str = "Q4_K";
@@ -12,24 +11,17 @@ const FORMAT: &str = "Q4_K";
 fn model(layers: u32) -> ModelRecord {
     let layer_bytes: Vec<_> = (0..layers).map(|layer| 200_000_000 + u64::from(layer % 7) * 9_000_000).collect();
     ModelRecord {
-        name: "large".to_owned(),
-        architecture: "llama".to_owned(),
-        fingerprint: Fingerprint("00".to_owned()),
-        layers,
         hidden: 8192,
         context_tokens: 8192,
         embedding_bytes: 1,
         layer_multiplications: layer_bytes.iter().map(|bytes| bytes * 2).collect(),
-        layer_bytes,
         head_bytes: 900_000_000,
         head_multiplications: 1_100_000_000,
         layer_format: Some(FORMAT.to_owned()),
-        head_format: None,
         kv_bytes_per_token_layer: 4096,
         kv_tokens: 8192,
-        kv_type: schema::record::KvType::F16,
         scratch_bytes: 16_777_216,
-        stages_min: 1,
+        ..ModelRecord::new("large", layer_bytes)
     }
 }
 

@@ -12,7 +12,7 @@ WORK is one of the following; all of them unless said otherwise. Sides that are 
     outside        share of a token's time outside compute: 1 chat, 2 stages
     beside         time between tokens of 8 chats while a prompt of 4,000 tokens is computed
     second-turn    time to the first token of a chat's second turn of 2,000 tokens, against its first
-    speculation    1 chat over 2 stages, with and without guesses, on text that repeats itself and text that does not
+    speculation    1 chat over 2 stages, with and without drafts, on text that repeats itself and text that does not
     slow-readers   8 chats beside 500 streams that nobody reads and 200 idle connections
 
 llama.cpp is built by `benches/reference.py`. Numbers are medians over the rounds.
@@ -353,7 +353,7 @@ CODE = "\n".join(f"    def get_{word}(self):\n        return self.{word}\n" for 
 
 
 def speculation(model, rounds):
-    print("1 chat over 2 stages, guesses on against off")
+    print("1 chat over 2 stages, speculation on against off")
     servers = [baton(model, 2, 1, 4096, "--speculation", switch) for switch in ("on", "off")]
     edit = f"Repeat this code exactly, then repeat it again:\n```python\nclass Record:\n{CODE}```"
     works = {

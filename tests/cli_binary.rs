@@ -25,7 +25,7 @@ fn home() -> TempDir {
 }
 
 /// An address of this machine at which no process listens.
-fn nobody() -> String {
+fn closed_endpoint() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
@@ -76,7 +76,7 @@ fn flag_comes_before_variable_before_file_before_default() {
     let home = home();
     let config = home.path().join(".config/baton/baton.toml");
     std::fs::create_dir_all(config.parent().unwrap()).unwrap();
-    let [flag, variable, file] = [nobody(), nobody(), nobody()];
+    let [flag, variable, file] = [closed_endpoint(), closed_endpoint(), closed_endpoint()];
     std::fs::write(&config, format!("[cluster]\netcd = \"{file}\"\n")).unwrap();
     let asked = |command: &mut Command| {
         let (code, _, stderr) = run(command);
@@ -92,7 +92,7 @@ fn flag_comes_before_variable_before_file_before_default() {
     assert!(one.contains(&file), "{one}");
     // The other file is read instead of the default one, not in addition.
     let other = home.path().join("other.toml");
-    let elsewhere = nobody();
+    let elsewhere = closed_endpoint();
     std::fs::write(&other, format!("[cluster]\netcd = [\"{elsewhere}\"]\n")).unwrap();
     let named = asked(baton(home.path()).arg("status").arg("--config").arg(&other));
     assert!(named.contains(&elsewhere), "{named}");
@@ -101,12 +101,12 @@ fn flag_comes_before_variable_before_file_before_default() {
 }
 
 #[test]
-fn a_doctor_without_a_store_says_so() {
+fn a_doctor_without_a_store_reports_it() {
     let home = home();
-    let (code, stdout, stderr) = run(baton(home.path()).args(["doctor", "--etcd", &nobody()]));
+    let (code, stdout, stderr) = run(baton(home.path()).args(["doctor", "--etcd", &closed_endpoint()]));
     assert_eq!((code, stderr.as_str()), (Some(2), ""));
     assert!(stdout.starts_with("WRONG  cannot reach the store at http://127.0.0.1:"), "{stdout}");
-    let (code, stdout, _) = run(baton(home.path()).args(["doctor", "--json", "--etcd", &nobody()]));
+    let (code, stdout, _) = run(baton(home.path()).args(["doctor", "--json", "--etcd", &closed_endpoint()]));
     let value: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((code, &value["result"]), (Some(2), &"store_unreachable".into()));
 }
@@ -125,7 +125,7 @@ fn an_unknown_key_in_the_settings_file_is_refused_with_the_known_ones() {
 }
 
 #[test]
-fn a_misspelt_variable_is_noticed() {
+fn a_misspelt_variable_is_reported() {
     let home = home();
     let (code, _, stderr) = run(baton(home.path()).arg("models").env("BATON_LISTNE", "x"));
     assert_eq!(code, Some(0));
@@ -204,7 +204,7 @@ fn python(home: &Path, script: &str) -> String {
 }
 
 #[test]
-fn a_pull_that_fails_says_why_once_and_leaves_no_model() {
+fn a_pull_that_fails_gives_the_reason_once_and_leaves_no_model() {
     let home = home();
     let path =
         python(home.path(), "#!/bin/sh\n[ \"$3\" = --version ] && exit 0\necho 'no route to the index' >&2\nexit 9\n");
@@ -217,7 +217,7 @@ fn a_pull_that_fails_says_why_once_and_leaves_no_model() {
 }
 
 #[test]
-fn a_model_nobody_knows_is_refused_with_those_that_are_known() {
+fn an_unknown_model_is_refused_with_the_known_ones() {
     let home = home();
     let (code, _, stderr) = run(baton(home.path()).args(["pull", "gpt5"]));
     assert_eq!(code, Some(1));

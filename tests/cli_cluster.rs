@@ -8,11 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 use common::etcd::{Etcd, etcdctl};
-use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, KvType, ModelRecord, Placement, Shard, Share, Speeds,
-    StageLoad, StageRecord,
-};
-use schema::{Fingerprint, Generation, Key, Keyspace, LayerRange};
+use schema::record::{ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Placement, Shard, Share, StageRecord};
+use schema::{Generation, Key, Keyspace, LayerRange};
 
 fn put(etcd: &Etcd, key: &Key, record: &impl serde::Serialize) {
     let name = Keyspace::new(&"home".parse().unwrap()).name(key);
@@ -24,48 +21,28 @@ fn layers(start: u32, end: u32) -> LayerRange {
 }
 
 /// Writes the records of a cluster of two stages, both serving.
-fn furnish(etcd: &Etcd, gateway: &str) {
+fn write_records(etcd: &Etcd, gateway: &str) {
     let model = ModelRecord {
-        name: "small".to_owned(),
-        architecture: "llama".to_owned(),
-        fingerprint: Fingerprint("00".to_owned()),
-        layers: 4,
         hidden: 64,
         context_tokens: 512,
         embedding_bytes: 1,
-        layer_bytes: vec![1; 4],
         head_bytes: 1,
-        layer_multiplications: Vec::new(),
-        head_multiplications: 0,
-        layer_format: None,
-        head_format: None,
         kv_bytes_per_token_layer: 1,
         kv_tokens: 32,
-        kv_type: KvType::F16,
         scratch_bytes: 1,
         stages_min: 2,
+        ..ModelRecord::new("small", vec![1; 4])
     };
     put(etcd, &Key::Model, &model);
     let shards = [("left", layers(0, 2)), ("right", layers(2, 4))];
     for (slot, (stage, range)) in (0u32..).zip(shards) {
         let record = StageRecord {
             endpoint: "ipc:///nowhere".to_owned(),
-            host: "here".to_owned(),
             pid: 1,
             version: "0.1.0".to_owned(),
-            lease: String::new(),
-            proof: None,
-            device: DeviceKind::Cpu,
             chip: "chip".to_owned(),
-            threads: 1,
             memory_total_bytes: 1 << 30,
-            memory_budget_bytes: 1 << 29,
-            speed: Speeds::new(),
-            link_us: 0,
-            leaving: false,
-            standby: Vec::new(),
-            trouble: None,
-            load: StageLoad::default(),
+            ..StageRecord::new("here", 1 << 29)
         };
         let claim = ClaimRecord {
             stage: stage.parse().unwrap(),
@@ -149,7 +126,7 @@ fn baton(etcd: &Etcd, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn status_and_doctor_tell_what_is_in_a_real_store() {
+fn status_and_doctor_show_the_contents_of_a_real_store() {
     let etcd = Etcd::start();
     let (code, text) = baton(&etcd, &["status"]);
     assert_eq!(code, Some(0));
@@ -164,7 +141,7 @@ fn status_and_doctor_tell_what_is_in_a_real_store() {
         ("200 OK", answer([18, 0])),
         ("503 Service Unavailable", r#"{"error":{"message":"it is full"}}"#.to_owned()),
     ]);
-    furnish(&etcd, &url);
+    write_records(&etcd, &url);
     let (code, text) = baton(&etcd, &["status", "--json"]);
     let status: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, &status["serving"], &status["generation"]), (Some(0), &true.into(), &1.into()));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::CommandFactory;
 use gateway::cli::Cli;
-use gateway::settings::{FileChoices, VARIABLES, defaults};
+use gateway::settings::{FileOptions, VARIABLES, defaults};
 
 const SETTINGS: &str = include_str!("../etc/baton.toml");
 
@@ -15,32 +15,32 @@ fn switched_on() -> String {
 }
 
 #[test]
-fn the_settings_file_as_it_is_says_nothing() {
-    assert_eq!(FileChoices::parse(SETTINGS).unwrap(), FileChoices::default());
+fn the_settings_file_as_it_is_sets_nothing() {
+    assert_eq!(FileOptions::parse(SETTINGS).unwrap(), FileOptions::default());
 }
 
 #[test]
 fn the_settings_file_has_every_setting() {
-    let said = format!("{:?}", FileChoices::parse(&switched_on()).unwrap());
-    assert!(!said.contains("None"), "a setting is missing in etc/baton.toml: {said}");
+    let options = format!("{:?}", FileOptions::parse(&switched_on()).unwrap());
+    assert!(!options.contains("None"), "a setting is missing in etc/baton.toml: {options}");
 }
 
 #[test]
 fn the_defaults_in_the_settings_file_are_the_real_ones() {
-    let said = FileChoices::parse(&switched_on()).unwrap();
-    assert_eq!(said.cluster.cluster.unwrap().as_str(), defaults::CLUSTER);
-    assert_eq!(said.cluster.etcd.unwrap().into_vec(), [defaults::ETCD]);
-    assert_eq!(said.member.lease_ttl_s, Some(defaults::LEASE_TTL_S));
-    assert_eq!(said.model.model.as_deref(), Some(gateway::models::DEFAULT));
-    assert_eq!(said.model.kv_tokens, Some(defaults::KV_TOKENS));
-    assert_eq!(said.model.kv_type, Some(defaults::KV_TYPE));
-    assert_eq!(said.model.stages_min, Some(defaults::STAGES_MIN));
-    assert_eq!(said.compute.spare_cores, Some(defaults::SPARE_CORES));
-    assert_eq!(said.gateway.listen.unwrap().to_string(), defaults::LISTEN);
-    assert_eq!(said.gateway.request_deadline_s, Some(defaults::REQUEST_DEADLINE_S));
-    assert_eq!(said.gateway.default_max_tokens, Some(defaults::DEFAULT_MAX_TOKENS));
-    assert_eq!(said.up.stages, Some(defaults::STAGES));
-    assert_eq!(said.up.store_listen.unwrap().to_string(), defaults::STORE_LISTEN);
+    let options = FileOptions::parse(&switched_on()).unwrap();
+    assert_eq!(options.cluster.cluster.unwrap().as_str(), defaults::CLUSTER);
+    assert_eq!(options.cluster.etcd.unwrap().into_vec(), [defaults::ETCD]);
+    assert_eq!(options.member.lease_ttl_s, Some(defaults::LEASE_TTL_S));
+    assert_eq!(options.model.model.as_deref(), Some(gateway::models::DEFAULT));
+    assert_eq!(options.model.kv_tokens, Some(defaults::KV_TOKENS));
+    assert_eq!(options.model.kv_type, Some(defaults::KV_TYPE));
+    assert_eq!(options.model.stages_min, Some(defaults::STAGES_MIN));
+    assert_eq!(options.compute.spare_cores, Some(defaults::SPARE_CORES));
+    assert_eq!(options.gateway.listen.unwrap().to_string(), defaults::LISTEN);
+    assert_eq!(options.gateway.request_deadline_s, Some(defaults::REQUEST_DEADLINE_S));
+    assert_eq!(options.gateway.default_max_tokens, Some(defaults::DEFAULT_MAX_TOKENS));
+    assert_eq!(options.up.stages, Some(defaults::STAGES));
+    assert_eq!(options.up.store_listen.unwrap().to_string(), defaults::STORE_LISTEN);
 }
 
 #[test]
@@ -78,6 +78,6 @@ fn the_help_names_the_real_defaults() {
         defaults::STAGES.to_string(),
     ];
     for default in defaults {
-        assert!(help.contains(&format!("[default: {default}]")), "no help text says [default: {default}]");
+        assert!(help.contains(&format!("[default: {default}]")), "no help text has [default: {default}]");
     }
 }

@@ -106,7 +106,7 @@ fn memory(cluster: &Cluster) -> Vec<u64> {
 }
 
 #[test]
-fn gateways_share_a_cluster_and_the_death_of_one_leaves_the_others_alone() {
+fn gateways_share_a_cluster_and_the_death_of_one_does_not_affect_the_others() {
     let etcd = Etcd::start();
     // Without speculative tokens a request takes time in proportion to its tokens.
     let cluster = Cluster::start(2, &["--etcd", &etcd.url, "--lease-ttl-s", "2", "--speculation", "off"], &[]);

@@ -15,21 +15,21 @@ const STAGES: usize = 3;
 /// A prompt that takes about a second.
 const LONG: u32 = 500;
 /// Time between SIGTERM and the kill. In that time the other stages prepare to take over the layers.
-const IN_DRAINING: Duration = Duration::from_millis(20);
+const DRAIN_DELAY: Duration = Duration::from_millis(20);
 /// Longest wait until a new stage is given layers.
 const GIVEN_WAIT_MAX: Duration = Duration::from_secs(15);
 
 #[test]
-fn whoever_is_killed_in_whichever_phase_every_request_ends_as_if_nobody_had_been() {
+fn a_stage_killed_in_any_phase_changes_no_answer() {
     let etcd = Etcd::start();
     let mut fleet = Fleet::start(&etcd, STAGES, None, &["--lease-ttl-s", "2"]);
     let client = fleet.client();
     let long: Vec<u32> = (0..LONG).map(|at| 1000 + at * 13 % 9000).collect();
     let (expected, _) = client.complete(&long, 4);
     let mut interrupted = 0;
-    let answers = fleet.pressed("kills in all phases", |fleet| {
+    let answers = fleet.under_load("kills in all phases", |fleet| {
         for slot in 0..STAGES {
-            let victim = fleet.at_slot(slot);
+            let victim = fleet.stage_at_slot(slot);
             println!("slot {slot}, decode: s{victim}");
             fleet.kill(victim);
 
@@ -39,9 +39,9 @@ fn whoever_is_killed_in_whichever_phase_every_request_ends_as_if_nobody_had_been
             println!("  it was {seen:?}");
             fleet.kill(victim);
             fleet.start_stage(victim);
-            heal(fleet, &etcd);
+            wait_until_healed(fleet, &etcd);
 
-            let victim = fleet.at_slot(slot);
+            let victim = fleet.stage_at_slot(slot);
             println!("slot {slot}, prefill: s{victim}");
             std::thread::scope(|scope| {
                 // A prompt with another first token each time is not in the prefix cache.
@@ -55,23 +55,23 @@ fn whoever_is_killed_in_whichever_phase_every_request_ends_as_if_nobody_had_been
                 let (tokens, answer) = answer.join().expect("the long prompt is answered");
                 interrupted += u64::from(answer["timings"]["attempts"].as_u64() > Some(1));
                 fleet.start_stage(victim);
-                heal(fleet, &etcd);
+                wait_until_healed(fleet, &etcd);
                 assert_eq!(tokens, client.complete(&own, 4).0, "the long prompt");
             });
 
-            let victim = fleet.at_slot(slot);
+            let victim = fleet.stage_at_slot(slot);
             println!("slot {slot}, draining: s{victim}");
             fleet.signal(victim, "TERM");
-            std::thread::sleep(IN_DRAINING);
+            std::thread::sleep(DRAIN_DELAY);
             fleet.kill(victim);
             fleet.start_stage(victim);
-            heal(fleet, &etcd);
+            wait_until_healed(fleet, &etcd);
         }
     });
-    println!("{answers} answers beside it");
+    println!("{answers} answers meanwhile");
     assert!(interrupted > 1, "{interrupted} of {STAGES} long prompts were interrupted: the faults came too late");
     assert_eq!(client.complete(&long, 4).0, expected);
-    fleet.back_to_base(&etcd);
+    fleet.wait_until_released(&etcd);
     assert!(fleet.metric("baton_epochs_total") >= 12.0, "every fault begins an epoch");
 }
 
@@ -90,7 +90,7 @@ fn until_given_layers(fleet: &Fleet, stage: usize) -> Option<String> {
 
 /// Waits until every stage holds layers. The counts of starts are deleted first, so that no stage waits because of
 /// earlier crashes.
-fn heal(fleet: &Fleet, etcd: &Etcd) {
+fn wait_until_healed(fleet: &Fleet, etcd: &Etcd) {
     etcdctl(&etcd.url, &["del", "--prefix", "/baton/v1/home/starts/"]);
     fleet.all_hold_layers();
 }

@@ -24,7 +24,7 @@ fn created(etcd: &Etcd, prefix: &str) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn stages_with_more_threads_than_cores_that_never_rest_keep_their_leases() {
+fn busy_stages_with_more_threads_than_cores_keep_their_leases() {
     let etcd = Etcd::start();
     let cluster = Cluster::start(2, &["--etcd", &etcd.url, "--lease-ttl-s", "2", "--threads", "4"], &[]);
     let before = (created(&etcd, "/baton/v1/home/stages/"), created(&etcd, "/baton/v1/home/claims/"));

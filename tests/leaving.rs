@@ -35,7 +35,7 @@ fn stage(cluster: &Cluster, etcd: &Etcd, name: &str) -> Stage {
 }
 
 /// A cluster of two stages. One of them joined later.
-fn with_a_late_one() -> (Etcd, Cluster, Stage) {
+fn with_a_late_stage() -> (Etcd, Cluster, Stage) {
     let etcd = Etcd::start();
     // Without speculative tokens a request takes time in proportion to its tokens.
     let cluster = Cluster::start(1, &["--etcd", &etcd.url, "--lease-ttl-s", "2", "--speculation", "off"], &[]);
@@ -54,8 +54,8 @@ fn state_of(cluster: &Cluster, name: &str) -> String {
 }
 
 #[test]
-fn a_stage_that_is_told_to_stop_hands_over_first_and_no_token_changes() {
-    let (etcd, cluster, mut late) = with_a_late_one();
+fn a_draining_stage_hands_over_first_and_no_token_changes() {
+    let (etcd, cluster, mut late) = with_a_late_stage();
     let prompt: Vec<u32> = (100..140).collect();
     let (undisturbed, _) = cluster.complete(&prompt, 300);
     let running = std::thread::scope(|scope| {
@@ -73,14 +73,14 @@ fn a_stage_that_is_told_to_stop_hands_over_first_and_no_token_changes() {
 }
 
 #[test]
-fn nobody_takes_over_from_the_last_one_and_a_second_signal_is_a_crash() {
-    let (_etcd, cluster, mut late) = with_a_late_one();
+fn the_last_stage_does_not_wait_and_a_second_signal_ends_at_once() {
+    let (_etcd, cluster, mut late) = with_a_late_stage();
     let other = cluster.stages().iter().find(|stage| stage["name"] != "late").unwrap()["pid"].as_u64().unwrap() as u32;
     // The stage that should take over is frozen, so the late one waits, until it gets a second signal.
     signal(other, "STOP");
     signal(late.0.id(), "TERM");
     std::thread::sleep(Duration::from_millis(600));
-    assert!(late.0.try_wait().unwrap().is_none(), "it left with nobody to take over");
+    assert!(late.0.try_wait().unwrap().is_none(), "it left without a stage to take over");
     signal(late.0.id(), "TERM");
     let started = Instant::now();
     assert_eq!(late.0.wait().unwrap().code(), Some(143));
@@ -95,7 +95,7 @@ fn nobody_takes_over_from_the_last_one_and_a_second_signal_is_a_crash() {
 }
 
 #[test]
-fn a_stage_that_stands_by_has_read_what_it_would_be_given_and_takes_the_place() {
+fn a_standby_stage_has_read_its_layers_and_takes_over() {
     let etcd = Etcd::start();
     let cluster = Cluster::start(2, &["--etcd", &etcd.url, "--lease-ttl-s", "2"], &[]);
     let stages = cluster.stages();
@@ -120,7 +120,7 @@ fn a_stage_that_stands_by_has_read_what_it_would_be_given_and_takes_the_place() 
     signal(last, "KILL");
     wait_for("the spare one serves", Duration::from_secs(2), || state_of(&cluster, "0-spare") == "serving");
     let now = cluster.stages();
-    assert_eq!(now[0]["layers"], json!([0, 10]), "who stayed keeps its layers: {now:?}");
+    assert_eq!(now[0]["layers"], json!([0, 10]), "the stage that stayed keeps its layers: {now:?}");
     signal(spare.0.id(), "TERM");
     assert!(spare.0.wait().unwrap().success());
 }

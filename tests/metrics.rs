@@ -49,7 +49,7 @@ fn sum(answers: &[Value], pointer: &str) -> f64 {
 }
 
 #[test]
-fn what_was_asked_and_done_is_counted() {
+fn requests_and_work_are_counted() {
     let cluster = Cluster::start(2, &["--speculation", "off"], &[]);
     let prompt: Vec<u32> = (0..100).map(|at| 1000 + 7 * at).collect();
     let ask = |tokens: u32| {
@@ -69,11 +69,11 @@ fn what_was_asked_and_done_is_counted() {
         let page = cluster.get("/metrics");
         assert_eq!(page.status, 200);
         let samples = parse(&page.body);
-        let told = ["baton_stage_process_rows", "baton_stage_weights_resident_bytes"];
+        let reported = ["baton_stage_process_rows", "baton_stage_weights_resident_bytes"];
         let is_reported = |name: &str| {
             samples.iter().filter(|(sample, value)| sample.starts_with(name) && **value > 0.0).count() == 2
         };
-        if samples["baton_sequences_running"] == 0.0 && told.into_iter().all(is_reported) {
+        if samples["baton_sequences_running"] == 0.0 && reported.into_iter().all(is_reported) {
             break samples;
         }
         assert!(started.elapsed() < Duration::from_secs(20), "{samples:?}");
@@ -81,10 +81,13 @@ fn what_was_asked_and_done_is_counted() {
     };
     assert_eq!(samples["baton_prompt_tokens_total"], 300.0);
     assert_eq!(samples["baton_cached_tokens_total"], sum(&answers, "/usage/prompt_tokens_details/cached_tokens"));
-    assert_eq!(samples["baton_cached_tokens_total"], 2.0 * 96.0, "three whole blocks of a hundred tokens are known");
+    assert_eq!(samples["baton_cached_tokens_total"], 2.0 * 96.0, "three whole blocks of a hundred tokens are cached");
     assert_eq!(samples["baton_generated_tokens_total"], 15.0);
     assert_eq!(samples["baton_sequences_ended_total{outcome=\"length\"}"], 3.0);
-    assert_eq!(samples["baton_sequences_rejected_total{reason=\"too_long\"}"], 2.0, "the door counts what it refuses");
+    assert_eq!(
+        samples["baton_sequences_rejected_total{reason=\"too_long\"}"], 2.0,
+        "the HTTP server counts its refusals"
+    );
     assert_eq!(samples["baton_first_token_seconds_count"], 3.0);
     assert_eq!(samples["baton_inter_token_seconds_count"], 12.0);
     assert_eq!(samples["baton_queue_seconds_count"], 3.0);

@@ -39,10 +39,10 @@ fn baton() -> Command {
 
 /// The lines that `source` prints.
 fn lines(source: impl Read + Send + 'static) -> Receiver<String> {
-    let (said, hear) = sync_channel(1000);
+    let (sender, receiver) = sync_channel(1000);
     let lines = BufReader::new(source).lines();
-    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| said.send(line)));
-    hear
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    receiver
 }
 
 /// The next line that contains all of `words`, and the time until it came.
@@ -65,7 +65,7 @@ fn ask(verb: &str, store: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_model_that_does_not_fit_is_said_to_be_so_everywhere_and_the_remedy_works() {
+fn a_model_that_does_not_fit_is_reported_everywhere_and_the_remedy_works() {
     const MISSING: &[&str] =
         &["the model needs ", "the stages offer 64.0 MiB", " are missing", "one more stage that may use"];
     let folder = tempfile::Builder::new().prefix("bt").tempdir_in("/tmp").unwrap();
@@ -76,19 +76,19 @@ fn a_model_that_does_not_fit_is_said_to_be_so_everywhere_and_the_remedy_works() 
     up.args(["--listen", &address.to_string(), "--store-listen", &store]).arg(model_path());
     up.env("XDG_RUNTIME_DIR", folder.path()).env("TMPDIR", folder.path());
     let mut up = Process(up.stdout(Stdio::piped()).spawn().expect("baton starts"));
-    let said = lines(up.0.stdout.take().unwrap());
+    let terminal = lines(up.0.stdout.take().unwrap());
 
     let health = || request(address, "GET", "/health", "").unwrap_or(Answer { status: 0, body: String::new() });
     let mut answer = health();
-    wait_for("/health says what is missing", START_TIME, || {
+    wait_for("/health names the missing memory", START_TIME, || {
         answer = health();
         MISSING.iter().all(|words| answer.body.contains(words))
     });
     assert_eq!((answer.status, &answer.json()["missing_layers"]), (503, &serde_json::json!([[0, 30]])));
-    let (line, took) = line_with(&said, &[&["not serving: "], MISSING].concat(), LINE_TIME);
-    println!("{took:?} after /health, the terminal says: {line}");
+    let (line, took) = line_with(&terminal, &[&["not serving: "], MISSING].concat(), LINE_TIME);
+    println!("{took:?} after /health, the terminal shows: {line}");
     let reason = line.trim_start_matches("not serving: ");
-    assert!(answer.body.contains(reason), "/health says something else: {}", answer.body);
+    assert!(answer.body.contains(reason), "/health gives another reason: {}", answer.body);
 
     let cluster = request(address, "GET", "/distributed/status", "").unwrap().json();
     assert_eq!((&cluster["reason"], &cluster["stages"][0]["state"]), (&reason.into(), &"standby".into()));
@@ -107,12 +107,12 @@ fn a_model_that_does_not_fit_is_said_to_be_so_everywhere_and_the_remedy_works() 
     let mut small = stage("small", "16MiB");
     let logged = lines(small.0.stderr.take().unwrap());
     line_with(&logged, &["waiting: no placement can be made", "the stages offer 80.0 MiB", "are missing"], START_TIME);
-    let (line, _) = line_with(&said, &["not serving: ", "the stages offer 80.0 MiB"], LINE_TIME);
+    let (line, _) = line_with(&terminal, &["not serving: ", "the stages offer 80.0 MiB"], LINE_TIME);
 
     let (_, remedy) = line.split_once("one more stage that may use ").expect("a remedy");
     let remedy: String = remedy.split_whitespace().take(2).collect();
     let _large = stage("large", &remedy);
     wait_for("the remedy helps", START_TIME, || health().status == 200);
-    line_with(&said, &["ready after"], LINE_TIME);
+    line_with(&terminal, &["ready after"], LINE_TIME);
     assert_eq!(ask("doctor", &store).0, Some(0));
 }

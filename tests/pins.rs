@@ -11,7 +11,7 @@ use common::etcd::{Etcd, etcdctl};
 use common::wait_for;
 use serde_json::{Value, json};
 
-const MOST: Duration = Duration::from_secs(20);
+const MOVE_WAIT_MAX: Duration = Duration::from_secs(20);
 const TOKENS: u32 = 400;
 
 fn put(etcd: &Etcd, stage: &str, value: &str) {
@@ -40,8 +40,9 @@ fn holder(cluster: &Cluster, slot: u64) -> (String, Value) {
 
 /// The exit status and the standard output of a verb.
 fn baton(etcd: &Etcd, arguments: &[&str]) -> (Option<i32>, String) {
-    let said = Command::new(env!("CARGO_BIN_EXE_baton")).args(arguments).args(["--etcd", &etcd.url]).output().unwrap();
-    (said.status.code(), String::from_utf8(said.stdout).unwrap())
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_baton")).args(arguments).args(["--etcd", &etcd.url]).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 
 #[test]
@@ -68,7 +69,9 @@ fn pins_move_layers_under_a_running_request_and_bad_ones_change_nothing() {
     };
     disturbed(&|| {
         put(&etcd, &first, r#"{"layers":[0,5]}"#);
-        wait_for("the layers move", MOST, || holder(&cluster, 0).1 == pinned && cluster.get("/health").status == 200);
+        wait_for("the layers move", MOVE_WAIT_MAX, || {
+            holder(&cluster, 0).1 == pinned && cluster.get("/health").status == 200
+        });
     });
     assert_eq!(generation(&cluster), before + 1);
     assert_eq!(status_of(&etcd, &first).unwrap()["honoured"], true);
@@ -78,31 +81,31 @@ fn pins_move_layers_under_a_running_request_and_bad_ones_change_nothing() {
         (last.as_str(), r#"{"layers":[6,30]}"#, "layers 5..6 would be held by nobody"),
         (last.as_str(), r#"{"layers":[0,12"#, "unreadable value"),
         (last.as_str(), r#"{"memory":"900TiB"}"#, "more than stage"),
-        ("nobody", r#"{"layers":[]}"#, "is not there"),
+        ("nobody", r#"{"layers":[]}"#, "is not live"),
     ] {
         put(&etcd, stage, bad);
-        let says_why = || status_of(&etcd, stage).is_some_and(|status| status["reason"].to_string().contains(why));
-        wait_for(why, MOST, says_why);
+        let has_reason = || status_of(&etcd, stage).is_some_and(|status| status["reason"].to_string().contains(why));
+        wait_for(why, MOVE_WAIT_MAX, has_reason);
         let shown = |pin: &Value| pin["stage"] == stage && pin["reason"].to_string().contains(why);
-        wait_for("the gateway says why", MOST, || {
+        wait_for("the gateway shows the reason", MOVE_WAIT_MAX, || {
             let pins = cluster.get("/distributed/status").json()["pins"].clone();
             pins.as_array().unwrap().iter().any(shown)
         });
-        let said = baton(&etcd, &["status"]).1;
-        assert!(said.contains(why), "{said}");
+        let output = baton(&etcd, &["status"]).1;
+        assert!(output.contains(why), "{output}");
         delete(&etcd, stage);
-        wait_for("what was said of it goes", MOST, || status_of(&etcd, stage).is_none());
+        wait_for("its status is deleted", MOVE_WAIT_MAX, || status_of(&etcd, stage).is_none());
         assert_eq!(generation(&cluster), before + 1, "{bad}");
     }
     disturbed(&|| {
         delete(&etcd, &first);
         // This may differ from the first division, because the stages have measured their speeds by now.
-        wait_for("the layers come back", MOST, || {
+        wait_for("the layers come back", MOVE_WAIT_MAX, || {
             holder(&cluster, 0).1 != pinned && cluster.get("/health").status == 200
         });
     });
     assert_eq!(generation(&cluster), before + 2);
-    wait_for("nothing stays behind", MOST, || status_of(&etcd, &first).is_none());
+    wait_for("nothing stays behind", MOVE_WAIT_MAX, || status_of(&etcd, &first).is_none());
 
     // The same through the command line, which checks a pin before it writes it.
     let preview = baton(&etcd, &["plan", &first, "0..7", "--json"]);
@@ -111,8 +114,8 @@ fn pins_move_layers_under_a_running_request_and_bad_ones_change_nothing() {
     assert_eq!(generation(&cluster), before + 2, "a preview changed something");
     assert_eq!(baton(&etcd, &["pin", &first, "0..31"]), (Some(1), String::new()));
     assert_eq!(baton(&etcd, &["pin", &first, "0..7"]).0, Some(0));
-    wait_for("the layers move", MOST, || holder(&cluster, 0).1 == json!([0, 7]));
+    wait_for("the layers move", MOVE_WAIT_MAX, || holder(&cluster, 0).1 == json!([0, 7]));
     assert_eq!(baton(&etcd, &["unpin", &first]).0, Some(0));
-    wait_for("the layers come back", MOST, || holder(&cluster, 0).1 != json!([0, 7]));
+    wait_for("the layers come back", MOVE_WAIT_MAX, || holder(&cluster, 0).1 != json!([0, 7]));
     assert_eq!(baton(&etcd, &["unpin", &first]), (Some(1), String::new()));
 }

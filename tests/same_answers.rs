@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// Tokens of an answer.
 const TOKENS: usize = 48;
 /// Most rounds of concurrent requests. At least one of them must lose blocks.
-const CROWDS_MAX: u32 = 5;
+const ROUNDS_MAX: u32 = 5;
 
 /// Sixteen requests, every other one seeded instead of greedy. Their prompts have 40 to 600 tokens.
 fn requests() -> Vec<Value> {
@@ -30,7 +30,7 @@ fn requests() -> Vec<Value> {
 }
 
 /// The part of an answer that must be the same: tokens and log-probabilities.
-fn said(answer: &Value) -> &Value {
+fn logprobs(answer: &Value) -> &Value {
     &answer["choices"][0]["logprobs"]
 }
 
@@ -38,7 +38,7 @@ fn ask(cluster: &Cluster, request: &Value) -> Value {
     let answer = cluster.post("/v1/completions", request);
     assert_eq!(answer.status, 200, "{}", answer.body);
     let answer = answer.json();
-    assert_eq!(said(&answer)["token_logprobs"].as_array().unwrap().len(), TOKENS);
+    assert_eq!(logprobs(&answer)["token_logprobs"].as_array().unwrap().len(), TOKENS);
     answer
 }
 
@@ -57,7 +57,7 @@ fn together(cluster: &Cluster, requests: &[Value]) -> Vec<Value> {
 
 fn assert_same(these: &[Value], those: &[Value], how: &str) {
     for (index, (these, those)) in these.iter().zip(those).enumerate() {
-        assert_eq!(said(these), said(those), "request {index} {how}");
+        assert_eq!(logprobs(these), logprobs(those), "request {index} {how}");
     }
 }
 
@@ -70,33 +70,33 @@ const ATTEMPTS: &str = "/timings/attempts";
 const ROWS: &str = "/timings/stages/0/rows";
 
 #[test]
-fn alone_in_company_after_a_hit_and_after_losing_its_blocks_an_answer_is_the_same() {
+fn an_answer_does_not_depend_on_batch_prefix_cache_or_eviction() {
     let requests = requests();
     let plain = ["--speculation", "off", "--kv-tokens", "16384"];
     let reference = alone(&Cluster::start(1, &plain, &[]), &requests);
     assert_eq!(sum(&reference, ATTEMPTS), 16, "the reference was disturbed");
 
     let cluster = Cluster::start(2, &plain, &[]);
-    let company = together(&cluster, &requests);
-    assert_same(&company, &reference, "in company of fifteen");
+    let batched = together(&cluster, &requests);
+    assert_same(&batched, &reference, "in a batch of sixteen");
     let again = together(&cluster, &requests);
-    assert!(sum(&again, CACHED) > sum(&company, CACHED) + 500, "nothing was known the second time");
-    assert_same(&again, &reference, "begun with known blocks");
+    assert!(sum(&again, CACHED) > sum(&batched, CACHED) + 500, "there were no prefix-cache hits the second time");
+    assert_same(&again, &reference, "after prefix-cache hits");
     drop(cluster);
 
     // There is room for two of the longest requests. The others lose their blocks again and again, or wait.
     let cluster = Cluster::start(2, &["--speculation", "off", "--kv-tokens", "1024"], &[]);
     // The order in which sixteen clients arrive is random, and in some orders all find room in turn.
-    let loses = |_| {
-        let crowded = together(&cluster, &requests);
-        assert_same(&crowded, &reference, "after losing its blocks");
-        sum(&crowded, ATTEMPTS) > 16
+    let loses_blocks = |_| {
+        let contended = together(&cluster, &requests);
+        assert_same(&contended, &reference, "after losing its blocks");
+        sum(&contended, ATTEMPTS) > 16
     };
-    assert!((0..CROWDS_MAX).any(loses), "nobody lost blocks");
+    assert!((0..ROUNDS_MAX).any(loses_blocks), "no sequence lost blocks");
 }
 
 #[test]
-fn guesses_save_steps_and_change_nothing() {
+fn speculative_tokens_change_no_answer() {
     let phrase: Vec<u32> = golden()[3].prompt.iter().copied().take(20).collect();
     let repeated = |index: u32| [&phrase[..], &[1000 + index], &phrase, &[1000 + index], &phrase].concat();
     let request = |index: u32| {
@@ -108,8 +108,8 @@ fn guesses_save_steps_and_change_nothing() {
     let requests: Vec<_> = (0..8).map(request).collect();
     let without = alone(&Cluster::start(2, &["--speculation", "off"], &[]), &requests);
     let with = alone(&Cluster::start(2, &["--speculation", "on"], &[]), &requests);
-    assert_same(&with, &without, "with guesses");
+    assert_same(&with, &without, "with speculative tokens");
     // Each speculative token is a row in addition to those that the tokens need. Both clusters compute the first block
     // of a fresh prompt.
-    assert!(sum(&with, ROWS) > sum(&without, ROWS), "nothing was guessed");
+    assert!(sum(&with, ROWS) > sum(&without, ROWS), "no speculative tokens were sent");
 }

@@ -9,16 +9,16 @@ mod collector;
 
 #[cfg(not(feature = "otlp"))]
 #[test]
-fn a_build_that_cannot_send_spans_says_so() {
+fn a_build_without_spans_refuses_to_send_them() {
     let run = |flag: &[&str], variable: &str| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_baton"));
         let command = command.arg("gateway").args(flag).env("OTEL_EXPORTER_OTLP_ENDPOINT", variable);
         let output = command.output().expect("baton runs");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    for (code, said) in [run(&["--otlp-endpoint", "http://127.0.0.1:4318"], ""), run(&[], "http://127.0.0.1:4318")] {
-        assert_eq!(code, Some(64), "{said}");
-        assert!(said.contains("http://127.0.0.1:4318") && said.contains("--features otlp"), "{said}");
+    for (code, stderr) in [run(&["--otlp-endpoint", "http://127.0.0.1:4318"], ""), run(&[], "http://127.0.0.1:4318")] {
+        assert_eq!(code, Some(64), "{stderr}");
+        assert!(stderr.contains("http://127.0.0.1:4318") && stderr.contains("--features otlp"), "{stderr}");
     }
 }
 
@@ -32,7 +32,7 @@ mod with_a_collector {
     use super::common::cluster::Cluster;
 
     /// Longer than a span waits until it is sent in a batch with others.
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const WAIT_MAX: Duration = Duration::from_secs(10);
 
     fn chat(cluster: &Cluster, tokens: u32) {
         let messages = [json!({"role": "user", "content": "What is the capital of France?"})];
@@ -54,7 +54,7 @@ mod with_a_collector {
         let cluster = Cluster::start(2, &["--speculation", "off", "--otlp-endpoint", &collector.url()], &[]);
         chat(&cluster, TOKENS);
         let is_chat = |span: &Span| span.name == "request" && span.text("path") == "/v1/chat/completions";
-        let spans = collector.wait(PATIENCE, |spans| spans.iter().any(is_chat));
+        let spans = collector.wait(WAIT_MAX, |spans| spans.iter().any(is_chat));
         let request = spans.iter().find(|span| is_chat(span)).expect("the request was waited for");
         assert!(request.parent_span_id.is_empty(), "nothing stands above a request");
         let [sequence] = below(&spans, request, "sequence")[..] else { panic!("not one sequence: {spans:?}") };
@@ -73,7 +73,7 @@ mod with_a_collector {
     }
 
     #[test]
-    fn what_is_left_is_sent_at_the_end() {
+    fn pending_spans_are_sent_at_the_end() {
         let collector = Collector::start();
         let mut cluster = Cluster::start(1, &[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url())]);
         chat(&cluster, 2);
@@ -84,7 +84,7 @@ mod with_a_collector {
     }
 
     #[test]
-    fn a_collector_that_says_nothing_holds_up_no_request_and_no_end() {
+    fn a_silent_collector_delays_no_request_and_no_shutdown() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", silent.local_addr().unwrap());
         let mut cluster = Cluster::start(1, &["--otlp-endpoint", &url], &[]);

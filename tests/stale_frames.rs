@@ -1,5 +1,5 @@
-//! Frames that a zombie would send. The test makes them and sends them to real stages over real links while requests
-//! run: none is computed, each is counted, and no request is disturbed.
+//! Frames that a stale process would send. The test makes them and sends them to real stages over real links while
+//! requests run: none is computed, each is counted, and no request is disturbed.
 
 mod common;
 
@@ -31,7 +31,7 @@ fn frame(generation: u64, gateway: u32, epoch: u64, slot: u32) -> Frame {
         tokens: vec![5],
         blocks: vec![0],
         logits: vec![0],
-        sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 },
+        sampling: Sampling::GREEDY,
     };
     Frame::Hop(Hop {
         generation: Generation(generation),
@@ -48,8 +48,8 @@ fn frame(generation: u64, gateway: u32, epoch: u64, slot: u32) -> Frame {
 
 /// The claims of the placement: generation, slot, and endpoint at which the stage takes frames.
 fn endpoints(etcd: &Etcd) -> Vec<(u64, u32, String)> {
-    let (_, said) = etcdctl(&etcd.url, &["get", "--prefix", "/baton/v1/home/claims/"]);
-    let lines: Vec<_> = said.lines().collect();
+    let (_, listing) = etcdctl(&etcd.url, &["get", "--prefix", "/baton/v1/home/claims/"]);
+    let lines: Vec<_> = listing.lines().collect();
     let claims = lines.chunks_exact(2).map(|pair| {
         let mut key = pair[0].rsplit('/').map(|part| part.parse::<u64>().expect("a number"));
         let (slot, generation) = (key.next().unwrap() as u32, key.next().unwrap());
@@ -60,7 +60,7 @@ fn endpoints(etcd: &Etcd) -> Vec<(u64, u32, String)> {
 }
 
 #[test]
-fn what_a_zombie_sends_is_counted_and_never_computed() {
+fn stale_frames_are_counted_and_never_computed() {
     let etcd = Etcd::start();
     let mut fleet = Fleet::start(&etcd, 2, None, &["--lease-ttl-s", "2"]);
     let claims = endpoints(&etcd);
@@ -71,10 +71,10 @@ fn what_a_zombie_sends_is_counted_and_never_computed() {
     let epochs = fleet.metric("baton_epochs_total");
     let refused = fleet.metric(REFUSED);
     let mut sent = 0;
-    let course = fleet.disturbed("a zombie sends", |_| {
+    let outcome = fleet.with_fault("stale frames are sent", |_| {
         runtime.block_on(async {
             for (generation, slot, endpoint) in &claims {
-                let mut zombie = Outbound::connect(endpoint, None).await.expect("the stage takes connections");
+                let mut stale_sender = Outbound::connect(endpoint, None).await.expect("the stage takes connections");
                 for _ in 0..TIMES {
                     for frame in [
                         frame(generation - 1, 0, u64::MAX, *slot),
@@ -83,17 +83,17 @@ fn what_a_zombie_sends_is_counted_and_never_computed() {
                         frame(*generation, 0, u64::MAX, slot + 1),
                         frame(*generation, NOBODY, u64::MAX, *slot),
                     ] {
-                        zombie.send(&frame, Vec::new()).await.expect("it is sent");
+                        stale_sender.send(&frame, Vec::new()).await.expect("it is sent");
                         sent += 1;
                     }
                 }
-                zombie.flush().await.expect("it is sent");
+                stale_sender.flush().await.expect("it is sent");
             }
         });
     });
-    assert_eq!(course.attempts, 1, "a request was disturbed");
+    assert_eq!(outcome.attempts, 1, "a request was disturbed");
     let counted = || fleet.metric(REFUSED) - refused;
-    wait_for("every frame of the zombie is counted", REPORT_WAIT_MAX, || counted() >= f64::from(sent));
+    wait_for("every stale frame is counted", REPORT_WAIT_MAX, || counted() >= f64::from(sent));
     assert_eq!((counted(), fleet.metric("baton_epochs_total")), (f64::from(sent), epochs));
-    println!("{sent} frames of a zombie: {sent} refused, none computed");
+    println!("{sent} stale frames: {sent} refused, none computed");
 }

@@ -14,13 +14,13 @@ const QUOTA_BYTES: &str = "4194304";
 const NAMED_WAIT_MAX: Duration = Duration::from_secs(10);
 
 #[test]
-fn whatever_happens_to_etcd_every_request_ends_as_if_nothing_had() {
+fn etcd_faults_change_no_answer() {
     let mut etcd = Etcd::start_with(3, "127.0.0.1", &[]);
     let mut fleet = Fleet::start(&etcd, 2, None, &["--lease-ttl-s", "5"]);
-    let course = fleet.disturbed("etcd's leader is killed", |_| etcd.kill_leader());
-    assert_eq!(course.attempts, 1, "serving does not hang on etcd's leader");
+    let outcome = fleet.with_fault("etcd's leader is killed", |_| etcd.kill_leader());
+    assert_eq!(outcome.attempts, 1, "serving does not depend on etcd's leader");
     etcd.restart();
-    fleet.disturbed("all of etcd is killed and comes back without its history", |_| {
+    fleet.with_fault("all of etcd is killed and comes back without its history", |_| {
         etcd.kill();
         std::thread::sleep(Duration::from_millis(500));
         etcd.restart();
@@ -35,13 +35,13 @@ fn whatever_happens_to_etcd_every_request_ends_as_if_nothing_had() {
     });
     let is_reachable = || fleet.get("/distributed/status").json()["store"]["reachable"] == true;
     wait_for("the gateway finds etcd again", Duration::from_secs(10), is_reachable);
-    fleet.whole();
+    fleet.wait_until_complete();
     // The gateway follows etcd again: a change that is written now shows in its status.
     assert!(etcdctl(&etcd.url, &["put", "/baton/v1/home/pins/s0", "[1]"]).0);
-    let has_heard = || fleet.get("/distributed/status").json()["complaints"].to_string().contains("pins/s0");
-    wait_for("the gateway hears of a change", Duration::from_secs(10), has_heard);
+    let has_changed = || fleet.get("/distributed/status").json()["complaints"].to_string().contains("pins/s0");
+    wait_for("the gateway shows a change", Duration::from_secs(10), has_changed);
     assert!(etcdctl(&etcd.url, &["del", "--prefix", "/baton/v1/home/pins"]).0);
-    fleet.back_to_base(&etcd);
+    fleet.wait_until_released(&etcd);
 }
 
 #[test]
@@ -58,17 +58,17 @@ fn an_etcd_without_room_is_named_and_serving_goes_on() {
         assert!(filled < 100, "etcd takes more than its quota");
     }
     wait_for("the gateway names it", NAMED_WAIT_MAX, || alarms().contains("no room"));
-    let course = fleet.disturbed("etcd takes no writes", |_| std::thread::sleep(Duration::from_secs(6)));
-    assert_eq!(course.attempts, 1, "{course:?}");
+    let outcome = fleet.with_fault("etcd takes no writes", |_| std::thread::sleep(Duration::from_secs(6)));
+    assert_eq!(outcome.attempts, 1, "{outcome:?}");
     let health = fleet.get("/health");
     assert!(health.status == 200 && health.body.contains("no room"), "{}", health.body);
-    fleet.whole();
+    fleet.wait_until_complete();
     // Makes room, as etcd's manual describes.
     assert!(etcdctl(&etcd.url, &["del", "--prefix", "/elsewhere"]).0);
-    let (_, said) = etcdctl(&etcd.url, &["get", "/elsewhere", "-w", "json"]);
-    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-    assert!(etcdctl(&etcd.url, &["compact", &said["header"]["revision"].to_string()]).0);
+    let (_, listing) = etcdctl(&etcd.url, &["get", "/elsewhere", "-w", "json"]);
+    let listing: serde_json::Value = serde_json::from_str(&listing).unwrap();
+    assert!(etcdctl(&etcd.url, &["compact", &listing["header"]["revision"].to_string()]).0);
     assert!(etcdctl(&etcd.url, &["defrag"]).0 && etcdctl(&etcd.url, &["alarm", "disarm"]).0);
-    wait_for("the gateway hears that all is well", NAMED_WAIT_MAX, || alarms() == "[]");
-    fleet.back_to_base(&etcd);
+    wait_for("the gateway shows no alarms", NAMED_WAIT_MAX, || alarms() == "[]");
+    fleet.wait_until_released(&etcd);
 }

@@ -171,7 +171,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_messages_say_the_control_tokens_are_the_template_s(
+    fn messages_add_no_control_tokens(
         contents in proptest::collection::vec(r"([a-zé中🙂 \n]|<\||\|>|im_end|im_start|<\|im_end\|>|<\|endoftext\|>){0,12}", 1..4),
     ) {
         let said = |content: &String| Message { role: "user".to_owned(), content: content.clone() };

@@ -56,20 +56,20 @@ async fn across(
     payload: &Bytes,
     rounds: usize,
 ) -> Result<Vec<Duration>, Failure> {
-    let (say, mut hear) = tokio::sync::mpsc::channel(1);
+    let (endpoint_sender, mut endpoint_receiver) = tokio::sync::mpsc::channel(1);
     let (arrive, mut arrived) = tokio::sync::mpsc::channel(1);
     let receiver = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let mut inbound = Inbound::bind(listen).await.expect("a socket");
-            say.send(inbound.endpoint().to_owned()).await.expect("a listener");
+            endpoint_sender.send(inbound.endpoint().to_owned()).await.expect("a listener");
             for _ in 0..rounds {
                 std::hint::black_box(inbound.receive().await.expect("a message"));
                 arrive.send(Instant::now()).await.expect("a listener");
             }
         });
     });
-    let mut outbound = Outbound::connect(&hear.recv().await.ok_or("no endpoint")?, Some(key)).await?;
+    let mut outbound = Outbound::connect(&endpoint_receiver.recv().await.ok_or("no endpoint")?, Some(key)).await?;
     let mut times = Vec::new();
     for _ in 0..rounds {
         let start = Instant::now();
@@ -106,7 +106,7 @@ fn print(kind: &str, size: &str, mut times: Vec<Duration>) {
 }
 
 fn hop(rows: u32, hidden: u32) -> Frame {
-    let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 7, choice: 0 };
+    let sampling = Sampling { seed: 7, ..Sampling::GREEDY };
     let slice = Slice {
         sequence: SequenceId(1),
         attempt: Attempt(0),

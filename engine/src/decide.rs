@@ -4,14 +4,14 @@
 use schema::record::{Placement, Shard, StageRecord};
 use schema::{Generation, Key, StageName};
 
-use crate::planner::{NoPlan, Note, PlanError, Proposal};
+use crate::planner::{NoPlan, PinStatusWrite, PlanError, Proposal};
 use crate::view::ClusterView;
 
 /// The next action of a stage.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Nothing: the placement stands, and this stage has claimed its part or has none.
-    Rest,
+    Nothing,
     /// Nothing yet.
     Wait(Waiting),
     /// Commit this placement, provided the placement that was seen still stands.
@@ -21,10 +21,10 @@ pub enum Action {
         /// The seen placement's revision, or that of an unusable value in its place. `None` if there was none.
         replacing: Option<u64>,
         /// The statuses of pins to be written with it.
-        notes: Vec<Note>,
+        status_writes: Vec<PinStatusWrite>,
     },
     /// Write the statuses of pins.
-    Note(Vec<Note>),
+    WritePinStatuses(Vec<PinStatusWrite>),
     /// Claim the slot of this stage.
     Claim {
         /// The placement's generation.
@@ -51,7 +51,7 @@ pub enum Waiting {
         expected: u32,
     },
     /// A moment without joins and leaves.
-    Quiet,
+    Settling,
     /// A plan, which mostly needs more memory.
     Memory(PlanError),
 }
@@ -77,25 +77,25 @@ pub fn decide(view: &ClusterView, me: &StageName, stability: Stability) -> Actio
     if current.is_none() && view.stages.len() < model.stages_min as usize {
         return Action::Wait(Waiting::Stages { found: view.stages.len(), expected: model.stages_min });
     }
-    let Proposal { shards, notes, .. } = Proposal::new(view, model, stability >= Stability::Standing);
+    let Proposal { shards, status_writes, .. } = Proposal::new(view, model, stability >= Stability::Standing);
     // The status of a pin is written once the placement shows it. Until then the old status tells which layers are to
     // be given back.
-    let at_rest = || match follow(view, me) {
-        Action::Rest if !notes.is_empty() => Action::Note(notes.clone()),
+    let settled_action = || match follow(view, me) {
+        Action::Nothing if !status_writes.is_empty() => Action::WritePinStatuses(status_writes.clone()),
         action => action,
     };
     let shards = match shards {
         Ok(shards) => shards,
         // Claims of the old placement stay: the stages go on serving by them.
-        Err(error) => return rest_or(at_rest(), Waiting::Memory(error)),
+        Err(error) => return nothing_or(settled_action(), Waiting::Memory(error)),
     };
     if current.is_some_and(|current| current.value.shards() == shards) {
-        return at_rest();
+        return settled_action();
     }
     // If the operator asked for a number of stages and all of them are live, there is no need to wait for more.
     let complete = current.is_none() && model.stages_min > 1;
     if stability < Stability::Settled && !complete {
-        return rest_or(follow(view, me), Waiting::Quiet);
+        return nothing_or(follow(view, me), Waiting::Settling);
     }
     // Claims count too: if the placement was deleted, the generations in frames must not begin again.
     let placed = current.map(|current| current.value.generation());
@@ -103,15 +103,16 @@ pub fn decide(view: &ClusterView, me: &StageName, stability: Stability) -> Actio
     let generation = placed.into_iter().chain(claimed).max().unwrap_or_default().next();
     match Placement::new(generation, shards) {
         Ok(placement) => {
-            let replacing = current.map(|current| current.mod_revision).or_else(|| view.spoilt(&Key::Placement));
-            Action::Propose { placement, replacing, notes }
+            let replacing =
+                current.map(|current| current.mod_revision).or_else(|| view.unusable_revision(&Key::Placement));
+            Action::Propose { placement, replacing, status_writes }
         }
-        Err(_) => Action::Rest, // The planner's ranges are contiguous, as its proptest checks.
+        Err(_) => Action::Nothing, // The planner's ranges are contiguous, as its proptest checks.
     }
 }
 
 /// True if two views lead to the same decisions. They may differ in the load that stages report every few seconds.
-pub fn alike(one: &ClusterView, other: &ClusterView) -> bool {
+pub fn same_decision(one: &ClusterView, other: &ClusterView) -> bool {
     let what_counts = |view: &ClusterView| -> Vec<_> {
         let stages = view.stages.iter();
         let counts = |stage: &StageRecord| (stage.memory_budget_bytes, stage.speed.clone(), stage.leaving);
@@ -133,7 +134,7 @@ impl Waiting {
     /// remedies, which takes a few milliseconds in large clusters.
     pub fn reason(&self, view: &ClusterView) -> Option<String> {
         match self {
-            Self::Registration | Self::Quiet => None,
+            Self::Registration | Self::Settling => None,
             Self::Model => Some("nobody has named a model".to_owned()),
             Self::Stages { .. } | Self::Memory(_) => Some(NoPlan::find(view, &view.model.as_ref()?.value)?.to_string()),
         }
@@ -142,17 +143,17 @@ impl Waiting {
 
 /// Claims the slot that the placement gives to `me`, unless that is done.
 fn follow(view: &ClusterView, me: &StageName) -> Action {
-    let Some(placement) = view.placement.as_ref().map(|placement| &placement.value) else { return Action::Rest };
-    let Some(slot) = placement.slot_of(me) else { return Action::Rest };
+    let Some(placement) = view.placement.as_ref().map(|placement| &placement.value) else { return Action::Nothing };
+    let Some(slot) = placement.slot_of(me) else { return Action::Nothing };
     let generation = placement.generation();
     match (view.claims.get(&(generation, slot)), placement.shard(slot)) {
         (None, Some(shard)) => Action::Claim { generation, slot, shard: shard.clone() },
-        _ => Action::Rest,
+        _ => Action::Nothing,
     }
 }
 
-fn rest_or(action: Action, waiting: Waiting) -> Action {
-    if action == Action::Rest { Action::Wait(waiting) } else { action }
+fn nothing_or(action: Action, waiting: Waiting) -> Action {
+    if action == Action::Nothing { Action::Wait(waiting) } else { action }
 }
 
 #[cfg(test)]
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_placement_waits_for_the_stages_asked_for() {
+    fn the_first_placement_waits_for_stages_min() {
         let expected = Action::Wait(Waiting::Stages { found: 1, expected: 2 });
         assert_eq!(decide(&view(&["a"], 2), &name("a"), Stability::Settled), expected);
         assert!(matches!(
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waited_for_is_said_with_what_would_help() {
+    fn a_waiting_stage_gives_the_reason_and_the_remedies() {
         let reason = |view: &ClusterView| match decide(view, &name("a"), Stability::Settled) {
             Action::Wait(waiting) => waiting.reason(view).unwrap(),
             action => panic!("expected to wait, found {action:?}"),
@@ -220,11 +221,11 @@ mod tests {
             may use 20 B"
         );
         insta::assert_snapshot!(reason(&ClusterView::default()), @"nobody has named a model");
-        assert_eq!(Waiting::Quiet.reason(&small), None);
+        assert_eq!(Waiting::Settling.reason(&small), None);
     }
 
     #[test]
-    fn stages_that_all_leave_are_told_from_none() {
+    fn stages_that_are_all_leaving_differ_from_no_stages() {
         let mut view = view(&["a", "b"], 1);
         view.stages.values_mut().for_each(|stage| stage.value.leaving = true);
         let stages = vec![name("a"), name("b")];
@@ -233,8 +234,8 @@ mod tests {
     }
 
     #[test]
-    fn without_a_number_asked_for_the_first_placement_waits_for_quiet() {
-        assert_eq!(decide(&view(&["a", "b"], 1), &name("a"), Stability::Changing), Action::Wait(Waiting::Quiet));
+    fn without_a_stages_min_the_first_placement_waits_until_stages_settle() {
+        assert_eq!(decide(&view(&["a", "b"], 1), &name("a"), Stability::Changing), Action::Wait(Waiting::Settling));
         assert!(matches!(
             decide(&view(&["a", "b"], 1), &name("b"), Stability::Settled),
             Action::Propose { replacing: None, .. }
@@ -257,16 +258,16 @@ mod tests {
         };
         assert_eq!((slot, shard.layers), (1, LayerRange::new(2, 4).unwrap()));
         claim(&mut view, 1);
-        assert_eq!(decide(&view, &name("b"), Stability::Settled), Action::Rest);
+        assert_eq!(decide(&view, &name("b"), Stability::Settled), Action::Nothing);
     }
 
     #[test]
-    fn a_join_and_a_leave_make_the_next_generation_when_it_is_quiet() {
+    fn a_join_and_a_leave_make_the_next_generation_once_settled() {
         let mut view = view(&["a"], 1);
         assert_eq!(place(&mut view).generation(), Generation(1));
         claim(&mut view, 0);
         view.stages.insert(name("b"), versioned(stage(1000)));
-        assert_eq!(decide(&view, &name("b"), Stability::Changing), Action::Wait(Waiting::Quiet));
+        assert_eq!(decide(&view, &name("b"), Stability::Changing), Action::Wait(Waiting::Settling));
         let joined = decide(&view, &name("b"), Stability::Settled);
         assert!(
             matches!(&joined, Action::Propose { placement, replacing: Some(7), .. } if placement.shards().len() == 2)
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_that_nobody_can_make_good_keeps_the_placement() {
+    fn a_loss_that_no_stage_can_make_good_keeps_the_placement() {
         let mut view = view(&["a", "b"], 1);
         view.stages.insert(name("a"), versioned(stage(20)));
         view.stages.insert(name("b"), versioned(stage(20)));
@@ -304,7 +305,7 @@ mod tests {
         let mut view = view(&["a", "b", "c", "d"], 1);
         let placement = place(&mut view);
         view.stages.insert(name("e"), versioned(stage(1000)));
-        assert_eq!(decide(&view, &name("e"), Stability::Settled), Action::Rest);
+        assert_eq!(decide(&view, &name("e"), Stability::Settled), Action::Nothing);
         assert_eq!(view.placement.unwrap().value, placement);
     }
 
@@ -313,10 +314,10 @@ mod tests {
     }
 
     /// Puts a pin with revision `revision`, or deletes it.
-    fn pin(view: &mut ClusterView, stage: &str, wish: Option<Pin>, revision: u64) {
+    fn pin(view: &mut ClusterView, stage: &str, value: Option<Pin>, revision: u64) {
         view.pins.remove(&name(stage));
-        let wish = wish.map(|value| Versioned { value, mod_revision: revision });
-        view.pins.extend(wish.map(|wish| (name(stage), wish)));
+        let pin = value.map(|value| Versioned { value, mod_revision: revision });
+        view.pins.extend(pin.map(|pin| (name(stage), pin)));
     }
 
     /// Carries out the decisions of the stages until they rest. Returns the number of placements that took.
@@ -324,21 +325,21 @@ mod tests {
         let mut proposals = 0;
         let me = view.stages.keys().next().unwrap().clone();
         for _ in 0..10 {
-            let notes = match decide(view, &me, Stability::Settled) {
-                Action::Propose { placement, notes, .. } => {
+            let status_writes = match decide(view, &me, Stability::Settled) {
+                Action::Propose { placement, status_writes, .. } => {
                     proposals += 1;
                     view.placement = Some(versioned(placement.clone()));
                     view.claims.clear();
                     (0..placement.shards().len() as u32).for_each(|slot| claim(view, slot));
-                    notes
+                    status_writes
                 }
-                Action::Note(notes) => notes,
-                Action::Rest | Action::Wait(_) => return proposals,
+                Action::WritePinStatuses(status_writes) => status_writes,
+                Action::Nothing | Action::Wait(_) => return proposals,
                 Action::Claim { .. } => panic!("everything is claimed"),
             };
-            for note in notes {
-                view.pin_statuses.remove(&note.stage);
-                view.pin_statuses.extend(note.status.map(|status| (note.stage, versioned(status))));
+            for write in status_writes {
+                view.pin_statuses.remove(&write.stage);
+                view.pin_statuses.extend(write.status.map(|status| (write.stage, versioned(status))));
             }
         }
         panic!("the stages do not come to rest: {view:?}");
@@ -369,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_that_leaves_no_plan_changes_nothing_and_says_why() {
+    fn a_pin_that_leaves_no_plan_changes_nothing_and_gives_the_reason() {
         let mut view = view(&["a", "b"], 1);
         view.stages.insert(name("b"), versioned(stage(25)));
         settle(&mut view);
@@ -383,12 +384,16 @@ mod tests {
             ("b", Pin::Layers(layers(0, 3)), "layers 0..3 need 30 B: stage b may use 25 B"),
             ("b", Pin::Memory("1GiB".parse().unwrap()), "1GiB is more than stage b may use: 25 B"),
             ("a", Pin::Excluded, "15 B are missing"),
-            ("x", Pin::Excluded, "stage x is not there"),
+            ("x", Pin::Excluded, "stage x is not live"),
         ];
-        for (revision, (stage, wish, why)) in (20..).zip(bad) {
-            pin(&mut view, stage, Some(wish), revision);
-            assert_eq!(settle(&mut view), 0, "{wish}");
-            assert!(reason(&view, stage).is_some_and(|reason| reason.contains(why)), "{wish}: {:?}", view.pin_statuses);
+        for (revision, (stage, value, why)) in (20..).zip(bad) {
+            pin(&mut view, stage, Some(value), revision);
+            assert_eq!(settle(&mut view), 0, "{value}");
+            assert!(
+                reason(&view, stage).is_some_and(|reason| reason.contains(why)),
+                "{value}: {:?}",
+                view.pin_statuses
+            );
             pin(&mut view, stage, (stage == "b").then_some(Pin::Layers(layers(2, 4))), 10);
             assert_eq!(settle(&mut view), 0);
             assert_eq!(view.placement, before);
@@ -425,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cordoned_newcomer_gets_nothing() {
+    fn a_cordoned_new_stage_gets_nothing() {
         let mut view = view(&["a", "b"], 1);
         settle(&mut view);
         pin(&mut view, "c", Some(Pin::Cordoned), 20);
@@ -436,15 +441,15 @@ mod tests {
     }
 
     #[test]
-    fn what_stages_report_of_their_load_decides_nothing() {
+    fn the_reported_load_changes_no_decision() {
         let one = view(&["a", "b"], 1);
         let mut other = one.clone();
         let record = other.stages.get_mut(&name("a")).unwrap();
         record.value.load.tokens_total = 5;
         record.mod_revision += 1;
         other.revision += 1;
-        assert!(alike(&one, &other));
+        assert!(same_decision(&one, &other));
         pin(&mut other, "a", Some(Pin::Cordoned), 5);
-        assert!(!alike(&one, &other));
+        assert!(!same_decision(&one, &other));
     }
 }

@@ -35,7 +35,7 @@ pub enum Finish {
 #[derive(Debug, Clone, PartialEq)]
 pub enum TokenEvent {
     /// Work on the sequence has begun. This is the first event and comes once.
-    Began {
+    Started {
         /// Tokens at the start of the prompt that need not be computed, because another sequence's keys and values
         /// serve.
         cached_tokens: u32,
@@ -167,7 +167,7 @@ pub struct PipelineStatus {
     /// Alarms that the store raises, such as a full disk. It still answers.
     pub store_alarms: Vec<String>,
     /// In words, the records that the store has lost or else the first value in it that cannot be used.
-    pub store_oddity: Option<String>,
+    pub store_problem: Option<String>,
     /// Most tokens in a sequence, prompt and answer together: the model's context, or less where memory is short.
     pub context_tokens: u32,
     /// The number of sequences being generated.
@@ -202,7 +202,7 @@ pub trait Pipeline: Send + Sync + 'static {
 }
 
 /// A sequence's share of the time that a stage reports, in proportion to its rows.
-pub(crate) fn share(spent: &Spent, rows: u32) -> Duration {
+pub(crate) fn compute_share(spent: &Spent, rows: u32) -> Duration {
     let rows_total = spent.rows.max(1);
     Duration::from_micros(u64::from(spent.compute_us) * u64::from(rows) / u64::from(rows_total))
 }

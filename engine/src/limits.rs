@@ -39,18 +39,18 @@ pub const FLIGHT_WAIT_MAX_PER_ROW: Duration = Duration::from_millis(500);
 /// other sign costs no more than a silent stage does.
 pub const FLIGHT_WAIT_MIN: Duration = Duration::from_secs(2);
 /// A pipeline without work is checked by an empty micro-batch each time that this has passed without any micro-batch.
-pub const PROVE_EVERY: Duration = Duration::from_secs(2);
+pub const PROOF_INTERVAL: Duration = Duration::from_secs(2);
 /// Wait for an empty micro-batch that is alone in flight: other gateways' prompts may go before it.
-pub const PROVE_WAIT: Duration = Duration::from_secs(5);
+pub const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time without a micro-batch that comes through before a gateway reports that in the store: usually it passes sooner.
-pub const TROUBLE_TOLD_AFTER: Duration = Duration::from_millis(400);
+pub const TROUBLE_REPORT_AFTER: Duration = Duration::from_millis(400);
 /// Epochs in a row without a micro-batch that comes through, before the next epoch waits. A fault that passes by itself
 /// has passed by then.
-pub const FUTILE_EPOCHS_FREE: u32 = 3;
-/// The first such wait. Each one that follows is twice as long, up to [`FUTILE_PAUSE_MAX`].
-pub const FUTILE_PAUSE_MIN: Duration = Duration::from_millis(100);
+pub const EPOCH_BACKOFF_FREE: u32 = 3;
+/// The first such wait. Each one that follows is twice as long, up to [`EPOCH_BACKOFF_MAX`].
+pub const EPOCH_BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest such wait: an operator who repairs a cluster wants to see if it works.
-pub const FUTILE_PAUSE_MAX: Duration = Duration::from_secs(1);
+pub const EPOCH_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Interval at which the gateway looks for cancelled and expired work, in the absence of other events.
 pub const GATEWAY_TICK: Duration = Duration::from_millis(100);
 /// Longest wait of a new request for layers that are changing hands, before the HTTP server answers 503: the time to
@@ -85,7 +85,7 @@ pub const EVICT_AGAIN: Duration = Duration::from_secs(10);
 /// A last stage whose answers a gateway has not taken for this time, while the store still knows the gateway, takes the
 /// way between them for cut and lets another stage be the last. Longer than the usual lease: a gateway that has stopped
 /// is gone by then.
-pub const UNHEARD_MAX: Duration = Duration::from_secs(8);
+pub const UPSTREAM_SILENCE_MAX: Duration = Duration::from_secs(8);
 /// Quarantine of a stage that was evicted though it is alive, unless the others cannot do without it. It is as long as
 /// [`EVICT_AGAIN`], for which the stage is not evicted again in any case.
 pub const QUARANTINE_MIN: Duration = Duration::from_secs(10);

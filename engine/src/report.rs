@@ -90,7 +90,7 @@ pub fn serving(view: &ClusterView) -> Result<Served<'_>, NotServing> {
 }
 
 /// In words, the records that the store has lost or else the first value in it that cannot be used.
-pub(crate) fn oddity(view: &ClusterView) -> Option<String> {
+pub(crate) fn store_problem(view: &ClusterView) -> Option<String> {
     if !view.recalled.is_empty() {
         let lost: Vec<_> = view.recalled.keys().map(ToString::to_string).collect();
         return Some(format!("the store has lost {}, which members write again", lost.join(", ")));
@@ -110,7 +110,7 @@ fn unplaced(view: &ClusterView, model: &ModelRecord) -> String {
 /// `reason`, which is about layers of `placement`. If other stages cannot take them over, the reason for that is added.
 fn beyond_placement(view: &ClusterView, model: &ModelRecord, placement: &Placement, reason: String) -> String {
     let mut states = stages(view, Some(placement)).into_iter().filter(|stage| stage.slot.is_some());
-    if states.all(|stage| stage.state.comes_to_serve()) {
+    if states.all(|stage| stage.state.will_serve()) {
         return reason;
     }
     match NoPlan::find(view, model) {
@@ -129,7 +129,7 @@ fn stages<'a>(view: &'a ClusterView, placement: Option<&'a Placement>) -> Vec<St
         })
     });
     let is_placed = |stage: &StageName| placement.is_some_and(|placement| placement.slot_of(stage).is_some());
-    let others = view.stages.keys().chain(view.evictions.keys()).chain(view.strangers.keys());
+    let others = view.stages.keys().chain(view.evictions.keys()).chain(view.unproven_stages.keys());
     let others: BTreeSet<_> = others.filter(|stage| !is_placed(stage)).collect();
     placed.chain(others.into_iter().map(|stage| StageReport::new(view, stage, None, None))).collect()
 }
@@ -159,10 +159,10 @@ impl<'a> StageReport<'a> {
         claim: Option<&'a ClaimRecord>,
     ) -> Self {
         let record = view.stages.get(name).map(|record| &record.value);
-        let (stranger, eviction) = (view.strangers.get(name), view.evictions.get(name));
+        let (unproven, eviction) = (view.unproven_stages.get(name), view.evictions.get(name));
         let (state, reason) = match (record, placed, claim.map(|claim| &claim.state)) {
             // A claim is under its stage's lease. Without the stage it is about to be deleted, too.
-            (None, _, _) => match (stranger, eviction) {
+            (None, _, _) => match (unproven, eviction) {
                 (Some(why), _) => (StageState::Refused, Some(Cow::Borrowed(why.value.as_str()))),
                 (None, Some(why)) => {
                     let EvictionRecord { by, cause, .. } = &why.value;
@@ -208,7 +208,7 @@ impl StageState {
     }
 
     /// True if a stage with layers in the placement serves them, or will serve them without another placement.
-    fn comes_to_serve(self) -> bool {
+    fn will_serve(self) -> bool {
         matches!(self, Self::Serving | Self::Loading | Self::Ready)
     }
 }
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_without_a_placement_says_what_it_lacks() {
+    fn a_cluster_without_a_placement_gives_the_reason() {
         insta::assert_snapshot!(reason(&ClusterView::default()), @"the cluster has no model yet");
         insta::assert_snapshot!(reason(&unplaced_view(&[])),
             @"layers 0..4 are held by nobody: no stage has joined"
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_that_nobody_can_make_good_says_what_is_missing() {
+    fn a_loss_that_no_stage_can_make_good_gives_the_reason() {
         insta::assert_snapshot!(reason(&placed_view(&[("b", 20)], None)),
             @"layers 2..4 are held by nobody: stage a is gone; no other placement can be made: the model needs 40 B \
             (weights 40 B, keys and values of 1024 tokens as f16 0 B, scratch 0 B), the stage offers 20 B (b 20 B): \
@@ -352,10 +352,10 @@ mod tests {
     }
 
     #[test]
-    fn who_is_no_member_or_was_evicted_is_shown_with_the_reason() {
+    fn an_unproven_or_evicted_stage_is_shown_with_the_reason() {
         let mut view = placed_view(&[("b", 1000)], None);
         let why = "it carries no proof".to_owned();
-        view.strangers.insert(name("forged"), versioned(why));
+        view.unproven_stages.insert(name("forged"), versioned(why));
         let eviction =
             EvictionRecord { by: "stage b".to_owned(), endpoint: "tcp://a:1".to_owned(), cause: "silence".to_owned() };
         view.evictions.insert(name("a"), versioned(eviction));

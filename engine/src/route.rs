@@ -12,8 +12,8 @@ use schema::frame::Frame;
 use tracing::warn;
 
 use crate::limits::STAGE_QUEUE_MAX;
-use crate::link::limits::{CONNECT_WAIT_MAX, HANGS_UP_MAX};
-use crate::link::{Absence, ClusterKey, LinkError, Outbound, Unreachable};
+use crate::link::limits::{CLOSED_AT_ONCE_MAX, CONNECT_WAIT_MAX};
+use crate::link::{ClusterKey, LinkError, Outbound, Unreachable, UnreachableKind};
 
 /// Pause before a connection that was closed at once is dialled again. The system of a process that is just ending
 /// still accepts connections and closes them. A moment later it refuses them, which proves that the process is gone.
@@ -72,7 +72,7 @@ pub(crate) struct Route {
     /// The endpoint that did not answer last, and the moment that was found.
     silent: Option<(String, Instant)>,
     /// The endpoint that closes every connection at once, and the moment of the first.
-    hangs_up: Option<(String, Instant)>,
+    closed_at_once: Option<(String, Instant)>,
 }
 
 // === impl Route ===
@@ -94,7 +94,7 @@ impl Route {
             events: VecDeque::new(),
             round_trip: None,
             silent: None,
-            hangs_up: None,
+            closed_at_once: None,
         }
     }
 
@@ -198,7 +198,7 @@ impl Route {
                 warn!(endpoint = parcel.endpoint, %error, "the link broke; connecting anew");
                 self.dial(parcel.endpoint.clone(), Some(parcel));
             }
-            Worked::Dialled(answer, endpoint, parcel) => match (self.judge(&endpoint, answer), parcel) {
+            Worked::Dialled(answer, endpoint, parcel) => match (self.record_dial(&endpoint, answer), parcel) {
                 (Ok(link), Some(parcel)) => self.work = Some(Work::send(link, parcel, true)),
                 (Ok(link), None) => {
                     self.link = Some(link);
@@ -207,7 +207,7 @@ impl Route {
                 (Err(error), Some(parcel)) => self.unsent(parcel, &error),
                 (Err(error), None) => self.events.push_back(match Unreachable::by(&endpoint, &error) {
                     Some(found) => RouteEvent::Gone(found),
-                    None => RouteEvent::Broke { endpoint, failed: Some(error.in_words()) },
+                    None => RouteEvent::Broke { endpoint, failed: Some(error.chain_text()) },
                 }),
             },
         }
@@ -215,7 +215,7 @@ impl Route {
 
     fn unsent(&mut self, parcel: Parcel, error: &LinkError) {
         let found = Unreachable::by(&parcel.endpoint, error);
-        self.fail(parcel, error.in_words(), found);
+        self.fail(parcel, error.chain_text(), found);
     }
 
     fn fail(&mut self, parcel: Parcel, cause: String, found: Option<Unreachable>) {
@@ -225,8 +225,8 @@ impl Route {
     }
 
     /// Learns from the outcome of a dial.
-    fn judge(&mut self, endpoint: &str, answer: Result<Outbound, LinkError>) -> Result<Outbound, LinkError> {
-        let is_silent = answer.as_ref().err().and_then(LinkError::absence) == Some(Absence::Silence);
+    fn record_dial(&mut self, endpoint: &str, answer: Result<Outbound, LinkError>) -> Result<Outbound, LinkError> {
+        let is_silent = answer.as_ref().err().and_then(LinkError::unreachable_kind) == Some(UnreachableKind::Silence);
         if is_silent {
             // The moment of the first of several in a row: the next dial must not wait for ever.
             let known =
@@ -235,8 +235,8 @@ impl Route {
         } else {
             self.silent = None;
         }
-        let link = answer.map_err(|error| self.judge_hang_up(endpoint, error))?;
-        self.hangs_up = None;
+        let link = answer.map_err(|error| self.check_closed_at_once(endpoint, error))?;
+        self.closed_at_once = None;
         let known = self.round_trip.as_ref().filter(|(known, _)| known == endpoint).map(|(_, fastest)| *fastest);
         let fastest = known.map_or(link.round_trip(), |known| known.min(link.round_trip()));
         self.round_trip = Some((endpoint.to_owned(), fastest));
@@ -244,18 +244,21 @@ impl Route {
     }
 
     /// A connection that is closed at once may be the end of a process, or a network that recovers. If that lasts for
-    /// [`HANGS_UP_MAX`], the peer does not accept this process.
-    fn judge_hang_up(&mut self, endpoint: &str, error: LinkError) -> LinkError {
-        if !error.was_hung_up() {
-            self.hangs_up = None;
+    /// [`CLOSED_AT_ONCE_MAX`], the peer does not accept this process.
+    fn check_closed_at_once(&mut self, endpoint: &str, error: LinkError) -> LinkError {
+        if !error.was_closed_at_once() {
+            self.closed_at_once = None;
             return error;
         }
-        let since =
-            self.hangs_up.take().filter(|(known, _)| known == endpoint).map_or(Instant::now(), |(_, since)| since);
+        let since = self
+            .closed_at_once
+            .take()
+            .filter(|(known, _)| known == endpoint)
+            .map_or(Instant::now(), |(_, since)| since);
         let lasted = since.elapsed();
-        self.hangs_up = Some((endpoint.to_owned(), since));
-        match lasted >= HANGS_UP_MAX {
-            true => LinkError::HangsUp { endpoint: endpoint.to_owned(), lasted, cause: Box::new(error) },
+        self.closed_at_once = Some((endpoint.to_owned(), since));
+        match lasted >= CLOSED_AT_ONCE_MAX {
+            true => LinkError::ClosedAtOnce { endpoint: endpoint.to_owned(), lasted, cause: Box::new(error) },
             false => error,
         }
     }
@@ -269,7 +272,7 @@ impl Route {
 async fn dial(endpoint: String, key: Option<ClusterKey>) -> Result<Outbound, LinkError> {
     let mut answer = Outbound::connect(&endpoint, key.as_ref()).await;
     for _ in 0..ENDING_TRIES {
-        if !answer.as_ref().is_err_and(LinkError::was_hung_up) {
+        if !answer.as_ref().is_err_and(LinkError::was_closed_at_once) {
             break;
         }
         tokio::time::sleep(ENDING_PAUSE).await;
@@ -317,10 +320,10 @@ mod tests {
         Frame::Tokens(Tokens { generation, epoch, step, chosen: Vec::new(), spent: Vec::new() })
     }
 
-    async fn absence(route: &mut Route, endpoint: &str) -> Option<Absence> {
+    async fn unreachable_kind(route: &mut Route, endpoint: &str) -> Option<UnreachableKind> {
         route.send(endpoint.to_owned(), tokens(), Bytes::new());
         match route.next().await {
-            RouteEvent::Unsent { found, .. } => found.map(|found| found.absence),
+            RouteEvent::Unsent { found, .. } => found.map(|found| found.kind),
             other => panic!("{other:?}"),
         }
     }
@@ -336,8 +339,8 @@ mod tests {
             }
         });
         let mut route = Route::new(None);
-        let found = absence(&mut route, &format!("ipc://{}", path.display())).await;
-        assert_eq!(found, Some(Absence::Refused));
+        let found = unreachable_kind(&mut route, &format!("ipc://{}", path.display())).await;
+        assert_eq!(found, Some(UnreachableKind::Refused));
         ending.await.unwrap();
     }
 
@@ -346,7 +349,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("in.sock");
         let listener = UnixListener::bind(&path).unwrap();
-        let rude = tokio::spawn(async move {
+        let closing = tokio::spawn(async move {
             loop {
                 drop(listener.accept().await);
             }
@@ -354,12 +357,12 @@ mod tests {
         let (mut route, endpoint) = (Route::new(None), format!("ipc://{}", path.display()));
         let started = Instant::now();
         let found = loop {
-            match absence(&mut route, &endpoint).await {
-                None => assert!(started.elapsed() < 3 * HANGS_UP_MAX),
-                absence => break absence,
+            match unreachable_kind(&mut route, &endpoint).await {
+                None => assert!(started.elapsed() < 3 * CLOSED_AT_ONCE_MAX),
+                kind => break kind,
             }
         };
-        assert!(found == Some(Absence::Barred) && started.elapsed() >= HANGS_UP_MAX, "{found:?}");
-        rude.abort();
+        assert!(found == Some(UnreachableKind::Barred) && started.elapsed() >= CLOSED_AT_ONCE_MAX, "{found:?}");
+        closing.abort();
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Pool {
 
 /// The next change of a gateway's share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Move {
+pub(crate) enum ShareChange {
     /// None: it has its fair share, or must wait for others to give parts up.
     Stay,
     /// Give up this number of parts: it has too many.
@@ -71,13 +71,13 @@ impl Pool {
     }
 
     /// A block that `hop` names and `share` does not have.
-    pub(crate) fn foreign(self, hop: &Hop, share: Share) -> Option<u32> {
+    pub(crate) fn foreign_block(self, hop: &Hop, share: Share) -> Option<u32> {
         let named = hop.slices.iter().flat_map(|slice| &slice.blocks);
         named.copied().find(|block| self.part_of(*block).is_none_or(|part| !share.has(part)))
     }
 
     /// The number of parts that the gateway in slot `me` should have next to the other gateways in `shares`.
-    pub(crate) fn fair(self, shares: &BTreeMap<u32, Share>, me: u32) -> u32 {
+    pub(crate) fn fair_parts(self, shares: &BTreeMap<u32, Share>, me: u32) -> u32 {
         let others = shares.keys().filter(|slot| **slot != me);
         let (count, before) = (others.clone().count() as u32 + 1, others.filter(|slot| **slot < me).count() as u32);
         self.parts() / count + u32::from(before < self.parts() % count)
@@ -85,17 +85,17 @@ impl Pool {
 
     /// The next move of the gateway in slot `me`, given the `shares` that the store shows. Once all gateways have made
     /// their moves until there is none left, every part has an owner, and no gateway has two parts more than another.
-    pub(crate) fn decide(self, shares: &BTreeMap<u32, Share>, me: u32) -> Move {
+    pub(crate) fn decide(self, shares: &BTreeMap<u32, Share>, me: u32) -> ShareChange {
         let own = shares.get(&me).copied().unwrap_or_default();
-        let fair = self.fair(shares, me);
+        let fair = self.fair_parts(shares, me);
         let taken = shares.values().fold(Share::EMPTY, |taken, share| taken.and(*share));
         match own.count().checked_sub(fair) {
-            Some(0) => Move::Stay,
-            Some(over) => Move::Give(over),
+            Some(0) => ShareChange::Stay,
+            Some(over) => ShareChange::Give(over),
             None => {
                 let free = self.whole().without(taken).parts().take((fair - own.count()) as usize);
                 let free = Share::of(free);
-                if free.is_empty() { Move::Stay } else { Move::Take(free) }
+                if free.is_empty() { ShareChange::Stay } else { ShareChange::Take(free) }
             }
         }
     }
@@ -103,7 +103,7 @@ impl Pool {
 
 /// A gateway's registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Registered {
+pub(crate) struct GatewayRegistration {
     /// Counts registrations. A registration that follows another one after the store has lost its data keeps the
     /// number: no other gateway can have used the blocks meanwhile.
     pub(crate) number: u64,
@@ -113,9 +113,9 @@ pub(crate) struct Registered {
     pub(crate) former: Option<LeaseId>,
 }
 
-// === impl Registered ===
+// === impl GatewayRegistration ===
 
-impl Registered {
+impl GatewayRegistration {
     /// The gateway's record in `view`.
     pub(crate) fn find<'a>(&self, view: &'a ClusterView) -> Option<&'a Versioned<GatewayRecord>> {
         let gateway = view.gateways.get(&self.slot)?;
@@ -148,9 +148,9 @@ impl Registered {
         if let Some((slot, record)) = written {
             return Some((Self { number, slot: *slot, lease, former: None }, record.value.share));
         }
-        let spoilt = own.map(|own| own.slot).filter(|slot| view.unusable.contains_key(&Key::Gateway(*slot)));
-        let slot = spoilt.or_else(|| first_free(view))?;
-        Some((Self { number, slot, lease, former: None }, newcomer(view, slot)))
+        let unusable = own.map(|own| own.slot).filter(|slot| view.unusable.contains_key(&Key::Gateway(*slot)));
+        let slot = unusable.or_else(|| first_free(view))?;
+        Some((Self { number, slot, lease, former: None }, initial_share(view, slot)))
     }
 }
 
@@ -162,11 +162,11 @@ fn first_free(view: &ClusterView) -> Option<u32> {
 }
 
 /// The first share of the gateway that registers in `slot`.
-fn newcomer(view: &ClusterView, slot: u32) -> Share {
+fn initial_share(view: &ClusterView, slot: u32) -> Share {
     let Some(model) = &view.model else { return Share::EMPTY };
     match Pool::new(&model.value).decide(&view.gateway_shares(), slot) {
-        Move::Take(parts) => parts,
-        Move::Stay | Move::Give(_) => Share::EMPTY,
+        ShareChange::Take(parts) => parts,
+        ShareChange::Stay | ShareChange::Give(_) => Share::EMPTY,
     }
 }
 
@@ -194,34 +194,34 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_gets_what_the_first_gives() {
+    fn a_new_gateway_gets_the_parts_that_the_first_gives_up() {
         let pool = pool(256);
         let mut shares = BTreeMap::new();
-        assert_eq!(pool.decide(&shares, 0), Move::Take(pool.whole()));
+        assert_eq!(pool.decide(&shares, 0), ShareChange::Take(pool.whole()));
         shares.insert(0, pool.whole());
-        assert_eq!(pool.decide(&shares, 1), Move::Stay);
+        assert_eq!(pool.decide(&shares, 1), ShareChange::Stay);
         shares.insert(1, Share::EMPTY);
-        assert_eq!(pool.decide(&shares, 0), Move::Give(32));
+        assert_eq!(pool.decide(&shares, 0), ShareChange::Give(32));
         shares.insert(0, Share::of(0..32));
-        assert_eq!(pool.decide(&shares, 1), Move::Take(Share::of(32..64)));
+        assert_eq!(pool.decide(&shares, 1), ShareChange::Take(Share::of(32..64)));
         shares.remove(&0);
-        assert_eq!(pool.decide(&shares, 1), Move::Take(pool.whole()));
+        assert_eq!(pool.decide(&shares, 1), ShareChange::Take(pool.whole()));
     }
 
     #[derive(Debug, Clone)]
-    enum Deed {
+    enum GatewayEvent {
         Joins(u32),
         Dies(u32),
         /// The gateway acts on the shares that it sees, though it may keep some of the parts that it should give up.
         Acts(u32, u32),
     }
 
-    fn deed() -> impl Strategy<Value = Deed> {
+    fn gateway_event() -> impl Strategy<Value = GatewayEvent> {
         prop_oneof![
-            (0_u32..8).prop_map(Deed::Joins),
-            (0_u32..8).prop_map(Deed::Dies),
-            (0_u32..8, 0_u32..9).prop_map(|(slot, keeps)| Deed::Acts(slot, keeps)),
-            (0_u32..8, 0_u32..1).prop_map(|(slot, keeps)| Deed::Acts(slot, keeps)),
+            (0_u32..8).prop_map(GatewayEvent::Joins),
+            (0_u32..8).prop_map(GatewayEvent::Dies),
+            (0_u32..8, 0_u32..9).prop_map(|(slot, keeps)| GatewayEvent::Acts(slot, keeps)),
+            (0_u32..8, 0_u32..1).prop_map(|(slot, keeps)| GatewayEvent::Acts(slot, keeps)),
         ]
     }
 
@@ -229,9 +229,11 @@ mod tests {
     fn act(pool: Pool, shares: &mut BTreeMap<u32, Share>, slot: u32, keeps: u32) -> bool {
         let Some(own) = shares.get(&slot).copied() else { return false };
         let new = match pool.decide(shares, slot) {
-            Move::Stay => own,
-            Move::Give(count) => own.without(Share::of(own.parts().rev().take(count.saturating_sub(keeps) as usize))),
-            Move::Take(parts) => own.and(parts),
+            ShareChange::Stay => own,
+            ShareChange::Give(count) => {
+                own.without(Share::of(own.parts().rev().take(count.saturating_sub(keeps) as usize)))
+            }
+            ShareChange::Take(parts) => own.and(parts),
         };
         shares.insert(slot, new);
         new != own
@@ -239,16 +241,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_part_has_two_owners_and_in_the_end_all_have_equal_shares(
-            blocks in 1_u32..200, deeds in prop::collection::vec(deed(), 0..60)
+        fn no_part_has_two_owners_and_all_shares_become_equal(
+            blocks in 1_u32..200, events in prop::collection::vec(gateway_event(), 0..60)
         ) {
             let pool = pool(blocks);
             let mut shares = BTreeMap::new();
-            for deed in deeds {
-                match deed {
-                    Deed::Joins(slot) => drop(shares.entry(slot).or_insert(Share::EMPTY)),
-                    Deed::Dies(slot) => drop(shares.remove(&slot)),
-                    Deed::Acts(slot, keeps) => drop(act(pool, &mut shares, slot, keeps)),
+            for event in events {
+                match event {
+                    GatewayEvent::Joins(slot) => drop(shares.entry(slot).or_insert(Share::EMPTY)),
+                    GatewayEvent::Dies(slot) => drop(shares.remove(&slot)),
+                    GatewayEvent::Acts(slot, keeps) => drop(act(pool, &mut shares, slot, keeps)),
                 }
                 let parts: u32 = shares.values().map(|share| share.count()).sum();
                 let all = shares.values().fold(Share::EMPTY, |all, share| all.and(*share));

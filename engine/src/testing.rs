@@ -1,32 +1,19 @@
 //! Values that this crate's tests share.
 
-use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, GatewayRecord, KvType, ModelRecord, Shard, Share, Speeds, StageLoad,
-    StageRecord,
-};
-use schema::{Fingerprint, StageName};
+use schema::StageName;
+use schema::record::{ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Shard, Share, StageRecord};
 
 /// A model with layers and a head of these sizes in bytes. Nothing else in it takes memory.
 pub(crate) fn model(layer_bytes: &[u64], head_bytes: u64) -> ModelRecord {
     ModelRecord {
-        name: "test".to_owned(),
-        architecture: "llama".to_owned(),
-        fingerprint: Fingerprint("00".to_owned()),
-        layers: layer_bytes.len() as u32,
         hidden: 2,
         context_tokens: 512,
         embedding_bytes: 8,
-        layer_bytes: layer_bytes.to_vec(),
         head_bytes,
-        layer_multiplications: Vec::new(),
-        head_multiplications: 0,
         layer_format: Some("Q4_1".to_owned()),
         head_format: Some("Q4_1".to_owned()),
-        kv_bytes_per_token_layer: 0,
         kv_tokens: 1024,
-        kv_type: KvType::F16,
-        scratch_bytes: 0,
-        stages_min: 1,
+        ..ModelRecord::new("test", layer_bytes.to_vec())
     }
 }
 
@@ -34,22 +21,10 @@ pub(crate) fn model(layer_bytes: &[u64], head_bytes: u64) -> ModelRecord {
 pub(crate) fn stage(budget_bytes: u64) -> StageRecord {
     StageRecord {
         endpoint: "ipc:///nowhere".to_owned(),
-        host: "here".to_owned(),
         pid: 1,
         version: "0".to_owned(),
-        lease: String::new(),
-        proof: None,
-        device: DeviceKind::Cpu,
         chip: "test".to_owned(),
-        threads: 1,
-        memory_total_bytes: budget_bytes,
-        memory_budget_bytes: budget_bytes,
-        speed: Speeds::new(),
-        link_us: 0,
-        leaving: false,
-        standby: Vec::new(),
-        trouble: None,
-        load: StageLoad::default(),
+        ..StageRecord::new("here", budget_bytes)
     }
 }
 
@@ -71,15 +46,11 @@ pub(crate) fn claim_of(shard: &Shard, endpoint: &str, state: ClaimState) -> Clai
 /// A gateway that lives under `lease`.
 pub(crate) fn gateway(lease: &str, share: Share) -> GatewayRecord {
     GatewayRecord {
-        endpoint: "ipc:///head".to_owned(),
-        url: String::new(),
-        host: String::new(),
+        endpoint: "ipc:///gateway".to_owned(),
         pid: 1,
-        version: String::new(),
         lease: lease.to_owned(),
-        proof: None,
-        trouble: None,
         share,
+        ..GatewayRecord::new("", String::new())
     }
 }
 

@@ -56,7 +56,7 @@ pub struct ClusterView {
     /// Live stages. If there is a cluster key, those that proved that they have it.
     pub stages: BTreeMap<StageName, Versioned<StageRecord>>,
     /// Stages that are no members, with the reasons.
-    pub strangers: BTreeMap<StageName, Versioned<String>>,
+    pub unproven_stages: BTreeMap<StageName, Versioned<String>>,
     /// The reasons for which stages were evicted.
     pub evictions: BTreeMap<StageName, Versioned<EvictionRecord>>,
     /// Operators' pins.
@@ -127,8 +127,8 @@ impl ClusterView {
         for entry in entries {
             view.add(keyspace, secret, entry);
         }
-        let Self { claims, strangers, .. } = &mut view;
-        claims.retain(|_, claim| !strangers.contains_key(&claim.value.stage));
+        let Self { claims, unproven_stages, .. } = &mut view;
+        claims.retain(|_, claim| !unproven_stages.contains_key(&claim.value.stage));
         view
     }
 
@@ -136,7 +136,7 @@ impl ClusterView {
         let (key, value, mod_revision) = (entry.key.as_str(), entry.value.as_slice(), entry.mod_revision.0);
         let parsed = match keyspace.parse(key) {
             Ok(parsed) => parsed,
-            Err(unknown) => return self.complain(key, &unknown.to_string()),
+            Err(unknown) => return self.push_complaint(key, &unknown.to_string()),
         };
         let proven = |identity: Identity<'_>| match secret {
             Some(secret) => identity.check(secret, (keyspace, &parsed), entry.lease).map_err(|error| error.to_string()),
@@ -150,7 +150,7 @@ impl ClusterView {
                 match proven(Identity::of_stage(&record.value)) {
                     Ok(()) => keep(&mut self.stages, stage, record),
                     Err(reason) => {
-                        keep(&mut self.strangers, stage, Versioned { value: reason.clone(), mod_revision });
+                        keep(&mut self.unproven_stages, stage, Versioned { value: reason.clone(), mod_revision });
                         return Err(reason);
                     }
                 }
@@ -181,7 +181,7 @@ impl ClusterView {
             }),
         };
         if let Err(reason) = taken {
-            self.complain(key, &reason);
+            self.push_complaint(key, &reason);
             keep(&mut self.unusable, parsed, Versioned { value: cut(&reason), mod_revision });
         }
     }
@@ -192,7 +192,7 @@ impl ClusterView {
     }
 
     /// The revision of an unusable value at `key`, which its owner may overwrite.
-    pub fn spoilt(&self, key: &Key) -> Option<u64> {
+    pub fn unusable_revision(&self, key: &Key) -> Option<u64> {
         self.unusable.get(key).map(|value| value.mod_revision)
     }
 
@@ -219,11 +219,11 @@ impl ClusterView {
     }
 
     /// Adds a complaint about the value at `key`.
-    pub(crate) fn complain_of(&mut self, key: &Key, reason: &str) {
-        self.complain(&key.to_string(), reason);
+    pub(crate) fn add_complaint(&mut self, key: &Key, reason: &str) {
+        self.push_complaint(&key.to_string(), reason);
     }
 
-    fn complain(&mut self, key: &str, reason: &str) {
+    fn push_complaint(&mut self, key: &str, reason: &str) {
         if self.complaints.len() < COMPLAINTS_MAX {
             self.complaints.push(Complaint { key: cut(key), reason: cut(reason) });
         }

@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
-use engine::link::{Absence, ClusterKey, Inbound, LinkError, Listen, Outbound, limits};
+use engine::link::{ClusterKey, Inbound, LinkError, Listen, Outbound, UnreachableKind, limits};
 use tokio::time::timeout;
 
-use link_help::{PATIENCE, gate, hop, is_empty, step};
+use link_help::{WAIT_MAX, gate, hop, is_empty, step};
 
 mod link_help;
 
@@ -45,12 +45,12 @@ impl Receiver {
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut receiver = Self { child, lines };
-        let endpoint = receiver.said("endpoint ");
+        let endpoint = receiver.line_after("endpoint ");
         (receiver, endpoint)
     }
 
     /// The rest of the next line that begins with `word`.
-    fn said(&mut self, word: &str) -> String {
+    fn line_after(&mut self, word: &str) -> String {
         let mut lines = self.lines.by_ref().map(Result::unwrap);
         lines.find_map(|line| line.strip_prefix(word).map(str::to_owned)).expect("the receiver ended")
     }
@@ -76,20 +76,20 @@ async fn a_killed_peer_is_noticed_and_its_successor_reached(key: Option<ClusterK
     outbound.flush().await.unwrap();
     // Blocking reads run on another thread, because the relay needs this one.
     let (received, mut receiver) =
-        tokio::task::spawn_blocking(move || (receiver.said("received "), receiver)).await.unwrap();
+        tokio::task::spawn_blocking(move || (receiver.line_after("received "), receiver)).await.unwrap();
     assert_eq!(received, "1");
     receiver.kill();
-    let lost = timeout(PATIENCE, outbound.lost()).await.expect("its death was not noticed");
+    let lost = timeout(WAIT_MAX, outbound.lost()).await.expect("its death was not noticed");
     assert!(matches!(lost, LinkError::Lost { .. }), "{lost:?}");
     let refused = outbound.send(&hop(2, 1, 8), vec![0; 32]).await.unwrap_err();
     assert!(matches!(refused, LinkError::Lost { .. }), "{refused:?}");
-    let nobody = Outbound::connect_in(dir.path(), &endpoint, key.as_ref()).await.err().unwrap();
-    assert!(matches!(nobody, LinkError::Connect { .. }), "{nobody:?}");
+    let refused_again = Outbound::connect_in(dir.path(), &endpoint, key.as_ref()).await.err().unwrap();
+    assert!(matches!(refused_again, LinkError::Connect { .. }), "{refused_again:?}");
 
     let (mut successor, endpoint) = Receiver::start(dir.path(), key.as_ref());
     let mut outbound = Outbound::connect_in(dir.path(), &endpoint, key.as_ref()).await.unwrap();
     outbound.send(&hop(3, 1, 8), vec![0; 32]).await.unwrap();
-    assert_eq!(tokio::task::spawn_blocking(move || successor.said("received ")).await.unwrap(), "3");
+    assert_eq!(tokio::task::spawn_blocking(move || successor.line_after("received ")).await.unwrap(), "3");
     // Both receivers were killed. The next `Inbound` in the directory removes their files.
     drop(Inbound::bind_in(dir.path(), Listen::Ipc).await.unwrap());
     assert!(is_empty(dir.path()), "files were left behind");
@@ -105,7 +105,7 @@ async fn a_killed_peer_behind_a_gate_is_noticed_and_its_successor_reached() {
     a_killed_peer_is_noticed_and_its_successor_reached(Some(ClusterKey::generate().unwrap())).await;
 }
 
-async fn a_stalled_peer_is_felt(listen: Listen, key: Option<ClusterKey>) {
+async fn a_stalled_peer_is_reported(listen: Listen, key: Option<ClusterKey>) {
     let dir = tempfile::tempdir().unwrap();
     let mut inbound = Inbound::bind_in(dir.path(), listen).await.unwrap();
     let mut outbound = Outbound::connect_in(dir.path(), inbound.endpoint(), key.as_ref()).await.unwrap();
@@ -130,14 +130,14 @@ async fn a_stalled_peer_is_felt(listen: Listen, key: Option<ClusterKey>) {
 }
 
 #[tokio::test]
-async fn a_stalled_peer_on_this_machine_is_felt() {
-    a_stalled_peer_is_felt(Listen::Ipc, None).await;
+async fn a_stalled_peer_on_this_machine_is_reported() {
+    a_stalled_peer_is_reported(Listen::Ipc, None).await;
 }
 
 #[tokio::test]
-async fn a_stalled_peer_behind_a_gate_is_felt() {
+async fn a_stalled_peer_behind_a_gate_is_reported() {
     let key = ClusterKey::generate().unwrap();
-    a_stalled_peer_is_felt(gate(&key), Some(key)).await;
+    a_stalled_peer_is_reported(gate(&key), Some(key)).await;
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn a_receiver_outlives_its_senders() {
 }
 
 #[tokio::test]
-async fn an_endpoint_where_nobody_is_says_so_at_once() {
+async fn an_endpoint_without_a_listener_is_reported_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let key = ClusterKey::generate().unwrap();
     let gone = Inbound::bind_in(dir.path(), gate(&key)).await.unwrap();
@@ -164,14 +164,16 @@ async fn an_endpoint_where_nobody_is_says_so_at_once() {
             // The port closes when the runtime next runs the acceptor's task.
             loop {
                 match Outbound::connect_in(dir.path(), &endpoint, Some(&key)).await {
-                    Err(error @ LinkError::Connect { .. }) if error.absence() == Some(Absence::Refused) => {
+                    Err(error @ LinkError::Connect { .. })
+                        if error.unreachable_kind() == Some(UnreachableKind::Refused) =>
+                    {
                         return error;
                     }
                     _ => tokio::task::yield_now().await,
                 }
             }
         };
-        let error = timeout(PATIENCE, closed).await.unwrap().to_string();
+        let error = timeout(WAIT_MAX, closed).await.unwrap().to_string();
         assert!(error.contains(&endpoint), "{error}");
     }
 }

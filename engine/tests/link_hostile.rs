@@ -8,7 +8,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use zeromq::{PushSocket, Socket, SocketSend, ZmqMessage};
 
-use link_help::{PATIENCE, address, gate, hop, step};
+use link_help::{WAIT_MAX, address, gate, hop, step};
 
 mod link_help;
 
@@ -58,11 +58,11 @@ async fn bare_socket(endpoint: &str) -> PushSocket {
 async fn is_closed(stream: &mut (impl AsyncReadExt + Unpin)) {
     let mut rest = Vec::new();
     // A reset counts as a close.
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("the connection was left open");
+    let _ = timeout(WAIT_MAX, stream.read_to_end(&mut rest)).await.expect("the connection was left open");
 }
 
 #[tokio::test]
-async fn another_key_is_refused_and_the_error_says_so() {
+async fn another_key_is_refused_with_its_own_error() {
     let key = ClusterKey::generate().unwrap();
     let mut setting = Setting::new(gate(&key), &key).await;
     let other = ClusterKey::generate().unwrap();
@@ -75,7 +75,7 @@ async fn another_key_is_refused_and_the_error_says_so() {
 }
 
 #[tokio::test]
-async fn tcp_without_a_key_is_refused_on_both_sides_with_how_to_make_one() {
+async fn tcp_without_a_key_is_refused_with_the_command_that_makes_one() {
     let listening = Listen::new(Some("10.0.0.2".to_owned()), None, None).unwrap_err().to_string();
     let connecting = Outbound::connect("tcp://127.0.0.1:9", None).await.err().unwrap().to_string();
     for error in [listening, connecting] {
@@ -103,12 +103,12 @@ async fn an_address_that_others_cannot_use_is_not_advertised() {
 }
 
 #[tokio::test]
-async fn junk_at_the_gate_is_turned_away() {
+async fn invalid_bytes_at_the_gate_are_refused() {
     let key = ClusterKey::generate().unwrap();
     let mut setting = Setting::new(gate(&key), &key).await;
     let random: Vec<u8> = (0..4096_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let right_length = [&[0, 48][..], &random[..48]].concat();
-    let junk: [&[u8]; 7] = [
+    let invalid: [&[u8]; 7] = [
         b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
         &hostile_zmtp(),
         &random,
@@ -117,7 +117,7 @@ async fn junk_at_the_gate_is_turned_away() {
         &[0xff; 70_000],
         &[0],
     ];
-    for bytes in junk {
+    for bytes in invalid {
         let mut stream = TcpStream::connect(address(setting.inbound.endpoint())).await.unwrap();
         // The acceptor may close the connection before it has read everything.
         let _ = stream.write_all(bytes).await;
@@ -128,13 +128,13 @@ async fn junk_at_the_gate_is_turned_away() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_or_dawdles_is_closed() {
+async fn a_silent_or_slow_handshake_times_out() {
     let key = ClusterKey::generate().unwrap();
     let mut setting = Setting::new(gate(&key), &key).await;
     let mut silent = TcpStream::connect(address(setting.inbound.endpoint())).await.unwrap();
     let (mut slow_reads, mut slow_writes) =
         TcpStream::connect(address(setting.inbound.endpoint())).await.unwrap().into_split();
-    let dawdle = async {
+    let write_slowly = async {
         for byte in [&[0, 48][..], &[7; 40]].concat() {
             if slow_writes.write_all(&[byte]).await.is_err() {
                 return std::future::pending().await;
@@ -145,19 +145,19 @@ async fn who_says_nothing_or_dawdles_is_closed() {
     setting.the_good_peer_is_served().await;
     tokio::select! {
         ((), ()) = async { tokio::join!(is_closed(&mut silent), is_closed(&mut slow_reads)) } => {}
-        () = dawdle => panic!("it was given all the time it took"),
+        () = write_slowly => panic!("it was given all the time it took"),
     }
     setting.the_good_peer_is_served().await;
 }
 
 #[tokio::test]
-async fn junk_and_silence_at_the_local_door_are_turned_away() {
+async fn the_local_socket_closes_invalid_and_silent_connections() {
     let key = ClusterKey::generate().unwrap();
     let mut setting = Setting::new(Listen::Ipc, &key).await;
     let path = setting.inbound.endpoint().strip_prefix("ipc://").unwrap().to_owned();
     // Zero bytes are heartbeats, but the connection closes once they stop.
-    let junk: [&[u8]; 5] = [b"GET / HTTP/1.1\r\n\r\n", &hostile_zmtp(), &[0; 100], &[0xff; 100], &[]];
-    for bytes in junk {
+    let invalid: [&[u8]; 5] = [b"GET / HTTP/1.1\r\n\r\n", &hostile_zmtp(), &[0; 100], &[0xff; 100], &[]];
+    for bytes in invalid {
         let mut stream = UnixStream::connect(&path).await.unwrap();
         let _ = stream.write_all(bytes).await;
         is_closed(&mut stream).await;

@@ -78,7 +78,7 @@ async fn a_large_message_goes_through_the_gate_whole() {
 }
 
 #[tokio::test]
-async fn several_senders_are_all_heard_each_in_its_order() {
+async fn the_frames_of_several_senders_arrive_each_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let mut inbound = Inbound::bind_in(dir.path(), Listen::Ipc).await.unwrap();
     let mut outbounds = Vec::new();
@@ -100,7 +100,7 @@ async fn several_senders_are_all_heard_each_in_its_order() {
 }
 
 #[tokio::test]
-async fn what_no_receiver_would_take_is_refused_by_the_sender_and_the_link_goes_on() {
+async fn the_sender_refuses_messages_that_no_receiver_takes_and_the_link_stays_usable() {
     let dir = tempfile::tempdir().unwrap();
     let mut inbound = Inbound::bind_in(dir.path(), Listen::Ipc).await.unwrap();
     let mut outbound = Outbound::connect_in(dir.path(), inbound.endpoint(), None).await.unwrap();
@@ -117,7 +117,7 @@ async fn what_no_receiver_would_take_is_refused_by_the_sender_and_the_link_goes_
 }
 
 #[tokio::test]
-async fn a_receive_that_is_given_up_loses_nothing() {
+async fn a_cancelled_receive_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let key = ClusterKey::generate().unwrap();
     let mut inbound = Inbound::bind_in(dir.path(), gate(&key)).await.unwrap();
@@ -161,6 +161,6 @@ async fn dropping_both_ends_ends_every_task() {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(link_help::PATIENCE, ended).await.expect("tasks live on");
+    tokio::time::timeout(link_help::WAIT_MAX, ended).await.expect("tasks live on");
     assert!(is_empty(dir.path()));
 }

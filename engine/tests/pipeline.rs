@@ -15,10 +15,7 @@ use engine::runner::{KV_BLOCK_TOKENS, LoadError, LoadedShard, Loader, Output, Ru
 use engine::stage::StageSettings;
 use engine::store::{MemoryStore, SharedStore};
 use schema::frame::{Chosen, Sampling};
-use schema::record::{
-    DeviceKind, FormatSpeed, GatewayRecord, KvRoom, KvType, MemoryUse, ModelRecord, Share, Speeds, StageLoad,
-    StageRecord,
-};
+use schema::record::{FormatSpeed, GatewayRecord, KvRoom, MemoryUse, ModelRecord, Speeds, StageRecord};
 use schema::{Fingerprint, Keyspace, LayerRange};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -98,7 +95,7 @@ impl Runner for Counting {
 
 fn speeds() -> Speeds {
     let speed = FormatSpeed { bytes_per_second: 3, multiplications_per_second: 31 };
-    Speeds::from([("beads".to_owned(), speed)])
+    Speeds::from([("counting".to_owned(), speed)])
 }
 
 struct CountingLoader {
@@ -127,25 +124,7 @@ impl Loader for CountingLoader {
     }
 
     fn describe(&self) -> StageRecord {
-        StageRecord {
-            endpoint: String::new(),
-            host: "here".to_owned(),
-            pid: std::process::id(),
-            version: "test".to_owned(),
-            lease: String::new(),
-            proof: None,
-            device: DeviceKind::Cpu,
-            chip: "abacus".to_owned(),
-            threads: 1,
-            memory_total_bytes: self.budget_bytes,
-            memory_budget_bytes: self.budget_bytes,
-            speed: Speeds::new(),
-            link_us: 0,
-            leaving: false,
-            standby: Vec::new(),
-            trouble: None,
-            load: StageLoad::default(),
-        }
+        StageRecord { chip: "abacus".to_owned(), ..StageRecord::new("here", self.budget_bytes) }
     }
 
     fn memory(&self) -> MemoryUse {
@@ -159,24 +138,13 @@ fn keyspace() -> Keyspace {
 
 fn model(kv_tokens: u32, stages_min: u32) -> ModelRecord {
     ModelRecord {
-        name: "counting".to_owned(),
         architecture: "counting".to_owned(),
-        fingerprint: Fingerprint("00".to_owned()),
-        layers: LAYERS,
         hidden: HIDDEN,
         context_tokens: 512,
-        embedding_bytes: 0,
-        layer_bytes: vec![10; LAYERS as usize],
-        head_bytes: 0,
-        layer_multiplications: Vec::new(),
-        head_multiplications: 0,
-        layer_format: None,
-        head_format: None,
         kv_bytes_per_token_layer: 1,
         kv_tokens,
-        kv_type: KvType::F16,
-        scratch_bytes: 0,
         stages_min,
+        ..ModelRecord::new("counting", vec![10; LAYERS as usize])
     }
 }
 
@@ -205,18 +173,8 @@ fn start_stage(store: &SharedStore, name: &str, budget_bytes: u64) -> RunningSta
     RunningStage { stop, task }
 }
 
-async fn start_head(store: &SharedStore) -> PipelineHandle {
-    let record = GatewayRecord {
-        endpoint: String::new(),
-        url: "http://127.0.0.1:0".to_owned(),
-        host: "here".to_owned(),
-        pid: std::process::id(),
-        version: "test".to_owned(),
-        lease: String::new(),
-        proof: None,
-        trouble: None,
-        share: Share::EMPTY,
-    };
+async fn start_gateway(store: &SharedStore) -> PipelineHandle {
+    let record = GatewayRecord::new("here", "http://127.0.0.1:0".to_owned());
     let settings = PipelineSettings {
         keyspace: keyspace(),
         listen: Listen::Ipc,
@@ -229,29 +187,29 @@ async fn start_head(store: &SharedStore) -> PipelineHandle {
     PipelineHandle::start(store.clone(), settings).await.unwrap()
 }
 
-async fn serving(head: &PipelineHandle, stages: usize) {
+async fn serving(gateway: &PipelineHandle, stages: usize) {
     let ready = async {
-        let mut statuses = head.statuses();
+        let mut statuses = gateway.statuses();
         statuses.wait_for(|status| status.serving).await.unwrap();
-        while head.view().serving().map_or(0, |served| served.claims.len()) != stages || !head.status().serving {
+        while gateway.view().serving().map_or(0, |served| served.claims.len()) != stages || !gateway.status().serving {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), ready).await.unwrap_or_else(|_| panic!("{:?}", head.status()));
+    tokio::time::timeout(Duration::from_secs(20), ready).await.unwrap_or_else(|_| panic!("{:?}", gateway.status()));
 }
 
 fn request(prompt: &[u32], tokens_max: u32) -> Request {
-    let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
+    let sampling = Sampling::GREEDY;
     let deadline = Duration::from_secs(60);
     Request { prompt: prompt.to_vec(), tokens_max, sampling, stop_tokens: vec![], deadline, priority: 0 }
 }
 
-async fn tokens(head: &PipelineHandle, prompt: &[u32], tokens_max: u32) -> Vec<u32> {
-    let mut generation = head.generate(request(prompt, tokens_max)).await.unwrap();
+async fn tokens(gateway: &PipelineHandle, prompt: &[u32], tokens_max: u32) -> Vec<u32> {
+    let mut generation = gateway.generate(request(prompt, tokens_max)).await.unwrap();
     let mut tokens = Vec::new();
     loop {
         match generation.next().await {
-            Some(TokenEvent::Began { cached_tokens }) => {
+            Some(TokenEvent::Started { cached_tokens }) => {
                 assert!((cached_tokens as usize) < prompt.len() && tokens.is_empty());
             }
             Some(TokenEvent::Token { token, .. }) => tokens.push(token),
@@ -276,11 +234,11 @@ async fn any_number_of_stages_gives_the_same_tokens() {
     for stages in [1, 2, 3, 6] {
         let store = memory_store(model(1024, stages)).await;
         let running: Vec<_> = (0..stages).map(|index| start_stage(&store, &format!("s{index}"), u64::MAX)).collect();
-        let head = start_head(&store).await;
-        serving(&head, stages as usize).await;
+        let gateway = start_gateway(&store).await;
+        serving(&gateway, stages as usize).await;
         let prompts: [&[u32]; 3] = [&[1], &[5, 6, 7], &[9; 300]];
         for prompt in prompts {
-            assert_eq!(tokens(&head, prompt, 40).await, reference(prompt, 40), "{stages} stages");
+            assert_eq!(tokens(&gateway, prompt, 40).await, reference(prompt, 40), "{stages} stages");
         }
         for stage in running {
             stage.stop.send(()).unwrap();
@@ -290,30 +248,30 @@ async fn any_number_of_stages_gives_the_same_tokens() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_stage_measures_of_itself_comes_to_stand_in_its_record() {
+async fn the_measured_speeds_of_a_stage_are_in_its_record() {
     let store = memory_store(model(1024, 2)).await;
     let _running: Vec<_> = (0..2).map(|index| start_stage(&store, &format!("s{index}"), u64::MAX)).collect();
-    let head = start_head(&store).await;
-    serving(&head, 2).await;
+    let gateway = start_gateway(&store).await;
+    serving(&gateway, 2).await;
     let measured = async {
-        while !head.view().stages.values().all(|stage| stage.value.speed == speeds()) {
+        while !gateway.view().stages.values().all(|stage| stage.value.speed == speeds()) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(10), measured).await.expect("the speeds are in the store");
-    assert_eq!(tokens(&head, &[1, 2], 10).await, reference(&[1, 2], 10));
+    assert_eq!(tokens(&gateway, &[1, 2], 10).await, reference(&[1, 2], 10));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_requests_at_once_with_too_few_blocks_all_end_with_their_own_tokens() {
     let store = memory_store(model(512, 3)).await;
     let _running: Vec<_> = (0..3).map(|index| start_stage(&store, &format!("s{index}"), u64::MAX)).collect();
-    let head = Arc::new(start_head(&store).await);
-    serving(&head, 3).await;
+    let gateway = Arc::new(start_gateway(&store).await);
+    serving(&gateway, 3).await;
     let requests = (0..24_u32).map(|seed| {
-        let head = head.clone();
+        let gateway = gateway.clone();
         let prompt: Vec<u32> = (0..30 + seed * 7).map(|index| (index * 31 + seed) % 500).collect();
-        tokio::spawn(async move { assert_eq!(tokens(&head, &prompt, 60).await, reference(&prompt, 60)) })
+        tokio::spawn(async move { assert_eq!(tokens(&gateway, &prompt, 60).await, reference(&prompt, 60)) })
     });
     for request in requests.collect::<Vec<_>>() {
         request.await.unwrap();
@@ -324,17 +282,17 @@ async fn many_requests_at_once_with_too_few_blocks_all_end_with_their_own_tokens
 async fn a_stage_that_joins_and_one_that_leaves_change_no_token() {
     let store = memory_store(model(1024, 1)).await;
     let first = start_stage(&store, "a", u64::MAX);
-    let head = Arc::new(start_head(&store).await);
-    serving(&head, 1).await;
+    let gateway = Arc::new(start_gateway(&store).await);
+    serving(&gateway, 1).await;
     let long = {
-        let head = head.clone();
-        tokio::spawn(async move { tokens(&head, &[3, 4, 5], 500).await })
+        let gateway = gateway.clone();
+        tokio::spawn(async move { tokens(&gateway, &[3, 4, 5], 500).await })
     };
     let _second = start_stage(&store, "b", u64::MAX);
-    serving(&head, 2).await;
+    serving(&gateway, 2).await;
     first.stop.send(()).unwrap();
     first.task.await.unwrap();
-    serving(&head, 1).await;
+    serving(&gateway, 1).await;
     assert_eq!(long.await.unwrap(), reference(&[3, 4, 5], 500));
 }
 
@@ -344,24 +302,24 @@ async fn a_missing_stage_is_named_and_new_requests_are_refused() {
     // Each stage can hold three of the six layers, so neither can take over from the other.
     let first = start_stage(&store, "a", 330);
     let _second = start_stage(&store, "b", 330);
-    let head = start_head(&store).await;
-    serving(&head, 2).await;
+    let gateway = start_gateway(&store).await;
+    serving(&gateway, 2).await;
     first.stop.send(()).unwrap();
     first.task.await.unwrap();
-    let mut statuses = head.statuses();
+    let mut statuses = gateway.statuses();
     let status = statuses.wait_for(|status| !status.serving).await.unwrap().clone();
     assert_eq!(status.missing_layers, [[0, 3]]);
     assert!(status.reason.contains("layers 0..3") && status.reason.contains("stage a is gone"), "{}", status.reason);
-    assert!(matches!(head.generate(request(&[1], 4)).await, Err(Rejection::NotServing { .. })));
+    assert!(matches!(gateway.generate(request(&[1], 4)).await, Err(Rejection::NotServing { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prompt_beyond_the_context_is_refused_and_a_long_answer_ends_with_it() {
     let store = memory_store(model(64, 1)).await;
     let _stage = start_stage(&store, "a", u64::MAX);
-    let head = start_head(&store).await;
-    serving(&head, 1).await;
-    let error = head.generate(request(&[1; 64], 1)).await.unwrap_err();
+    let gateway = start_gateway(&store).await;
+    serving(&gateway, 1).await;
+    let error = gateway.generate(request(&[1; 64], 1)).await.unwrap_err();
     assert_eq!(error, Rejection::TooLong { context_tokens: 64, prompt_tokens: 64 });
-    assert_eq!(tokens(&head, &[1; 60], 1000).await, reference(&[1; 60], 4));
+    assert_eq!(tokens(&gateway, &[1; 60], 1000).await, reference(&[1; 60], 4));
 }

@@ -17,20 +17,20 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 /// Far more than any step takes, so that a test that hangs fails with a message.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Address of a store. Through it a test does the things that only an operator does.
 #[derive(Clone)]
-enum Place {
+enum StoreAddress {
     Memory(MemoryStore),
     Url(String),
 }
 
 /// A store under test, with two clients and the value that keeps it running.
-struct Rig {
+struct TestStore {
     store: SharedStore,
     other: SharedStore,
-    place: Place,
+    address: StoreAddress,
     running: Running,
 }
 
@@ -40,7 +40,7 @@ enum Running {
     Etcd(Etcd),
 }
 
-impl Place {
+impl StoreAddress {
     async fn connect(&self) -> SharedStore {
         match self {
             Self::Memory(store) => Arc::new(store.clone()),
@@ -74,23 +74,23 @@ impl Place {
     }
 }
 
-impl Rig {
-    async fn new(place: Place, running: Running) -> Self {
-        Self { store: place.connect().await, other: place.connect().await, place, running }
+impl TestStore {
+    async fn new(address: StoreAddress, running: Running) -> Self {
+        Self { store: address.connect().await, other: address.connect().await, address, running }
     }
 
     async fn memory() -> Self {
-        Self::new(Place::Memory(MemoryStore::new()), Running::Here).await
+        Self::new(StoreAddress::Memory(MemoryStore::new()), Running::Here).await
     }
 
     async fn embedded() -> Self {
         let server = EmbeddedServer::bind(TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
-        Self::new(Place::Url(server.url()), Running::Embedded(Some(server))).await
+        Self::new(StoreAddress::Url(server.url()), Running::Embedded(Some(server))).await
     }
 
     async fn etcd() -> Self {
         let etcd = Etcd::start().await;
-        Self::new(Place::Url(etcd.url()), Running::Etcd(etcd)).await
+        Self::new(StoreAddress::Url(etcd.url()), Running::Etcd(etcd)).await
     }
 
     /// Makes the store unreachable.
@@ -144,7 +144,7 @@ fn shown(change: &Change) -> String {
 }
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: nothing happened within {PATIENCE:?}"))
+    timeout(WAIT_MAX, future).await.unwrap_or_else(|_| panic!("{what}: nothing happened within {WAIT_MAX:?}"))
 }
 
 /// Reads batches until at least `count` changes came.
@@ -163,21 +163,21 @@ async fn shows(watch: &mut Watch, expected: &[&str]) {
 
 // --- Reading ---
 
-async fn clause_1_a_snapshot_holds_the_keys_under_its_prefix_in_byte_order(rig: Rig) {
-    write(&rig.store, vec![put("a/b", "2"), put("a/Z", "1"), put("a/ä", "4"), put("a0", "5"), put("a", "0")]).await;
-    write(&rig.store, vec![put("a/b/c", "3")]).await;
-    let under = rig.store.read("a/").await.unwrap();
+async fn clause_1_a_snapshot_holds_the_keys_under_its_prefix_in_byte_order(fixture: TestStore) {
+    write(&fixture.store, vec![put("a/b", "2"), put("a/Z", "1"), put("a/ä", "4"), put("a0", "5"), put("a", "0")]).await;
+    write(&fixture.store, vec![put("a/b/c", "3")]).await;
+    let under = fixture.store.read("a/").await.unwrap();
     assert_eq!(texts(&under), [("a/Z", "1"), ("a/b", "2"), ("a/b/c", "3"), ("a/ä", "4")]);
-    let all = rig.store.read("").await.unwrap();
+    let all = fixture.store.read("").await.unwrap();
     assert_eq!(all.entries.len(), 6);
     assert_eq!(all.get("a/b/c").unwrap().value, b"3");
-    assert!(rig.store.read("b").await.unwrap().entries.is_empty());
+    assert!(fixture.store.read("b").await.unwrap().entries.is_empty());
 }
 
-async fn clause_2_an_answered_commit_is_in_every_later_snapshot(rig: Rig) {
+async fn clause_2_an_answered_commit_is_in_every_later_snapshot(fixture: TestStore) {
     for round in 0..20 {
-        let revision = write(&rig.store, vec![put("k", &round.to_string())]).await;
-        let snapshot = rig.other.read("k").await.unwrap();
+        let revision = write(&fixture.store, vec![put("k", &round.to_string())]).await;
+        let snapshot = fixture.other.read("k").await.unwrap();
         assert_eq!(texts(&snapshot), [("k", round.to_string().as_str())]);
         assert_eq!(snapshot.entries[0].mod_revision, revision);
         assert!(snapshot.revision >= revision);
@@ -186,12 +186,12 @@ async fn clause_2_an_answered_commit_is_in_every_later_snapshot(rig: Rig) {
 
 // --- Committing ---
 
-async fn clause_3_a_commit_applies_all_its_writes_or_none(rig: Rig) {
-    let first = write(&rig.store, vec![put("a", "1")]).await;
+async fn clause_3_a_commit_applies_all_its_writes_or_none(fixture: TestStore) {
+    let first = write(&fixture.store, vec![put("a", "1")]).await;
     let unchanged = || Compare::Unchanged { key: "a".into(), mod_revision: first };
     let both = when(vec![unchanged(), absent("b")], vec![put("b", "2"), delete("a")]);
-    assert!(matches!(rig.store.commit(both.clone()).await.unwrap(), Committed::Applied { .. }));
-    let snapshot = rig.store.read("").await.unwrap();
+    assert!(matches!(fixture.store.commit(both.clone()).await.unwrap(), Committed::Applied { .. }));
+    let snapshot = fixture.store.read("").await.unwrap();
     assert_eq!(texts(&snapshot), [("b", "2")]);
     assert_eq!(snapshot.entries[0].mod_revision, snapshot.revision);
 
@@ -201,24 +201,24 @@ async fn clause_3_a_commit_applies_all_its_writes_or_none(rig: Rig) {
         when(vec![Compare::Present { key: "a".into() }], vec![put("c", "3")]),
         when(vec![absent("b")], vec![put("c", "3")]),
     ] {
-        assert_eq!(rig.store.commit(refused).await.unwrap(), Committed::Refused);
+        assert_eq!(fixture.store.commit(refused).await.unwrap(), Committed::Refused);
     }
-    assert_eq!(rig.store.read("").await.unwrap(), snapshot);
+    assert_eq!(fixture.store.read("").await.unwrap(), snapshot);
 }
 
-async fn clause_4_revisions_grow_with_every_change_and_only_then(rig: Rig) {
-    let first = write(&rig.store, vec![put("a", "1"), put("b", "1")]).await;
-    let second = write(&rig.store, vec![put("a", "1")]).await;
+async fn clause_4_revisions_grow_with_every_change_and_only_then(fixture: TestStore) {
+    let first = write(&fixture.store, vec![put("a", "1"), put("b", "1")]).await;
+    let second = write(&fixture.store, vec![put("a", "1")]).await;
     assert!(second > first, "{second} is not after {first}");
-    assert_eq!(write(&rig.store, vec![]).await, second);
-    assert_eq!(write(&rig.store, vec![delete("nothing")]).await, second);
-    assert!(write(&rig.store, vec![delete("b")]).await > second);
+    assert_eq!(write(&fixture.store, vec![]).await, second);
+    assert_eq!(write(&fixture.store, vec![delete("nothing")]).await, second);
+    assert!(write(&fixture.store, vec![delete("b")]).await > second);
 }
 
-async fn clause_5_of_commits_against_the_same_past_one_is_applied(rig: Rig) {
+async fn clause_5_of_commits_against_the_same_past_one_is_applied(fixture: TestStore) {
     let mut racers = Vec::new();
     for racer in 0..10 {
-        let store = if racer % 2 == 0 { rig.store.clone() } else { rig.other.clone() };
+        let store = if racer % 2 == 0 { fixture.store.clone() } else { fixture.other.clone() };
         racers.push(tokio::spawn(async move {
             let txn = when(vec![absent("slot")], vec![put("slot", &racer.to_string())]);
             (racer, store.commit(txn).await.unwrap())
@@ -231,78 +231,79 @@ async fn clause_5_of_commits_against_the_same_past_one_is_applied(rig: Rig) {
         }
     }
     assert_eq!(winners.len(), 1);
-    assert_eq!(texts(&rig.store.read("slot").await.unwrap()), [("slot", winners[0].as_str())]);
+    assert_eq!(texts(&fixture.store.read("slot").await.unwrap()), [("slot", winners[0].as_str())]);
 }
 
-async fn clause_6_a_key_written_twice_in_one_commit_is_invalid(rig: Rig) {
+async fn clause_6_a_key_written_twice_in_one_commit_is_invalid(fixture: TestStore) {
     for writes in [vec![put("a", "1"), put("a", "2")], vec![put("a", "1"), delete("a")]] {
-        let error = rig.store.commit(when(vec![], writes)).await.unwrap_err();
+        let error = fixture.store.commit(when(vec![], writes)).await.unwrap_err();
         assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
         assert!(error.to_string().contains("duplicate key"), "{error}");
     }
-    assert!(rig.store.read("").await.unwrap().entries.is_empty());
+    assert!(fixture.store.read("").await.unwrap().entries.is_empty());
 }
 
-async fn clause_7_a_transaction_that_is_too_large_is_refused(rig: Rig) {
+async fn clause_7_a_transaction_that_is_too_large_is_refused(fixture: TestStore) {
     let half = "x".repeat(limits::REQUEST_BYTES_MAX / 2);
-    let error = rig
+    let error = fixture
         .store
         .commit(when(vec![], vec![put("a", &half), put("b", &half), put("c", "this is too much")]))
         .await
         .unwrap_err();
     assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
-    assert!(rig.store.read("").await.unwrap().entries.is_empty());
+    assert!(fixture.store.read("").await.unwrap().entries.is_empty());
     // A transaction just below the bound, framing included, is accepted.
-    write(&rig.store, vec![put("a", &half), put("b", &half[..half.len() - 4096])]).await;
-    assert_eq!(rig.other.read("").await.unwrap().entries.len(), 2);
+    write(&fixture.store, vec![put("a", &half), put("b", &half[..half.len() - 4096])]).await;
+    assert_eq!(fixture.other.read("").await.unwrap().entries.len(), 2);
 }
 
-async fn clause_8_a_put_under_an_unknown_lease_is_refused(rig: Rig) {
+async fn clause_8_a_put_under_an_unknown_lease_is_refused(fixture: TestStore) {
     let unknown = LeaseId(0x1234);
-    let error = rig.store.commit(when(vec![], vec![put("b", "1"), put_under(unknown, "a", "1")])).await.unwrap_err();
+    let error =
+        fixture.store.commit(when(vec![], vec![put("b", "1"), put_under(unknown, "a", "1")])).await.unwrap_err();
     assert_eq!(error, StoreError::LeaseGone { id: unknown });
-    assert!(rig.store.read("").await.unwrap().entries.is_empty());
+    assert!(fixture.store.read("").await.unwrap().entries.is_empty());
 }
 
-async fn clause_9_a_put_without_a_lease_frees_the_key(rig: Rig) {
-    let lease = rig.store.lease(Duration::from_secs(5)).await.unwrap();
-    write(&rig.store, vec![put_under(lease.id(), "kept", "1"), put_under(lease.id(), "lost", "1")]).await;
-    assert_eq!(rig.store.read("kept").await.unwrap().entries[0].lease, Some(lease.id()));
-    write(&rig.store, vec![put("kept", "2")]).await;
-    assert_eq!(rig.store.read("kept").await.unwrap().entries[0].lease, None);
+async fn clause_9_a_put_without_a_lease_frees_the_key(fixture: TestStore) {
+    let lease = fixture.store.lease(Duration::from_secs(5)).await.unwrap();
+    write(&fixture.store, vec![put_under(lease.id(), "kept", "1"), put_under(lease.id(), "lost", "1")]).await;
+    assert_eq!(fixture.store.read("kept").await.unwrap().entries[0].lease, Some(lease.id()));
+    write(&fixture.store, vec![put("kept", "2")]).await;
+    assert_eq!(fixture.store.read("kept").await.unwrap().entries[0].lease, None);
     lease.revoke().await;
-    assert_eq!(texts(&rig.store.read("").await.unwrap()), [("kept", "2")]);
+    assert_eq!(texts(&fixture.store.read("").await.unwrap()), [("kept", "2")]);
 }
 
 // --- Watching ---
 
-async fn clause_10_a_watch_reports_every_later_change_in_order_and_once(rig: Rig) {
-    let before = write(&rig.store, vec![put("w/seen", "0")]).await;
-    write(&rig.store, vec![put("w/a", "1")]).await;
-    write(&rig.store, vec![put("elsewhere", "1")]).await;
-    write(&rig.store, vec![delete("w/a")]).await;
-    let mut watch = rig.other.watch("w/", before).await.unwrap();
+async fn clause_10_a_watch_reports_every_later_change_in_order_and_once(fixture: TestStore) {
+    let before = write(&fixture.store, vec![put("w/seen", "0")]).await;
+    write(&fixture.store, vec![put("w/a", "1")]).await;
+    write(&fixture.store, vec![put("elsewhere", "1")]).await;
+    write(&fixture.store, vec![delete("w/a")]).await;
+    let mut watch = fixture.other.watch("w/", before).await.unwrap();
     shows(&mut watch, &["w/a=1", "-w/a"]).await;
     for round in 0..50 {
-        write(&rig.store, vec![put("w/b", &round.to_string())]).await;
+        write(&fixture.store, vec![put("w/b", &round.to_string())]).await;
     }
     let changes = collect(&mut watch, 50).await;
     assert_eq!(changes.iter().map(shown).collect::<Vec<_>>(), (0..50).map(|n| format!("w/b={n}")).collect::<Vec<_>>());
     assert!(changes.is_sorted_by(|a, b| a.revision() < b.revision()));
     // No change comes twice: the next change to arrive is the next one that is made.
-    let last = write(&rig.store, vec![delete("w/b")]).await;
+    let last = write(&fixture.store, vec![delete("w/b")]).await;
     let next = soon("the last change", watch.next()).await.unwrap();
     assert_eq!(next, [Change::Deleted { key: "w/b".into(), revision: last }]);
 }
 
-async fn clause_11_a_commit_comes_in_one_batch_and_no_batch_is_empty(rig: Rig) {
-    let start = rig.store.read("").await.unwrap().revision;
-    let mut watch = rig.store.watch("w/", start).await.unwrap();
+async fn clause_11_a_commit_comes_in_one_batch_and_no_batch_is_empty(fixture: TestStore) {
+    let start = fixture.store.read("").await.unwrap().revision;
+    let mut watch = fixture.store.watch("w/", start).await.unwrap();
     // The values are so long that a server would split the batch.
     let value = "v".repeat(20_000);
     for _ in 0..5 {
-        write(&rig.other, vec![put("not/ours", "1")]).await;
-        write(&rig.other, (0..50).map(|n| put(&format!("w/{n:02}"), &value)).collect()).await;
+        write(&fixture.other, vec![put("not/ours", "1")]).await;
+        write(&fixture.other, (0..50).map(|n| put(&format!("w/{n:02}"), &value)).collect()).await;
     }
     let mut seen = 0;
     while seen < 250 {
@@ -313,11 +314,11 @@ async fn clause_11_a_commit_comes_in_one_batch_and_no_batch_is_empty(rig: Rig) {
     }
 }
 
-async fn clause_12_dropping_the_wait_for_a_batch_loses_nothing(rig: Rig) {
-    let start = rig.store.read("").await.unwrap().revision;
-    let mut watch = rig.store.watch("w/", start).await.unwrap();
+async fn clause_12_dropping_the_wait_for_a_batch_loses_nothing(fixture: TestStore) {
+    let start = fixture.store.read("").await.unwrap().revision;
+    let mut watch = fixture.store.watch("w/", start).await.unwrap();
     let writer = tokio::spawn({
-        let store = rig.other.clone();
+        let store = fixture.other.clone();
         async move {
             for round in 0..100 {
                 write(&store, vec![put("w/k", &round.to_string())]).await;
@@ -339,59 +340,59 @@ async fn clause_12_dropping_the_wait_for_a_batch_loses_nothing(rig: Rig) {
     assert_eq!(seen, (0..100).map(|n| format!("w/k={n}")).collect::<Vec<_>>());
 }
 
-async fn clause_13_a_watch_from_forgotten_history_ends_and_reading_again_helps(rig: Rig) {
-    let old = write(&rig.store, vec![put("w/a", "0")]).await;
+async fn clause_13_a_watch_from_forgotten_history_ends_and_reading_again_helps(fixture: TestStore) {
+    let old = write(&fixture.store, vec![put("w/a", "0")]).await;
     for round in 1..10 {
-        write(&rig.store, vec![put("w/a", &round.to_string())]).await;
+        write(&fixture.store, vec![put("w/a", &round.to_string())]).await;
     }
-    let snapshot = rig.store.read("w/").await.unwrap();
-    rig.place.compact(snapshot.revision).await;
+    let snapshot = fixture.store.read("w/").await.unwrap();
+    fixture.address.compact(snapshot.revision).await;
 
-    let mut watch = rig.store.watch("w/", old).await.unwrap();
+    let mut watch = fixture.store.watch("w/", old).await.unwrap();
     let error = soon("the end of the watch", watch.next()).await.unwrap_err();
     assert_eq!(error, StoreError::Compacted { oldest: snapshot.revision });
     assert_eq!(soon("an ended watch", watch.next()).await.unwrap_err(), error);
 
-    let mut watch = rig.store.watch("w/", snapshot.revision).await.unwrap();
-    write(&rig.store, vec![put("w/a", "new")]).await;
+    let mut watch = fixture.store.watch("w/", snapshot.revision).await.unwrap();
+    write(&fixture.store, vec![put("w/a", "new")]).await;
     shows(&mut watch, &["w/a=new"]).await;
 }
 
 // --- Leases ---
 
-async fn clause_14_a_held_lease_outlives_its_time_to_live(rig: Rig) {
-    let lease = rig.store.lease(limits::LEASE_TTL_MIN).await.unwrap();
-    write(&rig.store, vec![put_under(lease.id(), "k", "1")]).await;
+async fn clause_14_a_held_lease_outlives_its_time_to_live(fixture: TestStore) {
+    let lease = fixture.store.lease(limits::LEASE_TTL_MIN).await.unwrap();
+    write(&fixture.store, vec![put_under(lease.id(), "k", "1")]).await;
     tokio::time::sleep(lease.ttl() + lease.ttl() / 2).await;
     assert!(!lease.is_lost());
-    assert_eq!(rig.other.read("k").await.unwrap().entries[0].lease, Some(lease.id()));
+    assert_eq!(fixture.other.read("k").await.unwrap().entries[0].lease, Some(lease.id()));
 }
 
-async fn clause_15_giving_a_lease_back_deletes_its_keys(rig: Rig) {
-    let start = rig.store.read("").await.unwrap().revision;
-    let mut watch = rig.other.watch("k", start).await.unwrap();
-    let revoked = rig.store.lease(Duration::from_secs(60)).await.unwrap();
-    write(&rig.store, vec![put_under(revoked.id(), "k/1", "1"), put_under(revoked.id(), "k/2", "1")]).await;
+async fn clause_15_revoking_a_lease_deletes_its_keys(fixture: TestStore) {
+    let start = fixture.store.read("").await.unwrap().revision;
+    let mut watch = fixture.other.watch("k", start).await.unwrap();
+    let revoked = fixture.store.lease(Duration::from_secs(60)).await.unwrap();
+    write(&fixture.store, vec![put_under(revoked.id(), "k/1", "1"), put_under(revoked.id(), "k/2", "1")]).await;
     revoked.revoke().await;
-    assert!(rig.other.read("k").await.unwrap().entries.is_empty());
+    assert!(fixture.other.read("k").await.unwrap().entries.is_empty());
     shows(&mut watch, &["k/1=1", "k/2=1", "-k/1", "-k/2"]).await;
 
-    let dropped = rig.store.lease(Duration::from_secs(60)).await.unwrap();
-    write(&rig.store, vec![put_under(dropped.id(), "k/3", "1")]).await;
+    let dropped = fixture.store.lease(Duration::from_secs(60)).await.unwrap();
+    write(&fixture.store, vec![put_under(dropped.id(), "k/3", "1")]).await;
     drop(dropped);
     shows(&mut watch, &["k/3=1", "-k/3"]).await;
 }
 
-async fn clause_16_a_holder_that_dies_silently_loses_its_keys(rig: Rig) {
-    let start = rig.store.read("").await.unwrap().revision;
-    let mut watch = rig.other.watch("k", start).await.unwrap();
-    let place = rig.place.clone();
+async fn clause_16_a_holder_that_dies_silently_loses_its_keys(fixture: TestStore) {
+    let start = fixture.store.read("").await.unwrap().revision;
+    let mut watch = fixture.other.watch("k", start).await.unwrap();
+    let address = fixture.address.clone();
     // The holder's runtime is shut down: none of its tasks runs any more, and none revokes the lease.
     let (gone, is_gone) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let holder = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let lease = holder.block_on(async {
-            let store = place.connect().await;
+            let store = address.connect().await;
             let lease = store.lease(limits::LEASE_TTL_MIN).await.unwrap();
             write(&store, vec![put_under(lease.id(), "k", "1")]).await;
             lease
@@ -402,32 +403,32 @@ async fn clause_16_a_holder_that_dies_silently_loses_its_keys(rig: Rig) {
     });
     is_gone.await.expect("the holder lived until its end");
     shows(&mut watch, &["k=1", "-k"]).await;
-    assert!(rig.store.read("k").await.unwrap().entries.is_empty());
+    assert!(fixture.store.read("k").await.unwrap().entries.is_empty());
 }
 
-async fn clause_17_a_holder_whose_lease_was_taken_away_learns_it(rig: Rig) {
-    let lease = rig.store.lease(Duration::from_secs(3)).await.unwrap();
-    write(&rig.store, vec![put_under(lease.id(), "k", "1")]).await;
-    rig.place.revoke(lease.id()).await;
-    assert!(rig.other.read("k").await.unwrap().entries.is_empty());
+async fn clause_17_a_holder_whose_lease_was_taken_away_learns_it(fixture: TestStore) {
+    let lease = fixture.store.lease(Duration::from_secs(3)).await.unwrap();
+    write(&fixture.store, vec![put_under(lease.id(), "k", "1")]).await;
+    fixture.address.revoke(lease.id()).await;
+    assert!(fixture.other.read("k").await.unwrap().entries.is_empty());
     soon("the loss of a lease", lease.lost()).await;
     assert!(lease.is_lost());
     soon("the loss of a lease, asked again", lease.lost()).await;
     lease.revoke().await;
 }
 
-async fn clause_18_a_holder_that_cannot_reach_the_store_keeps_its_lease(mut rig: Rig) {
-    let lease = rig.store.lease(limits::LEASE_TTL_MIN).await.unwrap();
+async fn clause_18_a_holder_that_cannot_reach_the_store_keeps_its_lease(mut fixture: TestStore) {
+    let lease = fixture.store.lease(limits::LEASE_TTL_MIN).await.unwrap();
     tokio::time::sleep(lease.ttl()).await;
     assert!(!lease.is_lost());
-    rig.cut();
+    fixture.cut();
     tokio::time::sleep(lease.ttl() + lease.ttl() / 2).await;
     assert!(!lease.is_lost());
 }
 
-async fn clause_19_times_to_live_are_rounded_up(rig: Rig) {
+async fn clause_19_times_to_live_are_rounded_up(fixture: TestStore) {
     let ttl = |asked| {
-        let store = rig.store.clone();
+        let store = fixture.store.clone();
         async move { store.lease(asked).await.unwrap().ttl() }
     };
     assert_eq!(ttl(Duration::from_millis(10)).await, limits::LEASE_TTL_MIN);
@@ -438,23 +439,23 @@ async fn clause_19_times_to_live_are_rounded_up(rig: Rig) {
 macro_rules! contract {
     ($($clause:ident)*) => {
         mod memory {
-            use super::Rig;
-            $(#[tokio::test] async fn $clause() { super::$clause(Rig::memory().await).await })*
+            use super::TestStore;
+            $(#[tokio::test] async fn $clause() { super::$clause(TestStore::memory().await).await })*
         }
         mod embedded {
-            use super::Rig;
-            $(#[tokio::test] async fn $clause() { super::$clause(Rig::embedded().await).await })*
+            use super::TestStore;
+            $(#[tokio::test] async fn $clause() { super::$clause(TestStore::embedded().await).await })*
             #[tokio::test]
             async fn clause_18_a_holder_that_cannot_reach_the_store_keeps_its_lease() {
-                super::clause_18_a_holder_that_cannot_reach_the_store_keeps_its_lease(Rig::embedded().await).await;
+                super::clause_18_a_holder_that_cannot_reach_the_store_keeps_its_lease(TestStore::embedded().await).await;
             }
         }
         mod real_etcd {
-            use super::Rig;
-            $(#[tokio::test] async fn $clause() { super::$clause(Rig::etcd().await).await })*
+            use super::TestStore;
+            $(#[tokio::test] async fn $clause() { super::$clause(TestStore::etcd().await).await })*
             #[tokio::test]
             async fn clause_18_a_holder_that_cannot_reach_the_store_keeps_its_lease() {
-                super::clause_18_a_holder_that_cannot_reach_the_store_keeps_its_lease(Rig::etcd().await).await;
+                super::clause_18_a_holder_that_cannot_reach_the_store_keeps_its_lease(TestStore::etcd().await).await;
             }
         }
     };
@@ -475,7 +476,7 @@ contract! {
     clause_12_dropping_the_wait_for_a_batch_loses_nothing
     clause_13_a_watch_from_forgotten_history_ends_and_reading_again_helps
     clause_14_a_held_lease_outlives_its_time_to_live
-    clause_15_giving_a_lease_back_deletes_its_keys
+    clause_15_revoking_a_lease_deletes_its_keys
     clause_16_a_holder_that_dies_silently_loses_its_keys
     clause_17_a_holder_whose_lease_was_taken_away_learns_it
     clause_19_times_to_live_are_rounded_up

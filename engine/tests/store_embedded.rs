@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 /// Far more than any step takes, so that a test that hangs fails with a message.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 async fn server() -> EmbeddedServer {
     EmbeddedServer::bind(TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap()
@@ -47,8 +47,8 @@ async fn run(server: &EmbeddedServer, words: &[&str], input: &str) -> Output {
     let mut child = started(command.spawn());
     // The pipe is dropped at once, so that etcdctl sees the end of its input.
     child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
-    let output = timeout(PATIENCE, child.wait_with_output()).await;
-    output.unwrap_or_else(|_| panic!("etcdctl {words:?} did not end within {PATIENCE:?}")).unwrap()
+    let output = timeout(WAIT_MAX, child.wait_with_output()).await;
+    output.unwrap_or_else(|_| panic!("etcdctl {words:?} did not end within {WAIT_MAX:?}")).unwrap()
 }
 
 /// The standard output of a command. The test fails if the command fails.
@@ -133,7 +133,7 @@ async fn etcdctl_watches_a_prefix() {
     ctl(&server, &["del", "--prefix", "/w/"]).await;
     let expected = "PUT\n/w/past\n0\nPUT\n/w/a\n1\nDELETE\n/w/a\n\nDELETE\n/w/past\n\n";
     let mut seen = vec![0; expected.len()];
-    timeout(PATIENCE, output.read_exact(&mut seen)).await.unwrap().unwrap();
+    timeout(WAIT_MAX, output.read_exact(&mut seen)).await.unwrap().unwrap();
     assert_eq!(String::from_utf8(seen).unwrap(), expected);
 }
 
@@ -191,7 +191,7 @@ async fn etcdctl_compacts() {
 }
 
 #[tokio::test]
-async fn what_is_not_offered_is_refused_with_a_sentence() {
+async fn unsupported_calls_are_refused_with_a_sentence() {
     let server = server().await;
     for words in [
         vec!["user", "list"],
@@ -222,13 +222,13 @@ async fn a_stopped_server_closes_its_port_and_ends_its_watches() {
     let mut watch = store.watch("", Revision(1)).await.unwrap();
     put(&store, "k", "v").await;
     assert_eq!(
-        timeout(PATIENCE, watch.next()).await.unwrap().unwrap().iter().map(Change::key).collect::<Vec<_>>(),
+        timeout(WAIT_MAX, watch.next()).await.unwrap().unwrap().iter().map(Change::key).collect::<Vec<_>>(),
         ["k"]
     );
 
     timeout(Duration::from_secs(2), server.shutdown()).await.expect("stopping takes no two seconds");
     assert!(TcpStream::connect(address).await.is_err(), "the port is still open");
-    let error = timeout(PATIENCE, watch.next()).await.unwrap().unwrap_err();
+    let error = timeout(WAIT_MAX, watch.next()).await.unwrap().unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
     // The port can be bound again.
     EmbeddedServer::bind(TcpListener::bind(address).await.unwrap()).unwrap();
@@ -242,14 +242,14 @@ async fn connect(server: &EmbeddedServer) -> TcpStream {
 
 /// The bytes that the server sends before it closes the connection.
 async fn last_words(mut stream: TcpStream) -> String {
-    let mut said = Vec::new();
+    let mut reply = Vec::new();
     // A reset counts as a close.
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the server closes the connection");
-    String::from_utf8_lossy(&said).into_owned()
+    let _ = timeout(WAIT_MAX, stream.read_to_end(&mut reply)).await.expect("the server closes the connection");
+    String::from_utf8_lossy(&reply).into_owned()
 }
 
 #[tokio::test]
-async fn a_web_browser_is_told_what_this_port_is() {
+async fn a_web_browser_gets_an_explanation() {
     let server = server().await;
     let mut stream = connect(&server).await;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
@@ -259,7 +259,7 @@ async fn a_web_browser_is_told_what_this_port_is() {
 }
 
 #[tokio::test]
-async fn connections_that_say_nothing_are_closed() {
+async fn silent_connections_are_closed() {
     let server = server().await;
     let store = client(&server).await;
     // More connections than the server has room for. Those that it accepts time out. It closes the others at once.
@@ -286,7 +286,7 @@ async fn a_request_beyond_the_limit_is_refused_and_the_connection_lives() {
 }
 
 #[tokio::test]
-async fn a_full_store_says_so_and_goes_on_serving() {
+async fn a_full_store_reports_it_and_keeps_serving() {
     let server = server().await;
     let store = client(&server).await;
     let value = "v".repeat(1 << 20);

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 /// Far more than any step takes, so that a test that hangs fails with a message.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 async fn put(store: &EtcdStore, key: &str, value: &str, lease: Option<LeaseId>) -> Revision {
     let write = Write::Put { key: key.into(), value: value.into(), lease };
@@ -32,7 +32,7 @@ fn unavailable(error: &StoreError, url: &str) {
 /// Reads until a read succeeds.
 async fn comes_back(store: &EtcdStore) {
     let back = async { while store.read("").await.is_err() {} };
-    timeout(PATIENCE, back).await.expect("the client reaches the store again");
+    timeout(WAIT_MAX, back).await.expect("the client reaches the store again");
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn after_a_crash_of_etcd_the_watch_ends_and_everything_goes_on() {
     let mut watch = store.watch("", written).await.unwrap();
 
     etcd.kill();
-    unavailable(&timeout(PATIENCE, watch.next()).await.unwrap().unwrap_err(), &etcd.url());
+    unavailable(&timeout(WAIT_MAX, watch.next()).await.unwrap().unwrap_err(), &etcd.url());
     unavailable(&store.read("").await.unwrap_err(), &etcd.url());
     unavailable(&store.lease(Duration::from_secs(20)).await.unwrap_err(), &etcd.url());
 
@@ -53,7 +53,7 @@ async fn after_a_crash_of_etcd_the_watch_ends_and_everything_goes_on() {
     // The watch goes on from the same revision, with the same lease and the same keys.
     let mut watch = store.watch("", written).await.unwrap();
     let next = put(&store, "theirs", "2", None).await;
-    let changes = timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
+    let changes = timeout(WAIT_MAX, watch.next()).await.unwrap().unwrap();
     assert_eq!(changes.iter().map(Change::revision).collect::<Vec<_>>(), [next]);
     assert!(!lease.is_lost());
     assert_eq!(store.read("mine").await.unwrap().entries[0].lease, Some(lease.id()));
@@ -84,14 +84,14 @@ async fn a_frozen_etcd_is_noticed() {
     etcd.freeze();
     let frozen = Instant::now();
     unavailable(&store.read("").await.unwrap_err(), &etcd.url());
-    unavailable(&timeout(PATIENCE, watch.next()).await.unwrap().unwrap_err(), &etcd.url());
+    unavailable(&timeout(WAIT_MAX, watch.next()).await.unwrap().unwrap_err(), &etcd.url());
     eprintln!("a frozen etcd was noticed by call and watch after {:?}", frozen.elapsed());
     etcd.thaw();
     comes_back(&store).await;
 }
 
 #[tokio::test]
-async fn where_nothing_listens_the_error_says_what_and_where() {
+async fn without_a_listener_the_error_names_the_endpoint() {
     let url = {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         format!("http://{}", listener.local_addr().unwrap())
@@ -102,11 +102,11 @@ async fn where_nothing_listens_the_error_says_what_and_where() {
 }
 
 #[tokio::test]
-async fn where_something_else_listens_the_error_comes_in_time() {
+async fn with_another_server_the_error_comes_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     // The listener accepts the connection and never answers.
-    let error = timeout(PATIENCE, EtcdStore::connect(std::slice::from_ref(&url))).await.unwrap().unwrap_err();
+    let error = timeout(WAIT_MAX, EtcdStore::connect(std::slice::from_ref(&url))).await.unwrap().unwrap_err();
     unavailable(&error, &url);
 }
 
@@ -132,7 +132,7 @@ async fn of_several_endpoints_one_that_serves_is_enough() {
         for _ in 0..20 {
             put(&store, "k", "v", Some(lease.id())).await;
         }
-        timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
+        timeout(WAIT_MAX, watch.next()).await.unwrap().unwrap();
         tokio::time::sleep(lease.ttl() * 2).await;
         assert!(!lease.is_lost());
     }

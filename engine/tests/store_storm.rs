@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Most growth of memory over the rounds, in bytes: allocators keep some, and the history fills up to its bound once.
 const GROWTH_MAX: u64 = 24 << 20;
@@ -42,7 +42,7 @@ async fn a_storm_of_nonsense_leaves_the_store_serving_and_its_memory_flat() {
 
 async fn storm(server: &EmbeddedServer, store: &EtcdStore, random: &mut StdRng) {
     for _ in 0..100 {
-        say(server, &[&bytes(random, 4096)]).await;
+        send_and_drain(server, &[&bytes(random, 4096)]).await;
     }
     // After a correct greeting come frames of all kinds with random contents.
     for _ in 0..100 {
@@ -53,10 +53,10 @@ async fn storm(server: &EmbeddedServer, store: &EtcdStore, random: &mut StdRng) 
             frames.extend([random.random_range(0..11), random.random(), 0, 0, 0, random.random_range(0..9)]);
             frames.extend(body);
         }
-        say(server, &[PREFACE, SETTINGS, &frames]).await;
+        send_and_drain(server, &[PREFACE, SETTINGS, &frames]).await;
     }
     // The header of the largest frame that is possible, and the beginning of its body.
-    say(server, &[PREFACE, SETTINGS, &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1], &[7; 70_000]]).await;
+    send_and_drain(server, &[PREFACE, SETTINGS, &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1], &[7; 70_000]]).await;
     for method in ["KV/Put", "KV/Txn", "Watch/Watch", "Lease/LeaseKeepAlive", "Maintenance/Status", "Nothing/AtAll"] {
         for _ in 0..10 {
             // A message of random bytes with correct framing, and one that declares four gigabytes.
@@ -82,7 +82,7 @@ async fn forgotten_watch(server: &EmbeddedServer, store: &EtcdStore) {
         store.commit(put("big", vec![round; 1 << 20])).await.unwrap();
     }
     let end = loop {
-        if let Err(end) = timeout(PATIENCE, watch.next()).await.unwrap() {
+        if let Err(end) = timeout(WAIT_MAX, watch.next()).await.unwrap() {
             break end;
         }
     };
@@ -99,7 +99,7 @@ fn bytes(random: &mut StdRng, most: usize) -> Vec<u8> {
 }
 
 /// Sends bytes and waits until the other side closes the connection. It may close before it has read them all.
-async fn say(server: &EmbeddedServer, parts: &[&[u8]]) {
+async fn send_and_drain(server: &EmbeddedServer, parts: &[&[u8]]) {
     let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
     for part in parts {
         if stream.write_all(part).await.is_err() {
@@ -107,8 +107,8 @@ async fn say(server: &EmbeddedServer, parts: &[&[u8]]) {
         }
     }
     let _ = stream.shutdown().await;
-    let mut said = Vec::new();
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the server closes the connection");
+    let mut reply = Vec::new();
+    let _ = timeout(WAIT_MAX, stream.read_to_end(&mut reply)).await.expect("the server closes the connection");
 }
 
 /// Calls a method with an arbitrary body. Any answer is fine, but one must come.
@@ -122,7 +122,7 @@ async fn call(server: &EmbeddedServer, method: &str, body: Vec<u8>) {
         .header("te", "trailers")
         .body(Full::new(Bytes::from(body)))
         .unwrap();
-    let reply = timeout(PATIENCE, sender.send_request(request)).await.expect("an answer").unwrap();
+    let reply = timeout(WAIT_MAX, sender.send_request(request)).await.expect("an answer").unwrap();
     assert_eq!(reply.status(), 200, "{method}");
     drop((reply, sender));
     connection.abort();

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused_with_the_units() {
+    fn an_invalid_size_is_refused_with_the_units() {
         for text in ["", "6", "GiB", "-1GiB", "6gb", "1e9B", "0MB", "1.GiB", ".5GiB", "99999999999TiB", "1.0000001GB"] {
             let error = text.parse::<ByteSize>().unwrap_err().to_string();
             assert!(error.contains("KiB, MiB, GiB"), "{text} gave {error}");
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn a_written_size_reads_back() {
         for (text, written) in [("1.5GiB", "1536MiB"), ("6GiB", "6GiB"), ("800MB", "800MB"), ("1001B", "1001B")] {
             let size: ByteSize = text.parse().unwrap();
             assert_eq!(size.to_string(), written);

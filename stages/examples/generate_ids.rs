@@ -11,7 +11,6 @@ use schema::{Attempt, LayerRange, SequenceId};
 use stages::loader::CpuLoader;
 use stages::weights::ModelFile;
 
-const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
 /// Maximum number of tokens in the sequence.
 const SEQUENCE_TOKENS: u32 = 4096;
 
@@ -63,7 +62,7 @@ fn step(runner: &mut dyn Runner, position: u32, tokens: &[u32]) -> Result<u32, F
         tokens: tokens.to_vec(),
         blocks: (0..SEQUENCE_TOKENS / KV_BLOCK_TOKENS).collect(),
         logits: vec![tokens.len() as u32 - 1],
-        sampling: GREEDY,
+        sampling: Sampling::GREEDY,
     }];
     match runner.step(Work { slices: &slices, activations: &[] })? {
         Output::Tokens(chosen) => Ok(chosen.first().ok_or("no token came back")?.token),

@@ -13,7 +13,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use stages::format::Format;
-use stages::kernels::{Isa, MatmulJob, Matrix, Pool, Rows, matmul_on};
+use stages::kernels::{Isa, MatmulJob, Matrix, Rows, ThreadPool, matmul_on};
 
 /// Outputs and columns: the default model's, then parts of those of a model with a billion weights.
 const SHAPES: [(usize, usize); 4] = [(1536, 576), (576, 1536), (1024, 2048), (256, 8192)];
@@ -30,7 +30,7 @@ fn main() {
     let total = megabytes.map_or(COLD_BYTES, |megabytes| megabytes << 20);
     let chosen: Vec<usize> = wanted.iter().filter_map(|rows| rows.parse().ok()).collect();
     let all_rows = if chosen.is_empty() { vec![1, 8, 64, 512] } else { chosen };
-    let threads = [1, 2].map(|threads| Pool::new(NonZeroUsize::new(threads).expect("not zero")));
+    let threads = [1, 2].map(|threads| ThreadPool::new(NonZeroUsize::new(threads).expect("not zero")));
     println!(
         "{isa:?}; reading memory alone: {}",
         threads.each_ref().map(|pool| format!("{:.1}", read(pool, total))).join(" / ")
@@ -66,7 +66,7 @@ fn main() {
 }
 
 /// Gigabytes per second of reading without any computation.
-fn read(pool: &Pool, total: usize) -> f64 {
+fn read(pool: &ThreadPool, total: usize) -> f64 {
     let bytes = vec![1; total];
     let parts = 64;
     let seconds = best(10, || {
@@ -77,7 +77,7 @@ fn read(pool: &Pool, total: usize) -> f64 {
 
 /// Seconds per product: the best of many short runs. Each has as many products with different weights as take a few
 /// milliseconds, so that other load on the machine does not disturb some of the runs.
-fn product(isa: Isa, pool: &Pool, matrices: &[Matrix<'_>], rows: usize) -> f64 {
+fn product(isa: Isa, pool: &ThreadPool, matrices: &[Matrix<'_>], rows: usize) -> f64 {
     let (outputs, cols) = (matrices[0].rows(), matrices[0].cols());
     let values: Vec<f32> = (0..rows * cols).map(|index| (index % 17) as f32 - 8.0).collect();
     let mut x = Rows::new();

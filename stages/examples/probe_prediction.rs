@@ -17,7 +17,6 @@ use stages::gguf::TensorInfo;
 use stages::loader::CpuLoader;
 use stages::weights::ModelFile;
 
-const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
 const PREFILL_TOKENS: u32 = 512;
 const DECODE_TOKENS: u32 = 200;
 const PREFILLS: u32 = 5;
@@ -100,7 +99,7 @@ fn seconds(runner: &mut dyn Runner, position: u32, tokens: &[u32]) -> Result<f64
         tokens: tokens.to_vec(),
         blocks: (0..(PREFILL_TOKENS + DECODE_TOKENS).div_ceil(KV_BLOCK_TOKENS)).collect(),
         logits: vec![tokens.len() as u32 - 1],
-        sampling: GREEDY,
+        sampling: Sampling::GREEDY,
     };
     let started = Instant::now();
     runner.step(Work { slices: &[slice], activations: &[] })?;

@@ -19,7 +19,7 @@ type Failure = Box<dyn std::error::Error>;
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (format, out, stored) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [format, out] => (format, out, Stored::AsTheyAre),
+        [format, out] => (format, out, Stored::Quantised),
         [format, out, "expanded"] => (format, out, Stored::Expanded),
         _ => return Err("usage: requantise <format> <out.gguf> [expanded]".into()),
     };

@@ -21,7 +21,6 @@ use schema::{Attempt, LayerRange, SequenceId};
 use stages::loader::CpuLoader;
 use stages::weights::{ModelFile, Tensor};
 
-const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
 /// Room for keys and values, shared by the sequences of a measurement.
 const KV_TOKENS: u32 = 8192;
 const PREFILL_TOKENS: u32 = 512;
@@ -29,7 +28,7 @@ const PREFILL_TOKENS: u32 = 512;
 const DECODE_DEPTH: u32 = 16;
 const DECODED_TOKENS: u32 = 64;
 /// Number of sequences that `together` decodes.
-const TOGETHER: u32 = 8;
+const TOGETHER_SEQUENCES: u32 = 8;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -102,7 +101,7 @@ fn measure(runner: &mut dyn Runner, what: &str, vocabulary: u32) -> Result<f64, 
             return Ok(start.elapsed().as_secs_f64() / f64::from(PREFILL_TOKENS));
         }
         "decode" => (1, DECODED_TOKENS),
-        "together" => (TOGETHER, DECODED_TOKENS / 4),
+        "together" => (TOGETHER_SEQUENCES, DECODED_TOKENS / 4),
         other => match other.strip_prefix("deep ").map(str::parse) {
             Some(depth) => return deep(runner, depth?, vocabulary),
             None => return Err(format!("{other:?}: expected decode, together, prefill, deep <tokens> or read").into()),
@@ -145,7 +144,7 @@ fn step(runner: &mut dyn Runner, sequences: &[(u32, &[u32])]) -> Result<(), Fail
         tokens: tokens.to_vec(),
         blocks: (sequence * blocks..(sequence + 1) * blocks).collect(),
         logits: vec![tokens.len() as u32 - 1],
-        sampling: GREEDY,
+        sampling: Sampling::GREEDY,
     };
     let slices: Vec<Slice> = (0..).zip(sequences).map(slice).collect();
     runner.step(Work { slices: &slices, activations: &[] })?;

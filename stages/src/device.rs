@@ -5,9 +5,10 @@ use std::num::NonZeroUsize;
 use engine::runner::Loader;
 use schema::record::DeviceKind;
 
+#[cfg(feature = "accelerator")]
 use crate::accelerator::{CandleLoader, Hardware, HardwareError};
 use crate::loader::CpuLoader;
-use crate::model::ModelError;
+use crate::model::UnsupportedModel;
 use crate::weights::ModelFile;
 
 /// Settings for a stage's computation.
@@ -30,12 +31,17 @@ pub enum DeviceError {
         /// The requested name.
         found: String,
     },
+    /// This program was built without the GPU runner.
+    #[cfg(not(feature = "accelerator"))]
+    #[error(transparent)]
+    NotBuilt(#[from] crate::NotBuilt),
     /// The machine does not have the device, or this program is built without it.
+    #[cfg(feature = "accelerator")]
     #[error(transparent)]
     Hardware(#[from] HardwareError),
     /// The model cannot be run.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(#[from] UnsupportedModel),
 }
 
 /// The device called `name`.
@@ -59,11 +65,19 @@ pub fn parse(name: &str) -> Result<DeviceKind, DeviceError> {
 pub fn loader(file: ModelFile, settings: DeviceSettings) -> Result<Box<dyn Loader>, DeviceError> {
     match settings.device {
         DeviceKind::Cpu => Ok(Box::new(CpuLoader::new(file, settings.threads, settings.budget_bytes)?)),
-        kind @ (DeviceKind::Metal | DeviceKind::Cuda) => {
-            let hardware = Hardware::open(kind)?;
-            Ok(Box::new(CandleLoader::new(file, hardware, settings.threads.get(), settings.budget_bytes)?))
-        }
+        kind @ (DeviceKind::Metal | DeviceKind::Cuda) => gpu_loader(kind, file, settings),
     }
+}
+
+#[cfg(feature = "accelerator")]
+fn gpu_loader(kind: DeviceKind, file: ModelFile, settings: DeviceSettings) -> Result<Box<dyn Loader>, DeviceError> {
+    let hardware = Hardware::open(kind)?;
+    Ok(Box::new(CandleLoader::new(file, hardware, settings.threads.get(), settings.budget_bytes)?))
+}
+
+#[cfg(not(feature = "accelerator"))]
+fn gpu_loader(kind: DeviceKind, _: ModelFile, _: DeviceSettings) -> Result<Box<dyn Loader>, DeviceError> {
+    Err(crate::NotBuilt::new(kind).into())
 }
 
 #[cfg(test)]

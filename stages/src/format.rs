@@ -34,7 +34,7 @@ pub enum Format {
 
 /// A ggml tensor type that has no kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("tensor type {} has no kernel; supported are {}", described(*.id), supported())]
+#[error("tensor type {} has no kernel; supported are {}", type_name(*.id), supported())]
 pub struct UnsupportedFormat {
     /// The type's number in a GGUF file.
     pub id: u32,
@@ -142,7 +142,7 @@ impl Format {
 }
 
 /// ggml's names of the types without a kernel, so that an error can name the type found.
-const KNOWN_ELSEWHERE: [(u32, &str); 22] = [
+const UNSUPPORTED_NAMES: [(u32, &str); 22] = [
     (9, "Q8_1"),
     (15, "Q8_K"),
     (16, "IQ2_XXS"),
@@ -167,8 +167,8 @@ const KNOWN_ELSEWHERE: [(u32, &str); 22] = [
     (5, "Q4_3"),
 ];
 
-fn described(id: u32) -> String {
-    match KNOWN_ELSEWHERE.iter().find(|(known, _)| *known == id) {
+fn type_name(id: u32) -> String {
+    match UNSUPPORTED_NAMES.iter().find(|(known, _)| *known == id) {
         Some((_, name)) => (*name).to_owned(),
         None => format!("number {id}"),
     }

@@ -5,7 +5,6 @@
 #[cfg(feature = "accelerator")]
 pub mod accelerator;
 pub mod cpu;
-#[cfg(feature = "accelerator")]
 pub mod device;
 pub mod format;
 pub mod gguf;
@@ -14,9 +13,11 @@ pub mod loader;
 pub mod memory;
 pub mod model;
 mod model_record;
+mod not_built;
 pub mod probe;
 pub mod sampling;
 pub mod shard;
 pub mod weights;
 
 pub use model_record::{RecordError, model_record};
+pub use not_built::NotBuilt;

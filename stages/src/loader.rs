@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::runner::{LoadError, LoadedShard, Loader};
 use schema::LayerRange;
-use schema::record::{DeviceKind, KvRoom, MemoryUse, Speeds, StageLoad, StageRecord};
+use schema::record::{KvRoom, MemoryUse, StageRecord};
 
 use crate::cpu::CpuRunner;
-use crate::kernels::Pool;
+use crate::kernels::ThreadPool;
 use crate::memory;
-use crate::model::{ModelConfig, ModelError};
+use crate::model::{ModelConfig, UnsupportedModel};
 use crate::shard::RunnerSetup;
 use crate::weights::{ModelFile, Residency};
 
@@ -19,7 +19,7 @@ use crate::weights::{ModelFile, Residency};
 pub struct CpuLoader {
     file: ModelFile,
     config: ModelConfig,
-    pool: Arc<Pool>,
+    pool: Arc<ThreadPool>,
     budget_bytes: u64,
     /// Resident bytes of the shard loaded last.
     residency: Mutex<Residency>,
@@ -32,13 +32,13 @@ impl CpuLoader {
     /// the memory that is available on the machine now.
     ///
     /// # Errors
-    /// [`ModelError`] when the model is not supported or its tensors do not match its metadata.
-    pub fn new(file: ModelFile, threads: NonZeroUsize, budget_bytes: Option<u64>) -> Result<Self, ModelError> {
+    /// [`UnsupportedModel`] when the model is not supported or its tensors do not match its metadata.
+    pub fn new(file: ModelFile, threads: NonZeroUsize, budget_bytes: Option<u64>) -> Result<Self, UnsupportedModel> {
         let config = ModelConfig::read(file.header())?;
         config.check_tensors(file.header())?;
         // Read once: the available memory changes all the time, and a changing budget would move shards between stages.
         let budget_bytes = budget_bytes.unwrap_or_else(|| memory::machine().memory_available_bytes);
-        let (pool, residency) = (Arc::new(Pool::new(threads)), Mutex::default());
+        let (pool, residency) = (Arc::new(ThreadPool::new(threads)), Mutex::default());
         Ok(Self { file, config, pool, budget_bytes, residency })
     }
 
@@ -84,23 +84,10 @@ impl Loader for CpuLoader {
     fn describe(&self) -> StageRecord {
         let machine = memory::machine();
         StageRecord {
-            endpoint: String::new(),
-            host: machine.host,
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            lease: String::new(),
-            proof: None,
-            device: DeviceKind::Cpu,
             chip: machine.chip,
             threads: self.pool.threads() as u32,
             memory_total_bytes: machine.memory_total_bytes,
-            memory_budget_bytes: self.budget_bytes,
-            speed: Speeds::new(),
-            link_us: 0,
-            leaving: false,
-            standby: Vec::new(),
-            trouble: None,
-            load: StageLoad::default(),
+            ..StageRecord::new(&machine.host, self.budget_bytes)
         }
     }
 

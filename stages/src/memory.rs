@@ -29,9 +29,9 @@ pub fn measure() -> MemoryUse {
 
 /// The machine with its memory as it is now.
 pub fn machine() -> Machine {
-    let wanted =
+    let refresh =
         RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::nothing().with_ram());
-    let system = System::new_with_specifics(wanted);
+    let system = System::new_with_specifics(refresh);
     let chip = system.cpus().first().map(|cpu| cpu.brand().trim()).filter(|brand| !brand.is_empty());
     // sysinfo panics on a query for the limits if it could not read the machine's memory.
     let limits = (system.total_memory() > 0).then(|| system.cgroup_limits()).flatten();
@@ -60,8 +60,8 @@ fn within_limit(total: u64, available: u64, limit: Option<(u64, u64)>) -> (u64, 
 fn resident_set_bytes() -> u64 {
     let Ok(own) = sysinfo::get_current_pid() else { return 0 };
     let mut system = System::new();
-    let wanted = sysinfo::ProcessRefreshKind::nothing().with_memory();
-    system.refresh_processes_specifics(sysinfo::ProcessesToUpdate::Some(&[own]), false, wanted);
+    let refresh = sysinfo::ProcessRefreshKind::nothing().with_memory();
+    system.refresh_processes_specifics(sysinfo::ProcessesToUpdate::Some(&[own]), false, refresh);
     system.process(own).map_or(0, sysinfo::Process::memory)
 }
 
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn touching_memory_shows_in_the_anonymous_share() {
+    fn touched_memory_counts_as_anonymous() {
         const BYTES: u64 = 64 << 20;
         let before = measure();
         let touched = std::hint::black_box(vec![1u8; BYTES as usize]);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fallback_sees_a_resident_set_too() {
+    fn the_fallback_reports_a_resident_set() {
         assert!(resident_set_bytes() > 0);
     }
 }

@@ -19,10 +19,10 @@ const THREADS_EXPECTED: usize = 16;
 pub enum RecordError {
     /// Its metadata or tensors are not those of a language model.
     #[error(transparent)]
-    Weights(#[from] weights::ModelError),
+    Weights(#[from] weights::NotALanguageModel),
     /// Its architecture is not supported.
     #[error(transparent)]
-    Model(#[from] model::ModelError),
+    Model(#[from] model::UnsupportedModel),
 }
 
 /// The record of `file` for a cluster that reserves `room` for keys and values and waits for `stages_min` stages.

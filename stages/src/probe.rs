@@ -1,8 +1,8 @@
 //! Measures the speed of the matrix products on this machine: bytes of weights per second for one row, multiplications
 //! per second for many rows.
 //!
-//! The measurement runs the kernels that steps use, in stretches of a few milliseconds, so that a step never waits long
-//! for one. The best stretch counts, because other load on the machine can only make a stretch slower. A stage measures
+//! The measurement runs the kernels that steps use, in slices of a few milliseconds, so that a step never waits long
+//! for one. The best slice counts, because other load on the machine can only make a slice slower. A stage measures
 //! with its own mapped weights: nothing is allocated for the measurement, and sizes, caches and overheads are those of
 //! its steps. So the time of a decode step is about the bytes of its weights divided by `bytes_per_second`, and the
 //! time of a prefill is about its multiplications divided by `multiplications_per_second`. This module depends neither
@@ -13,24 +13,24 @@ use std::time::{Duration, Instant};
 use schema::record::{FormatSpeed, Speeds};
 
 use crate::format::Format;
-use crate::kernels::{MatmulJob, Matrix, Pool, Rows, matmul};
+use crate::kernels::{MatmulJob, Matrix, Rows, ThreadPool, matmul};
 
 /// Time of a measurement on an idle machine, all formats together.
 pub const PROBE_TIME: Duration = Duration::from_millis(500);
-/// Time for one figure on an idle machine. More stretches would not find a better value.
+/// Time for one figure on an idle machine. More slices would not find a better value.
 const FIGURE_TIME: Duration = Duration::from_millis(60);
-/// On a busy machine a figure takes at most this many times as long. A stretch that is interrupted counts no more than one that
-/// is not, so that some of them run undisturbed: a figure from interrupted stretches alone is several times too low, and
-/// it stays for the life of the process.
+/// On a busy machine a figure takes at most this many times as long. A slice that is interrupted counts no more than
+/// one that is not, so that some of them run undisturbed: a figure from interrupted slices alone is several times too
+/// low, and it stays for the life of the process.
 const BUSY_FACTOR: u32 = 6;
-/// Time of a stretch: long compared with the clock's resolution and the delay of a late thread, short compared with a
+/// Time of a slice: long compared with the clock's resolution and the delay of a late thread, short compared with a
 /// step.
-const STRETCH: Duration = Duration::from_millis(4);
+const SLICE_TIME: Duration = Duration::from_millis(4);
 /// Number of rows in a prefill's tile.
 const MANY_ROWS: usize = 128;
 /// Maximum size of the weights that one product reads, in bytes: they take 4 ms at a memory bandwidth of 1 GB/s.
 const PRODUCT_BYTES_MAX: usize = 4 << 20;
-/// Number of outputs of the first product with many rows. A product that takes less than a stretch doubles the number
+/// Number of outputs of the first product with many rows. A product that takes less than a slice doubles the number
 /// for the next, so that a slow machine does not start with a product that takes too long.
 const OUTPUTS_FIRST: usize = 16;
 /// Size of the made-up weights that replace a model, in bytes: several times the caches of most machines.
@@ -39,16 +39,16 @@ const MADE_UP_BYTES: usize = 128 << 20;
 /// A measurement in progress.
 #[derive(Debug)]
 pub struct Probe {
-    figures: Vec<Figure>,
+    figures: Vec<SpeedFigure>,
     at: usize,
 }
 
 /// One figure: the speed of a format with a number of rows.
 #[derive(Debug)]
-struct Figure {
+struct SpeedFigure {
     format: Format,
     rows: usize,
-    /// Time left, in undisturbed stretches, and on the clock.
+    /// Time left, in undisturbed slices, and on the clock.
     left: Duration,
     clock_left: Duration,
     /// Maximum number of outputs of the next product.
@@ -68,9 +68,9 @@ pub struct ProbeScratch<'a> {
     pub out: &'a mut [f32],
 }
 
-/// Measures all `formats` on the threads of `pool` with made-up weights. Takes [`PROBE_TIME`] on an idle machine and up to six
-/// times as long on a busy one.
-pub fn measure(pool: &Pool, formats: &[Format]) -> Speeds {
+/// Measures all `formats` on the threads of `pool` with made-up weights. Takes [`PROBE_TIME`] on an idle machine and up
+/// to six times as long on a busy one.
+pub fn measure(pool: &ThreadPool, formats: &[Format]) -> Speeds {
     let started = Instant::now();
     // Any bits are valid weights. These bits give no infinite or tiny numbers in any format, because some processors
     // are slow with those.
@@ -86,7 +86,7 @@ pub fn measure(pool: &Pool, formats: &[Format]) -> Speeds {
     let matrices: Vec<_> = formats.iter().filter_map(matrix).collect();
     let mut probe = Probe::new(formats, PROBE_TIME.saturating_sub(started.elapsed()));
     let (mut rows, mut out) = (Rows::new(), vec![0.0; MANY_ROWS * COLS]);
-    while !probe.slice(&matrices, pool, ProbeScratch { rows: &mut rows, out: &mut out }) {}
+    while !probe.measure_slice(&matrices, pool, ProbeScratch { rows: &mut rows, out: &mut out }) {}
     probe.speeds()
 }
 
@@ -99,7 +99,7 @@ impl Probe {
         let left = FIGURE_TIME.min(time / (2 * formats.len() as u32).max(1));
         let figure = |(format, rows)| {
             let outputs = if rows == 1 { usize::MAX } else { OUTPUTS_FIRST };
-            Figure { format, rows, left, clock_left: left * BUSY_FACTOR, outputs, next: (0, 0), best: 0.0 }
+            SpeedFigure { format, rows, left, clock_left: left * BUSY_FACTOR, outputs, next: (0, 0), best: 0.0 }
         };
         Self { figures: kinds.map(figure).collect(), at: 0 }
     }
@@ -107,9 +107,9 @@ impl Probe {
     /// Measures for a few milliseconds and returns true if the measurement is complete. If none of `weights` has a
     /// format, their bytes are read as weights of that format, because the time of a product does not depend on the
     /// values.
-    pub fn slice(&mut self, weights: &[Matrix<'_>], pool: &Pool, scratch: ProbeScratch<'_>) -> bool {
+    pub fn measure_slice(&mut self, weights: &[Matrix<'_>], pool: &ThreadPool, scratch: ProbeScratch<'_>) -> bool {
         let Some(figure) = self.figures.get_mut(self.at) else { return true };
-        if !figure.stretch(weights, pool, scratch) {
+        if !figure.measure_slice(weights, pool, scratch) {
             self.at += 1;
         }
         self.at == self.figures.len()
@@ -126,15 +126,15 @@ impl Probe {
     }
 }
 
-// === impl Figure ===
+// === impl SpeedFigure ===
 
-impl Figure {
-    /// Measures for one stretch and returns true if there is time for another.
-    fn stretch(&mut self, weights: &[Matrix<'_>], pool: &Pool, scratch: ProbeScratch<'_>) -> bool {
+impl SpeedFigure {
+    /// Measures for one slice and returns true if there is time for another.
+    fn measure_slice(&mut self, weights: &[Matrix<'_>], pool: &ThreadPool, scratch: ProbeScratch<'_>) -> bool {
         let ProbeScratch { rows, out } = scratch;
         let started = Instant::now();
         let (mut amount, mut busy) = (0, Duration::ZERO);
-        while busy < STRETCH {
+        while busy < SLICE_TIME {
             let Some(weights) = self.weights(weights, out.len()) else { return false };
             let input = rows.prepare(self.rows, weights.cols());
             input.iter_mut().enumerate().for_each(|(index, value)| *value = (index % 17) as f32 - 8.0);
@@ -143,15 +143,15 @@ impl Figure {
             let took = begun.elapsed();
             busy += took;
             amount += if self.rows == 1 { weights.bytes().len() } else { self.rows * weights.rows() * weights.cols() };
-            if took < STRETCH {
+            if took < SLICE_TIME {
                 self.outputs = self.outputs.saturating_mul(2);
             }
         }
         self.best = self.best.max(amount as f64 / busy.as_secs_f64());
         let elapsed = started.elapsed();
-        self.left = self.left.saturating_sub(elapsed.min(STRETCH + STRETCH / 2));
+        self.left = self.left.saturating_sub(elapsed.min(SLICE_TIME + SLICE_TIME / 2));
         self.clock_left = self.clock_left.saturating_sub(elapsed);
-        self.left >= STRETCH && self.clock_left >= STRETCH
+        self.left >= SLICE_TIME && self.clock_left >= SLICE_TIME
     }
 
     /// The next weights to multiply with: rows of one matrix, limited so that the products fit `outputs` values.
@@ -161,7 +161,8 @@ impl Figure {
         for _ in 0..=weights.len() {
             let (index, row) = self.next;
             let matrix = weights.get(index).filter(|matrix| !own || matrix.format() == self.format);
-            let matrix = matrix.and_then(|matrix| taken_for(self.format, matrix)).filter(|matrix| row < matrix.rows());
+            let matrix =
+                matrix.and_then(|matrix| reinterpret(self.format, matrix)).filter(|matrix| row < matrix.rows());
             let Some(matrix) = matrix else {
                 self.next = if index + 1 < weights.len() { (index + 1, 0) } else { (0, 0) };
                 continue;
@@ -178,7 +179,7 @@ impl Figure {
 
 /// The bytes of `matrix` read as weights of `format`. `None` if `format` is F32 or BF16 and `matrix` has another: its
 /// bytes may give numbers so tiny that some processors are slow with them.
-fn taken_for<'a>(format: Format, matrix: &Matrix<'a>) -> Option<Matrix<'a>> {
+fn reinterpret<'a>(format: Format, matrix: &Matrix<'a>) -> Option<Matrix<'a>> {
     if format == matrix.format() {
         return Some(*matrix);
     }
@@ -197,17 +198,17 @@ mod tests {
 
     use super::*;
 
-    fn pool(threads: usize) -> Pool {
-        Pool::new(NonZeroUsize::new(threads).expect("not zero"))
+    fn pool(threads: usize) -> ThreadPool {
+        ThreadPool::new(NonZeroUsize::new(threads).expect("not zero"))
     }
 
     /// Runs slices until the measurement is complete. Returns their number and the longest time of one.
-    fn finish(probe: &mut Probe, weights: &[Matrix<'_>], pool: &Pool) -> (usize, Duration) {
+    fn finish(probe: &mut Probe, weights: &[Matrix<'_>], pool: &ThreadPool) -> (usize, Duration) {
         let (mut rows, mut out) = (Rows::new(), vec![0.0; MANY_ROWS * 96]);
         let (mut slices, mut longest) = (0, Duration::ZERO);
         loop {
             let started = Instant::now();
-            let done = probe.slice(weights, pool, ProbeScratch { rows: &mut rows, out: &mut out });
+            let done = probe.measure_slice(weights, pool, ProbeScratch { rows: &mut rows, out: &mut out });
             (slices, longest) = (slices + 1, longest.max(started.elapsed()));
             if done {
                 return (slices, longest);
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn without_weights_nothing_is_said() {
+    fn without_weights_no_speeds_are_reported() {
         let mut probe = Probe::new(&Format::ALL, PROBE_TIME);
         finish(&mut probe, &[], &pool(1));
         assert!(probe.speeds().is_empty());
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn all_weights_of_a_format_have_their_turn() {
+    fn all_weights_of_a_format_are_measured() {
         let bytes = [0x20; 34 * 40];
         let matrix = |format: Format, rows, bytes| Matrix::new(format, rows, 32, bytes).expect("sound");
         let weights = [
@@ -274,7 +275,7 @@ mod tests {
             matrix(Format::Q4_0, 3, &bytes[..54]),
             matrix(Format::Q8_0, 2, &bytes[34..102]),
         ];
-        let mut figure = Figure {
+        let mut figure = SpeedFigure {
             format: Format::Q8_0,
             rows: MANY_ROWS,
             left: Duration::ZERO,
@@ -283,11 +284,11 @@ mod tests {
             next: (0, 0),
             best: 0.0,
         };
-        let mut turns = Vec::new();
+        let mut measured = Vec::new();
         for _ in 0..5 {
             let taken = figure.weights(&weights, 30 * MANY_ROWS).expect("weights");
-            turns.push((taken.bytes().as_ptr() as usize - bytes.as_ptr() as usize, taken.rows()));
+            measured.push((taken.bytes().as_ptr() as usize - bytes.as_ptr() as usize, taken.rows()));
         }
-        assert_eq!(turns, [(0, 30), (34 * 30, 10), (34, 2), (0, 30), (34 * 30, 10)]);
+        assert_eq!(measured, [(0, 30), (34 * 30, 10), (34, 2), (0, 30), (34 * 30, 10)]);
     }
 }

@@ -7,7 +7,7 @@ use accelerator_support::{Shards, largest_difference};
 use runner_support::fixture::{Random, Shape, write_random};
 use runner_support::pipeline::{Piece, Pipeline};
 use schema::record::DeviceKind;
-use stages::accelerator::KvNumbers;
+use stages::accelerator::KvDtype;
 use stages::format::Format;
 
 const SMALL: Shape = Shape {
@@ -80,7 +80,7 @@ fn sixteen_bit_weights_agree_closely_in_the_form_that_metal_has() {
         let path = folder.path().join("model.gguf");
         write_random(&path, shape);
         let ids: Vec<u32> = (0..TOKENS).map(|index| index * 7 % shape.vocabulary).collect();
-        let mut shards = Shards::on(DeviceKind::Metal, KvNumbers::Half, &path, &[1]);
+        let mut shards = Shards::on(DeviceKind::Metal, KvDtype::Half, &path, &[1]);
         let mut expected = Pipeline::new(&path, &[], 1);
         // A prompt, then one row.
         let (prompt, last) = ids.split_at(ids.len() - 1);

@@ -7,7 +7,7 @@ mod runner_support;
 use accelerator_support::{Shards, largest_difference};
 use runner_support::fixture::Golden;
 use runner_support::pipeline::{Piece, Pipeline};
-use stages::accelerator::KvNumbers;
+use stages::accelerator::KvDtype;
 
 /// Largest difference of a logit from transformers, with keys and values in single precision as in transformers.
 const TOLERANCE: f32 = 1e-5;
@@ -24,7 +24,7 @@ fn check(name: &str) {
     golden.write_gguf(&path);
     let ids = &golden.input_ids;
 
-    let mut shards = Shards::keeping(KvNumbers::Float, &path, &[]);
+    let mut shards = Shards::with_kv_dtype(KvDtype::Float, &path, &[]);
     let whole = shards.logits(&[Piece { sequence: 0, position: 0, tokens: ids }]);
     let last = &whole[whole.len() - golden.last_logits.len()..];
     let difference = largest_difference(last, &golden.last_logits);
@@ -47,28 +47,28 @@ fn check(name: &str) {
         assert!(difference < TOLERANCE_OF_ORDER, "{name}: {how}: a logit is off by {difference}");
     };
     for cuts in [&[][..], &[2], &[1, 2, 3]] {
-        let shards = || Shards::keeping(KvNumbers::Float, &path, cuts);
+        let shards = || Shards::with_kv_dtype(KvDtype::Float, &path, cuts);
         for chunk in [1, 7, ids.len()] {
             let mut shards = shards();
             let pieces = (0..).step_by(chunk).zip(ids.chunks(chunk));
             let found = pieces.flat_map(|(position, tokens)| shards.logits(&[Piece { sequence: 1, position, tokens }]));
             close(&found.collect::<Vec<_>>(), &format!("cuts at {cuts:?}, chunks of {chunk}"));
         }
-        for (sequence, found) in three_together(&mut shards(), ids).iter().enumerate() {
+        for (sequence, found) in three_staggered(&mut shards(), ids).iter().enumerate() {
             close(found, &format!("cuts at {cuts:?}, sequence {sequence} of three"));
         }
     }
 
     let expected = Pipeline::new(&path, &[], 1).logits(&[Piece { sequence: 0, position: 0, tokens: ids }]);
-    for found in three_together(&mut Shards::new(&path, &[2]), ids) {
+    for found in three_staggered(&mut Shards::new(&path, &[2]), ids) {
         let difference = largest_difference(&found, &expected);
-        assert!(difference < TOLERANCE_OF_HALVES, "{name}: off by {difference} from the processor's runner");
+        assert!(difference < TOLERANCE_OF_HALVES, "{name}: off by {difference} from the CPU runner");
     }
 }
 
 /// Computes three sequences of the same tokens, each ahead of the next, in micro-batches that mix chunks and single
 /// tokens.
-fn three_together(shards: &mut Shards, ids: &[u32]) -> Vec<Vec<Vec<f32>>> {
+fn three_staggered(shards: &mut Shards, ids: &[u32]) -> Vec<Vec<Vec<f32>>> {
     let chunks: [Vec<(u32, &[u32])>; 3] = [5, 1, 5].map(|chunk| (0..).step_by(chunk).zip(ids.chunks(chunk)).collect());
     let mut found = vec![Vec::new(); 3];
     for step in 0..ids.len() + 2 {
@@ -90,26 +90,26 @@ fn three_together(shards: &mut Shards, ids: &[u32]) -> Vec<Vec<Vec<f32>>> {
 }
 
 #[test]
-fn llama_agrees_with_transformers_and_the_processors_runner() {
+fn llama_agrees_with_transformers_and_the_cpu_runner() {
     check("llama");
 }
 
 #[test]
-fn llama_with_a_tied_head_and_stretched_rope_agrees_with_transformers_and_the_processors_runner() {
+fn llama_with_a_tied_head_and_stretched_rope_agrees_with_transformers_and_the_cpu_runner() {
     check("llama-tied");
 }
 
 #[test]
-fn mistral_with_its_window_agrees_with_transformers_and_the_processors_runner() {
+fn mistral_with_its_window_agrees_with_transformers_and_the_cpu_runner() {
     check("mistral");
 }
 
 #[test]
-fn qwen2_agrees_with_transformers_and_the_processors_runner() {
+fn qwen2_agrees_with_transformers_and_the_cpu_runner() {
     check("qwen2");
 }
 
 #[test]
-fn qwen3_agrees_with_transformers_and_the_processors_runner() {
+fn qwen3_agrees_with_transformers_and_the_cpu_runner() {
     check("qwen3");
 }

@@ -15,7 +15,7 @@ use schema::record::DeviceKind;
 use schema::record::{KvRoom, KvType};
 use stages::accelerator::CandleLoader;
 use stages::format::Format;
-use stages::model::ModelError;
+use stages::model::UnsupportedModel;
 use stages::weights::ModelFile;
 
 const SMALL: Shape = Shape {
@@ -43,7 +43,7 @@ fn loader(path: &Path) -> CandleLoader {
     loader_on(DeviceKind::Cpu, path).unwrap()
 }
 
-fn loader_on(kind: DeviceKind, path: &Path) -> Result<CandleLoader, ModelError> {
+fn loader_on(kind: DeviceKind, path: &Path) -> Result<CandleLoader, UnsupportedModel> {
     CandleLoader::new(ModelFile::open(path).unwrap(), stand_in(kind), 1, None)
 }
 
@@ -80,7 +80,7 @@ fn work_that_does_not_fit_is_refused_by_field_and_the_shard_stays_usable() {
 }
 
 #[test]
-fn tokens_are_those_of_the_processors_runner_in_order_and_with_their_positions() {
+fn tokens_are_those_of_the_cpu_runner_in_order_and_with_their_positions() {
     let folder = tempfile::tempdir().unwrap();
     let path = write(&folder);
     let mut slices: Vec<Slice> = [(0, &[1, 2, 3][..]), (1, &[9]), (2, &[4, 5])]
@@ -104,7 +104,7 @@ fn tokens_are_those_of_the_processors_runner_in_order_and_with_their_positions()
 }
 
 #[test]
-fn a_step_without_wanted_logits_gives_no_tokens_and_fills_the_blocks() {
+fn a_step_without_requested_logits_gives_no_tokens_and_fills_the_blocks() {
     let folder = tempfile::tempdir().unwrap();
     let path = write(&folder);
     let tokens: Vec<u32> = (0..40).map(|index| index * 7 % 64).collect();
@@ -119,7 +119,7 @@ fn a_step_without_wanted_logits_gives_no_tokens_and_fills_the_blocks() {
 }
 
 #[test]
-fn activations_that_are_no_numbers_are_an_error_and_harm_nobody_who_gets_their_blocks() {
+fn nan_activations_are_an_error_and_do_not_affect_later_users_of_the_blocks() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     // Products with quantised weights turn NaN into zero. Products with F32 weights do not.
@@ -144,7 +144,7 @@ fn activations_that_are_no_numbers_are_an_error_and_harm_nobody_who_gets_their_b
 }
 
 #[test]
-fn a_middle_stage_refuses_to_hand_on_what_is_no_number() {
+fn a_middle_stage_refuses_to_forward_infinite_activations() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     write_random(&path, Shape { layers: 3, ..SMALL });
@@ -181,7 +181,7 @@ fn keys_and_values_in_8_bits_are_refused_by_name() {
 }
 
 #[test]
-fn metal_refuses_q2_k_by_name_with_what_to_do() {
+fn metal_refuses_q2_k_by_name_and_lists_the_alternatives() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     write_random(&path, Shape { format: Format::Q2K, hidden: 256, feed_forward: 256, heads: 16, ..SMALL });
@@ -222,7 +222,7 @@ fn the_bound_counts_16_bit_matrices_as_the_floats_they_become_on_metal() {
 }
 
 #[test]
-fn layers_that_the_model_has_not_are_refused() {
+fn layers_past_the_last_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let Err(error) = loader(&write(&folder)).load(range(1, 3), room(64), u64::MAX) else { panic!("it was loaded") };
     assert!(error.to_string().contains("1..3"), "{error}");

@@ -1,5 +1,5 @@
 //! Model files: refusals on opening, the record, the fingerprint, and a file that is cut short while it is mapped.
-#![expect(clippy::disallowed_methods, reason = "child processes of a test learn by their environment what to do")]
+#![expect(clippy::disallowed_methods, reason = "child processes of a test get their task from the environment")]
 
 mod gguf_fixture;
 
@@ -32,7 +32,7 @@ fn refusal(path: &Path) -> String {
 // === Opening ===
 
 #[test]
-fn what_is_no_file_is_refused_by_kind() {
+fn a_path_that_is_no_model_file_is_refused_by_kind() {
     let folder = tempfile::tempdir().unwrap();
     assert!(refusal(folder.path()).ends_with("as a model: expected a GGUF file, found a directory"));
 
@@ -60,7 +60,7 @@ fn a_file_without_permission_is_refused_with_the_systems_reason() {
 }
 
 #[test]
-fn a_damaged_file_is_refused_with_path_field_and_place() {
+fn a_damaged_file_is_refused_with_path_field_and_offset() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("damaged.gguf");
     let mut bytes = model(true).to_bytes().unwrap();
@@ -114,7 +114,7 @@ fn key_and_value_widths_of_their_own_are_used() {
 }
 
 #[test]
-fn a_file_that_is_no_language_model_says_what_is_missing() {
+fn a_file_that_is_no_language_model_is_refused_with_the_missing_part() {
     let refusal = |writer: GgufWriter| {
         let (_folder, path) = file(writer);
         ModelFile::open(&path).unwrap().record(KvRoom { tokens: 1, kv_type: KvType::F16 }, 1).unwrap_err().to_string()
@@ -139,7 +139,7 @@ fn a_file_that_is_no_language_model_says_what_is_missing() {
 // === The fingerprint ===
 
 #[test]
-fn a_fingerprint_tells_copies_from_other_files() {
+fn a_fingerprint_is_that_of_a_copy_and_not_of_another_file() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = model(true).to_bytes().unwrap();
     let fingerprint = |name: &str, bytes: &[u8]| {
@@ -171,7 +171,7 @@ fn a_fingerprint_tells_copies_from_other_files() {
 // === A file that changes while it is used ===
 
 #[test]
-fn a_file_that_is_written_or_cut_is_told_from_one_that_is_only_read_or_replaced() {
+fn writing_or_cutting_an_open_file_is_detected_and_reading_or_replacing_it_is_not() {
     let (folder, path) = file(model(true));
     let length = std::fs::metadata(&path).unwrap().len();
     let opened = ModelFile::open(&path).unwrap();
@@ -255,7 +255,7 @@ fn child_whose_file_is_cut_short() {
 }
 
 #[test]
-fn a_bus_error_elsewhere_still_kills_as_it_would_without_the_guard() {
+fn a_bus_error_elsewhere_ends_the_process_as_without_the_guard() {
     let (_folder, path) = file(model(true));
     let output = child("child_with_a_bus_error_elsewhere", &path);
     assert_eq!(output.status.signal(), Some(libc::SIGBUS), "{}", output.status);
@@ -263,7 +263,7 @@ fn a_bus_error_elsewhere_still_kills_as_it_would_without_the_guard() {
 }
 
 #[test]
-#[ignore = "run by a_bus_error_elsewhere_still_kills_as_it_would_without_the_guard"]
+#[ignore = "run by a_bus_error_elsewhere_ends_the_process_as_without_the_guard"]
 fn child_with_a_bus_error_elsewhere() {
     let Some(path) = child_file() else { return };
     guard_against_truncation().unwrap();

@@ -61,7 +61,7 @@ fn valid() -> Vec<u8> {
 
 /// One kind of damage to a file.
 #[derive(Debug, Clone)]
-enum Harm {
+enum Mutation {
     Flip { at: usize, bit: u8 },
     Number { at: usize, value: u64 },
     Small { at: usize, value: u32 },
@@ -70,44 +70,44 @@ enum Harm {
     Repeat { at: usize, bytes: usize },
 }
 
-fn harm() -> impl Strategy<Value = Harm> {
+fn mutation() -> impl Strategy<Value = Mutation> {
     let at = any::<usize>();
-    let telling =
+    let number =
         prop_oneof![Just(0), Just(1), Just(u64::MAX), Just(1 << 63), Just(1 << 32), 0u64..100_000, any::<u64>()];
     prop_oneof![
-        4 => (at, 0u8..8).prop_map(|(at, bit)| Harm::Flip { at, bit }),
-        3 => (at, telling).prop_map(|(at, value)| Harm::Number { at, value }),
-        3 => (at, 0u32..45).prop_map(|(at, value)| Harm::Small { at, value }),
-        1 => at.prop_map(|at| Harm::Cut { at }),
-        1 => (at, 1usize..64).prop_map(|(at, bytes)| Harm::Remove { at, bytes }),
-        1 => (at, 1usize..64).prop_map(|(at, bytes)| Harm::Repeat { at, bytes }),
+        4 => (at, 0u8..8).prop_map(|(at, bit)| Mutation::Flip { at, bit }),
+        3 => (at, number).prop_map(|(at, value)| Mutation::Number { at, value }),
+        3 => (at, 0u32..45).prop_map(|(at, value)| Mutation::Small { at, value }),
+        1 => at.prop_map(|at| Mutation::Cut { at }),
+        1 => (at, 1usize..64).prop_map(|(at, bytes)| Mutation::Remove { at, bytes }),
+        1 => (at, 1usize..64).prop_map(|(at, bytes)| Mutation::Repeat { at, bytes }),
     ]
 }
 
-fn apply(file: &mut Vec<u8>, harm: &Harm) {
+fn apply(file: &mut Vec<u8>, mutation: &Mutation) {
     // Positions wrap around at the file's end. Most of the file is header on purpose.
-    let place = |at: usize, file: &[u8]| at % file.len().max(1);
-    match *harm {
+    let wrapped = |at: usize, file: &[u8]| at % file.len().max(1);
+    match *mutation {
         _ if file.is_empty() => {}
-        Harm::Flip { at, bit } => {
-            let at = place(at, file);
+        Mutation::Flip { at, bit } => {
+            let at = wrapped(at, file);
             file[at] ^= 1 << bit;
         }
-        Harm::Number { at, value } => {
-            let at = place(at, file);
+        Mutation::Number { at, value } => {
+            let at = wrapped(at, file);
             file.iter_mut().skip(at).zip(value.to_le_bytes()).for_each(|(byte, new)| *byte = new);
         }
-        Harm::Small { at, value } => {
-            let at = place(at, file);
+        Mutation::Small { at, value } => {
+            let at = wrapped(at, file);
             file.iter_mut().skip(at).zip(value.to_le_bytes()).for_each(|(byte, new)| *byte = new);
         }
-        Harm::Cut { at } => file.truncate(place(at, file)),
-        Harm::Remove { at, bytes } => {
-            let at = place(at, file);
+        Mutation::Cut { at } => file.truncate(wrapped(at, file)),
+        Mutation::Remove { at, bytes } => {
+            let at = wrapped(at, file);
             file.drain(at..(at + bytes).min(file.len()));
         }
-        Harm::Repeat { at, bytes } => {
-            let at = place(at, file);
+        Mutation::Repeat { at, bytes } => {
+            let at = wrapped(at, file);
             let piece = file[at..(at + bytes).min(file.len())].to_vec();
             file.splice(at..at, piece);
         }
@@ -115,7 +115,7 @@ fn apply(file: &mut Vec<u8>, harm: &Harm) {
 }
 
 /// Checks the guarantees of every accepted header.
-fn check_promises(header: &Header, file: &[u8]) {
+fn check_guarantees(header: &Header, file: &[u8]) {
     assert_eq!(header.file_bytes, file.len() as u64);
     let mut ends = 0;
     let mut tensors: Vec<_> = header.tensors.iter().collect();
@@ -135,18 +135,21 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_harmed_file_is_answered_within_bounds(harms in prop::collection::vec(harm(), 1..4), lean in any::<bool>()) {
+    fn a_mutated_file_gives_a_header_or_an_error_within_bounds(
+        mutations in prop::collection::vec(mutation(), 1..4),
+        without_vocabulary in any::<bool>(),
+    ) {
         let mut file = valid();
-        harms.iter().for_each(|harm| apply(&mut file, harm));
-        let keep = if lean { Keep::NoVocabulary } else { Keep::Everything };
+        mutations.iter().for_each(|mutation| apply(&mut file, mutation));
+        let keep = if without_vocabulary { Keep::NoVocabulary } else { Keep::Everything };
         match parse_within_bounds(&file, keep) {
-            Ok(header) => check_promises(&header, &file),
+            Ok(header) => check_guarantees(&header, &file),
             Err(error) => prop_assert!(error.to_string().contains("expected"), "{error}"),
         }
     }
 
     #[test]
-    fn random_bytes_after_the_magic_are_answered_within_bounds(
+    fn random_bytes_after_the_magic_give_a_header_or_an_error_within_bounds(
         tensors in 0u64..50,
         entries in 0u64..50,
         noise in prop::collection::vec(prop_oneof![3 => Just(0u8), 2 => 0u8..14, 1 => any::<u8>()], 0..600),
@@ -156,7 +159,7 @@ proptest! {
         file.extend(entries.to_le_bytes());
         file.extend(noise);
         if let Ok(header) = parse_within_bounds(&file, Keep::Everything) {
-            check_promises(&header, &file);
+            check_guarantees(&header, &file);
         }
     }
 }
@@ -193,7 +196,7 @@ fn the_densest_files_stay_within_bounds() {
 }
 
 #[test]
-fn one_more_than_the_most_entries_or_tensors_is_refused() {
+fn more_than_the_maximum_of_entries_or_tensors_is_refused() {
     let mut file = b"GGUF\x03\0\0\0".to_vec();
     file.extend(65_537u64.to_le_bytes());
     file.extend(0u64.to_le_bytes());

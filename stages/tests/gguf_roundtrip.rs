@@ -6,25 +6,25 @@ use std::io::Write;
 
 use gguf_fixture::{float_bytes, model, noise};
 use stages::format::Format;
-use stages::gguf::{GgufWriter, Header, Keep, Kind, Source, Value, WriteError};
+use stages::gguf::{GgufWriter, Header, Keep, TensorSource, Value, ValueKind, WriteError};
 
 #[test]
-fn every_kind_of_value_comes_back_as_it_went() {
+fn every_kind_of_value_survives_a_round_trip() {
     let integers = [
-        (Kind::U8, 255),
-        (Kind::I8, -128),
-        (Kind::U16, 65_535),
-        (Kind::I16, -32_768),
-        (Kind::U32, u32::MAX.into()),
-        (Kind::I32, i32::MIN.into()),
-        (Kind::U64, u64::MAX.into()),
-        (Kind::I64, i64::MIN.into()),
+        (ValueKind::U8, 255),
+        (ValueKind::I8, -128),
+        (ValueKind::U16, 65_535),
+        (ValueKind::I16, -32_768),
+        (ValueKind::U32, u32::MAX.into()),
+        (ValueKind::I32, i32::MIN.into()),
+        (ValueKind::U64, u64::MAX.into()),
+        (ValueKind::I64, i64::MIN.into()),
     ];
     let mut values: Vec<(String, Value)> =
         integers.into_iter().map(|(kind, number)| (kind.name().to_owned(), Value::Integer(kind, number))).collect();
     values.extend([
         ("f32".to_owned(), Value::from(-0.1f32)),
-        ("f64".to_owned(), Value::Float(Kind::F64, 1e300)),
+        ("f64".to_owned(), Value::Float(ValueKind::F64, 1e300)),
         ("true".to_owned(), true.into()),
         ("text".to_owned(), "ä 中 🦀 \0 end".into()),
         ("empty text".to_owned(), "".into()),
@@ -72,7 +72,8 @@ fn a_streamed_tensor_is_the_same_file_as_one_from_memory() {
     let bytes = float_bytes((0..96).map(|index| index as f32));
     let from_memory = GgufWriter::new().tensor("a", &[96], Format::F32, bytes.clone()).unwrap();
     let pieces = move |out: &mut dyn Write| bytes.chunks(7).try_for_each(|piece| out.write_all(piece));
-    let streamed = GgufWriter::new().tensor_from("a", &[96], Format::F32, Source::Stream(Box::new(pieces))).unwrap();
+    let streamed =
+        GgufWriter::new().tensor_from("a", &[96], Format::F32, TensorSource::Stream(Box::new(pieces))).unwrap();
     assert_eq!(streamed.to_bytes().unwrap(), from_memory.to_bytes().unwrap());
 }
 
@@ -88,7 +89,7 @@ fn the_writer_refuses_what_the_reader_would() {
     assert!(refused(&[1; 5], Format::F32, 4).is_some());
     assert!(GgufWriter::new().tensor(&"n".repeat(65), &[1], Format::F32, vec![0; 4]).is_err());
 
-    let short = Source::Stream(Box::new(|out| out.write_all(&[0; 3])));
+    let short = TensorSource::Stream(Box::new(|out| out.write_all(&[0; 3])));
     let error = GgufWriter::new().tensor_from("t", &[1], Format::F32, short).unwrap().to_bytes().unwrap_err();
     assert_eq!(error.to_string(), r#"tensor "t": expected a stream of 4 bytes, found 3"#);
     let nested = GgufWriter::new().metadata("k", Value::Nested { count: 1 }).to_bytes();
@@ -98,12 +99,13 @@ fn the_writer_refuses_what_the_reader_would() {
 #[test]
 fn without_the_vocabulary_only_the_arrays_of_the_tokenizer_are_missing() {
     let file = model(true).to_bytes().unwrap();
-    let (all, lean) = (Header::parse(&file).unwrap(), Header::parse_keeping(&file, Keep::NoVocabulary).unwrap());
+    let (all, without_vocabulary) =
+        (Header::parse(&file).unwrap(), Header::parse_keeping(&file, Keep::NoVocabulary).unwrap());
     let missing: Vec<&str> =
-        all.metadata.iter().map(|(key, _)| key).filter(|key| lean.metadata.get(key).is_none()).collect();
+        all.metadata.iter().map(|(key, _)| key).filter(|key| without_vocabulary.metadata.get(key).is_none()).collect();
     assert_eq!(missing, ["tokenizer.ggml.tokens"]);
-    assert_eq!(lean.metadata.str("tokenizer.ggml.model").unwrap(), "gpt2");
-    assert_eq!(all.tensors, lean.tensors);
+    assert_eq!(without_vocabulary.metadata.str("tokenizer.ggml.model").unwrap(), "gpt2");
+    assert_eq!(all.tensors, without_vocabulary.tensors);
 }
 
 #[test]

@@ -9,13 +9,13 @@ use schema::LayerRange;
 use schema::record::{KvRoom, KvType};
 use stages::format::Format;
 use stages::gguf::GgufWriter;
-use stages::weights::{MapError, ModelFile, RowError, Shard, TensorError};
+use stages::weights::{MapError, MappedShard, ModelFile, RowError, TensorError};
 
 fn layers(start: u32, end: u32) -> LayerRange {
     LayerRange::new(start, end).unwrap()
 }
 
-fn shard(tied: bool, start: u32, end: u32) -> (tempfile::TempDir, Shard) {
+fn shard(tied: bool, start: u32, end: u32) -> (tempfile::TempDir, MappedShard) {
     let (folder, path) = file(model(tied));
     let shard = ModelFile::open(&path).unwrap().map(layers(start, end)).unwrap();
     (folder, shard)
@@ -70,12 +70,12 @@ fn a_middle_shard_has_its_own_pages_resident_and_no_others() {
     drop(shard);
     assert_eq!(tensor.bytes(), noise(3, WIDE * HIDDEN / 32 * 34), "a tensor keeps its pages mapped");
     drop(tensor);
-    assert_eq!(mapped(&path), (0, 0), "the last tensor takes the mapping with it");
+    assert_eq!(mapped(&path), (0, 0), "dropping the last tensor unmaps the file");
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn prefetching_brings_all_pages_in_and_looking_tokens_up_none() {
+fn prefetching_loads_all_pages_and_looking_up_tokens_loads_none() {
     let (_folder, path) = file(model(false));
     let shard = ModelFile::open(&path).unwrap().map(layers(0, 2)).unwrap();
     let rows = shard.embedding().unwrap();
@@ -111,7 +111,7 @@ fn a_tensor_of_another_range_is_refused_with_both_named() {
         r#"tensor "blk.4.ffn_up.weight" belongs to layer 4: expected one of layers 2..4, which this shard holds"#
     );
     assert!(message("blk.1.ffn_up.weight").contains("belongs to layer 1"));
-    assert!(message("output_norm.weight").contains("belongs to the head"));
+    assert!(message("output_norm.weight").contains("belongs to the output head"));
     assert!(message("token_embd.weight").contains("belongs to the embedding"));
     assert_eq!(message("blk.2.ffn_down.weight"), r#"there is no tensor "blk.2.ffn_down.weight" in the model file"#);
     assert!(shard.embedding().is_none() && shard.output().is_err());
@@ -123,7 +123,7 @@ fn an_optional_tensor_is_none_only_when_the_file_has_none() {
     assert!(shard.find("blk.2.attn_q.bias").unwrap().is_none());
     assert!(shard.find("blk.2.ffn_up.weight").unwrap().is_some());
     assert!(matches!(shard.find("blk.5.ffn_up.weight"), Err(TensorError::Outside { .. })));
-    assert!(shard.optional("rope_freqs.weight").is_some(), "every stage has what belongs to no layer");
+    assert!(shard.optional("rope_freqs.weight").is_some(), "every stage has shared tensors");
     assert!(shard.optional("blk.5.ffn_up.weight").is_none());
     assert!(shard.optional_layer_tensor(2, "ffn_up.weight").is_some());
 }
@@ -142,11 +142,11 @@ fn the_first_shard_reads_the_embedding_by_rows() {
     let error = rows.read(0, &mut row[..100]).unwrap_err();
     assert_eq!(error.to_string(), "an embedding row has 256 values: expected room for as many, found 100");
     assert!(matches!(shard.tensor("token_embd.weight"), Err(TensorError::ByRows { .. })));
-    assert!(shard.output().is_err(), "the head is the last shard's");
+    assert!(shard.output().is_err(), "only the last shard has the output head");
 }
 
 #[test]
-fn the_last_shard_has_the_head_tied_or_not() {
+fn the_last_shard_has_the_output_head_tied_or_not() {
     let (_folder, tied) = shard(true, 4, LAYERS);
     assert_eq!((tied.output().unwrap().name(), tied.output().unwrap().format()), ("token_embd.weight", Format::F32));
     assert_eq!(tied.tensor("output_norm.weight").unwrap().f32s().unwrap()[1], 1.5);
@@ -158,7 +158,7 @@ fn the_last_shard_has_the_head_tied_or_not() {
 }
 
 #[test]
-fn a_shard_of_all_layers_has_both_ends() {
+fn a_shard_of_all_layers_has_the_embedding_and_the_output_head() {
     let (_folder, shard) = shard(true, 0, LAYERS);
     let mut row = vec![0.0; HIDDEN as usize];
     shard.embedding().unwrap().read(7, &mut row).unwrap();
@@ -167,7 +167,7 @@ fn a_shard_of_all_layers_has_both_ends() {
 }
 
 #[test]
-fn layers_the_model_has_not_are_refused() {
+fn layers_past_the_last_are_refused() {
     let (_folder, path) = file(model(true));
     let error = ModelFile::open(&path).unwrap().map(layers(4, 7)).unwrap_err();
     assert!(matches!(error, MapError::NoSuchLayers { have: 6, .. }));
@@ -175,7 +175,7 @@ fn layers_the_model_has_not_are_refused() {
 }
 
 #[test]
-fn a_tensor_of_experts_is_taken_apart_by_expert() {
+fn a_tensor_of_experts_is_split_by_expert() {
     let experts = noise(5, 34 * 2 * 3);
     let mut writer = GgufWriter::new()
         .metadata("general.architecture", "moe")

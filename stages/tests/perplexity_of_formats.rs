@@ -24,7 +24,7 @@ use stages::format::Format;
 const DIFFERENCE_MAX: f64 = 0.005;
 /// Number of formats tested at the same time, on one thread each, because writing and hashing a file takes as long as
 /// computing.
-const TOGETHER: usize = 2;
+const PARALLEL_FORMATS: usize = 2;
 
 /// A format's perplexities.
 struct Figures {
@@ -43,7 +43,7 @@ fn perplexity_is_llama_cpps_within_half_a_percent_in_every_format() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (waiting, done) = (Mutex::new(Format::ALL.into_iter()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for _ in 0..TOGETHER {
+        for _ in 0..PARALLEL_FORMATS {
             scope.spawn(|| {
                 while let Some(format) = take(&waiting) {
                     let figures = Figures::of(format, &golden["formats"][format.name()], &ids, folder.path());
@@ -69,7 +69,7 @@ fn take(waiting: &Mutex<impl Iterator<Item = Format>>) -> Option<Format> {
 impl Figures {
     fn of(format: Format, golden: &Value, ids: &[u32], folder: &Path) -> Self {
         let path = folder.join(format.name());
-        let hash = requantise::write(&common::default_model(), format, Stored::AsTheyAre, &path).unwrap();
+        let hash = requantise::write(&common::default_model(), format, Stored::Quantised, &path).unwrap();
         assert_eq!(hash, golden["sha256"], "{}: llama.cpp read another file: see etc/golden/README.md", format.name());
         let tokens = golden["tokens"].as_u64().unwrap() as usize;
         let ours = mean(&losses(&path, &ids[..tokens], 1, KvType::F16)).exp();

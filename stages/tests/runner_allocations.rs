@@ -70,7 +70,7 @@ fn a_step_allocates_its_output_alone() {
         let tokens: Vec<u32> = (0..300).collect();
         let piece = |sequence, position, count: usize| Piece { sequence, position, tokens: &tokens[..count] };
         let prefill = [slice(piece(0, 0, 300), blocks_each)];
-        let drawn = Sampling { temperature: 0.8, top_k: 40, top_p: 0.9, min_p: 0.02, seed: 3, choice: 0 };
+        let drawn = Sampling { temperature: 0.8, top_k: 40, top_p: 0.9, min_p: 0.02, seed: 3, ..Sampling::GREEDY };
         let decode: Vec<Slice> =
             (0..3).map(|sequence| Slice { sampling: drawn, ..slice(piece(sequence, 300, 1), blocks_each) }).collect();
         for work in [&prefill[..], &decode, &decode[..1]] {

@@ -45,29 +45,32 @@ fn check(name: &str) {
         last = pipeline.logits(&[Piece { sequence: 0, position, tokens: &[found.0] }]).remove(0);
     }
 
-    holds_however_computed(KvType::F16, name, &path, ids, &bits(&whole));
+    assert_invariant(KvType::F16, name, &path, ids, &bits(&whole));
     // Fixtures whose heads are not whole blocks are refused, as `runner_refusals` tests.
     if pipeline.config.check_kv(KvType::Q8).is_ok() {
-        let whole =
-            Pipeline::keeping(KvType::Q8, &path, &[], 1).logits(&[Piece { sequence: 0, position: 0, tokens: ids }]);
+        let whole = Pipeline::with_kv_type(KvType::Q8, &path, &[], 1).logits(&[Piece {
+            sequence: 0,
+            position: 0,
+            tokens: ids,
+        }]);
         let off = largest_difference(&reference::logits(&golden, true), &whole);
         assert!(off < EIGHT_BITS_TOLERANCE, "{name}: with q8_0 the runner is off by {off} from the reference");
-        holds_however_computed(KvType::Q8, name, &path, ids, &bits(&whole));
+        assert_invariant(KvType::Q8, name, &path, ids, &bits(&whole));
     }
 }
 
 /// Checks that chunks, other sequences, threads and cuts change no bit of the logits.
-fn holds_however_computed(kv_type: KvType, name: &str, path: &Path, ids: &[u32], expected: &[Vec<u32>]) {
+fn assert_invariant(kv_type: KvType, name: &str, path: &Path, ids: &[u32], expected: &[Vec<u32>]) {
     for threads in [1, 2] {
         for cuts in [&[][..], &[1], &[2], &[3], &[1, 2, 3]] {
             for chunk in [1, 7, ids.len()] {
-                let found = in_chunks(&mut Pipeline::keeping(kv_type, path, cuts, threads), ids, chunk);
+                let found = in_chunks(&mut Pipeline::with_kv_type(kv_type, path, cuts, threads), ids, chunk);
                 assert_eq!(
                     found, expected,
                     "{name}: {kv_type}, {threads} threads, cuts at {cuts:?}, chunks of {chunk}"
                 );
             }
-            let found = three_together(&mut Pipeline::keeping(kv_type, path, cuts, threads), ids);
+            let found = three_staggered(&mut Pipeline::with_kv_type(kv_type, path, cuts, threads), ids);
             for (sequence, found) in found.iter().enumerate() {
                 assert_eq!(
                     *found, expected,
@@ -90,7 +93,7 @@ fn in_chunks(pipeline: &mut Pipeline, ids: &[u32], chunk: usize) -> Vec<Vec<u32>
 }
 
 /// Computes three sequences of the same tokens, each ahead of the next, in shared micro-batches.
-fn three_together(pipeline: &mut Pipeline, ids: &[u32]) -> Vec<Vec<Vec<u32>>> {
+fn three_staggered(pipeline: &mut Pipeline, ids: &[u32]) -> Vec<Vec<Vec<u32>>> {
     let mut found = vec![Vec::new(); 3];
     let chunks: Vec<(u32, &[u32])> = (0..).step_by(5).zip(ids.chunks(5)).collect();
     for step in 0..chunks.len() + 2 {

@@ -25,7 +25,7 @@ const SMALL: Shape = Shape {
 /// Tokens of a test's longest sequence: more than one chunk of attention, and not a multiple of a block or chunk.
 const TOKENS: usize = 301;
 /// Maximum number of sequences at a time.
-const TOGETHER_MAX: u64 = 16;
+const SEQUENCES_MAX: u64 = 16;
 /// Environment variable with the seed of the first round, in the form that a failure prints. `INVARIANCE_SEED=0x… cargo
 /// test --release -p baton-stages --test runner_invariance <the test that failed>` repeats that round first.
 const SEED_VARIABLE: &str = "INVARIANCE_SEED";
@@ -37,7 +37,7 @@ struct Case {
     seed: u64,
     threads: usize,
     cuts: &'static [u32],
-    together: u64,
+    sequences: u64,
     chunk: usize,
     tokens: usize,
 }
@@ -51,7 +51,7 @@ impl Case {
             seed,
             threads: 1 + draw(3),
             cuts: [&[][..], &[1], &[2], &[1, 2]][draw(4)],
-            together: [1, 2, 8, TOGETHER_MAX][draw(4)],
+            sequences: [1, 2, 8, SEQUENCES_MAX][draw(4)],
             chunk,
             // One token per step is slow in an unoptimised path. A shorter sequence crosses block boundaries too.
             tokens: if chunk == 1 { 70 } else { TOKENS - draw(40) },
@@ -82,20 +82,20 @@ fn first_seed(shape: Shape) -> u64 {
 /// Draws combinations of chunks, other sequences, threads and cuts, and compares each sequence with its computation
 /// alone and in one piece.
 fn check(shape: Shape, rounds: u64) {
-    check_keeping(KvType::F16, shape, rounds);
+    check_with_kv_type(KvType::F16, shape, rounds);
 }
 
 /// The same with keys and values kept as `kv_type`.
-fn check_keeping(kv_type: KvType, shape: Shape, rounds: u64) {
+fn check_with_kv_type(kv_type: KvType, shape: Shape, rounds: u64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     write_random(&path, shape);
-    let mut reference = Pipeline::keeping(kv_type, &path, &[], 1);
+    let mut reference = Pipeline::with_kv_type(kv_type, &path, &[], 1);
     let first = first_seed(shape);
     for round in 0..rounds {
         let (case, mut random) = Case::draw(first.wrapping_add(round));
-        let sequences: Vec<_> = (0..case.together).map(|sequence| case.ids(sequence, shape.vocabulary)).collect();
-        let mut pipeline = Pipeline::keeping(kv_type, &path, case.cuts, case.threads);
+        let sequences: Vec<_> = (0..case.sequences).map(|sequence| case.ids(sequence, shape.vocabulary)).collect();
+        let mut pipeline = Pipeline::with_kv_type(kv_type, &path, case.cuts, case.threads);
         let found = interleaved(&mut pipeline, &sequences, case.chunk, &mut |bound| below(&mut random, bound));
         for (sequence, found) in found.iter().enumerate() {
             let whole = reference.logits(&[Piece { sequence: 0, position: 0, tokens: &sequences[sequence] }]);
@@ -145,21 +145,21 @@ fn interleaved(
 }
 
 #[test]
-fn blocks_of_32_weights_keep_the_law() {
+fn blocks_of_32_weights_are_invariant() {
     for format in [Format::Q4_1, Format::Q4_0, Format::Q5_0, Format::Q5_1, Format::Q8_0] {
         check(Shape { format, ..SMALL }, 4);
     }
 }
 
 #[test]
-fn unquantised_weights_keep_the_law() {
+fn unquantised_weights_are_invariant() {
     for format in [Format::F32, Format::F16, Format::BF16] {
         check(Shape { format, ..SMALL }, 3);
     }
 }
 
 #[test]
-fn blocks_of_256_weights_keep_the_law() {
+fn blocks_of_256_weights_are_invariant() {
     for format in [Format::Q4K, Format::Q6K, Format::Q5K, Format::Q3K, Format::Q2K] {
         let wide = Shape { hidden: 256, feed_forward: 256, heads: 8, head: 32, layers: 3, format, ..SMALL };
         check(wide, 2);
@@ -167,23 +167,23 @@ fn blocks_of_256_weights_keep_the_law() {
 }
 
 #[test]
-fn every_family_and_a_window_keep_the_law() {
+fn every_family_and_a_window_are_invariant() {
     check(Shape { architecture: "qwen2", heads: 7, kv_heads: 1, hidden: 96, ..SMALL }, 4);
     check(Shape { architecture: "qwen3", head: 64, ..SMALL }, 4);
     check(Shape { window: Some(45), ..SMALL }, 4);
 }
 
 #[test]
-fn keys_and_values_in_8_bits_keep_the_law_in_every_family() {
-    check_keeping(KvType::Q8, SMALL, 4);
-    check_keeping(KvType::Q8, Shape { window: Some(45), ..SMALL }, 4);
-    check_keeping(KvType::Q8, Shape { architecture: "qwen2", heads: 7, kv_heads: 1, hidden: 96, ..SMALL }, 4);
-    check_keeping(KvType::Q8, Shape { architecture: "qwen3", head: 64, ..SMALL }, 4);
-    check_keeping(KvType::Q8, Shape { heads: 2, kv_heads: 1, head: 128, ..SMALL }, 4);
+fn keys_and_values_in_8_bits_are_invariant_in_every_family() {
+    check_with_kv_type(KvType::Q8, SMALL, 4);
+    check_with_kv_type(KvType::Q8, Shape { window: Some(45), ..SMALL }, 4);
+    check_with_kv_type(KvType::Q8, Shape { architecture: "qwen2", heads: 7, kv_heads: 1, hidden: 96, ..SMALL }, 4);
+    check_with_kv_type(KvType::Q8, Shape { architecture: "qwen3", head: 64, ..SMALL }, 4);
+    check_with_kv_type(KvType::Q8, Shape { heads: 2, kv_heads: 1, head: 128, ..SMALL }, 4);
 }
 
 #[test]
-fn heads_of_odd_sizes_keep_the_law() {
+fn heads_of_odd_sizes_are_invariant() {
     check(Shape { heads: 4, kv_heads: 4, head: 24, ..SMALL }, 3);
     check(Shape { heads: 32, kv_heads: 1, head: 16, ..SMALL }, 3);
     check(Shape { heads: 2, kv_heads: 1, head: 112, hidden: 64, ..SMALL }, 3);

@@ -31,9 +31,9 @@ fn a_shard_measures_between_two_steps_and_changes_none() {
         position: position as u32,
         tokens: &tokens[position..position + count],
     };
-    let (mut measured, mut left_alone) = (Pipeline::new(&path, &[1], 2), Pipeline::new(&path, &[1], 2));
+    let (mut measured, mut unmeasured) = (Pipeline::new(&path, &[1], 2), Pipeline::new(&path, &[1], 2));
     for (position, count) in [(0, 150), (150, 1), (151, 49)] {
-        let expected = left_alone.logits(&[piece(position, count)]);
+        let expected = unmeasured.logits(&[piece(position, count)]);
         assert_eq!(bits(&measured.logits(&[piece(position, count)])), bits(&expected), "at {position}");
         for speeds in measured.probe() {
             let speed = speeds["Q5_0"];

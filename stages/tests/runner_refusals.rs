@@ -16,7 +16,7 @@ use stages::device::{self, DeviceSettings};
 use stages::format::Format;
 use stages::gguf::GgufWriter;
 use stages::loader::CpuLoader;
-use stages::model::ModelError;
+use stages::model::UnsupportedModel;
 use stages::weights::ModelFile;
 
 const SMALL: Shape = Shape {
@@ -43,7 +43,7 @@ fn write(folder: &tempfile::TempDir, shape: Shape) -> std::path::PathBuf {
     path
 }
 
-fn loader(path: &Path) -> Result<CpuLoader, ModelError> {
+fn loader(path: &Path) -> Result<CpuLoader, UnsupportedModel> {
     CpuLoader::new(ModelFile::open(path).unwrap(), one_thread(), None)
 }
 
@@ -110,7 +110,7 @@ fn a_later_stage_takes_activations_and_no_tokens() {
 }
 
 #[test]
-fn two_slices_that_claim_the_same_blocks_do_no_harm() {
+fn two_slices_with_the_same_blocks_cause_no_panic() {
     let folder = tempfile::tempdir().unwrap();
     let mut pipeline = Pipeline::new(&write(&folder, SMALL), &[], 2);
     let slices: Vec<Slice> =
@@ -120,7 +120,7 @@ fn two_slices_that_claim_the_same_blocks_do_no_harm() {
 }
 
 #[test]
-fn activations_that_are_no_numbers_are_an_error_and_leave_other_sequences_alone() {
+fn nan_activations_are_an_error_and_do_not_affect_other_sequences() {
     let folder = tempfile::tempdir().unwrap();
     let path = write(&folder, SMALL);
     let mut shard = loader(&path).unwrap().load(range(1, 2), room(KV_TOKENS), u64::MAX).unwrap();
@@ -178,7 +178,7 @@ fn keys_and_values_in_8_bits_take_34_bytes_of_the_bound_where_half_precision_tak
 }
 
 #[test]
-fn layers_that_the_model_has_not_are_refused() {
+fn layers_past_the_last_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let loader = loader(&write(&folder, SMALL)).unwrap();
     let Err(error) = loader.load(range(1, 3), room(64), u64::MAX) else { panic!("it was loaded") };
@@ -215,7 +215,7 @@ fn llama() -> GgufWriter {
 }
 
 #[test]
-fn an_unknown_architecture_is_refused_with_those_there_are() {
+fn an_unknown_architecture_is_refused_with_the_known_ones() {
     let error = refused(GgufWriter::new().metadata("general.architecture", "mamba"));
     assert_eq!(error, "architecture \"mamba\" is not supported: expected one of llama, qwen2, qwen3");
 }
@@ -243,7 +243,7 @@ fn features_that_are_not_implemented_are_refused_by_key() {
 }
 
 #[test]
-fn values_that_make_no_sense_are_refused_by_key() {
+fn values_out_of_range_are_refused_by_key() {
     let cases: [(GgufWriter, &str); 5] = [
         (llama().metadata("llama.rope.dimension_count", 18u32), "\"llama.rope.dimension_count\": expected an even"),
         (llama().metadata("llama.rope.dimension_count", 3u32), "\"llama.rope.dimension_count\": expected an even"),
@@ -278,7 +278,7 @@ fn a_tensor_of_the_wrong_shape_missing_or_unknown_is_refused_by_name() {
 }
 
 #[test]
-fn a_device_that_is_not_built_in_says_how_to_build_it() {
+fn a_device_that_is_not_built_in_is_refused_with_how_to_build_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = ModelFile::open(&write(&folder, SMALL)).unwrap();
     let settings = |device| DeviceSettings { device, threads: one_thread(), budget_bytes: Some(1 << 20) };

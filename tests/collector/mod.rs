@@ -109,7 +109,7 @@ impl Collector {
     }
 
     /// Waits until `enough` holds for the spans received so far, and returns them.
-    pub(super) fn wait(&self, patience: Duration, enough: impl Fn(&[Span]) -> bool) -> Vec<Span> {
+    pub(super) fn wait(&self, timeout: Duration, enough: impl Fn(&[Span]) -> bool) -> Vec<Span> {
         let started = Instant::now();
         loop {
             let spans: Vec<Span> = {
@@ -119,7 +119,7 @@ impl Collector {
             if enough(&spans) {
                 return spans;
             }
-            assert!(started.elapsed() < patience, "not enough: {spans:?}");
+            assert!(started.elapsed() < timeout, "not enough: {spans:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

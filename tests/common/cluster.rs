@@ -38,13 +38,13 @@ impl Cluster {
             .spawn()
             .expect("baton starts");
         let lines = BufReader::new(process.stdout.take().unwrap());
-        let (said, hear) = mpsc::sync_channel(1000);
-        std::thread::spawn(move || lines.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
+        let (sender, receiver) = mpsc::sync_channel(1000);
+        std::thread::spawn(move || lines.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let client = GatewayClient { http: SocketAddr::from(([127, 0, 0, 1], 1)) };
         let mut cluster = Self { process, client, store: String::new(), folder };
         let deadline = Instant::now() + Duration::from_secs(60);
         while cluster.store.is_empty() {
-            let line = hear.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+            let line = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()));
             let line = line.unwrap_or_else(|_| panic!("baton up does not get ready: {:?}", cluster.process.try_wait()));
             let words: Vec<_> = line.split_whitespace().collect();
             match words[..] {

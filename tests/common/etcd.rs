@@ -92,7 +92,7 @@ impl Etcd {
     }
 
     /// Kills all members and deletes their data.
-    pub(crate) fn forget(&mut self) {
+    pub(crate) fn wipe(&mut self) {
         self.kill();
         for entry in std::fs::read_dir(self.folder.path()).unwrap().flatten() {
             std::fs::remove_dir_all(entry.path()).unwrap();
@@ -106,13 +106,13 @@ impl Etcd {
 
     /// Kills the single member and replaces its data with the snapshot that [`Etcd::save`] wrote. The next start uses
     /// that data.
-    pub(crate) fn set_back(&mut self, file: &Path) {
-        self.forget();
+    pub(crate) fn restore(&mut self, file: &Path) {
+        self.wipe();
         let kept = ["--name", "--data-dir", "--initial-advertise-peer-urls", "--initial-cluster"];
-        let said = self.members[0].arguments.chunks(2).filter(|flag| kept.contains(&flag[0].as_str())).flatten();
-        let said: Vec<_> = said.map(String::as_str).collect();
+        let flags = self.members[0].arguments.chunks(2).filter(|flag| kept.contains(&flag[0].as_str())).flatten();
+        let flags: Vec<_> = flags.map(String::as_str).collect();
         let file = file.display().to_string();
-        assert!(etcdctl(&self.url, &[&["snapshot", "restore", &file], &said[..]].concat()).0);
+        assert!(etcdctl(&self.url, &[&["snapshot", "restore", &file], &flags[..]].concat()).0);
     }
 
     /// Kills the leader.

@@ -21,11 +21,11 @@ pub(crate) const STREAMS: u32 = 3;
 /// Tokens that each request asks for. They take a few seconds.
 const TOKENS: u32 = 80;
 /// Time from the start of the requests to the fault. All requests have begun by then.
-const UNDER_WAY: Duration = Duration::from_millis(400);
+const FAULT_DELAY: Duration = Duration::from_millis(400);
 /// Longest wait until all resources are released.
-const BASE_WAIT_MAX: Duration = Duration::from_secs(30);
+const RELEASE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Longest wait until a cluster is complete again.
-const HEALS_WAIT_MAX: Duration = Duration::from_secs(30);
+const RECOVERY_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Growth of anonymous memory that is not counted as a leak: buffers of connections, and memory that an allocator
 /// keeps.
 const GROWTH_BYTES_MAX: u64 = 32 << 20;
@@ -42,19 +42,19 @@ pub(crate) struct Fleet {
     network: Option<Network>,
     folder: tempfile::TempDir,
     /// The resources that the processes hold before the first fault.
-    base: Base,
+    baseline: ResourceBaseline,
 }
 
 /// The resources that the processes hold while there are no requests.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Base {
+pub(crate) struct ResourceBaseline {
     memory: BTreeMap<String, u64>,
     fds: BTreeMap<String, usize>,
 }
 
 /// The result of the requests that ran during a fault.
 #[derive(Debug)]
-pub(crate) struct Course {
+pub(crate) struct FaultOutcome {
     /// The largest number of attempts of a request.
     pub(crate) attempts: u64,
     /// Time from the fault to the last answer.
@@ -81,16 +81,23 @@ impl Fleet {
         gateway.args(["gateway", "--listen", &client.http.to_string(), "--speculation", "off"]);
         let advertised = network.as_ref().map(Network::hub);
         let gateway = spawn(gateway, "gateway", advertised, &arguments, &folder);
-        let mut fleet =
-            Self { client, gateway, stages: BTreeMap::new(), arguments, network, folder, base: Base::default() };
+        let mut fleet = Self {
+            client,
+            gateway,
+            stages: BTreeMap::new(),
+            arguments,
+            network,
+            folder,
+            baseline: ResourceBaseline::default(),
+        };
         for at in 0..stages {
             fleet.start_stage(at);
         }
         let is_open = || std::net::TcpStream::connect(client.http).is_ok();
-        wait_for("the gateway opens", HEALS_WAIT_MAX, is_open);
-        fleet.whole();
+        wait_for("the gateway opens", RECOVERY_WAIT_MAX, is_open);
+        fleet.wait_until_complete();
         fleet.expected();
-        fleet.base = fleet.held();
+        fleet.baseline = fleet.resources();
         fleet
     }
 
@@ -127,7 +134,7 @@ impl Fleet {
     }
 
     /// The number of the stage that has `slot` now.
-    pub(crate) fn at_slot(&self, slot: usize) -> usize {
+    pub(crate) fn stage_at_slot(&self, slot: usize) -> usize {
         let status = self.get("/distributed/status").json();
         let stage = &status["placement"]["shards"][slot]["stage"];
         stage.as_str().unwrap_or_else(|| panic!("slot {slot} in {status}"))[1..].parse().unwrap()
@@ -159,7 +166,7 @@ impl Fleet {
             if let Some(status) = stage.try_wait().unwrap() {
                 break status;
             }
-            assert!(started.elapsed() < HEALS_WAIT_MAX, "{name} does not end");
+            assert!(started.elapsed() < RECOVERY_WAIT_MAX, "{name} does not end");
             std::thread::sleep(Duration::from_millis(20));
         };
         self.stages.remove(&name);
@@ -173,12 +180,12 @@ impl Fleet {
     }
 
     /// Runs requests, causes the fault while they run, and expects each to end with the tokens that it has undisturbed.
-    pub(crate) fn disturbed(&mut self, what: &str, fault: impl FnOnce(&mut Self)) -> Course {
+    pub(crate) fn with_fault(&mut self, what: &str, fault: impl FnOnce(&mut Self)) -> FaultOutcome {
         let (client, expected) = (self.client, self.expected());
-        let course = std::thread::scope(|scope| {
+        let outcome = std::thread::scope(|scope| {
             let ask = |stream: u32| scope.spawn(move || client.complete(&prompt(stream), TOKENS));
             let running: Vec<_> = (0..STREAMS).map(ask).collect();
-            std::thread::sleep(UNDER_WAY);
+            std::thread::sleep(FAULT_DELAY);
             let began = Instant::now();
             fault(self);
             let mut attempts = 1;
@@ -187,19 +194,19 @@ impl Fleet {
                 assert_eq!(tokens, expected[stream], "{what}: request {stream}");
                 attempts = attempts.max(answer["timings"]["attempts"].as_u64().unwrap());
             }
-            Course { attempts, took: began.elapsed() }
+            FaultOutcome { attempts, took: began.elapsed() }
         });
-        println!("{what}: {course:?}");
+        println!("{what}: {outcome:?}");
         self.none_ended(what);
-        course
+        outcome
     }
 
     /// Sends requests without a pause for the duration of the faults and expects each answer to have the tokens that it
     /// has undisturbed. Returns the number of answers.
-    pub(crate) fn pressed(&mut self, what: &str, faults: impl FnOnce(&mut Self)) -> usize {
+    pub(crate) fn under_load(&mut self, what: &str, faults: impl FnOnce(&mut Self)) -> usize {
         let (client, expected, over) = (self.client, self.expected(), AtomicBool::new(false));
         let answers = std::thread::scope(|scope| {
-            let press = |stream: u32| {
+            let send_requests = |stream: u32| {
                 let over = &over;
                 scope.spawn(move || {
                     let mut answers = 0;
@@ -211,11 +218,11 @@ impl Fleet {
                     answers
                 })
             };
-            let pressing: Vec<_> = (0..STREAMS).map(press).collect();
+            let streams: Vec<_> = (0..STREAMS).map(send_requests).collect();
             // The streams end even if the faults panic.
             let outcome = catch_unwind(AssertUnwindSafe(|| faults(self)));
             over.store(true, Ordering::Relaxed);
-            let answers = pressing.into_iter().map(|stream| stream.join().unwrap_or_else(|_| panic!("{what}: failed")));
+            let answers = streams.into_iter().map(|stream| stream.join().unwrap_or_else(|_| panic!("{what}: failed")));
             let answers = answers.sum();
             outcome.unwrap_or_else(|panic| resume_unwind(panic));
             answers
@@ -240,15 +247,15 @@ impl Fleet {
         let processes = self.stages.iter_mut().map(|(name, child)| (name.as_str(), child));
         for (name, process) in processes.chain([("gateway", &mut self.gateway)]) {
             let ended = process.try_wait().unwrap();
-            assert!(ended.is_none(), "{what}: {name} ended with {ended:?}, though nobody had touched it");
+            assert!(ended.is_none(), "{what}: {name} ended with {ended:?}, though the fault was elsewhere");
         }
     }
 
     /// Waits until the gateway lists every stage as serving or standby, and all layers are served. Returns the time
     /// that it took.
-    pub(crate) fn whole(&self) -> Duration {
+    pub(crate) fn wait_until_complete(&self) -> Duration {
         let mut seen = String::new();
-        let most = HEALS_WAIT_MAX;
+        let most = RECOVERY_WAIT_MAX;
         let started = Instant::now();
         loop {
             let status = self.get("/distributed/status").json();
@@ -265,38 +272,38 @@ impl Fleet {
             }
             seen.clear();
             seen.push_str(&status.to_string());
-            assert!(started.elapsed() < most, "not whole within {most:?}: {seen}");
+            assert!(started.elapsed() < most, "not complete within {most:?}: {seen}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
     /// Waits until every stage holds layers.
     pub(crate) fn all_hold_layers(&self) {
-        wait_for("every stage holds layers", HEALS_WAIT_MAX, || {
-            self.whole();
+        wait_for("every stage holds layers", RECOVERY_WAIT_MAX, || {
+            self.wait_until_complete();
             self.depth() == self.stages.len()
         });
     }
 
-    fn held(&self) -> Base {
-        let mut base = Base::default();
+    fn resources(&self) -> ResourceBaseline {
+        let mut baseline = ResourceBaseline::default();
         let stages = self.stages.iter().map(|(name, stage)| (name.clone(), stage.id()));
         for (name, pid) in stages.chain([("gateway".to_owned(), self.gateway.id())]) {
-            base.memory.insert(name.clone(), anonymous(pid));
-            base.fds.insert(name, std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count));
+            baseline.memory.insert(name.clone(), anonymous(pid));
+            baseline.fds.insert(name, std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count));
         }
-        base
+        baseline
     }
 
     /// Waits until all resources that the faults took are released.
-    pub(crate) fn back_to_base(&self, etcd: &Etcd) {
-        self.whole();
+    pub(crate) fn wait_until_released(&self, etcd: &Etcd) {
+        self.wait_until_complete();
         let blocks = || {
             ["baton_kv_blocks_used", "baton_sequences_running", "baton_sequences_waiting"].map(|name| self.metric(name))
         };
         let started = Instant::now();
         loop {
-            let (held, blocks) = (self.held(), blocks());
+            let (held, blocks) = (self.resources(), blocks());
             let (_, keys) = etcdctl(&etcd.url, &["get", "--prefix", "--keys-only", "/baton/v1/home/"]);
             // The model, the placement, the gateway, a record for each stage, and a claim for each stage that serves.
             // The keys of starts are not counted, because they expire after 20 s. The mark of a cluster key is not
@@ -304,21 +311,19 @@ impl Fleet {
             let stays = |key: &&str| !key.contains("/starts/") && !key.ends_with("/key-mark");
             let keys = keys.split_whitespace().filter(stays).count();
             let most = 3 + 2 * self.stages.len();
-            let memory = held
-                .memory
-                .iter()
-                .all(|(name, bytes)| self.base.memory.get(name).is_none_or(|base| *bytes <= base + GROWTH_BYTES_MAX));
-            let fds = held
-                .fds
-                .iter()
-                .all(|(name, fds)| self.base.fds.get(name).is_none_or(|base| *fds <= base + GROWTH_FDS_MAX));
+            let memory = held.memory.iter().all(|(name, bytes)| {
+                self.baseline.memory.get(name).is_none_or(|baseline| *bytes <= baseline + GROWTH_BYTES_MAX)
+            });
+            let fds = held.fds.iter().all(|(name, fds)| {
+                self.baseline.fds.get(name).is_none_or(|baseline| *fds <= baseline + GROWTH_FDS_MAX)
+            });
             if memory && fds && blocks == [0.0; 3] && keys <= most {
                 return;
             }
             assert!(
-                started.elapsed() < BASE_WAIT_MAX,
+                started.elapsed() < RELEASE_WAIT_MAX,
                 "held before: {:?}, and now: {held:?}, {blocks:?} blocks and sequences, {keys} keys of at most {most}",
-                self.base
+                self.baseline
             );
             std::thread::sleep(Duration::from_millis(200));
         }
@@ -342,8 +347,8 @@ impl Drop for Fleet {
         if std::thread::panicking() {
             for entry in std::fs::read_dir(self.folder.path()).into_iter().flatten().flatten() {
                 if entry.path().extension().is_some_and(|end| end == "log") {
-                    let said = std::fs::read_to_string(entry.path()).unwrap_or_default();
-                    let lines: Vec<_> = said.lines().filter(|line| !line.contains("edge: answered")).collect();
+                    let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
+                    let lines: Vec<_> = log.lines().filter(|line| !line.contains("edge: answered")).collect();
                     println!("--- {}:\n{}", entry.path().display(), lines[lines.len().saturating_sub(40)..].join("\n"));
                 }
             }

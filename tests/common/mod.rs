@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 ///
 /// # Panics
 /// If there is none and it cannot be fetched.
-#[expect(clippy::disallowed_methods, reason = "a test may be told of another copy")]
+#[expect(clippy::disallowed_methods, reason = "a switch of a test, no setting of the program")]
 pub(crate) fn model_path() -> PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {

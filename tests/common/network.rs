@@ -14,19 +14,19 @@ pub(crate) struct Network {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Rule {
     /// No packets pass in either direction.
-    Nothing,
+    DropAll,
     /// No packets come in.
-    NothingIn,
+    DropIn,
     /// No packets go out.
-    NothingOut,
+    DropOut,
     /// Open connections are reset, and new ones soon after they have been made.
     Reset,
     /// One packet in ten is lost, in each direction.
     Loss,
     /// No packets pass to or from this port of another machine.
-    NotTo(u16),
+    DropPort(u16),
     /// Only packets to or from this port of another machine pass.
-    OnlyTo(u16),
+    OnlyPort(u16),
 }
 
 // === impl Network ===
@@ -36,9 +36,9 @@ impl Network {
     pub(crate) fn of(machines: usize) -> Result<Self, String> {
         let network = Self { id: std::process::id(), machines };
         for tool in ["ip", "tc", "nft"] {
-            run(tool, &["-V"]).map_err(|said| format!("`{tool}` cannot be used ({said}): etc/prepare netns"))?;
+            run(tool, &["-V"]).map_err(|stderr| format!("`{tool}` cannot be used ({stderr}): etc/prepare netns"))?;
         }
-        network.build().map_err(|said| format!("no network namespaces, root has to make them ({said})"))?;
+        network.build().map_err(|stderr| format!("no network namespaces, root has to make them ({stderr})"))?;
         Ok(network)
     }
 
@@ -95,15 +95,15 @@ impl Network {
 
     /// Applies a rule to a machine, until the next rule or [`Network::heal`].
     pub(crate) fn set(&self, at: usize, rule: Rule) {
-        let not_to = |port: u16| ["sport", "dport"].map(|end| format!("tcp {end} {port} drop"));
+        let drop_port = |port: u16| ["sport", "dport"].map(|end| format!("tcp {end} {port} drop"));
         let [input, output] = match rule {
-            Rule::Nothing => ["drop", "drop"].map(str::to_owned),
-            Rule::NothingIn => ["drop", "accept"].map(str::to_owned),
-            Rule::NothingOut => ["accept", "drop"].map(str::to_owned),
+            Rule::DropAll => ["drop", "drop"].map(str::to_owned),
+            Rule::DropIn => ["drop", "accept"].map(str::to_owned),
+            Rule::DropOut => ["accept", "drop"].map(str::to_owned),
             Rule::Reset => ["tcp flags & syn == 0 reject with tcp reset", "accept"].map(str::to_owned),
             Rule::Loss => ["numgen random mod 100 < 10 drop"; 2].map(str::to_owned),
-            Rule::NotTo(port) => not_to(port),
-            Rule::OnlyTo(port) => ["sport", "dport"].map(|end| format!("tcp {end} != {port} drop")),
+            Rule::DropPort(port) => drop_port(port),
+            Rule::OnlyPort(port) => ["sport", "dport"].map(|end| format!("tcp {end} != {port} drop")),
         };
         let hook = |name, rule| {
             format!(
@@ -134,13 +134,13 @@ impl Network {
     }
 
     /// Limits the traffic to and from a machine to `rate` (`512kbit`).
-    pub(crate) fn slow_down(&self, at: usize, rate: &str) {
+    pub(crate) fn limit_rate(&self, at: usize, rate: &str) {
         let shape = ["root", "tbf", "rate", rate, "burst", "16kb", "latency", "400ms"];
         run("tc", &[&["qdisc", "add", "dev", &self.cable(at)], &shape[..]].concat()).unwrap();
         run("tc", &[&["-n", &self.space(at), "qdisc", "add", "dev", "eth0"], &shape[..]].concat()).unwrap();
     }
 
-    pub(crate) fn speed_up(&self, at: usize) {
+    pub(crate) fn unlimit_rate(&self, at: usize) {
         run("tc", &["qdisc", "del", "dev", &self.cable(at), "root"]).unwrap();
         run("tc", &["-n", &self.space(at), "qdisc", "del", "dev", "eth0", "root"]).unwrap();
     }
@@ -158,12 +158,12 @@ impl Drop for Network {
 
 fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let output = Command::new(program).args(arguments).output().map_err(|error| error.to_string())?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() { Ok(()) } else { Err(said.trim().to_owned()) }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(stderr.trim().to_owned()) }
 }
 
 /// Prints the reason for which a test is skipped. It writes past the test harness, which shows output only of failed
 /// tests.
-pub(crate) fn left_out(test: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "test {test} is LEFT OUT: {why}");
+pub(crate) fn report_skipped(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "test {test} is SKIPPED: {why}");
 }

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::client::{ask, chat, complete, get, plain, post};
 use crate::double::{
-    CONTEXT_TOKENS, END, MODEL, chat_tokens, expected, greedy, logprob, next_token, open, open_wide, usage,
+    CONTEXT_TOKENS, END, MODEL, chat_tokens, expected, greedy, logprob, next_token, start_default_server, start_server,
+    usage,
 };
 
 /// A prompt whose greedy answer ends by itself after at least `tokens_min` tokens and within `tokens_max`.
@@ -20,11 +21,11 @@ fn prompt_that_ends(tokens_min: usize, tokens_max: usize) -> String {
 
 #[tokio::test]
 async fn a_chat_is_answered_with_the_whole_history_and_counted_exactly() {
-    let client = open_wide().await;
+    let server = start_default_server().await;
     let history = [("system", "be brief"), ("user", "hi"), ("assistant", "ho"), ("user", "again")];
     let messages: Vec<_> = history.iter().map(|(role, content)| json!({"role": role, "content": content})).collect();
     let body = json!({"model": MODEL, "messages": messages, "temperature": 0, "max_tokens": 12});
-    let answer = chat(client.address, &body).await;
+    let answer = chat(server.address, &body).await;
     let prompt = chat_tokens(&history);
     let (text, tokens, stopped) = expected(&prompt, &greedy(), 12);
     let json = answer.json();
@@ -38,11 +39,11 @@ async fn a_chat_is_answered_with_the_whole_history_and_counted_exactly() {
 }
 
 #[tokio::test]
-async fn a_stop_token_ends_an_answer_is_counted_and_is_no_text() {
-    let client = open_wide().await;
+async fn a_stop_token_ends_an_answer_is_counted_and_has_no_text() {
+    let server = start_default_server().await;
     let prompt = prompt_that_ends(3, 100);
     let body = json!({"messages": [{"role": "user", "content": prompt}], "temperature": 0});
-    let json = chat(client.address, &body).await.json();
+    let json = chat(server.address, &body).await.json();
     let (text, tokens, _) = expected(&chat_tokens(&[("user", &prompt)]), &greedy(), 100);
     assert_eq!(json["choices"][0]["message"]["content"], text);
     assert_eq!(json["choices"][0]["finish_reason"], "stop");
@@ -51,43 +52,43 @@ async fn a_stop_token_ends_an_answer_is_counted_and_is_no_text() {
 
 #[tokio::test]
 async fn stop_tokens_can_be_ignored_and_others_named() {
-    let client = open_wide().await;
+    let server = start_default_server().await;
     let prompt = prompt_that_ends(2, 20);
     let message = json!([{"role": "user", "content": prompt}]);
     let ignored = json!({"messages": message, "temperature": 0, "ignore_eos": true, "max_tokens": 30});
-    let json = chat(client.address, &ignored).await.json();
+    let json = chat(server.address, &ignored).await.json();
     assert_eq!(json["usage"]["completion_tokens"], 30);
     assert_eq!(json["choices"][0]["finish_reason"], "length");
     let first = next_token(&chat_tokens(&[("user", &prompt)]), &greedy());
     let named = json!({"messages": message, "temperature": 0, "stop_token_ids": [first]});
-    let json = chat(client.address, &named).await.json();
+    let json = chat(server.address, &named).await.json();
     assert_eq!(json["choices"][0]["message"]["content"], "");
     assert_eq!(json["usage"]["completion_tokens"], 1);
 }
 
 #[tokio::test]
-async fn a_stop_string_cuts_the_text_and_ends_the_work() {
-    let client = open_wide().await;
+async fn a_stop_string_cuts_the_text_and_cancels_the_sequence() {
+    let server = start_default_server().await;
     let (whole, _, _) = expected(&chat_tokens(&[("user", "go")]), &greedy(), 40);
     let stop = &whole[5..8];
     let cut = whole.find(stop).unwrap();
     let body = json!({
         "messages": [{"role": "user", "content": "go"}], "temperature": 0, "max_tokens": 500, "stop": ["zzz", stop]
     });
-    let json = chat(client.address, &body).await.json();
+    let json = chat(server.address, &body).await.json();
     assert_eq!(json["choices"][0]["message"]["content"], whole[..cut]);
     assert_eq!(json["choices"][0]["finish_reason"], "stop");
     assert_eq!(json["usage"]["completion_tokens"], cut + 3);
-    client.until(|counts| counts.cancelled + counts.finished == 1).await;
+    server.until(|counts| counts.cancelled + counts.finished == 1).await;
 }
 
 #[tokio::test]
 async fn choices_are_sequences_of_their_own_and_a_seed_repeats_them() {
-    let client = open_wide().await;
+    let server = start_default_server().await;
     let body = json!({
         "messages": [{"role": "user", "content": "go"}], "n": 3, "seed": 5, "temperature": 0.7, "max_tokens": 20
     });
-    let json = chat(client.address, &body).await.json();
+    let json = chat(server.address, &body).await.json();
     let mut tokens_total = 0;
     for choice in 0..3 {
         let sampling = Sampling { temperature: 0.7, seed: 5, choice, ..greedy() };
@@ -98,60 +99,61 @@ async fn choices_are_sequences_of_their_own_and_a_seed_repeats_them() {
     }
     assert_eq!(json["usage"]["completion_tokens"], tokens_total);
     assert_eq!(json["usage"]["prompt_tokens"], chat_tokens(&[("user", "go")]).len());
-    let again = chat(client.address, &body).await.json();
+    let again = chat(server.address, &body).await.json();
     assert_eq!(json["choices"], again["choices"]);
 }
 
 #[tokio::test]
-async fn sampling_reaches_the_pipeline_as_it_was_asked_for() {
-    let client = open_wide().await;
+async fn sampling_parameters_reach_the_pipeline() {
+    let server = start_default_server().await;
     let body = json!({
         "messages": [{"role": "user", "content": "go"}], "temperature": 0.5, "top_p": 0.9, "top_k": 40, "min_p": 0.05,
-        "seed": -1, "max_completion_tokens": 2, "user": "someone", "stop": null, "unheard_of": {"a": 1}
+        "seed": -1, "max_completion_tokens": 2, "user": "someone", "stop": null, "unknown": {"a": 1}
     });
-    assert_eq!(chat(client.address, &body).await.status, 200);
-    let request = client.pipeline.requests.lock().unwrap().pop().unwrap();
-    let sampling = Sampling { temperature: 0.5, top_k: 40, top_p: 0.9, min_p: 0.05, seed: u64::MAX, choice: 0 };
+    assert_eq!(chat(server.address, &body).await.status, 200);
+    let request = server.pipeline.requests.lock().unwrap().pop().unwrap();
+    let sampling =
+        Sampling { temperature: 0.5, top_k: 40, top_p: 0.9, min_p: 0.05, seed: u64::MAX, ..Sampling::GREEDY };
     assert_eq!(request.sampling, sampling);
     assert_eq!((request.tokens_max, request.stop_tokens), (2, vec![END]));
 }
 
 #[tokio::test]
-async fn a_limit_beyond_the_context_is_the_context() {
-    let client = open_wide().await;
+async fn a_limit_beyond_the_context_is_lowered_to_the_context() {
+    let server = start_default_server().await;
     for asked in [json!(1_000_000), json!(null)] {
         let body = json!({"messages": [{"role": "user", "content": "go"}], "max_tokens": asked});
-        chat(client.address, &body).await;
-        let request = client.pipeline.requests.lock().unwrap().pop().unwrap();
+        chat(server.address, &body).await;
+        let request = server.pipeline.requests.lock().unwrap().pop().unwrap();
         assert_eq!(request.tokens_max, CONTEXT_TOKENS - request.prompt.len() as u32);
     }
 }
 
 #[tokio::test]
-async fn a_chat_without_a_limit_ends_at_the_default_one_and_says_so() {
-    let client = open(Settings { default_max_tokens: 7, ..Settings::default() }, 1000).await;
+async fn a_chat_without_a_limit_ends_at_the_default_limit_with_length() {
+    let server = start_server(Settings { default_max_tokens: 7, ..Settings::default() }, 1000).await;
     let message = json!([{"role": "user", "content": "go"}]);
-    let unsaid = json!({"messages": message, "temperature": 0, "ignore_eos": true});
-    let json = chat(client.address, &unsaid).await.json();
+    let without_limit = json!({"messages": message, "temperature": 0, "ignore_eos": true});
+    let json = chat(server.address, &without_limit).await.json();
     assert_eq!(json["usage"]["completion_tokens"], 7);
     assert_eq!(json["choices"][0]["finish_reason"], "length");
     for limit in ["max_tokens", "max_completion_tokens"] {
-        let mut said = unsaid.clone();
-        said[limit] = json!(30);
-        let json = chat(client.address, &said).await.json();
+        let mut limited = without_limit.clone();
+        limited[limit] = json!(30);
+        let json = chat(server.address, &limited).await.json();
         assert_eq!(json["usage"]["completion_tokens"], 30, "{limit} is not bounded by the default");
     }
-    let mut streamed = unsaid;
+    let mut streamed = without_limit;
     streamed["stream"] = json!(true);
-    let chunks = chat(client.address, &streamed).await.chunks();
+    let chunks = chat(server.address, &streamed).await.chunks();
     assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "length");
 }
 
 #[tokio::test]
 async fn prompts_are_completed_in_order_and_raw() {
-    let client = open_wide().await;
+    let server = start_default_server().await;
     let body = json!({"prompt": ["ab", "c"], "n": 2, "temperature": 0, "seed": 1});
-    let json = complete(client.address, &body).await.json();
+    let json = complete(server.address, &body).await.json();
     assert_eq!(json["object"], "text_completion");
     assert!(json["id"].as_str().unwrap().starts_with("cmpl-"));
     let mut tokens_total = 0;
@@ -162,36 +164,36 @@ async fn prompts_are_completed_in_order_and_raw() {
         tokens_total += tokens;
     }
     assert_eq!(json["usage"], usage(&[2, 1], 2, tokens_total));
-    let ids = complete(client.address, &json!({"prompt": [97, 98], "temperature": 0})).await.json();
+    let ids = complete(server.address, &json!({"prompt": [97, 98], "temperature": 0})).await.json();
     assert_eq!(ids["choices"][0]["text"], json["choices"][0]["text"]);
 }
 
 #[tokio::test]
-async fn the_probabilities_of_chosen_tokens_are_told_in_both_shapes() {
-    let client = open_wide().await;
+async fn the_log_probabilities_of_chosen_tokens_are_in_both_shapes() {
+    let server = start_default_server().await;
     let (text, _, _) = expected(&[97, 98], &greedy(), 4);
     let first = text.chars().next().unwrap();
     let body = json!({"prompt": "ab", "temperature": 0, "max_tokens": 4, "logprobs": 0});
-    let logprobs = &complete(client.address, &body).await.json()["choices"][0]["logprobs"];
+    let logprobs = &complete(server.address, &body).await.json()["choices"][0]["logprobs"];
     assert_eq!(logprobs["tokens"].as_array().unwrap().len(), text.len());
     assert_eq!(logprobs["tokens"][0], first.to_string());
     assert_eq!(logprobs["token_logprobs"][0], f64::from(logprob(u32::from(first))));
     assert_eq!(logprobs["text_offset"], json!((0..text.len()).collect::<Vec<_>>()));
     let body =
         json!({"messages": [{"role": "user", "content": "go"}], "max_tokens": 3, "logprobs": true, "top_logprobs": 0});
-    let json = chat(client.address, &body).await.json();
+    let json = chat(server.address, &body).await.json();
     let content = json["choices"][0]["logprobs"]["content"].as_array().unwrap();
-    let said = json["choices"][0]["message"]["content"].as_str().unwrap();
-    let tokens: String = content.iter().map(|score| score["token"].as_str().unwrap()).collect();
-    assert_eq!(tokens, said);
-    assert!(content.iter().all(|score| score["top_logprobs"] == json!([])));
+    let content_text = json["choices"][0]["message"]["content"].as_str().unwrap();
+    let tokens: String = content.iter().map(|logprob| logprob["token"].as_str().unwrap()).collect();
+    assert_eq!(tokens, content_text);
+    assert!(content.iter().all(|logprob| logprob["top_logprobs"] == json!([])));
 }
 
 #[tokio::test]
-async fn the_timings_tell_the_work_of_each_stage() {
-    let client = open_wide().await;
+async fn the_timings_have_the_work_of_each_stage() {
+    let server = start_default_server().await;
     let body = json!({"prompt": "abc", "temperature": 0, "max_tokens": 5, "ignore_eos": true});
-    let timings = complete(client.address, &body).await.json()["timings"].clone();
+    let timings = complete(server.address, &body).await.json()["timings"].clone();
     let stages = json!([{"stage": "one", "layers": [0, 4], "rows": 7, "compute_ms": 0.007}]);
     assert_eq!(
         timings,
@@ -205,42 +207,42 @@ async fn the_timings_tell_the_work_of_each_stage() {
 
 #[tokio::test]
 async fn models_are_listed_and_found_by_an_id_with_a_slash() {
-    let client = open_wide().await;
-    let list = get(client.address, "/v1/models").await.json();
+    let server = start_default_server().await;
+    let list = get(server.address, "/v1/models").await.json();
     assert_eq!(list["object"], "list");
     assert_eq!(list["data"][0]["id"], MODEL);
     for path in ["/v1/models/org/count-1", "/v1/models/org%2Fcount-1"] {
-        assert_eq!(get(client.address, path).await.json()["id"], MODEL, "{path}");
+        assert_eq!(get(server.address, path).await.json()["id"], MODEL, "{path}");
     }
-    let missing = get(client.address, "/v1/models/gpt-4").await;
+    let missing = get(server.address, "/v1/models/gpt-4").await;
     assert_eq!((missing.status, &missing.json()["error"]["code"]), (404, &json!("model_not_found")));
 }
 
 #[tokio::test]
 async fn head_and_options_are_answered() {
-    let client = open_wide().await;
-    let head = ask(client.address, &plain("HEAD", "/v1/models")).await;
+    let server = start_default_server().await;
+    let head = ask(server.address, &plain("HEAD", "/v1/models")).await;
     assert_eq!(head.status, 200);
     assert!(head.header("content-length").unwrap().parse::<u32>().unwrap() > 0);
-    let options = ask(client.address, &plain("OPTIONS", "/v1/chat/completions")).await;
+    let options = ask(server.address, &plain("OPTIONS", "/v1/chat/completions")).await;
     assert_eq!((options.status, options.header("allow")), (204, Some("POST")));
 }
 
 #[tokio::test]
 async fn every_answer_has_a_request_id_and_a_clients_own_is_kept() {
-    let client = open_wide().await;
+    let server = start_default_server().await;
     let own = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: my-1\r\n\r\n";
-    assert_eq!(ask(client.address, own).await.header("x-request-id"), Some("my-1"));
-    let one = get(client.address, "/nowhere").await.header("x-request-id").unwrap().to_owned();
-    let two = get(client.address, "/nowhere").await.header("x-request-id").unwrap().to_owned();
+    assert_eq!(ask(server.address, own).await.header("x-request-id"), Some("my-1"));
+    let one = get(server.address, "/nowhere").await.header("x-request-id").unwrap().to_owned();
+    let two = get(server.address, "/nowhere").await.header("x-request-id").unwrap().to_owned();
     assert!(one.starts_with("req_") && one != two, "{one} {two}");
 }
 
 #[tokio::test]
-async fn a_mistake_of_our_own_is_a_500_and_no_more() {
-    let client = open_wide().await;
+async fn a_panic_in_a_handler_is_a_500_and_the_server_goes_on() {
+    let server = start_default_server().await;
     let body = json!({"messages": [{"role": "user", "content": "panic"}]});
-    let answer = ask(client.address, &post("/v1/chat/completions", body.to_string().as_bytes())).await;
+    let answer = ask(server.address, &post("/v1/chat/completions", body.to_string().as_bytes())).await;
     assert_eq!((answer.status, &answer.json()["error"]["type"]), (500, &json!("server_error")));
-    assert_eq!(get(client.address, "/health").await.status, 200);
+    assert_eq!(get(server.address, "/health").await.status, 200);
 }

@@ -8,14 +8,14 @@ use gateway::http::Settings;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::double::{MODEL, Open, open, open_wide};
+use crate::double::{MODEL, RunningServer, start_default_server, start_server};
 
 /// Short prompts, because the double has a token for each byte and room for 512.
 const SMALL: [&str; 4] = ["--prompt-tokens", "uniform:140..200", "--output-tokens", "uniform:3..9"];
 
-fn bench(client: &Open, more: &[&str]) -> Command {
+fn bench(server: &RunningServer, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
-    command.arg("bench").arg(format!("http://{}", client.address)).args(SMALL).args(more);
+    command.arg("bench").arg(format!("http://{}", server.address)).args(SMALL).args(more);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
@@ -28,13 +28,13 @@ async fn report(command: &mut Command) -> (Option<i32>, Value) {
 }
 
 #[tokio::test]
-async fn every_request_is_asked_and_counted_as_the_door_saw_it() {
-    let client = open_wide().await;
+async fn the_report_agrees_with_the_requests_the_server_received() {
+    let server = start_default_server().await;
     let (code, report) =
-        report(&mut bench(&client, &["--concurrency", "1,3", "--requests", "6", "--warmup", "2", "--json"])).await;
+        report(&mut bench(&server, &["--concurrency", "1,3", "--requests", "6", "--warmup", "2", "--json"])).await;
     assert_eq!((code, &report["partial"], &report["endpoints"][0]["model"]), (Some(0), &false.into(), &MODEL.into()));
     // Two requests to calibrate the token count, two to warm up, six for each load point.
-    let asked = client.pipeline.requests.lock().unwrap().clone();
+    let asked = server.pipeline.requests.lock().unwrap().clone();
     assert_eq!(asked.len(), 2 + 2 + 2 * 6);
     for (point, asked) in [&asked[4..10], &asked[10..]].into_iter().enumerate() {
         let result = &report["points"][point]["results"][0];
@@ -56,7 +56,7 @@ async fn every_request_is_asked_and_counted_as_the_door_saw_it() {
 
 #[tokio::test]
 async fn two_endpoints_take_turns_and_are_compared() {
-    let (one, other) = (open_wide().await, open_wide().await);
+    let (one, other) = (start_default_server().await, start_default_server().await);
     let url = format!("http://{}", other.address);
     let dir = tempfile::tempdir().unwrap();
     let plot = dir.path().join("load.svg");
@@ -68,20 +68,20 @@ async fn two_endpoints_take_turns_and_are_compared() {
     assert_eq!((&point["results"][0]["completed"], &point["results"][1]["completed"]), (&6.into(), &6.into()));
     // Both endpoints get requests of the same lengths, with different words.
     assert_eq!(point["results"][0]["output_tokens"], point["results"][1]["output_tokens"]);
-    let prompts = |client: &Open| client.pipeline.requests.lock().unwrap().last().unwrap().prompt.clone();
+    let prompts = |server: &RunningServer| server.pipeline.requests.lock().unwrap().last().unwrap().prompt.clone();
     assert_ne!(prompts(&one), prompts(&other));
     assert!(point["ratio"]["output_tokens_per_second"].as_f64().unwrap() > 0.0, "{point}");
     assert!(std::fs::read_to_string(plot).unwrap().contains("requests offered a second"));
 }
 
 #[tokio::test]
-async fn ctrl_c_shows_what_was_measured_so_far() {
+async fn ctrl_c_prints_the_results_so_far() {
     // The permits suffice for calibration, warm-up and a few requests. Then the double stalls.
-    let client = open(Settings::default(), 100).await;
-    let running = bench(&client, &["--concurrency", "2", "--requests", "1000", "--json"]).spawn().unwrap();
-    client.until(|counts| counts.finished >= 6 && counts.started > counts.finished).await;
+    let server = start_server(Settings::default(), 100).await;
+    let running = bench(&server, &["--concurrency", "2", "--requests", "1000", "--json"]).spawn().unwrap();
+    server.until(|counts| counts.finished >= 6 && counts.started > counts.finished).await;
     let stalled = async {
-        while client.pipeline.permits.available_permits() > 0 {
+        while server.pipeline.permits.available_permits() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -98,12 +98,12 @@ async fn ctrl_c_shows_what_was_measured_so_far() {
 async fn refusals_are_counted_by_kind_and_a_run_without_an_answer_fails() {
     // The permits suffice for calibration only. The warm-up request waits for permits until the server refuses all
     // later requests.
-    let client = open(Settings::default(), 2).await;
-    let mut running = bench(&client, &["--concurrency", "1,4", "--requests", "5", "--json"]);
+    let server = start_server(Settings::default(), 2).await;
+    let mut running = bench(&server, &["--concurrency", "1,4", "--requests", "5", "--json"]);
     let report = tokio::spawn(async move { report(&mut running).await });
-    client.until(|counts| counts.started == 3).await;
-    *client.pipeline.rejection.lock().unwrap() = Some(Rejection::Busy { waiting: 9 });
-    client.pipeline.permits.add_permits(100);
+    server.until(|counts| counts.started == 3).await;
+    *server.pipeline.rejection.lock().unwrap() = Some(Rejection::Busy { waiting: 9 });
+    server.pipeline.permits.add_permits(100);
     let (code, report) = report.await.unwrap();
     assert_eq!(code, Some(4));
     for point in report["points"].as_array().unwrap() {
@@ -117,13 +117,13 @@ async fn refusals_are_counted_by_kind_and_a_run_without_an_answer_fails() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_does_not_serve_is_an_error_with_what_was_tried() {
-    let client = open_wide().await;
-    *client.pipeline.rejection.lock().unwrap() = Some(Rejection::NotServing { reason: "layers 9..21".to_owned() });
-    let Output { status, stdout, stderr } = bench(&client, &[]).output().await.unwrap();
-    let said = String::from_utf8(stderr).unwrap();
+async fn an_endpoint_that_does_not_serve_is_an_error_that_names_the_request() {
+    let server = start_default_server().await;
+    *server.pipeline.rejection.lock().unwrap() = Some(Rejection::NotServing { reason: "layers 9..21".to_owned() });
+    let Output { status, stdout, stderr } = bench(&server, &[]).output().await.unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
     assert_eq!((status.code(), stdout.as_slice()), (Some(4), &b""[..]));
     let expected =
-        format!("error: cannot measure http://{}: POST /v1/chat/completions: answered 503: ", client.address);
-    assert!(said.starts_with(&expected) && said.contains("layers 9..21"), "{said}");
+        format!("error: cannot measure http://{}: POST /v1/chat/completions: answered 503: ", server.address);
+    assert!(stderr.starts_with(&expected) && stderr.contains("layers 9..21"), "{stderr}");
 }

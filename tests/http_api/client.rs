@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Longer than any answer takes. A test that waits this long fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// One answer.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ pub async fn complete(address: SocketAddr, body: &Value) -> Answer {
 
 /// Reads one answer to its end. If `bare` is set, the answer has no body, even if its head announces one.
 pub async fn answer(stream: &mut TcpStream, bare: bool) -> Answer {
-    tokio::time::timeout(PATIENCE, read_answer(stream, bare)).await.expect("no answer came")
+    tokio::time::timeout(WAIT_MAX, read_answer(stream, bare)).await.expect("no answer came")
 }
 
 async fn read_answer(stream: &mut TcpStream, bare: bool) -> Answer {
@@ -140,7 +140,7 @@ async fn read_chunks(stream: &mut TcpStream, mut bytes: Vec<u8>) -> Vec<u8> {
 pub async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
     let mut bytes = Vec::new();
     while !String::from_utf8_lossy(&bytes).contains(wanted) {
-        let came = tokio::time::timeout(PATIENCE, more(stream, &mut bytes)).await.expect("it does not come");
+        let came = tokio::time::timeout(WAIT_MAX, more(stream, &mut bytes)).await.expect("it does not come");
         assert!(came, "closed before {wanted:?}: {:?}", String::from_utf8_lossy(&bytes));
     }
     String::from_utf8(bytes).unwrap()
@@ -149,7 +149,7 @@ pub async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
 /// Reads until the other side closes or resets the connection.
 pub async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    tokio::time::timeout(PATIENCE, async { while more(stream, &mut bytes).await {} }).await.expect("it stays open");
+    tokio::time::timeout(WAIT_MAX, async { while more(stream, &mut bytes).await {} }).await.expect("it stays open");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

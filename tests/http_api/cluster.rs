@@ -7,7 +7,7 @@ use schema::{ClusterName, Keyspace};
 use serde_json::{Value, json};
 
 use crate::client::get;
-use crate::double::{MODEL, open_wide};
+use crate::double::{MODEL, start_default_server};
 
 fn view() -> ClusterView {
     let keyspace = Keyspace::new(&"home".parse::<ClusterName>().unwrap());
@@ -52,31 +52,31 @@ pub(crate) fn entry(key: &str, value: String) -> Entry {
 
 #[tokio::test]
 async fn health_is_ok_exactly_when_the_pipeline_serves() {
-    let client = open_wide().await;
-    let well = get(client.address, "/health").await;
-    assert_eq!((well.status, well.json()), (200, json!({"status": "ok"})));
-    client.pipeline.status.lock().unwrap().store_reachable = false;
-    let alone = get(client.address, "/health").await;
-    assert_eq!(alone.status, 200);
-    assert!(alone.json()["note"].as_str().unwrap().contains("store"));
-    *client.pipeline.status.lock().unwrap() = PipelineStatus {
+    let server = start_default_server().await;
+    let healthy = get(server.address, "/health").await;
+    assert_eq!((healthy.status, healthy.json()), (200, json!({"status": "ok"})));
+    server.pipeline.status.lock().unwrap().store_reachable = false;
+    let without_store = get(server.address, "/health").await;
+    assert_eq!(without_store.status, 200);
+    assert!(without_store.json()["note"].as_str().unwrap().contains("store"));
+    *server.pipeline.status.lock().unwrap() = PipelineStatus {
         reason: "layers 3..6 are held by nobody: stage b is gone".to_owned(),
         missing_layers: vec![[3, 6]],
         store_reachable: true,
         ..PipelineStatus::default()
     };
-    let ill = get(client.address, "/health").await;
-    assert_eq!((ill.status, ill.header("retry-after")), (503, Some("2")));
-    assert_eq!(ill.json()["missing_layers"], json!([[3, 6]]));
-    assert_eq!(ill.json()["error"]["type"], "unavailable_error");
-    assert!(ill.json()["error"]["message"].as_str().unwrap().contains("layers 3..6 are held by nobody"));
+    let unavailable = get(server.address, "/health").await;
+    assert_eq!((unavailable.status, unavailable.header("retry-after")), (503, Some("2")));
+    assert_eq!(unavailable.json()["missing_layers"], json!([[3, 6]]));
+    assert_eq!(unavailable.json()["error"]["type"], "unavailable_error");
+    assert!(unavailable.json()["error"]["message"].as_str().unwrap().contains("layers 3..6 are held by nobody"));
 }
 
 #[tokio::test]
 async fn the_status_shows_every_stage_with_what_it_measured() {
-    let client = open_wide().await;
-    *client.pipeline.view.lock().unwrap() = view();
-    let json = get(client.address, "/distributed/status").await.json();
+    let server = start_default_server().await;
+    *server.pipeline.view.lock().unwrap() = view();
+    let json = get(server.address, "/distributed/status").await.json();
     assert_eq!((&json["generation"], &json["store"]["reachable"]), (&json!(4), &json!(true)));
     assert_eq!(json["placement"]["shards"][1], json!({"slot": 1, "layers": [3, 6], "stage": "b"}));
     let states: Vec<_> =
@@ -109,9 +109,9 @@ async fn the_status_shows_every_stage_with_what_it_measured() {
 
 #[tokio::test]
 async fn the_devices_are_those_of_live_stages() {
-    let client = open_wide().await;
-    *client.pipeline.view.lock().unwrap() = view();
-    let json = get(client.address, "/distributed/gpu-info").await.json();
+    let server = start_default_server().await;
+    *server.pipeline.view.lock().unwrap() = view();
+    let json = get(server.address, "/distributed/gpu-info").await.json();
     let devices = json["devices"].as_array().unwrap();
     assert_eq!(devices.iter().map(|device| &device["stage"]).collect::<Vec<_>>(), ["a", "c"]);
     let device = &devices[0];
@@ -124,17 +124,17 @@ async fn the_devices_are_those_of_live_stages() {
 }
 
 #[tokio::test]
-async fn an_empty_cluster_is_shown_as_empty() {
-    let client = open_wide().await;
-    let json = get(client.address, "/distributed/status").await.json();
+async fn an_empty_cluster_has_empty_lists() {
+    let server = start_default_server().await;
+    let json = get(server.address, "/distributed/status").await.json();
     assert_eq!((&json["stages"], &json["placement"], &json["model"]), (&json!([]), &Value::Null, &Value::Null));
-    assert_eq!(get(client.address, "/distributed/gpu-info").await.json(), json!({"devices": []}));
+    assert_eq!(get(server.address, "/distributed/gpu-info").await.json(), json!({"devices": []}));
 }
 
 #[tokio::test]
 async fn the_front_page_names_the_model_and_every_page() {
-    let client = open_wide().await;
-    let page = get(client.address, "/").await;
+    let server = start_default_server().await;
+    let page = get(server.address, "/").await;
     assert_eq!(page.header("content-type"), Some("text/plain; charset=utf-8"));
     for word in [MODEL, "/v1/chat/completions", "/v1/models", "/health", "/distributed/gpu-info"] {
         assert!(page.text().contains(word), "{word} is not there: {}", page.text());
@@ -142,15 +142,15 @@ async fn the_front_page_names_the_model_and_every_page() {
 }
 
 #[tokio::test]
-async fn a_page_that_panics_is_a_500_and_no_more() {
-    let client = open_wide().await;
-    let pipeline = std::sync::Arc::clone(&client.pipeline);
+async fn a_page_that_panics_is_a_500_and_the_server_goes_on() {
+    let server = start_default_server().await;
+    let pipeline = std::sync::Arc::clone(&server.pipeline);
     let poisoned = std::thread::spawn(move || {
         let _held = pipeline.view.lock().unwrap();
         panic!("poisons the lock that the page takes");
     });
     assert!(poisoned.join().is_err());
-    let answer = get(client.address, "/distributed/status").await;
+    let answer = get(server.address, "/distributed/status").await;
     assert_eq!((answer.status, &answer.json()["error"]["type"]), (500, &json!("server_error")));
-    assert_eq!(get(client.address, "/health").await.status, 200);
+    assert_eq!(get(server.address, "/health").await.status, 200);
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::client::{answer, connect, get, plain, post, read_to_end, read_until};
-use crate::double::{Open, open, open_wide};
+use crate::double::{RunningServer, start_default_server, start_server};
 
 /// The default cap.
 const CONNECTIONS_MAX: usize = 1024;
@@ -23,130 +23,130 @@ fn small(connections_max: usize) -> Settings {
 
 /// A connection from another address of this machine.
 #[cfg(target_os = "linux")]
-async fn connect_from(address: &str, client: &Open) -> TcpStream {
+async fn connect_from(address: &str, server: &RunningServer) -> TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
-    socket.connect(client.address).await.unwrap()
+    socket.connect(server.address).await.unwrap()
 }
 
-async fn is_answered_at_once(client: &Open) {
+async fn is_answered_at_once(server: &RunningServer) {
     let began = Instant::now();
-    assert_eq!(get(client.address, "/health").await.status, 200);
+    assert_eq!(get(server.address, "/health").await.status, 200);
     let took = began.elapsed();
     assert!(took < AT_ONCE, "the answer took {took:?}");
 }
 
 /// A stream that has begun. Its connection stays busy until the pipeline gets permits for more tokens.
-async fn begin_stream(client: &Open) -> TcpStream {
+async fn begin_stream(server: &RunningServer) -> TcpStream {
     let message = json!([{"role": "user", "content": "go"}]);
     let body = json!({"messages": message, "stream": true, "ignore_eos": true, "max_tokens": 20});
-    let mut stream = connect(client.address).await;
+    let mut stream = connect(server.address).await;
     stream.write_all(&post("/v1/chat/completions", body.to_string().as_bytes())).await.unwrap();
     read_until(&mut stream, "data: ").await;
     stream
 }
 
-async fn ends_well(client: &Open, stream: &mut TcpStream) {
-    client.pipeline.permits.add_permits(100);
+async fn finishes(server: &RunningServer, stream: &mut TcpStream) {
+    server.pipeline.permits.add_permits(100);
     read_until(stream, "data: [DONE]").await;
 }
 
 #[tokio::test]
-async fn as_many_half_open_connections_as_the_cap_lock_nobody_out() {
-    let client = open_wide().await;
-    let mut held = Vec::new();
+async fn half_open_connections_up_to_the_cap_do_not_block_others() {
+    let server = start_default_server().await;
+    let mut connections = Vec::new();
     for number in 0..CONNECTIONS_MAX + 50 {
-        let mut stream = connect(client.address).await;
+        let mut stream = connect(server.address).await;
         let sent: &[u8] = [b"".as_slice(), b"GET /health HTTP/1.1\r\nHost: loc"][number % 2];
         stream.write_all(sent).await.unwrap();
-        held.push(stream);
+        connections.push(stream);
     }
-    is_answered_at_once(&client).await;
+    is_answered_at_once(&server).await;
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn half_open_connections_of_several_addresses_lock_nobody_out() {
-    let client = open_wide().await;
-    let mut held = Vec::new();
+async fn half_open_connections_of_several_addresses_do_not_block_others() {
+    let server = start_default_server().await;
+    let mut connections = Vec::new();
     for number in 0..CONNECTIONS_MAX {
-        held.push(connect_from(&format!("127.0.1.{}", 1 + number % 4), &client).await);
+        connections.push(connect_from(&format!("127.0.1.{}", 1 + number % 4), &server).await);
     }
-    is_answered_at_once(&client).await;
+    is_answered_at_once(&server).await;
     // The connection that came first is closed first.
-    assert_eq!(read_to_end(&mut held[0]).await, "");
-    let mut last = held.pop().unwrap();
+    assert_eq!(read_to_end(&mut connections[0]).await, "");
+    let mut last = connections.pop().unwrap();
     last.write_all(&plain("GET", "/health")).await.unwrap();
     assert_eq!(answer(&mut last, false).await.status, 200);
 }
 
 #[tokio::test]
-async fn bodies_that_do_not_come_lock_nobody_out() {
-    let client = open(small(20), 1000).await;
-    let mut held = Vec::new();
+async fn missing_bodies_do_not_block_others() {
+    let server = start_server(small(20), 1000).await;
+    let mut connections = Vec::new();
     for _ in 0..20 {
-        let mut stream = connect(client.address).await;
+        let mut stream = connect(server.address).await;
         let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{";
         stream.write_all(head.as_bytes()).await.unwrap();
-        held.push(stream);
+        connections.push(stream);
     }
-    is_answered_at_once(&client).await;
+    is_answered_at_once(&server).await;
 }
 
 #[tokio::test]
-async fn at_the_cap_a_newcomer_takes_the_place_of_an_idle_connection_and_never_that_of_a_busy_one() {
-    let client = open(small(3), 0).await;
-    let mut busy = begin_stream(&client).await;
+async fn at_the_cap_a_new_connection_replaces_an_idle_one_and_never_a_busy_one() {
+    let server = start_server(small(3), 0).await;
+    let mut busy = begin_stream(&server).await;
     let mut idle = Vec::new();
     for _ in 0..2 {
-        let mut stream = connect(client.address).await;
+        let mut stream = connect(server.address).await;
         stream.write_all(&plain("GET", "/health")).await.unwrap();
         assert_eq!(answer(&mut stream, false).await.status, 200);
         idle.push(stream);
     }
     for _ in 0..5 {
-        is_answered_at_once(&client).await;
+        is_answered_at_once(&server).await;
     }
     assert_eq!(read_to_end(&mut idle[0]).await, "", "the longest idle is closed");
-    ends_well(&client, &mut busy).await;
+    finishes(&server, &mut busy).await;
 }
 
 #[tokio::test]
-async fn where_all_are_busy_a_newcomer_is_told_so_and_the_next_free_place_is_taken() {
-    let client = open(small(2), 0).await;
-    let mut first = begin_stream(&client).await;
-    let second = begin_stream(&client).await;
-    let turned_away = get(client.address, "/health").await;
-    assert_eq!((turned_away.status, &turned_away.json()["error"]["code"]), (503, &json!("too_many_connections")));
-    assert!(turned_away.header("retry-after").is_some());
-    assert_eq!(turned_away.header("connection"), Some("close"));
+async fn if_all_are_busy_a_new_connection_gets_503_until_one_is_free() {
+    let server = start_server(small(2), 0).await;
+    let mut first = begin_stream(&server).await;
+    let second = begin_stream(&server).await;
+    let rejected = get(server.address, "/health").await;
+    assert_eq!((rejected.status, &rejected.json()["error"]["code"]), (503, &json!("too_many_connections")));
+    assert!(rejected.header("retry-after").is_some());
+    assert_eq!(rejected.header("connection"), Some("close"));
     drop(second);
     // The place is free as soon as the server has noticed that the other connection closed.
-    while get(client.address, "/health").await.status != 200 {}
-    ends_well(&client, &mut first).await;
+    while get(server.address, "/health").await.status != 200 {}
+    finishes(&server, &mut first).await;
 }
 
 #[tokio::test]
 async fn a_connection_that_was_busy_is_idle_once_its_answer_is_written() {
-    let client = open(small(1), 0).await;
-    let mut first = begin_stream(&client).await;
-    ends_well(&client, &mut first).await;
-    is_answered_at_once(&client).await;
+    let server = start_server(small(1), 0).await;
+    let mut first = begin_stream(&server).await;
+    finishes(&server, &mut first).await;
+    is_answered_at_once(&server).await;
     assert_eq!(read_to_end(&mut first).await.trim_end_matches(['\r', '\n', '0']), "");
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn an_address_that_holds_many_connections_loses_its_own() {
+async fn an_address_over_its_bound_loses_its_own_connections() {
     let settings = Settings { waiting_per_address_max: 4, ..Settings::default() };
-    let client = open(settings, 100).await;
-    let mut other = connect_from("127.0.2.1", &client).await;
+    let server = start_server(settings, 100).await;
+    let mut other = connect_from("127.0.2.1", &server).await;
     other.write_all(b"GET /health HTTP/1.1\r\n").await.unwrap();
-    let mut held = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..6 {
-        held.push(connect_from("127.0.2.2", &client).await);
+        connections.push(connect_from("127.0.2.2", &server).await);
     }
-    for stream in &mut held[..2] {
+    for stream in &mut connections[..2] {
         assert_eq!(read_to_end(stream).await, "");
     }
     other.write_all(b"Host: localhost\r\n\r\n").await.unwrap();
@@ -154,9 +154,9 @@ async fn an_address_that_holds_many_connections_loses_its_own() {
 }
 
 #[tokio::test]
-async fn a_head_that_comes_a_byte_at_a_time_has_no_longer_than_one_that_does_not_come() {
-    let client = open(Settings { head_time: Duration::from_millis(300), ..Settings::default() }, 100).await;
-    let mut slow = connect(client.address).await;
+async fn a_head_sent_byte_by_byte_has_the_same_timeout() {
+    let server = start_server(Settings { head_time: Duration::from_millis(300), ..Settings::default() }, 100).await;
+    let mut slow = connect(server.address).await;
     let began = Instant::now();
     let mut closed = false;
     for byte in "GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".bytes().chain(std::iter::repeat_n(b'a', 1000)) {
@@ -167,5 +167,5 @@ async fn a_head_that_comes_a_byte_at_a_time_has_no_longer_than_one_that_does_not
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(closed && began.elapsed() < Duration::from_secs(5), "it was served for {:?}", began.elapsed());
-    is_answered_at_once(&client).await;
+    is_answered_at_once(&server).await;
 }

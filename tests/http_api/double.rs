@@ -71,7 +71,7 @@ pub fn usage(prompts: &[usize], choices: u32, completion_tokens: usize) -> serde
 
 /// Sampling parameters with temperature 0.
 pub fn greedy() -> Sampling {
-    Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 }
+    Sampling::GREEDY
 }
 
 /// Numbers of sequences by outcome.
@@ -86,7 +86,7 @@ pub struct Counts {
 }
 
 /// The pipeline double.
-pub struct Counting {
+pub struct CountingPipeline {
     /// Tokens that it may still generate, over all sequences.
     pub permits: Arc<Semaphore>,
     pub counts: watch::Sender<Counts>,
@@ -99,7 +99,7 @@ pub struct Counting {
 }
 
 #[async_trait::async_trait]
-impl Pipeline for Counting {
+impl Pipeline for CountingPipeline {
     async fn generate(&self, request: Request) -> Result<TokenStream, Rejection> {
         if let Some(rejection) = self.rejection.lock().unwrap().clone() {
             return Err(rejection);
@@ -108,11 +108,15 @@ impl Pipeline for Counting {
         self.counts.send_modify(|counts| counts.started += 1);
         // The channel is narrow, so that a server that does not take its events blocks the sequence.
         let (sender, events) = mpsc::channel(2);
-        let work =
-            Work { request, sender, permits: Arc::clone(&self.permits), failure: self.failure.lock().unwrap().clone() };
+        let sequence = Sequence {
+            request,
+            sender,
+            permits: Arc::clone(&self.permits),
+            failure: self.failure.lock().unwrap().clone(),
+        };
         let counts = self.counts.clone();
         tokio::spawn(async move {
-            let finished = work.run().await;
+            let finished = sequence.run().await;
             counts.send_modify(|counts| if finished { counts.finished += 1 } else { counts.cancelled += 1 });
         });
         Ok(TokenStream::new(events))
@@ -139,14 +143,14 @@ impl Pipeline for Counting {
     }
 }
 
-struct Work {
+struct Sequence {
     request: Request,
     sender: mpsc::Sender<TokenEvent>,
     permits: Arc<Semaphore>,
     failure: Option<(usize, Failure)>,
 }
 
-impl Work {
+impl Sequence {
     /// Generates the sequence. Returns false if the receiver is gone.
     async fn run(self) -> bool {
         let sender = self.sender.clone();
@@ -159,7 +163,7 @@ impl Work {
     async fn make(self) -> bool {
         let mut history = self.request.prompt.clone();
         let cached_tokens = cached_tokens(history.len(), self.request.sampling.choice);
-        if self.sender.send(TokenEvent::Began { cached_tokens }).await.is_err() {
+        if self.sender.send(TokenEvent::Started { cached_tokens }).await.is_err() {
             return false;
         }
         let mut finish = Finish::Length;
@@ -195,9 +199,9 @@ impl Work {
 }
 
 /// The text double.
-pub struct Bytes;
+pub struct ByteTextModel;
 
-/// The token ids of a chat for [`Bytes`].
+/// The token ids of a chat for [`ByteTextModel`].
 pub fn chat_tokens(messages: &[(&str, &str)]) -> Vec<u32> {
     let one = |(role, content): &(&str, &str)| {
         let text = format!("{role}:{content}");
@@ -206,7 +210,7 @@ pub fn chat_tokens(messages: &[(&str, &str)]) -> Vec<u32> {
     messages.iter().flat_map(one).chain([BEGIN]).collect()
 }
 
-impl TextModel for Bytes {
+impl TextModel for ByteTextModel {
     fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>, TextError> {
         if messages.iter().any(|message| message.content == "panic") {
             panic!("a mistake of our own");
@@ -223,7 +227,7 @@ impl TextModel for Bytes {
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
-        Box::new(Ascii)
+        Box::new(AsciiDecoder)
     }
 
     fn token_bytes(&self, token: u32) -> Vec<u8> {
@@ -239,9 +243,9 @@ impl TextModel for Bytes {
     }
 }
 
-struct Ascii;
+struct AsciiDecoder;
 
-impl Decoder for Ascii {
+impl Decoder for AsciiDecoder {
     fn push(&mut self, token: u32) -> String {
         if token == END { "<END>".to_owned() } else { char::from(token as u8).to_string() }
     }
@@ -252,17 +256,17 @@ impl Decoder for Ascii {
 }
 
 /// A running HTTP server and its pipeline.
-pub struct Open {
+pub struct RunningServer {
     pub address: SocketAddr,
-    pub pipeline: Arc<Counting>,
+    pub pipeline: Arc<CountingPipeline>,
     pub stop: oneshot::Sender<()>,
     pub serving: JoinHandle<()>,
 }
 
 /// Starts a server on a free port. Its pipeline may generate `permits` tokens.
-pub async fn open(settings: Settings, permits: usize) -> Open {
+pub async fn start_server(settings: Settings, permits: usize) -> RunningServer {
     let status = PipelineStatus { serving: true, store_reachable: true, ..PipelineStatus::default() };
-    let pipeline = Arc::new(Counting {
+    let pipeline = Arc::new(CountingPipeline {
         permits: Arc::new(Semaphore::new(permits)),
         counts: watch::channel(Counts::default()).0,
         status: Mutex::new(status),
@@ -272,23 +276,27 @@ pub async fn open(settings: Settings, permits: usize) -> Open {
         requests: Mutex::default(),
     });
     let model = ModelInfo { name: MODEL.to_owned(), context_tokens: CONTEXT_TOKENS, created_s: 1_700_000_000 };
-    let client =
-        Arc::new(AppState { pipeline: Arc::<Counting>::clone(&pipeline), text: Arc::new(Bytes), model, settings });
+    let state = Arc::new(AppState {
+        pipeline: Arc::<CountingPipeline>::clone(&pipeline),
+        text: Arc::new(ByteTextModel),
+        model,
+        settings,
+    });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let serving = tokio::spawn(serve(listener, client, async {
+    let serving = tokio::spawn(serve(listener, state, async {
         let _ = stopped.await;
     }));
-    Open { address, pipeline, stop, serving }
+    RunningServer { address, pipeline, stop, serving }
 }
 
 /// Starts a server with default settings. Its pipeline may generate any number of tokens.
-pub async fn open_wide() -> Open {
-    open(Settings::default(), Semaphore::MAX_PERMITS).await
+pub async fn start_default_server() -> RunningServer {
+    start_server(Settings::default(), Semaphore::MAX_PERMITS).await
 }
 
-impl Open {
+impl RunningServer {
     /// Waits until `wanted` holds for the pipeline's counts. Panics if it does not hold soon.
     pub async fn until(&self, wanted: impl FnMut(&Counts) -> bool) {
         let mut counts = self.pipeline.counts.subscribe();

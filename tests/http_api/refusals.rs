@@ -4,7 +4,7 @@ use engine::generate::{Failure, Rejection};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, ask, chat, complete, get, plain, post};
-use crate::double::{Open, open_wide};
+use crate::double::{RunningServer, start_default_server};
 
 /// The error's `(param, code)`, after a check of its JSON shape.
 fn refused(answer: &Answer, status: u16) -> (Value, Value) {
@@ -18,15 +18,15 @@ fn refused(answer: &Answer, status: u16) -> (Value, Value) {
     (error["param"].clone(), error["code"].clone())
 }
 
-async fn still_serves(client: &Open) {
-    assert_eq!(get(client.address, "/health").await.status, 200);
+async fn still_serves(server: &RunningServer) {
+    assert_eq!(get(server.address, "/health").await.status, 200);
     let body = json!({"messages": [{"role": "user", "content": "go"}], "max_tokens": 1});
-    assert_eq!(chat(client.address, &body).await.status, 200);
+    assert_eq!(chat(server.address, &body).await.status, 200);
 }
 
 #[tokio::test]
-async fn bodies_that_are_no_json_object_are_refused_and_say_where() {
-    let client = open_wide().await;
+async fn bodies_that_are_not_a_json_object_are_refused_with_the_position() {
+    let server = start_default_server().await;
     let deep = [b"{\"messages\":".to_vec(), b"[".repeat(100_000)].concat();
     let bodies: &[&[u8]] = &[
         b"",
@@ -46,21 +46,21 @@ async fn bodies_that_are_no_json_object_are_refused_and_say_where() {
         &deep,
     ];
     for body in bodies {
-        let answer = ask(client.address, &post("/v1/chat/completions", body)).await;
+        let answer = ask(server.address, &post("/v1/chat/completions", body)).await;
         assert_eq!(refused(&answer, 400).1, "invalid_json", "{}", answer.text());
         let message = answer.json()["error"]["message"].to_string();
         assert!(message.contains("line 1 column"), "{message}");
     }
     for body in ["[]", "\"text\"", "5", "null", "true"] {
-        let answer = ask(client.address, &post("/v1/completions", body.as_bytes())).await;
+        let answer = ask(server.address, &post("/v1/completions", body.as_bytes())).await;
         assert_eq!(refused(&answer, 400).1, "invalid_type", "{body}");
     }
-    still_serves(&client).await;
+    still_serves(&server).await;
 }
 
 #[tokio::test]
 async fn chat_parameters_of_a_wrong_type_or_range_are_named() {
-    let client = open_wide().await;
+    let server = start_default_server().await;
     let cases = [
         ("max_tokens", json!(-1)),
         ("max_tokens", json!(0)),
@@ -96,15 +96,15 @@ async fn chat_parameters_of_a_wrong_type_or_range_are_named() {
     for (param, value) in cases {
         let mut body = json!({"messages": [{"role": "user", "content": "go"}]});
         body[param] = value;
-        let answer = chat(client.address, &body).await;
+        let answer = chat(server.address, &body).await;
         assert_eq!(refused(&answer, 400).0, param, "{body}");
     }
-    still_serves(&client).await;
+    still_serves(&server).await;
 }
 
 #[tokio::test]
-async fn what_is_meant_but_not_supported_is_refused_and_never_ignored() {
-    let client = open_wide().await;
+async fn unsupported_parameters_are_refused_and_never_ignored() {
+    let server = start_default_server().await;
     let cases = [
         ("tools", json!([{"type": "function", "function": {"name": "f"}}])),
         ("tool_choice", json!("required")),
@@ -118,23 +118,23 @@ async fn what_is_meant_but_not_supported_is_refused_and_never_ignored() {
     for (param, value) in cases {
         let mut body = json!({"messages": [{"role": "user", "content": "go"}]});
         body[param] = value;
-        let answer = chat(client.address, &body).await;
+        let answer = chat(server.address, &body).await;
         assert_eq!(refused(&answer, 400), (json!(param), json!("unsupported_parameter")), "{body}");
     }
     let top = json!({"messages": [{"role": "user", "content": "go"}], "logprobs": true, "top_logprobs": 3});
-    assert_eq!(refused(&chat(client.address, &top).await, 400).0, "top_logprobs");
+    assert_eq!(refused(&chat(server.address, &top).await, 400).0, "top_logprobs");
     for (param, value) in [("suffix", json!("x")), ("echo", json!(true)), ("best_of", json!(2)), ("logprobs", json!(1))]
     {
         let mut body = json!({"prompt": "ab"});
         body[param] = value;
-        assert_eq!(refused(&complete(client.address, &body).await, 400).0, param);
+        assert_eq!(refused(&complete(server.address, &body).await, 400).0, param);
     }
-    assert_eq!(client.pipeline.counts.borrow().started, 0);
+    assert_eq!(server.pipeline.counts.borrow().started, 0);
 }
 
 #[tokio::test]
 async fn prompts_that_cannot_be_completed_are_named() {
-    let client = open_wide().await;
+    let server = start_default_server().await;
     for (prompt, param) in [
         (json!(null), "prompt"),
         (json!(""), "prompt"),
@@ -147,37 +147,37 @@ async fn prompts_that_cannot_be_completed_are_named() {
         (json!([-1]), "prompt[0]"),
         (json!(vec!["a"; 17]), "prompt"),
     ] {
-        let answer = complete(client.address, &json!({"prompt": prompt})).await;
+        let answer = complete(server.address, &json!({"prompt": prompt})).await;
         assert_eq!(refused(&answer, 400).0, param, "{prompt}");
     }
     let template = json!({"messages": [{"role": "tool", "content": "x"}]});
-    assert_eq!(refused(&chat(client.address, &template).await, 400).0, "messages");
+    assert_eq!(refused(&chat(server.address, &template).await, 400).0, "messages");
 }
 
 #[tokio::test]
-async fn a_prompt_beyond_the_context_is_refused_in_the_words_clients_look_for() {
-    let client = open_wide().await;
-    let answer = complete(client.address, &json!({"prompt": "x".repeat(512)})).await;
+async fn a_prompt_beyond_the_context_is_refused_with_openais_message() {
+    let server = start_default_server().await;
+    let answer = complete(server.address, &json!({"prompt": "x".repeat(512)})).await;
     assert_eq!(refused(&answer, 400), (json!("prompt"), json!("context_length_exceeded")));
     let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
     assert!(message.starts_with("This model's maximum context length is 512 tokens."), "{message}");
-    let fits = complete(client.address, &json!({"prompt": "x".repeat(511)})).await.json();
+    let fits = complete(server.address, &json!({"prompt": "x".repeat(511)})).await.json();
     assert_eq!(fits["usage"]["completion_tokens"], 1);
     // Stages with little memory hold fewer tokens than the model supports.
-    client.pipeline.status.lock().unwrap().context_tokens = 100;
-    let answer = complete(client.address, &json!({"prompt": "x".repeat(100)})).await;
+    server.pipeline.status.lock().unwrap().context_tokens = 100;
+    let answer = complete(server.address, &json!({"prompt": "x".repeat(100)})).await;
     assert_eq!(refused(&answer, 400).1, "context_length_exceeded");
-    assert_eq!(client.pipeline.counts.borrow().refused, 2, "the pipeline counts them with those it refuses");
-    assert_eq!(get(client.address, "/v1/models").await.json()["data"][0]["max_model_len"], 100);
+    assert_eq!(server.pipeline.counts.borrow().refused, 2, "the pipeline counts them with those it refuses");
+    assert_eq!(get(server.address, "/v1/models").await.json()["data"][0]["max_model_len"], 100);
 }
 
 #[tokio::test]
-async fn another_model_an_unknown_page_and_a_wrong_method_are_told_apart() {
-    let client = open_wide().await;
+async fn another_model_an_unknown_page_and_a_wrong_method_have_their_own_errors() {
+    let server = start_default_server().await;
     let other = json!({"model": "gpt-4", "messages": [{"role": "user", "content": "go"}]});
-    assert_eq!(refused(&chat(client.address, &other).await, 404), (json!("model"), json!("model_not_found")));
+    assert_eq!(refused(&chat(server.address, &other).await, 404), (json!("model"), json!("model_not_found")));
     for path in ["/nowhere", "/v1", "/v1/chat", "/v1/embeddings", "/health/x", "/../etc/passwd", "/%00", "//"] {
-        assert_eq!(refused(&get(client.address, path).await, 404).1, "not_found", "{path}");
+        assert_eq!(refused(&get(server.address, path).await, 404).1, "not_found", "{path}");
     }
     for (method, path, allow) in [
         ("GET", "/v1/chat/completions", "POST"),
@@ -187,16 +187,16 @@ async fn another_model_an_unknown_page_and_a_wrong_method_are_told_apart() {
         ("PATCH", "/", "GET, HEAD"),
         ("BREW", "/distributed/status", "GET, HEAD"),
     ] {
-        let answer = ask(client.address, &plain(method, path)).await;
+        let answer = ask(server.address, &plain(method, path)).await;
         assert_eq!(refused(&answer, 405).1, "method_not_allowed", "{method} {path}");
         assert_eq!(answer.header("allow"), Some(allow));
     }
-    still_serves(&client).await;
+    still_serves(&server).await;
 }
 
 #[tokio::test]
-async fn a_pipeline_that_does_not_accept_is_told_with_a_time_to_come_back() {
-    let client = open_wide().await;
+async fn a_rejection_of_the_pipeline_has_its_status_and_retry_after() {
+    let server = start_default_server().await;
     let not_serving = Rejection::NotServing { reason: "layers 4..8 are held by nobody".to_owned() };
     let too_long = Rejection::TooLong { context_tokens: 64, prompt_tokens: 80 };
     for (rejection, status, code, retried, words) in [
@@ -204,9 +204,9 @@ async fn a_pipeline_that_does_not_accept_is_told_with_a_time_to_come_back() {
         (Rejection::Busy { waiting: 64 }, 429, "queue_full", true, "64 requests wait"),
         (too_long, 400, "context_length_exceeded", false, "maximum context length is 64 tokens"),
     ] {
-        *client.pipeline.rejection.lock().unwrap() = Some(rejection);
+        *server.pipeline.rejection.lock().unwrap() = Some(rejection);
         for stream in [false, true] {
-            let answer = complete(client.address, &json!({"prompt": "ab", "stream": stream})).await;
+            let answer = complete(server.address, &json!({"prompt": "ab", "stream": stream})).await;
             assert_eq!(refused(&answer, status).1, code);
             assert_eq!(answer.header("retry-after").is_some(), retried);
             assert!(answer.text().contains(words), "{}", answer.text());
@@ -215,16 +215,16 @@ async fn a_pipeline_that_does_not_accept_is_told_with_a_time_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_failure_before_a_whole_answer_is_an_error_and_no_half_answer() {
-    let client = open_wide().await;
+async fn a_failure_before_a_whole_answer_is_an_error_without_partial_text() {
+    let server = start_default_server().await;
     for (failure, status, code) in [
         (Failure::Deadline { limit_s: 5 }, 504, "deadline_exceeded"),
         (Failure::Stopping, 503, "server_stopping"),
         (Failure::Stage { stage: "a".to_owned(), reason: "no".to_owned() }, 500, "stage_failed"),
     ] {
-        *client.pipeline.failure.lock().unwrap() = Some((1, failure));
-        let answer = complete(client.address, &json!({"prompt": "ab", "n": 2, "ignore_eos": true})).await;
+        *server.pipeline.failure.lock().unwrap() = Some((1, failure));
+        let answer = complete(server.address, &json!({"prompt": "ab", "n": 2, "ignore_eos": true})).await;
         assert_eq!(refused(&answer, status).1, code);
     }
-    client.until(|counts| counts.started == counts.finished + counts.cancelled).await;
+    server.until(|counts| counts.started == counts.finished + counts.cancelled).await;
 }

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 
 use crate::client::{chat, complete, connect, post, read_to_end, read_until};
-use crate::double::{MODEL, chat_tokens, expected, greedy, open, open_wide, usage};
+use crate::double::{MODEL, chat_tokens, expected, greedy, start_default_server, start_server, usage};
 
 fn text_of(chunks: &[Value], choice: u64) -> String {
     let choices = chunks.iter().flat_map(|chunk| chunk["choices"].as_array().unwrap());
@@ -19,11 +19,11 @@ fn text_of(chunks: &[Value], choice: u64) -> String {
 
 #[tokio::test]
 async fn a_streamed_chat_is_the_whole_answer_in_pieces() {
-    let client = open_wide().await;
+    let server = start_default_server().await;
     let body = json!({
         "messages": [{"role": "user", "content": "go"}], "temperature": 0, "max_tokens": 12, "stream": true
     });
-    let answer = chat(client.address, &body).await;
+    let answer = chat(server.address, &body).await;
     assert_eq!(answer.header("content-type"), Some("text/event-stream"));
     assert_eq!(answer.header("cache-control"), Some("no-cache"));
     assert_eq!(answer.header("content-length"), None);
@@ -45,13 +45,13 @@ async fn a_streamed_chat_is_the_whole_answer_in_pieces() {
 }
 
 #[tokio::test]
-async fn the_usage_comes_last_where_it_is_asked_for() {
-    let client = open_wide().await;
+async fn the_usage_comes_last_if_it_is_requested() {
+    let server = start_default_server().await;
     let body = json!({
         "messages": [{"role": "user", "content": "go"}], "temperature": 0, "max_tokens": 6, "n": 2,
         "stream": true, "stream_options": {"include_usage": true}
     });
-    let chunks = chat(client.address, &body).await.chunks();
+    let chunks = chat(server.address, &body).await.chunks();
     let (text, tokens, _) = expected(&chat_tokens(&[("user", "go")]), &greedy(), 6);
     assert_eq!((text_of(&chunks, 0), text_of(&chunks, 1)), (text.clone(), text));
     let (last, others) = chunks.split_last().unwrap();
@@ -66,9 +66,9 @@ async fn the_usage_comes_last_where_it_is_asked_for() {
 
 #[tokio::test]
 async fn a_streamed_completion_has_text_and_its_tokens_offsets() {
-    let client = open_wide().await;
+    let server = start_default_server().await;
     let body = json!({"prompt": "ab", "temperature": 0, "max_tokens": 6, "stream": true, "logprobs": 0});
-    let chunks = complete(client.address, &body).await.chunks();
+    let chunks = complete(server.address, &body).await.chunks();
     let (text, _, _) = expected(&[97, 98], &greedy(), 6);
     assert_eq!(text_of(&chunks, 0), text);
     let offsets: Vec<_> =
@@ -77,15 +77,15 @@ async fn a_streamed_completion_has_text_and_its_tokens_offsets() {
 }
 
 #[tokio::test]
-async fn a_stop_string_never_shows_in_a_stream_even_in_part() {
-    let client = open_wide().await;
+async fn no_part_of_a_stop_string_is_sent_in_a_stream() {
+    let server = start_default_server().await;
     let (whole, _, _) = expected(&chat_tokens(&[("user", "go")]), &greedy(), 40);
     let stop = &whole[5..9];
     let cut = whole.find(stop).unwrap();
     let body = json!({
         "messages": [{"role": "user", "content": "go"}], "temperature": 0, "stream": true, "stop": stop
     });
-    let chunks = chat(client.address, &body).await.chunks();
+    let chunks = chat(server.address, &body).await.chunks();
     assert_eq!(text_of(&chunks, 0), whole[..cut]);
     let last = chunks.last().unwrap();
     assert_eq!(last["choices"][0]["finish_reason"], "stop");
@@ -93,36 +93,36 @@ async fn a_stop_string_never_shows_in_a_stream_even_in_part() {
 }
 
 #[tokio::test]
-async fn the_beginning_of_a_stop_string_is_given_out_at_the_end() {
-    let client = open_wide().await;
+async fn an_incomplete_stop_string_is_sent_at_the_end() {
+    let server = start_default_server().await;
     let (whole, _, _) = expected(&[97, 98], &greedy(), 8);
     let stop = format!("{}#", &whole[whole.len() - 2..]);
     let body = json!({"prompt": "ab", "temperature": 0, "max_tokens": 8, "stream": true, "stop": [stop]});
-    assert_eq!(text_of(&complete(client.address, &body).await.chunks(), 0), whole);
+    assert_eq!(text_of(&complete(server.address, &body).await.chunks(), 0), whole);
 }
 
 #[tokio::test]
-async fn the_role_leaves_before_the_first_token_and_silence_is_filled_with_comments() {
-    let client = open(Settings { ping_period: Duration::from_millis(50), ..Settings::default() }, 0).await;
+async fn the_role_is_sent_before_the_first_token_and_pings_while_none_comes() {
+    let server = start_server(Settings { ping_period: Duration::from_millis(50), ..Settings::default() }, 0).await;
     let body =
         json!({"messages": [{"role": "user", "content": "go"}], "stream": true, "max_tokens": 2, "ignore_eos": true});
-    let mut stream = connect(client.address).await;
+    let mut stream = connect(server.address).await;
     stream.write_all(&post("/v1/chat/completions", body.to_string().as_bytes())).await.unwrap();
     let opening = read_until(&mut stream, ": ping\n\n").await;
     assert!(opening.contains(r#""role":"assistant""#), "{opening}");
     assert!(!opening.contains("finish_reason\":\"length"), "{opening}");
-    client.pipeline.permits.add_permits(Semaphore::MAX_PERMITS / 2);
+    server.pipeline.permits.add_permits(Semaphore::MAX_PERMITS / 2);
     let rest = read_until(&mut stream, "[DONE]").await;
     assert!(rest.contains("finish_reason\":\"length"), "{rest}");
 }
 
 #[tokio::test]
 async fn a_failure_in_a_running_stream_is_an_event() {
-    let client = open_wide().await;
+    let server = start_default_server().await;
     let failure = Failure::Stage { stage: "two".to_owned(), reason: "out of memory".to_owned() };
-    *client.pipeline.failure.lock().unwrap() = Some((2, failure));
+    *server.pipeline.failure.lock().unwrap() = Some((2, failure));
     let body = json!({"prompt": "ab", "temperature": 0, "stream": true, "ignore_eos": true});
-    let answer = complete(client.address, &body).await;
+    let answer = complete(server.address, &body).await;
     assert_eq!(answer.status, 200);
     let chunks = answer.chunks();
     let error = &chunks.last().unwrap()["error"];
@@ -132,42 +132,42 @@ async fn a_failure_in_a_running_stream_is_an_event() {
 }
 
 #[tokio::test]
-async fn an_error_before_the_first_event_is_a_plain_one() {
-    let client = open_wide().await;
+async fn an_error_before_the_first_event_is_a_json_response() {
+    let server = start_default_server().await;
     let body = json!({"messages": [{"role": "user", "content": "x".repeat(600)}], "stream": true});
-    let answer = chat(client.address, &body).await;
+    let answer = chat(server.address, &body).await;
     assert_eq!((answer.status, answer.header("content-type")), (400, Some("application/json")));
     assert_eq!(answer.json()["error"]["code"], "context_length_exceeded");
 }
 
 #[tokio::test]
-async fn a_stop_lets_a_running_stream_end() {
-    let client = open(Settings { drain_time: Duration::from_secs(10), ..Settings::default() }, 1).await;
+async fn a_server_that_stops_lets_a_running_stream_end() {
+    let server = start_server(Settings { drain_time: Duration::from_secs(10), ..Settings::default() }, 1).await;
     let body = json!({"prompt": "ab", "stream": true, "ignore_eos": true, "max_tokens": 4});
-    let mut idle = connect(client.address).await;
-    let mut stream = connect(client.address).await;
+    let mut idle = connect(server.address).await;
+    let mut stream = connect(server.address).await;
     stream.write_all(&post("/v1/completions", body.to_string().as_bytes())).await.unwrap();
     read_until(&mut stream, "data: ").await;
-    client.stop.send(()).unwrap();
+    server.stop.send(()).unwrap();
     // The idle connection is closed at once, so the server has received the order to stop.
     assert_eq!(read_to_end(&mut idle).await, "");
-    assert!(!client.serving.is_finished());
-    client.pipeline.permits.add_permits(100);
+    assert!(!server.serving.is_finished());
+    server.pipeline.permits.add_permits(100);
     let rest = read_to_end(&mut stream).await;
     assert!(rest.contains("[DONE]"), "{rest}");
-    client.serving.await.unwrap();
+    server.serving.await.unwrap();
 }
 
 #[tokio::test]
-async fn a_stop_cuts_off_what_runs_for_too_long() {
-    let client = open(Settings { drain_time: Duration::from_millis(50), ..Settings::default() }, 1).await;
+async fn a_server_that_stops_cuts_off_a_stream_after_the_drain_time() {
+    let server = start_server(Settings { drain_time: Duration::from_millis(50), ..Settings::default() }, 1).await;
     let body = json!({"prompt": "ab", "stream": true, "ignore_eos": true});
-    let mut stream = connect(client.address).await;
+    let mut stream = connect(server.address).await;
     stream.write_all(&post("/v1/completions", body.to_string().as_bytes())).await.unwrap();
     read_until(&mut stream, "data: ").await;
-    client.stop.send(()).unwrap();
-    client.serving.await.unwrap();
+    server.stop.send(()).unwrap();
+    server.serving.await.unwrap();
     assert!(!read_to_end(&mut stream).await.contains("[DONE]"));
-    let mut counts = client.pipeline.counts.subscribe();
+    let mut counts = server.pipeline.counts.subscribe();
     counts.wait_for(|counts| counts.cancelled == 1).await.unwrap();
 }

@@ -5,9 +5,9 @@ use super::fixture::{Fixture, OTHER, WRONG};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::ends("addresses: an etcd where nobody listens", 2, "is etcd running?", |fixture| {
-            let nobody = super::common::etcd::free_port();
-            etcd(fixture, "stage", &format!("127.0.0.1:{nobody}"))
+        Case::ends("addresses: an etcd address without a listener", 2, "is etcd running?", |fixture| {
+            let unused = super::common::etcd::free_port();
+            etcd(fixture, "stage", &format!("127.0.0.1:{unused}"))
         }),
         Case::ends("addresses: the gateway's in the place of etcd's", 2, "cannot reach the store", |fixture| {
             let gateway = fixture.fleet.client().http.to_string();
@@ -29,8 +29,8 @@ pub(crate) fn cases() -> Vec<Case> {
             1,
             "expected a name or address of this machine",
             |fixture| {
-                let nobody = fixture.network()?.address(200);
-                advertise(fixture, &nobody)
+                let unused = fixture.network()?.address(200);
+                advertise(fixture, &unused)
             },
         ),
         Case::ends(

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::time::{Duration, Instant};
 
-use super::fixture::{Fixture, Site};
+use super::fixture::{ClusterRef, Fixture};
 use super::process::Process;
 
 /// Longest wait until a process that cannot go on ends. It is long because a process waits for a name that a crashed
@@ -13,7 +13,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(12);
 /// Longest wait until the output shows a mistake, on a busy machine.
 const SHOWS_WITHIN: Duration = Duration::from_secs(25);
 /// Pause between two checks of the output.
-const LOOK_EVERY: Duration = Duration::from_millis(150);
+const CHECK_INTERVAL: Duration = Duration::from_millis(150);
 
 /// A mistake and the expected output.
 pub(crate) struct Case {
@@ -36,23 +36,23 @@ pub(crate) struct Expected {
     /// Exit status of the wrong process. `None` if it keeps running.
     pub(crate) exit: Option<i32>,
     /// A part of the last line of the wrong process.
-    pub(crate) says: &'static str,
+    pub(crate) last_line: &'static str,
 }
 
 /// The output for a cluster that serves, and a wrong process that keeps running and needs to print nothing.
-pub(crate) const WELL: Expected = Expected {
+pub(crate) const HEALTHY: Expected = Expected {
     health: (200, r#""status":"ok""#),
     status: "serving: every layer is held exactly once",
     doctor: (0, "every stage worked for it"),
     exit: None,
-    says: "",
+    last_line: "",
 };
 
 /// A mistake that has been made, and the function that reverts it.
 pub(crate) struct Mistake {
     process: Option<Process>,
     /// The cluster in which the mistake shows. `None` stands for the cluster that all rows share.
-    site: Option<Site>,
+    cluster_ref: Option<ClusterRef>,
     undo: Option<fn(&mut Fixture)>,
     /// Values that live as long as the mistake. They are dropped in order.
     held: Vec<Box<dyn Any>>,
@@ -66,25 +66,25 @@ pub(crate) struct Found {
     pub(crate) status: String,
     pub(crate) doctor: String,
     pub(crate) exit: String,
-    pub(crate) says: String,
+    pub(crate) last_line: String,
     pub(crate) took: Duration,
     /// The differences from the expected output.
     pub(crate) differs: Vec<String>,
     /// The reason, if the row was skipped.
-    pub(crate) left_out: Option<String>,
+    pub(crate) skipped: Option<String>,
 }
 
 // === impl Case ===
 
 impl Case {
-    /// A process that ends with `exit` and with `says` in its last line. The rest of the cluster is not affected.
+    /// A process that ends with `exit` and with `last_line` in its last line. The rest of the cluster is not affected.
     pub(crate) fn ends(
         name: &'static str,
         exit: i32,
-        says: &'static str,
+        last_line: &'static str,
         make: fn(&mut Fixture) -> Result<Mistake, String>,
     ) -> Self {
-        Self { name, make, expected: Expected { exit: Some(exit), says, ..WELL } }
+        Self { name, make, expected: Expected { exit: Some(exit), last_line, ..HEALTHY } }
     }
 
     /// A mistake that ends no process.
@@ -98,16 +98,16 @@ impl Case {
 
     /// Makes the mistake, checks the output, reverts the mistake, and checks that the shared cluster still generates
     /// the same tokens.
-    pub(crate) fn hold(&self, fixture: &mut Fixture) -> Found {
+    pub(crate) fn run(&self, fixture: &mut Fixture) -> Found {
         let started = Instant::now();
         let mut mistake = match (self.make)(fixture) {
             Ok(mistake) => mistake,
-            Err(why) => return Found { name: self.name, left_out: Some(why), ..Found::default() },
+            Err(why) => return Found { name: self.name, skipped: Some(why), ..Found::default() },
         };
         let mut found = Found { name: self.name, ..Found::default() };
         self.await_end(&mut mistake, &mut found);
-        self.look(fixture, &mut mistake, &mut found);
-        if found.says.contains("panicked") || mistake.process.as_ref().is_some_and(Process::panicked) {
+        self.check(fixture, &mut mistake, &mut found);
+        if found.last_line.contains("panicked") || mistake.process.as_ref().is_some_and(Process::panicked) {
             found.differs.push("it panicked".to_owned());
         }
         if let Some(difference) = fixture.answers_otherwise() {
@@ -131,43 +131,43 @@ impl Case {
     }
 
     /// Checks the output again and again until all is as expected or the time is up.
-    fn look(&self, fixture: &Fixture, mistake: &mut Mistake, found: &mut Found) {
+    fn check(&self, fixture: &Fixture, mistake: &mut Mistake, found: &mut Found) {
         let before = std::mem::take(&mut found.differs);
         let started = Instant::now();
         loop {
             found.differs.clone_from(&before);
-            self.look_once(fixture, mistake, found);
+            self.check_once(fixture, mistake, found);
             let is_over =
                 found.differs.iter().all(|differs| differs.starts_with("last line")) && self.expected.exit.is_some();
             if found.differs.len() == before.len() || is_over || started.elapsed() > SHOWS_WITHIN {
                 return;
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(CHECK_INTERVAL);
         }
     }
 
-    fn look_once(&self, fixture: &Fixture, mistake: &mut Mistake, found: &mut Found) {
-        let Expected { health, status, doctor, exit, says } = self.expected;
-        let own = fixture.site();
-        let site = mistake.site.as_ref().unwrap_or(&own);
+    fn check_once(&self, fixture: &Fixture, mistake: &mut Mistake, found: &mut Found) {
+        let Expected { health, status, doctor, exit, last_line } = self.expected;
+        let own = fixture.cluster_ref();
+        let cluster_ref = mistake.cluster_ref.as_ref().unwrap_or(&own);
         if let Some(process) = &mut mistake.process {
             let ended = process.ended_within(Duration::ZERO);
             found.exit = shown(ended);
-            found.says = process.last_line();
+            found.last_line = process.last_line();
             if exit.is_none() && ended.is_some() {
                 found.differs.push(format!("it ended with {}, though it was to stay", found.exit));
             }
-            if !process.said(says) {
-                found.differs.push(format!("last line: expected {says:?}"));
+            if !process.has_logged(last_line) {
+                found.differs.push(format!("last line: expected {last_line:?}"));
             }
         }
-        let (code, body) = site.health();
+        let (code, body) = cluster_ref.health();
         found.health = format!("{code} {body}");
         if code != health.0 || !body.contains(health.1) {
             found.differs.push(format!("/health: expected {} {:?}", health.0, health.1));
             return;
         }
-        let (_, shown) = fixture.ask("status", site);
+        let (_, shown) = fixture.ask("status", cluster_ref);
         if shown.contains(status) {
             found.status = line_with(&shown, status);
         } else {
@@ -175,10 +175,10 @@ impl Case {
             found.differs.push(format!("status: expected {status:?}"));
             return;
         }
-        let (code, said) = fixture.ask("doctor", site);
-        found.doctor = format!("{code} {}", line_with(&said, doctor.1));
-        if code != doctor.0 || !said.contains(doctor.1) {
-            found.doctor = format!("{code} {}", said.lines().take(6).collect::<Vec<_>>().join(" / "));
+        let (code, output) = fixture.ask("doctor", cluster_ref);
+        found.doctor = format!("{code} {}", line_with(&output, doctor.1));
+        if code != doctor.0 || !output.contains(doctor.1) {
+            found.doctor = format!("{code} {}", output.lines().take(6).collect::<Vec<_>>().join(" / "));
             found.differs.push(format!("doctor: expected {} {:?}", doctor.0, doctor.1));
         }
     }
@@ -188,17 +188,17 @@ impl Case {
 
 impl Mistake {
     /// A mistake without a process of its own.
-    pub(crate) fn of_nobody() -> Self {
-        Self { process: None, site: None, undo: None, held: Vec::new() }
+    pub(crate) fn without_process() -> Self {
+        Self { process: None, cluster_ref: None, undo: None, held: Vec::new() }
     }
 
     pub(crate) fn of(process: Process) -> Self {
-        Self { process: Some(process), ..Self::of_nobody() }
+        Self { process: Some(process), ..Self::without_process() }
     }
 
     /// The mistake shows in this cluster.
-    pub(crate) fn at(self, site: Site) -> Self {
-        Self { site: Some(site), ..self }
+    pub(crate) fn at(self, cluster_ref: ClusterRef) -> Self {
+        Self { cluster_ref: Some(cluster_ref), ..self }
     }
 
     /// `undo` reverts the mistake, after its process has been stopped.

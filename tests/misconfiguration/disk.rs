@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::Stdio;
 
-use super::case::{Case, Expected, Mistake, WELL};
+use super::case::{Case, Expected, HEALTHY, Mistake};
 use super::environment::as_nobody;
 use super::fixture::{Fixture, TinyDisk};
 use super::process::Process;
@@ -16,7 +16,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::ends("disk: a cache that is read-only", 1, "Read-only", |fixture| cache(fixture, "size=64k,ro")),
         Case::stays(
             "disk: a cache that is read-only, and the model's path",
-            Expected { says: "joined", ..WELL },
+            Expected { last_line: "joined", ..HEALTHY },
             |fixture| {
                 let folder = fixture.path("ro-cache");
                 let disk = TinyDisk::mount(&folder, "size=64k,ro")?;
@@ -47,12 +47,12 @@ pub(crate) fn cases() -> Vec<Case> {
             stage.env("XDG_RUNTIME_DIR", folder);
             fixture.start(stage)
         }),
-        Case::stays("disk: a stage's log is on a full disk", Expected { status: "wrong", ..WELL }, |fixture| {
+        Case::stays("disk: a stage's log is on a full disk", Expected { status: "wrong", ..HEALTHY }, |fixture| {
             full_log(fixture, "stage")
         }),
         Case::stays(
             "disk: a gateway's log is on a full disk",
-            Expected { status: "gateway 1 at", ..WELL },
+            Expected { status: "gateway 1 at", ..HEALTHY },
             |fixture| full_log(fixture, "gateway"),
         ),
         Case::ends("disk: the answer goes to a full disk", 1, "cannot write the answer", |fixture| {
@@ -86,9 +86,9 @@ fn full_log(fixture: &mut Fixture, verb: &str) -> Result<Mistake, String> {
     let folder = fixture.path(&format!("full-log-{verb}"));
     let disk = TinyDisk::mount(&folder, "size=16k")?;
     let log = folder.join("log");
-    let said = File::create(&log).unwrap();
+    let stderr = File::create(&log).unwrap();
     disk.fill();
     let mut command = fixture.baton(verb);
-    command.arg("--log").arg("trace").stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
+    command.arg("--log").arg("trace").stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
     Ok(Mistake::of(Process::start_into(&mut command, log)).holding(disk))
 }

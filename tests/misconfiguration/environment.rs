@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::case::{Case, Expected, WELL};
+use super::case::{Case, Expected, HEALTHY};
 use super::fixture::Fixture;
 
 /// The user and group `nobody`.
@@ -11,13 +11,17 @@ const NOBODY: u32 = 65534;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::stays("environment: a proxy that nobody listens at", Expected { says: "joined", ..WELL }, |fixture| {
-            let mut stage = fixture.baton("stage");
-            for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
-                stage.env(name, "http://127.0.0.1:1");
-            }
-            fixture.start(stage)
-        }),
+        Case::stays(
+            "environment: a proxy address without a listener",
+            Expected { last_line: "joined", ..HEALTHY },
+            |fixture| {
+                let mut stage = fixture.baton("stage");
+                for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+                    stage.env(name, "http://127.0.0.1:1");
+                }
+                fixture.start(stage)
+            },
+        ),
         Case::ends("environment: no home and no cache", 64, "expected HOME to be set, or --cache DIR", |fixture| {
             let mut stage = fixture.baton("stage");
             stage.env_remove("HOME").env_remove("XDG_CACHE_HOME");
@@ -35,20 +39,24 @@ pub(crate) fn cases() -> Vec<Case> {
             let limited = wrapped(limited, &baton);
             fixture.start(limited)
         }),
-        Case::stays("environment: monotonic clocks an hour apart", Expected { says: "joined", ..WELL }, |fixture| {
-            let offsets = ["--time", "--monotonic", "3600", "--boottime", "3600", "--fork", "--kill-child", "--"];
-            let can = Command::new("unshare").args(offsets).arg("true").output();
-            if !can.is_ok_and(|tried| tried.status.success()) {
-                return Err(
-                    "no clock namespace can be made here: root has to, with util-linux 2.36 or newer".to_owned()
-                );
-            }
-            let baton = fixture.baton("stage");
-            let mut ahead = Command::new("unshare");
-            ahead.args(offsets).arg(baton.get_program());
-            let ahead = wrapped(ahead, &baton);
-            fixture.start(ahead)
-        }),
+        Case::stays(
+            "environment: monotonic clocks an hour apart",
+            Expected { last_line: "joined", ..HEALTHY },
+            |fixture| {
+                let offsets = ["--time", "--monotonic", "3600", "--boottime", "3600", "--fork", "--kill-child", "--"];
+                let can = Command::new("unshare").args(offsets).arg("true").output();
+                if !can.is_ok_and(|tried| tried.status.success()) {
+                    return Err(
+                        "no clock namespace can be made here: root has to, with util-linux 2.36 or newer".to_owned()
+                    );
+                }
+                let baton = fixture.baton("stage");
+                let mut ahead = Command::new("unshare");
+                ahead.args(offsets).arg(baton.get_program());
+                let ahead = wrapped(ahead, &baton);
+                fixture.start(ahead)
+            },
+        ),
         Case::ends("environment: a lease of a second", 64, "expected 2 to 300", |fixture| {
             let mut stage = fixture.baton("stage");
             stage.args(["--lease-ttl-s", "1"]);

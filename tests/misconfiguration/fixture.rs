@@ -38,7 +38,7 @@ pub(crate) struct Fixture {
 
 /// A cluster that tools can ask.
 #[derive(Debug, Clone)]
-pub(crate) struct Site {
+pub(crate) struct ClusterRef {
     pub(crate) client: GatewayClient,
     pub(crate) etcd: String,
     pub(crate) cluster: String,
@@ -67,8 +67,8 @@ impl Fixture {
     }
 
     /// The shared cluster.
-    pub(crate) fn site(&self) -> Site {
-        Site { client: self.fleet.client(), etcd: self.etcd.url.clone(), cluster: "home".to_owned() }
+    pub(crate) fn cluster_ref(&self) -> ClusterRef {
+        ClusterRef { client: self.fleet.client(), etcd: self.etcd.url.clone(), cluster: "home".to_owned() }
     }
 
     /// The machines. The error is the reason, if there are none.
@@ -93,9 +93,9 @@ impl Fixture {
 
     fn right(&self, mut command: Command) -> Command {
         // The memory is too small for a layer, so the process joins and changes nothing for the others.
-        let told =
+        let defaults =
             [("NAME", "wrong"), ("THREADS", "1"), ("MEMORY", "1MiB"), ("LEASE_TTL_S", "2"), ("LISTEN", "127.0.0.1:0")];
-        command.envs(told.map(|(name, value)| (format!("BATON_{name}"), value)));
+        command.envs(defaults.map(|(name, value)| (format!("BATON_{name}"), value)));
         command.env("BATON_ETCD", &self.etcd.url).env("BATON_MODEL", model_path()).env("BATON_CLUSTER_KEY", KEY);
         command.env("XDG_RUNTIME_DIR", self.folder.path()).env("TMPDIR", self.folder.path()).env_remove("BATON_LOG");
         command
@@ -122,13 +122,13 @@ impl Fixture {
     }
 
     /// Starts a separate cluster called `name` in the same etcd: a gateway, and a stage for each item of `memory`.
-    pub(crate) fn cluster(&mut self, name: &str, memory: &[&str]) -> (Site, Vec<Process>) {
+    pub(crate) fn cluster(&mut self, name: &str, memory: &[&str]) -> (ClusterRef, Vec<Process>) {
         let etcd = self.etcd.url.clone();
         self.cluster_at(&etcd, name, memory)
     }
 
     /// The same in another etcd.
-    pub(crate) fn cluster_at(&mut self, etcd: &str, name: &str, memory: &[&str]) -> (Site, Vec<Process>) {
+    pub(crate) fn cluster_at(&mut self, etcd: &str, name: &str, memory: &[&str]) -> (ClusterRef, Vec<Process>) {
         let client = GatewayClient { http: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())) };
         let mut gateway = self.baton("gateway");
         gateway.args(["--listen", &client.http.to_string(), "--cluster", name, "--etcd", etcd]);
@@ -138,25 +138,25 @@ impl Fixture {
             stage.args(["--name", &format!("{name}-{at}"), "--memory", memory, "--cluster", name, "--etcd", etcd]);
             processes.push(self.process(stage));
         }
-        (Site { client, etcd: etcd.to_owned(), cluster: name.to_owned() }, processes)
+        (ClusterRef { client, etcd: etcd.to_owned(), cluster: name.to_owned() }, processes)
     }
 
     pub(crate) fn etcdctl(&self, arguments: &[&str]) -> String {
-        let (well, said) = etcdctl(&self.etcd.url, arguments);
+        let (well, output) = etcdctl(&self.etcd.url, arguments);
         assert!(well, "etcdctl {arguments:?}");
-        said
+        output
     }
 
     /// Exit status and output of a verb that reads a cluster.
-    pub(crate) fn ask(&self, verb: &str, site: &Site) -> (i32, String) {
+    pub(crate) fn ask(&self, verb: &str, cluster_ref: &ClusterRef) -> (i32, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
-        let asked = command
-            .args([verb, "--etcd", &site.etcd, "--cluster", &site.cluster])
+        let output_of = command
+            .args([verb, "--etcd", &cluster_ref.etcd, "--cluster", &cluster_ref.cluster])
             .env("BATON_CLUSTER_KEY", KEY)
             .output()
             .expect("baton runs");
-        let said = [asked.stdout, asked.stderr].concat();
-        (asked.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
+        let output = [output_of.stdout, output_of.stderr].concat();
+        (output_of.status.code().unwrap_or(-1), String::from_utf8_lossy(&output).into_owned())
     }
 
     /// The difference between the shared cluster's current answer and its first one, if there is any.
@@ -173,9 +173,9 @@ impl Fixture {
     }
 }
 
-// === impl Site ===
+// === impl ClusterRef ===
 
-impl Site {
+impl ClusterRef {
     /// Status and body of `/health`. The status is 0 while the gateway does not answer.
     pub(crate) fn health(&self) -> (u16, String) {
         let answer = request(self.client.http, "GET", "/health", "");
@@ -196,8 +196,8 @@ impl TinyDisk {
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).output();
         let mounted = mounted.map_err(|error| format!("`mount` cannot be used ({error})"))?;
         if !mounted.status.success() {
-            let said = String::from_utf8_lossy(&mounted.stderr).trim().to_owned();
-            return Err(format!("no file system can be mounted, root has to ({said})"));
+            let output = String::from_utf8_lossy(&mounted.stderr).trim().to_owned();
+            return Err(format!("no file system can be mounted, root has to ({output})"));
         }
         Ok(Self { folder: folder.to_owned() })
     }

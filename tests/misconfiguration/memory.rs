@@ -1,6 +1,6 @@
 //! Too little memory, on one machine or on all.
 
-use super::case::{Case, Expected, Mistake, WELL};
+use super::case::{Case, Expected, HEALTHY, Mistake};
 use super::fixture::Fixture;
 
 /// No stage has room for the layers.
@@ -8,19 +8,23 @@ const ALL_TOO_SMALL: Expected = Expected {
     health: (503, "are missing; what would help: one more stage that may use"),
     status: "not serving: layers 0..30 are held by nobody: the model needs 294.9 MiB",
     doctor: (3, "are missing; what would help"),
-    ..WELL
+    ..HEALTHY
 };
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::stays("memory: one stage without room for a layer", Expected { status: "standby", ..WELL }, |fixture| {
-            let stage = fixture.baton("stage");
-            fixture.start(stage)
-        }),
+        Case::stays(
+            "memory: one stage without room for a layer",
+            Expected { status: "standby", ..HEALTHY },
+            |fixture| {
+                let stage = fixture.baton("stage");
+                fixture.start(stage)
+            },
+        ),
         Case::stays("memory: no stage has room for its part", ALL_TOO_SMALL, |fixture| {
             Ok(cluster(fixture, "small", &["24MiB", "24MiB"]))
         }),
-        Case::stays("memory: one of two stages has no room", WELL, |fixture| {
+        Case::stays("memory: one of two stages has no room", HEALTHY, |fixture| {
             Ok(cluster(fixture, "uneven", &["1MiB", "2GiB"]))
         }),
         Case::ends("memory: no room for a block of keys and values", 1, "expected at least the", |fixture| {
@@ -37,6 +41,6 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 fn cluster(fixture: &mut Fixture, name: &str, memory: &[&str]) -> Mistake {
-    let (site, processes) = fixture.cluster(name, memory);
-    Mistake::of_nobody().at(site).holding(processes)
+    let (cluster_ref, processes) = fixture.cluster(name, memory);
+    Mistake::without_process().at(cluster_ref).holding(processes)
 }

@@ -34,12 +34,12 @@ pub(crate) fn cases() -> Vec<Case> {
             let mut stage = fixture.baton("stage");
             stage.arg(&copy);
             let mut process = fixture.process(stage);
-            super::common::wait_for("it joins", std::time::Duration::from_secs(10), || process.said("joined"));
+            super::common::wait_for("it joins", std::time::Duration::from_secs(10), || process.has_logged("joined"));
             let file = File::options().write(true).open(&copy).unwrap();
             file.set_len(file.metadata().unwrap().len() / 2).unwrap();
             Ok(Mistake::of(process))
         }),
-        Case::ends("models: a name nobody knows", 1, "is not known: expected one of", |fixture| {
+        Case::ends("models: an unknown name", 1, "is not known: expected one of", |fixture| {
             serve(fixture, Path::new("gpt5"))
         }),
         Case::ends("models: a path where nothing is", 1, "No such file", |fixture| {

@@ -1,6 +1,6 @@
 //! Wrong names: of stages, clusters, variables and settings.
 
-use super::case::{Case, Expected, Mistake, WELL};
+use super::case::{Case, Expected, HEALTHY, Mistake};
 use super::fixture::Fixture;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -16,7 +16,7 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         Case::stays(
             "names: a cluster that is misspelt",
-            Expected { says: "is the cluster's name right?", ..WELL },
+            Expected { last_line: "is the cluster's name right?", ..HEALTHY },
             |fixture| {
                 let mut stage = fixture.baton("stage");
                 stage.args(["--cluster", "hoem"]).env_remove("BATON_MODEL");
@@ -26,7 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::ends("names: a flag that is misspelt", 64, "unexpected argument '--colour'", |fixture| {
             flags(fixture, "stage", &["--colour"])
         }),
-        Case::stays("names: a variable that is misspelt", Expected { says: "BATON_ETDC", ..WELL }, |fixture| {
+        Case::stays("names: a variable that is misspelt", Expected { last_line: "BATON_ETDC", ..HEALTHY }, |fixture| {
             let mut stage = fixture.baton("stage");
             stage.env("BATON_ETDC", "x");
             fixture.start(stage)

@@ -1,30 +1,30 @@
 //! Pins that cannot be obeyed. They change nothing, and their status names the reason.
 
-use super::case::{Case, Expected, Mistake, WELL};
+use super::case::{Case, Expected, HEALTHY, Mistake};
 use super::fixture::Fixture;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::stays(
             "pins: beyond the last layer",
-            Expected { status: "the model has layers 0..30", ..WELL },
+            Expected { status: "the model has layers 0..30", ..HEALTHY },
             |fixture| pin(fixture, "s0", r#"{"layers":[0,31]}"#),
         ),
         Case::stays(
             "pins: layers that leave a gap",
-            Expected { status: "would be held by nobody", ..WELL },
+            Expected { status: "would be held by nobody", ..HEALTHY },
             |fixture| {
                 fixture.etcdctl(&["put", "/baton/v1/home/pins/s1", r#"{"layers":[]}"#]);
                 pin(fixture, "s0", r#"{"layers":[0,5]}"#)
             },
         ),
-        Case::stays("pins: JSON that is cut off", Expected { status: "unreadable value", ..WELL }, |fixture| {
+        Case::stays("pins: JSON that is cut off", Expected { status: "unreadable value", ..HEALTHY }, |fixture| {
             pin(fixture, "s0", r#"{"layers":[0,12"#)
         }),
-        Case::stays("pins: more memory than there is", Expected { status: "more than stage", ..WELL }, |fixture| {
+        Case::stays("pins: more memory than there is", Expected { status: "more than stage", ..HEALTHY }, |fixture| {
             pin(fixture, "s0", r#"{"memory":"900TiB"}"#)
         }),
-        Case::stays("pins: a stage that is not there", Expected { status: "is not there", ..WELL }, |fixture| {
+        Case::stays("pins: a stage that is not live", Expected { status: "is not live", ..HEALTHY }, |fixture| {
             pin(fixture, "nobody", r#"{"layers":[]}"#)
         }),
         Case::ends("pins: `baton pin` beyond the last layer", 1, "cannot pin stage s0", |fixture| {
@@ -42,8 +42,8 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn pin(fixture: &mut Fixture, stage: &str, value: &str) -> Result<Mistake, String> {
     fixture.etcdctl(&["put", &format!("/baton/v1/home/pins/{stage}"), value]);
-    Ok(Mistake::of_nobody().undone_by(|fixture| {
+    Ok(Mistake::without_process().undone_by(|fixture| {
         fixture.etcdctl(&["del", "--prefix", "/baton/v1/home/pins/"]);
-        fixture.fleet.whole();
+        fixture.fleet.wait_until_complete();
     }))
 }

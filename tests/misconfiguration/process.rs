@@ -16,8 +16,8 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `command` with its standard error in the file `log`.
     pub(crate) fn start(mut command: Command, log: PathBuf) -> Self {
-        let said = File::create(&log).expect("a log can be made");
-        Self::start_into(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said), log)
+        let stderr = File::create(&log).expect("a log can be made");
+        Self::start_into(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr), log)
     }
 
     /// The same for a command whose standard streams are already set.
@@ -54,7 +54,7 @@ impl Process {
     }
 
     /// Looks for `fragment` in the last line or, while the process runs, in any line of its log.
-    pub(crate) fn said(&mut self, fragment: &str) -> bool {
+    pub(crate) fn has_logged(&mut self, fragment: &str) -> bool {
         match self.ended_within(Duration::ZERO) {
             Some(_) => self.last_line().contains(fragment),
             None => self.text().contains(fragment),

@@ -38,8 +38,8 @@ impl Table {
             "| | mistake | /health | status | doctor | exit | last line | s |\n|---|---|---|---|---|---|---|---|\n"
                 .to_owned();
         for (at, row) in self.rows.iter().enumerate() {
-            let _ = match &row.left_out {
-                Some(why) => writeln!(text, "| {} | {} | LEFT OUT: {} | | | | | |", at + 1, row.name, cell(why)),
+            let _ = match &row.skipped {
+                Some(why) => writeln!(text, "| {} | {} | SKIPPED: {} | | | | | |", at + 1, row.name, cell(why)),
                 None => writeln!(
                     text,
                     "| {} | {} | {} | {} | {} | {} | {} | {:.1} |",
@@ -49,7 +49,7 @@ impl Table {
                     cell(&row.status),
                     cell(&row.doctor),
                     row.exit,
-                    cell(&row.says),
+                    cell(&row.last_line),
                     row.took.as_secs_f64()
                 ),
             };
@@ -60,11 +60,11 @@ impl Table {
     /// The differences of the rows from their expected output.
     pub(crate) fn differences(&self) -> Vec<String> {
         let differing = self.rows.iter().filter(|row| !row.differs.is_empty());
-        let told = |row: &Found| {
-            let Found { name, differs, health, status, doctor, exit, says, .. } = row;
-            format!("{name}: {}\n  {health}\n  {status}\n  {doctor}\n  {exit}: {says}", differs.join("; "))
+        let describe = |row: &Found| {
+            let Found { name, differs, health, status, doctor, exit, last_line, .. } = row;
+            format!("{name}: {}\n  {health}\n  {status}\n  {doctor}\n  {exit}: {last_line}", differs.join("; "))
         };
-        differing.map(told).collect()
+        differing.map(describe).collect()
     }
 }
 

@@ -1,5 +1,5 @@
-//! When the pipeline begins anew, what is sent into it, and which requests are accepted: one entrance for everything that happens
-//! to a gateway's pipeline, which answers with orders. Pure: it knows neither links nor clients.
+//! A gateway's pipeline as a state machine: `handle` maps each event to orders. It decides when a new epoch begins,
+//! which micro-batches are sent and which requests are accepted. Pure: it knows neither links nor clients.
 
 mod shares;
 mod status;
@@ -15,15 +15,15 @@ use tracing::{debug, info, warn};
 use super::event::{Event, Order, Purpose};
 use super::fault::PipelineFault;
 use super::holdings::Holdings;
-use super::scheduler::{Batch, Happened, Scheduler, Shape};
+use super::scheduler::{Batch, Scheduler, SequenceEvents, Shape};
 use super::sequence::StageLabel;
 use crate::generate::{Rejection, Request};
-use crate::limits::{FUTILE_EPOCHS_FREE, FUTILE_PAUSE_MAX, FUTILE_PAUSE_MIN, REFUSAL_PAUSE, WAITING_MAX};
+use crate::limits::{EPOCH_BACKOFF_FREE, EPOCH_BACKOFF_MAX, EPOCH_BACKOFF_MIN, REFUSAL_PAUSE, WAITING_MAX};
 use crate::link::Unreachable;
 use crate::membership::Evictions;
 use crate::route::RouteEvent;
 use crate::runner::KV_BLOCK_TOKENS;
-use crate::share::{Pool, Registered};
+use crate::share::{GatewayRegistration, Pool};
 use crate::view::{ClusterView, Versioned};
 
 /// Epochs one registration of a gateway can begin; its registration's revision counts above them.
@@ -33,9 +33,10 @@ const EPOCHS_PER_REGISTRATION: u64 = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Identity {
     generation: Generation,
-    /// Each claim's endpoint, and the number of the shard among those of its process.
+    /// Each claim's endpoint, and the number of loads of its process.
     claims: Vec<(String, u64)>,
-    /// The slot and the number of this gateway's registration. What it has of the blocks may change within it.
+    /// The slot and the number of this gateway's registration. Its share of the blocks may change within one
+    /// registration.
     gateway: (u32, u64),
 }
 
@@ -45,35 +46,35 @@ pub(crate) struct Conductor {
     scheduler: Scheduler,
     view: Arc<ClusterView>,
     /// This gateway's newest registration.
-    registered: Option<Registered>,
+    registered: Option<GatewayRegistration>,
     holdings: Holdings,
     identity: Option<Identity>,
     epochs: u64,
-    /// Every stage has so many blocks.
+    /// Number of blocks that every stage has.
     blocks_max: u32,
-    /// The last write about its share: at which revision of the view, and when.
-    wrote: Option<(u64, Instant)>,
+    /// The view's revision and the time of the last write of its record.
+    last_write: Option<(u64, Instant)>,
     first_endpoint: String,
     evictions: Evictions,
     is_writing_record: bool,
     is_writing_eviction: bool,
-    /// Why nothing comes through the pipeline at hand, as far as that is known.
+    /// The reason for which nothing comes through the current pipeline, if known.
     trouble: Option<String>,
-    /// Epochs since a micro-batch came through one.
-    futile_epochs: u32,
-    /// Since when nothing has come through, as far as that was looked at.
+    /// Number of epochs since a micro-batch came through one.
+    failed_epochs: u32,
+    /// The time since which nothing has come through, as far as that was checked.
     unproven_since: Option<Instant>,
-    /// The moment the next epoch begins, after futile ones.
-    resumes: Option<Instant>,
-    /// A refusal came: the moment at which the pipeline begins anew because of it. Views reach processes at different times,
-    /// and what a stage does not see yet it will see soon.
-    recovers: Option<(Instant, PipelineFault)>,
+    /// The time at which the next epoch begins, after futile ones.
+    resumes_at: Option<Instant>,
+    /// The time of the next epoch after a refusal, and the fault. The wait is there because views reach processes at
+    /// different times: a stage may see soon what it does not see yet.
+    recovery: Option<(Instant, PipelineFault)>,
 }
 
 // === impl Conductor ===
 
 impl Conductor {
-    /// Without a pipeline, for a gateway that is not registered.
+    /// A conductor without a pipeline, for a gateway that is not registered.
     pub(crate) fn new(keyspace: Keyspace, scheduler: Scheduler, view: Arc<ClusterView>) -> Self {
         Self {
             keyspace,
@@ -84,16 +85,16 @@ impl Conductor {
             identity: None,
             epochs: 0,
             blocks_max: 0,
-            wrote: None,
+            last_write: None,
             first_endpoint: String::new(),
             evictions: Evictions::default(),
             is_writing_record: false,
             is_writing_eviction: false,
             trouble: None,
-            futile_epochs: 0,
+            failed_epochs: 0,
             unproven_since: None,
-            resumes: None,
-            recovers: None,
+            resumes_at: None,
+            recovery: None,
         }
     }
 
@@ -106,55 +107,56 @@ impl Conductor {
         &self.view
     }
 
-    /// The moment at which it wants [`Event::Wake`], if it waits for one.
+    /// The time at which it needs [`Event::Wake`], if it waits for one.
     pub(crate) fn wakes_at(&self) -> Option<Instant> {
-        self.recovers.as_ref().map(|(at, _)| *at)
+        self.recovery.as_ref().map(|(at, _)| *at)
     }
 
-    /// Takes one event in; the orders are to be carried out in their order. What goes to stages comes first: they wait for it.
+    /// Handles one event. The caller executes the orders one after the other. Micro-batches come first, because stages
+    /// wait for them.
     pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Vec<Order> {
         let mut orders = Vec::new();
         let mut after = Vec::new();
         let mut writes = false;
         match event {
-            Event::Viewed(view) => {
-                if self.see(view) {
-                    self.recovers = None;
-                    orders.push(Order::BeginAnew(None));
+            Event::ViewChanged(view) => {
+                if self.follow(view) {
+                    self.recovery = None;
+                    orders.push(Order::NewEpoch(None));
                 }
                 writes = true;
             }
             Event::Registered(registered) => {
                 self.registered = Some(registered);
                 let view = self.view.clone();
-                return self.handle(Event::Viewed(view), now);
+                return self.handle(Event::ViewChanged(view), now);
             }
             Event::Arrived(frame) => self.arrived(frame, &mut after, &mut orders, now),
             Event::Route(event) => self.routed(event, &mut orders, now),
             Event::Submitted { ticket, mut request } => {
-                let answer = self.judge(&request).map(|room| {
+                let answer = self.check(&request).map(|room| {
                     request.tokens_max = request.tokens_max.min(room);
                     self.scheduler.admit(request, now)
                 });
                 orders.push(Order::Reply { ticket, answer });
             }
-            Event::Left(id) => self.scheduler.cancel(id),
+            Event::Cancelled(id) => self.scheduler.cancel(id),
             Event::Written(Purpose::Record) => self.is_writing_record = false,
             Event::Written(Purpose::Eviction) => self.is_writing_eviction = false,
             Event::Tick => {
                 self.use_gains(now);
-                if self.resumes.is_some_and(|resumes| resumes <= now) {
+                if self.resumes_at.is_some_and(|at| at <= now) {
                     self.begin_epoch();
                 }
-                after.extend(tell(self.scheduler.expire(now)));
-                if let Some(fault) = self.scheduler.overdue(now).filter(|_| self.recovers.is_none()) {
+                after.extend(deliver(self.scheduler.expire(now)));
+                if let Some(fault) = self.scheduler.overdue(now).filter(|_| self.recovery.is_none()) {
                     orders.extend(self.recover(fault, now));
                 }
                 writes = true;
             }
             Event::Wake => {}
         }
-        if let Some((_, fault)) = self.recovers.take_if(|(at, _)| *at <= now) {
+        if let Some((_, fault)) = self.recovery.take_if(|(at, _)| *at <= now) {
             orders.extend(self.recover(fault, now));
         }
         while let Some(order) = self.next_hop(now) {
@@ -167,33 +169,34 @@ impl Conductor {
         orders
     }
 
-    /// A frame came. `after`: what is told of it once the stages have their next work.
+    /// Handles a frame. `after` collects the orders that come after the next micro-batches.
     fn arrived(&mut self, frame: Frame, after: &mut Vec<Order>, orders: &mut Vec<Order>, now: Instant) {
         match frame {
-            // Of an epoch that is about to end: its sequences are computed again.
-            _ if self.recovers.is_some() => {}
+            // A frame of an epoch that is about to end: its sequences are computed again.
+            _ if self.recovery.is_some() => {}
             Frame::Tokens(tokens) => match self.scheduler.complete(&tokens, now) {
-                Ok(happened) => {
+                Ok(events) => {
                     if self.scheduler.is_proven() {
-                        (self.trouble, self.futile_epochs) = (None, 0);
+                        (self.trouble, self.failed_epochs) = (None, 0);
                     }
                     after.push(Order::Returned(tokens));
-                    after.extend(tell(happened));
+                    after.extend(deliver(events));
                 }
                 Err(fault) => orders.extend(self.recover(fault, now)),
             },
             Frame::Refusal(refusal) => {
-                let Some((fault, happened)) = self.scheduler.refused(&refusal) else { return };
-                // Of the gateway that had this slot before, perhaps in a store that has lost its data since.
+                let Some((fault, events)) = self.scheduler.refused(&refusal) else { return };
+                // The known epoch is of the gateway that had this slot before, perhaps in a store that has lost its
+                // data since.
                 self.epochs = self.epochs.max(refusal.epoch_known.0);
-                after.extend(tell(happened));
-                self.recovers = Some((now + REFUSAL_PAUSE, fault));
+                after.extend(deliver(events));
+                self.recovery = Some((now + REFUSAL_PAUSE, fault));
             }
             Frame::Hop(_) => debug!("a hop came to the gateway: dropped"),
         }
     }
 
-    /// Something became of a frame, or of the connection, to the first stage.
+    /// Handles the outcome of a frame to the first stage, or the end of the connection.
     fn routed(&mut self, event: RouteEvent, orders: &mut Vec<Order>, now: Instant) {
         match event {
             RouteEvent::Sent { .. } => self.evictions.reached(),
@@ -212,22 +215,23 @@ impl Conductor {
                 if let Some(cause) = failed {
                     self.cannot_reach_first(&endpoint, &cause);
                 }
-                if let Some(fault) = fault.filter(|_| self.recovers.is_none()) {
+                if let Some(fault) = fault.filter(|_| self.recovery.is_none()) {
                     orders.extend(self.recover(fault, now));
                 }
             }
         }
     }
 
-    /// Takes the newest view in and begins anew if the pipeline is another one now; says whether it is.
-    fn see(&mut self, view: Arc<ClusterView>) -> bool {
+    /// Follows the newest view. Begins a new epoch and returns true if the pipeline has changed.
+    fn follow(&mut self, view: Arc<ClusterView>) -> bool {
         self.view = view;
         let view = self.view.clone();
         let registered = self.registered.and_then(|own| Some((own, own.find(&view)?)));
-        let usable = self.holdings.see(registered.map(|(own, gateway)| ((own.slot, own.number), gateway.value.share)));
+        let usable =
+            self.holdings.follow(registered.map(|(own, gateway)| ((own.slot, own.number), gateway.value.share)));
         if let (Some(pool), Some((own, record))) = (self.pool(), registered) {
             self.holdings.is_complete |=
-                !usable.is_empty() && record.value.share.count() >= pool.fair(&view.gateway_shares(), own.slot);
+                !usable.is_empty() && record.value.share.count() >= pool.fair_parts(&view.gateway_shares(), own.slot);
         }
         let seen = match (view.serving(), registered) {
             (Ok(served), Some((own, _))) if self.holdings.is_complete => Some((served, (own.slot, own.number))),
@@ -241,7 +245,7 @@ impl Conductor {
         let changed = identity != self.identity;
         if changed {
             self.identity = identity;
-            (self.trouble, self.futile_epochs, self.resumes) = (None, 0, None);
+            (self.trouble, self.failed_epochs, self.resumes_at) = (None, 0, None);
             self.holdings.used = usable;
             self.rebuild(seen.map(|(served, _)| served.claims).as_deref());
         } else if let Some(pool) = self.pool() {
@@ -270,7 +274,7 @@ impl Conductor {
             self.holdings.given_before = Step(0);
             return self.scheduler.rebuild(None);
         };
-        // Whoever has the slot next registers at a higher revision than any that this gateway's record had.
+        // The next gateway in this slot registers at a higher revision than any that this gateway's record had.
         let revision = self.own_record().map_or(0, |gateway| gateway.mod_revision);
         self.epochs = (self.epochs + 1).max(revision * EPOCHS_PER_REGISTRATION);
         let label = |claim: &&Versioned<ClaimRecord>| StageLabel {
@@ -278,7 +282,7 @@ impl Conductor {
             layers: claim.value.layers.into(),
         };
         self.first_endpoint = claims.first().map(|claim| claim.value.endpoint.clone()).unwrap_or_default();
-        self.resumes = None;
+        self.resumes_at = None;
         self.blocks_max = claims.iter().map(|claim| claim.value.kv_blocks).min().unwrap_or(0);
         let own = self.pool().into_iter().flat_map(|pool| pool.blocks(self.holdings.used));
         let blocks = own.filter(|block| *block < self.blocks_max).collect();
@@ -293,36 +297,36 @@ impl Conductor {
         self.scheduler.rebuild(Some(shape));
     }
 
-    /// Begins a new epoch over the same pipeline; after several that nothing came through, not at once.
+    /// Begins a new epoch over the same pipeline. After several epochs that nothing came through, it waits first.
     fn recover(&mut self, fault: PipelineFault, now: Instant) -> Option<Order> {
-        self.recovers = None;
+        self.recovery = None;
         warn!(%fault, "the pipeline lost its step; computing running sequences again");
-        self.futile_epochs = if self.scheduler.is_proven() { 0 } else { self.futile_epochs + 1 };
-        self.trouble = Some(self.in_words(&fault));
-        match self.futile_epochs.checked_sub(FUTILE_EPOCHS_FREE) {
+        self.failed_epochs = if self.scheduler.is_proven() { 0 } else { self.failed_epochs + 1 };
+        self.trouble = Some(self.fault_text(&fault));
+        match self.failed_epochs.checked_sub(EPOCH_BACKOFF_FREE) {
             None | Some(0) => self.begin_epoch(),
             Some(more) => {
-                let pause = FUTILE_PAUSE_MIN * (1 << (more - 1).min(8));
-                self.resumes = Some(now + pause.min(FUTILE_PAUSE_MAX));
+                let pause = EPOCH_BACKOFF_MIN * (1 << (more - 1).min(8));
+                self.resumes_at = Some(now + pause.min(EPOCH_BACKOFF_MAX));
                 self.rebuild(None);
             }
         }
-        Some(Order::BeginAnew(Some(fault)))
+        Some(Order::NewEpoch(Some(fault)))
     }
 
     fn begin_epoch(&mut self) {
-        self.resumes = None;
+        self.resumes_at = None;
         let view = self.view.clone();
         let claims = view.serving().ok().map(|served| served.claims).filter(|_| self.identity.is_some());
         self.rebuild(claims.as_deref());
     }
 
-    /// Evicts the first stage, since frames cannot be brought to where it should take them.
+    /// Evicts the first stage, because frames cannot reach its endpoint.
     fn evict(&mut self, found: &Unreachable, now: Instant) -> Option<Order> {
         if self.is_writing_eviction {
             return None;
         }
-        let Registered { slot, lease, .. } = self.registered?;
+        let GatewayRegistration { slot, lease, .. } = self.registered?;
         let by = (format!("gateway {slot}"), lease);
         let txn = self.evictions.evict(&self.keyspace, &self.view, found, by, now)?;
         info!(endpoint = found.endpoint, cause = found.cause, "the first stage cannot be reached: evicting it");
@@ -330,9 +334,9 @@ impl Conductor {
         Some(Order::Commit(Purpose::Eviction, txn))
     }
 
-    /// The next micro-batch, if there is one to send, and where it goes.
+    /// The order to send the next micro-batch, if there is one.
     fn next_hop(&mut self, now: Instant) -> Option<Order> {
-        if self.recovers.is_some() {
+        if self.recovery.is_some() {
             return None;
         }
         let proof = self.scheduler.proof(now).map(|step| Batch { step, slices: Vec::new() });
@@ -353,8 +357,8 @@ impl Conductor {
         Some(Order::Send { endpoint: self.first_endpoint.clone(), hop })
     }
 
-    /// How many tokens may follow the prompt, if the request is accepted.
-    pub(crate) fn judge(&self, request: &Request) -> Result<u32, Rejection> {
+    /// Most tokens that may follow the prompt, or the reason for rejecting the request.
+    pub(crate) fn check(&self, request: &Request) -> Result<u32, Rejection> {
         if !self.scheduler.is_proven() {
             return Err(Rejection::NotServing { reason: self.status().reason });
         }
@@ -373,8 +377,8 @@ impl Conductor {
     }
 }
 
-fn tell(happened: Happened) -> impl Iterator<Item = Order> {
-    happened.into_iter().map(|(id, event)| Order::Tell(id, event))
+fn deliver(events: SequenceEvents) -> impl Iterator<Item = Order> {
+    events.into_iter().map(|(id, event)| Order::Deliver(id, event))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A gateway's loop: it feeds what happens to the [`Conductor`] and carries out what that orders. Its only wait is the
-//! `select!` in `next`.
+//! A gateway's loop: it feeds events to the [`Conductor`] and executes its orders. Its only wait is the `select!` in
+//! `next`.
 //!
 //! It runs on a thread of its own with a runtime of its own, so that neither a slow client nor a long prompt being
 //! tokenised holds up a micro-batch.
@@ -19,26 +19,26 @@ use tracing::{Span, debug, debug_span, warn};
 
 use super::conductor::Conductor;
 use super::event::{Event, Order, Purpose};
-use super::meter::{Heard, Meter};
+use super::meter::{EventTimes, Meter};
 use super::scheduler::Scheduler;
 use crate::generate::{Failure, PipelineStatus, Rejection, Request, TokenEvent};
 use crate::limits::GATEWAY_TICK;
 use crate::link::{ClusterKey, Inbound, LinkError, Message};
 use crate::route::{Route, RouteEvent};
-use crate::share::Registered;
+use crate::share::GatewayRegistration;
 use crate::store::{Committed, SharedStore, Txn};
 use crate::view::ClusterView;
 
-/// A request on its way in.
+/// A submitted request.
 pub(super) struct Submission {
     pub(super) request: Request,
     pub(super) events: mpsc::Sender<TokenEvent>,
     pub(super) answer: oneshot::Sender<Result<(), Rejection>>,
-    /// From here to the last event.
+    /// The span from submission to the last event.
     pub(super) span: Span,
 }
 
-/// What a driver is put together from.
+/// The parts of a new driver.
 pub(super) struct Parts {
     pub(super) store: SharedStore,
     pub(super) keyspace: Keyspace,
@@ -47,7 +47,7 @@ pub(super) struct Parts {
     pub(super) submissions: mpsc::Receiver<Submission>,
     pub(super) status: watch::Sender<PipelineStatus>,
     pub(super) key: Option<ClusterKey>,
-    pub(super) registrations: watch::Receiver<Option<Registered>>,
+    pub(super) registrations: watch::Receiver<Option<GatewayRegistration>>,
     pub(super) scheduler: Scheduler,
     pub(super) meter: Meter,
 }
@@ -55,26 +55,26 @@ pub(super) struct Parts {
 /// The conductor, and the sockets, tasks and receivers around it.
 pub(super) struct Driver {
     store: SharedStore,
-    /// This gateway's registrations, one after the other.
-    registrations: watch::Receiver<Option<Registered>>,
+    /// This gateway's newest registration.
+    registrations: watch::Receiver<Option<GatewayRegistration>>,
     conductor: Conductor,
     views: watch::Receiver<Arc<ClusterView>>,
     inbound: Inbound,
     submissions: mpsc::Receiver<Submission>,
-    /// Submissions that wait for the conductor's answer, by ticket.
-    asking: HashMap<u64, Asking>,
+    /// Submissions that wait for the conductor's reply, by ticket.
+    pending: HashMap<u64, PendingSubmission>,
     tickets: u64,
-    /// Writes under way.
+    /// Pending writes.
     writes: JoinSet<Purpose>,
     status: watch::Sender<PipelineStatus>,
     route: Route,
-    listeners: HashMap<SequenceId, Listener>,
+    receivers: HashMap<SequenceId, TokenReceiver>,
     rate: Rate,
     meter: Meter,
 }
 
 /// A submission without its request.
-struct Asking {
+struct PendingSubmission {
     prompt_tokens: usize,
     events: mpsc::Sender<TokenEvent>,
     answer: oneshot::Sender<Result<(), Rejection>>,
@@ -82,20 +82,20 @@ struct Asking {
 }
 
 /// The receiver of a sequence's tokens.
-struct Listener {
+struct TokenReceiver {
     events: mpsc::Sender<TokenEvent>,
-    heard: Heard,
+    times: EventTimes,
     span: Span,
 }
 
-/// Tokens made lately.
+/// The rate of generated tokens.
 struct Rate {
     since: Instant,
     tokens: u64,
     per_second: f64,
 }
 
-/// Everything that the loop waits for.
+/// The reason for which the loop wakes up.
 enum Wakeup {
     Stop,
     Arrived(Result<Message, LinkError>),
@@ -122,12 +122,12 @@ impl Driver {
             views,
             inbound,
             submissions,
-            asking: HashMap::new(),
+            pending: HashMap::new(),
             tickets: 0,
             writes: JoinSet::new(),
             status,
             route: Route::redialling(key),
-            listeners: HashMap::new(),
+            receivers: HashMap::new(),
             rate: Rate { since: Instant::now(), tokens: 0, per_second: 0.0 },
             meter,
         }
@@ -139,36 +139,36 @@ impl Driver {
         let mut tick = tokio::time::interval(GATEWAY_TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.register();
-        self.see();
+        self.follow_view();
         loop {
             match self.next(&mut stop, &mut tick).await {
                 Wakeup::Arrived(Ok(message)) => {
-                    self.take(Event::Arrived(message.frame));
+                    self.dispatch(Event::Arrived(message.frame));
                     if self.conductor.scheduler().is_proven() != self.status.borrow().serving {
                         self.publish();
                     }
                 }
                 Wakeup::Arrived(Err(error)) if error.is_about_one_message() => warn!(%error, "a frame was refused"),
                 Wakeup::Arrived(Err(error)) => break warn!(%error, "no more tokens can be taken: the gateway must go"),
-                Wakeup::Routed(event) => self.take(Event::Route(event)),
-                Wakeup::ViewChanged => self.see(),
+                Wakeup::Routed(event) => self.dispatch(Event::Route(event)),
+                Wakeup::ViewChanged => self.follow_view(),
                 Wakeup::Registered => self.register(),
                 Wakeup::Submitted(submission) => self.submit(submission),
-                Wakeup::Written(purpose) => self.take(Event::Written(purpose)),
+                Wakeup::Written(purpose) => self.dispatch(Event::Written(purpose)),
                 Wakeup::Tick => self.tick(),
-                Wakeup::Wake => self.take(Event::Wake),
+                Wakeup::Wake => self.dispatch(Event::Wake),
                 Wakeup::Stop => break,
             }
         }
-        for listener in self.listeners.values() {
-            let _ = listener.events.try_send(TokenEvent::Failed(Failure::Stopping));
+        for receiver in self.receivers.values() {
+            let _ = receiver.events.try_send(TokenEvent::Failed(Failure::Stopping));
         }
     }
 
     async fn next(&mut self, stop: &mut Pin<&mut impl Future<Output = ()>>, tick: &mut Interval) -> Wakeup {
         let wakes_at = self.conductor.wakes_at();
         tokio::select! {
-            // Biased: what is done makes room for what is new.
+            // Biased: completed work makes room for new work.
             biased;
             () = stop => Wakeup::Stop,
             message = self.inbound.receive() => Wakeup::Arrived(message),
@@ -182,8 +182,8 @@ impl Driver {
         }
     }
 
-    /// Feeds an event to the conductor and carries out its orders, and so on with what those bring about at once.
-    fn take(&mut self, event: Event) {
+    /// Feeds an event to the conductor and executes its orders, and does the same with events that those cause at once.
+    fn dispatch(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for order in self.conductor.handle(event, Instant::now()) {
@@ -196,14 +196,14 @@ impl Driver {
         match order {
             Order::Send { endpoint, hop } => {
                 if hop.rows > 0 {
-                    let spans = spans(&self.listeners, &hop);
+                    let spans = spans(&self.receivers, &hop);
                     self.meter.sent(hop.step.0, hop.rows, hop.slices.len(), spans, Instant::now());
                 }
                 self.route.send(endpoint, Frame::Hop(hop), Bytes::new());
                 events.extend(std::iter::from_fn(|| self.route.take_event()).map(Event::Route));
             }
-            Order::BeginAnew(fault) => {
-                self.meter.began_anew(fault.as_ref());
+            Order::NewEpoch(fault) => {
+                self.meter.epoch_begun(fault.as_ref());
                 self.route.reset();
                 self.publish();
             }
@@ -212,7 +212,7 @@ impl Driver {
                 self.meter.returned(&tokens, labels, Instant::now());
             }
             Order::Reply { ticket, answer } => self.reply(ticket, answer, events),
-            Order::Tell(id, event) => self.tell(id, event, events),
+            Order::Deliver(id, event) => self.deliver(id, event, events),
             Order::Commit(purpose, txn) => self.commit(purpose, txn),
         }
     }
@@ -233,16 +233,16 @@ impl Driver {
         });
     }
 
-    fn see(&mut self) {
+    fn follow_view(&mut self) {
         let view = self.views.borrow_and_update().clone();
-        self.take(Event::Viewed(view));
+        self.dispatch(Event::ViewChanged(view));
         self.publish();
     }
 
     fn register(&mut self) {
         let registered = *self.registrations.borrow_and_update();
         if let Some(registered) = registered {
-            self.take(Event::Registered(registered));
+            self.dispatch(Event::Registered(registered));
             self.publish();
         }
     }
@@ -250,54 +250,55 @@ impl Driver {
     fn submit(&mut self, submission: Submission) {
         let Submission { request, events, answer, span } = submission;
         self.tickets += 1;
-        self.asking.insert(self.tickets, Asking { prompt_tokens: request.prompt.len(), events, answer, span });
-        self.take(Event::Submitted { ticket: self.tickets, request });
+        self.pending
+            .insert(self.tickets, PendingSubmission { prompt_tokens: request.prompt.len(), events, answer, span });
+        self.dispatch(Event::Submitted { ticket: self.tickets, request });
     }
 
     fn reply(&mut self, ticket: u64, answer: Result<SequenceId, Rejection>, events: &mut VecDeque<Event>) {
-        let Some(asking) = self.asking.remove(&ticket) else { return };
+        let Some(pending) = self.pending.remove(&ticket) else { return };
         let answer = answer.inspect_err(|rejection| self.meter.rejections().count(rejection));
         let admitted = answer.as_ref().ok().copied();
-        let is_gone = asking.answer.send(answer.map(drop)).is_err();
+        let is_gone = pending.answer.send(answer.map(drop)).is_err();
         match admitted {
             None => {}
-            Some(id) if is_gone => events.push_back(Event::Left(id)),
+            Some(id) if is_gone => events.push_back(Event::Cancelled(id)),
             Some(id) => {
-                let heard = Heard::new(asking.prompt_tokens, Instant::now());
-                self.listeners.insert(id, Listener { events: asking.events, heard, span: asking.span });
+                let times = EventTimes::new(pending.prompt_tokens, Instant::now());
+                self.receivers.insert(id, TokenReceiver { events: pending.events, times, span: pending.span });
             }
         }
     }
 
-    /// Passes an event on. A sequence whose receiver is gone is cancelled.
-    fn tell(&mut self, id: SequenceId, event: TokenEvent, events: &mut VecDeque<Event>) {
+    /// Delivers an event to its receiver. If the receiver is gone, cancels the sequence.
+    fn deliver(&mut self, id: SequenceId, event: TokenEvent, events: &mut VecDeque<Event>) {
         let now = Instant::now();
-        let last = matches!(event, TokenEvent::Finished { .. } | TokenEvent::Failed(_));
+        let is_last = matches!(event, TokenEvent::Finished { .. } | TokenEvent::Failed(_));
         self.rate.tokens += u64::from(matches!(event, TokenEvent::Token { .. }));
-        let Some(listener) = self.listeners.get_mut(&id) else { return };
-        self.meter.told(&event, &mut listener.heard, now);
-        if last {
-            listener.span.in_scope(|| debug!(sequence = %id, ?event, "ended"));
+        let Some(receiver) = self.receivers.get_mut(&id) else { return };
+        self.meter.event_sent(&event, &mut receiver.times, now);
+        if is_last {
+            receiver.span.in_scope(|| debug!(sequence = %id, ?event, "ended"));
         }
         // The channel has room for every event of the sequence, so only a closed one refuses.
-        let gone = listener.events.try_send(event).is_err();
-        if gone && !last {
-            self.meter.left(&listener.heard, now);
-            events.push_back(Event::Left(id));
+        let is_gone = receiver.events.try_send(event).is_err();
+        if is_gone && !is_last {
+            self.meter.cancelled(&receiver.times, now);
+            events.push_back(Event::Cancelled(id));
         }
-        if gone || last {
-            self.listeners.remove(&id);
+        if is_gone || is_last {
+            self.receivers.remove(&id);
         }
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
-        let gone: Vec<_> = self.listeners.extract_if(|_, listener| listener.events.is_closed()).collect();
-        for (id, listener) in gone {
-            self.meter.left(&listener.heard, now);
-            self.take(Event::Left(id));
+        let gone: Vec<_> = self.receivers.extract_if(|_, receiver| receiver.events.is_closed()).collect();
+        for (id, receiver) in gone {
+            self.meter.cancelled(&receiver.times, now);
+            self.dispatch(Event::Cancelled(id));
         }
-        self.take(Event::Tick);
+        self.dispatch(Event::Tick);
         self.publish();
     }
 
@@ -308,12 +309,12 @@ impl Driver {
             self.rate = Rate { since: Instant::now(), tokens: 0, per_second };
         }
         let status = PipelineStatus { tokens_per_second: self.rate.per_second, ..self.conductor.status() };
-        self.meter.look(self.conductor.scheduler(), &status);
+        self.meter.sample(self.conductor.scheduler(), &status);
         self.status.send_if_modified(|last| (*last != status).then(|| *last = status).is_some());
     }
 }
 
-/// Waits until `at`; for ever, if there is no such moment.
+/// Waits until `at`, for ever if it is `None`.
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -321,12 +322,12 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// What the micro-batch is in the trace of each of its sequences: one span under the sequence's own.
-fn spans(listeners: &HashMap<SequenceId, Listener>, hop: &Hop) -> Vec<Span> {
-    // Signed numbers: traces know no others.
+/// The spans of a micro-batch, one under the span of each of its sequences.
+fn spans(receivers: &HashMap<SequenceId, TokenReceiver>, hop: &Hop) -> Vec<Span> {
+    // Signed numbers: traces have no unsigned ones.
     let (step, sequences, batch_rows) = (hop.step.0 as i64, hop.slices.len() as i64, i64::from(hop.rows));
     let span = |slice: &Slice| {
-        let (above, rows) = (&listeners.get(&slice.sequence)?.span, i64::from(slice.count));
+        let (above, rows) = (&receivers.get(&slice.sequence)?.span, i64::from(slice.count));
         Some(debug_span!(parent: above, "micro-batch", step, rows, batch_rows, sequences))
     };
     hop.slices.iter().filter_map(span).collect()

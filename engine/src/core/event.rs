@@ -1,5 +1,5 @@
-//! The closed lists of what a gateway's [`Conductor`](super::conductor::Conductor) learns and of what it orders. The loop of a
-//! real gateway and the simulator's feed the same events and carry out the same orders.
+//! The closed lists of the events and orders of a gateway's pipeline. The loop of a real gateway and that of the
+//! simulator feed the same events to a [`Conductor`](super::conductor::Conductor) and execute the same orders.
 
 use std::sync::Arc;
 
@@ -9,49 +9,50 @@ use schema::frame::{Frame, Hop, Tokens};
 use super::fault::PipelineFault;
 use crate::generate::{Rejection, Request, TokenEvent};
 use crate::route::RouteEvent;
-use crate::share::Registered;
+use crate::share::GatewayRegistration;
 use crate::store::Txn;
 use crate::view::ClusterView;
 
-/// Everything that can happen to a gateway's pipeline.
+/// An event of a gateway's pipeline.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// The newest view of the cluster.
-    Viewed(Arc<ClusterView>),
+    ViewChanged(Arc<ClusterView>),
     /// The gateway's newest registration.
-    Registered(Registered),
+    Registered(GatewayRegistration),
     Arrived(Frame),
-    /// On the way to the first stage.
+    /// An event of the route to the first stage.
     Route(RouteEvent),
-    /// A request; the answer to it carries the same `ticket`.
+    /// A request. The reply to it carries the same `ticket`.
     Submitted {
         ticket: u64,
         request: Request,
     },
     /// The receiver of a sequence's tokens is gone.
-    Left(SequenceId),
-    /// A write came to its end, well or not.
+    Cancelled(SequenceId),
+    /// A write has ended, successfully or not.
     Written(Purpose),
-    /// A moment has passed.
+    /// A tick of the timer.
     Tick,
-    /// The moment of [`Conductor::wakes_at`](super::conductor::Conductor::wakes_at) has come.
+    /// The time of [`Conductor::wakes_at`](super::conductor::Conductor::wakes_at) has come.
     Wake,
 }
 
-/// What a conductor wants done.
+/// An order of a conductor.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Send a micro-batch to the first stage.
     Send { endpoint: String, hop: Hop },
     /// A new epoch begins, after a fault or in another pipeline: close the connection to the first stage.
-    BeginAnew(Option<PipelineFault>),
+    NewEpoch(Option<PipelineFault>),
     /// A micro-batch came back whole.
     Returned(Tokens),
     /// Answer a request: its sequence, or the reason for rejecting it.
     Reply { ticket: u64, answer: Result<SequenceId, Rejection> },
-    /// Tell the receiver of a sequence's tokens.
-    Tell(SequenceId, TokenEvent),
-    /// Write this to the store, beside the loop. There is never a second one of a purpose before [`Event::Written`].
+    /// Deliver an event to the receiver of a sequence's tokens.
+    Deliver(SequenceId, TokenEvent),
+    /// Write this to the store without blocking the loop. There is never a second write of the same purpose before
+    /// [`Event::Written`].
     Commit(Purpose, Txn),
 }
 

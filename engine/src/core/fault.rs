@@ -1,4 +1,4 @@
-//! What ends an epoch.
+//! The faults that end an epoch.
 
 use schema::Step;
 
@@ -10,16 +10,16 @@ pub enum PipelineFault {
     Gap {
         /// The oldest in flight.
         expected: Step,
-        /// What came.
+        /// The one that came.
         found: Step,
     },
-    /// The last stage answered something else than it was asked.
+    /// The last stage returned other tokens than the expected ones.
     #[error("micro-batch {0} came back without the tokens it was to bring")]
     Mismatch(Step),
     /// A micro-batch did not come back.
     #[error("micro-batch {0} did not come back in time")]
     Overdue(Step),
-    /// The link to the first stage ended, perhaps with it on its way.
+    /// The link to the first stage broke, perhaps with this micro-batch in flight.
     #[error("the link that micro-batch {0} went over broke")]
     Broken(Step),
     /// A stage refused.
@@ -29,7 +29,7 @@ pub enum PipelineFault {
         stage: String,
         /// The micro-batch.
         step: Step,
-        /// Its words.
+        /// The reason that it gave.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! A micro-batch on its way: what it carries of which sequence, and which tokens it is to bring.
+//! A micro-batch in flight: its part of each sequence, and the tokens that it is to return.
 
 use std::time::Instant;
 
@@ -7,57 +7,59 @@ use schema::{Attempt, SequenceId};
 
 /// A sequence's part of a micro-batch.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct BatchMember {
     pub(super) sequence: SequenceId,
     pub(super) attempt: Attempt,
     pub(super) rows: u32,
-    /// Position of the first token it brings.
+    /// Position of the first token that it returns.
     first: u32,
-    /// How many it brings, if they can all be used.
-    brings: usize,
-    /// Guessed tokens among its rows: token `i + 1` it brings can be used only if guess `i` is token `i`.
+    /// Number of tokens that it returns, if all can be used.
+    token_count: usize,
+    /// Draft tokens among its rows: returned token `i + 1` can be used only if draft token `i` equals returned token
+    /// `i`.
     pub(super) drafts: Vec<u32>,
-    /// The token it goes on from, where that was guessed: only if it comes true is this of use.
+    /// In a lookahead micro-batch, the draft token that it goes on from: it is of use only if that one is accepted.
     pub(super) assumes: Option<u32>,
-    /// It did not: what this brings belongs to another text.
+    /// True if that token was rejected: the returned tokens belong to another text.
     pub(super) is_void: bool,
 }
 
 /// The micro-batch.
 #[derive(Debug)]
 pub(super) struct Flight {
-    pub(super) members: Vec<Member>,
+    pub(super) members: Vec<BatchMember>,
     pub(super) sent: Instant,
-    /// Whether a client that has tokens already waits for the next one of it.
-    pub(super) is_read: bool,
+    /// True if it returns the next token of a sequence that is being streamed.
+    pub(super) is_streaming: bool,
 }
 
-// === impl Member ===
+// === impl BatchMember ===
 
-impl Member {
-    /// The part `slice`, whose last tokens are the guesses `drafts`; if it goes on `ahead`, the first is a guess, too.
-    pub(super) fn new(slice: &Slice, drafts: usize, ahead: bool) -> Self {
-        let guessed = slice.tokens.len() - drafts;
+impl BatchMember {
+    /// The part `slice`, whose last `drafts` tokens are draft tokens. With `lookahead` the first one is,
+    /// too.
+    pub(super) fn new(slice: &Slice, drafts: usize, lookahead: bool) -> Self {
+        let known = slice.tokens.len() - drafts;
         Self {
             sequence: slice.sequence,
             attempt: slice.attempt,
             rows: slice.count,
             first: slice.position + slice.logits.first().map_or(0, |offset| offset + 1),
-            brings: slice.logits.len(),
-            drafts: slice.tokens[guessed..].to_vec(),
-            assumes: slice.tokens.first().copied().filter(|_| ahead),
+            token_count: slice.logits.len(),
+            drafts: slice.tokens[known..].to_vec(),
+            assumes: slice.tokens.first().copied().filter(|_| lookahead),
             is_void: false,
         }
     }
 
-    /// Whether it brings tokens.
-    pub(super) fn brings_tokens(&self) -> bool {
-        self.brings > 0
+    /// True if it returns tokens.
+    pub(super) fn samples(&self) -> bool {
+        self.token_count > 0
     }
 
-    /// The tokens of `chosen` that follow from the sequence: as far as the guesses came true, and one more.
+    /// The usable tokens of `chosen`: those that equal the draft tokens, and one more.
     pub(super) fn usable<'a>(&'a self, chosen: &'a [Chosen]) -> impl Iterator<Item = &'a Chosen> {
-        let right = self.drafts.iter().zip(chosen).take_while(|(guess, chosen)| **guess == chosen.token).count();
+        let right = self.drafts.iter().zip(chosen).take_while(|(draft, chosen)| **draft == chosen.token).count();
         chosen.iter().take(right + 1)
     }
 }
@@ -69,20 +71,23 @@ impl Flight {
         self.members.iter().map(|member| member.rows).sum()
     }
 
-    /// Each member with the tokens it was to bring; `None` when `chosen` is anything but those.
-    pub(super) fn brought<'a>(&'a self, mut chosen: &'a [Chosen]) -> Option<Vec<(&'a Member, &'a [Chosen])>> {
-        let mut brought = Vec::with_capacity(self.members.len());
+    /// Each member with its tokens of `chosen`. `None` if `chosen` does not match the expected tokens.
+    pub(super) fn tokens_by_member<'a>(
+        &'a self,
+        mut chosen: &'a [Chosen],
+    ) -> Option<Vec<(&'a BatchMember, &'a [Chosen])>> {
+        let mut tokens_by_member = Vec::with_capacity(self.members.len());
         for member in &self.members {
-            let (own, rest) = chosen.split_at_checked(member.brings)?;
+            let (own, rest) = chosen.split_at_checked(member.token_count)?;
             let is_its = |(position, token): (u32, &Chosen)| {
                 (token.sequence, token.attempt, token.position) == (member.sequence, member.attempt, position)
             };
             if !(member.first..).zip(own).all(is_its) {
                 return None;
             }
-            brought.push((member, own));
+            tokens_by_member.push((member, own));
             chosen = rest;
         }
-        chosen.is_empty().then_some(brought)
+        chosen.is_empty().then_some(tokens_by_member)
     }
 }

@@ -1,4 +1,4 @@
-//! The head as the doors see it: a handle, and the thread behind it.
+//! The pipeline as the HTTP server uses it: a handle, and the thread behind it.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,36 +16,36 @@ use super::scheduler::Scheduler;
 use crate::generate::{Pipeline, PipelineStatus, Rejection, Request, TokenEvent, TokenStream};
 use crate::limits::{GATEWAYS_MAX, PIPELINE_WAIT_MAX, SHARE_SETTLE, STORE_RETRY, SUBMISSIONS_MAX};
 use crate::link::{ClusterKey, Inbound, LinkError, Listen};
-use crate::membership::{Publisher, put_back, sign_gateway, write_gateway};
-use crate::share::Registered;
+use crate::membership::{Publisher, restore, sign_gateway, write_gateway};
+use crate::share::GatewayRegistration;
 use crate::store::{Committed, LeaseGrant, LeaseId, Revision, SharedStore, StoreError};
 use crate::view::ClusterView;
 
-/// Events of a sequence that are no tokens: its beginning, its end.
+/// Events of a sequence that are no tokens: its beginning and its end.
 const EVENTS_BESIDE_TOKENS: usize = 3;
-/// For how many leases a gateway waits for a slot: crashed predecessors' may still hold some.
+/// Number of lease times for which a gateway waits for a slot: leases of crashed gateways may still hold some.
 const SLOT_WAIT_LEASES: u32 = 3;
 
-/// What a gateway's head is told.
+/// Settings of a gateway's pipeline.
 #[derive(Debug)]
 pub struct PipelineSettings {
     /// The cluster's keys.
     pub keyspace: Keyspace,
-    /// Where it takes sampled tokens.
+    /// Endpoint at which it takes sampled tokens.
     pub listen: Listen,
-    /// What lets it talk to other hosts.
+    /// Cluster key, needed for links to other hosts.
     pub key: Option<ClusterKey>,
-    /// Its record; endpoint, lease and share are filled in here.
+    /// Its record. Endpoint, lease and share are filled in here.
     pub record: GatewayRecord,
-    /// How long the store keeps the gateway when it falls silent.
+    /// Time for which the store keeps a gateway that renews its lease no more.
     pub lease_ttl: Duration,
-    /// Whether it serves only a cluster that has no gateway yet.
+    /// True if it serves only a cluster that has no gateway yet.
     pub alone: bool,
-    /// Whether guesses at the next tokens are verified where stages would have nothing to do.
+    /// True if draft tokens are verified where stages would be idle.
     pub speculates: bool,
 }
 
-/// What a gateway needs to register, and to register again.
+/// The state that a gateway needs to register, and to register again.
 struct Registration {
     store: SharedStore,
     keyspace: Keyspace,
@@ -53,21 +53,21 @@ struct Registration {
     record: GatewayRecord,
     views: watch::Receiver<Arc<ClusterView>>,
     lease_ttl: Duration,
-    /// Hears of each registration of the gateway.
-    registrations: watch::Sender<Option<Registered>>,
+    /// Receives each registration of the gateway.
+    registrations: watch::Sender<Option<GatewayRegistration>>,
 }
 
-/// The outcome of one try to register.
-enum Tried {
-    /// At this revision of the store.
-    Done(Registered, Revision),
-    /// Another gateway's record has changed meanwhile.
-    Late,
+/// The outcome of one attempt to register.
+enum RegistrationAttempt {
+    /// It is registered, at this revision of the store.
+    Done(GatewayRegistration, Revision),
+    /// The attempt was refused, because another gateway's record has changed meanwhile.
+    Conflict,
     /// All slots are taken.
     Full,
 }
 
-/// Why a head could not start.
+/// The reason for which a gateway's pipeline could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
     /// The store refused or is away.
@@ -79,7 +79,7 @@ pub enum PipelineError {
     /// There are as many gateways as there may be.
     #[error("{GATEWAYS_MAX} gateways serve this cluster already: expected fewer")]
     Full,
-    /// Another gateway serves the cluster, where this one was to be the only one.
+    /// Another gateway serves the cluster, and this one was to be the only one.
     #[error("a gateway at {url} serves this cluster already (process {pid} on {host})")]
     Taken {
         /// Its address.
@@ -90,11 +90,11 @@ pub enum PipelineError {
         host: String,
     },
     /// The thread or its runtime could not be started.
-    #[error("cannot start the head's thread")]
+    #[error("cannot start the pipeline's thread")]
     Thread(#[source] std::io::Error),
 }
 
-/// A running head. Dropping it stops the thread; running sequences then end with a failure.
+/// A running pipeline. Dropping it stops the thread. Running sequences then end with a failure.
 #[derive(Debug)]
 pub struct PipelineHandle {
     submissions: mpsc::Sender<Submission>,
@@ -114,7 +114,8 @@ impl PipelineHandle {
     /// Registers the gateway and starts its loop.
     ///
     /// # Errors
-    /// [`PipelineError`] when the store is away, the endpoint cannot be opened, or there are too many gateways, or one where this is to be alone.
+    /// [`PipelineError`] if the store is away, if the endpoint cannot be opened, if there are too many gateways, or if
+    /// there is one though this is to be alone.
     pub async fn start(store: SharedStore, settings: PipelineSettings) -> Result<Self, PipelineError> {
         let PipelineSettings { keyspace, listen, key, mut record, lease_ttl, alone, speculates } = settings;
         let publisher = Publisher::start(store.clone(), keyspace.clone(), key.clone()).await?;
@@ -155,19 +156,19 @@ impl PipelineHandle {
                 }
             });
         };
-        let thread = std::thread::Builder::new().name("head".to_owned()).spawn(work).map_err(PipelineError::Thread)?;
+        let thread = std::thread::Builder::new().name("core".to_owned()).spawn(work).map_err(PipelineError::Thread)?;
         let gone = || PipelineError::Thread(std::io::Error::other("the thread ended before it was ready"));
         record.endpoint = bound.await.map_err(|_| gone())??;
         let registration =
             Registration { store, keyspace, secret, record, views: views.clone(), lease_ttl, registrations };
         let registered = registration.register(alone).await?;
-        let lease = tokio::spawn(registration.stay(registered));
+        let lease = tokio::spawn(registration.keep_registered(registered));
         let (stop, thread) = (Some(stop), Some(thread));
         Ok(Self { submissions, status, views, metrics, rejections, stop, thread, lease, _publisher: publisher })
     }
 
-    /// Waits until `deadline` for a pipeline whose layers are changing hands: clients need not know of it.
-    async fn pipeline_at_hand(&self, deadline: tokio::time::Instant) {
+    /// Waits until `deadline` for a pipeline whose layers are changing hands, so that clients do not notice it.
+    async fn wait_for_pipeline(&self, deadline: tokio::time::Instant) {
         let mut statuses = self.status.clone();
         if self.views.borrow().placement.is_some() {
             let _ = tokio::time::timeout_at(deadline, statuses.wait_for(|status| status.serving)).await;
@@ -201,16 +202,16 @@ impl Drop for PipelineHandle {
 #[async_trait::async_trait]
 impl Pipeline for PipelineHandle {
     async fn generate(&self, request: Request) -> Result<TokenStream, Rejection> {
-        // Room for every event of the sequence: a slow reader never holds up the head.
+        // Room for every event of the sequence: a slow reader never blocks the core.
         let (events, receiver) = mpsc::channel(request.tokens_max as usize + EVENTS_BESIDE_TOKENS);
         let deadline = tokio::time::Instant::now() + PIPELINE_WAIT_MAX;
-        // Signed numbers: traces know no others.
+        // Signed numbers: traces have no unsigned ones.
         let (prompt_tokens, tokens_max) = (request.prompt.len() as i64, i64::from(request.tokens_max));
         let span = info_span!("sequence", prompt_tokens, tokens_max);
         loop {
-            self.pipeline_at_hand(deadline).await;
+            self.wait_for_pipeline(deadline).await;
             match self.submit(request.clone(), events.clone(), span.clone()).await {
-                // The pipeline began anew between the look and the request.
+                // A new epoch began between the check and the request.
                 Err(Rejection::NotServing { .. })
                     if tokio::time::Instant::now() < deadline && self.views.borrow().placement.is_some() => {}
                 outcome => return outcome.map(|()| TokenStream::new(receiver)),
@@ -238,58 +239,65 @@ impl Pipeline for PipelineHandle {
 // === impl Registration ===
 
 impl Registration {
-    /// Takes a lease and registers under it. Where the gateway is to be `alone`, waits for another gateway's lease to run out.
-    async fn register(&self, alone: bool) -> Result<(LeaseGrant, Registered, Revision), PipelineError> {
+    /// Takes a lease and registers under it. With `alone`, waits for another gateway's lease to run out.
+    async fn register(&self, alone: bool) -> Result<(LeaseGrant, GatewayRegistration, Revision), PipelineError> {
         let started = Instant::now();
         let grant = self.store.lease(self.lease_ttl).await?;
         loop {
             let view = self.views.borrow().clone();
             let holder = view.gateways.values().next().filter(|_| alone).map(|holder| &holder.value);
-            let tried =
-                if holder.is_none() { self.register_under(&view, None, grant.id()).await? } else { Tried::Full };
-            match tried {
-                Tried::Done(registered, revision) => return Ok((grant, registered, revision)),
+            let attempt = if holder.is_none() {
+                self.register_under(&view, None, grant.id()).await?
+            } else {
+                RegistrationAttempt::Full
+            };
+            match attempt {
+                RegistrationAttempt::Done(registered, revision) => return Ok((grant, registered, revision)),
                 // Somebody was faster: what they wrote is on its way.
-                Tried::Late => tokio::time::sleep(SHARE_SETTLE).await,
-                Tried::Full if started.elapsed() > SLOT_WAIT_LEASES * self.lease_ttl => {
+                RegistrationAttempt::Conflict => tokio::time::sleep(SHARE_SETTLE).await,
+                RegistrationAttempt::Full if started.elapsed() > SLOT_WAIT_LEASES * self.lease_ttl => {
                     return Err(holder.map_or(PipelineError::Full, |GatewayRecord { url, pid, host, .. }| {
                         PipelineError::Taken { url: url.clone(), pid: *pid, host: host.clone() }
                     }));
                 }
-                Tried::Full => tokio::time::sleep(STORE_RETRY).await,
+                RegistrationAttempt::Full => tokio::time::sleep(STORE_RETRY).await,
             }
         }
     }
 
-    /// Registers under `lease` at the place that `view` leaves to a gateway that was registered as `own` before.
+    /// Registers under `lease` in the slot that `view` leaves to a gateway that was registered as `own` before.
     async fn register_under(
         &self,
         view: &ClusterView,
-        own: Option<Registered>,
+        own: Option<GatewayRegistration>,
         lease: LeaseId,
-    ) -> Result<Tried, StoreError> {
-        let Some((registered, share)) = Registered::next(view, own, lease) else { return Ok(Tried::Full) };
+    ) -> Result<RegistrationAttempt, StoreError> {
+        let Some((registered, share)) = GatewayRegistration::next(view, own, lease) else {
+            return Ok(RegistrationAttempt::Full);
+        };
         let slot = registered.slot;
         let mut record = GatewayRecord { share, ..self.record.clone() };
         sign_gateway(&mut record, self.secret.as_ref(), (&self.keyspace, &Key::Gateway(slot)), lease);
         let txn = write_gateway(&self.keyspace, slot, &record, &view.gateway_revisions(), lease);
-        let Committed::Applied { revision } = self.store.commit(txn).await? else { return Ok(Tried::Late) };
+        let Committed::Applied { revision } = self.store.commit(txn).await? else {
+            return Ok(RegistrationAttempt::Conflict);
+        };
         info!(slot, share = %share, "registered");
         if own.is_none_or(|own| own.number != registered.number) {
-            // The stages refuse what comes from a gateway they have not heard of.
+            // The stages refuse frames of a gateway that their view does not show yet.
             tokio::time::sleep(SHARE_SETTLE).await;
         }
         self.registrations.send_replace(Some(registered));
-        Ok(Tried::Done(registered, revision))
+        Ok(RegistrationAttempt::Done(registered, revision))
     }
 
-    /// Keeps the gateway registered: whenever its lease is lost, or the store has lost its record.
-    async fn stay(self, (mut grant, mut own, mut revision): (LeaseGrant, Registered, Revision)) {
+    /// Keeps the gateway registered: registers it again whenever its lease is lost or the store has lost its record.
+    async fn keep_registered(self, (mut grant, mut own, mut revision): (LeaseGrant, GatewayRegistration, Revision)) {
         let mut views = self.views.clone();
         loop {
             let is_lost = |view: &Arc<ClusterView>| {
                 let is_later = view.revision >= revision.0 || view.recalled.contains_key(&Key::Gateway(own.slot));
-                view.reachable && ((is_later && own.is_lost(view)) || heals(view))
+                view.reachable && ((is_later && own.is_lost(view)) || needs_rewrite(view))
             };
             let view = tokio::select! {
                 () = grant.lost() => None,
@@ -303,19 +311,19 @@ impl Registration {
                     warn!("the gateway's lease is lost: registering again");
                     self.store.lease(self.lease_ttl).await.map(|next| grant = next)
                 }
-                Some(view) => self.write_again(&view).await,
+                Some(view) => self.rewrite_lost(&view).await,
             };
             let view = views.borrow_and_update().clone();
-            let tried = match outcome {
+            let attempt = match outcome {
                 Ok(()) if own.is_lost(&view) || grant.id() != own.lease => {
                     self.register_under(&view, Some(own), grant.id()).await
                 }
-                Ok(()) => Ok(Tried::Late),
+                Ok(()) => Ok(RegistrationAttempt::Conflict),
                 Err(error) => Err(error),
             };
-            match tried {
-                Ok(Tried::Done(registered, at)) => (own, revision) = (registered, at),
-                Ok(Tried::Late | Tried::Full) => tokio::time::sleep(SHARE_SETTLE).await,
+            match attempt {
+                Ok(RegistrationAttempt::Done(registered, at)) => (own, revision) = (registered, at),
+                Ok(RegistrationAttempt::Conflict | RegistrationAttempt::Full) => tokio::time::sleep(SHARE_SETTLE).await,
                 Err(error) => {
                     warn!(%error, "cannot register yet");
                     tokio::time::sleep(STORE_RETRY).await;
@@ -329,14 +337,14 @@ impl Registration {
         }
     }
 
-    /// Writes again what the store has lost of what every member knows.
-    async fn write_again(&self, view: &ClusterView) -> Result<(), StoreError> {
+    /// Writes the model and the placement again, if the store has lost them.
+    async fn rewrite_lost(&self, view: &ClusterView) -> Result<(), StoreError> {
         let lost = |key: Key| view.recalled.get(&key).map(|instead| (key, *instead));
         let model = view.model.as_ref().zip(lost(Key::Model));
-        let model = model.map(|(model, (key, instead))| put_back(&self.keyspace, &key, &model.value, instead, None));
+        let model = model.map(|(model, (key, instead))| restore(&self.keyspace, &key, &model.value, instead, None));
         let placement = view.placement.as_ref().zip(lost(Key::Placement));
         let placement =
-            placement.map(|(placed, (key, instead))| put_back(&self.keyspace, &key, &placed.value, instead, None));
+            placement.map(|(placed, (key, instead))| restore(&self.keyspace, &key, &placed.value, instead, None));
         for txn in model.into_iter().chain(placement) {
             self.store.commit(txn).await?;
         }
@@ -344,7 +352,7 @@ impl Registration {
     }
 }
 
-/// True if the store has lost something that every member writes again.
-fn heals(view: &ClusterView) -> bool {
+/// True if the store has lost a record that every member writes again.
+fn needs_rewrite(view: &ClusterView) -> bool {
     view.recalled.keys().any(|key| matches!(key, Key::Model | Key::Placement))
 }

@@ -1,34 +1,35 @@
-//! What a gateway has of the blocks of keys and values, between the store's record of it and what its ledger gives out. Pure.
+//! A gateway's share of the blocks of keys and values: the recorded parts, the parts in use by the ledger, and the
+//! parts given up. Pure.
 
 use std::time::Instant;
 
 use schema::Step;
 use schema::record::Share;
 
-/// The parts a gateway has.
+/// The parts of a gateway.
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     /// The registration that they belong to.
     registration: Option<(u32, u64)>,
-    /// As the store shows it.
+    /// The share that the store shows.
     recorded: Share,
-    /// Whether it has had a whole share since it was registered: before that it is too small to serve with.
+    /// True if it has had its fair share since it was registered: before that the share is too small to serve with.
     pub(super) is_complete: bool,
-    /// Those the ledger gives out blocks of.
+    /// Parts of which the ledger hands out blocks.
     pub(super) used: Share,
-    /// Those that were given up though the store does not say so yet.
+    /// Parts that were given up, though the store does not show that yet.
     pub(super) given: Share,
-    /// Micro-batches before this step may use what was given up.
+    /// Micro-batches before this step may use the parts given up.
     pub(super) given_before: Step,
-    /// When parts that are recorded and not used may be used.
+    /// Time from which parts that are recorded and not in use may be used.
     pub(super) gains_from: Option<Instant>,
 }
 
 // === impl Holdings ===
 
 impl Holdings {
-    /// Takes in what the store shows: slot and number of this gateway's registration, and its share. Returns what may be used.
-    pub(super) fn see(&mut self, registered: Option<((u32, u64), Share)>) -> Share {
+    /// Follows the store: slot and number of this gateway's registration, and its share. Returns the usable parts.
+    pub(super) fn follow(&mut self, registered: Option<((u32, u64), Share)>) -> Share {
         let registration = registered.map(|(registration, _)| registration);
         if registration != self.registration {
             *self = Self { registration, used: self.used, ..Self::default() };
@@ -38,7 +39,7 @@ impl Holdings {
         self.usable()
     }
 
-    /// What may be used: what is recorded and not given up.
+    /// The usable parts: those recorded and not given up.
     pub(super) fn usable(&self) -> Share {
         self.recorded.without(self.given)
     }

@@ -1,4 +1,4 @@
-//! What the head counts, for Prometheus. Names and buckets stand here and nowhere else; times are in seconds.
+//! The gateway's metrics, for Prometheus. Names and buckets are defined here and nowhere else. Times are in seconds.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const TIMES: &[f64] = &[
 const HOPS: &[f64] = &[1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0];
 const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
-/// Everything that is counted.
+/// All metrics.
 pub(super) struct Meter {
     first_token: Histogram,
     between_tokens: Histogram,
@@ -39,12 +39,12 @@ pub(super) struct Meter {
     evictions: IntCounter,
     prompt_tokens: IntCounter,
     cached_tokens: IntCounter,
-    made_tokens: IntCounter,
+    generated_tokens: IntCounter,
     preempted: IntCounter,
-    guessed: IntCounter,
-    guessed_right: IntCounter,
-    ahead: IntCounter,
-    ahead_right: IntCounter,
+    draft_tokens: IntCounter,
+    accepted_tokens: IntCounter,
+    lookahead_batches: IntCounter,
+    lookahead_batches_used: IntCounter,
     running: IntGauge,
     waiting: IntGauge,
     in_flight: IntGauge,
@@ -57,27 +57,28 @@ pub(super) struct Meter {
     stage_batches: IntCounterVec,
     stage_compute: CounterVec,
     stage_queue: CounterVec,
-    told: Counts,
-    /// When each micro-batch was sent, and its spans, which end when it is back.
+    reported: Counts,
+    /// For each micro-batch, the time at which it was sent, and its spans, which end when it comes back.
     flights: HashMap<u64, (Instant, Vec<Span>)>,
 }
 
-/// What a listener has heard so far.
+/// Times of the events that were delivered to one receiver.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Heard {
+pub(super) struct EventTimes {
     submitted: Instant,
     prompt_tokens: u32,
     last_token: Option<Instant>,
 }
 
-/// Counts what is not accepted: at the head, and at the doors, which see by themselves that some prompts are too long.
+/// Counts rejected requests: those that the core rejects, and those that the HTTP server rejects by itself because
+/// their prompts are too long.
 #[derive(Debug, Clone)]
 pub(super) struct Rejections(IntCounterVec);
 
-// === impl Heard ===
+// === impl EventTimes ===
 
-impl Heard {
-    /// A sequence with so long a prompt was accepted.
+impl EventTimes {
+    /// The state of a sequence that was just accepted.
     pub(super) fn new(prompt_tokens: usize, now: Instant) -> Self {
         Self { submitted: now, prompt_tokens: prompt_tokens as u32, last_token: None }
     }
@@ -86,7 +87,7 @@ impl Heard {
 // === impl Rejections ===
 
 impl Rejections {
-    fn new(with: &Registered<'_>) -> Self {
+    fn new(with: &MetricFactory<'_>) -> Self {
         Self(with.counters("sequences_rejected_total", "sequences that were not accepted", &["reason"]))
     }
 
@@ -104,9 +105,9 @@ impl Rejections {
 // === impl Meter ===
 
 impl Meter {
-    /// All at zero, registered in `registry`.
+    /// Metrics at zero, registered in `registry`.
     pub(super) fn new(registry: &Registry) -> Self {
-        let with = Registered(registry);
+        let with = MetricFactory(registry);
         Self {
             first_token: with.histogram("first_token_seconds", "from acceptance to the first token", TIMES),
             between_tokens: with.histogram("inter_token_seconds", "between two tokens of a sequence", TIMES),
@@ -122,16 +123,16 @@ impl Meter {
             ),
             ended: with.counters("sequences_ended_total", "sequences that ended", &["outcome"]),
             rejections: Rejections::new(&with),
-            epochs: with.counters("epochs_total", "times the pipeline began anew", &["cause"]),
-            evictions: with.counter("strikes_total", "first stages struck off for not answering"),
+            epochs: with.counters("epochs_total", "epochs that were begun", &["cause"]),
+            evictions: with.counter("strikes_total", "first stages evicted because they could not be reached"),
             prompt_tokens: with.counter("prompt_tokens_total", "prompt tokens of sequences that began"),
             cached_tokens: with.counter("cached_tokens_total", "prompt tokens that needed no computing"),
-            made_tokens: with.counter("generated_tokens_total", "tokens that were made"),
+            generated_tokens: with.counter("generated_tokens_total", "tokens that were generated"),
             preempted: with.counter("preemptions_total", "sequences that gave their blocks back to be computed again"),
-            guessed: with.counter("speculated_tokens_total", "guessed tokens that were sent to be verified"),
-            guessed_right: with.counter("speculated_tokens_accepted_total", "guessed tokens that came true"),
-            ahead: with.counter("speculated_batches_total", "micro-batches that went on from guesses on their way"),
-            ahead_right: with.counter("speculated_batches_used_total", "those whose guesses had come true"),
+            draft_tokens: with.counter("speculated_tokens_total", "draft tokens that were sent to be verified"),
+            accepted_tokens: with.counter("speculated_tokens_accepted_total", "draft tokens that were accepted"),
+            lookahead_batches: with.counter("speculated_batches_total", "lookahead micro-batches"),
+            lookahead_batches_used: with.counter("speculated_batches_used_total", "lookahead micro-batches of use"),
             running: with.gauge("sequences_running", "sequences in work"),
             waiting: with.gauge("sequences_waiting", "sequences that wait for blocks"),
             in_flight: with.gauge("batches_in_flight", "micro-batches on their way"),
@@ -139,7 +140,7 @@ impl Meter {
             blocks_used: with.gauge("kv_blocks_used", "blocks that a sequence owns"),
             serving: with.gauge("serving", "1 when every layer is held exactly once"),
             store_reachable: with.gauge("store_reachable", "1 when the store answers"),
-            tokens_per_second: with.register(Gauge::with_opts(opts("tokens_per_second", "tokens made a second, lately"))),
+            tokens_per_second: with.register(Gauge::with_opts(opts("tokens_per_second", "generated tokens per second"))),
             stage_rows: with.counters("stage_rows_total", "token rows a stage computed", &["stage", "layers"]),
             stage_batches: with.counters("stage_batches_total", "micro-batches a stage computed", &["stage", "layers"]),
             stage_compute: with.sums("stage_compute_seconds_total", "time a stage computed", &["stage", "layers"]),
@@ -148,36 +149,36 @@ impl Meter {
                 "time micro-batches waited in a stage to be computed",
                 &["stage", "layers"],
             ),
-            told: Counts::default(),
+            reported: Counts::default(),
             flights: HashMap::new(),
         }
     }
 
-    /// Where sequences that are not accepted are counted.
+    /// The counter of rejected sequences.
     pub(super) fn rejections(&self) -> &Rejections {
         &self.rejections
     }
 
-    /// Where stages that were struck off are counted.
+    /// The counter of evicted stages.
     pub(super) fn evictions(&self) -> &IntCounter {
         &self.evictions
     }
 
-    /// An event of a sequence went out.
-    pub(super) fn told(&self, event: &TokenEvent, heard: &mut Heard, now: Instant) {
+    /// An event of a sequence was delivered.
+    pub(super) fn event_sent(&self, event: &TokenEvent, times: &mut EventTimes, now: Instant) {
         let since = |then: Instant| now.saturating_duration_since(then).as_secs_f64();
         match event {
-            TokenEvent::Began { cached_tokens } => {
-                self.prompt_tokens.inc_by(heard.prompt_tokens.into());
+            TokenEvent::Started { cached_tokens } => {
+                self.prompt_tokens.inc_by(times.prompt_tokens.into());
                 self.cached_tokens.inc_by((*cached_tokens).into());
             }
             TokenEvent::Token { .. } => {
-                self.made_tokens.inc();
-                match heard.last_token {
-                    None => self.first_token.observe(since(heard.submitted)),
+                self.generated_tokens.inc();
+                match times.last_token {
+                    None => self.first_token.observe(since(times.submitted)),
                     Some(last) => self.between_tokens.observe(since(last)),
                 }
-                heard.last_token = Some(now);
+                times.last_token = Some(now);
             }
             TokenEvent::Finished { finish, timings } => {
                 self.queued.observe(timings.queued.as_secs_f64());
@@ -185,23 +186,23 @@ impl Meter {
                     Finish::Stop => "stop",
                     Finish::Length => "length",
                 };
-                self.ended(outcome, heard, now);
+                self.ended(outcome, times, now);
             }
-            TokenEvent::Failed(_) => self.ended("failed", heard, now),
+            TokenEvent::Failed(_) => self.ended("failed", times, now),
         }
     }
 
-    /// A sequence ended without a last event: its client is gone, or has what it wanted.
-    pub(super) fn left(&self, heard: &Heard, now: Instant) {
-        self.ended("cancelled", heard, now);
+    /// A sequence ended without a last event: its client is gone, or needs no more tokens.
+    pub(super) fn cancelled(&self, times: &EventTimes, now: Instant) {
+        self.ended("cancelled", times, now);
     }
 
-    fn ended(&self, outcome: &str, heard: &Heard, now: Instant) {
+    fn ended(&self, outcome: &str, times: &EventTimes, now: Instant) {
         self.ended.with_label_values(&[outcome]).inc();
-        self.took.observe(now.saturating_duration_since(heard.submitted).as_secs_f64());
+        self.took.observe(now.saturating_duration_since(times.submitted).as_secs_f64());
     }
 
-    /// A micro-batch was sent. `spans` are what it is in the traces of its sequences.
+    /// A micro-batch was sent. `spans` are its spans in the traces of its sequences.
     pub(super) fn sent(&mut self, step: u64, rows: u32, sequences: usize, spans: Vec<Span>, now: Instant) {
         self.batch_rows.observe(rows.into());
         self.batch_sequences.observe(sequences as f64);
@@ -228,8 +229,8 @@ impl Meter {
         }
     }
 
-    /// The pipeline begins anew, for a fault or because the cluster has changed.
-    pub(super) fn began_anew(&mut self, fault: Option<&PipelineFault>) {
+    /// A new epoch begins, because of a fault or because the cluster has changed.
+    pub(super) fn epoch_begun(&mut self, fault: Option<&PipelineFault>) {
         let cause = match fault {
             None => "cluster_changed",
             Some(PipelineFault::Gap { .. }) => "gap",
@@ -242,8 +243,8 @@ impl Meter {
         self.flights.clear();
     }
 
-    /// Takes down how things are.
-    pub(super) fn look(&mut self, scheduler: &Scheduler, status: &PipelineStatus) {
+    /// Sets the gauges.
+    pub(super) fn sample(&mut self, scheduler: &Scheduler, status: &PipelineStatus) {
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let blocks = scheduler.total_blocks();
         self.running.set(gauge(status.running));
@@ -255,12 +256,12 @@ impl Meter {
         self.store_reachable.set(status.store_reachable.into());
         self.tokens_per_second.set(status.tokens_per_second);
         let counts = scheduler.counts();
-        self.preempted.inc_by(counts.preempted - self.told.preempted);
-        self.guessed.inc_by(counts.guessed - self.told.guessed);
-        self.guessed_right.inc_by(counts.guessed_right - self.told.guessed_right);
-        self.ahead.inc_by(counts.ahead - self.told.ahead);
-        self.ahead_right.inc_by(counts.ahead_right - self.told.ahead_right);
-        self.told = counts;
+        self.preempted.inc_by(counts.preempted - self.reported.preempted);
+        self.draft_tokens.inc_by(counts.draft_tokens - self.reported.draft_tokens);
+        self.accepted_tokens.inc_by(counts.accepted_tokens - self.reported.accepted_tokens);
+        self.lookahead_batches.inc_by(counts.lookahead_batches - self.reported.lookahead_batches);
+        self.lookahead_batches_used.inc_by(counts.lookahead_batches_used - self.reported.lookahead_batches_used);
+        self.reported = counts;
     }
 }
 
@@ -273,11 +274,11 @@ fn opts(name: &str, help: &str) -> Opts {
 }
 
 /// Makes metrics and registers them. All names are constants, and each is used once.
-struct Registered<'a>(&'a Registry);
+struct MetricFactory<'a>(&'a Registry);
 
-// === impl Registered ===
+// === impl MetricFactory ===
 
-impl Registered<'_> {
+impl MetricFactory<'_> {
     fn register<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
         let metric = metric.expect("a legal metric");
         self.0.register(Box::new(metric.clone())).expect("a name that is used once");

@@ -1,4 +1,4 @@
-//! The gateway's side of the pipeline: it keeps the truth of every sequence and decides what the stages compute.
+//! The gateway's side of the pipeline: it holds the state of every sequence and decides what the stages compute.
 
 mod batch_timeout;
 pub(crate) mod conductor;
@@ -18,5 +18,5 @@ mod step_cost;
 pub use fault::PipelineFault;
 pub use handle::{PipelineError, PipelineHandle, PipelineSettings};
 pub use ledger::{BlockLedger, PrefixId};
-pub use scheduler::{Batch, Counts, Happened, Scheduler, Shape};
+pub use scheduler::{Batch, Counts, Scheduler, SequenceEvents, Shape};
 pub use sequence::StageLabel;

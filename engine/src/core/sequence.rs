@@ -1,4 +1,4 @@
-//! The truth about one sequence: its tokens, how far the pipeline has them, and what it cost.
+//! The state of one sequence: its tokens, the part of them that was sent, and its timings.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use schema::{Attempt, SequenceId};
 
 use super::draft::Drafter;
 use super::ledger::{BlockLedger, PrefixId};
-use crate::generate::{Finish, Request, StageTime, Timings, share};
+use crate::generate::{Finish, Request, StageTime, Timings, compute_share};
 use crate::runner::KV_BLOCK_TOKENS;
 
 /// One sequence, from admission to its last token.
@@ -16,26 +16,26 @@ pub(crate) struct Sequence {
     pub(crate) id: SequenceId,
     pub(crate) attempt: Attempt,
     pub(crate) request: Request,
-    /// The prompt and every token made so far.
+    /// The prompt and every token generated so far.
     pub(crate) history: Vec<u32>,
-    /// Tokens `..sent` of the history were sent to the pipeline in this attempt.
+    /// Number of tokens of the history that were sent to the pipeline in this attempt.
     pub(crate) sent: u32,
-    /// Guesses after the history that were sent, too, and are not verified yet.
-    pub(crate) ahead: u32,
-    /// Blocks of keys and values it owns in this attempt, some perhaps together with others.
+    /// Draft tokens after the history that were sent, too, and are not verified yet.
+    pub(crate) unverified: u32,
+    /// Blocks of keys and values that it owns in this attempt, some perhaps together with other sequences.
     pub(crate) blocks: Vec<u32>,
-    /// The first so many of them are known by what they hold, and this is their chain.
+    /// Number of its first blocks that are in the prefix cache, and their prefix.
     known: (usize, PrefixId),
-    /// Prompt tokens that were found computed when it first began; `None` before, and when that was told.
+    /// Prompt tokens that were cached when it first began. `None` before, and after it was reported.
     cached_tokens: Option<u32>,
-    begun: bool,
-    /// Guesses at its next tokens.
+    has_started: bool,
+    /// Its draft tokens.
     pub(crate) drafter: Drafter,
     /// Smaller goes first.
     pub(crate) priority: i32,
-    /// How many that came later began before it.
+    /// Number of later sequences that began before it.
     pub(crate) overtaken: u32,
-    /// How often a stage refused its work.
+    /// Number of times that a stage refused its work.
     pub(crate) refusals: u32,
     pub(crate) deadline: Instant,
     clock: Clock,
@@ -50,7 +50,7 @@ struct Clock {
     last_token: Option<Instant>,
 }
 
-/// A stage as a sequence's account names it.
+/// The label of a stage in a sequence's timings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageLabel {
     /// The stage's name.
@@ -68,11 +68,11 @@ impl Sequence {
             attempt: Attempt(0),
             history: request.prompt.clone(),
             sent: 0,
-            ahead: 0,
+            unverified: 0,
             blocks: Vec::new(),
             known: (0, PrefixId::EMPTY),
             cached_tokens: None,
-            begun: false,
+            has_started: false,
             drafter: Drafter::default(),
             priority: request.priority,
             overtaken: 0,
@@ -89,54 +89,55 @@ impl Sequence {
         self.history.len() as u32 - self.sent
     }
 
-    /// Whether its next step is a single made token.
+    /// True if its next step sends a single generated token.
     pub(crate) fn decodes(&self) -> bool {
         self.unsent() == 1 && self.sent > 0
     }
 
-    /// Whether somebody has tokens of it already and would notice when the next one comes late.
-    pub(crate) fn is_read(&self) -> bool {
+    /// True if its client has tokens already and would notice a delay of the next one.
+    pub(crate) fn is_streaming(&self) -> bool {
         self.history.len() > self.request.prompt.len() && self.unsent() <= 1
     }
 
-    /// How many more tokens it may have.
+    /// Number of tokens that it may still get.
     pub(crate) fn tokens_left(&self) -> u32 {
         let made = (self.history.len() - self.request.prompt.len()) as u32;
         self.request.tokens_max.saturating_sub(made)
     }
 
-    /// Its place among those that want the same: the smaller goes first.
+    /// Its rank among sequences: the smaller one goes first.
     pub(crate) fn rank(&self) -> (i32, SequenceId) {
         (self.priority, self.id)
     }
 
-    /// Forgets what the pipeline holds of it; its history is sent again. The caller has taken its blocks back.
+    /// Starts a new attempt: its history is sent again. The caller has released its blocks.
     pub(crate) fn restart(&mut self) {
         self.attempt = self.attempt.next();
-        (self.sent, self.ahead) = (0, 0);
+        (self.sent, self.unverified) = (0, 0);
         self.known = (0, PrefixId::EMPTY);
     }
 
-    /// The known blocks it could begin with. Its last token is always computed: it brings the next one.
-    pub(crate) fn beginning(&self, ledger: &BlockLedger) -> Vec<u32> {
-        ledger.find(&self.history[..self.history.len() - 1])
+    /// The cached blocks that it can begin with. Its last token is always computed, because that returns the next one.
+    pub(crate) fn cached_blocks(&self, ledger: &BlockLedger) -> Vec<u32> {
+        ledger.lookup(&self.history[..self.history.len() - 1])
     }
 
-    /// Begins with the known blocks `found`.
-    pub(crate) fn begin(&mut self, found: &[u32], ledger: &mut BlockLedger) {
+    /// Begins with the cached blocks `found`.
+    pub(crate) fn start_with(&mut self, found: &[u32], ledger: &mut BlockLedger) {
         self.known = (found.len(), ledger.share(found, &mut self.blocks));
         self.sent = found.len() as u32 * KV_BLOCK_TOKENS;
-        if !std::mem::replace(&mut self.begun, true) {
+        if !std::mem::replace(&mut self.has_started, true) {
             self.cached_tokens = Some(self.sent);
         }
     }
 
-    /// Once, when it has begun: how many of the prompt's tokens were found computed.
-    pub(crate) fn began(&mut self) -> Option<u32> {
+    /// The number of cached prompt tokens. Returned once, after it has started.
+    pub(crate) fn take_cached_tokens(&mut self) -> Option<u32> {
         self.cached_tokens.take()
     }
 
-    /// Makes its full blocks known. They can be used by whatever is sent from now on: stages compute in order.
+    /// Inserts its full blocks into the prefix cache. Micro-batches that are sent from now on can use them, because
+    /// stages compute in order.
     pub(crate) fn insert_prefixes(&mut self, ledger: &mut BlockLedger) {
         let (mut count, mut chain) = self.known;
         let full = self.history[..self.sent as usize].as_chunks().0;
@@ -147,7 +148,7 @@ impl Sequence {
         self.known = (count, chain);
     }
 
-    /// The rows of `tokens`, which stand from `position` on; those at the offsets `logits` bring tokens.
+    /// The slice of `tokens` from `position` on. The rows at the offsets `logits` return tokens.
     pub(crate) fn slice(&self, position: u32, tokens: Vec<u32>, logits: Vec<u32>) -> Slice {
         Slice {
             sequence: self.id,
@@ -165,10 +166,10 @@ impl Sequence {
         self.clock.started.get_or_insert(now);
     }
 
-    /// Appends a made token; says whether that ended the sequence.
+    /// Appends a generated token. Returns the reason if that ends the sequence.
     pub(crate) fn push(&mut self, token: u32, now: Instant) -> Option<Finish> {
         self.history.push(token);
-        self.drafter.hear(token);
+        self.drafter.observe(token);
         self.refusals = 0;
         self.clock.first_token.get_or_insert(now);
         self.clock.last_token = Some(now);
@@ -181,12 +182,12 @@ impl Sequence {
         }
     }
 
-    /// Books what the stages did for `rows` rows of this sequence.
-    pub(crate) fn book(&mut self, spent: &[Spent], labels: &[StageLabel], rows: u32) {
+    /// Adds the stages' times for `rows` rows of this sequence.
+    pub(crate) fn add_stage_times(&mut self, spent: &[Spent], labels: &[StageLabel], rows: u32) {
         for spent in spent {
             let Some(label) = labels.get(spent.slot as usize) else { continue };
             let found = self.stages.iter_mut().find(|time| time.stage == label.stage && time.layers == label.layers);
-            let compute = share(spent, rows);
+            let compute = compute_share(spent, rows);
             if let Some(time) = found {
                 time.rows += u64::from(rows);
                 time.compute += compute;

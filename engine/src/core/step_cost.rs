@@ -1,13 +1,14 @@
-//! How long a micro-batch keeps the slowest stage busy, by its rows: learned from what the stages report. Pure.
+//! Time for which a micro-batch keeps the slowest stage busy, by its rows. It is learned from the times that the stages
+//! report. Pure.
 
 use std::time::Duration;
 
 /// Row counts are kept apart by powers of two: 1, 2, 3-4, 5-8, ….
 const CLASSES: usize = 16;
-/// Share of a new observation in the mean of its class.
-const NEWS: f64 = 0.1;
-/// Beyond the largest number of rows seen, a row is taken to cost this share of what rows cost there on average: reading
-/// the weights is paid once. A guess that lasts until such a micro-batch was seen.
+/// Weight of a new observation in the mean of its class.
+const NEW_WEIGHT: f64 = 0.1;
+/// Beyond the largest number of rows seen, a row is assumed to cost this share of the average cost of a row there:
+/// reading the weights is paid once. The assumption holds until such a micro-batch was seen.
 const UNSEEN_ROW_SHARE: f64 = 0.25;
 
 /// Running means of rows and seconds.
@@ -17,7 +18,7 @@ struct Class {
     seconds: f64,
 }
 
-/// What was observed so far.
+/// The observations so far.
 #[derive(Debug, Default)]
 pub(crate) struct StepCost {
     classes: [Option<Class>; CLASSES],
@@ -31,15 +32,15 @@ impl StepCost {
         let class = (rows.max(1).next_power_of_two().trailing_zeros() as usize).min(CLASSES - 1);
         let (rows, seconds) = (f64::from(rows), time.as_secs_f64());
         let class = self.classes[class].get_or_insert(Class { rows, seconds });
-        class.rows += (rows - class.rows) * NEWS;
-        class.seconds += (seconds - class.seconds) * NEWS;
+        class.rows += (rows - class.rows) * NEW_WEIGHT;
+        class.seconds += (seconds - class.seconds) * NEW_WEIGHT;
     }
 
-    /// What `rows` rows should take, in seconds; `None` before the first observation. Never falls with more rows.
+    /// Expected time of `rows` rows, in seconds. It never falls with more rows. `None` before the first observation.
     pub(crate) fn seconds(&self, rows: u32) -> Option<f64> {
         let rows = f64::from(rows);
         let mut below: Option<Class> = None;
-        for class in self.never_falling().into_iter().flatten() {
+        for class in self.monotone().into_iter().flatten() {
             if class.rows >= rows {
                 let Some(below) = below.filter(|below| below.rows < class.rows) else {
                     return Some(class.seconds * (rows / class.rows));
@@ -53,10 +54,10 @@ impl StepCost {
         Some(last.seconds + (rows - last.rows) * last.seconds / last.rows * UNSEEN_ROW_SHARE)
     }
 
-    /// The means, none above that of more rows. One can be: it is of a moment when the machine was busy with something else or
-    /// histories were longer, and stays as it is for as long as there are no such micro-batches, while more rows tell what is
-    /// so now.
-    fn never_falling(&self) -> [Option<Class>; CLASSES] {
+    /// The means, each lowered to that of more rows if it is above it. A mean above that of more rows is out of date:
+    /// it was observed while the machine was busy with something else or histories were longer, and it does not change
+    /// while there are no such micro-batches.
+    fn monotone(&self) -> [Option<Class>; CLASSES] {
         let mut classes = self.classes;
         let mut least = f64::INFINITY;
         for class in classes.iter_mut().rev().flatten() {
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_seen_is_taken_to_cost_less_than_in_proportion() {
+    fn unseen_row_counts_cost_less_than_in_proportion() {
         let mut cost = StepCost::default();
         cost.observe(1, Duration::from_millis(10));
         assert_eq!(ms(cost.seconds(5).unwrap()), 20);
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_few_rows_took_once_does_not_make_more_rows_dear() {
+    fn a_slow_small_batch_does_not_raise_the_cost_of_larger_ones() {
         let mut cost = StepCost::default();
         cost.observe(1, Duration::from_millis(50));
         for _ in 0..3 {

@@ -17,10 +17,11 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::error::EndError;
+use super::handshake_error::HandshakeError;
 use super::heartbeat;
 use super::key::ClusterKey;
 use super::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, HANDSHAKE_WAIT_MAX, HANDSHAKES_MAX};
-use super::noise::{self, Cipher, Greeted, HandshakeError};
+use super::noise::{self, Cipher, Role};
 use super::pipe::{PlainSink, PlainSource, Sink, Source, carry_both};
 use super::refusals::Refusals;
 use super::zmtp::Flow;
@@ -39,9 +40,9 @@ pub(super) struct Acceptor {
     local: UnixListener,
     gate: Option<Gate>,
     pull: PathBuf,
-    waiting: JoinSet<Handshaken>,
-    waiting_in_order: VecDeque<AbortHandle>,
-    inside: JoinSet<(Peer, EndError)>,
+    handshaking: JoinSet<Handshaken>,
+    handshaking_in_order: VecDeque<AbortHandle>,
+    served: JoinSet<(Peer, EndError)>,
     refusals: Refusals,
 }
 
@@ -69,9 +70,9 @@ impl Acceptor {
             local,
             gate,
             pull,
-            waiting: JoinSet::new(),
-            waiting_in_order: VecDeque::new(),
-            inside: JoinSet::new(),
+            handshaking: JoinSet::new(),
+            handshaking_in_order: VecDeque::new(),
+            served: JoinSet::new(),
             refusals: Refusals::default(),
         }
     }
@@ -80,16 +81,16 @@ impl Acceptor {
     pub(super) async fn serve(mut self) {
         loop {
             match self.next().await {
-                ConnectionEvent::Local(stream) => self.let_in(Peer::Local, |_| heartbeat::keep(stream)),
-                ConnectionEvent::Remote(stream, peer) => self.ask_for_key(stream, peer),
+                ConnectionEvent::Local(stream) => self.serve_connection(Peer::Local, |_| heartbeat::exchange(stream)),
+                ConnectionEvent::Remote(stream, peer) => self.start_handshake(stream, peer),
                 ConnectionEvent::Handshaken(Ok((peer, Ok((stream, cipher))))) => {
-                    self.let_in(peer, |pull| serve_remote(stream, cipher, pull));
+                    self.serve_connection(peer, |pull| serve_remote(stream, cipher, pull));
                 }
-                ConnectionEvent::Handshaken(Ok((peer, Err(cause)))) => self.refusals.note(&peer, &cause),
+                ConnectionEvent::Handshaken(Ok((peer, Err(cause)))) => self.refusals.record(&peer, &cause),
                 ConnectionEvent::Handshaken(Err(_)) => {
-                    self.refusals.note(&"oldest waiting", &"too many wait at the gate")
+                    self.refusals.record(&"the oldest handshake", &"too many handshakes at once")
                 }
-                ConnectionEvent::Ended(Ok((peer, cause))) => self.note_end(peer, &cause),
+                ConnectionEvent::Ended(Ok((peer, cause))) => self.record_end(peer, &cause),
                 ConnectionEvent::Ended(Err(error)) => tracing::warn!(%error, "a connection's task failed"),
                 ConnectionEvent::AcceptFailed(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -115,17 +116,17 @@ impl Acceptor {
                 Ok((stream, address)) => ConnectionEvent::Remote(stream, Peer::Remote(address)),
                 Err(error) => ConnectionEvent::AcceptFailed(error),
             },
-            Some(done) = self.waiting.join_next() => ConnectionEvent::Handshaken(done),
-            Some(done) = self.inside.join_next() => ConnectionEvent::Ended(done),
+            Some(done) = self.handshaking.join_next() => ConnectionEvent::Handshaken(done),
+            Some(done) = self.served.join_next() => ConnectionEvent::Ended(done),
         }
     }
 
     /// Starts the handshake with a new peer. If there are too many handshakes already, aborts the oldest.
-    fn ask_for_key(&mut self, mut stream: TcpStream, peer: Peer) {
+    fn start_handshake(&mut self, mut stream: TcpStream, peer: Peer) {
         let Some(gate) = &self.gate else { return };
-        self.waiting_in_order.retain(|waiting| !waiting.is_finished());
-        if self.waiting_in_order.len() >= HANDSHAKES_MAX
-            && let Some(oldest) = self.waiting_in_order.pop_front()
+        self.handshaking_in_order.retain(|handshake| !handshake.is_finished());
+        if self.handshaking_in_order.len() >= HANDSHAKES_MAX
+            && let Some(oldest) = self.handshaking_in_order.pop_front()
         {
             oldest.abort();
         }
@@ -133,33 +134,33 @@ impl Acceptor {
         let handshake = async move {
             let cipher = async {
                 stream.set_nodelay(true)?;
-                noise::answer(&mut stream, &key).await
+                noise::accept(&mut stream, &key).await
             };
-            let cipher = timeout(HANDSHAKE_WAIT_MAX, cipher).await.unwrap_or(Err(HandshakeError::Late));
+            let cipher = timeout(HANDSHAKE_WAIT_MAX, cipher).await.unwrap_or(Err(HandshakeError::Timeout));
             (peer, cipher.map(|cipher| (stream, cipher)))
         };
-        self.waiting_in_order.push_back(self.waiting.spawn(handshake));
+        self.handshaking_in_order.push_back(self.handshaking.spawn(handshake));
     }
 
-    fn let_in<F>(&mut self, peer: Peer, serve: impl FnOnce(PathBuf) -> F)
+    fn serve_connection<F>(&mut self, peer: Peer, serve: impl FnOnce(PathBuf) -> F)
     where
         F: Future<Output = EndError> + Send + 'static,
     {
-        if self.inside.len() >= CONNECTIONS_MAX {
-            self.refusals.note(&peer, &format_args!("{CONNECTIONS_MAX} connections are served already"));
+        if self.served.len() >= CONNECTIONS_MAX {
+            self.refusals.record(&peer, &format_args!("{CONNECTIONS_MAX} connections are served already"));
             return;
         }
         tracing::debug!(%peer, "peer connected");
         let serving = serve(self.pull.clone());
-        self.inside.spawn(async move { (peer, serving.await) });
+        self.served.spawn(async move { (peer, serving.await) });
     }
 
-    fn note_end(&mut self, peer: Peer, cause: &EndError) {
+    fn record_end(&mut self, peer: Peer, cause: &EndError) {
         match cause {
-            EndError::Zmtp(_) | EndError::Speech | EndError::Late(_) | EndError::Seal => {
-                self.refusals.note(&peer, cause);
+            EndError::Zmtp(_) | EndError::UnexpectedData | EndError::GreetingTimeout(_) | EndError::Seal => {
+                self.refusals.record(&peer, cause);
             }
-            EndError::Closed | EndError::Silence(_) | EndError::Io(_) => {
+            EndError::Closed | EndError::HeartbeatTimeout(_) | EndError::Io(_) => {
                 tracing::debug!(%peer, %cause, "peer disconnected");
             }
         }
@@ -168,7 +169,7 @@ impl Acceptor {
 
 async fn serve_remote(stream: TcpStream, cipher: Cipher, pull: PathBuf) -> EndError {
     let (read, write) = stream.into_split();
-    let (source, sink) = noise::sealed(read, write, &cipher, Greeted::ByThem);
+    let (source, sink) = noise::sealed(read, write, &cipher, Role::Responder);
     join(source, sink, &pull).await
 }
 
@@ -248,27 +249,27 @@ mod tests {
         ];
         for (round, bytes) in hostile.iter().enumerate() {
             let mut stream = TcpStream::connect(&address).await.unwrap();
-            let cipher = noise::greet(&mut stream, &key).await.unwrap();
+            let cipher = noise::connect(&mut stream, &key).await.unwrap();
             let (read, write) = stream.into_split();
-            let (mut source, mut sink) = noise::sealed(read, write, &cipher, Greeted::ByUs);
+            let (mut source, mut sink) = noise::sealed(read, write, &cipher, Role::Initiator);
             sink.write(bytes).await.unwrap();
             let end = end_of(&mut source).await;
-            assert!(!matches!(end, EndError::Silence(_)), "it was left open");
+            assert!(!matches!(end, EndError::HeartbeatTimeout(_)), "it was left open");
             good.send(&refusal(round as u64), Bytes::new()).await.unwrap();
             assert_eq!(inbound.receive().await.unwrap().frame, refusal(round as u64));
         }
     }
 
     #[tokio::test]
-    async fn no_more_than_the_bound_are_let_in_and_a_place_comes_free() {
+    async fn no_more_than_the_bound_are_served_and_a_place_comes_free() {
         let dir = tempfile::tempdir().unwrap();
         let inbound = Inbound::bind_in(dir.path(), Listen::Ipc).await.unwrap();
-        let mut inside = Vec::new();
+        let mut served = Vec::new();
         for _ in 0..CONNECTIONS_MAX {
-            inside.push(Outbound::connect_in(dir.path(), inbound.endpoint(), None).await.unwrap());
+            served.push(Outbound::connect_in(dir.path(), inbound.endpoint(), None).await.unwrap());
         }
         assert!(Outbound::connect_in(dir.path(), inbound.endpoint(), None).await.is_err());
-        inside.pop();
+        served.pop();
         let freed = async {
             while Outbound::connect_in(dir.path(), inbound.endpoint(), None).await.is_err() {
                 tokio::task::yield_now().await;

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::error::EndError;
-use super::limits::{CHUNK_BYTES_MAX, SEALED_BYTES_MAX, SILENCE_MAX};
+use super::limits::{CHUNK_BYTES_MAX, HEARTBEAT_TIMEOUT, SEALED_BYTES_MAX};
 use super::pipe::{Sink, Source};
 
 /// Bytes of a chunk's length.
@@ -69,8 +69,8 @@ impl<R: AsyncRead + Unpin, S: Seal> ChunkSource<R, S> {
             self.sealed.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        let read = timeout(SILENCE_MAX, self.half.read(&mut self.sealed[self.end..]));
-        match read.await.map_err(|_| EndError::Silence(SILENCE_MAX))?? {
+        let read = timeout(HEARTBEAT_TIMEOUT, self.half.read(&mut self.sealed[self.end..]));
+        match read.await.map_err(|_| EndError::HeartbeatTimeout(HEARTBEAT_TIMEOUT))?? {
             0 => Err(EndError::Closed),
             count => {
                 self.end += count;
@@ -111,7 +111,7 @@ impl<W: AsyncWrite + Unpin, S: Seal> ChunkSink<W, S> {
 }
 
 impl<W: AsyncWrite + Unpin, S: Seal> Sink for ChunkSink<W, S> {
-    const NEEDS_SIGNS_OF_LIFE: bool = true;
+    const NEEDS_HEARTBEATS: bool = true;
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), EndError> {
         for chunk in bytes.chunks(CHUNK_BYTES_MAX) {
@@ -120,7 +120,7 @@ impl<W: AsyncWrite + Unpin, S: Seal> Sink for ChunkSink<W, S> {
         Ok(())
     }
 
-    async fn sign_of_life(&mut self) -> Result<(), EndError> {
+    async fn heartbeat(&mut self) -> Result<(), EndError> {
         self.write_chunk(&[]).await
     }
 }
@@ -131,7 +131,7 @@ pub(super) mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::link::limits::PING_EVERY;
+    use crate::link::limits::HEARTBEAT_INTERVAL;
 
     /// A seal that leaves chunks as they are.
     struct Unsealed;
@@ -154,7 +154,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn chunks_of_every_size_come_out_as_they_went_in_and_signs_of_life_do_not() {
+    async fn chunks_of_every_size_come_out_as_they_went_in_and_heartbeats_do_not() {
         let (near, far) = duplex(1 << 20);
         exchange(ends(near), ends(far)).await;
     }
@@ -164,31 +164,31 @@ pub(super) mod tests {
         let ((mut near_source, mut near_sink), (mut far_source, mut far_sink)) = (near, far);
         let sent: Vec<u8> = (0..200_000_u32).map(|index| (index % 251) as u8).collect();
         near_sink.write(&sent[..1]).await.unwrap();
-        near_sink.sign_of_life().await.unwrap();
+        near_sink.heartbeat().await.unwrap();
         near_sink.write(&sent[1..]).await.unwrap();
         let mut received = Vec::new();
         while received.len() < sent.len() {
             received.extend_from_slice(far_source.read().await.unwrap());
         }
         assert!(received == sent);
-        far_sink.sign_of_life().await.unwrap();
+        far_sink.heartbeat().await.unwrap();
         far_sink.write(b"back").await.unwrap();
         assert_eq!(near_source.read().await.unwrap(), b"back");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_peer_counts_as_dead_and_one_that_gives_signs_of_life_does_not() {
+    async fn a_silent_peer_counts_as_dead_and_one_that_sends_heartbeats_does_not() {
         let (near, far) = duplex(1 << 10);
         let ((mut source, _near_sink), (_far_source, mut sink)) = (ends(near), ends(far));
         let started = Instant::now();
-        let signs = async {
+        let beats = async {
             for _ in 0..100 {
-                sleep(PING_EVERY).await;
-                sink.sign_of_life().await.unwrap();
+                sleep(HEARTBEAT_INTERVAL).await;
+                sink.heartbeat().await.unwrap();
             }
         };
-        let (read, ()) = tokio::join!(source.read(), signs);
-        assert!(matches!(read, Err(EndError::Silence(_))));
-        assert_eq!(started.elapsed(), 100 * PING_EVERY + SILENCE_MAX);
+        let (read, ()) = tokio::join!(source.read(), beats);
+        assert!(matches!(read, Err(EndError::HeartbeatTimeout(_))));
+        assert_eq!(started.elapsed(), 100 * HEARTBEAT_INTERVAL + HEARTBEAT_TIMEOUT);
     }
 }

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_endpoint_is_refused_with_what_one_looks_like() {
+    fn an_invalid_endpoint_is_refused_with_an_example() {
         for text in [
             "",
             "tcp://",

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use schema::frame::FrameError;
 
+use super::handshake_error::HandshakeError;
 use super::limits::{ACTIVATION_BYTES_MAX, SOCKET_PATH_BYTES_MAX};
-use super::noise::HandshakeError;
 use super::zmtp::ZmtpError;
 
 /// An error in making a link, or in sending or receiving a message.
@@ -122,7 +122,7 @@ pub enum LinkError {
     },
     /// The endpoint accepts every connection and closes it at once, before anything is sent over it.
     #[error("{endpoint} has closed every connection at once for {lasted:?}")]
-    HangsUp {
+    ClosedAtOnce {
         /// The endpoint.
         endpoint: String,
         /// The time for which it has done so.
@@ -172,17 +172,17 @@ pub enum EndError {
     #[error("the other side closed it")]
     Closed,
     /// Nothing was received for this time.
-    #[error("nothing was heard for {0:?}")]
-    Silence(Duration),
+    #[error("nothing was received for {0:?}")]
+    HeartbeatTimeout(Duration),
     /// The peer did not complete the ZMTP greeting in time.
     #[error("no ZMTP greeting within {0:?}")]
-    Late(Duration),
+    GreetingTimeout(Duration),
     /// The bytes were not ZMTP, or declared more than any message has.
     #[error(transparent)]
     Zmtp(#[from] ZmtpError),
     /// Data came over a connection that carries only heartbeats.
-    #[error("something else than signs of life came")]
-    Speech,
+    #[error("data came on a heartbeat connection")]
+    UnexpectedData,
     /// The bytes were not sealed with the key.
     #[error("a sealed message was forged or damaged")]
     Seal,
@@ -193,7 +193,7 @@ pub enum EndError {
 
 /// The kind of evidence that a peer cannot be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Absence {
+pub enum UnreachableKind {
     /// The peer's operating system refuses the connection, because nothing listens there: the process has ended.
     Refused,
     /// Nothing is received: the process or its machine has stopped, or the network between is cut.
@@ -212,7 +212,7 @@ impl LinkError {
     }
 
     /// True if a connection was accepted and then closed before anything was sent over it.
-    pub(crate) fn was_hung_up(&self) -> bool {
+    pub(crate) fn was_closed_at_once(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
         let kind =
             |kind: &io::ErrorKind| matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected);
@@ -226,35 +226,35 @@ impl LinkError {
     }
 
     /// The error and its causes, in words.
-    pub(crate) fn in_words(&self) -> String {
+    pub(crate) fn chain_text(&self) -> String {
         let causes = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
         causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
 
-    /// The kind of absence that the error shows. `None` if it does not show that frames cannot reach the peer.
-    pub fn absence(&self) -> Option<Absence> {
+    /// The kind of evidence that the error gives. `None` if it does not show that frames cannot reach the peer.
+    pub fn unreachable_kind(&self) -> Option<UnreachableKind> {
         use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, TimedOut};
         match self {
-            // This may pass. If it does not, the route reports `HangsUp`.
-            _ if self.was_hung_up() => None,
-            Self::HangsUp { .. } => Some(Absence::Barred),
-            Self::Connect { cause, .. } if cause.kind() == ConnectionRefused => Some(Absence::Refused),
+            // This may pass. If it does not, the route reports `ClosedAtOnce`.
+            _ if self.was_closed_at_once() => None,
+            Self::ClosedAtOnce { .. } => Some(UnreachableKind::Barred),
+            Self::Connect { cause, .. } if cause.kind() == ConnectionRefused => Some(UnreachableKind::Refused),
             // The socket's directory is removed when its process ends, and is never made again under that name.
             Self::Connect { endpoint, cause } if endpoint.starts_with("ipc:") && cause.kind() == NotFound => {
-                Some(Absence::Refused)
+                Some(UnreachableKind::Refused)
             }
             Self::Connect { cause, .. } if matches!(cause.kind(), HostUnreachable | NetworkUnreachable | TimedOut) => {
-                Some(Absence::Silence)
+                Some(UnreachableKind::Silence)
             }
-            Self::Silent { .. } => Some(Absence::Silence),
+            Self::Silent { .. } => Some(UnreachableKind::Silence),
             Self::Connect { .. }
             | Self::Handshake { .. }
             | Self::Endpoint { .. }
             | Self::NotOurs { .. }
             | Self::KeyMissing { .. }
-            | Self::Lost { cause: EndError::Speech | EndError::Late(_) | EndError::Zmtp(_), .. } => {
-                Some(Absence::Barred)
-            }
+            | Self::Lost {
+                cause: EndError::UnexpectedData | EndError::GreetingTimeout(_) | EndError::Zmtp(_), ..
+            } => Some(UnreachableKind::Barred),
             _ => None,
         }
     }
@@ -265,8 +265,8 @@ impl LinkError {
 pub struct Unreachable {
     /// The endpoint at which it should take frames.
     pub endpoint: String,
-    /// The kind of absence.
-    pub absence: Absence,
+    /// The kind of evidence.
+    pub kind: UnreachableKind,
     /// The error in words.
     pub cause: String,
 }
@@ -276,7 +276,7 @@ pub struct Unreachable {
 impl Unreachable {
     /// The peer at `endpoint`, if `error` shows that frames cannot reach it.
     pub(crate) fn by(endpoint: &str, error: &LinkError) -> Option<Self> {
-        Some(Self { endpoint: endpoint.to_owned(), absence: error.absence()?, cause: error.in_words() })
+        Some(Self { endpoint: endpoint.to_owned(), kind: error.unreachable_kind()?, cause: error.chain_text() })
     }
 }
 

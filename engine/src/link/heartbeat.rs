@@ -5,44 +5,47 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::error::EndError;
-use super::limits::{PING_EVERY, SILENCE_MAX};
+use super::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
 
 /// The byte of a heartbeat.
-const SIGN: u8 = 0;
+const BEAT: u8 = 0;
 
 /// Waits for the first heartbeat of the process that accepted the connection.
-pub(super) async fn begin(stream: &mut (impl AsyncRead + Unpin)) -> Result<(), EndError> {
-    let mut signs = [SIGN; 16];
-    match timeout(SILENCE_MAX, stream.read(&mut signs)).await.map_err(|_| EndError::Silence(SILENCE_MAX))?? {
+pub(super) async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Result<(), EndError> {
+    let mut beats = [BEAT; 16];
+    match timeout(HEARTBEAT_TIMEOUT, stream.read(&mut beats))
+        .await
+        .map_err(|_| EndError::HeartbeatTimeout(HEARTBEAT_TIMEOUT))??
+    {
         0 => Err(EndError::Closed),
-        count if signs[..count].iter().all(|sign| *sign == SIGN) => Ok(()),
-        _ => Err(EndError::Speech),
+        count if beats[..count].iter().all(|beat| *beat == BEAT) => Ok(()),
+        _ => Err(EndError::UnexpectedData),
     }
 }
 
 /// Sends heartbeats and waits for those of the other side, until either fails.
-pub(super) async fn keep(stream: impl AsyncRead + AsyncWrite) -> EndError {
+pub(super) async fn exchange(stream: impl AsyncRead + AsyncWrite) -> EndError {
     let (mut read, mut write) = tokio::io::split(stream);
-    let hear = async {
+    let receiving = async {
         loop {
-            if let Err(end) = begin(&mut read).await {
+            if let Err(end) = receive(&mut read).await {
                 return end;
             }
         }
     };
-    let give = async {
-        let mut ticks = interval(PING_EVERY);
+    let sending = async {
+        let mut ticks = interval(HEARTBEAT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(cause) = write.write_all(&[SIGN]).await {
+            if let Err(cause) = write.write_all(&[BEAT]).await {
                 return cause.into();
             }
         }
     };
     tokio::select! {
-        end = hear => end,
-        end = give => end,
+        end = receiving => end,
+        end = sending => end,
     }
 }
 
@@ -54,33 +57,33 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_gives_signs_is_alive_and_who_stops_is_not() {
+    async fn a_peer_that_sends_heartbeats_is_alive_and_a_stopped_one_times_out() {
         let (near, far) = duplex(64);
         let far = async {
             tokio::select! {
-                end = keep(far) => Some(end),
-                () = sleep(100 * PING_EVERY) => None,
+                end = exchange(far) => Some(end),
+                () = sleep(100 * HEARTBEAT_INTERVAL) => None,
             }
         };
         let started = Instant::now();
-        let (end, alive) = tokio::join!(keep(near), async {
+        let (end, alive) = tokio::join!(exchange(near), async {
             let ended = far.await;
             assert!(ended.is_none(), "{ended:?}");
             started.elapsed()
         });
         assert!(matches!(end, EndError::Closed), "{end:?}");
-        assert_eq!(alive, 100 * PING_EVERY);
+        assert_eq!(alive, 100 * HEARTBEAT_INTERVAL);
         let (near, _stopped) = duplex(64);
         let stopped = Instant::now();
-        assert!(matches!(keep(near).await, EndError::Silence(_)));
-        assert_eq!(stopped.elapsed(), SILENCE_MAX);
+        assert!(matches!(exchange(near).await, EndError::HeartbeatTimeout(_)));
+        assert_eq!(stopped.elapsed(), HEARTBEAT_TIMEOUT);
     }
 
     #[tokio::test]
-    async fn who_says_something_is_none_of_ours() {
+    async fn data_on_a_heartbeat_connection_is_an_error() {
         let (mut near, mut far) = duplex(64);
         far.write_all(b"GET /").await.unwrap();
-        assert!(matches!(begin(&mut near).await, Err(EndError::Speech)));
-        assert!(matches!(keep(far).await, EndError::Closed | EndError::Silence(_)));
+        assert!(matches!(receive(&mut near).await, Err(EndError::UnexpectedData)));
+        assert!(matches!(exchange(far).await, EndError::Closed | EndError::HeartbeatTimeout(_)));
     }
 }

@@ -15,24 +15,24 @@ pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 pub const IN_FLIGHT_MESSAGES_MAX: usize = 256;
 
 /// Longest time for connecting, with all handshakes: the hosts of one pipeline are on one network. This and
-/// [`SILENCE_MAX`] together are the time after which a stopped peer is noticed: two seconds of the three that a stream
-/// may pause then.
+/// [`HEARTBEAT_TIMEOUT`] together are the time after which a stopped peer is noticed: two seconds of the three that a
+/// stream may pause then.
 pub const CONNECT_WAIT_MAX: Duration = Duration::from_millis(800);
 /// After this time without an answer, a second attempt to connect starts next to the first: the system repeats a lost
 /// TCP SYN only after a second.
 pub const CONNECT_AGAIN: Duration = Duration::from_millis(250);
 /// A peer that has closed every connection at once for this time cannot be reached. A process that ends and a network
 /// that recovers take less.
-pub const HANGS_UP_MAX: Duration = Duration::from_secs(2);
+pub const CLOSED_AT_ONCE_MAX: Duration = Duration::from_secs(2);
 /// Longest time that a send waits for room in the queue. After that the peer counts as stalled.
 pub const SEND_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Longest time for a new connection to complete the key handshake, and then again to complete the ZMTP greeting.
 pub const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Interval between heartbeats. On one machine they are always sent, between machines only while nothing else is sent.
-pub const PING_EVERY: Duration = Duration::from_millis(150);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(150);
 /// A connection without a byte for this time counts as dead. It is eight heartbeats, so that a process that waits for a
 /// processor, behind a build and more compute threads than there are cores, does not count as stopped.
-pub const SILENCE_MAX: Duration = Duration::from_millis(1200);
+pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(1200);
 /// Pause after a failed accept, so that a process out of file descriptors does not spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// At most one log line about refused connections in this time. The next line gives the number of refusals between.

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn activations_beside_a_refusal_are_refused_on_both_sides() {
+    fn activations_with_a_refusal_are_refused_on_both_sides() {
         let values = Bytes::from_static(&[0; 4]);
         assert!(matches!(to_parts(&refusal(), values.clone()), Err(LinkError::Frame(FrameError::Activations { .. }))));
         let (header, _) = to_parts(&refusal(), Bytes::new()).unwrap();

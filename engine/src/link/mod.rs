@@ -7,7 +7,7 @@
 //! PUSH ─▶ relay ─────── Noise over TCP, with the cluster key ────────▶ acceptor ─▶ PULL      two machines
 //! ```
 //!
-//! Both ends send heartbeats. So each of them notices within [`limits::SILENCE_MAX`] that the other's process has
+//! Both ends send heartbeats. So each of them notices within [`limits::HEARTBEAT_TIMEOUT`] that the other's process has
 //! stopped, or that nothing passes between them any more.
 //!
 //! The ZeroMQ codec receives only bytes of the same user, whom the directory's mode admits, or of a peer with the key,
@@ -21,6 +21,7 @@ mod activations;
 mod chunks;
 mod endpoint;
 mod error;
+mod handshake_error;
 mod heartbeat;
 mod in_flight;
 mod inbound;
@@ -36,11 +37,11 @@ mod task;
 mod zmtp;
 
 pub use activations::{activations_to_bytes, bytes_to_activations};
-pub use error::{Absence, EndError, LinkError, Unreachable};
+pub use error::{EndError, LinkError, Unreachable, UnreachableKind};
+pub use handshake_error::HandshakeError;
 pub use inbound::Inbound;
 pub use key::{ClusterKey, KeyError};
 pub use message::Message;
-pub use noise::HandshakeError;
 pub use outbound::Outbound;
 pub use zmtp::ZmtpError;
 

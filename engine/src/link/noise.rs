@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::chunks::{ChunkSink, ChunkSource, LENGTH_BYTES, Seal};
 use super::error::EndError;
+use super::handshake_error::{HandshakeError, PROTOCOL};
 use super::key::ClusterKey;
 use super::limits::SEAL_BYTES;
 
@@ -22,8 +23,6 @@ const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 const PROLOGUE: &[u8] = b"baton link 2";
 /// The first bytes that each side sends.
 const MAGIC: [u8; 3] = *b"BTN";
-/// The version of the bytes that follow.
-const PROTOCOL: u8 = 2;
 /// Bytes of the magic and the version.
 const HELLO_BYTES: usize = MAGIC.len() + 1;
 /// The answer to a peer that is refused for its key: a message of this one byte.
@@ -31,45 +30,11 @@ const REFUSED_KEY: u8 = b'K';
 /// Bytes in each handshake message: an ephemeral public key and the seal of an empty payload.
 const HANDSHAKE_BYTES: usize = 32 + SEAL_BYTES;
 
-/// The reason for which a handshake failed.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum HandshakeError {
-    /// The other side closed the connection, for example because it has another key.
-    #[error("it closed the connection during the key handshake: expected the same cluster key on both sides")]
-    Closed,
-    /// The first bytes are no handshake.
-    #[error("a handshake message declares {found} bytes: expected {expected}")]
-    Length {
-        /// The declared length.
-        found: usize,
-        /// The expected length.
-        expected: usize,
-    },
-    /// The message was made with another key.
-    #[error("its cluster key is another one, or it belongs to another cluster")]
-    Key,
-    /// The other side has another version.
-    #[error("it speaks protocol {found}: expected {PROTOCOL}, that of this version of baton")]
-    Protocol {
-        /// Its protocol number.
-        found: u8,
-    },
-    /// Another program listens there, or connects.
-    #[error("it is no baton process: expected the greeting BTN")]
-    Stranger,
-    /// The handshake took too long.
-    #[error("it did not finish the key handshake in time")]
-    Late,
-    /// The system's error.
-    #[error("{0}")]
-    Io(std::io::ErrorKind),
-}
-
 /// The transport keys that both directions of a sealed connection share.
 pub(super) type Cipher = Arc<StatelessTransportState>;
 
 /// Runs the handshake as the side that connects.
-pub(super) async fn greet<S>(stream: &mut S, key: &ClusterKey) -> Result<Cipher, HandshakeError>
+pub(super) async fn connect<S>(stream: &mut S, key: &ClusterKey) -> Result<Cipher, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -88,13 +53,13 @@ where
 }
 
 /// Runs the handshake as the side that was connected to. Returns only for a peer that has the key and is live.
-pub(super) async fn answer<S>(stream: &mut S, key: &ClusterKey) -> Result<Cipher, HandshakeError>
+pub(super) async fn accept<S>(stream: &mut S, key: &ClusterKey) -> Result<Cipher, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut noise = builder(key).build_responder().map_err(|_| HandshakeError::Key)?;
     let hello = read_hello(stream).await;
-    if !matches!(hello, Err(HandshakeError::Stranger)) {
+    if !matches!(hello, Err(HandshakeError::NotBaton)) {
         write_hello(stream).await?;
     }
     hello?;
@@ -116,25 +81,27 @@ pub(super) fn sealed<R, W>(
     read: R,
     write: W,
     cipher: &Cipher,
-    greeted: Greeted,
+    role: Role,
 ) -> (ChunkSource<R, Cipher>, ChunkSink<W, Cipher>)
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     // The side that connected has used its first nonce for the proof.
-    let (read_nonce, write_nonce) = match greeted {
-        Greeted::ByUs => (0, 1),
-        Greeted::ByThem => (1, 0),
+    let (read_nonce, write_nonce) = match role {
+        Role::Initiator => (0, 1),
+        Role::Responder => (1, 0),
     };
     (ChunkSource::new(read, Arc::clone(cipher), read_nonce), ChunkSink::new(write, Arc::clone(cipher), write_nonce))
 }
 
-/// The side that connected.
+/// This process's role in the handshake.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Greeted {
-    ByUs,
-    ByThem,
+pub(super) enum Role {
+    /// It connected.
+    Initiator,
+    /// It was connected to.
+    Responder,
 }
 
 fn builder(key: &ClusterKey) -> snow::Builder<'_> {
@@ -156,7 +123,7 @@ async fn read_hello(stream: &mut (impl AsyncRead + Unpin)) -> Result<(), Handsha
     match hello {
         [b'B', b'T', b'N', PROTOCOL] => Ok(()),
         [b'B', b'T', b'N', found] => Err(HandshakeError::Protocol { found }),
-        _ => Err(HandshakeError::Stranger),
+        _ => Err(HandshakeError::NotBaton),
     }
 }
 
@@ -228,17 +195,17 @@ mod tests {
     async fn pair() -> ((impl Source, impl Sink), (impl Source, impl Sink)) {
         let key = ClusterKey::generate().unwrap();
         let (mut near, mut far) = duplex(1 << 20);
-        let (greeted, answered) = tokio::join!(greet(&mut near, &key), answer(&mut far, &key));
+        let (initiator, responder) = tokio::join!(connect(&mut near, &key), accept(&mut far, &key));
         let (near_read, near_write) = tokio::io::split(near);
         let (far_read, far_write) = tokio::io::split(far);
         (
-            sealed(near_read, near_write, &greeted.unwrap(), Greeted::ByUs),
-            sealed(far_read, far_write, &answered.unwrap(), Greeted::ByThem),
+            sealed(near_read, near_write, &initiator.unwrap(), Role::Initiator),
+            sealed(far_read, far_write, &responder.unwrap(), Role::Responder),
         )
     }
 
     #[tokio::test]
-    async fn chunks_of_every_size_come_out_as_they_went_in_and_signs_of_life_do_not() {
+    async fn chunks_of_every_size_come_out_as_they_went_in_and_heartbeats_do_not() {
         let (near, far) = pair().await;
         exchange(near, far).await;
     }
@@ -247,38 +214,39 @@ mod tests {
     async fn another_key_is_refused_at_the_first_message() {
         let (ours, theirs) = (ClusterKey::generate().unwrap(), ClusterKey::generate().unwrap());
         let (mut near, mut far) = duplex(1 << 10);
-        let answered = async {
-            let answered = answer(&mut far, &theirs).await.err();
+        let responder = async {
+            let responder = accept(&mut far, &theirs).await.err();
             drop(far);
-            answered
+            responder
         };
-        let (greeted, answered) = tokio::join!(greet(&mut near, &ours), answered);
-        assert!(matches!(answered, Some(HandshakeError::Key)));
-        assert!(matches!(greeted.err(), Some(HandshakeError::Key)), "it was not told why");
+        let (initiator, responder) = tokio::join!(connect(&mut near, &ours), responder);
+        assert!(matches!(responder, Some(HandshakeError::Key)));
+        assert!(matches!(initiator.err(), Some(HandshakeError::Key)), "it does not know the reason");
     }
 
     #[tokio::test]
-    async fn another_version_and_something_else_are_told_apart() {
+    async fn another_version_and_another_program_have_different_errors() {
         let key = ClusterKey::generate().unwrap();
-        for (said, expected) in [(*b"BTN\x01", "speaks protocol 1: expected 2"), (*b"GET ", "is no baton process")] {
+        for (greeting, expected) in [(*b"BTN\x01", "speaks protocol 1: expected 2"), (*b"GET ", "is no baton process")]
+        {
             let (mut near, mut far) = duplex(1 << 10);
-            near.write_all(&said).await.unwrap();
-            let error = answer(&mut far, &key).await.err().unwrap().to_string();
+            near.write_all(&greeting).await.unwrap();
+            let error = accept(&mut far, &key).await.err().unwrap().to_string();
             assert!(error.contains(expected), "{error}");
             let (mut near, mut far) = duplex(1 << 10);
-            far.write_all(&said).await.unwrap();
-            let error = greet(&mut near, &key).await.err().unwrap().to_string();
+            far.write_all(&greeting).await.unwrap();
+            let error = connect(&mut near, &key).await.err().unwrap().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }
 
     #[tokio::test]
-    async fn a_replayed_first_message_gets_nobody_in() {
+    async fn a_replayed_first_message_is_refused() {
         let key = ClusterKey::generate().unwrap();
         let (mut near, mut tap) = duplex(1 << 10);
         let mut first = [0; HELLO_BYTES + LENGTH_BYTES + HANDSHAKE_BYTES];
         tokio::select! {
-            _ = greet(&mut near, &key) => unreachable!("nobody answers"),
+            _ = connect(&mut near, &key) => unreachable!("nobody answers"),
             read = tap.read_exact(&mut first) => { read.unwrap(); }
         }
         let (mut attacker, mut gate) = duplex(1 << 10);
@@ -289,21 +257,21 @@ mod tests {
             attacker.write_all(&[0, 16]).await.unwrap();
             attacker.write_all(&[7; 16]).await.unwrap();
         };
-        let (answered, ()) = tokio::join!(answer(&mut gate, &key), attack);
-        assert!(matches!(answered.err(), Some(HandshakeError::Key)));
+        let (responder, ()) = tokio::join!(accept(&mut gate, &key), attack);
+        assert!(matches!(responder.err(), Some(HandshakeError::Key)));
     }
 
     #[tokio::test]
     async fn a_flipped_bit_ends_the_connection() {
         let key = ClusterKey::generate().unwrap();
         let (mut near, mut far) = duplex(1 << 10);
-        let (greeted, answered) = tokio::join!(greet(&mut near, &key), answer(&mut far, &key));
-        let (greeted, answered) = (greeted.unwrap(), answered.unwrap());
+        let (initiator, responder) = tokio::join!(connect(&mut near, &key), accept(&mut far, &key));
+        let (initiator, responder) = (initiator.unwrap(), responder.unwrap());
         let mut wire = Vec::new();
-        let (_, mut sink) = sealed(tokio::io::empty(), &mut wire, &greeted, Greeted::ByUs);
+        let (_, mut sink) = sealed(tokio::io::empty(), &mut wire, &initiator, Role::Initiator);
         sink.write(b"activations").await.unwrap();
         *wire.last_mut().unwrap() ^= 1;
-        let (mut source, _) = sealed(&wire[..], tokio::io::sink(), &answered, Greeted::ByThem);
+        let (mut source, _) = sealed(&wire[..], tokio::io::sink(), &responder, Role::Responder);
         assert!(matches!(source.read().await, Err(EndError::Seal)));
     }
 }

@@ -27,7 +27,7 @@ use super::in_flight::InFlight;
 use super::key::ClusterKey;
 use super::limits::{CONNECT_AGAIN, CONNECT_WAIT_MAX, SEND_WAIT_MAX};
 use super::message::{of_parts, to_parts};
-use super::noise::{self, Cipher, Greeted};
+use super::noise::{self, Cipher, Role};
 use super::pipe::{PlainSink, PlainSource, carry_both};
 use super::runtime_dir::{self, PULL_SOCKET, RuntimeDir};
 use super::task::Task;
@@ -106,11 +106,11 @@ impl Outbound {
     async fn connect_here(endpoint: String, socket: &Path) -> Result<Self, LinkError> {
         runtime_dir::check_owner(socket)?;
         let mut stream = UnixStream::connect(socket).await.map_err(|cause| connect_error(&endpoint, cause))?;
-        if let Err(cause) = heartbeat::begin(&mut stream).await {
+        if let Err(cause) = heartbeat::receive(&mut stream).await {
             return Err(LinkError::Lost { endpoint, cause });
         }
         let pull = socket.with_file_name(PULL_SOCKET);
-        Self::to_socket(endpoint, Duration::ZERO, &pull, heartbeat::keep(stream)).await
+        Self::to_socket(endpoint, Duration::ZERO, &pull, heartbeat::exchange(stream)).await
     }
 
     /// Connects to another machine, through a relay.
@@ -260,8 +260,8 @@ async fn dial(
     let mut stream = connected.map_err(|cause| connect_error(endpoint, cause))?;
     let round_trip = began.elapsed();
     stream.set_nodelay(true).map_err(|cause| connect_error(endpoint, cause))?;
-    let greeted = noise::greet(&mut stream, key).await;
-    let cipher = greeted.map_err(|cause| LinkError::Handshake { endpoint: endpoint.to_owned(), cause })?;
+    let handshake = noise::connect(&mut stream, key).await;
+    let cipher = handshake.map_err(|cause| LinkError::Handshake { endpoint: endpoint.to_owned(), cause })?;
     Ok((stream, cipher, round_trip))
 }
 
@@ -275,7 +275,7 @@ async fn relay(listener: UnixListener, stream: TcpStream, cipher: Cipher) -> End
     let (read, write) = near.into_split();
     let (near_source, near_sink) = (PlainSource::new(read, Flow::Messages), PlainSink(write));
     let (read, write) = stream.into_split();
-    let (far_source, far_sink) = noise::sealed(read, write, &cipher, Greeted::ByUs);
+    let (far_source, far_sink) = noise::sealed(read, write, &cipher, Role::Initiator);
     carry_both((near_source, far_sink), (far_source, near_sink)).await
 }
 

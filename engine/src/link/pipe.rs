@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::EndError;
-use super::limits::{CHUNK_BYTES_MAX, HANDSHAKE_WAIT_MAX, PING_EVERY};
+use super::limits::{CHUNK_BYTES_MAX, HANDSHAKE_WAIT_MAX, HEARTBEAT_INTERVAL};
 use super::zmtp::{Flow, Zmtp};
 
 /// A source of chunks.
@@ -19,11 +19,11 @@ pub(super) trait Source {
 /// A destination of chunks.
 pub(super) trait Sink {
     /// True if the other side counts the connection as dead without heartbeats.
-    const NEEDS_SIGNS_OF_LIFE: bool;
+    const NEEDS_HEARTBEATS: bool;
     /// Writes all of `bytes`.
     async fn write(&mut self, bytes: &[u8]) -> Result<(), EndError>;
     /// Sends a heartbeat, which carries no data.
-    async fn sign_of_life(&mut self) -> Result<(), EndError>;
+    async fn heartbeat(&mut self) -> Result<(), EndError>;
 }
 
 /// The reading half of a connection within the process: bytes without a seal.
@@ -41,11 +41,11 @@ async fn carry<S: Source, T: Sink>(source: &mut S, sink: &mut T, flow: Flow) -> 
     let deadline = Instant::now() + HANDSHAKE_WAIT_MAX;
     loop {
         let chunk = if !zmtp.is_ready() {
-            timeout_at(deadline, source.read()).await.unwrap_or(Err(EndError::Late(HANDSHAKE_WAIT_MAX)))
-        } else if T::NEEDS_SIGNS_OF_LIFE {
-            match timeout(PING_EVERY, source.read()).await {
+            timeout_at(deadline, source.read()).await.unwrap_or(Err(EndError::GreetingTimeout(HANDSHAKE_WAIT_MAX)))
+        } else if T::NEEDS_HEARTBEATS {
+            match timeout(HEARTBEAT_INTERVAL, source.read()).await {
                 Ok(chunk) => chunk,
-                Err(_) => match sink.sign_of_life().await {
+                Err(_) => match sink.heartbeat().await {
                     Ok(()) => continue,
                     Err(end) => return end,
                 },
@@ -89,13 +89,13 @@ impl<R: AsyncRead + Unpin> Source for PlainSource<R> {
 // === impl PlainSink ===
 
 impl<W: AsyncWrite + Unpin> Sink for PlainSink<W> {
-    const NEEDS_SIGNS_OF_LIFE: bool = false;
+    const NEEDS_HEARTBEATS: bool = false;
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), EndError> {
         Ok(self.0.write_all(bytes).await?)
     }
 
-    async fn sign_of_life(&mut self) -> Result<(), EndError> {
+    async fn heartbeat(&mut self) -> Result<(), EndError> {
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Refusals {
 
 impl Refusals {
     /// Notes that `peer` was refused because of `cause`.
-    pub(super) fn note(&mut self, peer: &dyn Display, cause: &dyn Display) {
+    pub(super) fn record(&mut self, peer: &dyn Display, cause: &dyn Display) {
         if let Some(unwritten) = self.count(Instant::now()) {
             tracing::warn!(%peer, %cause, unwritten, "connection refused");
         }
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_one_line_a_second_that_says_how_many_there_were() {
+    fn a_flood_logs_one_line_per_second_with_the_count() {
         let (mut refusals, start) = (Refusals::default(), Instant::now());
         assert_eq!(refusals.count(start), Some(0));
         for _ in 0..5000 {

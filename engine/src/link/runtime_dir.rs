@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_its_user_gets_in_and_nothing_stays() {
+    async fn only_its_user_can_enter_and_no_files_stay() {
         let parent = tempfile::tempdir().unwrap();
         let dir = RuntimeDir::create(parent.path()).unwrap();
         let path = dir.socket("in.sock").unwrap();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_too_long_for_a_socket_says_so() {
+    fn a_path_too_long_for_a_socket_is_reported() {
         let parent = tempfile::tempdir().unwrap();
         let deep = parent.path().join("x".repeat(90));
         fs::create_dir(&deep).unwrap();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_parent_says_so() {
+    fn a_missing_parent_is_reported() {
         let error = RuntimeDir::create(Path::new("/nonexistent/baton")).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/baton"), "{error}");
     }

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_greeting_is_refused_at_its_first_wrong_byte() {
+    fn an_invalid_greeting_is_refused_at_its_first_wrong_byte() {
         assert_eq!(verdict(b"GET / HTTP/1.1"), Err(ZmtpError::Greeting));
         for (at, value) in [(9, 0), (10, 2), (12, b'C'), (31, 1)] {
             let mut greeting = greeting();

@@ -8,9 +8,9 @@ use std::time::Instant;
 use schema::record::EvictionRecord;
 use schema::{Keyspace, StageName};
 
-use super::writes::{evict, forget_evictions};
+use super::writes::{delete_evictions, evict};
 use crate::limits::{EVICT_AGAIN, QUARANTINE_FORGOTTEN};
-use crate::link::{Absence, Unreachable};
+use crate::link::{Unreachable, UnreachableKind};
 use crate::store::{LeaseId, Txn};
 use crate::view::ClusterView;
 
@@ -19,9 +19,9 @@ use crate::view::ClusterView;
 pub(crate) struct Evictions {
     last: BTreeMap<Process, Instant>,
     /// The time at which this process wrote each stage's eviction record.
-    told: BTreeMap<StageName, Instant>,
+    recorded_at: BTreeMap<StageName, Instant>,
     /// The time of the last eviction of a silent peer. `None` once another peer was reached.
-    silent: Option<Instant>,
+    last_silent: Option<Instant>,
 }
 
 /// One run of a stage, as far as others can tell: the stage, its endpoint, and its process id on its host.
@@ -43,35 +43,36 @@ impl Evictions {
         (by, lease): (String, LeaseId),
         now: Instant,
     ) -> Option<Txn> {
-        let Unreachable { endpoint, absence, cause } = found;
+        let Unreachable { endpoint, kind, cause } = found;
         let lately = |last: Instant| now.saturating_duration_since(last) < EVICT_AGAIN;
         self.last.retain(|_, last| lately(*last));
         let (id, claim) = view.claims.iter().rev().find(|(_, claim)| claim.value.endpoint == *endpoint)?;
-        let is_silent = *absence != Absence::Refused;
+        let is_silent = *kind != UnreachableKind::Refused;
         let stage = &claim.value.stage;
         let process = (stage.clone(), endpoint.clone(), view.stages.get(stage).map_or(0, |stage| stage.value.pid));
-        if self.last.contains_key(&process) || (is_silent && self.silent.is_some_and(lately)) {
+        if self.last.contains_key(&process) || (is_silent && self.last_silent.is_some_and(lately)) {
             return None;
         }
-        self.silent = is_silent.then_some(now).or(self.silent);
+        self.last_silent = is_silent.then_some(now).or(self.last_silent);
         self.last.insert(process, now);
-        self.told.insert(stage.clone(), now);
+        self.recorded_at.insert(stage.clone(), now);
         let why = EvictionRecord { by, endpoint: endpoint.clone(), cause: cause.clone() };
         Some(evict(keyspace, stage, (*id, claim.mod_revision), &why, lease))
     }
 
     /// Deletes this process's eviction records from the store once they are [`QUARANTINE_FORGOTTEN`] old.
     pub(crate) fn forget(&mut self, keyspace: &Keyspace, view: &ClusterView, now: Instant) -> Option<Txn> {
-        let is_old = |told: &Instant| now.saturating_duration_since(*told) >= QUARANTINE_FORGOTTEN;
-        let old: Vec<_> = self.told.iter().filter(|(_, told)| is_old(told)).map(|(stage, _)| stage.clone()).collect();
-        self.told.retain(|_, told| !is_old(told));
+        let is_old = |recorded: &Instant| now.saturating_duration_since(*recorded) >= QUARANTINE_FORGOTTEN;
+        let old: Vec<_> =
+            self.recorded_at.iter().filter(|(_, recorded)| is_old(recorded)).map(|(stage, _)| stage.clone()).collect();
+        self.recorded_at.retain(|_, recorded| !is_old(recorded));
         let old: Vec<_> = old.into_iter().filter(|stage| view.evictions.contains_key(stage)).collect();
-        (!old.is_empty()).then(|| forget_evictions(keyspace, &old))
+        (!old.is_empty()).then(|| delete_evictions(keyspace, &old))
     }
 
     /// Notes that a peer was reached: this process is not the one that is cut off.
     pub(crate) fn reached(&mut self) {
-        self.silent = None;
+        self.last_silent = None;
     }
 }
 
@@ -95,27 +96,27 @@ mod tests {
         ClusterView { claims: [versioned(0), versioned(1)].into(), ..ClusterView::default() }
     }
 
-    fn found(endpoint: &str, absence: Absence) -> Unreachable {
-        Unreachable { endpoint: endpoint.to_owned(), absence, cause: String::new() }
+    fn found(endpoint: &str, kind: UnreachableKind) -> Unreachable {
+        Unreachable { endpoint: endpoint.to_owned(), kind, cause: String::new() }
     }
 
     #[test]
-    fn who_hears_nothing_of_two_strikes_off_one_and_who_was_struck_off_is_left_alone_for_a_while() {
+    fn of_two_silent_stages_one_is_evicted_and_no_stage_twice_in_a_row() {
         let (mut evictions, keyspace, now) =
             (Evictions::default(), Keyspace::new(&"home".parse().expect("a legal name")), Instant::now());
-        let mut evict = |endpoint, absence, seconds| {
+        let mut evict = |endpoint, kind, seconds| {
             let at = now + Duration::from_secs(seconds);
-            evictions.evict(&keyspace, &view(), &found(endpoint, absence), ("a".to_owned(), LeaseId(7)), at).is_some()
+            evictions.evict(&keyspace, &view(), &found(endpoint, kind), ("a".to_owned(), LeaseId(7)), at).is_some()
         };
-        assert!(!evict("ipc:///9", Absence::Refused, 0), "no such claim");
-        assert!(evict("ipc:///0", Absence::Silence, 0));
-        assert!(!evict("ipc:///0", Absence::Silence, 3) && !evict("ipc:///0", Absence::Refused, 3));
-        assert!(!evict("ipc:///1", Absence::Silence, 3), "it is we whom nobody hears");
-        assert!(evict("ipc:///1", Absence::Refused, 3), "its system says so");
-        assert!(evict("ipc:///0", Absence::Silence, EVICT_AGAIN.as_secs()));
+        assert!(!evict("ipc:///9", UnreachableKind::Refused, 0), "no such claim");
+        assert!(evict("ipc:///0", UnreachableKind::Silence, 0));
+        assert!(!evict("ipc:///0", UnreachableKind::Silence, 3) && !evict("ipc:///0", UnreachableKind::Refused, 3));
+        assert!(!evict("ipc:///1", UnreachableKind::Silence, 3), "this process may be the one that is cut off");
+        assert!(evict("ipc:///1", UnreachableKind::Refused, 3), "its system refuses the connection");
+        assert!(evict("ipc:///0", UnreachableKind::Silence, EVICT_AGAIN.as_secs()));
         evictions.reached();
         let at = now + EVICT_AGAIN + Duration::from_secs(4);
-        let silent = found("ipc:///1", Absence::Silence);
+        let silent = found("ipc:///1", UnreachableKind::Silence);
         assert!(evictions.evict(&keyspace, &view(), &silent, ("a".to_owned(), LeaseId(7)), at).is_some());
     }
 }

@@ -79,11 +79,11 @@ pub(crate) fn mark_to_write(
         (Some(mark), None) => {
             // Members that proved the key show that their mark was deleted.
             let has_members = !view.stages.is_empty() || !view.gateways.is_empty();
-            if let Some((stage, _)) = view.strangers.first_key_value().filter(|_| !has_members) {
+            if let Some((stage, _)) = view.unproven_stages.first_key_value().filter(|_| !has_members) {
                 return Err(KeyMismatch::Alone { members: format!("stage {stage} and perhaps others") });
             }
-            let spoilt = view.spoilt(&Key::KeyMark);
-            Ok(Some(write_key_mark(keyspace, &mark, spoilt)))
+            let unusable = view.unusable_revision(&Key::KeyMark);
+            Ok(Some(write_key_mark(keyspace, &mark, unusable)))
         }
     }
 }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_key_is_marked_and_another_or_none_is_refused_from_then_on() {
+    fn the_first_key_sets_the_mark_and_another_or_none_is_refused() {
         let (secret, other) = (ClusterKey::generate().unwrap(), ClusterKey::generate().unwrap());
         let empty = ClusterView::default();
         assert!(matches!(mark_to_write(&keyspace(), &empty, Some(&secret)), Ok(Some(_))));
@@ -132,10 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_not_brought_into_a_cluster_that_runs_without_one_and_a_lost_mark_is_written_again() {
+    fn a_cluster_without_a_key_accepts_none_and_a_lost_mark_is_written_again() {
         let secret = ClusterKey::generate().unwrap();
-        let stranger = Versioned { value: "no proof".to_owned(), mod_revision: 1 };
-        let keyless = ClusterView { strangers: [(name("a"), stranger.clone())].into(), ..ClusterView::default() };
+        let unproven = Versioned { value: "no proof".to_owned(), mod_revision: 1 };
+        let keyless = ClusterView { unproven_stages: [(name("a"), unproven.clone())].into(), ..ClusterView::default() };
         let error = mark_to_write(&keyspace(), &keyless, Some(&secret)).unwrap_err().to_string();
         assert!(error.contains("stage a and perhaps others"), "{error}");
         let member = Versioned { value: stage(1), mod_revision: 1 };

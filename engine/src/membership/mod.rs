@@ -19,8 +19,8 @@ pub use publisher::{Publisher, read_view};
 pub(crate) use quarantine::Quarantine;
 #[cfg(test)]
 pub(crate) use recall::Recall;
-pub(crate) use writes::put_back;
+pub(crate) use writes::restore;
 pub use writes::{
-    claim, delete_pin, evict, forget_starts, leave_claims, mark_claim, note, note_start, propose, put_pin,
-    register_stage, report_stage, write_gateway, write_model,
+    claim, clear_starts, count_start, delete_claims, delete_pin, evict, propose, put_pin, register_stage, report_stage,
+    update_claim, write_gateway, write_model, write_pin_statuses,
 };

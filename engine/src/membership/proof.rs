@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_tells_keys_apart_and_does_not_show_them() {
+    fn a_mark_differs_by_key_and_does_not_show_it() {
         let (one, other) = (ClusterKey::generate().unwrap(), ClusterKey::generate().unwrap());
         assert_eq!(mark_of(&one), mark_of(&one.clone()));
         assert_ne!(mark_of(&one), mark_of(&other));

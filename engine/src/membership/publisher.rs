@@ -36,12 +36,12 @@ impl Publisher {
         let snapshot = store.read(keyspace.prefix()).await?;
         let mut mirror = Mirror::new(keyspace, secret, snapshot);
         let (publish, views) = watch::channel(Arc::new(mirror.view(Instant::now())));
-        let (said, alarms) = watch::channel(Vec::new());
-        let asked = store.clone();
-        let asking = async move {
+        let (publish_alarms, alarms) = watch::channel(Vec::new());
+        let alarm_store = store.clone();
+        let polling_alarms = async move {
             loop {
-                if let Ok(alarms) = asked.alarms().await {
-                    said.send_if_modified(|last| (*last != alarms).then(|| *last = alarms).is_some());
+                if let Ok(alarms) = alarm_store.alarms().await {
+                    publish_alarms.send_if_modified(|last| (*last != alarms).then(|| *last = alarms).is_some());
                 }
                 tokio::time::sleep(ALARMS_EVERY).await;
             }
@@ -60,7 +60,7 @@ impl Publisher {
                 if let Ok(snapshot) = store.read(mirror.keyspace.prefix()).await {
                     is_away = false;
                     info!(revision = snapshot.revision.0, "the store answers");
-                    mirror.read_again(snapshot);
+                    mirror.replace(snapshot);
                     publish.send_replace(Arc::new(mirror.view(Instant::now())));
                 }
             }
@@ -68,7 +68,7 @@ impl Publisher {
         let task = tokio::spawn(async move {
             tokio::select! {
                 () = following => {}
-                () = asking => {}
+                () = polling_alarms => {}
             }
         });
         Ok(Self { views, task })
@@ -121,13 +121,13 @@ async fn follow(
             }
         }
         let view = mirror.view(Instant::now());
-        tell_complaints(&view, &publish.borrow());
+        log_complaints(&view, &publish.borrow());
         publish.send_replace(Arc::new(view));
     }
 }
 
 /// Logs the complaints of `view` that are not in `before`.
-fn tell_complaints(view: &ClusterView, before: &ClusterView) {
+fn log_complaints(view: &ClusterView, before: &ClusterView) {
     for complaint in view.complaints.iter().filter(|complaint| !before.complaints.contains(complaint)) {
         warn!(key = complaint.key, reason = complaint.reason, "a value in the store cannot be used");
     }
@@ -163,12 +163,12 @@ impl Mirror {
             alarms: Vec::new(),
             recall: Recall::default(),
         };
-        mirror.read_again(snapshot);
+        mirror.replace(snapshot);
         mirror
     }
 
     /// Replaces all entries by those of a whole read. Changes are followed from its revision on.
-    pub(crate) fn read_again(&mut self, snapshot: Snapshot) {
+    pub(crate) fn replace(&mut self, snapshot: Snapshot) {
         self.revision = snapshot.revision.0;
         self.entries = snapshot.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
     }

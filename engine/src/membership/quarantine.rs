@@ -9,7 +9,7 @@ use crate::limits::{QUARANTINE_FORGOTTEN, QUARANTINE_MAX, QUARANTINE_MIN};
 /// A stage's quarantine.
 #[derive(Debug, Default)]
 pub(crate) struct Quarantine {
-    struck: Option<Instant>,
+    evicted_at: Option<Instant>,
     pause: Duration,
 }
 
@@ -18,14 +18,14 @@ pub(crate) struct Quarantine {
 impl Quarantine {
     /// Notes that the stage was evicted.
     pub(crate) fn evicted(&mut self, now: Instant) {
-        let lately = self.struck.is_some_and(|last| now.saturating_duration_since(last) < QUARANTINE_FORGOTTEN);
+        let lately = self.evicted_at.is_some_and(|last| now.saturating_duration_since(last) < QUARANTINE_FORGOTTEN);
         self.pause = if lately { (2 * self.pause).min(QUARANTINE_MAX) } else { QUARANTINE_MIN };
-        self.struck = Some(now);
+        self.evicted_at = Some(now);
     }
 
     /// The time left in quarantine. `None` if the stage may come back.
     pub(crate) fn left(&self, now: Instant) -> Option<Duration> {
-        let left = (self.struck? + self.pause).checked_duration_since(now)?;
+        let left = (self.evicted_at? + self.pause).checked_duration_since(now)?;
         (!left.is_zero()).then_some(left)
     }
 }
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_struck_off_again_and_again_stays_away_for_longer_up_to_a_bound() {
+    fn each_further_eviction_makes_the_quarantine_longer_up_to_a_bound() {
         let (mut quarantine, mut now) = (Quarantine::default(), Instant::now());
         assert_eq!(quarantine.left(now), None);
         let mut expected = QUARANTINE_MIN;

@@ -63,7 +63,7 @@ fn is_empty(view: &ClusterView) -> bool {
 fn recall_model(view: &mut ClusterView, last: &ClusterView) {
     let Some(model) = &last.model else { return };
     let instead = match &view.model {
-        None => view.spoilt(&Key::Model),
+        None => view.unusable_revision(&Key::Model),
         Some(other) if other.value.fingerprint != model.value.fingerprint && last.serving().is_ok() => {
             let reason = format!(
                 "another model, {}, was written over {}, which is served: it is put back; to serve another model, stop all \
@@ -71,7 +71,7 @@ fn recall_model(view: &mut ClusterView, last: &ClusterView) {
                 other.value.name, model.value.name
             );
             let revision = other.mod_revision;
-            view.complain_of(&Key::Model, &reason);
+            view.add_complaint(&Key::Model, &reason);
             Some(revision)
         }
         Some(_) => return,
@@ -83,7 +83,7 @@ fn recall_model(view: &mut ClusterView, last: &ClusterView) {
 fn recall_placement(view: &mut ClusterView, last: &ClusterView) {
     let Some(placement) = &last.placement else { return };
     let instead = match &view.placement {
-        None => view.spoilt(&Key::Placement),
+        None => view.unusable_revision(&Key::Placement),
         Some(older) if older.value.generation() < placement.value.generation() => Some(older.mod_revision),
         Some(_) => return,
     };
@@ -106,21 +106,17 @@ fn recall_processes(view: &mut ClusterView, last: &ClusterView) {
     let lost: Vec<_> = stages.chain(gateways).chain(claims).filter(is_lost).collect();
     for key in lost {
         match &key {
-            Key::Stage(stage) => put_back(&mut view.stages, &last.stages, stage),
-            Key::Gateway(slot) => put_back(&mut view.gateways, &last.gateways, slot),
-            Key::Claim(generation, slot) => put_back(&mut view.claims, &last.claims, &(*generation, *slot)),
+            Key::Stage(stage) => restore(&mut view.stages, &last.stages, stage),
+            Key::Gateway(slot) => restore(&mut view.gateways, &last.gateways, slot),
+            Key::Claim(generation, slot) => restore(&mut view.claims, &last.claims, &(*generation, *slot)),
             _ => {}
         }
-        let instead = view.spoilt(&key);
+        let instead = view.unusable_revision(&key);
         view.recalled.insert(key, instead);
     }
 }
 
-fn put_back<K: Ord + Clone, T: Clone>(
-    now: &mut BTreeMap<K, Versioned<T>>,
-    before: &BTreeMap<K, Versioned<T>>,
-    key: &K,
-) {
+fn restore<K: Ord + Clone, T: Clone>(now: &mut BTreeMap<K, Versioned<T>>, before: &BTreeMap<K, Versioned<T>>, key: &K) {
     now.extend(before.get(key).map(|record| (key.clone(), record.clone())));
 }
 
@@ -161,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_emptied_store_is_remembered_until_it_is_written_again_but_not_for_ever() {
+    fn the_records_of_an_emptied_store_are_recalled_for_a_limited_time() {
         let (mut recall, now) = (Recall::default(), Instant::now());
         assert!(recall.complete(bare(1), now).recalled.is_empty(), "nothing was there");
         assert_eq!(recall.complete(whole(20, 3), now), whole(20, 3));
@@ -178,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_goes_from_a_store_that_stays_is_not_remembered() {
+    fn a_process_that_leaves_an_intact_store_is_not_recalled() {
         let (mut recall, now) = (Recall::default(), Instant::now());
         recall.complete(whole(20, 3), now);
         let gone = ClusterView { claims: [].into(), stages: [].into(), ..whole(21, 3) };
@@ -187,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_or_spoilt_model_and_placement_are_put_back_over_what_stands_there() {
+    fn a_lost_or_unusable_model_and_placement_are_restored() {
         let (mut recall, now) = (Recall::default(), Instant::now());
         recall.complete(whole(20, 3), now);
         let unusable = [(Key::Placement, versioned("unreadable".to_owned(), 22))].into();
@@ -200,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_models_the_one_that_is_served_wins_and_the_other_is_named() {
+    fn a_model_written_over_the_served_one_is_replaced_and_named() {
         let (mut recall, now) = (Recall::default(), Instant::now());
         recall.complete(whole(20, 3), now);
         let other =
@@ -215,6 +211,6 @@ mod tests {
         );
         let mut idle = Recall::default();
         idle.complete(ClusterView { claims: [].into(), ..whole(20, 3) }, now);
-        assert_eq!(idle.complete(view.clone(), now).model, view.model, "nobody serves the old one");
+        assert_eq!(idle.complete(view.clone(), now).model, view.model, "no stage serves the old one");
     }
 }

@@ -9,7 +9,7 @@ use schema::{Generation, Key, Keyspace, StageName};
 use serde::Serialize;
 
 use crate::limits::GATEWAYS_MAX;
-use crate::planner::Note;
+use crate::planner::PinStatusWrite;
 use crate::store::{Compare, LeaseId, Revision, Txn, Write};
 
 fn put(keyspace: &Keyspace, key: &Key, value: &impl Serialize, lease: Option<LeaseId>) -> Write {
@@ -20,7 +20,7 @@ fn put(keyspace: &Keyspace, key: &Key, value: &impl Serialize, lease: Option<Lea
 
 /// Restores a record that the store has lost, provided it is still lost: the key is absent, or holds the value that was
 /// seen there at revision `instead`.
-pub(crate) fn put_back(
+pub(crate) fn restore(
     keyspace: &Keyspace,
     key: &Key,
     value: &impl Serialize,
@@ -30,39 +30,39 @@ pub(crate) fn put_back(
     Txn { compares: vec![as_seen(keyspace, key, instead)], writes: vec![put(keyspace, key, value, lease)] }
 }
 
-/// Writes the mark of the cluster key, provided there is none, or only the unusable one of revision `spoilt`.
-pub(super) fn write_key_mark(keyspace: &Keyspace, mark: &KeyMark, spoilt: Option<u64>) -> Txn {
-    let compares = vec![as_seen(keyspace, &Key::KeyMark, spoilt)];
+/// Writes the mark of the cluster key, provided there is none, or only the unusable one of revision `unusable`.
+pub(super) fn write_key_mark(keyspace: &Keyspace, mark: &KeyMark, unusable: Option<u64>) -> Txn {
+    let compares = vec![as_seen(keyspace, &Key::KeyMark, unusable)];
     Txn { compares, writes: vec![put(keyspace, &Key::KeyMark, mark, None)] }
 }
 
-/// Writes the cluster's model, unless there is one. `spoilt` is the revision of an unusable value in its place.
-pub fn write_model(keyspace: &Keyspace, model: &ModelRecord, spoilt: Option<u64>) -> Txn {
-    let compares = vec![as_seen(keyspace, &Key::Model, spoilt)];
+/// Writes the cluster's model, unless there is one. `unusable` is the revision of an unusable value in its place.
+pub fn write_model(keyspace: &Keyspace, model: &ModelRecord, unusable: Option<u64>) -> Txn {
+    let compares = vec![as_seen(keyspace, &Key::Model, unusable)];
     Txn { compares, writes: vec![put(keyspace, &Key::Model, model, None)] }
 }
 
-/// Registers stage `name`, unless the name is taken. `spoilt` is the revision of an unusable value in its place.
+/// Registers stage `name`, unless the name is taken. `unusable` is the revision of an unusable value in its place.
 pub fn register_stage(
     keyspace: &Keyspace,
     name: &StageName,
     record: &StageRecord,
-    spoilt: Option<u64>,
+    unusable: Option<u64>,
     lease: LeaseId,
 ) -> Txn {
     let key = Key::Stage(name.clone());
-    let compares = vec![as_seen(keyspace, &key, spoilt)];
+    let compares = vec![as_seen(keyspace, &key, unusable)];
     let no_eviction = Write::Delete { key: keyspace.name(&Key::Eviction(name.clone())) };
     Txn { compares, writes: vec![put(keyspace, &key, record, Some(lease)), no_eviction] }
 }
 
 /// Writes the count of starts of stage `name`.
-pub fn note_start(keyspace: &Keyspace, name: &StageName, starts: &StartsRecord, lease: LeaseId) -> Txn {
+pub fn count_start(keyspace: &Keyspace, name: &StageName, starts: &StartsRecord, lease: LeaseId) -> Txn {
     Txn { compares: vec![], writes: vec![put(keyspace, &Key::Starts(name.clone()), starts, Some(lease))] }
 }
 
 /// Deletes the count of starts of stage `name`.
-pub fn forget_starts(keyspace: &Keyspace, name: &StageName) -> Txn {
+pub fn clear_starts(keyspace: &Keyspace, name: &StageName) -> Txn {
     Txn { compares: vec![], writes: vec![Write::Delete { key: keyspace.name(&Key::Starts(name.clone())) }] }
 }
 
@@ -88,19 +88,24 @@ pub fn write_gateway(
     Txn { compares, writes: vec![put(keyspace, &Key::Gateway(slot), record, Some(lease))] }
 }
 
-/// Makes `placement` the newest and writes `notes` about the pins it was made by, provided the placement that it
-/// replaces (by revision; `None`: there is none) and the pins are unchanged.
-pub fn propose(keyspace: &Keyspace, placement: &Placement, replacing: Option<u64>, notes: &[Note]) -> Txn {
-    let mut txn = note(keyspace, notes);
+/// Makes `placement` the newest and writes `status_writes` about the pins it was made by, provided the placement that
+/// it replaces (by revision; `None`: there is none) and the pins are unchanged.
+pub fn propose(
+    keyspace: &Keyspace,
+    placement: &Placement,
+    replacing: Option<u64>,
+    status_writes: &[PinStatusWrite],
+) -> Txn {
+    let mut txn = write_pin_statuses(keyspace, status_writes);
     txn.compares.push(as_seen(keyspace, &Key::Placement, replacing));
     txn.writes.push(put(keyspace, &Key::Placement, placement, None));
     txn
 }
 
 /// Writes the statuses of pins, provided each pin and its stored status are as they were seen.
-pub fn note(keyspace: &Keyspace, notes: &[Note]) -> Txn {
+pub fn write_pin_statuses(keyspace: &Keyspace, status_writes: &[PinStatusWrite]) -> Txn {
     let mut txn = Txn::default();
-    for Note { stage, status, pin, seen } in notes {
+    for PinStatusWrite { stage, status, pin, seen } in status_writes {
         let beside = Key::PinStatus(stage.clone());
         txn.compares.push(as_seen(keyspace, &Key::Pin(stage.clone()), *pin));
         txn.compares.push(as_seen(keyspace, &beside, *seen));
@@ -134,12 +139,12 @@ fn as_seen(keyspace: &Keyspace, key: &Key, revision: Option<u64>) -> Compare {
 }
 
 /// Claims `slot` of `generation`, provided the placement (by revision) stands and the slot is free, or holds the
-/// unusable value of revision `spoilt`. The same transaction deletes the stage's older claims.
+/// unusable value of revision `unusable`. The same transaction deletes the stage's older claims.
 pub fn claim(
     keyspace: &Keyspace,
     (generation, slot): (Generation, u32),
     record: &ClaimRecord,
-    (placement_revision, spoilt): (u64, Option<u64>),
+    (placement_revision, unusable): (u64, Option<u64>),
     older: &[(Generation, u32)],
     lease: LeaseId,
 ) -> Txn {
@@ -147,7 +152,7 @@ pub fn claim(
     let placement = keyspace.name(&Key::Placement);
     let compares = vec![
         Compare::Unchanged { key: placement, mod_revision: Revision(placement_revision) },
-        as_seen(keyspace, &key, spoilt),
+        as_seen(keyspace, &key, unusable),
     ];
     let mut writes = vec![put(keyspace, &key, record, Some(lease))];
     writes.extend(older.iter().filter(|older| **older != (generation, slot)).map(|id| delete_claim(keyspace, *id)));
@@ -155,7 +160,7 @@ pub fn claim(
 }
 
 /// Writes a claim's new state, provided the claim is there. The same transaction deletes the stage's older claims.
-pub fn mark_claim(
+pub fn update_claim(
     keyspace: &Keyspace,
     (generation, slot): (Generation, u32),
     record: &ClaimRecord,
@@ -190,13 +195,13 @@ pub fn evict(
 }
 
 /// Deletes the eviction records of these stages.
-pub(super) fn forget_evictions(keyspace: &Keyspace, stages: &[StageName]) -> Txn {
+pub(super) fn delete_evictions(keyspace: &Keyspace, stages: &[StageName]) -> Txn {
     let delete = |stage: &StageName| Write::Delete { key: keyspace.name(&Key::Eviction(stage.clone())) };
     Txn { compares: vec![], writes: stages.iter().map(delete).collect() }
 }
 
 /// Deletes claims.
-pub fn leave_claims(keyspace: &Keyspace, claims: &[(Generation, u32)]) -> Txn {
+pub fn delete_claims(keyspace: &Keyspace, claims: &[(Generation, u32)]) -> Txn {
     Txn { compares: vec![], writes: claims.iter().map(|id| delete_claim(keyspace, *id)).collect() }
 }
 

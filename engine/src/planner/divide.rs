@@ -23,25 +23,25 @@ pub(super) struct FreeLayers<'a> {
     costs: &'a Costs,
     /// For each layer, the next start from there: the layer itself or, if it is taken, the first one past the layers
     /// taken.
-    on: Vec<usize>,
+    next_free_start: Vec<usize>,
     /// For each layer, the last end of a range that begins there.
-    until: Vec<usize>,
+    last_end: Vec<usize>,
 }
 
 /// For each layer, the least cost of the layers from it on. `None` if they cannot be divided.
-type Rest = Vec<Option<u128>>;
+type CostFrom = Vec<Option<u128>>;
 
-/// The choices of one free stage: for each start the best end, and the least cost of all layers from that start on.
-struct Choices<'a> {
+/// The best ends of one free stage: for each start the best end, and the least cost of all layers from that start on.
+struct BestEnds<'a> {
     free_stage: &'a FreeStage,
-    after: &'a Rest,
+    after: &'a CostFrom,
     ends: Vec<usize>,
-    costs: Rest,
+    costs: CostFrom,
 }
 
 /// A start and the ends that are possible from it.
 #[derive(Debug, Clone, Copy)]
-struct Row {
+struct StartOptions {
     start: usize,
     first_end: usize,
     last_end: usize,
@@ -53,19 +53,19 @@ impl<'a> FreeLayers<'a> {
     /// All layers but those of `taken`, which lie in order and do not overlap.
     pub(super) fn new(costs: &'a Costs, taken: &[LayerRange]) -> Self {
         let layers = costs.layers();
-        let (mut on, mut until) = ((0..=layers).collect::<Vec<_>>(), vec![layers; layers + 1]);
+        let (mut next_free_start, mut last_end) = ((0..=layers).collect::<Vec<_>>(), vec![layers; layers + 1]);
         for range in taken.iter().rev() {
-            let past = on[range.end() as usize];
-            on[range.indices()].fill(past);
-            until[..=range.start() as usize].fill(range.start() as usize);
+            let past = next_free_start[range.end() as usize];
+            next_free_start[range.indices()].fill(past);
+            last_end[..=range.start() as usize].fill(range.start() as usize);
         }
-        Self { costs, on, until }
+        Self { costs, next_free_start, last_end }
     }
 
     /// The first free run of layers from `layer` on, if there is one.
     pub(super) fn next_free(&self, layer: usize) -> Option<(usize, usize)> {
-        let start = self.on[layer];
-        (start < self.costs.layers()).then(|| (start, self.until[start]))
+        let start = self.next_free_start[layer];
+        (start < self.costs.layers()).then(|| (start, self.last_end[start]))
     }
 
     /// The last end that `free_stage` can reach from `start` within `most_ps`.
@@ -77,7 +77,7 @@ impl<'a> FreeLayers<'a> {
 
     /// The last end of a range from `start` that `fits`, provided no longer range fits than one that does not.
     fn furthest(&self, start: usize, fits: impl Fn(usize) -> bool) -> usize {
-        let (mut can, mut cannot) = (start, self.until[start] + 1);
+        let (mut can, mut cannot) = (start, self.last_end[start] + 1);
         while cannot - can > 1 {
             let middle = can.midpoint(cannot);
             if fits(middle) { can = middle } else { cannot = middle }
@@ -87,15 +87,17 @@ impl<'a> FreeLayers<'a> {
 
     /// The layer that `free_stages` reach if none takes longer than `most_ps`.
     fn progress(&self, free_stages: &[FreeStage], most_ps: u64) -> usize {
-        free_stages.iter().fold(self.on[0], |start, free_stage| self.on[self.reach(free_stage, start, most_ps)])
+        free_stages.iter().fold(self.next_free_start[0], |start, free_stage| {
+            self.next_free_start[self.reach(free_stage, start, most_ps)]
+        })
     }
 
     /// The first layer that is left if stages with these budgets take as many as memory allows, one after the other.
     pub(super) fn first_left(&self, mut budgets: impl Iterator<Item = u64>) -> Option<usize> {
         let layers = self.costs.layers();
-        let left = budgets.try_fold(self.on[0], |start, budget_bytes| {
+        let left = budgets.try_fold(self.next_free_start[0], |start, budget_bytes| {
             let end = self.furthest(start, |end| self.costs.memory_bound(start, end) <= budget_bytes);
-            let left = self.on[end];
+            let left = self.next_free_start[end];
             // Stops as soon as all layers are given away.
             if left == layers { Err(layers) } else { Ok(left) }
         });
@@ -124,63 +126,67 @@ impl<'a> FreeLayers<'a> {
     /// last. Takes free stages × layers × log(layers) steps.
     pub(super) fn most_even(&self, free_stages: &[FreeStage], most_ps: u64) -> Option<Vec<Option<LayerRange>>> {
         let layers = self.costs.layers();
-        let mut after: Rest = vec![None; layers + 1];
+        let mut after: CostFrom = vec![None; layers + 1];
         after[layers] = Some(0);
         let mut ends = Vec::with_capacity(free_stages.len());
         for free_stage in free_stages.iter().rev() {
             // The stages behind can begin at any layer after one at which they can begin. So from `open` on, every end
             // leads to the end of all layers.
-            let open = (0..layers).find(|end| after[self.on[*end]].is_some()).unwrap_or(layers);
-            let row = |start: usize| {
+            let open = (0..layers).find(|end| after[self.next_free_start[*end]].is_some()).unwrap_or(layers);
+            let options = |start: usize| {
                 let (first_end, last_end) = (open.max(start + 1), self.reach(free_stage, start, most_ps));
-                (self.on[start] == start && first_end <= last_end).then_some(Row { start, first_end, last_end })
+                (self.next_free_start[start] == start && first_end <= last_end).then_some(StartOptions {
+                    start,
+                    first_end,
+                    last_end,
+                })
             };
-            let rows: Vec<_> = (0..layers).filter_map(row).collect();
+            let starts: Vec<_> = (0..layers).filter_map(options).collect();
             let ends_of_idle = (0..=layers).collect();
-            let mut choices = Choices { free_stage, after: &after, ends: ends_of_idle, costs: after.clone() };
-            choices.choose(self, &rows, 0, layers);
-            let Choices { ends: chosen, costs, .. } = choices;
+            let mut best_ends = BestEnds { free_stage, after: &after, ends: ends_of_idle, costs: after.clone() };
+            best_ends.find(self, &starts, 0, layers);
+            let BestEnds { ends: chosen, costs, .. } = best_ends;
             ends.push(chosen);
             after = costs;
         }
-        after[self.on[0]]?;
-        let mut start = self.on[0];
+        after[self.next_free_start[0]]?;
+        let mut start = self.next_free_start[0];
         let ranges = ends.iter().rev().map(|ends| {
             let range = LayerRange::new(start as u32, ends[start] as u32);
-            start = self.on[ends[start]];
+            start = self.next_free_start[ends[start]];
             range
         });
         Some(ranges.collect())
     }
 }
 
-// === impl Choices ===
+// === impl BestEnds ===
 
-impl Choices<'_> {
-    /// Finds the best end for each of `rows`. Those ends lie between `least_end` and `most_end`.
-    fn choose(&mut self, free_layers: &FreeLayers<'_>, rows: &[Row], least_end: usize, most_end: usize) {
-        let Some((row, (before, behind))) = middle(rows) else { return };
-        let ends = row.first_end.max(least_end)..=row.last_end.min(most_end);
+impl BestEnds<'_> {
+    /// Finds the best end for each of `starts`. Those ends lie between `least_end` and `most_end`.
+    fn find(&mut self, free_layers: &FreeLayers<'_>, starts: &[StartOptions], least_end: usize, most_end: usize) {
+        let Some((options, (before, behind))) = middle(starts) else { return };
+        let ends = options.first_end.max(least_end)..=options.last_end.min(most_end);
         let cost = |end: usize| {
-            let time = u128::from(self.free_stage.times.of(row.start, end));
-            Some(self.after[free_layers.on[end]]?.saturating_add(time.saturating_mul(time)))
+            let time = u128::from(self.free_stage.times.of(options.start, end));
+            Some(self.after[free_layers.next_free_start[end]]?.saturating_add(time.saturating_mul(time)))
         };
         let best = ends.filter_map(|end| Some((cost(end)?, end))).min();
         let Some((cost, end)) = best else {
-            self.choose(free_layers, before, least_end, most_end);
-            return self.choose(free_layers, behind, least_end, most_end);
+            self.find(free_layers, before, least_end, most_end);
+            return self.find(free_layers, behind, least_end, most_end);
         };
-        if self.after[row.start].is_none_or(|idle| cost <= idle) {
-            self.costs[row.start] = Some(cost);
-            self.ends[row.start] = end;
+        if self.after[options.start].is_none_or(|idle| cost <= idle) {
+            self.costs[options.start] = Some(cost);
+            self.ends[options.start] = end;
         }
-        self.choose(free_layers, before, least_end, end);
-        self.choose(free_layers, behind, end, most_end);
+        self.find(free_layers, before, least_end, end);
+        self.find(free_layers, behind, end, most_end);
     }
 }
 
-/// The row in the middle, the rows before it and the rows behind it.
-fn middle(rows: &[Row]) -> Option<(Row, (&[Row], &[Row]))> {
-    let at = rows.len() / 2;
-    Some((*rows.get(at)?, (&rows[..at], &rows[at + 1..])))
+/// The start in the middle, the starts before it and the starts behind it.
+fn middle(starts: &[StartOptions]) -> Option<(StartOptions, (&[StartOptions], &[StartOptions]))> {
+    let at = starts.len() / 2;
+    Some((*starts.get(at)?, (&starts[..at], &starts[at + 1..])))
 }

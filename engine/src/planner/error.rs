@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn too_little_memory_is_split_into_what_takes_it() {
+    fn a_memory_shortage_names_the_parts_of_the_need() {
         insta::assert_snapshot!(shortage(),
             @"the model needs 524.0 MiB (weights 138.0 MiB, keys and values of 65536 tokens as f16 360.0 MiB, scratch \
             13.0 MiB on each of 2 stages), the stages offer 148.0 MiB (a 74.0 MiB, b 74.0 MiB): 376.0 MiB are missing"
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_stages_the_first_are_named_and_the_others_counted() {
+    fn a_sentence_names_the_first_stages_and_counts_the_others() {
         insta::assert_snapshot!(MemoryShortage { stages: 1000, holders: 998, ..shortage() },
             @"the model needs 13.2 GiB (weights 138.0 MiB, keys and values of 65536 tokens as f16 360.0 MiB, scratch \
             13.0 MiB on each of 998 stages), the stages offer 148.0 MiB (a 74.0 MiB, b 74.0 MiB and 998 more): 376.0 \
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_in_the_way_has_a_sentence_of_its_own() {
+    fn every_other_error_has_a_sentence_of_its_own() {
         let range = |start, end| LayerRange::new(start, end).unwrap();
         insta::assert_snapshot!(PlanError::BrokenModel { layers: 4_000_000_000, found: 2 },
             @"the model record has 4000000000 layers and the sizes of 2: delete it and start the cluster anew"

@@ -56,7 +56,7 @@ pub fn plan_with_links(model: &ModelRecord, candidates: &[Candidate]) -> Result<
     let mut slow: Vec<_> =
         (0..candidates.len()).filter(|at| candidates[*at].fixed.is_none() && candidates[*at].link_us > 0).collect();
     slow.sort_by_key(|at| std::cmp::Reverse(candidates[*at].link_us));
-    for left_out in choices(slow.len()) {
+    for left_out in stages_to_leave_out(slow.len()) {
         let is_left_out = |at: &usize| left_out.iter().any(|choice| slow[*choice] == *at);
         let others: Vec<_> =
             (0..candidates.len()).filter(|at| !is_left_out(at)).map(|at| candidates[at].clone()).collect();
@@ -70,7 +70,7 @@ pub fn plan_with_links(model: &ModelRecord, candidates: &[Candidate]) -> Result<
 }
 
 /// The choices of stages to be left out together, of `count` stages. Stage 0 has the slowest link.
-fn choices(count: usize) -> Vec<Vec<usize>> {
+fn stages_to_leave_out(count: usize) -> Vec<Vec<usize>> {
     if count > CHOICES_MAX {
         return LEFT_OUT.into_iter().filter(|most| *most <= count).map(|most| (0..most).collect()).collect();
     }

@@ -32,7 +32,7 @@ pub(super) fn speeds<'a>(stages: impl Iterator<Item = &'a StageRecord> + Clone) 
 }
 
 /// True if all `stages` are on one machine.
-pub(super) fn are_together<'a>(mut stages: impl Iterator<Item = &'a StageRecord>) -> bool {
+pub(super) fn share_one_machine<'a>(mut stages: impl Iterator<Item = &'a StageRecord>) -> bool {
     let first = stages.next();
     first.is_none_or(|first| stages.all(|other| other.host == first.host))
 }
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn stages_of_one_machine_are_as_fast_as_its_fastest_has_found() {
+    fn stages_of_one_machine_are_as_fast_as_its_fastest_measurement() {
         let stages = [measured("a", Some(10)), measured("b", Some(30)), measured("a", Some(40)), measured("a", None)];
         let found: Vec<_> = speeds(stages.iter()).iter().map(|speeds| speeds["Q4_1"]).collect();
         let speed =
@@ -59,6 +59,6 @@ mod tests {
         assert_eq!(found, [speed(40, 90), speed(30, 70), speed(40, 90), speed(40, 90)]);
         let more_threads = StageRecord { threads: 2, ..measured("a", None) };
         assert!(speeds([&stages[0], &more_threads].into_iter())[1].is_empty(), "another kind of stage");
-        assert!(!are_together(stages.iter()) && are_together([&stages[0], &stages[2]].into_iter()));
+        assert!(!share_one_machine(stages.iter()) && share_one_machine([&stages[0], &stages[2]].into_iter()));
     }
 }

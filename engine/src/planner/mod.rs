@@ -30,8 +30,8 @@ use costs::{Costs, Times};
 use divide::{FreeLayers, FreeStage};
 pub use error::{Budget, MemoryShortage, PinnedRange, PlanError};
 pub use link_cost::{interval_ps, plan_with_links};
-pub use no_plan::{NoPlan, Uncounted};
-pub use pins::Note;
+pub use no_plan::{NoPlan, UnusableStage};
+pub use pins::PinStatusWrite;
 pub use proposal::Proposal;
 pub use rates::ROWS;
 use rates::Rates;
@@ -143,7 +143,7 @@ pub fn in_order<'a>(
 ) -> Vec<Candidate> {
     let stages: Vec<_> = stages.collect();
     let records = stages.iter().map(|(_, record)| *record);
-    let (speeds, are_together) = (machines::speeds(records.clone()), machines::are_together(records));
+    let (speeds, share_one_machine) = (machines::speeds(records.clone()), machines::share_one_machine(records));
     let is_vacant = |place: &usize| stages.iter().all(|(name, _)| **name != current[*place].stage);
     let mut vacant = (0..current.len()).filter(is_vacant);
     let mut placed: Vec<_> = stages
@@ -156,7 +156,7 @@ pub fn in_order<'a>(
                 name: (*name).clone(),
                 budget_bytes: record.memory_budget_bytes,
                 speed,
-                link_us: if are_together { 0 } else { record.link_us },
+                link_us: if share_one_machine { 0 } else { record.link_us },
                 fixed: None,
             };
             (place, candidate)

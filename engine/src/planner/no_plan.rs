@@ -9,7 +9,7 @@ use super::{Candidate, PlanError, Remedies, fits, in_order, pins};
 use crate::view::ClusterView;
 
 /// Stages named that do not count. More would hide the reason itself.
-const UNCOUNTED_MAX: usize = 4;
+const UNUSABLE_NAMED_MAX: usize = 4;
 
 /// The reason for which a cluster has no plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,12 +19,12 @@ pub struct NoPlan {
     /// Changes of which each one alone would make a plan possible.
     pub remedies: Remedies,
     /// Stages that exist and do not count.
-    pub uncounted: Vec<Uncounted>,
+    pub unusable_stages: Vec<UnusableStage>,
 }
 
 /// A stage that a plan cannot count on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Uncounted {
+pub enum UnusableStage {
     /// It is about to stop.
     Leaving(StageName),
     /// It crashed again and again, and waits before it joins.
@@ -46,14 +46,14 @@ impl NoPlan {
         let found = view.stages.len();
         let too_few = view.placement.is_none() && model.stages_min > 1 && found < model.stages_min as usize;
         let placed = view.placement.as_ref().map(|placement| placement.value.shards()).unwrap_or_default();
-        let (candidates, _) = pins::judge(view, model, in_order(view.staying(), placed), placed);
+        let (candidates, _) = pins::apply(view, model, in_order(view.staying(), placed), placed);
         let error = if too_few {
             PlanError::TooFewStages { found, expected: model.stages_min }
         } else {
             refine(fits(model, &candidates).err()?, view)
         };
         let remedies = remedies(&error, model, &candidates);
-        Some(Self { error, remedies, uncounted: uncounted(view) })
+        Some(Self { error, remedies, unusable_stages: unusable_stages(view) })
     }
 }
 
@@ -74,17 +74,17 @@ fn remedies(error: &PlanError, model: &ModelRecord, candidates: &[Candidate]) ->
     }
 }
 
-fn uncounted(view: &ClusterView) -> Vec<Uncounted> {
+fn unusable_stages(view: &ClusterView) -> Vec<UnusableStage> {
     let leaving = view.stages.iter().filter(|(_, stage)| stage.value.leaving);
-    let leaving = leaving.map(|(stage, _)| Uncounted::Leaving(stage.clone()));
+    let leaving = leaving.map(|(stage, _)| UnusableStage::Leaving(stage.clone()));
     let crashed =
         view.starts.iter().filter(|(stage, starts)| starts.value.wait_s > 0 && !view.stages.contains_key(*stage));
-    let crashed = crashed.map(|(stage, starts)| Uncounted::Crashed {
+    let crashed = crashed.map(|(stage, starts)| UnusableStage::Crashed {
         stage: stage.clone(),
         starts: starts.value.starts,
         wait_s: starts.value.wait_s,
     });
-    leaving.chain(crashed).take(UNCOUNTED_MAX).collect()
+    leaving.chain(crashed).take(UNUSABLE_NAMED_MAX).collect()
 }
 
 impl fmt::Display for NoPlan {
@@ -95,12 +95,13 @@ impl fmt::Display for NoPlan {
         }
         // If all stages are leaving, the reason names them.
         let is_named = matches!(self.error, PlanError::Leaving { .. });
-        let others = self.uncounted.iter().filter(|stage| !(is_named && matches!(stage, Uncounted::Leaving(_))));
+        let others =
+            self.unusable_stages.iter().filter(|stage| !(is_named && matches!(stage, UnusableStage::Leaving(_))));
         others.into_iter().try_for_each(|stage| write!(f, "; {stage}"))
     }
 }
 
-impl fmt::Display for Uncounted {
+impl fmt::Display for UnusableStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Leaving(stage) => write!(f, "stage {stage} is about to leave and does not count"),
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_what_is_missing_and_what_helps_follows() {
+    fn a_memory_shortage_is_named_with_its_remedies() {
         insta::assert_snapshot!(found(&view(&[("a", 3 << 20), ("b", 3 << 20)]), &megabytes(1)),
             @"the model needs 10.0 MiB (weights 5.0 MiB, keys and values of 1024 tokens as f16 4.0 MiB, scratch 512.0 \
             KiB on each of 2 stages), the stages offer 6.0 MiB (a 3.0 MiB, b 3.0 MiB): 4.0 MiB are missing; what \
@@ -183,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_that_leaves_nothing_is_not_obeyed_so_it_is_never_the_reason() {
+    fn a_pin_that_leaves_no_stage_is_not_obeyed_and_never_the_reason() {
         let mut view = view(&[("a", 20 << 20)]);
         view.pins.insert(name("a"), versioned(Pin::Excluded));
         assert_eq!(NoPlan::find(&view, &megabytes(1)), None);
     }
 
     #[test]
-    fn a_thousand_stages_and_two_hundred_layers_are_judged_in_some_milliseconds() {
+    fn a_thousand_stages_and_two_hundred_layers_take_some_milliseconds() {
         let names: Vec<_> = (0..1000).map(|at| format!("s{at:04}")).collect();
         let stages: Vec<_> = names.iter().map(|name| (name.as_str(), 3_u64 << 20)).collect();
         let model = ModelRecord { layers: 200, layer_bytes: vec![4 << 20; 200], ..megabytes(1) };

@@ -11,12 +11,12 @@ use schema::{HumanBytes, StageName};
 use super::{Candidate, PlanError, fits};
 use crate::view::ClusterView;
 
-/// Most notes in one transaction: etcd takes 128 comparisons, and each note has two.
-const NOTES_MAX: usize = 32;
+/// Most status writes in one transaction: etcd takes 128 comparisons, and each status write has two.
+const STATUS_WRITES_MAX: usize = 32;
 
 /// The status to be written for a pin, provided the pin and its stored status are as they were seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
+pub struct PinStatusWrite {
     /// The pinned stage.
     pub stage: StageName,
     /// The status to write. `None`: the pin is gone, and its stored status is to be deleted.
@@ -28,7 +28,7 @@ pub struct Note {
 }
 
 /// The stages with the pins applied, and the status of each pin.
-pub(super) fn judge(
+pub(super) fn apply(
     view: &ClusterView,
     model: &ModelRecord,
     mut candidates: Vec<Candidate>,
@@ -56,29 +56,29 @@ pub(super) fn judge(
     (candidates, statuses)
 }
 
-/// The notes to write so that the stored statuses of pins become true.
-pub(super) fn notes(view: &ClusterView, statuses: &BTreeMap<StageName, PinStatus>) -> Vec<Note> {
+/// The status writes by which the stored statuses of pins become true.
+pub(super) fn status_writes(view: &ClusterView, statuses: &BTreeMap<StageName, PinStatus>) -> Vec<PinStatusWrite> {
     let seen = |stage: &StageName| view.pin_statuses.get(stage);
     let news = statuses.iter().filter(|(stage, status)| seen(stage).is_none_or(|seen| seen.value != **status));
-    let news = news.map(|(stage, status)| Note {
+    let news = news.map(|(stage, status)| PinStatusWrite {
         stage: stage.clone(),
         status: Some(status.clone()),
         pin: Some(status.pin_revision),
         seen: seen(stage).map(|seen| seen.mod_revision),
     });
     let orphans = view.pin_statuses.iter().filter(|(stage, _)| !statuses.contains_key(stage));
-    let orphans = orphans.map(|(stage, seen)| Note {
+    let orphans = orphans.map(|(stage, seen)| PinStatusWrite {
         stage: stage.clone(),
         status: None,
         pin: None,
         seen: Some(seen.mod_revision),
     });
-    orphans.chain(news).take(NOTES_MAX).collect()
+    orphans.chain(news).take(STATUS_WRITES_MAX).collect()
 }
 
 /// True if a pin by which the plan was made is gone, or another one in its place is obeyed: then its layers are to be
 /// divided anew.
-pub(super) fn given_back(view: &ClusterView, statuses: &BTreeMap<StageName, PinStatus>) -> bool {
+pub(super) fn frees_layers(view: &ClusterView, statuses: &BTreeMap<StageName, PinStatus>) -> bool {
     let mut honoured = view.pin_statuses.iter().filter(|(_, seen)| seen.value.honoured);
     honoured.any(|(stage, seen)| {
         let now = statuses.get(stage);
@@ -88,7 +88,7 @@ pub(super) fn given_back(view: &ClusterView, statuses: &BTreeMap<StageName, PinS
 
 fn obeying(candidates: &[Candidate], stage: &StageName, pin: Pin, placed: &[Shard]) -> Result<Vec<Candidate>, String> {
     let at = candidates.iter().position(|candidate| candidate.name == *stage);
-    let at = at.ok_or_else(|| format!("stage {stage} is not there"))?;
+    let at = at.ok_or_else(|| format!("stage {stage} is not live"))?;
     let mut pinned = candidates.to_vec();
     let held = placed.iter().find(|shard| shard.stage == *stage).map(|shard| shard.layers);
     match pin {

@@ -6,7 +6,7 @@ use schema::StageName;
 use schema::record::{ModelRecord, PinStatus, Shard};
 
 use super::no_plan::refine;
-use super::pins::{self, Note};
+use super::pins::{self, PinStatusWrite};
 use super::{Candidate, PlanError, improves, in_order, plan_with_links};
 use crate::view::ClusterView;
 
@@ -16,7 +16,7 @@ pub struct Proposal {
     /// The status of each pin.
     pub pins: BTreeMap<StageName, PinStatus>,
     /// The statuses to be written for pins.
-    pub notes: Vec<Note>,
+    pub status_writes: Vec<PinStatusWrite>,
     /// The layers of each stage. The current ones if nothing is to be moved.
     pub shards: Result<Vec<Shard>, PlanError>,
 }
@@ -29,14 +29,14 @@ impl Proposal {
     pub fn new(view: &ClusterView, model: &ModelRecord, speed_moves: bool) -> Self {
         let current = view.placement.as_ref().map(|placement| placement.value.shards()).unwrap_or_default();
         let stages = in_order(view.staying(), current);
-        let (candidates, pins) = pins::judge(view, model, stages, current);
-        let stands = obeys(model, &candidates, current) && !pins::given_back(view, &pins);
+        let (candidates, pins) = pins::apply(view, model, stages, current);
+        let stands = obeys(model, &candidates, current) && !pins::frees_layers(view, &pins);
         let shards = plan_with_links(model, &candidates).map(|wanted| {
             let moves = !stands || improves(model, &candidates, &wanted, current, speed_moves);
             if moves { wanted } else { current.to_vec() }
         });
         let shards = shards.map_err(|error| refine(error, view));
-        Self { notes: pins::notes(view, &pins), pins, shards }
+        Self { status_writes: pins::status_writes(view, &pins), pins, shards }
     }
 }
 

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_helps_is_named() {
+    fn every_remedy_is_named() {
         insta::assert_snapshot!(Remedies::new(&with_kv(128), &candidates(&[60_000])),
             @"--kv-tokens 64, --kv-type q8_0 or one more stage that may use 24.4 KiB"
         );

@@ -38,7 +38,7 @@ mod tests {
     use crate::view::Versioned;
 
     #[test]
-    fn a_standby_takes_the_place_of_whoever_is_lost() {
+    fn a_standby_takes_the_place_of_a_lost_stage() {
         let versioned = |stage| Versioned { value: stage, mod_revision: 1 };
         let model = model(&[10; 4], 0);
         let mut view = ClusterView {

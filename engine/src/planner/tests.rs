@@ -26,7 +26,7 @@ fn ranges(shards: &[Shard]) -> Vec<[u32; 2]> {
 }
 
 #[test]
-fn the_head_counts_as_much_as_the_layers_it_outweighs() {
+fn the_output_head_counts_by_its_bytes() {
     // Ten layers of 10 bytes and a head of 40: 140 bytes in all, 70 each.
     let model = model(&[10; 10], 40);
     let shards = plan(&model, &candidates(&[u64::MAX; 2])).unwrap();
@@ -34,7 +34,7 @@ fn the_head_counts_as_much_as_the_layers_it_outweighs() {
 }
 
 #[test]
-fn a_head_of_many_bytes_and_few_multiplications_counts_for_less() {
+fn the_output_head_counts_by_its_multiplications_where_those_take_longer() {
     // Ten layers. The head is like four of them in bytes and like one in multiplications, which take longer here.
     let model = ModelRecord { layer_multiplications: vec![20; 10], head_multiplications: 20, ..model(&[10; 10], 40) };
     let shards = plan(&model, &candidates(&[u64::MAX; 2])).unwrap();
@@ -51,7 +51,7 @@ fn as_many_stages_as_layers_get_one_each_and_more_get_none() {
 }
 
 #[test]
-fn a_small_stage_gets_what_fits_it() {
+fn a_small_stage_gets_the_layers_that_fit() {
     let model = model(&[10; 10], 0);
     let shards = plan(&model, &candidates(&[25, 1000])).unwrap();
     assert_eq!(ranges(&shards), [[0, 2], [2, 10]]);
@@ -126,7 +126,7 @@ fn a_stage_twice_as_fast_gets_twice_the_layers() {
 }
 
 #[test]
-fn a_stage_that_has_not_measured_itself_is_taken_for_an_average_one() {
+fn a_stage_without_a_measurement_counts_as_an_average_one() {
     let model = model(&[10; 12], 0);
     let mut stages = candidates(&[u64::MAX; 4]);
     for (stage, bytes_per_second) in stages.iter_mut().zip([1_000_000, 2_000_000, 3_000_000]) {
@@ -170,7 +170,7 @@ fn fixed_layers_stay_where_they_are_and_the_others_fill_the_gaps_in_their_order(
 }
 
 #[test]
-fn speeds_move_layers_only_when_all_are_measured_and_the_gain_is_beyond_doubt() {
+fn speeds_move_layers_only_if_all_are_measured_and_the_gain_is_large() {
     let model = model(&[10; 30], 0);
     let current = plan(&model, &candidates(&[u64::MAX; 2])).unwrap();
     let moves = |speeds: [Speeds; 2], speed_moves| {
@@ -206,7 +206,7 @@ fn layers_do_not_flap_while_speeds_are_measured_again_a_little_differently() {
 }
 
 #[test]
-fn who_holds_layers_keeps_its_place_and_newcomers_fill_gaps_before_they_follow_by_name() {
+fn holders_keep_their_places_and_new_stages_fill_gaps_before_they_follow_by_name() {
     let records = ["a", "b", "c", "d"].map(|stage_name| (name(stage_name), stage(1)));
     let shard = |stage, start| Shard { layers: LayerRange::new(start, start + 1).unwrap(), stage: name(stage) };
     let current = [shard("c", 0), shard("gone", 1), shard("b", 2)];
@@ -215,7 +215,7 @@ fn who_holds_layers_keeps_its_place_and_newcomers_fill_gaps_before_they_follow_b
 }
 
 /// Three equal stages, on which the model takes 30 ms for a micro-batch, and one more with a link of `link_us`.
-fn with_a_far_one(link_us: u32) -> (ModelRecord, Vec<Candidate>) {
+fn with_a_slow_link(link_us: u32) -> (ModelRecord, Vec<Candidate>) {
     let model = model(&[10_000; 12], 0);
     let mut stages = candidates(&[u64::MAX; 4]);
     stages.iter_mut().for_each(|stage| stage.speed = speed(4_000_000));
@@ -224,9 +224,9 @@ fn with_a_far_one(link_us: u32) -> (ModelRecord, Vec<Candidate>) {
 }
 
 #[test]
-fn whoever_is_too_far_away_is_left_out_unless_the_others_do_not_suffice() {
+fn a_stage_with_a_slow_link_is_left_out_unless_memory_needs_it() {
     let holders = |link_us, budget_bytes| {
-        let (model, mut stages) = with_a_far_one(link_us);
+        let (model, mut stages) = with_a_slow_link(link_us);
         stages.iter_mut().for_each(|stage| stage.budget_bytes = budget_bytes);
         plan_with_links(&model, &stages).unwrap().len()
     };
@@ -237,14 +237,14 @@ fn whoever_is_too_far_away_is_left_out_unless_the_others_do_not_suffice() {
 }
 
 #[test]
-fn a_way_counts_only_beside_times_that_were_measured() {
-    let (model, mut stages) = with_a_far_one(50_000);
+fn links_count_only_if_all_times_were_measured() {
+    let (model, mut stages) = with_a_slow_link(50_000);
     stages.iter_mut().for_each(|stage| stage.speed = Speeds::new());
     assert_eq!(plan_with_links(&model, &stages).unwrap().len(), 4);
 }
 
 #[test]
-fn of_many_far_ones_the_farthest_are_left_out() {
+fn of_many_slow_links_the_slowest_are_left_out() {
     let model = model(&[10_000; 40], 0);
     let mut stages = candidates(&[u64::MAX; 20]);
     stages.iter_mut().for_each(|stage| stage.speed = speed(4_000_000));
@@ -322,7 +322,7 @@ proptest! {
     }
 
     #[test]
-    fn no_division_lets_micro_batches_follow_each_other_faster_with_links_counted(
+    fn no_division_has_a_shorter_interval_with_links_counted(
         layers in prop::collection::vec(1_u64..50, 1..8),
         stages in prop::collection::vec((0_u64..300, 0_u32..60), 1..5),
     ) {
@@ -348,17 +348,18 @@ proptest! {
     ) {
         let model = model(&layers, 30);
         let mut candidates = candidates(&budgets);
-        let (who, start, count) = fixed;
-        let (who, start) = (who % candidates.len(), start % model.layers);
+        let (fixed_at, start, count) = fixed;
+        let (fixed_at, start) = (fixed_at % candidates.len(), start % model.layers);
         let range = LayerRange::new(start, (start + count).min(model.layers)).unwrap();
-        let free: Vec<_> = candidates.iter().enumerate().filter(|(at, _)| *at != who).map(|(_, stage)| stage.clone()).collect();
+        let others = candidates.iter().enumerate().filter(|(at, _)| *at != fixed_at);
+        let free: Vec<_> = others.map(|(_, stage)| stage.clone()).collect();
         // The free stages keep their order among each other. The fixed one may stand anywhere between them.
         let mut best = None;
         for place in 0..=free.len() {
             let mut order = free.clone();
-            order.insert(place, candidates[who].clone());
+            order.insert(place, candidates[fixed_at].clone());
             every_division(&model, &order, 0, &mut Vec::new(), &mut |shards| {
-                if shards.iter().any(|shard| shard.stage == candidates[who].name && shard.layers == range) {
+                if shards.iter().any(|shard| shard.stage == candidates[fixed_at].name && shard.layers == range) {
                     let times = times_ps(&model, &candidates, shards, ROWS);
                     let others = times.iter().zip(shards).filter(|(_, shard)| shard.layers != range);
                     let slowest = others.map(|(time, _)| *time).max().unwrap_or(0);
@@ -366,7 +367,7 @@ proptest! {
                 }
             });
         }
-        candidates[who].fixed = Some(range);
+        candidates[fixed_at].fixed = Some(range);
         let found = plan(&model, &candidates).ok().map(|shards| {
             let times = times_ps(&model, &candidates, &shards, ROWS);
             let others = times.iter().zip(&shards).filter(|(_, shard)| shard.layers != range);

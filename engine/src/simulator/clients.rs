@@ -1,167 +1,174 @@
-//! Those who ask for sequences: what they send, what they hear, and what they should have heard.
+//! The clients: their requests, the tokens that they get, and the expected tokens.
 
 use std::collections::BTreeMap;
 
 use schema::SequenceId;
 use schema::frame::Sampling;
 
-use super::dice::Dice;
+use super::environment::{Environment, Event, MS, Moment, ProcessId, SECOND, duration};
 use super::model;
-use super::surroundings::{Event, MS, Moment, Party, SECOND, Surroundings, duration};
+use super::rng::Rng;
 use crate::generate::{Failure, Finish, Request, TokenEvent};
 use crate::runner::KV_BLOCK_TOKENS;
 
 /// Pause before a client that was not accepted asks again.
-const ASK_AGAIN: Moment = 300 * MS;
+const SUBMIT_AGAIN: Moment = 300 * MS;
 
-/// How it stands with a client.
+/// The state of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum ClientState {
     /// Not accepted yet.
-    Asking,
+    Submitting,
     /// Accepted under this number.
-    Listening(Party, SequenceId),
-    /// It heard the last event, or left, or its gateway died.
+    Streaming(ProcessId, SequenceId),
+    /// It got the last event, or left, or its gateway died.
     Done,
 }
 
 pub(super) struct Client {
     pub(super) request: Request,
-    pub(super) standing: Standing,
-    /// It does not listen any more.
+    pub(super) state: ClientState,
+    /// It has closed its stream.
     pub(super) has_left: bool,
     expected: Vec<(u32, f32)>,
-    heard: usize,
+    received: usize,
     began: bool,
-    impatient: bool,
+    may_miss_deadline: bool,
 }
 
-/// All of them.
+/// All clients.
 pub(super) struct Clients {
     pub(super) all: Vec<Client>,
-    listening: BTreeMap<(Party, SequenceId), usize>,
+    streams: BTreeMap<(ProcessId, SequenceId), usize>,
 }
 
 // === impl Clients ===
 
 impl Clients {
-    /// Rolls requests that fit `kv_blocks` blocks and schedules them.
-    pub(super) fn new(layers: u32, kv_blocks: u32, until: Moment, around: &mut Surroundings) -> Self {
+    /// Draws requests that fit `kv_blocks` blocks, and schedules them.
+    pub(super) fn new(layers: u32, kv_blocks: u32, until: Moment, env: &mut Environment) -> Self {
         let room = u64::from(kv_blocks * KV_BLOCK_TOKENS).min(160);
-        let beginnings: Vec<Vec<u32>> = (0..3).map(|_| tokens(32..room * 2 / 3, &mut around.dice)).collect();
-        let all = (0..around.dice.within(3..13) as usize)
+        let beginnings: Vec<Vec<u32>> = (0..3).map(|_| tokens(32..room * 2 / 3, &mut env.rng)).collect();
+        let all = (0..env.rng.within(3..13) as usize)
             .map(|number| {
-                let request = request(&beginnings, room, &mut around.dice);
-                let at = around.dice.within(300 * MS..until);
-                around.at(at, Event::Submits(number));
-                if around.dice.permille(150) {
-                    let stays = around.dice.within(MS..4 * SECOND);
-                    around.at(at + stays, Event::Leaves(number));
+                let request = request(&beginnings, room, &mut env.rng);
+                let at = env.rng.within(300 * MS..until);
+                env.at(at, Event::Submits(number));
+                if env.rng.permille(150) {
+                    let stays = env.rng.within(MS..4 * SECOND);
+                    env.at(at + stays, Event::Leaves(number));
                 }
                 Client {
                     expected: model::reference(layers, &request),
-                    impatient: request.deadline < super::REQUEST_TIMEOUT,
+                    may_miss_deadline: request.deadline < super::REQUEST_TIMEOUT,
                     request,
-                    standing: Standing::Asking,
+                    state: ClientState::Submitting,
                     has_left: false,
-                    heard: 0,
+                    received: 0,
                     began: false,
                 }
             })
             .collect();
-        Self { all, listening: BTreeMap::new() }
+        Self { all, streams: BTreeMap::new() }
     }
 
-    /// One more, with a short request; its number.
-    pub(super) fn late(&mut self, layers: u32, around: &mut Surroundings) -> usize {
-        let prompt = tokens(1..8, &mut around.dice);
+    /// Adds a client with a short request. Returns its number.
+    pub(super) fn late(&mut self, layers: u32, env: &mut Environment) -> usize {
+        let prompt = tokens(1..8, &mut env.rng);
         let prompt = if prompt.is_empty() { vec![7] } else { prompt };
-        let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 1, choice: 0 };
+        let sampling = Sampling { seed: 1, ..Sampling::GREEDY };
         let deadline = super::REQUEST_TIMEOUT;
         let request = Request { prompt, tokens_max: 4, sampling, stop_tokens: Vec::new(), deadline, priority: 0 };
         self.all.push(Client {
             expected: model::reference(layers, &request),
-            impatient: false,
+            may_miss_deadline: false,
             request,
-            standing: Standing::Asking,
+            state: ClientState::Submitting,
             has_left: false,
-            heard: 0,
+            received: 0,
             began: false,
         });
-        around.tally.add("a healthy gateway got a request", 1);
+        env.tally.add("a healthy gateway got a request", 1);
         self.all.len() - 1
     }
 
     pub(super) fn are_done(&self) -> bool {
-        self.all.iter().all(|client| client.standing == Standing::Done)
+        self.all.iter().all(|client| client.state == ClientState::Done)
     }
 
-    /// Who is not done, in words.
+    /// The clients that are not done, in words.
     pub(super) fn unfinished(&self) -> String {
-        let open = self.all.iter().enumerate().filter(|(_, client)| client.standing != Standing::Done);
-        let words = |(number, client): (usize, &Client)| {
-            format!("client {number}: {:?}, {} of {} tokens", client.standing, client.heard, client.expected.len())
+        let open = self.all.iter().enumerate().filter(|(_, client)| client.state != ClientState::Done);
+        let text = |(number, client): (usize, &Client)| {
+            format!("client {number}: {:?}, {} of {} tokens", client.state, client.received, client.expected.len())
         };
-        open.map(words).collect::<Vec<_>>().join("; ")
+        open.map(text).collect::<Vec<_>>().join("; ")
     }
 
     pub(super) fn leaves(&mut self, number: usize) {
         let client = &mut self.all[number];
         client.has_left = true;
-        if client.standing == Standing::Asking {
-            client.standing = Standing::Done;
+        if client.state == ClientState::Submitting {
+            client.state = ClientState::Done;
         }
     }
 
-    pub(super) fn accepted(&mut self, number: usize, by: Party, id: SequenceId) {
-        self.all[number].standing = Standing::Listening(by, id);
-        self.listening.insert((by, id), number);
+    pub(super) fn accepted(&mut self, number: usize, by: ProcessId, id: SequenceId) {
+        self.all[number].state = ClientState::Streaming(by, id);
+        self.streams.insert((by, id), number);
     }
 
-    /// A client was not accepted, or nobody is there to accept it.
-    pub(super) fn ask_again(number: usize, around: &mut Surroundings) {
-        around.after(ASK_AGAIN, Event::Submits(number));
+    /// A client was not accepted, or its gateway is down: it tries again later.
+    pub(super) fn submit_again(number: usize, env: &mut Environment) {
+        env.after(SUBMIT_AGAIN, Event::Submits(number));
     }
 
-    /// Sequences whose clients do not listen any more.
-    pub(super) fn left(&mut self, of: Party, around: &mut Surroundings) -> Vec<SequenceId> {
-        let left = self.listening.iter().filter(|((by, _), number)| *by == of && self.all[**number].has_left);
+    /// Sequences whose clients have closed their streams.
+    pub(super) fn left(&mut self, of: ProcessId, env: &mut Environment) -> Vec<SequenceId> {
+        let left = self.streams.iter().filter(|((by, _), number)| *by == of && self.all[**number].has_left);
         let left: Vec<_> = left.map(|((_, id), _)| *id).collect();
-        around.tally.add("a client left", left.len() as u64);
+        env.tally.add("a client left", left.len() as u64);
         for id in &left {
             self.forget(of, *id);
         }
         left
     }
 
-    fn forget(&mut self, by: Party, id: SequenceId) {
-        if let Some(number) = self.listening.remove(&(by, id)) {
-            self.all[number].standing = Standing::Done;
+    fn forget(&mut self, by: ProcessId, id: SequenceId) {
+        if let Some(number) = self.streams.remove(&(by, id)) {
+            self.all[number].state = ClientState::Done;
         }
     }
 
-    /// A gateway died, and with it what it knew.
-    pub(super) fn gateway_died(&mut self, gateway: Party, around: &mut Surroundings) {
-        let died: Vec<_> = self.listening.keys().filter(|(by, _)| *by == gateway).copied().collect();
-        around.tally.add("a sequence died with its gateway", died.len() as u64);
+    /// A gateway died, and its sequences with it.
+    pub(super) fn gateway_died(&mut self, gateway: ProcessId, env: &mut Environment) {
+        let died: Vec<_> = self.streams.keys().filter(|(by, _)| *by == gateway).copied().collect();
+        env.tally.add("a sequence died with its gateway", died.len() as u64);
         for (by, id) in died {
             self.forget(by, id);
         }
     }
 
-    /// A client hears an event. True when it does not listen any more, so that the sequence is to be cancelled.
-    pub(super) fn hears(&mut self, of: Party, id: SequenceId, event: &TokenEvent, around: &mut Surroundings) -> bool {
-        let Some(number) = self.listening.get(&(of, id)).copied() else {
+    /// Delivers an event to its client. True if the client has closed its stream, so that the sequence is to be
+    /// cancelled.
+    pub(super) fn receives(
+        &mut self,
+        of: ProcessId,
+        id: SequenceId,
+        event: &TokenEvent,
+        env: &mut Environment,
+    ) -> bool {
+        let Some(number) = self.streams.get(&(of, id)).copied() else {
             return false;
         };
         let client = &mut self.all[number];
         let last = matches!(event, TokenEvent::Finished { .. } | TokenEvent::Failed(_));
-        let wrong = client.judge(event);
-        around.law(wrong.is_none(), || format!("client {number}, sequence {id}: {}", wrong.unwrap_or_default()));
-        around.tally.add(kind(event), 1);
+        let wrong = client.check_event(event);
+        env.check(wrong.is_none(), || format!("client {number}, sequence {id}: {}", wrong.unwrap_or_default()));
+        env.tally.add(kind(event), 1);
         let gone = client.has_left;
         if last || gone {
-            around.note(|| format!("client {number}, sequence {id}, ends: {event:?}"));
+            env.note(|| format!("client {number}, sequence {id}, ends: {event:?}"));
             self.forget(of, id);
         }
         gone && !last
@@ -171,27 +178,27 @@ impl Clients {
 // === impl Client ===
 
 impl Client {
-    /// What is wrong with an event, if something is.
-    fn judge(&mut self, event: &TokenEvent) -> Option<String> {
+    /// The error in an event, if there is one.
+    fn check_event(&mut self, event: &TokenEvent) -> Option<String> {
         match event {
-            TokenEvent::Began { cached_tokens } => {
-                let in_time = !std::mem::replace(&mut self.began, true) && self.heard == 0;
+            TokenEvent::Started { cached_tokens } => {
+                let in_time = !std::mem::replace(&mut self.began, true) && self.received == 0;
                 let fits = (*cached_tokens as usize) < self.request.prompt.len();
-                (!in_time || !fits).then(|| format!("began at the wrong time or with {cached_tokens} known tokens"))
+                (!in_time || !fits).then(|| format!("began at the wrong time or with {cached_tokens} cached tokens"))
             }
             TokenEvent::Token { token, logprob } => {
-                let expected = self.expected.get(self.heard).copied();
-                self.heard += 1;
+                let expected = self.expected.get(self.received).copied();
+                self.received += 1;
                 let right = expected == Some((*token, *logprob)) && self.began;
-                (!right).then(|| format!("token {} is {token} ({logprob}): expected {expected:?}", self.heard - 1))
+                (!right).then(|| format!("token {} is {token} ({logprob}): expected {expected:?}", self.received - 1))
             }
             TokenEvent::Finished { finish, .. } => {
                 let stops = self.expected.last().is_some_and(|(token, _)| self.request.stop_tokens.contains(token));
                 let right = *finish == if stops { Finish::Stop } else { Finish::Length };
-                let complete = self.heard == self.expected.len();
-                (!right || !complete).then(|| format!("finished ({finish:?}) after {} tokens", self.heard))
+                let complete = self.received == self.expected.len();
+                (!right || !complete).then(|| format!("finished ({finish:?}) after {} tokens", self.received))
             }
-            TokenEvent::Failed(Failure::Deadline { .. }) if self.impatient => None,
+            TokenEvent::Failed(Failure::Deadline { .. }) if self.may_miss_deadline => None,
             TokenEvent::Failed(failure) => Some(format!("failed: {failure}")),
         }
     }
@@ -199,8 +206,8 @@ impl Client {
 
 fn kind(event: &TokenEvent) -> &'static str {
     match event {
-        TokenEvent::Began { cached_tokens: 0 } => "a sequence began",
-        TokenEvent::Began { .. } => "a sequence began with what was known",
+        TokenEvent::Started { cached_tokens: 0 } => "a sequence began",
+        TokenEvent::Started { .. } => "a sequence began with cached blocks",
         TokenEvent::Token { .. } => "a token came",
         TokenEvent::Finished { finish: Finish::Stop, .. } => "a sequence stopped",
         TokenEvent::Finished { timings, .. } if timings.attempts > 1 => {
@@ -211,29 +218,22 @@ fn kind(event: &TokenEvent) -> &'static str {
     }
 }
 
-fn tokens(count: std::ops::Range<u64>, dice: &mut Dice) -> Vec<u32> {
-    (0..dice.within(count)).map(|_| dice.within(0..97) as u32).collect()
+fn tokens(count: std::ops::Range<u64>, rng: &mut Rng) -> Vec<u32> {
+    (0..rng.within(count)).map(|_| rng.within(0..97) as u32).collect()
 }
 
-fn request(beginnings: &[Vec<u32>], room: u64, dice: &mut Dice) -> Request {
-    let mut prompt = if dice.permille(500) { dice.pick(beginnings).clone() } else { Vec::new() };
-    prompt.extend(tokens(1..room / 4, dice));
+fn request(beginnings: &[Vec<u32>], room: u64, rng: &mut Rng) -> Request {
+    let mut prompt = if rng.permille(500) { rng.pick(beginnings).clone() } else { Vec::new() };
+    prompt.extend(tokens(1..room / 4, rng));
     let left = room - prompt.len() as u64;
-    let stop_tokens = if dice.permille(200) { vec![dice.within(0..97) as u32] } else { Vec::new() };
-    let deadline = if dice.permille(80) { duration(dice.within(SECOND..8 * SECOND)) } else { super::REQUEST_TIMEOUT };
+    let stop_tokens = if rng.permille(200) { vec![rng.within(0..97) as u32] } else { Vec::new() };
+    let deadline = if rng.permille(80) { duration(rng.within(SECOND..8 * SECOND)) } else { super::REQUEST_TIMEOUT };
     Request {
         prompt,
-        tokens_max: dice.within(1..left.min(48)) as u32,
-        sampling: Sampling {
-            temperature: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            seed: dice.within(0..1000),
-            choice: 0,
-        },
+        tokens_max: rng.within(1..left.min(48)) as u32,
+        sampling: Sampling { seed: rng.within(0..1000), ..Sampling::GREEDY },
         stop_tokens,
         deadline,
-        priority: dice.within(0..3) as i32 - 1,
+        priority: rng.within(0..3) as i32 - 1,
     }
 }

@@ -1,4 +1,4 @@
-//! A simulated gateway process: the real conductor, with the loop around it in virtual time.
+//! A simulated gateway process: the real conductor, with its loop in virtual time.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -7,39 +7,39 @@ use schema::frame::Frame;
 use schema::record::{ClaimState, GatewayRecord};
 use schema::{Key, Keyspace};
 
-use super::clients::{Clients, Standing};
-use super::depot::{Answer, Ask};
+use super::clients::{ClientState, Clients};
+use super::environment::{Call, Environment, Moment, ProcessEvent, ProcessId, micros};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
-use super::network::{Way, name, who};
-use super::surroundings::{Errand, Happening, Moment, Party, Surroundings, micros};
+use super::network::{Target, label, name};
+use super::store::{StoreRequest, StoreResponse};
 use crate::core::conductor::Conductor;
 use crate::core::event::{Event, Order, Purpose};
 use crate::core::{PipelineFault, Scheduler};
 use crate::limits::{GATEWAY_TICK, SHARE_SETTLE, STORE_RETRY};
-use crate::link::Absence;
-use crate::membership::{put_back, sign_gateway, write_gateway};
+use crate::link::UnreachableKind;
+use crate::membership::{restore, sign_gateway, write_gateway};
 use crate::route::RouteEvent;
-use crate::share::Registered;
+use crate::share::GatewayRegistration;
 use crate::store::Committed;
 
 /// One process.
 pub(super) struct GatewayProcess {
-    party: Party,
+    process: ProcessId,
     keyspace: Keyspace,
     endpoint: String,
     conductor: Conductor,
     lease: Option<Lease>,
     joins: u64,
     /// Its registration, and the one it tries to get.
-    own: Option<Registered>,
-    next: Option<Registered>,
+    own: Option<GatewayRegistration>,
+    next: Option<GatewayRegistration>,
     /// At this revision of the store.
     registered_at: u64,
     /// True while it waits for the answer to a registration.
     registers: bool,
-    /// The moment it wrote something again last.
-    healed: Option<Moment>,
-    /// The moment at which it has asked to be woken.
+    /// The time at which it last wrote a record again.
+    rewritten: Option<Moment>,
+    /// The time at which it is to be woken.
     wakes: Option<Instant>,
 }
 
@@ -47,16 +47,16 @@ pub(super) struct GatewayProcess {
 
 impl GatewayProcess {
     /// A new process, which begins to register.
-    pub(super) fn start(party: Party, keyspace: &Keyspace, speculates: bool, around: &mut Surroundings) -> Self {
-        let endpoint = around.network.listen(party, around.lives[party.0].incarnation);
-        let view = around.life(party).view.clone();
+    pub(super) fn start(process: ProcessId, keyspace: &Keyspace, speculates: bool, env: &mut Environment) -> Self {
+        let endpoint = env.network.listen(process, env.states[process.0].incarnation);
+        let view = env.state(process).view.clone();
         let conductor = Conductor::new(keyspace.clone(), Scheduler::new(speculates), view);
-        around.happens(0, party, Happening::Joins);
-        around.happens(0, party, Happening::Ticks);
-        around.happens(0, party, Happening::Sees);
+        env.schedule(0, process, ProcessEvent::Joins);
+        env.schedule(0, process, ProcessEvent::Ticks);
+        env.schedule(0, process, ProcessEvent::Sees);
         let keyspace = keyspace.clone();
         Self {
-            party,
+            process,
             keyspace,
             endpoint,
             conductor,
@@ -66,7 +66,7 @@ impl GatewayProcess {
             next: None,
             registered_at: 0,
             registers: false,
-            healed: None,
+            rewritten: None,
             wakes: None,
         }
     }
@@ -83,162 +83,157 @@ impl GatewayProcess {
         self.lease.as_ref()
     }
 
-    /// What happens, and what follows from it.
-    pub(super) fn handle(&mut self, happening: Happening, clients: &mut Clients, around: &mut Surroundings) {
-        match happening {
-            Happening::Joins => {
+    /// Handles an event.
+    pub(super) fn handle(&mut self, event: ProcessEvent, clients: &mut Clients, env: &mut Environment) {
+        match event {
+            ProcessEvent::Joins => {
                 self.joins += 1;
-                around.ask(self.party, Errand::Join(self.joins), Ask::Grant);
+                env.ask(self.process, Call::Join(self.joins), StoreRequest::Grant);
             }
-            Happening::Registers(joins) if joins == self.joins => self.register(around),
-            Happening::Renews => self.renew(around),
-            Happening::Answered { errand: Errand::Join(joins), answer } if joins == self.joins => {
-                self.granted(&answer, around);
+            ProcessEvent::Registers(joins) if joins == self.joins => self.register(env),
+            ProcessEvent::Renews => self.renew(env),
+            ProcessEvent::Answered { call: Call::Join(joins), response: answer } if joins == self.joins => {
+                self.granted(&answer, env);
             }
-            Happening::Answered { errand: Errand::Register(joins), answer } if joins == self.joins => {
-                self.registered(&answer, clients, around);
+            ProcessEvent::Answered { call: Call::Register(joins), response: answer } if joins == self.joins => {
+                self.registered(&answer, clients, env);
             }
-            Happening::Answered { errand: Errand::Renewal { lease }, answer } => {
+            ProcessEvent::Answered { call: Call::Renewal { lease }, response: answer } => {
                 if self.lease.is_some_and(|own| own.id == lease) {
-                    self.renewed(&answer, around);
+                    self.renewed(&answer, env);
                 }
             }
-            other => self.turn(other, clients, around),
+            other => self.turn(other, clients, env),
         }
     }
 
     /// One turn of the loop.
-    fn turn(&mut self, happening: Happening, clients: &mut Clients, around: &mut Surroundings) {
-        match happening {
-            Happening::Sees => {
-                let view = around.life(self.party).view.clone();
-                self.take(Event::Viewed(view), clients, around);
+    fn turn(&mut self, event: ProcessEvent, clients: &mut Clients, env: &mut Environment) {
+        match event {
+            ProcessEvent::Sees => {
+                let view = env.state(self.process).view.clone();
+                self.take(Event::ViewChanged(view), clients, env);
             }
-            Happening::Receives(message) => self.take(Event::Arrived(message.frame), clients, around),
-            Happening::Ticks => {
-                around.happens(micros(GATEWAY_TICK), self.party, Happening::Ticks);
-                for id in clients.left(self.party, around) {
-                    self.take(Event::Left(id), clients, around);
+            ProcessEvent::Receives(message) => self.take(Event::Arrived(message.frame), clients, env),
+            ProcessEvent::Ticks => {
+                env.schedule(micros(GATEWAY_TICK), self.process, ProcessEvent::Ticks);
+                for id in clients.left(self.process, env) {
+                    self.take(Event::Cancelled(id), clients, env);
                 }
-                self.take(Event::Tick, clients, around);
+                self.take(Event::Tick, clients, env);
             }
-            Happening::LinkEnded { way, link } => {
-                let events = around.route_ended((self.party, way), link);
-                events.into_iter().for_each(|event| self.take(Event::Route(event), clients, around));
+            ProcessEvent::LinkEnded { target, link } => {
+                let events = env.route_ended((self.process, target), link);
+                events.into_iter().for_each(|event| self.take(Event::Route(event), clients, env));
             }
-            Happening::Dialled { way, number } => {
-                let events = around.dialled((self.party, way), number);
-                events.into_iter().for_each(|event| self.take(Event::Route(event), clients, around));
+            ProcessEvent::Dialled { target, number } => {
+                let events = env.dialled((self.process, target), number);
+                events.into_iter().for_each(|event| self.take(Event::Route(event), clients, env));
             }
-            Happening::Wakes => self.take(Event::Wake, clients, around),
-            Happening::Answered { errand: Errand::Record, .. } => {
-                self.take(Event::Written(Purpose::Record), clients, around);
+            ProcessEvent::Wakes => self.take(Event::Wake, clients, env),
+            ProcessEvent::Answered { call: Call::Record, .. } => {
+                self.take(Event::Written(Purpose::Record), clients, env);
             }
-            Happening::Answered { errand: Errand::Eviction, .. } => {
-                self.take(Event::Written(Purpose::Eviction), clients, around);
+            ProcessEvent::Answered { call: Call::Eviction, .. } => {
+                self.take(Event::Written(Purpose::Eviction), clients, env);
             }
-            Happening::Submits(client) => self.submit(client, clients, around),
+            ProcessEvent::Submits(client) => self.submit(client, clients, env),
             _ => {}
         }
-        self.keep_registered(around);
+        self.keep_registered(env);
         if let Err(broken) = self.conductor.scheduler().audit() {
-            around.law(false, || broken);
+            env.check(false, || broken);
         }
     }
 
-    /// Feeds an event to the conductor and carries out its orders, as the real loop does.
-    fn take(&mut self, event: Event, clients: &mut Clients, around: &mut Surroundings) {
+    /// Feeds an event to the conductor and executes its orders, as the real loop does.
+    fn take(&mut self, event: Event, clients: &mut Clients, env: &mut Environment) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             if let Event::Route(RouteEvent::Unsent { found: Some(found), .. } | RouteEvent::Gone(found)) = &event {
-                let tally = match found.absence {
-                    Absence::Refused => "the gateway found the first stage gone",
-                    Absence::Silence => "the gateway heard nothing of the first stage",
-                    Absence::Barred => "the gateway was barred from the first stage",
+                let tally = match found.kind {
+                    UnreachableKind::Refused => "the gateway found the first stage gone",
+                    UnreachableKind::Silence => "the gateway got no answer from the first stage",
+                    UnreachableKind::Barred => "the gateway was barred from the first stage",
                 };
-                around.tally.add(tally, 1);
+                env.tally.add(tally, 1);
             }
-            for order in self.conductor.handle(event, around.instant()) {
-                self.perform(order, &mut events, clients, around);
+            for order in self.conductor.handle(event, env.instant()) {
+                self.perform(order, &mut events, clients, env);
             }
         }
         let wakes = self.conductor.wakes_at();
         if let Some(at) = wakes.filter(|_| wakes != self.wakes) {
-            let pause = at.saturating_duration_since(around.instant());
-            around.happens(micros(pause), self.party, Happening::Wakes);
+            let pause = at.saturating_duration_since(env.instant());
+            env.schedule(micros(pause), self.process, ProcessEvent::Wakes);
         }
         self.wakes = wakes;
     }
 
-    fn perform(
-        &mut self,
-        order: Order,
-        events: &mut VecDeque<Event>,
-        clients: &mut Clients,
-        around: &mut Surroundings,
-    ) {
+    fn perform(&mut self, order: Order, events: &mut VecDeque<Event>, clients: &mut Clients, env: &mut Environment) {
         match order {
             Order::Send { endpoint, hop } => {
                 let generation = hop.generation;
                 let frame = Frame::Hop(hop);
-                around.note(|| format!("{} sends {}", who(self.party), name(&frame)));
-                self.check_traffic(generation, around);
-                let happened = around.route((self.party, Way::Downstream), &endpoint, frame, bytes::Bytes::new());
-                events.extend(happened.into_iter().map(Event::Route));
+                env.note(|| format!("{} sends {}", label(self.process), name(&frame)));
+                self.check_traffic(generation, env);
+                let route_events = env.route((self.process, Target::Downstream), &endpoint, frame, bytes::Bytes::new());
+                events.extend(route_events.into_iter().map(Event::Route));
             }
-            Order::BeginAnew(fault) => {
-                around.network.close(self.party, Way::Downstream);
+            Order::NewEpoch(fault) => {
+                env.network.close(self.process, Target::Downstream);
                 match &fault {
                     Some(fault) => {
-                        around.tally.add(kind(fault), 1);
-                        around.note(|| format!("{} begins anew: {fault}", who(self.party)));
+                        env.tally.add(kind(fault), 1);
+                        env.note(|| format!("{} begins anew: {fault}", label(self.process)));
                     }
                     None => {
-                        around.tally.add("the cluster changed", 1);
+                        env.tally.add("the cluster changed", 1);
                         let shape = self.conductor.scheduler().shape();
-                        around.note(|| format!("{} begins anew: {shape:?}", who(self.party)));
+                        env.note(|| format!("{} begins anew: {shape:?}", label(self.process)));
                     }
                 }
             }
             Order::Returned(_) => {}
             Order::Reply { ticket, answer: Ok(id) } => {
                 let number = ticket as usize;
-                around.note(|| format!("client {number} is accepted as sequence {id} of {}", who(self.party)));
-                clients.accepted(number, self.party, id);
+                env.note(|| format!("client {number} is accepted as sequence {id} of {}", label(self.process)));
+                clients.accepted(number, self.process, id);
             }
-            Order::Reply { ticket, answer: Err(_) } => Clients::ask_again(ticket as usize, around),
-            Order::Tell(id, event) => {
-                if clients.hears(self.party, id, &event, around) {
-                    events.push_back(Event::Left(id));
+            Order::Reply { ticket, answer: Err(_) } => Clients::submit_again(ticket as usize, env),
+            Order::Deliver(id, event) => {
+                if clients.receives(self.process, id, &event, env) {
+                    events.push_back(Event::Cancelled(id));
                 }
             }
             Order::Commit(Purpose::Record, txn) => {
-                around.note(|| format!("{} writes its record", who(self.party)));
-                around.tally.add("a share changed hands", 1);
-                around.ask(self.party, Errand::Record, Ask::Commit(txn));
+                env.note(|| format!("{} writes its record", label(self.process)));
+                env.tally.add("a share changed hands", 1);
+                env.ask(self.process, Call::Record, StoreRequest::Commit(txn));
             }
-            Order::Commit(Purpose::Eviction, txn) => around.ask(self.party, Errand::Eviction, Ask::Commit(txn)),
+            Order::Commit(Purpose::Eviction, txn) => env.ask(self.process, Call::Eviction, StoreRequest::Commit(txn)),
         }
     }
 
     /// A client whose number is the ticket sends its request.
-    fn submit(&mut self, number: usize, clients: &mut Clients, around: &mut Surroundings) {
+    fn submit(&mut self, number: usize, clients: &mut Clients, env: &mut Environment) {
         let client = &clients.all[number];
-        if client.standing != Standing::Asking {
+        if client.state != ClientState::Submitting {
             return;
         }
         let request = client.request.clone();
         // A smaller share than usual would cut the answer short.
-        match self.conductor.judge(&request) {
+        match self.conductor.check(&request) {
             Ok(room) if room >= request.tokens_max => {
-                self.take(Event::Submitted { ticket: number as u64, request }, clients, around);
+                self.take(Event::Submitted { ticket: number as u64, request }, clients, env);
             }
-            _ => Clients::ask_again(number, around),
+            _ => Clients::submit_again(number, env),
         }
     }
 
-    /// Traffic flows only while, as far as the head can know, every layer is served exactly once.
-    fn check_traffic(&self, generation: schema::Generation, around: &mut Surroundings) {
+    /// Checks that micro-batches are sent only while every layer is served exactly once, as far as the gateway can
+    /// know.
+    fn check_traffic(&self, generation: schema::Generation, env: &mut Environment) {
         let view = self.conductor.view();
         let layers = view.model.as_ref().map_or(0, |model| model.value.layers);
         let mut served = vec![0; layers as usize];
@@ -248,130 +243,129 @@ impl GatewayProcess {
                 (range.start()..range.end()).for_each(|layer| served[layer as usize] += 1);
             }
         }
-        around.law(served.iter().all(|times| *times == 1), || {
+        env.check(served.iter().all(|times| *times == 1), || {
             format!("a micro-batch of generation {generation} was sent where layers are served {served:?} times")
         });
     }
 
-    // --- Registration, as the real head's ---
+    // --- Registration, as in the real gateway ---
 
-    fn granted(&mut self, answer: &Answer, around: &mut Surroundings) {
+    fn granted(&mut self, answer: &StoreResponse, env: &mut Environment) {
         match answer {
-            Answer::Granted(Some(id)) => {
+            StoreResponse::Granted(Some(id)) => {
                 self.lease = Some(Lease::new(*id));
-                around.happens(RENEW_EVERY, self.party, Happening::Renews);
-                self.register(around);
+                env.schedule(RENEW_EVERY, self.process, ProcessEvent::Renews);
+                self.register(env);
             }
-            _ => around.happens(micros(STORE_RETRY), self.party, Happening::Joins),
+            _ => env.schedule(micros(STORE_RETRY), self.process, ProcessEvent::Joins),
         }
     }
 
-    fn register(&mut self, around: &mut Surroundings) {
+    fn register(&mut self, env: &mut Environment) {
         let Some(lease) = self.lease else { return };
         self.registers = true;
-        let view = around.life(self.party).view.clone();
-        let Some((next, share)) = Registered::next(&view, self.own, lease.id) else {
-            return around.happens(micros(STORE_RETRY), self.party, Happening::Registers(self.joins));
+        let view = env.state(self.process).view.clone();
+        let Some((next, share)) = GatewayRegistration::next(&view, self.own, lease.id) else {
+            return env.schedule(micros(STORE_RETRY), self.process, ProcessEvent::Registers(self.joins));
         };
         self.next = Some(next);
         let slot = next.slot;
         let mut record = GatewayRecord {
             endpoint: self.endpoint.clone(),
-            url: "http://127.0.0.1:0".to_owned(),
-            host: "here".to_owned(),
-            pid: around.life(self.party).incarnation,
-            version: "0".to_owned(),
+            pid: env.state(self.process).incarnation,
             lease: lease.id.to_string(),
-            proof: None,
-            trouble: None,
             share,
+            ..GatewayRecord::new("here", "http://127.0.0.1:0".to_owned())
         };
         let key = Key::Gateway(slot);
-        sign_gateway(&mut record, around.depot.secret(), (&self.keyspace, &key), lease.id);
+        sign_gateway(&mut record, env.store.secret(), (&self.keyspace, &key), lease.id);
         let txn = write_gateway(&self.keyspace, slot, &record, &view.gateway_revisions(), lease.id);
-        around.ask(self.party, Errand::Register(self.joins), Ask::Commit(txn));
+        env.ask(self.process, Call::Register(self.joins), StoreRequest::Commit(txn));
     }
 
-    fn registered(&mut self, answer: &Answer, clients: &mut Clients, around: &mut Surroundings) {
+    fn registered(&mut self, answer: &StoreResponse, clients: &mut Clients, env: &mut Environment) {
         self.registers = false;
         match answer {
-            Answer::Committed(Ok(Committed::Applied { revision })) => {
+            StoreResponse::Committed(Ok(Committed::Applied { revision })) => {
                 self.registered_at = revision.0;
-                around.note(|| format!("{} is registered", who(self.party)));
+                env.note(|| format!("{} is registered", label(self.process)));
                 match self.lease {
                     Some(lease) if !lease.is_lost() => {
                         self.own = self.next.take().filter(|next| next.lease == lease.id).or(self.own);
-                        self.own.into_iter().for_each(|own| self.take(Event::Registered(own), clients, around));
+                        self.own.into_iter().for_each(|own| self.take(Event::Registered(own), clients, env));
                     }
-                    _ => self.lost(around),
+                    _ => self.lost(env),
                 }
             }
-            Answer::Committed(Ok(Committed::Refused)) => {
-                around.happens(micros(STORE_RETRY), self.party, Happening::Registers(self.joins));
+            StoreResponse::Committed(Ok(Committed::Refused)) => {
+                env.schedule(micros(STORE_RETRY), self.process, ProcessEvent::Registers(self.joins));
             }
             _ => {
                 if let Some(lease) = self.lease.take() {
-                    around.ask(self.party, Errand::Farewell, Ask::Revoke(lease.id));
+                    env.ask(self.process, Call::Revocation, StoreRequest::Revoke(lease.id));
                 }
-                around.happens(micros(STORE_RETRY), self.party, Happening::Joins);
+                env.schedule(micros(STORE_RETRY), self.process, ProcessEvent::Joins);
             }
         }
     }
 
-    /// Registers again where the store has lost the gateway's record, and writes again what every member knows; follows the real
-    /// loop (`Registration::stay`).
-    fn keep_registered(&mut self, around: &mut Surroundings) {
-        let view = around.life(self.party).view.clone();
-        let now = around.now;
-        if !view.reachable || self.registers || self.healed.is_some_and(|healed| now < healed + micros(SHARE_SETTLE)) {
+    /// Registers again if the store has lost the gateway's record, and writes the model and the placement again.
+    /// Follows the real loop (`Registration::keep_registered`).
+    fn keep_registered(&mut self, env: &mut Environment) {
+        let view = env.state(self.process).view.clone();
+        let now = env.now;
+        if !view.reachable
+            || self.registers
+            || self.rewritten.is_some_and(|rewritten| now < rewritten + micros(SHARE_SETTLE))
+        {
             return;
         }
         let model = view.model.as_ref().zip(view.recalled.get(&Key::Model));
-        let model = model.map(|(model, at)| put_back(&self.keyspace, &Key::Model, &model.value, *at, None));
+        let model = model.map(|(model, at)| restore(&self.keyspace, &Key::Model, &model.value, *at, None));
         let placement = view.placement.as_ref().zip(view.recalled.get(&Key::Placement));
-        let placement = placement.map(|(own, at)| put_back(&self.keyspace, &Key::Placement, &own.value, *at, None));
+        let placement = placement.map(|(own, at)| restore(&self.keyspace, &Key::Placement, &own.value, *at, None));
         for txn in model.into_iter().chain(placement) {
-            self.healed = Some(now);
-            around.ask(self.party, Errand::Heal, Ask::Commit(txn));
+            self.rewritten = Some(now);
+            env.ask(self.process, Call::Rewrite, StoreRequest::Commit(txn));
         }
-        let is_later = |own: &Registered| {
+        let is_later = |own: &GatewayRegistration| {
             view.revision >= self.registered_at || view.recalled.contains_key(&Key::Gateway(own.slot))
         };
         let is_lost = self.own.filter(is_later).is_some_and(|own| own.is_lost(&view));
         if is_lost && self.lease.is_some_and(|lease| !lease.is_lost()) {
-            around.tally.add("a gateway wrote its record again", 1);
-            self.healed = Some(now);
-            self.register(around);
+            env.tally.add("a gateway wrote its record again", 1);
+            self.rewritten = Some(now);
+            self.register(env);
         }
     }
 
-    fn renew(&mut self, around: &mut Surroundings) {
+    fn renew(&mut self, env: &mut Environment) {
         match self.lease {
             Some(lease) if !lease.is_lost() => {
-                around.ask(self.party, Errand::Renewal { lease: lease.id }, Ask::Renew(lease.id));
+                env.ask(self.process, Call::Renewal { lease: lease.id }, StoreRequest::Renew(lease.id));
             }
-            Some(_) => self.lost(around),
+            Some(_) => self.lost(env),
             None => {}
         }
     }
 
-    fn renewed(&mut self, answer: &Answer, around: &mut Surroundings) {
+    fn renewed(&mut self, answer: &StoreResponse, env: &mut Environment) {
         let Some(lease) = &mut self.lease else { return };
         match answer {
-            Answer::Renewed(Some(known)) if lease.renewed(*known) => {
-                around.happens(RENEW_EVERY, self.party, Happening::Renews);
+            StoreResponse::Renewed(Some(known)) if lease.renewed(*known) => {
+                env.schedule(RENEW_EVERY, self.process, ProcessEvent::Renews);
             }
-            Answer::Renewed(None) => around.happens(RETRY_PAUSE, self.party, Happening::Renews),
-            _ => self.lost(around),
+            StoreResponse::Renewed(None) => env.schedule(RETRY_PAUSE, self.process, ProcessEvent::Renews),
+            _ => self.lost(env),
         }
     }
 
-    fn lost(&mut self, around: &mut Surroundings) {
-        around.note(|| format!("{} has lost its lease", who(self.party)));
+    fn lost(&mut self, env: &mut Environment) {
+        env.note(|| format!("{} has lost its lease", label(self.process)));
         if let Some(lease) = self.lease.take() {
-            around.ask(self.party, Errand::Farewell, Ask::Revoke(lease.id));
+            env.ask(self.process, Call::Revocation, StoreRequest::Revoke(lease.id));
         }
-        around.happens(0, self.party, Happening::Joins);
+        env.schedule(0, self.process, ProcessEvent::Joins);
     }
 }
 
@@ -380,7 +374,7 @@ fn kind(fault: &PipelineFault) -> &'static str {
         PipelineFault::Gap { .. } => "an answer was missing",
         PipelineFault::Mismatch(_) => "an answer did not fit",
         PipelineFault::Overdue(_) => "an answer was overdue",
-        PipelineFault::Broken(_) => "a link broke under way",
+        PipelineFault::Broken(_) => "a link broke with frames in flight",
         PipelineFault::Refused { .. } => "a stage refused",
     }
 }

@@ -1,4 +1,4 @@
-//! What must be true of a cluster at any time, and what is left when all is done.
+//! The invariants of a cluster, at any time and at the end.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,31 +6,32 @@ use std::time::Duration;
 use schema::Generation;
 use schema::record::{ClaimState, Share};
 
-use super::clients::Standing;
+use super::clients::ClientState;
+use super::environment::{Event, Moment, ProcessEvent, ProcessId, SECOND, duration};
 use super::faults::Fault;
 use super::stage::StageProcess;
-use super::surroundings::{Event, Happening, Moment, Party, SECOND, duration};
-use super::world::{PEACE, World};
-use crate::limits::{FLIGHT_WAIT_MAX, FLIGHT_WAIT_MAX_PER_ROW, GATEWAY_TICK, PROVE_EVERY, PROVE_WAIT};
+use super::world::{FAULTS_END, World};
+use crate::limits::{FLIGHT_WAIT_MAX, FLIGHT_WAIT_MAX_PER_ROW, GATEWAY_TICK, PROOF_INTERVAL, PROOF_TIMEOUT};
 use crate::share::Pool;
 
-/// So long after the last stage has come or gone, and operators have done their last, nothing moves any more.
+/// Time after the last join or leave, and after the operator's last command, from which layers must not move any more.
 const RESTS_AFTER: Moment = 20 * SECOND;
-/// After so long a request to a healthy gateway must have ended.
+/// Time within which a request to a healthy gateway must end.
 const DONE_WITHIN: Moment = 60 * SECOND;
-/// So long ago, at most, something came through the pipeline of a healthy gateway without work.
+/// Longest time since a micro-batch came through the pipeline of a healthy gateway without work.
 const PROVEN_WITHIN: Duration =
-    Duration::from_secs(8 * PROVE_WAIT.as_secs() + PROVE_EVERY.as_secs() + GATEWAY_TICK.as_secs() + 1);
-/// And of one with work, which is waited for as long as it may take.
+    Duration::from_secs(8 * PROOF_TIMEOUT.as_secs() + PROOF_INTERVAL.as_secs() + GATEWAY_TICK.as_secs() + 1);
+/// The same of a healthy gateway with work: the timeout of that work.
 const PROVEN_WITHIN_WITH_WORK: Duration =
     Duration::from_secs(2 * FLIGHT_WAIT_MAX.as_secs() + 256 * FLIGHT_WAIT_MAX_PER_ROW.as_millis() as u64 / 1000);
 
 impl World {
-    /// No process without a lease holds anything, and no two with one have the same layer ready in the same generation.
+    /// Checks that no process without a lease holds a shard, and that no two processes with a lease have the same layer
+    /// ready in the same generation.
     pub(super) fn check_shards(&mut self) {
-        for stage in self.stages.iter().flatten().filter(|stage| stage.is_joining() && !stage.keeps()) {
+        for stage in self.stages.iter().flatten().filter(|stage| stage.is_joining() && !stage.keeps_shard()) {
             let held = stage.member().held();
-            self.around.law(held.is_none(), || format!("{} lost its lease and holds {held:?}", stage.endpoint()));
+            self.env.check(held.is_none(), || format!("{} lost its lease and holds {held:?}", stage.endpoint()));
         }
         let ready = |stage: &StageProcess| {
             let held = stage.member().held().filter(|held| held.is_ready())?;
@@ -38,153 +39,151 @@ impl World {
             Some((held.generation, held.shard.layers, lease, stage.endpoint().to_owned()))
         };
         let ready: Vec<_> = self.stages.iter().flatten().filter_map(ready).collect();
-        let now = duration(self.around.now);
+        let now = duration(self.env.now);
         for (index, (generation, layers, lease, endpoint)) in ready.iter().enumerate() {
             for (other_generation, other_layers, other_lease, other) in &ready[..index] {
                 let overlap = layers.start() < other_layers.end() && other_layers.start() < layers.end();
-                let store = &self.around.depot.store;
+                let store = &self.env.store.state;
                 let leased = [lease, other_lease].iter().all(|lease| lease.is_some_and(|id| store.knows(id, now)));
-                self.around.law(generation != other_generation || !overlap || !leased, || {
+                self.env.check(generation != other_generation || !overlap || !leased, || {
                     format!("{endpoint} and {other} both serve some of {layers} in generation {generation}")
                 });
             }
         }
     }
 
-    /// No layer is served by two claims of one generation.
+    /// Checks that no layer is served by two claims of one generation.
     pub(super) fn check_claims(&mut self) {
-        let view = self.around.depot.view.clone();
+        let view = self.env.store.view.clone();
         let mut end = (Generation(0), 0);
         for ((generation, slot), claim) in &view.claims {
             if claim.value.state != ClaimState::Serving {
                 continue;
             }
             let layers = claim.value.layers;
-            self.around.law(*generation != end.0 || layers.start() >= end.1, || {
+            self.env.check(*generation != end.0 || layers.start() >= end.1, || {
                 format!("slot {slot} of generation {generation} serves layers that another claim serves, too")
             });
             end = (*generation, layers.end());
         }
     }
 
-    /// No part of the keys and values is in two gateways' shares, nor given out by a gateway to whom it does not belong.
+    /// Checks that no part of the keys and values is in the shares of two gateways.
     pub(super) fn check_shares(&mut self) {
-        let shares = self.around.depot.view.gateway_shares();
+        let shares = self.env.store.view.gateway_shares();
         let parts: u32 = shares.values().map(|share| share.count()).sum();
         let all = shares.values().fold(Share::EMPTY, |all, share| all.and(*share));
-        self.around.law(parts == all.count(), || format!("a part has two owners: {shares:?}"));
-        self.around.tally.add(
+        self.env.check(parts == all.count(), || format!("a part has two owners: {shares:?}"));
+        self.env.tally.add(
             "several gateways had shares",
             u64::from(shares.values().filter(|share| !share.is_empty()).count() > 1),
         );
     }
 
-    /// A gateway that calls itself healthy has had a micro-batch come through lately, and takes a request; one that does not
-    /// says why.
-    pub(super) fn inspect(&mut self, gateway: Party) {
-        let around = &mut self.around;
-        let is_frozen = around.life(gateway).is_frozen;
-        let Some(head) = self.gateway_processes[gateway.0].as_ref().filter(|_| !is_frozen) else { return };
-        let status = head.conductor().status();
+    /// Inspects a gateway: a healthy one gets a request, another one must give the reason.
+    pub(super) fn inspect(&mut self, gateway: ProcessId) {
+        let env = &mut self.env;
+        let is_frozen = env.state(gateway).is_frozen;
+        let Some(gateway_process) = self.gateway_processes[gateway.0].as_ref().filter(|_| !is_frozen) else { return };
+        let status = gateway_process.conductor().status();
         if !status.serving {
-            around
-                .law(!status.reason.is_empty(), || format!("gateway {} does not say why it does not serve", gateway.0));
-            if self.peace {
-                around.after(2 * SECOND, Event::Fault(Fault::Inspected(gateway)));
+            env.check(!status.reason.is_empty(), || format!("gateway {} gives no reason for not serving", gateway.0));
+            if self.faults_over {
+                env.after(2 * SECOND, Event::Fault(Fault::Inspected(gateway)));
             }
             return;
         }
-        let number = self.clients.late(self.layers, around);
-        around.happens(0, gateway, Happening::Submits(number));
-        if self.peace {
-            around.after(DONE_WITHIN, Event::Fault(Fault::MustBeDone(number)));
+        let number = self.clients.late(self.layers, env);
+        env.schedule(0, gateway, ProcessEvent::Submits(number));
+        if self.faults_over {
+            env.after(DONE_WITHIN, Event::Fault(Fault::MustBeDone(number)));
         }
     }
 
-    /// A request that a healthy gateway took when there was peace must have ended.
+    /// Checks that a request to a healthy gateway after the faults has ended.
     pub(super) fn check_inspected(&mut self, number: usize) {
-        let is_done = self.clients.all[number].standing == Standing::Done;
-        self.around.law(is_done, || format!("client {number} asked a healthy gateway and waits still"));
+        let is_done = self.clients.all[number].state == ClientState::Done;
+        self.env.check(is_done, || format!("client {number} asked a healthy gateway and waits still"));
     }
 
-    /// A gateway is healthy only if something came through its pipeline lately.
-    pub(super) fn check_health(&mut self, gateway: Party) {
-        let now = self.around.instant();
-        let Some(head) = &self.gateway_processes[gateway.0] else { return };
-        let scheduler = head.conductor().scheduler();
+    /// Checks that a healthy gateway had a micro-batch come through its pipeline lately.
+    pub(super) fn check_health(&mut self, gateway: ProcessId) {
+        let now = self.env.instant();
+        let Some(process) = &self.gateway_processes[gateway.0] else { return };
+        let scheduler = process.conductor().scheduler();
         let proven = scheduler.proven_at().map(|at| now.saturating_duration_since(at));
         let most = if scheduler.in_flight() == 0 { PROVEN_WITHIN } else { PROVEN_WITHIN_WITH_WORK };
-        let is_true = !head.conductor().status().serving || proven.is_some_and(|ago| ago <= most);
-        self.around.law(is_true, || {
+        let is_true = !process.conductor().status().serving || proven.is_some_and(|ago| ago <= most);
+        self.env.check(is_true, || {
             format!("gateway {} calls itself healthy; a micro-batch came through it {proven:?} ago", gateway.0)
         });
     }
 
-    /// Checks that layers do not move in peace for wrong speeds if all stages are on one machine.
+    /// Checks that after the faults layers do not move because of wrong speeds if all stages are on one machine.
     pub(super) fn check_rest(&mut self, is_moving: bool) {
-        let names: BTreeSet<_> = self.around.depot.view.stages.keys().cloned().collect();
+        let names: BTreeSet<_> = self.env.store.view.stages.keys().cloned().collect();
         if names != self.live.0 {
-            self.live = (names, self.around.now);
+            self.live = (names, self.env.now);
         }
-        let broken = is_moving && self.alike && self.around.now >= self.live.1.max(PEACE) + RESTS_AFTER;
-        self.around.law(!broken, || "layers moved though nobody came or went".to_owned());
+        let broken = is_moving && self.one_machine && self.env.now >= self.live.1.max(FAULTS_END) + RESTS_AFTER;
+        self.env.check(!broken, || "layers moved though no stage came or went".to_owned());
     }
 
-    /// When all is done, the cluster serves, and nothing is left of what is gone.
+    /// Checks at the end that the cluster serves, and that no records of dead processes are left.
     pub(super) fn check_aftermath(&mut self) {
-        let view = self.around.depot.view.clone();
+        let view = self.env.store.view.clone();
         let pool = view.model.as_ref().map_or(Pool::default(), |model| Pool::new(&model.value));
         let shares = view.gateway_shares();
         let whole = shares.values().fold(Share::EMPTY, |whole, share| whole.and(*share));
-        self.around.law(whole == pool.whole(), || format!("not every part is a gateway's: {shares:?}"));
+        self.env.check(whole == pool.whole(), || format!("not every part is a gateway's: {shares:?}"));
         let (most, least) =
             (shares.values().map(|share| share.count()).max(), shares.values().map(|share| share.count()).min());
         let even = most.zip(least).is_some_and(|(most, least)| most - least <= 1);
-        self.around.law(even, || format!("shares are not equal: {shares:?}"));
+        self.env.check(even, || format!("shares are not equal: {shares:?}"));
         for number in 0..self.gateways {
-            let Some(head) = &self.gateway_processes[number] else {
-                return self.around.law(false, || format!("gateway {number} is not there"));
+            let Some(gateway) = &self.gateway_processes[number] else {
+                return self.env.check(false, || format!("gateway {number} is not there"));
             };
-            let scheduler = head.conductor().scheduler();
+            let scheduler = gateway.conductor().scheduler();
             let (load, in_flight, free) = (scheduler.load(), scheduler.in_flight(), scheduler.free_blocks());
-            let (counts, endpoint) = (scheduler.counts(), head.endpoint());
+            let (counts, endpoint) = (scheduler.counts(), gateway.endpoint());
             let own = view.gateways.values().find(|gateway| gateway.value.endpoint == endpoint);
             let blocks = own.map(|own| pool.blocks(own.value.share).count());
-            let around = &mut self.around;
-            around.tally.add("a sequence was preempted", counts.preempted);
-            around.tally.add("a guess came true", counts.guessed_right);
-            around.tally.add("a guess was wrong", counts.guessed - counts.guessed_right);
-            around.tally.add("a stage went on from guesses", counts.ahead_right);
-            around.tally.add("a stage went on from guesses for nothing", counts.ahead - counts.ahead_right);
-            around.law(load == (0, 0) && in_flight == 0, || {
+            let env = &mut self.env;
+            env.tally.add("a sequence was preempted", counts.preempted);
+            env.tally.add("a draft token was accepted", counts.accepted_tokens);
+            env.tally.add("a draft token was rejected", counts.draft_tokens - counts.accepted_tokens);
+            env.tally.add("a lookahead batch was used", counts.lookahead_batches_used);
+            env.tally.add("a lookahead batch was wasted", counts.lookahead_batches - counts.lookahead_batches_used);
+            env.check(load == (0, 0) && in_flight == 0, || {
                 format!("{load:?} sequences and {in_flight} batches are left")
             });
-            around.law(blocks == Some(free), || format!("{free} blocks are free of {blocks:?}"));
+            env.check(blocks == Some(free), || format!("{free} blocks are free of {blocks:?}"));
         }
         self.check_pins();
-        // An outcast may be in quarantine, or have joined and hold nothing.
-        let is_outcast = |endpoint: &str| self.is_outcast(endpoint);
+        // A barred stage may be in quarantine, or have joined without layers.
+        let is_barred = |endpoint: &str| self.is_barred(endpoint);
         let alive = self.stages.iter().flatten().map(|stage| stage.endpoint().to_owned());
-        let endpoints: Vec<_> = alive.filter(|endpoint| !is_outcast(endpoint)).collect();
+        let endpoints: Vec<_> = alive.filter(|endpoint| !is_barred(endpoint)).collect();
         let stages = view.stages.values().map(|stage| stage.value.endpoint.clone());
-        let stages: Vec<_> = stages.filter(|endpoint| !is_outcast(endpoint)).collect();
-        let outcasts = usize::from(self.outcast.is_some());
+        let stages: Vec<_> = stages.filter(|endpoint| !is_barred(endpoint)).collect();
+        let barred_stages = usize::from(self.barred_stage.is_some());
         let mut gateway_endpoints: Vec<_> =
-            self.gateway_processes.iter().flatten().map(|head| head.endpoint().to_owned()).collect();
+            self.gateway_processes.iter().flatten().map(|gateway| gateway.endpoint().to_owned()).collect();
         gateway_endpoints.sort();
-        let around = &mut self.around;
+        let env = &mut self.env;
         let serving = view.serving().map(|served| served.claims.len());
-        around.law(serving.is_ok(), || format!("the cluster does not serve: {serving:?}"));
-        around.law(stages == endpoints, || format!("stages in the store: {stages:?}, alive: {endpoints:?}"));
+        env.check(serving.is_ok(), || format!("the cluster does not serve: {serving:?}"));
+        env.check(stages == endpoints, || format!("stages in the store: {stages:?}, alive: {endpoints:?}"));
         let mut gateways: Vec<_> = view.gateways.values().map(|gateway| gateway.value.endpoint.clone()).collect();
         gateways.sort();
-        around.law(gateways == gateway_endpoints, || format!("gateways in the store: {gateways:?}"));
+        env.check(gateways == gateway_endpoints, || format!("gateways in the store: {gateways:?}"));
         let placed = view.placed();
         let stale: Vec<_> = view.claims.keys().filter(|(generation, _)| Some(*generation) != placed).collect();
-        around.law(stale.is_empty(), || format!("claims of older generations are left: {stale:?}"));
-        let leases = around.depot.store.leases();
+        env.check(stale.is_empty(), || format!("claims of older generations are left: {stale:?}"));
+        let leases = env.store.state.leases();
         let members = endpoints.len() + gateway_endpoints.len();
-        around.law((members..=members + outcasts).contains(&leases), || format!("{leases} leases are left"));
-        around.tally.add("a stage stayed barred", outcasts as u64);
+        env.check((members..=members + barred_stages).contains(&leases), || format!("{leases} leases are left"));
+        env.tally.add("a stage stayed barred", barred_stages as u64);
     }
 }

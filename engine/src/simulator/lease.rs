@@ -1,18 +1,18 @@
-//! A process's side of its lease: what the store said of it, and the same times as the real keeper's.
+//! A process's side of its lease, with the same times as the real one.
 
-use super::surroundings::{Moment, micros};
+use super::environment::{Moment, micros};
 use crate::store::LeaseId;
 
-/// What a process knows of its lease.
+/// The state of a process's lease.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lease {
     pub(super) id: LeaseId,
     gone: bool,
 }
 
-/// Between two renewals.
+/// Time between two renewals.
 pub(super) const RENEW_EVERY: Moment = micros(super::LEASE_TTL) / 3;
-/// After one that was not answered.
+/// Pause after a renewal without an answer.
 pub(super) const RETRY_PAUSE: Moment = 150_000;
 
 // === impl Lease ===
@@ -26,7 +26,7 @@ impl Lease {
         self.gone
     }
 
-    /// A renewal is answered; whether the lease is kept.
+    /// Handles the response to a renewal. True if the lease is kept.
     pub(super) fn renewed(&mut self, known: bool) -> bool {
         self.gone |= !known;
         !self.gone

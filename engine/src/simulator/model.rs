@@ -1,9 +1,9 @@
-//! The model that is served: it does real arithmetic on what it really keeps.
+//! The simulated model: it does real arithmetic on real keys and values.
 //!
-//! A layer folds what all earlier positions were on their way into it, read back from the blocks that a slice names, and
-//! so a skipped, doubled or swapped layer, a lost row, and a block that is stale, foreign or wrongly shared change every
-//! value after it. The token is a part of the last value; the rest of it is told as the token's log-probability, so that
-//! no wrong value hides behind a right token.
+//! A layer folds the inputs of all earlier positions, read back from the blocks that a slice names. So a skipped,
+//! doubled or swapped layer, a lost row, and a block that is stale, foreign or wrongly shared change every value after
+//! it. The token is a part of the last value. The whole value is returned as the token's log-probability, so that no
+//! wrong value hides behind a right token.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ use crate::testing;
 /// Values are below this: an f32 carries them exactly.
 const MODULUS: u64 = 65_521;
 const HIDDEN: u32 = 2;
-/// Bytes of a layer's weights, beside one byte of keys and values for each token.
+/// Bytes of a layer's weights, in addition to one byte of keys and values for each token.
 const LAYER_BYTES: u64 = 10;
-/// A token stands for a place in a short round, so that guesses come true, except where this share of values says not.
+/// Tokens repeat with a short period, so that draft tokens are accepted, except for one value in this number.
 const SURPRISES: u64 = 6;
 const ROUND: u64 = 5;
 
@@ -37,12 +37,12 @@ pub(super) fn record(layers: u32, kv_blocks: u32, stages_min: u32) -> ModelRecor
     }
 }
 
-/// The most memory that so many layers take.
+/// The most memory that `layers` layers take.
 pub(super) fn bytes(layers: u32, kv_tokens: u32) -> u64 {
     u64::from(layers) * (LAYER_BYTES + u64::from(kv_tokens))
 }
 
-/// What a stage measures that takes `pace` times as long as the fastest.
+/// The measured speeds of a stage that takes `pace` times as long as the fastest.
 pub(super) fn speed(pace: u64) -> Speeds {
     let speed = FormatSpeed { bytes_per_second: 1_000_000 / pace, multiplications_per_second: 1_000_000 / pace };
     testing::model(&[], 0).layer_format.into_iter().map(|format| (format, speed)).collect()
@@ -59,7 +59,7 @@ fn choose(row: u64, seed: u64, position: u64) -> (u32, f32) {
     (token as u32, -(value as f32))
 }
 
-/// What the undisturbed model of `layers` layers answers: tokens and log-probabilities, up to a stop token.
+/// The expected answer of a model of `layers` layers: tokens and log-probabilities, up to a stop token.
 pub(super) fn reference(layers: u32, request: &Request) -> Vec<(u32, f32)> {
     let mut kept: Vec<Vec<u64>> = vec![Vec::new(); layers as usize];
     let mut answer = Vec::new();
@@ -85,7 +85,7 @@ pub(super) fn reference(layers: u32, request: &Request) -> Vec<(u32, f32)> {
 }
 
 /// Makes runners for one simulated machine.
-pub(super) struct Beads {
+pub(super) struct SimulatedLoader {
     pub(super) layers: u32,
     pub(super) budget_bytes: u64,
 }
@@ -93,19 +93,19 @@ pub(super) struct Beads {
 struct Shard {
     layers: LayerRange,
     is_last: bool,
-    /// For each of its layers, each block, each offset: what that position's row was on its way into the layer.
+    /// For each of its layers, each block and each offset, that position's input row of the layer.
     kept: Vec<Vec<[u64; KV_BLOCK_TOKENS as usize]>>,
 }
 
-// === impl Beads ===
+// === impl SimulatedLoader ===
 
-impl Beads {
+impl SimulatedLoader {
     pub(super) fn shared(self) -> Arc<dyn Loader> {
         Arc::new(self)
     }
 }
 
-impl Loader for Beads {
+impl Loader for SimulatedLoader {
     fn memory_bound(&self, layers: LayerRange, room: KvRoom) -> u64 {
         bytes(layers.count(), room.tokens)
     }

@@ -1,38 +1,38 @@
-//! An operator with `etcdctl`: the pins that are put and deleted while all else goes on, and what must have become of them.
+//! An operator with `etcdctl`, who puts and deletes pins while the cluster runs, and the checks of their effects.
 
 use schema::record::{Pin, PinStatus};
 use schema::{ByteSize, Key, LayerRange, StageName};
 
-use super::dice::Dice;
+use super::environment::{GATEWAYS, ProcessId};
 use super::model;
+use super::rng::Rng;
 use super::stage::name;
-use super::surroundings::{GATEWAYS, Party};
 use super::world::World;
 use crate::store::{Txn, Write};
 use crate::view::ClusterView;
 
-/// What the operator puts: a pin, or what was meant to be one.
+/// The value that the operator puts: a pin, or a malformed one.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Wish {
+pub(super) enum PinValue {
     Pin(Pin),
-    Broken,
+    Malformed,
 }
 
-/// Whose pin it is; every now and then that of a stage which does not exist.
+/// The stage that is pinned, which sometimes does not exist.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Whose {
-    Stage(Party),
-    Nobody,
+pub(super) enum PinTarget {
+    Stage(ProcessId),
+    Missing,
 }
 
-// === impl Wish ===
+// === impl PinValue ===
 
-impl Wish {
-    /// Any wish about a model of `layers` layers: what can be honoured, and what can not.
-    pub(super) fn roll(layers: u32, kv_tokens: u32, dice: &mut Dice) -> Self {
-        let mut some = |least: u32, most: u32| dice.within(u64::from(least)..u64::from(most)) as u32;
+impl PinValue {
+    /// Draws a pin value for a model of `layers` layers. Some can be honoured, others not.
+    pub(super) fn draw(layers: u32, kv_tokens: u32, rng: &mut Rng) -> Self {
+        let mut some = |least: u32, most: u32| rng.within(u64::from(least)..u64::from(most)) as u32;
         match some(0, 12) {
-            0 => Self::Broken,
+            0 => Self::Malformed,
             1 | 2 => Self::Pin(Pin::Excluded),
             3 | 4 => Self::Pin(Pin::Cordoned),
             5 | 6 => Self::memory(model::bytes(some(1, layers + 1), kv_tokens)),
@@ -46,7 +46,7 @@ impl Wish {
     }
 
     fn layers(start: u32, end: u32) -> Self {
-        LayerRange::new(start, end).map_or(Self::Broken, |layers| Self::Pin(Pin::Layers(layers)))
+        LayerRange::new(start, end).map_or(Self::Malformed, |layers| Self::Pin(Pin::Layers(layers)))
     }
 
     fn memory(bytes: u64) -> Self {
@@ -54,29 +54,29 @@ impl Wish {
         Self::Pin(Pin::Memory(size))
     }
 
-    fn written(self) -> Vec<u8> {
+    fn to_bytes(self) -> Vec<u8> {
         match self {
             Self::Pin(pin) => serde_json::to_vec(&pin).expect("a pin is written"),
-            Self::Broken => b"{\"layers\":[3".to_vec(),
+            Self::Malformed => b"{\"layers\":[3".to_vec(),
         }
     }
 }
 
-// === impl Whose ===
+// === impl PinTarget ===
 
-impl Whose {
-    /// Most often one of so many stages.
-    pub(super) fn roll(stages: usize, dice: &mut Dice) -> Self {
-        if dice.permille(60) {
-            return Self::Nobody;
+impl PinTarget {
+    /// Draws a target: mostly one of `stages` stages.
+    pub(super) fn draw(stages: usize, rng: &mut Rng) -> Self {
+        if rng.permille(60) {
+            return Self::Missing;
         }
-        Self::Stage(Party(GATEWAYS + dice.within(0..stages as u64) as usize))
+        Self::Stage(ProcessId(GATEWAYS + rng.within(0..stages as u64) as usize))
     }
 
     fn stage(self) -> StageName {
         match self {
-            Self::Stage(party) => name(party),
-            Self::Nobody => "nobody".to_owned(),
+            Self::Stage(process) => name(process),
+            Self::Missing => "nobody".to_owned(),
         }
         .parse()
         .expect("a legal name")
@@ -84,34 +84,34 @@ impl Whose {
 }
 
 impl World {
-    pub(super) fn put_pin(&mut self, whose: Whose, wish: Wish) {
-        let key = self.keyspace.name(&Key::Pin(whose.stage()));
-        self.operate(Write::Put { key, value: wish.written(), lease: None });
+    pub(super) fn put_pin(&mut self, target: PinTarget, value: PinValue) {
+        let key = self.keyspace.name(&Key::Pin(target.stage()));
+        self.operate(Write::Put { key, value: value.to_bytes(), lease: None });
     }
 
-    pub(super) fn delete_pin(&mut self, whose: Whose) {
-        let key = self.keyspace.name(&Key::Pin(whose.stage()));
+    pub(super) fn delete_pin(&mut self, target: PinTarget) {
+        let key = self.keyspace.name(&Key::Pin(target.stage()));
         self.operate(Write::Delete { key });
     }
 
     /// An operator's command fails while the store is away, and is not repeated.
     fn operate(&mut self, write: Write) {
-        let around = &mut self.around;
-        if !around.depot.away {
-            around.depot.store.commit(Txn { compares: Vec::new(), writes: vec![write] }).expect("a pin is written");
-            around.spread_news();
+        let env = &mut self.env;
+        if !env.store.away {
+            env.store.state.commit(Txn { compares: Vec::new(), writes: vec![write] }).expect("a pin is written");
+            env.spread_news();
         }
     }
 
-    /// Deletes one of the values that members keep, or writes nonsense over it.
-    pub(super) fn spoil(&mut self, choice: u64, deletes: bool) {
-        let view = &self.around.depot.view;
+    /// Deletes one of the values that members write, or overwrites it with nonsense.
+    pub(super) fn corrupt(&mut self, choice: u64, deletes: bool) {
+        let view = &self.env.store.view;
         let mut keys = vec![Key::Model, Key::Placement, Key::KeyMark];
         keys.extend(view.gateways.keys().map(|slot| Key::Gateway(*slot)));
         keys.extend(view.stages.keys().map(|stage| Key::Stage(stage.clone())));
         keys.extend(view.claims.keys().map(|(generation, slot)| Key::Claim(*generation, *slot)));
         let key = self.keyspace.name(&keys[choice as usize % keys.len()]);
-        self.around.note(|| format!("an operator {} {key}", if deletes { "deletes" } else { "spoils" }));
+        self.env.note(|| format!("an operator {} {key}", if deletes { "deletes" } else { "corrupts" }));
         self.operate(if deletes {
             Write::Delete { key }
         } else {
@@ -119,9 +119,10 @@ impl World {
         });
     }
 
-    /// Writes a large and fast stage that nobody proves; without a cluster key it would be taken for one.
+    /// Writes the record of a large and fast stage without a proof. Does nothing if the cluster has no key: members
+    /// would accept the record.
     pub(super) fn forge(&mut self) {
-        if self.around.depot.secret().is_none() {
+        if self.env.store.secret().is_none() {
             return;
         }
         let key = self.keyspace.name(&Key::Stage("forged".parse().expect("a legal name")));
@@ -129,15 +130,15 @@ impl World {
         self.operate(Write::Put { key, value, lease: None });
     }
 
-    /// When all is calm there is a word beside each pin and nowhere else, and those that are honoured are obeyed.
+    /// Checks that every pin has a status, that nothing else has one, and that the placement obeys the honoured pins.
     pub(super) fn check_pins(&mut self) {
-        let view = self.around.depot.view.clone();
+        let view = self.env.store.view.clone();
         let pins = view.pins.iter().map(|(stage, pin)| (stage, pin.mod_revision, Some(pin.value)));
         let broken = view.unreadable_pins.iter().map(|(stage, pin)| (stage, pin.mod_revision, None));
         let pins: Vec<_> = pins.chain(broken).collect();
-        let around = &mut self.around;
-        around.law(view.pin_statuses.len() == pins.len(), || {
-            format!("pins: {pins:?}; beside them: {:?}", view.pin_statuses)
+        let env = &mut self.env;
+        env.check(view.pin_statuses.len() == pins.len(), || {
+            format!("pins: {pins:?}; statuses: {:?}", view.pin_statuses)
         });
         for (stage, revision, pin) in pins {
             let status = view.pin_statuses.get(stage).map(|status| &status.value);
@@ -148,12 +149,12 @@ impl World {
                 (_, Some(status)) => !status.honoured,
                 (_, None) => false,
             };
-            around.law(fits && obeyed, || {
-                format!("the pin {pin:?} of {stage} is told to be {status:?}; placed: {:?}", view.placement)
+            env.check(fits && obeyed, || {
+                format!("the pin {pin:?} of {stage} has the status {status:?}; placed: {:?}", view.placement)
             });
             let honoured = status.is_some_and(|status| status.honoured);
-            around.tally.add("a pin was honoured", honoured.into());
-            around.tally.add("a pin could not be honoured", (!honoured).into());
+            env.tally.add("a pin was honoured", honoured.into());
+            env.tally.add("a pin could not be honoured", (!honoured).into());
         }
     }
 }

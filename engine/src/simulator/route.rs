@@ -1,4 +1,5 @@
-//! A simulated process's routes: as the real ones they dial anew, keep frames while they dial, and report what became of each.
+//! A simulated process's routes: like the real ones they dial anew, keep frames while they dial, and report the outcome
+//! of each frame.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use schema::frame::Frame;
 
-use super::network::{Way, unreachable};
-use super::surroundings::{Happening, Moment, Party, Surroundings, micros};
-use crate::link::Absence;
+use super::environment::{Environment, Moment, ProcessEvent, ProcessId, micros};
+use super::network::{Target, unreachable};
+use crate::link::UnreachableKind;
 use crate::link::limits::CONNECT_WAIT_MAX;
 use crate::route::RouteEvent;
 
@@ -23,101 +24,107 @@ struct Waiting {
 pub(super) struct Dial {
     number: u64,
     endpoint: String,
-    /// True if it only finds out whether the peer is gone.
+    /// True if it has no frame to send and only finds out if the peer is gone.
     is_redial: bool,
     waiting: VecDeque<Waiting>,
 }
 
-impl Surroundings {
-    /// Sends a frame; what became of it, and of those that waited, as far as that is known at once.
+impl Environment {
+    /// Sends a frame. Returns the outcomes that are known at once, of this frame and of those that waited.
     pub(super) fn route(
         &mut self,
-        (from, way): (Party, Way),
+        (from, target): (ProcessId, Target),
         endpoint: &str,
         frame: Frame,
         activations: Bytes,
     ) -> Vec<RouteEvent> {
         let waiting = Waiting { endpoint: endpoint.to_owned(), frame, activations };
-        if let Some(dial) = self.network.dials.get_mut(&(from, way)) {
+        if let Some(dial) = self.network.dials.get_mut(&(from, target)) {
             dial.waiting.push_back(waiting);
             return Vec::new();
         }
-        self.route_on((from, way), VecDeque::from([waiting]))
+        self.route_on((from, target), VecDeque::from([waiting]))
     }
 
-    fn route_on(&mut self, (from, way): (Party, Way), mut frames: VecDeque<Waiting>) -> Vec<RouteEvent> {
+    fn route_on(&mut self, (from, target): (ProcessId, Target), mut frames: VecDeque<Waiting>) -> Vec<RouteEvent> {
         let mut events = Vec::new();
         while let Some(next) = frames.pop_front() {
             let Waiting { endpoint, frame, activations } = next;
-            let known = self.network.silent.get(&(from, way));
+            let known = self.network.silent.get(&(from, target));
             let is_known_silent =
                 known.is_some_and(|(silent, found)| *silent == endpoint && self.now < found + micros(CONNECT_WAIT_MAX));
-            let sent = match is_known_silent && !self.has_link(from, way, &endpoint) {
-                true => Err(Absence::Silence),
-                false => self.send(from, way, &endpoint, &frame, activations.clone()),
+            let sent = match is_known_silent && !self.has_link(from, target, &endpoint) {
+                true => Err(UnreachableKind::Silence),
+                false => self.send(from, target, &endpoint, &frame, activations.clone()),
             };
             match sent {
                 Ok(()) => events.push(sent_event(frame, activations.len())),
-                Err(Absence::Silence) if !is_known_silent => {
+                Err(UnreachableKind::Silence) if !is_known_silent => {
                     frames.push_front(Waiting { endpoint: endpoint.clone(), frame, activations });
-                    self.dial((from, way), endpoint, false, frames);
+                    self.dial((from, target), endpoint, false, frames);
                     return events;
                 }
-                Err(absence) => events.push(unsent(endpoint, frame, activations.len(), absence)),
+                Err(kind) => events.push(unsent(endpoint, frame, activations.len(), kind)),
             }
         }
         events
     }
 
-    /// A connection has ended; what is known at once of the peer.
-    pub(super) fn route_ended(&mut self, (from, way): (Party, Way), link: u64) -> Vec<RouteEvent> {
-        let Some(endpoint) = self.network.leads(from, way, link) else { return Vec::new() };
-        self.network.close(from, way);
-        if let Way::Gateway(_) = way {
+    /// A connection has ended: dials anew. Returns the events that are known at once.
+    pub(super) fn route_ended(&mut self, (from, target): (ProcessId, Target), link: u64) -> Vec<RouteEvent> {
+        let Some(endpoint) = self.network.leads(from, target, link) else { return Vec::new() };
+        self.network.close(from, target);
+        if let Target::Gateway(_) = target {
             return vec![RouteEvent::Broke { endpoint, failed: None }];
         }
-        match self.connect(from, way, &endpoint) {
+        match self.connect(from, target, &endpoint) {
             Ok(_) => vec![RouteEvent::Broke { endpoint, failed: None }],
-            Err(Absence::Silence) => {
-                self.dial((from, way), endpoint, true, VecDeque::new());
+            Err(UnreachableKind::Silence) => {
+                self.dial((from, target), endpoint, true, VecDeque::new());
                 Vec::new()
             }
-            Err(absence) => vec![RouteEvent::Gone(unreachable(&endpoint, absence))],
+            Err(kind) => vec![RouteEvent::Gone(unreachable(&endpoint, kind))],
         }
     }
 
-    /// A dial comes to its end, unless the route was reset meanwhile.
-    pub(super) fn dialled(&mut self, (from, way): (Party, Way), number: u64) -> Vec<RouteEvent> {
-        if self.network.dials.get(&(from, way)).is_none_or(|dial| dial.number != number) {
+    /// A dial ends, unless the route was reset meanwhile.
+    pub(super) fn dialled(&mut self, (from, target): (ProcessId, Target), number: u64) -> Vec<RouteEvent> {
+        if self.network.dials.get(&(from, target)).is_none_or(|dial| dial.number != number) {
             return Vec::new();
         }
-        let Some(Dial { endpoint, is_redial, mut waiting, .. }) = self.network.dials.remove(&(from, way)) else {
+        let Some(Dial { endpoint, is_redial, mut waiting, .. }) = self.network.dials.remove(&(from, target)) else {
             return Vec::new();
         };
         let mut events = Vec::new();
-        let answer = self.connect(from, way, &endpoint).map(drop);
-        if answer == Err(Absence::Silence) {
-            self.network.silent.insert((from, way), (endpoint.clone(), self.now));
+        let answer = self.connect(from, target, &endpoint).map(drop);
+        if answer == Err(UnreachableKind::Silence) {
+            self.network.silent.insert((from, target), (endpoint.clone(), self.now));
         }
         match (is_redial, answer) {
             (true, Ok(())) => events.push(RouteEvent::Broke { endpoint, failed: None }),
-            (true, Err(absence)) => events.push(RouteEvent::Gone(unreachable(&endpoint, absence))),
+            (true, Err(kind)) => events.push(RouteEvent::Gone(unreachable(&endpoint, kind))),
             (false, Ok(())) => {}
-            (false, Err(absence)) => {
+            (false, Err(kind)) => {
                 if let Some(Waiting { endpoint, frame, activations }) = waiting.pop_front() {
-                    events.push(unsent(endpoint, frame, activations.len(), absence));
+                    events.push(unsent(endpoint, frame, activations.len(), kind));
                 }
             }
         }
-        events.extend(self.route_on((from, way), waiting));
+        events.extend(self.route_on((from, target), waiting));
         events
     }
 
-    fn dial(&mut self, (from, way): (Party, Way), endpoint: String, is_redial: bool, waiting: VecDeque<Waiting>) {
+    fn dial(
+        &mut self,
+        (from, target): (ProcessId, Target),
+        endpoint: String,
+        is_redial: bool,
+        waiting: VecDeque<Waiting>,
+    ) {
         self.network.dialled += 1;
         let number = self.network.dialled;
-        self.network.dials.insert((from, way), Dial { number, endpoint, is_redial, waiting });
-        self.happens(micros(CONNECT_WAIT_MAX) as Moment, from, Happening::Dialled { way, number });
+        self.network.dials.insert((from, target), Dial { number, endpoint, is_redial, waiting });
+        self.schedule(micros(CONNECT_WAIT_MAX) as Moment, from, ProcessEvent::Dialled { target, number });
     }
 }
 
@@ -125,8 +132,8 @@ fn sent_event(frame: Frame, bytes: usize) -> RouteEvent {
     RouteEvent::Sent { frame, bytes, waited: Duration::ZERO, round_trip: None }
 }
 
-fn unsent(endpoint: String, frame: Frame, bytes: usize, absence: Absence) -> RouteEvent {
-    let found = unreachable(&endpoint, absence);
+fn unsent(endpoint: String, frame: Frame, bytes: usize, kind: UnreachableKind) -> RouteEvent {
+    let found = unreachable(&endpoint, kind);
     let (waited, cause) = (Duration::ZERO, found.cause.clone());
     RouteEvent::Unsent { frame, endpoint, bytes, waited, cause, found: Some(found) }
 }

@@ -1,6 +1,6 @@
-//! A simulated stage process: the real member and the real worker, with the loop around them in virtual time.
+//! A simulated stage process: the real member and the real worker, with its loop in virtual time.
 //!
-//! Joining and renewing the lease follow the real loops (`stage::join`, the lease's keeper) step by step.
+//! Joining and renewing the lease follow the real loops (`stage::join`, the lease's renewer) step by step.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,28 +11,29 @@ use schema::StageName;
 use schema::frame::Frame;
 use schema::record::{Speeds, StageRecord};
 
-use super::depot::{Answer, Ask};
+use super::environment::{Call, Environment, MS, Moment, ProcessEvent, ProcessId, SECOND, duration, micros};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
 use super::model;
-use super::network::Way;
-use super::surroundings::{Errand, Happening, MS, Moment, Party, SECOND, Surroundings, duration, micros};
+use super::network::Target;
+use super::store::{StoreRequest, StoreResponse};
 use super::taken::Taken;
 use super::thread::Thread;
 use crate::limits::{GATEWAYS_MAX, SETTLE_LEFT, STORE_RETRY};
-use crate::link::Absence;
+use crate::link::UnreachableKind;
 use crate::route::RouteEvent;
 use crate::runner::Loader;
-use crate::stage::compute::{ComputeOrder, Done};
+use crate::stage::compute::ComputeOrder;
+use crate::stage::done::Done;
 use crate::stage::member::{Event, Identity, Member, Order, Purpose};
 use crate::store::{Committed, StoreError};
 
-/// For how long a stage waits for its own name: as the real one does.
-const NAME_PATIENCE: Duration = super::LEASE_TTL.saturating_mul(3);
+/// Time for which a stage waits for its own name, as in the real one.
+const NAME_WAIT_MAX: Duration = super::LEASE_TTL.saturating_mul(3);
 
-/// The longest way to another stage and back, in the measure of a model whose layers take a few microseconds each.
-const WAY_MAX: Moment = 400;
+/// The longest round trip to another stage, in proportion to a model whose layers take a few microseconds each.
+const ROUND_TRIP_MAX: Moment = 400;
 
-/// How far a process is.
+/// The phase of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Joining { since: Moment },
@@ -41,14 +42,14 @@ enum Phase {
 
 /// One process.
 pub(super) struct StageProcess {
-    party: Party,
+    process: ProcessId,
     endpoint: String,
     loader: Arc<dyn Loader>,
     member: Member,
     thread: Thread,
-    /// What it finds the way to the next one to take, there and back.
-    way: Duration,
-    /// What it is going to measure of itself.
+    /// The round trip to the next stage that it measures.
+    round_trip: Duration,
+    /// The speeds that it is going to measure.
     speed: Option<Speeds>,
     phase: Phase,
     lease: Option<Lease>,
@@ -56,62 +57,63 @@ pub(super) struct StageProcess {
     has_served: bool,
     writes: u64,
     taken: Taken,
-    /// What happened while it was joining.
-    waiting: Vec<Happening>,
-    /// Happenings until it looks at its lease again: after a sleep, timers may come last.
-    blind: u64,
-    /// True while it joins again and keeps what it holds, since the store has lost its data.
-    keeps: bool,
+    /// Events that came while it was joining.
+    waiting: Vec<ProcessEvent>,
+    /// Events until it checks its lease again: after a freeze, timers may come last.
+    unchecked: u64,
+    /// True while it joins again and keeps its shard, because the store has lost its data.
+    keeps_shard: bool,
     /// True if its member has ordered it to stop.
     stops: bool,
 }
 
-pub(super) fn name(party: Party) -> String {
-    format!("s{}", party.0)
+pub(super) fn name(process: ProcessId) -> String {
+    format!("s{}", process.0)
 }
 
 // === impl StageProcess ===
 
 impl StageProcess {
-    /// A new process on `host`, which begins to join; it finds itself so many times slower than the fastest.
+    /// A new process on `host`, which begins to join. It takes `pace` times as long as the fastest stage, and
+    /// measures `found`.
     pub(super) fn start(
-        party: Party,
+        process: ProcessId,
         keyspace: &Keyspace,
         (loader, host): (Arc<dyn Loader>, String),
         (pace, found): (u64, u64),
-        around: &mut Surroundings,
+        env: &mut Environment,
     ) -> Self {
-        let endpoint = around.network.listen(party, around.lives[party.0].incarnation);
+        let endpoint = env.network.listen(process, env.states[process.0].incarnation);
         let record = StageRecord { endpoint: endpoint.clone(), host, ..loader.describe() };
-        let stage: StageName = name(party).parse().expect("a legal name");
-        let view = around.life(party).view.clone();
+        let stage: StageName = name(process).parse().expect("a legal name");
+        let view = env.state(process).view.clone();
         let bound = loader.clone();
         let identity = Identity {
             keyspace: keyspace.clone(),
             name: stage,
-            secret: around.depot.secret().cloned(),
+            secret: env.store.secret().cloned(),
             record,
             memory_bound: Box::new(move |layers, room| bound.memory_bound(layers, room)),
         };
-        let member = Member::new(identity, view, around.instant());
-        around.happens(0, party, Happening::Joins);
+        let member = Member::new(identity, view, env.instant());
+        env.schedule(0, process, ProcessEvent::Joins);
         Self {
-            party,
+            process,
             endpoint,
             member,
-            thread: Thread::new(party, loader.clone(), pace),
+            thread: Thread::new(process, loader.clone(), pace),
             speed: Some(model::speed(found)),
-            way: duration(around.dice.within(0..WAY_MAX)),
+            round_trip: duration(env.rng.within(0..ROUND_TRIP_MAX)),
             loader,
-            phase: Phase::Joining { since: around.now },
+            phase: Phase::Joining { since: env.now },
             lease: None,
             joins: 0,
             has_served: false,
             writes: 0,
             taken: Taken::default(),
             waiting: Vec::new(),
-            blind: 0,
-            keeps: false,
+            unchecked: 0,
+            keeps_shard: false,
             stops: false,
         }
     }
@@ -128,167 +130,168 @@ impl StageProcess {
         self.lease.as_ref()
     }
 
-    /// Whether it has no lease under which it could hold something.
+    /// True if it has no lease under which it could hold a shard.
     pub(super) fn is_joining(&self) -> bool {
         self.phase != Phase::Serving
     }
 
-    pub(super) fn keeps(&self) -> bool {
-        self.keeps
+    pub(super) fn keeps_shard(&self) -> bool {
+        self.keeps_shard
     }
 
-    /// It slept; the first things that happen may come before it knows for how long.
-    pub(super) fn woke(&mut self, around: &mut Surroundings) {
-        self.blind = around.dice.within(0..4);
+    /// It was frozen: the first events may come before it notices that its lease is lost.
+    pub(super) fn woke(&mut self, env: &mut Environment) {
+        self.unchecked = env.rng.within(0..4);
     }
 
-    /// Gives its lease back and stops, as on a signal; whoever calls starts it anew or not.
-    pub(super) fn stop(&mut self, around: &mut Surroundings) {
-        self.take(Event::LeaseLost { is_forgotten: false }, around);
+    /// Revokes its lease and stops, as on a signal.
+    pub(super) fn stop(&mut self, env: &mut Environment) {
+        self.take(Event::LeaseLost { is_forgotten: false }, env);
         if let Some(lease) = self.lease.take() {
-            around.ask(self.party, Errand::Farewell, Ask::Revoke(lease.id));
+            env.ask(self.process, Call::Revocation, StoreRequest::Revoke(lease.id));
         }
     }
 
-    /// It is to stop, when others have taken over what it holds.
-    pub(super) fn drain(&mut self, around: &mut Surroundings) {
+    /// Drains it: it stops once others have taken over its layers.
+    pub(super) fn drain(&mut self, env: &mut Environment) {
         if !self.member.is_draining() {
-            self.take(Event::Drain, around);
+            self.take(Event::Drain, env);
         }
     }
 
-    /// Whether a process that is to stop has done so.
-    fn has_drained(&mut self, around: &mut Surroundings) -> bool {
+    /// Stops a draining process once it may. True if it has stopped.
+    fn has_drained(&mut self, env: &mut Environment) -> bool {
         if !self.member.is_draining() || !(self.is_joining() || self.stops) {
             return false;
         }
         let handed_over = !self.is_joining() && self.member.held().is_none();
-        around.tally.add("a stage handed its layers over", handed_over.into());
-        around.note(|| format!("{} has drained", name(self.party)));
-        self.stop(around);
+        env.tally.add("a stage handed its layers over", handed_over.into());
+        env.note(|| format!("{} has drained", name(self.process)));
+        self.stop(env);
         true
     }
 
-    /// What happens, and what follows from it. False when the process ends by itself.
-    pub(super) fn handle(&mut self, happening: Happening, around: &mut Surroundings) -> bool {
-        match happening {
-            Happening::Joins => {
-                self.phase = Phase::Joining { since: around.now };
+    /// Handles an event. False if the process ends by itself.
+    pub(super) fn handle(&mut self, event: ProcessEvent, env: &mut Environment) -> bool {
+        match event {
+            ProcessEvent::Joins => {
+                self.phase = Phase::Joining { since: env.now };
                 self.joins += 1;
-                around.ask(self.party, Errand::Join(self.joins), Ask::Grant);
+                env.ask(self.process, Call::Join(self.joins), StoreRequest::Grant);
             }
-            Happening::Registers(joins) if joins == self.joins => self.register(around),
-            Happening::Renews => self.renew(around),
-            Happening::ComputeDone => self.thread.done(around),
-            Happening::Answered { errand: Errand::Join(joins), answer } if joins == self.joins => {
-                return self.granted(&answer, around);
+            ProcessEvent::Registers(joins) if joins == self.joins => self.register(env),
+            ProcessEvent::Renews => self.renew(env),
+            ProcessEvent::ComputeDone => self.thread.done(env),
+            ProcessEvent::Answered { call: Call::Join(joins), response: answer } if joins == self.joins => {
+                return self.granted(&answer, env);
             }
-            Happening::Answered { errand: Errand::Register(joins), answer } if joins == self.joins => {
-                return self.registered(&answer, around);
+            ProcessEvent::Answered { call: Call::Register(joins), response: answer } if joins == self.joins => {
+                return self.registered(&answer, env);
             }
-            Happening::Answered { errand: Errand::Renewal { lease }, answer } => {
+            ProcessEvent::Answered { call: Call::Renewal { lease }, response: answer } => {
                 if self.lease.is_some_and(|own| own.id == lease) {
-                    self.renewed(&answer, around);
+                    self.renewed(&answer, env);
                 }
             }
-            Happening::Answered { errand: Errand::Join(_) | Errand::Register(_) | Errand::Farewell, .. }
-            | Happening::Registers(_) => {}
+            ProcessEvent::Answered { call: Call::Join(_) | Call::Register(_) | Call::Revocation, .. }
+            | ProcessEvent::Registers(_) => {}
             other if self.phase != Phase::Serving => match other {
-                // What does not wait in a queue is not missed either: serving begins with a look.
-                Happening::Ticks | Happening::Sees => {}
+                // Ticks and views need no queue: serving begins with the newest view.
+                ProcessEvent::Ticks | ProcessEvent::Sees => {}
                 other => self.waiting.push(other),
             },
-            other => self.serve(other, around),
+            other => self.serve(other, env),
         }
-        !self.has_drained(around)
+        !self.has_drained(env)
     }
 
     /// One turn of the loop.
-    fn serve(&mut self, happening: Happening, around: &mut Surroundings) {
+    fn serve(&mut self, event: ProcessEvent, env: &mut Environment) {
         if self.is_evicted() {
-            self.waiting.push(happening);
-            return self.leave(around);
+            self.waiting.push(event);
+            return self.leave(env);
         }
-        match happening {
-            Happening::Ticks => {
-                around.happens(micros(SETTLE_LEFT), self.party, Happening::Ticks);
-                self.take(Event::Tick(self.loader.memory()), around);
+        match event {
+            ProcessEvent::Ticks => {
+                env.schedule(micros(SETTLE_LEFT), self.process, ProcessEvent::Ticks);
+                self.take(Event::Tick(self.loader.memory()), env);
             }
-            Happening::Sees => {
-                let view = around.life(self.party).view.clone();
+            ProcessEvent::Sees => {
+                let view = env.state(self.process).view.clone();
                 for slot in (0..GATEWAYS_MAX).filter(|slot| !view.gateways.contains_key(slot)) {
-                    around.network.close(self.party, Way::Gateway(slot));
+                    env.network.close(self.process, Target::Gateway(slot));
                 }
-                self.take(Event::Viewed(view), around);
+                self.take(Event::ViewChanged(view), env);
             }
-            Happening::Answered { errand: Errand::Write { number, purpose }, answer: Answer::Committed(outcome) }
-                if number == self.writes =>
-            {
+            ProcessEvent::Answered {
+                call: Call::Write { number, purpose },
+                response: StoreResponse::Committed(outcome),
+            } if number == self.writes => {
                 let refused = matches!((purpose, &outcome), (Purpose::Claim(..), Ok(Committed::Refused)));
-                around.tally.add("a claim was refused", refused.into());
+                env.tally.add("a claim was refused", refused.into());
                 let lost = matches!((purpose, &outcome), (Purpose::Proposal, Ok(Committed::Refused)));
-                around.tally.add("a proposal came too late", lost.into());
+                env.tally.add("a proposal came too late", lost.into());
                 if matches!(outcome, Err(StoreError::LeaseGone { .. })) {
-                    return self.leave(around);
+                    return self.leave(env);
                 }
-                self.take(Event::Written(purpose, outcome), around);
+                self.take(Event::Written(purpose, outcome), env);
             }
-            Happening::Receives(message) => {
+            ProcessEvent::Receives(message) => {
                 let refused = self.member.record().load.frames_refused;
-                self.take(Event::Arrived(message), around);
-                around.tally.add("a stage did not take a frame", self.member.record().load.frames_refused - refused);
+                self.take(Event::Arrived(message), env);
+                env.tally.add("a stage did not take a frame", self.member.record().load.frames_refused - refused);
             }
-            Happening::LinkEnded { way, link } => {
-                let events = around.route_ended((self.party, way), link);
-                events.into_iter().for_each(|event| self.take(on(way, event), around));
+            ProcessEvent::LinkEnded { target, link } => {
+                let events = env.route_ended((self.process, target), link);
+                events.into_iter().for_each(|event| self.take(route_event(target, event), env));
             }
-            Happening::Dialled { way, number } => {
-                let events = around.dialled((self.party, way), number);
-                events.into_iter().for_each(|event| self.take(on(way, event), around));
+            ProcessEvent::Dialled { target, number } => {
+                let events = env.dialled((self.process, target), number);
+                events.into_iter().for_each(|event| self.take(route_event(target, event), env));
             }
-            Happening::Computed(done) => {
+            ProcessEvent::Computed(done) => {
                 match &done {
                     Done::Loaded { shard, .. } => {
                         self.taken = Taken::default();
                         if let Some(speed) = self.speed.take_if(|_| shard.is_ok()) {
                             let probed = Done::Probed { speed };
-                            let measures = around.dice.within(300 * MS..3 * SECOND);
-                            around.happens(measures, self.party, Happening::Computed(probed));
+                            let measures = env.rng.within(300 * MS..3 * SECOND);
+                            env.schedule(measures, self.process, ProcessEvent::Computed(probed));
                         }
                     }
-                    Done::Probed { .. } => around.tally.add("a stage measured itself", 1),
+                    Done::Probed { .. } => env.tally.add("a stage measured itself", 1),
                     Done::ReadAhead { .. } | Done::Stepped(_) => {}
                 }
-                self.take(Event::Done(done), around);
+                self.take(Event::Done(done), env);
             }
             _ => {}
         }
     }
 
-    /// Feeds an event to the member and carries out its orders, as the real loop does.
-    fn take(&mut self, event: Event, around: &mut Surroundings) {
+    /// Feeds an event to the member and executes its orders, as the real loop does.
+    fn take(&mut self, event: Event, env: &mut Environment) {
         let mut events = VecDeque::from([event]);
         while let Some(mut event) = events.pop_front() {
             if let Event::Downstream(event) = &mut event {
-                self.observe(event, around);
+                self.observe(event, env);
             }
-            for order in self.member.handle(event, around.instant()) {
-                self.perform(order, &mut events, around);
+            for order in self.member.handle(event, env.instant()) {
+                self.perform(order, &mut events, env);
             }
         }
     }
 
-    /// Counts what became of a frame to the next stage, and adds what the connection took there and back.
-    fn observe(&self, event: &mut RouteEvent, around: &mut Surroundings) {
+    /// Counts the outcome of a frame to the next stage, and adds the round trip of the connection.
+    fn observe(&self, event: &mut RouteEvent, env: &mut Environment) {
         match event {
-            RouteEvent::Sent { round_trip, .. } => *round_trip = Some(self.way),
+            RouteEvent::Sent { round_trip, .. } => *round_trip = Some(self.round_trip),
             RouteEvent::Unsent { found: Some(found), .. } | RouteEvent::Gone(found) => {
-                let tally = match found.absence {
-                    Absence::Refused => "a stage found the next one gone",
-                    Absence::Silence => "a stage heard nothing of the next",
-                    Absence::Barred => "a stage was barred from the next",
+                let tally = match found.kind {
+                    UnreachableKind::Refused => "a stage found the next one gone",
+                    UnreachableKind::Silence => "a stage got no answer from the next",
+                    UnreachableKind::Barred => "a stage was barred from the next",
                 };
-                around.tally.add(tally, 1);
+                env.tally.add(tally, 1);
             }
             RouteEvent::Unsent { .. } | RouteEvent::Broke { .. } => {}
         }
@@ -297,145 +300,145 @@ impl StageProcess {
     // --- Lease ---
 
     fn is_evicted(&mut self) -> bool {
-        if self.blind > 0 {
-            self.blind -= 1;
+        if self.unchecked > 0 {
+            self.unchecked -= 1;
             return false;
         }
         self.lease.is_none_or(|lease| lease.is_lost())
     }
 
-    fn leave(&mut self, around: &mut Surroundings) {
-        around.tally.add("a stage lost its lease", 1);
-        around.note(|| format!("{} has lost its lease", name(self.party)));
-        self.keeps = !around.depot.is_away_for(self.party) && self.member.outlives(&around.depot.raw());
-        around.tally.add("a stage kept what it held for a store that lost its data", self.keeps.into());
-        self.take(Event::LeaseLost { is_forgotten: self.keeps }, around);
-        self.writes += 1; // Whatever comes of the write under way, nobody waits for it.
+    fn leave(&mut self, env: &mut Environment) {
+        env.tally.add("a stage lost its lease", 1);
+        env.note(|| format!("{} has lost its lease", name(self.process)));
+        self.keeps_shard = !env.store.is_away_for(self.process) && self.member.keeps_shard(&env.store.raw());
+        env.tally.add("a stage kept its shard for a store that lost its data", self.keeps_shard.into());
+        self.take(Event::LeaseLost { is_forgotten: self.keeps_shard }, env);
+        self.writes += 1; // The outcome of the pending write is ignored.
         if let Some(lease) = self.lease.take() {
-            around.ask(self.party, Errand::Farewell, Ask::Revoke(lease.id));
+            env.ask(self.process, Call::Revocation, StoreRequest::Revoke(lease.id));
         }
-        self.phase = Phase::Joining { since: around.now };
-        let delay = around.dice.within(MS..20 * MS);
-        around.happens(delay, self.party, Happening::Joins);
+        self.phase = Phase::Joining { since: env.now };
+        let delay = env.rng.within(MS..20 * MS);
+        env.schedule(delay, self.process, ProcessEvent::Joins);
     }
 
-    fn granted(&mut self, answer: &Answer, around: &mut Surroundings) -> bool {
-        let Answer::Granted(Some(id)) = answer else { return self.cannot_join(around) };
+    fn granted(&mut self, answer: &StoreResponse, env: &mut Environment) -> bool {
+        let StoreResponse::Granted(Some(id)) = answer else { return self.cannot_join(env) };
         if !matches!(self.phase, Phase::Joining { .. }) {
             return true;
         }
         self.lease = Some(Lease::new(*id));
-        around.happens(RENEW_EVERY, self.party, Happening::Renews);
-        self.register(around);
+        env.schedule(RENEW_EVERY, self.process, ProcessEvent::Renews);
+        self.register(env);
         true
     }
 
-    fn register(&mut self, around: &mut Surroundings) {
+    fn register(&mut self, env: &mut Environment) {
         let Some(lease) = self.lease else { return };
         let txn = self.member.registration(lease.id);
-        around.ask(self.party, Errand::Register(self.joins), Ask::Commit(txn));
+        env.ask(self.process, Call::Register(self.joins), StoreRequest::Commit(txn));
     }
 
-    fn registered(&mut self, answer: &Answer, around: &mut Surroundings) -> bool {
+    fn registered(&mut self, answer: &StoreResponse, env: &mut Environment) -> bool {
         let Phase::Joining { since } = self.phase else { return true };
         match answer {
-            Answer::Committed(Ok(Committed::Applied { .. })) => {
-                around.tally.add("a stage joined again", self.has_served.into());
-                around.note(|| format!("{} has joined", name(self.party)));
-                (self.phase, self.has_served, self.keeps) = (Phase::Serving, true, false);
-                let view = around.life(self.party).view.clone();
-                self.take(Event::Viewed(view), around);
+            StoreResponse::Committed(Ok(Committed::Applied { .. })) => {
+                env.tally.add("a stage joined again", self.has_served.into());
+                env.note(|| format!("{} has joined", name(self.process)));
+                (self.phase, self.has_served, self.keeps_shard) = (Phase::Serving, true, false);
+                let view = env.state(self.process).view.clone();
+                self.take(Event::ViewChanged(view), env);
                 if let Some(lease) = self.lease {
-                    self.take(Event::Joined(lease.id), around);
+                    self.take(Event::Joined(lease.id), env);
                 }
-                around.happens(0, self.party, Happening::Ticks);
-                for happening in std::mem::take(&mut self.waiting) {
-                    around.happens(0, self.party, happening);
+                env.schedule(0, self.process, ProcessEvent::Ticks);
+                for event in std::mem::take(&mut self.waiting) {
+                    env.schedule(0, self.process, event);
                 }
                 true
             }
-            Answer::Committed(Ok(Committed::Refused)) if around.now - since <= micros(NAME_PATIENCE) => {
-                around.happens(micros(STORE_RETRY), self.party, Happening::Registers(self.joins));
+            StoreResponse::Committed(Ok(Committed::Refused)) if env.now - since <= micros(NAME_WAIT_MAX) => {
+                env.schedule(micros(STORE_RETRY), self.process, ProcessEvent::Registers(self.joins));
                 true
             }
-            Answer::Committed(Err(StoreError::Unavailable { .. } | StoreError::LeaseGone { .. })) => {
-                self.cannot_join(around)
+            StoreResponse::Committed(Err(StoreError::Unavailable { .. } | StoreError::LeaseGone { .. })) => {
+                self.cannot_join(env)
             }
             _ => false,
         }
     }
 
-    /// Whoever has served tries again; others end, and their supervisor starts them anew.
-    fn cannot_join(&mut self, around: &mut Surroundings) -> bool {
+    /// A process that has served tries again. Others end, and their supervisor starts them anew.
+    fn cannot_join(&mut self, env: &mut Environment) -> bool {
         if let Some(lease) = self.lease.take() {
-            around.ask(self.party, Errand::Farewell, Ask::Revoke(lease.id));
+            env.ask(self.process, Call::Revocation, StoreRequest::Revoke(lease.id));
         }
         if self.has_served {
-            around.happens(micros(STORE_RETRY), self.party, Happening::Joins);
+            env.schedule(micros(STORE_RETRY), self.process, ProcessEvent::Joins);
         }
         self.has_served
     }
 
-    fn renew(&mut self, around: &mut Surroundings) {
+    fn renew(&mut self, env: &mut Environment) {
         let Some(lease) = self.lease.filter(|lease| !lease.is_lost()) else { return };
-        around.ask(self.party, Errand::Renewal { lease: lease.id }, Ask::Renew(lease.id));
+        env.ask(self.process, Call::Renewal { lease: lease.id }, StoreRequest::Renew(lease.id));
     }
 
-    fn renewed(&mut self, answer: &Answer, around: &mut Surroundings) {
+    fn renewed(&mut self, answer: &StoreResponse, env: &mut Environment) {
         let Some(lease) = &mut self.lease else { return };
         let pause = match answer {
-            Answer::Renewed(Some(known)) if lease.renewed(*known) => RENEW_EVERY,
-            Answer::Renewed(None) => RETRY_PAUSE,
+            StoreResponse::Renewed(Some(known)) if lease.renewed(*known) => RENEW_EVERY,
+            StoreResponse::Renewed(None) => RETRY_PAUSE,
             _ => return,
         };
-        around.happens(pause, self.party, Happening::Renews);
+        env.schedule(pause, self.process, ProcessEvent::Renews);
     }
 
     // --- Orders ---
 
-    fn perform(&mut self, order: Order, events: &mut VecDeque<Event>, around: &mut Surroundings) {
-        let party = self.party;
+    fn perform(&mut self, order: Order, events: &mut VecDeque<Event>, env: &mut Environment) {
+        let process = self.process;
         match order {
             Order::Commit(purpose, txn) => {
-                around.note(|| format!("{} writes: {purpose:?}", name(party)));
+                env.note(|| format!("{} writes: {purpose:?}", name(process)));
                 self.writes += 1;
-                around.ask(party, Errand::Write { number: self.writes, purpose }, Ask::Commit(txn));
+                env.ask(process, Call::Write { number: self.writes, purpose }, StoreRequest::Commit(txn));
             }
             Order::Load { number, layers, room, budget_bytes } => {
-                self.thread.give(ComputeOrder::Load { number, layers, room, budget_bytes }, around);
+                self.thread.give(ComputeOrder::Load { number, layers, room, budget_bytes }, env);
             }
             Order::ReadAhead { number, .. } => {
-                let takes = around.dice.within(10 * MS..600 * MS);
-                around.happens(takes, party, Happening::Computed(Done::ReadAhead { number }));
+                let takes = env.rng.within(10 * MS..600 * MS);
+                env.schedule(takes, process, ProcessEvent::Computed(Done::ReadAhead { number }));
             }
-            Order::Unload => self.thread.give(ComputeOrder::Unload, around),
-            Order::Disconnect => around.network.close(party, Way::Downstream),
+            Order::Unload => self.thread.give(ComputeOrder::Unload, env),
+            Order::Disconnect => env.network.close(process, Target::Downstream),
             Order::Compute(hop, activations) => {
                 let held = self.member.held().map(|held| (held.generation, held.slot, held.is_ready()));
-                self.taken.check(party, &hop, held, around);
+                self.taken.check(process, &hop, held, env);
                 if self.thread.is_full() {
                     return events.push_back(Event::Overloaded(hop));
                 }
-                self.thread.give(ComputeOrder::Step { hop, activations, arrived: around.instant() }, around);
+                self.thread.give(ComputeOrder::Step { hop, activations, arrived: env.instant() }, env);
             }
             Order::Forward { endpoint, hop, activations } => {
-                let happened = around.route((party, Way::Downstream), &endpoint, Frame::Hop(hop), activations);
-                events.extend(happened.into_iter().map(Event::Downstream));
+                let route_events = env.route((process, Target::Downstream), &endpoint, Frame::Hop(hop), activations);
+                events.extend(route_events.into_iter().map(Event::Downstream));
             }
             Order::Answer { gateway, endpoint, frame } => {
-                let way = Way::Gateway(gateway);
-                let happened = around.route((party, way), &endpoint, frame, bytes::Bytes::new());
-                events.extend(happened.into_iter().map(|event| on(way, event)));
+                let target = Target::Gateway(gateway);
+                let route_events = env.route((process, target), &endpoint, frame, bytes::Bytes::new());
+                events.extend(route_events.into_iter().map(|event| route_event(target, event)));
             }
             Order::Stop => self.stops = true,
         }
     }
 }
 
-/// The event of a stage that something became of a frame on one of its ways.
-fn on(way: Way, event: RouteEvent) -> Event {
-    match way {
-        Way::Downstream => Event::Downstream(event),
-        Way::Gateway(slot) => Event::Upstream(slot, event),
+/// The stage event for an event of one of its routes.
+fn route_event(target: Target, event: RouteEvent) -> Event {
+    match target {
+        Target::Downstream => Event::Downstream(event),
+        Target::Gateway(slot) => Event::Upstream(slot, event),
     }
 }

@@ -1,14 +1,14 @@
-//! What a stage took of the epochs, as the laws count it.
+//! The micro-batches that a stage has taken, for the invariant that steps come in order.
 
 use std::collections::BTreeMap;
 
 use schema::frame::Hop;
 use schema::{Epoch, Generation, Step};
 
+use super::environment::{Environment, ProcessId};
 use super::stage::name;
-use super::surroundings::{Party, Surroundings};
 
-/// For each gateway's slot, the epoch at hand and the step that comes, since the shard was loaded.
+/// For each gateway's slot, the current epoch and the next step, since the shard was loaded.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     slots: BTreeMap<u32, (Generation, Epoch, Step)>,
@@ -17,26 +17,26 @@ pub(super) struct Taken {
 // === impl Taken ===
 
 impl Taken {
-    /// What is taken belongs to the shard that is held (generation, slot, whether it is ready), and continues what was
-    /// taken before.
+    /// Checks that a micro-batch is for the shard that the stage holds (generation, slot, true if ready), and that its
+    /// step is the next one.
     pub(super) fn check(
         &mut self,
-        party: Party,
+        process: ProcessId,
         hop: &Hop,
         held: Option<(Generation, u32, bool)>,
-        around: &mut Surroundings,
+        env: &mut Environment,
     ) {
-        around.law(held == Some((hop.generation, hop.slot, true)), || {
-            format!("{} took a frame for what it does not serve: {hop:?}", name(party))
+        env.check(held == Some((hop.generation, hop.slot, true)), || {
+            format!("{} took a frame for what it does not serve: {hop:?}", name(process))
         });
         let (generation, epoch, next) = self.slots.get(&hop.gateway).copied().unwrap_or_default();
         let (known, found) = ((generation, epoch), (hop.generation, hop.epoch));
         let next = if found == known { next } else { Step(0) };
-        around.law(found >= known && hop.step == next, || {
+        env.check(found >= known && hop.step == next, || {
             let (of, known) = (hop.epoch, epoch);
             format!(
                 "{} took step {} of epoch {of}, where step {next} comes, after epoch {known}",
-                name(party),
+                name(process),
                 hop.step
             )
         });

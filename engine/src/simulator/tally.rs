@@ -1,10 +1,11 @@
-//! What a seed met on its course: shows that the simulator does what it is made for, and always does it alike.
+//! Counts of the situations that a seed ran into. They show that the simulator covers the cases that it is made for,
+//! and that a seed always takes the same course.
 
 use std::collections::BTreeMap;
 
-use super::surroundings::Moment;
+use super::environment::Moment;
 
-/// Counts by name, and a digest of all that happened.
+/// Counts by name, and a digest of the times of all events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     counts: BTreeMap<&'static str, u64>,
@@ -18,7 +19,7 @@ impl Tally {
         *self.counts.entry(what).or_default() += count;
     }
 
-    /// Something happened at `moment`.
+    /// Adds an event at `moment` to the digest.
     pub(super) fn tick(&mut self, moment: Moment) {
         self.digest = self.digest.wrapping_mul(0x0100_0000_01b3) ^ moment;
     }

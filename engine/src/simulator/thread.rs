@@ -1,69 +1,68 @@
-//! A simulated stage's compute thread: the real worker, which does one thing after the other and takes its time.
+//! A simulated stage's compute thread: the real worker, which executes one order after the other in virtual time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::surroundings::{Happening, MS, Moment, Party, Surroundings, duration};
+use super::environment::{Environment, MS, Moment, ProcessEvent, ProcessId, duration};
 use crate::limits::STAGE_QUEUE_MAX;
 use crate::runner::Loader;
-use crate::stage::compute::{ComputeOrder, ComputeThread, Done};
+use crate::stage::compute::{ComputeOrder, ComputeThread};
+use crate::stage::done::Done;
 
 /// Time that each row of a micro-batch takes.
 const ROW: Moment = 40;
 
 pub(super) struct Thread {
-    party: Party,
+    process: ProcessId,
     worker: ComputeThread,
-    /// How many times longer than the fastest it takes to compute.
+    /// Its time for the same work, as a multiple of the fastest stage's.
     pace: u64,
-    /// What it is to do, and since when.
+    /// Queued orders, each with the time at which it came.
     orders: VecDeque<(Moment, ComputeOrder)>,
-    /// What it does now, as it will come out.
+    /// The outcome of the current order.
     at_work: Option<Option<Done>>,
 }
 
 // === impl Thread ===
 
 impl Thread {
-    pub(super) fn new(party: Party, loader: Arc<dyn Loader>, pace: u64) -> Self {
-        Self { party, worker: ComputeThread::new(loader), pace, orders: VecDeque::new(), at_work: None }
+    pub(super) fn new(process: ProcessId, loader: Arc<dyn Loader>, pace: u64) -> Self {
+        Self { process, worker: ComputeThread::new(loader), pace, orders: VecDeque::new(), at_work: None }
     }
 
     pub(super) fn is_full(&self) -> bool {
         self.orders.len() >= STAGE_QUEUE_MAX
     }
 
-    pub(super) fn give(&mut self, order: ComputeOrder, around: &mut Surroundings) {
-        self.orders.push_back((around.now, order));
+    pub(super) fn give(&mut self, order: ComputeOrder, env: &mut Environment) {
+        self.orders.push_back((env.now, order));
         if self.at_work.is_none() {
-            self.work(around);
+            self.work(env);
         }
     }
 
-    /// Does the next thing; what comes of it is known at once, and told when its time is over.
-    fn work(&mut self, around: &mut Surroundings) {
+    /// Executes the next order. The outcome is computed at once, and delivered when the order's time is over.
+    fn work(&mut self, env: &mut Environment) {
         let Some((given, order)) = self.orders.pop_front() else { return };
         let takes = match &order {
-            ComputeOrder::Load { .. } => around.dice.within(10 * MS..400 * MS),
-            ComputeOrder::Step { hop, .. } => {
-                self.pace * (around.dice.within(2 * MS..4 * MS) + ROW * u64::from(hop.rows))
-            }
+            ComputeOrder::Load { .. } => env.rng.within(10 * MS..400 * MS),
+            ComputeOrder::Step { hop, .. } => self.pace * (env.rng.within(2 * MS..4 * MS) + ROW * u64::from(hop.rows)),
             ComputeOrder::Unload => 1,
         };
         let mut done = self.worker.perform(order);
         if let Some(Done::Stepped(stepped)) = &mut done {
             stepped.compute = duration(takes);
-            stepped.queue = duration(around.now - given);
+            stepped.queue = duration(env.now - given);
         }
         self.at_work = Some(done);
-        around.happens(takes, self.party, Happening::ComputeDone);
+        env.schedule(takes, self.process, ProcessEvent::ComputeDone);
     }
 
-    /// What it was at is done.
-    pub(super) fn done(&mut self, around: &mut Surroundings) {
+    /// The current order is done.
+    pub(super) fn done(&mut self, env: &mut Environment) {
         if let Some(done) = self.at_work.take().flatten() {
-            around.happens(0, self.party, Happening::Computed(done));
+            env.schedule(0, self.process, ProcessEvent::Computed(done));
         }
-        self.work(around);
+        self.work(env);
     }
 }

@@ -1,13 +1,13 @@
-//! What happened, in words, for whoever wants to know why a seed failed.
+//! The log of a seed, which shows why it failed.
 
 use std::collections::VecDeque;
 
-use super::surroundings::{Moment, SECOND};
+use super::environment::{Moment, SECOND};
 
 /// The newest lines kept: enough to see what led to the end, few enough to read.
 const LINES_MAX: usize = 2000;
 
-/// Collects lines, if anybody wants them.
+/// Collects lines, if they are wanted.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
     wanted: bool,
@@ -22,7 +22,7 @@ impl Trace {
         Self { wanted, ..Self::default() }
     }
 
-    pub(super) fn note(&mut self, now: Moment, words: impl FnOnce() -> String) {
+    pub(super) fn note(&mut self, now: Moment, text: impl FnOnce() -> String) {
         if !self.wanted {
             return;
         }
@@ -30,10 +30,10 @@ impl Trace {
             self.lines.pop_front();
             self.skipped += 1;
         }
-        self.lines.push_back(format!("{:3}.{:06} {}", now / SECOND, now % SECOND, words()));
+        self.lines.push_back(format!("{:3}.{:06} {}", now / SECOND, now % SECOND, text()));
     }
 
-    /// All of it.
+    /// The whole text.
     pub(super) fn text(&self) -> String {
         let lines: Vec<_> = self.lines.iter().map(String::as_str).collect();
         format!("({} lines before)\n{}", self.skipped, lines.join("\n"))

@@ -1,4 +1,4 @@
-//! A simulated cluster from its first moment to its last.
+//! A simulated cluster, from its start to its end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,226 +6,232 @@ use std::sync::Arc;
 use schema::record::ModelRecord;
 use schema::{Key, Keyspace, StageName};
 
-use super::clients::{Clients, Standing};
-use super::depot::Depot;
-use super::dice::Dice;
+use super::clients::{ClientState, Clients};
+use super::environment::{Environment, Event, GATEWAYS, MS, Moment, ProcessEvent, ProcessId, SECOND, duration};
 use super::faults::{self, Fault};
 use super::gateway::GatewayProcess;
-use super::model::{self, Beads};
-use super::network::{Network, who};
+use super::model::{self, SimulatedLoader};
+use super::network::{Network, label};
+use super::rng::Rng;
 use super::stage::StageProcess;
-use super::surroundings::{Event, GATEWAYS, Happening, MS, Moment, Party, SECOND, Surroundings, duration};
+use super::store::SimulatedStore;
 use super::tally::Tally;
 use super::trace::Trace;
 use crate::membership::{Recall, write_model};
 
-/// Faults come until then.
-pub(super) const PEACE: Moment = 12 * SECOND;
-/// By then everything must be done: a few of the longest deadlines that a lost micro-batch has.
+/// Time at which faults end.
+pub(super) const FAULTS_END: Moment = 12 * SECOND;
+/// Time by which everything must be done: a few of the longest timeouts of a lost micro-batch.
 const END: Moment = 900 * SECOND;
-/// After the last client, what the dead left behind must be gone within this.
+/// Time after the last client within which the records of dead processes must be gone.
 const AFTERMATH: Moment = 9 * SECOND;
-/// Some seeds last longer: until layers move for the sake of speed alone.
-const LINGERS: Moment = 90 * SECOND;
-/// By then every gateway has been inspected.
-const INSPECTED: Moment = PEACE + 21 * SECOND;
-/// How often the store ends leases.
+/// Some seeds last longer, until layers move for speed alone.
+const LONG_RUN_END: Moment = 90 * SECOND;
+/// Time by which every gateway has been inspected.
+const INSPECTED_BY: Moment = FAULTS_END + 21 * SECOND;
+/// Interval at which the store expires leases.
 const EXPIRE_EVERY: Moment = 100 * MS;
 
-/// A seed that broke a law.
+/// A violated invariant.
 #[derive(Debug)]
-pub(super) struct Broken {
+pub(super) struct Violation {
     pub(super) at: Moment,
-    pub(super) law: String,
+    pub(super) invariant: String,
     pub(super) trace: String,
 }
 
-/// The cluster, and those who use it.
+/// The cluster and its clients.
 pub(super) struct World {
-    pub(super) around: Surroundings,
+    pub(super) env: Environment,
     pub(super) keyspace: Keyspace,
     pub(super) layers: u32,
     record: ModelRecord,
     budget_bytes: u64,
-    /// How many times longer than the fastest each stage takes for the same.
+    /// Each stage's time for the same work, as a multiple of the fastest stage's.
     paces: Vec<u64>,
-    /// True if all are on one machine and find other speeds than they have.
-    pub(super) alike: bool,
-    /// The stages that are there, and since when.
+    /// True if all stages are on one machine and measure wrong speeds.
+    pub(super) one_machine: bool,
+    /// The live stages, and the time of their last change.
     pub(super) live: (BTreeSet<StageName>, Moment),
     speculates: bool,
-    /// The seed goes on until then at least.
-    lingers: Moment,
-    /// How many gateways the seed has.
+    /// Time until which the seed runs at least.
+    runs_until: Moment,
+    /// Number of gateways of the seed.
     pub(super) gateways: usize,
     /// By number.
     pub(super) gateway_processes: Vec<Option<GatewayProcess>>,
     /// By number; the first is at `GATEWAYS`.
     pub(super) stages: Vec<Option<StageProcess>>,
     pub(super) clients: Clients,
-    /// Whether the faults are over.
-    pub(super) peace: bool,
-    /// The stage with which no peer completes a handshake, not even when the faults are over.
-    pub(super) outcast: Option<Party>,
+    /// True once the faults are over.
+    pub(super) faults_over: bool,
+    /// The stage with which no peer completes a handshake, not even after the faults.
+    pub(super) barred_stage: Option<ProcessId>,
 }
 
 // === impl World ===
 
 impl World {
     pub(super) fn new(seed: u64, trace: Trace) -> Self {
-        let mut dice = Dice::new(seed);
-        let stages = dice.within(2..6) as usize;
-        let layers = dice.within(4..13) as u32;
+        let mut rng = Rng::new(seed);
+        let stages = rng.within(2..6) as usize;
+        let layers = rng.within(4..13) as u32;
         // Most clusters have one gateway.
-        let gateways = [1, 1, 2, 3][dice.within(0..4) as usize];
-        let blocks_each = dice.within(5..20) as u32;
+        let gateways = [1, 1, 2, 3][rng.within(0..4) as usize];
+        let blocks_each = rng.within(5..20) as u32;
         let kv_blocks = blocks_each * gateways as u32;
-        let stages_min = dice.within(1..stages as u64 + 1) as u32;
+        let stages_min = rng.within(1..stages as u64 + 1) as u32;
         let record = model::record(layers, kv_blocks, stages_min);
-        let capacity = u64::from(layers).div_ceil(stages as u64) + dice.within(0..u64::from(layers));
-        let speculates = dice.permille(500);
+        let capacity = u64::from(layers).div_ceil(stages as u64) + rng.within(0..u64::from(layers));
+        let speculates = rng.permille(500);
         let others_suffice = capacity * (stages as u64 - 1) >= u64::from(layers) && stages_min < stages as u32;
-        let outcast = Party(GATEWAYS + dice.within(0..stages as u64) as usize);
-        let outcast = (others_suffice && dice.permille(150)).then_some(outcast);
+        let barred_stage = ProcessId(GATEWAYS + rng.within(0..stages as u64) as usize);
+        let barred_stage = (others_suffice && rng.permille(150)).then_some(barred_stage);
         let keyspace = Keyspace::new(&"simulated".parse().expect("a legal name"));
-        // From the seed, too: a key of the system's random numbers would be another one each time.
-        let secret = dice.permille(500).then(|| format!("{:064x}", seed + 1).parse().expect("64 digits"));
-        let depot = Depot::new(&keyspace, &record, secret);
-        let mut around = Surroundings::new(dice, depot, Network::default(), GATEWAYS + stages, trace);
-        for party in (0..gateways).chain(GATEWAYS..GATEWAYS + stages).map(Party) {
-            let late = party != Party(0) && around.dice.permille(200);
-            let at = around.dice.within(0..if late { PEACE } else { SECOND });
-            around.at(at, Event::Fault(Fault::Starts(party)));
+        // The key is derived from the seed, too: a random one would differ from run to run.
+        let secret = rng.permille(500).then(|| format!("{:064x}", seed + 1).parse().expect("64 digits"));
+        let store = SimulatedStore::new(&keyspace, &record, secret);
+        let mut env = Environment::new(rng, store, Network::default(), GATEWAYS + stages, trace);
+        for process in (0..gateways).chain(GATEWAYS..GATEWAYS + stages).map(ProcessId) {
+            let late = process != ProcessId(0) && env.rng.permille(200);
+            let at = env.rng.within(0..if late { FAULTS_END } else { SECOND });
+            env.at(at, Event::Fault(Fault::Starts(process)));
         }
-        around.at(0, Event::Expires);
-        faults::schedule((gateways, stages), &record, outcast, PEACE, &mut around);
-        let clients = Clients::new(layers, blocks_each, PEACE, &mut around);
-        around.note(|| {
+        env.at(0, Event::Expires);
+        faults::schedule((gateways, stages), &record, barred_stage, FAULTS_END, &mut env);
+        let clients = Clients::new(layers, blocks_each, FAULTS_END, &mut env);
+        env.note(|| {
             format!(
-                "{gateways} gateways, {stages} stages, {layers} layers, {kv_blocks} blocks, {} clients, guesses: {speculates}",
+                "{gateways} gateways, {stages} stages, {layers} layers, {kv_blocks} blocks, {} clients, \
+                 speculation: {speculates}",
                 clients.all.len()
             )
         });
         let budget_bytes = model::bytes(capacity as u32, record.kv_tokens);
-        let alike = around.dice.permille(500);
-        let paces = (0..stages).map(|_| if alike { 1 } else { around.dice.within(1..5) }).collect();
-        let lingers = if around.dice.permille(150) { LINGERS } else { INSPECTED };
+        let one_machine = env.rng.permille(500);
+        let paces = (0..stages).map(|_| if one_machine { 1 } else { env.rng.within(1..5) }).collect();
+        let runs_until = if env.rng.permille(150) { LONG_RUN_END } else { INSPECTED_BY };
         let stages = (0..GATEWAYS + stages).map(|_| None).collect();
         let gateway_processes = (0..GATEWAYS).map(|_| None).collect();
         Self {
-            around,
+            env,
             keyspace,
             layers,
             record,
             budget_bytes,
             paces,
-            alike,
+            one_machine,
             live: (BTreeSet::new(), 0),
-            lingers,
+            runs_until,
             speculates,
             gateways,
             gateway_processes,
             stages,
             clients,
-            peace: false,
-            outcast,
+            faults_over: false,
+            barred_stage,
         }
     }
 
-    /// Runs to the end, or to the first law that is broken.
-    pub(super) fn run(mut self) -> Result<Tally, Broken> {
+    /// Runs to the end, or to the first violated invariant.
+    pub(super) fn run(mut self) -> Result<Tally, Violation> {
         let mut end = None;
         let mut placed = None;
-        while self.around.broken.is_none() {
-            let Some(event) = self.around.next() else { break };
-            if end.is_some_and(|end| self.around.now >= end) {
+        while self.env.violation.is_none() {
+            let Some(event) = self.env.next() else { break };
+            if end.is_some_and(|end| self.env.now >= end) {
                 self.check_aftermath();
                 break;
             }
-            if self.around.now >= END {
+            if self.env.now >= END {
                 let unfinished = self.clients.unfinished();
-                self.around.law(false, || format!("not all is done in time: {unfinished}"));
+                self.env.check(false, || format!("not all is done in time: {unfinished}"));
             }
             self.take(event);
-            let is_moving = std::mem::replace(&mut placed, self.around.depot.view.placed()) != placed;
+            let is_moving = std::mem::replace(&mut placed, self.env.store.view.placed()) != placed;
             self.check_rest(is_moving);
-            self.around.tally.add("layers moved while nobody asked", (is_moving && end.is_some()).into());
+            self.env.tally.add("layers moved without a cause", (is_moving && end.is_some()).into());
             end = match end {
                 Some(_) if is_moving || !self.clients.are_done() => None,
-                None if self.is_quiet() => Some((self.around.now + AFTERMATH).max(self.lingers)),
-                // A stage that was still to learn that it had been struck off.
-                Some(_) if self.peace && (self.is_one_quarantined() || self.is_outcast_placed()) => None,
+                None if self.is_quiet() => Some((self.env.now + AFTERMATH).max(self.runs_until)),
+                // A stage that had yet to learn that it was evicted.
+                Some(_) if self.faults_over && (self.is_one_quarantined() || self.is_barred_stage_placed()) => None,
                 end => end,
             };
         }
-        match self.around.broken.take() {
-            None => Ok(self.around.tally),
-            Some(law) => Err(Broken { at: self.around.now, law, trace: self.around.trace.text() }),
+        match self.env.violation.take() {
+            None => Ok(self.env.tally),
+            Some(invariant) => Err(Violation { at: self.env.now, invariant, trace: self.env.trace.text() }),
         }
     }
 
     /// True if no work is left: a lost micro-batch is waited for until its deadline, a quarantined stage until it joins
-    /// again, and an outcast until the placement does without it.
+    /// again, and a barred stage until the placement does without it.
     fn is_quiet(&self) -> bool {
-        let is_back = |head: &GatewayProcess| head.conductor().scheduler().in_flight() == 0;
-        let back = self.gateway_processes[..self.gateways].iter().all(|head| head.as_ref().is_some_and(is_back));
-        self.peace && back && self.clients.are_done() && !self.is_one_quarantined() && !self.is_outcast_placed()
+        let is_back = |gateway: &GatewayProcess| gateway.conductor().scheduler().in_flight() == 0;
+        let back = self.gateway_processes[..self.gateways].iter().all(|gateway| gateway.as_ref().is_some_and(is_back));
+        self.faults_over
+            && back
+            && self.clients.are_done()
+            && !self.is_one_quarantined()
+            && !self.is_barred_stage_placed()
     }
 
-    /// True if a stage other than the outcast, whose quarantine never ends, is in quarantine.
+    /// True if a stage other than the barred stage, whose quarantine never ends, is in quarantine.
     fn is_one_quarantined(&self) -> bool {
-        let now = self.around.instant();
-        let aside = |stage: &StageProcess| !self.is_outcast(stage.endpoint()) && stage.member().is_quarantined(now);
-        self.stages.iter().flatten().any(aside)
+        let now = self.env.instant();
+        let is_quarantined =
+            |stage: &StageProcess| !self.is_barred(stage.endpoint()) && stage.member().is_quarantined(now);
+        self.stages.iter().flatten().any(is_quarantined)
     }
 
-    /// True if the placement gives layers to the outcast.
-    fn is_outcast_placed(&self) -> bool {
-        let name = self.outcast.map(super::stage::name);
-        let placement = self.around.depot.view.placement.as_ref();
+    /// True if the placement gives layers to the barred stage.
+    fn is_barred_stage_placed(&self) -> bool {
+        let name = self.barred_stage.map(super::stage::name);
+        let placement = self.env.store.view.placement.as_ref();
         let mut shards = placement.iter().flat_map(|placement| placement.value.shards());
         name.is_some_and(|name| shards.any(|shard| shard.stage.to_string() == name))
     }
 
-    /// True if the stage with this endpoint is the outcast.
-    pub(super) fn is_outcast(&self, endpoint: &str) -> bool {
-        let outcast = self.outcast.and_then(|party| self.stages[party.0].as_ref());
-        outcast.is_some_and(|stage| stage.endpoint() == endpoint)
+    /// True if the stage with this endpoint is the barred stage.
+    pub(super) fn is_barred(&self, endpoint: &str) -> bool {
+        let barred_stage = self.barred_stage.and_then(|process| self.stages[process.0].as_ref());
+        barred_stage.is_some_and(|stage| stage.endpoint() == endpoint)
     }
 
     fn take(&mut self, event: Event) {
-        let around = &mut self.around;
+        let env = &mut self.env;
         match event {
-            Event::Happens(party, incarnation, happening) => self.happens(party, incarnation, happening),
-            Event::Missed(link) => self.around.missed(link),
-            Event::Arrives(parcel) => around.arrives(parcel),
-            Event::Asked(party, incarnation, errand, ask) => {
-                around.asked(party, incarnation, errand, ask);
+            Event::Process(process, incarnation, event) => self.process_event(process, incarnation, event),
+            Event::Missed(link) => self.env.missed(link),
+            Event::Arrives(parcel) => env.arrives(parcel),
+            Event::Asked(process, incarnation, call, request) => {
+                env.asked(process, incarnation, call, request);
                 self.check_claims();
                 self.check_shares();
             }
-            Event::Answered(party, incarnation, errand, answer) => around.answered(party, incarnation, errand, answer),
-            Event::Told(party, incarnation, view, serial) => {
-                if around.lives[party.0].incarnation == incarnation && !around.depot.is_away_for(party) {
-                    around.show(party, view, serial);
+            Event::Answered(process, incarnation, call, answer) => env.answered(process, incarnation, call, answer),
+            Event::Shown(process, incarnation, view, serial) => {
+                if env.states[process.0].incarnation == incarnation && !env.store.is_away_for(process) {
+                    env.show(process, view, serial);
                 }
             }
-            Event::Looks(party, incarnation, look) => self.looks(party, incarnation, look),
+            Event::Notices(process, incarnation, notice) => self.notices(process, incarnation, notice),
             Event::Fault(fault) => self.inject(fault),
             Event::Expires => {
-                around.after(EXPIRE_EVERY, Event::Expires);
-                if !around.depot.away {
-                    around.depot.store.expire(duration(around.now));
-                    around.spread_news();
-                    (0..around.lives.len()).map(Party).for_each(|party| around.forget(party));
+                env.after(EXPIRE_EVERY, Event::Expires);
+                if !env.store.away {
+                    env.store.state.expire(duration(env.now));
+                    env.spread_news();
+                    (0..env.states.len()).map(ProcessId).for_each(|process| env.forget(process));
                 }
             }
-            Event::Submits(number) if self.clients.all[number].standing == Standing::Asking => {
-                let gateway = Party(around.dice.within(0..self.gateways as u64) as usize);
-                if around.lives[gateway.0].is_alive {
-                    around.happens(0, gateway, Happening::Submits(number));
+            Event::Submits(number) if self.clients.all[number].state == ClientState::Submitting => {
+                let gateway = ProcessId(env.rng.within(0..self.gateways as u64) as usize);
+                if env.states[gateway.0].is_alive {
+                    env.schedule(0, gateway, ProcessEvent::Submits(number));
                 } else {
-                    Clients::ask_again(number, around);
+                    Clients::submit_again(number, env);
                 }
             }
             Event::Submits(_) => {}
@@ -233,110 +239,110 @@ impl World {
         }
     }
 
-    fn happens(&mut self, party: Party, incarnation: u32, happening: Happening) {
-        let around = &mut self.around;
-        let life = around.life(party);
-        if !life.is_alive || life.incarnation != incarnation {
-            if let Happening::Submits(number) = happening {
-                Clients::ask_again(number, around);
+    fn process_event(&mut self, process: ProcessId, incarnation: u32, event: ProcessEvent) {
+        let env = &mut self.env;
+        let state = env.state(process);
+        if !state.is_alive || state.incarnation != incarnation {
+            if let ProcessEvent::Submits(number) = event {
+                Clients::submit_again(number, env);
             }
             return;
         }
-        if life.is_frozen {
-            return life.backlog.push_back(happening);
+        if state.is_frozen {
+            return state.backlog.push_back(event);
         }
-        if party.is_gateway() {
-            if let Some(head) = &mut self.gateway_processes[party.0] {
-                let looks = matches!(happening, Happening::Ticks);
-                head.handle(happening, &mut self.clients, around);
+        if process.is_gateway() {
+            if let Some(gateway) = &mut self.gateway_processes[process.0] {
+                let looks = matches!(event, ProcessEvent::Ticks);
+                gateway.handle(event, &mut self.clients, env);
                 if looks {
-                    self.check_health(party);
+                    self.check_health(process);
                 }
             }
             return;
         }
-        let goes_on = self.stages[party.0].as_mut().is_some_and(|stage| stage.handle(happening, around));
+        let goes_on = self.stages[process.0].as_mut().is_some_and(|stage| stage.handle(event, env));
         if !goes_on {
-            around.note(|| format!("{} cannot join and ends", who(party)));
-            self.crash(party);
-            let pause = self.around.dice.within(300 * MS..2 * SECOND);
-            self.around.after(pause, Event::Fault(Fault::Starts(party)));
+            env.note(|| format!("{} cannot join and ends", label(process)));
+            self.crash(process);
+            let pause = self.env.rng.within(300 * MS..2 * SECOND);
+            self.env.after(pause, Event::Fault(Fault::Starts(process)));
         }
         self.check_shards();
     }
 
     // --- Processes ---
 
-    pub(super) fn start(&mut self, party: Party) {
-        let around = &mut self.around;
-        if around.lives[party.0].is_alive {
+    pub(super) fn start(&mut self, process: ProcessId) {
+        let env = &mut self.env;
+        if env.states[process.0].is_alive {
             return;
         }
-        if around.depot.is_away_for(party) {
-            return around.after(SECOND, Event::Fault(Fault::Starts(party)));
+        if env.store.is_away_for(process) {
+            return env.after(SECOND, Event::Fault(Fault::Starts(process)));
         }
-        if around.depot.view.model.is_none() {
-            // It was given one.
-            let spoilt = around.depot.view.spoilt(&Key::Model);
-            around.depot.store.commit(write_model(&self.keyspace, &self.record, spoilt)).expect("a model is written");
-            around.spread_news();
+        if env.store.view.model.is_none() {
+            // It was started with one.
+            let unusable = env.store.view.unusable_revision(&Key::Model);
+            env.store.state.commit(write_model(&self.keyspace, &self.record, unusable)).expect("a model is written");
+            env.spread_news();
         }
-        let (view, serial, now) = (around.depot.view.clone(), around.depot.serial, around.instant());
-        let life = around.life(party);
-        // Who starts remembers nothing.
-        life.recall = Recall::default();
-        (life.shown, life.serial) = (view.clone(), serial);
-        let view = Arc::new(life.recall.complete((*view).clone(), now));
-        (life.is_alive, life.is_frozen) = (true, false);
-        life.incarnation += 1;
-        life.view = view;
-        if party.is_gateway() {
-            self.gateway_processes[party.0] =
-                Some(GatewayProcess::start(party, &self.keyspace, self.speculates, around));
+        let (view, serial, now) = (env.store.view.clone(), env.store.serial, env.instant());
+        let state = env.state(process);
+        // A process that starts has no memory.
+        state.recall = Recall::default();
+        (state.shown, state.serial) = (view.clone(), serial);
+        let view = Arc::new(state.recall.complete((*view).clone(), now));
+        (state.is_alive, state.is_frozen) = (true, false);
+        state.incarnation += 1;
+        state.view = view;
+        if process.is_gateway() {
+            self.gateway_processes[process.0] =
+                Some(GatewayProcess::start(process, &self.keyspace, self.speculates, env));
         } else {
-            let loader = Beads { layers: self.layers, budget_bytes: self.budget_bytes }.shared();
-            let pace = self.paces[party.0 - GATEWAYS];
-            let (host, found) = if self.alike {
-                ("here".to_owned(), around.dice.within(1..9))
+            let loader = SimulatedLoader { layers: self.layers, budget_bytes: self.budget_bytes }.shared();
+            let pace = self.paces[process.0 - GATEWAYS];
+            let (host, found) = if self.one_machine {
+                ("here".to_owned(), env.rng.within(1..9))
             } else {
-                (format!("h{}", party.0), pace)
+                (format!("h{}", process.0), pace)
             };
-            let stage = StageProcess::start(party, &self.keyspace, (loader, host), (pace, found), around);
-            self.stages[party.0] = Some(stage);
+            let stage = StageProcess::start(process, &self.keyspace, (loader, host), (pace, found), env);
+            self.stages[process.0] = Some(stage);
         }
     }
 
-    pub(super) fn crash(&mut self, party: Party) {
-        let life = self.around.life(party);
-        if !life.is_alive {
+    pub(super) fn crash(&mut self, process: ProcessId) {
+        let state = self.env.state(process);
+        if !state.is_alive {
             return;
         }
-        life.is_alive = false;
-        for happening in std::mem::take(&mut life.backlog) {
-            if let Happening::Submits(number) = happening {
-                Clients::ask_again(number, &mut self.around);
+        state.is_alive = false;
+        for event in std::mem::take(&mut state.backlog) {
+            if let ProcessEvent::Submits(number) = event {
+                Clients::submit_again(number, &mut self.env);
             }
         }
-        self.around.hang_up(party);
-        if party.is_gateway() {
-            self.gateway_processes[party.0] = None;
-            self.clients.gateway_died(party, &mut self.around);
+        self.env.end_links(process);
+        if process.is_gateway() {
+            self.gateway_processes[process.0] = None;
+            self.clients.gateway_died(process, &mut self.env);
         } else {
-            self.stages[party.0] = None;
+            self.stages[process.0] = None;
         }
     }
 
-    pub(super) fn thaw(&mut self, party: Party) {
-        let life = self.around.life(party);
-        if !std::mem::replace(&mut life.is_frozen, false) || !life.is_alive {
+    pub(super) fn thaw(&mut self, process: ProcessId) {
+        let state = self.env.state(process);
+        if !std::mem::replace(&mut state.is_frozen, false) || !state.is_alive {
             return;
         }
-        let backlog = std::mem::take(&mut life.backlog);
-        for (moment, happening) in (0..).zip(backlog) {
-            self.around.happens(moment, party, happening);
+        let backlog = std::mem::take(&mut state.backlog);
+        for (moment, event) in (0..).zip(backlog) {
+            self.env.schedule(moment, process, event);
         }
-        if let Some(stage) = &mut self.stages[party.0] {
-            stage.woke(&mut self.around);
+        if let Some(stage) = &mut self.stages[process.0] {
+            stage.woke(&mut self.env);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The one thread that computes: it owns the shard and does what it is told, in order. Once, when it has a shard and
-//! nothing to do, it measures how fast it is, a few milliseconds at a time.
+//! The one thread that computes: it owns the shard and executes its orders one after the other. Once, while it has a
+//! shard and no orders, it measures its speed, a few milliseconds at a time.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -9,17 +9,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use schema::LayerRange;
 use schema::frame::Hop;
-use schema::record::{KvRoom, Speeds};
+use schema::record::KvRoom;
 use tokio::sync::mpsc;
 
+use super::done::{Done, Loaded, Stepped};
 use super::read_ahead::ReadAhead;
 use crate::limits::{PROBE_QUIET, STAGE_QUEUE_MAX};
 use crate::link::bytes_to_activations;
-use crate::runner::{LoadError, LoadedShard, Loader, Output, Runner, RunnerError, Work};
+use crate::runner::{LoadedShard, Loader, Runner, RunnerError, Work};
 
-/// What the thread is told to do.
+/// An order to the thread.
 pub(crate) enum ComputeOrder {
-    /// `number` tells which order it was.
+    /// `number` identifies the order.
     Load {
         number: u64,
         layers: LayerRange,
@@ -34,37 +35,7 @@ pub(crate) enum ComputeOrder {
     Unload,
 }
 
-/// What it did.
-#[derive(Debug)]
-pub(crate) enum Done {
-    /// A shard was loaded, or not.
-    Loaded { number: u64, shard: Result<Loaded, LoadError> },
-    /// A micro-batch was computed, or not.
-    Stepped(Box<Stepped>),
-    /// Weights were read into memory, beside the thread.
-    ReadAhead { number: u64 },
-    /// The device was measured.
-    Probed { speed: Speeds },
-}
-
-/// A shard that was loaded.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Loaded {
-    pub(crate) weights_bytes: u64,
-    pub(crate) kv_blocks: u32,
-}
-
-/// A micro-batch that was computed, or not.
-#[derive(Debug)]
-pub(crate) struct Stepped {
-    pub(crate) hop: Hop,
-    /// `None` of a micro-batch without rows, which no runner sees.
-    pub(crate) output: Result<Option<Output>, RunnerError>,
-    pub(crate) compute: Duration,
-    pub(crate) queue: Duration,
-}
-
-/// The way to the thread. Dropping it ends the thread after the step at hand.
+/// The handle of the thread. Dropping it ends the thread after the current step.
 pub(crate) struct Compute {
     orders: Option<SyncSender<ComputeOrder>>,
     thread: Option<JoinHandle<()>>,
@@ -74,7 +45,7 @@ pub(crate) struct Compute {
 // === impl Compute ===
 
 impl Compute {
-    /// Starts the thread; what it did comes out of the receiver.
+    /// Starts the thread. Its outcomes come out of the receiver.
     pub(crate) fn start(loader: Arc<dyn Loader>) -> std::io::Result<(Self, mpsc::Receiver<Done>)> {
         let (orders, inbox) = sync_channel(STAGE_QUEUE_MAX);
         let (outbox, done) = mpsc::channel(STAGE_QUEUE_MAX);
@@ -88,7 +59,7 @@ impl Compute {
         self.order(ComputeOrder::Load { number, layers, room, budget_bytes })
     }
 
-    /// Queues a micro-batch; gives it back when the queue is full.
+    /// Queues a micro-batch. Returns it if the queue is full.
     pub(crate) fn step(&self, hop: Hop, activations: Bytes) -> Result<(), Hop> {
         let Some(orders) = &self.orders else { return Err(hop) };
         match orders.try_send(ComputeOrder::Step { hop, activations, arrived: Instant::now() }) {
@@ -100,7 +71,7 @@ impl Compute {
         }
     }
 
-    /// Reads weights into memory beside the thread.
+    /// Reads weights into memory in another thread.
     pub(crate) fn read_ahead(&self, number: u64, ranges: Vec<LayerRange>, bytes_max: u64) {
         self.ahead.start(number, ranges, bytes_max);
     }
@@ -122,7 +93,7 @@ impl Drop for Compute {
     fn drop(&mut self) {
         self.orders = None;
         if let Some(thread) = self.thread.take() {
-            // It ends by itself when its orders do; a step at hand is not waited for.
+            // It ends by itself once the channel of orders is closed. This does not wait for the current step.
             drop(thread);
         }
     }
@@ -133,7 +104,7 @@ fn run(loader: Arc<dyn Loader>, inbox: &Receiver<ComputeOrder>, outbox: &mpsc::S
     loop {
         let done = match worker.next(inbox) {
             NextOrder::ComputeOrder(order) => worker.perform(order),
-            NextOrder::Quiet => worker.probe(),
+            NextOrder::Idle => worker.probe(),
             NextOrder::End => return,
         };
         if done.is_some_and(|done| outbox.blocking_send(done).is_err()) {
@@ -142,23 +113,23 @@ fn run(loader: Arc<dyn Loader>, inbox: &Receiver<ComputeOrder>, outbox: &mpsc::S
     }
 }
 
-/// What the thread has.
+/// The thread's state.
 pub(crate) struct ComputeThread {
     loader: Arc<dyn Loader>,
     runner: Option<Box<dyn Runner>>,
     input: Vec<f32>,
-    /// Whether the device was measured. Once for the process: figures that changed with every shard would have shards
-    /// moved about.
+    /// True if the device was measured. It is measured once for the process: figures that changed with every shard
+    /// would make the planner move shards.
     probed: bool,
-    /// How long there must be no order before the device is measured.
-    quiet_wait: Duration,
+    /// Time without an order before the device is measured.
+    idle_wait: Duration,
 }
 
-/// What the thread does next.
+/// The thread's next action.
 enum NextOrder {
     ComputeOrder(ComputeOrder),
-    /// Nobody wants anything, and the device is not measured yet.
-    Quiet,
+    /// There is no order, and the device is not measured yet.
+    Idle,
     End,
 }
 
@@ -166,27 +137,27 @@ enum NextOrder {
 
 impl ComputeThread {
     pub(crate) fn new(loader: Arc<dyn Loader>) -> Self {
-        Self { loader, runner: None, input: Vec::new(), probed: false, quiet_wait: PROBE_QUIET }
+        Self { loader, runner: None, input: Vec::new(), probed: false, idle_wait: PROBE_QUIET }
     }
 
-    /// Waits for an order; while there is a device to measure, not for long.
+    /// Waits for an order, but only briefly while the device is still to be measured.
     fn next(&mut self, inbox: &Receiver<ComputeOrder>) -> NextOrder {
         let order = if self.runner.is_some() && !self.probed {
-            inbox.recv_timeout(self.quiet_wait)
+            inbox.recv_timeout(self.idle_wait)
         } else {
             inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
         match order {
             Ok(order) => {
-                self.quiet_wait = PROBE_QUIET;
+                self.idle_wait = PROBE_QUIET;
                 NextOrder::ComputeOrder(order)
             }
-            Err(RecvTimeoutError::Timeout) => NextOrder::Quiet,
+            Err(RecvTimeoutError::Timeout) => NextOrder::Idle,
             Err(RecvTimeoutError::Disconnected) => NextOrder::End,
         }
     }
 
-    /// Does what is ordered; says what came of it, if somebody waits for that.
+    /// Executes an order. Returns the outcome, if the loop waits for one.
     pub(crate) fn perform(&mut self, order: ComputeOrder) -> Option<Done> {
         match order {
             ComputeOrder::Unload => {
@@ -194,7 +165,7 @@ impl ComputeThread {
                 None
             }
             ComputeOrder::Load { number, layers, room, budget_bytes } => {
-                self.runner = None; // The old range goes before the new one comes: together they may be over the budget.
+                self.runner = None; // The old range goes first: together they may exceed the budget.
                 let shard = self.loader.load(layers, room, budget_bytes).map(|shard| {
                     let LoadedShard { runner, weights_bytes, kv_blocks } = shard;
                     self.runner = Some(runner);
@@ -221,10 +192,10 @@ impl ComputeThread {
         Stepped { hop, output, compute, queue }
     }
 
-    /// Measures for a moment; what was found, when that was the last one.
+    /// Measures for a moment. Returns the speeds after the last measurement.
     fn probe(&mut self) -> Option<Done> {
         let runner = self.runner.as_mut()?;
-        self.quiet_wait = Duration::ZERO;
+        self.idle_wait = Duration::ZERO;
         let speed = runner.probe()?;
         self.probed = true;
         Some(Done::Probed { speed })
@@ -235,19 +206,18 @@ impl ComputeThread {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use schema::record::{FormatSpeed, MemoryUse, StageRecord};
+    use schema::record::{FormatSpeed, KvType, MemoryUse, Speeds, StageRecord};
     use schema::{Epoch, Generation, Step};
 
-    use schema::record::KvType;
-
     use super::*;
+    use crate::runner::{LoadError, Output};
     use crate::testing;
 
     const MOMENT: Duration = Duration::from_millis(4);
-    /// Moments that measuring takes here: longer than any test waits.
+    /// Number of moments that measuring takes here: longer than any test waits.
     const MOMENTS: usize = 10_000;
 
-    /// Doubles what it gets; measures for `moments` moments and counts them in `measured`.
+    /// Doubles its input. Measures for `moments` moments and counts them in `measured`.
     struct Doubling {
         measured: Arc<AtomicUsize>,
         moments: usize,
@@ -319,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_comes_while_the_device_is_measured_waits_for_a_moment_at_most() {
+    async fn work_that_comes_during_a_measurement_waits_a_moment_at_most() {
         let (compute, mut done, measured) = start(MOMENTS);
         assert!(matches!(done.recv().await, Some(Done::Loaded { .. })));
         for _ in 0..3 {
@@ -330,11 +300,12 @@ mod tests {
             let at_order = measured.load(Ordering::SeqCst);
             step(&compute);
             let Some(Done::Stepped(stepped)) = done.recv().await else { panic!("no step") };
-            // The moment at hand when the step was ordered, and one that may have begun between the look and the order.
+            // The current moment when the step was ordered, and one that may have begun between the count and the
+            // order.
             let moments = measured.load(Ordering::SeqCst) - at_order;
             assert!(moments <= 2, "the step waited for {moments} moments");
             assert_eq!(stepped.output.unwrap(), Some(Output::Activations(vec![42.0])));
-            // Who has work is left alone for a while.
+            // A thread that has work is not measured for a while.
             let after = measured.load(Ordering::SeqCst);
             tokio::time::sleep(PROBE_QUIET / 3).await;
             assert_eq!(measured.load(Ordering::SeqCst), after, "measured between two steps");

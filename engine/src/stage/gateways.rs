@@ -1,4 +1,4 @@
-//! The ways back to the gateways.
+//! The routes back to the gateways.
 
 use std::collections::BTreeMap;
 
@@ -34,12 +34,12 @@ impl Gateways {
         self.routes.entry(slot).or_insert_with(|| Route::new(self.key.clone())).send(endpoint, frame, Bytes::new());
     }
 
-    /// An event that has happened already on the way to the gateway in `slot`.
+    /// A pending event of the route to the gateway in `slot`.
     pub(super) fn take_event(&mut self, slot: u32) -> Option<RouteEvent> {
         self.routes.get_mut(&slot)?.take_event()
     }
 
-    /// Waits for the next event on the way to a gateway; for ever, if there is none. Cancel-safe.
+    /// Waits for the next event of a route to a gateway, for ever if there is no route. Cancel-safe.
     pub(super) async fn next(&mut self) -> (u32, RouteEvent) {
         let routes = self.routes.iter_mut();
         let mut events: FuturesUnordered<_> =

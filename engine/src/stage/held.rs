@@ -1,26 +1,26 @@
-//! What a stage holds: one shard of one generation, in some phase. Pure.
+//! The shard that a stage holds: its generation, its slot and its phase. Pure.
 
 use schema::record::{ClaimRecord, ClaimState, Shard};
 use schema::{Generation, StageName};
 
-use super::compute::Loaded;
+use super::done::Loaded;
 use crate::runner::KV_BLOCK_TOKENS;
 use crate::view::ClusterView;
 
-/// How far it is.
+/// The phase of a shard.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Phase {
     /// The claim is being written; nothing is loaded yet.
     Claiming,
     /// Its weights are being read into memory, while an older shard is served.
     ReadingAhead,
-    /// They are read: it waits for the others to be as far.
+    /// Its weights are read: it waits for the other stages to be as far.
     Read,
-    /// Being mapped.
+    /// It is being mapped.
     Loading,
-    /// Taking frames.
+    /// It takes frames.
     Ready { weights_bytes: u64, kv_blocks: u32 },
-    /// Could not be loaded.
+    /// It could not be loaded.
     Failed { reason: String },
 }
 
@@ -36,21 +36,21 @@ pub(crate) struct Held {
     pub(crate) loads: u64,
 }
 
-/// Where a micro-batch goes from here.
+/// The receiver of this stage's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Next {
     /// To the stage in the next slot, at this endpoint.
     Stage { slot: u32, endpoint: String },
     /// Back to the gateway: this is the last stage.
     Gateway,
-    /// Nowhere: the next stage is not serving.
+    /// There is none: the next stage does not serve.
     Nobody,
 }
 
 // === impl Held ===
 
 impl Held {
-    /// Notes how loading went.
+    /// Sets the phase by the outcome of loading.
     pub(crate) fn loaded(&mut self, loaded: Result<Loaded, String>) {
         self.phase = match loaded {
             Ok(Loaded { weights_bytes, kv_blocks }) => Phase::Ready { weights_bytes, kv_blocks },
@@ -87,7 +87,7 @@ impl Held {
         }
     }
 
-    /// Where its output goes, by `view`.
+    /// The receiver of its output, according to `view`.
     pub(crate) fn next(&self, view: &ClusterView) -> Next {
         let end = self.shard.layers.end();
         if view.model.as_ref().is_some_and(|model| model.value.layers == end) {

@@ -1,8 +1,8 @@
-//! A stage as a member of its cluster: one entrance for everything that happens to it, which answers with orders. Pure: no
-//! socket, no store, no clock and no arithmetic.
+//! A stage as a member of its cluster: `handle` maps each event to orders. Pure: no socket, no store, no clock and no
+//! arithmetic.
 //!
-//! It decides three things: which shard it holds (`assignment`), what it writes to the store next (`reconcile`), and what becomes
-//! of a frame (`relay`).
+//! It decides three things: the shard that the stage holds (`assignment`), the next write to the store (`reconcile`),
+//! and the treatment of each frame (`relay`).
 
 mod assignment;
 mod event;
@@ -20,10 +20,10 @@ use self::assignment::Standby;
 pub(crate) use self::event::{Event, Order, Purpose};
 use self::reconcile::{Decided, Pace};
 use self::relay::Relay;
-use super::compute::Done;
+use super::done::Done;
 use super::held::Held;
 use super::stability::StabilityTracker;
-use crate::decide::{Action, Waiting, alike};
+use crate::decide::{Action, Waiting, same_decision};
 use crate::limits::DRAIN_MAX;
 use crate::link::{ClusterKey, Unreachable};
 use crate::membership::{Evictions, Quarantine};
@@ -32,16 +32,16 @@ use crate::route::RouteEvent;
 use crate::store::LeaseId;
 use crate::view::ClusterView;
 
-/// The most memory that a shard with room for keys and values can take, in bytes, as the stage's loader computes it.
+/// Computes the most memory that a shard with room for keys and values can take, in bytes.
 pub(crate) type MemoryBound = Box<dyn Fn(LayerRange, KvRoom) -> u64 + Send>;
 
-/// What a member is made from.
+/// Parameters of a new member.
 pub(crate) struct Identity {
     pub(crate) keyspace: Keyspace,
     pub(crate) name: StageName,
     /// The cluster key.
     pub(crate) secret: Option<ClusterKey>,
-    /// Says where the stage takes frames.
+    /// The stage's record, with the endpoint at which it takes frames.
     pub(crate) record: StageRecord,
     pub(crate) memory_bound: MemoryBound,
 }
@@ -53,17 +53,17 @@ pub(crate) struct Member {
     secret: Option<ClusterKey>,
     record: StageRecord,
     memory_bound: MemoryBound,
-    /// The lease under which its record is in the store.
+    /// The lease under which its record is stored.
     lease: Option<LeaseId>,
     view: Arc<ClusterView>,
     stability: StabilityTracker,
 
     held: Option<Held>,
-    /// The shard it is to hold next, while an older generation still serves.
-    coming: Option<Held>,
+    /// The next shard, while an older generation still serves.
+    next_held: Option<Held>,
     /// Number of orders to load and to read ahead so far.
     orders: u64,
-    /// What it has been ordered to read ahead without a claim.
+    /// Layers that it was ordered to read ahead without a claim.
     standby: Option<Standby>,
 
     relay: Relay,
@@ -74,13 +74,13 @@ pub(crate) struct Member {
     /// True while a write is under way.
     writing: bool,
     pace: Pace,
-    /// The next stage, if frames cannot be brought to it though the store still names it.
-    deserted: Option<Unreachable>,
+    /// The next stage, if frames cannot reach it though the store still names it.
+    unreachable_next: Option<Unreachable>,
     evictions: Evictions,
     quarantine: Quarantine,
-    /// The moment of the last report.
-    settled: Instant,
-    /// The moment by which it stops, if it is to stop.
+    /// Time of the last report.
+    reported_at: Instant,
+    /// Time at which it stops at the latest, if it is to stop.
     drained_by: Option<Instant>,
 }
 
@@ -100,7 +100,7 @@ impl Member {
             view,
             stability: StabilityTracker::new(now),
             held: None,
-            coming: None,
+            next_held: None,
             orders: 0,
             standby: None,
             relay: Relay::default(),
@@ -108,24 +108,24 @@ impl Member {
             waiting: None,
             writing: false,
             pace: Pace::new(now),
-            deserted: None,
+            unreachable_next: None,
             evictions: Evictions::default(),
             quarantine: Quarantine::default(),
-            settled: now,
+            reported_at: now,
             drained_by: None,
         }
     }
 
-    /// Takes one event in; the orders are to be carried out in their order.
+    /// Handles one event. The caller executes the orders one after the other.
     pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Vec<Order> {
         let mut orders: Vec<_> = match event {
             Event::Joined(lease) => {
                 self.lease = Some(lease);
                 Vec::new()
             }
-            Event::LeaseLost { is_forgotten } => return self.leave(is_forgotten),
-            Event::Viewed(view) => {
-                self.see(view, now);
+            Event::LeaseLost { is_forgotten } => return self.lease_lost(is_forgotten),
+            Event::ViewChanged(view) => {
+                self.follow(view, now);
                 Vec::new()
             }
             Event::Arrived(message) => {
@@ -144,14 +144,14 @@ impl Member {
             Event::Upstream(gateway, event) => self.upstream(gateway, event, now),
             Event::Tick(memory) => self.report(memory, now).into_iter().collect(),
             Event::Drain => {
-                info!("told to stop: handing over what is held");
+                info!("draining: handing the layers over");
                 self.record.leaving = true;
                 self.drained_by = Some(now + DRAIN_MAX);
                 Vec::new()
             }
         };
         orders.extend(self.follow_plan(now));
-        if self.drained_by.is_some_and(|deadline| now >= deadline || self.is_free(now)) {
+        if self.drained_by.is_some_and(|deadline| now >= deadline || self.may_stop(now)) {
             orders.push(Order::Stop);
         }
         orders
@@ -163,7 +163,7 @@ impl Member {
         &self.view
     }
 
-    /// True if it has been told to stop.
+    /// True if it is draining.
     pub(crate) fn is_draining(&self) -> bool {
         self.drained_by.is_some()
     }
@@ -174,26 +174,26 @@ impl Member {
         &self.record
     }
 
-    /// The shard it holds, if it holds one.
+    /// The shard that it holds.
     #[cfg(test)]
     pub(crate) fn held(&self) -> Option<&Held> {
         self.held.as_ref()
     }
 
-    /// Takes the newest view in.
-    fn see(&mut self, view: Arc<ClusterView>, now: Instant) {
-        if !alike(&view, &self.view) {
+    /// Follows the newest view.
+    fn follow(&mut self, view: Arc<ClusterView>, now: Instant) {
+        if !same_decision(&view, &self.view) {
             self.decided = None;
         }
         for (stage, status) in &view.pin_statuses {
             if self.view.pin_statuses.get(stage) != Some(status) {
-                tell(stage, &status.value);
+                log_pin_status(stage, &status.value);
             }
         }
         let known = self.view.evictions.get(&self.name).map(|known| known.mod_revision);
         if let Some(eviction) = view.evictions.get(&self.name).filter(|new| Some(new.mod_revision) != known) {
             let EvictionRecord { by, endpoint, cause } = &eviction.value;
-            warn!(by, endpoint, cause, "this stage was evicted: leaving the work to the others for a while");
+            warn!(by, endpoint, cause, "this stage was evicted: it stays in quarantine if the others suffice");
             self.quarantine.evicted(now);
         }
         self.relay.follow(&view, &self.view);
@@ -201,7 +201,7 @@ impl Member {
         self.stability.follow(&self.view, now);
     }
 
-    /// Whether this stage, which was struck off, leaves the work to the others for a while: if they can do without it.
+    /// True if this stage was evicted, is still in quarantine, and the other stages suffice without it.
     pub(crate) fn is_quarantined(&self, now: Instant) -> bool {
         let is_gone = !self.view.stages.contains_key(&self.name);
         let others_suffice = |model| is_gone && Proposal::new(&self.view, model, false).shards.is_ok();
@@ -221,7 +221,7 @@ impl Member {
                 self.relay.stepped(*stepped, self.held.as_ref(), &self.view, load).into_iter().collect()
             }
             Done::Probed { speed } => {
-                self.record.speed = speed; // The next report takes it to the store.
+                self.record.speed = speed; // The next report writes it to the store.
                 Vec::new()
             }
         }
@@ -233,9 +233,11 @@ impl Member {
         match event {
             RouteEvent::Sent { round_trip, .. } => {
                 self.evictions.reached();
-                self.linked(round_trip);
+                self.record_link(round_trip);
             }
-            RouteEvent::Unsent { found: Some(found), .. } | RouteEvent::Gone(found) => self.deserted = Some(found),
+            RouteEvent::Unsent { found: Some(found), .. } | RouteEvent::Gone(found) => {
+                self.unreachable_next = Some(found)
+            }
             RouteEvent::Unsent { found: None, .. } | RouteEvent::Broke { .. } => {}
         }
         orders
@@ -243,61 +245,62 @@ impl Member {
 
     fn upstream(&mut self, gateway: u32, event: RouteEvent, now: Instant) -> Vec<Order> {
         let upstream = self.relay.upstream(gateway, event, &self.view, now);
-        self.linked(upstream.round_trip);
+        self.record_link(upstream.round_trip);
         if let Some(trouble) = upstream.trouble {
             self.record.trouble = trouble;
         }
         upstream.order.into_iter().collect()
     }
 
-    /// A connection that was used to go on from here has such a round trip. The record follows only when it is another one by
-    /// far: layers are not to move for what a busy machine adds.
-    fn linked(&mut self, round_trip: Option<Duration>) {
-        let Some(way) = round_trip.map(|there_and_back| there_and_back / 2) else { return };
-        let (link_us, known) = (u32::try_from(way.as_micros()).unwrap_or(u32::MAX), self.record.link_us);
+    /// Records half the round trip to the next stage. The record changes only if the new value is more than twice or
+    /// less than half the old one: layers must not move because of the time that a busy machine adds.
+    fn record_link(&mut self, round_trip: Option<Duration>) {
+        let Some(one_way) = round_trip.map(|round_trip| round_trip / 2) else { return };
+        let (link_us, known) = (u32::try_from(one_way.as_micros()).unwrap_or(u32::MAX), self.record.link_us);
         if link_us / 2 > known || known / 2 > link_us {
             self.record.link_us = link_us;
         }
     }
 
-    /// True if a stage that is about to stop may: nothing is left to hand over, or no other stage can take it.
-    fn is_free(&mut self, now: Instant) -> bool {
+    /// True if a draining stage may stop: nothing is left to hand over, or no other stage can take it.
+    fn may_stop(&mut self, now: Instant) -> bool {
         let Some(held) = self.held.as_ref().map(|held| held.generation) else { return true };
         if !self.view.reachable {
-            return true; // Without the store no stage takes anything over.
+            return true; // Without the store no stage takes layers over.
         }
         if self.quarantine.left(now).is_some() && !self.view.stages.contains_key(&self.name) {
-            return true; // The layers of an evicted stage are with others already.
+            return true; // Other stages have the layers of an evicted stage already.
         }
-        let stays = self.view.placed().is_none_or(|placed| placed == held) && self.leaves_visibly();
-        stays && matches!(self.decision(self.stability.stability(now)), Action::Wait(Waiting::Memory(_)))
+        let is_recorded = self.view.placed().is_none_or(|placed| placed == held) && self.shows_leaving();
+        is_recorded && matches!(self.decision(self.stability.stability(now)), Action::Wait(Waiting::Memory(_)))
     }
 
-    /// True if the store has lost its data, as `raw` shows it, rather than ended this stage's lease: then nobody else can have
-    /// been given what is held here, and it stays of use.
-    pub(crate) fn outlives(&self, raw: &ClusterView) -> bool {
+    /// True if `raw` shows that the store has lost its data, rather than ended this stage's lease alone. Then no other
+    /// stage can have been given this stage's layers, and its shard stays of use.
+    pub(crate) fn keeps_shard(&self, raw: &ClusterView) -> bool {
         let Some(held) = &self.held else { return false };
         let has_lost = raw.revision < self.view.revision
             || raw.placement.is_none() && raw.stages.is_empty()
             || self.view.recalled.contains_key(&Key::Stage(self.name.clone()));
         let is_newest = raw.placed().is_none_or(|placed| placed <= held.generation);
-        let is_free = raw.claims.get(&(held.generation, held.slot)).is_none_or(|claim| claim.value.stage == self.name);
-        has_lost && is_newest && is_free
+        let is_unclaimed =
+            raw.claims.get(&(held.generation, held.slot)).is_none_or(|claim| claim.value.stage == self.name);
+        has_lost && is_newest && is_unclaimed
     }
 
-    /// Lets go of what is held, unless the store has forgotten everything: then it is of use under the next lease.
-    fn leave(&mut self, is_forgotten: bool) -> Vec<Order> {
+    /// Drops the shard, unless the store has lost all its data: then the shard is of use under the next lease.
+    fn lease_lost(&mut self, is_forgotten: bool) -> Vec<Order> {
         (self.writing, self.lease) = (false, None);
         if is_forgotten {
             return Vec::new();
         }
-        self.coming = None;
+        self.next_held = None;
         self.drop_shard()
     }
 }
 
-/// Says what became of a pin.
-fn tell(stage: &StageName, status: &PinStatus) {
+/// Logs the new status of a pin.
+fn log_pin_status(stage: &StageName, status: &PinStatus) {
     match &status.reason {
         None => info!(%stage, "the stage's pin is honoured"),
         Some(reason) => warn!(%stage, reason, "the stage's pin cannot be honoured: it changes nothing"),

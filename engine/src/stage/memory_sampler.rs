@@ -1,4 +1,4 @@
-//! This process's memory, measured beside all that is in a hurry: the system counts page by page, which takes milliseconds for
+//! Measures this process's memory in a thread of its own: the system counts page by page, which takes milliseconds for
 //! each gigabyte.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::limits::REPORT_EVERY;
 use crate::runner::Loader;
 
-/// What was found last. Dropping it ends the thread that looks.
+/// The newest measurement. Dropping it ends the thread that measures.
 pub(super) struct MemorySampler {
     newest: watch::Receiver<MemoryUse>,
     _thread: SyncSender<()>,
@@ -22,20 +22,20 @@ impl MemorySampler {
     /// Measures now, and then for every report.
     pub(super) fn start(loader: Arc<dyn Loader>) -> std::io::Result<Self> {
         let (ending, ended) = sync_channel(0);
-        let (found, newest) = watch::channel(MemoryUse::default());
-        let look = move || {
+        let (publish, newest) = watch::channel(MemoryUse::default());
+        let sample = move || {
             loop {
-                found.send_replace(loader.memory());
+                publish.send_replace(loader.memory());
                 if ended.recv_timeout(REPORT_EVERY) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
             }
         };
-        std::thread::Builder::new().name("memory_sampler".to_owned()).spawn(look)?;
+        std::thread::Builder::new().name("memory_sampler".to_owned()).spawn(sample)?;
         Ok(Self { newest, _thread: ending })
     }
 
-    /// What this process used when it was looked at last, no longer ago than a report; zeros before the first time.
+    /// The newest measurement, at most one report interval old. Zeros before the first one.
     pub(super) fn memory(&self) -> MemoryUse {
         *self.newest.borrow()
     }

@@ -1,10 +1,12 @@
-//! A stage process: joins the cluster, claims what the placement gives it, loads it, and computes what comes in.
+//! A stage process: joins the cluster, claims the shard that the placement gives it, loads it, and computes the
+//! micro-batches that come in.
 //!
-//! One loop, one closed list of events. What follows from an event is decided by `Member`, which asks `decide` about the
-//! cluster and `FrameGate` about frames; the arithmetic runs on the thread behind `Compute`; store writes run beside the
-//! loop, one at a time, so that an absent store never holds up a frame.
+//! One loop, one closed list of events. `Member` maps each event to orders: it asks `decide` about the cluster and
+//! `FrameGate` about frames. The arithmetic runs on the thread behind `Compute`. Store writes run next to the loop, one
+//! at a time, so that an absent store never holds up a frame.
 
 pub(crate) mod compute;
+pub(crate) mod done;
 mod frame_gate;
 mod gateways;
 pub(crate) mod held;
@@ -30,31 +32,31 @@ use crate::membership::{KeyMismatch, Publisher};
 use crate::runner::Loader;
 use crate::store::{Committed, LeaseGrant, SharedStore, StoreError};
 
-/// For how many leases a stage waits for its own name to be free: a crashed predecessor's may still hold it, and leases
-/// stretch when the store's leader changes.
-const NAME_PATIENCE_LEASES: u32 = 3;
+/// Number of lease times for which a stage waits for its own name to be free: a crashed predecessor's lease may
+/// still hold it, and leases stretch when the store's leader changes.
+const NAME_WAIT_LEASES: u32 = 3;
 
-/// What a stage process is told.
+/// Settings of a stage process.
 #[derive(Debug)]
 pub struct StageSettings {
     /// The cluster's keys.
     pub keyspace: Keyspace,
     /// The stage's name.
     pub name: StageName,
-    /// Where it takes frames.
+    /// Endpoint at which it takes frames.
     pub listen: Listen,
-    /// What lets it talk to other hosts.
+    /// Cluster key, needed for links to other hosts.
     pub key: Option<ClusterKey>,
-    /// How long the store keeps the stage when it falls silent.
+    /// Time for which the store keeps a stage that renews its lease no more.
     pub lease_ttl: Duration,
     /// The model file it loads from.
     pub fingerprint: Fingerprint,
 }
 
-/// Why a stage could not go on.
+/// The reason for which a stage could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
-    /// The store refused or is away at the start.
+    /// The store refused, or it is away at the start.
     #[error("cannot join the cluster")]
     Store(#[from] StoreError),
     /// Frames cannot be taken.
@@ -77,34 +79,34 @@ pub enum StageError {
     /// Another cluster key, or one where there is none.
     #[error(transparent)]
     Key(#[from] KeyMismatch),
-    /// The compute thread is gone.
-    #[error("the compute thread ended: its last words are in the log above")]
+    /// The compute thread has ended.
+    #[error("the compute thread ended: the reason is in the log above")]
     ComputeEnded,
-    /// It does not get on.
+    /// The compute thread has been at one micro-batch for too long.
     #[error(
-        "the compute thread has been at one micro-batch for {} s and is taken for hanging: the device, its driver or the disk \
-         of the model file does not answer",
+        "the compute thread has been at one micro-batch for {} s and counts as hanging: the device, its driver or the \
+         disk of the model file does not answer",
         .0.as_secs()
     )]
     ComputeHangs(Duration),
-    /// It could not be started.
+    /// The compute thread could not be started.
     #[error("cannot start the compute thread")]
     Thread(#[source] std::io::Error),
 }
 
-/// How serving under one lease ended.
+/// The reason for which serving under one lease ended.
 enum Ending {
     Stopped,
     Evicted,
-    /// The store has lost its data, and the lease with it; what is held is still held.
+    /// The store has lost its data, and the lease with it. The stage still holds its shard.
     Forgotten,
 }
 
-/// Runs a stage until `stop` resolves, or until others have taken over what it holds after `drain` has: at most
-/// [`DRAIN_MAX`](crate::limits::DRAIN_MAX) later.
+/// Runs a stage until `stop` resolves, or until, after `drain` has resolved, others have taken over its layers. That
+/// takes at most [`DRAIN_MAX`](crate::limits::DRAIN_MAX).
 ///
 /// # Errors
-/// [`StageError`] when it cannot join or cannot compute any more.
+/// [`StageError`] if it cannot join or cannot compute any more.
 pub async fn run(
     store: SharedStore,
     settings: StageSettings,
@@ -117,20 +119,20 @@ pub async fn run(
     let inbound = Inbound::bind(settings.listen.clone()).await?;
     let mut stage = serve::Stage::new(store.clone(), settings, publisher.views(), inbound, loader)?;
     let view = publisher.views().borrow().clone();
-    let wait = starts::begin(&store, stage.keyspace(), stage.name(), &view).await?;
-    let waits = tokio::select! {
+    let wait = starts::record_start(&store, stage.keyspace(), stage.name(), &view).await?;
+    let starts_now = tokio::select! {
         () = &mut stop => false,
         () = &mut drain => false,
         () = tokio::time::sleep(wait) => true,
     };
-    if waits {
+    if starts_now {
         serve(&store, &mut stage, drain, stop).await?;
     }
-    starts::end(&store, stage.keyspace(), stage.name()).await;
+    starts::clear(&store, stage.keyspace(), stage.name()).await;
     Ok(())
 }
 
-/// Joins and serves, again and again, until it is to stop.
+/// Joins and serves, again after each lost lease, until it is to stop.
 async fn serve<D, S>(
     store: &SharedStore,
     stage: &mut serve::Stage,
@@ -168,18 +170,18 @@ where
 
 /// Takes a lease and puts the stage's record under it.
 async fn join(store: &SharedStore, stage: &mut serve::Stage) -> Result<LeaseGrant, StageError> {
-    let (started, mut told) = (Instant::now(), false);
+    let (started, mut is_reported) = (Instant::now(), false);
     let lease = store.lease(stage.lease_ttl()).await?;
     loop {
         let txn = stage.registration(lease.id());
         if let Committed::Applied { .. } = store.commit(txn).await? {
             return Ok(lease);
         }
-        let (stage_name, patience) = (stage.name().clone(), NAME_PATIENCE_LEASES * stage.lease_ttl());
-        if let Some(holder) = stage.holder_of_name().filter(|_| !std::mem::replace(&mut told, true)) {
-            warn!(stage = %stage_name, holder, ?patience, "this name is taken: waiting for it to come free");
+        let (stage_name, wait_max) = (stage.name().clone(), NAME_WAIT_LEASES * stage.lease_ttl());
+        if let Some(holder) = stage.holder_of_name().filter(|_| !std::mem::replace(&mut is_reported, true)) {
+            warn!(stage = %stage_name, holder, ?wait_max, "this name is taken: waiting for it to come free");
         }
-        if started.elapsed() > NAME_PATIENCE_LEASES * stage.lease_ttl() {
+        if started.elapsed() > NAME_WAIT_LEASES * stage.lease_ttl() {
             let holder = stage.holder_of_name().unwrap_or_else(|| "a process that is gone by now".to_owned());
             return Err(StageError::NameTaken { name: stage.name().clone(), holder });
         }

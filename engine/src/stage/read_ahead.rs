@@ -1,4 +1,5 @@
-//! Reading weights into memory beside the thread that computes: what a stage is about to hold, or might be given.
+//! Reads weights into memory in a thread next to the compute thread: those that a stage is about to hold, or might be
+//! given.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,10 +8,10 @@ use schema::LayerRange;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::compute::Done;
+use super::done::Done;
 use crate::runner::Loader;
 
-/// The newest order; a reader with an older number stops by itself.
+/// The number of the newest order. A reader with an older number stops by itself.
 pub(super) struct ReadAhead {
     loader: Arc<dyn Loader>,
     done: mpsc::Sender<Done>,
@@ -24,8 +25,8 @@ impl ReadAhead {
         Self { loader, done, newest: Arc::default() }
     }
 
-    /// Begins to read `ranges`, in this order, and ends what was begun before. Where no thread can be started nothing is read,
-    /// and all the rest is as if it were.
+    /// Begins to read `ranges` in their order, and ends an earlier read. If no thread can be started, nothing is read
+    /// and the outcome is reported all the same.
     pub(super) fn start(&self, number: u64, ranges: Vec<LayerRange>, bytes_max: u64) {
         self.newest.store(number, Ordering::Relaxed);
         let (loader, done, newest) = (self.loader.clone(), self.done.clone(), self.newest.clone());
@@ -37,7 +38,7 @@ impl ReadAhead {
                 debug!(%layers, bytes, "read ahead");
                 left = left.saturating_sub(bytes);
             }
-            // Nobody listens any more when the stage has ended.
+            // After the stage has ended there is no receiver.
             let _ = done.blocking_send(Done::ReadAhead { number });
         };
         if let Err(error) = std::thread::Builder::new().name("read-ahead".to_owned()).spawn(read) {

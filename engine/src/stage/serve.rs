@@ -1,5 +1,5 @@
-//! The stage's loop under one lease: it feeds what happens to the [`Member`] and carries out what that orders. Its only wait is
-//! the `select!` in `next`.
+//! The stage's loop under one lease: it feeds events to the [`Member`] and executes its orders. Its only wait is the
+//! `select!` in `next`.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use super::compute::{Compute, Done};
+use super::compute::Compute;
+use super::done::Done;
 use super::gateways::Gateways;
 use super::member::{Event, Identity, Member, Order, Purpose};
 use super::memory_sampler::MemorySampler;
@@ -27,7 +28,7 @@ use crate::runner::Loader;
 use crate::store::{Committed, LeaseGrant, LeaseId, SharedStore, StoreError, Txn};
 use crate::view::ClusterView;
 
-/// A stage process: its part in the cluster, and its sockets, threads and tasks.
+/// A stage process: its member, and its sockets, threads and tasks.
 pub(super) struct Stage {
     store: SharedStore,
     settings: StageSettings,
@@ -50,7 +51,7 @@ struct PendingWrite {
     task: JoinHandle<Result<Committed, StoreError>>,
 }
 
-/// Everything that the loop waits for.
+/// The reason for which the loop wakes up.
 enum Wakeup {
     LeaseLost,
     Drain,
@@ -123,14 +124,14 @@ impl Stage {
         self.served
     }
 
-    /// True if it has been told to stop.
+    /// True if it is draining.
     pub(super) fn is_draining(&self) -> bool {
         self.member.is_draining()
     }
 
     /// The write by which it joins under `lease`.
     pub(super) fn registration(&mut self, lease: LeaseId) -> Txn {
-        self.see();
+        self.follow_view();
         self.member.registration(lease)
     }
 
@@ -141,7 +142,7 @@ impl Stage {
         Some(format!("process {} on {}", record.pid, record.host))
     }
 
-    /// Serves until the lease goes or `stop` resolves; after `drain` until others have taken over.
+    /// Serves until the lease is lost or `stop` resolves, or after `drain` until others have taken over.
     pub(super) async fn serve<D, S>(
         &mut self,
         lease: LeaseGrant,
@@ -155,8 +156,8 @@ impl Stage {
         self.served = true;
         let mut tick = tokio::time::interval(SETTLE_LEFT);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.see();
-        self.take(Event::Joined(lease.id()));
+        self.follow_view();
+        self.dispatch(Event::Joined(lease.id()));
         let ended = loop {
             if self.stops {
                 break Ok(false);
@@ -164,33 +165,33 @@ impl Stage {
             match self.next(&lease, drain, stop, &mut tick).await {
                 Wakeup::LeaseLost => break Ok(true),
                 Wakeup::Stop => break Ok(false),
-                Wakeup::Drain => self.take(Event::Drain),
+                Wakeup::Drain => self.dispatch(Event::Drain),
                 Wakeup::Computed(None) => break Err(StageError::ComputeEnded),
                 Wakeup::Computed(Some(done)) => {
                     if let Done::Stepped(stepped) = &done {
                         self.watchdog.stepped((stepped.hop.rows > 0).then_some(stepped.compute));
                     }
-                    self.take(Event::Done(done));
+                    self.dispatch(Event::Done(done));
                 }
-                Wakeup::Arrived(Ok(message)) => self.take(Event::Arrived(message)),
+                Wakeup::Arrived(Ok(message)) => self.dispatch(Event::Arrived(message)),
                 Wakeup::Arrived(Err(error)) if error.is_about_one_message() => {
-                    self.take(Event::Unreadable(error.to_string()));
+                    self.dispatch(Event::Unreadable(error.to_string()));
                 }
                 Wakeup::Arrived(Err(error)) => break Err(error.into()),
-                Wakeup::Downstream(event) => self.take(Event::Downstream(event)),
-                Wakeup::Upstream(slot, event) => self.take(Event::Upstream(slot, event)),
+                Wakeup::Downstream(event) => self.dispatch(Event::Downstream(event)),
+                Wakeup::Upstream(slot, event) => self.dispatch(Event::Upstream(slot, event)),
                 Wakeup::ViewChanged => match self.check_view() {
-                    Ok(()) => self.see(),
+                    Ok(()) => self.follow_view(),
                     Err(error) => break Err(error),
                 },
                 // A write shows it before the next renewal does.
                 Wakeup::Written(_, Err(StoreError::LeaseGone { .. })) => break Ok(true),
-                Wakeup::Written(purpose, outcome) => self.take(Event::Written(purpose, outcome)),
+                Wakeup::Written(purpose, outcome) => self.dispatch(Event::Written(purpose, outcome)),
                 Wakeup::Tick => {
                     if let Some(lasted) = self.watchdog.hangs(Instant::now()) {
                         break Err(StageError::ComputeHangs(lasted));
                     }
-                    self.take(Event::Tick(self.memory.memory()));
+                    self.dispatch(Event::Tick(self.memory.memory()));
                 }
             }
         };
@@ -201,21 +202,21 @@ impl Stage {
             Err(error) => Err(error),
         };
         if matches!(ending, Ok(Ending::Forgotten)) {
-            self.take(Event::LeaseLost { is_forgotten: true });
+            self.dispatch(Event::LeaseLost { is_forgotten: true });
             return ending;
         }
-        self.take(Event::LeaseLost { is_forgotten: false });
-        // For whatever reason it ends: the others must not wait for this stage.
+        self.dispatch(Event::LeaseLost { is_forgotten: false });
+        // Whatever the reason, the others must not wait for this stage.
         lease.revoke().await;
         ending
     }
 
-    /// Asks the store why the lease is gone: it was ended, or went with the store's data.
+    /// Asks the store why the lease is lost: it ended, or the store has lost its data.
     async fn ending_of_lease(&mut self) -> Ending {
         let (store, secret) = (&self.store, self.settings.key.as_ref());
         let raw = tokio::time::timeout(STORE_LOOK_MAX, read_view(store, &self.settings.keyspace, secret)).await;
         match raw {
-            Ok(Ok(raw)) if self.member.outlives(&raw) => Ending::Forgotten,
+            Ok(Ok(raw)) if self.member.keeps_shard(&raw) => Ending::Forgotten,
             _ => Ending::Evicted,
         }
     }
@@ -232,9 +233,10 @@ impl Stage {
         S: Future<Output = ()>,
     {
         tokio::select! {
-            // Biased: a stage that lost its lease forwards nothing more, and what is computed leaves before more comes.
+            // Biased: a stage that lost its lease forwards nothing more, and results leave before more work comes in.
             biased;
-            // By the store's word, not by a clock: while the store is away serving goes on, and generations fence.
+            // Only the store ends a lease, not a clock: while the store is away serving goes on, and generations fence
+            // off older stages.
             () = lease.lost() => Wakeup::LeaseLost,
             () = stop => Wakeup::Stop,
             () = drain, if !self.member.is_draining() => Wakeup::Drain,
@@ -248,18 +250,18 @@ impl Stage {
         }
     }
 
-    /// Takes the newest view in.
-    fn see(&mut self) {
+    /// Follows the newest view.
+    fn follow_view(&mut self) {
         let view = self.views.borrow_and_update().clone();
         self.gateways.follow(&view);
-        self.take(Event::Viewed(view));
+        self.dispatch(Event::ViewChanged(view));
     }
 
     /// Checks that the newest view is of a cluster that this process can be in.
     ///
     /// # Errors
-    /// When it serves another file by now: ranges of one are not ranges of the other. When it has another key, unless it
-    /// serves already: then the mark is the intruder's.
+    /// An error if the cluster serves another file by now: ranges of one are not ranges of the other. Also if it has
+    /// another key, unless it serves already: then the process that wrote the mark is the intruder.
     fn check_view(&self) -> Result<(), StageError> {
         let view = self.views.borrow();
         let model = view.model.as_ref().map(|model| &model.value);
@@ -274,8 +276,8 @@ impl Stage {
         }
     }
 
-    /// Feeds an event to the member and carries out its orders, and so on with what those bring about at once.
-    fn take(&mut self, event: Event) {
+    /// Feeds an event to the member and executes its orders, and does the same with events that those cause at once.
+    fn dispatch(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for order in self.member.handle(event, Instant::now()) {
@@ -306,8 +308,8 @@ impl Stage {
             }
             Order::Answer { gateway, endpoint, frame } => {
                 self.gateways.send(gateway, endpoint, frame);
-                let happened = std::iter::from_fn(|| self.gateways.take_event(gateway));
-                events.extend(happened.map(|event| Event::Upstream(gateway, event)));
+                let events_now = std::iter::from_fn(|| self.gateways.take_event(gateway));
+                events.extend(events_now.map(|event| Event::Upstream(gateway, event)));
             }
             Order::Stop => self.stops = true,
         }
@@ -319,7 +321,7 @@ impl Stage {
     }
 }
 
-/// The outcome of the write under way; never, if there is none.
+/// Waits for the outcome of the pending write, for ever if there is none.
 async fn written(write: &mut Option<PendingWrite>) -> (Purpose, Result<Committed, StoreError>) {
     let Some(pending) = write else { return std::future::pending().await };
     let outcome = (&mut pending.task).await;

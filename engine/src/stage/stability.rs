@@ -1,4 +1,5 @@
-//! Who is there, and for how long: layers are given out anew when the cluster has come to rest. Pure.
+//! Tracks how long the set of live stages and the placement have been unchanged: a new placement is proposed once they
+//! are stable. Pure.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -9,27 +10,27 @@ use crate::decide::Stability;
 use crate::limits::{JOIN_MOVE_EVERY, SETTLE, SETTLE_LEFT, SPEED_MOVE_EVERY};
 use crate::view::ClusterView;
 
-/// The set of live stages and the placement, and since when each is so.
+/// The set of live stages and the placement, with the times of their last changes.
 pub(super) struct StabilityTracker {
     names: BTreeSet<StageName>,
     since: Instant,
-    /// How long that has to last before layers are given out anew.
+    /// Time without change before a new placement is proposed.
     settle: Duration,
     placed: Option<u64>,
     placed_since: Instant,
-    /// Whether somebody to whom the placement gives layers is not there, so that nothing is served that could be interrupted.
+    /// True if a stage of the placement is not live, so that there is no service that a new placement could interrupt.
     is_broken: bool,
 }
 
 // === impl StabilityTracker ===
 
 impl StabilityTracker {
-    /// Nobody, since `now`.
+    /// No stages, since `now`.
     pub(super) fn new(now: Instant) -> Self {
         Self { names: BTreeSet::new(), since: now, settle: SETTLE, placed: None, placed_since: now, is_broken: false }
     }
 
-    /// Takes note of what has changed.
+    /// Follows a new view.
     pub(super) fn follow(&mut self, view: &ClusterView, now: Instant) {
         let names: BTreeSet<_> = view.staying().map(|(name, _)| name.clone()).collect();
         if names != self.names {
@@ -44,18 +45,18 @@ impl StabilityTracker {
         }
     }
 
-    /// Since when the stages, and the placement, are what they are.
+    /// The times of the last changes of the stages and of the placement.
     pub(super) fn since(&self) -> (Instant, Instant) {
         (self.since, self.placed_since)
     }
 
-    /// How stability the cluster is by now.
+    /// The stability of the cluster at `now`.
     pub(super) fn stability(&self, now: Instant) -> Stability {
-        let for_so_long = |since: Instant| now.saturating_duration_since(since);
+        let age = |since: Instant| now.saturating_duration_since(since);
         let joined = self.settle == SETTLE && self.placed.is_some() && !self.is_broken;
-        let rested = !joined || for_so_long(self.placed_since) >= JOIN_MOVE_EVERY;
-        let settled = rested && for_so_long(self.since) >= self.settle;
-        match (settled, for_so_long(self.placed_since) >= SPEED_MOVE_EVERY) {
+        let rested = !joined || age(self.placed_since) >= JOIN_MOVE_EVERY;
+        let settled = rested && age(self.since) >= self.settle;
+        match (settled, age(self.placed_since) >= SPEED_MOVE_EVERY) {
             (false, _) => Stability::Changing,
             (true, false) => Stability::Settled,
             (true, true) => Stability::Standing,
@@ -72,7 +73,7 @@ mod tests {
     use crate::testing::{name, stage};
     use crate::view::Versioned;
 
-    /// These stages, of which the placement gives "a" and "b" layers.
+    /// A view with these stages. Its placement gives layers to "a" and "b".
     fn view(stages: &[&str]) -> ClusterView {
         let versioned = |name: &&str| (name.parse().unwrap(), Versioned { value: stage(1), mod_revision: 1 });
         let shard =
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn who_joins_is_waited_for_longer_than_who_leaves_and_not_at_all_for_what_nobody_serves() {
+    fn joins_settle_later_than_leaves_unless_nothing_is_served() {
         let start = Instant::now();
         let mut live = StabilityTracker::new(start);
         live.follow(&view(&["a", "b"]), start);
@@ -96,7 +97,7 @@ mod tests {
         assert_eq!((live.stability(later), live.stability(later + SETTLE)), (Stability::Changing, Stability::Standing));
         live.follow(&view(&["a", "c"]), later);
         assert_eq!(live.stability(later + SETTLE_LEFT), Stability::Standing, "a stage has left");
-        // In a placement that is new, one that joins waits; but not when another is missing.
+        // A stage that joins waits if the placement is new, but not if another stage is missing.
         let mut live = StabilityTracker::new(start);
         live.follow(&view(&["a"]), start);
         assert_eq!(live.stability(start + SETTLE), Stability::Settled, "nothing is served that could be interrupted");

@@ -1,5 +1,5 @@
-//! A stage that crashes again and again is set quarantine: each of its processes counts itself in the store before it joins, and
-//! from the fourth on waits, longer each time.
+//! Crash-loop backoff: each process of a stage counts its start in the store before it joins. From the fourth start on
+//! it waits, longer each time.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use schema::record::StartsRecord;
 use schema::{Keyspace, StageName};
 use tracing::warn;
 
-use crate::membership::{forget_starts, note_start};
+use crate::membership::{clear_starts, count_start};
 use crate::store::{SharedStore, StoreError};
 use crate::view::ClusterView;
 
-/// A process that has lived for so long is not crashing in a loop.
+/// A process that has lived for this time is not in a crash loop.
 const COUNTED_FOR: Duration = Duration::from_secs(20);
-/// Starts within that time without a wait: a crash or two, and somebody who tries something out.
+/// Starts within that time without a wait: a crash or two, or an operator who tries something out.
 const STARTS_FREE: u32 = 3;
-/// The longest wait: in the end it is the others who get no layers otherwise, and a stage that is needed must come back.
+/// The longest wait: a stage whose memory the cluster needs must come back.
 const WAIT_MAX: Duration = Duration::from_secs(8);
 
-/// How long the stage of its `starts`th start waits.
+/// The wait of a stage before its `starts`th start.
 fn wait(starts: u32) -> Duration {
     match starts.saturating_sub(STARTS_FREE) {
         0 => Duration::ZERO,
@@ -26,8 +26,8 @@ fn wait(starts: u32) -> Duration {
     }
 }
 
-/// Counts this start; how long the stage is to wait before it joins.
-pub(super) async fn begin(
+/// Counts this start. Returns the wait before the stage may join.
+pub(super) async fn record_start(
     store: &SharedStore,
     keyspace: &Keyspace,
     stage: &StageName,
@@ -38,18 +38,18 @@ pub(super) async fn begin(
     let wait = wait(starts);
     let lease = store.lease(COUNTED_FOR + wait).await?;
     let record = StartsRecord { starts, wait_s: wait.as_secs() };
-    store.commit(note_start(keyspace, stage, &record, lease.id())).await?;
+    store.commit(count_start(keyspace, stage, &record, lease.id())).await?;
     lease.let_expire();
     if !wait.is_zero() {
-        warn!(%stage, starts, ?wait, "this stage crashed again and again: it waits before it joins");
+        warn!(%stage, starts, ?wait, "this stage crashed repeatedly: it waits before it joins");
     }
     Ok(wait)
 }
 
-/// The stage stops in good order. Where the store is away, time forgets.
-pub(super) async fn end(store: &SharedStore, keyspace: &Keyspace, stage: &StageName) {
-    if let Err(error) = store.commit(forget_starts(keyspace, stage)).await {
-        warn!(%error, "cannot say in the store that this stage stops in good order");
+/// Deletes the count, because the stage stops in good order. If the store is away, the lease of the count ends.
+pub(super) async fn clear(store: &SharedStore, keyspace: &Keyspace, stage: &StageName) {
+    if let Err(error) = store.commit(clear_starts(keyspace, stage)).await {
+        warn!(%error, "cannot delete the count of starts of this stage");
     }
 }
 

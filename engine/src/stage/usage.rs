@@ -1,10 +1,11 @@
-//! What a stage did: since the last report, and since it started. Knows neither the store nor the clock.
+//! Counters of a stage's work, since the last report and since its start. This module knows neither the store nor the
+//! clock.
 
 use std::time::Duration;
 
 use schema::record::StageLoad;
 
-/// What was done since the last report.
+/// Counters since the last report.
 #[derive(Debug, Default)]
 pub(super) struct StageUsage {
     rows: u64,
@@ -26,13 +27,13 @@ impl StageUsage {
         self.computing += computing;
     }
 
-    /// What came out, with `bytes` of activations, was taken by the link after `waiting`.
+    /// The link took the output, with `bytes` of activations, after `waiting`.
     pub(super) fn sent(&mut self, bytes: usize, waiting: Duration) {
         self.sent_bytes += bytes as u64;
         self.sending += waiting;
     }
 
-    /// Writes what was done in the `elapsed` time into `load`, and begins anew.
+    /// Adds the work of the `elapsed` time to `load`, and sets the counters to zero.
     pub(super) fn settle(&mut self, elapsed: Duration, load: &mut StageLoad) {
         let seconds = elapsed.as_secs_f64();
         let Self { rows, batches, computing, queued, sending, sent_bytes } = std::mem::take(self);
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_period_is_divided_among_computing_and_two_kinds_of_waiting() {
+    fn a_period_is_divided_into_computing_and_two_kinds_of_waiting() {
         let mut usage = StageUsage::default();
         let ms = Duration::from_millis;
         usage.computed(3, ms(1), ms(400));

@@ -75,11 +75,11 @@ enum Release {
 
 impl LeaseGrant {
     /// Wraps a lease that the store granted.
-    pub(super) fn new(id: LeaseId, ttl: Duration, way: impl Renewing) -> Self {
+    pub(super) fn new(id: LeaseId, ttl: Duration, renewer: impl Renewing) -> Self {
         let (publish, lost) = watch::channel(false);
         let (release, released) = oneshot::channel();
-        let keeper = Keeper { id, ttl, way, lost: publish };
-        tokio::spawn(keeper.run(released));
+        let task = Renewer { id, ttl, renewer, lost: publish };
+        tokio::spawn(task.run(released));
         Self { id, ttl, lost, release: Some(release) }
     }
 
@@ -113,25 +113,25 @@ impl LeaseGrant {
 
     /// Revokes the lease and waits until the store has deleted its keys or could not be reached.
     pub async fn revoke(mut self) {
-        let (done, waits) = oneshot::channel();
+        let (done, revoked) = oneshot::channel();
         if let Some(release) = self.release.take() {
             let _ = release.send(Release::Back { done });
-            let _ = waits.await;
+            let _ = revoked.await;
         }
     }
 }
 
-// === impl Keeper ===
+// === impl Renewer ===
 
 /// The task behind a grant.
-struct Keeper<W> {
+struct Renewer<W> {
     id: LeaseId,
     ttl: Duration,
-    way: W,
+    renewer: W,
     lost: watch::Sender<bool>,
 }
 
-impl<W: Renewing> Keeper<W> {
+impl<W: Renewing> Renewer<W> {
     /// Renews the lease until it is lost or the grant is dropped. Then revokes it, unless it is to expire.
     async fn run(mut self, mut released: oneshot::Receiver<Release>) {
         let release = tokio::select! {
@@ -142,8 +142,8 @@ impl<W: Renewing> Keeper<W> {
             return;
         }
         self.lost.send_replace(true);
-        if timeout(REVOKE_TIMEOUT, self.way.revoke()).await.is_err() {
-            debug!(lease = %self.id, "lease not given back in time: the store will expire it");
+        if timeout(REVOKE_TIMEOUT, self.renewer.revoke()).await.is_err() {
+            debug!(lease = %self.id, "lease not revoked in time: the store will expire it");
         }
         let release = match release {
             Some(release) => Some(release),
@@ -161,8 +161,8 @@ impl<W: Renewing> Keeper<W> {
         loop {
             sleep(pause).await;
             // A renewal that hangs is given up early enough for another try.
-            let patience = self.ttl / RENEWALS_PER_TTL;
-            pause = match timeout(patience, self.way.renew()).await {
+            let renew_timeout = self.ttl / RENEWALS_PER_TTL;
+            pause = match timeout(renew_timeout, self.renewer.renew()).await {
                 Ok(Renewal::Renewed { ttl }) => ttl / RENEWALS_PER_TTL,
                 Ok(Renewal::Gone) => {
                     warn!(lease = %self.id, "lease lost: the store does not know it any more");
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_store_takes_nothing_away() {
+    async fn a_lease_survives_a_store_that_does_not_answer() {
         let (grant, _) = grant(vec![renewed(), renewed()]);
         sleep(9 * TTL).await;
         assert!(!grant.is_lost());
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lease_the_store_forgot_is_lost_at_once_and_stays_lost() {
+    async fn a_lease_that_the_store_does_not_know_is_lost_and_stays_lost() {
         let (grant, _) = grant(vec![Renewal::Gone, renewed()]);
         grant.lost().await;
         sleep(Duration::from_secs(9)).await;
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn dropping_the_grant_gives_the_lease_back_once() {
+    async fn dropping_the_grant_revokes_the_lease_once() {
         let (grant, mut revoked) = grant(vec![]);
         drop(grant);
         revoked.wait_for(|count| *count == 1).await.unwrap();
@@ -260,16 +260,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lease_that_is_left_to_expire_is_neither_given_back_nor_renewed() {
+    async fn a_lease_that_is_left_to_expire_is_neither_revoked_nor_renewed() {
         let (grant, revoked) = grant(vec![]);
         grant.let_expire();
         sleep(9 * TTL).await;
         assert_eq!(*revoked.borrow(), 0);
-        assert!(revoked.has_changed().is_err(), "its keeper still runs");
+        assert!(revoked.has_changed().is_err(), "its renewer still runs");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn revoking_waits_until_the_lease_was_given_back() {
+    async fn revoking_waits_until_the_lease_was_revoked() {
         let (grant, revoked) = grant(vec![]);
         grant.revoke().await;
         assert_eq!(*revoked.borrow(), 1);

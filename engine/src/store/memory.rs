@@ -141,8 +141,8 @@ impl Store for MemoryStore {
             .host
             .write(|state, now| state.grant(0, super::lease::whole_seconds(ttl), now))
             .map_err(|refusal| refused(refusal, None))?;
-        let way = MemoryRenewal { host: self.host.clone(), id };
-        Ok(LeaseGrant::new(LeaseId(id), Duration::from_secs(granted.unsigned_abs()), way))
+        let renewal = MemoryRenewal { host: self.host.clone(), id };
+        Ok(LeaseGrant::new(LeaseId(id), Duration::from_secs(granted.unsigned_abs()), renewal))
     }
 }
 

@@ -10,11 +10,11 @@ use schema::frame::{Frame, Hop, Sampling, Slice};
 use schema::{Attempt, Epoch, Generation, SequenceId, Step};
 
 /// Longest wait for a state before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A hop of one sequence. It has token ids if it has no activations.
 pub fn hop(step: u64, rows: u32, hidden: u32) -> Frame {
-    let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 7, choice: 0 };
+    let sampling = Sampling { seed: 7, ..Sampling::GREEDY };
     let tokens = if hidden == 0 { (0..rows).collect() } else { Vec::new() };
     let slice = Slice {
         sequence: SequenceId(1),

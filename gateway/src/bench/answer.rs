@@ -5,17 +5,17 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::failure::Failure;
-use super::limits::{EVENTS_MAX, SAID_CHARS_MAX};
+use super::limits::{EVENTS_MAX, MESSAGE_CHARS_MAX};
 
 /// An answer that arrived in full. All times count from the moment at which the request was due.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Answer {
     /// Time until the first text.
-    pub(super) first: Option<Duration>,
+    pub(super) time_to_first_token: Option<Duration>,
     /// Times between successive pieces of text.
     pub(super) gaps: Vec<Duration>,
     /// Time until the end of the answer.
-    pub(super) whole: Duration,
+    pub(super) end_to_end: Duration,
     /// Number of pieces of text.
     pub(super) pieces: u64,
     /// Token counts that the endpoint reported, if it reported any.
@@ -43,7 +43,7 @@ struct PromptDetails {
 
 /// Assembles an answer from its events.
 #[derive(Debug, Default)]
-pub(super) struct Listener {
+pub(super) struct AnswerDecoder {
     first: Option<Duration>,
     last: Option<Duration>,
     gaps: Vec<Duration>,
@@ -84,35 +84,35 @@ struct Delta {
     reasoning_content: Option<String>,
 }
 
-// === impl Listener ===
+// === impl AnswerDecoder ===
 
-impl Listener {
+impl AnswerDecoder {
     /// Handles the data of an event that arrived at `at`.
     ///
     /// # Errors
     /// [`Failure`] if the data is an error or not a part of a completion.
-    pub(super) fn hear(&mut self, data: &str, at: Duration) -> Result<(), Failure> {
+    pub(super) fn push(&mut self, data: &str, at: Duration) -> Result<(), Failure> {
         if data == "[DONE]" {
             self.done = true;
             return Ok(());
         }
         let chunk: Chunk = serde_json::from_str(data)
-            .map_err(|error| Failure::NotUnderstood { reason: format!("{error} in {:?}", short(data)) })?;
+            .map_err(|error| Failure::InvalidResponse { reason: format!("{error} in {:?}", truncated(data)) })?;
         if let Some(error) = chunk.error {
-            let said = error["message"].as_str().map_or_else(|| error.to_string(), str::to_owned);
-            return Err(Failure::GaveUp { said: short(&said) });
+            let message = error["message"].as_str().map_or_else(|| error.to_string(), str::to_owned);
+            return Err(Failure::StreamError { message: truncated(&message) });
         }
         self.usage = chunk.usage.or(self.usage);
         self.finished |= chunk.choices.iter().any(|choice| choice.finish_reason.is_some());
         if chunk.choices.iter().any(Choice::has_text) {
-            self.text(at)?;
+            self.push_text(at)?;
         }
         Ok(())
     }
 
-    fn text(&mut self, at: Duration) -> Result<(), Failure> {
+    fn push_text(&mut self, at: Duration) -> Result<(), Failure> {
         if self.gaps.len() >= EVENTS_MAX {
-            return Err(Failure::NotUnderstood { reason: format!("more than {EVENTS_MAX} pieces of text") });
+            return Err(Failure::InvalidResponse { reason: format!("more than {EVENTS_MAX} pieces of text") });
         }
         match self.last {
             Some(last) => self.gaps.push(at.saturating_sub(last)),
@@ -136,7 +136,7 @@ impl Listener {
             return Err(Failure::CutOff { reason: "no end of the completion was seen".to_owned() });
         }
         let pieces = self.gaps.len() as u64 + u64::from(self.first.is_some());
-        Ok(Answer { first: self.first, gaps: self.gaps, whole: at, pieces, usage: self.usage })
+        Ok(Answer { time_to_first_token: self.first, gaps: self.gaps, end_to_end: at, pieces, usage: self.usage })
     }
 }
 
@@ -167,9 +167,9 @@ impl Choice {
     }
 }
 
-/// The first [`SAID_CHARS_MAX`] characters of an endpoint's message.
-pub(super) fn short(text: &str) -> String {
-    text.chars().take(SAID_CHARS_MAX).collect()
+/// The first [`MESSAGE_CHARS_MAX`] characters of an endpoint's message.
+pub(super) fn truncated(text: &str) -> String {
+    text.chars().take(MESSAGE_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -178,17 +178,17 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    fn hear(events: &[(&str, u64)], end: u64) -> Result<Answer, Failure> {
-        let mut listener = Listener::default();
+    fn decode(events: &[(&str, u64)], end: u64) -> Result<Answer, Failure> {
+        let mut decoder = AnswerDecoder::default();
         for (data, at) in events {
-            listener.hear(data, MS(*at))?;
+            decoder.push(data, MS(*at))?;
         }
-        listener.end(MS(end))
+        decoder.end(MS(end))
     }
 
     #[test]
     fn only_pieces_with_text_count() {
-        let answer = hear(
+        let answer = decode(
             &[
                 (r#"{"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#, 5),
                 (r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#, 30),
@@ -201,28 +201,31 @@ mod tests {
             70,
         )
         .unwrap();
-        assert_eq!((answer.first, answer.gaps.as_slice(), answer.whole), (Some(MS(30)), &[MS(10), MS(25)][..], MS(70)));
+        assert_eq!(
+            (answer.time_to_first_token, answer.gaps.as_slice(), answer.end_to_end),
+            (Some(MS(30)), &[MS(10), MS(25)][..], MS(70))
+        );
         assert_eq!((answer.pieces, answer.tokens(), answer.usage.unwrap().cached_tokens()), (3, 4, 2));
     }
 
     #[test]
     fn without_usage_pieces_are_counted() {
         let answer =
-            hear(&[(r#"{"choices":[{"text":"a"}]}"#, 1), (r#"{"choices":[{"text":"b"}]}"#, 2), ("[DONE]", 3)], 3);
+            decode(&[(r#"{"choices":[{"text":"a"}]}"#, 1), (r#"{"choices":[{"text":"b"}]}"#, 2), ("[DONE]", 3)], 3);
         assert_eq!(answer.unwrap().tokens(), 2);
     }
 
     #[test]
     fn an_answer_needs_an_end() {
         let text = (r#"{"choices":[{"text":"a"}]}"#, 1);
-        assert_eq!(hear(&[text], 2).unwrap_err().kind(), "cut off");
-        assert!(hear(&[text, (r#"{"choices":[{"text":"","finish_reason":"stop"}]}"#, 2)], 2).is_ok());
+        assert_eq!(decode(&[text], 2).unwrap_err().kind(), "cut off");
+        assert!(decode(&[text, (r#"{"choices":[{"text":"","finish_reason":"stop"}]}"#, 2)], 2).is_ok());
     }
 
     #[test]
-    fn errors_and_nonsense_are_told_apart() {
-        let error = hear(&[(r#"{"error":{"message":"layers 9..21 are held by nobody"}}"#, 1)], 2).unwrap_err();
-        assert_eq!(error, Failure::GaveUp { said: "layers 9..21 are held by nobody".to_owned() });
-        assert_eq!(hear(&[("<html>", 1)], 2).unwrap_err().kind(), "not understood");
+    fn errors_and_invalid_data_have_different_kinds() {
+        let error = decode(&[(r#"{"error":{"message":"layers 9..21 are held by nobody"}}"#, 1)], 2).unwrap_err();
+        assert_eq!(error, Failure::StreamError { message: "layers 9..21 are held by nobody".to_owned() });
+        assert_eq!(decode(&[("<html>", 1)], 2).unwrap_err().kind(), "not understood");
     }
 }

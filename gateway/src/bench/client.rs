@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::answer::{Answer, Listener, short};
+use super::answer::{Answer, AnswerDecoder, truncated};
 use super::endpoint::Endpoint;
 use super::events::Events;
 use super::failure::Failure;
@@ -23,7 +23,7 @@ use super::workload::Request;
 
 /// Optional request parameters that an endpoint understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Dialect {
+pub(super) struct Capabilities {
     /// `ignore_eos`: the answer continues after the model's end-of-sequence token.
     pub(super) ignore_eos: bool,
     /// `stream_options`: the stream ends with a count of the tokens.
@@ -36,7 +36,7 @@ pub(super) struct Client {
     pub(super) endpoint: Endpoint,
     pub(super) model: String,
     pub(super) api: Api,
-    pub(super) dialect: Dialect,
+    pub(super) capabilities: Capabilities,
     pub(super) timeout: Duration,
 }
 
@@ -49,7 +49,7 @@ impl Client {
     /// [`Failure`] names the step that failed.
     pub(super) async fn ask(&self, request: &Request, due: Instant) -> Result<Answer, Failure> {
         let timeout = Failure::Timeout { seconds: self.timeout.as_secs() };
-        tokio::time::timeout(self.timeout, self.converse(request, due)).await.unwrap_or(Err(timeout))
+        tokio::time::timeout(self.timeout, self.exchange(request, due)).await.unwrap_or(Err(timeout))
     }
 
     /// Path of the completion requests.
@@ -60,22 +60,22 @@ impl Client {
         })
     }
 
-    async fn converse(&self, request: &Request, due: Instant) -> Result<Answer, Failure> {
+    async fn exchange(&self, request: &Request, due: Instant) -> Result<Answer, Failure> {
         let head = http::Request::post(self.path()).header(CONTENT_TYPE, "application/json");
         let head = head.header(ACCEPT, "text/event-stream");
         let mut body = send(&self.endpoint, head, self.body(request).to_string()).await?;
-        let (mut events, mut listener) = (Events::default(), Listener::default());
-        while !listener.is_done() {
+        let (mut events, mut decoder) = (Events::default(), AnswerDecoder::default());
+        while !decoder.is_done() {
             let Some(frame) = body.frame().await else { break };
             let frame = frame.map_err(|error| Failure::CutOff { reason: reason(&error) })?;
             let at = due.elapsed();
             let Some(bytes) = frame.data_ref() else { continue };
-            let events = events.push(bytes).map_err(|error| Failure::NotUnderstood { reason: error.to_string() })?;
+            let events = events.push(bytes).map_err(|error| Failure::InvalidResponse { reason: error.to_string() })?;
             for data in events {
-                listener.hear(&data, at)?;
+                decoder.push(&data, at)?;
             }
         }
-        listener.end(due.elapsed())
+        decoder.end(due.elapsed())
     }
 
     fn body(&self, request: &Request) -> Value {
@@ -94,10 +94,10 @@ impl Client {
             Api::Completions if request.prefix.is_empty() => body["prompt"] = request.prompt.as_str().into(),
             Api::Completions => body["prompt"] = format!("{}\n{}", request.prefix, request.prompt).into(),
         }
-        if self.dialect.ignore_eos {
+        if self.capabilities.ignore_eos {
             body["ignore_eos"] = true.into();
         }
-        if self.dialect.usage {
+        if self.capabilities.usage {
             body["stream_options"] = json!({"include_usage": true});
         }
         body
@@ -112,7 +112,7 @@ pub(super) async fn first_model(endpoint: &Endpoint, timeout: Duration) -> Resul
     let asking = async {
         let body = send(endpoint, http::Request::get(endpoint.path("models")), String::new()).await?;
         let list: Value = serde_json::from_slice(&collect(body).await?)
-            .map_err(|error| Failure::NotUnderstood { reason: error.to_string() })?;
+            .map_err(|error| Failure::InvalidResponse { reason: error.to_string() })?;
         Ok(list["data"][0]["id"].as_str().map(str::to_owned))
     };
     let late = Failure::Timeout { seconds: timeout.as_secs() };
@@ -131,7 +131,7 @@ async fn send(endpoint: &Endpoint, head: http::request::Builder, body: String) -
     stream.set_nodelay(true).map_err(|error| Failure::Connect { reason: error.to_string() })?;
     let cut_off = |error: hyper::Error| Failure::CutOff { reason: reason(&error) };
     let request = head.header(HOST, endpoint.authority()).body(Full::new(Bytes::from(body)));
-    let request = request.map_err(|error| Failure::NotUnderstood { reason: error.to_string() })?;
+    let request = request.map_err(|error| Failure::InvalidResponse { reason: error.to_string() })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(cut_off)?;
     // The task ends when the sender and the response body are dropped. Its errors are returned by those two.
     tokio::spawn(connection);
@@ -140,8 +140,8 @@ async fn send(endpoint: &Endpoint, head: http::request::Builder, body: String) -
     if status == http::StatusCode::OK {
         return Ok(response.into_body());
     }
-    let said = collect(response.into_body()).await.unwrap_or_default();
-    Err(Failure::Refused { status: status.as_u16(), said: words(&said) })
+    let body = collect(response.into_body()).await.unwrap_or_default();
+    Err(Failure::Refused { status: status.as_u16(), message: error_message(&body) })
 }
 
 async fn collect(body: Incoming) -> Result<Bytes, Failure> {
@@ -155,33 +155,33 @@ fn reason(error: &hyper::Error) -> String {
 }
 
 /// The message of an OpenAI error body, or the beginning of the body.
-fn words(body: &[u8]) -> String {
+fn error_message(body: &[u8]) -> String {
     let value: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = String::from_utf8_lossy(body);
-    short(value["error"]["message"].as_str().unwrap_or(text.trim()))
+    truncated(value["error"]["message"].as_str().unwrap_or(text.trim()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn client(api: Api, dialect: Dialect) -> Client {
+    fn client(api: Api, capabilities: Capabilities) -> Client {
         let (endpoint, timeout) = ("127.0.0.1:1".parse().unwrap(), Duration::from_secs(5));
-        Client { endpoint, model: "small".to_owned(), api, dialect, timeout }
+        Client { endpoint, model: "small".to_owned(), api, capabilities, timeout }
     }
 
     #[test]
-    fn what_is_sent_follows_the_interface_and_the_dialect() {
+    fn the_request_body_follows_the_api_and_the_capabilities() {
         let request = Request { prefix: "be kind".to_owned(), prompt: "hello".to_owned(), output_tokens: 9 };
-        let all = Dialect { ignore_eos: true, usage: true };
+        let all = Capabilities { ignore_eos: true, usage: true };
         insta::assert_snapshot!(client(Api::Chat, all).body(&request), @r#"{"model":"small","max_tokens":9,"temperature":0,"stream":true,"messages":[{"role":"system","content":"be kind"},{"role":"user","content":"hello"}],"ignore_eos":true,"stream_options":{"include_usage":true}}"#);
-        let none = Dialect { ignore_eos: false, usage: false };
+        let none = Capabilities { ignore_eos: false, usage: false };
         insta::assert_snapshot!(client(Api::Completions, none).body(&request), @r#"{"model":"small","max_tokens":9,"temperature":0,"stream":true,"prompt":"be kind\nhello"}"#);
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_endpoint_s_words() {
-        assert_eq!(words(br#"{"error":{"message":"too many"}}"#), "too many");
-        assert_eq!(words(b"<h1>no</h1>\n"), "<h1>no</h1>");
+    fn a_refusal_has_the_message_of_the_endpoint() {
+        assert_eq!(error_message(br#"{"error":{"message":"too many"}}"#), "too many");
+        assert_eq!(error_message(b"<h1>no</h1>\n"), "<h1>no</h1>");
     }
 }

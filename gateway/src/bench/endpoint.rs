@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_reached_so_is_refused() {
+    fn an_address_that_is_not_plain_http_is_refused() {
         for text in [
             "",
             "https://mini-1:8100",

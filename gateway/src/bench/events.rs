@@ -10,7 +10,7 @@ pub(super) struct Events {
     /// Data of the unfinished event.
     data: Option<Vec<u8>>,
     /// True if the last byte was a carriage return, which a line feed may follow.
-    returned: bool,
+    after_carriage_return: bool,
 }
 
 /// An event is longer than [`EVENT_BYTES_MAX`].
@@ -29,7 +29,7 @@ impl Events {
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<String>, EventTooLong> {
         let mut complete = Vec::new();
         for &byte in bytes {
-            let after_return = std::mem::replace(&mut self.returned, byte == b'\r');
+            let after_return = std::mem::replace(&mut self.after_carriage_return, byte == b'\r');
             match byte {
                 b'\n' if after_return => {}
                 b'\n' | b'\r' => complete.extend(self.end_line()),
@@ -42,7 +42,7 @@ impl Events {
         Ok(complete)
     }
 
-    /// Ends a line. If the line is empty, it ends an event, whose data is returned.
+    /// Ends a line. If the line is empty, it ends an event, whose data is after_carriage_return.
     fn end_line(&mut self) -> Option<String> {
         let line = std::mem::take(&mut self.line);
         if line.is_empty() {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_an_end_is_none() {
+    fn an_unfinished_event_is_not_returned() {
         assert_eq!(Events::default().push(b"data: half\n").unwrap(), Vec::<String>::new());
     }
 

@@ -21,18 +21,18 @@ pub enum Failure {
         seconds: u64,
     },
     /// The endpoint refused the request.
-    #[error("answered {status}: {said}")]
+    #[error("answered {status}: {message}")]
     Refused {
         /// The HTTP status.
         status: u16,
         /// The endpoint's message.
-        said: String,
+        message: String,
     },
     /// The endpoint sent an error in the middle of an answer.
-    #[error("an error instead of the rest of the answer: {said}")]
-    GaveUp {
+    #[error("an error instead of the rest of the answer: {message}")]
+    StreamError {
         /// The endpoint's message.
-        said: String,
+        message: String,
     },
     /// The connection ended or broke in the middle of an answer.
     #[error("the connection ended before the answer did: {reason}")]
@@ -42,7 +42,7 @@ pub enum Failure {
     },
     /// The response is not a stream of completions.
     #[error("not a stream of completions: {reason}")]
-    NotUnderstood {
+    InvalidResponse {
         /// The part that could not be parsed, or the limit that was exceeded.
         reason: String,
     },
@@ -65,7 +65,7 @@ pub enum BenchError {
         cause: Failure,
     },
     /// The endpoint lists no model.
-    #[error("cannot measure {endpoint}: GET {path} names no model; say which with --model")]
+    #[error("cannot measure {endpoint}: GET {path} lists no model; name one with --model")]
     NoModel {
         /// The endpoint.
         endpoint: String,
@@ -92,9 +92,9 @@ impl Failure {
             Self::Connect { .. } => "connect".to_owned(),
             Self::Timeout { .. } => "timeout".to_owned(),
             Self::Refused { status, .. } => format!("status {status}"),
-            Self::GaveUp { .. } => "gave up".to_owned(),
+            Self::StreamError { .. } => "gave up".to_owned(),
             Self::CutOff { .. } => "cut off".to_owned(),
-            Self::NotUnderstood { .. } => "not understood".to_owned(),
+            Self::InvalidResponse { .. } => "not understood".to_owned(),
         }
     }
 

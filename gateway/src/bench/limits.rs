@@ -11,7 +11,7 @@ pub(super) const EVENTS_MAX: usize = 1 << 21;
 /// Most bytes of a response that is not a stream (a list of models, a refusal).
 pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
 /// Most characters of an endpoint's message that are repeated.
-pub(super) const SAID_CHARS_MAX: usize = 300;
+pub(super) const MESSAGE_CHARS_MAX: usize = 300;
 /// Most tokens of one prompt or one answer: more than any context has.
 pub(super) const TOKENS_MAX: u32 = 1 << 20;
 /// Most requests at once. Each has a socket, and many systems give a process 1,024 descriptors.

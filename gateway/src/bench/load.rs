@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arrivals_come_at_the_rate_and_as_irregularly_as_a_poisson_process() {
+    fn arrivals_are_a_poisson_process_of_the_given_rate() {
         let load = Load::Rate("2".parse().unwrap());
         let arrivals: Vec<_> = load.arrivals(20_000, &mut StdRng::seed_from_u64(3)).into_iter().flatten().collect();
         assert!(arrivals.is_sorted());

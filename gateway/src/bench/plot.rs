@@ -161,10 +161,16 @@ mod tests {
 
     fn report() -> Report {
         let tally = |ms: u64| {
-            let mut tally = Tally { pressed: Duration::from_secs(1), ..Tally::default() };
-            let first = Some(Duration::from_millis(ms));
+            let mut tally = Tally { elapsed: Duration::from_secs(1), ..Tally::default() };
+            let time_to_first_token = Some(Duration::from_millis(ms));
             let gaps = vec![Duration::from_millis(ms / 10)];
-            tally.add(Ok(Answer { first, gaps, whole: Duration::from_millis(2 * ms), pieces: 2, usage: None }));
+            tally.add(Ok(Answer {
+                time_to_first_token,
+                gaps,
+                end_to_end: Duration::from_millis(2 * ms),
+                pieces: 2,
+                usage: None,
+            }));
             tally
         };
         let points =
@@ -204,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_of_nothing_is_drawn_too() {
+    fn an_empty_report_is_drawn() {
         let svg = plot(&Report { points: Vec::new(), endpoints: Vec::new(), ..report() });
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && !svg.contains("NaN"), "{svg}");
     }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::answer::Answer;
-use super::client::{Client, Dialect, first_model};
+use super::client::{Capabilities, Client, first_model};
 use super::endpoint::Endpoint;
 use super::failure::{BenchError, Failure};
 use super::plan::Plan;
@@ -13,16 +13,16 @@ use super::workload::{Request, Scale};
 /// Words of the two prompts that determine the [`Scale`]. Both fit into small contexts.
 const PROBE_WORDS: [u32; 2] = [16, 64];
 /// Combinations of optional parameters to try, best first.
-const DIALECTS: [Dialect; 4] = [
-    Dialect { ignore_eos: true, usage: true },
-    Dialect { ignore_eos: false, usage: true },
-    Dialect { ignore_eos: true, usage: false },
-    Dialect { ignore_eos: false, usage: false },
+const CAPABILITIES: [Capabilities; 4] = [
+    Capabilities { ignore_eos: true, usage: true },
+    Capabilities { ignore_eos: false, usage: true },
+    Capabilities { ignore_eos: true, usage: false },
+    Capabilities { ignore_eos: false, usage: false },
 ];
 
 /// An endpoint that was probed and can be measured.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(super) struct ProbedEndpoint {
     pub(super) client: Client,
     pub(super) scale: Scale,
     /// Remarks on the endpoint for readers of the figures.
@@ -33,13 +33,13 @@ pub(super) struct Ready {
 ///
 /// # Errors
 /// [`BenchError`] if the endpoint does not serve.
-pub(super) async fn prepare(plan: &Plan, index: usize, endpoint: &Endpoint) -> Result<Ready, BenchError> {
+pub(super) async fn prepare(plan: &Plan, index: usize, endpoint: &Endpoint) -> Result<ProbedEndpoint, BenchError> {
     let model = match &plan.model {
         Some(model) => model.clone(),
         None => model(plan, endpoint).await?,
     };
-    let [dialect, ..] = DIALECTS;
-    let client = Client { endpoint: endpoint.clone(), model, api: plan.api, dialect, timeout: plan.timeout };
+    let [capabilities, ..] = CAPABILITIES;
+    let client = Client { endpoint: endpoint.clone(), model, api: plan.api, capabilities, timeout: plan.timeout };
     let [few, many] = PROBE_WORDS.map(|words| plan.workload.probe(index, words));
     let path = client.path();
     let failed = |cause| BenchError::Endpoint { endpoint: endpoint.to_string(), method: "POST", path, cause };
@@ -55,11 +55,11 @@ async fn model(plan: &Plan, endpoint: &Endpoint) -> Result<String, BenchError> {
     }
 }
 
-async fn measure(client: Client, few: &Request, many: &Request) -> Result<Ready, Failure> {
-    let (client, answered_few) = understood(client, few).await?;
+async fn measure(client: Client, few: &Request, many: &Request) -> Result<ProbedEndpoint, Failure> {
+    let (client, answered_few) = negotiate(client, few).await?;
     let answered_many = client.ask(many, Instant::now()).await?;
     let mut notes = Vec::new();
-    if !client.dialect.ignore_eos {
+    if !client.capabilities.ignore_eos {
         notes.push("does not know ignore_eos: answers may be shorter than asked for".to_owned());
     }
     if answered_many.usage.is_none() {
@@ -73,14 +73,14 @@ async fn measure(client: Client, few: &Request, many: &Request) -> Result<Ready,
     if scale.is_none() {
         notes.push("does not count the tokens of prompts: a word is taken for a token".to_owned());
     }
-    Ok(Ready { client, scale: scale.unwrap_or(Scale::GUESS), notes })
+    Ok(ProbedEndpoint { client, scale: scale.unwrap_or(Scale::DEFAULT), notes })
 }
 
-/// Sends `request` in each dialect, best first, until the endpoint accepts one.
-async fn understood(client: Client, request: &Request) -> Result<(Client, Answer), Failure> {
+/// Sends `request` with each combination of capabilities, best first, until the endpoint accepts one.
+async fn negotiate(client: Client, request: &Request) -> Result<(Client, Answer), Failure> {
     let mut refusal = None;
-    for dialect in DIALECTS {
-        let client = Client { dialect, ..client.clone() };
+    for capabilities in CAPABILITIES {
+        let client = Client { capabilities, ..client.clone() };
         match client.ask(request, Instant::now()).await {
             Ok(answer) => return Ok((client, answer)),
             // Endpoints answer unknown parameters with these statuses. The first refusal is kept, because it concerns
@@ -89,7 +89,8 @@ async fn understood(client: Client, request: &Request) -> Result<(Client, Answer
             Err(failure) => return Err(failure),
         }
     }
-    Err(refusal.unwrap_or(Failure::NotUnderstood { reason: "no request was understood".to_owned() }))
+    Err(refusal
+        .unwrap_or(Failure::InvalidResponse { reason: "the endpoint accepts no combination of parameters".to_owned() }))
 }
 
 #[cfg(test)]
@@ -152,7 +153,7 @@ mod tests {
         )
     }
 
-    async fn prepared(unknown: &'static str) -> Result<Ready, BenchError> {
+    async fn prepared(unknown: &'static str) -> Result<ProbedEndpoint, BenchError> {
         let endpoint = endpoint(unknown).await;
         let workload = Workload {
             seed: 1,
@@ -174,22 +175,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_an_endpoint_does_not_know_is_left_out_and_said() {
-        let ready = prepared("nothing").await.unwrap();
-        assert_eq!((ready.client.dialect, ready.notes.len()), (Dialect { ignore_eos: true, usage: true }, 0));
-        assert_eq!(ready.scale, Scale { fixed: 7.0, per_word: 2.0 });
+    async fn parameters_that_an_endpoint_rejects_are_left_out_and_noted() {
+        let probed = prepared("nothing").await.unwrap();
+        assert_eq!(
+            (probed.client.capabilities, probed.notes.len()),
+            (Capabilities { ignore_eos: true, usage: true }, 0)
+        );
+        assert_eq!(probed.scale, Scale { fixed: 7.0, per_word: 2.0 });
 
-        let ready = prepared("ignore_eos").await.unwrap();
-        assert_eq!(ready.client.dialect, Dialect { ignore_eos: false, usage: true });
-        assert!(ready.notes[0].starts_with("does not know ignore_eos"), "{:?}", ready.notes);
+        let probed = prepared("ignore_eos").await.unwrap();
+        assert_eq!(probed.client.capabilities, Capabilities { ignore_eos: false, usage: true });
+        assert!(probed.notes[0].starts_with("does not know ignore_eos"), "{:?}", probed.notes);
 
-        let ready = prepared("stream_options").await.unwrap();
-        assert_eq!(ready.client.dialect, Dialect { ignore_eos: true, usage: false });
-        assert_eq!((ready.scale, ready.notes.len()), (Scale::GUESS, 2));
+        let probed = prepared("stream_options").await.unwrap();
+        assert_eq!(probed.client.capabilities, Capabilities { ignore_eos: true, usage: false });
+        assert_eq!((probed.scale, probed.notes.len()), (Scale::DEFAULT, 2));
     }
 
     #[tokio::test]
-    async fn a_refusal_of_the_request_itself_is_told_as_it_was_first_said() {
+    async fn a_refusal_of_the_request_itself_is_the_first_one() {
         let error = prepared("prompt").await.unwrap_err();
         let BenchError::Endpoint { cause, path, .. } = error else { panic!("{error}") };
         assert_eq!((path.as_str(), cause.to_string().as_str()), ("/v1/completions", "answered 400: what is prompt?"));

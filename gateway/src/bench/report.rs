@@ -146,7 +146,7 @@ pub(super) struct Tally {
     /// Failures by kind.
     pub(super) errors: BTreeMap<String, Errors>,
     /// Time for which the load was applied.
-    pub(super) pressed: Duration,
+    pub(super) elapsed: Duration,
 }
 
 // === impl Report ===
@@ -194,8 +194,8 @@ impl ResultReport {
 
 impl Tally {
     /// Adds the outcome of one request.
-    pub(super) fn add(&mut self, ended: Result<Answer, Failure>) {
-        match ended {
+    pub(super) fn add(&mut self, outcome: Result<Answer, Failure>) {
+        match outcome {
             Ok(answer) => self.answers.push(answer),
             Err(failure) => {
                 let none = || Errors { count: 0, example: failure.to_string() };
@@ -208,7 +208,7 @@ impl Tally {
         let completed = self.answers.len() as u64;
         let output_tokens = self.answers.iter().map(Answer::tokens).sum();
         let usages = || self.answers.iter().filter_map(|answer| answer.usage);
-        let seconds = self.pressed.as_secs_f64();
+        let seconds = self.elapsed.as_secs_f64();
         let rate = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
         let by_usage = self.answers.iter().all(|answer| answer.usage.is_some());
         ResultReport {
@@ -222,9 +222,11 @@ impl Tally {
             output_tokens,
             output_tokens_per_second: rate(output_tokens),
             requests_per_second: rate(completed),
-            time_to_first_token_ms: Percentiles::of(self.answers.iter().filter_map(|answer| answer.first)),
+            time_to_first_token_ms: Percentiles::of(
+                self.answers.iter().filter_map(|answer| answer.time_to_first_token),
+            ),
             inter_token_ms: Percentiles::of(self.answers.iter().flat_map(|answer| answer.gaps.iter().copied())),
-            end_to_end_ms: Percentiles::of(self.answers.iter().map(|answer| answer.whole)),
+            end_to_end_ms: Percentiles::of(self.answers.iter().map(|answer| answer.end_to_end)),
         }
     }
 }
@@ -240,7 +242,7 @@ impl Ratio {
         let (p50, p95, p99): (At, At, At) = (|times| times.p50, |times| times.p95, |times| times.p99);
         let first: Times = |result| result.time_to_first_token_ms;
         let between: Times = |result| result.inter_token_ms;
-        let whole: Times = |result| result.end_to_end_ms;
+        let end_to_end: Times = |result| result.end_to_end_ms;
         Self {
             output_tokens_per_second: of(one.output_tokens_per_second, other.output_tokens_per_second),
             requests_per_second: of(one.requests_per_second, other.requests_per_second),
@@ -250,9 +252,9 @@ impl Ratio {
             inter_token_p50: times(between, p50),
             inter_token_p95: times(between, p95),
             inter_token_p99: times(between, p99),
-            end_to_end_p50: times(whole, p50),
-            end_to_end_p95: times(whole, p95),
-            end_to_end_p99: times(whole, p99),
+            end_to_end_p50: times(end_to_end, p50),
+            end_to_end_p95: times(end_to_end, p95),
+            end_to_end_p99: times(end_to_end, p99),
         }
     }
 }
@@ -265,19 +267,19 @@ mod tests {
 
     /// Two answers, whose gaps and times are multiplied by `factor`, and two failures of one kind.
     fn tally(factor: u64) -> Tally {
-        let mut tally = Tally { pressed: MS(2000 * factor), ..Tally::default() };
+        let mut tally = Tally { elapsed: MS(2000 * factor), ..Tally::default() };
         for ms in [100, 200] {
             let gaps = vec![MS(10 * factor), MS(30 * factor)];
             tally.add(Ok(Answer {
-                first: Some(MS(ms * factor)),
+                time_to_first_token: Some(MS(ms * factor)),
                 gaps,
-                whole: MS(2 * ms * factor),
+                end_to_end: MS(2 * ms * factor),
                 pieces: 3,
                 usage: None,
             }));
         }
-        tally.add(Err(Failure::Refused { status: 429, said: "too many".to_owned() }));
-        tally.add(Err(Failure::Refused { status: 429, said: "still too many".to_owned() }));
+        tally.add(Err(Failure::Refused { status: 429, message: "too many".to_owned() }));
+        tally.add(Err(Failure::Refused { status: 429, message: "still too many".to_owned() }));
         tally
     }
 

@@ -9,17 +9,17 @@ use futures::StreamExt;
 use super::failure::BenchError;
 use super::load::Load;
 use super::plan::Plan;
-use super::prepare::{Ready, prepare};
+use super::prepare::{ProbedEndpoint, prepare};
 use super::report::{EndpointReport, PointReport, Report, Tally};
 
 /// Receives the progress of a run.
-pub trait Watcher {
+pub trait ProgressObserver {
     /// A load point begins. `requests` is the number of its requests to all endpoints together.
-    fn begin(&mut self, load: Load, requests: u64);
+    fn begin_point(&mut self, load: Load, requests: u64);
     /// A request of the load point ended.
-    fn ended(&mut self);
-    /// The load point ended, or was given up.
-    fn end(&mut self);
+    fn request_ended(&mut self);
+    /// The load point ended, or was interrupted.
+    fn end_point(&mut self);
 }
 
 /// One endpoint's turn at a load point.
@@ -46,25 +46,25 @@ type Stop<'a> = Pin<&'a mut (dyn Future<Output = ()> + 'a)>;
 /// [`BenchError`] if an endpoint does not serve at all.
 pub async fn run(
     plan: &Plan,
-    watcher: &mut impl Watcher,
+    observer: &mut impl ProgressObserver,
     stop: impl Future<Output = ()>,
 ) -> Result<Report, BenchError> {
     let mut stop = std::pin::pin!(stop);
     let mut stop: Stop<'_> = stop.as_mut();
     let mut report = empty(plan);
-    let ready = tokio::select! {
+    let probed = tokio::select! {
         () = &mut stop => return Ok(report),
-        ready = prepare_all(plan) => ready?,
+        probed = prepare_all(plan) => probed?,
     };
-    report.endpoints = ready.iter().map(Ready::describe).collect();
-    if warm_up(plan, &ready, &mut stop).await.is_err() {
+    report.endpoints = probed.iter().map(ProbedEndpoint::describe).collect();
+    if warm_up(plan, &probed, &mut stop).await.is_err() {
         return Ok(report);
     }
     for (point, load) in plan.loads.iter().enumerate() {
-        let mut tallies = vec![Tally::default(); ready.len()];
-        watcher.begin(*load, u64::from(plan.requests) * ready.len() as u64);
-        let ended = press(plan, &ready, (point as u64, *load), &mut tallies, watcher, &mut stop).await;
-        watcher.end();
+        let mut tallies = vec![Tally::default(); probed.len()];
+        observer.begin_point(*load, u64::from(plan.requests) * probed.len() as u64);
+        let ended = run_point(plan, &probed, (point as u64, *load), &mut tallies, observer, &mut stop).await;
+        observer.end_point();
         report.points.push(PointReport::new(*load, &tallies));
         if ended.is_err() {
             return Ok(report);
@@ -88,45 +88,45 @@ fn empty(plan: &Plan) -> Report {
     }
 }
 
-async fn prepare_all(plan: &Plan) -> Result<Vec<Ready>, BenchError> {
-    let mut ready = Vec::new();
+async fn prepare_all(plan: &Plan) -> Result<Vec<ProbedEndpoint>, BenchError> {
+    let mut probed = Vec::new();
     for (index, endpoint) in plan.endpoints.iter().enumerate() {
-        ready.push(prepare(plan, index, endpoint).await?);
+        probed.push(prepare(plan, index, endpoint).await?);
     }
-    Ok(ready)
+    Ok(probed)
 }
 
 /// Sends the warm-up requests, which are not counted. They have the concurrency of the first load point, or 1 if that
 /// point has a rate.
-async fn warm_up(plan: &Plan, ready: &[Ready], stop: &mut Stop<'_>) -> Result<(), Stopped> {
+async fn warm_up(plan: &Plan, probed: &[ProbedEndpoint], stop: &mut Stop<'_>) -> Result<(), Stopped> {
     let load = match plan.loads.first() {
         Some(load @ Load::Concurrency(_)) => *load,
         _ => Load::Concurrency(1),
     };
-    for endpoint in 0..ready.len() {
+    for endpoint in 0..probed.len() {
         // This index belongs to no load point, so the warm-up prompts differ from all measured prompts.
         let turn = Turn { load, point: plan.loads.len() as u64, endpoint, first: 0, end: plan.warmup };
-        take_turn(plan, ready, turn, &mut Tally::default(), &mut || {}, stop).await?;
+        take_turn(plan, probed, turn, &mut Tally::default(), &mut || {}, stop).await?;
     }
     Ok(())
 }
 
 /// Runs one load point: rounds in which each endpoint has its turn.
-async fn press(
+async fn run_point(
     plan: &Plan,
-    ready: &[Ready],
+    probed: &[ProbedEndpoint],
     (point, load): (u64, Load),
     tallies: &mut [Tally],
-    watcher: &mut impl Watcher,
+    observer: &mut impl ProgressObserver,
     stop: &mut Stop<'_>,
 ) -> Result<(), Stopped> {
-    let rounds = if ready.len() > 1 { load.rounds(plan.requests) } else { 1 };
+    let rounds = if probed.len() > 1 { load.rounds(plan.requests) } else { 1 };
     // 64 bits, because `u32::MAX` requests times 4 rounds do not fit 32.
     let at = |round: u32| (u64::from(plan.requests) * u64::from(round) / u64::from(rounds)) as u32;
     for round in 0..rounds {
         for (endpoint, tally) in tallies.iter_mut().enumerate() {
             let turn = Turn { load, point, endpoint, first: at(round), end: at(round + 1) };
-            take_turn(plan, ready, turn, tally, &mut || watcher.ended(), stop).await?;
+            take_turn(plan, probed, turn, tally, &mut || observer.request_ended(), stop).await?;
         }
     }
     Ok(())
@@ -135,13 +135,13 @@ async fn press(
 /// Sends the requests of `turn` and adds their outcomes to `tally`.
 async fn take_turn(
     plan: &Plan,
-    ready: &[Ready],
+    probed: &[ProbedEndpoint],
     turn: Turn,
     tally: &mut Tally,
-    ended: &mut impl FnMut(),
+    on_request_ended: &mut impl FnMut(),
     stop: &mut Stop<'_>,
 ) -> Result<(), Stopped> {
-    let Ready { client, scale, .. } = &ready[turn.endpoint];
+    let ProbedEndpoint { client, scale, .. } = &probed[turn.endpoint];
     let arrivals = plan.workload.arrivals(turn.load, turn.point, turn.end);
     // The first arrival of a later round is due at once.
     let offset = arrivals.get(turn.first as usize).copied().flatten().unwrap_or_default();
@@ -169,20 +169,20 @@ async fn take_turn(
                 None => break Ok(()),
             },
         }
-        ended();
+        on_request_ended();
     };
-    tally.pressed += began.elapsed();
+    tally.elapsed += began.elapsed();
     stopped
 }
 
-// === impl Ready ===
+// === impl ProbedEndpoint ===
 
-impl Ready {
+impl ProbedEndpoint {
     fn describe(&self) -> EndpointReport {
         EndpointReport {
             url: self.client.endpoint.to_string(),
             model: self.client.model.clone(),
-            ignore_eos: self.client.dialect.ignore_eos,
+            ignore_eos: self.client.capabilities.ignore_eos,
             notes: self.notes.clone(),
         }
     }

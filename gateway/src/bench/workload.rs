@@ -3,14 +3,14 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::length_distribution::LengthDistribution;
 use super::load::Load;
-use super::spread::Spread;
 use super::words;
 
 /// Instruction at the end of each prompt. It comes last so that prompts begin with different words and an endpoint
 /// finds none of them in its prefix cache. It asks for a long answer because some endpoints stop at the model's
 /// end-of-sequence token.
-const ORDER: &str = "\nWrite a very long story that has all of these words in it.";
+const INSTRUCTION: &str = "\nWrite a very long story that has all of these words in it.";
 
 /// The parameters that all requests have in common.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,9 +18,9 @@ pub struct Workload {
     /// Seed of all random choices.
     pub seed: u64,
     /// Distribution of the prompts' lengths in tokens.
-    pub prompt_tokens: Spread,
+    pub prompt_tokens: LengthDistribution,
     /// Distribution of the answers' lengths in tokens.
-    pub output_tokens: Spread,
+    pub output_tokens: LengthDistribution,
     /// Tokens of a prefix that all prompts share, in addition to their own text. 0 for no prefix.
     pub shared_prefix_tokens: u32,
 }
@@ -99,14 +99,14 @@ impl Workload {
 }
 
 fn prompt(words: u32, random: &mut StdRng) -> String {
-    words::text(words, random) + ORDER
+    words::text(words, random) + INSTRUCTION
 }
 
 // === impl Scale ===
 
 impl Scale {
     /// The scale that is assumed for an endpoint that does not report the tokens of a prompt.
-    pub(super) const GUESS: Self = Self { fixed: 30.0, per_word: 1.0 };
+    pub(super) const DEFAULT: Self = Self { fixed: 30.0, per_word: 1.0 };
 
     /// The line through two prompts with known words and tokens. `None` if it does not rise.
     pub(super) fn through(few: (u32, u64), many: (u32, u64)) -> Option<Self> {
@@ -129,11 +129,11 @@ mod tests {
     const SCALE: Scale = Scale { fixed: 20.0, per_word: 1.25 };
 
     fn workload(seed: u64) -> Workload {
-        let spread = |text: &str| text.parse().unwrap();
+        let lengths = |text: &str| text.parse().unwrap();
         Workload {
             seed,
-            prompt_tokens: spread("uniform:50..200"),
-            output_tokens: spread("lognormal:64,0.5"),
+            prompt_tokens: lengths("uniform:50..200"),
+            output_tokens: lengths("lognormal:64,0.5"),
             shared_prefix_tokens: 100,
         }
     }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_prompts_begin_alike_but_for_the_shared_beginning() {
+    fn no_two_prompts_begin_alike_except_for_the_shared_prefix() {
         let workload = workload(1);
         let mut beginnings = HashSet::new();
         let mut prefixes = HashSet::new();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_decides_everything_and_endpoints_get_the_same_lengths() {
+    fn a_seed_determines_all_requests_and_endpoints_get_the_same_lengths() {
         let all = |seed, endpoint| -> Vec<_> {
             (0..50).map(|index| workload(seed).request(endpoint, 0, index, SCALE)).collect()
         };
@@ -175,13 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn words_are_as_many_as_the_endpoint_needs_for_the_tokens() {
+    fn the_number_of_words_follows_from_the_endpoints_scale() {
         let scale = Scale::through((32, 60), (160, 220)).unwrap();
         assert_eq!(scale, SCALE);
-        let workload = Workload { prompt_tokens: Spread::Fixed(120), shared_prefix_tokens: 0, ..workload(1) };
+        let workload =
+            Workload { prompt_tokens: LengthDistribution::Fixed(120), shared_prefix_tokens: 0, ..workload(1) };
         let request = workload.request(0, 0, 0, scale);
         assert_eq!((words(&request.prompt), request.prefix.as_str()), (80, ""));
-        let tiny = Workload { prompt_tokens: Spread::Fixed(1), ..workload };
+        let tiny = Workload { prompt_tokens: LengthDistribution::Fixed(1), ..workload };
         assert_eq!(words(&tiny.request(0, 0, 0, scale).prompt), 1);
         assert_eq!(Scale::through((32, 60), (160, 60)), None);
     }

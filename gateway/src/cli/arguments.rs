@@ -8,10 +8,10 @@ use schema::record::DeviceKind;
 
 use super::bench::BenchArguments;
 use super::exit::EXIT_HELP;
-use super::wish::{SupposedPin, WishedPin};
+use super::pin_arguments::{HypotheticalPin, PinTarget};
 use crate::settings::{
-    ClusterChoices, ClusterSettings, ComputeChoices, Environment, FileChoices, GatewayChoices, GlobalChoices,
-    MemberChoices, ModelChoices, OtlpEndpoint, SettingsError, StageChoices, UpChoices,
+    ClusterOptions, ClusterSettings, ComputeOptions, Environment, FileOptions, GatewayOptions, GlobalOptions,
+    MemberOptions, ModelOptions, OtlpEndpoint, SettingsError, StageOptions, UpOptions,
 };
 
 /// Runs one language model across the machines you own.
@@ -29,7 +29,7 @@ pub struct Cli {
     pub config: Option<PathBuf>,
     /// Options of every verb.
     #[command(flatten)]
-    pub global: GlobalChoices,
+    pub global: GlobalOptions,
     /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
@@ -76,7 +76,8 @@ The memory bound is what a stage may take at most, the rest is what the operatin
 (USED) split into file-backed (FILE) and anonymous (ANON) bytes, and the bytes of the model file that are resident
 (WEIGHTS). BUSY is the share of the last two seconds spent computing, IDLE IN what had nothing to compute, IDLE OUT what
 waited for the link. --watch adds what the gateway counted, times as means of the last second: micro-batches (BATCH), one
-link (HOP), the share of prompts that was known (KNOWN) and of guesses that came true (GUESSED).")]
+link (HOP), the share of prompt tokens that came from the prefix cache (CACHED) and of speculative tokens that were
+accepted (ACCEPTED).")]
     Status(StatusArguments),
     /// Show the placement that the stages would choose now, or with a pin
     ///
@@ -88,8 +89,8 @@ link (HOP), the share of prompts that was known (KNOWN) and of guesses that came
   baton plan mini-2 22..30
   baton plan mini-2 --exclude --json | jq .after
 
-Tokens per second are by what the stages measured of themselves, as far as the weights are concerned: attention, links and
-sampling come on top. ONE STREAM passes through all stages in turn; with MANY each stage has a micro-batch of 8 rows.")]
+Tokens per second follow from the speeds and the links that the stages measured. Attention and sampling are not counted.
+ONE STREAM passes through all stages in turn; with MANY each stage has a micro-batch of 8 rows.")]
     Plan(PlanArguments),
     /// Pin a stage to layers, limit its memory, exclude it or cordon it
     ///
@@ -112,7 +113,7 @@ sampling come on top. ONE STREAM passes through all stages in turn; with MANY ea
   baton doctor --json
 
 {EXIT_HELP}"))]
-    Doctor(VisitArguments),
+    Doctor(ClientArguments),
     /// Measure throughput and latency of an endpoint under load
     ///
     /// Sends streaming requests to any OpenAI-compatible endpoint, as many clients would: with a number of concurrent
@@ -179,32 +180,32 @@ with their additions) is for 128 rows at a time, as with a prompt.")]
 #[derive(Debug, Args)]
 pub struct UpArguments {
     #[command(flatten)]
-    pub(super) model: ModelChoices,
+    pub(super) model: ModelOptions,
     #[command(flatten)]
-    pub(super) up: UpChoices,
+    pub(super) up: UpOptions,
     #[command(flatten)]
-    pub(super) gateway: GatewayChoices,
+    pub(super) gateway: GatewayOptions,
     #[command(flatten)]
-    pub(super) compute: ComputeChoices,
+    pub(super) compute: ComputeOptions,
     #[command(flatten)]
-    pub(super) cluster: ClusterChoices,
+    pub(super) cluster: ClusterOptions,
     #[command(flatten)]
-    pub(super) member: MemberChoices,
+    pub(super) member: MemberOptions,
 }
 
 /// The arguments of `baton stage`.
 #[derive(Debug, Args)]
 pub struct StageArguments {
     #[command(flatten)]
-    pub(super) model: ModelChoices,
+    pub(super) model: ModelOptions,
     #[command(flatten)]
-    pub(super) cluster: ClusterChoices,
+    pub(super) cluster: ClusterOptions,
     #[command(flatten)]
-    pub(super) stage: StageChoices,
+    pub(super) stage: StageOptions,
     #[command(flatten)]
-    pub(super) compute: ComputeChoices,
+    pub(super) compute: ComputeOptions,
     #[command(flatten)]
-    pub(super) member: MemberChoices,
+    pub(super) member: MemberOptions,
     /// Stop at the end of standard input, so that no stage outlives the `baton up` that started it
     #[arg(long, hide = true)]
     pub(super) follow_stdin: bool,
@@ -214,20 +215,20 @@ pub struct StageArguments {
 #[derive(Debug, Args)]
 pub struct GatewayArguments {
     #[command(flatten)]
-    pub(super) model: ModelChoices,
+    pub(super) model: ModelOptions,
     #[command(flatten)]
-    pub(super) cluster: ClusterChoices,
+    pub(super) cluster: ClusterOptions,
     #[command(flatten)]
-    pub(super) gateway: GatewayChoices,
+    pub(super) gateway: GatewayOptions,
     #[command(flatten)]
-    pub(super) member: MemberChoices,
+    pub(super) member: MemberOptions,
 }
 
 /// The arguments of verbs that read or change a cluster without taking part in it.
 #[derive(Debug, Args)]
-pub struct VisitArguments {
+pub struct ClientArguments {
     #[command(flatten)]
-    pub(super) cluster: ClusterChoices,
+    pub(super) cluster: ClusterOptions,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -237,7 +238,7 @@ pub struct VisitArguments {
 #[derive(Debug, Args)]
 pub struct StatusArguments {
     #[command(flatten)]
-    pub(super) visit: VisitArguments,
+    pub(super) client: ClientArguments,
     /// Show the status and the gateway's metrics again every second, until Ctrl-C
     #[arg(long, conflicts_with = "json")]
     pub(super) watch: bool,
@@ -247,18 +248,18 @@ pub struct StatusArguments {
 #[derive(Debug, Args)]
 pub struct PlanArguments {
     #[command(flatten)]
-    pub(super) supposed: SupposedPin,
+    pub(super) hypothetical: HypotheticalPin,
     #[command(flatten)]
-    pub(super) visit: VisitArguments,
+    pub(super) client: ClientArguments,
 }
 
 /// The arguments of `baton pin`.
 #[derive(Debug, Args)]
 pub struct PinArguments {
     #[command(flatten)]
-    pub(super) wished: WishedPin,
+    pub(super) target: PinTarget,
     #[command(flatten)]
-    pub(super) visit: VisitArguments,
+    pub(super) client: ClientArguments,
 }
 
 /// The arguments of `baton unpin`.
@@ -268,7 +269,7 @@ pub struct UnpinArguments {
     #[arg(value_name = "STAGE")]
     pub(super) stage: StageName,
     #[command(flatten)]
-    pub(super) visit: VisitArguments,
+    pub(super) client: ClientArguments,
 }
 
 /// The arguments of `baton probe`.
@@ -286,19 +287,19 @@ pub struct ProbeArguments {
 
 impl Verb {
     /// True for a verb that runs until it is stopped and logs its progress.
-    pub(super) fn stays(&self) -> bool {
+    pub(super) fn is_long_running(&self) -> bool {
         // `up` is not one of them, because it prints its progress itself.
         matches!(self, Self::Stage(_) | Self::Gateway(_))
     }
 
     /// The collector that receives the spans. Only a gateway has spans.
-    pub(super) fn spans_to(&self, file: &FileChoices) -> Result<Option<OtlpEndpoint>, SettingsError> {
-        let said = match self {
-            Self::Up(said) => &said.gateway,
-            Self::Gateway(said) => &said.gateway,
+    pub(super) fn otlp_endpoint(&self, file: &FileOptions) -> Result<Option<OtlpEndpoint>, SettingsError> {
+        let gateway = match self {
+            Self::Up(arguments) => &arguments.gateway,
+            Self::Gateway(arguments) => &arguments.gateway,
             _ => return Ok(None),
         };
-        OtlpEndpoint::resolve(&said.clone().or(file.gateway.clone()))
+        OtlpEndpoint::resolve(&gateway.clone().or(file.gateway.clone()))
     }
 }
 
@@ -307,7 +308,7 @@ macro_rules! shared {
     ($($arguments:ident)*) => {
         $(impl $arguments {
             /// The groups that all member verbs share. A value that no flag gives is taken from the settings file.
-            pub(super) fn shared(&self, file: &FileChoices) -> (ClusterChoices, MemberChoices, ModelChoices) {
+            pub(super) fn shared(&self, file: &FileOptions) -> (ClusterOptions, MemberOptions, ModelOptions) {
                 (
                     self.cluster.clone().or(file.cluster.clone()),
                     self.member.clone().or(file.member.clone()),
@@ -322,19 +323,19 @@ shared! { UpArguments StageArguments GatewayArguments }
 
 impl ProbeArguments {
     /// The given number of threads, and the processor as device, because the processor is measured.
-    pub(super) fn choices(&self) -> ComputeChoices {
-        ComputeChoices { threads: self.threads, device: Some(DeviceKind::Cpu), ..ComputeChoices::default() }
+    pub(super) fn compute_options(&self) -> ComputeOptions {
+        ComputeOptions { threads: self.threads, device: Some(DeviceKind::Cpu), ..ComputeOptions::default() }
     }
 }
 
-impl VisitArguments {
+impl ClientArguments {
     /// The settings of the cluster to read.
     pub(super) fn cluster(
         &self,
-        file: FileChoices,
+        file: FileOptions,
         environment: &Environment,
     ) -> Result<ClusterSettings, SettingsError> {
-        ClusterSettings::of_visitor(self.cluster.clone().or(file.cluster), &file.member, environment)
+        ClusterSettings::for_client(self.cluster.clone().or(file.cluster), &file.member, environment)
     }
 }
 
@@ -345,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 

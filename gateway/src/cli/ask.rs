@@ -19,7 +19,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 const QUESTION: &str = "What is the capital of France? Answer in one word.";
 /// Most tokens to request.
 const ANSWER_TOKENS: u32 = 8;
-/// Most characters of a refusal that are repeated.
+/// Most characters of a error_message that are repeated.
 const REFUSAL_CHARS_MAX: usize = 300;
 
 /// The answer of the gateway.
@@ -76,14 +76,14 @@ pub enum AskError {
         reason: String,
     },
     /// The gateway refused the request.
-    #[error("the gateway at {url} answered {status}: {said}")]
+    #[error("the gateway at {url} answered {status}: {message}")]
     Refused {
         /// The gateway's address.
         url: String,
         /// The HTTP status.
         status: u16,
         /// The gateway's message.
-        said: String,
+        message: String,
     },
     /// The response is not a chat completion.
     #[error("the gateway at {url} answered with something that is no chat completion: {reason}")]
@@ -139,7 +139,7 @@ pub(super) async fn ask(url: &str, model: &str) -> Result<Answer, AskError> {
     });
     let request = http::Request::post("/v1/chat/completions").header(CONTENT_TYPE, "application/json");
     let body = exchange(url, request, question.to_string()).await?;
-    understand(&body, began.elapsed()).map_err(|reason| AskError::Answer { url: url.to_owned(), reason })
+    parse_answer(&body, began.elapsed()).map_err(|reason| AskError::Answer { url: url.to_owned(), reason })
 }
 
 /// The page `path` of the gateway at `url`.
@@ -167,7 +167,7 @@ async fn exchange(url: &str, request: http::request::Builder, body: String) -> R
         Err(_) => return Err(exchange(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))),
     };
     if status != 200 {
-        return Err(AskError::Refused { url: url.to_owned(), status, said: refusal(&body) });
+        return Err(AskError::Refused { url: url.to_owned(), status, message: error_message(&body) });
     }
     Ok(body)
 }
@@ -198,7 +198,7 @@ async fn send(
     }
 }
 
-fn understand(body: &[u8], took: Duration) -> Result<Answer, String> {
+fn parse_answer(body: &[u8], took: Duration) -> Result<Answer, String> {
     let completion: Completion = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let choice = completion.choices.into_iter().next().ok_or("it has no choices")?;
     Ok(Answer {
@@ -211,11 +211,11 @@ fn understand(body: &[u8], took: Duration) -> Result<Answer, String> {
 }
 
 /// The message of an OpenAI error body, or the beginning of the body.
-fn refusal(body: &[u8]) -> String {
+fn error_message(body: &[u8]) -> String {
     let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let text = String::from_utf8_lossy(body);
-    let said = value["error"]["message"].as_str().unwrap_or(&text);
-    said.chars().take(REFUSAL_CHARS_MAX).collect()
+    let message = value["error"]["message"].as_str().unwrap_or(&text);
+    message.chars().take(REFUSAL_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_is_told_in_the_gateway_s_words() {
+    async fn a_refusal_has_the_message_of_the_gateway() {
         let body = r#"{"error":{"message":"layers 9..21 are held by nobody","type":"server_error"}}"#;
         let (url, _) = gateway(response("503 Service Unavailable", body)).await;
         let error = ask(&url, "small").await.unwrap_err().to_string();
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_answer_is_an_error() {
+    async fn a_response_without_a_completion_is_an_error() {
         for body in ["", "hello", "{}", r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#] {
             let (url, _) = gateway(response("200 OK", body)).await;
             let error = ask(&url, "small").await.unwrap_err();
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_gateway_that_is_not_there_is_an_error() {
+    async fn an_unreachable_gateway_is_an_error() {
         let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let error = ask(&format!("http://{gone}"), "small").await.unwrap_err();
         assert!(matches!(error, AskError::Connect { .. }), "{error}");

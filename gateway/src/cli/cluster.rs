@@ -8,9 +8,9 @@ use schema::Keyspace;
 use crate::settings::ClusterSettings;
 
 /// Connects to the store and reads the cluster once.
-pub(super) async fn look(settings: &ClusterSettings) -> Result<ClusterView, StoreError> {
+pub(super) async fn read_once(settings: &ClusterSettings) -> Result<ClusterView, StoreError> {
     let store = EtcdStore::connect(&settings.etcd).await?;
-    read(&store, &Keyspace::new(&settings.cluster), settings.visitor_key.as_ref()).await
+    read(&store, &Keyspace::new(&settings.cluster), settings.client_key.as_ref()).await
 }
 
 /// Reads the cluster of `keyspace` from `store`.

@@ -11,13 +11,13 @@ use serde::Serialize;
 use super::ask::{self, Answer, AskError, StageWork};
 use super::cluster;
 use super::exit::{CliError, Exit};
-use super::output::{self, plain};
+use super::output::{self, replace_control_chars};
 use super::table::Table;
 use crate::settings::ClusterSettings;
 
 /// The result of all checks.
 #[derive(Debug, Serialize)]
-pub struct Checkup {
+pub struct Diagnosis {
     /// The failure, as an exit status. `ok` if nothing failed.
     pub result: Exit,
     /// The checks in order, up to the first that failed.
@@ -32,7 +32,8 @@ pub struct Check {
     /// The outcome.
     pub mark: Mark,
     /// One sentence about the outcome.
-    pub said: String,
+    #[serde(rename = "said")]
+    pub message: String,
 }
 
 /// The outcome of a check.
@@ -44,32 +45,33 @@ pub enum Mark {
     /// Unusual, but nothing stops because of it.
     Note,
     /// Failed.
-    Wrong,
+    #[serde(rename = "wrong")]
+    Failed,
 }
 
 /// Checks the cluster and prints the result.
 pub(super) async fn run(settings: &ClusterSettings, json: bool) -> Result<Exit, CliError> {
     let endpoints = settings.etcd.join(",");
-    let view = match cluster::look(settings).await {
+    let view = match cluster::read_once(settings).await {
         Err(error @ StoreError::Unavailable { .. }) => Err(error),
         other => Ok(other?),
     };
-    let answer = match view.as_ref().ok().and_then(who_to_ask) {
+    let answer = match view.as_ref().ok().and_then(request_target) {
         Some((url, model)) => Some(ask::ask(url, model).await),
         None => None,
     };
-    let checkup = diagnose(&endpoints, view.as_ref(), answer.as_ref());
+    let diagnosis = diagnose(&endpoints, view.as_ref(), answer.as_ref());
     let text = if json {
-        format!("{}\n", serde_json::to_string_pretty(&checkup).map_err(std::io::Error::other)?)
+        format!("{}\n", serde_json::to_string_pretty(&diagnosis).map_err(std::io::Error::other)?)
     } else {
-        checkup.render()
+        diagnosis.render()
     };
     output::print(&text)?;
-    Ok(checkup.result)
+    Ok(diagnosis.result)
 }
 
 /// The gateway and the model to request, if every layer is held.
-fn who_to_ask(view: &ClusterView) -> Option<(&str, &str)> {
+fn request_target(view: &ClusterView) -> Option<(&str, &str)> {
     view.serving().ok()?;
     let gateway = view.gateways.values().next()?;
     let model = view.model.as_ref()?;
@@ -81,32 +83,32 @@ pub fn diagnose(
     endpoints: &str,
     view: Result<&ClusterView, &StoreError>,
     answer: Option<&Result<Answer, AskError>>,
-) -> Checkup {
-    let mut checkup = Checkup { result: Exit::Ok, checks: Vec::new(), stages: Vec::new() };
+) -> Diagnosis {
+    let mut diagnosis = Diagnosis { result: Exit::Ok, checks: Vec::new(), stages: Vec::new() };
     let view = match view {
         Ok(view) => view,
-        Err(error) => return checkup.fail(Exit::StoreUnreachable, error.to_string()),
+        Err(error) => return diagnosis.fail(Exit::StoreUnreachable, error.to_string()),
     };
-    checkup.pass(format!("the store at {endpoints} answers (revision {})", view.revision));
+    diagnosis.pass(format!("the store at {endpoints} answers (revision {})", view.revision));
     for complaint in &view.complaints {
-        checkup.checks.push(Check { mark: Mark::Note, said: format!("ignored in the store: {complaint}") });
+        diagnosis.checks.push(Check { mark: Mark::Note, message: format!("ignored in the store: {complaint}") });
     }
     let claims = match report::serving(view) {
         Ok(served) => served.claims,
-        Err(missing) => return checkup.fail(Exit::LayersMissing, missing.reason),
+        Err(missing) => return diagnosis.fail(Exit::LayersMissing, missing.reason),
     };
     let layers = claims.last().map_or(0, |claim| claim.value.layers.end());
-    checkup.pass(format!("each of {layers} layers is held once, by {}", count(claims.len(), "stage")));
+    diagnosis.pass(format!("each of {layers} layers is held once, by {}", count(claims.len(), "stage")));
     let answer = match answer {
         Some(Ok(answer)) => answer,
-        Some(Err(error)) => return checkup.fail(Exit::RequestFailed, error.to_string()),
+        Some(Err(error)) => return diagnosis.fail(Exit::RequestFailed, error.to_string()),
         None => {
-            let said = "no gateway has joined the cluster: start one with `baton gateway`";
-            return checkup.fail(Exit::RequestFailed, said.to_owned());
+            let message = "no gateway has joined the cluster: start one with `baton gateway`";
+            return diagnosis.fail(Exit::RequestFailed, message.to_owned());
         }
     };
-    checkup.stages.clone_from(&answer.stages);
-    checkup.pass(format!(
+    diagnosis.stages.clone_from(&answer.stages);
+    diagnosis.pass(format!(
         "a request went through in {:.2} s: {} in, {} out: {:?}",
         answer.took.as_secs_f64(),
         count(answer.prompt_tokens as usize, "token"),
@@ -116,27 +118,27 @@ pub fn diagnose(
     let worked = |stage: &str| answer.stages.iter().any(|work| work.stage == stage && work.rows > 0);
     let idle: Vec<_> = claims.iter().filter(|claim| !worked(claim.value.stage.as_str())).collect();
     if idle.is_empty() {
-        checkup.pass(format!("every stage worked for it: {}", count(claims.len(), "stage")));
-        return checkup;
+        diagnosis.pass(format!("every stage worked for it: {}", count(claims.len(), "stage")));
+        return diagnosis;
     }
     let idle: Vec<_> =
         idle.iter().map(|claim| format!("{} (layers {})", claim.value.stage, claim.value.layers)).collect();
-    checkup.fail(Exit::StageIdle, format!("the answer names no work of {}", idle.join(", ")))
+    diagnosis.fail(Exit::StageIdle, format!("the answer names no work of {}", idle.join(", ")))
 }
 
 fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-// === impl Checkup ===
+// === impl Diagnosis ===
 
-impl Checkup {
-    fn pass(&mut self, said: String) {
-        self.checks.push(Check { mark: Mark::Ok, said });
+impl Diagnosis {
+    fn pass(&mut self, message: String) {
+        self.checks.push(Check { mark: Mark::Ok, message });
     }
 
-    fn fail(mut self, result: Exit, said: String) -> Self {
-        self.checks.push(Check { mark: Mark::Wrong, said });
+    fn fail(mut self, result: Exit, message: String) -> Self {
+        self.checks.push(Check { mark: Mark::Failed, message });
         self.result = result;
         self
     }
@@ -148,9 +150,9 @@ impl Checkup {
             let mark = match check.mark {
                 Mark::Ok => "ok",
                 Mark::Note => "note",
-                Mark::Wrong => "WRONG",
+                Mark::Failed => "WRONG",
             };
-            let _ = writeln!(text, "{mark:5}  {}", plain(&check.said));
+            let _ = writeln!(text, "{mark:5}  {}", replace_control_chars(&check.message));
         }
         if !self.stages.is_empty() {
             let mut table = Table::new(&["STAGE", "LAYERS", "ROWS", "TIME"]);
@@ -190,9 +192,9 @@ mod tests {
     #[test]
     fn a_healthy_cluster_shows_each_stage_s_work() {
         let answer = answer(vec![work("left", [0, 16], 19), work("right", [16, 30], 19)]);
-        let checkup = diagnose("http://a:1", Ok(&serving()), Some(&answer));
-        assert_eq!(checkup.result, Exit::Ok);
-        insta::assert_snapshot!(checkup.render(), @r#"
+        let diagnosis = diagnose("http://a:1", Ok(&serving()), Some(&answer));
+        assert_eq!(diagnosis.result, Exit::Ok);
+        insta::assert_snapshot!(diagnosis.render(), @r#"
         ok     the store at http://a:1 answers (revision 42)
         note   ignored in the store: /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
         ok     each of 30 layers is held once, by 2 stages
@@ -206,44 +208,44 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_does_not_answer_ends_it() {
+    fn a_store_that_does_not_answer_ends_the_checks() {
         let error = StoreError::Unavailable { endpoints: "http://a:1".to_owned(), reason: "refused".to_owned() };
-        let checkup = diagnose("http://a:1", Err(&error), None);
-        assert_eq!((checkup.result, checkup.checks.len()), (Exit::StoreUnreachable, 1));
+        let diagnosis = diagnose("http://a:1", Err(&error), None);
+        assert_eq!((diagnosis.result, diagnosis.checks.len()), (Exit::StoreUnreachable, 1));
     }
 
     #[test]
     fn missing_layers_are_named() {
-        let checkup = diagnose("http://a:1", Ok(&view(None, Some("http://127.0.0.1:1"))), None);
-        assert_eq!(checkup.result, Exit::LayersMissing);
+        let diagnosis = diagnose("http://a:1", Ok(&view(None, Some("http://127.0.0.1:1"))), None);
+        assert_eq!(diagnosis.result, Exit::LayersMissing);
         assert!(
-            checkup.render().contains("layers 16..30 are held by nobody: stage right is gone"),
+            diagnosis.render().contains("layers 16..30 are held by nobody: stage right is gone"),
             "{}",
-            checkup.render()
+            diagnosis.render()
         );
     }
 
     #[test]
     fn without_a_gateway_no_request_goes_through() {
         let view = view(Some(ClaimState::Serving), None);
-        assert!(who_to_ask(&view).is_none());
+        assert!(request_target(&view).is_none());
         assert_eq!(diagnose("http://a:1", Ok(&view), None).result, Exit::RequestFailed);
     }
 
     #[test]
-    fn a_refused_request_is_told() {
-        let refused = AskError::Refused { url: "http://a:1".to_owned(), status: 500, said: "no".to_owned() };
-        let checkup = diagnose("http://a:1", Ok(&serving()), Some(&Err(refused)));
-        assert_eq!(checkup.result, Exit::RequestFailed);
-        assert!(checkup.render().contains("answered 500: no"));
+    fn a_refused_request_is_reported() {
+        let refused = AskError::Refused { url: "http://a:1".to_owned(), status: 500, message: "no".to_owned() };
+        let diagnosis = diagnose("http://a:1", Ok(&serving()), Some(&Err(refused)));
+        assert_eq!(diagnosis.result, Exit::RequestFailed);
+        assert!(diagnosis.render().contains("answered 500: no"));
     }
 
     #[test]
     fn a_stage_without_work_is_found() {
         for stages in [vec![work("left", [0, 16], 19)], vec![work("left", [0, 16], 19), work("right", [16, 30], 0)]] {
-            let checkup = diagnose("http://a:1", Ok(&serving()), Some(&answer(stages)));
-            assert_eq!(checkup.result, Exit::StageIdle);
-            assert!(checkup.render().contains("no work of right (layers 16..30)"), "{}", checkup.render());
+            let diagnosis = diagnose("http://a:1", Ok(&serving()), Some(&answer(stages)));
+            assert_eq!(diagnosis.result, Exit::StageIdle);
+            assert!(diagnosis.render().contains("no work of right (layers 16..30)"), "{}", diagnosis.render());
         }
     }
 }

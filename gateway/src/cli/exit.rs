@@ -42,9 +42,9 @@ pub enum Exit {
 /// The exit statuses for help texts.
 pub(super) const EXIT_HELP: &str = "Exit status:
   0   all is well
-  1   something failed; stderr says what
+  1   something failed; stderr has the error
   2   the store does not answer
-  3   some layers are held by nobody (doctor)
+  3   some layers are held by no stage (doctor)
   4   a request did not go through (doctor), or none did (bench)
   5   a request went through, but a stage did no work for it (doctor)
   6   the cluster has another key (stage, gateway, up)
@@ -70,8 +70,8 @@ pub enum CliError {
     },
     /// Spans are to be sent, but this build cannot send them.
     #[error(
-        "spans are to go to {to}, but this baton was built without that: build it with `--features otlp`, or say nothing \
-         of otlp_endpoint (or OTEL_EXPORTER_OTLP_ENDPOINT)"
+        "spans are to go to {to}, but this baton was built without that: build it with `--features otlp`, or leave \
+         otlp_endpoint (or OTEL_EXPORTER_OTLP_ENDPOINT) unset"
     )]
     NoSpans {
         /// The address that was given.
@@ -116,8 +116,8 @@ pub enum CliError {
         /// The stage.
         stage: StageName,
     },
-    /// Somebody else changed the pin first.
-    #[error("the pin of stage {stage} has just been changed by somebody else: look again")]
+    /// Another process changed the pin first.
+    #[error("the pin of stage {stage} has just been changed by another process: look again")]
     PinChanged {
         /// The stage.
         stage: StageName,

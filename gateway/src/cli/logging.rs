@@ -13,8 +13,8 @@ pub(super) type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// Starts logging. Verbs that run until they are stopped log at `info` by default, the others at `warn`. The filter
 /// does not affect the spans that the layer `spans` receives.
-pub(super) fn start(filter: Option<&str>, stays: bool, spans: Option<SpanLayer>) -> Result<(), CliError> {
-    let found = filter.unwrap_or(if stays { "info" } else { "warn" });
+pub(super) fn start(filter: Option<&str>, long_running: bool, spans: Option<SpanLayer>) -> Result<(), CliError> {
+    let found = filter.unwrap_or(if long_running { "info" } else { "warn" });
     // ZeroMQ warns if a socket file that it removes is already gone. baton removes these files itself.
     let quiet = if found.contains("zeromq") { found.to_owned() } else { format!("{found},zeromq=error") };
     let filter = EnvFilter::try_new(quiet)

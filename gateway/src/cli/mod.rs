@@ -12,6 +12,7 @@ mod logging;
 mod model;
 mod output;
 mod pin;
+mod pin_arguments;
 mod plan;
 mod probe;
 #[cfg_attr(not(feature = "otlp"), path = "no_spans.rs")]
@@ -19,7 +20,6 @@ mod spans;
 mod status;
 mod table;
 mod watch;
-mod wish;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -29,13 +29,13 @@ use clap::{CommandFactory, Parser};
 
 pub use arguments::Cli;
 use arguments::Verb;
-pub use doctor::{Checkup, diagnose};
+pub use doctor::{Diagnosis, diagnose};
 pub use exit::{CliError, Exit};
 pub use status::{StatusDocument, render as render_status};
 
 use crate::run;
 use crate::settings::{
-    ComputeSettings, Environment, FileChoices, GatewaySettings, StageSettings, UpSettings, VARIABLES,
+    ComputeSettings, Environment, FileOptions, GatewaySettings, StageSettings, UpSettings, VARIABLES,
 };
 
 /// Runs `baton` with `arguments` (the program's name first).
@@ -47,7 +47,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match perform(cli) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            output::complain(&error);
+            output::print_error(&error);
             error.exit().into()
         }
     }
@@ -62,58 +62,67 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn perform(cli: Cli) -> Result<Exit, CliError> {
     let environment = Environment::read();
-    let file = FileChoices::read(cli.config.as_deref(), &environment.config_paths)?;
+    let file = FileOptions::read(cli.config.as_deref(), &environment.config_paths)?;
     let global = cli.global.or(file.global.clone());
     // Dropped at the end of this function, where it sends the remaining spans.
-    let exporter = cli.verb.spans_to(&file)?.as_ref().map(spans::Exporter::start).transpose()?;
+    let exporter = cli.verb.otlp_endpoint(&file)?.as_ref().map(spans::Exporter::start).transpose()?;
     let spans = exporter.as_ref().map(spans::Exporter::layer);
-    logging::start(global.log.as_deref().or(environment.rust_log.as_deref()), cli.verb.stays(), spans)?;
+    logging::start(global.log.as_deref().or(environment.rust_log.as_deref()), cli.verb.is_long_running(), spans)?;
     warn_of_unknown_variables(&environment);
     match cli.verb {
-        Verb::Up(said) => {
-            let (cluster, member, model) = said.shared(&file);
-            let (compute, gateway) = (said.compute.or(file.compute), said.gateway.or(file.gateway));
-            let (shared, up) = ((cluster, member, model), said.up.or(file.up));
+        Verb::Up(arguments) => {
+            let (cluster, member, model) = arguments.shared(&file);
+            let (compute, gateway) = (arguments.compute.or(file.compute), arguments.gateway.or(file.gateway));
+            let (shared, up) = ((cluster, member, model), arguments.up.or(file.up));
             let settings = UpSettings::new(shared, &compute, &gateway, &up, &global, cli.config, &environment)?;
-            stay("up", Builder::new_multi_thread(), run::up(settings))
+            run_service("up", Builder::new_multi_thread(), run::up(settings))
         }
-        Verb::Stage(said) => {
-            let shared = said.shared(&file);
-            let follow_stdin = said.follow_stdin;
-            let (compute, stage) = (said.compute.or(file.compute), said.stage.or(file.stage));
+        Verb::Stage(arguments) => {
+            let shared = arguments.shared(&file);
+            let follow_stdin = arguments.follow_stdin;
+            let (compute, stage) = (arguments.compute.or(file.compute), arguments.stage.or(file.stage));
             let settings = StageSettings::new(shared, &compute, stage, &global, &environment)?;
             let settings = StageSettings { follow_stdin, ..settings };
             // One thread for everything except compute, because passing a message to another thread costs more than
             // handling it.
-            stay("stage", Builder::new_current_thread(), run::stage(settings))
+            run_service("stage", Builder::new_current_thread(), run::stage(settings))
         }
-        Verb::Gateway(said) => {
-            let shared = said.shared(&file);
-            let settings = GatewaySettings::new(shared, &said.gateway.or(file.gateway), &global, &environment)?;
-            stay("gateway", Builder::new_multi_thread(), run::gateway(settings))
+        Verb::Gateway(arguments) => {
+            let shared = arguments.shared(&file);
+            let settings = GatewaySettings::new(shared, &arguments.gateway.or(file.gateway), &global, &environment)?;
+            run_service("gateway", Builder::new_multi_thread(), run::gateway(settings))
         }
-        Verb::Status(said) if said.watch => visit(watch::run(&said.visit.cluster(file, &environment)?)),
-        Verb::Status(said) => visit(status::run(&said.visit.cluster(file, &environment)?, said.visit.json)),
-        Verb::Plan(said) => {
-            visit(plan::run(&said.visit.cluster(file, &environment)?, said.supposed.pin(), said.visit.json))
+        Verb::Status(arguments) if arguments.watch => {
+            run_once(watch::run(&arguments.client.cluster(file, &environment)?))
         }
-        Verb::Pin(said) => {
-            let (cluster, pin) = (said.visit.cluster(file, &environment)?, said.wished.pin());
-            visit(pin::run(&cluster, said.wished.stage, pin, said.visit.json))
+        Verb::Status(arguments) => {
+            run_once(status::run(&arguments.client.cluster(file, &environment)?, arguments.client.json))
         }
-        Verb::Unpin(said) => {
-            visit(pin::run(&said.visit.cluster(file, &environment)?, said.stage, None, said.visit.json))
+        Verb::Plan(arguments) => run_once(plan::run(
+            &arguments.client.cluster(file, &environment)?,
+            arguments.hypothetical.pin(),
+            arguments.client.json,
+        )),
+        Verb::Pin(arguments) => {
+            let (cluster, pin) = (arguments.client.cluster(file, &environment)?, arguments.target.pin());
+            run_once(pin::run(&cluster, arguments.target.stage, pin, arguments.client.json))
         }
-        Verb::Doctor(said) => visit(doctor::run(&said.cluster(file, &environment)?, said.json)),
-        Verb::Bench(said) => visit(bench::run(*said)),
+        Verb::Unpin(arguments) => run_once(pin::run(
+            &arguments.client.cluster(file, &environment)?,
+            arguments.stage,
+            None,
+            arguments.client.json,
+        )),
+        Verb::Doctor(arguments) => run_once(doctor::run(&arguments.cluster(file, &environment)?, arguments.json)),
+        Verb::Bench(arguments) => run_once(bench::run(*arguments)),
         Verb::Pull { model } => {
             let model = model.or(file.model.model);
             model::pull(model.as_deref(), &crate::settings::cache(&global, &environment)?)
         }
         Verb::Models { json } => model::list(&crate::settings::cache(&global, &environment)?, json),
-        Verb::Probe(said) => {
-            let threads = said.choices().or(file.compute);
-            probe::run(&ComputeSettings::new(&threads, 1)?, said.json)
+        Verb::Probe(arguments) => {
+            let threads = arguments.compute_options().or(file.compute);
+            probe::run(&ComputeSettings::new(&threads, 1)?, arguments.json)
         }
         Verb::Key => {
             let key = engine::link::ClusterKey::generate().map_err(|source| CliError::Random { source })?;
@@ -124,7 +133,7 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
 }
 
 /// Runs a verb that runs until it is stopped.
-fn stay(
+fn run_service(
     verb: &'static str,
     mut threads: Builder,
     running: impl Future<Output = Result<(), run::RunError>>,
@@ -137,7 +146,7 @@ fn stay(
 }
 
 /// Runs a verb that ends by itself.
-fn visit(running: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+fn run_once(running: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| CliError::Runtime { source })?;
     let ended = runtime.block_on(running);
@@ -169,7 +178,7 @@ fn known_variables() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::KvWish;
+    use crate::settings::KvSize;
 
     #[test]
     fn the_variables_of_all_flags_are_known() {
@@ -186,9 +195,9 @@ mod tests {
         let environment = Environment { cluster_key: Some(key.clone()), cache, rust_log, ..Environment::default() };
         let toml = "[cluster]\ncluster = \"lab\"\n[member]\nadvertise = \"mini-1\"\nlease_ttl_s = 9\n\
                     [model]\nkv_tokens = 4096\n[compute]\nmemory = \"6GiB\"\nthreads = 3\n[up]\nstages = 3\n";
-        let said = FileChoices::parse(toml).unwrap();
-        let shared = (said.cluster, said.member, said.model);
-        let up = UpSettings::new(shared, &said.compute, &said.gateway, &said.up, &said.global, None, &environment);
+        let file = FileOptions::parse(toml).unwrap();
+        let shared = (file.cluster, file.member, file.model);
+        let up = UpSettings::new(shared, &file.compute, &file.gateway, &file.up, &file.global, None, &environment);
         let up = up.unwrap();
 
         let etcd = ["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()];
@@ -197,13 +206,13 @@ mod tests {
         assert_eq!(up.stage_environment(), [("BATON_CLUSTER_KEY", key)]);
         let cli = Cli::try_parse_from(std::iter::once("baton".into()).chain(arguments)).unwrap();
         assert_eq!(cli.global.log.as_deref(), Some("info,engine=debug"));
-        let Verb::Stage(said) = cli.verb else { panic!("not a stage: {:?}", cli.verb) };
-        assert!(said.follow_stdin);
-        let shared = said.shared(&FileChoices::default());
-        let stage = StageSettings::new(shared, &said.compute, said.stage, &cli.global, &environment).unwrap();
+        let Verb::Stage(parsed) = cli.verb else { panic!("not a stage: {:?}", cli.verb) };
+        assert!(parsed.follow_stdin);
+        let shared = parsed.shared(&FileOptions::default());
+        let stage = StageSettings::new(shared, &parsed.compute, parsed.stage, &cli.global, &environment).unwrap();
         assert_eq!((stage.cluster.cluster, stage.cluster.etcd.as_slice()), (up.cluster, &etcd[..]));
         assert_eq!((stage.member, stage.compute, &stage.name), (up.member, up.compute, &up.stage_names[1]));
-        assert_eq!((stage.model.model.as_deref(), stage.model.kv), (Some("./-odd name.gguf"), KvWish::Tokens(4096)));
+        assert_eq!((stage.model.model.as_deref(), stage.model.kv), (Some("./-odd name.gguf"), KvSize::Tokens(4096)));
         assert_eq!((stage.model.stages_min, stage.cache.root()), (3, up.cache.root()));
     }
 }

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_comes_first_and_what_is_here_says_where() {
+    fn catalogue_models_come_first_and_cached_ones_have_a_path() {
         let own = Cached { name: "own".to_owned(), path: "/c/own.gguf".into(), bytes: 2048, sha256: None };
         insta::assert_snapshot!(render(&listed(vec![own.clone()], CATALOGUE)), @r"
         MODEL              SIZE      STATE      PATH

@@ -16,7 +16,7 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 }
 
 /// Writes an error and its causes to stderr, once.
-pub(super) fn complain(error: &dyn Error) {
+pub(super) fn print_error(error: &dyn Error) {
     // If stderr is closed, the error cannot be shown.
     let _ = writeln!(io::stderr(), "error: {}", chain(error));
 }
@@ -26,10 +26,10 @@ pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let said = error.to_string();
+        let message = error.to_string();
         // Some errors already contain the text of their cause.
-        if !text.ends_with(&said) {
-            let _ = write!(text, ": {said}");
+        if !text.ends_with(&message) {
+            let _ = write!(text, ": {message}");
         }
         cause = error.source();
     }
@@ -37,7 +37,7 @@ pub(super) fn chain(error: &dyn Error) -> String {
 }
 
 /// Replaces control characters, because text from other processes could control the terminal with them.
-pub(super) fn plain(text: &str) -> String {
+pub(super) fn replace_control_chars(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_follow_and_repetitions_do_not() {
+    fn causes_follow_without_repetitions() {
         #[derive(Debug, thiserror::Error)]
         #[error("cannot start")]
         struct Outer(#[source] Middle);
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_steers_the_terminal() {
-        assert_eq!(plain("a\u{1b}[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(replace_control_chars("a\u{1b}[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
     }
 }

@@ -7,7 +7,7 @@ use schema::{Keyspace, StageName};
 
 use super::cluster;
 use super::exit::{CliError, Exit};
-use super::plan::{PlanDocument, suppose};
+use super::plan::{PlanDocument, assume_pin};
 use crate::settings::ClusterSettings;
 
 /// Writes the pin if the stages can obey it now, or deletes it (`None`). Prints the resulting plan.
@@ -19,10 +19,10 @@ pub(super) async fn run(
 ) -> Result<Exit, CliError> {
     let store = EtcdStore::connect(&settings.etcd).await?;
     let keyspace = Keyspace::new(&settings.cluster);
-    let mut view = cluster::read(&store, &keyspace, settings.visitor_key.as_ref()).await?;
+    let mut view = cluster::read(&store, &keyspace, settings.client_key.as_ref()).await?;
     let readable = view.pins.get(&stage).map(|pin| pin.mod_revision);
     let seen = readable.or(view.unreadable_pins.get(&stage).map(|pin| pin.mod_revision));
-    suppose(&mut view, &stage, pin);
+    assume_pin(&mut view, &stage, pin);
     let document = PlanDocument::new(&view);
     let txn = match (&pin, seen) {
         (Some(pin), _) => put_pin(&keyspace, &stage, pin, seen),

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::cluster;
 use super::exit::{CliError, Exit};
-use super::output::{self, bytes, plain};
+use super::output::{self, bytes, replace_control_chars};
 use super::table::Table;
 use crate::settings::ClusterSettings;
 
@@ -28,9 +28,9 @@ pub(super) struct PlanDocument {
     /// The stages in the plan's order, then the stages without layers in the plan.
     stages: Vec<Change>,
     /// Expected speed of the current placement.
-    before: Option<Promise>,
+    before: Option<ExpectedSpeed>,
     /// Expected speed of the plan.
-    after: Option<Promise>,
+    after: Option<ExpectedSpeed>,
     /// Pins that would have no effect, with the reason of each.
     pub(super) refused_pins: Vec<RefusedPin>,
 }
@@ -48,7 +48,7 @@ struct Change {
 /// Expected tokens per second, from the times that the stages measured for their weights and links. Attention and
 /// sampling are not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-struct Promise {
+struct ExpectedSpeed {
     /// Tokens per second of a single stream, which passes through all stages in turn.
     one_stream: f64,
     /// Tokens per second of many streams, with a micro-batch of 8 rows on each stage.
@@ -62,21 +62,21 @@ pub(super) struct RefusedPin {
     pub(super) reason: String,
 }
 
-/// Reads the cluster and prints the plan. The pin `supposed` replaces the stage's own pin.
+/// Reads the cluster and prints the plan. The pin `hypothetical` replaces the stage's own pin.
 pub(super) async fn run(
     settings: &ClusterSettings,
-    supposed: Option<(StageName, Pin)>,
+    hypothetical: Option<(StageName, Pin)>,
     json: bool,
 ) -> Result<Exit, CliError> {
-    let mut view = cluster::look(settings).await?;
-    if let Some((stage, pin)) = supposed {
-        suppose(&mut view, &stage, Some(pin));
+    let mut view = cluster::read_once(settings).await?;
+    if let Some((stage, pin)) = hypothetical {
+        assume_pin(&mut view, &stage, Some(pin));
     }
     PlanDocument::new(&view).print(json)
 }
 
 /// Replaces a stage's pin in the view with `pin`, as the newest pin, or removes it (`None`).
-pub(super) fn suppose(view: &mut ClusterView, stage: &StageName, pin: Option<Pin>) {
+pub(super) fn assume_pin(view: &mut ClusterView, stage: &StageName, pin: Option<Pin>) {
     view.pins.remove(stage);
     view.unreadable_pins.remove(stage);
     let newest = view.revision + 1;
@@ -100,13 +100,13 @@ impl PlanDocument {
             refused_pins: Vec::new(),
         };
         let Some(model) = view.model.as_ref().map(|model| &model.value) else {
-            return Self { reason: Some("nobody has named a model".to_owned()), ..document };
+            return Self { reason: Some("the cluster has no model yet".to_owned()), ..document };
         };
         let proposal = Proposal::new(view, model, true);
         let refused =
             |(stage, status): (StageName, PinStatus)| status.reason.map(|reason| RefusedPin { stage, reason });
         document.refused_pins = proposal.pins.into_iter().filter_map(refused).collect();
-        document.before = promise(view, model, current);
+        document.before = expected_speed(view, model, current);
         let wanted = match proposal.shards {
             Ok(wanted) => wanted,
             Err(error) => {
@@ -116,7 +116,7 @@ impl PlanDocument {
             }
         };
         document.moves = wanted != current;
-        document.after = promise(view, model, &wanted);
+        document.after = expected_speed(view, model, &wanted);
         document.stages = changes(view, model, current, &wanted);
         document
     }
@@ -136,9 +136,9 @@ impl PlanDocument {
     fn render(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
-        let mut line = |said: String| writeln!(text, "{said}").unwrap_or_default();
+        let mut line = |content: String| writeln!(text, "{content}").unwrap_or_default();
         match (&self.reason, self.moves, self.generation) {
-            (Some(reason), ..) => line(format!("no plan: {}", plain(reason))),
+            (Some(reason), ..) => line(format!("no plan: {}", replace_control_chars(reason))),
             (None, true, Some(generation)) => line(format!("generation {} follows {generation}:", generation + 1)),
             (None, true, None) => line("the first placement:".to_owned()),
             (None, false, generation) => line(format!("generation {} stands: nothing moves", generation.unwrap_or(0))),
@@ -166,7 +166,7 @@ impl PlanDocument {
             }
         }
         for RefusedPin { stage, reason } in &self.refused_pins {
-            line(format!("the pin of {stage} changes nothing: {}", plain(reason)));
+            line(format!("the pin of {stage} changes nothing: {}", replace_control_chars(reason)));
         }
         text
     }
@@ -196,7 +196,7 @@ fn new_bytes(model: &ModelRecord, before: Option<LayerRange>, after: LayerRange)
 }
 
 /// Expected speed of a placement. `None` if it is empty or one of its stages has not measured itself.
-fn promise(view: &ClusterView, model: &ModelRecord, shards: &[Shard]) -> Option<Promise> {
+fn expected_speed(view: &ClusterView, model: &ModelRecord, shards: &[Shard]) -> Option<ExpectedSpeed> {
     let measured =
         |shard: &Shard| view.stages.get(&shard.stage).is_some_and(|stage| has_measured(model, &stage.value.speed));
     if shards.is_empty() || !shards.iter().all(measured) {
@@ -208,7 +208,7 @@ fn promise(view: &ClusterView, model: &ModelRecord, shards: &[Shard]) -> Option<
     let one_stream = 1.0 / (seconds(1).sum::<f64>() + links);
     let many_streams = ROWS as f64 * 1e12 / interval_ps(model, &stages, shards) as f64;
     // A model record without weights gives infinite speeds, which are not shown.
-    (one_stream.is_finite() && many_streams.is_finite()).then_some(Promise { one_stream, many_streams })
+    (one_stream.is_finite() && many_streams.is_finite()).then_some(ExpectedSpeed { one_stream, many_streams })
 }
 
 fn link_seconds(stage: &Versioned<StageRecord>) -> f64 {
@@ -223,9 +223,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_says_who_moves_and_what_is_loaded() {
+    fn a_plan_shows_the_moving_layers_and_the_bytes_to_load() {
         let mut view = view(Some(ClaimState::Serving), None);
-        suppose(&mut view, &"left".parse().unwrap(), Some(Pin::Layers(LayerRange::new(0, 4).unwrap())));
+        assume_pin(&mut view, &"left".parse().unwrap(), Some(Pin::Layers(LayerRange::new(0, 4).unwrap())));
         insta::assert_snapshot!(PlanDocument::new(&view).render(), @r"
         generation 4 follows 3:
 
@@ -236,7 +236,7 @@ mod tests {
 
         expected tokens per second: unknown until the stages have measured themselves
         ");
-        suppose(&mut view, &"left".parse().unwrap(), Some(Pin::Layers(LayerRange::new(0, 99).unwrap())));
+        assume_pin(&mut view, &"left".parse().unwrap(), Some(Pin::Layers(LayerRange::new(0, 99).unwrap())));
         insta::assert_snapshot!(PlanDocument::new(&view).render(), @r"
         generation 4 follows 3:
 

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use schema::record::Speeds;
 use serde::Serialize;
 use stages::format::Format;
-use stages::kernels::{Isa, Pool};
+use stages::kernels::{Isa, ThreadPool};
 use stages::probe::measure;
 
 use super::exit::{CliError, Exit};
@@ -28,7 +28,7 @@ struct ProbeDocument {
 
 /// Measures the kernels and prints the result.
 pub(super) fn run(compute: &ComputeSettings, json: bool) -> Result<Exit, CliError> {
-    let pool = Pool::new(NonZeroUsize::new(compute.threads).unwrap_or(NonZeroUsize::MIN));
+    let pool = ThreadPool::new(NonZeroUsize::new(compute.threads).unwrap_or(NonZeroUsize::MIN));
     let document = ProbeDocument {
         chip: stages::memory::machine().chip,
         threads: pool.threads(),
@@ -54,7 +54,7 @@ fn render(document: &ProbeDocument) -> String {
         table.row([format.clone(), format!("{reads} GB/s"), format!("{multiplies} GMAC/s")]);
     }
     let threads = if *threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
-    format!("{}, {threads}, {instructions}\n\n{}", output::plain(chip), table.render())
+    format!("{}, {threads}, {instructions}\n\n{}", output::replace_control_chars(chip), table.render())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::cluster;
 use super::exit::{CliError, Exit};
-use super::output::{self, billions, bytes, plain};
+use super::output::{self, billions, bytes, replace_control_chars};
 use super::table::Table;
 use crate::settings::ClusterSettings;
 
@@ -101,7 +101,7 @@ pub struct StageLine {
 
 /// Reads the cluster and prints it.
 pub(super) async fn run(settings: &ClusterSettings, json: bool) -> Result<Exit, CliError> {
-    let view = cluster::look(settings).await?;
+    let view = cluster::read_once(settings).await?;
     let document = StatusDocument::new(settings.cluster.as_str(), &view);
     let text = if json {
         format!("{}\n", serde_json::to_string_pretty(&document).map_err(std::io::Error::other)?)
@@ -155,7 +155,7 @@ impl StatusDocument {
 fn no_gateway_serves(gateways: &[(u32, &GatewayRecord)]) -> Option<String> {
     let troubles: Option<Vec<_>> = gateways
         .iter()
-        .map(|(slot, gateway)| Some(format!("gateway {slot} says that {}", gateway.trouble.as_ref()?)))
+        .map(|(slot, gateway)| Some(format!("gateway {slot} reports that {}", gateway.trouble.as_ref()?)))
         .collect();
     troubles.filter(|troubles| !troubles.is_empty()).map(|troubles| troubles.join("; "))
 }
@@ -190,16 +190,16 @@ impl StageLine {
 /// The document as text for people.
 pub fn render(document: &StatusDocument) -> String {
     let mut text = String::new();
-    let mut line = |words: String| {
-        let _ = writeln!(text, "{words}");
+    let mut line = |content: String| {
+        let _ = writeln!(text, "{content}");
     };
-    let model = document.model.as_deref().map_or("no model yet".to_owned(), plain);
+    let model = document.model.as_deref().map_or("no model yet".to_owned(), replace_control_chars);
     let layers = document.layers.map(|layers| format!(", {layers} layers")).unwrap_or_default();
     let generation = document.generation.map(|generation| format!(", generation {generation}")).unwrap_or_default();
     line(format!("cluster {}: {model}{layers}{generation}, store revision {}", document.cluster, document.revision));
     match &document.reason {
         None => line("serving: every layer is held exactly once".to_owned()),
-        Some(reason) => line(format!("not serving: {}", plain(reason))),
+        Some(reason) => line(format!("not serving: {}", replace_control_chars(reason))),
     }
     if let (Some(tokens), Some(kv_type)) = (document.kv_tokens, document.kv_type) {
         line(format!("room for {tokens} tokens, keys and values as {kv_type}"));
@@ -208,7 +208,7 @@ pub fn render(document: &StatusDocument) -> String {
         line(format!(
             "gateway {} at {}: parts {} of the keys and values",
             gateway.slot,
-            plain(&gateway.url),
+            replace_control_chars(&gateway.url),
             gateway.share
         ));
     }
@@ -217,7 +217,7 @@ pub fn render(document: &StatusDocument) -> String {
     }
     for stage in &document.stages {
         if let Some(reason) = &stage.reason {
-            line(format!("stage {} is {}: {}", stage.stage, stage.state, plain(reason)));
+            line(format!("stage {} is {}: {}", stage.stage, stage.state, replace_control_chars(reason)));
         }
     }
     if !document.pins.is_empty() {
@@ -229,7 +229,7 @@ pub fn render(document: &StatusDocument) -> String {
     if !document.complaints.is_empty() {
         line("\nignored in the store:".to_owned());
         for complaint in &document.complaints {
-            line(format!("  {}", plain(complaint)));
+            line(format!("  {}", replace_control_chars(complaint)));
         }
     }
     text
@@ -242,7 +242,7 @@ fn table(stages: &[StageLine]) -> String {
     ]);
     // A dash stands for an unknown value: the operating system does not report it, or the stage is not registered.
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let told = |count: Option<u64>| or_dash(count.filter(|count| *count > 0).map(bytes));
+    let size = |count: Option<u64>| or_dash(count.filter(|count| *count > 0).map(bytes));
     let percent = |share: Option<f64>| or_dash(share.map(|share| format!("{:.0} %", share * 100.0)));
     for stage in stages {
         let memory = stage.memory;
@@ -252,11 +252,11 @@ fn table(stages: &[StageLine]) -> String {
             or_dash(stage.device.map(|device| format!("{device:?}").to_lowercase())),
             or_dash(stage.layers.map(|layers| layers.to_string())),
             stage.state.to_owned(),
-            told(stage.memory_bound_bytes),
-            told(memory.map(|memory| memory.pss_bytes)),
-            told(memory.map(|memory| memory.pss_file_bytes)),
-            told(memory.map(|memory| memory.pss_anonymous_bytes)),
-            told(memory.map(|memory| memory.weights_resident_bytes)),
+            size(stage.memory_bound_bytes),
+            size(memory.map(|memory| memory.pss_bytes)),
+            size(memory.map(|memory| memory.pss_file_bytes)),
+            size(memory.map(|memory| memory.pss_anonymous_bytes)),
+            size(memory.map(|memory| memory.weights_resident_bytes)),
             or_dash(stage.tokens_per_second.map(|rate| format!("{rate:.1}"))),
             percent(stage.busy),
             percent(stage.idle_input),
@@ -271,8 +271,8 @@ fn pins(reports: &[PinReport]) -> String {
     let mut table = Table::new(&["PINNED", "TO", "HONOURED", "WHY NOT"]);
     for PinReport { stage, pin, honoured, reason } in reports {
         let honoured = honoured.map_or("-", |honoured| if honoured { "yes" } else { "no" });
-        let wish = pin.map_or("?".to_owned(), |pin| pin.to_string());
-        table.row([stage.to_string(), wish, honoured.to_owned(), reason.clone().unwrap_or_default()]);
+        let pin = pin.map_or("?".to_owned(), |pin| pin.to_string());
+        table.row([stage.to_string(), pin, honoured.to_owned(), reason.clone().unwrap_or_default()]);
     }
     table.render()
 }
@@ -296,7 +296,7 @@ pub(super) mod tests {
     use schema::record::{
         ClaimRecord, ClaimState, FormatSpeed, GatewayRecord, ModelRecord, Placement, Shard, StageLoad, StageRecord,
     };
-    use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace, StageName};
+    use schema::{ClusterName, Generation, Key, Keyspace, StageName};
 
     use super::*;
 
@@ -310,24 +310,15 @@ pub(super) mod tests {
 
     fn model() -> ModelRecord {
         ModelRecord {
-            name: "small".to_owned(),
-            architecture: "llama".to_owned(),
-            fingerprint: Fingerprint("00".to_owned()),
-            layers: 30,
             hidden: 576,
             context_tokens: 8192,
             embedding_bytes: 1,
-            layer_bytes: vec![1; 30],
             head_bytes: 1,
-            layer_multiplications: Vec::new(),
-            head_multiplications: 0,
-            layer_format: None,
-            head_format: None,
             kv_bytes_per_token_layer: 1,
             kv_tokens: 32,
-            kv_type: KvType::F16,
             scratch_bytes: 1,
             stages_min: 2,
+            ..ModelRecord::new("small", vec![1; 30])
         }
     }
 
@@ -461,7 +452,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_stage_that_is_gone_leaves_its_layers_named() {
+    fn the_layers_of_a_lost_stage_are_named() {
         insta::assert_snapshot!(shown(&view(None, None)), @r#"
         cluster home: small, 30 layers, generation 3, store revision 42
         not serving: layers 16..30 are held by nobody: stage right is gone
@@ -482,7 +473,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_stage_that_could_not_load_says_why() {
+    fn a_stage_that_could_not_load_is_shown_with_the_reason() {
         let failed = ClaimState::Failed { reason: "file\u{1b}[2J is cut".to_owned() };
         let text = shown(&view(Some(failed), None));
         assert!(text.contains("stage right could not load them: file\u{fffd}[2J is cut"), "{text}");

@@ -1,6 +1,6 @@
 //! A table of text with aligned columns.
 
-use super::output::plain;
+use super::output::replace_control_chars;
 
 /// A table under construction: a row of headings, then the rows.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl Table {
 
     /// Adds a row with a cell for each heading.
     pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.map(|cell| plain(&cell)).into());
+        self.rows.push(cells.map(|cell| replace_control_chars(&cell)).into());
     }
 
     /// The table as text, with two spaces between columns and a newline after each row.

@@ -30,7 +30,7 @@ pub(super) async fn run(settings: &ClusterSettings) -> Result<Exit, CliError> {
             interrupted = tokio::signal::ctrl_c() => return Ok(interrupted.map(|()| Exit::Ok)?),
             _ = period.tick() => {}
         }
-        let view = cluster::look(settings).await?;
+        let view = cluster::read_once(settings).await?;
         let document = StatusDocument::new(settings.cluster.as_str(), &view);
         let counted = match document.gateways.first() {
             Some(gateway) => ask::get(&gateway.url, "/metrics").await.map(|text| parse(&text)).unwrap_or_default(),
@@ -80,8 +80,8 @@ fn pipeline(now: &Counted, last: &Counted) -> String {
         "BETWEEN",
         "BATCH",
         "HOP",
-        "KNOWN",
-        "GUESSED",
+        "CACHED",
+        "ACCEPTED",
         "PREEMPTED",
     ]);
     table.row([
@@ -109,14 +109,14 @@ mod tests {
         baton_sequences_ended_total{outcome=\"stop\"} 2\nbaton_sequences_ended_total{outcome=\"length\"} 3\nno number\n";
 
     #[test]
-    fn labels_are_added_up_and_buckets_left_out() {
+    fn values_of_different_labels_are_added_up_and_buckets_are_left_out() {
         let counted = parse(PAGE);
         assert_eq!(counted["baton_sequences_ended_total"], 5.0);
         assert!(!counted.contains_key("baton_first_token_seconds_bucket"));
     }
 
     #[test]
-    fn times_are_means_since_the_last_look() {
+    fn times_are_means_since_the_last_print() {
         let mut last = parse(PAGE);
         assert!(pipeline(&last, &Counted::new()).contains("100.0 ms"));
         let now = last.clone();

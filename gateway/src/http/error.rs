@@ -4,7 +4,6 @@ use engine::generate::{Failure, Rejection};
 use http::StatusCode;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
-use serde_json::{Value, json};
 use warp::reply::{Reply, Response};
 
 use super::limits::RETRY_AFTER_S;
@@ -21,6 +20,21 @@ pub(crate) struct ApiError {
     allow: Option<&'static str>,
     /// True if the connection closes after this answer, because its request was not read to the end.
     close: bool,
+}
+
+/// The JSON body of an error.
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorBody<'a> {
+    error: ErrorDetail<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorDetail<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    param: Option<&'a str>,
+    code: Option<&'static str>,
 }
 
 // === impl ApiError ===
@@ -144,11 +158,18 @@ impl ApiError {
     }
 
     /// The JSON body, `{"error": {…}}`.
-    pub(crate) fn body(&self) -> Value {
-        json!({"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}})
+    pub(crate) fn body(&self) -> ErrorBody<'_> {
+        let Self { message, kind, param, code, .. } = self;
+        ErrorBody { error: ErrorDetail { message, kind, param: param.as_deref(), code: *code } }
     }
 
-    fn retries(&self) -> bool {
+    /// The body as a JSON value.
+    #[cfg(test)]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::to_value(self.body()).unwrap()
+    }
+
+    fn is_retryable(&self) -> bool {
         matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
     }
 }
@@ -157,7 +178,7 @@ impl Reply for ApiError {
     fn into_response(self) -> Response {
         let mut response = json_response(self.status, &self.body());
         let headers = response.headers_mut();
-        if self.retries() {
+        if self.is_retryable() {
             headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
         }
         if let Some(allow) = self.allow {

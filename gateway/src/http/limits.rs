@@ -13,9 +13,9 @@ pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 768;
 /// generator fits. If one address only holds sockets open, the other half stays free for others.
 pub(crate) const WAITING_PER_ADDRESS_MAX: usize = 512;
 /// Connections over the cap that get a 503 at the same time. The server closes further ones without an answer.
-pub(crate) const TURNED_AWAY_MAX: usize = 32;
+pub(crate) const OVERLOAD_REPLIES_MAX: usize = 32;
 /// Longest time for such a connection to take the 503.
-pub(crate) const TURNED_AWAY_TIME: Duration = Duration::from_secs(1);
+pub(crate) const OVERLOAD_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Timeout from the moment a connection may send a request until that request's head is complete. So it also closes
 /// idle connections.
 pub(crate) const HEAD_TIME: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ pub(crate) const LINGER_SILENCE: Duration = Duration::from_secs(2);
 /// Longest time that a client may read nothing of a waiting answer, before its work is cancelled.
 pub(crate) const STALL_TIME: Duration = Duration::from_secs(120);
 /// Interval at which a connection checks that its client is still there, while hyper does not check.
-pub(crate) const LOOK_PERIOD: Duration = Duration::from_secs(1);
+pub(crate) const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for running requests to finish after the order to stop: `baton up` must end within 2 s.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(1000);
 /// Time without an event after which a stream sends a comment: proxies cut quiet connections after 15 s and more.

@@ -15,8 +15,10 @@ mod app_state;
 mod cluster;
 mod error;
 mod generation;
+mod index;
 mod limits;
 mod openai;
+mod page;
 mod routes;
 mod server;
 

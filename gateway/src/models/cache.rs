@@ -103,16 +103,16 @@ impl Cache {
         let path = folder.join(format!("{name}.lock"));
         let file = File::options().create(true).append(true).open(&path);
         let file = file.map_err(|error| ModelError::io("open", &path, error))?;
-        let mut told = false;
+        let mut announced = false;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Lock { _file: file }),
                 Err(TryLockError::Error(error)) => return Err(ModelError::io("lock", path, error)),
                 Err(TryLockError::WouldBlock) if progress.cancelled() => return Err(ModelError::Cancelled),
                 Err(TryLockError::WouldBlock) => {
-                    if !told {
-                        progress.say(&format!("another process is fetching {name}: waiting for it"));
-                        told = true;
+                    if !announced {
+                        progress.message(&format!("another process is fetching {name}: waiting for it"));
+                        announced = true;
                     }
                     std::thread::sleep(LOCK_POLL);
                 }
@@ -162,10 +162,10 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<Cached>) {
 mod tests {
     use super::*;
     use crate::models::Silent;
-    use crate::models::progress::GivenUp;
+    use crate::models::progress::CancelAtOnce;
 
     #[test]
-    fn files_of_catalogue_and_hub_are_listed_and_half_ones_are_not() {
+    fn complete_files_of_catalogue_and_hub_are_listed() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path().to_owned(), Access::default());
         assert_eq!(cache.list(), []);
@@ -187,13 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn only_one_at_a_time_may_fetch_a_model() {
+    fn only_one_process_at_a_time_may_fetch_a_model() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path().to_owned(), Access::default());
         let held = cache.lock("x", &mut Silent).unwrap();
-        assert!(matches!(cache.lock("x", &mut GivenUp), Err(ModelError::Cancelled)));
-        cache.lock("y", &mut GivenUp).unwrap();
+        assert!(matches!(cache.lock("x", &mut CancelAtOnce), Err(ModelError::Cancelled)));
+        cache.lock("y", &mut CancelAtOnce).unwrap();
         drop(held);
-        cache.lock("x", &mut GivenUp).unwrap();
+        cache.lock("x", &mut CancelAtOnce).unwrap();
     }
 }

@@ -74,9 +74,9 @@ pub(super) fn record(path: &Path, sha256: &str) -> Result<(), ModelError> {
 /// The SHA-256 in the checksum record of `path`. `None` without a record, or if the file was changed after it.
 pub(super) fn recorded(path: &Path) -> Option<String> {
     let at = record_path(path);
-    let noted = fs::metadata(&at).ok()?.modified().ok()?;
+    let recorded_at = fs::metadata(&at).ok()?.modified().ok()?;
     let changed = fs::metadata(path).ok()?.modified().ok()?;
-    let text = (noted >= changed).then(|| fs::read_to_string(&at).ok()).flatten()?;
+    let text = (recorded_at >= changed).then(|| fs::read_to_string(&at).ok()).flatten()?;
     let sha256 = text.split_whitespace().next()?;
     is_sha256(sha256).then(|| sha256.to_owned())
 }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_stands_until_the_file_changes() {
+    fn a_record_is_valid_until_the_file_changes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.gguf");
         fs::write(&path, b"abc").unwrap();

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_than_the_hub_names_are_thrown_away() {
+    fn a_file_with_another_checksum_is_removed() {
         let (bytes, _) = model();
         let hub = hub(bytes, &"0".repeat(64), vec![]);
         let folder = tempfile::tempdir().unwrap();
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_that_is_not_there_is_named() {
+    fn an_unreachable_hub_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let hub = Hub { endpoint: format!("http://{gone}"), ranges: Arc::default() };

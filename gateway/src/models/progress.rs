@@ -19,7 +19,7 @@ pub trait Progress {
     /// The step ended, with or without success.
     fn end(&mut self);
     /// A message between steps or within one.
-    fn say(&mut self, text: &str);
+    fn message(&mut self, text: &str);
     /// True if the fetch is to stop. It is called several times per second.
     fn cancelled(&self) -> bool {
         false
@@ -53,19 +53,19 @@ impl Progress for Silent {
     fn begin(&mut self, _what: &str, _total_bytes: u64) {}
     fn at(&mut self, _bytes: u64) {}
     fn end(&mut self) {}
-    fn say(&mut self, _text: &str) {}
+    fn message(&mut self, _text: &str) {}
 }
 
 /// Stops every fetch at once, for tests.
 #[cfg(test)]
-pub(super) struct GivenUp;
+pub(super) struct CancelAtOnce;
 
 #[cfg(test)]
-impl Progress for GivenUp {
+impl Progress for CancelAtOnce {
     fn begin(&mut self, _: &str, _: u64) {}
     fn at(&mut self, _: u64) {}
     fn end(&mut self) {}
-    fn say(&mut self, _: &str) {}
+    fn message(&mut self, _: &str) {}
     fn cancelled(&self) -> bool {
         true
     }
@@ -128,7 +128,7 @@ impl Progress for Console {
         }
     }
 
-    fn say(&mut self, text: &str) {
+    fn message(&mut self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
             None => eprintln!("{text}"),

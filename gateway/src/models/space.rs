@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_little_room_is_said_before_anything_is_fetched() {
+    fn too_little_space_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         check(folder.path(), 1).unwrap();
         let error = check(folder.path(), u64::MAX).unwrap_err();

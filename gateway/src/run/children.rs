@@ -14,9 +14,9 @@ use tokio::process::{Child, Command};
 use super::RunError;
 
 /// Time for children to end before they are killed.
-const GOING_TIME: Duration = Duration::from_millis(800);
+const CHILD_STOP_TIMEOUT: Duration = Duration::from_millis(800);
 /// Interval of the checks for a child that has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The running children.
 pub(super) struct Children {
@@ -55,14 +55,14 @@ impl Children {
     }
 
     /// Waits for the next child that ends by itself. Never resolves if there is none. Cancel-safe.
-    pub(super) async fn ended(&mut self) -> (StageName, ExitStatus) {
+    pub(super) async fn next_exit(&mut self) -> (StageName, ExitStatus) {
         loop {
             for index in 0..self.running.len() {
                 if let Ok(Some(status)) = self.running[index].1.try_wait() {
                     return (self.running.swap_remove(index).0, status);
                 }
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -75,12 +75,12 @@ impl Children {
     pub(super) async fn stop(&mut self) {
         // The end of its standard input makes a child end without handing its layers over, because no stage is to stay.
         self.running.iter_mut().for_each(|(_, child)| drop(child.stdin.take()));
-        let gone = async {
+        let all_ended = async {
             for (_, child) in &mut self.running {
                 let _ = child.wait().await;
             }
         };
-        if tokio::time::timeout(GOING_TIME, gone).await.is_err() {
+        if tokio::time::timeout(CHILD_STOP_TIMEOUT, all_ended).await.is_err() {
             for (_, child) in &mut self.running {
                 let _ = child.kill().await;
             }

@@ -108,9 +108,9 @@ pub enum RunError {
         cause: io::Error,
     },
     /// The thread of the gateway's core has ended.
-    #[error("the head of the pipeline has ended: its last words are in the log above")]
-    HeadEnded,
+    #[error("the gateway's core has ended: see the log above")]
+    CoreEnded,
     /// All stage processes ended by themselves.
-    #[error("all stage processes have ended: what they said is above")]
+    #[error("all stage processes have ended: see their output above")]
     NoStageLeft,
 }

@@ -32,16 +32,16 @@ pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
     let http = (&settings.http, DRAIN_TIME, false);
     let opening = GatewayServer::open(store, keyspace, &served, (&settings.member, key), listener, http, &stop);
     let server = tokio::select! {
-        () = stop.told() => return Ok(()),
+        () = stop.requested() => return Ok(()),
         opened = opening => opened?,
     };
     info!(model = served.record.name, "the gateway is open");
     let mut statuses = server.pipeline.statuses();
     let outcome = tokio::select! {
-        () = stop.told() => Ok(()),
-        () = async { while statuses.changed().await.is_ok() {} } => Err(RunError::HeadEnded),
+        () = stop.requested() => Ok(()),
+        () = async { while statuses.changed().await.is_ok() {} } => Err(RunError::CoreEnded),
     };
-    stop.now();
+    stop.request();
     server.closed().await;
     outcome
 }

@@ -8,7 +8,7 @@ use engine::core::{PipelineHandle, PipelineSettings};
 use engine::link::{ClusterKey, Listen};
 use engine::store::SharedStore;
 use schema::Keyspace;
-use schema::record::{GatewayRecord, Share};
+use schema::record::GatewayRecord;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::warn;
@@ -55,7 +55,7 @@ impl GatewayServer {
         served: &Served,
         (member, key): (&MemberSettings, Option<ClusterKey>),
         listener: TcpListener,
-        (choices, drain_time, alone): (&HttpSettings, Duration, bool),
+        (http_settings, drain_time, alone): (&HttpSettings, Duration, bool),
         stop: &Stop,
     ) -> Result<Self, RunError> {
         let text = ModelText::new(&served.file)?;
@@ -65,20 +65,10 @@ impl GatewayServer {
         let address = listener.local_addr().map_err(|cause| RunError::Io { doing: "read the HTTP address", cause })?;
         let machine = stages::memory::machine();
         let host = member.advertise.as_ref().map(|host| host.as_str().to_owned());
-        let record = GatewayRecord {
-            endpoint: String::new(),
-            url: url(address, host.as_deref()),
-            host: machine.host,
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            lease: String::new(),
-            proof: None,
-            trouble: None,
-            share: Share::EMPTY,
-        };
+        let record = GatewayRecord::new(&machine.host, url(address, host.as_deref()));
         let own_hosts = [Some(record.host.clone()), host.clone()].into_iter().flatten().collect();
         let listen = Listen::new(host, None, key.clone())?;
-        let (lease_ttl, speculates) = (member.lease_ttl, choices.speculates);
+        let (lease_ttl, speculates) = (member.lease_ttl, http_settings.speculates);
         let settings = PipelineSettings { keyspace, listen, key, record, lease_ttl, alone, speculates };
         let pipeline = Arc::new(PipelineHandle::start(store, settings).await?);
         let state = AppState {
@@ -91,16 +81,16 @@ impl GatewayServer {
             },
             settings: Settings {
                 drain_time,
-                generation_time: choices.request_deadline,
-                default_max_tokens: choices.default_max_tokens,
+                generation_time: http_settings.request_deadline,
+                default_max_tokens: http_settings.default_max_tokens,
                 own_hosts,
-                allowed_hosts: choices.allowed_hosts.clone(),
-                allowed_origins: choices.allowed_origins.clone(),
+                allowed_hosts: http_settings.allowed_hosts.clone(),
+                allowed_origins: http_settings.allowed_origins.clone(),
                 ..Settings::default()
             },
         };
         let stop = stop.clone();
-        let http = tokio::spawn(async move { http::serve(listener, Arc::new(state), stop.told()).await });
+        let http = tokio::spawn(async move { http::serve(listener, Arc::new(state), stop.requested()).await });
         Ok(Self { pipeline, http })
     }
 

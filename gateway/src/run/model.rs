@@ -14,10 +14,10 @@ use tracing::info;
 use super::RunError;
 use super::stop::Stop;
 use crate::models::{self, Cache, Console};
-use crate::settings::{KV_TOKENS_MAX, KvWish, ModelSettings};
+use crate::settings::{KV_TOKENS_MAX, KvSize, ModelSettings};
 
 /// Interval at which a process that names no model checks for one named by another.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
+const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// The model that the cluster serves, and this machine's file of it.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ pub(super) async fn fetch(model: Option<String>, cache: &Cache, stop: &Stop) -> 
     let fetching =
         tokio::task::spawn_blocking(move || models::resolve(model.as_deref(), &cache, &mut Console::stoppable(flag)));
     tokio::select! {
-        () = stop.told() => Ok(None),
+        () = stop.requested() => Ok(None),
         fetched = fetching => match fetched {
             Ok(path) => Ok(Some(path?)),
             Err(cause) => Err(RunError::Io { doing: "fetch the model", cause: cause.into() }),
@@ -45,16 +45,16 @@ pub(super) async fn fetch(model: Option<String>, cache: &Cache, stop: &Stop) -> 
 pub(super) async fn agree(
     store: &SharedStore,
     keyspace: &Keyspace,
-    said: &ModelSettings,
+    settings: &ModelSettings,
     cache: &Cache,
     stop: &Stop,
 ) -> Result<Option<Served>, RunError> {
-    if let Some(model) = said.model.clone() {
+    if let Some(model) = settings.model.clone() {
         let Some(path) = fetch(Some(model), cache, stop).await? else { return Ok(None) };
         let file = open(&path)?;
-        let record = describe(&file, said)?;
-        let spoilt = read_view(store, keyspace, None).await?.spoilt(&Key::Model);
-        store.commit(write_model(keyspace, &record, spoilt)).await?;
+        let record = describe(&file, settings)?;
+        let unusable = read_view(store, keyspace, None).await?.unusable_revision(&Key::Model);
+        store.commit(write_model(keyspace, &record, unusable)).await?;
         let Some(record) = cluster_model(store, keyspace, stop).await? else { return Ok(None) };
         return check(file, record).map(Some);
     }
@@ -64,16 +64,16 @@ pub(super) async fn agree(
 }
 
 /// The record of `file` for the cluster, with the configured room for keys and values.
-fn describe(file: &ModelFile, said: &ModelSettings) -> Result<ModelRecord, RunError> {
+fn describe(file: &ModelFile, settings: &ModelSettings) -> Result<ModelRecord, RunError> {
     let with_room = |tokens| {
-        let room = KvRoom { tokens, kv_type: said.kv_type };
+        let room = KvRoom { tokens, kv_type: settings.kv_type };
         let path = || file.path().display().to_string();
-        let record = stages::model_record(file, room, said.stages_min);
+        let record = stages::model_record(file, room, settings.stages_min);
         record.map_err(|cause| RunError::File { path: path(), cause: Box::new(cause) })
     };
-    match said.kv {
-        KvWish::Tokens(tokens) => with_room(tokens),
-        KvWish::Bytes(bytes) => with_room(tokens_of(bytes, with_room(KV_BLOCK_TOKENS)?.kv_bytes_per_token())?),
+    match settings.kv {
+        KvSize::Tokens(tokens) => with_room(tokens),
+        KvSize::Bytes(bytes) => with_room(tokens_of(bytes, with_room(KV_BLOCK_TOKENS)?.kv_bytes_per_token())?),
     }
 }
 
@@ -93,22 +93,22 @@ fn open(path: &Path) -> Result<ModelFile, RunError> {
 
 /// The cluster's model. Waits until there is one. `None` if `stop` comes meanwhile.
 async fn cluster_model(store: &SharedStore, keyspace: &Keyspace, stop: &Stop) -> Result<Option<ModelRecord>, RunError> {
-    let mut said = false;
+    let mut logged = false;
     loop {
         if let Some(model) = read_view(store, keyspace, None).await?.model {
             return Ok(Some(model.value));
         }
-        if !said {
+        if !logged {
             let prefix = keyspace.prefix();
             info!(
                 prefix,
                 "the cluster has no model yet: waiting for a process that names one (is the cluster's name right?)"
             );
-            said = true;
+            logged = true;
         }
         tokio::select! {
-            () = stop.told() => return Ok(None),
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = stop.requested() => return Ok(None),
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
     }
 }

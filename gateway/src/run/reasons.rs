@@ -4,14 +4,14 @@
 use std::time::{Duration, Instant};
 
 /// The least time between two reasons.
-const EVERY: Duration = Duration::from_secs(1);
+const PRINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Time of a start in which nothing goes wrong: reasons within it disappear by themselves.
 const START_TIME: Duration = Duration::from_millis(500);
 
 /// The reason that was printed last, and one that waits to be printed.
 #[derive(Debug)]
 pub(super) struct Reasons {
-    said: String,
+    printed: String,
     waiting: Option<String>,
     earliest: Instant,
 }
@@ -21,16 +21,16 @@ pub(super) struct Reasons {
 impl Reasons {
     /// No reasons yet, for a cluster that starts at `now`.
     pub(super) fn new(now: Instant) -> Self {
-        Self { said: String::new(), waiting: None, earliest: now + START_TIME }
+        Self { printed: String::new(), waiting: None, earliest: now + START_TIME }
     }
 
     /// Takes the reason why the cluster does not serve now. `None` if it serves.
-    pub(super) fn see(&mut self, reason: Option<&str>) {
+    pub(super) fn update(&mut self, reason: Option<&str>) {
         if reason.is_none() {
             // The same reason is printed again if it comes again later.
-            self.said.clear();
+            self.printed.clear();
         }
-        let reason = reason.filter(|reason| !reason.is_empty() && *reason != self.said);
+        let reason = reason.filter(|reason| !reason.is_empty() && *reason != self.printed);
         self.waiting = reason.map(str::to_owned);
     }
 
@@ -44,9 +44,9 @@ impl Reasons {
         if now < self.earliest {
             return None;
         }
-        self.said = self.waiting.take()?;
-        self.earliest = now + EVERY;
-        Some(&self.said)
+        self.printed = self.waiting.take()?;
+        self.earliest = now + PRINT_INTERVAL;
+        Some(&self.printed)
     }
 }
 
@@ -55,46 +55,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_start_in_which_nothing_goes_wrong_says_nothing() {
+    fn a_start_without_problems_prints_nothing() {
         let start = Instant::now();
         let mut reasons = Reasons::new(start);
-        reasons.see(Some("no stage has joined"));
+        reasons.update(Some("no stage has joined"));
         assert_eq!((reasons.due(), reasons.take(start)), (Some(start + START_TIME), None));
-        reasons.see(None);
+        reasons.update(None);
         assert_eq!((reasons.due(), reasons.take(start + START_TIME)), (None, None));
     }
 
     #[test]
-    fn each_reason_is_said_once_and_within_a_second_of_coming() {
+    fn each_reason_is_printed_once_and_within_a_second() {
         let start = Instant::now();
         let mut reasons = Reasons::new(start);
         let first = start + START_TIME;
-        reasons.see(Some("too small"));
+        reasons.update(Some("too small"));
         assert_eq!(reasons.take(first), Some("too small"));
-        reasons.see(Some("too small"));
-        assert_eq!((reasons.due(), reasons.take(first + EVERY)), (None, None));
-        let second = first + EVERY;
-        reasons.see(Some("one"));
+        reasons.update(Some("too small"));
+        assert_eq!((reasons.due(), reasons.take(first + PRINT_INTERVAL)), (None, None));
+        let second = first + PRINT_INTERVAL;
+        reasons.update(Some("one"));
         assert_eq!(reasons.take(second), Some("one"));
         // Of reasons that come at the same moment, the last counts.
-        reasons.see(Some("two"));
-        reasons.see(Some("three"));
-        assert_eq!((reasons.due(), reasons.take(second)), (Some(second + EVERY), None));
-        assert_eq!(reasons.take(second + EVERY), Some("three"));
+        reasons.update(Some("two"));
+        reasons.update(Some("three"));
+        assert_eq!((reasons.due(), reasons.take(second)), (Some(second + PRINT_INTERVAL), None));
+        assert_eq!(reasons.take(second + PRINT_INTERVAL), Some("three"));
         // A reason that equals the one printed last is not printed again.
-        reasons.see(Some("two"));
-        reasons.see(Some("three"));
+        reasons.update(Some("two"));
+        reasons.update(Some("three"));
         assert_eq!(reasons.due(), None);
     }
 
     #[test]
-    fn a_cluster_that_is_interrupted_again_says_why_again() {
+    fn a_reason_that_comes_again_is_printed_again() {
         let start = Instant::now();
         let mut reasons = Reasons::new(start);
-        reasons.see(Some("stage a is gone"));
-        assert!(reasons.take(start + EVERY).is_some());
-        reasons.see(None);
-        reasons.see(Some("stage a is gone"));
-        assert_eq!(reasons.take(start + EVERY * 3), Some("stage a is gone"));
+        reasons.update(Some("stage a is gone"));
+        assert!(reasons.take(start + PRINT_INTERVAL).is_some());
+        reasons.update(None);
+        reasons.update(Some("stage a is gone"));
+        assert_eq!(reasons.take(start + PRINT_INTERVAL * 3), Some("stage a is gone"));
     }
 }

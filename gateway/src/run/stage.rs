@@ -21,7 +21,7 @@ use crate::settings::StageSettings;
 
 /// Interval of the checks that the model file is still the same. A stage that computes with other weights is worse than
 /// none, and a check takes a microsecond.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs `baton stage` until the order to stop.
 ///
@@ -47,7 +47,7 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
     let member = settings.member;
     let host = member.advertise.as_ref().map(|host| host.as_str().to_owned());
     let listen = Listen::new(host, None, key.clone())?;
-    let told = stage_loop::StageSettings {
+    let loop_settings = stage_loop::StageSettings {
         keyspace,
         name: settings.name,
         listen,
@@ -58,20 +58,20 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
     let mut changed = None;
     let until = async {
         tokio::select! {
-            () = stop.orphaned() => {}
+            () = stop.stdin_closed() => {}
             found = file_changed(&served.file) => changed = Some(found),
         }
     };
-    stage_loop::run(store, told, loader, stop.told(), until).await?;
+    stage_loop::run(store, loop_settings, loader, stop.requested(), until).await?;
     // If the file changed, the rest of its old contents is of no use. The stage has left the cluster in good order.
     changed.map_or(Ok(()), |found| Err(found.into()))
 }
 
 /// Resolves when the model file has changed.
 async fn file_changed(file: &ModelFile) -> FileChanged {
-    let mut looks = tokio::time::interval(LOOK_EVERY);
+    let mut checks = tokio::time::interval(POLL_INTERVAL);
     loop {
-        looks.tick().await;
+        checks.tick().await;
         if let Err(found) = file.check_unchanged() {
             return found;
         }

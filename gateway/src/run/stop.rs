@@ -14,8 +14,8 @@ use super::RunError;
 /// The order to stop, shared by all tasks that wait for it. The flag is for blocking work.
 #[derive(Debug, Clone)]
 pub(super) struct Stop {
-    told: Arc<watch::Sender<bool>>,
-    orphaned: Arc<watch::Sender<bool>>,
+    requested: Arc<watch::Sender<bool>>,
+    stdin_closed: Arc<watch::Sender<bool>>,
     flag: Arc<AtomicBool>,
 }
 
@@ -31,15 +31,15 @@ impl Stop {
         let cause = |cause| RunError::Io { doing: "listen for signals", cause };
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cause)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cause)?;
-        let stop = Self { told: Arc::default(), orphaned: Arc::default(), flag: Arc::default() };
-        let heard = stop.clone();
+        let stop = Self { requested: Arc::default(), stdin_closed: Arc::default(), flag: Arc::default() };
+        let shared = stop.clone();
         tokio::spawn(async move {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
-                () = stdin_closed(), if follow_stdin => drop(heard.orphaned.send_replace(true)),
+                () = read_stdin_to_end(), if follow_stdin => drop(shared.stdin_closed.send_replace(true)),
             }
-            heard.now();
+            shared.request();
             let signal = tokio::select! {
                 _ = interrupt.recv() => SignalKind::interrupt(),
                 _ = terminate.recv() => SignalKind::terminate(),
@@ -50,20 +50,20 @@ impl Stop {
     }
 
     /// Gives the order to stop.
-    pub(super) fn now(&self) {
+    pub(super) fn request(&self) {
         self.flag.store(true, Ordering::Relaxed);
-        self.told.send_replace(true);
+        self.requested.send_replace(true);
     }
 
     /// Resolves when the order to stop has been given.
-    pub(super) async fn told(&self) {
+    pub(super) async fn requested(&self) {
         // `self` holds the sender, so the wait ends only with the order.
-        drop(self.told.subscribe().wait_for(|told| *told).await);
+        drop(self.requested.subscribe().wait_for(|requested| *requested).await);
     }
 
     /// Resolves when the process that started this one has ended, or closes the pipe to end it at once.
-    pub(super) async fn orphaned(&self) {
-        drop(self.orphaned.subscribe().wait_for(|orphaned| *orphaned).await);
+    pub(super) async fn stdin_closed(&self) {
+        drop(self.stdin_closed.subscribe().wait_for(|closed| *closed).await);
     }
 
     /// The order to stop as a flag, for work that cannot await it.
@@ -72,14 +72,17 @@ impl Stop {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "who asks twice wants a crash; children end with their standard input")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a second signal asks for a crash; children end with their standard input"
+)]
 fn end_at_once(signal: SignalKind) -> ! {
-    warn!("told to stop again: ending at once");
+    warn!("asked to stop a second time: ending at once");
     std::process::exit(ENDED_BY_SIGNAL + signal.as_raw_value())
 }
 
 /// Resolves when standard input ends. Nothing waits for the thread that reads it.
-async fn stdin_closed() {
+async fn read_stdin_to_end() {
     let (ended, end) = oneshot::channel();
     let read = move || {
         let mut ignored = [0; 64];

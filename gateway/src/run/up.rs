@@ -54,26 +54,26 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     // the cluster, layers would move twice.
     let opening = GatewayServer::open(store.clone(), keyspace.clone(), &served, member, listener, http, &stop);
     let opened = tokio::select! {
-        () = stop.told() => None,
+        () = stop.requested() => None,
         opened = opening => Some(opened),
     };
     let outcome = match opened {
         None => Ok(()),
         Some(Ok(server)) => {
             let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
-            let outcome = attend(&server, &mut children, &served, &settings, (&etcd, started), &stop).await;
-            stop.now();
+            let outcome = supervise(&server, &mut children, &served, &settings, (&etcd, started), &stop).await;
+            stop.request();
             server.closed().await;
             children.stop().await;
             outcome
         }
         Some(Err(RunError::Pipeline(PipelineError::Taken { url, .. }))) if settings.etcd.is_some() => {
-            say(&format!(
+            print_line(&format!(
                 "the gateway at {url} serves this cluster; this machine adds its stages, Ctrl-C takes them away"
             ));
             let cluster = Publisher::start(store, keyspace, key).await?;
             let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
-            let outcome = attend_stages(&mut children, &cluster, &stop).await;
+            let outcome = supervise_stages(&mut children, &cluster, &stop).await;
             children.stop().await;
             outcome
         }
@@ -100,19 +100,19 @@ fn start_children(
 }
 
 /// Prints the ends of stages and the reasons why the cluster does not serve, for a machine that runs only stages.
-async fn attend_stages(children: &mut Children, cluster: &Publisher, stop: &Stop) -> Result<(), RunError> {
+async fn supervise_stages(children: &mut Children, cluster: &Publisher, stop: &Stop) -> Result<(), RunError> {
     let mut views = cluster.views();
     let mut reasons = Reasons::new(Instant::now());
     views.mark_changed();
     loop {
         tokio::select! {
-            () = stop.told() => return Ok(()),
-            (name, status) = children.ended() => say(&format!("stage {name} has ended: {status}")),
+            () = stop.requested() => return Ok(()),
+            (name, status) = children.next_exit() => print_line(&format!("stage {name} has ended: {status}")),
             Ok(()) = views.changed() => {
                 let view = views.borrow_and_update().clone();
-                reasons.see(report::serving(&view).err().map(|not| not.reason).as_deref());
+                reasons.update(report::serving(&view).err().map(|not| not.reason).as_deref());
             }
-            () = until(reasons.due()) => say_why(&mut reasons),
+            () = until(reasons.due()) => print_reason(&mut reasons),
         }
         if children.is_empty() {
             return Err(RunError::NoStageLeft);
@@ -128,7 +128,7 @@ async fn open_store(settings: &UpSettings) -> Result<(Option<EmbeddedServer>, Ve
     let mut address = settings.store_listen;
     let mut bound = TcpListener::bind(address).await;
     if bound.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
-        say(&format!("port {} is taken, so the store gets another", address.port()));
+        print_line(&format!("port {} is taken, so the store gets another", address.port()));
         address.set_port(0);
         bound = TcpListener::bind(address).await;
     }
@@ -139,7 +139,7 @@ async fn open_store(settings: &UpSettings) -> Result<(Option<EmbeddedServer>, Ve
 }
 
 /// Prints that the cluster is ready and that processes have ended, until the order to stop.
-async fn attend(
+async fn supervise(
     server: &GatewayServer,
     children: &mut Children,
     served: &Served,
@@ -148,7 +148,7 @@ async fn attend(
     stop: &Stop,
 ) -> Result<(), RunError> {
     for (name, pid) in children.processes() {
-        say(&format!("stage {name} is process {}", pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string())));
+        print_line(&format!("stage {name} is process {}", pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string())));
     }
     let mut statuses = server.pipeline.statuses();
     let mut reasons = Reasons::new(Instant::now());
@@ -157,24 +157,24 @@ async fn attend(
     statuses.mark_changed();
     loop {
         tokio::select! {
-            () = stop.told() => return Ok(()),
-            (name, status) = children.ended() => {
-                say(&format!("stage {name} has ended: {status}"));
+            () = stop.requested() => return Ok(()),
+            (name, status) = children.next_exit() => {
+                print_line(&format!("stage {name} has ended: {status}"));
                 if children.is_empty() && settings.etcd.is_none() {
                     return Err(RunError::NoStageLeft);
                 }
             }
             changed = statuses.changed() => {
-                changed.map_err(|_| RunError::HeadEnded)?;
+                changed.map_err(|_| RunError::CoreEnded)?;
                 let status = statuses.borrow_and_update().clone();
                 if status.serving && !was_serving {
                     announce(server, served, settings, etcd, first.then_some(started));
                     first = false;
                 }
                 was_serving = status.serving;
-                reasons.see((!status.serving).then_some(status.reason.as_str()));
+                reasons.update((!status.serving).then_some(status.reason.as_str()));
             }
-            () = until(reasons.due()) => say_why(&mut reasons),
+            () = until(reasons.due()) => print_reason(&mut reasons),
         }
     }
 }
@@ -185,14 +185,14 @@ fn announce(server: &GatewayServer, served: &Served, settings: &UpSettings, etcd
     for claim in view.serving().map(|served| served.claims).unwrap_or_default() {
         let claim = &claim.value;
         let bytes = claim.weights_bytes as f64 / 1e6;
-        say(&format!("stage {} holds layers {} ({bytes:.1} MB of weights)", claim.stage, claim.layers));
+        print_line(&format!("stage {} holds layers {} ({bytes:.1} MB of weights)", claim.stage, claim.layers));
     }
-    let Some(started) = started else { return say("serving again") };
+    let Some(started) = started else { return print_line("serving again") };
     let own = view.gateways.values().find(|gateway| gateway.value.pid == std::process::id());
     let url = own.map(|gateway| gateway.value.url.clone()).unwrap_or_default();
     let model = &served.record.name;
     let etcd = etcd.join(",");
-    say(&format!(
+    print_line(&format!(
         "ready after {:.2} s: {model} on {url}, Ctrl-C stops\n\n  \
          baton status --etcd {etcd}\n\n  \
          curl {url}/v1/chat/completions -H 'content-type: application/json' -d \
@@ -213,13 +213,13 @@ async fn until(time: Option<Instant>) {
 }
 
 /// Prints the reason why the cluster does not serve, if one is due.
-fn say_why(reasons: &mut Reasons) {
+fn print_reason(reasons: &mut Reasons) {
     if let Some(reason) = reasons.take(Instant::now()) {
-        say(&format!("not serving: {reason}"));
+        print_line(&format!("not serving: {reason}"));
     }
 }
 
 /// Prints a line for people. A closed stdout is no reason to stop serving.
-fn say(line: &str) {
+fn print_line(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

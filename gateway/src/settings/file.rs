@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::choices::{
-    ClusterChoices, ComputeChoices, GatewayChoices, GlobalChoices, MemberChoices, ModelChoices, StageChoices, UpChoices,
+use super::options::{
+    ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, MemberOptions, ModelOptions, StageOptions, UpOptions,
 };
 
 /// Longest settings file that is read. The documented one has 5 KiB.
@@ -16,23 +16,23 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 /// The contents of the settings file. Each group is a table.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct FileChoices {
+pub struct FileOptions {
     /// `[global]`
-    pub global: GlobalChoices,
+    pub global: GlobalOptions,
     /// `[cluster]`
-    pub cluster: ClusterChoices,
+    pub cluster: ClusterOptions,
     /// `[member]`
-    pub member: MemberChoices,
+    pub member: MemberOptions,
     /// `[model]`
-    pub model: ModelChoices,
+    pub model: ModelOptions,
     /// `[compute]`
-    pub compute: ComputeChoices,
+    pub compute: ComputeOptions,
     /// `[stage]`
-    pub stage: StageChoices,
+    pub stage: StageOptions,
     /// `[gateway]`
-    pub gateway: GatewayChoices,
+    pub gateway: GatewayOptions,
     /// `[up]`
-    pub up: UpChoices,
+    pub up: UpOptions,
 }
 
 /// The reason that the settings file cannot be used.
@@ -65,9 +65,9 @@ pub enum FileError {
     },
 }
 
-// === impl FileChoices ===
+// === impl FileOptions ===
 
-impl FileChoices {
+impl FileOptions {
     /// Reads `named`, which must exist, or else the first file of `others` that exists.
     ///
     /// # Errors
@@ -100,15 +100,15 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused_with_those_that_are_known() {
-        let error = FileChoices::parse("[gateway]\nlisten_on = \"127.0.0.1:1\"\n").unwrap_err();
+        let error = FileOptions::parse("[gateway]\nlisten_on = \"127.0.0.1:1\"\n").unwrap_err();
         assert!(error.contains("line 2") && error.contains("`listen_on`"), "{error}");
         assert!(error.contains("`listen`") && error.contains("`request_deadline_s`"), "{error}");
-        let error = FileChoices::parse("[gatway]\n").unwrap_err();
+        let error = FileOptions::parse("[gatway]\n").unwrap_err();
         assert!(error.contains("`gateway`") && error.contains("`compute`"), "{error}");
     }
 
     #[test]
-    fn a_value_is_checked_where_it_stands() {
+    fn an_illegal_value_is_refused_with_what_was_expected() {
         for (text, expected) in [
             ("[compute]\nmemory = \"6gb\"", "expected a number and one of"),
             ("[compute]\ndevice = \"tpu\"", "`cpu`"),
@@ -116,7 +116,7 @@ mod tests {
             ("[cluster]\ncluster = \"a/b\"", "starting with a letter"),
             ("[gateway]\nlisten = 8100", "invalid type"),
         ] {
-            let error = FileChoices::parse(text).unwrap_err();
+            let error = FileOptions::parse(text).unwrap_err();
             assert!(error.contains(expected), "{text} gave {error}");
         }
     }
@@ -125,11 +125,11 @@ mod tests {
     fn a_named_file_must_exist_and_the_others_need_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("baton.toml");
-        assert!(matches!(FileChoices::read(Some(&path), &[]), Err(FileError::Read { .. })));
-        assert_eq!(FileChoices::read(None, std::slice::from_ref(&path)).unwrap(), FileChoices::default());
+        assert!(matches!(FileOptions::read(Some(&path), &[]), Err(FileError::Read { .. })));
+        assert_eq!(FileOptions::read(None, std::slice::from_ref(&path)).unwrap(), FileOptions::default());
         fs::write(&path, "[up]\nstages = 3\n").unwrap();
         let later = folder.path().join("other.toml");
         fs::write(&later, "[up]\nstages = 4\n").unwrap();
-        assert_eq!(FileChoices::read(None, &[path, later]).unwrap().up.stages, Some(3));
+        assert_eq!(FileOptions::read(None, &[path, later]).unwrap().up.stages, Some(3));
     }
 }

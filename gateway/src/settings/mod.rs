@@ -1,27 +1,27 @@
 //! The settings of a user: from a flag, else from the environment (`BATON_*`), else from `baton.toml`, else a default.
 //!
-//! The `…Choices` are the values that were given (the same structs parse flags, environment and file). The `…Settings`
+//! The `…Options` are the values that were given (the same structs parse flags, environment and file). The `…Settings`
 //! are the resolved values. This module does not depend on their use.
 
 mod address;
-mod choices;
 mod environment;
 mod file;
 mod host;
+mod options;
 mod otlp;
 mod resolved;
 mod secret;
 
 pub use address::{EtcdUrls, Host};
-pub use choices::{
-    ClusterChoices, ComputeChoices, GatewayChoices, GlobalChoices, MemberChoices, ModelChoices, StageChoices, Switch,
-    UpChoices,
-};
 pub use environment::{Environment, VARIABLES};
-pub use file::{FileChoices, FileError};
+pub use file::{FileError, FileOptions};
+pub use options::{
+    ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, MemberOptions, ModelOptions, StageOptions, Switch,
+    UpOptions,
+};
 pub use otlp::OtlpEndpoint;
 pub use resolved::{
-    ClusterSettings, ComputeSettings, GatewaySettings, HttpSettings, KvWish, MemberSettings, ModelSettings,
+    ClusterSettings, ComputeSettings, GatewaySettings, HttpSettings, KvSize, MemberSettings, ModelSettings,
     SettingsError, StageSettings, UpSettings, defaults,
 };
 pub(crate) use resolved::{KV_TOKENS_MAX, cache};

@@ -2,7 +2,7 @@
 
 use http::Uri;
 
-use super::choices::GatewayChoices;
+use super::options::GatewayOptions;
 use super::resolved::SettingsError;
 
 /// The path below the collector's address at which OTLP accepts spans.
@@ -19,14 +19,14 @@ impl OtlpEndpoint {
     ///
     /// # Errors
     /// [`SettingsError::OtlpEndpoint`] if it is not an http address.
-    pub fn resolve(choices: &GatewayChoices) -> Result<Option<Self>, SettingsError> {
-        let Some(said) = choices.otlp_endpoint.as_deref().filter(|said| !said.is_empty()) else { return Ok(None) };
-        let uri: Option<Uri> = said.parse().ok();
+    pub fn resolve(options: &GatewayOptions) -> Result<Option<Self>, SettingsError> {
+        let Some(given) = options.otlp_endpoint.as_deref().filter(|given| !given.is_empty()) else { return Ok(None) };
+        let uri: Option<Uri> = given.parse().ok();
         let is_usable = |uri: &Uri| uri.scheme_str() == Some("http") && uri.query().is_none();
         if uri.as_ref().is_some_and(is_usable) {
-            Ok(Some(Self(said.trim_end_matches('/').to_owned())))
+            Ok(Some(Self(given.trim_end_matches('/').to_owned())))
         } else {
-            Err(SettingsError::OtlpEndpoint { found: said.chars().take(200).collect() })
+            Err(SettingsError::OtlpEndpoint { found: given.chars().take(200).collect() })
         }
     }
 
@@ -40,24 +40,24 @@ impl OtlpEndpoint {
 mod tests {
     use super::*;
 
-    fn resolve(said: &str) -> Result<Option<OtlpEndpoint>, SettingsError> {
-        OtlpEndpoint::resolve(&GatewayChoices { otlp_endpoint: Some(said.to_owned()), ..GatewayChoices::default() })
+    fn resolve(given: &str) -> Result<Option<OtlpEndpoint>, SettingsError> {
+        OtlpEndpoint::resolve(&GatewayOptions { otlp_endpoint: Some(given.to_owned()), ..GatewayOptions::default() })
     }
 
     #[test]
     fn the_path_of_spans_is_added_to_the_collectors_address() {
-        let traces = |said| resolve(said).unwrap().map(|endpoint| endpoint.traces());
+        let traces = |given| resolve(given).unwrap().map(|endpoint| endpoint.traces());
         assert_eq!(traces("http://mini-1:4318").as_deref(), Some("http://mini-1:4318/v1/traces"));
         assert_eq!(traces("http://mini-1:4318/").as_deref(), Some("http://mini-1:4318/v1/traces"));
         assert_eq!(traces("http://mini-1/otlp").as_deref(), Some("http://mini-1/otlp/v1/traces"));
-        assert_eq!((traces(""), OtlpEndpoint::resolve(&GatewayChoices::default()).unwrap()), (None, None));
+        assert_eq!((traces(""), OtlpEndpoint::resolve(&GatewayOptions::default()).unwrap()), (None, None));
     }
 
     #[test]
-    fn what_is_no_address_of_http_is_refused() {
-        for said in ["mini-1:4318", "https://mini-1:4318", "http://", "grpc://mini-1:4317", "http://a/?b=c", "a b"] {
-            let error = resolve(said).unwrap_err().to_string();
-            assert!(error.contains(&format!("{said:?}: expected http://<host>:<port>")), "{error}");
+    fn an_address_that_is_not_http_is_refused() {
+        for given in ["mini-1:4318", "https://mini-1:4318", "http://", "grpc://mini-1:4317", "http://a/?b=c", "a b"] {
+            let error = resolve(given).unwrap_err().to_string();
+            assert!(error.contains(&format!("{given:?}: expected http://<host>:<port>")), "{error}");
         }
     }
 }

@@ -10,12 +10,12 @@ use schema::record::{DeviceKind, KvType};
 use schema::{ClusterName, StageName};
 
 use super::address::Host;
-use super::choices::{
-    ClusterChoices, ComputeChoices, GatewayChoices, GlobalChoices, MemberChoices, ModelChoices, StageChoices, Switch,
-    UpChoices, device_word,
-};
 use super::environment::Environment;
 use super::host;
+use super::options::{
+    ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, MemberOptions, ModelOptions, StageOptions, Switch,
+    UpOptions, device_word,
+};
 use super::secret::{SecretError, read_key};
 use crate::http::{AllowedHost, AllowedOrigin};
 use crate::models::Cache;
@@ -63,8 +63,8 @@ pub struct ClusterSettings {
     pub cluster: ClusterName,
     /// The store's endpoints, `http://<host>:<port>`. At least one.
     pub etcd: Vec<String>,
-    /// The cluster key with which a visitor checks members' proofs, if one was given.
-    pub visitor_key: Option<ClusterKey>,
+    /// The cluster key with which a client checks members' proofs, if one was given.
+    pub client_key: Option<ClusterKey>,
 }
 
 /// Settings of a process that takes part in a cluster.
@@ -85,16 +85,16 @@ pub struct ModelSettings {
     /// The model as it was given, before it is resolved. `None` for the cluster's model.
     pub model: Option<String>,
     /// Room for keys and values.
-    pub kv: KvWish,
+    pub kv: KvSize,
     /// Number format of keys and values.
     pub kv_type: KvType,
     /// Number of stages to wait for before the first placement.
     pub stages_min: u32,
 }
 
-/// The requested room for keys and values.
+/// The requested room for keys and values, in tokens or in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KvWish {
+pub enum KvSize {
     /// Room for this many tokens on every stage.
     Tokens(u32),
     /// This many bytes over all layers of the model.
@@ -267,37 +267,37 @@ pub enum SettingsError {
 // === impl settings ===
 
 impl ClusterSettings {
-    /// Resolves the settings, without the key of a visitor.
-    pub fn new(choices: ClusterChoices) -> Self {
-        let etcd = choices.etcd.map_or_else(|| vec![defaults::ETCD.to_owned()], super::EtcdUrls::into_vec);
-        Self { cluster: cluster_name(choices.cluster), etcd, visitor_key: None }
+    /// Resolves the settings, without the key of a client.
+    pub fn new(options: ClusterOptions) -> Self {
+        let etcd = options.etcd.map_or_else(|| vec![defaults::ETCD.to_owned()], super::EtcdUrls::into_vec);
+        Self { cluster: cluster_name(options.cluster), etcd, client_key: None }
     }
 
-    /// Resolves the settings of a visitor, who checks proofs with the key from the environment or from the key file of
-    /// the settings file.
+    /// Resolves the settings of a process that only reads or changes the store. It checks proofs with the key from the
+    /// environment or from the key file of the settings file.
     ///
     /// # Errors
     /// [`SettingsError`] if the key is unusable.
-    pub fn of_visitor(
-        choices: ClusterChoices,
-        member: &MemberChoices,
+    pub fn for_client(
+        options: ClusterOptions,
+        member: &MemberOptions,
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
-        let settings = Self::new(choices);
+        let settings = Self::new(options);
         let key = read_cluster_key(member, environment)?;
-        Ok(Self { visitor_key: key.map(|key| key.of_cluster(&settings.cluster)), ..settings })
+        Ok(Self { client_key: key.map(|key| key.of_cluster(&settings.cluster)), ..settings })
     }
 }
 
-fn cluster_name(said: Option<ClusterName>) -> ClusterName {
-    said.unwrap_or_else(|| defaults::CLUSTER.parse().expect("a constant name that is legal"))
+fn cluster_name(given: Option<ClusterName>) -> ClusterName {
+    given.unwrap_or_else(|| defaults::CLUSTER.parse().expect("a constant name that is legal"))
 }
 
 /// The cluster key. The key in the environment takes precedence over the key file.
-fn read_cluster_key(choices: &MemberChoices, environment: &Environment) -> Result<Option<ClusterKey>, SettingsError> {
+fn read_cluster_key(options: &MemberOptions, environment: &Environment) -> Result<Option<ClusterKey>, SettingsError> {
     Ok(match environment.cluster_key().map_err(SecretError::from)? {
         Some(key) => Some(key),
-        None => choices.cluster_key_file.as_deref().map(read_key).transpose()?,
+        None => options.cluster_key_file.as_deref().map(read_key).transpose()?,
     })
 }
 
@@ -306,15 +306,15 @@ impl MemberSettings {
     ///
     /// # Errors
     /// [`SettingsError`] if the key is unusable, or missing although `advertise` is not loopback.
-    pub fn new(choices: MemberChoices, environment: &Environment) -> Result<Self, SettingsError> {
-        let cluster_key = read_cluster_key(&choices, environment)?;
-        if let (Some(host), None) = (&choices.advertise, &cluster_key)
+    pub fn new(options: MemberOptions, environment: &Environment) -> Result<Self, SettingsError> {
+        let cluster_key = read_cluster_key(&options, environment)?;
+        if let (Some(host), None) = (&options.advertise, &cluster_key)
             && !host.is_loopback()
         {
             return Err(SettingsError::KeyMissing { host: host.to_string() });
         }
-        let ttl = range("lease_ttl_s", choices.lease_ttl_s.unwrap_or(defaults::LEASE_TTL_S), 2, 300)?;
-        Ok(Self { advertise: choices.advertise, cluster_key, lease_ttl: Duration::from_secs(ttl) })
+        let ttl = range("lease_ttl_s", options.lease_ttl_s.unwrap_or(defaults::LEASE_TTL_S), 2, 300)?;
+        Ok(Self { advertise: options.advertise, cluster_key, lease_ttl: Duration::from_secs(ttl) })
     }
 }
 
@@ -323,16 +323,16 @@ impl ModelSettings {
     ///
     /// # Errors
     /// [`SettingsError::Range`], and [`SettingsError::KvRoom`] if the room is given twice.
-    pub fn new(choices: ModelChoices, stages_min: u32) -> Result<Self, SettingsError> {
+    pub fn new(options: ModelOptions, stages_min: u32) -> Result<Self, SettingsError> {
         // A block of keys and values has 32 tokens.
         let tokens = |tokens| range("kv_tokens", tokens, 32, u64::from(KV_TOKENS_MAX));
-        let kv = match (choices.kv_tokens, choices.kv_memory) {
-            (None, Some(size)) => KvWish::Bytes(size.bytes()),
-            (said, None) => KvWish::Tokens(tokens(said.unwrap_or(defaults::KV_TOKENS))?),
+        let kv = match (options.kv_tokens, options.kv_memory) {
+            (None, Some(size)) => KvSize::Bytes(size.bytes()),
+            (given, None) => KvSize::Tokens(tokens(given.unwrap_or(defaults::KV_TOKENS))?),
             (Some(tokens), Some(size)) => return Err(SettingsError::KvRoom { tokens, bytes: size.bytes() }),
         };
-        let stages_min = range("stages_min", choices.stages_min.unwrap_or(stages_min), 1, 1024)?;
-        Ok(Self { model: choices.model, kv, kv_type: choices.kv_type.unwrap_or(defaults::KV_TYPE), stages_min })
+        let stages_min = range("stages_min", options.stages_min.unwrap_or(stages_min), 1, 1024)?;
+        Ok(Self { model: options.model, kv, kv_type: options.kv_type.unwrap_or(defaults::KV_TYPE), stages_min })
     }
 }
 
@@ -342,8 +342,8 @@ impl ComputeSettings {
     /// # Errors
     /// [`SettingsError`] for a device that is not built in, for a number out of its range, or if threads and spare
     /// cores are both given.
-    pub fn new(choices: &ComputeChoices, stages: u32) -> Result<Self, SettingsError> {
-        let device = choices.device.unwrap_or(DeviceKind::Cpu);
+    pub fn new(options: &ComputeOptions, stages: u32) -> Result<Self, SettingsError> {
+        let device = options.device.unwrap_or(DeviceKind::Cpu);
         let built_in = match device {
             DeviceKind::Cpu => true,
             DeviceKind::Metal => cfg!(feature = "metal"),
@@ -353,13 +353,13 @@ impl ComputeSettings {
             return Err(SettingsError::Device { found: device_word(device) });
         }
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let spare_cores = range("spare_cores", choices.spare_cores.unwrap_or(defaults::SPARE_CORES), 0, 1023)?;
-        let threads = match choices.threads {
+        let spare_cores = range("spare_cores", options.spare_cores.unwrap_or(defaults::SPARE_CORES), 0, 1023)?;
+        let threads = match options.threads {
             Some(threads) if spare_cores > 0 => return Err(SettingsError::Threads { threads, spare_cores }),
             Some(threads) => range("threads", threads, 1, 1024)? as usize,
             None => threads(processors, spare_cores as usize, stages as usize),
         };
-        Ok(Self { memory_budget_bytes: choices.memory.map(schema::ByteSize::bytes), device, threads })
+        Ok(Self { memory_budget_bytes: options.memory.map(schema::ByteSize::bytes), device, threads })
     }
 }
 
@@ -368,20 +368,20 @@ impl HttpSettings {
     ///
     /// # Errors
     /// [`SettingsError::Range`].
-    pub fn new(choices: &GatewayChoices) -> Result<Self, SettingsError> {
-        let listen = choices.listen.unwrap_or_else(|| constant(defaults::LISTEN));
+    pub fn new(options: &GatewayOptions) -> Result<Self, SettingsError> {
+        let listen = options.listen.unwrap_or_else(|| constant(defaults::LISTEN));
         if !listen.ip().is_loopback() {
-            tracing::warn!(%listen, "whoever reaches this address can use the model: there is no access control");
+            tracing::warn!(%listen, "clients that reach this address can use the model: there is no access control");
         }
-        let deadline = choices.request_deadline_s.unwrap_or(defaults::REQUEST_DEADLINE_S);
-        let tokens = choices.default_max_tokens.unwrap_or(defaults::DEFAULT_MAX_TOKENS);
+        let deadline = options.request_deadline_s.unwrap_or(defaults::REQUEST_DEADLINE_S);
+        let tokens = options.default_max_tokens.unwrap_or(defaults::DEFAULT_MAX_TOKENS);
         Ok(Self {
             listen,
             request_deadline: Duration::from_secs(range("request_deadline_s", deadline, 1, 86_400)?),
-            speculates: choices.speculation.unwrap_or(defaults::SPECULATION) == Switch::On,
+            speculates: options.speculation.unwrap_or(defaults::SPECULATION) == Switch::On,
             default_max_tokens: range("default_max_tokens", tokens, 1, u64::from(KV_TOKENS_MAX))?,
-            allowed_origins: choices.allow_origin.clone().unwrap_or_default(),
-            allowed_hosts: choices.allow_host.clone().unwrap_or_default(),
+            allowed_origins: options.allow_origin.clone().unwrap_or_default(),
+            allowed_hosts: options.allow_host.clone().unwrap_or_default(),
         })
     }
 }
@@ -392,10 +392,10 @@ impl StageSettings {
     /// # Errors
     /// [`SettingsError`] names the setting that is refused.
     pub fn new(
-        (cluster, member, model): (ClusterChoices, MemberChoices, ModelChoices),
-        compute: &ComputeChoices,
-        stage: StageChoices,
-        global: &GlobalChoices,
+        (cluster, member, model): (ClusterOptions, MemberOptions, ModelOptions),
+        compute: &ComputeOptions,
+        stage: StageOptions,
+        global: &GlobalOptions,
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
         Ok(Self {
@@ -416,9 +416,9 @@ impl GatewaySettings {
     /// # Errors
     /// [`SettingsError`] names the setting that is refused.
     pub fn new(
-        (cluster, member, model): (ClusterChoices, MemberChoices, ModelChoices),
-        gateway: &GatewayChoices,
-        global: &GlobalChoices,
+        (cluster, member, model): (ClusterOptions, MemberOptions, ModelOptions),
+        gateway: &GatewayOptions,
+        global: &GlobalOptions,
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
         Ok(Self {
@@ -437,11 +437,11 @@ impl UpSettings {
     /// # Errors
     /// [`SettingsError`] names the setting that is refused.
     pub fn new(
-        (cluster, member, model): (ClusterChoices, MemberChoices, ModelChoices),
-        compute: &ComputeChoices,
-        gateway: &GatewayChoices,
-        up: &UpChoices,
-        global: &GlobalChoices,
+        (cluster, member, model): (ClusterOptions, MemberOptions, ModelOptions),
+        compute: &ComputeOptions,
+        gateway: &GatewayOptions,
+        up: &UpOptions,
+        global: &GlobalOptions,
         config: Option<PathBuf>,
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
@@ -485,8 +485,8 @@ impl UpSettings {
         }
         flag("lease-ttl-s", self.member.lease_ttl.as_secs().to_string().into());
         match self.model.kv {
-            KvWish::Tokens(tokens) => flag("kv-tokens", tokens.to_string().into()),
-            KvWish::Bytes(bytes) => flag("kv-memory", format!("{bytes}B").into()),
+            KvSize::Tokens(tokens) => flag("kv-tokens", tokens.to_string().into()),
+            KvSize::Bytes(bytes) => flag("kv-memory", format!("{bytes}B").into()),
         }
         flag("kv-type", self.model.kv_type.word().into());
         flag("stages-min", self.model.stages_min.to_string().into());
@@ -524,7 +524,7 @@ fn constant(address: &str) -> SocketAddr {
 ///
 /// # Errors
 /// [`SettingsError::Cache`] if no setting and no environment variable gives the folder.
-pub(crate) fn cache(global: &GlobalChoices, environment: &Environment) -> Result<Cache, SettingsError> {
+pub(crate) fn cache(global: &GlobalOptions, environment: &Environment) -> Result<Cache, SettingsError> {
     let root = global.cache.clone().or_else(|| environment.cache.clone()).ok_or(SettingsError::Cache)?;
     Ok(Cache::new(root, environment.access.clone()))
 }
@@ -543,13 +543,13 @@ mod tests {
     }
 
     fn up(toml: &str) -> Result<UpSettings, SettingsError> {
-        let said = super::super::FileChoices::parse(toml).unwrap();
-        let shared = (said.cluster, said.member, said.model);
-        UpSettings::new(shared, &said.compute, &said.gateway, &said.up, &said.global, None, &environment())
+        let given = super::super::FileOptions::parse(toml).unwrap();
+        let shared = (given.cluster, given.member, given.model);
+        UpSettings::new(shared, &given.compute, &given.gateway, &given.up, &given.global, None, &environment())
     }
 
     #[test]
-    fn with_nothing_said_the_defaults_hold() {
+    fn settings_that_are_not_given_have_their_defaults() {
         let up = up("").unwrap();
         assert_eq!((up.etcd, up.stage_names.len(), up.model.stages_min), (None, 2, 2));
         assert_eq!(
@@ -559,7 +559,7 @@ mod tests {
         assert_eq!((up.member.lease_ttl.as_secs(), up.http.request_deadline.as_secs()), (5, 600));
         assert!(up.http.speculates && up.http.allowed_origins.is_empty() && up.http.allowed_hosts.is_empty());
         assert_eq!(up.http.default_max_tokens, 4096);
-        let cluster = ClusterSettings::new(ClusterChoices::default());
+        let cluster = ClusterSettings::new(ClusterOptions::default());
         assert_eq!((cluster.cluster.as_str(), cluster.etcd), ("home", vec!["http://127.0.0.1:2379".to_owned()]));
     }
 
@@ -580,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn spare_cores_are_left_by_all_stages_together_and_one_thread_always_computes() {
+    fn spare_cores_are_shared_by_all_stages_and_a_stage_has_at_least_one_thread() {
         for (processors, spare, stages, expected) in
             [(8, 0, 1, 8), (8, 1, 1, 7), (8, 2, 2, 3), (8, 1, 2, 3), (2, 1, 2, 1), (2, 2, 1, 1), (1, 9, 1, 1)]
         {
@@ -591,12 +591,12 @@ mod tests {
     }
 
     #[test]
-    fn room_for_keys_and_values_is_said_in_tokens_or_in_bytes_and_reaches_the_stages() {
-        let said = |toml: &str| up(toml).map(|up| (up.model.kv, up.model.kv_type));
-        assert_eq!(said("").unwrap(), (KvWish::Tokens(defaults::KV_TOKENS), KvType::F16));
+    fn room_for_keys_and_values_is_in_tokens_or_in_bytes_and_is_passed_to_the_stages() {
+        let given = |toml: &str| up(toml).map(|up| (up.model.kv, up.model.kv_type));
+        assert_eq!(given("").unwrap(), (KvSize::Tokens(defaults::KV_TOKENS), KvType::F16));
         let toml = "[model]\nkv_memory = \"2MiB\"\nkv_type = \"q8_0\"";
-        assert_eq!(said(toml).unwrap(), (KvWish::Bytes(2 << 20), KvType::Q8));
-        let error = said("[model]\nkv_memory = \"2MiB\"\nkv_tokens = 64").unwrap_err().to_string();
+        assert_eq!(given(toml).unwrap(), (KvSize::Bytes(2 << 20), KvType::Q8));
+        let error = given("[model]\nkv_memory = \"2MiB\"\nkv_tokens = 64").unwrap_err().to_string();
         assert_eq!(error, "kv_tokens is 64 and kv_memory is 2097152 bytes: expected at most one of them");
         let arguments = up(toml).unwrap().stage_arguments(&"a".parse().unwrap(), Path::new("m"), &[]);
         let after =
@@ -617,8 +617,8 @@ mod tests {
         assert!(matches!(up("[member]\nadvertise = \"mini-1\""), Err(SettingsError::KeyMissing { .. })));
         assert!(up("[member]\nadvertise = \"127.0.0.1\"").is_ok());
         let keyed = Environment { cluster_key: Some("ab".repeat(32)), ..environment() };
-        let choices = MemberChoices { advertise: Some("mini-1".parse().unwrap()), ..MemberChoices::default() };
-        assert!(MemberSettings::new(choices, &keyed).unwrap().cluster_key.is_some());
+        let options = MemberOptions { advertise: Some("mini-1".parse().unwrap()), ..MemberOptions::default() };
+        assert!(MemberSettings::new(options, &keyed).unwrap().cluster_key.is_some());
     }
 
     #[test]
@@ -637,20 +637,20 @@ mod tests {
     fn origins_and_hosts_that_are_allowed_are_lists_and_each_is_checked() {
         let http = up("[gateway]\nallow_origin = [\"https://Chat.example\", \"*\"]\nallow_host = [\"chat.example\"]");
         let http = http.unwrap().http;
-        assert_eq!(http.allowed_origins, [AllowedOrigin::Named("https://chat.example".into()), AllowedOrigin::Any]);
-        assert_eq!(http.allowed_hosts, [AllowedHost::Named("chat.example".into())]);
-        let error = super::super::FileChoices::parse("[gateway]\nallow_host = [\"chat.example:80\"]").unwrap_err();
+        assert_eq!(http.allowed_origins, ["https://chat.example".parse().unwrap(), AllowedOrigin::Any]);
+        assert_eq!(http.allowed_hosts, ["chat.example".parse::<AllowedHost>().unwrap()]);
+        let error = super::super::FileOptions::parse("[gateway]\nallow_host = [\"chat.example:80\"]").unwrap_err();
         assert!(error.contains("expected a host name without a port"), "{error}");
     }
 
     #[test]
     fn a_flag_comes_before_the_file() {
-        let flag = GatewayChoices { listen: Some(constant("127.0.0.1:1")), ..GatewayChoices::default() };
-        let file = GatewayChoices {
+        let flag = GatewayOptions { listen: Some(constant("127.0.0.1:1")), ..GatewayOptions::default() };
+        let file = GatewayOptions {
             listen: Some(constant("127.0.0.1:2")),
             request_deadline_s: Some(3),
             speculation: Some(Switch::Off),
-            ..GatewayChoices::default()
+            ..GatewayOptions::default()
         };
         let both = flag.or(file);
         assert_eq!((both.listen.map(|listen| listen.port()), both.request_deadline_s), (Some(1), Some(3)));

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_has_a_character_of_its_own_and_comes_back() {
+    fn every_byte_has_its_own_character_and_round_trips() {
         let mut seen = std::collections::HashSet::new();
         for (value, &character) in CHAR_OF_BYTE.iter().enumerate() {
             assert!(seen.insert(character));
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_space_is_spelled_as_the_vocabularies_spell_it() {
+    fn a_space_is_spelled_as_in_byte_level_vocabularies() {
         assert_eq!(spell(" the\n"), "ĠtheĊ");
         assert_eq!(bytes("ĠtheĊ").as_deref(), Some(" the\n".as_bytes()));
         assert_eq!(bytes("a b"), None);

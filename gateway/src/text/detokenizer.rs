@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_character_is_held_back_until_its_rest_arrives() {
+    fn an_incomplete_character_is_held_back_until_it_is_complete() {
         let mut detokenizer = Detokenizer::new(&tokenizer());
         assert_eq!(feed(&mut detokenizer, "é🙂x".as_bytes()), ["", "é", "", "", "", "🙂", "x"]);
         assert_eq!(detokenizer.finish(), "");
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_do_not_hold_up_what_follows() {
+    fn invalid_bytes_do_not_hold_back_later_text() {
         let mut detokenizer = Detokenizer::new(&tokenizer());
         assert_eq!(feed(&mut detokenizer, &[0xFF, b'a', 0xE2, b'b']), ["\u{FFFD}", "a", "", "\u{FFFD}b"]);
     }
@@ -120,7 +120,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_add_up_to_what_lossy_decoding_of_them_gives(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn any_bytes_add_up_to_their_lossy_decoding(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             let mut detokenizer = Detokenizer::new(&tokenizer());
             let mut joined = feed(&mut detokenizer, &bytes).concat();
             joined.push_str(&detokenizer.finish());

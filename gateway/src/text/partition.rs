@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_comes_of_nothing() {
+    fn empty_text_has_no_fragments() {
         assert_eq!(partition().cut("", &[]), []);
     }
 }

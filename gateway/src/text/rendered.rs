@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn beginnings_and_ends_that_a_neighbour_could_complete_are_marked() {
+    fn prefixes_and_suffixes_that_adjacent_text_could_complete_are_marked() {
         assert_eq!(control("write <|en "), "write <|e[n] ");
         assert_eq!(control(" d|> it"), " [d]|> it");
         assert_eq!(control("user"), "[user]");

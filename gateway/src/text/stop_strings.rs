@@ -72,20 +72,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn watch(stops: &[&str]) -> StopStrings {
+    fn stop_strings(stops: &[&str]) -> StopStrings {
         StopStrings::new(stops.iter().map(|stop| (*stop).to_owned()).collect())
     }
 
     fn run(stops: &[&str], pieces: &[&str]) -> (String, Option<String>) {
-        let mut watched = watch(stops);
+        let mut strings = stop_strings(stops);
         let mut text = String::new();
         let mut matched = None;
         for piece in pieces {
-            let stopped = watched.push(piece);
+            let stopped = strings.push(piece);
             text.push_str(&stopped.emit);
             matched = matched.or(stopped.matched);
         }
-        text.push_str(&watched.finish());
+        text.push_str(&strings.finish());
         (text, matched)
     }
 
@@ -96,27 +96,27 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looked_like_a_stop_string_is_given_out() {
-        let mut watched = watch(&["</s>"]);
-        assert_eq!(watched.push("a </"), Stopped { emit: "a ".to_owned(), matched: None });
-        assert_eq!(watched.push("b>"), Stopped { emit: "</b>".to_owned(), matched: None });
-        assert_eq!(watched.push("<"), Stopped::default());
-        assert_eq!(watched.finish(), "<");
+    fn a_partial_match_that_fails_is_returned() {
+        let mut strings = stop_strings(&["</s>"]);
+        assert_eq!(strings.push("a </"), Stopped { emit: "a ".to_owned(), matched: None });
+        assert_eq!(strings.push("b>"), Stopped { emit: "</b>".to_owned(), matched: None });
+        assert_eq!(strings.push("<"), Stopped::default());
+        assert_eq!(strings.finish(), "<");
     }
 
     #[test]
-    fn the_stop_string_that_is_complete_first_wins_and_then_the_longest() {
+    fn the_stop_string_that_ends_first_matches_and_then_the_longest() {
         assert_eq!(run(&["two", "one"], &["a one two"]).1.as_deref(), Some("one"));
         assert_eq!(run(&["abcd", "bc"], &["xabcd"]), ("xa".to_owned(), Some("bc".to_owned())));
         assert_eq!(run(&["c", "abc"], &["xabc"]), ("x".to_owned(), Some("abc".to_owned())));
     }
 
     #[test]
-    fn nothing_comes_out_after_a_match() {
-        let mut watched = watch(&["x"]);
-        assert_eq!(watched.push("axb").emit, "a");
-        assert_eq!(watched.push("c"), Stopped::default());
-        assert_eq!(watched.finish(), "");
+    fn no_text_is_returned_after_a_match() {
+        let mut strings = stop_strings(&["x"]);
+        assert_eq!(strings.push("axb").emit, "a");
+        assert_eq!(strings.push("c"), Stopped::default());
+        assert_eq!(strings.finish(), "");
     }
 
     #[test]
@@ -125,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn repeated_beginnings_do_not_confuse_the_watch() {
+    fn repeated_prefixes_do_not_hide_a_match() {
         assert_eq!(run(&["aab"], &["a", "a", "a", "b", "c"]), ("a".to_owned(), Some("aab".to_owned())));
         assert_eq!(run(&["éé"], &["xé", "é"]), ("x".to_owned(), Some("éé".to_owned())));
     }
 
     proptest! {
         #[test]
-        fn how_the_text_is_cut_changes_nothing(
+        fn the_result_does_not_depend_on_how_the_text_is_cut(
             text in "[abé]{0,24}",
             stops in proptest::collection::vec("[abé]{0,4}", 0..4),
             cuts in proptest::collection::vec(any::<bool>(), 24),

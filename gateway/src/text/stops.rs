@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn where_calls_and_returns_end_a_turn_the_end_of_a_message_does_not() {
+    fn with_call_and_return_tokens_the_end_of_a_message_does_not_end_a_turn() {
         let vocabulary = Vocabulary::new(VocabularyFields::bytes_and(&["<|end|>", "<|return|>", "<|call|>"])).unwrap();
         assert_eq!(vocabulary.stops(), [257, 258]);
     }

@@ -131,7 +131,7 @@ fn decodes_to_nothing_or_something_sane(bytes: &[u8]) -> Result<(), TestCaseErro
 
 proptest! {
     #[test]
-    fn what_was_encoded_is_what_is_decoded(frame in frame()) {
+    fn decoding_reverses_encoding(frame in frame()) {
         prop_assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
     }
 
@@ -153,7 +153,7 @@ proptest! {
     }
 
     #[test]
-    fn changed_bytes_never_panic_nor_get_over_the_bounds(
+    fn changed_bytes_never_panic_or_exceed_the_bounds(
         frame in frame(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
@@ -198,7 +198,7 @@ proptest! {
 // === bounds, one by one ===
 
 fn smallest_hop() -> Hop {
-    let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
+    let sampling = Sampling::GREEDY;
     let slice = Slice {
         sequence: SequenceId(1),
         attempt: Attempt(0),
@@ -271,7 +271,7 @@ fn each_field_over_its_bound_is_refused_by_name() {
 }
 
 #[test]
-fn what_is_no_frame_is_refused_before_it_is_looked_at() {
+fn bytes_without_the_identifier_are_refused_before_decoding() {
     assert_eq!(Frame::decode(b""), Err(FrameError::Identifier));
     assert_eq!(Frame::decode(b"GET / HTTP/1.1\r\n"), Err(FrameError::Identifier));
     let long = vec![0; HEADER_BYTES_MAX + 1];

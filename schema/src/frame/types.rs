@@ -137,3 +137,12 @@ pub enum Frame {
     /// A refusal for the gateway.
     Refusal(Refusal),
 }
+
+// === impl Sampling ===
+
+impl Sampling {
+    /// Takes the likeliest token.
+    pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
+    /// Draws by the model's own probabilities.
+    pub const PLAIN: Self = Self { temperature: 1.0, ..Self::GREEDY };
+}

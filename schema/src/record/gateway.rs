@@ -33,3 +33,22 @@ pub struct GatewayRecord {
     #[serde(default)]
     pub share: Share,
 }
+
+// === impl GatewayRecord ===
+
+impl GatewayRecord {
+    /// A gateway of this process on `host`, at `url`, that is not registered yet.
+    pub fn new(host: &str, url: String) -> Self {
+        Self {
+            endpoint: String::new(),
+            url,
+            host: host.to_owned(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            lease: String::new(),
+            proof: None,
+            trouble: None,
+            share: Share::EMPTY,
+        }
+    }
+}

@@ -80,6 +80,31 @@ impl ShardBytes {
 // === impl ModelRecord ===
 
 impl ModelRecord {
+    /// A llama model with layers of these sizes in bytes, for callers that set the other fields: nothing but the layers
+    /// takes memory, there is room for one token's keys and values, and one stage suffices.
+    pub fn new(name: &str, layer_bytes: Vec<u64>) -> Self {
+        Self {
+            name: name.to_owned(),
+            architecture: "llama".to_owned(),
+            fingerprint: Fingerprint("00".to_owned()),
+            layers: layer_bytes.len() as u32,
+            hidden: 1,
+            context_tokens: 1,
+            embedding_bytes: 0,
+            layer_bytes,
+            head_bytes: 0,
+            layer_multiplications: Vec::new(),
+            head_multiplications: 0,
+            layer_format: None,
+            head_format: None,
+            kv_bytes_per_token_layer: 0,
+            kv_tokens: 1,
+            kv_type: KvType::F16,
+            scratch_bytes: 0,
+            stages_min: 1,
+        }
+    }
+
     /// Room for keys and values that every stage must have.
     pub fn kv_room(&self) -> KvRoom {
         KvRoom { tokens: self.kv_tokens, kv_type: self.kv_type }
@@ -121,8 +146,8 @@ mod tests {
         let record: ModelRecord = serde_json::from_str(&old).unwrap();
         assert_eq!(record.kv_room(), KvRoom { tokens: 64, kv_type: KvType::F16 });
         let new = serde_json::to_value(&record).unwrap();
-        assert_eq!(new["kv_type"], "f16", "what is written says it");
-        let said = old.replace("\"stages_min\"", "\"kv_type\": \"q8_0\", \"stages_min\"");
-        assert_eq!(serde_json::from_str::<ModelRecord>(&said).unwrap().kv_type, KvType::Q8);
+        assert_eq!(new["kv_type"], "f16", "new records name the type");
+        let with_type = old.replace("\"stages_min\"", "\"kv_type\": \"q8_0\", \"stages_min\"");
+        assert_eq!(serde_json::from_str::<ModelRecord>(&with_type).unwrap().kv_type, KvType::Q8);
     }
 }

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_or_too_much_is_refused_with_what_can_be_said() {
+    fn an_empty_or_ambiguous_pin_is_refused_with_the_accepted_ones() {
         for text in [
             "{}",
             "[1,2]",

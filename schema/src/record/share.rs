@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_range_of_parts_is_refused() {
+    fn an_invalid_range_of_parts_is_refused() {
         for text in ["[[3,3]]", "[[5,2]]", "[[0,65]]", "[[0]]", "7"] {
             serde_json::from_str::<Share>(text).unwrap_err();
         }

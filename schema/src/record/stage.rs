@@ -138,6 +138,34 @@ pub struct MemoryUse {
     pub weights_resident_bytes: u64,
 }
 
+// === impl StageRecord ===
+
+impl StageRecord {
+    /// A stage of this process on `host` that has measured, joined and done nothing yet: one thread of its processor,
+    /// with `memory_bytes` of memory, all of which it may use.
+    pub fn new(host: &str, memory_bytes: u64) -> Self {
+        Self {
+            endpoint: String::new(),
+            host: host.to_owned(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            lease: String::new(),
+            proof: None,
+            device: DeviceKind::Cpu,
+            chip: String::new(),
+            threads: 1,
+            memory_total_bytes: memory_bytes,
+            memory_budget_bytes: memory_bytes,
+            speed: Speeds::new(),
+            link_us: 0,
+            leaving: false,
+            standby: Vec::new(),
+            trouble: None,
+            load: StageLoad::default(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

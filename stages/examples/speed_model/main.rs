@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use blocks::Random;
 use shape::{Shape, Tensor};
 use stages::format::Format;
-use stages::gguf::{GgufWriter, Source, WriteError};
+use stages::gguf::{GgufWriter, TensorSource, WriteError};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -70,5 +70,5 @@ fn add(file: GgufWriter, tensor: &Tensor, format: Format, seed: u64) -> Result<G
     }
     let (values, inputs) = (dims.iter().product::<u64>() as usize, dims[0] as usize);
     let stream = move |out: &mut dyn std::io::Write| blocks::write(format, values, inputs, &mut Random::new(seed), out);
-    file.tensor_from(name, dims, format, Source::Stream(Box::new(stream)))
+    file.tensor_from(name, dims, format, TensorSource::Stream(Box::new(stream)))
 }

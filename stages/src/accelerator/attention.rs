@@ -10,7 +10,7 @@ use crate::model::ModelConfig;
 /// Attention results of all rows, `[row][head × dimension]`, from their queries `[head][row][dimension]`, which are
 /// scaled. The rows' own keys and values are already in the cache.
 pub(super) fn attend(config: &ModelConfig, query: &Tensor, kv: &LayerKv, inputs: &TileInputs) -> Result<Tensor> {
-    let groups = inputs.groups.iter().map(|group| attend_together(config, query, kv, group));
+    let groups = inputs.groups.iter().map(|group| attend_group(config, query, kv, group));
     let groups = groups.collect::<Result<Vec<_>>>()?;
     let rows = if let [only] = groups.as_slice() { only.clone() } else { Tensor::cat(&groups, 0)? };
     match &inputs.order {
@@ -20,11 +20,11 @@ pub(super) fn attend(config: &ModelConfig, query: &Tensor, kv: &LayerKv, inputs:
 }
 
 /// Results of one group, in the order of its members.
-fn attend_together(config: &ModelConfig, query: &Tensor, kv: &LayerKv, group: &GroupInputs) -> Result<Tensor> {
+fn attend_group(config: &ModelConfig, query: &Tensor, kv: &LayerKv, group: &GroupInputs) -> Result<Tensor> {
     let (kv_heads, shared) = (config.kv_heads, config.group());
     let (members, rows) = (group.members, group.rows);
-    let query = match &group.which {
-        Some(which) => query.index_select(which, 1)?,
+    let query = match &group.row_indices {
+        Some(indices) => query.index_select(indices, 1)?,
         None => query.clone(),
     };
     // Query heads that share keys become rows of one product with them.

@@ -8,7 +8,7 @@ use super::support::{Storage, storage};
 use crate::model::ModelConfig;
 use crate::sampling::Sampler;
 use crate::shard::TOKENS;
-use crate::weights::Shard;
+use crate::weights::MappedShard;
 
 /// Rows computed together: enough that reading the weights once for all of them costs little compared with multiplying.
 /// Longer micro-batches take several passes.
@@ -45,7 +45,7 @@ pub(super) fn kv_blocks(kv_tokens: u32) -> usize {
 
 impl WeightsBytes {
     /// The bytes of `shard` on a device of this kind.
-    pub(super) fn of(shard: &Shard, device: DeviceKind) -> Self {
+    pub(super) fn of(shard: &MappedShard, device: DeviceKind) -> Self {
         let mut bytes = Self { device: shard.mapped_bytes(), host: 0 };
         for matrix in shard.matrices() {
             let stored_bytes = matrix.bytes().len() as u64;

@@ -3,7 +3,7 @@
 use candle_core::Device;
 use schema::record::DeviceKind;
 
-use crate::memory;
+use crate::{NotBuilt, memory};
 
 /// A device and its kind.
 #[derive(Debug, Clone)]
@@ -18,15 +18,8 @@ pub struct Hardware {
 #[derive(Debug, thiserror::Error)]
 pub enum HardwareError {
     /// This program was built without the device.
-    #[error(
-        "this baton was built without {device}: build it with `cargo build --release --features {device}`{place}, or use the device cpu"
-    )]
-    NotBuilt {
-        /// The device, and the feature that adds it.
-        device: &'static str,
-        /// Platform on which this works, if not everywhere.
-        place: &'static str,
-    },
+    #[error(transparent)]
+    NotBuilt(#[from] NotBuilt),
     /// The machine has no such device, or its driver does not work.
     #[error("cannot use the device {device}: {cause}; use the device cpu, or repair its driver")]
     Unavailable {
@@ -60,8 +53,7 @@ impl Hardware {
                 attempt("metal", || Device::new_metal(0))?
             }
             DeviceKind::Cuda if cfg!(feature = "cuda") => attempt("cuda", || Device::new_cuda(0))?,
-            DeviceKind::Metal => return Err(HardwareError::NotBuilt { device: "metal", place: " on a Mac" }),
-            DeviceKind::Cuda => return Err(HardwareError::NotBuilt { device: "cuda", place: "" }),
+            DeviceKind::Metal | DeviceKind::Cuda => return Err(NotBuilt::new(kind).into()),
         };
         Ok(Self { device, kind })
     }
@@ -149,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_processor_is_always_there_and_has_the_machines_memory() {
+    fn the_cpu_device_always_opens_and_has_the_machines_memory() {
         let hardware = Hardware::open(DeviceKind::Cpu).unwrap();
         assert_eq!(hardware.memory().total_bytes, memory::machine().memory_total_bytes);
     }

@@ -4,9 +4,9 @@
 use candle_core::{Device, Result, Tensor};
 use schema::frame::Slice;
 
-use super::plan::{Group, Member, Tile};
+use super::plan::{AttentionGroup, GroupMember, TilePlan};
 use crate::model::{ModelConfig, Rope};
-use crate::shard::{Row, TOKENS};
+use crate::shard::{TOKENS, TileRow};
 
 /// One tile's inputs.
 #[derive(Debug)]
@@ -28,12 +28,12 @@ pub(super) struct TileInputs {
 /// One group's inputs.
 #[derive(Debug)]
 pub(super) struct GroupInputs {
-    /// Number of stretches.
+    /// Number of runs.
     pub(super) members: usize,
-    /// Rows of each stretch.
+    /// Rows of each run.
     pub(super) rows: usize,
     /// Indices of the group's rows in the tile. `None` for all rows in order.
-    pub(super) which: Option<Tensor>,
+    pub(super) row_indices: Option<Tensor>,
     /// Blocks that the members attend to, member after member.
     pub(super) blocks: Tensor,
     /// Added to scores: zero if the row attends to the token, else minus infinity. Shape `[1][member][1][row][token]`.
@@ -45,7 +45,7 @@ pub(super) struct GroupInputs {
 impl TileInputs {
     /// Makes the inputs of `tile` and sends them to `device`.
     pub(super) fn new(
-        tile: &Tile,
+        tile: &TilePlan,
         slices: &[Slice],
         config: &ModelConfig,
         rope: &Rope,
@@ -59,7 +59,7 @@ impl TileInputs {
         let key_slots = slots_of(config.key)?;
         let value_slots = if config.value == config.key { key_slots.clone() } else { slots_of(config.value)? };
 
-        let order: Vec<u32> = tile.groups.iter().flat_map(Group::tile_rows).collect();
+        let order: Vec<u32> = tile.groups.iter().flat_map(AttentionGroup::tile_rows).collect();
         let in_order = order.is_sorted();
         let single = in_order && tile.groups.len() == 1;
         let group = |group| GroupInputs::new(group, slices, config.window_tokens, single, device);
@@ -72,54 +72,52 @@ impl TileInputs {
 // === impl GroupInputs ===
 
 impl GroupInputs {
-    fn new(group: &Group, slices: &[Slice], window: u32, all: bool, device: &Device) -> Result<Self> {
+    fn new(group: &AttentionGroup, slices: &[Slice], window: u32, all: bool, device: &Device) -> Result<Self> {
         let (members, rows, tokens) = (group.members.len(), group.rows, group.blocks * TOKENS);
-        let which: Vec<u32> = group.tile_rows().collect();
-        let which = if all { None } else { Some(Tensor::new(which, device)?) };
+        let row_indices: Vec<u32> = group.tile_rows().collect();
+        let row_indices = if all { None } else { Some(Tensor::new(row_indices, device)?) };
         let blocks: Vec<u32> = group.members.iter().flat_map(|member| table(member, group.blocks, slices)).collect();
         let mut mask = Vec::with_capacity(members * rows * tokens);
         for member in &group.members {
             for row in 0..rows as u32 {
                 mask.extend(
-                    visible(member, row, window, tokens).map(|seen| if seen { 0.0 } else { f32::NEG_INFINITY }),
+                    visible(member, row, window, tokens).map(|visible| if visible { 0.0 } else { f32::NEG_INFINITY }),
                 );
             }
         }
         let mask = Tensor::from_vec(mask, (1, members, 1, rows, tokens), device)?;
-        Ok(Self { members, rows, which, blocks: Tensor::new(blocks, device)?, mask })
+        Ok(Self { members, rows, row_indices, blocks: Tensor::new(blocks, device)?, mask })
     }
 }
 
-// === impl Group ===
+// === impl AttentionGroup ===
 
-impl Group {
+impl AttentionGroup {
     /// Rows of the tile that belong to the group, member after member.
     fn tile_rows(&self) -> impl Iterator<Item = u32> {
-        self.members
-            .iter()
-            .flat_map(|Member { stretch, .. }| stretch.start as u32..(stretch.start + stretch.rows) as u32)
+        self.members.iter().flat_map(|GroupMember { run, .. }| run.start as u32..(run.start + run.rows) as u32)
     }
 }
 
 /// Blocks that `member` attends to, padded to `count` with block 0, which the mask hides.
-fn table<'a>(member: &Member, count: usize, slices: &'a [Slice]) -> impl Iterator<Item = u32> + use<'a> {
-    let own = &slices[member.stretch.slice].blocks[member.first_block..member.first_block + member.blocks];
+fn table<'a>(member: &GroupMember, count: usize, slices: &'a [Slice]) -> impl Iterator<Item = u32> + use<'a> {
+    let own = &slices[member.run.slice].blocks[member.first_block..member.first_block + member.blocks];
     own.iter().copied().chain(std::iter::repeat_n(0, count - member.blocks))
 }
 
 /// For each of the `tokens` tokens from the member's first block on: true if row `row` of the member attends to it.
-fn visible(member: &Member, row: u32, window: u32, tokens: usize) -> impl Iterator<Item = bool> + use<> {
-    let position = member.stretch.position + row;
+fn visible(member: &GroupMember, row: u32, window: u32, tokens: usize) -> impl Iterator<Item = bool> + use<> {
+    let position = member.run.position + row;
     let first = (member.first_block * TOKENS) as u32;
     (first..first + tokens as u32).map(move |token| token <= position && position - token < window)
 }
 
 /// Cosines and sines of every row and pair, computed in double precision.
-fn angles(rows: &[Row], rope: &Rope) -> [Vec<f32>; 2] {
-    let of = |turn: fn(f64) -> f64| {
-        let row = |row: &Row| {
+fn angles(rows: &[TileRow], rope: &Rope) -> [Vec<f32>; 2] {
+    let of = |function: fn(f64) -> f64| {
+        let row = |row: &TileRow| {
             let position = f64::from(row.position);
-            rope.frequencies().iter().map(move |frequency| turn(position * frequency) as f32)
+            rope.frequencies().iter().map(move |frequency| function(position * frequency) as f32)
         };
         rows.iter().flat_map(row).collect()
     };
@@ -128,31 +126,31 @@ fn angles(rows: &[Row], rope: &Rope) -> [Vec<f32>; 2] {
 
 /// Index of each number in `order`, a permutation.
 fn inverse(order: &[u32]) -> Vec<u32> {
-    let mut places = vec![0; order.len()];
-    for (place, row) in (0..).zip(order) {
-        places[*row as usize] = place;
+    let mut positions = vec![0; order.len()];
+    for (index, row) in (0..).zip(order) {
+        positions[*row as usize] = index;
     }
-    places
+    positions
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::Stretch;
+    use crate::shard::RowRun;
 
     #[test]
-    fn a_row_sees_itself_and_what_its_window_holds() {
-        let stretch = Stretch { slice: 0, start: 0, rows: 2, position: 40 };
-        let member = Member { stretch, first_block: 1, blocks: 1 };
-        let seen = |row, window| -> Vec<usize> {
+    fn a_row_attends_to_itself_and_its_window() {
+        let run = RowRun { slice: 0, start: 0, rows: 2, position: 40 };
+        let member = GroupMember { run, first_block: 1, blocks: 1 };
+        let attended = |row, window| -> Vec<usize> {
             visible(&member, row, window, TOKENS)
                 .enumerate()
-                .filter(|(_, seen)| *seen)
+                .filter(|(_, visible)| *visible)
                 .map(|(token, _)| token)
                 .collect()
         };
-        assert_eq!(seen(0, u32::MAX), (0..=8).collect::<Vec<_>>());
-        assert_eq!(seen(1, 3), [7, 8, 9]);
+        assert_eq!(attended(0, u32::MAX), (0..=8).collect::<Vec<_>>());
+        assert_eq!(attended(1, 3), [7, 8, 9]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::shard::TOKENS;
 
 /// Stored type of keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KvNumbers {
+pub enum KvDtype {
     /// Half precision, as in the CPU runner. Stages use this.
     Half,
     /// Single precision, to measure the cost of half precision.
@@ -38,7 +38,7 @@ impl KvCache {
     /// Allocates `blocks` blocks in each of `layers` layers, all zero.
     pub(super) fn new(
         config: &ModelConfig,
-        numbers: KvNumbers,
+        dtype: KvDtype,
         layers: usize,
         blocks: usize,
         device: &Device,
@@ -48,9 +48,9 @@ impl KvCache {
         let zeros = |width: usize| {
             let shape = (config.kv_heads, blocks * TOKENS, width);
             let count = config.kv_heads * blocks * TOKENS * width;
-            match numbers {
-                KvNumbers::Half => Tensor::from_vec(vec![half::f16::ZERO; count], shape, device),
-                KvNumbers::Float => Tensor::from_vec(vec![0.0_f32; count], shape, device),
+            match dtype {
+                KvDtype::Half => Tensor::from_vec(vec![half::f16::ZERO; count], shape, device),
+                KvDtype::Float => Tensor::from_vec(vec![0.0_f32; count], shape, device),
             }
         };
         let layer = |_| Ok(LayerKv { keys: zeros(config.key)?, values: zeros(config.value)? });
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_to_a_slot_is_gathered_with_its_block_and_cleared_with_it() {
+    fn a_slots_keys_are_gathered_and_cleared_with_its_block() {
         let cache = Tensor::zeros((2, 4 * TOKENS, 3), DType::F16, &Device::Cpu).unwrap();
         let layer = LayerKv { keys: cache.clone(), values: cache };
         let key = Tensor::new(&[[[1.0_f32, 2.0, 3.0]], [[4.0, 5.0, 6.0]]], &Device::Cpu).unwrap();

@@ -61,17 +61,17 @@ impl Step<'_> {
 
     /// Rotates heads by their rows' positions.
     fn apply_rope(&self, heads: &Tensor) -> Result<Tensor> {
-        let (turned, width) = (2 * self.config.rope_pairs(), heads.dim(2)?);
+        let (rotated, width) = (2 * self.config.rope_pairs(), heads.dim(2)?);
         let TileInputs { cosines, sines, .. } = self.inputs;
         let rotate = |part: &Tensor| match self.rope_style {
             RopeStyle::Adjacent => rope_i(&part.unsqueeze(0)?, cosines, sines)?.squeeze(0),
             RopeStyle::Halves => rope(&part.unsqueeze(0)?, cosines, sines)?.squeeze(0),
         };
-        if turned == width {
+        if rotated == width {
             return rotate(heads);
         }
-        let part = rotate(&heads.narrow(2, 0, turned)?.contiguous()?)?;
-        Tensor::cat(&[&part, &heads.narrow(2, turned, width - turned)?], 2)
+        let part = rotate(&heads.narrow(2, 0, rotated)?.contiguous()?)?;
+        Tensor::cat(&[&part, &heads.narrow(2, rotated, width - rotated)?], 2)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use engine::runner::{LoadError, LoadedShard, Loader};
 use schema::LayerRange;
-use schema::record::{KvRoom, KvType, MemoryUse, Speeds, StageLoad, StageRecord};
+use schema::record::{KvRoom, KvType, MemoryUse, StageRecord};
 
 use super::bounds::{self, WeightsBytes};
 use super::hardware::Hardware;
@@ -10,7 +10,7 @@ use super::runner::CandleRunner;
 use super::support;
 use crate::loader::chain;
 use crate::memory;
-use crate::model::{ModelConfig, ModelError};
+use crate::model::{ModelConfig, UnsupportedModel};
 use crate::shard::RunnerSetup;
 use crate::weights::ModelFile;
 
@@ -31,14 +31,14 @@ impl CandleLoader {
     /// `threads` is only announced in the stage's record, because candle itself decides how many threads feed a device.
     ///
     /// # Errors
-    /// [`ModelError`] if the model is not supported, its tensors do not match its metadata, or the device does not
-    /// compute the format of one. Nothing is mapped before these checks.
+    /// [`UnsupportedModel`] if the model is not supported, its tensors do not match its metadata, or the device does
+    /// not compute the format of one. Nothing is mapped before these checks.
     pub fn new(
         file: ModelFile,
         hardware: Hardware,
         threads: usize,
         budget_bytes: Option<u64>,
-    ) -> Result<Self, ModelError> {
+    ) -> Result<Self, UnsupportedModel> {
         let config = ModelConfig::read(file.header())?;
         config.check_tensors(file.header())?;
         support::check(&file, hardware.kind)?;
@@ -89,23 +89,11 @@ impl Loader for CandleLoader {
     fn describe(&self) -> StageRecord {
         let device = self.hardware.memory();
         StageRecord {
-            endpoint: String::new(),
-            host: memory::machine().host,
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            lease: String::new(),
-            proof: None,
             device: self.hardware.kind,
             chip: self.hardware.chip(),
             threads: self.threads as u32,
             memory_total_bytes: device.total_bytes,
-            memory_budget_bytes: self.budget_bytes.unwrap_or(device.available_bytes),
-            speed: Speeds::new(),
-            link_us: 0,
-            leaving: false,
-            standby: Vec::new(),
-            trouble: None,
-            load: StageLoad::default(),
+            ..StageRecord::new(&memory::machine().host, self.budget_bytes.unwrap_or(device.available_bytes))
         }
     }
 

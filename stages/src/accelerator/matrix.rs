@@ -13,35 +13,35 @@ use crate::weights;
 
 /// A matrix to multiply rows of activations with.
 #[derive(Debug)]
-pub(super) enum Matrix {
+pub(super) enum DeviceMatrix {
     /// Multiplied as stored, with activations in 32 bits.
-    Stored(QMatMul),
+    Quantised(QMatMul),
     /// A plain tensor, `[out][in]`. Activations are converted to its type for the product.
-    Plain(Tensor),
+    Dense(Tensor),
 }
 
-// === impl Matrix ===
+// === impl DeviceMatrix ===
 
-impl Matrix {
+impl DeviceMatrix {
     /// Copies a mapped tensor to the device.
     pub(super) fn upload(tensor: &weights::Tensor, hardware: &Hardware) -> Result<Self> {
         let (shape, device, format) = ((tensor.rows(), tensor.cols()), &hardware.device, tensor.format());
         match storage(hardware.kind, format).map_err(candle_core::Error::msg)? {
             Storage::Quantised => {
-                let blocks = QStorage::from_data(tensor.bytes().into(), device, stored(format))?;
+                let blocks = QStorage::from_data(tensor.bytes().into(), device, ggml_dtype(format))?;
                 // Built by hand, because the constructor expands 16-bit floats to 32 bits.
-                Ok(Self::Stored(QMatMul::QTensor(Arc::new(QTensor::new(blocks, shape)?))))
+                Ok(Self::Quantised(QMatMul::QTensor(Arc::new(QTensor::new(blocks, shape)?))))
             }
             Storage::Dense => {
-                let dense = Tensor::from_raw_buffer(tensor.bytes(), dense(format)?, &[shape.0, shape.1], device)?;
-                Ok(Self::Plain(dense))
+                let dense = Tensor::from_raw_buffer(tensor.bytes(), dense_dtype(format)?, &[shape.0, shape.1], device)?;
+                Ok(Self::Dense(dense))
             }
             Storage::Dequantised => {
                 let mut values = vec![0.0; shape.0 * shape.1];
                 dequantise_block_bytes(format, tensor.bytes(), &mut values);
                 // Copied from the host in one piece, because candle's own Metal allocator rounds its buffers up to a
                 // power of two.
-                Ok(Self::Plain(Tensor::from_vec(values, shape, device)?))
+                Ok(Self::Dense(Tensor::from_vec(values, shape, device)?))
             }
         }
     }
@@ -49,14 +49,14 @@ impl Matrix {
     /// Multiplies `rows × in` activations to `rows × out`, both in 32 bits.
     pub(super) fn multiply(&self, rows: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Stored(matrix) => matrix.forward(rows),
-            Self::Plain(matrix) => rows.to_dtype(matrix.dtype())?.matmul(&matrix.t()?)?.to_dtype(DType::F32),
+            Self::Quantised(matrix) => matrix.forward(rows),
+            Self::Dense(matrix) => rows.to_dtype(matrix.dtype())?.matmul(&matrix.t()?)?.to_dtype(DType::F32),
         }
     }
 }
 
 /// Type of a dense matrix that has the file's own bytes.
-fn dense(format: Format) -> Result<DType> {
+fn dense_dtype(format: Format) -> Result<DType> {
     match format {
         Format::F32 => Ok(DType::F32),
         Format::F16 => Ok(DType::F16),
@@ -66,7 +66,7 @@ fn dense(format: Format) -> Result<DType> {
 }
 
 /// Candle's name of a format.
-fn stored(format: Format) -> GgmlDType {
+fn ggml_dtype(format: Format) -> GgmlDType {
     match format {
         Format::F32 => GgmlDType::F32,
         Format::F16 => GgmlDType::F16,
@@ -89,9 +89,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_as_long_to_candle_as_to_the_kernels_here() {
+    fn candle_and_the_kernels_agree_on_block_sizes() {
         for format in Format::ALL {
-            let theirs = stored(format);
+            let theirs = ggml_dtype(format);
             let found = (theirs.block_size(), theirs.type_size());
             assert_eq!(found, (format.block_values(), format.block_bytes()), "{}", format.name());
         }

@@ -23,7 +23,7 @@ mod support;
 mod weights;
 
 pub use hardware::{Hardware, HardwareError};
-pub use kv::KvNumbers;
+pub use kv::KvDtype;
 pub use loader::CandleLoader;
 pub use runner::CandleRunner;
 

@@ -7,14 +7,14 @@ use engine::runner::{Output, Runner, RunnerError, Work};
 use super::bounds::{self, HEAD_ROWS_MAX, ROWS_MAX};
 use super::hardware::{Hardware, in_pool};
 use super::inputs::TileInputs;
-use super::kv::{KvCache, KvNumbers};
+use super::kv::{KvCache, KvDtype};
 use super::layer::Step;
-use super::plan::{Looks, Tile};
-use super::weights::{Head, ShardWeights};
+use super::plan::{AttentionLimits, TilePlan};
+use super::weights::{OutputHead, ShardWeights};
 use crate::loader::chain;
 use crate::model::ModelConfig;
 use crate::sampling::Sampler;
-use crate::shard::{Accepted, Outcome, RunnerSetup, SetupError, chosen, no_head};
+use crate::shard::{Outcome, RunnerSetup, SetupError, WorkBounds, chosen, no_output_head};
 
 /// Runs a shard on a candle device.
 #[derive(Debug)]
@@ -41,20 +41,20 @@ impl CandleRunner {
     /// # Errors
     /// [`SetupError`] if the file lacks something or the device has no room.
     pub fn new(setup: RunnerSetup, hardware: &Hardware) -> Result<Self, SetupError> {
-        Self::keeping(KvNumbers::Half, setup, hardware)
+        Self::with_kv_dtype(KvDtype::Half, setup, hardware)
     }
 
-    /// As [`Self::new`], with keys and values kept as `kv_numbers`.
+    /// As [`Self::new`], with keys and values kept as `kv_dtype`.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn keeping(kv_numbers: KvNumbers, setup: RunnerSetup, hardware: &Hardware) -> Result<Self, SetupError> {
+    pub fn with_kv_dtype(kv_dtype: KvDtype, setup: RunnerSetup, hardware: &Hardware) -> Result<Self, SetupError> {
         let RunnerSetup { config, shard, room } = setup;
         let (weights, device) = (ShardWeights::upload(&config, &shard, hardware)?, hardware.device.clone());
         let blocks = bounds::kv_blocks(room.tokens);
-        let kv = KvCache::new(&config, kv_numbers, weights.layers.len(), blocks, &device)?;
+        let kv = KvCache::new(&config, kv_dtype, weights.layers.len(), blocks, &device)?;
         device.synchronize()?;
-        let sampler = weights.head.is_some().then(|| Sampler::new(config.vocabulary));
+        let sampler = weights.output_head.is_some().then(|| Sampler::new(config.vocabulary));
         Ok(Self { config, device, weights, kv, sampler })
     }
 
@@ -69,21 +69,21 @@ impl CandleRunner {
     /// [`RunnerError::Work`] if the work does not fit, or the shard is not the last.
     pub fn logits(&mut self, work: &Work<'_>) -> Result<Vec<f32>, RunnerError> {
         let mut outcome = Outcome::Logits(Vec::new());
-        if self.weights.head.is_none() {
-            return Err(no_head());
+        if self.weights.output_head.is_none() {
+            return Err(no_output_head());
         }
         self.run(work, &mut outcome)?;
         outcome.logits()
     }
 
-    fn accepted(&self) -> Accepted {
-        let (first, last) = (self.weights.embedding.is_some(), self.weights.head.is_some());
-        Accepted::new(&self.config, first, last, self.kv_blocks())
+    fn work_bounds(&self) -> WorkBounds {
+        let (first, last) = (self.weights.embedding.is_some(), self.weights.output_head.is_some());
+        WorkBounds::new(&self.config, first, last, self.kv_blocks())
     }
 
     /// Runs the work tile by tile and appends its result to `into`.
     fn run(&mut self, work: &Work<'_>, into: &mut Outcome) -> Result<(), RunnerError> {
-        let rows = self.accepted().check(work)?;
+        let rows = self.work_bounds().check(work)?;
         for from in (0..rows).step_by(ROWS_MAX) {
             in_pool(|| self.tile(work, from, into)).map_err(|error| self.failed(work, error))?;
         }
@@ -91,18 +91,18 @@ impl CandleRunner {
     }
 
     fn tile(&mut self, work: &Work<'_>, from: usize, into: &mut Outcome) -> Result<(), StepError> {
-        let looks = Looks { heads: self.config.heads, window: self.config.window_tokens };
-        let tile = Tile::new(work.slices, from, ROWS_MAX, looks);
+        let limits = AttentionLimits { heads: self.config.heads, window: self.config.window_tokens };
+        let tile = TilePlan::new(work.slices, from, ROWS_MAX, limits);
         let inputs = TileInputs::new(&tile, work.slices, &self.config, &self.weights.rope, &self.device)?;
         let step = Step { config: &self.config, inputs: &inputs, rope_style: self.weights.rope.rope_style() };
-        let mut rows = self.begin(work, &tile, from)?;
+        let mut rows = self.input_rows(work, &tile, from)?;
         for (index, layer) in self.weights.layers.iter().enumerate() {
             rows = step.layer(&rows, layer, self.kv.layer(index))?;
         }
         match into {
             Outcome::Activations(values) => {
                 let found = rows.flatten_all()?.to_vec1()?;
-                numbers(&found)?;
+                check_finite(&found)?;
                 values.extend(found);
                 Ok(())
             }
@@ -111,7 +111,7 @@ impl CandleRunner {
     }
 
     /// The tile's input rows, on the device.
-    fn begin(&self, work: &Work<'_>, tile: &Tile, from: usize) -> Result<Tensor, StepError> {
+    fn input_rows(&self, work: &Work<'_>, tile: &TilePlan, from: usize) -> Result<Tensor, StepError> {
         let (rows, hidden) = (tile.rows.len(), self.config.hidden);
         let Some(embedding) = &self.weights.embedding else {
             let values = &work.activations[from * hidden..][..rows * hidden];
@@ -126,30 +126,31 @@ impl CandleRunner {
     }
 
     /// Appends the tokens or logits that the tile's rows need to `into`.
-    fn finish(&mut self, work: &Work<'_>, tile: &Tile, rows: &Tensor, into: &mut Outcome) -> Result<(), StepError> {
-        let Self { weights: ShardWeights { head: Some(head), .. }, sampler: Some(sampler), config, .. } = self else {
+    fn finish(&mut self, work: &Work<'_>, tile: &TilePlan, rows: &Tensor, into: &mut Outcome) -> Result<(), StepError> {
+        let Self { weights: ShardWeights { output_head: Some(head), .. }, sampler: Some(sampler), config, .. } = self
+        else {
             return Ok(());
         };
-        let wants = |index: &u32| tile.rows[*index as usize].wants_logits(work.slices);
-        let wanted: Vec<u32> = (0..tile.rows.len() as u32).filter(wants).collect();
+        let needs_logits = |index: &u32| tile.rows[*index as usize].needs_logits(work.slices);
+        let logit_rows: Vec<u32> = (0..tile.rows.len() as u32).filter(needs_logits).collect();
         // Rows that need no logits have written keys and values too, which must also be finite.
         let sums = rows.sum(1)?;
-        if wanted.is_empty() {
-            return Ok(numbers(&sums.to_vec1()?)?);
+        if logit_rows.is_empty() {
+            return Ok(check_finite(&sums.to_vec1()?)?);
         }
-        for (index, wanted) in wanted.chunks(HEAD_ROWS_MAX).enumerate() {
-            let logits = logits(config, head, rows, wanted)?;
+        for (index, logit_rows) in logit_rows.chunks(HEAD_ROWS_MAX).enumerate() {
+            let logits = logits(config, head, rows, logit_rows)?;
             // The sums are fetched together with the first logits, so that a tile waits for the device once.
             let found: Vec<f32> = match index {
                 0 => Tensor::cat(&[&logits, &sums], 0)?.to_vec1()?,
                 _ => logits.to_vec1()?,
             };
-            let (logits, sums) = found.split_at(wanted.len() * config.vocabulary);
-            numbers(sums)?;
+            let (logits, sums) = found.split_at(logit_rows.len() * config.vocabulary);
+            check_finite(sums)?;
             match into {
                 Outcome::Logits(all) => all.extend(logits),
                 Outcome::Tokens(all) => {
-                    for (row, logits) in wanted.iter().zip(logits.chunks_exact(config.vocabulary)) {
+                    for (row, logits) in logit_rows.iter().zip(logits.chunks_exact(config.vocabulary)) {
                         let row = &tile.rows[*row as usize];
                         let slice = &work.slices[row.slice];
                         let choice = sampler.choose(logits, &slice.sampling, row.position + 1);
@@ -178,21 +179,21 @@ impl CandleRunner {
 
 impl Runner for CandleRunner {
     fn step(&mut self, work: Work<'_>) -> Result<Output, RunnerError> {
-        let mut outcome = Outcome::of_step(self.weights.head.is_some());
+        let mut outcome = Outcome::of_step(self.weights.output_head.is_some());
         self.run(&work, &mut outcome)?;
         outcome.output()
     }
 }
 
 /// The logits of some rows, one row after the other.
-fn logits(config: &ModelConfig, head: &Head, rows: &Tensor, which: &[u32]) -> candle_core::Result<Tensor> {
-    let rows = rows.index_select(&Tensor::new(which, rows.device())?, 0)?;
+fn logits(config: &ModelConfig, head: &OutputHead, rows: &Tensor, row_indices: &[u32]) -> candle_core::Result<Tensor> {
+    let rows = rows.index_select(&Tensor::new(row_indices, rows.device())?, 0)?;
     let input = rms_norm(&rows, &head.norm, config.norm_epsilon)?;
     head.output.multiply(&input)?.flatten_all()
 }
 
 /// Refuses values that are not finite.
-fn numbers(values: &[f32]) -> Result<(), RunnerError> {
+fn check_finite(values: &[f32]) -> Result<(), RunnerError> {
     match values.iter().find(|value| !value.is_finite()) {
         Some(found) => Err(RunnerError::Device(format!("a row has the value {found}: expected finite numbers"))),
         None => Ok(()),

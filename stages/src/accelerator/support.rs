@@ -4,7 +4,7 @@
 use schema::record::DeviceKind;
 
 use crate::format::Format;
-use crate::model::ModelError;
+use crate::model::UnsupportedModel;
 use crate::weights::ModelFile;
 
 /// Form of a matrix on its device. It decides which kernels multiply with the matrix.
@@ -19,7 +19,7 @@ pub(super) enum Storage {
 }
 
 /// Reason why a device does not compute a format.
-type Fault = &'static str;
+type UnsupportedReason = &'static str;
 
 /// Form of a format's matrices on a device. For Metal it follows from the sources of candle 0.11.1, whose kernels were
 /// run one by one on a machine other than a Mac:
@@ -28,7 +28,7 @@ type Fault = &'static str;
 /// - BF16: for one row the same function requests `kernel_mul_mv_bf16_f32`, which `quantized.metal` does not define.
 /// - Q2_K: the same function starts a group of threads for every 4 outputs, and `kernel_mul_mv_q2_K_f32` writes 8 with
 ///   each.
-pub(super) fn storage(device: DeviceKind, format: Format) -> Result<Storage, Fault> {
+pub(super) fn storage(device: DeviceKind, format: Format) -> Result<Storage, UnsupportedReason> {
     match (device, format) {
         (_, Format::F32) => Ok(Storage::Dense),
         // On CUDA, candle has only the dense products for these formats.
@@ -42,20 +42,20 @@ pub(super) fn storage(device: DeviceKind, format: Format) -> Result<Storage, Fau
 /// Checks that `device` computes the format of every matrix of `file` that tokens are multiplied with.
 ///
 /// # Errors
-/// [`ModelError::Tensor`] names the first matrix whose format it does not compute, the fault, and the formats that
-/// would have been accepted.
-pub(super) fn check(file: &ModelFile, device: DeviceKind) -> Result<(), ModelError> {
+/// [`UnsupportedModel::Tensor`] names the first matrix whose format it does not compute, the fault, and the formats
+/// that would have been accepted.
+pub(super) fn check(file: &ModelFile, device: DeviceKind) -> Result<(), UnsupportedModel> {
     for tensor in file.matrices() {
         if let Err(fault) = storage(device, tensor.format) {
             let (name, found) = (tensor.name.clone(), format!("{}: {fault}", tensor.format.name()));
-            return Err(ModelError::Tensor { name, expected: accepted(device), found });
+            return Err(UnsupportedModel::Tensor { name, expected: supported_formats(device), found });
         }
     }
     Ok(())
 }
 
 /// Names the formats that `device` computes, and a device that computes all.
-fn accepted(device: DeviceKind) -> String {
+fn supported_formats(device: DeviceKind) -> String {
     let formats = Format::ALL.into_iter().filter(|format| storage(device, *format).is_ok());
     let names = formats.map(Format::name).collect::<Vec<_>>().join(", ");
     let device = format!("{device:?}").to_lowercase();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn no_16_bit_matrix_meets_a_quantised_kernel_on_a_gpu() {
+    fn no_16_bit_matrix_uses_a_quantised_kernel_on_a_gpu() {
         for device in [DeviceKind::Metal, DeviceKind::Cuda] {
             for format in [Format::F32, Format::F16, Format::BF16] {
                 assert_ne!(storage(device, format), Ok(Storage::Quantised), "{} on {device:?}", format.name());
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expanded_matrix_takes_four_bytes_a_value_and_any_other_what_the_file_has() {
+    fn an_expanded_matrix_takes_four_bytes_a_value_and_any_other_its_stored_bytes() {
         assert_eq!(Storage::Dequantised.bytes(96, 192), 384);
         assert_eq!(Storage::Dense.bytes(96, 192), 192);
         assert_eq!(Storage::Quantised.bytes(64, 40), 40);

@@ -5,16 +5,16 @@ use candle_core::Tensor;
 use schema::LayerRange;
 
 use super::hardware::Hardware;
-use super::matrix::Matrix;
+use super::matrix::DeviceMatrix;
 use crate::model::{ModelConfig, ROPE_FACTORS, Rope};
-use crate::shard::{Backend, HeadTensors, LayerTensors, SetupError};
-use crate::weights::{self, EmbeddingRows, Shard};
+use crate::shard::{Backend, LayerTensors, OutputHeadTensors, SetupError};
+use crate::weights::{self, EmbeddingRows, MappedShard};
 
 /// One layer's weights.
-pub(super) type Layer = LayerTensors<Matrix, Tensor>;
+pub(super) type Layer = LayerTensors<DeviceMatrix, Tensor>;
 
 /// The output head's weights.
-pub(super) type Head = HeadTensors<Matrix, Tensor>;
+pub(super) type OutputHead = OutputHeadTensors<DeviceMatrix, Tensor>;
 
 /// All weights of a shard.
 #[derive(Debug)]
@@ -24,12 +24,12 @@ pub(super) struct ShardWeights {
     pub(super) embedding: Option<EmbeddingRows>,
     pub(super) layers: Vec<Layer>,
     /// Present in the last stage.
-    pub(super) head: Option<Head>,
+    pub(super) output_head: Option<OutputHead>,
     pub(super) rope: Rope,
 }
 
 /// Backend that copies tensors to the device.
-struct Upload<'a>(&'a Hardware);
+struct UploadBackend<'a>(&'a Hardware);
 
 // === impl ShardWeights ===
 
@@ -38,34 +38,34 @@ impl ShardWeights {
     ///
     /// # Errors
     /// [`SetupError`] if the file lacks something, or the device has no room.
-    pub(super) fn upload(config: &ModelConfig, shard: &Shard, hardware: &Hardware) -> Result<Self, SetupError> {
+    pub(super) fn upload(config: &ModelConfig, shard: &MappedShard, hardware: &Hardware) -> Result<Self, SetupError> {
         let (embedding, range) = (shard.embedding(), shard.layers());
-        let (mut layers, mut head, mut rope) = (Vec::new(), None, config.rope(None)?);
+        let (mut layers, mut output_head, mut rope) = (Vec::new(), None, config.rope(None)?);
         for layer in range.start()..range.end() {
             // A range of one layer is never empty, so no layer is skipped.
             let Some(one) = LayerRange::new(layer, layer + 1) else { continue };
             let one = shard.file().map(one)?;
-            layers.push(Layer::hold(&one, layer, &Upload(hardware))?);
+            layers.push(Layer::load(&one, layer, &UploadBackend(hardware))?);
             if layer + 1 == config.layers {
-                head = Some(Head::hold(&one, &Upload(hardware))?);
+                output_head = Some(OutputHead::load(&one, &UploadBackend(hardware))?);
             }
             if let Some(factors) = one.find(ROPE_FACTORS)? {
                 rope = config.rope(Some(&factors.f32s()?))?;
             }
         }
-        Ok(Self { embedding, layers, head, rope })
+        Ok(Self { embedding, layers, output_head, rope })
     }
 }
 
-// === impl Upload ===
+// === impl UploadBackend ===
 
-impl Backend for Upload<'_> {
-    type Matrix = Matrix;
+impl Backend for UploadBackend<'_> {
+    type Matrix = DeviceMatrix;
     type Vector = Tensor;
     type Error = SetupError;
 
-    fn matrix(&self, tensor: weights::Tensor) -> Result<Matrix, SetupError> {
-        Ok(Matrix::upload(&tensor, self.0)?)
+    fn matrix(&self, tensor: weights::Tensor) -> Result<DeviceMatrix, SetupError> {
+        Ok(DeviceMatrix::upload(&tensor, self.0)?)
     }
 
     fn vector(&self, tensor: weights::Tensor) -> Result<Tensor, SetupError> {

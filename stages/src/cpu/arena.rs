@@ -8,8 +8,8 @@ use super::kv::{KvShape, padded_value};
 use super::rope::Angles;
 use crate::kernels::Rows;
 use crate::model::{ModelConfig, Rope};
-use crate::sampling::{Choice, Sampler, SamplingError};
-use crate::shard::{Row, RowTile, Stretch, TOKENS};
+use crate::sampling::{SampledToken, Sampler, SamplingError};
+use crate::shard::{RowRun, RowTile, TOKENS, TileRow};
 
 /// Rows computed together: enough that reading the weights once for all of them costs little compared with multiplying,
 /// and few, because a stage of one layer has as much scratch as a stage of all layers. Longer micro-batches take
@@ -65,10 +65,10 @@ pub(super) struct Arena {
     pub(super) chunks: Vec<Sums>,
     pub(super) logits: Vec<f32>,
     /// Rows of the tile that need a token or logits.
-    pub(super) wanted: Vec<usize>,
+    pub(super) logit_rows: Vec<usize>,
     /// One for each thread, in the last stage.
     pub(super) samplers: Vec<Sampler>,
-    pub(super) choices: Vec<Option<Result<Choice, SamplingError>>>,
+    pub(super) sampled: Vec<Option<Result<SampledToken, SamplingError>>>,
 }
 
 // === impl ArenaSizes ===
@@ -102,7 +102,7 @@ impl ArenaSizes {
         // Rows of an input are kept as floats and in 8 bits with their scales (2 bytes a value). The 8-bit buffer
         // counts twice.
         let input = ROWS_MAX * self.input * (size_of::<f32>() + 2 * 2);
-        let plan = ROWS_MAX * (size_of::<Row>() + size_of::<Stretch>() + size_of::<usize>());
+        let plan = ROWS_MAX * (size_of::<TileRow>() + size_of::<RowRun>() + size_of::<usize>());
         let scratch = Scratch::bytes(self.head_key, self.head_value_padded, self.queries) * self.threads as u64;
         let chunks = Sums::bytes(self.head_value_padded, self.group) * self.chunks as u64;
         let samplers = Sampler::bytes(self.vocabulary) * self.threads as u64;
@@ -135,9 +135,9 @@ impl Arena {
                 .collect(),
             chunks: (0..sizes.chunks).map(|_| Sums::new(sizes.head_value_padded, sizes.group)).collect(),
             logits: vec![0.0; HEAD_ROWS_MAX * sizes.vocabulary],
-            wanted: Vec::with_capacity(ROWS_MAX),
+            logit_rows: Vec::with_capacity(ROWS_MAX),
             samplers: (0..if last { sizes.threads } else { 0 }).map(|_| Sampler::new(sizes.vocabulary)).collect(),
-            choices: vec![None; HEAD_ROWS_MAX],
+            sampled: vec![None; HEAD_ROWS_MAX],
         }
     }
 }
@@ -175,7 +175,8 @@ mod tests {
             [&arena.x, &arena.query, &arena.key, &arena.value, &arena.out, &arena.gate, &arena.up, &arena.logits];
         let floats: usize = floats.iter().map(|values| values.capacity() * 4).sum();
         let input = ROWS_MAX * sizes.input * 8;
-        let plan = ROWS_MAX * (2 * sizes.rope_pairs * 4 + size_of::<Row>() + size_of::<Stretch>() + size_of::<usize>());
+        let plan =
+            ROWS_MAX * (2 * sizes.rope_pairs * 4 + size_of::<TileRow>() + size_of::<RowRun>() + size_of::<usize>());
         let scratch = 3 * 50 * (32 * 4 + TOKENS * 4) + 2 * 3 * 50 * (32 * 4 + 12);
         let merged = 5 * 2 * (32 * 4 + 12);
         let samplers = 3 * 700 * (8 + 4);

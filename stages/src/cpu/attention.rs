@@ -1,4 +1,4 @@
-//! Attention of one stretch of rows over the blocks of their sequence, with an online softmax.
+//! Attention of one run of rows over the blocks of their sequence, with an online softmax.
 //!
 //! A row attends to its sequence's tiles of 32 tokens in order of position, eight tiles to a chunk. Chunks are computed
 //! separately and merged in order, so that several threads can share one row's long history. Every sum has one order: a
@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::kv::{KvLayer, Numbers, Tile};
+use super::kv::{KvLayer, KvTile, TileReader};
 use super::lanes::{Kernel, Lanes, WIDTH};
 use super::math::exp2;
 use super::quantised::BLOCK;
@@ -80,7 +80,7 @@ struct Softmax {
 // === impl Softmax ===
 
 impl Softmax {
-    const NOTHING: Self = Self { largest: f32::NEG_INFINITY, sum: 0.0, factor: 0.0 };
+    const EMPTY: Self = Self { largest: f32::NEG_INFINITY, sum: 0.0, factor: 0.0 };
 }
 
 // === impl Sums ===
@@ -88,7 +88,7 @@ impl Softmax {
 impl Sums {
     /// Allocates sums for `queries` queries.
     pub(super) fn new(value_padded: usize, queries: usize) -> Self {
-        Self { values: vec![0.0; queries * value_padded], softmax: vec![Softmax::NOTHING; queries] }
+        Self { values: vec![0.0; queries * value_padded], softmax: vec![Softmax::EMPTY; queries] }
     }
 
     /// Bytes that such sums take.
@@ -105,7 +105,7 @@ impl Sums {
 
     fn clear(&mut self, queries: usize, value_padded: usize) {
         self.values[..queries * value_padded].fill(0.0);
-        self.softmax[..queries].fill(Softmax::NOTHING);
+        self.softmax[..queries].fill(Softmax::EMPTY);
     }
 }
 
@@ -138,30 +138,30 @@ impl Span<'_> {
 
     /// Chunks that the rows attend to.
     pub(super) fn chunks(&self, window: u32) -> Range<usize> {
-        seen_from(self.position as usize, window) / CHUNK_TOKENS..self.last() / CHUNK_TOKENS + 1
+        first_visible(self.position as usize, window) / CHUNK_TOKENS..self.last() / CHUNK_TOKENS + 1
     }
 
     /// Tile `index`. An index past the last tile continues with the tiles of the next head, if there is one.
     #[inline(always)]
-    fn tile<'k>(&self, index: usize, window: u32, kv: KvLayer<'k>) -> Tile<'k> {
-        let (first, last) = (seen_from(self.position as usize, window) / TOKENS, self.last() / TOKENS);
+    fn tile<'k>(&self, index: usize, window: u32, kv: KvLayer<'k>) -> KvTile<'k> {
+        let (first, last) = (first_visible(self.position as usize, window) / TOKENS, self.last() / TOKENS);
         let Some(past) = index.checked_sub(last + 1) else { return kv.tile(self.blocks[index], self.kv_head) };
         kv.tile(self.blocks[(first + past).min(last)], (self.kv_head + 1).min(kv.heads() - 1))
     }
 }
 
 /// First position that a row at `position` attends to.
-fn seen_from(position: usize, window: u32) -> usize {
+fn first_visible(position: usize, window: u32) -> usize {
     (position + 1).saturating_sub(window as usize)
 }
 
 /// Attends with the queries in `scratch`. Leaves the result in the values of its `total`.
 pub(super) fn attend(isa: Isa, shape: AttentionShape, span: Span<'_>, kv: KvLayer<'_>, scratch: &mut Scratch) {
-    isa.run(All { shape, span, kv, scratch });
+    isa.run(AttendAll { shape, span, kv, scratch });
 }
 
 /// Attends to one chunk with the queries in `scratch`. Leaves the result in its `chunk`.
-pub(super) fn attend_to(
+pub(super) fn attend_single_chunk(
     isa: Isa,
     shape: AttentionShape,
     span: Span<'_>,
@@ -169,22 +169,22 @@ pub(super) fn attend_to(
     kv: KvLayer<'_>,
     scratch: &mut Scratch,
 ) {
-    isa.run(One { shape, span, chunk, kv, scratch });
+    isa.run(AttendChunk { shape, span, chunk, kv, scratch });
 }
 
 /// Merges the results of the chunks of `queries` queries, in order. Leaves the result in the values of `total`.
 pub(super) fn merge(isa: Isa, shape: AttentionShape, queries: usize, chunks: &[Sums], total: &mut Sums) {
-    isa.run(Merge { padded: shape.value_padded, queries, chunks, total });
+    isa.run(MergeChunks { padded: shape.value_padded, queries, chunks, total });
 }
 
-struct All<'a> {
+struct AttendAll<'a> {
     shape: AttentionShape,
     span: Span<'a>,
     kv: KvLayer<'a>,
     scratch: &'a mut Scratch,
 }
 
-struct One<'a> {
+struct AttendChunk<'a> {
     shape: AttentionShape,
     span: Span<'a>,
     chunk: usize,
@@ -192,14 +192,14 @@ struct One<'a> {
     scratch: &'a mut Scratch,
 }
 
-struct Merge<'a> {
+struct MergeChunks<'a> {
     padded: usize,
     queries: usize,
     chunks: &'a [Sums],
     total: &'a mut Sums,
 }
 
-impl Kernel for All<'_> {
+impl Kernel for AttendAll<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
@@ -214,7 +214,7 @@ impl Kernel for All<'_> {
     }
 }
 
-impl Kernel for One<'_> {
+impl Kernel for AttendChunk<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
@@ -222,7 +222,7 @@ impl Kernel for One<'_> {
     }
 }
 
-impl Kernel for Merge<'_> {
+impl Kernel for MergeChunks<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
@@ -275,18 +275,18 @@ fn attend_chunk<L: Lanes>(shape: AttentionShape, span: Span<'_>, chunk: usize, k
     let queries = span.rows * shape.heads;
     scratch.chunk.clear(queries, shape.value_padded);
     let (first, last) = (span.position as usize, span.last());
-    let begin = seen_from(first, shape.window).max(chunk * CHUNK_TOKENS) / TOKENS;
+    let begin = first_visible(first, shape.window).max(chunk * CHUNK_TOKENS) / TOKENS;
     let end = (last / TOKENS + 1).min((chunk + 1) * CHUNK_TOKENS / TOKENS);
     for index in begin..end {
         let tiles = [index, index + 1, index + 2].map(|index| span.tile(index, shape.window, kv));
         let start = index * TOKENS;
-        if first + 1 >= start + TOKENS && seen_from(last, shape.window) <= start {
+        if first + 1 >= start + TOKENS && first_visible(last, shape.window) <= start {
             attend_tile::<L>(shape, scratch, 0..queries, tiles, 0..TOKENS);
             continue;
         }
         for row in 0..span.rows {
             let position = first + row;
-            let from = seen_from(position, shape.window).max(start);
+            let from = first_visible(position, shape.window).max(start);
             let to = (position + 1).min(start + TOKENS);
             if from < to {
                 let heads = row * shape.heads..(row + 1) * shape.heads;
@@ -296,21 +296,33 @@ fn attend_chunk<L: Lanes>(shape: AttentionShape, span: Span<'_>, chunk: usize, k
     }
 }
 
-/// Adds the tokens `seen` of the first tile to the results of `queries`. Prefetches the two tiles that follow.
+/// Adds the tokens `visible` of the first tile to the results of `queries`. Prefetches the two tiles that follow.
 #[inline(always)]
 fn attend_tile<L: Lanes>(
     shape: AttentionShape,
     scratch: &mut Scratch,
     queries: Range<usize>,
-    tiles: [Tile<'_>; 3],
-    seen: Range<usize>,
+    tiles: [KvTile<'_>; 3],
+    visible: Range<usize>,
 ) {
     match tiles {
-        [Tile::Half(tile), Tile::Half(next), Tile::Half(after)] => {
-            attend_tile_of::<L, _>(shape, scratch, queries, PrefetchedTile { tile, ahead: Some([next, after]) }, seen);
+        [KvTile::Half(tile), KvTile::Half(next), KvTile::Half(after)] => {
+            attend_tile_of::<L, _>(
+                shape,
+                scratch,
+                queries,
+                PrefetchedTile { tile, ahead: Some([next, after]) },
+                visible,
+            );
         }
-        [Tile::Byte(tile), Tile::Byte(next), Tile::Byte(after)] => {
-            attend_tile_of::<L, _>(shape, scratch, queries, PrefetchedTile { tile, ahead: Some([next, after]) }, seen);
+        [KvTile::Byte(tile), KvTile::Byte(next), KvTile::Byte(after)] => {
+            attend_tile_of::<L, _>(
+                shape,
+                scratch,
+                queries,
+                PrefetchedTile { tile, ahead: Some([next, after]) },
+                visible,
+            );
         }
         _ => unreachable!("all tiles of a layer are of one kind"),
     }
@@ -327,21 +339,21 @@ struct PrefetchedTile<T> {
 
 // === impl PrefetchedTile ===
 
-impl<T: Numbers> PrefetchedTile<T> {
+impl<T: TileReader> PrefetchedTile<T> {
     /// Prefetches dimension `dimension` of the keys of the following tiles.
     #[inline(always)]
     fn prefetch_key<L: Lanes>(self, dimension: usize) {
         let Some([next, after]) = self.ahead else { return };
-        L::prefetch(next.key_place(dimension));
-        L::prefetch_far(after.key_place(dimension));
+        L::prefetch(next.key_ptr(dimension));
+        L::prefetch_far(after.key_ptr(dimension));
     }
 
     /// Prefetches the value of `token` in the following tiles.
     #[inline(always)]
     fn prefetch_value<L: Lanes>(self, padded: usize, token: usize, dimensions: Range<usize>) {
         let Some([next, after]) = self.ahead else { return };
-        let near = next.value_place(padded, token, dimensions.clone());
-        let far = after.value_place(padded, token, dimensions);
+        let near = next.value_ptrs(padded, token, dimensions.clone());
+        let far = after.value_ptrs(padded, token, dimensions);
         for line in (0..near.end as usize - near.start as usize).step_by(LINE_BYTES) {
             L::prefetch(near.start.wrapping_add(line));
             L::prefetch_far(far.start.wrapping_add(line));
@@ -354,12 +366,12 @@ const LINE_BYTES: usize = 64;
 
 /// As [`attend_tile`], for one kind of tile.
 #[inline(always)]
-fn attend_tile_of<L: Lanes, T: Numbers>(
+fn attend_tile_of<L: Lanes, T: TileReader>(
     shape: AttentionShape,
     scratch: &mut Scratch,
     queries: Range<usize>,
     mut tile: PrefetchedTile<T>,
-    seen: Range<usize>,
+    visible: Range<usize>,
 ) {
     let (mut from, end) = (queries.start, queries.end);
     while from < end {
@@ -367,23 +379,23 @@ fn attend_tile_of<L: Lanes, T: Numbers>(
         tile.ahead = tile.ahead.filter(|_| from == 0);
         // The wide forms exist only for instruction sets with enough registers.
         from += match end - from {
-            8.. if L::QUERIES >= 8 => attend_queries::<L, T, 8>(shape, scratch, from, tile, seen.clone()),
-            4.. if L::QUERIES >= 8 => attend_queries::<L, T, 4>(shape, scratch, from, tile, seen.clone()),
-            3 if L::QUERIES >= 8 => attend_queries::<L, T, 3>(shape, scratch, from, tile, seen.clone()),
-            2.. if L::QUERIES >= 2 => attend_queries::<L, T, 2>(shape, scratch, from, tile, seen.clone()),
-            _ => attend_queries::<L, T, 1>(shape, scratch, from, tile, seen.clone()),
+            8.. if L::QUERIES >= 8 => attend_queries::<L, T, 8>(shape, scratch, from, tile, visible.clone()),
+            4.. if L::QUERIES >= 8 => attend_queries::<L, T, 4>(shape, scratch, from, tile, visible.clone()),
+            3 if L::QUERIES >= 8 => attend_queries::<L, T, 3>(shape, scratch, from, tile, visible.clone()),
+            2.. if L::QUERIES >= 2 => attend_queries::<L, T, 2>(shape, scratch, from, tile, visible.clone()),
+            _ => attend_queries::<L, T, 1>(shape, scratch, from, tile, visible.clone()),
         };
     }
 }
 
 /// Computes `N` queries at once. Returns `N`.
 #[inline(always)]
-fn attend_queries<L: Lanes, T: Numbers, const N: usize>(
+fn attend_queries<L: Lanes, T: TileReader, const N: usize>(
     shape: AttentionShape,
     scratch: &mut Scratch,
     from: usize,
     tile: PrefetchedTile<T>,
-    seen: Range<usize>,
+    visible: Range<usize>,
 ) -> usize {
     let Scratch { queries, chunk: Sums { values: sums, softmax }, scores, .. } = scratch;
     let queries: [&[f32]; N] = std::array::from_fn(|n| &queries[(from + n) * shape.key..][..shape.key]);
@@ -391,22 +403,22 @@ fn attend_queries<L: Lanes, T: Numbers, const N: usize>(
     let softmax = &mut softmax[from..from + N];
     score::<L, T, N>(queries, tile, shape.key, scores);
     for (scores, softmax) in scores.iter_mut().zip(softmax.iter_mut()) {
-        softmax_weights::<L>(scores, softmax, seen.clone());
+        softmax_weights::<L>(scores, softmax, visible.clone());
     }
     let padded = shape.value_padded;
     let sums = &mut sums[from * padded..(from + N) * padded];
     let mut column = 0;
     // As many columns at once as keep the multipliers busy and still fit in the registers.
     while N <= 4 && L::QUERIES >= 8 && column + 4 * WIDTH <= padded {
-        accumulate::<L, T, N, 4>(sums, tile, padded, column, scores, softmax, seen.clone());
+        accumulate::<L, T, N, 4>(sums, tile, padded, column, scores, softmax, visible.clone());
         column += 4 * WIDTH;
     }
     while column + 2 * WIDTH <= padded {
-        accumulate::<L, T, N, 2>(sums, tile, padded, column, scores, softmax, seen.clone());
+        accumulate::<L, T, N, 2>(sums, tile, padded, column, scores, softmax, visible.clone());
         column += 2 * WIDTH;
     }
     while column < padded {
-        accumulate::<L, T, N, 1>(sums, tile, padded, column, scores, softmax, seen.clone());
+        accumulate::<L, T, N, 1>(sums, tile, padded, column, scores, softmax, visible.clone());
         column += WIDTH;
     }
     N
@@ -414,7 +426,7 @@ fn attend_queries<L: Lanes, T: Numbers, const N: usize>(
 
 /// `scores[n][token] = queries[n] · key of token`.
 #[inline(always)]
-fn score<L: Lanes, T: Numbers, const N: usize>(
+fn score<L: Lanes, T: TileReader, const N: usize>(
     queries: [&[f32]; N],
     tile: PrefetchedTile<T>,
     dimensions: usize,
@@ -444,9 +456,9 @@ fn score<L: Lanes, T: Numbers, const N: usize>(
 
 /// Turns scores into softmax weights relative to the largest score so far.
 #[inline(always)]
-fn softmax_weights<L: Lanes>(scores: &mut [f32; TOKENS], softmax: &mut Softmax, seen: Range<usize>) {
-    scores[..seen.start].fill(f32::NEG_INFINITY);
-    scores[seen.end..].fill(f32::NEG_INFINITY);
+fn softmax_weights<L: Lanes>(scores: &mut [f32; TOKENS], softmax: &mut Softmax, visible: Range<usize>) {
+    scores[..visible.start].fill(f32::NEG_INFINITY);
+    scores[visible.end..].fill(f32::NEG_INFINITY);
     let (halves, _) = scores.as_chunks_mut::<WIDTH>();
     let (low, high) = (L::load(&halves[0]), L::load(&halves[1]));
     let found = low.max(high).largest();
@@ -466,14 +478,14 @@ fn softmax_weights<L: Lanes>(scores: &mut [f32; TOKENS], softmax: &mut Softmax, 
 
 /// `sums = sums * factor + weights · values`, for `C` times [`WIDTH`] dimensions from `column` on.
 #[inline(always)]
-fn accumulate<L: Lanes, T: Numbers, const N: usize, const C: usize>(
+fn accumulate<L: Lanes, T: TileReader, const N: usize, const C: usize>(
     sums: &mut [f32],
     tile: PrefetchedTile<T>,
     padded: usize,
     column: usize,
     weights: &[[f32; TOKENS]],
     softmax: &[Softmax],
-    seen: Range<usize>,
+    visible: Range<usize>,
 ) {
     let mut registers = [[L::splat(0.0); C]; N];
     for n in 0..N {
@@ -484,7 +496,7 @@ fn accumulate<L: Lanes, T: Numbers, const N: usize, const C: usize>(
         }
     }
     let scales = tile.tile.scales::<L, C>(column);
-    for token in seen {
+    for token in visible {
         tile.prefetch_value::<L>(padded, token, column..column + C * WIDTH);
         let value = tile.tile.value::<L, C>(&scales, padded, token, column);
         for n in 0..N {

@@ -4,9 +4,9 @@ use super::lanes::{Kernel, Lanes, WIDTH};
 use super::math::{exp, padded};
 use crate::kernels::Isa;
 
-/// Values processed together. The sum of a stretch is kept in single precision before it is added to the total in
+/// Values processed together. The sum of a chunk is kept in single precision before it is added to the total in
 /// double precision.
-const STRETCH: usize = 32 * WIDTH;
+const CHUNK: usize = 32 * WIDTH;
 
 /// Processes rows of logits with the best instruction set of this processor. Every instruction set gives the same bits.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +23,8 @@ impl Exponentials {
     /// First index of the largest value, and that value. `None` if there are no values. Unspecified if a value is NaN.
     pub(crate) fn largest(self, values: &[f32]) -> Option<(usize, f32)> {
         let (start, largest) = self.0.run(Largest(values));
-        let place = values.get(start..)?.iter().position(|value| *value == largest).unwrap_or(0);
-        values.get(start + place).map(|value| (start + place, *value))
+        let offset = values.get(start..)?.iter().position(|value| *value == largest).unwrap_or(0);
+        values.get(start + offset).map(|value| (start + offset, *value))
     }
 
     /// Writes `e^((value - largest) * sharpness)` of each value and returns their sum. The sum is NaN if a value is NaN
@@ -37,20 +37,20 @@ impl Exponentials {
 struct Largest<'a>(&'a [f32]);
 
 impl Kernel for Largest<'_> {
-    /// Start of the first stretch that has the largest value, and the value.
+    /// Start of the first chunk that has the largest value, and the value.
     type Output = (usize, f32);
     #[inline(always)]
     fn run<L: Lanes>(self) -> Self::Output {
         let mut best = (0, f32::NEG_INFINITY);
-        for (index, stretch) in self.0.chunks(STRETCH).enumerate() {
-            let (groups, rest) = stretch.as_chunks::<WIDTH>();
+        for (index, chunk) in self.0.chunks(CHUNK).enumerate() {
+            let (groups, rest) = chunk.as_chunks::<WIDTH>();
             let mut lanes = L::splat(f32::NEG_INFINITY);
             for group in groups {
                 lanes = lanes.max(L::load(group));
             }
             let largest = rest.iter().fold(lanes.largest(), |largest, value| largest.max(*value));
             if largest > best.1 {
-                best = (index * STRETCH, largest);
+                best = (index * CHUNK, largest);
             }
         }
         best
@@ -70,7 +70,7 @@ impl Kernel for Sum<'_> {
     fn run<L: Lanes>(self) -> f64 {
         let (largest, sharpness) = (L::splat(self.largest), L::splat(self.sharpness));
         let mut total = 0.0;
-        for (values, out) in self.values.chunks(STRETCH).zip(self.out.chunks_mut(STRETCH)) {
+        for (values, out) in self.values.chunks(CHUNK).zip(self.out.chunks_mut(CHUNK)) {
             let (values, value_rest) = values.as_chunks::<WIDTH>();
             let (outs, out_rest) = out.as_chunks_mut::<WIDTH>();
             let mut sum = L::splat(0.0);
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_is_found_at_its_first_place() {
+    fn the_largest_is_found_at_its_first_index() {
         let mut values: Vec<f32> = (0..1500).map(|index| -((index * 31 % 97) as f32)).collect();
         (values[700], values[1300], values[1499]) = (5.0, 5.0, 4.0);
         assert_eq!(Exponentials::detect().largest(&values), Some((700, 5.0)));
@@ -117,10 +117,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_spoils_the_sum() {
-        for spoiled in [f32::NAN, f32::INFINITY] {
+    fn nan_or_infinity_makes_the_sum_not_finite() {
+        for bad in [f32::NAN, f32::INFINITY] {
             let mut values = vec![1.0; 100];
-            values[37] = spoiled;
+            values[37] = bad;
             let (_, largest) = Exponentials::detect().largest(&values).unwrap();
             assert!(!Exponentials::detect().of(&values, largest, 1.0, &mut [0.0; 100]).is_finite());
         }

@@ -56,7 +56,7 @@ pub(super) struct KvLayerMut<'a> {
 
 /// One head's part of one block.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Tile<'a> {
+pub(super) enum KvTile<'a> {
     /// In half precision.
     Half(HalfTile<'a>),
     /// In 8 bits.
@@ -64,7 +64,7 @@ pub(super) enum Tile<'a> {
 }
 
 /// A tile that kernels compute with. It yields sixteen numbers at a time, without rounding.
-pub(super) trait Numbers: Copy {
+pub(super) trait TileReader: Copy {
     /// Stored type of a number.
     type Number;
 
@@ -84,18 +84,18 @@ pub(super) trait Numbers: Copy {
     ) -> [L; C];
 
     /// Addresses of the first key and of the first value.
-    fn places(self) -> (*const [Self::Number; TOKENS], *const Self::Number);
+    fn base_ptrs(self) -> (*const [Self::Number; TOKENS], *const Self::Number);
     /// Address that `key` reads. Nothing is checked.
     #[inline(always)]
-    fn key_place(self, dimension: usize) -> *const u8 {
-        self.places().0.wrapping_add(dimension).cast()
+    fn key_ptr(self, dimension: usize) -> *const u8 {
+        self.base_ptrs().0.wrapping_add(dimension).cast()
     }
     /// Addresses that `value` reads. Nothing is checked.
     #[inline(always)]
-    fn value_place(self, padded: usize, token: usize, dimensions: Range<usize>) -> Range<*const u8> {
-        let (_, values) = self.places();
-        let place = |dimension| values.wrapping_add(token * padded + dimension).cast();
-        place(dimensions.start)..place(dimensions.end)
+    fn value_ptrs(self, padded: usize, token: usize, dimensions: Range<usize>) -> Range<*const u8> {
+        let (_, values) = self.base_ptrs();
+        let ptr = |dimension| values.wrapping_add(token * padded + dimension).cast();
+        ptr(dimensions.start)..ptr(dimensions.end)
     }
 }
 
@@ -211,18 +211,18 @@ impl<'a> KvLayer<'a> {
 
     /// Head `head` of block `block`.
     #[inline(always)]
-    pub(super) fn tile(&self, block: u32, head: usize) -> Tile<'a> {
+    pub(super) fn tile(&self, block: u32, head: usize) -> KvTile<'a> {
         let start = self.shape.head_start(block as usize, head);
         let shape = self.shape;
         let (keys, values) = self.values[start..start + shape.head_len()].split_at(shape.len_of(shape.key));
         match shape.kv_type {
-            KvType::F16 => Tile::Half(HalfTile { keys: keys.as_chunks().0, values }),
+            KvType::F16 => KvTile::Half(HalfTile { keys: keys.as_chunks().0, values }),
             KvType::Q8 => {
                 let (keys, key_scales) = keys.split_at(shape.key * TOKENS / 2);
                 let (values, value_scales) = values.split_at(shape.value * TOKENS / 2);
                 let (keys, values) = (bytes(keys).as_chunks().0, bytes(values));
                 let (key_scales, value_scales) = (key_scales.as_chunks().0, value_scales.as_chunks().0);
-                Tile::Byte(ByteTile { keys, key_scales, values, value_scales })
+                KvTile::Byte(ByteTile { keys, key_scales, values, value_scales })
             }
         }
     }
@@ -263,13 +263,13 @@ impl KvLayerMut<'_> {
         }
         let start = token * self.shape.value_padded();
         let values = &mut values[start..start + value.len()];
-        isa.run(Write { keys: keys.as_chunks_mut().0, values, token, key, value });
+        isa.run(WriteToken { keys: keys.as_chunks_mut().0, values, token, key, value });
     }
 }
 
-// === impl Numbers ===
+// === impl TileReader ===
 
-impl Numbers for HalfTile<'_> {
+impl TileReader for HalfTile<'_> {
     type Number = u16;
 
     #[inline(always)]
@@ -305,12 +305,12 @@ impl Numbers for HalfTile<'_> {
     }
 
     #[inline(always)]
-    fn places(self) -> (*const [Self::Number; TOKENS], *const Self::Number) {
+    fn base_ptrs(self) -> (*const [Self::Number; TOKENS], *const Self::Number) {
         (self.keys.as_ptr(), self.values.as_ptr())
     }
 }
 
-impl Numbers for ByteTile<'_> {
+impl TileReader for ByteTile<'_> {
     type Number = i8;
 
     #[inline(always)]
@@ -357,7 +357,7 @@ impl Numbers for ByteTile<'_> {
     }
 
     #[inline(always)]
-    fn places(self) -> (*const [Self::Number; TOKENS], *const Self::Number) {
+    fn base_ptrs(self) -> (*const [Self::Number; TOKENS], *const Self::Number) {
         (self.keys.as_ptr(), self.values.as_ptr())
     }
 }
@@ -373,7 +373,7 @@ fn bytes_mut(numbers: &mut [u16]) -> &mut [i8] {
     unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), numbers.len() * 2) }
 }
 
-struct Write<'a> {
+struct WriteToken<'a> {
     keys: &'a mut [[u16; TOKENS]],
     values: &'a mut [u16],
     token: usize,
@@ -381,7 +381,7 @@ struct Write<'a> {
     value: &'a [f32],
 }
 
-impl Kernel for Write<'_> {
+impl Kernel for WriteToken<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
@@ -413,7 +413,7 @@ mod tests {
         // SAFETY: there is one thread.
         unsafe { layer.write(Isa::best(), 2 * TOKENS + 5, 1, &key, &value) };
         let half = |value: f32| half::f16::from_f32(value).to_bits();
-        let Tile::Half(tile) = cache.layer(1).tile(2, 1) else { panic!("half precision was asked for") };
+        let KvTile::Half(tile) = cache.layer(1).tile(2, 1) else { panic!("expected half precision") };
         assert_eq!((tile.keys.len(), tile.values.len()), (20, TOKENS * 32));
         for (dimension, tokens) in tile.keys.iter().enumerate() {
             assert_eq!(tokens[5], half(key[dimension]));
@@ -425,7 +425,7 @@ mod tests {
         }
         let others = [(0, 2, 1), (1, 1, 1), (1, 2, 0)];
         for (layer, block, head) in others {
-            let Tile::Half(tile) = cache.layer(layer).tile(block, head) else { panic!("half precision was asked for") };
+            let KvTile::Half(tile) = cache.layer(layer).tile(block, head) else { panic!("expected half precision") };
             assert!(
                 tile.keys.as_flattened().iter().chain(tile.values).all(|bits| *bits == 0),
                 "{layer} {block} {head}"

@@ -6,16 +6,16 @@ use super::arena::Arena;
 use super::kv::KvCache;
 use super::math::{add, silu_times};
 use super::norm::rms_norm;
-use super::share;
+use super::parallel;
 use super::weights::Layer;
 use crate::kernels::Isa;
-use crate::kernels::{MatmulJob, Pool, Split, matmul};
+use crate::kernels::{MatmulJob, Split, ThreadPool, matmul};
 use crate::model::ModelConfig;
 
 /// A tile, and the buffers and settings to compute its layers with.
 pub(super) struct Step<'a> {
     pub(super) config: &'a ModelConfig,
-    pub(super) pool: &'a Pool,
+    pub(super) pool: &'a ThreadPool,
     pub(super) isa: Isa,
     /// The slices that the tile's rows come from.
     pub(super) slices: &'a [Slice],
@@ -48,7 +48,7 @@ impl Step<'_> {
         let (rows, hidden, isa, epsilon) = (self.rows(), self.config.hidden, self.isa, self.config.norm_epsilon);
         let Arena { x, input, out, .. } = &mut *self.arena;
         let (x, input, out) = (Split::new(x), Split::new(input.prepare(rows, hidden)), &*out);
-        share::rows(self.pool, rows, &|range| {
+        parallel::rows(self.pool, rows, &|range| {
             for row in range {
                 let values = row * hidden..(row + 1) * hidden;
                 // SAFETY: each row is in one range only.
@@ -91,7 +91,7 @@ impl Step<'_> {
         ];
         matmul(self.pool, &mut jobs, input);
         let input = Split::new(input.prepare(rows, width));
-        share::rows(self.pool, rows, &|range| {
+        parallel::rows(self.pool, rows, &|range| {
             let values = range.start * width..range.end * width;
             // SAFETY: the ranges do not overlap.
             let input = unsafe { input.part(values.clone()) };

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_are_zero_finite_or_no_number() {
+    fn extreme_arguments_give_zero_a_finite_value_or_nan() {
         let mut x = [0.0; WIDTH];
         x[..4].copy_from_slice(&[f32::NEG_INFINITY, f32::NAN, 1000.0, -1000.0]);
         for isa in Isa::all() {

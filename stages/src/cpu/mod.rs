@@ -6,23 +6,23 @@
 //! one row at a time or has an order of operations fixed by position. Memory is allocated when the shard is loaded. A
 //! step allocates only its output.
 //!
-//! Unsafe code is in `lanes` (instructions), in `kv` (a mapping read as numbers), and in `layer`, `mix`, `head` and
-//! `runner`, which hand out parts of a buffer.
+//! Unsafe code is in `lanes` (instructions), in `kv` (a mapping read as numbers), and in `layer`, `layer_attention`,
+//! `output_head` and `runner`, which hand out parts of a buffer.
 
 mod arena;
 mod attention;
 mod exponentials;
-mod head;
 mod kv;
 mod lanes;
 mod layer;
+mod layer_attention;
 mod math;
-mod mix;
 mod norm;
+mod output_head;
+mod parallel;
 mod quantised;
 mod rope;
 mod runner;
-mod share;
 mod weights;
 
 pub(crate) use exponentials::Exponentials;

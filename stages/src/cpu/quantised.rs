@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_is_the_nearest_byte_of_the_stored_scale() {
+    fn the_stored_byte_is_the_nearest_for_the_stored_scale() {
         let values: [f32; BLOCK] = std::array::from_fn(|i| (i as f32 - 15.3) * 0.71);
         let (bits, bytes) = quantise(&values);
         let step = f64::from(f16::from_bits(bits).to_f32());
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_stay_zeros_and_what_is_no_number_is_not_hidden() {
+    fn zeros_stay_zeros_and_nan_or_infinity_becomes_nan() {
         assert_eq!(quantise(&[0.0; BLOCK]), (0, [0; BLOCK]));
         for bad in [f32::NAN, f32::INFINITY, 1e10] {
             let mut values = [1.0; BLOCK];

@@ -35,34 +35,34 @@ impl Angles {
     pub(super) fn apply_rope(&self, isa: Isa, row: usize, head: &mut [f32]) {
         let pairs = self.rope.pairs();
         let (cosines, sines) = self.values[row * 2 * pairs..][..2 * pairs].split_at(pairs);
-        isa.run(Turn { rope_style: self.rope.rope_style(), cosines, sines, head: &mut head[..2 * pairs] });
+        isa.run(Rotate { rope_style: self.rope.rope_style(), cosines, sines, head: &mut head[..2 * pairs] });
     }
 }
 
-struct Turn<'a> {
+struct Rotate<'a> {
     rope_style: RopeStyle,
     cosines: &'a [f32],
     sines: &'a [f32],
     head: &'a mut [f32],
 }
 
-impl Kernel for Turn<'_> {
+impl Kernel for Rotate<'_> {
     type Output = ();
     /// Plain arithmetic, compiled for the instruction set. It is never fused, so the roundings are the same everywhere.
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let turned = |a: f32, b: f32, cosine: f32, sine: f32| (a * cosine - b * sine, a * sine + b * cosine);
+        let rotated = |a: f32, b: f32, cosine: f32, sine: f32| (a * cosine - b * sine, a * sine + b * cosine);
         let angles = self.cosines.iter().zip(self.sines);
         match self.rope_style {
             RopeStyle::Adjacent => {
                 for (pair, (cosine, sine)) in self.head.as_chunks_mut::<2>().0.iter_mut().zip(angles) {
-                    (pair[0], pair[1]) = turned(pair[0], pair[1], *cosine, *sine);
+                    (pair[0], pair[1]) = rotated(pair[0], pair[1], *cosine, *sine);
                 }
             }
             RopeStyle::Halves => {
                 let (low, high) = self.head.split_at_mut(self.cosines.len());
                 for ((a, b), (cosine, sine)) in low.iter_mut().zip(high).zip(angles) {
-                    (*a, *b) = turned(*a, *b, *cosine, *sine);
+                    (*a, *b) = rotated(*a, *b, *cosine, *sine);
                 }
             }
         }
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_pairings_turn_their_pairs_by_position_times_frequency() {
+    fn both_styles_rotate_their_pairs_by_position_times_frequency() {
         for (rope_style, partner) in [(RopeStyle::Adjacent, [1, 0, 3, 2]), (RopeStyle::Halves, [2, 3, 0, 1])] {
             let rope = Rope::from_frequencies(vec![1.0, 0.1], rope_style);
             let mut angles = Angles::new(rope, 2);

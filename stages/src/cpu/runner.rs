@@ -11,22 +11,22 @@ use super::attention::QUERIES_MAX;
 use super::kv::KvCache;
 use super::layer::Step;
 use super::math::add;
-use super::share;
+use super::parallel;
 use super::weights::{Embedding, ShardWeights};
 use crate::kernels::Isa;
-use crate::kernels::{Pool, Split, dequantise_row};
+use crate::kernels::{Split, ThreadPool, dequantise_row};
 use crate::loader::chain;
 use crate::model::{ModelConfig, ROPE_FACTORS};
 use crate::probe::{PROBE_TIME, Probe, ProbeScratch};
-use crate::shard::{Accepted, Outcome, RunnerSetup, SetupError, no_head};
-use crate::weights::{Shard, Tensor};
+use crate::shard::{Outcome, RunnerSetup, SetupError, WorkBounds, no_output_head};
+use crate::weights::{MappedShard, Tensor};
 
 /// Runs a shard on the CPU.
 #[derive(Debug)]
 pub struct CpuRunner {
     config: ModelConfig,
-    shard: Shard,
-    pool: Arc<Pool>,
+    shard: MappedShard,
+    pool: Arc<ThreadPool>,
     isa: Isa,
     weights: ShardWeights,
     kv: KvCache,
@@ -54,13 +54,13 @@ impl CpuRunner {
     ///
     /// # Errors
     /// [`SetupError`] if the shard lacks something or there is no memory.
-    pub fn new(setup: RunnerSetup, pool: Arc<Pool>) -> Result<Self, SetupError> {
+    pub fn new(setup: RunnerSetup, pool: Arc<ThreadPool>) -> Result<Self, SetupError> {
         let RunnerSetup { config, shard, room } = setup;
         config.check_kv(room.kv_type)?;
         let weights = ShardWeights::find(&config, &shard)?;
         let factors = shard.find(ROPE_FACTORS)?.map(|tensor| tensor.f32s()).transpose()?;
         let rope = config.rope(factors.as_deref())?;
-        let sizes = ArenaSizes::new(&config, weights.head.is_some(), pool.threads(), room.tokens);
+        let sizes = ArenaSizes::new(&config, weights.output_head.is_some(), pool.threads(), room.tokens);
         let blocks = room.tokens.div_ceil(KV_BLOCK_TOKENS) as usize;
         let kv = KvCache::new(kv_shape(&config, room.kv_type), weights.layers.len(), blocks)
             .map_err(|cause| SetupError::Memory { tokens: room.tokens, cause })?;
@@ -72,13 +72,13 @@ impl CpuRunner {
         self.kv.blocks() as u32
     }
 
-    fn accepted(&self) -> Accepted {
-        let (first, last) = (self.weights.embedding.is_some(), self.weights.head.is_some());
-        Accepted::new(&self.config, first, last, self.kv_blocks())
+    fn work_bounds(&self) -> WorkBounds {
+        let (first, last) = (self.weights.embedding.is_some(), self.weights.output_head.is_some());
+        WorkBounds::new(&self.config, first, last, self.kv_blocks())
     }
 
     /// Writes the tile's input to the residual stream and computes the angles of its rows.
-    fn begin(&mut self, work: &Work<'_>, from: usize) -> Result<(), RunnerError> {
+    fn load_input(&mut self, work: &Work<'_>, from: usize) -> Result<(), RunnerError> {
         let hidden = self.config.hidden;
         let Arena { x, tile, angles, .. } = &mut self.arena;
         for (index, row) in tile.rows.iter().enumerate() {
@@ -111,11 +111,11 @@ impl CpuRunner {
     }
 
     /// Adds the term that the last layer left, and appends the rows to `activations`.
-    fn hand_on(&mut self, activations: &mut Vec<f32>) {
+    fn append_activations(&mut self, activations: &mut Vec<f32>) {
         let hidden = self.config.hidden;
         let rows = self.arena.tile.rows.len();
         let (x, out) = (Split::new(&mut self.arena.x[..rows * hidden]), &self.arena.out);
-        share::rows(&self.pool, rows, &|range| {
+        parallel::rows(&self.pool, rows, &|range| {
             let values = range.start * hidden..range.end * hidden;
             // SAFETY: the ranges do not overlap.
             let x = unsafe { x.part(values.clone()) };
@@ -126,24 +126,24 @@ impl CpuRunner {
 
     /// Runs the work tile by tile and appends its result to `into`.
     fn run(&mut self, work: &Work<'_>, into: &mut Outcome) -> Result<(), RunnerError> {
-        let rows = self.accepted().check(work)?;
+        let rows = self.work_bounds().check(work)?;
         match into {
             Outcome::Activations(values) => values.reserve_exact(rows * self.config.hidden),
             Outcome::Tokens(chosen) => chosen.reserve_exact(work.slices.iter().map(|slice| slice.logits.len()).sum()),
             Outcome::Logits(_) => {}
         }
-        let together = (QUERIES_MAX / self.config.group()).max(1);
+        let rows_at_once = (QUERIES_MAX / self.config.group()).max(1);
         for from in (0..rows).step_by(ROWS_MAX) {
-            self.arena.tile.fill(work.slices, from, ROWS_MAX, |_, _| together);
-            self.begin(work, from)?;
+            self.arena.tile.fill(work.slices, from, ROWS_MAX, |_, _| rows_at_once);
+            self.load_input(work, from)?;
             self.layers(work);
-            match (&self.weights.head, &mut *into) {
-                (None, Outcome::Activations(values)) => self.hand_on(values),
+            match (&self.weights.output_head, &mut *into) {
+                (None, Outcome::Activations(values)) => self.append_activations(values),
                 (Some(head), into) => {
                     let Self { config, pool, isa, arena, .. } = self;
                     Step { config, pool, isa: *isa, slices: work.slices, arena }.finish(head, into)?;
                 }
-                (None, _) => return Err(no_head()),
+                (None, _) => return Err(no_output_head()),
             }
         }
         Ok(())
@@ -155,8 +155,8 @@ impl CpuRunner {
     /// [`RunnerError::Work`] if the work does not fit, or the shard is not the last.
     pub fn logits(&mut self, work: &Work<'_>) -> Result<Vec<f32>, RunnerError> {
         let mut outcome = Outcome::Logits(Vec::new());
-        if self.weights.head.is_none() {
-            return Err(no_head());
+        if self.weights.output_head.is_none() {
+            return Err(no_output_head());
         }
         self.run(work, &mut outcome)?;
         outcome.logits()
@@ -165,7 +165,7 @@ impl CpuRunner {
 
 impl Runner for CpuRunner {
     fn step(&mut self, work: Work<'_>) -> Result<Output, RunnerError> {
-        let mut outcome = Outcome::of_step(self.weights.head.is_some());
+        let mut outcome = Outcome::of_step(self.weights.output_head.is_some());
         self.run(&work, &mut outcome)?;
         outcome.output()
     }
@@ -177,7 +177,7 @@ impl Runner for CpuRunner {
         let matrices: Vec<_> = tensors.iter().map(Tensor::matrix).collect();
         // No step is running, so its memory is free.
         let scratch = ProbeScratch { rows: &mut arena.input, out: &mut arena.gate };
-        if !probe.slice(&matrices, pool, scratch) {
+        if !probe.measure_slice(&matrices, pool, scratch) {
             return None;
         }
         self.probe.take().map(|probe| probe.speeds())

@@ -3,14 +3,14 @@
 use schema::LayerRange;
 
 use crate::model::ModelConfig;
-use crate::shard::{Backend, HeadTensors, LayerTensors};
-use crate::weights::{EmbeddingRows, Shard, Tensor, TensorError};
+use crate::shard::{Backend, LayerTensors, OutputHeadTensors};
+use crate::weights::{EmbeddingRows, MappedShard, Tensor, TensorError};
 
 /// One layer's weights.
 pub(super) type Layer = LayerTensors<Tensor, Vec<f32>>;
 
 /// The output head's weights.
-pub(super) type Head = HeadTensors<Tensor, Vec<f32>>;
+pub(super) type OutputHead = OutputHeadTensors<Tensor, Vec<f32>>;
 
 /// Source of the first layer's rows.
 #[derive(Debug)]
@@ -28,11 +28,11 @@ pub(super) struct ShardWeights {
     pub(super) embedding: Option<Embedding>,
     pub(super) layers: Vec<Layer>,
     /// Present in the last stage.
-    pub(super) head: Option<Head>,
+    pub(super) output_head: Option<OutputHead>,
 }
 
 /// Backend that keeps matrices in the mapped file and copies vectors.
-struct Mapped;
+struct MappedBackend;
 
 // === impl ShardWeights ===
 
@@ -41,24 +41,24 @@ impl ShardWeights {
     ///
     /// # Errors
     /// [`TensorError`] if the shard does not have the tensors that the header promises.
-    pub(super) fn find(config: &ModelConfig, shard: &Shard) -> Result<Self, TensorError> {
+    pub(super) fn find(config: &ModelConfig, shard: &MappedShard) -> Result<Self, TensorError> {
         let range: LayerRange = shard.layers();
-        let layers = (range.start()..range.end()).map(|layer| Layer::hold(shard, layer, &Mapped));
+        let layers = (range.start()..range.end()).map(|layer| Layer::load(shard, layer, &MappedBackend));
         let layers = layers.collect::<Result<_, _>>()?;
         let last = range.end() == config.layers;
-        let head = last.then(|| Head::hold(shard, &Mapped)).transpose()?;
-        let tied = head.as_ref().filter(|head| head.output.name() == crate::model::EMBEDDING);
+        let output_head = last.then(|| OutputHead::load(shard, &MappedBackend)).transpose()?;
+        let tied = output_head.as_ref().filter(|head| head.output.name() == crate::model::EMBEDDING);
         let embedding = shard.embedding().map(|rows| match tied {
             Some(head) => Embedding::Mapped(head.output.clone()),
             None => Embedding::Read(rows),
         });
-        Ok(Self { embedding, layers, head })
+        Ok(Self { embedding, layers, output_head })
     }
 }
 
-// === impl Mapped ===
+// === impl MappedBackend ===
 
-impl Backend for Mapped {
+impl Backend for MappedBackend {
     type Matrix = Tensor;
     type Vector = Vec<f32>;
     type Error = TensorError;

@@ -55,7 +55,7 @@ impl Header {
         let version = read_version(&mut cursor)?;
         let tensor_count = bounded(&mut cursor, DESCRIPTION_BYTES_MIN, TENSORS_MAX, "tensor count")?;
         let entry_count = bounded(&mut cursor, ENTRY_BYTES_MIN, METADATA_ENTRIES_MAX, "metadata count")?;
-        let Read { metadata, alignment } = read_metadata(&mut cursor, entry_count, keep)?;
+        let ReadMetadata { metadata, alignment } = read_metadata(&mut cursor, entry_count, keep)?;
 
         let mut tensors = Vec::new();
         let mut by_name = HashMap::new();
@@ -71,7 +71,7 @@ impl Header {
         let data_offset = cursor.position().next_multiple_of(alignment);
         let file_bytes = bytes.len() as u64;
         for tensor in &mut tensors {
-            tensor.place(data_offset, file_bytes)?;
+            tensor.resolve_offset(data_offset, file_bytes)?;
         }
         refuse_overlap(&tensors)?;
         Ok(Self { version, metadata, tensors, data_offset, file_bytes, by_name })
@@ -120,12 +120,12 @@ fn read_version(cursor: &mut Cursor<'_>) -> Result<u32, GgufError> {
 }
 
 /// The metadata, and the alignment that it sets.
-struct Read {
+struct ReadMetadata {
     metadata: Metadata,
     alignment: u64,
 }
 
-fn read_metadata(cursor: &mut Cursor<'_>, count: u64, keep: Keep) -> Result<Read, GgufError> {
+fn read_metadata(cursor: &mut Cursor<'_>, count: u64, keep: Keep) -> Result<ReadMetadata, GgufError> {
     let mut metadata = Metadata::default();
     let mut seen = std::collections::HashSet::new();
     let mut alignment = ALIGNMENT_DEFAULT;
@@ -152,7 +152,7 @@ fn read_metadata(cursor: &mut Cursor<'_>, count: u64, keep: Keep) -> Result<Read
             metadata.insert(key, value);
         }
     }
-    Ok(Read { metadata, alignment })
+    Ok(ReadMetadata { metadata, alignment })
 }
 
 fn check_alignment(value: &Value, offset: u64) -> Result<u64, GgufError> {

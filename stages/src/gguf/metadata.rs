@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::MetadataError;
 use super::error::quoted;
-use super::value::{Kind, Numbers, Strings, Value};
+use super::value::{Numbers, Strings, Value, ValueKind};
 
 /// Metadata values by key.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -164,7 +164,7 @@ fn integer(value: &Value) -> Option<i128> {
 
 fn float(value: &Value) -> Option<f32> {
     match value {
-        Value::Float(Kind::F32 | Kind::F64, value) => Some(*value as f32),
+        Value::Float(ValueKind::F32 | ValueKind::F64, value) => Some(*value as f32),
         _ => None,
     }
 }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_key_is_an_error_none_or_the_default_as_asked() {
+    fn an_absent_key_is_an_error_none_or_the_default_as_requested() {
         let metadata = Metadata::default();
         let error = metadata.str("general.architecture").unwrap_err();
         assert_eq!(error.to_string(), r#"metadata key "general.architecture": expected string, found no such key"#);
@@ -225,6 +225,6 @@ mod tests {
             strings.u32_array("a.key").unwrap_err().to_string(),
             r#"metadata key "a.key": expected array of u32, found array of 3 string"#
         );
-        assert!(metadata(&[-1i32][..]).u32_array("a.key").is_err(), "one element out of range spoils the array");
+        assert!(metadata(&[-1i32][..]).u32_array("a.key").is_err(), "one element out of range is an error");
     }
 }

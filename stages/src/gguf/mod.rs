@@ -22,5 +22,5 @@ pub use header::{Header, Keep};
 pub use limits::{ALIGNMENT_DEFAULT, ALIGNMENT_MAX, ALIGNMENT_MIN};
 pub use metadata::Metadata;
 pub use tensor::TensorInfo;
-pub use value::{Kind, Numbers, Strings, Value};
-pub use write::{GgufWriter, Source, Stream, WriteError};
+pub use value::{Numbers, Strings, Value, ValueKind};
+pub use write::{GgufWriter, TensorSource, TensorStream, WriteError};

@@ -52,7 +52,7 @@ impl TensorInfo {
     }
 
     /// Converts the offset into one from the file's start. The tensor must end within the file.
-    pub(super) fn place(&mut self, data_offset: u64, file_bytes: u64) -> Result<(), GgufError> {
+    pub(super) fn resolve_offset(&mut self, data_offset: u64, file_bytes: u64) -> Result<(), GgufError> {
         let start = data_offset.checked_add(self.offset);
         let end = start.and_then(|start| start.checked_add(self.bytes));
         match (start, end) {

@@ -11,7 +11,7 @@ use super::limits::NESTING_MAX;
 /// The type of a value, with the number the file uses for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the format's own")]
-pub enum Kind {
+pub enum ValueKind {
     U8 = 0,
     I8 = 1,
     U16 = 2,
@@ -31,9 +31,9 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// An integer of the given type, within its range.
-    Integer(Kind, i128),
+    Integer(ValueKind, i128),
     /// A float of the given type, which has 32 or 64 bits in the file.
-    Float(Kind, f64),
+    Float(ValueKind, f64),
     /// True or false.
     Bool(bool),
     /// A text.
@@ -52,7 +52,7 @@ pub enum Value {
 /// An array of numbers, as the file's own bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Numbers {
-    kind: Kind,
+    kind: ValueKind,
     bytes: Box<[u8]>,
 }
 
@@ -64,9 +64,9 @@ pub struct Strings {
     ends: Box<[usize]>,
 }
 
-// === impl Kind ===
+// === impl ValueKind ===
 
-impl Kind {
+impl ValueKind {
     const ALL: [Self; 13] = [
         Self::U8,
         Self::I8,
@@ -152,11 +152,11 @@ impl Kind {
 impl Value {
     /// Reads the type and the value of `key`. If `keep_arrays` is false, an array is checked and then dropped.
     pub(super) fn read(cursor: &mut Cursor<'_>, key: &str, keep_arrays: bool) -> Result<Option<Self>, GgufError> {
-        let kind = Kind::read(cursor, &|| format!("value type of metadata key {}", quoted(key)))?;
+        let kind = ValueKind::read(cursor, &|| format!("value type of metadata key {}", quoted(key)))?;
         let field = || format!("value of metadata key {}", quoted(key));
         match kind {
-            Kind::String => Ok(Some(Self::String(cursor.string(&field)?.into()))),
-            Kind::Array => Self::read_array(cursor, &field, keep_arrays, 1),
+            ValueKind::String => Ok(Some(Self::String(cursor.string(&field)?.into()))),
+            ValueKind::Array => Self::read_array(cursor, &field, keep_arrays, 1),
             scalar => {
                 let offset = cursor.position();
                 let bytes = cursor.take(scalar.bytes_min(), &field)?;
@@ -176,16 +176,16 @@ impl Value {
             let expected = format!("arrays nested at most {NESTING_MAX} deep");
             return Err(error(field(), cursor.position(), expected, "a deeper one"));
         }
-        let kind = Kind::read(cursor, &|| format!("element type of the {}", field()))?;
+        let kind = ValueKind::read(cursor, &|| format!("element type of the {}", field()))?;
         let count = cursor.count(kind.bytes_min(), &|| format!("element count of the {}", field()))?;
         match kind {
-            Kind::Array => {
+            ValueKind::Array => {
                 for _ in 0..count {
                     Self::read_array(cursor, field, false, depth + 1)?;
                 }
                 Ok(keep.then_some(Self::Nested { count }))
             }
-            Kind::String => {
+            ValueKind::String => {
                 let strings = Strings::read(cursor, count, field, keep)?;
                 Ok(keep.then_some(Self::Strings(strings)))
             }
@@ -213,8 +213,8 @@ impl Value {
     }
 }
 
-fn check_bools(kind: Kind, bytes: &[u8], field: &dyn Fn() -> String, offset: u64) -> Result<(), GgufError> {
-    match bytes.iter().position(|byte| kind == Kind::Bool && *byte > 1) {
+fn check_bools(kind: ValueKind, bytes: &[u8], field: &dyn Fn() -> String, offset: u64) -> Result<(), GgufError> {
+    match bytes.iter().position(|byte| kind == ValueKind::Bool && *byte > 1) {
         Some(at) => Err(error(field(), offset + at as u64, "a bool, 0 or 1", bytes[at].to_string())),
         None => Ok(()),
     }
@@ -231,29 +231,29 @@ macro_rules! from {
 }
 
 from! {
-    u32 => |value| Self::Integer(Kind::U32, value.into());
-    u64 => |value| Self::Integer(Kind::U64, value.into());
-    i32 => |value| Self::Integer(Kind::I32, value.into());
-    f32 => |value| Self::Float(Kind::F32, value.into());
+    u32 => |value| Self::Integer(ValueKind::U32, value.into());
+    u64 => |value| Self::Integer(ValueKind::U64, value.into());
+    i32 => |value| Self::Integer(ValueKind::I32, value.into());
+    f32 => |value| Self::Float(ValueKind::F32, value.into());
     bool => |value| Self::Bool(value);
     &str => |text| Self::String(text.into());
     String => |text| Self::String(text.into());
     &[&str] => |texts| Self::Strings(texts.iter().copied().collect());
     &[String] => |texts| Self::Strings(texts.iter().map(String::as_str).collect());
-    &[u32] => |values| Self::Numbers(Numbers::new(Kind::U32, values.iter().flat_map(|value| value.to_le_bytes())));
-    &[i32] => |values| Self::Numbers(Numbers::new(Kind::I32, values.iter().flat_map(|value| value.to_le_bytes())));
-    &[f32] => |values| Self::Numbers(Numbers::new(Kind::F32, values.iter().flat_map(|value| value.to_le_bytes())));
+    &[u32] => |values| Self::Numbers(Numbers::new(ValueKind::U32, values.iter().flat_map(|value| value.to_le_bytes())));
+    &[i32] => |values| Self::Numbers(Numbers::new(ValueKind::I32, values.iter().flat_map(|value| value.to_le_bytes())));
+    &[f32] => |values| Self::Numbers(Numbers::new(ValueKind::F32, values.iter().flat_map(|value| value.to_le_bytes())));
 }
 
 // === impl Numbers ===
 
 impl Numbers {
-    fn new(kind: Kind, bytes: impl Iterator<Item = u8>) -> Self {
+    fn new(kind: ValueKind, bytes: impl Iterator<Item = u8>) -> Self {
         Self { kind, bytes: bytes.collect() }
     }
 
     /// The elements' type.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ValueKind {
         self.kind
     }
 

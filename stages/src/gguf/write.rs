@@ -5,34 +5,34 @@ use std::path::Path;
 
 use super::limits::{ALIGNMENT_DEFAULT, DIMENSIONS_MAX, TENSOR_NAME_BYTES_MAX};
 use super::tensor::bytes_of;
-use super::value::{Kind, Value};
+use super::value::{Value, ValueKind};
 use crate::format::Format;
 
 /// A GGUF file under construction.
 #[derive(Default)]
 pub struct GgufWriter {
     entries: Vec<(String, Value)>,
-    tensors: Vec<Pending>,
+    tensors: Vec<PendingTensor>,
 }
 
-struct Pending {
+struct PendingTensor {
     name: String,
     dims: Vec<u64>,
     format: Format,
     bytes: u64,
-    source: Source,
+    source: TensorSource,
 }
 
 /// Source of a tensor's bytes.
-pub enum Source {
+pub enum TensorSource {
     /// Bytes in memory.
     Bytes(Vec<u8>),
     /// A function that writes the bytes while the file is written, so that a model may be larger than memory.
-    Stream(Stream),
+    Stream(TensorStream),
 }
 
 /// Writes all bytes of a tensor.
-pub type Stream = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()>>;
+pub type TensorStream = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()>>;
 
 /// Errors of a file that cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -81,14 +81,20 @@ impl GgufWriter {
     /// [`WriteError::Tensor`] when the name or the dimensions do not fit the format, or the length of `bytes` does not
     /// fit both.
     pub fn tensor(self, name: &str, dims: &[u64], format: Format, bytes: Vec<u8>) -> Result<Self, WriteError> {
-        self.tensor_from(name, dims, format, Source::Bytes(bytes))
+        self.tensor_from(name, dims, format, TensorSource::Bytes(bytes))
     }
 
     /// Adds a tensor from any source.
     ///
     /// # Errors
     /// As [`Self::tensor`]. A stream of the wrong length fails later, when the file is written.
-    pub fn tensor_from(mut self, name: &str, dims: &[u64], format: Format, source: Source) -> Result<Self, WriteError> {
+    pub fn tensor_from(
+        mut self,
+        name: &str,
+        dims: &[u64],
+        format: Format,
+        source: TensorSource,
+    ) -> Result<Self, WriteError> {
         let wrong = |expected: String, found: String| WriteError::Tensor { name: name.to_owned(), expected, found };
         if name.is_empty() || name.len() as u64 > TENSOR_NAME_BYTES_MAX {
             return Err(wrong(format!("a name of 1 to {TENSOR_NAME_BYTES_MAX} bytes"), name.len().to_string()));
@@ -97,12 +103,12 @@ impl GgufWriter {
             return Err(wrong(format!("1 to {DIMENSIONS_MAX} dimensions, none zero"), format!("{dims:?}")));
         }
         let bytes = bytes_of(format, dims).map_err(|(expected, found)| wrong(expected, found))?;
-        if let Source::Bytes(given) = &source
+        if let TensorSource::Bytes(given) = &source
             && given.len() as u64 != bytes
         {
             return Err(wrong(format!("{bytes} bytes for {dims:?} in {}", format.name()), given.len().to_string()));
         }
-        self.tensors.push(Pending { name: name.to_owned(), dims: dims.to_vec(), format, bytes, source });
+        self.tensors.push(PendingTensor { name: name.to_owned(), dims: dims.to_vec(), format, bytes, source });
         Ok(self)
     }
 
@@ -155,14 +161,14 @@ impl GgufWriter {
     }
 }
 
-// === impl Pending ===
+// === impl PendingTensor ===
 
-impl Pending {
+impl PendingTensor {
     fn write_to(self, out: &mut dyn Write) -> Result<(), WriteError> {
-        let mut counted = Counted { out, bytes: 0 };
+        let mut counted = CountingWriter { out, bytes: 0 };
         match self.source {
-            Source::Bytes(bytes) => counted.write_all(&bytes)?,
-            Source::Stream(stream) => stream(&mut counted)?,
+            TensorSource::Bytes(bytes) => counted.write_all(&bytes)?,
+            TensorSource::Stream(stream) => stream(&mut counted)?,
         }
         if counted.bytes != self.bytes {
             let (expected, found) = (format!("a stream of {} bytes", self.bytes), counted.bytes.to_string());
@@ -175,12 +181,12 @@ impl Pending {
 }
 
 /// Counts the bytes that are written through it.
-struct Counted<'a> {
+struct CountingWriter<'a> {
     out: &'a mut dyn Write,
     bytes: u64,
 }
 
-impl Write for Counted<'_> {
+impl Write for CountingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.out.write(bytes)?;
         self.bytes += written as u64;
@@ -200,38 +206,38 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 /// Writes a value and returns true if that is possible. An array of arrays cannot be written, because the reader does
 /// not keep it.
 fn put_value(out: &mut Vec<u8>, value: &Value) -> bool {
-    let mut kind = |kind: Kind| out.extend((kind as u32).to_le_bytes());
+    let mut kind = |kind: ValueKind| out.extend((kind as u32).to_le_bytes());
     match value {
         Value::Integer(of, value) => {
             kind(*of);
             // Two's complement: the low bytes of the wide integer are the narrow one.
             out.extend(&value.to_le_bytes()[..of.bytes_min() as usize]);
         }
-        Value::Float(Kind::F64, value) => {
-            kind(Kind::F64);
+        Value::Float(ValueKind::F64, value) => {
+            kind(ValueKind::F64);
             out.extend(value.to_le_bytes());
         }
         Value::Float(_, value) => {
-            kind(Kind::F32);
+            kind(ValueKind::F32);
             out.extend((*value as f32).to_le_bytes());
         }
         Value::Bool(value) => {
-            kind(Kind::Bool);
+            kind(ValueKind::Bool);
             out.push((*value).into());
         }
         Value::String(text) => {
-            kind(Kind::String);
+            kind(ValueKind::String);
             put_text(out, text);
         }
         Value::Numbers(numbers) => {
-            kind(Kind::Array);
+            kind(ValueKind::Array);
             kind(numbers.kind());
             out.extend((numbers.len() as u64).to_le_bytes());
             out.extend(numbers.bytes());
         }
         Value::Strings(strings) => {
-            kind(Kind::Array);
-            kind(Kind::String);
+            kind(ValueKind::Array);
+            kind(ValueKind::String);
             out.extend((strings.len() as u64).to_le_bytes());
             strings.iter().for_each(|text| put_text(out, text));
         }
@@ -240,7 +246,7 @@ fn put_value(out: &mut Vec<u8>, value: &Value) -> bool {
     true
 }
 
-fn put_description(out: &mut Vec<u8>, tensor: &Pending, offset: u64) {
+fn put_description(out: &mut Vec<u8>, tensor: &PendingTensor, offset: u64) {
     put_text(out, &tensor.name);
     out.extend((tensor.dims.len() as u32).to_le_bytes());
     tensor.dims.iter().for_each(|dim| out.extend(dim.to_le_bytes()));

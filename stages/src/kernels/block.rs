@@ -9,7 +9,7 @@ use crate::format::Format;
 
 /// 32 weights: `value = scale * integer + min`. Each half of 16 weights has its own scale and minimum.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Block {
+pub(super) struct DecodedBlock {
     pub(super) integers: [i32; 32],
     pub(super) scale: [f32; 2],
     pub(super) min: [f32; 2],
@@ -29,7 +29,7 @@ pub(super) fn minimums(format: Format) -> bool {
 ///
 /// # Panics
 /// If the row has no such block, or the format is not quantised.
-pub(super) fn read(format: Format, row: &[u8], index: usize) -> Block {
+pub(super) fn read(format: Format, row: &[u8], index: usize) -> DecodedBlock {
     let per_unit = format.block_values() / 32;
     let unit = &row[index / per_unit * format.block_bytes()..][..format.block_bytes()];
     let sub = index % per_unit;
@@ -81,47 +81,47 @@ pub(super) fn dequantise(format: Format, bytes: &[u8], out: &mut [f32]) {
 
 // === the 32-value formats ===
 
-fn q4_0(unit: &[u8]) -> Block {
+fn q4_0(unit: &[u8]) -> DecodedBlock {
     let integers = std::array::from_fn(|index| nibble(&unit[2..], index) - 8);
     uniform(integers, half_at(unit, 0), 0.0)
 }
 
-fn q4_1(unit: &[u8]) -> Block {
+fn q4_1(unit: &[u8]) -> DecodedBlock {
     let integers = std::array::from_fn(|index| nibble(&unit[4..], index));
     uniform(integers, half_at(unit, 0), half_at(unit, 2))
 }
 
-fn q5_0(unit: &[u8]) -> Block {
+fn q5_0(unit: &[u8]) -> DecodedBlock {
     let integers = std::array::from_fn(|index| nibble(&unit[6..], index) + 16 * bit(&unit[2..], index) - 16);
     uniform(integers, half_at(unit, 0), 0.0)
 }
 
-fn q5_1(unit: &[u8]) -> Block {
+fn q5_1(unit: &[u8]) -> DecodedBlock {
     let integers = std::array::from_fn(|index| nibble(&unit[8..], index) + 16 * bit(&unit[4..], index));
     uniform(integers, half_at(unit, 0), half_at(unit, 2))
 }
 
-fn q8_0(unit: &[u8]) -> Block {
+fn q8_0(unit: &[u8]) -> DecodedBlock {
     let integers = std::array::from_fn(|index| i32::from(unit[2 + index].cast_signed()));
     uniform(integers, half_at(unit, 0), 0.0)
 }
 
 // === the 256-value formats; `sub` counts blocks of 32 ===
 
-fn q2_k(unit: &[u8], sub: usize) -> Block {
+fn q2_k(unit: &[u8], sub: usize) -> DecodedBlock {
     let (scales, rest) = unit.split_at(16);
     let (scale, min) = (half_at(unit, 80), half_at(unit, 82));
     let quarter = &rest[32 * (sub / 4)..];
     let integers = std::array::from_fn(|index| i32::from(quarter[index] >> (2 * (sub % 4)) & 3));
     let packed = [scales[2 * sub], scales[2 * sub + 1]];
-    Block {
+    DecodedBlock {
         integers,
         scale: packed.map(|packed| scale * f32::from(packed & 15)),
         min: packed.map(|packed| -(min * f32::from(packed >> 4))),
     }
 }
 
-fn q3_k(unit: &[u8], sub: usize) -> Block {
+fn q3_k(unit: &[u8], sub: usize) -> DecodedBlock {
     let (high, low) = (&unit[..32], &unit[32..96]);
     let quarter = &low[32 * (sub / 4)..];
     let integers = std::array::from_fn(|index| {
@@ -129,7 +129,7 @@ fn q3_k(unit: &[u8], sub: usize) -> Block {
         value + 4 * i32::from(high[index] >> sub & 1) - 4
     });
     let scale = half_at(unit, 108);
-    Block {
+    DecodedBlock {
         integers,
         scale: [0, 1].map(|half| scale * q3_k_scale(&unit[96..108], 2 * sub + half) as f32),
         min: [0.0; 2],
@@ -143,13 +143,13 @@ fn q3_k_scale(packed: &[u8], index: usize) -> i32 {
     i32::from(low | high << 4) - 32
 }
 
-fn q4_k(unit: &[u8], sub: usize) -> Block {
+fn q4_k(unit: &[u8], sub: usize) -> DecodedBlock {
     let pair = &unit[16 + 32 * (sub / 2)..];
     let integers = std::array::from_fn(|index| i32::from(pair[index] >> (4 * (sub % 2)) & 15));
     with_packed_scales(unit, sub, integers)
 }
 
-fn q5_k(unit: &[u8], sub: usize) -> Block {
+fn q5_k(unit: &[u8], sub: usize) -> DecodedBlock {
     let (high, pair) = (&unit[16..48], &unit[48 + 32 * (sub / 2)..]);
     let integers = std::array::from_fn(|index| {
         i32::from(pair[index] >> (4 * (sub % 2)) & 15) + 16 * i32::from(high[index] >> sub & 1)
@@ -157,7 +157,7 @@ fn q5_k(unit: &[u8], sub: usize) -> Block {
     with_packed_scales(unit, sub, integers)
 }
 
-fn q6_k(unit: &[u8], sub: usize) -> Block {
+fn q6_k(unit: &[u8], sub: usize) -> DecodedBlock {
     let (half, quarter) = (sub / 4, sub % 4);
     let (low, high) = (&unit[64 * half..], &unit[128 + 32 * half..]);
     let integers = std::array::from_fn(|index| {
@@ -166,11 +166,11 @@ fn q6_k(unit: &[u8], sub: usize) -> Block {
     });
     let scale = half_at(unit, 208);
     let sub_scale = |at: usize| f32::from(unit[192 + 2 * sub + at].cast_signed());
-    Block { integers, scale: [0, 1].map(|at| scale * sub_scale(at)), min: [0.0; 2] }
+    DecodedBlock { integers, scale: [0, 1].map(|at| scale * sub_scale(at)), min: [0.0; 2] }
 }
 
 /// Q4_K and Q5_K: eight 6-bit scales and eight 6-bit minimums in 12 bytes after the two 16-bit factors.
-fn with_packed_scales(unit: &[u8], sub: usize, integers: [i32; 32]) -> Block {
+fn with_packed_scales(unit: &[u8], sub: usize, integers: [i32; 32]) -> DecodedBlock {
     let packed = &unit[4..16];
     let (scale, min) = if sub < 4 {
         (packed[sub] & 63, packed[sub + 4] & 63)
@@ -182,8 +182,8 @@ fn with_packed_scales(unit: &[u8], sub: usize, integers: [i32; 32]) -> Block {
 
 // === bits ===
 
-fn uniform(integers: [i32; 32], scale: f32, min: f32) -> Block {
-    Block { integers, scale: [scale; 2], min: [min; 2] }
+fn uniform(integers: [i32; 32], scale: f32, min: f32) -> DecodedBlock {
+    DecodedBlock { integers, scale: [scale; 2], min: [min; 2] }
 }
 
 /// Value `index` of 32: the low nibbles of 16 bytes come first, then the high ones.

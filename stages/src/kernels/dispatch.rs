@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::isa::{Instructions, Isa};
+use super::isa::{InstructionSet, Isa};
 #[cfg(target_arch = "aarch64")]
 use super::neon::{self, DOT, MATRIX, Neon};
 use super::rows::{Quantised, Quantiser};
@@ -14,7 +14,7 @@ use super::tile::MATRIX_ROWS_MIN;
 use super::tile::Outputs;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{self, avx2::Avx2, avx512::Avx512};
-use super::{Matrix, Pool, Rows, scalar};
+use super::{Matrix, Rows, ThreadPool, scalar};
 
 /// One matrix to multiply with, and the buffer for the product.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ const PARTS_PER_THREAD: usize = 16;
 ///
 /// # Panics
 /// If a job's columns are not those of `x`, or its `out` is not m x n values.
-pub fn matmul(pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &mut Rows) {
+pub fn matmul(pool: &ThreadPool, jobs: &mut [MatmulJob<'_>], x: &mut Rows) {
     matmul_on(Isa::best(), pool, jobs, x);
 }
 
@@ -59,7 +59,7 @@ pub fn matmul(pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &mut Rows) {
 ///
 /// # Panics
 /// As [`matmul`].
-pub fn matmul_on(isa: Isa, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &mut Rows) {
+pub fn matmul_on(isa: Isa, pool: &ThreadPool, jobs: &mut [MatmulJob<'_>], x: &mut Rows) {
     for job in &*jobs {
         let (rows, cols, len) = (x.rows(), x.cols(), job.out.len());
         assert_eq!(job.weights.cols(), cols, "weights of {} columns, rows of {cols}", job.weights.cols());
@@ -74,7 +74,7 @@ pub fn matmul_on(isa: Isa, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &mut Rows
 }
 
 /// Runs up to [`JOBS_MAX`] jobs in one parallel region.
-fn region(isa: Isa, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &Rows) {
+fn region(isa: Isa, pool: &ThreadPool, jobs: &mut [MatmulJob<'_>], x: &Rows) {
     let total: usize = jobs.iter().map(|job| job.weights.bytes().len()).sum();
     // A single thread waits for no other, so one part is enough.
     let parts = if pool.threads() == 1 { 1 } else { pool.threads() * PARTS_PER_THREAD };
@@ -88,8 +88,8 @@ fn region(isa: Isa, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &Rows) {
         *product = Some((first, outputs, Product { weights: job.weights, out: Split::new(job.out), x }));
     }
     pool.run(parts, &|part| {
-        let mine = products.iter().flatten().rev().find(|(first, ..)| *first <= part);
-        let (first, outputs, product) = mine.expect("the first job starts at part 0");
+        let found = products.iter().flatten().rev().find(|(first, ..)| *first <= part);
+        let (first, outputs, product) = found.expect("the first job starts at part 0");
         let start = (part - first) * outputs;
         isa.multiply(product, start..(start + outputs).min(product.weights.rows()));
     });
@@ -99,14 +99,14 @@ fn region(isa: Isa, pool: &Pool, jobs: &mut [MatmulJob<'_>], x: &Rows) {
 
 impl Isa {
     fn quantiser(self) -> Quantiser {
-        match self.instructions() {
+        match self.instruction_set() {
             #[cfg(target_arch = "x86_64")]
-            Instructions::Amx | Instructions::Avx512 => x86::avx512::quantise,
+            InstructionSet::Amx | InstructionSet::Avx512 => x86::avx512::quantise,
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512F | Instructions::Avx2 => x86::avx2::quantise,
+            InstructionSet::Avx512F | InstructionSet::Avx2 => x86::avx2::quantise,
             #[cfg(target_arch = "aarch64")]
-            Instructions::NeonI8mm | Instructions::NeonDot | Instructions::Neon => neon::quantise,
-            Instructions::Scalar => Quantised::columns,
+            InstructionSet::NeonI8mm | InstructionSet::NeonDot | InstructionSet::Neon => neon::quantise,
+            InstructionSet::Scalar => Quantised::columns,
         }
     }
 
@@ -114,22 +114,22 @@ impl Isa {
     /// overlap.
     fn multiply(self, product: &Product<'_>, outputs: Range<usize>) {
         let work = Outputs { product, range: outputs };
-        match self.instructions() {
+        match self.instruction_set() {
             #[cfg(target_arch = "x86_64")]
-            Instructions::Amx if product.x.rows() >= MATRIX_ROWS_MIN => {
+            InstructionSet::Amx if product.x.rows() >= MATRIX_ROWS_MIN => {
                 Avx512::detect_with_matrices().expect(PROVEN).run(work);
             }
             #[cfg(target_arch = "x86_64")]
-            Instructions::Amx | Instructions::Avx512 => Avx512::detect().expect(PROVEN).run(work),
+            InstructionSet::Amx | InstructionSet::Avx512 => Avx512::detect().expect(PROVEN).run(work),
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512F | Instructions::Avx2 => Avx2::detect().expect(PROVEN).run(work),
+            InstructionSet::Avx512F | InstructionSet::Avx2 => Avx2::detect().expect(PROVEN).run(work),
             #[cfg(target_arch = "aarch64")]
-            Instructions::NeonI8mm => Neon::<MATRIX>::detect().expect(PROVEN).run(work),
+            InstructionSet::NeonI8mm => Neon::<MATRIX>::detect().expect(PROVEN).run(work),
             #[cfg(target_arch = "aarch64")]
-            Instructions::NeonDot => Neon::<DOT>::detect().expect(PROVEN).run(work),
+            InstructionSet::NeonDot => Neon::<DOT>::detect().expect(PROVEN).run(work),
             #[cfg(target_arch = "aarch64")]
-            Instructions::Neon => Neon::<0>::detect().expect(PROVEN).run(work),
-            Instructions::Scalar => scalar::multiply(product, work.range),
+            InstructionSet::Neon => Neon::<0>::detect().expect(PROVEN).run(work),
+            InstructionSet::Scalar => scalar::multiply(product, work.range),
         }
     }
 }

@@ -55,8 +55,8 @@ pub(crate) trait Floats: Copy {
     /// The largest lane.
     fn largest(self, a: Self::Float) -> f32;
 
-    /// Prefetches the line at `place` into the first-level cache. Has no effect if the address is invalid.
-    fn prefetch<T>(self, place: *const T);
+    /// Prefetches the line at `address` into the first-level cache. Has no effect if the address is invalid.
+    fn prefetch<T>(self, address: *const T);
     /// As `prefetch`, for the second-level cache.
-    fn prefetch_far<T>(self, place: *const T);
+    fn prefetch_far<T>(self, address: *const T);
 }

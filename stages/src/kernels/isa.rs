@@ -10,11 +10,11 @@ use super::x86::{avx2::Avx2, avx512::Avx512};
 
 /// Proof that this machine has an instruction set. All instruction sets give the same bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Isa(Instructions);
+pub struct Isa(InstructionSet);
 
 /// Names of the instruction sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Instructions {
+pub(crate) enum InstructionSet {
     /// As `Avx512`, plus AMX for many rows at once.
     #[cfg(target_arch = "x86_64")]
     Amx,
@@ -44,7 +44,7 @@ pub(crate) enum Instructions {
 
 impl Isa {
     /// No vector instructions: the reference, which runs on any machine.
-    pub const SCALAR: Self = Self(Instructions::Scalar);
+    pub const SCALAR: Self = Self(InstructionSet::Scalar);
 
     /// The best instruction set of this machine.
     pub fn best() -> Self {
@@ -54,12 +54,12 @@ impl Isa {
 
     /// All instruction sets of this machine, the best first and the reference last.
     pub fn all() -> impl Iterator<Item = Self> {
-        let found = Instructions::ALL.iter().filter(|instructions| instructions.found());
-        found.map(|instructions| Self(*instructions))
+        let detected = InstructionSet::ALL.iter().filter(|set| set.is_detected());
+        detected.map(|set| Self(*set))
     }
 
     /// Name of the instruction set, to select code by.
-    pub(crate) fn instructions(self) -> Instructions {
+    pub(crate) fn instruction_set(self) -> InstructionSet {
         self.0
     }
 }
@@ -70,9 +70,9 @@ impl fmt::Debug for Isa {
     }
 }
 
-// === impl Instructions ===
+// === impl InstructionSet ===
 
-impl Instructions {
+impl InstructionSet {
     /// All instruction sets of this architecture, the best first.
     const ALL: &[Self] = &[
         #[cfg(target_arch = "x86_64")]
@@ -94,14 +94,14 @@ impl Instructions {
 
     /// True if this machine has the instruction set. An x86-64 instruction set also requires those after it in `ALL`,
     /// because the code for floats uses instructions of all of them.
-    fn found(self) -> bool {
+    fn is_detected(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Amx => Self::Avx512.found() && Avx512::detect_with_matrices().is_some(),
+            Self::Amx => Self::Avx512.is_detected() && Avx512::detect_with_matrices().is_some(),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => Self::Avx512F.found() && Avx512::detect().is_some(),
+            Self::Avx512 => Self::Avx512F.is_detected() && Avx512::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512F => Self::Avx2.found() && is_x86_feature_detected!("avx512f"),
+            Self::Avx512F => Self::Avx2.is_detected() && is_x86_feature_detected!("avx512f"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => Avx2::detect().is_some(),
             #[cfg(target_arch = "aarch64")]

@@ -2,7 +2,7 @@
 //!
 //! Invariant: an output is the same to the last bit for any number of rows in the batch, any number of threads and any
 //! instruction set. `scalar` defines the order of operations. The other kernels keep it and are only faster. Unsafe
-//! code is in the files of the instruction sets, in `pool` (a job lent to threads), in `split` (one buffer, many
+//! code is in the files of the instruction sets, in `thread_pool` (a job lent to threads), in `split` (one buffer, many
 //! writers) and in the callers that take parts of a `Split`.
 
 mod block;
@@ -13,27 +13,27 @@ mod isa;
 mod matrix;
 #[cfg(target_arch = "aarch64")]
 mod neon;
-mod pool;
 mod rows;
 mod scalar;
 mod simd;
 mod split;
 #[cfg(test)]
 mod tests;
+mod thread_pool;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use dispatch::{MatmulJob, matmul, matmul_on};
 pub(crate) use floats::Floats;
-pub(crate) use isa::Instructions;
+pub(crate) use isa::InstructionSet;
 pub use isa::Isa;
 pub use matrix::{Matrix, MatrixError};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
-pub use pool::Pool;
 pub use rows::Rows;
 pub(crate) use split::Split;
+pub use thread_pool::ThreadPool;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{avx2::Avx2, avx512::Avx512};
 

@@ -11,7 +11,7 @@ use std::convert::Infallible;
 
 use super::floats::Floats;
 use super::rows::Quantised;
-use super::simd::{Simd, Tile, Work, dot_by_rows};
+use super::simd::{Simd, WeightTile, WithSimd, dot_by_rows};
 
 /// Proof that the machine has NEON and the extensions up to `EXTENSIONS`: none, [`DOT`] or [`MATRIX`].
 #[derive(Clone, Copy)]
@@ -25,25 +25,25 @@ pub(super) const MATRIX: u8 = 2;
 impl<const EXTENSIONS: u8> Neon<EXTENSIONS> {
     /// The proof, if this machine has it.
     pub(super) fn detect() -> Option<Self> {
-        let there = std::arch::is_aarch64_feature_detected!("neon")
+        let detected = std::arch::is_aarch64_feature_detected!("neon")
             && (EXTENSIONS < DOT || std::arch::is_aarch64_feature_detected!("dotprod"))
             && (EXTENSIONS < MATRIX || std::arch::is_aarch64_feature_detected!("i8mm"));
-        there.then_some(Self(()))
+        detected.then_some(Self(()))
     }
 }
 
 #[target_feature(enable = "neon,dotprod,i8mm")]
-fn run_with_matrix<W: Work, S: Simd>(s: S, work: W) {
+fn run_with_matrix<W: WithSimd, S: Simd>(s: S, work: W) {
     work.run(s);
 }
 
 #[target_feature(enable = "neon,dotprod")]
-fn run_with_dot<W: Work, S: Simd>(s: S, work: W) {
+fn run_with_dot<W: WithSimd, S: Simd>(s: S, work: W) {
     work.run(s);
 }
 
 #[target_feature(enable = "neon")]
-fn run_plain<W: Work, S: Simd>(s: S, work: W) {
+fn run_plain<W: WithSimd, S: Simd>(s: S, work: W) {
     work.run(s);
 }
 
@@ -187,15 +187,19 @@ impl<const EXTENSIONS: u8> Floats for Neon<EXTENSIONS> {
     }
 
     #[inline(always)]
-    fn prefetch<T>(self, place: *const T) {
+    fn prefetch<T>(self, address: *const T) {
         // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
-        unsafe { asm!("prfm pldl1keep, [{place}]", place = in(reg) place, options(nostack, readonly, preserves_flags)) }
+        unsafe {
+            asm!("prfm pldl1keep, [{address}]", address = in(reg) address, options(nostack, readonly, preserves_flags))
+        }
     }
 
     #[inline(always)]
-    fn prefetch_far<T>(self, place: *const T) {
+    fn prefetch_far<T>(self, address: *const T) {
         // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
-        unsafe { asm!("prfm pldl2keep, [{place}]", place = in(reg) place, options(nostack, readonly, preserves_flags)) }
+        unsafe {
+            asm!("prfm pldl2keep, [{address}]", address = in(reg) address, options(nostack, readonly, preserves_flags))
+        }
     }
 }
 
@@ -206,7 +210,7 @@ impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
     type Matrices = Infallible;
 
     #[inline(always)]
-    fn run<W: Work>(self, work: W) {
+    fn run<W: WithSimd>(self, work: W) {
         // SAFETY: `self` proves that the machine has the instruction set.
         unsafe {
             match EXTENSIONS {
@@ -331,7 +335,7 @@ impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
     }
 
     #[inline(always)]
-    fn pair(self, tile: Tile<'_>, at: usize) -> Self::Int {
+    fn pair(self, tile: WeightTile<'_>, at: usize) -> Self::Int {
         let (start, stride) = tile.lanes(Self::LANES, at, 2);
         let mut lanes = [0; 8];
         for (row, lane) in lanes.iter_mut().enumerate() {
@@ -342,7 +346,7 @@ impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
     }
 
     #[inline(always)]
-    fn word(self, tile: Tile<'_>, at: usize) -> Self::Int {
+    fn word(self, tile: WeightTile<'_>, at: usize) -> Self::Int {
         let (start, stride) = tile.lanes(Self::LANES, at, 4);
         let mut lanes = [0; 8];
         for (row, lane) in lanes.iter_mut().enumerate() {
@@ -353,7 +357,7 @@ impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
     }
 
     #[inline(always)]
-    fn words(self, tile: Tile<'_>, at: usize) -> [Self::Int; 4] {
+    fn words(self, tile: WeightTile<'_>, at: usize) -> [Self::Int; 4] {
         let (start, stride) = tile.lanes(Self::LANES, at, 16);
         // SAFETY: `self` proves that the machine has NEON. 16 bytes can be read in each of the 8 rows.
         let (low, high) = unsafe { (transposed(start, stride), transposed(start.add(4 * stride), stride)) };

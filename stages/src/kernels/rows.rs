@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::Pool;
+use super::ThreadPool;
 use super::simd::MATRIX_ROWS;
 use super::split::Split;
 
@@ -44,7 +44,7 @@ pub struct Rows {
     /// one row after the other.
     quantised: Vec<Quantised>,
     /// True if `quantised` belongs to the present `floats`.
-    fresh: bool,
+    up_to_date: bool,
 }
 
 // === impl Rows ===
@@ -68,7 +68,7 @@ impl Rows {
     pub fn prepare(&mut self, rows: usize, cols: usize) -> &mut [f32] {
         let len = rows * cols;
         grow(&mut self.floats, len, 0.0);
-        (self.rows, self.cols, self.fresh) = (rows, cols, false);
+        (self.rows, self.cols, self.up_to_date) = (rows, cols, false);
         &mut self.floats[..len]
     }
 
@@ -98,24 +98,24 @@ impl Rows {
     /// # Panics
     /// Unless [`Rows::quantise`] was called for these values.
     pub(super) fn quantised(&self, chunk: &Range<usize>) -> &[Quantised] {
-        assert!(self.fresh, "rows are quantised before they are multiplied");
+        assert!(self.up_to_date, "rows are quantised before they are multiplied");
         let blocks = self.cols / BLOCK;
         &self.quantised[chunk.start * blocks..chunk.end * blocks]
     }
 
     /// As `quantised`, followed by [`MATRIX_ROWS`] blocks of unspecified content. Matrix registers take that many
     /// blocks at once and may read past the last row.
-    pub(super) fn quantised_and_more(&self, chunk: &Range<usize>) -> &[Quantised] {
+    pub(super) fn quantised_padded(&self, chunk: &Range<usize>) -> &[Quantised] {
         let blocks = self.cols / BLOCK;
         &self.quantised[chunk.start * blocks..][..self.quantised(chunk).len() + MATRIX_ROWS]
     }
 
     /// Computes the quantised form unless it is up to date. `quantiser` is [`Quantised::columns`], possibly compiled
     /// for an instruction set.
-    pub(super) fn quantise(&mut self, pool: &Pool, quantiser: Quantiser) {
+    pub(super) fn quantise(&mut self, pool: &ThreadPool, quantiser: Quantiser) {
         let (rows, cols) = (self.rows, self.cols);
         assert!(cols.is_multiple_of(BLOCK), "quantised weights have whole blocks of 32, found {cols} columns");
-        if self.fresh {
+        if self.up_to_date {
             return;
         }
         let blocks = cols / BLOCK;
@@ -125,10 +125,10 @@ impl Rows {
         let out = Split::new(&mut self.quantised[..rows * blocks]);
         let parts = if rows < PARALLEL_ROWS_MIN { 1 } else { pool.threads().min(blocks) };
         pool.run(parts, &|part| {
-            let mine = blocks * part / parts..blocks * (part + 1) / parts;
+            let own = blocks * part / parts..blocks * (part + 1) / parts;
             for chunk in (0..chunks).map(|chunk| chunk * step..((chunk + 1) * step).min(rows)) {
-                for first in mine.clone().step_by(BLOCKS_TOGETHER) {
-                    let last = (first + BLOCKS_TOGETHER).min(mine.end);
+                for first in own.clone().step_by(BLOCKS_AT_ONCE) {
+                    let last = (first + BLOCKS_AT_ONCE).min(own.end);
                     let start = chunk.start * blocks;
                     // SAFETY: the parts take blocks of a chunk without overlap.
                     let out = unsafe { out.part(start + first * chunk.len()..start + last * chunk.len()) };
@@ -136,7 +136,7 @@ impl Rows {
                 }
             }
         });
-        self.fresh = true;
+        self.up_to_date = true;
     }
 }
 
@@ -153,7 +153,7 @@ fn grow<T: Clone>(values: &mut Vec<T>, len: usize, value: T) {
 pub(super) const CHUNK_ROWS_MAX: usize = 128;
 
 /// Blocks of a row that are quantised one after the other, so that a kilobyte is read in sequence.
-const BLOCKS_TOGETHER: usize = 8;
+const BLOCKS_AT_ONCE: usize = 8;
 
 /// Fewer rows than this are quantised by one thread, because that takes less time than waking another.
 const PARALLEL_ROWS_MIN: usize = 16;
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_value_takes_all_of_the_range() {
+    fn the_largest_magnitude_becomes_127() {
         let values: [f32; 32] = std::array::from_fn(|index| index as f32 - 20.0);
         let block = Quantised::of(&values);
         let integers = block.bytes.map(i32::from);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_go_to_the_even_neighbour() {
+    fn ties_round_to_even() {
         let mut values = [0.0; 32];
         values[0] = 127.0;
         values[1] = 2.5;
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_poisons_its_block_and_zeros_stay_zero() {
+    fn a_value_that_is_not_finite_makes_its_block_nan_and_zeros_stay_zero() {
         let mut values = [1.0; 32];
         values[31] = f32::NEG_INFINITY;
         assert!(Quantised::of(&values).scale.is_nan());

@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use super::Matrix;
-use super::block::{self, Block};
+use super::block::{self, DecodedBlock};
 use super::dispatch::Product;
 use super::rows::Quantised;
 use crate::format::Format;
@@ -25,7 +25,7 @@ pub(super) fn dot<'x>(weights: &Matrix<'_>, output: usize, row: impl Iterator<It
         .fold(0.0, |sum, (index, x)| add_block(weights.format(), &block::read(weights.format(), bytes, index), x, sum))
 }
 
-fn add_block(format: Format, weights: &Block, x: &Quantised, mut sum: f32) -> f32 {
+fn add_block(format: Format, weights: &DecodedBlock, x: &Quantised, mut sum: f32) -> f32 {
     let products: [i32; 32] = std::array::from_fn(|index| weights.integers[index] * i32::from(x.bytes[index]));
     let halves = if block::halves(format) { &[(0, 0..16), (1, 16..32)][..] } else { &[(2, 0..32)] };
     for (part, range) in halves {

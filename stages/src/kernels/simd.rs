@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use super::Matrix;
 use super::floats::Floats;
 use super::rows::Quantised;
-use super::tile::Room;
+use super::tile::MatrixScratch;
 
 /// Vectors of `LANES` words, one word for each output. All methods are single steps and must be inlined into
 /// [`Simd::run`].
@@ -34,7 +34,7 @@ pub(super) trait Simd: Floats {
     }
 
     /// Runs `work` in a function that is compiled for the instruction set.
-    fn run<W: Work>(self, work: W);
+    fn run<W: WithSimd>(self, work: W);
 
     fn splat(self, word: i32) -> Self::Int;
     fn and(self, a: Self::Int, b: Self::Int) -> Self::Int;
@@ -50,10 +50,10 @@ pub(super) trait Simd: Floats {
     /// Adds to each lane of `sum` the four products of its bytes of `weights` (0..=127) with the bytes of `x` (signed,
     /// not -128).
     fn dot(self, sum: Self::Int, weights: Self::Int, x: i32) -> Self::Int;
-    /// As `dot`, for several vectors in sequence. `x` has four bytes for each vector. No weight is above `MOST`, so
+    /// As `dot`, for several vectors in sequence. `x` has four bytes for each vector. No weight is above `BYTE_MAX`, so
     /// products of small weights may be added up in less than 32 bits.
     #[inline(always)]
-    fn dot_all<const MOST: i32>(self, mut sum: Self::Int, weights: &[Self::Int], x: &[i8]) -> Self::Int {
+    fn dot_all<const BYTE_MAX: i32>(self, mut sum: Self::Int, weights: &[Self::Int], x: &[i8]) -> Self::Int {
         for (weights, x) in weights.iter().zip(x.as_chunks::<4>().0) {
             sum = self.dot(sum, *weights, word(x));
         }
@@ -92,27 +92,27 @@ pub(super) trait Simd: Floats {
     fn neg(self, a: Self::Float) -> Self::Float;
 
     /// Two bytes of every row of the tile, `at` bytes into the row.
-    fn pair(self, tile: Tile<'_>, at: usize) -> Self::Int;
+    fn pair(self, tile: WeightTile<'_>, at: usize) -> Self::Int;
     /// Four bytes of every row.
-    fn word(self, tile: Tile<'_>, at: usize) -> Self::Int;
+    fn word(self, tile: WeightTile<'_>, at: usize) -> Self::Int;
     /// Sixteen bytes of every row, four to a vector.
-    fn words(self, tile: Tile<'_>, at: usize) -> [Self::Int; 4];
+    fn words(self, tile: WeightTile<'_>, at: usize) -> [Self::Int; 4];
     /// Two 16-bit floats of every row.
     #[inline(always)]
-    fn two_halves(self, tile: Tile<'_>, at: usize) -> (Self::Float, Self::Float) {
+    fn two_halves(self, tile: WeightTile<'_>, at: usize) -> (Self::Float, Self::Float) {
         split_halves(self, self.word(tile, at))
     }
     /// Adds to each lane of `sum` the products of 32 weights of 4 bits (the low nibbles of 16 bytes, then the high
     /// ones) with the bytes of `x`. Gives the sums of unpacking and `dot_all`. A single row of activations does not
     /// repay unpacking.
     #[inline(always)]
-    fn dot_nibbles(self, sum: Self::Int, tile: Tile<'_>, at: usize, x: &[i8; 32]) -> Self::Int {
+    fn dot_nibbles(self, sum: Self::Int, tile: WeightTile<'_>, at: usize, x: &[i8; 32]) -> Self::Int {
         self.dot_all::<15>(sum, &nibbles(self, tile, at), x)
     }
     /// Sums of the products of two blocks of 32 weights of 4 bits with 32 bytes each. The first block is in the low
     /// nibbles of 32 bytes, the second in the high nibbles.
     #[inline(always)]
-    fn dot_pairs(self, tile: Tile<'_>, at: usize, x: [&[i8; 32]; 2]) -> [Self::Int; 2] {
+    fn dot_pairs(self, tile: WeightTile<'_>, at: usize, x: [&[i8; 32]; 2]) -> [Self::Int; 2] {
         let (first, second) = (nibbles(self, tile, at), nibbles(self, tile, at + 16));
         let mut sums = [self.splat(0); 2];
         for block in 0..2 {
@@ -124,7 +124,7 @@ pub(super) trait Simd: Floats {
     }
     /// As `dot_nibbles`, for 32 signed bytes. Each weight counts with the offset of `WIDE_OFFSET` added.
     #[inline(always)]
-    fn dot_bytes(self, mut sum: Self::Int, tile: Tile<'_>, at: usize, x: &[i8; 32]) -> Self::Int {
+    fn dot_bytes(self, mut sum: Self::Int, tile: WeightTile<'_>, at: usize, x: &[i8; 32]) -> Self::Int {
         for half in 0..2 {
             let words = self.words(tile, at + 16 * half);
             for (index, weights) in words.into_iter().enumerate() {
@@ -138,10 +138,10 @@ pub(super) trait Simd: Floats {
 /// Matrix registers, which sum the products of a block of weights with many rows at once. The result stays the same,
 /// because integer sums are exact and the vectors still scale them.
 pub(super) trait Matrices<S: Simd>: Copy {
-    /// Work buffers of this thread. The caller gives them back by `keep`.
-    fn room(self) -> Box<Room<S>>;
-    /// Keeps the buffers that `room` returned for its next call.
-    fn keep(self, room: Box<Room<S>>);
+    /// Work buffers of this thread. The caller gives them back by `return_scratch`.
+    fn take_scratch(self) -> Box<MatrixScratch<S>>;
+    /// Keeps the buffers that `take_scratch` returned for its next call.
+    fn return_scratch(self, scratch: Box<MatrixScratch<S>>);
     /// Subtracts `above` from every byte, so that the weights are signed.
     fn sign(self, weights: &mut [S::Int; 8], above: u8);
     /// Writes the integer sums of 32 signed weights of each output with each row of `x` to `sums`.
@@ -152,11 +152,11 @@ pub(super) trait Matrices<S: Simd>: Copy {
 pub(super) const MATRIX_ROWS: usize = 16;
 
 impl<S: Simd> Matrices<S> for Infallible {
-    fn room(self) -> Box<Room<S>> {
+    fn take_scratch(self) -> Box<MatrixScratch<S>> {
         match self {}
     }
 
-    fn keep(self, _: Box<Room<S>>) {
+    fn return_scratch(self, _: Box<MatrixScratch<S>>) {
         match self {}
     }
 
@@ -193,7 +193,7 @@ pub(super) fn split_halves<S: Simd>(s: S, word: S::Int) -> (S::Float, S::Float) 
 
 /// The low nibbles of 16 bytes of every row, then the high ones.
 #[inline(always)]
-pub(super) fn nibbles<S: Simd>(s: S, tile: Tile<'_>, at: usize) -> [S::Int; 8] {
+pub(super) fn nibbles<S: Simd>(s: S, tile: WeightTile<'_>, at: usize) -> [S::Int; 8] {
     let [a, b, c, d] = s.words(tile, at);
     let mask = s.splat(0x0f0f_0f0f);
     let [e, f, g, h] = [s.shr(a, 4), s.shr(b, 4), s.shr(c, 4), s.shr(d, 4)];
@@ -211,21 +211,21 @@ pub(super) fn word(bytes: &[i8; 4]) -> i32 {
 }
 
 /// Generic code to run on an instruction set.
-pub(super) trait Work {
+pub(super) trait WithSimd {
     fn run<S: Simd>(self, simd: S);
 }
 
 /// The `LANES` neighbouring rows of a matrix that one vector holds.
 #[derive(Clone, Copy)]
-pub(super) struct Tile<'a> {
+pub(super) struct WeightTile<'a> {
     rows: usize,
     stride: usize,
     bytes: &'a [u8],
 }
 
-// === impl Tile ===
+// === impl WeightTile ===
 
-impl<'a> Tile<'a> {
+impl<'a> WeightTile<'a> {
     /// The `rows` rows from `first` on.
     ///
     /// # Panics

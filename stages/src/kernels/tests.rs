@@ -9,9 +9,9 @@ use super::rows::Quantised;
 use super::*;
 
 /// A counter-based generator: small, seedable, good enough to draw blocks.
-struct Draw(u64);
+struct TestRng(u64);
 
-impl Draw {
+impl TestRng {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
@@ -87,11 +87,11 @@ fn scales_at(format: Format) -> &'static [usize] {
     }
 }
 
-fn pool(threads: usize) -> Pool {
-    Pool::new(NonZeroUsize::new(threads).expect("not zero"))
+fn pool(threads: usize) -> ThreadPool {
+    ThreadPool::new(NonZeroUsize::new(threads).expect("not zero"))
 }
 
-fn multiply(isa: Isa, pool: &Pool, weights: Matrix<'_>, values: &[f32]) -> Vec<f32> {
+fn multiply(isa: Isa, pool: &ThreadPool, weights: Matrix<'_>, values: &[f32]) -> Vec<f32> {
     let rows = values.len() / weights.cols();
     let mut x = Rows::new();
     x.load(values, rows, weights.cols());
@@ -105,7 +105,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 /// The activations as the product uses them: rounded to their 8-bit form if the format is quantised.
-fn seen(format: Format, values: &[f32]) -> Vec<f64> {
+fn as_multiplied(format: Format, values: &[f32]) -> Vec<f64> {
     if format.block_values() == 1 {
         return values.iter().copied().map(f64::from).collect();
     }
@@ -115,15 +115,15 @@ fn seen(format: Format, values: &[f32]) -> Vec<f64> {
 
 #[test]
 fn products_agree_with_double_precision() {
-    let mut draw = Draw(1);
+    let mut rng = TestRng(1);
     for format in Format::ALL {
         let cols = if format.block_values() == 256 { 768 } else { 288 };
         for outputs in [1, 16, 37] {
-            let bytes = draw.weights(format, outputs, cols);
+            let bytes = rng.weights(format, outputs, cols);
             let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
-            let values = draw.values(3 * cols);
+            let values = rng.values(3 * cols);
             let found = multiply(Isa::best(), &pool(2), weights, &values);
-            for (row, x) in seen(format, &values).chunks(cols).enumerate() {
+            for (row, x) in as_multiplied(format, &values).chunks(cols).enumerate() {
                 for output in 0..outputs {
                     let mut w = vec![0.0; cols];
                     dequantise_row(&weights, output, &mut w);
@@ -145,12 +145,12 @@ fn products_agree_with_double_precision() {
 
 #[test]
 fn the_eight_bit_form_of_activations_costs_under_a_percent() {
-    let mut draw = Draw(2);
+    let mut rng = TestRng(2);
     for format in Format::ALL {
         let cols = 1024;
-        let bytes = draw.weights(format, 1, cols);
+        let bytes = rng.weights(format, 1, cols);
         let weights = Matrix::new(format, 1, cols, &bytes).expect("sound");
-        let values: Vec<f32> = (0..cols).map(|_| draw.value()).collect();
+        let values: Vec<f32> = (0..cols).map(|_| rng.value()).collect();
         let mut w = vec![0.0; cols];
         dequantise_row(&weights, 0, &mut w);
         let found = multiply(Isa::best(), &pool(1), weights, &values)[0];
@@ -162,10 +162,10 @@ fn the_eight_bit_form_of_activations_costs_under_a_percent() {
 
 #[cfg(feature = "accelerator")]
 #[test]
-fn layouts_are_read_as_candle_reads_them() {
+fn dequantised_values_agree_with_candle() {
     use candle_core::Device;
     use candle_core::quantized::{GgmlDType, ggml_file::qtensor_from_ggml};
-    let mut draw = Draw(3);
+    let mut rng = TestRng(3);
     for format in Format::ALL {
         let dtype = match format {
             Format::F32 => GgmlDType::F32,
@@ -183,7 +183,7 @@ fn layouts_are_read_as_candle_reads_them() {
             Format::Q6K => GgmlDType::Q6K,
         };
         let (rows, cols) = (5, 512);
-        let bytes = draw.weights(format, rows, cols);
+        let bytes = rng.weights(format, rows, cols);
         let weights = Matrix::new(format, rows, cols, &bytes).expect("sound");
         let theirs = qtensor_from_ggml(dtype, &bytes, vec![rows, cols], &Device::Cpu).expect("candle takes it");
         let theirs =
@@ -200,14 +200,14 @@ fn layouts_are_read_as_candle_reads_them() {
 
 #[test]
 fn every_instruction_set_gives_the_bits_of_the_reference() {
-    let mut draw = Draw(4);
+    let mut rng = TestRng(4);
     for format in Format::ALL {
         let unit = format.block_values().max(32);
         for (cols, outputs) in [(unit, 1), (unit, 16), (3 * unit, 15), (2 * unit, 33), (unit, 100)] {
-            let bytes = draw.weights(format, outputs, cols);
+            let bytes = rng.weights(format, outputs, cols);
             let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
             for rows in [5, 12, 21, 40] {
-                let values = draw.values(rows * cols);
+                let values = rng.values(rows * cols);
                 let expected = bits(&multiply(Isa::SCALAR, &pool(1), weights, &values));
                 for isa in Isa::all() {
                     let found = bits(&multiply(isa, &pool(2), weights, &values));
@@ -221,8 +221,8 @@ fn every_instruction_set_gives_the_bits_of_the_reference() {
 /// The expected instruction set must come from outside the test: `etc/check-neon` sets the one that it emulates.
 #[cfg(target_arch = "aarch64")]
 #[test]
-#[ignore = "wants EXPECTED_ISA to name the best instruction set of this processor"]
-#[expect(clippy::disallowed_methods, reason = "a test is told what to expect")]
+#[ignore = "needs EXPECTED_ISA to name the best instruction set of this processor"]
+#[expect(clippy::disallowed_methods, reason = "the expected value comes from outside the test")]
 fn the_best_instruction_set_of_the_processor_is_taken() {
     let expected = std::env::var("EXPECTED_ISA").expect("EXPECTED_ISA names an instruction set, such as NeonDot");
     assert_eq!(format!("{:?}", Isa::best()), expected);
@@ -230,12 +230,12 @@ fn the_best_instruction_set_of_the_processor_is_taken() {
 
 #[test]
 fn float_rows_of_any_length_give_the_bits_of_the_reference() {
-    let mut draw = Draw(5);
+    let mut rng = TestRng(5);
     for format in [Format::F32, Format::F16, Format::BF16] {
         for cols in [1, 2, 7, 16, 31, 33, 100] {
-            let bytes = draw.weights(format, 35, cols);
+            let bytes = rng.weights(format, 35, cols);
             let weights = Matrix::new(format, 35, cols, &bytes).expect("sound");
-            let values = draw.values(4 * cols);
+            let values = rng.values(4 * cols);
             let expected = bits(&multiply(Isa::SCALAR, &pool(1), weights, &values));
             for isa in Isa::all() {
                 assert_eq!(
@@ -250,23 +250,23 @@ fn float_rows_of_any_length_give_the_bits_of_the_reference() {
 }
 
 #[test]
-fn a_row_does_not_feel_its_company() {
-    let mut draw = Draw(6);
+fn a_row_does_not_depend_on_its_batch() {
+    let mut rng = TestRng(6);
     let pools = [pool(1), pool(2), pool(3)];
     for format in Format::ALL {
         let (cols, outputs, rows) = (512, 50, 300);
-        let bytes = draw.weights(format, outputs, cols);
+        let bytes = rng.weights(format, outputs, cols);
         let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
-        let values = draw.values(rows * cols);
+        let values = rng.values(rows * cols);
         for isa in Isa::all() {
             // The scalar kernel has a single code path, so a few rows are enough.
             let rows = if isa == Isa::SCALAR { 9 } else { rows };
             let values = &values[..rows * cols];
             let all = bits(&multiply(isa, &pools[1], weights, values));
             for _ in 0..6 {
-                let start = draw.below(rows as u64) as usize;
-                let len = [1, 2, 3, 7, 16, 130][draw.below(6) as usize].min(rows - start);
-                let pool = &pools[draw.below(3) as usize];
+                let start = rng.below(rows as u64) as usize;
+                let len = [1, 2, 3, 7, 16, 130][rng.below(6) as usize].min(rows - start);
+                let pool = &pools[rng.below(3) as usize];
                 let some = bits(&multiply(isa, pool, weights, &values[start * cols..(start + len) * cols]));
                 assert!(
                     some == all[start * outputs..(start + len) * outputs],
@@ -279,12 +279,12 @@ fn a_row_does_not_feel_its_company() {
 }
 
 #[test]
-fn long_rows_in_several_chunks_do_not_feel_their_company_either() {
-    let mut draw = Draw(10);
+fn long_rows_in_several_chunks_do_not_depend_on_their_batch() {
+    let mut rng = TestRng(10);
     let (cols, outputs, rows) = (8192, 19, 70);
-    let values = draw.values(rows * cols);
+    let values = rng.values(rows * cols);
     for format in [Format::Q4_1, Format::Q8_0, Format::Q6K, Format::BF16] {
-        let bytes = draw.weights(format, outputs, cols);
+        let bytes = rng.weights(format, outputs, cols);
         let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
         let all = bits(&multiply(Isa::best(), &pool(2), weights, &values));
         for row in [0, 15, 16, 31, 32, 33, 63, 64, 69] {
@@ -295,12 +295,12 @@ fn long_rows_in_several_chunks_do_not_feel_their_company_either() {
 }
 
 #[test]
-fn weights_may_lie_at_any_address() {
-    let mut draw = Draw(11);
+fn weights_may_start_at_any_address() {
+    let mut rng = TestRng(11);
     for format in Format::ALL {
         let (cols, outputs) = (256, 40);
-        let bytes = draw.weights(format, outputs, cols);
-        let values = draw.values(2 * cols);
+        let bytes = rng.weights(format, outputs, cols);
+        let values = rng.values(2 * cols);
         let expected =
             multiply(Isa::SCALAR, &pool(1), Matrix::new(format, outputs, cols, &bytes).expect("sound"), &values);
         for offset in 1..4 {
@@ -319,13 +319,13 @@ fn weights_may_lie_at_any_address() {
 }
 
 #[test]
-fn the_vector_form_of_a_row_is_the_plain_one() {
-    let mut draw = Draw(12);
+fn every_instruction_set_quantises_a_row_alike() {
+    let mut rng = TestRng(12);
     let weights = Matrix::new(Format::Q4_0, 0, 256, &[]).expect("sound");
-    let mut values = draw.values(200 * 256);
+    let mut values = rng.values(200 * 256);
     for value in &mut values {
         // Ties, and magnitudes whose squares overflow a float.
-        match draw.below(8) {
+        match rng.below(8) {
             0 => *value = value.signum() * 0.5,
             1 => *value *= 1e30,
             _ => {}
@@ -345,11 +345,11 @@ fn the_vector_form_of_a_row_is_the_plain_one() {
 }
 
 #[test]
-fn jobs_in_one_region_are_the_same_as_alone() {
-    let mut draw = Draw(7);
+fn jobs_in_one_region_have_the_bits_of_single_jobs() {
+    let mut rng = TestRng(7);
     let (cols, rows) = (256, 3);
     let shapes = [(Format::Q4_1, 64), (Format::Q8_0, 17), (Format::F16, 20), (Format::Q6K, 1), (Format::Q4K, 200)];
-    let bytes = shapes.map(|(format, outputs)| draw.weights(format, outputs, cols));
+    let bytes = shapes.map(|(format, outputs)| rng.weights(format, outputs, cols));
     let matrices: Vec<Matrix<'_>> = shapes
         .iter()
         .zip(&bytes)
@@ -357,7 +357,7 @@ fn jobs_in_one_region_are_the_same_as_alone() {
         .take(11)
         .map(|((format, outputs), bytes)| Matrix::new(*format, *outputs, cols, bytes).expect("sound"))
         .collect();
-    let values = draw.values(rows * cols);
+    let values = rng.values(rows * cols);
     let mut out: Vec<Vec<f32>> = matrices.iter().map(|matrix| vec![f32::NAN; rows * matrix.rows()]).collect();
     let mut jobs: Vec<MatmulJob<'_>> =
         matrices.iter().zip(&mut out).map(|(weights, out)| MatmulJob { weights: *weights, out }).collect();
@@ -370,11 +370,11 @@ fn jobs_in_one_region_are_the_same_as_alone() {
 }
 
 #[test]
-fn scratch_used_again_forgets_what_was_there() {
-    let mut draw = Draw(8);
-    let bytes = draw.weights(Format::Q4_0, 32, 64);
+fn reused_scratch_keeps_no_old_values() {
+    let mut rng = TestRng(8);
+    let bytes = rng.weights(Format::Q4_0, 32, 64);
     let weights = Matrix::new(Format::Q4_0, 32, 64, &bytes).expect("sound");
-    let (long, short) = (draw.values(40 * 64), draw.values(2 * 64));
+    let (long, short) = (rng.values(40 * 64), rng.values(2 * 64));
     let mut x = Rows::new();
     x.load(&long, 40, 64);
     let mut out = vec![0.0; 40 * 32];
@@ -386,15 +386,15 @@ fn scratch_used_again_forgets_what_was_there() {
 }
 
 #[test]
-fn a_value_that_is_no_number_is_not_hidden() {
-    let mut draw = Draw(9);
+fn a_nan_activation_makes_its_row_nan() {
+    let mut rng = TestRng(9);
     for format in Format::ALL {
-        let mut bytes = draw.weights(format, 16, 256);
+        let mut bytes = rng.weights(format, 16, 256);
         if format.block_values() > 1 {
             bytes = (0..16).flat_map(|_| vec![0; format.row_bytes(256).expect("whole")]).collect();
         }
         let weights = Matrix::new(format, 16, 256, &bytes).expect("sound");
-        let mut values = draw.values(2 * 256);
+        let mut values = rng.values(2 * 256);
         values[300] = f32::NAN;
         for isa in Isa::all() {
             let out = multiply(isa, &pool(1), weights, &values);

@@ -7,11 +7,11 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::Matrix;
-use super::codec::{self, Codec, Lanes, Lying, PackedFactors, UNIT_BLOCKS_MAX};
+use super::codec::{self, Codec, PackedFactors, UNIT_BLOCKS_MAX, WeightLanes, WeightLayout};
 use super::dispatch::Product;
 use super::rows::{CHUNK_ROWS_MAX, Quantised};
 use super::scalar::{self, FLOAT_GROUP};
-use super::simd::{MATRIX_ROWS, Matrices, Simd, Tile, Work};
+use super::simd::{MATRIX_ROWS, Matrices, Simd, WeightTile, WithSimd};
 use crate::format::Format;
 
 /// A range of a product's outputs, for all rows.
@@ -20,7 +20,7 @@ pub(super) struct Outputs<'a> {
     pub(super) range: Range<usize>,
 }
 
-impl Work for Outputs<'_> {
+impl WithSimd for Outputs<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { product, range } = self;
@@ -28,18 +28,18 @@ impl Work for Outputs<'_> {
             return scalar::multiply(product, range);
         }
         match product.weights.format() {
-            Format::Q4_0 => multiply::<S, Quants<codec::Q4_0>>(s, product, range),
-            Format::Q4_1 => multiply::<S, Quants<codec::Q4_1>>(s, product, range),
-            Format::Q5_0 => multiply::<S, Quants<codec::Q5_0>>(s, product, range),
-            Format::Q5_1 => multiply::<S, Quants<codec::Q5_1>>(s, product, range),
-            Format::Q8_0 => multiply::<S, Quants<codec::Q8_0>>(s, product, range),
-            Format::Q2K => multiply::<S, Quants<codec::Q2K>>(s, product, range),
-            Format::Q3K => multiply::<S, Quants<codec::Q3K>>(s, product, range),
-            Format::Q4K => multiply::<S, Quants<codec::Q4K>>(s, product, range),
-            Format::Q5K => multiply::<S, Quants<codec::Q5K>>(s, product, range),
-            Format::Q6K => multiply::<S, Quants<codec::Q6K>>(s, product, range),
-            Format::F32 => multiply::<S, Floats<4>>(s, product, range),
-            Format::F16 | Format::BF16 => multiply::<S, Floats<2>>(s, product, range),
+            Format::Q4_0 => multiply::<S, QuantisedWeights<codec::Q4_0>>(s, product, range),
+            Format::Q4_1 => multiply::<S, QuantisedWeights<codec::Q4_1>>(s, product, range),
+            Format::Q5_0 => multiply::<S, QuantisedWeights<codec::Q5_0>>(s, product, range),
+            Format::Q5_1 => multiply::<S, QuantisedWeights<codec::Q5_1>>(s, product, range),
+            Format::Q8_0 => multiply::<S, QuantisedWeights<codec::Q8_0>>(s, product, range),
+            Format::Q2K => multiply::<S, QuantisedWeights<codec::Q2K>>(s, product, range),
+            Format::Q3K => multiply::<S, QuantisedWeights<codec::Q3K>>(s, product, range),
+            Format::Q4K => multiply::<S, QuantisedWeights<codec::Q4K>>(s, product, range),
+            Format::Q5K => multiply::<S, QuantisedWeights<codec::Q5K>>(s, product, range),
+            Format::Q6K => multiply::<S, QuantisedWeights<codec::Q6K>>(s, product, range),
+            Format::F32 => multiply::<S, FloatWeights<4>>(s, product, range),
+            Format::F16 | Format::BF16 => multiply::<S, FloatWeights<2>>(s, product, range),
         }
     }
 }
@@ -69,7 +69,7 @@ trait Units {
         chunk: &Range<usize>,
         panel: Range<usize>,
         sums: &mut [S::Float],
-        room: Option<&mut Room<S>>,
+        scratch: Option<&mut MatrixScratch<S>>,
     );
 }
 
@@ -82,7 +82,7 @@ fn multiply<S: Simd, U: Units>(s: S, product: &Product<'_>, range: Range<usize>)
     let (mut one, mut many) = ([s.splat_float(0.0)], None);
     let sums: &mut [S::Float] =
         if product.x.rows() == 1 { &mut one } else { many.insert([s.splat_float(0.0); CHUNK_ROWS_MAX]) };
-    let mut room = s.matrices().map(Matrices::room);
+    let mut scratch = s.matrices().map(Matrices::take_scratch);
     let units = product.weights.cols().div_ceil(U::COLS);
     for chunk in product.x.chunks() {
         let panel = (PANEL_BYTES_MAX / (U::ROW_BYTES * chunk.len())).max(1);
@@ -94,13 +94,13 @@ fn multiply<S: Simd, U: Units>(s: S, product: &Product<'_>, range: Range<usize>)
                 } else {
                     read(s, product, start, skip, chunk.clone(), sums);
                 }
-                U::add(s, product, start, &chunk, first..(first + panel).min(units), sums, room.as_deref_mut());
+                U::add(s, product, start, &chunk, first..(first + panel).min(units), sums, scratch.as_deref_mut());
                 write(s, product, start, skip, chunk.clone(), sums);
             }
         }
     }
-    if let (Some(matrices), Some(room)) = (s.matrices(), room) {
-        matrices.keep(room);
+    if let (Some(matrices), Some(scratch)) = (s.matrices(), scratch) {
+        matrices.return_scratch(scratch);
     }
 }
 
@@ -110,9 +110,9 @@ const PANEL_BYTES_MAX: usize = 128 * 1024;
 // === quantised weights ===
 
 /// Weights in the blocks of format `C`.
-struct Quants<C>(PhantomData<C>);
+struct QuantisedWeights<C>(PhantomData<C>);
 
-impl<C: Codec> Units for Quants<C> {
+impl<C: Codec> Units for QuantisedWeights<C> {
     const COLS: usize = 32 * C::BLOCKS;
     const ROW_BYTES: usize = size_of::<Quantised>() * C::BLOCKS;
 
@@ -124,15 +124,15 @@ impl<C: Codec> Units for Quants<C> {
         chunk: &Range<usize>,
         panel: Range<usize>,
         sums: &mut [S::Float],
-        room: Option<&mut Room<S>>,
+        scratch: Option<&mut MatrixScratch<S>>,
     ) {
-        match (C::LYING, sums) {
-            (Lying::Nibbles(_) | Lying::Bytes(_) | Lying::Pairs(_), [sum]) => {
+        match (C::LAYOUT, sums) {
+            (WeightLayout::Nibbles(_) | WeightLayout::Bytes(_) | WeightLayout::Pairs(_), [sum]) => {
                 *sum = one_row::<S, C>(s, product, start, chunk.start, panel, *sum);
             }
-            (_, sums) => match (s.matrices(), room) {
-                (Some(matrices), Some(room)) if !C::HALVES => {
-                    by_matrices::<S, C>((s, matrices), room, product, start, chunk, panel, sums);
+            (_, sums) => match (s.matrices(), scratch) {
+                (Some(matrices), Some(scratch)) if !C::HALVES => {
+                    by_matrices::<S, C>((s, matrices), scratch, product, start, chunk, panel, sums);
                 }
                 _ => unpacked::<S, C>(s, product, start, chunk, panel, sums),
             },
@@ -151,33 +151,33 @@ fn one_row<S: Simd, C: Codec>(
     mut sum: S::Float,
 ) -> S::Float {
     let weights = &product.weights;
-    let tile = Tile::of(weights, start, S::LANES);
+    let tile = WeightTile::of(weights, start, S::LANES);
     let x = product.x.quantised(&(row..row + 1));
     for (unit, x) in panel.clone().zip(x.chunks_exact(C::BLOCKS).skip(panel.start)) {
         let at = unit * C::BYTES;
-        ask_for_next(s, weights, start, unit, C::BYTES * S::LANES);
-        match C::LYING {
-            Lying::Nibbles(place) => {
-                let integer = s.dot_nibbles(offset::<S, C>(s, &x[0], 2), tile, at + place, &x[0].bytes);
+        prefetch_next(s, weights, start, unit, C::BYTES * S::LANES);
+        match C::LAYOUT {
+            WeightLayout::Nibbles(weights_at) => {
+                let integer = s.dot_nibbles(offset::<S, C>(s, &x[0], 2), tile, at + weights_at, &x[0].bytes);
                 let (scale, min) = C::factors(s, tile, at);
                 sum = add_part::<S, C>(s, [scale, min], &x[0], 2, s.to_float(integer), sum);
             }
-            Lying::Bytes(place) => {
-                let integer = s.dot_bytes(offset::<S, C>(s, &x[0], 2), tile, at + place, &x[0].bytes);
+            WeightLayout::Bytes(weights_at) => {
+                let integer = s.dot_bytes(offset::<S, C>(s, &x[0], 2), tile, at + weights_at, &x[0].bytes);
                 let (scale, min) = C::factors(s, tile, at);
                 sum = add_part::<S, C>(s, [scale, min], &x[0], 2, s.to_float(integer), sum);
             }
-            Lying::Pairs(place) => {
+            WeightLayout::Pairs(weights_at) => {
                 let packed = PackedFactors::read(s, tile, at);
                 for (pair, x) in x.as_chunks::<2>().0.iter().enumerate() {
-                    let integers = s.dot_pairs(tile, at + place + 32 * pair, [&x[0].bytes, &x[1].bytes]);
+                    let integers = s.dot_pairs(tile, at + weights_at + 32 * pair, [&x[0].bytes, &x[1].bytes]);
                     for half in 0..2 {
                         let (scale, min) = packed.of(s, 2 * pair + half);
                         sum = add_part::<S, C>(s, [scale, min], &x[half], 2, s.to_float(integers[half]), sum);
                     }
                 }
             }
-            Lying::Packed => {}
+            WeightLayout::Packed => {}
         }
     }
     sum
@@ -188,7 +188,7 @@ fn one_row<S: Simd, C: Codec>(
 /// goes to the first-level cache, which can wait for few lines at a time. The tile after it goes to the second-level
 /// cache, which can wait for many. From main memory both together bring a third more than either.
 #[inline(always)]
-fn ask_for_next<S: Simd>(s: S, weights: &Matrix<'_>, start: usize, index: usize, bytes: usize) {
+fn prefetch_next<S: Simd>(s: S, weights: &Matrix<'_>, start: usize, index: usize, bytes: usize) {
     let tile = S::LANES * weights.row_bytes();
     let next = start * weights.row_bytes() + tile + index * bytes;
     let start = weights.bytes().as_ptr();
@@ -210,14 +210,14 @@ fn unpacked<S: Simd, C: Codec>(
     sums: &mut [S::Float],
 ) {
     let weights = &product.weights;
-    let tile = Tile::of(weights, start, S::LANES);
+    let tile = WeightTile::of(weights, start, S::LANES);
     let x = product.x.quantised(chunk);
-    let mut lanes = [Lanes::zero(s); UNIT_BLOCKS_MAX];
+    let mut lanes = [WeightLanes::zero(s); UNIT_BLOCKS_MAX];
     for unit in panel {
         C::unpack(s, tile, unit * C::BYTES, &mut lanes[..C::BLOCKS]);
         for (sub, lanes) in lanes[..C::BLOCKS].iter().enumerate() {
             let index = unit * C::BLOCKS + sub;
-            ask_for_next(s, weights, start, index, C::BYTES * S::LANES / C::BLOCKS);
+            prefetch_next(s, weights, start, index, C::BYTES * S::LANES / C::BLOCKS);
             add_block::<S, C>(s, lanes, &x[index * chunk.len()..][..sums.len()], sums);
         }
     }
@@ -229,7 +229,7 @@ fn unpacked<S: Simd, C: Codec>(
 #[inline(always)]
 fn by_matrices<S: Simd, C: Codec>(
     (s, matrices): (S, S::Matrices),
-    room: &mut Room<S>,
+    scratch: &mut MatrixScratch<S>,
     product: &Product<'_>,
     start: usize,
     chunk: &Range<usize>,
@@ -237,27 +237,27 @@ fn by_matrices<S: Simd, C: Codec>(
     sums: &mut [S::Float],
 ) {
     let weights = &product.weights;
-    let (x, rows) = (product.x.quantised_and_more(chunk), chunk.len());
-    let Room { integers, lanes, ahead } = room;
-    let (mut lanes, mut ahead) = (lanes, ahead);
+    let (x, rows) = (product.x.quantised_padded(chunk), chunk.len());
+    let MatrixScratch { integers, lanes, next_lanes } = scratch;
+    let (mut lanes, mut next_lanes) = (lanes, next_lanes);
     let step = UNIT_BLOCKS_MAX / C::BLOCKS;
     for (unit, lanes) in panel.clone().zip(lanes.chunks_exact_mut(C::BLOCKS)) {
         unpack_signed::<S, C>(s, matrices, weights, start, unit, lanes);
     }
     for first in panel.clone().step_by(step) {
         let units = first..(first + step).min(panel.end);
-        let mut following = (first + step..panel.end).zip(ahead.chunks_exact_mut(C::BLOCKS));
+        let mut following = (first + step..panel.end).zip(next_lanes.chunks_exact_mut(C::BLOCKS));
         let x = &x[first * C::BLOCKS * rows..];
         for (group, sums) in sums.chunks_mut(MATRIX_ROWS).enumerate() {
             let x = &x[group * MATRIX_ROWS..];
             let blocks = lanes.chunks_exact(C::BLOCKS).zip(integers.chunks_exact_mut(C::BLOCKS)).enumerate();
             for (unit, (lanes, integers)) in blocks.take(units.len()) {
                 for (block, (lanes, integers)) in lanes.iter().zip(integers).enumerate() {
-                    let x = x[(unit * C::BLOCKS + block) * rows..].first_chunk().expect(MORE);
+                    let x = x[(unit * C::BLOCKS + block) * rows..].first_chunk().expect(PADDED);
                     matrices.dot_block(&lanes.words, x, integers);
                 }
-                if let Some((unit, ahead)) = following.next() {
-                    unpack_signed::<S, C>(s, matrices, weights, start, unit, ahead);
+                if let Some((unit, next_lanes)) = following.next() {
+                    unpack_signed::<S, C>(s, matrices, weights, start, unit, next_lanes);
                 }
             }
             let lanes = &lanes[..units.len() * C::BLOCKS];
@@ -279,24 +279,24 @@ fn by_matrices<S: Simd, C: Codec>(
                 *sum = *padded;
             }
         }
-        (lanes, ahead) = (ahead, lanes);
+        (lanes, next_lanes) = (next_lanes, lanes);
     }
 }
 
 /// Work buffers of [`by_matrices`].
-pub(super) struct Room<S: Simd> {
+pub(super) struct MatrixScratch<S: Simd> {
     /// Integer sums of each block, for 16 rows.
     integers: [[S::Int; MATRIX_ROWS]; UNIT_BLOCKS_MAX],
-    lanes: [Lanes<S>; UNIT_BLOCKS_MAX],
-    ahead: [Lanes<S>; UNIT_BLOCKS_MAX],
+    lanes: [WeightLanes<S>; UNIT_BLOCKS_MAX],
+    next_lanes: [WeightLanes<S>; UNIT_BLOCKS_MAX],
 }
 
-// === impl Room ===
+// === impl MatrixScratch ===
 
-impl<S: Simd> Room<S> {
+impl<S: Simd> MatrixScratch<S> {
     pub(super) fn new(s: S) -> Self {
-        let lanes = [Lanes::zero(s); UNIT_BLOCKS_MAX];
-        Self { integers: [[s.splat(0); MATRIX_ROWS]; UNIT_BLOCKS_MAX], lanes, ahead: lanes }
+        let lanes = [WeightLanes::zero(s); UNIT_BLOCKS_MAX];
+        Self { integers: [[s.splat(0); MATRIX_ROWS]; UNIT_BLOCKS_MAX], lanes, next_lanes: lanes }
     }
 }
 
@@ -308,39 +308,39 @@ fn unpack_signed<S: Simd, C: Codec>(
     weights: &Matrix<'_>,
     start: usize,
     unit: usize,
-    lanes: &mut [Lanes<S>],
+    lanes: &mut [WeightLanes<S>],
 ) {
-    ask_for_next(s, weights, start, unit, C::BYTES * S::LANES);
-    C::unpack(s, Tile::of(weights, start, S::LANES), unit * C::BYTES, lanes);
+    prefetch_next(s, weights, start, unit, C::BYTES * S::LANES);
+    C::unpack(s, WeightTile::of(weights, start, S::LANES), unit * C::BYTES, lanes);
     let above = if C::WIDE { S::WIDE_OFFSET } else { C::OFFSET }.map_or(0, |power| 1 << power);
     for lanes in lanes {
         matrices.sign(&mut lanes.words, above);
     }
 }
 
-/// Panic message if the blocks that `Rows::quantised_and_more` guarantees are missing.
-const MORE: &str = "blocks of no account behind the last";
+/// Panic message if the blocks that `Rows::quantised_padded` guarantees are missing.
+const PADDED: &str = "padding blocks after the last";
 
 /// Scales the integer sums of some blocks and adds them to the sums of `ROWS` rows, which stay in registers meanwhile.
 /// In `x`, a row's next block lies `stride` blocks later.
 #[inline(always)]
 fn add_integers<S: Simd, C: Codec, const ROWS: usize>(
     s: S,
-    lanes: &[Lanes<S>],
+    lanes: &[WeightLanes<S>],
     integers: &[[S::Int; MATRIX_ROWS]; UNIT_BLOCKS_MAX],
     x: &[Quantised],
     stride: usize,
     sums: &mut [S::Float; ROWS],
 ) {
-    let mut held = *sums;
+    let mut registers = *sums;
     for (block, (lanes, integers)) in lanes.iter().zip(integers).enumerate() {
-        let x: &[Quantised; ROWS] = x[block * stride..].first_chunk().expect(MORE);
+        let x: &[Quantised; ROWS] = x[block * stride..].first_chunk().expect(PADDED);
         let factors = [lanes.scale[0], lanes.min[0]];
         for row in 0..ROWS {
-            held[row] = add_part::<S, C>(s, factors, &x[row], 2, s.to_float(integers[row]), held[row]);
+            registers[row] = add_part::<S, C>(s, factors, &x[row], 2, s.to_float(integers[row]), registers[row]);
         }
     }
-    *sums = held;
+    *sums = registers;
 }
 
 /// Fewer rows than this are multiplied one by one. Matrix registers take as long for one row as for all they hold,
@@ -349,7 +349,7 @@ pub(super) const MATRIX_ROWS_MIN: usize = 12;
 
 /// Adds the products of 32 weights of each output with the same 32 activations of each row.
 #[inline(always)]
-fn add_block<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums: &mut [S::Float]) {
+fn add_block<S: Simd, C: Codec>(s: S, weights: &WeightLanes<S>, x: &[Quantised], sums: &mut [S::Float]) {
     let weights = *weights;
     let done = if S::PAIRS {
         add_pairs::<S, C>(s, &weights, x, sums)
@@ -367,7 +367,7 @@ fn add_block<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums:
 
 /// As `add_block`, for one row.
 #[inline(always)]
-fn add_row<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, sum: S::Float) -> S::Float {
+fn add_row<S: Simd, C: Codec>(s: S, weights: &WeightLanes<S>, x: &Quantised, sum: S::Float) -> S::Float {
     let factors = [0, 1].map(|half| [weights.scale[half], weights.min[half]]);
     if C::HALVES {
         let (low, high) = (dot::<S, C>(s, weights, x, 0, 0..4), dot::<S, C>(s, weights, x, 1, 4..8));
@@ -379,7 +379,7 @@ fn add_row<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, sum: S::F
 
 /// As `add_block`, four rows after each other without a branch between them. Returns the number of rows done.
 #[inline(always)]
-fn add_fours<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums: &mut [S::Float]) -> usize {
+fn add_fours<S: Simd, C: Codec>(s: S, weights: &WeightLanes<S>, x: &[Quantised], sums: &mut [S::Float]) -> usize {
     for (x, sums) in x.as_chunks::<4>().0.iter().zip(sums.as_chunks_mut::<4>().0) {
         for row in 0..4 {
             sums[row] = add_row::<S, C>(s, weights, &x[row], sums[row]);
@@ -391,7 +391,7 @@ fn add_fours<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums:
 /// As `add_block`, two rows at once. Returns the number of rows done. Integer sums are exact, so a row's result does
 /// not depend on this.
 #[inline(always)]
-fn add_pairs<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums: &mut [S::Float]) -> usize {
+fn add_pairs<S: Simd, C: Codec>(s: S, weights: &WeightLanes<S>, x: &[Quantised], sums: &mut [S::Float]) -> usize {
     let paired = s.paired(weights.words);
     for (x, sums) in x.as_chunks::<2>().0.iter().zip(sums.as_chunks_mut::<2>().0) {
         for half in 0..if C::HALVES { 2 } else { 1 } {
@@ -415,14 +415,14 @@ fn add_pairs<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &[Quantised], sums:
 
 /// Sum of the integer products of some words. `part` is the index of the row's sum for these words.
 #[inline(always)]
-fn dot<S: Simd, C: Codec>(s: S, weights: &Lanes<S>, x: &Quantised, part: usize, words: Range<usize>) -> S::Float {
+fn dot<S: Simd, C: Codec>(s: S, weights: &WeightLanes<S>, x: &Quantised, part: usize, words: Range<usize>) -> S::Float {
     let sum = offset::<S, C>(s, x, part);
     let (bytes, words) = (&x.bytes[4 * words.start..4 * words.end], &weights.words[words]);
     if C::WIDE {
         return s.to_float(s.dot_wide_all(sum, words, bytes));
     }
     // A trait's constant cannot be a const argument here, so its range selects one.
-    s.to_float(match C::MOST {
+    s.to_float(match C::BYTE_MAX {
         0..=15 => s.dot_all::<15>(sum, words, bytes),
         16..=31 => s.dot_all::<31>(sum, words, bytes),
         32..=63 => s.dot_all::<63>(sum, words, bytes),
@@ -457,9 +457,9 @@ fn add_part<S: Simd, C: Codec>(
 // === float weights ===
 
 /// Weights that are floats of `BYTES` bytes each.
-struct Floats<const BYTES: usize>;
+struct FloatWeights<const BYTES: usize>;
 
-impl<const BYTES: usize> Units for Floats<BYTES> {
+impl<const BYTES: usize> Units for FloatWeights<BYTES> {
     const COLS: usize = FLOAT_GROUP;
     const ROW_BYTES: usize = FLOAT_GROUP * size_of::<f32>();
 
@@ -471,14 +471,14 @@ impl<const BYTES: usize> Units for Floats<BYTES> {
         chunk: &Range<usize>,
         panel: Range<usize>,
         sums: &mut [S::Float],
-        _: Option<&mut Room<S>>,
+        _: Option<&mut MatrixScratch<S>>,
     ) {
         let (weights, cols) = (&product.weights, product.x.cols());
-        let tile = Tile::of(weights, start, S::LANES);
+        let tile = WeightTile::of(weights, start, S::LANES);
         let x = &product.x.values()[chunk.start * cols..chunk.end * cols];
         let whole = cols / FLOAT_GROUP;
         for group in panel.start..panel.end.min(whole) {
-            ask_for_next(s, weights, start, group, FLOAT_GROUP * BYTES * S::LANES);
+            prefetch_next(s, weights, start, group, FLOAT_GROUP * BYTES * S::LANES);
             let columns = columns::<S, BYTES>(s, weights.format(), tile, group * FLOAT_GROUP * BYTES);
             for (x, sum) in x.chunks_exact(cols).zip(&mut *sums) {
                 let x = &x[group * FLOAT_GROUP..][..FLOAT_GROUP];
@@ -492,7 +492,7 @@ impl<const BYTES: usize> Units for Floats<BYTES> {
             for (lane, padded) in padded.chunks_exact_mut(FLOAT_GROUP * BYTES).enumerate() {
                 padded[..rest * BYTES].copy_from_slice(&weights.row(start + lane)[done * BYTES..]);
             }
-            let tile = Tile::from_rows(padded, S::LANES, FLOAT_GROUP * BYTES);
+            let tile = WeightTile::from_rows(padded, S::LANES, FLOAT_GROUP * BYTES);
             let columns = columns::<S, BYTES>(s, weights.format(), tile, 0);
             for (x, sum) in x.chunks_exact(cols).zip(sums) {
                 let mut padded = [0.0; FLOAT_GROUP];
@@ -518,7 +518,12 @@ fn group_sum<S: Simd>(s: S, columns: &[S::Float; FLOAT_GROUP], x: &[f32; FLOAT_G
 
 /// One group of columns of a tile as floats, `at` bytes into the rows.
 #[inline(always)]
-fn columns<S: Simd, const BYTES: usize>(s: S, format: Format, tile: Tile<'_>, at: usize) -> [S::Float; FLOAT_GROUP] {
+fn columns<S: Simd, const BYTES: usize>(
+    s: S,
+    format: Format,
+    tile: WeightTile<'_>,
+    at: usize,
+) -> [S::Float; FLOAT_GROUP] {
     let mut columns = [s.splat_float(0.0); FLOAT_GROUP];
     let per_piece = 16 / BYTES;
     for piece in 0..FLOAT_GROUP / per_piece {

@@ -5,7 +5,7 @@ use schema::record::KvType;
 
 use crate::gguf::{Header, Metadata};
 
-use super::error::ModelError;
+use super::error::UnsupportedModel;
 use super::family::Family;
 use super::rope::Rope;
 
@@ -54,24 +54,25 @@ impl ModelConfig {
     /// Checks that the keys and values of a head can be stored as `kv_type`.
     ///
     /// # Errors
-    /// [`ModelError::KvBlocks`] when a head's key or value does not fill whole blocks of `q8_0`.
-    pub fn check_kv(&self, kv_type: KvType) -> Result<(), ModelError> {
+    /// [`UnsupportedModel::KvBlocks`] when a head's key or value does not fill whole blocks of `q8_0`.
+    pub fn check_kv(&self, kv_type: KvType) -> Result<(), UnsupportedModel> {
         let whole = |values: usize| values.is_multiple_of(KvType::Q8_BLOCK);
         if kv_type == KvType::F16 || (whole(self.key) && whole(self.value)) {
             return Ok(());
         }
-        Err(ModelError::KvBlocks { key: self.key, value: self.value })
+        Err(UnsupportedModel::KvBlocks { key: self.key, value: self.value })
     }
 
     /// Reads and checks the metadata of a model file.
     ///
     /// # Errors
-    /// [`ModelError`] for an unknown architecture, a feature that is not implemented, or a value that is out of range.
-    pub fn read(header: &Header) -> Result<Self, ModelError> {
+    /// [`UnsupportedModel`] for an unknown architecture, a feature that is not implemented, or a value that is out of
+    /// range.
+    pub fn read(header: &Header) -> Result<Self, UnsupportedModel> {
         let metadata = &header.metadata;
         let family = Family::of(metadata.str("general.architecture")?)?;
         let keys = Keys { metadata, architecture: family.architecture() };
-        keys.refuse_the_unimplemented()?;
+        keys.refuse_unimplemented()?;
 
         let hidden = keys.size("embedding_length", WIDTH_MAX)?;
         let heads = keys.size("attention.head_count", WIDTH_MAX)?;
@@ -113,15 +114,15 @@ impl ModelConfig {
     /// it.
     ///
     /// # Errors
-    /// [`ModelError::Tensor`] when `factors` does not hold one positive factor for each pair of dimensions.
-    pub fn rope(&self, factors: Option<&[f32]>) -> Result<Rope, ModelError> {
+    /// [`UnsupportedModel::Tensor`] when `factors` does not hold one positive factor for each pair of dimensions.
+    pub fn rope(&self, factors: Option<&[f32]>) -> Result<Rope, UnsupportedModel> {
         let pairs = self.rope_dimensions / 2;
         if let Some(factors) = factors
             && (factors.len() != pairs || factors.iter().any(|factor| !(factor.is_finite() && *factor > 0.0)))
         {
             let expected = format!("{pairs} positive factors");
             let found = format!("{} values", factors.len());
-            return Err(ModelError::Tensor { name: super::ROPE_FACTORS.to_owned(), expected, found });
+            return Err(UnsupportedModel::Tensor { name: super::ROPE_FACTORS.to_owned(), expected, found });
         }
         let (base, divisor) = (f64::from(self.rope_base), f64::from(self.rope_divisor));
         Ok(Rope::new(self.rope_dimensions, base, divisor, factors, self.family.rope_style()))
@@ -159,10 +160,13 @@ impl ModelConfig {
 }
 
 /// Number of rows of the embedding table.
-fn vocabulary(header: &Header) -> Result<usize, ModelError> {
+fn vocabulary(header: &Header) -> Result<usize, UnsupportedModel> {
     let name = super::EMBEDDING;
-    let wrong =
-        |found: String| ModelError::Tensor { name: name.to_owned(), expected: "two dimensions".to_owned(), found };
+    let wrong = |found: String| UnsupportedModel::Tensor {
+        name: name.to_owned(),
+        expected: "two dimensions".to_owned(),
+        found,
+    };
     let table = header.tensor(name).ok_or_else(|| wrong("no such tensor".to_owned()))?;
     match *table.dims.as_slice() {
         [_, rows] if u32::try_from(rows).is_ok() => Ok(rows as usize),
@@ -197,26 +201,26 @@ impl Keys<'_> {
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "numbers and texts alike are given at the call")]
-    fn wrong(&self, suffix: &str, expected: String, found: impl ToString) -> ModelError {
-        ModelError::Value { key: self.name(suffix), expected, found: found.to_string() }
+    fn wrong(&self, suffix: &str, expected: String, found: impl ToString) -> UnsupportedModel {
+        UnsupportedModel::Value { key: self.name(suffix), expected, found: found.to_string() }
     }
 
     /// The size under the key `suffix`, from 1 to `most`.
-    fn size(&self, suffix: &str, most: u32) -> Result<usize, ModelError> {
+    fn size(&self, suffix: &str, most: u32) -> Result<usize, UnsupportedModel> {
         match self.metadata.u32(&self.name(suffix))? {
             size if (1..=most).contains(&size) => Ok(size as usize),
             size => Err(self.wrong(suffix, format!("1 to {most}"), size)),
         }
     }
 
-    fn size_or(&self, suffix: &str, default: usize, most: u32) -> Result<usize, ModelError> {
+    fn size_or(&self, suffix: &str, default: usize, most: u32) -> Result<usize, UnsupportedModel> {
         if self.metadata.get(&self.name(suffix)).is_some() || !(1..=most as usize).contains(&default) {
             return self.size(suffix, most);
         }
         Ok(default)
     }
 
-    fn positive(&self, suffix: &str, default: Option<f32>) -> Result<f32, ModelError> {
+    fn positive(&self, suffix: &str, default: Option<f32>) -> Result<f32, UnsupportedModel> {
         let found = match (self.metadata.get_f32(&self.name(suffix))?, default) {
             (Some(found), _) | (None, Some(found)) => found,
             (None, None) => self.metadata.f32(&self.name(suffix))?,
@@ -225,7 +229,7 @@ impl Keys<'_> {
         if legal { Ok(found) } else { Err(self.wrong(suffix, "a positive number".to_owned(), found)) }
     }
 
-    fn refuse_the_unimplemented(&self) -> Result<(), ModelError> {
+    fn refuse_unimplemented(&self) -> Result<(), UnsupportedModel> {
         for (suffix, neutral) in UNIMPLEMENTED {
             let found = self.metadata.get_f32(&self.name(suffix))?.unwrap_or(neutral);
             if found != neutral {
@@ -254,12 +258,12 @@ impl Keys<'_> {
         Ok(())
     }
 
-    fn window(&self, family: Family, context_tokens: u32) -> Result<u32, ModelError> {
+    fn window(&self, family: Family, context_tokens: u32) -> Result<u32, UnsupportedModel> {
         const KEY: &str = "attention.sliding_window";
         match self.metadata.u32_or(&self.name(KEY), 0)? {
             0 => Ok(u32::MAX),
             window if window >= context_tokens => Ok(u32::MAX),
-            window if family.windows() => Ok(window),
+            window if family.has_sliding_window() => Ok(window),
             window => {
                 let expected = format!("none below the context of {context_tokens}, as {family} has no window here");
                 Err(self.wrong(KEY, expected, window))
@@ -267,7 +271,7 @@ impl Keys<'_> {
         }
     }
 
-    fn rope_divisor(&self) -> Result<f32, ModelError> {
+    fn rope_divisor(&self) -> Result<f32, UnsupportedModel> {
         const KEY: &str = "rope.scaling.type";
         match self.metadata.str_or(&self.name(KEY), "none")? {
             // Files without a scaling type may have a linear scale under an older key.

@@ -4,7 +4,7 @@ use crate::gguf::MetadataError;
 
 /// A model that is not supported or not complete.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ModelError {
+pub enum UnsupportedModel {
     /// A family that is not implemented.
     #[error("architecture {found:?} is not supported: expected one of {expected}")]
     Architecture {

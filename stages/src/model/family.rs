@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::error::ModelError;
+use super::error::UnsupportedModel;
 use super::rope::RopeStyle;
 
 /// A family of models. Its name is the architecture in GGUF files.
@@ -25,10 +25,10 @@ impl Family {
     /// The family of a GGUF architecture.
     ///
     /// # Errors
-    /// [`ModelError::Architecture`] for an architecture that is not implemented.
-    pub fn of(architecture: &str) -> Result<Self, ModelError> {
+    /// [`UnsupportedModel::Architecture`] for an architecture that is not implemented.
+    pub fn of(architecture: &str) -> Result<Self, UnsupportedModel> {
         let known = Self::ALL.into_iter().find(|family| family.architecture() == architecture);
-        known.ok_or_else(|| ModelError::Architecture {
+        known.ok_or_else(|| UnsupportedModel::Architecture {
             found: architecture.chars().take(64).collect(),
             expected: Self::ALL.map(Self::architecture).join(", "),
         })
@@ -67,7 +67,7 @@ impl Family {
     }
 
     /// True if all layers use the same sliding window, in a file that names one.
-    pub fn windows(self) -> bool {
+    pub fn has_sliding_window(self) -> bool {
         self == Self::Llama
     }
 }

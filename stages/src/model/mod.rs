@@ -8,7 +8,7 @@ mod rope;
 mod tensors;
 
 pub use config::ModelConfig;
-pub use error::ModelError;
+pub use error::UnsupportedModel;
 pub use family::Family;
 pub use rope::{Rope, RopeStyle};
 

@@ -6,13 +6,13 @@
 //! temperature 0 chooses it. One of the remaining tokens is drawn by inverting the cumulative distribution in order of
 //! id, with a random number that depends only on seed, choice and position.
 
-mod draw;
 mod philox;
 mod rank;
+mod sampler;
 
 use schema::frame::Sampling;
 
-pub use draw::Sampler;
+pub use sampler::Sampler;
 
 /// Errors of choosing a token.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum SamplingError {
 
 /// A chosen token.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Choice {
+pub struct SampledToken {
     /// Its id.
     pub token: u32,
     /// Natural logarithm of its probability under the logits as they came, before temperature and filters.

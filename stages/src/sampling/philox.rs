@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_published_answers_come_out() {
+    fn the_published_test_vectors_match() {
         let zeros = philox([0; 4], [0; 2]);
         assert_eq!(zeros, [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         let ones = philox([u32::MAX; 4], [u32::MAX; 2]);

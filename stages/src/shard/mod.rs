@@ -4,14 +4,14 @@
 //! A runner (`cpu`, `accelerator`) adds the device's part: the storage of weights, keys and values, and the computation
 //! of a tile. Nothing here computes or allocates for a device.
 
-mod accepted;
 mod outcome;
 mod setup;
 mod tensors;
 mod tile;
+mod work_bounds;
 
-pub(crate) use accepted::Accepted;
-pub(crate) use outcome::{Outcome, chosen, no_head};
+pub(crate) use outcome::{Outcome, chosen, no_output_head};
 pub use setup::{RunnerSetup, SetupError};
-pub(crate) use tensors::{Backend, HeadTensors, LayerTensors};
-pub(crate) use tile::{Row, RowTile, Stretch, TOKENS};
+pub(crate) use tensors::{Backend, LayerTensors, OutputHeadTensors};
+pub(crate) use tile::{RowRun, RowTile, TOKENS, TileRow};
+pub(crate) use work_bounds::WorkBounds;

@@ -3,8 +3,8 @@
 use engine::runner::{Output, RunnerError};
 use schema::frame::{Chosen, Slice};
 
-use super::tile::Row;
-use crate::sampling::{Choice, SamplingError};
+use super::tile::TileRow;
+use crate::sampling::{SampledToken, SamplingError};
 
 /// The outcome of a run. Its variant is set before the run and selects the result to collect.
 #[derive(Debug)]
@@ -20,29 +20,29 @@ pub(crate) enum Outcome {
 // === impl Outcome ===
 
 impl Outcome {
-    /// The empty outcome of a step: tokens if the shard has the output `head`, activations otherwise.
-    pub(crate) fn of_step(head: bool) -> Self {
-        if head { Self::Tokens(Vec::new()) } else { Self::Activations(Vec::new()) }
+    /// The empty outcome of a step: tokens if the shard has the output head, activations otherwise.
+    pub(crate) fn of_step(output_head: bool) -> Self {
+        if output_head { Self::Tokens(Vec::new()) } else { Self::Activations(Vec::new()) }
     }
 
     /// The output of a step.
     ///
     /// # Errors
-    /// As [`no_head`] for logits, which are not the outcome of a step.
+    /// As [`no_output_head`] for logits, which are not the outcome of a step.
     pub(crate) fn output(self) -> Result<Output, RunnerError> {
         match self {
             Self::Activations(values) => Ok(Output::Activations(values)),
             Self::Tokens(chosen) => Ok(Output::Tokens(chosen)),
-            Self::Logits(_) => Err(no_head()),
+            Self::Logits(_) => Err(no_output_head()),
         }
     }
 
     /// The logits, if the run collects them.
     ///
     /// # Errors
-    /// As [`no_head`] if the run collects another result.
+    /// As [`no_output_head`] if the run collects another result.
     pub(crate) fn logits(self) -> Result<Vec<f32>, RunnerError> {
-        if let Self::Logits(logits) = self { Ok(logits) } else { Err(no_head()) }
+        if let Self::Logits(logits) = self { Ok(logits) } else { Err(no_output_head()) }
     }
 }
 
@@ -50,15 +50,20 @@ impl Outcome {
 ///
 /// # Errors
 /// [`RunnerError::Device`] when the sampler cannot use the logits, as with NaN.
-pub(crate) fn chosen(slice: &Slice, row: &Row, choice: Result<Choice, SamplingError>) -> Result<Chosen, RunnerError> {
+pub(crate) fn chosen(
+    slice: &Slice,
+    row: &TileRow,
+    sampled: Result<SampledToken, SamplingError>,
+) -> Result<Chosen, RunnerError> {
     let (sequence, attempt, position) = (slice.sequence, slice.attempt, row.position + 1);
-    let Choice { token, logprob, .. } = choice.map_err(|error| RunnerError::Device(format!("{sequence}: {error}")))?;
+    let SampledToken { token, logprob, .. } =
+        sampled.map_err(|error| RunnerError::Device(format!("{sequence}: {error}")))?;
     Ok(Chosen { sequence, attempt, position, token, logprob })
 }
 
 /// The error of a shard that is asked for a result that only the last one has.
-pub(crate) fn no_head() -> RunnerError {
+pub(crate) fn no_output_head() -> RunnerError {
     let (found, expected) =
-        ("a shard without the last layer".to_owned(), "the last one, which has the head".to_owned());
+        ("a shard without the last layer".to_owned(), "the last one, which has the output head".to_owned());
     RunnerError::Work { field: "shard", found, expected }
 }

@@ -2,8 +2,8 @@
 
 use schema::record::KvRoom;
 
-use crate::model::{ModelConfig, ModelError};
-use crate::weights::{MapError, Shard, TensorError};
+use crate::model::{ModelConfig, UnsupportedModel};
+use crate::weights::{MapError, MappedShard, TensorError};
 
 /// The model's part of a runner. The device's part is a separate argument.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub struct RunnerSetup {
     /// The model's sizes.
     pub config: ModelConfig,
     /// The mapped weights. Their tensors were checked against the sizes.
-    pub shard: Shard,
+    pub shard: MappedShard,
     /// Capacity and number type of the KV cache.
     pub room: KvRoom,
 }
@@ -27,7 +27,7 @@ pub enum SetupError {
     Tensor(#[from] TensorError),
     /// The model is not supported or not complete.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(#[from] UnsupportedModel),
     /// There is not enough memory for keys and values.
     #[error("cannot reserve keys and values of {tokens} tokens")]
     Memory {

@@ -1,7 +1,7 @@
 //! The tensors of a layer and of the output head, by their names in the file. All devices use this list.
 
 use crate::model::OUTPUT_NORM;
-use crate::weights::{Shard, Tensor, TensorError};
+use crate::weights::{MappedShard, Tensor, TensorError};
 
 /// Converts mapped tensors into the form in which a device holds them.
 pub(crate) trait Backend {
@@ -38,7 +38,7 @@ pub(crate) struct LayerTensors<M, V> {
 
 /// The weights that turn the last layer's rows into logits.
 #[derive(Debug)]
-pub(crate) struct HeadTensors<M, V> {
+pub(crate) struct OutputHeadTensors<M, V> {
     pub(crate) norm: V,
     pub(crate) output: M,
 }
@@ -50,8 +50,8 @@ impl<M, V> LayerTensors<M, V> {
     ///
     /// # Errors
     /// [`TensorError`] when the shard does not have a tensor, and the backend's own errors.
-    pub(crate) fn hold<B: Backend<Matrix = M, Vector = V>>(
-        shard: &Shard,
+    pub(crate) fn load<B: Backend<Matrix = M, Vector = V>>(
+        shard: &MappedShard,
         layer: u32,
         backend: &B,
     ) -> Result<Self, B::Error> {
@@ -77,14 +77,14 @@ impl<M, V> LayerTensors<M, V> {
     }
 }
 
-// === impl HeadTensors ===
+// === impl OutputHeadTensors ===
 
-impl<M, V> HeadTensors<M, V> {
+impl<M, V> OutputHeadTensors<M, V> {
     /// The output head's weights, in the form of `backend`. `shard` has the last layer.
     ///
     /// # Errors
-    /// As [`LayerTensors::hold`].
-    pub(crate) fn hold<B: Backend<Matrix = M, Vector = V>>(shard: &Shard, backend: &B) -> Result<Self, B::Error> {
+    /// As [`LayerTensors::load`].
+    pub(crate) fn load<B: Backend<Matrix = M, Vector = V>>(shard: &MappedShard, backend: &B) -> Result<Self, B::Error> {
         Ok(Self { norm: backend.vector(shard.tensor(OUTPUT_NORM)?)?, output: backend.matrix(shard.output()?)? })
     }
 }

@@ -1,5 +1,5 @@
 //! The rows of a micro-batch that are computed together: tiles of bounded size, cut without regard to sequence
-//! boundaries. Each tile has stretches of consecutive positions, whose attention is computed together. Pure. A tile
+//! boundaries. Each tile has runs of consecutive positions, whose attention is computed together. Pure. A tile
 //! reuses its memory from step to step.
 
 use std::ops::Range;
@@ -12,7 +12,7 @@ pub(crate) const TOKENS: usize = KV_BLOCK_TOKENS as usize;
 
 /// One row of a tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Row {
+pub(crate) struct TileRow {
     /// Index of its slice.
     pub(crate) slice: usize,
     /// Its offset in that slice.
@@ -25,7 +25,7 @@ pub(crate) struct Row {
 
 /// Consecutive rows of one sequence in a tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stretch {
+pub(crate) struct RowRun {
     /// Index of their slice.
     pub(crate) slice: usize,
     /// Index of the first row in the tile.
@@ -40,9 +40,9 @@ pub(crate) struct Stretch {
 #[derive(Debug)]
 pub(crate) struct RowTile {
     /// The rows, in the order of the micro-batch.
-    pub(crate) rows: Vec<Row>,
-    /// The stretches, which cover the rows in order. Each is at most as long as the caller of `fill` allows.
-    pub(crate) stretches: Vec<Stretch>,
+    pub(crate) rows: Vec<TileRow>,
+    /// The runs, which cover the rows in order. Each is at most as long as the caller of `fill` allows.
+    pub(crate) runs: Vec<RowRun>,
 }
 
 // === impl RowTile ===
@@ -50,37 +50,49 @@ pub(crate) struct RowTile {
 impl RowTile {
     /// An empty tile with room for `rows` rows.
     pub(crate) fn with_capacity(rows: usize) -> Self {
-        Self { rows: Vec::with_capacity(rows), stretches: Vec::with_capacity(rows) }
+        Self { rows: Vec::with_capacity(rows), runs: Vec::with_capacity(rows) }
     }
 
-    /// Fills the tile with up to `most` rows, from the micro-batch's row `from` on. `together(position, rows)` returns
-    /// the maximum length of a stretch that starts at `position`, with `rows` rows left. It is at least one.
-    pub(crate) fn fill(&mut self, slices: &[Slice], from: usize, most: usize, together: impl Fn(u32, usize) -> usize) {
+    /// Fills the tile with up to `most` rows, from the micro-batch's row `from` on. `rows_at_once(position, rows)`
+    /// returns the maximum length of a run that starts at `position`, with `rows` rows left. It is at least one.
+    pub(crate) fn fill(
+        &mut self,
+        slices: &[Slice],
+        from: usize,
+        most: usize,
+        rows_at_once: impl Fn(u32, usize) -> usize,
+    ) {
         self.rows.clear();
-        self.stretches.clear();
+        self.runs.clear();
         let mut before = 0;
         for (index, slice) in slices.iter().enumerate() {
             let count = slice.count as usize;
             let first = from.saturating_sub(before).min(count);
             let taken = (count - first).min(most - self.rows.len());
             before += count;
-            self.push(index, slice, first..first + taken, &together);
+            self.push(index, slice, first..first + taken, &rows_at_once);
         }
     }
 
-    fn push(&mut self, index: usize, slice: &Slice, mut offsets: Range<usize>, together: impl Fn(u32, usize) -> usize) {
+    fn push(
+        &mut self,
+        index: usize,
+        slice: &Slice,
+        mut offsets: Range<usize>,
+        rows_at_once: impl Fn(u32, usize) -> usize,
+    ) {
         while !offsets.is_empty() {
             let position = slice.position + offsets.start as u32;
-            let rows = together(position, offsets.len()).clamp(1, offsets.len());
-            self.stretches.push(Stretch { slice: index, start: self.rows.len(), rows, position });
-            self.rows.extend(offsets.by_ref().take(rows).map(|offset| Row::new(index, slice, offset)));
+            let rows = rows_at_once(position, offsets.len()).clamp(1, offsets.len());
+            self.runs.push(RowRun { slice: index, start: self.rows.len(), rows, position });
+            self.rows.extend(offsets.by_ref().take(rows).map(|offset| TileRow::new(index, slice, offset)));
         }
     }
 }
 
-// === impl Row ===
+// === impl TileRow ===
 
-impl Row {
+impl TileRow {
     fn new(index: usize, slice: &Slice, offset: usize) -> Self {
         let position = slice.position + offset as u32;
         let block = slice.blocks[position as usize / TOKENS] as usize;
@@ -88,7 +100,7 @@ impl Row {
     }
 
     /// True if a token, or its logits, is requested after this row.
-    pub(crate) fn wants_logits(&self, slices: &[Slice]) -> bool {
+    pub(crate) fn needs_logits(&self, slices: &[Slice]) -> bool {
         slices[self.slice].logits.binary_search(&(self.offset as u32)).is_ok()
     }
 }
@@ -100,7 +112,7 @@ mod tests {
     use schema::{Attempt, SequenceId};
 
     fn slice(position: u32, count: u32, blocks: &[u32]) -> Slice {
-        let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
+        let sampling = Sampling::GREEDY;
         Slice {
             sequence: SequenceId(1),
             attempt: Attempt(0),
@@ -121,12 +133,12 @@ mod tests {
         for from in (0..12).step_by(4) {
             tile.fill(&slices, from, 4, |_, _| 3);
             assert_eq!(tile.rows.len(), 4);
-            let covered: Vec<usize> = tile.stretches.iter().flat_map(|s| s.start..s.start + s.rows).collect();
+            let covered: Vec<usize> = tile.runs.iter().flat_map(|s| s.start..s.start + s.rows).collect();
             assert_eq!(covered, [0, 1, 2, 3]);
-            for stretch in &tile.stretches {
-                let row = tile.rows[stretch.start];
-                assert_eq!((stretch.slice, stretch.position), (row.slice, row.position));
-                assert!(stretch.rows <= 3);
+            for run in &tile.runs {
+                let row = tile.rows[run.start];
+                assert_eq!((run.slice, run.position), (row.slice, row.position));
+                assert!(run.rows <= 3);
             }
             found.extend(tile.rows.iter().map(|row| (row.slice, row.offset, row.position, row.slot)));
         }

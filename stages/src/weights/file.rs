@@ -11,9 +11,9 @@ use schema::{Fingerprint, LayerRange};
 
 use super::fingerprint::fingerprint;
 use super::mapping::Mapping;
-use super::place::{EMBEDDING, OUTPUT};
-use super::record::{self, ModelError};
-use super::shard::{MapError, Shard};
+use super::record::{self, NotALanguageModel};
+use super::shard::{MapError, MappedShard};
+use super::tensor_role::{EMBEDDING, OUTPUT};
 use crate::format::Format;
 use crate::gguf::{GgufError, Header, Keep, TensorInfo};
 
@@ -30,14 +30,14 @@ struct Inner {
     file: File,
     header: Header,
     fingerprint: Fingerprint,
-    written: Written,
+    stamp: FileStamp,
 }
 
 /// Length and modification time of a file. Writing the file changes one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Written {
+struct FileStamp {
     bytes: u64,
-    at: SystemTime,
+    modified: SystemTime,
 }
 
 /// A model file that changed after it was opened, or whose state cannot be read.
@@ -58,8 +58,8 @@ pub enum FileChanged {
         found: (u64, SystemTime),
     },
     /// The system does not return the file's state.
-    #[error("cannot look at the model file {}", path.display())]
-    Gone {
+    #[error("cannot read the state of the model file {}", path.display())]
+    Unreadable {
         /// The file.
         path: PathBuf,
         /// The cause.
@@ -82,7 +82,7 @@ pub enum OpenError {
     },
     /// It is not a regular file, or it is empty.
     #[error("cannot use {} as a model: expected a GGUF file, found {found}", path.display())]
-    NotAFile {
+    NotAModelFile {
         /// The path.
         path: PathBuf,
         /// The kind of file found.
@@ -108,21 +108,21 @@ impl ModelFile {
     /// [`OpenError`] when the file cannot be read or is not a usable GGUF file.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let read = |cause| OpenError::Read { path: path.to_owned(), cause };
-        let not_a_file = |found| OpenError::NotAFile { path: path.to_owned(), found };
+        let not_a_model_file = |found| OpenError::NotAModelFile { path: path.to_owned(), found };
 
         // Checked before opening, because opening a pipe would wait for its other end.
         let kind = std::fs::metadata(path).map_err(read)?;
         if kind.is_dir() {
-            return Err(not_a_file("a directory"));
+            return Err(not_a_model_file("a directory"));
         } else if !kind.is_file() {
-            return Err(not_a_file("a device, pipe or socket"));
+            return Err(not_a_model_file("a device, pipe or socket"));
         }
         let file = File::open(path).map_err(read)?;
         // Read before the first byte of the file, so that `check_unchanged` detects every later write.
-        let written = Written::of(&file).map_err(read)?;
+        let stamp = FileStamp::of(&file).map_err(read)?;
         let header = parse(&file, path, Keep::NoVocabulary)?;
         let fingerprint = fingerprint(&file, &header).map_err(read)?;
-        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), file, header, fingerprint, written }) })
+        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), file, header, fingerprint, stamp }) })
     }
 
     /// The header, without the arrays of `tokenizer.*`.
@@ -149,13 +149,13 @@ impl ModelFile {
     /// # Errors
     /// [`FileChanged`] with the expected and the found state.
     pub fn check_unchanged(&self) -> Result<(), FileChanged> {
-        let Inner { path, file, written, .. } = &*self.inner;
-        let found = Written::of(file).map_err(|cause| FileChanged::Gone { path: path.clone(), cause })?;
-        if found == *written {
+        let Inner { path, file, stamp, .. } = &*self.inner;
+        let found = FileStamp::of(file).map_err(|cause| FileChanged::Unreadable { path: path.clone(), cause })?;
+        if found == *stamp {
             return Ok(());
         }
-        let pair = |written: Written| (written.bytes, written.at);
-        Err(FileChanged::Written { path: path.clone(), expected: pair(*written), found: pair(found) })
+        let pair = |stamp: FileStamp| (stamp.bytes, stamp.modified);
+        Err(FileChanged::Written { path: path.clone(), expected: pair(*stamp), found: pair(found) })
     }
 
     /// The path that it was opened at.
@@ -172,8 +172,8 @@ impl ModelFile {
     /// in.
     ///
     /// # Errors
-    /// [`ModelError`] when the metadata or the tensors are not those of a language model.
-    pub fn record(&self, room: KvRoom, stages_min: u32) -> Result<ModelRecord, ModelError> {
+    /// [`NotALanguageModel`] when the metadata or the tensors are not those of a language model.
+    pub fn record(&self, room: KvRoom, stages_min: u32) -> Result<ModelRecord, NotALanguageModel> {
         record::record(self.header(), self.name(), self.fingerprint().clone(), room, stages_min)
     }
 
@@ -195,8 +195,8 @@ impl ModelFile {
     ///
     /// # Errors
     /// [`MapError`] when the model has no such layers or the system refuses the mapping.
-    pub fn map(&self, layers: LayerRange) -> Result<Shard, MapError> {
-        Shard::map(self.clone(), layers)
+    pub fn map(&self, layers: LayerRange) -> Result<MappedShard, MapError> {
+        MappedShard::map(self.clone(), layers)
     }
 
     pub(super) fn file(&self) -> &File {
@@ -204,12 +204,12 @@ impl ModelFile {
     }
 }
 
-// === impl Written ===
+// === impl FileStamp ===
 
-impl Written {
+impl FileStamp {
     fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        Ok(Self { bytes: metadata.len(), at: metadata.modified()? })
+        Ok(Self { bytes: metadata.len(), modified: metadata.modified()? })
     }
 }
 
@@ -224,7 +224,7 @@ fn parse(file: &File, path: &Path, keep: Keep) -> Result<Header, OpenError> {
     let read = |cause| OpenError::Read { path: path.to_owned(), cause };
     let bytes = file.metadata().map_err(read)?.len();
     if bytes == 0 {
-        return Err(OpenError::NotAFile { path: path.to_owned(), found: "an empty one" });
+        return Err(OpenError::NotAModelFile { path: path.to_owned(), found: "an empty one" });
     }
     let mapping = Mapping::new(file, 0..bytes, &path.to_string_lossy()).map_err(read)?;
     Header::parse_keeping(mapping.bytes(), keep).map_err(|cause| OpenError::Gguf { path: path.to_owned(), cause })

@@ -16,11 +16,11 @@ use crate::gguf::Header;
 const SAMPLE_BYTES: u64 = 4096;
 
 /// Key-derivation context of the digest. A change of the digest's input needs another context.
-const RECIPE: &str = "baton 2026-11 model fingerprint: length, header, 4096 bytes of each tensor";
+const DIGEST_CONTEXT: &str = "baton 2026-11 model fingerprint: length, header, 4096 bytes of each tensor";
 
 /// Digests `file`, whose header is `header`.
 pub(super) fn fingerprint(file: &File, header: &Header) -> io::Result<Fingerprint> {
-    let mut hasher = blake3::Hasher::new_derive_key(RECIPE);
+    let mut hasher = blake3::Hasher::new_derive_key(DIGEST_CONTEXT);
     hasher.update(&header.file_bytes.to_le_bytes());
     let mut buffer = vec![0; 1 << 16];
     let header_bytes = header.data_offset.min(header.file_bytes);

@@ -73,13 +73,13 @@ static SLOTS: [Slot; RUNS_MAX] = [const {
 
 /// Registration of a run with the guard. Dropping it frees the slot.
 #[derive(Debug)]
-pub(super) struct Registration {
+pub(super) struct RunRegistration {
     slot: Option<usize>,
     _name: Box<[u8]>,
 }
 
 /// Registers the run at `addresses`, which is part of the file `name`.
-pub(super) fn register(addresses: Range<usize>, name: &str) -> Registration {
+pub(super) fn register(addresses: Range<usize>, name: &str) -> RunRegistration {
     let name: Box<[u8]> = name.bytes().collect();
     let claim = |slot: &Slot| slot.start.compare_exchange(0, addresses.start, Ordering::AcqRel, Ordering::Relaxed);
     let slot = SLOTS.iter().position(|slot| claim(slot).is_ok());
@@ -89,10 +89,10 @@ pub(super) fn register(addresses: Range<usize>, name: &str) -> Registration {
         // Stored last, because a slot without an end matches no address.
         slot.end.store(addresses.end, Ordering::Release);
     }
-    Registration { slot, _name: name }
+    RunRegistration { slot, _name: name }
 }
 
-impl Drop for Registration {
+impl Drop for RunRegistration {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.map(|index| &SLOTS[index]) {
             slot.end.store(0, Ordering::Release);
@@ -114,9 +114,9 @@ extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, _con
         // SAFETY: the slot matches, so its mapping still exists (this thread is reading it), and the mapping's
         // registration owns the name. `_exit` is allowed in a handler and does not return.
         unsafe {
-            say(b"baton: the model file ");
-            say(std::slice::from_raw_parts(name, name_bytes));
-            say(
+            write_stderr(b"baton: the model file ");
+            write_stderr(std::slice::from_raw_parts(name, name_bytes));
+            write_stderr(
                 b" became shorter or its disk failed while its weights were in use; restore the file and start again\n",
             );
             libc::_exit(EXIT_CODE_WEIGHTS_LOST);
@@ -130,7 +130,7 @@ extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, _con
     }
 }
 
-fn say(text: &[u8]) {
+fn write_stderr(text: &[u8]) {
     // SAFETY: the pointer and the length are those of a live slice. If the write fails, the text is lost and the exit
     // code stays the same.
     let _ = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };

@@ -6,13 +6,13 @@ use std::ops::Range;
 
 use memmap2::{Advice, Mmap, MmapOptions};
 
-use super::guard::{self, Registration};
+use super::guard::{self, RunRegistration};
 
 /// A mapped byte range of a file. Dropping the value unmaps the pages.
 #[derive(Debug)]
 pub(super) struct Mapping {
     // Dropped first, because fields drop in order: the guard must not keep an address whose page is unmapped.
-    _registration: Registration,
+    _registration: RunRegistration,
     map: Mmap,
     start: u64,
 }

@@ -1,8 +1,9 @@
 //! A model file on disk and the part of it that one stage maps.
 //!
 //! [`ModelFile`] has a checked header and keeps nothing mapped. [`ModelFile::map`] maps the pages of one layer range: a
-//! [`Shard`], which returns [`Tensor`]s over the mapped bytes. For token lookup the embedding table is not mapped:
-//! [`EmbeddingRows`] reads single rows from the file, so a stage's resident file bytes are those of its own tensors.
+//! [`MappedShard`], which returns [`Tensor`]s over the mapped bytes. For token lookup the embedding table is not
+//! mapped: [`EmbeddingRows`] reads single rows from the file, so a stage's resident file bytes are those of its own
+//! tensors.
 //!
 //! This module depends on the naming scheme of GGUF language models (`blk.<layer>.`, `token_embd`, `output`) and on no
 //! architecture.
@@ -12,18 +13,18 @@ mod file;
 mod fingerprint;
 mod guard;
 mod mapping;
-mod place;
 mod plan;
 mod record;
 mod resident;
 mod shard;
 mod tensor;
+mod tensor_role;
 
 pub use embedding::{EmbeddingRows, RowError};
 pub use file::{FileChanged, ModelFile, OpenError};
 pub use guard::{EXIT_CODE_WEIGHTS_LOST, guard_against_truncation};
-pub use place::Place;
-pub use record::ModelError;
+pub use record::NotALanguageModel;
 pub use resident::Residency;
-pub use shard::{MapError, Shard, TensorError};
+pub use shard::{MapError, MappedShard, TensorError};
 pub use tensor::Tensor;
+pub use tensor_role::TensorRole;

@@ -35,7 +35,8 @@ mod tests {
                 prop_assert!(runs.iter().any(|run| run.start <= tensor.start && tensor.end <= run.end));
             }
             for page in runs.iter().flat_map(pages) {
-                prop_assert!(tensors.iter().any(|tensor| pages(tensor).contains(&page)), "page {page} is nobody's");
+                let touched = tensors.iter().any(|tensor| pages(tensor).contains(&page));
+                prop_assert!(touched, "no tensor touches page {page}");
             }
             for pair in runs.windows(2) {
                 prop_assert!(pages(&pair[0]).end < pages(&pair[1]).start, "neighbours are one run");
@@ -45,7 +46,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::single_range_in_vec_init, reason = "one run is a list of one range")]
-    fn neighbours_are_one_run_and_a_free_page_between_parts_two() {
+    fn adjacent_tensors_are_one_run_and_a_free_page_separates_two() {
         assert_eq!(runs(vec![4096..5000, 100..4000, 5024..6000], 4096), [100..6000]);
         // The first ends in page 0 and the second starts in page 2, so no tensor touches page 1.
         assert_eq!(runs(vec![100..4000, 8192..9000], 4096), [100..4000, 8192..9000]);

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use schema::Fingerprint;
 use schema::record::{KvRoom, KvType, ModelRecord};
 
-use super::place::{EMBEDDING, OUTPUT, Place};
+use super::tensor_role::{EMBEDDING, OUTPUT, TensorRole};
 use crate::format::Format;
 use crate::gguf::{Header, Metadata, MetadataError, TensorInfo};
 
 /// Errors of a GGUF file that is not a language model that baton can cut into layers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ModelError {
+pub enum NotALanguageModel {
     /// A key is missing or of the wrong type.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -52,7 +52,7 @@ pub enum ModelError {
 }
 
 /// Number of layers of the model. Each has a tensor, and no tensor belongs to another layer.
-pub(super) fn layers(header: &Header) -> Result<u32, ModelError> {
+pub(super) fn layers(header: &Header) -> Result<u32, NotALanguageModel> {
     layers_of(header).map(|layers| layers.len() as u32)
 }
 
@@ -63,14 +63,17 @@ pub(super) fn record(
     fingerprint: Fingerprint,
     room: KvRoom,
     stages_min: u32,
-) -> Result<ModelRecord, ModelError> {
+) -> Result<ModelRecord, NotALanguageModel> {
     let metadata = &header.metadata;
     let architecture = metadata.str("general.architecture")?.to_owned();
     let own = |suffix: &str| format!("{architecture}.{suffix}");
     let layers = layers_of(header)?;
-    let embedding_bytes = bytes_of(header, EMBEDDING).ok_or(ModelError::NoTensor { name: EMBEDDING })?;
+    let embedding_bytes = bytes_of(header, EMBEDDING).ok_or(NotALanguageModel::NoTensor { name: EMBEDDING })?;
     let output_bytes = bytes_of(header, OUTPUT).unwrap_or(embedding_bytes);
-    let norms = header.tensors.iter().filter(|tensor| Place::of(&tensor.name) == Place::Head && tensor.name != OUTPUT);
+    let norms = header
+        .tensors
+        .iter()
+        .filter(|tensor| TensorRole::of(&tensor.name) == TensorRole::OutputHead && tensor.name != OUTPUT);
     let head_bytes = norms.map(|tensor| tensor.bytes).sum::<u64>() + output_bytes;
     let output = header.tensor(OUTPUT).or_else(|| header.tensor(EMBEDDING));
     Ok(ModelRecord {
@@ -97,7 +100,7 @@ pub(super) fn record(
 
 /// Totals over the tensors of a layer.
 #[derive(Debug, Clone, Copy, Default)]
-struct Layer {
+struct LayerTotals {
     bytes: u64,
     /// Number of values. Each is multiplied once per token.
     values: u64,
@@ -111,21 +114,23 @@ fn values(tensor: &TensorInfo) -> u64 {
 /// The format of most bytes in the layers.
 fn layer_format(header: &Header) -> Option<Format> {
     let bytes_in = |format: &Format| {
-        let own = |tensor: &&TensorInfo| tensor.format == *format && matches!(Place::of(&tensor.name), Place::Layer(_));
+        let own = |tensor: &&TensorInfo| {
+            tensor.format == *format && matches!(TensorRole::of(&tensor.name), TensorRole::Layer(_))
+        };
         header.tensors.iter().filter(own).map(|tensor| tensor.bytes).sum::<u64>()
     };
     Format::ALL.into_iter().max_by_key(bytes_in).filter(|format| bytes_in(format) > 0)
 }
 
 /// The totals of each layer.
-fn layers_of(header: &Header) -> Result<Vec<Layer>, ModelError> {
+fn layers_of(header: &Header) -> Result<Vec<LayerTotals>, NotALanguageModel> {
     let architecture = header.metadata.str("general.architecture")?;
     let layers = at_least_one(&header.metadata, &format!("{architecture}.block_count"))?;
-    let mut found = BTreeMap::<u32, Layer>::new();
+    let mut found = BTreeMap::<u32, LayerTotals>::new();
     for tensor in &header.tensors {
-        if let Place::Layer(layer) = Place::of(&tensor.name) {
+        if let TensorRole::Layer(layer) = TensorRole::of(&tensor.name) {
             if layer >= layers {
-                return Err(ModelError::ExtraLayer { name: tensor.name.clone(), layer, layers });
+                return Err(NotALanguageModel::ExtraLayer { name: tensor.name.clone(), layer, layers });
             }
             let layer = found.entry(layer).or_default();
             layer.bytes += tensor.bytes;
@@ -137,12 +142,16 @@ fn layers_of(header: &Header) -> Result<Vec<Layer>, ModelError> {
     let gap = (0..).zip(found.keys()).find(|(expected, layer)| expected != *layer).map(|(expected, _)| expected);
     match gap.unwrap_or(found.len() as u32) {
         end if end == layers => Ok(found.into_values().collect()),
-        layer => Err(ModelError::NoLayer { layer, layers }),
+        layer => Err(NotALanguageModel::NoLayer { layer, layers }),
     }
 }
 
 /// Size of the keys and values of one token in one layer, in bytes.
-fn kv_bytes_per_token_layer(metadata: &Metadata, architecture: &str, kv_type: KvType) -> Result<u64, ModelError> {
+fn kv_bytes_per_token_layer(
+    metadata: &Metadata,
+    architecture: &str,
+    kv_type: KvType,
+) -> Result<u64, NotALanguageModel> {
     let own = |suffix: &str| format!("{architecture}.attention.{suffix}");
     let heads = most_heads(metadata, &own("head_count"))?;
     let kv_heads = match metadata.get(&own("head_count_kv")) {
@@ -156,11 +165,15 @@ fn kv_bytes_per_token_layer(metadata: &Metadata, architecture: &str, kv_type: Kv
     u64::from(kv_heads)
         .checked_mul(u64::from(key_values) + u64::from(value_values))
         .and_then(|values| kv_type.bytes(values))
-        .ok_or(ModelError::Value { key: own("head_count_kv"), expected: "a sensible count", found: kv_heads.into() })
+        .ok_or(NotALanguageModel::Value {
+            key: own("head_count_kv"),
+            expected: "a count whose product fits 64 bits",
+            found: kv_heads.into(),
+        })
 }
 
 /// The head count, or the greatest one if each layer has its own.
-fn most_heads(metadata: &Metadata, key: &str) -> Result<u32, ModelError> {
+fn most_heads(metadata: &Metadata, key: &str) -> Result<u32, NotALanguageModel> {
     match metadata.u32(key) {
         Ok(_) => at_least_one(metadata, key),
         Err(error) => match metadata.get_u32_array(key) {
@@ -173,13 +186,13 @@ fn most_heads(metadata: &Metadata, key: &str) -> Result<u32, ModelError> {
     }
 }
 
-fn at_least_one(metadata: &Metadata, key: &str) -> Result<u32, ModelError> {
+fn at_least_one(metadata: &Metadata, key: &str) -> Result<u32, NotALanguageModel> {
     nonzero(key, metadata.u32(key)?)
 }
 
-fn nonzero(key: &str, value: u32) -> Result<u32, ModelError> {
+fn nonzero(key: &str, value: u32) -> Result<u32, NotALanguageModel> {
     match value {
-        0 => Err(ModelError::Value { key: key.to_owned(), expected: "at least 1", found: 0 }),
+        0 => Err(NotALanguageModel::Value { key: key.to_owned(), expected: "at least 1", found: 0 }),
         value => Ok(value),
     }
 }

@@ -10,11 +10,11 @@ use schema::LayerRange;
 use super::embedding::EmbeddingRows;
 use super::file::ModelFile;
 use super::mapping::{self, Mapping};
-use super::place::{EMBEDDING, OUTPUT, Place};
 use super::plan;
-use super::record::{self, ModelError};
+use super::record::{self, NotALanguageModel};
 use super::resident::Residency;
 use super::tensor::Tensor;
+use super::tensor_role::{EMBEDDING, OUTPUT, TensorRole};
 use crate::gguf::TensorInfo;
 
 /// Bytes read ahead at a time: enough for an efficient disk read, few enough to stop soon.
@@ -22,9 +22,9 @@ const READ_AHEAD_PIECE_BYTES: usize = 1 << 20;
 
 /// The mapped weights of one layer range. Nothing of another range is mapped.
 #[derive(Debug, Clone)]
-pub struct Shard {
+pub struct MappedShard {
     file: ModelFile,
-    part: Part,
+    selection: ShardSelection,
     runs: Vec<Arc<Mapping>>,
 }
 
@@ -33,7 +33,7 @@ pub struct Shard {
 pub enum MapError {
     /// The file is not a language model.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(#[from] NotALanguageModel),
     /// The model has no such layers.
     #[error("cannot map layers {layers}: expected an end of at most {have}, the model's layers")]
     NoSuchLayers {
@@ -65,12 +65,12 @@ pub enum TensorError {
         name: String,
     },
     /// It belongs to another stage.
-    #[error("tensor {name:?} belongs to {place}: expected one of layers {layers}, which this shard holds")]
+    #[error("tensor {name:?} belongs to {role}: expected one of layers {layers}, which this shard holds")]
     Outside {
         /// The name.
         name: String,
         /// The part of the model that it belongs to.
-        place: Place,
+        role: TensorRole,
         /// The shard's layers.
         layers: LayerRange,
     },
@@ -94,23 +94,23 @@ pub enum TensorError {
 
 /// Selects the tensors of a shard by their names.
 #[derive(Debug, Clone, Copy)]
-struct Part {
+struct ShardSelection {
     layers: LayerRange,
     last: bool,
     tied: bool,
 }
 
-// === impl Part ===
+// === impl ShardSelection ===
 
-impl Part {
+impl ShardSelection {
     /// True if a tensor called `name` is mapped.
     fn maps(self, name: &str) -> bool {
-        match Place::of(name) {
-            Place::Layer(layer) => self.layers.contains(layer),
-            Place::Embedding if name == EMBEDDING => self.last && self.tied,
-            Place::Embedding => self.first(),
-            Place::Head => self.last,
-            Place::Everywhere => true,
+        match TensorRole::of(name) {
+            TensorRole::Layer(layer) => self.layers.contains(layer),
+            TensorRole::Embedding if name == EMBEDDING => self.last && self.tied,
+            TensorRole::Embedding => self.first(),
+            TensorRole::OutputHead => self.last,
+            TensorRole::Shared => true,
         }
     }
 
@@ -119,17 +119,17 @@ impl Part {
     }
 }
 
-// === impl Shard ===
+// === impl MappedShard ===
 
-impl Shard {
+impl MappedShard {
     pub(super) fn map(file: ModelFile, layers: LayerRange) -> Result<Self, MapError> {
         let header = file.header();
         let have = record::layers(header)?;
         if layers.end() > have {
             return Err(MapError::NoSuchLayers { layers, have });
         }
-        let part = Part { layers, last: layers.end() == have, tied: header.tensor(OUTPUT).is_none() };
-        let own = header.tensors.iter().filter(|tensor| part.maps(&tensor.name));
+        let selection = ShardSelection { layers, last: layers.end() == have, tied: header.tensor(OUTPUT).is_none() };
+        let own = header.tensors.iter().filter(|tensor| selection.maps(&tensor.name));
         let ranges = own.map(|tensor| tensor.offset..tensor.end()).collect();
         let name = file.path().to_string_lossy();
         let mut runs = Vec::new();
@@ -139,12 +139,12 @@ impl Shard {
                 Mapping::new(file.file(), range, &name).map_err(|cause| MapError::Map { offset, bytes, cause })?;
             runs.push(Arc::new(run));
         }
-        Ok(Self { file, part, runs })
+        Ok(Self { file, selection, runs })
     }
 
     /// The layers it holds.
     pub fn layers(&self) -> LayerRange {
-        self.part.layers
+        self.selection.layers
     }
 
     /// The file it is part of.
@@ -160,7 +160,7 @@ impl Shard {
         let Some(info) = self.file.header().tensor(name) else {
             return Err(TensorError::Missing { name: name.to_owned() });
         };
-        if !self.part.maps(name) {
+        if !self.selection.maps(name) {
             return Err(self.not_mapped(name));
         }
         self.mapped(info).ok_or_else(|| self.not_mapped(name))
@@ -200,7 +200,7 @@ impl Shard {
     /// All matrices of the shard in the file's order, including tensors of more than two dimensions.
     pub fn matrices(&self) -> Vec<Tensor> {
         let infos = self.file.header().tensors.iter();
-        let own = infos.filter(|info| info.dims.len() > 1 && self.part.maps(&info.name));
+        let own = infos.filter(|info| info.dims.len() > 1 && self.selection.maps(&info.name));
         own.filter_map(|info| self.mapped(info)).collect()
     }
 
@@ -209,12 +209,12 @@ impl Shard {
     /// # Errors
     /// As [`Self::tensor`]: only the shard with the last layer has it.
     pub fn output(&self) -> Result<Tensor, TensorError> {
-        self.tensor(if self.part.tied { EMBEDDING } else { OUTPUT })
+        self.tensor(if self.selection.tied { EMBEDDING } else { OUTPUT })
     }
 
     /// The embedding table, in the shard with the first layer.
     pub fn embedding(&self) -> Option<EmbeddingRows> {
-        let table = self.file.header().tensor(EMBEDDING).filter(|_| self.part.first())?;
+        let table = self.file.header().tensor(EMBEDDING).filter(|_| self.selection.first())?;
         Some(EmbeddingRows::new(self.file.clone(), table.clone()))
     }
 
@@ -261,9 +261,9 @@ impl Shard {
     }
 
     fn not_mapped(&self, name: &str) -> TensorError {
-        if name == EMBEDDING && self.part.first() {
+        if name == EMBEDDING && self.selection.first() {
             return TensorError::ByRows { name: name.to_owned() };
         }
-        TensorError::Outside { name: name.to_owned(), place: Place::of(name), layers: self.part.layers }
+        TensorError::Outside { name: name.to_owned(), role: TensorRole::of(name), layers: self.selection.layers }
     }
 }

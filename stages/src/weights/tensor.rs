@@ -57,14 +57,14 @@ impl Tensor {
 
     /// The stored rows as a matrix, in place. A tensor of more than two dimensions is one matrix of all its rows.
     pub fn matrix(&self) -> Matrix<'_> {
-        self.view(self.rows(), self.bytes()).expect(MEASURED)
+        self.view(self.rows(), self.bytes()).expect(SIZE_CHECKED)
     }
 
     /// The matrix `index` of a three-dimensional tensor, such as one expert's weights. `None` past the last.
     pub fn matrix_at(&self, index: usize) -> Option<Matrix<'_>> {
         let rows = self.info.dims.get(1).copied().unwrap_or(1) as usize;
         let bytes = self.bytes().chunks_exact(self.bytes().len() / self.rows() * rows).nth(index)?;
-        Some(self.view(rows, bytes).expect(MEASURED))
+        Some(self.view(rows, bytes).expect(SIZE_CHECKED))
     }
 
     /// Copies all values as floats. Used for norms and biases, which are tiny.
@@ -95,4 +95,4 @@ impl Tensor {
 const EXPANDED_VALUES_MAX: u64 = 1 << 18;
 
 /// The reason why creating a matrix from a checked tensor cannot fail.
-const MEASURED: &str = "the header's check has measured the bytes by the same format and dimensions";
+const SIZE_CHECKED: &str = "the header's check has measured the bytes by the same format and dimensions";

@@ -9,7 +9,7 @@ use engine::runner::{Output, Runner, RunnerError, Work};
 use schema::LayerRange;
 use schema::frame::Slice;
 use schema::record::{DeviceKind, KvRoom, KvType};
-use stages::accelerator::{CandleRunner, Hardware, KvNumbers};
+use stages::accelerator::{CandleRunner, Hardware, KvDtype};
 use stages::model::ModelConfig;
 use stages::shard::RunnerSetup;
 use stages::weights::ModelFile;
@@ -25,16 +25,16 @@ pub struct Shards {
 impl Shards {
     /// The model at `path`, cut before each of the layers `cuts`.
     pub fn new(path: &Path, cuts: &[u32]) -> Self {
-        Self::keeping(KvNumbers::Half, path, cuts)
+        Self::with_kv_dtype(KvDtype::Half, path, cuts)
     }
 
-    /// The same with keys and values kept as `kv_numbers`.
-    pub fn keeping(kv_numbers: KvNumbers, path: &Path, cuts: &[u32]) -> Self {
-        Self::on(DeviceKind::Cpu, kv_numbers, path, cuts)
+    /// The same with keys and values kept as `kv_dtype`.
+    pub fn with_kv_dtype(kv_dtype: KvDtype, path: &Path, cuts: &[u32]) -> Self {
+        Self::on(DeviceKind::Cpu, kv_dtype, path, cuts)
     }
 
     /// The same with matrices in the form that they have on the device `kind`.
-    pub fn on(kind: DeviceKind, kv_numbers: KvNumbers, path: &Path, cuts: &[u32]) -> Self {
+    pub fn on(kind: DeviceKind, kv_dtype: KvDtype, path: &Path, cuts: &[u32]) -> Self {
         let file = ModelFile::open(path).expect("the model opens");
         let config = ModelConfig::read(file.header()).expect("the model is supported");
         let ends: Vec<u32> = [0].iter().chain(cuts).chain([&config.layers]).copied().collect();
@@ -43,7 +43,7 @@ impl Shards {
             let room = KvRoom { tokens: KV_TOKENS, kv_type: KvType::F16 };
             let setup =
                 RunnerSetup { config: config.clone(), shard: file.map(layers).expect("the layers are there"), room };
-            CandleRunner::keeping(kv_numbers, setup, &stand_in(kind)).expect("the shard is ready")
+            CandleRunner::with_kv_dtype(kv_dtype, setup, &stand_in(kind)).expect("the shard is ready")
         };
         Self { runners: ends.windows(2).map(runner).collect(), config: config.clone() }
     }

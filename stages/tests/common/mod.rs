@@ -6,7 +6,7 @@ use std::path::PathBuf;
 ///
 /// # Panics
 /// If the file does not exist. The message names the commands that fetch it.
-#[expect(clippy::disallowed_methods, reason = "a test may be told of another copy")]
+#[expect(clippy::disallowed_methods, reason = "TEST_MODEL may name another copy")]
 pub(crate) fn default_model() -> PathBuf {
     let folder = |variable| std::env::var_os(variable).map(PathBuf::from);
     let caches = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };

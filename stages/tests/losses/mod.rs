@@ -9,7 +9,7 @@ use schema::frame::{Sampling, Slice};
 use schema::record::{KvRoom, KvType};
 use schema::{Attempt, LayerRange, SequenceId};
 use stages::cpu::CpuRunner;
-use stages::kernels::Pool;
+use stages::kernels::ThreadPool;
 use stages::model::ModelConfig;
 use stages::shard::RunnerSetup;
 use stages::weights::ModelFile;
@@ -24,7 +24,7 @@ pub fn losses(model: &Path, ids: &[u32], threads: usize, kv_type: KvType) -> Vec
     let config = ModelConfig::read(file.header()).unwrap();
     let vocabulary = config.vocabulary;
     let shard = file.map(LayerRange::new(0, config.layers).unwrap()).unwrap();
-    let pool = Arc::new(Pool::new(NonZeroUsize::new(threads).unwrap()));
+    let pool = Arc::new(ThreadPool::new(NonZeroUsize::new(threads).unwrap()));
     let room = KvRoom { tokens: (ids.len() as u32).next_multiple_of(KV_BLOCK_TOKENS), kv_type };
     let mut runner = CpuRunner::new(RunnerSetup { config, shard, room }, pool).unwrap();
     let mut losses = Vec::new();
@@ -53,7 +53,7 @@ fn slice(ids: &[u32], position: usize, count: usize) -> Slice {
         tokens: ids[position..position + count].to_vec(),
         blocks: (0..blocks).collect(),
         logits: (0..count as u32).collect(),
-        sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 },
+        sampling: Sampling::GREEDY,
     }
 }
 

@@ -26,7 +26,7 @@ use stages::kernels::dequantise_block_bytes;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
     /// In the requested format.
-    AsTheyAre,
+    Quantised,
     /// As 32-bit floats with exactly the values of the format's blocks. A difference that remains between two programs
     /// then does not come from the rounding of activations for that format.
     Expanded,
@@ -51,7 +51,7 @@ pub fn write(model: &Path, format: Format, stored: Stored, out: &Path) -> io::Re
 fn add(file: GgufWriter, source: &Arc<Source>, tensor: &TensorInfo, format: Format, stored: Stored) -> GgufWriter {
     let dims: Vec<u64> = tensor.dims.iter().map(|dim| wide::width(*dim)).collect();
     let is_norm = dims.len() == 1;
-    let format = if is_norm { Format::F32 } else { borne(&tensor.name, format) };
+    let format = if is_norm { Format::F32 } else { format_for(&tensor.name, format) };
     let written = if stored == Stored::Expanded { Format::F32 } else { format };
     let (source, info, cols) = (source.clone(), tensor.clone(), dims[0] as usize);
     let row = move |index: u64, out: &mut [u8]| {
@@ -79,15 +79,15 @@ fn add(file: GgufWriter, source: &Arc<Source>, tensor: &TensorInfo, format: Form
             out.write_all(&bytes)
         })
     };
-    let source = stages::gguf::Source::Stream(Box::new(stream));
+    let source = stages::gguf::TensorSource::Stream(Box::new(stream));
     file.tensor_from(&tensor.name, &dims, written, source).expect("the dimensions fit the format")
 }
 
 /// The format of a matrix. Two bits per weight in all matrices ruin a model this small (a perplexity of 49,000, worse
 /// than guessing). So, as in common files, only the matrices that tolerate it best are in Q2_K.
-fn borne(name: &str, format: Format) -> Format {
-    let bears = name.ends_with("ffn_gate.weight") || name.ends_with("ffn_up.weight");
-    if format == Format::Q2K && !bears { Format::Q8_0 } else { format }
+fn format_for(name: &str, format: Format) -> Format {
+    let tolerates = name.ends_with("ffn_gate.weight") || name.ends_with("ffn_up.weight");
+    if format == Format::Q2K && !tolerates { Format::Q8_0 } else { format }
 }
 
 /// Hashes the bytes that are written through it.

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quantised_row_means_about_the_values_it_was_made_of() {
+    fn a_quantised_row_is_close_to_its_source_values() {
         let values: Vec<f32> =
             (0..512).map(|at| ((at * 7919 % 1009) as f32 / 504.5 - 1.0) * (1.0 + at as f32 / 256.0)).collect();
         for (format, error_max) in [

@@ -96,11 +96,12 @@ impl Golden {
     }
 
     /// RoPE frequency of each pair of a head's dimensions, in radians per token.
-    pub fn turns(&self, head: usize) -> Vec<f64> {
+    pub fn rope_frequencies(&self, head: usize) -> Vec<f64> {
         let theta = self.config["rope_parameters"]["rope_theta"].as_f64().expect("a base");
         let factors = self.rope_factors().unwrap_or_else(|| vec![1.0; head / 2]);
-        let turn = |(pair, factor): (usize, &f32)| theta.powf(-2.0 * pair as f64 / head as f64) / f64::from(*factor);
-        factors.iter().enumerate().map(turn).collect()
+        let frequency =
+            |(pair, factor): (usize, &f32)| theta.powf(-2.0 * pair as f64 / head as f64) / f64::from(*factor);
+        factors.iter().enumerate().map(frequency).collect()
     }
 
     pub fn number(&self, key: &str) -> u32 {

@@ -9,12 +9,12 @@ use schema::frame::{Sampling, Slice};
 use schema::record::{KvRoom, KvType, Speeds};
 use schema::{Attempt, LayerRange, SequenceId};
 use stages::cpu::CpuRunner;
-use stages::kernels::Pool;
+use stages::kernels::ThreadPool;
 use stages::model::ModelConfig;
 use stages::shard::RunnerSetup;
 use stages::weights::ModelFile;
 
-pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
+pub const GREEDY: Sampling = Sampling::GREEDY;
 /// Room for sixteen sequences of 320 tokens.
 pub const KV_TOKENS: u32 = 16 * 320;
 
@@ -35,15 +35,15 @@ pub struct Piece<'a> {
 impl Pipeline {
     /// The model at `path`, cut before each of the layers `cuts`.
     pub fn new(path: &Path, cuts: &[u32], threads: usize) -> Self {
-        Self::keeping(KvType::F16, path, cuts, threads)
+        Self::with_kv_type(KvType::F16, path, cuts, threads)
     }
 
     /// The same with keys and values kept as `kv_type`.
-    pub fn keeping(kv_type: KvType, path: &Path, cuts: &[u32], threads: usize) -> Self {
+    pub fn with_kv_type(kv_type: KvType, path: &Path, cuts: &[u32], threads: usize) -> Self {
         let file = ModelFile::open(path).expect("the model opens");
         let config = ModelConfig::read(file.header()).expect("the model is supported");
         config.check_tensors(file.header()).expect("the tensors are there");
-        let pool = Arc::new(Pool::new(NonZeroUsize::new(threads).expect("a thread")));
+        let pool = Arc::new(ThreadPool::new(NonZeroUsize::new(threads).expect("a thread")));
         let ends: Vec<u32> = [0].iter().chain(cuts).chain([&config.layers]).copied().collect();
         let runner = |ends: &[u32]| {
             let shard = file.map(LayerRange::new(ends[0], ends[1]).expect("a range")).expect("the shard maps");

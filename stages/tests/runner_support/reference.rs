@@ -21,8 +21,8 @@ pub fn logits(golden: &Golden, half_precision: bool) -> Rows {
         let queries = project("q", heads);
         let round = |rows: Vec<Rows>| if half_precision { rounded(rows) } else { rows };
         let (keys, values) = (round(project("k", kv_heads)), round(project("v", kv_heads)));
-        let mixed = attend(golden, &queries, &keys, &values);
-        add(&mut x, &multiply(&golden.matrix(&name("self_attn.o_proj.weight")).expect("O"), &mixed));
+        let attended = attend(golden, &queries, &keys, &values);
+        add(&mut x, &multiply(&golden.matrix(&name("self_attn.o_proj.weight")).expect("O"), &attended));
 
         let normed = norm_rows(golden, &x, &name("post_attention_layernorm.weight"));
         let product = |which: &str, rows: &Rows| {
@@ -44,26 +44,26 @@ fn heads_of(golden: &Golden, rows: &Rows, name: &str, heads: usize) -> Vec<Rows>
         projected.iter_mut().for_each(|row| row.iter_mut().zip(&bias).for_each(|(value, bias)| *value += bias));
     }
     let width = projected[0].len() / heads;
-    let turns = golden.turns(width);
+    let frequencies = golden.rope_frequencies(width);
     let is_value = name.ends_with(".v");
     let head_norm = golden.vector(&format!("{name}_norm.weight")).filter(|_| !is_value);
     let head = |position: usize, head: &[f64]| -> Vec<f64> {
         let head = head_norm.as_ref().map_or(head.to_vec(), |weight| norm(golden, head, weight));
-        if is_value { head } else { turn(&head, position, &turns) }
+        if is_value { head } else { apply_rope(&head, position, &frequencies) }
     };
     let each = |(position, row): (usize, &Vec<f64>)| row.chunks(width).map(|values| head(position, values)).collect();
     projected.iter().enumerate().map(each).collect()
 }
 
-fn turn(head: &[f64], position: usize, frequencies: &[f64]) -> Vec<f64> {
+fn apply_rope(head: &[f64], position: usize, frequencies: &[f64]) -> Vec<f64> {
     let half = head.len() / 2;
-    let mut turned = head.to_vec();
+    let mut rotated = head.to_vec();
     for (pair, frequency) in frequencies.iter().enumerate() {
         let (sin, cos) = (position as f64 * frequency).sin_cos();
-        turned[pair] = head[pair] * cos - head[pair + half] * sin;
-        turned[pair + half] = head[pair + half] * cos + head[pair] * sin;
+        rotated[pair] = head[pair] * cos - head[pair + half] * sin;
+        rotated[pair + half] = head[pair + half] * cos + head[pair] * sin;
     }
-    turned
+    rotated
 }
 
 fn attend(golden: &Golden, queries: &[Rows], keys: &[Rows], values: &[Rows]) -> Rows {
@@ -71,13 +71,13 @@ fn attend(golden: &Golden, queries: &[Rows], keys: &[Rows], values: &[Rows]) -> 
     let window = golden.config["sliding_window"].as_u64().unwrap_or(u64::MAX) as usize;
     let one = |position: usize, head: usize| -> Vec<f64> {
         let query = &queries[position][head];
-        let seen = (position + 1).saturating_sub(window)..position + 1;
-        let score = |seen: usize| dot(query, &keys[seen][head / group]) / (query.len() as f64).sqrt();
-        let weights: Vec<f64> = seen.clone().map(|seen| score(seen).exp()).collect();
+        let visible = (position + 1).saturating_sub(window)..position + 1;
+        let score = |token: usize| dot(query, &keys[token][head / group]) / (query.len() as f64).sqrt();
+        let weights: Vec<f64> = visible.clone().map(|token| score(token).exp()).collect();
         let sum: f64 = weights.iter().sum();
         let mut out = vec![0.0; values[0][0].len()];
-        for (seen, weight) in seen.zip(weights) {
-            out.iter_mut().zip(&values[seen][head / group]).for_each(|(out, value)| *out += weight / sum * value);
+        for (token, weight) in visible.zip(weights) {
+            out.iter_mut().zip(&values[token][head / group]).for_each(|(out, value)| *out += weight / sum * value);
         }
         out
     };

@@ -1,4 +1,5 @@
-//! The gateway's share of the keys and values: what it gives up, what it takes, and from when on it uses that.
+//! Changes of the gateway's share of the keys and values: it gives parts up, takes free ones, and uses those after a
+//! while.
 
 use std::time::Instant;
 
@@ -7,42 +8,43 @@ use tracing::info;
 
 use super::Conductor;
 use crate::core::event::{Order, Purpose};
-use crate::limits::{SHARE_SETTLE, STORE_RETRY, TROUBLE_TOLD_AFTER};
+use crate::limits::{SHARE_SETTLE, STORE_RETRY, TROUBLE_REPORT_AFTER};
 use crate::membership::write_gateway;
-use crate::share::{Move, Pool, Registered};
+use crate::share::{GatewayRegistration, Pool, ShareChange};
 use crate::store::LeaseId;
 
 impl Conductor {
-    /// Whether blocks are given up and the store does not say so yet.
+    /// True if parts are given up and the store does not show that yet.
     pub(super) fn is_giving(&self) -> bool {
         !self.holdings.given.is_empty()
     }
 
-    /// What to write about this gateway's share, if there is something to write: what it gives up, once nothing is on its way
-    /// any more that uses it, or what it takes of what belongs to nobody.
+    /// The next write of this gateway's record, if there is one. Parts that it gives up are written once no micro-batch
+    /// in flight uses them any more. Parts that it takes belong to no gateway.
     pub(super) fn write_record(&mut self, now: Instant) -> Option<Order> {
         if self.is_writing_record {
             return None;
         }
-        let wrote = self.wrote.is_some_and(|(revision, at)| revision == self.view.revision && now < at + STORE_RETRY);
-        if wrote || !self.view.reachable || !self.view.recalled.is_empty() {
+        let wrote_lately =
+            self.last_write.is_some_and(|(revision, at)| revision == self.view.revision && now < at + STORE_RETRY);
+        if wrote_lately || !self.view.reachable || !self.view.recalled.is_empty() {
             return None;
         }
         let view = self.view.clone();
-        let (Registered { lease, slot, .. }, pool) = (self.registered?, self.pool()?);
+        let (GatewayRegistration { lease, slot, .. }, pool) = (self.registered?, self.pool()?);
         let own = self.own_record()?.clone();
         let trouble = self.lasting_trouble(now);
         if trouble.is_some() != own.value.trouble.is_some() {
-            self.wrote = Some((self.view.revision, now));
+            self.last_write = Some((self.view.revision, now));
             let record = GatewayRecord { trouble, ..own.value };
             return Some(self.commit_record(slot, &record, lease));
         }
         let mut share = own.value.share;
         if !self.is_giving() {
             match pool.decide(&view.gateway_shares(), slot) {
-                Move::Stay => return None,
-                Move::Give(count) => self.give(pool, share, count),
-                Move::Take(parts) => share = share.and(parts),
+                ShareChange::Stay => return None,
+                ShareChange::Give(count) => self.give(pool, share, count),
+                ShareChange::Take(parts) => share = share.and(parts),
             }
         }
         if !self.scheduler.has_returned(self.holdings.given_before) {
@@ -53,7 +55,7 @@ impl Conductor {
             return None;
         }
         info!(slot, share = %share, "another share of the keys and values");
-        self.wrote = Some((self.view.revision, now));
+        self.last_write = Some((self.view.revision, now));
         let record = GatewayRecord { share, ..own.value.clone() };
         Some(self.commit_record(slot, &record, lease))
     }
@@ -64,18 +66,19 @@ impl Conductor {
         Order::Commit(Purpose::Record, txn)
     }
 
-    /// Why nothing comes through a pipeline that the store shows as whole, once that has lasted.
+    /// The reason for which nothing comes through a pipeline that the store shows as complete, once that has lasted for
+    /// a while.
     fn lasting_trouble(&mut self, now: Instant) -> Option<String> {
         if self.identity.is_none() || self.scheduler.is_proven() {
             self.unproven_since = None;
             return None;
         }
         let since = *self.unproven_since.get_or_insert(now);
-        (now >= since + TROUBLE_TOLD_AFTER).then(|| self.why_unproven())
+        (now >= since + TROUBLE_REPORT_AFTER).then(|| self.why_unproven())
     }
 
-    /// Gives up so many parts of `share`, those first that the fewest sequences own something of. Less, when what is left
-    /// would be too little for the longest sequence: it must come to its end.
+    /// Gives up `count` parts of `share`, those of which sequences own the fewest blocks first. It gives up fewer if
+    /// the rest would be too small for the longest sequence, which must be able to end.
     fn give(&mut self, pool: Pool, share: Share, count: u32) {
         let needed = self.scheduler.blocks_needed();
         let mut left = pool.blocks(share).count() as u32;
@@ -92,7 +95,7 @@ impl Conductor {
         self.holdings.given_before = self.scheduler.next_step();
     }
 
-    /// Uses what has become this gateway's, when the stages have had time to hear of it.
+    /// Uses the parts that this gateway has gained, once the stages have had time to learn of them.
     pub(super) fn use_gains(&mut self, now: Instant) {
         let Some(pool) = self.pool().filter(|_| self.identity.is_some()) else { return };
         let gained = self.holdings.usable().without(self.holdings.used);
@@ -104,12 +107,12 @@ impl Conductor {
         }
     }
 
-    /// How many blocks one sequence may have: no more than this gateway will keep when others have got their shares.
+    /// Most blocks of one sequence: no more than this gateway keeps when the other gateways have their shares.
     pub(super) fn blocks_for_one(&self) -> u32 {
         let total = self.scheduler.total_blocks() as u32;
         let own = self.registered.zip(self.own_record());
         let Some((pool, (registered, own))) = self.pool().zip(own) else { return total };
-        let fair = pool.fair(&self.view.gateway_shares(), registered.slot);
+        let fair = pool.fair_parts(&self.view.gateway_shares(), registered.slot);
         if own.value.share.count() > fair { total.min(pool.blocks_at_least(fair)) } else { total }
     }
 }

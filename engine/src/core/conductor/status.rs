@@ -1,4 +1,4 @@
-//! What people are told of the pipeline, and why nothing comes through it.
+//! The pipeline's status for users, and the reason for which nothing comes through it.
 
 use super::Conductor;
 use crate::core::fault::PipelineFault;
@@ -7,7 +7,7 @@ use crate::report;
 use crate::runner::KV_BLOCK_TOKENS;
 
 impl Conductor {
-    /// The pipeline's status, without a rate: that takes a clock.
+    /// The pipeline's status, without the rate of tokens, which needs a clock.
     pub(crate) fn status(&self) -> PipelineStatus {
         let (reason, missing_layers) = match report::serving(&self.view) {
             Ok(_) if self.scheduler.is_proven() => (String::new(), Vec::new()),
@@ -27,7 +27,7 @@ impl Conductor {
             missing_layers,
             store_reachable: self.view.reachable,
             store_alarms: self.view.store_alarms.clone(),
-            store_oddity: report::oddity(&self.view),
+            store_problem: report::store_problem(&self.view),
             context_tokens: limit.min(kv_tokens),
             running,
             waiting,
@@ -35,29 +35,29 @@ impl Conductor {
         }
     }
 
-    /// Why nothing comes through a pipeline that the store shows as whole.
+    /// The reason for which nothing comes through a pipeline that the store shows as complete.
     pub(super) fn why_unproven(&self) -> String {
         let claims = self.view.serving().map(|served| served.claims).unwrap_or_default();
-        let told = claims.iter().find_map(|claim| {
+        let reported = claims.iter().find_map(|claim| {
             let stage = &claim.value.stage;
             let trouble = self.view.stages.get(stage)?.value.trouble.as_ref()?;
-            Some(format!("stage {stage} says that {trouble}"))
+            Some(format!("stage {stage} reports that {trouble}"))
         });
         let on_its_way = || {
             let names: Vec<_> = claims.iter().map(|claim| claim.value.stage.as_str()).collect();
             format!("the first micro-batch is still on its way through stages {} and back", names.join(", "))
         };
-        let why = told.or_else(|| self.trouble.clone()).unwrap_or_else(on_its_way);
+        let why = reported.or_else(|| self.trouble.clone()).unwrap_or_else(on_its_way);
         format!("every layer is held, and no micro-batch comes through: {why}")
     }
 
-    /// A fault as a clause for people: between whom it happened, as far as that is known, and why.
-    pub(super) fn in_words(&self, fault: &PipelineFault) -> String {
+    /// A fault as a clause for users: the processes between which it happened, if known, and the reason.
+    pub(super) fn fault_text(&self, fault: &PipelineFault) -> String {
         let stages: Vec<_> = self.view.serving().map(|served| served.claims).unwrap_or_default();
         let names: Vec<_> = stages.iter().map(|claim| claim.value.stage.as_str()).collect();
         let gateway = self.registered.map_or(0, |own| own.slot);
         match fault {
-            PipelineFault::Refused { stage, reason, .. } => format!("stage {stage} says that {reason}"),
+            PipelineFault::Refused { stage, reason, .. } => format!("stage {stage} reports that {reason}"),
             PipelineFault::Broken(_) => {
                 format!(
                     "the link from gateway {gateway} to {} broke",
@@ -68,7 +68,7 @@ impl Conductor {
         }
     }
 
-    /// Frames cannot be brought to the first stage.
+    /// Notes that frames cannot reach the first stage.
     pub(super) fn cannot_reach_first(&mut self, endpoint: &str, cause: &str) {
         let stage = self.view.claims.values().rev().find(|claim| claim.value.endpoint == endpoint);
         let stage = stage.map_or("the first stage".to_owned(), |claim| format!("stage {}", claim.value.stage));

@@ -7,13 +7,13 @@ use crate::store::LeaseId;
 use crate::testing::{claim_of, gateway, model, stage};
 
 const LEASE: LeaseId = LeaseId(77);
-const REGISTERED: Registered = Registered { number: 1, slot: 0, lease: LEASE, former: None };
+const REGISTERED: GatewayRegistration = GatewayRegistration { number: 1, slot: 0, lease: LEASE, former: None };
 
 fn versioned<T>(value: T) -> Versioned<T> {
     Versioned { value, mod_revision: 7 }
 }
 
-/// One stage that serves everything, and this gateway.
+/// A view with one stage that serves all layers, and this gateway.
 fn view() -> ClusterView {
     let (name, layers) = ("a".parse::<StageName>().unwrap(), LayerRange::new(0, 4).unwrap());
     let shard = Shard { layers, stage: name.clone() };
@@ -32,38 +32,38 @@ fn view() -> ClusterView {
 }
 
 fn view_of(conductor: &mut Conductor, view: ClusterView) -> Vec<Order> {
-    conductor.handle(Event::Viewed(Arc::new(view)), Instant::now())
+    conductor.handle(Event::ViewChanged(Arc::new(view)), Instant::now())
 }
 
-/// True if the orders begin a new epoch, or end one.
-fn begins_anew(orders: &[Order]) -> bool {
-    orders.iter().any(|order| matches!(order, Order::BeginAnew(None)))
+/// True if the orders begin a new epoch because the cluster has changed.
+fn begins_epoch(orders: &[Order]) -> bool {
+    orders.iter().any(|order| matches!(order, Order::NewEpoch(None)))
 }
 
-/// Lets the empty micro-batch, which proves that the pipeline is one, come through it.
-fn come_through(conductor: &mut Conductor, orders: Vec<Order>) {
+/// Answers the empty micro-batch that proves that the pipeline works.
+fn prove(conductor: &mut Conductor, orders: Vec<Order>) {
     let hop = |order| if let Order::Send { hop, .. } = order { Some(hop) } else { None };
     let hop = orders.into_iter().find_map(hop).expect("an empty micro-batch");
     assert_eq!((hop.step, hop.rows), (Step(0), 0));
     let Hop { generation, epoch, step, .. } = hop;
     let tokens = Tokens { generation, epoch, step, chosen: Vec::new(), spent: Vec::new() };
     let orders = conductor.handle(Event::Arrived(Frame::Tokens(tokens)), Instant::now());
-    assert!(!orders.iter().any(|order| matches!(order, Order::BeginAnew(_))), "{orders:?}");
+    assert!(!orders.iter().any(|order| matches!(order, Order::NewEpoch(_))), "{orders:?}");
 }
 
 #[test]
-fn an_absent_store_changes_nothing_but_what_it_said_last_counts() {
+fn an_unreachable_store_changes_nothing_and_its_last_view_counts() {
     let keyspace = Keyspace::new(&"test".parse().unwrap());
     let mut conductor = Conductor::new(keyspace, Scheduler::new(false), Arc::new(ClusterView::default()));
     conductor.handle(Event::Registered(REGISTERED), Instant::now());
     let orders = view_of(&mut conductor, view());
-    assert!(begins_anew(&orders) && !conductor.status().serving, "nothing came through");
-    come_through(&mut conductor, orders);
+    assert!(begins_epoch(&orders) && !conductor.status().serving, "nothing came through");
+    prove(&mut conductor, orders);
     assert!(conductor.status().serving);
-    assert!(!begins_anew(&view_of(&mut conductor, ClusterView { reachable: false, ..view() })));
+    assert!(!begins_epoch(&view_of(&mut conductor, ClusterView { reachable: false, ..view() })));
     assert!(conductor.status().serving);
-    // The view in which the claim went is overtaken by the one that says that the store is away.
+    // The view in which the claim is gone is overtaken by the one that says that the store is away.
     let gone = ClusterView { reachable: false, claims: [].into(), ..view() };
-    assert!(begins_anew(&view_of(&mut conductor, gone)));
+    assert!(begins_epoch(&view_of(&mut conductor, gone)));
     assert!(!conductor.status().serving);
 }

@@ -1,4 +1,4 @@
-//! What must be true of a scheduler at any time, for tests that look inside.
+//! Invariants of a scheduler, for tests.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ impl Scheduler {
     /// Checks that no block is owned twice or lost, and that every queue keeps its bound.
     ///
     /// # Errors
-    /// What is not as it must be, in words.
+    /// The broken invariant, in words.
     pub(crate) fn audit(&self) -> Result<(), String> {
         let mut owners: BTreeMap<u32, Vec<(&[u32], usize)>> = BTreeMap::new();
         for sequence in self.sequences.values() {
@@ -36,7 +36,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// `owners`: each one's history, and which of its blocks it is.
+    /// Checks one block. `owners` has each owner's history and the index of the block in it.
     fn audit_block(&self, block: u32, owners: &[(&[u32], usize)]) -> Result<(), String> {
         if self.ledger.owners(block) as usize != owners.len() {
             let counted = self.ledger.owners(block);

@@ -12,7 +12,7 @@ use crate::runner::KV_BLOCK_TOKENS;
 /// slices name, so a wrong block, a lost row or a mixed-up sequence changes the tokens.
 struct Double {
     blocks: Vec<[u64; KV_BLOCK_TOKENS as usize]>,
-    /// What each row of a micro-batch takes, beside 10 us.
+    /// Time of each row of a micro-batch, in addition to 10 us.
     row_us: u32,
 }
 
@@ -20,8 +20,8 @@ fn mix(sum: u64, token: u64) -> u64 {
     (sum.wrapping_mul(31).wrapping_add(token + 7)) % 1_000_003
 }
 
-/// The token after a history whose `mix` is `sum`: mostly one more than the last, so that guesses come true, but what it is
-/// and whether depends on the whole history.
+/// The token after a history whose `mix` is `sum`: mostly one more than the last, so that draft tokens are accepted.
+/// Both depend on the whole history.
 fn following(sum: u64, last: u64) -> u64 {
     if sum.is_multiple_of(6) { sum } else { (last + 1) % 9 }
 }
@@ -76,16 +76,16 @@ fn shape(stages: usize, kv_blocks: u32, epoch: u64) -> Shape {
 }
 
 fn request(prompt: Vec<u32>, tokens_max: u32) -> Request {
-    let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
+    let sampling = Sampling::GREEDY;
     Request { prompt, tokens_max, sampling, stop_tokens: vec![], deadline: Duration::from_secs(60), priority: 0 }
 }
 
-fn tokens_of(happened: &[(SequenceId, TokenEvent)], id: SequenceId) -> Vec<u32> {
+fn tokens_of(events: &[(SequenceId, TokenEvent)], id: SequenceId) -> Vec<u32> {
     let token = |(of, event): &(SequenceId, TokenEvent)| match event {
         TokenEvent::Token { token, .. } if *of == id => Some(*token),
         _ => None,
     };
-    happened.iter().filter_map(token).collect()
+    events.iter().filter_map(token).collect()
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_missing_or_foreign_token_is_a_fault() {
 }
 
 #[test]
-fn work_refused_three_times_fails_and_the_rest_goes_on() {
+fn work_refused_three_times_fails_and_other_work_goes_on() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(true);
     let id = scheduler.admit(request(vec![1; 3], 4), now);
@@ -166,8 +166,8 @@ fn work_refused_three_times_fails_and_the_rest_goes_on() {
             passing: false,
             epoch_known: Epoch(0),
         };
-        let (_, happened) = scheduler.refused(&refusal).unwrap();
-        assert_eq!(!happened.is_empty(), attempt == 3);
+        let (_, events) = scheduler.refused(&refusal).unwrap();
+        assert_eq!(!events.is_empty(), attempt == 3);
     }
     assert_eq!(scheduler.load(), (0, 0));
     assert!(!scheduler.sequences.contains_key(&id));
@@ -181,30 +181,30 @@ fn a_sequence_past_its_deadline_fails_and_frees_its_blocks() {
     scheduler.admit(request(vec![1; 40], 4), now);
     scheduler.next_batch(now).unwrap();
     assert_eq!(scheduler.free_blocks(), 8);
-    let happened = scheduler.expire(now + Duration::from_secs(61));
-    assert!(matches!(happened[..], [(_, TokenEvent::Failed(Failure::Deadline { limit_s: 60 }))]));
+    let events = scheduler.expire(now + Duration::from_secs(61));
+    assert!(matches!(events[..], [(_, TokenEvent::Failed(Failure::Deadline { limit_s: 60 }))]));
     assert_eq!(scheduler.free_blocks(), 10);
 }
 
-/// Runs everything to its end, one micro-batch at a time; says what happened and which micro-batches there were.
-fn run(scheduler: &mut Scheduler, shape: &Shape, double: &mut Double) -> (Happened, Vec<Batch>) {
+/// Runs everything to its end, one micro-batch at a time. Returns the events and the micro-batches.
+fn run(scheduler: &mut Scheduler, shape: &Shape, double: &mut Double) -> (SequenceEvents, Vec<Batch>) {
     let now = Instant::now();
-    let (mut happened, mut batches) = (Vec::new(), Vec::new());
+    let (mut events, mut batches) = (Vec::new(), Vec::new());
     while let Some(batch) = scheduler.next_batch(now) {
-        happened.extend(scheduler.complete(&double.run(shape, &batch), now).unwrap());
+        events.extend(scheduler.complete(&double.run(shape, &batch), now).unwrap());
         batches.push(batch);
     }
-    (happened, batches)
+    (events, batches)
 }
 
-/// As `run`, with as many micro-batches on their way as there may be.
-fn run_full(scheduler: &mut Scheduler, shape: &Shape, double: &mut Double) -> (Happened, Vec<Batch>) {
+/// Like `run`, with as many micro-batches in flight as allowed.
+fn run_full(scheduler: &mut Scheduler, shape: &Shape, double: &mut Double) -> (SequenceEvents, Vec<Batch>) {
     let now = Instant::now();
-    let (mut happened, mut batches, mut done) = (Vec::new(), Vec::new(), 0);
+    let (mut events, mut batches, mut done) = (Vec::new(), Vec::new(), 0);
     loop {
         batches.extend(std::iter::from_fn(|| scheduler.next_batch(now)));
-        let Some(oldest) = batches.get(done) else { return (happened, batches) };
-        happened.extend(scheduler.complete(&double.run(shape, oldest), now).unwrap());
+        let Some(oldest) = batches.get(done) else { return (events, batches) };
+        events.extend(scheduler.complete(&double.run(shape, oldest), now).unwrap());
         scheduler.audit().unwrap();
         done += 1;
     }
@@ -214,31 +214,31 @@ fn rows(batches: &[Batch], id: SequenceId) -> u32 {
     batches.iter().flat_map(|batch| &batch.slices).filter(|slice| slice.sequence == id).map(|slice| slice.count).sum()
 }
 
-fn cached(happened: &[(SequenceId, TokenEvent)], id: SequenceId) -> Vec<u32> {
-    let began = |(of, event): &(SequenceId, TokenEvent)| match event {
-        TokenEvent::Began { cached_tokens } if *of == id => Some(*cached_tokens),
+fn cached(events: &[(SequenceId, TokenEvent)], id: SequenceId) -> Vec<u32> {
+    let started = |(of, event): &(SequenceId, TokenEvent)| match event {
+        TokenEvent::Started { cached_tokens } if *of == id => Some(*cached_tokens),
         _ => None,
     };
-    happened.iter().filter_map(began).collect()
+    events.iter().filter_map(started).collect()
 }
 
 #[test]
-fn a_second_turn_computes_only_what_is_new() {
+fn a_second_turn_computes_only_new_tokens() {
     let mut scheduler = Scheduler::new(false);
     let shape = shape(2, 100, 1);
     let mut double = Double::new(100);
     scheduler.rebuild(Some(shape.clone()));
     let prompt: Vec<u32> = (0..300).map(|at| at * 3 % 50).collect();
     let first = scheduler.admit(request(prompt.clone(), 20), Instant::now());
-    let (happened, _) = run(&mut scheduler, &shape, &mut double);
-    assert_eq!(cached(&happened, first), [0]);
-    let turn = [prompt, tokens_of(&happened, first), vec![1, 2, 3]].concat();
+    let (events, _) = run(&mut scheduler, &shape, &mut double);
+    assert_eq!(cached(&events, first), [0]);
+    let turn = [prompt, tokens_of(&events, first), vec![1, 2, 3]].concat();
     let second = scheduler.admit(request(turn.clone(), 20), Instant::now());
-    let (happened, batches) = run(&mut scheduler, &shape, &mut double);
+    let (events, batches) = run(&mut scheduler, &shape, &mut double);
     // 319 tokens were computed: nine whole blocks.
-    assert_eq!(cached(&happened, second), [288]);
+    assert_eq!(cached(&events, second), [288]);
     assert_eq!(rows(&batches, second), 323 - 288 + 19);
-    assert_eq!(tokens_of(&happened, second), expected(&turn, 20));
+    assert_eq!(tokens_of(&events, second), expected(&turn, 20));
 }
 
 #[test]
@@ -249,39 +249,40 @@ fn choices_of_one_prompt_compute_its_blocks_once() {
     scheduler.rebuild(Some(shape.clone()));
     let prompt: Vec<u32> = (0..70).collect();
     let choices: Vec<_> = (0..3).map(|_| scheduler.admit(request(prompt.clone(), 3), Instant::now())).collect();
-    let (happened, batches) = run(&mut scheduler, &shape, &mut double);
+    let (events, batches) = run(&mut scheduler, &shape, &mut double);
     assert_eq!(choices.iter().map(|id| rows(&batches, *id)).collect::<Vec<_>>(), [72, 8, 8]);
     for id in choices {
-        assert_eq!(tokens_of(&happened, id), expected(&prompt, 3));
+        assert_eq!(tokens_of(&events, id), expected(&prompt, 3));
     }
 }
 
 #[test]
-fn what_sequences_have_in_common_is_replayed_once() {
+fn a_common_prefix_is_computed_again_once() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(false);
     let prompt: Vec<u32> = (0..70).collect();
     let (before, after) = (shape(1, 100, 1), shape(1, 100, 2));
     scheduler.rebuild(Some(before.clone()));
     let choices: Vec<_> = (0..3).map(|_| scheduler.admit(request(prompt.clone(), 9), now)).collect();
-    let (mut happened, mut double) = (Vec::new(), Double::new(100));
+    let (mut events, mut double) = (Vec::new(), Double::new(100));
     for _ in 0..6 {
         let batch = scheduler.next_batch(now).unwrap();
-        happened.extend(scheduler.complete(&double.run(&before, &batch), now).unwrap());
+        events.extend(scheduler.complete(&double.run(&before, &batch), now).unwrap());
     }
-    assert!(choices.iter().all(|id| !tokens_of(&happened, *id).is_empty()), "all had begun");
+    assert!(choices.iter().all(|id| !tokens_of(&events, *id).is_empty()), "all had begun");
     scheduler.rebuild(Some(after.clone()));
     let (rest, batches) = run(&mut scheduler, &after, &mut Double::new(100));
-    happened.extend(rest);
-    // 70 tokens of the prompt and the first 8 of the answer; of the others only what follows their two full blocks.
+    events.extend(rest);
+    // 70 tokens of the prompt and the first 8 of the answer. Of the other sequences only the tokens after their two
+    // full blocks.
     assert_eq!(choices.iter().map(|id| rows(&batches, *id)).collect::<Vec<_>>(), [78, 14, 14]);
     for id in choices {
-        assert_eq!(tokens_of(&happened, id), expected(&prompt, 9));
+        assert_eq!(tokens_of(&events, id), expected(&prompt, 9));
     }
 }
 
 #[test]
-fn a_long_prompt_beside_a_reader_comes_in_small_pieces_and_alone_in_large_ones() {
+fn a_long_prompt_is_cut_small_next_to_a_stream_and_large_alone() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(false);
     let shape = shape(1, 1000, 1);
@@ -308,7 +309,7 @@ fn a_long_prompt_beside_a_reader_comes_in_small_pieces_and_alone_in_large_ones()
 }
 
 #[test]
-fn guesses_that_come_true_save_steps_and_change_no_token() {
+fn accepted_draft_tokens_save_steps_and_change_no_token() {
     let prompt: Vec<u32> = (0..9).cycle().take(60).collect();
     let steps = [false, true].map(|speculates| {
         let mut scheduler = Scheduler::new(speculates);
@@ -316,8 +317,8 @@ fn guesses_that_come_true_save_steps_and_change_no_token() {
         let mut double = Double::new(100);
         scheduler.rebuild(Some(shape.clone()));
         let id = scheduler.admit(request(prompt.clone(), 200), Instant::now());
-        let (happened, batches) = run(&mut scheduler, &shape, &mut double);
-        assert_eq!(tokens_of(&happened, id), expected(&prompt, 200));
+        let (events, batches) = run(&mut scheduler, &shape, &mut double);
+        assert_eq!(tokens_of(&events, id), expected(&prompt, 200));
         assert_eq!(scheduler.free_blocks(), 100);
         batches.len()
     });
@@ -325,54 +326,54 @@ fn guesses_that_come_true_save_steps_and_change_no_token() {
 }
 
 #[test]
-fn a_stage_that_would_wait_goes_on_from_guesses_and_no_token_changes() {
+fn lookahead_batches_change_no_token() {
     let prompt: Vec<u32> = (0..9).cycle().take(60).collect();
     let mut scheduler = Scheduler::new(true);
     let shape = shape(2, 100, 1);
-    // Rows cost as much as steps, so none are sent along.
+    // Rows cost as much as steps, so no draft tokens are sent along.
     let mut double = Double { row_us: 10, ..Double::new(100) };
     scheduler.rebuild(Some(shape.clone()));
     let id = scheduler.admit(request(prompt.clone(), 200), Instant::now());
-    let (happened, batches) = run_full(&mut scheduler, &shape, &mut double);
-    assert_eq!(tokens_of(&happened, id), expected(&prompt, 200));
+    let (events, batches) = run_full(&mut scheduler, &shape, &mut double);
+    assert_eq!(tokens_of(&events, id), expected(&prompt, 200));
     assert_eq!(scheduler.free_blocks(), 100);
-    let Counts { ahead, ahead_right, .. } = scheduler.counts();
-    assert!(ahead_right > 50 && ahead > ahead_right, "{ahead_right} of {ahead}");
-    assert!(batches.len() as u64 - (ahead - ahead_right) <= 201, "what was right was computed twice");
+    let Counts { lookahead_batches: sent, lookahead_batches_used: used, .. } = scheduler.counts();
+    assert!(used > 50 && sent > used, "{used} of {sent}");
+    assert!(batches.len() as u64 - (sent - used) <= 201, "accepted tokens were computed twice");
 }
 
 #[test]
-fn nobody_goes_on_from_guesses_while_there_is_other_work() {
+fn there_is_no_lookahead_while_there_is_other_work() {
     let prompt: Vec<u32> = (0..9).cycle().take(60).collect();
     let mut scheduler = Scheduler::new(true);
     let shape = shape(2, 200, 1);
     let mut double = Double::new(200);
     scheduler.rebuild(Some(shape.clone()));
     let ids = [0, 1].map(|_| scheduler.admit(request(prompt.clone(), 100), Instant::now()));
-    let (happened, _) = run_full(&mut scheduler, &shape, &mut double);
+    let (events, _) = run_full(&mut scheduler, &shape, &mut double);
     for id in ids {
-        assert_eq!(tokens_of(&happened, id), expected(&prompt, 100));
+        assert_eq!(tokens_of(&events, id), expected(&prompt, 100));
     }
-    assert_eq!(scheduler.counts().ahead, 0, "two sequences run on two stages");
+    assert_eq!(scheduler.counts().lookahead_batches, 0, "two sequences run on two stages");
 }
 
 #[test]
-fn a_higher_priority_starts_first_but_overtakes_so_often_only() {
+fn a_higher_priority_starts_first_but_overtakes_a_bounded_number_of_times() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(false);
     let shape = shape(1, 20, 1);
     let mut double = Double::new(20);
     scheduler.rebuild(Some(shape.clone()));
-    // Each takes all blocks, so that one runs at a time.
+    // Each sequence takes all blocks, so that one runs at a time.
     let urgent = |token: u32| Request { priority: -1, ..request(vec![token; 600], 2) };
     scheduler.admit(urgent(0), now);
-    let patient = scheduler.admit(request(vec![1; 600], 2), now);
+    let overtaken = scheduler.admit(request(vec![1; 600], 2), now);
     for token in 2..=OVERTAKEN_MAX + 3 {
         scheduler.admit(urgent(token), now);
     }
-    let (happened, _) = run(&mut scheduler, &shape, &mut double);
-    let ends = happened.iter().filter(|(_, event)| matches!(event, TokenEvent::Finished { .. })).map(|(id, _)| *id);
-    let place = ends.into_iter().position(|id| id == patient);
+    let (events, _) = run(&mut scheduler, &shape, &mut double);
+    let ends = events.iter().filter(|(_, event)| matches!(event, TokenEvent::Finished { .. })).map(|(id, _)| *id);
+    let place = ends.into_iter().position(|id| id == overtaken);
     assert_eq!(place, Some(OVERTAKEN_MAX as usize + 1));
 }
 
@@ -404,8 +405,8 @@ fn incident() -> impl Strategy<Value = Incident> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever is admitted, cancelled, preempted (there are few blocks) or started again: each sequence ends with
-    /// exactly the tokens it has when it is alone, and all blocks come back.
+    /// Sequences are admitted, cancelled, preempted (there are few blocks) and started again at random. Each one ends
+    /// with exactly the tokens it has when it is alone, and all blocks come back.
     #[test]
     fn every_sequence_ends_with_its_own_tokens(incidents in prop::collection::vec(incident(), 1..120)) {
         let now = Instant::now();
@@ -414,7 +415,7 @@ proptest! {
         let mut double = Double::new(12);
         scheduler.rebuild(Some(current.clone()));
         let mut wanted: BTreeMap<SequenceId, (Vec<u32>, u32)> = BTreeMap::new();
-        let mut happened: Happened = Vec::new();
+        let mut events: SequenceEvents = Vec::new();
         let mut answers: VecDeque<Tokens> = VecDeque::new();
         let endless = std::iter::repeat_n(Incident::Answer, 20_000);
         for (turn, incident) in incidents.into_iter().chain(endless).enumerate() {
@@ -432,7 +433,7 @@ proptest! {
                 }
                 Incident::Answer => {
                     if let Some(answer) = answers.pop_front() {
-                        happened.extend(scheduler.complete(&answer, now).unwrap());
+                        events.extend(scheduler.complete(&answer, now).unwrap());
                     }
                 }
                 Incident::Rebuild { stages, kv_blocks } => {
@@ -452,9 +453,9 @@ proptest! {
         prop_assert_eq!(scheduler.load(), (0, 0));
         prop_assert_eq!(scheduler.free_blocks(), current.blocks.len());
         for (id, (prompt, tokens_max)) in wanted {
-            prop_assert_eq!(tokens_of(&happened, id), expected(&prompt, tokens_max as usize));
-            let ends = happened.iter().filter(|(of, event)| *of == id && matches!(event, TokenEvent::Finished { finish: Finish::Length, .. }));
-            prop_assert_eq!(ends.count(), 1);
+            prop_assert_eq!(tokens_of(&events, id), expected(&prompt, tokens_max as usize));
+            let is_end = |event: &TokenEvent| matches!(event, TokenEvent::Finished { finish: Finish::Length, .. });
+            prop_assert_eq!(events.iter().filter(|(of, event)| *of == id && is_end(event)).count(), 1);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! From placement to shard: which claim the stage writes, what it loads and reads ahead, and when it lets go.
+//! From placement to shard: the claims that the stage writes, the layers that it loads and reads ahead, and the moment
+//! at which it drops a shard.
 
 use schema::record::{KvRoom, KvType, Shard};
 use schema::{Generation, Key};
@@ -6,37 +7,37 @@ use tracing::{info, warn};
 
 use super::Member;
 use super::event::{Order, Purpose};
-use crate::membership::{claim, leave_claims, mark_claim};
+use crate::membership::{claim, delete_claims, update_claim};
 use crate::planner::standby_ranges;
 use crate::runner::LoadError;
-use crate::stage::compute::Loaded;
+use crate::stage::done::Loaded;
 use crate::stage::held::{Held, Phase};
 use crate::store::LeaseId;
 
-/// Stale claims that one write gives up: a stage has one or two, and the next write takes what is left.
+/// Stale claims that one write deletes: a stage has one or two, and the next write deletes the others.
 const CLAIMS_LEFT_MAX: usize = 64;
 
 /// The layers that a stage without a shard reads into memory.
 pub(super) struct Standby {
     ranges: Vec<schema::LayerRange>,
-    /// The moments since which stages and placement were as they were then.
+    /// Times of the last changes of the stages and of the placement at that time.
     since: (std::time::Instant, std::time::Instant),
 }
 
 impl Member {
-    /// Takes a shard of the newest placement: beside the one that still serves, or in its place.
+    /// Claims a shard of the newest placement: next to the shard that still serves, or in its place.
     pub(super) fn take_shard(&mut self, generation: Generation, slot: u32, shard: Shard, lease: LeaseId) -> Vec<Order> {
         let mut orders = Vec::new();
-        // Where an operator deleted the claim, its shard is still held.
+        // If an operator deleted the claim, the stage still holds its shard.
         if !self.newest().is_some_and(|held| held.is(generation, slot) && held.shard == shard) {
             self.record.standby = Vec::new();
             self.standby = None;
             let memory_bound_bytes = (self.memory_bound)(shard.layers, self.kv_room());
             let claimed = Held { generation, slot, shard, phase: Phase::Claiming, memory_bound_bytes, loads: 0 };
-            if self.serves_on() {
-                self.coming = Some(claimed);
+            if self.still_serves() {
+                self.next_held = Some(claimed);
             } else {
-                self.coming = None;
+                self.next_held = None;
                 orders.extend(self.drop_shard());
                 self.held = Some(claimed);
             }
@@ -49,28 +50,28 @@ impl Member {
         let (held, placement) = (self.newest()?, self.view.placement.as_ref()?);
         let record = held.record(&self.name, &self.record.endpoint);
         let id = (held.generation, held.slot);
-        let spoilt = self.view.spoilt(&Key::Claim(id.0, id.1));
-        let seen = (placement.mod_revision, spoilt);
+        let unusable = self.view.unusable_revision(&Key::Claim(id.0, id.1));
+        let seen = (placement.mod_revision, unusable);
         let txn = claim(&self.keyspace, id, &record, seen, &self.stale_claims(), lease);
         Some(self.commit(Purpose::Claim(id.0, id.1), txn))
     }
 
-    /// What the newest claim is for.
+    /// The shard of the newest claim.
     pub(super) fn newest(&self) -> Option<&Held> {
-        self.coming.as_ref().or(self.held.as_ref())
+        self.next_held.as_ref().or(self.held.as_ref())
     }
 
-    /// Whether what is held is still of use, though the newest placement is another: as long as that generation is whole and
-    /// the newer one is not ready, requests go on by it.
-    pub(super) fn serves_on(&self) -> bool {
+    /// True if the shard of an older generation still serves: as long as that generation holds every layer and the
+    /// newer one is not ready, requests go on by the older one.
+    pub(super) fn still_serves(&self) -> bool {
         let is_older = |held: &&Held| self.view.placed().is_some_and(|placed| placed > held.generation);
         let older = self.held.as_ref().filter(|held| held.is_ready()).filter(is_older);
         older.is_some_and(|held| self.view.cover(held.generation).is_some()) && !self.view.is_ready()
     }
 
-    /// Without a part in a cluster that is whole: reads what it would be given if somebody were lost, once for each state of
-    /// the cluster.
-    pub(super) fn stand_by(&mut self) -> Option<Order> {
+    /// On a standby stage of a cluster whose layers are all in memory: reads the layers that it would get if a stage
+    /// were lost, once for each state of the cluster.
+    pub(super) fn read_standby(&mut self) -> Option<Order> {
         let since = self.stability.since();
         let known = self.standby.as_ref().is_some_and(|standby| standby.since == since);
         if known || self.newest().is_some() || self.record.leaving || !self.view.is_ready() {
@@ -85,17 +86,18 @@ impl Member {
         Some(Order::ReadAhead { number: self.orders, ranges, bytes_max: self.record.memory_budget_bytes })
     }
 
-    /// Keeps the claims in the store true to what is held, and lets go of what the placement gives to others.
-    pub(super) fn tend_claim(&mut self, lease: LeaseId) -> Vec<Order> {
+    /// Makes the claims in the store match the shards that the stage holds, and drops a shard that the placement gives
+    /// to others.
+    pub(super) fn reconcile_claims(&mut self, lease: LeaseId) -> Vec<Order> {
         let placed = self.view.placed();
-        self.coming.take_if(|coming| placed.is_some_and(|placed| placed != coming.generation));
+        self.next_held.take_if(|next_held| placed.is_some_and(|placed| placed != next_held.generation));
         let mut orders = Vec::new();
         let outdated = self.held.as_ref().is_some_and(|held| placed.is_some_and(|placed| placed != held.generation));
-        if outdated && !self.serves_on() {
-            orders.extend(self.move_on());
+        if outdated && !self.still_serves() {
+            orders.extend(self.switch_shard());
         }
         let Some(held) = self.newest() else {
-            orders.extend(self.leave_stale_claims());
+            orders.extend(self.delete_stale_claims());
             return orders;
         };
         let id = (held.generation, held.slot);
@@ -105,51 +107,52 @@ impl Member {
             // The store applied the claim, but its answer was lost.
             orders.extend(self.claimed(id.0, id.1));
         } else if claim.is_some_and(|claim| *claim != record && claim.stage == self.name) {
-            let txn = mark_claim(&self.keyspace, id, &record, &self.stale_claims(), lease);
-            orders.push(self.commit(Purpose::Mark, txn));
+            let txn = update_claim(&self.keyspace, id, &record, &self.stale_claims(), lease);
+            orders.push(self.commit(Purpose::ClaimUpdate, txn));
         } else {
-            orders.extend(self.leave_stale_claims());
+            orders.extend(self.delete_stale_claims());
         }
         orders
     }
 
-    /// Lets go of what is held, in favour of what comes next, if anything does.
-    pub(super) fn move_on(&mut self) -> Vec<Order> {
-        let coming = self.coming.take();
+    /// Drops the shard in favour of the next one, if there is one.
+    pub(super) fn switch_shard(&mut self) -> Vec<Order> {
+        let next_held = self.next_held.take();
         if let Some(held) = &self.held {
             info!(generation = %held.generation, layers = %held.shard.layers, "the placement moved on: letting go");
         }
         let mut orders = self.drop_shard();
-        self.held = coming;
+        self.held = next_held;
         if self.held.as_ref().is_some_and(|held| held.phase != Phase::Claiming) {
             orders.extend(self.load());
         }
         orders
     }
 
-    /// Claims in the store under this stage's name that stand for nothing it holds: an earlier process's, or one that a
-    /// refused claim was to replace.
+    /// Claims in the store under this stage's name that match no shard it holds: those of an earlier process, or one
+    /// that a refused claim was to replace.
     pub(super) fn stale_claims(&self) -> Vec<(Generation, u32)> {
-        let held = [&self.held, &self.coming].map(|held| held.as_ref().map(|held| (held.generation, held.slot)));
+        let held = [&self.held, &self.next_held].map(|held| held.as_ref().map(|held| (held.generation, held.slot)));
         let own = self.view.claims.iter().filter(|(_, claim)| claim.value.stage == self.name);
         own.map(|(id, _)| *id).filter(|id| !held.contains(&Some(*id))).take(CLAIMS_LEFT_MAX).collect()
     }
 
-    pub(super) fn leave_stale_claims(&mut self) -> Option<Order> {
+    pub(super) fn delete_stale_claims(&mut self) -> Option<Order> {
         let stale = self.stale_claims();
-        (!stale.is_empty()).then(|| self.commit(Purpose::Leave, leave_claims(&self.keyspace, &stale)))
+        (!stale.is_empty()).then(|| self.commit(Purpose::StaleClaims, delete_claims(&self.keyspace, &stale)))
     }
 
-    /// The claim is in the store: its shard is loaded, or, where an older one is served, read into memory first.
+    /// The claim is in the store: loads its shard or, while an older one serves, reads it into memory first.
     pub(super) fn claimed(&mut self, generation: Generation, slot: u32) -> Option<Order> {
         let waiting = |held: &Held| held.is(generation, slot) && held.phase == Phase::Claiming;
         if self.held.as_ref().is_some_and(waiting) {
             return self.load();
         }
         let served_bytes = self.held.as_ref().map_or(0, |held| held.memory_bound_bytes);
-        let coming = self.coming.as_mut().filter(|coming| waiting(coming))?;
-        coming.phase = Phase::ReadingAhead;
-        let (layers, bytes_max) = (coming.shard.layers, self.record.memory_budget_bytes.saturating_sub(served_bytes));
+        let next_held = self.next_held.as_mut().filter(|next_held| waiting(next_held))?;
+        next_held.phase = Phase::ReadingAhead;
+        let (layers, bytes_max) =
+            (next_held.shard.layers, self.record.memory_budget_bytes.saturating_sub(served_bytes));
         info!(%generation, slot, %layers, "claimed; reading ahead while the generation before is served");
         self.orders += 1;
         Some(Order::ReadAhead { number: self.orders, ranges: vec![layers], bytes_max })
@@ -165,21 +168,23 @@ impl Member {
         Some(Order::Load { number: self.orders, layers: held.shard.layers, room, budget_bytes })
     }
 
-    /// Weights were read into memory, by the `number`th order.
+    /// Weights were read into memory by order `number`.
     pub(super) fn has_read(&mut self, number: u64) {
         let waited_for = self.orders == number;
         if let Some(standby) = self.standby.as_ref().filter(|_| waited_for) {
             self.record.standby.clone_from(&standby.ranges);
         }
-        if let Some(coming) = self.coming.as_mut().filter(|coming| waited_for && coming.phase == Phase::ReadingAhead) {
-            coming.phase = Phase::Read;
+        if let Some(next_held) =
+            self.next_held.as_mut().filter(|next_held| waited_for && next_held.phase == Phase::ReadingAhead)
+        {
+            next_held.phase = Phase::Read;
         }
     }
 
-    /// A shard was loaded, or not, by the `number`th order.
+    /// A shard was loaded, or could not be, by order `number`.
     pub(super) fn loaded(&mut self, number: u64, shard: Result<Loaded, LoadError>) -> Vec<Order> {
-        // Only what is waited for: a load that was ordered under a lost lease was followed by the order to unload, and
-        // perhaps by another one for the same generation.
+        // Ignores loads that nothing waits for: a load that was ordered under a lost lease was followed by the order to
+        // unload, and perhaps by another load for the same generation.
         let waited_for = |held: &&mut Held| self.orders == number && held.phase == Phase::Loading;
         let Some(held) = self.held.as_mut().filter(waited_for) else { return Vec::new() };
         let generation = held.generation;

@@ -1,5 +1,5 @@
-//! The closed lists of what a stage's [`Member`](super::Member) learns and of what it orders. The loop of a real stage and the
-//! simulator's feed the same events and carry out the same orders.
+//! The closed lists of a stage's events and orders. The loop of a real stage and that of the simulator feed the same
+//! events to a [`Member`](super::Member) and execute the same orders.
 
 use std::sync::Arc;
 
@@ -10,56 +10,56 @@ use schema::{Generation, LayerRange};
 
 use crate::link::Message;
 use crate::route::RouteEvent;
-use crate::stage::compute::Done;
+use crate::stage::done::Done;
 use crate::store::{Committed, LeaseId, StoreError, Txn};
 use crate::view::ClusterView;
 
-/// Everything that can happen to a stage.
+/// An event of a stage.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// The stage's record is in the store under this lease.
     Joined(LeaseId),
-    /// The lease is gone, or is about to be given back. `is_forgotten`: it went with all of the store's data, so that what is
-    /// held is of use under the next lease.
+    /// The lease is lost, or is about to be revoked. `is_forgotten`: it was lost with all of the store's data, so that
+    /// the shard is of use under the next lease.
     LeaseLost {
         is_forgotten: bool,
     },
     /// The newest view of the cluster.
-    Viewed(Arc<ClusterView>),
+    ViewChanged(Arc<ClusterView>),
     Arrived(Message),
-    /// A frame that cannot be read, and why.
+    /// A frame that cannot be read, with the reason.
     Unreadable(String),
-    /// The compute thread, or the reader beside it, has done something.
+    /// The compute thread, or the thread that reads ahead, has finished an order.
     Done(Done),
     /// The compute thread has no room for this micro-batch.
     Overloaded(Hop),
     /// The compute thread takes no order to load.
     LoadRefused,
-    /// A write came to its end.
+    /// A write has ended.
     Written(Purpose, Result<Committed, StoreError>),
-    /// On the way to the next stage.
+    /// An event of the route to the next stage.
     Downstream(RouteEvent),
-    /// On the way to the gateway in a slot.
+    /// An event of the route to the gateway in a slot.
     Upstream(u32, RouteEvent),
-    /// A moment has passed; the process uses so much memory.
+    /// A tick of the timer, with the memory that the process uses.
     Tick(MemoryUse),
-    /// The process is to stop when others have taken over what it holds.
+    /// The process is to stop once others have taken over its layers.
     Drain,
 }
 
-/// What a member wants done.
+/// An order of a member.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Write this to the store, beside the loop. There is never a second one before [`Event::Written`].
+    /// Write this to the store without blocking the loop. There is never a second write before [`Event::Written`].
     Commit(Purpose, Txn),
-    /// Load a shard in place of the one that is there; `number` comes back with it.
+    /// Load a shard in place of the current one. The result has the same `number`.
     Load { number: u64, layers: LayerRange, room: KvRoom, budget_bytes: u64 },
-    /// Read the weights of these layers into memory, at most so many bytes, beside the loop; `number` comes back with it.
-    /// An earlier order to read is void.
+    /// Read the weights of these layers into memory, at most `bytes_max`, without blocking the loop. The result has the
+    /// same `number`. It replaces an earlier order to read.
     ReadAhead { number: u64, ranges: Vec<LayerRange>, bytes_max: u64 },
-    /// Let go of the shard.
+    /// Drop the shard.
     Unload,
-    /// Close the connection to the next stage: what waits for it is of the past.
+    /// Close the connection to the next stage: the frames that wait for it are out of date.
     Disconnect,
     /// Compute a micro-batch.
     Compute(Hop, Bytes),
@@ -67,7 +67,7 @@ pub(crate) enum Order {
     Forward { endpoint: String, hop: Hop, activations: Bytes },
     /// Answer a gateway.
     Answer { gateway: u32, endpoint: String, frame: Frame },
-    /// End the process: nothing is left to hand over, or nobody took it in time.
+    /// End the process: nothing is left to hand over, or no stage took it in time.
     Stop,
 }
 
@@ -76,13 +76,14 @@ pub(crate) enum Order {
 pub(crate) enum Purpose {
     Registration,
     Proposal,
-    Note,
+    /// Statuses of pins are written, or old evictions deleted.
+    Bookkeeping,
     Claim(Generation, u32),
-    Mark,
-    Leave,
+    ClaimUpdate,
+    StaleClaims,
     Eviction,
     Report,
-    Leaving,
-    /// Something that the store has lost is written again.
-    Heal,
+    UrgentReport,
+    /// A record that the store has lost is written again.
+    Rewrite,
 }

@@ -1,4 +1,5 @@
-//! Between the stage and the store: one write at a time, the most urgent first, until the store shows what the stage knows.
+//! Writes of a stage to the store: one at a time, the most urgent first, until the store shows the stage's current
+//! state.
 
 use std::time::Instant;
 
@@ -10,31 +11,33 @@ use super::Member;
 use super::event::{Order, Purpose};
 use crate::decide::{Action, Stability, Waiting, decide};
 use crate::limits::{REPORT_EVERY, STORE_RETRY};
-use crate::membership::{evict, mark_to_write, note, propose, put_back, register_stage, report_stage, sign_stage};
+use crate::membership::{
+    evict, mark_to_write, propose, register_stage, report_stage, restore, sign_stage, write_pin_statuses,
+};
 use crate::planner::Proposal;
 use crate::store::{Committed, LeaseId, StoreError, Txn};
 
-/// What was decided about the view at hand; deciding anew for every frame would cost more than the frame.
+/// The decision about the current view. Deciding anew for every frame would cost more than the frame.
 pub(super) struct Decided {
     stability: Stability,
     action: Action,
 }
 
-/// When to look at the plan again after a write: when the view shows the store at `revision`, but by `deadline` at last.
+/// Condition for the next decision after a write: the view has reached `revision`, or `deadline` has passed.
 pub(super) struct Pace {
     revision: u64,
     deadline: Instant,
 }
 
 impl Member {
-    /// The write by which the stage joins under `lease`: from now on its record says so, and proves it.
+    /// The write by which the stage joins under `lease`. From now on its record carries the proof for that lease.
     pub(crate) fn registration(&mut self, lease: LeaseId) -> Txn {
         let key = Key::Stage(self.name.clone());
         sign_stage(&mut self.record, self.secret.as_ref(), (&self.keyspace, &key), lease);
-        register_stage(&self.keyspace, &self.name, &self.record, self.view.spoilt(&key), lease)
+        register_stage(&self.keyspace, &self.name, &self.record, self.view.unusable_revision(&key), lease)
     }
 
-    /// Orders what the placement and the store's state call for, unless a write is under way.
+    /// Orders the next write that the placement and the store's state call for, unless a write is in progress.
     pub(super) fn follow_plan(&mut self, now: Instant) -> Vec<Order> {
         let Some(lease) = self.lease else { return Vec::new() };
         let caught_up = self.view.revision >= self.pace.revision || now >= self.pace.deadline;
@@ -42,40 +45,40 @@ impl Member {
             return Vec::new();
         }
         if let Ok(Some(txn)) = mark_to_write(&self.keyspace, &self.view, self.secret.as_ref()) {
-            return vec![self.commit(Purpose::Heal, txn)];
+            return vec![self.commit(Purpose::Rewrite, txn)];
         }
         if !self.view.recalled.is_empty() {
-            // A decision waits until the store shows again what it would be based on.
-            return self.heal(lease).into_iter().collect();
+            // A decision waits until the store again shows the records on which it would be based.
+            return self.rewrite_lost(lease).into_iter().collect();
         }
         if let Some(order) = self.evict_others(lease, now).or_else(|| self.evict_itself(lease, now)) {
             return vec![order];
         }
-        if self.record.leaving && !self.leaves_visibly() || self.has_new_trouble() {
+        if self.record.leaving && !self.shows_leaving() || self.has_new_trouble() {
             let txn = report_stage(&self.keyspace, &self.name, &self.record, lease);
-            return vec![self.commit(Purpose::Leaving, txn)];
+            return vec![self.commit(Purpose::UrgentReport, txn)];
         }
         match self.decision(self.stability.stability(now)) {
-            Action::Propose { placement, replacing, notes } => {
+            Action::Propose { placement, replacing, status_writes } => {
                 info!(generation = %placement.generation(), stages = placement.shards().len(), "proposing a placement");
-                vec![self.commit(Purpose::Proposal, propose(&self.keyspace, &placement, replacing, &notes))]
+                vec![self.commit(Purpose::Proposal, propose(&self.keyspace, &placement, replacing, &status_writes))]
             }
-            Action::Note(notes) => {
-                let mut orders = self.tend_claim(lease);
+            Action::WritePinStatuses(status_writes) => {
+                let mut orders = self.reconcile_claims(lease);
                 if !self.writing {
-                    orders.push(self.commit(Purpose::Note, note(&self.keyspace, &notes)));
+                    orders.push(self.commit(Purpose::Bookkeeping, write_pin_statuses(&self.keyspace, &status_writes)));
                 }
                 orders
             }
             Action::Claim { generation, slot, shard } => self.take_shard(generation, slot, shard, lease),
-            Action::Wait(Waiting::Registration) if self.is_quarantined(now) => self.tend_claim(lease),
+            Action::Wait(Waiting::Registration) if self.is_quarantined(now) => self.reconcile_claims(lease),
             Action::Wait(Waiting::Registration) => {
                 let txn = self.registration(lease);
                 vec![self.commit(Purpose::Registration, txn)]
             }
-            Action::Rest | Action::Wait(_) => {
-                let mut orders = self.tend_claim(lease);
-                orders.extend(self.stand_by());
+            Action::Nothing | Action::Wait(_) => {
+                let mut orders = self.reconcile_claims(lease);
+                orders.extend(self.read_standby());
                 orders
             }
         }
@@ -84,53 +87,53 @@ impl Member {
     /// Evicts the next stage if it cannot be reached, and removes old evictions from the store.
     fn evict_others(&mut self, lease: LeaseId, now: Instant) -> Option<Order> {
         let by = format!("stage {}", self.name);
-        if let Some(found) = self.deserted.take()
+        if let Some(found) = self.unreachable_next.take()
             && let Some(txn) = self.evictions.evict(&self.keyspace, &self.view, &found, (by, lease), now)
         {
             info!(endpoint = found.endpoint, cause = found.cause, "the next stage cannot be reached: evicting it");
             return Some(self.commit(Purpose::Eviction, txn));
         }
         let txn = self.evictions.forget(&self.keyspace, &self.view, now)?;
-        Some(self.commit(Purpose::Note, txn))
+        Some(self.commit(Purpose::Bookkeeping, txn))
     }
 
-    /// A last stage whose answers do not reach a gateway makes room for another one, if the others can do without it.
+    /// A last stage whose answers do not reach a gateway evicts itself, if the other stages suffice.
     fn evict_itself(&mut self, lease: LeaseId, now: Instant) -> Option<Order> {
-        let gateway = self.relay.take_unheard(now)?;
+        let gateway = self.relay.take_silent_gateway(now)?;
         let held = self.held.as_ref().map(|held| (held.generation, held.slot))?;
         let claim = self.view.claims.get(&held).filter(|claim| claim.value.stage == self.name)?;
         let mut others = (*self.view).clone();
         others.stages.remove(&self.name);
         if Proposal::new(&others, &self.view.model.as_ref()?.value, false).shards.is_err() {
-            warn!(gateway, "nothing is heard of the gateway, and the other stages do not suffice: going on");
+            warn!(gateway, "the gateway takes no answers, and the other stages do not suffice: going on");
             return None;
         }
-        warn!(gateway, "nothing is heard of the gateway: making room for another last stage");
+        warn!(gateway, "the gateway takes no answers: evicting this stage so that another one is the last");
         let why = EvictionRecord {
             by: format!("stage {}", self.name),
             endpoint: self.record.endpoint.clone(),
-            cause: format!("gateway {gateway} takes no answers of it, and the other stages can do without it"),
+            cause: format!("gateway {gateway} takes no answers of it, and the other stages suffice"),
         };
         let txn = evict(&self.keyspace, &self.name, (held, claim.mod_revision), &why, lease);
         Some(self.commit(Purpose::Eviction, txn))
     }
 
-    /// Writes again what the store has lost of what this stage knows: the model, the placement, and what is its own.
-    fn heal(&mut self, lease: LeaseId) -> Option<Order> {
+    /// Writes records again that the store has lost: the model, the placement, and this stage's own.
+    fn rewrite_lost(&mut self, lease: LeaseId) -> Option<Order> {
         let own_claim = self.held.as_ref().map(|held| Key::Claim(held.generation, held.slot));
         let own = [Key::Model, Key::Placement, Key::Stage(self.name.clone())].into_iter().chain(own_claim);
         let (key, instead) = own.filter_map(|key| self.view.recalled.get(&key).map(|at| (key, *at))).next()?;
         let txn = match &key {
-            Key::Model => put_back(&self.keyspace, &key, &self.view.model.as_ref()?.value, instead, None),
-            Key::Placement => put_back(&self.keyspace, &key, &self.view.placement.as_ref()?.value, instead, None),
-            Key::Stage(_) => put_back(&self.keyspace, &key, &self.record, instead, Some(lease)),
+            Key::Model => restore(&self.keyspace, &key, &self.view.model.as_ref()?.value, instead, None),
+            Key::Placement => restore(&self.keyspace, &key, &self.view.placement.as_ref()?.value, instead, None),
+            Key::Stage(_) => restore(&self.keyspace, &key, &self.record, instead, Some(lease)),
             _ => {
                 let record = self.held.as_ref()?.record(&self.name, &self.record.endpoint);
-                put_back(&self.keyspace, &key, &record, instead, Some(lease))
+                restore(&self.keyspace, &key, &record, instead, Some(lease))
             }
         };
-        info!(%key, "the store has lost this: writing it again");
-        Some(self.commit(Purpose::Heal, txn))
+        info!(%key, "the store has lost this record: writing it again");
+        Some(self.commit(Purpose::Rewrite, txn))
     }
 
     pub(super) fn decision(&mut self, stability: Stability) -> Action {
@@ -143,7 +146,7 @@ impl Member {
         action
     }
 
-    /// Logs why there is nothing to do yet, once for each reason.
+    /// Logs the reason for which the stage waits, once for each reason.
     fn log_waiting(&mut self, action: &Action) {
         let waiting = if let Action::Wait(waiting) = action { Some(waiting) } else { None };
         if waiting != self.waiting.as_ref() {
@@ -159,7 +162,7 @@ impl Member {
         Order::Commit(purpose, txn)
     }
 
-    /// A write came to its end.
+    /// A write has ended.
     pub(super) fn written(
         &mut self,
         purpose: Purpose,
@@ -169,14 +172,14 @@ impl Member {
         self.writing = false;
         let revision = match &outcome {
             Ok(Committed::Applied { revision }) => revision.0,
-            // Somebody was faster: what they wrote is on its way.
+            // Another process was faster: the view with its write will come.
             Ok(Committed::Refused) => self.view.revision + 1,
             Err(_) => u64::MAX,
         };
         self.pace = Pace { revision, deadline: now + STORE_RETRY };
         match (purpose, outcome) {
             (_, Err(error)) => {
-                // Tried again at a later tick: level-triggered, nothing is remembered.
+                // Tried again at a later tick. Decisions are level-triggered, so there is no state to keep.
                 debug!(?purpose, %error, "a store write failed");
                 Vec::new()
             }
@@ -185,7 +188,7 @@ impl Member {
             }
             (Purpose::Claim(generation, slot), Ok(Committed::Refused)) => {
                 info!(%generation, slot, "the claim was refused: the cluster has moved on");
-                if self.coming.take().is_none() { self.drop_shard() } else { Vec::new() }
+                if self.next_held.take().is_none() { self.drop_shard() } else { Vec::new() }
             }
             (Purpose::Eviction, Ok(Committed::Applied { .. })) => {
                 self.record.load.strikes_total += 1;
@@ -194,26 +197,26 @@ impl Member {
             (
                 Purpose::Registration
                 | Purpose::Proposal
-                | Purpose::Note
-                | Purpose::Mark
-                | Purpose::Leave
+                | Purpose::Bookkeeping
+                | Purpose::ClaimUpdate
+                | Purpose::StaleClaims
                 | Purpose::Eviction
                 | Purpose::Report
-                | Purpose::Leaving
-                | Purpose::Heal,
+                | Purpose::UrgentReport
+                | Purpose::Rewrite,
                 Ok(_),
             ) => Vec::new(),
         }
     }
 
-    /// Says in the store, now and then, what was done and used.
+    /// Writes the stage's load and memory to the store every [`REPORT_EVERY`].
     pub(super) fn report(&mut self, memory: MemoryUse, now: Instant) -> Option<Order> {
         let lease = self.lease?;
-        let elapsed = now.saturating_duration_since(self.settled);
+        let elapsed = now.saturating_duration_since(self.reported_at);
         if elapsed < REPORT_EVERY || self.writing || !self.view.reachable {
             return None;
         }
-        self.settled = now;
+        self.reported_at = now;
         self.record.load.memory = memory;
         self.relay.settle(elapsed, &mut self.record.load);
         let unchanged = self.view.stages.get(&self.name).is_some_and(|stage| stage.value == self.record);
@@ -223,13 +226,13 @@ impl Member {
         let txn = report_stage(&self.keyspace, &self.name, &self.record, lease);
         Some(self.commit(Purpose::Report, txn))
     }
-    /// True if the store shows another trouble of this stage than it has.
+    /// True if the store shows another trouble than the stage's current one.
     fn has_new_trouble(&self) -> bool {
         self.view.stages.get(&self.name).is_some_and(|stage| stage.value.trouble != self.record.trouble)
     }
 
-    /// Whether the store shows that this stage is about to stop.
-    pub(super) fn leaves_visibly(&self) -> bool {
+    /// True if the store shows that this stage is about to stop.
+    pub(super) fn shows_leaving(&self) -> bool {
         self.view.stages.get(&self.name).is_some_and(|stage| stage.value.leaving)
     }
 }
@@ -237,7 +240,7 @@ impl Member {
 // === impl Pace ===
 
 impl Pace {
-    /// Nothing was written yet.
+    /// The state before the first write.
     pub(super) fn new(now: Instant) -> Self {
         Self { revision: 0, deadline: now }
     }

@@ -1,5 +1,5 @@
-//! From frame to frame: which micro-batches are computed, where their results go, and what gateways are told of those that are
-//! lost. Pure.
+//! The path of frames through a stage: it decides which micro-batches are computed and where their results go, and
+//! reports lost ones to their gateways. Pure.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,59 +11,59 @@ use schema::{Epoch, Generation, Step};
 use tracing::{debug, warn};
 
 use super::event::Order;
-use crate::limits::UNHEARD_MAX;
-use crate::link::{Absence, Message, Unreachable, activations_to_bytes};
+use crate::limits::UPSTREAM_SILENCE_MAX;
+use crate::link::{Message, Unreachable, UnreachableKind, activations_to_bytes};
 use crate::route::RouteEvent;
 use crate::runner::Output;
 use crate::share::Pool;
-use crate::stage::compute::Stepped;
+use crate::stage::done::Stepped;
 use crate::stage::frame_gate::{FrameGate, Verdict};
 use crate::stage::held::{Held, Next};
 use crate::stage::usage::StageUsage;
 use crate::view::ClusterView;
 
-/// A micro-batch, and the slot of the stage it was for.
+/// The identity of a micro-batch, and the slot of the stage that it was sent to.
 #[derive(Clone, Copy)]
-struct Passed {
+struct FrameId {
     generation: Generation,
     epoch: Epoch,
     step: Step,
     slot: u32,
 }
 
-/// What is known of the frames that came and went.
+/// The state of frames in and out.
 #[derive(Default)]
 pub(super) struct Relay {
     gate: FrameGate,
-    /// The newest micro-batch of each gateway that has left this stage.
-    passed_on: BTreeMap<u32, Passed>,
-    /// Gateways that the store knows and that take no answers, and since when.
-    unheard: BTreeMap<u32, Instant>,
+    /// For each gateway, the newest of its micro-batches that has left this stage.
+    forwarded: BTreeMap<u32, FrameId>,
+    /// Gateways that the store knows and that take no answers, each with the time of the first failure.
+    silent_gateways: BTreeMap<u32, Instant>,
     usage: StageUsage,
 }
 
 // === impl Relay ===
 
 impl Relay {
-    /// Another shard is held, or none: steps begin anew.
+    /// The stage holds another shard, or none: steps begin anew.
     pub(super) fn reset(&mut self) {
         self.gate.reset();
     }
 
-    /// Nothing is held any more, and nothing that went on from here is waited for.
+    /// The stage holds no shard any more, and waits for none of the micro-batches that it forwarded.
     pub(super) fn clear(&mut self) {
         self.gate.reset();
-        self.passed_on.clear();
+        self.forwarded.clear();
     }
 
-    /// Forgets gateways that are gone, or have come back under another lease.
+    /// Forgets gateways that are gone or have come back under another lease.
     pub(super) fn follow(&mut self, view: &ClusterView, last: &ClusterView) {
-        self.passed_on.retain(|gateway, _| view.gateways.contains_key(gateway));
+        self.forwarded.retain(|gateway, _| view.gateways.contains_key(gateway));
         let lease = |view: &ClusterView, slot: &u32| view.gateways.get(slot).map(|known| known.value.lease.clone());
-        self.unheard.retain(|slot, _| lease(view, slot).is_some_and(|now| lease(last, slot) == Some(now)));
+        self.silent_gateways.retain(|slot, _| lease(view, slot).is_some_and(|now| lease(last, slot) == Some(now)));
     }
 
-    /// Judges a message that came while `held` was held, and counts it if it is not used.
+    /// Checks a message that came while the stage held `held`, and counts it if it is not used.
     pub(super) fn arrived(
         &mut self,
         message: Message,
@@ -81,20 +81,20 @@ impl Relay {
         let hidden = if held.slot == 0 { 0 } else { model.map_or(0, |model| model.hidden) };
         let pool = model.map_or(Pool::default(), Pool::new);
         let share = view.gateways.get(&hop.gateway).map(|gateway| gateway.value.share);
-        match self.gate.judge(&hop, (held.generation, held.slot, hidden), (pool, share)) {
+        match self.gate.check(&hop, (held.generation, held.slot, hidden), (pool, share)) {
             Verdict::Drop(reason) => drop_frame(reason, load),
             Verdict::Refuse(reason) => refuse(&hop, reason, true, view, load),
-            Verdict::Behind(known) => {
+            Verdict::StaleEpoch(known) => {
                 load.frames_refused += 1;
                 let reason = format!("epoch {} came: expected {known} or a later one", hop.epoch);
-                refusal(hop.gateway, Passed::of(&hop), reason, (true, known), view)
+                refusal(hop.gateway, FrameId::of(&hop), reason, (true, known), view)
             }
-            // A new epoch goes over the same link, which may carry another gateway's micro-batches.
+            // A new epoch uses the same link, which may carry another gateway's micro-batches.
             Verdict::Take => Some(Order::Compute(hop, activations)),
         }
     }
 
-    /// A micro-batch was computed, or not: sends its result on.
+    /// A micro-batch was computed, or could not be: sends its result on.
     pub(super) fn stepped(
         &mut self,
         stepped: Stepped,
@@ -108,26 +108,26 @@ impl Relay {
         }
         let held = held.filter(|held| held.generation == hop.generation)?;
         let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-        let passed = Passed::of(&hop);
+        let id = FrameId::of(&hop);
         hop.spent.push(Spent { slot: hop.slot, rows: hop.rows, compute_us: micros(compute), queue_us: micros(queue) });
         match (output, held.next(view)) {
-            (Ok(None), Next::Gateway) => self.answer(hop, passed, Vec::new(), view),
+            (Ok(None), Next::Gateway) => self.answer(hop, id, Vec::new(), view),
             (Ok(None), Next::Stage { slot, endpoint }) => {
-                Some(self.forward(hop, passed, (slot, endpoint), Bytes::new(), view))
+                Some(self.forward(hop, id, (slot, endpoint), Bytes::new(), view))
             }
             (Err(error), _) => refuse(&hop, error.to_string(), false, view, load),
-            (Ok(Some(Output::Tokens(chosen))), Next::Gateway) => self.answer(hop, passed, chosen, view),
+            (Ok(Some(Output::Tokens(chosen))), Next::Gateway) => self.answer(hop, id, chosen, view),
             (Ok(Some(Output::Activations(rows))), Next::Stage { slot, endpoint }) => {
-                Some(self.forward(hop, passed, (slot, endpoint), activations_to_bytes(&rows), view))
+                Some(self.forward(hop, id, (slot, endpoint), activations_to_bytes(&rows), view))
             }
             (Ok(_), next) => refuse(&hop, format!("no way on from here: {next:?}"), true, view, load),
         }
     }
 
     /// The last stage's answer to a micro-batch.
-    fn answer(&mut self, hop: Hop, passed: Passed, chosen: Vec<Chosen>, view: &ClusterView) -> Option<Order> {
+    fn answer(&mut self, hop: Hop, id: FrameId, chosen: Vec<Chosen>, view: &ClusterView) -> Option<Order> {
         let Hop { generation, epoch, step, spent, gateway, .. } = hop;
-        self.passed_on.insert(gateway, passed);
+        self.forwarded.insert(gateway, id);
         answer(gateway, Frame::Tokens(Tokens { generation, epoch, step, chosen, spent }), view)
     }
 
@@ -135,19 +135,19 @@ impl Relay {
     fn forward(
         &mut self,
         mut hop: Hop,
-        passed: Passed,
+        id: FrameId,
         (slot, endpoint): (u32, String),
         activations: Bytes,
         view: &ClusterView,
     ) -> Order {
-        self.passed_on.insert(hop.gateway, passed);
+        self.forwarded.insert(hop.gateway, id);
         hop.slot = slot;
         hop.hidden = view.model.as_ref().map_or(0, |model| model.value.hidden);
         hop.slices.iter_mut().for_each(|slice| slice.tokens = Vec::new());
         Order::Forward { endpoint, hop, activations }
     }
 
-    /// Tells the gateways what was lost on the way to the next stage.
+    /// Reports to the gateways the micro-batches that were lost on the route to the next stage.
     pub(super) fn downstream(&mut self, event: &RouteEvent, slot: u32, view: &ClusterView) -> Vec<Order> {
         match event {
             RouteEvent::Sent { bytes, waited, .. } => {
@@ -161,23 +161,24 @@ impl Relay {
                 let next = view.claims.values().rev().find(|claim| claim.value.endpoint == *endpoint);
                 let next = next.map_or("the next stage".to_owned(), |next| format!("stage {}", next.value.stage));
                 let reason = format!("it cannot reach {next} at {endpoint}: {cause}");
-                // The frame is addressed to the next stage; the refusal is this one's.
-                let passed = Passed { slot, ..Passed::of(hop) };
-                refusal(hop.gateway, passed, reason, (true, Epoch(0)), view).into_iter().collect()
+                // The frame names the next stage's slot, but this stage refuses it.
+                let id = FrameId { slot, ..FrameId::of(hop) };
+                refusal(hop.gateway, id, reason, (true, Epoch(0)), view).into_iter().collect()
             }
             RouteEvent::Broke { .. } => {
-                let passed_on = std::mem::take(&mut self.passed_on);
-                passed_on.iter().filter_map(|(gateway, passed)| lost(*gateway, *passed, view)).collect()
+                let forwarded = std::mem::take(&mut self.forwarded);
+                forwarded.iter().filter_map(|(gateway, id)| report_lost(*gateway, *id, view)).collect()
             }
             RouteEvent::Gone(_) => Vec::new(),
         }
     }
 
-    /// Notes how an answer to the gateway in `slot` went; returns what to say of it in the store, if that changes.
+    /// Handles the outcome of an answer to the gateway in `slot`. Returns the changes of the stage's record that
+    /// follow.
     pub(super) fn upstream(&mut self, slot: u32, event: RouteEvent, view: &ClusterView, now: Instant) -> Upstream {
         match event {
             RouteEvent::Sent { frame, waited, round_trip, .. } => {
-                self.unheard.remove(&slot);
+                self.silent_gateways.remove(&slot);
                 let is_tokens = matches!(frame, Frame::Tokens(_));
                 if is_tokens {
                     self.usage.sent(0, waited);
@@ -187,77 +188,78 @@ impl Relay {
             RouteEvent::Unsent { endpoint, cause, found, .. } => {
                 warn!(gateway = slot, cause, "cannot answer the gateway");
                 match &found {
-                    Some(Unreachable { absence: Absence::Silence | Absence::Barred, .. }) => {
-                        self.unheard.entry(slot).or_insert(now);
+                    Some(Unreachable { kind: UnreachableKind::Silence | UnreachableKind::Barred, .. }) => {
+                        self.silent_gateways.entry(slot).or_insert(now);
                     }
-                    _ => drop(self.unheard.remove(&slot)),
+                    _ => drop(self.silent_gateways.remove(&slot)),
                 }
                 let trouble = found
                     .map(|found| format!("it cannot bring answers to gateway {slot} at {endpoint}: {}", found.cause));
                 Upstream { trouble: Some(trouble), round_trip: None, order: None }
             }
             RouteEvent::Broke { .. } | RouteEvent::Gone(_) => {
-                let order = self.passed_on.remove(&slot).and_then(|passed| lost(slot, passed, view));
+                let order = self.forwarded.remove(&slot).and_then(|id| report_lost(slot, id, view));
                 Upstream { trouble: None, round_trip: None, order }
             }
         }
     }
 
-    /// A gateway that has taken no answers for [`UNHEARD_MAX`], though the store knows it. Each is named once.
-    pub(super) fn take_unheard(&mut self, now: Instant) -> Option<u32> {
-        let is_late = |since: &Instant| now.saturating_duration_since(*since) >= UNHEARD_MAX;
-        let gateway = *self.unheard.iter().find(|(_, since)| is_late(since))?.0;
-        self.unheard.clear();
+    /// A gateway that has taken no answers for [`UPSTREAM_SILENCE_MAX`], though the store knows it. Each is returned
+    /// once.
+    pub(super) fn take_silent_gateway(&mut self, now: Instant) -> Option<u32> {
+        let is_late = |since: &Instant| now.saturating_duration_since(*since) >= UPSTREAM_SILENCE_MAX;
+        let gateway = *self.silent_gateways.iter().find(|(_, since)| is_late(since))?.0;
+        self.silent_gateways.clear();
         Some(gateway)
     }
 
-    /// Writes what was done in the `elapsed` time into `load`.
+    /// Adds the work of the `elapsed` time to `load`.
     pub(super) fn settle(&mut self, elapsed: Duration, load: &mut StageLoad) {
         self.usage.settle(elapsed, load);
     }
 }
 
-/// What follows from an event on the way to a gateway.
+/// The consequences of an event on the route to a gateway.
 pub(super) struct Upstream {
-    /// The record's new trouble; `None` if it stays as it is.
+    /// The record's new trouble. `None` if it stays as it is.
     pub(super) trouble: Option<Option<String>>,
     pub(super) round_trip: Option<Duration>,
     pub(super) order: Option<Order>,
 }
 
-/// Counts a frame that is not used; no gateway waits for it.
+/// Counts a frame that is not used. No gateway waits for it.
 pub(super) fn drop_frame(reason: &str, load: &mut StageLoad) -> Option<Order> {
     load.frames_refused += 1;
     debug!(reason, "a frame was refused");
     None
 }
 
-/// Tells the gateway that the compute thread has no room for `hop`.
+/// Refuses `hop` because the compute thread has no room for it.
 pub(super) fn overloaded(hop: &Hop, view: &ClusterView) -> Option<Order> {
     let reason = "the queue of the compute thread is full".to_owned();
-    refusal(hop.gateway, Passed::of(hop), reason, (true, Epoch(0)), view)
+    refusal(hop.gateway, FrameId::of(hop), reason, (true, Epoch(0)), view)
 }
 
-/// Tells the gateway that a micro-batch is not computed; `passing` if the cause is not the micro-batch itself.
+/// Refuses a micro-batch. `passing` is true if the cause is not the micro-batch itself.
 fn refuse(hop: &Hop, reason: String, passing: bool, view: &ClusterView, load: &mut StageLoad) -> Option<Order> {
     warn!(step = %hop.step, epoch = %hop.epoch, reason, "refusing a micro-batch");
     load.frames_refused += 1;
-    refusal(hop.gateway, Passed::of(hop), reason, (passing, Epoch(0)), view)
+    refusal(hop.gateway, FrameId::of(hop), reason, (passing, Epoch(0)), view)
 }
 
-/// Tells a gateway that a micro-batch, and those before it, may not arrive.
-fn lost(gateway: u32, passed: Passed, view: &ClusterView) -> Option<Order> {
-    refusal(gateway, passed, "the link it went over broke".to_owned(), (true, Epoch(0)), view)
+/// Tells a gateway that a micro-batch, and those before it, may be lost.
+fn report_lost(gateway: u32, id: FrameId, view: &ClusterView) -> Option<Order> {
+    refusal(gateway, id, "the link it went over broke".to_owned(), (true, Epoch(0)), view)
 }
 
 fn refusal(
     gateway: u32,
-    passed: Passed,
+    id: FrameId,
     reason: String,
     (passing, epoch_known): (bool, Epoch),
     view: &ClusterView,
 ) -> Option<Order> {
-    let Passed { generation, epoch, step, slot } = passed;
+    let FrameId { generation, epoch, step, slot } = id;
     answer(gateway, Frame::Refusal(Refusal { generation, epoch, step, slot, reason, passing, epoch_known }), view)
 }
 
@@ -270,9 +272,9 @@ fn answer(gateway: u32, frame: Frame, view: &ClusterView) -> Option<Order> {
     Some(Order::Answer { gateway, endpoint: known.value.endpoint.clone(), frame })
 }
 
-// === impl Passed ===
+// === impl FrameId ===
 
-impl Passed {
+impl FrameId {
     fn of(hop: &Hop) -> Self {
         Self { generation: hop.generation, epoch: hop.epoch, step: hop.step, slot: hop.slot }
     }

@@ -5,9 +5,9 @@ use schema::{Epoch, Generation, Step};
 
 use super::*;
 use crate::decide::{Action, Stability, decide};
-use crate::limits::{STORE_RETRY, UNHEARD_MAX};
-use crate::link::{Absence, Message};
-use crate::stage::compute::Loaded;
+use crate::limits::{STORE_RETRY, UPSTREAM_SILENCE_MAX};
+use crate::link::{Message, UnreachableKind};
+use crate::stage::done::Loaded;
 use crate::store::{Committed, Revision, StoreError, Write};
 use crate::testing::{self, gateway, model, name, stage};
 use crate::view::Versioned;
@@ -51,20 +51,20 @@ fn answer() -> Frame {
     Frame::Tokens(schema::frame::Tokens { generation, epoch, step, chosen: Vec::new(), spent: Vec::new() })
 }
 
-/// An answer that the gateway took.
+/// The outcome of an answer that the gateway took.
 fn sent() -> RouteEvent {
     RouteEvent::Sent { frame: answer(), bytes: 0, waited: Duration::ZERO, round_trip: None }
 }
 
-/// One for which the gateway was silent.
+/// The outcome of an answer for which the gateway was silent.
 fn unsent() -> RouteEvent {
     let (endpoint, cause) = ("ipc:///gateway".to_owned(), "silence".to_owned());
-    let found = Unreachable { endpoint: endpoint.clone(), absence: Absence::Silence, cause: cause.clone() };
+    let found = Unreachable { endpoint: endpoint.clone(), kind: UnreachableKind::Silence, cause: cause.clone() };
     let (frame, waited) = (answer(), Duration::ZERO);
     RouteEvent::Unsent { frame, endpoint, bytes: 0, waited, cause, found: Some(found) }
 }
 
-/// Takes an event in while the store is busy: a write that follows fails, and is not tried again for `STORE_RETRY`.
+/// Handles an event while the store is busy: a write that follows fails, and is not tried again for `STORE_RETRY`.
 fn feed(member: &mut Member, event: Event, now: Instant) -> Vec<Order> {
     let orders = member.handle(event, now);
     if let Some(Order::Commit(purpose, _)) = orders.last() {
@@ -74,7 +74,7 @@ fn feed(member: &mut Member, event: Event, now: Instant) -> Vec<Order> {
     orders
 }
 
-/// Joins, or looks at the plan again.
+/// Joins, or decides again.
 fn follow(member: &mut Member, now: Instant) -> Vec<Order> {
     member.handle(Event::Joined(LEASE), now)
 }
@@ -84,16 +84,16 @@ fn load_number(orders: &[Order]) -> u64 {
     orders.iter().find_map(number).expect("an order to load")
 }
 
-/// Has a member claim its slot; what it orders when the store has answered.
+/// Lets a member claim its slot. Returns its orders once the store has answered.
 fn claimed(member: &mut Member, now: Instant) -> Vec<Order> {
     let orders = follow(member, now);
     let Some(Order::Commit(purpose, _)) = orders.last() else { panic!("no claim: {orders:?}") };
-    // The view shows the claim later than that.
+    // The view shows the claim only later.
     member.handle(Event::Written(*purpose, Ok(Committed::Applied { revision: Revision(1) })), now)
 }
 
 #[test]
-fn a_claim_in_its_name_that_stands_for_nothing_it_holds_is_given_up() {
+fn a_stale_claim_of_the_stage_is_deleted() {
     let now = Instant::now();
     let mut view = view();
     view.claims.insert((Generation(0), 3), versioned(claim_of(&view, ClaimState::Serving)));
@@ -102,7 +102,7 @@ fn a_claim_in_its_name_that_stands_for_nothing_it_holds_is_given_up() {
     let [Order::Commit(Purpose::Claim(..), txn)] = &orders[..] else { panic!("{orders:?}") };
     let older = Write::Delete { key: "/baton/v1/test/claims/0/3".to_owned() };
     assert!(txn.writes.contains(&older), "the older claim stays: {txn:?}");
-    // Refused, so it stays after all; and the placement has no place for this stage any more.
+    // The claim is refused, so the older one stays, and the placement has no slot for this stage any more.
     member.handle(Event::Written(Purpose::Claim(Generation(1), 0), Ok(Committed::Refused)), now);
     let mut view = member.view().clone();
     view.claims.insert(
@@ -110,13 +110,13 @@ fn a_claim_in_its_name_that_stands_for_nothing_it_holds_is_given_up() {
         versioned(ClaimRecord { stage: name("b"), ..claim_of(&view, ClaimState::Serving) }),
     );
     view.revision = 1;
-    let orders = member.handle(Event::Viewed(Arc::new(view)), now);
-    let [Order::Commit(Purpose::Leave, txn)] = &orders[..] else { panic!("{orders:?}") };
+    let orders = member.handle(Event::ViewChanged(Arc::new(view)), now);
+    let [Order::Commit(Purpose::StaleClaims, txn)] = &orders[..] else { panic!("{orders:?}") };
     assert_eq!(txn.writes, [older]);
 }
 
 #[test]
-fn the_end_of_an_earlier_load_is_not_taken_for_that_of_the_last() {
+fn the_outcome_of_an_earlier_load_is_ignored() {
     let now = Instant::now();
     let mut member = member(view(), now);
     let first = load_number(&claimed(&mut member, now));
@@ -132,7 +132,7 @@ fn the_end_of_an_earlier_load_is_not_taken_for_that_of_the_last() {
     assert_eq!(member.kv_room().kv_type, KvType::F16);
 }
 
-/// A member that serves everything, beside others that have nothing to do, for gateways in slots 0 and 1.
+/// A member that serves all layers for the gateways in slots 0 and 1, next to standby stages.
 fn serving(others: &[&str], now: Instant) -> Member {
     let mut view = view();
     view.stages.extend(others.iter().map(|other| (name(other), versioned(stage(1000)))));
@@ -142,12 +142,12 @@ fn serving(others: &[&str], now: Instant) -> Member {
     let shard = Ok(Loaded { weights_bytes: 40, kv_blocks: 1 });
     feed(&mut member, Event::Done(Done::Loaded { number, shard }), now);
     view.claims.insert((Generation(1), 0), versioned(claim_of(&view, ClaimState::Serving)));
-    feed(&mut member, Event::Viewed(Arc::new(view)), now);
+    feed(&mut member, Event::ViewChanged(Arc::new(view)), now);
     member
 }
 
 #[test]
-fn where_one_gateway_begins_the_link_that_carries_the_work_of_others_stays() {
+fn a_new_epoch_of_one_gateway_keeps_the_link_for_the_others() {
     let now = Instant::now();
     let mut member = serving(&[], now);
     let mut orders = |gateway, step| {
@@ -162,27 +162,27 @@ fn where_one_gateway_begins_the_link_that_carries_the_work_of_others_stays() {
 }
 
 #[test]
-fn a_last_stage_that_a_gateway_does_not_hear_makes_room_if_another_is_there() {
+fn a_last_stage_whose_answers_do_not_arrive_evicts_itself_if_others_suffice() {
     let now = Instant::now();
     let serving = |others: &[&str]| {
         let mut member = serving(others, now);
         feed(&mut member, Event::Upstream(0, unsent()), now);
         member
     };
-    let makes_room = |member: &mut Member, at| {
+    let evicts_itself = |member: &mut Member, at| {
         let is_eviction = |order: &Order| matches!(order, Order::Commit(Purpose::Eviction, _));
         feed(member, Event::Joined(LEASE), at).iter().any(is_eviction)
     };
-    let late = now + UNHEARD_MAX;
+    let late = now + UPSTREAM_SILENCE_MAX;
     let early = late - Duration::from_millis(1);
-    assert!(!makes_room(&mut serving(&["b"]), early), "the gateway may have stopped");
-    assert!(makes_room(&mut serving(&["b"]), late));
-    assert!(!makes_room(&mut serving(&[]), late), "there is no other stage");
-    let mut heard = serving(&["b"]);
-    feed(&mut heard, Event::Upstream(0, sent()), now);
-    assert!(!makes_room(&mut heard, late));
+    assert!(!evicts_itself(&mut serving(&["b"]), early), "the gateway may have stopped");
+    assert!(evicts_itself(&mut serving(&["b"]), late));
+    assert!(!evicts_itself(&mut serving(&[]), late), "there is no other stage");
+    let mut reached = serving(&["b"]);
+    feed(&mut reached, Event::Upstream(0, sent()), now);
+    assert!(!evicts_itself(&mut reached, late));
     let mut gone = serving(&["b"]);
     let view = ClusterView { gateways: [].into(), ..gone.view().clone() };
-    feed(&mut gone, Event::Viewed(Arc::new(view)), now);
-    assert!(!makes_room(&mut gone, late), "the store knows no such gateway any more");
+    feed(&mut gone, Event::ViewChanged(Arc::new(view)), now);
+    assert!(!evicts_itself(&mut gone, late), "the store knows no such gateway any more");
 }

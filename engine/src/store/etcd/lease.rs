@@ -36,7 +36,7 @@ impl EtcdRenewal {
     /// lease.
     async fn ask(&mut self) -> Result<i64, Error> {
         if let Some(at) = self.asked.take() {
-            self.members.leave(at);
+            self.members.fail_over(at);
         }
         let Some(Open { at, mut keeper, mut answers }) = self.stream.take() else {
             let mut member = self.members.current();

@@ -113,7 +113,7 @@ impl Members {
             if !matches!(failure, StoreError::Unavailable { .. }) {
                 break;
             }
-            self.leave(at);
+            self.fail_over(at);
             if repeat == Repeat::IfUnsent && !unsent {
                 break;
             }
@@ -131,7 +131,7 @@ impl Members {
 
     /// Sends calls to the next member after member `at` failed one. Of several calls that failed on one member, the
     /// first moves on and the others find it done.
-    pub(super) fn leave(&self, at: usize) {
+    pub(super) fn fail_over(&self, at: usize) {
         let next = (at + 1) % self.members.len();
         let _ = self.current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
     }

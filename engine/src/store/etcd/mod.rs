@@ -98,15 +98,15 @@ impl Store for EtcdStore {
         let grant = |mut member: Member| async move { member.lease.grant(seconds, None).await };
         let reply = self.members.call(Repeat::Freely, grant).await?;
         let granted = Duration::from_secs(reply.ttl().unsigned_abs());
-        let way = EtcdRenewal::new(self.members.clone(), reply.id(), granted);
-        Ok(LeaseGrant::new(LeaseId(reply.id()), granted, way))
+        let renewal = EtcdRenewal::new(self.members.clone(), reply.id(), granted);
+        Ok(LeaseGrant::new(LeaseId(reply.id()), granted, renewal))
     }
 
     async fn alarms(&self) -> Result<Vec<String>, StoreError> {
         let ask =
             |mut member: Member| async move { member.maintenance.alarm(AlarmAction::Get, AlarmType::None, None).await };
         match self.members.call(Repeat::Freely, ask).await {
-            Ok(reply) => Ok(reply.alarms().iter().map(|alarm| in_words(alarm.alarm())).collect()),
+            Ok(reply) => Ok(reply.alarms().iter().map(|alarm| alarm_text(alarm.alarm())).collect()),
             // The embedded server has no alarms.
             Err(StoreError::Invalid { .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -116,16 +116,16 @@ impl Store for EtcdStore {
 
 // --- Between the store's values and etcd-client's ---
 
-fn in_words(alarm: AlarmType) -> String {
-    let words = match alarm {
+fn alarm_text(alarm: AlarmType) -> String {
+    let text = match alarm {
         AlarmType::Nospace => {
             "the store has no room and takes no writes: nobody can join or take layers over until it is compacted, \
              defragmented, and `etcdctl alarm disarm` is given"
         }
-        AlarmType::Corrupt => "the store says that a member's data is corrupt",
+        AlarmType::Corrupt => "the store reports that a member's data is corrupt",
         AlarmType::None => "the store raises an alarm",
     };
-    words.to_owned()
+    text.to_owned()
 }
 
 fn revision(number: i64) -> Revision {

@@ -39,7 +39,7 @@ impl ChangeSource for EtcdWatch {
                 Ok(Some(reply)) => reply,
                 Ok(None) => return Err(self.members.unavailable("the watch was closed".to_owned())),
                 Err(error) => {
-                    self.members.leave(self.at);
+                    self.members.fail_over(self.at);
                     return Err(self.members.unavailable(reason(&error)));
                 }
             };

@@ -63,7 +63,7 @@ pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
                 debug!(%peer, connections = connections.len(), "connection refused: too many");
             }
             Ok((stream, _)) => {
-                connections.spawn(attend(stream, service.clone()));
+                connections.spawn(serve_connection(stream, service.clone()));
             }
             Err(error) => {
                 warn!(%error, "cannot accept a connection to the embedded store");
@@ -74,10 +74,10 @@ pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
 }
 
 /// Serves one connection, from its first byte to its last.
-async fn attend(mut stream: TcpStream, service: Arc<Service>) {
+async fn serve_connection(mut stream: TcpStream, service: Arc<Service>) {
     match timeout(PREFACE_TIMEOUT, speaks_http2(&mut stream)).await {
         Ok(Ok(true)) => {}
-        Ok(Ok(false)) => return explain(stream).await,
+        Ok(Ok(false)) => return reject(stream).await,
         Ok(Err(_)) | Err(_) => return,
     }
     // Small replies should not wait for more to send. If the option cannot be set, that costs only time.
@@ -118,13 +118,13 @@ async fn speaks_http2(stream: &mut TcpStream) -> io::Result<bool> {
 }
 
 /// Answers a peer that speaks another protocol, in HTTP/1, which it most likely speaks.
-async fn explain(mut stream: TcpStream) {
+async fn reject(mut stream: TcpStream) {
     let reply = format!(
         "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",
         EXPLANATION.len(),
         EXPLANATION
     );
-    let polite = async {
+    let reply_and_drain = async {
         stream.write_all(reply.as_bytes()).await?;
         stream.shutdown().await?;
         // Closing with input unread would reset the connection and take the reply with it.
@@ -137,7 +137,7 @@ async fn explain(mut stream: TcpStream) {
         io::Result::Ok(())
     };
     // A peer that does not read the answer needs no handling.
-    let _ = timeout(Duration::from_secs(1), polite).await;
+    let _ = timeout(Duration::from_secs(1), reply_and_drain).await;
 }
 
 /// A connection whose first bytes were read already. Those bytes are known, so reading returns them again.

@@ -10,16 +10,16 @@ use etcd_client::proto::{
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
-use super::service::not_offered;
+use super::not_offered::not_offered;
 use super::wire::{self, header, status};
 use crate::store::memory::Host;
 use crate::store::state::{Op, OpReply, Refusal};
 
-pub(super) struct KvDesk {
+pub(super) struct KvService {
     host: Arc<Host>,
 }
 
-impl KvDesk {
+impl KvService {
     pub(super) fn new(host: Arc<Host>) -> Self {
         Self { host }
     }
@@ -36,7 +36,7 @@ fn mismatch() -> Status {
 }
 
 #[async_trait]
-impl PbKvService for KvDesk {
+impl PbKvService for KvService {
     async fn range(&self, request: Request<PbRangeRequest>) -> Result<Response<PbRangeResponse>, Status> {
         let query = wire::query(request.into_inner()).map_err(status)?;
         let (reply, revision) =

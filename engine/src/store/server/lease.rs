@@ -19,11 +19,11 @@ use crate::store::state::Refusal;
 /// etcd's value for the time left of a lease that does not exist.
 const NO_SUCH_LEASE: i64 = -1;
 
-pub(super) struct LeaseDesk {
+pub(super) struct LeaseService {
     host: Arc<Host>,
 }
 
-impl LeaseDesk {
+impl LeaseService {
     pub(super) fn new(host: Arc<Host>) -> Self {
         Self { host }
     }
@@ -36,7 +36,7 @@ fn keep_alive(host: &Host, id: i64) -> PbLeaseKeepAliveResponse {
 }
 
 #[async_trait]
-impl PbLeaseService for LeaseDesk {
+impl PbLeaseService for LeaseService {
     async fn lease_grant(
         &self,
         request: Request<PbLeaseGrantRequest>,

@@ -13,7 +13,7 @@ use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use super::service::not_offered;
+use super::not_offered::not_offered;
 use super::wire::{MEMBER_ID, RAFT_TERM, header};
 use crate::store::memory::Host;
 
@@ -24,19 +24,19 @@ const VERSION: &str = "3.4.0-baton-embedded";
 const MEMBER_NAME: &str = "baton-embedded";
 
 /// The Cluster service.
-pub(super) struct ClusterDesk {
+pub(super) struct ClusterService {
     host: Arc<Host>,
     url: String,
 }
 
-impl ClusterDesk {
+impl ClusterService {
     pub(super) fn new(host: Arc<Host>, url: String) -> Self {
         Self { host, url }
     }
 }
 
 #[async_trait]
-impl PbClusterService for ClusterDesk {
+impl PbClusterService for ClusterService {
     async fn member_list(&self, _: Request<PbMemberListRequest>) -> Result<Response<PbMemberListResponse>, Status> {
         let member = PbMember {
             id: MEMBER_ID,
@@ -78,11 +78,11 @@ impl PbClusterService for ClusterDesk {
 /// The part of the Maintenance service that etcdctl's `endpoint` needs. It is written by hand, because the generated
 /// trait names a message that etcd-client does not export.
 #[derive(Clone)]
-pub(super) struct MaintenanceDesk {
+pub(super) struct MaintenanceService {
     host: Arc<Host>,
 }
 
-impl MaintenanceDesk {
+impl MaintenanceService {
     pub(super) fn new(host: Arc<Host>) -> Self {
         Self { host }
     }
@@ -126,7 +126,7 @@ impl MaintenanceDesk {
     }
 }
 
-struct StatusCall(MaintenanceDesk);
+struct StatusCall(MaintenanceService);
 
 impl UnaryService<PbStatusRequest> for StatusCall {
     type Response = PbStatusResponse;
@@ -137,7 +137,7 @@ impl UnaryService<PbStatusRequest> for StatusCall {
     }
 }
 
-struct AlarmCall(MaintenanceDesk);
+struct AlarmCall(MaintenanceService);
 
 impl UnaryService<PbAlarmRequest> for AlarmCall {
     type Response = PbAlarmResponse;

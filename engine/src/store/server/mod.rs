@@ -5,6 +5,7 @@ mod http2;
 mod kv;
 mod lease;
 mod members;
+mod not_offered;
 mod service;
 mod watch;
 mod wire;

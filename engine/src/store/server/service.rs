@@ -14,10 +14,11 @@ use tokio::time::timeout;
 use tonic::Status;
 use tonic::codegen::Service as _;
 
-use super::kv::KvDesk;
-use super::lease::LeaseDesk;
-use super::members::{ClusterDesk, MaintenanceDesk};
-use super::watch::WatchDesk;
+use super::kv::KvService;
+use super::lease::LeaseService;
+use super::members::{ClusterService, MaintenanceService};
+use super::not_offered::not_offered;
+use super::watch::WatchService;
 use crate::store::limits;
 use crate::store::memory::Host;
 
@@ -54,12 +55,12 @@ const STREAMS: [&str; 2] = ["/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/Le
 
 /// All services of the port.
 pub(super) struct Service {
-    kv: PbKvServer<KvDesk>,
-    watch: PbWatchServer<WatchDesk>,
-    lease: PbLeaseServer<LeaseDesk>,
-    keep_alive: PbLeaseServer<LeaseDesk>,
-    cluster: PbClusterServer<ClusterDesk>,
-    maintenance: MaintenanceDesk,
+    kv: PbKvServer<KvService>,
+    watch: PbWatchServer<WatchService>,
+    lease: PbLeaseServer<LeaseService>,
+    keep_alive: PbLeaseServer<LeaseService>,
+    cluster: PbClusterServer<ClusterService>,
+    maintenance: MaintenanceService,
     calls: Arc<Semaphore>,
 }
 
@@ -67,14 +68,15 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn new(host: Arc<Host>, url: String) -> Self {
-        let lease = Arc::new(LeaseDesk::new(host.clone()));
+        let lease = Arc::new(LeaseService::new(host.clone()));
         Self {
-            kv: PbKvServer::new(KvDesk::new(host.clone())).max_decoding_message_size(CALL_BYTES_MAX),
-            watch: PbWatchServer::new(WatchDesk::new(host.clone())).max_decoding_message_size(STREAM_MESSAGE_BYTES_MAX),
+            kv: PbKvServer::new(KvService::new(host.clone())).max_decoding_message_size(CALL_BYTES_MAX),
+            watch: PbWatchServer::new(WatchService::new(host.clone()))
+                .max_decoding_message_size(STREAM_MESSAGE_BYTES_MAX),
             lease: PbLeaseServer::from_arc(lease.clone()).max_decoding_message_size(CALL_BYTES_MAX),
             keep_alive: PbLeaseServer::from_arc(lease).max_decoding_message_size(STREAM_MESSAGE_BYTES_MAX),
-            cluster: PbClusterServer::new(ClusterDesk::new(host.clone(), url)),
-            maintenance: MaintenanceDesk::new(host),
+            cluster: PbClusterServer::new(ClusterService::new(host.clone(), url)),
+            maintenance: MaintenanceService::new(host),
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
         }
     }
@@ -111,14 +113,6 @@ impl Service {
         };
         reply.unwrap_or_else(|never| match never {})
     }
-}
-
-/// The status with which every other request is answered.
-pub(super) fn not_offered(what: &str) -> Status {
-    Status::unimplemented(format!(
-        "baton's embedded store does not offer {what}: it has get, put, del, txn, compaction, watch, lease, member list \
-         and endpoint status; run a real etcd for the rest"
-    ))
 }
 
 /// The body of a reply. It holds the permit of its call until its last byte is sent.

@@ -25,7 +25,7 @@ const REPLIES_MAX: usize = 2;
 /// The watch id of replies that concern no single watch.
 const NO_WATCH: i64 = -1;
 
-pub(super) struct WatchDesk {
+pub(super) struct WatchService {
     host: Arc<Host>,
 }
 
@@ -40,44 +40,44 @@ struct Running {
 }
 
 /// The watches of one stream, and the channel of replies to their client.
-struct Desk {
+struct WatchStream {
     host: Arc<Host>,
     watches: BTreeMap<i64, Running>,
     replies: mpsc::Sender<Result<PbWatchResponse, Status>>,
 }
 
 /// The client is gone.
-struct Hangup;
+struct ClientGone;
 
-impl WatchDesk {
+impl WatchService {
     pub(super) fn new(host: Arc<Host>) -> Self {
         Self { host }
     }
 }
 
 #[async_trait]
-impl PbWatchService for WatchDesk {
+impl PbWatchService for WatchService {
     type WatchStream = ReceiverStream<Result<PbWatchResponse, Status>>;
 
     async fn watch(&self, request: Request<Streaming<PbWatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
         let (replies, sent) = mpsc::channel(REPLIES_MAX);
-        let desk = Desk { host: self.host.clone(), watches: BTreeMap::new(), replies };
+        let stream = WatchStream { host: self.host.clone(), watches: BTreeMap::new(), replies };
         // The task ends with the stream in either direction.
-        tokio::spawn(desk.run(request.into_inner()));
+        tokio::spawn(stream.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(sent)))
     }
 }
 
-// === impl Desk ===
+// === impl WatchStream ===
 
-impl Desk {
+impl WatchStream {
     async fn run(mut self, mut requests: Streaming<PbWatchRequest>) {
         let host = self.host.clone();
         let mut changed = host.subscribe();
         loop {
             let served = tokio::select! {
                 request = requests.message() => match request {
-                    Ok(Some(request)) => self.obey(request).await,
+                    Ok(Some(request)) => self.handle(request).await,
                     Ok(None) => return,
                     Err(status) => {
                         // A client that sent an invalid request gets this status. If the client is gone, the status is
@@ -94,7 +94,7 @@ impl Desk {
         }
     }
 
-    async fn obey(&mut self, request: PbWatchRequest) -> Result<(), Hangup> {
+    async fn handle(&mut self, request: PbWatchRequest) -> Result<(), ClientGone> {
         match request.request_union {
             Some(PbWatchRequestUnion::CreateRequest(request)) => {
                 let key = if request.key.is_empty() { vec![0] } else { request.key };
@@ -118,7 +118,7 @@ impl Desk {
         }
     }
 
-    async fn create(&mut self, wanted: i64, mut watch: Running) -> Result<(), Hangup> {
+    async fn create(&mut self, wanted: i64, mut watch: Running) -> Result<(), ClientGone> {
         let revision = self.host.read(|state, _| state.revision());
         if watch.next <= 0 {
             watch.next = revision + 1;
@@ -146,7 +146,7 @@ impl Desk {
         self.catch_up(id).await
     }
 
-    async fn cancel(&mut self, id: i64) -> Result<(), Hangup> {
+    async fn cancel(&mut self, id: i64) -> Result<(), ClientGone> {
         if self.watches.remove(&id).is_none() {
             return Ok(());
         }
@@ -155,7 +155,7 @@ impl Desk {
     }
 
     /// Sends every watch its new events.
-    async fn report(&mut self) -> Result<(), Hangup> {
+    async fn report(&mut self) -> Result<(), ClientGone> {
         let ids: Vec<_> = self.watches.keys().copied().collect();
         for id in ids {
             self.catch_up(id).await?;
@@ -164,7 +164,7 @@ impl Desk {
     }
 
     /// Sends one watch its new events, in portions that end between commits.
-    async fn catch_up(&mut self, id: i64) -> Result<(), Hangup> {
+    async fn catch_up(&mut self, id: i64) -> Result<(), ClientGone> {
         while let Some(watch) = self.watches.get_mut(&id) {
             let from = watch.next;
             let (changes, revision) = self.host.read(|state, _| (state.changes(&watch.range, from), state.revision()));
@@ -196,8 +196,8 @@ impl Desk {
         Ok(())
     }
 
-    async fn send(&self, reply: PbWatchResponse) -> Result<(), Hangup> {
-        self.replies.send(Ok(reply)).await.map_err(|_| Hangup)
+    async fn send(&self, reply: PbWatchResponse) -> Result<(), ClientGone> {
+        self.replies.send(Ok(reply)).await.map_err(|_| ClientGone)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::bench::{Api, Endpoint, Load, REQUESTS_AT_ONCE_MAX, Rate, Spread};
+use crate::bench::{Api, Endpoint, LengthDistribution, Load, REQUESTS_AT_ONCE_MAX, Rate};
 
 /// Most concurrent clients.
 const CONCURRENCY_MAX: i64 = REQUESTS_AT_ONCE_MAX as i64;
@@ -39,11 +39,11 @@ pub struct BenchArguments {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=REQUESTS_MAX))]
     pub(super) warmup: u32,
     /// Tokens of a prompt: N, uniform:FROM..TO or lognormal:MEDIAN,SIGMA
-    #[arg(long, value_name = "SPREAD", default_value = "120")]
-    pub(super) prompt_tokens: Spread,
+    #[arg(long, value_name = "LENGTHS", default_value = "120")]
+    pub(super) prompt_tokens: LengthDistribution,
     /// Tokens of an answer, in the same form as --prompt-tokens
-    #[arg(long, value_name = "SPREAD", default_value = "128")]
-    pub(super) output_tokens: Spread,
+    #[arg(long, value_name = "LENGTHS", default_value = "128")]
+    pub(super) output_tokens: LengthDistribution,
     /// Tokens of a system prompt that all requests share, in addition to their own prompt
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=PREFIX_TOKENS_MAX))]
     pub(super) shared_prefix_tokens: u32,

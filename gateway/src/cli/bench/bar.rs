@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::bench::{Load, Watcher};
+use crate::bench::{Load, ProgressObserver};
 
 /// A progress bar for each load point.
 #[derive(Debug, Default)]
@@ -14,8 +14,8 @@ pub(super) struct Bar {
 
 // === impl Bar ===
 
-impl Watcher for Bar {
-    fn begin(&mut self, load: Load, requests: u64) {
+impl ProgressObserver for Bar {
+    fn begin_point(&mut self, load: Load, requests: u64) {
         if std::io::stderr().is_terminal() {
             let template = "{msg} {wide_bar} {pos}/{len} {eta}";
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -25,13 +25,13 @@ impl Watcher for Bar {
         }
     }
 
-    fn ended(&mut self) {
+    fn request_ended(&mut self) {
         if let Some(bar) = &self.bar {
             bar.inc(1);
         }
     }
 
-    fn end(&mut self) {
+    fn end_point(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }

@@ -15,8 +15,8 @@ use super::output;
 use crate::bench::{self, BenchError, Plan, Report, Workload};
 
 /// Runs the load, prints the report, and writes the plot.
-pub(super) async fn run(said: BenchArguments) -> Result<Exit, CliError> {
-    let plan = plan(&said);
+pub(super) async fn run(arguments: BenchArguments) -> Result<Exit, CliError> {
+    let plan = plan(&arguments);
     let interrupted = async {
         // If signals cannot be received, the run continues to its end.
         if tokio::signal::ctrl_c().await.is_err() {
@@ -24,35 +24,35 @@ pub(super) async fn run(said: BenchArguments) -> Result<Exit, CliError> {
         }
     };
     let report = bench::run(&plan, &mut Bar::default(), interrupted).await?;
-    let text = if said.json {
+    let text = if arguments.json {
         format!("{}\n", serde_json::to_string_pretty(&report).map_err(std::io::Error::other)?)
     } else {
         render(&report)
     };
     output::print(&text)?;
-    if let Some(path) = said.plot {
+    if let Some(path) = arguments.plot {
         std::fs::write(&path, bench::plot(&report)).map_err(|cause| BenchError::Plot { path, cause })?;
     }
     Ok(exit(&report))
 }
 
-fn plan(said: &BenchArguments) -> Plan {
+fn plan(arguments: &BenchArguments) -> Plan {
     Plan {
-        endpoints: [&said.url].into_iter().chain(&said.compare).cloned().collect(),
-        model: said.model.clone(),
-        api: said.api,
+        endpoints: [&arguments.url].into_iter().chain(&arguments.compare).cloned().collect(),
+        model: arguments.model.clone(),
+        api: arguments.api,
         workload: Workload {
             // A random seed by default, because otherwise an endpoint could have the prompts of the last run in its
             // prefix cache.
-            seed: said.seed.unwrap_or_else(|| rand::random::<u32>().into()),
-            prompt_tokens: said.prompt_tokens,
-            output_tokens: said.output_tokens,
-            shared_prefix_tokens: said.shared_prefix_tokens,
+            seed: arguments.seed.unwrap_or_else(|| rand::random::<u32>().into()),
+            prompt_tokens: arguments.prompt_tokens,
+            output_tokens: arguments.output_tokens,
+            shared_prefix_tokens: arguments.shared_prefix_tokens,
         },
-        loads: said.loads(),
-        requests: said.requests,
-        warmup: said.warmup,
-        timeout: Duration::from_secs(said.timeout_s),
+        loads: arguments.loads(),
+        requests: arguments.requests,
+        warmup: arguments.warmup,
+        timeout: Duration::from_secs(arguments.timeout_s),
     }
 }
 

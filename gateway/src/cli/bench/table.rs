@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::bench::{CountedBy, Errors, Percentiles, PointReport, Ratio, Report, ResultReport};
-use crate::cli::output::plain;
+use crate::cli::output::replace_control_chars;
 use crate::cli::table::Table;
 
 /// The whole report as text.
@@ -38,7 +38,12 @@ fn heading(report: &Report) -> String {
     let mut text = String::new();
     for (endpoint, name) in report.endpoints.iter().zip(names(report)) {
         let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
-        let _ = writeln!(text, "{name}{}, model {}", plain(&endpoint.url), plain(&endpoint.model));
+        let _ = writeln!(
+            text,
+            "{name}{}, model {}",
+            replace_control_chars(&endpoint.url),
+            replace_control_chars(&endpoint.model)
+        );
         for note in &endpoint.notes {
             let _ = writeln!(text, "   {note}");
         }
@@ -107,7 +112,12 @@ fn remarks(report: &Report) -> String {
     let mut text = String::new();
     for (point, result, name) in report.points.iter().flat_map(named) {
         for (kind, Errors { count, example }) in &result.errors {
-            let _ = writeln!(text, "{}{name}: {count} failed ({kind}), the first: {}", point.load, plain(example));
+            let _ = writeln!(
+                text,
+                "{}{name}: {count} failed ({kind}), the first: {}",
+                point.load,
+                replace_control_chars(example)
+            );
         }
     }
     let results = || report.points.iter().flat_map(|point| &point.results);
@@ -121,8 +131,10 @@ fn remarks(report: &Report) -> String {
         let place = if report.endpoints.len() > 1 { format!(" at {name}") } else { String::new() };
         if cached > 0 {
             let share = 100.0 * cached as f64 / prompt.max(1) as f64;
-            let _ =
-                writeln!(text, "Of the prompts' {prompt} tokens, {cached} were known before{place} ({share:.0} %).");
+            let _ = writeln!(
+                text,
+                "Of the prompts' {prompt} tokens, {cached} came from the prefix cache{place} ({share:.0} %)."
+            );
         }
     }
     if report.partial {
@@ -194,13 +206,13 @@ mod tests {
         let cells: Vec<_> = lines[4].split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
         let expected = ["2 clients", "-", "3", "1", "30.0", "1.50", "120 / 240 / 360", "12.5 / 25.0 / 37.5", "-"];
         assert_eq!(cells, expected, "{text}");
-        for said in [
+        for expected in [
             "2 clients: 1 failed (status 429), the first: answered 429: too many",
             "pieces of text are counted instead",
-            "Of the prompts' 300 tokens, 30 were known before (10 %).",
+            "Of the prompts' 300 tokens, 30 came from the prefix cache (10 %).",
             "Interrupted",
         ] {
-            assert!(text.contains(said), "{said} is missing in {text}");
+            assert!(text.contains(expected), "{expected} is missing in {text}");
         }
     }
 
@@ -224,7 +236,7 @@ mod tests {
         let ratio = text.lines().find(|line| line.contains("A / B ") && line.starts_with("2 clients")).unwrap();
         assert!(ratio.contains("2.00") && ratio.contains("0.50 / 0.50 / -"), "{ratio}");
         assert!(text.contains("2 clients, B: 1 failed"), "{text}");
-        let known = |place| format!("Of the prompts' 300 tokens, 30 were known before at {place} (10 %).\n");
-        assert!(text.contains(&(known("A") + &known("B"))), "{text}");
+        let cached = |place| format!("Of the prompts' 300 tokens, 30 came from the prefix cache at {place} (10 %).\n");
+        assert!(text.contains(&(cached("A") + &cached("B"))), "{text}");
     }
 }

@@ -1,33 +1,57 @@
 //! `GET /distributed/gpu-info`: the device of each live stage.
 
 use http::StatusCode;
-use serde_json::{Value, json};
+use schema::StageName;
+use schema::record::{DeviceKind, MemoryUse, Speeds, StageRecord};
+use serde::Serialize;
 use warp::reply::Response;
 
 use crate::http::app_state::AppState;
 use crate::http::error::json_response;
 
 /// The devices of all live stages, as the stages detected them.
+#[derive(Debug, Serialize)]
+struct GpuInfo<'a> {
+    devices: Vec<Device<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Device<'a> {
+    stage: &'a StageName,
+    host: &'a str,
+    device: DeviceKind,
+    chip: &'a str,
+    threads: u32,
+    speed: &'a Speeds,
+    memory_total_bytes: u64,
+    memory_budget_bytes: u64,
+    memory_used_bytes: u64,
+    memory: MemoryUse,
+}
+
+/// Answers with the devices of all live stages.
 pub(crate) fn show(state: &AppState) -> Response {
     let view = state.pipeline.view();
-    let devices: Vec<Value> = view
-        .stages
-        .iter()
-        .map(|(name, record)| {
-            let stage = &record.value;
-            json!({
-                "stage": name,
-                "host": stage.host,
-                "device": stage.device,
-                "chip": stage.chip,
-                "threads": stage.threads,
-                "speed": stage.speed,
-                "memory_total_bytes": stage.memory_total_bytes,
-                "memory_budget_bytes": stage.memory_budget_bytes,
-                "memory_used_bytes": stage.load.memory.pss_bytes.max(stage.load.memory.rss_bytes),
-                "memory": stage.load.memory,
-            })
-        })
-        .collect();
-    json_response(StatusCode::OK, &json!({"devices": devices}))
+    let devices = view.stages.iter().map(|(name, record)| Device::new(name, &record.value)).collect();
+    json_response(StatusCode::OK, &GpuInfo { devices })
+}
+
+// === impl Device ===
+
+impl<'a> Device<'a> {
+    fn new(name: &'a StageName, stage: &'a StageRecord) -> Self {
+        let memory = stage.load.memory;
+        Self {
+            stage: name,
+            host: &stage.host,
+            device: stage.device,
+            chip: &stage.chip,
+            threads: stage.threads,
+            speed: &stage.speed,
+            memory_total_bytes: stage.memory_total_bytes,
+            memory_budget_bytes: stage.memory_budget_bytes,
+            memory_used_bytes: memory.pss_bytes.max(memory.rss_bytes),
+            memory,
+        }
+    }
 }

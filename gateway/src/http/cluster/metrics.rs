@@ -34,7 +34,7 @@ const FIGURES: &[(&str, &str, Figure)] = &[
     ("process_frames_refused_total", "frames refused: stale, doubled, out of order or broken", |stage| {
         stage.load.frames_refused as f64
     }),
-    ("process_strikes_total", "stages struck off for not answering", |stage| stage.load.strikes_total as f64),
+    ("process_strikes_total", "stages evicted for not answering", |stage| stage.load.strikes_total as f64),
 ];
 
 /// All metrics, as text.

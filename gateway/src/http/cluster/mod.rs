@@ -2,7 +2,6 @@
 
 mod gpu_info;
 mod health;
-mod index;
 mod metrics;
 mod status;
 
@@ -13,14 +12,13 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::app_state::AppState;
-use super::routes::{Page, READ, get};
+use super::page::{Page, READ, get};
 
 pub(super) const PAGES: &[Page] = &[
-    Page { path: "/health", methods: READ, what: "200 when requests are served, else 503 and why" },
-    Page { path: "/metrics", methods: READ, what: "what was counted, for Prometheus" },
-    Page { path: "/distributed/status", methods: READ, what: "which stage holds which layers, memory, speed" },
-    Page { path: "/distributed/gpu-info", methods: READ, what: "what each stage computes on" },
-    Page { path: "/", methods: READ, what: "this page" },
+    Page { path: "/health", methods: READ, description: "200 when requests are served, else 503 and the reason" },
+    Page { path: "/metrics", methods: READ, description: "counters and gauges, for Prometheus" },
+    Page { path: "/distributed/status", methods: READ, description: "the layers, memory and speed of each stage" },
+    Page { path: "/distributed/gpu-info", methods: READ, description: "the device of each stage" },
 ];
 
 /// The filter for these pages over `state`.
@@ -31,8 +29,6 @@ pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
         .or(get(warp::path!("distributed" / "status"), state, status::show))
         .unify()
         .or(get(warp::path!("distributed" / "gpu-info"), state, gpu_info::show))
-        .unify()
-        .or(get(warp::path::end(), state, index::show))
         .unify()
         .boxed()
 }

@@ -1,99 +1,245 @@
 //! `GET /distributed/status`: the layers, the state and the costs of each stage. The stages measure these figures
 //! themselves and write them to the store. The engine's report derives the states from them.
 
+use engine::generate::PipelineStatus;
 use engine::report::{ClusterReport, StageReport};
-use engine::view::ClusterView;
+use engine::view::{ClusterView, Complaint, PinReport};
 use http::StatusCode;
-use schema::record::{GatewayRecord, ModelRecord, Shard};
-use serde_json::{Value, json};
+use schema::record::{
+    ClaimRecord, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, Placement, Shard, Share, Speeds,
+};
+use schema::{Fingerprint, Generation, LayerRange, StageName};
+use serde::Serialize;
 use warp::reply::Response;
 
 use crate::http::app_state::AppState;
 use crate::http::error::json_response;
 
-/// The cluster as the store shows it, and the pipeline as this gateway runs it.
+/// The cluster as the store shows it, and the pipeline as this gateway runs it. `null` stands for a value that is not
+/// known.
+#[derive(Debug, Serialize)]
+struct StatusBody<'a> {
+    serving: bool,
+    reason: Option<&'a str>,
+    missing_layers: &'a [[u32; 2]],
+    generation: Option<Generation>,
+    model: Option<ModelBody<'a>>,
+    placement: Option<PlacementBody<'a>>,
+    stages: Vec<StageBody<'a>>,
+    pins: &'a [PinReport],
+    gateways: Vec<GatewayBody<'a>>,
+    store: StoreBody<'a>,
+    running: usize,
+    waiting: usize,
+    tokens_per_second: f64,
+    complaints: Vec<ComplaintBody<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ModelBody<'a> {
+    name: &'a str,
+    architecture: &'a str,
+    fingerprint: &'a Fingerprint,
+    layers: u32,
+    context_tokens: u32,
+    kv_tokens: u32,
+    kv_type: KvType,
+    stages_min: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct PlacementBody<'a> {
+    generation: Generation,
+    shards: Vec<ShardBody<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShardBody<'a> {
+    slot: u32,
+    layers: LayerRange,
+    stage: &'a StageName,
+}
+
+#[derive(Debug, Serialize)]
+struct StageBody<'a> {
+    name: &'a StageName,
+    host: Option<&'a str>,
+    pid: Option<u32>,
+    version: Option<&'a str>,
+    endpoint: Option<&'a str>,
+    slot: Option<u32>,
+    layers: Option<LayerRange>,
+    pinned: Option<Pin>,
+    state: &'static str,
+    reason: Option<&'a str>,
+    memory: MemoryBody,
+    kv: Option<KvBody>,
+    speed: Option<&'a Speeds>,
+    link_us: Option<u32>,
+    tokens_total: Option<u64>,
+    tokens_per_second: Option<f64>,
+    busy: Option<f64>,
+    frames_refused: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct MemoryBody {
+    budget_bytes: Option<u64>,
+    bound_bytes: Option<u64>,
+    weights_bytes: Option<u64>,
+    used: Option<MemoryUse>,
+}
+
+/// The room for keys and values that a claim names.
+#[derive(Debug, Serialize)]
+struct KvBody {
+    blocks: u32,
+    block_tokens: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct GatewayBody<'a> {
+    slot: u32,
+    trouble: Option<&'a str>,
+    url: &'a str,
+    host: &'a str,
+    pid: u32,
+    version: &'a str,
+    share: Share,
+}
+
+#[derive(Debug, Serialize)]
+struct StoreBody<'a> {
+    reachable: bool,
+    revision: u64,
+    alarms: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct ComplaintBody<'a> {
+    key: &'a str,
+    reason: &'a str,
+}
+
+/// The status of the cluster and of this gateway's pipeline.
 pub(crate) fn show(state: &AppState) -> Response {
     let (status, view) = (state.pipeline.status(), state.pipeline.view());
-    let report = ClusterReport::new(&view);
-    let stages: Vec<_> = report.stages.iter().map(stage_json).collect();
-    let gateways: Vec<_> = report.gateways.iter().map(|(slot, gateway)| gateway_json(*slot, gateway)).collect();
-    let complaints: Vec<_> =
-        view.complaints.iter().map(|complaint| json!({"key": complaint.key, "reason": complaint.reason})).collect();
-    let body = json!({
-        "serving": status.serving,
-        "reason": (!status.serving).then_some(&status.reason),
-        "missing_layers": status.missing_layers,
-        "generation": view.placed(),
-        "model": view.model.as_ref().map(|model| model_json(&model.value)),
-        "placement": placement_json(&view),
-        "stages": stages,
-        "pins": report.pins,
-        "gateways": gateways,
-        "store": {"reachable": status.store_reachable, "revision": view.revision, "alarms": status.store_alarms},
-        "running": status.running,
-        "waiting": status.waiting,
-        "tokens_per_second": status.tokens_per_second,
-        "complaints": complaints,
-    });
-    json_response(StatusCode::OK, &body)
+    json_response(StatusCode::OK, &StatusBody::new(&status, &view, &ClusterReport::new(&view)))
 }
 
-fn shards(view: &ClusterView) -> impl Iterator<Item = (u32, &Shard)> {
-    let shards = view.placement.iter().flat_map(|placement| placement.value.shards());
-    (0u32..).zip(shards)
+// === impl StatusBody ===
+
+impl<'a> StatusBody<'a> {
+    fn new(status: &'a PipelineStatus, view: &'a ClusterView, report: &'a ClusterReport<'a>) -> Self {
+        let store =
+            StoreBody { reachable: status.store_reachable, revision: view.revision, alarms: &status.store_alarms };
+        Self {
+            serving: status.serving,
+            reason: (!status.serving).then_some(status.reason.as_str()),
+            missing_layers: &status.missing_layers,
+            generation: view.placed(),
+            model: view.model.as_ref().map(|model| ModelBody::new(&model.value)),
+            placement: view.placement.as_ref().map(|placement| PlacementBody::new(&placement.value)),
+            stages: report.stages.iter().map(StageBody::new).collect(),
+            pins: &report.pins,
+            gateways: report.gateways.iter().map(|(slot, gateway)| GatewayBody::new(*slot, gateway)).collect(),
+            store,
+            running: status.running,
+            waiting: status.waiting,
+            tokens_per_second: status.tokens_per_second,
+            complaints: view.complaints.iter().map(ComplaintBody::new).collect(),
+        }
+    }
 }
 
-fn model_json(model: &ModelRecord) -> Value {
-    json!({
-        "name": model.name,
-        "architecture": model.architecture,
-        "fingerprint": model.fingerprint,
-        "layers": model.layers,
-        "context_tokens": model.context_tokens,
-        "kv_tokens": model.kv_tokens,
-        "kv_type": model.kv_type,
-        "stages_min": model.stages_min,
-    })
+// === impl ModelBody ===
+
+impl<'a> ModelBody<'a> {
+    fn new(model: &'a ModelRecord) -> Self {
+        Self {
+            name: &model.name,
+            architecture: &model.architecture,
+            fingerprint: &model.fingerprint,
+            layers: model.layers,
+            context_tokens: model.context_tokens,
+            kv_tokens: model.kv_tokens,
+            kv_type: model.kv_type,
+            stages_min: model.stages_min,
+        }
+    }
 }
 
-fn placement_json(view: &ClusterView) -> Value {
-    let Some(placement) = &view.placement else { return Value::Null };
-    let shards: Vec<_> =
-        shards(view).map(|(slot, shard)| json!({"slot": slot, "layers": shard.layers, "stage": shard.stage})).collect();
-    json!({"generation": placement.value.generation(), "shards": shards})
+// === impl PlacementBody ===
+
+impl<'a> PlacementBody<'a> {
+    fn new(placement: &'a Placement) -> Self {
+        let shard = |(slot, shard): (u32, &'a Shard)| ShardBody { slot, layers: shard.layers, stage: &shard.stage };
+        Self { generation: placement.generation(), shards: (0..).zip(placement.shards()).map(shard).collect() }
+    }
 }
 
-fn gateway_json(slot: u32, gateway: &GatewayRecord) -> Value {
-    json!({"slot": slot, "trouble": gateway.trouble, "url": gateway.url, "host": gateway.host, "pid": gateway.pid, "version": gateway.version,
-        "share": gateway.share})
+// === impl StageBody ===
+
+impl<'a> StageBody<'a> {
+    fn new(stage: &'a StageReport<'a>) -> Self {
+        let StageReport { record, claim, .. } = stage;
+        let load = record.map(|record| &record.load);
+        Self {
+            name: stage.name,
+            host: record.map(|record| record.host.as_str()),
+            pid: record.map(|record| record.pid),
+            version: record.map(|record| record.version.as_str()),
+            endpoint: record.map(|record| record.endpoint.as_str()),
+            slot: stage.slot,
+            layers: stage.layers,
+            pinned: stage.pin,
+            state: stage.state.word(),
+            reason: stage.reason.as_deref(),
+            memory: MemoryBody {
+                budget_bytes: record.map(|record| record.memory_budget_bytes),
+                bound_bytes: claim.map(|claim| claim.memory_bound_bytes),
+                weights_bytes: claim.map(|claim| claim.weights_bytes),
+                used: load.map(|load| load.memory),
+            },
+            kv: claim.map(KvBody::new),
+            speed: record.map(|record| &record.speed),
+            link_us: record.map(|record| record.link_us),
+            tokens_total: load.map(|load| load.tokens_total),
+            tokens_per_second: load.map(|load| load.tokens_per_second),
+            busy: load.map(|load| load.busy),
+            frames_refused: load.map(|load| load.frames_refused),
+        }
+    }
 }
 
-fn stage_json(stage: &StageReport<'_>) -> Value {
-    let StageReport { record, claim, .. } = stage;
-    let load = record.map(|record| &record.load);
-    json!({
-        "name": stage.name,
-        "host": record.map(|record| &record.host),
-        "pid": record.map(|record| record.pid),
-        "version": record.map(|record| &record.version),
-        "endpoint": record.map(|record| &record.endpoint),
-        "slot": stage.slot,
-        "layers": stage.layers,
-        "pinned": stage.pin,
-        "state": stage.state.word(),
-        "reason": stage.reason,
-        "memory": {
-            "budget_bytes": record.map(|record| record.memory_budget_bytes),
-            "bound_bytes": claim.map(|claim| claim.memory_bound_bytes),
-            "weights_bytes": claim.map(|claim| claim.weights_bytes),
-            "used": load.map(|load| load.memory),
-        },
-        "kv": claim.map(|claim| json!({"blocks": claim.kv_blocks, "block_tokens": claim.kv_block_tokens})),
-        "speed": record.map(|record| &record.speed),
-        "link_us": record.map(|record| record.link_us),
-        "tokens_total": load.map(|load| load.tokens_total),
-        "tokens_per_second": load.map(|load| load.tokens_per_second),
-        "busy": load.map(|load| load.busy),
-        "frames_refused": load.map(|load| load.frames_refused),
-    })
+// === impl KvBody ===
+
+impl KvBody {
+    fn new(claim: &ClaimRecord) -> Self {
+        Self { blocks: claim.kv_blocks, block_tokens: claim.kv_block_tokens }
+    }
+}
+
+// === impl GatewayBody ===
+
+impl<'a> GatewayBody<'a> {
+    fn new(slot: u32, gateway: &'a GatewayRecord) -> Self {
+        Self {
+            slot,
+            trouble: gateway.trouble.as_deref(),
+            url: &gateway.url,
+            host: &gateway.host,
+            pid: gateway.pid,
+            version: &gateway.version,
+            share: gateway.share,
+        }
+    }
+}
+
+// === impl ComplaintBody ===
+
+impl<'a> ComplaintBody<'a> {
+    fn new(complaint: &'a Complaint) -> Self {
+        Self { key: &complaint.key, reason: &complaint.reason }
+    }
 }

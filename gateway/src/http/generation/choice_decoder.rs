@@ -6,7 +6,7 @@ use std::time::Instant;
 use engine::generate::{Failure, Finish, Timings, TokenEvent};
 
 use super::text_model::{Decoder, TextModel};
-use super::timings::Watch;
+use super::timings::ArrivalTimes;
 use super::token_logprob::TokenLogprob;
 use crate::text::StopStrings;
 
@@ -24,7 +24,7 @@ pub(crate) struct ChoiceDecoder {
     tokens: u64,
     /// Tokens of the prompt that were in the prefix cache, so that they were not computed.
     cached_tokens: u32,
-    watch: Watch,
+    arrivals: ArrivalTimes,
     timings: Option<Timings>,
 }
 
@@ -48,18 +48,6 @@ pub(crate) struct Delta {
     pub(crate) end: Option<Result<Ended, Failure>>,
 }
 
-// === impl Ended ===
-
-impl Ended {
-    /// OpenAI's `finish_reason`.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-        }
-    }
-}
-
 // === impl ChoiceDecoder ===
 
 impl ChoiceDecoder {
@@ -80,7 +68,7 @@ impl ChoiceDecoder {
             logprobs: Vec::new(),
             tokens: 0,
             cached_tokens: 0,
-            watch: Watch::new(now),
+            arrivals: ArrivalTimes::new(now),
             timings: None,
         }
     }
@@ -97,13 +85,13 @@ impl ChoiceDecoder {
 
     /// The pipeline's timings if the sequence finished, else the timings measured here.
     pub(crate) fn timings(&self) -> Timings {
-        self.timings.clone().unwrap_or_else(|| self.watch.timings())
+        self.timings.clone().unwrap_or_else(|| self.arrivals.timings())
     }
 
     /// Takes the next event and returns the delta it adds.
-    pub(crate) fn hear(&mut self, event: TokenEvent, now: Instant) -> Delta {
+    pub(crate) fn push_event(&mut self, event: TokenEvent, now: Instant) -> Delta {
         match event {
-            TokenEvent::Began { cached_tokens } => {
+            TokenEvent::Started { cached_tokens } => {
                 self.cached_tokens = cached_tokens;
                 Delta::default()
             }
@@ -115,7 +103,7 @@ impl ChoiceDecoder {
 
     fn token(&mut self, token: u32, logprob: f32, now: Instant) -> Delta {
         self.tokens += 1;
-        self.watch.token(now);
+        self.arrivals.token(now);
         if self.stop_tokens.contains(&token) {
             return Delta::default();
         }
@@ -123,7 +111,7 @@ impl ChoiceDecoder {
             self.logprobs.push(TokenLogprob { token, bytes: self.text.token_bytes(token), logprob });
         }
         let text = self.decoder.push(token);
-        self.say(&text, None)
+        self.delta(&text, None)
     }
 
     fn finish(&mut self, finish: Finish, timings: Timings) -> Delta {
@@ -133,12 +121,12 @@ impl ChoiceDecoder {
             Finish::Length => Ended::Length,
         };
         let held = self.decoder.finish();
-        self.say(&held, Some(ended))
+        self.delta(&held, Some(ended))
     }
 
     /// A delta with the part of `text` that can no longer belong to a stop string. With `ended`, it also has the text
     /// held back so far.
-    fn say(&mut self, text: &str, ended: Option<Ended>) -> Delta {
+    fn delta(&mut self, text: &str, ended: Option<Ended>) -> Delta {
         let stopped = self.stops.push(text);
         let mut text = stopped.emit;
         let end = if stopped.matched.is_some() { Some(Ended::Stop) } else { ended };

@@ -8,8 +8,9 @@ use futures::stream::{self, Stream, StreamExt};
 use tokio_stream::StreamMap;
 
 use super::choice_decoder::{ChoiceDecoder, Delta, Ended};
-use super::dialect::Totals;
 use super::timings::{self, TimingsBody};
+use super::totals::Totals;
+use super::usage::Usage;
 use crate::http::error::ApiError;
 
 /// Events of one sequence. A `None` item means that they broke off without an end.
@@ -31,17 +32,6 @@ pub(crate) struct ChoiceDelta {
     pub(crate) choice: usize,
     /// Its new text, and the reason if it ended.
     pub(crate) delta: Delta,
-}
-
-/// Tokens of a request, counted exactly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Usage {
-    /// Tokens of all prompts, each prompt counted once.
-    pub(crate) prompt_tokens: u64,
-    /// Prompt tokens that no choice had to compute.
-    pub(crate) cached_tokens: u64,
-    /// Tokens of all choices, stop tokens included.
-    pub(crate) completion_tokens: u64,
 }
 
 // === impl ChoiceStream ===
@@ -76,9 +66,9 @@ impl ChoiceStream {
     pub(crate) async fn next(&mut self) -> Result<Option<ChoiceDelta>, ApiError> {
         while let Some((choice, event)) = self.running.next().await {
             let Some(event) = event else {
-                return Err(self.fail(ApiError::internal("The pipeline dropped the sequence without a word.")));
+                return Err(self.fail(ApiError::internal("The pipeline ended the sequence without a result.")));
             };
-            let delta = self.decoders[choice].hear(event, Instant::now());
+            let delta = self.decoders[choice].push_event(event, Instant::now());
             match &delta.end {
                 Some(Err(failure)) => return Err(self.fail(ApiError::failed(failure))),
                 // Dropping the events cancels the sequence if a stop string ended its text.
@@ -109,7 +99,7 @@ impl ChoiceStream {
     pub(crate) fn totals(&self) -> Totals {
         let all: Vec<_> = self.decoders.iter().map(ChoiceDecoder::timings).collect();
         let (usage, sequences) = (self.usage(), self.decoders.len() as u64);
-        Totals { usage, timings: TimingsBody::new(&timings::together(&all), usage, sequences) }
+        Totals { usage, timings: TimingsBody::new(&timings::merge(&all), usage, sequences) }
     }
 }
 

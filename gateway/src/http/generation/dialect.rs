@@ -6,9 +6,9 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::choice_decoder::Ended;
-use super::choice_stream::{ChoiceDelta, Usage};
-use super::timings::TimingsBody;
+use super::choice_stream::ChoiceDelta;
 use super::token_logprob::TokenLogprob;
+use super::totals::Totals;
 use crate::http::error::ApiError;
 
 /// One choice, complete.
@@ -19,13 +19,6 @@ pub(crate) struct Choice {
     pub(crate) logprobs: Vec<TokenLogprob>,
     /// `None` only while the choice runs.
     pub(crate) ended: Option<Ended>,
-}
-
-/// The totals of a request whose choices have all ended.
-#[derive(Debug)]
-pub(crate) struct Totals {
-    pub(crate) usage: Usage,
-    pub(crate) timings: TimingsBody,
 }
 
 /// Writes the answer to one request in the format of one API. A stream calls `open` once, `delta` for each delta, and

@@ -11,3 +11,5 @@ pub(super) mod start;
 pub(super) mod text_model;
 pub(super) mod timings;
 pub(super) mod token_logprob;
+pub(super) mod totals;
+pub(super) mod usage;

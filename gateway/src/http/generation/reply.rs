@@ -20,10 +20,10 @@ pub(crate) async fn respond(
     stream: bool,
     ping_period: Duration,
 ) -> Result<Response, ApiError> {
-    if stream { Ok(sse::respond(choices, dialect, ping_period)) } else { whole(choices, &dialect).await }
+    if stream { Ok(sse::respond(choices, dialect, ping_period)) } else { respond_whole(choices, &dialect).await }
 }
 
-async fn whole(mut running: ChoiceStream, dialect: &impl Dialect) -> Result<Response, ApiError> {
+async fn respond_whole(mut running: ChoiceStream, dialect: &impl Dialect) -> Result<Response, ApiError> {
     let mut choices: Vec<_> = (0..running.choices()).map(|_| Choice::default()).collect();
     while let Some(next) = running.next().await? {
         let choice = &mut choices[next.choice];

@@ -57,8 +57,8 @@ pub(crate) async fn start(
             return Err(ApiError::rejected(&rejection, param));
         }
     }
-    let own: &[u32] = if options.ignore_eos { &[] } else { state.text.stop_tokens() };
-    let stop_tokens: Arc<[u32]> = own.iter().chain(&options.stop_tokens).copied().collect();
+    let model_stop_tokens: &[u32] = if options.ignore_eos { &[] } else { state.text.stop_tokens() };
+    let stop_tokens: Arc<[u32]> = model_stop_tokens.iter().chain(&options.stop_tokens).copied().collect();
     let prompt_tokens = prompts.iter().map(|prompt| prompt.len() as u64).sum();
     let mut choices = ChoiceStream::new(prompt_tokens, options.choices);
     for prompt in prompts {

@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 use engine::generate::{StageTime, Timings};
 use serde::Serialize;
 
-use super::choice_stream::Usage;
+use super::usage::Usage;
 
 /// Arrival times of a sequence's tokens, measured in the HTTP server. They give the timings of a sequence that the HTTP
 /// server itself ended.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Watch {
+pub(crate) struct ArrivalTimes {
     submitted: Instant,
     first: Option<Instant>,
     last: Instant,
 }
 
-// === impl Watch ===
+// === impl ArrivalTimes ===
 
-impl Watch {
-    /// The watch of a sequence that is submitted at `now`.
+impl ArrivalTimes {
+    /// The arrival times of a sequence that is submitted at `now`.
     pub(crate) fn new(now: Instant) -> Self {
         Self { submitted: now, first: None, last: now }
     }
@@ -40,7 +40,7 @@ impl Watch {
 }
 
 /// The timings of several sequences that ran at the same time: the longest of their times, and the sum of their work.
-pub(crate) fn together<'a>(all: impl IntoIterator<Item = &'a Timings>) -> Timings {
+pub(crate) fn merge<'a>(all: impl IntoIterator<Item = &'a Timings>) -> Timings {
     let mut sum = Timings::default();
     for one in all {
         sum.queued = sum.queued.max(one.queued);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn sequences_side_by_side_share_the_clock_and_add_their_work() {
+    fn merged_timings_take_the_longest_time_and_sum_the_work() {
         let one =
             Timings { decode: Duration::from_millis(40), stages: vec![stage("a", [0, 3], 5)], ..Timings::default() };
         let two = Timings {
@@ -144,13 +144,13 @@ mod tests {
             stages: vec![stage("a", [0, 3], 7), stage("b", [3, 6], 1)],
             ..Timings::default()
         };
-        let sum = together([&one, &two]);
+        let sum = merge([&one, &two]);
         assert_eq!(sum.decode, Duration::from_millis(50));
         assert_eq!(sum.stages, [stage("a", [0, 3], 12), stage("b", [3, 6], 1)]);
     }
 
     #[test]
-    fn the_rates_are_tokens_by_time_and_the_first_token_is_not_decoded() {
+    fn the_rates_are_tokens_per_second_and_exclude_the_first_token_from_decode() {
         let timings =
             Timings { prefill: Duration::from_millis(500), decode: Duration::from_secs(2), ..Timings::default() };
         let usage = Usage { prompt_tokens: 150, cached_tokens: 50, completion_tokens: 9 };

@@ -10,7 +10,7 @@ use super::logprobs::ChatLogprobs;
 use super::messages;
 use super::options::ValidOptions;
 use super::params::{Params, parse_object};
-use super::response::{Answer, Shape};
+use super::response::{Answer, Shape, finish_reason};
 use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::choice_decoder::Ended;
@@ -109,7 +109,7 @@ impl Shape for Chat {
 
     fn choice(index: usize, content: String, logprobs: Option<ChatLogprobs>, ended: Option<Ended>) -> ChatChoice {
         let message = AnsweredMessage { role: "assistant", content, refusal: () };
-        ChatChoice { index, message, logprobs, finish_reason: ended.map(Ended::name) }
+        ChatChoice { index, message, logprobs, finish_reason: ended.map(finish_reason) }
     }
 
     fn opening(index: usize) -> Option<ChatChunkChoice> {
@@ -122,7 +122,7 @@ impl Shape for Chat {
     }
 
     fn ending(index: usize, ended: Ended) -> ChatChunkChoice {
-        ChatChunkChoice { finish_reason: Some(ended.name()), ..Self::chunk(index, ChatDelta::default()) }
+        ChatChunkChoice { finish_reason: Some(finish_reason(ended)), ..Self::chunk(index, ChatDelta::default()) }
     }
 }
 

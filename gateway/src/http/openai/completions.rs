@@ -10,7 +10,7 @@ use super::logprobs::CompletionLogprobs;
 use super::options::ValidOptions;
 use super::params::{Params, parse_object};
 use super::prompt::{self, Prompt};
-use super::response::{Answer, Shape};
+use super::response::{Answer, Shape, finish_reason};
 use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::choice_decoder::Ended;
@@ -87,7 +87,7 @@ impl Shape for Completion {
         logprobs: Option<CompletionLogprobs>,
         ended: Option<Ended>,
     ) -> CompletionChoice {
-        CompletionChoice { text, index, logprobs, finish_reason: ended.map(Ended::name) }
+        CompletionChoice { text, index, logprobs, finish_reason: ended.map(finish_reason) }
     }
 
     fn opening(_: usize) -> Option<CompletionChoice> {

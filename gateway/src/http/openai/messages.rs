@@ -51,7 +51,7 @@ fn role(at: &str, params: &Params<'_>) -> Result<&'static str, ApiError> {
     let expected = "one of system, developer, user, assistant, tool";
     let found = params.get("role").ok_or_else(|| missing(at, expected))?;
     let name = found.as_str().ok_or_else(|| wrong_type(at, expected, found))?;
-    let known = ROLES.iter().find(|(role, _)| *role == name).map(|(_, told)| *told);
+    let known = ROLES.iter().find(|(role, _)| *role == name).map(|(_, template_role)| *template_role);
     known.ok_or_else(|| out_of_range(at, expected, found))
 }
 
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_message_is_refused_with_its_place() {
+    fn a_message_that_is_not_text_is_refused_with_its_position() {
         for (messages, param) in [
             (json!([]), "messages"),
             (json!("hello"), "messages"),
@@ -121,7 +121,7 @@ mod tests {
             (json!([{"role": "assistant", "tool_calls": [{}]}]), "messages[0].tool_calls"),
         ] {
             let error = read_list(&messages).unwrap_err();
-            assert_eq!(error.body()["error"]["param"], param, "{messages}");
+            assert_eq!(error.json()["error"]["param"], param, "{messages}");
         }
     }
 }

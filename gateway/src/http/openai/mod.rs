@@ -20,19 +20,19 @@ use warp::path::Tail;
 use warp::reply::{Reply, Response};
 
 use super::app_state::AppState;
-use super::routes::{Page, READ, WRITE, get, post, with};
+use super::page::{Page, READ, WRITE, get, post, with_state};
 
 pub(super) const PAGES: &[Page] = &[
-    Page { path: "/v1/chat/completions", methods: WRITE, what: "answer a chat (OpenAI)" },
-    Page { path: "/v1/completions", methods: WRITE, what: "complete a prompt (OpenAI)" },
-    Page { path: "/v1/models", methods: READ, what: "the model (OpenAI)" },
-    Page { path: "/v1/models/{id}", methods: READ, what: "the model by its id (OpenAI)" },
+    Page { path: "/v1/chat/completions", methods: WRITE, description: "answer a chat (OpenAI)" },
+    Page { path: "/v1/completions", methods: WRITE, description: "complete a prompt (OpenAI)" },
+    Page { path: "/v1/models", methods: READ, description: "the model (OpenAI)" },
+    Page { path: "/v1/models/{id}", methods: READ, description: "the model by its id (OpenAI)" },
 ];
 
 /// The filter for these pages over `state`.
 pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
     let model =
-        warp::path("v1").and(warp::path("models")).and(warp::path::tail()).and(warp::get()).and(with(state)).map(
+        warp::path("v1").and(warp::path("models")).and(warp::path::tail()).and(warp::get()).and(with_state(state)).map(
             |id: Tail, state: Arc<AppState>| models::one(&state, id.as_str()).unwrap_or_else(Reply::into_response),
         );
     post(warp::path!("v1" / "chat" / "completions"), state, chat::create)

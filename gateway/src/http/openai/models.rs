@@ -1,15 +1,33 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`.
 
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde::Serialize;
 use warp::reply::Response;
 
 use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
 
+/// The body of the list.
+#[derive(Debug, Serialize)]
+struct ModelList<'a> {
+    object: &'static str,
+    data: [ModelEntry<'a>; 1],
+}
+
+/// One model.
+#[derive(Debug, Serialize)]
+struct ModelEntry<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+    /// Most tokens of a sequence, in vLLM's field.
+    max_model_len: u32,
+}
+
 /// The list of models: the served one only.
 pub(crate) fn list(state: &AppState) -> Response {
-    json_response(StatusCode::OK, &json!({"object": "list", "data": [entry(state)]}))
+    json_response(StatusCode::OK, &ModelList { object: "list", data: [ModelEntry::new(state)] })
 }
 
 /// One model. `id` is the rest of the path, in which `/` may be written `%2F`.
@@ -19,20 +37,24 @@ pub(crate) fn list(state: &AppState) -> Response {
 pub(crate) fn one(state: &AppState, id: &str) -> Result<Response, ApiError> {
     let id = decoded(id);
     if id == state.model.name {
-        Ok(json_response(StatusCode::OK, &entry(state)))
+        Ok(json_response(StatusCode::OK, &ModelEntry::new(state)))
     } else {
         Err(ApiError::model_not_found(&id, &state.model.name))
     }
 }
 
-fn entry(state: &AppState) -> Value {
-    json!({
-        "id": state.model.name,
-        "object": "model",
-        "created": state.model.created_s,
-        "owned_by": "baton",
-        "max_model_len": state.context_tokens(),
-    })
+// === impl ModelEntry ===
+
+impl<'a> ModelEntry<'a> {
+    fn new(state: &'a AppState) -> Self {
+        Self {
+            id: &state.model.name,
+            object: "model",
+            created: state.model.created_s,
+            owned_by: "baton",
+            max_model_len: state.context_tokens(),
+        }
+    }
 }
 
 /// The path with `%XX` escapes decoded. Text that is no such escape stays as it is.
@@ -60,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_are_read_and_what_only_looks_like_one_stays() {
+    fn escapes_are_decoded_and_invalid_ones_are_kept() {
         assert_eq!(decoded("org%2Fname%20x"), "org/name x");
         assert_eq!(decoded("50%"), "50%");
         assert_eq!(decoded("%zz%4"), "%zz%4");

@@ -140,9 +140,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_is_as_in_the_reference() {
+    fn absent_parameters_have_the_defaults_of_the_reference() {
         let options = read(&json!({"seed": 7})).unwrap();
-        let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 7, choice: 0 };
+        let sampling = Sampling { seed: 7, ..Sampling::PLAIN };
         assert_eq!(options.generation.sampling, sampling);
         assert_eq!(
             (options.generation.tokens_max, options.generation.choices, options.generation.priority, options.stream),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_seed_two_requests_get_two() {
+    fn without_a_seed_each_request_gets_another() {
         assert_ne!(
             read(&json!({})).unwrap().generation.sampling.seed,
             read(&json!({})).unwrap().generation.sampling.seed
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn stop_is_a_string_or_up_to_four_and_empty_ones_do_nothing() {
+    fn stop_is_a_string_or_up_to_four_and_empty_ones_have_no_effect() {
         assert_eq!(read(&json!({"stop": "\n"})).unwrap().generation.stop, ["\n"]);
         assert_eq!(read(&json!({"stop": ["a", "", "b"]})).unwrap().generation.stop, ["a", "b"]);
         for stop in [json!(5), json!(["a", 5]), json!(["a", "b", "c", "d", "e"]), json!("x".repeat(1000))] {
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(read(&json!({"priority": -5})).unwrap().generation.priority, -5);
         for priority in [json!("high"), json!(0.5), json!(i32::MIN), json!(1_u64 << 40)] {
             let error = read(&json!({"priority": priority})).unwrap_err();
-            assert_eq!(error.body()["error"]["param"], "priority");
+            assert_eq!(error.json()["error"]["param"], "priority");
         }
     }
 
@@ -200,6 +200,6 @@ mod tests {
     fn another_model_is_not_found() {
         let error = read(&json!({"model": "gpt-4"})).unwrap_err();
         assert_eq!(error.status, 404);
-        assert_eq!(error.body()["error"]["code"], "model_not_found");
+        assert_eq!(error.json()["error"]["code"], "model_not_found");
     }
 }

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_absence() {
+    fn null_counts_as_absent() {
         let value = json!({"stream": null, "n": null, "stop": null});
         assert_eq!(params(&value).flag("stream"), Ok(false));
         assert_eq!(params(&value).whole("n", 1..=4), Ok(None));
@@ -156,10 +156,10 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_field_the_expected_and_the_found() {
+    fn a_refusal_names_the_parameter_the_expected_value_and_the_found_one() {
         let value = json!({"temperature": "hot"});
         let error = params(&value).number("temperature", 0.0..=2.0).unwrap_err();
-        let body = error.body();
+        let body = error.json();
         assert_eq!(body["error"]["param"], "temperature");
         assert_eq!(
             body["error"]["message"],
@@ -168,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn broken_json_says_where() {
+    fn invalid_json_is_refused_with_its_position() {
         let error = parse_object(b"{\"a\": 1,\n \"b\": }").unwrap_err();
-        assert!(error.body()["error"]["message"].as_str().unwrap().contains("line 2 column 7"), "{error:?}");
+        assert!(error.json()["error"]["message"].as_str().unwrap().contains("line 2 column 7"), "{error:?}");
         assert!(parse_object(b"[1]").is_err());
         assert!(parse_object(b"{\"a\": 1e999}").is_err());
         assert!(parse_object(b"{\"a\": \"\xff\"}").is_err());

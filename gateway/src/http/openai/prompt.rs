@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn other_shapes_and_foreign_tokens_are_refused_with_their_place() {
+    fn other_shapes_and_unknown_tokens_are_refused_with_their_position() {
         for (prompt, param) in [
             (json!(null), "prompt"),
             (json!(5), "prompt"),
@@ -88,7 +88,7 @@ mod tests {
             (json!([{"a": 1}]), "prompt[0]"),
         ] {
             let error = read_value(&prompt).unwrap_err();
-            assert_eq!(error.body()["error"]["param"], param, "{prompt}");
+            assert_eq!(error.json()["error"]["param"], param, "{prompt}");
         }
     }
 }

@@ -11,9 +11,10 @@ use super::usage::UsageBody;
 use crate::http::error::ApiError;
 use crate::http::generation::choice_decoder::Ended;
 use crate::http::generation::choice_stream::ChoiceDelta;
-use crate::http::generation::dialect::{Choice, Dialect, Events, Totals};
+use crate::http::generation::dialect::{Choice, Dialect, Events};
 use crate::http::generation::timings::TimingsBody;
 use crate::http::generation::token_logprob::TokenLogprob;
+use crate::http::generation::totals::Totals;
 
 /// Marks the end of every stream.
 const DONE: &str = "[DONE]";
@@ -71,6 +72,14 @@ pub(crate) struct Envelope<C> {
     usage: Option<Option<UsageBody>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timings: Option<TimingsBody>,
+}
+
+/// The `finish_reason` of a choice that ended.
+pub(crate) fn finish_reason(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Stop => "stop",
+        Ended::Length => "length",
+    }
 }
 
 // === impl Answer ===

@@ -91,7 +91,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_asks_for_nothing_is_taken() {
+    fn values_without_effect_are_accepted() {
         let value = json!({
             "tools": [], "tool_choice": "auto", "response_format": {"type": "text"}, "logit_bias": {},
             "presence_penalty": 0, "frequency_penalty": 0.0, "repetition_penalty": 1, "suffix": "", "echo": false,
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_change_the_answer_is_refused_by_name() {
+    fn values_that_would_change_the_answer_are_refused_by_name() {
         for (key, value) in [
             ("tools", json!([{"type": "function"}])),
             ("tool_choice", json!("required")),
@@ -116,7 +116,7 @@ mod tests {
         ] {
             let body = json!({key: value});
             let error = refuse(&Params::new(body.as_object().unwrap())).unwrap_err();
-            assert_eq!(error.body()["error"]["param"], key);
+            assert_eq!(error.json()["error"]["param"], key);
         }
     }
 }

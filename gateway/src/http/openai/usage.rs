@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::http::generation::choice_stream::Usage;
+use crate::http::generation::usage::Usage;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct UsageBody {

@@ -13,12 +13,12 @@ use crate::http::error::ApiError;
 use crate::http::limits::{LARGE_BODIES_MAX, LARGE_BODY_BYTES};
 
 /// Permits for large bodies in this process.
-static LARGE_BODIES: Semaphore = Semaphore::const_new(LARGE_BODIES_MAX);
+static LARGE_BODY_PERMITS: Semaphore = Semaphore::const_new(LARGE_BODIES_MAX);
 
 /// A large body with its permit. Dropping the body's last reference returns the permit.
 struct Large {
     bytes: Bytes,
-    _room: SemaphorePermit<'static>,
+    _permit: SemaphorePermit<'static>,
 }
 
 // === impl Large ===
@@ -59,23 +59,23 @@ where
 {
     let mut body = std::pin::pin!(body);
     let mut kept = BytesMut::new();
-    let (mut read, mut room) = (0usize, None);
+    let (mut read, mut permit) = (0usize, None);
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|error| {
             ApiError::bad_request("invalid_body", format!("The body broke off after {read} bytes: {error}."))
         })?;
         read = read.saturating_add(piece.remaining());
-        if read > LARGE_BODY_BYTES && room.is_none() {
+        if read > LARGE_BODY_BYTES && permit.is_none() {
             // The semaphore is never closed, so this waits for a permit or until the body's timeout.
-            room = LARGE_BODIES.acquire().await.ok();
+            permit = LARGE_BODY_PERMITS.acquire().await.ok();
         }
         if read > bytes_max {
             return Err(ApiError::body_too_large(bytes_max));
         }
         kept.put(piece);
     }
-    match room {
-        Some(room) => Ok(Bytes::from_owner(Large { bytes: kept.freeze(), _room: room })),
+    match permit {
+        Some(permit) => Ok(Bytes::from_owner(Large { bytes: kept.freeze(), _permit: permit })),
         None => Ok(kept.freeze()),
     }
 }

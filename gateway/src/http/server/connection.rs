@@ -12,11 +12,11 @@ use tokio::sync::oneshot;
 use super::admission::{Admission, Bounds, ConnectionId, Phase};
 
 /// Dropping the sender evicts the connection that has the receiver.
-type Right = oneshot::Sender<Infallible>;
+type EvictionHandle = oneshot::Sender<Infallible>;
 
 /// The admission table of one server, shared by its accept loop and its connections.
 #[derive(Debug, Clone)]
-pub(crate) struct Connections(Arc<Mutex<Admission<Right>>>);
+pub(crate) struct Connections(Arc<Mutex<Admission<EvictionHandle>>>);
 
 /// One connection's entry in the table. Dropping the guard removes the entry.
 #[derive(Debug)]
@@ -43,12 +43,12 @@ impl Connections {
         Self(Arc::new(Mutex::new(Admission::new(bounds))))
     }
 
-    /// Admits a connection from `address`. Without room for it, evicts a waiting connection. `None` turns it away,
+    /// Admits a connection from `address`. Without room for it, evicts a waiting connection. `None` rejects it,
     /// because all connections that it could replace are busy.
     pub(crate) fn admit(&self, address: IpAddr) -> Option<(Arc<ConnectionGuard>, Eviction)> {
-        let (right, told) = oneshot::channel();
-        let (id, evicted) = self.lock().arrive(address, Instant::now(), right)?;
-        drop(evicted);
+        let (handle, evicted) = oneshot::channel();
+        let (id, replaced) = self.lock().admit(address, Instant::now(), handle)?;
+        drop(replaced);
         let guard = ConnectionGuard {
             connections: self.clone(),
             id,
@@ -56,7 +56,7 @@ impl Connections {
             unanswered_bytes: AtomicBool::new(false),
             unread_body: AtomicBool::new(false),
         };
-        Some((Arc::new(guard), Eviction(told)))
+        Some((Arc::new(guard), Eviction(evicted)))
     }
 
     /// Evicts the waiting connection that is first in the table's order of eviction. False when all are busy.
@@ -65,7 +65,7 @@ impl Connections {
         evicted.is_some()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Admission<Right>> {
+    fn lock(&self) -> MutexGuard<'_, Admission<EvictionHandle>> {
         // A poisoned lock can be used, because no method of the table leaves it half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,19 +83,19 @@ impl ConnectionGuard {
     pub(crate) fn request_started(&self) {
         self.answered.store(false, Relaxed);
         self.unanswered_bytes.store(false, Relaxed);
-        self.enter(Phase::Receiving);
+        self.set_phase(Phase::Receiving);
     }
 
     /// Records that the body of the request is complete, so that the request is being answered.
     pub(crate) fn body_received(&self) {
-        self.enter(Phase::Busy);
+        self.set_phase(Phase::Busy);
     }
 
     /// Records that the request is answered before its body was read. With `closes`, the response closes the
     /// connection.
     pub(crate) fn body_unread(&self, closes: bool) {
         self.unread_body.store(closes, Relaxed);
-        self.enter(Phase::Busy);
+        self.set_phase(Phase::Busy);
     }
 
     /// Records that the rest of such a body was read and discarded.
@@ -112,24 +112,24 @@ impl ConnectionGuard {
     /// Records that the socket has flushed all bytes that hyper wrote. If a response has ended, the connection is idle.
     pub(crate) fn flushed(&self) {
         if self.answered.swap(false, Relaxed) {
-            self.enter(Phase::Idle);
+            self.set_phase(Phase::Idle);
         }
     }
 
     /// True while the client may still be sending. Closing now would reset the connection before the client reads the
     /// response.
-    pub(crate) fn lingers(&self) -> bool {
+    pub(crate) fn must_linger(&self) -> bool {
         self.unread_body.load(Relaxed) || self.unanswered_bytes.load(Relaxed)
     }
 
-    fn enter(&self, phase: Phase) {
-        self.connections.lock().enter(self.id, phase, Instant::now());
+    fn set_phase(&self, phase: Phase) {
+        self.connections.lock().set_phase(self.id, phase, Instant::now());
     }
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.connections.lock().leave(self.id);
+        self.connections.lock().remove(self.id);
     }
 }
 
@@ -137,7 +137,7 @@ impl Drop for ConnectionGuard {
 
 impl Eviction {
     /// Waits until the connection is evicted.
-    pub(crate) async fn told(self) {
+    pub(crate) async fn wait(self) {
         // Nothing is ever sent. The wait ends when the sender is dropped.
         let _ = self.0.await;
     }

@@ -2,7 +2,6 @@
 //! address to this machine's. The page then reaches this server as if it were the page's own, and only `Host` shows the
 //! foreign name. So a host name must be a known one. An IP address is accepted, because it cannot be rebound.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -10,8 +9,8 @@ use engine::view::ClusterView;
 use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, Version};
-use serde::Deserialize;
 
+use super::allowed::Allowed;
 use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, cut};
 
@@ -19,14 +18,11 @@ use crate::http::error::{ApiError, cut};
 const NAME_BYTES_MAX: usize = 253;
 
 /// A host that requests may name, besides this machine's own names and those of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum AllowedHost {
-    /// `*`: no host is checked.
-    Any,
-    /// A name in lower case.
-    Named(String),
-}
+pub type AllowedHost = Allowed<HostName>;
+
+/// A host name or an address, in lower case and without a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostName(String);
 
 /// A text that is not usable as an allowed host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -124,49 +120,25 @@ fn is_of_cluster(view: &ClusterView, host: &str) -> bool {
     })
 }
 
-// === impl AllowedHost ===
+// === impl HostName ===
 
-impl AllowedHost {
-    fn admits(&self, host: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Named(name) => name == host,
-        }
-    }
-}
-
-impl FromStr for AllowedHost {
+impl FromStr for HostName {
     type Err = HostError;
 
     fn from_str(text: &str) -> Result<Self, HostError> {
-        let text = text.trim();
-        if text == "*" {
-            return Ok(Self::Any);
-        }
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         let is_name = (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(legal);
         if is_name || text.parse::<IpAddr>().is_ok() {
-            Ok(Self::Named(text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase()))
+            Ok(Self(text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase()))
         } else {
             Err(HostError { found: cut(text) })
         }
     }
 }
 
-impl TryFrom<String> for AllowedHost {
-    type Error = HostError;
-
-    fn try_from(text: String) -> Result<Self, HostError> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for AllowedHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("*"),
-            Self::Named(name) => f.write_str(name),
-        }
+impl AsRef<str> for HostName {
+    fn as_ref(&self) -> &str {
+        &self.0
     }
 }
 
@@ -185,13 +157,13 @@ mod tests {
         ] {
             assert_eq!(host_of(authority), Some(host));
         }
-        for odd in ["a:b", "a:1:2", "[::1", "[::1]x", "localhost:80@evil.example"] {
-            assert_eq!(host_of(odd), None, "{odd}");
+        for invalid in ["a:b", "a:1:2", "[::1", "[::1]x", "localhost:80@evil.example"] {
+            assert_eq!(host_of(invalid), None, "{invalid}");
         }
     }
 
     #[test]
-    fn only_names_that_mean_this_machine_everywhere_are_local() {
+    fn only_names_that_always_mean_this_machine_are_local() {
         for host in ["localhost", "app.localhost", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
             assert!(is_local(host), "{host}");
         }
@@ -201,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_is_known_by_its_name_its_first_part_and_that_in_mdns() {
+    fn a_machine_has_its_name_its_first_label_and_its_mdns_name() {
         for (own, host) in [
             ("mini-1", "mini-1"),
             ("mini-1", "mini-1.local"),
@@ -225,11 +197,11 @@ mod tests {
 
     #[test]
     fn a_name_is_allowed_in_any_case_and_a_port_is_refused() {
-        let named = |name: &str| AllowedHost::Named(name.to_owned());
+        let named = |name: &str| AllowedHost::Named(HostName(name.to_owned()));
         assert_eq!("Chat.Example".parse(), Ok(named("chat.example")));
         assert_eq!("*".parse(), Ok(AllowedHost::Any));
-        for odd in ["", "a:80", "http://a", "*.example", "a b"] {
-            let error = odd.parse::<AllowedHost>().unwrap_err();
+        for invalid in ["", "a:80", "http://a", "*.example", "a b"] {
+            let error = invalid.parse::<AllowedHost>().unwrap_err();
             assert!(error.to_string().contains("without a port"), "{error}");
         }
     }

@@ -20,7 +20,7 @@ use super::connection::ConnectionGuard;
 use super::host;
 use super::origin;
 use super::origin::OriginVerdict;
-use super::request_body::{self, RequestBody, Rest};
+use super::request_body::{self, RequestBody, RestAction};
 use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::limits::REQUEST_ID_BYTES_MAX;
@@ -28,9 +28,9 @@ use crate::http::routes;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Headers that a web page may send. Authorization must be named, because `*` does not cover it.
-const SENDABLE: &str = "authorization, content-type, x-request-id";
+const ALLOWED_HEADERS: &str = "authorization, content-type, x-request-id";
 /// Seconds for which a browser keeps the answer to a preflight request.
-const REMEMBERED_S: &str = "86400";
+const PREFLIGHT_MAX_AGE_S: &str = "86400";
 
 /// Answers `request` through `inner`. `inner` gets HEAD as GET, no OPTIONS, and only requests that pass the checks of
 /// host and origin.
@@ -47,20 +47,21 @@ where
     let (head, body) = request.into_parts();
     let (body, unread) = request_body::split(&head.headers, body, guard);
     let id = request_id(&head.headers);
-    let verdict = origin::judge(&head, &state.settings.allowed_origins);
+    let verdict = origin::evaluate(&head, &state.settings.allowed_origins);
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
     // The span of each sequence is a child of this one. It lasts until the sequence's last token.
     let span = info_span!("request", id = ?id, %method, path);
     // The future's parts are dropped once it has ended, and with them the reader of the body.
-    let answered = AssertUnwindSafe(pass(inner, state, &verdict, head, body).instrument(span)).catch_unwind().await;
+    let answered =
+        AssertUnwindSafe(check_and_call(inner, state, &verdict, head, body).instrument(span)).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| {
-        error!(?id, %method, path, "a request made the door panic");
+        error!(?id, %method, path, "a request handler panicked");
         ApiError::internal("The server made a mistake with this request.").into_response()
     });
     info!(?id, %method, path, status = response.status().as_u16(), ms = began.elapsed().as_millis() as u64, "answered");
     let headers = response.headers_mut();
     let closes = headers.contains_key(header::CONNECTION);
-    if unread.settle(closes) == Rest::Close {
+    if unread.finish(closes) == RestAction::Close {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     headers.insert(REQUEST_ID, id);
@@ -72,7 +73,13 @@ where
     response
 }
 
-async fn pass<S>(inner: &S, state: &AppState, verdict: &OriginVerdict, mut head: Parts, body: RequestBody) -> Response
+async fn check_and_call<S>(
+    inner: &S,
+    state: &AppState,
+    verdict: &OriginVerdict,
+    mut head: Parts,
+    body: RequestBody,
+) -> Response
 where
     S: Service<Request<RequestBody>, Response = Response, Error = Infallible>,
 {
@@ -94,30 +101,30 @@ where
 
 /// Answers OPTIONS with the page's methods in `Allow`. If the origin is allowed, the answer also grants a browser's
 /// CORS preflight request.
-fn preflight(asked: &Parts, verdict: &OriginVerdict) -> Response {
+fn preflight(request: &Parts, verdict: &OriginVerdict) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
-    let methods = routes::methods(asked.uri.path()).unwrap_or("GET, HEAD, POST");
+    let methods = routes::methods(request.uri.path()).unwrap_or("GET, HEAD, POST");
     headers.insert(header::ALLOW, HeaderValue::from_static(methods));
     if !matches!(verdict, OriginVerdict::Allowed(_)) {
         return response;
     }
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
-    let wanted = asked.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|wanted| wanted.to_str().ok());
-    let sendable = wanted.and_then(|wanted| HeaderValue::try_from(format!("{SENDABLE}, {wanted}")).ok());
-    let sendable = sendable.unwrap_or(HeaderValue::from_static(SENDABLE));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, sendable);
-    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(REMEMBERED_S));
+    let wanted = request.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|wanted| wanted.to_str().ok());
+    let allowed_headers = wanted.and_then(|wanted| HeaderValue::try_from(format!("{ALLOWED_HEADERS}, {wanted}")).ok());
+    let allowed_headers = allowed_headers.unwrap_or(HeaderValue::from_static(ALLOWED_HEADERS));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers);
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_MAX_AGE_S));
     response
 }
 
 /// The client's own request id if it has only allowed characters and is not too long, else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let is_sane = |id: &&HeaderValue| {
+    let is_valid = |id: &&HeaderValue| {
         let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
         (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(legal)
     };
-    let own = headers.get(REQUEST_ID).filter(is_sane).cloned();
+    let own = headers.get(REQUEST_ID).filter(is_valid).cloned();
     own.unwrap_or_else(|| {
         let id = format!("req_{:032x}", rand::rng().random::<u128>());
         HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("req_0"))
@@ -129,13 +136,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sane_request_id_is_echoed_and_another_replaced() {
+    fn a_valid_request_id_is_echoed_and_another_replaced() {
         let mut headers = HeaderMap::new();
         headers.insert(REQUEST_ID, HeaderValue::from_static("abc-1"));
         assert_eq!(request_id(&headers), "abc-1");
-        for odd in ["", "a b", &"x".repeat(129)] {
-            headers.insert(REQUEST_ID, HeaderValue::try_from(odd).unwrap());
-            assert!(request_id(&headers).to_str().unwrap().starts_with("req_"), "{odd:?} was echoed");
+        for invalid in ["", "a b", &"x".repeat(129)] {
+            headers.insert(REQUEST_ID, HeaderValue::try_from(invalid).unwrap());
+            assert!(request_id(&headers).to_str().unwrap().starts_with("req_"), "{invalid:?} was echoed");
         }
     }
 }

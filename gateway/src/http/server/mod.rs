@@ -5,6 +5,7 @@
 //! no request that an answer could be written for.
 
 mod admission;
+mod allowed;
 pub(super) mod body;
 mod connection;
 pub(super) mod host;
@@ -42,7 +43,7 @@ use self::request_body::RequestBody;
 use self::stall_guard::StallGuard;
 use self::tracked_body::TrackedBody;
 use crate::http::app_state::AppState;
-use crate::http::limits::{HEAD_BYTES_MAX, HEADERS_MAX, TURNED_AWAY_MAX};
+use crate::http::limits::{HEAD_BYTES_MAX, HEADERS_MAX, OVERLOAD_REPLIES_MAX};
 use crate::http::routes;
 
 /// Pause after a failed accept. The usual reason is that no file descriptor is free.
@@ -58,7 +59,7 @@ pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: impl F
         per_address_max: settings.connections_per_address_max,
         waiting_per_address_max: settings.waiting_per_address_max,
     });
-    let standing = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
+    let overload_permits = Arc::new(Semaphore::new(OVERLOAD_REPLIES_MAX));
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -72,15 +73,15 @@ pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: impl F
         if let Some((guard, eviction)) = table.admit(address.ip()) {
             let connection = connection(stream, pages.clone(), Arc::clone(&state), guard, stopped.clone());
             connections.spawn(until_evicted(connection, eviction));
-        } else if let Ok(place) = Arc::clone(&standing).try_acquire_owned() {
+        } else if let Ok(permit) = Arc::clone(&overload_permits).try_acquire_owned() {
             connections.spawn(async move {
-                overload::tell(stream).await;
-                drop(place);
+                overload::reply(stream).await;
+                drop(permit);
             });
         }
     }
     drop(listener);
-    info!(connections = connections.len(), "the HTTP door closes");
+    info!(connections = connections.len(), "the HTTP server stops");
     stop.send_replace(true);
     let all_ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(settings.drain_time, all_ended).await.is_err() {
@@ -93,9 +94,9 @@ async fn accept(listener: &TcpListener, table: &Connections) -> (TcpStream, Sock
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
-            Err(error) if is_the_peers(&error) => {}
+            Err(error) if is_client_abort(&error) => {}
             Err(error) => {
-                let evicted = is_of_files(&error) && table.evict_one();
+                let evicted = is_fd_exhausted(&error) && table.evict_one();
                 warn!(%error, evicted, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -104,12 +105,12 @@ async fn accept(listener: &TcpListener, table: &Connections) -> (TcpStream, Sock
 }
 
 /// True if the client closed the connection before it was accepted. Such an error says nothing about this process.
-fn is_the_peers(error: &io::Error) -> bool {
+fn is_client_abort(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
 /// True if no file descriptor is free for the connection, in this process or in the system.
-fn is_of_files(error: &io::Error) -> bool {
+fn is_fd_exhausted(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
@@ -117,7 +118,7 @@ fn is_of_files(error: &io::Error) -> bool {
 async fn until_evicted(connection: impl Future<Output = ()>, eviction: Eviction) {
     tokio::select! {
         () = connection => {}
-        () = eviction.told() => debug!("a connection made room for another"),
+        () = eviction.wait() => debug!("a connection was evicted for another one"),
     }
 }
 
@@ -134,7 +135,7 @@ async fn connection<S>(
     // Tokens are small writes. They must not wait for each other.
     let _ = stream.set_nodelay(true);
     let (pages, state, settings) = (&pages, &*state, &state.settings);
-    let wire = StallGuard::new(stream, settings.stall_time, Arc::clone(&guard));
+    let socket = StallGuard::new(stream, settings.stall_time, Arc::clone(&guard));
     let service = service_fn(|request| {
         guard.request_started();
         let guard = Arc::clone(&guard);
@@ -148,11 +149,11 @@ async fn connection<S>(
         .header_read_timeout(settings.head_time)
         .max_headers(HEADERS_MAX)
         .max_header_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(wire), service);
+        .serve_connection(TokioIo::new(socket), service);
     let mut serving = pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
-        () = order(&mut stopped) => {
+        () = stop_requested(&mut stopped) => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }
@@ -163,6 +164,6 @@ async fn connection<S>(
 }
 
 /// Waits for the order to stop. The end of the accept loop counts as one.
-async fn order(stopped: &mut watch::Receiver<bool>) {
+async fn stop_requested(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }

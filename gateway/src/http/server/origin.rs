@@ -1,13 +1,12 @@
 //! Checks the `Origin` of requests. Web pages of this machine and of this server may use it. Pages of others may use it
 //! only if a setting lists them. Programs that are not browsers send no `Origin`.
 
-use std::fmt;
 use std::str::FromStr;
 
 use http::header::{HeaderValue, ORIGIN};
 use http::request::Parts;
-use serde::Deserialize;
 
+use super::allowed::Allowed;
 use super::host::{authority, host_of, is_local};
 use crate::http::error::{ApiError, cut};
 
@@ -15,14 +14,11 @@ use crate::http::error::{ApiError, cut};
 const ORIGIN_BYTES_MAX: usize = 300;
 
 /// Web pages that may use this server, besides those of this machine.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum AllowedOrigin {
-    /// `*`: any page.
-    Any,
-    /// Pages of one origin, in lower case and without a port that its scheme implies.
-    Named(String),
-}
+pub type AllowedOrigin = Allowed<Origin>;
+
+/// The origin of web pages, in lower case and without a port that its scheme implies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(String);
 
 /// A text that is not usable as an allowed origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +40,7 @@ pub(crate) enum OriginVerdict {
 }
 
 /// Decides if the origin of `request` may use the server. `allowed` lists the origins of the settings.
-pub(crate) fn judge(request: &Parts, allowed: &[AllowedOrigin]) -> OriginVerdict {
+pub(crate) fn evaluate(request: &Parts, allowed: &[AllowedOrigin]) -> OriginVerdict {
     let mut origins = request.headers.get_all(ORIGIN).iter();
     let Some(origin) = origins.next() else { return OriginVerdict::None };
     if allowed.contains(&AllowedOrigin::Any) {
@@ -53,8 +49,8 @@ pub(crate) fn judge(request: &Parts, allowed: &[AllowedOrigin]) -> OriginVerdict
     let text = origin.to_str().unwrap_or_default();
     let host = authority(request).ok().flatten();
     let is_known = is_of_this_machine(text) || host.is_some_and(|host| is_same(text, host)) || {
-        let text = normal(text);
-        allowed.iter().any(|allowed| matches!(allowed, AllowedOrigin::Named(name) if *name == text))
+        let text = normalize(text);
+        allowed.iter().any(|allowed| allowed.admits(&text))
     };
     if is_known && origins.next().is_none() {
         OriginVerdict::Allowed(origin.clone())
@@ -100,7 +96,7 @@ fn is_same(origin: &str, host: &str) -> bool {
 }
 
 /// The origin in lower case, without a port that its scheme implies.
-fn normal(origin: &str) -> String {
+fn normalize(origin: &str) -> String {
     let origin = origin.to_ascii_lowercase();
     let implied = match origin.split_once("://") {
         Some(("http", _)) => origin.strip_suffix(":80"),
@@ -110,40 +106,25 @@ fn normal(origin: &str) -> String {
     implied.unwrap_or(&origin).to_owned()
 }
 
-// === impl AllowedOrigin ===
+// === impl Origin ===
 
-impl FromStr for AllowedOrigin {
+impl FromStr for Origin {
     type Err = OriginError;
 
     fn from_str(text: &str) -> Result<Self, OriginError> {
-        let text = text.trim();
-        if text == "*" {
-            return Ok(Self::Any);
-        }
         let origin = text.strip_suffix('/').unwrap_or(text);
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._:[]".contains(&byte);
         let is_origin = origin.len() <= ORIGIN_BYTES_MAX
             && origin.split_once("://").is_some_and(|(scheme, rest)| {
                 !scheme.is_empty() && !rest.is_empty() && scheme.bytes().chain(rest.bytes()).all(legal)
             });
-        if is_origin { Ok(Self::Named(normal(origin))) } else { Err(OriginError { found: cut(text) }) }
+        if is_origin { Ok(Self(normalize(origin))) } else { Err(OriginError { found: cut(text) }) }
     }
 }
 
-impl TryFrom<String> for AllowedOrigin {
-    type Error = OriginError;
-
-    fn try_from(text: String) -> Result<Self, OriginError> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for AllowedOrigin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("*"),
-            Self::Named(name) => f.write_str(name),
-        }
+impl AsRef<str> for Origin {
+    fn as_ref(&self) -> &str {
+        &self.0
     }
 }
 
@@ -151,17 +132,17 @@ impl fmt::Display for AllowedOrigin {
 mod tests {
     use super::*;
 
-    fn asked(host: &str, origins: &[&str], allowed: &[&str]) -> OriginVerdict {
+    fn evaluate_request(host: &str, origins: &[&str], allowed: &[&str]) -> OriginVerdict {
         let mut request = http::Request::builder().header("host", host);
         for origin in origins {
             request = request.header("origin", *origin);
         }
         let allowed: Vec<AllowedOrigin> = allowed.iter().map(|origin| origin.parse().unwrap()).collect();
-        judge(&request.body(()).unwrap().into_parts().0, &allowed)
+        evaluate(&request.body(()).unwrap().into_parts().0, &allowed)
     }
 
     fn is_allowed(host: &str, origin: &str, allowed: &[&str]) -> bool {
-        match asked(host, &[origin], allowed) {
+        match evaluate_request(host, &[origin], allowed) {
             OriginVerdict::Allowed(value) => value == origin,
             OriginVerdict::Foreign(found) => {
                 assert_eq!(found, origin);
@@ -172,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_this_machine_are_allowed_whatever_their_port() {
+    fn pages_of_this_machine_are_allowed_on_any_port() {
         for origin in [
             "http://localhost",
             "https://localhost:3000",
@@ -200,12 +181,15 @@ mod tests {
         ] {
             assert!(!is_allowed("localhost:8100", origin, &["https://chat.example"]), "{origin}");
         }
-        assert!(matches!(asked("localhost", &["http://localhost", "http://a"], &[]), OriginVerdict::Foreign(_)));
-        assert_eq!(asked("localhost", &[], &[]), OriginVerdict::None);
+        assert!(matches!(
+            evaluate_request("localhost", &["http://localhost", "http://a"], &[]),
+            OriginVerdict::Foreign(_)
+        ));
+        assert_eq!(evaluate_request("localhost", &[], &[]), OriginVerdict::None);
     }
 
     #[test]
-    fn pages_of_this_server_are_allowed_by_whatever_name_it_was_asked() {
+    fn pages_of_this_server_are_allowed_under_each_of_its_names() {
         assert!(is_allowed("mini-1.local:8100", "http://mini-1.local:8100", &[]));
         assert!(is_allowed("Chat.Example", "https://chat.example", &[]));
         assert!(!is_allowed("mini-1.local:8100", "http://mini-1.local:9000", &[]));
@@ -216,13 +200,16 @@ mod tests {
         assert!(is_allowed("localhost", "https://chat.example", &["https://Chat.example:443/"]));
         assert!(is_allowed("localhost", "app://obsidian.md", &["http://a", "app://obsidian.md"]));
         assert!(!is_allowed("localhost", "http://chat.example", &["https://chat.example"]));
-        assert_eq!(asked("localhost", &["null"], &["*"]), OriginVerdict::Allowed(HeaderValue::from_static("*")));
+        assert_eq!(
+            evaluate_request("localhost", &["null"], &["*"]),
+            OriginVerdict::Allowed(HeaderValue::from_static("*"))
+        );
     }
 
     #[test]
-    fn what_is_no_origin_is_refused() {
-        for odd in ["", "chat.example", "https://", "https://a/b", "://a", "https://a b", "null"] {
-            let error = odd.parse::<AllowedOrigin>().unwrap_err();
+    fn a_text_that_is_not_an_origin_is_refused() {
+        for invalid in ["", "chat.example", "https://", "https://a/b", "://a", "https://a b", "null"] {
+            let error = invalid.parse::<AllowedOrigin>().unwrap_err();
             assert!(error.to_string().contains("<scheme>://<host>"), "{error}");
         }
     }

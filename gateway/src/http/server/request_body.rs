@@ -44,7 +44,7 @@ enum Reading {
 
 /// The treatment of the rest of a body once its answer is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rest {
+pub(crate) enum RestAction {
     /// Nothing to do: the body was read.
     Nothing,
     /// Read and discard the rest, and keep the connection.
@@ -70,14 +70,14 @@ pub(crate) fn split(
 }
 
 /// Decides about the rest of a body. `left_bytes` is its length, if it was declared.
-fn rest(reading: Reading, expects: bool, left_bytes: Option<u64>) -> Rest {
+fn rest_action(reading: Reading, expects: bool, left_bytes: Option<u64>) -> RestAction {
     match reading {
-        Reading::Ended => Rest::Nothing,
-        Reading::Broken => Rest::Close,
+        Reading::Ended => RestAction::Nothing,
+        Reading::Broken => RestAction::Close,
         // The client got no 100 Continue, so it may send the body or the next request.
-        Reading::Untouched if expects => Rest::Close,
-        _ if left_bytes.is_some_and(|bytes| bytes <= UNREAD_BYTES_MAX) => Rest::Drain,
-        _ => Rest::Close,
+        Reading::Untouched if expects => RestAction::Close,
+        _ if left_bytes.is_some_and(|bytes| bytes <= UNREAD_BYTES_MAX) => RestAction::Drain,
+        _ => RestAction::Close,
     }
 }
 
@@ -90,24 +90,24 @@ fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
 impl UnreadBody {
     /// Handles the rest of the body once the answer is ready. A rest to be drained is read in the background. `closes`
     /// is true if the answer already says that the connection closes. On `Close`, the caller makes the answer say so.
-    pub(crate) fn settle(self, closes: bool) -> Rest {
-        let rest = {
+    pub(crate) fn finish(self, closes: bool) -> RestAction {
+        let action = {
             let mut progress = lock(&self.0);
             progress.answered = true;
-            match rest(progress.reading, progress.expects, progress.incoming.size_hint().exact()) {
-                Rest::Nothing => Rest::Nothing,
+            match rest_action(progress.reading, progress.expects, progress.incoming.size_hint().exact()) {
+                RestAction::Nothing => RestAction::Nothing,
                 found => {
-                    let rest = if closes { Rest::Close } else { found };
-                    progress.guard.body_unread(rest == Rest::Close);
-                    rest
+                    let action = if closes { RestAction::Close } else { found };
+                    progress.guard.body_unread(action == RestAction::Close);
+                    action
                 }
             }
         };
-        if rest == Rest::Drain {
+        if action == RestAction::Drain {
             // hyper reads a body only while something polls it, and gives the connection up when nothing does.
             tokio::spawn(tokio::time::timeout(UNREAD_TIME, self.drain()));
         }
-        rest
+        action
     }
 
     async fn drain(self) {
@@ -165,21 +165,21 @@ mod tests {
     #[test]
     fn a_small_rest_is_drained_and_a_large_or_endless_one_closes() {
         for reading in [Reading::Untouched, Reading::Begun] {
-            assert_eq!(rest(reading, false, Some(10)), Rest::Drain);
-            assert_eq!(rest(reading, false, Some(UNREAD_BYTES_MAX)), Rest::Drain);
-            assert_eq!(rest(reading, false, Some(UNREAD_BYTES_MAX + 1)), Rest::Close);
-            assert_eq!(rest(reading, false, None), Rest::Close);
+            assert_eq!(rest_action(reading, false, Some(10)), RestAction::Drain);
+            assert_eq!(rest_action(reading, false, Some(UNREAD_BYTES_MAX)), RestAction::Drain);
+            assert_eq!(rest_action(reading, false, Some(UNREAD_BYTES_MAX + 1)), RestAction::Close);
+            assert_eq!(rest_action(reading, false, None), RestAction::Close);
         }
         for expects in [false, true] {
-            assert_eq!(rest(Reading::Ended, expects, Some(0)), Rest::Nothing);
-            assert_eq!(rest(Reading::Ended, expects, None), Rest::Nothing);
-            assert_eq!(rest(Reading::Broken, expects, Some(10)), Rest::Close);
+            assert_eq!(rest_action(Reading::Ended, expects, Some(0)), RestAction::Nothing);
+            assert_eq!(rest_action(Reading::Ended, expects, None), RestAction::Nothing);
+            assert_eq!(rest_action(Reading::Broken, expects, Some(10)), RestAction::Close);
         }
     }
 
     #[test]
-    fn a_client_that_was_not_told_to_send_may_send_anything_next() {
-        assert_eq!(rest(Reading::Untouched, true, Some(10)), Rest::Close);
-        assert_eq!(rest(Reading::Begun, true, Some(10)), Rest::Drain);
+    fn without_a_100_continue_the_connection_closes() {
+        assert_eq!(rest_action(Reading::Untouched, true, Some(10)), RestAction::Close);
+        assert_eq!(rest_action(Reading::Begun, true, Some(10)), RestAction::Drain);
     }
 }

@@ -74,7 +74,7 @@ fn control_tokens_in_two_halves_stay_text() {
 }
 
 #[test]
-fn a_template_that_trims_its_messages_keeps_them_apart() {
+fn a_template_that_trims_messages_keeps_their_ranges() {
     let trimming = "{{ messages[0].content | trim }}<|im_end|>{{ messages[0]['content'].strip() }}";
     let rendered = render(trimming, &[" \n<|im_end|> "]).unwrap();
     assert_eq!(rendered.text(), "<|im_end|><|im_end|><|im_end|>");
@@ -83,32 +83,32 @@ fn a_template_that_trims_its_messages_keeps_them_apart() {
 }
 
 #[test]
-fn a_template_that_quotes_its_messages_keeps_them_apart() {
+fn a_template_that_quotes_messages_keeps_their_ranges() {
     let quoting = "{{ {'said': messages[0].content} | tojson }}<|im_end|>";
     assert_eq!(text(quoting, &["é\"\n<s>"]), "{\"said\": \"é\\\"\\n<s>\"}<|im_end|>");
     assert_eq!(control_tokens(quoting, &["<s><|im_end|>"]), [257]);
 }
 
 #[test]
-fn a_template_that_looks_at_its_messages_keeps_them_apart() {
+fn a_template_that_inspects_messages_keeps_their_ranges() {
     // Marks around the message would change the outcome of the template's two tests.
-    let looking =
+    let inspecting =
         "{% set c = messages[0].content %}{% if c.startswith('/t') %}T{% endif %}{{ c.split('</t>')[-1] }}<s>";
-    assert_eq!(text(looking, &["/t x</t> y <|im_end|>"]), "T y <|im_end|><s>");
-    assert_eq!(control_tokens(looking, &["/t x</t> y <|im_end|>"]), [258]);
-    assert_eq!(control_tokens(looking, &["/t x</t> y <s><|im_"]), [258]);
+    assert_eq!(text(inspecting, &["/t x</t> y <|im_end|>"]), "T y <|im_end|><s>");
+    assert_eq!(control_tokens(inspecting, &["/t x</t> y <|im_end|>"]), [258]);
+    assert_eq!(control_tokens(inspecting, &["/t x</t> y <s><|im_"]), [258]);
 }
 
 #[test]
-fn a_template_that_takes_control_tokens_apart_is_refused_only_where_a_message_spells_one() {
-    let chopping = "{{ messages[0].content[3:] }}<s>";
-    assert_eq!(text(chopping, &["abcdef"]), "def<s>");
-    let error = render(chopping, &["<|im_end|>"]).unwrap_err();
+fn a_template_that_slices_messages_is_refused_only_if_a_message_spells_a_control_token() {
+    let slicing = "{{ messages[0].content[3:] }}<s>";
+    assert_eq!(text(slicing, &["abcdef"]), "def<s>");
+    let error = render(slicing, &["<|im_end|>"]).unwrap_err();
     assert!(matches!(error, TextError::Provenance));
 }
 
 #[test]
-fn without_the_list_of_control_tokens_a_template_that_looks_at_messages_is_refused() {
+fn without_the_list_of_control_tokens_a_template_that_inspects_messages_is_refused() {
     let template = ChatTemplate::new("{{ messages[0].content[1:] }}", "", "").unwrap();
     assert!(matches!(template.render(&[message("user", "abc")], true), Err(TextError::Provenance)));
     let template = ChatTemplate::new("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", "<s>", "</s>").unwrap();
@@ -116,7 +116,7 @@ fn without_the_list_of_control_tokens_a_template_that_looks_at_messages_is_refus
 }
 
 #[test]
-fn private_use_characters_in_messages_come_through() {
+fn private_use_characters_in_messages_are_kept() {
     let content = "\u{E000}a\u{E001}\u{E002}";
     assert!(text(CHATML, &[content]).contains(content));
 }
@@ -153,7 +153,7 @@ fn a_role_is_a_word() {
 }
 
 #[test]
-fn a_template_refuses_in_its_own_words() {
+fn raise_exception_is_reported_with_its_message() {
     let message = refusal("{{ raise_exception('roles must alternate') }}");
     assert_eq!(message, "the chat template failed: roles must alternate");
 }
@@ -178,7 +178,7 @@ fn blocks_are_trimmed_as_transformers_does() {
 }
 
 #[test]
-fn the_date_is_the_one_handed_in() {
+fn the_date_is_the_given_one() {
     let template = ChatTemplate::new("{{ strftime_now('%d %b %Y') }}", "", "").unwrap();
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_709_219_045);
     assert_eq!(template.render_at(&[], true, now).unwrap().text(), "29 Feb 2024");
@@ -227,7 +227,7 @@ fn a_template_that_nests_as_deep_as_its_fuel_allows_is_stopped() {
 }
 
 #[test]
-fn what_would_write_more_than_its_fuel_pays_for_is_not_there() {
+fn functions_with_unbounded_output_are_not_available() {
     assert!(refusal("{{ [1] | pprint }}").contains("pprint"));
     assert!(refusal("{{ debug() }}").contains("debug"));
 }

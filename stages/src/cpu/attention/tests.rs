@@ -83,17 +83,17 @@ impl Case {
     /// scaled by `log2(e)`.
     fn exact(&self, row: usize, head: usize) -> Vec<f64> {
         let position = self.position + row;
-        let seen = (position + 1).saturating_sub(self.window as usize)..position + 1;
+        let visible = (position + 1).saturating_sub(self.window as usize)..position + 1;
         let query = self.query_at(row, head);
         let stored = |values: Vec<f32>| match self.kv_type {
             KvType::F16 => values,
             KvType::Q8 => values.as_chunks().0.iter().flat_map(expanded).collect(),
         };
         let dot = |key: Vec<f32>| key.iter().zip(&query).map(|(k, q)| f64::from(*k) * f64::from(*q)).sum::<f64>();
-        let weights: Vec<f64> = seen.clone().map(|position| dot(stored(self.key_at(position))).exp2()).collect();
+        let weights: Vec<f64> = visible.clone().map(|position| dot(stored(self.key_at(position))).exp2()).collect();
         let sum: f64 = weights.iter().sum();
         let mut out = vec![0.0; self.value];
-        for (position, weight) in seen.zip(weights) {
+        for (position, weight) in visible.zip(weights) {
             for (out, value) in out.iter_mut().zip(stored(self.value_at(position))) {
                 *out += weight / sum * f64::from(value);
             }
@@ -146,7 +146,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn rows_see_what_they_should_and_nothing_else() {
+fn rows_attend_to_their_visible_tokens_only() {
     for case in cases() {
         let cache = case.cache();
         let found = case.attended(Isa::best(), &cache);
@@ -179,7 +179,7 @@ fn every_instruction_set_gives_the_same_bits() {
 }
 
 #[test]
-fn a_row_alone_has_the_bits_it_has_among_others() {
+fn a_row_has_the_same_bits_alone_and_in_a_batch() {
     for case in cases() {
         let cache = case.cache();
         let together = case.attended(Isa::best(), &cache);
@@ -195,7 +195,7 @@ fn a_row_alone_has_the_bits_it_has_among_others() {
 }
 
 #[test]
-fn chunks_apart_and_merged_have_the_bits_of_the_whole() {
+fn separate_chunks_merge_to_the_bits_of_the_whole() {
     for case in cases() {
         let cache = case.cache();
         let blocks = case.blocks();
@@ -204,7 +204,7 @@ fn chunks_apart_and_merged_have_the_bits_of_the_whole() {
             .chunks(case.window)
             .map(|chunk| {
                 let mut scratch = case.scratch();
-                attend_to(Isa::best(), shape, span, chunk, cache.layer(0), &mut scratch);
+                attend_single_chunk(Isa::best(), shape, span, chunk, cache.layer(0), &mut scratch);
                 scratch.chunk
             })
             .collect();

@@ -8,7 +8,7 @@ use super::sixteen::Sixteen;
 use crate::kernels::Neon;
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::{Avx2, Avx512};
-use crate::kernels::{Instructions, Isa};
+use crate::kernels::{InstructionSet, Isa};
 
 /// An algorithm over lanes. `run` must be `#[inline(always)]`. Otherwise it is not compiled for the instructions that
 /// it runs with.
@@ -25,16 +25,18 @@ impl Isa {
     /// Runs `kernel` with this instruction set.
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        match self.instructions() {
+        match self.instruction_set() {
             // SAFETY: an `Isa` of these is proof of AVX-512 F, and of all instructions that `Avx2` is proof of.
             #[cfg(target_arch = "x86_64")]
-            Instructions::Amx | Instructions::Avx512 | Instructions::Avx512F => unsafe { with_avx512(kernel) },
+            InstructionSet::Amx | InstructionSet::Avx512 | InstructionSet::Avx512F => unsafe { with_avx512(kernel) },
             // SAFETY: as above, for AVX2, FMA and F16C.
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2 => unsafe { with_avx2(kernel) },
+            InstructionSet::Avx2 => unsafe { with_avx2(kernel) },
             #[cfg(target_arch = "aarch64")]
-            Instructions::NeonI8mm | Instructions::NeonDot | Instructions::Neon => kernel.run::<Sixteen<Neon<0>, 2>>(),
-            Instructions::Scalar => kernel.run::<Portable>(),
+            InstructionSet::NeonI8mm | InstructionSet::NeonDot | InstructionSet::Neon => {
+                kernel.run::<Sixteen<Neon<0>, 2>>()
+            }
+            InstructionSet::Scalar => kernel.run::<Portable>(),
         }
     }
 }

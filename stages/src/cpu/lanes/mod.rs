@@ -56,16 +56,16 @@ pub(crate) trait Lanes: Copy {
     /// 0 where `key < bound`, else `self`.
     fn zero_where_below(self, key: Self, bound: Self) -> Self;
 
-    /// Prefetches the line at `place` into the first-level cache. Has no effect if the address is invalid or the
+    /// Prefetches the line at `address` into the first-level cache. Has no effect if the address is invalid or the
     /// processor has no such instruction.
     #[inline(always)]
-    fn prefetch<T>(place: *const T) {
-        let _ = place;
+    fn prefetch<T>(address: *const T) {
+        let _ = address;
     }
     /// As `prefetch`, for the second-level cache.
     #[inline(always)]
-    fn prefetch_far<T>(place: *const T) {
-        let _ = place;
+    fn prefetch_far<T>(address: *const T) {
+        let _ = address;
     }
 
     /// Sum of all lanes. Adds lanes that are 8 apart first, then 4, 2 and 1 apart.

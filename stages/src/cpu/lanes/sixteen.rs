@@ -155,13 +155,13 @@ impl<S: Floats, const VECTORS: usize> Lanes for Sixteen<S, VECTORS> {
     }
 
     #[inline(always)]
-    fn prefetch<T>(place: *const T) {
-        proof::<S>().prefetch(place);
+    fn prefetch<T>(address: *const T) {
+        proof::<S>().prefetch(address);
     }
 
     #[inline(always)]
-    fn prefetch_far<T>(place: *const T) {
-        proof::<S>().prefetch_far(place);
+    fn prefetch_far<T>(address: *const T) {
+        proof::<S>().prefetch_far(address);
     }
 
     #[inline(always)]

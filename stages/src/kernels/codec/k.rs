@@ -1,8 +1,8 @@
 //! Decoders of the formats with blocks of 256 values. Their sub-blocks have separate scales.
 #![expect(clippy::needless_range_loop, reason = "an index here is also a shift, a byte and a place in another array")]
 
-use super::{Codec, Lanes, Lying};
-use crate::kernels::simd::{Simd, Tile, split_halves};
+use super::{Codec, WeightLanes, WeightLayout};
+use crate::kernels::simd::{Simd, WeightTile, split_halves};
 
 pub(in crate::kernels) struct Q2K;
 pub(in crate::kernels) struct Q3K;
@@ -13,12 +13,12 @@ pub(in crate::kernels) struct Q6K;
 impl Codec for Q2K {
     const BLOCKS: usize = 8;
     const BYTES: usize = 84;
-    const MOST: i32 = 3;
+    const BYTE_MAX: i32 = 3;
     const HALVES: bool = true;
     const MINS: bool = true;
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
+    fn unpack<S: Simd>(s: S, tile: WeightTile<'_>, at: usize, out: &mut [WeightLanes<S>]) {
         let (scale, min) = s.two_halves(tile, at + 80);
         let min = s.neg(min);
         let packed = s.words(tile, at);
@@ -45,12 +45,12 @@ impl Codec for Q2K {
 impl Codec for Q3K {
     const BLOCKS: usize = 8;
     const BYTES: usize = 110;
-    const MOST: i32 = 7;
+    const BYTE_MAX: i32 = 7;
     const HALVES: bool = true;
     const OFFSET: Option<u32> = Some(2);
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
+    fn unpack<S: Simd>(s: S, tile: WeightTile<'_>, at: usize, out: &mut [WeightLanes<S>]) {
         let scale = s.half_to_float(s.pair(tile, at + 108));
         let (low, low_too, high) = (s.word(tile, at + 96), s.word(tile, at + 100), s.word(tile, at + 104));
         let two = s.splat(0x0303_0303);
@@ -86,12 +86,12 @@ impl Codec for Q3K {
 impl Codec for Q4K {
     const BLOCKS: usize = 8;
     const BYTES: usize = 144;
-    const MOST: i32 = 15;
-    const LYING: Lying = Lying::Pairs(16);
+    const BYTE_MAX: i32 = 15;
+    const LAYOUT: WeightLayout = WeightLayout::Pairs(16);
     const MINS: bool = true;
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
+    fn unpack<S: Simd>(s: S, tile: WeightTile<'_>, at: usize, out: &mut [WeightLanes<S>]) {
         packed_scales(s, tile, at, out);
         let mask = s.splat(0x0f0f_0f0f);
         for piece in 0..8 {
@@ -108,11 +108,11 @@ impl Codec for Q4K {
 impl Codec for Q5K {
     const BLOCKS: usize = 8;
     const BYTES: usize = 176;
-    const MOST: i32 = 31;
+    const BYTE_MAX: i32 = 31;
     const MINS: bool = true;
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
+    fn unpack<S: Simd>(s: S, tile: WeightTile<'_>, at: usize, out: &mut [WeightLanes<S>]) {
         packed_scales(s, tile, at, out);
         let (mask, one) = (s.splat(0x0f0f_0f0f), s.splat(0x0101_0101));
         for side in 0..2 {
@@ -135,12 +135,12 @@ impl Codec for Q5K {
 impl Codec for Q6K {
     const BLOCKS: usize = 8;
     const BYTES: usize = 210;
-    const MOST: i32 = 63;
+    const BYTE_MAX: i32 = 63;
     const HALVES: bool = true;
     const OFFSET: Option<u32> = Some(5);
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
+    fn unpack<S: Simd>(s: S, tile: WeightTile<'_>, at: usize, out: &mut [WeightLanes<S>]) {
         let scale = s.half_to_float(s.pair(tile, at + 208));
         let packed = s.words(tile, at + 192);
         for sub in 0..8 {
@@ -156,11 +156,11 @@ impl Codec for Q6K {
                 let at = at + 64 * half + 16 * side;
                 let low = [s.words(tile, at), s.words(tile, at + 32)];
                 for index in 0..4 {
-                    let place = 4 * side + index;
+                    let word = 4 * side + index;
                     let upper = [s.shl(high[index], 4), s.shl(high[index], 2), high[index], s.shr(high[index], 2)];
                     for quarter in 0..4 {
                         let value = s.shr(low[quarter % 2][index], 4 * (quarter as u32 / 2));
-                        out[4 * half + quarter].words[place] = with_upper_bits(s, value, upper[quarter]);
+                        out[4 * half + quarter].words[word] = with_upper_bits(s, value, upper[quarter]);
                     }
                 }
             }
@@ -184,7 +184,7 @@ fn byte<S: Simd>(s: S, words: &[S::Int; 4], index: usize) -> S::Int {
 
 /// Fills in all scales and minimums of a block of Q4_K or Q5_K.
 #[inline(always)]
-fn packed_scales<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]) {
+fn packed_scales<S: Simd>(s: S, tile: WeightTile<'_>, at: usize, out: &mut [WeightLanes<S>]) {
     let packed = PackedFactors::read(s, tile, at);
     for sub in 0..8 {
         (out[sub].scale[0], out[sub].min[0]) = packed.of(s, sub);
@@ -206,7 +206,7 @@ pub(in crate::kernels) struct PackedFactors<S: Simd> {
 impl<S: Simd> PackedFactors<S> {
     /// Reads the factors of the block at byte `at`.
     #[inline(always)]
-    pub(in crate::kernels) fn read(s: S, tile: Tile<'_>, at: usize) -> Self {
+    pub(in crate::kernels) fn read(s: S, tile: WeightTile<'_>, at: usize) -> Self {
         let [factors, a, b, c] = s.words(tile, at);
         let (scale, min) = split_halves(s, factors);
         let six = s.splat(0x3f3f_3f3f);

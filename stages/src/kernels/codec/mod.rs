@@ -11,11 +11,11 @@ pub(super) use k::PackedFactors;
 pub(super) use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
 pub(super) use small::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
-use super::simd::{Simd, Tile};
+use super::simd::{Simd, WeightTile};
 
 /// 32 weights of each row of a tile.
 #[derive(Clone, Copy)]
-pub(super) struct Lanes<S: Simd> {
+pub(super) struct WeightLanes<S: Simd> {
     /// Word `i` holds bytes `4 i .. 4 i + 4` of every row. Each byte is a weight plus an offset: that of the format, or
     /// `Simd::WIDE_OFFSET` for weights of 8 bits.
     pub(super) words: [S::Int; 8],
@@ -25,9 +25,9 @@ pub(super) struct Lanes<S: Simd> {
     pub(super) min: [S::Float; 2],
 }
 
-// === impl Lanes ===
+// === impl WeightLanes ===
 
-impl<S: Simd> Lanes<S> {
+impl<S: Simd> WeightLanes<S> {
     /// All zero, to be overwritten.
     #[inline(always)]
     pub(super) fn zero(s: S) -> Self {
@@ -40,7 +40,7 @@ pub(super) const UNIT_BLOCKS_MAX: usize = 8;
 
 /// Layout of a block's weights in the file.
 #[derive(Clone, Copy)]
-pub(super) enum Lying {
+pub(super) enum WeightLayout {
     /// In 16 bytes from this offset: the first half in the low nibbles, the second in the high ones.
     Nibbles(usize),
     /// In 32 signed bytes from this offset.
@@ -51,16 +51,16 @@ pub(super) enum Lying {
     Packed,
 }
 
-/// Unpacks the blocks of one format into [`Lanes`].
+/// Unpacks the blocks of one format into [`WeightLanes`].
 pub(super) trait Codec {
     /// Blocks of 32 values in one block of the format.
     const BLOCKS: usize;
     /// Bytes of one block of the format.
     const BYTES: usize;
     /// Largest byte that a weight is unpacked to, or the largest magnitude if weights are signed.
-    const MOST: i32;
+    const BYTE_MAX: i32;
     /// Layout of the weights, if kernels may multiply them without unpacking.
-    const LYING: Lying = Lying::Packed;
+    const LAYOUT: WeightLayout = WeightLayout::Packed;
     /// True if every 16 weights have their own scale.
     const HALVES: bool = false;
     /// True if the format has minimums.
@@ -71,12 +71,12 @@ pub(super) trait Codec {
     const OFFSET: Option<u32> = None;
 
     /// Unpacks the format's block at byte `at` of every row. `out` has room for `BLOCKS` blocks of 32.
-    fn unpack<S: Simd>(s: S, tile: Tile<'_>, at: usize, out: &mut [Lanes<S>]);
+    fn unpack<S: Simd>(s: S, tile: WeightTile<'_>, at: usize, out: &mut [WeightLanes<S>]);
 
     /// Scale and minimum of the format's block at byte `at`, if it has one of each. The minimum is zero if the format
     /// has none.
     #[inline(always)]
-    fn factors<S: Simd>(s: S, tile: Tile<'_>, at: usize) -> (S::Float, S::Float) {
+    fn factors<S: Simd>(s: S, tile: WeightTile<'_>, at: usize) -> (S::Float, S::Float) {
         if Self::MINS { s.two_halves(tile, at) } else { (s.half_to_float(s.pair(tile, at)), s.splat_float(0.0)) }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use crate::kernels::rows::Quantised;
 use crate::kernels::simd::{MATRIX_ROWS, Matrices};
-use crate::kernels::tile::Room;
+use crate::kernels::tile::MatrixScratch;
 use crate::kernels::x86::avx512::Avx512;
 
 /// Proof that the machine has AMX for bytes, and that the operating system lets this process use it.
@@ -21,11 +21,11 @@ use crate::kernels::x86::avx512::Avx512;
 pub(in crate::kernels) struct Amx(());
 
 /// Guard of the registers' shapes, which are set on this thread while it lives.
-pub(in crate::kernels) struct Shapes(PhantomData<*const ()>);
+pub(in crate::kernels) struct TileConfigGuard(PhantomData<*const ()>);
 
 /// Operand of `ldtilecfg`: palette 1, then the bytes in a row and the rows of each register.
 #[repr(C, align(64))]
-struct Configuration {
+struct TileConfig {
     palette: u8,
     start_row: u8,
     reserved: [u8; 14],
@@ -34,7 +34,7 @@ struct Configuration {
 }
 
 /// Registers 0 to 2 hold sums, activations and weights.
-static CONFIGURATION: Configuration = Configuration {
+static TILE_CONFIG: TileConfig = TileConfig {
     palette: 1,
     start_row: 0,
     reserved: [0; 14],
@@ -55,10 +55,10 @@ impl Amx {
 
     /// Sets the registers' shapes on this thread.
     #[inline(always)]
-    pub(in crate::kernels) fn shapes(self) -> Shapes {
+    pub(in crate::kernels) fn configure_tiles(self) -> TileConfigGuard {
         // SAFETY: `self` proves the instruction, and the configuration is one the manual allows.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack, readonly)) };
-        Shapes(PhantomData)
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const TILE_CONFIG, options(nostack, readonly)) };
+        TileConfigGuard(PhantomData)
     }
 }
 
@@ -98,16 +98,16 @@ unsafe fn enabled_state() -> u64 {
 
 thread_local! {
     /// Work buffers of the kernels on this thread. Clearing new ones would take as long as a small product.
-    static ROOM: Cell<Option<Box<Room<Avx512>>>> = const { Cell::new(None) };
+    static SCRATCH: Cell<Option<Box<MatrixScratch<Avx512>>>> = const { Cell::new(None) };
 }
 
 impl Matrices<Avx512> for Amx {
-    fn room(self) -> Box<Room<Avx512>> {
-        ROOM.take().unwrap_or_else(|| Box::new(Room::new(Avx512::with(self))))
+    fn take_scratch(self) -> Box<MatrixScratch<Avx512>> {
+        SCRATCH.take().unwrap_or_else(|| Box::new(MatrixScratch::new(Avx512::with(self))))
     }
 
-    fn keep(self, room: Box<Room<Avx512>>) {
-        ROOM.set(Some(room));
+    fn return_scratch(self, scratch: Box<MatrixScratch<Avx512>>) {
+        SCRATCH.set(Some(scratch));
     }
 
     #[inline(always)]
@@ -120,8 +120,8 @@ impl Matrices<Avx512> for Amx {
 
     #[inline(always)]
     fn dot_block(self, weights: &[__m512i; 8], x: &[Quantised; MATRIX_ROWS], sums: &mut [__m512i; MATRIX_ROWS]) {
-        // SAFETY: `self` proves the instructions, and `Shapes` are set while a kernel that has a `self` runs. The
-        // registers read 16 rows of 32 bytes and 8 of 64, and write 16 of 64.
+        // SAFETY: `self` proves the instructions, and the tile configuration is loaded while a kernel that has a `self`
+        // runs. The registers read 16 rows of 32 bytes and 8 of 64, and write 16 of 64.
         unsafe {
             asm!(
                 "tileloadd tmm2, [{weights} + {line}*1]",
@@ -141,9 +141,9 @@ impl Matrices<Avx512> for Amx {
 const LINE: usize = 64;
 const _: () = assert!(size_of::<Quantised>() == LINE && size_of::<__m512i>() == LINE);
 
-// === impl Shapes ===
+// === impl TileConfigGuard ===
 
-impl Drop for Shapes {
+impl Drop for TileConfigGuard {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: the shapes were set, so the instruction exists. Nothing uses the registers any more.

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use crate::kernels::floats::Floats;
 use crate::kernels::rows::Quantised;
-use crate::kernels::simd::{Simd, Tile, Work, word};
+use crate::kernels::simd::{Simd, WeightTile, WithSimd, word};
 use crate::kernels::x86::{largest_of_eight, sum_of_eight};
 
 /// Proof that the machine has AVX2, FMA and F16C.
@@ -15,19 +15,19 @@ pub(crate) struct Avx2(());
 impl Avx2 {
     /// The proof, if this machine has it.
     pub(in crate::kernels) fn detect() -> Option<Self> {
-        let there =
+        let detected =
             is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
-        there.then_some(Self(()))
+        detected.then_some(Self(()))
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn run_here<W: Work>(s: Avx2, work: W) {
+fn run_compiled<W: WithSimd>(s: Avx2, work: W) {
     work.run(s);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn quantise_here(values: &[f32], stride: usize, out: &mut [Quantised], rows: usize) {
+fn quantise_compiled(values: &[f32], stride: usize, out: &mut [Quantised], rows: usize) {
     Quantised::columns(values, stride, out, rows);
 }
 
@@ -35,7 +35,7 @@ fn quantise_here(values: &[f32], stride: usize, out: &mut [Quantised], rows: usi
 pub(in crate::kernels) fn quantise(values: &[f32], stride: usize, out: &mut [Quantised], rows: usize) {
     assert!(Avx2::detect().is_some());
     // SAFETY: the machine has the instruction set.
-    unsafe { quantise_here(values, stride, out, rows) }
+    unsafe { quantise_compiled(values, stride, out, rows) }
 }
 
 /// Calls an intrinsic whose instruction set an `Avx2` proves.
@@ -160,15 +160,15 @@ impl Floats for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch<T>(self, place: *const T) {
+    fn prefetch<T>(self, address: *const T) {
         // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
 
     #[inline(always)]
-    fn prefetch_far<T>(self, place: *const T) {
+    fn prefetch_far<T>(self, address: *const T) {
         // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
 }
 
@@ -179,9 +179,9 @@ impl Simd for Avx2 {
     type Matrices = Infallible;
 
     #[inline(always)]
-    fn run<W: Work>(self, work: W) {
+    fn run<W: WithSimd>(self, work: W) {
         // SAFETY: `self` proves that the machine has the instruction set.
-        unsafe { run_here(self, work) }
+        unsafe { run_compiled(self, work) }
     }
 
     #[inline(always)]
@@ -234,11 +234,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn dot_all<const MOST: i32>(self, mut sum: __m256i, weights: &[__m256i], x: &[i8]) -> __m256i {
+    fn dot_all<const BYTE_MAX: i32>(self, mut sum: __m256i, weights: &[__m256i], x: &[i8]) -> __m256i {
         // Adds up in 16 bits as many sums of pairs as stay below 2^15.
-        let together = (i16::MAX as i32 / (2 * 127 * MOST)).max(1) as usize;
+        let at_once = (i16::MAX as i32 / (2 * 127 * BYTE_MAX)).max(1) as usize;
         let (x, _) = x.as_chunks::<4>();
-        for (weights, x) in weights.chunks(together).zip(x.chunks(together)) {
+        for (weights, x) in weights.chunks(at_once).zip(x.chunks(at_once)) {
             proven!({
                 let mut pairs = _mm256_setzero_si256();
                 for (weights, x) in weights.iter().zip(x) {
@@ -291,7 +291,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn pair(self, tile: Tile<'_>, at: usize) -> __m256i {
+    fn pair(self, tile: WeightTile<'_>, at: usize) -> __m256i {
         let (start, stride) = tile.lanes(Self::LANES, at, 2);
         // SAFETY: `self` proves the instruction set. Two bytes can be read in each of the 8 rows.
         unsafe {
@@ -301,7 +301,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn word(self, tile: Tile<'_>, at: usize) -> __m256i {
+    fn word(self, tile: WeightTile<'_>, at: usize) -> __m256i {
         let (start, stride) = tile.lanes(Self::LANES, at, 4);
         // SAFETY: `self` proves the instruction set. Four bytes can be read in each of the 8 rows.
         unsafe {
@@ -311,7 +311,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn words(self, tile: Tile<'_>, at: usize) -> [__m256i; 4] {
+    fn words(self, tile: WeightTile<'_>, at: usize) -> [__m256i; 4] {
         let (start, stride) = tile.lanes(Self::LANES, at, 16);
         // SAFETY: `self` proves the instruction set. 16 bytes can be read in each of the 8 rows.
         unsafe {
@@ -330,7 +330,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn two_halves(self, tile: Tile<'_>, at: usize) -> (__m256, __m256) {
+    fn two_halves(self, tile: WeightTile<'_>, at: usize) -> (__m256, __m256) {
         let (start, stride) = tile.lanes(Self::LANES, at, 4);
         // SAFETY: `self` proves the instruction set. Four bytes can be read in each of the 8 rows.
         unsafe {
@@ -343,7 +343,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn dot_nibbles(self, sum: __m256i, tile: Tile<'_>, at: usize, x: &[i8; 32]) -> __m256i {
+    fn dot_nibbles(self, sum: __m256i, tile: WeightTile<'_>, at: usize, x: &[i8; 32]) -> __m256i {
         let (start, stride) = tile.lanes(Self::LANES, at, 16);
         // SAFETY: `self` proves the instruction set. 16 bytes can be read in each of the 8 rows, and 32 at `x`.
         unsafe {
@@ -357,7 +357,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn dot_pairs(self, tile: Tile<'_>, at: usize, x: [&[i8; 32]; 2]) -> [__m256i; 2] {
+    fn dot_pairs(self, tile: WeightTile<'_>, at: usize, x: [&[i8; 32]; 2]) -> [__m256i; 2] {
         let (start, stride) = tile.lanes(Self::LANES, at, 32);
         // SAFETY: `self` proves the instruction set. 32 bytes can be read in each of the 8 rows, and at both `x`.
         unsafe {
@@ -384,7 +384,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn dot_bytes(self, sum: __m256i, tile: Tile<'_>, at: usize, x: &[i8; 32]) -> __m256i {
+    fn dot_bytes(self, sum: __m256i, tile: WeightTile<'_>, at: usize, x: &[i8; 32]) -> __m256i {
         let (start, stride) = tile.lanes(Self::LANES, at, 32);
         // SAFETY: `self` proves the instruction set. 32 bytes can be read in each of the 8 rows, and at `x`.
         unsafe {

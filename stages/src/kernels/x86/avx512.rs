@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use crate::kernels::floats::Floats;
 use crate::kernels::rows::Quantised;
-use crate::kernels::simd::{Simd, Tile, Work, word};
+use crate::kernels::simd::{Simd, WeightTile, WithSimd, word};
 use crate::kernels::x86::amx::Amx;
 use crate::kernels::x86::{largest_of_eight, sum_of_eight};
 
@@ -18,12 +18,12 @@ pub(crate) struct Avx512 {
 impl Avx512 {
     /// The proof, if this machine has it.
     pub(in crate::kernels) fn detect() -> Option<Self> {
-        let there = is_x86_feature_detected!("avx512f")
+        let detected = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512vnni");
-        there.then_some(Self { matrices: None })
+        detected.then_some(Self { matrices: None })
     }
 
     /// The proof that it also has AMX.
@@ -38,13 +38,13 @@ impl Avx512 {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn run_here<W: Work>(s: Avx512, work: W) {
-    let _shapes = s.matrices.map(Amx::shapes);
+fn run_compiled<W: WithSimd>(s: Avx512, work: W) {
+    let _tile_config = s.matrices.map(Amx::configure_tiles);
     work.run(s);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn quantise_here(values: &[f32], stride: usize, out: &mut [Quantised], rows: usize) {
+fn quantise_compiled(values: &[f32], stride: usize, out: &mut [Quantised], rows: usize) {
     Quantised::columns_by(values, stride, out, rows, |values| quantised(values));
 }
 
@@ -75,7 +75,7 @@ fn quantised(values: &[f32; 32]) -> Quantised {
 pub(in crate::kernels) fn quantise(values: &[f32], stride: usize, out: &mut [Quantised], rows: usize) {
     assert!(Avx512::detect().is_some());
     // SAFETY: the machine has the instruction set.
-    unsafe { quantise_here(values, stride, out, rows) }
+    unsafe { quantise_compiled(values, stride, out, rows) }
 }
 
 /// Calls an intrinsic whose instruction set an `Avx512` proves.
@@ -209,15 +209,15 @@ impl Floats for Avx512 {
     }
 
     #[inline(always)]
-    fn prefetch<T>(self, place: *const T) {
+    fn prefetch<T>(self, address: *const T) {
         // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
 
     #[inline(always)]
-    fn prefetch_far<T>(self, place: *const T) {
+    fn prefetch_far<T>(self, address: *const T) {
         // SAFETY: a prefetch reads nothing and cannot fault, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
 }
 
@@ -232,9 +232,9 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn run<W: Work>(self, work: W) {
+    fn run<W: WithSimd>(self, work: W) {
         // SAFETY: `self` proves that the machine has the instruction set.
-        unsafe { run_here(self, work) }
+        unsafe { run_compiled(self, work) }
     }
 
     #[inline(always)]
@@ -283,7 +283,7 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn dot_all<const MOST: i32>(self, mut sum: __m512i, weights: &[__m512i], x: &[i8]) -> __m512i {
+    fn dot_all<const BYTE_MAX: i32>(self, mut sum: __m512i, weights: &[__m512i], x: &[i8]) -> __m512i {
         // In two sums: in one chain, each instruction waits for the latency of the one before, and too few rows fit in
         // the processor's scheduler to hide it.
         let mut other = self.splat(0);
@@ -336,7 +336,7 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn pair(self, tile: Tile<'_>, at: usize) -> __m512i {
+    fn pair(self, tile: WeightTile<'_>, at: usize) -> __m512i {
         let (start, stride) = tile.lanes(Self::LANES, at, 2);
         // SAFETY: `self` proves the instruction set. Two bytes can be read in each of the 16 rows.
         unsafe {
@@ -346,7 +346,7 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn word(self, tile: Tile<'_>, at: usize) -> __m512i {
+    fn word(self, tile: WeightTile<'_>, at: usize) -> __m512i {
         let (start, stride) = tile.lanes(Self::LANES, at, 4);
         // SAFETY: `self` proves the instruction set. Four bytes can be read in each of the 16 rows. They are gathered
         // only if the offsets of all rows fit 32 bits.
@@ -361,7 +361,7 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn two_halves(self, tile: Tile<'_>, at: usize) -> (__m512, __m512) {
+    fn two_halves(self, tile: WeightTile<'_>, at: usize) -> (__m512, __m512) {
         let words = self.word(tile, at);
         proven!({
             let sorted = _mm512_permutexvar_epi16(LOW_THEN_HIGH, words);
@@ -370,7 +370,7 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn words(self, tile: Tile<'_>, at: usize) -> [__m512i; 4] {
+    fn words(self, tile: WeightTile<'_>, at: usize) -> [__m512i; 4] {
         let (start, stride) = tile.lanes(Self::LANES, at, 16);
         // SAFETY: `self` proves the instruction set. 16 bytes can be read in each of the 16 rows.
         unsafe {
@@ -393,10 +393,10 @@ impl Simd for Avx512 {
 /// Permutation that puts the low halves of 16 words first and the high ones after them.
 const LOW_THEN_HIGH: __m512i = {
     let mut order = [0_u16; 32];
-    let mut place = 0;
-    while place < 32 {
-        order[place] = (2 * place % 32 + place / 16) as u16;
-        place += 1;
+    let mut index = 0;
+    while index < 32 {
+        order[index] = (2 * index % 32 + index / 16) as u16;
+        index += 1;
     }
     // SAFETY: both are 64 bytes of which every pattern is valid.
     unsafe { std::mem::transmute::<[u16; 32], __m512i>(order) }

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 /// A stream of random numbers.
 #[derive(Debug, Clone)]
-pub(super) struct Dice(u64);
+pub(super) struct Rng(u64);
 
-// === impl Dice ===
+// === impl Rng ===
 
-impl Dice {
+impl Rng {
     pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -26,12 +26,12 @@ impl Dice {
         range.start + self.next() % (range.end - range.start).max(1)
     }
 
-    /// True so many times in a thousand.
+    /// True with a probability of `chances` per thousand.
     pub(super) fn permille(&mut self, chances: u64) -> bool {
         self.within(0..1000) < chances
     }
 
-    /// One of several; there must be one.
+    /// One of `choices`, which must not be empty.
     pub(super) fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[self.within(0..choices.len() as u64) as usize]
     }

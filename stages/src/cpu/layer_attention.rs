@@ -1,17 +1,17 @@
 //! The part of a layer that combines rows: keys and values are written to the KV cache, and queries attend to them.
 
 use super::arena::{Arena, UNITS_PER_THREAD};
-use super::attention::{AttentionShape, Scratch, Span, Sums, attend, attend_to, merge};
+use super::attention::{AttentionShape, Scratch, Span, Sums, attend, attend_single_chunk, merge};
 use super::kv::{KvLayer, KvLayerMut, padded_value};
 use super::layer::Step;
 use super::math::add;
 use super::norm::rms_norm_in_place;
+use super::parallel;
 use super::rope::Angles;
-use super::share;
 use super::weights::Layer;
 use crate::kernels::{Isa, Split};
 use crate::model::ModelConfig;
-use crate::shard::Stretch;
+use crate::shard::RowRun;
 
 /// Inputs of attention that all threads share.
 struct Attention<'a> {
@@ -26,10 +26,10 @@ struct Attention<'a> {
     kv: KvLayer<'a>,
 }
 
-/// A unit of work for one thread: a stretch of rows and a key-value head.
+/// A unit of work for one thread: a run of rows and a key-value head.
 #[derive(Clone, Copy)]
 struct Unit<'a> {
-    stretch: Stretch,
+    run: RowRun,
     span: Span<'a>,
 }
 
@@ -45,7 +45,7 @@ impl Step<'_> {
         let [_, key_norm] = &layer.head_norms;
         // Threads divide heads, not rows. Frames may wrongly give two rows the same slot, and then one must be written
         // after the other.
-        share::heads(self.pool, config.kv_heads, tile.rows.len(), &|head| {
+        parallel::heads(self.pool, config.kv_heads, tile.rows.len(), &|head| {
             for (index, row) in tile.rows.iter().enumerate() {
                 let (k, v) = (head * config.key, head * config.value);
                 let (k_row, v_row) = (index * config.key_width(), index * config.value_width());
@@ -81,20 +81,20 @@ impl Step<'_> {
         };
         let out = Split::new(input.prepare(rows, config.attention_width()));
         let attention = Attention { config, isa, layer, shape, angles, query, out, kv };
-        let units = tile.stretches.len() * config.kv_heads;
+        let units = tile.runs.len() * config.kv_heads;
         let unit = |index: usize| {
             // Long histories come first, because they take longest.
-            let stretch = tile.stretches[tile.stretches.len() - 1 - index / config.kv_heads];
-            let blocks = &slices[stretch.slice].blocks;
+            let run = tile.runs[tile.runs.len() - 1 - index / config.kv_heads];
+            let blocks = &slices[run.slice].blocks;
             let kv_head = index % config.kv_heads;
-            Unit { stretch, span: Span { position: stretch.position, rows: stretch.rows, blocks, kv_head } }
+            Unit { run, span: Span { position: run.position, rows: run.rows, blocks, kv_head } }
         };
         let scratch = Split::new(scratch);
 
         let pieces: usize = (0..units).map(|index| unit(index).span.chunks(shape.window).len()).sum();
         let few = units < self.pool.threads() * UNITS_PER_THREAD && pieces > units;
-        if !few || pieces > chunks.len() || tile.stretches.iter().any(|stretch| stretch.rows > 1) {
-            return share::parts(self.pool, units, &|slot, index| {
+        if !few || pieces > chunks.len() || tile.runs.iter().any(|run| run.rows > 1) {
+            return parallel::parts(self.pool, units, &|slot, index| {
                 // SAFETY: one call at a time has this slot.
                 let scratch = unsafe { &mut scratch.part(slot..slot + 1)[0] };
                 attention.unit(unit(index), scratch);
@@ -102,7 +102,7 @@ impl Step<'_> {
         }
         // Few rows with long histories: chunks are computed separately and then merged.
         let sums = Split::new(&mut chunks[..pieces]);
-        share::parts(self.pool, pieces, &|slot, piece| {
+        parallel::parts(self.pool, pieces, &|slot, piece| {
             let (index, chunk, _) = locate(piece, units, |index| unit(index).span.chunks(shape.window));
             // SAFETY: one call at a time has this slot, and each piece has its own sums.
             let (scratch, sums) =
@@ -116,7 +116,7 @@ impl Step<'_> {
             // SAFETY: no other thread runs a part now.
             let (scratch, sums) = unsafe { (&mut scratch.part(0..1)[0], sums.part(from..from + count)) };
             merge(isa, shape, shape.heads, sums, &mut scratch.total);
-            attention.put(unit, &scratch.total);
+            attention.store_result(unit, &scratch.total);
             from += count;
         }
     }
@@ -140,26 +140,26 @@ fn locate(piece: usize, units: usize, chunks: impl Fn(usize) -> std::ops::Range<
 impl Attention<'_> {
     /// Computes a whole unit and writes its result.
     fn unit(&self, unit: Unit<'_>, scratch: &mut Scratch) {
-        self.ask(unit, scratch);
+        self.load_queries(unit, scratch);
         attend(self.isa, self.shape, unit.span, self.kv, scratch);
-        self.put(unit, &scratch.total);
+        self.store_result(unit, &scratch.total);
     }
 
     /// Computes one chunk of a unit and copies its result to `sums`.
     fn piece(&self, unit: Unit<'_>, chunk: usize, scratch: &mut Scratch, sums: &mut Sums) {
-        self.ask(unit, scratch);
-        attend_to(self.isa, self.shape, unit.span, chunk, self.kv, scratch);
+        self.load_queries(unit, scratch);
+        attend_single_chunk(self.isa, self.shape, unit.span, chunk, self.kv, scratch);
         sums.copy(&scratch.chunk, self.shape.heads, self.shape.value_padded);
     }
 
     /// Writes the unit's queries, with their bias, norm, rotation and scale, to `scratch`.
-    fn ask(&self, unit: Unit<'_>, scratch: &mut Scratch) {
+    fn load_queries(&self, unit: Unit<'_>, scratch: &mut Scratch) {
         let (config, group) = (self.config, self.shape.heads);
         let [bias, _, _] = &self.layer.biases;
         let [norm, _] = &self.layer.head_norms;
         let scale = std::f32::consts::LOG2_E / (config.key as f32).sqrt();
-        for (index, query) in scratch.queries.chunks_exact_mut(config.key).take(unit.stretch.rows * group).enumerate() {
-            let row = unit.stretch.start + index / group;
+        for (index, query) in scratch.queries.chunks_exact_mut(config.key).take(unit.run.rows * group).enumerate() {
+            let row = unit.run.start + index / group;
             let head = (unit.span.kv_head * group + index % group) * config.key;
             query.copy_from_slice(&self.query[row * config.query_width() + head..][..config.key]);
             if let Some(bias) = bias {
@@ -176,10 +176,10 @@ impl Attention<'_> {
     }
 
     /// Writes the unit's result to the output.
-    fn put(&self, unit: Unit<'_>, found: &Sums) {
+    fn store_result(&self, unit: Unit<'_>, found: &Sums) {
         let (config, group) = (self.config, self.shape.heads);
-        for index in 0..unit.stretch.rows * group {
-            let row = unit.stretch.start + index / group;
+        for index in 0..unit.run.rows * group {
+            let row = unit.run.start + index / group;
             let head = unit.span.kv_head * group + index % group;
             let start = row * config.attention_width() + head * config.value;
             // SAFETY: each head of a row is in one unit only.

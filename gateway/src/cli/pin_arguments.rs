@@ -6,27 +6,27 @@ use schema::{ByteSize, LayerRange, StageName};
 
 /// A stage and the pin it is to get. clap ensures that exactly one form of pin is given.
 #[derive(Debug, Clone, Args)]
-pub(super) struct WishedPin {
+pub(super) struct PinTarget {
     /// The stage, by its name in `baton status`
-    #[arg(value_name = "STAGE", requires = "Wish")]
+    #[arg(value_name = "STAGE", requires = "PinKind")]
     pub(super) stage: StageName,
     #[command(flatten)]
-    wish: Wish,
+    kind: PinKind,
 }
 
 /// A stage and a pin for `baton plan`, which also runs without them.
 #[derive(Debug, Clone, Args)]
-pub(super) struct SupposedPin {
+pub(super) struct HypotheticalPin {
     /// The stage that is supposed to be pinned, by its name in `baton status`
-    #[arg(value_name = "STAGE", requires = "Wish")]
+    #[arg(value_name = "STAGE", requires = "PinKind")]
     stage: Option<StageName>,
     #[command(flatten)]
-    wish: Wish,
+    kind: PinKind,
 }
 
 #[derive(Debug, Clone, Args)]
 #[group(multiple = false)]
-struct Wish {
+struct PinKind {
     /// These layers exactly, such as 0..12: the first is included, the last is not
     #[arg(value_name = "LAYERS", value_parser = layers)]
     layers: Option<LayerRange>,
@@ -47,27 +47,27 @@ fn layers(text: &str) -> Result<LayerRange, String> {
     range.ok_or_else(|| "expected FIRST..END with FIRST < END, such as 0..12".to_owned())
 }
 
-// === impl WishedPin ===
+// === impl PinTarget ===
 
-impl WishedPin {
+impl PinTarget {
     /// The pin. clap ensures that there is one.
     pub(super) fn pin(&self) -> Option<Pin> {
-        self.wish.pin()
+        self.kind.pin()
     }
 }
 
-// === impl SupposedPin ===
+// === impl HypotheticalPin ===
 
-impl SupposedPin {
+impl HypotheticalPin {
     /// The stage and its pin, if they are given.
     pub(super) fn pin(&self) -> Option<(StageName, Pin)> {
-        Some((self.stage.clone()?, self.wish.pin()?))
+        Some((self.stage.clone()?, self.kind.pin()?))
     }
 }
 
-// === impl Wish ===
+// === impl PinKind ===
 
-impl Wish {
+impl PinKind {
     fn pin(&self) -> Option<Pin> {
         let flag = |set: bool, pin| set.then_some(pin);
         let layers = self.layers.map(Pin::Layers).or(self.memory.map(Pin::Memory));
@@ -89,26 +89,26 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_says_one_thing() {
+    fn each_form_of_pin_is_parsed() {
         let pins = [
             ("0..12", Pin::Layers(LayerRange::new(0, 12).unwrap())),
             ("--memory 6GiB", Pin::Memory("6GiB".parse().unwrap())),
             ("--exclude", Pin::Excluded),
             ("--cordon", Pin::Cordoned),
         ];
-        for (said, pin) in pins {
-            let Ok(Verb::Pin(wished)) = parse(&format!("pin a {said}")) else { panic!("{said}") };
-            assert_eq!((wished.wished.stage.as_str(), wished.wished.pin()), ("a", Some(pin)));
-            let Ok(Verb::Plan(supposed)) = parse(&format!("plan a {said}")) else { panic!("{said}") };
-            assert_eq!(supposed.supposed.pin(), Some(("a".parse().unwrap(), pin)));
+        for (text, pin) in pins {
+            let Ok(Verb::Pin(arguments)) = parse(&format!("pin a {text}")) else { panic!("{text}") };
+            assert_eq!((arguments.target.stage.as_str(), arguments.target.pin()), ("a", Some(pin)));
+            let Ok(Verb::Plan(arguments)) = parse(&format!("plan a {text}")) else { panic!("{text}") };
+            assert_eq!(arguments.hypothetical.pin(), Some(("a".parse().unwrap(), pin)));
         }
-        assert!(matches!(parse("plan"), Ok(Verb::Plan(supposed)) if supposed.supposed.pin().is_none()));
+        assert!(matches!(parse("plan"), Ok(Verb::Plan(arguments)) if arguments.hypothetical.pin().is_none()));
     }
 
     #[test]
-    fn none_several_and_half_are_refused() {
-        for said in ["pin a", "pin a 0..2 --cordon", "pin a 2..2", "pin a 3", "plan a", "plan --cordon"] {
-            assert!(parse(said).is_err(), "{said} was accepted");
+    fn no_pin_several_pins_and_incomplete_pins_are_refused() {
+        for text in ["pin a", "pin a 0..2 --cordon", "pin a 2..2", "pin a 3", "plan a", "plan --cordon"] {
+            assert!(parse(text).is_err(), "{text} was accepted");
         }
     }
 }

@@ -15,21 +15,22 @@ use std::thread::JoinHandle;
 /// products of a step, and short enough to leave the core to other threads between steps.
 const SPINS_MAX: u32 = 3_000;
 
-/// A fixed set of threads, including the caller of [`Pool::run`]. Dropping the pool ends and joins the other threads.
-pub struct Pool {
-    shared: Arc<Shared>,
+/// A fixed set of threads, including the caller of [`ThreadPool::run`]. Dropping the pool ends and joins the other
+/// threads.
+pub struct ThreadPool {
+    shared: Arc<PoolState>,
     workers: Vec<JoinHandle<()>>,
     /// Locked while a region runs. A second caller waits for it.
-    turn: Mutex<()>,
+    region_lock: Mutex<()>,
 }
 
-struct Shared {
+struct PoolState {
     /// `region << 32 | open << 31 | workers inside`. A worker enters an open region by compare-and-set. So no worker
     /// enters a closed region, and the caller waits only for the workers inside.
     state: AtomicU64,
     task: AtomicPtr<()>,
     /// Next part of each thread's share of the region.
-    next: Vec<Next>,
+    next: Vec<NextPart>,
     stop: AtomicBool,
     parked: AtomicUsize,
     lock: Mutex<()>,
@@ -39,10 +40,10 @@ struct Shared {
 /// A counter in its own cache line.
 #[derive(Default)]
 #[repr(align(64))]
-struct Next(AtomicUsize);
+struct NextPart(AtomicUsize);
 
 /// The work of one region. It lives on the caller's stack while the region is open.
-struct Task<'a> {
+struct RegionTask<'a> {
     job: &'a (dyn Fn(usize) + Sync),
     parts: usize,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -52,18 +53,18 @@ const OPEN: u64 = 1 << 31;
 const INSIDE: u64 = OPEN - 1;
 const REGION: u64 = 1 << 32;
 
-// === impl Pool ===
+// === impl ThreadPool ===
 
-impl Pool {
+impl ThreadPool {
     /// A pool of `threads` threads, including the caller.
     ///
     /// # Panics
     /// If the system cannot start a thread.
     pub fn new(threads: NonZeroUsize) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PoolState {
             state: AtomicU64::new(0),
             task: AtomicPtr::new(ptr::null_mut()),
-            next: (0..threads.get()).map(|_| Next::default()).collect(),
+            next: (0..threads.get()).map(|_| NextPart::default()).collect(),
             stop: AtomicBool::new(false),
             parked: AtomicUsize::new(0),
             lock: Mutex::new(()),
@@ -76,7 +77,7 @@ impl Pool {
                 thread.spawn(move || shared.work(index)).expect("the system gives a compute thread")
             })
             .collect();
-        Self { shared, workers, turn: Mutex::new(()) }
+        Self { shared, workers, region_lock: Mutex::new(()) }
     }
 
     /// Number of threads that share the work, including the caller.
@@ -97,20 +98,20 @@ impl Pool {
         if self.workers.is_empty() || parts <= 1 {
             return (0..parts).for_each(job);
         }
-        let turn = lock(&self.turn);
-        let task = Task { job, parts, panic: Mutex::new(None) };
+        let guard = lock(&self.region_lock);
+        let task = RegionTask { job, parts, panic: Mutex::new(None) };
         self.shared.open(&task);
         task.take_parts(&self.shared.next, 0);
         self.shared.close();
         let panicked = lock(&task.panic).take();
-        drop(turn);
+        drop(guard);
         if let Some(panic) = panicked {
             resume_unwind(panic);
         }
     }
 }
 
-impl Drop for Pool {
+impl Drop for ThreadPool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         drop(lock(&self.shared.lock));
@@ -122,17 +123,17 @@ impl Drop for Pool {
     }
 }
 
-impl fmt::Debug for Pool {
+impl fmt::Debug for ThreadPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("threads", &self.threads()).finish()
+        f.debug_struct("ThreadPool").field("threads", &self.threads()).finish()
     }
 }
 
-// === impl Shared ===
+// === impl PoolState ===
 
-impl Shared {
+impl PoolState {
     /// Opens a region for the workers. The caller must `close` it before `task` is dropped.
-    fn open(&self, task: &Task<'_>) {
+    fn open(&self, task: &RegionTask<'_>) {
         for (thread, next) in self.next.iter().enumerate() {
             // No worker is inside. A worker that enters next acquires `state` and so sees these stores.
             next.0.store(task.share(self.next.len(), thread).start, Ordering::Relaxed);
@@ -165,7 +166,7 @@ impl Shared {
                 continue;
             }
             seen = region & !(REGION - 1);
-            let task = self.task.load(Ordering::Relaxed).cast::<Task<'_>>();
+            let task = self.task.load(Ordering::Relaxed).cast::<RegionTask<'_>>();
             // SAFETY: this worker is counted inside the open region, and `open` stored its task before it opened the
             // region. The caller keeps the task alive until `close` has seen the count fall to zero.
             unsafe { &*task }.take_parts(&self.next, index);
@@ -204,16 +205,16 @@ impl Shared {
     }
 }
 
-// === impl Task ===
+// === impl RegionTask ===
 
-impl Task<'_> {
+impl RegionTask<'_> {
     /// Parts that `thread` begins with.
     fn share(&self, threads: usize, thread: usize) -> Range<usize> {
         self.parts * thread / threads..self.parts * (thread + 1) / threads
     }
 
     /// Runs parts until none is left: first the thread's own share, then parts left in the shares of other threads.
-    fn take_parts(&self, next: &[Next], own: usize) {
+    fn take_parts(&self, next: &[NextPart], own: usize) {
         let threads = next.len();
         for thread in (own..threads).chain(0..own) {
             let end = self.share(threads, thread).end;
@@ -239,8 +240,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn pool(threads: usize) -> Pool {
-        Pool::new(NonZeroUsize::new(threads).expect("not zero"))
+    fn pool(threads: usize) -> ThreadPool {
+        ThreadPool::new(NonZeroUsize::new(threads).expect("not zero"))
     }
 
     #[test]
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+    fn a_panic_reaches_the_caller_and_the_pool_stays_usable() {
         let pool = pool(2);
         let done = AtomicUsize::new(0);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn two_callers_take_turns() {
+    fn two_callers_run_one_after_the_other() {
         let pool = pool(2);
         let done = AtomicUsize::new(0);
         std::thread::scope(|scope| {

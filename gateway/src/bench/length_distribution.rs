@@ -14,7 +14,7 @@ const EXPECTED: &str = "expected a number of tokens, uniform:FROM..TO or lognorm
 
 /// A distribution of lengths in tokens. Every length is from 1 to 2^20.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Spread {
+pub enum LengthDistribution {
     /// Every length is this one.
     Fixed(u32),
     /// A uniform distribution from `from` to `to`, both included.
@@ -33,9 +33,9 @@ pub enum Spread {
     },
 }
 
-// === impl Spread ===
+// === impl LengthDistribution ===
 
-impl Spread {
+impl LengthDistribution {
     /// Draws one length.
     pub fn sample(&self, random: &mut StdRng) -> u32 {
         match *self {
@@ -56,7 +56,7 @@ fn normal(random: &mut StdRng) -> f64 {
     radius * (std::f64::consts::TAU * random.random::<f64>()).cos()
 }
 
-impl FromStr for Spread {
+impl FromStr for LengthDistribution {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -94,7 +94,7 @@ impl FromStr for Spread {
     }
 }
 
-impl fmt::Display for Spread {
+impl fmt::Display for LengthDistribution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(tokens) => write!(f, "{tokens}"),
@@ -110,17 +110,17 @@ mod tests {
 
     use super::*;
 
-    fn lengths(spread: &str, seed: u64) -> Vec<u32> {
-        let spread: Spread = spread.parse().unwrap();
+    fn lengths(distribution: &str, seed: u64) -> Vec<u32> {
+        let distribution: LengthDistribution = distribution.parse().unwrap();
         let mut random = StdRng::seed_from_u64(seed);
-        (0..20_000).map(|_| spread.sample(&mut random)).collect()
+        (0..20_000).map(|_| distribution.sample(&mut random)).collect()
     }
 
     #[test]
     fn the_same_seed_gives_the_same_lengths_and_another_gives_others() {
-        for spread in ["uniform:50..200", "lognormal:120,0.5"] {
-            assert_eq!(lengths(spread, 7), lengths(spread, 7));
-            assert_ne!(lengths(spread, 7), lengths(spread, 8));
+        for distribution in ["uniform:50..200", "lognormal:120,0.5"] {
+            assert_eq!(lengths(distribution, 7), lengths(distribution, 7));
+            assert_ne!(lengths(distribution, 7), lengths(distribution, 8));
         }
         assert!(lengths("120", 7).iter().all(|tokens| *tokens == 120));
     }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn log_normal_lengths_have_the_median_and_the_spread_that_were_asked_for() {
+    fn log_normal_lengths_have_the_given_median_and_sigma() {
         let mut lengths = lengths("lognormal:120,0.5", 1);
         lengths.sort_unstable();
         // A normal value is below -1 for 15.87 % and below 1 for 84.13 %.
@@ -145,9 +145,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_written_the_same_and_the_rest_is_refused() {
+    fn a_distribution_is_printed_as_it_was_written_and_another_text_is_refused() {
         for text in ["120", "uniform:50..200", "uniform:7..7", "lognormal:120,0.5"] {
-            assert_eq!(text.parse::<Spread>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<LengthDistribution>().unwrap().to_string(), text);
         }
         let wrong = [
             "",
@@ -162,8 +162,8 @@ mod tests {
             "2000000",
         ];
         for text in wrong {
-            assert!(text.parse::<Spread>().is_err(), "{text} was accepted");
+            assert!(text.parse::<LengthDistribution>().is_err(), "{text} was accepted");
         }
-        assert!("lognormal:5,NaN".parse::<Spread>().is_err());
+        assert!("lognormal:5,NaN".parse::<LengthDistribution>().is_err());
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-const PLAIN: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 7, choice: 0 };
+const PLAIN: Sampling = Sampling { seed: 7, ..Sampling::PLAIN };
 
 fn choose(logits: &[f32], sampling: Sampling, position: u32) -> u32 {
     Sampler::new(logits.len()).choose(logits, &sampling, position).unwrap().token
@@ -89,7 +89,7 @@ fn top_k_keeps_the_likeliest_and_top_p_counts_among_those() {
 }
 
 #[test]
-fn min_p_drops_what_is_too_unlikely_beside_the_likeliest() {
+fn min_p_drops_tokens_far_less_likely_than_the_likeliest() {
     for sampling in [Sampling { min_p: 0.5, ..PLAIN }, Sampling { min_p: 0.5, top_k: 6, ..PLAIN }] {
         let counts = count(&logits_of(&PROBABILITIES), sampling, DRAWS);
         let statistic = chi_square(&counts, &[0.0, 0.375, 0.0, 0.375, 0.0, 0.25]);
@@ -135,14 +135,14 @@ fn equal_inputs_give_equal_tokens_and_each_input_matters() {
 fn the_logprob_is_that_of_the_raw_logits() {
     let logits = logits_of(&PROBABILITIES);
     for sampling in [PLAIN, Sampling { temperature: 0.0, ..PLAIN }, Sampling { temperature: 0.3, top_k: 2, ..PLAIN }] {
-        let choice = Sampler::new(6).choose(&logits, &sampling, 11).unwrap();
-        let expected = PROBABILITIES[choice.token as usize].ln();
-        assert!((choice.logprob - expected).abs() < 1e-5, "{choice:?}, expected {expected}");
+        let sampled = Sampler::new(6).choose(&logits, &sampling, 11).unwrap();
+        let expected = PROBABILITIES[sampled.token as usize].ln();
+        assert!((sampled.logprob - expected).abs() < 1e-5, "{sampled:?}, expected {expected}");
     }
 }
 
 #[test]
-fn what_is_no_number_is_an_error_and_what_is_masked_is_not() {
+fn nan_and_infinity_are_errors_and_masked_logits_are_not() {
     let mut sampler = Sampler::new(3);
     let error = sampler.choose(&[0.0, f32::NAN, 1.0], &PLAIN, 0).unwrap_err();
     assert!(matches!(error, SamplingError::Logit { token: 1, .. }));
@@ -151,6 +151,6 @@ fn what_is_no_number_is_an_error_and_what_is_masked_is_not() {
     assert_eq!(sampler.choose(&[], &PLAIN, 0).unwrap_err(), SamplingError::Empty);
     for position in 0..50 {
         let masked = [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY];
-        assert_eq!(sampler.choose(&masked, &PLAIN, position).unwrap(), Choice { token: 1, logprob: 0.0 });
+        assert_eq!(sampler.choose(&masked, &PLAIN, position).unwrap(), SampledToken { token: 1, logprob: 0.0 });
     }
 }

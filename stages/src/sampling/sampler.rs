@@ -3,14 +3,14 @@
 use schema::frame::Sampling;
 
 use super::philox::philox;
-use super::rank::{Candidate, keep};
-use super::{Choice, SamplingError};
+use super::rank::{TokenCandidate, keep_top};
+use super::{SampledToken, SamplingError};
 use crate::cpu::Exponentials;
 
 /// Chooses tokens. It owns its scratch so that choosing allocates nothing.
 #[derive(Debug)]
 pub struct Sampler {
-    candidates: Vec<Candidate>,
+    candidates: Vec<TokenCandidate>,
     weights: Vec<f32>,
     exponentials: Exponentials,
 }
@@ -29,7 +29,7 @@ impl Sampler {
 
     /// Size of the scratch for `vocabulary` tokens, in bytes.
     pub fn bytes(vocabulary: usize) -> u64 {
-        (vocabulary * (size_of::<Candidate>() + size_of::<f32>())) as u64
+        (vocabulary * (size_of::<TokenCandidate>() + size_of::<f32>())) as u64
     }
 
     /// Chooses the token at `position` of a sequence.
@@ -39,20 +39,25 @@ impl Sampler {
     ///
     /// # Panics
     /// If there are more logits than the sampler was created for.
-    pub fn choose(&mut self, logits: &[f32], sampling: &Sampling, position: u32) -> Result<Choice, SamplingError> {
+    pub fn choose(
+        &mut self,
+        logits: &[f32],
+        sampling: &Sampling,
+        position: u32,
+    ) -> Result<SampledToken, SamplingError> {
         let (likeliest, largest) = self.exponentials.largest(logits).ok_or(SamplingError::Empty)?;
         let weights = &mut self.weights[..logits.len()];
         let sum = self.exponentials.of(logits, largest, 1.0, weights);
         if !sum.is_finite() {
             return Err(first_unusable(logits));
         }
-        let choice = |token: usize| Choice {
+        let sampled = |token: usize| SampledToken {
             token: token as u32,
             logprob: (f64::from(logits[token]) - f64::from(largest) - sum.ln()) as f32,
         };
         let sharpness = 1.0 / sampling.temperature;
         if !sharpness.is_finite() || sampling.top_k == 1 || sampling.top_p == 0.0 {
-            return Ok(choice(likeliest));
+            return Ok(sampled(likeliest));
         }
         if sampling.temperature != 1.0 {
             self.exponentials.of(logits, largest, sharpness, weights);
@@ -61,18 +66,18 @@ impl Sampler {
         if sampling.top_k == 0 && sampling.top_p >= 1.0 {
             let least = sampling.min_p;
             let kept = (0..).zip(weights.iter()).filter(|(_, weight)| **weight >= least);
-            let kept = kept.map(|(token, weight)| Candidate { weight: *weight, token });
-            return Ok(choice(draw(kept, random).unwrap_or(likeliest)));
+            let kept = kept.map(|(token, weight)| TokenCandidate { weight: *weight, token });
+            return Ok(sampled(draw(kept, random).unwrap_or(likeliest)));
         }
         self.candidates.clear();
-        let all = (0..).zip(weights.iter()).map(|(token, weight)| Candidate { weight: *weight, token });
+        let all = (0..).zip(weights.iter()).map(|(token, weight)| TokenCandidate { weight: *weight, token });
         // A token of weight 0 is never drawn, so it need not be ranked.
         self.candidates.extend(all.filter(|candidate| candidate.weight > 0.0));
-        let kept = keep(&mut self.candidates, sampling.top_k, sampling.top_p);
+        let kept = keep_top(&mut self.candidates, sampling.top_k, sampling.top_p);
         let kept = &mut self.candidates[..kept];
         kept.sort_unstable_by_key(|candidate| candidate.token);
         let kept = kept.iter().copied().filter(|candidate| candidate.weight >= sampling.min_p);
-        Ok(choice(draw(kept, random).unwrap_or(likeliest)))
+        Ok(sampled(draw(kept, random).unwrap_or(likeliest)))
     }
 }
 
@@ -85,7 +90,7 @@ fn first_unusable(logits: &[f32]) -> SamplingError {
 }
 
 /// The token at which the running sum of weights passes `random` (in 0..1) times their sum.
-fn draw(candidates: impl Iterator<Item = Candidate> + Clone, random: f64) -> Option<usize> {
+fn draw(candidates: impl Iterator<Item = TokenCandidate> + Clone, random: f64) -> Option<usize> {
     let sum: f64 = candidates.clone().map(|candidate| f64::from(candidate.weight)).sum();
     let (mut left, mut last) = (random * sum, None);
     for candidate in candidates {

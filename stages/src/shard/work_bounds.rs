@@ -9,7 +9,7 @@ use crate::sampling;
 
 /// The bounds of the work that a shard accepts.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Accepted {
+pub(crate) struct WorkBounds {
     /// True if the shard takes tokens instead of activations.
     first: bool,
     /// True if the shard chooses tokens.
@@ -24,9 +24,9 @@ pub(crate) struct Accepted {
     kv_blocks: u32,
 }
 
-// === impl Accepted ===
+// === impl WorkBounds ===
 
-impl Accepted {
+impl WorkBounds {
     /// The bounds for a shard with `kv_blocks` blocks. `first` and `last` are true if it has the model's first and last
     /// layer.
     pub(crate) fn new(config: &ModelConfig, first: bool, last: bool, kv_blocks: u32) -> Self {
@@ -87,13 +87,13 @@ impl Accepted {
             ));
         }
         if self.last && !slice.logits.is_empty() {
-            sampling::check(&slice.sampling).map_err(|(field, found)| wrong(field, found, accepted_of(field)))?;
+            sampling::check(&slice.sampling).map_err(|(field, found)| wrong(field, found, expected_values(field)))?;
         }
         Ok(())
     }
 }
 
-fn accepted_of(field: &str) -> &'static str {
+fn expected_values(field: &str) -> &'static str {
     if field == "temperature" { "a finite number from 0" } else { "a number from 0 to 1" }
 }
 

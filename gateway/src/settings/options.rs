@@ -13,7 +13,7 @@ use super::address::{EtcdUrls, Host};
 use crate::http::{AllowedHost, AllowedOrigin};
 
 /// Defines a group of optional settings with a method `or` that fills its gaps from another source.
-macro_rules! choices {
+macro_rules! options {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
@@ -32,9 +32,9 @@ macro_rules! choices {
     };
 }
 
-choices! {
+options! {
     /// Settings of every verb.
-    GlobalChoices {
+    GlobalOptions {
         /// Log filter for stderr: off, error, warn, info, debug, trace, or a tracing filter such as engine=debug
         #[arg(long, env = "BATON_LOG", value_name = "FILTER", global = true, help_heading = "Global options")]
         log: String,
@@ -43,9 +43,9 @@ choices! {
         cache: PathBuf,
     }
 }
-choices! {
+options! {
     /// The cluster and its store.
-    ClusterChoices {
+    ClusterOptions {
         /// Name of the cluster: the store may hold several [default: home]
         #[arg(long, env = "BATON_CLUSTER", value_name = "NAME")]
         cluster: ClusterName,
@@ -55,9 +55,9 @@ choices! {
         etcd: EtcdUrls,
     }
 }
-choices! {
+options! {
     /// Settings of a process that takes part in a cluster.
-    MemberChoices {
+    MemberOptions {
         /// Host name or address at which other machines reach this one; without it, no other machine can
         #[arg(long, env = "BATON_ADVERTISE", value_name = "HOST")]
         advertise: Host,
@@ -69,9 +69,9 @@ choices! {
         lease_ttl_s: u64,
     }
 }
-choices! {
+options! {
     /// The model that the cluster is to serve, if this process is the first to name one.
-    ModelChoices {
+    ModelOptions {
         /// A name of `baton models`, the path of a .gguf file, or hf:OWNER/REPO/FILE.gguf
         #[arg(env = "BATON_MODEL", value_name = "MODEL")]
         model: String,
@@ -89,9 +89,9 @@ choices! {
         stages_min: u32,
     }
 }
-choices! {
+options! {
     /// The resources of a stage.
-    ComputeChoices {
+    ComputeOptions {
         /// Most memory a stage may use, such as 6GiB or 800MB [default: the memory that the machine can spare]
         #[arg(long, env = "BATON_MEMORY", value_name = "SIZE")]
         memory: ByteSize,
@@ -107,17 +107,17 @@ choices! {
         spare_cores: u32,
     }
 }
-choices! {
+options! {
     /// Settings of `baton stage`.
-    StageChoices {
+    StageOptions {
         /// Name of this stage, unique in the cluster [default: the host's name]
         #[arg(long, env = "BATON_NAME", value_name = "NAME")]
         name: StageName,
     }
 }
-choices! {
+options! {
     /// Settings of the HTTP server.
-    GatewayChoices {
+    GatewayOptions {
         /// Address of the HTTP server [default: 127.0.0.1:8100]
         #[arg(long, env = "BATON_LISTEN", value_name = "ADDR")]
         listen: SocketAddr,
@@ -144,9 +144,9 @@ choices! {
         otlp_endpoint: String,
     }
 }
-choices! {
+options! {
     /// Settings of `baton up`.
-    UpChoices {
+    UpOptions {
         /// Number of stage processes to start, 1 to 64 [default: 2]
         #[arg(long, env = "BATON_STAGES", value_name = "N")]
         stages: u32,

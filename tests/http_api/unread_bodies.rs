@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::client::{Answer, answer, ask, connect, get, plain, read_to_end};
-use crate::double::{Open, open, open_wide};
+use crate::double::{RunningServer, start_default_server, start_server};
 
 /// Longest time to a refusal. A refusal does not wait for the body.
 const AT_ONCE: Duration = Duration::from_millis(500);
@@ -21,8 +21,8 @@ fn head(path: &str, bytes: u64, more: &str) -> String {
 
 /// Sends a whole request with a body of `bytes` bytes before it reads, as most clients do. Fails if the server does not
 /// take them.
-async fn send_all(client: &Open, path: &str, bytes: usize) -> (TcpStream, Answer) {
-    let mut stream = connect(client.address).await;
+async fn send_all(server: &RunningServer, path: &str, bytes: usize) -> (TcpStream, Answer) {
+    let mut stream = connect(server.address).await;
     stream.write_all(head(path, bytes as u64, "").as_bytes()).await.unwrap();
     let piece = vec![b' '; 1 << 20];
     let mut left = bytes;
@@ -37,7 +37,7 @@ async fn send_all(client: &Open, path: &str, bytes: usize) -> (TcpStream, Answer
 
 /// Sends another request, as a pooled client would, unless the answer says that the connection closes. Returns true if
 /// it sent one.
-async fn goes_on(stream: &mut TcpStream, found: &Answer) -> bool {
+async fn is_kept(stream: &mut TcpStream, found: &Answer) -> bool {
     if found.header("connection") == Some("close") {
         assert_eq!(read_to_end(stream).await, "");
         return false;
@@ -48,23 +48,23 @@ async fn goes_on(stream: &mut TcpStream, found: &Answer) -> bool {
 }
 
 #[tokio::test]
-async fn a_pooled_client_reads_a_refusal_and_asks_on_where_it_may() {
-    let client = open_wide().await;
+async fn a_pooled_client_reads_a_refusal_and_reuses_a_kept_connection() {
+    let server = start_default_server().await;
     for (bytes, kept) in [(0, true), (10, true), (200_000, true), (1 << 20, false), (100_000_000, false)] {
-        let (mut stream, found) = send_all(&client, "/nowhere", bytes).await;
+        let (mut stream, found) = send_all(&server, "/nowhere", bytes).await;
         assert_eq!((found.status, &found.json()["error"]["code"]), (404, &json!("not_found")), "{bytes}");
-        assert_eq!(goes_on(&mut stream, &found).await, kept, "{bytes}");
-        let (mut stream, found) = send_all(&client, "/health", bytes).await;
+        assert_eq!(is_kept(&mut stream, &found).await, kept, "{bytes}");
+        let (mut stream, found) = send_all(&server, "/health", bytes).await;
         assert_eq!(found.status, 405);
-        assert_eq!(goes_on(&mut stream, &found).await, kept, "{bytes}");
+        assert_eq!(is_kept(&mut stream, &found).await, kept, "{bytes}");
     }
 }
 
 #[tokio::test]
 async fn a_refusal_does_not_wait_for_the_body() {
-    let client = open_wide().await;
+    let server = start_default_server().await;
     for (bytes, kept) in [(10, true), (1 << 20, false), (100_000_000, false)] {
-        let mut stream = connect(client.address).await;
+        let mut stream = connect(server.address).await;
         let began = Instant::now();
         stream.write_all(head("/nowhere", bytes, "").as_bytes()).await.unwrap();
         let found = answer(&mut stream, false).await;
@@ -72,16 +72,16 @@ async fn a_refusal_does_not_wait_for_the_body() {
         assert!(began.elapsed() < AT_ONCE, "{bytes}: {:?}", began.elapsed());
         // The server still takes a body that is sent after the answer.
         stream.write_all(&vec![b' '; bytes.min(1 << 20) as usize]).await.unwrap();
-        assert_eq!(goes_on(&mut stream, &found).await, kept, "{bytes}");
+        assert_eq!(is_kept(&mut stream, &found).await, kept, "{bytes}");
     }
 }
 
 #[tokio::test]
-async fn a_declared_length_over_the_cap_is_refused_at_once_whatever_is_expected() {
-    let client = open_wide().await;
+async fn a_declared_length_over_the_limit_is_refused_at_once_with_and_without_expect() {
+    let server = start_default_server().await;
     for expect in ["", "Expect: 100-continue\r\n"] {
         for bytes in [(4 << 20) + 1, 100_000_000_000] {
-            let mut stream = connect(client.address).await;
+            let mut stream = connect(server.address).await;
             let began = Instant::now();
             stream.write_all(head("/v1/chat/completions", bytes, expect).as_bytes()).await.unwrap();
             let found = answer(&mut stream, false).await;
@@ -91,16 +91,16 @@ async fn a_declared_length_over_the_cap_is_refused_at_once_whatever_is_expected(
             assert!(began.elapsed() < AT_ONCE, "{bytes} {expect:?}: {:?}", began.elapsed());
         }
     }
-    let (mut stream, found) = send_all(&client, "/v1/completions", 100_000_000).await;
+    let (mut stream, found) = send_all(&server, "/v1/completions", 100_000_000).await;
     assert_eq!(found.status, 413);
-    assert!(!goes_on(&mut stream, &found).await);
-    assert_eq!(client.pipeline.counts.borrow().started, 0);
+    assert!(!is_kept(&mut stream, &found).await);
+    assert_eq!(server.pipeline.counts.borrow().started, 0);
 }
 
 #[tokio::test]
-async fn a_client_that_asks_before_it_sends_and_is_refused_need_not_send() {
-    let client = open_wide().await;
-    let mut stream = connect(client.address).await;
+async fn a_client_that_expects_100_continue_and_is_refused_need_not_send() {
+    let server = start_default_server().await;
+    let mut stream = connect(server.address).await;
     stream.write_all(head("/nowhere", 10, "Expect: 100-continue\r\n").as_bytes()).await.unwrap();
     let found = answer(&mut stream, false).await;
     assert_eq!((found.status, found.header("connection")), (404, Some("close")));
@@ -108,10 +108,10 @@ async fn a_client_that_asks_before_it_sends_and_is_refused_need_not_send() {
 }
 
 #[tokio::test]
-async fn a_chunked_body_that_nobody_reads_ends_with_a_word() {
-    let client = open(Settings { body_bytes_max: 100_000, ..Settings::default() }, 100).await;
+async fn an_unread_chunked_body_gets_an_answer_that_closes() {
+    let server = start_server(Settings { body_bytes_max: 100_000, ..Settings::default() }, 100).await;
     for (path, status) in [("/nowhere", 404), ("/v1/completions", 413)] {
-        let mut stream = connect(client.address).await;
+        let mut stream = connect(server.address).await;
         let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         let chunk = [b"100000\r\n".to_vec(), vec![b' '; 1 << 20], b"\r\n".to_vec()].concat();
@@ -125,19 +125,19 @@ async fn a_chunked_body_that_nobody_reads_ends_with_a_word() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_refused_is_told_so_before_the_connection_closes() {
-    let client = open_wide().await;
-    let mut stream = connect(client.address).await;
+async fn a_refused_head_is_answered_before_the_connection_closes() {
+    let server = start_default_server().await;
+    let mut stream = connect(server.address).await;
     let bomb = format!("GET /health HTTP/1.1\r\nX-A: {}", "b".repeat(5_000_000));
     stream.write_all(bomb.as_bytes()).await.expect("the connection was reset under its sender");
-    let said = read_to_end(&mut stream).await;
-    assert!(said.starts_with("HTTP/1.1 431"), "{said}");
+    let received = read_to_end(&mut stream).await;
+    assert!(received.starts_with("HTTP/1.1 431"), "{received}");
 }
 
 #[tokio::test]
-async fn an_endless_body_is_not_taken_for_ever() {
-    let client = open_wide().await;
-    let mut stream = connect(client.address).await;
+async fn an_endless_body_is_read_up_to_a_limit() {
+    let server = start_default_server().await;
+    let mut stream = connect(server.address).await;
     stream.write_all(head("/nowhere", u64::MAX / 4, "").as_bytes()).await.unwrap();
     assert_eq!(answer(&mut stream, false).await.status, 404);
     let piece = vec![b' '; 1 << 20];
@@ -149,15 +149,15 @@ async fn an_endless_body_is_not_taken_for_ever() {
 }
 
 #[tokio::test]
-async fn a_door_that_closes_does_not_wait_for_idle_clients() {
-    let client = open(Settings { drain_time: Duration::from_secs(10), ..Settings::default() }, 100).await;
-    let (stream, found) = send_all(&client, "/nowhere", 10).await;
+async fn a_server_that_stops_does_not_wait_for_idle_clients() {
+    let server = start_server(Settings { drain_time: Duration::from_secs(10), ..Settings::default() }, 100).await;
+    let (stream, found) = send_all(&server, "/nowhere", 10).await;
     assert_eq!(found.status, 404);
-    assert_eq!(ask(client.address, &plain("GET", "/health")).await.status, 200);
-    assert_eq!(get(client.address, "/health").await.status, 200);
+    assert_eq!(ask(server.address, &plain("GET", "/health")).await.status, 200);
+    assert_eq!(get(server.address, "/health").await.status, 200);
     let began = Instant::now();
-    client.stop.send(()).unwrap();
-    client.serving.await.unwrap();
+    server.stop.send(()).unwrap();
+    server.serving.await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     drop(stream);
 }

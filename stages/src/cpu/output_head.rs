@@ -1,4 +1,4 @@
-//! Computes tokens from the last layer's rows: norm, logits and choice, only for rows that need them.
+//! Computes tokens from the last layer's rows: norm, logits and sampling, only for rows that need them.
 
 use engine::runner::RunnerError;
 use schema::frame::Chosen;
@@ -7,8 +7,8 @@ use super::arena::{Arena, HEAD_ROWS_MAX};
 use super::layer::Step;
 use super::math::add;
 use super::norm::rms_norm;
-use super::share;
-use super::weights::Head;
+use super::parallel;
+use super::weights::OutputHead;
 use crate::kernels::{MatmulJob, Split, matmul};
 use crate::shard::{Outcome, chosen};
 
@@ -17,13 +17,13 @@ impl Step<'_> {
     ///
     /// # Errors
     /// [`RunnerError::Device`] if a token is needed and its logits are not usable numbers.
-    pub(super) fn finish(&mut self, head: &Head, into: &mut Outcome) -> Result<(), RunnerError> {
-        let Arena { tile, wanted, .. } = &mut *self.arena;
-        wanted.clear();
+    pub(super) fn finish(&mut self, head: &OutputHead, into: &mut Outcome) -> Result<(), RunnerError> {
+        let Arena { tile, logit_rows, .. } = &mut *self.arena;
+        logit_rows.clear();
         let rows = tile.rows.iter().enumerate();
-        wanted.extend(rows.filter(|(_, row)| row.wants_logits(self.slices)).map(|(index, _)| index));
-        for from in (0..self.arena.wanted.len()).step_by(HEAD_ROWS_MAX) {
-            let to = (from + HEAD_ROWS_MAX).min(self.arena.wanted.len());
+        logit_rows.extend(rows.filter(|(_, row)| row.needs_logits(self.slices)).map(|(index, _)| index));
+        for from in (0..self.arena.logit_rows.len()).step_by(HEAD_ROWS_MAX) {
+            let to = (from + HEAD_ROWS_MAX).min(self.arena.logit_rows.len());
             self.logits(head, from..to);
             match into {
                 Outcome::Logits(all) => all.extend(&self.arena.logits[..(to - from) * self.config.vocabulary]),
@@ -37,11 +37,11 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Computes the logits of some of the wanted rows.
-    fn logits(&mut self, head: &Head, which: std::ops::Range<usize>) {
+    /// Computes the logits of some of the rows in `logit_rows`.
+    fn logits(&mut self, head: &OutputHead, range: std::ops::Range<usize>) {
         let (hidden, vocabulary) = (self.config.hidden, self.config.vocabulary);
-        let Arena { x, input, out, wanted, logits, .. } = &mut *self.arena;
-        let rows = &wanted[which];
+        let Arena { x, input, out, logit_rows, logits, .. } = &mut *self.arena;
+        let rows = &logit_rows[range];
         for (row, input) in rows.iter().zip(input.prepare(rows.len(), hidden).chunks_exact_mut(hidden)) {
             let values = row * hidden..(row + 1) * hidden;
             let x = &mut x[values.clone()];
@@ -53,27 +53,27 @@ impl Step<'_> {
     }
 
     /// Chooses a token for each of the rows that have logits.
-    fn sample(&mut self, which: std::ops::Range<usize>) {
+    fn sample(&mut self, range: std::ops::Range<usize>) {
         let (slices, vocabulary) = (self.slices, self.config.vocabulary);
-        let Arena { tile, wanted, logits, samplers, choices, .. } = &mut *self.arena;
-        let rows = &wanted[which];
-        let (samplers, choices, logits) = (Split::new(samplers), Split::new(choices), &*logits);
-        share::parts(self.pool, rows.len(), &|slot, index| {
+        let Arena { tile, logit_rows, logits, samplers, sampled, .. } = &mut *self.arena;
+        let rows = &logit_rows[range];
+        let (samplers, sampled, logits) = (Split::new(samplers), Split::new(sampled), &*logits);
+        parallel::parts(self.pool, rows.len(), &|slot, index| {
             let row = &tile.rows[rows[index]];
             // SAFETY: one call at a time has this slot, and each index is passed once.
-            let (sampler, choice) =
-                unsafe { (&mut samplers.part(slot..slot + 1)[0], &mut choices.part(index..index + 1)[0]) };
+            let (sampler, token) =
+                unsafe { (&mut samplers.part(slot..slot + 1)[0], &mut sampled.part(index..index + 1)[0]) };
             let logits = &logits[index * vocabulary..][..vocabulary];
-            *choice = Some(sampler.choose(logits, &slices[row.slice].sampling, row.position + 1));
+            *token = Some(sampler.choose(logits, &slices[row.slice].sampling, row.position + 1));
         });
     }
 
-    fn collect(&mut self, which: std::ops::Range<usize>, into: &mut Vec<Chosen>) -> Result<(), RunnerError> {
-        let Arena { tile, wanted, choices, .. } = &mut *self.arena;
-        for (row, choice) in wanted[which].iter().zip(choices) {
+    fn collect(&mut self, range: std::ops::Range<usize>, into: &mut Vec<Chosen>) -> Result<(), RunnerError> {
+        let Arena { tile, logit_rows, sampled, .. } = &mut *self.arena;
+        for (row, token) in logit_rows[range].iter().zip(sampled) {
             let row = &tile.rows[*row];
-            let Some(choice) = choice.take() else { continue };
-            into.push(chosen(&self.slices[row.slice], row, choice)?);
+            let Some(token) = token.take() else { continue };
+            into.push(chosen(&self.slices[row.slice], row, token)?);
         }
         Ok(())
     }

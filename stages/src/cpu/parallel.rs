@@ -3,16 +3,16 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::kernels::Pool;
+use crate::kernels::ThreadPool;
 
 /// Fewer rows than this do not repay waking a thread, because a norm of a row takes about a microsecond.
-const ROWS_APART_MIN: usize = 8;
+const PARALLEL_ROWS_MIN: usize = 8;
 /// Parts for each thread. A late thread then costs a quarter of its share.
 const PARTS_PER_THREAD: usize = 4;
 
 /// Calls `work(slot, part)` for each part. A slot is below the number of threads. Two calls with the same slot never
 /// run at the same time.
-pub(super) fn parts(pool: &Pool, parts: usize, work: &(dyn Fn(usize, usize) + Sync)) {
+pub(super) fn parts(pool: &ThreadPool, parts: usize, work: &(dyn Fn(usize, usize) + Sync)) {
     let slots = pool.threads().min(parts);
     if slots <= 1 {
         return (0..parts).for_each(|part| work(0, part));
@@ -30,16 +30,16 @@ pub(super) fn parts(pool: &Pool, parts: usize, work: &(dyn Fn(usize, usize) + Sy
 }
 
 /// Calls `work(head)` for each head of `rows` rows.
-pub(super) fn heads(pool: &Pool, heads: usize, rows: usize, work: &(dyn Fn(usize) + Sync)) {
-    if rows < ROWS_APART_MIN {
+pub(super) fn heads(pool: &ThreadPool, heads: usize, rows: usize, work: &(dyn Fn(usize) + Sync)) {
+    if rows < PARALLEL_ROWS_MIN {
         return (0..heads).for_each(work);
     }
     pool.run(heads, work);
 }
 
 /// Calls `work` with ranges that cover `0..rows` without overlap.
-pub(super) fn rows(pool: &Pool, rows: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
-    if rows < ROWS_APART_MIN {
+pub(super) fn rows(pool: &ThreadPool, rows: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
+    if rows < PARALLEL_ROWS_MIN {
         return work(0..rows);
     }
     let shares = (pool.threads() * PARTS_PER_THREAD).min(rows);

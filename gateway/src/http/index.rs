@@ -1,0 +1,13 @@
+//! `GET /`: the list of pages, for people.
+
+use warp::reply::{Reply, Response};
+
+use super::app_state::AppState;
+use super::page::Page;
+
+/// The pages with their methods, as plain text.
+pub(crate) fn show(state: &AppState, pages: impl Iterator<Item = &'static Page>) -> Response {
+    let pages: String =
+        pages.map(|page| format!("  {:<10} {:<25} {}\n", page.methods, page.path, page.description)).collect();
+    format!("baton serves {}\n\n{pages}", state.model.name).into_response()
+}
