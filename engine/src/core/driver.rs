@@ -224,7 +224,7 @@ impl Driver {
                 (Purpose::Eviction, Ok(Committed::Applied { .. })) => evictions.inc(),
                 (Purpose::Eviction, Ok(Committed::Refused)) => debug!("the first stage has moved on: not evicted"),
                 (Purpose::Eviction, Err(error)) => {
-                    warn!(%error, "the first stage cannot be evicted; its lease will end")
+                    warn!(%error, "the first stage cannot be evicted; its lease will end");
                 }
                 (Purpose::Record, Err(error)) => warn!(%error, "the gateway's record cannot be written; tried again"),
                 (Purpose::Record, Ok(_)) => {}

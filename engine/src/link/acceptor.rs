@@ -88,7 +88,7 @@ impl Acceptor {
                 }
                 ConnectionEvent::Handshaken(Ok((peer, Err(cause)))) => self.refusals.record(&peer, &cause),
                 ConnectionEvent::Handshaken(Err(_)) => {
-                    self.refusals.record(&"the oldest handshake", &"too many handshakes at once")
+                    self.refusals.record(&"the oldest handshake", &"too many handshakes at once");
                 }
                 ConnectionEvent::Ended(Ok((peer, cause))) => self.record_end(peer, &cause),
                 ConnectionEvent::Ended(Err(error)) => tracing::warn!(%error, "a connection's task failed"),

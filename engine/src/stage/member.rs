@@ -236,7 +236,7 @@ impl Member {
                 self.record_link(round_trip);
             }
             RouteEvent::Unsent { found: Some(found), .. } | RouteEvent::Gone(found) => {
-                self.unreachable_next = Some(found)
+                self.unreachable_next = Some(found);
             }
             RouteEvent::Unsent { found: None, .. } | RouteEvent::Broke { .. } => {}
         }
