@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use schema::record::{KvRoom, ModelRecord};
-use schema::{Fingerprint, LayerRange};
+use schema::Fingerprint;
 
 use super::fingerprint::fingerprint;
 use super::mapping::Mapping;
 use super::record::{self, NotALanguageModel};
-use super::shard::{MapError, MappedShard};
 use super::tensor_role::{EMBEDDING, OUTPUT};
 use crate::format::Format;
 use crate::gguf::{GgufError, Header, Keep, TensorInfo};
@@ -189,14 +188,6 @@ impl ModelFile {
     pub fn matrix_formats(&self) -> Vec<Format> {
         let formats: Vec<_> = self.matrices().map(|info| info.format).collect();
         Format::ALL.into_iter().filter(|format| formats.contains(format)).collect()
-    }
-
-    /// Maps the tensors that a stage with `layers` needs, and nothing else.
-    ///
-    /// # Errors
-    /// [`MapError`] when the model has no such layers or the system refuses the mapping.
-    pub fn map(&self, layers: LayerRange) -> Result<MappedShard, MapError> {
-        MappedShard::map(self.clone(), layers)
     }
 
     pub(super) fn file(&self) -> &File {

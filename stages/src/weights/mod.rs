@@ -18,6 +18,7 @@ mod record;
 mod resident;
 mod shard;
 mod tensor;
+mod tensor_error;
 mod tensor_role;
 
 pub use embedding::{EmbeddingRows, RowError};
@@ -25,6 +26,7 @@ pub use file::{FileChanged, ModelFile, OpenError};
 pub use guard::{EXIT_CODE_WEIGHTS_LOST, guard_against_truncation};
 pub use record::NotALanguageModel;
 pub use resident::Residency;
-pub use shard::{MapError, MappedShard, TensorError};
+pub use shard::{MapError, MappedShard};
 pub use tensor::Tensor;
+pub use tensor_error::TensorError;
 pub use tensor_role::TensorRole;

@@ -14,6 +14,7 @@ use super::plan;
 use super::record::{self, NotALanguageModel};
 use super::resident::Residency;
 use super::tensor::Tensor;
+use super::tensor_error::TensorError;
 use super::tensor_role::{EMBEDDING, OUTPUT, TensorRole};
 use crate::gguf::TensorInfo;
 
@@ -55,43 +56,6 @@ pub enum MapError {
     },
 }
 
-/// Errors of a tensor that a shard cannot return.
-#[derive(Debug, thiserror::Error)]
-pub enum TensorError {
-    /// The file has none of that name.
-    #[error("there is no tensor {name:?} in the model file")]
-    Missing {
-        /// The name.
-        name: String,
-    },
-    /// It belongs to another stage.
-    #[error("tensor {name:?} belongs to {role}: expected one of layers {layers}, which this shard holds")]
-    Outside {
-        /// The name.
-        name: String,
-        /// The part of the model that it belongs to.
-        role: TensorRole,
-        /// The shard's layers.
-        layers: LayerRange,
-    },
-    /// It is the embedding table, which is read by rows.
-    #[error("tensor {name:?} is not mapped for looking up tokens: read its rows through `embedding()`")]
-    ByRows {
-        /// The name.
-        name: String,
-    },
-    /// It is requested as floats, but is larger than a norm or bias.
-    #[error("tensor {name:?} is too large to expand to floats: expected at most {most} values, found {found}")]
-    TooLarge {
-        /// The name.
-        name: String,
-        /// Maximum number of values accepted.
-        most: u64,
-        /// Number of values in the tensor.
-        found: u64,
-    },
-}
-
 /// Selects the tensors of a shard by their names.
 #[derive(Debug, Clone, Copy)]
 struct ShardSelection {
@@ -119,10 +83,20 @@ impl ShardSelection {
     }
 }
 
+impl ModelFile {
+    /// Maps the tensors that a stage with `layers` needs, and nothing else.
+    ///
+    /// # Errors
+    /// [`MapError`] when the model has no such layers or the system refuses the mapping.
+    pub fn map(&self, layers: LayerRange) -> Result<MappedShard, MapError> {
+        MappedShard::map(self.clone(), layers)
+    }
+}
+
 // === impl MappedShard ===
 
 impl MappedShard {
-    pub(super) fn map(file: ModelFile, layers: LayerRange) -> Result<Self, MapError> {
+    fn map(file: ModelFile, layers: LayerRange) -> Result<Self, MapError> {
         let header = file.header();
         let have = record::layers(header)?;
         if layers.end() > have {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::mapping::Mapping;
-use super::shard::TensorError;
+use super::tensor_error::TensorError;
 use crate::format::Format;
 use crate::gguf::TensorInfo;
 use crate::kernels::{Matrix, MatrixError, dequantise_block_bytes};

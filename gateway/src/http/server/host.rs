@@ -11,7 +11,6 @@ use http::request::Parts;
 use http::{HeaderMap, Version};
 
 use super::allowed::Allowed;
-use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, cut};
 
 /// Longest name in DNS, in bytes.
@@ -32,20 +31,29 @@ pub struct HostError {
     found: String,
 }
 
+/// The hosts that this server answers for, beside addresses and names of this machine that are the same everywhere.
+pub(crate) struct KnownHosts<'a> {
+    /// Names of this machine.
+    pub(crate) own: &'a [String],
+    /// Names that the operator allows.
+    pub(crate) allowed: &'a [AllowedHost],
+    /// The cluster, whose machines' names count, too.
+    pub(crate) view: &'a ClusterView,
+}
+
 /// Refuses a request whose host is not this server's.
 ///
 /// # Errors
 /// 400 if the host that HTTP/1.1 requires is missing or not usable, 403 if it is a foreign one.
-pub(crate) fn check(request: &Parts, state: &AppState) -> Result<(), ApiError> {
+pub(crate) fn check(request: &Parts, known: &KnownHosts<'_>) -> Result<(), ApiError> {
     let Some(authority) = authority(request)? else { return Ok(()) };
     let host = host_of(authority).unwrap_or(authority).to_ascii_lowercase();
     let host = host.strip_suffix('.').unwrap_or(&host);
-    let settings = &state.settings;
     let is_known = is_local(host)
         || host.parse::<IpAddr>().is_ok()
-        || settings.own_hosts.iter().any(|own| is_same_machine(own, host))
-        || settings.allowed_hosts.iter().any(|allowed| allowed.admits(host))
-        || is_of_cluster(&state.pipeline.view(), host);
+        || known.own.iter().any(|own| is_same_machine(own, host))
+        || known.allowed.iter().any(|allowed| allowed.admits(host))
+        || is_of_cluster(known.view, host);
     if is_known {
         return Ok(());
     }

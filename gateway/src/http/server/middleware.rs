@@ -17,7 +17,7 @@ use tracing::{Instrument, error, info, info_span};
 use warp::reply::{Reply, Response};
 
 use super::connection::ConnectionGuard;
-use super::host;
+use super::host::{self, KnownHosts};
 use super::origin;
 use super::origin::OriginVerdict;
 use super::request_body::{self, RequestBody, RestAction};
@@ -83,7 +83,10 @@ async fn check_and_call<S>(
 where
     S: Service<Request<RequestBody>, Response = Response, Error = Infallible>,
 {
-    if let Err(refusal) = host::check(&head, state).and_then(|()| origin::check(&head, verdict)) {
+    let settings = &state.settings;
+    let view = state.pipeline.view();
+    let known = KnownHosts { own: &settings.own_hosts, allowed: &settings.allowed_hosts, view: &view };
+    if let Err(refusal) = host::check(&head, &known).and_then(|()| origin::check(&head, verdict)) {
         return refusal.into_response();
     }
     if head.method == Method::OPTIONS {

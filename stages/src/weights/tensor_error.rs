@@ -1,0 +1,42 @@
+//! The errors of tensors that a shard does not have.
+
+use schema::LayerRange;
+
+use super::tensor_role::TensorRole;
+
+/// Errors of a tensor that a shard cannot return.
+#[derive(Debug, thiserror::Error)]
+pub enum TensorError {
+    /// The file has none of that name.
+    #[error("there is no tensor {name:?} in the model file")]
+    Missing {
+        /// The name.
+        name: String,
+    },
+    /// It belongs to another stage.
+    #[error("tensor {name:?} belongs to {role}: expected one of layers {layers}, which this shard holds")]
+    Outside {
+        /// The name.
+        name: String,
+        /// The part of the model that it belongs to.
+        role: TensorRole,
+        /// The shard's layers.
+        layers: LayerRange,
+    },
+    /// It is the embedding table, which is read by rows.
+    #[error("tensor {name:?} is not mapped for looking up tokens: read its rows through `embedding()`")]
+    ByRows {
+        /// The name.
+        name: String,
+    },
+    /// It is requested as floats, but is larger than a norm or bias.
+    #[error("tensor {name:?} is too large to expand to floats: expected at most {most} values, found {found}")]
+    TooLarge {
+        /// The name.
+        name: String,
+        /// Maximum number of values accepted.
+        most: u64,
+        /// Number of values in the tensor.
+        found: u64,
+    },
+}
