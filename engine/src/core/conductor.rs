@@ -1,5 +1,8 @@
 //! A gateway's pipeline as a state machine: `handle` maps each event to orders. It decides when a new epoch begins,
 //! which micro-batches are sent and which requests are accepted. Pure: it knows neither links nor clients.
+//!
+//! An epoch is one incarnation of the pipeline. It ends when the pipeline's stages change or a micro-batch is lost. The
+//! next one computes all running sequences again from their tokens.
 
 mod shares;
 mod status;
@@ -26,17 +29,20 @@ use crate::runner::KV_BLOCK_TOKENS;
 use crate::share::{GatewayRegistration, Pool};
 use crate::view::{ClusterView, Versioned};
 
-/// Epochs one registration of a gateway can begin; its registration's revision counts above them.
-const EPOCHS_PER_REGISTRATION: u64 = 1 << 20;
+/// An epoch's number is at least this many times the revision at which the gateway's record last changed in the store.
+/// The next gateway in the same slot has a higher revision and so higher epochs, unless this one began more epochs than
+/// this within one revision.
+const EPOCHS_PER_REVISION: u64 = 1 << 20;
 
-/// The pipeline as the view shows it: equal values mean the same processes with the same keys and values.
+/// The pipeline as the view shows it. If two are equal, they are of the same processes, which still have the same keys
+/// and values in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Identity {
     generation: Generation,
-    /// Each claim's endpoint, and the number of loads of its process.
+    /// The endpoint of each claim, and the number of shards that its process has loaded so far.
     claims: Vec<(String, u64)>,
-    /// The slot and the number of this gateway's registration. Its share of the blocks may change within one
-    /// registration.
+    /// The slot and the number of this gateway's registration. Its share of the blocks is not part of the identity: it
+    /// may change within one registration.
     gateway: (u32, u64),
 }
 
@@ -47,27 +53,31 @@ pub(crate) struct Conductor {
     view: Arc<ClusterView>,
     /// This gateway's newest registration.
     registered: Option<GatewayRegistration>,
+    /// This gateway's share of the blocks of keys and values.
     holdings: Holdings,
+    /// The pipeline in use. `None` while the view shows none, or none that this gateway may use.
     identity: Option<Identity>,
+    /// The number of the newest epoch.
     epochs: u64,
-    /// Number of blocks that every stage has.
+    /// The number of blocks of the stage that has the fewest.
     blocks_max: u32,
-    /// The view's revision and the time of the last write of its record.
+    /// The last write of this gateway's record: the revision of the view that it was decided by, and its time.
     last_write: Option<(u64, Instant)>,
     first_endpoint: String,
     evictions: Evictions,
     is_writing_record: bool,
     is_writing_eviction: bool,
-    /// The reason for which nothing comes through the current pipeline, if known.
+    /// The reason for which no micro-batch comes back through the current pipeline, if known.
     trouble: Option<String>,
-    /// Number of epochs since a micro-batch came through one.
+    /// Number of epochs in a row that a fault ended before a micro-batch came back.
     failed_epochs: u32,
-    /// The time since which nothing has come through, as far as that was checked.
+    /// The time at which this conductor first saw that no micro-batch has come back in the current epoch (see
+    /// `lasting_trouble`).
     unproven_since: Option<Instant>,
-    /// The time at which the next epoch begins, after futile ones.
+    /// The time at which the next epoch begins, during the pause that follows several failed epochs.
     resumes_at: Option<Instant>,
-    /// The time of the next epoch after a refusal, and the fault. The wait is there because views reach processes at
-    /// different times: a stage may see soon what it does not see yet.
+    /// After a refusal: the time at which the next epoch begins, and the refusal as a fault. The conductor waits until
+    /// then because views reach processes at different times: a stage may soon see a change that it does not see yet.
     recovery: Option<(Instant, PipelineFault)>,
 }
 
@@ -107,24 +117,24 @@ impl Conductor {
         &self.view
     }
 
-    /// The time at which it needs [`Event::Wake`], if it waits for one.
+    /// The time at which the caller must feed [`Event::Wake`], if any.
     pub(crate) fn wakes_at(&self) -> Option<Instant> {
         self.recovery.as_ref().map(|(at, _)| *at)
     }
 
-    /// Handles one event. The caller executes the orders one after the other. Micro-batches come first, because stages
-    /// wait for them.
+    /// Handles one event. The caller executes the orders one after the other. Those that send micro-batches come before
+    /// those that deliver results and write the gateway's record, because stages wait for micro-batches.
     pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Vec<Order> {
         let mut orders = Vec::new();
         let mut after = Vec::new();
-        let mut writes = false;
+        let mut may_write_record = false;
         match event {
             Event::ViewChanged(view) => {
                 if self.follow(view) {
                     self.recovery = None;
                     orders.push(Order::NewEpoch(None));
                 }
-                writes = true;
+                may_write_record = true;
             }
             Event::Registered(registered) => {
                 self.registered = Some(registered);
@@ -143,6 +153,7 @@ impl Conductor {
             Event::Cancelled(id) => self.scheduler.cancel(id),
             Event::Written(Purpose::Record) => self.is_writing_record = false,
             Event::Written(Purpose::Eviction) => self.is_writing_eviction = false,
+            Event::Written(Purpose::Bookkeeping) => {}
             Event::Tick => {
                 self.use_gains(now);
                 if self.resumes_at.is_some_and(|at| at <= now) {
@@ -152,7 +163,8 @@ impl Conductor {
                 if let Some(fault) = self.scheduler.overdue(now).filter(|_| self.recovery.is_none()) {
                     orders.extend(self.recover(fault, now));
                 }
-                writes = true;
+                after.extend(self.forget_evictions(now));
+                may_write_record = true;
             }
             Event::Wake => {}
         }
@@ -163,16 +175,16 @@ impl Conductor {
             orders.push(order);
         }
         orders.extend(after);
-        if writes || self.is_giving() {
+        if may_write_record || self.is_giving() {
             orders.extend(self.write_record(now));
         }
         orders
     }
 
-    /// Handles a frame. `after` collects the orders that come after the next micro-batches.
+    /// Handles a frame. `orders` gets what must be done before the next micro-batches are sent, `after` the rest.
     fn arrived(&mut self, frame: Frame, after: &mut Vec<Order>, orders: &mut Vec<Order>, now: Instant) {
         match frame {
-            // A frame of an epoch that is about to end: its sequences are computed again.
+            // After a refusal the epoch is about to end, and its sequences are computed again.
             _ if self.recovery.is_some() => {}
             Frame::Tokens(tokens) => match self.scheduler.complete(&tokens, now) {
                 Ok(events) => {
@@ -186,8 +198,8 @@ impl Conductor {
             },
             Frame::Refusal(refusal) => {
                 let Some((fault, events)) = self.scheduler.refused(&refusal) else { return };
-                // The known epoch is of the gateway that had this slot before, perhaps in a store that has lost its
-                // data since.
+                // If the stage knows a higher epoch, it is from the gateway that had this slot before. It can be higher
+                // than this one's if the store has lost its data since, and counts revisions from the start again.
                 self.epochs = self.epochs.max(refusal.epoch_known.0);
                 after.extend(deliver(events));
                 self.recovery = Some((now + REFUSAL_PAUSE, fault));
@@ -200,7 +212,7 @@ impl Conductor {
     fn routed(&mut self, event: RouteEvent, orders: &mut Vec<Order>, now: Instant) {
         match event {
             RouteEvent::Sent { .. } => self.evictions.reached(),
-            // Not sent again: its timeout, or the first stage's lease, begins a new epoch.
+            // The frame is not sent again. Its timeout or the end of the first stage's lease begins a new epoch.
             RouteEvent::Unsent { endpoint, cause, found, .. } => {
                 warn!(endpoint, cause, "cannot reach the first stage");
                 self.cannot_reach_first(&endpoint, &cause);
@@ -222,22 +234,24 @@ impl Conductor {
         }
     }
 
-    /// Follows the newest view. Begins a new epoch and returns true if the pipeline has changed.
+    /// Takes over the newest view: the pipeline and this gateway's share. If the pipeline has changed, begins a new
+    /// epoch and returns true. If only parts of the share are lost, preempts the sequences in their blocks.
     fn follow(&mut self, view: Arc<ClusterView>) -> bool {
         self.view = view;
         let view = self.view.clone();
         let registered = self.registered.and_then(|own| Some((own, own.find(&view)?)));
-        let usable =
+        let usable_share =
             self.holdings.follow(registered.map(|(own, gateway)| ((own.slot, own.number), gateway.value.share)));
         if let (Some(pool), Some((own, record))) = (self.pool(), registered) {
-            self.holdings.is_complete |=
-                !usable.is_empty() && record.value.share.count() >= pool.fair_parts(&view.gateway_shares(), own.slot);
+            self.holdings.is_complete |= !usable_share.is_empty()
+                && record.value.share.count() >= pool.fair_parts(&view.gateway_shares(), own.slot);
         }
-        let seen = match (view.serving(), registered) {
+        // The stages that serve, and this gateway's registration: `None` unless the gateway may use them.
+        let pipeline = match (view.serving(), registered) {
             (Ok(served), Some((own, _))) if self.holdings.is_complete => Some((served, (own.slot, own.number))),
             _ => None,
         };
-        let identity = seen.as_ref().map(|(served, gateway)| Identity {
+        let identity = pipeline.as_ref().map(|(served, gateway)| Identity {
             generation: served.generation,
             claims: served.claims.iter().map(|claim| (claim.value.endpoint.clone(), claim.value.loads)).collect(),
             gateway: *gateway,
@@ -246,10 +260,10 @@ impl Conductor {
         if changed {
             self.identity = identity;
             (self.trouble, self.failed_epochs, self.resumes_at) = (None, 0, None);
-            self.holdings.used = usable;
-            self.rebuild(seen.map(|(served, _)| served.claims).as_deref());
+            self.holdings.used = usable_share;
+            self.rebuild(pipeline.map(|(served, _)| served.claims).as_deref());
         } else if let Some(pool) = self.pool() {
-            let lost = self.holdings.used.without(usable);
+            let lost = self.holdings.used.without(usable_share);
             if !lost.is_empty() {
                 self.scheduler.lose(&pool.blocks(lost).collect());
                 self.holdings.used = self.holdings.used.without(lost);
@@ -258,7 +272,7 @@ impl Conductor {
         changed
     }
 
-    /// This gateway's record as the store shows it.
+    /// This gateway's record as the view shows it.
     fn own_record(&self) -> Option<&Versioned<GatewayRecord>> {
         self.registered.as_ref()?.find(&self.view)
     }
@@ -267,16 +281,18 @@ impl Conductor {
         self.view.model.as_ref().map(|model| Pool::new(&model.value))
     }
 
-    /// Begins a new epoch over the pipeline of `claims`, or none.
+    /// Ends the epoch, and begins a new one over the pipeline of `claims` in the scheduler. Without `claims`, sequences
+    /// wait until there is one.
     fn rebuild(&mut self, claims: Option<&[&Versioned<ClaimRecord>]>) {
         let Some((identity, claims)) = self.identity.as_ref().zip(claims) else {
             info!("the pipeline is interrupted; sequences wait");
             self.holdings.given_before = Step(0);
             return self.scheduler.rebuild(None);
         };
-        // The next gateway in this slot registers at a higher revision than any that this gateway's record had.
+        // The next gateway in this slot registers at a higher revision than any that this gateway's record had, so its
+        // epochs are higher.
         let revision = self.own_record().map_or(0, |gateway| gateway.mod_revision);
-        self.epochs = (self.epochs + 1).max(revision * EPOCHS_PER_REGISTRATION);
+        self.epochs = (self.epochs + 1).max(revision * EPOCHS_PER_REVISION);
         let label = |claim: &&Versioned<ClaimRecord>| StageLabel {
             stage: claim.value.stage.to_string(),
             layers: claim.value.layers.into(),
@@ -284,8 +300,8 @@ impl Conductor {
         self.first_endpoint = claims.first().map(|claim| claim.value.endpoint.clone()).unwrap_or_default();
         self.resumes_at = None;
         self.blocks_max = claims.iter().map(|claim| claim.value.kv_blocks).min().unwrap_or(0);
-        let own = self.pool().into_iter().flat_map(|pool| pool.blocks(self.holdings.used));
-        let blocks = own.filter(|block| *block < self.blocks_max).collect();
+        let own_blocks = self.pool().into_iter().flat_map(|pool| pool.blocks(self.holdings.used));
+        let blocks = own_blocks.filter(|block| *block < self.blocks_max).collect();
         self.holdings.given_before = Step(0);
         let shape = Shape {
             generation: identity.generation,
@@ -297,16 +313,18 @@ impl Conductor {
         self.scheduler.rebuild(Some(shape));
     }
 
-    /// Begins a new epoch over the same pipeline. After several epochs that nothing came through, it waits first.
+    /// Ends the epoch because of `fault` and begins a new one over the same pipeline. If more than
+    /// [`EPOCH_BACKOFF_FREE`] epochs in a row ended before a micro-batch came back, the new one begins only after a
+    /// pause: first [`EPOCH_BACKOFF_MIN`], then twice as long each time, up to [`EPOCH_BACKOFF_MAX`].
     fn recover(&mut self, fault: PipelineFault, now: Instant) -> Option<Order> {
         self.recovery = None;
-        warn!(%fault, "the pipeline lost its step; computing running sequences again");
+        warn!(%fault, "the epoch failed; computing running sequences again");
         self.failed_epochs = if self.scheduler.is_proven() { 0 } else { self.failed_epochs + 1 };
         self.trouble = Some(self.fault_text(&fault));
         match self.failed_epochs.checked_sub(EPOCH_BACKOFF_FREE) {
             None | Some(0) => self.begin_epoch(),
-            Some(more) => {
-                let pause = EPOCH_BACKOFF_MIN * (1 << (more - 1).min(8));
+            Some(over) => {
+                let pause = EPOCH_BACKOFF_MIN * (1 << (over - 1).min(8));
                 self.resumes_at = Some(now + pause.min(EPOCH_BACKOFF_MAX));
                 self.rebuild(None);
             }
@@ -314,6 +332,7 @@ impl Conductor {
         Some(Order::NewEpoch(Some(fault)))
     }
 
+    /// Begins a new epoch over the stages that serve, at once.
     fn begin_epoch(&mut self) {
         self.resumes_at = None;
         let view = self.view.clone();
@@ -321,7 +340,8 @@ impl Conductor {
         self.rebuild(claims.as_deref());
     }
 
-    /// Evicts the first stage, because frames cannot reach its endpoint.
+    /// The write that evicts the first stage, because frames cannot reach its endpoint. `None` if such a write is
+    /// pending, if this gateway is not registered, or if [`Evictions`] forbids it.
     fn evict(&mut self, found: &Unreachable, now: Instant) -> Option<Order> {
         if self.is_writing_eviction {
             return None;
@@ -334,7 +354,15 @@ impl Conductor {
         Some(Order::Commit(Purpose::Eviction, txn))
     }
 
-    /// The order to send the next micro-batch, if there is one.
+    /// The write that deletes this gateway's old eviction records, if there are any.
+    fn forget_evictions(&mut self, now: Instant) -> Option<Order> {
+        let by = format!("gateway {}", self.registered.filter(|_| self.view.reachable)?.slot);
+        let txn = self.evictions.forget(&self.keyspace, &self.view, &by, now)?;
+        Some(Order::Commit(Purpose::Bookkeeping, txn))
+    }
+
+    /// The order to send the next micro-batch, if there is one. An empty one that proves that the pipeline works goes
+    /// first. The hop has slot 0 and no activations, because the first stage gets token ids.
     fn next_hop(&mut self, now: Instant) -> Option<Order> {
         if self.recovery.is_some() {
             return None;
@@ -357,7 +385,7 @@ impl Conductor {
         Some(Order::Send { endpoint: self.first_endpoint.clone(), hop })
     }
 
-    /// Most tokens that may follow the prompt, or the reason for rejecting the request.
+    /// Maximum number of tokens that may follow the prompt, or the reason for rejecting the request.
     pub(crate) fn check(&self, request: &Request) -> Result<u32, Rejection> {
         if !self.scheduler.is_proven() {
             return Err(Rejection::NotServing { reason: self.status().reason });

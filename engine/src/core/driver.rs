@@ -1,5 +1,5 @@
-//! A gateway's loop: it feeds events to the [`Conductor`] and executes its orders. Its only wait is the `select!` in
-//! `next`.
+//! A gateway's loop: it receives events, feeds them to the [`Conductor`], which decides what to do, and executes the
+//! orders that the conductor returns. It waits only in the `select!` of `Driver::next`.
 //!
 //! It runs on a thread of its own with a runtime of its own, so that neither a slow client nor a long prompt being
 //! tokenised holds up a micro-batch.
@@ -63,17 +63,19 @@ pub(super) struct Driver {
     submissions: mpsc::Receiver<Submission>,
     /// Submissions that wait for the conductor's reply, by ticket.
     pending: HashMap<u64, PendingSubmission>,
+    /// The newest ticket: a number that connects a submission with the conductor's reply to it.
     tickets: u64,
-    /// Pending writes.
+    /// Pending writes to the store.
     writes: JoinSet<Purpose>,
     status: watch::Sender<PipelineStatus>,
+    /// The connection to the first stage.
     route: Route,
     receivers: HashMap<SequenceId, TokenReceiver>,
     rate: Rate,
     meter: Meter,
 }
 
-/// A submission without its request.
+/// A submission without its request, which the conductor has.
 struct PendingSubmission {
     prompt_tokens: usize,
     events: mpsc::Sender<TokenEvent>,
@@ -88,23 +90,34 @@ struct TokenReceiver {
     span: Span,
 }
 
-/// The rate of generated tokens.
+/// The rate of generated tokens, measured over periods of at least a second.
 struct Rate {
+    /// Start of the current period.
     since: Instant,
+    /// Tokens in the current period.
     tokens: u64,
+    /// Tokens per second in the period before it.
     per_second: f64,
 }
 
 /// The reason for which the loop wakes up.
 enum Wakeup {
     Stop,
+    /// The inbound socket received a message from a stage, refused one, or failed.
     Arrived(Result<Message, LinkError>),
+    /// Something happened to the connection to the first stage.
     Routed(RouteEvent),
+    /// The publisher has a newer view of the cluster.
     ViewChanged,
+    /// This gateway has a new registration.
     Registered,
     Submitted(Submission),
+    /// A write to the store ended, successfully or not.
     Written(Purpose),
+    /// The task of a write panicked. Its purpose is unknown, because only a task that ends returns it.
+    WriteFailed,
     Tick,
+    /// The time of [`Conductor::wakes_at`] has come.
     Wake,
 }
 
@@ -133,7 +146,7 @@ impl Driver {
         }
     }
 
-    /// Runs until `stop` resolves or every handle is gone.
+    /// Runs until `stop` resolves, the sender of submissions is dropped, or the inbound socket fails.
     pub(super) async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
         let mut tick = tokio::time::interval(GATEWAY_TICK);
@@ -144,17 +157,25 @@ impl Driver {
             match self.next(&mut stop, &mut tick).await {
                 Wakeup::Arrived(Ok(message)) => {
                     self.dispatch(Event::Arrived(message.frame));
+                    // The first micro-batch of an epoch that comes back makes the pipeline serve. Clients need not wait
+                    // for the next tick to learn that.
                     if self.conductor.scheduler().is_proven() != self.status.borrow().serving {
                         self.publish();
                     }
                 }
                 Wakeup::Arrived(Err(error)) if error.is_about_one_message() => warn!(%error, "a frame was refused"),
-                Wakeup::Arrived(Err(error)) => break warn!(%error, "no more tokens can be taken: the gateway must go"),
+                Wakeup::Arrived(Err(error)) => break warn!(%error, "cannot receive any more: the gateway's loop ends"),
                 Wakeup::Routed(event) => self.dispatch(Event::Route(event)),
                 Wakeup::ViewChanged => self.follow_view(),
                 Wakeup::Registered => self.register(),
                 Wakeup::Submitted(submission) => self.submit(submission),
                 Wakeup::Written(purpose) => self.dispatch(Event::Written(purpose)),
+                // Reports the end of both purposes, because the conductor would wait for ever for the one that
+                // panicked. So it may order a second write of the other while the first is pending. That does no harm:
+                // each write compares revisions, so the store applies only one of two that expect the same one.
+                Wakeup::WriteFailed => [Purpose::Record, Purpose::Eviction]
+                    .into_iter()
+                    .for_each(|purpose| self.dispatch(Event::Written(purpose))),
                 Wakeup::Tick => self.tick(),
                 Wakeup::Wake => self.dispatch(Event::Wake),
                 Wakeup::Stop => break,
@@ -168,7 +189,8 @@ impl Driver {
     async fn next(&mut self, stop: &mut Pin<&mut impl Future<Output = ()>>, tick: &mut Interval) -> Wakeup {
         let wakes_at = self.conductor.wakes_at();
         tokio::select! {
-            // Biased: completed work makes room for new work.
+            // Biased: of several reasons the first in this order counts. Completed work makes room for new work, so it
+            // comes first.
             biased;
             () = stop => Wakeup::Stop,
             message = self.inbound.receive() => Wakeup::Arrived(message),
@@ -176,13 +198,13 @@ impl Driver {
             Ok(()) = self.views.changed() => Wakeup::ViewChanged,
             Ok(()) = self.registrations.changed() => Wakeup::Registered,
             () = sleep_until(wakes_at) => Wakeup::Wake,
-            Some(written) = self.writes.join_next() => Wakeup::Written(written.unwrap_or(Purpose::Record)),
+            Some(written) = self.writes.join_next() => written.map_or(Wakeup::WriteFailed, Wakeup::Written),
             submission = self.submissions.recv() => submission.map_or(Wakeup::Stop, Wakeup::Submitted),
             _ = tick.tick() => Wakeup::Tick,
         }
     }
 
-    /// Feeds an event to the conductor and executes its orders, and does the same with events that those cause at once.
+    /// Feeds an event to the conductor and executes its orders. If an order causes events at once, feeds those as well.
     fn dispatch(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
@@ -192,9 +214,11 @@ impl Driver {
         }
     }
 
+    /// Executes an order. `events` collects the events that it causes at once.
     fn perform(&mut self, order: Order, events: &mut VecDeque<Event>) {
         match order {
             Order::Send { endpoint, hop } => {
+                // A hop without rows only proves that the pipeline works: it computes nothing to measure.
                 if hop.rows > 0 {
                     let spans = spans(&self.receivers, &hop);
                     self.meter.sent(hop.step.0, hop.rows, hop.slices.len(), spans, Instant::now());
@@ -217,6 +241,7 @@ impl Driver {
         }
     }
 
+    /// Writes to the store in a task of its own. [`Wakeup::Written`] reports the end.
     fn commit(&mut self, purpose: Purpose, txn: Txn) {
         let (store, evictions) = (self.store.clone(), self.meter.evictions().clone());
         self.writes.spawn(async move {
@@ -227,7 +252,8 @@ impl Driver {
                     warn!(%error, "the first stage cannot be evicted; its lease will end");
                 }
                 (Purpose::Record, Err(error)) => warn!(%error, "the gateway's record cannot be written; tried again"),
-                (Purpose::Record, Ok(_)) => {}
+                (Purpose::Bookkeeping, Err(error)) => debug!(%error, "old eviction records cannot be deleted"),
+                (Purpose::Record | Purpose::Bookkeeping, Ok(_)) => {}
             }
             purpose
         });
@@ -255,6 +281,8 @@ impl Driver {
         self.dispatch(Event::Submitted { ticket: self.tickets, request });
     }
 
+    /// Passes the conductor's reply to the submission of `ticket`. If nobody waits for it any more, cancels the
+    /// sequence.
     fn reply(&mut self, ticket: u64, answer: Result<SequenceId, Rejection>, events: &mut VecDeque<Event>) {
         let Some(pending) = self.pending.remove(&ticket) else { return };
         let answer = answer.inspect_err(|rejection| self.meter.rejections().count(rejection));
@@ -291,6 +319,7 @@ impl Driver {
         }
     }
 
+    /// Cancels the sequences whose receivers are gone, and lets the conductor look for deadlines that have passed.
     fn tick(&mut self) {
         let now = Instant::now();
         let gone: Vec<_> = self.receivers.extract_if(|_, receiver| receiver.events.is_closed()).collect();
@@ -302,6 +331,7 @@ impl Driver {
         self.publish();
     }
 
+    /// Sends the pipeline's status to the HTTP server if it has changed, and updates the metrics.
     fn publish(&mut self) {
         let elapsed = self.rate.since.elapsed();
         if elapsed >= Duration::from_secs(1) {
@@ -324,11 +354,11 @@ async fn sleep_until(at: Option<Instant>) {
 
 /// The spans of a micro-batch, one under the span of each of its sequences.
 fn spans(receivers: &HashMap<SequenceId, TokenReceiver>, hop: &Hop) -> Vec<Span> {
-    // Signed numbers: traces have no unsigned ones.
+    // Signed numbers: attributes of OpenTelemetry spans have no unsigned ones.
     let (step, sequences, batch_rows) = (hop.step.0 as i64, hop.slices.len() as i64, i64::from(hop.rows));
     let span = |slice: &Slice| {
-        let (above, rows) = (&receivers.get(&slice.sequence)?.span, i64::from(slice.count));
-        Some(debug_span!(parent: above, "micro-batch", step, rows, batch_rows, sequences))
+        let (sequence_span, rows) = (&receivers.get(&slice.sequence)?.span, i64::from(slice.count));
+        Some(debug_span!(parent: sequence_span, "micro-batch", step, rows, batch_rows, sequences))
     };
     hop.slices.iter().filter_map(span).collect()
 }

@@ -63,4 +63,6 @@ pub(crate) enum Purpose {
     Record,
     /// The first stage, which cannot be reached, is evicted.
     Eviction,
+    /// Old eviction records are deleted.
+    Bookkeeping,
 }

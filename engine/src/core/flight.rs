@@ -1,4 +1,4 @@
-//! A micro-batch in flight: its part of each sequence, and the tokens that it is to return.
+//! A micro-batch in flight: its part of each sequence, and the positions whose tokens it is to return.
 
 use std::time::Instant;
 
@@ -10,21 +10,23 @@ use schema::{Attempt, SequenceId};
 pub(super) struct BatchMember {
     pub(super) sequence: SequenceId,
     pub(super) attempt: Attempt,
+    /// Number of tokens that it sends: each is a row of activations.
     pub(super) rows: u32,
-    /// Position of the first token that it returns.
+    /// Position in the sequence of the first token that it returns.
     first: u32,
-    /// Number of tokens that it returns, if all can be used.
+    /// Number of tokens that it returns. How many of them can be used depends on `drafts`.
     token_count: usize,
     /// Draft tokens among its rows: returned token `i + 1` can be used only if draft token `i` equals returned token
     /// `i`.
     pub(super) drafts: Vec<u32>,
-    /// In a lookahead micro-batch, the draft token that it goes on from: it is of use only if that one is accepted.
+    /// In a lookahead micro-batch, its first token: a draft token that stands for the last token that the
+    /// micro-batch before is to return. The returned tokens can be used only if that one does return it.
     pub(super) assumes: Option<u32>,
-    /// True if that token was rejected: the returned tokens belong to another text.
+    /// True if that one returned other tokens: the tokens of this one continue a text that is not the sequence's.
     pub(super) is_void: bool,
 }
 
-/// The micro-batch.
+/// A micro-batch in flight.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) members: Vec<BatchMember>,
@@ -36,8 +38,8 @@ pub(super) struct Flight {
 // === impl BatchMember ===
 
 impl BatchMember {
-    /// The part `slice`, whose last `drafts` tokens are draft tokens. With `lookahead` the first one is,
-    /// too.
+    /// The part that `slice` describes. Its last `drafts` tokens are draft tokens. In a lookahead micro-batch its first
+    /// token is one as well, and becomes [`Self::assumes`].
     pub(super) fn new(slice: &Slice, drafts: usize, lookahead: bool) -> Self {
         let known = slice.tokens.len() - drafts;
         Self {
@@ -57,10 +59,11 @@ impl BatchMember {
         self.token_count > 0
     }
 
-    /// The usable tokens of `chosen`: those that equal the draft tokens, and one more.
+    /// The usable tokens of `chosen`: from the first on those that equal the draft tokens, and the one after them,
+    /// which the model chose after accepted tokens only.
     pub(super) fn usable<'a>(&'a self, chosen: &'a [Chosen]) -> impl Iterator<Item = &'a Chosen> {
-        let right = self.drafts.iter().zip(chosen).take_while(|(draft, chosen)| **draft == chosen.token).count();
-        chosen.iter().take(right + 1)
+        let accepted = self.drafts.iter().zip(chosen).take_while(|(draft, chosen)| **draft == chosen.token).count();
+        chosen.iter().take(accepted + 1)
     }
 }
 
@@ -79,10 +82,10 @@ impl Flight {
         let mut tokens_by_member = Vec::with_capacity(self.members.len());
         for member in &self.members {
             let (own, rest) = chosen.split_at_checked(member.token_count)?;
-            let is_its = |(position, token): (u32, &Chosen)| {
+            let is_expected = |(position, token): (u32, &Chosen)| {
                 (token.sequence, token.attempt, token.position) == (member.sequence, member.attempt, position)
             };
-            if !(member.first..).zip(own).all(is_its) {
+            if !(member.first..).zip(own).all(is_expected) {
                 return None;
             }
             tokens_by_member.push((member, own));

@@ -12,7 +12,8 @@ use crate::runner::KV_BLOCK_TOKENS;
 /// Tokens of one block.
 type BlockTokens = [u32; KV_BLOCK_TOKENS as usize];
 
-/// The number of a prefix of whole blocks: equal prefixes hold equal tokens. No number is used twice.
+/// The number of a prefix: the tokens of a sequence from position 0 to the end of a block. Equal numbers mean equal
+/// tokens. A number is never given to other tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PrefixId(u64);
 
@@ -26,30 +27,36 @@ impl PrefixId {
 /// The contents of a cached block.
 #[derive(Debug)]
 struct CachedBlock {
+    /// The prefix that ends before the block.
     parent: PrefixId,
     tokens: BlockTokens,
+    /// The prefix that ends with the block.
     prefix: PrefixId,
 }
 
 #[derive(Debug, Default)]
 struct Block {
+    /// Number of sequences that own it.
     owners: u32,
     cached: Option<Box<CachedBlock>>,
-    /// Its place among the idle blocks, if it is cached and has no owner.
+    /// Its key in [`BlockLedger::idle`], if it is cached and has no owner.
     idle: Option<u64>,
 }
 
-/// Hands out the numbers of this gateway's blocks.
+/// The blocks of one gateway: hands them out by number, counts their owners, and finds the cached ones.
 #[derive(Debug)]
 pub struct BlockLedger {
-    /// By number. Blocks of other gateways are among them, without an owner here.
+    /// Indexed by block number. Numbers of other gateways' blocks are among them. Those have no owner here and are
+    /// never handed out.
     blocks: Vec<Block>,
     /// Number of this gateway's blocks.
     total: usize,
     /// Blocks without an owner and without cached tokens.
     uncached: Vec<u32>,
-    /// Cached blocks without an owner, least recently used first.
+    /// Cached blocks without an owner, least recently used first. Each block that becomes idle gets the next key.
     idle: BTreeMap<u64, u32>,
+    /// The cached blocks. For the prefix before a block and the block's tokens: its number, and the prefix that ends
+    /// with it.
     index: HashMap<(PrefixId, BlockTokens), (u32, PrefixId)>,
     next_prefix: PrefixId,
     next_idle: u64,
@@ -73,8 +80,8 @@ impl BlockLedger {
         ledger
     }
 
-    /// Adds `blocks` to this gateway's. They are handed out after all other uncached ones: a stage may learn of
-    /// the change later than this gateway.
+    /// Adds `blocks` to this gateway's. [`Self::allocate`] takes from the end of `uncached`, so they go to its start
+    /// and are handed out after all other uncached ones: a stage may learn of the change later than this gateway.
     pub fn gain(&mut self, blocks: impl IntoIterator<Item = u32>) {
         let mut gained: Vec<u32> = blocks.into_iter().collect();
         let needed = gained.iter().max().map_or(0, |last| *last as usize + 1);
@@ -98,7 +105,7 @@ impl BlockLedger {
         self.total -= before - self.free();
     }
 
-    /// Number of blocks.
+    /// Number of this gateway's blocks.
     pub fn total(&self) -> usize {
         self.total
     }
@@ -119,13 +126,14 @@ impl BlockLedger {
         self.uncached.len() + self.idle.len()
     }
 
-    /// Number of free blocks once the cached blocks `found` have an owner.
+    /// Number of blocks that would be free if the cached blocks `found` had an owner.
     pub fn free_excluding(&self, found: &[u32]) -> usize {
         let idle = found.iter().filter(|number| self.blocks[**number as usize].idle.is_some()).count();
         self.free() - idle
     }
 
-    /// Adds `count` uncached blocks to the end of `owner`. Returns `false` and changes nothing if fewer are free.
+    /// Adds `count` blocks to the end of `owner`: uncached ones, and if these do not suffice, idle ones, which leave
+    /// the cache. Returns `false` and changes nothing if fewer are free.
     #[must_use]
     pub fn allocate(&mut self, count: usize, owner: &mut Vec<u32>) -> bool {
         if self.free() < count {
@@ -182,7 +190,8 @@ impl BlockLedger {
 
     /// Ends the ownership of all blocks of `owner`.
     pub fn release(&mut self, owner: &mut Vec<u32>) {
-        // From the end: the longer a prefix, the fewer sequences can use it.
+        // From the end, so that the last blocks become idle and are evicted first: the longer a prefix, the fewer
+        // sequences can use it.
         for number in owner.drain(..).rev() {
             let block = &mut self.blocks[number as usize];
             debug_assert!(block.owners > 0, "a block was released twice");

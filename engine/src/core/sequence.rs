@@ -1,4 +1,5 @@
-//! The state of one sequence: its tokens, the part of them that was sent, and its timings.
+//! The state of one sequence in the scheduler: its tokens, the part of them that was sent to the pipeline, its blocks,
+//! and its timings.
 
 use std::time::Instant;
 
@@ -20,20 +21,22 @@ pub(crate) struct Sequence {
     pub(crate) history: Vec<u32>,
     /// Number of tokens of the history that were sent to the pipeline in this attempt.
     pub(crate) sent: u32,
-    /// Draft tokens after the history that were sent, too, and are not verified yet.
+    /// Number of draft tokens that were sent as the continuation of the history, and which the pipeline has not yet
+    /// verified.
     pub(crate) unverified: u32,
     /// Blocks of keys and values that it owns in this attempt, some perhaps together with other sequences.
     pub(crate) blocks: Vec<u32>,
-    /// Number of its first blocks that are in the prefix cache, and their prefix.
-    known: (usize, PrefixId),
-    /// Prompt tokens that were cached when it first began. `None` before, and after it was reported.
+    /// The prefix of its first blocks that is in the prefix cache: the number of these blocks, and the prefix's id.
+    cached_prefix: (usize, PrefixId),
+    /// Number of prompt tokens that were in the prefix cache when its first attempt began. `None` until then, and again
+    /// once [`Self::take_cached_tokens`] has returned it.
     cached_tokens: Option<u32>,
     has_started: bool,
-    /// Its draft tokens.
+    /// Proposes its draft tokens.
     pub(crate) drafter: Drafter,
-    /// Smaller goes first.
+    /// The request's priority. The sequence with the smaller value goes first.
     pub(crate) priority: i32,
-    /// Number of later sequences that began before it.
+    /// Number of sequences that were admitted after it and began before it.
     pub(crate) overtaken: u32,
     /// Number of times that a stage refused its work.
     pub(crate) refusals: u32,
@@ -70,7 +73,7 @@ impl Sequence {
             sent: 0,
             unverified: 0,
             blocks: Vec::new(),
-            known: (0, PrefixId::EMPTY),
+            cached_prefix: (0, PrefixId::EMPTY),
             cached_tokens: None,
             has_started: false,
             drafter: Drafter::default(),
@@ -84,7 +87,7 @@ impl Sequence {
         }
     }
 
-    /// Tokens known but not yet sent.
+    /// Number of tokens of the history that were not sent yet.
     pub(crate) fn unsent(&self) -> u32 {
         self.history.len() as u32 - self.sent
     }
@@ -114,7 +117,7 @@ impl Sequence {
     pub(crate) fn restart(&mut self) {
         self.attempt = self.attempt.next();
         (self.sent, self.unverified) = (0, 0);
-        self.known = (0, PrefixId::EMPTY);
+        self.cached_prefix = (0, PrefixId::EMPTY);
     }
 
     /// The cached blocks that it can begin with. Its last token is always computed, because that returns the next one.
@@ -122,33 +125,35 @@ impl Sequence {
         ledger.lookup(&self.history[..self.history.len() - 1])
     }
 
-    /// Begins with the cached blocks `found`.
+    /// Begins an attempt with the cached blocks `found`: it becomes an owner of them, and their tokens count as sent.
     pub(crate) fn start_with(&mut self, found: &[u32], ledger: &mut BlockLedger) {
-        self.known = (found.len(), ledger.share(found, &mut self.blocks));
+        self.cached_prefix = (found.len(), ledger.share(found, &mut self.blocks));
         self.sent = found.len() as u32 * KV_BLOCK_TOKENS;
         if !std::mem::replace(&mut self.has_started, true) {
             self.cached_tokens = Some(self.sent);
         }
     }
 
-    /// The number of cached prompt tokens. Returned once, after it has started.
+    /// The number of prompt tokens that were cached when its first attempt began. Later calls return `None`.
     pub(crate) fn take_cached_tokens(&mut self) -> Option<u32> {
         self.cached_tokens.take()
     }
 
-    /// Inserts its full blocks into the prefix cache. Micro-batches that are sent from now on can use them, because
-    /// stages compute in order.
+    /// Inserts the blocks that its sent tokens fill into the prefix cache. Their keys and values may not be computed
+    /// yet. Micro-batches that are sent from now on can use them all the same, because each stage computes
+    /// micro-batches in the order in which they were sent.
     pub(crate) fn insert_prefixes(&mut self, ledger: &mut BlockLedger) {
-        let (mut count, mut chain) = self.known;
+        let (mut count, mut prefix) = self.cached_prefix;
         let full = self.history[..self.sent as usize].as_chunks().0;
         for (number, tokens) in self.blocks.iter().zip(full).skip(count) {
-            chain = ledger.insert(*number, chain, tokens);
+            prefix = ledger.insert(*number, prefix, tokens);
             count += 1;
         }
-        self.known = (count, chain);
+        self.cached_prefix = (count, prefix);
     }
 
-    /// The slice of `tokens` from `position` on. The rows at the offsets `logits` return tokens.
+    /// Its part of a micro-batch: `tokens`, the first of them at `position`. `logits` has the offsets in `tokens` after
+    /// which the last stage chooses the next token.
     pub(crate) fn slice(&self, position: u32, tokens: Vec<u32>, logits: Vec<u32>) -> Slice {
         Slice {
             sequence: self.id,

@@ -1,6 +1,7 @@
-//! Eviction of stages that are gone. If nothing listens at a stage's endpoint, its process has ended, and its lease
-//! would only show that later. If nothing is received from it, the process has stopped or the way to it is cut, which
-//! its lease might never show.
+//! Eviction of stages that frames cannot reach: a peer deletes the stage's record and claim from the store. If
+//! nothing listens at a stage's endpoint, its process has ended, but its records would stay until its lease expires. If
+//! nothing is received from a stage, its process has stopped or the network to it is cut. A stage that can still reach
+//! the store renews its lease all the same.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -14,10 +15,11 @@ use crate::link::{Unreachable, UnreachableKind};
 use crate::store::{LeaseId, Txn};
 use crate::view::ClusterView;
 
-/// The evictions by this process. A process that turns out to be alive is left alone for a while.
+/// The evictions by this process. A stage that turns out to be alive is not evicted again for [`EVICT_AGAIN`].
 #[derive(Debug, Default)]
 pub(crate) struct Evictions {
-    last: BTreeMap<Process, Instant>,
+    /// The time of the last eviction of each process, for those less than [`EVICT_AGAIN`] ago.
+    evicted_at: BTreeMap<Process, Instant>,
     /// The time at which this process wrote each stage's eviction record.
     recorded_at: BTreeMap<StageName, Instant>,
     /// The time of the last eviction of a silent peer. `None` once another peer was reached.
@@ -30,11 +32,13 @@ type Process = (StageName, String, u32);
 // === impl Evictions ===
 
 impl Evictions {
-    /// Evicts the stage whose claim has the endpoint of `found`, where frames cannot reach it. Records the reason, as
-    /// `by` under `lease`. `None` if there is no such claim, or if the stage was evicted less than [`EVICT_AGAIN`] ago:
-    /// then only its lease decides. `None` also if another peer could not be reached in that time and none was reached
-    /// since, because this process itself may be cut off. A refused connection needs no such caution: there the peer's
-    /// own system has answered.
+    /// The transaction that evicts the stage whose claim has the endpoint of `found`. It also writes an eviction record
+    /// with the cause and with `by`, the name of this process, under this process's `lease`.
+    ///
+    /// `None` in three cases. No claim has the endpoint. Or this process evicted the stage less than [`EVICT_AGAIN`]
+    /// ago: then the stage goes only if its lease expires. Or the peer is silent, this process evicted another silent
+    /// one less than [`EVICT_AGAIN`] ago, and it has reached none since: then this process itself may be cut off. The
+    /// last does not hold for a refused connection, because there the peer's own system has answered.
     pub(crate) fn evict(
         &mut self,
         keyspace: &Keyspace,
@@ -45,28 +49,34 @@ impl Evictions {
     ) -> Option<Txn> {
         let Unreachable { endpoint, kind, cause } = found;
         let lately = |last: Instant| now.saturating_duration_since(last) < EVICT_AGAIN;
-        self.last.retain(|_, last| lately(*last));
+        self.evicted_at.retain(|_, last| lately(*last));
+        // Newest generation first: a stage that was placed again has a newer claim with the same endpoint.
         let (id, claim) = view.claims.iter().rev().find(|(_, claim)| claim.value.endpoint == *endpoint)?;
         let is_silent = *kind != UnreachableKind::Refused;
         let stage = &claim.value.stage;
         let process = (stage.clone(), endpoint.clone(), view.stages.get(stage).map_or(0, |stage| stage.value.pid));
-        if self.last.contains_key(&process) || (is_silent && self.last_silent.is_some_and(lately)) {
+        if self.evicted_at.contains_key(&process) || (is_silent && self.last_silent.is_some_and(lately)) {
             return None;
         }
         self.last_silent = is_silent.then_some(now).or(self.last_silent);
-        self.last.insert(process, now);
+        self.evicted_at.insert(process, now);
         self.recorded_at.insert(stage.clone(), now);
         let why = EvictionRecord { by, endpoint: endpoint.clone(), cause: cause.clone() };
         Some(evict(keyspace, stage, (*id, claim.mod_revision), &why, lease))
     }
 
-    /// Deletes this process's eviction records from the store once they are [`QUARANTINE_FORGOTTEN`] old.
-    pub(crate) fn forget(&mut self, keyspace: &Keyspace, view: &ClusterView, now: Instant) -> Option<Txn> {
+    /// The transaction that deletes the eviction records that this process, `by`, wrote [`QUARANTINE_FORGOTTEN`] ago or
+    /// earlier, unless another process has evicted the stage since. `None` if there is nothing to delete.
+    pub(crate) fn forget(&mut self, keyspace: &Keyspace, view: &ClusterView, by: &str, now: Instant) -> Option<Txn> {
         let is_old = |recorded: &Instant| now.saturating_duration_since(*recorded) >= QUARANTINE_FORGOTTEN;
         let old: Vec<_> =
             self.recorded_at.iter().filter(|(_, recorded)| is_old(recorded)).map(|(stage, _)| stage.clone()).collect();
         self.recorded_at.retain(|_, recorded| !is_old(recorded));
-        let old: Vec<_> = old.into_iter().filter(|stage| view.evictions.contains_key(stage)).collect();
+        let own = |stage: StageName| {
+            let record = view.evictions.get(&stage).filter(|record| record.value.by == by)?;
+            Some((stage, record.mod_revision))
+        };
+        let old: Vec<_> = old.into_iter().filter_map(own).collect();
         (!old.is_empty()).then(|| delete_evictions(keyspace, &old))
     }
 
@@ -118,5 +128,28 @@ mod tests {
         let at = now + EVICT_AGAIN + Duration::from_secs(4);
         let silent = found("ipc:///1", UnreachableKind::Silence);
         assert!(evictions.evict(&keyspace, &view(), &silent, ("a".to_owned(), LeaseId(7)), at).is_some());
+    }
+
+    #[test]
+    fn an_own_eviction_record_is_deleted_when_it_is_old_and_that_of_another_process_stays() {
+        let (keyspace, now) = (Keyspace::new(&"test".parse().unwrap()), Instant::now());
+        let record = |by: &str| EvictionRecord { by: by.to_owned(), endpoint: String::new(), cause: String::new() };
+        let shown = |by| ClusterView {
+            evictions: [(name("a"), Versioned { value: record(by), mod_revision: 5 })].into(),
+            ..view()
+        };
+        let evicted = || {
+            let mut evictions = Evictions::default();
+            let gone = found("ipc:///0", UnreachableKind::Refused);
+            assert!(evictions.evict(&keyspace, &view(), &gone, ("x".to_owned(), LeaseId(7)), now).is_some());
+            evictions
+        };
+        let old = now + QUARANTINE_FORGOTTEN;
+        assert!(evicted().forget(&keyspace, &shown("x"), "x", old - Duration::from_secs(1)).is_none());
+        let mut evictions = evicted();
+        let txn = evictions.forget(&keyspace, &shown("x"), "x", old).expect("a deletion");
+        assert_eq!((txn.compares.len(), txn.writes.len()), (1, 1));
+        assert!(evictions.forget(&keyspace, &shown("x"), "x", old).is_none(), "each is deleted once");
+        assert!(evicted().forget(&keyspace, &shown("y"), "x", old).is_none(), "another process has evicted it since");
     }
 }

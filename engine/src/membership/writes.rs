@@ -194,10 +194,15 @@ pub fn evict(
     }
 }
 
-/// Deletes the eviction records of these stages.
-pub(super) fn delete_evictions(keyspace: &Keyspace, stages: &[StageName]) -> Txn {
-    let delete = |stage: &StageName| Write::Delete { key: keyspace.name(&Key::Eviction(stage.clone())) };
-    Txn { compares: vec![], writes: stages.iter().map(delete).collect() }
+/// Deletes the eviction records of these stages, provided that they are still those of these revisions.
+pub(super) fn delete_evictions(keyspace: &Keyspace, records: &[(StageName, u64)]) -> Txn {
+    let key = |stage: &StageName| keyspace.name(&Key::Eviction(stage.clone()));
+    let unchanged = |(stage, revision): &(StageName, u64)| Compare::Unchanged {
+        key: key(stage),
+        mod_revision: Revision(*revision),
+    };
+    let delete = |(stage, _): &(StageName, u64)| Write::Delete { key: key(stage) };
+    Txn { compares: records.iter().map(unchanged).collect(), writes: records.iter().map(delete).collect() }
 }
 
 /// Deletes claims.

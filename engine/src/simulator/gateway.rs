@@ -211,6 +211,7 @@ impl GatewayProcess {
                 env.tally.add("a share changed hands", 1);
                 env.ask(self.process, Call::Record, StoreRequest::Commit(txn));
             }
+            Order::Commit(Purpose::Bookkeeping, txn) => env.ask(self.process, Call::Rewrite, StoreRequest::Commit(txn)),
             Order::Commit(Purpose::Eviction, txn) => env.ask(self.process, Call::Eviction, StoreRequest::Commit(txn)),
         }
     }

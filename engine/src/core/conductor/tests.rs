@@ -62,7 +62,8 @@ fn an_unreachable_store_changes_nothing_and_its_last_view_counts() {
     assert!(conductor.status().serving);
     assert!(!begins_epoch(&view_of(&mut conductor, ClusterView { reachable: false, ..view() })));
     assert!(conductor.status().serving);
-    // The view in which the claim is gone is overtaken by the one that says that the store is away.
+    // The gateway sees only the newest view. A view without the claim may be replaced, before it is seen, by one that
+    // also says that the store is unreachable. Its other contents count all the same.
     let gone = ClusterView { reachable: false, claims: [].into(), ..view() };
     assert!(begins_epoch(&view_of(&mut conductor, gone)));
     assert!(!conductor.status().serving);

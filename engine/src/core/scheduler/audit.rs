@@ -7,11 +7,13 @@ use crate::limits::{RUNNING_MAX, WAITING_MAX};
 use crate::runner::KV_BLOCK_TOKENS;
 
 impl Scheduler {
-    /// Checks that no block is owned twice or lost, and that every queue keeps its bound.
+    /// Checks that every block is either free or owned, that only sequences with a common prefix own a block together,
+    /// and that micro-batches in flight, running and waiting sequences keep their bounds.
     ///
     /// # Errors
     /// The broken invariant, in words.
     pub(crate) fn audit(&self) -> Result<(), String> {
+        // For each owned block, its owners: the tokens of each, and the index of the block among the owner's blocks.
         let mut owners: BTreeMap<u32, Vec<(&[u32], usize)>> = BTreeMap::new();
         for sequence in self.sequences.values() {
             for (index, block) in sequence.blocks.iter().enumerate() {
@@ -26,6 +28,7 @@ impl Scheduler {
             return Err(format!("{free} blocks are free and {} are owned, of {total}", owners.len()));
         }
         let stages = self.shape.as_ref().map_or(0, |shape| shape.stages.len());
+        // One per stage, and one that waits in front of the first: see `next_batch`.
         if self.flights.len() > stages + 1 {
             return Err(format!("{} micro-batches are on their way through {stages} stages", self.flights.len()));
         }
@@ -36,17 +39,19 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Checks one block. `owners` has each owner's history and the index of the block in it.
+    /// Checks that the ledger counts as many owners of `block` as there are. Several sequences may own it only if their
+    /// tokens fill it and are equal from position 0 to its end. `owners` has, for each owner, its tokens and the index
+    /// of the block among its blocks.
     fn audit_block(&self, block: u32, owners: &[(&[u32], usize)]) -> Result<(), String> {
         if self.ledger.owners(block) as usize != owners.len() {
             let counted = self.ledger.owners(block);
             return Err(format!("block {block} has {} owners: the ledger counts {counted}", owners.len()));
         }
-        let beginning = |(history, index): &(&[u32], usize)| {
+        let prefix = |(history, index): &(&[u32], usize)| {
             history.get(..(index + 1) * KV_BLOCK_TOKENS as usize).map(<[u32]>::to_vec)
         };
-        let first = owners.first().and_then(beginning);
-        let alike = owners.iter().all(|owner| beginning(owner) == first);
+        let first = owners.first().and_then(prefix);
+        let alike = owners.iter().all(|owner| prefix(owner) == first);
         if owners.len() > 1 && (first.is_none() || !alike) {
             return Err(format!("block {block} is owned by sequences that do not begin alike"));
         }

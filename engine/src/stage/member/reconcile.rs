@@ -88,12 +88,12 @@ impl Member {
     fn evict_others(&mut self, lease: LeaseId, now: Instant) -> Option<Order> {
         let by = format!("stage {}", self.name);
         if let Some(found) = self.unreachable_next.take()
-            && let Some(txn) = self.evictions.evict(&self.keyspace, &self.view, &found, (by, lease), now)
+            && let Some(txn) = self.evictions.evict(&self.keyspace, &self.view, &found, (by.clone(), lease), now)
         {
             info!(endpoint = found.endpoint, cause = found.cause, "the next stage cannot be reached: evicting it");
             return Some(self.commit(Purpose::Eviction, txn));
         }
-        let txn = self.evictions.forget(&self.keyspace, &self.view, now)?;
+        let txn = self.evictions.forget(&self.keyspace, &self.view, &by, now)?;
         Some(self.commit(Purpose::Bookkeeping, txn))
     }
 
