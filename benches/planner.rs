@@ -1,5 +1,5 @@
-//! The cost of a plan for a thousand unequal stages and two hundred layers, and for clusters of the usual size. `cargo
-//! bench --bench planner`.
+//! The time that the planner takes for clusters of the usual size, and for a thousand unequal stages and two hundred
+//! layers. Run it with `cargo bench --bench planner`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::planner::{Candidate, plan_with_links};
@@ -13,6 +13,7 @@ fn model(layers: u32) -> ModelRecord {
     ModelRecord {
         hidden: 8192,
         context_tokens: 8192,
+        // The planner does not use it.
         embedding_bytes: 1,
         layer_multiplications: layer_bytes.iter().map(|bytes| bytes * 2).collect(),
         head_bytes: 900_000_000,
@@ -25,8 +26,8 @@ fn model(layers: u32) -> ModelRecord {
     }
 }
 
-/// `count` stages, all different, each with room for about `layers_each` layers, and with a latency of at least
-/// `link_us` microseconds to the next stage.
+/// `count` stages, each with room for about `layers_each` layers, and with a latency of at least `link_us` microseconds
+/// to the next stage. All are different: they combine 13 paces, 5 budgets and 17 latencies, and no two have one speed.
 fn candidates(count: u64, layers_each: u64, link_us: u32) -> Vec<Candidate> {
     let candidate = |index: u64| {
         let pace = 1 + index * 7919 % 13;
@@ -36,6 +37,7 @@ fn candidates(count: u64, layers_each: u64, link_us: u32) -> Vec<Candidate> {
         };
         Candidate {
             name: format!("s{index:04}").parse().expect("a legal name"),
+            // 1.5 GB hold the head and the scratch memory. A layer takes 0.23 to 0.29 GB: weights, keys and values.
             budget_bytes: 1_500_000_000 + (layers_each + index * 31 % 5) * 270_000_000,
             speed: [(FORMAT.to_owned(), speed)].into(),
             link_us: link_us + (index * 131 % 17) as u32 * link_us / 5,

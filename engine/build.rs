@@ -1,4 +1,5 @@
-//! Nothing to build: the build-dependency beside this file makes cargo unpack a `protoc`, which `etc/protoc` finds.
+//! Builds nothing. It is here for the build-dependency `protoc-bin-vendored`: cargo unpacks that crate, and
+//! `etc/protoc` finds the `protoc` in it for the build script of `etcd-client`.
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
 }

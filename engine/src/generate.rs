@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 pub struct Request {
     /// Token ids of the prompt, at least one.
     pub prompt: Vec<u32>,
-    /// Most tokens to generate, at least one. The context may end it earlier.
+    /// Maximum number of tokens to generate, at least one. A full context ends the sequence earlier.
     pub tokens_max: u32,
-    /// The method of choosing them.
+    /// The method of choosing each generated token.
     pub sampling: Sampling,
     /// Tokens that end the sequence. Such a token is reported, then the sequence finishes with [`Finish::Stop`].
     pub stop_tokens: Vec<u32>,
@@ -22,7 +22,7 @@ pub struct Request {
     pub priority: i32,
 }
 
-/// The reason for which a sequence ended well.
+/// The reason for which a sequence ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
     /// A stop token came.
@@ -36,8 +36,8 @@ pub enum Finish {
 pub enum TokenEvent {
     /// Work on the sequence has begun. This is the first event and comes once.
     Started {
-        /// Tokens at the start of the prompt that need not be computed, because another sequence's keys and values
-        /// serve.
+        /// Number of tokens at the start of the prompt that need not be computed: their keys and values, which
+        /// another sequence has put into the prefix cache, are used again.
         cached_tokens: u32,
     },
     /// The next token.
@@ -67,9 +67,11 @@ pub struct Timings {
     pub prefill: Duration,
     /// From the first token to the last.
     pub decode: Duration,
-    /// The number of times that it was started again after a fault.
+    /// The number of times that it was started: 1, and 1 more for each time that a fault, a new pipeline, or a
+    /// sequence that goes first and needs its blocks made it start again.
     pub attempts: u32,
-    /// The work of each stage for the micro-batches this sequence was in, by slot. Only its own rows count.
+    /// The work of each stage for this sequence, in the order of the pipeline. A stage that had other layers in an
+    /// earlier attempt has an entry for each layer range. Of a micro-batch, only this sequence's rows count.
     pub stages: Vec<StageTime>,
 }
 
@@ -82,7 +84,7 @@ pub struct StageTime {
     pub layers: [u32; 2],
     /// Token rows of this sequence that it computed.
     pub rows: u64,
-    /// Its share of the time computing them.
+    /// The stage's compute time for the micro-batches of those rows, shared out in proportion to rows.
     pub compute: Duration,
 }
 
@@ -114,7 +116,7 @@ pub enum Rejection {
     /// The pipeline cannot serve now.
     #[error("the model cannot be served now: {reason}")]
     NotServing {
-        /// The missing part, such as "layers 9..21 are held by nobody".
+        /// What is missing, such as "layers 9..21 are held by nobody".
         reason: String,
     },
     /// The queue is full.
@@ -153,7 +155,7 @@ impl TokenStream {
     }
 }
 
-/// The state of the pipeline, published whole on every change.
+/// The state of the pipeline. On every change a complete new value is published.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PipelineStatus {
     /// True once a micro-batch has come through every stage of the current pipeline and back.
@@ -166,15 +168,17 @@ pub struct PipelineStatus {
     pub store_reachable: bool,
     /// Alarms that the store raises, such as a full disk. It still answers.
     pub store_alarms: Vec<String>,
-    /// In words, the records that the store has lost or else the first value in it that cannot be used.
+    /// A sentence that names the records that the store has lost. If it has lost none, one that names the first value
+    /// in it that cannot be used. `None` if there is neither.
     pub store_problem: Option<String>,
-    /// Most tokens in a sequence, prompt and answer together: the model's context, or less where memory is short.
+    /// Maximum number of tokens of a sequence, prompt and answer together: the model's context, or less if the stages
+    /// have no memory for that many.
     pub context_tokens: u32,
     /// The number of sequences being generated.
     pub running: usize,
     /// The number of sequences that wait.
     pub waiting: usize,
-    /// Tokens generated per second over the last period.
+    /// Tokens generated per second over the last complete period, which is one second or a little more.
     pub tokens_per_second: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Kinds of damage to a small valid file, and the reader's error for each.
+//! Damages a small valid GGUF file in many ways, and checks the error of `Header::parse` for each.
 
 mod gguf_fixture;
 
@@ -6,7 +6,8 @@ use gguf_fixture::{HIDDEN, metadata, noise, norm};
 use stages::format::Format;
 use stages::gguf::{GgufWriter, Header};
 
-/// A valid model of one layer: `split.count` 1, alignment 32, an array of each kind, tensors of two formats.
+/// A valid model of one layer: `split.count` 1, alignment 32, an array of texts and one of numbers, tensors in F32 and
+/// in Q8_0. `some.numbers` is the last metadata key. The tensors are in the order in which they are added here.
 fn valid() -> Vec<u8> {
     let writer = metadata(1)
         .metadata("general.alignment", 32u32)
@@ -14,12 +15,13 @@ fn valid() -> Vec<u8> {
         .metadata("some.flag", true)
         .metadata("some.numbers", &[1u32, 2, 3][..]);
     let writer = norm(writer, "token_embd.weight", 0.0);
+    // Q8_0 stores 32 values in 34 bytes.
     let writer = writer.tensor("blk.0.ffn_up.weight", &[HIDDEN, 4], Format::Q8_0, noise(1, HIDDEN / 32 * 34 * 4));
     norm(writer.unwrap(), "output_norm.weight", 1.0).to_bytes().unwrap()
 }
 
-/// Offset of the first byte after `text`: after a key that is its value's type, after a tensor's name its dimension
-/// count.
+/// Offset of the first byte after the only occurrence of `text`. After a metadata key, the value's type is there. After
+/// a tensor's name, its dimension count is there.
 fn after(file: &[u8], text: &str) -> usize {
     let hits: Vec<usize> =
         file.windows(text.len()).enumerate().filter(|(_, bytes)| *bytes == text.as_bytes()).map(|(at, _)| at).collect();
@@ -27,6 +29,7 @@ fn after(file: &[u8], text: &str) -> usize {
     hits[0] + text.len()
 }
 
+/// Overwrites the bytes from `at` on.
 fn put<const N: usize>(file: &mut [u8], at: usize, bytes: [u8; N]) {
     file[at..at + N].copy_from_slice(&bytes);
 }
@@ -39,11 +42,15 @@ struct Damage {
     expected: &'static [&'static str],
 }
 
+/// Offsets in a file. The magic and the version are before, four bytes each.
 const TENSOR_COUNT: usize = 8;
 const METADATA_COUNT: usize = 16;
+/// A key is its length in eight bytes, then its text.
 const FIRST_KEY: usize = 24;
 
-/// Offsets from a tensor's dimension count, for a tensor of one dimension.
+/// Offsets from a tensor's dimension count, which has four bytes. Each dimension has eight. The number of the format
+/// (four bytes) and the offset of the data (eight) follow: the last two constants are for a tensor of one dimension,
+/// whose description thus ends 24 bytes after the start of its dimension count.
 const DIM_0: usize = 4;
 const FORMAT_OF_1: usize = 12;
 const OFFSET_OF_1: usize = 16;
@@ -65,6 +72,7 @@ const DAMAGES: &[Damage] = &[
     Damage { name: "one tensor too many", apply: |f| put(f, TENSOR_COUNT, 4u64.to_le_bytes()), expected: &["tensor 3 at byte", "expected"] },
     Damage { name: "more metadata than fits", apply: |f| put(f, METADATA_COUNT, (1u64 << 40).to_le_bytes()), expected: &["metadata count at byte 16: expected at most", "found 1099511627776"] },
     Damage { name: "one metadata entry too many", apply: |f| { let n = f[METADATA_COUNT] + 1; f[METADATA_COUNT] = n; }, expected: &["tensor", "at byte", "expected"] },
+    // The reader takes the last entry for a tensor, and the number of its type (9, an array) for the dimension count.
     Damage { name: "one metadata entry too few", apply: |f| { let n = f[METADATA_COUNT] - 1; f[METADATA_COUNT] = n; }, expected: &["dimension count of tensor \"some.numbers\" at byte", "expected 1 to 4, found 9"] },
     Damage { name: "key longer than the file", apply: |f| put(f, FIRST_KEY, u64::MAX.to_le_bytes()), expected: &["length of key of metadata entry 0 at byte 24: expected at most"] },
     Damage { name: "empty key", apply: |f| put(f, FIRST_KEY, 0u64.to_le_bytes()), expected: &["key of metadata entry 0 at byte 24: expected 1 to 65535 bytes, found 0"] },
@@ -89,6 +97,7 @@ const DAMAGES: &[Damage] = &[
     Damage { name: "empty tensor name", apply: |f| { let at = after(f, "output_norm.weight"); put(f, at - 18 - 8, 0u64.to_le_bytes()); }, expected: &["name of tensor 2 at byte", "expected 1 to 64 bytes, found 0 bytes"] },
     Damage { name: "tensor name too long", apply: |f| { let at = after(f, "output_norm.weight"); put(f, at - 18 - 8, 65u64.to_le_bytes()); f[at..at + 47].fill(b'x'); }, expected: &["name of tensor 2 at byte", "expected 1 to 64 bytes, found 65 bytes"] },
     Damage { name: "tensor name not UTF-8", apply: |f| { let at = after(f, "output_norm.weight"); f[at - 1] = 0xfe; }, expected: &["name of tensor 2 at byte", "expected UTF-8 text"] },
+    // The new name is a byte shorter. A byte is inserted after the description, so that the data stay where they were.
     Damage { name: "tensor name twice", apply: |f| { let at = after(f, "output_norm.weight"); let n = *b"token_embd.weight"; put(f, at - 18, n); put(f, at - 26, 17u64.to_le_bytes()); f.remove(at - 1); f.insert(at + 23, 0); }, expected: &["name of tensor 2 at byte", "expected a name of its own, found a second \"token_embd.weight\""] },
     Damage { name: "no dimensions", apply: |f| { let at = after(f, "token_embd.weight"); put(f, at, 0u32.to_le_bytes()); }, expected: &["dimension count of tensor \"token_embd.weight\" at byte", "expected 1 to 4, found 0"] },
     Damage { name: "five dimensions", apply: |f| { let at = after(f, "token_embd.weight"); put(f, at, 5u32.to_le_bytes()); }, expected: &["dimension count of tensor \"token_embd.weight\"", "found 5"] },
@@ -107,8 +116,10 @@ const DAMAGES: &[Damage] = &[
     Damage { name: "cut in a tensor's description", apply: |f| { let end = after(f, "blk.0.ffn_up.weight") + 9; f.truncate(end); }, expected: &["dimension 0 of tensor \"blk.0.ffn_up.weight\" at byte", "expected 8 bytes, found 5"] },
 ];
 
-/// Inserts a metadata entry before the others: 100 arrays, each inside the one before.
+/// Inserts a metadata entry before the others: 100 arrays, each with the next one as its only element. The last has an
+/// empty array of u32 as its element.
 fn nest(file: &mut Vec<u8>) {
+    // The numbers of the types are 9 for an array and 4 for a u32.
     let mut entry = 6u64.to_le_bytes().to_vec();
     entry.extend(b"nested");
     entry.extend(9u32.to_le_bytes());
@@ -169,6 +180,7 @@ fn a_file_cut_anywhere_in_its_header_is_an_error() {
 #[test]
 fn an_array_of_arrays_within_reason_is_checked_and_skipped() {
     let mut file = GgufWriter::new().metadata("after", 5u32).to_bytes().unwrap();
+    // An array (type 9) of two arrays of u8 (type 0), with three elements and with none.
     let mut entry = 6u64.to_le_bytes().to_vec();
     entry.extend(b"nested");
     entry.extend([9u32.to_le_bytes(), 9u32.to_le_bytes()].concat());

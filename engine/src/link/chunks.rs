@@ -9,14 +9,15 @@ use super::error::EndError;
 use super::limits::{CHUNK_BYTES_MAX, HEARTBEAT_TIMEOUT, SEALED_BYTES_MAX};
 use super::pipe::{Sink, Source};
 
-/// Bytes of a chunk's length.
+/// Size of the length in front of each chunk, in bytes.
 pub(super) const LENGTH_BYTES: usize = 2;
 
-/// Seals and opens chunks. Both directions of a connection share one.
+/// Encrypts and authenticates chunks. The chunks of each direction of a connection are numbered, and the number is
+/// the nonce. One value serves both directions.
 pub(super) trait Seal {
-    /// Seals `chunk`, number `nonce` of its direction, into `sealed`. Returns the number of bytes written there.
+    /// Seals `chunk`, which has number `nonce` in its direction, into `sealed`. Returns the number of bytes written.
     fn close(&self, nonce: u64, chunk: &[u8], sealed: &mut [u8]) -> Result<usize, EndError>;
-    /// Opens `sealed`, number `nonce` of its direction, into `chunk`. Returns the number of bytes written there.
+    /// Opens `sealed`, which has number `nonce` in its direction, into `chunk`. Returns the number of bytes written.
     fn open(&self, nonce: u64, sealed: &[u8], chunk: &mut [u8]) -> Result<usize, EndError>;
 }
 
@@ -43,13 +44,14 @@ pub(super) struct ChunkSink<W, S> {
 // === impl ChunkSource ===
 
 impl<R: AsyncRead + Unpin, S: Seal> ChunkSource<R, S> {
-    /// Reads chunks from number `nonce` on.
+    /// Reads chunks from `half`. The first has number `nonce`.
     pub(super) fn new(half: R, seal: S, nonce: u64) -> Self {
         let sealed = vec![0; 2 * (LENGTH_BYTES + SEALED_BYTES_MAX)];
         Self { half, seal, nonce, sealed, start: 0, end: 0, opened: vec![0; SEALED_BYTES_MAX] }
     }
 
-    /// Opens the next whole chunk in the buffer. `None` if the buffer holds no whole chunk.
+    /// Opens the next whole chunk in the buffer into `opened` and returns its length. `None` if the buffer holds no
+    /// whole chunk.
     fn open_buffered(&mut self) -> Result<Option<usize>, EndError> {
         let Some((length, rest)) = self.sealed[self.start..self.end].split_first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
@@ -62,8 +64,8 @@ impl<R: AsyncRead + Unpin, S: Seal> ChunkSource<R, S> {
         Ok(Some(opened))
     }
 
-    /// Reads more bytes behind those in the buffer. There is always room, because the buffer holds two of the largest
-    /// chunks.
+    /// Moves the bytes that are not yet opened to the start of the buffer and reads more behind them. There is always
+    /// room: those bytes are less than one chunk, and the buffer holds two of the largest.
     async fn read_more(&mut self) -> Result<(), EndError> {
         if self.start > 0 {
             self.sealed.copy_within(self.start..self.end, 0);
@@ -95,7 +97,7 @@ impl<R: AsyncRead + Unpin, S: Seal> Source for ChunkSource<R, S> {
 // === impl ChunkSink ===
 
 impl<W: AsyncWrite + Unpin, S: Seal> ChunkSink<W, S> {
-    /// Writes chunks from number `nonce` on.
+    /// Writes chunks to `half`. The first has number `nonce`.
     pub(super) fn new(half: W, seal: S, nonce: u64) -> Self {
         Self { half, seal, nonce, sealed: vec![0; LENGTH_BYTES + SEALED_BYTES_MAX] }
     }

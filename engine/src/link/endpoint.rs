@@ -10,16 +10,17 @@ use super::limits::SOCKET_PATH_BYTES_MAX;
 /// A parsed endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Endpoint {
-    /// A Unix socket of this machine, which only its user can reach.
+    /// A Unix socket of a process on this machine. Only processes of the same user can reach it.
     Ipc(PathBuf),
-    /// The TCP port of a gate. An IPv6 address is held here without brackets.
+    /// The TCP port at which a process accepts the links of other machines. An IPv6 address is held here without
+    /// brackets.
     Tcp { host: String, port: u16 },
 }
 
 // === impl Endpoint ===
 
 impl Endpoint {
-    /// The endpoint of the socket at `path`.
+    /// The endpoint of the socket at `path`. An error if the path is too long for the address of a socket.
     pub(super) fn ipc(path: &Path) -> Result<Self, LinkError> {
         let bytes = path.as_os_str().len();
         if bytes > SOCKET_PATH_BYTES_MAX {
@@ -40,8 +41,8 @@ impl FromStr for Endpoint {
         let (host, port) =
             text.strip_prefix("tcp://").and_then(|address| address.rsplit_once(':')).ok_or_else(unknown)?;
         let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(unknown)?;
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        match bare {
+        let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        match in_brackets {
             Some(host) => Ok(Self::Tcp { host: host.to_owned(), port }),
             None if host.is_empty() || host.contains([':', '/', '[', ']', '@', ' ']) => Err(unknown()),
             None => Ok(Self::Tcp { host: host.to_owned(), port }),

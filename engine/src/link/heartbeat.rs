@@ -1,5 +1,5 @@
-//! Heartbeats between two processes on one machine, over a connection that carries nothing else. The sockets of a
-//! stopped process stay open and take bytes for a while, but the process sends no heartbeat.
+//! Heartbeats between two processes on one machine, over a connection that carries nothing else. If a process is
+//! stopped (by SIGSTOP or a debugger), its sockets stay open and take bytes for a while. Only its heartbeats cease.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -10,8 +10,9 @@ use super::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
 /// The byte of a heartbeat.
 const BEAT: u8 = 0;
 
-/// Waits for the first heartbeat of the process that accepted the connection.
+/// Waits for the next heartbeat of the other side, for [`HEARTBEAT_TIMEOUT`] at most.
 pub(super) async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Result<(), EndError> {
+    // More than one may have come since the last call.
     let mut beats = [BEAT; 16];
     match timeout(HEARTBEAT_TIMEOUT, stream.read(&mut beats))
         .await

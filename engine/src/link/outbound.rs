@@ -1,9 +1,10 @@
 //! The sending end: one PUSH socket, one peer.
 //!
-//! A PUSH socket queues without a bound, does not notice that its peer is gone and never reconnects. So every message
-//! reports that it has left the queue, and a task next to the socket watches the peer. On one machine the task holds a
-//! second connection, for heartbeats. If the peer is on another machine, the socket sends to a relay in this process,
-//! which carries its bytes to the peer, sealed.
+//! The PUSH socket of the ZeroMQ library does not bound the bytes in its queue, does not notice that its peer is gone
+//! and never reconnects. So every message carries a receipt, which reports when the message has left the queue, and a
+//! watch task beside the socket ends when the peer is gone. If the peer is on this machine, the watch task exchanges
+//! heartbeats with it over a second connection. If the peer is on another machine, the watch task is a relay: the
+//! socket sends to the relay over a Unix socket, and the relay encrypts the bytes and sends them to the peer over TCP.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -33,29 +34,31 @@ use super::runtime_dir::{self, PULL_SOCKET, RuntimeDir};
 use super::task::Task;
 use super::zmtp::Flow;
 
-/// Sends to one peer. Dropping it closes the connection. Messages that are then in flight are lost, or come late
-/// ([`Outbound::flush`]).
+/// Sends to one peer. Dropping it closes the connection. Messages that are then in flight are lost, or reach the peer
+/// later. [`Outbound::flush`] waits until none is in the queue.
 pub struct Outbound {
     push: PushSocket,
     endpoint: String,
     in_flight: InFlight,
     round_trip: Duration,
-    /// The sender of `progress`. The watch task and the messages in the queue own it.
+    /// The sender of `progress`. Only the watch task and the messages in the queue own it, so that `progress` shows
+    /// when both are gone.
     report: Weak<watch::Sender<Progress>>,
     progress: watch::Receiver<Progress>,
-    _watch: Task,
+    _watcher: Task,
 }
 
-/// Progress of the connection so far.
+/// The reports of the messages and of the watch task.
 #[derive(Debug, Default)]
 struct Progress {
-    /// Messages that have left the queue.
+    /// Number of messages that have left the queue since the connection was made.
     passed: u64,
+    /// The reason for which the watch task ended.
     ended: Option<EndError>,
 }
 
-/// The first part of a message. Its drop means that the message has left the queue for the writer's buffer, which takes
-/// no other message before most of it is written out.
+/// The first part of a message: its header. The library drops it once it has copied the message from the queue into the
+/// writer's buffer. It copies the next message only when less than 128 KiB of the buffer are still unwritten.
 struct Receipt {
     header: Bytes,
     report: Arc<watch::Sender<Progress>>,
@@ -73,7 +76,8 @@ impl Outbound {
         Self::connect_in(&runtime_dir::default_parent(), endpoint, key).await
     }
 
-    /// Like [`Outbound::connect`], with the short-lived socket in a private directory that is made in `parent`.
+    /// Like [`Outbound::connect`], with the relay's socket in a private directory that is made in `parent`. Both are
+    /// removed once the PUSH socket has connected to the relay. An `ipc://` endpoint needs neither.
     ///
     /// # Errors
     /// As [`Outbound::connect`].
@@ -82,7 +86,8 @@ impl Outbound {
         timeout(CONNECT_WAIT_MAX, Self::try_to_connect(parent, endpoint, key)).await.unwrap_or(Err(silent))
     }
 
-    /// Starts an attempt, and one more after each [`CONNECT_AGAIN`] without an answer. The first answer counts.
+    /// Starts an attempt, and one more each time that [`CONNECT_AGAIN`] passes without an outcome. The first outcome
+    /// counts, even if it is an error.
     async fn try_to_connect(parent: &Path, endpoint: &str, key: Option<&ClusterKey>) -> Result<Self, LinkError> {
         let mut tries = FuturesUnordered::new();
         loop {
@@ -93,6 +98,7 @@ impl Outbound {
         }
     }
 
+    /// Makes one attempt.
     async fn connect_now(parent: &Path, endpoint: &str, key: Option<&ClusterKey>) -> Result<Self, LinkError> {
         let parsed = Endpoint::from_str(endpoint)?;
         let endpoint = parsed.to_string();
@@ -102,7 +108,8 @@ impl Outbound {
         }
     }
 
-    /// Connects to a process on this machine: straight to its PULL socket, as long as its acceptor sends heartbeats.
+    /// Connects to a process on this machine: to `socket`, which its acceptor serves, for heartbeats, and for messages
+    /// to the PULL socket in the same directory. The connection lasts as long as heartbeats come.
     async fn connect_here(endpoint: String, socket: &Path) -> Result<Self, LinkError> {
         runtime_dir::check_owner(socket)?;
         let mut stream = UnixStream::connect(socket).await.map_err(|cause| connect_error(&endpoint, cause))?;
@@ -110,10 +117,10 @@ impl Outbound {
             return Err(LinkError::Lost { endpoint, cause });
         }
         let pull = socket.with_file_name(PULL_SOCKET);
-        Self::to_socket(endpoint, Duration::ZERO, &pull, heartbeat::exchange(stream)).await
+        Self::connect_push(endpoint, Duration::ZERO, &pull, heartbeat::exchange(stream)).await
     }
 
-    /// Connects to another machine, through a relay.
+    /// Connects to a process on another machine, through a relay in this process.
     async fn connect_there(
         parent: &Path,
         endpoint: String,
@@ -124,33 +131,34 @@ impl Outbound {
         let dir = RuntimeDir::create(parent)?;
         let path = dir.socket("out.sock")?;
         let listener = UnixListener::bind(&path).map_err(|cause| connect_error(&endpoint, cause))?;
-        Self::to_socket(endpoint, round_trip, &path, relay(listener, stream, cipher)).await
+        Self::connect_push(endpoint, round_trip, &path, relay(listener, stream, cipher)).await
     }
 
-    /// Connects a PUSH socket to `path`. The connection lasts until `watch` ends.
-    async fn to_socket(
+    /// Connects a PUSH socket to the socket at `path` and runs `until_end` as the watch task: it resolves when the
+    /// connection to the peer has ended.
+    async fn connect_push(
         endpoint: String,
         round_trip: Duration,
         path: &Path,
-        watch: impl Future<Output = EndError> + Send + 'static,
+        until_end: impl Future<Output = EndError> + Send + 'static,
     ) -> Result<Self, LinkError> {
-        let (report, mut progress) = watch::channel(Progress::default());
-        let reports = Arc::new(report);
-        let report = Arc::downgrade(&reports);
-        let watch = Task::spawn(async move {
-            let end = watch.await;
-            reports.send_modify(|progress| progress.ended = Some(end));
+        let (sender, mut progress) = watch::channel(Progress::default());
+        let sender = Arc::new(sender);
+        let report = Arc::downgrade(&sender);
+        let watcher = Task::spawn(async move {
+            let end = until_end.await;
+            sender.send_modify(|progress| progress.ended = Some(end));
         });
         let (mut push, path) = (PushSocket::new(), Endpoint::ipc(path)?.to_string());
         tokio::select! {
-            // The socket may notice before the watch task that the peer has ended.
+            // If the peer ends during the ZMTP handshake, either the socket or the watch task may notice it first.
             connected = push.connect(&path) => connected.map_err(|error| {
                 tracing::debug!(endpoint, %error, "hung up during the handshake");
                 LinkError::Lost { endpoint: endpoint.clone(), cause: EndError::Closed }
             })?,
             error = ended(&endpoint, &mut progress) => return Err(error),
         }
-        Ok(Self { push, endpoint, in_flight: InFlight::default(), round_trip, report, progress, _watch: watch })
+        Ok(Self { push, endpoint, in_flight: InFlight::default(), round_trip, report, progress, _watcher: watcher })
     }
 
     /// The endpoint that it is connected to.
@@ -158,17 +166,18 @@ impl Outbound {
         &self.endpoint
     }
 
-    /// The time that the other machine took to accept the connection: one round trip. Zero within a machine.
+    /// The time that TCP took to connect to the other machine: one round trip. Zero within a machine.
     pub fn round_trip(&self) -> Duration {
         self.round_trip
     }
 
     /// Sends a frame and its activations (`rows × hidden` f32 values, little endian; empty for any frame but a hop, and
-    /// for a hop with token ids). Waits for room if the peer is slow. A cancelled wait has sent nothing.
+    /// for a hop with token ids). Waits for room in the queue if the peer is slow. If the caller drops the future
+    /// during that wait, nothing was sent.
     ///
     /// # Errors
-    /// After an error that [`LinkError::is_about_one_message`], this message can never be sent. After any other error,
-    /// drop this and connect anew. Messages sent before may be lost too.
+    /// After an error that [`LinkError::is_about_one_message`], this message can never be sent, and the connection goes
+    /// on. After any other error, drop this `Outbound` and connect anew. Messages sent before may be lost too.
     pub async fn send(&mut self, frame: &Frame, activations: impl Into<Bytes>) -> Result<(), LinkError> {
         let (header, activations) = to_parts(frame, activations.into())?;
         let bytes = header.len() + activations.len();
@@ -181,8 +190,8 @@ impl Outbound {
         Ok(())
     }
 
-    /// Waits until everything sent has left the queue. Dropping this may still lose messages on their way to another
-    /// machine.
+    /// Waits until everything sent has left the queue. Dropping the `Outbound` then may still lose messages that the
+    /// relay has not sent to the other machine yet.
     ///
     /// # Errors
     /// As [`Outbound::send`].
@@ -195,6 +204,7 @@ impl Outbound {
         ended(&self.endpoint, &mut self.progress).await
     }
 
+    /// Waits until `holds` is true for the messages in the queue, for [`SEND_WAIT_MAX`] at most.
     async fn wait_until(&mut self, holds: impl Fn(&InFlight) -> bool) -> Result<(), LinkError> {
         let deadline = Instant::now() + SEND_WAIT_MAX;
         loop {
@@ -213,8 +223,9 @@ impl Outbound {
         }
     }
 
+    /// Brings `in_flight` up to date. An error if the connection has ended.
     fn settle(&mut self) -> Result<(), LinkError> {
-        // A watch task that is gone without a report watches no more.
+        // True if no sender is left. The watch task then ended without a report, and nothing watches the peer.
         let gone = self.progress.has_changed().is_err();
         let progress = self.progress.borrow_and_update();
         self.in_flight.settle(progress.passed);
@@ -246,7 +257,8 @@ async fn ended(endpoint: &str, progress: &mut watch::Receiver<Progress>) -> Link
     LinkError::Lost { endpoint: endpoint.to_owned(), cause }
 }
 
-/// Connects to a gate and runs the handshake with the key. The duration is that of connecting.
+/// Connects to the gate of another process (its TCP listener) and runs the handshake in which each side proves that it
+/// has `key`. The duration is that of the TCP connect.
 async fn dial(
     endpoint: &str,
     host: &str,
@@ -265,7 +277,8 @@ async fn dial(
     Ok((stream, cipher, round_trip))
 }
 
-/// Carries bytes between the PUSH socket and the peer until one of them ends.
+/// Carries bytes between the PUSH socket, which connects to `listener`, and the peer behind `stream`, until one of the
+/// two connections ends. The bytes on `stream` are encrypted.
 async fn relay(listener: UnixListener, stream: TcpStream, cipher: Cipher) -> EndError {
     let near = match listener.accept().await {
         Ok((near, _)) => near,

@@ -1,4 +1,5 @@
-//! The private directory for a link's sockets. Its mode authenticates local peers: only the same user can enter.
+//! The private directory for the sockets of a listening process. Its mode authenticates local peers: only processes of
+//! the same user can enter it.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
@@ -11,10 +12,12 @@ use tokio::net::UnixStream;
 use super::LinkError;
 use super::limits::SOCKET_PATH_BYTES_MAX;
 
-/// A prefix that no other program uses, because directories left behind under it are removed.
+/// The beginning of the directories' names. It must be one that no other program uses, because [`remove_orphans`]
+/// removes the directories with such names.
 const PREFIX: &str = "baton-link-";
 const LOCK: &str = "lock";
-/// The PULL socket of the listening process, next to the socket of its acceptor.
+/// The name of the listening process's ZeroMQ PULL socket. The socket of its acceptor, to which peers connect first, is
+/// in the same directory.
 pub(super) const PULL_SOCKET: &str = "pull.sock";
 
 /// A directory of mode 0700 with a random name, removed on drop. Its owner holds a lock in it, so that the next process
@@ -47,7 +50,7 @@ impl RuntimeDir {
         }
     }
 
-    /// `None` if another process took the directory for an orphan before its lock was held.
+    /// `None` if another process took the directory for an orphan and removed it before this one held the lock.
     fn try_create(parent: &Path) -> io::Result<Option<Self>> {
         let dir = tempfile::Builder::new()
             .prefix(PREFIX)
@@ -56,8 +59,8 @@ impl RuntimeDir {
             .tempdir_in(parent)?;
         let lock = File::create(dir.path().join(LOCK))?;
         lock.lock()?;
-        let there = dir.path().join(LOCK).try_exists()?;
-        Ok(there.then_some(Self { dir, _lock: lock }))
+        let still_exists = dir.path().join(LOCK).try_exists()?;
+        Ok(still_exists.then_some(Self { dir, _lock: lock }))
     }
 
     /// The path of the socket `name` in it.
@@ -72,9 +75,10 @@ impl RuntimeDir {
 
 /// Checks that the socket at `path` belongs to the user who runs this process.
 pub(super) fn check_owner(path: &Path) -> Result<(), LinkError> {
-    let connect = |cause| LinkError::Connect { endpoint: format!("ipc://{}", path.display()), cause };
-    let found = fs::metadata(path).map_err(connect)?.uid();
-    let expected = UnixStream::pair().and_then(|(here, _)| here.peer_cred()).map_err(connect)?.uid();
+    let connect_error = |cause| LinkError::Connect { endpoint: format!("ipc://{}", path.display()), cause };
+    let found = fs::metadata(path).map_err(connect_error)?.uid();
+    // `std` has no `getuid`: both ends of this pair belong to this process, so the credentials of one are its own.
+    let expected = UnixStream::pair().and_then(|(here, _)| here.peer_cred()).map_err(connect_error)?.uid();
     if found == expected { Ok(()) } else { Err(LinkError::NotOurs { path: path.to_owned(), found, expected }) }
 }
 
@@ -84,7 +88,8 @@ pub(super) fn remove_orphans(parent: &Path) {
     for entry in entries.flatten() {
         let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
         if ours && entry.file_type().is_ok_and(|kind| kind.is_dir())
-            // Held until all is removed: a process that is just making the directory must notice that it is gone.
+            // Held until all is removed. The directory may belong to a process that has just made it and waits for
+            // this lock: once it gets the lock, it must see that the directory is gone.
             && let Some(_lock) = orphan_lock(&entry.path())
         {
             match fs::remove_dir_all(entry.path()) {
@@ -95,7 +100,8 @@ pub(super) fn remove_orphans(parent: &Path) {
     }
 }
 
-/// The lock in `dir`, if no process holds it. A directory without one is being made, or is not of this program.
+/// Takes the lock in `dir` if no process holds it. A directory without a lock file is still being made, or does not
+/// belong to this program: it is left alone.
 fn orphan_lock(dir: &Path) -> Option<File> {
     let lock = File::open(dir.join(LOCK)).ok()?;
     match lock.try_lock() {

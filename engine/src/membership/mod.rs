@@ -1,4 +1,4 @@
-//! Reads a process's cluster from the store and writes changes to it. Only here does the store meet baton's records.
+//! Follows a process's cluster in the store, and makes the transactions that change the cluster's records.
 
 mod evictions;
 mod key_mark;

@@ -1,5 +1,6 @@
-//! Remembers the records that the store showed. If the store has lost some since, puts them back into the view. The
-//! members go on serving by that view and write the records again. Pure: the time is a parameter.
+//! Each process remembers the records that the store showed. If the store has lost some since, this module puts them
+//! back into the process's view. The members go on serving by that view and write the records to the store again. The
+//! module has no clock and no store: time and view are parameters.
 //!
 //! The model and the placement are never deleted while a cluster lives. So a view without them, with unreadable ones,
 //! or with an older placement shows a loss. The records of processes do get deleted. They count as lost only if the
@@ -19,7 +20,8 @@ use crate::view::{ClusterView, Versioned};
 pub(crate) struct Recall {
     /// The newest view, with the records that were put back into it.
     last: Option<ClusterView>,
-    /// The time at which the store was found emptied. `None` once members have written their records again.
+    /// The time at which the store was found emptied. `None` once no process's record needs to be put back: all were
+    /// written again, or [`HEAL_WAIT_MAX`] has passed.
     emptied: Option<Instant>,
 }
 
@@ -29,6 +31,7 @@ impl Recall {
     /// `view`, as the store shows it now, completed by the records that the store has lost.
     pub(crate) fn complete(&mut self, mut view: ClusterView, now: Instant) -> ClusterView {
         if let Some(last) = &self.last {
+            // A smaller revision shows an etcd that came back without its data: revisions only grow.
             if last.placement.is_some() && (is_empty(&view) || view.revision < last.revision) {
                 self.emptied.get_or_insert(now);
             }
@@ -38,6 +41,7 @@ impl Recall {
                 recall_processes(&mut view, last);
             }
         }
+        // The model and the placement are put back without a time limit, so they do not count here.
         let is_whole = view.recalled.keys().all(|key| matches!(key, Key::Model | Key::Placement));
         self.emptied = self.emptied.filter(|_| !is_whole);
         if view.model.is_some() {
@@ -46,7 +50,8 @@ impl Recall {
         view
     }
 
-    /// The time at which processes are forgotten that have not written their records again.
+    /// The time from which [`Self::complete`] no longer puts back records of processes. The caller must call it then,
+    /// so that the view drops the processes that have not written their records again.
     pub(crate) fn ends(&self) -> Option<Instant> {
         self.emptied.map(|since| since + HEAL_WAIT_MAX)
     }
@@ -60,9 +65,11 @@ fn is_empty(view: &ClusterView) -> bool {
         && view.gateways.is_empty()
 }
 
+/// Puts the remembered model into `view` if the store has none, or another while this one is served.
 fn recall_model(view: &mut ClusterView, last: &ClusterView) {
     let Some(model) = &last.model else { return };
-    let instead = match &view.model {
+    // The revision of the value that the store has in its place. Whoever writes the record again overwrites only that.
+    let found_revision = match &view.model {
         None => view.unusable_revision(&Key::Model),
         Some(other) if other.value.fingerprint != model.value.fingerprint && last.serving().is_ok() => {
             let reason = format!(
@@ -77,20 +84,22 @@ fn recall_model(view: &mut ClusterView, last: &ClusterView) {
         Some(_) => return,
     };
     view.model = Some(model.clone());
-    view.recalled.insert(Key::Model, instead);
+    view.recalled.insert(Key::Model, found_revision);
 }
 
+/// Puts the remembered placement into `view` if the store has none, or only one of an older generation.
 fn recall_placement(view: &mut ClusterView, last: &ClusterView) {
     let Some(placement) = &last.placement else { return };
-    let instead = match &view.placement {
+    let found_revision = match &view.placement {
         None => view.unusable_revision(&Key::Placement),
         Some(older) if older.value.generation() < placement.value.generation() => Some(older.mod_revision),
         Some(_) => return,
     };
     view.placement = Some(placement.clone());
-    view.recalled.insert(Key::Placement, instead);
+    view.recalled.insert(Key::Placement, found_revision);
 }
 
+/// Puts the remembered records of stages, gateways and claims that `view` lacks into it.
 fn recall_processes(view: &mut ClusterView, last: &ClusterView) {
     let placed = view.placed();
     // Claims of a newer generation are not put back: they are up to the process that made the generation.
@@ -111,8 +120,8 @@ fn recall_processes(view: &mut ClusterView, last: &ClusterView) {
             Key::Claim(generation, slot) => restore(&mut view.claims, &last.claims, &(*generation, *slot)),
             _ => {}
         }
-        let instead = view.unusable_revision(&key);
-        view.recalled.insert(key, instead);
+        let found_revision = view.unusable_revision(&key);
+        view.recalled.insert(key, found_revision);
     }
 }
 

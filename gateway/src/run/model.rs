@@ -53,6 +53,8 @@ pub(super) async fn agree(
         let Some(path) = fetch(Some(model), cache, stop).await? else { return Ok(None) };
         let file = open(&path)?;
         let record = describe(&file, settings)?;
+        // Written only if the cluster has no model. Whether or not this process was first, the record that counts is
+        // then the one in the store. `unusable` is the revision of an unusable value at the key, which is overwritten.
         let unusable = read_view(store, keyspace, None).await?.unusable_revision(&Key::Model);
         store.commit(write_model(keyspace, &record, unusable)).await?;
         let Some(record) = cluster_model(store, keyspace, stop).await? else { return Ok(None) };
@@ -72,6 +74,7 @@ fn describe(file: &ModelFile, settings: &ModelSettings) -> Result<ModelRecord, R
         record.map_err(|cause| RunError::File { path: path(), cause: Box::new(cause) })
     };
     match settings.kv {
+        // Bytes per token follow from the model and `kv_type`, so a record with any number of tokens tells them.
         KvSize::Tokens(tokens) => with_room(tokens),
         KvSize::Bytes(bytes) => with_room(tokens_of(bytes, with_room(KV_BLOCK_TOKENS)?.kv_bytes_per_token())?),
     }
@@ -113,6 +116,7 @@ async fn cluster_model(store: &SharedStore, keyspace: &Keyspace, stop: &Stop) ->
     }
 }
 
+/// Pairs this machine's `file` with the cluster's `record`, whose fingerprint it must have.
 fn check(file: ModelFile, record: ModelRecord) -> Result<Served, RunError> {
     if *file.fingerprint() == record.fingerprint {
         return Ok(Served { file, record });

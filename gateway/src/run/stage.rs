@@ -19,8 +19,8 @@ use super::model::agree;
 use super::stop::Stop;
 use crate::settings::StageSettings;
 
-/// Interval of the checks that the model file is still the same. A stage that computes with other weights is worse than
-/// none, and a check takes a microsecond.
+/// Interval of the checks that the model file is still the same. Its weights are mapped, so a stage computes with
+/// whatever is written into the file, which is worse than no stage. A check takes a microsecond.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs `baton stage` until the order to stop.
@@ -46,6 +46,7 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
         .map_err(|cause| RunError::File { path: served.file.path().display().to_string(), cause: Box::new(cause) })?;
     let member = settings.member;
     let host = member.advertise.as_ref().map(|host| host.as_str().to_owned());
+    // Without a port, the system chooses one. The stage's record tells the others.
     let listen = Listen::new(host, None, key.clone())?;
     let loop_settings = stage_loop::StageSettings {
         keyspace,
@@ -56,14 +57,17 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
         fingerprint: served.record.fingerprint.clone(),
     };
     let mut changed = None;
-    let until = async {
+    // A signal drains the stage: it serves on until others have taken over its layers. It ends at once when the process
+    // that started it has ended or closes its standard input, or when the model file has changed.
+    let stop_now = async {
         tokio::select! {
             () = stop.stdin_closed() => {}
             found = file_changed(&served.file) => changed = Some(found),
         }
     };
-    stage_loop::run(store, loop_settings, loader, stop.requested(), until).await?;
-    // If the file changed, the rest of its old contents is of no use. The stage has left the cluster in good order.
+    stage_loop::run(store, loop_settings, loader, stop.requested(), stop_now).await?;
+    // A stage whose file has changed does not drain, because it has no use for the rest of the old contents. It has
+    // revoked its lease all the same, so the others know at once that it is gone.
     changed.map_or(Ok(()), |found| Err(found.into()))
 }
 

@@ -9,9 +9,11 @@ use crate::text::{ChatTemplate, Detokenizer, Special, TextError, Tokenizer, Voca
 /// The tokenizer and the chat template of one model file.
 pub(super) struct ModelText {
     tokenizer: Tokenizer,
+    /// The chat template, or the reason why it cannot be used.
     template: Result<ChatTemplate, String>,
 }
 
+/// The model's detokenizer as the API's [`http::Decoder`].
 struct ModelDecoder(Detokenizer);
 
 // === impl ModelText ===
@@ -36,6 +38,7 @@ fn describe(error: &TextError) -> String {
     error.to_string()
 }
 
+/// The API's error for a text that cannot be encoded.
 fn refuse(error: &TextError) -> http::TextError {
     http::TextError(describe(error))
 }
@@ -43,17 +46,19 @@ fn refuse(error: &TextError) -> http::TextError {
 impl http::TextModel for ModelText {
     fn encode_chat(&self, messages: &[http::Message]) -> Result<Vec<u32>, http::TextError> {
         let template = self.template.as_ref().map_err(|reason| http::TextError(reason.clone()))?;
-        let copy = |message: &http::Message| crate::text::Message {
+        let convert = |message: &http::Message| crate::text::Message {
             role: message.role.clone(),
             content: message.content.clone(),
         };
-        let messages: Vec<_> = messages.iter().map(copy).collect();
+        let messages: Vec<_> = messages.iter().map(convert).collect();
+        // With the beginning of the assistant's message, which the model then continues.
         let rendered = template.render(&messages, true).map_err(|error| refuse(&error))?;
         self.tokenizer.encode_rendered(&rendered).map_err(|error| refuse(&error))
     }
 
     fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>, http::TextError> {
         let ids = self.tokenizer.encode(prompt, Special::Parse).map_err(|error| refuse(&error))?;
+        // The token that begins a text, if the model wants one and the prompt does not spell it already.
         let bos = self.tokenizer.bos().filter(|bos| self.tokenizer.add_bos() && ids.first() != Some(bos));
         Ok(bos.into_iter().chain(ids).collect())
     }

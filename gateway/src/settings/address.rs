@@ -1,4 +1,4 @@
-//! Addresses in the settings: those of the store, and the host name of this machine.
+//! Addresses in the settings: the endpoints of the store, and the host under which others reach this machine.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-/// Most endpoints of one store: etcd clusters have three, five or seven members.
+/// Maximum number of endpoints of one store: etcd clusters have three, five or seven members.
 const ENDPOINTS_MAX: usize = 16;
 
 /// The endpoints of the store: one or more of `http://<host>:<port>`.
@@ -14,6 +14,7 @@ const ENDPOINTS_MAX: usize = 16;
 #[serde(try_from = "OneOrMany")]
 pub struct EtcdUrls(Vec<String>);
 
+/// The two forms of the setting: a text of endpoints with commas between them, or an array of texts in `baton.toml`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMany {
@@ -73,7 +74,9 @@ impl EtcdUrls {
     }
 }
 
+/// Checks one endpoint. Adds `http://` if it is missing, and removes a slash at the end.
 fn endpoint(text: &str) -> Result<String, AddressError> {
+    // Cut, so that the message stays readable.
     let found = || text.chars().take(200).collect();
     if text.starts_with("https://") {
         return Err(AddressError::Tls { found: found() });
@@ -82,8 +85,9 @@ fn endpoint(text: &str) -> Result<String, AddressError> {
     let authority = authority.strip_suffix('/').unwrap_or(authority);
     let (host, port) = authority.rsplit_once(':').ok_or_else(|| AddressError::Etcd { found: found() })?;
     let port_is_good = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let host_is_good = match bare {
+    // Only an IPv6 address stands in brackets.
+    let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host_is_good = match in_brackets {
         Some(address) => address.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()),
         None => is_host_name(host),
     };
@@ -94,6 +98,7 @@ fn endpoint(text: &str) -> Result<String, AddressError> {
     }
 }
 
+/// True for a host name or an IPv4 address. 253 bytes are DNS's limit.
 fn is_host_name(host: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     !host.is_empty() && host.len() <= 253 && host.bytes().all(legal)
@@ -124,7 +129,8 @@ impl Host {
         &self.0
     }
 
-    /// True if other machines cannot reach the host. A name other than `localhost` counts as reachable.
+    /// True if the host is `localhost` or a loopback address, so that other machines cannot reach it. Other names are
+    /// not resolved: they count as reachable.
     pub fn is_loopback(&self) -> bool {
         self.0 == "localhost" || self.0.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
@@ -133,6 +139,7 @@ impl Host {
 impl FromStr for Host {
     type Err = AddressError;
     fn from_str(text: &str) -> Result<Self, AddressError> {
+        // 0.0.0.0 and :: stand for all addresses of this machine, so other machines cannot connect to them.
         let unspecified = text.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
         if (is_host_name(text) || text.parse::<IpAddr>().is_ok()) && !unspecified {
             Ok(Self(text.to_owned()))

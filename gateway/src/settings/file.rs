@@ -10,7 +10,7 @@ use super::options::{
     ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, MemberOptions, ModelOptions, StageOptions, UpOptions,
 };
 
-/// Longest settings file that is read. The documented one has 5 KiB.
+/// Maximum length of the settings file, in bytes. The example `etc/baton.toml` has 7 KiB.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 /// The contents of the settings file. Each group is a table.
@@ -60,7 +60,7 @@ pub enum FileError {
     Content {
         /// The file.
         path: PathBuf,
-        /// The position, the error, and the values that would be accepted.
+        /// The text of [`FileOptions::parse`].
         reason: String,
     },
 }
@@ -68,7 +68,8 @@ pub enum FileError {
 // === impl FileOptions ===
 
 impl FileOptions {
-    /// Reads `named`, which must exist, or else the first file of `others` that exists.
+    /// Reads the file `named` on the command line, which must exist. Without one, reads the first file of `others` that
+    /// exists. If none does, no option is set.
     ///
     /// # Errors
     /// [`FileError`] if the file cannot be read or has an unknown key or an illegal value.

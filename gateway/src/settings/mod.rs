@@ -1,7 +1,7 @@
 //! The settings of a user: from a flag, else from the environment (`BATON_*`), else from `baton.toml`, else a default.
 //!
 //! The `…Options` are the values that were given (the same structs parse flags, environment and file). The `…Settings`
-//! are the resolved values. This module does not depend on their use.
+//! are the resolved and checked values. This module does not know the commands that use them.
 
 mod address;
 mod environment;

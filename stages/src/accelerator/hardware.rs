@@ -1,4 +1,4 @@
-//! The device that candle computes on: opening it, and the memory that it reports.
+//! The device that candle computes on (a GPU, or the CPU in tests): opens it, and asks it for its memory and name.
 
 use candle_core::Device;
 use schema::record::DeviceKind;
@@ -33,9 +33,9 @@ pub enum HardwareError {
 /// A device's memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DeviceMemory {
-    /// Bytes that a process can have.
+    /// Maximum for one process.
     pub(super) total_bytes: u64,
-    /// Bytes that a process could still get.
+    /// The part of it that can still be allocated.
     pub(super) available_bytes: u64,
 }
 
@@ -58,22 +58,22 @@ impl Hardware {
         Ok(Self { device, kind })
     }
 
-    /// The device's memory: the size that Metal recommends for one process, the size that CUDA reports, else the
-    /// machine's.
+    /// The device's memory. The total is what Metal recommends for one process, or what CUDA reports for the device. On
+    /// the CPU device it is the machine's memory.
     pub(super) fn memory(&self) -> DeviceMemory {
         let machine = memory::machine();
         let (total_bytes, available_bytes) = (machine.memory_total_bytes, machine.memory_available_bytes);
         own_memory(&self.device).unwrap_or(DeviceMemory { total_bytes, available_bytes })
     }
 
-    /// Name of the chip that computes.
+    /// Name of the chip that computes: the name that CUDA reports, else the machine's processor.
     pub(super) fn chip(&self) -> String {
         own_name(&self.device).unwrap_or_else(|| memory::machine().chip)
     }
 }
 
-/// Opens a device. If a driver is missing, the bindings panic in some places. This function reports such a panic as an
-/// error.
+/// Opens a device. If a driver is missing, candle's bindings to it panic in some places. This function reports such a
+/// panic as an error.
 fn attempt(
     device: &'static str,
     open: impl FnOnce() -> candle_core::Result<Device> + std::panic::UnwindSafe,
@@ -85,6 +85,7 @@ fn attempt(
     }
 }
 
+/// The memory that the device itself reports. `None` for the CPU device.
 #[cfg(all(feature = "metal", target_os = "macos"))]
 fn own_memory(device: &Device) -> Option<DeviceMemory> {
     let metal = device.as_metal_device().ok()?.metal_device();
@@ -105,25 +106,26 @@ fn own_memory(_: &Device) -> Option<DeviceMemory> {
     None
 }
 
+/// The name that the device itself reports. `None` for all but CUDA devices.
 #[cfg(feature = "cuda")]
 fn own_name(device: &Device) -> Option<String> {
     device.as_cuda_device().ok()?.cuda_stream().context().name().ok()
 }
 
-/// A Mac's chip has one name for all its parts, so the machine's name for it is used.
+/// A Metal device is not asked: on a Mac the processor and the GPU are one chip with one name.
 #[cfg(not(feature = "cuda"))]
 fn own_name(_: &Device) -> Option<String> {
     None
 }
 
-/// Runs `step` in an autorelease pool. Objects that Objective-C frees late are freed when the step ends, not when the
-/// thread ends.
+/// Runs `step` in an autorelease pool of Objective-C. Objects that Metal marks for later release are then freed when
+/// the step ends, not when the thread ends.
 #[cfg(all(feature = "metal", target_os = "macos"))]
 pub(super) fn in_pool<T>(step: impl FnOnce() -> T) -> T {
     objc2::rc::autoreleasepool(|_| step())
 }
 
-/// Runs `step`. Only Metal frees objects late.
+/// Runs `step`. Only Metal needs a pool.
 #[cfg(not(all(feature = "metal", target_os = "macos")))]
 pub(super) fn in_pool<T>(step: impl FnOnce() -> T) -> T {
     step()

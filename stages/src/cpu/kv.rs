@@ -1,10 +1,12 @@
-//! The KV cache: keys and values of all sequences, in half precision or in 8 bits, in blocks.
+//! The KV cache: keys and values of all sequences, in half precision or in 8 bits, in blocks of [`TOKENS`] tokens.
 //!
 //! One zeroed anonymous mapping holds all blocks, so a block that no sequence ever used takes no memory. A layer's part
-//! of a block has two arrays for each key-value head. First come the keys with their dimensions outermost
-//! (`[dimension][token]`, so that the scores of sixteen tokens are computed at once without a sum over lanes). Then
-//! come the values (`[token][dimension]`, padded to whole lanes). In 8 bits each of the two is followed by its scales,
-//! `[block of dimensions][token]`. The gateway decides which sequence a block belongs to.
+//! of a block has two arrays for each key-value head. First come the keys as `[dimension][token]`: with one token in
+//! each lane, the scores of sixteen tokens are computed at once without a sum over lanes. Then come the values as
+//! `[token][dimension]`, each padded to a multiple of [`WIDTH`] dimensions.
+//!
+//! In 8 bits each of the two arrays is followed by its scales, `[group][token]`. A group is [`BLOCK`] neighbouring
+//! dimensions of one key or value, which share a scale. The gateway decides which sequence a block belongs to.
 
 use std::io;
 use std::ops::Range;
@@ -27,13 +29,14 @@ pub(super) struct KvShape {
     pub(super) key: usize,
     /// Dimensions of a value.
     pub(super) value: usize,
-    /// Stored type. In 8 bits, keys and values are whole blocks.
+    /// Stored type. In 8 bits, `key` and `value` are multiples of [`BLOCK`].
     pub(super) kv_type: KvType,
 }
 
-/// Keys and values of some layers.
+/// Keys and values of all layers of a shard.
 #[derive(Debug)]
 pub(super) struct KvCache {
+    /// `[layer][block][head]`.
     map: MmapMut,
     shape: KvShape,
     layers: usize,
@@ -43,18 +46,20 @@ pub(super) struct KvCache {
 /// One layer's keys and values, for reading by all threads.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KvLayer<'a> {
-    values: &'a [u16],
+    /// The layer's part of the mapping in 16-bit words: `[block][head]`.
+    words: &'a [u16],
     shape: KvShape,
 }
 
 /// One layer's keys and values, for writing. Each head is written by one thread.
 pub(super) struct KvLayerMut<'a> {
-    values: Split<'a, u16>,
+    /// As in [`KvLayer`].
+    words: Split<'a, u16>,
     shape: KvShape,
     blocks: usize,
 }
 
-/// One head's part of one block.
+/// One head's keys and values in one block.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum KvTile<'a> {
     /// In half precision.
@@ -63,18 +68,20 @@ pub(super) enum KvTile<'a> {
     Byte(ByteTile<'a>),
 }
 
-/// A tile that kernels compute with. It yields sixteen numbers at a time, without rounding.
+/// A tile that kernels compute with. It yields its numbers as `f32` without rounding, sixteen in each `L`. In `[L; 2]`
+/// there is one number for each of the [`TOKENS`] tokens.
 pub(super) trait TileReader: Copy {
     /// Stored type of a number.
     type Number;
 
-    /// Scales that `key` needs for the dimensions of block `block`.
-    fn key_scales<L: Lanes>(self, block: usize) -> [L; 2];
-    /// Dimension `dimension` of the keys of all tokens.
+    /// Scales of all tokens' keys in group `group` of dimensions. `key` needs them.
+    fn key_scales<L: Lanes>(self, group: usize) -> [L; 2];
+    /// Dimension `dimension` of the keys of all tokens. `scales` are those of its group.
     fn key<L: Lanes>(self, scales: [L; 2], dimension: usize) -> [L; 2];
-    /// Scales that `value` needs for `C` times [`WIDTH`] dimensions from `column` on.
+    /// Scales of all tokens' values in the one or two groups that hold the `C * WIDTH` dimensions from `column` on.
+    /// `value` needs them.
     fn scales<L: Lanes, const C: usize>(self, column: usize) -> [[f32; TOKENS]; 2];
-    /// `C` times [`WIDTH`] dimensions of the value of `token`, from `column` on. `padded` is a value's width.
+    /// The `C * WIDTH` dimensions of the value of `token` from `column` on. `padded` is [`KvShape::value_padded`].
     fn value<L: Lanes, const C: usize>(
         self,
         scales: &[[f32; TOKENS]; 2],
@@ -83,14 +90,14 @@ pub(super) trait TileReader: Copy {
         column: usize,
     ) -> [L; C];
 
-    /// Addresses of the first key and of the first value.
+    /// Addresses of the array of keys and of the array of values.
     fn base_ptrs(self) -> (*const [Self::Number; TOKENS], *const Self::Number);
-    /// Address that `key` reads. Nothing is checked.
+    /// Address that `key` reads, for prefetching: `dimension` is not checked.
     #[inline(always)]
     fn key_ptr(self, dimension: usize) -> *const u8 {
         self.base_ptrs().0.wrapping_add(dimension).cast()
     }
-    /// Addresses that `value` reads. Nothing is checked.
+    /// Addresses that `value` reads for `dimensions`, for prefetching: nothing is checked.
     #[inline(always)]
     fn value_ptrs(self, padded: usize, token: usize, dimensions: Range<usize>) -> Range<*const u8> {
         let (_, values) = self.base_ptrs();
@@ -99,16 +106,16 @@ pub(super) trait TileReader: Copy {
     }
 }
 
-/// A tile in 8 bits. Every number is an exact product of a byte and a scale.
+/// A tile in 8 bits. Every number is the product of a byte and its group's scale, which `f32` holds exactly.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ByteTile<'a> {
     /// `[dimension][token]`.
     pub(super) keys: &'a [[i8; TOKENS]],
-    /// `[block of dimensions][token]`.
+    /// `[group][token]`, in half precision.
     pub(super) key_scales: &'a [[u16; TOKENS]],
     /// `[token][dimension]`.
     pub(super) values: &'a [i8],
-    /// `[block of dimensions][token]`.
+    /// `[group][token]`, in half precision.
     pub(super) value_scales: &'a [[u16; TOKENS]],
 }
 
@@ -121,7 +128,7 @@ pub(super) struct HalfTile<'a> {
     pub(super) values: &'a [u16],
 }
 
-/// Width of a value of `value` dimensions, padded to whole lanes.
+/// `value` dimensions, rounded up to a multiple of [`WIDTH`].
 pub(super) fn padded_value(value: usize) -> usize {
     value.next_multiple_of(WIDTH)
 }
@@ -129,17 +136,18 @@ pub(super) fn padded_value(value: usize) -> usize {
 // === impl KvShape ===
 
 impl KvShape {
-    /// Dimensions of a value, padded to whole lanes.
+    /// Dimensions of a value, rounded up to a multiple of [`WIDTH`].
     pub(super) fn value_padded(self) -> usize {
         padded_value(self.value)
     }
 
-    /// Numbers of two bytes that one head's keys and values of a block take. In 8 bits, two share one.
+    /// Number of 16-bit words that one head's keys and values take in a block. In 8 bits, two numbers share a word, and
+    /// each group's scale takes a word per token.
     fn head_len(self) -> usize {
         self.len_of(self.key) + self.len_of(self.value_padded())
     }
 
-    /// As [`Self::head_len`], for `dimensions` dimensions alone.
+    /// As [`Self::head_len`], for keys or values of `dimensions` dimensions alone.
     fn len_of(self, dimensions: usize) -> usize {
         match self.kv_type {
             KvType::F16 => TOKENS * dimensions,
@@ -152,6 +160,7 @@ impl KvShape {
         (self.heads * self.head_len() * layers) as u64 * size_of::<u16>() as u64
     }
 
+    /// Index in a layer's words of the first word of head `head` of block `block`.
     fn head_start(self, block: usize, head: usize) -> usize {
         (block * self.heads + head) * self.head_len()
     }
@@ -180,10 +189,10 @@ impl KvCache {
     pub(super) fn layer(&self, layer: usize) -> KvLayer<'_> {
         let (len, all) = (self.layer_len(), self.map.as_ptr().cast::<u16>());
         assert!(layer < self.layers, "layer {layer} of {}", self.layers);
-        // SAFETY: the mapping begins on a page, so it is aligned. It has `layers * layer_len` values of two bytes, and
+        // SAFETY: the mapping begins on a page, so it is aligned. It has `layers * layer_len` words of two bytes, and
         // any bits are valid. It is borrowed as long as the slice.
-        let values = unsafe { std::slice::from_raw_parts(all.add(layer * len), len) };
-        KvLayer { values, shape: self.shape }
+        let words = unsafe { std::slice::from_raw_parts(all.add(layer * len), len) };
+        KvLayer { words, shape: self.shape }
     }
 
     /// Layer number `layer` of this cache, for writing.
@@ -191,10 +200,11 @@ impl KvCache {
         let (len, all) = (self.layer_len(), self.map.as_mut_ptr().cast::<u16>());
         assert!(layer < self.layers, "layer {layer} of {}", self.layers);
         // SAFETY: as in `layer`. The mapping is borrowed exclusively.
-        let values = unsafe { std::slice::from_raw_parts_mut(all.add(layer * len), len) };
-        KvLayerMut { values: Split::new(values), shape: self.shape, blocks: self.blocks }
+        let words = unsafe { std::slice::from_raw_parts_mut(all.add(layer * len), len) };
+        KvLayerMut { words: Split::new(words), shape: self.shape, blocks: self.blocks }
     }
 
+    /// Number of 16-bit words of a layer.
     fn layer_len(&self) -> usize {
         self.blocks * self.shape.heads * self.shape.head_len()
     }
@@ -214,7 +224,7 @@ impl<'a> KvLayer<'a> {
     pub(super) fn tile(&self, block: u32, head: usize) -> KvTile<'a> {
         let start = self.shape.head_start(block as usize, head);
         let shape = self.shape;
-        let (keys, values) = self.values[start..start + shape.head_len()].split_at(shape.len_of(shape.key));
+        let (keys, values) = self.words[start..start + shape.head_len()].split_at(shape.len_of(shape.key));
         match shape.kv_type {
             KvType::F16 => KvTile::Half(HalfTile { keys: keys.as_chunks().0, values }),
             KvType::Q8 => {
@@ -231,8 +241,8 @@ impl<'a> KvLayer<'a> {
 // === impl KvLayerMut ===
 
 impl KvLayerMut<'_> {
-    /// Writes the key and the value of one head of the token in `slot` (block times tokens in a block, plus the place
-    /// in the block).
+    /// Writes the key and the value that head `head` of this layer has for one token. `slot` is the token's place: its
+    /// block times [`TOKENS`], plus its index in the block.
     ///
     /// # Safety
     /// No other thread writes the same head at the same time.
@@ -241,7 +251,7 @@ impl KvLayerMut<'_> {
         assert!(block < self.blocks && head < self.shape.heads, "block {block}, head {head}");
         let start = self.shape.head_start(block, head);
         // SAFETY: the part belongs to this head. The caller promises that no other thread writes it.
-        let part = unsafe { self.values.part(start..start + self.shape.head_len()) };
+        let part = unsafe { self.words.part(start..start + self.shape.head_len()) };
         let (keys, values) = part.split_at_mut(self.shape.len_of(self.shape.key));
         if self.shape.kv_type == KvType::Q8 {
             let (keys, scales) = keys.split_at_mut(self.shape.key * TOKENS / 2);
@@ -314,8 +324,8 @@ impl TileReader for ByteTile<'_> {
     type Number = i8;
 
     #[inline(always)]
-    fn key_scales<L: Lanes>(self, block: usize) -> [L; 2] {
-        let (scales, _) = self.key_scales[block].as_chunks::<WIDTH>();
+    fn key_scales<L: Lanes>(self, group: usize) -> [L; 2] {
+        let (scales, _) = self.key_scales[group].as_chunks::<WIDTH>();
         [L::load_half(&scales[0]), L::load_half(&scales[1])]
     }
 
@@ -349,7 +359,8 @@ impl TileReader for ByteTile<'_> {
         let (values, _) = self.values[token * padded + column..][..C * WIDTH].as_chunks::<WIDTH>();
         let mut lanes = [L::splat(0.0); C];
         for c in 0..C {
-            // Groups of several lanes begin on a block boundary.
+            // `scales[0]` belongs to the group of `column`. If `C` is 2 or 4, `column` is a multiple of `C * WIDTH` and
+            // so begins that group. If `C` is 1, all dimensions lie in it.
             let scale = L::splat(scales[c * WIDTH / BLOCK][token]);
             lanes[c] = L::load_bytes(&values[c]).mul(scale);
         }
@@ -362,20 +373,25 @@ impl TileReader for ByteTile<'_> {
     }
 }
 
-/// The same memory as bytes.
-fn bytes(numbers: &[u16]) -> &[i8] {
-    // SAFETY: the numbers are twice as many bytes. Any bytes are valid, and they are borrowed like the numbers.
-    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), numbers.len() * 2) }
+/// The memory of `words` as signed bytes.
+fn bytes(words: &[u16]) -> &[i8] {
+    // SAFETY: a word has two bytes. Any bytes are valid, and they are borrowed like the words.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 2) }
 }
 
-fn bytes_mut(numbers: &mut [u16]) -> &mut [i8] {
-    // SAFETY: as in `bytes`, but borrowed exclusively. Any bytes are valid numbers.
-    unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), numbers.len() * 2) }
+/// As [`bytes`], for writing.
+fn bytes_mut(words: &mut [u16]) -> &mut [i8] {
+    // SAFETY: as in `bytes`, but borrowed exclusively. Any bytes are valid words.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 2) }
 }
 
+/// Converts one token's key and value to half precision and writes them into one head's part of a block.
 struct WriteToken<'a> {
+    /// `[dimension][token]`.
     keys: &'a mut [[u16; TOKENS]],
+    /// The value's place in the block.
     values: &'a mut [u16],
+    /// The token's index in the block.
     token: usize,
     key: &'a [f32],
     value: &'a [f32],

@@ -1,7 +1,8 @@
 //! Metadata values, as the reader keeps them and the writer takes them.
 //!
-//! Arrays are stored compactly, because a vocabulary has 100,000 entries: numbers as the file's own bytes, strings as
-//! one text with the end of each string.
+//! Arrays are stored compactly, because a vocabulary has 100,000 entries: numbers as the file's own bytes, texts (the
+//! format calls them strings) one after the other in one buffer, with the end of each. Functions that read take a
+//! closure `field`, which names the field if it is in error.
 
 use super::GgufError;
 use super::cursor::{Cursor, error};
@@ -87,7 +88,8 @@ impl ValueKind {
         Self::ALL.into_iter().find(|kind| *kind as u32 == number)
     }
 
-    /// Minimum size of a value in the file, in bytes. Exact for all kinds except texts and arrays.
+    /// Minimum size of a value in the file, in bytes. It is exact except for texts, of which it counts the length (8
+    /// bytes), and for arrays, of which it counts the elements' type (4) and count (8).
     pub(super) fn bytes_min(self) -> u64 {
         match self {
             Self::U8 | Self::I8 | Self::Bool => 1,
@@ -117,6 +119,7 @@ impl ValueKind {
         }
     }
 
+    /// Reads a type's number.
     fn read(cursor: &mut Cursor<'_>, field: &dyn Fn() -> String) -> Result<Self, GgufError> {
         let offset = cursor.position();
         let number = cursor.u32(field)?;
@@ -150,7 +153,8 @@ impl ValueKind {
 // === impl Value ===
 
 impl Value {
-    /// Reads the type and the value of `key`. If `keep_arrays` is false, an array is checked and then dropped.
+    /// Reads the type and the value of `key`. If `keep_arrays` is false, an array is checked but not kept, and the
+    /// result is `None`.
     pub(super) fn read(cursor: &mut Cursor<'_>, key: &str, keep_arrays: bool) -> Result<Option<Self>, GgufError> {
         let kind = ValueKind::read(cursor, &|| format!("value type of metadata key {}", quoted(key)))?;
         let field = || format!("value of metadata key {}", quoted(key));
@@ -166,6 +170,8 @@ impl Value {
         }
     }
 
+    /// Reads an array whose type was read already. `depth` is 1 for an array that is in no other. If `keep` is false,
+    /// the result is `None`.
     fn read_array(
         cursor: &mut Cursor<'_>,
         field: &dyn Fn() -> String,
@@ -213,6 +219,8 @@ impl Value {
     }
 }
 
+/// Checks the bytes of one or more values if `kind` is [`ValueKind::Bool`]. All bytes of other scalars are valid.
+/// `offset` is where `bytes` start in the file.
 fn check_bools(kind: ValueKind, bytes: &[u8], field: &dyn Fn() -> String, offset: u64) -> Result<(), GgufError> {
     match bytes.iter().position(|byte| kind == ValueKind::Bool && *byte > 1) {
         Some(at) => Err(error(field(), offset + at as u64, "a bool, 0 or 1", bytes[at].to_string())),
@@ -220,6 +228,7 @@ fn check_bools(kind: ValueKind, bytes: &[u8], field: &dyn Fn() -> String, offset
     }
 }
 
+/// Makes `Value` from Rust types. Each line has a type, a name for its value, and the `Value` made of it.
 macro_rules! from {
     ($($from:ty => |$name:ident| $value:expr;)*) => {
         $(impl From<$from> for Value {
@@ -281,7 +290,8 @@ impl Numbers {
 // === impl Strings ===
 
 impl Strings {
-    /// Reads `count` strings. The caller has checked that the rest of the file can hold that many.
+    /// Reads `count` texts. The caller has checked that the rest of the file can hold that many. If `keep` is false,
+    /// they are only checked, and the result is empty.
     fn read(cursor: &mut Cursor<'_>, count: u64, field: &dyn Fn() -> String, keep: bool) -> Result<Self, GgufError> {
         let mut text = String::new();
         let mut ends = Vec::new();

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use schema::record::{KvRoom, ModelRecord};
 use schema::Fingerprint;
+use schema::record::{KvRoom, ModelRecord};
 
 use super::fingerprint::fingerprint;
 use super::mapping::Mapping;

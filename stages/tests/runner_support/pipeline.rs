@@ -1,4 +1,4 @@
-//! A model cut into shards, and helpers that run sequences through it.
+//! A model cut into shards that run one after the other in this process, and helpers that run sequences through it.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -24,7 +24,8 @@ pub struct Pipeline {
     pub config: ModelConfig,
 }
 
-/// A part of a sequence to compute.
+/// A part of a sequence to compute: `tokens` from `position` on. `sequence` is the sequence's index, which decides its
+/// blocks.
 #[derive(Clone, Copy)]
 pub struct Piece<'a> {
     pub sequence: u32,
@@ -66,6 +67,7 @@ impl Pipeline {
                 panic!("only the last shard gives tokens")
             };
             activations = rows;
+            // Only the first shard gets token ids; the others get activations.
             slices.iter_mut().for_each(|slice| slice.tokens.clear());
         }
         let logits = last.logits(&Work { slices: &slices, activations: &activations }).expect("it runs");
@@ -79,18 +81,19 @@ impl Pipeline {
 
     /// The speeds that each shard measures.
     pub fn probe(&mut self) -> Vec<Speeds> {
-        let whole = |runner: &mut CpuRunner| std::iter::repeat_with(|| runner.probe()).find_map(|speeds| speeds);
-        self.runners.iter_mut().map(|runner| whole(runner).expect("it ends")).collect()
+        // A call measures for a moment and returns `None` until all is measured.
+        let probe_to_end = |runner: &mut CpuRunner| std::iter::repeat_with(|| runner.probe()).find_map(|speeds| speeds);
+        self.runners.iter_mut().map(|runner| probe_to_end(runner).expect("it ends")).collect()
     }
 
-    /// Number of KV cache blocks of each sequence, which are scattered over the cache.
+    /// Number of KV cache blocks that each sequence gets: enough for the model's whole context.
     pub fn blocks_each(&self) -> u32 {
         self.config.context_tokens.div_ceil(KV_BLOCK_TOKENS)
     }
 }
 
-/// The slice of a piece, with logits requested at all positions. The blocks of sequences are interleaved and in
-/// descending order.
+/// The slice of a piece, with logits requested at all positions. The sequence's blocks are scattered over the cache, to
+/// show mistakes in addressing them: block numbers of different sequences alternate, and each sequence's descend.
 pub fn slice(piece: Piece<'_>, blocks_each: u32) -> Slice {
     let sequences = KV_TOKENS / KV_BLOCK_TOKENS / blocks_each;
     assert!(piece.sequence < sequences, "sequence {} of {sequences}", piece.sequence);

@@ -1,5 +1,6 @@
-//! The forward pass of the golden models in double precision, written as simply as possible. With exact keys and values
-//! it must agree with transformers, with half-precision keys and values it must agree with the runner.
+//! The forward pass of the golden models in double precision, written as simply as possible. The tests compare it with
+//! the logits that Hugging Face's transformers computed for a model, and with the runner's. For the runner, it rounds
+//! keys and values to half precision, as the KV cache does.
 
 use half::f16;
 
@@ -7,7 +8,7 @@ use super::fixture::Golden;
 
 type Rows = Vec<Vec<f64>>;
 
-/// The logits at all positions of the input.
+/// The logits at all positions of the input. `half_precision` rounds keys and values.
 pub fn logits(golden: &Golden, half_precision: bool) -> Rows {
     let number = |key: &str| golden.number(key) as usize;
     let (heads, kv_heads) = (number("num_attention_heads"), number("num_key_value_heads"));
@@ -29,15 +30,16 @@ pub fn logits(golden: &Golden, half_precision: bool) -> Rows {
             multiply(&golden.matrix(&name(&format!("mlp.{which}_proj.weight"))).expect("a matrix"), rows)
         };
         let (gate, up) = (product("gate", &normed), product("up", &normed));
-        let silu = |(gate, up): (&f64, &f64)| gate / (1.0 + (-gate).exp()) * up;
-        let gated = gate.iter().zip(&up).map(|(gate, up)| gate.iter().zip(up).map(silu).collect()).collect();
+        let swiglu = |(gate, up): (&f64, &f64)| gate / (1.0 + (-gate).exp()) * up;
+        let gated = gate.iter().zip(&up).map(|(gate, up)| gate.iter().zip(up).map(swiglu).collect()).collect();
         add(&mut x, &product("down", &gated));
     }
     let normed = norm_rows(golden, &x, "model.norm.weight");
     multiply(&golden.matrix("lm_head.weight").unwrap_or(embedding), &normed)
 }
 
-/// Queries, keys or values as `[position][head][dimension]`, with bias, norm and rotation if they apply.
+/// Queries, keys or values as `[position][head][dimension]`, with bias, norm and rotation if they apply. `name` is the
+/// common beginning of the tensors' names, and ends in `.q`, `.k` or `.v`.
 fn heads_of(golden: &Golden, rows: &Rows, name: &str, heads: usize) -> Vec<Rows> {
     let mut projected = multiply(&golden.matrix(&format!("{name}_proj.weight")).expect("a matrix"), rows);
     if let Some(bias) = golden.vector(&format!("{name}_proj.bias")) {
@@ -47,14 +49,16 @@ fn heads_of(golden: &Golden, rows: &Rows, name: &str, heads: usize) -> Vec<Rows>
     let frequencies = golden.rope_frequencies(width);
     let is_value = name.ends_with(".v");
     let head_norm = golden.vector(&format!("{name}_norm.weight")).filter(|_| !is_value);
-    let head = |position: usize, head: &[f64]| -> Vec<f64> {
+    let finished = |position: usize, head: &[f64]| -> Vec<f64> {
         let head = head_norm.as_ref().map_or(head.to_vec(), |weight| norm(golden, head, weight));
         if is_value { head } else { apply_rope(&head, position, &frequencies) }
     };
-    let each = |(position, row): (usize, &Vec<f64>)| row.chunks(width).map(|values| head(position, values)).collect();
-    projected.iter().enumerate().map(each).collect()
+    let heads_of_row =
+        |(position, row): (usize, &Vec<f64>)| row.chunks(width).map(|head| finished(position, head)).collect();
+    projected.iter().enumerate().map(heads_of_row).collect()
 }
 
+/// Rotates each pair of a head's dimensions. A dimension of the first half is paired with that of the second half.
 fn apply_rope(head: &[f64], position: usize, frequencies: &[f64]) -> Vec<f64> {
     let half = head.len() / 2;
     let mut rotated = head.to_vec();
@@ -66,10 +70,13 @@ fn apply_rope(head: &[f64], position: usize, frequencies: &[f64]) -> Vec<f64> {
     rotated
 }
 
+/// The attention of each position over itself and the positions before it, at most `sliding_window` in all, as
+/// `[position][head and dimension]`.
 fn attend(golden: &Golden, queries: &[Rows], keys: &[Rows], values: &[Rows]) -> Rows {
+    // Query heads that share a key-value head.
     let group = queries[0].len() / keys[0].len();
     let window = golden.config["sliding_window"].as_u64().unwrap_or(u64::MAX) as usize;
-    let one = |position: usize, head: usize| -> Vec<f64> {
+    let attended = |position: usize, head: usize| -> Vec<f64> {
         let query = &queries[position][head];
         let visible = (position + 1).saturating_sub(window)..position + 1;
         let score = |token: usize| dot(query, &keys[token][head / group]) / (query.len() as f64).sqrt();
@@ -81,9 +88,11 @@ fn attend(golden: &Golden, queries: &[Rows], keys: &[Rows], values: &[Rows]) -> 
         }
         out
     };
-    (0..queries.len()).map(|position| (0..queries[0].len()).flat_map(|head| one(position, head)).collect()).collect()
+    let heads = queries[0].len();
+    (0..queries.len()).map(|position| (0..heads).flat_map(|head| attended(position, head)).collect()).collect()
 }
 
+/// Rounds to half precision.
 fn rounded(rows: Vec<Rows>) -> Vec<Rows> {
     let round = |value: f64| f16::from_f64(value).to_f64();
     rows.into_iter()
@@ -96,12 +105,14 @@ fn norm_rows(golden: &Golden, rows: &Rows, name: &str) -> Rows {
     rows.iter().map(|row| norm(golden, row, &weight)).collect()
 }
 
+/// RMS norm.
 fn norm(golden: &Golden, row: &[f64], weight: &[f64]) -> Vec<f64> {
     let epsilon = golden.config["rms_norm_eps"].as_f64().expect("an epsilon");
     let scale = 1.0 / (dot(row, row) / row.len() as f64 + epsilon).sqrt();
     row.iter().zip(weight).map(|(value, weight)| value * scale * weight).collect()
 }
 
+/// Each of `rows` times the matrix whose rows make one output each.
 fn multiply(weights: &Rows, rows: &Rows) -> Rows {
     rows.iter().map(|row| weights.iter().map(|weights| dot(weights, row)).collect()).collect()
 }
