@@ -2,14 +2,16 @@
 //! per second for many rows.
 //!
 //! The measurement runs the kernels that steps use, in slices of a few milliseconds, so that a step never waits long
-//! for one. The best slice counts, because other load on the machine can only make a slice slower. A stage measures
-//! with its own mapped weights: nothing is allocated for the measurement, and sizes, caches and overheads are those of
-//! its steps. So the time of a decode step is about the bytes of its weights divided by `bytes_per_second`, and the
-//! time of a prefill is about its multiplications divided by `multiplications_per_second`. This module depends neither
-//! on the purpose of the weights nor on the use of the result.
+//! for one. The time of a slice is the processor time that the threads had, and the best slice counts, because other
+//! load on the machine can only make a slice slower. A stage measures with its own mapped weights: nothing is allocated
+//! for the measurement, and sizes, caches and overheads are those of its steps. So the time of a decode step is about
+//! the bytes of its weights divided by `bytes_per_second`, and the time of a prefill is about its multiplications
+//! divided by `multiplications_per_second`. This module depends neither on the purpose of the weights nor on the use of
+//! the result.
 
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use schema::record::{FormatSpeed, Speeds};
 
 use crate::format::Format;
@@ -134,20 +136,23 @@ impl SpeedFigure {
         let ProbeScratch { rows, out } = scratch;
         let started = Instant::now();
         let (mut amount, mut busy) = (0, Duration::ZERO);
-        while busy < SLICE_TIME {
+        while busy < SLICE_TIME && started.elapsed() < 3 * SLICE_TIME {
             let Some(weights) = self.weights(weights, out.len()) else { return false };
             let input = rows.prepare(self.rows, weights.cols());
             input.iter_mut().enumerate().for_each(|(index, value)| *value = (index % 17) as f32 - 8.0);
-            let begun = Instant::now();
+            let (begun, worked) = (Instant::now(), cpu_time(pool.threads()));
             matmul(pool, &mut [MatmulJob { weights, out: &mut out[..self.rows * weights.rows()] }], rows);
             let took = begun.elapsed();
-            busy += took;
+            // Without the time in which other processes had the processor.
+            busy += took.min(cpu_time(pool.threads()).saturating_sub(worked));
             amount += if self.rows == 1 { weights.bytes().len() } else { self.rows * weights.rows() * weights.cols() };
             if took < SLICE_TIME {
                 self.outputs = self.outputs.saturating_mul(2);
             }
         }
-        self.best = self.best.max(amount as f64 / busy.as_secs_f64());
+        if !busy.is_zero() {
+            self.best = self.best.max(amount as f64 / busy.as_secs_f64());
+        }
         let elapsed = started.elapsed();
         self.left = self.left.saturating_sub(elapsed.min(SLICE_TIME + SLICE_TIME / 2));
         self.clock_left = self.clock_left.saturating_sub(elapsed);
@@ -175,6 +180,14 @@ impl SpeedFigure {
         }
         None
     }
+}
+
+/// The processor time that this thread has used; with several threads, each one's share of what the process has used. A stage
+/// that measures computes nothing else.
+fn cpu_time(threads: usize) -> Duration {
+    let clock = if threads == 1 { ClockId::ThreadCPUTime } else { ClockId::ProcessCPUTime };
+    let time = clock_gettime(clock);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32) / threads as u32
 }
 
 /// The bytes of `matrix` read as weights of `format`. `None` if `format` is F32 or BF16 and `matrix` has another: its

@@ -120,6 +120,8 @@ impl Environment {
     /// Ends all links from and to a process.
     pub(super) fn end_links(&mut self, process: ProcessId) {
         self.network.open.retain(|(from, _), _| *from != process);
+        self.network.dials.retain(|(from, _), _| *from != process);
+        self.network.silent.retain(|(from, _), _| *from != process);
         let touches = |link: &Link| link.from == process || link.to.0 == process;
         let ends: Vec<_> = self.network.links.iter().filter(|(_, link)| touches(link)).map(|(id, _)| *id).collect();
         ends.into_iter().for_each(|id| self.ends(id));
