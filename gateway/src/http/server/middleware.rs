@@ -83,10 +83,7 @@ async fn check_and_call<S>(
 where
     S: Service<Request<RequestBody>, Response = Response, Error = Infallible>,
 {
-    let settings = &state.settings;
-    let view = state.pipeline.view();
-    let known = KnownHosts { own: &settings.own_hosts, allowed: &settings.allowed_hosts, view: &view };
-    if let Err(refusal) = host::check(&head, &known).and_then(|()| origin::check(&head, verdict)) {
+    if let Err(refusal) = check(&head, state, verdict) {
         return refusal.into_response();
     }
     if head.method == Method::OPTIONS {
@@ -100,6 +97,15 @@ where
         Ok(response) => response,
         Err(never) => match never {},
     }
+}
+
+/// Refuses a foreign host, and a page of a foreign origin that asks for work.
+fn check(head: &Parts, state: &AppState, verdict: &OriginVerdict) -> Result<(), ApiError> {
+    let settings = &state.settings;
+    let view = || state.pipeline.view();
+    let known = KnownHosts { own: &settings.own_hosts, allowed: &settings.allowed_hosts, view: &view };
+    host::check(head, &known)?;
+    origin::check(head, verdict)
 }
 
 /// Answers OPTIONS with the page's methods in `Allow`. If the origin is allowed, the answer also grants a browser's
