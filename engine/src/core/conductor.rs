@@ -161,7 +161,7 @@ impl Conductor {
                 }
                 after.extend(deliver(self.scheduler.expire(now)));
                 if let Some(fault) = self.scheduler.overdue(now).filter(|_| self.recovery.is_none()) {
-                    orders.extend(self.recover(fault, now));
+                    orders.push(self.recover(fault, now));
                 }
                 after.extend(self.forget_evictions(now));
                 may_write_record = true;
@@ -169,7 +169,7 @@ impl Conductor {
             Event::Wake => {}
         }
         if let Some((_, fault)) = self.recovery.take_if(|(at, _)| *at <= now) {
-            orders.extend(self.recover(fault, now));
+            orders.push(self.recover(fault, now));
         }
         while let Some(order) = self.next_hop(now) {
             orders.push(order);
@@ -194,7 +194,7 @@ impl Conductor {
                     after.push(Order::Returned(tokens));
                     after.extend(deliver(events));
                 }
-                Err(fault) => orders.extend(self.recover(fault, now)),
+                Err(fault) => orders.push(self.recover(fault, now)),
             },
             Frame::Refusal(refusal) => {
                 let Some((fault, events)) = self.scheduler.refused(&refusal) else { return };
@@ -228,7 +228,7 @@ impl Conductor {
                     self.cannot_reach_first(&endpoint, &cause);
                 }
                 if let Some(fault) = fault.filter(|_| self.recovery.is_none()) {
-                    orders.extend(self.recover(fault, now));
+                    orders.push(self.recover(fault, now));
                 }
             }
         }
@@ -316,7 +316,7 @@ impl Conductor {
     /// Ends the epoch because of `fault` and begins a new one over the same pipeline. If more than
     /// [`EPOCH_BACKOFF_FREE`] epochs in a row ended before a micro-batch came back, the new one begins only after a
     /// pause: first [`EPOCH_BACKOFF_MIN`], then twice as long each time, up to [`EPOCH_BACKOFF_MAX`].
-    fn recover(&mut self, fault: PipelineFault, now: Instant) -> Option<Order> {
+    fn recover(&mut self, fault: PipelineFault, now: Instant) -> Order {
         self.recovery = None;
         warn!(%fault, "the epoch failed; computing running sequences again");
         self.failed_epochs = if self.scheduler.is_proven() { 0 } else { self.failed_epochs + 1 };
@@ -329,7 +329,7 @@ impl Conductor {
                 self.rebuild(None);
             }
         }
-        Some(Order::NewEpoch(Some(fault)))
+        Order::NewEpoch(Some(fault))
     }
 
     /// Begins a new epoch over the stages that serve, at once.

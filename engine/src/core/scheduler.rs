@@ -11,7 +11,7 @@
 //! sequences run than there are stages, an idle stage computes a lookahead micro-batch, which assumes that the draft
 //! tokens in flight are accepted. If they are rejected, its result is void.
 //!
-//! When blocks run out, the sequence that is last in rank is preempted: it releases its blocks and is computed again
+//! If blocks run out, the sequence that is last in rank is preempted: it releases its blocks and is computed again
 //! later from its history. It is never refused. The first in rank can always go on, so every sequence ends.
 
 mod batch_builder;

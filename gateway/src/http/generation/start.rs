@@ -35,8 +35,8 @@ where
 /// Submits every choice of every prompt to the pipeline. Choice `j` of prompt `i` becomes choice `i * n + j`.
 ///
 /// # Errors
-/// When a prompt has no token or leaves no room for an answer, or when the pipeline does not accept a choice. Choices
-/// that were already submitted are then cancelled.
+/// Refusals of a prompt without a token or room for an answer, and of a choice that the pipeline does not accept.
+/// Choices that were already submitted are then cancelled.
 pub(crate) async fn start(
     state: &AppState,
     prompts: Vec<Vec<u32>>,

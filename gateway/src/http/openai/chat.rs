@@ -10,13 +10,13 @@ use super::logprobs::ChatLogprobs;
 use super::messages;
 use super::options::ValidOptions;
 use super::params::{Params, parse_object};
-use super::response::{Answer, Shape, finish_reason};
+use super::response::{Shape, finish_reason, respond};
 use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::choice_decoder::Ended;
+use crate::http::generation::start;
 use crate::http::generation::text_model::Message;
 use crate::http::generation::token_logprob::TokenLogprob;
-use crate::http::generation::{reply, start};
 
 /// A chat request that can be served.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,15 +65,13 @@ struct ChatDelta {
 /// Answers a chat.
 ///
 /// # Errors
-/// When the request is not valid, or when the pipeline cannot serve it.
+/// Refusals of a request that is not valid, and of a pipeline that cannot serve it.
 pub(crate) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
     let ValidChat { messages, options } = ValidChat::read(&body, &state)?;
     drop(body);
     let prompt = start::encode(&state, "messages", move |text| text.encode_chat(&messages)).await?;
     let tokens_max = options.generation.tokens_max.unwrap_or(state.settings.default_max_tokens);
-    let choices = start::start(&state, vec![prompt], &options.generation, tokens_max, "messages").await?;
-    let answer = Answer::<Chat>::new(&state.model.name, options.generation.logprobs, options.include_usage);
-    reply::respond(choices, answer, options.stream, state.settings.ping_period).await
+    respond::<Chat>(&state, vec![prompt], &options, tokens_max, "messages").await
 }
 
 // === impl ValidChat ===

@@ -10,13 +10,13 @@ use super::logprobs::CompletionLogprobs;
 use super::options::ValidOptions;
 use super::params::{Params, parse_object};
 use super::prompt::{self, Prompt};
-use super::response::{Answer, Shape, finish_reason};
+use super::response::{Shape, finish_reason, respond};
 use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::choice_decoder::Ended;
+use crate::http::generation::start;
 use crate::http::generation::text_model::{TextError, TextModel};
 use crate::http::generation::token_logprob::TokenLogprob;
-use crate::http::generation::{reply, start};
 
 /// OpenAI's default for `max_tokens`.
 const TOKENS_MAX_DEFAULT: u32 = 16;
@@ -43,15 +43,13 @@ pub(crate) struct CompletionChoice {
 /// Completes prompts.
 ///
 /// # Errors
-/// When the request is not valid, or when the pipeline cannot serve it.
+/// Refusals of a request that is not valid, and of a pipeline that cannot serve it.
 pub(crate) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
     let ValidCompletion { prompts, options } = ValidCompletion::read(&body, &state)?;
     drop(body);
     let prompts = start::encode(&state, "prompt", move |text| encode(text, prompts)).await?;
     let tokens_max = options.generation.tokens_max.unwrap_or(TOKENS_MAX_DEFAULT);
-    let choices = start::start(&state, prompts, &options.generation, tokens_max, "prompt").await?;
-    let answer = Answer::<Completion>::new(&state.model.name, options.generation.logprobs, options.include_usage);
-    reply::respond(choices, answer, options.stream, state.settings.ping_period).await
+    respond::<Completion>(&state, prompts, &options, tokens_max, "prompt").await
 }
 
 // === impl ValidCompletion ===

@@ -5,9 +5,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::Rng;
 use serde::Serialize;
+use warp::reply::Response;
 
 use super::logprobs::characters;
+use super::options::ValidOptions;
 use super::usage::UsageBody;
+use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::choice_decoder::Ended;
 use crate::http::generation::choice_stream::ChoiceDelta;
@@ -15,6 +18,7 @@ use crate::http::generation::dialect::{Choice, Dialect, Events};
 use crate::http::generation::timings::TimingsBody;
 use crate::http::generation::token_logprob::TokenLogprob;
 use crate::http::generation::totals::Totals;
+use crate::http::generation::{reply, start};
 
 /// Marks the end of every stream.
 const DONE: &str = "[DONE]";
@@ -111,6 +115,23 @@ impl<S: Shape> Answer<S> {
         let usage = self.include_usage.then_some(None);
         Envelope { usage, ..self.envelope(S::CHUNK_OBJECT, vec![choice]) }
     }
+}
+
+/// Starts the choices of `prompts` and answers with what they generate, in the shape `S`. `param` names the parameter that
+/// the prompts come from.
+///
+/// # Errors
+/// Refusals of the prompts and of the pipeline, and a failure of a choice before anything is sent.
+pub(crate) async fn respond<S: Shape>(
+    state: &AppState,
+    prompts: Vec<Vec<u32>>,
+    options: &ValidOptions,
+    tokens_max: u32,
+    param: &'static str,
+) -> Result<Response, ApiError> {
+    let choices = start::start(state, prompts, &options.generation, tokens_max, param).await?;
+    let answer = Answer::<S>::new(&state.model.name, options.generation.logprobs, options.include_usage);
+    reply::respond(choices, answer, options.stream, state.settings.ping_period).await
 }
 
 impl<S: Shape> Dialect for Answer<S> {
