@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::isa::{InstructionSet, Isa};
 #[cfg(target_arch = "aarch64")]
 use super::neon::{self, DOT, MATRIX, Neon};
+use super::product::Product;
 use super::rows::{Quantised, Quantiser};
 use super::simd::Simd;
 use super::split::Split;
@@ -23,13 +24,6 @@ pub struct MatmulJob<'a> {
     pub weights: Matrix<'a>,
     /// `m` x `n` outputs, row-major.
     pub out: &'a mut [f32],
-}
-
-/// A job in the form that the threads share.
-pub(super) struct Product<'a> {
-    pub(super) weights: Matrix<'a>,
-    pub(super) out: Split<'a, f32>,
-    pub(super) x: &'a Rows,
 }
 
 /// Jobs in one parallel region: Q, K, V and a few to spare. More jobs take several regions.
@@ -136,17 +130,3 @@ impl Isa {
 
 /// Panic message for a failed detection. None fails here, because an `Isa` exists only for detected instructions.
 const PROVEN: &str = "an `Isa` is proof of its instructions";
-
-// === impl Product ===
-
-impl<'a> Product<'a> {
-    /// Buffer for outputs `outputs` of row `row`.
-    ///
-    /// # Safety
-    /// No other reference to any of them may exist.
-    pub(super) unsafe fn out(&self, row: usize, outputs: Range<usize>) -> &'a mut [f32] {
-        let start = row * self.weights.rows();
-        // SAFETY: the caller promises that no other reference to this part exists.
-        unsafe { self.out.part(start + outputs.start..start + outputs.end) }
-    }
-}

@@ -13,6 +13,7 @@ mod isa;
 mod matrix;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod product;
 mod rows;
 mod scalar;
 mod simd;

@@ -7,7 +7,6 @@
 use std::ops::Range;
 
 use super::ThreadPool;
-use super::simd::MATRIX_ROWS;
 use super::split::Split;
 
 /// Values in one quantised block.
@@ -151,6 +150,9 @@ fn grow<T: Clone>(values: &mut Vec<T>, len: usize, value: T) {
 /// Maximum number of rows that are multiplied with a tile of weights together: enough that unpacking the weights costs
 /// little compared with multiplying them, and few enough that their sums stay in the first-level cache.
 pub(super) const CHUNK_ROWS_MAX: usize = 128;
+
+/// Rows that matrix registers multiply at once.
+pub(super) const MATRIX_ROWS: usize = 16;
 
 /// Blocks of a row that are quantised one after the other, so that a kilobyte is read in sequence.
 const BLOCKS_AT_ONCE: usize = 8;

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use super::Matrix;
 use super::block::{self, DecodedBlock};
-use super::dispatch::Product;
+use super::product::Product;
 use super::rows::Quantised;
 use crate::format::Format;
 

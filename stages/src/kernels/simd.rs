@@ -5,12 +5,12 @@
 //! One lane is one output: the `LANES` rows of a tile are multiplied side by side. So no sum ever crosses lanes, and
 //! the order of operations is the same for every vector width.
 
-use std::convert::Infallible;
+mod matrices;
+
+pub(super) use matrices::{MATRIX_BLOCKS, Matrices, MatrixScratch};
 
 use super::Matrix;
 use super::floats::Floats;
-use super::rows::Quantised;
-use super::tile::MatrixScratch;
 
 /// Vectors of `LANES` words, one word for each output. All methods are single steps and must be inlined into
 /// [`Simd::run`].
@@ -135,40 +135,6 @@ pub(super) trait Simd: Floats {
     }
 }
 
-/// Matrix registers, which sum the products of a block of weights with many rows at once. The result stays the same,
-/// because integer sums are exact and the vectors still scale them.
-pub(super) trait Matrices<S: Simd>: Copy {
-    /// Work buffers of this thread. The caller gives them back by `return_scratch`.
-    fn take_scratch(self) -> Box<MatrixScratch<S>>;
-    /// Keeps the buffers that `take_scratch` returned for its next call.
-    fn return_scratch(self, scratch: Box<MatrixScratch<S>>);
-    /// Subtracts `above` from every byte, so that the weights are signed.
-    fn sign(self, weights: &mut [S::Int; 8], above: u8);
-    /// Writes the integer sums of 32 signed weights of each output with each row of `x` to `sums`.
-    fn dot_block(self, weights: &[S::Int; 8], x: &[Quantised; MATRIX_ROWS], sums: &mut [S::Int; MATRIX_ROWS]);
-}
-
-/// Rows of activations that [`Matrices`] multiply at once.
-pub(super) const MATRIX_ROWS: usize = 16;
-
-impl<S: Simd> Matrices<S> for Infallible {
-    fn take_scratch(self) -> Box<MatrixScratch<S>> {
-        match self {}
-    }
-
-    fn return_scratch(self, _: Box<MatrixScratch<S>>) {
-        match self {}
-    }
-
-    fn sign(self, _: &mut [S::Int; 8], _: u8) {
-        match self {}
-    }
-
-    fn dot_block(self, _: &[S::Int; 8], _: &[Quantised; MATRIX_ROWS], _: &mut [S::Int; MATRIX_ROWS]) {
-        match self {}
-    }
-}
-
 /// [`Simd::dot_pair`] without special instructions: one row after the other.
 #[inline(always)]
 pub(super) fn dot_by_rows<S: Simd, const WIDE: bool>(
@@ -223,6 +189,18 @@ pub(super) struct WeightTile<'a> {
     bytes: &'a [u8],
 }
 
+/// 32 weights of each row of a tile.
+#[derive(Clone, Copy)]
+pub(super) struct WeightLanes<S: Simd> {
+    /// Word `i` holds bytes `4 i .. 4 i + 4` of every row. Each byte is a weight plus an offset: that of the format, or
+    /// `Simd::WIDE_OFFSET` for weights of 8 bits.
+    pub(super) words: [S::Int; 8],
+    /// Value of one integer step, for each half of 16.
+    pub(super) scale: [S::Float; 2],
+    /// Minimum that is added to every value, for each half of 16.
+    pub(super) min: [S::Float; 2],
+}
+
 // === impl WeightTile ===
 
 impl<'a> WeightTile<'a> {
@@ -255,5 +233,15 @@ impl<'a> WeightTile<'a> {
     pub(super) fn lanes(&self, rows: usize, at: usize, len: usize) -> (*const u8, usize) {
         assert!(self.rows == rows && at + len <= self.stride);
         (self.bytes[at..].as_ptr(), self.stride)
+    }
+}
+
+// === impl WeightLanes ===
+
+impl<S: Simd> WeightLanes<S> {
+    /// All zero, to be overwritten.
+    #[inline(always)]
+    pub(super) fn zero(s: S) -> Self {
+        Self { words: [s.splat(0); 8], scale: [s.splat_float(0.0); 2], min: [s.splat_float(0.0); 2] }
     }
 }

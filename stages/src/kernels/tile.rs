@@ -7,11 +7,11 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::Matrix;
-use super::codec::{self, Codec, PackedFactors, UNIT_BLOCKS_MAX, WeightLanes, WeightLayout};
-use super::dispatch::Product;
-use super::rows::{CHUNK_ROWS_MAX, Quantised};
+use super::codec::{self, Codec, PackedFactors, UNIT_BLOCKS_MAX, WeightLayout};
+use super::product::Product;
+use super::rows::{CHUNK_ROWS_MAX, MATRIX_ROWS, Quantised};
 use super::scalar::{self, FLOAT_GROUP};
-use super::simd::{MATRIX_ROWS, Matrices, Simd, WeightTile, WithSimd};
+use super::simd::{MATRIX_BLOCKS, Matrices, MatrixScratch, Simd, WeightLanes, WeightTile, WithSimd};
 use crate::format::Format;
 
 /// A range of a product's outputs, for all rows.
@@ -240,7 +240,7 @@ fn by_matrices<S: Simd, C: Codec>(
     let (x, rows) = (product.x.quantised_padded(chunk), chunk.len());
     let MatrixScratch { integers, lanes, next_lanes } = scratch;
     let (mut lanes, mut next_lanes) = (lanes, next_lanes);
-    let step = UNIT_BLOCKS_MAX / C::BLOCKS;
+    let step = MATRIX_BLOCKS / C::BLOCKS;
     for (unit, lanes) in panel.clone().zip(lanes.chunks_exact_mut(C::BLOCKS)) {
         unpack_signed::<S, C>(s, matrices, weights, start, unit, lanes);
     }
@@ -283,22 +283,8 @@ fn by_matrices<S: Simd, C: Codec>(
     }
 }
 
-/// Work buffers of [`by_matrices`].
-pub(super) struct MatrixScratch<S: Simd> {
-    /// Integer sums of each block, for 16 rows.
-    integers: [[S::Int; MATRIX_ROWS]; UNIT_BLOCKS_MAX],
-    lanes: [WeightLanes<S>; UNIT_BLOCKS_MAX],
-    next_lanes: [WeightLanes<S>; UNIT_BLOCKS_MAX],
-}
-
-// === impl MatrixScratch ===
-
-impl<S: Simd> MatrixScratch<S> {
-    pub(super) fn new(s: S) -> Self {
-        let lanes = [WeightLanes::zero(s); UNIT_BLOCKS_MAX];
-        Self { integers: [[s.splat(0); MATRIX_ROWS]; UNIT_BLOCKS_MAX], lanes, next_lanes: lanes }
-    }
-}
+// `by_matrices` unpacks whole blocks of the format, so the largest one must fit.
+const _: () = assert!(MATRIX_BLOCKS >= UNIT_BLOCKS_MAX);
 
 /// Unpacks a unit of the tile at `start` into signed bytes for matrix registers.
 #[inline(always)]
@@ -327,7 +313,7 @@ const PADDED: &str = "padding blocks after the last";
 fn add_integers<S: Simd, C: Codec, const ROWS: usize>(
     s: S,
     lanes: &[WeightLanes<S>],
-    integers: &[[S::Int; MATRIX_ROWS]; UNIT_BLOCKS_MAX],
+    integers: &[[S::Int; MATRIX_ROWS]; MATRIX_BLOCKS],
     x: &[Quantised],
     stride: usize,
     sums: &mut [S::Float; ROWS],

@@ -1,8 +1,8 @@
 //! Decoders of the formats with blocks of 256 values. Their sub-blocks have separate scales.
 #![expect(clippy::needless_range_loop, reason = "an index here is also a shift, a byte and a place in another array")]
 
-use super::{Codec, WeightLanes, WeightLayout};
-use crate::kernels::simd::{Simd, WeightTile, split_halves};
+use super::{Codec, WeightLayout};
+use crate::kernels::simd::{Simd, WeightLanes, WeightTile, split_halves};
 
 pub(in crate::kernels) struct Q2K;
 pub(in crate::kernels) struct Q3K;

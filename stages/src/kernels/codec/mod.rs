@@ -11,29 +11,7 @@ pub(super) use k::PackedFactors;
 pub(super) use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
 pub(super) use small::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
-use super::simd::{Simd, WeightTile};
-
-/// 32 weights of each row of a tile.
-#[derive(Clone, Copy)]
-pub(super) struct WeightLanes<S: Simd> {
-    /// Word `i` holds bytes `4 i .. 4 i + 4` of every row. Each byte is a weight plus an offset: that of the format, or
-    /// `Simd::WIDE_OFFSET` for weights of 8 bits.
-    pub(super) words: [S::Int; 8],
-    /// Value of one integer step, for each half of 16.
-    pub(super) scale: [S::Float; 2],
-    /// Minimum that is added to every value, for each half of 16.
-    pub(super) min: [S::Float; 2],
-}
-
-// === impl WeightLanes ===
-
-impl<S: Simd> WeightLanes<S> {
-    /// All zero, to be overwritten.
-    #[inline(always)]
-    pub(super) fn zero(s: S) -> Self {
-        Self { words: [s.splat(0); 8], scale: [s.splat_float(0.0); 2], min: [s.splat_float(0.0); 2] }
-    }
-}
+use super::simd::{Simd, WeightLanes, WeightTile};
 
 /// Blocks of 32 values in the largest block of a format.
 pub(super) const UNIT_BLOCKS_MAX: usize = 8;

@@ -1,7 +1,7 @@
 //! Decoders of the formats with blocks of 32 values.
 
-use super::{Codec, WeightLanes, WeightLayout};
-use crate::kernels::simd::{Simd, WeightTile, nibbles};
+use super::{Codec, WeightLayout};
+use crate::kernels::simd::{Simd, WeightLanes, WeightTile, nibbles};
 
 pub(in crate::kernels) struct Q4_0;
 pub(in crate::kernels) struct Q4_1;

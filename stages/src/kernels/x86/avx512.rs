@@ -1,11 +1,13 @@
 //! AVX-512 with VNNI: 16 lanes, and four products of bytes a lane in one instruction.
 
+mod amx;
+
 use std::arch::x86_64::*;
 
+use self::amx::Amx;
 use crate::kernels::floats::Floats;
 use crate::kernels::rows::Quantised;
 use crate::kernels::simd::{Simd, WeightTile, WithSimd, word};
-use crate::kernels::x86::amx::Amx;
 use crate::kernels::x86::{largest_of_eight, sum_of_eight};
 
 /// Proof that the machine has AVX-512 F, BW, DQ, VL and VNNI.
@@ -32,7 +34,7 @@ impl Avx512 {
     }
 
     /// The proof with AMX. A machine with AMX has all the other instructions.
-    pub(in crate::kernels) fn with(matrices: Amx) -> Self {
+    fn with(matrices: Amx) -> Self {
         Self { matrices: Some(matrices) }
     }
 }

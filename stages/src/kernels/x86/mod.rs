@@ -2,7 +2,6 @@
 
 use std::arch::x86_64::*;
 
-pub(super) mod amx;
 pub(super) mod avx2;
 pub(super) mod avx512;
 

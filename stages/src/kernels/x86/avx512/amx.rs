@@ -11,17 +11,16 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use crate::kernels::rows::Quantised;
-use crate::kernels::simd::{MATRIX_ROWS, Matrices};
-use crate::kernels::tile::MatrixScratch;
-use crate::kernels::x86::avx512::Avx512;
+use super::Avx512;
+use crate::kernels::rows::{MATRIX_ROWS, Quantised};
+use crate::kernels::simd::{Matrices, MatrixScratch};
 
 /// Proof that the machine has AMX for bytes, and that the operating system lets this process use it.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Amx(());
 
 /// Guard of the registers' shapes, which are set on this thread while it lives.
-pub(in crate::kernels) struct TileConfigGuard(PhantomData<*const ()>);
+pub(super) struct TileConfigGuard(PhantomData<*const ()>);
 
 /// Operand of `ldtilecfg`: palette 1, then the bytes in a row and the rows of each register.
 #[repr(C, align(64))]
@@ -46,7 +45,7 @@ static TILE_CONFIG: TileConfig = TileConfig {
 
 impl Amx {
     /// The proof, if the machine and the system allow it.
-    pub(in crate::kernels) fn detect() -> Option<Self> {
+    pub(super) fn detect() -> Option<Self> {
         static FOUND: OnceLock<bool> = OnceLock::new();
         FOUND
             .get_or_init(|| is_x86_feature_detected!("avx512vnni") && has_instructions() && system_saves_registers())
@@ -55,7 +54,7 @@ impl Amx {
 
     /// Sets the registers' shapes on this thread.
     #[inline(always)]
-    pub(in crate::kernels) fn configure_tiles(self) -> TileConfigGuard {
+    pub(super) fn configure_tiles(self) -> TileConfigGuard {
         // SAFETY: `self` proves the instruction, and the configuration is one the manual allows.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const TILE_CONFIG, options(nostack, readonly)) };
         TileConfigGuard(PhantomData)
