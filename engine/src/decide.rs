@@ -80,17 +80,21 @@ pub fn decide(view: &ClusterView, me: &StageName, stability: Stability) -> Actio
     let Proposal { shards, status_writes, .. } = Proposal::new(view, model, stability >= Stability::Standing);
     // The status of a pin is written once the placement shows it. Until then the old status tells which layers are to
     // be given back.
-    let settled_action = || match follow(view, me) {
-        Action::Nothing if !status_writes.is_empty() => Action::WritePinStatuses(status_writes.clone()),
+    let settled_action = |status_writes: Vec<PinStatusWrite>| match follow(view, me) {
+        Action::Nothing if !status_writes.is_empty() => Action::WritePinStatuses(status_writes),
         action => action,
     };
     let shards = match shards {
         Ok(shards) => shards,
-        // Claims of the old placement stay: the stages go on serving by them.
-        Err(error) => return nothing_or(settled_action(), Waiting::Memory(error)),
+        // Claims of the old placement stay: the stages go on serving by them. So do the statuses of pins that this
+        // placement obeys and that are gone: the next plan gives their layers back.
+        Err(error) => {
+            let writes = status_writes.into_iter().filter(|write| !write.erases_obeyed(view)).collect();
+            return nothing_or(settled_action(writes), Waiting::Memory(error));
+        }
     };
     if current.is_some_and(|current| current.value.shards() == shards) {
-        return settled_action();
+        return settled_action(status_writes);
     }
     // If the operator asked for a number of stages and all of them are live, there is no need to wait for more.
     let complete = current.is_none() && model.stages_min > 1;

@@ -27,6 +27,17 @@ pub struct PinStatusWrite {
     pub seen: Option<u64>,
 }
 
+// === impl PinStatusWrite ===
+
+impl PinStatusWrite {
+    /// True if it erases that a pin was obeyed which is gone or replaced: its layers are still to be given back.
+    pub fn erases_obeyed(&self, view: &ClusterView) -> bool {
+        let seen = view.pin_statuses.get(&self.stage).filter(|seen| seen.value.honoured);
+        let revision = self.status.as_ref().map(|status| status.pin_revision);
+        seen.is_some_and(|seen| revision != Some(seen.value.pin_revision))
+    }
+}
+
 /// The stages with the pins applied, and the status of each pin.
 pub(super) fn apply(
     view: &ClusterView,
