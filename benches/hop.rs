@@ -3,22 +3,20 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::link::{ClusterKey, Inbound, Listen, Outbound, activations_to_bytes};
-use schema::frame::{Frame, Hop, Sampling, Slice};
-use schema::{Attempt, Epoch, Generation, SequenceId, Step};
+use schema::frame::{Frame, Hop, Sampling, Slice, TokenRule};
+use schema::{Epoch, Generation, SequenceId, Step};
 
 const HIDDEN: u32 = 2048;
 
 fn frame() -> Frame {
     let sampling = Sampling { seed: 1, ..Sampling::GREEDY };
     let slice = Slice {
-        sequence: SequenceId(1),
-        attempt: Attempt(0),
         position: 100,
         count: 1,
-        tokens: Vec::new(),
         blocks: (0..4).collect(),
         logits: vec![0],
-        sampling,
+        rule: TokenRule::new(sampling),
+        ..Slice::empty(SequenceId(1))
     };
     Frame::Hop(Hop {
         generation: Generation(1),

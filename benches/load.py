@@ -26,13 +26,33 @@ class Lost(Exception):
     """The gateway accepted the request and did not answer it."""
 
 
+# The options of requests, beside plain and seeded ones. All of them keep what a client sees a function of the request.
+KINDS = [
+    {},
+    {"temperature": 0.8},
+    {"presence_penalty": 0.6, "frequency_penalty": 0.3, "repetition_penalty": 1.1},
+    {"temperature": 0.9, "logprobs": True, "top_logprobs": 20},
+    {"temperature": 1, "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": {
+        "type": "object", "required": ["title", "tags", "score"], "additionalProperties": False,
+        "properties": {"title": {"type": "string", "maxLength": 40}, "score": {"type": "integer"},
+                       "tags": {"type": "array", "items": {"enum": ["red", "green", "blue"]}, "maxItems": 4}}}}}},
+    {"temperature": 0.7, "n": 4},
+    {"temperature": 1, "guided_regex": "[a-z]{3,9}( [a-z]{2,8}){4,12}\\."},
+    {"dry_multiplier": 0.8, "logit_bias": {"198": -100}, "min_tokens": 3},
+]
+
+
 class Answer:
     def __init__(self):
-        self.text, self.finish, self.tokens, self.times, self.asked = "", None, None, [], time.perf_counter()
+        self.text, self.finish, self.tokens, self.times, self.asked = {}, {}, None, [], time.perf_counter()
+        self.scores, self.calls = {}, {}
 
     def same(self):
         """What has to be equal in both runs."""
-        return self.text, self.finish, self.tokens
+        return self.text, self.finish, self.tokens, self.scores, self.calls
+
+    def length(self):
+        return sum(map(len, self.text.values()))
 
 
 async def answer(port, body, accepted):
@@ -61,7 +81,7 @@ async def answer(port, body, accepted):
     finally:
         if writer:
             writer.close()
-    if heard.tokens is None or heard.finish is None:
+    if heard.tokens is None or not heard.finish:
         raise Lost("the answer broke off")
     return heard
 
@@ -70,10 +90,16 @@ def take(heard, event):
     if "error" in event:
         raise Lost(json.dumps(event["error"]))
     for choice in event["choices"]:
+        index = choice["index"]
         if piece := choice["delta"].get("content"):
             heard.times.append(time.perf_counter())
-            heard.text += piece
-        heard.finish = choice.get("finish_reason") or heard.finish
+            heard.text[index] = heard.text.get(index, "") + piece
+        for call in choice["delta"].get("tool_calls") or []:
+            heard.calls[index] = heard.calls.get(index, "") + json.dumps(call["function"], sort_keys=True)
+        if scores := choice.get("logprobs"):
+            heard.scores.setdefault(index, []).extend(scores["content"])
+        if reason := choice.get("finish_reason"):
+            heard.finish[index] = reason
     if usage := event.get("usage"):
         heard.tokens = usage["completion_tokens"]
 
@@ -88,11 +114,11 @@ class Load:
         self.lost, self.wrong, self.doubled = [], [], []
 
     def body(self, which):
-        """Half of them at temperature 0, half sampled by a seed."""
+        """One of each kind in turn, each with a seed of its own."""
         choose = random.Random(f"{self.seed} {which}")
         words, tokens = choose.randint(*self.words), choose.randint(*self.tokens)
-        sampling = {"temperature": 0.8, "seed": which} if which % 2 else {}
-        return chat(fresh(f"{self.seed} {which}", words), tokens, **sampling)
+        options = KINDS[which % len(KINDS)]
+        return chat(fresh(f"{self.seed} {which}", words), tokens, **options, seed=which)
 
     async def undisturbed(self, streams):
         """Finds out what the answers are."""
@@ -135,7 +161,7 @@ class Load:
         known = self.known[which]
         if heard.same() == known:
             return
-        longer = heard.tokens > known[2] or len(heard.text) > len(known[0])
+        longer = heard.tokens > known[2] or heard.length() > sum(map(len, known[0].values()))
         found = f"request {number} (body {which}): {heard.same()!r} instead of {known!r}"
         (self.doubled if longer else self.wrong).append(found)
 

@@ -9,8 +9,8 @@ use common::etcd::{Etcd, etcdctl};
 use common::fleet::Fleet;
 use common::wait_for;
 use engine::link::Outbound;
-use schema::frame::{Frame, Hop, Sampling, Slice};
-use schema::{Attempt, Epoch, Generation, SequenceId, Step};
+use schema::frame::{Frame, Hop, Slice};
+use schema::{Epoch, Generation, SequenceId, Step};
 use serde_json::Value;
 
 const REFUSED: &str = "baton_stage_process_frames_refused_total";
@@ -24,14 +24,12 @@ const NOBODY: u32 = 7;
 /// A frame of one token with this generation, gateway, epoch and slot.
 fn frame(generation: u64, gateway: u32, epoch: u64, slot: u32) -> Frame {
     let slice = Slice {
-        sequence: SequenceId(1),
-        attempt: Attempt(0),
         position: 0,
         count: 1,
         tokens: vec![5],
         blocks: vec![0],
         logits: vec![0],
-        sampling: Sampling::GREEDY,
+        ..Slice::empty(SequenceId(1))
     };
     Frame::Hop(Hop {
         generation: Generation(generation),

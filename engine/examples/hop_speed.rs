@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::link::{ClusterKey, Inbound, Listen, Outbound};
-use schema::frame::{Frame, Hop, Sampling, Slice};
-use schema::{Attempt, Epoch, Generation, SequenceId, Step};
+use schema::frame::{Frame, Hop, Sampling, Slice, TokenRule};
+use schema::{Epoch, Generation, SequenceId, Step};
 use zeromq::{PullSocket, PushSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
 
 type Failure = Box<dyn std::error::Error>;
@@ -108,14 +108,12 @@ fn print(kind: &str, size: &str, mut times: Vec<Duration>) {
 fn hop(rows: u32, hidden: u32) -> Frame {
     let sampling = Sampling { seed: 7, ..Sampling::GREEDY };
     let slice = Slice {
-        sequence: SequenceId(1),
-        attempt: Attempt(0),
         position: 0,
         count: rows,
-        tokens: Vec::new(),
         blocks: (0..16).collect(),
         logits: vec![rows - 1],
-        sampling,
+        rule: TokenRule::new(sampling),
+        ..Slice::empty(SequenceId(1))
     };
     Frame::Hop(Hop {
         generation: Generation(1),

@@ -2,18 +2,25 @@
 
 use std::time::Duration;
 
-use schema::frame::{Sampling, Spent};
+use schema::frame::{Alternative, Spent};
 use tokio::sync::mpsc;
+
+mod constraint;
+mod options;
+
+pub use constraint::{Constraint, ConstraintError, Grammar, NextTokens, SharedGrammar};
+pub use options::{Dry, Penalties, TokenOptions};
 
 /// A sequence to be generated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// Token ids of the prompt, at least one.
     pub prompt: Vec<u32>,
-    /// Maximum number of tokens to generate, at least one. A full context ends the sequence earlier.
+    /// Maximum number of tokens to generate. A full context ends the sequence earlier. 0 if only the prompt is to be
+    /// scored.
     pub tokens_max: u32,
-    /// The method of choosing each generated token.
-    pub sampling: Sampling,
+    /// The method of choosing each generated token, and the scores to report.
+    pub tokens: TokenOptions,
     /// Tokens that end the sequence. Such a token is reported, then the sequence finishes with [`Finish::Stop`].
     pub stop_tokens: Vec<u32>,
     /// Longest time it may take, queue included.
@@ -40,13 +47,10 @@ pub enum TokenEvent {
         /// another sequence has put into the prefix cache, are used again.
         cached_tokens: u32,
     },
+    /// The score of the next token of the prompt, from its second one on. They come before the first [`Self::Token`].
+    Scored(ScoredToken),
     /// The next token.
-    Token {
-        /// Its id.
-        token: u32,
-        /// Natural logarithm of its probability under the model.
-        logprob: f32,
-    },
+    Token(ScoredToken),
     /// The sequence is complete. This is the last event.
     Finished {
         /// The reason.
@@ -56,6 +60,19 @@ pub enum TokenEvent {
     },
     /// The sequence ended with an error. This is the last event.
     Failed(Failure),
+}
+
+/// A token, and its probability under the model at its position.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ScoredToken {
+    /// Its id.
+    pub token: u32,
+    /// Natural logarithm of its probability, before temperature, penalties and masks.
+    pub logprob: f32,
+    /// Its rank among all tokens by probability, from 1. 0 if the request asks for no alternatives.
+    pub rank: u32,
+    /// The likeliest tokens at its position, the likeliest first: as many as the request asks for.
+    pub alternatives: Vec<Alternative>,
 }
 
 /// The durations of a sequence's phases, and the work of each stage for it.
@@ -100,6 +117,9 @@ pub enum Failure {
     /// The process is stopping.
     #[error("the server is stopping")]
     Stopping,
+    /// The grammar of its text takes more work than its limits allow.
+    #[error(transparent)]
+    Grammar(#[from] ConstraintError),
     /// A stage refused the sequence's work again and again.
     #[error("stage {stage} could not compute: {reason}")]
     Stage {

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::core::{PipelineHandle, PipelineSettings};
-use engine::generate::{Finish, Pipeline, Rejection, Request, TokenEvent};
+use engine::generate::{Finish, Pipeline, Rejection, Request, TokenEvent, TokenOptions};
 use engine::link::Listen;
 use engine::membership::write_model;
 use engine::runner::{KV_BLOCK_TOKENS, LoadError, LoadedShard, Loader, Output, Runner, RunnerError, Work};
 use engine::stage::StageSettings;
 use engine::store::{MemoryStore, SharedStore};
-use schema::frame::{Chosen, Sampling};
+use schema::frame::Chosen;
 use schema::record::{FormatSpeed, GatewayRecord, KvRoom, MemoryUse, ModelRecord, Speeds, StageRecord};
 use schema::{Fingerprint, Keyspace, LayerRange};
 use tokio::sync::oneshot;
@@ -78,6 +78,8 @@ impl Runner for Counting {
                     position: slice.position + offset + 1,
                     token: rows[first + *offset as usize] as u32,
                     logprob: -1.0,
+                    rank: 0,
+                    alternatives: Vec::new(),
                 });
             }
             first += slice.count as usize;
@@ -199,9 +201,9 @@ async fn serving(gateway: &PipelineHandle, stages: usize) {
 }
 
 fn request(prompt: &[u32], tokens_max: u32) -> Request {
-    let sampling = Sampling::GREEDY;
+    let tokens = TokenOptions::GREEDY;
     let deadline = Duration::from_secs(60);
-    Request { prompt: prompt.to_vec(), tokens_max, sampling, stop_tokens: vec![], deadline, priority: 0 }
+    Request { prompt: prompt.to_vec(), tokens_max, tokens, stop_tokens: vec![], deadline, priority: 0 }
 }
 
 async fn tokens(gateway: &PipelineHandle, prompt: &[u32], tokens_max: u32) -> Vec<u32> {
@@ -212,7 +214,7 @@ async fn tokens(gateway: &PipelineHandle, prompt: &[u32], tokens_max: u32) -> Ve
             Some(TokenEvent::Started { cached_tokens }) => {
                 assert!((cached_tokens as usize) < prompt.len() && tokens.is_empty());
             }
-            Some(TokenEvent::Token { token, .. }) => tokens.push(token),
+            Some(TokenEvent::Token(score)) => tokens.push(score.token),
             Some(TokenEvent::Finished { finish, timings }) => {
                 assert_eq!(finish, Finish::Length);
                 assert!(timings.stages.iter().all(|stage| stage.rows > 0), "an idle stage: {timings:?}");

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use engine::runner::{KV_BLOCK_TOKENS, Loader, Output, Runner, Work};
-use schema::frame::{Sampling, Slice};
+use schema::frame::Slice;
 use schema::record::{KvRoom, KvType};
-use schema::{Attempt, LayerRange, SequenceId};
+use schema::{LayerRange, SequenceId};
 use stages::loader::CpuLoader;
 use stages::weights::ModelFile;
 
@@ -55,14 +55,12 @@ fn continue_greedily(runner: &mut dyn Runner, ids: &[u32], tokens: u32) -> Resul
 /// Runs one micro-batch and returns its token.
 fn step(runner: &mut dyn Runner, position: u32, tokens: &[u32]) -> Result<u32, Failure> {
     let slices = [Slice {
-        sequence: SequenceId(0),
-        attempt: Attempt(0),
         position,
         count: tokens.len() as u32,
         tokens: tokens.to_vec(),
         blocks: (0..SEQUENCE_TOKENS / KV_BLOCK_TOKENS).collect(),
         logits: vec![tokens.len() as u32 - 1],
-        sampling: Sampling::GREEDY,
+        ..Slice::empty(SequenceId(0))
     }];
     match runner.step(Work { slices: &slices, activations: &[] })? {
         Output::Tokens(chosen) => Ok(chosen.first().ok_or("no token came back")?.token),

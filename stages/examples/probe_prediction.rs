@@ -9,10 +9,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use engine::runner::{KV_BLOCK_TOKENS, Loader, Runner, Work};
-use schema::frame::{Sampling, Slice};
+use schema::frame::Slice;
 use schema::record::{FormatSpeed, Speeds};
 use schema::record::{KvRoom, KvType};
-use schema::{Attempt, LayerRange, SequenceId};
+use schema::{LayerRange, SequenceId};
 use stages::gguf::TensorInfo;
 use stages::loader::CpuLoader;
 use stages::weights::ModelFile;
@@ -92,14 +92,12 @@ fn best(runs: u32, mut run: impl FnMut(u32) -> Result<f64, Failure>) -> Result<f
 /// Seconds of a step that requests a token after the last of `tokens`.
 fn seconds(runner: &mut dyn Runner, position: u32, tokens: &[u32]) -> Result<f64, Failure> {
     let slice = Slice {
-        sequence: SequenceId(0),
-        attempt: Attempt(0),
         position,
         count: tokens.len() as u32,
         tokens: tokens.to_vec(),
         blocks: (0..(PREFILL_TOKENS + DECODE_TOKENS).div_ceil(KV_BLOCK_TOKENS)).collect(),
         logits: vec![tokens.len() as u32 - 1],
-        sampling: Sampling::GREEDY,
+        ..Slice::empty(SequenceId(0))
     };
     let started = Instant::now();
     runner.step(Work { slices: &[slice], activations: &[] })?;

@@ -15,9 +15,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use engine::runner::{KV_BLOCK_TOKENS, LoadedShard, Loader, Runner, Work};
-use schema::frame::{Sampling, Slice};
+use schema::frame::Slice;
 use schema::record::{KvRoom, KvType};
-use schema::{Attempt, LayerRange, SequenceId};
+use schema::{LayerRange, SequenceId};
 use stages::loader::CpuLoader;
 use stages::weights::{ModelFile, Tensor};
 
@@ -137,14 +137,12 @@ fn deep(runner: &mut dyn Runner, depth: u32, vocabulary: u32) -> Result<f64, Fai
 fn step(runner: &mut dyn Runner, sequences: &[(u32, &[u32])]) -> Result<(), Failure> {
     let blocks = KV_TOKENS / KV_BLOCK_TOKENS / sequences.len() as u32;
     let slice = |(sequence, (position, tokens)): (u32, &(u32, &[u32]))| Slice {
-        sequence: SequenceId(sequence.into()),
-        attempt: Attempt(0),
         position: *position,
         count: tokens.len() as u32,
         tokens: tokens.to_vec(),
         blocks: (sequence * blocks..(sequence + 1) * blocks).collect(),
         logits: vec![tokens.len() as u32 - 1],
-        sampling: Sampling::GREEDY,
+        ..Slice::empty(SequenceId(sequence.into()))
     };
     let slices: Vec<Slice> = (0..).zip(sequences).map(slice).collect();
     runner.step(Work { slices: &slices, activations: &[] })?;

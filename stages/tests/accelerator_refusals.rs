@@ -74,7 +74,7 @@ fn work_that_does_not_fit_is_refused_by_field_and_the_shard_stays_usable() {
     refuse("tokens", &|slice| slice.tokens.truncate(2));
     refuse("token", &|slice| slice.tokens[1] = 64);
     refuse("logits", &|slice| slice.logits = vec![3]);
-    refuse("temperature", &|slice| slice.sampling = Sampling { temperature: f32::NAN, ..GREEDY });
+    refuse("temperature", &|slice| slice.rule.sampling = Sampling { temperature: f32::NAN, ..GREEDY });
     let outcome = shards.step(Work { slices: &[good()], activations: &[] }).unwrap();
     assert!(matches!(outcome, Output::Tokens(tokens) if tokens.len() == 3));
 }
@@ -87,7 +87,7 @@ fn tokens_are_those_of_the_cpu_runner_in_order_and_with_their_positions() {
         .map(|(sequence, tokens)| slice(Piece { sequence, position: 0, tokens }, BLOCKS_EACH))
         .into();
     slices[0].logits = vec![2];
-    slices[2].sampling = Sampling { temperature: 0.8, seed: 7, ..GREEDY };
+    slices[2].rule.sampling = Sampling { temperature: 0.8, seed: 7, ..GREEDY };
     let [found, expected] = [
         Shards::new(&path, &[]).step(Work { slices: &slices, activations: &[] }).unwrap(),
         Pipeline::new(&path, &[], 1).step(Work { slices: &slices, activations: &[] }).unwrap(),

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use engine::runner::{Output, Work};
 use runner_support::fixture::{Shape, write_random};
 use runner_support::pipeline::{Piece, Pipeline, slice};
-use schema::frame::{Sampling, Slice};
+use schema::frame::{Sampling, Slice, TokenRule};
 use stages::format::Format;
 
 /// Counts each thread's requests to the system's allocator. The test reads the count of its own thread, which computes
@@ -71,8 +71,9 @@ fn a_step_allocates_its_output_alone() {
         let piece = |sequence, position, count: usize| Piece { sequence, position, tokens: &tokens[..count] };
         let prefill = [slice(piece(0, 0, 300), blocks_each)];
         let drawn = Sampling { temperature: 0.8, top_k: 40, top_p: 0.9, min_p: 0.02, seed: 3, ..Sampling::GREEDY };
-        let decode: Vec<Slice> =
-            (0..3).map(|sequence| Slice { sampling: drawn, ..slice(piece(sequence, 300, 1), blocks_each) }).collect();
+        let decode: Vec<Slice> = (0..3)
+            .map(|sequence| Slice { rule: TokenRule::new(drawn), ..slice(piece(sequence, 300, 1), blocks_each) })
+            .collect();
         for work in [&prefill[..], &decode, &decode[..1]] {
             allocations(&mut pipeline, work);
             assert_eq!(allocations(&mut pipeline, work), 1, "{} slices on {threads} threads", work.len());

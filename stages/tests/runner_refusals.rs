@@ -82,10 +82,10 @@ fn work_that_does_not_fit_is_refused_by_field_and_the_shard_stays_usable() {
     refuse("logits", &|slice| slice.logits = vec![3]);
     refuse("logits", &|slice| slice.logits = vec![1, 1]);
     refuse("logits", &|slice| slice.logits = vec![2, 0]);
-    refuse("temperature", &|slice| slice.sampling = Sampling { temperature: f32::NAN, ..GREEDY });
-    refuse("temperature", &|slice| slice.sampling = Sampling { temperature: -1.0, ..GREEDY });
-    refuse("top_p", &|slice| slice.sampling = Sampling { top_p: 1.5, ..GREEDY });
-    refuse("min_p", &|slice| slice.sampling = Sampling { min_p: f32::INFINITY, ..GREEDY });
+    refuse("temperature", &|slice| slice.rule.sampling = Sampling { temperature: f32::NAN, ..GREEDY });
+    refuse("temperature", &|slice| slice.rule.sampling = Sampling { temperature: -1.0, ..GREEDY });
+    refuse("top_p", &|slice| slice.rule.sampling = Sampling { top_p: 1.5, ..GREEDY });
+    refuse("min_p", &|slice| slice.rule.sampling = Sampling { min_p: f32::INFINITY, ..GREEDY });
     let error = pipeline.step(Work { slices: &[], activations: &[] }).unwrap_err();
     assert!(matches!(error, RunnerError::Work { field: "slices", .. }));
     let error = pipeline.step(Work { slices: &[good()], activations: &[0.0; 96] }).unwrap_err();

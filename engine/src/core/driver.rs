@@ -302,7 +302,7 @@ impl Driver {
     fn deliver(&mut self, id: SequenceId, event: TokenEvent, events: &mut VecDeque<Event>) {
         let now = Instant::now();
         let is_last = matches!(event, TokenEvent::Finished { .. } | TokenEvent::Failed(_));
-        self.rate.tokens += u64::from(matches!(event, TokenEvent::Token { .. }));
+        self.rate.tokens += u64::from(matches!(event, TokenEvent::Token(_)));
         let Some(receiver) = self.receivers.get_mut(&id) else { return };
         self.meter.event_sent(&event, &mut receiver.times, now);
         if is_last {

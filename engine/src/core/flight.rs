@@ -14,10 +14,11 @@ pub(super) struct BatchMember {
     pub(super) rows: u32,
     /// Position in the sequence of the first token that it returns.
     first: u32,
-    /// Number of tokens that it returns. How many of them can be used depends on `drafts`.
+    /// Number of tokens that it returns. How many of the chosen ones can be used depends on `drafts`.
     token_count: usize,
-    /// Draft tokens among its rows: returned token `i + 1` can be used only if draft token `i` equals returned token
-    /// `i`.
+    /// Number of returned tokens that are scored, not chosen. They come first.
+    pub(super) scored: usize,
+    /// Draft tokens among its rows: chosen token `i + 1` can be used only if draft token `i` equals chosen token `i`.
     pub(super) drafts: Vec<u32>,
     /// In a lookahead micro-batch, its first token: a draft token that stands for the last token that the
     /// micro-batch before is to return. The returned tokens can be used only if that one does return it.
@@ -48,15 +49,16 @@ impl BatchMember {
             rows: slice.count,
             first: slice.position + slice.logits.first().map_or(0, |offset| offset + 1),
             token_count: slice.logits.len(),
+            scored: slice.scored.len(),
             drafts: slice.tokens[known..].to_vec(),
             assumes: slice.tokens.first().copied().filter(|_| lookahead),
             is_void: false,
         }
     }
 
-    /// True if it returns tokens.
-    pub(super) fn samples(&self) -> bool {
-        self.token_count > 0
+    /// True if it returns chosen tokens.
+    pub(super) fn chooses(&self) -> bool {
+        self.token_count > self.scored
     }
 
     /// The usable tokens of `chosen`: from the first on those that equal the draft tokens, and the one after them,

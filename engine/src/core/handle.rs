@@ -203,7 +203,8 @@ impl Drop for PipelineHandle {
 impl Pipeline for PipelineHandle {
     async fn generate(&self, request: Request) -> Result<TokenStream, Rejection> {
         // Room for every event of the sequence: a slow reader never blocks the core.
-        let (events, receiver) = mpsc::channel(request.tokens_max as usize + EVENTS_BESIDE_TOKENS);
+        let scored = if request.tokens.scores_prompt { request.prompt.len() } else { 0 };
+        let (events, receiver) = mpsc::channel(request.tokens_max as usize + scored + EVENTS_BESIDE_TOKENS);
         let deadline = tokio::time::Instant::now() + PIPELINE_WAIT_MAX;
         // Signed numbers: traces have no unsigned ones.
         let (prompt_tokens, tokens_max) = (request.prompt.len() as i64, i64::from(request.tokens_max));

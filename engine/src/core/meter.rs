@@ -172,7 +172,8 @@ impl Meter {
                 self.prompt_tokens.inc_by(times.prompt_tokens.into());
                 self.cached_tokens.inc_by((*cached_tokens).into());
             }
-            TokenEvent::Token { .. } => {
+            TokenEvent::Scored(_) => {}
+            TokenEvent::Token(_) => {
                 self.generated_tokens.inc();
                 match times.last_token {
                     None => self.first_token.observe(since(times.submitted)),

@@ -14,6 +14,7 @@ mod meter;
 mod scheduler;
 mod sequence;
 mod step_cost;
+pub(crate) mod token_rules;
 
 pub use fault::PipelineFault;
 pub use handle::{PipelineError, PipelineHandle, PipelineSettings};

@@ -19,7 +19,7 @@ mod batch_builder;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use schema::frame::{Refusal, Slice, Tokens};
+use schema::frame::{Chosen, Refusal, Slice, Tokens};
 use schema::{Epoch, Generation, SequenceId, Step};
 
 use self::batch_builder::BatchBuilder;
@@ -29,7 +29,7 @@ use super::flight::{BatchMember, Flight};
 use super::ledger::BlockLedger;
 use super::sequence::{Sequence, StageLabel};
 use super::step_cost::StepCost;
-use crate::generate::{Failure, Request, TokenEvent};
+use crate::generate::{Failure, Request, ScoredToken, TokenEvent};
 use crate::limits::{PROOF_INTERVAL, REFUSALS_MAX};
 use crate::runner::KV_BLOCK_TOKENS;
 
@@ -94,6 +94,11 @@ pub struct Scheduler {
 
 /// Events of sequences, for the receivers of their tokens.
 pub type SequenceEvents = Vec<(SequenceId, TokenEvent)>;
+
+fn score(chosen: &Chosen) -> ScoredToken {
+    let Chosen { token, logprob, rank, ref alternatives, .. } = *chosen;
+    ScoredToken { token, logprob, rank, alternatives: alternatives.clone() }
+}
 
 // === impl Scheduler ===
 
@@ -325,21 +330,29 @@ impl Scheduler {
             if let Some(cached_tokens) = sequence.take_cached_tokens() {
                 events.push((member.sequence, TokenEvent::Started { cached_tokens }));
             }
-            let mut finish = None;
+            let mut own = Vec::new();
+            // Tokens that the grammar forces at the beginning come before the first chosen one.
+            sequence.report_known(now, &mut own);
+            let (scored, chosen) = chosen.split_at(member.scored.min(chosen.len()));
+            for scored in scored {
+                sequence.scored(scored.position, score(scored), now, &mut own);
+            }
             let usable = member.usable(chosen).count();
             self.counts.accepted_tokens += usable.saturating_sub(1) as u64;
-            for chosen in member.usable(chosen) {
-                finish = sequence.push(chosen.token, now);
-                events.push((member.sequence, TokenEvent::Token { token: chosen.token, logprob: chosen.logprob }));
-                if finish.is_some() {
-                    break;
-                }
-            }
-            if let Some(finish) = finish {
-                events.push((member.sequence, TokenEvent::Finished { finish, timings: sequence.timings(now) }));
-                self.cancel(member.sequence);
-            } else if member.samples() {
+            let goes_on = member.usable(chosen).all(|chosen| sequence.chosen(score(chosen), now, &mut own));
+            if goes_on && member.chooses() {
                 self.settle(member, usable);
+            }
+            let Some(sequence) = self.sequences.get_mut(&member.sequence) else { continue };
+            let finish = sequence.report_known(now, &mut own);
+            let finished = finish.map(|finish| TokenEvent::Finished { finish, timings: sequence.timings(now) });
+            own.extend(finished);
+            let broken = sequence.broken.take().filter(|_| finish.is_none());
+            let is_over = finish.is_some() || broken.is_some();
+            own.extend(broken.map(|error| TokenEvent::Failed(error.into())));
+            events.extend(own.into_iter().map(|event| (member.sequence, event)));
+            if is_over {
+                self.cancel(member.sequence);
             }
         }
         Ok(events)
@@ -364,6 +377,7 @@ impl Scheduler {
             later.for_each(|later| later.is_void = true);
             (sequence.sent, sequence.unverified) = (length - 1, 0);
         }
+        sequence.advance();
         sequence.insert_prefixes(&mut self.ledger);
     }
 
@@ -409,19 +423,19 @@ impl Scheduler {
         self.flights.first_key_value().map(|(step, _)| *step)
     }
 
-    /// Fails sequences past their deadlines.
+    /// Fails sequences past their deadlines, and those whose grammars cannot be followed.
     pub fn expire(&mut self, now: Instant) -> SequenceEvents {
-        let late: Vec<_> =
-            self.sequences.values().filter(|sequence| sequence.deadline <= now).map(|sequence| sequence.id).collect();
-        let fail = |id: &SequenceId| {
-            let limit_s = self.sequences.get(id).map_or(0, |sequence| sequence.request.deadline.as_secs());
-            (*id, TokenEvent::Failed(Failure::Deadline { limit_s }))
+        let failure = |sequence: &Sequence| {
+            let late = sequence.deadline <= now;
+            let broken = sequence.broken.clone().map(Failure::Grammar);
+            let limit_s = sequence.request.deadline.as_secs();
+            Some((sequence.id, broken.or_else(|| late.then_some(Failure::Deadline { limit_s }))?))
         };
-        let events = late.iter().map(fail).collect();
-        for id in late {
-            self.cancel(id);
+        let failures: Vec<_> = self.sequences.values().filter_map(failure).collect();
+        for (id, _) in &failures {
+            self.cancel(*id);
         }
-        events
+        failures.into_iter().map(|(id, failure)| (id, TokenEvent::Failed(failure))).collect()
     }
 
     /// A fault if the oldest micro-batch should have come back by now.

@@ -8,7 +8,9 @@ use schema::{Attempt, SequenceId};
 
 use super::draft::Drafter;
 use super::ledger::{BlockLedger, PrefixId};
-use crate::generate::{Finish, Request, StageTime, Timings, compute_share};
+use super::token_rules::{Continuation, TokenRules};
+use crate::generate::{ConstraintError, Finish, Request, ScoredToken, StageTime, Timings, TokenEvent, compute_share};
+use crate::limits::FORCED_ROWS_MAX;
 use crate::runner::KV_BLOCK_TOKENS;
 
 /// One sequence, from admission to its last token.
@@ -17,8 +19,16 @@ pub(crate) struct Sequence {
     pub(crate) id: SequenceId,
     pub(crate) attempt: Attempt,
     pub(crate) request: Request,
-    /// The prompt and every token generated so far.
+    /// The prompt and every token generated so far. Tokens that the grammar forces count as generated.
     pub(crate) history: Vec<u32>,
+    /// Number of tokens of the history that the client knows, with their scores if it asks for these.
+    reported: u32,
+    /// The reason if no further token is chosen. The sequence ends once all tokens are reported.
+    ends: Option<Finish>,
+    /// Makes the rules by which its tokens are chosen.
+    rules: TokenRules,
+    /// The error of its grammar. The sequence is to fail.
+    pub(crate) broken: Option<ConstraintError>,
     /// Number of tokens of the history that were sent to the pipeline in this attempt.
     pub(crate) sent: u32,
     /// Number of draft tokens that were sent as the continuation of the history, and which the pipeline has not yet
@@ -66,10 +76,16 @@ pub struct StageLabel {
 
 impl Sequence {
     pub(crate) fn new(id: SequenceId, request: Request, now: Instant) -> Self {
-        Self {
+        // The first token of a prompt follows nothing, so it has no score.
+        let reported = if request.tokens.scores_prompt { 1 } else { request.prompt.len() as u32 };
+        let mut sequence = Self {
             id,
             attempt: Attempt(0),
             history: request.prompt.clone(),
+            reported,
+            ends: (request.tokens_max == 0).then_some(Finish::Length),
+            rules: TokenRules::new(&request),
+            broken: None,
             sent: 0,
             unverified: 0,
             blocks: Vec::new(),
@@ -84,7 +100,11 @@ impl Sequence {
             clock: Clock { admitted: now, started: None, first_token: None, last_token: None },
             stages: Vec::new(),
             request,
+        };
+        if sequence.ends.is_none() {
+            sequence.advance();
         }
+        sequence
     }
 
     /// Number of tokens of the history that were not sent yet.
@@ -92,14 +112,16 @@ impl Sequence {
         self.history.len() as u32 - self.sent
     }
 
-    /// True if its next step sends a single generated token.
+    /// True if its next step sends the last token, or a generated token with those that the grammar forces after it.
     pub(crate) fn decodes(&self) -> bool {
-        self.unsent() == 1 && self.sent > 0
+        let generated =
+            self.sent as usize >= self.request.prompt.len() && (1..=FORCED_ROWS_MAX).contains(&self.unsent());
+        self.sent > 0 && (self.unsent() == 1 || generated)
     }
 
     /// True if its client has tokens already and would notice a delay of the next one.
     pub(crate) fn is_streaming(&self) -> bool {
-        self.history.len() > self.request.prompt.len() && self.unsent() <= 1
+        self.history.len() > self.request.prompt.len() && self.unsent() <= FORCED_ROWS_MAX
     }
 
     /// Number of tokens that it may still get.
@@ -120,9 +142,26 @@ impl Sequence {
         self.cached_prefix = (0, PrefixId::EMPTY);
     }
 
-    /// The cached blocks that it can begin with. Its last token is always computed, because that returns the next one.
+    /// The cached blocks that it can begin with. Its last token is always computed, because that returns the next one,
+    /// and so are the tokens before those that are to be scored.
     pub(crate) fn cached_blocks(&self, ledger: &BlockLedger) -> Vec<u32> {
-        ledger.lookup(&self.history[..self.history.len() - 1])
+        ledger.lookup(self.cacheable())
+    }
+
+    /// The tokens that need not be computed if they are cached.
+    pub(crate) fn cacheable(&self) -> &[u32] {
+        let computed = self.history.len() - 1;
+        let known = if self.scores_at(self.reported) { (self.reported - 1) as usize } else { computed };
+        &self.history[..known.min(computed)]
+    }
+
+    /// True if the token at `position` of the history is reported with its score, which the last stage computes.
+    fn scores_at(&self, position: u32) -> bool {
+        let tokens = &self.request.tokens;
+        let is_prompt = (position as usize) < self.request.prompt.len();
+        // With the prompt's scores come those of the answer: so the scored positions of a slice are next to each other.
+        let wanted = tokens.scores_prompt || (!is_prompt && tokens.alternatives.is_some());
+        wanted && position >= self.reported && (position as usize) < self.history.len()
     }
 
     /// Begins an attempt with the cached blocks `found`: it becomes an owner of them, and their tokens count as sent.
@@ -152,39 +191,128 @@ impl Sequence {
         self.cached_prefix = (count, prefix);
     }
 
-    /// Its part of a micro-batch: `tokens`, the first of them at `position`. `logits` has the offsets in `tokens` after
-    /// which the last stage chooses the next token.
-    pub(crate) fn slice(&self, position: u32, tokens: Vec<u32>, logits: Vec<u32>) -> Slice {
-        Slice {
-            sequence: self.id,
-            attempt: self.attempt,
-            position,
-            count: tokens.len() as u32,
-            tokens,
-            blocks: self.blocks.clone(),
-            logits,
-            sampling: self.request.sampling,
+    /// Its part of a micro-batch: the next `count` tokens of the history and, if they are its last, up to `drafts` draft
+    /// tokens. The last stage scores the tokens of the history that are to be reported with a score, and chooses the next
+    /// one after the history and after each draft token. Returns the number of draft tokens, too.
+    pub(crate) fn slice(&mut self, count: u32, drafts: u32) -> (Slice, usize) {
+        let end = self.sent + count;
+        let mut tokens = self.history.get(self.sent as usize..end as usize).unwrap_or_default().to_vec();
+        let scored_from = (self.sent + 1..=end).find(|position| self.scores_at(*position));
+        let scored = scored_from.map_or(0..0, |from| from..(end + 1).min(self.history.len() as u32));
+        let mut logits: Vec<u32> = scored.clone().map(|position| position - 1 - self.sent).collect();
+        let scored = self.history[scored.start as usize..scored.end as usize].to_vec();
+        let (mut positions, mut accepted) = (Vec::new(), 0);
+        if end as usize == self.history.len() && self.ends.is_none() {
+            let drafts: Vec<u32> = self.drafter.tokens(0, drafts).collect();
+            let assumed = self.rules.assume(&self.history, &drafts);
+            accepted = assumed.count - 1;
+            positions = assumed.positions;
+            tokens.extend_from_slice(&drafts[..accepted]);
+            logits.extend(count - 1..count + accepted as u32);
         }
+        let rule = self.rules.rule(positions);
+        (self.slice_of(self.sent, Slice { tokens, logits, scored, rule, ..Slice::empty(self.id) }), accepted)
+    }
+
+    /// Its part of a lookahead micro-batch: up to `count` draft tokens after those in flight. `None` if none of them can
+    /// follow.
+    pub(crate) fn lookahead(&mut self, count: u32) -> Option<Slice> {
+        let known = self.unverified as usize;
+        let drafts: Vec<u32> = self.drafter.tokens(0, self.unverified + count).collect();
+        let assumed = self.rules.assume(&self.history, &drafts);
+        // The position after the history and those after the draft tokens in flight are asked for already.
+        let count = (assumed.count - 1).checked_sub(known).filter(|count| *count > 0)?;
+        let tokens = drafts[known..known + count].to_vec();
+        let positions = assumed.positions.into_iter().skip(known + 1).take(count).collect();
+        let (logits, rule) = ((0..count as u32).collect(), self.rules.rule(positions));
+        Some(self.slice_of(self.sent + self.unverified, Slice { tokens, logits, rule, ..Slice::empty(self.id) }))
+    }
+
+    /// `slice` at `position`, with the fields that all of its slices have.
+    fn slice_of(&self, position: u32, slice: Slice) -> Slice {
+        let prompt_tokens = self.request.prompt.len() as u32;
+        let (attempt, blocks, count) = (self.attempt, self.blocks.clone(), slice.tokens.len() as u32);
+        Slice { attempt, position, count, prompt_tokens, blocks, ..slice }
     }
 
     pub(crate) fn started(&mut self, now: Instant) {
         self.clock.started.get_or_insert(now);
     }
 
-    /// Appends a generated token. Returns the reason if that ends the sequence.
-    pub(crate) fn push(&mut self, token: u32, now: Instant) -> Option<Finish> {
+    /// Appends a token that the model chose, which is reported with `score`. True if further ones may follow.
+    pub(crate) fn chosen(&mut self, score: ScoredToken, now: Instant, events: &mut Vec<TokenEvent>) -> bool {
+        self.append(score.token);
+        self.refusals = 0;
+        self.reported = self.history.len() as u32;
+        self.report(TokenEvent::Token(score), now, events);
+        self.ends.is_none() && self.broken.is_none()
+    }
+
+    /// Appends a token of the answer, and checks if it ends the sequence.
+    fn append(&mut self, token: u32) {
         self.history.push(token);
         self.drafter.observe(token);
-        self.refusals = 0;
-        self.clock.first_token.get_or_insert(now);
-        self.clock.last_token = Some(now);
         if self.request.stop_tokens.contains(&token) {
-            Some(Finish::Stop)
-        } else if self.tokens_left() == 0 {
-            Some(Finish::Length)
-        } else {
-            None
+            self.ends = Some(Finish::Stop);
+            return;
         }
+        match self.rules.push(token) {
+            Ok(true) => {}
+            Ok(false) => self.broken = Some(ConstraintError(format!("token {token} does not fit it"))),
+            Err(error) => self.broken = Some(error),
+        }
+        if self.tokens_left() == 0 {
+            self.ends = Some(Finish::Length);
+        }
+    }
+
+    /// Appends the tokens that the grammar forces, or ends the sequence if the grammar does. To be called after chosen
+    /// tokens, when `sent` counts all tokens of the history but the last.
+    pub(crate) fn advance(&mut self) {
+        while self.ends.is_none() && self.broken.is_none() {
+            match self.rules.advance() {
+                Ok(Continuation::Chosen) => return,
+                Ok(Continuation::End) => self.ends = Some(Finish::Stop),
+                Ok(Continuation::Forced(tokens)) => {
+                    for token in tokens {
+                        self.append(token);
+                        if self.ends.is_some() || self.broken.is_some() {
+                            break;
+                        }
+                    }
+                }
+                Err(error) => self.broken = Some(error),
+            }
+        }
+    }
+
+    /// Reports the token at `position` of the history, which the last stage scored, unless it was reported before.
+    pub(crate) fn scored(&mut self, position: u32, score: ScoredToken, now: Instant, events: &mut Vec<TokenEvent>) {
+        if position == self.reported && self.history.get(position as usize) == Some(&score.token) {
+            self.reported += 1;
+            let is_prompt = (position as usize) < self.request.prompt.len();
+            let event = if is_prompt { TokenEvent::Scored(score) } else { TokenEvent::Token(score) };
+            self.report(event, now, events);
+        }
+    }
+
+    /// Reports the next tokens that are known and have no score. Returns the reason if that was all and the sequence is
+    /// to end.
+    pub(crate) fn report_known(&mut self, now: Instant, events: &mut Vec<TokenEvent>) -> Option<Finish> {
+        while (self.reported as usize) < self.history.len() && !self.scores_at(self.reported) {
+            let token = self.history[self.reported as usize];
+            self.reported += 1;
+            self.report(TokenEvent::Token(ScoredToken { token, ..ScoredToken::default() }), now, events);
+        }
+        self.ends.filter(|_| self.reported as usize == self.history.len())
+    }
+
+    fn report(&mut self, event: TokenEvent, now: Instant, events: &mut Vec<TokenEvent>) {
+        if matches!(event, TokenEvent::Token(_)) {
+            self.clock.first_token.get_or_insert(now);
+            self.clock.last_token = Some(now);
+        }
+        events.push(event);
     }
 
     /// Adds the stages' times for `rows` rows of this sequence.

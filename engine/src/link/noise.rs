@@ -20,7 +20,7 @@ use super::limits::SEAL_BYTES;
 
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 /// Binds a handshake to this protocol and version.
-const PROLOGUE: &[u8] = b"baton link 2";
+const PROLOGUE: &[u8] = b"baton link 3";
 /// The first bytes that each side sends.
 const MAGIC: [u8; 3] = *b"BTN";
 /// Bytes of the magic and the version.
@@ -227,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn another_version_and_another_program_have_different_errors() {
         let key = ClusterKey::generate().unwrap();
-        for (greeting, expected) in [(*b"BTN\x01", "speaks protocol 1: expected 2"), (*b"GET ", "is no baton process")]
+        for (greeting, expected) in [(*b"BTN\x01", "speaks protocol 1: expected 3"), (*b"GET ", "is no baton process")]
         {
             let (mut near, mut far) = duplex(1 << 10);
             near.write_all(&greeting).await.unwrap();

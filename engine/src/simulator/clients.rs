@@ -1,16 +1,23 @@
 //! The clients: their requests, the tokens that they get, and the expected tokens.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schema::SequenceId;
 use schema::frame::Sampling;
 
-use super::environment::{Environment, Event, MS, Moment, ProcessId, SECOND, duration};
+use super::environment::Environment;
+use super::event::Event;
 use super::model;
+use super::process_id::ProcessId;
 use super::rng::Rng;
-use crate::generate::{Failure, Finish, Request, TokenEvent};
+use super::time::{MS, Moment, SECOND, duration};
+use crate::generate::{Dry, Failure, Finish, Penalties, Request, ScoredToken, TokenEvent, TokenOptions};
 use crate::runner::KV_BLOCK_TOKENS;
+use crate::testing::StepGrammar;
 
+/// The deadline of requests that are not meant to miss it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Pause before a client that was not accepted asks again.
 const SUBMIT_AGAIN: Moment = 300 * MS;
 
@@ -30,7 +37,8 @@ pub(super) struct Client {
     pub(super) state: ClientState,
     /// It has closed its stream.
     pub(super) has_left: bool,
-    expected: Vec<(u32, f32)>,
+    /// The events that it is to receive between the beginning and the end, and the reason for the end.
+    expected: (Vec<TokenEvent>, Finish),
     received: usize,
     began: bool,
     may_miss_deadline: bool,
@@ -60,7 +68,7 @@ impl Clients {
                 }
                 Client {
                     expected: model::reference(layers, &request),
-                    may_miss_deadline: request.deadline < super::REQUEST_TIMEOUT,
+                    may_miss_deadline: request.deadline < REQUEST_TIMEOUT,
                     request,
                     state: ClientState::Submitting,
                     has_left: false,
@@ -76,9 +84,9 @@ impl Clients {
     pub(super) fn late(&mut self, layers: u32, env: &mut Environment) -> usize {
         let prompt = tokens(1..8, &mut env.rng);
         let prompt = if prompt.is_empty() { vec![7] } else { prompt };
-        let sampling = Sampling { seed: 1, ..Sampling::GREEDY };
-        let deadline = super::REQUEST_TIMEOUT;
-        let request = Request { prompt, tokens_max: 4, sampling, stop_tokens: Vec::new(), deadline, priority: 0 };
+        let tokens = TokenOptions::new(Sampling { seed: 1, ..Sampling::GREEDY });
+        let deadline = REQUEST_TIMEOUT;
+        let request = Request { prompt, tokens_max: 4, tokens, stop_tokens: Vec::new(), deadline, priority: 0 };
         self.all.push(Client {
             expected: model::reference(layers, &request),
             may_miss_deadline: false,
@@ -100,7 +108,7 @@ impl Clients {
     pub(super) fn unfinished(&self) -> String {
         let open = self.all.iter().enumerate().filter(|(_, client)| client.state != ClientState::Done);
         let text = |(number, client): (usize, &Client)| {
-            format!("client {number}: {:?}, {} of {} tokens", client.state, client.received, client.expected.len())
+            format!("client {number}: {:?}, {} of {} tokens", client.state, client.received, client.expected.0.len())
         };
         open.map(text).collect::<Vec<_>>().join("; ")
     }
@@ -186,16 +194,16 @@ impl Client {
                 let fits = (*cached_tokens as usize) < self.request.prompt.len();
                 (!in_time || !fits).then(|| format!("began at the wrong time or with {cached_tokens} cached tokens"))
             }
-            TokenEvent::Token { token, logprob } => {
-                let expected = self.expected.get(self.received).copied();
+            TokenEvent::Scored(_) | TokenEvent::Token(_) => {
+                let expected = self.expected.0.get(self.received);
+                let right = expected == Some(event) && self.began;
+                let error = (!right).then(|| format!("event {} is {event:?}: expected {expected:?}", self.received));
                 self.received += 1;
-                let right = expected == Some((*token, *logprob)) && self.began;
-                (!right).then(|| format!("token {} is {token} ({logprob}): expected {expected:?}", self.received - 1))
+                error
             }
             TokenEvent::Finished { finish, .. } => {
-                let stops = self.expected.last().is_some_and(|(token, _)| self.request.stop_tokens.contains(token));
-                let right = *finish == if stops { Finish::Stop } else { Finish::Length };
-                let complete = self.received == self.expected.len();
+                let right = *finish == self.expected.1;
+                let complete = self.received == self.expected.0.len();
                 (!right || !complete).then(|| format!("finished ({finish:?}) after {} tokens", self.received))
             }
             TokenEvent::Failed(Failure::Deadline { .. }) if self.may_miss_deadline => None,
@@ -208,7 +216,11 @@ fn kind(event: &TokenEvent) -> &'static str {
     match event {
         TokenEvent::Started { cached_tokens: 0 } => "a sequence began",
         TokenEvent::Started { .. } => "a sequence began with cached blocks",
-        TokenEvent::Token { .. } => "a token came",
+        TokenEvent::Scored(_) => "a token of a prompt was scored",
+        TokenEvent::Token(score) if *score == (ScoredToken { token: score.token, ..ScoredToken::default() }) => {
+            "a forced token came"
+        }
+        TokenEvent::Token(_) => "a token came",
         TokenEvent::Finished { finish: Finish::Stop, .. } => "a sequence stopped",
         TokenEvent::Finished { timings, .. } if timings.attempts > 1 => {
             "a sequence finished after more than one attempt"
@@ -216,6 +228,35 @@ fn kind(event: &TokenEvent) -> &'static str {
         TokenEvent::Finished { .. } => "a sequence finished",
         TokenEvent::Failed(_) => "a sequence missed its deadline",
     }
+}
+
+/// Options of tokens: half of the requests have none, the others some of all kinds.
+fn token_options(rng: &mut Rng) -> TokenOptions {
+    let mut options = TokenOptions::new(Sampling { seed: rng.within(0..1000), ..Sampling::GREEDY });
+    if rng.permille(500) {
+        return options;
+    }
+    if rng.permille(400) {
+        options.grammar = Some(StepGrammar::shared());
+    }
+    if rng.permille(400) {
+        let last_tokens = rng.permille(300).then(|| rng.within(1..20) as u32);
+        let breakers = [rng.within(0..97) as u32].into();
+        let dry = Dry { multiplier: 1.0, base: 1.5, allowed: 2, last_tokens: 40, breakers };
+        let dry = rng.permille(300).then_some(dry);
+        options.penalties = Penalties { repetition: 1.5, last_tokens, presence: 0.25, frequency: 0.5, dry };
+    }
+    if rng.permille(300) {
+        options.bias = vec![(rng.within(0..97) as u32, -100.0)];
+        options.tokens_min = rng.within(0..8) as u32;
+        options.forbidden = vec![tokens(1..3, rng)];
+        options.forbidden.retain(|words| !words.is_empty());
+    }
+    if rng.permille(400) {
+        options.alternatives = Some(rng.within(0..3) as u32);
+    }
+    options.scores_prompt = rng.permille(300);
+    options
 }
 
 fn tokens(count: std::ops::Range<u64>, rng: &mut Rng) -> Vec<u32> {
@@ -227,11 +268,11 @@ fn request(beginnings: &[Vec<u32>], room: u64, rng: &mut Rng) -> Request {
     prompt.extend(tokens(1..room / 4, rng));
     let left = room - prompt.len() as u64;
     let stop_tokens = if rng.permille(200) { vec![rng.within(0..97) as u32] } else { Vec::new() };
-    let deadline = if rng.permille(80) { duration(rng.within(SECOND..8 * SECOND)) } else { super::REQUEST_TIMEOUT };
+    let deadline = if rng.permille(80) { duration(rng.within(SECOND..8 * SECOND)) } else { REQUEST_TIMEOUT };
     Request {
         prompt,
         tokens_max: rng.within(1..left.min(48)) as u32,
-        sampling: Sampling { seed: rng.within(0..1000), ..Sampling::GREEDY },
+        tokens: token_options(rng),
         stop_tokens,
         deadline,
         priority: rng.within(0..3) as i32 - 1,

@@ -1,129 +1,21 @@
 //! The environment that all simulated processes share: the time, the queue of events, the random numbers, the store,
-//! the network, and the state of each process.
+//! the network, and the state of each process. It does not know what a process does with an event.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::faults::Fault;
-use super::network::{Network, Parcel, Target};
+use super::event::{Call, Event, ProcessEvent};
+use super::network::Network;
+use super::process_id::ProcessId;
 use super::rng::Rng;
 use super::store::{SimulatedStore, StoreRequest, StoreResponse};
 use super::tally::Tally;
+use super::time::{MS, Moment, SECOND, duration};
 use super::trace::Trace;
-use crate::link::Message;
 use crate::membership::Recall;
-use crate::stage::done::Done;
-use crate::stage::member::Purpose;
-use crate::store::{Committed, LeaseId};
+use crate::store::Committed;
 use crate::view::ClusterView;
-
-/// Virtual time since the start, in microseconds.
-pub(super) type Moment = u64;
-
-/// A process by its number: gateways come first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ProcessId(pub(super) usize);
-
-/// The most gateways of a seed; the stages' numbers follow.
-pub(super) const GATEWAYS: usize = 3;
-
-impl ProcessId {
-    pub(super) fn is_gateway(self) -> bool {
-        self.0 < GATEWAYS
-    }
-}
-
-pub(super) const MS: Moment = 1000;
-pub(super) const SECOND: Moment = 1_000_000;
-
-/// An event of the simulation.
-pub(super) enum Event {
-    /// An event of a process, if it is still the same incarnation.
-    Process(ProcessId, u32, ProcessEvent),
-    /// A frame arrives at the end of a link.
-    Arrives(Parcel),
-    /// The heartbeat timeout of a link, if nothing came over it meanwhile.
-    Missed(u64),
-    /// A request arrives at the store.
-    Asked(ProcessId, u32, Call, StoreRequest),
-    /// The store's response arrives.
-    Answered(ProcessId, u32, Call, StoreResponse),
-    /// A new view arrives at a process.
-    Shown(ProcessId, u32, Arc<ClusterView>, u64),
-    /// A process notices that the store is away, or that it is back.
-    Notices(ProcessId, u32, StoreNotice),
-    Fault(Fault),
-    /// The store expires leases.
-    Expires,
-    /// A client sends its request, or sends it again.
-    Submits(usize),
-    /// A client closes its stream.
-    Leaves(usize),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum StoreNotice {
-    Away,
-    Back,
-}
-
-/// The purpose of a request to the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Call {
-    /// Joining, for the `.0`th time.
-    Join(u64),
-    Register(u64),
-    Renewal {
-        lease: LeaseId,
-    },
-    /// The `number`th write of a stage.
-    Write {
-        number: u64,
-        purpose: Purpose,
-    },
-    /// A gateway evicts a stage that is gone.
-    Eviction,
-    /// A gateway's record is written.
-    Record,
-    /// A record that the store has lost is written again.
-    Rewrite,
-    Revocation,
-}
-
-/// An event of a process.
-pub(super) enum ProcessEvent {
-    /// It begins to join, for the first time or again.
-    Joins,
-    /// It tries again to register, in joining for the `.0`th time.
-    Registers(u64),
-    Answered {
-        call: Call,
-        response: StoreResponse,
-    },
-    /// The time to renew the lease has come.
-    Renews,
-    Ticks,
-    /// The view has changed.
-    Sees,
-    Receives(Message),
-    /// One of its links has ended.
-    LinkEnded {
-        target: Target,
-        link: u64,
-    },
-    /// The compute thread has finished its current order.
-    ComputeDone,
-    Computed(Done),
-    /// A dial was answered, or timed out.
-    Dialled {
-        target: Target,
-        number: u64,
-    },
-    /// The time that the conductor waits for has come.
-    Wakes,
-    Submits(usize),
-}
 
 /// The state of a process that the environment controls.
 pub(super) struct ProcessState {
@@ -154,15 +46,6 @@ pub(super) struct Environment {
     pub(super) tally: Tally,
     /// The first invariant that was violated.
     pub(super) violation: Option<String>,
-}
-
-/// A duration as virtual time.
-pub(super) const fn micros(time: Duration) -> Moment {
-    time.as_micros() as Moment
-}
-
-pub(super) const fn duration(moment: Moment) -> Duration {
-    Duration::from_micros(moment)
 }
 
 // === impl Environment ===

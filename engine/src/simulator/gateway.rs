@@ -8,10 +8,14 @@ use schema::record::{ClaimState, GatewayRecord};
 use schema::{Key, Keyspace};
 
 use super::clients::{ClientState, Clients};
-use super::environment::{Call, Environment, Moment, ProcessEvent, ProcessId, micros};
+use super::environment::Environment;
+use super::event::{Call, ProcessEvent};
 use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
-use super::network::{Target, label, name};
+use super::network::Target;
+use super::process_id::ProcessId;
 use super::store::{StoreRequest, StoreResponse};
+use super::time::{Moment, micros};
+use super::transport::name;
 use crate::core::conductor::Conductor;
 use crate::core::event::{Event, Order, Purpose};
 use crate::core::{PipelineFault, Scheduler};
@@ -175,7 +179,7 @@ impl GatewayProcess {
             Order::Send { endpoint, hop } => {
                 let generation = hop.generation;
                 let frame = Frame::Hop(hop);
-                env.note(|| format!("{} sends {}", label(self.process), name(&frame)));
+                env.note(|| format!("{} sends {}", self.process, name(&frame)));
                 self.check_traffic(generation, env);
                 let route_events = env.route((self.process, Target::Downstream), &endpoint, frame, bytes::Bytes::new());
                 events.extend(route_events.into_iter().map(Event::Route));
@@ -185,19 +189,19 @@ impl GatewayProcess {
                 match &fault {
                     Some(fault) => {
                         env.tally.add(kind(fault), 1);
-                        env.note(|| format!("{} begins anew: {fault}", label(self.process)));
+                        env.note(|| format!("{} begins anew: {fault}", self.process));
                     }
                     None => {
                         env.tally.add("the cluster changed", 1);
                         let shape = self.conductor.scheduler().shape();
-                        env.note(|| format!("{} begins anew: {shape:?}", label(self.process)));
+                        env.note(|| format!("{} begins anew: {shape:?}", self.process));
                     }
                 }
             }
             Order::Returned(_) => {}
             Order::Reply { ticket, answer: Ok(id) } => {
                 let number = ticket as usize;
-                env.note(|| format!("client {number} is accepted as sequence {id} of {}", label(self.process)));
+                env.note(|| format!("client {number} is accepted as sequence {id} of {}", self.process));
                 clients.accepted(number, self.process, id);
             }
             Order::Reply { ticket, answer: Err(_) } => Clients::submit_again(ticket as usize, env),
@@ -207,7 +211,7 @@ impl GatewayProcess {
                 }
             }
             Order::Commit(Purpose::Record, txn) => {
-                env.note(|| format!("{} writes its record", label(self.process)));
+                env.note(|| format!("{} writes its record", self.process));
                 env.tally.add("a share changed hands", 1);
                 env.ask(self.process, Call::Record, StoreRequest::Commit(txn));
             }
@@ -289,7 +293,7 @@ impl GatewayProcess {
         match answer {
             StoreResponse::Committed(Ok(Committed::Applied { revision })) => {
                 self.registered_at = revision.0;
-                env.note(|| format!("{} is registered", label(self.process)));
+                env.note(|| format!("{} is registered", self.process));
                 match self.lease {
                     Some(lease) if !lease.is_lost() => {
                         self.own = self.next.take().filter(|next| next.lease == lease.id).or(self.own);
@@ -362,7 +366,7 @@ impl GatewayProcess {
     }
 
     fn lost(&mut self, env: &mut Environment) {
-        env.note(|| format!("{} has lost its lease", label(self.process)));
+        env.note(|| format!("{} has lost its lease", self.process));
         if let Some(lease) = self.lease.take() {
             env.ask(self.process, Call::Revocation, StoreRequest::Revoke(lease.id));
         }

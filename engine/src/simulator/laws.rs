@@ -7,9 +7,11 @@ use schema::Generation;
 use schema::record::{ClaimState, Share};
 
 use super::clients::ClientState;
-use super::environment::{Event, Moment, ProcessEvent, ProcessId, SECOND, duration};
-use super::faults::Fault;
+use super::event::{Event, ProcessEvent};
+use super::fault::Fault;
+use super::process_id::ProcessId;
 use super::stage::StageProcess;
+use super::time::{Moment, SECOND, duration};
 use super::world::{FAULTS_END, World};
 use crate::limits::{FLIGHT_WAIT_MAX, FLIGHT_WAIT_MAX_PER_ROW, GATEWAY_TICK, PROOF_INTERVAL, PROOF_TIMEOUT};
 use crate::share::Pool;

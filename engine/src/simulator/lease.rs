@@ -1,6 +1,8 @@
 //! A process's side of its lease, with the same times as the real one.
 
-use super::environment::{Moment, micros};
+use std::time::Duration;
+
+use super::time::{Moment, micros};
 use crate::store::LeaseId;
 
 /// The state of a process's lease.
@@ -10,8 +12,10 @@ pub(super) struct Lease {
     gone: bool,
 }
 
+/// Times to live of all leases.
+pub(super) const LEASE_TTL: Duration = Duration::from_secs(3);
 /// Time between two renewals.
-pub(super) const RENEW_EVERY: Moment = micros(super::LEASE_TTL) / 3;
+pub(super) const RENEW_EVERY: Moment = micros(LEASE_TTL) / 3;
 /// Pause after a renewal without an answer.
 pub(super) const RETRY_PAUSE: Moment = 150_000;
 

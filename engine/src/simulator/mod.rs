@@ -9,14 +9,21 @@
 //! `SIMULATOR_SEED=17` runs one seed and prints its course if it fails. `SIMULATOR_SEEDS=10000` runs that many seeds.
 
 mod clients;
+mod dial;
 mod environment;
-mod faults;
+mod event;
+mod event_loop;
+mod fault;
+mod fault_injection;
+mod fault_schedule;
 mod gateway;
 mod laws;
 mod lease;
 mod model;
 mod network;
 mod operator;
+mod pin;
+mod process_id;
 mod rng;
 mod route;
 mod stage;
@@ -24,22 +31,20 @@ mod store;
 mod taken;
 mod tally;
 mod thread;
+mod time;
 mod trace;
+mod transport;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use self::environment::SECOND;
+use self::event_loop::Violation;
 use self::tally::Tally;
+use self::time::SECOND;
 use self::trace::Trace;
-use self::world::{Violation, World};
+use self::world::World;
 
-/// Times to live of all leases.
-const LEASE_TTL: Duration = Duration::from_secs(3);
-/// The deadline of requests that are not meant to miss it.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Seeds that a run tries by default: a few seconds' worth.
 const SEEDS: u64 = 300;
 
@@ -48,6 +53,7 @@ const SEEDS_COMPARED: u64 = 300;
 /// Situations that some of them must run into.
 const COVERED: &[&str] = &[
     "a client left",
+    "a forced token came",
     "a frame was doubled",
     "a frame was lost on a broken link",
     "a frame was lost silently",
@@ -91,6 +97,7 @@ const COVERED: &[&str] = &[
     "a stage was barred from the next",
     "a lookahead batch was wasted",
     "a lookahead batch was used",
+    "a token of a prompt was scored",
     "a value was deleted",
     "a value was corrupted",
     "an answer was missing",

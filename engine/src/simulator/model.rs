@@ -2,18 +2,19 @@
 //!
 //! A layer folds the inputs of all earlier positions, read back from the blocks that a slice names. So a skipped,
 //! doubled or swapped layer, a lost row, and a block that is stale, foreign or wrongly shared change every value after
-//! it. The token is a part of the last value. The whole value is returned as the token's log-probability, so that no
-//! wrong value hides behind a right token.
+//! it. The token is a part of the last value, changed by the position's rule. The log-probability is made of the whole
+//! value, so that no wrong value hides behind a right token.
 
 use std::sync::Arc;
 
-use schema::frame::{Chosen, Slice};
+use schema::frame::{Alternative, Chosen, PositionRule, Slice};
 use schema::record::{FormatSpeed, KvRoom, KvType, MemoryUse, ModelRecord, Speeds, StageRecord};
 use schema::{Fingerprint, LayerRange};
 
-use crate::generate::Request;
+use crate::core::token_rules::{Continuation, TokenRules};
+use crate::generate::{Finish, Request, ScoredToken, TokenEvent};
 use crate::runner::{KV_BLOCK_TOKENS, LoadError, LoadedShard, Loader, Output, Runner, RunnerError, Work};
-use crate::testing;
+use crate::testing::{self, VOCABULARY};
 
 /// Values are below this: an f32 carries them exactly.
 const MODULUS: u64 = 65_521;
@@ -52,36 +53,95 @@ fn layer(kept: impl Iterator<Item = u64>, row: u64, layer: u64) -> u64 {
     kept.chain([row]).fold(layer + 1, |sum, row| (sum * 31 + row + layer) % MODULUS)
 }
 
-/// The token at `position` and its log-probability.
-fn choose(row: u64, seed: u64, position: u64) -> (u32, f32) {
+/// The token that follows `row` at `position` under a rule. Every part of the rule can change it.
+fn choose(row: u64, seed: u64, position: u64, rule: Option<&PositionRule>) -> u32 {
     let value = (row * 31 + seed + position) % MODULUS;
-    let token = if value.is_multiple_of(SURPRISES) { value % 97 } else { position % ROUND };
-    (token as u32, -(value as f32))
+    let token = if value.is_multiple_of(SURPRISES) { value % u64::from(VOCABULARY) } else { position % ROUND };
+    let Some(rule) = rule else { return token as u32 };
+    let changes = rule.adjustments.iter().filter(|change| change.bias.is_finite());
+    let digest = changes.fold(0_u64, |sum, change| {
+        let parts = [change.bias, change.repetition, change.penalty].map(|part| u64::from(part.to_bits()));
+        parts.into_iter().fold(sum ^ u64::from(change.token), |sum, part| sum.wrapping_mul(31).wrapping_add(part))
+    });
+    let moved = if digest.is_multiple_of(3) { digest } else { 0 };
+    let first = ((token + moved % 1000) % u64::from(VOCABULARY)) as u32;
+    let is_free = |token: &u32| {
+        let forbids = |change: &schema::frame::Adjustment| change.token == *token && !change.bias.is_finite();
+        rule.mask.as_ref().is_none_or(|mask| mask.allows(*token)) && !rule.adjustments.iter().any(forbids)
+    };
+    (0..VOCABULARY).map(|step| (first + step) % VOCABULARY).find(is_free).unwrap_or(first)
 }
 
-/// The expected answer of a model of `layers` layers: tokens and log-probabilities, up to a stop token.
-pub(super) fn reference(layers: u32, request: &Request) -> Vec<(u32, f32)> {
-    let mut kept: Vec<Vec<u64>> = vec![Vec::new(); layers as usize];
-    let mut answer = Vec::new();
-    let mut pending = request.prompt.clone();
-    while answer.len() < request.tokens_max as usize {
-        let mut row = 0;
-        for token in pending.drain(..) {
-            row = u64::from(token);
-            for (index, kept) in (0..).zip(&mut kept) {
-                let next = layer(kept.iter().copied(), row, index);
-                kept.push(std::mem::replace(&mut row, next));
-            }
+/// The score of `token` after `row`. It depends on the whole value of the row. `alternatives` is the number asked for.
+fn score(row: u64, token: u32, alternatives: u32) -> ScoredToken {
+    let logprob = |token: u64| -(((row + token * 131) % MODULUS) as f32);
+    let likeliest = row % u64::from(VOCABULARY);
+    let alternative = Alternative { token: likeliest as u32, logprob: logprob(likeliest) };
+    let (rank, alternatives) = if alternatives > 0 { (1 + token, vec![alternative]) } else { (0, Vec::new()) };
+    ScoredToken { token, logprob: logprob(token.into()), rank, alternatives }
+}
+
+/// The rows of one sequence, computed alone and from the start.
+struct Alone {
+    kept: Vec<Vec<u64>>,
+    /// The last layer's value after each token.
+    rows: Vec<u64>,
+}
+
+impl Alone {
+    fn push(&mut self, token: u32) {
+        let mut row = u64::from(token);
+        for (index, kept) in (0..).zip(&mut self.kept) {
+            let next = layer(kept.iter().copied(), row, index);
+            kept.push(std::mem::replace(&mut row, next));
         }
-        let position = kept.first().map_or(0, Vec::len) as u64;
-        let (token, logprob) = choose(row, request.sampling.seed, position);
-        answer.push((token, logprob));
-        if request.stop_tokens.contains(&token) {
-            break;
-        }
-        pending.push(token);
+        self.rows.push(row);
     }
-    answer
+}
+
+/// The expected events of a request to a model of `layers` layers, without beginning and end, and the reason for its end.
+pub(super) fn reference(layers: u32, request: &Request) -> (Vec<TokenEvent>, Finish) {
+    let Request { prompt, tokens, .. } = request;
+    let mut alone = Alone { kept: vec![Vec::new(); layers as usize], rows: Vec::new() };
+    prompt.iter().for_each(|token| alone.push(*token));
+    let alternatives = tokens.alternatives.unwrap_or(0);
+    let mut events = Vec::new();
+    if tokens.scores_prompt {
+        let scored = prompt[1..].iter().zip(&alone.rows);
+        events.extend(scored.map(|(token, row)| TokenEvent::Scored(score(*row, *token, alternatives))));
+    }
+    let mut rules = TokenRules::new(request);
+    let mut history = prompt.clone();
+    let mut forced = Vec::new();
+    while history.len() - prompt.len() < request.tokens_max as usize {
+        let row = alone.rows[history.len() - 1];
+        let is_forced = !forced.is_empty();
+        let token = if is_forced {
+            forced.remove(0)
+        } else {
+            match rules.advance().expect("the grammar has no errors") {
+                Continuation::End => return (events, Finish::Stop),
+                Continuation::Forced(tokens) => {
+                    forced = tokens;
+                    continue;
+                }
+                Continuation::Chosen => {
+                    let rule = rules.assume(&history, &[]).positions.pop();
+                    choose(row, tokens.sampling.seed, history.len() as u64, rule.as_ref())
+                }
+            }
+        };
+        let is_scored = !is_forced || tokens.alternatives.is_some() || tokens.scores_prompt;
+        let unscored = ScoredToken { token, ..ScoredToken::default() };
+        events.push(TokenEvent::Token(if is_scored { score(row, token, alternatives) } else { unscored }));
+        history.push(token);
+        alone.push(token);
+        if request.stop_tokens.contains(&token) {
+            return (events, Finish::Stop);
+        }
+        assert!(rules.push(token).expect("the grammar has no errors"), "the grammar does not allow token {token}");
+    }
+    (events, Finish::Length)
 }
 
 /// Makes runners for one simulated machine.
@@ -149,10 +209,15 @@ impl Runner for Shard {
         for slice in work.slices {
             let (own, after) = rest.split_at_mut_checked(slice.count as usize).ok_or_else(|| misfit(slice))?;
             self.compute(slice, own)?;
-            for offset in &slice.logits {
-                let position = slice.position + offset + 1;
-                let (token, logprob) = choose(own[*offset as usize], slice.sampling.seed, position.into());
-                chosen.push(Chosen { sequence: slice.sequence, attempt: slice.attempt, position, token, logprob });
+            for (index, offset) in slice.logits.iter().enumerate() {
+                let (row, position) = (own[*offset as usize], slice.position + offset + 1);
+                let rule = || slice.rule.positions.get(index - slice.scored.len());
+                let seed = slice.rule.sampling.seed;
+                let scored = slice.scored.get(index).copied();
+                let token = scored.unwrap_or_else(|| choose(row, seed, position.into(), rule()));
+                let ScoredToken { token, logprob, rank, alternatives } = score(row, token, slice.rule.alternatives);
+                let (sequence, attempt) = (slice.sequence, slice.attempt);
+                chosen.push(Chosen { sequence, attempt, position, token, logprob, rank, alternatives });
             }
             rest = after;
         }

@@ -1,87 +1,13 @@
 //! An operator with `etcdctl`, who puts and deletes pins while the cluster runs, and the checks of their effects.
 
 use schema::record::{Pin, PinStatus};
-use schema::{ByteSize, Key, LayerRange, StageName};
+use schema::{Key, StageName};
 
-use super::environment::{GATEWAYS, ProcessId};
 use super::model;
-use super::rng::Rng;
-use super::stage::name;
+use super::pin::{PinTarget, PinValue};
 use super::world::World;
 use crate::store::{Txn, Write};
 use crate::view::ClusterView;
-
-/// The value that the operator puts: a pin, or a malformed one.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum PinValue {
-    Pin(Pin),
-    Malformed,
-}
-
-/// The stage that is pinned, which sometimes does not exist.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum PinTarget {
-    Stage(ProcessId),
-    Missing,
-}
-
-// === impl PinValue ===
-
-impl PinValue {
-    /// Draws a pin value for a model of `layers` layers. Some can be honoured, others not.
-    pub(super) fn draw(layers: u32, kv_tokens: u32, rng: &mut Rng) -> Self {
-        let mut some = |least: u32, most: u32| rng.within(u64::from(least)..u64::from(most)) as u32;
-        match some(0, 12) {
-            0 => Self::Malformed,
-            1 | 2 => Self::Pin(Pin::Excluded),
-            3 | 4 => Self::Pin(Pin::Cordoned),
-            5 | 6 => Self::memory(model::bytes(some(1, layers + 1), kv_tokens)),
-            7 => {
-                let start = some(0, layers);
-                Self::layers(start, some(start + 1, layers + 3))
-            }
-            8 | 9 => Self::layers(0, some(1, layers)),
-            _ => Self::layers(some(1, layers), layers),
-        }
-    }
-
-    fn layers(start: u32, end: u32) -> Self {
-        LayerRange::new(start, end).map_or(Self::Malformed, |layers| Self::Pin(Pin::Layers(layers)))
-    }
-
-    fn memory(bytes: u64) -> Self {
-        let size: ByteSize = format!("{bytes}B").parse().expect("a legal size");
-        Self::Pin(Pin::Memory(size))
-    }
-
-    fn to_bytes(self) -> Vec<u8> {
-        match self {
-            Self::Pin(pin) => serde_json::to_vec(&pin).expect("a pin is written"),
-            Self::Malformed => b"{\"layers\":[3".to_vec(),
-        }
-    }
-}
-
-// === impl PinTarget ===
-
-impl PinTarget {
-    /// Draws a target: mostly one of `stages` stages.
-    pub(super) fn draw(stages: usize, rng: &mut Rng) -> Self {
-        if rng.permille(60) {
-            return Self::Missing;
-        }
-        Self::Stage(ProcessId(GATEWAYS + rng.within(0..stages as u64) as usize))
-    }
-
-    fn stage(self) -> StageName {
-        match self {
-            Self::Stage(process) => name(process),
-            Self::Missing => "nobody".to_owned(),
-        }
-        .parse()
-        .expect("a legal name")
-    }
-}
 
 impl World {
     pub(super) fn put_pin(&mut self, target: PinTarget, value: PinValue) {

@@ -7,27 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use schema::frame::Frame;
 
-use super::environment::{Environment, Moment, ProcessEvent, ProcessId, micros};
-use super::network::{Target, unreachable};
-use crate::link::UnreachableKind;
+use super::dial::{Dial, WaitingFrame};
+use super::environment::Environment;
+use super::event::ProcessEvent;
+use super::network::Target;
+use super::process_id::ProcessId;
+use super::time::{Moment, micros};
 use crate::link::limits::CONNECT_WAIT_MAX;
+use crate::link::{Unreachable, UnreachableKind};
 use crate::route::RouteEvent;
-
-/// A frame that waits to be sent.
-struct Waiting {
-    endpoint: String,
-    frame: Frame,
-    activations: Bytes,
-}
-
-/// A dial that has no answer yet.
-pub(super) struct Dial {
-    number: u64,
-    endpoint: String,
-    /// True if it has no frame to send and only finds out if the peer is gone.
-    is_redial: bool,
-    waiting: VecDeque<Waiting>,
-}
 
 impl Environment {
     /// Sends a frame. Returns the outcomes that are known at once, of this frame and of those that waited.
@@ -38,7 +26,7 @@ impl Environment {
         frame: Frame,
         activations: Bytes,
     ) -> Vec<RouteEvent> {
-        let waiting = Waiting { endpoint: endpoint.to_owned(), frame, activations };
+        let waiting = WaitingFrame { endpoint: endpoint.to_owned(), frame, activations };
         if let Some(dial) = self.network.dials.get_mut(&(from, target)) {
             dial.waiting.push_back(waiting);
             return Vec::new();
@@ -46,21 +34,21 @@ impl Environment {
         self.route_on((from, target), VecDeque::from([waiting]))
     }
 
-    fn route_on(&mut self, (from, target): (ProcessId, Target), mut frames: VecDeque<Waiting>) -> Vec<RouteEvent> {
+    fn route_on(&mut self, (from, target): (ProcessId, Target), mut frames: VecDeque<WaitingFrame>) -> Vec<RouteEvent> {
         let mut events = Vec::new();
         while let Some(next) = frames.pop_front() {
-            let Waiting { endpoint, frame, activations } = next;
+            let WaitingFrame { endpoint, frame, activations } = next;
             let known = self.network.silent.get(&(from, target));
             let is_known_silent =
                 known.is_some_and(|(silent, found)| *silent == endpoint && self.now < found + micros(CONNECT_WAIT_MAX));
-            let sent = match is_known_silent && !self.has_link(from, target, &endpoint) {
+            let sent = match is_known_silent && self.network.link_to(from, target, &endpoint).is_none() {
                 true => Err(UnreachableKind::Silence),
                 false => self.send(from, target, &endpoint, &frame, activations.clone()),
             };
             match sent {
                 Ok(()) => events.push(sent_event(frame, activations.len())),
                 Err(UnreachableKind::Silence) if !is_known_silent => {
-                    frames.push_front(Waiting { endpoint: endpoint.clone(), frame, activations });
+                    frames.push_front(WaitingFrame { endpoint: endpoint.clone(), frame, activations });
                     self.dial((from, target), endpoint, false, frames);
                     return events;
                 }
@@ -105,7 +93,7 @@ impl Environment {
             (true, Err(kind)) => events.push(RouteEvent::Gone(unreachable(&endpoint, kind))),
             (false, Ok(())) => {}
             (false, Err(kind)) => {
-                if let Some(Waiting { endpoint, frame, activations }) = waiting.pop_front() {
+                if let Some(WaitingFrame { endpoint, frame, activations }) = waiting.pop_front() {
                     events.push(unsent(endpoint, frame, activations.len(), kind));
                 }
             }
@@ -119,7 +107,7 @@ impl Environment {
         (from, target): (ProcessId, Target),
         endpoint: String,
         is_redial: bool,
-        waiting: VecDeque<Waiting>,
+        waiting: VecDeque<WaitingFrame>,
     ) {
         self.network.dialled += 1;
         let number = self.network.dialled;
@@ -136,4 +124,9 @@ fn unsent(endpoint: String, frame: Frame, bytes: usize, kind: UnreachableKind) -
     let found = unreachable(&endpoint, kind);
     let (waited, cause) = (Duration::ZERO, found.cause.clone());
     RouteEvent::Unsent { frame, endpoint, bytes, waited, cause, found: Some(found) }
+}
+
+/// A peer that frames cannot reach, as the real link reports it.
+fn unreachable(endpoint: &str, kind: UnreachableKind) -> Unreachable {
+    Unreachable { endpoint: endpoint.to_owned(), kind, cause: format!("{kind:?}, as simulated") }
 }

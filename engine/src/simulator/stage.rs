@@ -11,13 +11,16 @@ use schema::StageName;
 use schema::frame::Frame;
 use schema::record::{Speeds, StageRecord};
 
-use super::environment::{Call, Environment, MS, Moment, ProcessEvent, ProcessId, SECOND, duration, micros};
-use super::lease::{Lease, RENEW_EVERY, RETRY_PAUSE};
+use super::environment::Environment;
+use super::event::{Call, ProcessEvent};
+use super::lease::{LEASE_TTL, Lease, RENEW_EVERY, RETRY_PAUSE};
 use super::model;
 use super::network::Target;
+use super::process_id::ProcessId;
 use super::store::{StoreRequest, StoreResponse};
 use super::taken::Taken;
 use super::thread::Thread;
+use super::time::{MS, Moment, SECOND, duration, micros};
 use crate::limits::{GATEWAYS_MAX, SETTLE_LEFT, STORE_RETRY};
 use crate::link::UnreachableKind;
 use crate::route::RouteEvent;
@@ -28,7 +31,7 @@ use crate::stage::member::{Event, Identity, Member, Order, Purpose};
 use crate::store::{Committed, StoreError};
 
 /// Time for which a stage waits for its own name, as in the real one.
-const NAME_WAIT_MAX: Duration = super::LEASE_TTL.saturating_mul(3);
+const NAME_WAIT_MAX: Duration = LEASE_TTL.saturating_mul(3);
 
 /// The longest round trip to another stage, in proportion to a model whose layers take a few microseconds each.
 const ROUND_TRIP_MAX: Moment = 400;
@@ -67,10 +70,6 @@ pub(super) struct StageProcess {
     stops: bool,
 }
 
-pub(super) fn name(process: ProcessId) -> String {
-    format!("s{}", process.0)
-}
-
 // === impl StageProcess ===
 
 impl StageProcess {
@@ -85,7 +84,7 @@ impl StageProcess {
     ) -> Self {
         let endpoint = env.network.listen(process, env.states[process.0].incarnation);
         let record = StageRecord { endpoint: endpoint.clone(), host, ..loader.describe() };
-        let stage: StageName = name(process).parse().expect("a legal name");
+        let stage: StageName = process.to_string().parse().expect("a legal name");
         let view = env.state(process).view.clone();
         let bound = loader.clone();
         let identity = Identity {
@@ -166,7 +165,7 @@ impl StageProcess {
         }
         let handed_over = !self.is_joining() && self.member.held().is_none();
         env.tally.add("a stage handed its layers over", handed_over.into());
-        env.note(|| format!("{} has drained", name(self.process)));
+        env.note(|| format!("{} has drained", self.process));
         self.stop(env);
         true
     }
@@ -309,7 +308,7 @@ impl StageProcess {
 
     fn leave(&mut self, env: &mut Environment) {
         env.tally.add("a stage lost its lease", 1);
-        env.note(|| format!("{} has lost its lease", name(self.process)));
+        env.note(|| format!("{} has lost its lease", self.process));
         self.keeps_shard = !env.store.is_away_for(self.process) && self.member.keeps_shard(&env.store.raw());
         env.tally.add("a stage kept its shard for a store that lost its data", self.keeps_shard.into());
         self.take(Event::LeaseLost { is_forgotten: self.keeps_shard }, env);
@@ -344,7 +343,7 @@ impl StageProcess {
         match answer {
             StoreResponse::Committed(Ok(Committed::Applied { .. })) => {
                 env.tally.add("a stage joined again", self.has_served.into());
-                env.note(|| format!("{} has joined", name(self.process)));
+                env.note(|| format!("{} has joined", self.process));
                 (self.phase, self.has_served, self.keeps_shard) = (Phase::Serving, true, false);
                 let view = env.state(self.process).view.clone();
                 self.take(Event::ViewChanged(view), env);
@@ -400,7 +399,7 @@ impl StageProcess {
         let process = self.process;
         match order {
             Order::Commit(purpose, txn) => {
-                env.note(|| format!("{} writes: {purpose:?}", name(process)));
+                env.note(|| format!("{process} writes: {purpose:?}"));
                 self.writes += 1;
                 env.ask(process, Call::Write { number: self.writes, purpose }, StoreRequest::Commit(txn));
             }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use schema::{Keyspace, record::ModelRecord};
 
-use super::environment::{Moment, ProcessId, duration};
+use super::lease::LEASE_TTL;
+use super::process_id::ProcessId;
+use super::time::{Moment, duration};
 use crate::link::ClusterKey;
 use crate::membership::{Mirror, write_model};
 use crate::store::timed::TimedStore;
@@ -72,7 +74,7 @@ impl SimulatedStore {
             StoreRequest::Grant => {
                 // No store hands out a lease id twice, not even after it lost its data.
                 self.leases += 1;
-                StoreResponse::Granted(self.state.lease(LeaseId(self.leases), super::LEASE_TTL, duration(now)))
+                StoreResponse::Granted(self.state.lease(LeaseId(self.leases), LEASE_TTL, duration(now)))
             }
             StoreRequest::Commit(txn) => StoreResponse::Committed(self.state.commit(txn)),
             StoreRequest::Renew(lease) => StoreResponse::Renewed(Some(self.state.renew(lease, duration(now)))),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use schema::frame::Hop;
 use schema::{Epoch, Generation, Step};
 
-use super::environment::{Environment, ProcessId};
-use super::stage::name;
+use super::environment::Environment;
+use super::process_id::ProcessId;
 
 /// For each gateway's slot, the current epoch and the next step, since the shard was loaded.
 #[derive(Debug, Default)]
@@ -27,18 +27,14 @@ impl Taken {
         env: &mut Environment,
     ) {
         env.check(held == Some((hop.generation, hop.slot, true)), || {
-            format!("{} took a frame for what it does not serve: {hop:?}", name(process))
+            format!("{process} took a frame for what it does not serve: {hop:?}")
         });
         let (generation, epoch, next) = self.slots.get(&hop.gateway).copied().unwrap_or_default();
         let (known, found) = ((generation, epoch), (hop.generation, hop.epoch));
         let next = if found == known { next } else { Step(0) };
         env.check(found >= known && hop.step == next, || {
             let (of, known) = (hop.epoch, epoch);
-            format!(
-                "{} took step {} of epoch {of}, where step {next} comes, after epoch {known}",
-                name(process),
-                hop.step
-            )
+            format!("{process} took step {} of epoch {of}, where step {next} comes, after epoch {known}", hop.step)
         });
         self.slots.insert(hop.gateway, (found.0, found.1, next.next()));
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::environment::Moment;
+use super::time::Moment;
 
 /// Counts by name, and a digest of the times of all events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::environment::{Environment, MS, Moment, ProcessEvent, ProcessId, duration};
+use super::environment::Environment;
+use super::event::ProcessEvent;
+use super::process_id::ProcessId;
+use super::time::{MS, Moment, duration};
 use crate::limits::STAGE_QUEUE_MAX;
 use crate::runner::Loader;
 use crate::stage::compute::{ComputeOrder, ComputeThread};

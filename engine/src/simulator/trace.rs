@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::environment::{Moment, SECOND};
+use super::time::{Moment, SECOND};
 
 /// The newest lines kept: enough to see what led to the end, few enough to read.
 const LINES_MAX: usize = 2000;

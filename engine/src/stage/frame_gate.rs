@@ -83,8 +83,8 @@ impl FrameGate {
 
 #[cfg(test)]
 mod tests {
-    use schema::frame::{Sampling, Slice};
-    use schema::{Attempt, SequenceId};
+    use schema::SequenceId;
+    use schema::frame::Slice;
 
     use super::*;
     use crate::testing;
@@ -110,16 +110,7 @@ mod tests {
     #[test]
     fn foreign_blocks_and_unknown_gateways_are_not_computed() {
         let mut frame_gate = FrameGate::default();
-        let slice = |blocks: Vec<u32>| Slice {
-            sequence: SequenceId(1),
-            attempt: Attempt(0),
-            position: 0,
-            count: 1,
-            tokens: vec![],
-            blocks,
-            logits: vec![],
-            sampling: Sampling::GREEDY,
-        };
+        let slice = |blocks: Vec<u32>| Slice { position: 0, count: 1, blocks, ..Slice::empty(SequenceId(1)) };
         // 32 blocks, of which two are this gateway's.
         let foreign = Hop { slices: vec![slice(vec![1]), slice(vec![0, 2])], ..hop(3, 1, 0) };
         assert!(matches!(check(&mut frame_gate, &foreign), Verdict::Refuse(_)));

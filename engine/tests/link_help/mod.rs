@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use engine::link::{ClusterKey, Listen};
-use schema::frame::{Frame, Hop, Sampling, Slice};
-use schema::{Attempt, Epoch, Generation, SequenceId, Step};
+use schema::frame::{Frame, Hop, Sampling, Slice, TokenRule};
+use schema::{Epoch, Generation, SequenceId, Step};
 
 /// Longest wait for a state before a test gives up.
 pub const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -17,14 +17,13 @@ pub fn hop(step: u64, rows: u32, hidden: u32) -> Frame {
     let sampling = Sampling { seed: 7, ..Sampling::GREEDY };
     let tokens = if hidden == 0 { (0..rows).collect() } else { Vec::new() };
     let slice = Slice {
-        sequence: SequenceId(1),
-        attempt: Attempt(0),
         position: 0,
         count: rows,
         tokens,
         blocks: vec![4, 2],
         logits: vec![rows - 1],
-        sampling,
+        rule: TokenRule::new(sampling),
+        ..Slice::empty(SequenceId(1))
     };
     Frame::Hop(Hop {
         generation: Generation(1),

@@ -3,7 +3,9 @@
 use flatbuffers::VerifierOptions;
 
 use super::generated::link as wire;
-use super::types::{Chosen, Frame, Hop, Refusal, Sampling, Slice, Spent, Tokens};
+use super::token_rule::{ADJUSTMENTS_MAX, ALTERNATIVES_MAX, CHANGE_MAX, MASK_BYTES_MAX};
+use super::token_rule::{Adjustment, PositionRule, Sampling, TokenMask, TokenRule};
+use super::types::{Alternative, Chosen, Frame, Hop, Refusal, Slice, Spent, Tokens};
 use super::{HEADER_BYTES_MAX, HIDDEN_MAX, ROWS_MAX, SLICES_MAX, SPENT_MAX};
 use crate::{Attempt, Epoch, Generation, SequenceId, Step};
 
@@ -16,9 +18,15 @@ pub enum FrameError {
         /// Length in bytes.
         found: usize,
     },
-    /// The bytes do not carry the file identifier of this version.
-    #[error("not a baton frame: expected file identifier BTN1")]
+    /// The bytes carry no file identifier of any version.
+    #[error("not a baton frame: expected file identifier BTN{VERSION}")]
     Identifier,
+    /// The frame is of another version.
+    #[error("frame of version {found}: expected {VERSION}, that of this version of baton")]
+    Version {
+        /// Its version, the last character of its file identifier.
+        found: char,
+    },
     /// The bytes are not well-formed FlatBuffers.
     #[error("malformed frame: {0}")]
     Malformed(String),
@@ -49,10 +57,16 @@ pub enum FrameError {
     },
 }
 
+/// The version of frames: the last character of the file identifier.
+const VERSION: char = '2';
+/// The bytes of the file identifier before the version. They follow the offset of the root table.
+const FAMILY: &[u8] = b"BTN";
+
 fn options() -> VerifierOptions {
     VerifierOptions {
         max_depth: 8,
-        max_tables: 2 * SLICES_MAX + 2 * SPENT_MAX + ROWS_MAX as usize + 8,
+        // For each slice the slice and its sampling, and for each row a rule and its mask, or a chosen token.
+        max_tables: 2 * SLICES_MAX + 2 * SPENT_MAX + 2 * ROWS_MAX as usize + 8,
         max_apparent_size: 2 * HEADER_BYTES_MAX,
         ignore_missing_null_terminator: false,
     }
@@ -74,7 +88,13 @@ impl Frame {
             return Err(FrameError::TooLong { found: bytes.len() });
         }
         if bytes.len() < 8 || !wire::frame_buffer_has_identifier(bytes) {
-            return Err(FrameError::Identifier);
+            let identifier = bytes.get(4..8).unwrap_or_default();
+            return Err(match identifier.strip_prefix(FAMILY) {
+                Some([version]) if version.is_ascii_alphanumeric() => {
+                    FrameError::Version { found: char::from(*version) }
+                }
+                _ => FrameError::Identifier,
+            });
         }
         let frame = wire::root_as_frame_with_opts(&options(), bytes)
             .map_err(|error| FrameError::Malformed(error.to_string()))?;
@@ -132,11 +152,17 @@ fn decode_hop(hop: wire::Hop<'_>) -> Result<Hop, FrameError> {
     })
 }
 
+fn numbers(vector: Option<flatbuffers::Vector<'_, u32>>) -> Vec<u32> {
+    vector.map(|vector| vector.iter().collect()).unwrap_or_default()
+}
+
+fn is_ascending(numbers: &[u32]) -> bool {
+    numbers.windows(2).all(|pair| pair[0] < pair[1])
+}
+
 fn decode_slice(slice: wire::Slice<'_>, with_tokens: bool) -> Result<Slice, FrameError> {
-    let numbers = |vector: Option<flatbuffers::Vector<'_, u32>>| {
-        vector.map(|vector| vector.iter().collect::<Vec<u32>>()).unwrap_or_default()
-    };
-    let (tokens, blocks, logits) = (numbers(slice.tokens()), numbers(slice.blocks()), numbers(slice.logits()));
+    let (tokens, blocks) = (numbers(slice.tokens()), numbers(slice.blocks()));
+    let (logits, scored) = (numbers(slice.logits()), numbers(slice.scored()));
     let count = slice.count();
     bounded("slice.count", count.into(), (1..=ROWS_MAX).contains(&count), "1 to 4096")?;
     let end = u64::from(slice.position()) + u64::from(count);
@@ -148,34 +174,92 @@ fn decode_slice(slice: wire::Slice<'_>, with_tokens: bool) -> Result<Slice, Fram
         tokens.len() == tokens_expected,
         "one id a token on the way to the first stage, else none",
     )?;
-    let ascending = logits.windows(2).all(|pair| pair[0] < pair[1]) && logits.last().is_none_or(|last| *last < count);
-    bounded("slice.logits", logits.len() as u64, ascending, "ascending offsets below count")?;
-    let sampling = decode_sampling(slice.sampling().ok_or(FrameError::Missing("slice.sampling"))?)?;
+    let below_count = is_ascending(&logits) && logits.last().is_none_or(|last| *last < count);
+    bounded("slice.logits", logits.len() as u64, below_count, "ascending offsets below count")?;
+    let chosen = logits.len().checked_sub(scored.len());
+    bounded("slice.scored", scored.len() as u64, chosen.is_some(), "at most one token for each of the logits")?;
     Ok(Slice {
         sequence: SequenceId(slice.sequence()),
         attempt: Attempt(slice.attempt()),
         position: slice.position(),
         count,
+        prompt_tokens: slice.prompt_tokens(),
         tokens,
         blocks,
         logits,
-        sampling,
+        scored,
+        rule: decode_rule(slice, chosen.unwrap_or_default())?,
     })
 }
 
+/// The rule of a slice from which `chosen` tokens are to be chosen.
+fn decode_rule(slice: wire::Slice<'_>, chosen: usize) -> Result<TokenRule, FrameError> {
+    let sampling = decode_sampling(slice.sampling().ok_or(FrameError::Missing("slice.sampling"))?)?;
+    let alternatives = slice.alternatives();
+    bounded("slice.alternatives", alternatives.into(), alternatives <= ALTERNATIVES_MAX, "at most 20")?;
+    let rules = slice.rules().map(|rules| rules.iter().map(decode_position).collect::<Result<Vec<_>, _>>());
+    let positions = rules.transpose()?.unwrap_or_default();
+    let fits = positions.is_empty() || positions.len() == chosen;
+    bounded("slice.rules", positions.len() as u64, fits, "none, or one for each chosen token")?;
+    Ok(TokenRule { sampling, alternatives, positions })
+}
+
 fn decode_sampling(sampling: wire::Sampling<'_>) -> Result<Sampling, FrameError> {
-    let (temperature, top_p, min_p) = (sampling.temperature(), sampling.top_p(), sampling.min_p());
-    let sane =
-        temperature.is_finite() && temperature >= 0.0 && (0.0..=1.0).contains(&top_p) && (0.0..=1.0).contains(&min_p);
-    bounded("sampling", 0, sane, "temperature >= 0, top_p and min_p within 0..=1")?;
-    Ok(Sampling {
-        temperature,
+    let sampling = Sampling {
+        temperature: sampling.temperature(),
         top_k: sampling.top_k(),
-        top_p,
-        min_p,
+        top_p: sampling.top_p(),
+        min_p: sampling.min_p(),
+        typical_p: sampling.typical_p(),
+        top_n_sigma: sampling.top_n_sigma(),
+        xtc_probability: sampling.xtc_probability(),
+        xtc_threshold: sampling.xtc_threshold(),
         seed: sampling.seed(),
         choice: sampling.choice(),
-    })
+    };
+    let expected = "temperature and top_n_sigma finite and at least 0, the others within 0..=1";
+    bounded("sampling", 0, sampling.check().is_ok(), expected)?;
+    Ok(sampling)
+}
+
+fn decode_position(rule: wire::PositionRule<'_>) -> Result<PositionRule, FrameError> {
+    let changes = rule.adjustments();
+    let count = changes.map_or(0, |changes| changes.len());
+    bounded("rule.adjustments", count as u64, count <= ADJUSTMENTS_MAX, "at most 65536")?;
+    let decode = |change: &wire::Adjustment| Adjustment {
+        token: change.token(),
+        bias: change.bias(),
+        repetition: change.repetition(),
+        penalty: change.penalty(),
+    };
+    let adjustments: Vec<_> = changes.map(|changes| changes.iter().map(decode).collect()).unwrap_or_default();
+    let ascending = adjustments.windows(2).all(|pair| pair[0].token < pair[1].token);
+    bounded("rule.adjustments", count as u64, ascending, "ascending tokens")?;
+    let is_usable = |change: &Adjustment| {
+        let adds = change.bias.abs() <= CHANGE_MAX || change.bias == f32::NEG_INFINITY;
+        adds && (1.0 / CHANGE_MAX..=CHANGE_MAX).contains(&change.repetition) && change.penalty.abs() <= CHANGE_MAX
+    };
+    let unusable = adjustments.iter().find(|change| !is_usable(change));
+    let expected = "bias and penalty within +-1e6 (or a bias of negative infinity), repetition within 1e-6..=1e6";
+    bounded("adjustment", unusable.map_or(0, |change| change.token.into()), unusable.is_none(), expected)?;
+    Ok(PositionRule { adjustments, mask: rule.mask().map(decode_mask).transpose()? })
+}
+
+fn decode_mask(mask: wire::Mask<'_>) -> Result<TokenMask, FrameError> {
+    let list = |tokens: Vec<u32>, form: fn(Vec<u32>) -> TokenMask| {
+        let fits = is_ascending(&tokens) && tokens.len() <= 8 * MASK_BYTES_MAX;
+        bounded("mask", tokens.len() as u64, fits, "ascending tokens, at most 1048576")?;
+        Ok(form(tokens))
+    };
+    match (mask.only(), mask.without(), mask.bits()) {
+        (Some(only), None, None) => list(numbers(Some(only)), TokenMask::Only),
+        (None, Some(without), None) => list(numbers(Some(without)), TokenMask::Without),
+        (None, None, Some(bits)) => {
+            bounded("mask", bits.len() as u64, bits.len() <= MASK_BYTES_MAX, "at most 131072 bytes")?;
+            Ok(TokenMask::Bits(bits.bytes().to_vec()))
+        }
+        _ => Err(FrameError::Missing("exactly one of the forms of a mask")),
+    }
 }
 
 type SpentVector<'a> = flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<wire::Spent<'a>>>;
@@ -195,19 +279,28 @@ fn decode_spent(spent: Option<SpentVector<'_>>) -> Result<Vec<Spent>, FrameError
 fn decode_tokens(tokens: wire::Tokens<'_>) -> Result<Tokens, FrameError> {
     let chosen = tokens.chosen().ok_or(FrameError::Missing("chosen"))?;
     bounded("chosen", chosen.len() as u64, chosen.len() <= ROWS_MAX as usize, "at most 4096")?;
-    let decode = |chosen: wire::Chosen<'_>| Chosen {
+    Ok(Tokens {
+        generation: Generation(tokens.generation()),
+        epoch: Epoch(tokens.epoch()),
+        step: Step(tokens.step()),
+        chosen: chosen.iter().map(decode_chosen).collect::<Result<_, _>>()?,
+        spent: decode_spent(tokens.spent())?,
+    })
+}
+
+fn decode_chosen(chosen: wire::Chosen<'_>) -> Result<Chosen, FrameError> {
+    let alternatives = chosen.alternatives();
+    let count = alternatives.map_or(0, |alternatives| alternatives.len());
+    bounded("chosen.alternatives", count as u64, count <= ALTERNATIVES_MAX as usize, "at most 20")?;
+    let decode = |other: &wire::Alternative| Alternative { token: other.token(), logprob: other.logprob() };
+    Ok(Chosen {
         sequence: SequenceId(chosen.sequence()),
         attempt: Attempt(chosen.attempt()),
         position: chosen.position(),
         token: chosen.token(),
         logprob: chosen.logprob(),
-    };
-    Ok(Tokens {
-        generation: Generation(tokens.generation()),
-        epoch: Epoch(tokens.epoch()),
-        step: Step(tokens.step()),
-        chosen: chosen.iter().map(decode).collect(),
-        spent: decode_spent(tokens.spent())?,
+        rank: chosen.rank(),
+        alternatives: alternatives.map(|alternatives| alternatives.iter().map(decode).collect()).unwrap_or_default(),
     })
 }
 

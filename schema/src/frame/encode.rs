@@ -3,7 +3,8 @@
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 
 use super::generated::link as wire;
-use super::types::{Chosen, Frame, Hop, Refusal, Sampling, Slice, Spent, Tokens};
+use super::token_rule::{PositionRule, Sampling, TokenMask};
+use super::types::{Chosen, Frame, Hop, Refusal, Slice, Spent, Tokens};
 
 type Builder<'a> = FlatBufferBuilder<'a>;
 
@@ -48,7 +49,12 @@ fn encode_slice<'a>(builder: &mut Builder<'a>, slice: &Slice) -> WIPOffset<wire:
     let tokens = Some(builder.create_vector(&slice.tokens));
     let blocks = Some(builder.create_vector(&slice.blocks));
     let logits = Some(builder.create_vector(&slice.logits));
-    let sampling = Some(encode_sampling(builder, &slice.sampling));
+    let scored = (!slice.scored.is_empty()).then(|| builder.create_vector(&slice.scored));
+    let sampling = Some(encode_sampling(builder, &slice.rule.sampling));
+    let rules = (!slice.rule.positions.is_empty()).then(|| {
+        let rules: Vec<_> = slice.rule.positions.iter().map(|rule| encode_rule(builder, rule)).collect();
+        builder.create_vector(&rules)
+    });
     wire::Slice::create(
         builder,
         &wire::SliceArgs {
@@ -56,10 +62,14 @@ fn encode_slice<'a>(builder: &mut Builder<'a>, slice: &Slice) -> WIPOffset<wire:
             attempt: slice.attempt.0,
             position: slice.position,
             count: slice.count,
+            prompt_tokens: slice.prompt_tokens,
             tokens,
             blocks,
             logits,
+            scored,
+            alternatives: slice.rule.alternatives,
             sampling,
+            rules,
         },
     )
 }
@@ -72,10 +82,36 @@ fn encode_sampling<'a>(builder: &mut Builder<'a>, sampling: &Sampling) -> WIPOff
             top_k: sampling.top_k,
             top_p: sampling.top_p,
             min_p: sampling.min_p,
+            typical_p: sampling.typical_p,
+            top_n_sigma: sampling.top_n_sigma,
+            xtc_probability: sampling.xtc_probability,
+            xtc_threshold: sampling.xtc_threshold,
             seed: sampling.seed,
             choice: sampling.choice,
         },
     )
+}
+
+fn encode_rule<'a>(builder: &mut Builder<'a>, rule: &PositionRule) -> WIPOffset<wire::PositionRule<'a>> {
+    let adjustments = (!rule.adjustments.is_empty()).then(|| {
+        let changes = rule.adjustments.iter();
+        let changes: Vec<_> = changes
+            .map(|change| wire::Adjustment::new(change.token, change.bias, change.repetition, change.penalty))
+            .collect();
+        builder.create_vector(&changes)
+    });
+    let mask = rule.mask.as_ref().map(|mask| encode_mask(builder, mask));
+    wire::PositionRule::create(builder, &wire::PositionRuleArgs { adjustments, mask })
+}
+
+fn encode_mask<'a>(builder: &mut Builder<'a>, mask: &TokenMask) -> WIPOffset<wire::Mask<'a>> {
+    let mut args = wire::MaskArgs::default();
+    match mask {
+        TokenMask::Only(tokens) => args.only = Some(builder.create_vector(tokens)),
+        TokenMask::Without(tokens) => args.without = Some(builder.create_vector(tokens)),
+        TokenMask::Bits(bytes) => args.bits = Some(builder.create_vector(bytes)),
+    }
+    wire::Mask::create(builder, &args)
 }
 
 type SpentVector<'a> = WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<wire::Spent<'a>>>>;
@@ -113,6 +149,12 @@ fn encode_tokens<'a>(builder: &mut Builder<'a>, tokens: &Tokens) -> WIPOffset<wi
 }
 
 fn encode_chosen<'a>(builder: &mut Builder<'a>, chosen: &Chosen) -> WIPOffset<wire::Chosen<'a>> {
+    let alternatives = (!chosen.alternatives.is_empty()).then(|| {
+        let alternatives = chosen.alternatives.iter();
+        let alternatives: Vec<_> =
+            alternatives.map(|other| wire::Alternative::new(other.token, other.logprob)).collect();
+        builder.create_vector(&alternatives)
+    });
     wire::Chosen::create(
         builder,
         &wire::ChosenArgs {
@@ -121,6 +163,8 @@ fn encode_chosen<'a>(builder: &mut Builder<'a>, chosen: &Chosen) -> WIPOffset<wi
             position: chosen.position,
             token: chosen.token,
             logprob: chosen.logprob,
+            rank: chosen.rank,
+            alternatives,
         },
     )
 }

@@ -101,6 +101,324 @@ impl<'a> ::flatbuffers::Verifiable for Body {
 impl ::flatbuffers::SimpleToVerifyInSlice for Body {}
 pub struct BodyUnionTableOffset {}
 
+// struct Adjustment, aligned to 4
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct Adjustment(pub [u8; 16]);
+impl Default for Adjustment { 
+  fn default() -> Self { 
+    Self([0; 16])
+  }
+}
+impl ::core::fmt::Debug for Adjustment {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("Adjustment")
+      .field("token", &self.token())
+      .field("bias", &self.bias())
+      .field("repetition", &self.repetition())
+      .field("penalty", &self.penalty())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for Adjustment {}
+impl<'a> ::flatbuffers::Follow<'a> for Adjustment {
+  type Inner = &'a Adjustment;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a Adjustment>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a Adjustment {
+  type Inner = &'a Adjustment;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<Adjustment>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for Adjustment {
+    type Output = Adjustment;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const Adjustment as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(4)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for Adjustment {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> Adjustment {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    token: u32,
+    bias: f32,
+    repetition: f32,
+    penalty: f32,
+  ) -> Self {
+    let mut s = Self([0; 16]);
+    s.set_token(token);
+    s.set_bias(bias);
+    s.set_repetition(repetition);
+    s.set_penalty(penalty);
+    s
+  }
+
+  pub fn token(&self) -> u32 {
+    let mut mem = ::core::mem::MaybeUninit::<<u32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_token(&mut self, x: u32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn bias(&self) -> f32 {
+    let mut mem = ::core::mem::MaybeUninit::<<f32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[4..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<f32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_bias(&mut self, x: f32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[4..].as_mut_ptr(),
+        ::core::mem::size_of::<<f32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn repetition(&self) -> f32 {
+    let mut mem = ::core::mem::MaybeUninit::<<f32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<f32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_repetition(&mut self, x: f32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        ::core::mem::size_of::<<f32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn penalty(&self) -> f32 {
+    let mut mem = ::core::mem::MaybeUninit::<<f32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[12..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<f32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_penalty(&mut self, x: f32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[12..].as_mut_ptr(),
+        ::core::mem::size_of::<<f32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+// struct Alternative, aligned to 4
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct Alternative(pub [u8; 8]);
+impl Default for Alternative { 
+  fn default() -> Self { 
+    Self([0; 8])
+  }
+}
+impl ::core::fmt::Debug for Alternative {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("Alternative")
+      .field("token", &self.token())
+      .field("logprob", &self.logprob())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for Alternative {}
+impl<'a> ::flatbuffers::Follow<'a> for Alternative {
+  type Inner = &'a Alternative;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a Alternative>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a Alternative {
+  type Inner = &'a Alternative;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<Alternative>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for Alternative {
+    type Output = Alternative;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const Alternative as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(4)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for Alternative {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> Alternative {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    token: u32,
+    logprob: f32,
+  ) -> Self {
+    let mut s = Self([0; 8]);
+    s.set_token(token);
+    s.set_logprob(logprob);
+    s
+  }
+
+  pub fn token(&self) -> u32 {
+    let mut mem = ::core::mem::MaybeUninit::<<u32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_token(&mut self, x: u32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn logprob(&self) -> f32 {
+    let mut mem = ::core::mem::MaybeUninit::<<f32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[4..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<f32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_logprob(&mut self, x: f32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[4..].as_mut_ptr(),
+        ::core::mem::size_of::<<f32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
 pub enum SamplingOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -121,8 +439,12 @@ impl<'a> Sampling<'a> {
   pub const VT_TOP_K: ::flatbuffers::VOffsetT = 6;
   pub const VT_TOP_P: ::flatbuffers::VOffsetT = 8;
   pub const VT_MIN_P: ::flatbuffers::VOffsetT = 10;
-  pub const VT_SEED: ::flatbuffers::VOffsetT = 12;
-  pub const VT_CHOICE: ::flatbuffers::VOffsetT = 14;
+  pub const VT_TYPICAL_P: ::flatbuffers::VOffsetT = 12;
+  pub const VT_TOP_N_SIGMA: ::flatbuffers::VOffsetT = 14;
+  pub const VT_XTC_PROBABILITY: ::flatbuffers::VOffsetT = 16;
+  pub const VT_XTC_THRESHOLD: ::flatbuffers::VOffsetT = 18;
+  pub const VT_SEED: ::flatbuffers::VOffsetT = 20;
+  pub const VT_CHOICE: ::flatbuffers::VOffsetT = 22;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -136,6 +458,10 @@ impl<'a> Sampling<'a> {
     let mut builder = SamplingBuilder::new(_fbb);
     builder.add_seed(args.seed);
     builder.add_choice(args.choice);
+    builder.add_xtc_threshold(args.xtc_threshold);
+    builder.add_xtc_probability(args.xtc_probability);
+    builder.add_top_n_sigma(args.top_n_sigma);
+    builder.add_typical_p(args.typical_p);
     builder.add_min_p(args.min_p);
     builder.add_top_p(args.top_p);
     builder.add_top_k(args.top_k);
@@ -173,6 +499,34 @@ impl<'a> Sampling<'a> {
     unsafe { self._tab.get::<f32>(Sampling::VT_MIN_P, Some(0.0)).unwrap()}
   }
   #[inline]
+  pub fn typical_p(&self) -> f32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<f32>(Sampling::VT_TYPICAL_P, Some(1.0)).unwrap()}
+  }
+  #[inline]
+  pub fn top_n_sigma(&self) -> f32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<f32>(Sampling::VT_TOP_N_SIGMA, Some(0.0)).unwrap()}
+  }
+  #[inline]
+  pub fn xtc_probability(&self) -> f32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<f32>(Sampling::VT_XTC_PROBABILITY, Some(0.0)).unwrap()}
+  }
+  #[inline]
+  pub fn xtc_threshold(&self) -> f32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<f32>(Sampling::VT_XTC_THRESHOLD, Some(0.0)).unwrap()}
+  }
+  #[inline]
   pub fn seed(&self) -> u64 {
     // Safety:
     // Created from valid Table for this object
@@ -198,6 +552,10 @@ impl ::flatbuffers::Verifiable for Sampling<'_> {
      .visit_field::<u32>("top_k", Self::VT_TOP_K, false)?
      .visit_field::<f32>("top_p", Self::VT_TOP_P, false)?
      .visit_field::<f32>("min_p", Self::VT_MIN_P, false)?
+     .visit_field::<f32>("typical_p", Self::VT_TYPICAL_P, false)?
+     .visit_field::<f32>("top_n_sigma", Self::VT_TOP_N_SIGMA, false)?
+     .visit_field::<f32>("xtc_probability", Self::VT_XTC_PROBABILITY, false)?
+     .visit_field::<f32>("xtc_threshold", Self::VT_XTC_THRESHOLD, false)?
      .visit_field::<u64>("seed", Self::VT_SEED, false)?
      .visit_field::<u32>("choice", Self::VT_CHOICE, false)?
      .finish();
@@ -209,6 +567,10 @@ pub struct SamplingArgs {
     pub top_k: u32,
     pub top_p: f32,
     pub min_p: f32,
+    pub typical_p: f32,
+    pub top_n_sigma: f32,
+    pub xtc_probability: f32,
+    pub xtc_threshold: f32,
     pub seed: u64,
     pub choice: u32,
 }
@@ -220,6 +582,10 @@ impl<'a> Default for SamplingArgs {
       top_k: 0,
       top_p: 1.0,
       min_p: 0.0,
+      typical_p: 1.0,
+      top_n_sigma: 0.0,
+      xtc_probability: 0.0,
+      xtc_threshold: 0.0,
       seed: 0,
       choice: 0,
     }
@@ -246,6 +612,22 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SamplingBuilder<'a, 'b, A> {
   #[inline]
   pub fn add_min_p(&mut self, min_p: f32) {
     self.fbb_.push_slot::<f32>(Sampling::VT_MIN_P, min_p, 0.0);
+  }
+  #[inline]
+  pub fn add_typical_p(&mut self, typical_p: f32) {
+    self.fbb_.push_slot::<f32>(Sampling::VT_TYPICAL_P, typical_p, 1.0);
+  }
+  #[inline]
+  pub fn add_top_n_sigma(&mut self, top_n_sigma: f32) {
+    self.fbb_.push_slot::<f32>(Sampling::VT_TOP_N_SIGMA, top_n_sigma, 0.0);
+  }
+  #[inline]
+  pub fn add_xtc_probability(&mut self, xtc_probability: f32) {
+    self.fbb_.push_slot::<f32>(Sampling::VT_XTC_PROBABILITY, xtc_probability, 0.0);
+  }
+  #[inline]
+  pub fn add_xtc_threshold(&mut self, xtc_threshold: f32) {
+    self.fbb_.push_slot::<f32>(Sampling::VT_XTC_THRESHOLD, xtc_threshold, 0.0);
   }
   #[inline]
   pub fn add_seed(&mut self, seed: u64) {
@@ -277,8 +659,255 @@ impl ::core::fmt::Debug for Sampling<'_> {
       ds.field("top_k", &self.top_k());
       ds.field("top_p", &self.top_p());
       ds.field("min_p", &self.min_p());
+      ds.field("typical_p", &self.typical_p());
+      ds.field("top_n_sigma", &self.top_n_sigma());
+      ds.field("xtc_probability", &self.xtc_probability());
+      ds.field("xtc_threshold", &self.xtc_threshold());
       ds.field("seed", &self.seed());
       ds.field("choice", &self.choice());
+      ds.finish()
+  }
+}
+pub enum MaskOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Mask<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Mask<'a> {
+  type Inner = Mask<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Mask<'a> {
+  pub const VT_ONLY: ::flatbuffers::VOffsetT = 4;
+  pub const VT_WITHOUT: ::flatbuffers::VOffsetT = 6;
+  pub const VT_BITS: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Mask { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args MaskArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Mask<'bldr>> {
+    let mut builder = MaskBuilder::new(_fbb);
+    if let Some(x) = args.bits { builder.add_bits(x); }
+    if let Some(x) = args.without { builder.add_without(x); }
+    if let Some(x) = args.only { builder.add_only(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn only(&self) -> Option<::flatbuffers::Vector<'a, u32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(Mask::VT_ONLY, None)}
+  }
+  #[inline]
+  pub fn without(&self) -> Option<::flatbuffers::Vector<'a, u32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(Mask::VT_WITHOUT, None)}
+  }
+  #[inline]
+  pub fn bits(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Mask::VT_BITS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Mask<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("only", Self::VT_ONLY, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("without", Self::VT_WITHOUT, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("bits", Self::VT_BITS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct MaskArgs<'a> {
+    pub only: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
+    pub without: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
+    pub bits: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+}
+impl<'a> Default for MaskArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    MaskArgs {
+      only: None,
+      without: None,
+      bits: None,
+    }
+  }
+}
+
+pub struct MaskBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> MaskBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_only(&mut self, only: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Mask::VT_ONLY, only);
+  }
+  #[inline]
+  pub fn add_without(&mut self, without: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Mask::VT_WITHOUT, without);
+  }
+  #[inline]
+  pub fn add_bits(&mut self, bits: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Mask::VT_BITS, bits);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> MaskBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    MaskBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Mask<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Mask<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Mask");
+      ds.field("only", &self.only());
+      ds.field("without", &self.without());
+      ds.field("bits", &self.bits());
+      ds.finish()
+  }
+}
+pub enum PositionRuleOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct PositionRule<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for PositionRule<'a> {
+  type Inner = PositionRule<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> PositionRule<'a> {
+  pub const VT_ADJUSTMENTS: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MASK: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    PositionRule { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args PositionRuleArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<PositionRule<'bldr>> {
+    let mut builder = PositionRuleBuilder::new(_fbb);
+    if let Some(x) = args.mask { builder.add_mask(x); }
+    if let Some(x) = args.adjustments { builder.add_adjustments(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn adjustments(&self) -> Option<::flatbuffers::Vector<'a, Adjustment>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, Adjustment>>>(PositionRule::VT_ADJUSTMENTS, None)}
+  }
+  #[inline]
+  pub fn mask(&self) -> Option<Mask<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<Mask>>(PositionRule::VT_MASK, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for PositionRule<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, Adjustment>>>("adjustments", Self::VT_ADJUSTMENTS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<Mask>>("mask", Self::VT_MASK, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct PositionRuleArgs<'a> {
+    pub adjustments: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, Adjustment>>>,
+    pub mask: Option<::flatbuffers::WIPOffset<Mask<'a>>>,
+}
+impl<'a> Default for PositionRuleArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    PositionRuleArgs {
+      adjustments: None,
+      mask: None,
+    }
+  }
+}
+
+pub struct PositionRuleBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PositionRuleBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_adjustments(&mut self, adjustments: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , Adjustment>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PositionRule::VT_ADJUSTMENTS, adjustments);
+  }
+  #[inline]
+  pub fn add_mask(&mut self, mask: ::flatbuffers::WIPOffset<Mask<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<Mask>>(PositionRule::VT_MASK, mask);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PositionRuleBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    PositionRuleBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<PositionRule<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for PositionRule<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("PositionRule");
+      ds.field("adjustments", &self.adjustments());
+      ds.field("mask", &self.mask());
       ds.finish()
   }
 }
@@ -302,10 +931,14 @@ impl<'a> Slice<'a> {
   pub const VT_ATTEMPT: ::flatbuffers::VOffsetT = 6;
   pub const VT_POSITION: ::flatbuffers::VOffsetT = 8;
   pub const VT_COUNT: ::flatbuffers::VOffsetT = 10;
-  pub const VT_TOKENS: ::flatbuffers::VOffsetT = 12;
-  pub const VT_BLOCKS: ::flatbuffers::VOffsetT = 14;
-  pub const VT_LOGITS: ::flatbuffers::VOffsetT = 16;
-  pub const VT_SAMPLING: ::flatbuffers::VOffsetT = 18;
+  pub const VT_PROMPT_TOKENS: ::flatbuffers::VOffsetT = 12;
+  pub const VT_TOKENS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_BLOCKS: ::flatbuffers::VOffsetT = 16;
+  pub const VT_LOGITS: ::flatbuffers::VOffsetT = 18;
+  pub const VT_SCORED: ::flatbuffers::VOffsetT = 20;
+  pub const VT_ALTERNATIVES: ::flatbuffers::VOffsetT = 22;
+  pub const VT_SAMPLING: ::flatbuffers::VOffsetT = 24;
+  pub const VT_RULES: ::flatbuffers::VOffsetT = 26;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -318,10 +951,14 @@ impl<'a> Slice<'a> {
   ) -> ::flatbuffers::WIPOffset<Slice<'bldr>> {
     let mut builder = SliceBuilder::new(_fbb);
     builder.add_sequence(args.sequence);
+    if let Some(x) = args.rules { builder.add_rules(x); }
     if let Some(x) = args.sampling { builder.add_sampling(x); }
+    builder.add_alternatives(args.alternatives);
+    if let Some(x) = args.scored { builder.add_scored(x); }
     if let Some(x) = args.logits { builder.add_logits(x); }
     if let Some(x) = args.blocks { builder.add_blocks(x); }
     if let Some(x) = args.tokens { builder.add_tokens(x); }
+    builder.add_prompt_tokens(args.prompt_tokens);
     builder.add_count(args.count);
     builder.add_position(args.position);
     builder.add_attempt(args.attempt);
@@ -358,6 +995,13 @@ impl<'a> Slice<'a> {
     unsafe { self._tab.get::<u32>(Slice::VT_COUNT, Some(0)).unwrap()}
   }
   #[inline]
+  pub fn prompt_tokens(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Slice::VT_PROMPT_TOKENS, Some(0)).unwrap()}
+  }
+  #[inline]
   pub fn tokens(&self) -> Option<::flatbuffers::Vector<'a, u32>> {
     // Safety:
     // Created from valid Table for this object
@@ -379,11 +1023,32 @@ impl<'a> Slice<'a> {
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(Slice::VT_LOGITS, None)}
   }
   #[inline]
+  pub fn scored(&self) -> Option<::flatbuffers::Vector<'a, u32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(Slice::VT_SCORED, None)}
+  }
+  #[inline]
+  pub fn alternatives(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Slice::VT_ALTERNATIVES, Some(0)).unwrap()}
+  }
+  #[inline]
   pub fn sampling(&self) -> Option<Sampling<'a>> {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<Sampling>>(Slice::VT_SAMPLING, None)}
+  }
+  #[inline]
+  pub fn rules(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<PositionRule<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<PositionRule>>>>(Slice::VT_RULES, None)}
   }
 }
 
@@ -397,10 +1062,14 @@ impl ::flatbuffers::Verifiable for Slice<'_> {
      .visit_field::<u32>("attempt", Self::VT_ATTEMPT, false)?
      .visit_field::<u32>("position", Self::VT_POSITION, false)?
      .visit_field::<u32>("count", Self::VT_COUNT, false)?
+     .visit_field::<u32>("prompt_tokens", Self::VT_PROMPT_TOKENS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("tokens", Self::VT_TOKENS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("blocks", Self::VT_BLOCKS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("logits", Self::VT_LOGITS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("scored", Self::VT_SCORED, false)?
+     .visit_field::<u32>("alternatives", Self::VT_ALTERNATIVES, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<Sampling>>("sampling", Self::VT_SAMPLING, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<PositionRule>>>>("rules", Self::VT_RULES, false)?
      .finish();
     Ok(())
   }
@@ -410,10 +1079,14 @@ pub struct SliceArgs<'a> {
     pub attempt: u32,
     pub position: u32,
     pub count: u32,
+    pub prompt_tokens: u32,
     pub tokens: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
     pub blocks: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
     pub logits: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
+    pub scored: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
+    pub alternatives: u32,
     pub sampling: Option<::flatbuffers::WIPOffset<Sampling<'a>>>,
+    pub rules: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<PositionRule<'a>>>>>,
 }
 impl<'a> Default for SliceArgs<'a> {
   #[inline]
@@ -423,10 +1096,14 @@ impl<'a> Default for SliceArgs<'a> {
       attempt: 0,
       position: 0,
       count: 0,
+      prompt_tokens: 0,
       tokens: None,
       blocks: None,
       logits: None,
+      scored: None,
+      alternatives: 0,
       sampling: None,
+      rules: None,
     }
   }
 }
@@ -453,6 +1130,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SliceBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<u32>(Slice::VT_COUNT, count, 0);
   }
   #[inline]
+  pub fn add_prompt_tokens(&mut self, prompt_tokens: u32) {
+    self.fbb_.push_slot::<u32>(Slice::VT_PROMPT_TOKENS, prompt_tokens, 0);
+  }
+  #[inline]
   pub fn add_tokens(&mut self, tokens: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u32>>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Slice::VT_TOKENS, tokens);
   }
@@ -465,8 +1146,20 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SliceBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Slice::VT_LOGITS, logits);
   }
   #[inline]
+  pub fn add_scored(&mut self, scored: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Slice::VT_SCORED, scored);
+  }
+  #[inline]
+  pub fn add_alternatives(&mut self, alternatives: u32) {
+    self.fbb_.push_slot::<u32>(Slice::VT_ALTERNATIVES, alternatives, 0);
+  }
+  #[inline]
   pub fn add_sampling(&mut self, sampling: ::flatbuffers::WIPOffset<Sampling<'b >>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<Sampling>>(Slice::VT_SAMPLING, sampling);
+  }
+  #[inline]
+  pub fn add_rules(&mut self, rules: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<PositionRule<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Slice::VT_RULES, rules);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SliceBuilder<'a, 'b, A> {
@@ -490,10 +1183,14 @@ impl ::core::fmt::Debug for Slice<'_> {
       ds.field("attempt", &self.attempt());
       ds.field("position", &self.position());
       ds.field("count", &self.count());
+      ds.field("prompt_tokens", &self.prompt_tokens());
       ds.field("tokens", &self.tokens());
       ds.field("blocks", &self.blocks());
       ds.field("logits", &self.logits());
+      ds.field("scored", &self.scored());
+      ds.field("alternatives", &self.alternatives());
       ds.field("sampling", &self.sampling());
+      ds.field("rules", &self.rules());
       ds.finish()
   }
 }
@@ -897,6 +1594,8 @@ impl<'a> Chosen<'a> {
   pub const VT_POSITION: ::flatbuffers::VOffsetT = 8;
   pub const VT_TOKEN: ::flatbuffers::VOffsetT = 10;
   pub const VT_LOGPROB: ::flatbuffers::VOffsetT = 12;
+  pub const VT_RANK: ::flatbuffers::VOffsetT = 14;
+  pub const VT_ALTERNATIVES: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -905,10 +1604,12 @@ impl<'a> Chosen<'a> {
   #[allow(unused_mut)]
   pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
     _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
-    args: &'args ChosenArgs
+    args: &'args ChosenArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Chosen<'bldr>> {
     let mut builder = ChosenBuilder::new(_fbb);
     builder.add_sequence(args.sequence);
+    if let Some(x) = args.alternatives { builder.add_alternatives(x); }
+    builder.add_rank(args.rank);
     builder.add_logprob(args.logprob);
     builder.add_token(args.token);
     builder.add_position(args.position);
@@ -952,6 +1653,20 @@ impl<'a> Chosen<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<f32>(Chosen::VT_LOGPROB, Some(0.0)).unwrap()}
   }
+  #[inline]
+  pub fn rank(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Chosen::VT_RANK, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn alternatives(&self) -> Option<::flatbuffers::Vector<'a, Alternative>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, Alternative>>>(Chosen::VT_ALTERNATIVES, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Chosen<'_> {
@@ -965,18 +1680,22 @@ impl ::flatbuffers::Verifiable for Chosen<'_> {
      .visit_field::<u32>("position", Self::VT_POSITION, false)?
      .visit_field::<u32>("token", Self::VT_TOKEN, false)?
      .visit_field::<f32>("logprob", Self::VT_LOGPROB, false)?
+     .visit_field::<u32>("rank", Self::VT_RANK, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, Alternative>>>("alternatives", Self::VT_ALTERNATIVES, false)?
      .finish();
     Ok(())
   }
 }
-pub struct ChosenArgs {
+pub struct ChosenArgs<'a> {
     pub sequence: u64,
     pub attempt: u32,
     pub position: u32,
     pub token: u32,
     pub logprob: f32,
+    pub rank: u32,
+    pub alternatives: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, Alternative>>>,
 }
-impl<'a> Default for ChosenArgs {
+impl<'a> Default for ChosenArgs<'a> {
   #[inline]
   fn default() -> Self {
     ChosenArgs {
@@ -985,6 +1704,8 @@ impl<'a> Default for ChosenArgs {
       position: 0,
       token: 0,
       logprob: 0.0,
+      rank: 0,
+      alternatives: None,
     }
   }
 }
@@ -1015,6 +1736,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ChosenBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<f32>(Chosen::VT_LOGPROB, logprob, 0.0);
   }
   #[inline]
+  pub fn add_rank(&mut self, rank: u32) {
+    self.fbb_.push_slot::<u32>(Chosen::VT_RANK, rank, 0);
+  }
+  #[inline]
+  pub fn add_alternatives(&mut self, alternatives: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , Alternative>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Chosen::VT_ALTERNATIVES, alternatives);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ChosenBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ChosenBuilder {
@@ -1037,6 +1766,8 @@ impl ::core::fmt::Debug for Chosen<'_> {
       ds.field("position", &self.position());
       ds.field("token", &self.token());
       ds.field("logprob", &self.logprob());
+      ds.field("rank", &self.rank());
+      ds.field("alternatives", &self.alternatives());
       ds.finish()
   }
 }
@@ -1652,7 +2383,7 @@ pub unsafe fn root_as_frame_unchecked(buf: &[u8]) -> Frame<'_> {
 pub unsafe fn size_prefixed_root_as_frame_unchecked(buf: &[u8]) -> Frame<'_> {
   unsafe { ::flatbuffers::size_prefixed_root_unchecked::<Frame>(buf) }
 }
-pub const FRAME_IDENTIFIER: &str = "BTN1";
+pub const FRAME_IDENTIFIER: &str = "BTN2";
 
 #[inline]
 pub fn frame_buffer_has_identifier(buf: &[u8]) -> bool {

@@ -6,34 +6,88 @@ use std::process::Command;
 
 use proptest::prelude::*;
 
-use super::{Chosen, Frame, FrameError, Hop, Refusal, Sampling, Slice, Spent, Tokens};
-use super::{HEADER_BYTES_MAX, HIDDEN_MAX, ROWS_MAX, SLICES_MAX, SPENT_MAX};
+use super::{ADJUSTMENTS_MAX, ALTERNATIVES_MAX, HEADER_BYTES_MAX, HIDDEN_MAX, MASK_BYTES_MAX};
+use super::{Adjustment, Alternative, Chosen, Frame, FrameError, Hop, PositionRule, Refusal, Sampling, Slice, Spent};
+use super::{ROWS_MAX, RULE_BYTES_MAX, SLICES_MAX, SPENT_MAX, TokenMask, TokenRule, Tokens};
 use crate::{Attempt, Epoch, Generation, SequenceId, Step};
 
 // === strategies for legal frames ===
 
 fn sampling() -> impl Strategy<Value = Sampling> {
-    (0.0_f32..100.0, any::<u32>(), 0.0_f32..=1.0, 0.0_f32..=1.0, any::<u64>(), any::<u32>()).prop_map(
-        |(temperature, top_k, top_p, min_p, seed, choice)| Sampling { temperature, top_k, top_p, min_p, seed, choice },
+    let share = || 0.0_f32..=1.0;
+    let filters = (any::<u32>(), share(), share(), share(), 0.0_f32..10.0);
+    (0.0_f32..100.0, filters, (share(), share()), any::<u64>(), any::<u32>()).prop_map(
+        |(temperature, (top_k, top_p, min_p, typical_p, top_n_sigma), xtc, seed, choice)| Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            typical_p,
+            top_n_sigma,
+            xtc_probability: xtc.0,
+            xtc_threshold: xtc.1,
+            seed,
+            choice,
+        },
     )
 }
 
+fn ascending(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u32>> {
+    prop::collection::btree_set(any::<u32>(), count).prop_map(|set| set.into_iter().collect())
+}
+
+fn mask() -> impl Strategy<Value = Option<TokenMask>> {
+    prop_oneof![
+        Just(None),
+        ascending(0..9).prop_map(|tokens| Some(TokenMask::Only(tokens))),
+        ascending(0..9).prop_map(|tokens| Some(TokenMask::Without(tokens))),
+        prop::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| Some(TokenMask::Bits(bytes))),
+    ]
+}
+
+fn position() -> impl Strategy<Value = PositionRule> {
+    let bias = prop_oneof![-100.0_f32..100.0, Just(f32::NEG_INFINITY)];
+    let changes = prop::collection::btree_map(any::<u32>(), (bias, 0.1_f32..3.0, -2.0_f32..2.0), 0..5);
+    (changes, mask()).prop_map(|(changes, mask)| {
+        let change = |(token, (bias, repetition, penalty))| Adjustment { token, bias, repetition, penalty };
+        PositionRule { adjustments: changes.into_iter().map(change).collect(), mask }
+    })
+}
+
+fn rule(chosen: usize) -> impl Strategy<Value = TokenRule> {
+    let positions = prop_oneof![Just(0), Just(chosen)].prop_flat_map(|count| prop::collection::vec(position(), count));
+    (sampling(), 0..=ALTERNATIVES_MAX, positions).prop_map(|(sampling, alternatives, positions)| TokenRule {
+        sampling,
+        alternatives,
+        positions,
+    })
+}
+
 fn slice(with_tokens: bool) -> impl Strategy<Value = Slice> {
-    let count = 1_u32..40;
-    count.prop_flat_map(move |count| {
-        let tokens = prop::collection::vec(any::<u32>(), if with_tokens { count as usize } else { 0 });
+    let asked = (1_u32..40).prop_flat_map(|count| {
         let logits = prop::sample::subsequence((0..count).collect::<Vec<_>>(), 0..=count as usize);
+        (Just(count), logits)
+    });
+    let scored = asked.prop_flat_map(|(count, logits)| {
+        let scored = prop::collection::vec(any::<u32>(), 0..=logits.len());
+        (Just(count), Just(logits), scored)
+    });
+    scored.prop_flat_map(move |(count, logits, scored)| {
+        let tokens = prop::collection::vec(any::<u32>(), if with_tokens { count as usize } else { 0 });
         let blocks = prop::collection::vec(any::<u32>(), 0..20);
-        let ids = (any::<u64>(), any::<u32>(), 0..u32::MAX - 100);
-        (ids, tokens, blocks, logits, sampling()).prop_map(move |(ids, tokens, blocks, logits, sampling)| Slice {
+        let ids = (any::<u64>(), any::<u32>(), 0..u32::MAX - 100, any::<u32>());
+        let rule = rule(logits.len() - scored.len());
+        (ids, tokens, blocks, rule).prop_map(move |(ids, tokens, blocks, rule)| Slice {
             sequence: SequenceId(ids.0),
             attempt: Attempt(ids.1),
             position: ids.2,
             count,
+            prompt_tokens: ids.3,
             tokens,
             blocks,
-            logits,
-            sampling,
+            logits: logits.clone(),
+            scored: scored.clone(),
+            rule,
         })
     })
 }
@@ -56,13 +110,18 @@ fn hop() -> impl Strategy<Value = Frame> {
 }
 
 fn chosen() -> impl Strategy<Value = Chosen> {
-    (any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>(), -1e9_f32..=0.0).prop_map(
-        |(sequence, attempt, position, token, logprob)| Chosen {
+    let logprob = || -1e9_f32..=0.0;
+    let alternative = (any::<u32>(), logprob()).prop_map(|(token, logprob)| Alternative { token, logprob });
+    let alternatives = prop::collection::vec(alternative, 0..=ALTERNATIVES_MAX as usize);
+    (any::<u64>(), any::<[u32; 4]>(), logprob(), alternatives).prop_map(
+        |(sequence, [attempt, position, token, rank], logprob, alternatives)| Chosen {
             sequence: SequenceId(sequence),
             attempt: Attempt(attempt),
             position,
             token,
             logprob,
+            rank,
+            alternatives,
         },
     )
 }
@@ -112,10 +171,23 @@ fn slice_is_within_bounds(slice: &Slice, with_tokens: bool) -> bool {
         && slice.blocks.len() <= HEADER_BYTES_MAX / size_of::<u32>()
         && slice.logits.len() <= slice.count as usize
         && slice.logits.iter().all(|offset| *offset < slice.count)
-        && (0.0..=1.0).contains(&slice.sampling.top_p)
-        && (0.0..=1.0).contains(&slice.sampling.min_p)
-        && slice.sampling.temperature.is_finite()
-        && slice.sampling.temperature >= 0.0
+        && slice.scored.len() <= slice.logits.len()
+        && slice.rule.sampling.check().is_ok()
+        && slice.rule.alternatives <= ALTERNATIVES_MAX
+        && [0, slice.logits.len() - slice.scored.len()].contains(&slice.rule.positions.len())
+        && slice.rule.positions.iter().all(position_is_within_bounds)
+}
+
+fn position_is_within_bounds(rule: &PositionRule) -> bool {
+    let ascending = |tokens: &[u32]| tokens.windows(2).all(|pair| pair[0] < pair[1]);
+    let mask = match &rule.mask {
+        None => true,
+        Some(TokenMask::Only(tokens) | TokenMask::Without(tokens)) => ascending(tokens),
+        Some(TokenMask::Bits(bytes)) => bytes.len() <= MASK_BYTES_MAX,
+    };
+    let tokens: Vec<_> = rule.adjustments.iter().map(|change| change.token).collect();
+    let usable = |change: &Adjustment| !change.apply(0.0).is_nan() && change.apply(1.0) < f32::INFINITY;
+    mask && tokens.len() <= ADJUSTMENTS_MAX && ascending(&tokens) && rule.adjustments.iter().all(usable)
 }
 
 fn decodes_to_nothing_or_something_sane(bytes: &[u8]) -> Result<(), TestCaseError> {
@@ -148,7 +220,7 @@ proptest! {
 
     #[test]
     fn random_bytes_behind_the_right_identifier_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 8..600), root in 0_u8..64) {
-        bytes[..8].copy_from_slice(&[root, 0, 0, 0, b'B', b'T', b'N', b'1']);
+        bytes[..8].copy_from_slice(&[root, 0, 0, 0, b'B', b'T', b'N', b'2']);
         decodes_to_nothing_or_something_sane(&bytes)?;
     }
 
@@ -198,16 +270,17 @@ proptest! {
 // === bounds, one by one ===
 
 fn smallest_hop() -> Hop {
-    let sampling = Sampling::GREEDY;
     let slice = Slice {
         sequence: SequenceId(1),
         attempt: Attempt(0),
         position: 0,
         count: 1,
+        prompt_tokens: 1,
         tokens: vec![9],
         blocks: vec![0],
         logits: vec![0],
-        sampling,
+        scored: Vec::new(),
+        rule: TokenRule::GREEDY,
     };
     Hop {
         generation: Generation(1),
@@ -229,6 +302,11 @@ fn the_largest_micro_batch_goes_through() {
     (slice.count, slice.tokens, slice.blocks) = (4, vec![1; 4], vec![7; 100]);
     hop.slices = vec![slice; SLICES_MAX];
     hop.rows = ROWS_MAX;
+    // As much of rules as a gateway sends.
+    let mask = Some(TokenMask::Bits(vec![0x55; 1 << 15]));
+    for slice in hop.slices.iter_mut().take(RULE_BYTES_MAX >> 15) {
+        slice.rule.positions = vec![PositionRule { adjustments: Vec::new(), mask: mask.clone() }];
+    }
     hop.spent = vec![Spent { slot: 1, rows: 2, compute_us: 3, queue_us: 4 }; SPENT_MAX];
     let bytes = Frame::Hop(hop.clone()).encode();
     assert!(bytes.len() <= HEADER_BYTES_MAX, "{} bytes", bytes.len());
@@ -237,7 +315,9 @@ fn the_largest_micro_batch_goes_through() {
 
 #[test]
 fn the_largest_answer_goes_through() {
-    let chosen = Chosen { sequence: SequenceId(1), attempt: Attempt(1), position: 1, token: 1, logprob: -0.5 };
+    let alternatives = vec![Alternative { token: 1, logprob: -0.5 }; ALTERNATIVES_MAX as usize];
+    let (sequence, attempt) = (SequenceId(1), Attempt(1));
+    let chosen = Chosen { sequence, attempt, position: 1, token: 1, logprob: -0.5, rank: 1, alternatives };
     let chosen = vec![chosen; ROWS_MAX as usize];
     let spent = vec![Spent { slot: 1, rows: 2, compute_us: 3, queue_us: 4 }; SPENT_MAX];
     let tokens = Frame::Tokens(Tokens { generation: Generation(1), epoch: Epoch(1), step: Step(1), chosen, spent });
@@ -246,7 +326,7 @@ fn the_largest_answer_goes_through() {
 
 #[test]
 fn each_field_over_its_bound_is_refused_by_name() {
-    let changed: [(&str, fn(&mut Hop)); 12] = [
+    let changed: [(&str, fn(&mut Hop)); 20] = [
         ("rows", |hop| hop.slices.clear()),
         ("slices", |hop| hop.slices = vec![hop.slices[0].clone(); SLICES_MAX + 1]),
         ("rows", |hop| hop.rows = 0),
@@ -257,7 +337,15 @@ fn each_field_over_its_bound_is_refused_by_name() {
         ("slice.position", |hop| hop.slices[0].position = u32::MAX),
         ("slice.tokens", |hop| hop.slices[0].tokens.push(1)),
         ("slice.logits", |hop| hop.slices[0].logits = vec![1]),
-        ("sampling", |hop| hop.slices[0].sampling.temperature = f32::NAN),
+        ("slice.scored", |hop| hop.slices[0].scored = vec![1, 2]),
+        ("slice.alternatives", |hop| hop.slices[0].rule.alternatives = ALTERNATIVES_MAX + 1),
+        ("slice.rules", |hop| hop.slices[0].rule.positions = vec![PositionRule::default(); 2]),
+        ("rule.adjustments", |hop| adjust(hop, vec![Adjustment::none(1); ADJUSTMENTS_MAX + 1])),
+        ("rule.adjustments", |hop| adjust(hop, vec![Adjustment::none(2), Adjustment::none(1)])),
+        ("adjustment", |hop| adjust(hop, vec![Adjustment { repetition: 0.0, ..Adjustment::none(1) }])),
+        ("mask", |hop| forbid(hop, TokenMask::Only(vec![3, 3]))),
+        ("mask", |hop| forbid(hop, TokenMask::Bits(vec![0; MASK_BYTES_MAX + 1]))),
+        ("sampling", |hop| hop.slices[0].rule.sampling.temperature = f32::NAN),
         ("spent", |hop| hop.spent = vec![Spent { slot: 0, rows: 0, compute_us: 0, queue_us: 0 }; SPENT_MAX + 1]),
     ];
     for (expected, change) in changed {
@@ -268,6 +356,22 @@ fn each_field_over_its_bound_is_refused_by_name() {
             other => panic!("{expected}: {other:?}"),
         }
     }
+}
+
+fn adjust(hop: &mut Hop, adjustments: Vec<Adjustment>) {
+    hop.slices[0].rule.positions = vec![PositionRule { adjustments, mask: None }];
+}
+
+fn forbid(hop: &mut Hop, mask: TokenMask) {
+    hop.slices[0].rule.positions = vec![PositionRule { adjustments: Vec::new(), mask: Some(mask) }];
+}
+
+#[test]
+fn a_frame_of_another_version_is_refused_by_number() {
+    let mut bytes = Frame::Hop(smallest_hop()).encode();
+    bytes[7] = b'1';
+    let error = Frame::decode(&bytes).unwrap_err();
+    assert_eq!(error.to_string(), "frame of version 1: expected 2, that of this version of baton");
 }
 
 #[test]
@@ -281,7 +385,7 @@ fn bytes_without_the_identifier_are_refused_before_decoding() {
 // === generated code ===
 
 /// Digests of `link.fbs` and of `generated.rs` as flatc 25.12.19 made it.
-const MADE_TOGETHER: (u64, u64) = (0x0fb8_d8a8_8d1c_8886, 0x68d0_3085_65ac_24e1);
+const MADE_TOGETHER: (u64, u64) = (0x7972_fb49_b75c_297f, 0xd90d_512c_f324_47f7);
 
 /// FNV-1a, 64 bits. It detects that one of the files changed and gives no further guarantee.
 fn digest(text: &str) -> u64 {

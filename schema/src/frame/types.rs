@@ -1,24 +1,7 @@
 //! The owned form of every frame.
 
+use super::token_rule::TokenRule;
 use crate::{Attempt, Epoch, Generation, SequenceId, Step};
-
-/// The sampling parameters with which the last stage chooses a token. Sampling is pure: equal logits and equal
-/// parameters give an equal token.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sampling {
-    /// Temperature. 0 takes the largest logit.
-    pub temperature: f32,
-    /// Keep this many of the likeliest tokens. 0 keeps all.
-    pub top_k: u32,
-    /// Keep the likeliest tokens until their probabilities add up to this. 1 keeps all.
-    pub top_p: f32,
-    /// Keep tokens at least this probable relative to the likeliest. 0 keeps all.
-    pub min_p: f32,
-    /// Seeds the random numbers, together with `choice` and the token's position.
-    pub seed: u64,
-    /// Index of this choice among those of the request.
-    pub choice: u32,
-}
 
 /// One sequence's part of a micro-batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,14 +14,18 @@ pub struct Slice {
     pub position: u32,
     /// Number of tokens in this slice, at least one.
     pub count: u32,
+    /// Length of the sequence's prompt. Positions below it are of the prompt.
+    pub prompt_tokens: u32,
     /// The ids of these tokens on the way to the first stage, otherwise empty.
     pub tokens: Vec<u32>,
     /// Block `blocks[i]` holds the keys and values of tokens `i * block_tokens ..`.
     pub blocks: Vec<u32>,
-    /// Offsets within this slice, ascending, at which the last stage chooses a token.
+    /// Offsets within this slice, ascending, after which the last stage scores or chooses a token.
     pub logits: Vec<u32>,
-    /// The parameters with which it chooses.
-    pub sampling: Sampling,
+    /// The tokens that it scores after the first of these offsets. After the others it chooses one.
+    pub scored: Vec<u32>,
+    /// The rule by which it chooses.
+    pub rule: TokenRule,
 }
 
 /// The work that one stage did for a micro-batch.
@@ -78,19 +65,32 @@ pub struct Hop {
     pub spent: Vec<Spent>,
 }
 
-/// A token that the last stage chose.
+/// One of the likeliest tokens of a position.
 #[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Alternative {
+    /// The token's id.
+    pub token: u32,
+    /// Natural logarithm of its probability under the model.
+    pub logprob: f32,
+}
+
+/// A token that the last stage chose or scored.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Chosen {
     /// The sequence.
     pub sequence: SequenceId,
     /// The attempt of the sequence that it belongs to.
     pub attempt: Attempt,
-    /// Index in the sequence of the chosen token.
+    /// Index in the sequence of the token.
     pub position: u32,
     /// The token's id.
     pub token: u32,
-    /// Natural logarithm of its probability under the model, before temperature.
+    /// Natural logarithm of its probability under the model, before temperature, adjustments and mask.
     pub logprob: f32,
+    /// Its rank by probability, from 1. 0 if the rule asks for no alternatives.
+    pub rank: u32,
+    /// The likeliest tokens, the likeliest first: as many as the rule asks for.
+    pub alternatives: Vec<Alternative>,
 }
 
 /// The result of a micro-batch.
@@ -138,11 +138,22 @@ pub enum Frame {
     Refusal(Refusal),
 }
 
-// === impl Sampling ===
+// === impl Slice ===
 
-impl Sampling {
-    /// Takes the likeliest token.
-    pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, choice: 0 };
-    /// Draws by the model's own probabilities.
-    pub const PLAIN: Self = Self { temperature: 1.0, ..Self::GREEDY };
+impl Slice {
+    /// A slice of `sequence` without rows, to be filled. Its rule takes the likeliest token.
+    pub fn empty(sequence: SequenceId) -> Self {
+        Self {
+            sequence,
+            attempt: Attempt(0),
+            position: 0,
+            count: 0,
+            prompt_tokens: 0,
+            tokens: Vec::new(),
+            blocks: Vec::new(),
+            logits: Vec::new(),
+            scored: Vec::new(),
+            rule: TokenRule::GREEDY,
+        }
+    }
 }

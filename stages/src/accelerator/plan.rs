@@ -112,23 +112,12 @@ impl AttentionLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use schema::frame::Sampling;
-    use schema::{Attempt, SequenceId};
+    use schema::SequenceId;
 
     const LIMITS: AttentionLimits = AttentionLimits { heads: 4, window: u32::MAX };
 
     fn slice(position: u32, count: u32, blocks: &[u32]) -> Slice {
-        let sampling = Sampling::GREEDY;
-        Slice {
-            sequence: SequenceId(1),
-            attempt: Attempt(0),
-            position,
-            count,
-            tokens: Vec::new(),
-            blocks: blocks.to_vec(),
-            logits: Vec::new(),
-            sampling,
-        }
+        Slice { position, count, blocks: blocks.to_vec(), ..Slice::empty(SequenceId(1)) }
     }
 
     #[test]

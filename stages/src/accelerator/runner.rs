@@ -14,7 +14,7 @@ use super::weights::{OutputHead, ShardWeights};
 use crate::loader::chain;
 use crate::model::ModelConfig;
 use crate::sampling::Sampler;
-use crate::shard::{Outcome, RunnerSetup, SetupError, WorkBounds, chosen, no_output_head};
+use crate::shard::{Outcome, RunnerSetup, SetupError, WorkBounds, chosen, no_output_head, readout};
 
 /// Runs a shard on a candle device.
 #[derive(Debug)]
@@ -153,7 +153,7 @@ impl CandleRunner {
                     for (row, logits) in logit_rows.iter().zip(logits.chunks_exact(config.vocabulary)) {
                         let row = &tile.rows[*row as usize];
                         let slice = &work.slices[row.slice];
-                        let choice = sampler.choose(logits, &slice.sampling, row.position + 1);
+                        let choice = sampler.read(logits, slice.rule.alternatives, readout(slice, row));
                         all.push(chosen(slice, row, choice)?);
                     }
                 }

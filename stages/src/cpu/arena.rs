@@ -179,7 +179,7 @@ mod tests {
             ROWS_MAX * (2 * sizes.rope_pairs * 4 + size_of::<TileRow>() + size_of::<RowRun>() + size_of::<usize>());
         let scratch = 3 * 50 * (32 * 4 + TOKENS * 4) + 2 * 3 * 50 * (32 * 4 + 12);
         let merged = 5 * 2 * (32 * 4 + 12);
-        let samplers = 3 * 700 * (8 + 4);
+        let samplers = 3 * 700 * (8 + 2 * 4);
         assert_eq!(sizes.bytes(), (floats + input + plan + scratch + merged + samplers) as u64);
         assert_eq!((arena.scratch.len(), arena.chunks.len(), arena.samplers.len()), (3, 5, 3));
     }

@@ -10,7 +10,7 @@ use super::norm::rms_norm;
 use super::parallel;
 use super::weights::OutputHead;
 use crate::kernels::{MatmulJob, Split, matmul};
-use crate::shard::{Outcome, chosen};
+use crate::shard::{Outcome, chosen, readout};
 
 impl Step<'_> {
     /// Appends the tokens or logits that the tile's rows need to `into`.
@@ -52,7 +52,7 @@ impl Step<'_> {
         matmul(self.pool, &mut [MatmulJob { weights: head.output.matrix(), out }], input);
     }
 
-    /// Chooses a token for each of the rows that have logits.
+    /// Chooses or scores a token for each of the rows that have logits.
     fn sample(&mut self, range: std::ops::Range<usize>) {
         let (slices, vocabulary) = (self.slices, self.config.vocabulary);
         let Arena { tile, logit_rows, logits, samplers, sampled, .. } = &mut *self.arena;
@@ -64,7 +64,8 @@ impl Step<'_> {
             let (sampler, token) =
                 unsafe { (&mut samplers.part(slot..slot + 1)[0], &mut sampled.part(index..index + 1)[0]) };
             let logits = &logits[index * vocabulary..][..vocabulary];
-            *token = Some(sampler.choose(logits, &slices[row.slice].sampling, row.position + 1));
+            let slice = &slices[row.slice];
+            *token = Some(sampler.read(logits, slice.rule.alternatives, readout(slice, row)));
         });
     }
 

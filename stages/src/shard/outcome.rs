@@ -4,7 +4,7 @@ use engine::runner::{Output, RunnerError};
 use schema::frame::{Chosen, Slice};
 
 use super::tile::TileRow;
-use crate::sampling::{SampledToken, SamplingError};
+use crate::sampling::{Readout, SampledToken, SamplingError};
 
 /// The outcome of a run. Its variant is set before the run and selects the result to collect.
 #[derive(Debug)]
@@ -46,19 +46,40 @@ impl Outcome {
     }
 }
 
-/// The token that a sampler chose after `row` of `slice`, in the form that the gateway receives.
+/// The result that `slice` asks of the logits after `row`, which is one of those that it names.
+pub(crate) fn readout<'a>(slice: &'a Slice, row: &TileRow) -> Readout<'a> {
+    let place = slice.logits.partition_point(|offset| (*offset as usize) < row.offset);
+    match slice.scored.get(place) {
+        Some(token) => Readout::Score { token: *token },
+        None => Readout::Choose {
+            position: row.position + 1,
+            sampling: &slice.rule.sampling,
+            rule: slice.rule.positions.get(place - slice.scored.len()).filter(|rule| !rule.is_plain()),
+        },
+    }
+}
+
+/// The token that a sampler chose or scored after `row` of `slice`, in the form that the gateway receives.
 ///
 /// # Errors
-/// [`RunnerError::Device`] when the sampler cannot use the logits, as with NaN.
+/// [`RunnerError::Device`] when the sampler cannot use the logits, as with NaN, and [`RunnerError::Work`] when it cannot
+/// use the rule.
 pub(crate) fn chosen(
     slice: &Slice,
     row: &TileRow,
     sampled: Result<SampledToken, SamplingError>,
 ) -> Result<Chosen, RunnerError> {
     let (sequence, attempt, position) = (slice.sequence, slice.attempt, row.position + 1);
-    let SampledToken { token, logprob, .. } =
-        sampled.map_err(|error| RunnerError::Device(format!("{sequence}: {error}")))?;
-    Ok(Chosen { sequence, attempt, position, token, logprob })
+    let SampledToken { token, logprob, rank, alternatives } = sampled.map_err(|error| {
+        let found = format!("{sequence}: {error}");
+        let expected = "a rule that allows a token, and tokens of the vocabulary".to_owned();
+        if error.is_about_rule() {
+            RunnerError::Work { field: "rule", found, expected }
+        } else {
+            RunnerError::Device(found)
+        }
+    })?;
+    Ok(Chosen { sequence, attempt, position, token, logprob, rank, alternatives })
 }
 
 /// The error of a shard that is asked for a result that only the last one has.

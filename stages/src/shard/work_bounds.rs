@@ -2,10 +2,9 @@
 //! that is used as an index later is checked here.
 
 use engine::runner::{KV_BLOCK_TOKENS, RunnerError, Work};
-use schema::frame::Slice;
+use schema::frame::{ALTERNATIVES_MAX, Slice, TokenRule};
 
 use crate::model::ModelConfig;
-use crate::sampling;
 
 /// The bounds of the work that a shard accepts.
 #[derive(Debug, Clone, Copy)]
@@ -87,14 +86,32 @@ impl WorkBounds {
             ));
         }
         if self.last && !slice.logits.is_empty() {
-            sampling::check(&slice.sampling).map_err(|(field, found)| wrong(field, found, expected_values(field)))?;
+            self.check_rule(slice)?;
+        }
+        Ok(())
+    }
+
+    fn check_rule(&self, slice: &Slice) -> Result<(), RunnerError> {
+        let TokenRule { sampling, alternatives, positions } = &slice.rule;
+        sampling.check().map_err(|(field, found)| wrong(field, found, expected_values(field)))?;
+        if *alternatives > ALTERNATIVES_MAX {
+            return Err(wrong("alternatives", alternatives, format!("at most {ALTERNATIVES_MAX}")));
+        }
+        let Some(chosen) = slice.logits.len().checked_sub(slice.scored.len()) else {
+            return Err(wrong("scored", slice.scored.len(), format!("at most the {} logits", slice.logits.len())));
+        };
+        if !positions.is_empty() && positions.len() != chosen {
+            return Err(wrong("rules", positions.len(), format!("none, or one for each of {chosen} tokens")));
+        }
+        if let Some(token) = slice.scored.iter().find(|token| **token as usize >= self.vocabulary) {
+            return Err(wrong("scored", token, format!("below the vocabulary of {}", self.vocabulary)));
         }
         Ok(())
     }
 }
 
 fn expected_values(field: &str) -> &'static str {
-    if field == "temperature" { "a finite number from 0" } else { "a number from 0 to 1" }
+    if matches!(field, "temperature" | "top_n_sigma") { "a finite number from 0" } else { "a number from 0 to 1" }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "numbers and texts alike are given at the call")]

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::runner::{KV_BLOCK_TOKENS, Work};
-use schema::frame::{Sampling, Slice};
+use schema::frame::Slice;
 use schema::record::{KvRoom, KvType};
-use schema::{Attempt, LayerRange, SequenceId};
+use schema::{LayerRange, SequenceId};
 use stages::cpu::CpuRunner;
 use stages::kernels::ThreadPool;
 use stages::model::ModelConfig;
@@ -46,14 +46,12 @@ pub fn mean(losses: &[f64]) -> f64 {
 fn slice(ids: &[u32], position: usize, count: usize) -> Slice {
     let blocks = (position + count).div_ceil(KV_BLOCK_TOKENS as usize) as u32;
     Slice {
-        sequence: SequenceId(1),
-        attempt: Attempt(0),
         position: position as u32,
         count: count as u32,
         tokens: ids[position..position + count].to_vec(),
         blocks: (0..blocks).collect(),
         logits: (0..count as u32).collect(),
-        sampling: Sampling::GREEDY,
+        ..Slice::empty(SequenceId(1))
     }
 }
 

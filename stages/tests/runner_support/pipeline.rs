@@ -7,7 +7,7 @@ use std::sync::Arc;
 use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, Work};
 use schema::frame::{Sampling, Slice};
 use schema::record::{KvRoom, KvType, Speeds};
-use schema::{Attempt, LayerRange, SequenceId};
+use schema::{LayerRange, SequenceId};
 use stages::cpu::CpuRunner;
 use stages::kernels::ThreadPool;
 use stages::model::ModelConfig;
@@ -98,14 +98,12 @@ pub fn slice(piece: Piece<'_>, blocks_each: u32) -> Slice {
     let sequences = KV_TOKENS / KV_BLOCK_TOKENS / blocks_each;
     assert!(piece.sequence < sequences, "sequence {} of {sequences}", piece.sequence);
     Slice {
-        sequence: SequenceId(piece.sequence.into()),
-        attempt: Attempt(0),
         position: piece.position,
         count: piece.tokens.len() as u32,
         tokens: piece.tokens.to_vec(),
         blocks: (0..blocks_each).rev().map(|block| block * sequences + piece.sequence).collect(),
         logits: (0..piece.tokens.len() as u32).collect(),
-        sampling: GREEDY,
+        ..Slice::empty(SequenceId(piece.sequence.into()))
     }
 }
 

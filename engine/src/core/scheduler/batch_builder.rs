@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use schema::SequenceId;
-use schema::frame::Slice;
+use schema::frame::{RULE_BYTES_MAX, Slice};
 
 use super::Scheduler;
 use crate::core::sequence::Sequence;
@@ -20,6 +20,8 @@ pub(super) struct BatchBuilder {
     /// For each slice, the number of draft tokens at its end.
     pub(super) drafts: Vec<usize>,
     pub(super) rows: u32,
+    /// Bytes of the rules of its slices' positions, at most.
+    rule_bytes: usize,
     /// True for a lookahead micro-batch, which goes on from draft tokens in flight.
     pub(super) is_lookahead: bool,
 }
@@ -62,14 +64,15 @@ impl Scheduler {
         for id in self.running.clone() {
             // A sequence that was preempted meanwhile has nothing sent, and so decodes no more.
             let decodes = self.sequences.get(&id).is_some_and(Sequence::decodes);
-            if batch.slices.len() == decodes_max || !decodes {
+            if batch.slices.len() == decodes_max || !batch.has_room_for_rules() || !decodes {
                 continue;
             }
+            let count = self.sequences.get(&id).map_or(0, Sequence::unsent);
             let drafts = if decodes_max == 1 { self.drafts(id) } else { 0 };
-            if self.ensure_blocks(id, 1 + drafts, batch) {
-                self.add(id, 1, drafts, batch);
-            } else if self.ensure_blocks(id, 1, batch) {
-                self.add(id, 1, 0, batch);
+            if self.ensure_blocks(id, count + drafts, batch) {
+                self.add(id, count, drafts, batch);
+            } else if self.ensure_blocks(id, count, batch) {
+                self.add(id, count, 0, batch);
             }
         }
     }
@@ -104,10 +107,10 @@ impl Scheduler {
             if rows == 0 || !self.ledger.allocate(missing, &mut sequence.blocks) {
                 continue;
             }
-            let tokens = sequence.drafter.tokens(sequence.unverified, rows).collect();
-            batch.slices.push(sequence.slice(position, tokens, (0..rows).collect()));
-            batch.drafts.push(rows as usize - 1);
-            batch.rows = rows;
+            let Some(slice) = sequence.lookahead(rows) else { continue };
+            batch.drafts.push(slice.tokens.len() - 1);
+            batch.rows = slice.count;
+            batch.slices.push(slice);
             batch.is_lookahead = true;
             return;
         }
@@ -149,7 +152,7 @@ impl Scheduler {
                 continue;
             };
             let count = sequence.unsent().min(rows_max.saturating_sub(batch.rows));
-            if count > 0 && self.ensure_blocks(id, count, batch) {
+            if count > 0 && batch.has_room_for_rules() && self.ensure_blocks(id, count, batch) {
                 self.add(id, count, 0, batch);
             }
         }
@@ -159,12 +162,13 @@ impl Scheduler {
     fn start_waiting(&mut self, batch: &mut BatchBuilder, rows_max: u32, now: Instant) {
         for id in self.waiting.clone() {
             let rows_left = rows_max.saturating_sub(batch.rows);
-            if rows_left == 0 || self.running.len() >= RUNNING_MAX {
+            if rows_left == 0 || self.running.len() >= RUNNING_MAX || !batch.has_room_for_rules() {
                 break;
             }
-            let Some(sequence) = self.sequences.get(&id).filter(|sequence| sequence.deadline > now) else { continue };
+            let is_usable = |sequence: &&Sequence| sequence.deadline > now && sequence.broken.is_none();
+            let Some(sequence) = self.sequences.get(&id).filter(is_usable) else { continue };
             let found = sequence.cached_blocks(&self.ledger);
-            if self.computes_next_block(batch, &sequence.history, found.len()) {
+            if self.computes_next_block(batch, sequence.cacheable(), found.len()) {
                 continue; // In the next micro-batch it can begin with the block computed here.
             }
             let sent = found.len() as u32 * KV_BLOCK_TOKENS;
@@ -184,10 +188,10 @@ impl Scheduler {
         }
     }
 
-    /// True if a sequence in `batch` computes the block of `history` that follows the `found` cached ones.
-    fn computes_next_block(&self, batch: &BatchBuilder, history: &[u32], found: usize) -> bool {
+    /// True if a sequence in `batch` computes the block of `cacheable` that follows the `found` cached ones.
+    fn computes_next_block(&self, batch: &BatchBuilder, cacheable: &[u32], found: usize) -> bool {
         let end = (found + 1) * KV_BLOCK_TOKENS as usize;
-        let Some(beginning) = history[..history.len() - 1].get(..end) else { return false };
+        let Some(beginning) = cacheable.get(..end) else { return false };
         batch.slices.iter().zip(&batch.drafts).any(|(slice, drafts)| {
             let other = self.sequences.get(&slice.sequence);
             let computed = (slice.position + slice.count) as usize - drafts;
@@ -238,19 +242,15 @@ impl Scheduler {
         self.enqueue(id);
     }
 
-    /// Adds `count` tokens of `id` and `drafts` draft tokens to the micro-batch. The sequence is now the most recently
+    /// Adds `count` tokens of `id` and up to `drafts` draft tokens to the micro-batch. The sequence is now the most recently
     /// scheduled one.
     fn add(&mut self, id: SequenceId, count: u32, drafts: u32, batch: &mut BatchBuilder) {
-        let Some(sequence) = self.sequences.get(&id) else { return };
-        let end = sequence.sent + count;
-        let known = sequence.history.get(sequence.sent as usize..end as usize).unwrap_or_default();
-        let tokens: Vec<u32> = known.iter().copied().chain(sequence.drafter.tokens(0, drafts)).collect();
-        let (rows, drafts) = (tokens.len() as u32, tokens.len() - known.len());
-        let complete = end as usize == sequence.history.len();
-        let logits = if complete { (count - 1..rows).collect() } else { Vec::new() };
-        batch.slices.push(sequence.slice(sequence.sent, tokens, logits));
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        let (slice, drafts) = sequence.slice(count, drafts);
+        batch.rows += slice.count;
+        batch.rule_bytes += slice.rule.position_bytes();
+        batch.slices.push(slice);
         batch.drafts.push(drafts);
-        batch.rows += rows;
         self.running.retain(|other| *other != id);
         self.running.push_back(id);
     }
@@ -259,6 +259,11 @@ impl Scheduler {
 // === impl BatchBuilder ===
 
 impl BatchBuilder {
+    /// True if the rules of one more slice fit, however large they are.
+    fn has_room_for_rules(&self) -> bool {
+        self.rule_bytes < RULE_BYTES_MAX / 2
+    }
+
     fn has(&self, id: SequenceId) -> bool {
         self.slices.iter().any(|slice| slice.sequence == id)
     }

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use schema::frame::{Chosen, Refusal, Sampling, Spent, Tokens};
+use schema::frame::{Chosen, Refusal, Spent, Tokens};
 
 use super::*;
-use crate::generate::Finish;
+use crate::generate::{Finish, TokenOptions};
 use crate::limits::{BATCH_ROWS_MAX, OVERTAKEN_MAX};
 use crate::runner::KV_BLOCK_TOKENS;
 
@@ -50,7 +50,7 @@ impl Double {
                 let (block, offset) = place(position);
                 self.blocks[block][offset] = u64::from(*token);
             }
-            for offset in &slice.logits {
+            for (index, offset) in slice.logits.iter().enumerate() {
                 let position = slice.position + offset + 1;
                 let (mut sum, mut last) = (1, 0);
                 for (block, offset) in (0..position).map(place) {
@@ -58,8 +58,17 @@ impl Double {
                     assert_ne!(last, u64::MAX, "a row was read before it was written");
                     sum = mix(sum, last);
                 }
-                let (sequence, attempt, token) = (slice.sequence, slice.attempt, following(sum, last) as u32);
-                chosen.push(Chosen { sequence, attempt, position, token, logprob: -1.0 });
+                let (sequence, attempt) = (slice.sequence, slice.attempt);
+                let token = slice.scored.get(index).copied().unwrap_or(following(sum, last) as u32);
+                chosen.push(Chosen {
+                    sequence,
+                    attempt,
+                    position,
+                    token,
+                    logprob: -1.0,
+                    rank: 0,
+                    alternatives: vec![],
+                });
             }
         }
         let rows = batch.slices.iter().map(|slice| slice.count).sum();
@@ -76,13 +85,13 @@ fn shape(stages: usize, kv_blocks: u32, epoch: u64) -> Shape {
 }
 
 fn request(prompt: Vec<u32>, tokens_max: u32) -> Request {
-    let sampling = Sampling::GREEDY;
-    Request { prompt, tokens_max, sampling, stop_tokens: vec![], deadline: Duration::from_secs(60), priority: 0 }
+    let tokens = TokenOptions::GREEDY;
+    Request { prompt, tokens_max, tokens, stop_tokens: vec![], deadline: Duration::from_secs(60), priority: 0 }
 }
 
 fn tokens_of(events: &[(SequenceId, TokenEvent)], id: SequenceId) -> Vec<u32> {
     let token = |(of, event): &(SequenceId, TokenEvent)| match event {
-        TokenEvent::Token { token, .. } if *of == id => Some(*token),
+        TokenEvent::Token(score) if *of == id => Some(score.token),
         _ => None,
     };
     events.iter().filter_map(token).collect()

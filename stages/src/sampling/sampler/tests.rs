@@ -1,9 +1,19 @@
 use super::*;
+use schema::frame::{Adjustment, TokenMask};
 
 const PLAIN: Sampling = Sampling { seed: 7, ..Sampling::PLAIN };
 
+fn readout(sampling: &Sampling, position: u32) -> Readout<'_> {
+    Readout::Choose { position, sampling, rule: None }
+}
+
 fn choose(logits: &[f32], sampling: Sampling, position: u32) -> u32 {
-    Sampler::new(logits.len()).choose(logits, &sampling, position).unwrap().token
+    Sampler::new(logits.len()).read(logits, 0, readout(&sampling, position)).unwrap().token
+}
+
+fn choose_under(rule: &PositionRule, logits: &[f32], sampling: &Sampling, position: u32) -> SampledToken {
+    let readout = Readout::Choose { position, sampling, rule: Some(rule) };
+    Sampler::new(logits.len()).read(logits, 0, readout).unwrap()
 }
 
 /// Logits of the probabilities plus a constant, which must not change the result.
@@ -16,7 +26,7 @@ fn count(logits: &[f32], sampling: Sampling, draws: u32) -> Vec<u32> {
     let mut sampler = Sampler::new(logits.len());
     let mut counts = vec![0; logits.len()];
     for position in 0..draws {
-        counts[sampler.choose(logits, &sampling, position).unwrap().token as usize] += 1;
+        counts[sampler.read(logits, 0, readout(&sampling, position)).unwrap().token as usize] += 1;
     }
     counts
 }
@@ -135,7 +145,7 @@ fn equal_inputs_give_equal_tokens_and_each_input_matters() {
 fn the_logprob_is_that_of_the_raw_logits() {
     let logits = logits_of(&PROBABILITIES);
     for sampling in [PLAIN, Sampling { temperature: 0.0, ..PLAIN }, Sampling { temperature: 0.3, top_k: 2, ..PLAIN }] {
-        let sampled = Sampler::new(6).choose(&logits, &sampling, 11).unwrap();
+        let sampled = Sampler::new(6).read(&logits, 0, readout(&sampling, 11)).unwrap();
         let expected = PROBABILITIES[sampled.token as usize].ln();
         assert!((sampled.logprob - expected).abs() < 1e-5, "{sampled:?}, expected {expected}");
     }
@@ -144,13 +154,79 @@ fn the_logprob_is_that_of_the_raw_logits() {
 #[test]
 fn nan_and_infinity_are_errors_and_masked_logits_are_not() {
     let mut sampler = Sampler::new(3);
-    let error = sampler.choose(&[0.0, f32::NAN, 1.0], &PLAIN, 0).unwrap_err();
+    let error = sampler.read(&[0.0, f32::NAN, 1.0], 0, readout(&PLAIN, 0)).unwrap_err();
     assert!(matches!(error, SamplingError::Logit { token: 1, .. }));
-    assert!(sampler.choose(&[0.0, f32::INFINITY, 1.0], &PLAIN, 0).is_err());
-    assert!(sampler.choose(&[f32::NEG_INFINITY; 3], &PLAIN, 0).is_err());
-    assert_eq!(sampler.choose(&[], &PLAIN, 0).unwrap_err(), SamplingError::Empty);
+    assert!(sampler.read(&[0.0, f32::INFINITY, 1.0], 0, readout(&PLAIN, 0)).is_err());
+    assert!(sampler.read(&[f32::NEG_INFINITY; 3], 0, readout(&PLAIN, 0)).is_err());
+    assert_eq!(sampler.read(&[], 0, readout(&PLAIN, 0)).unwrap_err(), SamplingError::Empty);
     for position in 0..50 {
         let masked = [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY];
-        assert_eq!(sampler.choose(&masked, &PLAIN, position).unwrap(), SampledToken { token: 1, logprob: 0.0 });
+        assert_eq!(
+            sampler.read(&masked, 0, readout(&PLAIN, position)).unwrap(),
+            SampledToken { token: 1, logprob: 0.0, rank: 0, alternatives: Vec::new() }
+        );
     }
+}
+
+#[test]
+fn a_rule_changes_the_choice_and_not_the_score() {
+    let logits = logits_of(&PROBABILITIES);
+    let greedy = Sampling { temperature: 0.0, ..PLAIN };
+    let rule = |adjustments, mask| PositionRule { adjustments, mask };
+    let only = rule(Vec::new(), Some(TokenMask::Only(vec![0, 5])));
+    let forbidden = rule(vec![Adjustment::forbid(1), Adjustment::forbid(3)], None);
+    let favoured = rule(vec![Adjustment { bias: 100.0, ..Adjustment::none(4) }], None);
+    for (rule, expected) in [(&only, 5), (&forbidden, 5), (&favoured, 4)] {
+        let sampled = choose_under(rule, &logits, &greedy, 0);
+        assert_eq!(sampled.token, expected, "{rule:?}");
+        assert!((sampled.logprob - PROBABILITIES[expected as usize].ln()).abs() < 1e-5, "{sampled:?}");
+    }
+    let mut counts = vec![0; 6];
+    for position in 0..DRAWS {
+        counts[choose_under(&only, &logits, &PLAIN, position).token as usize] += 1;
+    }
+    let statistic = chi_square(&counts, &[0.2, 0.0, 0.0, 0.0, 0.0, 0.8]);
+    assert!(statistic < CHI_SQUARE_MAX, "{statistic}, {counts:?}");
+    let nothing = rule(vec![Adjustment::forbid(2)], Some(TokenMask::Only(vec![2, 9])));
+    let readout = Readout::Choose { position: 8, sampling: &PLAIN, rule: Some(&nothing) };
+    let error = Sampler::new(6).read(&logits, 0, readout).unwrap_err();
+    assert_eq!(error, SamplingError::NothingAllowed { position: 8 });
+}
+
+#[test]
+fn scores_are_of_the_given_token_with_its_rank_and_the_likeliest_ones() {
+    let logits = logits_of(&PROBABILITIES);
+    let mut sampler = Sampler::new(6);
+    let scored = sampler.read(&logits, 3, Readout::Score { token: 2 }).unwrap();
+    assert_eq!((scored.token, scored.rank), (2, 4));
+    assert!((scored.logprob - 0.1_f32.ln()).abs() < 1e-5);
+    let tokens: Vec<_> = scored.alternatives.iter().map(|other| other.token).collect();
+    assert_eq!(tokens, [1, 3, 5]);
+    assert!((scored.alternatives[2].logprob - 0.2_f32.ln()).abs() < 1e-5);
+    let chosen = sampler.read(&logits, 20, readout(&Sampling::GREEDY, 1)).unwrap();
+    assert_eq!((chosen.token, chosen.rank, chosen.alternatives.len()), (1, 1, 6));
+    assert_eq!(chosen.alternatives[0].logprob.to_bits(), chosen.logprob.to_bits());
+    let unknown = sampler.read(&logits, 0, Readout::Score { token: 6 }).unwrap_err();
+    assert_eq!(unknown, SamplingError::Unknown { found: 6, expected: 6 });
+}
+
+#[test]
+fn the_filters_of_llama_cpp_leave_these_tokens() {
+    let logits = logits_of(&PROBABILITIES);
+    // Standard deviation of the logits 0.75: half of it below 0.3 is 0.206.
+    let near =
+        chi_square(&count(&logits, Sampling { top_n_sigma: 0.5, ..PLAIN }, DRAWS), &[0.0, 0.5, 0.0, 0.5, 0.0, 0.0]);
+    assert!(near < CHI_SQUARE_MAX, "{near}");
+    // Entropy 1.57: the information of 0.2 (1.61) is nearest.
+    let counts = count(&logits, Sampling { typical_p: 0.1, ..PLAIN }, 500);
+    assert_eq!(counts[5], 500, "{counts:?}");
+    // Of the tokens above 0.15, only the least likely one stays, whenever the filter applies.
+    let always = Sampling { xtc_probability: 1.0, xtc_threshold: 0.15, ..PLAIN };
+    let counts = count(&logits, always, DRAWS);
+    let statistic = chi_square(&counts, &[0.125, 0.0, 0.25, 0.0, 0.125, 0.5]);
+    assert!(statistic < CHI_SQUARE_MAX, "{statistic}, {counts:?}");
+    let half = count(&logits, Sampling { xtc_probability: 0.5, ..always }, DRAWS);
+    let expected = [0.0875, 0.15, 0.175, 0.15, 0.0875, 0.35];
+    let statistic = chi_square(&half, &expected);
+    assert!(statistic < CHI_SQUARE_MAX, "{statistic}, {half:?}");
 }

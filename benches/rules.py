@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""What the rules of tokens cost: grammars, scores and penalties against plain chats, on one baton of 2 stages, in turns.
+
+    python3 benches/rules.py [--rounds N] [--chats N] [WORK ...]
+
+WORK is one of the following; all of them unless said otherwise. The ratio is of tokens a second, the plain side below.
+
+    schema        chats whose answer is a JSON object with one long text (bar: 0.95)
+    alternatives  top_logprobs 20 (bar: 0.97)
+    penalties     presence, frequency and repetition penalties
+    forced        a schema that is mostly keys, against plain chats of as many tokens (bar: 1.5)
+"""
+
+import argparse
+import asyncio
+import statistics
+import time
+
+from throughput import baton, chat, default_model, fresh, several, turns
+
+TOKENS = 128
+KEYS = [
+    f"{name}_of_the_{place}_measured_in_{unit}"
+    for name in ("temperature", "pressure") for place in ("northern_station", "southern_station") for unit in ("morning", "evening")
+]
+
+
+def schema(properties):
+    body = {"type": "object", "required": list(properties), "additionalProperties": False, "properties": properties}
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": body}}}
+
+
+WORKS = {
+    "schema": (schema({"text": {"type": "string", "minLength": 4000}}), 0.95),
+    "alternatives": ({"logprobs": True, "top_logprobs": 20}, 0.97),
+    "penalties": ({"presence_penalty": 0.2, "frequency_penalty": 0.1, "repetition_penalty": 1.05}, None),
+    "forced": (schema({key: {"enum": [0, 1]} for key in KEYS}), 1.5),
+}
+
+
+class Round:
+    def __init__(self, server, chats, seed, options):
+        bodies = [chat(fresh(repr((seed, at))), TOKENS, **options) for at in range(chats)]
+        began = time.perf_counter()
+        heard = asyncio.run(several(server.port, bodies))
+        # Prompts are the same on both sides, so tokens a second are those after each stream's first.
+        decoding = max(one.times[-1] for one in heard) - min(one.times[0] for one in heard)
+        self.tokens = sum(one.usage["completion_tokens"] for one in heard)
+        self.rate, self.seconds = self.tokens / decoding, time.perf_counter() - began
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--chats", type=int, default=8)
+    parser.add_argument("works", nargs="*", metavar="WORK", choices=[[], *WORKS])
+    arguments = parser.parse_args()
+    server = baton(default_model(), 2, 1, 640 * arguments.chats)
+    for name in arguments.works or WORKS:
+        options, bar = WORKS[name]
+        side = lambda options: lambda turn: Round(server, arguments.chats, (name, turn), options)
+        with_rules, plain = turns(arguments.rounds, side(options), side({}))
+        ratio = statistics.median(a.rate / b.rate for a, b in zip(with_rules, plain))
+        rates = [statistics.median(one.rate for one in kept) for kept in (with_rules, plain)]
+        tokens = [statistics.median(one.tokens for one in kept) for kept in (with_rules, plain)]
+        print(
+            f"{name:13} {rates[0]:7.1f} tok/s of {tokens[0]:.0f} tokens, plain {rates[1]:7.1f} of {tokens[1]:.0f}: "
+            f"ratio {ratio:.2f}" + (f" (bar: {bar})" if bar else ""),
+            flush=True,
+        )
+    server.stop()
+
+
+if __name__ == "__main__":
+    main()
