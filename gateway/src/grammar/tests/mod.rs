@@ -1,0 +1,31 @@
+//! What holds for every grammar. Tests of one file's own work are in that file.
+
+mod hostile;
+mod laws;
+mod places;
+mod refusals;
+mod sources;
+
+use serde_json::Value;
+
+use super::GrammarSource;
+
+fn schema(schema: Value) -> GrammarSource {
+    GrammarSource::JsonSchema { schema, strict: true }
+}
+
+fn regex(pattern: &str) -> GrammarSource {
+    GrammarSource::Regex(pattern.to_owned())
+}
+
+fn choice(texts: &[&str]) -> GrammarSource {
+    GrammarSource::Choice(texts.iter().map(|&text| text.to_owned()).collect())
+}
+
+fn lark(text: &str) -> GrammarSource {
+    GrammarSource::Lark(text.to_owned())
+}
+
+fn gbnf(text: &str) -> GrammarSource {
+    GrammarSource::Gbnf(text.to_owned())
+}
