@@ -2,7 +2,7 @@
 
 /// `seconds` since 1970 as C's `strftime` writes them, in UTC and with English names. `None` for a directive other than
 /// `%a %A %b %B %d %H %I %j %m %M %p %S %y %Y %%`, each also without padding (`%-d`).
-pub(super) fn strftime(seconds: u64, format: &str) -> Option<String> {
+pub(crate) fn strftime(seconds: u64, format: &str) -> Option<String> {
     const MONTHS: [&str; 12] = [
         "January",
         "February",

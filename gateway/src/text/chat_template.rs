@@ -1,4 +1,4 @@
-//! A model's chat template: turns messages into a prompt of the form that the model was trained on.
+//! A model's chat template: turns a conversation into a prompt of the form that the model was trained on.
 //!
 //! The template is Jinja source from a downloaded file, so it is untrusted. It reaches no file and no network, and its
 //! work, its output and its recursion are bounded. A template is never guessed: a model without one serves no chats.
@@ -8,16 +8,27 @@ use std::time::SystemTime;
 use minijinja::{Environment, UndefinedBehavior};
 
 use super::TextError;
+use super::conversation::{Conversation, Message};
 use super::filters;
 use super::json;
 use super::rendered::Rendered;
+use super::tools::ToolFormat;
 use super::vocabulary::Vocabulary;
 
+mod adaptation;
+mod kwargs;
+mod marking;
 mod rendering;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tool_tests;
+mod traits;
+mod values;
+mod variables;
 
 use rendering::{Rendering, fuel};
+use traits::Traits;
 
 /// Longest template, in bytes. The longest known ones have about 20 kB.
 const SOURCE_BYTES_MAX: usize = 256 << 10;
@@ -33,15 +44,6 @@ const RECURSION_MAX: usize = 100;
 const ROLE_BYTES_MAX: usize = 64;
 const NAME: &str = "chat_template";
 
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// The speaker's role: `system`, `user`, `assistant` or another one that the template knows.
-    pub role: String,
-    /// The message's text.
-    pub content: String,
-}
-
 /// A compiled chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
@@ -51,6 +53,7 @@ pub struct ChatTemplate {
     eos: String,
     /// The control tokens' spellings. Empty if they are not known.
     control: Vec<String>,
+    traits: Traits,
 }
 
 // === impl ChatTemplate ===
@@ -93,40 +96,56 @@ impl ChatTemplate {
         environment.add_function("strftime_now", filters::strftime_now);
         environment.add_template_owned(NAME, without_generation_tags(source)).map_err(failed)?;
         let (bos, eos) = (bos.to_owned(), eos.to_owned());
-        Ok(Self { environment, source: source.to_owned(), bos, eos, control: Vec::new() })
+        let (source, control, traits) = (source.to_owned(), Vec::new(), Traits::default());
+        let template = Self { environment, source, bos, eos, control, traits };
+        Ok(Self { traits: Traits::find(&template), ..template })
     }
 
-    /// The prompt for `messages`. With `add_generation_prompt` it ends with the beginning of the assistant's message.
+    /// The format of calls that the model is asked to write: the template's own, or the general one if it knows neither
+    /// tools nor calls.
+    #[must_use]
+    pub fn tool_format(&self) -> ToolFormat {
+        if self.traits.tools || self.traits.calls { self.traits.format } else { ToolFormat::Json }
+    }
+
+    /// The text that the template writes between the reasoning and the text of an answer. `None` if it does not write the
+    /// reasoning.
+    #[must_use]
+    pub fn reasoning_end(&self) -> Option<String> {
+        traits::reasoning_end(self)
+    }
+
+    /// The prompt for `conversation`.
     ///
     /// # Errors
-    /// [`TextError::Role`] for a malformed role, [`TextError::Template`] when the template fails or refuses the
-    /// conversation, [`TextError::Provenance`] when control tokens spelled in messages cannot be told apart from the
-    /// template's own.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Rendered, TextError> {
-        self.render_at(messages, add_generation_prompt, SystemTime::now())
+    /// [`TextError::Role`] for a malformed role, [`TextError::Variable`] for a variable that a conversation may not
+    /// have, [`TextError::Template`] when the template fails or refuses the conversation, [`TextError::Provenance`] when
+    /// control tokens spelled in it cannot be told apart from the template's own, [`TextError::Continuation`] when the
+    /// last message cannot be continued.
+    pub fn render(&self, conversation: &Conversation) -> Result<Rendered, TextError> {
+        self.render_at(conversation, SystemTime::now())
     }
 
     /// As [`Self::render`], with the time for a template that writes the date into the prompt.
     ///
     /// # Errors
     /// As for [`Self::render`].
-    pub fn render_at(
-        &self,
-        messages: &[Message],
-        add_generation_prompt: bool,
-        now: SystemTime,
-    ) -> Result<Rendered, TextError> {
-        check_roles(messages)?;
-        let fuel = fuel(messages);
-        // Runs on a stack of its own, because the engine recurses into values as deep as a template nests them.
-        let stack = fuel as usize * STACK_PER_FUEL + STACK_BASE;
-        let render = || Rendering { template: self, add_generation_prompt, now, fuel }.run(messages);
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name(NAME.to_owned()).stack_size(stack);
-            let thread = thread.spawn_scoped(scope, render).map_err(TextError::Thread)?;
-            thread.join().unwrap_or_else(|_| Err(TextError::template("the template engine panicked")))
-        })
+    pub fn render_at(&self, conversation: &Conversation, now: SystemTime) -> Result<Rendered, TextError> {
+        check_roles(&conversation.messages)?;
+        conversation.check_variables()?;
+        let adapted = self.traits.adapt(conversation);
+        on_stack(fuel(&adapted), || Rendering::new(self, &adapted, now).run())
     }
+}
+
+/// Runs `render` with a stack for `fuel`, because the engine recurses into values as deep as a template nests them.
+fn on_stack<T: Send>(fuel: u64, render: impl FnOnce() -> Result<T, TextError> + Send) -> Result<T, TextError> {
+    let stack = fuel as usize * STACK_PER_FUEL + STACK_BASE;
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(NAME.to_owned()).stack_size(stack);
+        let thread = thread.spawn_scoped(scope, render).map_err(TextError::Thread)?;
+        thread.join().unwrap_or_else(|_| Err(TextError::template("the template engine panicked")))
+    })
 }
 
 fn check_roles(messages: &[Message]) -> Result<(), TextError> {

@@ -48,6 +48,17 @@ pub enum TextError {
         /// The most characters a role may have.
         max: usize,
     },
+    /// A variable for the template has a name that it may not have, or is too large.
+    #[error("bad template variable {found:?}: expected {expected}")]
+    Variable {
+        /// The variable's name.
+        found: String,
+        /// The names or values that would have been accepted.
+        expected: String,
+    },
+    /// The last message's text is not in the prompt as it is, so that it cannot be continued.
+    #[error("cannot continue the last message: expected text in it that the chat template keeps")]
+    Continuation,
     /// The template rearranges message text, so control tokens spelled in it cannot be told apart from the template's
     /// own.
     #[error(

@@ -1,9 +1,12 @@
 //! JSON as Python's `json.dumps(…, ensure_ascii=False)` writes it, for templates: not HTML-safe, with spaces after
-//! commas.
+//! commas. The arguments of a call are written as the model wrote them.
+
+use std::io;
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, Value};
 
+use super::arguments::Arguments;
 use super::filters::invalid;
 
 /// Deepest nesting that is written. It bounds the recursion here. Tool schemas stay under twenty levels.
@@ -27,6 +30,35 @@ pub(super) fn tojson(value: &Value, kwargs: Kwargs) -> Result<String, Error> {
     Ok(json)
 }
 
+/// `value` as Python writes it, with spaces after commas and colons: as most models write the arguments of calls. For
+/// clients that send these as an object, so that the spacing of the model's own text is lost.
+#[must_use]
+pub fn spaced_json(value: &serde_json::Value) -> String {
+    let mut json = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut json, Spaced);
+    match serde::Serialize::serialize(value, &mut serializer) {
+        Ok(()) => String::from_utf8_lossy(&json).into_owned(),
+        Err(_) => value.to_string(),
+    }
+}
+
+/// Puts spaces after commas and colons.
+struct Spaced;
+
+impl serde_json::ser::Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
 /// The arguments of `json.dumps`.
 struct Style {
     indent: Option<usize>,
@@ -39,9 +71,20 @@ struct Style {
 // === impl Style ===
 
 impl Style {
+    /// True if all is as Python writes it without arguments.
+    fn is_plain(&self) -> bool {
+        self.indent.is_none() && self.item.is_none() && self.key.is_none() && !self.sort && !self.ascii
+    }
+
     fn write(&self, value: &Value, depth: usize, json: &mut String) -> Result<(), Error> {
         if depth > JSON_DEPTH_MAX {
             return Err(invalid(format!("tojson: expected at most {JSON_DEPTH_MAX} levels")));
+        }
+        if let Some(arguments) = value.downcast_object_ref::<Arguments>()
+            && self.is_plain()
+        {
+            json.push_str(&arguments.text);
+            return Ok(());
         }
         match value.kind() {
             ValueKind::None => json.push_str("null"),

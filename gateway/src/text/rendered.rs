@@ -1,22 +1,25 @@
 //! A rendered prompt, with the parts of its text that came from messages.
 //!
 //! A chat template mixes its own text, in which control tokens count, with text of clients, which must stay text even
-//! if it spells `<|im_end|>`. The template may do anything to a message (trim it, quote it, leave it out), so the
-//! message's place in the prompt cannot be computed. It is found by rendering a second time with the messages
-//! **marked**:
+//! if it spells `<|im_end|>`: messages, results of tools, descriptions and schemas of tools, arguments of calls, names,
+//! and the template's own variables. The template may do anything to a text (trim it, quote it, leave it out), so its
+//! place in the prompt cannot be computed. It is found by rendering again with the texts **marked**:
 //!
 //! 1. Render as is. The result is the prompt, exactly as the model's authors wrote the template.
-//! 2. Render with two private-use characters, which occur in no input, around every message's text. They sit inside
-//!    leading and trailing white space, so that trimming takes the same characters as before. If the result without the
-//!    marks equals the prompt, the text between marks is client text, and all other text is the template's.
-//! 3. If it does not (the template cuts a message up or looks at its first words), render with marks only around
-//!    control tokens spelled in messages, and around the first or last character of a message if it could complete a
-//!    control token together with the adjacent text.
-//! 4. If even this changes the prompt, the request is refused: it spells control tokens in a message that the template
+//! 2. Render with two private-use characters, which occur in no input, around every text. They sit inside leading and
+//!    trailing white space, so that trimming takes the same characters as before. If the result without the marks equals
+//!    the prompt, the text between marks is client text, and all other text is the template's.
+//! 3. If it does not (the template looks at names or types), render with all texts marked but single words outside of
+//!    messages, which no template makes control tokens of. Keys of objects are marked only if they are no words, because
+//!    templates look values up by them.
+//! 4. If it still does not (the template cuts a message up or looks at its first words), render with marks only around
+//!    control tokens spelled in texts, and around the first or last character of a text if it could complete a control
+//!    token together with the adjacent text.
+//! 5. If even this changes the prompt, the request is refused: it spells control tokens in a text that the template
 //!    takes apart.
 //!
-//! Not covered: a control token that only results because the template deletes characters *inside* a message and treats
-//! marked messages differently. No known template does this. One would have to be written for the purpose.
+//! Not covered: a control token that only results because the template deletes characters *inside* a text and treats
+//! marked texts differently. No known template does this. One would have to be written for the purpose.
 
 use std::ops::Range;
 
@@ -48,6 +51,15 @@ impl Rendered {
     #[must_use]
     pub fn plain(&self) -> &[Range<usize>] {
         &self.plain
+    }
+
+    /// Cuts the prompt off behind its first `bytes` bytes, which end with a character.
+    pub(super) fn truncate(&mut self, bytes: usize) {
+        self.text.truncate(bytes);
+        self.plain.retain(|range| range.start <= bytes);
+        if let Some(last) = self.plain.last_mut() {
+            last.end = last.end.min(bytes);
+        }
     }
 
     /// Removes the marks from `marked`. `None` if they do not come in pairs.

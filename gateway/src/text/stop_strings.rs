@@ -9,6 +9,8 @@ pub struct StopStrings {
     stops: Vec<String>,
     held: String,
     stopped: bool,
+    /// True if a stop string is part of the text that it ends.
+    included: bool,
 }
 
 /// The result of [`StopStrings::push`].
@@ -16,7 +18,7 @@ pub struct StopStrings {
 pub struct Stopped {
     /// Text that can be sent now.
     pub emit: String,
-    /// The stop string that was found. Everything from its first character on is dropped.
+    /// The stop string that was found. Everything after it is dropped, and the string itself unless it is included.
     pub matched: Option<String>,
 }
 
@@ -25,7 +27,13 @@ impl StopStrings {
     #[must_use]
     pub fn new(mut stops: Vec<String>) -> Self {
         stops.retain(|stop| !stop.is_empty());
-        Self { stops, held: String::new(), stopped: false }
+        Self { stops, held: String::new(), stopped: false, included: false }
+    }
+
+    /// The same, with the stop string as a part of the text that it ends if `included`.
+    #[must_use]
+    pub fn including(self, included: bool) -> Self {
+        Self { included, ..self }
     }
 
     /// Takes the next piece of text. Returns the text that can no longer be part of a stop string.
@@ -38,8 +46,9 @@ impl StopStrings {
         }
         self.held.push_str(text);
         if let Some((start, stop)) = self.first_match() {
+            let end = if self.included { start + stop.len() } else { start };
             let matched = Some(stop.to_owned());
-            self.held.truncate(start);
+            self.held.truncate(end);
             self.stopped = true;
             return Stopped { emit: std::mem::take(&mut self.held), matched };
         }
@@ -93,6 +102,13 @@ mod tests {
     fn a_stop_string_may_begin_and_end_inside_pieces() {
         assert_eq!(run(&["\n\n"], &["one\n", "\ntwo"]), ("one".to_owned(), Some("\n\n".to_owned())));
         assert_eq!(run(&["END"], &["the bEN", "D of it"]), ("the b".to_owned(), Some("END".to_owned())));
+    }
+
+    #[test]
+    fn a_stop_string_may_be_part_of_the_text() {
+        let mut strings = stop_strings(&["END"]).including(true);
+        assert_eq!(strings.push("the bE").emit, "the b");
+        assert_eq!(strings.push("ND of it"), Stopped { emit: "END".to_owned(), matched: Some("END".to_owned()) });
     }
 
     #[test]

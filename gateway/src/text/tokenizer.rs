@@ -18,6 +18,7 @@ use super::partition::{Fragment, Partition};
 use super::pieces::Pieces;
 use super::pre_tokenizer::PreTokenizer;
 use super::rendered::Rendered;
+use super::spellings::Spellings;
 use super::vocabulary::{Vocabulary, ids_by_spelling};
 
 /// Longest text tokenized at once, in bytes: a million tokens of English, the longest context in use. It also bounds
@@ -40,6 +41,7 @@ pub struct Tokenizer {
     pre_tokenizer: PreTokenizer,
     model: BPE,
     pieces: Arc<Pieces>,
+    spellings: Spellings,
     stops: Vec<u32>,
     bos: Option<u32>,
     add_bos: bool,
@@ -58,11 +60,13 @@ impl Tokenizer {
         if add_bos && vocabulary.bos().is_none() {
             return Err(TextError::Vocabulary("expected a bos token, because texts begin with one".to_owned()));
         }
+        let pieces = Pieces::new(vocabulary);
         Ok(Self {
             partition: Partition::new(vocabulary),
             model: model(vocabulary, pre_tokenizer.whole_words)?,
             pre_tokenizer,
-            pieces: Arc::new(Pieces::new(vocabulary)),
+            spellings: Spellings::new(vocabulary, &pieces),
+            pieces: Arc::new(pieces),
             stops: vocabulary.stops().to_vec(),
             bos: vocabulary.bos(),
             add_bos,
@@ -122,6 +126,21 @@ impl Tokenizer {
     #[must_use]
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         self.pieces.get(id)
+    }
+
+    /// Token `id` as the vocabulary spells it, such as `Ġthe` or `<|im_end|>`. Empty for ids outside the vocabulary.
+    #[must_use]
+    pub fn token_spelling(&self, id: u32) -> String {
+        self.spellings.get(id, self.token_bytes(id))
+    }
+
+    /// The bytes that token `id` stands for. For a control token, those of its spelling.
+    #[must_use]
+    pub fn token_piece(&self, id: u32) -> Vec<u8> {
+        match self.token_bytes(id) {
+            [] => self.token_spelling(id).into_bytes(),
+            bytes => bytes.to_vec(),
+        }
     }
 
     /// The text of `ids`. Bytes that are not UTF-8 become U+FFFD.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use stages::gguf::Metadata;
 
 use super::TextError;
+use super::fim::{FimFields, FimTokens, fim};
 use super::stops::stops;
 use super::token_kind::{TokenKind, kinds};
 
@@ -35,6 +36,8 @@ pub struct VocabularyFields {
     pub eos: Option<u32>,
     /// `tokenizer.ggml.add_bos_token`: true if a text begins with bos. Absent in many files.
     pub add_bos: Option<bool>,
+    /// The tokens for filling in the middle.
+    pub fim: FimFields,
     /// `tokenizer.chat_template`.
     pub chat_template: Option<String>,
 }
@@ -50,6 +53,7 @@ pub struct Vocabulary {
     eos: Option<u32>,
     stops: Vec<u32>,
     add_bos: Option<bool>,
+    fim: Option<FimTokens>,
     chat_template: Option<String>,
 }
 
@@ -77,6 +81,7 @@ impl VocabularyFields {
             ends,
             eos,
             add_bos: metadata.get_bool("tokenizer.ggml.add_bos_token")?,
+            fim: FimFields::read(metadata)?,
             chat_template: metadata.get_str("tokenizer.chat_template")?.map(str::to_owned),
         })
     }
@@ -124,13 +129,15 @@ impl Vocabulary {
         if fields.merges.len() > MERGES_MAX {
             return bad(format!("expected at most {MERGES_MAX} merges, found {}", fields.merges.len()));
         }
-        for id in fields.bos.iter().chain(&fields.eos).chain(&fields.ends) {
-            if *id as usize >= count {
+        let named = fields.bos.iter().chain(&fields.eos).chain(&fields.ends).copied();
+        for id in named.chain(fields.fim.ids()) {
+            if id as usize >= count {
                 return bad(format!("expected special ids below {count}, found {id}"));
             }
         }
         let mut kinds = kinds(&fields.token_types, count)?;
         let stops = stops(&fields.tokens, &mut kinds, &fields.ends);
+        let fim = fim(&fields.tokens, &mut kinds, &fields.fim);
         let merges = fields.merges.iter().map(|merge| split_merge(merge)).collect::<Result<_, _>>()?;
         Ok(Self {
             tokens: fields.tokens,
@@ -141,6 +148,7 @@ impl Vocabulary {
             eos: fields.eos,
             stops,
             add_bos: fields.add_bos,
+            fim,
             chat_template: fields.chat_template,
         })
     }
@@ -191,6 +199,12 @@ impl Vocabulary {
     #[must_use]
     pub fn stops(&self) -> &[u32] {
         &self.stops
+    }
+
+    /// The tokens for filling in the middle, if the model has them.
+    #[must_use]
+    pub fn fim(&self) -> Option<FimTokens> {
+        self.fim
     }
 
     /// The chat template's source.

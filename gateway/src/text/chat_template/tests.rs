@@ -9,7 +9,11 @@ const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }
                       {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 fn message(role: &str, content: &str) -> Message {
-    Message { role: role.to_owned(), content: content.to_owned() }
+    Message::text(role, content)
+}
+
+fn chat(messages: &[(&str, &str)]) -> Conversation {
+    messages.iter().map(|(role, content)| message(role, content)).collect::<Vec<_>>().into()
 }
 
 fn vocabulary(template: &str) -> Vocabulary {
@@ -22,7 +26,7 @@ fn vocabulary(template: &str) -> Vocabulary {
 
 fn render(template: &str, contents: &[&str]) -> Result<Rendered, TextError> {
     let messages: Vec<Message> = contents.iter().map(|content| message("user", content)).collect();
-    ChatTemplate::from_vocabulary(&vocabulary(template))?.render(&messages, true)
+    ChatTemplate::from_vocabulary(&vocabulary(template))?.render(&messages.into())
 }
 
 fn text(template: &str, contents: &[&str]) -> String {
@@ -110,9 +114,9 @@ fn a_template_that_slices_messages_is_refused_only_if_a_message_spells_a_control
 #[test]
 fn without_the_list_of_control_tokens_a_template_that_inspects_messages_is_refused() {
     let template = ChatTemplate::new("{{ messages[0].content[1:] }}", "", "").unwrap();
-    assert!(matches!(template.render(&[message("user", "abc")], true), Err(TextError::Provenance)));
+    assert!(matches!(template.render(&chat(&[("user", "abc")])), Err(TextError::Provenance)));
     let template = ChatTemplate::new("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", "<s>", "</s>").unwrap();
-    assert_eq!(template.render(&[message("user", "abc")], true).unwrap().text(), "<s>abc</s>");
+    assert_eq!(template.render(&chat(&[("user", "abc")])).unwrap().text(), "<s>abc</s>");
 }
 
 #[test]
@@ -136,7 +140,7 @@ fn bos_is_added_once_where_texts_begin_with_it() {
         (fields.bos, fields.add_bos) = (Some(258), Some(true));
         fields.chat_template = Some(template.to_owned());
         let vocabulary = Vocabulary::new(fields).unwrap();
-        let rendered = ChatTemplate::from_vocabulary(&vocabulary).unwrap().render(&[message("user", "x")], true);
+        let rendered = ChatTemplate::from_vocabulary(&vocabulary).unwrap().render(&chat(&[("user", "x")]));
         Tokenizer::new(&vocabulary).unwrap().encode_rendered(&rendered.unwrap()).unwrap()
     };
     assert_eq!(encode("{{ messages[0].content }}"), [258, u32::from(b'x')]);
@@ -147,7 +151,7 @@ fn bos_is_added_once_where_texts_begin_with_it() {
 fn a_role_is_a_word() {
     for role in ["", "user|>", "us er", "user\n", &"u".repeat(65)] {
         let template = ChatTemplate::from_vocabulary(&vocabulary(CHATML)).unwrap();
-        let error = template.render(&[message(role, "x")], true).unwrap_err();
+        let error = template.render(&chat(&[(role, "x")])).unwrap_err();
         assert!(matches!(error, TextError::Role { .. }), "{role:?}");
     }
 }
@@ -181,7 +185,7 @@ fn blocks_are_trimmed_as_transformers_does() {
 fn the_date_is_the_given_one() {
     let template = ChatTemplate::new("{{ strftime_now('%d %b %Y') }}", "", "").unwrap();
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_709_219_045);
-    assert_eq!(template.render_at(&[], true, now).unwrap().text(), "29 Feb 2024");
+    assert_eq!(template.render_at(&Conversation::default(), now).unwrap().text(), "29 Feb 2024");
     assert!(refusal("{{ strftime_now('%Q') }}").contains("found \"%Q\""));
 }
 
