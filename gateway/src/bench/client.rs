@@ -5,21 +5,20 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 use super::answer::{Answer, AnswerDecoder, truncated};
-use super::endpoint::Endpoint;
 use super::events::Events;
 use super::failure::Failure;
 use super::limits::{BODY_BYTES_MAX, CONNECT_TIMEOUT};
-use super::plan::Api;
+use super::plan::{Api, Target};
 use super::workload::Request;
+use crate::client::Connector;
 
 /// Optional request parameters that an endpoint understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +32,8 @@ pub(super) struct Capabilities {
 /// Sends completion requests to one endpoint.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
-    pub(super) endpoint: Endpoint,
+    pub(super) target: Target,
+    pub(super) connector: Connector,
     pub(super) model: String,
     pub(super) api: Api,
     pub(super) capabilities: Capabilities,
@@ -54,7 +54,7 @@ impl Client {
 
     /// Path of the completion requests.
     pub(super) fn path(&self) -> String {
-        self.endpoint.path(match self.api {
+        self.target.endpoint.path(match self.api {
             Api::Chat => "chat/completions",
             Api::Completions => "completions",
         })
@@ -63,7 +63,8 @@ impl Client {
     async fn exchange(&self, request: &Request, due: Instant) -> Result<Answer, Failure> {
         let head = http::Request::post(self.path()).header(CONTENT_TYPE, "application/json");
         let head = head.header(ACCEPT, "text/event-stream");
-        let mut body = send(&self.endpoint, head, self.body(request).to_string()).await?;
+        let body = self.body(request).to_string();
+        let mut body = send(&self.target, &self.connector, head, body).await?;
         let (mut events, mut decoder) = (Events::default(), AnswerDecoder::default());
         while !decoder.is_done() {
             let Some(frame) = body.frame().await else { break };
@@ -104,13 +105,18 @@ impl Client {
     }
 }
 
-/// The first model that `endpoint` lists, if it lists any.
+/// The first model that the endpoint lists, if it lists any.
 ///
 /// # Errors
 /// [`Failure`] if the endpoint returns no list.
-pub(super) async fn first_model(endpoint: &Endpoint, timeout: Duration) -> Result<Option<String>, Failure> {
+pub(super) async fn first_model(
+    target: &Target,
+    connector: &Connector,
+    timeout: Duration,
+) -> Result<Option<String>, Failure> {
     let asking = async {
-        let body = send(endpoint, http::Request::get(endpoint.path("models")), String::new()).await?;
+        let head = http::Request::get(target.endpoint.path("models"));
+        let body = send(target, connector, head, String::new()).await?;
         let list: Value = serde_json::from_slice(&collect(body).await?)
             .map_err(|error| Failure::InvalidResponse { reason: error.to_string() })?;
         Ok(list["data"][0]["id"].as_str().map(str::to_owned))
@@ -120,16 +126,22 @@ pub(super) async fn first_model(endpoint: &Endpoint, timeout: Duration) -> Resul
 }
 
 /// Sends a request and returns the body of the response if its status is 200.
-async fn send(endpoint: &Endpoint, head: http::request::Builder, body: String) -> Result<Incoming, Failure> {
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint.authority()));
+async fn send(
+    Target { endpoint, api_key }: &Target,
+    connector: &Connector,
+    mut head: http::request::Builder,
+    body: String,
+) -> Result<Incoming, Failure> {
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(endpoint.authority()));
     let stream = connecting.await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
     let stream = stream.map_err(|error| match error.kind() {
         std::io::ErrorKind::TimedOut => Failure::connect_timeout(),
         _ => Failure::Connect { reason: error.to_string() },
     })?;
-    // Nagle's algorithm is off, because otherwise a request's body can wait until its headers are acknowledged.
-    stream.set_nodelay(true).map_err(|error| Failure::Connect { reason: error.to_string() })?;
     let cut_off = |error: hyper::Error| Failure::CutOff { reason: reason(&error) };
+    if let Some(key) = api_key {
+        head = head.header(AUTHORIZATION, key.authorization());
+    }
     let request = head.header(HOST, endpoint.authority()).body(Full::new(Bytes::from(body)));
     let request = request.map_err(|error| Failure::InvalidResponse { reason: error.to_string() })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(cut_off)?;
@@ -164,10 +176,12 @@ fn error_message(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::{Scheme, TrustedCertificates};
 
     fn client(api: Api, capabilities: Capabilities) -> Client {
-        let (endpoint, timeout) = ("127.0.0.1:1".parse().unwrap(), Duration::from_secs(5));
-        Client { endpoint, model: "small".to_owned(), api, capabilities, timeout }
+        let target = Target { endpoint: "127.0.0.1:1".parse().unwrap(), api_key: None };
+        let connector = Connector::new(Scheme::Http, &TrustedCertificates::default()).unwrap();
+        Client { target, connector, model: "small".to_owned(), api, capabilities, timeout: Duration::from_secs(5) }
     }
 
     #[test]

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// An OpenAI-compatible endpoint over plain HTTP.
+use crate::client::Scheme;
+
+/// An OpenAI-compatible endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
+    scheme: Scheme,
     /// Host and port, in the form of a `Host` header.
     authority: String,
     /// Path before `/v1/…`. It is empty, or begins with a slash and does not end with one.
@@ -15,6 +18,11 @@ pub struct Endpoint {
 // === impl Endpoint ===
 
 impl Endpoint {
+    /// HTTP, with TLS or without.
+    pub(super) fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
     /// Host and port.
     pub(super) fn authority(&self) -> &str {
         &self.authority
@@ -30,11 +38,11 @@ impl FromStr for Endpoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("expected http://<host>[:<port>], found {text:?}");
-        if text.starts_with("https://") {
-            return Err(format!("expected http://…, found {text:?}: encrypted endpoints need a proxy in front"));
+        let wrong = || format!("expected http://<host>[:<port>] or https://<host>[:<port>], found {text:?}");
+        let (scheme, rest) = Scheme::split(text).unwrap_or((Scheme::Http, text));
+        if scheme == Scheme::Https && !cfg!(feature = "tls") {
+            return Err(format!("expected http://…, found {text:?}: this baton was built without `--features tls`"));
         }
-        let rest = text.strip_prefix("http://").unwrap_or(text);
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let authority: http::uri::Authority = authority.parse().map_err(|_| wrong())?;
         if authority.as_str().contains('@') || text.contains(['?', '#']) || authority.host().is_empty() {
@@ -46,16 +54,16 @@ impl FromStr for Endpoint {
         let prefix = path.strip_suffix("/v1").unwrap_or(path).to_owned();
         let port = match authority.port_u16() {
             Some(port) => port,
-            None if authority.as_str() == authority.host() => 80,
+            None if authority.as_str() == authority.host() => scheme.default_port(),
             None => return Err(wrong()),
         };
-        Ok(Self { authority: format!("{}:{port}", authority.host()), prefix })
+        Ok(Self { scheme, authority: format!("{}:{port}", authority.host()), prefix })
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.prefix)
+        write!(f, "{}://{}{}", self.scheme, self.authority, self.prefix)
     }
 }
 
@@ -77,11 +85,21 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_not_plain_http_is_refused() {
+    #[cfg(feature = "tls")]
+    fn an_address_may_be_https() {
+        for (text, url) in [("https://mini-1/v1", "https://mini-1:443"), ("https://[::1]:8100", "https://[::1]:8100")] {
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!((endpoint.to_string().as_str(), endpoint.scheme()), (url, Scheme::Https));
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_http_is_refused() {
         for text in [
             "",
-            "https://mini-1:8100",
+            "ftp://mini-1:8100",
             "http://",
+            "https://",
             "http://me@mini-1",
             "http://a:b",
             "http://a:99999",

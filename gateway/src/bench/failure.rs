@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::limits::CONNECT_TIMEOUT;
+use crate::client::TrustError;
 
 /// The reason that a request was not answered in full.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +64,15 @@ pub enum BenchError {
         /// The failure of that request.
         #[source]
         cause: Failure,
+    },
+    /// TLS cannot be used.
+    #[error("cannot measure {endpoint}")]
+    Trust {
+        /// The endpoint.
+        endpoint: String,
+        /// The reason.
+        #[source]
+        cause: TrustError,
     },
     /// The endpoint lists no model.
     #[error("cannot measure {endpoint}: GET {path} lists no model; name one with --model")]

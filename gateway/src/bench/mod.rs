@@ -27,7 +27,7 @@ pub use failure::{BenchError, Failure};
 pub use length_distribution::LengthDistribution;
 pub use limits::REQUESTS_AT_ONCE_MAX;
 pub use load::{Load, Rate};
-pub use plan::{Api, Plan};
+pub use plan::{Api, Plan, Target};
 pub use plot::plot;
 pub use report::{CountedBy, EndpointReport, Errors, PointReport, Ratio, Report, ResultReport};
 pub use run::{ProgressObserver, run};

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::endpoint::Endpoint;
 use super::load::Load;
 use super::workload::Workload;
+use crate::client::{ApiSecret, TrustedCertificates};
 
 /// The HTTP API that requests use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -18,11 +19,22 @@ pub enum Api {
     Completions,
 }
 
+/// An endpoint, and what it is to be sent with every request.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// The API key, if it needs one.
+    pub api_key: Option<ApiSecret>,
+}
+
 /// The parameters of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// One endpoint, or two that take turns.
-    pub endpoints: Vec<Endpoint>,
+    /// One target, or two that take turns.
+    pub targets: Vec<Target>,
+    /// The certificates to trust, for endpoints with https.
+    pub trusted: TrustedCertificates,
     /// The model to request. If `None`, the first model that the endpoint lists.
     pub model: Option<String>,
     /// The HTTP API to use.

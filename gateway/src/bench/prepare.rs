@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::answer::Answer;
 use super::client::{Capabilities, Client, first_model};
-use super::endpoint::Endpoint;
 use super::failure::{BenchError, Failure};
-use super::plan::Plan;
+use super::plan::{Plan, Target};
 use super::workload::{Request, Scale};
+use crate::client::Connector;
 
 /// Words of the two prompts that determine the [`Scale`]. Both fit into small contexts.
 const PROBE_WORDS: [u32; 2] = [16, 64];
@@ -29,26 +29,30 @@ pub(super) struct ProbedEndpoint {
     pub(super) notes: Vec<String>,
 }
 
-/// Prepares endpoint `index` of `plan`.
+/// Prepares target `index` of `plan`.
 ///
 /// # Errors
 /// [`BenchError`] if the endpoint does not serve.
-pub(super) async fn prepare(plan: &Plan, index: usize, endpoint: &Endpoint) -> Result<ProbedEndpoint, BenchError> {
+pub(super) async fn prepare(plan: &Plan, index: usize, target: &Target) -> Result<ProbedEndpoint, BenchError> {
+    let endpoint = &target.endpoint;
+    let connector = Connector::new(endpoint.scheme(), &plan.trusted);
+    let connector = connector.map_err(|cause| BenchError::Trust { endpoint: endpoint.to_string(), cause })?;
     let model = match &plan.model {
         Some(model) => model.clone(),
-        None => model(plan, endpoint).await?,
+        None => model(plan, target, &connector).await?,
     };
-    let [capabilities, ..] = CAPABILITIES;
-    let client = Client { endpoint: endpoint.clone(), model, api: plan.api, capabilities, timeout: plan.timeout };
+    let ([capabilities, ..], timeout) = (CAPABILITIES, plan.timeout);
+    let client = Client { target: target.clone(), connector, model, api: plan.api, capabilities, timeout };
     let [few, many] = PROBE_WORDS.map(|words| plan.workload.probe(index, words));
     let path = client.path();
     let failed = |cause| BenchError::Endpoint { endpoint: endpoint.to_string(), method: "POST", path, cause };
     measure(client, &few, &many).await.map_err(failed)
 }
 
-async fn model(plan: &Plan, endpoint: &Endpoint) -> Result<String, BenchError> {
+async fn model(plan: &Plan, target: &Target, connector: &Connector) -> Result<String, BenchError> {
+    let endpoint = &target.endpoint;
     let path = endpoint.path("models");
-    match first_model(endpoint, plan.timeout).await {
+    match first_model(target, connector, plan.timeout).await {
         Ok(Some(model)) => Ok(model),
         Ok(None) => Err(BenchError::NoModel { endpoint: endpoint.to_string(), path }),
         Err(cause) => Err(BenchError::Endpoint { endpoint: endpoint.to_string(), method: "GET", path, cause }),
@@ -102,8 +106,10 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::bench::endpoint::Endpoint;
     use crate::bench::plan::Api;
     use crate::bench::workload::Workload;
+    use crate::client::TrustedCertificates;
 
     /// An endpoint that refuses requests with the parameter `unknown`. It counts two tokens for each word of a prompt,
     /// plus seven.
@@ -162,7 +168,8 @@ mod tests {
             shared_prefix_tokens: 0,
         };
         let plan = Plan {
-            endpoints: Vec::new(),
+            targets: Vec::new(),
+            trusted: TrustedCertificates::default(),
             model: Some("small".to_owned()),
             api: Api::Completions,
             workload,
@@ -171,7 +178,7 @@ mod tests {
             warmup: 0,
             timeout: Duration::from_secs(10),
         };
-        prepare(&plan, 0, &endpoint).await
+        prepare(&plan, 0, &Target { endpoint, api_key: None }).await
     }
 
     #[tokio::test]

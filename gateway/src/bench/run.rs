@@ -90,8 +90,8 @@ fn empty(plan: &Plan) -> Report {
 
 async fn prepare_all(plan: &Plan) -> Result<Vec<ProbedEndpoint>, BenchError> {
     let mut probed = Vec::new();
-    for (index, endpoint) in plan.endpoints.iter().enumerate() {
-        probed.push(prepare(plan, index, endpoint).await?);
+    for (index, target) in plan.targets.iter().enumerate() {
+        probed.push(prepare(plan, index, target).await?);
     }
     Ok(probed)
 }
@@ -180,7 +180,7 @@ async fn take_turn(
 impl ProbedEndpoint {
     fn describe(&self) -> EndpointReport {
         EndpointReport {
-            url: self.client.endpoint.to_string(),
+            url: self.client.target.endpoint.to_string(),
             model: self.client.model.clone(),
             ignore_eos: self.client.capabilities.ignore_eos,
             notes: self.notes.clone(),

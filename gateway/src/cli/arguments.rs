@@ -10,8 +10,8 @@ use super::bench::BenchArguments;
 use super::exit::EXIT_HELP;
 use super::pin_arguments::{HypotheticalPin, PinTarget};
 use crate::settings::{
-    ClusterOptions, ClusterSettings, ComputeOptions, Environment, FileOptions, GatewayOptions, GlobalOptions,
-    MemberOptions, ModelOptions, OtlpEndpoint, SettingsError, StageOptions, UpOptions,
+    ApiKeyOptions, ClusterOptions, ClusterSettings, ComputeOptions, Environment, FileOptions, GatewayOptions,
+    GlobalOptions, MemberOptions, ModelOptions, OtlpEndpoint, SettingsError, StageOptions, UpOptions,
 };
 
 /// Runs one language model across the machines you own.
@@ -37,8 +37,9 @@ pub struct Cli {
 
 const SETTINGS_HELP: &str = "Settings: a flag comes before the environment, the environment before the settings file, \
 the file before the default. The file is etc/baton.toml in the sources, with every setting explained. Also read from \
-the environment: BATON_CLUSTER_KEY (the cluster key itself, 64 hex digits), HF_ENDPOINT and HF_TOKEN (for hf: models), \
-RUST_LOG (like --log).";
+the environment: BATON_CLUSTER_KEY (the cluster key itself, 64 hex digits), BATON_API_KEY (API keys as in --api-key; \
+doctor, status --watch and bench send the first), BATON_CA_FILE (certificates that those three trust, too), \
+HF_ENDPOINT and HF_TOKEN (for hf: models), RUST_LOG (like --log).";
 
 /// A verb and its arguments.
 #[derive(Debug, Subcommand)]
@@ -64,6 +65,7 @@ pub enum Verb {
     /// Run the gateway: the OpenAI API for clients
     #[command(after_help = "Examples:
   baton gateway --etcd mini-1:2379 --listen 127.0.0.1:8100
+  baton gateway --etcd mini-1:2379 --listen 0.0.0.0:8100 --api-key-file ~/.baton-api-keys --tls
   baton gateway smollm2 --etcd mini-1:2379 --advertise mini-1 --cluster-key-file ~/.baton-key")]
     Gateway(Box<GatewayArguments>),
     /// Show stages, their layers, states, memory and speed
@@ -167,11 +169,13 @@ with the same lengths at each load point.
 READS is for one row: a token takes about as long as reading all weights once at this rate. MULTIPLIES (multiplications
 with their additions) is for 128 rows at a time, as with a prompt.")]
     Probe(ProbeArguments),
-    /// Print a new cluster key
+    /// Print a new cluster key, or a secret for an API key
     ///
-    /// Links between machines are encrypted with this key. All machines of a cluster need the same one.
+    /// Links between machines are encrypted with the cluster key. All machines of a cluster need the same one. The 64
+    /// digits also serve as the secret of an API key.
     #[command(after_help = "Examples:
   (umask 077; baton key > ~/.baton-key)
+  (umask 077; echo \"alice:$(baton key)\" >> ~/.baton-api-keys)
   baton stage --cluster-key-file ~/.baton-key --advertise mini-2 --etcd mini-1:2379")]
     Key,
 }
@@ -185,6 +189,8 @@ pub struct UpArguments {
     pub(super) up: UpOptions,
     #[command(flatten)]
     pub(super) gateway: GatewayOptions,
+    #[command(flatten)]
+    pub(super) keys: ApiKeyOptions,
     #[command(flatten)]
     pub(super) compute: ComputeOptions,
     #[command(flatten)]
@@ -220,6 +226,8 @@ pub struct GatewayArguments {
     pub(super) cluster: ClusterOptions,
     #[command(flatten)]
     pub(super) gateway: GatewayOptions,
+    #[command(flatten)]
+    pub(super) keys: ApiKeyOptions,
     #[command(flatten)]
     pub(super) member: MemberOptions,
 }

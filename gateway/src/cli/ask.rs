@@ -2,16 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_TYPE, HOST};
+use http::StatusCode;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
+
+use crate::client::{ClientStream, Connector, Scheme, TrustError};
+use crate::settings::ClientSettings;
 
 /// Most bytes of a response that are read. The requested answer has a few hundred.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
-/// Timeout for the connection. The gateway is on a network nearby.
+/// Timeout for the connection and its handshake. The gateway is on a network nearby.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for the answer: a prompt of a dozen tokens and as many new ones, on a slow machine with a large model.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -54,10 +57,19 @@ pub struct StageWork {
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// The gateway's address in the store is unusable.
-    #[error("the gateway's address {found:?} is not usable: expected http://<host>:<port>")]
+    #[error("the gateway's address {found:?} is not usable: expected http://<host>:<port>, or https")]
     Address {
         /// The address in the store.
         found: String,
+    },
+    /// TLS cannot be used.
+    #[error("cannot speak https with the gateway at {url}")]
+    Trust {
+        /// The gateway's address.
+        url: String,
+        /// The reason.
+        #[source]
+        cause: TrustError,
     },
     /// The connection could not be opened.
     #[error("cannot connect to the gateway at {url}: {reason}")]
@@ -74,6 +86,14 @@ pub enum AskError {
         url: String,
         /// The error of the exchange, or the timeout.
         reason: String,
+    },
+    /// The gateway takes requests with a key only.
+    #[error("the gateway at {url} needs an API key: {found}")]
+    Unauthorized {
+        /// The gateway's address.
+        url: String,
+        /// What is wrong with the key that was sent.
+        found: &'static str,
     },
     /// The gateway refused the request.
     #[error("the gateway at {url} answered {status}: {message}")]
@@ -125,11 +145,11 @@ struct Timings {
     stages: Vec<StageWork>,
 }
 
-/// Asks the gateway at `url` (`http://<host>:<port>`) for a few tokens of `model`.
+/// Asks the gateway at `url` (`http://<host>:<port>`, or https) for a few tokens of `model`.
 ///
 /// # Errors
 /// [`AskError`] names the step that failed.
-pub(super) async fn ask(url: &str, model: &str) -> Result<Answer, AskError> {
+pub(super) async fn ask(url: &str, model: &str, settings: &ClientSettings) -> Result<Answer, AskError> {
     let began = Instant::now();
     let question = serde_json::json!({
         "model": model,
@@ -138,7 +158,7 @@ pub(super) async fn ask(url: &str, model: &str) -> Result<Answer, AskError> {
         "temperature": 0,
     });
     let request = http::Request::post("/v1/chat/completions").header(CONTENT_TYPE, "application/json");
-    let body = exchange(url, request, question.to_string()).await?;
+    let body = exchange(url, settings, request, question.to_string()).await?;
     parse_answer(&body, began.elapsed()).map_err(|reason| AskError::Answer { url: url.to_owned(), reason })
 }
 
@@ -146,18 +166,28 @@ pub(super) async fn ask(url: &str, model: &str) -> Result<Answer, AskError> {
 ///
 /// # Errors
 /// [`AskError`] names the step that failed.
-pub(super) async fn get(url: &str, path: &str) -> Result<String, AskError> {
-    let body = exchange(url, http::Request::get(path), String::new()).await?;
+pub(super) async fn get(url: &str, path: &str, settings: &ClientSettings) -> Result<String, AskError> {
+    let body = exchange(url, settings, http::Request::get(path), String::new()).await?;
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 /// Sends `request` with `body` to the gateway at `url` and returns the body of the response.
-async fn exchange(url: &str, request: http::request::Builder, body: String) -> Result<Vec<u8>, AskError> {
-    let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
-    let authority = authority.filter(|rest| rest.contains(':') && !rest.contains('/'));
-    let authority = authority.ok_or_else(|| AskError::Address { found: url.chars().take(200).collect() })?;
+async fn exchange(
+    url: &str,
+    settings: &ClientSettings,
+    mut request: http::request::Builder,
+    body: String,
+) -> Result<Vec<u8>, AskError> {
+    let server = Scheme::split(url).map(|(scheme, rest)| (scheme, rest.trim_end_matches('/')));
+    let server = server.filter(|(_, authority)| authority.contains(':') && !authority.contains('/'));
+    let (scheme, authority) = server.ok_or_else(|| AskError::Address { found: url.chars().take(200).collect() })?;
+    let connector = Connector::new(scheme, &settings.trusted);
+    let connector = connector.map_err(|cause| AskError::Trust { url: url.to_owned(), cause })?;
+    if let Some(key) = &settings.api_key {
+        request = request.header(AUTHORIZATION, key.authorization());
+    }
     let connect = |reason: String| AskError::Connect { url: url.to_owned(), reason };
-    let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(authority)).await {
+    let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(authority)).await {
         Ok(connected) => connected.map_err(|error| connect(error.to_string()))?,
         Err(_) => return Err(connect(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
     };
@@ -166,15 +196,22 @@ async fn exchange(url: &str, request: http::request::Builder, body: String) -> R
         Ok(answered) => answered.map_err(|error| exchange(error.to_string()))?,
         Err(_) => return Err(exchange(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))),
     };
-    if status != 200 {
-        return Err(AskError::Refused { url: url.to_owned(), status, message: error_message(&body) });
+    match StatusCode::from_u16(status) {
+        Ok(StatusCode::OK) => Ok(body),
+        Ok(StatusCode::UNAUTHORIZED) => {
+            let found = match settings.api_key {
+                None => "expected one in BATON_API_KEY",
+                Some(_) => "it does not know the one in BATON_API_KEY",
+            };
+            Err(AskError::Unauthorized { url: url.to_owned(), found })
+        }
+        _ => Err(AskError::Refused { url: url.to_owned(), status, message: error_message(&body) }),
     }
-    Ok(body)
 }
 
 /// Sends a request over `stream` and returns status and body of the response.
 async fn send(
-    stream: TcpStream,
+    stream: ClientStream,
     authority: &str,
     request: http::request::Builder,
     body: String,
@@ -224,6 +261,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::client::ApiSecret;
 
     const ANSWER: &str = r#"{"choices":[{"message":{"role":"assistant","content":"Paris."}}],
         "usage":{"prompt_tokens":17,"completion_tokens":3,"total_tokens":20},
@@ -248,6 +286,10 @@ mod tests {
             body(&request).unwrap()
         });
         (url, asked)
+    }
+
+    async fn ask(url: &str, model: &str) -> Result<Answer, AskError> {
+        super::ask(url, model, &ClientSettings::default()).await
     }
 
     fn response(status: &str, body: &str) -> String {
@@ -283,6 +325,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_gateway_that_wants_a_key_is_named_with_the_variable() {
+        for (key, expected) in [(None, "expected one in BATON_API_KEY"), (Some("abc"), "does not know the one")] {
+            let (url, _) = gateway(response("401 Unauthorized", "{}")).await;
+            let settings = ClientSettings { api_key: key.and_then(ApiSecret::new), ..ClientSettings::default() };
+            let error = super::ask(&url, "small", &settings).await.unwrap_err().to_string();
+            assert!(error.contains("needs an API key") && error.contains(expected), "{error}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_response_without_a_completion_is_an_error() {
         for body in ["", "hello", "{}", r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#] {
             let (url, _) = gateway(response("200 OK", body)).await;
@@ -300,7 +352,7 @@ mod tests {
         let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let error = ask(&format!("http://{gone}"), "small").await.unwrap_err();
         assert!(matches!(error, AskError::Connect { .. }), "{error}");
-        for url in ["https://a:1", "a:1", "http://a", "http://a:1/x", ""] {
+        for url in ["ftp://a:1", "a:1", "http://a", "https://a", "http://a:1/x", ""] {
             assert!(matches!(ask(url, "small").await, Err(AskError::Address { .. })), "{url} was accepted");
         }
     }

@@ -57,7 +57,7 @@ pub(super) async fn run(settings: &ClusterSettings, json: bool) -> Result<Exit, 
         other => Ok(other?),
     };
     let answer = match view.as_ref().ok().and_then(request_target) {
-        Some((url, model)) => Some(ask::ask(url, model).await),
+        Some((url, model)) => Some(ask::ask(url, model, &settings.client).await),
         None => None,
     };
     let diagnosis = diagnose(&endpoints, view.as_ref(), answer.as_ref());
@@ -101,7 +101,7 @@ pub fn diagnose(
     diagnosis.pass(format!("each of {layers} layers is held once, by {}", count(claims.len(), "stage")));
     let answer = match answer {
         Some(Ok(answer)) => answer,
-        Some(Err(error)) => return diagnosis.fail(Exit::RequestFailed, error.to_string()),
+        Some(Err(error)) => return diagnosis.fail(Exit::RequestFailed, output::chain(error)),
         None => {
             let message = "no gateway has joined the cluster: start one with `baton gateway`";
             return diagnosis.fail(Exit::RequestFailed, message.to_owned());

@@ -35,7 +35,7 @@ pub use status::{StatusDocument, render as render_status};
 
 use crate::run;
 use crate::settings::{
-    ComputeSettings, Environment, FileOptions, GatewaySettings, StageSettings, UpSettings, VARIABLES,
+    ClientSettings, ComputeSettings, Environment, FileOptions, GatewaySettings, StageSettings, UpSettings, VARIABLES,
 };
 
 /// Runs `baton` with `arguments` (the program's name first).
@@ -74,7 +74,8 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             let (cluster, member, model) = arguments.shared(&file);
             let (compute, gateway) = (arguments.compute.or(file.compute), arguments.gateway.or(file.gateway));
             let (shared, up) = ((cluster, member, model), arguments.up.or(file.up));
-            let settings = UpSettings::new(shared, &compute, &gateway, &up, &global, cli.config, &environment)?;
+            let gateway = (&gateway, &arguments.keys);
+            let settings = UpSettings::new(shared, &compute, gateway, &up, &global, cli.config, &environment)?;
             run_service("up", Builder::new_multi_thread(), run::up(settings))
         }
         Verb::Stage(arguments) => {
@@ -89,7 +90,8 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         }
         Verb::Gateway(arguments) => {
             let shared = arguments.shared(&file);
-            let settings = GatewaySettings::new(shared, &arguments.gateway.or(file.gateway), &global, &environment)?;
+            let gateway = arguments.gateway.or(file.gateway);
+            let settings = GatewaySettings::new(shared, (&gateway, &arguments.keys), &global, &environment)?;
             run_service("gateway", Builder::new_multi_thread(), run::gateway(settings))
         }
         Verb::Status(arguments) if arguments.watch => {
@@ -114,7 +116,7 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             arguments.client.json,
         )),
         Verb::Doctor(arguments) => run_once(doctor::run(&arguments.cluster(file, &environment)?, arguments.json)),
-        Verb::Bench(arguments) => run_once(bench::run(*arguments)),
+        Verb::Bench(arguments) => run_once(bench::run(*arguments, ClientSettings::new(&environment)?)),
         Verb::Pull { model } => {
             let model = model.or(file.model.model);
             model::pull(model.as_deref(), &crate::settings::cache(&global, &environment)?)
@@ -178,7 +180,7 @@ fn known_variables() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::KvSize;
+    use crate::settings::{ApiKeyOptions, KvSize};
 
     #[test]
     fn the_variables_of_all_flags_are_known() {
@@ -197,7 +199,8 @@ mod tests {
                     [model]\nkv_tokens = 4096\n[compute]\nmemory = \"6GiB\"\nthreads = 3\n[up]\nstages = 3\n";
         let file = FileOptions::parse(toml).unwrap();
         let shared = (file.cluster, file.member, file.model);
-        let up = UpSettings::new(shared, &file.compute, &file.gateway, &file.up, &file.global, None, &environment);
+        let gateway = (&file.gateway, &ApiKeyOptions::default());
+        let up = UpSettings::new(shared, &file.compute, gateway, &file.up, &file.global, None, &environment);
         let up = up.unwrap();
 
         let etcd = ["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()];

@@ -32,11 +32,18 @@ pub(super) async fn run(settings: &ClusterSettings) -> Result<Exit, CliError> {
         }
         let view = cluster::read_once(settings).await?;
         let document = StatusDocument::new(settings.cluster.as_str(), &view);
-        let counted = match document.gateways.first() {
-            Some(gateway) => ask::get(&gateway.url, "/metrics").await.map(|text| parse(&text)).unwrap_or_default(),
-            None => Counted::new(),
+        let page = match document.gateways.first() {
+            Some(gateway) => ask::get(&gateway.url, "/metrics", &settings.client).await,
+            None => Ok(String::new()),
         };
-        let lately = if counted.is_empty() { String::new() } else { format!("\n{}\n", pipeline(&counted, &last)) };
+        let (counted, lately) = match page.map(|text| parse(&text)) {
+            Ok(counted) if counted.is_empty() => (counted, String::new()),
+            Ok(counted) => {
+                let lately = format!("\n{}\n", pipeline(&counted, &last));
+                (counted, lately)
+            }
+            Err(error) => (Counted::new(), format!("\n{}\n", output::replace_control_chars(&output::chain(&error)))),
+        };
         output::print(&format!("{home}{}{lately}", render(&document)))?;
         last = counted;
     }

@@ -9,6 +9,8 @@ use crate::models::Access;
 
 /// Variables without a flag, each with its meaning for help texts.
 pub const VARIABLES: &[(&str, &str)] = &[
+    ("BATON_API_KEY", "API keys of the HTTP server as in --api-key; doctor, status --watch and bench send the first"),
+    ("BATON_CA_FILE", "certificates in PEM form that doctor, status --watch and bench trust, too"),
     ("BATON_CLUSTER_KEY", "the cluster key itself, 64 hex digits, instead of --cluster-key-file"),
     ("HF_ENDPOINT", "another model hub than https://huggingface.co"),
     ("HF_TOKEN", "the token for files of the hub that are not public"),
@@ -18,6 +20,11 @@ pub const VARIABLES: &[(&str, &str)] = &[
 /// The environment variables without a flag. There is no `Debug`, because it holds secrets.
 #[derive(Clone, Default)]
 pub struct Environment {
+    /// `BATON_API_KEY`. What is no Unicode in it becomes U+FFFD, which no key has, so that it is refused and not
+    /// overlooked.
+    pub api_key: Option<String>,
+    /// `BATON_CA_FILE`.
+    pub ca_file: Option<PathBuf>,
     /// `BATON_CLUSTER_KEY`.
     pub cluster_key: Option<String>,
     /// `RUST_LOG`.
@@ -28,6 +35,8 @@ pub struct Environment {
     pub config_paths: Vec<PathBuf>,
     /// Folder of model files if none is named.
     pub cache: Option<PathBuf>,
+    /// Folder of data that the program makes and keeps.
+    pub data: Option<PathBuf>,
     /// The names of all `BATON_…` variables that are set.
     pub names: Vec<String>,
 }
@@ -47,15 +56,26 @@ impl Environment {
         let config = path("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
         let caches = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
         let cache = path("XDG_CACHE_HOME").or_else(|| home.as_ref().map(|home| home.join(caches)));
+        let shares = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
+        let data = path("XDG_DATA_HOME").or_else(|| home.as_ref().map(|home| home.join(shares)));
+        let given = |name| variable(name).filter(|value| !value.is_empty());
         let own = config.map(|config| config.join("baton/baton.toml"));
         Self {
+            api_key: given("BATON_API_KEY").map(|value| value.to_string_lossy().into_owned()),
+            ca_file: given("BATON_CA_FILE").map(PathBuf::from),
             cluster_key: text("BATON_CLUSTER_KEY"),
             rust_log: text("RUST_LOG"),
             access: Access { search_path: None, hub_endpoint: text("HF_ENDPOINT"), hub_token: text("HF_TOKEN") },
             config_paths: own.into_iter().chain([PathBuf::from("/etc/baton/baton.toml")]).collect(),
             cache: cache.map(|cache| cache.join("baton")),
+            data: data.map(|data| data.join("baton")),
             names,
         }
+    }
+
+    /// Folder of the self-signed certificate and its key, if there is a folder for data.
+    pub fn tls_folder(&self) -> Option<PathBuf> {
+        self.data.as_ref().map(|data| data.join("tls"))
     }
 
     /// The cluster key, if the environment has one.
@@ -80,6 +100,8 @@ fn names() -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
@@ -96,8 +118,19 @@ mod tests {
         let xdg = environment(&[("HOME", "/home/me"), ("XDG_CACHE_HOME", "/c"), ("XDG_CONFIG_HOME", "/s")]);
         assert_eq!(xdg.cache, Some("/c/baton".into()));
         assert_eq!(xdg.config_paths, [PathBuf::from("/s/baton/baton.toml"), "/etc/baton/baton.toml".into()]);
+        let shares = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
+        assert_eq!(home.tls_folder(), Some(Path::new("/home/me").join(shares).join("baton/tls")));
+        assert_eq!(environment(&[("XDG_DATA_HOME", "/d")]).data, Some("/d/baton".into()));
         assert_eq!(environment(&[]).cache, None);
         assert_eq!(environment(&[("XDG_CACHE_HOME", "relative")]).cache, None);
+    }
+
+    #[test]
+    fn an_api_key_that_is_no_unicode_is_not_overlooked() {
+        use std::os::unix::ffi::OsStringExt;
+        let find = |name: &str| (name == "BATON_API_KEY").then(|| OsString::from_vec(b"a\xffb".to_vec()));
+        assert_eq!(Environment::from(&find, Vec::new()).api_key.as_deref(), Some("a\u{fffd}b"));
+        assert_eq!(environment(&[("BATON_API_KEY", "")]).api_key, None);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! are the resolved and checked values. This module does not know the commands that use them.
 
 mod address;
+mod api_keys;
+mod client;
 mod environment;
 mod file;
 mod host;
@@ -13,11 +15,13 @@ mod resolved;
 mod secret;
 
 pub use address::{EtcdUrls, Host};
+pub use api_keys::ApiKeysError;
+pub use client::ClientSettings;
 pub use environment::{Environment, VARIABLES};
 pub use file::{FileError, FileOptions};
 pub use options::{
-    ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, MemberOptions, ModelOptions, StageOptions, Switch,
-    UpOptions,
+    ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, MemberOptions, ModelOptions,
+    StageOptions, Switch, UpOptions,
 };
 pub use otlp::OtlpEndpoint;
 pub use resolved::{
@@ -25,4 +29,4 @@ pub use resolved::{
     SettingsError, StageSettings, UpSettings, defaults,
 };
 pub(crate) use resolved::{KV_TOKENS_MAX, cache};
-pub use secret::SecretError;
+pub use secret::{SecretError, SecretText};

@@ -10,7 +10,8 @@ use schema::{ByteSize, ClusterName, StageName};
 use serde::Deserialize;
 
 use super::address::{EtcdUrls, Host};
-use crate::http::{AllowedHost, AllowedOrigin};
+use super::secret::SecretText;
+use crate::http::{AllowedHost, AllowedOrigin, ModelAlias};
 
 /// Defines a group of optional settings with a method `or` that fills its gaps from another source.
 macro_rules! options {
@@ -121,6 +122,30 @@ options! {
         /// Address of the HTTP server [default: 127.0.0.1:8100]
         #[arg(long, env = "BATON_LISTEN", value_name = "ADDR")]
         listen: SocketAddr,
+        /// File with API keys: NAME:SECRET or SECRET on each line, perhaps with limits; only its owner may read it.
+        /// With a key, only its holders can use the API (/health stays open)
+        #[arg(long, env = "BATON_API_KEY_FILE", value_name = "PATH")]
+        api_key_file: PathBuf,
+        /// Most requests per minute of each API key, 1 to 100000 [default: no limit]
+        #[arg(long, env = "BATON_KEY_REQUESTS_PER_MINUTE", value_name = "N")]
+        key_requests_per_minute: u32,
+        /// Most requests of each API key at the same time, 1 to 1024 [default: no limit]
+        #[arg(long, env = "BATON_KEY_CONCURRENT_REQUESTS", value_name = "N")]
+        key_concurrent_requests: u32,
+        /// Listen beyond this machine without an API key, so that everybody there can use the model
+        #[arg(long, env = "BATON_INSECURE", value_name = "SWITCH", num_args = 0..=1, require_equals = true)]
+        #[arg(default_missing_value = "on", hide_possible_values = true)]
+        insecure: Switch,
+        /// Serve https instead of http, with a self-signed certificate unless --tls-cert names another
+        #[arg(long, env = "BATON_TLS", value_name = "SWITCH", num_args = 0..=1, require_equals = true)]
+        #[arg(default_missing_value = "on", hide_possible_values = true)]
+        tls: Switch,
+        /// File with the certificate for https and those between it and its root, in PEM form
+        #[arg(long, env = "BATON_TLS_CERT", value_name = "PATH")]
+        tls_cert: PathBuf,
+        /// File with the certificate's key, in PEM form, which only its owner may read
+        #[arg(long, env = "BATON_TLS_KEY", value_name = "PATH")]
+        tls_key: PathBuf,
         /// Longest time for a request, in seconds, 1 to 86400 [default: 600]
         #[arg(long, env = "BATON_REQUEST_DEADLINE_S", value_name = "SECONDS")]
         request_deadline_s: u64,
@@ -131,6 +156,12 @@ options! {
         /// Most tokens of a chat's answer if the request does not set max_tokens, 1 to 16777216 [default: 4096]
         #[arg(long, env = "BATON_DEFAULT_MAX_TOKENS", value_name = "TOKENS")]
         default_max_tokens: u32,
+        /// Most responses that are kept in memory for previous_response_id, 0 to 65536 [default: 1024]
+        #[arg(long, env = "BATON_STORED_RESPONSES", value_name = "N")]
+        stored_responses: u32,
+        /// Further names by which requests may call the model, with commas between them; * for any
+        #[arg(long, env = "BATON_MODEL_ALIAS", value_name = "NAME", value_delimiter = ',')]
+        model_alias: Vec<ModelAlias>,
         /// Origins of web pages that may use the API, besides those of this machine, with commas between them; * for
         /// any
         #[arg(long, env = "BATON_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
@@ -154,6 +185,15 @@ options! {
         #[arg(long, env = "BATON_STORE_LISTEN", value_name = "ADDR")]
         store_listen: SocketAddr,
     }
+}
+
+/// API keys on the command line. The settings file cannot have them, because other users may read it.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub struct ApiKeyOptions {
+    /// API key, as NAME:SECRET or SECRET; several with commas between them. Other users of this machine can see it:
+    /// BATON_API_KEY and --api-key-file hide it
+    #[arg(long, value_name = "KEY")]
+    pub api_key: Vec<SecretText>,
 }
 
 /// A setting that is on or off.

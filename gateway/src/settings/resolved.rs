@@ -10,14 +10,19 @@ use schema::record::{DeviceKind, KvType};
 use schema::{ClusterName, StageName};
 
 use super::address::Host;
+use super::api_keys::{self, ApiKeysError};
+use super::client::ClientSettings;
 use super::environment::Environment;
 use super::host;
 use super::options::{
-    ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, MemberOptions, ModelOptions, StageOptions, Switch,
-    UpOptions, device_word,
+    ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, MemberOptions, ModelOptions,
+    StageOptions, Switch, UpOptions, device_word,
 };
 use super::secret::{SecretError, read_key};
-use crate::http::{AllowedHost, AllowedOrigin};
+use crate::http::{
+    AllowedHost, AllowedOrigin, CONCURRENT_REQUESTS_MAX, KeyLimits, KeyRing, ModelAlias, REQUESTS_PER_MINUTE_MAX,
+    TlsFiles, TlsSource,
+};
 use crate::models::Cache;
 use engine::link::ClusterKey;
 
@@ -50,6 +55,8 @@ pub mod defaults {
     pub const SPECULATION: super::Switch = super::Switch::On;
     /// `[gateway] default_max_tokens`
     pub const DEFAULT_MAX_TOKENS: u32 = crate::http::DEFAULT_MAX_TOKENS;
+    /// `[gateway] stored_responses`
+    pub const STORED_RESPONSES: u32 = crate::http::STORED_RESPONSES_MAX;
     /// `[up] stages`
     pub const STAGES: u32 = 2;
     /// `[up] store_listen`: the address that etcdctl uses by default.
@@ -65,6 +72,8 @@ pub struct ClusterSettings {
     pub etcd: Vec<String>,
     /// The cluster key with which a client checks members' proofs, if one was given.
     pub client_key: Option<ClusterKey>,
+    /// Settings of a client that asks a gateway of the cluster.
+    pub client: ClientSettings,
 }
 
 /// Settings of a process that takes part in a cluster.
@@ -117,12 +126,20 @@ pub struct ComputeSettings {
 pub struct HttpSettings {
     /// Address of the HTTP server.
     pub listen: SocketAddr,
+    /// API keys. Without any, everybody who reaches the server can use it.
+    pub keys: KeyRing,
+    /// The certificate of https. Without one, the server speaks http.
+    pub tls: Option<TlsSource>,
     /// Longest time for a request.
     pub request_deadline: Duration,
     /// True if speculative tokens are verified on stages that would otherwise idle.
     pub speculates: bool,
     /// Most tokens of a chat's answer if the request does not set a limit.
     pub default_max_tokens: u32,
+    /// Most responses that are kept for `previous_response_id`.
+    pub stored_responses: u32,
+    /// Further names by which requests may call the model.
+    pub model_aliases: Vec<ModelAlias>,
     /// Origins of web pages that may use the API, besides those of this machine.
     pub allowed_origins: Vec<AllowedOrigin>,
     /// Host names that requests may use, besides those of the cluster's machines.
@@ -214,6 +231,40 @@ pub enum SettingsError {
         /// The advertised host.
         host: String,
     },
+    /// Other machines could use the model, because there is no API key.
+    #[error(
+        "the HTTP server is to listen on {listen}, where other machines reach it, and there is no API key: expected a \
+         key (--api-key-file, BATON_API_KEY or --api-key; `baton key` prints a secret), a loopback address, or \
+         --insecure to let everybody there use the model"
+    )]
+    ApiKeyMissing {
+        /// The given address.
+        listen: SocketAddr,
+    },
+    /// A limit for API keys is given, and there is no key.
+    #[error("{name} limits API keys, and there is none: expected a key (--api-key-file, BATON_API_KEY or --api-key)")]
+    LimitWithoutKey {
+        /// The setting.
+        name: &'static str,
+    },
+    /// The API keys are unusable.
+    #[error("the API keys cannot be used")]
+    ApiKeys(#[from] ApiKeysError),
+    /// The key that a client is to send is unusable.
+    #[error("BATON_API_KEY cannot be sent: expected visible ASCII characters")]
+    ClientKey,
+    /// Only one of certificate and key is given, or both although TLS is off.
+    #[error("{found}: expected tls_cert and tls_key together, and tls not off")]
+    TlsPair {
+        /// The settings that were given.
+        found: &'static str,
+    },
+    /// There is no folder for a self-signed certificate.
+    #[error("there is no folder for a self-signed certificate: expected HOME to be set, or --tls-cert and --tls-key")]
+    Data,
+    /// The build does not support TLS.
+    #[error("this baton was built without TLS: build it with `--features tls`, or leave tls and tls_cert unset")]
+    NoTls,
     /// Other machines could use the embedded store.
     #[error(
         "the embedded store is to listen on {found}: expected a loopback address, other machines need a real etcd (--etcd)"
@@ -270,14 +321,14 @@ impl ClusterSettings {
     /// Resolves the settings, without the key of a client.
     pub fn new(options: ClusterOptions) -> Self {
         let etcd = options.etcd.map_or_else(|| vec![defaults::ETCD.to_owned()], super::EtcdUrls::into_vec);
-        Self { cluster: cluster_name(options.cluster), etcd, client_key: None }
+        Self { cluster: cluster_name(options.cluster), etcd, client_key: None, client: ClientSettings::default() }
     }
 
     /// Resolves the settings of a process that only reads or changes the store. It checks proofs with the key from the
-    /// environment or from the key file of the settings file.
+    /// environment or from the key file of the settings file, and may ask a gateway.
     ///
     /// # Errors
-    /// [`SettingsError`] if the key is unusable.
+    /// [`SettingsError`] if a key is unusable.
     pub fn for_client(
         options: ClusterOptions,
         member: &MemberOptions,
@@ -285,7 +336,8 @@ impl ClusterSettings {
     ) -> Result<Self, SettingsError> {
         let settings = Self::new(options);
         let key = read_cluster_key(member, environment)?;
-        Ok(Self { client_key: key.map(|key| key.of_cluster(&settings.cluster)), ..settings })
+        let client_key = key.map(|key| key.of_cluster(&settings.cluster));
+        Ok(Self { client_key, client: ClientSettings::new(environment)?, ..settings })
     }
 }
 
@@ -367,23 +419,82 @@ impl HttpSettings {
     /// Resolves the settings.
     ///
     /// # Errors
-    /// [`SettingsError::Range`].
-    pub fn new(options: &GatewayOptions) -> Result<Self, SettingsError> {
+    /// [`SettingsError`] if a number is out of its range, if keys or certificate are unusable, or if other machines
+    /// could use the model without a key and that was not asked for.
+    pub fn new(
+        (options, keys): (&GatewayOptions, &ApiKeyOptions),
+        environment: &Environment,
+    ) -> Result<Self, SettingsError> {
         let listen = options.listen.unwrap_or_else(|| constant(defaults::LISTEN));
-        if !listen.ip().is_loopback() {
-            tracing::warn!(%listen, "clients that reach this address can use the model: there is no access control");
+        let keys = api_keys(options, keys, environment)?;
+        let tls = tls(options, environment)?;
+        let is_local = listen.ip().to_canonical().is_loopback();
+        match (is_local, keys.is_empty()) {
+            (false, true) if options.insecure != Some(Switch::On) => {
+                return Err(SettingsError::ApiKeyMissing { listen });
+            }
+            (false, true) => {
+                tracing::warn!(%listen, "clients that reach this address can use the model: there is no API key");
+            }
+            (false, false) if tls.is_none() => {
+                tracing::warn!(%listen, "API keys and texts cross the network unencrypted: --tls encrypts them");
+            }
+            _ => {}
         }
         let deadline = options.request_deadline_s.unwrap_or(defaults::REQUEST_DEADLINE_S);
         let tokens = options.default_max_tokens.unwrap_or(defaults::DEFAULT_MAX_TOKENS);
+        let stored = options.stored_responses.unwrap_or(defaults::STORED_RESPONSES);
         Ok(Self {
             listen,
+            keys,
+            tls,
             request_deadline: Duration::from_secs(range("request_deadline_s", deadline, 1, 86_400)?),
             speculates: options.speculation.unwrap_or(defaults::SPECULATION) == Switch::On,
             default_max_tokens: range("default_max_tokens", tokens, 1, u64::from(KV_TOKENS_MAX))?,
+            stored_responses: range("stored_responses", stored, 0, 65_536)?,
+            model_aliases: options.model_alias.clone().unwrap_or_default(),
             allowed_origins: options.allow_origin.clone().unwrap_or_default(),
             allowed_hosts: options.allow_host.clone().unwrap_or_default(),
         })
     }
+}
+
+/// The API keys, with their limits.
+fn api_keys(
+    options: &GatewayOptions,
+    keys: &ApiKeyOptions,
+    environment: &Environment,
+) -> Result<KeyRing, SettingsError> {
+    let limit = |name, found: Option<u32>, max: u32| {
+        let found = found.map(|found| range(name, found, 1, max.into())).transpose()?;
+        Ok::<_, SettingsError>((name, found))
+    };
+    let rate = limit("key_requests_per_minute", options.key_requests_per_minute, REQUESTS_PER_MINUTE_MAX)?;
+    let concurrency = limit("key_concurrent_requests", options.key_concurrent_requests, CONCURRENT_REQUESTS_MAX)?;
+    let limits =
+        KeyLimits { requests_per_minute: api_keys::limit(rate.1), concurrent_requests: api_keys::limit(concurrency.1) };
+    let ring = api_keys::collect(&keys.api_key, options.api_key_file.as_deref(), environment, limits)?;
+    let without_use = [rate, concurrency].into_iter().find(|(_, limit)| limit.is_some() && ring.is_empty());
+    match without_use {
+        Some((name, _)) => Err(SettingsError::LimitWithoutKey { name }),
+        None => Ok(ring),
+    }
+}
+
+/// The source of the certificate. `None` if the server is to speak http.
+fn tls(options: &GatewayOptions, environment: &Environment) -> Result<Option<TlsSource>, SettingsError> {
+    let (tls, certificate, key) = (options.tls, options.tls_cert.clone(), options.tls_key.clone());
+    let source = match (tls, certificate, key) {
+        (Some(Switch::On) | None, Some(certificate), Some(key)) => TlsSource::Files(TlsFiles { certificate, key }),
+        (Some(Switch::On), None, None) => {
+            TlsSource::SelfSigned { folder: environment.tls_folder().ok_or(SettingsError::Data)? }
+        }
+        (Some(Switch::Off) | None, None, None) => return Ok(None),
+        (Some(Switch::Off), ..) => return Err(SettingsError::TlsPair { found: "tls is off beside a certificate" }),
+        (_, Some(_), None) => return Err(SettingsError::TlsPair { found: "tls_cert without tls_key" }),
+        (_, None, Some(_)) => return Err(SettingsError::TlsPair { found: "tls_key without tls_cert" }),
+    };
+    if cfg!(feature = "tls") { Ok(Some(source)) } else { Err(SettingsError::NoTls) }
 }
 
 impl StageSettings {
@@ -417,7 +528,7 @@ impl GatewaySettings {
     /// [`SettingsError`] names the setting that is refused.
     pub fn new(
         (cluster, member, model): (ClusterOptions, MemberOptions, ModelOptions),
-        gateway: &GatewayOptions,
+        gateway: (&GatewayOptions, &ApiKeyOptions),
         global: &GlobalOptions,
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
@@ -425,7 +536,7 @@ impl GatewaySettings {
             cluster: ClusterSettings::new(cluster),
             member: MemberSettings::new(member, environment)?,
             model: ModelSettings::new(model, defaults::STAGES_MIN)?,
-            http: HttpSettings::new(gateway)?,
+            http: HttpSettings::new(gateway, environment)?,
             cache: cache(global, environment)?,
         })
     }
@@ -439,7 +550,7 @@ impl UpSettings {
     pub fn new(
         (cluster, member, model): (ClusterOptions, MemberOptions, ModelOptions),
         compute: &ComputeOptions,
-        gateway: &GatewayOptions,
+        gateway: (&GatewayOptions, &ApiKeyOptions),
         up: &UpOptions,
         global: &GlobalOptions,
         config: Option<PathBuf>,
@@ -460,7 +571,7 @@ impl UpSettings {
             model: ModelSettings::new(model, stages)?,
             compute: ComputeSettings::new(compute, stages)?,
             stage_names: (1..=stages).map(name).collect(),
-            http: HttpSettings::new(gateway)?,
+            http: HttpSettings::new(gateway, environment)?,
             cache: cache(global, environment)?,
             config,
             // Stages log at `warn` by default, as this process does, which itself prints the messages that users need.
@@ -545,7 +656,13 @@ mod tests {
     fn up(toml: &str) -> Result<UpSettings, SettingsError> {
         let given = super::super::FileOptions::parse(toml).unwrap();
         let shared = (given.cluster, given.member, given.model);
-        UpSettings::new(shared, &given.compute, &given.gateway, &given.up, &given.global, None, &environment())
+        let gateway = (&given.gateway, &ApiKeyOptions::default());
+        UpSettings::new(shared, &given.compute, gateway, &given.up, &given.global, None, &environment())
+    }
+
+    fn http(toml: &str, environment: &Environment) -> Result<HttpSettings, SettingsError> {
+        let given = super::super::FileOptions::parse(toml).unwrap();
+        HttpSettings::new((&given.gateway, &ApiKeyOptions::default()), environment)
     }
 
     #[test]
@@ -572,6 +689,9 @@ mod tests {
             ("[model]\nkv_tokens = 31", "kv_tokens is 31: expected 32 to 16777216"),
             ("[gateway]\nrequest_deadline_s = 0", "request_deadline_s is 0: expected 1 to 86400"),
             ("[gateway]\ndefault_max_tokens = 0", "default_max_tokens is 0: expected 1 to 16777216"),
+            ("[gateway]\nstored_responses = 65537", "stored_responses is 65537: expected 0 to 65536"),
+            ("[gateway]\nkey_requests_per_minute = 0", "key_requests_per_minute is 0: expected 1 to 100000"),
+            ("[gateway]\nkey_concurrent_requests = 1025", "key_concurrent_requests is 1025: expected 1 to 1024"),
             ("[compute]\nthreads = 0", "threads is 0: expected 1 to 1024"),
             ("[compute]\nspare_cores = 1024", "spare_cores is 1024: expected 0 to 1023"),
         ] {
@@ -641,6 +761,71 @@ mod tests {
         assert_eq!(http.allowed_hosts, ["chat.example".parse::<AllowedHost>().unwrap()]);
         let error = super::super::FileOptions::parse("[gateway]\nallow_host = [\"chat.example:80\"]").unwrap_err();
         assert!(error.contains("expected a host name without a port"), "{error}");
+    }
+
+    #[test]
+    fn aliases_of_the_model_are_a_list_of_words() {
+        let http = up("[gateway]\nmodel_alias = [\"claude-sonnet-5\", \"gpt-5\"]").unwrap().http;
+        let expected: Vec<ModelAlias> = ["claude-sonnet-5", "gpt-5"].map(|name| name.parse().unwrap()).into();
+        assert_eq!(http.model_aliases, expected);
+        assert!(up("").unwrap().http.model_aliases.is_empty());
+        let error = super::super::FileOptions::parse("[gateway]\nmodel_alias = [\"two words\"]").unwrap_err();
+        assert!(error.contains("expected one word"), "{error}");
+    }
+
+    #[test]
+    fn beyond_loopback_the_server_needs_a_key_or_the_word_of_its_operator() {
+        let keyed = Environment { api_key: Some("a".repeat(16)), ..environment() };
+        for listen in ["0.0.0.0:8100", "[::]:8100", "192.168.1.7:8100", "[::ffff:10.0.0.1]:8100"] {
+            let toml = format!("[gateway]\nlisten = \"{listen}\"\n");
+            let error = http(&toml, &environment()).unwrap_err().to_string();
+            assert!(
+                error.contains(listen) && error.contains("--api-key-file") && error.contains("--insecure"),
+                "{error}"
+            );
+            assert!(http(&format!("{toml}insecure = \"off\""), &environment()).is_err());
+            assert!(http(&format!("{toml}insecure = \"on\""), &environment()).unwrap().keys.is_empty());
+            assert!(!http(&toml, &keyed).unwrap().keys.is_empty());
+        }
+        for listen in ["127.0.0.1:8100", "127.9.9.9:1", "[::1]:8100", "[::ffff:127.0.0.1]:8100"] {
+            assert!(http(&format!("[gateway]\nlisten = \"{listen}\"\n"), &environment()).is_ok(), "{listen}");
+        }
+    }
+
+    #[test]
+    fn a_limit_without_a_key_is_refused() {
+        let toml = "[gateway]\nkey_requests_per_minute = 60";
+        assert!(matches!(
+            http(toml, &environment()),
+            Err(SettingsError::LimitWithoutKey { name: "key_requests_per_minute" })
+        ));
+        let keyed = Environment { api_key: Some("a".repeat(16)), ..environment() };
+        assert!(http(toml, &keyed).is_ok());
+    }
+
+    #[test]
+    fn the_settings_file_has_no_keys_because_others_may_read_it() {
+        let error = super::super::FileOptions::parse("[gateway]\napi_key = [\"aaaaaaaaaaaaaaaa\"]").unwrap_err();
+        assert!(error.contains("`api_key`") && error.contains("`api_key_file`"), "{error}");
+    }
+
+    #[test]
+    #[cfg(feature = "tls")]
+    fn tls_has_two_files_of_the_operator_or_a_pair_of_its_own() {
+        let homeless = environment();
+        let at_home = Environment { data: Some("/data".into()), ..environment() };
+        let tls = |toml: &str, environment| http(&format!("[gateway]\n{toml}"), environment).map(|http| http.tls);
+        assert_eq!(tls("", &at_home).unwrap(), None);
+        assert_eq!(tls("tls = \"off\"", &at_home).unwrap(), None);
+        let folder = "/data/tls".into();
+        assert_eq!(tls("tls = \"on\"", &at_home).unwrap(), Some(TlsSource::SelfSigned { folder }));
+        assert!(matches!(tls("tls = \"on\"", &homeless), Err(SettingsError::Data)));
+        let files = TlsFiles { certificate: "c".into(), key: "k".into() };
+        let pair = "tls_cert = \"c\"\ntls_key = \"k\"\n";
+        assert_eq!(tls(pair, &homeless).unwrap(), Some(TlsSource::Files(files)));
+        for toml in ["tls_cert = \"c\"", "tls_key = \"k\"\ntls = \"on\"", &format!("{pair}tls = \"off\"")] {
+            assert!(matches!(tls(toml, &at_home), Err(SettingsError::TlsPair { .. })), "{toml}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::bench::{Api, Endpoint, LengthDistribution, Load, REQUESTS_AT_ONCE_MAX, Rate};
+use crate::client::ApiSecret;
 
 /// Most concurrent clients.
 const CONCURRENCY_MAX: i64 = REQUESTS_AT_ONCE_MAX as i64;
@@ -25,6 +26,12 @@ pub struct BenchArguments {
     /// A second endpoint, which takes turns with the first
     #[arg(long, value_name = "URL")]
     pub(super) compare: Option<Endpoint>,
+    /// The first endpoint's API key, as it is sent [default: the first of BATON_API_KEY]
+    #[arg(long, value_name = "KEY", value_parser = api_key)]
+    pub(super) api_key: Option<ApiSecret>,
+    /// The second endpoint's API key, as it is sent
+    #[arg(long, value_name = "KEY", value_parser = api_key, requires = "compare")]
+    pub(super) compare_api_key: Option<ApiSecret>,
     /// Load points with N concurrent clients, each of which sends a request as soon as its last one was answered
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8", conflicts_with = "rate")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=CONCURRENCY_MAX))]
@@ -65,6 +72,10 @@ pub struct BenchArguments {
     /// Plot latency and throughput over load into a file (SVG)
     #[arg(long, value_name = "PATH")]
     pub(super) plot: Option<PathBuf>,
+}
+
+fn api_key(text: &str) -> Result<ApiSecret, &'static str> {
+    ApiSecret::new(text).ok_or("expected visible ASCII characters")
 }
 
 // === impl BenchArguments ===

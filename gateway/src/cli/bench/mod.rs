@@ -12,11 +12,12 @@ use self::bar::Bar;
 use self::table::render;
 use super::exit::{CliError, Exit};
 use super::output;
-use crate::bench::{self, BenchError, Plan, Report, Workload};
+use crate::bench::{self, BenchError, Plan, Report, Target, Workload};
+use crate::settings::ClientSettings;
 
 /// Runs the load, prints the report, and writes the plot.
-pub(super) async fn run(arguments: BenchArguments) -> Result<Exit, CliError> {
-    let plan = plan(&arguments);
+pub(super) async fn run(arguments: BenchArguments, client: ClientSettings) -> Result<Exit, CliError> {
+    let plan = plan(&arguments, client);
     let interrupted = async {
         // If signals cannot be received, the run continues to its end.
         if tokio::signal::ctrl_c().await.is_err() {
@@ -36,9 +37,14 @@ pub(super) async fn run(arguments: BenchArguments) -> Result<Exit, CliError> {
     Ok(exit(&report))
 }
 
-fn plan(arguments: &BenchArguments) -> Plan {
+fn plan(arguments: &BenchArguments, client: ClientSettings) -> Plan {
+    let first = Target { endpoint: arguments.url.clone(), api_key: arguments.api_key.clone().or(client.api_key) };
+    // The second endpoint may be somebody else's, so it gets the first one's key only if it is named for it.
+    let second = arguments.compare.clone();
+    let second = second.map(|endpoint| Target { endpoint, api_key: arguments.compare_api_key.clone() });
     Plan {
-        endpoints: [&arguments.url].into_iter().chain(&arguments.compare).cloned().collect(),
+        targets: std::iter::once(first).chain(second).collect(),
+        trusted: client.trusted,
         model: arguments.model.clone(),
         api: arguments.api,
         workload: Workload {

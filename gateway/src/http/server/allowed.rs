@@ -25,6 +25,14 @@ impl<T: AsRef<str>> Allowed<T> {
             Self::Named(named) => named.as_ref() == value,
         }
     }
+
+    /// The value, unless any is allowed.
+    pub(crate) fn named(&self) -> Option<&str> {
+        match self {
+            Self::Any => None,
+            Self::Named(named) => Some(named.as_ref()),
+        }
+    }
 }
 
 impl<T: FromStr> FromStr for Allowed<T> {

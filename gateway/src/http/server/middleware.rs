@@ -1,5 +1,6 @@
-//! Checks host and origin before every page, and sets the headers of every answer: request id, CORS, and
-//! `Connection: close` if a body stays unread. It also turns a panic of this server's code into a 500.
+//! Checks host, origin and API key before every page, and sets the headers of every answer: request id, CORS, and
+//! `Connection: close` if a body stays unread. It also turns a panic of this server's code into a 500, and writes the
+//! body of every error in the form of the API whose page was asked.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -22,24 +23,27 @@ use super::origin;
 use super::origin::OriginVerdict;
 use super::request_body::{self, RequestBody, RestAction};
 use crate::http::app_state::AppState;
-use crate::http::error::ApiError;
+use crate::http::auth::{Caller, KeyName, Permit};
+use crate::http::error::{ApiError, with_body};
 use crate::http::limits::REQUEST_ID_BYTES_MAX;
 use crate::http::routes;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The name under which clients of Anthropic's API look for the request's id.
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// Headers that a web page may send. Authorization must be named, because `*` does not cover it.
-const ALLOWED_HEADERS: &str = "authorization, content-type, x-request-id";
+const ALLOWED_HEADERS: &str = "authorization, content-type, x-api-key, x-request-id";
 /// Seconds for which a browser keeps the answer to a preflight request.
 const PREFLIGHT_MAX_AGE_S: &str = "86400";
 
 /// Answers `request` through `inner`. `inner` gets HEAD as GET, no OPTIONS, and only requests that pass the checks of
-/// host and origin.
+/// host, origin and API key. The permit, if there is one, is to be held until the response has ended.
 pub(crate) async fn answer<S>(
     inner: &S,
     state: &AppState,
     guard: &Arc<ConnectionGuard>,
     request: Request<Incoming>,
-) -> Response
+) -> (Response, Option<Permit>)
 where
     S: Service<Request<RequestBody>, Response = Response, Error = Infallible>,
 {
@@ -48,53 +52,61 @@ where
     let (body, unread) = request_body::split(&head.headers, body, guard);
     let id = request_id(&head.headers);
     let verdict = origin::evaluate(&head, &state.settings.allowed_origins);
+    let caller = state.access.caller(&head);
+    let key = caller.key().map(KeyName::as_str);
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
     // The span of each sequence is a child of this one. It lasts until the sequence's last token.
-    let span = info_span!("request", id = ?id, %method, path);
+    let span = info_span!("request", id = ?id, %method, path, key);
     // The future's parts are dropped once it has ended, and with them the reader of the body.
-    let answered =
-        AssertUnwindSafe(check_and_call(inner, state, &verdict, head, body).instrument(span)).catch_unwind().await;
-    let mut response = answered.unwrap_or_else(|_| {
-        error!(?id, %method, path, "a request handler panicked");
-        ApiError::internal("The server made a mistake with this request.").into_response()
+    let answering = check_and_call(inner, state, (&caller, &verdict), head, body).instrument(span);
+    let (response, permit) = AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
+        error!(?id, %method, path, key, "a request handler panicked");
+        (ApiError::internal("The server made a mistake with this request.").into_response(), None)
     });
-    info!(?id, %method, path, status = response.status().as_u16(), ms = began.elapsed().as_millis() as u64, "answered");
+    let mut response = with_body(response, routes::error_writer(&path), id.to_str().unwrap_or_default());
+    let (status, ms) = (response.status(), began.elapsed().as_millis() as u64);
+    info!(?id, %method, path, key, status = status.as_u16(), ms, "answered");
+    state.access.answered(&caller, status);
     let headers = response.headers_mut();
     let closes = headers.contains_key(header::CONNECTION);
     if unread.finish(closes) == RestAction::Close {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    headers.insert(ANTHROPIC_REQUEST_ID, id.clone());
     headers.insert(REQUEST_ID, id);
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
     if let OriginVerdict::Allowed(origin) = verdict {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id, retry-after"));
     }
-    response
+    (response, permit)
 }
 
 async fn check_and_call<S>(
     inner: &S,
     state: &AppState,
-    verdict: &OriginVerdict,
+    (caller, verdict): (&Caller, &OriginVerdict),
     mut head: Parts,
     body: RequestBody,
-) -> Response
+) -> (Response, Option<Permit>)
 where
     S: Service<Request<RequestBody>, Response = Response, Error = Infallible>,
 {
-    if let Err(refusal) = check(&head, state, verdict) {
-        return refusal.into_response();
-    }
+    // A page of a foreign origin or host is refused first, so that it uses up nothing of a key's limits.
+    let admitted = check(&head, state, verdict).and_then(|()| state.access.admit(caller, Instant::now()));
+    let permit = match admitted {
+        Ok(permit) => permit,
+        Err(refusal) => return (refusal.into_response(), None),
+    };
     if head.method == Method::OPTIONS {
-        return preflight(&head, verdict);
+        return (preflight(&head, verdict), permit);
     }
     if head.method == Method::HEAD {
         // hyper knows that the request was HEAD, and sends no body.
         head.method = Method::GET;
     }
     match inner.call(Request::from_parts(head, body)).await {
-        Ok(response) => response,
+        Ok(response) => (response, permit),
         Err(never) => match never {},
     }
 }
@@ -118,7 +130,7 @@ fn preflight(request: &Parts, verdict: &OriginVerdict) -> Response {
     if !matches!(verdict, OriginVerdict::Allowed(_)) {
         return response;
     }
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, DELETE, OPTIONS"));
     let wanted = request.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|wanted| wanted.to_str().ok());
     let allowed_headers = wanted.and_then(|wanted| HeaderValue::try_from(format!("{ALLOWED_HEADERS}, {wanted}")).ok());
     let allowed_headers = allowed_headers.unwrap_or(HeaderValue::from_static(ALLOWED_HEADERS));

@@ -1,4 +1,4 @@
-//! A response's body that reports its end to the connection's guard.
+//! A response's body that reports its end to the connection's guard, and holds the permit of its request until then.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,19 +7,21 @@ use std::task::{Context, Poll};
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::connection::ConnectionGuard;
+use crate::http::auth::Permit;
 
 /// `body`, sent over the connection of `guard`.
 pub(crate) struct TrackedBody<B> {
     body: B,
     guard: Arc<ConnectionGuard>,
+    _permit: Option<Permit>,
 }
 
 // === impl TrackedBody ===
 
 impl<B> TrackedBody<B> {
-    /// Reports the end of `body` to `guard`.
-    pub(crate) fn new(body: B, guard: Arc<ConnectionGuard>) -> Self {
-        Self { body, guard }
+    /// Reports the end of `body` to `guard`, and drops `permit` then.
+    pub(crate) fn new(body: B, guard: Arc<ConnectionGuard>, permit: Option<Permit>) -> Self {
+        Self { body, guard, _permit: permit }
     }
 }
 

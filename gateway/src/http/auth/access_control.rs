@@ -1,0 +1,184 @@
+//! The gate in front of the pages: which key a request has, and whether its limits leave room for it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::request::Parts;
+use http::{Method, StatusCode};
+use prometheus::proto::MetricFamily;
+
+use super::credentials;
+use super::key_name::KeyName;
+use super::key_ring::{KeyRing, RingKey};
+use super::permit::{AtLimit, KeyState, Permit};
+use super::request_meter::{RefusedBy, RequestMeter};
+use crate::http::error::ApiError;
+
+/// The page that is open to everybody, for load balancers and supervisors.
+const OPEN_PAGE: &str = "/health";
+
+/// The keys of a running server, with their use.
+#[derive(Debug)]
+pub struct AccessControl {
+    ring: KeyRing,
+    /// The state of each key, in the order of the ring.
+    states: Vec<Arc<KeyState>>,
+    meter: RequestMeter,
+}
+
+/// The sender of a request, as far as the server knows it.
+#[derive(Debug)]
+pub(crate) enum Caller {
+    /// Anybody: the server has no keys, or the page is open.
+    Anybody,
+    /// The holder of this key.
+    Holder(Arc<KeyState>),
+    /// The page needs a key, and the request has none.
+    WithoutKey,
+    /// The page needs a key, and the request has one that the server does not know.
+    WithWrongKey,
+}
+
+// === impl AccessControl ===
+
+impl AccessControl {
+    /// Opens the pages to the holders of these keys, or to everybody if there are no keys.
+    pub fn new(ring: KeyRing) -> Self {
+        let meter = RequestMeter::new();
+        let state = |key: &RingKey| Arc::new(KeyState::new(key.name.clone(), key.limits, meter.running(&key.name)));
+        let states = ring.keys().iter().map(state).collect();
+        Self { ring, states, meter }
+    }
+
+    /// The sender of a request. Reads its head only.
+    pub(crate) fn caller(&self, request: &Parts) -> Caller {
+        if self.ring.is_empty() || is_open(request) {
+            return Caller::Anybody;
+        }
+        let mut caller = Caller::WithoutKey;
+        for secret in credentials::presented(&request.headers) {
+            match self.ring.find(secret).and_then(|position| self.states.get(position)) {
+                Some(state) => return Caller::Holder(Arc::clone(state)),
+                None => caller = Caller::WithWrongKey,
+            }
+        }
+        caller
+    }
+
+    /// Admits a request. The permit of a key's holder is to be held until the answer has ended.
+    ///
+    /// # Errors
+    /// 401 without a right key, 429 if a limit of the key leaves no room.
+    pub(crate) fn admit(&self, caller: &Caller, now: Instant) -> Result<Option<Permit>, ApiError> {
+        let state = match caller {
+            Caller::Anybody => return Ok(None),
+            Caller::WithoutKey => return Err(ApiError::no_api_key()),
+            Caller::WithWrongKey => return Err(ApiError::wrong_api_key()),
+            Caller::Holder(state) => state,
+        };
+        let name = &state.name;
+        state.admit(now).map(Some).map_err(|limit| match limit {
+            AtLimit::Rate { per_minute, wait } => {
+                self.meter.limited(name, RefusedBy::Rate);
+                ApiError::too_many_requests(name.as_str(), per_minute, wait)
+            }
+            AtLimit::Concurrency { concurrent } => {
+                self.meter.limited(name, RefusedBy::Concurrency);
+                ApiError::too_many_concurrent_requests(name.as_str(), concurrent)
+            }
+        })
+    }
+
+    /// Counts the answer to a request.
+    pub(crate) fn answered(&self, caller: &Caller, status: StatusCode) {
+        self.meter.answered(caller.key(), status);
+    }
+
+    /// The metrics of the HTTP server, with their values.
+    pub(crate) fn metrics(&self) -> Vec<MetricFamily> {
+        self.meter.gather()
+    }
+}
+
+impl Default for AccessControl {
+    /// Opens the pages to everybody.
+    fn default() -> Self {
+        Self::new(KeyRing::default())
+    }
+}
+
+fn is_open(request: &Parts) -> bool {
+    let path = request.uri.path();
+    // Browsers send no key with the question that precedes a request (CORS preflight).
+    request.method == Method::OPTIONS || path.strip_suffix('/').unwrap_or(path) == OPEN_PAGE
+}
+
+// === impl Caller ===
+
+impl Caller {
+    /// The name of the key, if the server knows it.
+    pub(crate) fn key(&self) -> Option<&KeyName> {
+        match self {
+            Self::Holder(state) => Some(&state.name),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{KeyLimits, parse_key};
+    use super::*;
+
+    const SECRET: &str = "aaaaaaaaaaaaaaaa";
+
+    fn control() -> AccessControl {
+        let key = parse_key(&format!("alice:{SECRET}")).unwrap();
+        AccessControl::new(KeyRing::new(vec![key], KeyLimits::default()).unwrap())
+    }
+
+    fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = http::Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn status(control: &AccessControl, request: &Parts) -> u16 {
+        let admitted = control.admit(&control.caller(request), Instant::now());
+        admitted.map_or_else(|refusal| refusal.status.as_u16(), |_| 200)
+    }
+
+    #[test]
+    fn with_a_key_only_health_and_preflights_are_open() {
+        let control = control();
+        for path in ["/health", "/health/"] {
+            assert_eq!(status(&control, &request("GET", path, &[])), 200, "{path}");
+        }
+        assert_eq!(status(&control, &request("OPTIONS", "/v1/models", &[])), 200);
+        for path in ["/", "/metrics", "/v1/models", "/nowhere", "/health/x", "/HEALTH", "/%68ealth", "//health"] {
+            assert_eq!(status(&control, &request("GET", path, &[])), 401, "{path}");
+        }
+        let open = AccessControl::default();
+        assert_eq!(status(&open, &request("GET", "/metrics", &[("authorization", "Bearer anything")])), 200);
+    }
+
+    #[test]
+    fn either_header_opens_and_a_wrong_key_in_one_does_not_spoil_the_other() {
+        let control = control();
+        let right = format!("Bearer {SECRET}");
+        for headers in [
+            &[("authorization", right.as_str())][..],
+            &[("x-api-key", SECRET)],
+            &[("authorization", "Bearer wrong"), ("x-api-key", SECRET)],
+            &[("authorization", &right), ("x-api-key", "wrong")],
+        ] {
+            let caller = control.caller(&request("GET", "/", headers));
+            assert_eq!(caller.key().map(KeyName::as_str), Some("alice"), "{headers:?}");
+        }
+        let wrong = control.caller(&request("GET", "/", &[("x-api-key", "wrong")]));
+        assert!(matches!(wrong, Caller::WithWrongKey) && wrong.key().is_none());
+        assert!(matches!(control.caller(&request("GET", "/", &[])), Caller::WithoutKey));
+    }
+}
