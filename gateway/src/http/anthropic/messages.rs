@@ -1,0 +1,44 @@
+//! `POST /v1/messages`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warp::reply::Response;
+
+use super::answer::Answer;
+use super::options::ValidOptions;
+use super::params::{Params, parse_object};
+use super::prompt::ValidPrompt;
+use crate::http::app_state::AppState;
+use crate::http::error::ApiError;
+use crate::http::generation::{chat, reply, start};
+
+/// A request that can be served.
+#[derive(Debug, PartialEq)]
+struct ValidMessages {
+    prompt: ValidPrompt,
+    options: ValidOptions,
+}
+
+/// Answers a conversation.
+///
+/// # Errors
+/// Refusals of a request that is not valid, and of a pipeline that cannot serve it.
+pub(crate) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
+    let ValidMessages { prompt, mut options } = ValidMessages::read(&body, &state)?;
+    drop(body);
+    let ValidPrompt { request, shows_thinking } = prompt;
+    let prompt = chat::prepare(&state, request, &mut options.generation, "messages").await?;
+    let choices = start::start(&state, vec![prompt], &options.generation, options.tokens_max, "messages").await?;
+    let answer = Answer::new(&state.model.name, shows_thinking);
+    reply::respond(choices, answer, options.stream, state.settings.ping_period).await
+}
+
+// === impl ValidMessages ===
+
+impl ValidMessages {
+    fn read(body: &[u8], state: &AppState) -> Result<Self, ApiError> {
+        let map = parse_object(body)?;
+        Ok(Self { prompt: ValidPrompt::read(&map, state)?, options: ValidOptions::read(&Params::new(&map))? })
+    }
+}
