@@ -1,0 +1,57 @@
+//! Pages that llama-server and vLLM have beside OpenAI's API: tokenising, templates, infilling, and the state of the
+//! server. Where both servers have a page of the same path, the keys of the body tell which form it has.
+
+mod apply_template;
+mod conversation;
+mod detokenize;
+mod infill;
+mod infill_answer;
+mod props;
+mod samplers;
+mod slots;
+mod tokenize;
+mod tokenize_params;
+mod vllm;
+
+use std::sync::Arc;
+
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use super::app_state::AppState;
+use super::page::{Page, READ, WRITE, get, post};
+
+pub(super) const PAGES: &[Page] = &[
+    Page { path: "/tokenize", methods: WRITE, description: "the tokens of a text or chat (llama-server, vLLM)" },
+    Page { path: "/detokenize", methods: WRITE, description: "the text of tokens (llama-server, vLLM)" },
+    Page { path: "/apply-template", methods: WRITE, description: "the prompt of a chat (llama-server)" },
+    Page { path: "/infill", methods: WRITE, description: "fill in the middle of code (llama-server)" },
+    Page { path: "/props", methods: READ, description: "the server's properties (llama-server)" },
+    Page { path: "/slots", methods: READ, description: "the running sequences (llama-server)" },
+    Page { path: "/version", methods: READ, description: "the program's version (vLLM)" },
+    Page { path: "/load", methods: READ, description: "number of requests at work (vLLM)" },
+    Page { path: "/ping", methods: READ, description: "200 when requests are served, else 503 (vLLM)" },
+];
+
+/// The filter for these pages over `state`.
+pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
+    post(warp::path!("tokenize"), state, tokenize::create)
+        .or(post(warp::path!("detokenize"), state, detokenize::create))
+        .unify()
+        .or(post(warp::path!("apply-template"), state, apply_template::create))
+        .unify()
+        .or(post(warp::path!("infill"), state, infill::create))
+        .unify()
+        .or(get(warp::path!("props"), state, props::show))
+        .unify()
+        .or(slots::filter(state))
+        .unify()
+        .or(get(warp::path!("version"), state, vllm::version))
+        .unify()
+        .or(get(warp::path!("load"), state, vllm::load))
+        .unify()
+        .or(get(warp::path!("ping"), state, vllm::ping))
+        .unify()
+        .boxed()
+}

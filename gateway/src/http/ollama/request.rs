@@ -1,0 +1,48 @@
+//! The parameters that `/api/chat` and `/api/generate` share.
+
+use serde_json::Value;
+
+use super::think::Think;
+use super::{format, model_name, options};
+use crate::http::app_state::AppState;
+use crate::http::error::ApiError;
+use crate::http::generation::options::GenerationOptions;
+use crate::http::params::{Params, wrong_type};
+
+/// A request to either endpoint, without its messages or prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Request {
+    /// The model's name as the client wrote it. Answers repeat it.
+    pub(super) model: String,
+    /// True if the answer is streamed, one line for each piece of text.
+    pub(super) stream: bool,
+    pub(super) options: GenerationOptions,
+    /// If, and how much, the model reasons. `None` leaves it to the chat template.
+    pub(super) think: Option<Think>,
+}
+
+// === impl Request ===
+
+impl Request {
+    /// Reads and checks the parameters.
+    ///
+    /// # Errors
+    /// A 400 that names the parameter, or a 404 if the request names another model.
+    pub(super) fn read(params: &Params<'_>, state: &AppState) -> Result<Self, ApiError> {
+        let model = model_name::read(params, state)?.to_owned();
+        let think = Think::read(params)?;
+        if think.is_some_and(|think| think != Think::Off) && !state.text.description().reasons {
+            return Err(ApiError::unsupported("think", format!("The model '{model}' does not support thinking.")));
+        }
+        if let Some(found) = params.get("keep_alive").filter(|value| !is_duration(value)) {
+            return Err(wrong_type("keep_alive", "a number of seconds or a duration such as 5m", found));
+        }
+        let stream = params.get("stream").is_none() || params.flag("stream")?;
+        let options = GenerationOptions { form: format::read(params)?, ..options::read(params)? };
+        Ok(Self { model, stream, options, think })
+    }
+}
+
+fn is_duration(value: &Value) -> bool {
+    value.is_number() || value.is_string()
+}
