@@ -113,3 +113,55 @@ fn speculative_tokens_change_no_answer() {
     // of a fresh prompt.
     assert!(sum(&with, ROWS) > sum(&without, ROWS), "no speculative tokens were sent");
 }
+
+/// Twelve requests whose tokens depend on their rules: penalties, biases, forbidden words, scored prompts, filters.
+fn requests_with_rules() -> Vec<Value> {
+    let golden = golden();
+    let request = |index: usize| {
+        let prompt: Vec<u32> = [&golden[index % golden.len()].prompt[..], &golden[3].prompt].concat();
+        let mut request = json!({
+            "prompt": prompt, "max_tokens": TOKENS, "ignore_eos": true, "logprobs": 5, "seed": index,
+            "temperature": if index.is_multiple_of(2) { 0.0 } else { 0.9 },
+        });
+        let rules = match index % 4 {
+            0 => json!({"presence_penalty": 0.5, "frequency_penalty": 0.25, "repetition_penalty": 1.1}),
+            1 => json!({"echo": true, "repeat_penalty": 1.2, "repeat_last_n": 20, "top_n_sigma": 2.0}),
+            2 => json!({"dry_multiplier": 0.8, "logit_bias": {"198": -100, " the": -3}, "min_tokens": 10}),
+            _ => json!({"typical_p": 0.9, "xtc_probability": 0.5, "bad_words": ["is", "of the"], "top_k": 50}),
+        };
+        let rules = rules.as_object().expect("an object").clone();
+        request.as_object_mut().expect("an object").extend(rules);
+        request
+    };
+    (0..12).map(request).collect()
+}
+
+#[test]
+fn rules_and_scores_are_the_same_for_every_cut_and_batch_and_with_speculative_tokens() {
+    let requests = requests_with_rules();
+    let ask_all = |cluster: &Cluster| -> Vec<Value> {
+        std::thread::scope(|scope| {
+            let ask = |request| move || cluster.post("/v1/completions", request).json();
+            let running: Vec<_> = requests.iter().map(|request| scope.spawn(ask(request))).collect();
+            running.into_iter().map(|answer| answer.join().unwrap()).collect()
+        })
+    };
+    let one = Cluster::start(1, &["--speculation", "off"], &[]);
+    let reference: Vec<_> = requests.iter().map(|request| one.post("/v1/completions", request).json()).collect();
+    drop(one);
+    for (request, answer) in requests.iter().zip(&reference) {
+        let echoed = if request["echo"] == true { request["prompt"].as_array().unwrap().len() } else { 0 };
+        let found = logprobs(answer)["top_logprobs"].as_array().unwrap_or_else(|| panic!("{answer}")).len();
+        assert_eq!(found, TOKENS + echoed, "{answer}");
+    }
+    let plain = json!({"prompt": requests[0]["prompt"], "max_tokens": TOKENS, "ignore_eos": true, "temperature": 0});
+    let cluster = Cluster::start(2, &["--speculation", "on"], &[]);
+    let plain = cluster.post("/v1/completions", &plain).json();
+    assert_ne!(plain["choices"][0]["text"], reference[0]["choices"][0]["text"], "the penalties changed nothing");
+    assert_same(&ask_all(&cluster), &reference, "on two stages, in a batch, with speculative tokens");
+    assert_same(&ask_all(&cluster), &reference, "after prefix-cache hits");
+    drop(cluster);
+    let cluster = Cluster::start(2, &["--speculation", "on"], &[]);
+    let alone: Vec<_> = requests.iter().map(|request| cluster.post("/v1/completions", request).json()).collect();
+    assert_same(&alone, &reference, "one after the other");
+}

@@ -3,6 +3,8 @@
 
 pub mod bench;
 pub mod cli;
+pub mod client;
+pub mod grammar;
 pub mod http;
 pub mod models;
 pub mod run;

@@ -95,7 +95,7 @@ impl Drop for Cluster {
 }
 
 fn address(line: &str) -> SocketAddr {
-    let from = line.split("http://").nth(1).expect("an address");
+    let from = line.split("://").nth(1).expect("an address");
     from.split([',', ' ']).next().and_then(|address| address.parse().ok()).expect("an address")
 }
 

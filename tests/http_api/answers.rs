@@ -1,8 +1,9 @@
 //! Answers that are not streamed: text, counts, finish reasons, choices.
 
+use engine::generate::{Penalties, TokenOptions};
 use gateway::http::Settings;
 use schema::frame::Sampling;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::{ask, chat, complete, get, plain, post};
 use crate::double::{
@@ -114,7 +115,7 @@ async fn sampling_parameters_reach_the_pipeline() {
     let request = server.pipeline.requests.lock().unwrap().pop().unwrap();
     let sampling =
         Sampling { temperature: 0.5, top_k: 40, top_p: 0.9, min_p: 0.05, seed: u64::MAX, ..Sampling::GREEDY };
-    assert_eq!(request.sampling, sampling);
+    assert_eq!(request.tokens, TokenOptions::new(sampling));
     assert_eq!((request.tokens_max, request.stop_tokens), (2, vec![END]));
 }
 
@@ -187,6 +188,127 @@ async fn the_log_probabilities_of_chosen_tokens_are_in_both_shapes() {
     let tokens: String = content.iter().map(|logprob| logprob["token"].as_str().unwrap()).collect();
     assert_eq!(tokens, content_text);
     assert!(content.iter().all(|logprob| logprob["top_logprobs"] == json!([])));
+}
+
+#[tokio::test]
+async fn the_likeliest_tokens_are_in_both_shapes() {
+    let server = start_default_server().await;
+    let top =
+        |token: u32| json!({"token": char::from(token as u8).to_string(), "logprob": logprob(token), "bytes": [token]});
+    let body = json!({
+        "messages": [{"role": "user", "content": "go"}], "temperature": 0, "max_tokens": 3, "ignore_eos": true,
+        "logprobs": true, "top_logprobs": 2
+    });
+    let json = chat(server.address, &body).await.json();
+    for token in json["choices"][0]["logprobs"]["content"].as_array().unwrap() {
+        assert_eq!(token["top_logprobs"], json!([top(97), top(98)]));
+    }
+    let body = json!({"prompt": "ab", "temperature": 0, "max_tokens": 2, "logprobs": 2, "ignore_eos": true});
+    let logprobs = &complete(server.address, &body).await.json()["choices"][0]["logprobs"];
+    let chosen = logprobs["tokens"][0].as_str().unwrap();
+    let mut expected = json!({"a": logprob(97), "b": logprob(98)});
+    expected[chosen] = logprobs["token_logprobs"][0].clone();
+    assert_eq!(logprobs["top_logprobs"][0], expected);
+}
+
+#[tokio::test]
+async fn an_echoed_prompt_comes_first_with_its_scores() {
+    let server = start_default_server().await;
+    let (text, _, _) = expected(&[97, 98, 99], &greedy(), 3);
+    let body = json!({"prompt": "abc", "temperature": 0, "max_tokens": 3, "echo": true, "logprobs": 1});
+    let choice = complete(server.address, &body).await.json()["choices"][0].clone();
+    assert_eq!(choice["text"], format!("abc{text}"));
+    let logprobs = &choice["logprobs"];
+    assert_eq!(logprobs["tokens"].as_array().unwrap().len(), 3 + text.len());
+    assert_eq!(logprobs["token_logprobs"][0], json!(null));
+    assert_eq!(logprobs["top_logprobs"][0], json!(null));
+    assert_eq!(logprobs["token_logprobs"][1], json!(logprob(98)));
+    assert_eq!(logprobs["top_logprobs"][2], json!({"a": logprob(97), "c": logprob(99)}));
+    assert_eq!(logprobs["text_offset"], json!((0..3 + text.len()).collect::<Vec<_>>()));
+    // Streamed, the same pieces come one after the other.
+    let mut streamed = body;
+    streamed["stream"] = json!(true);
+    let chunks = complete(server.address, &streamed).await.chunks();
+    let pieces: String = chunks.iter().filter_map(|chunk| chunk["choices"][0]["text"].as_str()).collect();
+    assert_eq!(pieces, format!("abc{text}"));
+}
+
+#[tokio::test]
+async fn a_prompt_is_scored_without_a_token() {
+    let server = start_default_server().await;
+    let body = json!({"prompt": "abc", "max_tokens": 0, "echo": true, "logprobs": 0});
+    let json = complete(server.address, &body).await.json();
+    let choice = &json["choices"][0];
+    assert_eq!((&choice["text"], &choice["finish_reason"]), (&json!("abc"), &json!("length")));
+    assert_eq!(choice["logprobs"]["token_logprobs"], json!([null, logprob(98), logprob(99)]));
+    assert_eq!(json["usage"]["completion_tokens"], 0);
+    let body = json!({"prompt": "abc", "max_tokens": 0, "prompt_logprobs": 1});
+    let choice = complete(server.address, &body).await.json()["choices"][0].clone();
+    let score = |token: u32, rank: u32| json!({"logprob": logprob(token), "rank": rank, "decoded_token": char::from(token as u8).to_string()});
+    let expected = json!([null, {"97": score(97, 1), "98": score(98, 7)}, {"97": score(97, 1), "99": score(99, 7)}]);
+    assert_eq!(choice["prompt_logprobs"], expected);
+    assert_eq!(choice["text"], "");
+    let body = json!({"messages": [{"role": "user", "content": "go"}], "max_tokens": 1, "prompt_logprobs": 0});
+    let json = chat(server.address, &body).await.json();
+    assert_eq!(json["prompt_logprobs"].as_array().unwrap().len(), chat_tokens(&[("user", "go")]).len());
+}
+
+#[tokio::test]
+async fn the_best_choices_are_those_of_the_highest_log_probability() {
+    let server = start_default_server().await;
+    let ask = |choices: Value| {
+        let body = json!({"prompt": "ab", "temperature": 1, "seed": 3, "max_tokens": 6, "ignore_eos": true});
+        let body: serde_json::Map<_, _> =
+            body.as_object().unwrap().clone().into_iter().chain(choices.as_object().unwrap().clone()).collect();
+        Value::Object(body)
+    };
+    let all = complete(server.address, &ask(json!({"n": 4, "logprobs": 0}))).await.json();
+    let mean = |choice: &Value| {
+        let logprobs = choice["logprobs"]["token_logprobs"].as_array().unwrap();
+        logprobs.iter().map(|logprob| logprob.as_f64().unwrap()).sum::<f64>() / logprobs.len() as f64
+    };
+    let mut choices: Vec<_> = all["choices"].as_array().unwrap().iter().collect();
+    choices.sort_by(|one, other| mean(other).total_cmp(&mean(one)));
+    let best = complete(server.address, &ask(json!({"n": 2, "best_of": 4}))).await.json();
+    let texts: Vec<_> = best["choices"].as_array().unwrap().iter().map(|choice| &choice["text"]).collect();
+    assert_eq!(texts, [&choices[0]["text"], &choices[1]["text"]]);
+    assert_eq!(best["choices"][1]["index"], 1);
+    assert_eq!(best["usage"]["completion_tokens"], 24);
+}
+
+#[tokio::test]
+async fn a_stop_string_may_be_a_part_of_the_answer() {
+    let server = start_default_server().await;
+    let (whole, _, _) = expected(&chat_tokens(&[("user", "go")]), &greedy(), 40);
+    let stop = &whole[5..8];
+    let end = whole.find(stop).unwrap() + 3;
+    let body = json!({
+        "messages": [{"role": "user", "content": "go"}], "temperature": 0, "stop": stop, "include_stop_str_in_output": true
+    });
+    let json = chat(server.address, &body).await.json();
+    assert_eq!(json["choices"][0]["message"]["content"], whole[..end]);
+}
+
+#[tokio::test]
+async fn penalties_and_biases_reach_the_pipeline() {
+    let server = start_default_server().await;
+    let body = json!({
+        "messages": [{"role": "user", "content": "go"}], "temperature": 0, "seed": 0, "max_tokens": 2,
+        "logit_bias": {"97": -5}, "presence_penalty": 0.5, "frequency_penalty": -0.5, "repetition_penalty": 1.25,
+        "min_tokens": 2, "bad_words": ["x"], "typical_p": 0.5, "top_n_sigma": 1.5
+    });
+    assert_eq!(chat(server.address, &body).await.status, 200);
+    let request = server.pipeline.requests.lock().unwrap().pop().unwrap();
+    let penalties = Penalties { repetition: 1.25, presence: 0.5, frequency: -0.5, ..Penalties::NONE };
+    let sampling = Sampling { typical_p: 0.5, top_n_sigma: 1.5, ..Sampling::GREEDY };
+    let tokens = TokenOptions {
+        bias: vec![(97, -5.0)],
+        penalties,
+        tokens_min: 2,
+        forbidden: vec![vec![120], vec![32, 120]],
+        ..TokenOptions::new(sampling)
+    };
+    assert_eq!(request.tokens, tokens);
 }
 
 #[tokio::test]

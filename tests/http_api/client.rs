@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Longer than any answer takes. A test that waits this long fails.
@@ -55,6 +55,12 @@ pub fn post(path: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
+/// `request` with further headers, each of which ends with a line break.
+pub fn with_headers(request: &[u8], headers: &str) -> Vec<u8> {
+    let end = request.windows(2).position(|two| two == b"\r\n").expect("a line") + 2;
+    [&request[..end], headers.as_bytes(), &request[end..]].concat()
+}
+
 /// A request without a body.
 pub fn plain(method: &str, path: &str) -> Vec<u8> {
     format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
@@ -85,11 +91,11 @@ pub async fn complete(address: SocketAddr, body: &Value) -> Answer {
 }
 
 /// Reads one answer to its end. If `bare` is set, the answer has no body, even if its head announces one.
-pub async fn answer(stream: &mut TcpStream, bare: bool) -> Answer {
+pub async fn answer(stream: &mut (impl AsyncRead + Unpin), bare: bool) -> Answer {
     tokio::time::timeout(WAIT_MAX, read_answer(stream, bare)).await.expect("no answer came")
 }
 
-async fn read_answer(stream: &mut TcpStream, bare: bool) -> Answer {
+async fn read_answer(stream: &mut (impl AsyncRead + Unpin), bare: bool) -> Answer {
     let mut bytes = Vec::new();
     let head_end = loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -118,7 +124,7 @@ async fn read_answer(stream: &mut TcpStream, bare: bool) -> Answer {
     found
 }
 
-async fn read_chunks(stream: &mut TcpStream, mut bytes: Vec<u8>) -> Vec<u8> {
+async fn read_chunks(stream: &mut (impl AsyncRead + Unpin), mut bytes: Vec<u8>) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
         while let Some(line) = bytes.windows(2).position(|two| two == b"\r\n") {
@@ -137,7 +143,7 @@ async fn read_chunks(stream: &mut TcpStream, mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// Reads until the received text contains `wanted`.
-pub async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
+pub async fn read_until(stream: &mut (impl AsyncRead + Unpin), wanted: &str) -> String {
     let mut bytes = Vec::new();
     while !String::from_utf8_lossy(&bytes).contains(wanted) {
         let came = tokio::time::timeout(WAIT_MAX, more(stream, &mut bytes)).await.expect("it does not come");
@@ -147,12 +153,12 @@ pub async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
 }
 
 /// Reads until the other side closes or resets the connection.
-pub async fn read_to_end(stream: &mut TcpStream) -> String {
+pub async fn read_to_end(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     tokio::time::timeout(WAIT_MAX, async { while more(stream, &mut bytes).await {} }).await.expect("it stays open");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-async fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> bool {
+async fn more(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> bool {
     stream.read_buf(bytes).await.is_ok_and(|count| count > 0)
 }

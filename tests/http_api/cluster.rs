@@ -136,7 +136,8 @@ async fn the_front_page_names_the_model_and_every_page() {
     let server = start_default_server().await;
     let page = get(server.address, "/").await;
     assert_eq!(page.header("content-type"), Some("text/plain; charset=utf-8"));
-    for word in [MODEL, "/v1/chat/completions", "/v1/models", "/health", "/distributed/gpu-info"] {
+    let apis = ["/v1/chat/completions", "/v1/models", "/v1/responses", "/v1/messages", "/api/chat", "/tokenize"];
+    for word in [&[MODEL, "/health", "/distributed/gpu-info"], &apis[..]].concat() {
         assert!(page.text().contains(word), "{word} is not there: {}", page.text());
     }
 }

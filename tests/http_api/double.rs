@@ -2,15 +2,20 @@
 //! before it, on the sampling and on the position. So a lost, doubled or reordered token changes all that follow.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use engine::generate::{
-    Failure, Finish, Pipeline, PipelineStatus, Rejection, Request, StageTime, Timings, TokenEvent, TokenStream,
+    Failure, Finish, Pipeline, PipelineStatus, Rejection, Request, ScoredToken, StageTime, Timings, TokenEvent,
+    TokenStream,
 };
 use engine::view::ClusterView;
-use gateway::http::{AppState, Decoder, Message, ModelInfo, Settings, TextError, TextModel, serve};
-use schema::frame::Sampling;
+use gateway::http::{
+    AccessControl, AnswerPlan, AnswerRequest, AppState, Conversation, Decoder, FimTokens, ModelDescription, ModelInfo,
+    ServerTls, Settings, SpecialTokens, TextError, TextModel, serve,
+};
+use gateway::text::{AnswerFormat, ReasoningFormat, ToolFormat};
+use schema::frame::{Alternative, Sampling};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -19,8 +24,29 @@ pub const CONTEXT_TOKENS: u32 = 512;
 /// The token that ends an answer.
 pub const END: u32 = 256;
 /// The token that begins a message.
-const BEGIN: u32 = 257;
+pub const BEGIN: u32 = 257;
 const VOCAB: u32 = 258;
+/// The spellings of these tokens.
+const END_TEXT: &str = "<END>";
+const BEGIN_TEXT: &str = "<BEGIN>";
+/// The tokens for filling in the middle: bytes that no test has in its text.
+pub const FIM: FimTokens = FimTokens { prefix: 1, suffix: 2, middle: 3, repository: Some(4), file_separator: Some(5) };
+/// The description of the double's model.
+static DESCRIPTION: LazyLock<ModelDescription> = LazyLock::new(|| ModelDescription {
+    file_name: "count-1.gguf".to_owned(),
+    file_bytes: 1_000_000,
+    fingerprint: "c0ffee".to_owned(),
+    architecture: "count".to_owned(),
+    parameters: 134_515_008,
+    quantization: "Q4_1".to_owned(),
+    metadata: [("count.context_length".to_owned(), serde_json::json!(8192))].into_iter().collect(),
+    chat_template: Some("{{ messages }}".to_owned()),
+    takes_tools: true,
+    reasons: false,
+    bos: BEGIN_TEXT.to_owned(),
+    eos: END_TEXT.to_owned(),
+    fim: Some(FIM),
+});
 /// The bytes that the double generates. There are few, so that short stop strings occur.
 const ALPHABET: &[u8] = b"abcd \n";
 
@@ -95,6 +121,8 @@ pub struct CountingPipeline {
     pub rejection: Mutex<Option<Rejection>>,
     /// If set, every sequence fails after this number of tokens.
     pub failure: Mutex<Option<(usize, Failure)>>,
+    /// If set, every sequence is this text, and then [`END`].
+    pub script: Mutex<Option<String>>,
     pub requests: Mutex<Vec<Request>>,
 }
 
@@ -113,6 +141,7 @@ impl Pipeline for CountingPipeline {
             sender,
             permits: Arc::clone(&self.permits),
             failure: self.failure.lock().unwrap().clone(),
+            script: self.script.lock().unwrap().clone(),
         };
         let counts = self.counts.clone();
         tokio::spawn(async move {
@@ -148,9 +177,18 @@ struct Sequence {
     sender: mpsc::Sender<TokenEvent>,
     permits: Arc<Semaphore>,
     failure: Option<(usize, Failure)>,
+    script: Option<String>,
 }
 
 impl Sequence {
+    /// The score of a token: its alternatives are the tokens from 97 on.
+    fn score(&self, token: u32) -> ScoredToken {
+        let count = self.request.tokens.alternatives.unwrap_or(0);
+        let alternative = |token| Alternative { token, logprob: logprob(token) };
+        let alternatives: Vec<_> = (97..97 + count).map(alternative).collect();
+        ScoredToken { token, logprob: logprob(token), rank: count.min(1) * 7, alternatives }
+    }
+
     /// Generates the sequence. Returns false if the receiver is gone.
     async fn run(self) -> bool {
         let sender = self.sender.clone();
@@ -162,9 +200,15 @@ impl Sequence {
 
     async fn make(self) -> bool {
         let mut history = self.request.prompt.clone();
-        let cached_tokens = cached_tokens(history.len(), self.request.sampling.choice);
+        let cached_tokens = cached_tokens(history.len(), self.request.tokens.sampling.choice);
         if self.sender.send(TokenEvent::Started { cached_tokens }).await.is_err() {
             return false;
+        }
+        let scored = if self.request.tokens.scores_prompt { &self.request.prompt[1..] } else { &[] };
+        for token in scored {
+            if self.sender.send(TokenEvent::Scored(self.score(*token))).await.is_err() {
+                return false;
+            }
         }
         let mut finish = Finish::Length;
         for made in 0..self.request.tokens_max as usize {
@@ -174,9 +218,12 @@ impl Sequence {
                 return self.sender.send(TokenEvent::Failed(failure.clone())).await.is_ok();
             }
             self.permits.acquire().await.unwrap().forget();
-            let token = next_token(&history, &self.request.sampling);
+            let token = match &self.script {
+                Some(script) => script.as_bytes().get(made).map_or(END, |byte| u32::from(*byte)),
+                None => next_token(&history, &self.request.tokens.sampling),
+            };
             history.push(token);
-            if self.sender.send(TokenEvent::Token { token, logprob: logprob(token) }).await.is_err() {
+            if self.sender.send(TokenEvent::Token(self.score(token))).await.is_err() {
                 return false;
             }
             if self.request.stop_tokens.contains(&token) {
@@ -198,8 +245,11 @@ impl Sequence {
     }
 }
 
-/// The text double.
-pub struct ByteTextModel;
+/// The text double. It remembers the chats that it encoded.
+#[derive(Default)]
+pub struct ByteTextModel {
+    pub chats: Mutex<Vec<Conversation>>,
+}
 
 /// The token ids of a chat for [`ByteTextModel`].
 pub fn chat_tokens(messages: &[(&str, &str)]) -> Vec<u32> {
@@ -211,19 +261,45 @@ pub fn chat_tokens(messages: &[(&str, &str)]) -> Vec<u32> {
 }
 
 impl TextModel for ByteTextModel {
-    fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>, TextError> {
+    fn encode_chat(&self, conversation: &Conversation) -> Result<Vec<u32>, TextError> {
+        let messages = &conversation.messages;
         if messages.iter().any(|message| message.content == "panic") {
             panic!("a mistake of our own");
         }
         if messages.first().is_some_and(|message| message.role == "tool") {
             return Err(TextError("a chat cannot begin with a tool".to_owned()));
         }
+        self.chats.lock().unwrap().push(conversation.clone());
         let pairs: Vec<_> = messages.iter().map(|message| (message.role.as_str(), message.content.as_str())).collect();
         Ok(chat_tokens(&pairs))
     }
 
+    /// Calls are as Hermes writes them. There is reasoning only if the chat asks for it.
+    fn plan_answer(&self, request: &AnswerRequest, _: &[u32]) -> AnswerPlan {
+        let thinks = request.conversation.template_kwargs.get("enable_thinking") == Some(&true.into());
+        let reasoning = ReasoningFormat { open: "<think>", close: "</think>" };
+        let format = AnswerFormat { tools: ToolFormat::Hermes, reasoning: thinks.then_some(reasoning) };
+        AnswerPlan::new(format, request, "")
+    }
+
     fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>, TextError> {
         Ok(prompt.bytes().map(u32::from).collect())
+    }
+
+    /// As [`Self::encode_prompt`], with [`BEGIN`] and [`END`] if they are wanted.
+    fn encode_text(&self, text: &str, special: SpecialTokens) -> Result<Vec<u32>, TextError> {
+        let mut parts = vec![text];
+        if special.parsed {
+            parts = text.split(END_TEXT).collect();
+        }
+        let parts: Vec<Vec<u32>> = parts.into_iter().map(|part| part.bytes().map(u32::from).collect()).collect();
+        let begin = special.added.then_some(BEGIN);
+        Ok(begin.into_iter().chain(parts.join(&END)).collect())
+    }
+
+    fn render_chat(&self, conversation: &Conversation) -> Result<String, TextError> {
+        let tokens = self.encode_chat(conversation)?;
+        Ok(tokens.into_iter().flat_map(|token| self.token_piece(token)).map(char::from).collect())
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
@@ -234,6 +310,18 @@ impl TextModel for ByteTextModel {
         u8::try_from(token).into_iter().collect()
     }
 
+    fn token_piece(&self, token: u32) -> Vec<u8> {
+        match token {
+            END => END_TEXT.into(),
+            BEGIN => BEGIN_TEXT.into(),
+            byte => self.token_bytes(byte),
+        }
+    }
+
+    fn token_spelling(&self, token: u32) -> String {
+        String::from_utf8_lossy(&self.token_piece(token)).replace(' ', "Ġ")
+    }
+
     fn stop_tokens(&self) -> &[u32] {
         &[END]
     }
@@ -241,13 +329,17 @@ impl TextModel for ByteTextModel {
     fn vocab_size(&self) -> u32 {
         VOCAB
     }
+
+    fn description(&self) -> &ModelDescription {
+        &DESCRIPTION
+    }
 }
 
 struct AsciiDecoder;
 
 impl Decoder for AsciiDecoder {
     fn push(&mut self, token: u32) -> String {
-        if token == END { "<END>".to_owned() } else { char::from(token as u8).to_string() }
+        if token == END { END_TEXT.to_owned() } else { char::from(token as u8).to_string() }
     }
 
     fn finish(&mut self) -> String {
@@ -259,12 +351,23 @@ impl Decoder for AsciiDecoder {
 pub struct RunningServer {
     pub address: SocketAddr,
     pub pipeline: Arc<CountingPipeline>,
+    pub text: Arc<ByteTextModel>,
     pub stop: oneshot::Sender<()>,
     pub serving: JoinHandle<()>,
 }
 
-/// Starts a server on a free port. Its pipeline may generate `permits` tokens.
+/// Starts an open server on a free port. Its pipeline may generate `permits` tokens.
 pub async fn start_server(settings: Settings, permits: usize) -> RunningServer {
+    start_closed_server(settings, AccessControl::default(), None, permits).await
+}
+
+/// Starts a server with API keys, and with TLS if there is a certificate.
+pub async fn start_closed_server(
+    settings: Settings,
+    access: AccessControl,
+    tls: Option<ServerTls>,
+    permits: usize,
+) -> RunningServer {
     let status = PipelineStatus { serving: true, store_reachable: true, ..PipelineStatus::default() };
     let pipeline = Arc::new(CountingPipeline {
         permits: Arc::new(Semaphore::new(permits)),
@@ -273,22 +376,25 @@ pub async fn start_server(settings: Settings, permits: usize) -> RunningServer {
         view: Mutex::default(),
         rejection: Mutex::default(),
         failure: Mutex::default(),
+        script: Mutex::default(),
         requests: Mutex::default(),
     });
     let model = ModelInfo { name: MODEL.to_owned(), context_tokens: CONTEXT_TOKENS, created_s: 1_700_000_000 };
+    let text = Arc::new(ByteTextModel::default());
     let state = Arc::new(AppState {
         pipeline: Arc::<CountingPipeline>::clone(&pipeline),
-        text: Arc::new(ByteTextModel),
+        text: Arc::<ByteTextModel>::clone(&text),
         model,
+        access,
         settings,
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let serving = tokio::spawn(serve(listener, state, async {
+    let serving = tokio::spawn(serve(listener, tls, state, async {
         let _ = stopped.await;
     }));
-    RunningServer { address, pipeline, stop, serving }
+    RunningServer { address, pipeline, text, stop, serving }
 }
 
 /// Starts a server with default settings. Its pipeline may generate any number of tokens.

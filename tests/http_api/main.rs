@@ -1,6 +1,9 @@
 //! The HTTP server on a real socket, with doubles of the pipeline and the text model that do real arithmetic.
 
 mod answers;
+mod anthropic;
+mod anthropic_tools;
+mod api_keys;
 mod bench;
 mod browsers;
 mod client;
@@ -8,7 +11,13 @@ mod cluster;
 mod connections;
 mod disconnects;
 mod double;
+mod llama_server;
+mod ollama;
 mod raw_input;
 mod refusals;
+mod responses;
 mod streams;
+#[cfg(feature = "tls")]
+mod tls;
+mod tools;
 mod unread_bodies;

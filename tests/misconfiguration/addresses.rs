@@ -59,7 +59,12 @@ pub(crate) fn cases() -> Vec<Case> {
             listen(fixture, &taken)
         }),
         Case::ends("addresses: the gateway listens at another's address", 1, "annot assign", |fixture| {
-            listen(fixture, "192.0.2.1:8100")
+            let mut gateway = fixture.baton("gateway");
+            gateway.args(["--listen", "192.0.2.1:8100", "--insecure"]);
+            fixture.start(gateway)
+        }),
+        Case::ends("addresses: the gateway listens beyond the machine without a key", 64, "--insecure", |fixture| {
+            listen(fixture, "0.0.0.0:0")
         }),
         Case::ends("addresses: the gateway listens at a port alone", 64, "invalid socket address", |fixture| {
             listen(fixture, "8100")

@@ -1,4 +1,4 @@
-//! Wrong cluster keys.
+//! Wrong cluster keys, API keys and certificates.
 
 use super::case::{Case, Mistake};
 use super::fixture::Fixture;
@@ -38,7 +38,43 @@ pub(crate) fn cases() -> Vec<Case> {
             stage.env_remove("BATON_CLUSTER_KEY").args(["--advertise", "192.0.2.1"]);
             fixture.start(stage)
         }),
+        Case::ends("keys: an API key that is too short", 64, "expected 16 to 256", |fixture| {
+            let mut gateway = fixture.baton("gateway");
+            gateway.env("BATON_API_KEY", "alice:short");
+            fixture.start(gateway)
+        }),
+        Case::ends("keys: a file of API keys that others can read", 64, "chmod 600", |fixture| {
+            api_key_file(fixture, "open.keys", "alice:0123456789abcdef\n", 0o644)
+        }),
+        Case::ends("keys: a file of API keys without a key", 64, "it holds no key", |fixture| {
+            api_key_file(fixture, "empty.keys", "# nobody yet\n", 0o600)
+        }),
+        Case::ends("keys: a limit for API keys and no key", 64, "limits API keys, and there is none", |fixture| {
+            let mut gateway = fixture.baton("gateway");
+            gateway.args(["--key-requests-per-minute", "60"]);
+            fixture.start(gateway)
+        }),
+        Case::ends("keys: a certificate without its key", 64, "expected tls_cert and tls_key together", |fixture| {
+            let mut gateway = fixture.baton("gateway");
+            gateway.args(["--tls-cert", "cert.pem"]);
+            fixture.start(gateway)
+        }),
+        Case::ends("keys: a certificate that is not there", 1, "No such file", |fixture| {
+            let mut gateway = fixture.baton("gateway");
+            gateway.args(["--tls-cert", "/nowhere/cert.pem", "--tls-key", "/nowhere/key.pem"]);
+            fixture.start(gateway)
+        }),
     ]
+}
+
+fn api_key_file(fixture: &mut Fixture, name: &str, text: &str, mode: u32) -> Result<Mistake, String> {
+    use std::os::unix::fs::PermissionsExt;
+    let path = fixture.path(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+    let mut gateway = fixture.baton("gateway");
+    gateway.arg("--api-key-file").arg(path);
+    fixture.start(gateway)
 }
 
 fn with_key(fixture: &mut Fixture, verb: &str, key: Option<&str>) -> Result<Mistake, String> {

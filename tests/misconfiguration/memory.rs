@@ -6,7 +6,7 @@ use super::fixture::Fixture;
 /// No stage has room for the layers.
 const ALL_TOO_SMALL: Expected = Expected {
     health: (503, "are missing; what would help: one more stage that may use"),
-    status: "not serving: layers 0..30 are held by nobody: the model needs 294.9 MiB",
+    status: "not serving: layers 0..30 are held by nobody: the model needs 295.6 MiB",
     doctor: (3, "are missing; what would help"),
     ..HEALTHY
 };

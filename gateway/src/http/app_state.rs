@@ -1,11 +1,15 @@
-//! The state that all requests share: the pipeline, the text model, the model's description and the HTTP settings.
+//! The state that all requests share: the pipeline, the text model, the model's description, the API keys and the HTTP
+//! settings.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::generate::Pipeline;
 
+use super::auth::AccessControl;
+use super::error::ApiError;
 use super::limits;
+use super::model_alias::{self, ModelAlias};
 use crate::http::generation::text_model::TextModel;
 use crate::http::server::host::AllowedHost;
 use crate::http::server::origin::AllowedOrigin;
@@ -18,6 +22,8 @@ pub struct AppState {
     pub text: Arc<dyn TextModel>,
     /// The served model.
     pub model: ModelInfo,
+    /// The API keys and their use.
+    pub access: AccessControl,
     /// The HTTP server's settings.
     pub settings: Settings,
 }
@@ -61,6 +67,14 @@ pub struct Settings {
     pub choices_max: u32,
     /// Most tokens of a chat's answer if its request sets no limit.
     pub default_max_tokens: u32,
+    /// Most responses that are kept for `previous_response_id`. 0 keeps none.
+    pub stored_responses_max: usize,
+    /// Most bytes of the kept responses together.
+    pub stored_bytes_max: usize,
+    /// Time after which a kept response is removed.
+    pub stored_age_max: Duration,
+    /// Further names by which requests may call the model.
+    pub model_aliases: Vec<ModelAlias>,
     /// Host names of this machine.
     pub own_hosts: Vec<String>,
     /// Further host names that requests may use.
@@ -72,6 +86,19 @@ pub struct Settings {
 // === impl AppState ===
 
 impl AppState {
+    /// Checks that the pipeline serves.
+    ///
+    /// # Errors
+    /// A 503 with the reason if it does not.
+    pub(super) fn check_serving(&self) -> Result<(), ApiError> {
+        let status = self.pipeline.status();
+        if status.serving {
+            return Ok(());
+        }
+        let reason = if status.reason.is_empty() { "the pipeline is not complete" } else { &status.reason };
+        Err(ApiError::unavailable(format!("The model cannot be served now: {reason}.")))
+    }
+
     /// Most tokens in a sequence: the model's context, or less if the stages' memory is short.
     pub(super) fn context_tokens(&self) -> u32 {
         // 0 while the pipeline does not serve: it does not know the stages' memory yet, and it rejects requests itself.
@@ -79,6 +106,19 @@ impl AppState {
             0 => self.model.context_tokens,
             room => room.min(self.model.context_tokens),
         }
+    }
+}
+
+// === impl ModelInfo ===
+
+impl ModelInfo {
+    /// Checks that requests may call the model by `name`.
+    ///
+    /// # Errors
+    /// A 404 if it is neither the model's name nor one of `aliases`.
+    pub(super) fn check_name(&self, name: &str, aliases: &[ModelAlias]) -> Result<(), ApiError> {
+        let is_known = model_alias::names(&self.name, aliases, name);
+        if is_known { Ok(()) } else { Err(ApiError::model_not_found(name, &self.name)) }
     }
 }
 
@@ -99,6 +139,10 @@ impl Default for Settings {
             generation_time: limits::GENERATION_TIME,
             choices_max: limits::CHOICES_MAX,
             default_max_tokens: limits::DEFAULT_MAX_TOKENS,
+            stored_responses_max: limits::STORED_RESPONSES_MAX as usize,
+            stored_bytes_max: limits::STORED_BYTES_MAX,
+            stored_age_max: limits::STORED_AGE_MAX,
+            model_aliases: Vec::new(),
             own_hosts: Vec::new(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),

@@ -1,8 +1,11 @@
-//! Error responses: OpenAI's error body and its headers.
+//! Errors of requests. An error knows its status, its words and its headers, and leaves the body to the API whose page
+//! was asked: `server/middleware.rs` writes it, by `routes::error_writer`.
+
+use std::time::Duration;
 
 use engine::generate::{Failure, Rejection};
 use http::StatusCode;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
 use warp::reply::{Reply, Response};
 
@@ -16,13 +19,29 @@ pub(crate) struct ApiError {
     code: Option<&'static str>,
     param: Option<String>,
     message: String,
+    /// The lengths of a prompt that leaves no room for an answer and of the context, if that is the error.
+    pub(crate) excess: Option<Excess>,
     /// The methods that the page takes, for the `Allow` header.
     allow: Option<&'static str>,
     /// True if the connection closes after this answer, because its request was not read to the end.
     close: bool,
+    /// Seconds until the client may try again, if they differ from [`RETRY_AFTER_S`].
+    retry_after_s: Option<u32>,
 }
 
-/// The JSON body of an error.
+/// A prompt that is too long for the context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Excess {
+    /// Tokens of the prompt.
+    pub(crate) prompt_tokens: u32,
+    /// Most tokens of a prompt and its answer together.
+    pub(crate) context_tokens: u32,
+}
+
+/// Writes an error as the JSON text of one API. The second argument is the request's id.
+pub(crate) type ErrorWriter = fn(&ApiError, &str) -> String;
+
+/// The JSON body of an error in OpenAI's API, and on pages that belong to no API.
 #[derive(Debug, Serialize)]
 pub(crate) struct ErrorBody<'a> {
     error: ErrorDetail<'a>,
@@ -41,7 +60,9 @@ struct ErrorDetail<'a> {
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, code: Option<&'static str>, message: impl Into<String>) -> Self {
-        Self { status, kind, code, param: None, message: message.into(), allow: None, close: false }
+        let message = message.into();
+        let allow = None;
+        Self { status, kind, code, param: None, message, excess: None, allow, close: false, retry_after_s: None }
     }
 
     /// 400: the client's request is wrong.
@@ -62,8 +83,17 @@ impl ApiError {
 
     /// 404: the request names another model than the served one.
     pub(crate) fn model_not_found(name: &str, served: &str) -> Self {
-        let message = format!("The model `{}` does not exist: this server has `{served}`.", cut(name));
+        let name = cut(name);
+        let message = format!(
+            "The model `{name}` does not exist: this server has `{served}`. To serve it by this name, too, start it \
+             with --model-alias {name}."
+        );
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", Some("model_not_found"), message).about("model")
+    }
+
+    /// 404: there is nothing with the id that the request gives.
+    pub(crate) fn not_found(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", Some(code), message)
     }
 
     /// 404: there is no such page.
@@ -98,6 +128,44 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "permission_error", Some("origin_not_allowed"), message)
     }
 
+    /// 401: the page needs a key, and the request has none.
+    pub(crate) fn no_api_key() -> Self {
+        Self::unauthorized(
+            "This server needs an API key: expected the header `Authorization: Bearer KEY` or `x-api-key: KEY`, found \
+             neither.",
+        )
+    }
+
+    /// 401: the server does not know the request's key.
+    pub(crate) fn wrong_api_key() -> Self {
+        Self::unauthorized("Incorrect API key provided: it is none of the keys that this server was started with.")
+    }
+
+    fn unauthorized(message: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", Some("invalid_api_key"), message)
+    }
+
+    /// 429: the key has used up its requests of a minute. There is room again after `wait`.
+    pub(crate) fn too_many_requests(key: &str, per_minute: u32, wait: Duration) -> Self {
+        let message = format!(
+            "Rate limit reached: the API key `{key}` may send {per_minute} requests per minute. Try again in {:.1} s.",
+            wait.as_secs_f64()
+        );
+        Self { retry_after_s: u32::try_from(whole_seconds(wait)).ok(), ..Self::over_limit(message) }
+    }
+
+    /// 429: as many requests of the key are being answered as may be.
+    pub(crate) fn too_many_concurrent_requests(key: &str, concurrent: u32) -> Self {
+        Self::over_limit(format!(
+            "Concurrency limit reached: the API key `{key}` may have {concurrent} requests at the same time. Try again \
+             when one of them has ended."
+        ))
+    }
+
+    fn over_limit(message: String) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("rate_limit_exceeded"), message)
+    }
+
     /// 413: the body is over the size limit.
     pub(crate) fn body_too_large(bytes_max: usize) -> Self {
         let message = format!("The body is larger than {bytes_max} bytes.");
@@ -120,7 +188,8 @@ impl ApiError {
             "This model's maximum context length is {context_tokens} tokens. However, your {param} resulted in \
              {prompt_tokens} tokens. Please reduce the length of the {param}."
         );
-        Self::bad_request("context_length_exceeded", message).about(param)
+        let excess = Some(Excess { prompt_tokens, context_tokens });
+        Self { excess, ..Self::bad_request("context_length_exceeded", message).about(param) }
     }
 
     /// 500: the fault is the server's own.
@@ -133,11 +202,25 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable_error", Some("not_serving"), message)
     }
 
+    /// 503: every connection is busy.
+    pub(crate) fn too_many_connections() -> Self {
+        let message = "Too many connections: try again later.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable_error", Some("too_many_connections"), message)
+    }
+
+    /// 400: the client speaks http, and this server https.
+    pub(crate) fn https_required() -> Self {
+        let message = "This server speaks https, and the request came as http: expected https:// at the beginning of its address.";
+        Self::bad_request("https_required", message)
+    }
+
     /// The error of an accepted sequence that failed.
     pub(crate) fn failed(failure: &Failure) -> Self {
         let (status, kind, code) = match failure {
             Failure::Deadline { .. } => (StatusCode::GATEWAY_TIMEOUT, "timeout_error", "deadline_exceeded"),
             Failure::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "unavailable_error", "server_stopping"),
+            // The request is at fault: its grammar compiled, and cannot be followed within the limits.
+            Failure::Grammar(_) => (StatusCode::BAD_REQUEST, "invalid_request_error", "grammar_failed"),
             Failure::Stage { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "stage_failed"),
         };
         Self::new(status, kind, Some(code), sentence(&failure.to_string()))
@@ -157,7 +240,22 @@ impl ApiError {
         }
     }
 
-    /// The JSON body, `{"error": {…}}`.
+    /// The message for people.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The word for programs that names the kind of error.
+    pub(crate) fn code(&self) -> Option<&'static str> {
+        self.code
+    }
+
+    /// The path of the parameter that it is about.
+    pub(crate) fn param(&self) -> Option<&str> {
+        self.param.as_deref()
+    }
+
+    /// The JSON body of OpenAI's API, `{"error": {…}}`.
     pub(crate) fn body(&self) -> ErrorBody<'_> {
         let Self { message, kind, param, code, .. } = self;
         ErrorBody { error: ErrorDetail { message, kind, param: param.as_deref(), code: *code } }
@@ -175,11 +273,16 @@ impl ApiError {
 }
 
 impl Reply for ApiError {
+    /// The response without its body. It carries the error to the middleware, which knows the page that was asked.
     fn into_response(self) -> Response {
-        let mut response = json_response(self.status, &self.body());
+        let mut response = self.status.into_response();
         let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if self.is_retryable() {
-            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+            headers.insert(RETRY_AFTER, HeaderValue::from(self.retry_after_s.map_or(RETRY_AFTER_S, u64::from)));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
@@ -187,8 +290,21 @@ impl Reply for ApiError {
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        response.extensions_mut().insert(self);
         response
     }
+}
+
+/// Writes OpenAI's error body.
+pub(crate) fn write_openai(error: &ApiError, _: &str) -> String {
+    serde_json::to_string(&error.body()).unwrap_or_default()
+}
+
+/// `response` with the body that `writer` writes, if it is the response of an error. `request_id` is the request's id.
+pub(crate) fn with_body(mut response: Response, writer: ErrorWriter, request_id: &str) -> Response {
+    let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
+    let body = http::Response::new(writer(&error, request_id)).into_response().into_body();
+    response.map(|_| body)
 }
 
 /// A response with `body` as JSON.
@@ -212,6 +328,11 @@ pub(crate) fn cut(text: &str) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
+}
+
+/// Seconds after which all of `wait` has passed, at least one.
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 fn sentence(error: &str) -> String {

@@ -8,6 +8,6 @@ use super::page::Page;
 /// The pages with their methods, as plain text.
 pub(crate) fn show(state: &AppState, pages: impl Iterator<Item = &'static Page>) -> Response {
     let pages: String =
-        pages.map(|page| format!("  {:<10} {:<25} {}\n", page.methods, page.path, page.description)).collect();
+        pages.map(|page| format!("  {:<17} {:<31} {}\n", page.methods, page.path, page.description)).collect();
     format!("baton serves {}\n\n{pages}", state.model.name).into_response()
 }

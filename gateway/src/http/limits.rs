@@ -14,10 +14,10 @@ pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 768;
 pub(crate) const WAITING_PER_ADDRESS_MAX: usize = 512;
 /// Connections over the cap that get a 503 at the same time. The server closes further ones without an answer.
 pub(crate) const OVERLOAD_REPLIES_MAX: usize = 32;
-/// Longest time for such a connection to take the 503.
-pub(crate) const OVERLOAD_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest time for such a connection to take the 503, and for one that speaks http instead of https to take its 400.
+pub(crate) const BARE_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Timeout from the moment a connection may send a request until that request's head is complete. So it also closes
-/// idle connections.
+/// idle connections. The handshake of TLS has as much before it.
 pub(crate) const HEAD_TIME: Duration = Duration::from_secs(30);
 /// Bytes of a request's head: the cookies of a localhost that several programs share fit, a header bomb does not.
 pub(crate) const HEAD_BYTES_MAX: usize = 32 << 10;
@@ -58,14 +58,58 @@ pub(crate) const GENERATION_TIME: Duration = Duration::from_secs(2400);
 /// Most tokens of a chat's answer if its request sets no limit: about 3,000 words, and half of the keys and values that
 /// a cluster keeps by default. They fit the default deadline at 7 tokens a second. A model that never ends stops there.
 pub(crate) const DEFAULT_MAX_TOKENS: u32 = 4096;
+/// Responses that are kept for `previous_response_id` unless a setting says otherwise: about a hundred conversations of
+/// ten turns. The oldest one goes first.
+pub(crate) const STORED_RESPONSES_MAX: u32 = 1024;
+/// Bytes of all kept responses together: sixteen of the largest bodies, or 64 KiB for each of the default number. Each
+/// response counts with its whole conversation, as if it shared no text with others.
+pub(crate) const STORED_BYTES_MAX: usize = 64 << 20;
+/// Time for which a response is kept: a conversation of one day can go on the next morning.
+pub(crate) const STORED_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Most items in one list of a response's input items, as in OpenAI's reference.
+pub(crate) const INPUT_ITEMS_MAX: usize = 100;
+/// Items in one such list if the request sets no limit, as in OpenAI's reference.
+pub(crate) const INPUT_ITEMS_DEFAULT: usize = 20;
+/// Pairs in `metadata`, as in OpenAI's reference.
+pub(crate) const METADATA_PAIRS_MAX: usize = 16;
+/// Characters of a key of `metadata`, as in OpenAI's reference.
+pub(crate) const METADATA_KEY_CHARS_MAX: usize = 64;
+/// Characters of a value of `metadata`, as in OpenAI's reference.
+pub(crate) const METADATA_VALUE_CHARS_MAX: usize = 512;
+/// Tools that a request offers, twice as many as OpenAI takes: several MCP servers together.
+pub(crate) const TOOLS_MAX: usize = 256;
+/// Characters of a tool's name, as in OpenAI's reference. A name with its namespace may be twice as long.
+pub(crate) const TOOL_NAME_CHARS_MAX: usize = 128;
+/// If a conversation is cut to fit the context, at most one part in this many of the context is left to the answer.
+pub(crate) const TRUNCATION_ANSWER_SHARE: u32 = 4;
+/// Pings between two that are events: Codex gives a stream up after 300 s without an event, and comments are none.
+pub(crate) const PINGS_PER_KEEPALIVE: u32 = 12;
 /// Choices of one request (`n` times prompts). Each takes a sequence's share of the KV cache blocks.
 pub(crate) const CHOICES_MAX: u32 = 16;
 /// Strings in `stop`, as in OpenAI's reference.
 pub(crate) const STOP_STRINGS_MAX: usize = 4;
+/// Strings in `stop_sequences` of Anthropic's API, whose reference has no limit. Each takes time at every token.
+pub(crate) const STOP_SEQUENCES_MAX: usize = 64;
+/// Strings in `stop` on pages of Ollama and llama-server, whose clients send the markers of several templates.
+pub(crate) const LLAMA_STOP_STRINGS_MAX: usize = 16;
 /// Bytes of one stop string: a stream holds back up to this much text.
 pub(crate) const STOP_STRING_BYTES_MAX: usize = 512;
+/// Levels of a tool's schema. Those in use have under twenty.
+pub(crate) const SCHEMA_DEPTH_MAX: usize = 32;
+/// Calls of one message in a conversation: as many as there may be tools.
+pub(crate) const MESSAGE_CALLS_MAX: usize = 128;
 /// Token ids in `stop_token_ids`.
 pub(crate) const STOP_TOKENS_MAX: usize = 64;
+/// Tokens in `logit_bias`: as many as a rule carries with a penalty for every token of a long history beside them.
+pub(crate) const BIASED_TOKENS_MAX: usize = 1024;
+/// Strings in `bad_words`.
+pub(crate) const BAD_WORDS_MAX: usize = 256;
+/// Strings in `dry_sequence_breakers`.
+pub(crate) const DRY_BREAKERS_MAX: usize = 64;
+/// Bytes of one such string.
+pub(crate) const WORD_BYTES_MAX: usize = 256;
+/// Tokens at the end of prompt and answer in which repeated passages are searched: at most tens of microseconds a token.
+pub(crate) const DRY_TOKENS_MAX: u32 = 8192;
 /// Characters of a refused value that the error message repeats.
 pub(crate) const FOUND_CHARS_MAX: usize = 60;
 /// Temperatures below this would divide logits into infinities. They mean the likeliest token instead.
@@ -74,3 +118,27 @@ pub(crate) const TEMPERATURE_MIN: f64 = 1e-4;
 pub(crate) const RETRY_AFTER_S: u64 = 2;
 /// Bytes of a request id that the client sets.
 pub(crate) const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Bytes of a text to be tokenised: more than any context served here takes. The answer lists each token, with its text
+/// if that is asked for, and may have thirty times as many bytes.
+pub(crate) const TOKENIZED_BYTES_MAX: usize = 1 << 20;
+/// Token ids to be turned into text: the longest contexts in use.
+pub(crate) const DETOKENIZED_TOKENS_MAX: usize = 1 << 18;
+/// API keys of one server. A request's key is compared with each of them, which takes microseconds for so many.
+pub(crate) const API_KEYS_MAX: usize = 256;
+/// Shortest secret of an API key, in bytes. One of 16 random letters or digits is out of reach of guesses over HTTP.
+pub(crate) const API_SECRET_BYTES_MIN: usize = 16;
+/// Longest secret of an API key, in bytes: four of those that `baton key` prints.
+pub(crate) const API_SECRET_BYTES_MAX: usize = 256;
+/// Longest name of an API key, in bytes. It stands in each line of the log and in each sample of a metric.
+pub(crate) const KEY_NAME_BYTES_MAX: usize = 64;
+/// Most requests per minute that a limit may allow. A key that needs more needs no limit.
+pub(crate) const REQUESTS_PER_MINUTE_MAX: u32 = 100_000;
+/// Most requests at the same time that a limit may allow: each takes a connection.
+pub(crate) const CONCURRENT_REQUESTS_MAX: u32 = CONNECTIONS_MAX as u32;
+/// Interval at which the server looks for changes of its certificate and key. A changed pair is read once it has stayed
+/// the same for this long, so that one that is being replaced is not read by halves.
+#[cfg(feature = "tls")]
+pub(crate) const TLS_FILES_INTERVAL: Duration = Duration::from_secs(2);
+/// Bytes of a file with a certificate or a key: a chain of ten certificates fits many times.
+#[cfg(feature = "tls")]
+pub(crate) const TLS_FILE_BYTES_MAX: u64 = 256 << 10;

@@ -1,9 +1,10 @@
-//! The HTTP API: OpenAI's endpoints and the cluster's own pages, over one pipeline and one text model.
+//! The HTTP API: OpenAI's and Anthropic's endpoints and the cluster's own pages, over one pipeline and one text model.
 //!
-//! A request passes `server` (connections, bounded by `admission`) → `middleware` (checks of `host` and `origin`, and
-//! the headers of every answer) → `routes` (the page) → a `Valid…` type parsed from the body → `generation` (its
-//! sequences) → an answer, whole or as a stream of events. This module does not know how tokens are generated, nor how
-//! text is split into them. It uses [`engine::generate::Pipeline`] and [`TextModel`] for that.
+//! A request passes `server` (connections, bounded by `admission`, and TLS) → `middleware` (checks of `host` and
+//! `origin`, and the headers of every answer) → `auth` (API keys and their limits) → `routes` (the page) → a `Valid…`
+//! type parsed from the body → `generation` (its sequences) → an answer, whole or as a stream of events. This module
+//! does not know how tokens are generated, nor how text is split into them. It uses [`engine::generate::Pipeline`] and
+//! [`TextModel`] for that.
 //!
 //! Parameters that a request leaves out have the values of OpenAI's reference: `temperature` 1, `top_p` 1, `n` 1, and
 //! for completions `max_tokens` 16. Without a `seed` each request gets a random one. A chat without `max_tokens` (or
@@ -11,20 +12,41 @@
 //! answer that is cut there ends with the reason `length`. A limit that the request itself sets is bounded by the
 //! context only.
 
+mod answer_form;
+mod anthropic;
 mod app_state;
+mod auth;
 mod cluster;
 mod error;
 mod generation;
 mod index;
 mod limits;
+mod llama_server;
+mod model_alias;
+mod ollama;
 mod openai;
 mod page;
+mod params;
+mod responses;
 mod routes;
+mod sampling_params;
 mod server;
 
 pub use app_state::{AppState, ModelInfo, Settings};
-pub use generation::text_model::{Decoder, Message, TextError, TextModel};
-pub(crate) use limits::DEFAULT_MAX_TOKENS;
+pub(crate) use auth::secret_of;
+pub use auth::{AccessControl, ApiKeyError, GivenKey, KeyFileError, KeyLimits, KeyName, KeyRing, Limit};
+pub use auth::{parse_key, parse_key_file};
+pub use generation::text_model::{
+    AnswerPart, AnswerPlan, AnswerRequest, Conversation, Decoder, FimTokens, Message, ModelDescription, PromptEnding,
+    SpecialTokens, TextError, TextModel, Tool, ToolCall, ToolChoice,
+};
+pub(crate) use limits::{
+    API_KEYS_MAX, API_SECRET_BYTES_MAX, CONCURRENT_REQUESTS_MAX, KEY_NAME_BYTES_MAX, REQUESTS_PER_MINUTE_MAX,
+};
+pub(crate) use limits::{DEFAULT_MAX_TOKENS, STORED_RESPONSES_MAX};
+pub use model_alias::{ModelAlias, ModelNameError};
 pub use server::host::{AllowedHost, HostError};
 pub use server::origin::{AllowedOrigin, OriginError};
 pub use server::serve;
+pub use server::tls::ServerTls;
+pub use server::tls_source::{TlsError, TlsFiles, TlsNames, TlsSource};

@@ -37,7 +37,7 @@ pub(crate) fn get(
 pub(crate) fn post<F>(
     path: impl Filter<Extract = (), Error = warp::Rejection> + Clone + Send + Sync + 'static,
     state: &Arc<AppState>,
-    create: fn(Arc<AppState>, Bytes) -> F,
+    create: impl Fn(Arc<AppState>, Bytes) -> F + Clone + Send + Sync + 'static,
 ) -> BoxedFilter<(Response,)>
 where
     F: Future<Output = Result<Response, ApiError>> + Send + 'static,
@@ -45,10 +45,13 @@ where
     path.and(warp::post())
         .and(with_state(state))
         .and(content(state))
-        .then(move |state, body: Result<Bytes, ApiError>| async move {
-            match body {
-                Ok(body) => create(state, body).await.unwrap_or_else(Reply::into_response),
-                Err(error) => error.into_response(),
+        .then(move |state, body: Result<Bytes, ApiError>| {
+            let create = create.clone();
+            async move {
+                match body {
+                    Ok(body) => create(state, body).await.unwrap_or_else(Reply::into_response),
+                    Err(error) => error.into_response(),
+                }
             }
         })
         .boxed()

@@ -40,6 +40,8 @@ impl Children {
             command.args(arguments);
             command.envs(environment.iter().map(|(name, value)| (name, value)));
             command.env("XDG_RUNTIME_DIR", folder).env("TMPDIR", folder);
+            // The keys of the HTTP server are of no use to a stage.
+            command.env_remove("BATON_API_KEY");
             command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
             // The child gets a process group of its own, so Ctrl-C reaches this process only, which then stops the
             // children in order.

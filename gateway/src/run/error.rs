@@ -12,6 +12,7 @@ use engine::store::StoreError;
 use schema::Fingerprint;
 use stages::weights::FileChanged;
 
+use crate::http::TlsError;
 use crate::models::ModelError;
 use crate::text::TextError;
 
@@ -98,6 +99,9 @@ pub enum RunError {
         #[source]
         cause: io::Error,
     },
+    /// The certificate of the HTTP server cannot be used.
+    #[error("cannot serve https")]
+    Tls(#[from] TlsError),
     /// An operation of the operating system failed.
     #[error("cannot {doing}")]
     Io {

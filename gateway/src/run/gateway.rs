@@ -23,7 +23,7 @@ const DRAIN_TIME: Duration = Duration::from_secs(25);
 /// [`RunError`] when it cannot start or cannot go on.
 pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
     let stop = Stop::listen(false)?;
-    let listener = listen(settings.http.listen).await?;
+    let listener = listen(&settings.http, &settings.member).await?;
     let store: SharedStore = Arc::new(EtcdStore::connect(&settings.cluster.etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster.cluster);
     let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster.cluster));

@@ -1,6 +1,7 @@
 //! The gateway itself: its core, which runs the pipeline, and the HTTP server.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,13 +12,14 @@ use schema::Keyspace;
 use schema::record::GatewayRecord;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::RunError;
 use super::model::Served;
 use super::stop::Stop;
 use super::text::ModelText;
-use crate::http::{self, AppState, ModelInfo, Settings};
+use crate::client::Scheme;
+use crate::http::{self, AccessControl, AppState, ModelInfo, ServerTls, Settings, TlsNames};
 use crate::settings::{HttpSettings, MemberSettings};
 
 /// A running gateway.
@@ -26,21 +28,66 @@ pub(super) struct GatewayServer {
     http: JoinHandle<()>,
 }
 
-/// Binds the HTTP port early, so that a port already in use is reported before anything else is started.
-pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+/// The bound port of the HTTP server, and its certificate if it speaks https.
+pub(super) struct HttpListener {
+    tcp: TcpListener,
+    tls: Option<ServerTls>,
+}
+
+/// Binds the HTTP port and reads the certificate early, so that a port already in use or a certificate that cannot be
+/// used is reported before anything else is started.
+pub(super) async fn listen(http: &HttpSettings, member: &MemberSettings) -> Result<HttpListener, RunError> {
+    let address = http.listen;
     let refused = |cause| RunError::Listen { what: "HTTP", address, flag: "--listen", cause };
-    TcpListener::bind(address).await.map_err(refused)
+    let tcp = TcpListener::bind(address).await.map_err(refused)?;
+    let tls = http.tls.as_ref().map(|source| ServerTls::open(source, &names(address.ip(), member))).transpose()?;
+    if let Some(tls) = &tls {
+        info!(certificate = %tls.certificate_path().display(), fingerprint = tls.fingerprint(), "serving https");
+    }
+    Ok(HttpListener { tcp, tls })
+}
+
+/// The names of this machine for a self-signed certificate of a server that listens at `address`.
+fn names(address: IpAddr, member: &MemberSettings) -> TlsNames {
+    let address = (!address.is_unspecified()).then(|| address.to_canonical().to_string());
+    let advertised = member.advertise.as_ref().map(|host| host.as_str().to_owned());
+    TlsNames { host: stages::memory::machine().host, given: address.into_iter().chain(advertised).collect() }
 }
 
 /// URL at which other processes reach the HTTP server: with the advertised name of this machine if there is one and the
-/// server listens beyond loopback, else with the address.
-fn url(address: SocketAddr, advertised: Option<&str>) -> String {
+/// server listens beyond loopback, else with the address. A server that listens at all addresses is reached at loopback,
+/// for which its certificate is, too.
+fn url(scheme: Scheme, address: SocketAddr, advertised: Option<&str>) -> String {
     match advertised {
         Some(host) if !address.ip().is_loopback() && host.contains(':') => {
-            format!("http://[{host}]:{}", address.port())
+            format!("{scheme}://[{host}]:{}", address.port())
         }
-        Some(host) if !address.ip().is_loopback() => format!("http://{host}:{}", address.port()),
-        _ => format!("http://{address}"),
+        Some(host) if !address.ip().is_loopback() => format!("{scheme}://{host}:{}", address.port()),
+        _ => format!("{scheme}://{}", reachable(address)),
+    }
+}
+
+/// The address, or loopback in the place of 0.0.0.0 and ::, to which nobody should connect.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+// === impl HttpListener ===
+
+impl HttpListener {
+    /// The file of the certificate and its fingerprint, if the server speaks https.
+    pub(super) fn certificate(&self) -> Option<(&Path, String)> {
+        self.tls.as_ref().map(|tls| (tls.certificate_path(), tls.fingerprint()))
+    }
+
+    fn scheme(&self) -> Scheme {
+        if self.tls.is_some() { Scheme::Https } else { Scheme::Http }
     }
 }
 
@@ -54,7 +101,7 @@ impl GatewayServer {
         keyspace: Keyspace,
         served: &Served,
         (member, key): (&MemberSettings, Option<ClusterKey>),
-        listener: TcpListener,
+        listener: HttpListener,
         (http_settings, drain_time, alone): (&HttpSettings, Duration, bool),
         stop: &Stop,
     ) -> Result<Self, RunError> {
@@ -62,10 +109,11 @@ impl GatewayServer {
         if let Some(problem) = text.template_problem() {
             warn!(problem, "chats cannot be served, only raw completions");
         }
-        let address = listener.local_addr().map_err(|cause| RunError::Io { doing: "read the HTTP address", cause })?;
+        let address =
+            listener.tcp.local_addr().map_err(|cause| RunError::Io { doing: "read the HTTP address", cause })?;
         let machine = stages::memory::machine();
         let host = member.advertise.as_ref().map(|host| host.as_str().to_owned());
-        let record = GatewayRecord::new(&machine.host, url(address, host.as_deref()));
+        let record = GatewayRecord::new(&machine.host, url(listener.scheme(), address, host.as_deref()));
         let own_hosts = [Some(record.host.clone()), host.clone()].into_iter().flatten().collect();
         let listen = Listen::new(host, None, key.clone())?;
         let (lease_ttl, speculates) = (member.lease_ttl, http_settings.speculates);
@@ -79,23 +127,56 @@ impl GatewayServer {
                 context_tokens: served.record.context_tokens.min(served.record.kv_tokens),
                 created_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             },
+            access: AccessControl::new(http_settings.keys.clone()),
             settings: Settings {
                 drain_time,
                 generation_time: http_settings.request_deadline,
                 default_max_tokens: http_settings.default_max_tokens,
+                stored_responses_max: http_settings.stored_responses as usize,
+                model_aliases: http_settings.model_aliases.clone(),
                 own_hosts,
                 allowed_hosts: http_settings.allowed_hosts.clone(),
                 allowed_origins: http_settings.allowed_origins.clone(),
                 ..Settings::default()
             },
         };
-        let stop = stop.clone();
-        let http = tokio::spawn(async move { http::serve(listener, Arc::new(state), stop.requested()).await });
+        let (stop, HttpListener { tcp, tls }) = (stop.clone(), listener);
+        let http = tokio::spawn(async move { http::serve(tcp, tls, Arc::new(state), stop.requested()).await });
         Ok(Self { pipeline, http })
     }
 
     /// Waits until the HTTP server has ended after the order to stop.
     pub(super) async fn closed(self) {
         let _ = self.http.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_has_the_advertised_name_or_an_address_that_can_be_reached() {
+        for (address, advertised, expected) in [
+            ("127.0.0.1:8100", Some("mini-1"), "https://127.0.0.1:8100"),
+            ("0.0.0.0:8100", Some("mini-1"), "https://mini-1:8100"),
+            ("[::]:8100", Some("fd00::7"), "https://[fd00::7]:8100"),
+            ("0.0.0.0:8100", None, "https://127.0.0.1:8100"),
+            ("[::]:8100", None, "https://[::1]:8100"),
+            ("192.168.1.7:8100", None, "https://192.168.1.7:8100"),
+        ] {
+            assert_eq!(url(Scheme::Https, address.parse().unwrap(), advertised), expected);
+        }
+    }
+
+    #[test]
+    fn the_certificate_is_for_an_address_that_the_operator_gives() {
+        let member = MemberSettings { advertise: None, cluster_key: None, lease_ttl: Duration::from_secs(5) };
+        let advertised = MemberSettings { advertise: Some("mini-1".parse().unwrap()), ..member.clone() };
+        let given = |address: &str, member| names(address.parse().unwrap(), member).given;
+        assert_eq!(given("0.0.0.0", &member), [""; 0]);
+        assert_eq!(given("192.168.1.7", &member), ["192.168.1.7"]);
+        assert_eq!(given("::", &advertised), ["mini-1"]);
+        assert_eq!(given("fd00::7", &advertised), ["fd00::7", "mini-1"]);
     }
 }

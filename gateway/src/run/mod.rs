@@ -1,10 +1,13 @@
 //! The verbs that keep running: `up`, `stage`, `gateway`. This module puts the crates together.
 
+mod answer_grammar;
 mod children;
 mod error;
 mod gateway;
 mod gateway_server;
+mod grammars;
 mod model;
+mod model_description;
 mod reasons;
 mod stage;
 mod stop;

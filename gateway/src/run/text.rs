@@ -1,20 +1,45 @@
 //! A model's text for the HTTP API: its tokenizer and chat template behind the API's [`http::TextModel`].
 
+use std::sync::Arc;
+
+use engine::generate::SharedGrammar;
 use stages::weights::ModelFile;
 
 use super::RunError;
+use super::answer_grammar::AnswerGrammars;
+use super::grammars::Grammars;
+use super::model_description;
+use crate::grammar::{GrammarError, GrammarSource};
 use crate::http;
-use crate::text::{ChatTemplate, Detokenizer, Special, TextError, Tokenizer, Vocabulary};
+use crate::text::{
+    AnswerFormat, AnswerPlan, AnswerRequest, ChatTemplate, ControlMarks, Detokenizer, MarkedDetokenizer,
+    ReasoningFormat, Special, TextError, Tokenizer, ToolFormat, Vocabulary,
+};
+
+/// Tokens at the end of a prompt that show if it ends within the reasoning. The marks have up to five.
+const PROMPT_END_TOKENS: usize = 16;
 
 /// The tokenizer and the chat template of one model file.
 pub(super) struct ModelText {
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     /// The chat template, or the reason why it cannot be used.
     template: Result<ChatTemplate, String>,
+    description: http::ModelDescription,
+    /// The way in which the model writes answers.
+    format: AnswerFormat,
+    /// The marks of reasoning that are control tokens.
+    reasoning_marks: ControlMarks,
+    /// Those of reasoning and of calls.
+    marks: ControlMarks,
+    compiler: Arc<Grammars>,
+    grammars: AnswerGrammars,
 }
 
 /// The model's detokenizer as the API's [`http::Decoder`].
 struct ModelDecoder(Detokenizer);
+
+/// The same for an answer to a chat.
+struct AnswerDecoder(MarkedDetokenizer);
 
 // === impl ModelText ===
 
@@ -24,13 +49,33 @@ impl ModelText {
         let path = file.path().display().to_string();
         let header = file.vocabulary_header().map_err(|cause| RunError::File { path, cause: Box::new(cause) })?;
         let vocabulary = Vocabulary::from_metadata(&header.metadata)?;
+        let tokenizer = Arc::new(Tokenizer::new(&vocabulary)?);
         let template = ChatTemplate::from_vocabulary(&vocabulary).map_err(|error| describe(&error));
-        Ok(Self { tokenizer: Tokenizer::new(&vocabulary)?, template })
+        let description = model_description::describe(file, &vocabulary, template.as_ref().ok());
+        let source = template.as_ref().map_or("", ChatTemplate::source);
+        let is_token = |spelling: &str| vocabulary.tokens().any(|(token, _)| token == spelling);
+        let format = AnswerFormat {
+            tools: template.as_ref().map_or(ToolFormat::Json, ChatTemplate::tool_format),
+            reasoning: ReasoningFormat::of_model(source, is_token),
+        };
+        let marks = |calls| ControlMarks::of(&vocabulary, &format.marks(calls));
+        let (reasoning_marks, marks) = (marks(false), marks(true));
+        let compiler = Arc::new(Grammars::new(&tokenizer));
+        let reasoning_end = template.as_ref().ok().and_then(ChatTemplate::reasoning_end);
+        let grammars = AnswerGrammars::new(&tokenizer, Arc::clone(&compiler), format, &marks, reasoning_end.as_deref());
+        Ok(Self { tokenizer, template, description, format, reasoning_marks, marks, compiler, grammars })
     }
 
     /// The reason why chats cannot be served, if they cannot.
     pub(super) fn template_problem(&self) -> Option<&str> {
         self.template.as_ref().err().map(String::as_str)
+    }
+
+    /// The text of the last tokens of a prompt, in which marks are spelled.
+    fn prompt_end(&self, prompt: &[u32]) -> String {
+        let mut detokenizer = MarkedDetokenizer::new(&self.tokenizer, self.marks.clone());
+        let end = &prompt[prompt.len().saturating_sub(PROMPT_END_TOKENS)..];
+        end.iter().map(|token| detokenizer.push(*token)).collect()
     }
 }
 
@@ -44,23 +89,50 @@ fn refuse(error: &TextError) -> http::TextError {
 }
 
 impl http::TextModel for ModelText {
-    fn encode_chat(&self, messages: &[http::Message]) -> Result<Vec<u32>, http::TextError> {
+    fn encode_chat(&self, conversation: &http::Conversation) -> Result<Vec<u32>, http::TextError> {
         let template = self.template.as_ref().map_err(|reason| http::TextError(reason.clone()))?;
-        let convert = |message: &http::Message| crate::text::Message {
-            role: message.role.clone(),
-            content: message.content.clone(),
-        };
-        let messages: Vec<_> = messages.iter().map(convert).collect();
-        // With the beginning of the assistant's message, which the model then continues.
-        let rendered = template.render(&messages, true).map_err(|error| refuse(&error))?;
+        let rendered = template.render(conversation).map_err(|error| refuse(&error))?;
         self.tokenizer.encode_rendered(&rendered).map_err(|error| refuse(&error))
     }
 
+    fn plan_answer(&self, request: &AnswerRequest, prompt: &[u32]) -> AnswerPlan {
+        AnswerPlan::new(self.format, request, &self.prompt_end(prompt))
+    }
+
+    fn answer_grammar(
+        &self,
+        plan: &AnswerPlan,
+        answer: Option<SharedGrammar>,
+    ) -> Result<Option<SharedGrammar>, http::TextError> {
+        self.grammars.of(plan, answer)
+    }
+
+    fn compile_grammar(&self, source: &GrammarSource) -> Result<SharedGrammar, GrammarError> {
+        self.compiler.compile(source)
+    }
+
+    fn answer_decoder(&self, plan: &AnswerPlan) -> Box<dyn http::Decoder> {
+        let marks = if plan.tools.is_empty() { &self.reasoning_marks } else { &self.marks };
+        Box::new(AnswerDecoder(MarkedDetokenizer::new(&self.tokenizer, marks.clone())))
+    }
+
     fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>, http::TextError> {
-        let ids = self.tokenizer.encode(prompt, Special::Parse).map_err(|error| refuse(&error))?;
-        // The token that begins a text, if the model wants one and the prompt does not spell it already.
-        let bos = self.tokenizer.bos().filter(|bos| self.tokenizer.add_bos() && ids.first() != Some(bos));
+        self.encode_text(prompt, http::SpecialTokens { added: true, parsed: true })
+    }
+
+    fn encode_text(&self, text: &str, special: http::SpecialTokens) -> Result<Vec<u32>, http::TextError> {
+        let spelled = if special.parsed { Special::Parse } else { Special::Plain };
+        let ids = self.tokenizer.encode(text, spelled).map_err(|error| refuse(&error))?;
+        // The token that begins a text, if the model wants one and the text does not spell it already.
+        let wanted = special.added && self.tokenizer.add_bos();
+        let bos = self.tokenizer.bos().filter(|bos| wanted && ids.first() != Some(bos));
         Ok(bos.into_iter().chain(ids).collect())
+    }
+
+    fn render_chat(&self, conversation: &http::Conversation) -> Result<String, http::TextError> {
+        let template = self.template.as_ref().map_err(|reason| http::TextError(reason.clone()))?;
+        let rendered = template.render(conversation).map_err(|error| refuse(&error))?;
+        Ok(rendered.text().to_owned())
     }
 
     fn decoder(&self) -> Box<dyn http::Decoder> {
@@ -71,6 +143,14 @@ impl http::TextModel for ModelText {
         self.tokenizer.token_bytes(token).to_vec()
     }
 
+    fn token_piece(&self, token: u32) -> Vec<u8> {
+        self.tokenizer.token_piece(token)
+    }
+
+    fn token_spelling(&self, token: u32) -> String {
+        self.tokenizer.token_spelling(token)
+    }
+
     fn stop_tokens(&self) -> &[u32] {
         self.tokenizer.stop_tokens()
     }
@@ -78,9 +158,23 @@ impl http::TextModel for ModelText {
     fn vocab_size(&self) -> u32 {
         u32::try_from(self.tokenizer.vocab_size()).unwrap_or(u32::MAX)
     }
+
+    fn description(&self) -> &http::ModelDescription {
+        &self.description
+    }
 }
 
 impl http::Decoder for ModelDecoder {
+    fn push(&mut self, token: u32) -> String {
+        self.0.push(token)
+    }
+
+    fn finish(&mut self) -> String {
+        self.0.finish()
+    }
+}
+
+impl http::Decoder for AnswerDecoder {
     fn push(&mut self, token: u32) -> String {
         self.0.push(token)
     }

@@ -19,7 +19,8 @@ use super::gateway_server::{GatewayServer, listen};
 use super::model::{Served, agree, fetch};
 use super::reasons::Reasons;
 use super::stop::Stop;
-use crate::settings::UpSettings;
+use crate::http::{TlsFiles, TlsSource};
+use crate::settings::{HttpSettings, UpSettings};
 
 /// Time for running requests to finish after the order to stop: Ctrl-C must end everything in under two seconds.
 const DRAIN_TIME: Duration = Duration::from_millis(500);
@@ -36,7 +37,10 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
         settings.model.model = Some(path.to_string_lossy().into_owned());
     }
     let started = Instant::now();
-    let listener = listen(settings.http.listen).await?;
+    let listener = listen(&settings.http, &settings.member).await?;
+    if let Some((certificate, fingerprint)) = listener.certificate() {
+        print_line(&format!("https with the certificate {}\n  SHA-256 {fingerprint}", certificate.display()));
+    }
     let (embedded, etcd) = open_store(&settings).await?;
     let store: SharedStore = Arc::new(EtcdStore::connect(&etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster);
@@ -179,6 +183,19 @@ async fn supervise(
     }
 }
 
+/// The options by which `curl` trusts the certificate and sends a key, with a space before each.
+fn curl_options(http: &HttpSettings) -> String {
+    let certificate = match &http.tls {
+        Some(TlsSource::SelfSigned { folder }) => {
+            format!(" --cacert '{}'", TlsFiles::self_signed(folder).certificate.display())
+        }
+        // An authority that the system knows has signed it, or one that the operator knows.
+        Some(TlsSource::Files(_)) | None => String::new(),
+    };
+    let key = if http.keys.is_empty() { "" } else { " -H \"authorization: Bearer $SECRET\"" };
+    certificate + key
+}
+
 /// Prints the layers of each stage and, the first time, commands to use the cluster.
 fn announce(server: &GatewayServer, served: &Served, settings: &UpSettings, etcd: &[String], started: Option<Instant>) {
     let view = server.pipeline.view();
@@ -191,11 +208,11 @@ fn announce(server: &GatewayServer, served: &Served, settings: &UpSettings, etcd
     let own = view.gateways.values().find(|gateway| gateway.value.pid == std::process::id());
     let url = own.map(|gateway| gateway.value.url.clone()).unwrap_or_default();
     let model = &served.record.name;
-    let etcd = etcd.join(",");
+    let (etcd, options) = (etcd.join(","), curl_options(&settings.http));
     print_line(&format!(
         "ready after {:.2} s: {model} on {url}, Ctrl-C stops\n\n  \
          baton status --etcd {etcd}\n\n  \
-         curl {url}/v1/chat/completions -H 'content-type: application/json' -d \
+         curl{options} {url}/v1/chat/completions -H 'content-type: application/json' -d \
          '{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"What is the capital of France? \
          Answer in one word.\"}}],\"temperature\":0}}'\n\n  \
          etcdctl --endpoints {etcd} get --prefix /baton/v1/{}/\n",

@@ -1,4 +1,5 @@
-//! `GET /metrics`: the gateway's counters and the stages' own reports, in Prometheus' text format.
+//! `GET /metrics`: the counters of the gateway's core and of its HTTP server, and the stages' own reports, in
+//! Prometheus' text format.
 
 use engine::view::ClusterView;
 use http::StatusCode;
@@ -41,6 +42,7 @@ const FIGURES: &[(&str, &str, Figure)] = &[
 pub(crate) fn show(state: &AppState) -> Response {
     let text = stages(&state.pipeline.view()).and_then(|stages| {
         let mut families = state.pipeline.metrics().gather();
+        families.extend(state.access.metrics());
         families.extend(stages.gather());
         TextEncoder::new().encode_to_string(&families)
     });

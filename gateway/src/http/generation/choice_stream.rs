@@ -7,7 +7,8 @@ use engine::generate::{TokenEvent, TokenStream};
 use futures::stream::{self, Stream, StreamExt};
 use tokio_stream::StreamMap;
 
-use super::choice_decoder::{ChoiceDecoder, Delta, Ended};
+use super::choice_decoder::{ChoiceDecoder, Delta};
+use super::dialect::Choice;
 use super::timings::{self, TimingsBody};
 use super::totals::Totals;
 use super::usage::Usage;
@@ -20,9 +21,13 @@ type Events = Pin<Box<dyn Stream<Item = Option<TokenEvent>> + Send>>;
 pub(crate) struct ChoiceStream {
     running: StreamMap<usize, Events>,
     decoders: Vec<ChoiceDecoder>,
+    /// Number of tokens that each choice had when its last reasoning came.
+    reasoning_tokens: Vec<u64>,
     prompt_tokens: u64,
     /// Choices of each prompt. Those of one prompt have consecutive numbers.
     choices_each: usize,
+    /// Choices of each prompt that are in the answer. 0 if all are.
+    kept: usize,
 }
 
 /// The next delta of one choice.
@@ -38,20 +43,44 @@ pub(crate) struct ChoiceDelta {
 
 impl ChoiceStream {
     /// A stream without sequences yet. The prompts have `prompt_tokens` tokens together, and each gets `choices_each`
-    /// choices.
-    pub(crate) fn new(prompt_tokens: u64, choices_each: u32) -> Self {
-        Self { running: StreamMap::new(), decoders: Vec::new(), prompt_tokens, choices_each: choices_each as usize }
+    /// choices, of which the best `kept` are in the answer, or all if that is 0.
+    pub(crate) fn new(prompt_tokens: u64, choices_each: u32, kept: u32) -> Self {
+        let (choices_each, kept) = (choices_each as usize, kept as usize);
+        let (running, decoders, reasoning_tokens) = (StreamMap::new(), Vec::new(), Vec::new());
+        Self { running, decoders, reasoning_tokens, prompt_tokens, choices_each, kept }
     }
 
     /// Adds the next choice.
     pub(crate) fn add(&mut self, generation: TokenStream, decoder: ChoiceDecoder) {
         self.running.insert(self.decoders.len(), events(generation));
         self.decoders.push(decoder);
+        self.reasoning_tokens.push(0);
     }
 
     /// Number of choices.
     pub(crate) fn choices(&self) -> usize {
         self.decoders.len()
+    }
+
+    /// Of all choices, those that are in the answer: of each prompt the ones with the best log-probability a token, the
+    /// best first.
+    pub(crate) fn best(&self, choices: Vec<Choice>) -> Vec<Choice> {
+        if self.kept == 0 {
+            return choices;
+        }
+        let mut scored: Vec<_> =
+            choices.into_iter().zip(self.decoders.iter().map(ChoiceDecoder::mean_logprob)).collect();
+        for of_prompt in scored.chunks_mut(self.choices_each) {
+            of_prompt.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+        }
+        let is_kept = |index: usize| index % self.choices_each < self.kept;
+        let kept = scored.into_iter().enumerate().filter(|(index, _)| is_kept(*index));
+        kept.map(|(_, (choice, _))| choice).collect()
+    }
+
+    /// Tokens of all prompts, each prompt counted once.
+    pub(crate) fn prompt_tokens(&self) -> u64 {
+        self.prompt_tokens
     }
 
     /// True if every choice has ended.
@@ -69,11 +98,14 @@ impl ChoiceStream {
                 return Err(self.fail(ApiError::internal("The pipeline ended the sequence without a result.")));
             };
             let delta = self.decoders[choice].push_event(event, Instant::now());
+            if !delta.reasoning.is_empty() {
+                self.reasoning_tokens[choice] = self.decoders[choice].tokens();
+            }
             match &delta.end {
                 Some(Err(failure)) => return Err(self.fail(ApiError::failed(failure))),
                 // Dropping the events cancels the sequence if a stop string ended its text.
-                Some(Ok(Ended::Stop | Ended::Length)) => drop(self.running.remove(&choice)),
-                None if delta.text.is_empty() => continue,
+                Some(Ok(_)) => drop(self.running.remove(&choice)),
+                None if delta.is_empty() => continue,
                 None => {}
             }
             return Ok(Some(ChoiceDelta { choice, delta }));
@@ -92,7 +124,8 @@ impl ChoiceStream {
         let of_prompt =
             |decoders: &[ChoiceDecoder]| decoders.iter().map(ChoiceDecoder::cached_tokens).min().unwrap_or(0);
         let cached_tokens = self.decoders.chunks(self.choices_each).map(of_prompt).map(u64::from).sum();
-        Usage { prompt_tokens: self.prompt_tokens, cached_tokens, completion_tokens }
+        let reasoning_tokens = self.reasoning_tokens.iter().sum();
+        Usage { prompt_tokens: self.prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens }
     }
 
     /// Usage and timings so far.

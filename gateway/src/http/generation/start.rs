@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::generate::{Rejection, Request};
-use schema::frame::Sampling;
 
 use super::choice_decoder::ChoiceDecoder;
 use super::choice_stream::ChoiceStream;
@@ -30,6 +29,19 @@ where
     encoded.map_err(|error| {
         ApiError::bad_request("invalid_value", format!("The {param} cannot be encoded: {error}.")).about(param)
     })
+}
+
+/// Compiles the form of the answer, if the options ask for one, to the grammar of its tokens.
+///
+/// # Errors
+/// As for [`AnswerForm::compile`](crate::http::answer_form::AnswerForm::compile).
+#[expect(clippy::disallowed_methods, reason = "no forward pass: a grammar is compiled within its limits")]
+pub(crate) async fn compile_form(state: &AppState, options: &mut GenerationOptions) -> Result<(), ApiError> {
+    let Some(form) = options.form.take() else { return Ok(()) };
+    let text = Arc::clone(&state.text);
+    let compiled = tokio::task::spawn_blocking(move || form.compile(&*text)).await;
+    options.tokens.grammar = Some(compiled.map_err(|_| ApiError::internal("Compiling the grammar failed."))??);
+    Ok(())
 }
 
 /// Submits every choice of every prompt to the pipeline. Choice `j` of prompt `i` becomes choice `i * n + j`.
@@ -60,15 +72,17 @@ pub(crate) async fn start(
     let model_stop_tokens: &[u32] = if options.ignore_eos { &[] } else { state.text.stop_tokens() };
     let stop_tokens: Arc<[u32]> = model_stop_tokens.iter().chain(&options.stop_tokens).copied().collect();
     let prompt_tokens = prompts.iter().map(|prompt| prompt.len() as u64).sum();
-    let mut choices = ChoiceStream::new(prompt_tokens, options.choices);
+    let mut choices = ChoiceStream::new(prompt_tokens, options.choices, options.kept);
     for prompt in prompts {
         for choice in 0..options.choices {
+            let mut tokens = options.tokens.clone();
+            tokens.sampling.choice = choice;
             let request = Request {
                 // A larger limit than the context has room for is lowered. The choice then ends with `length`, like
                 // every one that is cut.
                 tokens_max: tokens_max.min(context - prompt.len() as u32),
                 prompt: prompt.clone(),
-                sampling: Sampling { choice, ..options.sampling },
+                tokens,
                 stop_tokens: stop_tokens.to_vec(),
                 deadline: state.settings.generation_time,
                 priority: options.priority,
@@ -76,13 +90,8 @@ pub(crate) async fn start(
             let submitted = Instant::now();
             let generation = state.pipeline.generate(request).await;
             let generation = generation.map_err(|rejection| ApiError::rejected(&rejection, param))?;
-            let decoder = ChoiceDecoder::new(
-                &state.text,
-                options.stop.clone(),
-                Arc::clone(&stop_tokens),
-                options.logprobs,
-                submitted,
-            );
+            let decoder =
+                ChoiceDecoder::new(&state.text, options, Arc::clone(&stop_tokens), &prompt, choice, submitted);
             choices.add(generation, decoder);
         }
     }

@@ -90,6 +90,14 @@ struct StageTimeBody {
     compute_ms: f64,
 }
 
+/// Time in the queue, of prefill and of decode, in nanoseconds with a resolution of one microsecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PhasesNs {
+    pub(crate) queued: u64,
+    pub(crate) prefill: u64,
+    pub(crate) decode: u64,
+}
+
 // === impl TimingsBody ===
 
 impl TimingsBody {
@@ -115,6 +123,12 @@ impl TimingsBody {
             attempts: timings.attempts,
             stages: timings.stages.iter().map(stage).collect(),
         }
+    }
+
+    /// The durations of the request's phases.
+    pub(crate) fn phases_ns(&self) -> PhasesNs {
+        let ns = |ms: f64| (ms * 1e6).round() as u64;
+        PhasesNs { queued: ns(self.queued_ms), prefill: ns(self.prompt_ms), decode: ns(self.predicted_ms) }
     }
 }
 
@@ -153,10 +167,23 @@ mod tests {
     fn the_rates_are_tokens_per_second_and_exclude_the_first_token_from_decode() {
         let timings =
             Timings { prefill: Duration::from_millis(500), decode: Duration::from_secs(2), ..Timings::default() };
-        let usage = Usage { prompt_tokens: 150, cached_tokens: 50, completion_tokens: 9 };
+        let usage = Usage { prompt_tokens: 150, cached_tokens: 50, completion_tokens: 9, ..Usage::default() };
         let body = TimingsBody::new(&timings, usage, 1);
         assert_eq!((body.cache_n, body.prompt_n), (50, 100));
         assert_eq!((body.prompt_per_second, body.predicted_per_second), (200.0, 4.0));
         assert_eq!(TimingsBody::new(&Timings::default(), usage, 9).predicted_per_second, 0.0);
+    }
+
+    #[test]
+    fn the_phases_are_in_nanoseconds() {
+        let timings = Timings {
+            queued: Duration::from_micros(7),
+            prefill: Duration::from_micros(1_234_567),
+            decode: Duration::from_secs(2400),
+            ..Timings::default()
+        };
+        let usage = Usage { prompt_tokens: 1, cached_tokens: 0, completion_tokens: 1, reasoning_tokens: 0 };
+        let phases = TimingsBody::new(&timings, usage, 1).phases_ns();
+        assert_eq!((phases.queued, phases.prefill, phases.decode), (7_000, 1_234_567_000, 2_400_000_000_000));
     }
 }

@@ -6,14 +6,17 @@ use bytes::Bytes;
 use serde::Serialize;
 use warp::reply::Response;
 
-use super::logprobs::CompletionLogprobs;
+use super::logprobs::{self, CompletionLogprobs, PromptLogprobs};
 use super::options::ValidOptions;
 use super::params::{Params, parse_object};
 use super::prompt::{self, Prompt};
 use super::response::{Shape, finish_reason, respond};
+use super::unsupported;
 use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::choice_decoder::Ended;
+use crate::http::generation::dialect::Choice;
+use crate::http::generation::options::GenerationOptions;
 use crate::http::generation::start;
 use crate::http::generation::text_model::{TextError, TextModel};
 use crate::http::generation::token_logprob::TokenLogprob;
@@ -38,6 +41,9 @@ pub(crate) struct CompletionChoice {
     index: usize,
     logprobs: Option<CompletionLogprobs>,
     finish_reason: Option<&'static str>,
+    /// Absent unless the request asks for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_logprobs: Option<PromptLogprobs>,
 }
 
 /// Completes prompts.
@@ -45,8 +51,9 @@ pub(crate) struct CompletionChoice {
 /// # Errors
 /// Refusals of a request that is not valid, and of a pipeline that cannot serve it.
 pub(crate) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
-    let ValidCompletion { prompts, options } = ValidCompletion::read(&body, &state)?;
+    let ValidCompletion { prompts, mut options } = ValidCompletion::read(&body, &state)?;
     drop(body);
+    start::compile_form(&state, &mut options.generation).await?;
     let prompts = start::encode(&state, "prompt", move |text| encode(text, prompts)).await?;
     let tokens_max = options.generation.tokens_max.unwrap_or(TOKENS_MAX_DEFAULT);
     respond::<Completion>(&state, prompts, &options, tokens_max, "prompt").await
@@ -58,7 +65,12 @@ impl ValidCompletion {
     fn read(body: &[u8], state: &AppState) -> Result<Self, ApiError> {
         let map = parse_object(body)?;
         let params = Params::new(&map);
-        let options = ValidOptions::read(&params, logprobs, &state.model, &state.settings)?;
+        unsupported::refuse_of_chats(&params)?;
+        let mut options = ValidOptions::read(&params, top_logprobs, &state.model, &state.settings, &*state.text)?;
+        let ValidOptions { generation, stream, .. } = &mut options;
+        generation.echo = params.flag("echo")?;
+        generation.tokens.scores_prompt |= generation.echo && generation.logprobs;
+        best_of(&params, generation, *stream, state.settings.choices_max)?;
         let prompts_max = state.settings.choices_max / options.generation.choices;
         let prompts = prompt::read(&params, state.text.vocab_size(), prompts_max.max(1))?;
         Ok(Self { prompts, options })
@@ -71,6 +83,7 @@ impl Shape for Completion {
     const ID_PREFIX: &'static str = "cmpl";
     const OBJECT: &'static str = "text_completion";
     const CHUNK_OBJECT: &'static str = "text_completion";
+    const PROMPT_LOGPROBS_ON_TOP: bool = false;
     type Choice = CompletionChoice;
     type ChunkChoice = CompletionChoice;
     type Logprobs = CompletionLogprobs;
@@ -79,13 +92,10 @@ impl Shape for Completion {
         CompletionLogprobs::new(tokens, offset)
     }
 
-    fn choice(
-        index: usize,
-        text: String,
-        logprobs: Option<CompletionLogprobs>,
-        ended: Option<Ended>,
-    ) -> CompletionChoice {
-        CompletionChoice { text, index, logprobs, finish_reason: ended.map(finish_reason) }
+    fn choice(index: usize, choice: Choice, logprobs: Option<CompletionLogprobs>) -> CompletionChoice {
+        let Choice { text, prompt, ended, .. } = choice;
+        let prompt_logprobs = (!prompt.is_empty()).then(|| logprobs::of_prompt(&prompt));
+        CompletionChoice { text, index, logprobs, finish_reason: ended.map(finish_reason), prompt_logprobs }
     }
 
     fn opening(_: usize) -> Option<CompletionChoice> {
@@ -93,25 +103,36 @@ impl Shape for Completion {
     }
 
     fn piece(index: usize, text: &str, logprobs: Option<CompletionLogprobs>) -> CompletionChoice {
-        Self::choice(index, text.to_owned(), logprobs, None)
+        Self::choice(index, Choice { text: text.to_owned(), ..Choice::default() }, logprobs)
     }
 
     fn ending(index: usize, ended: Ended) -> CompletionChoice {
-        Self::choice(index, String::new(), None, Some(ended))
+        Self::choice(index, Choice { ended: Some(ended), ..Choice::default() }, None)
     }
 }
 
-/// True if the completion asks for log-probabilities. Frames carry the chosen token's probability only, so `logprobs`
-/// must be 0 if it is given.
-fn logprobs(params: &Params<'_>) -> Result<bool, ApiError> {
-    match params.whole("logprobs", 0..=5)? {
-        None => Ok(false),
-        Some(0) => Ok(true),
-        Some(_) => {
-            let message = "'logprobs' above 0 is not supported by this server yet.";
-            Err(ApiError::unsupported("logprobs", message))
+/// Number of the likeliest tokens to report beside each token, if log-probabilities are asked for.
+fn top_logprobs(params: &Params<'_>) -> Result<Option<u32>, ApiError> {
+    Ok(params.whole("logprobs", 0..=5)?.map(|top| top as u32))
+}
+
+/// Reads `best_of`: so many choices are generated, and the best `n` of them answered.
+fn best_of(
+    params: &Params<'_>,
+    options: &mut GenerationOptions,
+    stream: bool,
+    choices_max: u32,
+) -> Result<(), ApiError> {
+    let range = i128::from(options.choices)..=i128::from(choices_max);
+    let Some(best_of) = params.whole("best_of", range)?.map(|best_of| best_of as u32) else { return Ok(()) };
+    if best_of > options.choices {
+        if stream {
+            let message = "Invalid value for 'best_of': expected 'stream' to be false beside it, or the value of 'n'.";
+            return Err(ApiError::bad_request("invalid_value", message).about("best_of"));
         }
+        options.kept = std::mem::replace(&mut options.choices, best_of);
     }
+    Ok(())
 }
 
 fn encode(text: &dyn TextModel, prompts: Vec<Prompt>) -> Result<Vec<Vec<u32>>, TextError> {

@@ -1,8 +1,9 @@
-//! The log-probabilities of an answer's tokens, in the shapes of the two completion endpoints.
+//! The log-probabilities of tokens, in the shapes of the two completion endpoints, and in vLLM's shape for prompts.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
-use crate::http::generation::token_logprob::TokenLogprob;
+use crate::http::generation::token_logprob::{TokenLogprob, TokenScore};
 
 /// A chat's `logprobs`.
 #[derive(Debug, Serialize)]
@@ -13,10 +14,16 @@ pub(crate) struct ChatLogprobs {
 
 #[derive(Debug, Serialize)]
 struct ChatToken {
+    #[serde(flatten)]
+    token: ChatAlternative,
+    top_logprobs: Vec<ChatAlternative>,
+}
+
+#[derive(Debug, Serialize)]
+struct ChatAlternative {
     token: String,
-    logprob: f64,
+    logprob: Option<f64>,
     bytes: Vec<u8>,
-    top_logprobs: [(); 0],
 }
 
 /// A completion's `logprobs`: parallel lists. `token_ids` is an extension, because all tokens that are only a part of a
@@ -24,10 +31,22 @@ struct ChatToken {
 #[derive(Debug, Serialize)]
 pub(crate) struct CompletionLogprobs {
     tokens: Vec<String>,
-    token_logprobs: Vec<f64>,
-    top_logprobs: (),
+    /// Null for the first token of a prompt.
+    token_logprobs: Vec<Option<f64>>,
+    /// For each token, the likeliest ones and the token itself. Null if the request asks for none.
+    top_logprobs: Option<Vec<Option<Map<String, Value>>>>,
     text_offset: Vec<usize>,
     token_ids: Vec<u32>,
+}
+
+/// vLLM's `prompt_logprobs`: for each token of the prompt an object from token ids to scores, null for the first token.
+pub(crate) type PromptLogprobs = Vec<Option<Map<String, Value>>>;
+
+#[derive(Debug, Serialize)]
+struct PromptScore {
+    logprob: Option<f64>,
+    rank: Option<u32>,
+    decoded_token: String,
 }
 
 // === impl ChatLogprobs ===
@@ -35,33 +54,61 @@ pub(crate) struct CompletionLogprobs {
 impl ChatLogprobs {
     pub(crate) fn new(tokens: &[TokenLogprob]) -> Self {
         let token = |token: &TokenLogprob| ChatToken {
-            token: token.text(),
-            logprob: token.finite(),
-            bytes: token.bytes.clone(),
-            top_logprobs: [],
+            token: ChatAlternative::new(&token.token),
+            top_logprobs: token.alternatives.iter().map(ChatAlternative::new).collect(),
         };
         Self { content: tokens.iter().map(token).collect(), refusal: () }
+    }
+}
+
+// === impl ChatAlternative ===
+
+impl ChatAlternative {
+    fn new(token: &TokenScore) -> Self {
+        Self { token: token.text(), logprob: token.finite(), bytes: token.bytes.clone() }
     }
 }
 
 // === impl CompletionLogprobs ===
 
 impl CompletionLogprobs {
-    /// `text_offset` counts characters from the start of the answer. `offset` characters came before these tokens.
+    /// `text_offset` counts characters from the start of the choice's text. `offset` characters came before these tokens.
     pub(crate) fn new(tokens: &[TokenLogprob], offset: usize) -> Self {
-        let texts: Vec<_> = tokens.iter().map(TokenLogprob::text).collect();
+        let texts: Vec<_> = tokens.iter().map(|token| token.token.text()).collect();
         let start = |next: &mut usize, text: &String| Some(std::mem::replace(next, *next + text.chars().count()));
+        let names_others = tokens.iter().any(|token| !token.alternatives.is_empty());
         Self {
             text_offset: texts.iter().scan(offset, start).collect(),
             tokens: texts,
-            token_logprobs: tokens.iter().map(TokenLogprob::finite).collect(),
-            top_logprobs: (),
-            token_ids: tokens.iter().map(|token| token.token).collect(),
+            token_logprobs: tokens.iter().map(|token| token.token.finite()).collect(),
+            top_logprobs: names_others.then(|| tokens.iter().map(likeliest).collect()),
+            token_ids: tokens.iter().map(|token| token.token.token).collect(),
         }
     }
 }
 
+/// The likeliest tokens and the token itself, from texts to log-probabilities. `None` if the token has no score.
+fn likeliest(token: &TokenLogprob) -> Option<Map<String, Value>> {
+    token.token.logprob?;
+    let all = token.alternatives.iter().chain([&token.token]);
+    Some(all.map(|token| (token.key(), token.finite().into())).collect())
+}
+
+/// The scores of a prompt's tokens.
+pub(crate) fn of_prompt(tokens: &[TokenLogprob]) -> PromptLogprobs {
+    let scores = |token: &TokenLogprob| {
+        token.token.logprob?;
+        let score = |token: &TokenScore, rank: Option<u32>| {
+            let score = PromptScore { logprob: token.finite(), rank, decoded_token: token.text() };
+            (token.token.to_string(), serde_json::to_value(score).unwrap_or_default())
+        };
+        let others = token.alternatives.iter().zip(1..).map(|(other, rank)| score(other, Some(rank)));
+        Some(others.chain([score(&token.token, token.rank)]).collect())
+    };
+    tokens.iter().map(scores).collect()
+}
+
 /// Number of characters in `tokens`. The offsets of later tokens grow by it.
 pub(crate) fn characters(tokens: &[TokenLogprob]) -> usize {
-    tokens.iter().map(|token| token.text().chars().count()).sum()
+    tokens.iter().map(|token| token.token.text().chars().count()).sum()
 }

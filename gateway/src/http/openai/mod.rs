@@ -3,12 +3,14 @@
 mod chat;
 mod completions;
 mod logprobs;
-mod messages;
+pub(super) mod messages;
 mod models;
-mod options;
-mod params;
+pub(super) mod options;
 mod prompt;
 mod response;
+pub(super) mod template_options;
+pub(super) mod token_options;
+pub(super) mod tools;
 mod unsupported;
 mod usage;
 
@@ -21,6 +23,7 @@ use warp::reply::{Reply, Response};
 
 use super::app_state::AppState;
 use super::page::{Page, READ, WRITE, get, post, with_state};
+use super::params;
 
 pub(super) const PAGES: &[Page] = &[
     Page { path: "/v1/chat/completions", methods: WRITE, description: "answer a chat (OpenAI)" },

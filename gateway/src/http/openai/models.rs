@@ -6,52 +6,57 @@ use warp::reply::Response;
 
 use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
+use crate::http::model_alias::ModelAlias;
 
 /// The body of the list.
 #[derive(Debug, Serialize)]
 struct ModelList<'a> {
     object: &'static str,
-    data: [ModelEntry<'a>; 1],
+    data: Vec<ModelEntry<'a>>,
 }
 
-/// One model.
+/// The model by one of its names.
 #[derive(Debug, Serialize)]
 struct ModelEntry<'a> {
     id: &'a str,
     object: &'static str,
     created: u64,
     owned_by: &'static str,
+    /// The name of the model that is served by this id, in vLLM's field.
+    root: &'a str,
     /// Most tokens of a sequence, in vLLM's field.
     max_model_len: u32,
 }
 
-/// The list of models: the served one only.
+/// The list of models: the served one, and once more by each of its aliases.
 pub(crate) fn list(state: &AppState) -> Response {
-    json_response(StatusCode::OK, &ModelList { object: "list", data: [ModelEntry::new(state)] })
+    let own = state.model.name.as_str();
+    let aliases = state.settings.model_aliases.iter().filter_map(ModelAlias::named).filter(|alias| *alias != own);
+    let names = std::iter::once(own).chain(aliases);
+    let data = names.map(|name| ModelEntry::new(state, name)).collect();
+    json_response(StatusCode::OK, &ModelList { object: "list", data })
 }
 
 /// One model. `id` is the rest of the path, in which `/` may be written `%2F`.
 ///
 /// # Errors
-/// 404 for any id but the served model's.
+/// 404 for any id but the served model's name and its aliases.
 pub(crate) fn one(state: &AppState, id: &str) -> Result<Response, ApiError> {
     let id = decoded(id);
-    if id == state.model.name {
-        Ok(json_response(StatusCode::OK, &ModelEntry::new(state)))
-    } else {
-        Err(ApiError::model_not_found(&id, &state.model.name))
-    }
+    state.model.check_name(&id, &state.settings.model_aliases)?;
+    Ok(json_response(StatusCode::OK, &ModelEntry::new(state, &id)))
 }
 
 // === impl ModelEntry ===
 
 impl<'a> ModelEntry<'a> {
-    fn new(state: &'a AppState) -> Self {
+    fn new(state: &'a AppState, id: &'a str) -> Self {
         Self {
-            id: &state.model.name,
+            id,
             object: "model",
             created: state.model.created_s,
             owned_by: "baton",
+            root: &state.model.name,
             max_model_len: state.context_tokens(),
         }
     }

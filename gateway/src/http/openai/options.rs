@@ -2,19 +2,21 @@
 
 use std::ops::RangeInclusive;
 
-use rand::Rng;
-use schema::frame::Sampling;
+use engine::generate::TokenOptions;
+use schema::frame::ALTERNATIVES_MAX;
 use serde_json::Value;
 
 use super::params::{Params, out_of_range, whole, wrong_type};
-use super::unsupported;
+use super::{token_options, unsupported};
+use crate::http::answer_form;
 use crate::http::app_state::{ModelInfo, Settings};
 use crate::http::error::ApiError;
 use crate::http::generation::options::GenerationOptions;
-use crate::http::limits::{STOP_STRING_BYTES_MAX, STOP_STRINGS_MAX, STOP_TOKENS_MAX, TEMPERATURE_MIN};
+use crate::http::generation::text_model::TextModel;
+use crate::http::limits::{STOP_STRING_BYTES_MAX, STOP_STRINGS_MAX, STOP_TOKENS_MAX};
 
 /// Values of `priority`. The next smaller one is reserved for requests that were overtaken too often.
-const PRIORITIES: RangeInclusive<i128> = -(i32::MAX as i128)..=i32::MAX as i128;
+pub(crate) const PRIORITIES: RangeInclusive<i128> = -(i32::MAX as i128)..=i32::MAX as i128;
 
 /// A request's options, each within its range.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,55 +31,71 @@ pub(crate) struct ValidOptions {
 // === impl ValidOptions ===
 
 impl ValidOptions {
-    /// Reads and checks the options that the endpoints share. `logprobs` reads the parameter of that name, whose type
-    /// differs.
+    /// Reads and checks the options that the endpoints share. `logprobs` reads the parameters for the log-probabilities of
+    /// the answer, which differ: the number of the likeliest tokens to report beside each, or `None` if none are asked
+    /// for.
     ///
     /// # Errors
     /// A 400 that names the parameter, or a 404 if the request names another model.
     pub(crate) fn read(
         params: &Params<'_>,
-        logprobs: impl FnOnce(&Params<'_>) -> Result<bool, ApiError>,
+        logprobs: impl FnOnce(&Params<'_>) -> Result<Option<u32>, ApiError>,
         model: &ModelInfo,
         settings: &Settings,
+        text: &dyn TextModel,
     ) -> Result<Self, ApiError> {
-        if let Some(name) = params.text("model")?
-            && name != model.name
-        {
-            return Err(ApiError::model_not_found(name, &model.name));
+        if let Some(name) = params.text("model")? {
+            model.check_name(name, &settings.model_aliases)?;
         }
         unsupported::refuse(params)?;
         let stream = params.flag("stream")?;
+        let logprobs = logprobs(params)?;
+        let prompt_logprobs = prompt_logprobs(params, stream)?;
+        let tokens = TokenOptions {
+            // One number for both, because both may be of the same micro-batch. The answer shows as many as are asked for.
+            alternatives: logprobs.max(prompt_logprobs),
+            scores_prompt: prompt_logprobs.is_some(),
+            ..token_options::read(params, text)?
+        };
         let generation = GenerationOptions {
-            sampling: sampling(params)?,
+            tokens,
+            form: answer_form::read(params)?,
             tokens_max: tokens_max(params)?,
             stop: stop_strings(params)?,
+            includes_stop: params.flag("include_stop_str_in_output")?,
             stop_tokens: stop_tokens(params)?,
             ignore_eos: params.flag("ignore_eos")?,
             choices: params.whole("n", 1..=i128::from(settings.choices_max))?.map_or(1, |n| n as u32),
             priority: params.whole("priority", PRIORITIES)?.map_or(0, |priority| priority as i32),
-            logprobs: logprobs(params)?,
+            logprobs: logprobs.is_some(),
+            top_logprobs: logprobs.unwrap_or(0) as usize,
+            prompt_logprobs: prompt_logprobs.map(|top| top as usize),
+            ..GenerationOptions::new(0)
         };
         Ok(Self { generation, stream, include_usage: include_usage(params, stream)? })
     }
 }
 
-fn sampling(params: &Params<'_>) -> Result<Sampling, ApiError> {
-    let temperature = params.number("temperature", 0.0..=2.0)?.unwrap_or(1.0);
-    let top_p = params.number("top_p", 0.0..=1.0)?.unwrap_or(1.0) as f32;
-    let top_k = params.whole("top_k", -1..=i128::from(i32::MAX))?.map_or(0, |k| k.max(0) as u32);
-    let min_p = params.number("min_p", 0.0..=1.0)?.unwrap_or(0.0) as f32;
-    let seed = params.whole("seed", i128::from(i64::MIN)..=i128::from(u64::MAX))?;
-    // A negative seed keeps its bits, so that all seeds stay different.
-    let seed = seed.map_or_else(|| rand::rng().random(), |seed| seed as u64);
-    let temperature = if temperature < TEMPERATURE_MIN { 0.0 } else { temperature as f32 };
-    // The smallest probability mass above 0 is already covered by the likeliest token alone.
-    let (top_p, top_k) = if top_p > 0.0 { (top_p, top_k) } else { (1.0, 1) };
-    Ok(Sampling { temperature, top_k, top_p, min_p, seed, choice: 0 })
+/// vLLM's `prompt_logprobs`: the number of the likeliest tokens to report beside each token of the prompt. -1 and `false`
+/// mean that none are asked for.
+fn prompt_logprobs(params: &Params<'_>, stream: bool) -> Result<Option<u32>, ApiError> {
+    if params.get("prompt_logprobs") == Some(&Value::Bool(false)) {
+        return Ok(None);
+    }
+    let top =
+        params.whole("prompt_logprobs", -1..=i128::from(ALTERNATIVES_MAX))?.and_then(|top| u32::try_from(top).ok());
+    if top.is_some() && stream {
+        let message = "Invalid value for 'prompt_logprobs': expected 'stream' to be false beside it.";
+        return Err(ApiError::bad_request("invalid_value", message).about("prompt_logprobs"));
+    }
+    Ok(top)
 }
 
 /// `max_completion_tokens` wins over `max_tokens`, its older name.
 fn tokens_max(params: &Params<'_>) -> Result<Option<u32>, ApiError> {
-    let range = || 1..=i128::from(u32::MAX);
+    // No token is a request for the scores of the prompt alone.
+    let scores = params.flag("echo")? || prompt_logprobs(params, false)?.is_some();
+    let range = || if scores { 0..=i128::from(u32::MAX) } else { 1..=i128::from(u32::MAX) };
     let older = params.whole("max_tokens", range())?;
     let newer = params.whole("max_completion_tokens", range())?;
     Ok(newer.or(older).map(|tokens| tokens as u32))
@@ -132,18 +150,21 @@ fn include_usage(params: &Params<'_>, stream: bool) -> Result<bool, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::generation::text_model::ByteText;
+    use schema::frame::Sampling;
     use serde_json::json;
 
     fn read(value: &Value) -> Result<ValidOptions, ApiError> {
         let model = ModelInfo { name: "tiny".to_owned(), context_tokens: 64, created_s: 0 };
-        ValidOptions::read(&Params::new(value.as_object().unwrap()), |_| Ok(false), &model, &Settings::default())
+        let params = Params::new(value.as_object().unwrap());
+        ValidOptions::read(&params, |_| Ok(None), &model, &Settings::default(), &ByteText)
     }
 
     #[test]
     fn absent_parameters_have_the_defaults_of_the_reference() {
         let options = read(&json!({"seed": 7})).unwrap();
         let sampling = Sampling { seed: 7, ..Sampling::PLAIN };
-        assert_eq!(options.generation.sampling, sampling);
+        assert_eq!(options.generation.tokens, TokenOptions::new(sampling));
         assert_eq!(
             (options.generation.tokens_max, options.generation.choices, options.generation.priority, options.stream),
             (None, 1, 0, false)
@@ -152,23 +173,9 @@ mod tests {
     }
 
     #[test]
-    fn without_a_seed_each_request_gets_another() {
-        assert_ne!(
-            read(&json!({})).unwrap().generation.sampling.seed,
-            read(&json!({})).unwrap().generation.sampling.seed
-        );
-    }
-
-    #[test]
     fn the_newer_name_of_the_token_limit_wins() {
         let options = read(&json!({"max_tokens": 5, "max_completion_tokens": 9})).unwrap();
         assert_eq!(options.generation.tokens_max, Some(9));
-    }
-
-    #[test]
-    fn a_top_p_of_zero_and_a_tiny_temperature_mean_the_likeliest_token() {
-        let sampling = read(&json!({"top_p": 0, "temperature": 1e-9})).unwrap().generation.sampling;
-        assert_eq!((sampling.top_p, sampling.top_k, sampling.temperature), (1.0, 1, 0.0));
     }
 
     #[test]
@@ -201,5 +208,17 @@ mod tests {
         let error = read(&json!({"model": "gpt-4"})).unwrap_err();
         assert_eq!(error.status, 404);
         assert_eq!(error.json()["error"]["code"], "model_not_found");
+    }
+
+    #[test]
+    fn the_scores_of_a_prompt_need_no_token_and_no_stream() {
+        let options = read(&json!({"prompt_logprobs": 2, "max_tokens": 0})).unwrap().generation;
+        assert_eq!((options.tokens_max, options.prompt_logprobs), (Some(0), Some(2)));
+        assert!(options.tokens.scores_prompt && options.tokens.alternatives == Some(2));
+        for value in
+            [json!({"max_tokens": 0}), json!({"prompt_logprobs": 1, "stream": true}), json!({"prompt_logprobs": 21})]
+        {
+            assert!(read(&value).is_err(), "{value} was accepted");
+        }
     }
 }

@@ -7,12 +7,12 @@ use rand::Rng;
 use serde::Serialize;
 use warp::reply::Response;
 
-use super::logprobs::characters;
+use super::logprobs::{PromptLogprobs, characters, of_prompt};
 use super::options::ValidOptions;
 use super::usage::UsageBody;
 use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
-use crate::http::generation::choice_decoder::Ended;
+use crate::http::generation::choice_decoder::{Ended, ToolCallDelta};
 use crate::http::generation::choice_stream::ChoiceDelta;
 use crate::http::generation::dialect::{Choice, Dialect, Events};
 use crate::http::generation::timings::TimingsBody;
@@ -31,6 +31,8 @@ pub(crate) trait Shape: Send + 'static {
     const OBJECT: &'static str;
     /// `object` of a chunk.
     const CHUNK_OBJECT: &'static str;
+    /// True if the prompt's log-probabilities stand beside the choices, because all choices have the same prompt.
+    const PROMPT_LOGPROBS_ON_TOP: bool;
     type Choice: Serialize;
     type ChunkChoice: Serialize;
     type Logprobs: Serialize;
@@ -38,12 +40,22 @@ pub(crate) trait Shape: Send + 'static {
     /// The log-probabilities of `tokens`. `offset` is the number of characters of the answer before them.
     fn logprobs(tokens: &[TokenLogprob], offset: usize) -> Self::Logprobs;
 
-    fn choice(index: usize, text: String, logprobs: Option<Self::Logprobs>, ended: Option<Ended>) -> Self::Choice;
+    fn choice(index: usize, choice: Choice, logprobs: Option<Self::Logprobs>) -> Self::Choice;
 
     /// The chunk that opens a choice, if the endpoint has one.
     fn opening(index: usize) -> Option<Self::ChunkChoice>;
 
     fn piece(index: usize, text: &str, logprobs: Option<Self::Logprobs>) -> Self::ChunkChoice;
+
+    /// The chunk of more reasoning, if the endpoint has any.
+    fn reasoning(_index: usize, _text: &str, _logprobs: Option<Self::Logprobs>) -> Option<Self::ChunkChoice> {
+        None
+    }
+
+    /// The chunks of a part of a call, if the endpoint has any.
+    fn calls(_index: usize, _call: &ToolCallDelta) -> Vec<Self::ChunkChoice> {
+        Vec::new()
+    }
 
     fn ending(index: usize, ended: Ended) -> Self::ChunkChoice;
 }
@@ -76,6 +88,9 @@ pub(crate) struct Envelope<C> {
     usage: Option<Option<UsageBody>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timings: Option<TimingsBody>,
+    /// Absent unless the request asks for the prompt's log-probabilities and the endpoint has them here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_logprobs: Option<PromptLogprobs>,
 }
 
 /// The `finish_reason` of a choice that ended.
@@ -83,6 +98,7 @@ pub(crate) fn finish_reason(ended: Ended) -> &'static str {
     match ended {
         Ended::Stop => "stop",
         Ended::Length => "length",
+        Ended::ToolCalls => "tool_calls",
     }
 }
 
@@ -108,7 +124,16 @@ impl<S: Shape> Answer<S> {
 
     fn envelope<C>(&self, object: &'static str, choices: Vec<C>) -> Envelope<C> {
         let (id, model) = (self.id.clone(), self.model.clone());
-        Envelope { id, object, created: self.created_s, model, choices, usage: None, timings: None }
+        Envelope {
+            id,
+            object,
+            created: self.created_s,
+            model,
+            choices,
+            usage: None,
+            timings: None,
+            prompt_logprobs: None,
+        }
     }
 
     fn chunk(&self, choice: S::ChunkChoice) -> Envelope<S::ChunkChoice> {
@@ -138,23 +163,39 @@ impl<S: Shape> Dialect for Answer<S> {
     type Body = Envelope<S::Choice>;
 
     fn body(&self, choices: Vec<Choice>, Totals { usage, timings }: Totals) -> Self::Body {
-        let choice = |(index, Choice { text, logprobs, ended }): (usize, Choice)| {
-            S::choice(index, text, self.logprobs(&logprobs, 0), ended)
+        let prompt = choices.first().filter(|_| S::PROMPT_LOGPROBS_ON_TOP).map(|choice| of_prompt(&choice.prompt));
+        let prompt_logprobs = prompt.filter(|prompt| !prompt.is_empty());
+        let choice = |(index, choice): (usize, Choice)| {
+            let logprobs = self.logprobs(&choice.logprobs, 0);
+            S::choice(index, choice, logprobs)
         };
         let choices = choices.into_iter().enumerate().map(choice).collect();
-        Envelope { usage: Some(Some(usage.into())), timings: Some(timings), ..self.envelope(S::OBJECT, choices) }
+        let usage = Some(Some(usage.into()));
+        Envelope { usage, timings: Some(timings), prompt_logprobs, ..self.envelope(S::OBJECT, choices) }
     }
 
-    fn open(&mut self, choices: usize, events: &mut Events) {
+    fn open(&mut self, choices: usize, _: u64, events: &mut Events) {
         self.offsets = vec![0; choices];
         (0..choices).filter_map(S::opening).for_each(|opening| events.push(&self.chunk(opening)));
     }
 
     fn delta(&mut self, ChoiceDelta { choice, delta }: &ChoiceDelta, totals: Option<Totals>, events: &mut Events) {
-        if !delta.text.is_empty() || !delta.logprobs.is_empty() {
-            let logprobs = self.logprobs(&delta.logprobs, self.offsets[*choice]);
+        // The tokens of one delta belong to its first chunk. Those of calls come in a chunk of their own.
+        let mut tokens = &delta.logprobs[..];
+        let offset = self.offsets[*choice];
+        self.offsets[*choice] += characters(tokens);
+        if !delta.reasoning.is_empty() {
+            let logprobs = self.logprobs(std::mem::take(&mut tokens), offset);
+            S::reasoning(*choice, &delta.reasoning, logprobs)
+                .into_iter()
+                .for_each(|chunk| events.push(&self.chunk(chunk)));
+        }
+        if !delta.text.is_empty() || !tokens.is_empty() {
+            let logprobs = self.logprobs(tokens, offset);
             events.push(&self.chunk(S::piece(*choice, &delta.text, logprobs)));
-            self.offsets[*choice] += characters(&delta.logprobs);
+        }
+        for call in &delta.tool_calls {
+            S::calls(*choice, call).into_iter().for_each(|chunk| events.push(&self.chunk(chunk)));
         }
         if let Some(Ok(ended)) = delta.end {
             let timings = totals.filter(|_| !self.include_usage).map(|totals| totals.timings);

@@ -10,32 +10,21 @@ use crate::http::error::ApiError;
 type Neutral = fn(&Value) -> bool;
 
 const UNSUPPORTED: &[(&str, Neutral)] = &[
+    ("modalities", |value| value.as_array().is_some_and(|list| list.iter().all(|kind| is_one_of(kind, &["text"])))),
+    ("audio", is_empty),
+    ("suffix", is_empty),
+    ("chat_template", is_empty),
+];
+
+/// Parameters of chats, which completions do not have.
+const OF_CHATS: &[(&str, Neutral)] = &[
     ("tools", is_empty),
     ("functions", is_empty),
     ("tool_choice", |value| is_one_of(value, &["none", "auto"])),
     ("function_call", |value| is_one_of(value, &["none", "auto"])),
-    ("response_format", |value| is_one_of(&value["type"], &["text"])),
-    ("modalities", |value| value.as_array().is_some_and(|list| list.iter().all(|kind| is_one_of(kind, &["text"])))),
-    ("audio", is_empty),
-    ("logit_bias", is_empty),
-    ("presence_penalty", |value| is_number(value, 0.0)),
-    ("frequency_penalty", |value| is_number(value, 0.0)),
-    ("repetition_penalty", |value| is_number(value, 1.0)),
-    ("repeat_penalty", |value| is_number(value, 1.0)),
-    ("min_tokens", |value| is_number(value, 0.0)),
-    ("suffix", is_empty),
-    ("echo", is_false),
-    ("include_stop_str_in_output", is_false),
     ("continue_final_message", is_false),
     ("chat_template_kwargs", is_empty),
-    ("chat_template", is_empty),
-    ("grammar", is_empty),
-    ("json_schema", is_empty),
-    ("guided_json", is_empty),
-    ("guided_regex", is_empty),
-    ("guided_choice", is_empty),
-    ("guided_grammar", is_empty),
-    ("structured_outputs", is_empty),
+    ("thinking_budget_tokens", |value| value.as_i64() == Some(-1)),
 ];
 
 /// Refuses parameters that would otherwise be silently ignored.
@@ -43,23 +32,21 @@ const UNSUPPORTED: &[(&str, Neutral)] = &[
 /// # Errors
 /// A 400 that names the first such parameter.
 pub(crate) fn refuse(params: &Params<'_>) -> Result<(), ApiError> {
-    for (key, neutral) in UNSUPPORTED {
-        if params.get(key).is_some_and(|value| !neutral(value)) {
-            return Err(ApiError::unsupported(key, format!("'{key}' is not supported by this server yet.")));
-        }
-    }
-    refuse_best_of(params)
+    refuse_all(params, UNSUPPORTED, "is not supported by this server yet")
 }
 
-/// Refuses a `best_of` that differs from `n`. If both are equal, there is nothing to choose.
-fn refuse_best_of(params: &Params<'_>) -> Result<(), ApiError> {
-    let choices = params.get("n").and_then(Value::as_f64).unwrap_or(1.0);
-    match params.get("best_of") {
-        Some(value) if !is_number(value, choices) => {
-            let message = "'best_of' other than 'n' is not supported by this server yet.";
-            Err(ApiError::unsupported("best_of", message))
-        }
-        _ => Ok(()),
+/// Refuses parameters of chats in a completion.
+///
+/// # Errors
+/// A 400 that names the first such parameter.
+pub(crate) fn refuse_of_chats(params: &Params<'_>) -> Result<(), ApiError> {
+    refuse_all(params, OF_CHATS, "is not supported here: use /v1/chat/completions")
+}
+
+fn refuse_all(params: &Params<'_>, list: &[(&str, Neutral)], reason: &str) -> Result<(), ApiError> {
+    match list.iter().find(|(key, neutral)| params.get(key).is_some_and(|value| !neutral(value))) {
+        Some((key, _)) => Err(ApiError::unsupported(key, format!("'{key}' {reason}."))),
+        None => Ok(()),
     }
 }
 
@@ -81,10 +68,6 @@ fn is_one_of(value: &Value, accepted: &[&str]) -> bool {
     value.as_str().is_some_and(|text| accepted.contains(&text))
 }
 
-fn is_number(value: &Value, neutral: f64) -> bool {
-    value.as_f64() == Some(neutral)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,30 +76,28 @@ mod tests {
     #[test]
     fn values_without_effect_are_accepted() {
         let value = json!({
-            "tools": [], "tool_choice": "auto", "response_format": {"type": "text"}, "logit_bias": {},
-            "presence_penalty": 0, "frequency_penalty": 0.0, "repetition_penalty": 1, "suffix": "", "echo": false,
-            "best_of": 2, "n": 2, "user": "someone", "some_new_key": [1, 2]
+            "suffix": "", "user": "someone", "some_new_key": [1, 2]
         });
         refuse(&Params::new(value.as_object().unwrap())).unwrap();
     }
 
     #[test]
     fn values_that_would_change_the_answer_are_refused_by_name() {
-        for (key, value) in [
-            ("tools", json!([{"type": "function"}])),
-            ("tool_choice", json!("required")),
-            ("response_format", json!({"type": "json_object"})),
-            ("response_format", json!("json")),
-            ("logit_bias", json!({"5": 100})),
-            ("presence_penalty", json!(0.5)),
-            ("repeat_penalty", json!(1.1)),
-            ("echo", json!(true)),
-            ("best_of", json!(3)),
-            ("suffix", json!("end")),
-        ] {
+        for (key, value) in [("suffix", json!("end"))] {
             let body = json!({key: value});
             let error = refuse(&Params::new(body.as_object().unwrap())).unwrap_err();
             assert_eq!(error.json()["error"]["param"], key);
         }
+    }
+
+    #[test]
+    fn parameters_of_chats_are_refused_in_completions() {
+        for (key, value) in [("tools", json!([{"type": "function"}])), ("tool_choice", json!("required"))] {
+            let body = json!({key: value});
+            let error = refuse_of_chats(&Params::new(body.as_object().unwrap())).unwrap_err();
+            assert_eq!(error.json()["error"]["param"], key);
+        }
+        let neutral = json!({"tools": [], "tool_choice": "auto", "thinking_budget_tokens": -1});
+        refuse_of_chats(&Params::new(neutral.as_object().unwrap())).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! An answer as server-sent events.
+//! An answer as a stream of events, in the format of its dialect: server-sent events or lines of JSON.
 //!
 //! The response's body is the [`ChoiceStream`] itself. So generation is ahead of the client only by the contents of the
 //! socket's buffers. When a client goes away, the body is dropped, and every sequence with it.
@@ -17,20 +17,18 @@ use warp::reply::{Reply, Response};
 use super::choice_stream::ChoiceStream;
 use super::dialect::{Dialect, Events};
 
-/// A comment. It keeps proxies and clients from taking a silent stream for a broken one.
-const PING: &[u8] = b": ping\n\n";
-
-/// Streams `choices`. After `ping_period` without an event it sends a ping.
+/// Streams `choices`. After `ping_period` without an event it sends the dialect's ping.
 pub(super) fn respond(choices: ChoiceStream, dialect: impl Dialect, ping_period: Duration) -> Response {
+    let content_type = dialect.content_type();
     let mut events = EventStream { choices, dialect, ping_period, waiting: Events::default(), done: false };
-    events.dialect.open(events.choices.choices(), &mut events.waiting);
+    events.dialect.open(events.choices.choices(), events.choices.prompt_tokens(), &mut events.waiting);
     let events = stream::unfold(events, |mut events| async {
         let bytes = events.next().await?;
         Some((Ok::<_, Infallible>(bytes), events))
     });
     let mut response = warp::reply::stream(Shared(Mutex::new(Box::pin(events)))).into_response();
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
@@ -50,7 +48,7 @@ impl<D: Dialect> EventStream<D> {
     async fn next(&mut self) -> Option<Bytes> {
         while self.waiting.is_empty() && !self.done {
             match tokio::time::timeout(self.ping_period, self.choices.next()).await {
-                Err(_) => return Some(Bytes::from_static(PING)),
+                Err(_) => self.dialect.ping(&mut self.waiting),
                 Ok(Ok(Some(delta))) => {
                     let totals = self.choices.is_over().then(|| self.choices.totals());
                     self.dialect.delta(&delta, totals, &mut self.waiting);

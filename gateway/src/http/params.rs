@@ -1,16 +1,18 @@
-//! Reads typed parameters of a JSON object. `null` counts as absent. An error names the parameter, the expected value
-//! and the value found.
+//! Reads typed parameters of a JSON object. `null` counts as absent. An error names the parameter with its path in the
+//! body, the expected value and the value found.
 
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use crate::http::error::{ApiError, cut};
+use super::error::{ApiError, cut};
 
 /// The parameters of one JSON object of a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Params<'a> {
     map: &'a Map<String, Value>,
+    /// The object's path in the body, such as `messages[2].content[0]`. Empty for the body itself.
+    at: String,
 }
 
 /// Parses a body that must be one JSON object.
@@ -33,14 +35,42 @@ pub(crate) fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> 
 // === impl Params ===
 
 impl<'a> Params<'a> {
-    /// The parameters in `map`.
+    /// The parameters in `map`, a request's body.
     pub(crate) fn new(map: &'a Map<String, Value>) -> Self {
-        Self { map }
+        Self { map, at: String::new() }
+    }
+
+    /// The parameters in `value`, the object at the path `at` of the body.
+    ///
+    /// # Errors
+    /// A 400 if `value` is no object. `expected` describes it.
+    pub(crate) fn at(at: &str, expected: &str, value: &'a Value) -> Result<Self, ApiError> {
+        let map = value.as_object().ok_or_else(|| wrong_type(at, expected, value))?;
+        Ok(Self { map, at: at.to_owned() })
+    }
+
+    /// The path of `key` in the body.
+    pub(crate) fn path(&self, key: &str) -> String {
+        if self.at.is_empty() { key.to_owned() } else { format!("{}.{key}", self.at) }
     }
 
     /// The value of `key`, unless it is absent or null.
     pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// A 400 if it is absent or null.
+    pub(crate) fn required(&self, key: &str, expected: &str) -> Result<&'a Value, ApiError> {
+        self.get(key).ok_or_else(|| missing(&self.path(key), expected))
+    }
+
+    /// A string that must be there.
+    pub(crate) fn required_text(&self, key: &str) -> Result<&'a str, ApiError> {
+        self.required(key, "a string")?;
+        Ok(self.text(key)?.unwrap_or_default())
     }
 
     /// A string.
@@ -60,21 +90,21 @@ impl<'a> Params<'a> {
 
     /// An object.
     pub(crate) fn object(&self, key: &str) -> Result<Option<Params<'a>>, ApiError> {
-        self.typed(key, "an object", |value| value.as_object().map(Params::new))
+        self.get(key).map(|found| Self::at(&self.path(key), "an object", found)).transpose()
     }
 
     /// A number within `range`.
     pub(crate) fn number(&self, key: &str, range: RangeInclusive<f64>) -> Result<Option<f64>, ApiError> {
         let Some(found) = self.get(key) else { return Ok(None) };
         let expected = format!("a number from {} to {}", range.start(), range.end());
-        let number = found.as_f64().ok_or_else(|| wrong_type(key, &expected, found))?;
-        if range.contains(&number) { Ok(Some(number)) } else { Err(out_of_range(key, &expected, found)) }
+        let number = found.as_f64().ok_or_else(|| wrong_type(&self.path(key), &expected, found))?;
+        if range.contains(&number) { Ok(Some(number)) } else { Err(out_of_range(&self.path(key), &expected, found)) }
     }
 
     /// A whole number within `range`. `2.0` counts as one.
     pub(crate) fn whole(&self, key: &str, range: RangeInclusive<i128>) -> Result<Option<i128>, ApiError> {
         let Some(found) = self.get(key) else { return Ok(None) };
-        whole(key, found, range).map(Some)
+        whole(&self.path(key), found, range).map(Some)
     }
 
     fn typed<T>(
@@ -84,7 +114,7 @@ impl<'a> Params<'a> {
         read: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<Option<T>, ApiError> {
         let Some(found) = self.get(key) else { return Ok(None) };
-        read(found).map(Some).ok_or_else(|| wrong_type(key, expected, found))
+        read(found).map(Some).ok_or_else(|| wrong_type(&self.path(key), expected, found))
     }
 }
 
@@ -165,6 +195,20 @@ mod tests {
             body["error"]["message"],
             "Invalid type for 'temperature': expected a number from 0 to 2, found the string \"hot\"."
         );
+    }
+
+    #[test]
+    fn a_parameter_of_an_inner_object_is_named_with_its_path() {
+        let value = json!({"thinking": {"budget": "much"}, "tool": 5});
+        let thinking = params(&value).object("thinking").unwrap().unwrap();
+        let error = thinking.whole("budget", 1..=9).unwrap_err();
+        assert_eq!(error.json()["error"]["param"], "thinking.budget");
+        let error = thinking.required_text("type").unwrap_err();
+        assert_eq!(error.json()["error"]["code"], "missing_required_parameter");
+        assert_eq!(error.json()["error"]["param"], "thinking.type");
+        assert_eq!(params(&value).object("tool").unwrap_err().json()["error"]["param"], "tool");
+        let error = Params::at("tools[1]", "a tool", &value["tool"]).unwrap_err();
+        assert_eq!(error.json()["error"]["param"], "tools[1]");
     }
 
     #[test]

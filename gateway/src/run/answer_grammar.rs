@@ -1,0 +1,116 @@
+//! The grammars of a model's answers: calls that a request requires, calls that must fit their schemas, and the bound on
+//! reasoning.
+
+use std::sync::Arc;
+
+use engine::generate::SharedGrammar;
+
+use super::grammars::Grammars;
+use crate::grammar::{GrammarError, GrammarSource, lark_value};
+use crate::http;
+use crate::text::{
+    AnswerFormat, AnswerPlan, AnswerStart, CallGrammar, CallMode, ControlMarks, ReasoningFormat, ReasoningGate,
+    ReasoningTokens, Special, Tokenizer, ToolFormat,
+};
+
+/// The tokens that end gpt-oss's reasoning, and begin the text behind it.
+const HARMONY_END: &str = "<|end|><|start|>assistant";
+const HARMONY_TEXT: &str = "<|channel|>final<|message|>";
+
+/// Makes the grammars of one model's answers.
+pub(super) struct AnswerGrammars {
+    compiler: Arc<Grammars>,
+    format: AnswerFormat,
+    marks: ControlMarks,
+    /// The tokens of reasoning, if the model reasons.
+    reasoning: Option<ReasoningTokens>,
+    /// For gpt-oss: the tokens that begin the text behind reasoning that was ended.
+    text_tokens: Vec<u32>,
+}
+
+// === impl AnswerGrammars ===
+
+impl AnswerGrammars {
+    /// The grammars of a model that writes in `format`, and `reasoning_end` between reasoning and text.
+    pub(super) fn new(
+        tokenizer: &Arc<Tokenizer>,
+        compiler: Arc<Grammars>,
+        format: AnswerFormat,
+        marks: &ControlMarks,
+        reasoning_end: Option<&str>,
+    ) -> Self {
+        let encode = |text: &str| tokenizer.encode(text, Special::Parse).unwrap_or_default();
+        let is_harmony = format.tools == ToolFormat::Harmony;
+        let tokens = |format: ReasoningFormat| {
+            let (end, gap) = end_and_gap(format, if is_harmony { Some(HARMONY_END) } else { reasoning_end });
+            let (tokenizer, marks) = (Arc::clone(tokenizer), marks.clone());
+            ReasoningTokens { tokenizer, marks, format, end: encode(&end), gap: encode(&gap) }
+        };
+        let reasoning = format.reasoning.map(tokens).filter(|tokens| !tokens.end.is_empty());
+        let text_tokens = if is_harmony { encode(HARMONY_TEXT) } else { Vec::new() };
+        Self { compiler, format, marks: marks.clone(), reasoning, text_tokens }
+    }
+
+    /// The grammar of an answer by `plan`. `answer` is the grammar of its text.
+    ///
+    /// # Errors
+    /// [`http::TextError`] when the grammar of its calls cannot be made.
+    pub(super) fn of(
+        &self,
+        plan: &AnswerPlan,
+        answer: Option<SharedGrammar>,
+    ) -> Result<Option<SharedGrammar>, http::TextError> {
+        let calls = self.calls(plan)?;
+        // Messages of gpt-oss have their reasoning among them.
+        let covers_reasoning = self.format.tools == ToolFormat::Harmony && calls.is_some();
+        let answer = calls.or(answer);
+        let bounded = plan.reasoning_tokens_max.is_some() || answer.is_some() && !covers_reasoning;
+        let Some(mut tokens) = self.reasoning.clone().filter(|_| bounded && plan.start != AnswerStart::Text) else {
+            return Ok(answer);
+        };
+        if answer.is_none() {
+            tokens.end.extend(&self.text_tokens);
+        }
+        let opened = plan.start == AnswerStart::Reasoning;
+        let gate = ReasoningGate::new(tokens, opened, plan.reasoning_tokens_max, answer, covers_reasoning);
+        Ok(Some(SharedGrammar::new(gate)))
+    }
+
+    /// The grammar of the calls, if they are bound to one.
+    fn calls(&self, plan: &AnswerPlan) -> Result<Option<SharedGrammar>, http::TextError> {
+        let is_strict = plan.tools.iter().any(|tool| tool.strict);
+        let mode = if plan.is_call_required { CallMode::Required } else { CallMode::Optional };
+        if plan.tools.is_empty() || !plan.is_call_required && !is_strict {
+            return Ok(None);
+        }
+        let grammar = CallGrammar {
+            format: self.format.tools,
+            tools: &plan.tools,
+            parallel: plan.parallel_tool_calls,
+            mode: &mode,
+            control: self.marks.list(),
+        };
+        if !grammar.is_possible() {
+            let message =
+                "strict tools beside free text cannot be held to their schemas in this model's format of calls";
+            return Err(http::TextError(message.to_owned()));
+        }
+        self.compile(&grammar).map(Some)
+    }
+
+    /// Compiles the grammar of calls.
+    fn compile(&self, grammar: &CallGrammar<'_>) -> Result<SharedGrammar, http::TextError> {
+        let compiled = grammar.lark(lark_value).and_then(|lark| self.compiler.compile(&GrammarSource::Lark(lark)));
+        compiled.map_err(|error: GrammarError| http::TextError(format!("the tools have no grammar: {error}")))
+    }
+}
+
+/// The text that ends reasoning, up to the mark behind it, and the text between this mark and the answer. `written` is
+/// what the template writes there.
+fn end_and_gap(format: ReasoningFormat, written: Option<&str>) -> (String, String) {
+    let written = written.and_then(|written| Some((written, written.find(format.close)? + format.close.len())));
+    match written {
+        Some((written, at)) => (written[..at].to_owned(), written[at..].to_owned()),
+        None => (format.close.to_owned(), String::new()),
+    }
+}
