@@ -72,6 +72,38 @@ fn a_key_is_new_each_time_and_never_taken_from_the_command_line() {
 }
 
 #[test]
+fn beyond_this_machine_a_server_needs_a_key_or_insecure() {
+    let home = home();
+    let serve = |arguments: &[&str], key: &str| {
+        let mut command = baton(home.path());
+        command.args(["gateway", "--listen", "0.0.0.0:0", "--etcd", &closed_endpoint()]).args(arguments);
+        run(command.env("BATON_API_KEY", key))
+    };
+    let (code, _, stderr) = serve(&[], "");
+    assert_eq!(code, Some(64), "{stderr}");
+    for expected in ["error: cannot start: the HTTP server is to listen on 0.0.0.0:0", "--api-key-file", "--insecure"] {
+        assert!(stderr.contains(expected), "{expected} is missing in {stderr}");
+    }
+    // With either, the next thing that is missing is the store.
+    for (arguments, key) in [(&["--insecure"][..], ""), (&[], "alice:0123456789abcdef")] {
+        let (code, _, stderr) = serve(arguments, key);
+        assert_eq!(code, Some(2), "{arguments:?}: {stderr}");
+    }
+    let (code, _, stderr) = serve(&["--api-key", "s3cr3t"], "");
+    assert!(code == Some(64) && stderr.contains("--api-key says") && !stderr.contains("s3cr3t"), "{stderr}");
+}
+
+#[test]
+fn help_shows_no_key_of_the_environment() {
+    let home = home();
+    for verb in ["gateway", "up", "bench", "doctor"] {
+        let (code, stdout, _) =
+            run(baton(home.path()).args([verb, "--help"]).env("BATON_API_KEY", "s3cr3ts3cr3ts3cr3t"));
+        assert!(code == Some(0) && !stdout.contains("s3cr3t"), "{stdout}");
+    }
+}
+
+#[test]
 fn flag_comes_before_variable_before_file_before_default() {
     let home = home();
     let config = home.path().join(".config/baton/baton.toml");

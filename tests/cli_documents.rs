@@ -39,6 +39,7 @@ fn the_defaults_in_the_settings_file_are_the_real_ones() {
     assert_eq!(options.gateway.listen.unwrap().to_string(), defaults::LISTEN);
     assert_eq!(options.gateway.request_deadline_s, Some(defaults::REQUEST_DEADLINE_S));
     assert_eq!(options.gateway.default_max_tokens, Some(defaults::DEFAULT_MAX_TOKENS));
+    assert_eq!(options.gateway.stored_responses, Some(defaults::STORED_RESPONSES));
     assert_eq!(options.up.stages, Some(defaults::STAGES));
     assert_eq!(options.up.store_listen.unwrap().to_string(), defaults::STORE_LISTEN);
 }
@@ -75,6 +76,7 @@ fn the_help_names_the_real_defaults() {
         defaults::KV_TYPE.to_string(),
         defaults::REQUEST_DEADLINE_S.to_string(),
         defaults::DEFAULT_MAX_TOKENS.to_string(),
+        defaults::STORED_RESPONSES.to_string(),
         defaults::STAGES.to_string(),
     ];
     for default in defaults {
