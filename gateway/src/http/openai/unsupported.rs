@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn values_that_would_change_the_answer_are_refused_by_name() {
-        for (key, value) in [("suffix", json!("end"))] {
+        for (key, value) in [("suffix", json!("end")), ("chat_template", json!("{{ messages }}"))] {
             let body = json!({key: value});
             let error = refuse(&Params::new(body.as_object().unwrap())).unwrap_err();
             assert_eq!(error.json()["error"]["param"], key);
