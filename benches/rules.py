@@ -43,7 +43,7 @@ class Round:
         bodies = [chat(fresh(repr((seed, at))), TOKENS, **options) for at in range(chats)]
         began = time.perf_counter()
         heard = asyncio.run(several(server.port, bodies))
-        # Prompts are the same on both sides, so tokens a second are those after each stream's first.
+        # From the first token of any stream to the last of all.
         decoding = max(one.times[-1] for one in heard) - min(one.times[0] for one in heard)
         self.tokens = sum(one.usage["completion_tokens"] for one in heard)
         self.rate, self.seconds = self.tokens / decoding, time.perf_counter() - began
@@ -58,8 +58,9 @@ def main():
     server = baton(default_model(), 2, 1, 640 * arguments.chats)
     for name in arguments.works or WORKS:
         options, bar = WORKS[name]
-        side = lambda options: lambda turn: Round(server, arguments.chats, (name, turn), options)
-        with_rules, plain = turns(arguments.rounds, side(options), side({}))
+        # Other prompts on each side, so that neither finds the other's in the prefix cache.
+        side = lambda which, options: lambda turn: Round(server, arguments.chats, (name, which, turn), options)
+        with_rules, plain = turns(arguments.rounds, side("rules", options), side("plain", {}))
         ratio = statistics.median(a.rate / b.rate for a, b in zip(with_rules, plain))
         rates = [statistics.median(one.rate for one in kept) for kept in (with_rules, plain)]
         tokens = [statistics.median(one.tokens for one in kept) for kept in (with_rules, plain)]
