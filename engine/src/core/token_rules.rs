@@ -21,7 +21,7 @@ pub(crate) struct TokenRules {
     /// Tokens that must not be chosen before there are `tokens_min`.
     stop_tokens: Vec<u32>,
     prompt_tokens: usize,
-    /// How often each token of the history occurs. Empty if no penalty counts them.
+    /// Occurrences of each token of the history. Empty if no penalty counts them.
     counts: BTreeMap<u32, Occurrences>,
     constraint: Option<Box<dyn Constraint>>,
     /// The mask after the history.

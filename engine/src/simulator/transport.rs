@@ -1,4 +1,4 @@
-//! What happens to the frames and links between simulated processes. Links behave like real ones, or worse.
+//! Transport of frames over links between simulated processes. Links behave like real ones, or worse.
 //!
 //! A link keeps the order of its frames and loses none as long as it stands, as the real one does. Frames in flight
 //! when it breaks or is closed may be lost or still arrive, even after frames of the next link. A sender learns of a

@@ -92,7 +92,7 @@ pub enum AskError {
     Unauthorized {
         /// The gateway's address.
         url: String,
-        /// What is wrong with the key that was sent.
+        /// The fault of the key that was sent.
         found: &'static str,
     },
     /// The gateway refused the request.

@@ -21,7 +21,7 @@ pub enum GrammarError {
     Unsupported {
         /// The keyword, attribute or form that is not supported.
         keyword: String,
-        /// What is supported, or what to write instead.
+        /// The supported forms, or the one to write instead.
         hint: String,
         /// Its place in the source, if it is known.
         position: Option<Position>,
@@ -29,7 +29,7 @@ pub enum GrammarError {
     /// The source is malformed.
     #[error("invalid grammar{}: {reason}", at(.position))]
     Invalid {
-        /// What was expected and what was found.
+        /// The fault of the source, in words.
         reason: String,
         /// The place in the source, if it is known.
         position: Option<Position>,
@@ -70,7 +70,7 @@ pub enum GrammarError {
     /// The vocabulary cannot be used with grammars.
     #[error("this model's vocabulary cannot be used with a grammar: {reason}")]
     Vocabulary {
-        /// What was expected and what was found.
+        /// The fault of the vocabulary, in words.
         reason: String,
     },
 }

@@ -5,7 +5,7 @@
 //! answers with a bit for each token of the vocabulary, and advances or goes back by tokens. Parsing, lexing and masks
 //! are llguidance's. This module bounds them, names what is not supported, and translates its errors.
 //!
-//! What holds for every grammar:
+//! Rules for every grammar:
 //!
 //! - A token without text (a control token) is never allowed. A stop token is allowed exactly where the grammar may
 //!   end, and only as the end.
@@ -13,7 +13,8 @@
 //! - No source and no token panics or runs for ever: see `limits.rs`. White space in JSON is bounded. A string, a
 //!   number or an array without a bound in its schema is not: it ends with the request's `max_tokens`.
 //!
-//! The module knows neither HTTP nor the engine, and reads no clock but to give up on a grammar that takes too long.
+//! The module does not know HTTP, meets the engine in `constraint.rs` only, and reads no clock but to give up on a
+//! grammar that takes too long.
 
 mod cache;
 mod compile_thread;

@@ -5,7 +5,7 @@ use super::resolved::SettingsError;
 use crate::client::{ApiSecret, TrustedCertificates};
 use crate::http::{TlsFiles, secret_of};
 
-/// What a client of a gateway presents, and what it trusts.
+/// The key a client presents to a gateway, and the certificates it trusts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientSettings {
     /// The key to send, if there is one.

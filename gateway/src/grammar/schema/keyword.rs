@@ -60,7 +60,7 @@ const UNSUPPORTED_KEYWORDS: &[&str] = &[
     "uniqueItems",
 ];
 
-/// What stands under a keyword.
+/// The kind of value under a keyword.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keyword {
     /// A schema.

@@ -61,7 +61,7 @@ impl<'s> Walk<'s> {
         Ok(CheckedSchema { schema, unenforced: self.unenforced, definitions: places })
     }
 
-    /// What remains of `schema`.
+    /// The part of `schema` that remains.
     fn schema(&mut self, schema: &'s Value) -> Result<Value, GrammarError> {
         self.schemas += 1;
         if self.schemas > SCHEMAS_MAX {
@@ -86,7 +86,7 @@ impl<'s> Walk<'s> {
         Ok(Value::Object(kept))
     }
 
-    /// What remains of the value of keyword `word`, if anything does.
+    /// The part of the value of keyword `word` that remains, if any does.
     fn keyword(&mut self, word: &str, value: &'s Value) -> Result<Option<Value>, GrammarError> {
         match Keyword::new(word) {
             Keyword::Schema => self.schema(value).map(Some),

@@ -1,4 +1,4 @@
-//! What holds for every grammar. Tests of one file's own work are in that file.
+//! Tests of the rules for every grammar. Tests of one file's own work are in that file.
 
 mod hostile;
 mod laws;

@@ -1,4 +1,4 @@
-//! How often a key may be used.
+//! Limits on the use of a key.
 
 use std::num::NonZeroU32;
 

@@ -5,7 +5,7 @@
 //! limited like a chat of OpenAI's API, since a model that never ends would otherwise fill the context; -1 and -2 lift
 //! that limit.
 //!
-//! What differs, because this server has one model, which its operator chose:
+//! Differences, because this server has one model, which its operator chose:
 //! - `num_ctx` and other options of loading are accepted and change nothing. A prompt that is too long is refused, and
 //!   never cut.
 //! - `keep_alive` is accepted, and the model stays loaded.

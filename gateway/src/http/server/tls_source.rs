@@ -1,4 +1,4 @@
-//! Where the server's certificate and key come from.
+//! The source of the server's certificate and key.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -68,7 +68,7 @@ pub enum TlsError {
     Pem {
         /// The file.
         path: PathBuf,
-        /// What it was to have.
+        /// The content that is missing in it.
         expected: &'static str,
         /// The reason.
         reason: String,

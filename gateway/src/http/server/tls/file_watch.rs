@@ -7,7 +7,7 @@ use std::path::Path;
 use super::pair::{self, Pair};
 use crate::http::server::tls_source::{TlsError, TlsFiles};
 
-/// What the system says of a file: device, inode, size, and the times of its last changes. Following links, so that a
+/// The identity and state of a file: device, inode, size, and the times of its last changes. Following links, so that a
 /// link that points elsewhere is noticed, too. `None` if there is no such file.
 type Stamp = Option<[i64; 7]>;
 
