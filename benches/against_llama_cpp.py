@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""baton against llama.cpp: the same file, tokens and threads, in turns within one run; prints tokens per second (medians),
-their ratio, and for decoding how it compares with reading as many bytes and doing nothing else: the same mapped weights, in
-a plain loop that leaves fetching ahead to the machine (so it can be beaten), and plain memory, by memchr.
+"""baton against llama.cpp: the same file, tokens and threads, in turns within one run; prints tokens per second
+(medians), their ratio, and for decoding how it compares with reading as many bytes and doing nothing else: the same
+mapped weights, in a plain loop that leaves fetching ahead to the machine (so it can be beaten), and plain memory, by
+memchr.
 
     python3 benches/against_llama_cpp.py [--rounds N] [--threads 1,2] [--http] [WHAT ...]
 
-WHAT is `default` (the default model), `same-shape` (its shape in Q4_0 and Q8_0), `1b` (the shape of Llama-3.2-1B in Q4_0,
-Q8_0, Q4_K and Q6_K) or the path of a model file; all three groups unless said otherwise. Models of a shape have random
-weights and are made on demand (`--example speed_model`) below the cache folder.
+WHAT is `default` (the default model), `same-shape` (its shape in Q4_0 and Q8_0), `1b` (the shape of Llama-3.2-1B in
+Q4_0, Q8_0, Q4_K and Q6_K) or the path of a model file; all three groups unless said otherwise. Models of a shape have
+random weights and are made on demand (`--example speed_model`) below the cache folder.
 
-Both sides run in a process of their own without HTTP: llama.cpp through the C interface of llama-cpp-python, baton through
-`--example runner_speed`, which runs all layers as one stage would. `--http` measures the default model through `baton up`
-as well, with one stage and with two, against the same llama.cpp.
+Both sides run in a process of their own without HTTP: llama.cpp through the C interface of llama-cpp-python, baton
+through `--example runner_speed`, which runs all layers as one stage would. `--http` measures the default model through
+`baton up` as well, with one stage and with two, against the same llama.cpp.
 
 llama.cpp is built on this machine by `benches/reference.py`.
 """
@@ -59,7 +60,9 @@ def models(what):
     groups = {
         "default": [("default Q4_1", default_model)],
         "same-shape": [(f"same {name}", lambda name=name: shaped("smollm2-135m", name)) for name in ("Q4_0", "Q8_0")],
-        "1b": [(f"1B {name}", lambda name=name: shaped("llama-3.2-1b", name)) for name in ("Q4_0", "Q8_0", "Q4_K", "Q6_K")],
+        "1b": [
+            (f"1B {name}", lambda name=name: shaped("llama-3.2-1b", name)) for name in ("Q4_0", "Q8_0", "Q4_K", "Q6_K")
+        ],
     }
     for name in what or groups:
         if name in groups:
@@ -88,7 +91,8 @@ def serve_llama_cpp(path, threads):
     model = llama_cpp.llama_model_load_from_file(path.encode(), settings)
     vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
     settings = llama_cpp.llama_context_default_params()
-    settings.n_ctx, settings.n_batch, settings.n_ubatch, settings.n_seq_max = 1024 * TOGETHER, PREFILL, PREFILL, TOGETHER
+    settings.n_ctx, settings.n_seq_max = 1024 * TOGETHER, TOGETHER
+    settings.n_batch = settings.n_ubatch = PREFILL
     settings.n_threads = settings.n_threads_batch = threads
     context = llama_cpp.llama_init_from_model(model, settings)
     batch = llama_cpp.llama_batch_init(PREFILL, 0, 1)
@@ -182,7 +186,8 @@ class Memory(Side):
     CODE = (
         "import sys,time,threading,ctypes\n"
         "n=384<<20; b=bytearray(n); s=(ctypes.c_char*n).from_buffer(b)\n"
-        "c=ctypes.CDLL(None); c.memchr.restype=ctypes.c_void_p; c.memchr.argtypes=[ctypes.c_void_p,ctypes.c_int,ctypes.c_size_t]\n"
+        "c=ctypes.CDLL(None); c.memchr.restype=ctypes.c_void_p\n"
+        "c.memchr.argtypes=[ctypes.c_void_p,ctypes.c_int,ctypes.c_size_t]\n"
         "t=int(sys.argv[1]); p=n//t; a=ctypes.addressof(s); print('ready',flush=True)\n"
         "for line in sys.stdin:\n"
         " w=[threading.Thread(target=c.memchr,args=(a+i*p,1,p)) for i in range(t)]; x=time.perf_counter()\n"
@@ -197,7 +202,9 @@ def compare(name, workloads, threads, ours, theirs, reader, rounds):
     bytes_per_token = int(reader.greeting[1])
     memory = Memory(threads)
     for what in workloads:
-        turns = [(theirs.speed(what), ours.speed(what), reader.speed("read"), memory.speed(what)) for _ in range(rounds)]
+        turns = [
+            (theirs.speed(what), ours.speed(what), reader.speed("read"), memory.speed(what)) for _ in range(rounds)
+        ]
         llama, baton, reading, bandwidth = (statistics.median(side) for side in zip(*turns))
         ratio = statistics.median(ours / theirs for theirs, ours, *_ in turns)
         limits = [baton / reading, baton * bytes_per_token / bandwidth] if what == "decode" else []
@@ -218,8 +225,12 @@ def main():
     if arguments.serve_llama_cpp:
         return serve_llama_cpp(arguments.what[0], arguments.serve_llama_cpp)
     python, environment = reference.python()
-    runner = cargo("build", "--release", "--quiet", "-p", "baton-stages", "--example", "runner_speed") / "examples" / "runner_speed"
-    print(f"{'model':22} {'work':12} {'threads':>7} {'llama.cpp':>10} {'baton':>10} {'ratio':>6} {'of reading':>10} {'of memory':>10}   (tokens per second)")
+    built = cargo("build", "--release", "--quiet", "-p", "baton-stages", "--example", "runner_speed")
+    runner = built / "examples" / "runner_speed"
+    print(
+        f"{'model':22} {'work':12} {'threads':>7} {'llama.cpp':>10} {'baton':>10} {'ratio':>6} {'of reading':>10} "
+        f"{'of memory':>10}   (tokens per second)"
+    )
     for name, find in models(arguments.what):
         model = str(find())
         for threads in map(int, arguments.threads.split(",")):

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What clients see of real faults: lost and changed answers, pauses, refusals. Real processes, the default model.
 
-    python3 benches/faults.py [--faults N] [--requests N] [--rounds N] [--seconds N] [--stages N] [--seed N] [--keep-logs]
-                             [--program PATH] [WORK ...]
+    python3 benches/faults.py [--faults N] [--requests N] [--rounds N] [--seconds N] [--stages N] [--seed N]
+                              [--keep-logs] [--program PATH] [WORK ...]
 
 WORK is one of the following; all of them unless said otherwise.
 
@@ -11,8 +11,9 @@ WORK is one of the following; all of them unless said otherwise.
     etcd-away    etcd down for a minute under streams and new requests
     rolling      every stage restarted by SIGTERM, one after another, under load
 
-Every answer is compared with that of an undisturbed run, byte by byte. Each line has the bar beside it. Exits with 1 when
-an accepted request was lost, changed or doubled, or a process ended that nobody had touched; the logs are kept then.
+Every answer is compared with that of an undisturbed run, byte by byte. Each line has the bar beside it. Exits with 1
+when an accepted request was lost, changed or doubled, or a process ended that nobody had touched; the logs are kept
+then.
 """
 
 import argparse
@@ -53,10 +54,12 @@ async def kills(fleet, options):
     left = await fleet.left_behind()
     left += [f"the faults could not go on: {broken!r}"] if broken else []
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(faults.counts.items()))
-    print(f"  {faults.done} faults ({kinds}) under {STREAMS} streams in {time.monotonic() - faults.began:.0f} s: {load.verdict()}")
+    took_s = time.monotonic() - faults.began
+    epochs, refused = metrics["baton_epochs_total"], metrics["baton_stage_process_frames_refused_total"]
+    print(f"  {faults.done} faults ({kinds}) under {STREAMS} streams in {took_s:.0f} s: {load.verdict()}")
     print(
-        f"  {load.distinct} different requests, undisturbed in {calm_s:.0f} s; the pipeline began {metrics['baton_epochs_total']:.0f} "
-        f"times; refused by the stages that are there now: {metrics['baton_stage_process_frames_refused_total']:.0f} frames",
+        f"  {load.distinct} different requests, undisturbed in {calm_s:.0f} s; the pipeline began {epochs:.0f} times; "
+        f"refused by the stages that are there now: {refused:.0f} frames",
         flush=True,
     )
     return load.problems() + left, faults.log
@@ -102,7 +105,8 @@ async def rolling(fleet, options):
                 await asyncio.sleep(RESTARTED_S)
     ended = time.perf_counter()
     gaps = load.gaps_between(began, ended)
-    print(f"  {options.rounds} rounds of {len(fleet.names)} restarts in {ended - began:.0f} s (bar: none refused): {load.verdict()}")
+    restarts = f"{options.rounds} rounds of {len(fleet.names)} restarts in {ended - began:.0f} s"
+    print(f"  {restarts} (bar: none refused): {load.verdict()}")
     print(f"  between tokens: {in_ms(gaps)}", flush=True)
     return problems + load.problems(), []
 
@@ -120,7 +124,8 @@ async def part(title, arguments, does, options):
     """In a cluster of its own; its problems."""
     fleet = Fleet(options.program, options.model, options.stages, arguments)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
-    print(f"{title}: {options.stages} stages, {'etcd' if fleet.etcd else 'the store of `baton up`'}, seed {options.seed}", flush=True)
+    store = "etcd" if fleet.etcd else "the store of `baton up`"
+    print(f"{title}: {options.stages} stages, {store}, seed {options.seed}", flush=True)
     log = []
     try:
         async with fleet, asyncio.timeout(PART_S_MAX):

@@ -42,7 +42,8 @@ class Fleet:
             await self.start_store()
             for name in self.names:
                 self.start_stage(name)
-            self.start("gateway", self.binary, "gateway", self.model, "--listen", f"127.0.0.1:{self.port}", *self.common())
+            address = ("--listen", f"127.0.0.1:{self.port}")
+            self.start("gateway", self.binary, "gateway", self.model, *address, *self.common())
             await self.until("the cluster serves", self.settled, READY_S)
         except BaseException:
             self.stop()
@@ -61,14 +62,17 @@ class Fleet:
         environment = {**os.environ, "XDG_RUNTIME_DIR": str(self.folder), "TMPDIR": str(self.folder)}
         with open(self.folder / f"{name}.log", "a") as log:
             words = [str(word) for word in command]
-            self.processes[name] = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+            self.processes[name] = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
 
     async def start_store(self):
         if self.etcd:
             self.start_etcd()
         else:
             address = ("--store-listen", f"127.0.0.1:{self.store_port}", "--listen", f"127.0.0.1:{free_port()}")
-            self.start("store", self.binary, "up", self.model, "--stages", 1, "--kv-tokens", 32, "--cluster", "beside", *address)
+            cluster = ("--stages", 1, "--kv-tokens", 32, "--cluster", "beside")
+            self.start("store", self.binary, "up", self.model, *cluster, *address)
         await self.until("the store answers", self.store_answers)
 
     async def store_answers(self):
@@ -79,7 +83,8 @@ class Fleet:
     def start_etcd(self):
         peer = f"http://127.0.0.1:{self.peer_port}"
         client = ("--listen-client-urls", self.store_url, "--advertise-client-urls", self.store_url)
-        member = ("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}")
+        member = ("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer)
+        member += ("--initial-cluster", f"default={peer}")
         self.start("store", self.etcd, "--data-dir", self.folder / "etcd", *client, *member, "--log-level", "error")
 
     def start_stage(self, name):
@@ -136,7 +141,8 @@ class Fleet:
     async def verb(self, *words):
         """Runs a verb of the program; whether it went well."""
         command = [str(self.binary), *map(str, words), "--etcd", self.store_url]
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+        nowhere = asyncio.subprocess.DEVNULL
+        process = await asyncio.create_subprocess_exec(*command, stdout=nowhere, stderr=nowhere)
         try:
             return await asyncio.wait_for(process.wait(), ENDS_S) == 0
         except TimeoutError:
@@ -168,10 +174,11 @@ class Fleet:
 
     async def left_behind(self):
         """What is still held in the gateway when nobody asks for anything any more."""
+        held = ("baton_kv_blocks_used", "baton_sequences_running", "baton_sequences_waiting")
         left, ends = [], time.monotonic() + BASE_S
         while True:
             metrics = await self.metrics()
-            left = [name for name in ("baton_kv_blocks_used", "baton_sequences_running", "baton_sequences_waiting") if metrics[name]]
+            left = [name for name in held if metrics[name]]
             if not left or time.monotonic() > ends:
                 return [f"{name} is {metrics[name]:.0f} after {BASE_S} s without a request" for name in left]
             await asyncio.sleep(0.5)

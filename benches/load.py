@@ -191,10 +191,11 @@ class Load:
 
     def verdict(self):
         counts = f"{len(self.lost)} lost, {len(self.wrong)} wrong, {len(self.doubled)} doubled of {self.done} (bar: 0)"
-        refused = [f", {times} times refused with {why.strip()}" for why, times in self.refused.most_common(REASONS_MAX)]
+        reasons = self.refused.most_common(REASONS_MAX)
+        refused = [f", {times} times refused with {why.strip()}" for why, times in reasons]
         return counts + ("".join(refused) or ", none refused")
 
     def gaps_between(self, began, ended):
-        """Seconds between tokens of one stream, where the later one came within these times; running streams count, too."""
+        """Seconds between tokens of one stream, the later one within these times; running streams count, too."""
         pairs = self.gaps + [pair for one in self.running for pair in zip(one.times, one.times[1:])]
         return [late - early for early, late in pairs if began <= late <= ended]

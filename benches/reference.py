@@ -1,7 +1,7 @@
 """llama.cpp, built on this machine for comparison: its library for Python, its server and its RPC worker.
 
-The source comes with the package llama-cpp-python; it is built once, for this machine's processor, below the cache folder.
-$LLAMA_CPP_BUILD names a build folder with `bin/` to use instead.
+The source comes with the package llama-cpp-python; it is built once, for this machine's processor, below the cache
+folder. $LLAMA_CPP_BUILD names a build folder with `bin/` to use instead.
 """
 
 import os
@@ -14,10 +14,10 @@ FOLDER = "llama_cpp_python-0.3.36"
 TARGETS = ["llama", "llama-server", "ggml-rpc-server"]
 OPTIONS = ["GGML_RPC=ON", "LLAMA_CURL=OFF", "LLAMA_OPENSSL=OFF", "LLAMA_BUILD_TESTS=OFF", "LLAMA_BUILD_EXAMPLES=OFF"]
 
-# What this machine has of what llama.cpp can use; AMX is left out: virtual machines that name it do not always allow it.
+# What this machine has of what llama.cpp can use, but AMX: virtual machines that name it do not always allow it.
 INSTRUCTIONS = {
-    "avx": "AVX", "avx2": "AVX2", "fma": "FMA", "f16c": "F16C", "bmi2": "BMI2", "avx_vnni": "AVX_VNNI", "avx512f": "AVX512",
-    "avx512_vnni": "AVX512_VNNI", "avx512vbmi": "AVX512_VBMI", "avx512_bf16": "AVX512_BF16",
+    "avx": "AVX", "avx2": "AVX2", "fma": "FMA", "f16c": "F16C", "bmi2": "BMI2", "avx_vnni": "AVX_VNNI",
+    "avx512f": "AVX512", "avx512_vnni": "AVX512_VNNI", "avx512vbmi": "AVX512_VBMI", "avx512_bf16": "AVX512_BF16",
 }
 
 
@@ -27,7 +27,8 @@ def instructions():
     flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
     if "avx2" not in flags:
         return ["GGML_NATIVE=ON"]
-    return ["GGML_NATIVE=OFF", *(f"GGML_{option}={'ON' if flag in flags else 'OFF'}" for flag, option in INSTRUCTIONS.items())]
+    chosen = (f"GGML_{option}={'ON' if flag in flags else 'OFF'}" for flag, option in INSTRUCTIONS.items())
+    return ["GGML_NATIVE=OFF", *chosen]
 
 
 def cache():
@@ -49,7 +50,8 @@ def build():
         options = [f"-D{option}" for option in ["CMAKE_BUILD_TYPE=Release", *OPTIONS, *instructions()]]
         configure = ["cmake", "-S", source / "vendor" / "llama.cpp", "-B", folder, "-G", "Ninja", *options]
         subprocess.run(configure, check=True, env=environment, stdout=sys.stderr)
-        subprocess.run(["cmake", "--build", folder, "--target", *TARGETS], check=True, env=environment, stdout=sys.stderr)
+        build = ["cmake", "--build", folder, "--target", *TARGETS]
+        subprocess.run(build, check=True, env=environment, stdout=sys.stderr)
         done.touch()
     return folder / "bin"
 
@@ -74,7 +76,8 @@ def source_folder():
     """The package's source, unpacked."""
     folder = cache() / "src" / FOLDER
     if not folder.exists():
-        download = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", "llama-cpp-python", PACKAGE]
+        source_only = ["--no-deps", "--no-binary", "llama-cpp-python"]
+        download = [sys.executable, "-m", "pip", "download", "-q", *source_only, PACKAGE]
         subprocess.run([*download, "-d", folder.parent], check=True)
         subprocess.run(["tar", "-xzf", folder.with_name(FOLDER + ".tar.gz"), "-C", folder.parent], check=True)
     return folder

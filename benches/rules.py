@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the rules of tokens cost: grammars, scores and penalties against plain chats, on one baton of 2 stages, in turns.
+"""What the rules of tokens cost: grammars, scores and penalties against plain chats, on one baton of 2 stages.
 
     python3 benches/rules.py [--rounds N] [--chats N] [WORK ...]
 
@@ -21,7 +21,9 @@ from throughput import baton, chat, default_model, fresh, several, turns
 TOKENS = 128
 KEYS = [
     f"{name}_of_the_{place}_measured_in_{unit}"
-    for name in ("temperature", "pressure") for place in ("northern_station", "southern_station") for unit in ("morning", "evening")
+    for name in ("temperature", "pressure")
+    for place in ("northern_station", "southern_station")
+    for unit in ("morning", "evening")
 ]
 
 

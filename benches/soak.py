@@ -3,10 +3,10 @@
 
     python3 benches/soak.py [--minutes N] [--stages N] [--seed N]
 
-Clients come at random times with prompts and answers of random lengths; some leave in the middle, some share beginnings,
-some ask for several choices. Among them, a few requests are asked again and again, and must have the same answer every
-time. Every half minute a line says what the processes hold. In the end nothing may run or wait, memory and file
-descriptors must be back where they were after the first minute, within a margin. Exits with 1 if not.
+Clients come at random times with prompts and answers of random lengths; some leave in the middle, some share
+beginnings, some ask for several choices. Among them, a few requests are asked again and again, and must have the same
+answer every time. Every half minute a line says what the processes hold. In the end nothing may run or wait, memory and
+file descriptors must be back where they were after the first minute, within a margin. Exits with 1 if not.
 """
 
 import argparse
@@ -57,7 +57,8 @@ class Soak:
 
     async def repeat(self, which):
         """One of the requests whose answers are known."""
-        body = chat(fresh(f"again {which}", 40 + 60 * which), 24, logprobs=True, seed=which, temperature=0.6 * (which % 2))
+        options = {"logprobs": True, "seed": which, "temperature": 0.6 * (which % 2)}
+        body = chat(fresh(f"again {which}", 40 + 60 * which), 24, **options)
         body["stream"] = False
         answer = (await plain(self.server.port, body))["choices"][0]
         answer = json.dumps([answer["message"], answer["logprobs"]])
@@ -99,7 +100,10 @@ class Soak:
 async def plain(port, body, method="POST", path="/v1/chat/completions"):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = json.dumps(body).encode() if body else b""
-    head = f"{method} {path} HTTP/1.0\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = (
+        f"{method} {path} HTTP/1.0\r\nhost: localhost\r\nconnection: close\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
     writer.write(head.encode() + body)
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()

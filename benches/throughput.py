@@ -5,7 +5,7 @@
 
 WORK is one of the following; all of them unless said otherwise. Sides that are compared take turns in one run.
 
-    streams        8 and 16 chats at a time, fresh prompts: baton (2 stages of 1 thread) against llama-server (2 threads)
+    streams        8 and 16 chats at a time, fresh prompts: baton (2 stages, 1 thread each) against llama-server (2)
     rpc            the same 8 chats against llama-server over two RPC workers of 1 thread
     split          2 stages of 1 thread against 1 stage of 2 threads, 8 chats
     starved        3 stages, each held to 0.6 of a core, against 1 stage held to 0.6, 9 chats (needs root and cgroups)
@@ -38,7 +38,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROMPT_WORDS, ANSWER_TOKENS = 90, 128  # About 120 tokens with the chat template.
 WORDS = (
     "river garden window letter mountain paper silver engine morning bridge market island winter doctor music forest "
-    "kitchen summer planet horse castle teacher bottle number carpet thunder village pencil mirror harbor station lantern"
+    "kitchen summer planet horse castle teacher bottle number carpet thunder village pencil mirror harbor station "
+    "lantern"
 ).split()
 
 
@@ -99,8 +100,9 @@ def baton(model, stages, threads, tokens, *arguments):
 
 def llama_server(model, slots, tokens, threads, *arguments):
     server = Server("llama-server")
-    command = [reference.build() / "llama-server", "-m", model, "--host", "127.0.0.1", "--port", server.port, "-np", slots]
-    server.start(*command, "-c", tokens, "-t", threads, "-tb", threads, *arguments)
+    address = ("--host", "127.0.0.1", "--port", server.port)
+    work = ("-np", slots, "-c", tokens, "-t", threads, "-tb", threads)
+    server.start(reference.build() / "llama-server", "-m", model, *address, *work, *arguments)
     return server.wait()
 
 
@@ -156,7 +158,10 @@ def fresh(seed, words=PROMPT_WORDS):
 def streamed(body):
     """The bytes of a request for a streamed answer."""
     body = json.dumps({**body, "stream": True, "stream_options": {"include_usage": True}}).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
     return head.encode() + body
 
 
@@ -228,7 +233,8 @@ def ratio(ours, theirs, name):
 
 
 def compare(ours, theirs, chats, rounds):
-    results = turns(rounds, lambda turn: Round(ours, chats, ("a", turn)), lambda turn: Round(theirs, chats, ("b", turn)))
+    sides = lambda turn: Round(ours, chats, ("a", turn)), lambda turn: Round(theirs, chats, ("b", turn))
+    results = turns(rounds, *sides)
     for server, kept in zip((ours, theirs), results):
         print(
             f"  {server.name:30} {median(kept, 'rate'):8.1f} tok/s   first token {median(kept, 'first'):6.3f} s   "
@@ -302,7 +308,8 @@ def outside(model, rounds):
         shares.append((1 - computed / spent, 1 - computed / seen))
     server.stop()
     inside, seen = (statistics.median(side) for side in zip(*shares[1:]))
-    print(f"  outside compute: {100 * inside:.1f} % by the gateway's account, {100 * seen:.1f} % as the client sees it", flush=True)
+    account = f"{100 * inside:.1f} % by the gateway's account"
+    print(f"  outside compute: {account}, {100 * seen:.1f} % as the client sees it", flush=True)
 
 
 def beside(model, rounds):
@@ -316,14 +323,15 @@ def beside(model, rounds):
         # More than one token: some have no text, and then nothing tells when they came.
         long = await listen(server.port, chat(fresh(f"long {at}", 3960), 8))
         heard, ended = await asyncio.gather(*chats), began + long.first
-        within = lambda low, high: [b - a for one in heard for a, b in zip(one.times, one.times[1:]) if low <= b <= high]
+        pairs = [pair for one in heard for pair in zip(one.times, one.times[1:])]
+        within = lambda low, high: [b - a for a, b in pairs if low <= b <= high]
         return percentile(within(began - 1.5, began), 95), percentile(within(began, ended), 95), long
 
     for at in range(rounds):
         before, during, long = asyncio.run(turn(at))
         print(
-            f"  between tokens, p95: {1000 * before:.1f} ms undisturbed, {1000 * during:.1f} ms beside it: {during / before:.2f}; "
-            f"{long.usage['prompt_tokens']} tokens took {long.first:.1f} s",
+            f"  between tokens, p95: {1000 * before:.1f} ms undisturbed, {1000 * during:.1f} ms beside it: "
+            f"{during / before:.2f}; {long.usage['prompt_tokens']} tokens took {long.first:.1f} s",
             flush=True,
         )
     server.stop()
@@ -336,13 +344,14 @@ def second_turn(model, rounds):
     for at in range(rounds + 1):
         opening = [{"role": "user", "content": fresh(f"turn {at}", 1500)}]
         first = asyncio.run(listen(server.port, chat(opening, 16)))
-        more = [*opening, {"role": "assistant", "content": "river garden window"}, {"role": "user", "content": fresh(f"more {at}", 10)}]
+        answer = {"role": "assistant", "content": "river garden window"}
+        more = [*opening, answer, {"role": "user", "content": fresh(f"more {at}", 10)}]
         second = asyncio.run(listen(server.port, chat(more, 16)))
         cached = second.usage["prompt_tokens_details"]["cached_tokens"]
         ratios.append(second.first / first.first)
         print(
-            f"  first token after {first.first:.3f} s of {first.usage['prompt_tokens']} tokens, then {second.first:.3f} s of "
-            f"{second.usage['prompt_tokens']} ({cached} cached): {ratios[-1]:.3f}",
+            f"  first token after {first.first:.3f} s of {first.usage['prompt_tokens']} tokens, "
+            f"then {second.first:.3f} s of {second.usage['prompt_tokens']} ({cached} cached): {ratios[-1]:.3f}",
             flush=True,
         )
     server.stop()
@@ -356,15 +365,17 @@ def speculation(model, rounds):
     print("1 chat over 2 stages, speculation on against off")
     servers = [baton(model, 2, 1, 4096, "--speculation", switch) for switch in ("on", "off")]
     edit = f"Repeat this code exactly, then repeat it again:\n```python\nclass Record:\n{CODE}```"
+    story = lambda turn: f"Write a long story about the {WORDS[turn]} and the {WORDS[-turn]}."
     works = {
         "code that repeats": lambda turn: chat(f"{edit}\n({turn})", 256),
-        "text that does not": lambda turn: chat(f"Write a long story about the {WORDS[turn]} and the {WORDS[-turn]}.", 256, temperature=1, seed=turn),
+        "text that does not": lambda turn: chat(story(turn), 256, temperature=1, seed=turn),
     }
     for name, body in works.items():
         rate = lambda server: lambda turn: asyncio.run(listen(server.port, body(turn))).timings["predicted_per_second"]
         on, off = turns(rounds, *map(rate, servers))
         each = statistics.median(a / b for a, b in zip(on, off))
-        print(f"  {name:20} {statistics.median(on):7.1f} against {statistics.median(off):7.1f} tok/s: {each:.2f}", flush=True)
+        rates = f"{statistics.median(on):7.1f} against {statistics.median(off):7.1f} tok/s"
+        print(f"  {name:20} {rates}: {each:.2f}", flush=True)
     for server in servers:
         server.stop()
 
@@ -376,7 +387,8 @@ def slow_readers(model, rounds):
     before = resident(pid)
     held = beset_with(beset)
     after = resident(pid)
-    beside, undisturbed = turns(rounds, lambda turn: Round(beset, 8, ("beside", turn)), lambda turn: Round(alone, 8, ("alone", turn)))
+    sides = lambda turn: Round(beset, 8, ("beside", turn)), lambda turn: Round(alone, 8, ("alone", turn))
+    beside, undisturbed = turns(rounds, *sides)
     after = max(after, resident(pid))
     for connection in held:
         connection.close()
@@ -388,7 +400,7 @@ def slow_readers(model, rounds):
 
 
 def beset_with(server):
-    """500 streams of which nobody reads more than the first bytes, all computed when this returns; 200 idle connections."""
+    """200 idle connections, and 500 streams, computed when this returns, of which nobody reads more than some bytes."""
     held = []
     while len(held) < 500:
         connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)

@@ -3,9 +3,10 @@
 Usage: python formats.py MODEL.gguf ../../tests/data/perplexity.txt > ../../tests/data/smollm2_formats.json
 
 For each format `cargo run --example requantise` of baton-stages writes the model (the default one) in that format, and
-once more with the same values as 32-bit floats: there, activations are not rounded to suit the format. One context over the
-whole text, as for perplexity.py; where the format itself is of floats, and nothing is rounded to 8 bits, over the first
-tokens of it, since they are enough there and take long. Files come and go below the temporary folder, 770 MB at most.
+once more with the same values as 32-bit floats: there, activations are not rounded to suit the format. One context over
+the whole text, as for perplexity.py; where the format itself is of floats, and nothing is rounded to 8 bits, over the
+first tokens of it, since they are enough there and take long. Files come and go below the temporary folder, 770 MB at
+most.
 """
 
 import json
@@ -28,9 +29,9 @@ FLOATS, FLOATS_TOKENS = ("F32", "F16", "BF16"), 256
 def requantise(model, path, *arguments):
     command = ["cargo", "run", "--release", "--quiet", "-p", "baton-stages", "--example", "requantise", "--"]
     environment = {**os.environ, "TEST_MODEL": os.path.abspath(model)}
-    return subprocess.run(
-        [*command, arguments[0], path, *arguments[1:]], check=True, cwd=ROOT, env=environment, capture_output=True, text=True
-    ).stdout.strip()
+    command += [arguments[0], path, *arguments[1:]]
+    done = subprocess.run(command, check=True, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def mean_loss(path, ids):

@@ -47,7 +47,10 @@ PROMPTS = [
     ("list", [user("List five fruits, one per line.")]),
     ("explain", [user("Explain in two sentences why the sky is blue.")]),
     ("python", [user("Write a Python function that returns the n-th Fibonacci number.")]),
-    ("fix rust", [user("What is wrong with this code?\n\n```rust\nfn main() {\n\tlet x: u8 = 256;\n    println!(\"{x}\");\n}\n```")]),
+    ("fix rust", [user(
+        "What is wrong with this code?\n\n"
+        "```rust\nfn main() {\n\tlet x: u8 = 256;\n    println!(\"{x}\");\n}\n```"
+    )]),
     ("json", [user('Turn "Ada, 36, London" into JSON with the keys "name", "age" and "city".')]),
     ("emoji", [user("What do these emoji mean? 🎉🚀 👩‍👩‍👧‍👦 🇫🇷")]),
     ("chinese", [user("请用一句话介绍北京。")]),
