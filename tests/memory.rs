@@ -85,8 +85,8 @@ fn look(file: &ModelFile, golden: &[Golden], kv_type: KvType) -> Seen {
         let files = smaps(pid, "Pss", |path| path.starts_with('/'));
         let all = pss(pid);
         println!(
-            "{kv_type}, layers {range}: own tensors {own}, resident of the model file {resident}, proportional set {all}: \
-             files {files}, anonymous {}",
+            "{kv_type}, layers {range}: own tensors {own}, resident of the model file {resident}, proportional set \
+             {all}: files {files}, anonymous {}",
             all - files
         );
         let slot = stage["slot"].as_u64().unwrap() as usize;
@@ -96,8 +96,8 @@ fn look(file: &ModelFile, golden: &[Golden], kv_type: KvType) -> Seen {
         let touched = anonymous(pid);
         let beyond = touched.saturating_sub(kv(used) + scratch);
         println!(
-            "  anonymous {touched}, of it keys and values at most {}, scratch at most {scratch}, other at least {beyond}; \
-             {} before any request",
+            "  anonymous {touched}, of it keys and values at most {}, scratch at most {scratch}, other at least \
+             {beyond}; {} before any request",
             kv(used),
             fresh[slot]
         );

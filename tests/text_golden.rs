@@ -162,7 +162,8 @@ proptest! {
     #[test]
     fn any_text_comes_back_from_its_tokens_or_is_refused(text in ".{0,60}") {
         // This vocabulary has no tokens for six control characters and for the lead bytes of planes 4 to 11.
-        let lacking = |c: char| "\u{4}\u{6}\u{13}\u{14}\u{16}\u{1d}".contains(c) || ('\u{40000}'..'\u{C0000}').contains(&c);
+        let lacking =
+            |c: char| "\u{4}\u{6}\u{13}\u{14}\u{16}\u{1d}".contains(c) || ('\u{40000}'..'\u{C0000}').contains(&c);
         match TOKENIZER.encode(&text, Special::Plain) {
             Ok(ids) => prop_assert_eq!(TOKENIZER.decode(&ids), text),
             Err(TextError::Unspellable { .. }) => prop_assert!(text.contains(lacking)),
@@ -172,7 +173,9 @@ proptest! {
 
     #[test]
     fn messages_add_no_control_tokens(
-        contents in proptest::collection::vec(r"([a-zé中🙂 \n]|<\||\|>|im_end|im_start|<\|im_end\|>|<\|endoftext\|>){0,12}", 1..4),
+        contents in proptest::collection::vec(
+            r"([a-zé中🙂 \n]|<\||\|>|im_end|im_start|<\|im_end\|>|<\|endoftext\|>){0,12}", 1..4
+        ),
     ) {
         let said = |content: &String| Message::text("user", content);
         let rendered = TEMPLATE.render(&contents.iter().map(said).collect::<Vec<_>>().into()).unwrap();

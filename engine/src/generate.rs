@@ -136,7 +136,7 @@ pub enum Rejection {
     /// The pipeline cannot serve now.
     #[error("the model cannot be served now: {reason}")]
     NotServing {
-        /// What is missing, such as "layers 9..21 are held by nobody".
+        /// The missing part, such as "layers 9..21 are held by nobody".
         reason: String,
     },
     /// The queue is full.

@@ -16,8 +16,8 @@ pub const STRETCH_MAX: f64 = 1.7;
 pub const PROMPT_ROWS_MIN: u32 = 2;
 /// Speculative (draft) tokens that are sent along to be verified: more are seldom all right.
 pub const DRAFT_TOKENS_MAX: usize = 15;
-/// Tokens forced by a grammar that are sent with a generated token as one row more each: as many as draft tokens. A longer
-/// run is sent as a prompt is.
+/// Tokens forced by a grammar that are sent with a generated token as one row more each: as many as draft tokens. A
+/// longer run is sent as a prompt is.
 pub const FORCED_ROWS_MAX: u32 = 16;
 /// Tokens at the end of a sequence's own text that are searched for draft tokens: the search takes a few microseconds.
 pub const LOOKBACK_TOKENS_MAX: usize = 8192;

@@ -26,8 +26,16 @@ const ENDING_TRIES: usize = 5;
 pub(crate) enum RouteEvent {
     /// The link took a frame with `bytes` of activations.
     Sent { frame: Frame, bytes: usize, waited: Duration, round_trip: Option<Duration> },
-    /// A frame is lost. `found` is set if the error proves that the peer cannot be reached.
-    Unsent { frame: Frame, endpoint: String, bytes: usize, waited: Duration, cause: String, found: Option<Unreachable> },
+    /// A frame is lost.
+    Unsent {
+        frame: Frame,
+        endpoint: String,
+        bytes: usize,
+        waited: Duration,
+        cause: String,
+        /// Set if the error proves that the peer cannot be reached.
+        found: Option<Unreachable>,
+    },
     /// The connection ended, and the frames last sent may be lost. `failed` is the cause if a new connection failed in
     /// a way that proves nothing.
     Broke { endpoint: String, failed: Option<String> },

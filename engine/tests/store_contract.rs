@@ -447,7 +447,8 @@ macro_rules! contract {
             $(#[tokio::test] async fn $clause() { super::$clause(TestStore::embedded().await).await })*
             #[tokio::test]
             async fn clause_18_a_holder_that_cannot_reach_the_store_keeps_its_lease() {
-                super::clause_18_a_holder_that_cannot_reach_the_store_keeps_its_lease(TestStore::embedded().await).await;
+                let store = TestStore::embedded().await;
+                super::clause_18_a_holder_that_cannot_reach_the_store_keeps_its_lease(store).await;
             }
         }
         mod real_etcd {

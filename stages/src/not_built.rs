@@ -5,7 +5,8 @@ use schema::record::DeviceKind;
 /// This program was built without the device.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "this baton was built without {device}: build it with `cargo build --release --features {device}`{platform}, or use the device cpu"
+    "this baton was built without {device}: build it with `cargo build --release --features {device}`{platform}, or \
+     use the device cpu"
 )]
 pub struct NotBuilt {
     /// The device, and the feature that adds it.

@@ -188,8 +188,8 @@ fn metal_refuses_q2_k_by_name_and_lists_the_alternatives() {
     let error = loader_on(DeviceKind::Metal, &path).unwrap_err().to_string();
     // The output head's matrix, which is the embedding table.
     let expected = "tensor \"token_embd.weight\": expected one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q3_K, \
-                    Q4_K, Q5_K, Q6_K on the device metal, or the device cpu (`--device cpu`), which computes every format, found \
-                    Q2_K: candle 0.11.1's kernel for one row writes past its output";
+                    Q4_K, Q5_K, Q6_K on the device metal, or the device cpu (`--device cpu`), which computes every \
+                    format, found Q2_K: candle 0.11.1's kernel for one row writes past its output";
     assert_eq!(error, expected);
     for kind in [DeviceKind::Cpu, DeviceKind::Cuda] {
         assert!(loader_on(kind, &path).is_ok(), "{kind:?}");

@@ -87,7 +87,8 @@ impl Figures {
     fn line(&self) -> String {
         let Self { format, ours, theirs, floats } = self;
         format!(
-            "{:5} perplexity {ours:8.4}; llama.cpp's {theirs:8.4}, ratio {:.4}; with weights as floats {floats:8.4}, ratio {:.4}",
+            "{:5} perplexity {ours:8.4}; llama.cpp's {theirs:8.4}, ratio {:.4}; with weights as floats {floats:8.4}, \
+             ratio {:.4}",
             format.name(),
             ours / theirs,
             ours / floats

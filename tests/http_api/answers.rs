@@ -244,7 +244,10 @@ async fn a_prompt_is_scored_without_a_token() {
     assert_eq!(json["usage"]["completion_tokens"], 0);
     let body = json!({"prompt": "abc", "max_tokens": 0, "prompt_logprobs": 1});
     let choice = complete(server.address, &body).await.json()["choices"][0].clone();
-    let score = |token: u32, rank: u32| json!({"logprob": logprob(token), "rank": rank, "decoded_token": char::from(token as u8).to_string()});
+    let score = |token: u32, rank: u32| {
+        let text = char::from(token as u8).to_string();
+        json!({"logprob": logprob(token), "rank": rank, "decoded_token": text})
+    };
     let expected = json!([null, {"97": score(97, 1), "98": score(98, 7)}, {"97": score(97, 1), "99": score(99, 7)}]);
     assert_eq!(choice["prompt_logprobs"], expected);
     assert_eq!(choice["text"], "");
@@ -283,7 +286,8 @@ async fn a_stop_string_may_be_a_part_of_the_answer() {
     let stop = &whole[5..8];
     let end = whole.find(stop).unwrap() + 3;
     let body = json!({
-        "messages": [{"role": "user", "content": "go"}], "temperature": 0, "stop": stop, "include_stop_str_in_output": true
+        "messages": [{"role": "user", "content": "go"}], "temperature": 0, "stop": stop,
+        "include_stop_str_in_output": true
     });
     let json = chat(server.address, &body).await.json();
     assert_eq!(json["choices"][0]["message"]["content"], whole[..end]);

@@ -29,7 +29,8 @@ async fn a_chunked_body_without_a_length_is_accepted() {
     let server = start_default_server().await;
     let (one, two) = BODY.split_at(10);
     let request = format!(
-        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{one}\r\n{:x}\r\n{two}\r\n0\r\n\r\n",
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
+         {:x}\r\n{one}\r\n{:x}\r\n{two}\r\n0\r\n\r\n",
         one.len(),
         two.len()
     );
@@ -43,7 +44,8 @@ async fn expect_100_continue_is_answered_with_100_or_a_refusal() {
     let server = start_server(Settings { body_bytes_max: 1000, ..Settings::default() }, 100).await;
     let head = |length| {
         format!(
-            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n\
+             Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
         )
     };
     let mut stream = connect(server.address).await;

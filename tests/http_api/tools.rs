@@ -7,7 +7,8 @@ use crate::client::chat;
 use crate::double::{RunningServer, start_default_server};
 
 /// An answer with reasoning, text, and two calls.
-const ANSWER: &str = "<think>\nHm.\n</think>\n\nI look.\n<tool_call>\n{\"name\": \"look\", \"arguments\": {\"at\":  \"sky\"}}\n\
+const ANSWER: &str = "<think>\nHm.\n</think>\n\nI look.\n\
+                      <tool_call>\n{\"name\": \"look\", \"arguments\": {\"at\":  \"sky\"}}\n\
                       </tool_call>\n<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>";
 
 fn tools() -> Value {

@@ -309,7 +309,8 @@ impl Conductor {
             stages: claims.iter().map(label).collect(),
             blocks,
         };
-        info!(generation = %shape.generation, epoch = %shape.epoch, stages = shape.stages.len(), "the pipeline is complete");
+        let stages = shape.stages.len();
+        info!(generation = %shape.generation, epoch = %shape.epoch, stages, "the pipeline is complete");
         self.scheduler.rebuild(Some(shape));
     }
 

@@ -118,7 +118,8 @@ impl Meter {
             batch_took: with.histogram("batch_seconds", "a micro-batch's way through all stages and back", TIMES),
             hop: with.histogram(
                 "hop_seconds",
-                "what a micro-batch spent on one link, on average of its links: all but computing and waiting in stages",
+                "what a micro-batch spent on one link, on average of its links: all but computing and waiting in \
+                 stages",
                 HOPS,
             ),
             ended: with.counters("sequences_ended_total", "sequences that ended", &["outcome"]),
@@ -140,7 +141,8 @@ impl Meter {
             blocks_used: with.gauge("kv_blocks_used", "blocks that a sequence owns"),
             serving: with.gauge("serving", "1 when every layer is held exactly once"),
             store_reachable: with.gauge("store_reachable", "1 when the store answers"),
-            tokens_per_second: with.register(Gauge::with_opts(opts("tokens_per_second", "generated tokens per second"))),
+            tokens_per_second: with
+                .register(Gauge::with_opts(opts("tokens_per_second", "generated tokens per second"))),
             stage_rows: with.counters("stage_rows_total", "token rows a stage computed", &["stage", "layers"]),
             stage_batches: with.counters("stage_batches_total", "micro-batches a stage computed", &["stage", "layers"]),
             stage_compute: with.sums("stage_compute_seconds_total", "time a stage computed", &["stage", "layers"]),

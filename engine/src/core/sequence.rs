@@ -191,9 +191,9 @@ impl Sequence {
         self.cached_prefix = (count, prefix);
     }
 
-    /// Its part of a micro-batch: the next `count` tokens of the history and, if they are its last, up to `drafts` draft
-    /// tokens. The last stage scores the tokens of the history that are to be reported with a score, and chooses the next
-    /// one after the history and after each draft token. Returns the number of draft tokens, too.
+    /// Its part of a micro-batch: the next `count` tokens of the history and, if they are its last, up to `drafts`
+    /// draft tokens. The last stage scores the tokens of the history that are to be reported with a score, and chooses
+    /// the next one after the history and after each draft token. Returns the number of draft tokens, too.
     pub(crate) fn slice(&mut self, count: u32, drafts: u32) -> (Slice, usize) {
         let end = self.sent + count;
         let mut tokens = self.history.get(self.sent as usize..end as usize).unwrap_or_default().to_vec();
@@ -214,8 +214,8 @@ impl Sequence {
         (self.slice_of(self.sent, Slice { tokens, logits, scored, rule, ..Slice::empty(self.id) }), accepted)
     }
 
-    /// Its part of a lookahead micro-batch: up to `count` draft tokens after those in flight. `None` if none of them can
-    /// follow.
+    /// Its part of a lookahead micro-batch: up to `count` draft tokens after those in flight. `None` if none of them
+    /// can follow.
     pub(crate) fn lookahead(&mut self, count: u32) -> Option<Slice> {
         let known = self.unverified as usize;
         let drafts: Vec<u32> = self.drafter.tokens(0, self.unverified + count).collect();

@@ -1,7 +1,7 @@
 //! Makes the token rules of one sequence: what the last stage needs to know, beside the logits, of each position.
 //!
-//! A rule is a function of the request and of the tokens before its position. So a position that is computed again after
-//! a fault, or verified as a draft token, has the same rule and gives the same token.
+//! A rule is a function of the request and of the tokens before its position. So a position that is computed again
+//! after a fault, or verified as a draft token, has the same rule and gives the same token.
 
 mod dry;
 
@@ -127,8 +127,8 @@ impl TokenRules {
         Ok(Continuation::Chosen)
     }
 
-    /// The rules after `history`, and after each of the tokens `assumed` to follow it. It ends before a token that cannot
-    /// follow, and after one behind which nothing can be chosen.
+    /// The rules after `history`, and after each of the tokens `assumed` to follow it. It ends before a token that
+    /// cannot follow, and after one behind which nothing can be chosen.
     pub(crate) fn assume(&mut self, history: &[u32], assumed: &[u32]) -> AssumedRules {
         let generated = history.len() - self.prompt_tokens;
         if !self.has_rules(generated) {

@@ -107,7 +107,10 @@ async fn open_gate(host: String, port: u16, key: ClusterKey) -> Result<(Gate, St
             Ok(listener) => {
                 let address = listener.local_addr().map_err(|cause| listen_error(&wanted, cause))?;
                 if address.ip().is_loopback() && bare != "localhost" && bare.parse::<IpAddr>().is_err() {
-                    tracing::warn!(host = bare, %address, "this name is a loopback address here: other machines cannot connect");
+                    tracing::warn!(
+                        host = bare, %address,
+                        "this name is a loopback address here: other machines cannot connect"
+                    );
                 }
                 let endpoint = Endpoint::Tcp { host: bare, port: address.port() }.to_string();
                 return Ok((Gate { listener, key }, endpoint));

@@ -19,8 +19,8 @@ const TRIES: usize = 8;
 pub enum KeyMismatch {
     /// The two keys differ.
     #[error(
-        "the cluster has another key: its mark is {expected}, that of this process's key is {found}; give every process \
-         the same key, in BATON_CLUSTER_KEY or with --cluster-key-file"
+        "the cluster has another key: its mark is {expected}, that of this process's key is {found}; give every \
+         process the same key, in BATON_CLUSTER_KEY or with --cluster-key-file"
     )]
     Other {
         /// The mark in the store.
@@ -39,8 +39,8 @@ pub enum KeyMismatch {
     },
     /// This process has a key and the other members have none.
     #[error(
-        "this process has a cluster key, and {members} of the same cluster have none: stop them and start them with the key, \
-         or start this one without"
+        "this process has a cluster key, and {members} of the same cluster have none: stop them and start them with \
+         the key, or start this one without"
     )]
     Alone {
         /// Some of the members without a key.

@@ -73,8 +73,8 @@ fn recall_model(view: &mut ClusterView, last: &ClusterView) {
         None => view.unusable_revision(&Key::Model),
         Some(other) if other.value.fingerprint != model.value.fingerprint && last.serving().is_ok() => {
             let reason = format!(
-                "another model, {}, was written over {}, which is served: it is put back; to serve another model, stop all \
-                 processes of the cluster first",
+                "another model, {}, was written over {}, which is served: it is put back; to serve another model, stop \
+                 all processes of the cluster first",
                 other.value.name, model.value.name
             );
             let revision = other.mod_revision;

@@ -87,8 +87,8 @@ pub(super) fn status_writes(view: &ClusterView, statuses: &BTreeMap<StageName, P
     orphans.chain(news).take(STATUS_WRITES_MAX).collect()
 }
 
-/// True if a pin by which the plan was made is gone, or another pin is in its place, obeyed or not: then its layers are to
-/// be divided anew.
+/// True if a pin by which the plan was made is gone, or another pin is in its place, obeyed or not: then its layers are
+/// to be divided anew.
 pub(super) fn frees_layers(view: &ClusterView, statuses: &BTreeMap<StageName, PinStatus>) -> bool {
     let mut honoured = view.pin_statuses.iter().filter(|(_, seen)| seen.value.honoured);
     honoured.any(|(stage, seen)| {

@@ -163,9 +163,8 @@ fn fixed_layers_stay_where_they_are_and_the_others_fill_the_gaps_in_their_order(
     stages[0].fixed = LayerRange::new(6, 10);
     stages[2].budget_bytes = 5;
     let error = plan(&model, &stages).unwrap_err();
-    assert!(
-        matches!(&error, PlanError::Gap { layers, pinned } if layers.start() == 5 && layers.end() == 6 && pinned.len() == 2)
-    );
+    let PlanError::Gap { layers, pinned } = &error else { panic!("expected a gap, found {error}") };
+    assert_eq!((layers.start(), layers.end(), pinned.len()), (5, 6, 2));
     assert_eq!(fits(&model, &stages).unwrap_err(), error);
 }
 

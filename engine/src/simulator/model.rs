@@ -99,7 +99,8 @@ impl Alone {
     }
 }
 
-/// The expected events of a request to a model of `layers` layers, without beginning and end, and the reason for its end.
+/// The expected events of a request to a model of `layers` layers, without beginning and end,
+/// and the reason for its end.
 pub(super) fn reference(layers: u32, request: &Request) -> (Vec<TokenEvent>, Finish) {
     let Request { prompt, tokens, .. } = request;
     let mut alone = Alone { kept: vec![Vec::new(); layers as usize], rows: Vec::new() };

@@ -188,6 +188,10 @@ mod tests {
 
     #[test]
     fn only_pieces_with_text_count() {
+        let usage = concat!(
+            r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4,"#,
+            r#""prompt_tokens_details":{"cached_tokens":2}}}"#
+        );
         let answer = decode(
             &[
                 (r#"{"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#, 5),
@@ -195,7 +199,7 @@ mod tests {
                 (r#"{"choices":[{"delta":{"content":"one"}}],"usage":null}"#, 40),
                 (r#"{"choices":[{"text":"two"}]}"#, 65),
                 (r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#, 66),
-                (r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":2}}}"#, 67),
+                (usage, 67),
                 ("[DONE]", 68),
             ],
             70,

@@ -69,7 +69,8 @@ impl Events {
 mod tests {
     use super::*;
 
-    const STREAM: &str = ": hello\n\ndata: {\"a\": \"é\"}\n\nevent: x\r\ndata:two\r\ndata: lines\r\n\r\n:\n: ping\n\nid: 7\r\rdata: [DONE]\n\n";
+    const STREAM: &str = ": hello\n\ndata: {\"a\": \"é\"}\n\nevent: x\r\ndata:two\r\ndata: lines\r\n\r\n\
+        :\n: ping\n\nid: 7\r\rdata: [DONE]\n\n";
     const EVENTS: [&str; 3] = ["{\"a\": \"é\"}", "two\nlines", "[DONE]"];
 
     #[test]

@@ -53,8 +53,9 @@ pub fn plot(report: &Report) -> String {
     let legend = report.endpoints.len() as f64 * LEGEND_LINE + 10.0;
     let (width, height) = (PANEL_WIDTH * PANELS.len() as f64, PANEL_HEIGHT + legend);
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+         height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
     for (index, panel) in PANELS.iter().enumerate() {
         draw_panel(&mut svg, report, panel, PANEL_WIDTH * index as f64);

@@ -48,7 +48,8 @@ mod tests {
             times in prop::collection::vec(0_u64..50, 1..300),
             percent in 1_usize..=100,
         ) {
-            let enough = |time: u64| times.iter().filter(|other| **other <= time).count() * 100 >= percent * times.len();
+            let up_to = |time: u64| times.iter().filter(|other| **other <= time).count();
+            let enough = |time: u64| up_to(time) * 100 >= percent * times.len();
             let expected = times.iter().copied().filter(|time| enough(*time)).min();
             let mut sorted = times.clone();
             sorted.sort_unstable();

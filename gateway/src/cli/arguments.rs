@@ -21,7 +21,9 @@ use crate::settings::{
     version,
     max_term_width = 110,
     after_help = "Begin with `baton up`; `baton help VERB` has examples.",
-    after_long_help = format!("Begin with `baton up`; `baton help VERB` has examples.\n\n{SETTINGS_HELP}\n\n{EXIT_HELP}"),
+    after_long_help = format!(
+        "Begin with `baton up`; `baton help VERB` has examples.\n\n{SETTINGS_HELP}\n\n{EXIT_HELP}"
+    ),
 )]
 pub struct Cli {
     /// Settings file [default: ~/.config/baton/baton.toml if it exists, else /etc/baton/baton.toml if it exists]
@@ -77,8 +79,8 @@ pub enum Verb {
 The memory bound is what a stage may take at most, the rest is what the operating system counted: its proportional set
 (USED) split into file-backed (FILE) and anonymous (ANON) bytes, and the bytes of the model file that are resident
 (WEIGHTS). BUSY is the share of the last two seconds spent computing, IDLE IN what had nothing to compute, IDLE OUT what
-waited for the link. --watch adds what the gateway counted, times as means of the last second: micro-batches (BATCH), one
-link (HOP), the share of prompt tokens that came from the prefix cache (CACHED) and of speculative tokens that were
+waited for the link. --watch adds what the gateway counted, times as means of the last second: micro-batches (BATCH),
+one link (HOP), the share of prompt tokens that came from the prefix cache (CACHED) and of speculative tokens that were
 accepted (ACCEPTED).")]
     Status(StatusArguments),
     /// Show the placement that the stages would choose now, or with a pin

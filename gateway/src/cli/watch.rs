@@ -111,9 +111,11 @@ fn pipeline(now: &Counted, last: &Counted) -> String {
 mod tests {
     use super::*;
 
-    const PAGE: &str = "# HELP baton_kv_blocks blocks\n# TYPE baton_kv_blocks gauge\nbaton_kv_blocks 256\nbaton_kv_blocks_used 64\n\
-        baton_first_token_seconds_bucket{le=\"0.1\"} 3\nbaton_first_token_seconds_sum 0.5\nbaton_first_token_seconds_count 5\n\
-        baton_sequences_ended_total{outcome=\"stop\"} 2\nbaton_sequences_ended_total{outcome=\"length\"} 3\nno number\n";
+    const PAGE: &str = "# HELP baton_kv_blocks blocks\n# TYPE baton_kv_blocks gauge\nbaton_kv_blocks 256\n\
+        baton_kv_blocks_used 64\nbaton_first_token_seconds_bucket{le=\"0.1\"} 3\n\
+        baton_first_token_seconds_sum 0.5\nbaton_first_token_seconds_count 5\n\
+        baton_sequences_ended_total{outcome=\"stop\"} 2\nbaton_sequences_ended_total{outcome=\"length\"} 3\n\
+        no number\n";
 
     #[test]
     fn values_of_different_labels_are_added_up_and_buckets_are_left_out() {

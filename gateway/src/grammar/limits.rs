@@ -45,8 +45,8 @@ pub(super) const TOKEN_BYTES_MAX: usize = 1023;
 pub(super) const VOCABULARY_BYTES_MAX: usize = (1 << 22) - 2;
 /// Forced tokens that one call returns. More of them are returned by the next call, once these are accepted.
 pub(super) const FORCED_TOKENS_MAX: usize = 256;
-/// Bytes of forced text that are divided into tokens for one mask. Dividing 16 KiB takes some milliseconds, and only the
-/// first token is needed.
+/// Bytes of forced text that are divided into tokens for one mask. Dividing 16 KiB takes some milliseconds, and only
+/// the first token is needed.
 pub(super) const FORCED_BYTES_MAX: usize = 16 << 10;
 /// Tokens at the end of text that was cut at [`FORCED_BYTES_MAX`] which may be others in the whole text. They are left
 /// out. There are more: 16 KiB are 17 tokens of [`TOKEN_BYTES_MAX`] at least.

@@ -16,8 +16,8 @@ pub(super) struct TokenTrie {
     tokenizer: Arc<Tokenizer>,
     /// The tokens that a grammar can choose: those with text, and those that end an answer.
     choosable: TokenMask,
-    /// True if every printable byte of ASCII and the line break has a token, as in every vocabulary that is of use. Text
-    /// with another byte that has none cannot be generated, whether it is forced or not.
+    /// True if every printable byte of ASCII and the line break has a token, as in every vocabulary that is of use.
+    /// Text with another byte that has none cannot be generated, whether it is forced or not.
     spells_ascii: bool,
 }
 

@@ -210,7 +210,8 @@ impl ApiError {
 
     /// 400: the client speaks http, and this server https.
     pub(crate) fn https_required() -> Self {
-        let message = "This server speaks https, and the request came as http: expected https:// at the beginning of its address.";
+        let message = "This server speaks https, and the request came as http: expected https:// at the beginning of \
+            its address.";
         Self::bad_request("https_required", message)
     }
 

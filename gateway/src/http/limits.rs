@@ -108,7 +108,7 @@ pub(crate) const BAD_WORDS_MAX: usize = 256;
 pub(crate) const DRY_BREAKERS_MAX: usize = 64;
 /// Bytes of one such string.
 pub(crate) const WORD_BYTES_MAX: usize = 256;
-/// Tokens at the end of prompt and answer in which repeated passages are searched: at most tens of microseconds a token.
+/// Tokens at the end of prompt and answer searched for repeated passages: at most tens of microseconds a token.
 pub(crate) const DRY_TOKENS_MAX: u32 = 8192;
 /// Characters of a refused value that the error message repeats.
 pub(crate) const FOUND_CHARS_MAX: usize = 60;

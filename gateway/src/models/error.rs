@@ -41,8 +41,8 @@ pub enum ModelError {
     },
     /// The disk has too little free space to begin.
     #[error(
-        "{path} has {free_bytes} bytes free: fetching the model needs {needed_bytes}; free some, or choose another folder \
-         with --cache",
+        "{path} has {free_bytes} bytes free: fetching the model needs {needed_bytes}; free some, or choose another \
+         folder with --cache",
         path = path.display()
     )]
     Space {
@@ -54,7 +54,10 @@ pub enum ModelError {
         free_bytes: u64,
     },
     /// The disk became full during the fetch.
-    #[error("the disk ran full while writing below {path}: free some space and run the same command again", path = path.display())]
+    #[error(
+        "the disk ran full while writing below {path}: free some space and run the same command again",
+        path = path.display()
+    )]
     DiskFull {
         /// The folder or file.
         path: PathBuf,
@@ -116,7 +119,8 @@ pub enum ModelError {
     },
     /// The build does not have the feature `hub`.
     #[error(
-        "{file} is on a model hub and this baton was built without the feature \"hub\": fetch the file yourself and name its path"
+        "{file} is on a model hub and this baton was built without the feature \"hub\": fetch the file yourself and \
+         name its path"
     )]
     NoHub {
         /// The file.

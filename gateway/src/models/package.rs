@@ -61,7 +61,10 @@ fn usable(entry: &Entry, path: &Path) -> Result<bool, ModelError> {
         checksum::record(path, entry.sha256)?;
         return Ok(true);
     }
-    tracing::warn!(path = %path.display(), length, expected = entry.bytes, "the cached model is damaged: fetching it again");
+    tracing::warn!(
+        path = %path.display(), length, expected = entry.bytes,
+        "the cached model is damaged: fetching it again"
+    );
     fs::remove_file(path).map_err(|error| ModelError::io("remove", path, error))?;
     Ok(false)
 }

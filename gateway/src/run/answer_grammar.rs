@@ -1,5 +1,5 @@
-//! The grammars of a model's answers: calls that a request requires, calls that must fit their schemas, and the bound on
-//! reasoning.
+//! The grammars of a model's answers: calls that a request requires, calls that must fit their schemas, and the bound
+//! on reasoning.
 
 use std::sync::Arc;
 

@@ -39,7 +39,8 @@ pub enum RunError {
     },
     /// There is too little memory for keys and values.
     #[error(
-        "kv_memory is {found_bytes} bytes: expected at least the {block_bytes} bytes of one block of {KV_BLOCK_TOKENS} tokens"
+        "kv_memory is {found_bytes} bytes: expected at least the {block_bytes} bytes of one block of {KV_BLOCK_TOKENS} \
+         tokens"
     )]
     KvMemory {
         /// The configured memory, in bytes.

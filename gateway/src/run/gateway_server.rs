@@ -55,8 +55,8 @@ fn names(address: IpAddr, member: &MemberSettings) -> TlsNames {
 }
 
 /// URL at which other processes reach the HTTP server: with the advertised name of this machine if there is one and the
-/// server listens beyond loopback, else with the address. A server that listens at all addresses is reached at loopback,
-/// for which its certificate is, too.
+/// server listens beyond loopback, else with the address. A server that listens at all addresses is reached at
+/// loopback, for which its certificate is, too.
 fn url(scheme: Scheme, address: SocketAddr, advertised: Option<&str>) -> String {
     match advertised {
         Some(host) if !address.ip().is_loopback() && host.contains(':') => {

@@ -267,7 +267,8 @@ pub enum SettingsError {
     NoTls,
     /// Other machines could use the embedded store.
     #[error(
-        "the embedded store is to listen on {found}: expected a loopback address, other machines need a real etcd (--etcd)"
+        "the embedded store is to listen on {found}: expected a loopback address, other machines need a real etcd \
+         (--etcd)"
     )]
     StoreListen {
         /// The given address.
@@ -281,8 +282,8 @@ pub enum SettingsError {
     },
     /// The collector's address is not an http address.
     #[error(
-        "otlp_endpoint is {found:?}: expected http://<host>:<port>, with a path where the collector wants one; this baton \
-         speaks http to it, not https"
+        "otlp_endpoint is {found:?}: expected http://<host>:<port>, with a path where the collector wants one; this \
+         baton speaks http to it, not https"
     )]
     OtlpEndpoint {
         /// The given address.
@@ -298,8 +299,8 @@ pub enum SettingsError {
     },
     /// The threads are given twice, as `threads` and as `spare_cores`.
     #[error(
-        "threads is {threads} and spare_cores is {spare_cores}: expected at most one of them; `--spare-cores 0` takes one \
-         in the settings file or the environment back"
+        "threads is {threads} and spare_cores is {spare_cores}: expected at most one of them; `--spare-cores 0` takes \
+         one in the settings file or the environment back"
     )]
     Threads {
         /// The given number of compute threads.

@@ -108,8 +108,8 @@ impl ChatTemplate {
         if self.traits.tools || self.traits.calls { self.traits.format } else { ToolFormat::Json }
     }
 
-    /// The text that the template writes between the reasoning and the text of an answer. `None` if it does not write the
-    /// reasoning.
+    /// The text that the template writes between the reasoning and the text of an answer. `None` if it does not write
+    /// the reasoning.
     #[must_use]
     pub fn reasoning_end(&self) -> Option<String> {
         traits::reasoning_end(self)
@@ -119,9 +119,9 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`TextError::Role`] for a malformed role, [`TextError::Variable`] for a variable that a conversation may not
-    /// have, [`TextError::Template`] when the template fails or refuses the conversation, [`TextError::Provenance`] when
-    /// control tokens spelled in it cannot be told apart from the template's own, [`TextError::Continuation`] when the
-    /// last message cannot be continued.
+    /// have, [`TextError::Template`] when the template fails or refuses the conversation, [`TextError::Provenance`]
+    /// when control tokens spelled in it cannot be told apart from the template's own, [`TextError::Continuation`] when
+    /// the last message cannot be continued.
     pub fn render(&self, conversation: &Conversation) -> Result<Rendered, TextError> {
         self.render_at(conversation, SystemTime::now())
     }

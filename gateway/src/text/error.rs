@@ -62,7 +62,8 @@ pub enum TextError {
     /// The template rearranges message text, so control tokens spelled in it cannot be told apart from the template's
     /// own.
     #[error(
-        "cannot keep control tokens in message text apart: the chat template rewrites messages that spell control tokens"
+        "cannot keep control tokens in message text apart: the chat template rewrites messages that spell control \
+         tokens"
     )]
     Provenance,
     /// The text is longer than the limit.

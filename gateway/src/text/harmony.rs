@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn messages_are_separated_by_their_channels() {
-        let answer = "<|channel|>analysis<|message|>One.<|end|><|start|>assistant<|channel|>analysis<|message|>Two.<|end|>\
+        let answer = "<|channel|>analysis<|message|>One.<|end|>\
+                      <|start|>assistant<|channel|>analysis<|message|>Two.<|end|>\
                       <|start|>assistant<|channel|>commentary<|message|>I look.<|end|><|start|>assistant\
                       <|channel|>final<|message|>Blue < red.<|return|>";
         assert_eq!(parts(answer), [reasoning("One.\n\nTwo."), text("I look.\n\nBlue < red.")]);

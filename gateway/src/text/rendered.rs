@@ -7,11 +7,11 @@
 //!
 //! 1. Render as is. The result is the prompt, exactly as the model's authors wrote the template.
 //! 2. Render with two private-use characters, which occur in no input, around every text. They sit inside leading and
-//!    trailing white space, so that trimming takes the same characters as before. If the result without the marks equals
-//!    the prompt, the text between marks is client text, and all other text is the template's.
+//!    trailing white space, so that trimming takes the same characters as before. If the result without the marks
+//!    equals the prompt, the text between marks is client text, and all other text is the template's.
 //! 3. If it does not (the template looks at names or types), render with all texts marked but single words outside of
-//!    messages, which no template makes control tokens of. Keys of objects are marked only if they are no words, because
-//!    templates look values up by them.
+//!    messages, which no template makes control tokens of. Keys of objects are marked only if they are no words,
+//!    because templates look values up by them.
 //! 4. If it still does not (the template cuts a message up or looks at its first words), render with marks only around
 //!    control tokens spelled in texts, and around the first or last character of a text if it could complete a control
 //!    token together with the adjacent text.

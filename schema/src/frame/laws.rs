@@ -219,7 +219,10 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_behind_the_right_identifier_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 8..600), root in 0_u8..64) {
+    fn random_bytes_behind_the_right_identifier_never_panic(
+        mut bytes in prop::collection::vec(any::<u8>(), 8..600),
+        root in 0_u8..64,
+    ) {
         bytes[..8].copy_from_slice(&[root, 0, 0, 0, b'B', b'T', b'N', b'2']);
         decodes_to_nothing_or_something_sane(&bytes)?;
     }
@@ -250,7 +253,11 @@ proptest! {
     }
 
     #[test]
-    fn a_frame_cut_short_or_grown_never_panics(frame in frame(), cut in any::<prop::sample::Index>(), more in prop::collection::vec(any::<u8>(), 1..40)) {
+    fn a_frame_cut_short_or_grown_never_panics(
+        frame in frame(),
+        cut in any::<prop::sample::Index>(),
+        more in prop::collection::vec(any::<u8>(), 1..40),
+    ) {
         let bytes = frame.encode();
         decodes_to_nothing_or_something_sane(&bytes[..cut.index(bytes.len())])?;
         decodes_to_nothing_or_something_sane(&[&bytes[..], &more].concat())?;

@@ -1,5 +1,5 @@
-//! The rule by which the last stage chooses a token: everything that it needs beside the logits. Choosing is pure: equal
-//! logits and equal rules give an equal token.
+//! The rule by which the last stage chooses a token: everything that it needs beside the logits. Choosing is pure:
+//! equal logits and equal rules give an equal token.
 
 /// The method of drawing a token from the probabilities of a position.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -180,8 +180,8 @@ impl Adjustment {
 // === impl TokenMask ===
 
 impl TokenMask {
-    /// The shortest form of a mask for `tokens` tokens: token `i` may be chosen if bit `i % 32` of `words[i / 32]` is 1.
-    /// Tokens beyond the words may not.
+    /// The shortest form of a mask for `tokens` tokens: token `i` may be chosen if bit `i % 32` of `words[i / 32]`
+    /// is 1. Tokens beyond the words may not.
     pub fn from_words(words: &[u32], tokens: u32) -> Self {
         let word = |index: usize| {
             let used = (tokens as usize - 32 * index).min(32);
@@ -251,7 +251,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_form_of_a_mask_allows_the_same_tokens(words in prop::collection::vec(any::<u32>(), 0..9), tokens in 0_u32..300, kind in 0..3) {
+        fn every_form_of_a_mask_allows_the_same_tokens(
+            words in prop::collection::vec(any::<u32>(), 0..9),
+            tokens in 0_u32..300,
+            kind in 0..3,
+        ) {
             // Nearly empty and nearly full masks take the other forms.
             let words: Vec<u32> = match kind {
                 0 => words,

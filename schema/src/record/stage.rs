@@ -171,7 +171,10 @@ mod tests {
     use super::*;
 
     /// A record written before stages measured their own speed.
-    const OLDER: &str = r#"{"endpoint":"ipc:///x","host":"h","pid":1,"version":"0.1.0","device":"cpu","chip":"c","threads":2,"memory_total_bytes":2,"memory_budget_bytes":1}"#;
+    const OLDER: &str = concat!(
+        r#"{"endpoint":"ipc:///x","host":"h","pid":1,"version":"0.1.0","device":"cpu","chip":"c","threads":2,"#,
+        r#""memory_total_bytes":2,"memory_budget_bytes":1}"#
+    );
 
     #[test]
     fn a_record_without_speeds_is_read_and_written_without_them() {

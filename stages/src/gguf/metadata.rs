@@ -18,7 +18,10 @@ pub struct Metadata {
 // === impl Metadata ===
 
 macro_rules! getters {
-    ($($(#[$doc:meta])* $required:ident, $optional:ident, $default:ident: $type:ty, $expected:literal, $convert:expr;)*) => {
+    ($(
+        $(#[$doc:meta])*
+        $required:ident, $optional:ident, $default:ident: $type:ty, $expected:literal, $convert:expr;
+    )*) => {
         $(
             $(#[$doc])*
             ///
@@ -74,7 +77,9 @@ impl Metadata {
             |value| numbers(value)?.iter().map(|one| float(&one)).collect();
         /// The booleans of `key`.
         bool_array, get_bool_array, bool_array_or: Vec<bool>, "array of bool",
-            |value| numbers(value)?.iter().map(|one| if let Value::Bool(one) = one { Some(one) } else { None }).collect();
+            |value| {
+                numbers(value)?.iter().map(|one| if let Value::Bool(one) = one { Some(one) } else { None }).collect()
+            };
     }
 
     /// The text of `key`.

@@ -28,7 +28,8 @@ pub enum UnsupportedModel {
     },
     /// Attention heads whose keys and values do not fill whole blocks of `q8_0`.
     #[error(
-        "keys and values are to be kept as q8_0, but heads have {key} and {value} values: expected multiples of 32, or f16"
+        "keys and values are to be kept as q8_0, but heads have {key} and {value} values: expected multiples of 32, or \
+         f16"
     )]
     KvBlocks {
         /// Values in a head's key.

@@ -35,8 +35,7 @@ fn has_larger(chunk: &[f32], least: f32) -> bool {
     chunk.iter().fold(false, |found, value| found | (*value > least))
 }
 
-/// Rank of `token` among the logits, from 1: those of larger logits go before it, and those of the same logit and a lower
-/// id.
+/// Rank of `token` among the logits, from 1: larger logits go before it, and so do equal ones with a lower id.
 pub(super) fn rank(logits: &[f32], token: usize) -> u32 {
     let own = logits[token];
     let larger = logits.iter().map(|logit| u32::from(*logit > own)).sum::<u32>();

@@ -60,8 +60,8 @@ impl Sampler {
     /// Reads a token and its score from `logits`, with the `count` likeliest ones beside it.
     ///
     /// # Errors
-    /// [`SamplingError`] when there are no logits, a logit is NaN or positive infinity, or none is finite; when the rule
-    /// forbids every token; when the token to score is not in the vocabulary.
+    /// [`SamplingError`] when there are no logits, a logit is NaN or positive infinity, or none is finite; when the
+    /// rule forbids every token; when the token to score is not in the vocabulary.
     ///
     /// # Panics
     /// If there are more logits than the sampler was created for.
@@ -114,7 +114,8 @@ impl Sampler {
         }
     }
 
-    /// Chooses from logits of which `likeliest` is the `largest`. `weighed` if `self.weights` are theirs at temperature 1.
+    /// Chooses from logits of which `likeliest` is the `largest`. `weighed` if `self.weights` are
+    /// theirs at temperature 1.
     fn choose(
         &mut self,
         logits: &[f32],

@@ -62,8 +62,8 @@ pub(crate) fn readout<'a>(slice: &'a Slice, row: &TileRow) -> Readout<'a> {
 /// The token that a sampler chose or scored after `row` of `slice`, in the form that the gateway receives.
 ///
 /// # Errors
-/// [`RunnerError::Device`] when the sampler cannot use the logits, as with NaN, and [`RunnerError::Work`] when it cannot
-/// use the rule.
+/// [`RunnerError::Device`] when the sampler cannot use the logits, as with NaN, and [`RunnerError::Work`] when it
+/// cannot use the rule.
 pub(crate) fn chosen(
     slice: &Slice,
     row: &TileRow,

@@ -44,8 +44,8 @@ struct FileStamp {
 pub enum FileChanged {
     /// The file was written.
     #[error(
-        "the model file {} changed while its weights were in use: expected {} bytes, written {}, found {} bytes, written \
-         {}; put the right file there and start again",
+        "the model file {} changed while its weights were in use: expected {} bytes, written {}, found {} bytes, \
+         written {}; put the right file there and start again",
         path.display(), expected.0, seconds(*.expected), found.0, seconds(*.found)
     )]
     Written {

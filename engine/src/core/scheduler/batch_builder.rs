@@ -242,8 +242,8 @@ impl Scheduler {
         self.enqueue(id);
     }
 
-    /// Adds `count` tokens of `id` and up to `drafts` draft tokens to the micro-batch. The sequence is now the most recently
-    /// scheduled one.
+    /// Adds `count` tokens of `id` and up to `drafts` draft tokens to the micro-batch. The sequence is now the most
+    /// recently scheduled one.
     fn add(&mut self, id: SequenceId, count: u32, drafts: u32, batch: &mut BatchBuilder) {
         let Some(sequence) = self.sequences.get_mut(&id) else { return };
         let (slice, drafts) = sequence.slice(count, drafts);

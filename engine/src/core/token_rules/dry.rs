@@ -1,4 +1,4 @@
-//! The penalty "don't repeat yourself": it finds passages of the text that the next token would repeat at greater length.
+//! The penalty "don't repeat yourself": it finds passages that the next token would repeat at greater length.
 
 use std::collections::BTreeMap;
 

@@ -40,7 +40,8 @@ pub struct BenchArguments {
     #[arg(long, value_name = "R,…", value_delimiter = ',')]
     pub(super) rate: Vec<Rate>,
     /// Requests to an endpoint at each load point
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=REQUESTS_MAX))]
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=REQUESTS_MAX))]
     pub(super) requests: u32,
     /// Warm-up requests to an endpoint before the first load point, which are not counted
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=REQUESTS_MAX))]
@@ -52,7 +53,8 @@ pub struct BenchArguments {
     #[arg(long, value_name = "LENGTHS", default_value = "128")]
     pub(super) output_tokens: LengthDistribution,
     /// Tokens of a system prompt that all requests share, in addition to their own prompt
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=PREFIX_TOKENS_MAX))]
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=PREFIX_TOKENS_MAX))]
     pub(super) shared_prefix_tokens: u32,
     /// Seed of words, lengths and arrival times [default: random]
     #[arg(long, value_name = "N")]
@@ -64,7 +66,8 @@ pub struct BenchArguments {
     #[arg(long, value_enum, default_value_t = Api::Chat)]
     pub(super) api: Api,
     /// Timeout for an answer, in seconds
-    #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=TIMEOUT_S_MAX))]
+    #[arg(long, value_name = "S", default_value_t = 600)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=TIMEOUT_S_MAX))]
     pub(super) timeout_s: u64,
     /// Print JSON
     #[arg(long)]

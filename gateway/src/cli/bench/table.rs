@@ -55,7 +55,8 @@ fn heading(report: &Report) -> String {
     let Report { requests, prompt_tokens, output_tokens, seed, .. } = report;
     let _ = writeln!(
         text,
-        "{requests} requests at each load point; prompts of {prompt_tokens} tokens{shared}, answers of {output_tokens}; seed {seed}"
+        "{requests} requests at each load point; prompts of {prompt_tokens} tokens{shared}, answers of \
+         {output_tokens}; seed {seed}"
     );
     text
 }

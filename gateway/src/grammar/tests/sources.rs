@@ -56,8 +56,8 @@ pub(super) fn schemas() -> Vec<Value> {
                "left": {"$ref": "#/$defs/tree"}, "value": {"type": "integer"}}, "required": ["value"],
                "additionalProperties": false}}}),
         json!({"oneOf": [
-               {"type": "object", "properties": {"kind": {"const": "a"}, "n": {"type": "integer"}}, "required": ["kind"],
-                "additionalProperties": false},
+               {"type": "object", "properties": {"kind": {"const": "a"}, "n": {"type": "integer"}},
+                "required": ["kind"], "additionalProperties": false},
                {"type": "object", "properties": {"kind": {"const": "b"}}, "required": ["kind"],
                 "additionalProperties": false}]}),
         json!({"$schema": "http://json-schema.org/draft-07/schema#", "type": "array",

@@ -1,5 +1,5 @@
-//! Turns one sequence's token events into deltas: counts the tokens, decodes them, separates reasoning, text and calls of
-//! tools, and ends the text at a stop string.
+//! Turns one sequence's token events into deltas: counts the tokens, decodes them, separates reasoning, text and calls
+//! of tools, and ends the text at a stop string.
 //!
 //! Stop strings are looked for in the text only. In reasoning and in the arguments of calls they end nothing.
 
@@ -106,8 +106,8 @@ impl Delta {
 // === impl ChoiceDecoder ===
 
 impl ChoiceDecoder {
-    /// The decoder of the sequence with the number `choice` of those that continue `prompt`. It is submitted at `now`, and
-    /// ends at one of `stop_tokens`.
+    /// The decoder of the sequence with the number `choice` of those that continue `prompt`. It is submitted at `now`,
+    /// and ends at one of `stop_tokens`.
     pub(crate) fn new(
         text: &Arc<dyn TextModel>,
         options: &GenerationOptions,
@@ -217,8 +217,8 @@ impl ChoiceDecoder {
         self.delta(parts, Some(ended))
     }
 
-    /// A delta with `parts`, less the text that can still belong to a stop string. With `ended`, or if the parts end the
-    /// answer, it also has the text held back so far.
+    /// A delta with `parts`, less the text that can still belong to a stop string. With `ended`, or if the parts end
+    /// the answer, it also has the text held back so far.
     fn delta(&mut self, parts: Vec<AnswerPart>, ended: Option<Ended>) -> Delta {
         let mut delta = Delta { text: self.echo.take().unwrap_or_default(), ..Delta::default() };
         let mut end = ended;

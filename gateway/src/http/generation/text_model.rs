@@ -39,8 +39,8 @@ pub trait TextModel: Send + Sync + 'static {
     /// [`TextError`] when the model's template refuses the messages.
     fn encode_chat(&self, conversation: &Conversation) -> Result<Vec<u32>, TextError>;
 
-    /// The way to read the answer to `request`, whose prompt is `prompt`. Unless the model's template says otherwise, it
-    /// writes calls as plain JSON and does not reason.
+    /// The way to read the answer to `request`, whose prompt is `prompt`. Unless the model's template says otherwise,
+    /// it writes calls as plain JSON and does not reason.
     fn plan_answer(&self, request: &AnswerRequest, _prompt: &[u32]) -> AnswerPlan {
         AnswerPlan::new(AnswerFormat { tools: ToolFormat::Json, reasoning: None }, request, "")
     }

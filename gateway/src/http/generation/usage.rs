@@ -9,7 +9,7 @@ pub(crate) struct Usage {
     pub(crate) cached_tokens: u64,
     /// Tokens of all choices, stop tokens included.
     pub(crate) completion_tokens: u64,
-    /// Those of them that the choices had when the last text of their reasoning came: the reasoning, and the mark before
-    /// it.
+    /// Those of them that the choices had when the last text of their reasoning came: the reasoning, and the mark
+    /// before it.
     pub(crate) reasoning_tokens: u64,
 }

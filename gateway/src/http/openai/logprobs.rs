@@ -72,7 +72,8 @@ impl ChatAlternative {
 // === impl CompletionLogprobs ===
 
 impl CompletionLogprobs {
-    /// `text_offset` counts characters from the start of the choice's text. `offset` characters came before these tokens.
+    /// `text_offset` counts characters from the start of the choice's text. `offset` characters came before these
+    /// tokens.
     pub(crate) fn new(tokens: &[TokenLogprob], offset: usize) -> Self {
         let texts: Vec<_> = tokens.iter().map(|token| token.token.text()).collect();
         let start = |next: &mut usize, text: &String| Some(std::mem::replace(next, *next + text.chars().count()));

@@ -178,7 +178,8 @@ mod tests {
 
     /// A message of the assistant with a call of `function`.
     fn called(function: &Value) -> Value {
-        json!({"role": "assistant", "content": null, "tool_calls": [{"id": "a", "type": "function", "function": function}]})
+        let call = json!({"id": "a", "type": "function", "function": function});
+        json!({"role": "assistant", "content": null, "tool_calls": [call]})
     }
 
     #[test]

@@ -31,9 +31,9 @@ pub(crate) struct ValidOptions {
 // === impl ValidOptions ===
 
 impl ValidOptions {
-    /// Reads and checks the options that the endpoints share. `logprobs` reads the parameters for the log-probabilities of
-    /// the answer, which differ: the number of the likeliest tokens to report beside each, or `None` if none are asked
-    /// for.
+    /// Reads and checks the options that the endpoints share. `logprobs` reads the parameters for the log-probabilities
+    /// of the answer, which differ: the number of the likeliest tokens to report beside each, or `None` if none are
+    /// asked for.
     ///
     /// # Errors
     /// A 400 that names the parameter, or a 404 if the request names another model.
@@ -52,7 +52,7 @@ impl ValidOptions {
         let logprobs = logprobs(params)?;
         let prompt_logprobs = prompt_logprobs(params, stream)?;
         let tokens = TokenOptions {
-            // One number for both, because both may be of the same micro-batch. The answer shows as many as are asked for.
+            // One number for both, because both may be of the same micro-batch. The answer shows those asked for.
             alternatives: logprobs.max(prompt_logprobs),
             scores_prompt: prompt_logprobs.is_some(),
             ..token_options::read(params, text)?
@@ -76,8 +76,8 @@ impl ValidOptions {
     }
 }
 
-/// vLLM's `prompt_logprobs`: the number of the likeliest tokens to report beside each token of the prompt. -1 and `false`
-/// mean that none are asked for.
+/// vLLM's `prompt_logprobs`: the number of the likeliest tokens to report beside each token of the prompt. -1 and
+/// `false` mean that none are asked for.
 fn prompt_logprobs(params: &Params<'_>, stream: bool) -> Result<Option<u32>, ApiError> {
     if params.get("prompt_logprobs") == Some(&Value::Bool(false)) {
         return Ok(None);

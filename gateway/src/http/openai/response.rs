@@ -142,8 +142,8 @@ impl<S: Shape> Answer<S> {
     }
 }
 
-/// Starts the choices of `prompts` and answers with what they generate, in the shape `S`. `param` names the parameter that
-/// the prompts come from.
+/// Starts the choices of `prompts` and answers with what they generate, in the shape `S`. `param` names the parameter
+/// that the prompts come from.
 ///
 /// # Errors
 /// Refusals of the prompts and of the pipeline, and a failure of a choice before anything is sent.

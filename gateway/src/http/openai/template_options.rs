@@ -1,5 +1,6 @@
-//! Reads the options of a chat's prompt and of its reasoning: variables of the chat template, the end of the prompt, and
-//! the bound on reasoning. Besides OpenAI's `reasoning_effort`, the names are those of vLLM and of llama.cpp's server.
+//! Reads the options of a chat's prompt and of its reasoning: variables of the chat template, the end of the prompt,
+//! and the bound on reasoning. Besides OpenAI's `reasoning_effort`, the names are those of vLLM and of llama.cpp's
+//! server.
 
 use serde_json::{Map, Value};
 

@@ -1,5 +1,5 @@
-//! The options of choosing tokens, read from a request: sampling, biases, penalties and forbidden words. Names and ranges
-//! are those of OpenAI's API, of vLLM and of llama.cpp's server.
+//! The options of choosing tokens, read from a request: sampling, biases, penalties and forbidden words. Names and
+//! ranges are those of OpenAI's API, of vLLM and of llama.cpp's server.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,8 +68,8 @@ fn sampling(params: &Params<'_>) -> Result<Sampling, ApiError> {
     })
 }
 
-/// `logit_bias`: OpenAI's object of token ids, or llama.cpp's array of pairs. A key may also be a text, which stands for
-/// its tokens.
+/// `logit_bias`: OpenAI's object of token ids, or llama.cpp's array of pairs. A key may also be a text, which stands
+/// for its tokens.
 fn bias(params: &Params<'_>, text: &dyn TextModel) -> Result<Vec<(u32, f32)>, ApiError> {
     let expected = "an object from token ids to numbers, or an array of pairs of a token and a number";
     let mut biases = BTreeMap::new();
@@ -126,7 +126,7 @@ fn bias_of(at: &str, value: &Value) -> Result<f32, ApiError> {
     if !(-100.0..=100.0).contains(&bias) {
         return Err(out_of_range(at, expected, value));
     }
-    // OpenAI: "-100 or 100 should result in a ban or exclusive selection". Some models' logits spread further than that.
+    // OpenAI: "-100 or 100 should result in a ban or exclusive selection". Some models' logits spread further.
     let scale = if bias.abs() >= 100.0 { f64::from(-BAN) / 100.0 } else { 1.0 };
     Ok((bias * scale) as f32)
 }

@@ -38,8 +38,8 @@ impl Marking<'_> {
         }
     }
 
-    /// A name, an id, or a string of a schema or of a template's variable. As with roles, a word cannot become a control
-    /// token unless a template makes one of it.
+    /// A name, an id, or a string of a schema or of a template's variable. As with roles, a word cannot become a
+    /// control token unless a template makes one of it.
     pub(super) fn text(&self, text: &str) -> String {
         if self.level != Level::All && self.is_word(text) { text.to_owned() } else { self.content(text) }
     }

@@ -164,7 +164,8 @@ fn raise_exception_is_reported_with_its_message() {
 
 #[test]
 fn a_request_without_tools_is_not_one_with_an_empty_list_of_them() {
-    let template = "{% if tools is iterable and tools | length > 0 %}T{% endif %}{% if tools is not none %}N{% endif %}-\
+    let template = "{% if tools is iterable and tools | length > 0 %}T{% endif %}\
+                    {% if tools is not none %}N{% endif %}-\
                     {{ 'a' is iterable }}{{ [] is iterable }}{{ {} is iterable }}{{ 1 is iterable }}";
     assert_eq!(text(template, &["m"]), "-TrueTrueTrueFalse");
 }

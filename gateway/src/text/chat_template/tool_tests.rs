@@ -11,27 +11,31 @@ use crate::text::vocabulary::VocabularyFields;
 use crate::text::{Special, Tokenizer};
 
 /// In the manner of Qwen 2.5 and 3, and of Hermes.
-const QWEN: &str = "{%- if tools %}<|im_start|>system\n# Tools\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}\
-    Call with <tool_call>.<|im_end|>\n{% endif %}{% for m in messages %}{% if m.role == 'tool' %}<|im_start|>user\n\
-    <tool_response>\n{{ m.content }}\n</tool_response><|im_end|>\n{% else %}<|im_start|>{{ m.role }}\n\
-    {% if m.reasoning_content %}<think>\n{{ m.reasoning_content.strip('\\n') }}\n</think>\n\n{% endif %}{{ m.content }}\
-    {% for call in m.tool_calls %}{% if m.content or not loop.first %}{{ '\\n' }}{% endif %}<tool_call>\n\
-    {\"name\": \"{{ call.function.name }}\", \"arguments\": {{ call.function.arguments | tojson }}}\n\
+const QWEN: &str = "{%- if tools %}<|im_start|>system\n# Tools\n{% for tool in tools %}{{ tool | tojson }}\n\
+    {% endfor %}Call with <tool_call>.<|im_end|>\n{% endif %}{% for m in messages %}{% if m.role == 'tool' %}\
+    <|im_start|>user\n<tool_response>\n{{ m.content }}\n</tool_response><|im_end|>\n{% else %}\
+    <|im_start|>{{ m.role }}\n{% if m.reasoning_content %}<think>\n{{ m.reasoning_content.strip('\\n') }}\n\
+    </think>\n\n{% endif %}{{ m.content }}{% for call in m.tool_calls %}\
+    {% if m.content or not loop.first %}{{ '\\n' }}{% endif %}\
+    <tool_call>\n{\"name\": \"{{ call.function.name }}\", \"arguments\": {{ call.function.arguments | tojson }}}\n\
     </tool_call>{% endfor %}<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n\
     {% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}";
 /// In the manner of Llama 3.
-const LLAMA: &str = "{% for m in messages %}{% if m.role == 'tool' %}<|im_start|>ipython\n{{ m.content | tojson }}<|im_end|>\
-    {% elif 'tool_calls' in m %}<|im_start|>assistant\n{\"name\": \"{{ m.tool_calls[0].function.name }}\", \
+const LLAMA: &str = "{% for m in messages %}{% if m.role == 'tool' %}<|im_start|>ipython\n{{ m.content | tojson }}\
+    <|im_end|>{% elif 'tool_calls' in m %}<|im_start|>assistant\n{\"name\": \"{{ m.tool_calls[0].function.name }}\", \
     \"parameters\": {{ m.tool_calls[0].function.arguments | tojson }}}<|im_end|>{% else %}<|im_start|>{{ m.role }}\n\
     {% if tools and loop.first %}{% for t in tools %}{{ t | tojson(indent=4) }}\n\n{% endfor %}{% endif %}\
-    {{ m.content | trim }}<|im_end|>{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    {{ m.content | trim }}<|im_end|>{% endif %}{% endfor %}\
+    {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 /// In the manner of Mistral's newer models, and of its older ones, which write the calls' ids.
-const MISTRAL: &str = "{% for m in messages %}{% if m.role == 'user' %}{% if tools and loop.last %}[TOOLS]{{ tools | tojson }}\
-    {% endif %}[INST]{{ m.content }}{% elif m.tool_calls %}{{ m.content }}{% for call in m.tool_calls %}[TOOL_CALLS]\
-    {{ call.function.name }}[ARGS]{{ call.function.arguments | tojson }}{% endfor %}<|im_end|>{% else %}{{ m.content }}\
+const MISTRAL: &str = "{% for m in messages %}{% if m.role == 'user' %}{% if tools and loop.last %}[TOOLS]\
+    {{ tools | tojson }}{% endif %}[INST]{{ m.content }}{% elif m.tool_calls %}{{ m.content }}\
+    {% for call in m.tool_calls %}[TOOL_CALLS]{{ call.function.name }}[ARGS]{{ call.function.arguments | tojson }}\
+    {% endfor %}<|im_end|>{% else %}{{ m.content }}\
     {% endif %}{% endfor %}";
-const MISTRAL_ARRAY: &str = "{% for m in messages %}{% if m.role == 'user' %}{% if tools and loop.last %}{{ tools | tojson }}\
-    {% endif %}[INST]{{ m.content }}{% elif m.tool_calls %}[TOOL_CALLS][{% for call in m.tool_calls %}\
+const MISTRAL_ARRAY: &str = "{% for m in messages %}{% if m.role == 'user' %}{% if tools and loop.last %}\
+    {{ tools | tojson }}{% endif %}[INST]{{ m.content }}{% elif m.tool_calls %}\
+    [TOOL_CALLS][{% for call in m.tool_calls %}\
     {% if call.id|length != 9 %}{{ raise_exception('ids have 9 characters') }}{% endif %}\
     {% set out = call.function | tojson %}{{ out[:-1] }}, \"id\": \"{{ call.id }}\"}{% endfor %}]<|im_end|>\
     {% elif m.role == 'tool' %}[RESULT]{{ m.tool_call_id }}:{{ m.content }}{% endif %}{% endfor %}";
@@ -111,8 +115,9 @@ fn tools_and_calls_have_the_form_that_templates_expect() {
         r#"{{"type": "function", "function": {{"name": "look", "description": "Looks.", "parameters": {schema}}}}}"#
     );
     let expected = format!(
-        "<|im_start|>system\n# Tools\n{described}\nCall with <tool_call>.<|im_end|>\n<|im_start|>user\nWhat is up?<|im_end|>\n\
-         <|im_start|>assistant\nI look.\n<tool_call>\n{{\"name\": \"look\", \"arguments\": {{\"at\": \"sky\"}}}}\n</tool_call>\
+        "<|im_start|>system\n# Tools\n{described}\nCall with <tool_call>.<|im_end|>\n\
+         <|im_start|>user\nWhat is up?<|im_end|>\n<|im_start|>assistant\nI look.\n\
+         <tool_call>\n{{\"name\": \"look\", \"arguments\": {{\"at\": \"sky\"}}}}\n</tool_call>\
          <|im_end|>\n<|im_start|>user\n<tool_response>\nblue\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
     );
     assert_eq!(prompt, expected);

@@ -1,4 +1,4 @@
-//! Calls as a model writes them: for instructions in plain text, for templates that do not know calls, and for grammars.
+//! Calls as a model writes them: for instructions in plain text, for templates without calls, and for grammars.
 
 use super::format::ToolFormat;
 use crate::text::conversation::Tool;

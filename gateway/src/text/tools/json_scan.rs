@@ -27,8 +27,8 @@ pub(super) struct Scanned {
 // === impl JsonScan ===
 
 impl JsonScan {
-    /// Follows more text of the value. Outside its strings, one of `closers` ends a value even if brackets are open. The
-    /// beginning of a closer at the end of `text` is not used.
+    /// Follows more text of the value. Outside its strings, one of `closers` ends a value even if brackets are open.
+    /// The beginning of a closer at the end of `text` is not used.
     pub(super) fn feed(&mut self, text: &str, closers: &[&str]) -> Scanned {
         for (at, character) in text.char_indices() {
             let rest = &text[at..];

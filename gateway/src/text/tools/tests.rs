@@ -59,7 +59,8 @@ fn assert_calls(format: ToolFormat, written: &str, first: &str, second: &str) {
 
 #[test]
 fn hermes() {
-    let written = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"s\":  \"<a> </tool_call> \\\"}\", \"n\": [1, {}]}}\n\
+    let written = "<tool_call>\n\
+                   {\"name\": \"f\", \"arguments\": {\"s\":  \"<a> </tool_call> \\\"}\", \"n\": [1, {}]}}\n\
                    </tool_call>\n<tool_call>\n{\"arguments\": {}, \"name\": \"get_time\"}\n</tool_call>";
     let first = "{\"s\":  \"<a> </tool_call> \\\"}\", \"n\": [1, {}]}";
     assert_calls(ToolFormat::Hermes, written, first, "{}");
@@ -78,7 +79,8 @@ fn hermes_with_brackets_that_do_not_match() {
 
 #[test]
 fn qwen_tags() {
-    let written = "<tool_call>\n<function=f>\n<parameter=s>\na\n\"b\" < c\n\n</parameter>\n<parameter=n>\n5\n</parameter>\n\
+    let written = "<tool_call>\n<function=f>\n<parameter=s>\na\n\"b\" < c\n\n</parameter>\n\
+                   <parameter=n>\n5\n</parameter>\n\
                    <parameter=x>\n{\"y\": True}\n</parameter>\n</function>\n</tool_call>\n\
                    <tool_call>\n<function=get_time>\n</function>\n</tool_call>";
     let first = r#"{"s": "a\n\"b\" < c\n", "n": 5, "x": "{\"y\": True}"}"#;
@@ -197,7 +199,8 @@ fn arrays_of_objects_between_marks() {
     ] {
         assert_calls(format, &format!("{open}{array}{close}"), "{\"n\": 1}", "{}");
     }
-    let cohere = "<|START_ACTION|>[\n    {\"tool_call_id\": \"0\", \"tool_name\": \"f\", \"parameters\": {\"n\": 1}},\n    \
+    let cohere = "<|START_ACTION|>[\n    \
+                  {\"tool_call_id\": \"0\", \"tool_name\": \"f\", \"parameters\": {\"n\": 1}},\n    \
                   {\"tool_call_id\": \"1\", \"tool_name\": \"get_time\", \"parameters\": {}}\n]<|END_ACTION|>";
     assert_calls(ToolFormat::Cohere, cohere, "{\"n\": 1}", "{}");
 }
@@ -286,11 +289,13 @@ proptest! {
         format in proptest::sample::select(FORMATS),
         pieces in proptest::collection::vec(
             proptest::sample::select(vec![
-                "f", "(", ")", "=", "\"", "{", "}", "[", "]", ",", ":", "\n", " ", "a", "name", "arguments", "\"name\": \"f\"",
-                "\"arguments\": {", "<tool_call>", "</tool_call>", "<function=f>", "</function>", "<parameter=s>",
-                "</parameter>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "[TOOL_CALLS]", "[ARGS]",
+                "f", "(", ")", "=", "\"", "{", "}", "[", "]", ",", ":", "\n", " ", "a", "name", "arguments",
+                "\"name\": \"f\"", "\"arguments\": {", "<tool_call>", "</tool_call>", "<function=f>", "</function>",
+                "<parameter=s>", "</parameter>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>",
+                "[TOOL_CALLS]", "[ARGS]",
                 "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>", "```json\n", "```",
-                "<|tool_call>", "call:f{", "<|\"|>", "<tool_call|>", "<|tool_call_start|>", "<|tool_call_end|>", "\\", "é",
+                "<|tool_call>", "call:f{", "<|\"|>", "<tool_call|>", "<|tool_call_start|>", "<|tool_call_end|>", "\\",
+                "é",
             ]),
             0..24,
         ),

@@ -40,8 +40,8 @@ pub(super) type WriteJson<'w, E> = dyn FnMut(&Value, bool) -> Result<String, E> 
 // === impl CallGrammar ===
 
 impl CallGrammar<'_> {
-    /// True if the mode can be held to. A mark of which a control token is a part, but not the beginning, cannot be told
-    /// from text before it is complete.
+    /// True if the mode can be held to. A mark of which a control token is a part, but not the beginning, cannot be
+    /// told from text before it is complete.
     #[must_use]
     pub fn is_possible(&self) -> bool {
         let lark = Lark::new(self.control);

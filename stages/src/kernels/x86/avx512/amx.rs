@@ -128,7 +128,8 @@ impl Matrices<Avx512> for Amx {
                 "tilezero tmm0",
                 "tdpbssd tmm0, tmm1, tmm2",
                 "tilestored [{sums} + {line}*1], tmm0",
-                weights = in(reg) weights.as_ptr(), x = in(reg) x.as_ptr(), sums = in(reg) sums.as_mut_ptr(), line = in(reg) LINE,
+                weights = in(reg) weights.as_ptr(), x = in(reg) x.as_ptr(), sums = in(reg) sums.as_mut_ptr(),
+                line = in(reg) LINE,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _,
                 options(nostack, preserves_flags),
             );
