@@ -9,7 +9,7 @@ use std::process::Command;
 
 use common::etcd::{Etcd, etcdctl};
 use schema::record::{ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Placement, Shard, Share, StageRecord};
-use schema::{Generation, Key, Keyspace, LayerRange};
+use schema::{ClaimId, Generation, Key, Keyspace, LayerRange};
 
 fn put(etcd: &Etcd, key: &Key, record: &impl serde::Serialize) {
     let name = Keyspace::new(&"home".parse().unwrap()).name(key);
@@ -56,7 +56,7 @@ fn write_records(etcd: &Etcd, gateway: &str) {
             loads: 1,
         };
         put(etcd, &Key::Stage(stage.parse().unwrap()), &record);
-        put(etcd, &Key::Claim(Generation(1), slot), &claim);
+        put(etcd, &Key::Claim(ClaimId::new(Generation(1), slot)), &claim);
     }
     let shards = shards.map(|(stage, layers)| Shard { layers, stage: stage.parse().unwrap() }).to_vec();
     put(etcd, &Key::Placement, &Placement::new(Generation(1), shards).unwrap());

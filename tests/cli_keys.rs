@@ -6,7 +6,7 @@ use schema::record::{
     ClaimRecord, ClaimState, DeviceKind, EvictionRecord, FormatSpeed, GatewayRecord, KeyMark, KvType, MemoryUse,
     ModelRecord, Pin, PinStatus, Placement, Proof, Shard, Share, StageLoad, StageRecord, StartsRecord,
 };
-use schema::{ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
+use schema::{ClaimId, ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
 
 const DOCUMENT: &str = include_str!("../etc/keys.md");
@@ -134,7 +134,7 @@ fn records() -> Vec<(Key, String)> {
         (Key::PinStatus(stage("mini-2")), json(&status)),
         (Key::Starts(stage("mini-2")), json(&StartsRecord { starts: 5, wait_s: 2 })),
         (Key::Placement, json(&Placement::new(Generation(3), shards).unwrap())),
-        (Key::Claim(Generation(3), 1), json(&claim)),
+        (Key::Claim(ClaimId::new(Generation(3), 1)), json(&claim)),
         (Key::Gateway(0), json(&gateway)),
     ]
 }

@@ -2,7 +2,7 @@
 //! stage. So the first stage commits it and the others find it done.
 
 use schema::record::{Placement, Shard, StageRecord};
-use schema::{Generation, Key, StageName};
+use schema::{ClaimId, Key, StageName};
 
 use crate::planner::{NoPlan, PinStatusWrite, PlanError, Proposal};
 use crate::view::ClusterView;
@@ -27,11 +27,9 @@ pub enum Action {
     WritePinStatuses(Vec<PinStatusWrite>),
     /// Claim the slot of this stage.
     Claim {
-        /// The placement's generation.
-        generation: Generation,
-        /// The slot.
-        slot: u32,
-        /// The shard in it.
+        /// The claim to write.
+        id: ClaimId,
+        /// The shard that it is about.
         shard: Shard,
     },
 }
@@ -103,7 +101,7 @@ pub fn decide(view: &ClusterView, me: &StageName, stability: Stability) -> Actio
     }
     // Claims count too: if the placement was deleted, the generations in frames must not begin again.
     let placed = current.map(|current| current.value.generation());
-    let claimed = view.claims.keys().map(|(generation, _)| *generation);
+    let claimed = view.claims.keys().map(|id| id.generation);
     let generation = placed.into_iter().chain(claimed).max().unwrap_or_default().next();
     match Placement::new(generation, shards) {
         Ok(placement) => {
@@ -149,9 +147,9 @@ impl Waiting {
 fn follow(view: &ClusterView, me: &StageName) -> Action {
     let Some(placement) = view.placement.as_ref().map(|placement| &placement.value) else { return Action::Nothing };
     let Some(slot) = placement.slot_of(me) else { return Action::Nothing };
-    let generation = placement.generation();
-    match (view.claims.get(&(generation, slot)), placement.shard(slot)) {
-        (None, Some(shard)) => Action::Claim { generation, slot, shard: shard.clone() },
+    let id = ClaimId::new(placement.generation(), slot);
+    match (view.claims.get(&id), placement.shard(slot)) {
+        (None, Some(shard)) => Action::Claim { id, shard: shard.clone() },
         _ => Action::Nothing,
     }
 }
@@ -162,8 +160,8 @@ fn nothing_or(action: Action, waiting: Waiting) -> Action {
 
 #[cfg(test)]
 mod tests {
-    use schema::LayerRange;
     use schema::record::{ClaimState, Pin};
+    use schema::{Generation, LayerRange};
 
     use super::*;
     use crate::testing::{claim_of, model, name, stage};
@@ -194,7 +192,7 @@ mod tests {
         let placement = view.placement.clone().unwrap().value;
         let shard = placement.shard(slot).unwrap().clone();
         let record = claim_of(&shard, "ipc:///x", ClaimState::Serving);
-        view.claims.insert((placement.generation(), slot), versioned(record));
+        view.claims.insert(ClaimId::new(placement.generation(), slot), versioned(record));
     }
 
     #[test]
@@ -257,10 +255,8 @@ mod tests {
     fn a_stage_claims_its_slot_once() {
         let mut view = view(&["a", "b"], 1);
         place(&mut view);
-        let Action::Claim { slot, shard, .. } = decide(&view, &name("b"), Stability::Settled) else {
-            panic!("no claim")
-        };
-        assert_eq!((slot, shard.layers), (1, LayerRange::new(2, 4).unwrap()));
+        let Action::Claim { id, shard } = decide(&view, &name("b"), Stability::Settled) else { panic!("no claim") };
+        assert_eq!((id.slot, shard.layers), (1, LayerRange::new(2, 4).unwrap()));
         claim(&mut view, 1);
         assert_eq!(decide(&view, &name("b"), Stability::Settled), Action::Nothing);
     }

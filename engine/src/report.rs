@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use schema::record::{
     ClaimRecord, ClaimState, EvictionRecord, GatewayRecord, ModelRecord, Pin, Placement, StageRecord,
 };
-use schema::{LayerRange, StageName};
+use schema::{ClaimId, LayerRange, StageName};
 
 use crate::planner::NoPlan;
 use crate::view::{ClusterView, NotServing, PinReport, Served};
@@ -123,7 +123,7 @@ fn beyond_placement(view: &ClusterView, model: &ModelRecord, placement: &Placeme
 fn stages<'a>(view: &'a ClusterView, placement: Option<&'a Placement>) -> Vec<StageReport<'a>> {
     let placed = placement.into_iter().flat_map(|placement| {
         (0..).zip(placement.shards()).map(move |(slot, shard)| {
-            let claim = view.claims.get(&(placement.generation(), slot)).map(|claim| &claim.value);
+            let claim = view.claims.get(&ClaimId::new(placement.generation(), slot)).map(|claim| &claim.value);
             let claim = claim.filter(|claim| claim.stage == shard.stage && claim.layers == shard.layers);
             StageReport::new(view, &shard.stage, Some((slot, shard.layers)), claim)
         })
@@ -247,8 +247,8 @@ mod tests {
         let shards = shards.map(|(stage, layers)| Shard { layers, stage: name(stage) });
         let claim = |shard, state| claim_of(shard, "ipc:///x", state);
         let mut view = unplaced_view(stages);
-        view.claims.insert((Generation(3), 0), versioned(claim(&shards[0], ClaimState::Serving)));
-        view.claims.extend(state.map(|state| ((Generation(3), 1), versioned(claim(&shards[1], state)))));
+        view.claims.insert(ClaimId::new(Generation(3), 0), versioned(claim(&shards[0], ClaimState::Serving)));
+        view.claims.extend(state.map(|state| (ClaimId::new(Generation(3), 1), versioned(claim(&shards[1], state)))));
         view.placement = Some(versioned(Placement::new(Generation(3), shards.into()).unwrap()));
         view
     }
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn a_claim_on_other_layers_is_none() {
         let mut view = placed_view(&[("a", 20), ("b", 20)], Some(ClaimState::Serving));
-        view.claims.get_mut(&(Generation(3), 1)).unwrap().value.layers = layers(1, 4);
+        view.claims.get_mut(&ClaimId::new(Generation(3), 1)).unwrap().value.layers = layers(1, 4);
         assert_eq!(states(&view), "b serving, a unclaimed");
         assert!(ClusterReport::new(&view).stages[1].claim.is_none());
     }

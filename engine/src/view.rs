@@ -7,7 +7,7 @@ use schema::record::{
     ClaimRecord, ClaimState, EvictionRecord, GatewayRecord, KeyMark, ModelRecord, Pin, PinStatus, Placement, Shard,
     Share, StageRecord, StartsRecord,
 };
-use schema::{Generation, Key, Keyspace, LayerRange, StageName};
+use schema::{ClaimId, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -67,8 +67,8 @@ pub struct ClusterView {
     pub pin_statuses: BTreeMap<StageName, Versioned<PinStatus>>,
     /// The recent starts of stages.
     pub starts: BTreeMap<StageName, Versioned<StartsRecord>>,
-    /// Claims of every generation, by generation and slot.
-    pub claims: BTreeMap<(Generation, u32), Versioned<ClaimRecord>>,
+    /// Claims of every generation.
+    pub claims: BTreeMap<ClaimId, Versioned<ClaimRecord>>,
     /// Live gateways by slot.
     pub gateways: BTreeMap<u32, Versioned<GatewayRecord>>,
     /// Values that cannot be used, with the reasons: unreadable ones, and members' records without a proof. Their
@@ -139,7 +139,7 @@ impl ClusterView {
             Err(unknown) => return self.push_complaint(key, &unknown.to_string()),
         };
         let proven = |identity: Identity<'_>| match secret {
-            Some(secret) => identity.check(secret, (keyspace, &parsed), entry.lease).map_err(|error| error.to_string()),
+            Some(secret) => identity.check(secret, key, entry.lease).map_err(|error| error.to_string()),
             None => Ok(()),
         };
         let taken = match parsed.clone() {
@@ -171,9 +171,7 @@ impl ClusterView {
                 status.map(drop)
             }
             Key::Starts(stage) => read(value, mod_revision).map(|starts| keep(&mut self.starts, stage, starts)),
-            Key::Claim(generation, slot) => {
-                read(value, mod_revision).map(|claim| keep(&mut self.claims, (generation, slot), claim))
-            }
+            Key::Claim(id) => read(value, mod_revision).map(|claim| keep(&mut self.claims, id, claim)),
             Key::Gateway(slot) => read::<GatewayRecord>(value, mod_revision).and_then(|gateway| {
                 proven(Identity::of_gateway(&gateway.value))?;
                 keep(&mut self.gateways, slot, gateway);
@@ -251,7 +249,7 @@ impl ClusterView {
     fn serving_claim(&self, slot: u32) -> Option<&Versioned<ClaimRecord>> {
         let placement = &self.placement.as_ref()?.value;
         let shard = placement.shard(slot)?;
-        let claim = self.claims.get(&(placement.generation(), slot))?;
+        let claim = self.claims.get(&ClaimId::new(placement.generation(), slot))?;
         let ClaimRecord { stage, layers, state, .. } = &claim.value;
         let fits = *stage == shard.stage && *layers == shard.layers && *state == ClaimState::Serving;
         fits.then_some(claim)
@@ -261,9 +259,10 @@ impl ClusterView {
     pub fn cover(&self, generation: Generation) -> Option<Vec<&Versioned<ClaimRecord>>> {
         let layers = self.model.as_ref()?.value.layers;
         let (mut claims, mut end) = (Vec::new(), 0);
-        for (slot, ((_, claimed), claim)) in (0..).zip(self.claims.range((generation, 0)..=(generation, u32::MAX))) {
+        let all = ClaimId::new(generation, 0)..=ClaimId::new(generation, u32::MAX);
+        for (slot, (id, claim)) in (0..).zip(self.claims.range(all)) {
             let ClaimRecord { layers, state, .. } = &claim.value;
-            if *claimed != slot || layers.start() != end || *state != ClaimState::Serving {
+            if id.slot != slot || layers.start() != end || *state != ClaimState::Serving {
                 return None;
             }
             end = layers.end();
@@ -276,7 +275,7 @@ impl ClusterView {
     pub fn is_ready(&self) -> bool {
         let Some(placement) = self.placement.as_ref().map(|placement| &placement.value) else { return false };
         let ready = |(slot, shard): (u32, &Shard)| {
-            let claim = self.claims.get(&(placement.generation(), slot)).map(|claim| &claim.value);
+            let claim = self.claims.get(&ClaimId::new(placement.generation(), slot)).map(|claim| &claim.value);
             claim.is_some_and(|claim| {
                 claim.stage == shard.stage && matches!(claim.state, ClaimState::Ready | ClaimState::Serving)
             })
@@ -291,8 +290,8 @@ impl ClusterView {
     /// [`NotServing`] names the layers of the newest placement that no stage holds, and the reason.
     pub fn serving(&self) -> Result<Served<'_>, NotServing> {
         self.newest().or_else(|not| {
-            let older = self.placed().and_then(|placed| self.claims.range(..(placed, 0)).next_back());
-            let served = older.and_then(|((generation, _), _)| {
+            let older = self.placed().and_then(|placed| self.claims.range(..ClaimId::new(placed, 0)).next_back());
+            let served = older.and_then(|(ClaimId { generation, .. }, _)| {
                 Some(Served { generation: *generation, claims: self.cover(*generation)? })
             });
             served.ok_or(not)
@@ -329,7 +328,7 @@ impl ClusterView {
         if !self.stages.contains_key(stage) {
             return format!("layers {layers} are held by nobody: stage {stage} is gone");
         }
-        match self.claims.get(&(generation, slot)).map(|claim| &claim.value.state) {
+        match self.claims.get(&ClaimId::new(generation, slot)).map(|claim| &claim.value.state) {
             Some(ClaimState::Loading) => format!("layers {layers} are being loaded by stage {stage}"),
             Some(ClaimState::Ready) => format!("layers {layers} are about to be loaded by stage {stage}"),
             Some(ClaimState::Failed { reason }) => {

@@ -30,9 +30,18 @@ pub enum Key {
     /// `placement`: the assignment of layers to stages.
     Placement,
     /// `claims/<generation>/<slot>`: the stage that holds this shard.
-    Claim(Generation, u32),
+    Claim(ClaimId),
     /// `gateways/<slot>`: a live gateway.
     Gateway(u32),
+}
+
+/// The shard that a claim is about. Ids are in the order of generations, and within one in the order of slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClaimId {
+    /// The generation of the placement.
+    pub generation: Generation,
+    /// The shard's place in it.
+    pub slot: u32,
 }
 
 /// A key below the cluster's prefix that baton did not write.
@@ -85,7 +94,7 @@ impl Keyspace {
                 .parse()
                 .ok()
                 .zip(slot.parse().ok())
-                .map(|(generation, slot)| Key::Claim(Generation(generation), slot)),
+                .map(|(generation, slot)| Key::Claim(ClaimId::new(Generation(generation), slot))),
             ["gateways", slot] => slot.parse().ok().map(Key::Gateway),
             _ => None,
         };
@@ -93,6 +102,8 @@ impl Keyspace {
         parsed.filter(|parsed| parsed.to_string() == rest).ok_or_else(unknown)
     }
 }
+
+// === impl Key ===
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,9 +116,18 @@ impl fmt::Display for Key {
             Self::PinStatus(stage) => write!(f, "pins-status/{stage}"),
             Self::Starts(stage) => write!(f, "starts/{stage}"),
             Self::Placement => f.write_str("placement"),
-            Self::Claim(generation, slot) => write!(f, "claims/{generation}/{slot}"),
+            Self::Claim(ClaimId { generation, slot }) => write!(f, "claims/{generation}/{slot}"),
             Self::Gateway(slot) => write!(f, "gateways/{slot}"),
         }
+    }
+}
+
+// === impl ClaimId ===
+
+impl ClaimId {
+    /// The claim of `slot` of `generation`.
+    pub const fn new(generation: Generation, slot: u32) -> Self {
+        Self { generation, slot }
     }
 }
 
@@ -131,7 +151,7 @@ mod tests {
             Key::Pin(stage.clone()),
             Key::PinStatus(stage.clone()),
             Key::Starts(stage),
-            Key::Claim(Generation(7), 2),
+            Key::Claim(ClaimId::new(Generation(7), 2)),
             Key::Gateway(0),
         ] {
             let name = keyspace().name(&key);

@@ -10,6 +10,6 @@ pub mod record;
 mod size;
 
 pub use id::{Attempt, ClusterName, Epoch, Fingerprint, Generation, NameError, SequenceId, StageName, Step};
-pub use key::{Key, Keyspace, UnknownKey};
+pub use key::{ClaimId, Key, Keyspace, UnknownKey};
 pub use layers::LayerRange;
 pub use size::{ByteSize, HumanBytes, SizeError};

@@ -348,8 +348,8 @@ impl Conductor {
             return None;
         }
         let GatewayRegistration { slot, lease, .. } = self.registered?;
-        let by = (format!("gateway {slot}"), lease);
-        let txn = self.evictions.evict(&self.keyspace, &self.view, found, by, now)?;
+        let by = format!("gateway {slot}");
+        let txn = self.evictions.evict(&self.keyspace, &self.view, found, by, lease, now)?;
         info!(endpoint = found.endpoint, cause = found.cause, "the first stage cannot be reached: evicting it");
         self.is_writing_eviction = true;
         Some(Order::Commit(Purpose::Eviction, txn))

@@ -67,6 +67,15 @@ enum RegistrationAttempt {
     Full,
 }
 
+/// A gateway's registration in the store.
+struct Registered {
+    /// The lease under which its record lies.
+    grant: LeaseGrant,
+    registration: GatewayRegistration,
+    /// The store's revision with the record.
+    revision: Revision,
+}
+
 /// The reason for which a gateway's pipeline could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
@@ -241,7 +250,7 @@ impl Pipeline for PipelineHandle {
 
 impl Registration {
     /// Takes a lease and registers under it. With `alone`, waits for another gateway's lease to run out.
-    async fn register(&self, alone: bool) -> Result<(LeaseGrant, GatewayRegistration, Revision), PipelineError> {
+    async fn register(&self, alone: bool) -> Result<Registered, PipelineError> {
         let started = Instant::now();
         let grant = self.store.lease(self.lease_ttl).await?;
         loop {
@@ -253,7 +262,9 @@ impl Registration {
                 RegistrationAttempt::Full
             };
             match attempt {
-                RegistrationAttempt::Done(registered, revision) => return Ok((grant, registered, revision)),
+                RegistrationAttempt::Done(registration, revision) => {
+                    return Ok(Registered { grant, registration, revision });
+                }
                 // Somebody was faster: what they wrote is on its way.
                 RegistrationAttempt::Conflict => tokio::time::sleep(SHARE_SETTLE).await,
                 RegistrationAttempt::Full if started.elapsed() > SLOT_WAIT_LEASES * self.lease_ttl => {
@@ -278,7 +289,7 @@ impl Registration {
         };
         let slot = registered.slot;
         let mut record = GatewayRecord { share, ..self.record.clone() };
-        sign_gateway(&mut record, self.secret.as_ref(), (&self.keyspace, &Key::Gateway(slot)), lease);
+        sign_gateway(&mut record, self.secret.as_ref(), &self.keyspace.name(&Key::Gateway(slot)), lease);
         let txn = write_gateway(&self.keyspace, slot, &record, &view.gateway_revisions(), lease);
         let Committed::Applied { revision } = self.store.commit(txn).await? else {
             return Ok(RegistrationAttempt::Conflict);
@@ -293,7 +304,8 @@ impl Registration {
     }
 
     /// Keeps the gateway registered: registers it again whenever its lease is lost or the store has lost its record.
-    async fn keep_registered(self, (mut grant, mut own, mut revision): (LeaseGrant, GatewayRegistration, Revision)) {
+    async fn keep_registered(self, registered: Registered) {
+        let Registered { mut grant, registration: mut own, mut revision } = registered;
         let mut views = self.views.clone();
         loop {
             let is_lost = |view: &Arc<ClusterView>| {

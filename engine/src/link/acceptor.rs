@@ -22,7 +22,7 @@ use super::heartbeat;
 use super::key::ClusterKey;
 use super::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, HANDSHAKE_WAIT_MAX, HANDSHAKES_MAX};
 use super::noise::{self, Cipher, Role};
-use super::pipe::{PlainSink, PlainSource, Sink, Source, carry_both};
+use super::pipe::{Pipe, PlainSink, PlainSource, Sink, Source, carry_both};
 use super::refusals::Refusals;
 use super::zmtp::Flow;
 
@@ -180,7 +180,8 @@ async fn join(source: impl Source, sink: impl Sink, pull: &Path) -> EndError {
         Err(cause) => return cause.into(),
     };
     let (read, write) = socket.into_split();
-    carry_both((source, PlainSink(write)), (PlainSource::new(read, Flow::Handshake), sink)).await
+    let messages = Pipe { source, sink: PlainSink(write) };
+    carry_both(messages, Pipe { source: PlainSource::new(read, Flow::Handshake), sink }).await
 }
 
 // === impl Peer ===

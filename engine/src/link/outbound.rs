@@ -29,7 +29,7 @@ use super::key::ClusterKey;
 use super::limits::{CONNECT_AGAIN, CONNECT_WAIT_MAX, SEND_WAIT_MAX};
 use super::message::{of_parts, to_parts};
 use super::noise::{self, Cipher, Role};
-use super::pipe::{PlainSink, PlainSource, carry_both};
+use super::pipe::{Pipe, PlainSink, PlainSource, carry_both};
 use super::runtime_dir::{self, PULL_SOCKET, RuntimeDir};
 use super::task::Task;
 use super::zmtp::Flow;
@@ -104,7 +104,7 @@ impl Outbound {
         let endpoint = parsed.to_string();
         match parsed {
             Endpoint::Ipc(socket) => Self::connect_here(endpoint, &socket).await,
-            Endpoint::Tcp { host, port } => Self::connect_there(parent, endpoint, (&host, port), key).await,
+            Endpoint::Tcp { host, port } => Self::connect_there(parent, endpoint, &host, port, key).await,
         }
     }
 
@@ -124,7 +124,8 @@ impl Outbound {
     async fn connect_there(
         parent: &Path,
         endpoint: String,
-        (host, port): (&str, u16),
+        host: &str,
+        port: u16,
         key: Option<&ClusterKey>,
     ) -> Result<Self, LinkError> {
         let (stream, cipher, round_trip) = dial(&endpoint, host, port, key).await?;
@@ -289,7 +290,8 @@ async fn relay(listener: UnixListener, stream: TcpStream, cipher: Cipher) -> End
     let (near_source, near_sink) = (PlainSource::new(read, Flow::Messages), PlainSink(write));
     let (read, write) = stream.into_split();
     let (far_source, far_sink) = noise::sealed(read, write, &cipher, Role::Initiator);
-    carry_both((near_source, far_sink), (far_source, near_sink)).await
+    let messages = Pipe { source: near_source, sink: far_sink };
+    carry_both(messages, Pipe { source: far_source, sink: near_sink }).await
 }
 
 fn connect_error(endpoint: &str, cause: std::io::Error) -> LinkError {

@@ -100,13 +100,19 @@ impl<W: AsyncWrite + Unpin> Sink for PlainSink<W> {
     }
 }
 
+/// One direction of a connection.
+pub(super) struct Pipe<S, T> {
+    pub(super) source: S,
+    pub(super) sink: T,
+}
+
 /// Carries both directions of a connection until one of them ends.
-pub(super) async fn carry_both<S: Source, T: Sink>(
-    mut messages: (S, T),
-    mut handshake: (impl Source, impl Sink),
+pub(super) async fn carry_both(
+    mut messages: Pipe<impl Source, impl Sink>,
+    mut handshake: Pipe<impl Source, impl Sink>,
 ) -> EndError {
     tokio::select! {
-        end = carry(&mut messages.0, &mut messages.1, Flow::Messages) => end,
-        end = carry(&mut handshake.0, &mut handshake.1, Flow::Handshake) => end,
+        end = carry(&mut messages.source, &mut messages.sink, Flow::Messages) => end,
+        end = carry(&mut handshake.source, &mut handshake.sink, Flow::Handshake) => end,
     }
 }

@@ -44,7 +44,8 @@ impl Evictions {
         keyspace: &Keyspace,
         view: &ClusterView,
         found: &Unreachable,
-        (by, lease): (String, LeaseId),
+        by: String,
+        lease: LeaseId,
         now: Instant,
     ) -> Option<Txn> {
         let Unreachable { endpoint, kind, cause } = found;
@@ -62,7 +63,7 @@ impl Evictions {
         self.evicted_at.insert(process, now);
         self.recorded_at.insert(stage.clone(), now);
         let why = EvictionRecord { by, endpoint: endpoint.clone(), cause: cause.clone() };
-        Some(evict(keyspace, stage, (*id, claim.mod_revision), &why, lease))
+        Some(evict(keyspace, stage, *id, claim.mod_revision, &why, lease))
     }
 
     /// The transaction that deletes the eviction records that this process, `by`, wrote [`QUARANTINE_FORGOTTEN`] ago or
@@ -91,7 +92,7 @@ mod tests {
     use std::time::Duration;
 
     use schema::record::{ClaimState, Shard};
-    use schema::{Generation, LayerRange};
+    use schema::{ClaimId, Generation, LayerRange};
 
     use super::*;
     use crate::testing::{claim_of, name};
@@ -102,7 +103,7 @@ mod tests {
             let shard = Shard { stage: name(["a", "b"][at as usize]), layers: LayerRange::new(at, at + 1).unwrap() };
             claim_of(&shard, &format!("ipc:///{at}"), ClaimState::Serving)
         };
-        let versioned = |at| ((Generation(1), at), Versioned { value: claim(at), mod_revision: 7 });
+        let versioned = |at| (ClaimId::new(Generation(1), at), Versioned { value: claim(at), mod_revision: 7 });
         ClusterView { claims: [versioned(0), versioned(1)].into(), ..ClusterView::default() }
     }
 
@@ -116,7 +117,7 @@ mod tests {
             (Evictions::default(), Keyspace::new(&"home".parse().expect("a legal name")), Instant::now());
         let mut evict = |endpoint, kind, seconds| {
             let at = now + Duration::from_secs(seconds);
-            evictions.evict(&keyspace, &view(), &found(endpoint, kind), ("a".to_owned(), LeaseId(7)), at).is_some()
+            evictions.evict(&keyspace, &view(), &found(endpoint, kind), "a".to_owned(), LeaseId(7), at).is_some()
         };
         assert!(!evict("ipc:///9", UnreachableKind::Refused, 0), "no such claim");
         assert!(evict("ipc:///0", UnreachableKind::Silence, 0));
@@ -127,7 +128,7 @@ mod tests {
         evictions.reached();
         let at = now + EVICT_AGAIN + Duration::from_secs(4);
         let silent = found("ipc:///1", UnreachableKind::Silence);
-        assert!(evictions.evict(&keyspace, &view(), &silent, ("a".to_owned(), LeaseId(7)), at).is_some());
+        assert!(evictions.evict(&keyspace, &view(), &silent, "a".to_owned(), LeaseId(7), at).is_some());
     }
 
     #[test]
@@ -141,7 +142,7 @@ mod tests {
         let evicted = || {
             let mut evictions = Evictions::default();
             let gone = found("ipc:///0", UnreachableKind::Refused);
-            assert!(evictions.evict(&keyspace, &view(), &gone, ("x".to_owned(), LeaseId(7)), now).is_some());
+            assert!(evictions.evict(&keyspace, &view(), &gone, "x".to_owned(), LeaseId(7), now).is_some());
             evictions
         };
         let old = now + QUARANTINE_FORGOTTEN;

@@ -6,7 +6,6 @@
 //! see.
 
 use schema::record::{GatewayRecord, KeyMark, Proof, StageRecord};
-use schema::{Key, Keyspace};
 
 use crate::link::ClusterKey;
 use crate::store::LeaseId;
@@ -53,28 +52,23 @@ impl<'a> Identity<'a> {
         Self { endpoint: &record.endpoint, host: &record.host, pid: record.pid, lease: &record.lease, proof }
     }
 
-    /// The proof for the record at `key`.
-    pub(crate) fn prove(&self, secret: &ClusterKey, keyspace: &Keyspace, key: &Key) -> Proof {
+    /// The proof for the record whose full key is `key`.
+    pub(crate) fn prove(&self, secret: &ClusterKey, key: &str) -> Proof {
         let derived = blake3::derive_key(PROOF_CONTEXT, secret.bytes());
         let mut hasher = blake3::Hasher::new_keyed(&derived);
         let pid = self.pid.to_string();
         // Each field follows its length, so that no two lists of fields are the same bytes.
-        for field in [keyspace.name(key).as_str(), self.endpoint, self.host, &pid, self.lease] {
+        for field in [key, self.endpoint, self.host, &pid, self.lease] {
             hasher.update(&(field.len() as u64).to_le_bytes());
             hasher.update(field.as_bytes());
         }
         Proof(hasher.finalize().to_hex().to_string())
     }
 
-    /// Checks the proof of a record found at `key` under the lease `lies_under`.
-    pub(crate) fn check(
-        &self,
-        secret: &ClusterKey,
-        (keyspace, key): (&Keyspace, &Key),
-        lies_under: Option<LeaseId>,
-    ) -> Result<(), ProofError> {
+    /// Checks the proof of a record found at the full key `key` under the lease `lies_under`.
+    pub(crate) fn check(&self, secret: &ClusterKey, key: &str, lies_under: Option<LeaseId>) -> Result<(), ProofError> {
         let proof = self.proof.ok_or(ProofError::Missing)?;
-        if *proof != self.prove(secret, keyspace, key) {
+        if *proof != self.prove(secret, key) {
             return Err(ProofError::Wrong);
         }
         let is_own_lease = lies_under.is_some_and(|lease| lease.to_string() == self.lease);
@@ -82,26 +76,16 @@ impl<'a> Identity<'a> {
     }
 }
 
-/// Writes `lease` into `record`, which belongs at `key`, and its proof if there is a cluster key.
-pub(crate) fn sign_stage(
-    record: &mut StageRecord,
-    secret: Option<&ClusterKey>,
-    (keyspace, key): (&Keyspace, &Key),
-    lease: LeaseId,
-) {
+/// Writes `lease` into `record`, which belongs at the full key `key`, and its proof if there is a cluster key.
+pub(crate) fn sign_stage(record: &mut StageRecord, secret: Option<&ClusterKey>, key: &str, lease: LeaseId) {
     record.lease = lease.to_string();
-    record.proof = secret.map(|secret| Identity::of_stage(record).prove(secret, keyspace, key));
+    record.proof = secret.map(|secret| Identity::of_stage(record).prove(secret, key));
 }
 
 /// The same for a gateway.
-pub(crate) fn sign_gateway(
-    record: &mut GatewayRecord,
-    secret: Option<&ClusterKey>,
-    (keyspace, key): (&Keyspace, &Key),
-    lease: LeaseId,
-) {
+pub(crate) fn sign_gateway(record: &mut GatewayRecord, secret: Option<&ClusterKey>, key: &str, lease: LeaseId) {
     record.lease = lease.to_string();
-    record.proof = secret.map(|secret| Identity::of_gateway(record).prove(secret, keyspace, key));
+    record.proof = secret.map(|secret| Identity::of_gateway(record).prove(secret, key));
 }
 
 /// The public mark of `secret`.
@@ -112,28 +96,28 @@ pub fn mark_of(secret: &ClusterKey) -> KeyMark {
 
 #[cfg(test)]
 mod tests {
+    use schema::{Key, Keyspace};
+
     use super::*;
     use crate::testing::{name, stage};
 
     #[test]
     fn a_proof_holds_for_one_name_process_and_lease_and_for_one_key() {
         let (secret, other) = (ClusterKey::generate().unwrap(), ClusterKey::generate().unwrap());
-        let keyspace = Keyspace::new(&"home".parse().unwrap());
-        let key = Key::Stage(name("a"));
+        let key_of = |cluster: &str, stage| Keyspace::new(&cluster.parse().unwrap()).name(&Key::Stage(name(stage)));
+        let key = key_of("home", "a");
         let lease = LeaseId(0x77);
         let record = StageRecord { lease: lease.to_string(), ..stage(1) };
-        let proof = Some(Identity::of_stage(&record).prove(&secret, &keyspace, &key));
+        let proof = Some(Identity::of_stage(&record).prove(&secret, &key));
         let record = StageRecord { proof, ..record };
         let identity = Identity::of_stage(&record);
-        let check = |identity: &Identity<'_>, secret, place: (&Keyspace, &Key), lease| {
-            identity.check(secret, place, Some(LeaseId(lease))).err()
-        };
-        assert_eq!(check(&identity, &secret, (&keyspace, &key), 0x77), None);
-        assert_eq!(check(&identity, &other, (&keyspace, &key), 0x77), Some(ProofError::Wrong));
-        assert_eq!(check(&identity, &secret, (&keyspace, &Key::Stage(name("b"))), 0x77), Some(ProofError::Wrong));
-        let elsewhere = Keyspace::new(&"other".parse().unwrap());
-        assert_eq!(check(&identity, &secret, (&elsewhere, &key), 0x77), Some(ProofError::Wrong));
-        assert_eq!(check(&identity, &secret, (&keyspace, &key), 0x78), Some(ProofError::Lease), "a copy");
+        let check =
+            |identity: &Identity<'_>, secret, key: &str, lease| identity.check(secret, key, Some(LeaseId(lease))).err();
+        assert_eq!(check(&identity, &secret, &key, 0x77), None);
+        assert_eq!(check(&identity, &other, &key, 0x77), Some(ProofError::Wrong));
+        assert_eq!(check(&identity, &secret, &key_of("home", "b"), 0x77), Some(ProofError::Wrong));
+        assert_eq!(check(&identity, &secret, &key_of("other", "a"), 0x77), Some(ProofError::Wrong));
+        assert_eq!(check(&identity, &secret, &key, 0x78), Some(ProofError::Lease), "a copy");
         for changed in [
             StageRecord { endpoint: "ipc:///else".to_owned(), ..record.clone() },
             StageRecord { host: "else".to_owned(), ..record.clone() },
@@ -141,10 +125,10 @@ mod tests {
             StageRecord { lease: "78".to_owned(), ..record.clone() },
         ] {
             let identity = Identity::of_stage(&changed);
-            assert_eq!(check(&identity, &secret, (&keyspace, &key), 0x77), Some(ProofError::Wrong), "{changed:?}");
+            assert_eq!(check(&identity, &secret, &key, 0x77), Some(ProofError::Wrong), "{changed:?}");
         }
         let without = StageRecord { proof: None, ..record.clone() };
-        assert_eq!(check(&Identity::of_stage(&without), &secret, (&keyspace, &key), 0x77), Some(ProofError::Missing));
+        assert_eq!(check(&Identity::of_stage(&without), &secret, &key, 0x77), Some(ProofError::Missing));
     }
 
     #[test]

@@ -106,18 +106,18 @@ fn recall_processes(view: &mut ClusterView, last: &ClusterView) {
     let is_lost = |key: &Key| match key {
         Key::Stage(stage) => !view.stages.contains_key(stage),
         Key::Gateway(slot) => !view.gateways.contains_key(slot),
-        Key::Claim(generation, slot) => Some(*generation) <= placed && !view.claims.contains_key(&(*generation, *slot)),
+        Key::Claim(id) => Some(id.generation) <= placed && !view.claims.contains_key(id),
         _ => false,
     };
     let stages = last.stages.keys().map(|stage| Key::Stage(stage.clone()));
     let gateways = last.gateways.keys().map(|slot| Key::Gateway(*slot));
-    let claims = last.claims.keys().map(|(generation, slot)| Key::Claim(*generation, *slot));
+    let claims = last.claims.keys().map(|id| Key::Claim(*id));
     let lost: Vec<_> = stages.chain(gateways).chain(claims).filter(is_lost).collect();
     for key in lost {
         match &key {
             Key::Stage(stage) => restore(&mut view.stages, &last.stages, stage),
             Key::Gateway(slot) => restore(&mut view.gateways, &last.gateways, slot),
-            Key::Claim(generation, slot) => restore(&mut view.claims, &last.claims, &(*generation, *slot)),
+            Key::Claim(id) => restore(&mut view.claims, &last.claims, id),
             _ => {}
         }
         let found_revision = view.unusable_revision(&key);
@@ -134,7 +134,7 @@ mod tests {
     use std::time::Duration;
 
     use schema::record::{ClaimState, ModelRecord, Placement, Shard, Share};
-    use schema::{Fingerprint, Generation, LayerRange};
+    use schema::{ClaimId, Fingerprint, Generation, LayerRange};
 
     use super::*;
     use crate::testing::{claim_of, gateway, model, name, stage};
@@ -155,7 +155,7 @@ mod tests {
             model: Some(versioned(model(&[10; 4], 0), 2)),
             placement: Some(versioned(placement, 9)),
             stages: [(name("a"), versioned(stage(1000), 3))].into(),
-            claims: [((Generation(generation), 0), versioned(claim, 11))].into(),
+            claims: [(ClaimId::new(Generation(generation), 0), versioned(claim, 11))].into(),
             gateways: [(0, versioned(gateway("77", Share::of(0..32)), 5))].into(),
             ..ClusterView::default()
         }
@@ -176,7 +176,10 @@ mod tests {
         // Some of the records are back, in a store whose revisions begin anew.
         let part = ClusterView { claims: [].into(), gateways: [].into(), ..whole(4, 3) };
         let healing = recall.complete(part.clone(), now + HEAL_WAIT_MAX / 2);
-        assert_eq!(healing.recalled.keys().collect::<Vec<_>>(), [&Key::Claim(Generation(3), 0), &Key::Gateway(0)]);
+        assert_eq!(
+            healing.recalled.keys().collect::<Vec<_>>(),
+            [&Key::Claim(ClaimId::new(Generation(3), 0)), &Key::Gateway(0)]
+        );
         assert!(healing.serving().is_ok());
         let late = recall.complete(part, now + HEAL_WAIT_MAX);
         assert!(late.recalled.is_empty() && late.gateways.is_empty() && late.claims.is_empty());

@@ -5,12 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use schema::record::{
     ClaimRecord, EvictionRecord, GatewayRecord, KeyMark, ModelRecord, Pin, Placement, StageRecord, StartsRecord,
 };
-use schema::{Generation, Key, Keyspace, StageName};
+use schema::{ClaimId, Key, Keyspace, StageName};
 use serde::Serialize;
 
 use crate::limits::GATEWAYS_MAX;
 use crate::planner::PinStatusWrite;
 use crate::store::{Compare, LeaseId, Revision, Txn, Write};
+
+/// The store as a stage saw it when it decided to claim a slot.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimSeen {
+    /// The revision of the placement, which must still stand.
+    pub placement_revision: u64,
+    /// The revision of the unusable value in the slot. `None` if the slot was free.
+    pub unusable_revision: Option<u64>,
+}
 
 fn put(keyspace: &Keyspace, key: &Key, value: &impl Serialize, lease: Option<LeaseId>) -> Write {
     // Records are plain structs with text keys: serialising them cannot fail.
@@ -138,36 +147,30 @@ fn as_seen(keyspace: &Keyspace, key: &Key, revision: Option<u64>) -> Compare {
     }
 }
 
-/// Claims `slot` of `generation`, provided the placement (by revision) stands and the slot is free, or holds the
-/// unusable value of revision `unusable`. The same transaction deletes the stage's older claims.
+/// Claims the slot of `id`, provided the store is as it was `seen`. The same transaction deletes the stage's older
+/// claims.
 pub fn claim(
     keyspace: &Keyspace,
-    (generation, slot): (Generation, u32),
+    id: ClaimId,
     record: &ClaimRecord,
-    (placement_revision, unusable): (u64, Option<u64>),
-    older: &[(Generation, u32)],
+    seen: ClaimSeen,
+    older: &[ClaimId],
     lease: LeaseId,
 ) -> Txn {
-    let key = Key::Claim(generation, slot);
+    let key = Key::Claim(id);
     let placement = keyspace.name(&Key::Placement);
     let compares = vec![
-        Compare::Unchanged { key: placement, mod_revision: Revision(placement_revision) },
-        as_seen(keyspace, &key, unusable),
+        Compare::Unchanged { key: placement, mod_revision: Revision(seen.placement_revision) },
+        as_seen(keyspace, &key, seen.unusable_revision),
     ];
     let mut writes = vec![put(keyspace, &key, record, Some(lease))];
-    writes.extend(older.iter().filter(|older| **older != (generation, slot)).map(|id| delete_claim(keyspace, *id)));
+    writes.extend(older.iter().filter(|older| **older != id).map(|id| delete_claim(keyspace, *id)));
     Txn { compares, writes }
 }
 
 /// Writes a claim's new state, provided the claim is there. The same transaction deletes the stage's older claims.
-pub fn update_claim(
-    keyspace: &Keyspace,
-    (generation, slot): (Generation, u32),
-    record: &ClaimRecord,
-    older: &[(Generation, u32)],
-    lease: LeaseId,
-) -> Txn {
-    let key = Key::Claim(generation, slot);
+pub fn update_claim(keyspace: &Keyspace, id: ClaimId, record: &ClaimRecord, older: &[ClaimId], lease: LeaseId) -> Txn {
+    let key = Key::Claim(id);
     let compares = vec![Compare::Present { key: keyspace.name(&key) }];
     let mut writes = vec![put(keyspace, &key, record, Some(lease))];
     writes.extend(older.iter().map(|id| delete_claim(keyspace, *id)));
@@ -179,16 +182,17 @@ pub fn update_claim(
 pub fn evict(
     keyspace: &Keyspace,
     name: &StageName,
-    ((generation, slot), claim_revision): ((Generation, u32), u64),
+    id: ClaimId,
+    claim_revision: u64,
     why: &EvictionRecord,
     lease: LeaseId,
 ) -> Txn {
-    let claim = keyspace.name(&Key::Claim(generation, slot));
+    let claim = keyspace.name(&Key::Claim(id));
     Txn {
         compares: vec![Compare::Unchanged { key: claim, mod_revision: Revision(claim_revision) }],
         writes: vec![
             Write::Delete { key: keyspace.name(&Key::Stage(name.clone())) },
-            delete_claim(keyspace, (generation, slot)),
+            delete_claim(keyspace, id),
             put(keyspace, &Key::Eviction(name.clone()), why, Some(lease)),
         ],
     }
@@ -206,10 +210,10 @@ pub(super) fn delete_evictions(keyspace: &Keyspace, records: &[(StageName, u64)]
 }
 
 /// Deletes claims.
-pub fn delete_claims(keyspace: &Keyspace, claims: &[(Generation, u32)]) -> Txn {
+pub fn delete_claims(keyspace: &Keyspace, claims: &[ClaimId]) -> Txn {
     Txn { compares: vec![], writes: claims.iter().map(|id| delete_claim(keyspace, *id)).collect() }
 }
 
-fn delete_claim(keyspace: &Keyspace, (generation, slot): (Generation, u32)) -> Write {
-    Write::Delete { key: keyspace.name(&Key::Claim(generation, slot)) }
+fn delete_claim(keyspace: &Keyspace, id: ClaimId) -> Write {
+    Write::Delete { key: keyspace.name(&Key::Claim(id)) }
 }

@@ -69,7 +69,7 @@ pub fn plan(model: &ModelRecord, candidates: &[Candidate]) -> Result<Vec<Shard>,
     let taken = taken(&costs, candidates)?;
     let free_layers = FreeLayers::new(&costs, &ranges_of(&taken));
     let (free, free_stages) = free_stages(model, candidates);
-    let missing = |left: usize| shortage(model, &costs, candidates, (&free_layers, left));
+    let missing = |left: usize| shortage(model, &costs, candidates, &free_layers, left);
     let most_ps = free_layers.slowest(&free_stages).map_err(missing)?;
     let divided = free_layers.most_even(&free_stages, most_ps).ok_or_else(|| missing(0))?;
     let mut shards: Vec<_> =
@@ -89,7 +89,7 @@ pub fn fits(model: &ModelRecord, candidates: &[Candidate]) -> Result<(), PlanErr
     let free_layers = FreeLayers::new(&costs, &ranges_of(&taken));
     match free_layers.first_left(budgets(candidates)) {
         None => Ok(()),
-        Some(left) => Err(shortage(model, &costs, candidates, (&free_layers, left))),
+        Some(left) => Err(shortage(model, &costs, candidates, &free_layers, left)),
     }
 }
 
@@ -226,7 +226,8 @@ fn shortage(
     model: &ModelRecord,
     costs: &Costs,
     candidates: &[Candidate],
-    (free_layers, left): (&FreeLayers<'_>, usize),
+    free_layers: &FreeLayers<'_>,
+    left: usize,
 ) -> PlanError {
     let left_until = |end: usize| LayerRange::new(left as u32, end as u32);
     let all = LayerRange::new(0, costs.layers() as u32).map(|all| model.shard_bytes(all));

@@ -1,6 +1,6 @@
 //! The effects of the faults on a cluster. It does not know which of them a seed has.
 
-use schema::{Generation, Key};
+use schema::{ClaimId, Key};
 
 use super::event::{Event, StoreNotice};
 use super::fault::Fault;
@@ -133,9 +133,7 @@ impl World {
     fn delete_claims(&mut self) {
         let env = &mut self.env;
         let claims = env.store.view.claims.keys();
-        let delete = |(generation, slot): &(Generation, u32)| Write::Delete {
-            key: self.keyspace.name(&Key::Claim(*generation, *slot)),
-        };
+        let delete = |id: &ClaimId| Write::Delete { key: self.keyspace.name(&Key::Claim(*id)) };
         let writes: Vec<_> = claims.map(delete).collect();
         if !writes.is_empty() && !env.store.away {
             env.store.state.commit(Txn { compares: Vec::new(), writes }).expect("claims are deleted");

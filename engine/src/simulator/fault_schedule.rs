@@ -11,10 +11,17 @@ use super::process_id::{GATEWAYS, ProcessId};
 use super::rng::Rng;
 use super::time::{MS, Moment, SECOND};
 
-/// Draws and schedules the faults until `faults_end` for a cluster of `gateways` and `stages` that serves `model`. A
-/// barred stage is barred for good. No stage is pinned then, because pins could demand the barred stage.
+/// The numbers of processes in a cluster.
+#[derive(Clone, Copy)]
+pub(super) struct ClusterSize {
+    pub(super) gateways: usize,
+    pub(super) stages: usize,
+}
+
+/// Draws and schedules the faults until `faults_end` for a cluster of this `size` that serves `model`. A barred stage
+/// is barred for good. No stage is pinned then, because pins could demand the barred stage.
 pub(super) fn schedule(
-    (gateways, stages): (usize, usize),
+    size: ClusterSize,
     model: &ModelRecord,
     barred_stage: Option<ProcessId>,
     faults_end: Moment,
@@ -33,16 +40,16 @@ pub(super) fn schedule(
     }
     for _ in 0..env.rng.within(0..3) {
         let at = env.rng.within(SECOND..faults_end);
-        let gateway = ProcessId(env.rng.within(0..gateways as u64) as usize);
+        let gateway = ProcessId(env.rng.within(0..size.gateways as u64) as usize);
         env.at(at, Event::Fault(Fault::Inspected(gateway)));
     }
     if barred_stage.is_none() && env.rng.permille(400) {
-        schedule_pins(stages, model, faults_end, env);
+        schedule_pins(size.stages, model, faults_end, env);
     }
     for _ in 0..env.rng.within(0..7) {
         let at = env.rng.within(500 * MS..faults_end);
         let length = length(&mut env.rng);
-        for (moment, fault) in draw((gateways, stages), at, length, &mut env.rng) {
+        for (moment, fault) in draw(size, at, length, &mut env.rng) {
             env.at(moment, Event::Fault(fault));
         }
     }
@@ -67,7 +74,8 @@ fn length(rng: &mut Rng) -> Moment {
     if rng.permille(500) { rng.within(20 * MS..SECOND) } else { rng.within(SECOND..9 * SECOND) }
 }
 
-fn draw((gateways, stages): (usize, usize), at: Moment, length: Moment, rng: &mut Rng) -> Vec<(Moment, Fault)> {
+fn draw(size: ClusterSize, at: Moment, length: Moment, rng: &mut Rng) -> Vec<(Moment, Fault)> {
+    let ClusterSize { gateways, stages } = size;
     let processes = (gateways + stages) as u64;
     // Gateways' numbers, then the stages'.
     let process =

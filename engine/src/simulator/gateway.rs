@@ -127,11 +127,11 @@ impl GatewayProcess {
                 self.take(Event::Tick, clients, env);
             }
             ProcessEvent::LinkEnded { target, link } => {
-                let events = env.route_ended((self.process, target), link);
+                let events = env.route_ended(self.process, target, link);
                 events.into_iter().for_each(|event| self.take(Event::Route(event), clients, env));
             }
             ProcessEvent::Dialled { target, number } => {
-                let events = env.dialled((self.process, target), number);
+                let events = env.dialled(self.process, target, number);
                 events.into_iter().for_each(|event| self.take(Event::Route(event), clients, env));
             }
             ProcessEvent::Wakes => self.take(Event::Wake, clients, env),
@@ -181,7 +181,7 @@ impl GatewayProcess {
                 let frame = Frame::Hop(hop);
                 env.note(|| format!("{} sends {}", self.process, name(&frame)));
                 self.check_traffic(generation, env);
-                let route_events = env.route((self.process, Target::Downstream), &endpoint, frame, bytes::Bytes::new());
+                let route_events = env.route(self.process, Target::Downstream, &endpoint, frame, bytes::Bytes::new());
                 events.extend(route_events.into_iter().map(Event::Route));
             }
             Order::NewEpoch(fault) => {
@@ -242,7 +242,7 @@ impl GatewayProcess {
         let view = self.conductor.view();
         let layers = view.model.as_ref().map_or(0, |model| model.value.layers);
         let mut served = vec![0; layers as usize];
-        for ((_, _), claim) in view.claims.iter().filter(|((of, _), _)| *of == generation) {
+        for (_, claim) in view.claims.iter().filter(|(id, _)| id.generation == generation) {
             if claim.value.state == ClaimState::Serving {
                 let range = claim.value.layers;
                 (range.start()..range.end()).for_each(|layer| served[layer as usize] += 1);
@@ -283,7 +283,7 @@ impl GatewayProcess {
             ..GatewayRecord::new("here", "http://127.0.0.1:0".to_owned())
         };
         let key = Key::Gateway(slot);
-        sign_gateway(&mut record, env.store.secret(), (&self.keyspace, &key), lease.id);
+        sign_gateway(&mut record, env.store.secret(), &self.keyspace.name(&key), lease.id);
         let txn = write_gateway(&self.keyspace, slot, &record, &view.gateway_revisions(), lease.id);
         env.ask(self.process, Call::Register(self.joins), StoreRequest::Commit(txn));
     }

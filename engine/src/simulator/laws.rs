@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use schema::Generation;
 use schema::record::{ClaimState, Share};
+use schema::{ClaimId, Generation};
 
 use super::clients::ClientState;
 use super::event::{Event, ProcessEvent};
@@ -58,7 +58,7 @@ impl World {
     pub(super) fn check_claims(&mut self) {
         let view = self.env.store.view.clone();
         let mut end = (Generation(0), 0);
-        for ((generation, slot), claim) in &view.claims {
+        for (ClaimId { generation, slot }, claim) in &view.claims {
             if claim.value.state != ClaimState::Serving {
                 continue;
             }
@@ -181,7 +181,7 @@ impl World {
         gateways.sort();
         env.check(gateways == gateway_endpoints, || format!("gateways in the store: {gateways:?}"));
         let placed = view.placed();
-        let stale: Vec<_> = view.claims.keys().filter(|(generation, _)| Some(*generation) != placed).collect();
+        let stale: Vec<_> = view.claims.keys().filter(|id| Some(id.generation) != placed).collect();
         env.check(stale.is_empty(), || format!("claims of older generations are left: {stale:?}"));
         let leases = env.store.state.leases();
         let members = endpoints.len() + gateway_endpoints.len();

@@ -25,11 +25,18 @@ pub(super) struct FrameFaults {
     pub(super) overtaken: u64,
 }
 
+/// The process that listens at an endpoint. A process that starts anew is another incarnation with another endpoint.
+#[derive(Clone, Copy)]
+pub(super) struct Listener {
+    pub(super) process: ProcessId,
+    pub(super) incarnation: u32,
+}
+
 /// A link, which outlives its end while frames are in flight.
 pub(super) struct Link {
     pub(super) from: ProcessId,
     pub(super) endpoint: String,
-    pub(super) to: (ProcessId, u32),
+    pub(super) to: Listener,
     pub(super) is_open: bool,
     /// Arrival time of the last frame.
     pub(super) last: Moment,
@@ -58,8 +65,8 @@ pub(super) struct Network {
     pub(super) dialled: u64,
     /// Endpoints whose last dial timed out, with the time.
     pub(super) silent: BTreeMap<(ProcessId, Target), (String, Moment)>,
-    /// The process and incarnation of each endpoint.
-    endpoints: BTreeMap<String, (ProcessId, u32)>,
+    /// The listener of each endpoint.
+    endpoints: BTreeMap<String, Listener>,
 }
 
 // === impl Network ===
@@ -68,23 +75,17 @@ impl Network {
     /// A process begins to listen. No endpoint is used twice.
     pub(super) fn listen(&mut self, process: ProcessId, incarnation: u32) -> String {
         let endpoint = format!("ipc:///simulated/{}/{incarnation}", process.0);
-        self.endpoints.insert(endpoint.clone(), (process, incarnation));
+        self.endpoints.insert(endpoint.clone(), Listener { process, incarnation });
         endpoint
     }
 
-    /// The process and incarnation of an endpoint.
-    pub(super) fn listener(&self, endpoint: &str) -> Option<(ProcessId, u32)> {
+    /// The listener of an endpoint.
+    pub(super) fn listener(&self, endpoint: &str) -> Option<Listener> {
         self.endpoints.get(endpoint).copied()
     }
 
     /// Opens a process's link at `now`. Returns its number.
-    pub(super) fn open(
-        &mut self,
-        (from, target): (ProcessId, Target),
-        endpoint: &str,
-        to: (ProcessId, u32),
-        now: Moment,
-    ) -> u64 {
+    pub(super) fn open(&mut self, from: ProcessId, target: Target, endpoint: &str, to: Listener, now: Moment) -> u64 {
         self.opened += 1;
         let link = Link { from, endpoint: endpoint.to_owned(), to, is_open: true, last: now, in_flight: 0 };
         self.links.insert(self.opened, link);

@@ -35,7 +35,7 @@ impl World {
         let mut keys = vec![Key::Model, Key::Placement, Key::KeyMark];
         keys.extend(view.gateways.keys().map(|slot| Key::Gateway(*slot)));
         keys.extend(view.stages.keys().map(|stage| Key::Stage(stage.clone())));
-        keys.extend(view.claims.keys().map(|(generation, slot)| Key::Claim(*generation, *slot)));
+        keys.extend(view.claims.keys().map(|id| Key::Claim(*id)));
         let key = self.keyspace.name(&keys[choice as usize % keys.len()]);
         self.env.note(|| format!("an operator {} {key}", if deletes { "deletes" } else { "corrupts" }));
         self.operate(if deletes {

@@ -21,7 +21,8 @@ impl Environment {
     /// Sends a frame. Returns the outcomes that are known at once, of this frame and of those that waited.
     pub(super) fn route(
         &mut self,
-        (from, target): (ProcessId, Target),
+        from: ProcessId,
+        target: Target,
         endpoint: &str,
         frame: Frame,
         activations: Bytes,
@@ -31,10 +32,10 @@ impl Environment {
             dial.waiting.push_back(waiting);
             return Vec::new();
         }
-        self.route_on((from, target), VecDeque::from([waiting]))
+        self.route_on(from, target, VecDeque::from([waiting]))
     }
 
-    fn route_on(&mut self, (from, target): (ProcessId, Target), mut frames: VecDeque<WaitingFrame>) -> Vec<RouteEvent> {
+    fn route_on(&mut self, from: ProcessId, target: Target, mut frames: VecDeque<WaitingFrame>) -> Vec<RouteEvent> {
         let mut events = Vec::new();
         while let Some(next) = frames.pop_front() {
             let WaitingFrame { endpoint, frame, activations } = next;
@@ -49,7 +50,7 @@ impl Environment {
                 Ok(()) => events.push(sent_event(frame, activations.len())),
                 Err(UnreachableKind::Silence) if !is_known_silent => {
                     frames.push_front(WaitingFrame { endpoint: endpoint.clone(), frame, activations });
-                    self.dial((from, target), endpoint, false, frames);
+                    self.dial(from, target, endpoint, false, frames);
                     return events;
                 }
                 Err(kind) => events.push(unsent(endpoint, frame, activations.len(), kind)),
@@ -59,7 +60,7 @@ impl Environment {
     }
 
     /// A connection has ended: dials anew. Returns the events that are known at once.
-    pub(super) fn route_ended(&mut self, (from, target): (ProcessId, Target), link: u64) -> Vec<RouteEvent> {
+    pub(super) fn route_ended(&mut self, from: ProcessId, target: Target, link: u64) -> Vec<RouteEvent> {
         let Some(endpoint) = self.network.leads(from, target, link) else { return Vec::new() };
         self.network.close(from, target);
         if let Target::Gateway(_) = target {
@@ -68,7 +69,7 @@ impl Environment {
         match self.connect(from, target, &endpoint) {
             Ok(_) => vec![RouteEvent::Broke { endpoint, failed: None }],
             Err(UnreachableKind::Silence) => {
-                self.dial((from, target), endpoint, true, VecDeque::new());
+                self.dial(from, target, endpoint, true, VecDeque::new());
                 Vec::new()
             }
             Err(kind) => vec![RouteEvent::Gone(unreachable(&endpoint, kind))],
@@ -76,7 +77,7 @@ impl Environment {
     }
 
     /// A dial ends, unless the route was reset meanwhile.
-    pub(super) fn dialled(&mut self, (from, target): (ProcessId, Target), number: u64) -> Vec<RouteEvent> {
+    pub(super) fn dialled(&mut self, from: ProcessId, target: Target, number: u64) -> Vec<RouteEvent> {
         if self.network.dials.get(&(from, target)).is_none_or(|dial| dial.number != number) {
             return Vec::new();
         }
@@ -98,13 +99,14 @@ impl Environment {
                 }
             }
         }
-        events.extend(self.route_on((from, target), waiting));
+        events.extend(self.route_on(from, target, waiting));
         events
     }
 
     fn dial(
         &mut self,
-        (from, target): (ProcessId, Target),
+        from: ProcessId,
+        target: Target,
         endpoint: String,
         is_redial: bool,
         waiting: VecDeque<WaitingFrame>,

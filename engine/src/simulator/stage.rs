@@ -27,6 +27,7 @@ use crate::route::RouteEvent;
 use crate::runner::Loader;
 use crate::stage::compute::ComputeOrder;
 use crate::stage::done::Done;
+use crate::stage::held::Held;
 use crate::stage::member::{Event, Identity, Member, Order, Purpose};
 use crate::store::{Committed, StoreError};
 
@@ -70,18 +71,27 @@ pub(super) struct StageProcess {
     stops: bool,
 }
 
+/// The machine that a stage runs on.
+pub(super) struct Machine {
+    pub(super) host: String,
+    /// It takes so many times as long as the fastest one.
+    pub(super) pace: u64,
+    /// The pace that the stage measures.
+    pub(super) measured_pace: u64,
+}
+
 // === impl StageProcess ===
 
 impl StageProcess {
-    /// A new process on `host`, which begins to join. It takes `pace` times as long as the fastest stage, and
-    /// measures `found`.
+    /// A new process on `machine`, which begins to join.
     pub(super) fn start(
         process: ProcessId,
         keyspace: &Keyspace,
-        (loader, host): (Arc<dyn Loader>, String),
-        (pace, found): (u64, u64),
+        loader: Arc<dyn Loader>,
+        machine: Machine,
         env: &mut Environment,
     ) -> Self {
+        let Machine { host, pace, measured_pace } = machine;
         let endpoint = env.network.listen(process, env.states[process.0].incarnation);
         let record = StageRecord { endpoint: endpoint.clone(), host, ..loader.describe() };
         let stage: StageName = process.to_string().parse().expect("a legal name");
@@ -101,7 +111,7 @@ impl StageProcess {
             endpoint,
             member,
             thread: Thread::new(process, loader.clone(), pace),
-            speed: Some(model::speed(found)),
+            speed: Some(model::speed(measured_pace)),
             round_trip: duration(env.rng.within(0..ROUND_TRIP_MAX)),
             loader,
             phase: Phase::Joining { since: env.now },
@@ -241,11 +251,11 @@ impl StageProcess {
                 env.tally.add("a stage did not take a frame", self.member.record().load.frames_refused - refused);
             }
             ProcessEvent::LinkEnded { target, link } => {
-                let events = env.route_ended((self.process, target), link);
+                let events = env.route_ended(self.process, target, link);
                 events.into_iter().for_each(|event| self.take(route_event(target, event), env));
             }
             ProcessEvent::Dialled { target, number } => {
-                let events = env.dialled((self.process, target), number);
+                let events = env.dialled(self.process, target, number);
                 events.into_iter().for_each(|event| self.take(route_event(target, event), env));
             }
             ProcessEvent::Computed(done) => {
@@ -413,20 +423,20 @@ impl StageProcess {
             Order::Unload => self.thread.give(ComputeOrder::Unload, env),
             Order::Disconnect => env.network.close(process, Target::Downstream),
             Order::Compute(hop, activations) => {
-                let held = self.member.held().map(|held| (held.generation, held.slot, held.is_ready()));
-                self.taken.check(process, &hop, held, env);
+                let ready = self.member.held().filter(|held| held.is_ready()).map(Held::id);
+                self.taken.check(process, &hop, ready, env);
                 if self.thread.is_full() {
                     return events.push_back(Event::Overloaded(hop));
                 }
                 self.thread.give(ComputeOrder::Step { hop, activations, arrived: env.instant() }, env);
             }
             Order::Forward { endpoint, hop, activations } => {
-                let route_events = env.route((process, Target::Downstream), &endpoint, Frame::Hop(hop), activations);
+                let route_events = env.route(process, Target::Downstream, &endpoint, Frame::Hop(hop), activations);
                 events.extend(route_events.into_iter().map(Event::Downstream));
             }
             Order::Answer { gateway, endpoint, frame } => {
                 let target = Target::Gateway(gateway);
-                let route_events = env.route((process, target), &endpoint, frame, bytes::Bytes::new());
+                let route_events = env.route(process, target, &endpoint, frame, bytes::Bytes::new());
                 events.extend(route_events.into_iter().map(|event| route_event(target, event)));
             }
             Order::Stop => self.stops = true,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schema::frame::Hop;
-use schema::{Epoch, Generation, Step};
+use schema::{ClaimId, Epoch, Generation, Step};
 
 use super::environment::Environment;
 use super::process_id::ProcessId;
@@ -17,16 +17,9 @@ pub(super) struct Taken {
 // === impl Taken ===
 
 impl Taken {
-    /// Checks that a micro-batch is for the shard that the stage holds (generation, slot, true if ready), and that its
-    /// step is the next one.
-    pub(super) fn check(
-        &mut self,
-        process: ProcessId,
-        hop: &Hop,
-        held: Option<(Generation, u32, bool)>,
-        env: &mut Environment,
-    ) {
-        env.check(held == Some((hop.generation, hop.slot, true)), || {
+    /// Checks that a micro-batch is for the shard that the stage holds ready, and that its step is the next one.
+    pub(super) fn check(&mut self, process: ProcessId, hop: &Hop, ready: Option<ClaimId>, env: &mut Environment) {
+        env.check(ready == Some(ClaimId::new(hop.generation, hop.slot)), || {
             format!("{process} took a frame for what it does not serve: {hop:?}")
         });
         let (generation, epoch, next) = self.slots.get(&hop.gateway).copied().unwrap_or_default();

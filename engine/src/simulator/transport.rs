@@ -24,7 +24,7 @@ impl Environment {
     /// Ends all links from and to a process.
     pub(super) fn end_links(&mut self, process: ProcessId) {
         self.network.forget_routes(process);
-        let ends = self.network.links_where(|link| link.from == process || link.to.0 == process);
+        let ends = self.network.links_where(|link| link.from == process || link.to.process == process);
         ends.into_iter().for_each(|id| self.ends(id));
     }
 
@@ -37,7 +37,7 @@ impl Environment {
 
     /// Schedules the heartbeat timeouts of links between processes that cannot reach each other any more.
     pub(super) fn falls_silent(&mut self, is_affected: impl Fn(ProcessId, ProcessId) -> bool) {
-        for id in self.network.links_where(|link| link.is_open && is_affected(link.from, link.to.0)) {
+        for id in self.network.links_where(|link| link.is_open && is_affected(link.from, link.to.process)) {
             let delay = micros(HEARTBEAT_TIMEOUT) + self.rng.within(0..micros(HEARTBEAT_INTERVAL));
             self.after(delay, Event::Missed(id));
         }
@@ -46,7 +46,7 @@ impl Environment {
     /// The heartbeat timeout of a link: ends it, unless its processes can reach each other again.
     pub(super) fn missed(&mut self, id: u64) {
         let Some(link) = self.network.link(id) else { return };
-        let (from, to) = (link.from, link.to.0);
+        let (from, to) = (link.from, link.to.process);
         let is_frozen = self.states[from.0].is_frozen || self.states[to.0].is_frozen;
         if is_frozen || self.is_cut(from, to).is_some() || self.is_cut(to, from).is_some() {
             self.tally.add("heartbeats timed out", 1);
@@ -87,18 +87,18 @@ impl Environment {
     pub(super) fn connect(&mut self, from: ProcessId, target: Target, endpoint: &str) -> Result<u64, UnreachableKind> {
         self.network.close(from, target);
         let to = self.network.listener(endpoint).ok_or(UnreachableKind::Refused)?;
-        let is_cut = self.is_cut(from, to.0).is_some() || self.is_cut(to.0, from).is_some();
-        let state = &self.states[to.0.0];
-        if !is_cut && (!state.is_alive || state.incarnation != to.1) {
+        let is_cut = self.is_cut(from, to.process).is_some() || self.is_cut(to.process, from).is_some();
+        let state = &self.states[to.process.0];
+        if !is_cut && (!state.is_alive || state.incarnation != to.incarnation) {
             return Err(UnreachableKind::Refused);
         }
-        if !is_cut && [from, to.0].iter().any(|process| self.network.barred.contains(process)) {
+        if !is_cut && [from, to.process].iter().any(|process| self.network.barred.contains(process)) {
             return Err(UnreachableKind::Barred);
         }
         if state.is_frozen || is_cut {
             return Err(UnreachableKind::Silence);
         }
-        Ok(self.network.open((from, target), endpoint, to, self.now))
+        Ok(self.network.open(from, target, endpoint, to, self.now))
     }
 
     fn transmit(&mut self, id: u64, message: Message) {
@@ -132,7 +132,7 @@ impl Environment {
     pub(super) fn arrives(&mut self, parcel: Parcel) {
         let Some(link) = self.network.link(parcel.link) else { return };
         let (from, to, is_open) = (link.from, link.to, link.is_open);
-        if let Some(healed) = self.is_cut(from, to.0)
+        if let Some(healed) = self.is_cut(from, to.process)
             && is_open
         {
             let silence_max = micros(HEARTBEAT_TIMEOUT);
@@ -146,9 +146,9 @@ impl Environment {
                 return self.at(moment, Event::Arrives(parcel));
             }
         }
-        let lost = (!is_open && self.rng.permille(500)) || self.is_cut(from, to.0).is_some();
-        let state = &self.states[to.0.0];
-        let is_there = state.is_alive && state.incarnation == to.1;
+        let lost = (!is_open && self.rng.permille(500)) || self.is_cut(from, to.process).is_some();
+        let state = &self.states[to.process.0];
+        let is_there = state.is_alive && state.incarnation == to.incarnation;
         if let Some(link) = self.network.link_mut(parcel.link) {
             link.in_flight -= 1;
             link.is_open &= is_there && !lost;
@@ -158,7 +158,7 @@ impl Environment {
             self.tally.add("a frame was lost on a broken link", 1);
             return self.note(|| format!("lost on a broken link: {}", name(&parcel.message.frame)));
         }
-        let to = to.0;
+        let to = to.process;
         self.note(|| format!("{to} gets {}", name(&parcel.message.frame)));
         self.schedule(0, to, ProcessEvent::Receives(parcel.message));
     }

@@ -11,13 +11,13 @@ use super::clients::Clients;
 use super::environment::Environment;
 use super::event::{Event, ProcessEvent};
 use super::fault::Fault;
-use super::fault_schedule;
+use super::fault_schedule::{self, ClusterSize};
 use super::gateway::GatewayProcess;
 use super::model::{self, SimulatedLoader};
 use super::network::Network;
 use super::process_id::{GATEWAYS, ProcessId};
 use super::rng::Rng;
-use super::stage::StageProcess;
+use super::stage::{Machine, StageProcess};
 use super::store::SimulatedStore;
 use super::time::{Moment, SECOND};
 use super::trace::Trace;
@@ -88,7 +88,7 @@ impl World {
             env.at(at, Event::Fault(Fault::Starts(process)));
         }
         env.at(0, Event::Expires);
-        fault_schedule::schedule((gateways, stages), &record, barred_stage, FAULTS_END, &mut env);
+        fault_schedule::schedule(ClusterSize { gateways, stages }, &record, barred_stage, FAULTS_END, &mut env);
         let clients = Clients::new(layers, blocks_each, FAULTS_END, &mut env);
         env.note(|| {
             format!(
@@ -158,12 +158,12 @@ impl World {
         } else {
             let loader = SimulatedLoader { layers: self.layers, budget_bytes: self.budget_bytes }.shared();
             let pace = self.paces[process.0 - GATEWAYS];
-            let (host, found) = if self.one_machine {
-                ("here".to_owned(), env.rng.within(1..9))
+            let machine = if self.one_machine {
+                Machine { host: "here".to_owned(), pace, measured_pace: env.rng.within(1..9) }
             } else {
-                (format!("h{}", process.0), pace)
+                Machine { host: format!("h{}", process.0), pace, measured_pace: pace }
             };
-            let stage = StageProcess::start(process, &self.keyspace, (loader, host), (pace, found), env);
+            let stage = StageProcess::start(process, &self.keyspace, loader, machine, env);
             self.stages[process.0] = Some(stage);
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use schema::frame::Hop;
 use schema::record::Share;
-use schema::{Epoch, Generation, Step};
+use schema::{ClaimId, Epoch, Step};
 
 use crate::share::Pool;
 
@@ -25,6 +25,18 @@ pub(super) enum Verdict {
     StaleEpoch(Epoch),
 }
 
+/// The shard that frames are for, and the gateway that they come from.
+#[derive(Debug)]
+pub(super) struct Expected {
+    pub(super) id: ClaimId,
+    /// Values of a row that the shard takes. 0: it takes token ids.
+    pub(super) hidden: u32,
+    /// The blocks of keys and values.
+    pub(super) pool: Pool,
+    /// The part of them that the gateway has, as the store shows it. `None` if the store shows no such gateway.
+    pub(super) share: Option<Share>,
+}
+
 /// For each gateway, its epoch and next step.
 #[derive(Debug, Default)]
 pub(super) struct FrameGate {
@@ -39,52 +51,47 @@ impl FrameGate {
         self.gateways.clear();
     }
 
-    /// Checks a frame for the shard in `slot` of `generation`, which takes rows of `hidden` values (0: token ids).
-    /// `share` is the part of the `pool` that the frame's gateway has, as the store shows it.
+    /// Checks a frame.
     ///
     /// Shares in the store never overlap, and a stage sees them change in the store's order. So once a stage has seen
     /// that a block belongs to another gateway, it computes nothing of the former owner in that block. Earlier contents
     /// are never read, because a gateway treats a block that it gains as empty.
-    pub(super) fn check(
-        &mut self,
-        hop: &Hop,
-        (generation, slot, hidden): (Generation, u32, u32),
-        (pool, share): (Pool, Option<Share>),
-    ) -> Verdict {
-        if hop.generation != generation {
+    pub(super) fn check(&mut self, hop: &Hop, expected: &Expected) -> Verdict {
+        let Expected { id, hidden, pool, share } = expected;
+        if hop.generation != id.generation {
             return Verdict::Drop("another generation");
         }
-        if hop.slot != slot {
+        if hop.slot != id.slot {
             return Verdict::Drop("another slot");
         }
-        let Some(share) = share else { return Verdict::Drop("a gateway that is not in the store") };
+        let Some(share) = *share else { return Verdict::Drop("a gateway that is not in the store") };
         let known = self.gateways.get(&hop.gateway).copied();
-        let expected = match known {
+        let next = match known {
             Some((epoch, _)) if hop.epoch < epoch => return Verdict::StaleEpoch(epoch),
             Some((epoch, next)) if hop.epoch == epoch => next,
             _ => Step(0),
         };
-        if hop.step < expected {
+        if hop.step < next {
             return Verdict::Drop("a duplicate");
         }
-        if hop.step > expected {
-            return Verdict::Refuse(format!("step {} came: expected step {expected} of this epoch", hop.step));
+        if hop.step > next {
+            return Verdict::Refuse(format!("step {} came: expected step {next} of this epoch", hop.step));
         }
         if let Some(block) = pool.foreign_block(hop, share) {
             return Verdict::Refuse(format!("block {block} came: expected those of the gateway's own share, {share}"));
         }
-        if hop.hidden != hidden {
+        if hop.hidden != *hidden {
             return Verdict::Refuse(format!("rows of {} values: expected {hidden}", hop.hidden));
         }
-        self.gateways.insert(hop.gateway, (hop.epoch, expected.next()));
+        self.gateways.insert(hop.gateway, (hop.epoch, next.next()));
         Verdict::Take
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use schema::SequenceId;
     use schema::frame::Slice;
+    use schema::{Generation, SequenceId};
 
     use super::*;
     use crate::testing;
@@ -103,8 +110,9 @@ mod tests {
         }
     }
 
-    fn pool() -> Pool {
-        Pool::new(&testing::model(&[1; 4], 0))
+    fn expected() -> Expected {
+        let (id, pool) = (ClaimId::new(Generation(3), 1), Pool::new(&testing::model(&[1; 4], 0)));
+        Expected { id, hidden: 8, pool, share: Some(Share::of(0..2)) }
     }
 
     #[test]
@@ -115,13 +123,13 @@ mod tests {
         let foreign = Hop { slices: vec![slice(vec![1]), slice(vec![0, 2])], ..hop(3, 1, 0) };
         assert!(matches!(check(&mut frame_gate, &foreign), Verdict::Refuse(_)));
         let own = Hop { slices: vec![slice(vec![1, 0])], ..hop(3, 1, 0) };
-        let gone = frame_gate.check(&own, (Generation(3), 1, 8), (pool(), None));
+        let gone = frame_gate.check(&own, &Expected { share: None, ..expected() });
         assert_eq!(gone, Verdict::Drop("a gateway that is not in the store"));
         assert_eq!(check(&mut frame_gate, &own), Verdict::Take);
     }
 
     fn check(frame_gate: &mut FrameGate, hop: &Hop) -> Verdict {
-        frame_gate.check(hop, (Generation(3), 1, 8), (pool(), Some(Share::of(0..2))))
+        frame_gate.check(hop, &expected())
     }
 
     #[test]

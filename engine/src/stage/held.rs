@@ -1,7 +1,7 @@
 //! The shard that a stage holds: its generation, its slot and its phase. Pure.
 
 use schema::record::{ClaimRecord, ClaimState, Shard};
-use schema::{Generation, StageName};
+use schema::{ClaimId, Generation, StageName};
 
 use super::done::Loaded;
 use crate::runner::KV_BLOCK_TOKENS;
@@ -58,8 +58,9 @@ impl Held {
         };
     }
 
-    pub(crate) fn is(&self, generation: Generation, slot: u32) -> bool {
-        (self.generation, self.slot) == (generation, slot)
+    /// The id of its claim.
+    pub(crate) fn id(&self) -> ClaimId {
+        ClaimId::new(self.generation, self.slot)
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -94,7 +95,7 @@ impl Held {
             return Next::Gateway;
         }
         let slot = self.slot + 1;
-        let claim = view.claims.get(&(self.generation, slot)).map(|claim| &claim.value);
+        let claim = view.claims.get(&ClaimId::new(self.generation, slot)).map(|claim| &claim.value);
         let claim = claim.filter(|claim| claim.layers.start() == end && claim.state == ClaimState::Serving);
         claim.map_or(Next::Nobody, |claim| Next::Stage { slot, endpoint: claim.endpoint.clone() })
     }

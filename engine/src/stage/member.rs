@@ -283,8 +283,7 @@ impl Member {
             || raw.placement.is_none() && raw.stages.is_empty()
             || self.view.recalled.contains_key(&Key::Stage(self.name.clone()));
         let is_newest = raw.placed().is_none_or(|placed| placed <= held.generation);
-        let is_unclaimed =
-            raw.claims.get(&(held.generation, held.slot)).is_none_or(|claim| claim.value.stage == self.name);
+        let is_unclaimed = raw.claims.get(&held.id()).is_none_or(|claim| claim.value.stage == self.name);
         has_lost && is_newest && is_unclaimed
     }
 

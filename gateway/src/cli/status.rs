@@ -296,7 +296,7 @@ pub(super) mod tests {
     use schema::record::{
         ClaimRecord, ClaimState, FormatSpeed, GatewayRecord, ModelRecord, Placement, Shard, StageLoad, StageRecord,
     };
-    use schema::{ClusterName, Generation, Key, Keyspace, StageName};
+    use schema::{ClaimId, ClusterName, Generation, Key, Keyspace, StageName};
 
     use super::*;
 
@@ -394,14 +394,14 @@ pub(super) mod tests {
             (Key::Stage(name("left")), json(serde_json::to_vec(&stage("mini-1", 24.04)))),
             (Key::Stage(name("spare")), json(serde_json::to_vec(&stage("mini-3", 0.0)))),
             (
-                Key::Claim(Generation(3), 0),
+                Key::Claim(ClaimId::new(Generation(3), 0)),
                 json(serde_json::to_vec(&claim("left", layers(0, 16), ClaimState::Serving))),
             ),
         ];
         if let Some(state) = second {
             entries.push((Key::Stage(name("right")), json(serde_json::to_vec(&stage("mini-2", 24.1)))));
             let claim = claim("right", layers(16, 30), state);
-            entries.push((Key::Claim(Generation(3), 1), json(serde_json::to_vec(&claim))));
+            entries.push((Key::Claim(ClaimId::new(Generation(3), 1)), json(serde_json::to_vec(&claim))));
         }
         if let Some(url) = gateway {
             let record = GatewayRecord {

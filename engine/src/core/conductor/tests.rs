@@ -1,6 +1,6 @@
 use schema::frame::Tokens;
 use schema::record::{ClaimState, Placement, Shard, Share};
-use schema::{LayerRange, StageName};
+use schema::{ClaimId, LayerRange, StageName};
 
 use super::*;
 use crate::store::LeaseId;
@@ -25,7 +25,7 @@ fn view() -> ClusterView {
         model: Some(versioned(model(&[10; 4], 0))),
         placement: Some(versioned(Placement::new(Generation(1), shards).unwrap())),
         stages: [(name, versioned(stage(1000)))].into(),
-        claims: [((Generation(1), 0), versioned(claim))].into(),
+        claims: [(ClaimId::new(Generation(1), 0), versioned(claim))].into(),
         gateways: [(0, versioned(gateway))].into(),
         ..ClusterView::default()
     }

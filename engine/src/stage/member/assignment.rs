@@ -2,12 +2,12 @@
 //! at which it drops a shard.
 
 use schema::record::{KvRoom, KvType, Shard};
-use schema::{Generation, Key};
+use schema::{ClaimId, Key};
 use tracing::{info, warn};
 
 use super::Member;
 use super::event::{Order, Purpose};
-use crate::membership::{claim, delete_claims, update_claim};
+use crate::membership::{ClaimSeen, claim, delete_claims, update_claim};
 use crate::planner::standby_ranges;
 use crate::runner::LoadError;
 use crate::stage::done::Loaded;
@@ -26,13 +26,14 @@ pub(super) struct Standby {
 
 impl Member {
     /// Claims a shard of the newest placement: next to the shard that still serves, or in its place.
-    pub(super) fn take_shard(&mut self, generation: Generation, slot: u32, shard: Shard, lease: LeaseId) -> Vec<Order> {
+    pub(super) fn take_shard(&mut self, id: ClaimId, shard: Shard, lease: LeaseId) -> Vec<Order> {
         let mut orders = Vec::new();
         // If an operator deleted the claim, the stage still holds its shard.
-        if !self.newest().is_some_and(|held| held.is(generation, slot) && held.shard == shard) {
+        if !self.newest().is_some_and(|held| held.id() == id && held.shard == shard) {
             self.record.standby = Vec::new();
             self.standby = None;
             let memory_bound_bytes = (self.memory_bound)(shard.layers, self.kv_room());
+            let ClaimId { generation, slot } = id;
             let claimed = Held { generation, slot, shard, phase: Phase::Claiming, memory_bound_bytes, loads: 0 };
             if self.still_serves() {
                 self.next_held = Some(claimed);
@@ -49,11 +50,11 @@ impl Member {
     pub(super) fn claim(&mut self, lease: LeaseId) -> Option<Order> {
         let (held, placement) = (self.newest()?, self.view.placement.as_ref()?);
         let record = held.record(&self.name, &self.record.endpoint);
-        let id = (held.generation, held.slot);
-        let unusable = self.view.unusable_revision(&Key::Claim(id.0, id.1));
-        let seen = (placement.mod_revision, unusable);
+        let id = held.id();
+        let unusable_revision = self.view.unusable_revision(&Key::Claim(id));
+        let seen = ClaimSeen { placement_revision: placement.mod_revision, unusable_revision };
         let txn = claim(&self.keyspace, id, &record, seen, &self.stale_claims(), lease);
-        Some(self.commit(Purpose::Claim(id.0, id.1), txn))
+        Some(self.commit(Purpose::Claim(id), txn))
     }
 
     /// The shard of the newest claim.
@@ -100,12 +101,12 @@ impl Member {
             orders.extend(self.delete_stale_claims());
             return orders;
         };
-        let id = (held.generation, held.slot);
+        let id = held.id();
         let record = held.record(&self.name, &self.record.endpoint);
         let claim = self.view.claims.get(&id).map(|claim| &claim.value);
         if held.phase == Phase::Claiming && claim == Some(&record) {
             // The store applied the claim, but its answer was lost.
-            orders.extend(self.claimed(id.0, id.1));
+            orders.extend(self.claimed(id));
         } else if claim.is_some_and(|claim| *claim != record && claim.stage == self.name) {
             let txn = update_claim(&self.keyspace, id, &record, &self.stale_claims(), lease);
             orders.push(self.commit(Purpose::ClaimUpdate, txn));
@@ -131,8 +132,8 @@ impl Member {
 
     /// Claims in the store under this stage's name that match no shard it holds: those of an earlier process, or one
     /// that a refused claim was to replace.
-    pub(super) fn stale_claims(&self) -> Vec<(Generation, u32)> {
-        let held = [&self.held, &self.next_held].map(|held| held.as_ref().map(|held| (held.generation, held.slot)));
+    pub(super) fn stale_claims(&self) -> Vec<ClaimId> {
+        let held = [&self.held, &self.next_held].map(|held| held.as_ref().map(Held::id));
         let own = self.view.claims.iter().filter(|(_, claim)| claim.value.stage == self.name);
         own.map(|(id, _)| *id).filter(|id| !held.contains(&Some(*id))).take(CLAIMS_LEFT_MAX).collect()
     }
@@ -143,8 +144,8 @@ impl Member {
     }
 
     /// The claim is in the store: loads its shard or, while an older one serves, reads it into memory first.
-    pub(super) fn claimed(&mut self, generation: Generation, slot: u32) -> Option<Order> {
-        let waiting = |held: &Held| held.is(generation, slot) && held.phase == Phase::Claiming;
+    pub(super) fn claimed(&mut self, id: ClaimId) -> Option<Order> {
+        let waiting = |held: &Held| held.id() == id && held.phase == Phase::Claiming;
         if self.held.as_ref().is_some_and(waiting) {
             return self.load();
         }
@@ -153,6 +154,7 @@ impl Member {
         next_held.phase = Phase::ReadingAhead;
         let (layers, bytes_max) =
             (next_held.shard.layers, self.record.memory_budget_bytes.saturating_sub(served_bytes));
+        let ClaimId { generation, slot } = id;
         info!(%generation, slot, %layers, "claimed; reading ahead while the generation before is served");
         self.orders += 1;
         Some(Order::ReadAhead { number: self.orders, ranges: vec![layers], bytes_max })

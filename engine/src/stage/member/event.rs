@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use schema::frame::{Frame, Hop};
 use schema::record::{KvRoom, MemoryUse};
-use schema::{Generation, LayerRange};
+use schema::{ClaimId, LayerRange};
 
 use crate::link::Message;
 use crate::route::RouteEvent;
@@ -78,7 +78,7 @@ pub(crate) enum Purpose {
     Proposal,
     /// Statuses of pins are written, or old evictions deleted.
     Bookkeeping,
-    Claim(Generation, u32),
+    Claim(ClaimId),
     ClaimUpdate,
     StaleClaims,
     Eviction,

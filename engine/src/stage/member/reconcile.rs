@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use schema::Key;
 use schema::record::{EvictionRecord, MemoryUse};
+use schema::{ClaimId, Key};
 use tracing::{debug, info, warn};
 
 use super::Member;
@@ -15,6 +15,7 @@ use crate::membership::{
     evict, mark_to_write, propose, register_stage, report_stage, restore, sign_stage, write_pin_statuses,
 };
 use crate::planner::Proposal;
+use crate::stage::held::Held;
 use crate::store::{Committed, LeaseId, StoreError, Txn};
 
 /// The decision about the current view. Deciding anew for every frame would cost more than the frame.
@@ -33,7 +34,7 @@ impl Member {
     /// The write by which the stage joins under `lease`. From now on its record carries the proof for that lease.
     pub(crate) fn registration(&mut self, lease: LeaseId) -> Txn {
         let key = Key::Stage(self.name.clone());
-        sign_stage(&mut self.record, self.secret.as_ref(), (&self.keyspace, &key), lease);
+        sign_stage(&mut self.record, self.secret.as_ref(), &self.keyspace.name(&key), lease);
         register_stage(&self.keyspace, &self.name, &self.record, self.view.unusable_revision(&key), lease)
     }
 
@@ -70,7 +71,7 @@ impl Member {
                 }
                 orders
             }
-            Action::Claim { generation, slot, shard } => self.take_shard(generation, slot, shard, lease),
+            Action::Claim { id, shard } => self.take_shard(id, shard, lease),
             Action::Wait(Waiting::Registration) if self.is_quarantined(now) => self.reconcile_claims(lease),
             Action::Wait(Waiting::Registration) => {
                 let txn = self.registration(lease);
@@ -88,7 +89,7 @@ impl Member {
     fn evict_others(&mut self, lease: LeaseId, now: Instant) -> Option<Order> {
         let by = format!("stage {}", self.name);
         if let Some(found) = self.unreachable_next.take()
-            && let Some(txn) = self.evictions.evict(&self.keyspace, &self.view, &found, (by.clone(), lease), now)
+            && let Some(txn) = self.evictions.evict(&self.keyspace, &self.view, &found, by.clone(), lease, now)
         {
             info!(endpoint = found.endpoint, cause = found.cause, "the next stage cannot be reached: evicting it");
             return Some(self.commit(Purpose::Eviction, txn));
@@ -100,8 +101,8 @@ impl Member {
     /// A last stage whose answers do not reach a gateway evicts itself, if the other stages suffice.
     fn evict_itself(&mut self, lease: LeaseId, now: Instant) -> Option<Order> {
         let gateway = self.relay.take_silent_gateway(now)?;
-        let held = self.held.as_ref().map(|held| (held.generation, held.slot))?;
-        let claim = self.view.claims.get(&held).filter(|claim| claim.value.stage == self.name)?;
+        let id = self.held.as_ref().map(Held::id)?;
+        let claim = self.view.claims.get(&id).filter(|claim| claim.value.stage == self.name)?;
         let mut others = (*self.view).clone();
         others.stages.remove(&self.name);
         if Proposal::new(&others, &self.view.model.as_ref()?.value, false).shards.is_err() {
@@ -114,13 +115,13 @@ impl Member {
             endpoint: self.record.endpoint.clone(),
             cause: format!("gateway {gateway} takes no answers of it, and the other stages suffice"),
         };
-        let txn = evict(&self.keyspace, &self.name, (held, claim.mod_revision), &why, lease);
+        let txn = evict(&self.keyspace, &self.name, id, claim.mod_revision, &why, lease);
         Some(self.commit(Purpose::Eviction, txn))
     }
 
     /// Writes records again that the store has lost: the model, the placement, and this stage's own.
     fn rewrite_lost(&mut self, lease: LeaseId) -> Option<Order> {
-        let own_claim = self.held.as_ref().map(|held| Key::Claim(held.generation, held.slot));
+        let own_claim = self.held.as_ref().map(|held| Key::Claim(held.id()));
         let own = [Key::Model, Key::Placement, Key::Stage(self.name.clone())].into_iter().chain(own_claim);
         let (key, instead) = own.filter_map(|key| self.view.recalled.get(&key).map(|at| (key, *at))).next()?;
         let txn = match &key {
@@ -183,10 +184,8 @@ impl Member {
                 debug!(?purpose, %error, "a store write failed");
                 Vec::new()
             }
-            (Purpose::Claim(generation, slot), Ok(Committed::Applied { .. })) => {
-                self.claimed(generation, slot).into_iter().collect()
-            }
-            (Purpose::Claim(generation, slot), Ok(Committed::Refused)) => {
+            (Purpose::Claim(id), Ok(Committed::Applied { .. })) => self.claimed(id).into_iter().collect(),
+            (Purpose::Claim(ClaimId { generation, slot }), Ok(Committed::Refused)) => {
                 info!(%generation, slot, "the claim was refused: the cluster has moved on");
                 if self.next_held.take().is_none() { self.drop_shard() } else { Vec::new() }
             }

@@ -17,7 +17,7 @@ use crate::route::RouteEvent;
 use crate::runner::Output;
 use crate::share::Pool;
 use crate::stage::done::Stepped;
-use crate::stage::frame_gate::{FrameGate, Verdict};
+use crate::stage::frame_gate::{Expected, FrameGate, Verdict};
 use crate::stage::held::{Held, Next};
 use crate::stage::usage::StageUsage;
 use crate::view::ClusterView;
@@ -81,13 +81,13 @@ impl Relay {
         let hidden = if held.slot == 0 { 0 } else { model.map_or(0, |model| model.hidden) };
         let pool = model.map_or(Pool::default(), Pool::new);
         let share = view.gateways.get(&hop.gateway).map(|gateway| gateway.value.share);
-        match self.gate.check(&hop, (held.generation, held.slot, hidden), (pool, share)) {
+        match self.gate.check(&hop, &Expected { id: held.id(), hidden, pool, share }) {
             Verdict::Drop(reason) => drop_frame(reason, load),
             Verdict::Refuse(reason) => refuse(&hop, reason, true, view, load),
             Verdict::StaleEpoch(known) => {
                 load.frames_refused += 1;
                 let reason = format!("epoch {} came: expected {known} or a later one", hop.epoch);
-                refusal(hop.gateway, FrameId::of(&hop), reason, (true, known), view)
+                refusal(hop.gateway, FrameId::of(&hop), reason, true, known, view)
             }
             // A new epoch uses the same link, which may carry another gateway's micro-batches.
             Verdict::Take => Some(Order::Compute(hop, activations)),
@@ -113,12 +113,12 @@ impl Relay {
         match (output, held.next(view)) {
             (Ok(None), Next::Gateway) => self.answer(hop, id, Vec::new(), view),
             (Ok(None), Next::Stage { slot, endpoint }) => {
-                Some(self.forward(hop, id, (slot, endpoint), Bytes::new(), view))
+                Some(self.forward(Hop { slot, ..hop }, id, endpoint, Bytes::new(), view))
             }
             (Err(error), _) => refuse(&hop, error.to_string(), false, view, load),
             (Ok(Some(Output::Tokens(chosen))), Next::Gateway) => self.answer(hop, id, chosen, view),
             (Ok(Some(Output::Activations(rows))), Next::Stage { slot, endpoint }) => {
-                Some(self.forward(hop, id, (slot, endpoint), activations_to_bytes(&rows), view))
+                Some(self.forward(Hop { slot, ..hop }, id, endpoint, activations_to_bytes(&rows), view))
             }
             (Ok(_), next) => refuse(&hop, format!("no way on from here: {next:?}"), true, view, load),
         }
@@ -131,17 +131,16 @@ impl Relay {
         answer(gateway, Frame::Tokens(Tokens { generation, epoch, step, chosen, spent }), view)
     }
 
-    /// A micro-batch for the next stage.
+    /// A micro-batch for the next stage, whose slot is in `hop`. `id` names it as it came.
     fn forward(
         &mut self,
         mut hop: Hop,
         id: FrameId,
-        (slot, endpoint): (u32, String),
+        endpoint: String,
         activations: Bytes,
         view: &ClusterView,
     ) -> Order {
         self.forwarded.insert(hop.gateway, id);
-        hop.slot = slot;
         hop.hidden = view.model.as_ref().map_or(0, |model| model.value.hidden);
         hop.slices.iter_mut().for_each(|slice| slice.tokens = Vec::new());
         Order::Forward { endpoint, hop, activations }
@@ -163,7 +162,7 @@ impl Relay {
                 let reason = format!("it cannot reach {next} at {endpoint}: {cause}");
                 // The frame names the next stage's slot, but this stage refuses it.
                 let id = FrameId { slot, ..FrameId::of(hop) };
-                refusal(hop.gateway, id, reason, (true, Epoch(0)), view).into_iter().collect()
+                refusal(hop.gateway, id, reason, true, Epoch(0), view).into_iter().collect()
             }
             RouteEvent::Broke { .. } => {
                 let forwarded = std::mem::take(&mut self.forwarded);
@@ -237,26 +236,27 @@ pub(super) fn drop_frame(reason: &str, load: &mut StageLoad) -> Option<Order> {
 /// Refuses `hop` because the compute thread has no room for it.
 pub(super) fn overloaded(hop: &Hop, view: &ClusterView) -> Option<Order> {
     let reason = "the queue of the compute thread is full".to_owned();
-    refusal(hop.gateway, FrameId::of(hop), reason, (true, Epoch(0)), view)
+    refusal(hop.gateway, FrameId::of(hop), reason, true, Epoch(0), view)
 }
 
 /// Refuses a micro-batch. `passing` is true if the cause is not the micro-batch itself.
 fn refuse(hop: &Hop, reason: String, passing: bool, view: &ClusterView, load: &mut StageLoad) -> Option<Order> {
     warn!(step = %hop.step, epoch = %hop.epoch, reason, "refusing a micro-batch");
     load.frames_refused += 1;
-    refusal(hop.gateway, FrameId::of(hop), reason, (passing, Epoch(0)), view)
+    refusal(hop.gateway, FrameId::of(hop), reason, passing, Epoch(0), view)
 }
 
 /// Tells a gateway that a micro-batch, and those before it, may be lost.
 fn report_lost(gateway: u32, id: FrameId, view: &ClusterView) -> Option<Order> {
-    refusal(gateway, id, "the link it went over broke".to_owned(), (true, Epoch(0)), view)
+    refusal(gateway, id, "the link it went over broke".to_owned(), true, Epoch(0), view)
 }
 
 fn refusal(
     gateway: u32,
     id: FrameId,
     reason: String,
-    (passing, epoch_known): (bool, Epoch),
+    passing: bool,
+    epoch_known: Epoch,
     view: &ClusterView,
 ) -> Option<Order> {
     let FrameId { generation, epoch, step, slot } = id;

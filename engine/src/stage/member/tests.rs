@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use schema::frame::{Frame, Hop};
 use schema::record::{ClaimRecord, ClaimState, KvType, Placement, Share};
-use schema::{Epoch, Generation, Step};
+use schema::{ClaimId, Epoch, Generation, Step};
 
 use super::*;
 use crate::decide::{Action, Stability, decide};
@@ -96,17 +96,17 @@ fn claimed(member: &mut Member, now: Instant) -> Vec<Order> {
 fn a_stale_claim_of_the_stage_is_deleted() {
     let now = Instant::now();
     let mut view = view();
-    view.claims.insert((Generation(0), 3), versioned(claim_of(&view, ClaimState::Serving)));
+    view.claims.insert(ClaimId::new(Generation(0), 3), versioned(claim_of(&view, ClaimState::Serving)));
     let mut member = member(view, now);
     let orders = follow(&mut member, now);
     let [Order::Commit(Purpose::Claim(..), txn)] = &orders[..] else { panic!("{orders:?}") };
     let older = Write::Delete { key: "/baton/v1/test/claims/0/3".to_owned() };
     assert!(txn.writes.contains(&older), "the older claim stays: {txn:?}");
     // The claim is refused, so the older one stays, and the placement has no slot for this stage any more.
-    member.handle(Event::Written(Purpose::Claim(Generation(1), 0), Ok(Committed::Refused)), now);
+    member.handle(Event::Written(Purpose::Claim(ClaimId::new(Generation(1), 0)), Ok(Committed::Refused)), now);
     let mut view = member.view().clone();
     view.claims.insert(
-        (Generation(1), 0),
+        ClaimId::new(Generation(1), 0),
         versioned(ClaimRecord { stage: name("b"), ..claim_of(&view, ClaimState::Serving) }),
     );
     view.revision = 1;
@@ -141,7 +141,7 @@ fn serving(others: &[&str], now: Instant) -> Member {
     let number = load_number(&claimed(&mut member, now));
     let shard = Ok(Loaded { weights_bytes: 40, kv_blocks: 1 });
     feed(&mut member, Event::Done(Done::Loaded { number, shard }), now);
-    view.claims.insert((Generation(1), 0), versioned(claim_of(&view, ClaimState::Serving)));
+    view.claims.insert(ClaimId::new(Generation(1), 0), versioned(claim_of(&view, ClaimState::Serving)));
     feed(&mut member, Event::ViewChanged(Arc::new(view)), now);
     member
 }
