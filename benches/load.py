@@ -37,6 +37,11 @@ KINDS = [
         "properties": {"title": {"type": "string", "maxLength": 40}, "score": {"type": "integer"},
                        "tags": {"type": "array", "items": {"enum": ["red", "green", "blue"]}, "maxItems": 4}}}}}},
     {"temperature": 0.7, "n": 4},
+    {"temperature": 1, "tool_choice": "required", "tools": [{"type": "function", "function": {
+        "name": "get_weather", "parameters": {
+            "type": "object", "required": ["city", "days"], "additionalProperties": False,
+            "properties": {"city": {"type": "string", "maxLength": 30},
+                           "days": {"type": "integer", "minimum": 1, "maximum": 14}}}}}]},
     {"temperature": 1, "guided_regex": "[a-z]{3,9}( [a-z]{2,8}){4,12}\\."},
     {"dry_multiplier": 0.8, "logit_bias": {"198": -100}, "min_tokens": 3},
 ]
@@ -95,7 +100,9 @@ def take(heard, event):
             heard.times.append(time.perf_counter())
             heard.text[index] = heard.text.get(index, "") + piece
         for call in choice["delta"].get("tool_calls") or []:
-            heard.calls[index] = heard.calls.get(index, "") + json.dumps(call["function"], sort_keys=True)
+            name, arguments = heard.calls.get((index, call["index"]), ("", ""))
+            function = call["function"]
+            heard.calls[index, call["index"]] = name + (function.get("name") or ""), arguments + function["arguments"]
         if scores := choice.get("logprobs"):
             heard.scores.setdefault(index, []).extend(scores["content"])
         if reason := choice.get("finish_reason"):
