@@ -114,8 +114,13 @@ fn best(times: usize, mut work: impl FnMut()) -> f64 {
 }
 
 /// Any bits are valid weights. Clearing the high exponent bits of a float keeps scales from being infinite. Setting one
-/// of the other exponent bits keeps floats from being so small that processors slow down.
+/// of the other exponent bits keeps floats, and scales that are all exponent, from being so small that processors slow
+/// down.
 fn weights(format: Format, len: usize) -> Vec<u8> {
-    let (mask, set) = if format.block_values() == 1 { (0x3f, 0x20) } else { (0x3b, 0) };
+    let (mask, set) = match format {
+        Format::F32 | Format::F16 | Format::BF16 => (0x3f, 0x20),
+        Format::Mxfp4 => (0x3b, 0x20),
+        _ => (0x3b, 0),
+    };
     (0..len).map(|index| (index.wrapping_mul(0x9e37_79b9) >> 16) as u8 & mask | set).collect()
 }

@@ -30,6 +30,30 @@ pub enum Format {
     Q5K,
     /// 256 values of 6 bits, in 16 sub-blocks with a scale each.
     Q6K,
+    /// 32 values of 4 bits that choose from 16 uneven steps, one scale.
+    Iq4Nl,
+    /// 256 values of 4 bits that choose from 16 uneven steps, in 8 sub-blocks with a scale each.
+    Iq4Xs,
+    /// 32 floats of 4 bits, one power of two as scale.
+    Mxfp4,
+    /// 256 values of -1, 0 or 1, five in a byte, one scale.
+    Tq1_0,
+    /// 256 values of -1, 0 or 1 in 2 bits, one scale.
+    Tq2_0,
+    /// 256 values: indices of 8 bits for eight values each, signs, 8 sub-blocks with a scale each.
+    Iq2Xxs,
+    /// 256 values: indices of 9 bits for eight values each, signs, 16 sub-blocks with a scale each.
+    Iq2Xs,
+    /// 256 values: indices of 10 bits for eight values each, signs, 16 sub-blocks with a scale each.
+    Iq2S,
+    /// 256 values: indices of 8 bits for four values each, signs, 8 sub-blocks with a scale each.
+    Iq3Xxs,
+    /// 256 values: indices of 9 bits for four values each, signs, 8 sub-blocks with a scale each.
+    Iq3S,
+    /// 256 values: indices of 11 bits for eight values each, 8 sub-blocks with a scale and a shift each.
+    Iq1S,
+    /// 256 values: indices of 11 bits and a shift for eight values each, 16 sub-blocks with a scale each.
+    Iq1M,
 }
 
 /// A ggml tensor type that has no kernel.
@@ -44,7 +68,7 @@ pub struct UnsupportedFormat {
 
 impl Format {
     /// All formats that have a kernel.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 25] = [
         Self::F32,
         Self::F16,
         Self::BF16,
@@ -58,6 +82,18 @@ impl Format {
         Self::Q4K,
         Self::Q5K,
         Self::Q6K,
+        Self::Iq4Nl,
+        Self::Iq4Xs,
+        Self::Mxfp4,
+        Self::Tq1_0,
+        Self::Tq2_0,
+        Self::Iq2Xxs,
+        Self::Iq2Xs,
+        Self::Iq2S,
+        Self::Iq3Xxs,
+        Self::Iq3S,
+        Self::Iq1S,
+        Self::Iq1M,
     ];
 
     /// The format with this number in a GGUF file (`ggml_type`).
@@ -83,7 +119,19 @@ impl Format {
             Self::Q4K => 12,
             Self::Q5K => 13,
             Self::Q6K => 14,
+            Self::Iq2Xxs => 16,
+            Self::Iq2Xs => 17,
+            Self::Iq3Xxs => 18,
+            Self::Iq1S => 19,
+            Self::Iq4Nl => 20,
+            Self::Iq3S => 21,
+            Self::Iq2S => 22,
+            Self::Iq4Xs => 23,
+            Self::Iq1M => 29,
             Self::BF16 => 30,
+            Self::Tq1_0 => 34,
+            Self::Tq2_0 => 35,
+            Self::Mxfp4 => 39,
         }
     }
 
@@ -103,6 +151,18 @@ impl Format {
             Self::Q4K => "Q4_K",
             Self::Q5K => "Q5_K",
             Self::Q6K => "Q6_K",
+            Self::Iq4Nl => "IQ4_NL",
+            Self::Iq4Xs => "IQ4_XS",
+            Self::Mxfp4 => "MXFP4",
+            Self::Tq1_0 => "TQ1_0",
+            Self::Tq2_0 => "TQ2_0",
+            Self::Iq2Xxs => "IQ2_XXS",
+            Self::Iq2Xs => "IQ2_XS",
+            Self::Iq2S => "IQ2_S",
+            Self::Iq3Xxs => "IQ3_XXS",
+            Self::Iq3S => "IQ3_S",
+            Self::Iq1S => "IQ1_S",
+            Self::Iq1M => "IQ1_M",
         }
     }
 
@@ -110,8 +170,10 @@ impl Format {
     pub fn block_values(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::Iq4Nl | Self::Mxfp4 => 32,
             Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 256,
+            Self::Iq4Xs | Self::Tq1_0 | Self::Tq2_0 => 256,
+            Self::Iq2Xxs | Self::Iq2Xs | Self::Iq2S | Self::Iq3Xxs | Self::Iq3S | Self::Iq1S | Self::Iq1M => 256,
         }
     }
 
@@ -120,13 +182,22 @@ impl Format {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
-            Self::Q4_0 => 18,
+            Self::Mxfp4 => 17,
+            Self::Q4_0 | Self::Iq4Nl => 18,
             Self::Q4_1 => 20,
             Self::Q5_0 => 22,
             Self::Q5_1 => 24,
             Self::Q8_0 => 34,
+            Self::Iq1S => 50,
+            Self::Tq1_0 => 54,
+            Self::Iq1M => 56,
+            Self::Tq2_0 | Self::Iq2Xxs => 66,
+            Self::Iq2Xs => 74,
+            Self::Iq2S => 82,
             Self::Q2K => 84,
-            Self::Q3K => 110,
+            Self::Iq3Xxs => 98,
+            Self::Q3K | Self::Iq3S => 110,
+            Self::Iq4Xs => 136,
             Self::Q4K => 144,
             Self::Q5K => 176,
             Self::Q6K => 210,
@@ -142,26 +213,14 @@ impl Format {
 }
 
 /// ggml's names of the types without a kernel, so that an error can name the type found.
-const UNSUPPORTED_NAMES: [(u32, &str); 22] = [
+const UNSUPPORTED_NAMES: [(u32, &str); 10] = [
     (9, "Q8_1"),
     (15, "Q8_K"),
-    (16, "IQ2_XXS"),
-    (17, "IQ2_XS"),
-    (18, "IQ3_XXS"),
-    (19, "IQ1_S"),
-    (20, "IQ4_NL"),
-    (21, "IQ3_S"),
-    (22, "IQ2_S"),
-    (23, "IQ4_XS"),
     (24, "I8"),
     (25, "I16"),
     (26, "I32"),
     (27, "I64"),
     (28, "F64"),
-    (29, "IQ1_M"),
-    (34, "TQ1_0"),
-    (35, "TQ2_0"),
-    (39, "MXFP4"),
     (40, "NVFP4"),
     (4, "Q4_2"),
     (5, "Q4_3"),
@@ -191,8 +250,8 @@ mod tests {
 
     #[test]
     fn a_type_without_a_kernel_is_refused_by_name() {
-        let message = Format::from_ggml(39).unwrap_err().to_string();
-        assert!(message.starts_with("tensor type MXFP4 has no kernel; supported are F32, F16,"), "{message}");
+        let message = Format::from_ggml(40).unwrap_err().to_string();
+        assert!(message.starts_with("tensor type NVFP4 has no kernel; supported are F32, F16,"), "{message}");
         assert!(Format::from_ggml(777).unwrap_err().to_string().contains("number 777"));
     }
 

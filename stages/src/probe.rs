@@ -190,13 +190,13 @@ fn cpu_time(threads: usize) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32) / threads as u32
 }
 
-/// The bytes of `matrix` read as weights of `format`. `None` if `format` is F32 or BF16 and `matrix` has another: its
-/// bytes may give numbers so tiny that some processors are slow with them.
+/// The bytes of `matrix` read as weights of `format`. `None` if `format` has a wide range of exponents (F32, BF16,
+/// MXFP4) and `matrix` has another: its bytes may give numbers so tiny that some processors are slow with them.
 fn reinterpret<'a>(format: Format, matrix: &Matrix<'a>) -> Option<Matrix<'a>> {
     if format == matrix.format() {
         return Some(*matrix);
     }
-    if matches!(format, Format::F32 | Format::BF16) {
+    if matches!(format, Format::F32 | Format::BF16 | Format::Mxfp4) {
         return None;
     }
     let cols = matrix.cols().next_multiple_of(format.block_values());

@@ -53,14 +53,21 @@ fn check(shape: Shape) {
 
 #[test]
 fn blocks_of_32_weights_agree() {
-    for format in [Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0] {
+    for format in [Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0, Format::Iq4Nl, Format::Mxfp4] {
         check(Shape { format, ..SMALL });
     }
 }
 
 #[test]
 fn blocks_of_256_weights_agree() {
-    for format in [Format::Q2K, Format::Q3K, Format::Q4K, Format::Q5K, Format::Q6K] {
+    let ternary = [Format::Tq1_0, Format::Tq2_0];
+    let with_grid =
+        [Format::Iq2Xxs, Format::Iq2Xs, Format::Iq2S, Format::Iq3Xxs, Format::Iq3S, Format::Iq1S, Format::Iq1M];
+    for format in [Format::Q2K, Format::Q3K, Format::Q4K, Format::Q5K, Format::Q6K, Format::Iq4Xs]
+        .into_iter()
+        .chain(ternary)
+        .chain(with_grid)
+    {
         check(Shape { format, hidden: 256, feed_forward: 256, heads: 8, ..SMALL });
     }
 }

@@ -336,14 +336,14 @@ const DAMAGES: &[Damage] = &[
         ],
     },
     Damage {
-        name: "an IQ format",
-        apply: |f| put_after(f, "token_embd.weight", FORMAT_OF_1, 20u32.to_le_bytes()),
-        expected: &["format of tensor \"token_embd.weight\" at byte", "IQ4_NL", "supported are F32, F16"],
+        name: "integers",
+        apply: |f| put_after(f, "token_embd.weight", FORMAT_OF_1, 26u32.to_le_bytes()),
+        expected: &["format of tensor \"token_embd.weight\" at byte", "I32", "supported are F32, F16"],
     },
     Damage {
-        name: "MXFP4",
-        apply: |f| put_after(f, "token_embd.weight", FORMAT_OF_1, 39u32.to_le_bytes()),
-        expected: &["format of tensor \"token_embd.weight\"", "MXFP4"],
+        name: "NVFP4",
+        apply: |f| put_after(f, "token_embd.weight", FORMAT_OF_1, 40u32.to_le_bytes()),
+        expected: &["format of tensor \"token_embd.weight\"", "NVFP4"],
     },
     Damage {
         name: "an unknown format",

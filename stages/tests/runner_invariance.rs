@@ -146,7 +146,7 @@ fn interleaved(
 
 #[test]
 fn blocks_of_32_weights_are_invariant() {
-    for format in [Format::Q4_1, Format::Q4_0, Format::Q5_0, Format::Q5_1, Format::Q8_0] {
+    for format in [Format::Q4_1, Format::Q4_0, Format::Q5_0, Format::Q5_1, Format::Q8_0, Format::Iq4Nl, Format::Mxfp4] {
         check(Shape { format, ..SMALL }, 4);
     }
 }
@@ -160,7 +160,14 @@ fn unquantised_weights_are_invariant() {
 
 #[test]
 fn blocks_of_256_weights_are_invariant() {
-    for format in [Format::Q4K, Format::Q6K, Format::Q5K, Format::Q3K, Format::Q2K] {
+    let ternary = [Format::Tq1_0, Format::Tq2_0];
+    let with_grid =
+        [Format::Iq2Xxs, Format::Iq2Xs, Format::Iq2S, Format::Iq3Xxs, Format::Iq3S, Format::Iq1S, Format::Iq1M];
+    for format in [Format::Q4K, Format::Q6K, Format::Q5K, Format::Q3K, Format::Q2K, Format::Iq4Xs]
+        .into_iter()
+        .chain(ternary)
+        .chain(with_grid)
+    {
         let wide = Shape { hidden: 256, feed_forward: 256, heads: 8, head: 32, layers: 3, format, ..SMALL };
         check(wide, 2);
     }

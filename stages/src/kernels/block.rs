@@ -5,6 +5,8 @@
 
 use half::{bf16, f16};
 
+use super::codebook::{E2M1, IQ4, e8m0_half};
+use super::grid::{self, GridBlock, GridFormat};
 use crate::format::Format;
 
 /// 32 weights: `value = scale * integer + min`. Each half of 16 weights has its own scale and minimum.
@@ -17,7 +19,8 @@ pub(super) struct DecodedBlock {
 
 /// True if the halves of a block have separate scales.
 pub(super) fn halves(format: Format) -> bool {
-    matches!(format, Format::Q2K | Format::Q3K | Format::Q6K)
+    let with_grid = matches!(format, Format::Iq2Xs | Format::Iq2S | Format::Iq1M);
+    with_grid || matches!(format, Format::Q2K | Format::Q3K | Format::Q6K)
 }
 
 /// True if the format has minimums.
@@ -44,6 +47,18 @@ pub(super) fn read(format: Format, row: &[u8], index: usize) -> DecodedBlock {
         Format::Q4K => q4_k(unit, sub),
         Format::Q5K => q5_k(unit, sub),
         Format::Q6K => q6_k(unit, sub),
+        Format::Iq4Nl => iq4_nl(unit),
+        Format::Iq4Xs => iq4_xs(unit, sub),
+        Format::Mxfp4 => mxfp4(unit),
+        Format::Tq1_0 => tq1_0(unit, sub),
+        Format::Tq2_0 => tq2_0(unit, sub),
+        Format::Iq2Xxs => grid::Iq2Xxs::decode(unit, sub).into(),
+        Format::Iq2Xs => grid::Iq2Xs::decode(unit, sub).into(),
+        Format::Iq2S => grid::Iq2S::decode(unit, sub).into(),
+        Format::Iq3Xxs => grid::Iq3Xxs::decode(unit, sub).into(),
+        Format::Iq3S => grid::Iq3S::decode(unit, sub).into(),
+        Format::Iq1S => grid::Iq1S::decode(unit, sub).into(),
+        Format::Iq1M => grid::Iq1M::decode(unit, sub).into(),
         Format::F32 | Format::F16 | Format::BF16 => unreachable!("{} has no blocks", format.name()),
     }
 }
@@ -79,6 +94,12 @@ pub(super) fn dequantise(format: Format, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
+impl From<GridBlock> for DecodedBlock {
+    fn from(block: GridBlock) -> Self {
+        Self { integers: block.integers.map(i32::from), scale: block.scale, min: [0.0; 2] }
+    }
+}
+
 // === the 32-value formats ===
 
 fn q4_0(unit: &[u8]) -> DecodedBlock {
@@ -104,6 +125,14 @@ fn q5_1(unit: &[u8]) -> DecodedBlock {
 fn q8_0(unit: &[u8]) -> DecodedBlock {
     let integers = std::array::from_fn(|index| i32::from(unit[2 + index].cast_signed()));
     uniform(integers, half_at(unit, 0), 0.0)
+}
+
+fn iq4_nl(unit: &[u8]) -> DecodedBlock {
+    uniform(chosen(&IQ4, &unit[2..]), half_at(unit, 0), 0.0)
+}
+
+fn mxfp4(unit: &[u8]) -> DecodedBlock {
+    uniform(chosen(&E2M1, &unit[1..]), e8m0_half(unit[0]), 0.0)
 }
 
 // === the 256-value formats; `sub` counts blocks of 32 ===
@@ -180,7 +209,42 @@ fn with_packed_scales(unit: &[u8], sub: usize, integers: [i32; 32]) -> DecodedBl
     uniform(integers, half_at(unit, 0) * f32::from(scale), -(half_at(unit, 2) * f32::from(min)))
 }
 
+/// Eight scales of 6 bits: two high bits each in 2 bytes, then four low bits each in 4 bytes.
+fn iq4_xs(unit: &[u8], sub: usize) -> DecodedBlock {
+    let low = unit[4 + sub / 2] >> (4 * (sub % 2)) & 15;
+    let high = unit[2 + sub / 4] >> (2 * (sub % 4)) & 3;
+    let scale = i32::from(low | high << 4) - 32;
+    uniform(chosen(&IQ4, &unit[8 + 16 * sub..]), half_at(unit, 0) * scale as f32, 0.0)
+}
+
+/// A byte holds the ternary fraction `0.abcde` of 256, so digit `n` is the whole part of three times what is left after
+/// `n` multiplications with three. The digits `a` of 32 bytes come first, then the digits `b`, and so on; 16 bytes and
+/// then 4 bytes follow in the same way.
+fn tq1_0(unit: &[u8], sub: usize) -> DecodedBlock {
+    let integers = std::array::from_fn(|index| {
+        let (byte, digit) = match 32 * sub + index {
+            at @ 0..160 => (at % 32, at / 32),
+            at @ 160..240 => (32 + at % 16, (at - 160) / 16),
+            at => (48 + at % 4, (at - 240) / 4),
+        };
+        let rest = unit[byte].wrapping_mul(3_u8.pow(digit as u32));
+        i32::from(rest) * 3 / 256 - 1
+    });
+    uniform(integers, half_at(unit, 52), 0.0)
+}
+
+fn tq2_0(unit: &[u8], sub: usize) -> DecodedBlock {
+    let quarter = &unit[32 * (sub / 4)..];
+    let integers = std::array::from_fn(|index| i32::from(quarter[index] >> (2 * (sub % 4)) & 3) - 1);
+    uniform(integers, half_at(unit, 64), 0.0)
+}
+
 // === bits ===
+
+/// The 32 entries of `codebook` that the nibbles of 16 bytes choose.
+fn chosen(codebook: &[i8; 16], bytes: &[u8]) -> [i32; 32] {
+    std::array::from_fn(|index| i32::from(codebook[nibble(bytes, index) as usize]))
+}
 
 fn uniform(integers: [i32; 32], scale: f32, min: f32) -> DecodedBlock {
     DecodedBlock { integers, scale: [scale; 2], min: [min; 2] }
@@ -195,6 +259,6 @@ fn bit(bytes: &[u8], index: usize) -> i32 {
     i32::from(bytes[index / 8] >> (index % 8) & 1)
 }
 
-fn half_at(bytes: &[u8], at: usize) -> f32 {
+pub(super) fn half_at(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }

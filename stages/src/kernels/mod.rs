@@ -6,9 +6,11 @@
 //! writers) and in the callers that take parts of a `Split`.
 
 mod block;
+mod codebook;
 mod codec;
 mod dispatch;
 mod floats;
+mod grid;
 mod isa;
 mod matrix;
 #[cfg(target_arch = "aarch64")]

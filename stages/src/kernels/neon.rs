@@ -266,6 +266,14 @@ impl<const EXTENSIONS: u8> Simd for Neon<EXTENSIONS> {
     }
 
     #[inline(always)]
+    fn lookup(self, table: &[u8; 16], indices: Self::Int) -> Self::Int {
+        // SAFETY: `self` proves that the machine has NEON. The table has 16 bytes.
+        let table = unsafe { vld1q_u8(table.as_ptr()) };
+        let table = [table; 2];
+        both!(looked_up(table, indices))
+    }
+
+    #[inline(always)]
     fn dot(self, sum: Self::Int, weights: Self::Int, x: i32) -> Self::Int {
         let x = self.splat(x);
         if EXTENSIONS >= DOT { both!(dot(sum, weights, x)) } else { both!(dot_plain(sum, weights, x)) }
@@ -381,6 +389,16 @@ impl<const EXTENSIONS: u8> Neon<EXTENSIONS> {
 unsafe fn shift_unsigned(a: int32x4_t, bits: int32x4_t) -> int32x4_t {
     // SAFETY: the caller promises the instruction set.
     unsafe { vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a), bits)) }
+}
+
+/// The bytes of `table` at the bytes of `indices`.
+///
+/// # Safety
+/// The machine must have NEON.
+#[inline(always)]
+unsafe fn looked_up(table: uint8x16_t, indices: int32x4_t) -> int32x4_t {
+    // SAFETY: the caller promises the instruction set.
+    unsafe { vreinterpretq_s32_u8(vqtbl1q_u8(table, vreinterpretq_u8_s32(indices))) }
 }
 
 /// Adds to each lane the four products of its bytes.

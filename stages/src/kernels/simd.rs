@@ -12,6 +12,9 @@ pub(super) use matrices::{MATRIX_BLOCKS, Matrices, MatrixScratch};
 use super::Matrix;
 use super::floats::Floats;
 
+/// Lanes of the widest instruction set.
+pub(super) const LANES_MAX: usize = 16;
+
 /// Vectors of `LANES` words, one word for each output. All methods are single steps and must be inlined into
 /// [`Simd::run`].
 pub(super) trait Simd: Floats {
@@ -47,6 +50,8 @@ pub(super) trait Simd: Floats {
     fn sub(self, a: Self::Int, b: Self::Int) -> Self::Int;
     /// The low words of the products.
     fn mul_int(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// The bytes of `table` at the bytes of `indices`, which must be below 16.
+    fn lookup(self, table: &[u8; 16], indices: Self::Int) -> Self::Int;
     /// Adds to each lane of `sum` the four products of its bytes of `weights` (0..=127) with the bytes of `x` (signed,
     /// not -128).
     fn dot(self, sum: Self::Int, weights: Self::Int, x: i32) -> Self::Int;
@@ -222,6 +227,15 @@ impl<'a> WeightTile<'a> {
     pub(super) fn from_rows(bytes: &'a [u8], rows: usize, stride: usize) -> Self {
         assert_eq!(bytes.len(), rows * stride);
         Self { rows, stride, bytes }
+    }
+
+    /// The bytes of the row of a lane.
+    ///
+    /// # Panics
+    /// If the tile has no such row.
+    #[inline(always)]
+    pub(super) fn row(&self, lane: usize) -> &'a [u8] {
+        &self.bytes[lane * self.stride..(lane + 1) * self.stride]
     }
 
     /// A pointer `at` bytes into the first of `rows` rows, and the distance in bytes from one row to the next. `len`

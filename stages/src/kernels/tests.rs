@@ -40,6 +40,15 @@ impl TestRng {
         }
     }
 
+    /// As `scale`, a power of two: `2^(exponent - 128)`.
+    fn exponent(&mut self) -> u8 {
+        match self.below(16) {
+            0 => self.below(3) as u8,
+            1 => 144,
+            _ => 117 + self.below(6) as u8,
+        }
+    }
+
     fn values(&mut self, len: usize) -> Vec<f32> {
         let mut values: Vec<f32> = (0..len).map(|_| self.value()).collect();
         // Outliers, and whole blocks of zeros and of tiny values.
@@ -64,6 +73,8 @@ impl TestRng {
                 Format::F32 => block.copy_from_slice(&self.value().to_le_bytes()),
                 Format::F16 => block.copy_from_slice(&f16::from_f32(self.value()).to_le_bytes()),
                 Format::BF16 => block.copy_from_slice(&bf16::from_f32(self.value()).to_le_bytes()),
+                Format::Mxfp4 => block[0] = self.exponent(),
+                Format::Iq1M => scatter(self.scale(), block),
                 _ => {
                     for at in scales_at(format) {
                         block[*at..at + 2].copy_from_slice(&self.scale().to_le_bytes());
@@ -75,15 +86,25 @@ impl TestRng {
     }
 }
 
+/// Writes the scale of IQ1_M, whose 16 bits are the upper halves of four bytes.
+fn scatter(scale: f16, block: &mut [u8]) {
+    for (at, byte) in [49, 51, 53, 55].into_iter().enumerate() {
+        block[byte] = block[byte] & 15 | ((scale.to_bits() >> (4 * at)) as u8) << 4;
+    }
+}
+
 /// Byte offsets of a block's 16-bit floats.
 fn scales_at(format: Format) -> &'static [usize] {
     match format {
-        Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => &[0],
+        Format::Q4_0 | Format::Q5_0 | Format::Q8_0 | Format::Iq4Nl | Format::Iq4Xs => &[0],
         Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => &[0, 2],
         Format::Q2K => &[80, 82],
         Format::Q3K => &[108],
         Format::Q6K => &[208],
-        Format::F32 | Format::F16 | Format::BF16 => &[],
+        Format::Tq1_0 => &[52],
+        Format::Tq2_0 => &[64],
+        Format::Iq2Xxs | Format::Iq2Xs | Format::Iq2S | Format::Iq3Xxs | Format::Iq3S | Format::Iq1S => &[0],
+        Format::F32 | Format::F16 | Format::BF16 | Format::Mxfp4 | Format::Iq1M => &[],
     }
 }
 
@@ -181,6 +202,10 @@ fn dequantised_values_agree_with_candle() {
             Format::Q4K => GgmlDType::Q4K,
             Format::Q5K => GgmlDType::Q5K,
             Format::Q6K => GgmlDType::Q6K,
+            // Candle does not know the others.
+            Format::Iq4Nl | Format::Iq4Xs | Format::Mxfp4 | Format::Tq1_0 | Format::Tq2_0 => continue,
+            Format::Iq2Xxs | Format::Iq2Xs | Format::Iq2S | Format::Iq3Xxs | Format::Iq3S => continue,
+            Format::Iq1S | Format::Iq1M => continue,
         };
         let (rows, cols) = (5, 512);
         let bytes = rng.weights(format, rows, cols);
@@ -213,6 +238,29 @@ fn every_instruction_set_gives_the_bits_of_the_reference() {
                     let found = bits(&multiply(isa, &pool(2), weights, &values));
                     assert_eq!(found, expected, "{isa:?} {} {rows} of {outputs} x {cols}", format.name());
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn any_bytes_are_weights_and_every_instruction_set_reads_them_alike() {
+    let mut rng = TestRng(13);
+    let (cols, outputs) = (512, 35);
+    // The bits of a value that is no number may differ.
+    let bits = |values: &[f32]| -> Vec<Option<u32>> {
+        values.iter().map(|value| (!value.is_nan()).then(|| value.to_bits())).collect()
+    };
+    for format in Format::ALL {
+        let len = format.row_bytes(cols).expect("whole blocks") * outputs;
+        let bytes: Vec<u8> = (0..len).map(|_| rng.next() as u8).collect();
+        let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
+        for rows in [1, 17] {
+            let values = rng.values(rows * cols);
+            let expected = bits(&multiply(Isa::SCALAR, &pool(1), weights, &values));
+            for isa in Isa::all() {
+                let found = bits(&multiply(isa, &pool(2), weights, &values));
+                assert_eq!(found, expected, "{isa:?} {} {rows}", format.name());
             }
         }
     }

@@ -8,10 +8,11 @@ use std::ops::Range;
 
 use super::Matrix;
 use super::codec::{self, Codec, PackedFactors, UNIT_BLOCKS_MAX, WeightLayout};
+use super::grid;
 use super::product::Product;
 use super::rows::{CHUNK_ROWS_MAX, MATRIX_ROWS, Quantised};
 use super::scalar::{self, FLOAT_GROUP};
-use super::simd::{MATRIX_BLOCKS, Matrices, MatrixScratch, Simd, WeightLanes, WeightTile, WithSimd};
+use super::simd::{LANES_MAX, MATRIX_BLOCKS, Matrices, MatrixScratch, Simd, WeightLanes, WeightTile, WithSimd};
 use crate::format::Format;
 
 /// A range of a product's outputs, for all rows.
@@ -38,6 +39,18 @@ impl WithSimd for Outputs<'_> {
             Format::Q4K => multiply::<S, QuantisedWeights<codec::Q4K>>(s, product, range),
             Format::Q5K => multiply::<S, QuantisedWeights<codec::Q5K>>(s, product, range),
             Format::Q6K => multiply::<S, QuantisedWeights<codec::Q6K>>(s, product, range),
+            Format::Iq4Nl => multiply::<S, QuantisedWeights<codec::Iq4Nl>>(s, product, range),
+            Format::Iq4Xs => multiply::<S, QuantisedWeights<codec::Iq4Xs>>(s, product, range),
+            Format::Mxfp4 => multiply::<S, QuantisedWeights<codec::Mxfp4>>(s, product, range),
+            Format::Tq1_0 => multiply::<S, QuantisedWeights<codec::Tq1_0>>(s, product, range),
+            Format::Tq2_0 => multiply::<S, QuantisedWeights<codec::Tq2_0>>(s, product, range),
+            Format::Iq2Xxs => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq2Xxs>>>(s, product, range),
+            Format::Iq2Xs => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq2Xs>>>(s, product, range),
+            Format::Iq2S => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq2S>>>(s, product, range),
+            Format::Iq3Xxs => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq3Xxs>>>(s, product, range),
+            Format::Iq3S => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq3S>>>(s, product, range),
+            Format::Iq1S => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq1S>>>(s, product, range),
+            Format::Iq1M => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq1M>>>(s, product, range),
             Format::F32 => multiply::<S, FloatWeights<4>>(s, product, range),
             Format::F16 | Format::BF16 => multiply::<S, FloatWeights<2>>(s, product, range),
         }
@@ -488,9 +501,6 @@ impl<const BYTES: usize> Units for FloatWeights<BYTES> {
         }
     }
 }
-
-/// Lanes of the widest instruction set.
-const LANES_MAX: usize = 16;
 
 /// Sum of the products of one group of columns, starting at zero.
 #[inline(always)]

@@ -4,11 +4,14 @@
 //!
 //! Only exactly rounded operations in a fixed order are used, so the bytes are the same on every machine.
 
+mod codebook;
+mod grid;
 mod k;
 mod quantise;
 mod search;
 mod small;
 mod source;
+mod ternary;
 mod wide;
 
 use std::fs::File;
@@ -84,10 +87,12 @@ fn add(file: GgufWriter, source: &Arc<Source>, tensor: &TensorInfo, format: Form
 }
 
 /// The format of a matrix. Two bits per weight in all matrices ruin a model this small (a perplexity of 49,000, worse
-/// than guessing). So, as in common files, only the matrices that tolerate it best are in Q2_K.
+/// than guessing). So, as in common files, only the matrices that tolerate it best are in formats of fewer than three
+/// bits.
 fn format_for(name: &str, format: Format) -> Format {
     let tolerates = name.ends_with("ffn_gate.weight") || name.ends_with("ffn_up.weight");
-    if format == Format::Q2K && !tolerates { Format::Q8_0 } else { format }
+    let few_bits = 8 * format.block_bytes() < 3 * format.block_values();
+    if few_bits && !tolerates { Format::Q8_0 } else { format }
 }
 
 /// Hashes the bytes that are written through it.

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use stages::format::Format;
 
-use super::{k, small};
+use super::{codebook, grid, k, small, ternary};
 
 /// Writes `values` to `out` in `format`.
 ///
@@ -30,6 +30,14 @@ fn block(format: Format, values: &[f32], out: &mut [u8]) {
         Format::Q4K => k::q4(values, out),
         Format::Q5K => k::q5(values, out),
         Format::Q6K => k::q6(values, out),
+        Format::Iq4Nl => codebook::iq4_nl(values, out),
+        Format::Iq4Xs => codebook::iq4_xs(values, out),
+        Format::Mxfp4 => codebook::mxfp4(values, out),
+        Format::Tq1_0 => ternary::tq1(values, out),
+        Format::Tq2_0 => ternary::tq2(values, out),
+        Format::Iq2Xxs | Format::Iq2Xs | Format::Iq2S | Format::Iq3Xxs | Format::Iq3S | Format::Iq1S | Format::Iq1M => {
+            grid::block(format, values, out)
+        }
     }
 }
 
@@ -79,6 +87,18 @@ mod tests {
             (Format::Q4K, 0.12),
             (Format::Q5K, 0.06),
             (Format::Q6K, 0.035),
+            (Format::Iq4Nl, 0.12),
+            (Format::Iq4Xs, 0.12),
+            (Format::Mxfp4, 0.16),
+            (Format::Tq1_0, 0.6),
+            (Format::Tq2_0, 0.6),
+            (Format::Iq2Xxs, 0.5),
+            (Format::Iq2Xs, 0.5),
+            (Format::Iq2S, 0.5),
+            (Format::Iq3Xxs, 0.3),
+            (Format::Iq3S, 0.3),
+            (Format::Iq1S, 0.7),
+            (Format::Iq1M, 0.7),
         ] {
             let mut blocks = vec![0; format.row_bytes(values.len()).unwrap()];
             row(format, &values, &mut blocks);

@@ -13,16 +13,22 @@ const LANES: usize = 8;
 /// A scale with `value ~ scale * integer` for integers from `low` (negative) to `-low - 1`. Zero if all values are
 /// zero.
 pub fn scale(values: &[f32], low: i32) -> f32 {
+    let (low, high) = (low as f32, (-low - 1) as f32);
+    best_scale(values, (-TRIES..=TRIES).map(|step| low + STEP * step as f32), |value| rounded(value, low, high))
+}
+
+/// A scale with `value ~ scale * integer`, where `integer` gives the integer of a value divided by the scale. Each of
+/// `tries` is the integer that the value of the largest magnitude would be. Zero if all values are zero.
+pub fn best_scale(values: &[f32], tries: impl Iterator<Item = f32>, integer: impl Fn(f32) -> f32) -> f32 {
     let extreme = values.iter().fold(0.0_f32, |most, value| if value.abs() > most.abs() { *value } else { most });
     if extreme == 0.0 {
         return 0.0;
     }
-    let (low, high) = (low as f32, (-low - 1) as f32);
-    let (mut best, mut best_gain) = (extreme / low, -1.0);
-    for step in -TRIES..=TRIES {
-        let inverse = (low + STEP * step as f32) / extreme;
+    let (mut best, mut best_gain) = (0.0, -1.0);
+    for at_extreme in tries {
+        let inverse = at_extreme / extreme;
         let [cross, square] = sums(values, |value| {
-            let (integer, weight) = (rounded(inverse * value, low, high), value.abs());
+            let (integer, weight) = (integer(inverse * value), value.abs());
             [weight * value * integer, weight * integer * integer]
         });
         // The best scale for these integers is cross / square. It reduces the squared error by `gain`.

@@ -232,6 +232,21 @@ fn random_blocks(random: &mut Random, format: Format, values: usize, inputs: f32
     let mut bytes = Vec::new();
     for _ in 0..values / format.block_values() {
         let mut block: Vec<u8> = (0..format.block_bytes()).map(|_| random.next() as u8).collect();
+        if format == Format::Mxfp4 {
+            // The scale is a power of two: the exponent of a float, and ggml halves it.
+            block[0] = ((2.0 * scale / 12.0).to_bits() >> 23) as u8;
+            bytes.extend(block);
+            continue;
+        }
+        if format == Format::Iq1M {
+            // The 16 bits of the scale are the upper halves of four bytes.
+            let bits = half::f16::from_f32(scale / 15.0).to_bits();
+            for (at, byte) in [49, 51, 53, 55].into_iter().enumerate() {
+                block[byte] = block[byte] & 15 | ((bits >> (4 * at)) as u8) << 4;
+            }
+            bytes.extend(block);
+            continue;
+        }
         // Offsets of the format's 16-bit scales in a block, and the largest integer that they are multiplied with.
         let (scales, largest): (&[usize], f32) = match format {
             Format::Q4_0 => (&[0], 8.0),
@@ -242,6 +257,14 @@ fn random_blocks(random: &mut Random, format: Format, values: usize, inputs: f32
             Format::Q4K | Format::Q5K => (&[0, 2], 63.0 * 16.0),
             Format::Q6K => (&[208], 32.0 * 127.0),
             Format::Q2K => (&[80, 82], 15.0 * 3.0),
+            Format::Iq4Nl => (&[0], 127.0),
+            Format::Iq4Xs => (&[0], 32.0 * 127.0),
+            Format::Tq1_0 => (&[52], 1.0),
+            Format::Tq2_0 => (&[64], 2.0),
+            Format::Iq2Xxs | Format::Iq2Xs | Format::Iq2S => (&[0], 4.0 * 43.0),
+            Format::Iq3Xxs => (&[0], 8.0 * 62.0),
+            Format::Iq3S => (&[0], 31.0 * 15.0),
+            Format::Iq1S => (&[0], 15.0),
             _ => (&[108], 32.0 * 4.0),
         };
         for at in scales {

@@ -4,12 +4,18 @@
 //! Vector steps are written in loops, not in closures passed to `map`. The compiler does not always inline such
 //! closures, and then they cost ten times as much.
 
+mod codebook;
+mod grid;
 mod k;
 mod small;
+mod ternary;
 
+pub(super) use codebook::{Iq4Nl, Iq4Xs, Mxfp4};
+pub(super) use grid::Grid;
 pub(super) use k::PackedFactors;
 pub(super) use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
 pub(super) use small::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+pub(super) use ternary::{Tq1_0, Tq2_0};
 
 use super::simd::{Simd, WeightLanes, WeightTile};
 

@@ -225,6 +225,15 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn lookup(self, table: &[u8; 16], indices: __m256i) -> __m256i {
+        // SAFETY: `self` proves the instruction set. The table has 16 bytes, and the load needs no alignment.
+        unsafe {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            _mm256_shuffle_epi8(table, indices)
+        }
+    }
+
+    #[inline(always)]
     fn dot(self, sum: __m256i, weights: __m256i, x: i32) -> __m256i {
         // Pairs stay below 2 * 127 * 127, so nothing saturates.
         proven!({

@@ -280,6 +280,15 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn lookup(self, table: &[u8; 16], indices: __m512i) -> __m512i {
+        // SAFETY: `self` proves the instruction set. The table has 16 bytes, and the load needs no alignment.
+        unsafe {
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+            _mm512_shuffle_epi8(table, indices)
+        }
+    }
+
+    #[inline(always)]
     fn dot(self, sum: __m512i, weights: __m512i, x: i32) -> __m512i {
         proven!(_mm512_dpbusd_epi32(sum, weights, _mm512_set1_epi32(x)))
     }
