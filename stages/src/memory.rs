@@ -18,6 +18,16 @@ pub struct Machine {
     pub memory_available_bytes: u64,
 }
 
+/// The limit of a control group, in bytes.
+#[derive(Clone, Copy)]
+struct GroupLimit {
+    /// The maximum that it may use.
+    most: u64,
+    /// The part of its use that cannot be reclaimed. Mapped weights are page cache: they count towards the group's use,
+    /// but the system can reclaim them.
+    kept: u64,
+}
+
 /// Memory that this process uses now. `weights_resident_bytes` is 0: the loader that maps the weights fills it in.
 pub fn measure() -> MemoryUse {
     #[cfg(target_os = "linux")]
@@ -35,7 +45,7 @@ pub fn machine() -> Machine {
     let chip = system.cpus().first().map(|cpu| cpu.brand().trim()).filter(|brand| !brand.is_empty());
     // sysinfo panics on a query for the limits if it could not read the machine's memory.
     let limits = (system.total_memory() > 0).then(|| system.cgroup_limits()).flatten();
-    let limit = limits.map(|limits| (limits.total_memory, limits.rss));
+    let limit = limits.map(|limits| GroupLimit { most: limits.total_memory, kept: limits.rss });
     let (total, available) = within_limit(system.total_memory(), system.available_memory(), limit);
     Machine {
         host: System::host_name().unwrap_or_else(|| "unknown".to_owned()),
@@ -46,12 +56,10 @@ pub fn machine() -> Machine {
     }
 }
 
-/// Total and available memory under a control group's `limit`: the maximum that it may use, and the part of its use
-/// that cannot be reclaimed. Mapped weights are page cache: they count towards the group's use, but the system can
-/// reclaim them.
-fn within_limit(total: u64, available: u64, limit: Option<(u64, u64)>) -> (u64, u64) {
+/// Total and available memory under a control group's `limit`.
+fn within_limit(total: u64, available: u64, limit: Option<GroupLimit>) -> (u64, u64) {
     match limit {
-        Some((most, kept)) => (total.min(most), available.min(most.saturating_sub(kept))),
+        Some(GroupLimit { most, kept }) => (total.min(most), available.min(most.saturating_sub(kept))),
         None => (total, available),
     }
 }
@@ -122,10 +130,11 @@ mod tests {
     #[test]
     fn a_control_group_bounds_total_and_available() {
         assert_eq!(within_limit(24, 20, None), (24, 20));
-        assert_eq!(within_limit(24, 20, Some((16, 6))), (16, 10));
-        assert_eq!(within_limit(24, 3, Some((16, 6))), (16, 3), "the machine itself is short of memory");
-        assert_eq!(within_limit(24, 20, Some((16, 17))), (16, 0));
-        assert_eq!(within_limit(24, 20, Some((u64::MAX, 4))), (24, 20), "a group without a limit");
+        let limit = |most, kept| Some(GroupLimit { most, kept });
+        assert_eq!(within_limit(24, 20, limit(16, 6)), (16, 10));
+        assert_eq!(within_limit(24, 3, limit(16, 6)), (16, 3), "the machine itself is short of memory");
+        assert_eq!(within_limit(24, 20, limit(16, 17)), (16, 0));
+        assert_eq!(within_limit(24, 20, limit(u64::MAX, 4)), (24, 20), "a group without a limit");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::answer::Answer;
 use super::client::{Capabilities, Client, first_model};
 use super::failure::{BenchError, Failure};
 use super::plan::{Plan, Target};
-use super::workload::{Request, Scale};
+use super::workload::{PromptSize, Request, Scale};
 use crate::client::Connector;
 
 /// Words of the two prompts that determine the [`Scale`]. Both fit into small contexts.
@@ -72,7 +72,7 @@ async fn measure(client: Client, few: &Request, many: &Request) -> Result<Probed
     let tokens = |answer: &Answer| answer.usage.map(|usage| usage.prompt_tokens);
     let scale = tokens(&answered_few).zip(tokens(&answered_many)).and_then(|(fewer, more)| {
         let [few, many] = PROBE_WORDS;
-        Scale::through((few, fewer), (many, more))
+        Scale::through(PromptSize { words: few, tokens: fewer }, PromptSize { words: many, tokens: more })
     });
     if scale.is_none() {
         notes.push("does not count the tokens of prompts: a word is taken for a token".to_owned());

@@ -63,7 +63,7 @@ pub async fn run(
     for (point, load) in plan.loads.iter().enumerate() {
         let mut tallies = vec![Tally::default(); probed.len()];
         observer.begin_point(*load, u64::from(plan.requests) * probed.len() as u64);
-        let ended = run_point(plan, &probed, (point as u64, *load), &mut tallies, observer, &mut stop).await;
+        let ended = run_point(plan, &probed, point as u64, *load, &mut tallies, observer, &mut stop).await;
         observer.end_point();
         report.points.push(PointReport::new(*load, &tallies));
         if ended.is_err() {
@@ -115,7 +115,8 @@ async fn warm_up(plan: &Plan, probed: &[ProbedEndpoint], stop: &mut Stop<'_>) ->
 async fn run_point(
     plan: &Plan,
     probed: &[ProbedEndpoint],
-    (point, load): (u64, Load),
+    point: u64,
+    load: Load,
     tallies: &mut [Tally],
     observer: &mut impl ProgressObserver,
     stop: &mut Stop<'_>,

@@ -45,6 +45,13 @@ pub(super) struct Scale {
     pub(super) per_word: f64,
 }
 
+/// The size of a prompt, in words and in the tokens that an endpoint counts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PromptSize {
+    pub(super) words: u32,
+    pub(super) tokens: u64,
+}
+
 /// The independent random streams of a run.
 #[derive(Debug, Clone, Copy)]
 enum Stream {
@@ -108,10 +115,10 @@ impl Scale {
     /// The scale that is assumed for an endpoint that does not report the tokens of a prompt.
     pub(super) const DEFAULT: Self = Self { fixed: 30.0, per_word: 1.0 };
 
-    /// The line through two prompts with known words and tokens. `None` if it does not rise.
-    pub(super) fn through(few: (u32, u64), many: (u32, u64)) -> Option<Self> {
-        let per_word = (many.1 as f64 - few.1 as f64) / (f64::from(many.0) - f64::from(few.0));
-        (per_word > 0.0).then_some(Self { fixed: few.1 as f64 - per_word * f64::from(few.0), per_word })
+    /// The line through two prompts. `None` if it does not rise.
+    pub(super) fn through(few: PromptSize, many: PromptSize) -> Option<Self> {
+        let per_word = (many.tokens as f64 - few.tokens as f64) / (f64::from(many.words) - f64::from(few.words));
+        (per_word > 0.0).then_some(Self { fixed: few.tokens as f64 - per_word * f64::from(few.words), per_word })
     }
 
     /// Number of words that make `tokens` tokens, of which `fixed` are not from words.
@@ -176,7 +183,8 @@ mod tests {
 
     #[test]
     fn the_number_of_words_follows_from_the_endpoints_scale() {
-        let scale = Scale::through((32, 60), (160, 220)).unwrap();
+        let size = |words, tokens| PromptSize { words, tokens };
+        let scale = Scale::through(size(32, 60), size(160, 220)).unwrap();
         assert_eq!(scale, SCALE);
         let workload =
             Workload { prompt_tokens: LengthDistribution::Fixed(120), shared_prefix_tokens: 0, ..workload(1) };
@@ -184,6 +192,6 @@ mod tests {
         assert_eq!((words(&request.prompt), request.prefix.as_str()), (80, ""));
         let tiny = Workload { prompt_tokens: LengthDistribution::Fixed(1), ..workload };
         assert_eq!(words(&tiny.request(0, 0, 0, scale).prompt), 1);
-        assert_eq!(Scale::through((32, 60), (160, 60)), None);
+        assert_eq!(Scale::through(size(32, 60), size(160, 60)), None);
     }
 }

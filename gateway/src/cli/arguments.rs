@@ -11,7 +11,7 @@ use super::exit::EXIT_HELP;
 use super::pin_arguments::{HypotheticalPin, PinTarget};
 use crate::settings::{
     ApiKeyOptions, ClusterOptions, ClusterSettings, ComputeOptions, Environment, FileOptions, GatewayOptions,
-    GlobalOptions, MemberOptions, ModelOptions, OtlpEndpoint, SettingsError, StageOptions, UpOptions,
+    GlobalOptions, MemberOptions, ModelOptions, OtlpEndpoint, SettingsError, SharedOptions, StageOptions, UpOptions,
 };
 
 /// Runs one language model across the machines you own.
@@ -318,12 +318,12 @@ macro_rules! shared {
     ($($arguments:ident)*) => {
         $(impl $arguments {
             /// The groups that all member verbs share. A value that no flag gives is taken from the settings file.
-            pub(super) fn shared(&self, file: &FileOptions) -> (ClusterOptions, MemberOptions, ModelOptions) {
-                (
-                    self.cluster.clone().or(file.cluster.clone()),
-                    self.member.clone().or(file.member.clone()),
-                    self.model.clone().or(file.model.clone()),
-                )
+            pub(super) fn shared(&self, file: &FileOptions) -> SharedOptions {
+                SharedOptions {
+                    cluster: self.cluster.clone().or(file.cluster.clone()),
+                    member: self.member.clone().or(file.member.clone()),
+                    model: self.model.clone().or(file.model.clone()),
+                }
             }
         })*
     };

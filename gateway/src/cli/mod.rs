@@ -35,7 +35,8 @@ pub use status::{StatusDocument, render as render_status};
 
 use crate::run;
 use crate::settings::{
-    ClientSettings, ComputeSettings, Environment, FileOptions, GatewaySettings, StageSettings, UpSettings, VARIABLES,
+    ClientSettings, ComputeSettings, Environment, FileOptions, GatewaySettings, StageSettings, UpGroups, UpSettings,
+    VARIABLES,
 };
 
 /// Runs `baton` with `arguments` (the program's name first).
@@ -71,11 +72,15 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
     warn_of_unknown_variables(&environment);
     match cli.verb {
         Verb::Up(arguments) => {
-            let (cluster, member, model) = arguments.shared(&file);
-            let (compute, gateway) = (arguments.compute.or(file.compute), arguments.gateway.or(file.gateway));
-            let (shared, up) = ((cluster, member, model), arguments.up.or(file.up));
-            let gateway = (&gateway, &arguments.keys);
-            let settings = UpSettings::new(shared, &compute, gateway, &up, &global, cli.config, &environment)?;
+            let groups = UpGroups {
+                shared: arguments.shared(&file),
+                compute: &arguments.compute.or(file.compute),
+                gateway: &arguments.gateway.or(file.gateway),
+                keys: &arguments.keys,
+                up: &arguments.up.or(file.up),
+                global: &global,
+            };
+            let settings = UpSettings::new(groups, cli.config, &environment)?;
             run_service("up", Builder::new_multi_thread(), run::up(settings))
         }
         Verb::Stage(arguments) => {
@@ -91,7 +96,7 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         Verb::Gateway(arguments) => {
             let shared = arguments.shared(&file);
             let gateway = arguments.gateway.or(file.gateway);
-            let settings = GatewaySettings::new(shared, (&gateway, &arguments.keys), &global, &environment)?;
+            let settings = GatewaySettings::new(shared, &gateway, &arguments.keys, &global, &environment)?;
             run_service("gateway", Builder::new_multi_thread(), run::gateway(settings))
         }
         Verb::Status(arguments) if arguments.watch => {
@@ -180,7 +185,7 @@ fn known_variables() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{ApiKeyOptions, KvSize};
+    use crate::settings::{ApiKeyOptions, KvSize, SharedOptions};
 
     #[test]
     fn the_variables_of_all_flags_are_known() {
@@ -198,10 +203,10 @@ mod tests {
         let toml = "[cluster]\ncluster = \"lab\"\n[member]\nadvertise = \"mini-1\"\nlease_ttl_s = 9\n\
                     [model]\nkv_tokens = 4096\n[compute]\nmemory = \"6GiB\"\nthreads = 3\n[up]\nstages = 3\n";
         let file = FileOptions::parse(toml).unwrap();
-        let shared = (file.cluster, file.member, file.model);
-        let gateway = (&file.gateway, &ApiKeyOptions::default());
-        let up = UpSettings::new(shared, &file.compute, gateway, &file.up, &file.global, None, &environment);
-        let up = up.unwrap();
+        let FileOptions { cluster, member, model, compute, gateway, up, global, .. } = &file;
+        let shared = SharedOptions { cluster: cluster.clone(), member: member.clone(), model: model.clone() };
+        let groups = UpGroups { shared, compute, gateway, keys: &ApiKeyOptions::default(), up, global };
+        let up = UpSettings::new(groups, None, &environment).unwrap();
 
         let etcd = ["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()];
         let arguments = up.stage_arguments(&up.stage_names[1], "-odd name.gguf".as_ref(), &etcd);

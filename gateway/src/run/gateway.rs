@@ -9,7 +9,7 @@ use schema::Keyspace;
 use tracing::info;
 
 use super::RunError;
-use super::gateway_server::{GatewayServer, listen};
+use super::gateway_server::{GatewayParts, GatewayServer, listen};
 use super::model::agree;
 use super::stop::Stop;
 use crate::settings::GatewaySettings;
@@ -29,8 +29,9 @@ pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
     let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster.cluster));
     agree_on_key(&store, &keyspace, key.as_ref()).await?;
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
-    let http = (&settings.http, DRAIN_TIME, false);
-    let opening = GatewayServer::open(store, keyspace, &served, (&settings.member, key), listener, http, &stop);
+    let GatewaySettings { member, http, .. } = &settings;
+    let gateway = GatewayParts { member, key, http, drain_time: DRAIN_TIME, alone: false };
+    let opening = GatewayServer::open(store, keyspace, &served, gateway, listener, &stop);
     let server = tokio::select! {
         () = stop.requested() => return Ok(()),
         opened = opening => opened?,

@@ -28,6 +28,17 @@ pub(super) struct GatewayServer {
     http: JoinHandle<()>,
 }
 
+/// The settings of a gateway that is about to be opened.
+pub(super) struct GatewayParts<'a> {
+    pub(super) member: &'a MemberSettings,
+    pub(super) key: Option<ClusterKey>,
+    pub(super) http: &'a HttpSettings,
+    /// Time for running requests to finish after the order to stop.
+    pub(super) drain_time: Duration,
+    /// True if it must be the only gateway: opening fails if another one stays registered.
+    pub(super) alone: bool,
+}
+
 /// The bound port of the HTTP server, and its certificate if it speaks https.
 pub(super) struct HttpListener {
     tcp: TcpListener,
@@ -94,17 +105,16 @@ impl HttpListener {
 // === impl GatewayServer ===
 
 impl GatewayServer {
-    /// Registers the gateway, starts its core and serves HTTP until `stop`. Then running requests get `drain_time` to
-    /// finish. With `alone`, fails if another gateway stays registered.
+    /// Registers the gateway, starts its core and serves HTTP until `stop`.
     pub(super) async fn open(
         store: SharedStore,
         keyspace: Keyspace,
         served: &Served,
-        (member, key): (&MemberSettings, Option<ClusterKey>),
+        parts: GatewayParts<'_>,
         listener: HttpListener,
-        (http_settings, drain_time, alone): (&HttpSettings, Duration, bool),
         stop: &Stop,
     ) -> Result<Self, RunError> {
+        let GatewayParts { member, key, http: http_settings, drain_time, alone } = parts;
         let text = ModelText::new(&served.file)?;
         if let Some(problem) = text.template_problem() {
             warn!(problem, "chats cannot be served, only raw completions");

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use super::RunError;
 use super::children::Children;
-use super::gateway_server::{GatewayServer, listen};
+use super::gateway_server::{GatewayParts, GatewayServer, listen};
 use super::model::{Served, agree, fetch};
 use super::reasons::Reasons;
 use super::stop::Stop;
@@ -53,10 +53,16 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
-    let (member, http) = ((&settings.member, key.clone()), (&settings.http, DRAIN_TIME, true));
+    let gateway = GatewayParts {
+        member: &settings.member,
+        key: key.clone(),
+        http: &settings.http,
+        drain_time: DRAIN_TIME,
+        alone: true,
+    };
     // The gateway opens before the stages start. If this process found out only afterwards that another gateway serves
     // the cluster, layers would move twice.
-    let opening = GatewayServer::open(store.clone(), keyspace.clone(), &served, member, listener, http, &stop);
+    let opening = GatewayServer::open(store.clone(), keyspace.clone(), &served, gateway, listener, &stop);
     let opened = tokio::select! {
         () = stop.requested() => None,
         opened = opening => Some(opened),
@@ -65,7 +71,7 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
         None => Ok(()),
         Some(Ok(server)) => {
             let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
-            let outcome = supervise(&server, &mut children, &served, &settings, (&etcd, started), &stop).await;
+            let outcome = supervise(&server, &mut children, &served, &settings, &etcd, started, &stop).await;
             stop.request();
             server.closed().await;
             children.stop().await;
@@ -148,7 +154,8 @@ async fn supervise(
     children: &mut Children,
     served: &Served,
     settings: &UpSettings,
-    (etcd, started): (&[String], Instant),
+    etcd: &[String],
+    started: Instant,
     stop: &Stop,
 ) -> Result<(), RunError> {
     for (name, pid) in children.processes() {

@@ -21,7 +21,7 @@ pub use environment::{Environment, VARIABLES};
 pub use file::{FileError, FileOptions};
 pub use options::{
     ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, MemberOptions, ModelOptions,
-    StageOptions, Switch, UpOptions,
+    SharedOptions, StageOptions, Switch, UpGroups, UpOptions,
 };
 pub use otlp::OtlpEndpoint;
 pub use resolved::{

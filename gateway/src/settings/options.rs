@@ -196,6 +196,34 @@ pub struct ApiKeyOptions {
     pub api_key: Vec<SecretText>,
 }
 
+/// The options that all verbs of members share.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SharedOptions {
+    /// `[cluster]`
+    pub cluster: ClusterOptions,
+    /// `[member]`
+    pub member: MemberOptions,
+    /// `[model]`
+    pub model: ModelOptions,
+}
+
+/// The options of `baton up`.
+#[derive(Debug)]
+pub struct UpGroups<'a> {
+    /// Those of all members.
+    pub shared: SharedOptions,
+    /// `[compute]`
+    pub compute: &'a ComputeOptions,
+    /// `[gateway]`
+    pub gateway: &'a GatewayOptions,
+    /// The API keys on the command line.
+    pub keys: &'a ApiKeyOptions,
+    /// `[up]`
+    pub up: &'a UpOptions,
+    /// `[global]`
+    pub global: &'a GlobalOptions,
+}
+
 /// A setting that is on or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]

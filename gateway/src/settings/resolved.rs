@@ -16,7 +16,7 @@ use super::environment::Environment;
 use super::host;
 use super::options::{
     ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, MemberOptions, ModelOptions,
-    StageOptions, Switch, UpOptions, device_word,
+    SharedOptions, StageOptions, Switch, UpGroups, device_word,
 };
 use super::secret::{SecretError, read_key};
 use crate::http::{
@@ -423,7 +423,8 @@ impl HttpSettings {
     /// [`SettingsError`] if a number is out of its range, if keys or certificate are unusable, or if other machines
     /// could use the model without a key and that was not asked for.
     pub fn new(
-        (options, keys): (&GatewayOptions, &ApiKeyOptions),
+        options: &GatewayOptions,
+        keys: &ApiKeyOptions,
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
         let listen = options.listen.unwrap_or_else(|| constant(defaults::LISTEN));
@@ -504,12 +505,13 @@ impl StageSettings {
     /// # Errors
     /// [`SettingsError`] names the setting that is refused.
     pub fn new(
-        (cluster, member, model): (ClusterOptions, MemberOptions, ModelOptions),
+        shared: SharedOptions,
         compute: &ComputeOptions,
         stage: StageOptions,
         global: &GlobalOptions,
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
+        let SharedOptions { cluster, member, model } = shared;
         Ok(Self {
             cluster: ClusterSettings::new(cluster),
             member: MemberSettings::new(member, environment)?,
@@ -528,16 +530,18 @@ impl GatewaySettings {
     /// # Errors
     /// [`SettingsError`] names the setting that is refused.
     pub fn new(
-        (cluster, member, model): (ClusterOptions, MemberOptions, ModelOptions),
-        gateway: (&GatewayOptions, &ApiKeyOptions),
+        shared: SharedOptions,
+        gateway: &GatewayOptions,
+        keys: &ApiKeyOptions,
         global: &GlobalOptions,
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
+        let SharedOptions { cluster, member, model } = shared;
         Ok(Self {
             cluster: ClusterSettings::new(cluster),
             member: MemberSettings::new(member, environment)?,
             model: ModelSettings::new(model, defaults::STAGES_MIN)?,
-            http: HttpSettings::new(gateway, environment)?,
+            http: HttpSettings::new(gateway, keys, environment)?,
             cache: cache(global, environment)?,
         })
     }
@@ -549,14 +553,12 @@ impl UpSettings {
     /// # Errors
     /// [`SettingsError`] names the setting that is refused.
     pub fn new(
-        (cluster, member, model): (ClusterOptions, MemberOptions, ModelOptions),
-        compute: &ComputeOptions,
-        gateway: (&GatewayOptions, &ApiKeyOptions),
-        up: &UpOptions,
-        global: &GlobalOptions,
+        options: UpGroups<'_>,
         config: Option<PathBuf>,
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
+        let UpGroups { shared, compute, gateway, keys, up, global } = options;
+        let SharedOptions { cluster, member, model } = shared;
         let stages = range("stages", up.stages.unwrap_or(defaults::STAGES), 1, 64)?;
         let store_listen = up.store_listen.unwrap_or_else(|| constant(defaults::STORE_LISTEN));
         if !store_listen.ip().is_loopback() {
@@ -572,7 +574,7 @@ impl UpSettings {
             model: ModelSettings::new(model, stages)?,
             compute: ComputeSettings::new(compute, stages)?,
             stage_names: (1..=stages).map(name).collect(),
-            http: HttpSettings::new(gateway, environment)?,
+            http: HttpSettings::new(gateway, keys, environment)?,
             cache: cache(global, environment)?,
             config,
             // Stages log at `warn` by default, as this process does, which itself prints the messages that users need.
@@ -648,6 +650,7 @@ fn range<T: Copy + Into<u64>>(name: &'static str, found: T, min: u64, max: u64) 
 
 #[cfg(test)]
 mod tests {
+    use super::super::FileOptions;
     use super::*;
 
     fn environment() -> Environment {
@@ -655,15 +658,16 @@ mod tests {
     }
 
     fn up(toml: &str) -> Result<UpSettings, SettingsError> {
-        let given = super::super::FileOptions::parse(toml).unwrap();
-        let shared = (given.cluster, given.member, given.model);
-        let gateway = (&given.gateway, &ApiKeyOptions::default());
-        UpSettings::new(shared, &given.compute, gateway, &given.up, &given.global, None, &environment())
+        let given = FileOptions::parse(toml).unwrap();
+        let FileOptions { cluster, member, model, compute, gateway, up, global, .. } = &given;
+        let shared = SharedOptions { cluster: cluster.clone(), member: member.clone(), model: model.clone() };
+        let groups = UpGroups { shared, compute, gateway, keys: &ApiKeyOptions::default(), up, global };
+        UpSettings::new(groups, None, &environment())
     }
 
     fn http(toml: &str, environment: &Environment) -> Result<HttpSettings, SettingsError> {
-        let given = super::super::FileOptions::parse(toml).unwrap();
-        HttpSettings::new((&given.gateway, &ApiKeyOptions::default()), environment)
+        let given = FileOptions::parse(toml).unwrap();
+        HttpSettings::new(&given.gateway, &ApiKeyOptions::default(), environment)
     }
 
     #[test]

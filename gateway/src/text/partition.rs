@@ -22,6 +22,12 @@ struct Whole {
     control: bool,
 }
 
+/// A part of a text by its bytes: a token found there, or text that may still have one.
+struct Piece {
+    range: Range<usize>,
+    token: Option<u32>,
+}
+
 /// A part of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fragment<'t> {
@@ -52,26 +58,26 @@ impl Partition {
     /// `plain` are ascending byte ranges that no control token may lie in or reach into. An empty range is a barrier
     /// that no control token may span.
     pub(super) fn cut<'t>(&self, text: &'t str, plain: &[Range<usize>]) -> Vec<Fragment<'t>> {
-        let mut pieces: Vec<(Range<usize>, Option<u32>)> = vec![(0..text.len(), None)];
+        let mut pieces = vec![Piece { range: 0..text.len(), token: None }];
         for token in &self.tokens {
             // Most tokens do not occur in the text. Only those that do cost more than this search.
             if !text.contains(&token.spelling) {
                 continue;
             }
             let mut finer = Vec::with_capacity(pieces.len());
-            for (range, id) in pieces {
-                match id {
-                    Some(_) => finer.push((range, id)),
-                    None => token.cut(text, range, plain, &mut finer),
+            for piece in pieces {
+                match piece.token {
+                    Some(_) => finer.push(piece),
+                    None => token.cut(text, piece.range, plain, &mut finer),
                 }
             }
             pieces = finer;
         }
-        let fragment = |(range, id): (Range<usize>, Option<u32>)| match id {
+        let fragment = |piece: Piece| match piece.token {
             Some(id) => Fragment::Token(id),
-            None => Fragment::Text(&text[range]),
+            None => Fragment::Text(&text[piece.range]),
         };
-        pieces.into_iter().filter(|(range, _)| !range.is_empty()).map(fragment).collect()
+        pieces.into_iter().filter(|piece| !piece.range.is_empty()).map(fragment).collect()
     }
 }
 
@@ -79,13 +85,7 @@ impl Partition {
 
 impl Whole {
     /// Cuts `text[range]` at this token, appending the parts to `pieces`.
-    fn cut(
-        &self,
-        text: &str,
-        range: Range<usize>,
-        plain: &[Range<usize>],
-        pieces: &mut Vec<(Range<usize>, Option<u32>)>,
-    ) {
+    fn cut(&self, text: &str, range: Range<usize>, plain: &[Range<usize>], pieces: &mut Vec<Piece>) {
         let mut done = range.start;
         let mut from = range.start;
         while let Some(at) = text[from..range.end].find(&self.spelling) {
@@ -94,12 +94,12 @@ impl Whole {
                 from = found.start + text[found.start..].chars().next().map_or(1, char::len_utf8);
                 continue;
             }
-            pieces.push((done..found.start, None));
+            pieces.push(Piece { range: done..found.start, token: None });
             done = found.end;
             from = found.end;
-            pieces.push((found, Some(self.id)));
+            pieces.push(Piece { range: found, token: Some(self.id) });
         }
-        pieces.push((done..range.end, None));
+        pieces.push(Piece { range: done..range.end, token: None });
     }
 }
 

@@ -307,22 +307,10 @@ fn attend_tile<L: Lanes>(
 ) {
     match tiles {
         [KvTile::Half(tile), KvTile::Half(next), KvTile::Half(after)] => {
-            attend_tile_of::<L, _>(
-                shape,
-                scratch,
-                queries,
-                PrefetchedTile { tile, ahead: Some([next, after]) },
-                visible,
-            );
+            attend_tile_of::<L, _>(shape, scratch, queries, [tile, next, after], visible);
         }
         [KvTile::Byte(tile), KvTile::Byte(next), KvTile::Byte(after)] => {
-            attend_tile_of::<L, _>(
-                shape,
-                scratch,
-                queries,
-                PrefetchedTile { tile, ahead: Some([next, after]) },
-                visible,
-            );
+            attend_tile_of::<L, _>(shape, scratch, queries, [tile, next, after], visible);
         }
         _ => unreachable!("all tiles of a layer are of one kind"),
     }
@@ -370,9 +358,10 @@ fn attend_tile_of<L: Lanes, T: TileReader>(
     shape: AttentionShape,
     scratch: &mut Scratch,
     queries: Range<usize>,
-    mut tile: PrefetchedTile<T>,
+    [tile, next, after]: [T; 3],
     visible: Range<usize>,
 ) {
+    let mut tile = PrefetchedTile { tile, ahead: Some([next, after]) };
     let (mut from, end) = (queries.start, queries.end);
     while from < end {
         // Only the first queries prefetch the tiles that follow.

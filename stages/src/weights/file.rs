@@ -34,9 +34,11 @@ struct Inner {
 
 /// Length and modification time of a file. Writing the file changes one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileStamp {
-    bytes: u64,
-    modified: SystemTime,
+pub struct FileStamp {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// Modification time.
+    pub modified: SystemTime,
 }
 
 /// A model file that changed after it was opened, or whose state cannot be read.
@@ -46,15 +48,15 @@ pub enum FileChanged {
     #[error(
         "the model file {} changed while its weights were in use: expected {} bytes, written {}, found {} bytes, \
          written {}; put the right file there and start again",
-        path.display(), expected.0, seconds(*.expected), found.0, seconds(*.found)
+        path.display(), expected.bytes, seconds(expected.modified), found.bytes, seconds(found.modified)
     )]
     Written {
         /// The file.
         path: PathBuf,
-        /// Length in bytes and modification time at opening.
-        expected: (u64, SystemTime),
-        /// Length in bytes and modification time now.
-        found: (u64, SystemTime),
+        /// The file at opening.
+        expected: FileStamp,
+        /// The file now.
+        found: FileStamp,
     },
     /// The system does not return the file's state.
     #[error("cannot read the state of the model file {}", path.display())]
@@ -153,8 +155,7 @@ impl ModelFile {
         if found == *stamp {
             return Ok(());
         }
-        let pair = |stamp: FileStamp| (stamp.bytes, stamp.modified);
-        Err(FileChanged::Written { path: path.clone(), expected: pair(*stamp), found: pair(found) })
+        Err(FileChanged::Written { path: path.clone(), expected: *stamp, found })
     }
 
     /// The path that it was opened at.
@@ -205,7 +206,7 @@ impl FileStamp {
 }
 
 /// Modification time of a file, as `date -d @…` reads it.
-fn seconds((_, at): (u64, SystemTime)) -> String {
+fn seconds(at: SystemTime) -> String {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     format!("at {}.{:09}", since.as_secs(), since.subsec_nanos())
 }

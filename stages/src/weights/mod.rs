@@ -22,7 +22,7 @@ mod tensor_error;
 mod tensor_role;
 
 pub use embedding::{EmbeddingRows, RowError};
-pub use file::{FileChanged, ModelFile, OpenError};
+pub use file::{FileChanged, FileStamp, ModelFile, OpenError};
 pub use guard::{EXIT_CODE_WEIGHTS_LOST, guard_against_truncation};
 pub use record::NotALanguageModel;
 pub use resident::Residency;

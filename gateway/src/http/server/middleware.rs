@@ -58,7 +58,7 @@ where
     // The span of each sequence is a child of this one. It lasts until the sequence's last token.
     let span = info_span!("request", id = ?id, %method, path, key);
     // The future's parts are dropped once it has ended, and with them the reader of the body.
-    let answering = check_and_call(inner, state, (&caller, &verdict), head, body).instrument(span);
+    let answering = check_and_call(inner, state, &caller, &verdict, head, body).instrument(span);
     let (response, permit) = AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
         error!(?id, %method, path, key, "a request handler panicked");
         (ApiError::internal("The server made a mistake with this request.").into_response(), None)
@@ -85,7 +85,8 @@ where
 async fn check_and_call<S>(
     inner: &S,
     state: &AppState,
-    (caller, verdict): (&Caller, &OriginVerdict),
+    caller: &Caller,
+    verdict: &OriginVerdict,
     mut head: Parts,
     body: RequestBody,
 ) -> (Response, Option<Permit>)
