@@ -26,7 +26,7 @@ fn main() -> Result<(), Failure> {
 
     let start = Instant::now();
     let loader = CpuLoader::new(ModelFile::open(Path::new(path))?, threads, None)?;
-    let layers = LayerRange::new(0, loader.config().layers).ok_or("no layers")?;
+    let layers = LayerRange::new(0, loader.spec().layer_count()).ok_or("no layers")?;
     let room = KvRoom { tokens: SEQUENCE_TOKENS, kv_type: KvType::F16 };
     let mut shard = loader.load(layers, room, u64::MAX)?;
     eprintln!("ready after {:.3} s, bound {} bytes", start.elapsed().as_secs_f64(), loader.memory_bound(layers, room));

@@ -30,7 +30,7 @@ fn main() -> Result<(), Failure> {
     };
     let file = ModelFile::open(Path::new(path))?;
     let loader = CpuLoader::new(file.clone(), threads.parse::<NonZeroUsize>()?, None)?;
-    let layers = LayerRange::new(0, loader.config().layers).ok_or("no layers")?;
+    let layers = LayerRange::new(0, loader.spec().layer_count()).ok_or("no layers")?;
     let room = KvRoom { tokens: PREFILL_TOKENS + DECODE_TOKENS, kv_type: KvType::F16 };
     let mut shard = loader.load(layers, room, u64::MAX)?;
     let (started, mut slices) = (Instant::now(), 1);
@@ -42,7 +42,7 @@ fn main() -> Result<(), Failure> {
     };
     println!("{slices} slices in {:.3} s: {speeds:#?}", started.elapsed().as_secs_f64());
 
-    let vocabulary = loader.config().vocabulary as u32;
+    let vocabulary = loader.spec().vocabulary as u32;
     let prompt: Vec<u32> = (0..PREFILL_TOKENS).map(|index| index * 97 % vocabulary).collect();
     let decode = best(DECODE_TOKENS, |index| seconds(&mut *shard.runner, index, &[index * 31]))?;
     let prefill = best(PREFILLS, |_| seconds(&mut *shard.runner, 0, &prompt))?;

@@ -42,11 +42,11 @@ fn main() -> Result<(), Failure> {
     let threads: NonZeroUsize = threads.parse()?;
     let start = Instant::now();
     let loader = CpuLoader::new(ModelFile::open(Path::new(path))?, threads, None)?;
-    let layers = LayerRange::new(0, loader.config().layers).ok_or("no layers")?;
+    let layers = LayerRange::new(0, loader.spec().layer_count()).ok_or("no layers")?;
     let room = KvRoom { tokens: KV_TOKENS, kv_type };
     let LoadedShard { mut runner, weights_bytes, .. } = loader.load(layers, room, u64::MAX)?;
     eprintln!("loaded after {:.3} s", start.elapsed().as_secs_f64());
-    let vocabulary = loader.config().vocabulary as u32;
+    let vocabulary = loader.spec().vocabulary as u32;
     let weights = mapped(&ModelFile::open(Path::new(path))?, layers)?;
     let mut answer = |what: &str| match what {
         "read" => Ok(read(&weights, threads.get())),

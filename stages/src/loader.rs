@@ -10,7 +10,7 @@ use schema::record::{KvRoom, MemoryUse, StageRecord};
 use crate::cpu::CpuRunner;
 use crate::kernels::ThreadPool;
 use crate::memory;
-use crate::model::{ModelConfig, UnsupportedModel};
+use crate::model::{ModelSpec, UnsupportedModel};
 use crate::shard::RunnerSetup;
 use crate::weights::{ModelFile, Residency};
 
@@ -18,7 +18,7 @@ use crate::weights::{ModelFile, Residency};
 #[derive(Debug)]
 pub struct CpuLoader {
     file: ModelFile,
-    config: ModelConfig,
+    spec: ModelSpec,
     pool: Arc<ThreadPool>,
     budget_bytes: u64,
     /// Resident bytes of the shard loaded last.
@@ -34,23 +34,23 @@ impl CpuLoader {
     /// # Errors
     /// [`UnsupportedModel`] when the model is not supported or its tensors do not match its metadata.
     pub fn new(file: ModelFile, threads: NonZeroUsize, budget_bytes: Option<u64>) -> Result<Self, UnsupportedModel> {
-        let config = ModelConfig::read(file.header())?;
-        config.check_tensors(file.header())?;
+        let spec = ModelSpec::read(file.header())?;
+        spec.check_tensors(file.header())?;
         // Read once: the available memory changes all the time, and a changing budget would move shards between stages.
         let budget_bytes = budget_bytes.unwrap_or_else(|| memory::machine().memory_available_bytes);
         let (pool, residency) = (Arc::new(ThreadPool::new(threads)), Mutex::default());
-        Ok(Self { file, config, pool, budget_bytes, residency })
+        Ok(Self { file, spec, pool, budget_bytes, residency })
     }
 
     /// The model's sizes.
-    pub fn config(&self) -> &ModelConfig {
-        &self.config
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
     }
 }
 
 /// Maximum scratch, in bytes, that a shard of this model needs on `threads` threads.
-pub fn scratch_bytes(config: &ModelConfig, threads: usize, kv_tokens: u32) -> u64 {
-    CpuRunner::scratch_bytes(config, true, threads, kv_tokens)
+pub fn scratch_bytes(spec: &ModelSpec, threads: usize, kv_tokens: u32) -> u64 {
+    CpuRunner::scratch_bytes(spec, true, threads, kv_tokens)
 }
 
 impl Loader for CpuLoader {
@@ -58,7 +58,7 @@ impl Loader for CpuLoader {
         // Mapping reads nothing from disk. Layers that cannot be mapped count as 0 bytes: `load` refuses them with the
         // reason.
         let weights = self.file.map(layers).map_or(0, |shard| shard.mapped_bytes());
-        weights.saturating_add(CpuRunner::bytes(&self.config, layers, self.pool.threads(), room))
+        weights.saturating_add(CpuRunner::bytes(&self.spec, layers, self.pool.threads(), room))
     }
 
     fn load(&self, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
@@ -71,7 +71,7 @@ impl Loader for CpuLoader {
         shard.prefetch();
         let weights_bytes = shard.mapped_bytes();
         *self.residency.lock().unwrap_or_else(PoisonError::into_inner) = shard.residency();
-        let setup = RunnerSetup { config: self.config.clone(), shard, room };
+        let setup = RunnerSetup { spec: self.spec.clone(), shard, room };
         let runner = CpuRunner::new(setup, Arc::clone(&self.pool)).map_err(|error| LoadError::Failed(chain(&error)))?;
         let kv_blocks = runner.kv_blocks();
         Ok(LoadedShard { runner: Box::new(runner), weights_bytes, kv_blocks })

@@ -7,7 +7,7 @@ use schema::record::{KvRoom, ModelRecord};
 #[cfg(feature = "accelerator")]
 use crate::accelerator;
 use crate::loader::scratch_bytes;
-use crate::model::{self, ModelConfig};
+use crate::model::{self, ModelSpec};
 use crate::weights::{self, ModelFile};
 
 /// Number of threads that scratch is counted for, if the system does not report its parallelism. A stage with more
@@ -30,22 +30,23 @@ pub enum RecordError {
 /// # Errors
 /// [`RecordError`] when the model is not supported. The text lists the supported values.
 pub fn model_record(file: &ModelFile, room: KvRoom, stages_min: u32) -> Result<ModelRecord, RecordError> {
-    let config = ModelConfig::read(file.header())?;
-    config.check_tensors(file.header())?;
-    config.check_kv(room.kv_type)?;
+    let spec = ModelSpec::read(file.header())?;
+    spec.check_tensors(file.header())?;
+    spec.check_kv(room.kv_type)?;
     let threads = std::thread::available_parallelism().map_or(THREADS_EXPECTED, NonZeroUsize::get);
-    let scratch_bytes = scratch_bytes(&config, threads, room.tokens).max(on_device(&config, room.tokens));
+    let scratch_bytes = scratch_bytes(&spec, threads, room.tokens).max(on_device(&spec, room.tokens));
     Ok(ModelRecord { scratch_bytes, ..file.record(room, stages_min)? })
 }
 
 /// The planner counts the same scratch for every stage, so it must be that of the device that needs the most.
 #[cfg(feature = "accelerator")]
-fn on_device(config: &ModelConfig, kv_tokens: u32) -> u64 {
-    if accelerator::BUILT_IN { accelerator::scratch_bytes(config, true, kv_tokens) } else { 0 }
+fn on_device(spec: &ModelSpec, kv_tokens: u32) -> u64 {
+    let computed = accelerator::DenseModel::of(spec).ok().filter(|_| accelerator::BUILT_IN);
+    computed.map_or(0, |model| accelerator::scratch_bytes(&model, true, kv_tokens))
 }
 
 /// Without accelerators there is no other device to count.
 #[cfg(not(feature = "accelerator"))]
-fn on_device(_: &ModelConfig, _: u32) -> u64 {
+fn on_device(_: &ModelSpec, _: u32) -> u64 {
     0
 }

@@ -47,7 +47,7 @@ fn check(name: &str) {
 
     assert_invariant(KvType::F16, name, &path, ids, &bits(&whole));
     // Fixtures whose heads are not whole blocks are refused, as `runner_refusals` tests.
-    if pipeline.config.check_kv(KvType::Q8).is_ok() {
+    if pipeline.spec.check_kv(KvType::Q8).is_ok() {
         let whole = Pipeline::with_kv_type(KvType::Q8, &path, &[], 1).logits(&[Piece {
             sequence: 0,
             position: 0,

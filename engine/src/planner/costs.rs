@@ -46,11 +46,10 @@ impl Costs {
 
 impl Times {
     /// The times of a stage with these rates, for a micro-batch of `rows`.
-    pub(super) fn new(model: &ModelRecord, rates: Rates, rows: u64) -> Self {
-        let times = (0..model.layers as usize).map(|layer| {
-            let of = |counts: &[u64]| counts.get(layer).copied().unwrap_or(0);
-            let own = rates.layer_ps(of(&model.layer_bytes), of(&model.layer_multiplications), rows);
-            let last = layer + 1 == model.layers as usize;
+    pub(super) fn new(model: &ModelRecord, rates: &Rates, rows: u64) -> Self {
+        let times = (0..model.layers).map(|layer| {
+            let own = rates.layer_ps(model.layer(layer), rows);
+            let last = layer + 1 == model.layers;
             let head = if last { rates.head_ps(model.head_bytes, model.head_multiplications, rows) } else { 0 };
             own.saturating_add(head)
         });

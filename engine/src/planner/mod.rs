@@ -103,7 +103,7 @@ pub fn times_ps(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard],
     let time = |shard: &Shard| {
         let at = places.get(&shard.stage).copied().unwrap_or(candidates.len());
         let end = shard.layers.end().min(model.layers);
-        Times::new(model, rates[at], rows).of(shard.layers.start().min(end) as usize, end as usize)
+        Times::new(model, &rates[at], rows).of(shard.layers.start().min(end) as usize, end as usize)
     };
     shards.iter().map(time).collect()
 }
@@ -212,7 +212,7 @@ fn free_stages<'a>(model: &ModelRecord, candidates: &'a [Candidate]) -> (Vec<&'a
     let rates = rates::rates(model, candidates.iter().map(|stage| &stage.speed));
     let free = candidates.iter().zip(rates).filter(|(stage, _)| stage.fixed.is_none());
     let free_stage = |(stage, rates): (&'a Candidate, Rates)| {
-        (stage, FreeStage { times: Times::new(model, rates, ROWS), budget_bytes: stage.budget_bytes })
+        (stage, FreeStage { times: Times::new(model, &rates, ROWS), budget_bytes: stage.budget_bytes })
     };
     free.map(free_stage).unzip()
 }

@@ -73,10 +73,13 @@ fn most_kv_tokens(model: &ModelRecord, helps: &impl Fn(&ModelRecord) -> bool) ->
 /// `model` with as many tokens in eight bits. `None` if it has that already or its heads are not whole blocks of it.
 fn as_q8(model: &ModelRecord) -> Option<ModelRecord> {
     let KvRoom { kv_type: KvType::F16, .. } = model.kv_room() else { return None };
-    let values = model.kv_bytes_per_token_layer / KvType::F16.bytes(1)?;
-    let is_whole = values.is_multiple_of(KvType::Q8_BLOCK as u64);
-    let kv_bytes_per_token_layer = KvType::Q8.bytes(values).filter(|_| is_whole)?;
-    Some(ModelRecord { kv_type: KvType::Q8, kv_bytes_per_token_layer, ..model.clone() })
+    let in_q8 = |f16_bytes: u64| {
+        let values = f16_bytes / KvType::F16.bytes(1)?;
+        KvType::Q8.bytes(values).filter(|_| values.is_multiple_of(KvType::Q8_BLOCK as u64))
+    };
+    let kv_bytes_per_token_layer = in_q8(model.kv_bytes_per_token_layer)?;
+    let layer_kv_bytes = model.layer_kv_bytes.iter().map(|bytes| in_q8(*bytes)).collect::<Option<_>>()?;
+    Some(ModelRecord { kv_type: KvType::Q8, kv_bytes_per_token_layer, layer_kv_bytes, ..model.clone() })
 }
 
 /// The least budget with which one more stage makes a plan, whatever place in the order its name gives it. That stage

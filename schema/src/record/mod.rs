@@ -19,7 +19,7 @@ pub use eviction::EvictionRecord;
 pub use gateway::GatewayRecord;
 pub use kv::{KvRoom, KvType, KvTypeError};
 pub use membership::{KeyMark, Proof};
-pub use model::{ModelRecord, ShardBytes};
+pub use model::{LayerCost, ModelRecord, ShardBytes};
 pub use pin::{Pin, PinStatus};
 pub use placement::{Placement, PlacementError, Shard};
 pub use share::{Share, ShareError};

@@ -27,6 +27,10 @@ pub struct ModelRecord {
     /// Bytes of the final norm and the output head. If the head is tied to the embedding table, that table is counted
     /// again.
     pub head_bytes: u64,
+    /// Bytes of each layer's weights that are read for one token: all but the experts that are not chosen. Empty if
+    /// every layer reads all of its weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layer_read_bytes: Vec<u64>,
     /// Multiplications that each layer's weights take for one token. Empty if they were not counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layer_multiplications: Vec<u64>,
@@ -36,11 +40,17 @@ pub struct ModelRecord {
     /// The format of most of the layers' weights, by the name that it has in the stages' speeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_format: Option<String>,
+    /// The format of most of each layer's weights. Empty if it is `layer_format` in every layer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layer_formats: Vec<String>,
     /// The format of the head's weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_format: Option<String>,
-    /// Bytes of keys and values that one layer stores for one token.
+    /// Bytes of keys and values that one layer stores for one token, and the most of any layer if they differ.
     pub kv_bytes_per_token_layer: u64,
+    /// Bytes of keys and values that each layer stores for one token. Empty if every layer stores as many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layer_kv_bytes: Vec<u64>,
     /// Number of tokens for whose keys and values every stage must have room.
     pub kv_tokens: u32,
     /// The number format of keys and values. Older records have no such field and mean half precision.
@@ -50,6 +60,21 @@ pub struct ModelRecord {
     pub scratch_bytes: u64,
     /// Number of stages that the first placement waits for.
     pub stages_min: u32,
+}
+
+/// The cost of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerCost<'a> {
+    /// Bytes of its weights.
+    pub weights: u64,
+    /// Bytes of its weights that are read for one token.
+    pub read_per_token: u64,
+    /// Multiplications with its weights for one token.
+    pub multiplications: u64,
+    /// Bytes of keys and values that it stores for one token.
+    pub kv_per_token: u64,
+    /// The format of most of its weights.
+    pub format: Option<&'a str>,
 }
 
 /// The cost of one shard for a stage.
@@ -93,11 +118,14 @@ impl ModelRecord {
             embedding_bytes: 0,
             layer_bytes,
             head_bytes: 0,
+            layer_read_bytes: Vec::new(),
             layer_multiplications: Vec::new(),
             head_multiplications: 0,
             layer_format: None,
+            layer_formats: Vec::new(),
             head_format: None,
             kv_bytes_per_token_layer: 0,
+            layer_kv_bytes: Vec::new(),
             kv_tokens: 1,
             kv_type: KvType::F16,
             scratch_bytes: 0,
@@ -110,30 +138,98 @@ impl ModelRecord {
         KvRoom { tokens: self.kv_tokens, kv_type: self.kv_type }
     }
 
+    /// The cost of layer `layer`. A layer that the record does not describe costs nothing.
+    pub fn layer(&self, layer: u32) -> LayerCost<'_> {
+        let at = layer as usize;
+        let weights = self.layer_bytes.get(at).copied().unwrap_or(0);
+        LayerCost {
+            weights,
+            // A wrong record may say that more is read than there is.
+            read_per_token: self.layer_read_bytes.get(at).map_or(weights, |read| weights.min(*read)),
+            multiplications: self.layer_multiplications.get(at).copied().unwrap_or(0),
+            kv_per_token: self.layer_kv_bytes.get(at).copied().unwrap_or(self.kv_bytes_per_token_layer),
+            format: self.layer_formats.get(at).or(self.layer_format.as_ref()).map(String::as_str),
+        }
+    }
+
     /// Bytes of keys and values of one token in all layers of the model.
     pub fn kv_bytes_per_token(&self) -> u64 {
-        self.kv_bytes_per_token_layer.saturating_mul(self.layers.into())
+        (0..self.layers).fold(0, |sum, layer| sum.saturating_add(self.layer(layer).kv_per_token))
     }
 
     /// The cost of the shard `layers`. The shard with the last layer includes the head.
     pub fn shard_bytes(&self, layers: LayerRange) -> ShardBytes {
-        let own = self.layer_bytes.iter().take(layers.end() as usize).skip(layers.start() as usize);
-        let own = own.fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
-        let work = self.layer_multiplications.iter().take(layers.end() as usize).skip(layers.start() as usize);
-        let work = work.fold(0_u64, |sum, count| sum.saturating_add(*count));
-        let (head, head_work) =
-            if layers.end() == self.layers { (self.head_bytes, self.head_multiplications) } else { (0, 0) };
-        let kv_rows = u64::from(layers.count()) * u64::from(self.kv_tokens);
-        let kv = self.kv_bytes_per_token_layer.saturating_mul(kv_rows);
-        let own = own.saturating_add(head);
-        let multiplications_per_token = work.saturating_add(head_work);
-        ShardBytes { read_per_token: own, multiplications_per_token, weights: own, kv, scratch: self.scratch_bytes }
+        let last = layers.end() == self.layers;
+        let head = if last { self.head_bytes } else { 0 };
+        let mut shard = ShardBytes {
+            read_per_token: head,
+            multiplications_per_token: if last { self.head_multiplications } else { 0 },
+            weights: head,
+            kv: 0,
+            scratch: self.scratch_bytes,
+        };
+        for layer in layers.start()..layers.end() {
+            let cost = self.layer(layer);
+            let kv = cost.kv_per_token.saturating_mul(self.kv_tokens.into());
+            shard.read_per_token = shard.read_per_token.saturating_add(cost.read_per_token);
+            shard.multiplications_per_token = shard.multiplications_per_token.saturating_add(cost.multiplications);
+            shard.weights = shard.weights.saturating_add(cost.weights);
+            shard.kv = shard.kv.saturating_add(kv);
+        }
+        shard
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A record as version 0.1 writes it, with one figure for the keys and values of every layer.
+    const UNIFORM: &str = r#"{"name":"m","architecture":"llama","fingerprint":"5b1f9ac07d3e6e2f4c88a1d09b7e3f65","layers":2,
+        "hidden":576,"context_tokens":8192,"embedding_bytes":30081024,"layer_bytes":[2216448,2216448],
+        "head_bytes":30083328,"layer_multiplications":[3540096,3540096],"head_multiplications":28311552,
+        "layer_format":"Q4_1","head_format":"Q8_0","kv_bytes_per_token_layer":1536,"kv_tokens":8192,"kv_type":"f16",
+        "scratch_bytes":16777216,"stages_min":2}"#;
+
+    #[test]
+    fn a_record_of_equal_layers_reads_all_of_each_and_is_written_as_before() {
+        let record: ModelRecord = serde_json::from_str(UNIFORM).unwrap();
+        let expected = LayerCost {
+            weights: 2_216_448,
+            read_per_token: 2_216_448,
+            multiplications: 3_540_096,
+            kv_per_token: 1536,
+            format: Some("Q4_1"),
+        };
+        assert_eq!((record.layer(0), record.layer(1)), (expected, expected));
+        assert_eq!(record.layer(2).weights, 0, "there is no such layer");
+        let shard = record.shard_bytes(LayerRange::new(0, 2).unwrap());
+        assert_eq!(shard.read_per_token, 2 * 2_216_448 + 30_083_328);
+        assert_eq!((shard.weights, shard.kv), (shard.read_per_token, 2 * 1536 * 8192));
+        let [written, before] =
+            [serde_json::to_value(&record).unwrap(), serde_json::from_str::<serde_json::Value>(UNIFORM).unwrap()];
+        assert_eq!(written, before, "older members read the record");
+    }
+
+    #[test]
+    fn layers_that_differ_each_have_their_own_cost() {
+        let uniform: ModelRecord = serde_json::from_str(UNIFORM).unwrap();
+        let record = ModelRecord {
+            layer_read_bytes: vec![2_216_448, 300_000],
+            layer_kv_bytes: vec![1536, 1152],
+            layer_formats: vec!["Q4_1".to_owned(), "Q8_0".to_owned()],
+            ..uniform
+        };
+        let written = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<ModelRecord>(&written).unwrap(), record);
+        let second = record.layer(1);
+        assert_eq!((second.weights, second.read_per_token), (2_216_448, 300_000));
+        assert_eq!((second.kv_per_token, second.format), (1152, Some("Q8_0")));
+        let shard = record.shard_bytes(LayerRange::new(0, 2).unwrap());
+        assert_eq!(shard.weights - shard.read_per_token, 2_216_448 - 300_000);
+        assert_eq!(shard.kv, (1536 + 1152) * 8192);
+        assert_eq!(record.kv_bytes_per_token(), 1536 + 1152);
+    }
 
     #[test]
     fn a_record_from_before_there_was_a_choice_means_half_precision() {

@@ -1,14 +1,13 @@
 //! The supported shapes, which are the sizes of models in use. Depends neither on formats nor on bits.
 
 use stages::gguf::GgufWriter;
-use stages::model::Family;
 
 /// The sizes and constants of a model whose output head is tied to its embedding table.
 #[derive(Debug)]
 pub struct Shape {
     /// The shape's name on the command line.
     pub name: &'static str,
-    family: Family,
+    architecture: &'static str,
     layers: u32,
     hidden: u32,
     feed_forward: u32,
@@ -34,7 +33,7 @@ pub struct Tensor {
 const SHAPES: [Shape; 3] = [
     Shape {
         name: "llama-3.2-1b",
-        family: Family::Llama,
+        architecture: "llama",
         layers: 16,
         hidden: 2048,
         feed_forward: 8192,
@@ -49,7 +48,7 @@ const SHAPES: [Shape; 3] = [
     // Eight of its 36 layers: these are larger than any cache, and still fit a small machine in every format.
     Shape {
         name: "qwen3-4b-8-layers",
-        family: Family::Qwen3,
+        architecture: "qwen3",
         layers: 8,
         hidden: 2560,
         feed_forward: 9728,
@@ -63,7 +62,7 @@ const SHAPES: [Shape; 3] = [
     },
     Shape {
         name: "smollm2-135m",
-        family: Family::Llama,
+        architecture: "llama",
         layers: 30,
         hidden: 576,
         feed_forward: 1536,
@@ -94,8 +93,8 @@ impl Shape {
 
     /// Adds the metadata of the shape's sizes.
     pub fn describe(&self, file: GgufWriter) -> GgufWriter {
-        let own = |suffix: &str| format!("{}.{suffix}", self.family.architecture());
-        file.metadata("general.architecture", self.family.architecture())
+        let own = |suffix: &str| format!("{}.{suffix}", self.architecture);
+        file.metadata("general.architecture", self.architecture)
             .metadata("general.name", format!("random weights, {}", self.name))
             .metadata(&own("block_count"), self.layers)
             .metadata(&own("context_length"), self.context_tokens)
@@ -123,7 +122,7 @@ impl Shape {
             add("attn_q", &[hidden, query]);
             add("attn_k", &[hidden, key]);
             add("attn_v", &[hidden, key]);
-            if self.family.head_norms() {
+            if self.architecture == "qwen3" {
                 add("attn_q_norm", &[self.head]);
                 add("attn_k_norm", &[self.head]);
             }

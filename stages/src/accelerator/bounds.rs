@@ -4,8 +4,8 @@ use engine::runner::KV_BLOCK_TOKENS;
 use schema::LayerRange;
 use schema::record::DeviceKind;
 
+use super::dense_model::DenseModel;
 use super::support::{Storage, storage};
-use crate::model::ModelConfig;
 use crate::sampling::Sampler;
 use crate::shard::TOKENS;
 use crate::weights::MappedShard;
@@ -60,23 +60,26 @@ impl WeightsBytes {
 }
 
 /// Bytes of the keys and values of `layers`.
-pub(super) fn kv_bytes(config: &ModelConfig, layers: LayerRange, kv_tokens: u32) -> u64 {
-    let token = config.kv_heads * (config.key + config.value) * CACHED_BYTES;
+pub(super) fn kv_bytes(config: &DenseModel, layers: LayerRange, kv_tokens: u32) -> u64 {
+    let token = config.attention.kv_heads * (config.attention.key + config.attention.value) * CACHED_BYTES;
     let tokens = (kv_blocks(kv_tokens) * TOKENS) as u64;
     (token as u64).saturating_mul(u64::from(layers.count())).saturating_mul(tokens)
 }
 
 /// Maximum bytes that a step takes in addition to weights, keys and values. Counts everything that a layer or the
 /// output head makes, as if nothing were freed before its end.
-pub(crate) fn scratch_bytes(config: &ModelConfig, last: bool, kv_tokens: u32) -> u64 {
+pub(crate) fn scratch_bytes(config: &DenseModel, last: bool, kv_tokens: u32) -> u64 {
     let sequence = (config.context_tokens as usize).min(kv_blocks(kv_tokens) * TOKENS);
-    let heads_rows =
-        4 * (config.query_width() + config.key_width() + config.value_width()) + 3 * config.attention_width();
+    let heads_rows = 4
+        * (config.attention.query_width() + config.attention.key_width() + config.attention.value_width())
+        + 3 * config.attention.output_width();
     let rows = ROWS_MAX * (6 * config.hidden + heads_rows + 4 * config.feed_forward) * FLOAT_BYTES;
-    let gathered = GATHERED_TOKENS_MAX.max(sequence) * config.kv_heads * (config.key + config.value);
-    let scores = SCORES_MAX.max(config.heads * sequence);
+    let gathered =
+        GATHERED_TOKENS_MAX.max(sequence) * config.attention.kv_heads * (config.attention.key + config.attention.value);
+    let scores = SCORES_MAX.max(config.attention.heads * sequence);
     // Scores exist three times: as computed, masked, and as weights. The mask has one value for all heads.
-    let attention = gathered * (CACHED_BYTES + FLOAT_BYTES) + (3 * scores + scores / config.heads) * FLOAT_BYTES;
+    let attention =
+        gathered * (CACHED_BYTES + FLOAT_BYTES) + (3 * scores + scores / config.attention.heads) * FLOAT_BYTES;
     let head = if last { HEAD_ROWS_MAX * (2 * config.hidden + 3 * config.vocabulary) * FLOAT_BYTES } else { 0 };
     let sampler = if last { Sampler::bytes(config.vocabulary) } else { 0 };
     ((rows + attention + head) * ALLOCATOR_FACTOR) as u64 + sampler

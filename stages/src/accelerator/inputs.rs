@@ -4,8 +4,9 @@
 use candle_core::{Device, Result, Tensor};
 use schema::frame::Slice;
 
+use super::dense_model::DenseModel;
 use super::plan::{AttentionGroup, GroupMember, TilePlan};
-use crate::model::{ModelConfig, Rope};
+use crate::model::Rope;
 use crate::shard::{TOKENS, TileRow};
 
 /// One tile's inputs.
@@ -47,7 +48,7 @@ impl TileInputs {
     pub(super) fn new(
         tile: &TilePlan,
         slices: &[Slice],
-        config: &ModelConfig,
+        config: &DenseModel,
         rope: &Rope,
         device: &Device,
     ) -> Result<Self> {
@@ -55,14 +56,19 @@ impl TileInputs {
             angles(&tile.rows, rope).map(|values| Tensor::from_vec(values, (tile.rows.len(), rope.pairs()), device));
         let slots: Vec<u32> = tile.rows.iter().map(|row| row.slot as u32).collect();
         let slots = Tensor::from_vec(slots, (1, tile.rows.len(), 1), device)?;
-        let slots_of = |width: usize| slots.broadcast_as((config.kv_heads, tile.rows.len(), width))?.contiguous();
-        let key_slots = slots_of(config.key)?;
-        let value_slots = if config.value == config.key { key_slots.clone() } else { slots_of(config.value)? };
+        let slots_of =
+            |width: usize| slots.broadcast_as((config.attention.kv_heads, tile.rows.len(), width))?.contiguous();
+        let key_slots = slots_of(config.attention.key)?;
+        let value_slots = if config.attention.value == config.attention.key {
+            key_slots.clone()
+        } else {
+            slots_of(config.attention.value)?
+        };
 
         let order: Vec<u32> = tile.groups.iter().flat_map(AttentionGroup::tile_rows).collect();
         let in_order = order.is_sorted();
         let single = in_order && tile.groups.len() == 1;
-        let group = |group| GroupInputs::new(group, slices, config.window_tokens, single, device);
+        let group = |group| GroupInputs::new(group, slices, config.attention.window, single, device);
         let groups = tile.groups.iter().map(group).collect::<Result<_>>()?;
         let order = if in_order { None } else { Some(Tensor::new(inverse(&order), device)?) };
         Ok(Self { cosines: cosines?, sines: sines?, key_slots, value_slots, groups, order })

@@ -6,7 +6,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::model::ModelConfig;
+use super::dense_model::DenseModel;
 use crate::shard::TOKENS;
 
 /// Stored type of keys and values.
@@ -37,7 +37,7 @@ pub(super) struct LayerKv {
 impl KvCache {
     /// Allocates `blocks` blocks in each of `layers` layers, all zero.
     pub(super) fn new(
-        config: &ModelConfig,
+        config: &DenseModel,
         dtype: KvDtype,
         layers: usize,
         blocks: usize,
@@ -46,14 +46,14 @@ impl KvCache {
         // Copied from the host, because candle's Metal allocator rounds a buffer that it makes itself up to a power of
         // two.
         let zeros = |width: usize| {
-            let shape = (config.kv_heads, blocks * TOKENS, width);
-            let count = config.kv_heads * blocks * TOKENS * width;
+            let shape = (config.attention.kv_heads, blocks * TOKENS, width);
+            let count = config.attention.kv_heads * blocks * TOKENS * width;
             match dtype {
                 KvDtype::Half => Tensor::from_vec(vec![half::f16::ZERO; count], shape, device),
                 KvDtype::Float => Tensor::from_vec(vec![0.0_f32; count], shape, device),
             }
         };
-        let layer = |_| Ok(LayerKv { keys: zeros(config.key)?, values: zeros(config.value)? });
+        let layer = |_| Ok(LayerKv { keys: zeros(config.attention.key)?, values: zeros(config.attention.value)? });
         Ok(Self { layers: (0..layers).map(layer).collect::<Result<_>>()?, blocks })
     }
 

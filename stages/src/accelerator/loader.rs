@@ -5,12 +5,13 @@ use schema::LayerRange;
 use schema::record::{KvRoom, KvType, MemoryUse, StageRecord};
 
 use super::bounds::{self, WeightsBytes};
+use super::dense_model::DenseModel;
 use super::hardware::Hardware;
 use super::runner::CandleRunner;
 use super::support;
 use crate::loader::chain;
 use crate::memory;
-use crate::model::{ModelConfig, UnsupportedModel};
+use crate::model::{ModelSpec, UnsupportedModel};
 use crate::shard::RunnerSetup;
 use crate::weights::ModelFile;
 
@@ -18,7 +19,8 @@ use crate::weights::ModelFile;
 #[derive(Debug)]
 pub struct CandleLoader {
     file: ModelFile,
-    config: ModelConfig,
+    spec: ModelSpec,
+    model: DenseModel,
     hardware: Hardware,
     threads: usize,
     budget_bytes: Option<u64>,
@@ -39,10 +41,11 @@ impl CandleLoader {
         threads: usize,
         budget_bytes: Option<u64>,
     ) -> Result<Self, UnsupportedModel> {
-        let config = ModelConfig::read(file.header())?;
-        config.check_tensors(file.header())?;
+        let spec = ModelSpec::read(file.header())?;
+        spec.check_tensors(file.header())?;
+        let model = DenseModel::of(&spec)?;
         support::check(&file, hardware.kind)?;
-        Ok(Self { file, config, hardware, threads, budget_bytes })
+        Ok(Self { file, spec, model, hardware, threads, budget_bytes })
     }
 
     /// Bytes of the weights of `layers`. `load` refuses layers that cannot be mapped.
@@ -55,11 +58,11 @@ impl CandleLoader {
 
 impl Loader for CandleLoader {
     fn memory_bound(&self, layers: LayerRange, room: KvRoom) -> u64 {
-        let last = layers.end() == self.config.layers;
+        let last = layers.end() == self.model.layers;
         let WeightsBytes { device, host } = self.weights_bytes(layers);
-        let kv = bounds::kv_bytes(&self.config, layers, room.tokens);
+        let kv = bounds::kv_bytes(&self.model, layers, room.tokens);
         // Host memory for copying is freed before keys, values and scratch are allocated.
-        device.saturating_add(kv.saturating_add(bounds::scratch_bytes(&self.config, last, room.tokens)).max(host))
+        device.saturating_add(kv.saturating_add(bounds::scratch_bytes(&self.model, last, room.tokens)).max(host))
     }
 
     fn load(&self, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
@@ -76,7 +79,7 @@ impl Loader for CandleLoader {
         }
         self.file.check_unchanged().map_err(|error| LoadError::Failed(chain(&error)))?;
         let shard = self.file.map(layers).map_err(|error| LoadError::Failed(chain(&error)))?;
-        let setup = RunnerSetup { config: self.config.clone(), shard, room };
+        let setup = RunnerSetup { spec: self.spec.clone(), shard, room };
         let runner = CandleRunner::new(setup, &self.hardware).map_err(|error| LoadError::Failed(chain(&error)))?;
         let kv_blocks = runner.kv_blocks();
         Ok(LoadedShard { runner: Box::new(runner), weights_bytes: self.weights_bytes(layers).device, kv_blocks })

@@ -11,6 +11,7 @@
 
 mod attention;
 mod bounds;
+mod dense_model;
 mod hardware;
 mod inputs;
 mod kv;
@@ -31,3 +32,4 @@ pub use runner::CandleRunner;
 pub(crate) const BUILT_IN: bool = cfg!(any(feature = "cuda", all(feature = "metal", target_os = "macos")));
 
 pub(crate) use bounds::scratch_bytes;
+pub(crate) use dense_model::DenseModel;

@@ -5,6 +5,7 @@ use candle_nn::ops::rms_norm;
 use engine::runner::{Output, Runner, RunnerError, Work};
 
 use super::bounds::{self, HEAD_ROWS_MAX, ROWS_MAX};
+use super::dense_model::DenseModel;
 use super::hardware::{Hardware, in_pool};
 use super::inputs::TileInputs;
 use super::kv::{KvCache, KvDtype};
@@ -12,14 +13,15 @@ use super::layer::Step;
 use super::plan::{AttentionLimits, TilePlan};
 use super::weights::{OutputHead, ShardWeights};
 use crate::loader::chain;
-use crate::model::ModelConfig;
+use crate::model::ModelSpec;
 use crate::sampling::Sampler;
 use crate::shard::{Outcome, RunnerSetup, SetupError, WorkBounds, chosen, no_output_head, readout};
 
 /// Runs a shard on a candle device.
 #[derive(Debug)]
 pub struct CandleRunner {
-    config: ModelConfig,
+    spec: ModelSpec,
+    config: DenseModel,
     device: Device,
     weights: ShardWeights,
     kv: KvCache,
@@ -49,13 +51,14 @@ impl CandleRunner {
     /// # Errors
     /// As [`Self::new`].
     pub fn with_kv_dtype(kv_dtype: KvDtype, setup: RunnerSetup, hardware: &Hardware) -> Result<Self, SetupError> {
-        let RunnerSetup { config, shard, room } = setup;
-        let (weights, device) = (ShardWeights::upload(&config, &shard, hardware)?, hardware.device.clone());
+        let RunnerSetup { spec, shard, room } = setup;
+        let config = DenseModel::of(&spec)?;
+        let (weights, device) = (ShardWeights::upload(&spec, &shard, hardware)?, hardware.device.clone());
         let blocks = bounds::kv_blocks(room.tokens);
         let kv = KvCache::new(&config, kv_dtype, weights.layers.len(), blocks, &device)?;
         device.synchronize()?;
         let sampler = weights.output_head.is_some().then(|| Sampler::new(config.vocabulary));
-        Ok(Self { config, device, weights, kv, sampler })
+        Ok(Self { spec, config, device, weights, kv, sampler })
     }
 
     /// Blocks of keys and values that the runner has room for.
@@ -78,7 +81,7 @@ impl CandleRunner {
 
     fn work_bounds(&self) -> WorkBounds {
         let (first, last) = (self.weights.embedding.is_some(), self.weights.output_head.is_some());
-        WorkBounds::new(&self.config, first, last, self.kv_blocks())
+        WorkBounds::new(&self.spec, first, last, self.kv_blocks())
     }
 
     /// Runs the work tile by tile and appends its result to `into`.
@@ -91,7 +94,7 @@ impl CandleRunner {
     }
 
     fn tile(&mut self, work: &Work<'_>, from: usize, into: &mut Outcome) -> Result<(), StepError> {
-        let limits = AttentionLimits { heads: self.config.heads, window: self.config.window_tokens };
+        let limits = AttentionLimits { heads: self.config.attention.heads, window: self.config.attention.window };
         let tile = TilePlan::new(work.slices, from, ROWS_MAX, limits);
         let inputs = TileInputs::new(&tile, work.slices, &self.config, &self.weights.rope, &self.device)?;
         let step = Step { config: &self.config, inputs: &inputs, rope_style: self.weights.rope.rope_style() };
@@ -186,7 +189,7 @@ impl Runner for CandleRunner {
 }
 
 /// The logits of some rows, one row after the other.
-fn logits(config: &ModelConfig, head: &OutputHead, rows: &Tensor, row_indices: &[u32]) -> candle_core::Result<Tensor> {
+fn logits(config: &DenseModel, head: &OutputHead, rows: &Tensor, row_indices: &[u32]) -> candle_core::Result<Tensor> {
     let rows = rows.index_select(&Tensor::new(row_indices, rows.device())?, 0)?;
     let input = rms_norm(&rows, &head.norm, config.norm_epsilon)?;
     head.output.multiply(&input)?.flatten_all()

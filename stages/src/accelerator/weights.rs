@@ -4,14 +4,18 @@
 use candle_core::Tensor;
 use schema::LayerRange;
 
+use super::dense_model::DenseModel;
 use super::hardware::Hardware;
 use super::matrix::DeviceMatrix;
-use crate::model::{ModelConfig, ROPE_FACTORS, Rope};
-use crate::shard::{Backend, LayerTensors, OutputHeadTensors, SetupError};
+use crate::model::{ModelSpec, ROPE_FACTORS, Rope};
+use crate::shard::{AttentionTensors, Backend, LayerTensors, OutputHeadTensors, SetupError};
 use crate::weights::{self, EmbeddingRows, MappedShard};
 
 /// One layer's weights.
 pub(super) type Layer = LayerTensors<DeviceMatrix, Tensor>;
+
+/// Weights of grouped attention.
+pub(super) type Attention = AttentionTensors<DeviceMatrix, Tensor>;
 
 /// The output head's weights.
 pub(super) type OutputHead = OutputHeadTensors<DeviceMatrix, Tensor>;
@@ -38,19 +42,20 @@ impl ShardWeights {
     ///
     /// # Errors
     /// [`SetupError`] if the file lacks something, or the device has no room.
-    pub(super) fn upload(config: &ModelConfig, shard: &MappedShard, hardware: &Hardware) -> Result<Self, SetupError> {
+    pub(super) fn upload(spec: &ModelSpec, shard: &MappedShard, hardware: &Hardware) -> Result<Self, SetupError> {
+        let config = DenseModel::of(spec)?;
         let (embedding, range) = (shard.embedding(), shard.layers());
-        let (mut layers, mut output_head, mut rope) = (Vec::new(), None, config.rope(None)?);
+        let (mut layers, mut output_head, mut rope) = (Vec::new(), None, config.rope.rope(None)?);
         for layer in range.start()..range.end() {
             // A range of one layer is never empty, so no layer is skipped.
             let Some(one) = LayerRange::new(layer, layer + 1) else { continue };
             let one = shard.file().map(one)?;
-            layers.push(Layer::load(&one, layer, &UploadBackend(hardware))?);
+            layers.push(Layer::load(spec, &one, layer, &UploadBackend(hardware))?);
             if layer + 1 == config.layers {
                 output_head = Some(OutputHead::load(&one, &UploadBackend(hardware))?);
             }
             if let Some(factors) = one.find(ROPE_FACTORS)? {
-                rope = config.rope(Some(&factors.f32s()?))?;
+                rope = config.rope.rope(Some(&factors.f32s()?))?;
             }
         }
         Ok(Self { embedding, layers, output_head, rope })

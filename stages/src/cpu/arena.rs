@@ -7,7 +7,7 @@ use super::attention::{CHUNK_TOKENS, QUERIES_MAX, Scratch, Sums};
 use super::kv::{KvShape, padded_value};
 use super::rope::Angles;
 use crate::kernels::Rows;
-use crate::model::{ModelConfig, Rope};
+use crate::model::{AttentionSpec, FeedForward, LayerSpec, Mixer, ModelSpec, Rope, RopeSpec};
 use crate::sampling::{SampledToken, Sampler, SamplingError};
 use crate::shard::{RowRun, RowTile, TOKENS, TileRow};
 
@@ -33,6 +33,7 @@ pub(super) struct ArenaSizes {
     input: usize,
     head_key: usize,
     head_value_padded: usize,
+    /// Pairs of dimensions that are rotated, of all rotary embeddings together.
     rope_pairs: usize,
     threads: usize,
     /// Queries that attention processes on one thread.
@@ -58,7 +59,8 @@ pub(super) struct Arena {
     pub(super) out: Vec<f32>,
     pub(super) gate: Vec<f32>,
     pub(super) up: Vec<f32>,
-    pub(super) angles: Angles,
+    /// One for each rotary embedding of the model.
+    pub(super) angles: Vec<Angles>,
     pub(super) tile: RowTile,
     /// One for each thread.
     pub(super) scratch: Vec<Scratch>,
@@ -74,25 +76,51 @@ pub(super) struct Arena {
 // === impl ArenaSizes ===
 
 impl ArenaSizes {
-    /// Sizes for a shard of this model on `threads` threads with room for `kv_tokens` tokens.
-    pub(super) fn new(config: &ModelConfig, last: bool, threads: usize, kv_tokens: u32) -> Self {
-        let sequence = config.context_tokens.min(kv_tokens.next_multiple_of(TOKENS as u32)) as usize;
-        Self {
-            hidden: config.hidden,
-            query: config.query_width(),
-            key: config.key_width(),
-            value: config.value_width(),
-            feed_forward: config.feed_forward,
-            input: config.hidden.max(config.attention_width()).max(config.feed_forward),
-            head_key: config.key,
-            head_value_padded: padded_value(config.value),
-            rope_pairs: config.rope_pairs(),
+    /// Sizes for a shard of this model on `threads` threads with room for `kv_tokens` tokens. They are enough for each
+    /// of the model's layers, so that equal stages take equal scratch.
+    pub(super) fn new(spec: &ModelSpec, last: bool, threads: usize, kv_tokens: u32) -> Self {
+        let sequence = spec.context_tokens.min(kv_tokens.next_multiple_of(TOKENS as u32)) as usize;
+        let mut sizes = Self {
+            hidden: spec.hidden,
+            query: 0,
+            key: 0,
+            value: 0,
+            feed_forward: 0,
+            input: spec.hidden,
+            head_key: 0,
+            head_value_padded: 0,
+            rope_pairs: spec.ropes.iter().map(RopeSpec::pairs).sum(),
             threads,
-            queries: QUERIES_MAX.max(config.group()),
-            group: config.group(),
+            queries: QUERIES_MAX,
+            group: 0,
             chunks: if threads > 1 { threads * UNITS_PER_THREAD * sequence.div_ceil(CHUNK_TOKENS) } else { 0 },
-            vocabulary: if last { config.vocabulary } else { 0 },
+            vocabulary: if last { spec.vocabulary } else { 0 },
+        };
+        spec.layers.iter().for_each(|layer| sizes.hold(layer));
+        sizes
+    }
+
+    /// Makes the sizes enough for `layer`.
+    fn hold(&mut self, layer: &LayerSpec) {
+        let most = |size: &mut usize, needed: usize| *size = needed.max(*size);
+        match &layer.mixer {
+            Mixer::Attention(attention) => {
+                most(&mut self.query, attention.query_width());
+                most(&mut self.key, attention.key_width());
+                most(&mut self.value, attention.value_width());
+                most(&mut self.input, attention.output_width());
+                most(&mut self.head_key, attention.key);
+                most(&mut self.head_value_padded, padded_value(attention.value));
+                most(&mut self.group, attention.group());
+            }
         }
+        match &layer.feed_forward {
+            FeedForward::Dense(dense) => {
+                most(&mut self.feed_forward, dense.width);
+                most(&mut self.input, dense.width);
+            }
+        }
+        most(&mut self.queries, self.group);
     }
 
     /// Bytes that an arena of these sizes takes.
@@ -114,7 +142,7 @@ impl ArenaSizes {
 
 impl Arena {
     /// Allocates everything. Memory that is not used is not touched, so it takes only address space.
-    pub(super) fn new(sizes: &ArenaSizes, rope: Rope) -> Self {
+    pub(super) fn new(sizes: &ArenaSizes, ropes: Vec<Rope>) -> Self {
         let floats = |width: usize| vec![0.0; ROWS_MAX * width];
         let last = sizes.vocabulary > 0;
         let mut input = Rows::new();
@@ -128,7 +156,7 @@ impl Arena {
             out: floats(sizes.hidden),
             gate: floats(sizes.feed_forward),
             up: floats(sizes.feed_forward),
-            angles: Angles::new(rope, ROWS_MAX),
+            angles: ropes.into_iter().map(|rope| Angles::new(rope, ROWS_MAX)).collect(),
             tile: RowTile::with_capacity(ROWS_MAX),
             scratch: (0..sizes.threads)
                 .map(|_| Scratch::new(sizes.head_key, sizes.head_value_padded, sizes.queries))
@@ -142,9 +170,13 @@ impl Arena {
     }
 }
 
-/// Sizes of one layer's keys and values.
-pub(super) fn kv_shape(config: &ModelConfig, kv_type: KvType) -> KvShape {
-    KvShape { kv_type, heads: config.kv_heads, key: config.key, value: config.value }
+/// Sizes of the keys and values of a layer with this mixer.
+pub(super) fn kv_shape(mixer: &Mixer, kv_type: KvType) -> KvShape {
+    match mixer {
+        Mixer::Attention(AttentionSpec { kv_heads, key, value, .. }) => {
+            KvShape { kv_type, heads: *kv_heads, key: *key, value: *value }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -170,7 +202,7 @@ mod tests {
             vocabulary: 700,
         };
         let frequencies = vec![1.0; sizes.rope_pairs];
-        let arena = Arena::new(&sizes, Rope::from_frequencies(frequencies, crate::model::RopeStyle::Halves));
+        let arena = Arena::new(&sizes, vec![Rope::from_frequencies(frequencies, crate::model::RopeStyle::Halves)]);
         let floats =
             [&arena.x, &arena.query, &arena.key, &arena.value, &arena.out, &arena.gate, &arena.up, &arena.logits];
         let floats: usize = floats.iter().map(|values| values.capacity() * 4).sum();

@@ -38,9 +38,16 @@ pub(super) struct KvShape {
 pub(super) struct KvCache {
     /// `[layer][block][head]`.
     map: MmapMut,
-    shape: KvShape,
-    layers: usize,
+    layers: Vec<LayerPlace>,
     blocks: usize,
+}
+
+/// The place of one layer's keys and values in the mapping, in 16-bit words.
+#[derive(Debug, Clone, Copy)]
+struct LayerPlace {
+    shape: KvShape,
+    start: usize,
+    len: usize,
 }
 
 /// One layer's keys and values, for reading by all threads.
@@ -155,9 +162,9 @@ impl KvShape {
         }
     }
 
-    /// Bytes that `layers` layers take for one block.
-    pub(super) fn block_bytes(self, layers: usize) -> u64 {
-        (self.heads * self.head_len() * layers) as u64 * size_of::<u16>() as u64
+    /// Bytes that a layer takes for one block.
+    pub(super) fn block_bytes(self) -> u64 {
+        (self.heads * self.head_len()) as u64 * size_of::<u16>() as u64
     }
 
     /// Index in a layer's words of the first word of head `head` of block `block`.
@@ -169,15 +176,23 @@ impl KvShape {
 // === impl KvCache ===
 
 impl KvCache {
-    /// Allocates `blocks` blocks in each of `layers` layers.
+    /// Allocates `blocks` blocks in layers of these shapes.
     ///
     /// # Errors
     /// If the system does not provide the address space.
-    pub(super) fn new(shape: KvShape, layers: usize, blocks: usize) -> io::Result<Self> {
-        let bytes = shape.block_bytes(layers).checked_mul(blocks as u64).and_then(|bytes| usize::try_from(bytes).ok());
-        let bytes = bytes.ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    pub(super) fn new(shapes: impl Iterator<Item = KvShape>, blocks: usize) -> io::Result<Self> {
+        let out_of_memory = || io::Error::from(io::ErrorKind::OutOfMemory);
+        let mut end = 0_usize;
+        let place = |shape: KvShape| {
+            let start = end;
+            let len = (shape.heads * shape.head_len()).checked_mul(blocks).ok_or_else(out_of_memory)?;
+            end = start.checked_add(len).ok_or_else(out_of_memory)?;
+            Ok(LayerPlace { shape, start, len })
+        };
+        let layers = shapes.map(place).collect::<io::Result<_>>()?;
+        let bytes = end.checked_mul(size_of::<u16>()).ok_or_else(out_of_memory)?;
         // The system refuses an empty mapping.
-        Ok(Self { map: MmapMut::map_anon(bytes.max(1))?, shape, layers, blocks })
+        Ok(Self { map: MmapMut::map_anon(bytes.max(1))?, layers, blocks })
     }
 
     /// Number of blocks.
@@ -187,26 +202,19 @@ impl KvCache {
 
     /// Layer number `layer` of this cache, for reading.
     pub(super) fn layer(&self, layer: usize) -> KvLayer<'_> {
-        let (len, all) = (self.layer_len(), self.map.as_ptr().cast::<u16>());
-        assert!(layer < self.layers, "layer {layer} of {}", self.layers);
-        // SAFETY: the mapping begins on a page, so it is aligned. It has `layers * layer_len` words of two bytes, and
-        // any bits are valid. It is borrowed as long as the slice.
-        let words = unsafe { std::slice::from_raw_parts(all.add(layer * len), len) };
-        KvLayer { words, shape: self.shape }
+        let LayerPlace { shape, start, len } = self.layers[layer];
+        // SAFETY: the mapping begins on a page, so it is aligned. Each place lies in its words of two bytes, and any
+        // bits are valid. It is borrowed as long as the slice.
+        let words = unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast::<u16>().add(start), len) };
+        KvLayer { words, shape }
     }
 
     /// Layer number `layer` of this cache, for writing.
     pub(super) fn layer_mut(&mut self, layer: usize) -> KvLayerMut<'_> {
-        let (len, all) = (self.layer_len(), self.map.as_mut_ptr().cast::<u16>());
-        assert!(layer < self.layers, "layer {layer} of {}", self.layers);
+        let LayerPlace { shape, start, len } = self.layers[layer];
         // SAFETY: as in `layer`. The mapping is borrowed exclusively.
-        let words = unsafe { std::slice::from_raw_parts_mut(all.add(layer * len), len) };
-        KvLayerMut { words: Split::new(words), shape: self.shape, blocks: self.blocks }
-    }
-
-    /// Number of 16-bit words of a layer.
-    fn layer_len(&self) -> usize {
-        self.blocks * self.shape.heads * self.shape.head_len()
+        let words = unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast::<u16>().add(start), len) };
+        KvLayerMut { words: Split::new(words), shape, blocks: self.blocks }
     }
 }
 
@@ -422,7 +430,7 @@ mod tests {
     #[test]
     fn a_token_is_found_where_it_was_written_and_nowhere_else() {
         let shape = KvShape { heads: 2, key: 20, value: 18, kv_type: KvType::F16 };
-        let mut cache = KvCache::new(shape, 2, 3).unwrap();
+        let mut cache = KvCache::new([shape; 2].into_iter(), 3).unwrap();
         let key: Vec<f32> = (0..20).map(|i| i as f32 + 1.0).collect();
         let value: Vec<f32> = (0..18).map(|i| -1.0 - i as f32).collect();
         let layer = cache.layer_mut(1);

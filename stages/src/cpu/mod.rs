@@ -6,16 +6,16 @@
 //! one row at a time or has an order of operations fixed by position. Memory is allocated when the shard is loaded. A
 //! step allocates only its output.
 //!
-//! Unsafe code is in `lanes` (instructions), in `kv` (a mapping read as numbers), and in `layer`, `layer_attention`,
+//! Unsafe code is in `lanes` (instructions), in `kv` (a mapping read as numbers), and in `layer`, `grouped_attention`,
 //! `output_head` and `runner`, which hand out parts of a buffer.
 
 mod arena;
 mod attention;
 mod exponentials;
+mod grouped_attention;
 mod kv;
 mod lanes;
 mod layer;
-mod layer_attention;
 mod math;
 mod norm;
 mod output_head;

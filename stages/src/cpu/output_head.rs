@@ -26,7 +26,7 @@ impl Step<'_> {
             let to = (from + HEAD_ROWS_MAX).min(self.arena.logit_rows.len());
             self.logits(head, from..to);
             match into {
-                Outcome::Logits(all) => all.extend(&self.arena.logits[..(to - from) * self.config.vocabulary]),
+                Outcome::Logits(all) => all.extend(&self.arena.logits[..(to - from) * self.spec.vocabulary]),
                 Outcome::Tokens(all) => {
                     self.sample(from..to);
                     self.collect(from..to, all)?;
@@ -39,14 +39,14 @@ impl Step<'_> {
 
     /// Computes the logits of some of the rows in `logit_rows`.
     fn logits(&mut self, head: &OutputHead, range: std::ops::Range<usize>) {
-        let (hidden, vocabulary) = (self.config.hidden, self.config.vocabulary);
+        let (hidden, vocabulary) = (self.spec.hidden, self.spec.vocabulary);
         let Arena { x, input, out, logit_rows, logits, .. } = &mut *self.arena;
         let rows = &logit_rows[range];
         for (row, input) in rows.iter().zip(input.prepare(rows.len(), hidden).chunks_exact_mut(hidden)) {
             let values = row * hidden..(row + 1) * hidden;
             let x = &mut x[values.clone()];
             add(self.isa, x, &out[values]);
-            rms_norm(self.isa, x, &head.norm, self.config.norm_epsilon, input);
+            rms_norm(self.isa, x, &head.norm, self.spec.head.norm_epsilon, input);
         }
         let out = &mut logits[..rows.len() * vocabulary];
         matmul(self.pool, &mut [MatmulJob { weights: head.output.matrix(), out }], input);
@@ -54,7 +54,7 @@ impl Step<'_> {
 
     /// Chooses or scores a token for each of the rows that have logits.
     fn sample(&mut self, range: std::ops::Range<usize>) {
-        let (slices, vocabulary) = (self.slices, self.config.vocabulary);
+        let (slices, vocabulary) = (self.slices, self.spec.vocabulary);
         let Arena { tile, logit_rows, logits, samplers, sampled, .. } = &mut *self.arena;
         let rows = &logit_rows[range];
         let (samplers, sampled, logits) = (Split::new(samplers), Split::new(sampled), &*logits);

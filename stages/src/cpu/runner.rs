@@ -16,7 +16,7 @@ use super::weights::{Embedding, ShardWeights};
 use crate::kernels::Isa;
 use crate::kernels::{Split, ThreadPool, dequantise_row};
 use crate::loader::chain;
-use crate::model::{ModelConfig, ROPE_FACTORS};
+use crate::model::{Mixer, ModelSpec, ROPE_FACTORS, RopeSpec};
 use crate::probe::{PROBE_TIME, Probe, ProbeScratch};
 use crate::shard::{Outcome, RunnerSetup, SetupError, WorkBounds, no_output_head};
 use crate::weights::{MappedShard, Tensor};
@@ -24,13 +24,15 @@ use crate::weights::{MappedShard, Tensor};
 /// Runs a shard on the CPU.
 #[derive(Debug)]
 pub struct CpuRunner {
-    config: ModelConfig,
+    spec: ModelSpec,
     shard: MappedShard,
     pool: Arc<ThreadPool>,
     isa: Isa,
     weights: ShardWeights,
     kv: KvCache,
     arena: Arena,
+    /// Most rows of a sequence whose attention is computed together.
+    rows_at_once: usize,
     /// The speed measurement in progress.
     probe: Option<Probe>,
 }
@@ -39,15 +41,17 @@ pub struct CpuRunner {
 
 impl CpuRunner {
     /// Maximum bytes of keys, values and scratch that the shard `layers` takes.
-    pub fn bytes(config: &ModelConfig, layers: LayerRange, threads: usize, room: KvRoom) -> u64 {
+    pub fn bytes(spec: &ModelSpec, layers: LayerRange, threads: usize, room: KvRoom) -> u64 {
         let blocks = u64::from(room.tokens.div_ceil(KV_BLOCK_TOKENS));
-        let kv = kv_shape(config, room.kv_type).block_bytes(layers.count() as usize).saturating_mul(blocks);
-        kv.saturating_add(Self::scratch_bytes(config, layers.end() == config.layers, threads, room.tokens))
+        let own = spec.layers.get(layers.indices()).unwrap_or_default();
+        let block = own.iter().map(|layer| kv_shape(&layer.mixer, room.kv_type).block_bytes());
+        let kv = block.fold(0, u64::saturating_add).saturating_mul(blocks);
+        kv.saturating_add(Self::scratch_bytes(spec, layers.end() == spec.layer_count(), threads, room.tokens))
     }
 
     /// Bytes of scratch alone. The last shard takes the most.
-    pub fn scratch_bytes(config: &ModelConfig, last: bool, threads: usize, kv_tokens: u32) -> u64 {
-        ArenaSizes::new(config, last, threads, kv_tokens).bytes()
+    pub fn scratch_bytes(spec: &ModelSpec, last: bool, threads: usize, kv_tokens: u32) -> u64 {
+        ArenaSizes::new(spec, last, threads, kv_tokens).bytes()
     }
 
     /// Prepares a shard for computation by the threads of `pool`.
@@ -55,16 +59,20 @@ impl CpuRunner {
     /// # Errors
     /// [`SetupError`] if the shard lacks something or there is no memory.
     pub fn new(setup: RunnerSetup, pool: Arc<ThreadPool>) -> Result<Self, SetupError> {
-        let RunnerSetup { config, shard, room } = setup;
-        config.check_kv(room.kv_type)?;
-        let weights = ShardWeights::find(&config, &shard)?;
+        let RunnerSetup { spec, shard, room } = setup;
+        spec.check_kv(room.kv_type)?;
+        let weights = ShardWeights::find(&spec, &shard)?;
         let factors = shard.find(ROPE_FACTORS)?.map(|tensor| tensor.f32s()).transpose()?;
-        let rope = config.rope(factors.as_deref())?;
-        let sizes = ArenaSizes::new(&config, weights.output_head.is_some(), pool.threads(), room.tokens);
+        let rope = |rope: &RopeSpec| rope.rope(factors.as_deref());
+        let ropes = spec.ropes.iter().map(rope).collect::<Result<_, _>>()?;
+        let sizes = ArenaSizes::new(&spec, weights.output_head.is_some(), pool.threads(), room.tokens);
         let blocks = room.tokens.div_ceil(KV_BLOCK_TOKENS) as usize;
-        let kv = KvCache::new(kv_shape(&config, room.kv_type), weights.layers.len(), blocks)
-            .map_err(|cause| SetupError::Memory { tokens: room.tokens, cause })?;
-        Ok(Self { arena: Arena::new(&sizes, rope), isa: Isa::best(), config, shard, pool, weights, kv, probe: None })
+        let shapes = spec.layers[shard.layers().indices()].iter().map(|layer| kv_shape(&layer.mixer, room.kv_type));
+        let kv = KvCache::new(shapes, blocks).map_err(|cause| SetupError::Memory { tokens: room.tokens, cause })?;
+        let rows_at_once = spec.layers.iter().map(|layer| queries_of_row(&layer.mixer)).max();
+        let rows_at_once = (QUERIES_MAX / rows_at_once.unwrap_or(1)).max(1);
+        let arena = Arena::new(&sizes, ropes);
+        Ok(Self { arena, isa: Isa::best(), spec, shard, pool, weights, kv, rows_at_once, probe: None })
     }
 
     /// Blocks of keys and values that the runner has room for.
@@ -74,15 +82,15 @@ impl CpuRunner {
 
     fn work_bounds(&self) -> WorkBounds {
         let (first, last) = (self.weights.embedding.is_some(), self.weights.output_head.is_some());
-        WorkBounds::new(&self.config, first, last, self.kv_blocks())
+        WorkBounds::new(&self.spec, first, last, self.kv_blocks())
     }
 
     /// Writes the tile's input to the residual stream and computes the angles of its rows.
     fn load_input(&mut self, work: &Work<'_>, from: usize) -> Result<(), RunnerError> {
-        let hidden = self.config.hidden;
+        let hidden = self.spec.hidden;
         let Arena { x, tile, angles, .. } = &mut self.arena;
-        for (index, row) in tile.rows.iter().enumerate() {
-            angles.set(index, row.position);
+        for angles in angles {
+            tile.rows.iter().enumerate().for_each(|(index, row)| angles.set(index, row.position));
         }
         let Some(embedding) = &self.weights.embedding else {
             let rows = &work.activations[from * hidden..][..tile.rows.len() * hidden];
@@ -103,8 +111,8 @@ impl CpuRunner {
 
     /// Runs all layers on the tile. The term that the last one adds is left in `arena.out`.
     fn layers(&mut self, work: &Work<'_>) {
-        let Self { config, pool, isa, weights, kv, arena, .. } = self;
-        let mut step = Step { config, pool, isa: *isa, slices: work.slices, arena };
+        let Self { spec, pool, isa, weights, kv, arena, .. } = self;
+        let mut step = Step { spec, pool, isa: *isa, slices: work.slices, arena };
         for (index, layer) in weights.layers.iter().enumerate() {
             step.layer(layer, kv, index);
         }
@@ -112,7 +120,7 @@ impl CpuRunner {
 
     /// Adds the term that the last layer left, and appends the rows to `activations`.
     fn append_activations(&mut self, activations: &mut Vec<f32>) {
-        let hidden = self.config.hidden;
+        let hidden = self.spec.hidden;
         let rows = self.arena.tile.rows.len();
         let (x, out) = (Split::new(&mut self.arena.x[..rows * hidden]), &self.arena.out);
         parallel::rows(&self.pool, rows, &|range| {
@@ -128,11 +136,11 @@ impl CpuRunner {
     fn run(&mut self, work: &Work<'_>, into: &mut Outcome) -> Result<(), RunnerError> {
         let rows = self.work_bounds().check(work)?;
         match into {
-            Outcome::Activations(values) => values.reserve_exact(rows * self.config.hidden),
+            Outcome::Activations(values) => values.reserve_exact(rows * self.spec.hidden),
             Outcome::Tokens(chosen) => chosen.reserve_exact(work.slices.iter().map(|slice| slice.logits.len()).sum()),
             Outcome::Logits(_) => {}
         }
-        let rows_at_once = (QUERIES_MAX / self.config.group()).max(1);
+        let rows_at_once = self.rows_at_once;
         for from in (0..rows).step_by(ROWS_MAX) {
             self.arena.tile.fill(work.slices, from, ROWS_MAX, |_, _| rows_at_once);
             self.load_input(work, from)?;
@@ -140,8 +148,8 @@ impl CpuRunner {
             match (&self.weights.output_head, &mut *into) {
                 (None, Outcome::Activations(values)) => self.append_activations(values),
                 (Some(head), into) => {
-                    let Self { config, pool, isa, arena, .. } = self;
-                    Step { config, pool, isa: *isa, slices: work.slices, arena }.finish(head, into)?;
+                    let Self { spec, pool, isa, arena, .. } = self;
+                    Step { spec, pool, isa: *isa, slices: work.slices, arena }.finish(head, into)?;
                 }
                 (None, _) => return Err(no_output_head()),
             }
@@ -160,6 +168,13 @@ impl CpuRunner {
         }
         self.run(work, &mut outcome)?;
         outcome.logits()
+    }
+}
+
+/// Query heads of one row that attend to the same keys.
+fn queries_of_row(mixer: &Mixer) -> usize {
+    match mixer {
+        Mixer::Attention(attention) => attention.group(),
     }
 }
 

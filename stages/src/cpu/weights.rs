@@ -2,12 +2,18 @@
 
 use schema::LayerRange;
 
-use crate::model::ModelConfig;
-use crate::shard::{Backend, LayerTensors, OutputHeadTensors};
+use crate::model::{EMBEDDING, ModelSpec};
+use crate::shard::{AttentionTensors, Backend, DenseTensors, LayerTensors, OutputHeadTensors};
 use crate::weights::{EmbeddingRows, MappedShard, Tensor, TensorError};
 
 /// One layer's weights.
 pub(super) type Layer = LayerTensors<Tensor, Vec<f32>>;
+
+/// Weights of grouped attention.
+pub(super) type Attention = AttentionTensors<Tensor, Vec<f32>>;
+
+/// Weights of a gated network.
+pub(super) type Dense = DenseTensors<Tensor>;
 
 /// The output head's weights.
 pub(super) type OutputHead = OutputHeadTensors<Tensor, Vec<f32>>;
@@ -41,13 +47,13 @@ impl ShardWeights {
     ///
     /// # Errors
     /// [`TensorError`] if the shard does not have the tensors that the header promises.
-    pub(super) fn find(config: &ModelConfig, shard: &MappedShard) -> Result<Self, TensorError> {
+    pub(super) fn find(spec: &ModelSpec, shard: &MappedShard) -> Result<Self, TensorError> {
         let range: LayerRange = shard.layers();
-        let layers = (range.start()..range.end()).map(|layer| Layer::load(shard, layer, &MappedBackend));
+        let layers = (range.start()..range.end()).map(|layer| Layer::load(spec, shard, layer, &MappedBackend));
         let layers = layers.collect::<Result<_, _>>()?;
-        let last = range.end() == config.layers;
+        let last = range.end() == spec.layer_count();
         let output_head = last.then(|| OutputHead::load(shard, &MappedBackend)).transpose()?;
-        let tied = output_head.as_ref().filter(|head| head.output.name() == crate::model::EMBEDDING);
+        let tied = output_head.as_ref().filter(|head| head.output.name() == EMBEDDING);
         let embedding = shard.embedding().map(|rows| match tied {
             Some(head) => Embedding::Mapped(head.output.clone()),
             None => Embedding::Read(rows),

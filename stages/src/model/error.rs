@@ -37,6 +37,17 @@ pub enum UnsupportedModel {
         /// Values in a head's value.
         value: usize,
     },
+    /// A model that only the processor computes.
+    #[error(
+        "{family} models are not computed on a GPU, because of {feature}: expected equal dense layers, or the device cpu \
+         (`--device cpu`), which computes every model"
+    )]
+    Accelerator {
+        /// The model's family.
+        family: &'static str,
+        /// The feature that the GPU runner does not have.
+        feature: &'static str,
+    },
     /// A tensor that is missing, has the wrong shape, or is unknown.
     #[error("tensor {name:?}: expected {expected}, found {found}")]
     Tensor {

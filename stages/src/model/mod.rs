@@ -1,16 +1,27 @@
-//! Description of a file's model: its family, sizes and tensors. Everything is checked before a weight is mapped. This
-//! module computes nothing.
+//! Description of a file's model as data: what each layer computes, its sizes and tensors. Everything is checked before a
+//! weight is mapped. This module computes nothing.
+//!
+//! A family (`families/`) turns a file's metadata into a [`ModelSpec`]. Whatever comes after it (the check of tensors,
+//! runners, the cluster's record) reads the spec and knows no family.
 
-mod config;
 mod error;
-mod family;
+mod families;
+mod feed_forward;
+mod keys;
+mod layer_role;
+mod mixer;
 mod rope;
+mod spec;
 mod tensors;
 
-pub use config::ModelConfig;
 pub use error::UnsupportedModel;
-pub use family::Family;
-pub use rope::{Rope, RopeStyle};
+pub use families::Family;
+pub use feed_forward::{Activation, DenseSpec, FeedForward};
+pub use layer_role::LayerRole;
+pub use mixer::{AttentionSpec, Mixer, QueryKeyNorm};
+pub use rope::{Rope, RopeScaling, RopeSpec, RopeStyle};
+pub use spec::{EmbeddingSpec, HeadSpec, LayerSpec, ModelSpec, NormSpec};
+pub use tensors::Presence;
 
 /// Name of the embedding table.
 pub(crate) const EMBEDDING: &str = "token_embd.weight";

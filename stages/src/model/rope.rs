@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use super::ROPE_FACTORS;
+use super::error::UnsupportedModel;
+
 /// The layout of the dimension pairs that RoPE rotates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RopeStyle {
@@ -11,12 +14,58 @@ pub enum RopeStyle {
     Halves,
 }
 
+/// A rotary embedding as the metadata describes it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RopeSpec {
+    /// Number of a head's dimensions that are rotated. Even.
+    pub dimensions: usize,
+    /// Base of the frequencies.
+    pub base: f32,
+    /// The stretching of frequencies to longer contexts.
+    pub scaling: RopeScaling,
+    /// The layout of the pairs.
+    pub style: RopeStyle,
+}
+
+/// The stretching of frequencies to longer contexts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RopeScaling {
+    /// All frequencies are divided by this number.
+    Linear(f32),
+}
+
 /// The rotation of a head's dimensions by the token's position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
     /// Frequency of each pair, in radians per token.
     frequencies: Arc<[f64]>,
     rope_style: RopeStyle,
+}
+
+// === impl RopeSpec ===
+
+impl RopeSpec {
+    /// Number of rotated pairs.
+    pub fn pairs(&self) -> usize {
+        self.dimensions / 2
+    }
+
+    /// The rotation. `factors` are the values of the tensor `rope_freqs.weight`, if the file has it.
+    ///
+    /// # Errors
+    /// [`UnsupportedModel::Tensor`] when `factors` does not hold one positive factor for each pair of dimensions.
+    pub fn rope(&self, factors: Option<&[f32]>) -> Result<Rope, UnsupportedModel> {
+        let pairs = self.pairs();
+        if let Some(factors) = factors
+            && (factors.len() != pairs || factors.iter().any(|factor| !(factor.is_finite() && *factor > 0.0)))
+        {
+            let expected = format!("{pairs} positive factors");
+            let found = format!("{} values", factors.len());
+            return Err(UnsupportedModel::Tensor { name: ROPE_FACTORS.to_owned(), expected, found });
+        }
+        let (base, RopeScaling::Linear(divisor)) = (f64::from(self.base), self.scaling);
+        Ok(Rope::new(self.dimensions, base, f64::from(divisor), factors, self.style))
+    }
 }
 
 // === impl Rope ===

@@ -1,112 +1,162 @@
 //! The tensors that a model must have, and their shapes. Pure: the check reads a file's header, before anything is
 //! mapped.
 
-use super::config::ModelConfig;
 use super::error::UnsupportedModel;
+use super::feed_forward::FeedForward;
+use super::layer_role::LayerRole;
+use super::mixer::{AttentionSpec, Mixer, QueryKeyNorm};
+use super::spec::{LayerSpec, ModelSpec};
 use super::{EMBEDDING, OUTPUT, OUTPUT_NORM, ROPE_FACTORS};
-use crate::gguf::Header;
+use crate::gguf::{Header, TensorInfo};
 
 /// The rule for the presence of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Presence {
+pub enum Presence {
+    /// A model without it is refused.
     Required,
+    /// A model may have it or not.
     Optional,
+    /// A model with it is refused.
     Refused,
 }
 
-// === impl ModelConfig ===
+/// A tensor of a layer, and its dimensions in the file's order: the row's length first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct LayerTensor {
+    role: LayerRole,
+    presence: Presence,
+    dims: Vec<usize>,
+}
 
-impl ModelConfig {
+// === impl ModelSpec ===
+
+impl ModelSpec {
     /// Checks that the file has every tensor of every layer in the right shape, and no tensor that would be ignored.
     ///
     /// # Errors
     /// [`UnsupportedModel::Tensor`] for the first tensor that is missing, has another shape, or is unknown.
     pub fn check_tensors(&self, header: &Header) -> Result<(), UnsupportedModel> {
+        let layers: Vec<_> = self.layers.iter().map(|layer| layer.tensors(self.hidden)).collect();
         for tensor in &header.tensors {
-            let (presence, dims) = match layer_suffix(&tensor.name) {
-                Some((layer, suffix)) if layer < self.layers => self.layer_tensor(suffix),
-                _ => self.other_tensor(&tensor.name),
+            let rule = match layer_suffix(&tensor.name) {
+                Some((layer, suffix)) => {
+                    let own = layers.get(layer as usize).into_iter().flatten();
+                    own.clone().find(|own| self.family.suffix(own.role) == suffix).map(LayerTensor::rule)
+                }
+                None => self.other_tensor(&tensor.name),
             };
-            let wrong = |expected: String, found: String| UnsupportedModel::Tensor {
-                name: tensor.name.clone(),
-                expected,
-                found,
-            };
-            if presence == Presence::Refused {
-                return Err(wrong(format!("none of this name in a {} model", self.family), "one".to_owned()));
-            }
-            if tensor.dims != dims {
-                return Err(wrong(format!("dimensions {dims:?}"), format!("{:?}", tensor.dims)));
+            self.check_tensor(tensor, rule)?;
+        }
+        for (layer, tensors) in layers.iter().enumerate() {
+            for tensor in tensors.iter().filter(|tensor| tensor.presence == Presence::Required) {
+                required(header, &format!("blk.{layer}.{}", self.family.suffix(tensor.role)))?;
             }
         }
-        let names = (0..self.layers).flat_map(|layer| self.required_in(layer));
-        for name in names.chain([EMBEDDING.to_owned(), OUTPUT_NORM.to_owned()]) {
-            if header.tensor(&name).is_none() {
-                let (expected, found) = ("one in every model of this family".to_owned(), "none".to_owned());
-                return Err(UnsupportedModel::Tensor { name, expected, found });
+        required(header, EMBEDDING)?;
+        required(header, OUTPUT_NORM)
+    }
+
+    /// Checks one tensor of the file against the rule for it. `None` if no part of the model has such a tensor.
+    fn check_tensor(&self, tensor: &TensorInfo, rule: Option<(Presence, Vec<u64>)>) -> Result<(), UnsupportedModel> {
+        let wrong = |expected: String, found: String| {
+            Err(UnsupportedModel::Tensor { name: tensor.name.clone(), expected, found })
+        };
+        match rule {
+            None | Some((Presence::Refused, _)) => {
+                wrong(format!("none of this name in a {} model", self.family), "one".to_owned())
             }
+            Some((_, dims)) if tensor.dims != dims => {
+                wrong(format!("dimensions {dims:?}"), format!("{:?}", tensor.dims))
+            }
+            Some(_) => Ok(()),
         }
-        Ok(())
     }
 
-    fn required_in(&self, layer: u32) -> impl Iterator<Item = String> {
-        let required = LAYER_SUFFIXES.into_iter().filter(|suffix| self.layer_tensor(suffix).0 == Presence::Required);
-        required.map(move |suffix| format!("blk.{layer}.{suffix}"))
-    }
-
-    /// The rule for a layer's tensor, and its dimensions in the file's order: the row's length first.
-    fn layer_tensor(&self, suffix: &str) -> (Presence, Vec<u64>) {
-        let biases = match self.family.biases() {
-            Some(true) => Presence::Required,
-            Some(false) => Presence::Refused,
-            None => Presence::Optional,
+    fn other_tensor(&self, name: &str) -> Option<(Presence, Vec<u64>)> {
+        let (presence, dims) = match name {
+            EMBEDDING => (Presence::Required, vec![self.hidden, self.vocabulary]),
+            OUTPUT => (Presence::Optional, vec![self.hidden, self.vocabulary]),
+            OUTPUT_NORM => (Presence::Required, vec![self.hidden]),
+            ROPE_FACTORS => (Presence::Optional, vec![self.ropes.first()?.pairs()]),
+            _ => return None,
         };
-        let head_norms = if self.family.head_norms() { Presence::Required } else { Presence::Refused };
-        let (presence, dims): (Presence, &[usize]) = match suffix {
-            "attn_norm.weight" | "ffn_norm.weight" => (Presence::Required, &[self.hidden]),
-            "attn_q.weight" => (Presence::Required, &[self.hidden, self.query_width()]),
-            "attn_k.weight" => (Presence::Required, &[self.hidden, self.key_width()]),
-            "attn_v.weight" => (Presence::Required, &[self.hidden, self.value_width()]),
-            "attn_output.weight" => (Presence::Required, &[self.attention_width(), self.hidden]),
-            "ffn_gate.weight" | "ffn_up.weight" => (Presence::Required, &[self.hidden, self.feed_forward]),
-            "ffn_down.weight" => (Presence::Required, &[self.feed_forward, self.hidden]),
-            "attn_q.bias" => (biases, &[self.query_width()]),
-            "attn_k.bias" => (biases, &[self.key_width()]),
-            "attn_v.bias" => (biases, &[self.value_width()]),
-            "attn_q_norm.weight" | "attn_k_norm.weight" => (head_norms, &[self.key]),
-            _ => (Presence::Refused, &[]),
-        };
-        (presence, dims.iter().map(|dim| *dim as u64).collect())
-    }
-
-    fn other_tensor(&self, name: &str) -> (Presence, Vec<u64>) {
-        let (presence, dims): (Presence, &[usize]) = match name {
-            EMBEDDING => (Presence::Required, &[self.hidden, self.vocabulary]),
-            OUTPUT => (Presence::Optional, &[self.hidden, self.vocabulary]),
-            OUTPUT_NORM => (Presence::Required, &[self.hidden]),
-            ROPE_FACTORS => (Presence::Optional, &[self.rope_pairs()]),
-            _ => (Presence::Refused, &[]),
-        };
-        (presence, dims.iter().map(|dim| *dim as u64).collect())
+        Some((presence, as_u64(&dims)))
     }
 }
 
-const LAYER_SUFFIXES: [&str; 14] = [
-    "attn_norm.weight",
-    "ffn_norm.weight",
-    "attn_q.weight",
-    "attn_k.weight",
-    "attn_v.weight",
-    "attn_output.weight",
-    "ffn_gate.weight",
-    "ffn_up.weight",
-    "ffn_down.weight",
-    "attn_q.bias",
-    "attn_k.bias",
-    "attn_v.bias",
-    "attn_q_norm.weight",
-    "attn_k_norm.weight",
-];
+// === impl LayerSpec ===
+
+impl LayerSpec {
+    /// The tensors of such a layer in a model of this width.
+    fn tensors(&self, hidden: usize) -> Vec<LayerTensor> {
+        let mut tensors = vec![
+            LayerTensor::required(LayerRole::MixerNorm, &[hidden]),
+            LayerTensor::required(LayerRole::FeedForwardNorm, &[hidden]),
+        ];
+        match &self.mixer {
+            Mixer::Attention(attention) => tensors.extend(attention.tensors(hidden)),
+        }
+        match &self.feed_forward {
+            FeedForward::Dense(dense) => tensors.extend([
+                LayerTensor::required(LayerRole::Gate, &[hidden, dense.width]),
+                LayerTensor::required(LayerRole::Up, &[hidden, dense.width]),
+                LayerTensor::required(LayerRole::Down, &[dense.width, hidden]),
+            ]),
+        }
+        tensors
+    }
+}
+
+// === impl AttentionSpec ===
+
+impl AttentionSpec {
+    fn tensors(&self, hidden: usize) -> [LayerTensor; 9] {
+        let (query, key, value) = (self.query_width(), self.key_width(), self.value_width());
+        let norms = match self.query_key_norm {
+            QueryKeyNorm::None => Presence::Refused,
+            QueryKeyNorm::Head => Presence::Required,
+        };
+        [
+            LayerTensor::required(LayerRole::Query, &[hidden, query]),
+            LayerTensor::required(LayerRole::Key, &[hidden, key]),
+            LayerTensor::required(LayerRole::Value, &[hidden, value]),
+            LayerTensor::required(LayerRole::MixerOutput, &[self.output_width(), hidden]),
+            LayerTensor::new(self.biases, LayerRole::QueryBias, &[query]),
+            LayerTensor::new(self.biases, LayerRole::KeyBias, &[key]),
+            LayerTensor::new(self.biases, LayerRole::ValueBias, &[value]),
+            LayerTensor::new(norms, LayerRole::QueryNorm, &[self.key]),
+            LayerTensor::new(norms, LayerRole::KeyNorm, &[self.key]),
+        ]
+    }
+}
+
+// === impl LayerTensor ===
+
+impl LayerTensor {
+    fn new(presence: Presence, role: LayerRole, dims: &[usize]) -> Self {
+        Self { role, presence, dims: dims.to_vec() }
+    }
+
+    fn required(role: LayerRole, dims: &[usize]) -> Self {
+        Self::new(Presence::Required, role, dims)
+    }
+
+    fn rule(&self) -> (Presence, Vec<u64>) {
+        (self.presence, as_u64(&self.dims))
+    }
+}
+
+fn as_u64(dims: &[usize]) -> Vec<u64> {
+    dims.iter().map(|dim| *dim as u64).collect()
+}
+
+fn required(header: &Header, name: &str) -> Result<(), UnsupportedModel> {
+    if header.tensor(name).is_some() {
+        return Ok(());
+    }
+    let (expected, found) = ("one in every model of this family".to_owned(), "none".to_owned());
+    Err(UnsupportedModel::Tensor { name: name.to_owned(), expected, found })
+}
 
 /// The layer and the suffix of `blk.<layer>.<suffix>`.
 fn layer_suffix(name: &str) -> Option<(u32, &str)> {

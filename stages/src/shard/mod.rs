@@ -12,6 +12,8 @@ mod work_bounds;
 
 pub(crate) use outcome::{Outcome, chosen, no_output_head, readout};
 pub use setup::{RunnerSetup, SetupError};
-pub(crate) use tensors::{Backend, LayerTensors, OutputHeadTensors};
+pub(crate) use tensors::{
+    AttentionTensors, Backend, DenseTensors, FeedForwardTensors, LayerTensors, MixerTensors, OutputHeadTensors,
+};
 pub(crate) use tile::{RowRun, RowTile, TOKENS, TileRow};
 pub(crate) use work_bounds::WorkBounds;

@@ -2,14 +2,14 @@
 
 use schema::record::KvRoom;
 
-use crate::model::{ModelConfig, UnsupportedModel};
+use crate::model::{ModelSpec, UnsupportedModel};
 use crate::weights::{MapError, MappedShard, TensorError};
 
 /// The model's part of a runner. The device's part is a separate argument.
 #[derive(Debug)]
 pub struct RunnerSetup {
     /// The model's sizes.
-    pub config: ModelConfig,
+    pub spec: ModelSpec,
     /// The mapped weights. Their tensors were checked against the sizes.
     pub shard: MappedShard,
     /// Capacity and number type of the KV cache.

@@ -1,6 +1,7 @@
-//! The tensors of a layer and of the output head, by their names in the file. All devices use this list.
+//! The tensors of a layer and of the output head, by the roles that the model's spec gives them. All devices use this
+//! list.
 
-use crate::model::OUTPUT_NORM;
+use crate::model::{AttentionSpec, DenseSpec, Family, FeedForward, LayerRole, Mixer, ModelSpec, NormSpec, OUTPUT_NORM};
 use crate::weights::{MappedShard, Tensor, TensorError};
 
 /// Converts mapped tensors into the form in which a device holds them.
@@ -21,16 +22,43 @@ pub(crate) trait Backend {
 /// One layer's weights.
 #[derive(Debug)]
 pub(crate) struct LayerTensors<M, V> {
-    pub(crate) attention_norm: V,
+    pub(crate) norms: NormSpec,
+    pub(crate) mixer_norm: V,
+    pub(crate) mixer: MixerTensors<M, V>,
+    pub(crate) feed_forward_norm: V,
+    pub(crate) feed_forward: FeedForwardTensors<M>,
+}
+
+/// Weights of the part that combines positions.
+#[derive(Debug)]
+pub(crate) enum MixerTensors<M, V> {
+    Attention(AttentionTensors<M, V>),
+}
+
+/// Weights of grouped attention.
+#[derive(Debug)]
+pub(crate) struct AttentionTensors<M, V> {
+    pub(crate) spec: AttentionSpec,
     pub(crate) query: M,
     pub(crate) key: M,
     pub(crate) value: M,
     /// Biases of Q, K and V, if the model has them.
     pub(crate) biases: [Option<V>; 3],
-    /// Norms of the heads of Q and of K, if the model has them.
-    pub(crate) head_norms: [Option<V>; 2],
-    pub(crate) attention_output: M,
-    pub(crate) feed_forward_norm: V,
+    /// Norms of Q and of K, if the model has them.
+    pub(crate) query_key_norms: [Option<V>; 2],
+    pub(crate) output: M,
+}
+
+/// Weights of the part that computes each position by itself.
+#[derive(Debug)]
+pub(crate) enum FeedForwardTensors<M> {
+    Dense(DenseTensors<M>),
+}
+
+/// Weights of a gated network.
+#[derive(Debug)]
+pub(crate) struct DenseTensors<M> {
+    pub(crate) spec: DenseSpec,
     pub(crate) gate: M,
     pub(crate) up: M,
     pub(crate) down: M,
@@ -43,6 +71,14 @@ pub(crate) struct OutputHeadTensors<M, V> {
     pub(crate) output: M,
 }
 
+/// Looks up the tensors of one layer by their roles.
+struct LayerSource<'a, B> {
+    family: &'static Family,
+    shard: &'a MappedShard,
+    layer: u32,
+    backend: &'a B,
+}
+
 // === impl LayerTensors ===
 
 impl<M, V> LayerTensors<M, V> {
@@ -51,29 +87,62 @@ impl<M, V> LayerTensors<M, V> {
     /// # Errors
     /// [`TensorError`] when the shard does not have a tensor, and the backend's own errors.
     pub(crate) fn load<B: Backend<Matrix = M, Vector = V>>(
+        model: &ModelSpec,
         shard: &MappedShard,
         layer: u32,
         backend: &B,
     ) -> Result<Self, B::Error> {
-        let matrix = |suffix: &str| backend.matrix(shard.layer_tensor(layer, suffix)?);
-        let vector = |suffix: &str| backend.vector(shard.layer_tensor(layer, suffix)?);
-        let optional = |suffix: &str| {
-            let tensor = shard.find(&format!("blk.{layer}.{suffix}"))?;
-            tensor.map(|tensor| backend.vector(tensor)).transpose()
-        };
+        let spec = &model.layers[layer as usize];
+        let source = LayerSource { family: model.family, shard, layer, backend };
         Ok(Self {
-            attention_norm: vector("attn_norm.weight")?,
-            query: matrix("attn_q.weight")?,
-            key: matrix("attn_k.weight")?,
-            value: matrix("attn_v.weight")?,
-            biases: [optional("attn_q.bias")?, optional("attn_k.bias")?, optional("attn_v.bias")?],
-            head_norms: [optional("attn_q_norm.weight")?, optional("attn_k_norm.weight")?],
-            attention_output: matrix("attn_output.weight")?,
-            feed_forward_norm: vector("ffn_norm.weight")?,
-            gate: matrix("ffn_gate.weight")?,
-            up: matrix("ffn_up.weight")?,
-            down: matrix("ffn_down.weight")?,
+            norms: spec.norms,
+            mixer_norm: source.vector(LayerRole::MixerNorm)?,
+            mixer: match &spec.mixer {
+                Mixer::Attention(attention) => MixerTensors::Attention(source.attention(*attention)?),
+            },
+            feed_forward_norm: source.vector(LayerRole::FeedForwardNorm)?,
+            feed_forward: match &spec.feed_forward {
+                FeedForward::Dense(dense) => FeedForwardTensors::Dense(source.dense(*dense)?),
+            },
         })
+    }
+}
+
+// === impl LayerSource ===
+
+impl<B: Backend> LayerSource<'_, B> {
+    fn attention(&self, spec: AttentionSpec) -> Result<AttentionTensors<B::Matrix, B::Vector>, B::Error> {
+        Ok(AttentionTensors {
+            spec,
+            query: self.matrix(LayerRole::Query)?,
+            key: self.matrix(LayerRole::Key)?,
+            value: self.matrix(LayerRole::Value)?,
+            biases: [
+                self.optional(LayerRole::QueryBias)?,
+                self.optional(LayerRole::KeyBias)?,
+                self.optional(LayerRole::ValueBias)?,
+            ],
+            query_key_norms: [self.optional(LayerRole::QueryNorm)?, self.optional(LayerRole::KeyNorm)?],
+            output: self.matrix(LayerRole::MixerOutput)?,
+        })
+    }
+
+    fn dense(&self, spec: DenseSpec) -> Result<DenseTensors<B::Matrix>, B::Error> {
+        let (gate, up) = (self.matrix(LayerRole::Gate)?, self.matrix(LayerRole::Up)?);
+        Ok(DenseTensors { spec, gate, up, down: self.matrix(LayerRole::Down)? })
+    }
+
+    fn matrix(&self, role: LayerRole) -> Result<B::Matrix, B::Error> {
+        self.backend.matrix(self.shard.layer_tensor(self.layer, self.family.suffix(role))?)
+    }
+
+    fn vector(&self, role: LayerRole) -> Result<B::Vector, B::Error> {
+        self.backend.vector(self.shard.layer_tensor(self.layer, self.family.suffix(role))?)
+    }
+
+    fn optional(&self, role: LayerRole) -> Result<Option<B::Vector>, B::Error> {
+        let tensor = self.shard.find(&format!("blk.{}.{}", self.layer, self.family.suffix(role)))?;
+        tensor.map(|tensor| self.backend.vector(tensor)).transpose()
     }
 }
 

@@ -4,7 +4,7 @@
 use engine::runner::{KV_BLOCK_TOKENS, RunnerError, Work};
 use schema::frame::{ALTERNATIVES_MAX, Slice, TokenRule};
 
-use crate::model::ModelConfig;
+use crate::model::ModelSpec;
 
 /// The bounds of the work that a shard accepts.
 #[derive(Debug, Clone, Copy)]
@@ -28,8 +28,8 @@ pub(crate) struct WorkBounds {
 impl WorkBounds {
     /// The bounds for a shard with `kv_blocks` blocks. `first` and `last` are true if it has the model's first and last
     /// layer.
-    pub(crate) fn new(config: &ModelConfig, first: bool, last: bool, kv_blocks: u32) -> Self {
-        let ModelConfig { hidden, vocabulary, context_tokens, .. } = *config;
+    pub(crate) fn new(spec: &ModelSpec, first: bool, last: bool, kv_blocks: u32) -> Self {
+        let ModelSpec { hidden, vocabulary, context_tokens, .. } = *spec;
         Self { first, last, hidden, vocabulary, context_tokens, kv_blocks }
     }
 

@@ -10,7 +10,7 @@ use schema::LayerRange;
 use schema::frame::Slice;
 use schema::record::{DeviceKind, KvRoom, KvType};
 use stages::accelerator::{CandleRunner, Hardware, KvDtype};
-use stages::model::ModelConfig;
+use stages::model::ModelSpec;
 use stages::shard::RunnerSetup;
 use stages::weights::ModelFile;
 
@@ -19,7 +19,7 @@ use crate::runner_support::pipeline::{KV_TOKENS, Piece, slice};
 /// All shards of a model, on candle's CPU device.
 pub struct Shards {
     runners: Vec<CandleRunner>,
-    pub config: ModelConfig,
+    pub spec: ModelSpec,
 }
 
 impl Shards {
@@ -36,16 +36,16 @@ impl Shards {
     /// The same with matrices in the form that they have on the device `kind`.
     pub fn on(kind: DeviceKind, kv_dtype: KvDtype, path: &Path, cuts: &[u32]) -> Self {
         let file = ModelFile::open(path).expect("the model opens");
-        let config = ModelConfig::read(file.header()).expect("the model is supported");
-        let ends: Vec<u32> = [0].iter().chain(cuts).chain([&config.layers]).copied().collect();
+        let spec = ModelSpec::read(file.header()).expect("the model is supported");
+        let ends: Vec<u32> = [0].iter().chain(cuts).chain([&spec.layer_count()]).copied().collect();
         let runner = |ends: &[u32]| {
             let layers = LayerRange::new(ends[0], ends[1]).expect("a range");
             let room = KvRoom { tokens: KV_TOKENS, kv_type: KvType::F16 };
             let setup =
-                RunnerSetup { config: config.clone(), shard: file.map(layers).expect("the layers are there"), room };
+                RunnerSetup { spec: spec.clone(), shard: file.map(layers).expect("the layers are there"), room };
             CandleRunner::with_kv_dtype(kv_dtype, setup, &stand_in(kind)).expect("the shard is ready")
         };
-        Self { runners: ends.windows(2).map(runner).collect(), config: config.clone() }
+        Self { runners: ends.windows(2).map(runner).collect(), spec: spec.clone() }
     }
 
     /// The logits at every position of the pieces, in one micro-batch.
@@ -53,7 +53,7 @@ impl Shards {
         let (slices, activations) = self.before_last(pieces);
         let last = self.runners.last_mut().expect("a shard");
         let logits = last.logits(&Work { slices: &slices, activations: &activations }).expect("it runs");
-        logits.chunks_exact(self.config.vocabulary).map(<[f32]>::to_vec).collect()
+        logits.chunks_exact(self.spec.vocabulary).map(<[f32]>::to_vec).collect()
     }
 
     /// Runs a step of the last shard, for a model of one shard.
@@ -63,7 +63,7 @@ impl Shards {
 
     /// The input of the last shard: its slices and activations.
     fn before_last(&mut self, pieces: &[Piece<'_>]) -> (Vec<Slice>, Vec<f32>) {
-        let blocks_each = self.config.context_tokens.div_ceil(engine::runner::KV_BLOCK_TOKENS);
+        let blocks_each = self.spec.context_tokens.div_ceil(engine::runner::KV_BLOCK_TOKENS);
         let mut slices: Vec<Slice> = pieces.iter().map(|piece| slice(*piece, blocks_each)).collect();
         let mut activations = Vec::new();
         let others = self.runners.len() - 1;

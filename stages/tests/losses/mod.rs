@@ -10,7 +10,7 @@ use schema::record::{KvRoom, KvType};
 use schema::{LayerRange, SequenceId};
 use stages::cpu::CpuRunner;
 use stages::kernels::ThreadPool;
-use stages::model::ModelConfig;
+use stages::model::ModelSpec;
 use stages::shard::RunnerSetup;
 use stages::weights::ModelFile;
 
@@ -21,12 +21,12 @@ const ROWS: usize = 120;
 /// 1]` after `ids[..=i]`.
 pub fn losses(model: &Path, ids: &[u32], threads: usize, kv_type: KvType) -> Vec<f64> {
     let file = ModelFile::open(model).unwrap();
-    let config = ModelConfig::read(file.header()).unwrap();
-    let vocabulary = config.vocabulary;
-    let shard = file.map(LayerRange::new(0, config.layers).unwrap()).unwrap();
+    let spec = ModelSpec::read(file.header()).unwrap();
+    let vocabulary = spec.vocabulary;
+    let shard = file.map(LayerRange::new(0, spec.layer_count()).unwrap()).unwrap();
     let pool = Arc::new(ThreadPool::new(NonZeroUsize::new(threads).unwrap()));
     let room = KvRoom { tokens: (ids.len() as u32).next_multiple_of(KV_BLOCK_TOKENS), kv_type };
-    let mut runner = CpuRunner::new(RunnerSetup { config, shard, room }, pool).unwrap();
+    let mut runner = CpuRunner::new(RunnerSetup { spec, shard, room }, pool).unwrap();
     let mut losses = Vec::new();
     for position in (0..ids.len() - 1).step_by(ROWS) {
         let count = ROWS.min(ids.len() - 1 - position);

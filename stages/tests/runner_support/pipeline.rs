@@ -10,7 +10,7 @@ use schema::record::{KvRoom, KvType, Speeds};
 use schema::{LayerRange, SequenceId};
 use stages::cpu::CpuRunner;
 use stages::kernels::ThreadPool;
-use stages::model::ModelConfig;
+use stages::model::ModelSpec;
 use stages::shard::RunnerSetup;
 use stages::weights::ModelFile;
 
@@ -21,7 +21,7 @@ pub const KV_TOKENS: u32 = 16 * 320;
 /// All shards of a model.
 pub struct Pipeline {
     runners: Vec<CpuRunner>,
-    pub config: ModelConfig,
+    pub spec: ModelSpec,
 }
 
 /// A part of a sequence to compute: `tokens` from `position` on. `sequence` is the sequence's index, which decides its
@@ -42,17 +42,17 @@ impl Pipeline {
     /// The same with keys and values kept as `kv_type`.
     pub fn with_kv_type(kv_type: KvType, path: &Path, cuts: &[u32], threads: usize) -> Self {
         let file = ModelFile::open(path).expect("the model opens");
-        let config = ModelConfig::read(file.header()).expect("the model is supported");
-        config.check_tensors(file.header()).expect("the tensors are there");
+        let spec = ModelSpec::read(file.header()).expect("the model is supported");
+        spec.check_tensors(file.header()).expect("the tensors are there");
         let pool = Arc::new(ThreadPool::new(NonZeroUsize::new(threads).expect("a thread")));
-        let ends: Vec<u32> = [0].iter().chain(cuts).chain([&config.layers]).copied().collect();
+        let ends: Vec<u32> = [0].iter().chain(cuts).chain([&spec.layer_count()]).copied().collect();
         let runner = |ends: &[u32]| {
             let shard = file.map(LayerRange::new(ends[0], ends[1]).expect("a range")).expect("the shard maps");
             let room = KvRoom { tokens: KV_TOKENS, kv_type };
-            let setup = RunnerSetup { config: config.clone(), shard, room };
+            let setup = RunnerSetup { spec: spec.clone(), shard, room };
             CpuRunner::new(setup, Arc::clone(&pool)).expect("the shard is ready")
         };
-        Self { runners: ends.windows(2).map(runner).collect(), config }
+        Self { runners: ends.windows(2).map(runner).collect(), spec }
     }
 
     /// The logits at every position of the pieces, in one micro-batch.
@@ -71,7 +71,7 @@ impl Pipeline {
             slices.iter_mut().for_each(|slice| slice.tokens.clear());
         }
         let logits = last.logits(&Work { slices: &slices, activations: &activations }).expect("it runs");
-        logits.chunks_exact(self.config.vocabulary).map(<[f32]>::to_vec).collect()
+        logits.chunks_exact(self.spec.vocabulary).map(<[f32]>::to_vec).collect()
     }
 
     /// Runs a step of the last shard, for a model of one shard.
@@ -88,7 +88,7 @@ impl Pipeline {
 
     /// Number of KV cache blocks that each sequence gets: enough for the model's whole context.
     pub fn blocks_each(&self) -> u32 {
-        self.config.context_tokens.div_ceil(KV_BLOCK_TOKENS)
+        self.spec.context_tokens.div_ceil(KV_BLOCK_TOKENS)
     }
 }
 

@@ -35,7 +35,7 @@ impl Case {
     fn cache(&self) -> KvCache {
         let shape = KvShape { heads: 2, key: self.key, value: self.value, kv_type: self.kv_type };
         let blocks = self.blocks();
-        let mut cache = KvCache::new(shape, 1, blocks.len()).unwrap();
+        let mut cache = KvCache::new([shape].into_iter(), blocks.len()).unwrap();
         let layer = cache.layer_mut(0);
         let (poison_key, poison_value) = (vec![f32::NAN; self.key], vec![f32::NAN; self.value]);
         for position in 0..blocks.len() * TOKENS {

@@ -1,25 +1,25 @@
-//! The part of a layer that combines rows: keys and values are written to the KV cache, and queries attend to them.
+//! Grouped attention of a layer: keys and values are written to the KV cache, and queries attend to them.
 
 use super::arena::{Arena, UNITS_PER_THREAD};
 use super::attention::{AttentionShape, Scratch, Span, Sums, attend, attend_single_chunk, merge};
-use super::kv::{KvLayer, KvLayerMut, padded_value};
+use super::kv::{KvCache, KvLayer, KvLayerMut, padded_value};
 use super::layer::Step;
 use super::math::add;
 use super::norm::rms_norm_in_place;
 use super::parallel;
 use super::rope::Angles;
-use super::weights::Layer;
-use crate::kernels::{Isa, Split};
-use crate::model::ModelConfig;
+use super::weights::Attention;
+use crate::kernels::{Isa, MatmulJob, Split, matmul};
+use crate::model::AttentionSpec;
 use crate::shard::RowRun;
 
 /// Inputs of attention that all threads share.
-struct Attention<'a> {
-    config: &'a ModelConfig,
+struct Queries<'a> {
     isa: Isa,
-    layer: &'a Layer,
+    weights: &'a Attention,
+    epsilon: f32,
     shape: AttentionShape,
-    angles: &'a Angles,
+    angles: Option<&'a Angles>,
     query: &'a [f32],
     /// `[row][head][dimension]`.
     out: Split<'a, f32>,
@@ -36,33 +36,56 @@ struct Unit<'a> {
 // === impl Step ===
 
 impl Step<'_> {
+    /// `out` = the attention of `input`, in layer number `index` of the shard.
+    pub(super) fn attention(&mut self, weights: &Attention, epsilon: f32, kv: &mut KvCache, index: usize) {
+        self.project(weights);
+        self.write_kv(weights, epsilon, &kv.layer_mut(index));
+        self.attend(weights, epsilon, kv.layer(index));
+        self.multiply_into_out(&weights.output);
+    }
+
+    /// Computes `query`, `key` and `value` from `input`, without their biases.
+    fn project(&mut self, weights: &Attention) {
+        let rows = self.rows();
+        let Arena { input, query, key, value, .. } = &mut *self.arena;
+        let mut jobs = [
+            MatmulJob { weights: weights.query.matrix(), out: &mut query[..rows * weights.spec.query_width()] },
+            MatmulJob { weights: weights.key.matrix(), out: &mut key[..rows * weights.spec.key_width()] },
+            MatmulJob { weights: weights.value.matrix(), out: &mut value[..rows * weights.spec.value_width()] },
+        ];
+        matmul(self.pool, &mut jobs, input);
+    }
+
     /// Writes the tile's keys (with bias, norm and rotation) and values (with bias) to their blocks.
-    pub(super) fn write_kv(&mut self, layer: &Layer, kv: &KvLayerMut<'_>) {
-        let Self { config, isa, .. } = *self;
+    fn write_kv(&mut self, weights: &Attention, epsilon: f32, kv: &KvLayerMut<'_>) {
+        let (isa, spec) = (self.isa, &weights.spec);
         let Arena { key, value, angles, tile, .. } = &mut *self.arena;
         let (key, value) = (Split::new(key), Split::new(value));
-        let [_, key_bias, value_bias] = &layer.biases;
-        let [_, key_norm] = &layer.head_norms;
+        let angles = spec.rope.map(|rope| &angles[rope]);
+        let [_, key_bias, value_bias] = &weights.biases;
+        let [_, key_norm] = &weights.query_key_norms;
         // Threads divide heads, not rows. Frames may wrongly give two rows the same slot, and then one must be written
         // after the other.
-        parallel::heads(self.pool, config.kv_heads, tile.rows.len(), &|head| {
+        parallel::heads(self.pool, spec.kv_heads, tile.rows.len(), &|head| {
             for (index, row) in tile.rows.iter().enumerate() {
-                let (k, v) = (head * config.key, head * config.value);
-                let (k_row, v_row) = (index * config.key_width(), index * config.value_width());
+                let (k, v) = (head * spec.key, head * spec.value);
+                let (k_row, v_row) = (index * spec.key_width(), index * spec.value_width());
                 // SAFETY: each head of a row is in one part only.
-                let key = unsafe { key.part(k_row + k..k_row + k + config.key) };
+                let key = unsafe { key.part(k_row + k..k_row + k + spec.key) };
                 // SAFETY: as above.
-                let value = unsafe { value.part(v_row + v..v_row + v + config.value) };
+                let value = unsafe { value.part(v_row + v..v_row + v + spec.value) };
                 if let Some(bias) = key_bias {
-                    add(isa, key, &bias[k..k + config.key]);
+                    add(isa, key, &bias[k..k + spec.key]);
                 }
                 if let Some(bias) = value_bias {
-                    add(isa, value, &bias[v..v + config.value]);
+                    add(isa, value, &bias[v..v + spec.value]);
                 }
                 if let Some(norm) = key_norm {
-                    rms_norm_in_place(isa, key, norm, config.norm_epsilon);
+                    rms_norm_in_place(isa, key, norm, epsilon);
                 }
-                angles.apply_rope(isa, index, key);
+                if let Some(angles) = angles {
+                    angles.apply_rope(isa, index, key);
+                }
                 // SAFETY: each head is in one part only.
                 unsafe { kv.write(isa, row.slot, head, key, value) };
             }
@@ -70,23 +93,24 @@ impl Step<'_> {
     }
 
     /// Writes the attention result of the tile's queries to `input`.
-    pub(super) fn attend(&mut self, layer: &Layer, kv: KvLayer<'_>) {
-        let (rows, slices, config, isa) = (self.rows(), self.slices, self.config, self.isa);
+    fn attend(&mut self, weights: &Attention, epsilon: f32, kv: KvLayer<'_>) {
+        let (rows, slices, isa, spec) = (self.rows(), self.slices, self.isa, &weights.spec);
         let Arena { input, query, angles, tile, scratch, chunks, .. } = &mut *self.arena;
         let shape = AttentionShape {
-            heads: config.group(),
-            key: config.key,
-            value_padded: padded_value(config.value),
-            window: config.window_tokens,
+            heads: spec.group(),
+            key: spec.key,
+            value_padded: padded_value(spec.value),
+            window: spec.window,
         };
-        let out = Split::new(input.prepare(rows, config.attention_width()));
-        let attention = Attention { config, isa, layer, shape, angles, query, out, kv };
-        let units = tile.runs.len() * config.kv_heads;
+        let out = Split::new(input.prepare(rows, spec.output_width()));
+        let angles = spec.rope.map(|rope| &angles[rope]);
+        let attention = Queries { isa, weights, epsilon, shape, angles, query, out, kv };
+        let units = tile.runs.len() * spec.kv_heads;
         let unit = |index: usize| {
             // Long histories come first, because they take longest.
-            let run = tile.runs[tile.runs.len() - 1 - index / config.kv_heads];
+            let run = tile.runs[tile.runs.len() - 1 - index / spec.kv_heads];
             let blocks = &slices[run.slice].blocks;
-            let kv_head = index % config.kv_heads;
+            let kv_head = index % spec.kv_heads;
             Unit { run, span: Span { position: run.position, rows: run.rows, blocks, kv_head } }
         };
         let scratch = Split::new(scratch);
@@ -135,9 +159,13 @@ fn locate(piece: usize, units: usize, chunks: impl Fn(usize) -> std::ops::Range<
     unreachable!("pieces are counted by the same units")
 }
 
-// === impl Attention ===
+// === impl Queries ===
 
-impl Attention<'_> {
+impl Queries<'_> {
+    fn spec(&self) -> &AttentionSpec {
+        &self.weights.spec
+    }
+
     /// Computes a whole unit and writes its result.
     fn unit(&self, unit: Unit<'_>, scratch: &mut Scratch) {
         self.load_queries(unit, scratch);
@@ -154,21 +182,23 @@ impl Attention<'_> {
 
     /// Writes the unit's queries, with their bias, norm, rotation and scale, to `scratch`.
     fn load_queries(&self, unit: Unit<'_>, scratch: &mut Scratch) {
-        let (config, group) = (self.config, self.shape.heads);
-        let [bias, _, _] = &self.layer.biases;
-        let [norm, _] = &self.layer.head_norms;
-        let scale = std::f32::consts::LOG2_E / (config.key as f32).sqrt();
-        for (index, query) in scratch.queries.chunks_exact_mut(config.key).take(unit.run.rows * group).enumerate() {
+        let (spec, group) = (self.spec(), self.shape.heads);
+        let [bias, _, _] = &self.weights.biases;
+        let [norm, _] = &self.weights.query_key_norms;
+        let scale = std::f32::consts::LOG2_E / spec.score_divisor;
+        for (index, query) in scratch.queries.chunks_exact_mut(spec.key).take(unit.run.rows * group).enumerate() {
             let row = unit.run.start + index / group;
-            let head = (unit.span.kv_head * group + index % group) * config.key;
-            query.copy_from_slice(&self.query[row * config.query_width() + head..][..config.key]);
+            let head = (unit.span.kv_head * group + index % group) * spec.key;
+            query.copy_from_slice(&self.query[row * spec.query_width() + head..][..spec.key]);
             if let Some(bias) = bias {
-                add(self.isa, query, &bias[head..head + config.key]);
+                add(self.isa, query, &bias[head..head + spec.key]);
             }
             if let Some(norm) = norm {
-                rms_norm_in_place(self.isa, query, norm, config.norm_epsilon);
+                rms_norm_in_place(self.isa, query, norm, self.epsilon);
             }
-            self.angles.apply_rope(self.isa, row, query);
+            if let Some(angles) = self.angles {
+                angles.apply_rope(self.isa, row, query);
+            }
             for value in query {
                 *value *= scale;
             }
@@ -177,14 +207,14 @@ impl Attention<'_> {
 
     /// Writes the unit's result to the output.
     fn store_result(&self, unit: Unit<'_>, found: &Sums) {
-        let (config, group) = (self.config, self.shape.heads);
+        let (spec, group) = (self.spec(), self.shape.heads);
         for index in 0..unit.run.rows * group {
             let row = unit.run.start + index / group;
             let head = unit.span.kv_head * group + index % group;
-            let start = row * config.attention_width() + head * config.value;
+            let start = row * spec.output_width() + head * spec.value;
             // SAFETY: each head of a row is in one unit only.
-            let out = unsafe { self.out.part(start..start + config.value) };
-            out.copy_from_slice(&found.values[index * self.shape.value_padded..][..config.value]);
+            let out = unsafe { self.out.part(start..start + spec.value) };
+            out.copy_from_slice(&found.values[index * self.shape.value_padded..][..spec.value]);
         }
     }
 }

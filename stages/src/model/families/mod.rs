@@ -1,0 +1,79 @@
+//! The model families, one file each: metadata in, a [`ModelSpec`] out, and the names of tensors that are not the usual
+//! ones. A new family is a file and a line in [`Family::ALL`].
+
+mod llama;
+mod qwen2;
+mod qwen3;
+
+use std::fmt;
+
+use super::error::UnsupportedModel;
+use super::keys::Keys;
+use super::layer_role::LayerRole;
+use super::spec::ModelSpec;
+use crate::gguf::Header;
+
+/// A family of models: how its files are read.
+pub struct Family {
+    /// Its name in GGUF files (`general.architecture`).
+    pub architecture: &'static str,
+    /// Keys that `read` turns into arithmetic, of those that are refused otherwise.
+    pub(super) implements: &'static [&'static str],
+    /// Tensors whose names differ from the usual ones.
+    names: &'static [(LayerRole, &'static str)],
+    read: fn(&Keys<'_>) -> Result<ModelSpec, UnsupportedModel>,
+}
+
+/// Reads and checks the metadata of a model file.
+///
+/// # Errors
+/// As [`ModelSpec::read`].
+pub(super) fn read(header: &Header) -> Result<ModelSpec, UnsupportedModel> {
+    let family = Family::of(header.metadata.str("general.architecture")?)?;
+    let keys = Keys::new(header, family);
+    keys.refuse_unimplemented()?;
+    (family.read)(&keys)
+}
+
+// === impl Family ===
+
+impl Family {
+    /// All families.
+    pub const ALL: [&'static Self; 3] = [&llama::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
+
+    /// The family of a GGUF architecture.
+    ///
+    /// # Errors
+    /// [`UnsupportedModel::Architecture`] for an architecture that is not implemented.
+    pub fn of(architecture: &str) -> Result<&'static Self, UnsupportedModel> {
+        let known = Self::ALL.into_iter().find(|family| family.architecture == architecture);
+        known.ok_or_else(|| UnsupportedModel::Architecture {
+            found: architecture.chars().take(64).collect(),
+            expected: Self::ALL.map(|family| family.architecture).join(", "),
+        })
+    }
+
+    /// The name of a role's tensor in a layer of this family, after `blk.<layer>.`.
+    pub fn suffix(&self, role: LayerRole) -> &'static str {
+        let own = self.names.iter().find(|(named, _)| *named == role);
+        own.map_or_else(|| role.suffix(), |(_, suffix)| suffix)
+    }
+}
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.architecture == other.architecture
+    }
+}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Family({})", self.architecture)
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.architecture)
+    }
+}

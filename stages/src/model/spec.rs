@@ -1,0 +1,89 @@
+//! A model as data: its embedding, its layers and its output head.
+
+use schema::record::KvType;
+
+use super::error::UnsupportedModel;
+use super::families::{self, Family};
+use super::feed_forward::FeedForward;
+use super::mixer::Mixer;
+use super::rope::RopeSpec;
+use crate::gguf::Header;
+
+/// The checked sizes and constants of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSpec {
+    /// The family that read it. It names the tensors.
+    pub family: &'static Family,
+    /// Width of the residual stream, in values.
+    pub hidden: usize,
+    /// Number of tokens in the vocabulary.
+    pub vocabulary: usize,
+    /// Longest sequence, in tokens.
+    pub context_tokens: u32,
+    /// The rotary embeddings. Layers name theirs by its index.
+    pub ropes: Vec<RopeSpec>,
+    /// Turns tokens into the first layer's rows.
+    pub embedding: EmbeddingSpec,
+    /// The layers, at least one.
+    pub layers: Vec<LayerSpec>,
+    /// Turns the last layer's rows into logits.
+    pub head: HeadSpec,
+}
+
+/// The embedding.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EmbeddingSpec {
+    /// Factor of a token's row.
+    pub scale: f32,
+}
+
+/// The output head.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeadSpec {
+    /// Epsilon of its norm.
+    pub norm_epsilon: f32,
+}
+
+/// One layer: a mixer, which combines positions, and a feed-forward network, which does not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerSpec {
+    /// Combines a position with those before it.
+    pub mixer: Mixer,
+    /// Computes each position by itself.
+    pub feed_forward: FeedForward,
+    /// The norms around both.
+    pub norms: NormSpec,
+}
+
+/// The norms of a layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormSpec {
+    /// Epsilon that norms add to the mean square.
+    pub epsilon: f32,
+}
+
+// === impl ModelSpec ===
+
+impl ModelSpec {
+    /// Reads and checks the metadata of a model file.
+    ///
+    /// # Errors
+    /// [`UnsupportedModel`] for an unknown architecture, a feature that is not implemented, or a value that is out of
+    /// range.
+    pub fn read(header: &Header) -> Result<Self, UnsupportedModel> {
+        families::read(header)
+    }
+
+    /// Number of layers.
+    pub fn layer_count(&self) -> u32 {
+        self.layers.len() as u32
+    }
+
+    /// Checks that the keys and values of every layer can be stored as `kv_type`.
+    ///
+    /// # Errors
+    /// [`UnsupportedModel::KvBlocks`] when a head's key or value does not fill whole blocks of `q8_0`.
+    pub fn check_kv(&self, kv_type: KvType) -> Result<(), UnsupportedModel> {
+        self.layers.iter().try_for_each(|layer| layer.mixer.check_kv(kv_type))
+    }
+}
