@@ -185,8 +185,8 @@ mod tests {
     use super::*;
 
     /// A record as version 0.1 writes it, with one figure for the keys and values of every layer.
-    const UNIFORM: &str = r#"{"name":"m","architecture":"llama","fingerprint":"5b1f9ac07d3e6e2f4c88a1d09b7e3f65","layers":2,
-        "hidden":576,"context_tokens":8192,"embedding_bytes":30081024,"layer_bytes":[2216448,2216448],
+    const UNIFORM: &str = r#"{"name":"m","architecture":"llama","fingerprint":"5b1f9ac07d3e6e2f4c88a1d09b7e3f65",
+        "layers":2,"hidden":576,"context_tokens":8192,"embedding_bytes":30081024,"layer_bytes":[2216448,2216448],
         "head_bytes":30083328,"layer_multiplications":[3540096,3540096],"head_multiplications":28311552,
         "layer_format":"Q4_1","head_format":"Q8_0","kv_bytes_per_token_layer":1536,"kv_tokens":8192,"kv_type":"f16",
         "scratch_bytes":16777216,"stages_min":2}"#;

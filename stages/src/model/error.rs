@@ -39,8 +39,8 @@ pub enum UnsupportedModel {
     },
     /// A model that only the processor computes.
     #[error(
-        "{family} models are not computed on a GPU, because of {feature}: expected equal dense layers, or the device cpu \
-         (`--device cpu`), which computes every model"
+        "{family} models are not computed on a GPU, because of {feature}: expected equal dense layers, or the device \
+         cpu (`--device cpu`), which computes every model"
     )]
     Accelerator {
         /// The model's family.

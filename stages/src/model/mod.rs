@@ -1,5 +1,5 @@
-//! Description of a file's model as data: what each layer computes, its sizes and tensors. Everything is checked before a
-//! weight is mapped. This module computes nothing.
+//! Description of a file's model as data: what each layer computes, its sizes and tensors. Everything is checked before
+//! a weight is mapped. This module computes nothing.
 //!
 //! A family (`families/`) turns a file's metadata into a [`ModelSpec`]. Whatever comes after it (the check of tensors,
 //! runners, the cluster's record) reads the spec and knows no family.
