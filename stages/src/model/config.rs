@@ -7,6 +7,7 @@ use crate::gguf::{Header, Metadata};
 
 use super::error::UnsupportedModel;
 use super::family::Family;
+use super::pooling_type::PoolingType;
 use super::rope::Rope;
 
 /// Largest accepted width (hidden, feed-forward, heads times dimensions), in values: about thirty times that of the
@@ -42,6 +43,8 @@ pub struct ModelConfig {
     pub window_tokens: u32,
     /// Epsilon that norms add to the mean square.
     pub norm_epsilon: f32,
+    /// The way in which the file says that texts are embedded.
+    pub pooling_type: PoolingType,
     /// Number of a head's dimensions that RoPE rotates. Even.
     rope_dimensions: usize,
     rope_base: f32,
@@ -104,6 +107,7 @@ impl ModelConfig {
             context_tokens,
             window_tokens: keys.window(family, context_tokens)?,
             norm_epsilon: keys.positive("attention.layer_norm_rms_epsilon", None)?,
+            pooling_type: keys.pooling_type()?,
             rope_dimensions,
             rope_base: keys.positive("rope.freq_base", Some(10_000.0))?,
             rope_divisor: keys.rope_divisor()?,
@@ -269,6 +273,12 @@ impl Keys<'_> {
                 Err(self.wrong(KEY, expected, window))
             }
         }
+    }
+
+    fn pooling_type(&self) -> Result<PoolingType, UnsupportedModel> {
+        const KEY: &str = "pooling_type";
+        let found = self.metadata.u32_or(&self.name(KEY), 0)?;
+        PoolingType::of_number(found).ok_or_else(|| self.wrong(KEY, PoolingType::expected(), found))
     }
 
     fn rope_divisor(&self) -> Result<f32, UnsupportedModel> {

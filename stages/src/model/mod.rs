@@ -4,12 +4,14 @@
 mod config;
 mod error;
 mod family;
+mod pooling_type;
 mod rope;
 mod tensors;
 
 pub use config::ModelConfig;
 pub use error::UnsupportedModel;
 pub use family::Family;
+pub use pooling_type::PoolingType;
 pub use rope::{Rope, RopeStyle};
 
 /// Name of the embedding table.
