@@ -7,11 +7,13 @@ use tokio::sync::mpsc;
 
 mod constraint;
 mod options;
+mod pooling;
 
 pub use constraint::{Constraint, ConstraintError, Grammar, NextTokens, SharedGrammar};
 pub use options::{Dry, Penalties, TokenOptions};
+pub use pooling::Pooling;
 
-/// A sequence to be generated.
+/// A sequence to be generated, scored or embedded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// Token ids of the prompt, at least one.
@@ -27,6 +29,9 @@ pub struct Request {
     pub deadline: Duration,
     /// Among the waiting requests, a smaller value goes first. 0 unless the client sets it.
     pub priority: i32,
+    /// If the prompt is to be embedded, the way to do it. Then nothing is generated or scored, and the last event is
+    /// [`TokenEvent::Embedded`].
+    pub pooling: Option<Pooling>,
 }
 
 /// The reason for which a sequence ended without an error.
@@ -55,6 +60,13 @@ pub enum TokenEvent {
     Finished {
         /// The reason.
         finish: Finish,
+        /// The durations of its phases.
+        timings: Timings,
+    },
+    /// The prompt's embedding. This is the last event.
+    Embedded {
+        /// One value for each of the model's hidden dimensions, not normalised.
+        vector: Vec<f32>,
         /// The durations of its phases.
         timings: Timings,
     },
@@ -161,6 +173,18 @@ pub struct TokenStream {
     events: mpsc::Receiver<TokenEvent>,
 }
 
+// === impl TokenEvent ===
+
+impl TokenEvent {
+    /// True if no event follows.
+    pub fn is_last(&self) -> bool {
+        match self {
+            Self::Started { .. } | Self::Scored(_) | Self::Token(_) => false,
+            Self::Finished { .. } | Self::Embedded { .. } | Self::Failed(_) => true,
+        }
+    }
+}
+
 // === impl TokenStream ===
 
 impl TokenStream {
@@ -169,7 +193,7 @@ impl TokenStream {
         Self { events }
     }
 
-    /// The next event. After `Finished` or `Failed` there is none. Cancel-safe.
+    /// The next event. After the last one there is none. Cancel-safe.
     pub async fn next(&mut self) -> Option<TokenEvent> {
         self.events.recv().await
     }
@@ -205,8 +229,8 @@ pub struct PipelineStatus {
 /// The pipeline as the HTTP server uses it. The gateway's core implements it, and a test double may.
 #[async_trait::async_trait]
 pub trait Pipeline: Send + Sync + 'static {
-    /// Accepts a sequence or returns the reason for refusing it. An accepted one always ends with `Finished` or
-    /// `Failed`.
+    /// Accepts a sequence or returns the reason for refusing it. An accepted one always ends with `Finished`,
+    /// `Embedded` or `Failed`.
     ///
     /// # Errors
     /// [`Rejection`] if it is not accepted.

@@ -325,7 +325,14 @@ mod tests {
         use schema::frame::Tokens;
         use schema::{Epoch, Generation, Step};
         let (generation, epoch, step) = (Generation(1), Epoch(1), Step(0));
-        Frame::Tokens(Tokens { generation, epoch, step, chosen: Vec::new(), spent: Vec::new() })
+        Frame::Tokens(Tokens {
+            generation,
+            epoch,
+            step,
+            chosen: Vec::new(),
+            spent: Vec::new(),
+            hidden_states: Vec::new(),
+        })
     }
 
     async fn unreachable_kind(route: &mut Route, endpoint: &str) -> Option<UnreachableKind> {

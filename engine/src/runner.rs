@@ -3,7 +3,7 @@
 //! The engine decides when a shard runs and with which input. The runner computes. It never sees a socket or a store.
 
 use schema::LayerRange;
-use schema::frame::{Chosen, Slice};
+use schema::frame::{Chosen, HiddenState, Slice};
 use schema::record::{KvRoom, MemoryUse, Speeds, StageRecord};
 
 /// Tokens in one block of keys and values, on every stage alike.
@@ -23,8 +23,13 @@ pub struct Work<'a> {
 pub enum Output {
     /// For the next stage: `rows × hidden` activations.
     Activations(Vec<f32>),
-    /// From the last stage: a token for each position that wanted one, in the order of slices and offsets.
-    Tokens(Vec<Chosen>),
+    /// From the last stage, each in the order of slices and offsets.
+    Tokens {
+        /// A token for each position that wanted one.
+        chosen: Vec<Chosen>,
+        /// The hidden state of each token for which it was wanted.
+        hidden_states: Vec<HiddenState>,
+    },
 }
 
 /// The reason for which a runner did not do its work. The shard stays usable.

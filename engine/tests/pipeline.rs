@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::core::{PipelineHandle, PipelineSettings};
-use engine::generate::{Finish, Pipeline, Rejection, Request, TokenEvent, TokenOptions};
+use engine::generate::{Finish, Pipeline, Pooling, Rejection, Request, TokenEvent, TokenOptions};
 use engine::link::Listen;
 use engine::membership::write_model;
 use engine::runner::{KV_BLOCK_TOKENS, LoadError, LoadedShard, Loader, Output, Runner, RunnerError, Work};
 use engine::stage::StageSettings;
 use engine::store::{MemoryStore, SharedStore};
-use schema::frame::Chosen;
+use schema::frame::{Chosen, HiddenState};
 use schema::record::{FormatSpeed, GatewayRecord, KvRoom, MemoryUse, ModelRecord, Speeds, StageRecord};
 use schema::{Fingerprint, Keyspace, LayerRange};
 use tokio::sync::oneshot;
@@ -35,17 +35,27 @@ fn layer(kept: &[u64], row: u64, layer: u64) -> u64 {
     kept.iter().chain([&row]).fold(layer + 1, |sum, row| (sum * 31 + row + layer) % MODULUS)
 }
 
-/// The tokens that the whole model generates after a prompt, computed without blocks, stages or batches.
+/// The last layer's rows of the whole model, computed without blocks, stages or batches.
+fn last_rows(history: &[u32]) -> Vec<u64> {
+    let mut rows: Vec<u64> = history.iter().map(|token| u64::from(*token)).collect();
+    for index in 0..u64::from(LAYERS) {
+        rows = (0..rows.len()).map(|position| layer(&rows[..position], rows[position], index)).collect();
+    }
+    rows
+}
+
+/// The tokens that the whole model generates after a prompt.
 fn reference(prompt: &[u32], count: usize) -> Vec<u32> {
     let mut history = prompt.to_vec();
     for _ in 0..count {
-        let mut rows: Vec<u64> = history.iter().map(|token| u64::from(*token)).collect();
-        for index in 0..u64::from(LAYERS) {
-            rows = (0..rows.len()).map(|position| layer(&rows[..position], rows[position], index)).collect();
-        }
-        history.push(rows[rows.len() - 1] as u32);
+        history.push(*last_rows(&history).last().expect("a row") as u32);
     }
     history.split_off(prompt.len())
+}
+
+/// The hidden state of a row.
+fn hidden_state(row: u64) -> Vec<f32> {
+    vec![row as f32, -1.0]
 }
 
 impl Runner for Counting {
@@ -56,7 +66,7 @@ impl Runner for Counting {
             work.activations.chunks_exact(HIDDEN as usize).map(|row| row[0] as u64).collect()
         };
         let mut first = 0;
-        let mut chosen = Vec::new();
+        let (mut chosen, mut hidden_states) = (Vec::new(), Vec::new());
         for slice in work.slices {
             let place = |position: u32| {
                 let block = slice.blocks[(position / KV_BLOCK_TOKENS) as usize] as usize;
@@ -82,10 +92,15 @@ impl Runner for Counting {
                     alternatives: Vec::new(),
                 });
             }
+            for offset in &slice.hidden_states {
+                let (sequence, attempt, position) = (slice.sequence, slice.attempt, slice.position + offset);
+                let values = hidden_state(rows[first + *offset as usize]);
+                hidden_states.push(HiddenState { sequence, attempt, position, values });
+            }
             first += slice.count as usize;
         }
         if self.layers.end() == LAYERS {
-            return Ok(Output::Tokens(chosen));
+            return Ok(Output::Tokens { chosen, hidden_states });
         }
         Ok(Output::Activations(rows.into_iter().flat_map(|row| [row as f32, 0.0]).collect()))
     }
@@ -203,7 +218,7 @@ async fn serving(gateway: &PipelineHandle, stages: usize) {
 fn request(prompt: &[u32], tokens_max: u32) -> Request {
     let tokens = TokenOptions::GREEDY;
     let deadline = Duration::from_secs(60);
-    Request { prompt: prompt.to_vec(), tokens_max, tokens, stop_tokens: vec![], deadline, priority: 0 }
+    Request { prompt: prompt.to_vec(), tokens_max, tokens, stop_tokens: vec![], deadline, priority: 0, pooling: None }
 }
 
 async fn tokens(gateway: &PipelineHandle, prompt: &[u32], tokens_max: u32) -> Vec<u32> {
@@ -246,6 +261,36 @@ async fn any_number_of_stages_gives_the_same_tokens() {
             stage.stop.send(()).unwrap();
             stage.task.await.unwrap();
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_embedding_comes_through_any_number_of_stages_and_may_fill_the_context() {
+    for stages in [1, 3] {
+        let store = memory_store(model(512, stages)).await;
+        let _running: Vec<_> = (0..stages).map(|index| start_stage(&store, &format!("s{index}"), u64::MAX)).collect();
+        let gateway = start_gateway(&store).await;
+        serving(&gateway, stages as usize).await;
+        for count in [1, 300, 512] {
+            let prompt: Vec<u32> = (0..count).map(|index| index * 7 % 500).collect();
+            let rows: Vec<f64> = last_rows(&prompt).into_iter().map(|row| row as f64).collect();
+            let mean = rows.iter().sum::<f64>() / rows.len() as f64;
+            for (pooling, row) in
+                [(Pooling::Mean, mean), (Pooling::Cls, rows[0]), (Pooling::Last, rows[rows.len() - 1])]
+            {
+                let request = Request { pooling: Some(pooling), ..request(&prompt, 0) };
+                let mut events = gateway.generate(request).await.unwrap();
+                assert!(matches!(events.next().await, Some(TokenEvent::Started { .. })));
+                match events.next().await {
+                    Some(TokenEvent::Embedded { vector, .. }) => assert_eq!(vector, [row as f32, -1.0], "{pooling:?}"),
+                    other => panic!("{other:?}"),
+                }
+                assert_eq!(events.next().await, None);
+            }
+        }
+        let request = Request { pooling: Some(Pooling::Last), ..request(&[1; 513], 0) };
+        let error = gateway.generate(request).await.unwrap_err();
+        assert_eq!(error, Rejection::TooLong { context_tokens: 512, prompt_tokens: 513 });
     }
 }
 

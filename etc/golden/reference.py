@@ -38,7 +38,7 @@ def versions(path):
 class Reference:
     """One model and, unless only the vocabulary is wanted, one context."""
 
-    def __init__(self, path, context_tokens=0, threads=1, batch_tokens=512):
+    def __init__(self, path, context_tokens=0, threads=1, batch_tokens=512, pooling=None):
         quiet()
         llama_cpp.llama_backend_init()
         parameters = llama_cpp.llama_model_default_params()
@@ -62,6 +62,9 @@ class Reference:
             parameters.type_k = llama_cpp.GGML_TYPE_F16
             parameters.type_v = llama_cpp.GGML_TYPE_F16
             parameters.offload_kqv = False
+            if pooling is not None:
+                parameters.embeddings = True
+                parameters.pooling_type = pooling
             self.context = llama_cpp.llama_init_from_model(self.model, parameters)
             if not self.context:
                 raise SystemExit("cannot make a context")
@@ -96,6 +99,23 @@ class Reference:
 
     def clear(self):
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
+
+    def embed(self, tokens):
+        """The pooled embedding of at most `batch_tokens` tokens, not normalised."""
+        self.clear()
+        assert len(tokens) <= self.batch_tokens
+        batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
+        batch.n_tokens = len(tokens)
+        for place, token in enumerate(tokens):
+            batch.token[place] = token
+            batch.pos[place] = place
+            batch.n_seq_id[place] = 1
+            batch.seq_id[place][0] = 0
+            batch.logits[place] = True
+        assert llama_cpp.llama_decode(self.context, batch) == 0
+        llama_cpp.llama_batch_free(batch)
+        vector = llama_cpp.llama_get_embeddings_seq(self.context, 0)
+        return np.ctypeslib.as_array(vector, shape=(llama_cpp.llama_model_n_embd(self.model),)).copy()
 
     def decode(self, tokens, start, every):
         """Runs tokens at positions from `start`; the logits of all of them if `every`, else of the last."""

@@ -63,7 +63,7 @@ fn step(runner: &mut dyn Runner, position: u32, tokens: &[u32]) -> Result<u32, F
         ..Slice::empty(SequenceId(0))
     }];
     match runner.step(Work { slices: &slices, activations: &[] })? {
-        Output::Tokens(chosen) => Ok(chosen.first().ok_or("no token came back")?.token),
+        Output::Tokens { chosen, .. } => Ok(chosen.first().ok_or("no token came back")?.token),
         Output::Activations(_) => Err("the shard is not the whole model".into()),
     }
 }

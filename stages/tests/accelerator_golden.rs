@@ -7,6 +7,7 @@ mod runner_support;
 use accelerator_support::{Shards, largest_difference};
 use runner_support::fixture::Golden;
 use runner_support::pipeline::{Piece, Pipeline};
+use runner_support::reference;
 use stages::accelerator::KvDtype;
 
 /// Largest difference of a logit from transformers, with keys and values in single precision as in transformers.
@@ -16,6 +17,8 @@ const TOLERANCE_OF_ORDER: f32 = 1e-5;
 /// Largest difference of a logit from the CPU runner, both with keys and values in half precision: a number midway
 /// between two half-precision numbers may be rounded to either.
 const TOLERANCE_OF_HALVES: f32 = 5e-4;
+/// Least cosine between a token's hidden state and the reference's.
+const COSINE_MIN: f64 = 0.999_999;
 
 fn check(name: &str) {
     let golden = Golden::read(name);
@@ -57,6 +60,12 @@ fn check(name: &str) {
         for (sequence, found) in three_staggered(&mut shards(), ids).iter().enumerate() {
             close(found, &format!("cuts at {cuts:?}, sequence {sequence} of three"));
         }
+    }
+
+    let states = Shards::new(&path, &[1]).hidden_states(&[Piece { sequence: 0, position: 0, tokens: ids }]);
+    for (position, (exact, found)) in reference::hidden_states(&golden, true).iter().zip(&states).enumerate() {
+        let cosine = reference::cosine(exact, found);
+        assert!(cosine > COSINE_MIN, "{name}: the cosine of hidden state {position} is {cosine}");
     }
 
     let expected = Pipeline::new(&path, &[], 1).logits(&[Piece { sequence: 0, position: 0, tokens: ids }]);

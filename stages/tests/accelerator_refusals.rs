@@ -76,7 +76,7 @@ fn work_that_does_not_fit_is_refused_by_field_and_the_shard_stays_usable() {
     refuse("logits", &|slice| slice.logits = vec![3]);
     refuse("temperature", &|slice| slice.rule.sampling = Sampling { temperature: f32::NAN, ..GREEDY });
     let outcome = shards.step(Work { slices: &[good()], activations: &[] }).unwrap();
-    assert!(matches!(outcome, Output::Tokens(tokens) if tokens.len() == 3));
+    assert!(matches!(outcome, Output::Tokens { chosen, .. } if chosen.len() == 3));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn tokens_are_those_of_the_cpu_runner_in_order_and_with_their_positions() {
         Pipeline::new(&path, &[], 1).step(Work { slices: &slices, activations: &[] }).unwrap(),
     ]
     .map(|outcome| {
-        let Output::Tokens(chosen) = outcome else { panic!("the last stage chooses tokens") };
+        let Output::Tokens { chosen, .. } = outcome else { panic!("the last stage chooses tokens") };
         chosen.iter().map(|chosen| (chosen.sequence, chosen.position, chosen.token)).collect::<Vec<_>>()
     });
     assert_eq!(found, expected);
@@ -112,7 +112,7 @@ fn a_step_without_requested_logits_gives_no_tokens_and_fills_the_blocks() {
     let mut first = slice(Piece { sequence: 0, position: 0, tokens: &tokens[..39] }, BLOCKS_EACH);
     first.logits.clear();
     let outcome = shards.step(Work { slices: &[first], activations: &[] }).unwrap();
-    assert_eq!(outcome, Output::Tokens(Vec::new()));
+    assert_eq!(outcome, Output::Tokens { chosen: Vec::new(), hidden_states: Vec::new() });
     let found = shards.logits(&[Piece { sequence: 0, position: 39, tokens: &tokens[39..] }]);
     let whole = Shards::new(&path, &[]).logits(&[Piece { sequence: 0, position: 0, tokens: &tokens }]);
     assert!(accelerator_support::largest_difference(&found, &whole[39..]) < 0.05, "{found:?}");

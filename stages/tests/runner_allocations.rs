@@ -55,7 +55,7 @@ fn allocations(pipeline: &mut Pipeline, slices: &[Slice]) -> u64 {
     let before = ALLOCATIONS.get();
     let output = pipeline.step(Work { slices, activations: &[] });
     let count = ALLOCATIONS.get() - before;
-    assert!(matches!(output, Ok(Output::Tokens(_))), "{output:?}");
+    assert!(matches!(output, Ok(Output::Tokens { .. })), "{output:?}");
     count
 }
 

@@ -18,6 +18,8 @@ const TOLERANCE: f64 = 4e-4;
 /// The same with keys and values in 8 bits, whose steps are about eight times those of half precision near a block's
 /// largest value.
 const EIGHT_BITS_TOLERANCE: f64 = 5e-2;
+/// Least cosine between a token's hidden state and the reference's.
+const COSINE_MIN: f64 = 0.999_999;
 
 fn check(name: &str) {
     let golden = Golden::read(name);
@@ -57,6 +59,38 @@ fn check(name: &str) {
         assert!(off < EIGHT_BITS_TOLERANCE, "{name}: with q8_0 the runner is off by {off} from the reference");
         assert_invariant(KvType::Q8, name, &path, ids, &bits(&whole));
     }
+}
+
+/// Checks that hidden states are those of the reference, that logits are made of them, and that chunks, other
+/// sequences, threads and cuts change no bit.
+fn check_hidden_states(name: &str) {
+    let golden = Golden::read(name);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    golden.write_gguf(&path);
+    let ids = &golden.input_ids;
+    let whole = Pipeline::new(&path, &[], 1).hidden_states(&[Piece { sequence: 0, position: 0, tokens: ids }]);
+    for (position, (exact, found)) in reference::hidden_states(&golden, true).iter().zip(&whole).enumerate() {
+        let cosine = reference::cosine(exact, found);
+        assert!(cosine > COSINE_MIN, "{name}: the cosine at position {position} is {cosine}");
+    }
+    for (threads, cuts, chunk) in [(1, &[][..], 7), (2, &[2], 24), (1, &[1, 2, 3], 1), (2, &[1, 3], 5)] {
+        let mut pipeline = Pipeline::new(&path, cuts, threads);
+        let mut found = Vec::new();
+        for (position, tokens) in (0..).step_by(chunk).zip(ids.chunks(chunk)) {
+            // A sequence beside it has the same tokens, all of them at once.
+            let beside = Piece { sequence: 1, position: 0, tokens: ids };
+            let mut states = pipeline.hidden_states(&[Piece { sequence: 0, position, tokens }, beside]);
+            assert_eq!(bits(&states.split_off(tokens.len())), bits(&whole), "{name}: the sequence beside it");
+            found.extend(states);
+        }
+        assert_eq!(bits(&found), bits(&whole), "{name}: {threads} threads, cuts at {cuts:?}, chunks of {chunk}");
+    }
+}
+
+#[test]
+fn hidden_states_of_every_family_agree_with_the_reference_and_are_invariant() {
+    ["llama", "llama-tied", "mistral", "qwen2", "qwen3"].into_iter().for_each(check_hidden_states);
 }
 
 /// Checks that chunks, other sequences, threads and cuts change no bit of the logits.

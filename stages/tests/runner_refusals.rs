@@ -67,7 +67,7 @@ fn work_that_does_not_fit_is_refused_by_field_and_the_shard_stays_usable() {
         let error = pipeline.step(Work { slices: &[slice], activations: &[] }).unwrap_err();
         assert!(matches!(&error, RunnerError::Work { field: found, .. } if *found == field), "{field}: {error}");
         let good = pipeline.step(Work { slices: &[good()], activations: &[] }).unwrap();
-        assert!(matches!(good, Output::Tokens(tokens) if tokens.len() == 3), "after a bad {field}");
+        assert!(matches!(good, Output::Tokens { chosen, .. } if chosen.len() == 3), "after a bad {field}");
     };
     refuse("count", &|slice| slice.count = 0);
     refuse("position + count", &|slice| slice.position = 126);
@@ -82,6 +82,9 @@ fn work_that_does_not_fit_is_refused_by_field_and_the_shard_stays_usable() {
     refuse("logits", &|slice| slice.logits = vec![3]);
     refuse("logits", &|slice| slice.logits = vec![1, 1]);
     refuse("logits", &|slice| slice.logits = vec![2, 0]);
+    refuse("hidden_states", &|slice| slice.hidden_states = vec![1]);
+    refuse("hidden_states", &|slice| (slice.logits, slice.hidden_states) = (vec![], vec![3]));
+    refuse("hidden_states", &|slice| (slice.logits, slice.hidden_states) = (vec![], vec![1, 0]));
     refuse("temperature", &|slice| slice.rule.sampling = Sampling { temperature: f32::NAN, ..GREEDY });
     refuse("temperature", &|slice| slice.rule.sampling = Sampling { temperature: -1.0, ..GREEDY });
     refuse("top_p", &|slice| slice.rule.sampling = Sampling { top_p: 1.5, ..GREEDY });
@@ -104,7 +107,7 @@ fn a_later_stage_takes_activations_and_no_tokens() {
     };
     assert!(matches!(step(&with_tokens, 64).unwrap_err(), RunnerError::Work { field: "tokens", .. }));
     assert!(matches!(step(&without, 63).unwrap_err(), RunnerError::Work { field: "activations", .. }));
-    let Output::Tokens(chosen) = step(&without, 64).unwrap() else { panic!("the last stage chooses tokens") };
+    let Output::Tokens { chosen, .. } = step(&without, 64).unwrap() else { panic!("the last stage chooses tokens") };
     let positions: Vec<u32> = chosen.iter().map(|chosen| chosen.position).collect();
     assert_eq!(positions, [1, 2]);
 }
@@ -116,7 +119,7 @@ fn two_slices_with_the_same_blocks_cause_no_panic() {
     let slices: Vec<Slice> =
         (0..20).map(|_| slice(Piece { sequence: 0, position: 0, tokens: &[1, 2, 3] }, 4)).collect();
     let outcome = pipeline.step(Work { slices: &slices, activations: &[] }).unwrap();
-    assert!(matches!(outcome, Output::Tokens(tokens) if tokens.len() == 60));
+    assert!(matches!(outcome, Output::Tokens { chosen, .. } if chosen.len() == 60));
 }
 
 #[test]

@@ -37,13 +37,13 @@ macro_rules! cases {
 
 cases! {
     openai_python: "openai_python.py" [
-        chat, choosing, scores, stream, schema, tools, completions, models, errors, asynchronous,
+        chat, choosing, scores, stream, schema, tools, completions, embeddings, models, errors, asynchronous,
     ]
     openai_responses: "openai_responses.py" [
         whole, stream, state, tools, formats, reasoning, codex, errors,
     ]
     anthropic: "anthropic_messages.py" [whole, stream, tools, thinking, errors]
-    ollama: "ollama_client.py" [models, chat, stream, generate, format, tools, thinking, infill, errors]
+    ollama: "ollama_client.py" [models, chat, stream, generate, format, tools, thinking, infill, embed, errors]
     langchain: "langchain_chat.py" [standard, tools, structured, responses, errors]
     litellm: "litellm_calls.py" [chat, stream, tools, schema, completions, errors]
     instructor: "instructor_models.py" [tools, schema, partial, asynchronous]

@@ -14,6 +14,7 @@ WORK is one of the following; all of them unless said otherwise.
     schema          JSON, and JSON that fits a strict schema, parsed by the SDK
     tools           forced and named calls, their results, calls in a stream
     completions     texts, tokens, several prompts, echoed prompts with their scores
+    embeddings      one text and several, fewer dimensions, as the SDK asks for them (base64) and as numbers
     models          the list and its entries
     errors          refusals as the SDK's exceptions, time limits
     asynchronous    the asynchronous client: eight requests at once, streams, cancelled requests
@@ -73,6 +74,10 @@ class Weather(BaseModel):
 
     city: str = Field(max_length=20)
     unit: Literal["celsius", "fahrenheit"]
+
+
+def dot(one, other):
+    return sum(a * b for a, b in zip(one, other))
 
 
 def text_of(answer):
@@ -373,6 +378,21 @@ class Works:
         check("a stop string ends a text", cut.finish_reason == "stop" and word not in cut.text, cut)
         best = self._complete(best_of=2, n=1, temperature=1, seed=5).choices
         check("the best of two is one", len(best) == 1, best)
+
+    def embeddings(self):
+        def embed(texts, **more):
+            answer = self.client.embeddings.create(model=self.model, input=texts, **more)
+            return [entry.embedding for entry in answer.data]
+
+        cat, other, tax = embed(["The cat sat on the mat.", "A cat was sitting on a mat.", "Tax law of 1974"])
+        check("vectors have the length 1", abs(dot(cat, cat) - 1) < 1e-5, dot(cat, cat))
+        check("texts of one meaning are nearer", dot(cat, other) > dot(cat, tax), (dot(cat, other), dot(cat, tax)))
+        numbers = embed("The cat sat on the mat.", encoding_format="float")[0]
+        check("one text as numbers has the same vector", max(abs(a - b) for a, b in zip(cat, numbers)) < 1e-7, numbers)
+        short = embed("The cat sat on the mat.", dimensions=64)[0]
+        check("fewer dimensions are normalised", len(short) == 64 and abs(dot(short, short) - 1) < 1e-5, short)
+        error = raised("more than there are, are refused", openai.BadRequestError, lambda: embed("x", dimensions=10**6))
+        check("  by their parameter", error.param == "dimensions", error.body)
 
     def models(self):
         models = list(self.client.models.list())

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -25,11 +25,16 @@ impl Cluster {
     /// Starts the default model in this number of stages and waits until the cluster serves. `arguments` and
     /// `variables` are passed on to `baton up`.
     pub(crate) fn start(stages: u32, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::of_model(&model_path(), stages, arguments, variables)
+    }
+
+    /// The same with the model at `model`.
+    pub(crate) fn of_model(model: &Path, stages: u32, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("bt").tempdir_in("/tmp").unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_baton"))
             .args(["up", "--stages", &stages.to_string(), "--listen", "127.0.0.1:0", "--store-listen", "127.0.0.1:0"])
             .args(arguments)
-            .arg(model_path())
+            .arg(model)
             .envs(variables.iter().copied())
             .env("XDG_RUNTIME_DIR", folder.path())
             .env("TMPDIR", folder.path())

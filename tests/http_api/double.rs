@@ -6,13 +6,13 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use engine::generate::{
-    Failure, Finish, Pipeline, PipelineStatus, Rejection, Request, ScoredToken, StageTime, Timings, TokenEvent,
-    TokenStream,
+    Failure, Finish, Pipeline, PipelineStatus, Pooling, Rejection, Request, ScoredToken, StageTime, Timings,
+    TokenEvent, TokenStream,
 };
 use engine::view::ClusterView;
 use gateway::http::{
-    AccessControl, AnswerPlan, AnswerRequest, AppState, Conversation, Decoder, FimTokens, ModelDescription, ModelInfo,
-    ServerTls, Settings, SpecialTokens, TextError, TextModel, serve,
+    AccessControl, AnswerPlan, AnswerRequest, AppState, Conversation, Decoder, EmbeddingModel, FimTokens,
+    ModelDescription, ModelInfo, ServerTls, Settings, SpecialTokens, TextError, TextModel, serve,
 };
 use gateway::text::{AnswerFormat, ReasoningFormat, ToolFormat};
 use schema::frame::{Alternative, Sampling};
@@ -46,7 +46,10 @@ static DESCRIPTION: LazyLock<ModelDescription> = LazyLock::new(|| ModelDescripti
     bos: BEGIN_TEXT.to_owned(),
     eos: END_TEXT.to_owned(),
     fim: Some(FIM),
+    embedding: EmbeddingModel { dimensions: DIMENSIONS as u32, pooling: Some(Pooling::Last) },
 });
+/// Values of an embedding.
+pub const DIMENSIONS: usize = 5;
 /// The bytes that the double generates. There are few, so that short stop strings occur.
 const ALPHABET: &[u8] = b"abcd \n";
 
@@ -56,6 +59,15 @@ pub fn next_token(history: &[u32], sampling: &Sampling) -> u32 {
     let sum = history.iter().fold(key ^ 7, |sum, token| sum.wrapping_mul(31).wrapping_add(u64::from(*token) + 1));
     let mixed = (sum ^ (sum >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
     if mixed % 61 == 0 { END } else { u32::from(ALPHABET[mixed as usize % ALPHABET.len()]) }
+}
+
+/// The embedding of a prompt, not normalised. Each value depends on every token of it.
+pub fn embedding(prompt: &[u32]) -> Vec<f32> {
+    let value = |dimension: u64| {
+        let sum = prompt.iter().fold(dimension + 3, |sum, token| (sum * 31 + u64::from(*token)) % 65_521);
+        sum as f32 / 1024.0 - 32.0
+    };
+    (0..DIMENSIONS as u64).map(value).collect()
 }
 
 /// The log-probability that the double gives a token.
@@ -204,6 +216,9 @@ impl Sequence {
         if self.sender.send(TokenEvent::Started { cached_tokens }).await.is_err() {
             return false;
         }
+        if self.request.pooling.is_some() {
+            return self.embed().await;
+        }
         let scored = if self.request.tokens.scores_prompt { &self.request.prompt[1..] } else { &[] };
         for token in scored {
             if self.sender.send(TokenEvent::Scored(self.score(*token))).await.is_err() {
@@ -231,17 +246,32 @@ impl Sequence {
                 break;
             }
         }
-        let rows = history.len() as u64 - 1;
-        let stages =
-            vec![StageTime { stage: "one".to_owned(), layers: [0, 4], rows, compute: Duration::from_micros(rows) }];
-        let timings = Timings {
-            queued: Duration::from_millis(3),
-            prefill: Duration::from_millis(20),
-            decode: Duration::from_millis(40),
-            attempts: 1,
-            stages,
-        };
+        let timings = timings(history.len() as u64 - 1);
         self.sender.send(TokenEvent::Finished { finish, timings }).await.is_ok()
+    }
+
+    /// Embeds the prompt, as soon as there is a permit.
+    async fn embed(self) -> bool {
+        if let Some((_, failure)) = &self.failure {
+            return self.sender.send(TokenEvent::Failed(failure.clone())).await.is_ok();
+        }
+        self.permits.acquire().await.unwrap().forget();
+        let prompt = &self.request.prompt;
+        let (vector, timings) = (embedding(prompt), timings(prompt.len() as u64));
+        self.sender.send(TokenEvent::Embedded { vector, timings }).await.is_ok()
+    }
+}
+
+/// The timings of a sequence of which `rows` rows were computed.
+fn timings(rows: u64) -> Timings {
+    let stages =
+        vec![StageTime { stage: "one".to_owned(), layers: [0, 4], rows, compute: Duration::from_micros(rows) }];
+    Timings {
+        queued: Duration::from_millis(3),
+        prefill: Duration::from_millis(20),
+        decode: Duration::from_millis(40),
+        attempts: 1,
+        stages,
     }
 }
 

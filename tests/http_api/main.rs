@@ -11,6 +11,7 @@ mod cluster;
 mod connections;
 mod disconnects;
 mod double;
+mod embeddings;
 mod llama_server;
 mod ollama;
 mod raw_input;

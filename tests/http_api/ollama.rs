@@ -280,8 +280,6 @@ async fn unsupported_and_invalid_parameters_are_refused_by_name() {
         ("/api/generate", json!({"prompt": "x", "raw": true, "suffix": "y"}), "'suffix'"),
         ("/api/generate", json!({"prompt": "x", "suffix": "y", "system": "z"}), "'system'"),
         ("/api/generate", json!({"prompt": 5}), "'prompt'"),
-        ("/api/embed", json!({"input": "x"}), "embeddings"),
-        ("/api/embeddings", json!({"prompt": "x"}), "embeddings"),
     ] {
         let message = refused(&send(&server, path, &with(go(), &more)).await, 400);
         assert!(message.contains(word), "{path} {more}: {message}");

@@ -175,12 +175,14 @@ async fn another_model_an_unknown_page_and_a_wrong_method_have_their_own_errors(
     let server = start_default_server().await;
     let other = json!({"model": "gpt-4", "messages": [{"role": "user", "content": "go"}]});
     assert_eq!(refused(&chat(server.address, &other).await, 404), (json!("model"), json!("model_not_found")));
-    for path in ["/nowhere", "/v1", "/v1/chat", "/v1/embeddings", "/health/x", "/../etc/passwd", "/%00", "//"] {
+    for path in ["/nowhere", "/v1", "/v1/chat", "/v1/audio", "/health/x", "/../etc/passwd", "/%00", "//"] {
         assert_eq!(refused(&get(server.address, path).await, 404).1, "not_found", "{path}");
     }
     for (method, path, allow) in [
         ("GET", "/v1/chat/completions", "POST"),
         ("PUT", "/v1/completions", "POST"),
+        ("GET", "/v1/embeddings", "POST"),
+        ("GET", "/rerank", "POST"),
         ("DELETE", "/v1/models/x", "GET, HEAD"),
         ("POST", "/health", "GET, HEAD"),
         ("PATCH", "/", "GET, HEAD"),

@@ -308,6 +308,7 @@ impl Conductor {
             epoch: Epoch(self.epochs),
             stages: claims.iter().map(label).collect(),
             blocks,
+            hidden: self.view.model.as_ref().map_or(0, |model| model.value.hidden),
         };
         let stages = shape.stages.len();
         info!(generation = %shape.generation, epoch = %shape.epoch, stages, "the pipeline is complete");
@@ -399,7 +400,9 @@ impl Conductor {
         let context_tokens = model_context.min(self.blocks_for_one().saturating_mul(KV_BLOCK_TOKENS));
         let prompt_tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
         let room = context_tokens.saturating_sub(prompt_tokens);
-        if prompt_tokens == 0 || room == 0 {
+        // A prompt that is embedded may fill the context.
+        let fits = if request.pooling.is_some() { prompt_tokens <= context_tokens } else { room > 0 };
+        if prompt_tokens == 0 || !fits {
             return Err(Rejection::TooLong { context_tokens, prompt_tokens });
         }
         Ok(room)

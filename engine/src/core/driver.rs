@@ -301,7 +301,7 @@ impl Driver {
     /// Delivers an event to its receiver. If the receiver is gone, cancels the sequence.
     fn deliver(&mut self, id: SequenceId, event: TokenEvent, events: &mut VecDeque<Event>) {
         let now = Instant::now();
-        let is_last = matches!(event, TokenEvent::Finished { .. } | TokenEvent::Failed(_));
+        let is_last = event.is_last();
         self.rate.tokens += u64::from(matches!(event, TokenEvent::Token(_)));
         let Some(receiver) = self.receivers.get_mut(&id) else { return };
         self.meter.event_sent(&event, &mut receiver.times, now);

@@ -191,6 +191,10 @@ impl Meter {
                 };
                 self.ended(outcome, times, now);
             }
+            TokenEvent::Embedded { timings, .. } => {
+                self.queued.observe(timings.queued.as_secs_f64());
+                self.ended("embedded", times, now);
+            }
             TokenEvent::Failed(_) => self.ended("failed", times, now),
         }
     }

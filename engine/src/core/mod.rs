@@ -4,6 +4,7 @@ mod batch_timeout;
 pub(crate) mod conductor;
 mod draft;
 mod driver;
+mod embedding;
 pub(crate) mod event;
 mod fault;
 mod flight;

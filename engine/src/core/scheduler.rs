@@ -25,7 +25,7 @@ use schema::{Epoch, Generation, SequenceId, Step};
 use self::batch_builder::BatchBuilder;
 use super::batch_timeout::BatchTimeout;
 use super::fault::PipelineFault;
-use super::flight::{BatchMember, Flight};
+use super::flight::{BatchMember, Flight, MemberResults};
 use super::ledger::BlockLedger;
 use super::sequence::{Sequence, StageLabel};
 use super::step_cost::StepCost;
@@ -44,6 +44,8 @@ pub struct Shape {
     pub stages: Vec<StageLabel>,
     /// This gateway's blocks of keys and values, the same on every stage.
     pub blocks: Vec<u32>,
+    /// Values of a hidden state.
+    pub hidden: u32,
 }
 
 /// A micro-batch to send.
@@ -309,7 +311,8 @@ impl Scheduler {
         let Some(oldest) = self.expected(tokens.generation, tokens.epoch, tokens.step)? else { return Ok(Vec::new()) };
         let Some(flight) = self.flights.remove(&oldest) else { return Ok(Vec::new()) };
         let labels = self.shape.as_ref().map(|shape| shape.stages.clone()).unwrap_or_default();
-        let by_member = flight.tokens_by_member(&tokens.chosen).ok_or(PipelineFault::Mismatch(oldest))?;
+        let hidden = self.shape.as_ref().map_or(0, |shape| shape.hidden);
+        let by_member = flight.by_member(tokens, hidden).ok_or(PipelineFault::Mismatch(oldest))?;
         self.proven = Some(now);
         let expected = (flight.rows() > 0).then(|| self.expected_seconds(flight.rows())).flatten();
         self.batch_timeout.batch_returned(flight.sent, expected, now);
@@ -318,7 +321,7 @@ impl Scheduler {
             self.cost.observe(slowest.rows, Duration::from_micros(slowest.compute_us.into()));
         }
         let mut events = Vec::new();
-        for (member, chosen) in by_member {
+        for MemberResults { member, chosen, hidden_states } in by_member {
             let Some(sequence) = self.sequences.get_mut(&member.sequence) else { continue };
             if sequence.attempt != member.attempt {
                 continue;
@@ -337,6 +340,7 @@ impl Scheduler {
             for scored in scored {
                 sequence.scored(scored.position, score(scored), now, &mut own);
             }
+            hidden_states.iter().for_each(|state| sequence.hidden_state(state));
             let usable = member.usable(chosen).count();
             self.counts.accepted_tokens += usable.saturating_sub(1) as u64;
             let goes_on = member.usable(chosen).all(|chosen| sequence.chosen(score(chosen), now, &mut own));
@@ -346,10 +350,12 @@ impl Scheduler {
             let Some(sequence) = self.sequences.get_mut(&member.sequence) else { continue };
             let finish = sequence.report_known(now, &mut own);
             let finished = finish.map(|finish| TokenEvent::Finished { finish, timings: sequence.timings(now) });
-            own.extend(finished);
-            let broken = sequence.broken.take().filter(|_| finish.is_none());
-            let is_over = finish.is_some() || broken.is_some();
-            own.extend(broken.map(|error| TokenEvent::Failed(error.into())));
+            let embedded =
+                || Some(TokenEvent::Embedded { vector: sequence.embedding()?, timings: sequence.timings(now) });
+            let failed = || sequence.broken.clone().map(|error| TokenEvent::Failed(error.into()));
+            let end = finished.or_else(embedded).or_else(failed);
+            let is_over = end.is_some();
+            own.extend(end);
             events.extend(own.into_iter().map(|event| (member.sequence, event)));
             if is_over {
                 self.cancel(member.sequence);

@@ -3,10 +3,11 @@
 
 use std::time::Instant;
 
-use schema::frame::{Slice, Spent};
+use schema::frame::{HiddenState, Slice, Spent};
 use schema::{Attempt, SequenceId};
 
 use super::draft::Drafter;
+use super::embedding::PromptEmbedding;
 use super::ledger::{BlockLedger, PrefixId};
 use super::token_rules::{Continuation, TokenRules};
 use crate::generate::{ConstraintError, Finish, Request, ScoredToken, StageTime, Timings, TokenEvent, compute_share};
@@ -27,6 +28,8 @@ pub(crate) struct Sequence {
     ends: Option<Finish>,
     /// Makes the rules by which its tokens are chosen.
     rules: TokenRules,
+    /// The embedding of its prompt, if that is what it is for. Then no token is chosen or scored.
+    embedding: Option<PromptEmbedding>,
     /// The error of its grammar. The sequence is to fail.
     pub(crate) broken: Option<ConstraintError>,
     /// Number of tokens of the history that were sent to the pipeline in this attempt.
@@ -83,8 +86,9 @@ impl Sequence {
             attempt: Attempt(0),
             history: request.prompt.clone(),
             reported,
-            ends: (request.tokens_max == 0).then_some(Finish::Length),
+            ends: (request.tokens_max == 0 || request.pooling.is_some()).then_some(Finish::Length),
             rules: TokenRules::new(&request),
+            embedding: request.pooling.map(|pooling| PromptEmbedding::new(pooling, request.prompt.len() as u32)),
             broken: None,
             sent: 0,
             unverified: 0,
@@ -143,7 +147,7 @@ impl Sequence {
     }
 
     /// The cached blocks that it can begin with. Its last token is always computed, because that returns the next one,
-    /// and so are the tokens before those that are to be scored.
+    /// and so are the tokens before those that are to be scored, and those whose hidden states are missing.
     pub(crate) fn cached_blocks(&self, ledger: &BlockLedger) -> Vec<u32> {
         ledger.lookup(self.cacheable())
     }
@@ -151,7 +155,11 @@ impl Sequence {
     /// The tokens that need not be computed if they are cached.
     pub(crate) fn cacheable(&self) -> &[u32] {
         let computed = self.history.len() - 1;
-        let known = if self.scores_at(self.reported) { (self.reported - 1) as usize } else { computed };
+        let known = match &self.embedding {
+            Some(embedding) => embedding.missing().start as usize,
+            None if self.scores_at(self.reported) => (self.reported - 1) as usize,
+            None => computed,
+        };
         &self.history[..known.min(computed)]
     }
 
@@ -161,7 +169,7 @@ impl Sequence {
         let is_prompt = (position as usize) < self.request.prompt.len();
         // With the prompt's scores come those of the answer: so the scored positions of a slice are next to each other.
         let wanted = tokens.scores_prompt || (!is_prompt && tokens.alternatives.is_some());
-        wanted && position >= self.reported && (position as usize) < self.history.len()
+        wanted && self.embedding.is_none() && position >= self.reported && (position as usize) < self.history.len()
     }
 
     /// Begins an attempt with the cached blocks `found`: it becomes an owner of them, and their tokens count as sent.
@@ -191,6 +199,11 @@ impl Sequence {
         self.cached_prefix = (count, prefix);
     }
 
+    /// Most of the `count` tokens from `position` on that have at most `states` hidden states to return.
+    pub(crate) fn tokens_within(&self, position: u32, count: u32, states: u32) -> u32 {
+        self.embedding.as_ref().map_or(count, |embedding| embedding.tokens_within(position, count, states))
+    }
+
     /// Its part of a micro-batch: the next `count` tokens of the history and, if they are its last, up to `drafts`
     /// draft tokens. The last stage scores the tokens of the history that are to be reported with a score, and chooses
     /// the next one after the history and after each draft token. Returns the number of draft tokens, too.
@@ -211,7 +224,10 @@ impl Sequence {
             logits.extend(count - 1..count + accepted as u32);
         }
         let rule = self.rules.rule(positions);
-        (self.slice_of(self.sent, Slice { tokens, logits, scored, rule, ..Slice::empty(self.id) }), accepted)
+        let missing = self.embedding.as_ref().map_or(0..0, |embedding| embedding.missing_in(self.sent..end));
+        let hidden_states = missing.map(|position| position - self.sent).collect();
+        let slice = Slice { tokens, logits, scored, rule, hidden_states, ..Slice::empty(self.id) };
+        (self.slice_of(self.sent, slice), accepted)
     }
 
     /// Its part of a lookahead micro-batch: up to `count` draft tokens after those in flight. `None` if none of them
@@ -296,6 +312,19 @@ impl Sequence {
         }
     }
 
+    /// Takes a hidden state of its prompt.
+    pub(crate) fn hidden_state(&mut self, state: &HiddenState) {
+        if let Some(embedding) = &mut self.embedding {
+            embedding.add(state);
+            self.refusals = 0;
+        }
+    }
+
+    /// The embedding of its prompt, once it is complete. The sequence is to end then.
+    pub(crate) fn embedding(&self) -> Option<Vec<f32>> {
+        self.embedding.as_ref()?.vector()
+    }
+
     /// Reports the next tokens that are known and have no score. Returns the reason if that was all and the sequence is
     /// to end.
     pub(crate) fn report_known(&mut self, now: Instant, events: &mut Vec<TokenEvent>) -> Option<Finish> {
@@ -304,7 +333,7 @@ impl Sequence {
             self.reported += 1;
             self.report(TokenEvent::Token(ScoredToken { token, ..ScoredToken::default() }), now, events);
         }
-        self.ends.filter(|_| self.reported as usize == self.history.len())
+        self.ends.filter(|_| self.embedding.is_none() && self.reported as usize == self.history.len())
     }
 
     fn report(&mut self, event: TokenEvent, now: Instant, events: &mut Vec<TokenEvent>) {

@@ -8,11 +8,11 @@ use schema::frame::Sampling;
 
 use super::environment::Environment;
 use super::event::Event;
-use super::model;
+use super::model::{self, Ending};
 use super::process_id::ProcessId;
 use super::rng::Rng;
 use super::time::{MS, Moment, SECOND, duration};
-use crate::generate::{Dry, Failure, Finish, Penalties, Request, ScoredToken, TokenEvent, TokenOptions};
+use crate::generate::{Dry, Failure, Finish, Penalties, Pooling, Request, ScoredToken, TokenEvent, TokenOptions};
 use crate::runner::KV_BLOCK_TOKENS;
 use crate::testing::StepGrammar;
 
@@ -37,8 +37,8 @@ pub(super) struct Client {
     pub(super) state: ClientState,
     /// It has closed its stream.
     pub(super) has_left: bool,
-    /// The events that it is to receive between the beginning and the end, and the reason for the end.
-    expected: (Vec<TokenEvent>, Finish),
+    /// The events that it is to receive between the beginning and the end, and the end.
+    expected: (Vec<TokenEvent>, Ending),
     received: usize,
     began: bool,
     may_miss_deadline: bool,
@@ -86,7 +86,8 @@ impl Clients {
         let prompt = if prompt.is_empty() { vec![7] } else { prompt };
         let tokens = TokenOptions::new(Sampling { seed: 1, ..Sampling::GREEDY });
         let deadline = REQUEST_TIMEOUT;
-        let request = Request { prompt, tokens_max: 4, tokens, stop_tokens: Vec::new(), deadline, priority: 0 };
+        let request =
+            Request { prompt, tokens_max: 4, tokens, stop_tokens: Vec::new(), deadline, priority: 0, pooling: None };
         self.all.push(Client {
             expected: model::reference(layers, &request),
             may_miss_deadline: false,
@@ -170,7 +171,7 @@ impl Clients {
             return false;
         };
         let client = &mut self.all[number];
-        let last = matches!(event, TokenEvent::Finished { .. } | TokenEvent::Failed(_));
+        let last = event.is_last();
         let wrong = client.check_event(event);
         env.check(wrong.is_none(), || format!("client {number}, sequence {id}: {}", wrong.unwrap_or_default()));
         env.tally.add(kind(event), 1);
@@ -202,9 +203,13 @@ impl Client {
                 error
             }
             TokenEvent::Finished { finish, .. } => {
-                let right = *finish == self.expected.1;
+                let right = Ending::Finished(*finish) == self.expected.1;
                 let complete = self.received == self.expected.0.len();
                 (!right || !complete).then(|| format!("finished ({finish:?}) after {} tokens", self.received))
+            }
+            TokenEvent::Embedded { vector, .. } => {
+                let right = Ending::Embedded(vector.clone()) == self.expected.1 && self.began;
+                (!right).then(|| format!("the embedding is {vector:?}: expected {:?}", self.expected.1))
             }
             TokenEvent::Failed(Failure::Deadline { .. }) if self.may_miss_deadline => None,
             TokenEvent::Failed(failure) => Some(format!("failed: {failure}")),
@@ -226,6 +231,10 @@ fn kind(event: &TokenEvent) -> &'static str {
             "a sequence finished after more than one attempt"
         }
         TokenEvent::Finished { .. } => "a sequence finished",
+        TokenEvent::Embedded { timings, .. } if timings.attempts > 1 => {
+            "a prompt was embedded after more than one attempt"
+        }
+        TokenEvent::Embedded { .. } => "a prompt was embedded",
         TokenEvent::Failed(_) => "a sequence missed its deadline",
     }
 }
@@ -269,12 +278,15 @@ fn request(beginnings: &[Vec<u32>], room: u64, rng: &mut Rng) -> Request {
     let left = room - prompt.len() as u64;
     let stop_tokens = if rng.permille(200) { vec![rng.within(0..97) as u32] } else { Vec::new() };
     let deadline = if rng.permille(80) { duration(rng.within(SECOND..8 * SECOND)) } else { REQUEST_TIMEOUT };
+    let pooling = rng.permille(200).then(|| *rng.pick(&[Pooling::Mean, Pooling::Last, Pooling::Cls]));
+    let tokens_max = if pooling.is_some() { 0 } else { rng.within(1..left.min(48)) as u32 };
     Request {
         prompt,
-        tokens_max: rng.within(1..left.min(48)) as u32,
-        tokens: token_options(rng),
+        tokens_max,
+        tokens: if pooling.is_some() { TokenOptions::GREEDY } else { token_options(rng) },
         stop_tokens,
         deadline,
         priority: rng.within(0..3) as i32 - 1,
+        pooling,
     }
 }

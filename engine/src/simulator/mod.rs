@@ -71,6 +71,8 @@ const COVERED: &[&str] = &[
     "a pin was honoured",
     "a pin was put",
     "a process was barred",
+    "a prompt was embedded after more than one attempt",
+    "a prompt was embedded",
     "a process was cut off from the store",
     "a proposal came too late",
     "a record was forged",

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use schema::frame::{Alternative, Chosen, PositionRule, Slice};
+use schema::frame::{Alternative, Chosen, HiddenState, PositionRule, Slice};
 use schema::record::{FormatSpeed, KvRoom, KvType, MemoryUse, ModelRecord, Speeds, StageRecord};
 use schema::{Fingerprint, LayerRange};
 
@@ -99,12 +99,40 @@ impl Alone {
     }
 }
 
-/// The expected events of a request to a model of `layers` layers, without beginning and end,
-/// and the reason for its end.
-pub(super) fn reference(layers: u32, request: &Request) -> (Vec<TokenEvent>, Finish) {
-    let Request { prompt, tokens, .. } = request;
+/// The end of a sequence without an error.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Ending {
+    Finished(Finish),
+    Embedded(Vec<f32>),
+}
+
+/// The hidden state of the token at `position`, whose last row is `row`.
+fn hidden_state(row: u64, position: u32) -> [f32; HIDDEN as usize] {
+    [row as f32, position as f32]
+}
+
+/// The mean of the hidden states at `positions`. Sums of whole numbers of this size are exact, in any order.
+fn mean(rows: &[u64], positions: std::ops::Range<u32>) -> Vec<f32> {
+    let count = positions.len() as f64;
+    let states = positions.map(|position| hidden_state(rows[position as usize], position).map(f64::from));
+    let sums = states.fold([0.0; HIDDEN as usize], |sums, state| [sums[0] + state[0], sums[1] + state[1]]);
+    sums.map(|sum| (sum / count) as f32).to_vec()
+}
+
+/// The expected events of a request to a model of `layers` layers, without beginning and end, and its end.
+pub(super) fn reference(layers: u32, request: &Request) -> (Vec<TokenEvent>, Ending) {
     let mut alone = Alone { kept: vec![Vec::new(); layers as usize], rows: Vec::new() };
-    prompt.iter().for_each(|token| alone.push(*token));
+    request.prompt.iter().for_each(|token| alone.push(*token));
+    if let Some(pooling) = request.pooling {
+        return (Vec::new(), Ending::Embedded(mean(&alone.rows, pooling.positions(alone.rows.len() as u32))));
+    }
+    let (events, finish) = continuation(alone, request);
+    (events, Ending::Finished(finish))
+}
+
+/// The events of a request whose prompt `alone` has computed, and the reason for its end.
+fn continuation(mut alone: Alone, request: &Request) -> (Vec<TokenEvent>, Finish) {
+    let Request { prompt, tokens, .. } = request;
     let alternatives = tokens.alternatives.unwrap_or(0);
     let mut events = Vec::new();
     if tokens.scores_prompt {
@@ -205,11 +233,16 @@ impl Runner for Shard {
         } else {
             work.activations.chunks_exact(HIDDEN as usize).map(|row| row[0] as u64).collect()
         };
-        let mut chosen = Vec::new();
+        let (mut chosen, mut hidden_states) = (Vec::new(), Vec::new());
         let mut rest = rows.as_mut_slice();
         for slice in work.slices {
             let (own, after) = rest.split_at_mut_checked(slice.count as usize).ok_or_else(|| misfit(slice))?;
             self.compute(slice, own)?;
+            for offset in &slice.hidden_states {
+                let (sequence, attempt, position) = (slice.sequence, slice.attempt, slice.position + offset);
+                let values = hidden_state(own[*offset as usize], position).to_vec();
+                hidden_states.push(HiddenState { sequence, attempt, position, values });
+            }
             for (index, offset) in slice.logits.iter().enumerate() {
                 let (row, position) = (own[*offset as usize], slice.position + offset + 1);
                 let rule = || slice.rule.positions.get(index - slice.scored.len());
@@ -223,7 +256,7 @@ impl Runner for Shard {
             rest = after;
         }
         if self.is_last {
-            return Ok(Output::Tokens(chosen));
+            return Ok(Output::Tokens { chosen, hidden_states });
         }
         Ok(Output::Activations(rows.into_iter().flat_map(|row| [row as f32, 0.0]).collect()))
     }

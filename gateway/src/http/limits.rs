@@ -86,6 +86,13 @@ pub(crate) const TRUNCATION_ANSWER_SHARE: u32 = 4;
 pub(crate) const PINGS_PER_KEEPALIVE: u32 = 12;
 /// Choices of one request (`n` times prompts). Each takes a sequence's share of the KV cache blocks.
 pub(crate) const CHOICES_MAX: u32 = 16;
+/// Inputs of one request for embeddings, as in OpenAI's reference.
+pub(crate) const EMBEDDING_INPUTS_MAX: usize = 2048;
+/// Values of all embeddings of a request: 2,048 inputs of 2,048 dimensions, about 50 MB of JSON.
+pub(crate) const EMBEDDING_VALUES_MAX: usize = 4 << 20;
+/// Sequences of one request for embeddings at a time: enough to fill micro-batches with short texts, and few enough
+/// that several such requests fit the queue.
+pub(crate) const EMBEDDINGS_IN_FLIGHT_MAX: usize = 32;
 /// Strings in `stop`, as in OpenAI's reference.
 pub(crate) const STOP_STRINGS_MAX: usize = 4;
 /// Strings in `stop_sequences` of Anthropic's API, whose reference has no limit. Each takes time at every token.

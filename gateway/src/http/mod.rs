@@ -37,8 +37,8 @@ pub(crate) use auth::secret_of;
 pub use auth::{AccessControl, ApiKeyError, GivenKey, KeyFileError, KeyLimits, KeyName, KeyRing, Limit};
 pub use auth::{parse_key, parse_key_file};
 pub use generation::text_model::{
-    AnswerPart, AnswerPlan, AnswerRequest, Conversation, Decoder, FimTokens, Message, ModelDescription, PromptEnding,
-    SpecialTokens, TextError, TextModel, Tool, ToolCall, ToolChoice,
+    AnswerPart, AnswerPlan, AnswerRequest, Conversation, Decoder, EmbeddingModel, FimTokens, Message, ModelDescription,
+    PromptEnding, SpecialTokens, TextError, TextModel, Tool, ToolCall, ToolChoice,
 };
 pub(crate) use limits::{
     API_KEYS_MAX, API_SECRET_BYTES_MAX, CONCURRENT_REQUESTS_MAX, KEY_NAME_BYTES_MAX, REQUESTS_PER_MINUTE_MAX,

@@ -1,10 +1,12 @@
 //! Describes a model by its file, for clients that ask. Nothing here is needed to serve the model.
 
+use engine::generate::Pooling;
 use serde_json::{Map, Number, Value as Json};
 use stages::gguf::{Metadata, Value};
+use stages::model::{ModelSpec, PoolingType};
 use stages::weights::ModelFile;
 
-use crate::http::ModelDescription;
+use crate::http::{EmbeddingModel, ModelDescription};
 use crate::text::{ChatTemplate, Vocabulary};
 
 /// The key of the chat template, which has a field of its own.
@@ -50,9 +52,14 @@ const FILE_TYPES: &[(u32, &str)] = &[
     (38, "MXFP4_MOE"),
 ];
 
-/// The description of the model in `file`, whose text metadata are `vocabulary` and `template`. `template` is `None` if
-/// the file has none that can be used.
-pub(super) fn describe(file: &ModelFile, vocabulary: &Vocabulary, template: Option<&ChatTemplate>) -> ModelDescription {
+/// The description of the model in `file`, whose model is `spec`, and whose text metadata are `vocabulary` and
+/// `template`. `template` is `None` if the file has none that can be used.
+pub(super) fn describe(
+    file: &ModelFile,
+    spec: &ModelSpec,
+    vocabulary: &Vocabulary,
+    template: Option<&ChatTemplate>,
+) -> ModelDescription {
     let header = file.header();
     let variables = template.map(ChatTemplate::variables).unwrap_or_default();
     let words = |template: &ChatTemplate| REASONING_WORDS.iter().any(|word| template.source().contains(word));
@@ -70,6 +77,18 @@ pub(super) fn describe(file: &ModelFile, vocabulary: &Vocabulary, template: Opti
         bos: vocabulary.spelling(vocabulary.bos()).to_owned(),
         eos: vocabulary.spelling(vocabulary.eos()).to_owned(),
         fim: vocabulary.fim(),
+        embedding: EmbeddingModel { dimensions: spec.hidden as u32, pooling: pooling(spec.pooling_type) },
+    }
+}
+
+/// The tokens whose hidden states make an embedding. Where the file does not say, it is the last one, as in vLLM and
+/// Ollama: attention is causal, so it alone has seen the whole text.
+fn pooling(pooling_type: PoolingType) -> Option<Pooling> {
+    match pooling_type {
+        PoolingType::Mean => Some(Pooling::Mean),
+        PoolingType::Cls => Some(Pooling::Cls),
+        PoolingType::None | PoolingType::Last => Some(Pooling::Last),
+        PoolingType::Rank => None,
     }
 }
 

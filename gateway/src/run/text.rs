@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use engine::generate::SharedGrammar;
+use stages::model::ModelSpec;
 use stages::weights::ModelFile;
 
 use super::RunError;
@@ -51,7 +52,9 @@ impl ModelText {
         let vocabulary = Vocabulary::from_metadata(&header.metadata)?;
         let tokenizer = Arc::new(Tokenizer::new(&vocabulary)?);
         let template = ChatTemplate::from_vocabulary(&vocabulary).map_err(|error| describe(&error));
-        let description = model_description::describe(file, &vocabulary, template.as_ref().ok());
+        let spec = ModelSpec::read(file.header())
+            .map_err(|cause| RunError::File { path: file.path().display().to_string(), cause: Box::new(cause) })?;
+        let description = model_description::describe(file, &spec, &vocabulary, template.as_ref().ok());
         let source = template.as_ref().map_or("", ChatTemplate::source);
         let is_token = |spelling: &str| vocabulary.tokens().any(|(token, _)| token == spelling);
         let format = AnswerFormat {
@@ -118,6 +121,14 @@ impl http::TextModel for ModelText {
 
     fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>, http::TextError> {
         self.encode_text(prompt, http::SpecialTokens { added: true, parsed: true })
+    }
+
+    fn encode_embedded(&self, text: &str, tokens_max: usize) -> Result<Vec<u32>, http::TextError> {
+        let mut ids = self.encode_prompt(text)?;
+        let eos = self.tokenizer.appended_eos().filter(|eos| ids.last() != Some(eos));
+        ids.truncate(tokens_max.saturating_sub(eos.into_iter().len()));
+        ids.extend(eos);
+        Ok(ids)
     }
 
     fn encode_text(&self, text: &str, special: http::SpecialTokens) -> Result<Vec<u32>, http::TextError> {

@@ -45,6 +45,7 @@ pub struct Tokenizer {
     stops: Vec<u32>,
     bos: Option<u32>,
     add_bos: bool,
+    appended_eos: Option<u32>,
 }
 
 // === impl Tokenizer ===
@@ -70,6 +71,7 @@ impl Tokenizer {
             stops: vocabulary.stops().to_vec(),
             bos: vocabulary.bos(),
             add_bos,
+            appended_eos: vocabulary.appended_eos(),
         })
     }
 
@@ -108,6 +110,12 @@ impl Tokenizer {
     #[must_use]
     pub fn add_bos(&self) -> bool {
         self.add_bos
+    }
+
+    /// The token that a text to be embedded ends with, if the model wants one.
+    #[must_use]
+    pub fn appended_eos(&self) -> Option<u32> {
+        self.appended_eos
     }
 
     /// The tokens that end an answer, ascending.

@@ -36,6 +36,8 @@ pub struct VocabularyFields {
     pub eos: Option<u32>,
     /// `tokenizer.ggml.add_bos_token`: true if a text begins with bos. Absent in many files.
     pub add_bos: Option<bool>,
+    /// `tokenizer.ggml.add_eos_token`: true if a text that is embedded ends with eos. Absent in most files.
+    pub add_eos: Option<bool>,
     /// The tokens for filling in the middle.
     pub fim: FimFields,
     /// `tokenizer.chat_template`.
@@ -53,6 +55,7 @@ pub struct Vocabulary {
     eos: Option<u32>,
     stops: Vec<u32>,
     add_bos: Option<bool>,
+    add_eos: bool,
     fim: Option<FimTokens>,
     chat_template: Option<String>,
 }
@@ -81,6 +84,7 @@ impl VocabularyFields {
             ends,
             eos,
             add_bos: metadata.get_bool("tokenizer.ggml.add_bos_token")?,
+            add_eos: metadata.get_bool("tokenizer.ggml.add_eos_token")?,
             fim: FimFields::read(metadata)?,
             chat_template: metadata.get_str("tokenizer.chat_template")?.map(str::to_owned),
         })
@@ -148,6 +152,7 @@ impl Vocabulary {
             eos: fields.eos,
             stops,
             add_bos: fields.add_bos,
+            add_eos: fields.add_eos.unwrap_or(false),
             fim,
             chat_template: fields.chat_template,
         })
@@ -193,6 +198,12 @@ impl Vocabulary {
     #[must_use]
     pub fn add_bos(&self) -> Option<bool> {
         self.add_bos
+    }
+
+    /// The token that a text to be embedded ends with, if the file wants one. Prompts to be continued never have it.
+    #[must_use]
+    pub fn appended_eos(&self) -> Option<u32> {
+        self.eos.filter(|_| self.add_eos)
     }
 
     /// Every token that ends an answer, ascending.

@@ -5,7 +5,7 @@ use flatbuffers::VerifierOptions;
 use super::generated::link as wire;
 use super::token_rule::{ADJUSTMENTS_MAX, ALTERNATIVES_MAX, CHANGE_MAX, MASK_BYTES_MAX};
 use super::token_rule::{Adjustment, PositionRule, Sampling, TokenMask, TokenRule};
-use super::types::{Alternative, Chosen, Frame, Hop, Refusal, Slice, Spent, Tokens};
+use super::types::{Alternative, Chosen, Frame, HiddenState, Hop, Refusal, Slice, Spent, Tokens};
 use super::{HEADER_BYTES_MAX, HIDDEN_MAX, ROWS_MAX, SLICES_MAX, SPENT_MAX};
 use crate::{Attempt, Epoch, Generation, SequenceId, Step};
 
@@ -65,7 +65,8 @@ const FAMILY: &[u8] = b"BTN";
 fn options() -> VerifierOptions {
     VerifierOptions {
         max_depth: 8,
-        // For each slice the slice and its sampling, and for each row a rule and its mask, or a chosen token.
+        // For each slice the slice and its sampling, and for each row a rule and its mask, or a chosen token and a
+        // hidden state.
         max_tables: 2 * SLICES_MAX + 2 * SPENT_MAX + 2 * ROWS_MAX as usize + 8,
         max_apparent_size: 2 * HEADER_BYTES_MAX,
         ignore_missing_null_terminator: false,
@@ -176,6 +177,15 @@ fn decode_slice(slice: wire::Slice<'_>, with_tokens: bool) -> Result<Slice, Fram
     )?;
     let below_count = is_ascending(&logits) && logits.last().is_none_or(|last| *last < count);
     bounded("slice.logits", logits.len() as u64, below_count, "ascending offsets below count")?;
+    let hidden_states = numbers(slice.hidden_states());
+    let below_count = is_ascending(&hidden_states) && hidden_states.last().is_none_or(|last| *last < count);
+    let alone = hidden_states.is_empty() || logits.is_empty();
+    bounded(
+        "slice.hidden_states",
+        hidden_states.len() as u64,
+        below_count && alone,
+        "ascending offsets below count, and none beside logits",
+    )?;
     let chosen = logits.len().checked_sub(scored.len());
     bounded("slice.scored", scored.len() as u64, chosen.is_some(), "at most one token for each of the logits")?;
     Ok(Slice {
@@ -189,6 +199,7 @@ fn decode_slice(slice: wire::Slice<'_>, with_tokens: bool) -> Result<Slice, Fram
         logits,
         scored,
         rule: decode_rule(slice, chosen.unwrap_or_default())?,
+        hidden_states,
     })
 }
 
@@ -285,7 +296,28 @@ fn decode_tokens(tokens: wire::Tokens<'_>) -> Result<Tokens, FrameError> {
         step: Step(tokens.step()),
         chosen: chosen.iter().map(decode_chosen).collect::<Result<_, _>>()?,
         spent: decode_spent(tokens.spent())?,
+        hidden_states: decode_hidden_states(tokens.hidden_states())?,
     })
+}
+
+type HiddenStateVector<'a> = flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<wire::HiddenState<'a>>>;
+
+fn decode_hidden_states(states: Option<HiddenStateVector<'_>>) -> Result<Vec<HiddenState>, FrameError> {
+    let Some(states) = states else { return Ok(Vec::new()) };
+    bounded("hidden_states", states.len() as u64, states.len() <= ROWS_MAX as usize, "at most 4096")?;
+    // Tables may share their values, so the header's length alone does not bound these.
+    let count: usize = states.iter().filter_map(|state| state.values()).map(|values| values.len()).sum();
+    let fits = count * size_of::<f32>() <= HEADER_BYTES_MAX;
+    bounded("hidden_states", count as u64, fits, "at most as many values as fit the header")?;
+    states.iter().map(decode_hidden_state).collect()
+}
+
+fn decode_hidden_state(state: wire::HiddenState<'_>) -> Result<HiddenState, FrameError> {
+    let values: Vec<f32> = state.values().map(|values| values.iter().collect()).unwrap_or_default();
+    let fits = values.len() <= HIDDEN_MAX as usize && values.iter().all(|value| value.is_finite());
+    bounded("hidden_state.values", values.len() as u64, fits, "at most 32768 finite values")?;
+    let (sequence, attempt) = (SequenceId(state.sequence()), Attempt(state.attempt()));
+    Ok(HiddenState { sequence, attempt, position: state.position(), values })
 }
 
 fn decode_chosen(chosen: wire::Chosen<'_>) -> Result<Chosen, FrameError> {

@@ -4,7 +4,7 @@ use flatbuffers::{FlatBufferBuilder, WIPOffset};
 
 use super::generated::link as wire;
 use super::token_rule::{PositionRule, Sampling, TokenMask};
-use super::types::{Chosen, Frame, Hop, Refusal, Slice, Spent, Tokens};
+use super::types::{Chosen, Frame, HiddenState, Hop, Refusal, Slice, Spent, Tokens};
 
 type Builder<'a> = FlatBufferBuilder<'a>;
 
@@ -55,6 +55,7 @@ fn encode_slice<'a>(builder: &mut Builder<'a>, slice: &Slice) -> WIPOffset<wire:
         let rules: Vec<_> = slice.rule.positions.iter().map(|rule| encode_rule(builder, rule)).collect();
         builder.create_vector(&rules)
     });
+    let hidden_states = (!slice.hidden_states.is_empty()).then(|| builder.create_vector(&slice.hidden_states));
     wire::Slice::create(
         builder,
         &wire::SliceArgs {
@@ -70,6 +71,7 @@ fn encode_slice<'a>(builder: &mut Builder<'a>, slice: &Slice) -> WIPOffset<wire:
             alternatives: slice.rule.alternatives,
             sampling,
             rules,
+            hidden_states,
         },
     )
 }
@@ -136,6 +138,10 @@ fn encode_tokens<'a>(builder: &mut Builder<'a>, tokens: &Tokens) -> WIPOffset<wi
     let chosen: Vec<_> = tokens.chosen.iter().map(|chosen| encode_chosen(builder, chosen)).collect();
     let chosen = Some(builder.create_vector(&chosen));
     let spent = Some(encode_spent(builder, &tokens.spent));
+    let hidden_states = (!tokens.hidden_states.is_empty()).then(|| {
+        let states: Vec<_> = tokens.hidden_states.iter().map(|state| encode_hidden_state(builder, state)).collect();
+        builder.create_vector(&states)
+    });
     wire::Tokens::create(
         builder,
         &wire::TokensArgs {
@@ -144,8 +150,16 @@ fn encode_tokens<'a>(builder: &mut Builder<'a>, tokens: &Tokens) -> WIPOffset<wi
             step: tokens.step.0,
             chosen,
             spent,
+            hidden_states,
         },
     )
+}
+
+fn encode_hidden_state<'a>(builder: &mut Builder<'a>, state: &HiddenState) -> WIPOffset<wire::HiddenState<'a>> {
+    let HiddenState { sequence, attempt, position, .. } = *state;
+    let values = Some(builder.create_vector(&state.values));
+    let args = wire::HiddenStateArgs { sequence: sequence.0, attempt: attempt.0, position, values };
+    wire::HiddenState::create(builder, &args)
 }
 
 fn encode_chosen<'a>(builder: &mut Builder<'a>, chosen: &Chosen) -> WIPOffset<wire::Chosen<'a>> {

@@ -939,6 +939,7 @@ impl<'a> Slice<'a> {
   pub const VT_ALTERNATIVES: ::flatbuffers::VOffsetT = 22;
   pub const VT_SAMPLING: ::flatbuffers::VOffsetT = 24;
   pub const VT_RULES: ::flatbuffers::VOffsetT = 26;
+  pub const VT_HIDDEN_STATES: ::flatbuffers::VOffsetT = 28;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -951,6 +952,7 @@ impl<'a> Slice<'a> {
   ) -> ::flatbuffers::WIPOffset<Slice<'bldr>> {
     let mut builder = SliceBuilder::new(_fbb);
     builder.add_sequence(args.sequence);
+    if let Some(x) = args.hidden_states { builder.add_hidden_states(x); }
     if let Some(x) = args.rules { builder.add_rules(x); }
     if let Some(x) = args.sampling { builder.add_sampling(x); }
     builder.add_alternatives(args.alternatives);
@@ -1050,6 +1052,13 @@ impl<'a> Slice<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<PositionRule>>>>(Slice::VT_RULES, None)}
   }
+  #[inline]
+  pub fn hidden_states(&self) -> Option<::flatbuffers::Vector<'a, u32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(Slice::VT_HIDDEN_STATES, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Slice<'_> {
@@ -1070,6 +1079,7 @@ impl ::flatbuffers::Verifiable for Slice<'_> {
      .visit_field::<u32>("alternatives", Self::VT_ALTERNATIVES, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<Sampling>>("sampling", Self::VT_SAMPLING, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<PositionRule>>>>("rules", Self::VT_RULES, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("hidden_states", Self::VT_HIDDEN_STATES, false)?
      .finish();
     Ok(())
   }
@@ -1087,6 +1097,7 @@ pub struct SliceArgs<'a> {
     pub alternatives: u32,
     pub sampling: Option<::flatbuffers::WIPOffset<Sampling<'a>>>,
     pub rules: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<PositionRule<'a>>>>>,
+    pub hidden_states: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
 }
 impl<'a> Default for SliceArgs<'a> {
   #[inline]
@@ -1104,6 +1115,7 @@ impl<'a> Default for SliceArgs<'a> {
       alternatives: 0,
       sampling: None,
       rules: None,
+      hidden_states: None,
     }
   }
 }
@@ -1162,6 +1174,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SliceBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Slice::VT_RULES, rules);
   }
   #[inline]
+  pub fn add_hidden_states(&mut self, hidden_states: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Slice::VT_HIDDEN_STATES, hidden_states);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SliceBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     SliceBuilder {
@@ -1191,6 +1207,7 @@ impl ::core::fmt::Debug for Slice<'_> {
       ds.field("alternatives", &self.alternatives());
       ds.field("sampling", &self.sampling());
       ds.field("rules", &self.rules());
+      ds.field("hidden_states", &self.hidden_states());
       ds.finish()
   }
 }
@@ -1771,6 +1788,153 @@ impl ::core::fmt::Debug for Chosen<'_> {
       ds.finish()
   }
 }
+pub enum HiddenStateOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct HiddenState<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for HiddenState<'a> {
+  type Inner = HiddenState<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> HiddenState<'a> {
+  pub const VT_SEQUENCE: ::flatbuffers::VOffsetT = 4;
+  pub const VT_ATTEMPT: ::flatbuffers::VOffsetT = 6;
+  pub const VT_POSITION: ::flatbuffers::VOffsetT = 8;
+  pub const VT_VALUES: ::flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    HiddenState { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args HiddenStateArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<HiddenState<'bldr>> {
+    let mut builder = HiddenStateBuilder::new(_fbb);
+    builder.add_sequence(args.sequence);
+    if let Some(x) = args.values { builder.add_values(x); }
+    builder.add_position(args.position);
+    builder.add_attempt(args.attempt);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn sequence(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(HiddenState::VT_SEQUENCE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn attempt(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(HiddenState::VT_ATTEMPT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn position(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(HiddenState::VT_POSITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn values(&self) -> Option<::flatbuffers::Vector<'a, f32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, f32>>>(HiddenState::VT_VALUES, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for HiddenState<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("sequence", Self::VT_SEQUENCE, false)?
+     .visit_field::<u32>("attempt", Self::VT_ATTEMPT, false)?
+     .visit_field::<u32>("position", Self::VT_POSITION, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, f32>>>("values", Self::VT_VALUES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct HiddenStateArgs<'a> {
+    pub sequence: u64,
+    pub attempt: u32,
+    pub position: u32,
+    pub values: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, f32>>>,
+}
+impl<'a> Default for HiddenStateArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    HiddenStateArgs {
+      sequence: 0,
+      attempt: 0,
+      position: 0,
+      values: None,
+    }
+  }
+}
+
+pub struct HiddenStateBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> HiddenStateBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_sequence(&mut self, sequence: u64) {
+    self.fbb_.push_slot::<u64>(HiddenState::VT_SEQUENCE, sequence, 0);
+  }
+  #[inline]
+  pub fn add_attempt(&mut self, attempt: u32) {
+    self.fbb_.push_slot::<u32>(HiddenState::VT_ATTEMPT, attempt, 0);
+  }
+  #[inline]
+  pub fn add_position(&mut self, position: u32) {
+    self.fbb_.push_slot::<u32>(HiddenState::VT_POSITION, position, 0);
+  }
+  #[inline]
+  pub fn add_values(&mut self, values: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , f32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(HiddenState::VT_VALUES, values);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> HiddenStateBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    HiddenStateBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<HiddenState<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for HiddenState<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("HiddenState");
+      ds.field("sequence", &self.sequence());
+      ds.field("attempt", &self.attempt());
+      ds.field("position", &self.position());
+      ds.field("values", &self.values());
+      ds.finish()
+  }
+}
 pub enum TokensOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -1792,6 +1956,7 @@ impl<'a> Tokens<'a> {
   pub const VT_STEP: ::flatbuffers::VOffsetT = 8;
   pub const VT_CHOSEN: ::flatbuffers::VOffsetT = 10;
   pub const VT_SPENT: ::flatbuffers::VOffsetT = 12;
+  pub const VT_HIDDEN_STATES: ::flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1806,6 +1971,7 @@ impl<'a> Tokens<'a> {
     builder.add_step(args.step);
     builder.add_epoch(args.epoch);
     builder.add_generation(args.generation);
+    if let Some(x) = args.hidden_states { builder.add_hidden_states(x); }
     if let Some(x) = args.spent { builder.add_spent(x); }
     if let Some(x) = args.chosen { builder.add_chosen(x); }
     builder.finish()
@@ -1847,6 +2013,13 @@ impl<'a> Tokens<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Spent>>>>(Tokens::VT_SPENT, None)}
   }
+  #[inline]
+  pub fn hidden_states(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<HiddenState<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<HiddenState>>>>(Tokens::VT_HIDDEN_STATES, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Tokens<'_> {
@@ -1860,6 +2033,7 @@ impl ::flatbuffers::Verifiable for Tokens<'_> {
      .visit_field::<u64>("step", Self::VT_STEP, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Chosen>>>>("chosen", Self::VT_CHOSEN, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Spent>>>>("spent", Self::VT_SPENT, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<HiddenState>>>>("hidden_states", Self::VT_HIDDEN_STATES, false)?
      .finish();
     Ok(())
   }
@@ -1870,6 +2044,7 @@ pub struct TokensArgs<'a> {
     pub step: u64,
     pub chosen: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Chosen<'a>>>>>,
     pub spent: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Spent<'a>>>>>,
+    pub hidden_states: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<HiddenState<'a>>>>>,
 }
 impl<'a> Default for TokensArgs<'a> {
   #[inline]
@@ -1880,6 +2055,7 @@ impl<'a> Default for TokensArgs<'a> {
       step: 0,
       chosen: None,
       spent: None,
+      hidden_states: None,
     }
   }
 }
@@ -1910,6 +2086,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TokensBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Tokens::VT_SPENT, spent);
   }
   #[inline]
+  pub fn add_hidden_states(&mut self, hidden_states: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<HiddenState<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Tokens::VT_HIDDEN_STATES, hidden_states);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TokensBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     TokensBuilder {
@@ -1932,6 +2112,7 @@ impl ::core::fmt::Debug for Tokens<'_> {
       ds.field("step", &self.step());
       ds.field("chosen", &self.chosen());
       ds.field("spent", &self.spent());
+      ds.field("hidden_states", &self.hidden_states());
       ds.finish()
   }
 }

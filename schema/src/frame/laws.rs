@@ -7,8 +7,11 @@ use std::process::Command;
 use proptest::prelude::*;
 
 use super::{ADJUSTMENTS_MAX, ALTERNATIVES_MAX, HEADER_BYTES_MAX, HIDDEN_MAX, MASK_BYTES_MAX};
-use super::{Adjustment, Alternative, Chosen, Frame, FrameError, Hop, PositionRule, Refusal, Sampling, Slice, Spent};
+use super::{
+    Adjustment, Alternative, Chosen, Frame, FrameError, HIDDEN_STATE_BYTES_MAX, HiddenState, Hop, PositionRule,
+};
 use super::{ROWS_MAX, RULE_BYTES_MAX, SLICES_MAX, SPENT_MAX, TokenMask, TokenRule, Tokens};
+use super::{Refusal, Sampling, Slice, Spent};
 use crate::{Attempt, Epoch, Generation, SequenceId, Step};
 
 // === strategies for legal frames ===
@@ -65,14 +68,16 @@ fn rule(chosen: usize) -> impl Strategy<Value = TokenRule> {
 
 fn slice(with_tokens: bool) -> impl Strategy<Value = Slice> {
     let asked = (1_u32..40).prop_flat_map(|count| {
-        let logits = prop::sample::subsequence((0..count).collect::<Vec<_>>(), 0..=count as usize);
-        (Just(count), logits)
+        let offsets = prop::sample::subsequence((0..count).collect::<Vec<_>>(), 0..=count as usize);
+        (Just(count), offsets, any::<bool>()).prop_map(|(count, offsets, embeds)| {
+            if embeds { (count, Vec::new(), offsets) } else { (count, offsets, Vec::new()) }
+        })
     });
-    let scored = asked.prop_flat_map(|(count, logits)| {
+    let scored = asked.prop_flat_map(|(count, logits, hidden_states)| {
         let scored = prop::collection::vec(any::<u32>(), 0..=logits.len());
-        (Just(count), Just(logits), scored)
+        (Just(count), Just(logits), scored, Just(hidden_states))
     });
-    scored.prop_flat_map(move |(count, logits, scored)| {
+    scored.prop_flat_map(move |(count, logits, scored, hidden_states)| {
         let tokens = prop::collection::vec(any::<u32>(), if with_tokens { count as usize } else { 0 });
         let blocks = prop::collection::vec(any::<u32>(), 0..20);
         let ids = (any::<u64>(), any::<u32>(), 0..u32::MAX - 100, any::<u32>());
@@ -88,6 +93,7 @@ fn slice(with_tokens: bool) -> impl Strategy<Value = Slice> {
             logits: logits.clone(),
             scored: scored.clone(),
             rule,
+            hidden_states: hidden_states.clone(),
         })
     })
 }
@@ -126,13 +132,23 @@ fn chosen() -> impl Strategy<Value = Chosen> {
     )
 }
 
-fn tokens() -> impl Strategy<Value = Frame> {
-    (any::<[u64; 3]>(), prop::collection::vec(chosen(), 0..20), spent()).prop_map(
-        |([generation, epoch, step], chosen, spent)| {
-            let (generation, epoch, step) = (Generation(generation), Epoch(epoch), Step(step));
-            Frame::Tokens(Tokens { generation, epoch, step, chosen, spent })
+fn hidden_state() -> impl Strategy<Value = HiddenState> {
+    (any::<u64>(), any::<u32>(), any::<u32>(), prop::collection::vec(-1e9_f32..1e9, 0..40)).prop_map(
+        |(sequence, attempt, position, values)| HiddenState {
+            sequence: SequenceId(sequence),
+            attempt: Attempt(attempt),
+            position,
+            values,
         },
     )
+}
+
+fn tokens() -> impl Strategy<Value = Frame> {
+    let results = (prop::collection::vec(chosen(), 0..20), prop::collection::vec(hidden_state(), 0..5));
+    (any::<[u64; 3]>(), results, spent()).prop_map(|([generation, epoch, step], (chosen, hidden_states), spent)| {
+        let (generation, epoch, step) = (Generation(generation), Epoch(epoch), Step(step));
+        Frame::Tokens(Tokens { generation, epoch, step, chosen, spent, hidden_states })
+    })
 }
 
 fn refusal() -> impl Strategy<Value = Frame> {
@@ -160,7 +176,10 @@ fn is_within_bounds(frame: &Frame) -> bool {
                 && hop.slices.iter().all(|slice| slice_is_within_bounds(slice, hop.hidden == 0))
                 && spent(&hop.spent)
         }
-        Frame::Tokens(tokens) => tokens.chosen.len() <= ROWS_MAX as usize && spent(&tokens.spent),
+        Frame::Tokens(tokens) => {
+            let values: usize = tokens.hidden_states.iter().map(|state| state.values.len()).sum();
+            tokens.chosen.len() <= ROWS_MAX as usize && spent(&tokens.spent) && 4 * values <= HEADER_BYTES_MAX
+        }
         Frame::Refusal(refusal) => refusal.reason.len() <= HEADER_BYTES_MAX,
     }
 }
@@ -172,6 +191,8 @@ fn slice_is_within_bounds(slice: &Slice, with_tokens: bool) -> bool {
         && slice.logits.len() <= slice.count as usize
         && slice.logits.iter().all(|offset| *offset < slice.count)
         && slice.scored.len() <= slice.logits.len()
+        && slice.hidden_states.iter().all(|offset| *offset < slice.count)
+        && (slice.hidden_states.is_empty() || slice.logits.is_empty())
         && slice.rule.sampling.check().is_ok()
         && slice.rule.alternatives <= ALTERNATIVES_MAX
         && [0, slice.logits.len() - slice.scored.len()].contains(&slice.rule.positions.len())
@@ -288,6 +309,7 @@ fn smallest_hop() -> Hop {
         logits: vec![0],
         scored: Vec::new(),
         rule: TokenRule::GREEDY,
+        hidden_states: Vec::new(),
     };
     Hop {
         generation: Generation(1),
@@ -327,13 +349,40 @@ fn the_largest_answer_goes_through() {
     let chosen = Chosen { sequence, attempt, position: 1, token: 1, logprob: -0.5, rank: 1, alternatives };
     let chosen = vec![chosen; ROWS_MAX as usize];
     let spent = vec![Spent { slot: 1, rows: 2, compute_us: 3, queue_us: 4 }; SPENT_MAX];
-    let tokens = Frame::Tokens(Tokens { generation: Generation(1), epoch: Epoch(1), step: Step(1), chosen, spent });
+    let (generation, epoch, step) = (Generation(1), Epoch(1), Step(1));
+    let answer = Tokens { generation, epoch, step, chosen, spent, hidden_states: Vec::new() };
+    let tokens = Frame::Tokens(answer.clone());
     assert_eq!(Frame::decode(&tokens.encode()), Ok(tokens));
+    // As many hidden states as a gateway asks for, of a narrow model and of the widest.
+    for width in [1024, HIDDEN_MAX as usize] {
+        let state = HiddenState { sequence, attempt, position: 1, values: vec![0.5; width] };
+        let hidden_states = vec![state; HIDDEN_STATE_BYTES_MAX / (4 * width)];
+        let bytes = Frame::Tokens(Tokens { chosen: Vec::new(), hidden_states, ..answer.clone() }).encode();
+        assert!(bytes.len() <= HEADER_BYTES_MAX, "{} bytes", bytes.len());
+        assert!(Frame::decode(&bytes).is_ok(), "{width} values");
+    }
+}
+
+#[test]
+fn hidden_states_over_their_bounds_are_refused_by_name() {
+    let state = |values| HiddenState { sequence: SequenceId(1), attempt: Attempt(0), position: 0, values };
+    for (expected, hidden_states) in [
+        ("hidden_state.values", vec![state(vec![0.0; HIDDEN_MAX as usize + 1])]),
+        ("hidden_state.values", vec![state(vec![f32::NAN])]),
+        ("hidden_states", vec![state(Vec::new()); ROWS_MAX as usize + 1]),
+    ] {
+        let (generation, epoch, step) = (Generation(1), Epoch(1), Step(1));
+        let tokens = Tokens { generation, epoch, step, chosen: Vec::new(), spent: Vec::new(), hidden_states };
+        match Frame::decode(&Frame::Tokens(tokens).encode()) {
+            Err(FrameError::Bound { field, .. }) => assert_eq!(field, expected),
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
 }
 
 #[test]
 fn each_field_over_its_bound_is_refused_by_name() {
-    let changed: [(&str, fn(&mut Hop)); 20] = [
+    let changed: [(&str, fn(&mut Hop)); 22] = [
         ("rows", |hop| hop.slices.clear()),
         ("slices", |hop| hop.slices = vec![hop.slices[0].clone(); SLICES_MAX + 1]),
         ("rows", |hop| hop.rows = 0),
@@ -345,6 +394,8 @@ fn each_field_over_its_bound_is_refused_by_name() {
         ("slice.tokens", |hop| hop.slices[0].tokens.push(1)),
         ("slice.logits", |hop| hop.slices[0].logits = vec![1]),
         ("slice.scored", |hop| hop.slices[0].scored = vec![1, 2]),
+        ("slice.hidden_states", |hop| hop.slices[0].hidden_states = vec![0]),
+        ("slice.hidden_states", |hop| (hop.slices[0].logits, hop.slices[0].hidden_states) = (vec![], vec![1])),
         ("slice.alternatives", |hop| hop.slices[0].rule.alternatives = ALTERNATIVES_MAX + 1),
         ("slice.rules", |hop| hop.slices[0].rule.positions = vec![PositionRule::default(); 2]),
         ("rule.adjustments", |hop| adjust(hop, vec![Adjustment::none(1); ADJUSTMENTS_MAX + 1])),
@@ -392,7 +443,7 @@ fn bytes_without_the_identifier_are_refused_before_decoding() {
 // === generated code ===
 
 /// Digests of `link.fbs` and of `generated.rs` as flatc 25.12.19 made it.
-const MADE_TOGETHER: (u64, u64) = (0x7972_fb49_b75c_297f, 0xd90d_512c_f324_47f7);
+const MADE_TOGETHER: (u64, u64) = (0x8588_5b48_4281_c8ab, 0xfd9f_e7aa_6c29_e9ee);
 
 /// FNV-1a, 64 bits. It detects that one of the files changed and gives no further guarantee.
 fn digest(text: &str) -> u64 {

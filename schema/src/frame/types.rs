@@ -26,6 +26,9 @@ pub struct Slice {
     pub scored: Vec<u32>,
     /// The rule by which it chooses.
     pub rule: TokenRule,
+    /// Offsets within this slice, ascending, of the tokens whose hidden states the last stage returns. Empty if there
+    /// are `logits`.
+    pub hidden_states: Vec<u32>,
 }
 
 /// The work that one stage did for a micro-batch.
@@ -93,6 +96,19 @@ pub struct Chosen {
     pub alternatives: Vec<Alternative>,
 }
 
+/// The hidden state of a token: the last layer's row after the final norm, from which logits are computed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HiddenState {
+    /// The sequence.
+    pub sequence: SequenceId,
+    /// The attempt of the sequence that it belongs to.
+    pub attempt: Attempt,
+    /// Index in the sequence of the token.
+    pub position: u32,
+    /// One value for each of the model's hidden dimensions, at most [`HIDDEN_MAX`](super::HIDDEN_MAX). All are finite.
+    pub values: Vec<f32>,
+}
+
 /// The result of a micro-batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tokens {
@@ -106,6 +122,8 @@ pub struct Tokens {
     pub chosen: Vec<Chosen>,
     /// The work of each stage.
     pub spent: Vec<Spent>,
+    /// The hidden states, in the order of slices and of offsets within each.
+    pub hidden_states: Vec<HiddenState>,
 }
 
 /// A stage's answer to the gateway that it did not do its part of a micro-batch.
@@ -154,6 +172,7 @@ impl Slice {
             logits: Vec::new(),
             scored: Vec::new(),
             rule: TokenRule::GREEDY,
+            hidden_states: Vec::new(),
         }
     }
 }

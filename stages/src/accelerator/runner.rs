@@ -3,6 +3,7 @@
 use candle_core::{Device, Tensor};
 use candle_nn::ops::rms_norm;
 use engine::runner::{Output, Runner, RunnerError, Work};
+use schema::frame::HiddenState;
 
 use super::bounds::{self, HEAD_ROWS_MAX, ROWS_MAX};
 use super::dense_model::DenseModel;
@@ -15,7 +16,7 @@ use super::weights::{OutputHead, ShardWeights};
 use crate::loader::chain;
 use crate::model::ModelSpec;
 use crate::sampling::Sampler;
-use crate::shard::{Outcome, RunnerSetup, SetupError, WorkBounds, chosen, no_output_head, readout};
+use crate::shard::{Outcome, RunnerSetup, SetupError, WorkBounds, chosen, hidden_state, no_output_head, readout};
 
 /// Runs a shard on a candle device.
 #[derive(Debug)]
@@ -128,12 +129,15 @@ impl CandleRunner {
         Ok(Tensor::from_vec(values, (rows, hidden), &self.device)?)
     }
 
-    /// Appends the tokens or logits that the tile's rows need to `into`.
+    /// Appends the hidden states, tokens or logits that the tile's rows need to `into`.
     fn finish(&mut self, work: &Work<'_>, tile: &TilePlan, rows: &Tensor, into: &mut Outcome) -> Result<(), StepError> {
         let Self { weights: ShardWeights { output_head: Some(head), .. }, sampler: Some(sampler), config, .. } = self
         else {
             return Ok(());
         };
+        if let Outcome::Results(results) = into {
+            hidden_states(config, head, work, tile, rows, &mut results.hidden_states)?;
+        }
         let needs_logits = |index: &u32| tile.rows[*index as usize].needs_logits(work.slices);
         let logit_rows: Vec<u32> = (0..tile.rows.len() as u32).filter(needs_logits).collect();
         // Rows that need no logits have written keys and values too, which must also be finite.
@@ -152,12 +156,12 @@ impl CandleRunner {
             check_finite(sums)?;
             match into {
                 Outcome::Logits(all) => all.extend(logits),
-                Outcome::Tokens(all) => {
+                Outcome::Results(results) => {
                     for (row, logits) in logit_rows.iter().zip(logits.chunks_exact(config.vocabulary)) {
                         let row = &tile.rows[*row as usize];
                         let slice = &work.slices[row.slice];
                         let choice = sampler.read(logits, slice.rule.alternatives, readout(slice, row));
-                        all.push(chosen(slice, row, choice)?);
+                        results.chosen.push(chosen(slice, row, choice)?);
                     }
                 }
                 Outcome::Activations(_) => {}
@@ -188,11 +192,37 @@ impl Runner for CandleRunner {
     }
 }
 
+/// Appends the hidden states that the rows of a tile need.
+fn hidden_states(
+    config: &DenseModel,
+    head: &OutputHead,
+    work: &Work<'_>,
+    tile: &TilePlan,
+    rows: &Tensor,
+    into: &mut Vec<HiddenState>,
+) -> Result<(), StepError> {
+    let needs_state = |index: &u32| tile.rows[*index as usize].needs_hidden_state(work.slices);
+    let state_rows: Vec<u32> = (0..tile.rows.len() as u32).filter(needs_state).collect();
+    if state_rows.is_empty() {
+        return Ok(());
+    }
+    let values: Vec<f32> = normed(config, head, rows, &state_rows)?.flatten_all()?.to_vec1()?;
+    for (row, values) in state_rows.iter().zip(values.chunks_exact(config.hidden)) {
+        let row = &tile.rows[*row as usize];
+        into.push(hidden_state(&work.slices[row.slice], row, values.to_vec())?);
+    }
+    Ok(())
+}
+
+/// Some rows after the final norm.
+fn normed(config: &DenseModel, head: &OutputHead, rows: &Tensor, row_indices: &[u32]) -> candle_core::Result<Tensor> {
+    let rows = rows.index_select(&Tensor::new(row_indices, rows.device())?, 0)?;
+    rms_norm(&rows, &head.norm, config.norm_epsilon)
+}
+
 /// The logits of some rows, one row after the other.
 fn logits(config: &DenseModel, head: &OutputHead, rows: &Tensor, row_indices: &[u32]) -> candle_core::Result<Tensor> {
-    let rows = rows.index_select(&Tensor::new(row_indices, rows.device())?, 0)?;
-    let input = rms_norm(&rows, &head.norm, config.norm_epsilon)?;
-    head.output.multiply(&input)?.flatten_all()
+    head.output.multiply(&normed(config, head, rows, row_indices)?)?.flatten_all()
 }
 
 /// Refuses values that are not finite.

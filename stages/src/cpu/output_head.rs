@@ -1,7 +1,8 @@
-//! Computes tokens from the last layer's rows: norm, logits and sampling, only for rows that need them.
+//! Computes hidden states and tokens from the last layer's rows: norm, logits and sampling, only for rows that need
+//! them.
 
 use engine::runner::RunnerError;
-use schema::frame::Chosen;
+use schema::frame::{Chosen, HiddenState};
 
 use super::arena::{Arena, HEAD_ROWS_MAX};
 use super::layer::Step;
@@ -10,14 +11,17 @@ use super::norm::rms_norm;
 use super::parallel;
 use super::weights::OutputHead;
 use crate::kernels::{MatmulJob, Split, matmul};
-use crate::shard::{Outcome, chosen, readout};
+use crate::shard::{Outcome, chosen, hidden_state, readout};
 
 impl Step<'_> {
-    /// Appends the tokens or logits that the tile's rows need to `into`.
+    /// Appends the hidden states, tokens or logits that the tile's rows need to `into`.
     ///
     /// # Errors
-    /// [`RunnerError::Device`] if a token is needed and its logits are not usable numbers.
+    /// [`RunnerError::Device`] if a hidden state, or the logits of a token that is needed, are not usable numbers.
     pub(super) fn finish(&mut self, head: &OutputHead, into: &mut Outcome) -> Result<(), RunnerError> {
+        if let Outcome::Results(results) = into {
+            self.hidden_states(head, &mut results.hidden_states)?;
+        }
         let Arena { tile, logit_rows, .. } = &mut *self.arena;
         logit_rows.clear();
         let rows = tile.rows.iter().enumerate();
@@ -27,12 +31,27 @@ impl Step<'_> {
             self.logits(head, from..to);
             match into {
                 Outcome::Logits(all) => all.extend(&self.arena.logits[..(to - from) * self.spec.vocabulary]),
-                Outcome::Tokens(all) => {
+                Outcome::Results(results) => {
                     self.sample(from..to);
-                    self.collect(from..to, all)?;
+                    self.collect(from..to, &mut results.chosen)?;
                 }
                 Outcome::Activations(_) => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Appends the hidden states that the tile's rows need: those of rows that need no logits.
+    fn hidden_states(&mut self, head: &OutputHead, into: &mut Vec<HiddenState>) -> Result<(), RunnerError> {
+        let hidden = self.spec.hidden;
+        let Arena { x, out, tile, .. } = &mut *self.arena;
+        for (index, row) in tile.rows.iter().enumerate().filter(|(_, row)| row.needs_hidden_state(self.slices)) {
+            let values = index * hidden..(index + 1) * hidden;
+            let x = &mut x[values.clone()];
+            add(self.isa, x, &out[values]);
+            let mut normed = vec![0.0; hidden];
+            rms_norm(self.isa, x, &head.norm, self.spec.head.norm_epsilon, &mut normed);
+            into.push(hidden_state(&self.slices[row.slice], row, normed)?);
         }
         Ok(())
     }

@@ -137,7 +137,11 @@ impl CpuRunner {
         let rows = self.work_bounds().check(work)?;
         match into {
             Outcome::Activations(values) => values.reserve_exact(rows * self.spec.hidden),
-            Outcome::Tokens(chosen) => chosen.reserve_exact(work.slices.iter().map(|slice| slice.logits.len()).sum()),
+            Outcome::Results(results) => {
+                results.chosen.reserve_exact(work.slices.iter().map(|slice| slice.logits.len()).sum());
+                let states = work.slices.iter().map(|slice| slice.hidden_states.len()).sum();
+                results.hidden_states.reserve_exact(states);
+            }
             Outcome::Logits(_) => {}
         }
         let rows_at_once = self.rows_at_once;

@@ -4,6 +4,7 @@
 use super::error::UnsupportedModel;
 use super::feed_forward::{Activation, DenseSpec};
 use super::mixer::{AttentionSpec, QueryKeyNorm};
+use super::pooling_type::PoolingType;
 use super::rope::{RopeScaling, RopeSpec, RopeStyle};
 use super::spec::{EmbeddingSpec, HeadSpec, LayerSpec, ModelSpec, NormSpec};
 use super::tensors::Presence;
@@ -124,11 +125,19 @@ impl<'a> Keys<'a> {
             hidden: self.hidden()?,
             vocabulary: vocabulary(self.header)?,
             context_tokens: self.context_tokens()?,
+            pooling_type: self.pooling_type()?,
             ropes,
             embedding: EmbeddingSpec { scale: 1.0 },
             layers,
             head: HeadSpec { norm_epsilon: self.norms()?.epsilon },
         })
+    }
+
+    /// The way in which texts are embedded.
+    fn pooling_type(&self) -> Result<PoolingType, UnsupportedModel> {
+        const KEY: &str = "pooling_type";
+        let found = self.header.metadata.u32_or(&self.name(KEY), 0)?;
+        PoolingType::of_number(found).ok_or_else(|| self.wrong(KEY, PoolingType::expected(), found))
     }
 
     /// Longest sequence.

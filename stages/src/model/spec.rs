@@ -6,6 +6,7 @@ use super::error::UnsupportedModel;
 use super::families::{self, Family};
 use super::feed_forward::FeedForward;
 use super::mixer::Mixer;
+use super::pooling_type::PoolingType;
 use super::rope::RopeSpec;
 use crate::gguf::Header;
 
@@ -20,6 +21,8 @@ pub struct ModelSpec {
     pub vocabulary: usize,
     /// Longest sequence, in tokens.
     pub context_tokens: u32,
+    /// The way in which the file says that texts are embedded.
+    pub pooling_type: PoolingType,
     /// The rotary embeddings. Layers name theirs by its index.
     pub ropes: Vec<RopeSpec>,
     /// Turns tokens into the first layer's rows.

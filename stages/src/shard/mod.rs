@@ -10,7 +10,7 @@ mod tensors;
 mod tile;
 mod work_bounds;
 
-pub(crate) use outcome::{Outcome, chosen, no_output_head, readout};
+pub(crate) use outcome::{Outcome, chosen, hidden_state, no_output_head, readout};
 pub use setup::{RunnerSetup, SetupError};
 pub(crate) use tensors::{
     AttentionTensors, Backend, DenseTensors, FeedForwardTensors, LayerTensors, MixerTensors, OutputHeadTensors,

@@ -1,7 +1,7 @@
 //! The outcome of a run, collected tile by tile, and its conversion into the output of a step.
 
 use engine::runner::{Output, RunnerError};
-use schema::frame::{Chosen, Slice};
+use schema::frame::{Chosen, HiddenState, Slice};
 
 use super::tile::TileRow;
 use crate::sampling::{Readout, SampledToken, SamplingError};
@@ -11,18 +11,27 @@ use crate::sampling::{Readout, SampledToken, SamplingError};
 pub(crate) enum Outcome {
     /// The rows that the next stage takes.
     Activations(Vec<f32>),
-    /// A token for each position that requests one.
-    Tokens(Vec<Chosen>),
+    /// The results that the gateway takes.
+    Results(Results),
     /// The logits of each position that requests a token.
     Logits(Vec<f32>),
+}
+
+/// The results of a step of the last shard, in the order of slices and offsets.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    /// A token for each position that requests one.
+    pub(crate) chosen: Vec<Chosen>,
+    /// The hidden state of each token for which it is requested.
+    pub(crate) hidden_states: Vec<HiddenState>,
 }
 
 // === impl Outcome ===
 
 impl Outcome {
-    /// The empty outcome of a step: tokens if the shard has the output head, activations otherwise.
+    /// The empty outcome of a step: results if the shard has the output head, activations otherwise.
     pub(crate) fn of_step(output_head: bool) -> Self {
-        if output_head { Self::Tokens(Vec::new()) } else { Self::Activations(Vec::new()) }
+        if output_head { Self::Results(Results::default()) } else { Self::Activations(Vec::new()) }
     }
 
     /// The output of a step.
@@ -32,7 +41,7 @@ impl Outcome {
     pub(crate) fn output(self) -> Result<Output, RunnerError> {
         match self {
             Self::Activations(values) => Ok(Output::Activations(values)),
-            Self::Tokens(chosen) => Ok(Output::Tokens(chosen)),
+            Self::Results(Results { chosen, hidden_states }) => Ok(Output::Tokens { chosen, hidden_states }),
             Self::Logits(_) => Err(no_output_head()),
         }
     }
@@ -80,6 +89,21 @@ pub(crate) fn chosen(
         }
     })?;
     Ok(Chosen { sequence, attempt, position, token, logprob, rank, alternatives })
+}
+
+/// The hidden state `values` of `row` of `slice`, in the form that the gateway receives.
+///
+/// # Errors
+/// [`RunnerError::Device`] when a value is not finite.
+pub(crate) fn hidden_state(slice: &Slice, row: &TileRow, values: Vec<f32>) -> Result<HiddenState, RunnerError> {
+    let (sequence, attempt, position) = (slice.sequence, slice.attempt, row.position);
+    match values.iter().find(|value| !value.is_finite()) {
+        None => Ok(HiddenState { sequence, attempt, position, values }),
+        Some(found) => {
+            let reason = format!("{sequence}: a hidden state has the value {found}: expected finite numbers");
+            Err(RunnerError::Device(reason))
+        }
+    }
 }
 
 /// The error of a shard that is asked for a result that only the last one has.

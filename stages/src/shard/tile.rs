@@ -103,6 +103,11 @@ impl TileRow {
     pub(crate) fn needs_logits(&self, slices: &[Slice]) -> bool {
         slices[self.slice].logits.binary_search(&(self.offset as u32)).is_ok()
     }
+
+    /// True if its hidden state is requested.
+    pub(crate) fn needs_hidden_state(&self, slices: &[Slice]) -> bool {
+        slices[self.slice].hidden_states.binary_search(&(self.offset as u32)).is_ok()
+    }
 }
 
 #[cfg(test)]

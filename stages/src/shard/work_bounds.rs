@@ -85,6 +85,12 @@ impl WorkBounds {
                 format!("ascending offsets below {}", slice.count),
             ));
         }
+        let states = &slice.hidden_states;
+        let fits = states.is_sorted_by(|a, b| a < b) && states.last().is_none_or(|offset| *offset < slice.count);
+        if !fits || (!states.is_empty() && !slice.logits.is_empty()) {
+            let expected = format!("ascending offsets below {}, and none beside logits", slice.count);
+            return Err(wrong("hidden_states", format!("{states:?}"), expected));
+        }
         if self.last && !slice.logits.is_empty() {
             self.check_rule(slice)?;
         }

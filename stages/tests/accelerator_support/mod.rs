@@ -14,7 +14,7 @@ use stages::model::ModelSpec;
 use stages::shard::RunnerSetup;
 use stages::weights::ModelFile;
 
-use crate::runner_support::pipeline::{KV_TOKENS, Piece, slice};
+use crate::runner_support::pipeline::{KV_TOKENS, Piece, for_hidden_states, hidden_states, slice};
 
 /// All shards of a model, on candle's CPU device.
 pub struct Shards {
@@ -50,10 +50,16 @@ impl Shards {
 
     /// The logits at every position of the pieces, in one micro-batch.
     pub fn logits(&mut self, pieces: &[Piece<'_>]) -> Vec<Vec<f32>> {
-        let (slices, activations) = self.before_last(pieces);
+        let (slices, activations) = self.before_last(pieces, |slice| slice);
         let last = self.runners.last_mut().expect("a shard");
         let logits = last.logits(&Work { slices: &slices, activations: &activations }).expect("it runs");
         logits.chunks_exact(self.spec.vocabulary).map(<[f32]>::to_vec).collect()
+    }
+
+    /// The hidden states at every position of the pieces, in one micro-batch.
+    pub fn hidden_states(&mut self, pieces: &[Piece<'_>]) -> Vec<Vec<f32>> {
+        let (slices, activations) = self.before_last(pieces, for_hidden_states);
+        hidden_states(self.step(Work { slices: &slices, activations: &activations }).expect("it runs"), &slices)
     }
 
     /// Runs a step of the last shard, for a model of one shard.
@@ -61,10 +67,10 @@ impl Shards {
         self.runners.last_mut().expect("a shard").step(work)
     }
 
-    /// The input of the last shard: its slices and activations.
-    fn before_last(&mut self, pieces: &[Piece<'_>]) -> (Vec<Slice>, Vec<f32>) {
+    /// The input of the last shard: its slices, as `ask` makes them, and activations.
+    fn before_last(&mut self, pieces: &[Piece<'_>], ask: fn(Slice) -> Slice) -> (Vec<Slice>, Vec<f32>) {
         let blocks_each = self.spec.context_tokens.div_ceil(engine::runner::KV_BLOCK_TOKENS);
-        let mut slices: Vec<Slice> = pieces.iter().map(|piece| slice(*piece, blocks_each)).collect();
+        let mut slices: Vec<Slice> = pieces.iter().map(|piece| ask(slice(*piece, blocks_each))).collect();
         let mut activations = Vec::new();
         let others = self.runners.len() - 1;
         for runner in &mut self.runners[..others] {

@@ -57,8 +57,24 @@ impl Pipeline {
 
     /// The logits at every position of the pieces, in one micro-batch.
     pub fn logits(&mut self, pieces: &[Piece<'_>]) -> Vec<Vec<f32>> {
-        let mut slices: Vec<Slice> = pieces.iter().map(|piece| slice(*piece, self.blocks_each())).collect();
-        let (last, others) = self.runners.split_last_mut().expect("a shard");
+        let slices = pieces.iter().map(|piece| slice(*piece, self.blocks_each())).collect();
+        let (slices, activations) = self.before_last(slices);
+        let last = self.runners.last_mut().expect("a shard");
+        let logits = last.logits(&Work { slices: &slices, activations: &activations }).expect("it runs");
+        logits.chunks_exact(self.spec.vocabulary).map(<[f32]>::to_vec).collect()
+    }
+
+    /// The hidden states at every position of the pieces, in one micro-batch.
+    pub fn hidden_states(&mut self, pieces: &[Piece<'_>]) -> Vec<Vec<f32>> {
+        let slices = pieces.iter().map(|piece| for_hidden_states(slice(*piece, self.blocks_each()))).collect();
+        let (slices, activations) = self.before_last(slices);
+        let last = self.runners.last_mut().expect("a shard");
+        hidden_states(last.step(Work { slices: &slices, activations: &activations }).expect("it runs"), &slices)
+    }
+
+    /// The input of the last shard: its slices and activations.
+    fn before_last(&mut self, mut slices: Vec<Slice>) -> (Vec<Slice>, Vec<f32>) {
+        let (_, others) = self.runners.split_last_mut().expect("a shard");
         let mut activations = Vec::new();
         for runner in others {
             let Output::Activations(rows) =
@@ -70,8 +86,7 @@ impl Pipeline {
             // Only the first shard gets token ids; the others get activations.
             slices.iter_mut().for_each(|slice| slice.tokens.clear());
         }
-        let logits = last.logits(&Work { slices: &slices, activations: &activations }).expect("it runs");
-        logits.chunks_exact(self.spec.vocabulary).map(<[f32]>::to_vec).collect()
+        (slices, activations)
     }
 
     /// Runs a step of the last shard, for a model of one shard.
@@ -105,6 +120,24 @@ pub fn slice(piece: Piece<'_>, blocks_each: u32) -> Slice {
         logits: (0..piece.tokens.len() as u32).collect(),
         ..Slice::empty(SequenceId(piece.sequence.into()))
     }
+}
+
+/// The same slice with its hidden states requested in place of logits.
+pub fn for_hidden_states(slice: Slice) -> Slice {
+    Slice { logits: Vec::new(), hidden_states: slice.logits.clone(), ..slice }
+}
+
+/// The hidden states of a step, which must be those of the slices' tokens, in order.
+pub fn hidden_states(output: Output, slices: &[Slice]) -> Vec<Vec<f32>> {
+    let Output::Tokens { chosen, hidden_states } = output else { panic!("the last shard gives hidden states") };
+    assert_eq!(chosen, []);
+    let positions = |slice: &Slice| {
+        let (sequence, position) = (slice.sequence, slice.position);
+        slice.hidden_states.iter().map(move |offset| (sequence, position + offset)).collect::<Vec<_>>()
+    };
+    let found: Vec<_> = hidden_states.iter().map(|state| (state.sequence, state.position)).collect();
+    assert_eq!(found, slices.iter().flat_map(positions).collect::<Vec<_>>());
+    hidden_states.into_iter().map(|state| state.values).collect()
 }
 
 /// The bits of logits, for exact comparison.

@@ -10,6 +10,12 @@ type Rows = Vec<Vec<f64>>;
 
 /// The logits at all positions of the input. `half_precision` rounds keys and values.
 pub fn logits(golden: &Golden, half_precision: bool) -> Rows {
+    let embedding = || golden.matrix("model.embed_tokens.weight").expect("a table");
+    multiply(&golden.matrix("lm_head.weight").unwrap_or_else(embedding), &hidden_states(golden, half_precision))
+}
+
+/// The hidden states at all positions of the input, after the final norm.
+pub fn hidden_states(golden: &Golden, half_precision: bool) -> Rows {
     let number = |key: &str| golden.number(key) as usize;
     let (heads, kv_heads) = (number("num_attention_heads"), number("num_key_value_heads"));
     let embedding = golden.matrix("model.embed_tokens.weight").expect("a table");
@@ -34,8 +40,14 @@ pub fn logits(golden: &Golden, half_precision: bool) -> Rows {
         let gated = gate.iter().zip(&up).map(|(gate, up)| gate.iter().zip(up).map(swiglu).collect()).collect();
         add(&mut x, &product("down", &gated));
     }
-    let normed = norm_rows(golden, &x, "model.norm.weight");
-    multiply(&golden.matrix("lm_head.weight").unwrap_or(embedding), &normed)
+    norm_rows(golden, &x, "model.norm.weight")
+}
+
+/// The cosine of the angle between two vectors.
+pub fn cosine(exact: &[f64], found: &[f32]) -> f64 {
+    let found: Vec<f64> = found.iter().map(|value| f64::from(*value)).collect();
+    assert_eq!(exact.len(), found.len());
+    dot(exact, &found) / (dot(exact, exact) * dot(&found, &found)).sqrt()
 }
 
 /// Queries, keys or values as `[position][head][dimension]`, with bias, norm and rotation if they apply. `name` is the

@@ -46,7 +46,7 @@ fn prove(conductor: &mut Conductor, orders: Vec<Order>) {
     let hop = orders.into_iter().find_map(hop).expect("an empty micro-batch");
     assert_eq!((hop.step, hop.rows), (Step(0), 0));
     let Hop { generation, epoch, step, .. } = hop;
-    let tokens = Tokens { generation, epoch, step, chosen: Vec::new(), spent: Vec::new() };
+    let tokens = Tokens { generation, epoch, step, chosen: Vec::new(), spent: Vec::new(), hidden_states: Vec::new() };
     let orders = conductor.handle(Event::Arrived(Frame::Tokens(tokens)), Instant::now());
     assert!(!orders.iter().any(|order| matches!(order, Order::NewEpoch(_))), "{orders:?}");
 }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use schema::SequenceId;
-use schema::frame::{RULE_BYTES_MAX, Slice};
+use schema::frame::{HIDDEN_STATE_BYTES_MAX, RULE_BYTES_MAX, Slice};
 
 use super::Scheduler;
 use crate::core::sequence::Sequence;
@@ -22,6 +22,8 @@ pub(super) struct BatchBuilder {
     pub(super) rows: u32,
     /// Bytes of the rules of its slices' positions, at most.
     rule_bytes: usize,
+    /// Hidden states that it may still ask for.
+    hidden_states_left: u32,
     /// True for a lookahead micro-batch, which goes on from draft tokens in flight.
     pub(super) is_lookahead: bool,
 }
@@ -32,7 +34,9 @@ impl Scheduler {
     /// Fills the next micro-batch of a pipeline of `stages` stages. It is empty if there is nothing to send, or nothing
     /// worth sending.
     pub(super) fn fill(&mut self, stages: usize, now: Instant) -> BatchBuilder {
-        let mut batch = BatchBuilder::default();
+        let state_bytes = size_of::<f32>() * self.shape.as_ref().map_or(1, |shape| shape.hidden.max(1) as usize);
+        let hidden_states_left = (HIDDEN_STATE_BYTES_MAX / state_bytes) as u32;
+        let mut batch = BatchBuilder { hidden_states_left, ..BatchBuilder::default() };
         let streaming = self.running.iter().filter(|id| self.is_streaming(**id)).count();
         // The last place in the window hides the way back to the gateway. While all stages compute tokens of streamed
         // sequences, prompt tokens or a part of a group in that place would only delay those.
@@ -67,7 +71,13 @@ impl Scheduler {
             if batch.slices.len() == decodes_max || !batch.has_room_for_rules() || !decodes {
                 continue;
             }
-            let count = self.sequences.get(&id).map_or(0, Sequence::unsent);
+            let sendable = |sequence: &Sequence| {
+                sequence.tokens_within(sequence.sent, sequence.unsent(), batch.hidden_states_left)
+            };
+            let count = self.sequences.get(&id).map_or(0, sendable);
+            if count == 0 {
+                continue;
+            }
             let drafts = if decodes_max == 1 { self.drafts(id) } else { 0 };
             if self.ensure_blocks(id, count + drafts, batch) {
                 self.add(id, count, drafts, batch);
@@ -152,6 +162,7 @@ impl Scheduler {
                 continue;
             };
             let count = sequence.unsent().min(rows_max.saturating_sub(batch.rows));
+            let count = sequence.tokens_within(sequence.sent, count, batch.hidden_states_left);
             if count > 0 && batch.has_room_for_rules() && self.ensure_blocks(id, count, batch) {
                 self.add(id, count, 0, batch);
             }
@@ -173,6 +184,10 @@ impl Scheduler {
             }
             let sent = found.len() as u32 * KV_BLOCK_TOKENS;
             let count = (sequence.history.len() as u32 - sent).min(rows_left);
+            let count = sequence.tokens_within(sent, count, batch.hidden_states_left);
+            if count == 0 {
+                continue; // The next micro-batch can ask for its hidden states.
+            }
             let blocks = (sent + count).div_ceil(KV_BLOCK_TOKENS) as usize - found.len();
             if blocks > self.ledger.free_excluding(&found) {
                 break;
@@ -249,6 +264,7 @@ impl Scheduler {
         let (slice, drafts) = sequence.slice(count, drafts);
         batch.rows += slice.count;
         batch.rule_bytes += slice.rule.position_bytes();
+        batch.hidden_states_left = batch.hidden_states_left.saturating_sub(slice.hidden_states.len() as u32);
         batch.slices.push(slice);
         batch.drafts.push(drafts);
         self.running.retain(|other| *other != id);

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use schema::frame::{Chosen, Refusal, Spent, Tokens};
+use schema::frame::{Chosen, HIDDEN_STATE_BYTES_MAX, HiddenState, Refusal, Spent, Tokens};
 
 use super::*;
-use crate::generate::{Finish, TokenOptions};
+use crate::generate::{Finish, Pooling, TokenOptions};
 use crate::limits::{BATCH_ROWS_MAX, OVERTAKEN_MAX};
 use crate::runner::KV_BLOCK_TOKENS;
 
@@ -35,13 +35,34 @@ fn expected(prompt: &[u32], count: usize) -> Vec<u32> {
     history[prompt.len()..].iter().map(|token| *token as u32).collect()
 }
 
+/// The hidden state after a history whose `mix` is `sum`.
+fn hidden_state(sum: u64, last: u64, hidden: u32) -> Vec<f32> {
+    let mut values = vec![0.0; hidden as usize];
+    (values[0], values[1]) = (sum as f32, last as f32);
+    values
+}
+
+/// The embedding of a prompt by a model with two hidden dimensions.
+fn expected_embedding(prompt: &[u32], pooling: Pooling) -> Vec<f32> {
+    let (mut sum, mut sums) = (1, [0.0; 2]);
+    let positions = pooling.positions(prompt.len() as u32);
+    for (position, token) in (0..).zip(prompt) {
+        sum = mix(sum, u64::from(*token));
+        if positions.contains(&position) {
+            let state = hidden_state(sum, u64::from(*token), 2);
+            sums = [sums[0] + f64::from(state[0]), sums[1] + f64::from(state[1])];
+        }
+    }
+    sums.map(|sum| (sum / positions.len() as f64) as f32).to_vec()
+}
+
 impl Double {
     fn new(blocks: u32) -> Self {
         Self { blocks: vec![[u64::MAX; KV_BLOCK_TOKENS as usize]; blocks as usize], row_us: 0 }
     }
 
     fn run(&mut self, shape: &Shape, batch: &Batch) -> Tokens {
-        let mut chosen = Vec::new();
+        let (mut chosen, mut hidden_states) = (Vec::new(), Vec::new());
         for slice in &batch.slices {
             let place = |position: u32| {
                 (slice.blocks[(position / KV_BLOCK_TOKENS) as usize] as usize, (position % KV_BLOCK_TOKENS) as usize)
@@ -50,15 +71,25 @@ impl Double {
                 let (block, offset) = place(position);
                 self.blocks[block][offset] = u64::from(*token);
             }
-            for (index, offset) in slice.logits.iter().enumerate() {
-                let position = slice.position + offset + 1;
+            let read = |position: u32| {
                 let (mut sum, mut last) = (1, 0);
                 for (block, offset) in (0..position).map(place) {
                     last = self.blocks[block][offset];
                     assert_ne!(last, u64::MAX, "a row was read before it was written");
                     sum = mix(sum, last);
                 }
-                let (sequence, attempt) = (slice.sequence, slice.attempt);
+                (sum, last)
+            };
+            let (sequence, attempt) = (slice.sequence, slice.attempt);
+            for offset in &slice.hidden_states {
+                let position = slice.position + offset;
+                let (sum, last) = read(position + 1);
+                let values = hidden_state(sum, last, shape.hidden);
+                hidden_states.push(HiddenState { sequence, attempt, position, values });
+            }
+            for (index, offset) in slice.logits.iter().enumerate() {
+                let position = slice.position + offset + 1;
+                let (sum, last) = read(position);
                 let token = slice.scored.get(index).copied().unwrap_or(following(sum, last) as u32);
                 chosen.push(Chosen {
                     sequence,
@@ -74,19 +105,32 @@ impl Double {
         let rows = batch.slices.iter().map(|slice| slice.count).sum();
         let compute_us = 10 + self.row_us * rows;
         let spent = (0..shape.stages.len() as u32).map(|slot| Spent { slot, rows, compute_us, queue_us: 1 }).collect();
-        Tokens { generation: shape.generation, epoch: shape.epoch, step: batch.step, chosen, spent }
+        Tokens { generation: shape.generation, epoch: shape.epoch, step: batch.step, chosen, spent, hidden_states }
     }
 }
 
 fn shape(stages: usize, kv_blocks: u32, epoch: u64) -> Shape {
     let label = |index: usize| StageLabel { stage: format!("s{index}"), layers: [index as u32, index as u32 + 1] };
     let (stages, blocks) = ((0..stages).map(label).collect(), (0..kv_blocks).collect());
-    Shape { generation: Generation(1), epoch: Epoch(epoch), stages, blocks }
+    Shape { generation: Generation(1), epoch: Epoch(epoch), stages, blocks, hidden: 2 }
 }
 
 fn request(prompt: Vec<u32>, tokens_max: u32) -> Request {
     let tokens = TokenOptions::GREEDY;
-    Request { prompt, tokens_max, tokens, stop_tokens: vec![], deadline: Duration::from_secs(60), priority: 0 }
+    let deadline = Duration::from_secs(60);
+    Request { prompt, tokens_max, tokens, stop_tokens: vec![], deadline, priority: 0, pooling: None }
+}
+
+fn embedding_request(prompt: Vec<u32>, pooling: Pooling) -> Request {
+    Request { pooling: Some(pooling), ..request(prompt, 0) }
+}
+
+fn embeddings_of(events: &[(SequenceId, TokenEvent)], id: SequenceId) -> Vec<Vec<f32>> {
+    let vector = |(of, event): &(SequenceId, TokenEvent)| match event {
+        TokenEvent::Embedded { vector, .. } if *of == id => Some(vector.clone()),
+        _ => None,
+    };
+    events.iter().filter_map(vector).collect()
 }
 
 fn tokens_of(events: &[(SequenceId, TokenEvent)], id: SequenceId) -> Vec<u32> {
@@ -386,9 +430,116 @@ fn a_higher_priority_starts_first_but_overtakes_a_bounded_number_of_times() {
     assert_eq!(place, Some(OVERTAKEN_MAX as usize + 1));
 }
 
+const POOLINGS: [Pooling; 3] = [Pooling::Mean, Pooling::Cls, Pooling::Last];
+
+#[test]
+fn an_embedding_has_the_same_bits_however_its_prompt_is_cut_and_batched() {
+    let prompt: Vec<u32> = (0..700).map(|index| index * 13 % 47).collect();
+    for stages in 1..5 {
+        let shape = shape(stages, 200, 1);
+        let (mut scheduler, mut double) = (Scheduler::new(true), Double::new(200));
+        scheduler.rebuild(Some(shape.clone()));
+        let other = scheduler.admit(request(vec![5; 40], 60), Instant::now());
+        let wanted = POOLINGS
+            .map(|pooling| (scheduler.admit(embedding_request(prompt.clone(), pooling), Instant::now()), pooling));
+        let (events, _) = run(&mut scheduler, &shape, &mut double);
+        for (id, pooling) in wanted {
+            assert_eq!(embeddings_of(&events, id), [expected_embedding(&prompt, pooling)], "{stages}, {pooling:?}");
+            assert!(tokens_of(&events, id).is_empty());
+            assert_eq!(events.iter().filter(|(of, event)| *of == id && event.is_last()).count(), 1);
+        }
+        assert_eq!(tokens_of(&events, other), expected(&[5; 40], 60));
+        assert_eq!((scheduler.load(), scheduler.free_blocks()), ((0, 0), 200));
+    }
+}
+
+#[test]
+fn only_a_last_tokens_embedding_begins_with_cached_blocks() {
+    let prompt: Vec<u32> = (0..200).collect();
+    let shape = shape(1, 100, 1);
+    let (mut scheduler, mut double) = (Scheduler::new(true), Double::new(100));
+    scheduler.rebuild(Some(shape.clone()));
+    scheduler.admit(request(prompt.clone(), 4), Instant::now());
+    run(&mut scheduler, &shape, &mut double);
+    for (pooling, cached) in [(Pooling::Mean, 0), (Pooling::Cls, 0), (Pooling::Last, 192)] {
+        let id = scheduler.admit(embedding_request(prompt.clone(), pooling), Instant::now());
+        let (events, _) = run(&mut scheduler, &shape, &mut double);
+        assert_eq!(events[0], (id, TokenEvent::Started { cached_tokens: cached }), "{pooling:?}");
+        assert_eq!(embeddings_of(&events, id), [expected_embedding(&prompt, pooling)]);
+    }
+}
+
+#[test]
+fn a_mean_goes_on_from_the_hidden_states_that_it_had_before_a_fault() {
+    let prompt: Vec<u32> = (0..400).collect();
+    let now = Instant::now();
+    let first = shape(1, 100, 1);
+    let (mut scheduler, mut double) = (Scheduler::new(true), Double::new(100));
+    scheduler.rebuild(Some(first.clone()));
+    let id = scheduler.admit(embedding_request(prompt.clone(), Pooling::Mean), now);
+    let batch = scheduler.next_batch(now).unwrap();
+    let (sent, rest) = (batch.slices[0].count, 400 - batch.slices[0].count);
+    assert_eq!(batch.slices[0].hidden_states.len(), sent as usize);
+    scheduler.complete(&double.run(&first, &batch), now).unwrap();
+    let second = shape(2, 100, 2);
+    scheduler.rebuild(Some(second.clone()));
+    double = Double::new(100);
+    let mut asked = 0;
+    let mut events = Vec::new();
+    while let Some(batch) = scheduler.next_batch(now) {
+        asked += batch.slices[0].hidden_states.len();
+        events.extend(scheduler.complete(&double.run(&second, &batch), now).unwrap());
+    }
+    assert_eq!(asked, rest as usize, "hidden states were asked for again");
+    assert_eq!(embeddings_of(&events, id), [expected_embedding(&prompt, Pooling::Mean)]);
+}
+
+#[test]
+fn the_hidden_states_of_a_micro_batch_keep_their_bound() {
+    let now = Instant::now();
+    let wide = Shape { hidden: HIDDEN_STATE_BYTES_MAX as u32 / 4 / 5, ..shape(1, 100, 1) };
+    let (mut scheduler, mut double) = (Scheduler::new(true), Double::new(100));
+    scheduler.rebuild(Some(wide.clone()));
+    let mean = scheduler.admit(embedding_request((0..12).collect(), Pooling::Mean), now);
+    let last: Vec<_> =
+        (0..9).map(|token| scheduler.admit(embedding_request(vec![token; 3], Pooling::Last), now)).collect();
+    let (mut events, mut asked) = (Vec::new(), Vec::new());
+    while let Some(batch) = scheduler.next_batch(now) {
+        asked.push(batch.slices.iter().map(|slice| slice.hidden_states.len()).sum::<usize>());
+        events.extend(scheduler.complete(&double.run(&wide, &batch), now).unwrap());
+    }
+    assert_eq!(asked.iter().sum::<usize>(), 12 + 9, "{asked:?}");
+    assert!(asked.iter().all(|states| *states <= 5), "{asked:?}");
+    assert_eq!(embeddings_of(&events, mean)[0][..2], expected_embedding(&(0..12).collect::<Vec<_>>(), Pooling::Mean));
+    for (token, id) in (0..).zip(last) {
+        assert_eq!(embeddings_of(&events, id)[0][..2], expected_embedding(&[token; 3], Pooling::Last));
+    }
+}
+
+#[test]
+fn hidden_states_that_were_not_asked_for_or_have_another_width_are_a_fault() {
+    let now = Instant::now();
+    let changes: [fn(&mut Tokens); 4] = [
+        |tokens| drop(tokens.hidden_states.pop()),
+        |tokens| tokens.hidden_states[0].position += 1,
+        |tokens| tokens.hidden_states[0].values.push(0.0),
+        |tokens| tokens.hidden_states.push(tokens.hidden_states[0].clone()),
+    ];
+    for change in changes {
+        let shape = shape(1, 100, 1);
+        let (mut scheduler, mut double) = (Scheduler::new(true), Double::new(100));
+        scheduler.rebuild(Some(shape.clone()));
+        scheduler.admit(embedding_request(vec![1, 2, 3], Pooling::Last), now);
+        let batch = scheduler.next_batch(now).unwrap();
+        let mut tokens = double.run(&shape, &batch);
+        change(&mut tokens);
+        assert!(matches!(scheduler.complete(&tokens, now), Err(PipelineFault::Mismatch(_))));
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Incident {
-    Admit { prompt: Vec<u32>, tokens_max: u32, priority: i32 },
+    Admit { prompt: Vec<u32>, tokens_max: u32, priority: i32, pooling: Option<Pooling> },
     Cancel(usize),
     Answer,
     Rebuild { stages: usize, kv_blocks: u32 },
@@ -401,10 +552,15 @@ fn prompt() -> impl Strategy<Value = Vec<u32>> {
     (shared, prop::collection::vec(0_u32..9, 1..50)).prop_map(|(shared, own): (Vec<u32>, _)| [shared, own].concat())
 }
 
+fn pooling() -> impl Strategy<Value = Option<Pooling>> {
+    prop::option::weighted(0.3, prop::sample::select(&POOLINGS[..]))
+}
+
 fn incident() -> impl Strategy<Value = Incident> {
     prop_oneof![
-        3 => (prompt(), 1_u32..60, -1_i32..2)
-            .prop_map(|(prompt, tokens_max, priority)| Incident::Admit { prompt, tokens_max, priority }),
+        3 => (prompt(), 1_u32..60, -1_i32..2, pooling()).prop_map(
+            |(prompt, tokens_max, priority, pooling)| Incident::Admit { prompt, tokens_max, priority, pooling }
+        ),
         1 => (0_usize..20).prop_map(Incident::Cancel),
         20 => Just(Incident::Answer),
         1 => (1_usize..6, 12_u32..30).prop_map(|(stages, kv_blocks)| Incident::Rebuild { stages, kv_blocks }),
@@ -423,16 +579,16 @@ proptest! {
         let mut current = shape(2, 12, 1);
         let mut double = Double::new(12);
         scheduler.rebuild(Some(current.clone()));
-        let mut wanted: BTreeMap<SequenceId, (Vec<u32>, u32)> = BTreeMap::new();
+        let mut wanted: BTreeMap<SequenceId, (Vec<u32>, u32, Option<Pooling>)> = BTreeMap::new();
         let mut events: SequenceEvents = Vec::new();
         let mut answers: VecDeque<Tokens> = VecDeque::new();
         let endless = std::iter::repeat_n(Incident::Answer, 20_000);
         for (turn, incident) in incidents.into_iter().chain(endless).enumerate() {
             match incident {
-                Incident::Admit { prompt, tokens_max, priority } => {
-                    let request = Request { priority, ..request(prompt.clone(), tokens_max) };
+                Incident::Admit { prompt, tokens_max, priority, pooling } => {
+                    let request = Request { priority, pooling, ..request(prompt.clone(), tokens_max) };
                     let id = scheduler.admit(request, now);
-                    wanted.insert(id, (prompt, tokens_max));
+                    wanted.insert(id, (prompt, tokens_max, pooling));
                 }
                 Incident::Cancel(index) => {
                     if let Some(id) = wanted.keys().nth(index).copied() {
@@ -461,7 +617,11 @@ proptest! {
         }
         prop_assert_eq!(scheduler.load(), (0, 0));
         prop_assert_eq!(scheduler.free_blocks(), current.blocks.len());
-        for (id, (prompt, tokens_max)) in wanted {
+        for (id, (prompt, tokens_max, pooling)) in wanted {
+            if let Some(pooling) = pooling {
+                prop_assert_eq!(embeddings_of(&events, id), [expected_embedding(&prompt, pooling)]);
+                continue;
+            }
             prop_assert_eq!(tokens_of(&events, id), expected(&prompt, tokens_max as usize));
             let is_end = |event: &TokenEvent| matches!(event, TokenEvent::Finished { finish: Finish::Length, .. });
             prop_assert_eq!(events.iter().filter(|(of, event)| *of == id && is_end(event)).count(), 1);

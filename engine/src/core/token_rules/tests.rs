@@ -13,6 +13,7 @@ fn rules(tokens: TokenOptions) -> TokenRules {
         stop_tokens: vec![90],
         deadline: Duration::from_secs(1),
         priority: 0,
+        pooling: None,
     };
     TokenRules::new(&request)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use schema::frame::{Chosen, Frame, Hop, Refusal, Spent, Tokens};
+use schema::frame::{Chosen, Frame, HiddenState, Hop, Refusal, Spent, Tokens};
 use schema::record::StageLoad;
 use schema::{Epoch, Generation, Step};
 use tracing::{debug, warn};
@@ -111,12 +111,14 @@ impl Relay {
         let id = FrameId::of(&hop);
         hop.spent.push(Spent { slot: hop.slot, rows: hop.rows, compute_us: micros(compute), queue_us: micros(queue) });
         match (output, held.next(view)) {
-            (Ok(None), Next::Gateway) => self.answer(hop, id, Vec::new(), view),
+            (Ok(None), Next::Gateway) => self.answer(hop, id, Vec::new(), Vec::new(), view),
             (Ok(None), Next::Stage { slot, endpoint }) => {
                 Some(self.forward(Hop { slot, ..hop }, id, endpoint, Bytes::new(), view))
             }
             (Err(error), _) => refuse(&hop, error.to_string(), false, view, load),
-            (Ok(Some(Output::Tokens(chosen))), Next::Gateway) => self.answer(hop, id, chosen, view),
+            (Ok(Some(Output::Tokens { chosen, hidden_states })), Next::Gateway) => {
+                self.answer(hop, id, chosen, hidden_states, view)
+            }
             (Ok(Some(Output::Activations(rows))), Next::Stage { slot, endpoint }) => {
                 Some(self.forward(Hop { slot, ..hop }, id, endpoint, activations_to_bytes(&rows), view))
             }
@@ -125,10 +127,17 @@ impl Relay {
     }
 
     /// The last stage's answer to a micro-batch.
-    fn answer(&mut self, hop: Hop, id: FrameId, chosen: Vec<Chosen>, view: &ClusterView) -> Option<Order> {
+    fn answer(
+        &mut self,
+        hop: Hop,
+        id: FrameId,
+        chosen: Vec<Chosen>,
+        hidden_states: Vec<HiddenState>,
+        view: &ClusterView,
+    ) -> Option<Order> {
         let Hop { generation, epoch, step, spent, gateway, .. } = hop;
         self.forwarded.insert(gateway, id);
-        answer(gateway, Frame::Tokens(Tokens { generation, epoch, step, chosen, spent }), view)
+        answer(gateway, Frame::Tokens(Tokens { generation, epoch, step, chosen, spent, hidden_states }), view)
     }
 
     /// A micro-batch for the next stage, whose slot is in `hop`. `id` names it as it came.

@@ -48,7 +48,8 @@ fn member(view: ClusterView, now: Instant) -> Member {
 
 fn answer() -> Frame {
     let (generation, epoch, step) = (Generation(1), Epoch(1), Step(0));
-    Frame::Tokens(schema::frame::Tokens { generation, epoch, step, chosen: Vec::new(), spent: Vec::new() })
+    let (chosen, spent, hidden_states) = (Vec::new(), Vec::new(), Vec::new());
+    Frame::Tokens(schema::frame::Tokens { generation, epoch, step, chosen, spent, hidden_states })
 }
 
 /// The outcome of an answer that the gateway took.

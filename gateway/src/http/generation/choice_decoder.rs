@@ -175,6 +175,8 @@ impl ChoiceDecoder {
             TokenEvent::Scored(score) => self.scored(&score),
             TokenEvent::Token(score) => self.token(&score, now),
             TokenEvent::Finished { finish, timings } => self.finish(finish, timings),
+            // Nothing is generated for an embedding.
+            TokenEvent::Embedded { .. } => Delta::default(),
             TokenEvent::Failed(failure) => Delta { end: Some(Err(failure)), ..Delta::default() },
         }
     }

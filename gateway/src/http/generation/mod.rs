@@ -5,6 +5,7 @@ pub(super) mod chat;
 pub(super) mod choice_decoder;
 pub(super) mod choice_stream;
 pub(super) mod dialect;
+pub(super) mod embedding;
 mod event_stream;
 pub(super) mod infill;
 pub(super) mod model_description;

@@ -1,5 +1,6 @@
 //! A model's own description in its file, for clients that ask what they talk to.
 
+use engine::generate::Pooling;
 use serde_json::{Map, Value};
 
 pub use crate::text::FimTokens;
@@ -33,4 +34,15 @@ pub struct ModelDescription {
     pub eos: String,
     /// The tokens for filling in the middle, if the model has them.
     pub fim: Option<FimTokens>,
+    /// The way in which it embeds texts.
+    pub embedding: EmbeddingModel,
+}
+
+/// The way in which a model embeds texts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EmbeddingModel {
+    /// Values of an embedding: the model's hidden dimensions.
+    pub dimensions: u32,
+    /// The tokens whose hidden states make it. `None` if the model ranks texts instead.
+    pub pooling: Option<Pooling>,
 }

@@ -86,6 +86,7 @@ pub(crate) async fn start(
                 stop_tokens: stop_tokens.to_vec(),
                 deadline: state.settings.generation_time,
                 priority: options.priority,
+                pooling: None,
             };
             let submitted = Instant::now();
             let generation = state.pipeline.generate(request).await;

@@ -4,7 +4,7 @@ use engine::generate::SharedGrammar;
 
 use crate::grammar::{GrammarError, GrammarSource};
 
-pub use super::model_description::{FimTokens, ModelDescription};
+pub use super::model_description::{EmbeddingModel, FimTokens, ModelDescription};
 use crate::text::{AnswerFormat, ToolFormat};
 pub use crate::text::{
     AnswerPart, AnswerPlan, AnswerRequest, Conversation, Message, PromptEnding, Tool, ToolCall, ToolChoice, spaced_json,
@@ -75,6 +75,17 @@ pub trait TextModel: Send + Sync + 'static {
     /// # Errors
     /// [`TextError`] when it cannot be encoded.
     fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>, TextError>;
+
+    /// At most `tokens_max` token ids of a text that is to be embedded: those of a raw prompt and, if the model's texts
+    /// end with a token of its own, that one. The end of a longer text is cut off.
+    ///
+    /// # Errors
+    /// [`TextError`] when it cannot be encoded.
+    fn encode_embedded(&self, text: &str, tokens_max: usize) -> Result<Vec<u32>, TextError> {
+        let mut ids = self.encode_prompt(text)?;
+        ids.truncate(tokens_max);
+        Ok(ids)
+    }
 
     /// The token ids of a text, with special tokens treated as `special` says.
     ///

@@ -37,6 +37,7 @@ impl Metrics {
     }
 }
 
-fn ns(time: Duration) -> u64 {
+/// `time` in nanoseconds.
+pub(super) fn ns(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

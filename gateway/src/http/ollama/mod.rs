@@ -49,8 +49,8 @@ pub(super) const PAGES: &[Page] = &[
     Page { path: "/api/ps", methods: READ, description: "the model while it is served (Ollama)" },
     Page { path: "/api/show", methods: WRITE, description: "the model's details (Ollama)" },
     Page { path: "/api/version", methods: READ, description: "the version of the API (Ollama)" },
-    Page { path: "/api/embed", methods: WRITE, description: "refused: no embeddings yet (Ollama)" },
-    Page { path: "/api/embeddings", methods: WRITE, description: "refused: no embeddings yet (Ollama)" },
+    Page { path: "/api/embed", methods: WRITE, description: "embed texts (Ollama)" },
+    Page { path: "/api/embeddings", methods: WRITE, description: "embed a text, as older clients ask (Ollama)" },
 ];
 
 /// All paths whose errors have Ollama's body, those of endpoints that this server does not have among them.
@@ -71,7 +71,7 @@ pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
         .unify()
         .or(post(warp::path!("api" / "embed"), state, embed::create))
         .unify()
-        .or(post(warp::path!("api" / "embeddings"), state, embed::create))
+        .or(post(warp::path!("api" / "embeddings"), state, embed::create_one))
         .unify()
         .boxed()
 }

@@ -98,6 +98,7 @@ pub(super) fn capabilities(description: &ModelDescription) -> Vec<&'static str> 
         (description.takes_tools, "tools"),
         (description.fim.is_some(), "insert"),
         (description.reasons, "thinking"),
+        (description.metadata.contains_key(&format!("{}.pooling_type", description.architecture)), "embedding"),
     ];
     features.into_iter().filter_map(|(has, name)| has.then_some(name)).collect()
 }
@@ -150,7 +151,10 @@ mod tests {
     fn capabilities_are_those_of_template_and_vocabulary() {
         let plain = ModelDescription::default();
         assert_eq!(capabilities(&plain), ["completion"]);
-        let able = ModelDescription { takes_tools: true, reasons: true, ..plain };
+        let able = ModelDescription { takes_tools: true, reasons: true, ..plain.clone() };
         assert_eq!(capabilities(&able), ["completion", "tools", "thinking"]);
+        let metadata = [("qwen3.pooling_type".to_owned(), 3.into())].into_iter().collect();
+        let embeds = ModelDescription { architecture: "qwen3".to_owned(), metadata, ..plain };
+        assert_eq!(capabilities(&embeds), ["completion", "embedding"]);
     }
 }

@@ -34,15 +34,21 @@ impl Request {
         if think.is_some_and(|think| think != Think::Off) && !state.text.description().reasons {
             return Err(ApiError::unsupported("think", format!("The model '{model}' does not support thinking.")));
         }
-        if let Some(found) = params.get("keep_alive").filter(|value| !is_duration(value)) {
-            return Err(wrong_type("keep_alive", "a number of seconds or a duration such as 5m", found));
-        }
+        check_keep_alive(params)?;
         let stream = params.get("stream").is_none() || params.flag("stream")?;
         let options = GenerationOptions { form: format::read(params)?, ..options::read(params)? };
         Ok(Self { model, stream, options, think })
     }
 }
 
-fn is_duration(value: &Value) -> bool {
-    value.is_number() || value.is_string()
+/// Checks `keep_alive`, which changes nothing: the model stays loaded.
+///
+/// # Errors
+/// A 400 if it is no duration.
+pub(super) fn check_keep_alive(params: &Params<'_>) -> Result<(), ApiError> {
+    let is_duration = |value: &Value| value.is_number() || value.is_string();
+    match params.get("keep_alive").filter(|value| !is_duration(value)) {
+        Some(found) => Err(wrong_type("keep_alive", "a number of seconds or a duration such as 5m", found)),
+        None => Ok(()),
+    }
 }

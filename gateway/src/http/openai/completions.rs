@@ -72,7 +72,7 @@ impl ValidCompletion {
         generation.tokens.scores_prompt |= generation.echo && generation.logprobs;
         best_of(&params, generation, *stream, state.settings.choices_max)?;
         let prompts_max = state.settings.choices_max / options.generation.choices;
-        let prompts = prompt::read(&params, state.text.vocab_size(), prompts_max.max(1))?;
+        let prompts = prompt::read(&params, "prompt", state.text.vocab_size(), prompts_max.max(1) as usize)?;
         Ok(Self { prompts, options })
     }
 }

@@ -2,11 +2,13 @@
 
 mod chat;
 mod completions;
+mod embeddings;
 mod logprobs;
 pub(super) mod messages;
 mod models;
 pub(super) mod options;
 mod prompt;
+mod rerank;
 mod response;
 pub(super) mod template_options;
 pub(super) mod token_options;
@@ -28,6 +30,9 @@ use super::params;
 pub(super) const PAGES: &[Page] = &[
     Page { path: "/v1/chat/completions", methods: WRITE, description: "answer a chat (OpenAI)" },
     Page { path: "/v1/completions", methods: WRITE, description: "complete a prompt (OpenAI)" },
+    Page { path: "/v1/embeddings", methods: WRITE, description: "embed texts (OpenAI)" },
+    Page { path: "/v1/rerank", methods: WRITE, description: "refused: no model here ranks documents (Jina, vLLM)" },
+    Page { path: "/rerank", methods: WRITE, description: "as /v1/rerank (llama-server)" },
     Page { path: "/v1/models", methods: READ, description: "the model (OpenAI)" },
     Page { path: "/v1/models/{id}", methods: READ, description: "the model by its id (OpenAI)" },
 ];
@@ -40,6 +45,12 @@ pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
         );
     post(warp::path!("v1" / "chat" / "completions"), state, chat::create)
         .or(post(warp::path!("v1" / "completions"), state, completions::create))
+        .unify()
+        .or(post(warp::path!("v1" / "embeddings"), state, embeddings::create))
+        .unify()
+        .or(post(warp::path!("v1" / "rerank"), state, rerank::create))
+        .unify()
+        .or(post(warp::path!("rerank"), state, rerank::create))
         .unify()
         .or(get(warp::path!("v1" / "models"), state, models::list))
         .unify()

@@ -1,4 +1,5 @@
-//! Reads and checks the prompts of a raw completion: text, or token ids of the vocabulary.
+//! Reads and checks the prompts of a raw completion, or the inputs to be embedded: text, or token ids of the
+//! vocabulary.
 
 use serde_json::Value;
 
@@ -16,25 +17,30 @@ pub(crate) enum Prompt {
 
 const EXPECTED: &str = "a string, an array of strings, an array of token ids, or an array of such arrays";
 
-/// Reads one to `prompts_max` prompts.
+/// Reads one to `prompts_max` prompts from the parameter `key`.
 ///
 /// # Errors
 /// A 400 that names the invalid parameter.
-pub(crate) fn read(params: &Params<'_>, vocab_size: u32, prompts_max: u32) -> Result<Vec<Prompt>, ApiError> {
-    let list = match params.get("prompt") {
-        None => return Err(missing("prompt", EXPECTED)),
+pub(crate) fn read(
+    params: &Params<'_>,
+    key: &str,
+    vocab_size: u32,
+    prompts_max: usize,
+) -> Result<Vec<Prompt>, ApiError> {
+    let list = match params.get(key) {
+        None => return Err(missing(key, EXPECTED)),
         Some(Value::String(text)) => return Ok(vec![Prompt::Text(text.clone())]),
         Some(Value::Array(list)) => list,
-        Some(other) => return Err(wrong_type("prompt", EXPECTED, other)),
+        Some(other) => return Err(wrong_type(key, EXPECTED, other)),
     };
     if list.first().is_some_and(Value::is_number) {
-        return Ok(vec![tokens("prompt", list, vocab_size)?]);
+        return Ok(vec![tokens(key, list, vocab_size)?]);
     }
-    if list.is_empty() || list.len() > prompts_max as usize {
-        let message = format!("Invalid value for 'prompt': expected 1 to {prompts_max} prompts, found {}.", list.len());
-        return Err(ApiError::bad_request("invalid_value", message).about("prompt"));
+    if list.is_empty() || list.len() > prompts_max {
+        let message = format!("Invalid value for '{key}': expected 1 to {prompts_max} {key}s, found {}.", list.len());
+        return Err(ApiError::bad_request("invalid_value", message).about(key));
     }
-    list.iter().enumerate().map(|(index, prompt)| read_one(&format!("prompt[{index}]"), prompt, vocab_size)).collect()
+    list.iter().enumerate().map(|(index, prompt)| read_one(&format!("{key}[{index}]"), prompt, vocab_size)).collect()
 }
 
 fn read_one(at: &str, prompt: &Value, vocab_size: u32) -> Result<Prompt, ApiError> {
@@ -61,7 +67,7 @@ mod tests {
 
     fn read_value(prompt: &Value) -> Result<Vec<Prompt>, ApiError> {
         let body = json!({"prompt": prompt});
-        read(&Params::new(body.as_object().unwrap()), 256, 4)
+        read(&Params::new(body.as_object().unwrap()), "prompt", 256, 4)
     }
 
     #[test]

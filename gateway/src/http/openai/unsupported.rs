@@ -27,6 +27,15 @@ const OF_CHATS: &[(&str, Neutral)] = &[
     ("thinking_budget_tokens", |value| value.as_i64() == Some(-1)),
 ];
 
+/// Parameters of vLLM's and llama-server's embeddings that would change a vector.
+const OF_EMBEDDINGS: &[(&str, Neutral)] = &[
+    ("messages", is_empty),
+    ("add_special_tokens", |value| value.as_bool() == Some(true)),
+    ("truncate_prompt_tokens", is_empty),
+    ("normalize", |value| value.as_bool() == Some(true)),
+    ("embd_normalize", |value| value.as_i64() == Some(2)),
+];
+
 /// Refuses parameters that would otherwise be silently ignored.
 ///
 /// # Errors
@@ -41,6 +50,14 @@ pub(crate) fn refuse(params: &Params<'_>) -> Result<(), ApiError> {
 /// A 400 that names the first such parameter.
 pub(crate) fn refuse_of_chats(params: &Params<'_>) -> Result<(), ApiError> {
     refuse_all(params, OF_CHATS, "is not supported here: use /v1/chat/completions")
+}
+
+/// Refuses parameters that would change an embedding.
+///
+/// # Errors
+/// A 400 that names the first such parameter.
+pub(crate) fn refuse_of_embeddings(params: &Params<'_>) -> Result<(), ApiError> {
+    refuse_all(params, OF_EMBEDDINGS, "is not supported by this server yet")
 }
 
 fn refuse_all(params: &Params<'_>, list: &[(&str, Neutral)], reason: &str) -> Result<(), ApiError> {
