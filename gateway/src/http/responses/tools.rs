@@ -69,6 +69,11 @@ impl ValidTools {
         Ok(valid)
     }
 
+    /// True if the choice names a function, which means exactly one call of it.
+    pub(super) fn names_function(&self) -> bool {
+        self.choice_echo["type"] == "function"
+    }
+
     fn add_namespace(&mut self, namespace: &Params<'_>) -> Result<(), ApiError> {
         let name = tool_name(namespace)?;
         namespace.required("tools", "an array of functions")?;
@@ -236,9 +241,11 @@ mod tests {
             required,
         };
         let one = with(json!({"type": "function", "name": "b"})).unwrap();
+        assert!(one.names_function());
         assert_eq!((one.choice, one.choice_echo), (allowed(&["b"], true), json!({"type": "function", "name": "b"})));
         let tools = json!([{"type": "function", "name": "a"}, {"type": "function", "name": "b"}]);
         let some = with(json!({"type": "allowed_tools", "mode": "auto", "tools": tools})).unwrap();
+        assert!(!some.names_function());
         assert_eq!(some.choice, allowed(&["a", "b"], false));
     }
 
