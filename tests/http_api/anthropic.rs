@@ -78,11 +78,14 @@ async fn a_conversation_is_answered_with_a_message() {
     let cached = prompt.len() / 2;
     let usage = json!({
         "input_tokens": prompt.len() - cached, "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": cached, "output_tokens": tokens, "output_tokens_details": {"thinking_tokens": 0}
+        "cache_read_input_tokens": cached, "output_tokens": tokens, "output_tokens_details": {"thinking_tokens": 0},
+        "cache_creation": null, "inference_geo": null, "server_tool_use": null, "service_tier": "standard"
     });
+    let text = json!({"type": "text", "text": text, "citations": null});
     let expected = json!({
-        "type": "message", "role": "assistant", "model": MODEL, "content": [{"type": "text", "text": text}],
-        "stop_reason": if stopped { "end_turn" } else { "max_tokens" }, "stop_sequence": null, "usage": usage
+        "type": "message", "role": "assistant", "model": MODEL, "content": [text], "usage": usage,
+        "stop_reason": if stopped { "end_turn" } else { "max_tokens" }, "stop_sequence": null, "stop_details": null,
+        "container": null
     });
     assert_eq!(message, expected);
 }
@@ -97,7 +100,7 @@ async fn a_stop_sequence_ends_the_text_and_is_named() {
     body["max_tokens"] = json!(500);
     body["stop_sequences"] = json!(["zzz", stop]);
     let message = send(server.address, &body).await.json();
-    assert_eq!(message["content"], json!([{"type": "text", "text": whole[..cut]}]));
+    assert_eq!(message["content"], json!([{"type": "text", "text": whole[..cut], "citations": null}]));
     assert_eq!((&message["stop_reason"], &message["stop_sequence"]), (&json!("stop_sequence"), &json!(stop)));
     body["stream"] = json!(true);
     let streamed = events(&send(server.address, &body).await);
@@ -131,7 +134,7 @@ async fn a_streamed_answer_is_the_whole_one_in_named_events() {
         data["delta"]["text"].as_str().unwrap().to_owned()
     };
     let text: String = middle.iter().map(text).collect();
-    assert_eq!(whole["content"], json!([{"type": "text", "text": text}]));
+    assert_eq!(whole["content"], json!([{"type": "text", "text": text, "citations": null}]));
     let last = &ends[3].1;
     assert_eq!((&last["delta"]["stop_reason"], &last["usage"]), (&whole["stop_reason"], &whole["usage"]));
     assert!(last["timings"].is_object());

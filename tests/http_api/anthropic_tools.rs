@@ -142,7 +142,7 @@ async fn a_call_that_is_cut_off_keeps_its_text() {
 async fn a_choice_of_none_hides_the_tools() {
     let server = start("I look.").await;
     let message = whole(&server, json!({"tool_choice": {"type": "none"}})).await;
-    assert_eq!(message["content"], json!([{"type": "text", "text": "I look."}]));
+    assert_eq!(message["content"], json!([{"type": "text", "text": "I look.", "citations": null}]));
     assert!(server.text.chats.lock().unwrap()[0].tools.is_empty());
 }
 

@@ -93,11 +93,16 @@ async fn without_text_the_content_is_null() {
 
 #[tokio::test]
 async fn only_one_call_is_made_if_the_client_wants_no_parallel_ones() {
-    let server = start(ANSWER).await;
-    let choice = ask(&server, json!({"parallel_tool_calls": false})).await["choices"][0].clone();
-    assert_eq!(choice["message"]["tool_calls"].as_array().unwrap().len(), 1);
-    assert_eq!(choice["finish_reason"], "tool_calls");
-    server.until(|counts| counts.cancelled == 1).await;
+    for wish in [
+        json!({"parallel_tool_calls": false}),
+        json!({"tool_choice": {"type": "function", "function": {"name": "look"}}}),
+    ] {
+        let server = start(ANSWER).await;
+        let choice = ask(&server, wish).await["choices"][0].clone();
+        assert_eq!(choice["message"]["tool_calls"].as_array().unwrap().len(), 1);
+        assert_eq!(choice["finish_reason"], "tool_calls");
+        server.until(|counts| counts.cancelled == 1).await;
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! llguidance compiles what is left. It ignores annotations and words that are no keywords, as JSON Schema asks, and
 //! so does this module.
 
+mod closing;
 mod keyword;
 mod walk;
 

@@ -5,8 +5,8 @@ use std::mem;
 
 use serde_json::{Map, Value};
 
-use super::CheckedSchema;
 use super::keyword::{FORMATS, Keyword, SUPPORTED_KEYWORDS, TYPES, asks_for_nothing};
+use super::{CheckedSchema, closing};
 use crate::grammar::limits::{PATTERN_PROPERTIES_MAX, SCHEMAS_MAX};
 use crate::grammar::{GrammarError, Position, regex};
 
@@ -14,6 +14,8 @@ use crate::grammar::{GrammarError, Position, regex};
 pub(super) struct Walk<'s> {
     root: &'s Value,
     strict: bool,
+    /// True if objects that list their properties get no others.
+    closes: bool,
     /// The place of the schema at hand, as a URI fragment.
     place: String,
     schemas: usize,
@@ -32,6 +34,7 @@ impl<'s> Walk<'s> {
         Self {
             root,
             strict,
+            closes: closing::is_possible(root),
             place: "#".to_owned(),
             schemas: 0,
             patterns: 0,
@@ -82,6 +85,9 @@ impl<'s> Walk<'s> {
             if let Some(checked) = checked {
                 kept.insert(word.clone(), checked);
             }
+        }
+        if self.closes && closing::lists_its_properties(object) {
+            kept.insert("additionalProperties".to_owned(), Value::Bool(false));
         }
         Ok(Value::Object(kept))
     }
@@ -290,6 +296,18 @@ mod tests {
         });
         let expected = json!({"properties": {"not": true, "$ref": {"type": "null"}}, "required": ["not"]});
         assert_eq!(kept(&schema), expected);
+    }
+
+    #[test]
+    fn objects_that_list_their_properties_get_no_others_unless_schemas_are_combined() {
+        let schema = json!({"properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {"properties": {}}}});
+        let expected = json!({
+            "properties": {"a": {"$ref": "#/$defs/d0"}}, "additionalProperties": false,
+            "$defs": {"d0": {"properties": {}, "additionalProperties": false}},
+        });
+        assert_eq!(kept(&schema), expected);
+        let combined = json!({"allOf": [{"properties": {"a": true}}, {"properties": {"b": true}}]});
+        assert_eq!(kept(&combined), combined);
     }
 
     #[test]

@@ -38,6 +38,9 @@ pub(crate) struct MessageBody {
     /// Null only at the start of a stream.
     stop_reason: Option<&'static str>,
     stop_sequence: Option<String>,
+    /// Null, like `container`: this server refuses no answer and runs no code.
+    stop_details: (),
+    container: (),
     usage: UsageBody,
     /// Absent at the start of a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,6 +76,8 @@ impl Answer {
             content: Vec::new(),
             stop_reason: None,
             stop_sequence: None,
+            stop_details: (),
+            container: (),
             usage: usage.into(),
             timings: None,
         }
@@ -166,11 +171,13 @@ mod tests {
         assert!(fields.remove("timings").unwrap().is_object());
         let usage = json!({
             "input_tokens": 5, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 15, "output_tokens": 3,
-            "output_tokens_details": {"thinking_tokens": 1}
+            "output_tokens_details": {"thinking_tokens": 1}, "cache_creation": null, "inference_geo": null,
+            "server_tool_use": null, "service_tier": "standard"
         });
+        let text = json!({"type": "text", "text": "Yes", "citations": null});
         let expected = json!({
-            "type": "message", "role": "assistant", "model": "tiny", "content": [{"type": "text", "text": "Yes"}],
-            "stop_reason": "end_turn", "stop_sequence": null, "usage": usage
+            "type": "message", "role": "assistant", "model": "tiny", "content": [text], "stop_reason": "end_turn",
+            "stop_sequence": null, "stop_details": null, "container": null, "usage": usage
         });
         assert_eq!(body, expected);
     }
@@ -216,13 +223,16 @@ mod tests {
     fn a_call_is_the_same_whole_and_in_pieces() {
         let call = ToolCall { id: "c1".to_owned(), name: "look".to_owned(), arguments: "{\"a\": 1}".to_owned() };
         let body = whole(Choice { tool_calls: vec![call], ended: Some(Ended::ToolCalls), ..Choice::default() });
-        let use_block = json!({"type": "tool_use", "id": "c1", "name": "look", "input": {"a": 1}});
+        let mut use_block = json!({
+            "type": "tool_use", "id": "c1", "name": "look", "input": {"a": 1}, "caller": {"type": "direct"}
+        });
         assert_eq!((&body["content"], &body["stop_reason"]), (&json!([use_block]), &json!("tool_use")));
         let (id, name) = (Some("c1".to_owned()), Some("look".to_owned()));
         let call = ToolCallDelta { index: 0, id, name, arguments: "{\"a\": 1}".to_owned() };
         let events = streamed(vec![Delta { tool_calls: vec![call], ..ending(Ended::ToolCalls) }]);
         let data: Vec<_> = events.iter().map(|(_, data)| data).collect();
-        assert_eq!(data[2]["content_block"], json!({"type": "tool_use", "id": "c1", "name": "look", "input": {}}));
+        use_block["input"] = json!({});
+        assert_eq!(data[2]["content_block"], use_block);
         assert_eq!(data[3]["delta"], json!({"type": "input_json_delta", "partial_json": "{\"a\": 1}"}));
         assert_eq!(data[5]["delta"]["stop_reason"], "tool_use");
     }

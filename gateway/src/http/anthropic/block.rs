@@ -19,10 +19,18 @@ const INVALID_INPUT: &str = "INVALID_JSON";
 pub(crate) enum Block {
     /// The reasoning before the answer.
     Thinking { thinking: String, signature: &'static str },
-    /// The answer's text.
-    Text { text: String },
+    /// The answer's text. It cites nothing, so its `citations` are null.
+    Text { text: String, citations: () },
     /// A call of a tool.
-    ToolUse { id: String, name: String, input: Value },
+    ToolUse { id: String, name: String, input: Value, caller: Caller },
+}
+
+/// Whoever calls a tool.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Caller {
+    /// The model itself, and no program that it wrote.
+    Direct,
 }
 
 /// The blocks of a complete choice. There is at least one, because clients read the first one without a look at their
@@ -35,7 +43,7 @@ pub(crate) fn blocks(choice: Choice, shows_thinking: bool) -> Vec<Block> {
         blocks.push(Block::Thinking { thinking, signature: SIGNATURE });
     }
     if !text.is_empty() || (blocks.is_empty() && tool_calls.is_empty()) {
-        blocks.push(Block::Text { text });
+        blocks.push(Block::Text { text, citations: () });
     }
     blocks.extend(tool_calls.into_iter().map(tool_use));
     blocks
@@ -43,7 +51,7 @@ pub(crate) fn blocks(choice: Choice, shows_thinking: bool) -> Vec<Block> {
 
 fn tool_use(call: ToolCall) -> Block {
     let ToolCall { id, name, arguments } = call;
-    Block::ToolUse { id, name, input: input(&arguments) }
+    Block::ToolUse { id, name, input: input(&arguments), caller: Caller::Direct }
 }
 
 /// The input that a tool's arguments spell. Text that is no JSON object, such as one that was cut, becomes a member of
@@ -76,8 +84,11 @@ mod tests {
             tool_calls: vec![call("{\"b\": 1, \"a\": [2]}")],
             ..Choice::default()
         };
-        let call = json!({"type": "tool_use", "id": "call_1", "name": "look", "input": {"b": 1, "a": [2]}});
-        let text = json!({"type": "text", "text": "I look."});
+        let call = json!({
+            "type": "tool_use", "id": "call_1", "name": "look", "input": {"b": 1, "a": [2]},
+            "caller": {"type": "direct"}
+        });
+        let text = json!({"type": "text", "text": "I look.", "citations": null});
         let thinking = json!({"type": "thinking", "thinking": "Hm.", "signature": SIGNATURE});
         assert_eq!(written(choice(), true), json!([thinking, text, call]));
         let thinking = json!({"type": "thinking", "thinking": "", "signature": SIGNATURE});
@@ -86,10 +97,10 @@ mod tests {
 
     #[test]
     fn an_empty_answer_has_an_empty_text() {
-        assert_eq!(written(Choice::default(), true), json!([{"type": "text", "text": ""}]));
+        assert_eq!(written(Choice::default(), true), json!([{"type": "text", "text": "", "citations": null}]));
         let only_call = Choice { tool_calls: vec![call("")], ..Choice::default() };
-        let expected = json!([{"type": "tool_use", "id": "call_1", "name": "look", "input": {}}]);
-        assert_eq!(written(only_call, true), expected);
+        let written = written(only_call, true);
+        assert_eq!((written.as_array().unwrap().len(), &written[0]["input"]), (1, &json!({})));
     }
 
     #[test]

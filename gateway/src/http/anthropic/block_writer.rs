@@ -1,7 +1,7 @@
 //! Turns deltas into the events of blocks. One block is open at a time: a delta of another kind closes it and opens the
 //! next one.
 
-use super::block::{Block, SIGNATURE};
+use super::block::{Block, Caller, SIGNATURE};
 use super::event::{BlockDelta, Event};
 use crate::http::generation::choice_decoder::{Delta, ToolCallDelta};
 use crate::http::generation::dialect::Events;
@@ -43,7 +43,7 @@ impl BlockWriter {
             }
         }
         if !delta.text.is_empty() {
-            self.enter(Open::Text, || Block::Text { text: String::new() }, events);
+            self.enter(Open::Text, || Block::Text { text: String::new(), citations: () }, events);
             self.add(BlockDelta::Text { text: &delta.text }, events);
         }
         for call in &delta.tool_calls {
@@ -55,7 +55,7 @@ impl BlockWriter {
     /// number.
     pub(crate) fn finish(&mut self, events: &mut Events) {
         if self.index == 0 && self.open.is_none() {
-            self.enter(Open::Text, || Block::Text { text: String::new() }, events);
+            self.enter(Open::Text, || Block::Text { text: String::new(), citations: () }, events);
         }
         self.leave(events);
     }
@@ -65,6 +65,7 @@ impl BlockWriter {
             id: call.id.clone().unwrap_or_default(),
             name: call.name.clone().unwrap_or_default(),
             input: serde_json::Value::Object(serde_json::Map::new()),
+            caller: Caller::Direct,
         };
         self.enter(Open::ToolUse(call.index), start, events);
         if !call.arguments.is_empty() {
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn text_is_one_block() {
         let expected = [
-            start(0, json!({"type": "text", "text": ""})),
+            start(0, json!({"type": "text", "text": "", "citations": null})),
             delta(0, json!({"type": "text_delta", "text": "Hel"})),
             delta(0, json!({"type": "text_delta", "text": "lo"})),
             stop(0),
@@ -174,7 +175,7 @@ mod tests {
             delta(0, json!({"type": "thinking_delta", "thinking": "."})),
             delta(0, json!({"type": "signature_delta", "signature": SIGNATURE})),
             stop(0),
-            start(1, json!({"type": "text", "text": ""})),
+            start(1, json!({"type": "text", "text": "", "citations": null})),
             delta(1, json!({"type": "text_delta", "text": "Yes"})),
             stop(1),
         ];
@@ -197,10 +198,10 @@ mod tests {
     fn each_call_is_a_block_whose_input_comes_as_json_text() {
         let tool = |index: usize| {
             let (id, name) = (format!("call_{index}"), format!("tool_{index}"));
-            json!({"type": "tool_use", "id": id, "name": name, "input": {}})
+            json!({"type": "tool_use", "id": id, "name": name, "input": {}, "caller": {"type": "direct"}})
         };
         let expected = [
-            start(0, json!({"type": "text", "text": ""})),
+            start(0, json!({"type": "text", "text": "", "citations": null})),
             delta(0, json!({"type": "text_delta", "text": "I look."})),
             stop(0),
             start(1, tool(0)),
@@ -225,6 +226,6 @@ mod tests {
 
     #[test]
     fn an_empty_answer_is_an_empty_text() {
-        assert_eq!(events(&[], true), [start(0, json!({"type": "text", "text": ""})), stop(0)]);
+        assert_eq!(events(&[], true), [start(0, json!({"type": "text", "text": "", "citations": null})), stop(0)]);
     }
 }

@@ -15,6 +15,11 @@ pub(crate) struct UsageBody {
     cache_read_input_tokens: u64,
     output_tokens: u64,
     output_tokens_details: OutputTokensDetails,
+    /// Null, like the next two: nothing is billed, placed or searched.
+    cache_creation: (),
+    inference_geo: (),
+    server_tool_use: (),
+    service_tier: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -34,6 +39,10 @@ impl From<Usage> for UsageBody {
             cache_read_input_tokens: cached_tokens,
             output_tokens: usage.completion_tokens,
             output_tokens_details: OutputTokensDetails { thinking_tokens: usage.reasoning_tokens },
+            cache_creation: (),
+            inference_geo: (),
+            server_tool_use: (),
+            service_tier: "standard",
         }
     }
 }

@@ -45,7 +45,7 @@ pub(crate) fn read(params: &Params<'_>) -> Result<ValidTools, ApiError> {
         Some(choice) => read_choice(choice, &tools)?,
     };
     let parallel = params.get("parallel_tool_calls").is_none() || params.flag("parallel_tool_calls")?;
-    Ok(ValidTools { tools, choice, parallel })
+    Ok(ValidTools { tools, choice, parallel: parallel && !names_function(params) })
 }
 
 /// Refuses the older names of tools.
@@ -165,6 +165,11 @@ fn read_allowed(choice: &Params<'_>, tools: &[Tool]) -> Result<ToolChoice, ApiEr
     Ok(ToolChoice::Allowed { names: names.collect::<Result<_, _>>()?, required })
 }
 
+/// True if the choice names a function, which means exactly one call of it.
+fn names_function(params: &Params<'_>) -> bool {
+    params.get("tool_choice").is_some_and(|choice| choice["type"] == "function")
+}
+
 /// The name of one of `tools`.
 fn read_name(choice: &Params<'_>, tools: &[Tool]) -> Result<String, ApiError> {
     let expected = "an object with the name of a tool";
@@ -208,16 +213,17 @@ mod tests {
         let name = json!({"type": "function", "function": {"name": "look"}});
         let allowed = |mode| json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [name]}});
         let named = |required| ToolChoice::Allowed { names: vec!["look".to_owned()], required };
-        for (choice, expected) in [
-            (json!("none"), ToolChoice::None),
-            (json!("auto"), ToolChoice::Auto),
-            (json!("required"), ToolChoice::Required),
-            (name.clone(), named(true)),
-            (allowed("auto"), named(false)),
-            (allowed("required"), named(true)),
+        // A function by name means exactly one call.
+        for (choice, expected, parallel) in [
+            (json!("none"), ToolChoice::None, true),
+            (json!("auto"), ToolChoice::Auto, true),
+            (json!("required"), ToolChoice::Required, true),
+            (name.clone(), named(true), false),
+            (allowed("auto"), named(false), true),
+            (allowed("required"), named(true), true),
         ] {
             let found = read_body(&json!({"tools": [look()], "tool_choice": choice})).unwrap();
-            assert_eq!(found.choice, expected, "{choice}");
+            assert_eq!((found.choice, found.parallel), (expected, parallel), "{choice}");
         }
         assert_eq!(read_body(&json!({"tool_choice": "none"})).unwrap().choice, ToolChoice::None);
     }

@@ -34,18 +34,15 @@ pub(super) async fn create(state: Arc<AppState>, store: Arc<ResponseStore>, body
     drop(body);
     let ValidRequest { input, tools, template_kwargs, mut generation, truncates, stream, echo } = request;
     let input = context::resolve(echo.previous_response_id.as_deref(), input, &store, Instant::now())?;
+    let parallel_tool_calls = echo.parallel_tool_calls && !tools.names_function();
     let conversation = Conversation {
         messages: conversation::messages(echo.instructions.as_deref(), &input)?,
         tools: if tools.choice == ToolChoice::None { Vec::new() } else { tools.tools },
         template_kwargs,
         ending: PromptEnding::Generation,
     };
-    let request = AnswerRequest {
-        conversation,
-        tool_choice: tools.choice,
-        parallel_tool_calls: echo.parallel_tool_calls,
-        reasoning_tokens_max: None,
-    };
+    let request =
+        AnswerRequest { conversation, tool_choice: tools.choice, parallel_tool_calls, reasoning_tokens_max: None };
     let tokens_max = generation.tokens_max.unwrap_or(state.settings.default_max_tokens);
     let prompt = if truncates {
         let context = state.context_tokens();

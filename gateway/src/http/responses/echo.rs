@@ -14,11 +14,13 @@ use crate::http::params::{Params, out_of_range, wrong_type};
 pub(super) struct Echo {
     /// Always false: no response runs in the background.
     pub(super) background: bool,
+    pub(super) frequency_penalty: f64,
     pub(super) instructions: Option<String>,
     pub(super) max_output_tokens: Option<u32>,
     pub(super) max_tool_calls: Option<u32>,
     pub(super) metadata: Map<String, Value>,
     pub(super) parallel_tool_calls: bool,
+    pub(super) presence_penalty: f64,
     pub(super) previous_response_id: Option<String>,
     pub(super) prompt_cache_key: Option<String>,
     pub(super) reasoning: ValidReasoning,

@@ -35,6 +35,10 @@ pub(super) struct ValidOptions {
     pub(super) temperature: f64,
     /// As the request has it, for the answer.
     pub(super) top_p: f64,
+    /// As the request has it, for the answer.
+    pub(super) presence_penalty: f64,
+    /// As the request has it, for the answer.
+    pub(super) frequency_penalty: f64,
     /// Number of the likeliest tokens at each position that the answer has.
     pub(super) top_logprobs: u32,
 }
@@ -61,7 +65,9 @@ impl ValidOptions {
         };
         let temperature = params.number("temperature", 0.0..=2.0)?.unwrap_or(1.0);
         let top_p = params.number("top_p", 0.0..=1.0)?.unwrap_or(1.0);
-        Ok(Self { generation, temperature, top_p, top_logprobs })
+        let penalty = |name| Ok::<_, ApiError>(params.number(name, -2.0..=2.0)?.unwrap_or(0.0));
+        let (presence_penalty, frequency_penalty) = (penalty("presence_penalty")?, penalty("frequency_penalty")?);
+        Ok(Self { generation, temperature, top_p, presence_penalty, frequency_penalty, top_logprobs })
     }
 }
 

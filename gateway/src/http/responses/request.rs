@@ -53,7 +53,8 @@ impl ValidRequest {
             model.check_name(name, &settings.model_aliases)?;
         }
         unsupported::refuse(&params)?;
-        let ValidOptions { mut generation, temperature, top_p, top_logprobs } = ValidOptions::read(&params, text)?;
+        let options = ValidOptions::read(&params, text)?;
+        let mut generation = options.generation;
         let tools = ValidTools::read(&params)?;
         let (reasoning, mut text_format) = (ValidReasoning::read(&params)?, ValidText::read(&params)?);
         let mut template_kwargs = Map::new();
@@ -65,23 +66,25 @@ impl ValidRequest {
         let owned = |key| Ok::<_, ApiError>(params.text(key)?.map(str::to_owned));
         let echo = Echo {
             background: false,
+            frequency_penalty: options.frequency_penalty,
             instructions: owned("instructions")?,
             max_output_tokens: generation.tokens_max,
             max_tool_calls: params.whole("max_tool_calls", 0..=i128::from(u32::MAX))?.map(|calls| calls as u32),
             metadata: echo::metadata(&params)?,
             parallel_tool_calls: parallel_tool_calls(&params)?,
+            presence_penalty: options.presence_penalty,
             previous_response_id: owned("previous_response_id")?,
             prompt_cache_key: owned("prompt_cache_key")?,
             reasoning,
             safety_identifier: owned("safety_identifier")?,
             service_tier: "default",
             store: options::store(&params)? && settings.stored_responses_max > 0,
-            temperature,
+            temperature: options.temperature,
             text: text_format,
             tool_choice: tools.choice_echo.clone(),
             tools: tools.tools_echo.clone(),
-            top_logprobs,
-            top_p,
+            top_logprobs: options.top_logprobs,
+            top_p: options.top_p,
             truncation,
             user: owned("user")?,
         };
@@ -115,8 +118,9 @@ mod tests {
         assert_eq!(
             serde_json::to_value(&request.echo).unwrap(),
             json!({
-                "background": false, "instructions": null, "max_output_tokens": null, "max_tool_calls": null,
-                "metadata": {}, "parallel_tool_calls": true, "previous_response_id": null, "prompt_cache_key": null,
+                "background": false, "frequency_penalty": 0.0, "instructions": null, "max_output_tokens": null,
+                "max_tool_calls": null, "metadata": {}, "parallel_tool_calls": true, "presence_penalty": 0.0,
+                "previous_response_id": null, "prompt_cache_key": null,
                 "reasoning": {"effort": null, "summary": null}, "safety_identifier": null, "service_tier": "default",
                 "store": true, "temperature": 1.0, "text": {"format": {"type": "text"}, "verbosity": "medium"},
                 "tool_choice": "auto", "tools": [], "top_logprobs": 0, "top_p": 1.0, "truncation": "disabled",

@@ -52,21 +52,30 @@ impl ValidTools {
         for (index, found) in params.list("tools")?.unwrap_or_default().iter().enumerate() {
             let tool = Params::at(&format!("tools[{index}]"), "an object", found)?;
             match tool.required_text("type")? {
-                "function" => valid.add(&tool, None)?,
-                "namespace" => valid.add_namespace(&tool)?,
+                "function" => {
+                    valid.add(&tool, None)?;
+                    valid.tools_echo.push(complete(found));
+                }
+                "namespace" => {
+                    valid.add_namespace(&tool)?;
+                    valid.tools_echo.push(found.clone());
+                }
                 name if LEFT_OUT.contains(&name) => {
                     left_out.push((tool.path("type"), name));
-                    continue;
                 }
                 name => return Err(unsupported(&tool.path("type"), name)),
             }
-            valid.tools_echo.push(found.clone());
         }
         if let (Some((path, name)), true) = (left_out.first(), valid.tools.is_empty()) {
             return Err(unsupported(path, name));
         }
         valid.read_choice(params)?;
         Ok(valid)
+    }
+
+    /// True if the choice names a function, which means exactly one call of it.
+    pub(super) fn names_function(&self) -> bool {
+        self.choice_echo["type"] == "function"
     }
 
     fn add_namespace(&mut self, namespace: &Params<'_>) -> Result<(), ApiError> {
@@ -167,6 +176,17 @@ impl ValidTools {
     }
 }
 
+/// A function with every field that the reference requires of an answer.
+fn complete(function: &Value) -> Value {
+    let mut complete = function.clone();
+    for (field, absent) in [("description", Value::Null), ("parameters", Value::Null), ("strict", json!(false))] {
+        if complete[field].is_null() {
+            complete[field] = absent;
+        }
+    }
+    complete
+}
+
 fn tool_name<'a>(tool: &Params<'a>) -> Result<&'a str, ApiError> {
     let name = tool.required_text("name")?;
     let is_legal = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
@@ -220,7 +240,11 @@ mod tests {
     fn hosted_tools_that_codex_always_sends_are_left_out_beside_functions_only() {
         let search = json!({"type": "web_search", "external_web_access": false});
         let valid = read(&json!({"tools": [search, function("shell"), {"type": "image_generation"}]})).unwrap();
-        assert_eq!((valid.tools.len(), valid.tools_echo), (1, vec![function("shell")]));
+        // The answer repeats a function with all its fields.
+        let shell = json!({
+            "type": "function", "name": "shell", "description": null, "parameters": {"type": "object"}, "strict": false
+        });
+        assert_eq!((valid.tools.len(), valid.tools_echo), (1, vec![shell]));
         let error = read(&json!({"tools": [search]})).unwrap_err();
         assert_eq!(error.param(), Some("tools[0].type"));
         assert!(error.message().contains("'web_search'"), "{error:?}");
@@ -236,9 +260,11 @@ mod tests {
             required,
         };
         let one = with(json!({"type": "function", "name": "b"})).unwrap();
+        assert!(one.names_function());
         assert_eq!((one.choice, one.choice_echo), (allowed(&["b"], true), json!({"type": "function", "name": "b"})));
         let tools = json!([{"type": "function", "name": "a"}, {"type": "function", "name": "b"}]);
         let some = with(json!({"type": "allowed_tools", "mode": "auto", "tools": tools})).unwrap();
+        assert!(!some.names_function());
         assert_eq!(some.choice, allowed(&["a", "b"], false));
     }
 

@@ -178,6 +178,6 @@ pub(super) fn parameters(tool: &Tool) -> Value {
             schema.entry("type").or_insert_with(|| json!("object"));
             Value::Object(schema)
         }
-        _ => json!({"type": "object"}),
+        _ => json!({"type": "object", "properties": {}, "additionalProperties": false}),
     }
 }
