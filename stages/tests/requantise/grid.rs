@@ -118,7 +118,7 @@ impl Grid {
         })
     }
 
-    /// What a coordinate must be close to (a magnitude if the format has signs), and its nearest level.
+    /// The target of a coordinate (a magnitude if the format has signs), and the nearest level to it.
     fn level(&self, value: f32, scale: f32, shift: f32) -> (f32, usize) {
         let (low, high) = (self.levels[0], self.levels[1]);
         let value = if low > 0.0 { value.abs() } else { value };

@@ -25,7 +25,7 @@ pub(crate) enum Block {
     ToolUse { id: String, name: String, input: Value, caller: Caller },
 }
 
-/// Whoever calls a tool.
+/// The caller of a tool.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Caller {
