@@ -18,6 +18,8 @@ struct Compiled {
     /// A matcher at the beginning. It is never advanced, only copied.
     template: llguidance::Matcher,
     tokens: Arc<TokenTrie>,
+    /// The control tokens that it may choose.
+    marks: Vec<u32>,
     unenforced: Vec<String>,
 }
 
@@ -33,10 +35,10 @@ impl Grammar {
         tokens: Arc<TokenTrie>,
         translation: Translation,
     ) -> Result<(Self, usize), GrammarError> {
-        let Translation { source, mut unenforced, definitions } = translation;
+        let Translation { source, mut unenforced, definitions, marks } = translation;
         let parser = factory.create_parser(source);
         let mut parser = parser.map_err(|error| llguidance_error::compiling(&error.to_string(), &definitions))?;
-        check_followable(parser.parser.grammar().lexer_spec())?;
+        check_followable(parser.parser.grammar().lexer_spec(), &marks)?;
         unenforced.extend(parser.grammar_warnings());
         parser.start_without_prompt();
         // The first mask finds grammars without a text, and makes the lexer states that every matcher begins with.
@@ -47,7 +49,7 @@ impl Grammar {
         first.map_err(|error| llguidance_error::compiling(&error.to_string(), &definitions))?;
         let lexer_bytes = parser.parser.lexer_stats().num_bytes;
         let template = llguidance::Matcher::new(Ok(parser));
-        Ok((Self(Arc::new(Compiled { template, tokens, unenforced })), lexer_bytes))
+        Ok((Self(Arc::new(Compiled { template, tokens, marks, unenforced })), lexer_bytes))
     }
 
     /// A matcher at the grammar's beginning.
@@ -71,13 +73,27 @@ impl Grammar {
     pub(super) fn tokens(&self) -> &TokenTrie {
         &self.0.tokens
     }
+
+    /// The control tokens that it may choose, where it names them.
+    pub(super) fn marks(&self) -> &[u32] {
+        &self.0.marks
+    }
+
+    /// True if `token` can be chosen somewhere: as text, as a mark, or to end an answer.
+    pub(super) fn can_choose(&self, token: u32) -> bool {
+        self.0.tokens.choosable().contains(token) || self.0.marks.contains(&token)
+    }
 }
 
 /// Refuses what the library can do but a matcher here cannot follow: a matcher goes back by tokens, advances by their
-/// text, and chooses no token without text.
-fn check_followable(spec: &LexerSpec) -> Result<(), GrammarError> {
+/// text, and chooses no token without text but `marks`.
+fn check_followable(spec: &LexerSpec, marks: &[u32]) -> Result<(), GrammarError> {
     let refused = [
-        (spec.special_token_rx.is_some(), "special tokens (<…>)", "a grammar can require text only"),
+        (
+            spec.special_token_rx.is_some() && marks.is_empty(),
+            "special tokens (<…>)",
+            "a grammar can require text only",
+        ),
         (spec.has_stop, "stop=", "use suffix=, which belongs to the text"),
         (spec.has_max_tokens, "max_tokens=", "bound a terminal by a repetition, such as /[a-z]{1,20}/"),
         (spec.has_temperature, "temperature=", "a request has one temperature"),

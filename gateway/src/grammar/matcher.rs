@@ -64,7 +64,7 @@ impl Matcher {
     pub fn accept(&mut self, token: u32) -> Result<(), MatcherError> {
         self.check()?;
         let refused = MatcherError::Refused { token, accepted: self.accepted() };
-        if self.ended || !self.grammar.tokens().choosable().contains(token) {
+        if self.ended || !self.grammar.can_choose(token) {
             return Err(refused);
         }
         if self.grammar.tokens().stops().contains(&token) {
@@ -161,6 +161,7 @@ impl Matcher {
         } else {
             let allowed = self.parser.compute_mask().map_err(|error| self.fail(&error.to_string()))?;
             self.mask.set_intersection(allowed.as_slice(), self.grammar.tokens().choosable());
+            self.mask.insert_common(allowed.as_slice(), self.grammar.marks());
             if self.mask.is_empty() {
                 self.failed = Some(MatcherError::DeadEnd);
                 return Err(MatcherError::DeadEnd);

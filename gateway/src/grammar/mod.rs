@@ -7,8 +7,8 @@
 //!
 //! Rules for every grammar:
 //!
-//! - A token without text (a control token) is never allowed. A stop token is allowed exactly where the grammar may
-//!   end, and only as the end.
+//! - A token without text (a control token) is never allowed, but for the marks of a grammar of calls, where it names
+//!   them. A stop token is allowed exactly where the grammar may end, and only as the end.
 //! - A matcher's masks depend on its grammar and its accepted tokens only. Two matchers share no state that changes.
 //! - No source and no token panics or runs for ever: see `limits.rs`. White space in JSON is bounded. A string, a
 //!   number or an array without a bound in its schema is not: it ends with the request's `max_tokens`.

@@ -29,6 +29,14 @@ pub enum GrammarSource {
     /// llguidance's variant of Lark. The rule `start` is the answer. A `%json` value in it has llguidance's own white
     /// space, which is not bounded; [`super::lark_value`] writes one whose white space is.
     Lark(String),
+    /// The same with control tokens, written `<[id]>`: the marks around a model's calls of tools. It is never a client's
+    /// text.
+    MarkedLark {
+        /// The grammar.
+        text: String,
+        /// The control tokens that can be chosen, where the grammar names them. None of them ends an answer.
+        marks: Vec<u32>,
+    },
     /// llama.cpp's GBNF. The rule `root` is the answer.
     ///
     /// It is translated to Lark, which reads a text as a series of terminals, each as long as possible. So a text that
@@ -66,6 +74,7 @@ impl GrammarSource {
             Self::Choice(_) => 4,
             Self::Lark(_) => 5,
             Self::Gbnf(_) => 6,
+            Self::MarkedLark { .. } => 7,
         }
     }
 
@@ -74,6 +83,7 @@ impl GrammarSource {
             Self::JsonObject => Cow::Borrowed(""),
             Self::JsonSchema { schema, .. } => Cow::Owned(schema.to_string()),
             Self::Choice(choices) => Cow::Owned(Value::from(choices.as_slice()).to_string()),
+            Self::MarkedLark { text, marks } => Cow::Owned(format!("{marks:?}\n{text}")),
             Self::Regex(text) | Self::Lark(text) | Self::Gbnf(text) => Cow::Borrowed(text),
         }
     }
@@ -96,6 +106,8 @@ mod tests {
             schema(true, json!({"properties": {"b": {}, "a": {}}})),
             GrammarSource::Regex("a".to_owned()),
             GrammarSource::Lark("a".to_owned()),
+            GrammarSource::MarkedLark { text: "a".to_owned(), marks: vec![1] },
+            GrammarSource::MarkedLark { text: "a".to_owned(), marks: vec![2] },
             GrammarSource::Gbnf("a".to_owned()),
             GrammarSource::Choice(vec!["a".to_owned(), "b".to_owned()]),
             GrammarSource::Choice(vec!["a\",\"b".to_owned()]),

@@ -39,6 +39,15 @@ impl TokenMask {
         }
     }
 
+    /// Adds those of `tokens` that are in `words`, too.
+    pub(super) fn insert_common(&mut self, words: &[u32], tokens: &[u32]) {
+        let is_set = |token: &&u32| {
+            let (word, bit) = place(**token);
+            words.get(word).is_some_and(|word| word & bit != 0)
+        };
+        tokens.iter().filter(is_set).for_each(|token| self.insert(*token));
+    }
+
     /// True if no token is in the set.
     pub(super) fn is_empty(&self) -> bool {
         self.0.iter().all(|&word| word == 0)
@@ -72,5 +81,12 @@ mod tests {
         assert_eq!(mask.words(), [6, 0]);
         mask.set_intersection(&[], &all);
         assert!(mask.is_empty());
+    }
+
+    #[test]
+    fn tokens_are_added_if_they_are_in_both_sets() {
+        let mut mask = TokenMask::new(64);
+        mask.insert_common(&[6], &[1, 3, 33, u32::MAX]);
+        assert_eq!(mask.words(), [2, 0]);
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct Translation {
     pub(super) unenforced: Vec<String>,
     /// The places of a schema's definitions, by number: `#/$defs/d0` in `source` is the first.
     pub(super) definitions: Vec<String>,
+    /// The control tokens that it may choose.
+    pub(super) marks: Vec<u32>,
 }
 
 // === impl Translation ===
@@ -34,6 +36,7 @@ impl Translation {
                 Err(GrammarError::invalid("expected a grammar, found nothing"))
             }
             GrammarSource::Lark(text) => Ok(Self::lark(text.clone())),
+            GrammarSource::MarkedLark { text, marks } => Ok(Self { marks: marks.clone(), ..Self::lark(text.clone()) }),
             GrammarSource::Gbnf(text) => Ok(Self::lark(gbnf::to_lark(text)?)),
         }
     }
@@ -41,11 +44,12 @@ impl Translation {
     fn schema(schema: &Value, strict: bool) -> Result<Self, GrammarError> {
         let checked = schema::check(schema, strict)?;
         let source = TopLevelGrammar::from_json_schema(checked.with_options(strict));
-        Ok(Self { source, unenforced: checked.unenforced, definitions: checked.definitions })
+        Ok(Self { source, unenforced: checked.unenforced, definitions: checked.definitions, marks: Vec::new() })
     }
 
     fn lark(text: String) -> Self {
-        Self { source: TopLevelGrammar::from_lark(text), unenforced: Vec::new(), definitions: Vec::new() }
+        let source = TopLevelGrammar::from_lark(text);
+        Self { source, unenforced: Vec::new(), definitions: Vec::new(), marks: Vec::new() }
     }
 }
 

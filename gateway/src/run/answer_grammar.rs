@@ -19,6 +19,7 @@ const HARMONY_TEXT: &str = "<|channel|>final<|message|>";
 
 /// Makes the grammars of one model's answers.
 pub(super) struct AnswerGrammars {
+    tokenizer: Arc<Tokenizer>,
     compiler: Arc<Grammars>,
     format: AnswerFormat,
     marks: ControlMarks,
@@ -48,7 +49,7 @@ impl AnswerGrammars {
         };
         let reasoning = format.reasoning.map(tokens).filter(|tokens| !tokens.end.is_empty());
         let text_tokens = if is_harmony { encode(HARMONY_TEXT) } else { Vec::new() };
-        Self { compiler, format, marks: marks.clone(), reasoning, text_tokens }
+        Self { tokenizer: Arc::clone(tokenizer), compiler, format, marks: marks.clone(), reasoning, text_tokens }
     }
 
     /// The grammar of an answer by `plan`. `answer` is the grammar of its text.
@@ -100,7 +101,11 @@ impl AnswerGrammars {
 
     /// Compiles the grammar of calls.
     fn compile(&self, grammar: &CallGrammar<'_>) -> Result<SharedGrammar, http::TextError> {
-        let compiled = grammar.lark(lark_value).and_then(|lark| self.compiler.compile(&GrammarSource::Lark(lark)));
+        let stops = self.tokenizer.stop_tokens();
+        let marks: Vec<u32> = grammar.control.iter().map(|(id, _)| *id).filter(|id| !stops.contains(id)).collect();
+        let source =
+            |text| if marks.is_empty() { GrammarSource::Lark(text) } else { GrammarSource::MarkedLark { text, marks } };
+        let compiled = grammar.lark(lark_value).and_then(|text| self.compiler.compile(&source(text)));
         compiled.map_err(|error: GrammarError| http::TextError(format!("the tools have no grammar: {error}")))
     }
 }
@@ -114,3 +119,6 @@ fn end_and_gap(format: ReasoningFormat, written: Option<&str>) -> (String, Strin
         None => (format.close.to_owned(), String::new()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,13 +22,7 @@ pub(super) fn apply(rule: &PositionRule, logits: &[f32], out: &mut [f32]) {
                 }
             }
         }
-        Some(TokenMask::Bits(bytes)) => {
-            let bits = bytes.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
-            let bits = bits.chain(std::iter::repeat(false));
-            for ((out, logit), allowed) in out.iter_mut().zip(logits).zip(bits) {
-                *out = if allowed { *logit } else { f32::NEG_INFINITY };
-            }
-        }
+        Some(TokenMask::Bits(bytes)) => copy_allowed(bytes, logits, out),
         None => out.copy_from_slice(logits),
     }
     for change in &rule.adjustments {
@@ -36,6 +30,52 @@ pub(super) fn apply(rule: &PositionRule, logits: &[f32], out: &mut [f32]) {
             // A forbidden token stays forbidden: no change of negative infinity is another number.
             *out = change.apply(*out);
         }
+    }
+}
+
+/// Sets the weights of the tokens that `mask` forbids to zero.
+pub(super) fn forbid(mask: &TokenMask, weights: &mut [f32]) {
+    match mask {
+        TokenMask::Only(tokens) => {
+            let (mut next, count) = (0, weights.len());
+            for token in tokens.iter().map(|token| *token as usize).filter(|token| *token < count) {
+                weights[next.min(token)..token].fill(0.0);
+                next = token + 1;
+            }
+            weights[next..].fill(0.0);
+        }
+        TokenMask::Without(tokens) => {
+            for token in tokens {
+                if let Some(weight) = weights.get_mut(*token as usize) {
+                    *weight = 0.0;
+                }
+            }
+        }
+        TokenMask::Bits(bytes) => {
+            let bytes = bytes.iter().copied().chain(std::iter::repeat(0));
+            for (weights, byte) in weights.chunks_mut(8).zip(bytes) {
+                for (lane, weight) in weights.iter_mut().enumerate() {
+                    *weight = if byte & (1 << lane) != 0 { *weight } else { 0.0 };
+                }
+            }
+        }
+    }
+}
+
+/// Copies the logits whose bits are 1. All others become negative infinity.
+fn copy_allowed(bytes: &[u8], logits: &[f32], out: &mut [f32]) {
+    let (groups, rest) = logits.as_chunks::<8>();
+    let (out_groups, out_rest) = out.as_chunks_mut::<8>();
+    let mut bytes = bytes.iter().copied().chain(std::iter::repeat(0));
+    // Without a branch for each bit, so that the loop becomes vector instructions.
+    for ((out, logits), byte) in out_groups.iter_mut().zip(groups).zip(&mut bytes) {
+        for lane in 0..8 {
+            out[lane] = if byte & (1 << lane) != 0 { logits[lane] } else { f32::NEG_INFINITY };
+        }
+    }
+    let byte = bytes.next().unwrap_or(0);
+    for (lane, (out, logit)) in out_rest.iter_mut().zip(rest).enumerate() {
+        *out = if byte & (1 << lane) != 0 { *logit } else { f32::NEG_INFINITY };
     }
 }
 
@@ -71,5 +111,20 @@ mod tests {
         ];
         assert_eq!(applied(changes.clone(), None), [101.0, -2.0, 2.0, 0.0]);
         assert_eq!(applied(changes, Some(TokenMask::Without(vec![0]))), [FORBIDDEN, -2.0, 2.0, 0.0]);
+    }
+
+    #[test]
+    fn every_bit_of_a_mask_counts_for_its_own_token() {
+        // A whole group, a part of one, and a mask that ends before the vocabulary.
+        let logits: Vec<f32> = (0..21).map(|token| token as f32).collect();
+        for bytes in [vec![0b1010_0110, 0b0101_1001, 0b1111_0101], vec![0b1010_0110], vec![0xff; 4]] {
+            let mut out = vec![7.0; 21];
+            copy_allowed(&bytes, &logits, &mut out);
+            let mask = TokenMask::Bits(bytes);
+            for token in 0..21 {
+                let expected = if mask.allows(token) { token as f32 } else { FORBIDDEN };
+                assert_eq!(out[token as usize], expected, "token {token} of {mask:?}");
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The sampler, which chooses or scores a token and owns scratch for one vocabulary.
 
-use schema::frame::{Alternative, PositionRule, Sampling};
+use schema::frame::{Alternative, PositionRule, Sampling, TokenMask};
 
 use super::random::{Purpose, uniform};
 use super::rank::{TokenCandidate, keep_top};
@@ -38,6 +38,20 @@ pub struct Sampler {
     exponentials: Exponentials,
 }
 
+/// Logits to choose from, and what is known of them.
+#[derive(Debug, Clone, Copy)]
+struct Choosable<'a> {
+    logits: &'a [f32],
+    /// The first token of the largest logit.
+    likeliest: usize,
+    /// Its logit.
+    largest: f32,
+    /// True if the sampler's weights are theirs at temperature 1.
+    weighed: bool,
+    /// The tokens that may be chosen, `likeliest` among them. `None` if the logits of all others are negative infinity.
+    mask: Option<&'a TokenMask>,
+}
+
 // === impl Sampler ===
 
 impl Sampler {
@@ -72,11 +86,16 @@ impl Sampler {
             return Err(first_unusable(logits));
         }
         let logprob = |token: usize| (f64::from(logits[token]) - f64::from(largest) - sum.ln()) as f32;
+        let all = Choosable { logits, likeliest, largest, weighed: true, mask: None };
         let token = match readout {
             Readout::Score { token } if (token as usize) < logits.len() => token as usize,
             Readout::Score { token } => return Err(SamplingError::Unknown { found: token, expected: logits.len() }),
-            Readout::Choose { position, sampling, rule: None } => {
-                self.choose(logits, likeliest, largest, true, sampling, position)
+            Readout::Choose { position, sampling, rule: None } => self.choose(all, sampling, position),
+            // The largest of the allowed logits is the largest of all, so they need not be copied.
+            Readout::Choose { position, sampling, rule: Some(PositionRule { adjustments, mask: Some(mask) }) }
+                if adjustments.is_empty() && mask.allows(likeliest as u32) && sampling.top_n_sigma == 0.0 =>
+            {
+                self.choose(Choosable { mask: Some(mask), ..all }, sampling, position)
             }
             Readout::Choose { position, sampling, rule: Some(rule) } => {
                 let mut adjusted = std::mem::take(&mut self.adjusted);
@@ -108,23 +127,15 @@ impl Sampler {
         adjust::apply(rule, logits, adjusted);
         match self.exponentials.largest(adjusted) {
             Some((likeliest, largest)) if largest.is_finite() => {
-                Ok(self.choose(adjusted, likeliest, largest, false, sampling, position))
+                let adjusted = Choosable { logits: adjusted, likeliest, largest, weighed: false, mask: None };
+                Ok(self.choose(adjusted, sampling, position))
             }
             _ => Err(SamplingError::NothingAllowed { position }),
         }
     }
 
-    /// Chooses from logits of which `likeliest` is the `largest`. `weighed` if `self.weights` are
-    /// theirs at temperature 1.
-    fn choose(
-        &mut self,
-        logits: &[f32],
-        likeliest: usize,
-        largest: f32,
-        weighed: bool,
-        sampling: &Sampling,
-        position: u32,
-    ) -> usize {
+    fn choose(&mut self, from: Choosable<'_>, sampling: &Sampling, position: u32) -> usize {
+        let Choosable { logits, likeliest, largest, weighed, mask } = from;
         let sharpness = 1.0 / sampling.temperature;
         if !sharpness.is_finite() || sampling.top_k == 1 || sampling.top_p == 0.0 {
             return likeliest;
@@ -132,6 +143,9 @@ impl Sampler {
         let weights = &mut self.weights[..logits.len()];
         if sampling.temperature != 1.0 || !weighed {
             self.exponentials.of(logits, largest, sharpness, weights);
+        }
+        if let Some(mask) = mask {
+            adjust::forbid(mask, weights);
         }
         let random = uniform(sampling, position, Purpose::Draw);
         let all = (0..).zip(weights.iter()).map(|(token, weight)| TokenCandidate { weight: *weight, token });

@@ -9,7 +9,8 @@ use schema::frame::{HIDDEN_STATE_BYTES_MAX, RULE_BYTES_MAX, Slice};
 use super::Scheduler;
 use crate::core::sequence::Sequence;
 use crate::limits::{
-    BATCH_ROWS_MAX, BATCH_ROWS_SHARE_MIN, DECODES_MAX, OVERTAKEN_MAX, PROMPT_ROWS_MIN, RUNNING_MAX, STRETCH_MAX,
+    BATCH_ROWS_MAX, BATCH_ROWS_SHARE_MIN, DECODES_MAX, FORCED_BATCH_ROWS_MAX, OVERTAKEN_MAX, PROMPT_ROWS_MIN,
+    RUNNING_MAX, STRETCH_MAX,
 };
 use crate::runner::KV_BLOCK_TOKENS;
 
@@ -58,13 +59,15 @@ impl Scheduler {
     }
 
     /// Adds decoding sequences, least recently scheduled first. While all stages are `busy`, a group that is not full
-    /// waits for more sequences: a few large groups take less time than many small ones.
+    /// waits for more sequences: a few large groups take less time than many small ones. Of the sequences that send
+    /// forced tokens, too, those that would make it too large go first in a later one.
     fn add_decodes(&mut self, batch: &mut BatchBuilder, stages: usize, busy: bool) {
         let decodes_max = self.running.len().div_ceil(stages).clamp(1, DECODES_MAX);
         let ready = self.running.iter().filter(|id| self.sequences.get(id).is_some_and(Sequence::decodes)).count();
         if busy && ready < decodes_max {
             return;
         }
+        let rows_max = if stages > 1 { FORCED_BATCH_ROWS_MAX } else { BATCH_ROWS_MAX };
         for id in self.running.clone() {
             // A sequence that was preempted meanwhile has nothing sent, and so decodes no more.
             let decodes = self.sequences.get(&id).is_some_and(Sequence::decodes);
@@ -75,7 +78,8 @@ impl Scheduler {
                 sequence.tokens_within(sequence.sent, sequence.unsent(), batch.hidden_states_left)
             };
             let count = self.sequences.get(&id).map_or(0, sendable);
-            if count == 0 {
+            let is_too_long = count > 1 && !batch.slices.is_empty() && batch.rows + count > rows_max;
+            if count == 0 || is_too_long {
                 continue;
             }
             let drafts = if decodes_max == 1 { self.drafts(id) } else { 0 };

@@ -4,8 +4,10 @@ use proptest::prelude::*;
 use schema::frame::{Chosen, HIDDEN_STATE_BYTES_MAX, HiddenState, Refusal, Spent, Tokens};
 
 use super::*;
-use crate::generate::{Finish, Pooling, TokenOptions};
-use crate::limits::{BATCH_ROWS_MAX, OVERTAKEN_MAX};
+use crate::generate::{
+    Constraint, ConstraintError, Finish, Grammar, NextTokens, Pooling, SharedGrammar, TokenOptions,
+};
+use crate::limits::{BATCH_ROWS_MAX, FORCED_BATCH_ROWS_MAX, OVERTAKEN_MAX};
 use crate::runner::KV_BLOCK_TOKENS;
 
 /// A pipeline that computes: the token after a history is a function of all of it, read back from the blocks that the
@@ -260,6 +262,60 @@ fn run_full(scheduler: &mut Scheduler, shape: &Shape, double: &mut Double) -> (S
         events.extend(scheduler.complete(&double.run(shape, oldest), now).unwrap());
         scheduler.audit().unwrap();
         done += 1;
+    }
+}
+
+/// A grammar that forces ten tokens after every third one that is chosen.
+#[derive(Debug)]
+struct Keys;
+
+/// The number of accepted tokens.
+#[derive(Debug)]
+struct KeysPlace(usize);
+
+impl Grammar for Keys {
+    fn begin(&self) -> Box<dyn Constraint> {
+        Box::new(KeysPlace(0))
+    }
+}
+
+impl Constraint for KeysPlace {
+    fn next(&mut self) -> Result<NextTokens, ConstraintError> {
+        let at = self.0 % 13;
+        Ok(if at < 3 { NextTokens::Any } else { NextTokens::Forced((at as u32..13).collect()) })
+    }
+
+    fn accept(&mut self, _: u32) -> Result<bool, ConstraintError> {
+        self.0 += 1;
+        Ok(true)
+    }
+
+    fn rollback(&mut self, tokens: usize) {
+        self.0 -= tokens;
+    }
+}
+
+#[test]
+fn forced_tokens_of_several_sequences_are_sent_in_micro_batches_of_bounded_rows() {
+    let now = Instant::now();
+    for (stages, rows_max) in [(2, FORCED_BATCH_ROWS_MAX), (1, BATCH_ROWS_MAX)] {
+        let mut scheduler = Scheduler::new(false);
+        let (shape, mut double) = (shape(stages, 200, 1), Double::new(200));
+        scheduler.rebuild(Some(shape.clone()));
+        let tokens = TokenOptions { grammar: Some(SharedGrammar::new(Keys)), ..TokenOptions::GREEDY };
+        let constrained = |token| Request { tokens: tokens.clone(), ..request(vec![token; 3], 65) };
+        let ids: Vec<_> = (0..8).map(|token| scheduler.admit(constrained(token), now)).collect();
+        let (events, batches) = run_full(&mut scheduler, &shape, &mut double);
+        for id in ids {
+            let tokens = tokens_of(&events, id);
+            assert_eq!(tokens.len(), 65);
+            assert_eq!(tokens[3..13], (3..13).collect::<Vec<u32>>()[..]);
+        }
+        let most = batches.iter().map(|batch| batch.slices.iter().map(|slice| slice.count).sum::<u32>()).max();
+        assert!(most.is_some_and(|most| (12..=rows_max).contains(&most)), "{stages} stages: {most:?}");
+        // A run goes in one piece.
+        let counts = batches.iter().flat_map(|batch| &batch.slices).map(|slice| slice.count);
+        assert!(counts.clone().any(|count| count == 11) && counts.max() == Some(11), "{stages} stages");
     }
 }
 

@@ -230,3 +230,40 @@ fn the_filters_of_llama_cpp_leave_these_tokens() {
     let statistic = chi_square(&half, &expected);
     assert!(statistic < CHI_SQUARE_MAX, "{statistic}, {half:?}");
 }
+
+/// The token by way of a changed copy of the logits: an adjustment that changes nothing asks for one.
+fn choose_from_a_copy(mask: TokenMask, logits: &[f32], sampling: &Sampling, position: u32) -> u32 {
+    let rule = PositionRule { adjustments: vec![Adjustment::none(0)], mask: Some(mask) };
+    choose_under(&rule, logits, sampling, position).token
+}
+
+#[test]
+fn a_mask_leaves_the_same_token_whether_the_likeliest_is_allowed_or_not() {
+    let samplings = [
+        Sampling::GREEDY,
+        PLAIN,
+        Sampling { temperature: 0.7, min_p: 0.2, ..PLAIN },
+        Sampling { top_k: 5, top_p: 0.9, ..PLAIN },
+        Sampling { typical_p: 0.6, ..PLAIN },
+        Sampling { top_n_sigma: 1.0, ..PLAIN },
+        Sampling { xtc_probability: 1.0, xtc_threshold: 0.1, temperature: 1.5, ..PLAIN },
+    ];
+    for position in 0..300_u32 {
+        let noise = |token: u32| (position * 31 + token).wrapping_mul(0x9e37_79b9) >> 8;
+        let logits: Vec<f32> = (0..45).map(|token| noise(token) as f32 / (1 << 21) as f32 - 4.0).collect();
+        let words = [noise(100) | 4, noise(101)];
+        let listed = |allowed: bool| {
+            (0..45).filter(|token| (words[*token as usize / 32] >> (token % 32) & 1 == 1) == allowed).collect()
+        };
+        let bits = words.iter().flat_map(|word| word.to_le_bytes()).take(6).collect();
+        for mask in [TokenMask::Only(listed(true)), TokenMask::Without(listed(false)), TokenMask::Bits(bits)] {
+            for sampling in &samplings {
+                let rule = PositionRule { mask: Some(mask.clone()), adjustments: Vec::new() };
+                let found = choose_under(&rule, &logits, sampling, position).token;
+                assert!(mask.allows(found), "{position}: {found}, {mask:?}");
+                let expected = choose_from_a_copy(mask.clone(), &logits, sampling, position);
+                assert_eq!(found, expected, "{position}: {mask:?}, {sampling:?}");
+            }
+        }
+    }
+}
