@@ -78,7 +78,10 @@ pub struct StageLabel {
 // === impl Sequence ===
 
 impl Sequence {
-    pub(crate) fn new(id: SequenceId, request: Request, now: Instant) -> Self {
+    pub(crate) fn new(id: SequenceId, mut request: Request, now: Instant) -> Self {
+        if request.pooling.is_some() {
+            request.tokens_max = 0;
+        }
         // The first token of a prompt follows nothing, so it has no score.
         let reported = if request.tokens.scores_prompt { 1 } else { request.prompt.len() as u32 };
         let mut sequence = Self {
@@ -86,7 +89,7 @@ impl Sequence {
             attempt: Attempt(0),
             history: request.prompt.clone(),
             reported,
-            ends: (request.tokens_max == 0 || request.pooling.is_some()).then_some(Finish::Length),
+            ends: (request.tokens_max == 0).then_some(Finish::Length),
             rules: TokenRules::new(&request),
             embedding: request.pooling.map(|pooling| PromptEmbedding::new(pooling, request.prompt.len() as u32)),
             broken: None,
