@@ -9,6 +9,7 @@ pub mod device;
 pub mod format;
 pub mod gguf;
 pub mod kernels;
+mod layer_figures;
 pub mod loader;
 pub mod memory;
 pub mod model;

@@ -6,6 +6,7 @@ use schema::record::{KvRoom, ModelRecord};
 
 #[cfg(feature = "accelerator")]
 use crate::accelerator;
+use crate::layer_figures::LayerFigures;
 use crate::loader::scratch_bytes;
 use crate::model::{self, ModelSpec};
 use crate::weights::{self, ModelFile};
@@ -35,7 +36,8 @@ pub fn model_record(file: &ModelFile, room: KvRoom, stages_min: u32) -> Result<M
     spec.check_kv(room.kv_type)?;
     let threads = std::thread::available_parallelism().map_or(THREADS_EXPECTED, NonZeroUsize::get);
     let scratch_bytes = scratch_bytes(&spec, threads, room.tokens).max(on_device(&spec, room.tokens));
-    Ok(ModelRecord { scratch_bytes, ..file.record(room, stages_min)? })
+    let record = ModelRecord { scratch_bytes, ..file.record(room, stages_min)? };
+    Ok(LayerFigures::of(&spec, file.header(), room.kv_type).describe(record))
 }
 
 /// The planner counts the same scratch for every stage, so it must be that of the device that needs the most.

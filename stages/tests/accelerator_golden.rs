@@ -5,7 +5,7 @@ mod accelerator_support;
 mod runner_support;
 
 use accelerator_support::{Shards, largest_difference};
-use runner_support::fixture::Golden;
+use runner_support::golden::Golden;
 use runner_support::pipeline::{Piece, Pipeline};
 use runner_support::reference;
 use stages::accelerator::KvDtype;

@@ -4,7 +4,7 @@ mod runner_support;
 
 use std::path::Path;
 
-use runner_support::fixture::Golden;
+use runner_support::golden::Golden;
 use runner_support::pipeline::{Piece, Pipeline, bits};
 use runner_support::reference;
 use schema::record::KvType;
@@ -20,6 +20,52 @@ const TOLERANCE: f64 = 4e-4;
 const EIGHT_BITS_TOLERANCE: f64 = 5e-2;
 /// Least cosine between a token's hidden state and the reference's.
 const COSINE_MIN: f64 = 0.999_999;
+
+/// Largest difference of a logit from transformers', in parts of the row's largest, with keys and values in single
+/// precision.
+const RELATIVE_TOLERANCE: f32 = 1e-4;
+
+/// Compares the logits of all positions with those of transformers, and all ways of computing them with each other.
+fn check_all_positions(name: &str) {
+    let golden = Golden::read(name);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    golden.write_gguf(&path);
+    let ids = &golden.input_ids;
+    assert_eq!(golden.last_logits.len(), ids.len(), "{name}: transformers' logits of all positions");
+
+    let mut pipeline = Pipeline::with_float_kv(&path, &[], 1);
+    let whole = pipeline.logits(&[Piece { sequence: 0, position: 0, tokens: ids }]);
+    for (position, (found, expected)) in whole.iter().zip(&golden.last_logits).enumerate() {
+        let largest = expected.iter().fold(0.0_f32, |largest, logit| largest.max(logit.abs()));
+        let pairs = found.iter().zip(expected);
+        let off = pairs.map(|(found, expected)| (found - expected).abs()).fold(0.0, f32::max) / largest;
+        assert!(off < RELATIVE_TOLERANCE, "{name}: position {position} is off by {off}");
+        assert_eq!(best(found), best(expected), "{name}: the best token of position {position}");
+    }
+    let mut history = ids.clone();
+    let mut last = whole[whole.len() - 1].clone();
+    for expected in &golden.greedy {
+        let token = best(&last);
+        assert_eq!(token, *expected, "{name}: token {} of the continuation", history.len() - ids.len());
+        let position = history.len() as u32;
+        history.push(token);
+        last = pipeline.logits(&[Piece { sequence: 0, position, tokens: &[token] }]).remove(0);
+    }
+
+    for kv_type in [KvType::F16, KvType::Q8] {
+        // Fixtures whose heads are not whole blocks are refused, as `runner_refusals` tests.
+        if pipeline.spec.check_kv(kv_type).is_ok() {
+            let piece = Piece { sequence: 0, position: 0, tokens: ids };
+            let whole = Pipeline::with_kv_type(kv_type, &path, &[], 1).logits(&[piece]);
+            assert_invariant(kv_type, name, &path, ids, &bits(&whole));
+        }
+    }
+}
+
+fn best(logits: &[f32]) -> u32 {
+    (0..).zip(logits).fold((0, f32::MIN), |best, (id, logit)| if *logit > best.1 { (id, *logit) } else { best }).0
+}
 
 fn check(name: &str) {
     let golden = Golden::read(name);
@@ -160,4 +206,79 @@ fn qwen2_agrees_with_transformers() {
 #[test]
 fn qwen3_agrees_with_transformers() {
     check("qwen3");
+}
+
+#[test]
+fn mixtral_agrees_with_transformers() {
+    check_all_positions("mixtral");
+}
+
+#[test]
+fn qwen2_with_experts_agrees_with_transformers() {
+    check_all_positions("qwen2_moe");
+}
+
+#[test]
+fn qwen3_with_experts_agrees_with_transformers() {
+    check_all_positions("qwen3_moe");
+}
+
+#[test]
+fn deepseek_v2_agrees_with_transformers() {
+    check_all_positions("deepseek_v2");
+}
+
+#[test]
+fn deepseek_v3_agrees_with_transformers() {
+    check_all_positions("deepseek_v3");
+}
+
+#[test]
+fn gemma2_agrees_with_transformers() {
+    check_all_positions("gemma2");
+}
+
+#[test]
+fn gemma3_agrees_with_transformers() {
+    check_all_positions("gemma3");
+}
+
+#[test]
+fn granite_agrees_with_transformers() {
+    check_all_positions("granite");
+}
+
+#[test]
+fn minimax_m2_agrees_with_transformers() {
+    check_all_positions("minimax_m2");
+}
+
+#[test]
+fn olmo2_agrees_with_transformers() {
+    check_all_positions("olmo2");
+}
+
+#[test]
+fn phi3_agrees_with_transformers() {
+    check_all_positions("phi3");
+}
+
+#[test]
+fn smollm3_agrees_with_transformers() {
+    check_all_positions("smollm3");
+}
+
+#[test]
+fn glm4_with_experts_agrees_with_transformers() {
+    check_all_positions("glm4_moe");
+}
+
+#[test]
+fn mistral3_with_yarn_agrees_with_transformers() {
+    check_all_positions("ministral3");
+}
+
+#[test]
+fn gpt_oss_agrees_with_transformers() {
+    check_all_positions("gpt_oss");
 }

@@ -3,7 +3,10 @@
 
 mod runner_support;
 
+use std::path::Path;
+
 use runner_support::fixture::{Random, Shape, write_random};
+use runner_support::mixtures::{Mixture, write_mixture};
 use runner_support::pipeline::{Piece, Pipeline, bits};
 use schema::record::KvType;
 use stages::format::Format;
@@ -90,21 +93,27 @@ fn check_with_kv_type(kv_type: KvType, shape: Shape, rounds: u64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     write_random(&path, shape);
-    let mut reference = Pipeline::with_kv_type(kv_type, &path, &[], 1);
-    let first = first_seed(shape);
+    let name = format!("{} {:?}", shape.architecture, shape.format);
+    check_file(kv_type, &path, &name, first_seed(shape), rounds);
+}
+
+/// The same for a model file called `name`, with seeds from `first` on.
+fn check_file(kv_type: KvType, path: &Path, name: &str, first: u64, rounds: u64) {
+    let mut reference = Pipeline::with_kv_type(kv_type, path, &[], 1);
+    let vocabulary = reference.spec.vocabulary as u32;
     for round in 0..rounds {
         let (case, mut random) = Case::draw(first.wrapping_add(round));
-        let sequences: Vec<_> = (0..case.sequences).map(|sequence| case.ids(sequence, shape.vocabulary)).collect();
-        let mut pipeline = Pipeline::with_kv_type(kv_type, &path, case.cuts, case.threads);
+        let sequences: Vec<_> = (0..case.sequences).map(|sequence| case.ids(sequence, vocabulary)).collect();
+        let mut pipeline = Pipeline::with_kv_type(kv_type, path, case.cuts, case.threads);
         let found = interleaved(&mut pipeline, &sequences, case.chunk, &mut |bound| below(&mut random, bound));
         for (sequence, found) in found.iter().enumerate() {
             let whole = reference.logits(&[Piece { sequence: 0, position: 0, tokens: &sequences[sequence] }]);
             let differs = bits(&whole).iter().zip(found).position(|(expected, found)| expected != found);
             assert_eq!(
                 differs, None,
-                "{} {:?}, {kv_type}: the first position of sequence {sequence} that differs in {case:?}; \
+                "{name}, {kv_type}: the first position of sequence {sequence} that differs in {case:?}; \
                  to repeat it: {SEED_VARIABLE}={:#x}",
-                shape.architecture, shape.format, case.seed
+                case.seed
             );
             assert_eq!(found.len(), case.tokens, "{case:?}");
             assert!(whole.iter().flatten().all(|logit| logit.is_finite()), "{case:?}");
@@ -187,6 +196,21 @@ fn keys_and_values_in_8_bits_are_invariant_in_every_family() {
     check_with_kv_type(KvType::Q8, Shape { architecture: "qwen2", heads: 7, kv_heads: 1, hidden: 96, ..SMALL }, 4);
     check_with_kv_type(KvType::Q8, Shape { architecture: "qwen3", head: 64, ..SMALL }, 4);
     check_with_kv_type(KvType::Q8, Shape { heads: 2, kv_heads: 1, head: 128, ..SMALL }, 4);
+}
+
+#[test]
+fn experts_and_latent_attention_are_invariant() {
+    let kinds = [Mixture::Qwen3, Mixture::DeepSeekV2, Mixture::DeepSeekV3];
+    let formats = [Format::Q4K, Format::Q8_0, Format::BF16];
+    for (kind, format) in kinds.into_iter().flat_map(|kind| formats.map(|format| (kind, format))) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        write_mixture(&path, kind, format);
+        let first = SEED ^ u64::from(format.ggml()) << 32 ^ kind as u64;
+        for kv_type in [KvType::F16, KvType::Q8] {
+            check_file(kv_type, &path, &format!("{kind:?} {format:?}"), first, 2);
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! list of what it refuses. Pure.
 
 use crate::model::{
-    Activation, AttentionSpec, DenseSpec, FeedForward, LayerSpec, Mixer, ModelSpec, RopeSpec, UnsupportedModel,
+    Activation, AttentionSpec, DenseSpec, FeedForward, LayerSpec, Mixer, ModelSpec, QueryKeyNorm, RopeSpec,
+    UnsupportedModel,
 };
 
 /// The sizes and constants of a model of equal, dense layers.
@@ -33,9 +34,27 @@ impl DenseModel {
         if spec.layers.iter().any(|layer| layer != first) {
             return Err(refused("layers that differ"));
         }
-        let LayerSpec { mixer, feed_forward, norms } = first;
-        let Mixer::Attention(attention) = mixer;
-        let FeedForward::Dense(DenseSpec { width, activation: Activation::Silu }) = feed_forward;
+        let LayerSpec { mixer, feed_forward, norms, residual_scale } = first;
+        let scaled = spec.embedding.scale != 1.0 || spec.head.scale != 1.0 || *residual_scale != 1.0;
+        if scaled || spec.head.softcap.is_some() {
+            return Err(refused("scaled or bounded values"));
+        }
+        if !norms.before || norms.after {
+            return Err(refused("norms of what layers add"));
+        }
+        let Mixer::Attention(attention) = mixer else { return Err(refused("latent attention")) };
+        let FeedForward::Dense(DenseSpec { width, activation, .. }) = feed_forward else {
+            return Err(refused("experts"));
+        };
+        if *activation != Activation::Silu {
+            return Err(refused("an activation other than SiLU"));
+        }
+        let AttentionSpec { rope: layer_rope, query_key_norm, output_bias, sinks, softcap, temperature, .. } =
+            attention;
+        let plain = layer_rope.is_some() && softcap.is_none() && temperature.is_none() && !output_bias && !sinks;
+        if !plain || *query_key_norm == QueryKeyNorm::Row {
+            return Err(refused("its attention"));
+        }
         Ok(Self {
             layers: spec.layer_count(),
             hidden: spec.hidden,

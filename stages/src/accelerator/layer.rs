@@ -28,12 +28,18 @@ impl Step<'_> {
     pub(super) fn layer(&self, rows: &Tensor, layer: &Layer, kv: &LayerKv) -> Result<Tensor> {
         let epsilon = self.config.norm_epsilon;
         let (MixerTensors::Attention(attention), FeedForwardTensors::Dense(dense)) =
-            (&layer.mixer, &layer.feed_forward);
-        let input = rms_norm(rows, &layer.mixer_norm, epsilon)?;
+            (&layer.mixer, &layer.feed_forward)
+        else {
+            candle_core::bail!("a layer that `DenseModel` refuses")
+        };
+        let (Some(mixer_norm), Some(feed_forward_norm)) = (&layer.mixer_norm, &layer.feed_forward_norm) else {
+            candle_core::bail!("a layer that `DenseModel` refuses")
+        };
+        let input = rms_norm(rows, mixer_norm, epsilon)?;
         let query = self.write_kv(&input, attention, kv)?;
         let attended = attend(self.config, &query, kv, self.inputs)?;
         let rows = (rows + attention.output.multiply(&attended)?)?;
-        let input = rms_norm(&rows, &layer.feed_forward_norm, epsilon)?;
+        let input = rms_norm(&rows, feed_forward_norm, epsilon)?;
         let gated = (dense.gate.multiply(&input)?.silu()? * dense.up.multiply(&input)?)?;
         rows + dense.down.multiply(&gated)?
     }

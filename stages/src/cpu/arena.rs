@@ -1,10 +1,10 @@
 //! Working memory of a shard, allocated once. One function computes its sizes, so that a stage takes the bytes that it
 //! announces.
 
-use schema::record::KvType;
-
 use super::attention::{CHUNK_TOKENS, QUERIES_MAX, Scratch, Sums};
-use super::kv::{KvShape, padded_value};
+use super::experts::{Assignments, GROUPS_MAX, group_rows_max};
+use super::kv::{KvNumber, KvShape, padded_value};
+use super::latent_attention::heads_of_part;
 use super::rope::Angles;
 use crate::kernels::Rows;
 use crate::model::{AttentionSpec, FeedForward, LayerSpec, Mixer, ModelSpec, Rope, RopeSpec};
@@ -29,6 +29,15 @@ pub(super) struct ArenaSizes {
     key: usize,
     value: usize,
     feed_forward: usize,
+    /// Experts, and those that a row chooses. 0 in a model without experts.
+    experts: usize,
+    chosen: usize,
+    /// Widest input of a group of rows of their own. 0 in a model without such groups.
+    group_input: usize,
+    /// Most rows of each of these groups.
+    group_rows: [usize; GROUPS_MAX],
+    /// Compressed queries of a row for all heads. 0 in a model without latent attention.
+    latent: usize,
     /// Widest input of a product.
     input: usize,
     head_key: usize,
@@ -61,6 +70,20 @@ pub(super) struct Arena {
     pub(super) up: Vec<f32>,
     /// One for each rotary embedding of the model.
     pub(super) angles: Vec<Angles>,
+    /// Logits of experts, `[row][expert]`, and working memory of their choice.
+    pub(super) router: Vec<f32>,
+    pub(super) ranks: Vec<f32>,
+    pub(super) assignments: Assignments,
+    /// Inputs of products with rows of their own.
+    pub(super) groups: Vec<Rows>,
+    /// Compressed queries of latent attention, and then its results: `[head][row][compressed value]`.
+    pub(super) latent: Vec<f32>,
+    /// Results of a batch of experts.
+    pub(super) expert_out: Vec<f32>,
+    /// Sums of the experts' results.
+    pub(super) mixed: Vec<f32>,
+    /// Weight of the result of the network beside the experts, for each row.
+    pub(super) shared_gates: Vec<f32>,
     pub(super) tile: RowTile,
     /// One for each thread.
     pub(super) scratch: Vec<Scratch>,
@@ -86,6 +109,11 @@ impl ArenaSizes {
             key: 0,
             value: 0,
             feed_forward: 0,
+            experts: 0,
+            chosen: 0,
+            group_input: 0,
+            group_rows: [0; GROUPS_MAX],
+            latent: 0,
             input: spec.hidden,
             head_key: 0,
             head_value_padded: 0,
@@ -113,11 +141,34 @@ impl ArenaSizes {
                 most(&mut self.head_value_padded, padded_value(attention.value));
                 most(&mut self.group, attention.group());
             }
+            Mixer::Latent(latent) => {
+                most(&mut self.query, latent.heads * latent.query().max(latent.value));
+                most(&mut self.key, latent.stored());
+                most(&mut self.value, latent.query_rank.unwrap_or(0));
+                most(&mut self.input, latent.query_rank.unwrap_or(0).max(latent.heads * latent.value));
+                most(&mut self.head_key, latent.stored());
+                most(&mut self.head_value_padded, padded_value(latent.rank));
+                most(&mut self.group, heads_of_part(latent));
+                most(&mut self.latent, latent.heads * latent.rank);
+                most(&mut self.group_input, latent.plain.max(latent.rank));
+                self.group_rows.iter_mut().for_each(|rows| most(rows, ROWS_MAX));
+            }
         }
         match &layer.feed_forward {
             FeedForward::Dense(dense) => {
                 most(&mut self.feed_forward, dense.width);
                 most(&mut self.input, dense.width);
+            }
+            FeedForward::Experts(experts) => {
+                let shared = experts.shared.map_or(0, |shared| shared.dense.width);
+                most(&mut self.feed_forward, experts.width.max(shared));
+                most(&mut self.input, shared);
+                most(&mut self.experts, experts.count);
+                most(&mut self.chosen, experts.chosen);
+                let hidden = self.hidden;
+                most(&mut self.group_input, experts.width.max(hidden));
+                let groups = self.group_rows.iter_mut().enumerate();
+                groups.for_each(|(group, rows)| most(rows, group_rows_max(group)));
             }
         }
         most(&mut self.queries, self.group);
@@ -134,7 +185,16 @@ impl ArenaSizes {
         let scratch = Scratch::bytes(self.head_key, self.head_value_padded, self.queries) * self.threads as u64;
         let chunks = Sums::bytes(self.head_value_padded, self.group) * self.chunks as u64;
         let samplers = Sampler::bytes(self.vocabulary) * self.threads as u64;
-        (floats + input + plan) as u64 + scratch + chunks + samplers
+        (floats + input + plan + self.group_bytes()) as u64 + scratch + chunks + samplers
+    }
+
+    /// Bytes that groups of rows take: those of experts, with their choice, and those of the heads of latent attention.
+    fn group_bytes(&self) -> usize {
+        let row = self.experts + if self.experts > 0 { 2 * self.hidden + 1 } else { 0 };
+        let groups: usize = self.group_rows.iter().sum();
+        let groups = groups * self.group_input * (size_of::<f32>() + 2 * 2);
+        let floats = (ROWS_MAX * (row + self.latent) + self.experts) * size_of::<f32>();
+        floats + groups + Assignments::bytes(self.experts, self.chosen)
     }
 }
 
@@ -147,6 +207,12 @@ impl Arena {
         let last = sizes.vocabulary > 0;
         let mut input = Rows::new();
         input.prepare(ROWS_MAX, sizes.input);
+        let group = |group: &usize| {
+            let mut rows = Rows::new();
+            rows.prepare(*group, sizes.group_input);
+            rows
+        };
+        let hidden_of_experts = if sizes.experts > 0 { sizes.hidden } else { 0 };
         Self {
             x: floats(sizes.hidden),
             input,
@@ -156,6 +222,14 @@ impl Arena {
             out: floats(sizes.hidden),
             gate: floats(sizes.feed_forward),
             up: floats(sizes.feed_forward),
+            router: floats(sizes.experts),
+            ranks: vec![0.0; sizes.experts],
+            assignments: Assignments::with_capacity(sizes.experts, sizes.chosen),
+            groups: sizes.group_rows.iter().map(group).collect(),
+            latent: floats(sizes.latent),
+            expert_out: floats(hidden_of_experts),
+            mixed: floats(hidden_of_experts),
+            shared_gates: floats(if sizes.experts > 0 { 1 } else { 0 }),
             angles: ropes.into_iter().map(|rope| Angles::new(rope, ROWS_MAX)).collect(),
             tile: RowTile::with_capacity(ROWS_MAX),
             scratch: (0..sizes.threads)
@@ -171,11 +245,12 @@ impl Arena {
 }
 
 /// Sizes of the keys and values of a layer with this mixer.
-pub(super) fn kv_shape(mixer: &Mixer, kv_type: KvType) -> KvShape {
+pub(super) fn kv_shape(mixer: &Mixer, number: KvNumber) -> KvShape {
     match mixer {
         Mixer::Attention(AttentionSpec { kv_heads, key, value, .. }) => {
-            KvShape { kv_type, heads: *kv_heads, key: *key, value: *value }
+            KvShape { number, heads: *kv_heads, key: *key, value: *value, latent: false }
         }
+        Mixer::Latent(latent) => KvShape { number, heads: 1, key: latent.stored(), value: latent.rank, latent: true },
     }
 }
 
@@ -191,6 +266,11 @@ mod tests {
             key: 64,
             value: 48,
             feed_forward: 160,
+            experts: 6,
+            chosen: 2,
+            group_input: 100,
+            group_rows: std::array::from_fn(group_rows_max),
+            latent: 24,
             input: 160,
             head_key: 32,
             head_value_padded: 32,
@@ -205,14 +285,18 @@ mod tests {
         let arena = Arena::new(&sizes, vec![Rope::from_frequencies(frequencies, crate::model::RopeStyle::Halves)]);
         let floats =
             [&arena.x, &arena.query, &arena.key, &arena.value, &arena.out, &arena.gate, &arena.up, &arena.logits];
-        let floats: usize = floats.iter().map(|values| values.capacity() * 4).sum();
+        let of_experts =
+            [&arena.latent, &arena.router, &arena.ranks, &arena.expert_out, &arena.mixed, &arena.shared_gates];
+        let floats: usize = floats.iter().chain(&of_experts).map(|values| values.capacity() * 4).sum();
+        let group_rows = 128 + 64 + 42 + 32 + 25 + 21 + 18 + 16;
+        let experts = group_rows * 100 * 8 + ROWS_MAX * 2 * (8 + 4 + 4) + 7 * 4;
         let input = ROWS_MAX * sizes.input * 8;
         let plan =
             ROWS_MAX * (2 * sizes.rope_pairs * 4 + size_of::<TileRow>() + size_of::<RowRun>() + size_of::<usize>());
         let scratch = 3 * 50 * (32 * 4 + TOKENS * 4) + 2 * 3 * 50 * (32 * 4 + 12);
         let merged = 5 * 2 * (32 * 4 + 12);
         let samplers = 3 * 700 * (8 + 2 * 4);
-        assert_eq!(sizes.bytes(), (floats + input + plan + scratch + merged + samplers) as u64);
+        assert_eq!(sizes.bytes(), (floats + input + plan + experts + scratch + merged + samplers) as u64);
         assert_eq!((arena.scratch.len(), arena.chunks.len(), arena.samplers.len()), (3, 5, 3));
     }
 }

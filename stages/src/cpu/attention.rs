@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::kv::{KvLayer, KvTile, TileReader};
 use super::lanes::{Kernel, Lanes, WIDTH};
-use super::math::exp2;
+use super::math::{bend, exp2, padded};
 use super::quantised::BLOCK;
 use crate::kernels::Isa;
 use crate::shard::TOKENS;
@@ -33,6 +33,8 @@ pub(super) struct AttentionShape {
     pub(super) value_padded: usize,
     /// Number of tokens back that a row attends to, itself included. `u32::MAX` for all.
     pub(super) window: u32,
+    /// Bound that scores are bent to.
+    pub(super) softcap: Option<f32>,
 }
 
 /// Rows of a sequence, and the blocks that they attend to.
@@ -101,6 +103,14 @@ impl Sums {
         let values = queries * value_padded;
         self.values[..values].copy_from_slice(&other.values[..values]);
         self.softmax[..queries].copy_from_slice(&other.softmax[..queries]);
+    }
+
+    /// The part of the weights of query `query` that is left to its tokens beside a sink with this score, a logarithm
+    /// to base 2.
+    pub(super) fn part_beside(&self, isa: Isa, query: usize, sink: f32) -> f32 {
+        let Softmax { largest, sum, .. } = self.softmax[query];
+        // Whatever the sink, it takes nothing or all beyond these powers.
+        1.0 / (1.0 + isa.run(Power((sink - largest).min(POWER_MAX))) / sum)
     }
 
     fn clear(&mut self, queries: usize, value_padded: usize) {
@@ -175,6 +185,22 @@ pub(super) fn attend_single_chunk(
 /// Merges the results of the chunks of `queries` queries, in order. Leaves the result in the values of `total`.
 pub(super) fn merge(isa: Isa, shape: AttentionShape, queries: usize, chunks: &[Sums], total: &mut Sums) {
     isa.run(MergeChunks { padded: shape.value_padded, queries, chunks, total });
+}
+
+/// Largest power of two that is computed.
+const POWER_MAX: f32 = 126.0;
+
+/// `2^x` of one number.
+struct Power(f32);
+
+impl Kernel for Power {
+    type Output = f32;
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> f32 {
+        let mut lanes = [0.0; WIDTH];
+        exp2(L::splat(self.0)).store(&mut lanes);
+        lanes[0]
+    }
 }
 
 struct AttendAll<'a> {
@@ -312,6 +338,18 @@ fn attend_tile<L: Lanes>(
         [KvTile::Byte(tile), KvTile::Byte(next), KvTile::Byte(after)] => {
             attend_tile_of::<L, _>(shape, scratch, queries, [tile, next, after], visible);
         }
+        [KvTile::Float(tile), KvTile::Float(next), KvTile::Float(after)] => {
+            attend_tile_of::<L, _>(shape, scratch, queries, [tile, next, after], visible);
+        }
+        [KvTile::LatentHalf(tile), KvTile::LatentHalf(next), KvTile::LatentHalf(after)] => {
+            attend_tile_of::<L, _>(shape, scratch, queries, [tile, next, after], visible);
+        }
+        [KvTile::LatentByte(tile), KvTile::LatentByte(next), KvTile::LatentByte(after)] => {
+            attend_tile_of::<L, _>(shape, scratch, queries, [tile, next, after], visible);
+        }
+        [KvTile::LatentFloat(tile), KvTile::LatentFloat(next), KvTile::LatentFloat(after)] => {
+            attend_tile_of::<L, _>(shape, scratch, queries, [tile, next, after], visible);
+        }
         _ => unreachable!("all tiles of a layer are of one kind"),
     }
 }
@@ -368,6 +406,7 @@ fn attend_tile_of<L: Lanes, T: TileReader>(
         tile.ahead = tile.ahead.filter(|_| from == 0);
         // The wide forms exist only for instruction sets with enough registers.
         from += match end - from {
+            _ if T::ONE_QUERY => attend_queries::<L, T, 1>(shape, scratch, from, tile, visible.clone()),
             8.. if L::QUERIES >= 8 => attend_queries::<L, T, 8>(shape, scratch, from, tile, visible.clone()),
             4.. if L::QUERIES >= 8 => attend_queries::<L, T, 4>(shape, scratch, from, tile, visible.clone()),
             3 if L::QUERIES >= 8 => attend_queries::<L, T, 3>(shape, scratch, from, tile, visible.clone()),
@@ -390,7 +429,15 @@ fn attend_queries<L: Lanes, T: TileReader, const N: usize>(
     let queries: [&[f32]; N] = std::array::from_fn(|n| &queries[(from + n) * shape.key..][..shape.key]);
     let scores = &mut scores[from..from + N];
     let softmax = &mut softmax[from..from + N];
-    score::<L, T, N>(queries, tile, shape.key, scores);
+    if T::KEYS_BY_TOKEN {
+        score_by_token::<L, T, N>(queries, tile.tile, shape.key, visible.clone(), scores);
+    } else {
+        score::<L, T, N>(queries, tile, shape.key, scores);
+    }
+    if let Some(bound) = shape.softcap {
+        // Scores are logarithms to base 2.
+        bend_scores::<L>(scores, bound * std::f32::consts::LOG2_E);
+    }
     for (scores, softmax) in scores.iter_mut().zip(softmax.iter_mut()) {
         softmax_weights::<L>(scores, softmax, visible.clone());
     }
@@ -440,6 +487,45 @@ fn score<L: Lanes, T: TileReader, const N: usize>(
         let (halves, _) = scores.as_chunks_mut::<WIDTH>();
         sums[0].store(&mut halves[0]);
         sums[1].store(&mut halves[1]);
+    }
+}
+
+/// As [`score`], for keys that are stored token by token: a score is summed over the dimensions in each lane, and then
+/// over the lanes.
+#[inline(always)]
+fn score_by_token<L: Lanes, T: TileReader, const N: usize>(
+    queries: [&[f32]; N],
+    tile: T,
+    dimensions: usize,
+    visible: Range<usize>,
+    scores: &mut [[f32; TOKENS]],
+) {
+    for token in visible {
+        let mut sums = [L::splat(0.0); N];
+        let whole = dimensions / WIDTH * WIDTH;
+        for column in (0..whole).step_by(WIDTH) {
+            let key = tile.key_part::<L>(token, column);
+            for n in 0..N {
+                let (query, _) = queries[n][column..column + WIDTH].as_chunks::<WIDTH>();
+                sums[n] = L::load(&query[0]).fma(key, sums[n]);
+            }
+        }
+        if whole < dimensions {
+            let key = tile.key_part::<L>(token, whole);
+            for n in 0..N {
+                sums[n] = L::load(&padded(&queries[n][whole..dimensions])).fma(key, sums[n]);
+            }
+        }
+        for n in 0..N {
+            scores[n][token] = sums[n].sum();
+        }
+    }
+}
+
+#[inline(always)]
+fn bend_scores<L: Lanes>(scores: &mut [[f32; TOKENS]], bound: f32) {
+    for lanes in scores.as_flattened_mut().as_chunks_mut::<WIDTH>().0 {
+        bend(L::load(lanes), bound).store(lanes);
     }
 }
 

@@ -15,6 +15,7 @@ use memmap2::MmapMut;
 use schema::record::KvType;
 
 use super::lanes::{Kernel, Lanes, WIDTH};
+use super::latent_kv::{ByteRows, FloatRows, HalfRows, LatentTile, latent_tile, write_latent};
 use super::math::padded;
 use super::quantised::{self, BLOCK};
 use crate::kernels::{Isa, Split};
@@ -29,8 +30,21 @@ pub(super) struct KvShape {
     pub(super) key: usize,
     /// Dimensions of a value.
     pub(super) value: usize,
-    /// Stored type. In 8 bits, `key` and `value` are multiples of [`BLOCK`].
-    pub(super) kv_type: KvType,
+    /// Stored type of a number. In 8 bits, `key` and `value` are multiples of [`BLOCK`].
+    pub(super) number: KvNumber,
+    /// True if a value is the first dimensions of its key, and is not stored again. There is one head then.
+    pub(super) latent: bool,
+}
+
+/// Stored type of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KvNumber {
+    /// Half precision.
+    Half,
+    /// A byte, with a scale for each group.
+    Byte,
+    /// Single precision, for comparisons with references alone.
+    Float,
 }
 
 /// Keys and values of all layers of a shard.
@@ -73,6 +87,14 @@ pub(super) enum KvTile<'a> {
     Half(HalfTile<'a>),
     /// In 8 bits.
     Byte(ByteTile<'a>),
+    /// In single precision.
+    Float(FloatTile<'a>),
+    /// Keys whose first dimensions are their values, in each of these types.
+    LatentHalf(LatentTile<HalfRows<'a>>),
+    /// As above.
+    LatentByte(LatentTile<ByteRows<'a>>),
+    /// As above.
+    LatentFloat(LatentTile<FloatRows<'a>>),
 }
 
 /// A tile that kernels compute with. It yields its numbers as `f32` without rounding, sixteen in each `L`. In `[L; 2]`
@@ -80,6 +102,17 @@ pub(super) enum KvTile<'a> {
 pub(super) trait TileReader: Copy {
     /// Stored type of a number.
     type Number;
+    /// True if the keys are stored token by token: `key_part` reads them, and `key` does not.
+    const KEYS_BY_TOKEN: bool = false;
+    /// True if queries are computed one at a time: for stored types whose speed matters little, so that fewer forms of
+    /// attention are compiled.
+    const ONE_QUERY: bool = false;
+
+    /// The [`WIDTH`] dimensions of the key of `token` from `column` on. Those past the end are 0.
+    fn key_part<L: Lanes>(self, token: usize, column: usize) -> L {
+        let _ = (token, column);
+        unreachable!("keys are stored by dimension")
+    }
 
     /// Scales of all tokens' keys in group `group` of dimensions. `key` needs them.
     fn key_scales<L: Lanes>(self, group: usize) -> [L; 2];
@@ -135,6 +168,15 @@ pub(super) struct HalfTile<'a> {
     pub(super) values: &'a [u16],
 }
 
+/// A tile in single precision.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FloatTile<'a> {
+    /// `[dimension][token]`.
+    pub(super) keys: &'a [[f32; TOKENS]],
+    /// `[token][dimension]`, padded.
+    pub(super) values: &'a [f32],
+}
+
 /// `value` dimensions, rounded up to a multiple of [`WIDTH`].
 pub(super) fn padded_value(value: usize) -> usize {
     value.next_multiple_of(WIDTH)
@@ -151,14 +193,21 @@ impl KvShape {
     /// Number of 16-bit words that one head's keys and values take in a block. In 8 bits, two numbers share a word, and
     /// each group's scale takes a word per token.
     fn head_len(self) -> usize {
-        self.len_of(self.key) + self.len_of(self.value_padded())
+        let values = if self.latent { 0 } else { self.len_of(self.value_padded()) };
+        self.len_of(self.key_padded()) + values
+    }
+
+    /// Dimensions of a key as stored. A key that its token's value is part of is read in whole lanes.
+    fn key_padded(self) -> usize {
+        if self.latent { padded_value(self.key) } else { self.key }
     }
 
     /// As [`Self::head_len`], for keys or values of `dimensions` dimensions alone.
     fn len_of(self, dimensions: usize) -> usize {
-        match self.kv_type {
-            KvType::F16 => TOKENS * dimensions,
-            KvType::Q8 => TOKENS * dimensions / 2 + TOKENS * dimensions.div_ceil(BLOCK),
+        match self.number {
+            KvNumber::Half => TOKENS * dimensions,
+            KvNumber::Byte => TOKENS * dimensions / 2 + TOKENS * dimensions.div_ceil(BLOCK),
+            KvNumber::Float => TOKENS * dimensions * 2,
         }
     }
 
@@ -170,6 +219,17 @@ impl KvShape {
     /// Index in a layer's words of the first word of head `head` of block `block`.
     fn head_start(self, block: usize, head: usize) -> usize {
         (block * self.heads + head) * self.head_len()
+    }
+}
+
+// === impl KvNumber ===
+
+impl From<KvType> for KvNumber {
+    fn from(kv_type: KvType) -> Self {
+        match kv_type {
+            KvType::F16 => Self::Half,
+            KvType::Q8 => Self::Byte,
+        }
     }
 }
 
@@ -232,10 +292,15 @@ impl<'a> KvLayer<'a> {
     pub(super) fn tile(&self, block: u32, head: usize) -> KvTile<'a> {
         let start = self.shape.head_start(block as usize, head);
         let shape = self.shape;
-        let (keys, values) = self.words[start..start + shape.head_len()].split_at(shape.len_of(shape.key));
-        match shape.kv_type {
-            KvType::F16 => KvTile::Half(HalfTile { keys: keys.as_chunks().0, values }),
-            KvType::Q8 => {
+        let words = &self.words[start..start + shape.head_len()];
+        if shape.latent {
+            return latent_tile(words, shape);
+        }
+        let (keys, values) = words.split_at(shape.len_of(shape.key));
+        match shape.number {
+            KvNumber::Half => KvTile::Half(HalfTile { keys: keys.as_chunks().0, values }),
+            KvNumber::Float => KvTile::Float(FloatTile { keys: floats(keys).as_chunks().0, values: floats(values) }),
+            KvNumber::Byte => {
                 let (keys, key_scales) = keys.split_at(shape.key * TOKENS / 2);
                 let (values, value_scales) = values.split_at(shape.value * TOKENS / 2);
                 let (keys, values) = (bytes(keys).as_chunks().0, bytes(values));
@@ -249,8 +314,8 @@ impl<'a> KvLayer<'a> {
 // === impl KvLayerMut ===
 
 impl KvLayerMut<'_> {
-    /// Writes the key and the value that head `head` of this layer has for one token. `slot` is the token's place: its
-    /// block times [`TOKENS`], plus its index in the block.
+    /// Writes the key and, unless it is part of the key, the value that head `head` of this layer has for one token.
+    /// `slot` is the token's place: its block times [`TOKENS`], plus its index in the block.
     ///
     /// # Safety
     /// No other thread writes the same head at the same time.
@@ -260,8 +325,17 @@ impl KvLayerMut<'_> {
         let start = self.shape.head_start(block, head);
         // SAFETY: the part belongs to this head. The caller promises that no other thread writes it.
         let part = unsafe { self.words.part(start..start + self.shape.head_len()) };
+        if self.shape.latent {
+            return write_latent(isa, part, self.shape, token, key);
+        }
         let (keys, values) = part.split_at_mut(self.shape.len_of(self.shape.key));
-        if self.shape.kv_type == KvType::Q8 {
+        if self.shape.number == KvNumber::Float {
+            let keys = floats_mut(keys).as_chunks_mut::<TOKENS>().0;
+            keys.iter_mut().zip(key).for_each(|(tokens, key)| tokens[token] = *key);
+            floats_mut(values)[token * self.shape.value_padded()..][..value.len()].copy_from_slice(value);
+            return;
+        }
+        if self.shape.number == KvNumber::Byte {
             let (keys, scales) = keys.split_at_mut(self.shape.key * TOKENS / 2);
             let (keys, scales) = (bytes_mut(keys).as_chunks_mut::<TOKENS>().0, scales.as_chunks_mut::<TOKENS>().0);
             for ((keys, scales), key) in keys.chunks_mut(BLOCK).zip(scales).zip(key.as_chunks().0) {
@@ -328,6 +402,48 @@ impl TileReader for HalfTile<'_> {
     }
 }
 
+impl TileReader for FloatTile<'_> {
+    type Number = f32;
+    const ONE_QUERY: bool = true;
+
+    #[inline(always)]
+    fn key_scales<L: Lanes>(self, _: usize) -> [L; 2] {
+        [L::splat(1.0); 2]
+    }
+
+    #[inline(always)]
+    fn key<L: Lanes>(self, _: [L; 2], dimension: usize) -> [L; 2] {
+        let (halves, _) = self.keys[dimension].as_chunks::<WIDTH>();
+        [L::load(&halves[0]), L::load(&halves[1])]
+    }
+
+    #[inline(always)]
+    fn scales<L: Lanes, const C: usize>(self, _: usize) -> [[f32; TOKENS]; 2] {
+        [[1.0; TOKENS]; 2]
+    }
+
+    #[inline(always)]
+    fn value<L: Lanes, const C: usize>(
+        self,
+        _: &[[f32; TOKENS]; 2],
+        padded: usize,
+        token: usize,
+        column: usize,
+    ) -> [L; C] {
+        let (values, _) = self.values[token * padded + column..][..C * WIDTH].as_chunks::<WIDTH>();
+        let mut lanes = [L::splat(0.0); C];
+        for c in 0..C {
+            lanes[c] = L::load(&values[c]);
+        }
+        lanes
+    }
+
+    #[inline(always)]
+    fn base_ptrs(self) -> (*const [Self::Number; TOKENS], *const Self::Number) {
+        (self.keys.as_ptr(), self.values.as_ptr())
+    }
+}
+
 impl TileReader for ByteTile<'_> {
     type Number = i8;
 
@@ -382,15 +498,29 @@ impl TileReader for ByteTile<'_> {
 }
 
 /// The memory of `words` as signed bytes.
-fn bytes(words: &[u16]) -> &[i8] {
+pub(super) fn bytes(words: &[u16]) -> &[i8] {
     // SAFETY: a word has two bytes. Any bytes are valid, and they are borrowed like the words.
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 2) }
 }
 
 /// As [`bytes`], for writing.
-fn bytes_mut(words: &mut [u16]) -> &mut [i8] {
+pub(super) fn bytes_mut(words: &mut [u16]) -> &mut [i8] {
     // SAFETY: as in `bytes`, but borrowed exclusively. Any bytes are valid words.
     unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 2) }
+}
+
+/// The memory of `words` as floats. They begin at a multiple of four bytes, as all lengths in front of them are even.
+pub(super) fn floats(words: &[u16]) -> &[f32] {
+    assert!(words.as_ptr().cast::<f32>().is_aligned(), "floats begin at a multiple of four bytes");
+    // SAFETY: the words are aligned, and two of them are a float. Any bits are valid, and they are borrowed alike.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() / 2) }
+}
+
+/// As [`floats`], for writing.
+pub(super) fn floats_mut(words: &mut [u16]) -> &mut [f32] {
+    assert!(words.as_ptr().cast::<f32>().is_aligned(), "floats begin at a multiple of four bytes");
+    // SAFETY: as in `floats`, but borrowed exclusively.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() / 2) }
 }
 
 /// Converts one token's key and value to half precision and writes them into one head's part of a block.
@@ -429,7 +559,7 @@ mod tests {
 
     #[test]
     fn a_token_is_found_where_it_was_written_and_nowhere_else() {
-        let shape = KvShape { heads: 2, key: 20, value: 18, kv_type: KvType::F16 };
+        let shape = KvShape { heads: 2, key: 20, value: 18, number: KvNumber::Half, latent: false };
         let mut cache = KvCache::new([shape; 2].into_iter(), 3).unwrap();
         let key: Vec<f32> = (0..20).map(|i| i as f32 + 1.0).collect();
         let value: Vec<f32> = (0..18).map(|i| -1.0 - i as f32).collect();

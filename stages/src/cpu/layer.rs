@@ -4,8 +4,8 @@ use schema::frame::Slice;
 
 use super::arena::Arena;
 use super::kv::KvCache;
-use super::math::{add, silu_times};
-use super::norm::rms_norm;
+use super::math::{add, clamped_swiglu, gelu_times, silu_times};
+use super::norm::{rms_norm, rms_norm_in_place};
 use super::parallel;
 use super::weights::{Dense, Layer};
 use crate::kernels::Isa;
@@ -29,15 +29,20 @@ impl Step<'_> {
     /// Runs layer number `index` of the shard. The term still to be added to the residual stream is left in
     /// `arena.out`.
     pub(super) fn layer(&mut self, layer: &Layer, kv: &mut KvCache, index: usize) {
+        let (key_copy, layer) = (layer.key_copy.as_ref(), &layer.tensors);
         let epsilon = layer.norms.epsilon;
-        self.normalise(&layer.mixer_norm, epsilon, index > 0);
+        self.normalise(layer.mixer_norm.as_deref(), epsilon, index > 0);
         match &layer.mixer {
             MixerTensors::Attention(attention) => self.attention(attention, epsilon, kv, index),
+            MixerTensors::Latent(latent) => self.latent((latent, key_copy), epsilon, kv, index),
         }
-        self.normalise(&layer.feed_forward_norm, epsilon, true);
+        self.finish_term(layer.mixer_term_norm.as_deref(), epsilon, layer.residual_scale);
+        self.normalise(layer.feed_forward_norm.as_deref(), epsilon, true);
         match &layer.feed_forward {
             FeedForwardTensors::Dense(dense) => self.dense(dense),
+            FeedForwardTensors::Experts(experts) => self.experts(experts),
         }
+        self.finish_term(layer.feed_forward_term_norm.as_deref(), epsilon, layer.residual_scale);
     }
 
     /// Number of rows in the tile.
@@ -45,8 +50,9 @@ impl Step<'_> {
         self.arena.tile.rows.len()
     }
 
-    /// Adds `out` to the residual stream if `pending`, and writes the norm of the stream to `input`.
-    fn normalise(&mut self, weight: &[f32], epsilon: f32, pending: bool) {
+    /// Adds `out` to the residual stream if `pending`, and writes the norm of the stream to `input`, or the stream
+    /// itself in a layer without such a norm.
+    fn normalise(&mut self, weight: Option<&[f32]>, epsilon: f32, pending: bool) {
         let (rows, hidden, isa) = (self.rows(), self.spec.hidden, self.isa);
         let Arena { x, input, out, .. } = &mut *self.arena;
         let (x, input, out) = (Split::new(x), Split::new(input.prepare(rows, hidden)), &*out);
@@ -58,7 +64,29 @@ impl Step<'_> {
                 if pending {
                     add(isa, x, &out[values]);
                 }
-                rms_norm(isa, x, weight, epsilon, input);
+                match weight {
+                    Some(weight) => rms_norm(isa, x, weight, epsilon, input),
+                    None => input.copy_from_slice(x),
+                }
+            }
+        });
+    }
+
+    /// Normalises and scales `out`, which is to be added to the residual stream, in a model that does so.
+    fn finish_term(&mut self, norm: Option<&[f32]>, epsilon: f32, scale: f32) {
+        if norm.is_none() && scale == 1.0 {
+            return;
+        }
+        let (rows, hidden, isa) = (self.rows(), self.spec.hidden, self.isa);
+        let out = Split::new(&mut self.arena.out);
+        parallel::rows(self.pool, rows, &|range| {
+            for row in range {
+                // SAFETY: each row is in one range only.
+                let out = unsafe { out.part(row * hidden..(row + 1) * hidden) };
+                if let Some(norm) = norm {
+                    rms_norm_in_place(isa, out, norm, epsilon);
+                }
+                out.iter_mut().for_each(|value| *value *= scale);
             }
         });
     }
@@ -71,7 +99,7 @@ impl Step<'_> {
     }
 
     /// `out = down(activation(gate(input)) * up(input))`.
-    fn dense(&mut self, dense: &Dense) {
+    pub(super) fn dense(&mut self, dense: &Dense) {
         let (rows, width, isa) = (self.rows(), dense.spec.width, self.isa);
         let Arena { input, gate, up, .. } = &mut *self.arena;
         let (gate, up) = (&mut gate[..rows * width], &mut up[..rows * width]);
@@ -85,10 +113,17 @@ impl Step<'_> {
             let values = range.start * width..range.end * width;
             // SAFETY: the ranges do not overlap.
             let input = unsafe { input.part(values.clone()) };
-            match dense.spec.activation {
-                Activation::Silu => silu_times(isa, &gate[values.clone()], &up[values], input),
-            }
+            activate(isa, dense.spec.activation, &gate[values.clone()], &up[values], input);
         });
         self.multiply_into_out(&dense.down);
+    }
+}
+
+/// `out = activation(gate) * up`.
+pub(super) fn activate(isa: Isa, activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    match activation {
+        Activation::Silu => silu_times(isa, gate, up, out),
+        Activation::Gelu => gelu_times(isa, gate, up, out),
+        Activation::ClampedSwiglu { alpha, limit } => clamped_swiglu(isa, [alpha, limit], gate, up, out),
     }
 }

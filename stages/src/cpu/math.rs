@@ -98,6 +98,147 @@ pub(super) fn silu_times(isa: Isa, gate: &[f32], up: &[f32], out: &mut [f32]) {
     isa.run(SiluTimes(gate, up, out));
 }
 
+/// `out = gate / (1 + e^(-2 u)) * up` with `u = sqrt(2 / pi) * (gate + 0.044715 gate^3)`: GELU by its approximation
+/// with `tanh`, of which this is another form.
+pub(super) fn gelu_times(isa: Isa, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    struct GeluTimes<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
+
+    /// `-2 sqrt(2 / pi)`.
+    const SLOPE: f32 = -1.595_769;
+    const CUBIC: f32 = 0.044_715;
+
+    #[inline(always)]
+    fn one<L: Lanes>(gate: L, up: L) -> L {
+        let cubic = gate.mul(gate).mul(gate).mul(L::splat(CUBIC));
+        let e = exp(gate.add(cubic).mul(L::splat(SLOPE)));
+        gate.div(L::splat(1.0).add(e)).mul(up)
+    }
+
+    impl Kernel for GeluTimes<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<L: Lanes>(self) {
+            let (gates, gate_rest) = self.0.as_chunks::<WIDTH>();
+            let (ups, up_rest) = self.1.as_chunks::<WIDTH>();
+            let (outs, out_rest) = self.2.as_chunks_mut::<WIDTH>();
+            for ((gate, up), out) in gates.iter().zip(ups).zip(outs) {
+                one(L::load(gate), L::load(up)).store(out);
+            }
+            let mut lanes = [0.0; WIDTH];
+            one(L::load(&padded(gate_rest)), L::load(&padded(up_rest))).store(&mut lanes);
+            out_rest.copy_from_slice(&lanes[..out_rest.len()]);
+        }
+    }
+
+    isa.run(GeluTimes(gate, up, out));
+}
+
+/// `out = gate / (1 + e^(-alpha gate)) * (up + 1)`, with `gate` of at most `limit` and `up` from `-limit` to `limit`.
+pub(super) fn clamped_swiglu(isa: Isa, [alpha, limit]: [f32; 2], gate: &[f32], up: &[f32], out: &mut [f32]) {
+    struct Clamped<'a>([f32; 2], &'a [f32], &'a [f32], &'a mut [f32]);
+
+    #[inline(always)]
+    fn one<L: Lanes>([alpha, limit]: [f32; 2], gate: L, up: L) -> L {
+        // NaN stays: `max` and `min` return their second operand if it is NaN.
+        let gate = L::splat(limit).min(gate);
+        let up = L::splat(-limit).max(L::splat(limit).min(up));
+        let e = exp(gate.mul(L::splat(-alpha)));
+        gate.div(L::splat(1.0).add(e)).mul(up.add(L::splat(1.0)))
+    }
+
+    impl Kernel for Clamped<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<L: Lanes>(self) {
+            let (gates, gate_rest) = self.1.as_chunks::<WIDTH>();
+            let (ups, up_rest) = self.2.as_chunks::<WIDTH>();
+            let (outs, out_rest) = self.3.as_chunks_mut::<WIDTH>();
+            for ((gate, up), out) in gates.iter().zip(ups).zip(outs) {
+                one(self.0, L::load(gate), L::load(up)).store(out);
+            }
+            let mut lanes = [0.0; WIDTH];
+            one(self.0, L::load(&padded(gate_rest)), L::load(&padded(up_rest))).store(&mut lanes);
+            out_rest.copy_from_slice(&lanes[..out_rest.len()]);
+        }
+    }
+
+    isa.run(Clamped([alpha, limit], gate, up, out));
+}
+
+/// `bound * tanh(x / bound)`, as `bound * (2 / (1 + e^(-2 x / bound)) - 1)`.
+#[inline(always)]
+pub(super) fn bend<L: Lanes>(x: L, bound: f32) -> L {
+    let e = exp(x.mul(L::splat(-2.0 / bound)));
+    let unit = L::splat(2.0).div(L::splat(1.0).add(e)).sub(L::splat(1.0));
+    unit.mul(L::splat(bound))
+}
+
+/// Bends each of `values` to `bound`.
+pub(super) fn bend_all(isa: Isa, values: &mut [f32], bound: f32) {
+    struct Bend<'a>(&'a mut [f32], f32);
+
+    impl Kernel for Bend<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<L: Lanes>(self) {
+            let (values, rest) = self.0.as_chunks_mut::<WIDTH>();
+            values.iter_mut().for_each(|value| bend(L::load(value), self.1).store(value));
+            let mut lanes = [0.0; WIDTH];
+            bend(L::load(&padded(rest)), self.1).store(&mut lanes);
+            rest.copy_from_slice(&lanes[..rest.len()]);
+        }
+    }
+
+    isa.run(Bend(values, bound));
+}
+
+/// `values = 1 / (1 + e^-values)`.
+pub(super) fn sigmoid(isa: Isa, values: &mut [f32]) {
+    struct Sigmoid<'a>(&'a mut [f32]);
+
+    #[inline(always)]
+    fn one<L: Lanes>(value: L) -> L {
+        L::splat(1.0).div(L::splat(1.0).add(exp(L::splat(0.0).sub(value))))
+    }
+
+    impl Kernel for Sigmoid<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<L: Lanes>(self) {
+            let (values, rest) = self.0.as_chunks_mut::<WIDTH>();
+            values.iter_mut().for_each(|value| one(L::load(value)).store(value));
+            let mut lanes = [0.0; WIDTH];
+            one(L::load(&padded(rest))).store(&mut lanes);
+            rest.copy_from_slice(&lanes[..rest.len()]);
+        }
+    }
+
+    isa.run(Sigmoid(values));
+}
+
+/// `values += factor * terms`, with one rounding.
+pub(super) fn add_scaled(isa: Isa, values: &mut [f32], terms: &[f32], factor: f32) {
+    struct AddScaled<'a>(&'a mut [f32], &'a [f32], f32);
+
+    impl Kernel for AddScaled<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<L: Lanes>(self) {
+            let factor = L::splat(self.2);
+            let (values, value_rest) = self.0.as_chunks_mut::<WIDTH>();
+            let (terms, term_rest) = self.1.as_chunks::<WIDTH>();
+            for (value, term) in values.iter_mut().zip(terms) {
+                L::load(term).fma(factor, L::load(value)).store(value);
+            }
+            for (value, term) in value_rest.iter_mut().zip(term_rest) {
+                *value = term.mul_add(self.2, *value);
+            }
+        }
+    }
+
+    isa.run(AddScaled(values, terms, factor));
+}
+
 /// `values += terms`.
 pub(super) fn add(isa: Isa, values: &mut [f32], terms: &[f32]) {
     struct Add<'a>(&'a mut [f32], &'a [f32]);
@@ -180,6 +321,61 @@ mod tests {
             assert_eq!((powers[0], exponentials[0], exponentials[3]), (0.0, 0.0, 0.0), "{isa:?}");
             assert!(powers[1].is_nan() && exponentials[1].is_nan() && exponentials[2].is_finite(), "{isa:?}");
             assert_eq!((powers[4], exponentials[4]), (1.0, 1.0), "{isa:?}");
+        }
+    }
+
+    #[test]
+    fn sigmoids_and_scaled_sums_of_any_length_have_the_same_bits_everywhere_and_are_right() {
+        for length in [1, 16, 37] {
+            let x: Vec<f32> = (0..length).map(|i| (i as f32 - 9.0) * 1.3).collect();
+            let terms: Vec<f32> = (0..length).map(|i| i as f32 * 0.37 - 1.0).collect();
+            let both = |isa| {
+                let (mut gates, mut sums) = (x.clone(), x.clone());
+                sigmoid(isa, &mut gates);
+                add_scaled(isa, &mut sums, &terms, 0.3);
+                (gates, sums)
+            };
+            let portable = both(Isa::SCALAR);
+            for isa in Isa::all() {
+                assert_eq!(both(isa), portable, "{isa:?}");
+            }
+            for index in 0..length {
+                let exact = 1.0 / (1.0 + (-f64::from(x[index])).exp());
+                assert!((f64::from(portable.0[index]) - exact).abs() <= 1e-6 * exact, "at {index}");
+                let exact = f64::from(terms[index]).mul_add(f64::from(0.3_f32), f64::from(x[index]));
+                assert!((f64::from(portable.1[index]) - exact).abs() <= 1e-6, "at {index}");
+            }
+        }
+    }
+
+    #[test]
+    fn gelu_and_bent_values_have_the_same_bits_everywhere_and_are_right() {
+        for length in [1, 16, 37] {
+            let x: Vec<f32> = (0..length).map(|i| (i as f32 - 9.0) * 0.7).collect();
+            let up: Vec<f32> = (0..length).map(|i| i as f32 * 0.25 - 1.0).collect();
+            let both = |isa| {
+                let (mut gelu, mut bent) = (vec![0.0; length], x.clone());
+                gelu_times(isa, &x, &up, &mut gelu);
+                let mut clamped = vec![0.0; length];
+                clamped_swiglu(isa, [1.702, 3.0], &x, &up, &mut clamped);
+                bend_all(isa, &mut bent, 5.0);
+                (gelu, bent, clamped)
+            };
+            let portable = both(Isa::SCALAR);
+            for isa in Isa::all() {
+                assert_eq!(both(isa), portable, "{isa:?}");
+            }
+            for index in 0..length {
+                let gate = f64::from(x[index]);
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (gate + 0.044_715 * gate.powi(3));
+                let exact = 0.5 * gate * (1.0 + inner.tanh()) * f64::from(up[index]);
+                assert!((f64::from(portable.0[index]) - exact).abs() <= 1e-6 * (1.0 + exact.abs()), "at {index}");
+                let (low, up) = (gate.min(3.0), f64::from(up[index]).clamp(-3.0, 3.0));
+                let exact = low / (1.0 + (-f64::from(1.702_f32) * low).exp()) * (up + 1.0);
+                assert!((f64::from(portable.2[index]) - exact).abs() <= 1e-6 * (1.0 + exact.abs()), "at {index}");
+                let exact = 5.0 * (gate / 5.0).tanh();
+                assert!((f64::from(portable.1[index]) - exact).abs() <= 2e-6, "at {index}");
+            }
         }
     }
 

@@ -6,15 +6,19 @@
 //! one row at a time or has an order of operations fixed by position. Memory is allocated when the shard is loaded. A
 //! step allocates only its output.
 //!
-//! Unsafe code is in `lanes` (instructions), in `kv` (a mapping read as numbers), and in `layer`, `grouped_attention`,
-//! `output_head` and `runner`, which hand out parts of a buffer.
+//! Unsafe code is in `lanes` (instructions), in `kv` (a mapping read as numbers), and in `layer`, `attend`,
+//! `grouped_attention`, `latent_attention`, `experts`, `output_head` and `runner`, which hand out parts of a buffer.
 
 mod arena;
+mod attend;
 mod attention;
+mod experts;
 mod exponentials;
 mod grouped_attention;
 mod kv;
 mod lanes;
+mod latent_attention;
+mod latent_kv;
 mod layer;
 mod math;
 mod norm;
@@ -22,6 +26,7 @@ mod output_head;
 mod parallel;
 mod quantised;
 mod rope;
+mod routing;
 mod runner;
 mod weights;
 

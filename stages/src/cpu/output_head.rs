@@ -6,11 +6,12 @@ use schema::frame::{Chosen, HiddenState};
 
 use super::arena::{Arena, HEAD_ROWS_MAX};
 use super::layer::Step;
-use super::math::add;
+use super::math::{add, bend_all};
 use super::norm::rms_norm;
 use super::parallel;
 use super::weights::OutputHead;
 use crate::kernels::{MatmulJob, Split, matmul};
+use crate::model::HeadSpec;
 use crate::shard::{Outcome, chosen, hidden_state, readout};
 
 impl Step<'_> {
@@ -68,7 +69,14 @@ impl Step<'_> {
             rms_norm(self.isa, x, &head.norm, self.spec.head.norm_epsilon, input);
         }
         let out = &mut logits[..rows.len() * vocabulary];
-        matmul(self.pool, &mut [MatmulJob { weights: head.output.matrix(), out }], input);
+        matmul(self.pool, &mut [MatmulJob { weights: head.output.matrix(), out: &mut *out }], input);
+        let HeadSpec { scale, softcap, .. } = self.spec.head;
+        if scale != 1.0 {
+            out.iter_mut().for_each(|logit| *logit *= scale);
+        }
+        if let Some(bound) = softcap {
+            bend_all(self.isa, out, bound);
+        }
     }
 
     /// Chooses or scores a token for each of the rows that have logits.

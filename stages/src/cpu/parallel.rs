@@ -29,7 +29,7 @@ pub(super) fn parts(pool: &ThreadPool, parts: usize, work: &(dyn Fn(usize, usize
     });
 }
 
-/// Calls `work(head)` for each head of `rows` rows.
+/// Calls `work(head)` for each head, or other group, of `rows` rows.
 pub(super) fn heads(pool: &ThreadPool, heads: usize, rows: usize, work: &(dyn Fn(usize) + Sync)) {
     if rows < PARALLEL_ROWS_MIN {
         return (0..heads).for_each(work);

@@ -23,11 +23,11 @@ impl Angles {
 
     /// Computes row `row` for a token at `position`, in double precision before rounding.
     pub(super) fn set(&mut self, row: usize, position: u32) {
-        let pairs = self.rope.pairs();
+        let (pairs, magnitude) = (self.rope.pairs(), self.rope.magnitude());
         let (cosines, sines) = self.values[row * 2 * pairs..][..2 * pairs].split_at_mut(pairs);
         for ((cosine, sine), frequency) in cosines.iter_mut().zip(sines).zip(self.rope.frequencies()) {
             let (sin, cos) = (f64::from(position) * frequency).sin_cos();
-            (*cosine, *sine) = (cos as f32, sin as f32);
+            (*cosine, *sine) = ((cos * magnitude) as f32, (sin * magnitude) as f32);
         }
     }
 

@@ -8,7 +8,8 @@ use schema::record::{KvRoom, Speeds};
 
 use super::arena::{Arena, ArenaSizes, ROWS_MAX, kv_shape};
 use super::attention::QUERIES_MAX;
-use super::kv::KvCache;
+use super::kv::{KvCache, KvNumber};
+use super::latent_attention::heads_of_part;
 use super::layer::Step;
 use super::math::add;
 use super::parallel;
@@ -40,13 +41,19 @@ pub struct CpuRunner {
 // === impl CpuRunner ===
 
 impl CpuRunner {
-    /// Maximum bytes of keys, values and scratch that the shard `layers` takes.
+    /// Maximum bytes of keys, values, repacked weights and scratch that the shard `layers` takes.
     pub fn bytes(spec: &ModelSpec, layers: LayerRange, threads: usize, room: KvRoom) -> u64 {
         let blocks = u64::from(room.tokens.div_ceil(KV_BLOCK_TOKENS));
         let own = spec.layers.get(layers.indices()).unwrap_or_default();
-        let block = own.iter().map(|layer| kv_shape(&layer.mixer, room.kv_type).block_bytes());
+        let block = own.iter().map(|layer| kv_shape(&layer.mixer, room.kv_type.into()).block_bytes());
+        let copies = own.iter().map(|layer| copied_bytes(&layer.mixer)).fold(0, u64::saturating_add);
         let kv = block.fold(0, u64::saturating_add).saturating_mul(blocks);
-        kv.saturating_add(Self::scratch_bytes(spec, layers.end() == spec.layer_count(), threads, room.tokens))
+        kv.saturating_add(copies).saturating_add(Self::scratch_bytes(
+            spec,
+            layers.end() == spec.layer_count(),
+            threads,
+            room.tokens,
+        ))
     }
 
     /// Bytes of scratch alone. The last shard takes the most.
@@ -59,15 +66,29 @@ impl CpuRunner {
     /// # Errors
     /// [`SetupError`] if the shard lacks something or there is no memory.
     pub fn new(setup: RunnerSetup, pool: Arc<ThreadPool>) -> Result<Self, SetupError> {
+        setup.spec.check_kv(setup.room.kv_type)?;
+        let number = setup.room.kv_type.into();
+        Self::with_kv_number(setup, number, pool)
+    }
+
+    /// As [`Self::new`], with keys and values in single precision whatever the setup says: to compare with references
+    /// that do not round them. Takes twice the memory of half precision.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_float_kv(setup: RunnerSetup, pool: Arc<ThreadPool>) -> Result<Self, SetupError> {
+        Self::with_kv_number(setup, KvNumber::Float, pool)
+    }
+
+    fn with_kv_number(setup: RunnerSetup, number: KvNumber, pool: Arc<ThreadPool>) -> Result<Self, SetupError> {
         let RunnerSetup { spec, shard, room } = setup;
-        spec.check_kv(room.kv_type)?;
         let weights = ShardWeights::find(&spec, &shard)?;
         let factors = shard.find(ROPE_FACTORS)?.map(|tensor| tensor.f32s()).transpose()?;
         let rope = |rope: &RopeSpec| rope.rope(factors.as_deref());
         let ropes = spec.ropes.iter().map(rope).collect::<Result<_, _>>()?;
         let sizes = ArenaSizes::new(&spec, weights.output_head.is_some(), pool.threads(), room.tokens);
         let blocks = room.tokens.div_ceil(KV_BLOCK_TOKENS) as usize;
-        let shapes = spec.layers[shard.layers().indices()].iter().map(|layer| kv_shape(&layer.mixer, room.kv_type));
+        let shapes = spec.layers[shard.layers().indices()].iter().map(|layer| kv_shape(&layer.mixer, number));
         let kv = KvCache::new(shapes, blocks).map_err(|cause| SetupError::Memory { tokens: room.tokens, cause })?;
         let rows_at_once = spec.layers.iter().map(|layer| queries_of_row(&layer.mixer)).max();
         let rows_at_once = (QUERIES_MAX / rows_at_once.unwrap_or(1)).max(1);
@@ -87,7 +108,7 @@ impl CpuRunner {
 
     /// Writes the tile's input to the residual stream and computes the angles of its rows.
     fn load_input(&mut self, work: &Work<'_>, from: usize) -> Result<(), RunnerError> {
-        let hidden = self.spec.hidden;
+        let (hidden, scale) = (self.spec.hidden, self.spec.embedding.scale);
         let Arena { x, tile, angles, .. } = &mut self.arena;
         for angles in angles {
             tile.rows.iter().enumerate().for_each(|(index, row)| angles.set(index, row.position));
@@ -104,6 +125,9 @@ impl CpuRunner {
                 Embedding::Read(rows) => {
                     rows.read(token, x).map_err(|error| RunnerError::Device(chain(&error)))?;
                 }
+            }
+            if scale != 1.0 {
+                x.iter_mut().for_each(|value| *value *= scale);
             }
         }
         Ok(())
@@ -179,6 +203,15 @@ impl CpuRunner {
 fn queries_of_row(mixer: &Mixer) -> usize {
     match mixer {
         Mixer::Attention(attention) => attention.group(),
+        Mixer::Latent(latent) => heads_of_part(latent),
+    }
+}
+
+/// Bytes of weights that are not used in place.
+fn copied_bytes(mixer: &Mixer) -> u64 {
+    match mixer {
+        Mixer::Attention(_) => 0,
+        Mixer::Latent(latent) => latent.key_copy().map_or(0, |(_, bytes)| bytes),
     }
 }
 

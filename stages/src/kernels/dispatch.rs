@@ -26,8 +26,19 @@ pub struct MatmulJob<'a> {
     pub out: &'a mut [f32],
 }
 
-/// Jobs in one parallel region: Q, K, V and a few to spare. More jobs take several regions.
-const JOBS_MAX: usize = 8;
+/// One matrix to multiply rows of its own with, and the buffer for the product.
+#[derive(Debug)]
+pub struct GroupJob<'a> {
+    /// `n` x `k` weights.
+    pub weights: Matrix<'a>,
+    /// Index of its rows, `m` x `k`, in the list of inputs.
+    pub input: usize,
+    /// `m` x `n` outputs, row-major.
+    pub out: &'a mut [f32],
+}
+
+/// Jobs in one parallel region: gates and ups of eight experts. More jobs take several regions.
+const JOBS_MAX: usize = 16;
 
 /// Threads take outputs in multiples of this number. The tile width of every kernel divides it.
 const OUTPUTS_STEP: usize = 16;
@@ -40,7 +51,7 @@ const PARTS_PER_THREAD: usize = 16;
 
 /// Multiplies `x` (m x k) with each job's weights (n x k): `out[i][j] = sum over k of weights[j][k] * x[i][k]`.
 ///
-/// Up to eight jobs share a parallel region. The best instruction set of the machine is used. The result does not
+/// Up to sixteen jobs share a parallel region. The best instruction set of the machine is used. The result does not
 /// depend on it.
 ///
 /// # Panics
@@ -54,32 +65,64 @@ pub fn matmul(pool: &ThreadPool, jobs: &mut [MatmulJob<'_>], x: &mut Rows) {
 /// # Panics
 /// As [`matmul`].
 pub fn matmul_on(isa: Isa, pool: &ThreadPool, jobs: &mut [MatmulJob<'_>], x: &mut Rows) {
-    for job in &*jobs {
-        let (rows, cols, len) = (x.rows(), x.cols(), job.out.len());
-        assert_eq!(job.weights.cols(), cols, "weights of {} columns, rows of {cols}", job.weights.cols());
-        assert_eq!(len, rows * job.weights.rows(), "{len} outputs for {rows} x {}", job.weights.rows());
-    }
-    if jobs.iter().any(|job| job.weights.format().block_values() > 1) {
+    jobs.iter().for_each(|job| check(&job.weights, job.out, x));
+    if jobs.iter().any(|job| is_quantised(&job.weights)) {
         x.quantise(pool, isa.quantiser());
     }
+    let x = &*x;
     for jobs in jobs.chunks_mut(JOBS_MAX) {
-        region(isa, pool, jobs, x);
+        let total = jobs.iter().map(|job| job.weights.bytes().len()).sum();
+        let products = jobs.iter_mut().map(|job| Product { weights: job.weights, out: Split::new(job.out), x });
+        region(isa, pool, total, products);
     }
 }
 
-/// Runs up to [`JOBS_MAX`] jobs in one parallel region.
-fn region(isa: Isa, pool: &ThreadPool, jobs: &mut [MatmulJob<'_>], x: &Rows) {
-    let total: usize = jobs.iter().map(|job| job.weights.bytes().len()).sum();
+/// As [`matmul`], but each job has its own rows: those of `inputs` that it names. Jobs that are `None` are left out.
+///
+/// # Panics
+/// As [`matmul`], and if a job names rows that are not there.
+pub fn matmul_groups(pool: &ThreadPool, jobs: &mut [Option<GroupJob<'_>>], inputs: &mut [Rows]) {
+    let isa = Isa::best();
+    for job in jobs.iter().flatten() {
+        check(&job.weights, job.out, &inputs[job.input]);
+        if is_quantised(&job.weights) {
+            inputs[job.input].quantise(pool, isa.quantiser());
+        }
+    }
+    let inputs = &*inputs;
+    for jobs in jobs.chunks_mut(JOBS_MAX) {
+        let total = jobs.iter().flatten().map(|job| job.weights.bytes().len()).sum();
+        let products = jobs.iter_mut().flatten().map(|job| {
+            let (weights, out) = (job.weights, Split::new(job.out));
+            Product { weights, out, x: &inputs[job.input] }
+        });
+        region(isa, pool, total, products);
+    }
+}
+
+fn check(weights: &Matrix<'_>, out: &[f32], x: &Rows) {
+    let (rows, cols, len) = (x.rows(), x.cols(), out.len());
+    assert_eq!(weights.cols(), cols, "weights of {} columns, rows of {cols}", weights.cols());
+    assert_eq!(len, rows * weights.rows(), "{len} outputs for {rows} x {}", weights.rows());
+}
+
+fn is_quantised(weights: &Matrix<'_>) -> bool {
+    weights.format().block_values() > 1
+}
+
+/// Computes up to [`JOBS_MAX`] products, whose weights have `total` bytes, in one parallel region.
+fn region<'a>(isa: Isa, pool: &ThreadPool, total: usize, jobs: impl Iterator<Item = Product<'a>>) {
     // A single thread waits for no other, so one part is enough.
     let parts = if pool.threads() == 1 { 1 } else { pool.threads() * PARTS_PER_THREAD };
-    let share = (total / parts).max(PART_WORK_MIN / x.rows().max(1));
+    let share = total / parts;
     let mut products = [const { None }; JOBS_MAX];
     let mut parts = 0;
-    for (product, job) in products.iter_mut().zip(jobs) {
-        let outputs = (share / job.weights.row_bytes().max(1)).max(1).next_multiple_of(OUTPUTS_STEP);
+    for (place, product) in products.iter_mut().zip(jobs) {
+        let share = share.max(PART_WORK_MIN / product.x.rows().max(1));
+        let outputs = (share / product.weights.row_bytes().max(1)).max(1).next_multiple_of(OUTPUTS_STEP);
         let first = parts;
-        parts += job.weights.rows().div_ceil(outputs);
-        *product = Some((first, outputs, Product { weights: job.weights, out: Split::new(job.out), x }));
+        parts += product.weights.rows().div_ceil(outputs);
+        *place = Some((first, outputs, product));
     }
     pool.run(parts, &|part| {
         let found = products.iter().flatten().rev().find(|(first, ..)| *first <= part);

@@ -27,7 +27,7 @@ mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use dispatch::{MatmulJob, matmul, matmul_on};
+pub use dispatch::{GroupJob, MatmulJob, matmul, matmul_groups, matmul_on};
 pub(crate) use floats::Floats;
 pub(crate) use isa::InstructionSet;
 pub use isa::Isa;

@@ -22,6 +22,20 @@ impl<'a, T> Split<'a, T> {
         Self { start: buffer.as_mut_ptr(), len: buffer.len(), buffer: PhantomData }
     }
 
+    /// The values in `range`, for reading.
+    ///
+    /// # Safety
+    /// No part that overlaps this one may be in use for writing at the same time.
+    ///
+    /// # Panics
+    /// If the range does not lie in the buffer.
+    pub(crate) unsafe fn shared(&self, range: Range<usize>) -> &'a [T] {
+        assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of {} values", self.len);
+        // SAFETY: the range lies in the buffer that is borrowed for 'a, and the caller promises that no part that is
+        // written overlaps it.
+        unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.end - range.start) }
+    }
+
     /// The values in `range`.
     ///
     /// # Safety

@@ -5,6 +5,62 @@
 pub enum FeedForward {
     /// One network, for every row.
     Dense(DenseSpec),
+    /// Several, of which each row chooses a few.
+    Experts(ExpertsSpec),
+}
+
+/// A mixture of experts, which are gated networks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExpertsSpec {
+    /// Number of experts.
+    pub count: usize,
+    /// Number of experts that each row chooses.
+    pub chosen: usize,
+    /// Values between an expert's matrices.
+    pub width: usize,
+    /// The function of their gates.
+    pub activation: Activation,
+    /// The choice of experts.
+    pub routing: Routing,
+    /// True if a tensor is added to scores for the choice alone.
+    pub selection_bias: bool,
+    /// True if logits, gates, ups and downs have biases.
+    pub biases: bool,
+    /// The network that every row passes through as well.
+    pub shared: Option<SharedSpec>,
+}
+
+/// A router's constants.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Routing {
+    /// The scores of a router's logits.
+    pub score: RouterScore,
+    /// True if the weights of the chosen experts are divided by their sum.
+    pub normalise: bool,
+    /// Factor of the weights.
+    pub scale: f32,
+    /// Number of equal groups of experts, and the number of groups that a row's experts come from.
+    pub groups: Option<(usize, usize)>,
+}
+
+/// The scores that experts are chosen and weighed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouterScore {
+    /// The softmax of all logits.
+    Softmax,
+    /// The sigmoid of each logit.
+    Sigmoid,
+    /// The logits for the choice, and the softmax of the chosen ones as weights.
+    SoftmaxOfChosen,
+}
+
+/// The network beside the experts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SharedSpec {
+    /// The network.
+    pub dense: DenseSpec,
+    /// True if its result is multiplied with the sigmoid of a further product of each row.
+    pub gated: bool,
 }
 
 /// A gated network: `down(activation(gate(x)) * up(x))`.
@@ -14,6 +70,8 @@ pub struct DenseSpec {
     pub width: usize,
     /// The function of the gate.
     pub activation: Activation,
+    /// True if one tensor makes the gate and the values that it is multiplied with, one after the other.
+    pub fused: bool,
 }
 
 /// The function that a gate is passed through.
@@ -21,4 +79,13 @@ pub struct DenseSpec {
 pub enum Activation {
     /// `x / (1 + e^-x)`.
     Silu,
+    /// `x / (1 + e^(-2 u))` with `u = sqrt(2 / pi) * (x + 0.044715 x^3)`: GELU by its usual approximation with `tanh`.
+    Gelu,
+    /// `x / (1 + e^(-alpha x))` with `x` of at most `limit`, and what it is multiplied with within `limit`, plus one.
+    ClampedSwiglu {
+        /// The slope.
+        alpha: f32,
+        /// The bound.
+        limit: f32,
+    },
 }

@@ -2,22 +2,32 @@
 //! family, not which family has them.
 
 use super::error::UnsupportedModel;
-use super::feed_forward::{Activation, DenseSpec};
+use super::feed_forward::{Activation, DenseSpec, ExpertsSpec, RouterScore, Routing, SharedSpec};
+use super::layer_role::LayerRole;
 use super::mixer::{AttentionSpec, QueryKeyNorm};
 use super::pooling_type::PoolingType;
-use super::rope::{RopeScaling, RopeSpec, RopeStyle};
+use super::rope::{RopeScaling, RopeSpec, RopeStyle, YarnScaling};
 use super::spec::{EmbeddingSpec, HeadSpec, LayerSpec, ModelSpec, NormSpec};
 use super::tensors::Presence;
 use super::{EMBEDDING, Family};
+use crate::format::Format;
 use crate::gguf::Header;
 
 /// Largest accepted width (hidden, feed-forward, heads times dimensions), in values: about thirty times that of the
 /// largest known model, and small enough that the product of two widths is far from overflow.
-const WIDTH_MAX: u32 = 1 << 20;
+pub(super) const WIDTH_MAX: u32 = 1 << 20;
 /// Largest accepted size of an attention head, in values.
-const HEAD_WIDTH_MAX: u32 = 1024;
+pub(super) const HEAD_WIDTH_MAX: u32 = 1024;
 /// Largest accepted number of layers: eight times that of the largest known model.
 const LAYERS_MAX: u32 = 1024;
+/// Largest accepted number of experts in a layer: more than twice that of the largest known model.
+const EXPERTS_MAX: u32 = 1024;
+/// Largest accepted number of experts that a row chooses, twice that of the largest known model. A tile has as many
+/// rows of experts for each of its own.
+const EXPERTS_CHOSEN_MAX: u32 = 32;
+
+/// The key of the number of layers that predict further tokens. They come last, and are left out.
+const FURTHER_LAYERS: &str = "nextn_predict_layers";
 
 /// Keys that change the arithmetic, each with the only value that a family accepts which does not implement the key.
 const ARITHMETIC: [(&str, f32); 9] = [
@@ -114,7 +124,7 @@ impl<'a> Keys<'a> {
 
     /// A model of equal layers with one rotary embedding.
     pub(super) fn uniform(&self, rope: RopeSpec, layer: LayerSpec) -> Result<ModelSpec, UnsupportedModel> {
-        let layers = self.size("block_count", LAYERS_MAX)?;
+        let layers = self.layers()?;
         self.model(vec![rope], vec![layer; layers])
     }
 
@@ -128,8 +138,9 @@ impl<'a> Keys<'a> {
             pooling_type: self.pooling_type()?,
             ropes,
             embedding: EmbeddingSpec { scale: 1.0 },
+            further_layers: self.count(FURTHER_LAYERS)?,
             layers,
-            head: HeadSpec { norm_epsilon: self.norms()?.epsilon },
+            head: HeadSpec { norm_epsilon: self.norms()?.epsilon, scale: 1.0, softcap: None },
         })
     }
 
@@ -145,14 +156,64 @@ impl<'a> Keys<'a> {
         Ok(self.size("context_length", u32::MAX)? as u32)
     }
 
-    /// The norms of every layer.
+    /// The norms of every layer: one before each part.
     pub(super) fn norms(&self) -> Result<NormSpec, UnsupportedModel> {
-        Ok(NormSpec { epsilon: self.positive("attention.layer_norm_rms_epsilon", None)? })
+        let epsilon = self.positive("attention.layer_norm_rms_epsilon", None)?;
+        Ok(NormSpec { epsilon, before: true, after: false })
     }
 
     /// A gated network with SiLU.
     pub(super) fn dense(&self) -> Result<DenseSpec, UnsupportedModel> {
-        Ok(DenseSpec { width: self.size("feed_forward_length", WIDTH_MAX)?, activation: Activation::Silu })
+        Ok(DenseSpec {
+            width: self.size("feed_forward_length", WIDTH_MAX)?,
+            activation: Activation::Silu,
+            fused: false,
+        })
+    }
+
+    /// A mixture of experts of the usual keys, whose weights are the softmax of all logits: `None` in a file without
+    /// experts. The metadata may name the width of an expert, or that of dense layers is meant.
+    pub(super) fn experts(&self) -> Result<Option<ExpertsSpec>, UnsupportedModel> {
+        let count = match self.count("expert_count")? {
+            0 => return Ok(None),
+            count if count <= EXPERTS_MAX => count as usize,
+            count => return Err(self.wrong("expert_count", format!("at most {EXPERTS_MAX}"), count)),
+        };
+        let width = match self.count("expert_feed_forward_length")? {
+            0 => self.size("feed_forward_length", WIDTH_MAX)?,
+            _ => self.size("expert_feed_forward_length", WIDTH_MAX)?,
+        };
+        let routing = Routing { score: RouterScore::Softmax, normalise: false, scale: 1.0, groups: None };
+        Ok(Some(ExpertsSpec {
+            count,
+            chosen: self.size("expert_used_count", EXPERTS_CHOSEN_MAX.min(count as u32))?,
+            width,
+            activation: Activation::Silu,
+            routing,
+            selection_bias: false,
+            biases: false,
+            shared: None,
+        }))
+    }
+
+    /// The same for a family whose every file has experts.
+    pub(super) fn required_experts(&self) -> Result<ExpertsSpec, UnsupportedModel> {
+        let experts = self.experts()?;
+        experts.ok_or_else(|| self.wrong("expert_count", format!("1 to {EXPERTS_MAX}"), 0))
+    }
+
+    /// The network that is as wide as several experts, of which the file names the number: `None` without one.
+    pub(super) fn shared_experts(&self, width: usize) -> Result<Option<SharedSpec>, UnsupportedModel> {
+        match self.count("expert_shared_count")? {
+            0 => Ok(None),
+            _ => self.shared(width * self.size("expert_shared_count", EXPERTS_MAX)?, false).map(Some),
+        }
+    }
+
+    /// A network with SiLU beside the experts, with `width` values unless the file names another number.
+    pub(super) fn shared(&self, width: usize, gated: bool) -> Result<SharedSpec, UnsupportedModel> {
+        let width = self.size_or("expert_shared_feed_forward_length", width, WIDTH_MAX)?;
+        Ok(SharedSpec { dense: DenseSpec { width, activation: Activation::Silu, fused: false }, gated })
     }
 
     /// Attention of the usual keys over all tokens, with the first rotary embedding, without norms of heads and biases.
@@ -177,7 +238,13 @@ impl<'a> Keys<'a> {
             rope: Some(0),
             score_divisor: (key as f32).sqrt(),
             query_key_norm: QueryKeyNorm::None,
+            norms: Presence::Required,
             biases: Presence::Refused,
+            output_bias: false,
+            sinks: false,
+            fused: false,
+            softcap: None,
+            temperature: None,
         })
     }
 
@@ -202,6 +269,11 @@ impl<'a> Keys<'a> {
         Err(self.wrong("attention.sliding_window", expected, window))
     }
 
+    /// A rotary embedding of another base, without scaling.
+    pub(super) fn plain_rope(&self, rope: RopeSpec, suffix: &str, base: f32) -> Result<RopeSpec, UnsupportedModel> {
+        Ok(RopeSpec { base: self.positive(suffix, Some(base))?, scaling: RopeScaling::Linear(1.0), ..rope })
+    }
+
     /// The rotary embedding of heads whose keys have `key` values.
     pub(super) fn rope(&self, style: RopeStyle, key: usize) -> Result<RopeSpec, UnsupportedModel> {
         let dimensions = self.size_or("rope.dimension_count", key, HEAD_WIDTH_MAX)?;
@@ -219,10 +291,57 @@ impl<'a> Keys<'a> {
             // Files without a scaling type may have a linear scale under an older key.
             "none" => Ok(RopeScaling::Linear(self.positive("rope.scale_linear", Some(1.0))?)),
             "linear" => Ok(RopeScaling::Linear(self.positive("rope.scaling.factor", Some(1.0))?)),
+            "yarn" if self.family.implements.contains(&"yarn") => Ok(RopeScaling::Yarn(self.yarn()?)),
             // The file stores the factor of each pair in a tensor.
             "llama3" => Ok(RopeScaling::Linear(1.0)),
-            other => Err(self.wrong(KEY, "none, linear or llama3".to_owned(), format!("{other:?}"))),
+            other => {
+                let yarn = if self.family.implements.contains(&"yarn") { ", yarn" } else { "" };
+                Err(self.wrong(KEY, format!("none, linear{yarn} or llama3"), format!("{other:?}")))
+            }
         }
+    }
+
+    /// YaRN's constants, with its own magnitude of rotated values.
+    fn yarn(&self) -> Result<YarnScaling, UnsupportedModel> {
+        let factor = self.positive("rope.scaling.factor", None)?;
+        let attention_factor = self.positive("rope.scaling.attn_factor", Some(1.0))?;
+        Ok(YarnScaling {
+            factor,
+            original_context: self.size("rope.scaling.original_context_length", u32::MAX)? as u32,
+            beta_fast: self.positive("rope.scaling.yarn_beta_fast", Some(32.0))?,
+            beta_slow: self.positive("rope.scaling.yarn_beta_slow", Some(1.0))?,
+            magnitude: attention_factor * (1.0 + 0.1 * factor.max(1.0).ln()),
+            whole_pairs: true,
+        })
+    }
+
+    /// The bound under the key `suffix`: `None` without the key, or if it is 0.
+    pub(super) fn bound(&self, suffix: &str) -> Result<Option<f32>, UnsupportedModel> {
+        Ok(Some(self.number(suffix)?).filter(|bound| *bound > 0.0))
+    }
+
+    /// A number from 0 on, 0 without the key.
+    pub(super) fn number(&self, suffix: &str) -> Result<f32, UnsupportedModel> {
+        let found = self.header.metadata.get_f32(&self.name(suffix))?.unwrap_or(0.0);
+        let legal = found.is_finite() && found >= 0.0;
+        if legal { Ok(found) } else { Err(self.wrong(suffix, "a number from 0 on".to_owned(), found)) }
+    }
+
+    /// The flag under the key `suffix`, false without the key.
+    pub(super) fn flag(&self, suffix: &str) -> Result<bool, UnsupportedModel> {
+        Ok(self.header.metadata.bool_or(&self.name(suffix), false)?)
+    }
+
+    /// Number of layers, without those that predict further tokens.
+    pub(super) fn layers(&self) -> Result<usize, UnsupportedModel> {
+        let (layers, further) = (self.size("block_count", LAYERS_MAX)?, self.count(FURTHER_LAYERS)? as usize);
+        let own = layers.checked_sub(further).filter(|own| *own > 0);
+        own.ok_or_else(|| self.wrong(FURTHER_LAYERS, format!("fewer than the {layers} layers"), further))
+    }
+
+    /// The format of a layer's tensor for `role`. `None` if the layer has none.
+    pub(super) fn format(&self, layer: usize, role: LayerRole) -> Option<Format> {
+        self.header.tensor(&format!("blk.{layer}.{}", self.family.suffix(role))).map(|tensor| tensor.format)
     }
 }
 

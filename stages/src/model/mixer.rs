@@ -4,12 +4,15 @@ use schema::record::KvType;
 
 use super::error::UnsupportedModel;
 use super::tensors::Presence;
+use crate::format::Format;
 
 /// The part of a layer that combines a position with those before it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mixer {
     /// Attention whose query heads share key-value heads in groups.
     Attention(AttentionSpec),
+    /// Attention of all heads to one compressed row a token (MLA).
+    Latent(LatentSpec),
 }
 
 /// Grouped attention: its sizes and constants.
@@ -31,8 +34,56 @@ pub struct AttentionSpec {
     pub score_divisor: f32,
     /// Norms of queries and keys.
     pub query_key_norm: QueryKeyNorm,
+    /// Presence of these norms, in a model that may have them.
+    pub norms: Presence,
     /// Biases of queries, keys and values.
     pub biases: Presence,
+    /// True if the output has a bias.
+    pub output_bias: bool,
+    /// True if each head has a sink: a score beside those of tokens, which takes a part of the weights and has no
+    /// value.
+    pub sinks: bool,
+    /// True if one tensor makes queries, keys and values, one after the other.
+    pub fused: bool,
+    /// Bound that scores are bent to, by `bound * tanh(score / bound)`.
+    pub softcap: Option<f32>,
+    /// The growth of scores with the position of the query.
+    pub temperature: Option<Temperature>,
+}
+
+/// A factor of scores that grows with the position of the query: `1 + scale * ln(1 + floor(position / length))`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Temperature {
+    /// Factor of the logarithm.
+    pub scale: f32,
+    /// Tokens after which it grows.
+    pub length: u32,
+}
+
+/// Latent attention: its sizes and constants. A token stores `rank` compressed values, from which each head's keys and
+/// values would be made, and `rotated` values of a key that all heads share. A head's query is multiplied with the
+/// matrix that makes its keys, and its result with that which makes its values, so that neither is ever made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LatentSpec {
+    /// Number of heads.
+    pub heads: usize,
+    /// Width that queries are compressed to, if they are.
+    pub query_rank: Option<usize>,
+    /// Compressed values of a token.
+    pub rank: usize,
+    /// Values of a head's key that are not rotated.
+    pub plain: usize,
+    /// Values of the shared key, which are rotated.
+    pub rotated: usize,
+    /// Values in a head's value.
+    pub value: usize,
+    /// Index of its rotary embedding in the model's.
+    pub rope: usize,
+    /// Divisor of the products of queries and keys.
+    pub score_divisor: f32,
+    /// The format of the tensor that makes both keys and values, in older files, which have one: its part for keys is
+    /// copied, transposed. `None` if each has a tensor.
+    pub joint: Option<Format>,
 }
 
 /// Norms of queries and keys, before they are rotated.
@@ -42,6 +93,8 @@ pub enum QueryKeyNorm {
     None,
     /// Each head on its own, all with the same weights.
     Head,
+    /// All heads of a row together.
+    Row,
 }
 
 // === impl Mixer ===
@@ -51,6 +104,7 @@ impl Mixer {
     pub fn kv_values(&self) -> usize {
         match self {
             Self::Attention(attention) => attention.key_width() + attention.value_width(),
+            Self::Latent(latent) => latent.stored(),
         }
     }
 
@@ -61,12 +115,47 @@ impl Mixer {
     pub fn check_kv(&self, kv_type: KvType) -> Result<(), UnsupportedModel> {
         let (key, value) = match self {
             Self::Attention(attention) => (attention.key, attention.value),
+            Self::Latent(latent) => (latent.stored(), latent.rank),
         };
         let whole = |values: usize| values.is_multiple_of(KvType::Q8_BLOCK);
         if kv_type == KvType::F16 || (whole(key) && whole(value)) {
             return Ok(());
         }
         Err(UnsupportedModel::KvBlocks { key, value })
+    }
+}
+
+// === impl Temperature ===
+
+impl Temperature {
+    /// The factor of a query at `position`.
+    pub fn at(self, position: u32) -> f32 {
+        let lengths = f64::from(position / self.length.max(1));
+        (1.0 + f64::from(self.scale) * lengths.ln_1p()) as f32
+    }
+}
+
+// === impl LatentSpec ===
+
+impl LatentSpec {
+    /// Values that a token stores.
+    pub fn stored(&self) -> usize {
+        self.rank + self.rotated
+    }
+
+    /// The copy of the part of a joint tensor that makes keys: its format and bytes. `None` without a joint tensor.
+    pub fn key_copy(&self) -> Option<(Format, u64)> {
+        // Half precision rounds quantised weights by far less than their quantisation did.
+        let format = match self.joint? {
+            exact @ (Format::F32 | Format::F16 | Format::BF16) => exact,
+            _ => Format::F16,
+        };
+        Some((format, (self.heads * self.rank * self.plain * format.block_bytes()) as u64))
+    }
+
+    /// Values in a head's query, as it is made.
+    pub fn query(&self) -> usize {
+        self.plain + self.rotated
     }
 }
 
@@ -96,5 +185,18 @@ impl AttentionSpec {
     /// Values in a row of attention's output.
     pub fn output_width(&self) -> usize {
         self.heads * self.value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_grow_with_whole_lengths_of_the_position() {
+        let temperature = Temperature { scale: 0.1, length: 100 };
+        assert_eq!([0, 99].map(|position| temperature.at(position)), [1.0, 1.0]);
+        let expected = (1.0 + f64::from(0.1_f32) * 3.0_f64.ln()) as f32;
+        assert_eq!([200, 299].map(|position| temperature.at(position)), [expected; 2]);
     }
 }

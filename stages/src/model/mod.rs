@@ -17,11 +17,11 @@ mod tensors;
 
 pub use error::UnsupportedModel;
 pub use families::Family;
-pub use feed_forward::{Activation, DenseSpec, FeedForward};
+pub use feed_forward::{Activation, DenseSpec, ExpertsSpec, FeedForward, RouterScore, Routing, SharedSpec};
 pub use layer_role::LayerRole;
-pub use mixer::{AttentionSpec, Mixer, QueryKeyNorm};
+pub use mixer::{AttentionSpec, LatentSpec, Mixer, QueryKeyNorm, Temperature};
 pub use pooling_type::PoolingType;
-pub use rope::{Rope, RopeScaling, RopeSpec, RopeStyle};
+pub use rope::{Rope, RopeScaling, RopeSpec, RopeStyle, YarnScaling};
 pub use spec::{EmbeddingSpec, HeadSpec, LayerSpec, ModelSpec, NormSpec};
 pub use tensors::Presence;
 

@@ -32,6 +32,25 @@ pub struct RopeSpec {
 pub enum RopeScaling {
     /// All frequencies are divided by this number.
     Linear(f32),
+    /// Frequencies that turn often within the original context stay, those that turn seldom are divided (YaRN).
+    Yarn(YarnScaling),
+}
+
+/// The constants of YaRN.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct YarnScaling {
+    /// Divisor of the low frequencies.
+    pub factor: f32,
+    /// Tokens that the model was trained for before it was stretched.
+    pub original_context: u32,
+    /// Turns within the original context from which on a frequency stays.
+    pub beta_fast: f32,
+    /// Turns up to which a frequency is divided.
+    pub beta_slow: f32,
+    /// Factor of the rotated values, which makes scores larger.
+    pub magnitude: f32,
+    /// True if the bounds between the two kinds lie on whole pairs.
+    pub whole_pairs: bool,
 }
 
 /// The rotation of a head's dimensions by the token's position.
@@ -39,6 +58,8 @@ pub enum RopeScaling {
 pub struct Rope {
     /// Frequency of each pair, in radians per token.
     frequencies: Arc<[f64]>,
+    /// Factor of cosines and sines.
+    magnitude: f64,
     rope_style: RopeStyle,
 }
 
@@ -63,8 +84,36 @@ impl RopeSpec {
             let found = format!("{} values", factors.len());
             return Err(UnsupportedModel::Tensor { name: ROPE_FACTORS.to_owned(), expected, found });
         }
-        let (base, RopeScaling::Linear(divisor)) = (f64::from(self.base), self.scaling);
-        Ok(Rope::new(self.dimensions, base, f64::from(divisor), factors, self.style))
+        let (dimensions, base) = (self.dimensions, f64::from(self.base));
+        Ok(match self.scaling {
+            RopeScaling::Linear(divisor) => Rope::new(dimensions, base, f64::from(divisor), factors, self.style),
+            RopeScaling::Yarn(yarn) => {
+                let plain = Rope::new(dimensions, base, 1.0, factors, self.style);
+                let frequencies = plain.frequencies().iter().enumerate();
+                let stretched = frequencies.map(|(pair, frequency)| frequency * yarn.share(pair, dimensions, base));
+                let magnitude = f64::from(yarn.magnitude);
+                Rope { magnitude, ..Rope::from_frequencies(stretched.collect(), self.style) }
+            }
+        })
+    }
+}
+
+// === impl YarnScaling ===
+
+impl YarnScaling {
+    /// The part of its frequency that is left to pair number `pair`.
+    fn share(&self, pair: usize, dimensions: usize, base: f64) -> f64 {
+        // The pair that turns `turns` times within the original context.
+        let pair_of = |turns: f32| {
+            let context = f64::from(self.original_context);
+            let wavelength = context / (f64::from(turns) * 2.0 * std::f64::consts::PI);
+            dimensions as f64 * wavelength.ln() / (2.0 * base.ln())
+        };
+        let (low, high) = (pair_of(self.beta_fast), pair_of(self.beta_slow));
+        let (low, high) = if self.whole_pairs { (low.floor(), high.ceil()) } else { (low, high) };
+        let (low, high) = (low.max(0.0), high.min(dimensions as f64 - 1.0));
+        let divided = ((pair as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
+        divided / f64::from(self.factor) + (1.0 - divided)
     }
 }
 
@@ -88,12 +137,17 @@ impl Rope {
 
     /// Creates a rotation with the given frequencies, in radians per token.
     pub fn from_frequencies(frequencies: Vec<f64>, rope_style: RopeStyle) -> Self {
-        Self { frequencies: frequencies.into(), rope_style }
+        Self { frequencies: frequencies.into(), magnitude: 1.0, rope_style }
     }
 
     /// Frequency of each pair, in radians per token.
     pub fn frequencies(&self) -> &[f64] {
         &self.frequencies
+    }
+
+    /// Factor of cosines and sines.
+    pub fn magnitude(&self) -> f64 {
+        self.magnitude
     }
 
     /// Number of rotated pairs.
@@ -117,5 +171,26 @@ mod tests {
         assert_eq!(plain.frequencies(), [1.0, 0.1]);
         let stretched = Rope::new(4, 100.0, 2.0, Some(&[1.0, 5.0]), RopeStyle::Halves);
         assert_eq!(stretched.frequencies(), [0.5, 0.01]);
+    }
+
+    #[test]
+    fn yarn_divides_the_frequencies_that_turn_seldom() {
+        let yarn = YarnScaling {
+            factor: 40.0,
+            original_context: 4096,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            magnitude: 1.2,
+            whole_pairs: true,
+        };
+        let spec = |scaling| RopeSpec { dimensions: 64, base: 10_000.0, scaling, style: RopeStyle::Adjacent };
+        let plain = spec(RopeScaling::Linear(1.0)).rope(None).unwrap();
+        let rope = spec(RopeScaling::Yarn(yarn)).rope(None).unwrap();
+        let left: Vec<f64> = rope.frequencies().iter().zip(plain.frequencies()).map(|(a, b)| a / b).collect();
+        // DeepSeek-V2's: pairs up to 10 stay, those from 23 on are divided by 40.
+        assert!(left[..=10].iter().all(|left| *left == 1.0), "{left:?}");
+        assert!(left[23..].iter().all(|left| (left * 40.0 - 1.0).abs() < 1e-12), "{left:?}");
+        assert!((left[16] - (6.0 / 13.0 / 40.0 + 7.0 / 13.0)).abs() < 1e-12, "{}", left[16]);
+        assert_eq!(rope.magnitude(), f64::from(1.2_f32));
     }
 }

@@ -29,6 +29,8 @@ pub struct ModelSpec {
     pub embedding: EmbeddingSpec,
     /// The layers, at least one.
     pub layers: Vec<LayerSpec>,
+    /// Layers of the file that come after these, and are left out: they would predict further tokens.
+    pub further_layers: u32,
     /// Turns the last layer's rows into logits.
     pub head: HeadSpec,
 }
@@ -45,6 +47,10 @@ pub struct EmbeddingSpec {
 pub struct HeadSpec {
     /// Epsilon of its norm.
     pub norm_epsilon: f32,
+    /// Factor of logits.
+    pub scale: f32,
+    /// Bound that logits are bent to, by `bound * tanh(logit / bound)`.
+    pub softcap: Option<f32>,
 }
 
 /// One layer: a mixer, which combines positions, and a feed-forward network, which does not.
@@ -56,6 +62,8 @@ pub struct LayerSpec {
     pub feed_forward: FeedForward,
     /// The norms around both.
     pub norms: NormSpec,
+    /// Factor of what each of both adds to the residual stream.
+    pub residual_scale: f32,
 }
 
 /// The norms of a layer.
@@ -63,6 +71,10 @@ pub struct LayerSpec {
 pub struct NormSpec {
     /// Epsilon that norms add to the mean square.
     pub epsilon: f32,
+    /// True if the input of each part is normalised.
+    pub before: bool,
+    /// True if the term that each part adds to the residual stream is normalised.
+    pub after: bool,
 }
 
 // === impl ModelSpec ===

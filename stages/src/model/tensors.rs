@@ -2,9 +2,9 @@
 //! mapped.
 
 use super::error::UnsupportedModel;
-use super::feed_forward::FeedForward;
+use super::feed_forward::{DenseSpec, ExpertsSpec, FeedForward};
 use super::layer_role::LayerRole;
-use super::mixer::{AttentionSpec, Mixer, QueryKeyNorm};
+use super::mixer::{AttentionSpec, LatentSpec, Mixer, QueryKeyNorm};
 use super::spec::{LayerSpec, ModelSpec};
 use super::{EMBEDDING, OUTPUT, OUTPUT_NORM, ROPE_FACTORS};
 use crate::gguf::{Header, TensorInfo};
@@ -39,6 +39,7 @@ impl ModelSpec {
         let layers: Vec<_> = self.layers.iter().map(|layer| layer.tensors(self.hidden)).collect();
         for tensor in &header.tensors {
             let rule = match layer_suffix(&tensor.name) {
+                Some((layer, _)) if self.left_out(layer) => continue,
                 Some((layer, suffix)) => {
                     let own = layers.get(layer as usize).into_iter().flatten();
                     own.clone().find(|own| self.family.suffix(own.role) == suffix).map(LayerTensor::rule)
@@ -54,6 +55,11 @@ impl ModelSpec {
         }
         required(header, EMBEDDING)?;
         required(header, OUTPUT_NORM)
+    }
+
+    /// True for a layer that the file has and the model leaves out.
+    fn left_out(&self, layer: u32) -> bool {
+        (self.layer_count()..self.layer_count() + self.further_layers).contains(&layer)
     }
 
     /// Checks one tensor of the file against the rule for it. `None` if no part of the model has such a tensor.
@@ -89,19 +95,24 @@ impl ModelSpec {
 impl LayerSpec {
     /// The tensors of such a layer in a model of this width.
     fn tensors(&self, hidden: usize) -> Vec<LayerTensor> {
-        let mut tensors = vec![
-            LayerTensor::required(LayerRole::MixerNorm, &[hidden]),
-            LayerTensor::required(LayerRole::FeedForwardNorm, &[hidden]),
-        ];
+        let mut tensors = Vec::new();
+        if self.norms.before {
+            tensors.push(LayerTensor::required(LayerRole::MixerNorm, &[hidden]));
+            tensors.push(LayerTensor::required(LayerRole::FeedForwardNorm, &[hidden]));
+        }
+        if self.norms.after {
+            tensors.push(LayerTensor::required(LayerRole::MixerTermNorm, &[hidden]));
+            tensors.push(LayerTensor::required(LayerRole::FeedForwardTermNorm, &[hidden]));
+        }
         match &self.mixer {
             Mixer::Attention(attention) => tensors.extend(attention.tensors(hidden)),
+            Mixer::Latent(latent) => tensors.extend(latent.tensors(hidden)),
         }
         match &self.feed_forward {
-            FeedForward::Dense(dense) => tensors.extend([
-                LayerTensor::required(LayerRole::Gate, &[hidden, dense.width]),
-                LayerTensor::required(LayerRole::Up, &[hidden, dense.width]),
-                LayerTensor::required(LayerRole::Down, &[dense.width, hidden]),
-            ]),
+            FeedForward::Dense(dense) => {
+                tensors.extend(dense.tensors(hidden, [LayerRole::Gate, LayerRole::Up, LayerRole::Down]));
+            }
+            FeedForward::Experts(experts) => tensors.extend(experts.tensors(hidden)),
         }
         tensors
     }
@@ -110,23 +121,109 @@ impl LayerSpec {
 // === impl AttentionSpec ===
 
 impl AttentionSpec {
-    fn tensors(&self, hidden: usize) -> [LayerTensor; 9] {
+    fn tensors(&self, hidden: usize) -> Vec<LayerTensor> {
         let (query, key, value) = (self.query_width(), self.key_width(), self.value_width());
-        let norms = match self.query_key_norm {
-            QueryKeyNorm::None => Presence::Refused,
-            QueryKeyNorm::Head => Presence::Required,
-        };
-        [
-            LayerTensor::required(LayerRole::Query, &[hidden, query]),
-            LayerTensor::required(LayerRole::Key, &[hidden, key]),
-            LayerTensor::required(LayerRole::Value, &[hidden, value]),
+        let mut tensors = vec![
             LayerTensor::required(LayerRole::MixerOutput, &[self.output_width(), hidden]),
             LayerTensor::new(self.biases, LayerRole::QueryBias, &[query]),
             LayerTensor::new(self.biases, LayerRole::KeyBias, &[key]),
             LayerTensor::new(self.biases, LayerRole::ValueBias, &[value]),
-            LayerTensor::new(norms, LayerRole::QueryNorm, &[self.key]),
-            LayerTensor::new(norms, LayerRole::KeyNorm, &[self.key]),
-        ]
+        ];
+        if self.fused {
+            tensors.push(LayerTensor::required(LayerRole::QueryKeyValue, &[hidden, query + key + value]));
+        } else {
+            tensors.push(LayerTensor::required(LayerRole::Query, &[hidden, query]));
+            tensors.push(LayerTensor::required(LayerRole::Key, &[hidden, key]));
+            tensors.push(LayerTensor::required(LayerRole::Value, &[hidden, value]));
+        }
+        if self.output_bias {
+            tensors.push(LayerTensor::required(LayerRole::MixerOutputBias, &[hidden]));
+        }
+        if self.sinks {
+            tensors.push(LayerTensor::required(LayerRole::Sinks, &[self.heads]));
+        }
+        let norms = match self.query_key_norm {
+            QueryKeyNorm::None => return tensors,
+            QueryKeyNorm::Head => (self.key, self.key),
+            QueryKeyNorm::Row => (query, key),
+        };
+        tensors.push(LayerTensor::new(self.norms, LayerRole::QueryNorm, &[norms.0]));
+        tensors.push(LayerTensor::new(self.norms, LayerRole::KeyNorm, &[norms.1]));
+        tensors
+    }
+}
+
+// === impl LatentSpec ===
+
+impl LatentSpec {
+    fn tensors(&self, hidden: usize) -> Vec<LayerTensor> {
+        let query = self.heads * self.query();
+        let mut tensors = vec![
+            LayerTensor::required(LayerRole::KeyValueDown, &[hidden, self.stored()]),
+            LayerTensor::required(LayerRole::KeyValueDownNorm, &[self.rank]),
+            LayerTensor::required(LayerRole::MixerOutput, &[self.heads * self.value, hidden]),
+        ];
+        match self.query_rank {
+            None => tensors.push(LayerTensor::required(LayerRole::Query, &[hidden, query])),
+            Some(rank) => tensors.extend([
+                LayerTensor::required(LayerRole::QueryDown, &[hidden, rank]),
+                LayerTensor::required(LayerRole::QueryDownNorm, &[rank]),
+                LayerTensor::required(LayerRole::QueryUp, &[rank, query]),
+            ]),
+        }
+        if self.joint.is_some() {
+            let both = self.heads * (self.plain + self.value);
+            tensors.push(LayerTensor::required(LayerRole::KeyValueUp, &[self.rank, both]));
+        } else {
+            tensors.push(LayerTensor::required(LayerRole::KeyUp, &[self.plain, self.rank, self.heads]));
+            tensors.push(LayerTensor::required(LayerRole::ValueUp, &[self.rank, self.value, self.heads]));
+        }
+        tensors
+    }
+}
+
+// === impl DenseSpec ===
+
+impl DenseSpec {
+    fn tensors(&self, hidden: usize, [gate, up, down]: [LayerRole; 3]) -> Vec<LayerTensor> {
+        let down = LayerTensor::required(down, &[self.width, hidden]);
+        if self.fused {
+            return vec![LayerTensor::required(up, &[hidden, 2 * self.width]), down];
+        }
+        let [gate, up] = [gate, up].map(|role| LayerTensor::required(role, &[hidden, self.width]));
+        vec![gate, up, down]
+    }
+}
+
+// === impl ExpertsSpec ===
+
+impl ExpertsSpec {
+    fn tensors(&self, hidden: usize) -> Vec<LayerTensor> {
+        let mut tensors = vec![
+            LayerTensor::required(LayerRole::Router, &[hidden, self.count]),
+            LayerTensor::required(LayerRole::ExpertGates, &[hidden, self.width, self.count]),
+            LayerTensor::required(LayerRole::ExpertUps, &[hidden, self.width, self.count]),
+            LayerTensor::required(LayerRole::ExpertDowns, &[self.width, hidden, self.count]),
+        ];
+        if self.biases {
+            tensors.extend([
+                LayerTensor::required(LayerRole::RouterBias, &[self.count]),
+                LayerTensor::required(LayerRole::ExpertGateBiases, &[self.width, self.count]),
+                LayerTensor::required(LayerRole::ExpertUpBiases, &[self.width, self.count]),
+                LayerTensor::required(LayerRole::ExpertDownBiases, &[hidden, self.count]),
+            ]);
+        }
+        if self.selection_bias {
+            tensors.push(LayerTensor::required(LayerRole::SelectionBias, &[self.count]));
+        }
+        if let Some(shared) = &self.shared {
+            let roles = [LayerRole::SharedGate, LayerRole::SharedUp, LayerRole::SharedDown];
+            tensors.extend(shared.dense.tensors(hidden, roles));
+            if shared.gated {
+                tensors.push(LayerTensor::required(LayerRole::SharedRouter, &[hidden]));
+            }
+        }
+        tensors
     }
 }
 

@@ -1,7 +1,10 @@
 //! The tensors of a layer and of the output head, by the roles that the model's spec gives them. All devices use this
 //! list.
 
-use crate::model::{AttentionSpec, DenseSpec, Family, FeedForward, LayerRole, Mixer, ModelSpec, NormSpec, OUTPUT_NORM};
+use crate::model::{
+    AttentionSpec, DenseSpec, ExpertsSpec, Family, FeedForward, LatentSpec, LayerRole, Mixer, ModelSpec, NormSpec,
+    OUTPUT_NORM,
+};
 use crate::weights::{MappedShard, Tensor, TensorError};
 
 /// Converts mapped tensors into the form in which a device holds them.
@@ -23,16 +26,22 @@ pub(crate) trait Backend {
 #[derive(Debug)]
 pub(crate) struct LayerTensors<M, V> {
     pub(crate) norms: NormSpec,
-    pub(crate) mixer_norm: V,
+    pub(crate) residual_scale: f32,
+    pub(crate) mixer_norm: Option<V>,
+    /// The norm of what the mixer adds.
+    pub(crate) mixer_term_norm: Option<V>,
     pub(crate) mixer: MixerTensors<M, V>,
-    pub(crate) feed_forward_norm: V,
-    pub(crate) feed_forward: FeedForwardTensors<M>,
+    pub(crate) feed_forward_norm: Option<V>,
+    /// The norm of what the feed-forward network adds.
+    pub(crate) feed_forward_term_norm: Option<V>,
+    pub(crate) feed_forward: FeedForwardTensors<M, V>,
 }
 
 /// Weights of the part that combines positions.
 #[derive(Debug)]
 pub(crate) enum MixerTensors<M, V> {
     Attention(AttentionTensors<M, V>),
+    Latent(LatentTensors<M, V>),
 }
 
 /// Weights of grouped attention.
@@ -47,12 +56,45 @@ pub(crate) struct AttentionTensors<M, V> {
     /// Norms of Q and of K, if the model has them.
     pub(crate) query_key_norms: [Option<V>; 2],
     pub(crate) output: M,
+    pub(crate) output_bias: Option<V>,
+    /// The sink of each head, if the model has them.
+    pub(crate) sinks: Option<V>,
+}
+
+/// Weights of latent attention.
+#[derive(Debug)]
+pub(crate) struct LatentTensors<M, V> {
+    pub(crate) spec: LatentSpec,
+    pub(crate) query: LatentQuery<M, V>,
+    /// Makes a token's compressed values and the key that all heads share.
+    pub(crate) down: M,
+    /// Norm of the compressed values.
+    pub(crate) norm: V,
+    pub(crate) up: LatentUp<M>,
+    pub(crate) output: M,
+}
+
+/// Weights that make queries.
+#[derive(Debug)]
+pub(crate) enum LatentQuery<M, V> {
+    Direct(M),
+    Compressed { down: M, norm: V, up: M },
+}
+
+/// Weights that make each head's keys and values of compressed values.
+#[derive(Debug)]
+pub(crate) enum LatentUp<M> {
+    /// For each head the rows of keys, then those of values.
+    Joint(M),
+    /// `key` is transposed: one matrix for each head, as is `value`.
+    Split { key: M, value: M },
 }
 
 /// Weights of the part that computes each position by itself.
 #[derive(Debug)]
-pub(crate) enum FeedForwardTensors<M> {
+pub(crate) enum FeedForwardTensors<M, V> {
     Dense(DenseTensors<M>),
+    Experts(ExpertTensors<M, V>),
 }
 
 /// Weights of a gated network.
@@ -62,6 +104,23 @@ pub(crate) struct DenseTensors<M> {
     pub(crate) gate: M,
     pub(crate) up: M,
     pub(crate) down: M,
+}
+
+/// Weights of a mixture of experts. Each matrix of the experts holds all of them, one after the other.
+#[derive(Debug)]
+pub(crate) struct ExpertTensors<M, V> {
+    pub(crate) spec: ExpertsSpec,
+    pub(crate) router: M,
+    pub(crate) router_bias: Option<V>,
+    pub(crate) selection_bias: Option<V>,
+    /// Biases of gates, ups and downs, a row for each expert.
+    pub(crate) biases: Option<[M; 3]>,
+    pub(crate) gates: M,
+    pub(crate) ups: M,
+    pub(crate) downs: M,
+    pub(crate) shared: Option<DenseTensors<M>>,
+    /// Makes the logit that the shared network's result is weighed by.
+    pub(crate) shared_router: Option<M>,
 }
 
 /// The weights that turn the last layer's rows into logits.
@@ -96,13 +155,20 @@ impl<M, V> LayerTensors<M, V> {
         let source = LayerSource { family: model.family, shard, layer, backend };
         Ok(Self {
             norms: spec.norms,
-            mixer_norm: source.vector(LayerRole::MixerNorm)?,
+            residual_scale: spec.residual_scale,
+            mixer_norm: source.vector_if(spec.norms.before, LayerRole::MixerNorm)?,
+            mixer_term_norm: source.vector_if(spec.norms.after, LayerRole::MixerTermNorm)?,
             mixer: match &spec.mixer {
                 Mixer::Attention(attention) => MixerTensors::Attention(source.attention(*attention)?),
+                Mixer::Latent(latent) => MixerTensors::Latent(source.latent(*latent)?),
             },
-            feed_forward_norm: source.vector(LayerRole::FeedForwardNorm)?,
+            feed_forward_norm: source.vector_if(spec.norms.before, LayerRole::FeedForwardNorm)?,
+            feed_forward_term_norm: source.vector_if(spec.norms.after, LayerRole::FeedForwardTermNorm)?,
             feed_forward: match &spec.feed_forward {
-                FeedForward::Dense(dense) => FeedForwardTensors::Dense(source.dense(*dense)?),
+                FeedForward::Dense(dense) => {
+                    FeedForwardTensors::Dense(source.dense(*dense, [LayerRole::Gate, LayerRole::Up, LayerRole::Down])?)
+                }
+                FeedForward::Experts(experts) => FeedForwardTensors::Experts(source.experts(*experts)?),
             },
         })
     }
@@ -112,11 +178,17 @@ impl<M, V> LayerTensors<M, V> {
 
 impl<B: Backend> LayerSource<'_, B> {
     fn attention(&self, spec: AttentionSpec) -> Result<AttentionTensors<B::Matrix, B::Vector>, B::Error> {
+        let [query, key, value] = if spec.fused {
+            let rows = [spec.query_width(), spec.key_width(), spec.value_width()];
+            self.parts(LayerRole::QueryKeyValue, rows)?
+        } else {
+            [self.matrix(LayerRole::Query)?, self.matrix(LayerRole::Key)?, self.matrix(LayerRole::Value)?]
+        };
         Ok(AttentionTensors {
             spec,
-            query: self.matrix(LayerRole::Query)?,
-            key: self.matrix(LayerRole::Key)?,
-            value: self.matrix(LayerRole::Value)?,
+            query,
+            key,
+            value,
             biases: [
                 self.optional(LayerRole::QueryBias)?,
                 self.optional(LayerRole::KeyBias)?,
@@ -124,12 +196,55 @@ impl<B: Backend> LayerSource<'_, B> {
             ],
             query_key_norms: [self.optional(LayerRole::QueryNorm)?, self.optional(LayerRole::KeyNorm)?],
             output: self.matrix(LayerRole::MixerOutput)?,
+            output_bias: self.vector_if(spec.output_bias, LayerRole::MixerOutputBias)?,
+            sinks: self.vector_if(spec.sinks, LayerRole::Sinks)?,
         })
     }
 
-    fn dense(&self, spec: DenseSpec) -> Result<DenseTensors<B::Matrix>, B::Error> {
-        let (gate, up) = (self.matrix(LayerRole::Gate)?, self.matrix(LayerRole::Up)?);
-        Ok(DenseTensors { spec, gate, up, down: self.matrix(LayerRole::Down)? })
+    fn latent(&self, spec: LatentSpec) -> Result<LatentTensors<B::Matrix, B::Vector>, B::Error> {
+        Ok(LatentTensors {
+            spec,
+            query: match spec.query_rank {
+                None => LatentQuery::Direct(self.matrix(LayerRole::Query)?),
+                Some(_) => LatentQuery::Compressed {
+                    down: self.matrix(LayerRole::QueryDown)?,
+                    norm: self.vector(LayerRole::QueryDownNorm)?,
+                    up: self.matrix(LayerRole::QueryUp)?,
+                },
+            },
+            down: self.matrix(LayerRole::KeyValueDown)?,
+            norm: self.vector(LayerRole::KeyValueDownNorm)?,
+            up: match spec.joint {
+                Some(_) => LatentUp::Joint(self.matrix(LayerRole::KeyValueUp)?),
+                None => {
+                    LatentUp::Split { key: self.matrix(LayerRole::KeyUp)?, value: self.matrix(LayerRole::ValueUp)? }
+                }
+            },
+            output: self.matrix(LayerRole::MixerOutput)?,
+        })
+    }
+
+    fn dense(&self, spec: DenseSpec, [gate, up, down]: [LayerRole; 3]) -> Result<DenseTensors<B::Matrix>, B::Error> {
+        let [gate, up] =
+            if spec.fused { self.parts(up, [spec.width; 2])? } else { [self.matrix(gate)?, self.matrix(up)?] };
+        Ok(DenseTensors { spec, gate, up, down: self.matrix(down)? })
+    }
+
+    fn experts(&self, spec: ExpertsSpec) -> Result<ExpertTensors<B::Matrix, B::Vector>, B::Error> {
+        let shared_roles = [LayerRole::SharedGate, LayerRole::SharedUp, LayerRole::SharedDown];
+        let gated = spec.shared.is_some_and(|shared| shared.gated);
+        Ok(ExpertTensors {
+            spec,
+            router: self.matrix(LayerRole::Router)?,
+            router_bias: self.vector_if(spec.biases, LayerRole::RouterBias)?,
+            selection_bias: self.vector_if(spec.selection_bias, LayerRole::SelectionBias)?,
+            biases: spec.biases.then(|| self.expert_biases()).transpose()?,
+            gates: self.matrix(LayerRole::ExpertGates)?,
+            ups: self.matrix(LayerRole::ExpertUps)?,
+            downs: self.matrix(LayerRole::ExpertDowns)?,
+            shared: spec.shared.map(|shared| self.dense(shared.dense, shared_roles)).transpose()?,
+            shared_router: gated.then(|| self.matrix(LayerRole::SharedRouter)).transpose()?,
+        })
     }
 
     fn matrix(&self, role: LayerRole) -> Result<B::Matrix, B::Error> {
@@ -138,6 +253,30 @@ impl<B: Backend> LayerSource<'_, B> {
 
     fn vector(&self, role: LayerRole) -> Result<B::Vector, B::Error> {
         self.backend.vector(self.shard.layer_tensor(self.layer, self.family.suffix(role))?)
+    }
+
+    fn expert_biases(&self) -> Result<[B::Matrix; 3], B::Error> {
+        Ok([
+            self.matrix(LayerRole::ExpertGateBiases)?,
+            self.matrix(LayerRole::ExpertUpBiases)?,
+            self.matrix(LayerRole::ExpertDownBiases)?,
+        ])
+    }
+
+    /// The matrices of `rows` rows each that one tensor holds, one after the other.
+    fn parts<const N: usize>(&self, role: LayerRole, rows: [usize; N]) -> Result<[B::Matrix; N], B::Error> {
+        let whole = self.shard.layer_tensor(self.layer, self.family.suffix(role))?;
+        let mut start = 0;
+        let mut parts = Vec::with_capacity(N);
+        for rows in rows {
+            parts.push(self.backend.matrix(whole.rows_of(start..start + rows)?)?);
+            start += rows;
+        }
+        Ok(parts.try_into().unwrap_or_else(|_| unreachable!("there are as many parts as numbers of rows")))
+    }
+
+    fn vector_if(&self, wanted: bool, role: LayerRole) -> Result<Option<B::Vector>, B::Error> {
+        wanted.then(|| self.vector(role)).transpose()
     }
 
     fn optional(&self, role: LayerRole) -> Result<Option<B::Vector>, B::Error> {

@@ -58,10 +58,7 @@ impl Mapping {
     pub(super) fn prefetch(&self) {
         // This is only advice. If the system refuses it, the reads below still bring the pages in.
         let _ = self.map.advise(Advice::WillNeed);
-        // The mapping may start in the middle of a page, so steps of a page can miss the last one.
-        for byte in self.map.iter().step_by(page_bytes()).chain(self.map.last()) {
-            std::hint::black_box(*byte);
-        }
+        touch(&self.map);
     }
 
     /// Bytes of the mapped pages that are in memory, including those that other processes read. 0 if the system does
@@ -79,6 +76,14 @@ impl Mapping {
             let absent_bytes = pages.len() as u64 - in_core_bytes(pages);
             (start..start + piece.len() as u64, absent_bytes)
         })
+    }
+}
+
+/// Reads a byte of each page of `bytes`.
+pub(super) fn touch(bytes: &[u8]) {
+    // They may start in the middle of a page, so steps of a page can miss the last one.
+    for byte in bytes.iter().step_by(page_bytes()).chain(bytes.last()) {
+        std::hint::black_box(*byte);
     }
 }
 

@@ -128,10 +128,16 @@ fn layer_format(header: &Header) -> Option<Format> {
 /// The totals of each layer.
 fn layers_of(header: &Header) -> Result<Vec<LayerTotals>, NotALanguageModel> {
     let architecture = header.metadata.str("general.architecture")?;
-    let layers = at_least_one(&header.metadata, &format!("{architecture}.block_count"))?;
+    let all = at_least_one(&header.metadata, &format!("{architecture}.block_count"))?;
+    // Those that predict further tokens come last, and are left out.
+    let further = header.metadata.u32_or(&format!("{architecture}.nextn_predict_layers"), 0)?;
+    let layers = all.saturating_sub(further).max(1);
     let mut found = BTreeMap::<u32, LayerTotals>::new();
     for tensor in &header.tensors {
         if let TensorRole::Layer(layer) = TensorRole::of(&tensor.name) {
+            if (layers..all).contains(&layer) {
+                continue;
+            }
             if layer >= layers {
                 return Err(NotALanguageModel::ExtraLayer { name: tensor.name.clone(), layer, layers });
             }

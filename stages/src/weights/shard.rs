@@ -202,9 +202,17 @@ impl MappedShard {
         Residency::of(&self.runs)
     }
 
-    /// Brings all mapped pages into memory, so that the first token does not wait for the disk.
+    /// Brings the mapped pages into memory, so that the first token does not wait for the disk: all but those of
+    /// tensors of experts, which have three dimensions. Of these only what is computed with takes memory.
     pub fn prefetch(&self) {
-        self.runs.iter().for_each(|run| run.prefetch());
+        let infos = self.file.header().tensors.iter().filter(|info| self.selection.maps(&info.name));
+        let (experts, others): (Vec<_>, Vec<_>) = infos.partition(|info| info.dims.len() > 2);
+        if experts.is_empty() {
+            return self.runs.iter().for_each(|run| run.prefetch());
+        }
+        for tensor in others.into_iter().filter_map(|info| self.mapped(info)) {
+            mapping::touch(tensor.bytes());
+        }
     }
 
     /// Reads the bytes that are not in memory yet into the system's page cache, without adding them to this process's

@@ -1,5 +1,6 @@
 //! One tensor over mapped bytes.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::mapping::Mapping;
@@ -65,6 +66,30 @@ impl Tensor {
         let rows = self.info.dims.get(1).copied().unwrap_or(1) as usize;
         let bytes = self.bytes().chunks_exact(self.bytes().len() / self.rows() * rows).nth(index)?;
         Some(self.view(rows, bytes).expect(SIZE_CHECKED))
+    }
+
+    /// Rows `rows` of a matrix, as a tensor of their own over the same bytes.
+    ///
+    /// # Errors
+    /// [`TensorError::Rows`] if it has no such rows.
+    pub fn rows_of(&self, rows: Range<usize>) -> Result<Self, TensorError> {
+        let found = self.rows();
+        if rows.start > rows.end || rows.end > found {
+            return Err(TensorError::Rows { name: self.name().to_owned(), expected: rows.end, found });
+        }
+        let row_bytes = self.info.bytes / found as u64;
+        let mut info = TensorInfo::clone(&self.info);
+        info.dims = vec![self.info.cols(), rows.len() as u64];
+        info.offset += row_bytes * rows.start as u64;
+        info.bytes = row_bytes * rows.len() as u64;
+        Ok(Self { mapping: Arc::clone(&self.mapping), info: Arc::new(info) })
+    }
+
+    /// Rows `rows` as a matrix, in place. `None` past the last.
+    pub fn matrix_of_rows(&self, rows: Range<usize>) -> Option<Matrix<'_>> {
+        let row_bytes = self.bytes().len() / self.rows();
+        let bytes = self.bytes().get(rows.start * row_bytes..rows.end * row_bytes)?;
+        Some(self.view(rows.len(), bytes).expect(SIZE_CHECKED))
     }
 
     /// Copies all values as floats. Used for norms and biases, which are tiny.

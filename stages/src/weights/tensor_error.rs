@@ -29,6 +29,16 @@ pub enum TensorError {
         /// The name.
         name: String,
     },
+    /// It has too few rows.
+    #[error("tensor {name:?} has {found} rows: expected at least {expected}")]
+    Rows {
+        /// The name.
+        name: String,
+        /// Number of rows needed.
+        expected: usize,
+        /// Its number of rows.
+        found: usize,
+    },
     /// It is requested as floats, but is larger than a norm or bias.
     #[error("tensor {name:?} is too large to expand to floats: expected at most {most} values, found {found}")]
     TooLarge {

@@ -11,7 +11,7 @@ use schema::{LayerRange, SequenceId};
 use stages::cpu::CpuRunner;
 use stages::kernels::ThreadPool;
 use stages::model::ModelSpec;
-use stages::shard::RunnerSetup;
+use stages::shard::{RunnerSetup, SetupError};
 use stages::weights::ModelFile;
 
 pub const GREEDY: Sampling = Sampling::GREEDY;
@@ -33,14 +33,25 @@ pub struct Piece<'a> {
     pub tokens: &'a [u32],
 }
 
+type NewRunner = fn(RunnerSetup, Arc<ThreadPool>) -> Result<CpuRunner, SetupError>;
+
 impl Pipeline {
     /// The model at `path`, cut before each of the layers `cuts`.
     pub fn new(path: &Path, cuts: &[u32], threads: usize) -> Self {
         Self::with_kv_type(KvType::F16, path, cuts, threads)
     }
 
+    /// The same with keys and values in single precision.
+    pub fn with_float_kv(path: &Path, cuts: &[u32], threads: usize) -> Self {
+        Self::of(KvType::F16, CpuRunner::with_float_kv, path, cuts, threads)
+    }
+
     /// The same with keys and values kept as `kv_type`.
     pub fn with_kv_type(kv_type: KvType, path: &Path, cuts: &[u32], threads: usize) -> Self {
+        Self::of(kv_type, CpuRunner::new, path, cuts, threads)
+    }
+
+    fn of(kv_type: KvType, new: NewRunner, path: &Path, cuts: &[u32], threads: usize) -> Self {
         let file = ModelFile::open(path).expect("the model opens");
         let spec = ModelSpec::read(file.header()).expect("the model is supported");
         spec.check_tensors(file.header()).expect("the tensors are there");
@@ -50,7 +61,7 @@ impl Pipeline {
             let shard = file.map(LayerRange::new(ends[0], ends[1]).expect("a range")).expect("the shard maps");
             let room = KvRoom { tokens: KV_TOKENS, kv_type };
             let setup = RunnerSetup { spec: spec.clone(), shard, room };
-            CpuRunner::new(setup, Arc::clone(&pool)).expect("the shard is ready")
+            new(setup, Arc::clone(&pool)).expect("the shard is ready")
         };
         Self { runners: ends.windows(2).map(runner).collect(), spec }
     }

@@ -4,7 +4,7 @@
 
 use half::f16;
 
-use super::fixture::Golden;
+use super::golden::Golden;
 
 type Rows = Vec<Vec<f64>>;
 

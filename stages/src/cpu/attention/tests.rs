@@ -1,7 +1,7 @@
 use schema::record::KvType;
 
 use super::*;
-use crate::cpu::kv::{KvCache, KvShape};
+use crate::cpu::kv::{KvCache, KvNumber, KvShape};
 use crate::cpu::quantised;
 
 /// A pseudorandom number from -1 to 1.
@@ -28,12 +28,13 @@ impl Case {
 
     fn shape(&self) -> AttentionShape {
         let value_padded = self.value.next_multiple_of(WIDTH);
-        AttentionShape { heads: self.heads, key: self.key, value_padded, window: self.window }
+        AttentionShape { heads: self.heads, key: self.key, value_padded, window: self.window, softcap: None }
     }
 
     /// Keys and values of all positions up to the last row. All others are poisoned with NaN.
     fn cache(&self) -> KvCache {
-        let shape = KvShape { heads: 2, key: self.key, value: self.value, kv_type: self.kv_type };
+        let shape =
+            KvShape { heads: 2, key: self.key, value: self.value, number: KvNumber::from(self.kv_type), latent: false };
         let blocks = self.blocks();
         let mut cache = KvCache::new([shape].into_iter(), blocks.len()).unwrap();
         let layer = cache.layer_mut(0);

@@ -1,9 +1,22 @@
 //! The model families, one file each: metadata in, a [`ModelSpec`] out, and the names of tensors that are not the usual
 //! ones. A new family is a file and a line in [`Family::ALL`].
 
+mod deepseek2;
+mod gemma2;
+mod gemma3;
+mod glm4moe;
+mod gpt_oss;
+mod granite;
 mod llama;
+mod minimax_m2;
+mod mistral3;
+mod olmo2;
+mod phi3;
 mod qwen2;
+mod qwen2moe;
 mod qwen3;
+mod qwen3moe;
+mod smollm3;
 
 use std::fmt;
 
@@ -39,7 +52,24 @@ pub(super) fn read(header: &Header) -> Result<ModelSpec, UnsupportedModel> {
 
 impl Family {
     /// All families.
-    pub const ALL: [&'static Self; 3] = [&llama::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
+    pub const ALL: [&'static Self; 16] = [
+        &llama::FAMILY,
+        &qwen2::FAMILY,
+        &qwen3::FAMILY,
+        &qwen2moe::FAMILY,
+        &qwen3moe::FAMILY,
+        &deepseek2::FAMILY,
+        &gemma2::FAMILY,
+        &gemma3::FAMILY,
+        &glm4moe::FAMILY,
+        &gpt_oss::FAMILY,
+        &granite::FAMILY,
+        &minimax_m2::FAMILY,
+        &mistral3::FAMILY,
+        &olmo2::FAMILY,
+        &phi3::FAMILY,
+        &smollm3::FAMILY,
+    ];
 
     /// The family of a GGUF architecture.
     ///

@@ -17,6 +17,7 @@ fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
         mixer: Mixer::Attention(attention),
         feed_forward: FeedForward::Dense(keys.dense()?),
         norms: keys.norms()?,
+        residual_scale: 1.0,
     };
     keys.uniform(keys.rope(RopeStyle::Halves, attention.key)?, layer)
 }

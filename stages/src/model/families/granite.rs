@@ -1,0 +1,35 @@
+//! Granite 3: llama with factors of embeddings, scores, what layers add, and logits.
+
+use super::Family;
+use crate::model::error::UnsupportedModel;
+use crate::model::feed_forward::FeedForward;
+use crate::model::keys::Keys;
+use crate::model::mixer::{AttentionSpec, Mixer};
+use crate::model::rope::RopeStyle;
+use crate::model::spec::{EmbeddingSpec, HeadSpec, LayerSpec, ModelSpec};
+use crate::model::tensors::Presence;
+
+pub(super) const FAMILY: Family = Family {
+    architecture: "granite",
+    implements: &["embedding_scale", "attention.scale", "residual_scale", "logit_scale"],
+    names: &[],
+    read,
+};
+
+fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
+    keys.refuse_window()?;
+    let plain = keys.attention()?;
+    let score_divisor = keys.positive("attention.scale", Some(plain.score_divisor.recip()))?.recip();
+    let attention = AttentionSpec { score_divisor, biases: Presence::Optional, ..plain };
+    let layer = LayerSpec {
+        mixer: Mixer::Attention(attention),
+        feed_forward: FeedForward::Dense(keys.dense()?),
+        norms: keys.norms()?,
+        residual_scale: keys.positive("residual_scale", Some(1.0))?,
+    };
+    let model = keys.uniform(keys.rope(RopeStyle::Adjacent, attention.key)?, layer)?;
+    let embedding = EmbeddingSpec { scale: keys.positive("embedding_scale", Some(1.0))? };
+    // The file names the divisor.
+    let head = HeadSpec { scale: keys.positive("logit_scale", Some(1.0))?.recip(), ..model.head };
+    Ok(ModelSpec { embedding, head, ..model })
+}
