@@ -29,8 +29,10 @@ mod page;
 mod params;
 mod responses;
 mod routes;
-mod sampling_params;
 mod server;
+mod stop_strings;
+mod token_options;
+mod unsupported;
 
 pub use app_state::{AppState, ModelInfo, Settings};
 pub(crate) use auth::secret_of;

@@ -1,7 +1,7 @@
 //! The pages of the HTTP API: one filter, one list, and our own answer for every other path or method.
 //!
 //! An API (a dialect's folder, or `cluster`) has its pages in its `mod.rs`: `PAGES` for the list at `GET /` and for
-//! wrong methods, and `filter` for warp. A further API is one line in each of the two lists here.
+//! wrong methods, and `filters` for warp. A further API is one line in each of the two lists here.
 
 use std::sync::Arc;
 
@@ -34,22 +34,11 @@ pub(crate) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
         .and(warp::method())
         .map(|path: FullPath, method: Method| unmatched(&method, path.as_str()).into_response());
     let index = get(warp::path::end(), state, |state| index::show(state, pages()));
-    openai::filter(state)
-        .or(responses::filter(state))
-        .unify()
-        .or(anthropic::filter(state))
-        .unify()
-        .or(ollama::filter(state))
-        .unify()
-        .or(llama_server::filter(state))
-        .unify()
-        .or(cluster::filter(state))
-        .unify()
-        .or(index)
-        .unify()
-        .or(unknown)
-        .unify()
-        .boxed()
+    let dialects =
+        [openai::filters(state), responses::filters(state), anthropic::filters(state), ollama::filters(state)];
+    let others = [llama_server::filters(state), cluster::filters(state), vec![index]];
+    let pages: Vec<_> = dialects.into_iter().chain(others).flatten().collect();
+    pages.into_iter().rfold(unknown.boxed(), |later, page| page.or(later).unify().boxed())
 }
 
 /// The methods of the page at `path`.

@@ -12,6 +12,7 @@ use super::prompt::ValidPrompt;
 use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::{chat, reply, start};
+use crate::http::token_options::SamplingRules;
 
 /// A request that can be served.
 #[derive(Debug, PartialEq)]
@@ -39,6 +40,8 @@ pub(crate) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response
 impl ValidMessages {
     fn read(body: &[u8], state: &AppState) -> Result<Self, ApiError> {
         let map = parse_object(body)?;
-        Ok(Self { prompt: ValidPrompt::read(&map, state)?, options: ValidOptions::read(&Params::new(&map))? })
+        let prompt = ValidPrompt::read(&map, state)?;
+        let options = ValidOptions::read(&Params::new(&map), &*state.text, &SamplingRules::ANTHROPIC)?;
+        Ok(Self { prompt, options })
     }
 }

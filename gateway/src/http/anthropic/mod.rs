@@ -18,7 +18,6 @@ mod usage;
 
 use std::sync::Arc;
 
-use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
@@ -37,10 +36,10 @@ pub(super) const PAGES: &[Page] = &[
     },
 ];
 
-/// The filter for these pages over `state`.
-pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
-    post(warp::path!("v1" / "messages"), state, messages::create)
-        .or(post(warp::path!("v1" / "messages" / "count_tokens"), state, count_tokens::create))
-        .unify()
-        .boxed()
+/// The filters for these pages over `state`.
+pub(super) fn filters(state: &Arc<AppState>) -> Vec<BoxedFilter<(Response,)>> {
+    vec![
+        post(warp::path!("v1" / "messages"), state, messages::create),
+        post(warp::path!("v1" / "messages" / "count_tokens"), state, count_tokens::create),
+    ]
 }

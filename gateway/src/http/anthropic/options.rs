@@ -1,12 +1,12 @@
 //! The options of a request to `POST /v1/messages`, checked.
 
-use rand::Rng;
-use schema::frame::Sampling;
-
-use super::params::{Params, out_of_range, wrong_type};
+use super::params::Params;
 use crate::http::error::ApiError;
 use crate::http::generation::options::GenerationOptions;
-use crate::http::limits::{STOP_SEQUENCES_MAX, STOP_STRING_BYTES_MAX, TEMPERATURE_MIN};
+use crate::http::generation::text_model::TextModel;
+use crate::http::limits::STOP_SEQUENCES_MAX;
+use crate::http::stop_strings;
+use crate::http::token_options::{self, SamplingRules};
 
 /// A request's options, each within its range.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,61 +21,24 @@ pub(crate) struct ValidOptions {
 // === impl ValidOptions ===
 
 impl ValidOptions {
-    /// Reads and checks the options.
+    /// Reads and checks the options. Those that Anthropic's reference does not have, such as `seed`, are extensions, as
+    /// in OpenAI's API.
     ///
     /// # Errors
     /// A 400 that names the parameter.
-    pub(crate) fn read(params: &Params<'_>) -> Result<Self, ApiError> {
+    pub(crate) fn read(params: &Params<'_>, text: &dyn TextModel, rules: &SamplingRules) -> Result<Self, ApiError> {
         params.required("max_tokens", "a whole number from 1")?;
         let tokens_max = params.whole("max_tokens", 1..=i128::from(u32::MAX))?.unwrap_or(1) as u32;
-        let mut generation = GenerationOptions::new(seed(params)?);
-        let seed = generation.tokens.sampling.seed;
-        generation.tokens.sampling = Sampling { seed, ..sampling(params)? };
-        generation.tokens_max = Some(tokens_max);
-        generation.stop = stop_sequences(params)?;
+        // The reference has no single text here.
+        params.list("stop_sequences")?;
+        let generation = GenerationOptions {
+            tokens: token_options::read(params, text, rules)?,
+            tokens_max: Some(tokens_max),
+            stop: stop_strings::read(params, "stop_sequences", STOP_SEQUENCES_MAX)?,
+            ..GenerationOptions::new(0)
+        };
         Ok(Self { generation, tokens_max, stream: params.flag("stream")? })
     }
-}
-
-/// The seed: an extension, as OpenAI's API has it. Without one each request gets another.
-fn seed(params: &Params<'_>) -> Result<u64, ApiError> {
-    let seed = params.whole("seed", i128::from(i64::MIN)..=i128::from(u64::MAX))?;
-    // A negative seed keeps its bits, so that all seeds stay different.
-    Ok(seed.map_or_else(|| rand::rng().random(), |seed| seed as u64))
-}
-
-fn sampling(params: &Params<'_>) -> Result<Sampling, ApiError> {
-    let temperature = params.number("temperature", 0.0..=1.0)?.unwrap_or(1.0);
-    let top_p = params.number("top_p", 0.0..=1.0)?.unwrap_or(1.0) as f32;
-    let top_k = params.whole("top_k", 0..=i128::from(i32::MAX))?.unwrap_or(0) as u32;
-    let temperature = if temperature < TEMPERATURE_MIN { 0.0 } else { temperature as f32 };
-    // The smallest probability mass above 0 is already covered by the likeliest token alone.
-    let (top_p, top_k) = if top_p > 0.0 { (top_p, top_k) } else { (1.0, 1) };
-    Ok(Sampling { temperature, top_k, top_p, ..Sampling::PLAIN })
-}
-
-/// The texts that end the answer. Empty ones have no effect.
-fn stop_sequences(params: &Params<'_>) -> Result<Vec<String>, ApiError> {
-    let list = params.list("stop_sequences")?.unwrap_or_default();
-    if list.len() > STOP_SEQUENCES_MAX {
-        let message = format!(
-            "Invalid value for 'stop_sequences': expected at most {STOP_SEQUENCES_MAX} strings, found {}.",
-            list.len()
-        );
-        return Err(ApiError::bad_request("invalid_value", message).about("stop_sequences"));
-    }
-    let mut stop = Vec::new();
-    for (index, found) in list.iter().enumerate() {
-        let at = format!("stop_sequences[{index}]");
-        let text = found.as_str().ok_or_else(|| wrong_type(&at, "a string", found))?;
-        if text.len() > STOP_STRING_BYTES_MAX {
-            return Err(out_of_range(&at, &format!("a string of at most {STOP_STRING_BYTES_MAX} bytes"), found));
-        }
-        if !text.is_empty() {
-            stop.push(text.to_owned());
-        }
-    }
-    Ok(stop)
 }
 
 #[cfg(test)]
@@ -83,9 +46,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::http::generation::text_model::ByteText;
 
     fn read(body: &Value) -> Result<ValidOptions, ApiError> {
-        ValidOptions::read(&Params::new(body.as_object().unwrap()))
+        ValidOptions::read(&Params::new(body.as_object().unwrap()), &ByteText, &SamplingRules::ANTHROPIC)
     }
 
     #[test]
@@ -123,7 +87,7 @@ mod tests {
             ("max_tokens", json!("many"), "max_tokens"),
             ("temperature", json!(1.1), "temperature"),
             ("top_p", json!(-0.1), "top_p"),
-            ("top_k", json!(-1), "top_k"),
+            ("top_k", json!(-2), "top_k"),
             ("seed", json!(0.5), "seed"),
             ("stream", json!("yes"), "stream"),
             ("stop_sequences", json!("\n"), "stop_sequences"),

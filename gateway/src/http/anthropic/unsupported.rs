@@ -5,35 +5,24 @@
 //! `cache_control` in every place (the prefix cache keeps every prompt), and `context_management` (the server leaves
 //! the conversation as the client sends it).
 
-use serde_json::Value;
-
 use super::params::Params;
 use crate::http::error::ApiError;
+use crate::http::unsupported::{self, Neutral, is_empty};
 
-const UNSUPPORTED: &[&str] = &["container", "mcp_servers", "fallbacks", "output_format"];
+const UNSUPPORTED: &[(&str, Neutral)] =
+    &[("container", is_empty), ("mcp_servers", is_empty), ("fallbacks", is_empty), ("output_format", is_empty)];
+/// The same in `output_config`.
+const UNSUPPORTED_OUTPUT: &[(&str, Neutral)] = &[("format", is_empty)];
 
 /// Refuses parameters that would otherwise be silently ignored.
 ///
 /// # Errors
 /// A 400 that names the first such parameter.
 pub(crate) fn refuse(params: &Params<'_>) -> Result<(), ApiError> {
-    let is_given = |params: &Params<'_>, key: &str| params.get(key).is_some_and(|value| !is_empty(value));
-    let refused = |at: &str| Err(ApiError::unsupported(at, format!("'{at}' is not supported by this server.")));
-    if let Some(key) = UNSUPPORTED.iter().find(|key| is_given(params, key)) {
-        return refused(key);
-    }
-    match params.object("output_config")? {
-        Some(config) if is_given(&config, "format") => refused(&config.path("format")),
-        _ => Ok(()),
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        _ => false,
-    }
+    const REASON: &str = "is not supported by this server";
+    unsupported::refuse(params, UNSUPPORTED, REASON)?;
+    let config = params.object("output_config")?;
+    config.map_or(Ok(()), |config| unsupported::refuse(&config, UNSUPPORTED_OUTPUT, REASON))
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ mod status;
 
 use std::sync::Arc;
 
-use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
@@ -21,14 +20,12 @@ pub(super) const PAGES: &[Page] = &[
     Page { path: "/distributed/gpu-info", methods: READ, description: "the device of each stage" },
 ];
 
-/// The filter for these pages over `state`.
-pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
-    get(warp::path!("health"), state, health::show)
-        .or(get(warp::path!("metrics"), state, metrics::show))
-        .unify()
-        .or(get(warp::path!("distributed" / "status"), state, status::show))
-        .unify()
-        .or(get(warp::path!("distributed" / "gpu-info"), state, gpu_info::show))
-        .unify()
-        .boxed()
+/// The filters for these pages over `state`.
+pub(super) fn filters(state: &Arc<AppState>) -> Vec<BoxedFilter<(Response,)>> {
+    vec![
+        get(warp::path!("health"), state, health::show),
+        get(warp::path!("metrics"), state, metrics::show),
+        get(warp::path!("distributed" / "status"), state, status::show),
+        get(warp::path!("distributed" / "gpu-info"), state, gpu_info::show),
+    ]
 }

@@ -17,12 +17,14 @@ use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::infill::{self, ContextFile, FittedPrompt, Gap};
 use crate::http::generation::options::GenerationOptions;
+use crate::http::generation::text_model::TextModel;
 use crate::http::generation::{reply, start};
+use crate::http::limits::LLAMA_STOP_STRINGS_MAX;
 use crate::http::params::{Params, parse_object};
-use crate::http::sampling_params::{self, SamplingDefaults};
+use crate::http::stop_strings;
+use crate::http::token_options::{self, SamplingRules};
+use crate::http::unsupported::{self, Neutral, is_empty, is_zero};
 
-/// llama-server's defaults.
-pub(super) const DEFAULTS: SamplingDefaults = SamplingDefaults { top_p: 0.95, min_p: 0.05 };
 /// The name of a file that has none.
 const FILE_NAME: &str = "tmp";
 
@@ -36,19 +38,14 @@ struct ValidInfill {
     stream: bool,
 }
 
-/// True if a value has no effect.
-type Neutral = fn(&Value) -> bool;
-
 /// Parameters that would change an answer and that this page does not have. They are refused unless their value has no
 /// effect.
 const UNSUPPORTED: &[(&str, Neutral)] = &[
     ("grammar", is_empty),
     ("json_schema", is_empty),
-    ("logit_bias", is_empty),
     ("lora", is_empty),
     ("n_probs", is_zero),
     ("mirostat", is_zero),
-    ("dry_multiplier", is_zero),
     ("dynatemp_range", is_zero),
 ];
 
@@ -85,31 +82,27 @@ impl ValidInfill {
         let params = Params::new(&map);
         check_model(&params, state)?;
         infill::check(&*state.text, "input_prefix")?;
-        for (key, neutral) in UNSUPPORTED {
-            if params.get(key).is_some_and(|value| !neutral(value)) {
-                return Err(ApiError::unsupported(key, format!("'{key}' is not supported by this page.")));
-            }
-        }
+        unsupported::refuse(&params, UNSUPPORTED, "is not supported by this page")?;
         // The beginning of the gap that is there already, such as the line with the cursor.
         let begun = params.text("prompt")?.unwrap_or_default();
         Ok(Self {
             prefix: format!("{}{begun}", params.required_text("input_prefix")?),
             suffix: params.required_text("input_suffix")?.to_owned(),
             files: files(&params)?,
-            options: options(&params)?,
+            options: options(&params, &*state.text, &SamplingRules::LLAMA_SERVER)?,
             stream: params.flag("stream")?,
         })
     }
 }
 
-fn options(params: &Params<'_>) -> Result<GenerationOptions, ApiError> {
-    let tokens = sampling_params::read(params, DEFAULTS)?;
+fn options(params: &Params<'_>, text: &dyn TextModel, rules: &SamplingRules) -> Result<GenerationOptions, ApiError> {
+    let tokens = token_options::read(params, text, rules)?;
     let mut options = GenerationOptions::new(tokens.sampling.seed);
     options.tokens = tokens;
     samplers::apply(params, &mut options.tokens.sampling)?;
     // 0 asks for the prompt to be computed only, so that it is in the cache. A sequence has at least one token.
-    options.tokens_max = sampling_params::tokens_max(params, "n_predict")?.map(|tokens| tokens.max(1));
-    options.stop = sampling_params::stop_strings(params)?;
+    options.tokens_max = token_options::tokens_max(params, "n_predict")?.map(|tokens| tokens.max(1));
+    options.stop = stop_strings::read(params, "stop", LLAMA_STOP_STRINGS_MAX)?;
     options.ignore_eos = params.flag("ignore_eos")?;
     Ok(options)
 }
@@ -124,23 +117,15 @@ fn files(params: &Params<'_>) -> Result<Vec<ContextFile>, ApiError> {
     list.iter().enumerate().map(file).collect()
 }
 
-fn is_zero(value: &Value) -> bool {
-    value.as_f64() == Some(0.0)
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::generation::text_model::ByteText;
     use serde_json::json;
+
+    fn read_options(body: &Value) -> GenerationOptions {
+        options(&Params::new(body.as_object().unwrap()), &ByteText, &SamplingRules::LLAMA_SERVER).unwrap()
+    }
 
     #[test]
     fn an_answer_has_room_of_at_most_a_quarter_of_the_context() {
@@ -170,16 +155,13 @@ mod tests {
 
     #[test]
     fn a_request_that_fills_the_cache_has_one_token() {
-        let limit = |predict: i64| {
-            let body = json!({"n_predict": predict});
-            options(&Params::new(body.as_object().unwrap())).unwrap().tokens_max
-        };
+        let limit = |predict: i64| read_options(&json!({"n_predict": predict})).tokens_max;
         assert_eq!([-1, 0, 7].map(limit), [Some(u32::MAX), Some(1), Some(7)]);
     }
 
     #[test]
     fn the_defaults_are_llama_servers() {
-        let options = options(&Params::new(json!({}).as_object().unwrap())).unwrap();
+        let options = read_options(&json!({}));
         let sampling = options.tokens.sampling;
         assert_eq!((sampling.temperature, sampling.top_k), (0.8, 40));
         assert_eq!((sampling.top_p, sampling.min_p, options.tokens_max), (0.95, 0.05, None));

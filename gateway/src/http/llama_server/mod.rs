@@ -15,7 +15,6 @@ mod vllm;
 
 use std::sync::Arc;
 
-use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
@@ -34,24 +33,17 @@ pub(super) const PAGES: &[Page] = &[
     Page { path: "/ping", methods: READ, description: "200 when requests are served, else 503 (vLLM)" },
 ];
 
-/// The filter for these pages over `state`.
-pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
-    post(warp::path!("tokenize"), state, tokenize::create)
-        .or(post(warp::path!("detokenize"), state, detokenize::create))
-        .unify()
-        .or(post(warp::path!("apply-template"), state, apply_template::create))
-        .unify()
-        .or(post(warp::path!("infill"), state, infill::create))
-        .unify()
-        .or(get(warp::path!("props"), state, props::show))
-        .unify()
-        .or(slots::filter(state))
-        .unify()
-        .or(get(warp::path!("version"), state, vllm::version))
-        .unify()
-        .or(get(warp::path!("load"), state, vllm::load))
-        .unify()
-        .or(get(warp::path!("ping"), state, vllm::ping))
-        .unify()
-        .boxed()
+/// The filters for these pages over `state`.
+pub(super) fn filters(state: &Arc<AppState>) -> Vec<BoxedFilter<(Response,)>> {
+    vec![
+        post(warp::path!("tokenize"), state, tokenize::create),
+        post(warp::path!("detokenize"), state, detokenize::create),
+        post(warp::path!("apply-template"), state, apply_template::create),
+        post(warp::path!("infill"), state, infill::create),
+        get(warp::path!("props"), state, props::show),
+        slots::filter(state),
+        get(warp::path!("version"), state, vllm::version),
+        get(warp::path!("load"), state, vllm::load),
+        get(warp::path!("ping"), state, vllm::ping),
+    ]
 }

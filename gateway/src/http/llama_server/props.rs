@@ -4,10 +4,9 @@ use http::StatusCode;
 use serde::Serialize;
 use warp::reply::Response;
 
-use super::infill::DEFAULTS;
 use crate::http::app_state::AppState;
 use crate::http::error::json_response;
-use crate::http::sampling_params::{REPEAT_LAST_TOKENS, TEMPERATURE, TOP_K};
+use crate::http::token_options::SamplingRules;
 
 /// The properties, in llama-server's fields.
 #[derive(Debug, Serialize)]
@@ -45,7 +44,8 @@ struct DefaultParams {
     min_p: f64,
     typical_p: f64,
     repeat_penalty: f64,
-    repeat_last_n: u32,
+    /// -1 counts all.
+    repeat_last_n: i64,
     presence_penalty: f64,
     frequency_penalty: f64,
 }
@@ -59,15 +59,16 @@ struct Modalities {
 /// The properties of this server and its model.
 pub(super) fn show(state: &AppState) -> Response {
     let description = state.text.description();
+    let defaults = SamplingRules::LLAMA_SERVER.defaults;
     let params = DefaultParams {
         n_predict: -1,
-        temperature: TEMPERATURE,
-        top_k: TOP_K,
-        top_p: DEFAULTS.top_p,
-        min_p: DEFAULTS.min_p,
+        temperature: defaults.temperature,
+        top_k: defaults.top_k,
+        top_p: defaults.top_p,
+        min_p: defaults.min_p,
         typical_p: 1.0,
         repeat_penalty: 1.0,
-        repeat_last_n: REPEAT_LAST_TOKENS,
+        repeat_last_n: defaults.repeat_last_tokens.map_or(-1, i64::from),
         presence_penalty: 0.0,
         frequency_penalty: 0.0,
     };

@@ -6,7 +6,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
-use serde_json::Value;
 use warp::reply::Response;
 
 use super::answer::{Answer, Part, Shape};
@@ -19,6 +18,10 @@ use crate::http::generation::infill::{self, Gap};
 use crate::http::generation::text_model::{Conversation, Message, TextModel};
 use crate::http::generation::{chat, reply, start};
 use crate::http::params::{Params, parse_object};
+use crate::http::unsupported::{self, Neutral, is_empty};
+
+/// Parameters for which this server has no use. They are refused unless their value has no effect.
+const UNSUPPORTED: &[(&str, Neutral)] = &[("template", is_empty), ("context", is_empty)];
 
 /// A request that can be served.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,12 +89,7 @@ impl ValidGenerate {
         let params = Params::new(&map);
         let request = Request::read(&params, state)?;
         refuse_images(&params)?;
-        for key in ["template", "context"] {
-            if params.get(key).is_some_and(|value| !is_empty(value)) {
-                let message = format!("'{key}' is not supported: use the model's own template, or /api/chat.");
-                return Err(ApiError::unsupported(key, message));
-            }
-        }
+        unsupported::refuse(&params, UNSUPPORTED, "is not supported: use the model's own template, or /api/chat")?;
         let prompt = Prompt::read(&params, &request)?;
         if matches!(prompt, Some(Prompt::Gap { .. })) {
             infill::check(&*state.text, "suffix")?;
@@ -129,10 +127,6 @@ impl Prompt {
         let template_kwargs = request.think.map(Think::template_kwargs).unwrap_or_default();
         Ok(Some(Self::Chat(Conversation { messages, template_kwargs, ..Conversation::default() })))
     }
-}
-
-fn is_empty(value: &Value) -> bool {
-    value.as_str().is_some_and(str::is_empty) || value.as_array().is_some_and(Vec::is_empty)
 }
 
 // === impl Generate ===

@@ -33,7 +33,6 @@ mod version;
 
 use std::sync::Arc;
 
-use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
@@ -56,22 +55,16 @@ pub(super) const PAGES: &[Page] = &[
 /// All paths whose errors have Ollama's body, those of endpoints that this server does not have among them.
 pub(super) const ERROR_PAGES: &[Page] = &[Page { path: "/api/{id}", methods: "", description: "" }];
 
-/// The filter for these pages over `state`.
-pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
-    post(warp::path!("api" / "chat"), state, chat::create)
-        .or(post(warp::path!("api" / "generate"), state, generate::create))
-        .unify()
-        .or(get(warp::path!("api" / "tags"), state, models::tags))
-        .unify()
-        .or(get(warp::path!("api" / "ps"), state, models::ps))
-        .unify()
-        .or(post(warp::path!("api" / "show"), state, show::create))
-        .unify()
-        .or(get(warp::path!("api" / "version"), state, version::show))
-        .unify()
-        .or(post(warp::path!("api" / "embed"), state, embed::create))
-        .unify()
-        .or(post(warp::path!("api" / "embeddings"), state, embed::create_one))
-        .unify()
-        .boxed()
+/// The filters for these pages over `state`.
+pub(super) fn filters(state: &Arc<AppState>) -> Vec<BoxedFilter<(Response,)>> {
+    vec![
+        post(warp::path!("api" / "chat"), state, chat::create),
+        post(warp::path!("api" / "generate"), state, generate::create),
+        get(warp::path!("api" / "tags"), state, models::tags),
+        get(warp::path!("api" / "ps"), state, models::ps),
+        post(warp::path!("api" / "show"), state, show::create),
+        get(warp::path!("api" / "version"), state, version::show),
+        post(warp::path!("api" / "embed"), state, embed::create),
+        post(warp::path!("api" / "embeddings"), state, embed::create_one),
+    ]
 }

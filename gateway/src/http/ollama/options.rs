@@ -1,47 +1,41 @@
 //! `options`: the method of choosing tokens, and the length of the answer.
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use crate::http::error::ApiError;
 use crate::http::generation::options::GenerationOptions;
+use crate::http::generation::text_model::TextModel;
+use crate::http::limits::LLAMA_STOP_STRINGS_MAX;
 use crate::http::params::Params;
-use crate::http::sampling_params::{self, SamplingDefaults};
-
-/// Ollama's defaults.
-const DEFAULTS: SamplingDefaults = SamplingDefaults { top_p: 0.9, min_p: 0.0 };
-
-/// True if a value has no effect.
-type Neutral = fn(&Value) -> bool;
+use crate::http::stop_strings;
+use crate::http::token_options::{self, SamplingRules};
+use crate::http::unsupported::{self, Neutral, is_one, is_zero};
 
 /// Options of older versions that would change an answer and that this server does not have. They are refused unless
 /// their value has no effect. Those of loading (`num_ctx`, `num_gpu`, `use_mmap` …) do not change an answer.
-const UNSUPPORTED: &[(&str, Neutral)] = &[
-    ("mirostat", |value| value.as_f64() == Some(0.0)),
-    ("tfs_z", |value| value.as_f64() == Some(1.0)),
-    ("penalize_newline", |value| value.as_bool() == Some(true)),
-];
+const UNSUPPORTED: &[(&str, Neutral)] =
+    &[("mirostat", is_zero), ("tfs_z", is_one), ("penalize_newline", |value| value.as_bool() == Some(true))];
 
 /// Reads `options`, and `logprobs` beside it.
 ///
 /// # Errors
 /// A 400 that names the option.
-pub(super) fn read(params: &Params<'_>) -> Result<GenerationOptions, ApiError> {
+pub(super) fn read(
+    params: &Params<'_>,
+    text: &dyn TextModel,
+    rules: &SamplingRules,
+) -> Result<GenerationOptions, ApiError> {
     let none = Map::new();
     let options = params.object("options")?.unwrap_or_else(|| Params::new(&none));
-    for (key, neutral) in UNSUPPORTED {
-        if options.get(key).is_some_and(|value| !neutral(value)) {
-            let message = format!("The option '{key}' is not supported by this server.");
-            return Err(ApiError::unsupported(&options.path(key), message));
-        }
-    }
+    unsupported::refuse(&options, UNSUPPORTED, "is not supported by this server")?;
     options.whole("num_ctx", 0..=i128::from(u32::MAX))?;
     options.whole("num_keep", -1..=i128::from(u32::MAX))?;
-    let tokens = sampling_params::read(&options, DEFAULTS)?;
+    let tokens = token_options::read(&options, text, rules)?;
     let mut generation = GenerationOptions::new(tokens.sampling.seed);
     generation.tokens = tokens;
     // 0 means the default, as in Ollama.
-    generation.tokens_max = sampling_params::tokens_max(&options, "num_predict")?.filter(|tokens| *tokens > 0);
-    generation.stop = sampling_params::stop_strings(&options)?;
+    generation.tokens_max = token_options::tokens_max(&options, "num_predict")?.filter(|tokens| *tokens > 0);
+    generation.stop = stop_strings::read(&options, "stop", LLAMA_STOP_STRINGS_MAX)?;
     generation.logprobs = params.flag("logprobs")?;
     let top = params.whole("top_logprobs", 0..=20)?.unwrap_or(0) as u32;
     generation.top_logprobs = top as usize;
@@ -52,10 +46,11 @@ pub(super) fn read(params: &Params<'_>) -> Result<GenerationOptions, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::http::generation::text_model::ByteText;
+    use serde_json::{Value, json};
 
     fn read_value(value: &Value) -> Result<GenerationOptions, ApiError> {
-        read(&Params::new(value.as_object().unwrap()))
+        read(&Params::new(value.as_object().unwrap()), &ByteText, &SamplingRules::OLLAMA)
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::options::GenerationOptions;
 use crate::http::params::{Params, wrong_type};
+use crate::http::token_options::SamplingRules;
 
 /// A request to either endpoint, without its messages or prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +37,10 @@ impl Request {
         }
         check_keep_alive(params)?;
         let stream = params.get("stream").is_none() || params.flag("stream")?;
-        let options = GenerationOptions { form: format::read(params)?, ..options::read(params)? };
+        let options = GenerationOptions {
+            form: format::read(params)?,
+            ..options::read(params, &*state.text, &SamplingRules::OLLAMA)?
+        };
         Ok(Self { model, stream, options, think })
     }
 }

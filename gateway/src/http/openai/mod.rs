@@ -11,7 +11,6 @@ mod prompt;
 mod rerank;
 mod response;
 pub(super) mod template_options;
-pub(super) mod token_options;
 pub(super) mod tools;
 mod unsupported;
 mod usage;
@@ -37,24 +36,19 @@ pub(super) const PAGES: &[Page] = &[
     Page { path: "/v1/models/{id}", methods: READ, description: "the model by its id (OpenAI)" },
 ];
 
-/// The filter for these pages over `state`.
-pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
+/// The filters for these pages over `state`.
+pub(super) fn filters(state: &Arc<AppState>) -> Vec<BoxedFilter<(Response,)>> {
     let model =
         warp::path("v1").and(warp::path("models")).and(warp::path::tail()).and(warp::get()).and(with_state(state)).map(
             |id: Tail, state: Arc<AppState>| models::one(&state, id.as_str()).unwrap_or_else(Reply::into_response),
         );
-    post(warp::path!("v1" / "chat" / "completions"), state, chat::create)
-        .or(post(warp::path!("v1" / "completions"), state, completions::create))
-        .unify()
-        .or(post(warp::path!("v1" / "embeddings"), state, embeddings::create))
-        .unify()
-        .or(post(warp::path!("v1" / "rerank"), state, rerank::create))
-        .unify()
-        .or(post(warp::path!("rerank"), state, rerank::create))
-        .unify()
-        .or(get(warp::path!("v1" / "models"), state, models::list))
-        .unify()
-        .or(model)
-        .unify()
-        .boxed()
+    vec![
+        post(warp::path!("v1" / "chat" / "completions"), state, chat::create),
+        post(warp::path!("v1" / "completions"), state, completions::create),
+        post(warp::path!("v1" / "embeddings"), state, embeddings::create),
+        post(warp::path!("v1" / "rerank"), state, rerank::create),
+        post(warp::path!("rerank"), state, rerank::create),
+        get(warp::path!("v1" / "models"), state, models::list),
+        model.boxed(),
+    ]
 }

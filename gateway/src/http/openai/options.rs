@@ -6,14 +6,16 @@ use engine::generate::TokenOptions;
 use schema::frame::ALTERNATIVES_MAX;
 use serde_json::Value;
 
-use super::params::{Params, out_of_range, whole, wrong_type};
-use super::{token_options, unsupported};
+use super::params::{Params, whole};
+use super::unsupported;
 use crate::http::answer_form;
 use crate::http::app_state::{ModelInfo, Settings};
 use crate::http::error::ApiError;
 use crate::http::generation::options::GenerationOptions;
 use crate::http::generation::text_model::TextModel;
-use crate::http::limits::{STOP_STRING_BYTES_MAX, STOP_STRINGS_MAX, STOP_TOKENS_MAX};
+use crate::http::limits::{STOP_STRINGS_MAX, STOP_TOKENS_MAX};
+use crate::http::stop_strings;
+use crate::http::token_options::{self, SamplingRules};
 
 /// Values of `priority`. The next smaller one is reserved for requests that were overtaken too often.
 pub(crate) const PRIORITIES: RangeInclusive<i128> = -(i32::MAX as i128)..=i32::MAX as i128;
@@ -55,13 +57,13 @@ impl ValidOptions {
             // One number for both, because both may be of the same micro-batch. The answer shows those asked for.
             alternatives: logprobs.max(prompt_logprobs),
             scores_prompt: prompt_logprobs.is_some(),
-            ..token_options::read(params, text)?
+            ..token_options::read(params, text, &SamplingRules::OPENAI)?
         };
         let generation = GenerationOptions {
             tokens,
             form: answer_form::read(params)?,
             tokens_max: tokens_max(params)?,
-            stop: stop_strings(params)?,
+            stop: stop_strings::read(params, "stop", STOP_STRINGS_MAX)?,
             includes_stop: params.flag("include_stop_str_in_output")?,
             stop_tokens: stop_tokens(params)?,
             ignore_eos: params.flag("ignore_eos")?,
@@ -99,32 +101,6 @@ fn tokens_max(params: &Params<'_>) -> Result<Option<u32>, ApiError> {
     let older = params.whole("max_tokens", range())?;
     let newer = params.whole("max_completion_tokens", range())?;
     Ok(newer.or(older).map(|tokens| tokens as u32))
-}
-
-fn stop_strings(params: &Params<'_>) -> Result<Vec<String>, ApiError> {
-    let strings = match params.get("stop") {
-        None => return Ok(Vec::new()),
-        Some(Value::String(stop)) => vec![stop.clone()],
-        Some(Value::Array(list)) if list.len() <= STOP_STRINGS_MAX => {
-            let texts = list.iter().enumerate().map(|(index, stop)| {
-                let stop = stop.as_str().ok_or_else(|| wrong_type(&format!("stop[{index}]"), "a string", stop))?;
-                Ok(stop.to_owned())
-            });
-            texts.collect::<Result<_, ApiError>>()?
-        }
-        Some(list @ Value::Array(_)) => {
-            return Err(out_of_range("stop", &format!("at most {STOP_STRINGS_MAX} strings"), list));
-        }
-        Some(other) => return Err(wrong_type("stop", "a string or an array of strings", other)),
-    };
-    if let Some(long) = strings.iter().find(|stop| stop.len() > STOP_STRING_BYTES_MAX) {
-        let message = format!(
-            "Invalid value for 'stop': expected strings of at most {STOP_STRING_BYTES_MAX} bytes, found one of {}.",
-            long.len()
-        );
-        return Err(ApiError::bad_request("invalid_value", message).about("stop"));
-    }
-    Ok(strings.into_iter().filter(|stop| !stop.is_empty()).collect())
 }
 
 fn stop_tokens(params: &Params<'_>) -> Result<Vec<u32>, ApiError> {
@@ -176,15 +152,6 @@ mod tests {
     fn the_newer_name_of_the_token_limit_wins() {
         let options = read(&json!({"max_tokens": 5, "max_completion_tokens": 9})).unwrap();
         assert_eq!(options.generation.tokens_max, Some(9));
-    }
-
-    #[test]
-    fn stop_is_a_string_or_up_to_four_and_empty_ones_have_no_effect() {
-        assert_eq!(read(&json!({"stop": "\n"})).unwrap().generation.stop, ["\n"]);
-        assert_eq!(read(&json!({"stop": ["a", "", "b"]})).unwrap().generation.stop, ["a", "b"]);
-        for stop in [json!(5), json!(["a", 5]), json!(["a", "b", "c", "d", "e"]), json!("x".repeat(1000))] {
-            assert!(read(&json!({"stop": stop})).is_err(), "{stop} was accepted");
-        }
     }
 
     #[test]

@@ -5,9 +5,7 @@ use serde_json::Value;
 
 use super::params::Params;
 use crate::http::error::ApiError;
-
-/// True if a value has no effect.
-type Neutral = fn(&Value) -> bool;
+use crate::http::unsupported::{self, Neutral, is_empty};
 
 const UNSUPPORTED: &[(&str, Neutral)] = &[
     ("modalities", |value| value.as_array().is_some_and(|list| list.iter().all(|kind| is_one_of(kind, &["text"])))),
@@ -41,7 +39,7 @@ const OF_EMBEDDINGS: &[(&str, Neutral)] = &[
 /// # Errors
 /// A 400 that names the first such parameter.
 pub(crate) fn refuse(params: &Params<'_>) -> Result<(), ApiError> {
-    refuse_all(params, UNSUPPORTED, "is not supported by this server yet")
+    unsupported::refuse(params, UNSUPPORTED, "is not supported by this server yet")
 }
 
 /// Refuses parameters of chats in a completion.
@@ -49,7 +47,7 @@ pub(crate) fn refuse(params: &Params<'_>) -> Result<(), ApiError> {
 /// # Errors
 /// A 400 that names the first such parameter.
 pub(crate) fn refuse_of_chats(params: &Params<'_>) -> Result<(), ApiError> {
-    refuse_all(params, OF_CHATS, "is not supported here: use /v1/chat/completions")
+    unsupported::refuse(params, OF_CHATS, "is not supported here: use /v1/chat/completions")
 }
 
 /// Refuses parameters that would change an embedding.
@@ -57,24 +55,7 @@ pub(crate) fn refuse_of_chats(params: &Params<'_>) -> Result<(), ApiError> {
 /// # Errors
 /// A 400 that names the first such parameter.
 pub(crate) fn refuse_of_embeddings(params: &Params<'_>) -> Result<(), ApiError> {
-    refuse_all(params, OF_EMBEDDINGS, "is not supported by this server yet")
-}
-
-fn refuse_all(params: &Params<'_>, list: &[(&str, Neutral)], reason: &str) -> Result<(), ApiError> {
-    match list.iter().find(|(key, neutral)| params.get(key).is_some_and(|value| !neutral(value))) {
-        Some((key, _)) => Err(ApiError::unsupported(key, format!("'{key}' {reason}."))),
-        None => Ok(()),
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        Value::String(text) => text.is_empty(),
-        Value::Null | Value::Bool(false) => true,
-        Value::Bool(true) | Value::Number(_) => false,
-    }
+    unsupported::refuse(params, OF_EMBEDDINGS, "is not supported by this server yet")
 }
 
 fn is_false(value: &Value) -> bool {

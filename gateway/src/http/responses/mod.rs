@@ -57,8 +57,8 @@ pub(super) const PAGES: &[Page] = &[
     Page { path: "/v1/responses/{id}", methods: READ_OR_DELETE, description: "a kept response, to read or delete" },
 ];
 
-/// The filter for these pages over `state`. It has the store of responses, which lasts as long as the filter.
-pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
+/// The filters for these pages over `state`. They have the store of responses, which lasts as long as they do.
+pub(super) fn filters(state: &Arc<AppState>) -> Vec<BoxedFilter<(Response,)>> {
     let store = Arc::new(ResponseStore::new(StoreBounds::new(&state.settings)));
     let create = {
         let store = Arc::clone(&store);
@@ -86,5 +86,5 @@ pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
         .and(warp::post())
         .and(with_store)
         .map(|id: String, store: Arc<ResponseStore>| pages::cancel(&store, &id).into_response());
-    create.or(read).unify().or(delete).unify().or(input_items).unify().or(cancel).unify().boxed()
+    vec![create, read.boxed(), delete.boxed(), input_items.boxed(), cancel.boxed()]
 }

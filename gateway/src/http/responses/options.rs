@@ -9,8 +9,8 @@ use crate::http::error::ApiError;
 use crate::http::generation::options::GenerationOptions;
 use crate::http::generation::text_model::TextModel;
 use crate::http::openai::options::PRIORITIES;
-use crate::http::openai::token_options;
 use crate::http::params::{Params, wrong_type};
+use crate::http::token_options::{self, SamplingRules};
 
 /// The part of `include` that changes an answer.
 const LOGPROBS: &str = "message.output_text.logprobs";
@@ -53,8 +53,10 @@ impl ValidOptions {
     pub(super) fn read(params: &Params<'_>, text: &dyn TextModel) -> Result<Self, ApiError> {
         let top_logprobs = params.whole("top_logprobs", 0..=i128::from(ALTERNATIVES_MAX))?.map_or(0, |top| top as u32);
         let logprobs = includes_logprobs(params)? || top_logprobs > 0;
-        let tokens =
-            TokenOptions { alternatives: logprobs.then_some(top_logprobs), ..token_options::read(params, text)? };
+        let tokens = TokenOptions {
+            alternatives: logprobs.then_some(top_logprobs),
+            ..token_options::read(params, text, &SamplingRules::OPENAI)?
+        };
         let generation = GenerationOptions {
             tokens,
             tokens_max: params.whole("max_output_tokens", 1..=i128::from(u32::MAX))?.map(|tokens| tokens as u32),

@@ -1,12 +1,8 @@
 //! Parameters that this dialect does not have or cannot honour. They are refused unless their value has no effect.
 
-use serde_json::Value;
-
 use crate::http::error::ApiError;
 use crate::http::params::Params;
-
-/// True if a value has no effect.
-type Neutral = fn(&Value) -> bool;
+use crate::http::unsupported::{self, Neutral, is_empty, is_one};
 
 const UNSUPPORTED: &[(&str, Neutral)] = &[
     ("background", is_empty),
@@ -15,7 +11,7 @@ const UNSUPPORTED: &[(&str, Neutral)] = &[
     ("context_management", is_empty),
     ("moderation", is_empty),
     ("stop", is_empty),
-    ("n", |value| value.as_f64() == Some(1.0)),
+    ("n", is_one),
 ];
 
 /// Parameters of chats that have another name here.
@@ -34,11 +30,7 @@ const MOVED: &[(&str, &str)] = &[
 /// # Errors
 /// A 400 that names the first such parameter.
 pub(super) fn refuse(params: &Params<'_>) -> Result<(), ApiError> {
-    for (key, neutral) in UNSUPPORTED {
-        if params.get(key).is_some_and(|value| !neutral(value)) {
-            return Err(ApiError::unsupported(key, format!("'{key}' is not supported by this server yet.")));
-        }
-    }
+    unsupported::refuse(params, UNSUPPORTED, "is not supported by this server yet")?;
     for (key, name) in MOVED {
         if params.get(key).is_some() {
             let message = format!("'{key}' is no parameter of /v1/responses: expected '{name}' in its place.");
@@ -46,16 +38,6 @@ pub(super) fn refuse(params: &Params<'_>) -> Result<(), ApiError> {
         }
     }
     Ok(())
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        Value::String(text) => text.is_empty(),
-        Value::Null | Value::Bool(false) => true,
-        Value::Bool(true) | Value::Number(_) => false,
-    }
 }
 
 #[cfg(test)]
