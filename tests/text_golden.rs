@@ -73,9 +73,7 @@ fn messages(said: &[Said]) -> Vec<Message> {
 
 fn detokenize(ids: &[u32]) -> String {
     let mut detokenizer = Detokenizer::new(&TOKENIZER);
-    let mut text: String = ids.iter().map(|&id| detokenizer.push(id)).collect();
-    text.push_str(&detokenizer.finish());
-    text
+    ids.iter().map(|&id| detokenizer.push(id)).collect()
 }
 
 #[test]

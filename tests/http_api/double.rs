@@ -14,7 +14,7 @@ use gateway::http::{
     AccessControl, AnswerPlan, AnswerRequest, AppState, Conversation, Decoder, EmbeddingModel, FimTokens,
     ModelDescription, ModelInfo, ServerTls, Settings, SpecialTokens, TextError, TextModel, serve,
 };
-use gateway::text::{AnswerFormat, ReasoningFormat, ToolFormat};
+use gateway::text::{AnswerFormat, Detokenizer, ReasoningFormat, Tokenizer, ToolFormat, Vocabulary, VocabularyFields};
 use schema::frame::{Alternative, Sampling};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -333,7 +333,7 @@ impl TextModel for ByteTextModel {
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
-        Box::new(AsciiDecoder)
+        Box::new(ByteDecoder(Detokenizer::new(&TOKENIZER)))
     }
 
     fn token_bytes(&self, token: u32) -> Vec<u8> {
@@ -365,15 +365,24 @@ impl TextModel for ByteTextModel {
     }
 }
 
-struct AsciiDecoder;
+/// The tokenizer of the 256 bytes, each spelled as GPT-2 spells it.
+static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
+    let mut others = '\u{100}'..;
+    let spell = |byte: u8| match byte {
+        b'!'..=b'~' | 0xA1..=0xAC | 0xAE.. => char::from(byte),
+        _ => others.next().unwrap(),
+    };
+    let tokens: Vec<_> = (0..=255).map(spell).map(String::from).collect();
+    let fields = VocabularyFields { pre: "gpt-2".to_owned(), token_types: vec![1; 256], tokens, ..Default::default() };
+    Tokenizer::new(&Vocabulary::new(fields).unwrap()).unwrap()
+});
 
-impl Decoder for AsciiDecoder {
+/// The real detokenizer, which spells [`END`].
+struct ByteDecoder(Detokenizer);
+
+impl Decoder for ByteDecoder {
     fn push(&mut self, token: u32) -> String {
-        if token == END { END_TEXT.to_owned() } else { char::from(token as u8).to_string() }
-    }
-
-    fn finish(&mut self) -> String {
-        String::new()
+        if token == END { END_TEXT.to_owned() } else { self.0.push(token) }
     }
 }
 

@@ -40,7 +40,7 @@ mod tests {
 
     use super::*;
 
-    fn read_value(stop: Value) -> Result<Vec<String>, ApiError> {
+    fn read_value(stop: &Value) -> Result<Vec<String>, ApiError> {
         let body = json!({"options": {"stop": stop}});
         read(&Params::new(body.as_object().unwrap()).object("options").unwrap().unwrap(), "stop", 4)
     }
@@ -54,7 +54,7 @@ mod tests {
             (json!(["a", "", "b"]), &["a", "b"]),
             (json!("x".repeat(512)), &["x".repeat(512).as_str()]),
         ] {
-            assert_eq!(read_value(stop).unwrap(), texts);
+            assert_eq!(read_value(&stop).unwrap(), texts);
         }
     }
 
@@ -68,7 +68,7 @@ mod tests {
             (json!("é".repeat(257)), "options.stop"),
             (json!(["x".repeat(513)]), "options.stop[0]"),
         ] {
-            assert_eq!(read_value(stop).unwrap_err().param(), Some(param));
+            assert_eq!(read_value(&stop).unwrap_err().param(), Some(param));
         }
     }
 }

@@ -179,18 +179,10 @@ impl http::Decoder for ModelDecoder {
     fn push(&mut self, token: u32) -> String {
         self.0.push(token)
     }
-
-    fn finish(&mut self) -> String {
-        self.0.finish()
-    }
 }
 
 impl http::Decoder for AnswerDecoder {
     fn push(&mut self, token: u32) -> String {
         self.0.push(token)
-    }
-
-    fn finish(&mut self) -> String {
-        self.0.finish()
     }
 }

@@ -1,7 +1,8 @@
 //! Turns a stream of token ids into text, one id at a time.
 //!
 //! A token is a run of bytes and may end in the middle of a character. An incomplete character is held back until its
-//! other bytes arrive, so that the returned pieces always add up to the text of all tokens together.
+//! other bytes arrive, so that the returned pieces always add up to the text of all tokens together. One that is still
+//! incomplete when a sequence ends is no text.
 
 use std::sync::Arc;
 
@@ -32,8 +33,9 @@ impl Detokenizer {
         self.push_bytes(pieces.get(id))
     }
 
-    /// The rest that is still held back at the end of a sequence: empty or one U+FFFD.
-    pub fn finish(&mut self) -> String {
+    /// The text of a character that never becomes complete, because something else comes in its middle: empty, or one
+    /// U+FFFD.
+    pub(super) fn interrupt(&mut self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.held)).into_owned()
     }
 
@@ -83,15 +85,15 @@ mod tests {
     fn an_incomplete_character_is_held_back_until_it_is_complete() {
         let mut detokenizer = Detokenizer::new(&tokenizer());
         assert_eq!(feed(&mut detokenizer, "é🙂x".as_bytes()), ["", "é", "", "", "", "🙂", "x"]);
-        assert_eq!(detokenizer.finish(), "");
+        assert_eq!(detokenizer.interrupt(), "");
     }
 
     #[test]
-    fn an_unfinished_character_is_flushed_as_one_replacement() {
+    fn a_character_that_is_interrupted_becomes_one_replacement() {
         let mut detokenizer = Detokenizer::new(&tokenizer());
         assert_eq!(feed(&mut detokenizer, &[b'a', 0xF0, 0x9F]), ["a", "", ""]);
-        assert_eq!(detokenizer.finish(), "\u{FFFD}");
-        assert_eq!(detokenizer.finish(), "");
+        assert_eq!(detokenizer.interrupt(), "\u{FFFD}");
+        assert_eq!(detokenizer.interrupt(), "");
     }
 
     #[test]
@@ -115,7 +117,7 @@ mod tests {
             let mut detokenizer = Detokenizer::new(&tokenizer);
             let ids = tokenizer.encode(&text, Special::Plain).unwrap();
             let mut joined: String = ids.iter().map(|&id| detokenizer.push(id)).collect();
-            joined.push_str(&detokenizer.finish());
+            joined.push_str(&detokenizer.interrupt());
             prop_assert_eq!(joined, text);
         }
 
@@ -123,7 +125,7 @@ mod tests {
         fn any_bytes_add_up_to_their_lossy_decoding(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             let mut detokenizer = Detokenizer::new(&tokenizer());
             let mut joined = feed(&mut detokenizer, &bytes).concat();
-            joined.push_str(&detokenizer.finish());
+            joined.push_str(&detokenizer.interrupt());
             prop_assert_eq!(joined, String::from_utf8_lossy(&bytes));
         }
     }

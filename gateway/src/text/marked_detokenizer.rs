@@ -59,15 +59,9 @@ impl MarkedDetokenizer {
     /// The text that token `id` completes.
     pub fn push(&mut self, id: u32) -> String {
         match self.marks.spelling(id) {
-            // A character that a mark interrupts never becomes complete.
-            Some(spelling) => self.detokenizer.finish() + spelling,
+            Some(spelling) => self.detokenizer.interrupt() + spelling,
             None => self.detokenizer.push(id),
         }
-    }
-
-    /// The rest that is still held back at the end of a sequence.
-    pub fn finish(&mut self) -> String {
-        self.detokenizer.finish()
     }
 }
 
@@ -87,6 +81,5 @@ mod tests {
         let mut detokenizer = MarkedDetokenizer::new(&Tokenizer::new(&vocabulary).unwrap(), marks);
         let text: String = [97, 256, 257, 258, 0xC3, 256].map(|id| detokenizer.push(id)).concat();
         assert_eq!(text, "a[ARGS]<tool>\u{FFFD}[ARGS]");
-        assert_eq!(detokenizer.finish(), "");
     }
 }

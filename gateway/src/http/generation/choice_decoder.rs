@@ -120,15 +120,16 @@ impl ChoiceDecoder {
         let single = plan.is_some_and(|plan| !plan.parallel_tool_calls);
         let scored = options.tokens.scores_prompt;
         let first = prompt.first().filter(|_| scored).map(|token| TokenLogprob::unscored(*token, &**text));
-        let bytes = |prompt: &[u32]| prompt.iter().flat_map(|token| text.token_bytes(*token)).collect::<Vec<_>>();
+        let mut decoder = plan.map_or_else(|| text.decoder(), |plan| text.answer_decoder(plan));
         Self {
-            echo: options.echo.then(|| String::from_utf8_lossy(&bytes(prompt)).into_owned()),
+            // The answer may complete the last character of the prompt.
+            echo: options.echo.then(|| prompt.iter().map(|token| decoder.push(*token)).collect()),
             prompt: first.into_iter().collect(),
             top_logprobs: options.top_logprobs,
             prompt_logprobs: options.prompt_logprobs.unwrap_or(options.top_logprobs),
             prompt_belongs: options.echo && options.logprobs,
             logprob_sum: 0.0,
-            decoder: plan.map_or_else(|| text.decoder(), |plan| text.answer_decoder(plan)),
+            decoder,
             parser: plan.map(AnswerPlan::parser),
             call_ids: CallIds::new(prompt, options.tokens.sampling.seed, choice),
             calls: 0,
@@ -211,11 +212,7 @@ impl ChoiceDecoder {
             Finish::Stop => Ended::Stop,
             Finish::Length => Ended::Length,
         };
-        let held = self.decoder.finish();
-        let parts = match &mut self.parser {
-            Some(parser) => [parser.push(&held), parser.finish()].concat(),
-            None => vec![AnswerPart::Text(held)],
-        };
+        let parts = self.parser.as_mut().map(AnswerParser::finish).unwrap_or_default();
         self.delta(parts, Some(ended))
     }
 

@@ -121,13 +121,11 @@ pub trait TextModel: Send + Sync + 'static {
     fn description(&self) -> &ModelDescription;
 }
 
-/// Turns one sequence's tokens into text, holding back incomplete characters.
+/// Turns one sequence's tokens into text, holding back incomplete characters. One that is still incomplete when the
+/// sequence ends is no text.
 pub trait Decoder: Send {
     /// The text that `token` completes.
     fn push(&mut self, token: u32) -> String;
-
-    /// The text held back until the end of the sequence.
-    fn finish(&mut self) -> String;
 }
 
 /// A text model for tests: one token for each byte. A chat is the contents of its messages.
