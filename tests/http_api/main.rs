@@ -21,5 +21,6 @@ mod responses;
 mod streams;
 #[cfg(feature = "tls")]
 mod tls;
+mod token_ids;
 mod tools;
 mod unread_bodies;

@@ -42,6 +42,10 @@ pub(crate) struct ChoiceDecoder {
     prompt_belongs: bool,
     /// Log-probabilities of the tokens whose text is still held back.
     logprobs: Vec<TokenLogprob>,
+    /// True if the request asks for the ids of tokens.
+    wants_token_ids: bool,
+    /// The tokens whose text is still held back, if it does.
+    token_ids: Vec<u32>,
     tokens: u64,
     /// Sum of the log-probabilities of the answer's tokens.
     logprob_sum: f64,
@@ -73,6 +77,8 @@ pub(crate) struct Delta {
     pub(crate) tool_calls: Vec<ToolCallDelta>,
     /// Log-probabilities of the tokens in `text`, if the request asks for them.
     pub(crate) logprobs: Vec<TokenLogprob>,
+    /// The tokens in `text`, and those without text before them, if the request asks for their ids.
+    pub(crate) token_ids: Vec<u32>,
     /// Log-probabilities of the prompt's tokens, if the request asks for them apart. Set on the first delta only.
     pub(crate) prompt: Vec<TokenLogprob>,
     /// The reason why the choice ended. Set on its last delta only.
@@ -139,6 +145,8 @@ impl ChoiceDecoder {
             stop_tokens,
             wants_logprobs: options.logprobs,
             logprobs: Vec::new(),
+            wants_token_ids: options.token_ids,
+            token_ids: Vec::new(),
             tokens: 0,
             cached_tokens: 0,
             arrivals: ArrivalTimes::new(now),
@@ -192,6 +200,9 @@ impl ChoiceDecoder {
         self.tokens += 1;
         self.logprob_sum += f64::from(score.logprob);
         self.arrivals.token(now);
+        if self.wants_token_ids {
+            self.token_ids.push(token);
+        }
         if self.stop_tokens.contains(&token) {
             return Delta::default();
         }
@@ -243,6 +254,7 @@ impl ChoiceDecoder {
         let adds = !delta.text.is_empty() || !delta.reasoning.is_empty() || !delta.tool_calls.is_empty();
         if adds || end.is_some() {
             delta.logprobs = std::mem::take(&mut self.logprobs);
+            delta.token_ids = std::mem::take(&mut self.token_ids);
         }
         delta.end = end.map(Ok);
         delta

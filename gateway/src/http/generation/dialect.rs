@@ -22,6 +22,8 @@ pub(crate) struct Choice {
     pub(crate) tool_calls: Vec<ToolCall>,
     /// Empty unless the request asks for log-probabilities.
     pub(crate) logprobs: Vec<TokenLogprob>,
+    /// Its tokens, a stop token included. Empty unless the request asks for their ids.
+    pub(crate) token_ids: Vec<u32>,
     /// Log-probabilities of the prompt's tokens. Empty unless the request asks for them apart.
     pub(crate) prompt: Vec<TokenLogprob>,
     /// `None` only while the choice runs.

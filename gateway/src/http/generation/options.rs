@@ -35,6 +35,8 @@ pub(crate) struct GenerationOptions {
     /// Number of the likeliest tokens that the answer names beside each token of the prompt, if it has the prompt's
     /// log-probabilities.
     pub(crate) prompt_logprobs: Option<usize>,
+    /// True if the ids of a choice's tokens are part of the answer.
+    pub(crate) token_ids: bool,
     /// True if the text of a choice begins with its prompt.
     pub(crate) echo: bool,
     /// Choices of each prompt that are in the answer: those with the best log-probability a token. 0 if all are.
@@ -62,6 +64,7 @@ impl GenerationOptions {
             logprobs: false,
             top_logprobs: 0,
             prompt_logprobs: None,
+            token_ids: false,
             echo: false,
             kept: 0,
         }

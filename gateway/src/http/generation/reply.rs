@@ -39,6 +39,7 @@ async fn respond_whole(mut running: ChoiceStream, dialect: &impl Dialect) -> Res
             extend(&mut choice.tool_calls, call);
         }
         choice.logprobs.extend(next.delta.logprobs);
+        choice.token_ids.extend(next.delta.token_ids);
         choice.prompt.extend(next.delta.prompt);
         choice.ended = next.delta.end.and_then(Result::ok);
         choice.stop_string = next.delta.stop_string;

@@ -4,6 +4,16 @@ use engine::generate::ScoredToken;
 
 use super::text_model::TextModel;
 
+/// The way in which an answer writes tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum TokenNames {
+    /// By their texts.
+    #[default]
+    Texts,
+    /// By their ids, as vLLM writes them: `token_id:123`. Tokens that are only a part of a character look different.
+    Ids,
+}
+
 /// Replaces the logarithm of 0, as in OpenAI's API: JSON has no infinity.
 const LOGPROB_MIN: f32 = -9999.0;
 
@@ -57,8 +67,19 @@ impl TokenScore {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
-    /// Its text as the key of an object. Bytes that are no whole character are written as OpenAI's API writes them.
-    pub(crate) fn key(&self) -> String {
+    /// Its name.
+    pub(crate) fn name(&self, names: TokenNames) -> String {
+        match names {
+            TokenNames::Texts => self.text(),
+            TokenNames::Ids => format!("token_id:{}", self.token),
+        }
+    }
+
+    /// Its name as the key of an object. Bytes that are no whole character are written as OpenAI's API writes them.
+    pub(crate) fn key(&self, names: TokenNames) -> String {
+        if names == TokenNames::Ids {
+            return self.name(names);
+        }
         match std::str::from_utf8(&self.bytes) {
             Ok(text) => text.to_owned(),
             Err(_) => self.bytes.iter().fold("bytes:".to_owned(), |key, byte| format!("{key}\\x{byte:02x}")),

@@ -20,7 +20,7 @@ use crate::http::generation::chat;
 use crate::http::generation::choice_decoder::{Ended, ToolCallDelta};
 use crate::http::generation::dialect::Choice;
 use crate::http::generation::text_model::{AnswerRequest, Conversation, ToolCall, ToolChoice};
-use crate::http::generation::token_logprob::TokenLogprob;
+use crate::http::generation::token_logprob::{TokenLogprob, TokenNames};
 
 /// A chat request that can be served.
 #[derive(Debug, Clone, PartialEq)]
@@ -167,13 +167,13 @@ impl Shape for Chat {
     const ID_PREFIX: &'static str = "chatcmpl";
     const OBJECT: &'static str = "chat.completion";
     const CHUNK_OBJECT: &'static str = "chat.completion.chunk";
-    const PROMPT_LOGPROBS_ON_TOP: bool = true;
+    const PROMPT_ON_TOP: bool = true;
     type Choice = ChatChoice;
     type ChunkChoice = ChatChunkChoice;
     type Logprobs = ChatLogprobs;
 
-    fn logprobs(tokens: &[TokenLogprob], _: usize) -> ChatLogprobs {
-        ChatLogprobs::new(tokens)
+    fn logprobs(tokens: &[TokenLogprob], _: usize, names: TokenNames) -> ChatLogprobs {
+        ChatLogprobs::new(tokens, names)
     }
 
     fn choice(index: usize, choice: Choice, logprobs: Option<ChatLogprobs>) -> ChatChoice {

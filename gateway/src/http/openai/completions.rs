@@ -19,7 +19,7 @@ use crate::http::generation::dialect::Choice;
 use crate::http::generation::options::GenerationOptions;
 use crate::http::generation::start;
 use crate::http::generation::text_model::{TextError, TextModel};
-use crate::http::generation::token_logprob::TokenLogprob;
+use crate::http::generation::token_logprob::{TokenLogprob, TokenNames};
 
 /// OpenAI's default for `max_tokens`.
 const TOKENS_MAX_DEFAULT: u32 = 16;
@@ -83,13 +83,13 @@ impl Shape for Completion {
     const ID_PREFIX: &'static str = "cmpl";
     const OBJECT: &'static str = "text_completion";
     const CHUNK_OBJECT: &'static str = "text_completion";
-    const PROMPT_LOGPROBS_ON_TOP: bool = false;
+    const PROMPT_ON_TOP: bool = false;
     type Choice = CompletionChoice;
     type ChunkChoice = CompletionChoice;
     type Logprobs = CompletionLogprobs;
 
-    fn logprobs(tokens: &[TokenLogprob], offset: usize) -> CompletionLogprobs {
-        CompletionLogprobs::new(tokens, offset)
+    fn logprobs(tokens: &[TokenLogprob], offset: usize, names: TokenNames) -> CompletionLogprobs {
+        CompletionLogprobs::new(tokens, offset, names)
     }
 
     fn choice(index: usize, choice: Choice, logprobs: Option<CompletionLogprobs>) -> CompletionChoice {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::http::generation::token_logprob::{TokenLogprob, TokenScore};
+use crate::http::generation::token_logprob::{TokenLogprob, TokenNames, TokenScore};
 
 /// A chat's `logprobs`.
 #[derive(Debug, Serialize)]
@@ -52,10 +52,11 @@ struct PromptScore {
 // === impl ChatLogprobs ===
 
 impl ChatLogprobs {
-    pub(crate) fn new(tokens: &[TokenLogprob]) -> Self {
+    pub(crate) fn new(tokens: &[TokenLogprob], names: TokenNames) -> Self {
+        let score = |score: &TokenScore| ChatAlternative::new(score, names);
         let token = |token: &TokenLogprob| ChatToken {
-            token: ChatAlternative::new(&token.token),
-            top_logprobs: token.alternatives.iter().map(ChatAlternative::new).collect(),
+            token: score(&token.token),
+            top_logprobs: token.alternatives.iter().map(score).collect(),
         };
         Self { content: tokens.iter().map(token).collect(), refusal: () }
     }
@@ -64,8 +65,8 @@ impl ChatLogprobs {
 // === impl ChatAlternative ===
 
 impl ChatAlternative {
-    fn new(token: &TokenScore) -> Self {
-        Self { token: token.text(), logprob: token.finite(), bytes: token.bytes.clone() }
+    fn new(token: &TokenScore, names: TokenNames) -> Self {
+        Self { token: token.name(names), logprob: token.finite(), bytes: token.bytes.clone() }
     }
 }
 
@@ -74,13 +75,16 @@ impl ChatAlternative {
 impl CompletionLogprobs {
     /// `text_offset` counts characters from the start of the choice's text. `offset` characters came before these
     /// tokens.
-    pub(crate) fn new(tokens: &[TokenLogprob], offset: usize) -> Self {
-        let texts: Vec<_> = tokens.iter().map(|token| token.token.text()).collect();
-        let start = |next: &mut usize, text: &String| Some(std::mem::replace(next, *next + text.chars().count()));
+    pub(crate) fn new(tokens: &[TokenLogprob], offset: usize, names: TokenNames) -> Self {
+        let start = |next: &mut usize, token: &TokenLogprob| {
+            let length = token.token.text().chars().count();
+            Some(std::mem::replace(next, *next + length))
+        };
+        let likeliest = |token: &TokenLogprob| likeliest(token, names);
         let names_others = tokens.iter().any(|token| !token.alternatives.is_empty());
         Self {
-            text_offset: texts.iter().scan(offset, start).collect(),
-            tokens: texts,
+            text_offset: tokens.iter().scan(offset, start).collect(),
+            tokens: tokens.iter().map(|token| token.token.name(names)).collect(),
             token_logprobs: tokens.iter().map(|token| token.token.finite()).collect(),
             top_logprobs: names_others.then(|| tokens.iter().map(likeliest).collect()),
             token_ids: tokens.iter().map(|token| token.token.token).collect(),
@@ -89,10 +93,10 @@ impl CompletionLogprobs {
 }
 
 /// The likeliest tokens and the token itself, from texts to log-probabilities. `None` if the token has no score.
-fn likeliest(token: &TokenLogprob) -> Option<Map<String, Value>> {
+fn likeliest(token: &TokenLogprob, names: TokenNames) -> Option<Map<String, Value>> {
     token.token.logprob?;
     let all = token.alternatives.iter().chain([&token.token]);
-    Some(all.map(|token| (token.key(), token.finite().into())).collect())
+    Some(all.map(|token| (token.key(names), token.finite().into())).collect())
 }
 
 /// The scores of a prompt's tokens.

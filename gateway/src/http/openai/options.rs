@@ -13,6 +13,7 @@ use crate::http::app_state::{ModelInfo, Settings};
 use crate::http::error::ApiError;
 use crate::http::generation::options::GenerationOptions;
 use crate::http::generation::text_model::TextModel;
+use crate::http::generation::token_logprob::TokenNames;
 use crate::http::limits::{STOP_STRINGS_MAX, STOP_TOKENS_MAX};
 use crate::http::stop_strings;
 use crate::http::token_options::{self, SamplingRules};
@@ -28,6 +29,8 @@ pub(crate) struct ValidOptions {
     pub(crate) stream: bool,
     /// True if a stream ends with the usage.
     pub(crate) include_usage: bool,
+    /// The way in which log-probabilities name tokens.
+    pub(crate) token_names: TokenNames,
 }
 
 // === impl ValidOptions ===
@@ -72,9 +75,12 @@ impl ValidOptions {
             logprobs: logprobs.is_some(),
             top_logprobs: logprobs.unwrap_or(0) as usize,
             prompt_logprobs: prompt_logprobs.map(|top| top as usize),
+            token_ids: params.flag("return_token_ids")?,
             ..GenerationOptions::new(0)
         };
-        Ok(Self { generation, stream, include_usage: include_usage(params, stream)? })
+        let are_ids = params.flag("return_tokens_as_token_ids")?;
+        let token_names = if are_ids { TokenNames::Ids } else { TokenNames::Texts };
+        Ok(Self { generation, stream, include_usage: include_usage(params, stream)?, token_names })
     }
 }
 

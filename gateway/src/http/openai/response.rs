@@ -16,7 +16,7 @@ use crate::http::generation::choice_decoder::{Ended, ToolCallDelta};
 use crate::http::generation::choice_stream::ChoiceDelta;
 use crate::http::generation::dialect::{Choice, Dialect, Events};
 use crate::http::generation::timings::TimingsBody;
-use crate::http::generation::token_logprob::TokenLogprob;
+use crate::http::generation::token_logprob::{TokenLogprob, TokenNames};
 use crate::http::generation::totals::Totals;
 use crate::http::generation::{reply, start};
 
@@ -31,14 +31,14 @@ pub(crate) trait Shape: Send + 'static {
     const OBJECT: &'static str;
     /// `object` of a chunk.
     const CHUNK_OBJECT: &'static str;
-    /// True if the prompt's log-probabilities stand beside the choices, because all choices have the same prompt.
-    const PROMPT_LOGPROBS_ON_TOP: bool;
+    /// True if what is said of the prompt's tokens stands beside the choices, because all choices have the same prompt.
+    const PROMPT_ON_TOP: bool;
     type Choice: Serialize;
     type ChunkChoice: Serialize;
     type Logprobs: Serialize;
 
     /// The log-probabilities of `tokens`. `offset` is the number of characters of the answer before them.
-    fn logprobs(tokens: &[TokenLogprob], offset: usize) -> Self::Logprobs;
+    fn logprobs(tokens: &[TokenLogprob], offset: usize, names: TokenNames) -> Self::Logprobs;
 
     fn choice(index: usize, choice: Choice, logprobs: Option<Self::Logprobs>) -> Self::Choice;
 
@@ -66,10 +66,14 @@ pub(crate) struct Answer<S> {
     id: String,
     created_s: u64,
     model: String,
-    /// True if the request asks for log-probabilities.
-    logprobs: bool,
+    /// The way in which log-probabilities name tokens, if the request asks for them.
+    logprobs: Option<TokenNames>,
     /// True if a stream ends with a chunk that has the usage.
     include_usage: bool,
+    /// The tokens of the prompts, if the request asks for their ids.
+    prompts: Option<Vec<Vec<u32>>>,
+    /// True for each choice whose prompt's tokens are still to be streamed.
+    prompt_due: Vec<bool>,
     /// Number of characters streamed so far, by choice.
     offsets: Vec<usize>,
     shape: std::marker::PhantomData<S>,
@@ -82,7 +86,7 @@ pub(crate) struct Envelope<C> {
     object: &'static str,
     created: u64,
     model: String,
-    choices: Vec<C>,
+    choices: Vec<Identified<C>>,
     /// Absent in a stream without usage. In a stream with usage, null in all chunks but the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Option<UsageBody>>,
@@ -91,6 +95,22 @@ pub(crate) struct Envelope<C> {
     /// Absent unless the request asks for the prompt's log-probabilities and the endpoint has them here.
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt_logprobs: Option<PromptLogprobs>,
+    /// Absent unless the request asks for it and the endpoint has it here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_token_ids: Option<Vec<u32>>,
+}
+
+/// A choice with the ids of its tokens, in vLLM's fields.
+#[derive(Debug, Serialize)]
+pub(crate) struct Identified<C> {
+    #[serde(flatten)]
+    choice: C,
+    /// Absent unless the request asks for it and the endpoint has it here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_token_ids: Option<Vec<u32>>,
+    /// Absent unless the request asks for it. A chunk has those that no chunk before it had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_ids: Option<Vec<u32>>,
 }
 
 /// The `finish_reason` of a choice that ended.
@@ -105,24 +125,38 @@ pub(crate) fn finish_reason(ended: Ended) -> &'static str {
 // === impl Answer ===
 
 impl<S: Shape> Answer<S> {
-    /// An answer of `model` with a new id.
-    pub(crate) fn new(model: &str, logprobs: bool, include_usage: bool) -> Self {
+    /// An answer of `model` with a new id. `prompts` are the tokens of its prompts.
+    fn new(model: &str, options: &ValidOptions, prompts: &[Vec<u32>]) -> Self {
         Self {
             id: format!("{}-{:032x}", S::ID_PREFIX, rand::rng().random::<u128>()),
             created_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             model: model.to_owned(),
-            logprobs,
-            include_usage,
+            logprobs: options.generation.logprobs.then_some(options.token_names),
+            include_usage: options.include_usage,
+            prompts: options.generation.token_ids.then(|| prompts.to_vec()),
+            prompt_due: Vec::new(),
             offsets: Vec::new(),
             shape: std::marker::PhantomData,
         }
     }
 
     fn logprobs(&self, tokens: &[TokenLogprob], offset: usize) -> Option<S::Logprobs> {
-        self.logprobs.then(|| S::logprobs(tokens, offset))
+        self.logprobs.map(|names| S::logprobs(tokens, offset, names))
     }
 
-    fn envelope<C>(&self, object: &'static str, choices: Vec<C>) -> Envelope<C> {
+    /// The tokens of the prompt of the choice `index` of `choices`, if the request asks for their ids.
+    fn prompt(&self, index: usize, choices: usize) -> Option<Vec<u32>> {
+        let prompts = self.prompts.as_ref()?;
+        prompts.get(index / (choices / prompts.len().max(1)).max(1)).cloned()
+    }
+
+    /// The same for the chunk of a choice, unless an earlier one had them.
+    fn due_prompt(&mut self, index: usize) -> Option<Vec<u32>> {
+        let is_due = std::mem::take(self.prompt_due.get_mut(index)?);
+        self.prompt(index, self.prompt_due.len()).filter(|_| is_due)
+    }
+
+    fn envelope<C>(&self, object: &'static str, choices: Vec<Identified<C>>) -> Envelope<C> {
         let (id, model) = (self.id.clone(), self.model.clone());
         Envelope {
             id,
@@ -133,12 +167,18 @@ impl<S: Shape> Answer<S> {
             usage: None,
             timings: None,
             prompt_logprobs: None,
+            prompt_token_ids: None,
         }
     }
 
-    fn chunk(&self, choice: S::ChunkChoice) -> Envelope<S::ChunkChoice> {
+    /// The chunk with `choice`, which has the number `index`, and with `tokens` of it.
+    fn chunk(&mut self, index: usize, choice: S::ChunkChoice, tokens: &[u32]) -> Envelope<S::ChunkChoice> {
         let usage = self.include_usage.then_some(None);
-        Envelope { usage, ..self.envelope(S::CHUNK_OBJECT, vec![choice]) }
+        let prompt = self.due_prompt(index);
+        let token_ids = self.prompts.as_ref().filter(|_| !tokens.is_empty()).map(|_| tokens.to_vec());
+        let (on_top, in_choice) = if S::PROMPT_ON_TOP { (prompt, None) } else { (None, prompt) };
+        let choice = Identified { choice, prompt_token_ids: in_choice, token_ids };
+        Envelope { usage, prompt_token_ids: on_top, ..self.envelope(S::CHUNK_OBJECT, vec![choice]) }
     }
 }
 
@@ -154,8 +194,8 @@ pub(crate) async fn respond<S: Shape>(
     tokens_max: u32,
     param: &'static str,
 ) -> Result<Response, ApiError> {
+    let answer = Answer::<S>::new(&state.model.name, options, &prompts);
     let choices = start::start(state, prompts, &options.generation, tokens_max, param).await?;
-    let answer = Answer::<S>::new(&state.model.name, options.generation.logprobs, options.include_usage);
     reply::respond(choices, answer, options.stream, state.settings.ping_period).await
 }
 
@@ -163,43 +203,60 @@ impl<S: Shape> Dialect for Answer<S> {
     type Body = Envelope<S::Choice>;
 
     fn body(&self, choices: Vec<Choice>, Totals { usage, timings }: Totals) -> Self::Body {
-        let prompt = choices.first().filter(|_| S::PROMPT_LOGPROBS_ON_TOP).map(|choice| of_prompt(&choice.prompt));
+        let prompt = choices.first().filter(|_| S::PROMPT_ON_TOP).map(|choice| of_prompt(&choice.prompt));
         let prompt_logprobs = prompt.filter(|prompt| !prompt.is_empty());
-        let choice = |(index, choice): (usize, Choice)| {
+        let count = choices.len();
+        let choice = |(index, mut choice): (usize, Choice)| {
+            let prompt_token_ids = self.prompt(index, count).filter(|_| !S::PROMPT_ON_TOP);
+            let token_ids = self.prompts.as_ref().map(|_| std::mem::take(&mut choice.token_ids));
             let logprobs = self.logprobs(&choice.logprobs, 0);
-            S::choice(index, choice, logprobs)
+            Identified { choice: S::choice(index, choice, logprobs), prompt_token_ids, token_ids }
         };
+        let prompt_token_ids = self.prompt(0, count).filter(|_| S::PROMPT_ON_TOP);
         let choices = choices.into_iter().enumerate().map(choice).collect();
         let usage = Some(Some(usage.into()));
-        Envelope { usage, timings: Some(timings), prompt_logprobs, ..self.envelope(S::OBJECT, choices) }
+        Envelope {
+            usage,
+            timings: Some(timings),
+            prompt_logprobs,
+            prompt_token_ids,
+            ..self.envelope(S::OBJECT, choices)
+        }
     }
 
     fn open(&mut self, choices: usize, _: u64, events: &mut Events) {
         self.offsets = vec![0; choices];
-        (0..choices).filter_map(S::opening).for_each(|opening| events.push(&self.chunk(opening)));
+        // A prompt that all choices share is said once.
+        self.prompt_due = (0..choices).map(|choice| choice == 0 || !S::PROMPT_ON_TOP).collect();
+        for choice in 0..choices {
+            S::opening(choice).into_iter().for_each(|opening| events.push(&self.chunk(choice, opening, &[])));
+        }
     }
 
     fn delta(&mut self, ChoiceDelta { choice, delta }: &ChoiceDelta, totals: Option<Totals>, events: &mut Events) {
         // The tokens of one delta belong to its first chunk. Those of calls come in a chunk of their own.
         let mut tokens = &delta.logprobs[..];
+        let mut ids = &delta.token_ids[..];
         let offset = self.offsets[*choice];
         self.offsets[*choice] += characters(tokens);
         if !delta.reasoning.is_empty() {
             let logprobs = self.logprobs(std::mem::take(&mut tokens), offset);
             S::reasoning(*choice, &delta.reasoning, logprobs)
                 .into_iter()
-                .for_each(|chunk| events.push(&self.chunk(chunk)));
+                .for_each(|chunk| events.push(&self.chunk(*choice, chunk, std::mem::take(&mut ids))));
         }
-        if !delta.text.is_empty() || !tokens.is_empty() {
+        let belong_to_calls = !delta.tool_calls.is_empty() && !ids.is_empty();
+        if !delta.text.is_empty() || !tokens.is_empty() || belong_to_calls {
             let logprobs = self.logprobs(tokens, offset);
-            events.push(&self.chunk(S::piece(*choice, &delta.text, logprobs)));
+            let piece = S::piece(*choice, &delta.text, logprobs);
+            events.push(&self.chunk(*choice, piece, std::mem::take(&mut ids)));
         }
         for call in &delta.tool_calls {
-            S::calls(*choice, call).into_iter().for_each(|chunk| events.push(&self.chunk(chunk)));
+            S::calls(*choice, call).into_iter().for_each(|chunk| events.push(&self.chunk(*choice, chunk, &[])));
         }
         if let Some(Ok(ended)) = delta.end {
             let timings = totals.filter(|_| !self.include_usage).map(|totals| totals.timings);
-            events.push(&Envelope { timings, ..self.chunk(S::ending(*choice, ended)) });
+            events.push(&Envelope { timings, ..self.chunk(*choice, S::ending(*choice, ended), ids) });
         }
     }
 
