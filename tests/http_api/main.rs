@@ -17,6 +17,7 @@ mod llama_server;
 mod ollama;
 mod raw_input;
 mod refusals;
+mod request_templates;
 mod responses;
 mod streams;
 #[cfg(feature = "tls")]

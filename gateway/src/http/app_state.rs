@@ -73,6 +73,8 @@ pub struct Settings {
     pub stored_bytes_max: usize,
     /// Time after which a kept response is removed.
     pub stored_age_max: Duration,
+    /// True if requests may bring a chat template of their own.
+    pub trusts_request_chat_template: bool,
     /// Further names by which requests may call the model.
     pub model_aliases: Vec<ModelAlias>,
     /// Host names of this machine.
@@ -142,6 +144,7 @@ impl Default for Settings {
             stored_responses_max: limits::STORED_RESPONSES_MAX as usize,
             stored_bytes_max: limits::STORED_BYTES_MAX,
             stored_age_max: limits::STORED_AGE_MAX,
+            trusts_request_chat_template: false,
             model_aliases: Vec::new(),
             own_hosts: Vec::new(),
             allowed_hosts: Vec::new(),

@@ -143,6 +143,7 @@ impl GatewayServer {
                 generation_time: http_settings.request_deadline,
                 default_max_tokens: http_settings.default_max_tokens,
                 stored_responses_max: http_settings.stored_responses as usize,
+                trusts_request_chat_template: http_settings.trusts_request_chat_template,
                 model_aliases: http_settings.model_aliases.clone(),
                 own_hosts,
                 allowed_hosts: http_settings.allowed_hosts.clone(),

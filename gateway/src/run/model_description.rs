@@ -61,7 +61,7 @@ pub(super) fn describe(
     template: Option<&ChatTemplate>,
 ) -> ModelDescription {
     let header = file.header();
-    let variables = template.map(ChatTemplate::variables).unwrap_or_default();
+    let reads = |name: &str| template.is_some_and(|template| template.variables().contains(name));
     let words = |template: &ChatTemplate| REASONING_WORDS.iter().any(|word| template.source().contains(word));
     ModelDescription {
         file_name: file.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
@@ -72,8 +72,8 @@ pub(super) fn describe(
         quantization: quantization(file),
         metadata: json(&header.metadata),
         chat_template: template.map(|template| template.source().to_owned()),
-        takes_tools: variables.contains("tools"),
-        reasons: REASONING_VARIABLES.iter().any(|name| variables.contains(*name)) || template.is_some_and(words),
+        takes_tools: reads("tools"),
+        reasons: REASONING_VARIABLES.into_iter().any(reads) || template.is_some_and(words),
         bos: vocabulary.spelling(vocabulary.bos()).to_owned(),
         eos: vocabulary.spelling(vocabulary.eos()).to_owned(),
         fim: vocabulary.fim(),

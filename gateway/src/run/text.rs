@@ -14,7 +14,7 @@ use crate::grammar::{GrammarError, GrammarSource};
 use crate::http;
 use crate::text::{
     AnswerFormat, AnswerPlan, AnswerRequest, ChatTemplate, ControlMarks, Detokenizer, MarkedDetokenizer,
-    ReasoningFormat, Special, TextError, Tokenizer, ToolFormat, Vocabulary,
+    ReasoningFormat, Rendered, Special, TemplateTokens, TextError, Tokenizer, ToolFormat, Vocabulary,
 };
 
 /// Tokens at the end of a prompt that show if it ends within the reasoning. The marks have up to five.
@@ -25,6 +25,8 @@ pub(super) struct ModelText {
     tokenizer: Arc<Tokenizer>,
     /// The chat template, or the reason why it cannot be used.
     template: Result<ChatTemplate, String>,
+    /// The special tokens, for templates that requests bring.
+    template_tokens: TemplateTokens,
     description: http::ModelDescription,
     /// The way in which the model writes answers.
     format: AnswerFormat,
@@ -66,12 +68,38 @@ impl ModelText {
         let compiler = Arc::new(Grammars::new(&tokenizer));
         let reasoning_end = template.as_ref().ok().and_then(ChatTemplate::reasoning_end);
         let grammars = AnswerGrammars::new(&tokenizer, Arc::clone(&compiler), format, &marks, reasoning_end.as_deref());
-        Ok(Self { tokenizer, template, description, format, reasoning_marks, marks, compiler, grammars })
+        let template_tokens = TemplateTokens::of(&vocabulary);
+        Ok(Self {
+            tokenizer,
+            template,
+            template_tokens,
+            description,
+            format,
+            reasoning_marks,
+            marks,
+            compiler,
+            grammars,
+        })
     }
 
     /// The reason why chats cannot be served, if they cannot.
     pub(super) fn template_problem(&self) -> Option<&str> {
         self.template.as_ref().err().map(String::as_str)
+    }
+
+    /// The prompt for `conversation`, by the model's template or the one that the conversation brings.
+    fn render(&self, conversation: &http::Conversation) -> Result<Rendered, http::TextError> {
+        let Some(source) = &conversation.template else {
+            let template = self.template.as_ref().map_err(|reason| http::TextError(reason.clone()))?;
+            return template.render(conversation).map_err(|error| refuse(&error));
+        };
+        let template = ChatTemplate::compile(source, &self.template_tokens).map_err(|error| refuse(&error))?;
+        if !conversation.tools.is_empty() && template.tool_format() != self.format.tools {
+            let message = "the request's chat_template asks for calls in another format than the model's own template: \
+                           expected one in which answers are read";
+            return Err(http::TextError(message.to_owned()));
+        }
+        template.render(conversation).map_err(|error| refuse(&error))
     }
 
     /// The text of the last tokens of a prompt, in which marks are spelled.
@@ -93,9 +121,7 @@ fn refuse(error: &TextError) -> http::TextError {
 
 impl http::TextModel for ModelText {
     fn encode_chat(&self, conversation: &http::Conversation) -> Result<Vec<u32>, http::TextError> {
-        let template = self.template.as_ref().map_err(|reason| http::TextError(reason.clone()))?;
-        let rendered = template.render(conversation).map_err(|error| refuse(&error))?;
-        self.tokenizer.encode_rendered(&rendered).map_err(|error| refuse(&error))
+        self.tokenizer.encode_rendered(&self.render(conversation)?).map_err(|error| refuse(&error))
     }
 
     fn plan_answer(&self, request: &AnswerRequest, prompt: &[u32]) -> AnswerPlan {
@@ -141,9 +167,7 @@ impl http::TextModel for ModelText {
     }
 
     fn render_chat(&self, conversation: &http::Conversation) -> Result<String, http::TextError> {
-        let template = self.template.as_ref().map_err(|reason| http::TextError(reason.clone()))?;
-        let rendered = template.render(conversation).map_err(|error| refuse(&error))?;
-        Ok(rendered.text().to_owned())
+        Ok(self.render(conversation)?.text().to_owned())
     }
 
     fn decoder(&self) -> Box<dyn http::Decoder> {

@@ -138,6 +138,8 @@ pub struct HttpSettings {
     pub default_max_tokens: u32,
     /// Most responses that are kept for `previous_response_id`.
     pub stored_responses: u32,
+    /// True if requests may bring a chat template of their own.
+    pub trusts_request_chat_template: bool,
     /// Further names by which requests may call the model.
     pub model_aliases: Vec<ModelAlias>,
     /// Origins of web pages that may use the API, besides those of this machine.
@@ -454,6 +456,7 @@ impl HttpSettings {
             speculates: options.speculation.unwrap_or(defaults::SPECULATION) == Switch::On,
             default_max_tokens: range("default_max_tokens", tokens, 1, u64::from(KV_TOKENS_MAX))?,
             stored_responses: range("stored_responses", stored, 0, 65_536)?,
+            trusts_request_chat_template: options.trust_request_chat_template == Some(Switch::On),
             model_aliases: options.model_alias.clone().unwrap_or_default(),
             allowed_origins: options.allow_origin.clone().unwrap_or_default(),
             allowed_hosts: options.allow_host.clone().unwrap_or_default(),

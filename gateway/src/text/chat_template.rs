@@ -3,6 +3,7 @@
 //! The template is Jinja source from a downloaded file, so it is untrusted. It reaches no file and no network, and its
 //! work, its output and its recursion are bounded. A template is never guessed: a model without one serves no chats.
 
+use std::collections::HashSet;
 use std::time::SystemTime;
 
 use minijinja::{Environment, UndefinedBehavior};
@@ -36,6 +37,9 @@ const SOURCE_BYTES_MAX: usize = 256 << 10;
 /// that list takes up to 640 bytes a level (measured, unoptimised builds take more). Only the used part of the stack
 /// takes memory.
 const STACK_PER_FUEL: usize = if cfg!(debug_assertions) { 4096 } else { 1024 };
+/// Stack for each byte of a template's source, in bytes: the parser recurses at each sign of `- - - 1`, and the
+/// compiler at each operator of `1 + 1 + 1`. Those take up to 500 bytes a level (unoptimised builds take more).
+const STACK_PER_SOURCE_BYTE: usize = if cfg!(debug_assertions) { 4096 } else { 1024 };
 /// Stack for everything but the work that fuel pays for, in bytes.
 const STACK_BASE: usize = 2 << 20;
 /// Deepest nesting of blocks, macros and calls.
@@ -49,11 +53,19 @@ const NAME: &str = "chat_template";
 pub struct ChatTemplate {
     environment: Environment<'static>,
     source: String,
+    tokens: TemplateTokens,
+    /// The variables that it reads.
+    variables: HashSet<String>,
+    traits: Traits,
+}
+
+/// The spellings of a model's special tokens, as far as its chat templates need them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TemplateTokens {
     bos: String,
     eos: String,
-    /// The control tokens' spellings. Empty if they are not known.
+    /// The control tokens. Empty if they are not known.
     control: Vec<String>,
-    traits: Traits,
 }
 
 // === impl ChatTemplate ===
@@ -65,10 +77,7 @@ impl ChatTemplate {
     /// [`TextError::NoChatTemplate`] when the model has none, [`TextError::Template`] when it is not valid.
     pub fn from_vocabulary(vocabulary: &Vocabulary) -> Result<Self, TextError> {
         let source = vocabulary.chat_template().ok_or(TextError::NoChatTemplate)?;
-        let bos = vocabulary.spelling(vocabulary.bos());
-        let eos = vocabulary.spelling(vocabulary.eos());
-        let template = Self::new(source, bos, eos)?;
-        Ok(Self { control: vocabulary.control().map(str::to_owned).collect(), ..template })
+        Self::compile(source, &TemplateTokens::of(vocabulary))
     }
 
     /// Compiles a template. `bos` and `eos` are the spellings it may use. The list of control tokens is not known here,
@@ -77,9 +86,21 @@ impl ChatTemplate {
     /// # Errors
     /// [`TextError::Template`] when the source is not valid.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, TextError> {
+        Self::compile(source, &TemplateTokens { bos: bos.to_owned(), eos: eos.to_owned(), control: Vec::new() })
+    }
+
+    /// Compiles a template that is not the model's own, for a model with these tokens.
+    ///
+    /// # Errors
+    /// [`TextError::Template`] when the source is not valid, [`TextError::TooLong`] when it is too long.
+    pub fn compile(source: &str, tokens: &TemplateTokens) -> Result<Self, TextError> {
         if source.len() > SOURCE_BYTES_MAX {
             return Err(TextError::TooLong { expected: SOURCE_BYTES_MAX, found: source.len() });
         }
+        on_stack(source.len() * STACK_PER_SOURCE_BYTE, || Self::compile_here(source, tokens))
+    }
+
+    fn compile_here(source: &str, tokens: &TemplateTokens) -> Result<Self, TextError> {
         let mut environment = Environment::new();
         let syntax = minijinja::syntax::SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(failed)?);
@@ -95,9 +116,9 @@ impl ChatTemplate {
         environment.add_function("raise_exception", filters::raise_exception);
         environment.add_function("strftime_now", filters::strftime_now);
         environment.add_template_owned(NAME, without_generation_tags(source)).map_err(failed)?;
-        let (bos, eos) = (bos.to_owned(), eos.to_owned());
-        let (source, control, traits) = (source.to_owned(), Vec::new(), Traits::default());
-        let template = Self { environment, source, bos, eos, control, traits };
+        let variables = variables::of(&environment);
+        let (source, tokens, traits) = (source.to_owned(), tokens.clone(), Traits::default());
+        let template = Self { environment, source, tokens, variables, traits };
         Ok(Self { traits: Traits::find(&template), ..template })
     }
 
@@ -134,18 +155,37 @@ impl ChatTemplate {
         check_roles(&conversation.messages)?;
         conversation.check_variables()?;
         let adapted = self.traits.adapt(conversation);
-        on_stack(fuel(&adapted), || Rendering::new(self, &adapted, now).run())
+        on_stack(stack_for(fuel(&adapted)), || Rendering::new(self, &adapted, now).run())
     }
 }
 
-/// Runs `render` with a stack for `fuel`, because the engine recurses into values as deep as a template nests them.
-fn on_stack<T: Send>(fuel: u64, render: impl FnOnce() -> Result<T, TextError> + Send) -> Result<T, TextError> {
-    let stack = fuel as usize * STACK_PER_FUEL + STACK_BASE;
+/// Bytes of stack for a rendering with `fuel`, because the engine recurses into values as deep as a template nests
+/// them.
+fn stack_for(fuel: u64) -> usize {
+    fuel as usize * STACK_PER_FUEL
+}
+
+/// Runs `work` with `stack` bytes of stack more than usual. Only the used part of it takes memory.
+fn on_stack<T: Send>(stack: usize, work: impl FnOnce() -> Result<T, TextError> + Send) -> Result<T, TextError> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name(NAME.to_owned()).stack_size(stack);
-        let thread = thread.spawn_scoped(scope, render).map_err(TextError::Thread)?;
+        let thread = std::thread::Builder::new().name(NAME.to_owned()).stack_size(stack + STACK_BASE);
+        let thread = thread.spawn_scoped(scope, work).map_err(TextError::Thread)?;
         thread.join().unwrap_or_else(|_| Err(TextError::template("the template engine panicked")))
     })
+}
+
+// === impl TemplateTokens ===
+
+impl TemplateTokens {
+    /// Those of `vocabulary`.
+    #[must_use]
+    pub fn of(vocabulary: &Vocabulary) -> Self {
+        Self {
+            bos: vocabulary.spelling(vocabulary.bos()).to_owned(),
+            eos: vocabulary.spelling(vocabulary.eos()).to_owned(),
+            control: vocabulary.control().map(str::to_owned).collect(),
+        }
+    }
 }
 
 fn check_roles(messages: &[Message]) -> Result<(), TextError> {

@@ -14,6 +14,8 @@ pub struct Conversation {
     pub template_kwargs: Map<String, Value>,
     /// The way in which the prompt ends.
     pub ending: PromptEnding,
+    /// The chat template's source, if it is not the model's own.
+    pub template: Option<String>,
 }
 
 /// The way in which a prompt ends.

@@ -40,7 +40,7 @@ pub use answer_parser::{AnswerFormat, AnswerParser, AnswerStart};
 pub use answer_part::AnswerPart;
 pub use answer_plan::{AnswerPlan, AnswerRequest};
 pub(crate) use calendar::strftime;
-pub use chat_template::ChatTemplate;
+pub use chat_template::{ChatTemplate, TemplateTokens};
 pub use conversation::{Conversation, Message, PromptEnding, Tool, ToolCall, ToolChoice};
 pub use detokenizer::Detokenizer;
 pub use error::TextError;

@@ -42,6 +42,7 @@ impl ValidPrompt {
             tools: if choice == ToolChoice::None { Vec::new() } else { tools },
             template_kwargs: thinking.template_kwargs,
             ending: turns.ending,
+            template: None,
         };
         let request = AnswerRequest {
             conversation,

@@ -35,5 +35,5 @@ fn read(body: &[u8], state: &AppState) -> Result<Conversation, ApiError> {
     let map = parse_object(body)?;
     let params = Params::new(&map);
     check_model(&params, state)?;
-    conversation::read(&params)
+    conversation::read(&params, &state.settings)
 }

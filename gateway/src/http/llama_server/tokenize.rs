@@ -59,7 +59,7 @@ fn read(body: &[u8], state: &AppState) -> Result<ValidTokenize, ApiError> {
     let map = parse_object(body)?;
     let params = Params::new(&map);
     check_model(&params, state)?;
-    ValidTokenize::read(&params)
+    ValidTokenize::read(&params, &state.settings)
 }
 
 // === impl Source ===

@@ -1,7 +1,7 @@
 //! Reads the body of `POST /tokenize`. llama-server's has `content`; vLLM's has `prompt` or `messages`.
 
 use super::conversation;
-use crate::http::app_state::AppState;
+use crate::http::app_state::{AppState, Settings};
 use crate::http::error::ApiError;
 use crate::http::generation::text_model::{Conversation, PromptEnding, SpecialTokens};
 use crate::http::limits::TOKENIZED_BYTES_MAX;
@@ -48,7 +48,7 @@ impl ValidTokenize {
     ///
     /// # Errors
     /// A 400 that names the parameter, or says that the form cannot be told.
-    pub(super) fn read(params: &Params<'_>) -> Result<Self, ApiError> {
+    pub(super) fn read(params: &Params<'_>, settings: &Settings) -> Result<Self, ApiError> {
         let given: Vec<_> = SOURCES.into_iter().filter(|key| params.get(key).is_some()).collect();
         if let [first, second, ..] = given[..] {
             let message = format!(
@@ -61,7 +61,7 @@ impl ValidTokenize {
             None => Err(missing("content", "content (llama-server), or prompt or messages (vLLM)")),
             Some(&"content") => Self::llama_server(params),
             Some(&"prompt") => Self::vllm_text(params),
-            Some(_) => Self::vllm_chat(params),
+            Some(_) => Self::vllm_chat(params, settings),
         }
     }
 
@@ -78,14 +78,14 @@ impl ValidTokenize {
         Ok(Self { source, form: Form::Vllm { spellings: params.flag("return_token_strs")? } })
     }
 
-    fn vllm_chat(params: &Params<'_>) -> Result<Self, ApiError> {
+    fn vllm_chat(params: &Params<'_>, settings: &Settings) -> Result<Self, ApiError> {
         if params.flag("add_special_tokens")? {
             let message =
                 "'add_special_tokens' is not supported with messages: the chat template writes special tokens.";
             return Err(ApiError::unsupported("add_special_tokens", message));
         }
         let ending = ending(params)?;
-        let conversation = Conversation { ending, ..conversation::read(params)? };
+        let conversation = Conversation { ending, ..conversation::read(params, settings)? };
         let bytes: usize = conversation.messages.iter().map(|message| message.content.len()).sum();
         check_length("messages", bytes)?;
         let source = Source::Chat(conversation);
@@ -131,7 +131,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn read(value: &Value) -> Result<ValidTokenize, ApiError> {
-        ValidTokenize::read(&Params::new(value.as_object().unwrap()))
+        ValidTokenize::read(&Params::new(value.as_object().unwrap()), &Settings::default())
     }
 
     fn text(text: &str, added: bool, parsed: bool) -> Source {

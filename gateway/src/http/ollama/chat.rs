@@ -78,7 +78,7 @@ impl ValidChat {
         }
         let ending = ending(&messages);
         let template_kwargs = request.think.map(Think::template_kwargs).unwrap_or_default();
-        Ok(Self { request, conversation: Conversation { messages, tools, template_kwargs, ending } })
+        Ok(Self { request, conversation: Conversation { messages, tools, template_kwargs, ending, template: None } })
     }
 }
 

@@ -142,12 +142,14 @@ impl ValidChat {
         let options = ValidOptions::read(&params, top_logprobs, &state.model, &state.settings, &*state.text)?;
         let messages = messages::read(&params)?;
         let ValidTools { tools, choice, parallel } = tools::read(&params)?;
-        let TemplateOptions { kwargs, ending, reasoning_tokens_max } = template_options::read(&params)?;
+        let TemplateOptions { kwargs, ending, template, reasoning_tokens_max } =
+            template_options::read(&params, &state.settings)?;
         let conversation = Conversation {
             messages,
             tools: if choice == ToolChoice::None { Vec::new() } else { tools },
             template_kwargs: kwargs,
             ending,
+            template,
         };
         let request =
             AnswerRequest { conversation, tool_choice: choice, parallel_tool_calls: parallel, reasoning_tokens_max };

@@ -5,8 +5,10 @@
 use serde_json::{Map, Value};
 
 use super::params::{Params, out_of_range};
+use crate::http::app_state::Settings;
 use crate::http::error::ApiError;
 use crate::http::generation::text_model::{Conversation, PromptEnding};
+use crate::http::limits::TEMPLATE_BYTES_MAX;
 
 /// OpenAI's values of `reasoning_effort`. `none` turns reasoning off.
 const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "xhigh"];
@@ -19,6 +21,8 @@ pub(crate) struct TemplateOptions {
     /// Variables of the template.
     pub(crate) kwargs: Map<String, Value>,
     pub(crate) ending: PromptEnding,
+    /// The template's source, if it is not the model's own.
+    pub(crate) template: Option<String>,
     /// Most tokens of reasoning, if there is a bound.
     pub(crate) reasoning_tokens_max: Option<u32>,
 }
@@ -27,7 +31,8 @@ pub(crate) struct TemplateOptions {
 ///
 /// # Errors
 /// A 400 that names the parameter.
-pub(crate) fn read(params: &Params<'_>) -> Result<TemplateOptions, ApiError> {
+pub(crate) fn read(params: &Params<'_>, settings: &Settings) -> Result<TemplateOptions, ApiError> {
+    let template = template(params, settings)?;
     params.object("chat_template_kwargs")?;
     let given = params.get("chat_template_kwargs").and_then(Value::as_object).cloned().unwrap_or_default();
     let conversation = Conversation { template_kwargs: given.clone(), ..Conversation::default() };
@@ -40,7 +45,23 @@ pub(crate) fn read(params: &Params<'_>) -> Result<TemplateOptions, ApiError> {
     // llama.cpp has -1 for "no bound".
     let budget = params.whole("thinking_budget_tokens", -1..=i128::from(u32::MAX))?;
     let reasoning_tokens_max = budget.and_then(|tokens| u32::try_from(tokens).ok());
-    Ok(TemplateOptions { kwargs, ending: ending(params)?, reasoning_tokens_max })
+    Ok(TemplateOptions { kwargs, ending: ending(params)?, template, reasoning_tokens_max })
+}
+
+/// The request's own template. It is untrusted, as is every template; yet its author decides what the model takes for
+/// the system's words, so the operator has to allow it.
+fn template(params: &Params<'_>, settings: &Settings) -> Result<Option<String>, ApiError> {
+    let Some(template) = params.text("chat_template")?.filter(|template| !template.is_empty()) else { return Ok(None) };
+    if !settings.trusts_request_chat_template {
+        let message = "'chat_template' is not taken from requests by this server, unless its operator allows it with \
+                       --trust-request-chat-template.";
+        return Err(ApiError::unsupported("chat_template", message));
+    }
+    if template.len() > TEMPLATE_BYTES_MAX {
+        let expected = format!("a template of at most {TEMPLATE_BYTES_MAX} bytes");
+        return Err(out_of_range("chat_template", &expected, &Value::from(template)));
+    }
+    Ok(Some(template.to_owned()))
 }
 
 /// The variables that `reasoning_effort` and `enable_thinking` stand for.
@@ -92,7 +113,24 @@ mod tests {
     use super::*;
 
     fn read_body(body: &Value) -> Result<TemplateOptions, ApiError> {
-        read(&Params::new(body.as_object().unwrap()))
+        read(&Params::new(body.as_object().unwrap()), &Settings::default())
+    }
+
+    #[test]
+    fn a_template_is_taken_only_where_the_operator_trusts_requests() {
+        let body = |template: Value| json!({"chat_template": template});
+        for absent in [json!(null), json!("")] {
+            assert_eq!(read_body(&body(absent)).unwrap().template, None);
+        }
+        let error = read_body(&body(json!("{{ messages }}"))).unwrap_err();
+        assert_eq!(error.param(), Some("chat_template"));
+        assert!(error.json()["error"]["message"].as_str().unwrap().contains("--trust-request-chat-template"));
+        let trusting = Settings { trusts_request_chat_template: true, ..Settings::default() };
+        let read = |template| read(&Params::new(body(template).as_object().unwrap()), &trusting);
+        assert_eq!(read(json!("{{ messages }}")).unwrap().template.as_deref(), Some("{{ messages }}"));
+        for bad in [json!(5), json!(["a"]), json!("x".repeat(TEMPLATE_BYTES_MAX + 1))] {
+            assert_eq!(read(bad).unwrap_err().param(), Some("chat_template"));
+        }
     }
 
     #[test]

@@ -11,7 +11,6 @@ const UNSUPPORTED: &[(&str, Neutral)] = &[
     ("modalities", |value| value.as_array().is_some_and(|list| list.iter().all(|kind| is_one_of(kind, &["text"])))),
     ("audio", is_empty),
     ("suffix", is_empty),
-    ("chat_template", is_empty),
 ];
 
 /// Parameters of chats, which completions do not have.
@@ -21,6 +20,7 @@ const OF_CHATS: &[(&str, Neutral)] = &[
     ("tool_choice", |value| is_one_of(value, &["none", "auto"])),
     ("function_call", |value| is_one_of(value, &["none", "auto"])),
     ("continue_final_message", is_false),
+    ("chat_template", is_empty),
     ("chat_template_kwargs", is_empty),
     ("thinking_budget_tokens", |value| value.as_i64() == Some(-1)),
 ];
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn values_that_would_change_the_answer_are_refused_by_name() {
-        for (key, value) in [("suffix", json!("end")), ("chat_template", json!("{{ messages }}"))] {
+        for (key, value) in [("suffix", json!("end")), ("modalities", json!(["audio"]))] {
             let body = json!({key: value});
             let error = refuse(&Params::new(body.as_object().unwrap())).unwrap_err();
             assert_eq!(error.json()["error"]["param"], key);

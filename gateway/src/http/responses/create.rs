@@ -40,6 +40,7 @@ pub(super) async fn create(state: Arc<AppState>, store: Arc<ResponseStore>, body
         tools: if tools.choice == ToolChoice::None { Vec::new() } else { tools.tools },
         template_kwargs,
         ending: PromptEnding::Generation,
+        template: None,
     };
     let request =
         AnswerRequest { conversation, tool_choice: tools.choice, parallel_tool_calls, reasoning_tokens_max: None };

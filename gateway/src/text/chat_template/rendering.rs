@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::marking::{Level, Marking};
 use super::traits::Traits;
 use super::values::Values;
-use super::{ChatTemplate, NAME, failed};
+use super::{ChatTemplate, NAME, TemplateTokens, failed};
 use crate::text::conversation::{Conversation, PromptEnding};
 use crate::text::rendered::{Marks, Rendered};
 use crate::text::{TextError, filters};
@@ -50,12 +50,12 @@ impl<'a> Rendering<'a> {
     pub(super) fn probe(template: &ChatTemplate, traits: Traits, conversation: &Conversation) -> Option<String> {
         let (now, fuel) = (SystemTime::UNIX_EPOCH, fuel(conversation));
         let rendering = Rendering { template, traits, conversation, now, fuel };
-        super::on_stack(fuel, || rendering.prompt(rendering.unmarked())).ok()
+        super::on_stack(super::stack_for(fuel), || rendering.prompt(rendering.unmarked())).ok()
     }
 
     /// Renders the prompt and finds the parts of it that clients wrote, as [`crate::text::rendered`] describes.
     pub(super) fn run(&self) -> Result<Rendered, TextError> {
-        let ChatTemplate { source, bos, eos, control, .. } = self.template;
+        let ChatTemplate { source, tokens: TemplateTokens { bos, eos, control }, .. } = self.template;
         let inputs = self.conversation.texts().into_iter().chain([source.as_str(), bos, eos]);
         let marks = Marks::absent_from(inputs).ok_or(TextError::Provenance)?;
         let prompt = self.prompt(self.unmarked())?;
@@ -90,7 +90,7 @@ impl<'a> Rendering<'a> {
     }
 
     fn unmarked(&self) -> Marking<'_> {
-        Marking { marks: None, level: Level::All, control: &self.template.control }
+        Marking { marks: None, level: Level::All, control: &self.template.tokens.control }
     }
 
     fn prompt(&self, marking: Marking<'_>) -> Result<String, TextError> {
@@ -103,8 +103,8 @@ impl<'a> Rendering<'a> {
         let values = context! {
             messages => values.messages(self.conversation),
             add_generation_prompt => self.conversation.ending == PromptEnding::Generation,
-            bos_token => self.template.bos.as_str(),
-            eos_token => self.template.eos.as_str(),
+            bos_token => self.template.tokens.bos.as_str(),
+            eos_token => self.template.tokens.eos.as_str(),
             tools => values.tools(self.conversation),
             documents => Value::from(()),
             ..Value::from_pairs(variables)

@@ -224,6 +224,27 @@ fn hostile_templates_are_stopped() {
 }
 
 #[test]
+fn a_source_that_nests_as_deep_as_it_is_long_takes_no_more_than_its_own_stack() {
+    let long = |unit: &str| unit.repeat((SOURCE_BYTES_MAX - 16) / unit.len());
+    for source in [
+        format!("{{{{ {}1 }}}}", long("- ")),
+        format!("{{{{ {}true }}}}", long("not ")),
+        format!("{{{{ 1{} }}}}", long("+1")),
+        format!("{{{{ messages{} }}}}", long(".a")),
+        format!("{{{{ messages{} }}}}", long("|d")),
+        format!("{{{{ 1{} }}}}", long("~1")),
+        format!("{{% if 0 %}}{}{{% endif %}}", long("{% elif 0 %}")),
+        long("{{"),
+        long("{%"),
+        long("{#"),
+    ] {
+        let start = source.chars().take(24).collect::<String>();
+        let rendered = render(&source, &["hi"]);
+        assert!(rendered.is_ok() || !rendered.unwrap_err().to_string().is_empty(), "{start}");
+    }
+}
+
+#[test]
 fn a_template_that_nests_as_deep_as_its_fuel_allows_is_stopped() {
     let deeper = "{% set ns = namespace(x=[]) %}{% for m in messages %}{% for i in range(9999) %}\
                   {% set ns.x = [ns.x] %}{% endfor %}{% endfor %}{{ ns.x | tojson }}";

@@ -2,16 +2,23 @@
 
 use std::collections::HashSet;
 
+use minijinja::Environment;
+
 use super::{ChatTemplate, NAME};
+
+/// The names of the variables that the template in `environment` reads before it sets them, found without rendering it.
+/// A variable that is read in one branch only is among them.
+pub(super) fn of(environment: &Environment<'_>) -> HashSet<String> {
+    environment.get_template(NAME).map(|template| template.undeclared_variables(false)).unwrap_or_default()
+}
 
 // === impl ChatTemplate ===
 
 impl ChatTemplate {
-    /// The names of the variables that the template reads before it sets them, found without rendering it. A variable
-    /// that is read in one branch only is among them.
+    /// The names of the variables that the template reads before it sets them.
     #[must_use]
-    pub fn variables(&self) -> HashSet<String> {
-        self.environment.get_template(NAME).map(|template| template.undeclared_variables(false)).unwrap_or_default()
+    pub fn variables(&self) -> &HashSet<String> {
+        &self.variables
     }
 
     /// The template's source.
