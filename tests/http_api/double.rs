@@ -12,7 +12,7 @@ use engine::generate::{
 use engine::view::ClusterView;
 use gateway::http::{
     AccessControl, AnswerPlan, AnswerRequest, AppState, Conversation, Decoder, EmbeddingModel, FimTokens,
-    ModelDescription, ModelInfo, ServerTls, Settings, SpecialTokens, TextError, TextModel, serve,
+    GenerationConfig, ModelDescription, ModelInfo, ServerTls, Settings, SpecialTokens, TextError, TextModel, serve,
 };
 use gateway::text::{AnswerFormat, Detokenizer, ReasoningFormat, Tokenizer, ToolFormat, Vocabulary, VocabularyFields};
 use schema::frame::{Alternative, Sampling};
@@ -407,6 +407,17 @@ pub async fn start_closed_server(
     tls: Option<ServerTls>,
     permits: usize,
 ) -> RunningServer {
+    start_server_of(GenerationConfig::default(), settings, access, tls, permits).await
+}
+
+/// Starts a server of a model whose file recommends a sampling.
+pub async fn start_server_of(
+    generation_config: GenerationConfig,
+    settings: Settings,
+    access: AccessControl,
+    tls: Option<ServerTls>,
+    permits: usize,
+) -> RunningServer {
     let status = PipelineStatus { serving: true, store_reachable: true, ..PipelineStatus::default() };
     let pipeline = Arc::new(CountingPipeline {
         permits: Arc::new(Semaphore::new(permits)),
@@ -418,7 +429,12 @@ pub async fn start_closed_server(
         script: Mutex::default(),
         requests: Mutex::default(),
     });
-    let model = ModelInfo { name: MODEL.to_owned(), context_tokens: CONTEXT_TOKENS, created_s: 1_700_000_000 };
+    let model = ModelInfo {
+        name: MODEL.to_owned(),
+        context_tokens: CONTEXT_TOKENS,
+        created_s: 1_700_000_000,
+        generation_config,
+    };
     let text = Arc::new(ByteTextModel::default());
     let state = Arc::new(AppState {
         pipeline: Arc::<CountingPipeline>::clone(&pipeline),

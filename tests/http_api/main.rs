@@ -12,6 +12,7 @@ mod connections;
 mod disconnects;
 mod double;
 mod embeddings;
+mod generation_config;
 mod half_characters;
 mod llama_server;
 mod ollama;

@@ -10,6 +10,8 @@ use super::auth::AccessControl;
 use super::error::ApiError;
 use super::limits;
 use super::model_alias::{self, ModelAlias};
+use super::token_options::SamplingRules;
+use crate::http::generation::generation_config::GenerationConfig;
 use crate::http::generation::text_model::TextModel;
 use crate::http::server::host::AllowedHost;
 use crate::http::server::origin::AllowedOrigin;
@@ -29,7 +31,7 @@ pub struct AppState {
 }
 
 /// The model's description for clients.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ModelInfo {
     /// The model's id, as requests give it in `model`.
     pub name: String,
@@ -37,6 +39,8 @@ pub struct ModelInfo {
     pub context_tokens: u32,
     /// Time of loading, in seconds since 1970.
     pub created_s: u64,
+    /// The sampling that its file recommends. Without any, the APIs' own defaults count.
+    pub generation_config: GenerationConfig,
 }
 
 /// The HTTP server's settings. The defaults are the bounds in `limits.rs`.
@@ -114,6 +118,11 @@ impl AppState {
 // === impl ModelInfo ===
 
 impl ModelInfo {
+    /// The rules of an API for this model: what its file recommends comes before the API's own defaults.
+    pub(super) fn sampling(&self, rules: SamplingRules) -> SamplingRules {
+        rules.with(&self.generation_config)
+    }
+
     /// Checks that requests may call the model by `name`.
     ///
     /// # Errors

@@ -6,8 +6,8 @@
 //! does not know how tokens are generated, nor how text is split into them. It uses [`engine::generate::Pipeline`] and
 //! [`TextModel`] for that.
 //!
-//! Parameters that a request leaves out have the values of OpenAI's reference: `temperature` 1, `top_p` 1, `n` 1, and
-//! for completions `max_tokens` 16. Without a `seed` each request gets a random one. A chat without `max_tokens` (or
+//! Parameters that a request leaves out have the values that the model's file recommends, if it does, and else those of
+//! OpenAI's reference: `temperature` 1, `top_p` 1, `n` 1, and for completions `max_tokens` 16. Without a `seed` each request gets a random one. A chat without `max_tokens` (or
 //! `max_completion_tokens`) gets [`Settings::default_max_tokens`], or the rest of the context if that is less. An
 //! answer that is cut there ends with the reason `length`. A limit that the request itself sets is bounded by the
 //! context only.
@@ -38,6 +38,7 @@ pub use app_state::{AppState, ModelInfo, Settings};
 pub(crate) use auth::secret_of;
 pub use auth::{AccessControl, ApiKeyError, GivenKey, KeyFileError, KeyLimits, KeyName, KeyRing, Limit};
 pub use auth::{parse_key, parse_key_file};
+pub use generation::generation_config::GenerationConfig;
 pub use generation::text_model::{
     AnswerPart, AnswerPlan, AnswerRequest, Conversation, Decoder, EmbeddingModel, FimTokens, Message, ModelDescription,
     PromptEnding, SpecialTokens, TextError, TextModel, Tool, ToolCall, ToolChoice,

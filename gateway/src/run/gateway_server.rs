@@ -10,16 +10,18 @@ use engine::link::{ClusterKey, Listen};
 use engine::store::SharedStore;
 use schema::Keyspace;
 use schema::record::GatewayRecord;
+use stages::weights::ModelFile;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::RunError;
+use super::generation_config;
 use super::model::Served;
 use super::stop::Stop;
 use super::text::ModelText;
 use crate::client::Scheme;
-use crate::http::{self, AccessControl, AppState, ModelInfo, ServerTls, Settings, TlsNames};
+use crate::http::{self, AccessControl, AppState, GenerationConfig, ModelInfo, ServerTls, Settings, TlsNames};
 use crate::settings::{HttpSettings, MemberSettings};
 
 /// A running gateway.
@@ -89,6 +91,18 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
+/// The sampling that the model's file recommends, unless it is not to be used.
+fn recommended_sampling(file: &ModelFile, is_used: bool) -> GenerationConfig {
+    if !is_used {
+        return GenerationConfig::default();
+    }
+    let (config, problems) = generation_config::read(&file.header().metadata);
+    for problem in problems {
+        warn!(problem, "a value that the model's file recommends for sampling is left out");
+    }
+    config
+}
+
 // === impl HttpListener ===
 
 impl HttpListener {
@@ -136,6 +150,7 @@ impl GatewayServer {
                 name: served.record.name.clone(),
                 context_tokens: served.record.context_tokens.min(served.record.kv_tokens),
                 created_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+                generation_config: recommended_sampling(&served.file, http_settings.uses_generation_config),
             },
             access: AccessControl::new(http_settings.keys.clone()),
             settings: Settings {

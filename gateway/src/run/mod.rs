@@ -5,6 +5,7 @@ mod children;
 mod error;
 mod gateway;
 mod gateway_server;
+mod generation_config;
 mod grammars;
 mod model;
 mod model_description;

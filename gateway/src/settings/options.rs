@@ -159,6 +159,9 @@ options! {
         /// Most responses that are kept in memory for previous_response_id, 0 to 65536 [default: 1024]
         #[arg(long, env = "BATON_STORED_RESPONSES", value_name = "N")]
         stored_responses: u32,
+        /// Take the sampling that the model's file recommends where a request says nothing: on or off [default: on]
+        #[arg(long, env = "BATON_GENERATION_CONFIG", value_name = "SWITCH", hide_possible_values = true)]
+        generation_config: Switch,
         /// Take chat templates from requests (`chat_template`): whoever writes one can speak for the system
         #[arg(long, env = "BATON_TRUST_REQUEST_CHAT_TEMPLATE", value_name = "SWITCH")]
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on", hide_possible_values = true)]

@@ -53,6 +53,8 @@ pub mod defaults {
     pub const REQUEST_DEADLINE_S: u64 = 600;
     /// `[gateway] speculation`: on, because speculative tokens are sent only if they are expected to save time.
     pub const SPECULATION: super::Switch = super::Switch::On;
+    /// `[gateway] generation_config`: on, as with vLLM, because answers of many models are poor without it.
+    pub const GENERATION_CONFIG: super::Switch = super::Switch::On;
     /// `[gateway] default_max_tokens`
     pub const DEFAULT_MAX_TOKENS: u32 = crate::http::DEFAULT_MAX_TOKENS;
     /// `[gateway] stored_responses`
@@ -138,6 +140,8 @@ pub struct HttpSettings {
     pub default_max_tokens: u32,
     /// Most responses that are kept for `previous_response_id`.
     pub stored_responses: u32,
+    /// True if the sampling that the model's file recommends counts where a request says nothing.
+    pub uses_generation_config: bool,
     /// True if requests may bring a chat template of their own.
     pub trusts_request_chat_template: bool,
     /// Further names by which requests may call the model.
@@ -456,6 +460,7 @@ impl HttpSettings {
             speculates: options.speculation.unwrap_or(defaults::SPECULATION) == Switch::On,
             default_max_tokens: range("default_max_tokens", tokens, 1, u64::from(KV_TOKENS_MAX))?,
             stored_responses: range("stored_responses", stored, 0, 65_536)?,
+            uses_generation_config: options.generation_config.unwrap_or(defaults::GENERATION_CONFIG) == Switch::On,
             trusts_request_chat_template: options.trust_request_chat_template == Some(Switch::On),
             model_aliases: options.model_alias.clone().unwrap_or_default(),
             allowed_origins: options.allow_origin.clone().unwrap_or_default(),

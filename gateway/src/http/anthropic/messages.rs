@@ -41,7 +41,8 @@ impl ValidMessages {
     fn read(body: &[u8], state: &AppState) -> Result<Self, ApiError> {
         let map = parse_object(body)?;
         let prompt = ValidPrompt::read(&map, state)?;
-        let options = ValidOptions::read(&Params::new(&map), &*state.text, &SamplingRules::ANTHROPIC)?;
+        let rules = state.model.sampling(SamplingRules::ANTHROPIC);
+        let options = ValidOptions::read(&Params::new(&map), &*state.text, &rules)?;
         Ok(Self { prompt, options })
     }
 }

@@ -1,8 +1,8 @@
 //! `POST /infill`: the text of a gap in code, for editors such as llama.vim and llama.vscode.
 //!
-//! Parameters that a request leaves out have llama-server's defaults. Of those that editors send, `samplers` chooses
-//! which filters apply, and `n_indent`, `t_max_prompt_ms` and `t_max_predict_ms`, which end an answer early, have no
-//! effect.
+//! Parameters that a request leaves out have the values that the model's file recommends, or llama-server's defaults.
+//! Of those that editors send, `samplers` chooses which filters apply, and `n_indent`, `t_max_prompt_ms` and
+//! `t_max_predict_ms`, which end an answer early, have no effect.
 
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ impl ValidInfill {
             prefix: format!("{}{begun}", params.required_text("input_prefix")?),
             suffix: params.required_text("input_suffix")?.to_owned(),
             files: files(&params)?,
-            options: options(&params, &*state.text, &SamplingRules::LLAMA_SERVER)?,
+            options: options(&params, &*state.text, &state.model.sampling(SamplingRules::LLAMA_SERVER))?,
             stream: params.flag("stream")?,
         })
     }

@@ -59,7 +59,7 @@ struct Modalities {
 /// The properties of this server and its model.
 pub(super) fn show(state: &AppState) -> Response {
     let description = state.text.description();
-    let defaults = SamplingRules::LLAMA_SERVER.defaults;
+    let defaults = state.model.sampling(SamplingRules::LLAMA_SERVER).defaults;
     let params = DefaultParams {
         n_predict: -1,
         temperature: defaults.temperature,
@@ -67,8 +67,8 @@ pub(super) fn show(state: &AppState) -> Response {
         top_p: defaults.top_p,
         min_p: defaults.min_p,
         typical_p: 1.0,
-        repeat_penalty: 1.0,
-        repeat_last_n: defaults.repeat_last_tokens.map_or(-1, i64::from),
+        repeat_penalty: defaults.repetition,
+        repeat_last_n: defaults.last_tokens.map_or(-1, i64::from),
         presence_penalty: 0.0,
         frequency_penalty: 0.0,
     };

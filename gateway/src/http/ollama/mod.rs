@@ -1,6 +1,7 @@
 //! Ollama's API: one file for each endpoint, and files for the parts of bodies that the endpoints share.
 //!
-//! It follows the API of Ollama 0.32. Parameters that a request leaves out have Ollama's defaults: `temperature` 0.8,
+//! It follows the API of Ollama 0.32. Parameters that a request leaves out have the values that the model's file
+//! recommends, if it does, and else Ollama's defaults: `temperature` 0.8,
 //! `top_k` 40, `top_p` 0.9, no `min_p` and no penalties; answers are streamed. An answer without `num_predict` is
 //! limited like a chat of OpenAI's API, since a model that never ends would otherwise fill the context; -1 and -2 lift
 //! that limit.

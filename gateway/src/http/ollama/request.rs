@@ -37,10 +37,8 @@ impl Request {
         }
         check_keep_alive(params)?;
         let stream = params.get("stream").is_none() || params.flag("stream")?;
-        let options = GenerationOptions {
-            form: format::read(params)?,
-            ..options::read(params, &*state.text, &SamplingRules::OLLAMA)?
-        };
+        let rules = state.model.sampling(SamplingRules::OLLAMA);
+        let options = GenerationOptions { form: format::read(params)?, ..options::read(params, &*state.text, &rules)? };
         Ok(Self { model, stream, options, think })
     }
 }

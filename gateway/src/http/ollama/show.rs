@@ -12,13 +12,14 @@ use super::models::{Details, capabilities};
 use super::{model_name, timestamp};
 use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
+use crate::http::generation::generation_config::GenerationConfig;
 use crate::http::params::{Params, parse_object};
 
 #[derive(Debug, Serialize)]
 struct ModelDetails<'a> {
     modelfile: String,
-    /// Parameters that the model's file sets. GGUF files set none.
-    parameters: &'static str,
+    /// The sampling that the model's file recommends, a line for each value.
+    parameters: String,
     /// The chat template, in Jinja.
     template: &'a str,
     details: Details<'a>,
@@ -37,7 +38,7 @@ pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response
     let description = state.text.description();
     let details = ModelDetails {
         modelfile: format!("# The model of this server\nFROM {}\n", state.model.name),
-        parameters: "",
+        parameters: parameters(&state.model.generation_config),
         template: description.chat_template.as_deref().unwrap_or_default(),
         details: Details::new(description),
         model_info: model_info(&state),
@@ -45,6 +46,20 @@ pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response
         modified_at: timestamp::of_seconds(state.model.created_s),
     };
     Ok(json_response(StatusCode::OK, &details))
+}
+
+/// The values under Ollama's names, as `ollama show --parameters` prints them.
+fn parameters(config: &GenerationConfig) -> String {
+    let lines = [
+        ("temperature", config.temperature.map(|value| value.to_string())),
+        ("top_k", config.top_k.map(|value| value.to_string())),
+        ("top_p", config.top_p.map(|value| value.to_string())),
+        ("min_p", config.min_p.map(|value| value.to_string())),
+        ("repeat_penalty", config.repetition_penalty.map(|value| value.to_string())),
+        ("repeat_last_n", config.repeat_last_n.map(|value| value.to_string())),
+    ];
+    let lines = lines.into_iter().filter_map(|(name, value)| Some(format!("{name:<30} {}", value?)));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The file's metadata. The length of the context is the one that is served: clients cut their prompts by it.

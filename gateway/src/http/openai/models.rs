@@ -6,6 +6,7 @@ use warp::reply::Response;
 
 use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
+use crate::http::generation::generation_config::GenerationConfig;
 use crate::http::model_alias::ModelAlias;
 
 /// The body of the list.
@@ -26,6 +27,8 @@ struct ModelEntry<'a> {
     root: &'a str,
     /// Most tokens of a sequence, in vLLM's field.
     max_model_len: u32,
+    /// The sampling of requests that leave it out, as far as the model's file recommends one.
+    generation_config: &'a GenerationConfig,
 }
 
 /// The list of models: the served one, and once more by each of its aliases.
@@ -58,6 +61,7 @@ impl<'a> ModelEntry<'a> {
             owned_by: "baton",
             root: &state.model.name,
             max_model_len: state.context_tokens(),
+            generation_config: &state.model.generation_config,
         }
     }
 }

@@ -60,7 +60,7 @@ impl ValidOptions {
             // One number for both, because both may be of the same micro-batch. The answer shows those asked for.
             alternatives: logprobs.max(prompt_logprobs),
             scores_prompt: prompt_logprobs.is_some(),
-            ..token_options::read(params, text, &SamplingRules::OPENAI)?
+            ..token_options::read(params, text, &model.sampling(SamplingRules::OPENAI))?
         };
         let generation = GenerationOptions {
             tokens,
@@ -137,7 +137,7 @@ mod tests {
     use serde_json::json;
 
     fn read(value: &Value) -> Result<ValidOptions, ApiError> {
-        let model = ModelInfo { name: "tiny".to_owned(), context_tokens: 64, created_s: 0 };
+        let model = ModelInfo { name: "tiny".to_owned(), context_tokens: 64, ..ModelInfo::default() };
         let params = Params::new(value.as_object().unwrap());
         ValidOptions::read(&params, |_| Ok(None), &model, &Settings::default(), &ByteText)
     }

@@ -194,7 +194,7 @@ mod tests {
     use std::collections::HashMap;
 
     fn answer(body: &Value, store: &Arc<ResponseStore>) -> Answer {
-        let model = ModelInfo { name: "tiny".to_owned(), context_tokens: 64, created_s: 0 };
+        let model = ModelInfo { name: "tiny".to_owned(), context_tokens: 64, ..ModelInfo::default() };
         let mut ids = Ids::from_seed(1);
         let id = ids.next("resp");
         let body = body.to_string();

@@ -31,9 +31,9 @@ const INCLUDABLE: &[&str] = &[
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ValidOptions {
     pub(super) generation: GenerationOptions,
-    /// As the request has it, for the answer.
+    /// As the request has it, or its default, for the answer.
     pub(super) temperature: f64,
-    /// As the request has it, for the answer.
+    /// As the request has it, or its default, for the answer.
     pub(super) top_p: f64,
     /// As the request has it, for the answer.
     pub(super) presence_penalty: f64,
@@ -50,12 +50,12 @@ impl ValidOptions {
     ///
     /// # Errors
     /// A 400 that names the parameter.
-    pub(super) fn read(params: &Params<'_>, text: &dyn TextModel) -> Result<Self, ApiError> {
+    pub(super) fn read(params: &Params<'_>, text: &dyn TextModel, rules: &SamplingRules) -> Result<Self, ApiError> {
         let top_logprobs = params.whole("top_logprobs", 0..=i128::from(ALTERNATIVES_MAX))?.map_or(0, |top| top as u32);
         let logprobs = includes_logprobs(params)? || top_logprobs > 0;
         let tokens = TokenOptions {
             alternatives: logprobs.then_some(top_logprobs),
-            ..token_options::read(params, text, &SamplingRules::OPENAI)?
+            ..token_options::read(params, text, rules)?
         };
         let generation = GenerationOptions {
             tokens,
@@ -65,8 +65,8 @@ impl ValidOptions {
             top_logprobs: top_logprobs as usize,
             ..GenerationOptions::new(0)
         };
-        let temperature = params.number("temperature", 0.0..=2.0)?.unwrap_or(1.0);
-        let top_p = params.number("top_p", 0.0..=1.0)?.unwrap_or(1.0);
+        let temperature = params.number("temperature", 0.0..=2.0)?.unwrap_or(rules.defaults.temperature);
+        let top_p = params.number("top_p", 0.0..=1.0)?.unwrap_or(rules.defaults.top_p);
         let penalty = |name| Ok::<_, ApiError>(params.number(name, -2.0..=2.0)?.unwrap_or(0.0));
         let (presence_penalty, frequency_penalty) = (penalty("presence_penalty")?, penalty("frequency_penalty")?);
         Ok(Self { generation, temperature, top_p, presence_penalty, frequency_penalty, top_logprobs })
@@ -117,7 +117,7 @@ mod tests {
     use serde_json::json;
 
     fn read(body: &Value) -> Result<ValidOptions, ApiError> {
-        ValidOptions::read(&Params::new(body.as_object().unwrap()), &ByteText)
+        ValidOptions::read(&Params::new(body.as_object().unwrap()), &ByteText, &SamplingRules::OPENAI)
     }
 
     #[test]

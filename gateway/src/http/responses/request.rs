@@ -15,6 +15,7 @@ use crate::http::error::ApiError;
 use crate::http::generation::options::GenerationOptions;
 use crate::http::generation::text_model::TextModel;
 use crate::http::params::{Params, parse_object, wrong_type};
+use crate::http::token_options::SamplingRules;
 
 /// A request that can be served once its earlier response and its references are found.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +54,7 @@ impl ValidRequest {
             model.check_name(name, &settings.model_aliases)?;
         }
         unsupported::refuse(&params)?;
-        let options = ValidOptions::read(&params, text)?;
+        let options = ValidOptions::read(&params, text, &model.sampling(SamplingRules::OPENAI))?;
         let mut generation = options.generation;
         let tools = ValidTools::read(&params)?;
         let (reasoning, mut text_format) = (ValidReasoning::read(&params)?, ValidText::read(&params)?);
@@ -108,7 +109,7 @@ mod tests {
     use serde_json::json;
 
     fn read(body: &Value) -> Result<ValidRequest, ApiError> {
-        let model = ModelInfo { name: "tiny".to_owned(), context_tokens: 64, created_s: 0 };
+        let model = ModelInfo { name: "tiny".to_owned(), context_tokens: 64, ..ModelInfo::default() };
         ValidRequest::read(body.to_string().as_bytes(), &model, &Settings::default(), &ByteText, &mut Ids::from_seed(1))
     }
 
@@ -199,7 +200,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_where_the_server_keeps_nothing() {
-        let model = ModelInfo { name: "tiny".to_owned(), context_tokens: 64, created_s: 0 };
+        let model = ModelInfo { name: "tiny".to_owned(), context_tokens: 64, ..ModelInfo::default() };
         let settings = Settings { stored_responses_max: 0, ..Settings::default() };
         let request = ValidRequest::read(b"{\"input\": \"hi\"}", &model, &settings, &ByteText, &mut Ids::from_seed(1));
         assert!(!request.unwrap().echo.store);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::generate::{Dry, Penalties};
 
-use super::rules::{REPEAT_LAST_TOKENS, SamplingRules};
+use super::rules::SamplingRules;
 use super::words::strings;
 use crate::http::error::ApiError;
 use crate::http::generation::text_model::TextModel;
@@ -36,11 +36,11 @@ pub(super) fn read(params: &Params<'_>, text: &dyn TextModel, rules: &SamplingRu
     let last_tokens = match params.whole("repeat_last_n", -1..=i128::from(i32::MAX))? {
         Some(-1) => None,
         Some(last) => Some(last as u32),
-        None if of_last.is_some() => Some(REPEAT_LAST_TOKENS),
-        None => rules.defaults.repeat_last_tokens,
+        None if of_last.is_some() => rules.defaults.repeat_last_tokens,
+        None => rules.defaults.last_tokens,
     };
     let penalties = Penalties {
-        repetition: of_all.or(of_last).unwrap_or(1.0) as f32,
+        repetition: of_all.or(of_last).unwrap_or(rules.defaults.repetition) as f32,
         last_tokens,
         presence: number("presence_penalty")?,
         frequency: number("frequency_penalty")?,

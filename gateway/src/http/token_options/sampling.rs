@@ -8,9 +8,6 @@ use crate::http::error::ApiError;
 use crate::http::limits::TEMPERATURE_MIN;
 use crate::http::params::Params;
 
-/// llama.cpp's threshold of `xtc`.
-const XTC_THRESHOLD: f64 = 0.1;
-
 /// Reads the sampling.
 ///
 /// # Errors
@@ -23,7 +20,8 @@ pub(super) fn read(params: &Params<'_>, rules: &SamplingRules) -> Result<Samplin
     let top_p = share("top_p", defaults.top_p)?;
     // llama.cpp has -1 for "off".
     let top_n_sigma = params.number("top_n_sigma", -1.0..=100.0)?.unwrap_or(0.0).max(0.0) as f32;
-    let (xtc_probability, xtc_threshold) = (share("xtc_probability", 0.0)?, share("xtc_threshold", XTC_THRESHOLD)?);
+    let xtc_probability = share("xtc_probability", defaults.xtc_probability)?;
+    let xtc_threshold = share("xtc_threshold", defaults.xtc_threshold)?;
     // The smallest probability mass above 0 is already covered by the likeliest token alone.
     let (top_p, top_k) = if top_p > 0.0 { (top_p, top_k) } else { (1.0, 1) };
     Ok(Sampling {
@@ -52,6 +50,7 @@ fn seed(params: &Params<'_>, rules: &SamplingRules) -> Result<u64, ApiError> {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::rules::SamplingDefaults;
     use super::*;
 
     fn read_value(value: &Value, rules: SamplingRules) -> Result<Sampling, ApiError> {
@@ -74,6 +73,17 @@ mod tests {
         assert_eq!(ollama(&seed), llama);
         let infill = read_value(&seed, SamplingRules::LLAMA_SERVER).unwrap();
         assert_eq!(infill, Sampling { top_p: 0.95, min_p: 0.05, ..llama });
+    }
+
+    #[test]
+    fn a_request_comes_before_the_defaults() {
+        let defaults =
+            SamplingDefaults { temperature: 0.6, top_k: 20, xtc_probability: 0.5, ..SamplingRules::OPENAI.defaults };
+        let rules = SamplingRules { defaults, ..SamplingRules::OPENAI };
+        let absent = read_value(&json!({"seed": 1}), rules).unwrap();
+        assert_eq!((absent.temperature, absent.top_k, absent.xtc_probability), (0.6, 20, 0.5));
+        let given = json!({"seed": 1, "temperature": 1, "top_k": 0, "xtc_probability": 0});
+        assert_eq!(read_value(&given, rules).unwrap(), Sampling { seed: 1, ..Sampling::PLAIN });
     }
 
     #[test]
