@@ -144,10 +144,10 @@ pub(crate) const KEY_NAME_BYTES_MAX: usize = 64;
 pub(crate) const REQUESTS_PER_MINUTE_MAX: u32 = 100_000;
 /// Most requests at the same time that a limit may allow: each takes a connection.
 pub(crate) const CONCURRENT_REQUESTS_MAX: u32 = CONNECTIONS_MAX as u32;
-/// Interval at which the server looks for changes of its certificate and key. A changed pair is read once it has stayed
-/// the same for this long, so that one that is being replaced is not read by halves.
-#[cfg(feature = "tls")]
-pub(crate) const TLS_FILES_INTERVAL: Duration = Duration::from_secs(2);
+/// Interval at which the server looks for changes of its certificate, its key, and the file of API keys. What has
+/// changed is read once it has stayed the same for this long, so that a file that is being replaced is not read by
+/// halves.
+pub(crate) const FILE_WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// Bytes of a file with a certificate or a key: a chain of ten certificates fits many times.
 #[cfg(feature = "tls")]
 pub(crate) const TLS_FILE_BYTES_MAX: u64 = 256 << 10;

@@ -18,6 +18,7 @@ mod app_state;
 mod auth;
 mod cluster;
 mod error;
+mod file_watch;
 mod generation;
 mod index;
 mod limits;
@@ -38,13 +39,15 @@ pub use app_state::{AppState, ModelInfo, Settings};
 pub(crate) use auth::secret_of;
 pub use auth::{AccessControl, ApiKeyError, GivenKey, KeyFileError, KeyLimits, KeyName, KeyRing, Limit};
 pub use auth::{parse_key, parse_key_file};
+pub use file_watch::FileWatch;
 pub use generation::generation_config::GenerationConfig;
 pub use generation::text_model::{
     AnswerPart, AnswerPlan, AnswerRequest, Conversation, Decoder, EmbeddingModel, FimTokens, Message, ModelDescription,
     PromptEnding, SpecialTokens, TextError, TextModel, Tool, ToolCall, ToolChoice,
 };
 pub(crate) use limits::{
-    API_KEYS_MAX, API_SECRET_BYTES_MAX, CONCURRENT_REQUESTS_MAX, KEY_NAME_BYTES_MAX, REQUESTS_PER_MINUTE_MAX,
+    API_KEYS_MAX, API_SECRET_BYTES_MAX, CONCURRENT_REQUESTS_MAX, FILE_WATCH_INTERVAL, KEY_NAME_BYTES_MAX,
+    REQUESTS_PER_MINUTE_MAX,
 };
 pub(crate) use limits::{DEFAULT_MAX_TOKENS, STORED_RESPONSES_MAX};
 pub use model_alias::{ModelAlias, ModelNameError};

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::RunError;
 use super::generation_config;
+use super::key_file;
 use super::model::Served;
 use super::stop::Stop;
 use super::text::ModelText;
@@ -167,7 +168,13 @@ impl GatewayServer {
             },
         };
         let (stop, HttpListener { tcp, tls }) = (stop.clone(), listener);
-        let http = tokio::spawn(async move { http::serve(tcp, tls, Arc::new(state), stop.requested()).await });
+        let (state, key_file) = (Arc::new(state), http_settings.key_file.clone());
+        let http = tokio::spawn(async move {
+            tokio::select! {
+                () = http::serve(tcp, tls, Arc::clone(&state), stop.requested()) => {}
+                never = key_file::follow(key_file, &state.access) => match never {},
+            }
+        });
         Ok(Self { pipeline, http })
     }
 

@@ -7,6 +7,7 @@ mod gateway;
 mod gateway_server;
 mod generation_config;
 mod grammars;
+mod key_file;
 mod model;
 mod model_description;
 mod reasons;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::environment::Environment;
 use super::secret::{self, SecretError, SecretText};
 use crate::http::{
-    API_KEYS_MAX, API_SECRET_BYTES_MAX, ApiKeyError, GivenKey, KEY_NAME_BYTES_MAX, KeyFileError, KeyLimits, KeyRing,
-    Limit, parse_key, parse_key_file,
+    API_KEYS_MAX, API_SECRET_BYTES_MAX, ApiKeyError, FileWatch, GivenKey, KEY_NAME_BYTES_MAX, KeyFileError, KeyLimits,
+    KeyRing, Limit, parse_key, parse_key_file,
 };
 
 /// Most bytes of a key file: the longest line that makes sense for each key, and as much again for comments.
@@ -40,7 +40,19 @@ pub enum ApiKeysError {
     Together(#[from] ApiKeyError),
 }
 
-/// All keys, each with its own limits or those of `limits`.
+/// A file of API keys that may change while the server runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFile {
+    path: PathBuf,
+    /// The state of the file before it was read.
+    watch: FileWatch,
+    /// The keys that do not come from it.
+    others: Vec<GivenKey>,
+    /// The limits of keys that set none for themselves.
+    limits: KeyLimits,
+}
+
+/// All keys, each with its own limits or those of `limits`, and the file that some of them come from.
 ///
 /// # Errors
 /// [`ApiKeysError`] names the source of the key that cannot be used.
@@ -49,8 +61,8 @@ pub(super) fn collect(
     file: Option<&Path>,
     environment: &Environment,
     limits: KeyLimits,
-) -> Result<KeyRing, ApiKeysError> {
-    let mut keys = match (flags, &environment.api_key) {
+) -> Result<(KeyRing, Option<KeyFile>), ApiKeysError> {
+    let keys = match (flags, &environment.api_key) {
         ([], None) => Vec::new(),
         ([], Some(text)) => parse_list(text).map_err(ApiKeysError::Variable)?,
         (flags, _) => {
@@ -58,12 +70,26 @@ pub(super) fn collect(
             keys.map_err(ApiKeysError::Flag)?.concat()
         }
     };
-    if let Some(path) = file {
-        let text = secret::read(path, "the API keys", FILE_BYTES_MAX)?;
-        let cause = |cause| ApiKeysError::File { path: path.to_owned(), cause };
-        keys.extend(parse_key_file(&text).map_err(cause)?);
+    let Some(path) = file else { return Ok((KeyRing::new(keys, limits)?, None)) };
+    let watch = FileWatch::new(vec![path.to_owned()]);
+    let file = KeyFile { path: path.to_owned(), watch, others: keys, limits };
+    Ok((file.load()?, Some(file)))
+}
+
+// === impl KeyFile ===
+
+impl KeyFile {
+    /// All keys again, if the file has changed since it was read, and is the same as at the last look.
+    pub(crate) fn look(&mut self) -> Option<Result<KeyRing, ApiKeysError>> {
+        self.watch.look().then(|| self.load())
     }
-    Ok(KeyRing::new(keys, limits)?)
+
+    fn load(&self) -> Result<KeyRing, ApiKeysError> {
+        let text = secret::read(&self.path, "the API keys", FILE_BYTES_MAX)?;
+        let cause = |cause| ApiKeysError::File { path: self.path.clone(), cause };
+        let keys = parse_key_file(&text).map_err(cause)?;
+        Ok(KeyRing::new([self.others.clone(), keys].concat(), self.limits)?)
+    }
 }
 
 /// Keys with commas between them.
@@ -94,7 +120,7 @@ mod tests {
 
     fn names(flags: &[&str], file: Option<&Path>, variable: Option<&str>) -> Result<Vec<String>, ApiKeysError> {
         let flags: Vec<_> = flags.iter().map(|flag| flag.parse().unwrap()).collect();
-        let ring = collect(&flags, file, &environment(variable), KeyLimits::default())?;
+        let (ring, _) = collect(&flags, file, &environment(variable), KeyLimits::default())?;
         Ok(ring.names().map(ToString::to_string).collect())
     }
 
@@ -113,6 +139,26 @@ mod tests {
         assert_eq!(names(&flags, Some(&file), Some(&variable)).unwrap(), ["alice", "key-1", "carol"]);
         assert_eq!(names(&[], Some(&file), Some(&variable)).unwrap(), ["dave", "key-1", "carol"]);
         assert!(names(&[], None, None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_changes_gives_its_new_keys_beside_those_of_other_sources() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = key_file(&folder, &format!("carol:{C}\n"));
+        let flags = [format!("alice:{A}").parse().unwrap()];
+        let (_, file) = collect(&flags, Some(&path), &environment(None), KeyLimits::default()).unwrap();
+        let mut file = file.unwrap();
+        let mut looked = || {
+            assert!(file.look().is_none(), "it may still be being written");
+            file.look().map(|ring| ring.map(|ring| ring.names().map(ToString::to_string).collect::<Vec<_>>()))
+        };
+        key_file(&folder, &format!("bob:{B}\ndave:{C}\n"));
+        assert_eq!(looked().unwrap().unwrap(), ["alice", "bob", "dave"]);
+        key_file(&folder, "# nobody\n");
+        assert!(matches!(looked(), Some(Err(ApiKeysError::File { cause: KeyFileError::Empty, .. }))));
+        assert!(looked().is_none(), "a file that cannot be used is read once");
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(looked(), Some(Err(ApiKeysError::Read(SecretError::Read { .. })))));
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod resolved;
 mod secret;
 
 pub use address::{EtcdUrls, Host};
-pub use api_keys::ApiKeysError;
+pub use api_keys::{ApiKeysError, KeyFile};
 pub use client::ClientSettings;
 pub use environment::{Environment, VARIABLES};
 pub use file::{FileError, FileOptions};

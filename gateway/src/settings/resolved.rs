@@ -10,7 +10,7 @@ use schema::record::{DeviceKind, KvType};
 use schema::{ClusterName, StageName};
 
 use super::address::Host;
-use super::api_keys::{self, ApiKeysError};
+use super::api_keys::{self, ApiKeysError, KeyFile};
 use super::client::ClientSettings;
 use super::environment::Environment;
 use super::host;
@@ -130,6 +130,8 @@ pub struct HttpSettings {
     pub listen: SocketAddr,
     /// API keys. Without any, everybody who reaches the server can use it.
     pub keys: KeyRing,
+    /// The file that some of them come from.
+    pub key_file: Option<KeyFile>,
     /// The certificate of https. Without one, the server speaks http.
     pub tls: Option<TlsSource>,
     /// Longest time for a request.
@@ -434,7 +436,7 @@ impl HttpSettings {
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
         let listen = options.listen.unwrap_or_else(|| constant(defaults::LISTEN));
-        let keys = api_keys(options, keys, environment)?;
+        let (keys, key_file) = api_keys(options, keys, environment)?;
         let tls = tls(options, environment)?;
         let is_local = listen.ip().to_canonical().is_loopback();
         match (is_local, keys.is_empty()) {
@@ -455,6 +457,7 @@ impl HttpSettings {
         Ok(Self {
             listen,
             keys,
+            key_file,
             tls,
             request_deadline: Duration::from_secs(range("request_deadline_s", deadline, 1, 86_400)?),
             speculates: options.speculation.unwrap_or(defaults::SPECULATION) == Switch::On,
@@ -474,7 +477,7 @@ fn api_keys(
     options: &GatewayOptions,
     keys: &ApiKeyOptions,
     environment: &Environment,
-) -> Result<KeyRing, SettingsError> {
+) -> Result<(KeyRing, Option<KeyFile>), SettingsError> {
     let limit = |name, found: Option<u32>, max: u32| {
         let found = found.map(|found| range(name, found, 1, max.into())).transpose()?;
         Ok::<_, SettingsError>((name, found))
@@ -483,11 +486,11 @@ fn api_keys(
     let concurrency = limit("key_concurrent_requests", options.key_concurrent_requests, CONCURRENT_REQUESTS_MAX)?;
     let limits =
         KeyLimits { requests_per_minute: api_keys::limit(rate.1), concurrent_requests: api_keys::limit(concurrency.1) };
-    let ring = api_keys::collect(&keys.api_key, options.api_key_file.as_deref(), environment, limits)?;
+    let (ring, file) = api_keys::collect(&keys.api_key, options.api_key_file.as_deref(), environment, limits)?;
     let without_use = [rate, concurrency].into_iter().find(|(_, limit)| limit.is_some() && ring.is_empty());
     match without_use {
         Some((name, _)) => Err(SettingsError::LimitWithoutKey { name }),
-        None => Ok(ring),
+        None => Ok((ring, file)),
     }
 }
 

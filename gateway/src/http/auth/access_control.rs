@@ -1,6 +1,6 @@
 //! The gate in front of the pages: which key a request has, and whether its limits leave room for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use http::request::Parts;
@@ -20,10 +20,16 @@ const OPEN_PAGE: &str = "/health";
 /// The keys of a running server, with their use.
 #[derive(Debug)]
 pub struct AccessControl {
+    keys: RwLock<Keys>,
+    meter: RequestMeter,
+}
+
+/// The keys that open the pages.
+#[derive(Debug, Default)]
+struct Keys {
     ring: KeyRing,
     /// The state of each key, in the order of the ring.
     states: Vec<Arc<KeyState>>,
-    meter: RequestMeter,
 }
 
 /// The sender of a request, as far as the server knows it.
@@ -44,20 +50,33 @@ pub(crate) enum Caller {
 impl AccessControl {
     /// Opens the pages to the holders of these keys, or to everybody if there are no keys.
     pub fn new(ring: KeyRing) -> Self {
-        let meter = RequestMeter::new();
-        let state = |key: &RingKey| Arc::new(KeyState::new(key.name.clone(), key.limits, meter.running(&key.name)));
+        let control = Self { keys: RwLock::default(), meter: RequestMeter::new() };
+        control.replace(ring);
+        control
+    }
+
+    /// Opens the pages to the holders of these keys only, from the next request on. A key that keeps its name and its
+    /// limits goes on counting, even if it has another secret.
+    pub fn replace(&self, ring: KeyRing) {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let state = |key: &RingKey| {
+            let same = keys.states.iter().find(|state| state.name == key.name && state.limits == key.limits);
+            let new = || Arc::new(KeyState::new(key.name.clone(), key.limits, self.meter.running(&key.name)));
+            same.map_or_else(new, Arc::clone)
+        };
         let states = ring.keys().iter().map(state).collect();
-        Self { ring, states, meter }
+        *keys = Keys { ring, states };
     }
 
     /// The sender of a request. Reads its head only.
     pub(crate) fn caller(&self, request: &Parts) -> Caller {
-        if self.ring.is_empty() || is_open(request) {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        if keys.ring.is_empty() || is_open(request) {
             return Caller::Anybody;
         }
         let mut caller = Caller::WithoutKey;
         for secret in credentials::presented(&request.headers) {
-            match self.ring.find(secret).and_then(|position| self.states.get(position)) {
+            match keys.ring.find(secret).and_then(|position| keys.states.get(position)) {
                 Some(state) => return Caller::Holder(Arc::clone(state)),
                 None => caller = Caller::WithWrongKey,
             }
@@ -127,7 +146,7 @@ impl Caller {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{KeyLimits, parse_key};
+    use super::super::{KeyLimits, parse_key, parse_key_file};
     use super::*;
 
     const SECRET: &str = "aaaaaaaaaaaaaaaa";
@@ -162,6 +181,19 @@ mod tests {
         }
         let open = AccessControl::default();
         assert_eq!(status(&open, &request("GET", "/metrics", &[("authorization", "Bearer anything")])), 200);
+    }
+
+    #[test]
+    fn other_keys_take_effect_at_once_and_one_that_stays_goes_on_counting() {
+        let given = |text: &str| KeyRing::new(parse_key_file(text).unwrap(), KeyLimits::default()).unwrap();
+        let request = |secret| request("GET", "/", &[("x-api-key", secret)]);
+        let control = AccessControl::new(given("alice:aaaaaaaaaaaaaaaa requests_per_minute=1\nbob:bbbbbbbbbbbbbbbb\n"));
+        assert_eq!(status(&control, &request("aaaaaaaaaaaaaaaa")), 200);
+        control.replace(given("alice:cccccccccccccccc requests_per_minute=1\ndave:dddddddddddddddd\n"));
+        assert_eq!(status(&control, &request("bbbbbbbbbbbbbbbb")), 401);
+        assert_eq!(status(&control, &request("aaaaaaaaaaaaaaaa")), 401);
+        assert_eq!(status(&control, &request("cccccccccccccccc")), 429, "alice has another secret, not another minute");
+        assert_eq!(status(&control, &request("dddddddddddddddd")), 200);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::token_bucket::TokenBucket;
 #[derive(Debug)]
 pub(crate) struct KeyState {
     pub(super) name: KeyName,
+    pub(super) limits: KeyLimits,
     /// `None` if the key may be used at any rate.
     bucket: Option<Mutex<TokenBucket>>,
     concurrent_max: u32,
@@ -42,8 +43,7 @@ impl KeyState {
     pub(super) fn new(name: KeyName, limits: KeyLimits, gauge: IntGauge) -> Self {
         let bucket = limits.requests_per_minute.number().map(|number| Mutex::new(TokenBucket::new(number)));
         let concurrent_max = limits.concurrent_requests.number().map_or(u32::MAX, NonZeroU32::get);
-        gauge.set(0);
-        Self { name, bucket, concurrent_max, running: AtomicU32::new(0), gauge }
+        Self { name, limits, bucket, concurrent_max, running: AtomicU32::new(0), gauge }
     }
 
     /// Admits a request. One that is refused counts towards neither limit.

@@ -1,9 +1,8 @@
 //! TLS by rustls: the certificate that the server shows, and the handshake of a connection.
 //!
 //! The pair of certificate and key comes from two files (`pair`), which are made at the first start if the operator has
-//! none (`self_signed`), and are read again when they change (`file_watch`). This module knows no HTTP.
+//! none (`self_signed`), and are read again when they change (`http::file_watch`). This module knows no HTTP.
 
-mod file_watch;
 mod pair;
 mod self_signed;
 
@@ -21,10 +20,10 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
-use self::file_watch::FileWatch;
 use self::pair::Pair;
 use super::tls_source::{TlsError, TlsFiles, TlsNames, TlsSource};
-use crate::http::limits::TLS_FILES_INTERVAL;
+use crate::http::file_watch::FileWatch;
+use crate::http::limits::FILE_WATCH_INTERVAL;
 
 /// A socket after its handshake.
 pub(super) type Secured<S> = TlsStream<S>;
@@ -52,7 +51,7 @@ impl ServerTls {
             TlsSource::Files(files) => files.clone(),
             TlsSource::SelfSigned { folder } => self_signed::ensure(folder, names)?,
         };
-        let watch = FileWatch::new(files.clone());
+        let watch = FileWatch::new(vec![files.certificate.clone(), files.key.clone()]);
         let pair = pair::load(&files)?;
         Ok(Self { files, watch, pair: watch::Sender::new(pair) })
     }
@@ -69,12 +68,12 @@ impl ServerTls {
 
     /// Reads the files again whenever they change. If the new pair cannot be used, the old one stays.
     pub(super) async fn follow_files(&self) -> Infallible {
-        let mut watch = self.watch.clone();
-        let mut ticks = tokio::time::interval(TLS_FILES_INTERVAL);
+        let mut looking = (self.files.clone(), self.watch.clone());
+        let mut ticks = tokio::time::interval(FILE_WATCH_INTERVAL);
         loop {
             ticks.tick().await;
-            let Some((next, found)) = look(watch).await else { return std::future::pending().await };
-            watch = next;
+            let Some((next, found)) = look(looking).await else { return std::future::pending().await };
+            looking = next;
             match found {
                 None => {}
                 Some(Ok(pair)) => {
@@ -102,10 +101,12 @@ impl ServerTls {
 
 /// One look at the files. `None` if the runtime ends.
 #[expect(clippy::disallowed_methods, reason = "reads two small files, which may lie on a slow disk")]
-async fn look(mut watch: FileWatch) -> Option<(FileWatch, Option<Result<Pair, TlsError>>)> {
+async fn look(
+    (files, mut watch): (TlsFiles, FileWatch),
+) -> Option<((TlsFiles, FileWatch), Option<Result<Pair, TlsError>>)> {
     let looking = tokio::task::spawn_blocking(move || {
-        let found = watch.look();
-        (watch, found)
+        let found = watch.look().then(|| pair::load(&files));
+        ((files, watch), found)
     });
     looking.await.ok()
 }
