@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::client::{ask, chat, complete, get, plain, post};
 use crate::double::{
-    CONTEXT_TOKENS, END, MODEL, chat_tokens, expected, greedy, logprob, next_token, start_default_server, start_server,
-    usage,
+    BEGIN, CONTEXT_TOKENS, END, FIM, MODEL, chat_tokens, expected, greedy, logprob, next_token, start_default_server,
+    start_server, usage,
 };
 
 /// A prompt whose greedy answer ends by itself after at least `tokens_min` tokens and within `tokens_max`.
@@ -371,4 +371,27 @@ async fn a_panic_in_a_handler_is_a_500_and_the_server_goes_on() {
     let answer = ask(server.address, &post("/v1/chat/completions", body.to_string().as_bytes())).await;
     assert_eq!((answer.status, &answer.json()["error"]["type"]), (500, &json!("server_error")));
     assert_eq!(get(server.address, "/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_completion_with_a_suffix_fills_the_gap_before_it() {
+    let server = start_default_server().await;
+    let body = json!({"prompt": ["ab", "d"], "suffix": "c", "max_tokens": 1});
+    let answer = complete(server.address, &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let prompts: Vec<_> =
+        server.pipeline.requests.lock().unwrap().iter().map(|request| request.prompt.clone()).collect();
+    let gap = |prefix: &[u32]| [&[BEGIN, FIM.prefix], prefix, &[FIM.suffix, 99, FIM.middle]].concat();
+    assert_eq!(prompts, [gap(&[97, 98]), gap(&[100])]);
+    let empty = complete(server.address, &json!({"prompt": "ab", "suffix": "", "max_tokens": 1})).await;
+    assert_eq!(empty.status, 200);
+    assert_eq!(server.pipeline.requests.lock().unwrap()[2].prompt, [97, 98]);
+    for body in [
+        json!({"prompt": [97], "suffix": "c"}),
+        json!({"prompt": "ab", "suffix": "c", "echo": true}),
+        json!({"prompt": "ab", "suffix": 5}),
+    ] {
+        let answer = complete(server.address, &body).await;
+        assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!("suffix")), "{body}");
+    }
 }

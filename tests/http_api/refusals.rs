@@ -109,7 +109,7 @@ async fn chat_parameters_of_a_wrong_type_or_range_are_named() {
 #[tokio::test]
 async fn unsupported_parameters_are_refused_and_never_ignored() {
     let server = start_default_server().await;
-    let cases = [("functions", json!([{"name": "f"}])), ("echo", json!(true))];
+    let cases = [("functions", json!([{"name": "f"}])), ("echo", json!(true)), ("suffix", json!("x"))];
     for (param, value) in cases {
         let mut body = json!({"messages": [{"role": "user", "content": "go"}]});
         body[param] = value;
@@ -119,7 +119,7 @@ async fn unsupported_parameters_are_refused_and_never_ignored() {
     let tools = json!([{"type": "function", "function": {"name": "f"}}]);
     for (param, value) in [
         ("tools", tools),
-        ("suffix", json!("x")),
+        ("suffix", json!(5)),
         ("best_of", json!(2)),
         ("logprobs", json!(6)),
         ("max_tokens", json!(0)),

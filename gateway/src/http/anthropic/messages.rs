@@ -7,6 +7,7 @@ use warp::reply::Response;
 
 use super::answer::Answer;
 use super::options::ValidOptions;
+use super::output_format;
 use super::params::{Params, parse_object};
 use super::prompt::ValidPrompt;
 use crate::http::app_state::AppState;
@@ -42,7 +43,9 @@ impl ValidMessages {
         let map = parse_object(body)?;
         let prompt = ValidPrompt::read(&map, state)?;
         let rules = state.model.sampling(SamplingRules::ANTHROPIC);
-        let options = ValidOptions::read(&Params::new(&map), &*state.text, &rules)?;
+        let params = Params::new(&map);
+        let mut options = ValidOptions::read(&params, &*state.text, &rules)?;
+        options.generation.form = output_format::read(&params)?;
         Ok(Self { prompt, options })
     }
 }

@@ -9,6 +9,7 @@ mod error;
 mod event;
 mod messages;
 mod options;
+mod output_format;
 mod prompt;
 mod thinking;
 mod tools;

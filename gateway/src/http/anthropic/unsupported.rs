@@ -9,20 +9,14 @@ use super::params::Params;
 use crate::http::error::ApiError;
 use crate::http::unsupported::{self, Neutral, is_empty};
 
-const UNSUPPORTED: &[(&str, Neutral)] =
-    &[("container", is_empty), ("mcp_servers", is_empty), ("fallbacks", is_empty), ("output_format", is_empty)];
-/// The same in `output_config`.
-const UNSUPPORTED_OUTPUT: &[(&str, Neutral)] = &[("format", is_empty)];
+const UNSUPPORTED: &[(&str, Neutral)] = &[("container", is_empty), ("mcp_servers", is_empty), ("fallbacks", is_empty)];
 
 /// Refuses parameters that would otherwise be silently ignored.
 ///
 /// # Errors
 /// A 400 that names the first such parameter.
 pub(crate) fn refuse(params: &Params<'_>) -> Result<(), ApiError> {
-    const REASON: &str = "is not supported by this server";
-    unsupported::refuse(params, UNSUPPORTED, REASON)?;
-    let config = params.object("output_config")?;
-    config.map_or(Ok(()), |config| unsupported::refuse(&config, UNSUPPORTED_OUTPUT, REASON))
+    unsupported::refuse(params, UNSUPPORTED, "is not supported by this server")
 }
 
 #[cfg(test)]
@@ -36,7 +30,7 @@ mod tests {
         for (key, value, param) in [
             ("container", json!("c1"), "container"),
             ("mcp_servers", json!([{"name": "x"}]), "mcp_servers"),
-            ("output_config", json!({"format": {"type": "json_schema"}}), "output_config.format"),
+            ("fallbacks", json!([{"model": "x"}]), "fallbacks"),
         ] {
             let body = json!({key: value});
             let error = refuse(&Params::new(body.as_object().unwrap())).unwrap_err();

@@ -13,7 +13,7 @@ use super::params::{Params, parse_object};
 use super::response::{Shape, finish_reason, respond};
 use super::template_options::TemplateOptions;
 use super::tools::ValidTools;
-use super::{messages, template_options, tools};
+use super::{messages, template_options, tools, unsupported};
 use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::chat;
@@ -133,6 +133,7 @@ impl ValidChat {
     fn read(body: &[u8], state: &AppState) -> Result<Self, ApiError> {
         let map = parse_object(body)?;
         let params = Params::new(&map);
+        unsupported::refuse_of_completions(&params)?;
         if params.flag("echo")? {
             return Err(ApiError::unsupported(
                 "echo",

@@ -16,6 +16,7 @@ use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::choice_decoder::Ended;
 use crate::http::generation::dialect::Choice;
+use crate::http::generation::infill::{self, Gap};
 use crate::http::generation::options::GenerationOptions;
 use crate::http::generation::start;
 use crate::http::generation::text_model::{TextError, TextModel};
@@ -28,6 +29,8 @@ const TOKENS_MAX_DEFAULT: u32 = 16;
 #[derive(Debug, Clone, PartialEq)]
 struct ValidCompletion {
     prompts: Vec<Prompt>,
+    /// The text behind the gap that the model fills in, if there is one.
+    suffix: Option<String>,
     options: ValidOptions,
 }
 
@@ -51,10 +54,10 @@ pub(crate) struct CompletionChoice {
 /// # Errors
 /// Refusals of a request that is not valid, and of a pipeline that cannot serve it.
 pub(crate) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
-    let ValidCompletion { prompts, mut options } = ValidCompletion::read(&body, &state)?;
+    let ValidCompletion { prompts, suffix, mut options } = ValidCompletion::read(&body, &state)?;
     drop(body);
     start::compile_form(&state, &mut options.generation).await?;
-    let prompts = start::encode(&state, "prompt", move |text| encode(text, prompts)).await?;
+    let prompts = start::encode(&state, "prompt", move |text| encode(text, prompts, suffix.as_deref())).await?;
     let tokens_max = options.generation.tokens_max.unwrap_or(TOKENS_MAX_DEFAULT);
     respond::<Completion>(&state, prompts, &options, tokens_max, "prompt").await
 }
@@ -73,7 +76,8 @@ impl ValidCompletion {
         best_of(&params, generation, *stream, state.settings.choices_max)?;
         let prompts_max = state.settings.choices_max / options.generation.choices;
         let prompts = prompt::read(&params, "prompt", state.text.vocab_size(), prompts_max.max(1) as usize)?;
-        Ok(Self { prompts, options })
+        let suffix = suffix(&params, &prompts, &*state.text)?;
+        Ok(Self { prompts, suffix, options })
     }
 }
 
@@ -111,6 +115,21 @@ impl Shape for Completion {
     }
 }
 
+/// Reads `suffix`: the model fills in the gap between it and each prompt.
+fn suffix(params: &Params<'_>, prompts: &[Prompt], text: &dyn TextModel) -> Result<Option<String>, ApiError> {
+    let Some(suffix) = params.text("suffix")?.filter(|suffix| !suffix.is_empty()) else { return Ok(None) };
+    infill::check(text, "suffix")?;
+    if params.flag("echo")? {
+        let message = "Invalid value for 'suffix': expected 'echo' to be false beside it.";
+        return Err(ApiError::bad_request("invalid_value", message).about("suffix"));
+    }
+    if prompts.iter().any(|prompt| matches!(prompt, Prompt::Tokens(_))) {
+        let message = "Invalid value for 'suffix': expected texts in 'prompt' beside it, found token ids.";
+        return Err(ApiError::bad_request("invalid_value", message).about("suffix"));
+    }
+    Ok(Some(suffix.to_owned()))
+}
+
 /// Number of the likeliest tokens to report beside each token, if log-probabilities are asked for.
 fn top_logprobs(params: &Params<'_>) -> Result<Option<u32>, ApiError> {
     Ok(params.whole("logprobs", 0..=5)?.map(|top| top as u32))
@@ -135,10 +154,11 @@ fn best_of(
     Ok(())
 }
 
-fn encode(text: &dyn TextModel, prompts: Vec<Prompt>) -> Result<Vec<Vec<u32>>, TextError> {
-    let encode_one = |prompt| match prompt {
-        Prompt::Text(prompt) => text.encode_prompt(&prompt),
-        Prompt::Tokens(tokens) => Ok(tokens),
+fn encode(text: &dyn TextModel, prompts: Vec<Prompt>, suffix: Option<&str>) -> Result<Vec<Vec<u32>>, TextError> {
+    let encode_one = |prompt| match (prompt, suffix) {
+        (Prompt::Text(prompt), Some(suffix)) => infill::encode(text, Gap { prefix: &prompt, suffix }),
+        (Prompt::Text(prompt), None) => text.encode_prompt(&prompt),
+        (Prompt::Tokens(tokens), _) => Ok(tokens),
     };
     prompts.into_iter().map(encode_one).collect()
 }

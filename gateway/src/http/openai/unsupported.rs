@@ -10,8 +10,10 @@ use crate::http::unsupported::{self, Neutral, is_empty};
 const UNSUPPORTED: &[(&str, Neutral)] = &[
     ("modalities", |value| value.as_array().is_some_and(|list| list.iter().all(|kind| is_one_of(kind, &["text"])))),
     ("audio", is_empty),
-    ("suffix", is_empty),
 ];
+
+/// Parameters of completions, which chats do not have.
+const OF_COMPLETIONS: &[(&str, Neutral)] = &[("suffix", is_empty)];
 
 /// Parameters of chats, which completions do not have.
 const OF_CHATS: &[(&str, Neutral)] = &[
@@ -40,6 +42,14 @@ const OF_EMBEDDINGS: &[(&str, Neutral)] = &[
 /// A 400 that names the first such parameter.
 pub(crate) fn refuse(params: &Params<'_>) -> Result<(), ApiError> {
     unsupported::refuse(params, UNSUPPORTED, "is not supported by this server yet")
+}
+
+/// Refuses parameters of completions in a chat.
+///
+/// # Errors
+/// A 400 that names the first such parameter.
+pub(crate) fn refuse_of_completions(params: &Params<'_>) -> Result<(), ApiError> {
+    unsupported::refuse(params, OF_COMPLETIONS, "is not supported here: use /v1/completions")
 }
 
 /// Refuses parameters of chats in a completion.
@@ -73,19 +83,27 @@ mod tests {
 
     #[test]
     fn values_without_effect_are_accepted() {
-        let value = json!({
-            "suffix": "", "user": "someone", "some_new_key": [1, 2]
-        });
+        let value = json!({"audio": null, "user": "someone", "some_new_key": [1, 2]});
         refuse(&Params::new(value.as_object().unwrap())).unwrap();
     }
 
     #[test]
     fn values_that_would_change_the_answer_are_refused_by_name() {
-        for (key, value) in [("suffix", json!("end")), ("modalities", json!(["audio"]))] {
+        for (key, value) in [("audio", json!({"voice": "a"})), ("modalities", json!(["audio"]))] {
             let body = json!({key: value});
             let error = refuse(&Params::new(body.as_object().unwrap())).unwrap_err();
             assert_eq!(error.json()["error"]["param"], key);
         }
+    }
+
+    #[test]
+    fn parameters_of_completions_are_refused_in_chats() {
+        let refused = |suffix| {
+            let body = json!({"suffix": suffix});
+            refuse_of_completions(&Params::new(body.as_object().unwrap())).err().map(|error| error.json())
+        };
+        assert_eq!(refused(""), None);
+        assert_eq!(refused("end").unwrap()["error"]["param"], "suffix");
     }
 
     #[test]
