@@ -7,10 +7,10 @@
 //! [`TextModel`] for that.
 //!
 //! Parameters that a request leaves out have the values that the model's file recommends, if it does, and else those of
-//! OpenAI's reference: `temperature` 1, `top_p` 1, `n` 1, and for completions `max_tokens` 16. Without a `seed` each request gets a random one. A chat without `max_tokens` (or
-//! `max_completion_tokens`) gets [`Settings::default_max_tokens`], or the rest of the context if that is less. An
-//! answer that is cut there ends with the reason `length`. A limit that the request itself sets is bounded by the
-//! context only.
+//! OpenAI's reference: `temperature` 1, `top_p` 1, `n` 1, and for completions `max_tokens` 16. Without a `seed` each
+//! request gets a random one. A chat without `max_tokens` (or `max_completion_tokens`) gets
+//! [`Settings::default_max_tokens`], or the rest of the context if that is less. An answer that is cut there ends with
+//! the reason `length`. A limit that the request itself sets is bounded by the context only.
 
 mod answer_form;
 mod anthropic;
@@ -43,7 +43,7 @@ pub use file_watch::FileWatch;
 pub use generation::generation_config::GenerationConfig;
 pub use generation::text_model::{
     AnswerPart, AnswerPlan, AnswerRequest, Conversation, Decoder, EmbeddingModel, FimTokens, Message, ModelDescription,
-    PromptEnding, SpecialTokens, TextError, TextModel, Tool, ToolCall, ToolChoice,
+    PromptEnding, SpecialTokens, TextError, TextForm, TextModel, Tool, ToolCall, ToolChoice,
 };
 pub(crate) use limits::{
     API_KEYS_MAX, API_SECRET_BYTES_MAX, CONCURRENT_REQUESTS_MAX, FILE_WATCH_INTERVAL, KEY_NAME_BYTES_MAX,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use engine::generate::SharedGrammar;
+use serde_json::json;
 
 use super::grammars::Grammars;
 use crate::grammar::{GrammarError, GrammarSource, lark_value};
@@ -52,19 +53,20 @@ impl AnswerGrammars {
         Self { tokenizer: Arc::clone(tokenizer), compiler, format, marks: marks.clone(), reasoning, text_tokens }
     }
 
-    /// The grammar of an answer by `plan`. `answer` is the grammar of its text.
+    /// The grammar of an answer by `plan`. Its text has the form `text`, if there is one: then the answer is this text
+    /// or calls, and nothing else.
     ///
     /// # Errors
     /// [`http::TextError`] when the grammar of its calls cannot be made.
     pub(super) fn of(
         &self,
         plan: &AnswerPlan,
-        answer: Option<SharedGrammar>,
+        text: Option<http::TextForm>,
     ) -> Result<Option<SharedGrammar>, http::TextError> {
-        let calls = self.calls(plan)?;
+        let calls = self.calls(plan, text.as_ref())?;
         // Messages of gpt-oss have their reasoning among them.
         let covers_reasoning = self.format.tools == ToolFormat::Harmony && calls.is_some();
-        let answer = calls.or(answer);
+        let answer = calls.or(text.map(|form| form.grammar));
         let bounded = plan.reasoning_tokens_max.is_some() || answer.is_some() && !covers_reasoning;
         let Some(mut tokens) = self.reasoning.clone().filter(|_| bounded && plan.start != AnswerStart::Text) else {
             return Ok(answer);
@@ -77,13 +79,21 @@ impl AnswerGrammars {
         Ok(Some(SharedGrammar::new(gate)))
     }
 
-    /// The grammar of the calls, if they are bound to one.
-    fn calls(&self, plan: &AnswerPlan) -> Result<Option<SharedGrammar>, http::TextError> {
+    /// The grammar of the calls, if they are bound to one, and of the text that may stand in their place.
+    fn calls(
+        &self,
+        plan: &AnswerPlan,
+        text: Option<&http::TextForm>,
+    ) -> Result<Option<SharedGrammar>, http::TextError> {
         let is_strict = plan.tools.iter().any(|tool| tool.strict);
-        let mode = if plan.is_call_required { CallMode::Required } else { CallMode::Optional };
-        if plan.tools.is_empty() || !plan.is_call_required && !is_strict {
+        if plan.tools.is_empty() || !plan.is_call_required && !is_strict && text.is_none() {
             return Ok(None);
         }
+        let mode = match text {
+            _ if plan.is_call_required => CallMode::Required,
+            Some(form) => CallMode::Or(rule(&form.source)?),
+            None => CallMode::Optional,
+        };
         let grammar = CallGrammar {
             format: self.format.tools,
             tools: &plan.tools,
@@ -108,6 +118,20 @@ impl AnswerGrammars {
         let compiled = grammar.lark(lark_value).and_then(|text| self.compiler.compile(&source(text)));
         compiled.map_err(|error: GrammarError| http::TextError(format!("the tools have no grammar: {error}")))
     }
+}
+
+/// The body of a rule for a text of the form `source`.
+fn rule(source: &GrammarSource) -> Result<String, http::TextError> {
+    let written = match source {
+        GrammarSource::JsonObject => lark_value(&json!({"type": "object"}), true),
+        GrammarSource::JsonSchema { schema, strict } => lark_value(schema, *strict),
+        _ => {
+            let message = "a grammar, a regular expression or a choice cannot stand beside tools that the model may \
+                           call: expected a JSON schema, or a tool_choice of none or required";
+            return Err(http::TextError(message.to_owned()));
+        }
+    };
+    written.map_err(|error| http::TextError(error.to_string()))
 }
 
 /// The text that ends reasoning, up to the mark behind it, and the text between this mark and the answer. `written` is

@@ -131,9 +131,9 @@ impl http::TextModel for ModelText {
     fn answer_grammar(
         &self,
         plan: &AnswerPlan,
-        answer: Option<SharedGrammar>,
+        text: Option<http::TextForm>,
     ) -> Result<Option<SharedGrammar>, http::TextError> {
-        self.grammars.of(plan, answer)
+        self.grammars.of(plan, text)
     }
 
     fn compile_grammar(&self, source: &GrammarSource) -> Result<SharedGrammar, GrammarError> {

@@ -3,7 +3,7 @@
 
 use super::options::GenerationOptions;
 use super::start;
-use super::text_model::{AnswerRequest, Conversation, TextError, TextModel};
+use super::text_model::{AnswerRequest, Conversation, TextError, TextForm, TextModel};
 use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 
@@ -32,12 +32,13 @@ pub(crate) async fn prepare_with(
     param: &'static str,
     encode: impl FnOnce(&dyn TextModel, &Conversation) -> Result<Vec<u32>, TextError> + Send + 'static,
 ) -> Result<Vec<u32>, ApiError> {
+    let form = options.form.as_ref().map(|form| form.source.clone());
     start::compile_form(state, options).await?;
-    let text_grammar = options.tokens.grammar.take();
+    let text_form = options.tokens.grammar.take().zip(form).map(|(grammar, source)| TextForm { grammar, source });
     let prepared = start::encode(state, param, move |text| {
         let prompt = encode(text, &request.conversation)?;
         let plan = text.plan_answer(&request, &prompt);
-        let grammar = text.answer_grammar(&plan, text_grammar)?;
+        let grammar = text.answer_grammar(&plan, text_form)?;
         Ok((prompt, plan, grammar))
     });
     let (prompt, plan, grammar) = prepared.await?;

@@ -29,6 +29,15 @@ impl SpecialTokens {
     pub const PLAIN: Self = Self { added: false, parsed: false };
 }
 
+/// The form that the text of an answer must have.
+#[derive(Debug, Clone)]
+pub struct TextForm {
+    /// Its grammar.
+    pub grammar: SharedGrammar,
+    /// The source of the grammar.
+    pub source: GrammarSource,
+}
+
 /// Encodes text to a model's tokens and decodes tokens to text. Encoding may take milliseconds, so the HTTP server
 /// calls it on blocking threads.
 pub trait TextModel: Send + Sync + 'static {
@@ -50,16 +59,12 @@ pub trait TextModel: Send + Sync + 'static {
         self.decoder()
     }
 
-    /// The grammar of an answer by `plan`: `answer`, if there is one, is that of its text.
+    /// The grammar of an answer by `plan`. Its text has the form `text`, if there is one.
     ///
     /// # Errors
     /// [`TextError`] when the plan cannot be held to.
-    fn answer_grammar(
-        &self,
-        _plan: &AnswerPlan,
-        answer: Option<SharedGrammar>,
-    ) -> Result<Option<SharedGrammar>, TextError> {
-        Ok(answer)
+    fn answer_grammar(&self, _plan: &AnswerPlan, text: Option<TextForm>) -> Result<Option<SharedGrammar>, TextError> {
+        Ok(text.map(|form| form.grammar))
     }
 
     /// The grammar of `source` for this model's tokens. Blocks for milliseconds, seconds at most.
