@@ -4,9 +4,7 @@ use proptest::prelude::*;
 use schema::frame::{Chosen, HIDDEN_STATE_BYTES_MAX, HiddenState, Refusal, Spent, Tokens};
 
 use super::*;
-use crate::generate::{
-    Constraint, ConstraintError, Finish, Grammar, NextTokens, Pooling, SharedGrammar, TokenOptions,
-};
+use crate::generate::{Constraint, ConstraintError, Finish, Grammar, NextTokens, Pooling, SharedGrammar, TokenOptions};
 use crate::limits::{BATCH_ROWS_MAX, FORCED_BATCH_ROWS_MAX, OVERTAKEN_MAX};
 use crate::runner::KV_BLOCK_TOKENS;
 

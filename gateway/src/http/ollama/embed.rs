@@ -17,6 +17,7 @@ use crate::http::error::{ApiError, json_response};
 use crate::http::generation::embedding::{self, EmbeddingInput, EmbeddingOptions, Embeddings};
 use crate::http::generation::start;
 use crate::http::params::{Params, out_of_range, parse_object, wrong_type};
+use crate::http::token_options::SamplingRules;
 
 /// A request that can be served.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +84,7 @@ impl ValidEmbed {
         let map = parse_object(body)?;
         let params = Params::new(&map);
         let model = model_name::read(&params, state)?.to_owned();
-        options::read(&params)?;
+        options::read(&params, &*state.text, &state.model.sampling(SamplingRules::OLLAMA))?;
         check_keep_alive(&params)?;
         let options = EmbeddingOptions::read(&params, state)?;
         let cuts = params.get("truncate").is_none() || params.flag("truncate")?;

@@ -81,6 +81,7 @@ impl Model {
             tools: vec![tool("walk"), tool("run")],
             template_kwargs: serde_json::Map::new(),
             ending: PromptEnding::Generation,
+            template: None,
         };
         let request = AnswerRequest { tool_choice, ..AnswerRequest::from(conversation) };
         AnswerPlan::new(self.format, &request, "")
@@ -109,7 +110,6 @@ impl Model {
             }
             assert!(length < WALK_TOKENS_MAX, "{:?}: no end", self.format.tools);
         }
-        parts.extend(parser.push(&decoder.finish()));
         parts.extend(parser.finish());
         parts
     }
