@@ -20,7 +20,7 @@ const CONFIG: GenerationConfig = GenerationConfig {
 /// The pages that generate, each with a body, and the values of `top_p` and of the penalty's window in its API.
 fn pages() -> [(&'static str, Value, f32, Option<u32>); 7] {
     let messages = json!([{"role": "user", "content": "go"}]);
-    let whole = json!({"model": "count-1", "stream": false, "messages": messages, "prompt": "go"});
+    let whole = json!({"model": MODEL, "stream": false, "messages": messages, "prompt": "go"});
     [
         ("/v1/chat/completions", json!({"messages": messages, "max_tokens": 2}), 1.0, None),
         ("/v1/completions", json!({"prompt": "go", "max_tokens": 2}), 1.0, None),
@@ -76,7 +76,8 @@ async fn clients_are_shown_the_models_sampling() {
     let params = &props["default_generation_settings"]["params"];
     assert_eq!((&params["temperature"], &params["top_k"]), (&json!(0.6), &json!(20)));
     assert_eq!((&params["repeat_penalty"], &params["repeat_last_n"]), (&json!(1.25), &json!(64)));
-    let show = ask(server.address, &post("/api/show", br#"{"model": "count-1"}"#)).await.json();
+    let name = json!({"model": MODEL}).to_string();
+    let show = ask(server.address, &post("/api/show", name.as_bytes())).await.json();
     let parameters = show["parameters"].as_str().unwrap();
     let words: Vec<_> = parameters.split_whitespace().collect();
     assert_eq!(words, ["temperature", "0.6", "top_k", "20", "repeat_penalty", "1.25"]);

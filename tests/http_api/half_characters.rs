@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::{ask, post};
-use crate::double::start_default_server;
+use crate::double::{MODEL, start_default_server};
 
 /// The text that the model writes, one token for each byte: 1, 4, 2 and 1.
 const TEXT: &str = "a🙂éb";
@@ -24,13 +24,8 @@ fn pages() -> Vec<Page> {
         page("/v1/completions", json!({"prompt": "go"}), "/max_tokens", "/choices/0/text"),
         page("/v1/responses", json!({"input": "go"}), "/max_output_tokens", "/output/0/content/0/text"),
         page("/v1/messages", json!({"messages": messages}), "/max_tokens", "/content/0/text"),
-        page(
-            "/api/chat",
-            json!({"model": "count-1", "messages": messages}),
-            "/options/num_predict",
-            "/message/content",
-        ),
-        page("/api/generate", json!({"model": "count-1", "prompt": "go"}), "/options/num_predict", "/response"),
+        page("/api/chat", json!({"model": MODEL, "messages": messages}), "/options/num_predict", "/message/content"),
+        page("/api/generate", json!({"model": MODEL, "prompt": "go"}), "/options/num_predict", "/response"),
         page("/infill", json!({"input_prefix": "go", "input_suffix": "on"}), "/n_predict", "/content"),
     ]
 }
