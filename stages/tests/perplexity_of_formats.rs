@@ -1,4 +1,4 @@
-//! Compares every weight format with llama.cpp on a fixed text. Both read the same file: the default model in that
+//! Compares weight formats with llama.cpp on a fixed text. Both read the same file: the default model in that
 //! format.
 //!
 //! llama.cpp has two results for the same weights: one with its kernels for the format, which round activations to 8
@@ -26,6 +26,23 @@ const DIFFERENCE_MAX: f64 = 0.005;
 /// computing.
 const PARALLEL_FORMATS: usize = 2;
 
+/// Formats whose perplexity has not been compared. `values_of_formats.rs` holds their values against gguf-py's, and the
+/// kernels' own tests their products against double precision.
+const UNMEASURED: [Format; 12] = [
+    Format::Iq4Nl,
+    Format::Iq4Xs,
+    Format::Mxfp4,
+    Format::Tq1_0,
+    Format::Tq2_0,
+    Format::Iq2Xxs,
+    Format::Iq2Xs,
+    Format::Iq2S,
+    Format::Iq3Xxs,
+    Format::Iq3S,
+    Format::Iq1S,
+    Format::Iq1M,
+];
+
 /// A format's perplexities.
 struct Figures {
     format: Format,
@@ -37,11 +54,12 @@ struct Figures {
 }
 
 #[test]
-fn perplexity_is_llama_cpps_within_half_a_percent_in_every_format() {
+fn perplexity_is_llama_cpps_within_half_a_percent_in_every_measured_format() {
     let golden: Value = serde_json::from_str(include_str!("../../tests/data/smollm2_formats.json")).unwrap();
     let ids: Vec<u32> = golden["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let (waiting, done) = (Mutex::new(Format::ALL.into_iter()), Mutex::new(Vec::new()));
+    let formats: Vec<Format> = Format::ALL.into_iter().filter(|format| !UNMEASURED.contains(format)).collect();
+    let (waiting, done) = (Mutex::new(formats.iter().copied()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..PARALLEL_FORMATS {
             scope.spawn(|| {
@@ -54,7 +72,7 @@ fn perplexity_is_llama_cpps_within_half_a_percent_in_every_format() {
         }
     });
     let done = done.into_inner().unwrap();
-    assert_eq!(done.len(), Format::ALL.len());
+    assert_eq!(done.len(), formats.len());
     let beyond: Vec<String> = done.iter().filter(|one| one.difference() > DIFFERENCE_MAX).map(Figures::line).collect();
     assert!(beyond.is_empty(), "more than half a percent from llama.cpp:\n{}", beyond.join("\n"));
 }

@@ -36,7 +36,7 @@ fn block(format: Format, values: &[f32], out: &mut [u8]) {
         Format::Tq1_0 => ternary::tq1(values, out),
         Format::Tq2_0 => ternary::tq2(values, out),
         Format::Iq2Xxs | Format::Iq2Xs | Format::Iq2S | Format::Iq3Xxs | Format::Iq3S | Format::Iq1S | Format::Iq1M => {
-            grid::block(format, values, out)
+            grid::block(format, values, out);
         }
     }
 }
