@@ -272,7 +272,7 @@ async fn unsupported_and_invalid_parameters_are_refused_by_name() {
         ("/api/chat", json!({"stream": "yes"}), "'stream'"),
         ("/api/chat", json!({"keep_alive": true}), "'keep_alive'"),
         ("/api/chat", json!({"options": {"temperature": -1}}), "'options.temperature'"),
-        ("/api/chat", json!({"options": {"mirostat": 2}}), "'mirostat'"),
+        ("/api/chat", json!({"options": {"mirostat": 2}}), "'options.mirostat'"),
         ("/api/generate", json!({"prompt": "x", "images": ["aGk="]}), "Images"),
         ("/api/generate", json!({"prompt": "x", "template": "{{ .Prompt }}"}), "'template'"),
         ("/api/generate", json!({"prompt": "x", "context": [1, 2]}), "'context'"),

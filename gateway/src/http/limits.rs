@@ -117,8 +117,9 @@ pub(crate) const DRY_BREAKERS_MAX: usize = 64;
 pub(crate) const WORD_BYTES_MAX: usize = 256;
 /// Tokens at the end of prompt and answer searched for repeated passages: at most tens of microseconds a token.
 pub(crate) const DRY_TOKENS_MAX: u32 = 8192;
-/// Bytes of a request's own chat template: three times the longest known ones.
-pub(crate) const TEMPLATE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a request's own chat template: more than the longest known ones have, and no more, because compiling takes
+/// time that grows with the square of the nesting.
+pub(crate) const TEMPLATE_BYTES_MAX: usize = 24 << 10;
 /// Characters of a refused value that the error message repeats.
 pub(crate) const FOUND_CHARS_MAX: usize = 60;
 /// Temperatures below this would divide logits into infinities. They mean the likeliest token instead.
