@@ -99,19 +99,27 @@ def is_integer(_, value):
 def multiple_of(_, divisor, value, __):
     from jsonschema import ValidationError
 
-    if isinstance(value, (int, Decimal)) and not isinstance(value, bool) and Fraction(value) % Fraction(divisor):
+    if (
+        isinstance(value, (int, Decimal))
+        and not isinstance(value, bool)
+        and Fraction(str(value)) % Fraction(str(divisor))
+    ):
         yield ValidationError(f"{value} is not a multiple of {divisor}")
 
 
 def errors(schema, answer):
-    """What is wrong with the answer's text. Numbers are exact, as they are in JSON."""
-    from jsonschema import FormatChecker, validators
+    """What is wrong with the answer's text. Numbers are exact, as in JSON, and no reference is fetched."""
+    from jsonschema import validators
+    from jsonschema_specifications import REGISTRY
 
     value = json.loads(answer, parse_float=Decimal)
     base = validators.validator_for(schema, default=validators.Draft202012Validator)
     checker = base.TYPE_CHECKER.redefine("integer", is_integer)
     exact = validators.extend(base, {"multipleOf": multiple_of}, type_checker=checker)
-    return [error.message for error in exact(schema, format_checker=FormatChecker()).iter_errors(value)]
+    return [
+        error.message
+        for error in exact(schema, format_checker=base.FORMAT_CHECKER, registry=REGISTRY).iter_errors(value)
+    ]
 
 
 # --- the requests ---
