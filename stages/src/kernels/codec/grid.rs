@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 
 use super::Codec;
-use crate::kernels::grid::{GridBlock, GridFormat};
+use crate::kernels::grid::GridFormat;
 use crate::kernels::simd::{LANES_MAX, Simd, WeightLanes, WeightTile};
 
 pub(in crate::kernels) struct Grid<F>(PhantomData<F>);
@@ -25,7 +25,7 @@ impl<F: GridFormat> Codec for Grid<F> {
         let rows = &mut rows[..S::LANES];
         for (sub, out) in out.iter_mut().enumerate() {
             for (lane, row) in rows.iter_mut().enumerate() {
-                *row = to_bytes(&F::decode(&tile.row(lane)[at..at + F::BYTES], sub));
+                *row = decode::<F>(&tile.row(lane)[at..at + F::BYTES], sub);
             }
             let decoded = WeightTile::from_rows(rows.as_flattened(), S::LANES, ROW_BYTES);
             for half in 0..2 {
@@ -38,7 +38,11 @@ impl<F: GridFormat> Codec for Grid<F> {
     }
 }
 
-fn to_bytes(block: &GridBlock) -> [u8; ROW_BYTES] {
+/// A part of one row. A function of its own, so that each format has one copy of it instead of one in every kernel,
+/// which would take minutes to compile.
+#[inline(never)]
+fn decode<F: GridFormat>(unit: &[u8], sub: usize) -> [u8; ROW_BYTES] {
+    let block = F::decode(unit, sub);
     let mut row = [0; ROW_BYTES];
     row[..32].copy_from_slice(&block.integers.map(i8::cast_unsigned));
     row[32..36].copy_from_slice(&block.scale[0].to_le_bytes());
