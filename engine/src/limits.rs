@@ -19,9 +19,9 @@ pub const DRAFT_TOKENS_MAX: usize = 15;
 /// Tokens forced by a grammar that are sent with a generated token as one row more each: the key of an object is seldom
 /// longer. A longer run is sent as a prompt is.
 pub const FORCED_ROWS_MAX: u32 = 32;
-/// Rows of a micro-batch in which more than one sequence sends forced tokens, in a pipeline of several stages. Sequences
-/// with the same grammar come to its forced parts together; a stage that has all of these at once keeps the others
-/// waiting. A run of forced tokens is as long, and a stage's weights are read once for it.
+/// Rows of a micro-batch in which more than one sequence sends forced tokens, in a pipeline of several stages.
+/// Sequences with the same grammar come to its forced parts together; a stage that has all of these at once keeps the
+/// others waiting. A run of forced tokens is as long, and a stage's weights are read once for it.
 pub const FORCED_BATCH_ROWS_MAX: u32 = FORCED_ROWS_MAX;
 /// Tokens at the end of a sequence's own text that are searched for draft tokens: the search takes a few microseconds.
 pub const LOOKBACK_TOKENS_MAX: usize = 8192;

@@ -29,8 +29,8 @@ pub enum GrammarSource {
     /// llguidance's variant of Lark. The rule `start` is the answer. A `%json` value in it has llguidance's own white
     /// space, which is not bounded; [`super::lark_value`] writes one whose white space is.
     Lark(String),
-    /// The same with control tokens, written `<[id]>`: the marks around a model's calls of tools. It is never a client's
-    /// text.
+    /// The same with control tokens, written `<[id]>`: the marks around a model's calls of tools. It is never text of a
+    /// client.
     MarkedLark {
         /// The grammar.
         text: String,
