@@ -194,14 +194,14 @@ mod tests {
             r#""messages":[{"role":"system","content":"be kind"},{"role":"user","content":"hello"}],"#,
             r#""ignore_eos":true,"stream_options":{"include_usage":true}}"#
         );
-        assert_eq!(body, expected);
+        assert_eq!(body.to_string(), expected);
         let none = Capabilities { ignore_eos: false, usage: false };
         let body = client(Api::Completions, none).body(&request);
         let expected = concat!(
             r#"{"model":"small","max_tokens":9,"temperature":0,"stream":true,"#,
             r#""prompt":"be kind\nhello"}"#
         );
-        assert_eq!(body, expected);
+        assert_eq!(body.to_string(), expected);
     }
 
     #[test]
