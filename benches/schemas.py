@@ -168,6 +168,9 @@ class Tally:
             content = choice["message"]["content"]
             try:
                 found = errors(schema, content)
+            except re.error:  # A pattern that Python does not know, such as \\p{L}.
+                found = []
+                self.counts["not judged"] += 1
             except ValueError as error:
                 found = [f"no JSON: {error}"]
             if found:
@@ -201,7 +204,7 @@ def main():
     port = arguments.port or baton(default_model(), 2, 1, arguments.streams * 1536).port
     began = time.perf_counter()
     tally = asyncio.run(ask_all(port, cases, arguments))
-    names = ("asked", "refused", "stop", "length", "invalid")
+    names = ("asked", "refused", "stop", "length", "invalid", "not judged")
     print(", ".join(f"{name} {tally.counts[name]}" for name in names) + f" in {time.perf_counter() - began:.0f} s")
     print("refused: " + ", ".join(f"{reason} {count}" for reason, count in tally.refused.most_common()))
     for wrong in tally.wrong:
