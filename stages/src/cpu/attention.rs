@@ -6,10 +6,12 @@
 //! softmax's sum over lanes. So a row's bits depend on its query and on the tokens it attends to, never on which rows,
 //! heads or threads share the work.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::kv::{KvLayer, KvTile, TileReader};
+use super::kv::{ByteTile, FloatTile, HalfTile, KvLayer, KvNumber, KvTile, TileOf, TileReader};
 use super::lanes::{Kernel, Lanes, WIDTH};
+use super::latent_kv::{ByteRows, FloatRows, HalfRows, LatentTile};
 use super::math::{bend, exp2, padded};
 use super::quantised::BLOCK;
 use crate::kernels::Isa;
@@ -167,7 +169,13 @@ fn first_visible(position: usize, window: u32) -> usize {
 
 /// Attends with the queries in `scratch`. Leaves the result in the values of its `total`.
 pub(super) fn attend(isa: Isa, shape: AttentionShape, span: Span<'_>, kv: KvLayer<'_>, scratch: &mut Scratch) {
-    isa.run(AttendAll { shape, span, kv, scratch });
+    let (queries, padded) = (span.rows * shape.heads, shape.value_padded);
+    scratch.total.clear(queries, padded);
+    for chunk in span.chunks(shape.window) {
+        attend_single_chunk(isa, shape, span, chunk, kv, scratch);
+        isa.run(AddChunk { padded, queries, chunk: &scratch.chunk, total: &mut scratch.total });
+    }
+    isa.run(Finish { padded, queries, total: &mut scratch.total });
 }
 
 /// Attends to one chunk with the queries in `scratch`. Leaves the result in its `chunk`.
@@ -179,12 +187,37 @@ pub(super) fn attend_single_chunk(
     kv: KvLayer<'_>,
     scratch: &mut Scratch,
 ) {
-    isa.run(AttendChunk { shape, span, chunk, kv, scratch });
+    // A function for each kind of tile: compiled as one, they take minutes.
+    let attend = match (kv.is_latent(), kv.number()) {
+        (false, KvNumber::Half) => attend_chunk_of::<HalfTile<'_>>,
+        (false, KvNumber::Byte) => attend_chunk_of::<ByteTile<'_>>,
+        (false, KvNumber::Float) => attend_chunk_of::<FloatTile<'_>>,
+        (true, KvNumber::Half) => attend_chunk_of::<LatentTile<HalfRows<'_>>>,
+        (true, KvNumber::Byte) => attend_chunk_of::<LatentTile<ByteRows<'_>>>,
+        (true, KvNumber::Float) => attend_chunk_of::<LatentTile<FloatRows<'_>>>,
+    };
+    attend(isa, shape, span, chunk, kv, scratch);
+}
+
+fn attend_chunk_of<'k, T: TileOf<'k>>(
+    isa: Isa,
+    shape: AttentionShape,
+    span: Span<'_>,
+    chunk: usize,
+    kv: KvLayer<'k>,
+    scratch: &mut Scratch,
+) {
+    isa.run(AttendChunk { shape, span, chunk, kv, scratch, tile: PhantomData::<T> });
 }
 
 /// Merges the results of the chunks of `queries` queries, in order. Leaves the result in the values of `total`.
 pub(super) fn merge(isa: Isa, shape: AttentionShape, queries: usize, chunks: &[Sums], total: &mut Sums) {
-    isa.run(MergeChunks { padded: shape.value_padded, queries, chunks, total });
+    let padded = shape.value_padded;
+    total.clear(queries, padded);
+    for chunk in chunks {
+        isa.run(AddChunk { padded, queries, chunk, total });
+    }
+    isa.run(Finish { padded, queries, total });
 }
 
 /// Largest power of two that is computed.
@@ -203,59 +236,49 @@ impl Kernel for Power {
     }
 }
 
-struct AttendAll<'a> {
-    shape: AttentionShape,
-    span: Span<'a>,
-    kv: KvLayer<'a>,
-    scratch: &'a mut Scratch,
-}
-
-struct AttendChunk<'a> {
+struct AttendChunk<'a, 'k, T> {
     shape: AttentionShape,
     span: Span<'a>,
     chunk: usize,
-    kv: KvLayer<'a>,
+    kv: KvLayer<'k>,
     scratch: &'a mut Scratch,
+    /// The kind of the layer's tiles.
+    tile: PhantomData<T>,
 }
 
-struct MergeChunks<'a> {
+struct AddChunk<'a> {
     padded: usize,
     queries: usize,
-    chunks: &'a [Sums],
+    chunk: &'a Sums,
     total: &'a mut Sums,
 }
 
-impl Kernel for AttendAll<'_> {
+struct Finish<'a> {
+    padded: usize,
+    queries: usize,
+    total: &'a mut Sums,
+}
+
+impl<'k, T: TileOf<'k>> Kernel for AttendChunk<'_, 'k, T> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Self { shape, span, kv, scratch } = self;
-        let (queries, padded) = (span.rows * shape.heads, shape.value_padded);
-        scratch.total.clear(queries, padded);
-        for chunk in span.chunks(shape.window) {
-            attend_chunk::<L>(shape, span, chunk, kv, scratch);
-            add::<L>(&mut scratch.total, &scratch.chunk, queries, padded);
-        }
-        finish::<L>(&mut scratch.total, queries, padded);
+        attend_chunk::<L, T>(self.shape, self.span, self.chunk, self.kv, self.scratch);
     }
 }
 
-impl Kernel for AttendChunk<'_> {
+impl Kernel for AddChunk<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        attend_chunk::<L>(self.shape, self.span, self.chunk, self.kv, self.scratch);
+        add::<L>(self.total, self.chunk, self.queries, self.padded);
     }
 }
 
-impl Kernel for MergeChunks<'_> {
+impl Kernel for Finish<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        self.total.clear(self.queries, self.padded);
-        for chunk in self.chunks {
-            add::<L>(self.total, chunk, self.queries, self.padded);
-        }
         finish::<L>(self.total, self.queries, self.padded);
     }
 }
@@ -297,17 +320,23 @@ fn finish<L: Lanes>(total: &mut Sums, queries: usize, padded: usize) {
 
 /// Computes all rows of the span over the tiles of one chunk.
 #[inline(always)]
-fn attend_chunk<L: Lanes>(shape: AttentionShape, span: Span<'_>, chunk: usize, kv: KvLayer<'_>, scratch: &mut Scratch) {
+fn attend_chunk<'k, L: Lanes, T: TileOf<'k>>(
+    shape: AttentionShape,
+    span: Span<'_>,
+    chunk: usize,
+    kv: KvLayer<'k>,
+    scratch: &mut Scratch,
+) {
     let queries = span.rows * shape.heads;
     scratch.chunk.clear(queries, shape.value_padded);
     let (first, last) = (span.position as usize, span.last());
     let begin = first_visible(first, shape.window).max(chunk * CHUNK_TOKENS) / TOKENS;
     let end = (last / TOKENS + 1).min((chunk + 1) * CHUNK_TOKENS / TOKENS);
     for index in begin..end {
-        let tiles = [index, index + 1, index + 2].map(|index| span.tile(index, shape.window, kv));
+        let tiles = [index, index + 1, index + 2].map(|index| T::of(span.tile(index, shape.window, kv)));
         let start = index * TOKENS;
         if first + 1 >= start + TOKENS && first_visible(last, shape.window) <= start {
-            attend_tile::<L>(shape, scratch, 0..queries, tiles, 0..TOKENS);
+            attend_tile::<L, T>(shape, scratch, 0..queries, tiles, 0..TOKENS);
             continue;
         }
         for row in 0..span.rows {
@@ -316,41 +345,9 @@ fn attend_chunk<L: Lanes>(shape: AttentionShape, span: Span<'_>, chunk: usize, k
             let to = (position + 1).min(start + TOKENS);
             if from < to {
                 let heads = row * shape.heads..(row + 1) * shape.heads;
-                attend_tile::<L>(shape, scratch, heads, tiles, from - start..to - start);
+                attend_tile::<L, T>(shape, scratch, heads, tiles, from - start..to - start);
             }
         }
-    }
-}
-
-/// Adds the tokens `visible` of the first tile to the results of `queries`. Prefetches the two tiles that follow.
-#[inline(always)]
-fn attend_tile<L: Lanes>(
-    shape: AttentionShape,
-    scratch: &mut Scratch,
-    queries: Range<usize>,
-    tiles: [KvTile<'_>; 3],
-    visible: Range<usize>,
-) {
-    match tiles {
-        [KvTile::Half(tile), KvTile::Half(next), KvTile::Half(after)] => {
-            attend_tile_of::<L, _>(shape, scratch, queries, [tile, next, after], visible);
-        }
-        [KvTile::Byte(tile), KvTile::Byte(next), KvTile::Byte(after)] => {
-            attend_tile_of::<L, _>(shape, scratch, queries, [tile, next, after], visible);
-        }
-        [KvTile::Float(tile), KvTile::Float(next), KvTile::Float(after)] => {
-            attend_tile_of::<L, _>(shape, scratch, queries, [tile, next, after], visible);
-        }
-        [KvTile::LatentHalf(tile), KvTile::LatentHalf(next), KvTile::LatentHalf(after)] => {
-            attend_tile_of::<L, _>(shape, scratch, queries, [tile, next, after], visible);
-        }
-        [KvTile::LatentByte(tile), KvTile::LatentByte(next), KvTile::LatentByte(after)] => {
-            attend_tile_of::<L, _>(shape, scratch, queries, [tile, next, after], visible);
-        }
-        [KvTile::LatentFloat(tile), KvTile::LatentFloat(next), KvTile::LatentFloat(after)] => {
-            attend_tile_of::<L, _>(shape, scratch, queries, [tile, next, after], visible);
-        }
-        _ => unreachable!("all tiles of a layer are of one kind"),
     }
 }
 
@@ -390,9 +387,9 @@ impl<T: TileReader> PrefetchedTile<T> {
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 
-/// As [`attend_tile`], for one kind of tile.
+/// Adds the tokens `visible` of the first tile to the results of `queries`. Prefetches the two tiles that follow.
 #[inline(always)]
-fn attend_tile_of<L: Lanes, T: TileReader>(
+fn attend_tile<L: Lanes, T: TileReader>(
     shape: AttentionShape,
     scratch: &mut Scratch,
     queries: Range<usize>,

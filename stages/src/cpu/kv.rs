@@ -146,6 +146,36 @@ pub(super) trait TileReader: Copy {
     }
 }
 
+/// A kind of tile, as one of [`KvTile`].
+pub(super) trait TileOf<'a>: TileReader {
+    /// The tile in `tile`.
+    ///
+    /// # Panics
+    /// If it is of another kind. All tiles of a layer are of the same one.
+    fn of(tile: KvTile<'a>) -> Self;
+}
+
+macro_rules! tile_of {
+    ($($kind:ident: $tile:ty),+ $(,)?) => {
+        $(impl<'a> TileOf<'a> for $tile {
+            #[inline(always)]
+            fn of(tile: KvTile<'a>) -> Self {
+                let KvTile::$kind(tile) = tile else { unreachable!("all tiles of a layer are of one kind") };
+                tile
+            }
+        })+
+    };
+}
+
+tile_of! {
+    Half: HalfTile<'a>,
+    Byte: ByteTile<'a>,
+    Float: FloatTile<'a>,
+    LatentHalf: LatentTile<HalfRows<'a>>,
+    LatentByte: LatentTile<ByteRows<'a>>,
+    LatentFloat: LatentTile<FloatRows<'a>>,
+}
+
 /// A tile in 8 bits. Every number is the product of a byte and its group's scale, which `f32` holds exactly.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ByteTile<'a> {
@@ -285,6 +315,16 @@ impl<'a> KvLayer<'a> {
     #[inline(always)]
     pub(super) fn heads(&self) -> usize {
         self.shape.heads
+    }
+
+    /// Stored type of a number.
+    pub(super) fn number(&self) -> KvNumber {
+        self.shape.number
+    }
+
+    /// True if values are parts of their keys.
+    pub(super) fn is_latent(&self) -> bool {
+        self.shape.latent
     }
 
     /// Head `head` of block `block`.
