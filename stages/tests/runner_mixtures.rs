@@ -9,6 +9,7 @@ use engine::runner::{Loader, Work};
 use runner_support::mixtures::{self, CHOSEN, EXPERTS, HIDDEN, LAYERS, Mixture, WIDTH, write_mixture};
 use runner_support::pipeline::{Piece, Pipeline, slice};
 use schema::LayerRange;
+use schema::frame::Slice;
 use schema::record::{KvRoom, KvType, ModelRecord};
 use stages::format::Format;
 use stages::gguf::GgufWriter;
@@ -90,7 +91,8 @@ fn experts_that_no_row_chose_are_not_resident() {
     let mut shard = loader.load(all(), ROOM, u64::MAX).unwrap();
     let before = loader.memory().weights_resident_bytes;
     assert!(before < shard.weights_bytes - experts + (1 << 20), "{before} bytes before the first token");
-    let one = slice(Piece { sequence: 0, position: 0, tokens: &[7] }, 10);
+    // The fixture's blocks are those of a larger room.
+    let one = Slice { blocks: vec![0], ..slice(Piece { sequence: 0, position: 0, tokens: &[7] }, 1) };
     shard.runner.step(Work { slices: &[one], activations: &[] }).unwrap();
     let found = loader.memory().weights_resident_bytes - before;
     let chosen = experts / u64::from(EXPERTS) * u64::from(CHOSEN);
