@@ -155,12 +155,12 @@ impl Golden {
     fn gguf_tensors(&self) -> Tensors {
         let mut found = Tensors::new();
         for (name, (dims, values)) in &self.tensors {
-            if let Some((layer, kind)) = name.strip_suffix("_bias").unwrap_or(name).split_once(".mlp.experts.") {
-                if matches!(kind, "gate_up_proj" | "down_proj") {
-                    let layer = layer.strip_prefix("model.layers.").expect("a layer's tensor");
-                    found.extend(gpt_oss_experts(layer, kind, name.ends_with("_bias"), dims, values));
-                    continue;
-                }
+            if let Some((layer, kind)) = name.strip_suffix("_bias").unwrap_or(name).split_once(".mlp.experts.")
+                && matches!(kind, "gate_up_proj" | "down_proj")
+            {
+                let layer = layer.strip_prefix("model.layers.").expect("a layer's tensor");
+                found.extend(gpt_oss_experts(layer, kind, name.ends_with("_bias"), dims, values));
+                continue;
             }
             let heads = |key: &str| self.number(key) as usize;
             // Gemma's norms are stored without the one that they add.
