@@ -124,7 +124,9 @@ fn a_message_that_spells_control_tokens_adds_none() {
 #[test]
 fn answers_read_as_in_the_reference() {
     for case in &GREEDY.cases {
-        assert_eq!(detokenize(&case.tokens[..case.answer]), case.text, "{}", case.name);
+        // The reference ends with U+FFFD where the last character is not complete. Here that is no text.
+        let text = case.text.trim_end_matches('\u{FFFD}');
+        assert_eq!(detokenize(&case.tokens[..case.answer]), text, "{}", case.name);
         let stop = case.tokens.get(case.answer);
         assert!(stop.is_none_or(|stop| TOKENIZER.stop_tokens().contains(stop)), "{}", case.name);
     }
