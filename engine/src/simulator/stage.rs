@@ -28,7 +28,7 @@ use crate::runner::Loader;
 use crate::stage::compute::ComputeOrder;
 use crate::stage::done::Done;
 use crate::stage::held::Held;
-use crate::stage::member::{Event, Identity, Member, Order, Purpose};
+use crate::stage::member::{Event, Member, MemberSetup, Order, Purpose};
 use crate::store::{Committed, StoreError};
 
 /// Time for which a stage waits for its own name, as in the real one.
@@ -97,14 +97,14 @@ impl StageProcess {
         let stage: StageName = process.to_string().parse().expect("a legal name");
         let view = env.state(process).view.clone();
         let bound = loader.clone();
-        let identity = Identity {
+        let setup = MemberSetup {
             keyspace: keyspace.clone(),
             name: stage,
             secret: env.store.secret().cloned(),
             record,
             memory_bound: Box::new(move |layers, room| bound.memory_bound(layers, room)),
         };
-        let member = Member::new(identity, view, env.instant());
+        let member = Member::new(setup, view, env.instant());
         env.schedule(0, process, ProcessEvent::Joins);
         Self {
             process,

@@ -8,18 +8,20 @@ mod assignment;
 mod event;
 mod reconcile;
 mod relay;
+mod setup;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use schema::record::{EvictionRecord, KvRoom, PinStatus, StageRecord};
-use schema::{Key, Keyspace, LayerRange, StageName};
+use schema::record::{EvictionRecord, PinStatus, StageRecord};
+use schema::{Key, Keyspace, StageName};
 use tracing::{info, warn};
 
 use self::assignment::Standby;
 pub(crate) use self::event::{Event, Order, Purpose};
 use self::reconcile::{Decided, Pace};
 use self::relay::Relay;
+pub(crate) use self::setup::{MemberSetup, MemoryBound};
 use super::done::Done;
 use super::held::Held;
 use super::stability::StabilityTracker;
@@ -31,20 +33,6 @@ use crate::planner::Proposal;
 use crate::route::RouteEvent;
 use crate::store::LeaseId;
 use crate::view::ClusterView;
-
-/// Computes the most memory that a shard with room for keys and values can take, in bytes.
-pub(crate) type MemoryBound = Box<dyn Fn(LayerRange, KvRoom) -> u64 + Send>;
-
-/// Parameters of a new member.
-pub(crate) struct Identity {
-    pub(crate) keyspace: Keyspace,
-    pub(crate) name: StageName,
-    /// The cluster key.
-    pub(crate) secret: Option<ClusterKey>,
-    /// The stage's record, with the endpoint at which it takes frames.
-    pub(crate) record: StageRecord,
-    pub(crate) memory_bound: MemoryBound,
-}
 
 /// A stage's part in its cluster.
 pub(crate) struct Member {
@@ -88,8 +76,8 @@ pub(crate) struct Member {
 
 impl Member {
     /// A stage that holds nothing yet.
-    pub(crate) fn new(identity: Identity, view: Arc<ClusterView>, now: Instant) -> Self {
-        let Identity { keyspace, name, secret, record, memory_bound } = identity;
+    pub(crate) fn new(setup: MemberSetup, view: Arc<ClusterView>, now: Instant) -> Self {
+        let MemberSetup { keyspace, name, secret, record, memory_bound } = setup;
         Self {
             keyspace,
             name,

@@ -16,7 +16,7 @@ use tracing::warn;
 use super::compute::Compute;
 use super::done::Done;
 use super::gateways::Gateways;
-use super::member::{Event, Identity, Member, Order, Purpose};
+use super::member::{Event, Member, MemberSetup, Order, Purpose};
 use super::memory_sampler::MemorySampler;
 use super::watchdog::Watchdog;
 use super::{Ending, StageError, StageSettings};
@@ -79,7 +79,7 @@ impl Stage {
         let memory = MemorySampler::start(loader.clone()).map_err(StageError::Thread)?;
         let record = StageRecord { endpoint: inbound.endpoint().to_owned(), ..loader.describe() };
         let view = views.borrow().clone();
-        let identity = Identity {
+        let setup = MemberSetup {
             keyspace: settings.keyspace.clone(),
             name: settings.name.clone(),
             secret: settings.key.clone(),
@@ -87,7 +87,7 @@ impl Stage {
             memory_bound: Box::new(move |layers, room| loader.memory_bound(layers, room)),
         };
         Ok(Self {
-            member: Member::new(identity, view, Instant::now()),
+            member: Member::new(setup, view, Instant::now()),
             downstream: Route::redialling(settings.key.clone()),
             gateways: Gateways::new(settings.key.clone()),
             store,

@@ -42,8 +42,8 @@ fn claim_of(view: &ClusterView, state: ClaimState) -> ClaimRecord {
 fn member(view: ClusterView, now: Instant) -> Member {
     let keyspace = Keyspace::new(&"test".parse().unwrap());
     let memory_bound = Box::new(|_, _| 0);
-    let identity = Identity { keyspace, name: name("a"), secret: None, record: stage(1000), memory_bound };
-    Member::new(identity, Arc::new(view), now)
+    let setup = MemberSetup { keyspace, name: name("a"), secret: None, record: stage(1000), memory_bound };
+    Member::new(setup, Arc::new(view), now)
 }
 
 fn answer() -> Frame {
