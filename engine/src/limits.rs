@@ -89,6 +89,9 @@ pub const JOIN_MOVE_EVERY: Duration = Duration::from_secs(2);
 /// or lets nothing through, layers must not move every moment. Within the same time, no process evicts two silent peers
 /// without having reached a third.
 pub const EVICT_AGAIN: Duration = Duration::from_secs(10);
+/// Longest time that a live stage may leave a slot of the placement unclaimed. A stage that reaches the store claims
+/// its slot at once, before it loads anything: one that does not is cut off from the store, and its lease may be long.
+pub const CLAIM_WAIT_MAX: Duration = Duration::from_secs(3);
 /// A last stage whose answers a gateway has not taken for this time, while the store still knows the gateway, takes the
 /// way between them for cut and lets another stage be the last. Longer than the usual lease: a gateway that has stopped
 /// is gone by then.

@@ -1,16 +1,17 @@
 //! Eviction of stages that frames cannot reach: a peer deletes the stage's record and claim from the store. If
 //! nothing listens at a stage's endpoint, its process has ended, but its records would stay until its lease expires. If
 //! nothing is received from a stage, its process has stopped or the network to it is cut. A stage that can still reach
-//! the store renews its lease all the same.
+//! the store renews its lease all the same. A stage that does not claim the slot that it was given is evicted, too: it
+//! cannot write to the store, though its lease, which may be long, has not expired.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use schema::record::EvictionRecord;
-use schema::{Keyspace, StageName};
+use schema::{ClaimId, Keyspace, StageName};
 
-use super::writes::{delete_evictions, evict};
-use crate::limits::{EVICT_AGAIN, QUARANTINE_FORGOTTEN};
+use super::writes::{delete_evictions, evict, evict_unclaimed};
+use crate::limits::{CLAIM_WAIT_MAX, EVICT_AGAIN, QUARANTINE_FORGOTTEN};
 use crate::link::{Unreachable, UnreachableKind};
 use crate::store::{LeaseId, Txn};
 use crate::view::ClusterView;
@@ -24,7 +25,12 @@ pub(crate) struct Evictions {
     recorded_at: BTreeMap<StageName, Instant>,
     /// The time of the last eviction of a silent peer. `None` once another peer was reached.
     last_silent: Option<Instant>,
+    /// The first slot that its stage has not claimed, and the time since which this process has seen it so.
+    unclaimed: Option<(Slot, Instant)>,
 }
+
+/// A slot of the placement and the stage that it is given to.
+type Slot = (ClaimId, StageName);
 
 /// One run of a stage, as far as others can tell: the stage, its endpoint, and its process id on its host.
 type Process = (StageName, String, u32);
@@ -66,6 +72,37 @@ impl Evictions {
         Some(evict(keyspace, stage, *id, claim.mod_revision, &why, lease))
     }
 
+    /// The transaction that evicts the stage of the first slot of the placement that has been without a claim for
+    /// [`CLAIM_WAIT_MAX`]. `None` if that is the slot of this stage, `me`, or if it was evicted less than
+    /// [`EVICT_AGAIN`] ago.
+    pub(crate) fn evict_unclaimed(
+        &mut self,
+        keyspace: &Keyspace,
+        view: &ClusterView,
+        me: &StageName,
+        lease: LeaseId,
+        now: Instant,
+    ) -> Option<Txn> {
+        let slot = unclaimed(view).filter(|(_, stage)| stage != me);
+        let seen = self.unclaimed.take().filter(|(seen, _)| Some(seen) == slot.as_ref());
+        let ((id, stage), since) = self.unclaimed.insert(seen.or_else(|| Some((slot?, now)))?);
+        let record = view.stages.get(stage)?;
+        let process = (stage.clone(), record.value.endpoint.clone(), record.value.pid);
+        let lately = |last: &Instant| now.saturating_duration_since(*last) < EVICT_AGAIN;
+        let is_late = now.saturating_duration_since(*since) >= CLAIM_WAIT_MAX;
+        if !is_late || self.evicted_at.get(&process).is_some_and(lately) {
+            return None;
+        }
+        let why = EvictionRecord {
+            by: format!("stage {me}"),
+            endpoint: record.value.endpoint.clone(),
+            cause: format!("it has not claimed slot {} of placement {} for {CLAIM_WAIT_MAX:?}", id.slot, id.generation),
+        };
+        self.evicted_at.insert(process, now);
+        self.recorded_at.insert(stage.clone(), now);
+        Some(evict_unclaimed(keyspace, stage, record.mod_revision, *id, &why, lease))
+    }
+
     /// The transaction that deletes the eviction records that this process, `by`, wrote [`QUARANTINE_FORGOTTEN`] ago or
     /// earlier, unless another process has evicted the stage since. `None` if there is nothing to delete.
     pub(crate) fn forget(&mut self, keyspace: &Keyspace, view: &ClusterView, by: &str, now: Instant) -> Option<Txn> {
@@ -87,15 +124,23 @@ impl Evictions {
     }
 }
 
+/// The first slot of the placement that has no claim, though its stage is live.
+fn unclaimed(view: &ClusterView) -> Option<Slot> {
+    let placement = &view.placement.as_ref()?.value;
+    let slots = (0..).zip(placement.shards());
+    let mut slots = slots.map(|(slot, shard)| (ClaimId::new(placement.generation(), slot), shard.stage.clone()));
+    slots.find(|(id, stage)| !view.claims.contains_key(id) && view.stages.contains_key(stage))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use schema::record::{ClaimState, Shard};
-    use schema::{ClaimId, Generation, LayerRange};
+    use schema::record::{ClaimState, Placement, Shard};
+    use schema::{Generation, LayerRange};
 
     use super::*;
-    use crate::testing::{claim_of, name};
+    use crate::testing::{claim_of, name, stage};
     use crate::view::Versioned;
 
     fn view() -> ClusterView {
@@ -129,6 +174,38 @@ mod tests {
         let at = now + EVICT_AGAIN + Duration::from_secs(4);
         let silent = found("ipc:///1", UnreachableKind::Silence);
         assert!(evictions.evict(&keyspace, &view(), &silent, "a".to_owned(), LeaseId(7), at).is_some());
+    }
+
+    #[test]
+    fn a_stage_that_leaves_its_slot_unclaimed_is_evicted_by_the_others() {
+        let (keyspace, now) = (Keyspace::new(&"home".parse().unwrap()), Instant::now());
+        let shard =
+            |at: u32| Shard { stage: name(["a", "b"][at as usize]), layers: LayerRange::new(at, at + 1).unwrap() };
+        let placement = Placement::new(Generation(1), vec![shard(0), shard(1)]).unwrap();
+        let versioned = |stage_name| (name(stage_name), Versioned { value: stage(1), mod_revision: 9 });
+        let claimed = ClusterView {
+            placement: Some(Versioned { value: placement, mod_revision: 3 }),
+            stages: ["a", "b"].map(versioned).into(),
+            ..view()
+        };
+        let unclaimed = |slot| {
+            let mut view = claimed.clone();
+            view.claims.remove(&ClaimId::new(Generation(1), slot));
+            view
+        };
+        let mut evictions = Evictions::default();
+        let mut evict = |view: &ClusterView, me, after| {
+            evictions.evict_unclaimed(&keyspace, view, &name(me), LeaseId(7), now + after)
+        };
+        let second = Duration::from_secs(1);
+        assert!(evict(&unclaimed(1), "a", Duration::ZERO).is_none() && evict(&unclaimed(1), "a", second).is_none());
+        assert!(evict(&claimed, "a", 2 * second).is_none(), "it has claimed");
+        assert!(evict(&unclaimed(1), "a", CLAIM_WAIT_MAX).is_none(), "the claim was deleted just now");
+        assert!(evict(&unclaimed(1), "b", 9 * second).is_none(), "no stage evicts itself for it");
+        assert!(evict(&unclaimed(1), "a", 9 * second).is_none(), "seen anew");
+        let txn = evict(&unclaimed(1), "a", 9 * second + CLAIM_WAIT_MAX).expect("an eviction");
+        assert_eq!((txn.compares.len(), txn.writes.len()), (2, 2));
+        assert!(evict(&unclaimed(1), "a", 10 * second + CLAIM_WAIT_MAX).is_none(), "not twice in a row");
     }
 
     #[test]

@@ -198,6 +198,26 @@ pub fn evict(
     }
 }
 
+/// Deletes the record of a stage that has not claimed its slot, and writes the reason `why` under `lease`, provided the
+/// slot is free and the record is as it was seen (by revision): a stage that has written since reaches the store.
+pub fn evict_unclaimed(
+    keyspace: &Keyspace,
+    name: &StageName,
+    record_revision: u64,
+    id: ClaimId,
+    why: &EvictionRecord,
+    lease: LeaseId,
+) -> Txn {
+    let key = Key::Stage(name.clone());
+    Txn {
+        compares: vec![as_seen(keyspace, &Key::Claim(id), None), as_seen(keyspace, &key, Some(record_revision))],
+        writes: vec![
+            Write::Delete { key: keyspace.name(&key) },
+            put(keyspace, &Key::Eviction(name.clone()), why, Some(lease)),
+        ],
+    }
+}
+
 /// Deletes the eviction records of these stages, provided that they are still those of these revisions.
 pub(super) fn delete_evictions(keyspace: &Keyspace, records: &[(StageName, u64)]) -> Txn {
     let key = |stage: &StageName| keyspace.name(&Key::Eviction(stage.clone()));

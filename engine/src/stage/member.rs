@@ -184,6 +184,11 @@ impl Member {
             warn!(by, endpoint, cause, "this stage was evicted: it stays in quarantine if the others suffice");
             self.quarantine.evicted(now);
         }
+        if !view.reachable || !view.stages.contains_key(&self.name) {
+            // This stage was cut off itself, so it is no witness of the silence of others.
+            self.unreachable_next = None;
+            self.relay.forget_silent_gateways();
+        }
         self.relay.follow(&view, &self.view);
         self.view = view;
         self.stability.follow(&self.view, now);

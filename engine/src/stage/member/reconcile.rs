@@ -11,11 +11,12 @@ use super::Member;
 use super::event::{Order, Purpose};
 use crate::decide::{Action, Stability, Waiting, decide};
 use crate::limits::{REPORT_EVERY, STORE_RETRY};
+use crate::link::UnreachableKind;
 use crate::membership::{
     evict, mark_to_write, propose, register_stage, report_stage, restore, sign_stage, write_pin_statuses,
 };
 use crate::planner::Proposal;
-use crate::stage::held::Held;
+use crate::stage::held::{Held, Next};
 use crate::store::{Committed, LeaseId, StoreError, Txn};
 
 /// The decision about the current view. Deciding anew for every frame would cost more than the frame.
@@ -85,17 +86,29 @@ impl Member {
         }
     }
 
-    /// Evicts the next stage if it cannot be reached, and removes old evictions from the store.
+    /// Evicts the next stage if it cannot be reached, or a stage that leaves its slot unclaimed, and removes old
+    /// evictions from the store.
     fn evict_others(&mut self, lease: LeaseId, now: Instant) -> Option<Order> {
         let by = format!("stage {}", self.name);
         if let Some(found) = self.unreachable_next.take()
+            && (found.kind != UnreachableKind::Silence || self.forwards_to(&found.endpoint))
             && let Some(txn) = self.evictions.evict(&self.keyspace, &self.view, &found, by.clone(), lease, now)
         {
             info!(endpoint = found.endpoint, cause = found.cause, "the next stage cannot be reached: evicting it");
             return Some(self.commit(Purpose::Eviction, txn));
         }
+        if let Some(txn) = self.evictions.evict_unclaimed(&self.keyspace, &self.view, &self.name, lease, now) {
+            info!("a stage leaves its slot unclaimed: evicting it");
+            return Some(self.commit(Purpose::Eviction, txn));
+        }
         let txn = self.evictions.forget(&self.keyspace, &self.view, &by, now)?;
         Some(self.commit(Purpose::Bookkeeping, txn))
+    }
+
+    /// True if the next stage listens at `endpoint`.
+    fn forwards_to(&self, endpoint: &str) -> bool {
+        let next = self.held.as_ref().map(|held| held.next(&self.view));
+        matches!(next, Some(Next::Stage { endpoint: next, .. }) if next == endpoint)
     }
 
     /// A last stage whose answers do not reach a gateway evicts itself, if the other stages suffice.

@@ -50,10 +50,17 @@ impl Relay {
         self.gate.reset();
     }
 
-    /// The stage holds no shard any more, and waits for none of the micro-batches that it forwarded.
+    /// The stage holds no shard any more, and waits for none of the micro-batches that it forwarded. Under the next one
+    /// it may not be the last stage, and then it finds out no more whether a gateway takes answers.
     pub(super) fn clear(&mut self) {
         self.gate.reset();
         self.forwarded.clear();
+        self.forget_silent_gateways();
+    }
+
+    /// Forgets which gateways have taken no answers.
+    pub(super) fn forget_silent_gateways(&mut self) {
+        self.silent_gateways.clear();
     }
 
     /// Forgets gateways that are gone or have come back under another lease.

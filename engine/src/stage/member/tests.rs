@@ -162,6 +162,74 @@ fn a_new_epoch_of_one_gateway_keeps_the_link_for_the_others() {
     }
 }
 
+/// A member "a" that serves the first half for gateway 0, next to "b", which serves the second.
+fn serving_first_half(now: Instant) -> Member {
+    let mut view = view();
+    view.gateways.insert(0, versioned(gateway("70", Share::EMPTY)));
+    view.stages.insert(name("b"), versioned(stage(1000)));
+    let halves = [("a", 0..2), ("b", 2..4)].map(|(stage, layers)| schema::record::Shard {
+        stage: name(stage),
+        layers: schema::LayerRange::new(layers.start, layers.end).unwrap(),
+    });
+    view.placement = Some(versioned(Placement::new(Generation(1), halves.to_vec()).unwrap()));
+    let claim = |at: usize| testing::claim_of(&halves[at], ["ipc:///nowhere", "ipc:///b"][at], ClaimState::Serving);
+    view.claims.insert(ClaimId::new(Generation(1), 1), versioned(claim(1)));
+    let mut member = member(view.clone(), now);
+    let number = load_number(&claimed(&mut member, now));
+    let shard = Ok(Loaded { weights_bytes: 20, kv_blocks: 1 });
+    feed(&mut member, Event::Done(Done::Loaded { number, shard }), now);
+    view.claims.insert(ClaimId::new(Generation(1), 0), versioned(claim(0)));
+    feed(&mut member, Event::ViewChanged(Arc::new(view)), now);
+    member
+}
+
+/// True if the member orders an eviction at `at`.
+fn evicts(member: &mut Member, at: Instant) -> bool {
+    let is_eviction = |order: &Order| matches!(order, Order::Commit(Purpose::Eviction, _));
+    feed(member, Event::Joined(LEASE), at).iter().any(is_eviction)
+}
+
+#[test]
+fn a_silent_next_stage_is_evicted_unless_this_stage_was_cut_off_itself() {
+    let now = Instant::now();
+    let later = now + STORE_RETRY;
+    let gone = |endpoint: &str| {
+        let (endpoint, kind, cause) = (endpoint.to_owned(), UnreachableKind::Silence, String::new());
+        Event::Downstream(RouteEvent::Gone(Unreachable { endpoint, kind, cause }))
+    };
+    // The store is busy when the silence is noticed, so that the eviction is not written at once.
+    let noticed = |endpoint| {
+        let mut member = serving_first_half(now);
+        member.writing = true;
+        member.handle(gone(endpoint), now);
+        member.writing = false;
+        member
+    };
+    assert!(evicts(&mut noticed("ipc:///b"), later));
+    assert!(!evicts(&mut noticed("ipc:///c"), later), "it is not the next stage");
+    for is_reachable in [false, true] {
+        let mut member = noticed("ipc:///b");
+        let view = member.view().clone();
+        let mut changed = ClusterView { reachable: is_reachable, ..view.clone() };
+        changed.stages.retain(|stage, _| !is_reachable || *stage != name("a"));
+        feed(&mut member, Event::ViewChanged(Arc::new(changed)), now);
+        feed(&mut member, Event::ViewChanged(Arc::new(view)), now);
+        assert!(!evicts(&mut member, later), "it was cut off; the store was reachable: {is_reachable}");
+    }
+}
+
+#[test]
+fn a_stage_that_was_cut_off_does_not_evict_itself_for_answers_of_that_time() {
+    let now = Instant::now();
+    let mut member = serving(&["b"], now);
+    feed(&mut member, Event::Upstream(0, unsent()), now);
+    let view = member.view().clone();
+    let away = ClusterView { reachable: false, ..view.clone() };
+    feed(&mut member, Event::ViewChanged(Arc::new(away)), now);
+    feed(&mut member, Event::ViewChanged(Arc::new(view)), now);
+    assert!(!evicts(&mut member, now + UPSTREAM_SILENCE_MAX));
+}
+
 #[test]
 fn a_last_stage_whose_answers_do_not_arrive_evicts_itself_if_others_suffice() {
     let now = Instant::now();
@@ -170,20 +238,16 @@ fn a_last_stage_whose_answers_do_not_arrive_evicts_itself_if_others_suffice() {
         feed(&mut member, Event::Upstream(0, unsent()), now);
         member
     };
-    let evicts_itself = |member: &mut Member, at| {
-        let is_eviction = |order: &Order| matches!(order, Order::Commit(Purpose::Eviction, _));
-        feed(member, Event::Joined(LEASE), at).iter().any(is_eviction)
-    };
     let late = now + UPSTREAM_SILENCE_MAX;
     let early = late - Duration::from_millis(1);
-    assert!(!evicts_itself(&mut serving(&["b"]), early), "the gateway may have stopped");
-    assert!(evicts_itself(&mut serving(&["b"]), late));
-    assert!(!evicts_itself(&mut serving(&[]), late), "there is no other stage");
+    assert!(!evicts(&mut serving(&["b"]), early), "the gateway may have stopped");
+    assert!(evicts(&mut serving(&["b"]), late));
+    assert!(!evicts(&mut serving(&[]), late), "there is no other stage");
     let mut reached = serving(&["b"]);
     feed(&mut reached, Event::Upstream(0, sent()), now);
-    assert!(!evicts_itself(&mut reached, late));
+    assert!(!evicts(&mut reached, late));
     let mut gone = serving(&["b"]);
     let view = ClusterView { gateways: [].into(), ..gone.view().clone() };
     feed(&mut gone, Event::ViewChanged(Arc::new(view)), now);
-    assert!(!evicts_itself(&mut gone, late), "the store knows no such gateway any more");
+    assert!(!evicts(&mut gone, late), "the store knows no such gateway any more");
 }
