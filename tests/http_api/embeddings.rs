@@ -100,6 +100,37 @@ fn decode_base64(text: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn llama_servers_form_has_a_list_of_vectors_for_each_text() {
+    let server = start_default_server().await;
+    let inputs: [(Value, Vec<Vec<u32>>); 3] = [
+        (json!({"content": "one text"}), vec![bytes("one text")]),
+        (json!({"input": ["one", "two"], "embd_normalize": 2}), vec![bytes("one"), bytes("two")]),
+        (json!({"content": [[1, 2], [3]], "model": MODEL}), vec![vec![1, 2], vec![3]]),
+    ];
+    for (body, tokens) in inputs {
+        for path in ["/embedding", "/embeddings"] {
+            let answer = send(&server, path, &body).await.json();
+            let entries = answer.as_array().expect("a list");
+            assert_eq!(entries.len(), tokens.len(), "{answer}");
+            for (index, (entry, tokens)) in entries.iter().zip(&tokens).enumerate() {
+                assert_eq!((&entry["index"], entry["embedding"].as_array().unwrap().len()), (&json!(index), 1));
+                assert_eq!(floats(&entry["embedding"][0]), expected(tokens, DIMENSIONS), "{body}");
+            }
+        }
+    }
+    for (body, param) in [
+        (json!({}), "content"),
+        (json!({"content": []}), "content"),
+        (json!({"input": ["a", ""]}), "input[1]"),
+        (json!({"content": "a", "embd_normalize": -1}), "embd_normalize"),
+        (json!({"content": "a", "input": "a"}), "content"),
+    ] {
+        let answer = send(&server, "/embedding", &body).await;
+        assert_eq!((answer.status, answer.json()["error"]["param"].as_str()), (400, Some(param)), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn many_inputs_go_a_bounded_number_at_a_time_and_stay_in_order() {
     let server = start_server(Settings::default(), 0).await;
     let texts: Vec<String> = (0..100).map(|index| format!("text {index}")).collect();

@@ -65,6 +65,29 @@ async fn the_usage_comes_last_if_it_is_requested() {
 }
 
 #[tokio::test]
+async fn every_chunk_has_the_usage_so_far_if_it_is_requested() {
+    let server = start_default_server().await;
+    let body = json!({
+        "messages": [{"role": "user", "content": "go"}], "temperature": 0, "max_tokens": 6, "stream": true,
+        "stream_options": {"include_usage": true, "continuous_usage_stats": true}
+    });
+    let chunks = chat(server.address, &body).await.chunks();
+    let (_, tokens, _) = expected(&chat_tokens(&[("user", "go")]), &greedy(), 6);
+    let counted: Vec<_> =
+        chunks.iter().map(|chunk| chunk["usage"]["completion_tokens"].as_u64().expect("a count")).collect();
+    assert_eq!((counted[0], counted.last().copied()), (0, Some(tokens as u64)));
+    assert!(counted.is_sorted(), "{counted:?}");
+    let prompt = chat_tokens(&[("user", "go")]).len();
+    assert!(chunks.iter().all(|chunk| chunk["usage"]["prompt_tokens"] == prompt));
+    let (last, others) = chunks.split_last().unwrap();
+    assert_eq!((&last["choices"], last["usage"].clone()), (&json!([]), usage(&[prompt], 1, tokens)));
+    assert!(others.iter().all(|chunk| chunk["choices"].as_array().unwrap().len() == 1));
+    let alone =
+        json!({"prompt": "ab", "max_tokens": 2, "stream": true, "stream_options": {"continuous_usage_stats": true}});
+    assert!(complete(server.address, &alone).await.chunks().iter().all(|chunk| chunk.get("usage").is_none()));
+}
+
+#[tokio::test]
 async fn a_streamed_completion_has_text_and_its_tokens_offsets() {
     let server = start_default_server().await;
     let body = json!({"prompt": "ab", "temperature": 0, "max_tokens": 6, "stream": true, "logprobs": 0});

@@ -28,6 +28,7 @@ mod ollama;
 mod openai;
 mod page;
 mod params;
+mod prompt;
 mod responses;
 mod routes;
 mod server;

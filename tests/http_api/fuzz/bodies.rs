@@ -140,6 +140,8 @@ fn generating() -> Vec<(&'static str, Value)> {
                 "options": {"num_predict": 5, "stop": ["b"], "num_ctx": 64}, "format": ""
             }),
         ),
+        ("/embedding", json!({"content": ["a", "b"], "embd_normalize": 2, "dimensions": 1})),
+        ("/embeddings", json!({"input": [97, 98]})),
         (
             "/infill",
             with(

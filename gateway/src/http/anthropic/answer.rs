@@ -149,7 +149,7 @@ mod tests {
         answer.ping(&mut events);
         for delta in deltas {
             let totals = delta.end.is_some().then(totals);
-            answer.delta(&ChoiceDelta { choice: 0, delta }, totals, &mut events);
+            answer.delta(&ChoiceDelta { choice: 0, delta, usage: Usage::default() }, totals, &mut events);
         }
         answer.close(totals(), &mut events);
         let parse = |event: &str| {

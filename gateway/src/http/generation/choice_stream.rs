@@ -37,6 +37,8 @@ pub(crate) struct ChoiceDelta {
     pub(crate) choice: usize,
     /// Its new text, and the reason if it ended.
     pub(crate) delta: Delta,
+    /// Tokens of the request so far.
+    pub(crate) usage: Usage,
 }
 
 // === impl ChoiceStream ===
@@ -108,7 +110,7 @@ impl ChoiceStream {
                 None if delta.is_empty() => continue,
                 None => {}
             }
-            return Ok(Some(ChoiceDelta { choice, delta }));
+            return Ok(Some(ChoiceDelta { choice, delta, usage: self.usage() }));
         }
         Ok(None)
     }

@@ -5,11 +5,12 @@ use std::time::Duration;
 use engine::generate::{Pooling, Rejection, Request, TokenEvent, TokenOptions};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::text_model::EmbeddingModel;
+use super::text_model::{EmbeddingModel, TextError, TextModel};
 use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::limits::{EMBEDDING_INPUTS_MAX, EMBEDDING_VALUES_MAX, EMBEDDINGS_IN_FLIGHT_MAX};
 use crate::http::params::{Params, out_of_range};
+use crate::http::prompt::Prompt;
 
 /// One input as it was encoded, and the parameter that holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,9 +73,27 @@ impl EmbeddingOptions {
     }
 }
 
+/// The tokens of `inputs`, which came in the parameter `key`: it is the one input, or its elements are.
+///
+/// # Errors
+/// [`TextError`] of the first input that cannot be encoded.
+pub(crate) fn encode(text: &dyn TextModel, inputs: Vec<Prompt>, key: &str) -> Result<Vec<EmbeddingInput>, TextError> {
+    let is_one = inputs.len() == 1;
+    let encode_one = |(index, input)| {
+        let tokens = match input {
+            Prompt::Text(input) => text.encode_embedded(&input, usize::MAX)?,
+            Prompt::Tokens(tokens) => tokens,
+        };
+        let at = if is_one { key.to_owned() } else { format!("{key}[{index}]") };
+        Ok(EmbeddingInput { tokens, at })
+    };
+    inputs.into_iter().enumerate().map(encode_one).collect()
+}
+
 /// Embeds `inputs`. If the client leaves, those that are not embedded yet are cancelled.
 ///
-/// # Errors Refusals of an input without a token or longer than the context, and of one that the pipeline does not
+/// # Errors
+/// Refusals of an input without a token or longer than the context, and of one that the pipeline does not
 /// accept or that fails. `param` is the parameter that holds all of them.
 pub(crate) async fn embed(
     state: &AppState,

@@ -4,6 +4,7 @@
 mod apply_template;
 mod conversation;
 mod detokenize;
+mod embedding;
 mod infill;
 mod infill_answer;
 mod props;
@@ -25,6 +26,8 @@ pub(super) const PAGES: &[Page] = &[
     Page { path: "/tokenize", methods: WRITE, description: "the tokens of a text or chat (llama-server, vLLM)" },
     Page { path: "/detokenize", methods: WRITE, description: "the text of tokens (llama-server, vLLM)" },
     Page { path: "/apply-template", methods: WRITE, description: "the prompt of a chat (llama-server)" },
+    Page { path: "/embedding", methods: WRITE, description: "vectors of texts (llama-server)" },
+    Page { path: "/embeddings", methods: WRITE, description: "the same under another name (llama-server)" },
     Page { path: "/infill", methods: WRITE, description: "fill in the middle of code (llama-server)" },
     Page { path: "/props", methods: READ, description: "the server's properties (llama-server)" },
     Page { path: "/slots", methods: READ, description: "the running sequences (llama-server)" },
@@ -39,6 +42,8 @@ pub(super) fn filters(state: &Arc<AppState>) -> Vec<BoxedFilter<(Response,)>> {
         post(warp::path!("tokenize"), state, tokenize::create),
         post(warp::path!("detokenize"), state, detokenize::create),
         post(warp::path!("apply-template"), state, apply_template::create),
+        post(warp::path!("embedding"), state, embedding::create),
+        post(warp::path!("embeddings"), state, embedding::create),
         post(warp::path!("infill"), state, infill::create),
         get(warp::path!("props"), state, props::show),
         slots::filter(state),

@@ -215,7 +215,7 @@ mod tests {
         let (mut answer, mut events) = (answer(), Events::default());
         answer.open(1, 20, &mut events);
         for delta in deltas {
-            answer.delta(&ChoiceDelta { choice: 0, delta }, None, &mut events);
+            answer.delta(&ChoiceDelta { choice: 0, delta, usage: Usage::default() }, None, &mut events);
         }
         answer.close(totals(), &mut events);
         lines(&events)

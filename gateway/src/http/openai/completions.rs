@@ -9,7 +9,6 @@ use warp::reply::Response;
 use super::logprobs::{self, CompletionLogprobs, PromptLogprobs};
 use super::options::ValidOptions;
 use super::params::{Params, parse_object};
-use super::prompt::{self, Prompt};
 use super::response::{Shape, finish_reason, respond};
 use super::unsupported;
 use crate::http::app_state::AppState;
@@ -21,6 +20,7 @@ use crate::http::generation::options::GenerationOptions;
 use crate::http::generation::start;
 use crate::http::generation::text_model::{TextError, TextModel};
 use crate::http::generation::token_logprob::{TokenLogprob, TokenNames};
+use crate::http::prompt::{self, Prompt};
 
 /// OpenAI's default for `max_tokens`.
 const TOKENS_MAX_DEFAULT: u32 = 16;

@@ -11,13 +11,12 @@ use warp::reply::Response;
 
 use super::options::PRIORITIES;
 use super::params::{Params, out_of_range, parse_object};
-use super::prompt::{self, Prompt};
 use super::unsupported;
 use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
-use crate::http::generation::embedding::{self, EmbeddingInput, EmbeddingOptions};
+use crate::http::generation::embedding::{self, EmbeddingOptions};
 use crate::http::generation::start;
-use crate::http::generation::text_model::{TextError, TextModel};
+use crate::http::prompt::{self, Prompt};
 
 /// A request that can be served.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,7 +70,7 @@ struct EmbeddingUsage {
 pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
     let ValidEmbeddings { inputs, options, encoding } = ValidEmbeddings::read(&body, &state)?;
     drop(body);
-    let inputs = start::encode(&state, "input", move |text| encode(text, inputs)).await?;
+    let inputs = start::encode(&state, "input", move |text| embedding::encode(text, inputs, "input")).await?;
     let embeddings = embedding::embed(&state, inputs, options, "input").await?;
     let entry = |(index, vector)| EmbeddingEntry { object: "embedding", index, embedding: encoding.encode(vector) };
     let list = EmbeddingList {
@@ -122,18 +121,4 @@ impl Encoding {
             }
         }
     }
-}
-
-/// The inputs' tokens. `input` itself is the one input, or its elements are.
-fn encode(text: &dyn TextModel, inputs: Vec<Prompt>) -> Result<Vec<EmbeddingInput>, TextError> {
-    let is_one = inputs.len() == 1;
-    let encode_one = |(index, input)| {
-        let tokens = match input {
-            Prompt::Text(input) => text.encode_embedded(&input, usize::MAX)?,
-            Prompt::Tokens(tokens) => tokens,
-        };
-        let at = if is_one { "input".to_owned() } else { format!("input[{index}]") };
-        Ok(EmbeddingInput { tokens, at })
-    };
-    inputs.into_iter().enumerate().map(encode_one).collect()
 }

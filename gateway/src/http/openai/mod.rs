@@ -7,7 +7,6 @@ mod logprobs;
 pub(super) mod messages;
 mod models;
 pub(super) mod options;
-mod prompt;
 mod rerank;
 mod response;
 pub(super) mod template_options;

@@ -27,10 +27,20 @@ pub(crate) struct ValidOptions {
     pub(crate) generation: GenerationOptions,
     /// True if the answer is streamed as events.
     pub(crate) stream: bool,
-    /// True if a stream ends with the usage.
-    pub(crate) include_usage: bool,
+    pub(crate) usage: StreamedUsage,
     /// The way in which log-probabilities name tokens.
     pub(crate) token_names: TokenNames,
+}
+
+/// The usage in a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamedUsage {
+    /// It has none.
+    None,
+    /// A last chunk has it.
+    AtEnd,
+    /// Every chunk has the usage so far, and a last one all of it.
+    Always,
 }
 
 // === impl ValidOptions ===
@@ -80,7 +90,7 @@ impl ValidOptions {
         };
         let are_ids = params.flag("return_tokens_as_token_ids")?;
         let token_names = if are_ids { TokenNames::Ids } else { TokenNames::Texts };
-        Ok(Self { generation, stream, include_usage: include_usage(params, stream)?, token_names })
+        Ok(Self { generation, stream, usage: StreamedUsage::read(params, stream)?, token_names })
     }
 }
 
@@ -120,13 +130,22 @@ fn stop_tokens(params: &Params<'_>) -> Result<Vec<u32>, ApiError> {
     ids.collect()
 }
 
-fn include_usage(params: &Params<'_>, stream: bool) -> Result<bool, ApiError> {
-    let Some(options) = params.object("stream_options")? else { return Ok(false) };
-    if !stream {
-        let message = "The 'stream_options' parameter is only allowed when 'stream' is true.";
-        return Err(ApiError::bad_request("invalid_value", message).about("stream_options"));
+// === impl StreamedUsage ===
+
+impl StreamedUsage {
+    /// Reads OpenAI's `include_usage` and vLLM's `continuous_usage_stats`, which has no effect without the first.
+    fn read(params: &Params<'_>, stream: bool) -> Result<Self, ApiError> {
+        let Some(options) = params.object("stream_options")? else { return Ok(Self::None) };
+        if !stream {
+            let message = "The 'stream_options' parameter is only allowed when 'stream' is true.";
+            return Err(ApiError::bad_request("invalid_value", message).about("stream_options"));
+        }
+        Ok(match (options.flag("include_usage")?, options.flag("continuous_usage_stats")?) {
+            (false, _) => Self::None,
+            (true, false) => Self::AtEnd,
+            (true, true) => Self::Always,
+        })
     }
-    options.flag("include_usage")
 }
 
 #[cfg(test)]
@@ -164,7 +183,10 @@ mod tests {
     fn usage_at_the_end_of_a_stream_needs_a_stream() {
         assert!(read(&json!({"stream_options": {"include_usage": true}})).is_err());
         let options = read(&json!({"stream": true, "stream_options": {"include_usage": true}})).unwrap();
-        assert!(options.include_usage);
+        assert_eq!(options.usage, StreamedUsage::AtEnd);
+        let usage_of = |options| read(&json!({"stream": true, "stream_options": options})).unwrap().usage;
+        assert_eq!(usage_of(json!({"include_usage": true, "continuous_usage_stats": true})), StreamedUsage::Always);
+        assert_eq!(usage_of(json!({"continuous_usage_stats": true})), StreamedUsage::None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use warp::reply::Response;
 
 use super::logprobs::{PromptLogprobs, characters, of_prompt};
-use super::options::ValidOptions;
+use super::options::{StreamedUsage, ValidOptions};
 use super::usage::UsageBody;
 use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
@@ -18,6 +18,7 @@ use crate::http::generation::dialect::{Choice, Dialect, Events};
 use crate::http::generation::timings::TimingsBody;
 use crate::http::generation::token_logprob::{TokenLogprob, TokenNames};
 use crate::http::generation::totals::Totals;
+use crate::http::generation::usage::Usage;
 use crate::http::generation::{reply, start};
 
 /// Marks the end of every stream.
@@ -68,8 +69,9 @@ pub(crate) struct Answer<S> {
     model: String,
     /// The way in which log-probabilities name tokens, if the request asks for them.
     logprobs: Option<TokenNames>,
-    /// True if a stream ends with a chunk that has the usage.
-    include_usage: bool,
+    streamed_usage: StreamedUsage,
+    /// Tokens of the request so far, in a stream.
+    usage: Usage,
     /// The tokens of the prompts, if the request asks for their ids.
     prompts: Option<Vec<Vec<u32>>>,
     /// True for each choice whose prompt's tokens are still to be streamed.
@@ -87,7 +89,7 @@ pub(crate) struct Envelope<C> {
     created: u64,
     model: String,
     choices: Vec<Identified<C>>,
-    /// Absent in a stream without usage. In a stream with usage, null in all chunks but the last.
+    /// Absent in a stream without usage. In a stream with usage at its end, null in all chunks but the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Option<UsageBody>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,7 +134,8 @@ impl<S: Shape> Answer<S> {
             created_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             model: model.to_owned(),
             logprobs: options.generation.logprobs.then_some(options.token_names),
-            include_usage: options.include_usage,
+            streamed_usage: options.usage,
+            usage: Usage::default(),
             prompts: options.generation.token_ids.then(|| prompts.to_vec()),
             prompt_due: Vec::new(),
             offsets: Vec::new(),
@@ -173,7 +176,11 @@ impl<S: Shape> Answer<S> {
 
     /// The chunk with `choice`, which has the number `index`, and with `tokens` of it.
     fn chunk(&mut self, index: usize, choice: S::ChunkChoice, tokens: &[u32]) -> Envelope<S::ChunkChoice> {
-        let usage = self.include_usage.then_some(None);
+        let usage = match self.streamed_usage {
+            StreamedUsage::None => None,
+            StreamedUsage::AtEnd => Some(None),
+            StreamedUsage::Always => Some(Some(self.usage.into())),
+        };
         let prompt = self.due_prompt(index);
         let token_ids = self.prompts.as_ref().filter(|_| !tokens.is_empty()).map(|_| tokens.to_vec());
         let (on_top, in_choice) = if S::PROMPT_ON_TOP { (prompt, None) } else { (None, prompt) };
@@ -224,7 +231,8 @@ impl<S: Shape> Dialect for Answer<S> {
         }
     }
 
-    fn open(&mut self, choices: usize, _: u64, events: &mut Events) {
+    fn open(&mut self, choices: usize, prompt_tokens: u64, events: &mut Events) {
+        self.usage.prompt_tokens = prompt_tokens;
         self.offsets = vec![0; choices];
         // A prompt that all choices share is said once.
         self.prompt_due = (0..choices).map(|choice| choice == 0 || !S::PROMPT_ON_TOP).collect();
@@ -233,7 +241,9 @@ impl<S: Shape> Dialect for Answer<S> {
         }
     }
 
-    fn delta(&mut self, ChoiceDelta { choice, delta }: &ChoiceDelta, totals: Option<Totals>, events: &mut Events) {
+    fn delta(&mut self, delta: &ChoiceDelta, totals: Option<Totals>, events: &mut Events) {
+        let ChoiceDelta { choice, delta, usage } = delta;
+        self.usage = *usage;
         // The tokens of one delta belong to its first chunk. Those of calls come in a chunk of their own.
         let mut tokens = &delta.logprobs[..];
         let mut ids = &delta.token_ids[..];
@@ -255,13 +265,13 @@ impl<S: Shape> Dialect for Answer<S> {
             S::calls(*choice, call).into_iter().for_each(|chunk| events.push(&self.chunk(*choice, chunk, &[])));
         }
         if let Some(Ok(ended)) = delta.end {
-            let timings = totals.filter(|_| !self.include_usage).map(|totals| totals.timings);
+            let timings = totals.filter(|_| self.streamed_usage == StreamedUsage::None).map(|totals| totals.timings);
             events.push(&Envelope { timings, ..self.chunk(*choice, S::ending(*choice, ended), ids) });
         }
     }
 
     fn close(&mut self, Totals { usage, timings }: Totals, events: &mut Events) {
-        if self.include_usage {
+        if self.streamed_usage != StreamedUsage::None {
             let last = self.envelope::<S::ChunkChoice>(S::CHUNK_OBJECT, Vec::new());
             events.push(&Envelope { usage: Some(Some(usage.into())), timings: Some(timings), ..last });
         }

@@ -213,7 +213,8 @@ mod tests {
     }
 
     fn delta(text: &str, end: Option<Ended>) -> ChoiceDelta {
-        ChoiceDelta { choice: 0, delta: Delta { text: text.to_owned(), end: end.map(Ok), ..Delta::default() } }
+        let delta = Delta { text: text.to_owned(), end: end.map(Ok), ..Delta::default() };
+        ChoiceDelta { choice: 0, delta, usage: Usage::default() }
     }
 
     /// The data of the events, after a check of their names and numbers.
