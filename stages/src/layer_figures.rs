@@ -18,7 +18,8 @@ pub(crate) struct LayerFigures {
 }
 
 /// Tensors that hold all experts of a layer.
-const OF_EXPERTS: [LayerRole; 6] = [
+const OF_EXPERTS: [LayerRole; 7] = [
+    LayerRole::ExpertGatesUps,
     LayerRole::ExpertGates,
     LayerRole::ExpertUps,
     LayerRole::ExpertDowns,

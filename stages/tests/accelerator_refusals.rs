@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use accelerator_support::{Shards, stand_in};
 use engine::runner::{LoadError, Loader, Output, RunnerError, Work};
 use runner_support::fixture::{Shape, write_random};
+use runner_support::golden::Golden;
 use runner_support::pipeline::{GREEDY, KV_TOKENS, Piece, Pipeline, slice};
 use schema::LayerRange;
 use schema::frame::{Sampling, Slice};
@@ -77,6 +78,50 @@ fn work_that_does_not_fit_is_refused_by_field_and_the_shard_stays_usable() {
     refuse("temperature", &|slice| slice.rule.sampling = Sampling { temperature: f32::NAN, ..GREEDY });
     let outcome = shards.step(Work { slices: &[good()], activations: &[] }).unwrap();
     assert!(matches!(outcome, Output::Tokens { chosen, .. } if chosen.len() == 3));
+}
+
+#[test]
+fn families_that_it_does_not_compute_are_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let cases = [
+        ("mixtral", "experts"),
+        ("qwen2_moe", "experts"),
+        ("qwen3_moe", "experts"),
+        ("qwen3_vl_moe", "experts"),
+        ("hunyuan_v1_moe", "experts"),
+        ("granitemoe", "scaled or bounded values"),
+        ("granite", "scaled or bounded values"),
+        ("deepseek_v2", "layers that differ"),
+        ("ernie4_5_moe", "layers that differ"),
+        ("glm4_moe", "layers that differ"),
+        ("gemma2", "layers that differ"),
+        ("gemma3", "several rotary embeddings"),
+        ("gemma4-moe", "several rotary embeddings"),
+        ("gpt_oss", "layers that differ"),
+        ("llama4", "layers that differ"),
+        ("smollm3", "layers that differ"),
+        ("glm4", "norms of what layers add"),
+        ("olmo2", "norms of what layers add"),
+        ("minimax_m2", "experts"),
+        ("phi3-longrope", "its rotary embedding"),
+    ];
+    for (name, feature) in cases {
+        let golden = Golden::read(name);
+        golden.write_gguf(&path);
+        let error = loader_on(DeviceKind::Cuda, &path).unwrap_err().to_string();
+        let expected = format!(
+            "{} models are not computed on a GPU, because of {feature}: expected equal dense layers, or the device cpu \
+             (`--device cpu`), which computes every model",
+            golden.architecture()
+        );
+        assert_eq!(error, expected, "{name}");
+    }
+    // Plain rotation is all that a text needs of positions with several parts.
+    for name in ["llama", "qwen2", "qwen3", "qwen2_vl", "qwen3_vl"] {
+        Golden::read(name).write_gguf(&path);
+        assert!(loader_on(DeviceKind::Cuda, &path).is_ok(), "{name}");
+    }
 }
 
 #[test]

@@ -282,3 +282,108 @@ fn mistral3_with_yarn_agrees_with_transformers() {
 fn gpt_oss_agrees_with_transformers() {
     check_all_positions("gpt_oss");
 }
+
+#[test]
+fn gemma4_agrees_with_transformers() {
+    check_all_positions("gemma4-small");
+}
+
+#[test]
+fn gemma4_with_experts_agrees_with_transformers() {
+    check_all_positions("gemma4-moe");
+}
+
+#[test]
+fn gemma4_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("gemma4-odd");
+}
+
+#[test]
+fn phi3_with_longrope_agrees_with_transformers() {
+    check_all_positions("phi3-longrope");
+}
+
+#[test]
+fn phi3_of_odd_sizes_within_its_original_context_agrees_with_transformers() {
+    check_all_positions("phi3-odd");
+}
+
+#[test]
+fn granite_with_experts_agrees_with_transformers() {
+    check_all_positions("granitemoe");
+}
+
+#[test]
+fn granite_with_experts_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("granitemoe-odd");
+}
+
+#[test]
+fn glm4_agrees_with_transformers() {
+    check_all_positions("glm4");
+}
+
+#[test]
+fn glm4_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("glm4-odd");
+}
+
+#[test]
+fn ernie_with_experts_agrees_with_transformers() {
+    check_all_positions("ernie4_5_moe");
+}
+
+#[test]
+fn ernie_with_experts_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("ernie4_5_moe-odd");
+}
+
+#[test]
+fn hunyuan_with_experts_agrees_with_transformers() {
+    check_all_positions("hunyuan_v1_moe");
+}
+
+#[test]
+fn hunyuan_with_experts_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("hunyuan_v1_moe-odd");
+}
+
+#[test]
+fn llama4_agrees_with_transformers() {
+    check_all_positions("llama4");
+}
+
+#[test]
+fn llama4_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("llama4-odd");
+}
+
+#[test]
+fn qwen2vl_agrees_with_transformers() {
+    check_all_positions("qwen2_vl");
+}
+
+#[test]
+fn qwen2vl_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("qwen2_vl-odd");
+}
+
+#[test]
+fn qwen3vl_agrees_with_transformers() {
+    check_all_positions("qwen3_vl");
+}
+
+#[test]
+fn qwen3vl_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("qwen3_vl-odd");
+}
+
+#[test]
+fn qwen3vl_with_experts_agrees_with_transformers() {
+    check_all_positions("qwen3_vl_moe");
+}
+
+#[test]
+fn qwen3vl_with_experts_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("qwen3_vl_moe-odd");
+}

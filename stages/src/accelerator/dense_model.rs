@@ -2,8 +2,8 @@
 //! list of what it refuses. Pure.
 
 use crate::model::{
-    Activation, AttentionSpec, DenseSpec, FeedForward, LayerSpec, Mixer, ModelSpec, QueryKeyNorm, RopeSpec,
-    UnsupportedModel,
+    Activation, AttentionSpec, DenseSpec, FeedForward, LayerSpec, Mixer, ModelSpec, QueryKeyNorm, RopeScaling,
+    RopeSpec, UnsupportedModel, Window,
 };
 
 /// The sizes and constants of a model of equal, dense layers.
@@ -34,8 +34,9 @@ impl DenseModel {
         if spec.layers.iter().any(|layer| layer != first) {
             return Err(refused("layers that differ"));
         }
-        let LayerSpec { mixer, feed_forward, norms, residual_scale } = first;
-        let scaled = spec.embedding.scale != 1.0 || spec.head.scale != 1.0 || *residual_scale != 1.0;
+        let LayerSpec { mixer, feed_forward, norms, residual_scale, output_scale } = first;
+        let factors = [spec.embedding.scale, spec.head.scale, *residual_scale];
+        let scaled = *output_scale || factors.iter().any(|factor| *factor != 1.0);
         if scaled || spec.head.softcap.is_some() {
             return Err(refused("scaled or bounded values"));
         }
@@ -51,9 +52,14 @@ impl DenseModel {
         }
         let AttentionSpec { rope: layer_rope, query_key_norm, output_bias, sinks, softcap, temperature, .. } =
             attention;
+        let AttentionSpec { window, norm_after_rope, value_norm, shared_key_value, .. } = attention;
         let plain = layer_rope.is_some() && softcap.is_none() && temperature.is_none() && !output_bias && !sinks;
-        if !plain || *query_key_norm == QueryKeyNorm::Row {
+        let usual = !norm_after_rope && !value_norm && !shared_key_value && !matches!(window, Window::Chunk(_));
+        if !plain || !usual || !matches!(query_key_norm, QueryKeyNorm::None | QueryKeyNorm::Head) {
             return Err(refused("its attention"));
+        }
+        if matches!(rope.scaling, RopeScaling::LongRope(_)) {
+            return Err(refused("its rotary embedding"));
         }
         Ok(Self {
             layers: spec.layer_count(),

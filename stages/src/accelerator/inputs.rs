@@ -68,7 +68,7 @@ impl TileInputs {
         let order: Vec<u32> = tile.groups.iter().flat_map(AttentionGroup::tile_rows).collect();
         let in_order = order.is_sorted();
         let single = in_order && tile.groups.len() == 1;
-        let group = |group| GroupInputs::new(group, slices, config.attention.window, single, device);
+        let group = |group| GroupInputs::new(group, slices, config.attention.window.tokens_max(), single, device);
         let groups = tile.groups.iter().map(group).collect::<Result<_>>()?;
         let order = if in_order { None } else { Some(Tensor::new(inverse(&order), device)?) };
         Ok(Self { cosines: cosines?, sines: sines?, key_slots, value_slots, groups, order })

@@ -95,7 +95,8 @@ impl CandleRunner {
     }
 
     fn tile(&mut self, work: &Work<'_>, from: usize, into: &mut Outcome) -> Result<(), StepError> {
-        let limits = AttentionLimits { heads: self.config.attention.heads, window: self.config.attention.window };
+        let limits =
+            AttentionLimits { heads: self.config.attention.heads, window: self.config.attention.window.tokens_max() };
         let tile = TilePlan::new(work.slices, from, ROWS_MAX, limits);
         let inputs = TileInputs::new(&tile, work.slices, &self.config, &self.weights.rope, &self.device)?;
         let step = Step { config: &self.config, inputs: &inputs, rope_style: self.weights.rope.rope_style() };

@@ -7,7 +7,7 @@ use schema::LayerRange;
 use super::dense_model::DenseModel;
 use super::hardware::Hardware;
 use super::matrix::DeviceMatrix;
-use crate::model::{ModelSpec, ROPE_FACTORS, Rope};
+use crate::model::{ModelSpec, Rope};
 use crate::shard::{AttentionTensors, Backend, LayerTensors, OutputHeadTensors, SetupError};
 use crate::weights::{self, EmbeddingRows, MappedShard};
 
@@ -54,8 +54,10 @@ impl ShardWeights {
             if layer + 1 == config.layers {
                 output_head = Some(OutputHead::load(&one, &UploadBackend(hardware))?);
             }
-            if let Some(factors) = one.find(ROPE_FACTORS)? {
-                rope = config.rope.rope(Some(&factors.f32s()?))?;
+            if let Some(name) = config.rope.factor_tensor(config.context_tokens)
+                && let Some(factors) = one.find(name)?
+            {
+                rope = config.rope.rope(Some((name, &factors.f32s()?)))?;
             }
         }
         Ok(Self { embedding, layers, output_head, rope })

@@ -1,8 +1,8 @@
 //! Working memory of a shard, allocated once. One function computes its sizes, so that a stage takes the bytes that it
 //! announces.
 
+use super::assignments::{Assignments, GROUPS_MAX, group_rows_max};
 use super::attention::{CHUNK_TOKENS, QUERIES_MAX, Scratch, Sums};
-use super::experts::{Assignments, GROUPS_MAX, group_rows_max};
 use super::kv::{KvNumber, KvShape, padded_value};
 use super::latent_attention::heads_of_part;
 use super::rope::Angles;
@@ -289,7 +289,7 @@ mod tests {
             [&arena.latent, &arena.router, &arena.ranks, &arena.expert_out, &arena.mixed, &arena.shared_gates];
         let floats: usize = floats.iter().chain(&of_experts).map(|values| values.capacity() * 4).sum();
         let group_rows = 128 + 64 + 42 + 32 + 25 + 21 + 18 + 16;
-        let experts = group_rows * 100 * 8 + ROWS_MAX * 2 * (8 + 4 + 4) + 7 * 4;
+        let experts = group_rows * 100 * 8 + ROWS_MAX * 2 * (8 + 4 + 4 + 4) + 7 * 4;
         let input = ROWS_MAX * sizes.input * 8;
         let plan =
             ROWS_MAX * (2 * sizes.rope_pairs * 4 + size_of::<TileRow>() + size_of::<RowRun>() + size_of::<usize>());

@@ -15,6 +15,7 @@ use super::latent_kv::{ByteRows, FloatRows, HalfRows, LatentTile};
 use super::math::{bend, exp2, padded};
 use super::quantised::BLOCK;
 use crate::kernels::Isa;
+use crate::model::Window;
 use crate::shard::TOKENS;
 
 /// Queries (rows times heads) processed between two tiles: enough that one read of a tile from memory serves many
@@ -33,8 +34,8 @@ pub(super) struct AttentionShape {
     pub(super) key: usize,
     /// Dimensions of a value, padded to whole lanes.
     pub(super) value_padded: usize,
-    /// Number of tokens back that a row attends to, itself included. `u32::MAX` for all.
-    pub(super) window: u32,
+    /// The tokens that a row attends to.
+    pub(super) window: Window,
     /// Bound that scores are bent to.
     pub(super) softcap: Option<f32>,
 }
@@ -149,13 +150,13 @@ impl Span<'_> {
     }
 
     /// Chunks that the rows attend to.
-    pub(super) fn chunks(&self, window: u32) -> Range<usize> {
+    pub(super) fn chunks(&self, window: Window) -> Range<usize> {
         first_visible(self.position as usize, window) / CHUNK_TOKENS..self.last() / CHUNK_TOKENS + 1
     }
 
     /// Tile `index`. An index past the last tile continues with the tiles of the next head, if there is one.
     #[inline(always)]
-    fn tile<'k>(&self, index: usize, window: u32, kv: KvLayer<'k>) -> KvTile<'k> {
+    fn tile<'k>(&self, index: usize, window: Window, kv: KvLayer<'k>) -> KvTile<'k> {
         let (first, last) = (first_visible(self.position as usize, window) / TOKENS, self.last() / TOKENS);
         let Some(past) = index.checked_sub(last + 1) else { return kv.tile(self.blocks[index], self.kv_head) };
         kv.tile(self.blocks[(first + past).min(last)], (self.kv_head + 1).min(kv.heads() - 1))
@@ -163,8 +164,9 @@ impl Span<'_> {
 }
 
 /// First position that a row at `position` attends to.
-fn first_visible(position: usize, window: u32) -> usize {
-    (position + 1).saturating_sub(window as usize)
+#[inline(always)]
+fn first_visible(position: usize, window: Window) -> usize {
+    window.first(position as u32) as usize
 }
 
 /// Attends with the queries in `scratch`. Leaves the result in the values of its `total`.

@@ -3,68 +3,33 @@
 //! A row's result is the sum of its experts' results in the order of the experts, from zero. Each of these is a product
 //! of the row alone. So the row's bits do not depend on the rows that share its experts.
 
-use std::ops::Range;
-
-use super::arena::{Arena, ROWS_MAX};
+use super::arena::Arena;
+use super::assignments::{Batch, GROUPS_MAX};
 use super::layer::{Step, activate};
 use super::math::{add, add_scaled, sigmoid};
+use super::norm::{rms_norm, rms_norm_in_place};
 use super::parallel;
 use super::routing::{Choice, Router};
 use super::weights::Experts;
 use crate::kernels::{GroupJob, MatmulJob, Matrix, Rows, Split, dequantise_block_bytes, matmul, matmul_groups};
-
-/// Experts that are computed in one parallel region: enough that all of a single row's are.
-pub(super) const GROUPS_MAX: usize = 8;
-
-/// The rows of a tile grouped by expert.
-#[derive(Debug, Default)]
-pub(super) struct Assignments {
-    /// `[row][slot]`: the experts of each row.
-    choices: Vec<Choice>,
-    /// `[row][slot]`: the place of each of them among all rows in the order of experts.
-    places: Vec<u32>,
-    /// The row at each place.
-    rows: Vec<u32>,
-    /// First place of each expert, and the number of places.
-    starts: Vec<u32>,
-}
-
-/// Experts that are computed together, and their places, which are neighbours.
-#[derive(Debug, Clone, Copy)]
-struct Batch {
-    /// The experts and their numbers of rows, those with the most rows first.
-    experts: [(usize, usize); GROUPS_MAX],
-    len: usize,
-    start: usize,
-    end: usize,
-}
-
-/// Most rows that group number `group` of a batch has: a batch has at most [`ROWS_MAX`] rows and begins with the
-/// expert that has the most.
-pub(super) fn group_rows_max(group: usize) -> usize {
-    ROWS_MAX / (group + 1)
-}
+use crate::shard::{ExpertNorms, GatesUps};
 
 // === impl Step ===
 
 impl Step<'_> {
-    /// `out` = the experts' results for `input`.
-    pub(super) fn experts(&mut self, experts: &Experts) {
-        let hidden = self.spec.hidden;
-        self.choose(experts);
-        let rows = self.rows();
-        self.arena.mixed[..rows * hidden].fill(0.0);
-        let mut next = 0;
-        while let Some(batch) = self.arena.assignments.batch(&mut next) {
-            self.compute(experts, batch);
-            self.accumulate(experts, batch);
+    /// `out` = the experts' results for `input`, or for the residual stream where they have norms of their own.
+    pub(super) fn experts(&mut self, experts: &Experts, epsilon: f32) {
+        if let Some(norms) = &experts.own_norms {
+            return self.normed_experts(experts, norms, epsilon);
         }
+        self.choose(experts);
+        self.mix(experts);
+        let (rows, hidden, isa) = (self.rows(), self.spec.hidden, self.isa);
         let Some(shared) = &experts.shared else {
             let Arena { mixed, out, .. } = &mut *self.arena;
             return std::mem::swap(mixed, out);
         };
         self.dense(shared);
-        let isa = self.isa;
         let Arena { mixed, out, shared_gates, .. } = &mut *self.arena;
         let out = Split::new(out);
         parallel::rows(self.pool, rows, &|range| {
@@ -79,6 +44,62 @@ impl Step<'_> {
                 add(isa, out, &mixed[values]);
             }
         });
+    }
+
+    /// The same with norms of the router, the experts and the network beside them.
+    fn normed_experts(&mut self, experts: &Experts, norms: &ExpertNorms<Vec<f32>>, epsilon: f32) {
+        let (rows, hidden, isa) = (self.rows(), self.spec.hidden, self.isa);
+        match &experts.shared {
+            Some(shared) => {
+                self.dense(shared);
+                self.finish_term(Some(&norms.after_shared), epsilon, 1.0);
+            }
+            None => self.arena.out[..rows * hidden].fill(0.0),
+        }
+        self.load_router_input(&norms.router, epsilon);
+        self.choose(experts);
+        self.normalise(Some(&norms.before), epsilon, false);
+        self.mix(experts);
+        let Arena { mixed, out, .. } = &mut *self.arena;
+        let (mixed, out) = (Split::new(mixed), Split::new(out));
+        parallel::rows(self.pool, rows, &|range| {
+            for row in range {
+                let values = row * hidden..(row + 1) * hidden;
+                // SAFETY: each row is in one range only.
+                let (mixed, out) = unsafe { (mixed.part(values.clone()), out.part(values)) };
+                rms_norm_in_place(isa, mixed, &norms.after, epsilon);
+                add(isa, out, mixed);
+            }
+        });
+    }
+
+    /// Writes the norm of the residual stream, divided by the root of its width, to `input`.
+    fn load_router_input(&mut self, weight: &[f32], epsilon: f32) {
+        let (rows, hidden, isa) = (self.rows(), self.spec.hidden, self.isa);
+        let factor = (hidden as f32).sqrt().recip();
+        let Arena { x, input, .. } = &mut *self.arena;
+        let (x, input) = (&*x, Split::new(input.prepare(rows, hidden)));
+        parallel::rows(self.pool, rows, &|range| {
+            for row in range {
+                let values = row * hidden..(row + 1) * hidden;
+                // SAFETY: each row is in one range only.
+                let input = unsafe { input.part(values.clone()) };
+                rms_norm(isa, &x[values], weight, epsilon, input);
+                input.iter_mut().for_each(|value| *value *= factor);
+            }
+        });
+    }
+
+    /// `mixed` = the sums of the chosen experts' results for `input`.
+    fn mix(&mut self, experts: &Experts) {
+        let hidden = self.spec.hidden;
+        let rows = self.rows();
+        self.arena.mixed[..rows * hidden].fill(0.0);
+        let mut next = 0;
+        while let Some(batch) = self.arena.assignments.batch(&mut next) {
+            self.compute(experts, batch);
+            self.accumulate(experts, batch);
+        }
     }
 
     /// Chooses the experts of each row and groups the rows by expert.
@@ -96,7 +117,12 @@ impl Step<'_> {
             }
             None => matmul(self.pool, &mut [router], input),
         }
-        let choose = Router { isa, routing: spec.routing, selection_bias: experts.selection_bias.as_deref() };
+        let choose = Router {
+            isa,
+            routing: spec.routing,
+            selection_bias: experts.selection_bias.as_deref(),
+            scales: experts.scales.as_deref(),
+        };
         assignments.choices.resize(rows * spec.chosen, Choice::default());
         let each = logits.chunks_exact_mut(spec.count).zip(assignments.choices.chunks_exact_mut(spec.chosen));
         for (logits, choices) in each {
@@ -120,8 +146,13 @@ impl Step<'_> {
                 // SAFETY: each group is in one part only.
                 let group = unsafe { &mut groups.part(group..group + 1)[0] };
                 let into = group.prepare(rows, hidden).chunks_exact_mut(hidden);
-                for (into, row) in into.zip(&assignments.rows[assignments.places_of(expert)]) {
+                let places = assignments.places_of(expert);
+                let each = assignments.rows[places.clone()].iter().zip(&assignments.weights[places]);
+                for (into, (row, weight)) in into.zip(each) {
                     into.copy_from_slice(&values[*row as usize * hidden..][..hidden]);
+                    if experts.spec.routing.weigh_inputs {
+                        into.iter_mut().for_each(|value| *value *= weight);
+                    }
                 }
             });
         }
@@ -135,7 +166,7 @@ impl Step<'_> {
         for (group, jobs) in jobs.as_chunks_mut::<2>().0.iter_mut().take(batch.len).enumerate() {
             let (expert, _) = batch.experts[group];
             let job = |weights, out| Some(GroupJob { weights, input: group, out });
-            let [gate, up] = [&experts.gates, &experts.ups].map(|tensor| tensor.matrix_at(expert).expect(COUNTED));
+            let [gate, up] = gate_and_up(experts, expert);
             // SAFETY: the parts of two experts do not overlap, and each is lent to one job.
             *jobs = unsafe { [job(gate, gates.part(part(expert, width))), job(up, ups.part(part(expert, width)))] };
         }
@@ -176,6 +207,7 @@ impl Step<'_> {
     /// Adds the results of `batch` to the rows' sums.
     fn accumulate(&mut self, experts: &Experts, batch: Batch) {
         let (hidden, isa, chosen) = (self.spec.hidden, self.isa, experts.spec.chosen);
+        let weigh_inputs = experts.spec.routing.weigh_inputs;
         let rows = self.rows();
         let Arena { mixed, expert_out, assignments, .. } = &mut *self.arena;
         let mixed = Split::new(mixed);
@@ -187,12 +219,25 @@ impl Step<'_> {
                     let place = assignments.places[slot] as usize;
                     if (batch.start..batch.end).contains(&place) {
                         let result = &expert_out[(place - batch.start) * hidden..][..hidden];
-                        add_scaled(isa, mixed, result, assignments.choices[slot].weight);
+                        let weight = if weigh_inputs { 1.0 } else { assignments.choices[slot].weight };
+                        add_scaled(isa, mixed, result, weight);
                     }
                 }
             }
         });
     }
+}
+
+/// The matrices of one expert that make its gate and the values that it is multiplied with.
+fn gate_and_up(experts: &Experts, expert: usize) -> [Matrix<'_>; 2] {
+    let width = experts.spec.width;
+    let matrices = match &experts.gates_ups {
+        GatesUps::Split { gates, ups } => [gates, ups].map(|tensor| tensor.matrix_at(expert)),
+        GatesUps::Fused(both) => {
+            [2 * expert, 2 * expert + 1].map(|half| both.matrix_of_rows(half * width..(half + 1) * width))
+        }
+    };
+    matrices.map(|matrix| matrix.expect(COUNTED))
 }
 
 /// Adds row `row` of `matrix` to each of `rows`, which are as long.
@@ -215,113 +260,3 @@ const BIAS_PART: usize = 256;
 
 /// The reason why looking up a chosen expert cannot fail.
 const COUNTED: &str = "experts are chosen among those whose tensors were checked";
-
-// === impl Assignments ===
-
-impl Assignments {
-    /// Assignments of up to [`ROWS_MAX`] rows to `chosen` of `count` experts each.
-    pub(super) fn with_capacity(count: usize, chosen: usize) -> Self {
-        let places = ROWS_MAX * chosen;
-        Self {
-            choices: Vec::with_capacity(places),
-            places: Vec::with_capacity(places),
-            rows: Vec::with_capacity(places),
-            starts: Vec::with_capacity(if chosen > 0 { count + 1 } else { 0 }),
-        }
-    }
-
-    /// Bytes that such assignments take.
-    pub(super) fn bytes(count: usize, chosen: usize) -> usize {
-        let starts = if chosen > 0 { count + 1 } else { 0 };
-        ROWS_MAX * chosen * (size_of::<Choice>() + 2 * size_of::<u32>()) + starts * size_of::<u32>()
-    }
-
-    /// Groups the rows of `choices` by expert, each expert's in the order of the tile.
-    fn group(&mut self, count: usize, chosen: usize) {
-        let Self { choices, places, rows, starts } = self;
-        starts.clear();
-        starts.resize(count + 1, 0);
-        choices.iter().for_each(|choice| starts[choice.expert as usize + 1] += 1);
-        for expert in 0..count {
-            starts[expert + 1] += starts[expert];
-        }
-        places.resize(choices.len(), 0);
-        rows.resize(choices.len(), 0);
-        for (slot, choice) in choices.iter().enumerate() {
-            // While rows are placed, an expert's start is its next free place.
-            let next = &mut starts[choice.expert as usize];
-            (places[slot], rows[*next as usize]) = (*next, (slot / chosen) as u32);
-            *next += 1;
-        }
-        starts.rotate_right(1);
-        starts[0] = 0;
-    }
-
-    /// The places of an expert's rows.
-    fn places_of(&self, expert: usize) -> Range<usize> {
-        self.starts[expert] as usize..self.starts[expert + 1] as usize
-    }
-
-    /// The next experts with rows, from `next` on.
-    fn batch(&self, next: &mut usize) -> Option<Batch> {
-        let mut batch = Batch { experts: [(0, 0); GROUPS_MAX], len: 0, start: 0, end: 0 };
-        while *next + 1 < self.starts.len() && batch.len < GROUPS_MAX {
-            let places = self.places_of(*next);
-            if batch.len > 0 && places.end - batch.start > ROWS_MAX {
-                break;
-            }
-            if !places.is_empty() {
-                batch.start = if batch.len == 0 { places.start } else { batch.start };
-                batch.experts[batch.len] = (*next, places.len());
-                (batch.len, batch.end) = (batch.len + 1, places.end);
-            }
-            *next += 1;
-        }
-        batch.experts[..batch.len].sort_unstable_by_key(|(expert, rows)| (usize::MAX - rows, *expert));
-        (batch.len > 0).then_some(batch)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn assignments(experts: &[u32], count: usize, chosen: usize) -> Assignments {
-        let mut assignments = Assignments::with_capacity(count, chosen);
-        assignments.choices.extend(experts.iter().map(|expert| Choice { expert: *expert, weight: 1.0 }));
-        assignments.group(count, chosen);
-        assignments
-    }
-
-    #[test]
-    fn rows_are_grouped_by_expert_in_the_order_of_the_tile() {
-        let found = assignments(&[1, 3, 0, 3, 1, 2, 1, 3], 5, 2);
-        let rows = |expert| found.rows[found.places_of(expert)].to_vec();
-        assert_eq!([0, 1, 2, 3, 4].map(rows), [vec![1], vec![0, 2, 3], vec![2], vec![0, 1, 3], vec![]]);
-        let places: Vec<_> = found.places.iter().map(|place| found.rows[*place as usize]).collect();
-        assert_eq!(places, [0, 0, 1, 1, 2, 2, 3, 3]);
-    }
-
-    #[test]
-    fn batches_take_every_expert_with_rows_once_and_stay_within_their_bounds() {
-        for (count, salt) in [(4, 7), (64, 13), (256, 5)] {
-            let experts: Vec<u32> = (0..ROWS_MAX as u32 * 2).map(|slot| slot * slot * salt / 3 % count).collect();
-            let found = assignments(&experts, count as usize, 2);
-            let (mut next, mut seen, mut end) = (0, Vec::new(), 0);
-            while let Some(batch) = found.batch(&mut next) {
-                assert_eq!(batch.start, end, "batches follow each other");
-                end = batch.end;
-                for (group, (expert, rows)) in batch.experts[..batch.len].iter().enumerate() {
-                    assert!((1..=group_rows_max(group)).contains(rows), "{rows} rows in group {group}");
-                    seen.push(*expert as u32);
-                }
-            }
-            assert_eq!(end, experts.len());
-            let mut expected = experts.clone();
-            expected.sort_unstable();
-            expected.dedup();
-            seen.sort_unstable();
-            assert_eq!(seen, expected);
-        }
-    }
-}

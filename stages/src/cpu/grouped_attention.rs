@@ -6,7 +6,7 @@ use super::attention::{AttentionShape, Scratch, Sums};
 use super::kv::{KvCache, KvLayer, KvLayerMut, padded_value};
 use super::layer::Step;
 use super::math::add;
-use super::norm::rms_norm_in_place;
+use super::norm::{rms_norm_in_place, unit_norm_in_place};
 use super::parallel;
 use super::rope::Angles;
 use super::weights::Attention;
@@ -17,18 +17,64 @@ use crate::model::{AttentionSpec, QueryKeyNorm};
 struct Queries<'a> {
     isa: Isa,
     weights: &'a Attention,
-    epsilon: f32,
+    finish: HeadFinish<'a>,
     shape: AttentionShape,
-    angles: Option<&'a Angles>,
     query: &'a [f32],
     /// `[row][head][dimension]`.
     out: Split<'a, f32>,
 }
 
-/// The norms of each head of queries and of keys, if the model has them.
-fn head_norms(weights: &Attention) -> [Option<&[f32]>; 2] {
-    let is_of_heads = weights.spec.query_key_norm == QueryKeyNorm::Head;
-    weights.query_key_norms.each_ref().map(|norm| norm.as_deref().filter(|_| is_of_heads))
+/// The norm of each head of queries or keys.
+#[derive(Debug, Clone, Copy)]
+enum HeadNorm<'a> {
+    None,
+    /// Without weights.
+    Unit,
+    Weighted(&'a [f32]),
+}
+
+/// The finishing of a head of queries or keys: its norm and its rotation.
+#[derive(Clone, Copy)]
+struct HeadFinish<'a> {
+    isa: Isa,
+    norm: HeadNorm<'a>,
+    epsilon: f32,
+    after_rope: bool,
+    angles: Option<&'a Angles>,
+}
+
+/// The norms of each head of queries and of keys.
+fn head_norms(weights: &Attention) -> [HeadNorm<'_>; 2] {
+    weights.query_key_norms.each_ref().map(|norm| match (weights.spec.query_key_norm, norm) {
+        (QueryKeyNorm::UnitHead, _) => HeadNorm::Unit,
+        (QueryKeyNorm::Head, Some(norm)) => HeadNorm::Weighted(norm),
+        _ => HeadNorm::None,
+    })
+}
+
+// === impl HeadFinish ===
+
+impl HeadFinish<'_> {
+    /// Normalises and rotates a head of row `row`.
+    fn finish(&self, row: usize, head: &mut [f32]) {
+        if !self.after_rope {
+            self.normalise(head);
+        }
+        if let Some(angles) = self.angles {
+            angles.apply_rope(self.isa, row, head);
+        }
+        if self.after_rope {
+            self.normalise(head);
+        }
+    }
+
+    fn normalise(&self, head: &mut [f32]) {
+        match self.norm {
+            HeadNorm::None => {}
+            HeadNorm::Unit => unit_norm_in_place(self.isa, head, self.epsilon),
+            HeadNorm::Weighted(norm) => rms_norm_in_place(self.isa, head, norm, self.epsilon),
+        }
+    }
 }
 
 // === impl Step ===
@@ -84,14 +130,15 @@ impl Step<'_> {
         }
     }
 
-    /// Writes the tile's keys (with bias, norm and rotation) and values (with bias) to their blocks.
+    /// Writes the tile's keys (with bias, norm and rotation) and values (with bias and norm) to their blocks.
     fn write_kv(&mut self, weights: &Attention, epsilon: f32, kv: &KvLayerMut<'_>) {
         let (isa, spec) = (self.isa, &weights.spec);
         let Arena { key, value, angles, tile, .. } = &mut *self.arena;
         let (key, value) = (Split::new(key), Split::new(value));
         let angles = spec.rope.map(|rope| &angles[rope]);
         let [_, key_bias, value_bias] = &weights.biases;
-        let [_, key_norm] = head_norms(weights);
+        let [_, norm] = head_norms(weights);
+        let finish = HeadFinish { isa, norm, epsilon, after_rope: spec.norm_after_rope, angles };
         // Threads divide heads, not rows. Frames may wrongly give two rows the same slot, and then one must be written
         // after the other.
         parallel::heads(self.pool, spec.kv_heads, tile.rows.len(), &|head| {
@@ -108,11 +155,9 @@ impl Step<'_> {
                 if let Some(bias) = value_bias {
                     add(isa, value, &bias[v..v + spec.value]);
                 }
-                if let Some(norm) = key_norm {
-                    rms_norm_in_place(isa, key, norm, epsilon);
-                }
-                if let Some(angles) = angles {
-                    angles.apply_rope(isa, index, key);
+                finish.finish(index, key);
+                if spec.value_norm {
+                    unit_norm_in_place(isa, value, epsilon);
                 }
                 // SAFETY: each head is in one part only.
                 unsafe { kv.write(isa, row.slot, head, key, value) };
@@ -133,7 +178,9 @@ impl Step<'_> {
         };
         let out = Split::new(input.prepare(rows, spec.output_width()));
         let angles = spec.rope.map(|rope| &angles[rope]);
-        let queries = Queries { isa, weights, epsilon, shape, angles, query, out };
+        let [norm, _] = head_norms(weights);
+        let finish = HeadFinish { isa, norm, epsilon, after_rope: spec.norm_after_rope, angles };
+        let queries = Queries { isa, weights, finish, shape, query, out };
         let all = TileAttention { pool: self.pool, isa, slices, tile, kv, shape, parts: spec.kv_heads };
         all.attend(&queries, scratch, chunks);
     }
@@ -152,7 +199,6 @@ impl QueryHeads for Queries<'_> {
     fn load_queries(&self, unit: Unit, scratch: &mut Scratch) {
         let (spec, group) = (self.spec(), self.shape.heads);
         let [bias, _, _] = &self.weights.biases;
-        let [norm, _] = head_norms(self.weights);
         let scale = std::f32::consts::LOG2_E / spec.score_divisor;
         for (index, query) in scratch.queries.chunks_exact_mut(spec.key).take(unit.run.rows * group).enumerate() {
             let row = unit.run.start + index / group;
@@ -161,12 +207,7 @@ impl QueryHeads for Queries<'_> {
             if let Some(bias) = bias {
                 add(self.isa, query, &bias[head..head + spec.key]);
             }
-            if let Some(norm) = norm {
-                rms_norm_in_place(self.isa, query, norm, self.epsilon);
-            }
-            if let Some(angles) = self.angles {
-                angles.apply_rope(self.isa, row, query);
-            }
+            self.finish.finish(row, query);
             // A query that no temperature changes is multiplied once.
             let position = unit.run.position + (index / group) as u32;
             let scale = spec.temperature.map_or(scale, |temperature| scale * temperature.at(position));

@@ -5,9 +5,9 @@
 //! the head's output. Both are one product a head, with rows of the head's own.
 
 use super::arena::Arena;
+use super::assignments::GROUPS_MAX;
 use super::attend::{QueryHeads, TileAttention, Unit};
 use super::attention::{AttentionShape, Scratch, Sums};
-use super::experts::GROUPS_MAX;
 use super::kv::{KvCache, KvLayer, KvLayerMut, padded_value};
 use super::layer::Step;
 use super::norm::{rms_norm, rms_norm_in_place};
@@ -15,7 +15,7 @@ use super::parallel;
 use super::rope::Angles;
 use super::weights::{Latent, TransposedKeys};
 use crate::kernels::{GroupJob, Isa, MatmulJob, Matrix, Split, matmul, matmul_groups};
-use crate::model::LatentSpec;
+use crate::model::{LatentSpec, Window};
 use crate::shard::{LatentQuery, LatentUp};
 
 /// Most heads that one thread attends with at a time: enough that reading a row costs little compared with using it.
@@ -123,7 +123,7 @@ impl Step<'_> {
         let Arena { query, latent, angles, tile, scratch, chunks, .. } = &mut *self.arena;
         let heads = heads_of_part(spec);
         let value_padded = padded_value(spec.rank);
-        let shape = AttentionShape { heads, key: spec.stored(), value_padded, window: u32::MAX, softcap: None };
+        let shape = AttentionShape { heads, key: spec.stored(), value_padded, window: Window::All, softcap: None };
         let (angles, latent) = (&angles[spec.rope], Split::new(latent));
         let queries = LatentQueries { isa, spec, shape, angles, query, latent, rows };
         let all = TileAttention { pool: self.pool, isa, slices, tile, kv, shape, parts: spec.heads / heads };

@@ -40,9 +40,27 @@ impl Step<'_> {
         self.normalise(layer.feed_forward_norm.as_deref(), epsilon, true);
         match &layer.feed_forward {
             FeedForwardTensors::Dense(dense) => self.dense(dense),
-            FeedForwardTensors::Experts(experts) => self.experts(experts),
+            FeedForwardTensors::Experts(experts) => self.experts(experts, epsilon),
         }
         self.finish_term(layer.feed_forward_term_norm.as_deref(), epsilon, layer.residual_scale);
+        if let Some(&[scale]) = layer.output_scale.as_deref() {
+            self.scale_output(scale);
+        }
+    }
+
+    /// Adds the term to the residual stream and scales the sum. Leaves a term of zeros.
+    fn scale_output(&mut self, scale: f32) {
+        let (rows, hidden, isa) = (self.rows(), self.spec.hidden, self.isa);
+        let Arena { x, out, .. } = &mut *self.arena;
+        let (x, out) = (Split::new(x), Split::new(out));
+        parallel::rows(self.pool, rows, &|range| {
+            let values = range.start * hidden..range.end * hidden;
+            // SAFETY: the ranges do not overlap.
+            let (x, out) = unsafe { (x.part(values.clone()), out.part(values)) };
+            add(isa, x, out);
+            x.iter_mut().for_each(|value| *value *= scale);
+            out.fill(0.0);
+        });
     }
 
     /// Number of rows in the tile.
@@ -52,7 +70,7 @@ impl Step<'_> {
 
     /// Adds `out` to the residual stream if `pending`, and writes the norm of the stream to `input`, or the stream
     /// itself in a layer without such a norm.
-    fn normalise(&mut self, weight: Option<&[f32]>, epsilon: f32, pending: bool) {
+    pub(super) fn normalise(&mut self, weight: Option<&[f32]>, epsilon: f32, pending: bool) {
         let (rows, hidden, isa) = (self.rows(), self.spec.hidden, self.isa);
         let Arena { x, input, out, .. } = &mut *self.arena;
         let (x, input, out) = (Split::new(x), Split::new(input.prepare(rows, hidden)), &*out);
@@ -73,7 +91,7 @@ impl Step<'_> {
     }
 
     /// Normalises and scales `out`, which is to be added to the residual stream, in a model that does so.
-    fn finish_term(&mut self, norm: Option<&[f32]>, epsilon: f32, scale: f32) {
+    pub(super) fn finish_term(&mut self, norm: Option<&[f32]>, epsilon: f32, scale: f32) {
         if norm.is_none() && scale == 1.0 {
             return;
         }

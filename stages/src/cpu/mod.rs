@@ -10,6 +10,7 @@
 //! `grouped_attention`, `latent_attention`, `experts`, `output_head` and `runner`, which hand out parts of a buffer.
 
 mod arena;
+mod assignments;
 mod attend;
 mod attention;
 mod experts;

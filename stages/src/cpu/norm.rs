@@ -10,17 +10,22 @@ const SUMS: usize = 4;
 /// `out = x / sqrt(mean(x²) + epsilon) * weight`.
 pub(super) fn rms_norm(isa: Isa, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     out.copy_from_slice(x);
-    isa.run(Norm { values: out, weight, epsilon });
+    isa.run(Norm { values: out, weight: Some(weight), epsilon });
 }
 
 /// As [`rms_norm`], in place.
 pub(super) fn rms_norm_in_place(isa: Isa, values: &mut [f32], weight: &[f32], epsilon: f32) {
-    isa.run(Norm { values, weight, epsilon });
+    isa.run(Norm { values, weight: Some(weight), epsilon });
+}
+
+/// The same without weights.
+pub(super) fn unit_norm_in_place(isa: Isa, values: &mut [f32], epsilon: f32) {
+    isa.run(Norm { values, weight: None, epsilon });
 }
 
 struct Norm<'a> {
     values: &'a mut [f32],
-    weight: &'a [f32],
+    weight: Option<&'a [f32]>,
     epsilon: f32,
 }
 
@@ -31,7 +36,12 @@ impl Kernel for Norm<'_> {
         let mean = sum_of_squares::<L>(self.values) / self.values.len() as f32;
         let scale = 1.0 / (mean + self.epsilon).sqrt();
         let (values, value_rest) = self.values.as_chunks_mut::<WIDTH>();
-        let (weights, weight_rest) = self.weight.as_chunks::<WIDTH>();
+        let Some(weight) = self.weight else {
+            values.iter_mut().for_each(|value| L::load(value).mul(L::splat(scale)).store(value));
+            value_rest.iter_mut().for_each(|value| *value *= scale);
+            return;
+        };
+        let (weights, weight_rest) = weight.as_chunks::<WIDTH>();
         for (value, weight) in values.iter_mut().zip(weights) {
             L::load(value).mul(L::splat(scale)).mul(L::load(weight)).store(value);
         }
@@ -79,6 +89,10 @@ mod tests {
                 let mut out = vec![0.0; length];
                 rms_norm(isa, &x, &weight, 1e-5, &mut out);
                 assert_eq!(out, portable, "{isa:?}, {length} values");
+                let (mut unit, mut with_ones) = (x.clone(), vec![0.0; length]);
+                unit_norm_in_place(isa, &mut unit, 1e-5);
+                rms_norm(isa, &x, &vec![1.0; length], 1e-5, &mut with_ones);
+                assert_eq!(unit, with_ones, "{isa:?}, {length} values without weights");
                 for index in 0..length {
                     let exact = f64::from(x[index]) / (mean + 1e-5).sqrt() * f64::from(weight[index]);
                     assert!((f64::from(out[index]) - exact).abs() < 1e-5, "{isa:?}, {length} values, at {index}");

@@ -20,6 +20,8 @@ pub(super) struct Router<'a> {
     pub(super) routing: Routing,
     /// Added to scores for the choice alone, if the model has it.
     pub(super) selection_bias: Option<&'a [f32]>,
+    /// Factors of the weights, one for each expert, if the model has them.
+    pub(super) scales: Option<&'a [f32]>,
 }
 
 // === impl Router ===
@@ -28,12 +30,12 @@ impl Router<'_> {
     /// Writes the experts of a row to `choices`, the lowest first. `logits`, one for each expert, become scores, and
     /// `ranks`, as many, are working memory.
     pub(super) fn choose(&self, logits: &mut [f32], ranks: &mut [f32], choices: &mut [Choice]) {
-        let Routing { score, normalise, scale, groups } = self.routing;
+        let Routing { score, normalise, scale, groups, weigh_inputs: _ } = self.routing;
         let scores = logits;
         match score {
             RouterScore::Softmax => softmax(scores, ranks),
             RouterScore::Sigmoid => sigmoid(self.isa, scores),
-            RouterScore::SoftmaxOfChosen => {}
+            RouterScore::SoftmaxOfChosen | RouterScore::SigmoidOfChosen => {}
         }
         ranks.copy_from_slice(scores);
         if let Some(bias) = self.selection_bias {
@@ -46,14 +48,21 @@ impl Router<'_> {
             let expert = take_largest(ranks);
             *choice = Choice { expert: expert as u32, weight: scores[expert] };
         }
-        if score == RouterScore::SoftmaxOfChosen {
-            softmax_of_weights(choices);
+        match score {
+            RouterScore::SoftmaxOfChosen => softmax_of_weights(choices),
+            RouterScore::SigmoidOfChosen => {
+                choices.iter_mut().for_each(|choice| sigmoid(self.isa, std::slice::from_mut(&mut choice.weight)));
+            }
+            RouterScore::Softmax | RouterScore::Sigmoid => {}
         }
         if normalise {
             let sum: f32 = choices.iter().map(|choice| choice.weight).sum();
             choices.iter_mut().for_each(|choice| choice.weight /= sum);
         }
         choices.iter_mut().for_each(|choice| choice.weight *= scale);
+        if let Some(scales) = self.scales {
+            choices.iter_mut().for_each(|choice| choice.weight *= scales[choice.expert as usize]);
+        }
         choices.sort_unstable_by_key(|choice| choice.expert);
     }
 }
@@ -122,14 +131,15 @@ fn take_largest(ranks: &mut [f32]) -> usize {
 mod tests {
     use super::*;
 
-    const PLAIN: Routing = Routing { score: RouterScore::Softmax, normalise: false, scale: 1.0, groups: None };
+    const PLAIN: Routing =
+        Routing { score: RouterScore::Softmax, normalise: false, scale: 1.0, groups: None, weigh_inputs: false };
 
     fn choose(routing: Routing, bias: Option<&[f32]>, logits: &[f32], count: usize) -> Vec<(u32, f32)> {
         let mut found = Vec::new();
         for isa in Isa::all() {
             let (mut scores, mut ranks) = (logits.to_vec(), vec![0.0; logits.len()]);
             let mut choices = vec![Choice::default(); count];
-            Router { isa, routing, selection_bias: bias }.choose(&mut scores, &mut ranks, &mut choices);
+            Router { isa, routing, selection_bias: bias, scales: None }.choose(&mut scores, &mut ranks, &mut choices);
             found.push(choices.iter().map(|choice| (choice.expert, choice.weight)).collect::<Vec<_>>());
         }
         assert!(found.windows(2).all(|pair| pair[0] == pair[1]), "every instruction set gives the same bits");
@@ -159,6 +169,10 @@ mod tests {
         close(&choose(routing, None, &[0.5, -1.0, 2.0], 2), &[(0, 2.5 * a / (a + b)), (2, 2.5 * b / (a + b))]);
         let routing = Routing { score: RouterScore::SoftmaxOfChosen, ..PLAIN };
         close(&choose(routing, None, &[0.5, -1.0, 2.0], 2), &[(0, a / (a + b)), (2, b / (a + b))]);
+        // Sigmoids that are all 1 in single precision do not hide the larger logit.
+        let routing = Routing { score: RouterScore::SigmoidOfChosen, ..PLAIN };
+        close(&choose(routing, None, &[30.0, -1.0, 40.0], 1), &[(2, 1.0)]);
+        close(&choose(routing, None, &[0.5, -1.0, 2.0], 2), &[(0, a / (1.0 + a)), (2, b / (1.0 + b))]);
     }
 
     #[test]
@@ -180,9 +194,11 @@ mod tests {
 
     #[test]
     fn a_row_that_is_not_a_number_has_experts_whose_weights_are_none_either() {
-        for score in [RouterScore::Softmax, RouterScore::Sigmoid, RouterScore::SoftmaxOfChosen] {
+        let chosen = [RouterScore::SoftmaxOfChosen, RouterScore::SigmoidOfChosen];
+        for score in [RouterScore::Softmax, RouterScore::Sigmoid].into_iter().chain(chosen) {
             let mut choices = [Choice::default(); 2];
-            let router = Router { isa: Isa::best(), routing: Routing { score, ..PLAIN }, selection_bias: None };
+            let router =
+                Router { isa: Isa::best(), routing: Routing { score, ..PLAIN }, selection_bias: None, scales: None };
             router.choose(&mut [f32::NAN; 4], &mut [0.0; 4], &mut choices);
             assert!(choices[0].expert < choices[1].expert && choices[1].expert < 4, "{choices:?}");
             assert!(choices.iter().all(|choice| choice.weight.is_nan()), "{choices:?}");

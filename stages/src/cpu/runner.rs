@@ -17,7 +17,7 @@ use super::weights::{Embedding, ShardWeights};
 use crate::kernels::Isa;
 use crate::kernels::{Split, ThreadPool, dequantise_row};
 use crate::loader::chain;
-use crate::model::{Mixer, ModelSpec, ROPE_FACTORS, RopeSpec};
+use crate::model::{Mixer, ModelSpec, Rope};
 use crate::probe::{PROBE_TIME, Probe, ProbeScratch};
 use crate::shard::{Outcome, RunnerSetup, SetupError, WorkBounds, no_output_head};
 use crate::weights::{MappedShard, Tensor};
@@ -83,9 +83,7 @@ impl CpuRunner {
     fn with_kv_number(setup: RunnerSetup, number: KvNumber, pool: Arc<ThreadPool>) -> Result<Self, SetupError> {
         let RunnerSetup { spec, shard, room } = setup;
         let weights = ShardWeights::find(&spec, &shard)?;
-        let factors = shard.find(ROPE_FACTORS)?.map(|tensor| tensor.f32s()).transpose()?;
-        let rope = |rope: &RopeSpec| rope.rope(factors.as_deref());
-        let ropes = spec.ropes.iter().map(rope).collect::<Result<_, _>>()?;
+        let ropes = ropes_of(&spec, &shard, room.tokens)?;
         let sizes = ArenaSizes::new(&spec, weights.output_head.is_some(), pool.threads(), room.tokens);
         let blocks = room.tokens.div_ceil(KV_BLOCK_TOKENS) as usize;
         let shapes = spec.layers[shard.layers().indices()].iter().map(|layer| kv_shape(&layer.mixer, number));
@@ -197,6 +195,19 @@ impl CpuRunner {
         self.run(work, &mut outcome)?;
         outcome.logits()
     }
+}
+
+/// The rotary embeddings of a model whose sequences have at most `tokens` tokens.
+fn ropes_of(spec: &ModelSpec, shard: &MappedShard, tokens: u32) -> Result<Vec<Rope>, SetupError> {
+    let tokens_max = spec.context_tokens.min(tokens);
+    let mut ropes = Vec::new();
+    for rope in &spec.ropes {
+        let name = rope.factor_tensor(tokens_max);
+        let tensor = name.map(|name| shard.find(name)).transpose()?.flatten();
+        let factors = tensor.map(|tensor| tensor.f32s()).transpose()?;
+        ropes.push(rope.rope(name.zip(factors.as_deref()))?);
+    }
+    Ok(ropes)
 }
 
 /// Query heads of one row that attend to the same keys.

@@ -250,6 +250,7 @@ from! {
     &[&str] => |texts| Self::Strings(texts.iter().copied().collect());
     &[String] => |texts| Self::Strings(texts.iter().map(String::as_str).collect());
     &[u32] => |values| Self::Numbers(Numbers::new(ValueKind::U32, values.iter().flat_map(|value| value.to_le_bytes())));
+    &[bool] => |values| Self::Numbers(Numbers::new(ValueKind::Bool, values.iter().map(|value| u8::from(*value))));
     &[i32] => |values| Self::Numbers(Numbers::new(ValueKind::I32, values.iter().flat_map(|value| value.to_le_bytes())));
     &[f32] => |values| Self::Numbers(Numbers::new(ValueKind::F32, values.iter().flat_map(|value| value.to_le_bytes())));
 }

@@ -26,6 +26,13 @@ pub struct ExpertsSpec {
     pub selection_bias: bool,
     /// True if logits, gates, ups and downs have biases.
     pub biases: bool,
+    /// True if one tensor makes each expert's gate and the values that it is multiplied with, one after the other.
+    pub fused: bool,
+    /// True if each expert has a factor of its result.
+    pub scales: bool,
+    /// True if the router, the experts and the network beside them have norms of their own: what the layer's norm
+    /// makes is the input of the network alone.
+    pub own_norms: bool,
     /// The network that every row passes through as well.
     pub shared: Option<SharedSpec>,
 }
@@ -41,6 +48,8 @@ pub struct Routing {
     pub scale: f32,
     /// Number of equal groups of experts, and the number of groups that a row's experts come from.
     pub groups: Option<(usize, usize)>,
+    /// True if weights are factors of the experts' inputs, not of their results.
+    pub weigh_inputs: bool,
 }
 
 /// The scores that experts are chosen and weighed by.
@@ -50,6 +59,8 @@ pub enum RouterScore {
     Softmax,
     /// The sigmoid of each logit.
     Sigmoid,
+    /// The logits for the choice, and the sigmoid of each as its weight.
+    SigmoidOfChosen,
     /// The logits for the choice, and the softmax of the chosen ones as weights.
     SoftmaxOfChosen,
 }

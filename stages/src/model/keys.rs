@@ -2,13 +2,11 @@
 //! family, not which family has them.
 
 use super::error::UnsupportedModel;
-use super::feed_forward::{Activation, DenseSpec, ExpertsSpec, RouterScore, Routing, SharedSpec};
+use super::feed_forward::{Activation, DenseSpec};
 use super::layer_role::LayerRole;
-use super::mixer::{AttentionSpec, QueryKeyNorm};
 use super::pooling_type::PoolingType;
-use super::rope::{RopeScaling, RopeSpec, RopeStyle, YarnScaling};
+use super::rope::RopeSpec;
 use super::spec::{EmbeddingSpec, HeadSpec, LayerSpec, ModelSpec, NormSpec};
-use super::tensors::Presence;
 use super::{EMBEDDING, Family};
 use crate::format::Format;
 use crate::gguf::Header;
@@ -19,13 +17,7 @@ pub(super) const WIDTH_MAX: u32 = 1 << 20;
 /// Largest accepted size of an attention head, in values.
 pub(super) const HEAD_WIDTH_MAX: u32 = 1024;
 /// Largest accepted number of layers: eight times that of the largest known model.
-const LAYERS_MAX: u32 = 1024;
-/// Largest accepted number of experts in a layer: more than twice that of the largest known model.
-const EXPERTS_MAX: u32 = 1024;
-/// Largest accepted number of experts that a row chooses, twice that of the largest known model. A tile has as many
-/// rows of experts for each of its own.
-const EXPERTS_CHOSEN_MAX: u32 = 32;
-
+pub(super) const LAYERS_MAX: u32 = 1024;
 /// The key of the number of layers that predict further tokens. They come last, and are left out.
 const FURTHER_LAYERS: &str = "nextn_predict_layers";
 
@@ -44,8 +36,8 @@ const ARITHMETIC: [(&str, f32); 9] = [
 
 /// The keys of a file under its architecture's prefix.
 pub(super) struct Keys<'a> {
-    header: &'a Header,
-    family: &'static Family,
+    pub(super) header: &'a Header,
+    pub(super) family: &'static Family,
 }
 
 // === impl Keys ===
@@ -56,7 +48,7 @@ impl<'a> Keys<'a> {
         Self { header, family }
     }
 
-    fn name(&self, suffix: &str) -> String {
+    pub(super) fn name(&self, suffix: &str) -> String {
         format!("{}.{suffix}", self.family.architecture)
     }
 
@@ -152,7 +144,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Longest sequence.
-    fn context_tokens(&self) -> Result<u32, UnsupportedModel> {
+    pub(super) fn context_tokens(&self) -> Result<u32, UnsupportedModel> {
         Ok(self.size("context_length", u32::MAX)? as u32)
     }
 
@@ -171,148 +163,42 @@ impl<'a> Keys<'a> {
         })
     }
 
-    /// A mixture of experts of the usual keys, whose weights are the softmax of all logits: `None` in a file without
-    /// experts. The metadata may name the width of an expert, or that of dense layers is meant.
-    pub(super) fn experts(&self) -> Result<Option<ExpertsSpec>, UnsupportedModel> {
-        let count = match self.count("expert_count")? {
-            0 => return Ok(None),
-            count if count <= EXPERTS_MAX => count as usize,
-            count => return Err(self.wrong("expert_count", format!("at most {EXPERTS_MAX}"), count)),
+    /// The flag of each of `count` layers, under the key `suffix`.
+    pub(super) fn flags(&self, suffix: &str, count: usize) -> Result<Vec<bool>, UnsupportedModel> {
+        let mut flags = self.header.metadata.bool_array(&self.name(suffix))?;
+        if flags.len() < count {
+            return Err(self.wrong(
+                suffix,
+                format!("a flag for each of {count} layers"),
+                format!("{} flags", flags.len()),
+            ));
+        }
+        flags.truncate(count);
+        Ok(flags)
+    }
+
+    /// The size of each of `count` layers, from 1 to `most`: one for all, or one for each, under the key `suffix`.
+    pub(super) fn sizes(&self, suffix: &str, count: usize, most: u32) -> Result<Vec<usize>, UnsupportedModel> {
+        let Ok(mut sizes) = self.header.metadata.u32_array(&self.name(suffix)) else {
+            return Ok(vec![self.size(suffix, most)?; count]);
         };
-        let width = match self.count("expert_feed_forward_length")? {
-            0 => self.size("feed_forward_length", WIDTH_MAX)?,
-            _ => self.size("expert_feed_forward_length", WIDTH_MAX)?,
-        };
-        let routing = Routing { score: RouterScore::Softmax, normalise: false, scale: 1.0, groups: None };
-        Ok(Some(ExpertsSpec {
-            count,
-            chosen: self.size("expert_used_count", EXPERTS_CHOSEN_MAX.min(count as u32))?,
-            width,
-            activation: Activation::Silu,
-            routing,
-            selection_bias: false,
-            biases: false,
-            shared: None,
-        }))
-    }
-
-    /// The same for a family whose every file has experts.
-    pub(super) fn required_experts(&self) -> Result<ExpertsSpec, UnsupportedModel> {
-        let experts = self.experts()?;
-        experts.ok_or_else(|| self.wrong("expert_count", format!("1 to {EXPERTS_MAX}"), 0))
-    }
-
-    /// The network that is as wide as several experts, of which the file names the number: `None` without one.
-    pub(super) fn shared_experts(&self, width: usize) -> Result<Option<SharedSpec>, UnsupportedModel> {
-        match self.count("expert_shared_count")? {
-            0 => Ok(None),
-            _ => self.shared(width * self.size("expert_shared_count", EXPERTS_MAX)?, false).map(Some),
+        if sizes.len() < count {
+            return Err(self.wrong(
+                suffix,
+                format!("a number for each of {count} layers"),
+                format!("{} numbers", sizes.len()),
+            ));
         }
-    }
-
-    /// A network with SiLU beside the experts, with `width` values unless the file names another number.
-    pub(super) fn shared(&self, width: usize, gated: bool) -> Result<SharedSpec, UnsupportedModel> {
-        let width = self.size_or("expert_shared_feed_forward_length", width, WIDTH_MAX)?;
-        Ok(SharedSpec { dense: DenseSpec { width, activation: Activation::Silu, fused: false }, gated })
-    }
-
-    /// Attention of the usual keys over all tokens, with the first rotary embedding, without norms of heads and biases.
-    pub(super) fn attention(&self) -> Result<AttentionSpec, UnsupportedModel> {
-        let hidden = self.hidden()?;
-        let heads = self.size("attention.head_count", WIDTH_MAX)?;
-        let kv_heads = self.size_or("attention.head_count_kv", heads, WIDTH_MAX)?;
-        if !heads.is_multiple_of(kv_heads) {
-            return Err(self.wrong("attention.head_count_kv", format!("a divisor of the {heads} heads"), kv_heads));
+        sizes.truncate(count);
+        if let Some(size) = sizes.iter().find(|size| !(1..=most).contains(*size)) {
+            return Err(self.wrong(suffix, format!("1 to {most} in each layer"), size));
         }
-        let key = self.size_or("attention.key_length", hidden / heads, HEAD_WIDTH_MAX)?;
-        let value = self.size_or("attention.value_length", key, HEAD_WIDTH_MAX)?;
-        if heads * key.max(value) > WIDTH_MAX as usize {
-            return Err(self.wrong("attention.head_count", format!("heads of {key} in {WIDTH_MAX} values"), heads));
-        }
-        Ok(AttentionSpec {
-            heads,
-            kv_heads,
-            key,
-            value,
-            window: u32::MAX,
-            rope: Some(0),
-            score_divisor: (key as f32).sqrt(),
-            query_key_norm: QueryKeyNorm::None,
-            norms: Presence::Required,
-            biases: Presence::Refused,
-            output_bias: false,
-            sinks: false,
-            fused: false,
-            softcap: None,
-            temperature: None,
-        })
+        Ok(sizes.into_iter().map(|size| size as usize).collect())
     }
 
-    /// The window of a family that has one, in a file that names one. Without a window, and if no sequence is longer,
-    /// all tokens are attended to.
-    pub(super) fn window(&self) -> Result<u32, UnsupportedModel> {
-        match self.count("attention.sliding_window")? {
-            0 => Ok(u32::MAX),
-            window if window >= self.context_tokens()? => Ok(u32::MAX),
-            window => Ok(window),
-        }
-    }
-
-    /// Refuses a window, for a family that has none.
-    pub(super) fn refuse_window(&self) -> Result<(), UnsupportedModel> {
-        let (window, context_tokens) = (self.window()?, self.context_tokens()?);
-        if window == u32::MAX {
-            return Ok(());
-        }
-        let family = self.family;
-        let expected = format!("none below the context of {context_tokens}, as {family} has no window here");
-        Err(self.wrong("attention.sliding_window", expected, window))
-    }
-
-    /// A rotary embedding of another base, without scaling.
-    pub(super) fn plain_rope(&self, rope: RopeSpec, suffix: &str, base: f32) -> Result<RopeSpec, UnsupportedModel> {
-        Ok(RopeSpec { base: self.positive(suffix, Some(base))?, scaling: RopeScaling::Linear(1.0), ..rope })
-    }
-
-    /// The rotary embedding of heads whose keys have `key` values.
-    pub(super) fn rope(&self, style: RopeStyle, key: usize) -> Result<RopeSpec, UnsupportedModel> {
-        let dimensions = self.size_or("rope.dimension_count", key, HEAD_WIDTH_MAX)?;
-        if dimensions > key || !dimensions.is_multiple_of(2) {
-            let expected = format!("an even number of at most the head's {key} dimensions");
-            return Err(self.wrong("rope.dimension_count", expected, dimensions));
-        }
-        let base = self.positive("rope.freq_base", Some(10_000.0))?;
-        Ok(RopeSpec { dimensions, base, scaling: self.rope_scaling()?, style })
-    }
-
-    fn rope_scaling(&self) -> Result<RopeScaling, UnsupportedModel> {
-        const KEY: &str = "rope.scaling.type";
-        match self.header.metadata.str_or(&self.name(KEY), "none")? {
-            // Files without a scaling type may have a linear scale under an older key.
-            "none" => Ok(RopeScaling::Linear(self.positive("rope.scale_linear", Some(1.0))?)),
-            "linear" => Ok(RopeScaling::Linear(self.positive("rope.scaling.factor", Some(1.0))?)),
-            "yarn" if self.family.implements.contains(&"yarn") => Ok(RopeScaling::Yarn(self.yarn()?)),
-            // The file stores the factor of each pair in a tensor.
-            "llama3" => Ok(RopeScaling::Linear(1.0)),
-            other => {
-                let yarn = if self.family.implements.contains(&"yarn") { ", yarn" } else { "" };
-                Err(self.wrong(KEY, format!("none, linear{yarn} or llama3"), format!("{other:?}")))
-            }
-        }
-    }
-
-    /// YaRN's constants, with its own magnitude of rotated values.
-    fn yarn(&self) -> Result<YarnScaling, UnsupportedModel> {
-        let factor = self.positive("rope.scaling.factor", None)?;
-        let attention_factor = self.positive("rope.scaling.attn_factor", Some(1.0))?;
-        Ok(YarnScaling {
-            factor,
-            original_context: self.size("rope.scaling.original_context_length", u32::MAX)? as u32,
-            beta_fast: self.positive("rope.scaling.yarn_beta_fast", Some(32.0))?,
-            beta_slow: self.positive("rope.scaling.yarn_beta_slow", Some(1.0))?,
-            magnitude: attention_factor * (1.0 + 0.1 * factor.max(1.0).ln()),
-            whole_pairs: true,
-        })
+    /// True if the file has the key `suffix` with the value 0.
+    pub(super) fn is_zero(&self, suffix: &str) -> Result<bool, UnsupportedModel> {
+        Ok(self.header.metadata.get_u32(&self.name(suffix))? == Some(0))
     }
 
     /// The bound under the key `suffix`: `None` without the key, or if it is 0.

@@ -51,6 +51,20 @@ pub enum LayerRole {
     FeedForwardNorm,
     /// The norm of what the feed-forward network adds to the residual stream.
     FeedForwardTermNorm,
+    /// The norm of the result of the network beside the experts.
+    SharedTermNorm,
+    /// The norm before the experts.
+    ExpertsNorm,
+    /// The norm of the experts' result.
+    ExpertsTermNorm,
+    /// Factors of the router's input.
+    RouterScale,
+    /// Factor of each expert's result.
+    ExpertScales,
+    /// The gates of all experts and the values that they are multiplied with, an expert's one after the other.
+    ExpertGatesUps,
+    /// Factor of the layer's output.
+    OutputScale,
     /// The gate of the feed-forward network.
     Gate,
     /// The values that its gate is multiplied with.
@@ -115,6 +129,13 @@ impl LayerRole {
             Self::MixerOutput => "attn_output.weight",
             Self::FeedForwardNorm => "ffn_norm.weight",
             Self::FeedForwardTermNorm => "post_ffw_norm.weight",
+            Self::SharedTermNorm => "post_ffw_norm_1.weight",
+            Self::ExpertsNorm => "pre_ffw_norm_2.weight",
+            Self::ExpertsTermNorm => "post_ffw_norm_2.weight",
+            Self::RouterScale => "ffn_gate_inp.scale",
+            Self::ExpertScales => "ffn_down_exps.scale",
+            Self::ExpertGatesUps => "ffn_gate_up_exps.weight",
+            Self::OutputScale => "layer_output_scale.weight",
             Self::Gate => "ffn_gate.weight",
             Self::Up => "ffn_up.weight",
             Self::Down => "ffn_down.weight",

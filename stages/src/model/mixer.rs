@@ -26,8 +26,8 @@ pub struct AttentionSpec {
     pub key: usize,
     /// Values in a head's value.
     pub value: usize,
-    /// Number of tokens back that a position attends to, itself included. `u32::MAX` if there is no window.
-    pub window: u32,
+    /// The tokens that a position attends to.
+    pub window: Window,
     /// Index of its rotary embedding in the model's. `None` in a layer without positions.
     pub rope: Option<usize>,
     /// Divisor of the products of queries and keys.
@@ -36,6 +36,12 @@ pub struct AttentionSpec {
     pub query_key_norm: QueryKeyNorm,
     /// Presence of these norms, in a model that may have them.
     pub norms: Presence,
+    /// True if the norms of heads come after the rotation, not before it.
+    pub norm_after_rope: bool,
+    /// True if each head's values are divided by their root mean square.
+    pub value_norm: bool,
+    /// True if the matrix that makes keys makes values, too.
+    pub shared_key_value: bool,
     /// Biases of queries, keys and values.
     pub biases: Presence,
     /// True if the output has a bias.
@@ -51,13 +57,27 @@ pub struct AttentionSpec {
     pub temperature: Option<Temperature>,
 }
 
-/// A factor of scores that grows with the position of the query: `1 + scale * ln(1 + floor(position / length))`.
+/// The tokens that a position attends to, itself included, of those up to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// All.
+    All,
+    /// The last ones, of this number.
+    Last(u32),
+    /// Those of its own chunk: positions are divided into chunks of this number, which do not overlap.
+    Chunk(u32),
+}
+
+/// A factor of scores that grows with the position of the query:
+/// `1 + scale * ln(1 + floor((position + first) / length))`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Temperature {
     /// Factor of the logarithm.
     pub scale: f32,
     /// Tokens after which it grows.
     pub length: u32,
+    /// The number that the first position counts as.
+    pub first: u32,
 }
 
 /// Latent attention: its sizes and constants. A token stores `rank` compressed values, from which each head's keys and
@@ -93,6 +113,8 @@ pub enum QueryKeyNorm {
     None,
     /// Each head on its own, all with the same weights.
     Head,
+    /// Each head on its own, without weights.
+    UnitHead,
     /// All heads of a row together.
     Row,
 }
@@ -125,12 +147,34 @@ impl Mixer {
     }
 }
 
+// === impl Window ===
+
+impl Window {
+    /// The first position that `position` attends to.
+    #[inline(always)]
+    pub fn first(self, position: u32) -> u32 {
+        match self {
+            Self::All => 0,
+            Self::Last(tokens) => (position + 1).saturating_sub(tokens),
+            Self::Chunk(tokens) => position - position % tokens.max(1),
+        }
+    }
+
+    /// Most tokens that a position attends to, `u32::MAX` for all.
+    pub fn tokens_max(self) -> u32 {
+        match self {
+            Self::All => u32::MAX,
+            Self::Last(tokens) | Self::Chunk(tokens) => tokens,
+        }
+    }
+}
+
 // === impl Temperature ===
 
 impl Temperature {
     /// The factor of a query at `position`.
     pub fn at(self, position: u32) -> f32 {
-        let lengths = f64::from(position / self.length.max(1));
+        let lengths = f64::from(position.saturating_add(self.first) / self.length.max(1));
         (1.0 + f64::from(self.scale) * lengths.ln_1p()) as f32
     }
 }
@@ -194,9 +238,19 @@ mod tests {
 
     #[test]
     fn scores_grow_with_whole_lengths_of_the_position() {
-        let temperature = Temperature { scale: 0.1, length: 100 };
+        let temperature = Temperature { scale: 0.1, length: 100, first: 0 };
         assert_eq!([0, 99].map(|position| temperature.at(position)), [1.0, 1.0]);
         let expected = (1.0 + f64::from(0.1_f32) * 3.0_f64.ln()) as f32;
         assert_eq!([200, 299].map(|position| temperature.at(position)), [expected; 2]);
+        let from_one = Temperature { first: 1, ..temperature };
+        assert_eq!([199, 298].map(|position| from_one.at(position)), [expected; 2]);
+    }
+
+    #[test]
+    fn a_window_begins_a_number_of_tokens_back_and_a_chunk_at_a_multiple() {
+        let first = |window: Window| [0, 6, 7, 8, 20].map(|position| window.first(position));
+        assert_eq!(first(Window::All), [0; 5]);
+        assert_eq!(first(Window::Last(7)), [0, 0, 1, 2, 14]);
+        assert_eq!(first(Window::Chunk(7)), [0, 0, 7, 7, 14]);
     }
 }

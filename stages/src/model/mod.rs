@@ -4,7 +4,9 @@
 //! A family (`families/`) turns a file's metadata into a [`ModelSpec`]. Whatever comes after it (the check of tensors,
 //! runners, the cluster's record) reads the spec and knows no family.
 
+mod attention_keys;
 mod error;
+mod expert_keys;
 mod families;
 mod feed_forward;
 mod keys;
@@ -12,6 +14,7 @@ mod layer_role;
 mod mixer;
 mod pooling_type;
 mod rope;
+mod rope_keys;
 mod spec;
 mod tensors;
 
@@ -19,9 +22,9 @@ pub use error::UnsupportedModel;
 pub use families::Family;
 pub use feed_forward::{Activation, DenseSpec, ExpertsSpec, FeedForward, RouterScore, Routing, SharedSpec};
 pub use layer_role::LayerRole;
-pub use mixer::{AttentionSpec, LatentSpec, Mixer, QueryKeyNorm, Temperature};
+pub use mixer::{AttentionSpec, LatentSpec, Mixer, QueryKeyNorm, Temperature, Window};
 pub use pooling_type::PoolingType;
-pub use rope::{Rope, RopeScaling, RopeSpec, RopeStyle, YarnScaling};
+pub use rope::{LongRope, Rope, RopeScaling, RopeSpec, RopeStyle, YarnScaling};
 pub use spec::{EmbeddingSpec, HeadSpec, LayerSpec, ModelSpec, NormSpec};
 pub use tensors::Presence;
 
@@ -32,4 +35,7 @@ const OUTPUT: &str = "output.weight";
 /// Name of the norm before the output head.
 pub(crate) const OUTPUT_NORM: &str = "output_norm.weight";
 /// Name of the divisors of each pair's RoPE frequency, in a model that extends its context by Llama 3's method.
-pub(crate) const ROPE_FACTORS: &str = "rope_freqs.weight";
+const ROPE_FACTORS: &str = "rope_freqs.weight";
+/// Names of these divisors in a model that has two sets: for its original context, and for longer ones.
+const ROPE_FACTORS_SHORT: &str = "rope_factors_short.weight";
+const ROPE_FACTORS_LONG: &str = "rope_factors_long.weight";

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::ROPE_FACTORS;
 use super::error::UnsupportedModel;
+use super::tensors::Presence;
+use super::{ROPE_FACTORS, ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT};
 
 /// The layout of the dimension pairs that RoPE rotates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct RopeSpec {
     pub scaling: RopeScaling,
     /// The layout of the pairs.
     pub style: RopeStyle,
+    /// Presence of the divisors of each pair's frequency (`rope_freqs.weight`), which Llama 3's method has.
+    pub factors: Presence,
 }
 
 /// The stretching of frequencies to longer contexts.
@@ -34,6 +37,17 @@ pub enum RopeScaling {
     Linear(f32),
     /// Frequencies that turn often within the original context stay, those that turn seldom are divided (YaRN).
     Yarn(YarnScaling),
+    /// Each frequency has a divisor for the original context, and another for longer ones.
+    LongRope(LongRope),
+}
+
+/// The constants of LongRoPE.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LongRope {
+    /// Tokens that the model was trained for before it was stretched.
+    pub original_context: u32,
+    /// Factor of the rotated values.
+    pub magnitude: f32,
 }
 
 /// The constants of YaRN.
@@ -71,22 +85,50 @@ impl RopeSpec {
         self.dimensions / 2
     }
 
-    /// The rotation. `factors` are the values of the tensor `rope_freqs.weight`, if the file has it.
+    /// The tensors that hold divisors of its frequencies, and the rule for their presence.
+    pub fn factor_tensors(&self) -> Vec<(&'static str, Presence)> {
+        match self.scaling {
+            RopeScaling::LongRope(_) => {
+                vec![(ROPE_FACTORS_SHORT, Presence::Required), (ROPE_FACTORS_LONG, Presence::Required)]
+            }
+            _ if self.factors == Presence::Refused => Vec::new(),
+            _ => vec![(ROPE_FACTORS, self.factors)],
+        }
+    }
+
+    /// The one of these tensors that holds the divisors for sequences of up to `tokens_max` tokens. Which of two sets
+    /// is read depends on this bound alone, never on a sequence: keys once rotated stay as they are.
+    pub fn factor_tensor(&self, tokens_max: u32) -> Option<&'static str> {
+        match self.scaling {
+            RopeScaling::LongRope(scaling) if tokens_max > scaling.original_context => Some(ROPE_FACTORS_LONG),
+            RopeScaling::LongRope(_) => Some(ROPE_FACTORS_SHORT),
+            _ if self.factors == Presence::Refused => None,
+            _ => Some(ROPE_FACTORS),
+        }
+    }
+
+    /// The rotation. `factors` are the name and the values of the tensor [`Self::factor_tensor`], if the file has it.
     ///
     /// # Errors
     /// [`UnsupportedModel::Tensor`] when `factors` does not hold one positive factor for each pair of dimensions.
-    pub fn rope(&self, factors: Option<&[f32]>) -> Result<Rope, UnsupportedModel> {
+    pub fn rope(&self, factors: Option<(&str, &[f32])>) -> Result<Rope, UnsupportedModel> {
         let pairs = self.pairs();
-        if let Some(factors) = factors
+        if let Some((name, factors)) = factors
             && (factors.len() != pairs || factors.iter().any(|factor| !(factor.is_finite() && *factor > 0.0)))
         {
             let expected = format!("{pairs} positive factors");
-            let found = format!("{} values", factors.len());
-            return Err(UnsupportedModel::Tensor { name: ROPE_FACTORS.to_owned(), expected, found });
+            let wrong = factors.iter().find(|factor| !(factor.is_finite() && **factor > 0.0));
+            let found = wrong.map_or_else(|| format!("{} values", factors.len()), |factor| format!("{factor}"));
+            return Err(UnsupportedModel::Tensor { name: name.to_owned(), expected, found });
         }
+        let factors = factors.map(|(_, factors)| factors);
         let (dimensions, base) = (self.dimensions, f64::from(self.base));
         Ok(match self.scaling {
             RopeScaling::Linear(divisor) => Rope::new(dimensions, base, f64::from(divisor), factors, self.style),
+            RopeScaling::LongRope(scaling) => {
+                let magnitude = f64::from(scaling.magnitude);
+                Rope { magnitude, ..Rope::new(dimensions, base, 1.0, factors, self.style) }
+            }
             RopeScaling::Yarn(yarn) => {
                 let plain = Rope::new(dimensions, base, 1.0, factors, self.style);
                 let frequencies = plain.frequencies().iter().enumerate();
@@ -165,6 +207,23 @@ impl Rope {
 mod tests {
     use super::*;
 
+    fn plain_of(dimensions: usize) -> RopeSpec {
+        let (scaling, style) = (RopeScaling::Linear(1.0), RopeStyle::Adjacent);
+        RopeSpec { dimensions, base: 10_000.0, scaling, style, factors: Presence::Optional }
+    }
+
+    #[test]
+    fn longrope_reads_the_factors_for_the_longest_sequence_that_there_can_be() {
+        let scaling = RopeScaling::LongRope(LongRope { original_context: 4096, magnitude: 1.19 });
+        let spec = RopeSpec { scaling, ..plain_of(4) };
+        let tensor = |tokens_max| spec.factor_tensor(tokens_max).unwrap();
+        assert_eq!([1, 4096, 4097].map(tensor), [ROPE_FACTORS_SHORT, ROPE_FACTORS_SHORT, ROPE_FACTORS_LONG]);
+        let rope = spec.rope(Some((ROPE_FACTORS_LONG, &[2.0, 5.0]))).unwrap();
+        assert_eq!((rope.frequencies(), rope.magnitude()), (&[0.5, 0.002][..], f64::from(1.19_f32)));
+        let error = spec.rope(Some((ROPE_FACTORS_SHORT, &[2.0, f32::NAN]))).unwrap_err().to_string();
+        assert_eq!(error, "tensor \"rope_factors_short.weight\": expected 2 positive factors, found NaN");
+    }
+
     #[test]
     fn frequencies_fall_with_the_pair_and_are_divided_by_their_factors() {
         let plain = Rope::new(4, 100.0, 1.0, None, RopeStyle::Halves);
@@ -183,7 +242,7 @@ mod tests {
             magnitude: 1.2,
             whole_pairs: true,
         };
-        let spec = |scaling| RopeSpec { dimensions: 64, base: 10_000.0, scaling, style: RopeStyle::Adjacent };
+        let spec = |scaling| RopeSpec { scaling, ..plain_of(64) };
         let plain = spec(RopeScaling::Linear(1.0)).rope(None).unwrap();
         let rope = spec(RopeScaling::Yarn(yarn)).rope(None).unwrap();
         let left: Vec<f64> = rope.frequencies().iter().zip(plain.frequencies()).map(|(a, b)| a / b).collect();

@@ -64,6 +64,17 @@ pub struct LayerSpec {
     pub norms: NormSpec,
     /// Factor of what each of both adds to the residual stream.
     pub residual_scale: f32,
+    /// True if a tensor is the factor of the layer's whole output.
+    pub output_scale: bool,
+}
+
+// === impl LayerSpec ===
+
+impl LayerSpec {
+    /// A layer of these parts, without factors.
+    pub fn new(mixer: Mixer, feed_forward: FeedForward, norms: NormSpec) -> Self {
+        Self { mixer, feed_forward, norms, residual_scale: 1.0, output_scale: false }
+    }
 }
 
 /// The norms of a layer.

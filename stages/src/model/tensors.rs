@@ -5,8 +5,9 @@ use super::error::UnsupportedModel;
 use super::feed_forward::{DenseSpec, ExpertsSpec, FeedForward};
 use super::layer_role::LayerRole;
 use super::mixer::{AttentionSpec, LatentSpec, Mixer, QueryKeyNorm};
+use super::rope::RopeSpec;
 use super::spec::{LayerSpec, ModelSpec};
-use super::{EMBEDDING, OUTPUT, OUTPUT_NORM, ROPE_FACTORS};
+use super::{EMBEDDING, OUTPUT, OUTPUT_NORM};
 use crate::gguf::{Header, TensorInfo};
 
 /// The rule for the presence of a tensor.
@@ -53,6 +54,11 @@ impl ModelSpec {
                 required(header, &format!("blk.{layer}.{}", self.family.suffix(tensor.role)))?;
             }
         }
+        for (name, presence) in self.ropes.iter().flat_map(RopeSpec::factor_tensors) {
+            if presence == Presence::Required {
+                required(header, name)?;
+            }
+        }
         required(header, EMBEDDING)?;
         required(header, OUTPUT_NORM)
     }
@@ -83,8 +89,13 @@ impl ModelSpec {
             EMBEDDING => (Presence::Required, vec![self.hidden, self.vocabulary]),
             OUTPUT => (Presence::Optional, vec![self.hidden, self.vocabulary]),
             OUTPUT_NORM => (Presence::Required, vec![self.hidden]),
-            ROPE_FACTORS => (Presence::Optional, vec![self.ropes.first()?.pairs()]),
-            _ => return None,
+            other => {
+                let of_rope = |rope: &RopeSpec| {
+                    let tensors = rope.factor_tensors();
+                    tensors.into_iter().find(|(name, _)| *name == other).map(|found| (found.1, vec![rope.pairs()]))
+                };
+                self.ropes.iter().find_map(of_rope)?
+            }
         };
         Some((presence, as_u64(&dims)))
     }
@@ -103,6 +114,9 @@ impl LayerSpec {
         if self.norms.after {
             tensors.push(LayerTensor::required(LayerRole::MixerTermNorm, &[hidden]));
             tensors.push(LayerTensor::required(LayerRole::FeedForwardTermNorm, &[hidden]));
+        }
+        if self.output_scale {
+            tensors.push(LayerTensor::required(LayerRole::OutputScale, &[1]));
         }
         match &self.mixer {
             Mixer::Attention(attention) => tensors.extend(attention.tensors(hidden)),
@@ -134,7 +148,9 @@ impl AttentionSpec {
         } else {
             tensors.push(LayerTensor::required(LayerRole::Query, &[hidden, query]));
             tensors.push(LayerTensor::required(LayerRole::Key, &[hidden, key]));
-            tensors.push(LayerTensor::required(LayerRole::Value, &[hidden, value]));
+            if !self.shared_key_value {
+                tensors.push(LayerTensor::required(LayerRole::Value, &[hidden, value]));
+            }
         }
         if self.output_bias {
             tensors.push(LayerTensor::required(LayerRole::MixerOutputBias, &[hidden]));
@@ -143,7 +159,7 @@ impl AttentionSpec {
             tensors.push(LayerTensor::required(LayerRole::Sinks, &[self.heads]));
         }
         let norms = match self.query_key_norm {
-            QueryKeyNorm::None => return tensors,
+            QueryKeyNorm::None | QueryKeyNorm::UnitHead => return tensors,
             QueryKeyNorm::Head => (self.key, self.key),
             QueryKeyNorm::Row => (query, key),
         };
@@ -201,10 +217,22 @@ impl ExpertsSpec {
     fn tensors(&self, hidden: usize) -> Vec<LayerTensor> {
         let mut tensors = vec![
             LayerTensor::required(LayerRole::Router, &[hidden, self.count]),
-            LayerTensor::required(LayerRole::ExpertGates, &[hidden, self.width, self.count]),
-            LayerTensor::required(LayerRole::ExpertUps, &[hidden, self.width, self.count]),
             LayerTensor::required(LayerRole::ExpertDowns, &[self.width, hidden, self.count]),
         ];
+        if self.fused {
+            tensors.push(LayerTensor::required(LayerRole::ExpertGatesUps, &[hidden, 2 * self.width, self.count]));
+        } else {
+            let roles = [LayerRole::ExpertGates, LayerRole::ExpertUps];
+            tensors.extend(roles.map(|role| LayerTensor::required(role, &[hidden, self.width, self.count])));
+        }
+        if self.scales {
+            tensors.push(LayerTensor::required(LayerRole::ExpertScales, &[self.count]));
+        }
+        if self.own_norms {
+            let roles = [LayerRole::SharedTermNorm, LayerRole::ExpertsNorm, LayerRole::ExpertsTermNorm];
+            tensors.extend(roles.map(|role| LayerTensor::required(role, &[hidden])));
+            tensors.push(LayerTensor::required(LayerRole::RouterScale, &[hidden]));
+        }
         if self.biases {
             tensors.extend([
                 LayerTensor::required(LayerRole::RouterBias, &[self.count]),

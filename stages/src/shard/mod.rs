@@ -13,8 +13,8 @@ mod work_bounds;
 pub(crate) use outcome::{Outcome, chosen, hidden_state, no_output_head, readout};
 pub use setup::{RunnerSetup, SetupError};
 pub(crate) use tensors::{
-    AttentionTensors, Backend, DenseTensors, ExpertTensors, FeedForwardTensors, LatentQuery, LatentTensors, LatentUp,
-    LayerTensors, MixerTensors, OutputHeadTensors,
+    AttentionTensors, Backend, DenseTensors, ExpertNorms, ExpertTensors, FeedForwardTensors, GatesUps, LatentQuery,
+    LatentTensors, LatentUp, LayerTensors, MixerTensors, OutputHeadTensors,
 };
 pub(crate) use tile::{RowRun, RowTile, TOKENS, TileRow};
 pub(crate) use work_bounds::WorkBounds;

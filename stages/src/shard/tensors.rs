@@ -35,6 +35,8 @@ pub(crate) struct LayerTensors<M, V> {
     /// The norm of what the feed-forward network adds.
     pub(crate) feed_forward_term_norm: Option<V>,
     pub(crate) feed_forward: FeedForwardTensors<M, V>,
+    /// One number: the factor of the layer's output.
+    pub(crate) output_scale: Option<V>,
 }
 
 /// Weights of the part that combines positions.
@@ -115,12 +117,39 @@ pub(crate) struct ExpertTensors<M, V> {
     pub(crate) selection_bias: Option<V>,
     /// Biases of gates, ups and downs, a row for each expert.
     pub(crate) biases: Option<[M; 3]>,
-    pub(crate) gates: M,
-    pub(crate) ups: M,
+    pub(crate) gates_ups: GatesUps<M>,
     pub(crate) downs: M,
+    /// The factor of each expert's result.
+    pub(crate) scales: Option<V>,
+    /// The norms of the router, the experts and the network beside them, if they have their own.
+    pub(crate) own_norms: Option<ExpertNorms<V>>,
     pub(crate) shared: Option<DenseTensors<M>>,
     /// Makes the logit that the shared network's result is weighed by.
     pub(crate) shared_router: Option<M>,
+}
+
+/// The matrices of all experts that make gates, and the values that these are multiplied with.
+#[derive(Debug)]
+pub(crate) enum GatesUps<M> {
+    Split {
+        gates: M,
+        ups: M,
+    },
+    /// Each expert's gates, then the values.
+    Fused(M),
+}
+
+/// The norms of a mixture whose parts have their own.
+#[derive(Debug)]
+pub(crate) struct ExpertNorms<V> {
+    /// Factors of the router's input, which is divided by its length.
+    pub(crate) router: V,
+    /// The norm before the experts.
+    pub(crate) before: V,
+    /// The norm of the experts' result.
+    pub(crate) after: V,
+    /// The norm of the result of the network beside them.
+    pub(crate) after_shared: V,
 }
 
 /// The weights that turn the last layer's rows into logits.
@@ -170,6 +199,7 @@ impl<M, V> LayerTensors<M, V> {
                 }
                 FeedForward::Experts(experts) => FeedForwardTensors::Experts(source.experts(*experts)?),
             },
+            output_scale: source.vector_if(spec.output_scale, LayerRole::OutputScale)?,
         })
     }
 }
@@ -182,7 +212,8 @@ impl<B: Backend> LayerSource<'_, B> {
             let rows = [spec.query_width(), spec.key_width(), spec.value_width()];
             self.parts(LayerRole::QueryKeyValue, rows)?
         } else {
-            [self.matrix(LayerRole::Query)?, self.matrix(LayerRole::Key)?, self.matrix(LayerRole::Value)?]
+            let value = if spec.shared_key_value { LayerRole::Key } else { LayerRole::Value };
+            [self.matrix(LayerRole::Query)?, self.matrix(LayerRole::Key)?, self.matrix(value)?]
         };
         Ok(AttentionTensors {
             spec,
@@ -239,11 +270,26 @@ impl<B: Backend> LayerSource<'_, B> {
             router_bias: self.vector_if(spec.biases, LayerRole::RouterBias)?,
             selection_bias: self.vector_if(spec.selection_bias, LayerRole::SelectionBias)?,
             biases: spec.biases.then(|| self.expert_biases()).transpose()?,
-            gates: self.matrix(LayerRole::ExpertGates)?,
-            ups: self.matrix(LayerRole::ExpertUps)?,
+            gates_ups: if spec.fused {
+                GatesUps::Fused(self.matrix(LayerRole::ExpertGatesUps)?)
+            } else {
+                let (gates, ups) = (self.matrix(LayerRole::ExpertGates)?, self.matrix(LayerRole::ExpertUps)?);
+                GatesUps::Split { gates, ups }
+            },
             downs: self.matrix(LayerRole::ExpertDowns)?,
+            scales: self.vector_if(spec.scales, LayerRole::ExpertScales)?,
+            own_norms: spec.own_norms.then(|| self.expert_norms()).transpose()?,
             shared: spec.shared.map(|shared| self.dense(shared.dense, shared_roles)).transpose()?,
             shared_router: gated.then(|| self.matrix(LayerRole::SharedRouter)).transpose()?,
+        })
+    }
+
+    fn expert_norms(&self) -> Result<ExpertNorms<B::Vector>, B::Error> {
+        Ok(ExpertNorms {
+            router: self.vector(LayerRole::RouterScale)?,
+            before: self.vector(LayerRole::ExpertsNorm)?,
+            after: self.vector(LayerRole::ExpertsTermNorm)?,
+            after_shared: self.vector(LayerRole::SharedTermNorm)?,
         })
     }
 

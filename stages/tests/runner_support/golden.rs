@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use half::bf16;
 use serde_json::Value as Json;
 
 /// A golden model: its configuration, its tensors, and the outputs of transformers for it.
@@ -83,7 +84,7 @@ impl Golden {
     }
 }
 
-/// The tensors of a safetensors file of 32-bit floats: a length, a JSON header, the bytes.
+/// The tensors of a safetensors file of 32-bit floats or their upper halves: a length, a JSON header, the bytes.
 fn read_safetensors(path: &Path) -> BTreeMap<String, (Vec<u64>, Vec<f32>)> {
     let bytes = std::fs::read(path).expect("the fixture is there");
     let (length, rest) = bytes.split_first_chunk::<8>().expect("a length");
@@ -91,10 +92,14 @@ fn read_safetensors(path: &Path) -> BTreeMap<String, (Vec<u64>, Vec<f32>)> {
     let header: BTreeMap<String, Json> = serde_json::from_slice(header).expect("a JSON header");
     let tensors = header.into_iter().filter(|(name, _)| name != "__metadata__");
     let read = |(name, tensor): (String, Json)| {
-        assert_eq!(tensor["dtype"], "F32", "{name}");
         let [from, to]: [usize; 2] = serde_json::from_value(tensor["data_offsets"].clone()).expect("offsets");
         let dims = serde_json::from_value(tensor["shape"].clone()).expect("a shape");
-        let values = data[from..to].as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let bytes = &data[from..to];
+        let values = match tensor["dtype"].as_str() {
+            Some("F32") => bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+            Some("BF16") => bytes.as_chunks::<2>().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
+            other => panic!("{name} is F32 or BF16: {other:?}"),
+        };
         (name, (dims, values))
     };
     tensors.map(read).collect()

@@ -16,7 +16,7 @@ struct Case {
     value: usize,
     position: usize,
     rows: usize,
-    window: u32,
+    window: Window,
     kv_type: KvType,
 }
 
@@ -84,7 +84,7 @@ impl Case {
     /// scaled by `log2(e)`.
     fn exact(&self, row: usize, head: usize) -> Vec<f64> {
         let position = self.position + row;
-        let visible = (position + 1).saturating_sub(self.window as usize)..position + 1;
+        let visible = self.window.first(position as u32) as usize..position + 1;
         let query = self.query_at(row, head);
         let stored = |values: Vec<f32>| match self.kv_type {
             KvType::F16 => values,
@@ -130,19 +130,21 @@ fn cases() -> Vec<Case> {
         ..case(heads, size, size, position, rows, window)
     };
     vec![
-        eight_bits(1, 64, 0, 1, u32::MAX),
-        eight_bits(3, 64, 20, 30, u32::MAX),
-        eight_bits(9, 32, 31, 2, u32::MAX),
-        eight_bits(4, 128, 600, 3, u32::MAX),
-        eight_bits(2, 96, 250, 40, 300),
-        case(1, 64, 64, 0, 1, u32::MAX),
-        case(3, 64, 64, 20, 30, u32::MAX),
-        case(9, 32, 48, 31, 2, u32::MAX),
-        case(2, 20, 24, 250, 40, u32::MAX),
-        case(4, 128, 128, 600, 3, u32::MAX),
-        case(3, 16, 16, 100, 20, 40),
-        case(2, 16, 16, 600, 10, 300),
-        case(2, 16, 16, 70, 5, 1),
+        eight_bits(1, 64, 0, 1, Window::All),
+        eight_bits(3, 64, 20, 30, Window::All),
+        eight_bits(9, 32, 31, 2, Window::All),
+        eight_bits(4, 128, 600, 3, Window::All),
+        eight_bits(2, 96, 250, 40, Window::Last(300)),
+        case(1, 64, 64, 0, 1, Window::All),
+        case(3, 64, 64, 20, 30, Window::All),
+        case(9, 32, 48, 31, 2, Window::All),
+        case(2, 20, 24, 250, 40, Window::All),
+        case(4, 128, 128, 600, 3, Window::All),
+        case(3, 16, 16, 100, 20, Window::Last(40)),
+        case(2, 16, 16, 600, 10, Window::Last(300)),
+        case(2, 16, 16, 70, 5, Window::Last(1)),
+        case(2, 16, 16, 95, 40, Window::Chunk(96)),
+        case(3, 16, 16, 60, 20, Window::Chunk(7)),
     ]
 }
 

@@ -20,11 +20,12 @@ fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
     let (latent, rope) = latent(keys)?;
     let (dense, experts, norms) = (keys.dense()?, experts(keys)?, keys.norms()?);
     let dense_layers = keys.count("leading_dense_block_count")? as usize;
-    let layer = |index: usize| LayerSpec {
-        mixer: Mixer::Latent(LatentSpec { joint: keys.format(index, LayerRole::KeyValueUp), ..latent }),
-        feed_forward: if index < dense_layers { FeedForward::Dense(dense) } else { FeedForward::Experts(experts) },
-        norms,
-        residual_scale: 1.0,
+    let layer = |index: usize| {
+        LayerSpec::new(
+            Mixer::Latent(LatentSpec { joint: keys.format(index, LayerRole::KeyValueUp), ..latent }),
+            if index < dense_layers { FeedForward::Dense(dense) } else { FeedForward::Experts(experts) },
+            norms,
+        )
     };
     keys.model(vec![rope], (0..keys.layers()?).map(layer).collect())
 }
@@ -94,6 +95,7 @@ fn experts(keys: &Keys<'_>) -> Result<ExpertsSpec, UnsupportedModel> {
         normalise: keys.flag("expert_weights_norm")?,
         scale: keys.positive("expert_weights_scale", Some(1.0))?,
         groups,
+        weigh_inputs: false,
     };
     let shared = keys.shared_experts(experts.width)?;
     Ok(ExpertsSpec { routing, shared, selection_bias: score == RouterScore::Sigmoid, ..experts })

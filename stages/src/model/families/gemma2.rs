@@ -4,7 +4,7 @@ use super::Family;
 use crate::model::error::UnsupportedModel;
 use crate::model::feed_forward::{Activation, DenseSpec, FeedForward};
 use crate::model::keys::Keys;
-use crate::model::mixer::{AttentionSpec, Mixer};
+use crate::model::mixer::{AttentionSpec, Mixer, Window};
 use crate::model::rope::RopeStyle;
 use crate::model::spec::{EmbeddingSpec, HeadSpec, LayerSpec, ModelSpec, NormSpec};
 
@@ -26,13 +26,8 @@ fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
     let dense = DenseSpec { activation: Activation::Gelu, ..keys.dense()? };
     let norms = NormSpec { after: true, ..keys.norms()? };
     let layer = |index: usize| {
-        let window = if index.is_multiple_of(2) { window } else { u32::MAX };
-        LayerSpec {
-            mixer: Mixer::Attention(AttentionSpec { window, ..attention }),
-            feed_forward: FeedForward::Dense(dense),
-            norms,
-            residual_scale: 1.0,
-        }
+        let window = if index.is_multiple_of(2) { window } else { Window::All };
+        LayerSpec::new(Mixer::Attention(AttentionSpec { window, ..attention }), FeedForward::Dense(dense), norms)
     };
     let rope = keys.rope(RopeStyle::Halves, attention.key)?;
     let model = keys.model(vec![rope], (0..layers).map(layer).collect())?;

@@ -5,7 +5,7 @@ use super::Family;
 use crate::model::error::UnsupportedModel;
 use crate::model::feed_forward::{Activation, DenseSpec, FeedForward};
 use crate::model::keys::Keys;
-use crate::model::mixer::{AttentionSpec, Mixer, QueryKeyNorm};
+use crate::model::mixer::{AttentionSpec, Mixer, QueryKeyNorm, Window};
 use crate::model::rope::RopeStyle;
 use crate::model::spec::{EmbeddingSpec, HeadSpec, LayerSpec, ModelSpec, NormSpec};
 
@@ -28,13 +28,8 @@ fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
     let norms = NormSpec { after: true, ..keys.norms()? };
     let layer = |index: usize| {
         let global = (index + 1).is_multiple_of(WITHOUT_WINDOW);
-        let (window, rope) = if global { (u32::MAX, Some(0)) } else { (window, Some(1)) };
-        LayerSpec {
-            mixer: Mixer::Attention(AttentionSpec { window, rope, ..attention }),
-            feed_forward: FeedForward::Dense(dense),
-            norms,
-            residual_scale: 1.0,
-        }
+        let (window, rope) = if global { (Window::All, Some(0)) } else { (window, Some(1)) };
+        LayerSpec::new(Mixer::Attention(AttentionSpec { window, rope, ..attention }), FeedForward::Dense(dense), norms)
     };
     let rope = keys.rope(RopeStyle::Halves, attention.key)?;
     let in_window = keys.plain_rope(rope, "rope.freq_base_swa", BASE_IN_WINDOW)?;

@@ -34,11 +34,12 @@ fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
     let experts = ExpertsSpec { routing, selection_bias: true, shared, ..experts };
     let (dense, norms) = (keys.dense()?, keys.norms()?);
     let dense_layers = keys.count("leading_dense_block_count")? as usize;
-    let layer = |index: usize| LayerSpec {
-        mixer: Mixer::Attention(attention),
-        feed_forward: if index < dense_layers { FeedForward::Dense(dense) } else { FeedForward::Experts(experts) },
-        norms,
-        residual_scale: 1.0,
+    let layer = |index: usize| {
+        LayerSpec::new(
+            Mixer::Attention(attention),
+            if index < dense_layers { FeedForward::Dense(dense) } else { FeedForward::Experts(experts) },
+            norms,
+        )
     };
     let rope = keys.rope(RopeStyle::Halves, attention.key)?;
     keys.model(vec![rope], (0..keys.layers()?).map(layer).collect())

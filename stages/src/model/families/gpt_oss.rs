@@ -6,7 +6,7 @@ use crate::model::error::UnsupportedModel;
 use crate::model::feed_forward::{Activation, ExpertsSpec, FeedForward, RouterScore, Routing};
 use crate::model::keys::Keys;
 use crate::model::layer_role::LayerRole;
-use crate::model::mixer::{AttentionSpec, Mixer};
+use crate::model::mixer::{AttentionSpec, Mixer, Window};
 use crate::model::rope::{RopeScaling, RopeStyle};
 use crate::model::spec::{LayerSpec, ModelSpec};
 use crate::model::tensors::Presence;
@@ -28,13 +28,8 @@ fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
     let experts = ExpertsSpec { routing, activation: ACTIVATION, biases: true, ..experts };
     let (window, norms) = (keys.window()?, keys.norms()?);
     let layer = |index: usize| {
-        let window = if index.is_multiple_of(2) { window } else { u32::MAX };
-        LayerSpec {
-            mixer: Mixer::Attention(AttentionSpec { window, ..attention }),
-            feed_forward: FeedForward::Experts(experts),
-            norms,
-            residual_scale: 1.0,
-        }
+        let window = if index.is_multiple_of(2) { window } else { Window::All };
+        LayerSpec::new(Mixer::Attention(AttentionSpec { window, ..attention }), FeedForward::Experts(experts), norms)
     };
     let mut rope = keys.rope(RopeStyle::Halves, attention.key)?;
     if let RopeScaling::Yarn(yarn) = &mut rope.scaling {

@@ -21,8 +21,7 @@ fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
             FeedForward::Experts(ExpertsSpec { routing, ..experts })
         }
     };
-    let layer =
-        LayerSpec { mixer: Mixer::Attention(attention), feed_forward, norms: keys.norms()?, residual_scale: 1.0 };
+    let layer = LayerSpec::new(Mixer::Attention(attention), feed_forward, keys.norms()?);
     // Converters reorder the rows of Q and K for this style.
     keys.uniform(keys.rope(RopeStyle::Adjacent, attention.key)?, layer)
 }

@@ -16,11 +16,10 @@ fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
     let attention = AttentionSpec { query_key_norm: QueryKeyNorm::Row, ..keys.attention()? };
     let experts = keys.required_experts()?;
     let routing = Routing { score: RouterScore::Sigmoid, normalise: true, ..experts.routing };
-    let layer = LayerSpec {
-        mixer: Mixer::Attention(attention),
-        feed_forward: FeedForward::Experts(ExpertsSpec { routing, selection_bias: true, ..experts }),
-        norms: keys.norms()?,
-        residual_scale: 1.0,
-    };
+    let layer = LayerSpec::new(
+        Mixer::Attention(attention),
+        FeedForward::Experts(ExpertsSpec { routing, selection_bias: true, ..experts }),
+        keys.norms()?,
+    );
     keys.uniform(keys.rope(RopeStyle::Halves, attention.key)?, layer)
 }

@@ -19,13 +19,12 @@ fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
         // The file names the part of the magnitude that scores have anyway.
         yarn.magnitude /= 1.0 + 0.1 * keys.number("rope.scaling.yarn_log_multiplier")? * yarn.factor.ln();
         let scale = keys.bound("attention.temperature_scale")?;
-        temperature = scale.map(|scale| Temperature { scale, length: yarn.original_context });
+        temperature = scale.map(|scale| Temperature { scale, length: yarn.original_context, first: 0 });
     }
-    let layer = LayerSpec {
-        mixer: Mixer::Attention(AttentionSpec { temperature, ..plain }),
-        feed_forward: FeedForward::Dense(keys.dense()?),
-        norms: keys.norms()?,
-        residual_scale: 1.0,
-    };
+    let layer = LayerSpec::new(
+        Mixer::Attention(AttentionSpec { temperature, ..plain }),
+        FeedForward::Dense(keys.dense()?),
+        keys.norms()?,
+    );
     keys.uniform(rope, layer)
 }

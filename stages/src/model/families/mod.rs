@@ -2,20 +2,29 @@
 //! ones. A new family is a file and a line in [`Family::ALL`].
 
 mod deepseek2;
+mod ernie4_5_moe;
 mod gemma2;
 mod gemma3;
+mod gemma4;
+mod glm4;
 mod glm4moe;
 mod gpt_oss;
 mod granite;
+mod granitemoe;
+mod hunyuan_moe;
 mod llama;
+mod llama4;
 mod minimax_m2;
 mod mistral3;
 mod olmo2;
 mod phi3;
 mod qwen2;
 mod qwen2moe;
+mod qwen2vl;
 mod qwen3;
 mod qwen3moe;
+mod qwen3vl;
+mod qwen3vlmoe;
 mod smollm3;
 
 use std::fmt;
@@ -52,7 +61,7 @@ pub(super) fn read(header: &Header) -> Result<ModelSpec, UnsupportedModel> {
 
 impl Family {
     /// All families.
-    pub const ALL: [&'static Self; 16] = [
+    pub const ALL: [&'static Self; 25] = [
         &llama::FAMILY,
         &qwen2::FAMILY,
         &qwen3::FAMILY,
@@ -69,6 +78,15 @@ impl Family {
         &olmo2::FAMILY,
         &phi3::FAMILY,
         &smollm3::FAMILY,
+        &gemma4::FAMILY,
+        &glm4::FAMILY,
+        &granitemoe::FAMILY,
+        &ernie4_5_moe::FAMILY,
+        &hunyuan_moe::FAMILY,
+        &llama4::FAMILY,
+        &qwen2vl::FAMILY,
+        &qwen3vl::FAMILY,
+        &qwen3vlmoe::FAMILY,
     ];
 
     /// The family of a GGUF architecture.

@@ -13,11 +13,10 @@ pub(super) const FAMILY: Family = Family { architecture: "olmo2", implements: &[
 fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
     keys.refuse_window()?;
     let attention = AttentionSpec { query_key_norm: QueryKeyNorm::Row, ..keys.attention()? };
-    let layer = LayerSpec {
-        mixer: Mixer::Attention(attention),
-        feed_forward: FeedForward::Dense(keys.dense()?),
-        norms: NormSpec { before: false, after: true, ..keys.norms()? },
-        residual_scale: 1.0,
-    };
+    let layer = LayerSpec::new(
+        Mixer::Attention(attention),
+        FeedForward::Dense(keys.dense()?),
+        NormSpec { before: false, after: true, ..keys.norms()? },
+    );
     keys.uniform(keys.rope(RopeStyle::Halves, attention.key)?, layer)
 }

@@ -11,14 +11,9 @@ use crate::model::tensors::Presence;
 
 pub(super) const FAMILY: Family = Family { architecture: "qwen2", implements: &[], names: &[], read };
 
-fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
+pub(super) fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
     keys.refuse_window()?;
     let attention = AttentionSpec { biases: Presence::Required, ..keys.attention()? };
-    let layer = LayerSpec {
-        mixer: Mixer::Attention(attention),
-        feed_forward: FeedForward::Dense(keys.dense()?),
-        norms: keys.norms()?,
-        residual_scale: 1.0,
-    };
+    let layer = LayerSpec::new(Mixer::Attention(attention), FeedForward::Dense(keys.dense()?), keys.norms()?);
     keys.uniform(keys.rope(RopeStyle::Halves, attention.key)?, layer)
 }

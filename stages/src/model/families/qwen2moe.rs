@@ -16,11 +16,6 @@ fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
     let attention = AttentionSpec { biases: Presence::Required, ..keys.attention()? };
     let experts = keys.required_experts()?;
     let experts = ExpertsSpec { shared: Some(keys.shared(4 * experts.width, true)?), ..experts };
-    let layer = LayerSpec {
-        mixer: Mixer::Attention(attention),
-        feed_forward: FeedForward::Experts(experts),
-        norms: keys.norms()?,
-        residual_scale: 1.0,
-    };
+    let layer = LayerSpec::new(Mixer::Attention(attention), FeedForward::Experts(experts), keys.norms()?);
     keys.uniform(keys.rope(RopeStyle::Halves, attention.key)?, layer)
 }

@@ -10,16 +10,11 @@ use crate::model::spec::{LayerSpec, ModelSpec};
 
 pub(super) const FAMILY: Family = Family { architecture: "qwen3moe", implements: &["expert_count"], names: &[], read };
 
-fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
+pub(super) fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
     keys.refuse_window()?;
     let attention = AttentionSpec { query_key_norm: QueryKeyNorm::Head, ..keys.attention()? };
     let experts = keys.required_experts()?;
     let experts = ExpertsSpec { routing: Routing { normalise: true, ..experts.routing }, ..experts };
-    let layer = LayerSpec {
-        mixer: Mixer::Attention(attention),
-        feed_forward: FeedForward::Experts(experts),
-        norms: keys.norms()?,
-        residual_scale: 1.0,
-    };
+    let layer = LayerSpec::new(Mixer::Attention(attention), FeedForward::Experts(experts), keys.norms()?);
     keys.uniform(keys.rope(RopeStyle::Halves, attention.key)?, layer)
 }

@@ -18,12 +18,7 @@ fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
     let (attention, dense, norms) = (keys.attention()?, keys.dense()?, keys.norms()?);
     let layer = |index: usize| {
         let rope = attention.rope.filter(|_| !(index + 1).is_multiple_of(WITHOUT_POSITIONS));
-        LayerSpec {
-            mixer: Mixer::Attention(AttentionSpec { rope, ..attention }),
-            feed_forward: FeedForward::Dense(dense),
-            norms,
-            residual_scale: 1.0,
-        }
+        LayerSpec::new(Mixer::Attention(AttentionSpec { rope, ..attention }), FeedForward::Dense(dense), norms)
     };
     let rope = keys.rope(RopeStyle::Adjacent, attention.key)?;
     keys.model(vec![rope], (0..keys.layers()?).map(layer).collect())
