@@ -387,3 +387,93 @@ fn qwen3vl_with_experts_agrees_with_transformers() {
 fn qwen3vl_with_experts_of_odd_sizes_agrees_with_transformers() {
     check_all_positions("qwen3_vl_moe-odd");
 }
+
+#[test]
+fn llama_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("llama-odd");
+}
+
+#[test]
+fn mistral_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("mistral-odd");
+}
+
+#[test]
+fn mixtral_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("mixtral-odd");
+}
+
+#[test]
+fn qwen2_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("qwen2-odd");
+}
+
+#[test]
+fn qwen3_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("qwen3-odd");
+}
+
+#[test]
+fn qwen2_moe_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("qwen2_moe-odd");
+}
+
+#[test]
+fn qwen3_moe_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("qwen3_moe-odd");
+}
+
+#[test]
+fn deepseek_v2_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("deepseek_v2-odd");
+}
+
+#[test]
+fn deepseek_v3_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("deepseek_v3-odd");
+}
+
+#[test]
+fn gemma2_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("gemma2-odd");
+}
+
+#[test]
+fn gemma3_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("gemma3-odd");
+}
+
+#[test]
+fn granite_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("granite-odd");
+}
+
+#[test]
+fn minimax_m2_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("minimax_m2-odd");
+}
+
+#[test]
+fn ministral3_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("ministral3-odd");
+}
+
+#[test]
+fn olmo2_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("olmo2-odd");
+}
+
+#[test]
+fn smollm3_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("smollm3-odd");
+}
+
+#[test]
+fn glm4_moe_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("glm4_moe-odd");
+}
+
+#[test]
+fn gpt_oss_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("gpt_oss-odd");
+}
