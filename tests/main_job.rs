@@ -16,7 +16,7 @@ const ROUNDING: f64 = 0.25;
 
 fn tokenizer() -> Tokenizer {
     let file = ModelFile::open(&common::model_path()).unwrap();
-    Tokenizer::new(&Vocabulary::from_metadata(&file.vocabulary_header().unwrap().metadata).unwrap()).unwrap()
+    Tokenizer::new(&Vocabulary::from_metadata(&file.vocabulary_metadata().unwrap()).unwrap()).unwrap()
 }
 
 #[test]

@@ -13,7 +13,7 @@ use schema::frame::Slice;
 use schema::record::{FormatSpeed, Speeds};
 use schema::record::{KvRoom, KvType};
 use schema::{LayerRange, SequenceId};
-use stages::gguf::TensorInfo;
+use stages::checkpoint::TensorInfo;
 use stages::loader::CpuLoader;
 use stages::weights::ModelFile;
 

@@ -2,8 +2,8 @@
 
 use schema::record::{KvType, ModelRecord};
 
+use crate::checkpoint::Header;
 use crate::format::Format;
-use crate::gguf::Header;
 use crate::model::{FeedForward, LayerRole, LayerSpec, Mixer, ModelSpec};
 
 /// The figures of each layer.

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "accelerator")]
 pub mod accelerator;
+pub mod checkpoint;
 pub mod cpu;
 pub mod device;
 pub mod format;

@@ -254,15 +254,6 @@ const DAMAGES: &[Damage] = &[
         expected: &["general.alignment", "expected a power of two", "found f32"],
     },
     Damage {
-        name: "part of a split file",
-        apply: |f| put_after(f, "split.count", 4, 3u32.to_le_bytes()),
-        expected: &[
-            "split.count at byte",
-            "expected 1, as split files are not supported: join the parts",
-            "found u32 3",
-        ],
-    },
-    Damage {
         name: "empty tensor name",
         apply: |f| {
             let at = after(f, "output_norm.weight");

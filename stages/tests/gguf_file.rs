@@ -76,8 +76,8 @@ fn a_stage_keeps_no_vocabulary_and_the_gateway_can_have_it() {
     let (_folder, path) = file(model(true));
     let model = ModelFile::open(&path).unwrap();
     assert!(model.header().metadata.get("tokenizer.ggml.tokens").is_none());
-    let header = model.vocabulary_header().unwrap();
-    let tokens = header.metadata.str_array("tokenizer.ggml.tokens").unwrap();
+    let metadata = model.vocabulary_metadata().unwrap();
+    let tokens = metadata.str_array("tokenizer.ggml.tokens").unwrap();
     assert_eq!((tokens.len(), tokens.get(511), tokens.get(512)), (512, Some("<511>"), None));
     assert_eq!((model.name().as_str(), model.path()), ("model", path.as_path()));
 }

@@ -201,5 +201,5 @@ fn a_file_replaced_on_disk_does_not_change_what_is_read() {
     std::fs::rename(&other, &path).unwrap();
     let shard = model.map(layers(1, 2)).unwrap();
     assert_eq!(shard.layer_tensor(1, "ffn_up.weight").unwrap().bytes(), noise(1, WIDE * HIDDEN / 32 * 34));
-    assert_eq!(model.vocabulary_header().unwrap().metadata.str_array("tokenizer.ggml.tokens").unwrap().len(), 512);
+    assert_eq!(model.vocabulary_metadata().unwrap().str_array("tokenizer.ggml.tokens").unwrap().len(), 512);
 }

@@ -65,7 +65,7 @@ pub(super) fn describe(
     let words = |template: &ChatTemplate| REASONING_WORDS.iter().any(|word| template.source().contains(word));
     ModelDescription {
         file_name: file.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        file_bytes: header.file_bytes,
+        file_bytes: file.bytes(),
         fingerprint: file.fingerprint().to_string(),
         architecture: header.metadata.str_or("general.architecture", "").unwrap_or_default().to_owned(),
         parameters: header.tensors.iter().map(|tensor| tensor.dims.iter().product::<u64>()).sum(),

@@ -50,8 +50,8 @@ impl ModelText {
     /// Reads vocabulary and template from `file`. If the template cannot be used, raw completions remain possible.
     pub(super) fn new(file: &ModelFile) -> Result<Self, RunError> {
         let path = file.path().display().to_string();
-        let header = file.vocabulary_header().map_err(|cause| RunError::File { path, cause: Box::new(cause) })?;
-        let vocabulary = Vocabulary::from_metadata(&header.metadata)?;
+        let metadata = file.vocabulary_metadata().map_err(|cause| RunError::File { path, cause: Box::new(cause) })?;
+        let vocabulary = Vocabulary::from_metadata(&metadata)?;
         let tokenizer = Arc::new(Tokenizer::new(&vocabulary)?);
         let template = ChatTemplate::from_vocabulary(&vocabulary).map_err(|error| describe(&error));
         let spec = ModelSpec::read(file.header())

@@ -14,8 +14,7 @@ const UNUSED: i32 = 5;
 /// # Errors
 /// If the file has no vocabulary, or its vocabulary has more than `size` tokens.
 pub fn copy(path: &Path, size: usize, mut file: GgufWriter) -> Result<GgufWriter, Box<dyn std::error::Error>> {
-    let header = ModelFile::open(path)?.vocabulary_header()?;
-    let metadata = header.metadata;
+    let metadata = ModelFile::open(path)?.vocabulary_metadata()?;
     let tokens = metadata.str_array("tokenizer.ggml.tokens")?;
     if tokens.len() > size {
         let found = tokens.len();

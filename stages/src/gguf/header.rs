@@ -143,10 +143,8 @@ fn read_metadata(cursor: &mut Cursor<'_>, count: u64, keep: Keep) -> Result<Read
         let value_offset = cursor.position();
         let keep_arrays = keep == Keep::Everything || !key.starts_with("tokenizer.");
         let value = Value::read(cursor, key, keep_arrays)?;
-        match (key, &value) {
-            ("general.alignment", Some(value)) => alignment = check_alignment(value, value_offset)?,
-            ("split.count", Some(value)) => refuse_split(value, value_offset)?,
-            _ => {}
+        if let ("general.alignment", Some(value)) = (key, &value) {
+            alignment = check_alignment(value, value_offset)?;
         }
         if let Some(value) = value {
             metadata.insert(key, value);
@@ -162,17 +160,6 @@ fn check_alignment(value: &Value, offset: u64) -> Result<u64, GgufError> {
         _ => {
             let expected = format!("a power of two from {ALIGNMENT_MIN} to {ALIGNMENT_MAX}");
             Err(error("general.alignment", offset, expected, value.describe()))
-        }
-    }
-}
-
-fn refuse_split(value: &Value, offset: u64) -> Result<(), GgufError> {
-    match value {
-        Value::Integer(_, 0 | 1) => Ok(()),
-        value => {
-            let expected = "1, as split files are not supported: join the parts into one file first \
-                            (llama.cpp's `llama-gguf-split --merge`)";
-            Err(error("split.count", offset, expected, value.describe()))
         }
     }
 }

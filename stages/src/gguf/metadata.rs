@@ -143,7 +143,7 @@ impl Metadata {
     }
 
     /// Sets `key` and returns its previous value.
-    pub(super) fn insert(&mut self, key: &str, value: Value) -> Option<Value> {
+    pub fn insert(&mut self, key: &str, value: Value) -> Option<Value> {
         self.values.insert(key.into(), value)
     }
 

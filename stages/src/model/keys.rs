@@ -8,8 +8,8 @@ use super::pooling_type::PoolingType;
 use super::rope::RopeSpec;
 use super::spec::{EmbeddingSpec, HeadSpec, LayerSpec, ModelSpec, NormSpec};
 use super::{EMBEDDING, Family};
+use crate::checkpoint::Header;
 use crate::format::Format;
-use crate::gguf::Header;
 
 /// Largest accepted width (hidden, feed-forward, heads times dimensions), in values: about thirty times that of the
 /// largest known model, and small enough that the product of two widths is far from overflow.

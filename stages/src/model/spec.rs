@@ -8,7 +8,7 @@ use super::feed_forward::FeedForward;
 use super::mixer::Mixer;
 use super::pooling_type::PoolingType;
 use super::rope::RopeSpec;
-use crate::gguf::Header;
+use crate::checkpoint::Header;
 
 /// The checked sizes and constants of a model.
 #[derive(Debug, Clone, PartialEq)]

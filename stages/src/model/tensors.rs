@@ -8,7 +8,7 @@ use super::mixer::{AttentionSpec, LatentSpec, Mixer, QueryKeyNorm};
 use super::rope::RopeSpec;
 use super::spec::{LayerSpec, ModelSpec};
 use super::{EMBEDDING, OUTPUT, OUTPUT_NORM};
-use crate::gguf::{Header, TensorInfo};
+use crate::checkpoint::{Header, TensorInfo};
 
 /// The rule for the presence of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::file::ModelFile;
-use crate::gguf::TensorInfo;
+use crate::checkpoint::{Piece, TensorInfo};
 use crate::kernels::dequantise_block_bytes;
 
 /// The embedding table of a model file.
@@ -15,6 +15,7 @@ use crate::kernels::dequantise_block_bytes;
 pub struct EmbeddingRows {
     file: ModelFile,
     table: TensorInfo,
+    piece: Piece,
 }
 
 /// Errors of a row that cannot be read.
@@ -50,8 +51,12 @@ pub enum RowError {
 // === impl EmbeddingRows ===
 
 impl EmbeddingRows {
-    pub(super) fn new(file: ModelFile, table: TensorInfo) -> Self {
-        Self { file, table }
+    /// The rows of `table`. `None` for a table that does not lie in one piece of a file.
+    pub(super) fn new(file: ModelFile, table: TensorInfo) -> Option<Self> {
+        match *table.pieces() {
+            [piece] => Some(Self { file, table, piece }),
+            _ => None,
+        }
     }
 
     /// Values in a row.
@@ -78,8 +83,9 @@ impl EmbeddingRows {
         }
         let row_bytes = self.table.bytes / rows;
         let mut stored = vec![0; row_bytes as usize];
-        let offset = self.table.offset + u64::from(token) * row_bytes;
-        self.file.file().read_exact_at(&mut stored, offset).map_err(|cause| RowError::Read { token, cause })?;
+        let offset = self.piece.offset + u64::from(token) * row_bytes;
+        let file = &self.file.parts()[self.piece.part].file;
+        file.read_exact_at(&mut stored, offset).map_err(|cause| RowError::Read { token, cause })?;
         dequantise_block_bytes(self.table.format, &stored, row);
         Ok(())
     }

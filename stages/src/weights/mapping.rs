@@ -7,21 +7,29 @@ use std::ops::Range;
 use memmap2::{Advice, Mmap, MmapOptions};
 
 use super::guard::{self, RunRegistration};
+use crate::checkpoint::Part;
 
 /// A mapped byte range of a file. Dropping the value unmaps the pages.
 #[derive(Debug)]
-pub(super) struct Mapping {
+pub(crate) struct Mapping {
     // Dropped first, because fields drop in order: the guard must not keep an address whose page is unmapped.
     _registration: RunRegistration,
     map: Mmap,
+    part: usize,
     start: u64,
 }
 
 // === impl Mapping ===
 
 impl Mapping {
-    /// Maps `range` of `file`, which must lie inside it. `name` is the file's name in the guard's message.
-    pub(super) fn new(file: &File, range: Range<u64>, name: &str) -> io::Result<Self> {
+    /// Maps all of `part`, to read its header.
+    pub(crate) fn of_whole(part: &Part) -> io::Result<Self> {
+        Self::new(&part.file, 0, 0..part.stamp.bytes, &part.path.to_string_lossy())
+    }
+
+    /// Maps `range` of `file`, which must lie inside it. `part` is the file's number in its model, and `name` its name
+    /// in the guard's message.
+    pub(super) fn new(file: &File, part: usize, range: Range<u64>, name: &str) -> io::Result<Self> {
         let length = usize::try_from(range.end - range.start)
             .map_err(|_| io::Error::new(io::ErrorKind::OutOfMemory, "the range does not fit the address space"))?;
         // SAFETY: the mapping is read-only and private to this value. Its bytes are plain numbers for which every bit
@@ -29,7 +37,12 @@ impl Mapping {
         // truncates the file causes SIGBUS, which `guard` turns into a clean exit.
         let map = unsafe { MmapOptions::new().offset(range.start).len(length).map(file)? };
         let registration = guard::register(page_range(&map), name);
-        Ok(Self { _registration: registration, map, start: range.start })
+        Ok(Self { _registration: registration, map, part, start: range.start })
+    }
+
+    /// Number of the mapped file in its model.
+    pub(super) fn part(&self) -> usize {
+        self.part
     }
 
     /// The byte range of the file that is mapped.
@@ -38,7 +51,7 @@ impl Mapping {
     }
 
     /// All mapped bytes.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.map
     }
 
@@ -121,7 +134,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.set_len(8 * page).unwrap();
         // From the end of page 1 to the start of page 4.
-        let mapping = Mapping::new(&file, 2 * page - 8..4 * page + 8, "test").unwrap();
+        let mapping = Mapping::new(&file, 0, 2 * page - 8..4 * page + 8, "test").unwrap();
         assert_eq!(mapping.addresses().len() as u64, 4 * page);
         mapping.prefetch();
         assert_eq!(mapping.in_core_bytes(), 4 * page);

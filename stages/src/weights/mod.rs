@@ -1,6 +1,6 @@
-//! A model file on disk and the part of it that one stage maps.
+//! A model on disk and the part of it that one stage maps.
 //!
-//! [`ModelFile`] has a checked header and keeps nothing mapped. [`ModelFile::map`] maps the pages of one layer range: a
+//! [`ModelFile`] has checked headers and keeps nothing mapped. [`ModelFile::map`] maps the pages of one layer range: a
 //! [`MappedShard`], which returns [`Tensor`]s over the mapped bytes. For token lookup the embedding table is not
 //! mapped: [`EmbeddingRows`] reads single rows from the file, so a stage's resident file bytes are those of its own
 //! tensors.
@@ -10,7 +10,6 @@
 
 mod embedding;
 mod file;
-mod fingerprint;
 mod guard;
 mod mapping;
 mod plan;
@@ -21,9 +20,11 @@ mod tensor;
 mod tensor_error;
 mod tensor_role;
 
+pub use crate::checkpoint::{FileChanged, FileStamp, OpenError};
 pub use embedding::{EmbeddingRows, RowError};
-pub use file::{FileChanged, FileStamp, ModelFile, OpenError};
+pub use file::ModelFile;
 pub use guard::{EXIT_CODE_WEIGHTS_LOST, guard_against_truncation};
+pub(crate) use mapping::Mapping;
 pub use record::NotALanguageModel;
 pub use resident::Residency;
 pub use shard::{MapError, MappedShard};

@@ -6,8 +6,9 @@ use schema::Fingerprint;
 use schema::record::{KvRoom, KvType, ModelRecord};
 
 use super::tensor_role::{EMBEDDING, OUTPUT, TensorRole};
+use crate::checkpoint::{Header, TensorInfo};
 use crate::format::Format;
-use crate::gguf::{Header, Metadata, MetadataError, TensorInfo};
+use crate::gguf::{Metadata, MetadataError};
 
 /// Errors of a GGUF file that is not a language model that baton can cut into layers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,9 @@
 //! has the last.
 
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use schema::LayerRange;
@@ -16,7 +18,7 @@ use super::resident::Residency;
 use super::tensor::Tensor;
 use super::tensor_error::TensorError;
 use super::tensor_role::{EMBEDDING, OUTPUT, TensorRole};
-use crate::gguf::TensorInfo;
+use crate::checkpoint::TensorInfo;
 
 /// Bytes read ahead at a time: enough for an efficient disk read, few enough to stop soon.
 const READ_AHEAD_PIECE_BYTES: usize = 1 << 20;
@@ -44,8 +46,10 @@ pub enum MapError {
         have: u32,
     },
     /// The system refused the mapping.
-    #[error("cannot map {bytes} bytes at byte {offset} of the model file")]
+    #[error("cannot map {bytes} bytes at byte {offset} of the model file {}", path.display())]
     Map {
+        /// The file.
+        path: PathBuf,
         /// Offset in the file, in bytes.
         offset: u64,
         /// Length in bytes.
@@ -103,15 +107,18 @@ impl MappedShard {
             return Err(MapError::NoSuchLayers { layers, have });
         }
         let selection = ShardSelection { layers, last: layers.end() == have, tied: header.tensor(OUTPUT).is_none() };
-        let own = header.tensors.iter().filter(|tensor| selection.maps(&tensor.name));
-        let ranges = own.map(|tensor| tensor.offset..tensor.end()).collect();
-        let name = file.path().to_string_lossy();
+        let mut ranges = vec![Vec::new(); file.parts().len()];
+        for tensor in header.tensors.iter().filter(|tensor| selection.maps(&tensor.name)) {
+            tensor.pieces().iter().for_each(|piece| ranges[piece.part].push(piece.range()));
+        }
         let mut runs = Vec::new();
-        for range in plan::runs(ranges, mapping::page_bytes() as u64) {
-            let (offset, bytes) = (range.start, range.end - range.start);
-            let run =
-                Mapping::new(file.file(), range, &name).map_err(|cause| MapError::Map { offset, bytes, cause })?;
-            runs.push(Arc::new(run));
+        for (index, (part, ranges)) in file.parts().iter().zip(ranges).enumerate() {
+            let name = part.path.to_string_lossy();
+            for range in plan::runs(ranges, mapping::page_bytes() as u64) {
+                let (offset, bytes) = (range.start, range.end - range.start);
+                let failed = |cause| MapError::Map { path: part.path.clone(), offset, bytes, cause };
+                runs.push(Arc::new(Mapping::new(&part.file, index, range, &name).map_err(failed)?));
+            }
         }
         Ok(Self { file, selection, runs })
     }
@@ -171,11 +178,12 @@ impl MappedShard {
         self.layer_tensor(layer, suffix).ok()
     }
 
-    /// All matrices of the shard in the file's order, including tensors of more than two dimensions.
+    /// All matrices of the shard in the file's order, including tensors of more than two dimensions. A tensor in
+    /// several pieces is a matrix for each of them.
     pub fn matrices(&self) -> Vec<Tensor> {
         let infos = self.file.header().tensors.iter();
         let own = infos.filter(|info| info.dims.len() > 1 && self.selection.maps(&info.name));
-        own.filter_map(|info| self.mapped(info)).collect()
+        own.filter_map(|info| self.mapped(info)).flat_map(|tensor| tensor.pieces()).collect()
     }
 
     /// The output head's matrix: `output.weight`, or the embedding table in a model that ties the two.
@@ -189,7 +197,7 @@ impl MappedShard {
     /// The embedding table, in the shard with the first layer.
     pub fn embedding(&self) -> Option<EmbeddingRows> {
         let table = self.file.header().tensor(EMBEDDING).filter(|_| self.selection.first())?;
-        Some(EmbeddingRows::new(self.file.clone(), table.clone()))
+        EmbeddingRows::new(self.file.clone(), table.clone())
     }
 
     /// Number of bytes of the file that are mapped: the shard's tensors and the padding between them.
@@ -211,7 +219,7 @@ impl MappedShard {
             return self.runs.iter().for_each(|run| run.prefetch());
         }
         for tensor in others.into_iter().filter_map(|info| self.mapped(info)) {
-            mapping::touch(tensor.bytes());
+            tensor.all_bytes().for_each(mapping::touch);
         }
     }
 
@@ -222,14 +230,19 @@ impl MappedShard {
     pub fn read_ahead(&self, bytes_max: u64, wanted: &dyn Fn() -> bool) -> u64 {
         let mut read = 0;
         let mut buffer = vec![0; READ_AHEAD_PIECE_BYTES];
-        for (piece, absent_bytes) in self.runs.iter().flat_map(|run| run.pieces(READ_AHEAD_PIECE_BYTES)) {
+        let pieces = |run: &'_ Arc<Mapping>| {
+            let part = run.part();
+            run.pieces(READ_AHEAD_PIECE_BYTES).map(move |(piece, absent_bytes)| (part, piece, absent_bytes)).collect()
+        };
+        for (part, piece, absent_bytes) in self.runs.iter().flat_map::<Vec<_>, _>(pieces) {
             if absent_bytes == 0 {
                 continue;
             }
             let fits = read + absent_bytes <= bytes_max;
             let length = (piece.end - piece.start) as usize;
             // Bytes that cannot be read here cannot be loaded either, and loading reports the cause.
-            if !fits || !wanted() || self.file.file().read_exact_at(&mut buffer[..length], piece.start).is_err() {
+            let file = &self.file.parts()[part].file;
+            if !fits || !wanted() || file.read_exact_at(&mut buffer[..length], piece.start).is_err() {
                 break;
             }
             read += absent_bytes;
@@ -238,8 +251,11 @@ impl MappedShard {
     }
 
     fn mapped(&self, info: &TensorInfo) -> Option<Tensor> {
-        let index = self.runs.partition_point(|run| run.file_range().end <= info.offset);
-        Tensor::new(self.runs.get(index)?.clone(), info.clone())
+        let mapping_of = |part: usize, range: Range<u64>| {
+            let before = |run: &Arc<Mapping>| (run.part(), run.file_range().end) <= (part, range.start);
+            self.runs.get(self.runs.partition_point(before)).cloned()
+        };
+        Tensor::new(info.clone(), mapping_of)
     }
 
     fn not_mapped(&self, name: &str) -> TensorError {

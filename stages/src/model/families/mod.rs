@@ -33,7 +33,7 @@ use super::error::UnsupportedModel;
 use super::keys::Keys;
 use super::layer_role::LayerRole;
 use super::spec::ModelSpec;
-use crate::gguf::Header;
+use crate::checkpoint::Header;
 
 /// A family of models: how its files are read.
 pub struct Family {

@@ -1,0 +1,75 @@
+//! An open checkpoint: its files, its header and its fingerprint.
+
+use std::path::Path;
+
+use schema::Fingerprint;
+
+use super::gguf_set;
+use super::{FileChanged, Header, OpenError, Part};
+use crate::gguf::Metadata;
+
+/// A model's files with checked headers, none of them mapped.
+#[derive(Debug)]
+pub struct Checkpoint {
+    pub(super) name: String,
+    pub(super) parts: Vec<Part>,
+    pub(super) header: Header,
+    pub(super) fingerprint: Fingerprint,
+}
+
+// === impl Checkpoint ===
+
+impl Checkpoint {
+    /// Opens the model at `path` and checks the headers of its files: a GGUF file; one part of a split one, with which
+    /// the other parts are opened; or a folder in Hugging Face's form. The vocabulary is checked but not kept.
+    ///
+    /// # Errors
+    /// [`OpenError`] when a file cannot be read, is not usable, or does not belong to the others.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        gguf_set::open(path)
+    }
+
+    /// The model's name: that of the file without its ending and without the number of its part.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Metadata and tensors, without the arrays of `tokenizer.*`.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The metadata with the vocabulary, read again. For a folder the same as in the header.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the file can no longer be read or has been damaged.
+    pub fn vocabulary_metadata(&self) -> Result<Metadata, OpenError> {
+        match self.parts.first() {
+            Some(part) => gguf_set::vocabulary_metadata(part),
+            None => Ok(self.header.metadata.clone()),
+        }
+    }
+
+    /// Digest that distinguishes this model from others.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    /// Length of all files together, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.stamp.bytes).sum()
+    }
+
+    /// Checks that the open files still have the contents they were opened with.
+    ///
+    /// # Errors
+    /// [`FileChanged`] with the first file that has not, its expected and its found state.
+    pub fn check_unchanged(&self) -> Result<(), FileChanged> {
+        self.parts.iter().try_for_each(Part::check_unchanged)
+    }
+
+    /// The open files, in the order in which pieces of tensors count them.
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+}

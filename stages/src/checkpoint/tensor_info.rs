@@ -1,0 +1,83 @@
+//! The description of a tensor: its name, shape and format, and the places of its bytes.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::format::Format;
+use crate::gguf;
+
+/// A tensor of a checkpoint. All of its bytes lie inside the checkpoint's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name, such as `blk.3.attn_q.weight`.
+    pub name: String,
+    /// Its dimensions in ggml's order: the first is the length of a row. There are 1 to 4, none zero.
+    pub dims: Vec<u64>,
+    /// Storage format of its values.
+    pub format: Format,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The places of its bytes.
+    pub source: Source,
+    /// True if the values are stored without the one that they add to, as Gemma's norms are. Only tensors that are
+    /// expanded to floats may be.
+    pub minus_one: bool,
+}
+
+/// The places of a tensor's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// In files: one piece, or pieces of equal length, of whole rows, one after the other.
+    Files(Vec<Piece>),
+    /// Computed from the metadata, such as factors of frequencies.
+    Computed(Arc<[u8]>),
+}
+
+/// A range of bytes in one of a checkpoint's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Index of the file.
+    pub part: usize,
+    /// Offset of the first byte from the file's start.
+    pub offset: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+}
+
+// === impl TensorInfo ===
+
+impl TensorInfo {
+    /// The tensor of a GGUF file, which is number `part` of its set.
+    pub(super) fn of_gguf(tensor: gguf::TensorInfo, part: usize) -> Self {
+        let gguf::TensorInfo { name, dims, format, offset, bytes } = tensor;
+        let source = Source::Files(vec![Piece { part, offset, bytes }]);
+        Self { name, dims, format, bytes, source, minus_one: false }
+    }
+
+    /// Values in a row.
+    pub fn cols(&self) -> u64 {
+        self.dims.first().copied().unwrap_or(1)
+    }
+
+    /// Rows: the product of all dimensions but the first.
+    pub fn rows(&self) -> u64 {
+        self.dims.iter().skip(1).product()
+    }
+
+    /// The pieces of files that hold it. None for a computed tensor.
+    pub fn pieces(&self) -> &[Piece] {
+        match &self.source {
+            Source::Files(pieces) => pieces,
+            Source::Computed(_) => &[],
+        }
+    }
+}
+
+// === impl Piece ===
+
+impl Piece {
+    /// The bytes of the file.
+    pub fn range(&self) -> Range<u64> {
+        self.offset..self.offset + self.bytes
+    }
+}
