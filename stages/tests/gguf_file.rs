@@ -34,11 +34,17 @@ fn refusal(path: &Path) -> String {
 #[test]
 fn a_path_that_is_no_model_file_is_refused_by_kind() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(refusal(folder.path()).ends_with("as a model: expected a GGUF file, found a directory"));
+    assert!(
+        refusal(folder.path())
+            .ends_with("as a model: expected a GGUF file or a folder with config.json, found a folder without it")
+    );
 
     let empty = folder.path().join("empty.gguf");
     std::fs::write(&empty, b"").unwrap();
-    assert!(refusal(&empty).ends_with("empty.gguf as a model: expected a GGUF file, found an empty one"));
+    assert!(
+        refusal(&empty)
+            .ends_with("empty.gguf as a model: expected a GGUF file or a folder with config.json, found an empty one")
+    );
 
     let socket = folder.path().join("socket");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::gguf::GgufError;
+use crate::safetensors::SafetensorsError;
 
 /// Length and modification time of a file. Writing the file changes one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +58,10 @@ pub enum OpenError {
         cause: io::Error,
     },
     /// It is not a regular file, or it is empty.
-    #[error("cannot use {} as a model: expected a GGUF file, found {found}", path.display())]
+    #[error(
+        "cannot use {} as a model: expected a GGUF file or a folder with config.json, found {found}",
+        path.display()
+    )]
     NotAModelFile {
         /// The path.
         path: PathBuf,
@@ -72,6 +76,27 @@ pub enum OpenError {
         /// The cause.
         #[source]
         cause: GgufError,
+    },
+    /// Its safetensors header is damaged or unsupported.
+    #[error("{} is not a usable safetensors file", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        cause: SafetensorsError,
+    },
+    /// A folder's configuration or tensors are not those of a supported model.
+    #[error("{} is not usable: {field}: expected {expected}, found {found}", path.display())]
+    Folder {
+        /// The file.
+        path: PathBuf,
+        /// The key or the tensor.
+        field: String,
+        /// The accepted values.
+        expected: String,
+        /// The value found.
+        found: String,
     },
     /// A part of a split model is missing, or does not belong to the others.
     #[error("{} is not the expected part of a split model: expected {expected}, found {found}", path.display())]

@@ -38,7 +38,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, OpenError> {
     }
     let fingerprint = first.fingerprint()?;
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Checkpoint { name, parts: vec![first.part], header: Header::of_gguf(first.header), fingerprint })
+    Ok(Checkpoint { name, parts: vec![first.part], header: Header::of_gguf(first.header), fingerprint, folder: None })
 }
 
 /// The metadata of `part`, the first of a model, with the vocabulary.
@@ -76,7 +76,7 @@ fn open_set(path: &Path, given: Place) -> Result<Checkpoint, OpenError> {
             return Err(split_error(&parts[part_of(&tensors[index])].path, expected, "a second one".to_owned()));
         }
     };
-    Ok(Checkpoint { name: set.name, parts, header, fingerprint })
+    Ok(Checkpoint { name: set.name, parts, header, fingerprint, folder: None })
 }
 
 /// Opens part `number` of a set whose given part says `given`.

@@ -2,13 +2,14 @@
 //!
 //! A [`Checkpoint`] has checked headers and keeps nothing mapped. Its metadata has the keys, and its tensors have the
 //! names, that model families read from GGUF files, whatever form the files have. A tensor lies in one or several
-//! pieces of files, each mapped in place. This module knows forms of files (one GGUF file, a split one) and depends on
-//! no family of models but for their names in folders.
+//! pieces of files, each mapped in place. This module knows forms of files (one GGUF file, a split one, a Hugging Face
+//! folder), and no arithmetic.
 
 mod error;
 mod fingerprint;
 mod gguf_set;
 mod header;
+mod hugging_face;
 mod open;
 mod part;
 mod tensor_info;

@@ -1,10 +1,11 @@
 //! An open checkpoint: its files, its header and its fingerprint.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schema::Fingerprint;
 
 use super::gguf_set;
+use super::hugging_face;
 use super::{FileChanged, Header, OpenError, Part};
 use crate::gguf::Metadata;
 
@@ -15,6 +16,8 @@ pub struct Checkpoint {
     pub(super) parts: Vec<Part>,
     pub(super) header: Header,
     pub(super) fingerprint: Fingerprint,
+    /// The folder of a model in Hugging Face's form.
+    pub(super) folder: Option<PathBuf>,
 }
 
 // === impl Checkpoint ===
@@ -26,7 +29,7 @@ impl Checkpoint {
     /// # Errors
     /// [`OpenError`] when a file cannot be read, is not usable, or does not belong to the others.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        gguf_set::open(path)
+        if hugging_face::is_in(path) { hugging_face::open(path) } else { gguf_set::open(path) }
     }
 
     /// The model's name: that of the file without its ending and without the number of its part.
@@ -39,14 +42,19 @@ impl Checkpoint {
         &self.header
     }
 
+    /// The folder of a model in Hugging Face's form, in which its vocabulary lies.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     /// The metadata with the vocabulary, read again. For a folder the same as in the header.
     ///
     /// # Errors
     /// [`OpenError`] when the file can no longer be read or has been damaged.
     pub fn vocabulary_metadata(&self) -> Result<Metadata, OpenError> {
-        match self.parts.first() {
-            Some(part) => gguf_set::vocabulary_metadata(part),
-            None => Ok(self.header.metadata.clone()),
+        match (&self.folder, self.parts.first()) {
+            (None, Some(part)) => gguf_set::vocabulary_metadata(part),
+            _ => Ok(self.header.metadata.clone()),
         }
     }
 

@@ -27,7 +27,7 @@ impl Part {
         // Checked before opening, because opening a pipe would wait for its other end.
         let kind = std::fs::metadata(path).map_err(read)?;
         if kind.is_dir() {
-            return Err(not_a_model_file("a directory"));
+            return Err(not_a_model_file("a folder without it"));
         } else if !kind.is_file() {
             return Err(not_a_model_file("a device, pipe or socket"));
         }

@@ -26,6 +26,8 @@ impl Keys<'_> {
             let expected = format!("an even number of at most the head's {key} dimensions");
             return Err(self.wrong("rope.dimension_count", expected, dimensions));
         }
+        // Rows of Q and K that no converter reordered: `checkpoint/hugging_face/` says so, GGUF files never do.
+        let style = if self.flag("rope.halves")? { RopeStyle::Halves } else { style };
         let base = self.positive("rope.freq_base", Some(10_000.0))?;
         Ok(RopeSpec { dimensions, base, scaling: self.rope_scaling()?, style, factors: Presence::Optional })
     }

@@ -43,6 +43,11 @@ impl ModelFile {
         self.inner.checkpoint.header()
     }
 
+    /// The folder of a model in Hugging Face's form, in which its vocabulary lies.
+    pub fn folder(&self) -> Option<&Path> {
+        self.inner.checkpoint.folder()
+    }
+
     /// The metadata with the vocabulary, read from the file again. A folder's has none.
     ///
     /// # Errors

@@ -1,0 +1,189 @@
+//! The names of tensors in folders, and those that GGUF has for them. Pure.
+
+use super::family::Family;
+
+/// The part that a stored tensor has in the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is the tensor of this name.
+    Whole(String),
+    /// It is one expert's part of the tensor of this name.
+    OfExpert(String, usize),
+    /// It holds, for each expert of the layer, the rows of the gate and those of the values that it is multiplied with.
+    GatesAndUps(u32),
+    /// The model of language has no use for it.
+    LeftOut,
+}
+
+/// What stands before the names of layers, the longest first.
+const PREFIXES: [&str; 4] = ["model.language_model.", "language_model.model.", "language_model.", "model."];
+
+/// The beginnings of names of tensors for images and sounds.
+const OTHER_SENSES: [&str; 8] = [
+    "vision_tower.",
+    "vision_model.",
+    "visual.",
+    "multi_modal_projector.",
+    "model.vision_tower.",
+    "model.visual.",
+    "model.multi_modal_projector.",
+    "audio_tower.",
+];
+
+/// The ends of names of tensors that follow from the configuration, which older files have.
+const COMPUTED: [&str; 2] = [".rotary_emb.inv_freq", ".masked_bias"];
+
+/// The names of a layer's tensors, without `.weight` and `.bias`.
+const USUAL: [(&str, &str); 32] = [
+    ("input_layernorm", "attn_norm"),
+    ("post_attention_layernorm", "ffn_norm"),
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.k_proj", "attn_k"),
+    ("self_attn.v_proj", "attn_v"),
+    ("self_attn.o_proj", "attn_output"),
+    ("self_attn.qkv_proj", "attn_qkv"),
+    ("self_attn.q_norm", "attn_q_norm"),
+    ("self_attn.k_norm", "attn_k_norm"),
+    ("self_attn.q_a_proj", "attn_q_a"),
+    ("self_attn.q_a_layernorm", "attn_q_a_norm"),
+    ("self_attn.q_b_proj", "attn_q_b"),
+    ("self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"),
+    ("self_attn.kv_a_layernorm", "attn_kv_a_norm"),
+    ("self_attn.kv_b_proj", "attn_kv_b"),
+    ("mlp.gate_proj", "ffn_gate"),
+    ("mlp.up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+    ("mlp.gate_up_proj", "ffn_up"),
+    ("mlp.gate", "ffn_gate_inp"),
+    ("mlp.router", "ffn_gate_inp"),
+    ("block_sparse_moe.gate", "ffn_gate_inp"),
+    ("block_sparse_moe.router.layer", "ffn_gate_inp"),
+    ("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
+    ("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
+    ("mlp.shared_expert.up_proj", "ffn_up_shexp"),
+    ("mlp.shared_expert.down_proj", "ffn_down_shexp"),
+    ("mlp.shared_experts.gate_proj", "ffn_gate_shexp"),
+    ("mlp.shared_experts.up_proj", "ffn_up_shexp"),
+    ("mlp.shared_experts.down_proj", "ffn_down_shexp"),
+    ("block_sparse_moe.output_linear", "ffn_down_exps"),
+    ("mlp.experts.down_proj", "ffn_down_exps"),
+];
+
+/// The names of one expert's matrices, and of those of all experts together.
+const OF_EXPERT: [(&str, &str); 6] = [
+    ("gate_proj.weight", "ffn_gate_exps.weight"),
+    ("up_proj.weight", "ffn_up_exps.weight"),
+    ("down_proj.weight", "ffn_down_exps.weight"),
+    ("w1.weight", "ffn_gate_exps.weight"),
+    ("w3.weight", "ffn_up_exps.weight"),
+    ("w2.weight", "ffn_down_exps.weight"),
+];
+
+/// Names of tensors with the gates of all experts and the values that they are multiplied with.
+const GATES_AND_UPS: [&str; 3] =
+    ["mlp.experts.gate_up_proj", "mlp.experts.gate_up_proj.weight", "block_sparse_moe.input_linear.weight"];
+
+/// The place of the tensor `name` in a model of `family` with `layers` layers, of which `further` more, which would
+/// predict further tokens, are left out. `None` for a name that is not known.
+pub(super) fn place(family: &Family, name: &str, layers: u32, further: u32) -> Option<Place> {
+    if OTHER_SENSES.iter().any(|start| name.starts_with(start)) || COMPUTED.iter().any(|end| name.ends_with(end)) {
+        return Some(Place::LeftOut);
+    }
+    let own = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    let Some(of_layer) = own.strip_prefix("layers.") else {
+        let whole = match own {
+            "embed_tokens.weight" => "token_embd.weight",
+            "norm.weight" => "output_norm.weight",
+            "lm_head.weight" => "output.weight",
+            _ => return None,
+        };
+        return Some(Place::Whole(whole.to_owned()));
+    };
+    let (layer, rest) = of_layer.split_once('.')?;
+    let layer: u32 = layer.parse().ok().filter(|number: &u32| number.to_string() == layer)?;
+    if (layers..layers.saturating_add(further)).contains(&layer) {
+        return Some(Place::LeftOut);
+    }
+    place_in_layer(family, layer, rest)
+}
+
+fn place_in_layer(family: &Family, layer: u32, rest: &str) -> Option<Place> {
+    let named = |suffix: &str| format!("blk.{layer}.{suffix}");
+    if rest == "self_attn.sinks" {
+        return Some(Place::Whole(named("attn_sinks.weight")));
+    }
+    if rest.ends_with(".e_score_correction_bias") {
+        return Some(Place::Whole(named("exp_probs_b.bias")));
+    }
+    if GATES_AND_UPS.contains(&rest) {
+        return Some(Place::GatesAndUps(layer));
+    }
+    if let Some((_, of_expert)) = rest.split_once(".experts.")
+        && let Some((index, matrix)) = of_expert.split_once('.')
+        && let Ok(expert) = index.parse::<usize>()
+    {
+        let (_, ours) = OF_EXPERT.iter().find(|(theirs, _)| *theirs == matrix)?;
+        return (expert.to_string() == index).then(|| Place::OfExpert(named(ours), expert));
+    }
+    // Tensors of all experts have no ending.
+    let (theirs, kind) = match rest.rsplit_once('.') {
+        Some((theirs, kind @ ("weight" | "bias"))) => (theirs, kind),
+        _ if rest.starts_with("mlp.experts.") => (rest, "weight"),
+        _ => return None,
+    };
+    let (_, ours) = family.names.iter().chain(&USUAL).find(|(name, _)| *name == theirs)?;
+    Some(Place::Whole(named(&format!("{ours}.{kind}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::families::ALL;
+    use super::*;
+
+    fn place_of(model_type: &str, name: &str) -> Option<Place> {
+        let family = ALL.iter().find(|family| family.model_types.contains(&model_type)).unwrap();
+        place(family, name, 4, 1)
+    }
+
+    fn whole(name: &str) -> Option<Place> {
+        Some(Place::Whole(name.to_owned()))
+    }
+
+    #[test]
+    fn names_are_those_of_gguf_whatever_stands_before_them() {
+        for prefix in ["model.", "model.language_model.", "language_model.model."] {
+            let found = place_of("llama", &format!("{prefix}layers.3.self_attn.q_proj.weight"));
+            assert_eq!(found, whole("blk.3.attn_q.weight"), "{prefix}");
+        }
+        assert_eq!(place_of("qwen2", "model.layers.0.self_attn.k_proj.bias"), whole("blk.0.attn_k.bias"));
+        assert_eq!(place_of("llama", "lm_head.weight"), whole("output.weight"));
+        assert_eq!(
+            place_of("gemma2", "model.layers.1.post_attention_layernorm.weight"),
+            whole("blk.1.post_attention_norm.weight")
+        );
+        assert_eq!(place_of("llama", "model.layers.1.post_attention_layernorm.weight"), whole("blk.1.ffn_norm.weight"));
+    }
+
+    #[test]
+    fn experts_have_numbers_of_one_spelling() {
+        let expert =
+            |name: &str| place_of("mixtral", &format!("model.layers.2.block_sparse_moe.experts.{name}.weight"));
+        assert_eq!(expert("11.w3"), Some(Place::OfExpert("blk.2.ffn_up_exps.weight".to_owned(), 11)));
+        assert_eq!((expert("011.w3"), expert("+1.w3"), expert("1.w4"), expert("x.w1")), (None, None, None, None));
+        assert_eq!(place_of("qwen3_moe", "model.layers.2.mlp.experts.gate_up_proj"), Some(Place::GatesAndUps(2)));
+        assert_eq!(place_of("qwen3_moe", "model.layers.2.mlp.experts.down_proj"), whole("blk.2.ffn_down_exps.weight"));
+    }
+
+    #[test]
+    fn what_a_model_of_language_does_not_use_is_left_out_and_the_unknown_is_not() {
+        for name in
+            ["vision_tower.a.weight", "model.layers.4.eh_proj.weight", "model.layers.0.self_attn.rotary_emb.inv_freq"]
+        {
+            assert_eq!(place_of("deepseek_v3", name), Some(Place::LeftOut), "{name}");
+        }
+        for name in ["model.layers.0.mystery.weight", "mystery", "model.layers.01.mlp.up_proj.weight", "model.layers.0"]
+        {
+            assert_eq!(place_of("llama", name), None, "{name}");
+        }
+    }
+}
