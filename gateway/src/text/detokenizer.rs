@@ -68,7 +68,7 @@ impl Detokenizer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::vocabulary::VocabularyFields;
+    use crate::text::vocabulary_fields::VocabularyFields;
     use crate::text::{Special, Vocabulary};
     use proptest::prelude::*;
 

@@ -113,8 +113,8 @@ impl FimFields {
 
 #[cfg(test)]
 mod tests {
-    use crate::text::vocabulary::{Vocabulary, VocabularyFields};
     use crate::text::{Special, Tokenizer};
+    use crate::text::{Vocabulary, VocabularyFields};
 
     use super::*;
 

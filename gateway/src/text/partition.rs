@@ -20,6 +20,10 @@ struct Whole {
     spelling: String,
     id: u32,
     control: bool,
+    /// True if it takes the white space before it.
+    strips_left: bool,
+    /// True if it takes the white space after it.
+    strips_right: bool,
 }
 
 /// A part of a text by its bytes: a token found there, or text that may still have one.
@@ -46,7 +50,13 @@ impl Partition {
         for (id, (spelling, kind)) in (0_u32..).zip(vocabulary.tokens()) {
             let whole = kind.is_control() || kind == TokenKind::UserDefined;
             if whole && !spelling.is_empty() {
-                tokens.push(Whole { spelling: spelling.to_owned(), id, control: kind.is_control() });
+                tokens.push(Whole {
+                    spelling: spelling.to_owned(),
+                    id,
+                    control: kind.is_control(),
+                    strips_left: vocabulary.strips().left.contains(&id),
+                    strips_right: vocabulary.strips().right.contains(&id),
+                });
             }
         }
         tokens.sort_by_key(|token| std::cmp::Reverse(token.spelling.len()));
@@ -94,13 +104,28 @@ impl Whole {
                 from = found.start + text[found.start..].chars().next().map_or(1, char::len_utf8);
                 continue;
             }
-            pieces.push(Piece { range: done..found.start, token: None });
-            done = found.end;
-            from = found.end;
+            pieces.push(Piece { range: done..self.start(text, done, found.start), token: None });
+            done = self.end(text, found.end, range.end);
+            from = done;
             pieces.push(Piece { range: found, token: Some(self.id) });
         }
         pieces.push(Piece { range: done..range.end, token: None });
     }
+
+    /// The end of the text before a token at `found`, which begins at `from`.
+    fn start(&self, text: &str, from: usize, found: usize) -> usize {
+        if self.strips_left { from + text[from..found].trim_end_matches(is_space).len() } else { found }
+    }
+
+    /// The beginning of the text after a token that ends at `found`, which ends at `to`.
+    fn end(&self, text: &str, found: usize, to: usize) -> usize {
+        if self.strips_right { to - text[found..to].trim_start_matches(is_space).len() } else { found }
+    }
+}
+
+/// The white space that some tokens take: that of C's `isspace`, as in llama.cpp.
+fn is_space(character: char) -> bool {
+    matches!(character, ' ' | '\t'..='\r')
 }
 
 fn touches(found: &Range<usize>, plain: &[Range<usize>]) -> bool {
@@ -112,7 +137,7 @@ fn touches(found: &Range<usize>, plain: &[Range<usize>]) -> bool {
 mod tests {
     use super::Fragment::{Text, Token};
     use super::*;
-    use crate::text::vocabulary::VocabularyFields;
+    use crate::text::vocabulary_fields::VocabularyFields;
 
     /// `<a>` is 256 and `<a><b>` is 257, both control tokens. `tag` is 258, added by hand.
     fn partition() -> Partition {
@@ -147,6 +172,18 @@ mod tests {
     fn a_token_added_by_hand_is_found_in_plain_text_too() {
         let plain = 0..9;
         assert_eq!(partition().cut("a tag<a>", std::slice::from_ref(&plain)), [Text("a "), Token(258), Text("<a>")]);
+    }
+
+    #[test]
+    fn white_space_beside_a_token_goes_with_it_if_the_model_says_so() {
+        let mut fields = VocabularyFields::bytes_and(&["<a>", "<b>"]);
+        fields.strips.right = vec![256];
+        fields.strips.left = vec![257];
+        let partition = Partition::new(&Vocabulary::new(fields).unwrap());
+        let text = " <a> \n x\t<b> <a>\u{A0}<a> ";
+        let expected =
+            [Text(" "), Token(256), Text("x"), Token(257), Text(" "), Token(256), Text("\u{A0}"), Token(256)];
+        assert_eq!(partition.cut(text, &[]), expected);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The bytes that each token stands for, in one block.
 
-use super::alphabet;
-use super::token_kind::TokenKind;
+use super::spelling::Spelling;
 use super::vocabulary::Vocabulary;
 
 /// The raw bytes of every token. Tokens that are not text have none.
@@ -13,19 +12,11 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// Collects the bytes of every token of `vocabulary`.
-    pub(super) fn new(vocabulary: &Vocabulary) -> Self {
+    /// Collects the bytes of every token of `vocabulary`, whose tokens are spelled by the rule `spelling`.
+    pub(super) fn new(vocabulary: &Vocabulary, spelling: Spelling) -> Self {
         let mut pieces = Self { bytes: Vec::new(), ends: Vec::with_capacity(vocabulary.len()) };
         for (token, kind) in vocabulary.tokens() {
-            match kind {
-                TokenKind::Control | TokenKind::Unknown | TokenKind::Unused => {}
-                // Tokens added by hand after training are stored as plain text.
-                TokenKind::UserDefined => pieces.bytes.extend_from_slice(token.as_bytes()),
-                TokenKind::Normal | TokenKind::Byte => match alphabet::bytes(token) {
-                    Some(bytes) => pieces.bytes.extend_from_slice(&bytes),
-                    None => pieces.bytes.extend_from_slice(token.as_bytes()),
-                },
-            }
+            spelling.decode(token, kind, &mut pieces.bytes);
             pieces.ends.push(pieces.bytes.len());
         }
         pieces

@@ -1,150 +1,43 @@
 //! Splits text into the words that byte-pair merging works within, by the rule that a model file names.
 //!
-//! A rule is a list of patterns. The first cuts the text into its matches and the text between them. Each further one
-//! cuts every piece again. The patterns are those that the vocabularies were trained with. They are listed here as
-//! llama.cpp (b7000 and later) and the models' own tokenizer files have them. An unknown name is refused, because a
-//! wrong rule gives plausible tokens and a worse model.
+//! A rule is a list of cuts. The first cuts the text into the matches of a pattern and the text between them. Each
+//! further one cuts every piece again. The patterns are those that the vocabularies were trained with, as llama.cpp and
+//! the models' own tokenizer files have them. An unknown name is refused, because a wrong rule gives plausible tokens
+//! and a worse model.
 
 use fancy_regex::Regex;
 
 use super::TextError;
+use super::spelling::Spelling;
 
-/// A rule, with the names that model files use for it.
-struct Rule {
-    names: &'static [&'static str],
-    patterns: &'static [&'static str],
-    /// True if a word that is itself a token becomes that token, regardless of the merges.
-    whole_words: bool,
-    /// True if a text begins with the bos token when the model file does not specify it.
-    add_bos: bool,
-}
+mod cased_letters;
+mod patterns;
+mod rules;
 
-const CONTRACTIONS_AND_WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
-
-const DIGITS_IN_THREES: &str = concat!(
-    r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-);
-
-const SINGLE_DIGITS: &str = concat!(
-    r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-);
-
-const SINGLE_DIGITS_WITH_MARKS: &str = concat!(
-    r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}",
-    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-);
-
-/// Chinese and everything from Samaritan to Hangul.
-const SAMARITAN_TO_HANGUL: &str = r"[\u{4E00}-\u{9FA5}\u{800}-\u{4E00}\u{AC00}-\u{D7FF}]+";
-
-/// Letters that have case, as deepseek-llm lists them.
-const CASED_LETTERS: &str = concat!(
-    r"\s?[",
-    r"\u{41}-\u{5A}\u{61}-\u{7A}\u{B5}\u{C0}-\u{D6}\u{D8}-\u{F6}\u{F8}-\u{1BA}\u{1BC}-\u{1BF}\u{1C4}-\u{293}",
-    r"\u{295}-\u{2AF}\u{370}-\u{373}\u{376}\u{377}\u{37B}-\u{37D}\u{37F}\u{386}\u{388}-\u{38A}\u{38C}",
-    r"\u{38E}-\u{3A1}\u{3A3}-\u{3F5}\u{3F7}-\u{481}\u{48A}-\u{52F}\u{531}-\u{556}\u{10A0}-\u{10C5}",
-    r"\u{13A0}-\u{13F5}\u{13F8}-\u{13FD}\u{1C90}-\u{1CBA}\u{1CBD}-\u{1CBF}\u{1D00}-\u{1D2B}\u{1D6B}-\u{1D77}",
-    r"\u{1D79}-\u{1D9A}\u{1E00}-\u{1F15}\u{1F18}-\u{1F1D}\u{1F20}-\u{1F45}\u{1F48}-\u{1F4D}\u{1F50}-\u{1F57}",
-    r"\u{1F59}\u{1F5B}\u{1F5D}\u{1F5F}-\u{1F7D}\u{1F80}-\u{1FB4}\u{1FB6}-\u{1FBC}\u{1FBE}\u{1FC2}-\u{1FC4}",
-    r"\u{1FC6}-\u{1FCC}\u{1FD0}-\u{1FD3}\u{1FD6}-\u{1FDB}\u{1FE0}-\u{1FEC}\u{1FF2}-\u{1FF4}\u{1FF6}-\u{1FFC}",
-    r"\u{2102}\u{2107}\u{210A}-\u{2113}\u{2115}\u{2119}-\u{211D}\u{2124}\u{2126}\u{2128}\u{212A}-\u{212D}",
-    r"\u{212F}-\u{2134}\u{2139}\u{213C}-\u{213F}\u{2145}-\u{2149}\u{214E}\u{2183}\u{2184}\u{2C00}-\u{2C7B}",
-    r"\u{2C7E}-\u{2CE4}\u{2CEB}-\u{2CEE}\u{2CF2}\u{2CF3}\u{A640}-\u{A66D}\u{A680}-\u{A69B}\u{A722}-\u{A76F}",
-    r"\u{A771}-\u{A787}\u{A78B}-\u{A78E}\u{AB70}-\u{ABBF}\u{FB00}-\u{FB06}\u{FB13}-\u{FB17}\u{FF21}-\u{FF3A}",
-    r"\u{FF41}-\u{FF5A}\u{10400}-\u{1044F}\u{104B0}-\u{104D3}\u{104D8}-\u{104FB}\u{10C80}-\u{10CB2}",
-    r"\u{10CC0}-\u{10CF2}\u{118A0}-\u{118DF}\u{1E900}-\u{1E943}",
-    r"]+"
-);
-
-const RULES: &[Rule] = &[
-    Rule {
-        names: &["default"],
-        patterns: &[r"[\p{P}\$\+<=>\^~\|]+", CONTRACTIONS_AND_WORDS, r"\p{N}+", r"[0-9][0-9][0-9]"],
-        whole_words: false,
-        add_bos: false,
-    },
-    Rule {
-        names: &["gpt-2", "phi-2", "mpt", "olmo", "jais", "gigachat", "mellum", "a.x-4.0", "trillion", "exaone4"],
-        patterns: &[CONTRACTIONS_AND_WORDS],
-        whole_words: false,
-        add_bos: false,
-    },
-    Rule {
-        names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"],
-        patterns: &[r"\p{N}", CONTRACTIONS_AND_WORDS],
-        whole_words: false,
-        add_bos: false,
-    },
-    Rule {
-        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"],
-        patterns: &[DIGITS_IN_THREES],
-        whole_words: true,
-        add_bos: true,
-    },
-    Rule { names: &["glm4", "glm5"], patterns: &[DIGITS_IN_THREES], whole_words: true, add_bos: false },
-    Rule {
-        names: &["dbrx", "smaug-bpe", "chatglm-bpe"],
-        patterns: &[DIGITS_IN_THREES],
-        whole_words: false,
-        add_bos: false,
-    },
-    Rule {
-        names: &["qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez", "kormo", "solar-open", "grok-2"],
-        patterns: &[SINGLE_DIGITS],
-        whole_words: false,
-        add_bos: false,
-    },
-    Rule { names: &["qwen35"], patterns: &[SINGLE_DIGITS_WITH_MARKS], whole_words: false, add_bos: false },
-    Rule {
-        names: &["deepseek-llm"],
-        patterns: &[
-            r"[\r\n]",
-            CASED_LETTERS,
-            r"\s?[!-/:-~\u{FF01}-\u{FF0F}\u{FF1A}-\u{FF5E}\u{2018}-\u{201F}\u{3000}-\u{3002}]+",
-            r"\s+$",
-            SAMARITAN_TO_HANGUL,
-            r"\p{N}+",
-        ],
-        whole_words: false,
-        add_bos: false,
-    },
-    Rule {
-        names: &["deepseek-coder"],
-        patterns: &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", SAMARITAN_TO_HANGUL, r"\p{N}"],
-        whole_words: false,
-        add_bos: false,
-    },
-    Rule {
-        names: &["deepseek-v3", "hunyuan-dense", "joyai-llm"],
-        patterns: &[
-            r"\p{N}{1,3}",
-            r"[\u{4E00}-\u{9FA5}\u{3040}-\u{309F}\u{30A0}-\u{30FF}]+",
-            concat!(
-                r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##,
-                r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-            ),
-        ],
-        whole_words: false,
-        add_bos: false,
-    },
-    Rule {
-        names: &["falcon"],
-        patterns: &[r"[\p{P}\$\+<=>\^~\|`]+", CONTRACTIONS_AND_WORDS, r"[0-9][0-9][0-9]"],
-        whole_words: false,
-        add_bos: false,
-    },
-];
+use rules::{Cut, RULES};
 
 /// A rule with its compiled patterns.
 #[derive(Debug)]
 pub(super) struct PreTokenizer {
-    patterns: Vec<Regex>,
+    steps: Vec<Step>,
     /// True if a word that is itself a token becomes that token, regardless of the merges.
     pub(super) whole_words: bool,
+    /// True if a word of line breaks that is itself a token becomes that token.
+    pub(super) whole_line_breaks: bool,
     /// True if a text begins with the bos token when the model file does not specify it.
     pub(super) add_bos: bool,
+    /// True if a text begins with the bos token whatever the model file says.
+    pub(super) always_bos: bool,
+    /// The rule by which the vocabulary spells bytes.
+    pub(super) spelling: Spelling,
+}
+
+/// A [`Cut`] that is ready for use.
+#[derive(Debug)]
+struct Step {
+    pattern: Regex,
+    /// True if the matches are cut again, from the right in threes.
+    in_threes: bool,
 }
 
 // === impl PreTokenizer ===
@@ -156,18 +49,23 @@ impl PreTokenizer {
             let known: Vec<&str> = RULES.iter().flat_map(|rule| rule.names).copied().collect();
             return Err(TextError::UnknownPreTokenizer { found: name.to_owned(), known: known.join(", ") });
         };
-        let compile = |pattern: &&str| Regex::new(pattern).map_err(|cause| TextError::Split(Box::new(cause)));
-        let patterns = rule.patterns.iter().map(compile).collect::<Result<_, _>>()?;
-        Ok(Self { patterns, whole_words: rule.whole_words, add_bos: rule.add_bos })
+        Ok(Self {
+            steps: rule.cuts.iter().map(Step::new).collect::<Result<_, _>>()?,
+            whole_words: rule.whole_words,
+            whole_line_breaks: rule.whole_line_breaks,
+            add_bos: rule.add_bos,
+            always_bos: rule.always_bos,
+            spelling: rule.spelling,
+        })
     }
 
     /// The words of `text`, in order and without gaps.
     pub(super) fn words<'t>(&self, text: &'t str) -> Result<Vec<&'t str>, TextError> {
         let mut words = vec![text];
-        for pattern in &self.patterns {
+        for step in &self.steps {
             let mut finer = Vec::with_capacity(words.len());
             for word in words {
-                split(pattern, word, &mut finer)?;
+                step.split(word, &mut finer)?;
             }
             words = finer;
         }
@@ -175,16 +73,53 @@ impl PreTokenizer {
     }
 }
 
-/// Appends the matches of `pattern` in `text`, and the text between them, to `pieces`.
-fn split<'t>(pattern: &Regex, text: &'t str, pieces: &mut Vec<&'t str>) -> Result<(), TextError> {
-    let mut from = 0;
-    for found in pattern.find_iter(text) {
-        let found = found.map_err(|cause| TextError::Split(Box::new(cause)))?;
-        pieces.extend([&text[from..found.start()], found.as_str()].into_iter().filter(|piece| !piece.is_empty()));
-        from = found.end();
+// === impl Step ===
+
+impl Step {
+    fn new(cut: &Cut) -> Result<Self, TextError> {
+        let (pattern, in_threes) = match cut {
+            Cut::At(pattern) => (*pattern, false),
+            Cut::DigitGroups => (r"\p{N}+", true),
+        };
+        let pattern = Regex::new(pattern).map_err(|cause| TextError::Split(Box::new(cause)))?;
+        Ok(Self { pattern, in_threes })
     }
-    pieces.extend(Some(&text[from..]).filter(|piece| !piece.is_empty()));
-    Ok(())
+
+    /// Appends the matches in `text`, and the text between them, to `pieces`.
+    fn split<'t>(&self, text: &'t str, pieces: &mut Vec<&'t str>) -> Result<(), TextError> {
+        let mut from = 0;
+        for found in self.pattern.find_iter(text) {
+            let found = found.map_err(|cause| TextError::Split(Box::new(cause)))?;
+            push(&text[from..found.start()], pieces);
+            if self.in_threes {
+                push_threes(found.as_str(), pieces);
+            } else {
+                push(found.as_str(), pieces);
+            }
+            from = found.end();
+        }
+        push(&text[from..], pieces);
+        Ok(())
+    }
+}
+
+fn push<'t>(piece: &'t str, pieces: &mut Vec<&'t str>) {
+    if !piece.is_empty() {
+        pieces.push(piece);
+    }
+}
+
+/// Appends `digits` in threes, of which the first may have less.
+fn push_threes<'t>(digits: &'t str, pieces: &mut Vec<&'t str>) {
+    let count = digits.chars().count();
+    let mut from = 0;
+    for (index, (at, _)) in digits.char_indices().enumerate() {
+        if (count - index).is_multiple_of(3) {
+            push(&digits[from..at], pieces);
+            from = at;
+        }
+    }
+    push(&digits[from..], pieces);
 }
 
 #[cfg(test)]
@@ -238,8 +173,31 @@ mod tests {
     #[test]
     fn a_hundred_thousand_spaces_are_split() {
         let text = format!("a{}b", " ".repeat(100_000));
-        for name in ["gpt-2", "smollm", "llama-bpe", "qwen2", "deepseek-llm", "deepseek-v3"] {
+        for name in ["gpt-2", "smollm", "llama-bpe", "qwen2", "deepseek-llm", "deepseek-v3", "jais-2", "gpt-4o"] {
             assert_eq!(words(name, &text).concat(), text, "{name}");
+        }
+    }
+
+    #[test]
+    fn digits_are_grouped_from_the_right_where_a_rule_says_so() {
+        assert_eq!(words("superbpe", "a1234567 89"), ["a", "1", "234", "567", " ", "89"]);
+        assert_eq!(words("afmoe", "12345"), ["12", "345"]);
+        assert_eq!(words("tiny_aya", "١٢٣٤"), ["١", "٢٣٤"]);
+        let digits = "7".repeat(1_000_000);
+        assert_eq!(words("cohere2moe", &digits).len(), 333_334);
+    }
+
+    #[test]
+    fn the_case_of_letters_divides_words_where_a_rule_says_so() {
+        assert_eq!(words("gpt-4o", "ÉcoleHTMLx don't"), ["École", "HTMLx", " don't"]);
+        assert_eq!(words("tekken", "don't 12"), ["don", "'t", " ", "1", "2"]);
+        assert_eq!(words("kimi-k2", "中文abc中 文"), ["中文", "abc", "中", " ", "文"]);
+    }
+
+    #[test]
+    fn every_pattern_compiles() {
+        for name in names() {
+            PreTokenizer::named(name).unwrap();
         }
     }
 

@@ -23,6 +23,8 @@ const END_SPELLINGS: &[&str] = &[
     "<|end_of_text|>",
     "<end_of_utterance>",
     "<eos>",
+    "<turn|>",
+    "<|tool_response>",
     "<｜end▁of▁sentence｜>",
     "[e~[",
 ];
@@ -58,6 +60,13 @@ pub(super) fn stops(tokens: &[String], kinds: &mut [TokenKind], named: &[u32]) -
     if has("<|call|>") && has("<|return|>") || has("<|calls|>") && has("<|flush|>") {
         stops.retain(|&id| tokens[id as usize] != "<|end|>");
     }
+    // Gemma 4 ends with other tokens, and `</s>` is the HTML tag.
+    if stops.iter().any(|&id| tokens[id as usize] == "<|tool_response>") {
+        for &tag in stops.iter().filter(|&&id| tokens[id as usize] == "</s>") {
+            kinds[tag as usize] = TokenKind::Normal;
+        }
+        stops.retain(|&id| tokens[id as usize] != "</s>");
+    }
     stops.sort_unstable();
     stops.dedup();
     stops
@@ -65,7 +74,7 @@ pub(super) fn stops(tokens: &[String], kinds: &mut [TokenKind], named: &[u32]) -
 
 #[cfg(test)]
 mod tests {
-    use crate::text::vocabulary::{Vocabulary, VocabularyFields};
+    use crate::text::{Vocabulary, VocabularyFields};
 
     #[test]
     fn a_token_that_ends_turns_is_a_control_token_even_if_the_file_says_text() {
@@ -81,6 +90,14 @@ mod tests {
         let mut fields = VocabularyFields::bytes_and(&["<|im_end|>", "<|endoftext|>"]);
         fields.ends = vec![257, 7];
         assert_eq!(Vocabulary::new(fields).unwrap().stops(), [7, 256, 257]);
+    }
+
+    #[test]
+    fn gemma_4_has_an_html_tag_that_ends_nothing() {
+        let fields = VocabularyFields::bytes_and(&["</s>", "<turn|>", "<|tool_response>"]);
+        let vocabulary = Vocabulary::new(fields).unwrap();
+        assert_eq!(vocabulary.stops(), [257, 258]);
+        assert_eq!(vocabulary.control().collect::<Vec<_>>(), ["<turn|>", "<|tool_response>"]);
     }
 
     #[test]

@@ -1,25 +1,18 @@
-//! Byte-level BPE: text to token ids.
+//! Text to token ids, and the bytes of ids.
 //!
-//! Whole tokens are cut out first ([`super::partition`]), the rest is split into words ([`super::pre_tokenizer`]), and
-//! each word is merged by the `tokenizers` crate's BPE model. The steps are joined here and not by that crate, because
-//! its splitter swallows the errors of its pattern engine, and its added tokens do not distinguish a template's text
-//! from a client's.
+//! Whole tokens are cut out first ([`super::partition`]). The text between them is divided as the vocabulary's kind
+//! asks ([`super::encoder`]).
 
-use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use tokenizers::Model;
-use tokenizers::models::bpe::{BPE, Vocab};
-
 use super::TextError;
-use super::alphabet;
+use super::encoder::Encoder;
 use super::partition::{Fragment, Partition};
 use super::pieces::Pieces;
-use super::pre_tokenizer::PreTokenizer;
 use super::rendered::Rendered;
 use super::spellings::Spellings;
-use super::vocabulary::{Vocabulary, ids_by_spelling};
+use super::vocabulary::Vocabulary;
 
 /// Longest text tokenized at once, in bytes: a million tokens of English, the longest context in use. It also bounds
 /// the work of one request: a megabyte takes about half a second, and a megabyte of spaces about two seconds.
@@ -38,8 +31,7 @@ pub enum Special {
 #[derive(Debug)]
 pub struct Tokenizer {
     partition: Partition,
-    pre_tokenizer: PreTokenizer,
-    model: BPE,
+    encoder: Encoder,
     pieces: Arc<Pieces>,
     spellings: Spellings,
     stops: Vec<u32>,
@@ -54,19 +46,19 @@ impl Tokenizer {
     /// Builds the tokenizer of a vocabulary.
     ///
     /// # Errors
-    /// [`TextError`] when the pre-tokenizer is unknown or the merges make tokens that are not in the vocabulary.
+    /// [`TextError`] when the vocabulary lacks something that its kind needs, or its parts do not fit together.
     pub fn new(vocabulary: &Vocabulary) -> Result<Self, TextError> {
-        let pre_tokenizer = PreTokenizer::named(vocabulary.pre())?;
-        let add_bos = vocabulary.add_bos().unwrap_or(pre_tokenizer.add_bos);
+        let encoder = Encoder::new(vocabulary)?;
+        let add_bos = encoder.adds_bos(vocabulary.add_bos());
         if add_bos && vocabulary.bos().is_none() {
             return Err(TextError::Vocabulary("expected a bos token, because texts begin with one".to_owned()));
         }
-        let pieces = Pieces::new(vocabulary);
+        let spelling = encoder.spelling();
+        let pieces = Pieces::new(vocabulary, spelling);
         Ok(Self {
             partition: Partition::new(vocabulary),
-            model: model(vocabulary, pre_tokenizer.whole_words)?,
-            pre_tokenizer,
-            spellings: Spellings::new(vocabulary, &pieces),
+            encoder,
+            spellings: Spellings::new(vocabulary, &pieces, spelling),
             pieces: Arc::new(pieces),
             stops: vocabulary.stops().to_vec(),
             bos: vocabulary.bos(),
@@ -82,9 +74,18 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>, TextError> {
         let all = 0..text.len();
         match special {
-            Special::Parse => self.encode_parts(text, &[]),
-            Special::Plain => self.encode_parts(text, std::slice::from_ref(&all)),
+            Special::Parse => self.encode_parts(text, &[], true),
+            Special::Plain => self.encode_parts(text, std::slice::from_ref(&all), true),
         }
+    }
+
+    /// The token ids of `text` behind other text: no space comes in front of it. It is all plain.
+    ///
+    /// # Errors
+    /// As for [`Self::encode`].
+    pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let all = 0..text.len();
+        self.encode_parts(text, std::slice::from_ref(&all), false)
     }
 
     /// The token ids of a rendered prompt. Control tokens that the template wrote are control tokens, those spelled in
@@ -93,7 +94,7 @@ impl Tokenizer {
     /// # Errors
     /// As for [`Self::encode`].
     pub fn encode_rendered(&self, rendered: &Rendered) -> Result<Vec<u32>, TextError> {
-        let mut ids = self.encode_parts(rendered.text(), rendered.plain())?;
+        let mut ids = self.encode_parts(rendered.text(), rendered.plain(), true)?;
         if let Some(bos) = self.bos.filter(|bos| self.add_bos && ids.first() != Some(bos)) {
             ids.insert(0, bos);
         }
@@ -151,18 +152,22 @@ impl Tokenizer {
         }
     }
 
-    /// The text of `ids`. Bytes that are not UTF-8 become U+FFFD.
+    /// The text of `ids`, which begin a text, without the space that [`Self::encode`] puts in front of it. Bytes that
+    /// are not UTF-8 become U+FFFD.
     #[must_use]
     pub fn decode(&self, ids: &[u32]) -> String {
         let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.token_bytes(id)).copied().collect();
-        String::from_utf8_lossy(&bytes).into_owned()
+        let text = String::from_utf8_lossy(&bytes);
+        text.strip_prefix(' ').filter(|_| self.encoder.adds_space()).unwrap_or(&text).to_owned()
     }
 
     pub(super) fn pieces(&self) -> Arc<Pieces> {
         Arc::clone(&self.pieces)
     }
 
-    fn encode_parts(&self, text: &str, plain: &[Range<usize>]) -> Result<Vec<u32>, TextError> {
+    /// The token ids of `text`, in which nothing in the ranges `plain` is a control token. `begins` is false behind
+    /// other text.
+    fn encode_parts(&self, text: &str, plain: &[Range<usize>], mut begins: bool) -> Result<Vec<u32>, TextError> {
         if text.len() > TEXT_BYTES_MAX {
             return Err(TextError::TooLong { expected: TEXT_BYTES_MAX, found: text.len() });
         }
@@ -171,50 +176,10 @@ impl Tokenizer {
         for fragment in self.partition.cut(text, plain) {
             match fragment {
                 Fragment::Token(id) => ids.push(id),
-                Fragment::Text(text) => {
-                    for word in self.pre_tokenizer.words(text)? {
-                        self.encode_word(word, &mut ids)?;
-                    }
-                }
+                Fragment::Text(text) => self.encoder.encode(text, begins, &mut ids)?,
             }
+            begins = matches!(fragment, Fragment::Token(_));
         }
         Ok(ids)
     }
-
-    fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> Result<(), TextError> {
-        let tokens =
-            self.model.tokenize(&alphabet::spell(word)).map_err(|error| TextError::Vocabulary(error.to_string()))?;
-        // The model leaves out characters that it has no token for. No part of a prompt may get lost silently.
-        let spelled: usize = tokens.iter().map(|token| token.value.chars().count()).sum();
-        if spelled != word.len() {
-            return Err(TextError::Unspellable { found: word.chars().take(40).collect() });
-        }
-        ids.extend(tokens.iter().map(|token| token.id));
-        Ok(())
-    }
-}
-
-/// The BPE model of a vocabulary. Control tokens are not part of it, so merging can never make one.
-fn model(vocabulary: &Vocabulary, whole_words: bool) -> Result<BPE, TextError> {
-    let ids = ids_by_spelling(vocabulary);
-    let control: HashSet<&str> = vocabulary.control().collect();
-    let tokens: Vocab = ids
-        .iter()
-        .filter(|(spelling, _)| !control.contains(**spelling))
-        .map(|(spelling, id)| ((*spelling).to_owned(), *id))
-        .collect();
-    let mut merges = Vec::with_capacity(vocabulary.merges().len());
-    for (left, right) in vocabulary.merges() {
-        let joined = [left.as_str(), right].concat();
-        if control.contains(joined.as_str()) {
-            continue;
-        }
-        if let Some(missing) = [left, right, &joined].into_iter().find(|part| !tokens.contains_key(part.as_str())) {
-            let message = format!("expected the tokens of merge \"{left} {right}\", found no token {missing:?}");
-            return Err(TextError::Vocabulary(message));
-        }
-        merges.push((left.clone(), right.clone()));
-    }
-    let model = BPE::builder().vocab_and_merges(tokens, merges).ignore_merges(whole_words).build();
-    model.map_err(|error| TextError::Vocabulary(error.to_string()))
 }

@@ -8,102 +8,40 @@ use std::collections::HashMap;
 use stages::gguf::Metadata;
 
 use super::TextError;
-use super::fim::{FimFields, FimTokens, fim};
+use super::fim::{FimTokens, fim};
+use super::normalizer::NormalizerFields;
 use super::stops::stops;
+use super::strips::StripFields;
 use super::token_kind::{TokenKind, kinds};
+use super::vocabulary_fields::VocabularyFields;
+use super::vocabulary_model::VocabularyModel;
 
 /// Most tokens in a vocabulary: four times the largest in use (262,144), so that a bad file cannot ask for more memory.
 const TOKENS_MAX: usize = 1 << 20;
 /// Most merges in a vocabulary. About one for each token is usual.
 const MERGES_MAX: usize = 2 << 20;
 
-/// The unchecked fields that a [`Vocabulary`] is made of.
-#[derive(Debug, Clone, Default)]
-pub struct VocabularyFields {
-    /// `tokenizer.ggml.tokens`: every token, spelled.
-    pub tokens: Vec<String>,
-    /// `tokenizer.ggml.token_type`: one for each token, or none at all.
-    pub token_types: Vec<i32>,
-    /// `tokenizer.ggml.merges`: pairs `left right`, highest priority first.
-    pub merges: Vec<String>,
-    /// `tokenizer.ggml.pre`: name of the rule that splits text into words.
-    pub pre: String,
-    /// `tokenizer.ggml.bos_token_id`: the token that begins a text.
-    pub bos: Option<u32>,
-    /// `tokenizer.ggml.eos_token_id`, `eot_token_id`, `eom_token_id`: the tokens that end a text, a turn, a message.
-    pub ends: Vec<u32>,
-    /// `tokenizer.ggml.eos_token_id`: the end token that a chat template gets.
-    pub eos: Option<u32>,
-    /// `tokenizer.ggml.add_bos_token`: true if a text begins with bos. Absent in many files.
-    pub add_bos: Option<bool>,
-    /// `tokenizer.ggml.add_eos_token`: true if a text that is embedded ends with eos. Absent in most files.
-    pub add_eos: Option<bool>,
-    /// The tokens for filling in the middle.
-    pub fim: FimFields,
-    /// `tokenizer.chat_template`.
-    pub chat_template: Option<String>,
-}
-
 /// A checked vocabulary.
 #[derive(Debug, Clone)]
 pub struct Vocabulary {
+    model: VocabularyModel,
     tokens: Vec<String>,
     kinds: Vec<TokenKind>,
+    scores: Vec<f32>,
     merges: Vec<(String, String)>,
     pre: String,
+    normalizer: NormalizerFields,
+    strips: StripFields,
     bos: Option<u32>,
     eos: Option<u32>,
+    unknown: Option<u32>,
+    separator: Option<u32>,
     stops: Vec<u32>,
     add_bos: Option<bool>,
-    add_eos: bool,
+    add_eos: Option<bool>,
     fim: Option<FimTokens>,
     chat_template: Option<String>,
-}
-
-// === impl VocabularyFields ===
-
-impl VocabularyFields {
-    /// Reads the fields from a model file's metadata.
-    fn read(metadata: &Metadata) -> Result<Self, TextError> {
-        let model = metadata.str("tokenizer.ggml.model")?;
-        if model != "gpt2" {
-            let known = "gpt2 (byte-level BPE)".to_owned();
-            return Err(TextError::UnknownModel { found: model.to_owned(), known });
-        }
-        let strings = |key| Ok::<_, TextError>(metadata.str_array(key)?.iter().map(str::to_owned).collect());
-        let eos = metadata.get_u32("tokenizer.ggml.eos_token_id")?;
-        let mut ends = Vec::from_iter(eos);
-        ends.extend(metadata.get_u32("tokenizer.ggml.eot_token_id")?);
-        ends.extend(metadata.get_u32("tokenizer.ggml.eom_token_id")?);
-        Ok(Self {
-            tokens: strings("tokenizer.ggml.tokens")?,
-            token_types: metadata.get_i32_array("tokenizer.ggml.token_type")?.unwrap_or_default(),
-            merges: strings("tokenizer.ggml.merges")?,
-            pre: metadata.str("tokenizer.ggml.pre")?.to_owned(),
-            bos: metadata.get_u32("tokenizer.ggml.bos_token_id")?,
-            ends,
-            eos,
-            add_bos: metadata.get_bool("tokenizer.ggml.add_bos_token")?,
-            add_eos: metadata.get_bool("tokenizer.ggml.add_eos_token")?,
-            fim: FimFields::read(metadata)?,
-            chat_template: metadata.get_str("tokenizer.chat_template")?.map(str::to_owned),
-        })
-    }
-
-    /// A small vocabulary for tests: the 256 bytes in order, then `control` tokens.
-    #[cfg(test)]
-    pub(crate) fn bytes_and(control: &[&str]) -> Self {
-        let mut fields = Self { pre: "gpt-2".to_owned(), ..Self::default() };
-        for byte in 0..=255_u8 {
-            fields.tokens.push(super::alphabet::spell_byte(byte).to_string());
-            fields.token_types.push(1);
-        }
-        for token in control {
-            fields.tokens.push((*token).to_owned());
-            fields.token_types.push(3);
-        }
-        fields
-    }
+    named_templates: Vec<(String, String)>,
 }
 
 // === impl Vocabulary ===
@@ -133,7 +71,15 @@ impl Vocabulary {
         if fields.merges.len() > MERGES_MAX {
             return bad(format!("expected at most {MERGES_MAX} merges, found {}", fields.merges.len()));
         }
-        let named = fields.bos.iter().chain(&fields.eos).chain(&fields.ends).copied();
+        let scores = if fields.model.has_scores() { count } else { 0 };
+        if fields.scores.len() != scores {
+            return bad(format!("expected {scores} scores of tokens, found {}", fields.scores.len()));
+        }
+        if let Some(score) = fields.scores.iter().find(|score| !score.is_finite()) {
+            return bad(format!("expected finite scores of tokens, found {score}"));
+        }
+        let named = [fields.bos, fields.eos, fields.unknown, fields.separator].into_iter().flatten();
+        let named = named.chain(fields.ends.iter().copied()).chain(fields.strips.ids());
         for id in named.chain(fields.fim.ids()) {
             if id as usize >= count {
                 return bad(format!("expected special ids below {count}, found {id}"));
@@ -144,17 +90,24 @@ impl Vocabulary {
         let fim = fim(&fields.tokens, &mut kinds, &fields.fim);
         let merges = fields.merges.iter().map(|merge| split_merge(merge)).collect::<Result<_, _>>()?;
         Ok(Self {
+            model: fields.model,
             tokens: fields.tokens,
             kinds,
+            scores: fields.scores,
             merges,
             pre: fields.pre,
+            normalizer: fields.normalizer,
+            strips: fields.strips,
             bos: fields.bos,
             eos: fields.eos,
+            unknown: fields.unknown,
+            separator: fields.separator,
             stops,
             add_bos: fields.add_bos,
-            add_eos: fields.add_eos.unwrap_or(false),
+            add_eos: fields.add_eos,
             fim,
             chat_template: fields.chat_template,
+            named_templates: fields.named_templates,
         })
     }
 
@@ -168,6 +121,36 @@ impl Vocabulary {
     /// Every token with its kind, by id.
     pub fn tokens(&self) -> impl Iterator<Item = (&str, TokenKind)> {
         self.tokens.iter().map(String::as_str).zip(self.kinds.iter().copied())
+    }
+
+    /// The kind of vocabulary.
+    #[must_use]
+    pub fn model(&self) -> VocabularyModel {
+        self.model
+    }
+
+    /// Every token's score, by id. Empty if tokens of this kind have none.
+    #[must_use]
+    pub fn scores(&self) -> &[f32] {
+        &self.scores
+    }
+
+    /// The changes to a text before it is divided into tokens.
+    #[must_use]
+    pub fn normalizer(&self) -> &NormalizerFields {
+        &self.normalizer
+    }
+
+    /// The special tokens that take the white space beside them.
+    #[must_use]
+    pub fn strips(&self) -> &StripFields {
+        &self.strips
+    }
+
+    /// The token of text that has no token.
+    #[must_use]
+    pub fn unknown(&self) -> Option<u32> {
+        self.unknown
     }
 
     /// The merges, highest priority first.
@@ -203,7 +186,13 @@ impl Vocabulary {
     /// The token that a text to be embedded ends with, if the file wants one. Prompts to be continued never have it.
     #[must_use]
     pub fn appended_eos(&self) -> Option<u32> {
-        self.eos.filter(|_| self.add_eos)
+        match self.model {
+            VocabularyModel::WordPiece => self.separator,
+            VocabularyModel::Unigram => self.eos.filter(|_| self.add_eos.unwrap_or(true)),
+            VocabularyModel::BytePair | VocabularyModel::SentencePiece => {
+                self.eos.filter(|_| self.add_eos.unwrap_or(false))
+            }
+        }
     }
 
     /// Every token that ends an answer, ascending.
@@ -222,6 +211,11 @@ impl Vocabulary {
     #[must_use]
     pub fn chat_template(&self) -> Option<&str> {
         self.chat_template.as_deref()
+    }
+
+    /// The sources of the templates beside the usual one, with their names.
+    pub fn named_templates(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.named_templates.iter().map(|(name, source)| (name.as_str(), source.as_str()))
     }
 
     /// A token as it is spelled in the vocabulary. It is empty for an id outside it.
@@ -271,6 +265,17 @@ mod tests {
         let mut fields = VocabularyFields::bytes_and(&[]);
         fields.token_types[3] = 9;
         assert!(message(fields).contains("expected token types from 0 to 6, found 9"));
+    }
+
+    #[test]
+    fn scores_that_do_not_match_the_tokens_are_refused() {
+        let mut fields = VocabularyFields::pieces_and(&[("a", -1.0)]);
+        fields.scores[7] = f32::NAN;
+        assert!(message(fields.clone()).contains("expected finite scores of tokens, found NaN"));
+        fields.scores.pop();
+        assert!(message(fields).contains("expected 260 scores of tokens, found 259"));
+        let fields = VocabularyFields { scores: vec![0.0], ..VocabularyFields::bytes_and(&[]) };
+        assert!(message(fields).contains("expected 0 scores of tokens, found 1"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod hostile;
 mod laws;
 mod places;
 mod refusals;
+mod sentence_piece;
 mod sources;
 
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! Tests of chat templates: the supported features, the refused input, and the bounds on hostile templates.
 
 use super::*;
-use crate::text::vocabulary::VocabularyFields;
+use crate::text::vocabulary_fields::VocabularyFields;
 use crate::text::{Special, Tokenizer};
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::text::answer_part::AnswerPart;
 use crate::text::conversation::{PromptEnding, Tool, ToolCall, ToolChoice};
 use crate::text::tools::{CallParser, KnownTools};
-use crate::text::vocabulary::VocabularyFields;
+use crate::text::vocabulary_fields::VocabularyFields;
 use crate::text::{Special, Tokenizer};
 
 /// In the manner of Qwen 2.5 and 3, and of Hermes.
