@@ -40,6 +40,7 @@ static DESCRIPTION: LazyLock<ModelDescription> = LazyLock::new(|| ModelDescripti
     parameters: 134_515_008,
     quantization: "Q4_1".to_owned(),
     metadata: [("count.context_length".to_owned(), serde_json::json!(8192))].into_iter().collect(),
+    tool_use_template: None,
     chat_template: Some("{{ messages }}".to_owned()),
     takes_tools: true,
     reasons: false,

@@ -7,7 +7,7 @@ use stages::model::{ModelSpec, PoolingType};
 use stages::weights::ModelFile;
 
 use crate::http::{EmbeddingModel, ModelDescription};
-use crate::text::{ChatTemplate, Vocabulary};
+use crate::text::{ChatTemplate, ChatTemplates, Vocabulary};
 
 /// The key of the chat template, which has a field of its own.
 const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
@@ -53,14 +53,15 @@ const FILE_TYPES: &[(u32, &str)] = &[
 ];
 
 /// The description of the model in `file`, whose model is `spec`, and whose text metadata are `vocabulary` and
-/// `template`. `template` is `None` if the file has none that can be used.
+/// `templates`.
 pub(super) fn describe(
     file: &ModelFile,
     spec: &ModelSpec,
     vocabulary: &Vocabulary,
-    template: Option<&ChatTemplate>,
+    templates: &ChatTemplates,
 ) -> ModelDescription {
     let header = file.header();
+    let template = templates.usual();
     let reads = |name: &str| template.is_some_and(|template| template.variables().contains(name));
     let words = |template: &ChatTemplate| REASONING_WORDS.iter().any(|word| template.source().contains(word));
     ModelDescription {
@@ -72,7 +73,8 @@ pub(super) fn describe(
         quantization: quantization(file),
         metadata: json(&header.metadata),
         chat_template: template.map(|template| template.source().to_owned()),
-        takes_tools: reads("tools"),
+        tool_use_template: templates.tool_use_source().map(str::to_owned),
+        takes_tools: templates.with_tools().is_some_and(|template| template.variables().contains("tools")),
         reasons: REASONING_VARIABLES.into_iter().any(reads) || template.is_some_and(words),
         bos: vocabulary.spelling(vocabulary.bos()).to_owned(),
         eos: vocabulary.spelling(vocabulary.eos()).to_owned(),

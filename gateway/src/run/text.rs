@@ -13,20 +13,17 @@ use super::model_description;
 use crate::grammar::{GrammarError, GrammarSource};
 use crate::http;
 use crate::text::{
-    AnswerFormat, AnswerPlan, AnswerRequest, ChatTemplate, ControlMarks, Detokenizer, MarkedDetokenizer,
-    ReasoningFormat, Rendered, Special, TemplateTokens, TextError, Tokenizer, ToolFormat, Vocabulary,
+    AnswerFormat, AnswerPlan, AnswerRequest, ChatTemplate, ChatTemplates, ControlMarks, Detokenizer, MarkedDetokenizer,
+    ReasoningFormat, Rendered, Special, TextError, Tokenizer, Vocabulary,
 };
 
 /// Tokens at the end of a prompt that show if it ends within the reasoning. The marks have up to five.
 const PROMPT_END_TOKENS: usize = 16;
 
-/// The tokenizer and the chat template of one model file.
+/// The tokenizer and the chat templates of one model file.
 pub(super) struct ModelText {
     tokenizer: Arc<Tokenizer>,
-    /// The chat template, or the reason why it cannot be used.
-    template: Result<ChatTemplate, String>,
-    /// The special tokens, for templates that requests bring.
-    template_tokens: TemplateTokens,
+    templates: ChatTemplates,
     description: http::ModelDescription,
     /// The way in which the model writes answers.
     format: AnswerFormat,
@@ -47,59 +44,37 @@ struct AnswerDecoder(MarkedDetokenizer);
 // === impl ModelText ===
 
 impl ModelText {
-    /// Reads vocabulary and template from `file`. If the template cannot be used, raw completions remain possible.
+    /// Reads vocabulary and templates from `file`. If no template can be used, raw completions remain possible.
     pub(super) fn new(file: &ModelFile) -> Result<Self, RunError> {
         let path = file.path().display().to_string();
         let metadata = file.vocabulary_metadata().map_err(|cause| RunError::File { path, cause: Box::new(cause) })?;
         let vocabulary = Vocabulary::from_metadata(&metadata)?;
         let tokenizer = Arc::new(Tokenizer::new(&vocabulary)?);
-        let template = ChatTemplate::from_vocabulary(&vocabulary).map_err(|error| describe(&error));
+        let templates = ChatTemplates::of(&vocabulary);
         let spec = ModelSpec::read(file.header())
             .map_err(|cause| RunError::File { path: file.path().display().to_string(), cause: Box::new(cause) })?;
-        let description = model_description::describe(file, &spec, &vocabulary, template.as_ref().ok());
-        let source = template.as_ref().map_or("", ChatTemplate::source);
+        let description = model_description::describe(file, &spec, &vocabulary, &templates);
+        // A model reasons in one way, whichever template asks for it.
+        let source = templates.usual().or(templates.with_tools()).map_or("", ChatTemplate::source);
         let is_token = |spelling: &str| vocabulary.tokens().any(|(token, _)| token == spelling);
-        let format = AnswerFormat {
-            tools: template.as_ref().map_or(ToolFormat::Json, ChatTemplate::tool_format),
-            reasoning: ReasoningFormat::of_model(source, is_token),
-        };
+        let format =
+            AnswerFormat { tools: templates.tool_format(), reasoning: ReasoningFormat::of_model(source, is_token) };
         let marks = |calls| ControlMarks::of(&vocabulary, &format.marks(calls));
         let (reasoning_marks, marks) = (marks(false), marks(true));
         let compiler = Arc::new(Grammars::new(&tokenizer));
-        let reasoning_end = template.as_ref().ok().and_then(ChatTemplate::reasoning_end);
+        let reasoning_end = templates.usual().and_then(ChatTemplate::reasoning_end);
         let grammars = AnswerGrammars::new(&tokenizer, Arc::clone(&compiler), format, &marks, reasoning_end.as_deref());
-        let template_tokens = TemplateTokens::of(&vocabulary);
-        Ok(Self {
-            tokenizer,
-            template,
-            template_tokens,
-            description,
-            format,
-            reasoning_marks,
-            marks,
-            compiler,
-            grammars,
-        })
+        Ok(Self { tokenizer, templates, description, format, reasoning_marks, marks, compiler, grammars })
     }
 
     /// The reason why chats cannot be served, if they cannot.
     pub(super) fn template_problem(&self) -> Option<&str> {
-        self.template.as_ref().err().map(String::as_str)
+        self.templates.problem()
     }
 
-    /// The prompt for `conversation`, by the model's template or the one that the conversation brings.
+    /// The prompt for `conversation`.
     fn render(&self, conversation: &http::Conversation) -> Result<Rendered, http::TextError> {
-        let Some(source) = &conversation.template else {
-            let template = self.template.as_ref().map_err(|reason| http::TextError(reason.clone()))?;
-            return template.render(conversation).map_err(|error| refuse(&error));
-        };
-        let template = ChatTemplate::compile(source, &self.template_tokens).map_err(|error| refuse(&error))?;
-        if !conversation.tools.is_empty() && template.tool_format() != self.format.tools {
-            let message = "the request's chat_template asks for calls in another format than the model's own template: \
-                           expected one in which answers are read";
-            return Err(http::TextError(message.to_owned()));
-        }
-        template.render(conversation).map_err(|error| refuse(&error))
+        self.templates.render(conversation).map_err(|error| refuse(&error))
     }
 
     /// The text of the last tokens of a prompt, in which marks are spelled.
@@ -110,13 +85,9 @@ impl ModelText {
     }
 }
 
-fn describe(error: &TextError) -> String {
-    error.to_string()
-}
-
 /// The API's error for a text that cannot be encoded.
 fn refuse(error: &TextError) -> http::TextError {
-    http::TextError(describe(error))
+    http::TextError(error.to_string())
 }
 
 impl http::TextModel for ModelText {

@@ -37,6 +37,15 @@ pub enum TextError {
         #[source]
         cause: Option<Box<minijinja::Error>>,
     },
+    /// The model's own template cannot be used, for a reason that was found when it was read.
+    #[error("{0}")]
+    Unusable(String),
+    /// A request's template asks for calls that would not be found in the answer.
+    #[error(
+        "the request's chat_template asks for calls in another format than the model's own template: expected one in \
+         which answers are read"
+    )]
+    CallFormat,
     /// No thread could be started to render on.
     #[error("cannot start a thread to render the chat template")]
     Thread(#[source] std::io::Error),

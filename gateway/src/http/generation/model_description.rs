@@ -24,6 +24,8 @@ pub struct ModelDescription {
     pub metadata: Map<String, Value>,
     /// The chat template's source.
     pub chat_template: Option<String>,
+    /// The source of the template for conversations with tools, if it is another one.
+    pub tool_use_template: Option<String>,
     /// True if the chat template takes tools.
     pub takes_tools: bool,
     /// True if the model can reason before it answers.

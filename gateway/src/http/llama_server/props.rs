@@ -22,6 +22,8 @@ struct Props<'a> {
     endpoint_props: bool,
     endpoint_metrics: bool,
     chat_template: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_template_tool_use: Option<&'a str>,
     bos_token: &'a str,
     eos_token: &'a str,
     build_info: &'static str,
@@ -82,6 +84,7 @@ pub(super) fn show(state: &AppState) -> Response {
         endpoint_props: false,
         endpoint_metrics: true,
         chat_template: description.chat_template.as_deref().unwrap_or_default(),
+        chat_template_tool_use: description.tool_use_template.as_deref(),
         bos_token: &description.bos,
         eos_token: &description.eos,
         build_info: concat!("baton ", env!("CARGO_PKG_VERSION")),
