@@ -61,18 +61,37 @@ fn check(name: &str, gguf: Gguf) {
 
 #[test]
 fn families_without_reordered_rows_have_the_bits_of_gguf_files() {
-    for name in ["qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "deepseek_v2", "deepseek_v3"] {
+    for name in ["qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "deepseek_v2", "deepseek_v3", "gemma2", "gemma3"] {
         check(name, Gguf::Same);
     }
-    for name in ["gemma2", "gemma3", "glm4_moe", "minimax_m2", "olmo2", "phi3"] {
+    for name in ["glm4_moe", "minimax_m2", "olmo2", "phi3", "ernie4_5_moe", "glm4", "hunyuan_v1_moe", "qwen2_vl"] {
+        check(name, Gguf::Same);
+    }
+    for name in ["qwen3_vl", "qwen3_vl_moe", "phi3-longrope", "gemma4-small", "gemma4-moe"] {
         check(name, Gguf::Same);
     }
 }
 
 #[test]
 fn families_with_reordered_rows_rotate_halves() {
-    for name in ["llama", "llama-tied", "mistral", "mixtral", "granite", "ministral3", "smollm3"] {
+    for name in ["llama", "llama-tied", "mistral", "mixtral", "granite", "granitemoe", "ministral3", "smollm3"] {
         check(name, Gguf::Reordered);
+    }
+}
+
+#[test]
+fn odd_sizes_are_computed_as_well() {
+    for name in ["qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "deepseek_v2", "deepseek_v3", "gemma2", "gemma3"] {
+        check(&format!("{name}-odd"), Gguf::Same);
+    }
+    for name in ["glm4_moe", "minimax_m2", "olmo2", "phi3", "ernie4_5_moe", "glm4", "hunyuan_v1_moe", "qwen2_vl"] {
+        check(&format!("{name}-odd"), Gguf::Same);
+    }
+    for name in ["qwen3_vl", "qwen3_vl_moe", "gemma4"] {
+        check(&format!("{name}-odd"), Gguf::Same);
+    }
+    for name in ["llama", "mistral", "mixtral", "granite", "granitemoe", "ministral3", "smollm3"] {
+        check(&format!("{name}-odd"), Gguf::Reordered);
     }
 }
 

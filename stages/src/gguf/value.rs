@@ -262,6 +262,11 @@ impl Numbers {
         Self { kind, bytes: bytes.collect() }
     }
 
+    /// An array of flags.
+    pub fn bools(flags: &[bool]) -> Self {
+        Self::new(ValueKind::Bool, flags.iter().map(|flag| u8::from(*flag)))
+    }
+
     /// The elements' type.
     pub fn kind(&self) -> ValueKind {
         self.kind

@@ -2,13 +2,17 @@
 
 use super::config::Config;
 use super::family::{Family, Fixed, LayerType, USUAL};
+use super::gemma4;
 use super::metadata::Entries;
 use super::rope::RopeParameters;
 use crate::checkpoint::OpenError;
 
 /// Kinds that are refused, and why.
-pub(super) const REFUSED: [(&str, &str); 1] =
-    [("gpt_oss", "whose experts lie transposed or in blocks of another layout: expected a GGUF file of it")];
+pub(super) const REFUSED: [(&str, &str); 3] = [
+    ("gpt_oss", "whose experts lie transposed or in blocks of another layout: expected a GGUF file of it"),
+    ("llama4", "whose experts lie transposed: expected a GGUF file of it"),
+    ("llama4_text", "whose experts lie transposed: expected a GGUF file of it"),
+];
 
 const SILU: (&str, &[Fixed]) = ("hidden_act", &[Fixed::Text("silu"), Fixed::Text("swish")]);
 const GELU: &[Fixed] = &[Fixed::Text("gelu_pytorch_tanh")];
@@ -19,6 +23,10 @@ const NORMS_OF_TERMS: &[(&str, &str)] = &[
     ("pre_feedforward_layernorm", "ffn_norm"),
     ("post_feedforward_layernorm", "post_ffw_norm"),
 ];
+
+/// Names of tensors in GLM-4, which normalises what layers add by other names.
+const NORMS_OF_GLM4: &[(&str, &str)] =
+    &[("post_self_attn_layernorm", "post_attention_norm"), ("post_mlp_layernorm", "post_ffw_norm")];
 
 /// All kinds.
 pub(super) const ALL: &[Family] = &[
@@ -106,7 +114,58 @@ pub(super) const ALL: &[Family] = &[
         describe: glm4_moe,
         ..USUAL
     },
+    Family {
+        model_types: &["ernie4_5_moe"],
+        architecture: "ernie4_5-moe",
+        fixed: &[SILU, ("use_bias", &[Fixed::Flag(false)])],
+        ..USUAL
+    },
+    Family {
+        model_types: &["gemma4_text", "gemma4"],
+        architecture: "gemma4",
+        names: NORMS_OF_TERMS,
+        fixed: &[
+            ("hidden_activation", GELU),
+            ("use_double_wide_mlp", &[Fixed::Flag(false)]),
+            ("use_bidirectional_attention", &[Fixed::Flag(false)]),
+        ],
+        layer_type: LayerType::Listed,
+        describe: gemma4::describe,
+        ..USUAL
+    },
+    Family { model_types: &["glm4"], architecture: "glm4", names: NORMS_OF_GLM4, ..USUAL },
     Family { model_types: &["granite"], architecture: "granite", reordered: true, describe: granite, ..USUAL },
+    Family {
+        model_types: &["granitemoe", "granitemoeshared"],
+        architecture: "granitemoe",
+        reordered: true,
+        describe: granite,
+        ..USUAL
+    },
+    Family {
+        model_types: &["hunyuan_v1_moe"],
+        architecture: "hunyuan-moe",
+        fixed: &[SILU, ("use_qk_norm", &[Fixed::Flag(true)])],
+        describe: hunyuan_moe,
+        ..USUAL
+    },
+    Family {
+        model_types: &["qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"],
+        architecture: "qwen2vl",
+        ..USUAL
+    },
+    Family { model_types: &["qwen3_vl", "qwen3_vl_text"], architecture: "qwen3vl", ..USUAL },
+    Family {
+        model_types: &["qwen3_vl_moe", "qwen3_vl_moe_text"],
+        architecture: "qwen3vlmoe",
+        fixed: &[
+            SILU,
+            ("norm_topk_prob", &[Fixed::Flag(true)]),
+            ("decoder_sparse_step", &[Fixed::Number(1.0)]),
+            ("mlp_only_layers", &[Fixed::EmptyList]),
+        ],
+        ..USUAL
+    },
     Family {
         model_types: &["minimax_m2"],
         architecture: "minimax-m2",
@@ -206,6 +265,15 @@ fn granite(entries: &mut Entries, config: &Config) -> Result<(), OpenError> {
             entries.set(ours, factor);
         }
     }
+    Ok(())
+}
+
+fn hunyuan_moe(entries: &mut Entries, config: &Config) -> Result<(), OpenError> {
+    entries.grouped_attention(config)?;
+    // The plain width is that of an expert and of the network beside them.
+    let width = config.required(&["intermediate_size"])?;
+    entries.set("expert_feed_forward_length", width);
+    entries.set("expert_shared_feed_forward_length", width);
     Ok(())
 }
 

@@ -44,6 +44,8 @@ pub(super) enum LayerType {
     Uniform,
     /// Layer by layer: true for those with a window.
     Windows(fn(usize) -> bool),
+    /// As the list says.
+    Listed,
 }
 
 /// What each kind writes if nothing is special.
@@ -87,10 +89,13 @@ impl Family {
 
     fn check_layer_types(&self, config: &Config) -> Result<(), OpenError> {
         let Some(Json::Array(found)) = config.get("layer_types") else { return Ok(()) };
+        if matches!(self.layer_type, LayerType::Listed) {
+            return Ok(());
+        }
         for (layer, kind) in found.iter().enumerate() {
             let expected = match self.layer_type {
                 LayerType::Windows(window) if window(layer) => "sliding_attention",
-                LayerType::Windows(_) => "full_attention",
+                LayerType::Windows(_) | LayerType::Listed => "full_attention",
                 LayerType::Uniform if kind == "sliding_attention" && found.iter().all(|other| other == kind) => {
                     continue;
                 }

@@ -15,16 +15,18 @@ pub(super) struct Entries {
 }
 
 /// Counts that any kind may have: their GGUF keys and those of configurations.
-const COUNTS: [(&str, &[&str]); 9] = [
+const COUNTS: [(&str, &[&str]); 11] = [
     ("context_length", &["max_position_embeddings"]),
     ("feed_forward_length", &["intermediate_size"]),
     ("attention.head_count", &["num_attention_heads"]),
-    ("expert_count", &["num_local_experts", "num_experts", "n_routed_experts"]),
-    ("expert_used_count", &["num_experts_per_tok"]),
+    ("expert_count", &["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"]),
+    ("expert_used_count", &["num_experts_per_tok", "top_k_experts", "moe_topk", "moe_k"]),
     ("expert_feed_forward_length", &["moe_intermediate_size"]),
-    ("expert_shared_feed_forward_length", &["shared_expert_intermediate_size"]),
-    ("expert_shared_count", &["n_shared_experts"]),
-    ("leading_dense_block_count", &["first_k_dense_replace"]),
+    ("expert_shared_feed_forward_length", &["shared_expert_intermediate_size", "shared_intermediate_size"]),
+    ("expert_shared_count", &["n_shared_experts", "moe_num_shared_experts"]),
+    ("leading_dense_block_count", &["first_k_dense_replace", "moe_layer_start_index"]),
+    ("interleave_moe_layer_step", &["moe_layer_interval"]),
+    ("rope.scaling.original_context_length", &["original_max_position_embeddings"]),
 ];
 
 /// Numbers that any kind may have.
@@ -63,7 +65,7 @@ pub(super) fn translate(config: &Config, family: &Family) -> Result<Metadata, Op
     if let Some(normalise) = config.flag("norm_topk_prob")?.filter(|_| config.get("routed_scaling_factor").is_some()) {
         entries.set("expert_weights_norm", normalise);
     }
-    RopeParameters::of(config, "full_attention")?.describe(&mut entries)?;
+    RopeParameters::of(config, "full_attention")?.describe(family.architecture, &mut entries)?;
     if family.reordered {
         entries.set("rope.halves", true);
     }

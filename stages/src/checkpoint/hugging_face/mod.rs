@@ -9,6 +9,7 @@ mod config;
 mod families;
 mod family;
 mod files;
+mod gemma4;
 mod metadata;
 mod names;
 mod rope;

@@ -9,8 +9,8 @@ pub(super) enum Place {
     Whole(String),
     /// It is one expert's part of the tensor of this name.
     OfExpert(String, usize),
-    /// It holds, for each expert of the layer, the rows of the gate and those of the values that it is multiplied with.
-    GatesAndUps(u32),
+    /// It holds the rows of the first of these, then those of the second; for each expert, if it is of experts.
+    Halves([String; 2]),
     /// The model of language has no use for it.
     LeftOut,
 }
@@ -34,7 +34,7 @@ const OTHER_SENSES: [&str; 8] = [
 const COMPUTED: [&str; 2] = [".rotary_emb.inv_freq", ".masked_bias"];
 
 /// The names of a layer's tensors, without `.weight` and `.bias`.
-const USUAL: [(&str, &str); 32] = [
+const USUAL: &[(&str, &str)] = &[
     ("input_layernorm", "attn_norm"),
     ("post_attention_layernorm", "ffn_norm"),
     ("self_attn.q_proj", "attn_q"),
@@ -67,6 +67,26 @@ const USUAL: [(&str, &str); 32] = [
     ("mlp.shared_experts.down_proj", "ffn_down_shexp"),
     ("block_sparse_moe.output_linear", "ffn_down_exps"),
     ("mlp.experts.down_proj", "ffn_down_exps"),
+    ("experts.down_proj", "ffn_down_exps"),
+    ("shared_mlp.output_linear", "ffn_down_shexp"),
+    ("self_attn.query_layernorm", "attn_q_norm"),
+    ("self_attn.key_layernorm", "attn_k_norm"),
+    ("mlp.gate.wg", "ffn_gate_inp"),
+    ("mlp.shared_mlp.gate_proj", "ffn_gate_shexp"),
+    ("mlp.shared_mlp.up_proj", "ffn_up_shexp"),
+    ("mlp.shared_mlp.down_proj", "ffn_down_shexp"),
+    ("router.proj", "ffn_gate_inp"),
+    ("pre_feedforward_layernorm_2", "pre_ffw_norm_2"),
+    ("post_feedforward_layernorm_1", "post_ffw_norm_1"),
+    ("post_feedforward_layernorm_2", "post_ffw_norm_2"),
+];
+
+/// The names of tensors of which the end changes, too.
+const WHOLE: [(&str, &str); 4] = [
+    ("self_attn.sinks", "attn_sinks.weight"),
+    ("layer_scalar", "layer_output_scale.weight"),
+    ("router.scale", "ffn_gate_inp.scale"),
+    ("router.per_expert_scale", "ffn_down_exps.scale"),
 ];
 
 /// The names of one expert's matrices, and of those of all experts together.
@@ -79,9 +99,14 @@ const OF_EXPERT: [(&str, &str); 6] = [
     ("w2.weight", "ffn_down_exps.weight"),
 ];
 
-/// Names of tensors with the gates of all experts and the values that they are multiplied with.
-const GATES_AND_UPS: [&str; 3] =
-    ["mlp.experts.gate_up_proj", "mlp.experts.gate_up_proj.weight", "block_sparse_moe.input_linear.weight"];
+/// Names of tensors with both gates and the values that they are multiplied with, and the end of their two names.
+const HALVES: [(&str, &str); 5] = [
+    ("mlp.experts.gate_up_proj", "exps"),
+    ("mlp.experts.gate_up_proj.weight", "exps"),
+    ("experts.gate_up_proj", "exps"),
+    ("block_sparse_moe.input_linear.weight", "exps"),
+    ("shared_mlp.input_linear.weight", "shexp"),
+];
 
 /// The place of the tensor `name` in a model of `family` with `layers` layers, of which `further` more, which would
 /// predict further tokens, are left out. `None` for a name that is not known.
@@ -109,14 +134,14 @@ pub(super) fn place(family: &Family, name: &str, layers: u32, further: u32) -> O
 
 fn place_in_layer(family: &Family, layer: u32, rest: &str) -> Option<Place> {
     let named = |suffix: &str| format!("blk.{layer}.{suffix}");
-    if rest == "self_attn.sinks" {
-        return Some(Place::Whole(named("attn_sinks.weight")));
+    if let Some((_, ours)) = WHOLE.iter().find(|(theirs, _)| *theirs == rest) {
+        return Some(Place::Whole(named(ours)));
     }
     if rest.ends_with(".e_score_correction_bias") {
         return Some(Place::Whole(named("exp_probs_b.bias")));
     }
-    if GATES_AND_UPS.contains(&rest) {
-        return Some(Place::GatesAndUps(layer));
+    if let Some((_, end)) = HALVES.iter().find(|(theirs, _)| *theirs == rest) {
+        return Some(Place::Halves(["gate", "up"].map(|half| named(&format!("ffn_{half}_{end}.weight")))));
     }
     if let Some((_, of_expert)) = rest.split_once(".experts.")
         && let Some((index, matrix)) = of_expert.split_once('.')
@@ -128,10 +153,10 @@ fn place_in_layer(family: &Family, layer: u32, rest: &str) -> Option<Place> {
     // Tensors of all experts have no ending.
     let (theirs, kind) = match rest.rsplit_once('.') {
         Some((theirs, kind @ ("weight" | "bias"))) => (theirs, kind),
-        _ if rest.starts_with("mlp.experts.") => (rest, "weight"),
+        _ if rest.starts_with("mlp.experts.") || rest.starts_with("experts.") => (rest, "weight"),
         _ => return None,
     };
-    let (_, ours) = family.names.iter().chain(&USUAL).find(|(name, _)| *name == theirs)?;
+    let (_, ours) = family.names.iter().chain(USUAL).find(|(name, _)| *name == theirs)?;
     Some(Place::Whole(named(&format!("{ours}.{kind}"))))
 }
 
@@ -170,7 +195,10 @@ mod tests {
             |name: &str| place_of("mixtral", &format!("model.layers.2.block_sparse_moe.experts.{name}.weight"));
         assert_eq!(expert("11.w3"), Some(Place::OfExpert("blk.2.ffn_up_exps.weight".to_owned(), 11)));
         assert_eq!((expert("011.w3"), expert("+1.w3"), expert("1.w4"), expert("x.w1")), (None, None, None, None));
-        assert_eq!(place_of("qwen3_moe", "model.layers.2.mlp.experts.gate_up_proj"), Some(Place::GatesAndUps(2)));
+        assert_eq!(
+            place_of("qwen3_moe", "model.layers.2.mlp.experts.gate_up_proj"),
+            Some(Place::Halves(["blk.2.ffn_gate_exps.weight", "blk.2.ffn_up_exps.weight"].map(str::to_owned)))
+        );
         assert_eq!(place_of("qwen3_moe", "model.layers.2.mlp.experts.down_proj"), whole("blk.2.ffn_down_exps.weight"));
     }
 

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value as Json};
 
 use super::config::{Config, shown};
+use super::gemma4;
 use super::metadata::Entries;
 use crate::checkpoint::{OpenError, Source, TensorInfo};
 use crate::format::Format;
@@ -17,6 +18,8 @@ pub(super) struct RopeParameters<'a> {
     scaling: Option<&'a Map<String, Json>>,
 }
 
+/// Widest head that factors are made for: twice that of any known model.
+const HEAD_MAX: u32 = 1024;
 /// Name of the tensor of divisors, in files whose context is stretched by Llama 3's method.
 const FACTORS: &str = "rope_freqs.weight";
 
@@ -59,13 +62,23 @@ impl<'a> RopeParameters<'a> {
     }
 
     /// Writes base and scaling.
-    pub(super) fn describe(&self, entries: &mut Entries) -> Result<(), OpenError> {
+    pub(super) fn describe(&self, architecture: &str, entries: &mut Entries) -> Result<(), OpenError> {
         if let Some(theta) = self.theta {
             entries.set("rope.freq_base", theta as f32);
         }
+        if let Some(sections) = self.scaling.and_then(|own| own.get("mrope_section")) {
+            let section = |section: &Json| section.as_i64().and_then(|section| i32::try_from(section).ok());
+            let read = sections.as_array().and_then(|all| all.iter().map(section).collect::<Option<Vec<_>>>());
+            let wrong = || self.config.wrong("mrope_section", "a list of whole numbers".to_owned(), shown(sections));
+            entries.set("rope.dimension_sections", &read.ok_or_else(wrong)?[..]);
+        }
         match self.kind {
-            // Llama 3's method is in a tensor (`factors`).
+            // These are in tensors (`factors`).
             "default" | "llama3" => Ok(()),
+            "proportional" if architecture == "gemma4" => Ok(()),
+            "longrope" | "su" if architecture == "phi3" => self.describe_long_rope(entries),
+            // In a text, all parts of a position are equal.
+            "mrope" if matches!(architecture, "qwen2vl" | "qwen3vl" | "qwen3vlmoe") => Ok(()),
             "linear" => {
                 entries.set("rope.scaling.type", "linear");
                 entries.set("rope.scaling.factor", self.required("factor")? as f32);
@@ -82,6 +95,31 @@ impl<'a> RopeParameters<'a> {
     /// True if frequencies are stretched by YaRN.
     pub(super) fn is_yarn(&self) -> bool {
         self.kind == "yarn"
+    }
+
+    fn describe_long_rope(&self, entries: &mut Entries) -> Result<(), OpenError> {
+        let original = match self.number("original_max_position_embeddings")? {
+            Some(original) => original as u32,
+            None => self.config.required(&["original_max_position_embeddings"])?,
+        };
+        let longer = f64::from(self.config.required(&["max_position_embeddings"])?) / f64::from(original.max(1));
+        let usual = if longer > 1.0 { (1.0 + longer.ln() / f64::from(original).ln()).sqrt() } else { 1.0 };
+        let magnitude = self.number("attention_factor")?.unwrap_or(usual);
+        entries.set("rope.scaling.original_context_length", original);
+        entries.set("rope.scaling.attn_factor", magnitude as f32);
+        Ok(())
+    }
+
+    /// The tensor `name` of the factors in the list `key`.
+    fn listed(&self, name: &str, key: &str) -> Result<TensorInfo, OpenError> {
+        let list = self.scaling.and_then(|own| own.get(key));
+        let factors = list.and_then(Json::as_array).and_then(|list| list.iter().map(Json::as_f64).collect());
+        let found = list.map_or("no such key".to_owned(), shown);
+        let factors: Vec<f64> = factors.ok_or_else(|| self.config.wrong(key, "a list of numbers".to_owned(), found))?;
+        if factors.is_empty() || factors.len() > HEAD_MAX as usize {
+            return Err(self.config.wrong(key, format!("1 to {HEAD_MAX} numbers"), factors.len()));
+        }
+        Ok(computed(name, &factors))
     }
 
     fn describe_yarn(&self, entries: &mut Entries) -> Result<(), OpenError> {
@@ -107,13 +145,23 @@ impl<'a> RopeParameters<'a> {
     }
 }
 
+/// The tensors of divisors of frequencies that GGUF files of such a model have, and folders do not.
+pub(super) fn factors(config: &Config) -> Result<Vec<TensorInfo>, OpenError> {
+    let rope = RopeParameters::of(config, "full_attention")?;
+    match rope.kind {
+        "llama3" => Ok(vec![llama3_factors(config, &rope)?]),
+        "proportional" => Ok(vec![proportional_factors(config, &rope)?]),
+        "longrope" | "su" => Ok(vec![
+            rope.listed("rope_factors_long.weight", "long_factor")?,
+            rope.listed("rope_factors_short.weight", "short_factor")?,
+        ]),
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// The divisors of frequencies by Llama 3's method, which GGUF files have as a tensor: pairs whose wavelength is short
 /// against the original context stay, long ones are divided, those between by a part. Source: the model card's code.
-pub(super) fn factors(config: &Config) -> Result<Option<TensorInfo>, OpenError> {
-    let rope = RopeParameters::of(config, "full_attention")?;
-    if rope.kind != "llama3" {
-        return Ok(None);
-    }
+fn llama3_factors(config: &Config, rope: &RopeParameters<'_>) -> Result<TensorInfo, OpenError> {
     let (factor, low, high) =
         (rope.required("factor")?, rope.required("low_freq_factor")?, rope.required("high_freq_factor")?);
     let context = rope.required("original_max_position_embeddings")?;
@@ -123,8 +171,6 @@ pub(super) fn factors(config: &Config) -> Result<Option<TensorInfo>, OpenError> 
         Some(head) => head,
         None => config.required(&["hidden_size"])? / heads,
     };
-    /// Twice the widest head of any known model.
-    const HEAD_MAX: u32 = 1024;
     if !(2..=HEAD_MAX).contains(&head) {
         return Err(config.wrong("head_dim", format!("2 to {HEAD_MAX}"), head));
     }
@@ -139,13 +185,32 @@ pub(super) fn factors(config: &Config) -> Result<Option<TensorInfo>, OpenError> 
             1.0 / ((1.0 - smooth) / factor + smooth)
         }
     };
-    let bytes: Vec<u8> = (0..head / 2).flat_map(|pair| (of_pair(pair) as f32).to_le_bytes()).collect();
-    Ok(Some(TensorInfo {
-        name: FACTORS.to_owned(),
-        dims: vec![u64::from(head / 2)],
+    Ok(computed(FACTORS, &(0..head / 2).map(of_pair).collect::<Vec<_>>()))
+}
+
+/// Gemma 4's divisors: a part of the pairs turns, and the others turn so slowly that they stay.
+fn proportional_factors(config: &Config, rope: &RopeParameters<'_>) -> Result<TensorInfo, OpenError> {
+    /// The divisor of pairs that stay. llama.cpp's converter has it, too.
+    const STAYS: f64 = 1e30;
+    let pairs = gemma4::pairs(config)?;
+    if !(1..=HEAD_MAX).contains(&pairs) {
+        return Err(config.wrong("head_dim", format!("2 to {}", 2 * HEAD_MAX), 2 * u64::from(pairs)));
+    }
+    let part = rope.number("partial_rotary_factor")?.unwrap_or(1.0);
+    let rotated = (f64::from(pairs) * part) as u32;
+    let factors: Vec<f64> = (0..pairs).map(|pair| if pair < rotated { 1.0 } else { STAYS }).collect();
+    Ok(computed(FACTORS, &factors))
+}
+
+/// A tensor of these values as 32-bit floats.
+fn computed(name: &str, values: &[f64]) -> TensorInfo {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| (*value as f32).to_le_bytes()).collect();
+    TensorInfo {
+        name: name.to_owned(),
+        dims: vec![values.len() as u64],
         format: Format::F32,
         bytes: bytes.len() as u64,
         source: Source::Computed(bytes.into()),
         minus_one: false,
-    }))
+    }
 }

@@ -14,8 +14,9 @@ use crate::safetensors::StoredTensor;
 
 /// Highest number of an expert, eight times that of the largest known model.
 const EXPERTS_MAX: usize = 4096;
-/// The end of the name of the gate of a network beside experts, which is stored as a matrix of one row.
-const SHARED_ROUTER: &str = ".ffn_gate_inp_shexp.weight";
+/// The ends of names of vectors that are stored as matrices of one row: the gate of a network beside experts, and in
+/// some models the bias for choosing experts.
+const SQUEEZED: [&str; 2] = [".ffn_gate_inp_shexp.weight", ".exp_probs_b.bias"];
 
 /// A stored tensor, with the number of its file.
 #[derive(Clone, Copy)]
@@ -72,9 +73,9 @@ impl<'a> Found<'a> {
                 self.insert(stored, info)
             }
             Place::OfExpert(name, expert) => self.add_expert(stored, name, expert),
-            Place::GatesAndUps(layer) => {
-                for (half, name) in ["ffn_gate_exps", "ffn_up_exps"].into_iter().enumerate() {
-                    let info = stored.half(format!("blk.{layer}.{name}.weight"), half as u64)?;
+            Place::Halves(names) => {
+                for (half, name) in (0..).zip(names) {
+                    let info = stored.half(name, half)?;
                     self.insert(stored, info)?;
                 }
                 Ok(())
@@ -169,19 +170,25 @@ impl Stored<'_> {
     /// The tensor `name`, which it is.
     fn whole(&self, name: String, family: &Family) -> Result<TensorInfo, OpenError> {
         let (format, mut dims) = self.shape()?;
-        if name.ends_with(SHARED_ROUTER) {
+        if SQUEEZED.iter().any(|end| name.ends_with(end)) {
             dims.retain(|dim| *dim > 1);
+            // A single value is a vector of one.
+            if dims.is_empty() {
+                dims.push(1);
+            }
         }
         let minus_one = family.norms_minus_one && name.ends_with("norm.weight");
         let piece = self.piece();
         Ok(TensorInfo { name, dims, format, bytes: piece.bytes, source: Source::Files(vec![piece]), minus_one })
     }
 
-    /// The tensor `name`, which is half number `half` of each expert's rows.
+    /// The tensor `name`, which is half number `half` of the rows, or of each expert's rows.
     fn half(&self, name: String, half: u64) -> Result<TensorInfo, OpenError> {
         let (format, dims) = self.shape()?;
-        let [cols, rows, experts] = *dims.as_slice() else {
-            return Err(self.wrong("three dimensions".to_owned(), format!("{:?}", self.tensor.shape)));
+        let (cols, rows, experts) = match *dims.as_slice() {
+            [cols, rows] => (cols, rows, 1),
+            [cols, rows, experts] => (cols, rows, experts),
+            _ => return Err(self.wrong("two or three dimensions".to_owned(), format!("{:?}", self.tensor.shape))),
         };
         if !rows.is_multiple_of(2) || experts as usize > EXPERTS_MAX {
             let expected = format!("an even number of rows of at most {EXPERTS_MAX} experts");
@@ -192,7 +199,7 @@ impl Stored<'_> {
         let piece = |expert: u64| Piece { part: whole.part, offset: whole.offset + (2 * expert + half) * bytes, bytes };
         Ok(TensorInfo {
             name,
-            dims: vec![cols, rows / 2, experts],
+            dims: if dims.len() == 2 { vec![cols, rows / 2] } else { vec![cols, rows / 2, experts] },
             format,
             bytes: bytes * experts,
             source: Source::Files((0..experts).map(piece).collect()),
