@@ -6,7 +6,7 @@ mod common;
 use std::fs::File;
 use std::sync::{Arc, LazyLock};
 
-use gateway::grammar::{GrammarCompiler, GrammarSource, Matcher};
+use gateway::grammar::{GrammarCompiler, GrammarSource, Matcher, WhiteSpace};
 use gateway::text::{Special, Tokenizer, Vocabulary};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -80,7 +80,11 @@ fn walk(matcher: &mut Matcher, seed: u64) -> String {
 #[test]
 fn random_walks_through_schemas_end_in_valid_values() {
     for schema in schemas() {
-        let start = matcher(&GrammarSource::JsonSchema { schema: schema.clone(), strict: true });
+        let start = matcher(&GrammarSource::JsonSchema {
+            schema: schema.clone(),
+            strict: true,
+            white_space: WhiteSpace::Chosen,
+        });
         let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
         for seed in 0..12 {
             let text = walk(&mut start.clone(), seed);
@@ -105,7 +109,8 @@ fn a_forced_text_has_the_tokens_of_the_models_tokenizer() {
 
 #[test]
 fn drafts_that_are_taken_back_leave_no_trace() {
-    let source = GrammarSource::JsonSchema { schema: schemas().swap_remove(0), strict: true };
+    let source =
+        GrammarSource::JsonSchema { schema: schemas().swap_remove(0), strict: true, white_space: WhiteSpace::Chosen };
     let draft = TOKENIZER.encode("{\"name\": \"Ada\", \"age\": 36, \"tags\": [\"poet\"]}", Special::Plain).unwrap();
     let mut straight = matcher(&source);
     let mut speculative = straight.clone();

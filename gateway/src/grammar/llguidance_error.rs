@@ -42,6 +42,11 @@ pub(super) fn compiling(message: &str, definitions: &[String]) -> GrammarError {
     if let Some((_, keyword)) = UNSUPPORTED.iter().find(|(start, _)| message.starts_with(start)) {
         return unsupported(keyword, message.clone());
     }
+    if message.starts_with("Failed to generate regex for integer range")
+        || message.starts_with("Failed to generate regex for float range")
+    {
+        return unsupported("minimum and maximum", "supported are bounds of less than 1e18 in size".to_owned());
+    }
     if let Some(error) = special_token(message) {
         return error;
     }

@@ -43,4 +43,4 @@ pub use compiler::GrammarCompiler;
 pub use error::{GrammarError, MatcherError, Position};
 pub use matcher::Matcher;
 pub use schema::lark_value;
-pub use source::GrammarSource;
+pub use source::{GrammarSource, WhiteSpace};

@@ -20,6 +20,8 @@ pub enum GrammarSource {
         /// True if every keyword must be enforced. Otherwise those that cannot be enforced are left out, and
         /// [`super::Grammar::unenforced`] lists them.
         strict: bool,
+        /// The white space of the answer.
+        white_space: WhiteSpace,
     },
     /// A text that a regular expression matches as a whole, in the syntax of Rust's `regex` crate. `\d`, `\w` and `\s`
     /// are ASCII.
@@ -45,6 +47,15 @@ pub enum GrammarSource {
     Gbnf(String),
 }
 
+/// The white space between the tokens of JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhiteSpace {
+    /// The model chooses: nothing, a space, or a line break and a bounded indentation.
+    Chosen,
+    /// One space behind each comma and colon, and none elsewhere. So more of the text is forced.
+    Fixed,
+}
+
 /// The hash of a source. Sources with the same key are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct SourceKey([u8; 32]);
@@ -68,13 +79,15 @@ impl GrammarSource {
     fn kind(&self) -> u8 {
         match self {
             Self::JsonObject => 0,
-            Self::JsonSchema { strict: false, .. } => 1,
-            Self::JsonSchema { strict: true, .. } => 2,
+            Self::JsonSchema { strict: false, white_space: WhiteSpace::Chosen, .. } => 1,
+            Self::JsonSchema { strict: true, white_space: WhiteSpace::Chosen, .. } => 2,
             Self::Regex(_) => 3,
             Self::Choice(_) => 4,
             Self::Lark(_) => 5,
             Self::Gbnf(_) => 6,
             Self::MarkedLark { .. } => 7,
+            Self::JsonSchema { strict: false, white_space: WhiteSpace::Fixed, .. } => 8,
+            Self::JsonSchema { strict: true, white_space: WhiteSpace::Fixed, .. } => 9,
         }
     }
 
@@ -97,11 +110,14 @@ mod tests {
 
     #[test]
     fn sources_of_different_kinds_or_texts_have_different_keys() {
-        let schema = |strict, schema| GrammarSource::JsonSchema { schema, strict };
+        let schema = |strict, schema| GrammarSource::JsonSchema { schema, strict, white_space: WhiteSpace::Chosen };
+        let fixed = |strict| GrammarSource::JsonSchema { schema: json!({}), strict, white_space: WhiteSpace::Fixed };
         let sources = [
             GrammarSource::JsonObject,
             schema(true, json!({})),
             schema(false, json!({})),
+            fixed(true),
+            fixed(false),
             schema(true, json!({"properties": {"a": {}, "b": {}}})),
             schema(true, json!({"properties": {"b": {}, "a": {}}})),
             GrammarSource::Regex("a".to_owned()),
@@ -114,7 +130,7 @@ mod tests {
         ];
         let keys: std::collections::HashSet<_> = sources.iter().map(|source| source.key().unwrap().0).collect();
         assert_eq!(keys.len(), sources.len());
-        assert_eq!(sources[3].key().unwrap().0, sources[3].clone().key().unwrap().0);
+        assert_eq!(sources[5].key().unwrap().0, sources[5].clone().key().unwrap().0);
     }
 
     #[test]

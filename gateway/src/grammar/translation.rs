@@ -6,7 +6,7 @@ use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
 
 use super::limits::CHOICES_MAX;
-use super::{GrammarError, GrammarSource, gbnf, regex, schema};
+use super::{GrammarError, GrammarSource, WhiteSpace, gbnf, regex, schema};
 
 /// A source in llguidance's form.
 pub(super) struct Translation {
@@ -28,8 +28,8 @@ impl Translation {
     /// [`GrammarError`] when it is malformed, unsupported, or over a bound.
     pub(super) fn new(source: &GrammarSource) -> Result<Self, GrammarError> {
         match source {
-            GrammarSource::JsonObject => Self::schema(&json!({"type": "object"}), true),
-            GrammarSource::JsonSchema { schema, strict } => Self::schema(schema, *strict),
+            GrammarSource::JsonObject => Self::schema(&json!({"type": "object"}), true, WhiteSpace::Chosen),
+            GrammarSource::JsonSchema { schema, strict, white_space } => Self::schema(schema, *strict, *white_space),
             GrammarSource::Regex(pattern) => Ok(Self::lark(regex::to_lark(pattern)?)),
             GrammarSource::Choice(choices) => Ok(Self::lark(choice(choices)?)),
             GrammarSource::Lark(text) if text.trim().is_empty() => {
@@ -41,9 +41,9 @@ impl Translation {
         }
     }
 
-    fn schema(schema: &Value, strict: bool) -> Result<Self, GrammarError> {
+    fn schema(schema: &Value, strict: bool, white_space: WhiteSpace) -> Result<Self, GrammarError> {
         let checked = schema::check(schema, strict)?;
-        let source = TopLevelGrammar::from_json_schema(checked.with_options(strict));
+        let source = TopLevelGrammar::from_json_schema(checked.with_options(strict, white_space));
         Ok(Self { source, unenforced: checked.unenforced, definitions: checked.definitions, marks: Vec::new() })
     }
 

@@ -5,7 +5,7 @@ use engine::generate::SharedGrammar;
 use serde_json::Value;
 
 use super::params::{Params, missing, out_of_range, wrong_type};
-use crate::grammar::{GrammarError, GrammarSource};
+use crate::grammar::{GrammarError, GrammarSource, WhiteSpace};
 
 use crate::http::error::ApiError;
 use crate::http::generation::text_model::TextModel;
@@ -54,6 +54,9 @@ pub(crate) fn read(params: &Params<'_>) -> Result<Option<AnswerForm>, ApiError> 
         for (key, read) in keys {
             found.extend(one(&format!("structured_outputs.{key}"), outputs.get(key), read)?);
         }
+        if outputs.flag("disable_any_whitespace")? {
+            fix_white_space(&mut found)?;
+        }
     }
     let keys = [
         ("guided_json", JSON),
@@ -72,6 +75,22 @@ pub(crate) fn read(params: &Params<'_>) -> Result<Option<AnswerForm>, ApiError> 
         return Err(ApiError::bad_request("invalid_value", message).about(&second.param));
     }
     Ok(found.pop())
+}
+
+/// Fixes the white space of the JSON form that a request asks for.
+fn fix_white_space(found: &mut [AnswerForm]) -> Result<(), ApiError> {
+    match found {
+        [AnswerForm { source: GrammarSource::JsonSchema { white_space, .. }, .. }] => *white_space = WhiteSpace::Fixed,
+        [AnswerForm { source: source @ GrammarSource::JsonObject, .. }] => {
+            let schema = serde_json::json!({"type": "object"});
+            *source = GrammarSource::JsonSchema { schema, strict: true, white_space: WhiteSpace::Fixed };
+        }
+        _ => {
+            let at = "structured_outputs.disable_any_whitespace";
+            return Err(out_of_range(at, "json or json_object beside it, and no other form", &true.into()));
+        }
+    }
+    Ok(())
 }
 
 /// Reads an object of the form of OpenAI's `response_format`. `at` is its path.
@@ -118,10 +137,12 @@ pub(crate) fn response_format(at: &str, format: &Params<'_>) -> Result<Option<An
 type Read = fn(&str, &Value) -> Result<Option<GrammarSource>, ApiError>;
 
 const JSON: Read = |at, value| match value {
-    Value::Object(_) | Value::Bool(true) => Ok(Some(GrammarSource::JsonSchema { schema: value.clone(), strict: true })),
+    Value::Object(_) | Value::Bool(true) => {
+        Ok(Some(GrammarSource::JsonSchema { schema: value.clone(), strict: true, white_space: WhiteSpace::Chosen }))
+    }
     Value::String(text) => match serde_json::from_str(text) {
         Ok(schema @ (Value::Object(_) | Value::Bool(_))) => {
-            Ok(Some(GrammarSource::JsonSchema { schema, strict: true }))
+            Ok(Some(GrammarSource::JsonSchema { schema, strict: true, white_space: WhiteSpace::Chosen }))
         }
         Ok(_) | Err(_) => Err(out_of_range(at, "a JSON schema, as an object or as its text", value)),
     },
@@ -168,13 +189,14 @@ mod tests {
     }
 
     fn schema(strict: bool) -> GrammarSource {
-        GrammarSource::JsonSchema { schema: json!({"type": "object"}), strict }
+        GrammarSource::JsonSchema { schema: json!({"type": "object"}), strict, white_space: WhiteSpace::Chosen }
     }
 
     #[test]
     fn every_spelling_of_a_form_is_read() {
         let own = json!({"type": "object"});
         let text = |text: &str| text.to_owned();
+        let fixed = GrammarSource::JsonSchema { schema: own.clone(), strict: true, white_space: WhiteSpace::Fixed };
         for (value, param, source) in [
             (json!({"response_format": {"type": "json_object"}}), "response_format", GrammarSource::JsonObject),
             (
@@ -203,6 +225,16 @@ mod tests {
             (json!({"guided_choice": ["a", "b"]}), "guided_choice", GrammarSource::Choice(vec![text("a"), text("b")])),
             (json!({"grammar": "root ::= \"a\""}), "grammar", GrammarSource::Gbnf(text("root ::= \"a\""))),
             (json!({"guided_grammar": "start: \"a\""}), "guided_grammar", GrammarSource::Lark(text("start: \"a\""))),
+            (
+                json!({"structured_outputs": {"json": own, "disable_any_whitespace": true}}),
+                "structured_outputs.json",
+                fixed.clone(),
+            ),
+            (
+                json!({"structured_outputs": {"json_object": true, "disable_any_whitespace": true}}),
+                "structured_outputs.json_object",
+                fixed.clone(),
+            ),
             (
                 json!({"structured_outputs": {"regex": "b"}}),
                 "structured_outputs.regex",
@@ -237,6 +269,14 @@ mod tests {
             (json!({"guided_choice": ["a", 1]}), "guided_choice[1]"),
             (json!({"grammar": 5}), "grammar"),
             (json!({"guided_regex": "a", "guided_choice": ["a"]}), "guided_choice"),
+            (
+                json!({"structured_outputs": {"regex": "a", "disable_any_whitespace": true}}),
+                "structured_outputs.disable_any_whitespace",
+            ),
+            (
+                json!({"structured_outputs": {"disable_any_whitespace": true}}),
+                "structured_outputs.disable_any_whitespace",
+            ),
         ] {
             let error = read_value(&value).unwrap_err();
             assert_eq!(error.json()["error"]["param"], param, "{value}");

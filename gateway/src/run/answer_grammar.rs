@@ -7,7 +7,7 @@ use engine::generate::SharedGrammar;
 use serde_json::json;
 
 use super::grammars::Grammars;
-use crate::grammar::{GrammarError, GrammarSource, lark_value};
+use crate::grammar::{GrammarError, GrammarSource, WhiteSpace, lark_value};
 use crate::http;
 use crate::text::{
     AnswerFormat, AnswerPlan, AnswerStart, CallGrammar, CallMode, ControlMarks, ReasoningFormat, ReasoningGate,
@@ -115,7 +115,9 @@ impl AnswerGrammars {
         let marks: Vec<u32> = grammar.control.iter().map(|(id, _)| *id).filter(|id| !stops.contains(id)).collect();
         let source =
             |text| if marks.is_empty() { GrammarSource::Lark(text) } else { GrammarSource::MarkedLark { text, marks } };
-        let compiled = grammar.lark(lark_value).and_then(|text| self.compiler.compile(&source(text)));
+        let compiled = grammar
+            .lark(|schema, strict| lark_value(schema, strict, WhiteSpace::Chosen))
+            .and_then(|text| self.compiler.compile(&source(text)));
         compiled.map_err(|error: GrammarError| http::TextError(format!("the tools have no grammar: {error}")))
     }
 }
@@ -123,8 +125,8 @@ impl AnswerGrammars {
 /// The body of a rule for a text of the form `source`.
 fn rule(source: &GrammarSource) -> Result<String, http::TextError> {
     let written = match source {
-        GrammarSource::JsonObject => lark_value(&json!({"type": "object"}), true),
-        GrammarSource::JsonSchema { schema, strict } => lark_value(schema, *strict),
+        GrammarSource::JsonObject => lark_value(&json!({"type": "object"}), true, WhiteSpace::Chosen),
+        GrammarSource::JsonSchema { schema, strict, white_space } => lark_value(schema, *strict, *white_space),
         _ => {
             let message = "a grammar, a regular expression or a choice cannot stand beside tools that the model may \
                            call: expected a JSON schema, or a tool_choice of none or required";

@@ -9,8 +9,8 @@ mod walk;
 
 use serde_json::{Map, Value, json};
 
-use super::GrammarError;
 use super::limits::INDENT_SPACES_MAX;
+use super::{GrammarError, WhiteSpace};
 
 pub(super) use keyword::SUPPORTED_KEYWORDS;
 
@@ -28,8 +28,8 @@ pub(super) struct CheckedSchema {
 ///
 /// # Errors
 /// As for compiling [`super::GrammarSource::JsonSchema`], as far as it can be seen without compiling.
-pub fn lark_value(schema: &Value, strict: bool) -> Result<String, GrammarError> {
-    Ok(format!("%json {}", check(schema, strict)?.with_options(strict)))
+pub fn lark_value(schema: &Value, strict: bool, white_space: WhiteSpace) -> Result<String, GrammarError> {
+    Ok(format!("%json {}", check(schema, strict)?.with_options(strict, white_space)))
 }
 
 /// Checks `schema`. With `strict`, what cannot be enforced is an error. Otherwise it is left out and listed.
@@ -44,16 +44,18 @@ pub(super) fn check(schema: &Value, strict: bool) -> Result<CheckedSchema, Gramm
 
 impl CheckedSchema {
     /// The schema, with llguidance's options: bounded white space, and as lenient as `strict` allows.
-    pub(super) fn with_options(&self, strict: bool) -> Value {
+    pub(super) fn with_options(&self, strict: bool, white_space: WhiteSpace) -> Value {
         let mut schema = self.schema.clone();
-        // Between two tokens of JSON, once: a space, or a line break and its indentation.
-        let white_space = format!(r"\x20|\x0A\x20{{0,{INDENT_SPACES_MAX}}}");
-        let options = json!({
-            "whitespace_flexible": true,
-            "whitespace_pattern": white_space,
-            "coerce_one_of": !strict,
-            "lenient": !strict,
-        });
+        let mut options = match white_space {
+            // Between two tokens of JSON, once: a space, or a line break and its indentation.
+            WhiteSpace::Chosen => json!({
+                "whitespace_flexible": true,
+                "whitespace_pattern": format!(r"\x20|\x0A\x20{{0,{INDENT_SPACES_MAX}}}"),
+            }),
+            WhiteSpace::Fixed => json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "}),
+        };
+        options["coerce_one_of"] = (!strict).into();
+        options["lenient"] = (!strict).into();
         schema.insert("x-guidance".to_owned(), options);
         Value::Object(schema)
     }

@@ -9,10 +9,10 @@ mod sources;
 
 use serde_json::Value;
 
-use super::GrammarSource;
+use super::{GrammarSource, WhiteSpace};
 
 fn schema(schema: Value) -> GrammarSource {
-    GrammarSource::JsonSchema { schema, strict: true }
+    GrammarSource::JsonSchema { schema, strict: true, white_space: WhiteSpace::Chosen }
 }
 
 fn regex(pattern: &str) -> GrammarSource {

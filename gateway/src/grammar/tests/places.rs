@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{choice, lark, regex, schema};
 use crate::grammar::fixture::{matcher, texts, token, tokenizer};
 use crate::grammar::limits::UNMASKED_TOKENS_MAX;
-use crate::grammar::{GrammarSource, MatcherError, lark_value};
+use crate::grammar::{GrammarSource, MatcherError, WhiteSpace, lark_value};
 use crate::text::Special;
 
 #[test]
@@ -77,7 +77,7 @@ fn white_space_in_json_is_bounded() {
 
 #[test]
 fn white_space_in_a_schema_within_lark_is_bounded() {
-    let value = lark_value(&json!({"type": "array"}), true).unwrap();
+    let value = lark_value(&json!({"type": "array"}), true, WhiteSpace::Chosen).unwrap();
     let mut matcher = matcher(&lark(&format!("start: \"<call>\" {value} \"</call>\"\n")));
     for text in ["<", "c", "a", "l", "l", ">", "[", " "] {
         matcher.accept(token(text)).unwrap();
@@ -172,4 +172,17 @@ fn a_long_text_can_be_followed_without_masks() {
     assert!(ids.len() > 50 * UNMASKED_TOKENS_MAX);
     ids.iter().for_each(|&id| matcher.accept(id).unwrap());
     assert!(matcher.is_stopped());
+}
+
+#[test]
+fn fixed_white_space_leaves_no_choice_between_keys() {
+    let schema = json!({
+        "type": "object", "required": ["a", "b"], "additionalProperties": false,
+        "properties": {"a": {"enum": [1]}, "b": {"type": "array", "items": {"const": 2}, "minItems": 2, "maxItems": 2}}
+    });
+    let source = |white_space| GrammarSource::JsonSchema { schema: schema.clone(), strict: true, white_space };
+    let forced = matcher(&source(WhiteSpace::Fixed)).forced_tokens().unwrap();
+    let text: Vec<u8> = forced.iter().flat_map(|token| tokenizer().token_bytes(*token).to_vec()).collect();
+    assert_eq!(String::from_utf8(text).unwrap(), r#"{"a": 1, "b": [2, 2]}"#);
+    assert!(matcher(&source(WhiteSpace::Chosen)).forced_tokens().unwrap().len() < forced.len());
 }

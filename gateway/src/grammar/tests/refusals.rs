@@ -5,19 +5,21 @@ use serde_json::json;
 use super::{choice, gbnf, lark, regex, schema};
 use crate::grammar::fixture::{compile, refusal};
 use crate::grammar::schema::SUPPORTED_KEYWORDS;
-use crate::grammar::{GrammarError, GrammarSource};
+use crate::grammar::{GrammarError, GrammarSource, WhiteSpace};
 
 #[test]
 fn unsupported_keywords_are_named_or_listed() {
     let unique = json!({"type": "array", "items": {"type": "integer"}, "uniqueItems": true});
     let error = refusal(&schema(unique.clone()));
     assert!(matches!(&error, GrammarError::Unsupported { keyword, .. } if keyword == "uniqueItems"), "{error}");
-    let lenient = compile(&GrammarSource::JsonSchema { schema: unique, strict: false });
+    let lenient =
+        compile(&GrammarSource::JsonSchema { schema: unique, strict: false, white_space: WhiteSpace::Chosen });
     assert_eq!(lenient.unenforced(), ["uniqueItems at #/uniqueItems"]);
     let overlap = json!({"oneOf": [{"type": "integer"}, {"type": "number"}, {"type": "integer", "minimum": 3}]});
     let error = refusal(&schema(overlap.clone()));
     assert!(matches!(&error, GrammarError::Unsupported { keyword, .. } if keyword == "oneOf"), "{error}");
-    let lenient = compile(&GrammarSource::JsonSchema { schema: overlap, strict: false });
+    let lenient =
+        compile(&GrammarSource::JsonSchema { schema: overlap, strict: false, white_space: WhiteSpace::Chosen });
     assert!(lenient.unenforced()[0].starts_with("oneOf not fully supported"), "{:?}", lenient.unenforced());
 }
 
@@ -75,6 +77,21 @@ fn mistakes_have_a_reason_and_a_place() {
     assert!(refusal(choice(&["a", ""])).contains("found an empty one at 1"));
     assert!(refusal(choice(&["a"; 4097])).contains("expected at most 4096 choices, found 4097"));
     assert!(refusal(schema(json!({"type": "object", "required": "a"}))).starts_with("invalid grammar"));
+}
+
+#[test]
+fn bounds_that_are_too_large_are_refused_by_keyword() {
+    for (kind, keyword, bound) in
+        [("integer", "minimum", 1e30), ("integer", "exclusiveMaximum", -1e30), ("number", "maximum", 1e300)]
+    {
+        let error = refusal(&schema(json!({"type": kind, keyword: bound})));
+        assert!(
+            matches!(&error, GrammarError::Unsupported { keyword, .. } if keyword == "minimum and maximum"),
+            "{error}"
+        );
+    }
+    compile(&schema(json!({"type": "integer", "minimum": 0, "maximum": u64::MAX})));
+    compile(&schema(json!({"type": "number", "minimum": -1e17, "maximum": 1e17})));
 }
 
 #[test]

@@ -38,7 +38,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::grammar::GrammarSource;
+    use crate::grammar::{GrammarSource, WhiteSpace};
 
     fn read_body(body: &Value) -> Result<Option<AnswerForm>, ApiError> {
         read(&Params::new(body.as_object().unwrap()))
@@ -48,7 +48,7 @@ mod tests {
     fn a_schema_is_read_under_either_name() {
         let schema = json!({"type": "object", "additionalProperties": false});
         let format = json!({"type": "json_schema", "schema": schema});
-        let source = GrammarSource::JsonSchema { schema, strict: true };
+        let source = GrammarSource::JsonSchema { schema, strict: true, white_space: WhiteSpace::Chosen };
         for (body, param) in [
             (json!({"output_config": {"format": format, "effort": "low"}}), "output_config.format.schema"),
             (json!({"output_format": format}), "output_format.schema"),

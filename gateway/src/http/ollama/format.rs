@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::grammar::GrammarSource;
+use crate::grammar::{GrammarSource, WhiteSpace};
 use crate::http::answer_form::AnswerForm;
 use crate::http::error::ApiError;
 use crate::http::params::{Params, out_of_range, wrong_type};
@@ -20,7 +20,9 @@ pub(super) fn read(params: &Params<'_>) -> Result<Option<AnswerForm>, ApiError> 
         Some(Value::String(text)) if text.is_empty() => Ok(None),
         Some(Value::String(text)) if text == "json" => form(GrammarSource::JsonObject),
         Some(found @ Value::String(_)) => Err(out_of_range(&params.path("format"), EXPECTED, found)),
-        Some(schema @ Value::Object(_)) => form(GrammarSource::JsonSchema { schema: schema.clone(), strict: true }),
+        Some(schema @ Value::Object(_)) => {
+            form(GrammarSource::JsonSchema { schema: schema.clone(), strict: true, white_space: WhiteSpace::Chosen })
+        }
         Some(other) => Err(wrong_type(&params.path("format"), EXPECTED, other)),
     }
 }
@@ -41,7 +43,8 @@ mod tests {
         assert_eq!(read_value(&json!("")).unwrap(), None);
         assert_eq!(read_value(&json!("json")).unwrap(), Some(GrammarSource::JsonObject));
         let schema = json!({"type": "object"});
-        let source = GrammarSource::JsonSchema { schema: schema.clone(), strict: true };
+        let source =
+            GrammarSource::JsonSchema { schema: schema.clone(), strict: true, white_space: WhiteSpace::Chosen };
         assert_eq!(read_value(&schema).unwrap(), Some(source));
         for format in [json!("yaml"), json!(["json"]), json!(true)] {
             assert_eq!(read_value(&format).unwrap_err().json()["error"]["param"], "format", "{format}");

@@ -61,7 +61,7 @@ impl Default for ValidText {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grammar::GrammarSource;
+    use crate::grammar::{GrammarSource, WhiteSpace};
 
     fn read(text: &Value) -> Result<ValidText, ApiError> {
         let body = json!({"text": text});
@@ -83,7 +83,7 @@ mod tests {
             (json!({"type": "json_object"}), GrammarSource::JsonObject),
             (
                 json!({"type": "json_schema", "name": "n", "schema": schema, "strict": false}),
-                GrammarSource::JsonSchema { schema: schema.clone(), strict: false },
+                GrammarSource::JsonSchema { schema: schema.clone(), strict: false, white_space: WhiteSpace::Chosen },
             ),
         ] {
             let found = read(&json!({"format": format})).unwrap();
