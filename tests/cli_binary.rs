@@ -178,7 +178,29 @@ fn models_are_listed_from_the_cache_that_was_chosen() {
         run(baton(home.path()).args(["models", "--json", "--cache"]).arg(home.path().join("elsewhere")));
     let listed: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(code, Some(0));
-    assert_eq!((&listed[1]["model"], &listed[1]["bytes"]), (&"own".into(), &4.into()));
+    let own = listed.as_array().unwrap().last().unwrap();
+    assert_eq!((&own["model"], &own["bytes"], &own["machine"]), (&"own".into(), &4.into(), &serde_json::Value::Null));
+    assert_eq!((&listed[0]["model"], &listed[0]["machine"]["state"]), (&"smollm2".into(), &"fits".into()));
+}
+
+#[test]
+fn a_model_of_the_catalogue_is_planned_before_it_is_fetched() {
+    let home = home();
+    let etcd = closed_endpoint();
+    let (code, stdout, stderr) = run(baton(home.path()).args(["plan", "qwen3-0.6b", "--etcd", &etcd]));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    for part in ["qwen3-0.6b: qwen3, 600M parameters", "\n0..28 ", "this machine alone: no cluster answers"] {
+        assert!(stdout.contains(part), "{part} is missing in {stdout}");
+    }
+    assert!(stdout.lines().all(|line| line.chars().count() <= 100), "{stdout}");
+    let (_, stdout, _) = run(baton(home.path()).args(["plan", "qwen3-0.6b", "--json", "--etcd", &etcd]));
+    let plan: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&plan["layers"][27]["kv_per_token"], &plan["cluster"]), (&4096.into(), &false.into()));
+    assert_eq!((&plan["stages"][0]["layers"][0], &plan["reason"]), (&0.into(), &serde_json::Value::Null));
+    assert!(plan["expected"]["one_stream"].as_f64() > Some(0.1), "{stdout}");
+    let (code, _, stderr) = run(baton(home.path()).args(["plan", "hf:a/b/c.gguf", "--etcd", &etcd]));
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("hf:a/b/c.gguf is not on this machine: fetch it with `baton pull"), "{stderr}");
 }
 
 #[test]

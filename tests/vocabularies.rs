@@ -164,7 +164,7 @@ fn gemma_4_ends_turns_with_tokens_of_its_own_and_writes_html() {
 fn a_text_behind_other_text_gets_no_space_in_front() {
     let hello = SPM.encode("Hello", Special::Plain).unwrap();
     assert_eq!(SPM.token_spelling(hello[0]), "▁Hello");
-    let hello = SPM.encode_continuation("Hello").unwrap();
+    let hello = SPM.encode_continuation("Hello", Special::Plain).unwrap();
     assert_eq!(SPM.token_spelling(hello[0]), "Hello");
     assert_eq!(SPM.token_piece(1), b"<s>");
     assert_eq!(SPM.token_bytes(3 + 0xE2), [0xE2]);
@@ -199,7 +199,7 @@ proptest! {
                 Err(error) => return Err(TestCaseError::fail(error.to_string())),
             };
             prop_assert_eq!(tokenizer.decode(&ids), expected.as_str());
-            let behind = tokenizer.encode_continuation(&text).unwrap();
+            let behind = tokenizer.encode_continuation(&text, Special::Plain).unwrap();
             prop_assert_eq!(stream(tokenizer, &behind), expected);
         }
     }

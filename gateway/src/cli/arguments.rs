@@ -83,13 +83,16 @@ waited for the link. --watch adds what the gateway counted, times as means of th
 one link (HOP), the share of prompt tokens that came from the prefix cache (CACHED) and of speculative tokens that were
 accepted (ACCEPTED).")]
     Status(StatusArguments),
-    /// Show the placement that the stages would choose now, or with a pin
+    /// Show the placement that the stages would choose now, with a pin, or for another model
     ///
     /// Prints the layers that each stage would hold, the bytes of weights it would load, and the expected tokens per
     /// second before and after. With a stage and the arguments of `baton pin`, the plan is made as if that pin were
-    /// set. Nothing is changed.
+    /// set. With a model, only its header is read, and the plan is that of the cluster's stages, or of this machine if
+    /// no cluster answers. Nothing is changed.
     #[command(after_help = "Examples:
   baton plan --etcd mini-1:2379
+  baton plan ./Qwen3-14B-Q4_K_M.gguf        its layers, what each machine would hold, tokens per second
+  baton plan qwen3-30b-a3b                  the same by the catalogue, before it is fetched
   baton plan mini-2 22..30
   baton plan mini-2 --exclude --json | jq .after
 
@@ -150,15 +153,14 @@ with the same lengths at each load point.
         #[arg(env = "BATON_MODEL", value_name = "MODEL")]
         model: Option<String>,
     },
-    /// List the models in the cache and the models with a short name
+    /// List the models with a short name and those in the cache, and whether they fit
+    ///
+    /// A model fits if this machine, or the stages of the cluster, have memory for its weights and for the keys and
+    /// values of a conversation, by the bound that the stages plan with.
     #[command(after_help = "Examples:
   baton models
   baton models --json")]
-    Models {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Models(ClientArguments),
     /// Measure the speed of this machine's kernels for every format of weights
     ///
     /// Takes half a second. A stage makes the same measurement by itself, with its own weights and only for their

@@ -102,6 +102,20 @@ pub enum CliError {
     /// The store failed.
     #[error("cannot read the cluster")]
     Store(#[from] StoreError),
+    /// A stage's name is none.
+    #[error("{reason}")]
+    NoStage {
+        /// The name, and what was expected.
+        reason: String,
+    },
+    /// A model's header cannot be used.
+    #[error("cannot plan {model}: {reason}")]
+    Header {
+        /// The model as it was given.
+        model: String,
+        /// The reason.
+        reason: String,
+    },
     /// A pin that would have no effect.
     #[error("cannot pin stage {stage}: {reason}")]
     PinRefused {
@@ -153,7 +167,9 @@ impl CliError {
             Self::Run { source: RunError::Key(KeyAgreementError::Mismatch(_)), .. }
             | Self::Run { source: RunError::Stage(StageError::Key(_)), .. } => Exit::OtherKey,
             Self::Bench(BenchError::Endpoint { .. } | BenchError::NoModel { .. }) => Exit::RequestFailed,
-            Self::File(_) | Self::Settings(_) | Self::Log { .. } | Self::NoSpans { .. } => Exit::Usage,
+            Self::File(_) | Self::Settings(_) | Self::Log { .. } | Self::NoSpans { .. } | Self::NoStage { .. } => {
+                Exit::Usage
+            }
             _ => Exit::Failed,
         }
     }

@@ -8,8 +8,10 @@ mod bench;
 mod cluster;
 mod doctor;
 mod exit;
+mod fit;
 mod logging;
 mod model;
+mod model_plan;
 mod output;
 mod pin;
 mod pin_arguments;
@@ -35,8 +37,8 @@ pub use status::{StatusDocument, render as render_status};
 
 use crate::run;
 use crate::settings::{
-    ClientSettings, ComputeSettings, Environment, FileOptions, GatewaySettings, StageSettings, UpGroups, UpSettings,
-    VARIABLES,
+    ClientSettings, ComputeSettings, Environment, FileOptions, GatewaySettings, ModelSettings, StageSettings, UpGroups,
+    UpSettings, VARIABLES,
 };
 
 /// Runs `baton` with `arguments` (the program's name first).
@@ -105,11 +107,16 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         Verb::Status(arguments) => {
             run_once(status::run(&arguments.client.cluster(file, &environment)?, arguments.client.json))
         }
-        Verb::Plan(arguments) => run_once(plan::run(
-            &arguments.client.cluster(file, &environment)?,
-            arguments.hypothetical.pin(),
-            arguments.client.json,
-        )),
+        Verb::Plan(arguments) => {
+            let (compute, room) = (ComputeSettings::new(&file.compute, 1)?, ModelSettings::new(file.model.clone(), 1)?);
+            let (cluster, json) = (arguments.client.cluster(file, &environment)?, arguments.client.json);
+            let Some(model) = arguments.hypothetical.model() else {
+                let pin = arguments.hypothetical.pin().map_err(|reason| CliError::NoStage { reason })?;
+                return run_once(plan::run(&cluster, pin, json));
+            };
+            let cache = crate::settings::cache(&global, &environment)?;
+            run_once(model_plan::run(model, &cache, &cluster, &compute, &room, json))
+        }
         Verb::Pin(arguments) => {
             let (cluster, pin) = (arguments.client.cluster(file, &environment)?, arguments.target.pin());
             run_once(pin::run(&cluster, arguments.target.stage, pin, arguments.client.json))
@@ -126,7 +133,12 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             let model = model.or(file.model.model);
             model::pull(model.as_deref(), &crate::settings::cache(&global, &environment)?)
         }
-        Verb::Models { json } => model::list(&crate::settings::cache(&global, &environment)?, json),
+        Verb::Models(arguments) => {
+            let (compute, room) = (ComputeSettings::new(&file.compute, 1)?, ModelSettings::new(file.model.clone(), 1)?);
+            let cluster = arguments.cluster(file, &environment)?;
+            let cache = crate::settings::cache(&global, &environment)?;
+            run_once(model::list(&cache, &cluster, &compute, room, arguments.json))
+        }
         Verb::Probe(arguments) => {
             let threads = arguments.compute_options().or(file.compute);
             probe::run(&ComputeSettings::new(&threads, 1)?, arguments.json)

@@ -17,9 +17,10 @@ pub(super) struct PinTarget {
 /// A stage and a pin for `baton plan`, which also runs without them.
 #[derive(Debug, Clone, Args)]
 pub(super) struct HypotheticalPin {
-    /// The stage that is supposed to be pinned, by its name in `baton status`
-    #[arg(value_name = "STAGE", requires = "PinKind")]
-    stage: Option<StageName>,
+    /// The stage that is supposed to be pinned, by its name in `baton status`, or alone a model: a name of `baton
+    /// models` or a .gguf file
+    #[arg(value_name = "STAGE|MODEL")]
+    stage: Option<String>,
     #[command(flatten)]
     kind: PinKind,
 }
@@ -60,8 +61,18 @@ impl PinTarget {
 
 impl HypotheticalPin {
     /// The stage and its pin, if they are given.
-    pub(super) fn pin(&self) -> Option<(StageName, Pin)> {
-        Some((self.stage.clone()?, self.kind.pin()?))
+    ///
+    /// # Errors
+    /// The reason why the stage's name is none, as clap shows it.
+    pub(super) fn pin(&self) -> Result<Option<(StageName, Pin)>, String> {
+        let (Some(stage), Some(pin)) = (&self.stage, self.kind.pin()) else { return Ok(None) };
+        let stage = stage.parse::<StageName>().map_err(|error| format!("{stage:?} is no stage: {error}"))?;
+        Ok(Some((stage, pin)))
+    }
+
+    /// The model to plan for, if one is given in the place of a stage.
+    pub(super) fn model(&self) -> Option<&str> {
+        self.stage.as_deref().filter(|_| self.kind.pin().is_none())
     }
 }
 
@@ -100,14 +111,17 @@ mod tests {
             let Ok(Verb::Pin(arguments)) = parse(&format!("pin a {text}")) else { panic!("{text}") };
             assert_eq!((arguments.target.stage.as_str(), arguments.target.pin()), ("a", Some(pin)));
             let Ok(Verb::Plan(arguments)) = parse(&format!("plan a {text}")) else { panic!("{text}") };
-            assert_eq!(arguments.hypothetical.pin(), Some(("a".parse().unwrap(), pin)));
+            assert_eq!(arguments.hypothetical.pin(), Ok(Some(("a".parse().unwrap(), pin))));
+            assert_eq!(arguments.hypothetical.model(), None);
         }
-        assert!(matches!(parse("plan"), Ok(Verb::Plan(arguments)) if arguments.hypothetical.pin().is_none()));
+        assert!(matches!(parse("plan"), Ok(Verb::Plan(arguments)) if arguments.hypothetical.pin() == Ok(None)));
+        let Ok(Verb::Plan(arguments)) = parse("plan ./a.gguf") else { panic!("a model") };
+        assert_eq!((arguments.hypothetical.model(), arguments.hypothetical.pin()), (Some("./a.gguf"), Ok(None)));
     }
 
     #[test]
     fn no_pin_several_pins_and_incomplete_pins_are_refused() {
-        for text in ["pin a", "pin a 0..2 --cordon", "pin a 2..2", "pin a 3", "plan a", "plan --cordon"] {
+        for text in ["pin a", "pin a 0..2 --cordon", "pin a 2..2", "pin a 3", "plan a 2..2", "plan --cordon"] {
             assert!(parse(text).is_err(), "{text} was accepted");
         }
     }

@@ -48,11 +48,11 @@ struct Change {
 /// Expected tokens per second, from the times that the stages measured for their weights and links. Attention and
 /// sampling are not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-struct ExpectedSpeed {
+pub(super) struct ExpectedSpeed {
     /// Tokens per second of a single stream, which passes through all stages in turn.
-    one_stream: f64,
+    pub(super) one_stream: f64,
     /// Tokens per second of many streams, with a micro-batch of 8 rows on each stage.
-    many_streams: f64,
+    pub(super) many_streams: f64,
 }
 
 /// A pin that would have no effect.
@@ -196,7 +196,7 @@ fn new_bytes(model: &ModelRecord, before: Option<LayerRange>, after: LayerRange)
 }
 
 /// Expected speed of a placement. `None` if it is empty or one of its stages has not measured itself.
-fn expected_speed(view: &ClusterView, model: &ModelRecord, shards: &[Shard]) -> Option<ExpectedSpeed> {
+pub(super) fn expected_speed(view: &ClusterView, model: &ModelRecord, shards: &[Shard]) -> Option<ExpectedSpeed> {
     let measured =
         |shard: &Shard| view.stages.get(&shard.stage).is_some_and(|stage| has_measured(model, &stage.value.speed));
     if shards.is_empty() || !shards.iter().all(measured) {

@@ -8,7 +8,7 @@ use llguidance::toktrie::{TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 use super::GrammarError;
 use super::limits::{FORCED_BYTES_MAX, TOKEN_BYTES_MAX, UNSURE_TOKENS, VOCABULARY_BYTES_MAX};
 use super::token_mask::TokenMask;
-use crate::text::Tokenizer;
+use crate::text::{Special, Tokenizer};
 
 /// The tokens of one model. It is llguidance's [`TokenizerEnv`].
 pub(super) struct TokenTrie {
@@ -76,7 +76,7 @@ impl TokenizerEnv for TokenTrie {
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
         let start = bytes.get(..FORCED_BYTES_MAX).unwrap_or(bytes);
         let mut tokens = self.trie.tokenize_with_greedy_fallback(start, |text| {
-            let ids = self.tokenizer.encode_continuation(text).unwrap_or_default();
+            let ids = self.tokenizer.encode_continuation(text, Special::Plain).unwrap_or_default();
             let spelled: usize = ids.iter().map(|&id| self.trie.token(id).len()).sum();
             if spelled == text.len() { ids } else { self.trie.greedy_tokenize(text.as_bytes()) }
         });
@@ -103,7 +103,7 @@ fn word<'t>(tokenizer: &'t Tokenizer, stops: &[u32], id: u32) -> &'t [u8] {
 mod tests {
     use super::*;
     use crate::grammar::fixture;
-    use crate::text::{Special, Vocabulary, VocabularyFields};
+    use crate::text::{Vocabulary, VocabularyFields};
 
     fn trie(fields: VocabularyFields) -> Result<TokenTrie, GrammarError> {
         TokenTrie::new(Arc::new(Tokenizer::new(&Vocabulary::new(fields).unwrap()).unwrap()))

@@ -22,6 +22,28 @@ pub enum ModelError {
         /// The given name.
         found: String,
     },
+    /// The file is not in the cache, and the command does not fetch.
+    #[error("{model} is not on this machine: fetch it with `baton pull {model}`")]
+    NotHere {
+        /// The model as it was given.
+        model: String,
+    },
+    /// No source of a model of the catalogue has it.
+    #[error("no source of {model} has its file: {reasons}")]
+    NoSource {
+        /// The model's short name.
+        model: String,
+        /// The sources with the reason of each.
+        reasons: String,
+    },
+    /// A fetched file is not the one that the catalogue means.
+    #[error("{file} is not the file of the catalogue: {reason}; to use it all the same, name it as the model")]
+    OtherFile {
+        /// The file.
+        file: String,
+        /// The difference.
+        reason: String,
+    },
     /// The path is a folder, a socket or the like.
     #[error("{path} is not a file: expected a .gguf file", path = path.display())]
     NotAFile {

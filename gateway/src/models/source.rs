@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::catalogue::{self, CATALOGUE, Entry};
+use super::catalogue::{self, Entry, catalogue};
 use super::error::ModelError;
 
 /// The source of a model file.
@@ -47,7 +47,7 @@ impl Source {
         if text.ends_with(".gguf") {
             return Ok(Self::File(text.into()));
         }
-        let known = CATALOGUE.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
+        let known = catalogue().iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>().join(", ");
         Err(ModelError::Unknown { found: text.to_owned(), known })
     }
 }

@@ -41,7 +41,7 @@ impl AnswerGrammars {
         marks: &ControlMarks,
         reasoning_end: Option<&str>,
     ) -> Self {
-        let encode = |text: &str| tokenizer.encode(text, Special::Parse).unwrap_or_default();
+        let encode = |text: &str| tokenizer.encode_continuation(text, Special::Parse).unwrap_or_default();
         let is_harmony = format.tools == ToolFormat::Harmony;
         let tokens = |format: ReasoningFormat| {
             let (end, gap) = end_and_gap(format, if is_harmony { Some(HARMONY_END) } else { reasoning_end });

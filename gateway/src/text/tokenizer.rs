@@ -72,20 +72,15 @@ impl Tokenizer {
     /// # Errors
     /// [`TextError`] when the text is too long or holds a character the vocabulary cannot spell.
     pub fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>, TextError> {
-        let all = 0..text.len();
-        match special {
-            Special::Parse => self.encode_parts(text, &[], true),
-            Special::Plain => self.encode_parts(text, std::slice::from_ref(&all), true),
-        }
+        self.encode_whole(text, special, true)
     }
 
-    /// The token ids of `text` behind other text: no space comes in front of it. It is all plain.
+    /// The token ids of `text` behind other text: no space comes in front of it.
     ///
     /// # Errors
     /// As for [`Self::encode`].
-    pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        let all = 0..text.len();
-        self.encode_parts(text, std::slice::from_ref(&all), false)
+    pub fn encode_continuation(&self, text: &str, special: Special) -> Result<Vec<u32>, TextError> {
+        self.encode_whole(text, special, false)
     }
 
     /// The token ids of a rendered prompt. Control tokens that the template wrote are control tokens, those spelled in
@@ -163,6 +158,14 @@ impl Tokenizer {
 
     pub(super) fn pieces(&self) -> Arc<Pieces> {
         Arc::clone(&self.pieces)
+    }
+
+    fn encode_whole(&self, text: &str, special: Special, begins: bool) -> Result<Vec<u32>, TextError> {
+        let all = 0..text.len();
+        match special {
+            Special::Parse => self.encode_parts(text, &[], begins),
+            Special::Plain => self.encode_parts(text, std::slice::from_ref(&all), begins),
+        }
     }
 
     /// The token ids of `text`, in which nothing in the ranges `plain` is a control token. `begins` is false behind

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{choice, regex};
 use crate::grammar::fixture::tokens;
 use crate::grammar::{Grammar, GrammarCompiler, GrammarSource};
-use crate::text::{Tokenizer, Vocabulary, VocabularyFields};
+use crate::text::{Special, Tokenizer, Vocabulary, VocabularyFields};
 
 const PIECES: [(&str, f32); 9] = [
     ("▁", -1.0),
@@ -53,5 +53,5 @@ fn forced_text_gets_no_space_in_front() {
     matcher.accept(id("a")).unwrap();
     let forced = matcher.forced_tokens().unwrap();
     assert_eq!(forced, [id("b"), id("▁ab")]);
-    assert_eq!(tokenizer().encode_continuation("ab ab").unwrap(), [id("ab"), id("▁ab")]);
+    assert_eq!(tokenizer().encode_continuation("ab ab", Special::Plain).unwrap(), [id("ab"), id("▁ab")]);
 }

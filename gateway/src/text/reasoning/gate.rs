@@ -108,7 +108,7 @@ impl ReasoningTokens {
     /// The token that is exactly `text`, if there is one.
     fn token(&self, text: &str) -> Option<u32> {
         let mark = self.marks.list().iter().find(|(_, spelling)| spelling == text).map(|(id, _)| *id);
-        let encoded = || self.tokenizer.encode(text, crate::text::Special::Parse).ok();
+        let encoded = || self.tokenizer.encode_continuation(text, crate::text::Special::Parse).ok();
         mark.or_else(|| encoded().filter(|tokens| tokens.len() == 1).map(|tokens| tokens[0]))
     }
 }

@@ -1,0 +1,335 @@
+//! `baton plan MODEL`: a model by its header, and what each machine would hold of it. No weights are read.
+
+use std::fmt::Write as _;
+use std::num::NonZeroUsize;
+
+use engine::planner::{NoPlan, Proposal};
+use engine::view::ClusterView;
+use schema::record::ModelRecord;
+use schema::{LayerRange, StageName};
+use serde::Serialize;
+use stages::format::Format;
+use stages::kernels::ThreadPool;
+use stages::probe::measure;
+use stages::weights::ModelFile;
+
+use super::exit::{CliError, Exit};
+use super::fit;
+use super::model::short;
+use super::output::{self, bytes, replace_control_chars};
+use super::plan::{ExpectedSpeed, expected_speed};
+use super::table::Table;
+use crate::models::{self, Cache, Entry, ModelError, Source};
+use crate::settings::{ClusterSettings, ComputeSettings, ModelSettings};
+
+/// A model and its plan, for text and for `--json`.
+#[derive(Debug, PartialEq, Serialize)]
+struct ModelPlan {
+    model: String,
+    /// The architecture, as the file names it.
+    family: String,
+    /// Number of parameters.
+    parameters: u64,
+    /// Number of those that are multiplied with for a token.
+    active_parameters: u64,
+    /// Longest sequence that it was trained for, in tokens. `None` for a model whose header is not here.
+    context_tokens: Option<u32>,
+    /// True if there is no header here, so that the catalogue's figures count.
+    by_catalogue: bool,
+    /// Bytes of each layer, in order.
+    layers: Vec<LayerBytes>,
+    /// Bytes of the head. 0 if they are counted with the layers.
+    head_bytes: u64,
+    /// Tokens for whose keys and values there is room.
+    kv_tokens: u32,
+    /// True if the stages are a cluster's, false if they are this machine.
+    cluster: bool,
+    /// The stages that would hold layers, in their order.
+    stages: Vec<Holder>,
+    /// The reason that there is no plan, and what would help.
+    reason: Option<String>,
+    /// Expected speed. `None` without a plan, or if a stage has not measured itself.
+    expected: Option<ExpectedSpeed>,
+}
+
+/// What one layer takes, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct LayerBytes {
+    weights: u64,
+    read_per_token: u64,
+    kv_per_token: u64,
+    format: Option<String>,
+}
+
+/// What one stage would hold.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Holder {
+    stage: StageName,
+    host: String,
+    layers: LayerRange,
+    weights_bytes: u64,
+    kv_bytes: u64,
+    scratch_bytes: u64,
+    budget_bytes: u64,
+}
+
+/// Plans `model` for the cluster, or for this machine if no cluster answers, and prints the plan.
+pub(super) async fn run(
+    model: &str,
+    cache: &Cache,
+    cluster: &ClusterSettings,
+    compute: &ComputeSettings,
+    settings: &ModelSettings,
+    json: bool,
+) -> Result<Exit, CliError> {
+    let described = Described::new(model, cache, settings)?;
+    let view = fit::reachable(cluster).await;
+    let (is_cluster, view) = match view {
+        Some(view) => (true, view),
+        None => (false, fit::this_machine(compute, speeds(&described.record, compute))),
+    };
+    let plan = described.plan(&view, is_cluster);
+    let text = if json {
+        format!("{}\n", serde_json::to_string_pretty(&plan).map_err(std::io::Error::other)?)
+    } else {
+        plan.render()
+    };
+    output::print(&text)?;
+    Ok(Exit::Ok)
+}
+
+/// This machine's speeds with the formats of `model`.
+fn speeds(model: &ModelRecord, compute: &ComputeSettings) -> schema::record::Speeds {
+    let named = model.layer_formats.iter().chain(&model.layer_format).chain(&model.head_format);
+    let named: Vec<&String> = named.collect();
+    let formats: Vec<Format> =
+        Format::ALL.into_iter().filter(|format| named.iter().any(|name| *name == format.name())).collect();
+    let pool = ThreadPool::new(NonZeroUsize::new(compute.threads).unwrap_or(NonZeroUsize::MIN));
+    measure(&pool, &formats)
+}
+
+/// A model as its header, or the catalogue, describes it.
+struct Described {
+    record: ModelRecord,
+    parameters: u64,
+    active: u64,
+    by_catalogue: bool,
+}
+
+// === impl Described ===
+
+impl Described {
+    /// Reads the header of `model`: a path, a name of a file that is here, or a name of the catalogue, whose figures
+    /// count if its file is not here.
+    fn new(model: &str, cache: &Cache, settings: &ModelSettings) -> Result<Self, CliError> {
+        let here = match Source::parse(model) {
+            Ok(Source::File(path)) => Some(path),
+            Ok(Source::Catalogue(entry)) => match models::locate(&entry.name, cache) {
+                None => return Ok(Self::of_entry(entry, settings)),
+                here => here,
+            },
+            Ok(Source::Hub(file)) => models::cached(&file, cache),
+            Err(unknown) => Some(models::locate(model, cache).ok_or(unknown)?),
+        };
+        let path = here.ok_or_else(|| ModelError::NotHere { model: model.to_owned() })?;
+        let unusable = |reason: String| CliError::Header { model: model.to_owned(), reason };
+        let file = ModelFile::open(&path).map_err(|error| unusable(output::chain(&error)))?;
+        let record = fit::record(&file, settings).map_err(|error| unusable(output::chain(&error)))?;
+        let values = file.header().tensors.iter().map(|tensor| tensor.dims.iter().product::<u64>());
+        let active = record.layer_multiplications.iter().sum::<u64>() + record.head_multiplications;
+        Ok(Self { parameters: values.sum(), active, record, by_catalogue: false })
+    }
+
+    fn of_entry(entry: &Entry, settings: &ModelSettings) -> Self {
+        let record = fit::estimate(entry, settings);
+        Self { record, parameters: entry.parameters, active: entry.active, by_catalogue: true }
+    }
+
+    /// The plan of the stages of `view`, whatever they serve now.
+    fn plan(self, view: &ClusterView, cluster: bool) -> ModelPlan {
+        let model = &self.record;
+        let shards = Proposal::new(view, model, true).shards;
+        let reason = |error: String| NoPlan::find(view, model).map_or(error, |no_plan| no_plan.to_string());
+        let (shards, reason) = match shards {
+            Ok(shards) => (shards, None),
+            Err(error) => (Vec::new(), Some(reason(error.to_string()))),
+        };
+        let holder = |shard: &schema::record::Shard| {
+            let stage = &view.stages.get(&shard.stage)?.value;
+            let held = model.shard_bytes(shard.layers);
+            Some(Holder {
+                stage: shard.stage.clone(),
+                host: stage.host.clone(),
+                layers: shard.layers,
+                weights_bytes: held.weights,
+                kv_bytes: held.kv,
+                scratch_bytes: held.scratch,
+                budget_bytes: stage.memory_budget_bytes,
+            })
+        };
+        let layer = |layer| {
+            let cost = model.layer(layer);
+            LayerBytes {
+                weights: cost.weights,
+                read_per_token: cost.read_per_token,
+                kv_per_token: cost.kv_per_token,
+                format: cost.format.map(str::to_owned),
+            }
+        };
+        ModelPlan {
+            model: model.name.clone(),
+            family: model.architecture.clone(),
+            parameters: self.parameters,
+            active_parameters: self.active,
+            context_tokens: Some(model.context_tokens).filter(|_| !self.by_catalogue),
+            by_catalogue: self.by_catalogue,
+            layers: (0..model.layers).map(layer).collect(),
+            head_bytes: model.head_bytes,
+            kv_tokens: model.kv_tokens,
+            cluster,
+            stages: shards.iter().filter_map(holder).collect(),
+            reason,
+            expected: expected_speed(view, model, &shards),
+        }
+    }
+}
+
+// === impl ModelPlan ===
+
+impl ModelPlan {
+    /// The plan as text for people.
+    fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let mut line = |content: String| writeln!(text, "{content}").unwrap_or_default();
+        let context = self.context_tokens.map(|tokens| format!(", trained for {tokens} tokens")).unwrap_or_default();
+        line(format!(
+            "{}: {}, {} parameters, {} of them for a token{context}",
+            replace_control_chars(&self.model),
+            replace_control_chars(&self.family),
+            short(self.parameters),
+            short(self.active_parameters)
+        ));
+        if self.by_catalogue {
+            line("its file is not here: the figures are the catalogue's, with equal layers".to_owned());
+        }
+        line(format!("\n{}", self.layer_table().trim_end()));
+        match &self.reason {
+            Some(reason) => line(format!("\nno plan: {}", replace_control_chars(reason))),
+            None => line(format!("\n{}", self.stage_table().trim_end())),
+        }
+        match self.expected {
+            Some(expected) => line(format!(
+                "\nexpected tokens per second: one stream {:.1}, many {:.1}",
+                expected.one_stream, expected.many_streams
+            )),
+            None if self.reason.is_none() => {
+                line("\nexpected tokens per second: unknown, as not every stage has measured these formats".to_owned());
+            }
+            None => {}
+        }
+        let what = if self.cluster { "the cluster's stages" } else { "this machine alone: no cluster answers" };
+        line(format!("\nfor {what}, with keys and values of {} tokens", self.kv_tokens));
+        text
+    }
+
+    /// The layers, with neighbours that are alike in one row.
+    fn layer_table(&self) -> String {
+        let mut table = Table::new(&["LAYERS", "EACH", "READ FOR A TOKEN", "KEYS+VALUES A TOKEN", "WEIGHTS"]);
+        let mut start = 0;
+        for alike in self.layers.chunk_by(|a, b| a == b) {
+            let end = start + alike.len();
+            let LayerBytes { weights, read_per_token, kv_per_token, format } = &alike[0];
+            let format = format.clone().unwrap_or("-".to_owned());
+            let cells = [bytes(*weights), bytes(*read_per_token), bytes(*kv_per_token), format];
+            let [weights, read, kv, format] = cells;
+            table.row([format!("{start}..{end}"), weights, read, kv, format]);
+            start = end;
+        }
+        if self.head_bytes > 0 {
+            let (head, none) = (bytes(self.head_bytes), "-".to_owned());
+            table.row(["head".to_owned(), head.clone(), head, none.clone(), none]);
+        }
+        let sum = |of: fn(&LayerBytes) -> u64| self.layers.iter().map(of).fold(0, u64::saturating_add);
+        let weights = sum(|layer| layer.weights).saturating_add(self.head_bytes);
+        let read = sum(|layer| layer.read_per_token).saturating_add(self.head_bytes);
+        let kv = sum(|layer| layer.kv_per_token);
+        table.row(["all".to_owned(), bytes(weights), bytes(read), bytes(kv), String::new()]);
+        table.render()
+    }
+
+    fn stage_table(&self) -> String {
+        let mut table = Table::new(&["STAGE", "HOST", "LAYERS", "WEIGHTS", "KEYS+VALUES", "NEEDS", "MAY USE"]);
+        for holder in &self.stages {
+            let needs = holder.weights_bytes.saturating_add(holder.kv_bytes).saturating_add(holder.scratch_bytes);
+            table.row([
+                holder.stage.to_string(),
+                holder.host.clone(),
+                holder.layers.to_string(),
+                bytes(holder.weights_bytes),
+                bytes(holder.kv_bytes),
+                bytes(needs),
+                bytes(holder.budget_bytes),
+            ]);
+        }
+        table.render()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::{Access, catalogue};
+
+    fn plan(name: &str, gigabytes: u64) -> ModelPlan {
+        let entry = catalogue().iter().find(|entry| entry.name == name).unwrap();
+        let described = Described::of_entry(entry, &fit::tests::settings());
+        described.plan(&fit::tests::machine(gigabytes), false)
+    }
+
+    #[test]
+    fn a_model_that_fits_has_a_plan_for_this_machine() {
+        let plan = plan("qwen3-14b", 16);
+        assert_eq!(plan.stages.len(), 1);
+        let holder = &plan.stages[0];
+        assert_eq!((holder.layers.to_string().as_str(), holder.kv_bytes), ("0..40", 163_840 * 8192));
+        let text = plan.render();
+        for part in [
+            "qwen3-14b: qwen3, 14.8B parameters, 14.8B of them for a token\n",
+            "LAYERS  EACH       READ FOR A TOKEN  KEYS+VALUES A TOKEN  WEIGHTS\n",
+            "0..40   214.6 MiB  214.6 MiB         4.0 KiB              Q4_K\n",
+            "all     8.4 GiB    8.4 GiB           160.0 KiB\n",
+            "this-machine",
+            "for this machine alone: no cluster answers, with keys and values of 8192 tokens\n",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_does_not_fit_says_what_is_missing() {
+        let plan = plan("qwen3-14b", 8);
+        assert!(plan.stages.is_empty() && plan.expected.is_none());
+        let text = plan.render();
+        assert!(text.contains("\nno plan: the model needs 9.8 GiB ") && text.contains("1.8 GiB are missing"), "{text}");
+    }
+
+    #[test]
+    fn a_mixture_tells_its_active_parameters() {
+        let text = plan("qwen3-30b-a3b", 32).render();
+        assert!(text.contains("qwen3moe, 30.5B parameters, 3.3B of them for a token"), "{text}");
+    }
+
+    #[test]
+    fn a_model_that_is_not_here_is_refused_with_the_way_to_get_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().to_owned(), Access::default());
+        let refuse = |model: &str| {
+            let error = Described::new(model, &cache, &fit::tests::settings()).err().unwrap();
+            output::chain(&error)
+        };
+        assert!(refuse("hf:a/b/c.gguf").contains("baton pull hf:a/b/c.gguf"), "{}", refuse("hf:a/b/c.gguf"));
+        assert!(refuse("gpt5").contains("expected one of smollm2"));
+        assert!(refuse("./none.gguf").contains("none.gguf"));
+    }
+}
