@@ -229,7 +229,8 @@ fn an_unknown_architecture_is_refused_with_the_known_ones() {
 
 #[test]
 fn features_that_are_not_implemented_are_refused_by_key() {
-    let cases: [(GgufWriter, &str); 6] = [
+    let gemma4 = || GgufWriter::new().metadata("general.architecture", "gemma4");
+    let cases: [(GgufWriter, &str); 9] = [
         (
             llama().metadata("llama.rope.scaling.type", "yarn"),
             "\"llama.rope.scaling.type\": expected none, linear or llama3, found \"yarn\"",
@@ -240,6 +241,16 @@ fn features_that_are_not_implemented_are_refused_by_key() {
         ),
         (llama().metadata("llama.final_logit_softcapping", 30.0_f32), "\"llama.final_logit_softcapping\": expected 0"),
         (llama().metadata("llama.logit_scale", 0.5_f32), "\"llama.logit_scale\": expected 1"),
+        (llama().metadata("llama.expert_group_count", 2u32), "\"llama.expert_group_count\": expected 0 or 1"),
+        (
+            gemma4().metadata("gemma4.embedding_length_per_layer_input", 256u32),
+            "\"gemma4.embedding_length_per_layer_input\": expected 0, as the embeddings by layer and the shared keys \
+             of E2B and E4B are not implemented, found 256",
+        ),
+        (
+            gemma4().metadata("gemma4.attention.shared_kv_layers", 20u32),
+            "\"gemma4.attention.shared_kv_layers\": expected 0",
+        ),
         (llama().metadata("llama.attention.causal", false), "\"llama.attention.causal\": expected true"),
         (
             llama().metadata("llama.attention.head_count_kv", 3u32),

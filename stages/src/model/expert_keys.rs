@@ -10,6 +10,9 @@ const EXPERTS_MAX: u32 = 1024;
 /// rows of experts for each of its own.
 const EXPERTS_CHOSEN_MAX: u32 = 32;
 
+/// Largest accepted number of groups of experts: eight times that of the largest known model.
+const GROUPS_MAX: u32 = 64;
+
 // === impl Keys ===
 
 impl Keys<'_> {
@@ -60,6 +63,31 @@ impl Keys<'_> {
     pub(super) fn shared(&self, width: usize, gated: bool) -> Result<SharedSpec, UnsupportedModel> {
         let width = self.size_or("expert_shared_feed_forward_length", width, WIDTH_MAX)?;
         Ok(SharedSpec { dense: DenseSpec { width, activation: Activation::Silu, fused: false }, gated })
+    }
+
+    /// The scores that the file names: softmax or sigmoid.
+    pub(super) fn router_score(&self, default: RouterScore) -> Result<RouterScore, UnsupportedModel> {
+        match self.count("expert_gating_func")? {
+            0 => Ok(default),
+            1 => Ok(RouterScore::Softmax),
+            2 => Ok(RouterScore::Sigmoid),
+            other => Err(self.wrong("expert_gating_func", "1 (softmax) or 2 (sigmoid)".to_owned(), other)),
+        }
+    }
+
+    /// Number of equal groups of `experts`, and the number of groups that a row's experts come from. `None` if a row
+    /// chooses among all.
+    pub(super) fn expert_groups(&self, experts: &ExpertsSpec) -> Result<Option<(usize, usize)>, UnsupportedModel> {
+        if self.count("expert_group_count")? <= 1 {
+            return Ok(None);
+        }
+        let count = self.size("expert_group_count", GROUPS_MAX)?;
+        let chosen = self.size("expert_group_used_count", count as u32)?;
+        if !experts.count.is_multiple_of(count) || experts.count / count * chosen < experts.chosen {
+            let expected = format!("a divisor of {} experts, with enough in {chosen} groups", experts.count);
+            return Err(self.wrong("expert_group_count", expected, count));
+        }
+        Ok(Some((count, chosen)))
     }
 
     /// Number of layers of which the last has experts, 1 without the key.

@@ -18,6 +18,11 @@ pub(super) const WIDTH_MAX: u32 = 1 << 20;
 pub(super) const HEAD_WIDTH_MAX: u32 = 1024;
 /// Largest accepted number of layers: eight times that of the largest known model.
 pub(super) const LAYERS_MAX: u32 = 1024;
+/// Least and largest accepted number of an epsilon, a base, a scale or a factor: far beyond those of known models, and
+/// such that no product, square or reciprocal of a few of them is beyond single precision.
+const NUMBER_MIN: f32 = 1e-12;
+const NUMBER_MAX: f32 = 1e12;
+
 /// The key of the number of layers that predict further tokens. They come last, and are left out.
 const FURTHER_LAYERS: &str = "nextn_predict_layers";
 
@@ -73,14 +78,15 @@ impl<'a> Keys<'a> {
         Ok(default)
     }
 
-    /// The positive, finite number under the key `suffix`.
+    /// The positive number under the key `suffix`.
     pub(super) fn positive(&self, suffix: &str, default: Option<f32>) -> Result<f32, UnsupportedModel> {
         let found = match (self.header.metadata.get_f32(&self.name(suffix))?, default) {
             (Some(found), _) | (None, Some(found)) => found,
             (None, None) => self.header.metadata.f32(&self.name(suffix))?,
         };
-        let legal = found.is_finite() && found > 0.0;
-        if legal { Ok(found) } else { Err(self.wrong(suffix, "a positive number".to_owned(), found)) }
+        let legal = (NUMBER_MIN..=NUMBER_MAX).contains(&found);
+        let expected = || format!("a positive number from {NUMBER_MIN:e} to {NUMBER_MAX:e}");
+        if legal { Ok(found) } else { Err(self.wrong(suffix, expected(), found)) }
     }
 
     /// The count under the key `suffix`, 0 without the key.
@@ -101,6 +107,11 @@ impl<'a> Keys<'a> {
         if experts > 0 && !self.family.implements.contains(&"expert_count") {
             let expected = "0, as mixtures of experts are not implemented".to_owned();
             return Err(self.wrong("expert_count", expected, experts));
+        }
+        let groups = self.count("expert_group_count")?;
+        if groups > 1 && !self.family.implements.contains(&"expert_group_count") {
+            let expected = "0 or 1, as groups of experts are not implemented".to_owned();
+            return Err(self.wrong("expert_group_count", expected, groups));
         }
         if !self.header.metadata.bool_or(&self.name("attention.causal"), true)? {
             let expected = "true, as only causal attention is implemented".to_owned();
@@ -209,13 +220,18 @@ impl<'a> Keys<'a> {
     /// A number from 0 on, 0 without the key.
     pub(super) fn number(&self, suffix: &str) -> Result<f32, UnsupportedModel> {
         let found = self.header.metadata.get_f32(&self.name(suffix))?.unwrap_or(0.0);
-        let legal = found.is_finite() && found >= 0.0;
-        if legal { Ok(found) } else { Err(self.wrong(suffix, "a number from 0 on".to_owned(), found)) }
+        let legal = (0.0..=NUMBER_MAX).contains(&found);
+        if legal { Ok(found) } else { Err(self.wrong(suffix, format!("a number from 0 to {NUMBER_MAX:e}"), found)) }
     }
 
     /// The flag under the key `suffix`, false without the key.
     pub(super) fn flag(&self, suffix: &str) -> Result<bool, UnsupportedModel> {
-        Ok(self.header.metadata.bool_or(&self.name(suffix), false)?)
+        self.flag_or(suffix, false)
+    }
+
+    /// The same with a value for files without the key.
+    pub(super) fn flag_or(&self, suffix: &str, default: bool) -> Result<bool, UnsupportedModel> {
+        Ok(self.header.metadata.bool_or(&self.name(suffix), default)?)
     }
 
     /// Number of layers, without those that predict further tokens.

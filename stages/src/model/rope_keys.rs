@@ -6,6 +6,9 @@ use super::rope::{LongRope, RopeScaling, RopeSpec, RopeStyle, YarnScaling};
 use super::tensors::Presence;
 use super::{ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT};
 
+/// Base of the frequencies, in files that do not name it.
+const BASE: f32 = 10_000.0;
+
 // === impl Keys ===
 
 impl Keys<'_> {
@@ -28,7 +31,7 @@ impl Keys<'_> {
         }
         // Rows of Q and K that no converter reordered: `checkpoint/hugging_face/` says so, GGUF files never do.
         let style = if self.flag("rope.halves")? { RopeStyle::Halves } else { style };
-        let base = self.positive("rope.freq_base", Some(10_000.0))?;
+        let base = self.positive("rope.freq_base", Some(BASE))?;
         Ok(RopeSpec { dimensions, base, scaling: self.rope_scaling()?, style, factors: Presence::Optional })
     }
 
@@ -55,6 +58,10 @@ impl Keys<'_> {
     fn yarn(&self) -> Result<YarnScaling, UnsupportedModel> {
         let factor = self.positive("rope.scaling.factor", None)?;
         let attention_factor = self.positive("rope.scaling.attn_factor", Some(1.0))?;
+        let base = self.positive("rope.freq_base", Some(BASE))?;
+        if base <= 1.0 {
+            return Err(self.wrong("rope.freq_base", "more than 1, as YaRN divides by its logarithm".to_owned(), base));
+        }
         Ok(YarnScaling {
             factor,
             original_context: self.size("rope.scaling.original_context_length", u32::MAX)? as u32,

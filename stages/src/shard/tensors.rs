@@ -302,11 +302,12 @@ impl<B: Backend> LayerSource<'_, B> {
     }
 
     fn expert_biases(&self) -> Result<[B::Matrix; 3], B::Error> {
-        Ok([
-            self.matrix(LayerRole::ExpertGateBiases)?,
-            self.matrix(LayerRole::ExpertUpBiases)?,
-            self.matrix(LayerRole::ExpertDownBiases)?,
-        ])
+        let bias = |role| -> Result<B::Matrix, B::Error> {
+            let tensor = self.shard.layer_tensor(self.layer, self.family.suffix(role))?;
+            tensor.check_finite()?;
+            self.backend.matrix(tensor)
+        };
+        Ok([bias(LayerRole::ExpertGateBiases)?, bias(LayerRole::ExpertUpBiases)?, bias(LayerRole::ExpertDownBiases)?])
     }
 
     /// The matrices of `rows` rows each that one tensor holds, one after the other.

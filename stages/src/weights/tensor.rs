@@ -131,6 +131,7 @@ impl Tensor {
     ///
     /// # Errors
     /// [`TensorError::TooLarge`] for a tensor that is too large for a norm or a bias. Matrices are never expanded.
+    /// [`TensorError::NotFinite`] for one with a value that is no finite number.
     pub fn f32s(&self) -> Result<Vec<f32>, TensorError> {
         let count = self.info.rows() * self.info.cols();
         if count > EXPANDED_VALUES_MAX || self.chunks.len() != 1 {
@@ -145,6 +146,7 @@ impl Tensor {
         if self.info.minus_one {
             values.iter_mut().for_each(|value| *value += 1.0);
         }
+        self.check_values(0, &values)?;
         Ok(values)
     }
 
@@ -164,6 +166,32 @@ impl Tensor {
         let row_bytes = chunk.bytes().len() / rows_each;
         (rows.end <= first + rows_each)
             .then(|| (chunk, (rows.start - first) * row_bytes..(rows.end - first) * row_bytes))
+    }
+
+    /// Checks that all values are finite numbers, a row at a time: for biases of experts, which stay where they are.
+    ///
+    /// # Errors
+    /// [`TensorError::NotFinite`] for the first that is not.
+    pub fn check_finite(&self) -> Result<(), TensorError> {
+        let cols = self.cols();
+        let mut values = vec![0.0; cols];
+        let rows_each = self.rows() / self.chunks.len().max(1);
+        let rows = self.all_bytes().flat_map(|chunk| chunk.chunks_exact((chunk.len() / rows_each.max(1)).max(1)));
+        for (row, bytes) in rows.enumerate() {
+            dequantise_block_bytes(self.format(), bytes, &mut values);
+            self.check_values(row * cols, &values)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that `values`, of which the first is number `from` of the tensor's, are finite numbers.
+    fn check_values(&self, from: usize, values: &[f32]) -> Result<(), TensorError> {
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(index) => {
+                Err(TensorError::NotFinite { name: self.name().to_owned(), index: from + index, found: values[index] })
+            }
+        }
     }
 
     fn view<'a>(&self, rows: usize, bytes: &'a [u8]) -> Result<Matrix<'a>, MatrixError> {

@@ -49,4 +49,14 @@ pub enum TensorError {
         /// Number of values in the tensor.
         found: u64,
     },
+    /// It is a norm or a bias with a value that would make every result no number.
+    #[error("tensor {name:?}: expected finite numbers, found {found} at place {index}: fetch the file again")]
+    NotFinite {
+        /// The name.
+        name: String,
+        /// The place of the value, counted from 0.
+        index: usize,
+        /// The value.
+        found: f32,
+    },
 }

@@ -11,10 +11,7 @@ use crate::model::rope::{RopeScaling, RopeSpec, RopeStyle};
 use crate::model::spec::{LayerSpec, ModelSpec};
 
 pub(super) const FAMILY: Family =
-    Family { architecture: "deepseek2", implements: &["expert_count", "yarn"], names: &[], read };
-
-/// Largest accepted number of groups of experts: eight times that of the largest known model.
-const GROUPS_MAX: u32 = 64;
+    Family { architecture: "deepseek2", implements: &["expert_count", "expert_group_count", "yarn"], names: &[], read };
 
 fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
     let (latent, rope) = latent(keys)?;
@@ -72,24 +69,9 @@ const LATENT_WIDTH_MAX: u32 = 4096;
 
 fn experts(keys: &Keys<'_>) -> Result<ExpertsSpec, UnsupportedModel> {
     let experts = keys.required_experts()?;
-    let score = match keys.count("expert_gating_func")? {
-        // Older files do not say: they are DeepSeek-V2's.
-        0 | 1 => RouterScore::Softmax,
-        2 => RouterScore::Sigmoid,
-        other => return Err(keys.wrong("expert_gating_func", "1 (softmax) or 2 (sigmoid)".to_owned(), other)),
-    };
-    let groups = match keys.count("expert_group_count")? {
-        0 | 1 => None,
-        _ => {
-            let count = keys.size("expert_group_count", GROUPS_MAX)?;
-            let chosen = keys.size("expert_group_used_count", count as u32)?;
-            if !experts.count.is_multiple_of(count) || experts.count / count * chosen < experts.chosen {
-                let expected = format!("a divisor of {} experts, with enough in {chosen} groups", experts.count);
-                return Err(keys.wrong("expert_group_count", expected, count));
-            }
-            Some((count, chosen))
-        }
-    };
+    // Older files do not name the scores: they are DeepSeek-V2's.
+    let score = keys.router_score(RouterScore::Softmax)?;
+    let groups = keys.expert_groups(&experts)?;
     let routing = Routing {
         score,
         normalise: keys.flag("expert_weights_norm")?,

@@ -14,7 +14,7 @@ use crate::model::tensors::Presence;
 
 pub(super) const FAMILY: Family = Family {
     architecture: "glm4moe",
-    implements: &["expert_count"],
+    implements: &["expert_count", "expert_group_count"],
     names: &[(LayerRole::FeedForwardNorm, "post_attention_norm.weight")],
     read,
 };
@@ -29,7 +29,9 @@ fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
     };
     let experts = keys.required_experts()?;
     let scale = keys.positive("expert_weights_scale", Some(1.0))?;
-    let routing = Routing { score: RouterScore::Sigmoid, normalise: true, scale, ..experts.routing };
+    let score = keys.router_score(RouterScore::Sigmoid)?;
+    let (normalise, groups) = (keys.flag_or("expert_weights_norm", true)?, keys.expert_groups(&experts)?);
+    let routing = Routing { score, normalise, scale, groups, ..experts.routing };
     let shared = keys.shared_experts(experts.width)?;
     let experts = ExpertsSpec { routing, selection_bias: true, shared, ..experts };
     let (dense, norms) = (keys.dense()?, keys.norms()?);
