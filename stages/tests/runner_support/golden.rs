@@ -18,7 +18,10 @@ pub struct Golden {
 
 impl Golden {
     pub fn read(name: &str) -> Self {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(format!("tiny-{name}"));
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        // The program's tests have their data elsewhere.
+        let folders = ["tests/data", "stages/tests/data"].map(|data| root.join(data).join(format!("tiny-{name}")));
+        let folder = folders.into_iter().find(|folder| folder.exists()).expect("the fixture is there");
         let json = |file: &str| -> Json {
             serde_json::from_slice(&std::fs::read(folder.join(file)).expect("the fixture is there")).expect("is JSON")
         };

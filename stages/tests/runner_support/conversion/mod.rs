@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use stages::format::Format;
+use stages::gguf::GgufWriter;
 
 use super::golden::Golden;
 use experts::expert;
@@ -18,7 +19,12 @@ type Tensors = BTreeMap<String, (Vec<u64>, Vec<f32>)>;
 impl Golden {
     /// Writes the model as a GGUF file with 32-bit weights.
     pub fn write_gguf(&self, path: &Path) {
-        let mut file = self.metadata();
+        self.write_gguf_with(path, |file| file);
+    }
+
+    /// The same with further metadata.
+    pub fn write_gguf_with(&self, path: &Path, more: impl FnOnce(GgufWriter) -> GgufWriter) {
+        let mut file = more(self.metadata());
         for (name, (dims, values)) in self.gguf_tensors() {
             let dims: Vec<u64> = dims.iter().rev().copied().collect();
             file = file.tensor(&name, &dims, Format::F32, bytes_of(&values)).expect("dimensions fit");

@@ -1,0 +1,149 @@
+//! `kill -9` of a stage in the middle of a streamed answer, with a mixture of experts and with latent attention. The
+//! stream ends with the bytes that it has undisturbed.
+//!
+//! The models are the golden ones of `stages/tests/data`, with random weights, and a vocabulary of single bytes.
+
+#[path = "common/mod.rs"]
+mod common;
+#[path = "../stages/tests/runner_support/conversion/mod.rs"]
+#[allow(dead_code, reason = "this test uses a part")]
+mod conversion;
+#[path = "../stages/tests/runner_support/golden.rs"]
+#[allow(dead_code, reason = "this test uses a part")]
+mod golden;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use common::cluster::{Cluster, signal};
+use golden::Golden;
+use serde_json::{Value, json};
+use stages::gguf::GgufWriter;
+
+const STAGES: u32 = 3;
+/// Tokens of an answer, so many that the kill comes before its end.
+const TOKENS: u32 = 400;
+/// Events of a stream before the kill.
+const BEFORE_THE_KILL: usize = 20;
+/// Longest wait until the cluster is complete again.
+const RECOVERY_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// A vocabulary of `size` tokens: the characters that stand for single bytes, then unused ones.
+fn vocabulary(file: GgufWriter, size: usize) -> GgufWriter {
+    // Bytes that are no visible characters are written as the characters from 256 on.
+    let visible = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    let hidden = (0..256).filter(|byte| !visible(byte)).count() as u32;
+    let bytes = (0..256).filter(visible).chain(256..256 + hidden).filter_map(char::from_u32).map(String::from);
+    let unused = (256..size).map(|token| format!("[PAD{token}]"));
+    let tokens: Vec<String> = bytes.chain(unused).take(size).collect();
+    let kinds: Vec<i32> = (0..size).map(|token| if token < 256 { 1 } else { 4 }).collect();
+    file.metadata("tokenizer.ggml.model", "gpt2")
+        .metadata("tokenizer.ggml.pre", "smollm")
+        .metadata("tokenizer.ggml.tokens", &tokens[..])
+        .metadata("tokenizer.ggml.token_type", &kinds[..])
+        .metadata("tokenizer.ggml.merges", &[] as &[&str])
+        .metadata("tokenizer.ggml.eos_token_id", 0_u32)
+}
+
+/// The data of the events of a streamed answer to the token ids `prompt`. `at_event` is called with each event's number
+/// before the next one is read.
+fn stream(http: SocketAddr, prompt: &[u32], mut at_event: impl FnMut(usize)) -> Vec<Value> {
+    let body = json!({
+        "prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": true, "logprobs": 0, "stream": true,
+    })
+    .to_string();
+    let mut socket = TcpStream::connect(http).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let length = body.len();
+    write!(
+        socket,
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut events = Vec::new();
+    for line in BufReader::new(socket).lines() {
+        let line = line.unwrap();
+        let Some(data) = line.strip_prefix("data: ") else { continue };
+        if data == "[DONE]" {
+            return events;
+        }
+        events.push(serde_json::from_str(data).unwrap());
+        at_event(events.len());
+    }
+    panic!("the stream ends without its end: {:?}", events.last());
+}
+
+/// The text and the tokens with their logarithms of probabilities, however events divide them, and the number of
+/// attempts.
+fn answer(events: &[Value]) -> ((String, Vec<Value>), u64) {
+    let choices = || events.iter().filter_map(|event| event["choices"].get(0));
+    let text = choices().filter_map(|choice| choice["text"].as_str()).collect();
+    let list = |key: &str| {
+        let lists = choices().filter_map(|choice| choice["logprobs"][key].as_array());
+        lists.flatten().cloned().collect::<Vec<_>>()
+    };
+    let (ids, logprobs) = (list("token_ids"), list("token_logprobs"));
+    assert_eq!((ids.len(), logprobs.len()), (TOKENS as usize, TOKENS as usize));
+    let tokens = ids.into_iter().zip(logprobs).map(|(id, logprob)| json!([id, logprob])).collect();
+    let attempts = events.iter().filter_map(|event| event["timings"]["attempts"].as_u64()).max();
+    ((text, tokens), attempts.expect("the last event has timings"))
+}
+
+/// The process of one of the stages that hold layers, once all that are left after `round` kills are at rest: those
+/// that a small model has no layers for stand by.
+fn stage_with_layers(cluster: &Cluster, round: usize) -> u32 {
+    // A stage that was killed is listed for a while, without a process.
+    let alive = || cluster.stages().into_iter().filter(|stage| stage["pid"].is_u64()).collect::<Vec<_>>();
+    let at_rest = |stage: &Value| stage["state"] == "serving" || stage["state"] == "standby";
+    let mut seen = Vec::new();
+    let started = Instant::now();
+    while seen.len() != STAGES as usize - round || !seen.iter().all(at_rest) {
+        assert!(started.elapsed() < RECOVERY_WAIT_MAX, "stages after {round} kills: {seen:?}");
+        std::thread::sleep(Duration::from_millis(20));
+        seen = alive();
+    }
+    seen.retain(|stage| stage["state"] == "serving");
+    seen.sort_by_key(|stage| stage["slot"].as_u64());
+    seen[round % seen.len()]["pid"].as_u64().expect("a pid") as u32
+}
+
+/// Kills stages in the middle of streams.
+fn check(name: &str) {
+    let golden = Golden::read(name);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let size = golden.number("vocab_size") as usize;
+    golden.write_gguf_with(&path, |file| vocabulary(file, size));
+    let arguments = ["--speculation", "off", "--kv-tokens", "2048", "--lease-ttl-s", "2"];
+    let cluster = Cluster::of_model(&path, STAGES, &arguments, &[]);
+    let prompt = &golden.input_ids[..20];
+    let (expected, attempts) = answer(&stream(cluster.http, prompt, |_| {}));
+    assert_eq!(attempts, 1, "{name}: the first answer is undisturbed");
+    let mut interrupted = 0;
+    // Those that are killed do not come back, and the last one has nobody to take its layers over.
+    for round in 0..STAGES as usize - 1 {
+        let pid = stage_with_layers(&cluster, round);
+        let events = stream(cluster.http, prompt, |event| {
+            if event == BEFORE_THE_KILL {
+                signal(pid, "KILL");
+            }
+        });
+        let (found, attempts) = answer(&events);
+        assert_eq!(found, expected, "{name}: after kill {round}");
+        interrupted += u32::from(attempts > 1);
+        println!("{name}, kill {round}: {attempts} attempts");
+    }
+    assert!(interrupted > 0, "{name}: no kill came before the end of its stream");
+}
+
+#[test]
+fn a_mixture_of_experts_goes_on_with_the_same_bytes() {
+    check("qwen3_moe");
+}
+
+#[test]
+fn latent_attention_with_experts_goes_on_with_the_same_bytes() {
+    check("deepseek_v2");
+}
