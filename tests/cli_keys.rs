@@ -65,6 +65,7 @@ fn records() -> Vec<(Key, String)> {
         pss_file_bytes: 54_525_952,
         pss_anonymous_bytes: 40_894_464,
         weights_resident_bytes: 47_814_912,
+        experts_touched: 0,
     };
     let record = StageRecord {
         endpoint: "tcp://mini-2.local:41873".to_owned(),

@@ -7,7 +7,7 @@ use engine::runner::{LoadError, LoadedShard, Loader};
 use schema::LayerRange;
 use schema::record::{KvRoom, MemoryUse, StageRecord};
 
-use crate::cpu::CpuRunner;
+use crate::cpu::{CpuRunner, TouchedExperts};
 use crate::kernels::ThreadPool;
 use crate::memory;
 use crate::model::{ModelSpec, UnsupportedModel};
@@ -23,6 +23,8 @@ pub struct CpuLoader {
     budget_bytes: u64,
     /// Resident bytes of the shard loaded last.
     residency: Mutex<Residency>,
+    /// The experts that the shard loaded last has computed.
+    touched: Mutex<Arc<TouchedExperts>>,
 }
 
 // === impl CpuLoader ===
@@ -39,7 +41,7 @@ impl CpuLoader {
         // Read once: the available memory changes all the time, and a changing budget would move shards between stages.
         let budget_bytes = budget_bytes.unwrap_or_else(|| memory::machine().memory_available_bytes);
         let (pool, residency) = (Arc::new(ThreadPool::new(threads)), Mutex::default());
-        Ok(Self { file, spec, pool, budget_bytes, residency })
+        Ok(Self { file, spec, pool, budget_bytes, residency, touched: Mutex::default() })
     }
 
     /// The model's sizes.
@@ -74,6 +76,7 @@ impl Loader for CpuLoader {
         let setup = RunnerSetup { spec: self.spec.clone(), shard, room };
         let runner = CpuRunner::new(setup, Arc::clone(&self.pool)).map_err(|error| LoadError::Failed(chain(&error)))?;
         let kv_blocks = runner.kv_blocks();
+        *self.touched.lock().unwrap_or_else(PoisonError::into_inner) = runner.touched();
         Ok(LoadedShard { runner: Box::new(runner), weights_bytes, kv_blocks })
     }
 
@@ -93,7 +96,8 @@ impl Loader for CpuLoader {
 
     fn memory(&self) -> MemoryUse {
         let residency = self.residency.lock().unwrap_or_else(PoisonError::into_inner);
-        MemoryUse { weights_resident_bytes: residency.bytes(), ..memory::measure() }
+        let experts_touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner).count();
+        MemoryUse { weights_resident_bytes: residency.bytes(), experts_touched, ..memory::measure() }
     }
 }
 

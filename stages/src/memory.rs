@@ -28,7 +28,8 @@ struct GroupLimit {
     kept: u64,
 }
 
-/// Memory that this process uses now. `weights_resident_bytes` is 0: the loader that maps the weights fills it in.
+/// Memory that this process uses now. `weights_resident_bytes` and
+/// `experts_touched` are 0: the loader that maps the weights fills them in.
 pub fn measure() -> MemoryUse {
     #[cfg(target_os = "linux")]
     let measured = std::fs::read_to_string("/proc/self/smaps_rollup").ok().and_then(|rollup| from_rollup(&rollup));
@@ -86,6 +87,7 @@ fn from_rollup(rollup: &str) -> Option<MemoryUse> {
         pss_file_bytes: bytes_of("Pss_File").unwrap_or(0),
         pss_anonymous_bytes: bytes_of("Pss_Anon").unwrap_or(0),
         weights_resident_bytes: 0,
+        experts_touched: 0,
     })
 }
 

@@ -329,6 +329,7 @@ pub(super) mod tests {
             pss_file_bytes: 50 << 20,
             pss_anonymous_bytes: 30 << 20,
             weights_resident_bytes: 48 << 20,
+            experts_touched: 0,
         };
         StageRecord {
             endpoint: "tcp://10.0.0.1:7000".to_owned(),

@@ -136,6 +136,14 @@ pub struct MemoryUse {
     pub pss_anonymous_bytes: u64,
     /// Bytes of the model file that are resident through this process's mappings.
     pub weights_resident_bytes: u64,
+    /// Experts of its layers, counted in each layer, that a token has chosen since the layers were loaded. Others take
+    /// no memory.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub experts_touched: u64,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 // === impl StageRecord ===

@@ -18,11 +18,12 @@ use crate::shard::{ExpertNorms, GatesUps};
 
 impl Step<'_> {
     /// `out` = the experts' results for `input`, or for the residual stream where they have norms of their own.
-    pub(super) fn experts(&mut self, experts: &Experts, epsilon: f32) {
+    pub(super) fn experts(&mut self, experts: &Experts, epsilon: f32, layer: usize) {
         if let Some(norms) = &experts.own_norms {
-            return self.normed_experts(experts, norms, epsilon);
+            return self.normed_experts(experts, norms, epsilon, layer);
         }
         self.choose(experts);
+        self.ask_ahead(experts, layer);
         self.mix(experts);
         let (rows, hidden, isa) = (self.rows(), self.spec.hidden, self.isa);
         let Some(shared) = &experts.shared else {
@@ -47,7 +48,7 @@ impl Step<'_> {
     }
 
     /// The same with norms of the router, the experts and the network beside them.
-    fn normed_experts(&mut self, experts: &Experts, norms: &ExpertNorms<Vec<f32>>, epsilon: f32) {
+    fn normed_experts(&mut self, experts: &Experts, norms: &ExpertNorms<Vec<f32>>, epsilon: f32, layer: usize) {
         let (rows, hidden, isa) = (self.rows(), self.spec.hidden, self.isa);
         match &experts.shared {
             Some(shared) => {
@@ -58,6 +59,7 @@ impl Step<'_> {
         }
         self.load_router_input(&norms.router, epsilon);
         self.choose(experts);
+        self.ask_ahead(experts, layer);
         self.normalise(Some(&norms.before), epsilon, false);
         self.mix(experts);
         let Arena { mixed, out, .. } = &mut *self.arena;
@@ -132,6 +134,21 @@ impl Step<'_> {
             choose.choose(logits, &mut ranks[..spec.count], choices);
         }
         assignments.group(spec.count, spec.chosen);
+    }
+
+    /// Asks the system for the pages of chosen experts that are not in memory, all at once, before the first is
+    /// computed: of those that were never chosen, and of all if pages may have left memory.
+    fn ask_ahead(&self, experts: &Experts, layer: usize) {
+        for expert in (0..experts.spec.count).filter(|expert| !self.arena.assignments.places_of(*expert).is_empty()) {
+            if !self.touched.touch(layer, expert) && !self.pages_left {
+                continue;
+            }
+            match &experts.gates_ups {
+                GatesUps::Split { gates, ups } => [gates, ups].iter().for_each(|tensor| tensor.ask_ahead(expert)),
+                GatesUps::Fused(both) => both.ask_ahead(expert),
+            }
+            experts.downs.ask_ahead(expert);
+        }
     }
 
     /// Computes the experts of `batch` for their rows. Leaves the results in `expert_out`, in the order of places.

@@ -7,6 +7,7 @@ use super::kv::KvCache;
 use super::math::{add, clamped_swiglu, gelu_times, silu_times};
 use super::norm::{rms_norm, rms_norm_in_place};
 use super::parallel;
+use super::touched::TouchedExperts;
 use super::weights::{Dense, Layer};
 use crate::kernels::Isa;
 use crate::kernels::{MatmulJob, Split, ThreadPool, matmul};
@@ -21,6 +22,9 @@ pub(super) struct Step<'a> {
     /// The slices that the tile's rows come from.
     pub(super) slices: &'a [Slice],
     pub(super) arena: &'a mut Arena,
+    pub(super) touched: &'a TouchedExperts,
+    /// True if pages of experts may have left memory.
+    pub(super) pages_left: bool,
 }
 
 // === impl Step ===
@@ -40,7 +44,7 @@ impl Step<'_> {
         self.normalise(layer.feed_forward_norm.as_deref(), epsilon, true);
         match &layer.feed_forward {
             FeedForwardTensors::Dense(dense) => self.dense(dense),
-            FeedForwardTensors::Experts(experts) => self.experts(experts, epsilon),
+            FeedForwardTensors::Experts(experts) => self.experts(experts, epsilon, index),
         }
         self.finish_term(layer.feed_forward_term_norm.as_deref(), epsilon, layer.residual_scale);
         if let Some(&[scale]) = layer.output_scale.as_deref() {

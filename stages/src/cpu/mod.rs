@@ -29,7 +29,9 @@ mod quantised;
 mod rope;
 mod routing;
 mod runner;
+mod touched;
 mod weights;
 
 pub(crate) use exponentials::Exponentials;
 pub use runner::CpuRunner;
+pub use touched::TouchedExperts;

@@ -13,14 +13,15 @@ use super::latent_attention::heads_of_part;
 use super::layer::Step;
 use super::math::add;
 use super::parallel;
+use super::touched::TouchedExperts;
 use super::weights::{Embedding, ShardWeights};
 use crate::kernels::Isa;
 use crate::kernels::{Split, ThreadPool, dequantise_row};
 use crate::loader::chain;
-use crate::model::{Mixer, ModelSpec, Rope};
+use crate::model::{FeedForward, Mixer, ModelSpec, Rope};
 use crate::probe::{PROBE_TIME, Probe, ProbeScratch};
 use crate::shard::{Outcome, RunnerSetup, SetupError, WorkBounds, no_output_head};
-use crate::weights::{MappedShard, Tensor};
+use crate::weights::{MappedShard, Tensor, major_faults};
 
 /// Runs a shard on the CPU.
 #[derive(Debug)]
@@ -36,6 +37,9 @@ pub struct CpuRunner {
     rows_at_once: usize,
     /// The speed measurement in progress.
     probe: Option<Probe>,
+    touched: Arc<TouchedExperts>,
+    /// Pages that the process had waited for when the last step began.
+    major_faults: i64,
 }
 
 // === impl CpuRunner ===
@@ -91,12 +95,23 @@ impl CpuRunner {
         let rows_at_once = spec.layers.iter().map(|layer| queries_of_row(&layer.mixer)).max();
         let rows_at_once = (QUERIES_MAX / rows_at_once.unwrap_or(1)).max(1);
         let arena = Arena::new(&sizes, ropes);
-        Ok(Self { arena, isa: Isa::best(), spec, shard, pool, weights, kv, rows_at_once, probe: None })
+        let experts = spec.layers[shard.layers().indices()].iter().map(|layer| match &layer.feed_forward {
+            FeedForward::Dense(_) => 0,
+            FeedForward::Experts(experts) => experts.count,
+        });
+        let touched = Arc::new(TouchedExperts::new(experts));
+        let (isa, major_faults) = (Isa::best(), major_faults());
+        Ok(Self { arena, isa, spec, shard, pool, weights, kv, rows_at_once, probe: None, touched, major_faults })
     }
 
     /// Blocks of keys and values that the runner has room for.
     pub fn kv_blocks(&self) -> u32 {
         self.kv.blocks() as u32
+    }
+
+    /// The experts that were chosen since the shard was loaded.
+    pub fn touched(&self) -> Arc<TouchedExperts> {
+        Arc::clone(&self.touched)
     }
 
     fn work_bounds(&self) -> WorkBounds {
@@ -132,9 +147,9 @@ impl CpuRunner {
     }
 
     /// Runs all layers on the tile. The term that the last one adds is left in `arena.out`.
-    fn layers(&mut self, work: &Work<'_>) {
-        let Self { spec, pool, isa, weights, kv, arena, .. } = self;
-        let mut step = Step { spec, pool, isa: *isa, slices: work.slices, arena };
+    fn layers(&mut self, work: &Work<'_>, pages_left: bool) {
+        let Self { spec, pool, isa, weights, kv, arena, touched, .. } = self;
+        let mut step = Step { spec, pool, isa: *isa, slices: work.slices, arena, touched, pages_left };
         for (index, layer) in weights.layers.iter().enumerate() {
             step.layer(layer, kv, index);
         }
@@ -167,15 +182,18 @@ impl CpuRunner {
             Outcome::Logits(_) => {}
         }
         let rows_at_once = self.rows_at_once;
+        let faults = major_faults();
+        let pages_left = faults != std::mem::replace(&mut self.major_faults, faults);
         for from in (0..rows).step_by(ROWS_MAX) {
             self.arena.tile.fill(work.slices, from, ROWS_MAX, |_, _| rows_at_once);
             self.load_input(work, from)?;
-            self.layers(work);
+            self.layers(work, pages_left);
             match (&self.weights.output_head, &mut *into) {
                 (None, Outcome::Activations(values)) => self.append_activations(values),
                 (Some(head), into) => {
-                    let Self { spec, pool, isa, arena, .. } = self;
-                    Step { spec, pool, isa: *isa, slices: work.slices, arena }.finish(head, into)?;
+                    let Self { spec, pool, isa, arena, touched, .. } = self;
+                    let slices = work.slices;
+                    Step { spec, pool, isa: *isa, slices, arena, touched, pages_left }.finish(head, into)?;
                 }
                 (None, _) => return Err(no_output_head()),
             }

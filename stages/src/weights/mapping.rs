@@ -92,6 +92,38 @@ impl Mapping {
     }
 }
 
+/// Asks the system to read the pages of `bytes` ahead, unless the first and the last of them are in memory.
+pub(super) fn ask_ahead(bytes: &[u8]) {
+    let (pages, page) = (page_range(bytes), page_bytes());
+    if bytes.is_empty() || [pages.start, pages.end - page].into_iter().all(is_in_core) {
+        return;
+    }
+    // This is only advice. If the system refuses it, the pages are read when they are used.
+    // SAFETY: `pages` are whole mapped pages, and this advice changes no memory.
+    unsafe { libc::madvise(pages.start as *mut libc::c_void, pages.len(), libc::MADV_WILLNEED) };
+}
+
+/// True if the page at `address` is in memory.
+fn is_in_core(address: usize) -> bool {
+    let mut state = [0u8];
+    // SAFETY: `state` has a byte for the page. For an address that is not mapped the system returns an error.
+    let answer = unsafe { libc::mincore(address as *mut libc::c_void, page_bytes(), state.as_mut_ptr().cast()) };
+    answer == 0 && state[0] & 1 == 1
+}
+
+/// Pages that this process had to wait for since it started. 0 if the system does not report them.
+pub(crate) fn major_faults() -> i64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: the system fills `usage` whole if it answers 0, and only then is it read.
+    let usage = unsafe {
+        if libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) != 0 {
+            return 0;
+        }
+        usage.assume_init()
+    };
+    usage.ru_majflt as i64
+}
+
 /// Reads a byte of each page of `bytes`.
 pub(super) fn touch(bytes: &[u8]) {
     // They may start in the middle of a page, so steps of a page can miss the last one.
@@ -127,6 +159,31 @@ pub(super) fn page_bytes() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn pages_that_are_not_in_memory_are_read_ahead_without_being_used() {
+        use std::io::Write as _;
+        use std::os::fd::AsRawFd as _;
+        const BYTES: usize = 1 << 20;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![7; BYTES]).unwrap();
+        file.sync_all().unwrap();
+        // SAFETY: this advice about the file's cached pages changes no memory.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        let mapping = Mapping::new(&file, 0, 0..BYTES as u64, "test").unwrap();
+        if mapping.in_core_bytes() > 0 {
+            // A file system in memory has nowhere else to keep them.
+            println!("left out: the system keeps the file's pages in memory");
+            return;
+        }
+        ask_ahead(&mapping.bytes()[..BYTES / 2]);
+        let started = std::time::Instant::now();
+        while mapping.in_core_bytes() < BYTES as u64 / 2 {
+            assert!(started.elapsed().as_secs() < 10, "{} bytes are in memory", mapping.in_core_bytes());
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
 
     #[test]
     fn the_partly_used_first_and_last_page_count_as_whole_ones() {

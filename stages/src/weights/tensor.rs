@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::mapping::Mapping;
+use super::mapping::{self, Mapping};
 use super::tensor_error::TensorError;
 use crate::checkpoint::{Piece, Source, TensorInfo};
 use crate::format::Format;
@@ -105,6 +105,15 @@ impl Tensor {
     pub fn matrix_at(&self, index: usize) -> Option<Matrix<'_>> {
         let rows = self.info.dims.get(1).copied().unwrap_or(1) as usize;
         self.matrix_of_rows(index * rows..(index + 1) * rows)
+    }
+
+    /// Asks the system to read the pages of matrix `index` ahead, unless they are in memory.
+    pub fn ask_ahead(&self, index: usize) {
+        let rows = self.info.dims.get(1).copied().unwrap_or(1) as usize;
+        let place = self.place_of(index * rows..(index + 1) * rows);
+        if let Some(bytes) = place.and_then(|(chunk, range)| chunk.bytes().get(range)) {
+            mapping::ask_ahead(bytes);
+        }
     }
 
     /// Rows `rows` of a matrix, as a tensor of their own over the same bytes.

@@ -26,6 +26,9 @@ const FIGURES: &[(&str, &str, Figure)] = &[
     ("weights_resident_bytes", "mapped weights that are resident", |stage| {
         stage.load.memory.weights_resident_bytes as f64
     }),
+    ("experts_touched", "experts that a token has chosen since the layers were loaded", |stage| {
+        stage.load.memory.experts_touched as f64
+    }),
     ("process_rows_total", "token rows computed since the process started", |stage| stage.load.tokens_total as f64),
     ("process_batches_total", "micro-batches computed since then", |stage| stage.load.batches_total as f64),
     ("process_compute_seconds_total", "time spent computing since then", |stage| stage.load.compute_s_total),
