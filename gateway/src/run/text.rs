@@ -13,8 +13,8 @@ use super::model_description;
 use crate::grammar::{GrammarError, GrammarSource};
 use crate::http;
 use crate::text::{
-    AnswerFormat, AnswerPlan, AnswerRequest, ChatTemplate, ChatTemplates, ControlMarks, Detokenizer, MarkedDetokenizer,
-    ReasoningFormat, Rendered, Special, TextError, Tokenizer, Vocabulary,
+    AnswerFormat, AnswerPlan, AnswerRequest, ChatTemplate, ChatTemplates, ControlMarks, Detokenizer, FolderFiles,
+    MarkedDetokenizer, ReasoningFormat, Rendered, Special, TextError, Tokenizer, Vocabulary,
 };
 
 /// Tokens at the end of a prompt that show if it ends within the reasoning. The marks have up to five.
@@ -47,12 +47,15 @@ impl ModelText {
     /// Reads vocabulary and templates from `file`. If no template can be used, raw completions remain possible.
     pub(super) fn new(file: &ModelFile) -> Result<Self, RunError> {
         let path = file.path().display().to_string();
-        let metadata = file.vocabulary_metadata().map_err(|cause| RunError::File { path, cause: Box::new(cause) })?;
+        let spec = ModelSpec::read(file.header())
+            .map_err(|cause| RunError::File { path: path.clone(), cause: Box::new(cause) })?;
+        let metadata = match file.folder() {
+            Some(folder) => FolderFiles::read(folder)?.metadata(spec.vocabulary)?,
+            None => file.vocabulary_metadata().map_err(|cause| RunError::File { path, cause: Box::new(cause) })?,
+        };
         let vocabulary = Vocabulary::from_metadata(&metadata)?;
         let tokenizer = Arc::new(Tokenizer::new(&vocabulary)?);
         let templates = ChatTemplates::of(&vocabulary);
-        let spec = ModelSpec::read(file.header())
-            .map_err(|cause| RunError::File { path: file.path().display().to_string(), cause: Box::new(cause) })?;
         let description = model_description::describe(file, &spec, &vocabulary, &templates);
         // A model reasons in one way, whichever template asks for it.
         let source = templates.usual().or(templates.with_tools()).map_or("", ChatTemplate::source);

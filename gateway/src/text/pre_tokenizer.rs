@@ -12,8 +12,10 @@ use super::spelling::Spelling;
 
 mod cased_letters;
 mod patterns;
+mod recognition;
 mod rules;
 
+pub(super) use recognition::{BUILT_IN, rule_named};
 use rules::{Cut, RULES};
 
 /// A rule with its compiled patterns.
