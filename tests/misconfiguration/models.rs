@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use stages::gguf::GgufWriter;
+
 use super::case::{Case, Mistake};
 use super::common::model_path;
 use super::fixture::Fixture;
@@ -46,7 +48,20 @@ pub(crate) fn cases() -> Vec<Case> {
             let path = fixture.path("nothing.gguf");
             serve(fixture, &path)
         }),
-        Case::ends("models: a folder", 1, "is not a file", |fixture| {
+        Case::ends("models: a folder of quantised weights", 1, "quantization_config: expected none", |fixture| {
+            let folder = fixture.path("quantised");
+            std::fs::create_dir_all(&folder).unwrap();
+            let config = r#"{"model_type": "llama", "quantization_config": {"quant_method": "gptq", "bits": 4}}"#;
+            std::fs::write(folder.join("config.json"), config).unwrap();
+            serve(fixture, &folder)
+        }),
+        Case::ends("models: a part of a split model alone", 1, "expected part 2 of 2, found no such file", |fixture| {
+            let path = fixture.path("alone-00001-of-00002.gguf");
+            let keys = GgufWriter::new().metadata("split.no", 0_u32).metadata("split.count", 2_u32);
+            keys.write_file(&path).unwrap();
+            serve(fixture, &path)
+        }),
+        Case::ends("models: a folder", 1, "is no model: expected a .gguf file, or a folder with", |fixture| {
             let path = fixture.path("folder.gguf");
             std::fs::create_dir_all(&path).unwrap();
             serve(fixture, &path)

@@ -41,7 +41,8 @@ const SETTINGS_HELP: &str = "Settings: a flag comes before the environment, the 
 the file before the default. The file is etc/baton.toml in the sources, with every setting explained. Also read from \
 the environment: BATON_CLUSTER_KEY (the cluster key itself, 64 hex digits), BATON_API_KEY (API keys as in --api-key; \
 doctor, status --watch and bench send the first), BATON_CA_FILE (certificates that those three trust, too), \
-HF_ENDPOINT and HF_TOKEN (for hf: models), RUST_LOG (like --log).";
+HF_ENDPOINT and HF_TOKEN (for hf: models), HF_HOME, HF_HUB_CACHE and OLLAMA_MODELS (models of other programs), \
+RUST_LOG (like --log).";
 
 /// A verb and its arguments.
 #[derive(Debug, Subcommand)]
@@ -149,7 +150,7 @@ with the same lengths at each load point.
   baton pull smollm2
   baton pull hf:Qwen/Qwen3-14B-GGUF/Qwen3-14B-Q4_K_M.gguf")]
     Pull {
-        /// A name of `baton models`, or hf:OWNER/REPO/FILE.gguf
+        /// A name of `baton models`, hf:OWNER/REPO[:QUANT], or hf:OWNER/REPO/FILE.gguf
         #[arg(env = "BATON_MODEL", value_name = "MODEL")]
         model: Option<String>,
     },

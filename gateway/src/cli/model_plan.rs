@@ -19,7 +19,7 @@ use super::model::short;
 use super::output::{self, bytes, replace_control_chars};
 use super::plan::{ExpectedSpeed, expected_speed};
 use super::table::Table;
-use crate::models::{self, Cache, Entry, ModelError, Source};
+use crate::models::{self, Cache, Entry, ModelError, Silent, Source};
 use crate::settings::{ClusterSettings, ComputeSettings, ModelSettings};
 
 /// A model and its plan, for text and for `--json`.
@@ -129,6 +129,9 @@ impl Described {
                 here => here,
             },
             Ok(Source::Hub(file)) => models::cached(&file, cache),
+            Ok(Source::Repository(repository)) => models::cached_repository(&repository, cache),
+            // Nothing is fetched for it.
+            Ok(Source::Ollama(_)) => Some(models::resolve(Some(model), cache, &mut Silent)?),
             Err(unknown) => Some(models::locate(model, cache).ok_or(unknown)?),
         };
         let path = here.ok_or_else(|| ModelError::NotHere { model: model.to_owned() })?;

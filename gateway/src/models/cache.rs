@@ -1,7 +1,8 @@
 //! The cache of model files on this machine.
 //!
-//! `models/` has the files of the catalogue, `hub/` those of a model hub in the hub's own layout, `staging/` unfinished
-//! downloads, and `locks/` one lock file for each model that is or was being fetched.
+//! `models/` has the files of the catalogue, `hub/` those of a model hub in the hub's own layout, `ollama/` links into
+//! Ollama's store, `staging/` unfinished downloads, and `locks/` one lock file for each model that is or was being
+//! fetched.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::checksum;
+use super::choice;
+use super::elsewhere::{self, OtherCaches};
 use super::error::ModelError;
 use super::progress::Progress;
 
@@ -34,6 +37,8 @@ pub struct Access {
     pub hub_endpoint: Option<String>,
     /// The token that the hub requires for files that are not public.
     pub hub_token: Option<String>,
+    /// Folders of other programs in which models are looked for.
+    pub others: OtherCaches,
 }
 
 /// A model file on this machine.
@@ -77,6 +82,11 @@ impl Cache {
         self.root.join("hub")
     }
 
+    /// The folder of links to models in Ollama's store.
+    pub(super) fn links_folder(&self) -> PathBuf {
+        self.root.join("ollama")
+    }
+
     pub(super) fn staging_folder(&self) -> PathBuf {
         self.root.join("staging")
     }
@@ -85,10 +95,11 @@ impl Cache {
         &self.access
     }
 
-    /// Every model file in the cache, by name.
+    /// Every model in the cache and in the folders of other programs, by name.
     pub fn list(&self) -> Vec<Cached> {
-        let mut found = Vec::new();
+        let mut found = elsewhere::list(self);
         collect(&self.models_folder(), 0, &mut found);
+        collect(&self.links_folder(), 0, &mut found);
         for repository in folders(&self.hub_folder()) {
             collect(&repository.join("snapshots"), HUB_DEPTH_MAX, &mut found);
         }
@@ -131,6 +142,7 @@ impl fmt::Debug for Access {
             .field("search_path", &self.search_path)
             .field("hub_endpoint", &self.hub_endpoint)
             .field("hub_token", &token)
+            .field("others", &self.others)
             .finish()
     }
 }
@@ -152,7 +164,12 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<Cached>) {
         if metadata.is_dir() && depth > 0 {
             collect(&path, depth - 1, found);
         } else if metadata.is_file() && path.extension().is_some_and(|extension| extension == "gguf") {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            // Of a split model, the first part stands for all.
+            if choice::parts(&file).first() != Some(&file) {
+                continue;
+            }
+            let name = choice::stem(&file).to_owned();
             found.push(Cached { name, bytes: metadata.len(), sha256: checksum::recorded(&path), path });
         }
     }

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 pub enum ModelError {
     /// The name is in no list and is not a path.
     #[error(
-        "model {found:?} is not known: expected one of {known}, the path of a .gguf file, or hf:OWNER/REPO/FILE.gguf"
+        "model {found:?} is not known: expected one of {known}, the path of a .gguf file or of a folder with \
+         config.json, hf:OWNER/REPO[:QUANT], hf:OWNER/REPO/FILE.gguf, or ollama:NAME[:TAG]"
     )]
     Unknown {
         /// The given name.
@@ -17,7 +18,10 @@ pub enum ModelError {
         known: String,
     },
     /// The name of a hub file is malformed.
-    #[error("model {found:?} is not a hub file: expected hf:OWNER/REPO/FILE.gguf of letters, digits, '.', '_' and '-'")]
+    #[error(
+        "model {found:?} is not in a hub: expected hf:OWNER/REPO, hf:OWNER/REPO:QUANT or hf:OWNER/REPO/FILE.gguf of \
+         letters, digits, '.', '_' and '-'"
+    )]
     HubName {
         /// The given name.
         found: String,
@@ -44,8 +48,36 @@ pub enum ModelError {
         /// The difference.
         reason: String,
     },
+    /// The name of a model in Ollama's store is malformed.
+    #[error(
+        "model {found:?} is not in Ollama's store: expected ollama:NAME[:TAG] of letters, digits, '.', '_' and '-'"
+    )]
+    OllamaName {
+        /// The given name.
+        found: String,
+    },
+    /// Ollama's store does not have the model, or not in a form that can be used.
+    #[error("{name} is not usable: expected {expected}, found {found}")]
+    Ollama {
+        /// The name.
+        name: String,
+        /// The accepted values.
+        expected: String,
+        /// The value found.
+        found: String,
+    },
+    /// A repository has no such model.
+    #[error("{repository} has no such model: expected {expected}, found {found}")]
+    NoSuchModel {
+        /// The name.
+        repository: String,
+        /// The files that would have been accepted.
+        expected: String,
+        /// Those that there are.
+        found: String,
+    },
     /// The path is a folder, a socket or the like.
-    #[error("{path} is not a file: expected a .gguf file", path = path.display())]
+    #[error("{path} is no model: expected a .gguf file, or a folder with config.json", path = path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,

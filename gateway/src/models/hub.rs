@@ -50,19 +50,14 @@ pub(super) fn fetch(file: &HubFile, cache: &Cache, progress: &mut dyn Progress) 
     if let Some(path) = folder.repo(repo.clone()).get(&file.file) {
         return Ok(path);
     }
-    let endpoint = cache.access().hub_endpoint.clone().unwrap_or_else(|| ENDPOINT.to_owned());
+    let endpoint = endpoint(cache);
     let refused = |source: ApiError| ModelError::Hub {
         file: file.to_string(),
         endpoint: endpoint.clone(),
         source: source.into(),
     };
     create_folder(folder.path())?;
-    let api = ApiBuilder::from_cache(folder.clone())
-        .with_endpoint(endpoint.clone())
-        .with_token(cache.access().hub_token.clone())
-        .with_progress(false)
-        .build()
-        .map_err(refused)?;
+    let api = api(cache).map_err(refused)?;
     let at = Remote { file, api: api.repo(repo.clone()), url: api.repo(repo.clone()).url(&file.file) };
     let (blob, bytes, sha256) = at.describe(&api, &folder.repo(repo)).map_err(refused)?;
     let had = prepare(&blob, bytes)?;
@@ -70,6 +65,20 @@ pub(super) fn fetch(file: &HubFile, cache: &Cache, progress: &mut dyn Progress) 
     let path = download(at, bytes, progress, &refused)?;
     verify(file, &path, &blob, sha256.as_deref())?;
     Ok(path)
+}
+
+/// The hub's address.
+pub(super) fn endpoint(cache: &Cache) -> String {
+    cache.access().hub_endpoint.clone().unwrap_or_else(|| ENDPOINT.to_owned())
+}
+
+/// The hub's client, with its files in the cache.
+pub(super) fn api(cache: &Cache) -> Result<Api, ApiError> {
+    ApiBuilder::from_cache(hf_hub::Cache::new(cache.hub_folder()))
+        .with_endpoint(endpoint(cache))
+        .with_token(cache.access().hub_token.clone())
+        .with_progress(false)
+        .build()
 }
 
 // === impl Remote ===

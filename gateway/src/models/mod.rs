@@ -5,13 +5,18 @@
 mod cache;
 mod catalogue;
 mod checksum;
+mod choice;
+mod elsewhere;
 mod error;
 #[cfg(feature = "hub")]
 mod hub;
+mod ollama;
 mod origin;
 mod package;
 mod pip;
 mod progress;
+#[cfg(feature = "hub")]
+mod repository;
 mod source;
 mod space;
 
@@ -19,12 +24,15 @@ use std::path::PathBuf;
 
 pub use cache::{Access, Cache, Cached};
 pub use catalogue::{DEFAULT, Entry, HubOrigin, Origin, Package, catalogue};
+pub use elsewhere::OtherCaches;
 pub use error::ModelError;
+pub use ollama::OllamaName;
 pub use progress::{Console, Progress, Silent};
-pub use source::{HubFile, Source};
+pub use source::{HubFile, HubRepository, Source};
 
-/// Path of the file of `model` (a catalogue name, a `.gguf` path or `hf:OWNER/REPO/FILE.gguf`, or the default model if
-/// `None`). A file that the cache lacks is fetched. Blocking.
+/// Path of `model`: a catalogue name, the path of a `.gguf` file or of a folder, `hf:OWNER/REPO[:QUANT]` or
+/// `hf:OWNER/REPO/FILE.gguf`, `ollama:NAME[:TAG]`, or the default model if `None`. What neither the cache nor the
+/// folders of other programs have is fetched. Blocking.
 ///
 /// # Errors
 /// [`ModelError`] names the missing thing and the remedy.
@@ -38,11 +46,40 @@ pub fn resolve(model: Option<&str>, cache: &Cache, progress: &mut dyn Progress) 
     match source {
         Source::File(path) => local_file(path),
         Source::Catalogue(entry) => origin::fetch(entry, cache, progress),
-        #[cfg(feature = "hub")]
-        Source::Hub(file) => hub::fetch(&file, cache, progress),
-        #[cfg(not(feature = "hub"))]
-        Source::Hub(file) => Err(ModelError::NoHub { file: file.to_string() }),
+        Source::Ollama(name) => ollama::find(&name, cache),
+        Source::Hub(file) => match cached(&file, cache) {
+            Some(path) => Ok(path),
+            None => fetch_file(&file, cache, progress),
+        },
+        Source::Repository(repository) => match elsewhere::find(&repository, cache) {
+            Some(path) => Ok(path),
+            None => fetch_repository(&repository, cache, progress),
+        },
     }
+}
+
+#[cfg(feature = "hub")]
+fn fetch_file(file: &HubFile, cache: &Cache, progress: &mut dyn Progress) -> Result<PathBuf, ModelError> {
+    repository::fetch_file(file, cache, progress)
+}
+
+#[cfg(feature = "hub")]
+fn fetch_repository(
+    repository: &HubRepository,
+    cache: &Cache,
+    progress: &mut dyn Progress,
+) -> Result<PathBuf, ModelError> {
+    repository::fetch(repository, cache, progress)
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch_file(file: &HubFile, _: &Cache, _: &mut dyn Progress) -> Result<PathBuf, ModelError> {
+    Err(ModelError::NoHub { file: file.to_string() })
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch_repository(repository: &HubRepository, _: &Cache, _: &mut dyn Progress) -> Result<PathBuf, ModelError> {
+    Err(ModelError::NoHub { file: repository.to_string() })
 }
 
 /// The cached file that a cluster's model `name` (a file's name without its ending, or a catalogue name) may mean. It
@@ -55,15 +92,25 @@ pub fn locate(name: &str, cache: &Cache) -> Option<PathBuf> {
 
 /// The cached copy of a hub's file, if there is one. It never fetches.
 pub fn cached(file: &HubFile, cache: &Cache) -> Option<PathBuf> {
+    if let Some(path) = elsewhere::find_file(file, cache) {
+        return Some(path);
+    }
     let name = file.file.rsplit('/').next()?.strip_suffix(".gguf")?;
     let folder = format!("models--{}", file.repository.replace('/', "--"));
     let is_it = |path: &std::path::Path| path.components().any(|part| part.as_os_str() == folder.as_str());
     cache.list().into_iter().find(|cached| cached.name == name && is_it(&cached.path)).map(|cached| cached.path)
 }
 
+/// The model of a hub's repository on this machine, if there is one. It never fetches.
+pub fn cached_repository(repository: &HubRepository, cache: &Cache) -> Option<PathBuf> {
+    elsewhere::find(repository, cache)
+}
+
 fn local_file(path: PathBuf) -> Result<PathBuf, ModelError> {
     match std::fs::metadata(&path) {
         Ok(metadata) if metadata.is_file() => Ok(path),
+        // A folder in Hugging Face's form is a model.
+        Ok(metadata) if metadata.is_dir() && path.join("config.json").is_file() => Ok(path),
         Ok(_) => Err(ModelError::NotAFile { path }),
         Err(source) => Err(ModelError::Io { doing: "read", path, source }),
     }

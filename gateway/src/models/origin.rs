@@ -128,7 +128,7 @@ mod tests {
         let access = Access {
             search_path: Some(fake::search_path(folder.path())),
             hub_endpoint: Some("http://127.0.0.1:1".to_owned()),
-            hub_token: None,
+            ..Access::default()
         };
         let cache = Cache::new(folder.path().join("cache"), access);
         let (_, sha256) = checksum::copy(&mut model.as_slice(), &mut std::io::sink(), 99, &mut |_| Ok(())).unwrap();

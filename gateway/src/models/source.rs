@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use super::catalogue::{self, Entry, catalogue};
 use super::error::ModelError;
+use super::ollama::OllamaName;
 
-/// The source of a model file.
+/// The source of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A name of the catalogue.
@@ -15,6 +16,19 @@ pub enum Source {
     File(PathBuf),
     /// A file of a model hub's repository.
     Hub(HubFile),
+    /// A repository of a model hub, of which the files are chosen.
+    Repository(HubRepository),
+    /// A model in Ollama's store.
+    Ollama(OllamaName),
+}
+
+/// A repository of a model hub, and the quantisation that is wanted of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubRepository {
+    /// `OWNER/REPO`.
+    pub repository: String,
+    /// The quantisation as file names spell it, in either case. `None` for the usual one.
+    pub quant: Option<String>,
 }
 
 /// One file of a repository of a model hub.
@@ -33,10 +47,16 @@ impl Source {
     ///
     /// # Errors
     /// [`ModelError::Unknown`] for a name that is neither in the catalogue nor a path, [`ModelError::HubName`] for a
-    /// malformed `hf:` name.
+    /// malformed `hf:` name, [`ModelError::OllamaName`] for a malformed `ollama:` name.
     pub fn parse(text: &str) -> Result<Self, ModelError> {
         if let Some(rest) = text.strip_prefix("hf:") {
-            return HubFile::parse(rest).map(Self::Hub).ok_or_else(|| ModelError::HubName { found: text.to_owned() });
+            let file = HubFile::parse(rest).map(Self::Hub);
+            let source = file.or_else(|| HubRepository::parse(rest).map(Self::Repository));
+            return source.ok_or_else(|| ModelError::HubName { found: text.to_owned() });
+        }
+        if let Some(rest) = text.strip_prefix("ollama:") {
+            let name = OllamaName::parse(rest).map(Self::Ollama);
+            return name.ok_or_else(|| ModelError::OllamaName { found: text.to_owned() });
         }
         if text.contains('/') {
             return Ok(Self::File(text.into()));
@@ -58,14 +78,38 @@ impl HubFile {
     /// Parses `OWNER/REPO/FILE.gguf`. The file may lie in folders. Only plain characters are accepted, because the
     /// parts become paths.
     fn parse(text: &str) -> Option<Self> {
-        let plain = |part: &str| {
-            let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-            !part.is_empty() && part.len() <= 200 && !part.starts_with('.') && part.bytes().all(legal)
-        };
         let parts: Vec<&str> = text.split('/').collect();
         let usable = parts.len() >= 3 && parts.iter().all(|part| plain(part)) && text.ends_with(".gguf");
         usable.then(|| Self { repository: parts[..2].join("/"), file: parts[2..].join("/") })
     }
+}
+
+// === impl HubRepository ===
+
+impl HubRepository {
+    /// Parses `OWNER/REPO` or `OWNER/REPO:QUANT`, as llama.cpp's `-hf` takes it.
+    fn parse(text: &str) -> Option<Self> {
+        let (repository, quant) = match text.split_once(':') {
+            Some((repository, quant)) => (repository, Some(quant)),
+            None => (text, None),
+        };
+        let (owner, name) = repository.split_once('/')?;
+        let usable = plain(owner) && plain(name) && quant.is_none_or(plain) && !name.ends_with(".gguf");
+        usable.then(|| Self { repository: repository.to_owned(), quant: quant.map(str::to_owned) })
+    }
+}
+
+impl fmt::Display for HubRepository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hf:{}", self.repository)?;
+        self.quant.iter().try_for_each(|quant| write!(f, ":{quant}"))
+    }
+}
+
+/// True for a part of a name that may become a part of a path.
+pub(super) fn plain(part: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !part.is_empty() && part.len() <= 200 && !part.starts_with('.') && part.bytes().all(legal)
 }
 
 impl fmt::Display for HubFile {
@@ -87,6 +131,13 @@ mod tests {
         let hub = HubFile { repository: "Qwen/Qwen3-14B-GGUF".to_owned(), file: "q4/Qwen3.gguf".to_owned() };
         assert_eq!(Source::parse("hf:Qwen/Qwen3-14B-GGUF/q4/Qwen3.gguf").unwrap(), Source::Hub(hub.clone()));
         assert_eq!(hub.to_string(), "hf:Qwen/Qwen3-14B-GGUF/q4/Qwen3.gguf");
+        for (text, quant) in [("hf:Qwen/Qwen3-14B-GGUF", None), ("hf:Qwen/Qwen3-14B-GGUF:q8_0", Some("q8_0"))] {
+            let Ok(Source::Repository(found)) = Source::parse(text) else { panic!("{text}") };
+            assert_eq!((found.repository.as_str(), found.quant.as_deref()), ("Qwen/Qwen3-14B-GGUF", quant));
+            assert_eq!(found.to_string(), text);
+        }
+        assert!(matches!(Source::parse("ollama:qwen3:0.6b"), Ok(Source::Ollama(_))));
+        assert!(matches!(Source::parse("ollama:../x"), Err(ModelError::OllamaName { .. })));
     }
 
     #[test]
@@ -99,8 +150,13 @@ mod tests {
     fn a_hub_name_that_could_leave_the_cache_is_refused() {
         for text in [
             "hf:",
-            "hf:a/b",
+            "hf:a",
             "hf:a/b.gguf",
+            "hf:a/b:",
+            "hf:a/b:../c",
+            "hf:a/b:Q4/x",
+            "hf:../b:Q4_0",
+            "hf:/b",
             "hf:a/../x.gguf",
             "hf:../b/x.gguf",
             "hf:a/b/../x.gguf",

@@ -1,11 +1,11 @@
 //! Reads the environment. No other module does, except that clap reads the variables of flags.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use engine::link::{ClusterKey, KeyError};
 
-use crate::models::Access;
+use crate::models::{Access, OtherCaches};
 
 /// Variables without a flag, each with its meaning for help texts.
 pub const VARIABLES: &[(&str, &str)] = &[
@@ -13,7 +13,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("BATON_CA_FILE", "certificates in PEM form that doctor, status --watch and bench trust, too"),
     ("BATON_CLUSTER_KEY", "the cluster key itself, 64 hex digits, instead of --cluster-key-file"),
     ("HF_ENDPOINT", "another model hub than https://huggingface.co"),
+    ("HF_HOME", "the folder of the hub's own cache (in hub/ there), in which models are looked for"),
+    ("HF_HUB_CACHE", "the hub's own cache, if it is not in HF_HOME"),
     ("HF_TOKEN", "the token for files of the hub that are not public"),
+    ("OLLAMA_MODELS", "Ollama's store, for ollama: models"),
     ("RUST_LOG", "like --log, for people used to it; --log and BATON_LOG come first"),
 ];
 
@@ -65,7 +68,12 @@ impl Environment {
             ca_file: given("BATON_CA_FILE").map(PathBuf::from),
             cluster_key: text("BATON_CLUSTER_KEY"),
             rust_log: text("RUST_LOG"),
-            access: Access { search_path: None, hub_endpoint: text("HF_ENDPOINT"), hub_token: text("HF_TOKEN") },
+            access: Access {
+                search_path: None,
+                hub_endpoint: text("HF_ENDPOINT"),
+                hub_token: text("HF_TOKEN"),
+                others: other_caches(&path, home.as_deref()),
+            },
             config_paths: own.into_iter().chain([PathBuf::from("/etc/baton/baton.toml")]).collect(),
             cache: cache.map(|cache| cache.join("baton")),
             data: data.map(|data| data.join("baton")),
@@ -87,6 +95,24 @@ impl Environment {
     }
 }
 
+/// The folders in which other programs keep models. Their defaults are those programs' own.
+fn other_caches(path: &dyn Fn(&'static str) -> Option<PathBuf>, home: Option<&Path>) -> OtherCaches {
+    let in_home = |place: &str| home.map(|home| home.join(place));
+    let caches = path("XDG_CACHE_HOME").or_else(|| in_home(".cache"));
+    let hub_home = path("HF_HOME").or_else(|| caches.map(|caches| caches.join("huggingface")));
+    let hub = path("HF_HUB_CACHE").or_else(|| hub_home.map(|home| home.join("hub")));
+    let lm_studio = [".lmstudio/models", ".cache/lm-studio/models"].map(in_home);
+    let ollama = match path("OLLAMA_MODELS") {
+        Some(named) => vec![named],
+        // The second is that of Ollama's service on Linux.
+        None => in_home(".ollama/models").into_iter().chain([PathBuf::from(OLLAMA_SERVICE)]).collect(),
+    };
+    OtherCaches { hub: hub.into_iter().collect(), lm_studio: lm_studio.into_iter().flatten().collect(), ollama }
+}
+
+/// Ollama's store where it runs as a service.
+const OLLAMA_SERVICE: &str = "/usr/share/ollama/.ollama/models";
+
 #[expect(clippy::disallowed_methods, reason = "this is the place where the environment is read")]
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
@@ -100,8 +126,6 @@ fn names() -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
@@ -123,6 +147,19 @@ mod tests {
         assert_eq!(environment(&[("XDG_DATA_HOME", "/d")]).data, Some("/d/baton".into()));
         assert_eq!(environment(&[]).cache, None);
         assert_eq!(environment(&[("XDG_CACHE_HOME", "relative")]).cache, None);
+    }
+
+    #[test]
+    fn other_programs_folders_are_where_they_say_or_where_they_are_usually() {
+        let home = environment(&[("HOME", "/home/me")]).access.others;
+        assert_eq!(home.hub, [PathBuf::from("/home/me/.cache/huggingface/hub")]);
+        assert_eq!(home.lm_studio[0], PathBuf::from("/home/me/.lmstudio/models"));
+        assert_eq!(home.ollama[0], PathBuf::from("/home/me/.ollama/models"));
+        let named = [("HOME", "/home/me"), ("HF_HOME", "/h"), ("OLLAMA_MODELS", "/o")];
+        let others = environment(&named).access.others;
+        assert_eq!((&others.hub[..], &others.ollama[..]), (&["/h/hub".into()][..], &["/o".into()][..]));
+        assert_eq!(environment(&[("HF_HUB_CACHE", "/c")]).access.others.hub, [PathBuf::from("/c")]);
+        assert_eq!(environment(&[]).access.others.hub, Vec::<PathBuf>::new());
     }
 
     #[test]
