@@ -241,7 +241,7 @@ fn any_value_of_any_key_is_a_model_or_a_sentence() {
 #[test]
 fn models_that_are_not_supported_are_refused_by_name() {
     type Change = fn(&mut Folder);
-    let cases: [(&str, Change, &[&str]); 13] = [
+    let cases: [(&str, Change, &[&str]); 14] = [
         (
             "qwen3",
             |f| drop(f.config.insert("model_type".to_owned(), json!("mamba"))),
@@ -268,6 +268,11 @@ fn models_that_are_not_supported_are_refused_by_name() {
             "qwen3",
             |f| drop(f.config.insert("rope_parameters".to_owned(), json!({"rope_type": "dynamic"}))),
             &["rope_scaling: expected rope of type default, linear, llama3 or yarn, found \"dynamic\""],
+        ),
+        (
+            "qwen2",
+            |f| drop(f.config.insert("use_sliding_window".to_owned(), json!(true))),
+            &["use_sliding_window: expected false or no such key, as it is not implemented, found true"],
         ),
         (
             "gemma2",

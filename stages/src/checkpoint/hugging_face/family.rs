@@ -75,6 +75,7 @@ impl Family {
             return Err(config.wrong("model_type", expected, format!("{found:?}{reason}")));
         };
         refuse_quantised(config)?;
+        refuse_unknown_arithmetic(config)?;
         for (key, values) in family.fixed {
             if let Some(found) = config.get(key)
                 && !values.iter().any(|value| value.is(found))
@@ -111,6 +112,22 @@ impl Family {
             }
         }
         Ok(())
+    }
+}
+
+/// Keys that change the arithmetic of any kind in ways that none implements, unless they are false.
+const NOT_IMPLEMENTED: [&str; 6] =
+    ["alibi", "clip_qkv", "dual_chunk_attention_config", "qk_layernorm", "use_parallel_residual", "use_sliding_window"];
+
+/// Refuses a configuration with such a key.
+fn refuse_unknown_arithmetic(config: &Config) -> Result<(), OpenError> {
+    let set = |key: &&&str| config.get(key).is_some_and(|found| *found != Json::Bool(false));
+    match NOT_IMPLEMENTED.iter().find(set) {
+        Some(key) => {
+            let found = config.get(key).map(shown).unwrap_or_default();
+            Err(config.wrong(key, "false or no such key, as it is not implemented".to_owned(), found))
+        }
+        None => Ok(()),
     }
 }
 
