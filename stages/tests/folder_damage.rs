@@ -1,6 +1,7 @@
 //! Damages safetensors files, indices and configurations in many ways: each is refused by one sentence with what was
 //! expected and what was found, and nothing panics.
 
+mod error_chain;
 mod folder_support;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! Models in Hugging Face's form: their logits against transformers' and against those of GGUF files, and folders that
 //! are refused.
 
+mod error_chain;
 mod folder_support;
 mod runner_support;
 

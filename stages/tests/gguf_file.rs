@@ -1,29 +1,19 @@
 //! Model files: refusals on opening, the record, the fingerprint, and a file that is cut short while it is mapped.
 #![expect(clippy::disallowed_methods, reason = "child processes of a test get their task from the environment")]
 
+mod error_chain;
 mod gguf_fixture;
 
-use std::error::Error;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use error_chain::chain;
 use gguf_fixture::{HIDDEN, LAYERS, VOCABULARY, WIDE, file, metadata, model, norm};
 use schema::LayerRange;
 use schema::record::{KvRoom, KvType};
 use stages::gguf::GgufWriter;
 use stages::weights::{EXIT_CODE_WEIGHTS_LOST, ModelFile, OpenError, guard_against_truncation};
-
-/// The error and its causes, in the form in which they are printed.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
 
 fn refusal(path: &Path) -> String {
     chain(&ModelFile::open(path).unwrap_err())

@@ -1,12 +1,13 @@
 //! Models split over several GGUF files: what they give is what the joined file gives, and sets that do not fit
 //! together are refused by name.
 
+mod error_chain;
 mod gguf_fixture;
 mod runner_support;
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use error_chain::chain;
 use gguf_fixture::{LAYERS, file, model};
 use runner_support::golden::Golden;
 use runner_support::pipeline::{Piece, Pipeline, bits};
@@ -55,14 +56,7 @@ fn part_path(beside: &Path, name: &str, number: u32, count: u32) -> PathBuf {
 
 /// The refusal with its causes, as it is printed.
 fn refusal(path: &Path) -> String {
-    let error = ModelFile::open(path).unwrap_err();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+    chain(&ModelFile::open(path).unwrap_err())
 }
 
 #[test]

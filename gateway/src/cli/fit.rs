@@ -1,4 +1,4 @@
-//! Whether models fit: this machine, and a cluster as its stages offer themselves. The bound is the planner's.
+//! Decides if models fit this machine, and a cluster as its stages offer themselves. The bound is the planner's.
 
 use std::time::Duration;
 

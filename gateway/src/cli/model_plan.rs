@@ -52,7 +52,7 @@ struct ModelPlan {
     expected: Option<ExpectedSpeed>,
 }
 
-/// What one layer takes, in bytes.
+/// The sizes of one layer, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct LayerBytes {
     weights: u64,
@@ -61,7 +61,7 @@ struct LayerBytes {
     format: Option<String>,
 }
 
-/// What one stage would hold.
+/// The part of the model that one stage would hold.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Holder {
     stage: StageName,

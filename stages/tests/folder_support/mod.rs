@@ -2,13 +2,14 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use serde_json::{Map, Value as Json, json};
 use stages::model::ModelSpec;
 use stages::weights::ModelFile;
+
+use crate::error_chain::chain;
 
 /// A model in memory.
 pub(crate) struct Folder {
@@ -131,14 +132,4 @@ pub(crate) fn opened(path: &Path) -> Result<ModelFile, String> {
     let spec = ModelSpec::read(file.header()).map_err(|error| chain(&error))?;
     spec.check_tensors(file.header()).map_err(|error| chain(&error))?;
     Ok(file)
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -4,7 +4,7 @@ use super::patterns::CONTRACTIONS_AND_WORDS;
 use super::rules::{Cut, RULES, Rule};
 use crate::text::spelling::Spelling;
 
-/// What stands for the pattern that `ByteLevel` of `tokenizer.json` has built in, which is GPT-2's.
+/// The mark in place of the pattern that `ByteLevel` of `tokenizer.json` has built in, which is GPT-2's.
 pub(in crate::text) const BUILT_IN: &str = "ByteLevel";
 
 /// The first name of the rule that cuts by `patterns` alone, of those for the byte alphabet. `whole_words` is true if a

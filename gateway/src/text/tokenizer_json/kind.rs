@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json};
 use super::{bad, shown};
 use crate::text::TextError;
 
-/// What stands for a space.
+/// The character in place of a space.
 const SPACE: &str = "▁";
 
 /// A kind of BPE.

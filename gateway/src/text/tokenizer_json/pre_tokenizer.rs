@@ -6,7 +6,7 @@ use super::{bad, shown};
 use crate::text::TextError;
 use crate::text::pre_tokenizer::{BUILT_IN, rule_named};
 
-/// What stands for cutting each digit out.
+/// The pattern that cuts each digit out.
 const EACH_DIGIT: &str = r"\p{N}";
 
 /// The name of the rule in `tokenizer`.

@@ -48,7 +48,7 @@ pub(super) enum LayerType {
     Listed,
 }
 
-/// What each kind writes if nothing is special.
+/// The values of a kind that differs in nothing.
 pub(super) const USUAL: Family = Family {
     model_types: &[],
     architecture: "",

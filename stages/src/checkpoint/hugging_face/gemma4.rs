@@ -1,4 +1,4 @@
-//! What only configurations of Gemma 4 have: widths and numbers of heads by layer.
+//! Reads the keys that only configurations of Gemma 4 have: widths and numbers of heads by layer.
 
 use serde_json::Value as Json;
 

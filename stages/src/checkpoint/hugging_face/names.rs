@@ -15,7 +15,7 @@ pub(super) enum Place {
     LeftOut,
 }
 
-/// What stands before the names of layers, the longest first.
+/// The beginnings of the names of layers, the longest first.
 const PREFIXES: [&str; 4] = ["model.language_model.", "language_model.model.", "language_model.", "model."];
 
 /// The beginnings of names of tensors for images and sounds.
