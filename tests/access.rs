@@ -5,18 +5,25 @@ mod common;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::cluster::Cluster;
 use common::http::request_with;
 
 const SECRET: &str = "alice-alice-alice";
 
-/// A file with alice's key that only its owner can read.
-fn key_file(folder: &Path) -> String {
+/// A file of keys that only its owner can read.
+fn key_file(folder: &Path, text: &str) -> String {
     let path = folder.join("api.keys");
-    std::fs::write(&path, format!("alice:{SECRET} requests_per_minute=1000\n")).unwrap();
+    std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
     path.display().to_string()
+}
+
+/// Status of `/metrics` for a request with this key.
+fn status(cluster: &Cluster, secret: &str) -> u16 {
+    let key = format!("authorization: Bearer {secret}\r\n");
+    request_with(cluster.http, "GET", "/metrics", &key, "").unwrap().status
 }
 
 /// Exit status and output of `baton doctor` with this key and this folder for data.
@@ -30,7 +37,8 @@ fn doctor(cluster: &Cluster, key: Option<&str>, data: &Path) -> (Option<i32>, St
 #[test]
 fn with_a_key_the_api_is_closed_and_doctor_sends_it() {
     let folder = tempfile::tempdir().unwrap();
-    let cluster = Cluster::start(1, &["--api-key-file", &key_file(folder.path())], &[]);
+    let keys = format!("alice:{SECRET} requests_per_minute=1000\n");
+    let cluster = Cluster::start(1, &["--api-key-file", &key_file(folder.path(), &keys)], &[]);
     assert_eq!((cluster.get("/health").status, cluster.get("/metrics").status), (200, 401));
 
     let (code, output) = doctor(&cluster, None, folder.path());
@@ -44,6 +52,32 @@ fn with_a_key_the_api_is_closed_and_doctor_sends_it() {
     let page = request_with(cluster.http, "GET", "/metrics", &key, "").unwrap();
     let answered = "baton_http_requests_total{code=\"200\",key=\"alice\"} ";
     assert!(page.body.contains(answered) && page.body.contains("baton_generated_tokens_total"), "{}", page.body);
+}
+
+#[test]
+fn a_key_file_that_changes_is_read_again_while_requests_are_served() {
+    const OTHER: &str = "robert-robert-robert";
+    let folder = tempfile::tempdir().unwrap();
+    let path = key_file(folder.path(), &format!("alice:{SECRET}\n"));
+    let cluster = Cluster::start(1, &["--api-key-file", &path], &[]);
+    assert_eq!((status(&cluster, SECRET), status(&cluster, OTHER)), (200, 401));
+
+    std::fs::write(&path, format!("robert:{OTHER}\n")).unwrap();
+    let began = Instant::now();
+    while status(&cluster, OTHER) != 200 {
+        assert!(began.elapsed() < Duration::from_secs(30), "the new key is not known after 30 s");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(status(&cluster, SECRET), 401, "the key that was taken out is refused");
+
+    // A file that cannot be used changes nothing: it is looked at for longer than a change needs.
+    std::fs::write(&path, "robert\n").unwrap();
+    let looked = began.elapsed().max(Duration::from_secs(5)) * 2;
+    let began = Instant::now();
+    while began.elapsed() < looked {
+        assert_eq!((status(&cluster, OTHER), status(&cluster, SECRET)), (200, 401));
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 #[test]

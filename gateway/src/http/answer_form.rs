@@ -117,14 +117,16 @@ pub(crate) fn response_format(at: &str, format: &Params<'_>) -> Result<Option<An
             };
             let schema_at = format!("{at}.schema");
             let schema = holder.get("schema").ok_or_else(|| missing(&schema_at, "a JSON schema"))?;
-            let strict = match holder.get("strict") {
-                None | Some(Value::Bool(true)) => true,
-                Some(Value::Bool(false)) => false,
+            // A request that asks for `strict` leaves nothing open, white space included: most of its text is forced.
+            let asked = match holder.get("strict") {
+                None => (true, WhiteSpace::Chosen),
+                Some(Value::Bool(true)) => (true, WhiteSpace::Fixed),
+                Some(Value::Bool(false)) => (false, WhiteSpace::Chosen),
                 Some(other) => return Err(wrong_type(&format!("{at}.strict"), "a boolean", other)),
             };
             let mut source = JSON(&schema_at, schema)?;
-            if let Some(GrammarSource::JsonSchema { strict: own, .. }) = &mut source {
-                *own = strict;
+            if let Some(GrammarSource::JsonSchema { strict, white_space, .. }) = &mut source {
+                (*strict, *white_space) = asked;
             }
             Ok(source.map(|source| AnswerForm { param: schema_at, source }))
         }
@@ -208,6 +210,11 @@ mod tests {
                 json!({"response_format": {"type": "json_schema", "json_schema": {"schema": own, "strict": false}}}),
                 "response_format.json_schema.schema",
                 schema(false),
+            ),
+            (
+                json!({"response_format": {"type": "json_schema", "json_schema": {"schema": own, "strict": true}}}),
+                "response_format.json_schema.schema",
+                fixed.clone(),
             ),
             (
                 json!({"response_format": {"type": "json_schema", "schema": own}}),
