@@ -2,11 +2,12 @@
 //!
 //! `cargo run --release -p baton-stages --example speed_model -- <shape> <format> <out.gguf> [<vocabulary.gguf>]`
 //!
-//! Shapes: `llama-3.2-1b`, `qwen3-4b-8-layers` (cut to fit), `smollm2-135m` (the default model's). Formats: the names
-//! in README.md, if the rows of the shape are whole blocks of the format. Matrices, embedding table and output head are
-//! in this format, norms in F32. The vocabulary is that of the file given last (of the default model, if none is
-//! given), lengthened by unused tokens, so that baton and llama.cpp both load the file. The same arguments make the
-//! same bytes. The complete file replaces an existing one of its name, and its path is printed. It is never committed.
+//! Shapes: those of `shape.rs`; a name says where a model was cut to fit. Formats: the names in README.md. Matrices,
+//! embedding table and output head are in this format, or in Q8_0 where their rows are not whole blocks of it and, as
+//! in published files of gpt-oss, beside experts in MXFP4; norms, biases and routers in F32. The vocabulary is that of
+//! the file given last (of the default model, if none is given), lengthened by unused tokens, so that baton and
+//! llama.cpp both load the file. The same arguments make the same bytes. The complete file replaces an existing one of
+//! its name, and its path is printed. It is never committed.
 
 mod blocks;
 #[path = "../../tests/common/mod.rs"]
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use blocks::Random;
-use shape::{Shape, Tensor};
+use shape::{Shape, Tensor, Values};
 use stages::format::Format;
 use stages::gguf::{GgufWriter, TensorSource, WriteError};
 
@@ -47,7 +48,7 @@ fn make(arguments: &[String]) -> Result<(), Failure> {
     };
     let mut file = vocabulary::copy(&vocabulary, shape.vocabulary as usize, shape.describe(GgufWriter::new()))?;
     for (seed, tensor) in (0..).zip(shape.tensors()) {
-        file = add(file, &tensor, format, seed)?;
+        file = add(file, tensor, format, seed)?;
     }
     let unfinished = tempfile::NamedTempFile::new_in(out.parent().unwrap_or(Path::new(".")))?;
     file.write_file(unfinished.path())?;
@@ -63,12 +64,22 @@ fn find_format(name: &str) -> Result<Format, String> {
 }
 
 fn add(file: GgufWriter, tensor: &Tensor, format: Format, seed: u64) -> Result<GgufWriter, WriteError> {
-    let Tensor { name, dims } = tensor;
-    if tensor.is_norm() {
-        let ones = 1.0_f32.to_le_bytes().repeat(dims[0] as usize);
-        return file.tensor(name, dims, Format::F32, ones);
-    }
+    let Tensor { name, dims, .. } = tensor;
     let (values, inputs) = (dims.iter().product::<u64>() as usize, dims[0] as usize);
+    let constant = match tensor.values {
+        Values::Ones => Some(1.0_f32),
+        Values::Zeros => Some(0.0),
+        Values::Floats | Values::Weights | Values::Experts => None,
+    };
+    if let Some(constant) = constant {
+        return file.tensor(name, dims, Format::F32, constant.to_le_bytes().repeat(values));
+    }
+    let format = match tensor.values {
+        Values::Floats => Format::F32,
+        _ if inputs % format.block_values() != 0 => Format::Q8_0,
+        Values::Weights if format == Format::Mxfp4 => Format::Q8_0,
+        _ => format,
+    };
     let stream = move |out: &mut dyn std::io::Write| blocks::write(format, values, inputs, &mut Random::new(seed), out);
     file.tensor_from(name, dims, format, TensorSource::Stream(Box::new(stream)))
 }

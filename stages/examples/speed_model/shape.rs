@@ -1,79 +1,58 @@
 //! The supported shapes, which are the sizes of models in use. Depends neither on formats nor on bits.
 
-use stages::gguf::GgufWriter;
+mod attention;
+mod dense;
+mod experts;
 
-/// The sizes and constants of a model whose output head is tied to its embedding table.
-#[derive(Debug)]
+use stages::gguf::{GgufWriter, Value};
+
+/// The metadata and the tensors of a model.
 pub struct Shape {
-    /// The shape's name on the command line.
-    pub name: &'static str,
-    architecture: &'static str,
-    layers: u32,
-    hidden: u32,
-    feed_forward: u32,
-    heads: u32,
-    kv_heads: u32,
-    head: u32,
     /// Tokens in the vocabulary.
     pub vocabulary: u32,
-    context_tokens: u32,
-    norm_epsilon: f32,
-    rope_base: f32,
+    name: &'static str,
+    architecture: &'static str,
+    metadata: Vec<(&'static str, Value)>,
+    tensors: Vec<Tensor>,
 }
 
 /// One tensor of a model of a shape.
 pub struct Tensor {
     /// Its name.
     pub name: String,
-    /// Its dimensions, the row's length first: a norm has one, a matrix two.
+    /// Its dimensions, the row's length first: one, two for a matrix, or three for as many matrices as experts.
     pub dims: Vec<u64>,
+    /// The numbers in it.
+    pub values: Values,
 }
 
+/// The numbers in a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    /// Ones as 32-bit floats: a norm's weights.
+    Ones,
+    /// Zeros as 32-bit floats: biases and sinks.
+    Zeros,
+    /// Random 32-bit floats: a router's matrix, which no program quantises.
+    Floats,
+    /// Random numbers in the format that the user chose.
+    Weights,
+    /// The same for a matrix of experts.
+    Experts,
+}
+
+/// Name on the command line, and the shape.
+type Entry = (&'static str, fn() -> Shape);
+
 /// All shapes.
-const SHAPES: [Shape; 3] = [
-    Shape {
-        name: "llama-3.2-1b",
-        architecture: "llama",
-        layers: 16,
-        hidden: 2048,
-        feed_forward: 8192,
-        heads: 32,
-        kv_heads: 8,
-        head: 64,
-        vocabulary: 128_256,
-        context_tokens: 131_072,
-        norm_epsilon: 1e-5,
-        rope_base: 500_000.0,
-    },
-    // Eight of its 36 layers: these are larger than any cache, and still fit a small machine in every format.
-    Shape {
-        name: "qwen3-4b-8-layers",
-        architecture: "qwen3",
-        layers: 8,
-        hidden: 2560,
-        feed_forward: 9728,
-        heads: 32,
-        kv_heads: 8,
-        head: 128,
-        vocabulary: 151_936,
-        context_tokens: 40_960,
-        norm_epsilon: 1e-6,
-        rope_base: 1_000_000.0,
-    },
-    Shape {
-        name: "smollm2-135m",
-        architecture: "llama",
-        layers: 30,
-        hidden: 576,
-        feed_forward: 1536,
-        heads: 9,
-        kv_heads: 3,
-        head: 64,
-        vocabulary: 49_152,
-        context_tokens: 8192,
-        norm_epsilon: 1e-5,
-        rope_base: 100_000.0,
-    },
+const SHAPES: [Entry; 7] = [
+    ("llama-3.2-1b", dense::llama_1b),
+    ("qwen3-4b-8-layers", dense::qwen3_4b),
+    ("smollm2-135m", dense::smollm2),
+    ("gemma-3-4b-8-layers", dense::gemma3_4b),
+    ("qwen3-30b-a3b-4-layers", experts::qwen3_30b_a3b),
+    ("gpt-oss-20b-4-layers", experts::gpt_oss_20b),
+    ("deepseek-v2-lite", experts::deepseek_v2_lite),
 ];
 
 // === impl Shape ===
@@ -83,69 +62,61 @@ impl Shape {
     ///
     /// # Errors
     /// A text that lists the known names.
-    pub fn find(name: &str) -> Result<&'static Self, String> {
-        let known = || SHAPES.each_ref().map(|shape| shape.name).join(", ");
-        SHAPES
-            .iter()
-            .find(|shape| shape.name == name)
-            .ok_or_else(|| format!("expected a shape ({}), found {name:?}", known()))
+    pub fn find(name: &str) -> Result<Self, String> {
+        let known = || SHAPES.map(|(name, _)| name).join(", ");
+        let found = SHAPES.iter().find(|(one, _)| *one == name);
+        let (name, make) = found.ok_or_else(|| format!("expected a shape ({}), found {name:?}", known()))?;
+        Ok(Self { name, ..make() })
     }
 
     /// Adds the metadata of the shape's sizes.
     pub fn describe(&self, file: GgufWriter) -> GgufWriter {
-        let own = |suffix: &str| format!("{}.{suffix}", self.architecture);
-        file.metadata("general.architecture", self.architecture)
-            .metadata("general.name", format!("random weights, {}", self.name))
-            .metadata(&own("block_count"), self.layers)
-            .metadata(&own("context_length"), self.context_tokens)
-            .metadata(&own("embedding_length"), self.hidden)
-            .metadata(&own("feed_forward_length"), self.feed_forward)
-            .metadata(&own("attention.head_count"), self.heads)
-            .metadata(&own("attention.head_count_kv"), self.kv_heads)
-            .metadata(&own("attention.key_length"), self.head)
-            .metadata(&own("attention.value_length"), self.head)
-            .metadata(&own("attention.layer_norm_rms_epsilon"), self.norm_epsilon)
-            .metadata(&own("rope.dimension_count"), self.head)
-            .metadata(&own("rope.freq_base"), self.rope_base)
-            .metadata(&own("vocab_size"), self.vocabulary)
+        let file = file
+            .metadata("general.architecture", self.architecture)
+            .metadata("general.name", format!("random weights, {}", self.name));
+        let own = |key: &str| format!("{}.{key}", self.architecture);
+        self.metadata.iter().fold(file, |file, (key, value)| file.metadata(&own(key), value.clone()))
     }
 
     /// The tensors in the order of model files.
-    pub fn tensors(&self) -> Vec<Tensor> {
-        let (hidden, feed_forward) = (self.hidden, self.feed_forward);
-        let (query, key) = (self.heads * self.head, self.kv_heads * self.head);
-        let mut tensors = vec![Tensor::new("token_embd", &[hidden, self.vocabulary])];
-        for layer in 0..self.layers {
-            let mut add =
-                |suffix: &str, dims: &[u32]| tensors.push(Tensor::new(&format!("blk.{layer}.{suffix}"), dims));
-            add("attn_norm", &[hidden]);
-            add("attn_q", &[hidden, query]);
-            add("attn_k", &[hidden, key]);
-            add("attn_v", &[hidden, key]);
-            if self.architecture == "qwen3" {
-                add("attn_q_norm", &[self.head]);
-                add("attn_k_norm", &[self.head]);
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// A shape without layers: its embedding table is its output head as well.
+    fn new(architecture: &'static str, vocabulary: u32, hidden: u32, layers: u32, context_tokens: u32) -> Self {
+        let mut shape = Self { name: "", architecture, vocabulary, metadata: Vec::new(), tensors: Vec::new() };
+        shape.set("block_count", layers).set("context_length", context_tokens).set("embedding_length", hidden);
+        shape.set("vocab_size", vocabulary);
+        shape.add("token_embd.weight", &[hidden, vocabulary], Values::Weights);
+        shape.add("output_norm.weight", &[hidden], Values::Ones);
+        shape
+    }
+
+    fn set(&mut self, key: &'static str, value: impl Into<Value>) -> &mut Self {
+        self.metadata.push((key, value.into()));
+        self
+    }
+
+    fn add(&mut self, name: &str, dims: &[u32], values: Values) {
+        self.tensors.push(Tensor {
+            name: name.to_owned(),
+            dims: dims.iter().copied().map(u64::from).collect(),
+            values,
+        });
+    }
+
+    /// Gives the model an output head of its own.
+    fn untie(&mut self, hidden: u32) {
+        self.add("output.weight", &[hidden, self.vocabulary], Values::Weights);
+    }
+
+    /// Adds the tensors of `layers` layers, of each by its list of name, dimensions and values.
+    fn layers(&mut self, layers: u32, of: impl Fn(u32) -> Vec<(&'static str, Vec<u32>, Values)>) {
+        for layer in 0..layers {
+            for (name, dims, values) in of(layer) {
+                self.add(&format!("blk.{layer}.{name}"), &dims, values);
             }
-            add("attn_output", &[query, hidden]);
-            add("ffn_norm", &[hidden]);
-            add("ffn_gate", &[hidden, feed_forward]);
-            add("ffn_up", &[hidden, feed_forward]);
-            add("ffn_down", &[feed_forward, hidden]);
         }
-        tensors.push(Tensor::new("output_norm", &[hidden]));
-        tensors
-    }
-}
-
-// === impl Tensor ===
-
-impl Tensor {
-    fn new(stem: &str, dims: &[u32]) -> Self {
-        Self { name: format!("{stem}.weight"), dims: dims.iter().copied().map(u64::from).collect() }
-    }
-
-    /// True for a norm's weights, which are floats in every file.
-    pub fn is_norm(&self) -> bool {
-        self.dims.len() == 1
     }
 }
