@@ -187,20 +187,28 @@ fn models_are_listed_from_the_cache_that_was_chosen() {
 fn a_model_of_the_catalogue_is_planned_before_it_is_fetched() {
     let home = home();
     let etcd = closed_endpoint();
-    let (code, stdout, stderr) = run(baton(home.path()).args(["plan", "qwen3-0.6b", "--etcd", &etcd]));
+    let hub = format!("http://{}", closed_endpoint());
+    let offline = || {
+        let mut command = baton(home.path());
+        command.env("HF_ENDPOINT", &hub);
+        command
+    };
+    let (code, stdout, stderr) = run(offline().args(["plan", "qwen3-0.6b", "--etcd", &etcd]));
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    for part in ["qwen3-0.6b: qwen3, 600M parameters", "\n0..28 ", "this machine alone: no cluster answers"] {
+    for part in ["qwen3-0.6b: qwen3, 600M parameters", "\n0..28 ", "the catalogue's", "this machine alone: no cluster"]
+    {
         assert!(stdout.contains(part), "{part} is missing in {stdout}");
     }
     assert!(stdout.lines().all(|line| line.chars().count() <= 100), "{stdout}");
-    let (_, stdout, _) = run(baton(home.path()).args(["plan", "qwen3-0.6b", "--json", "--etcd", &etcd]));
+    let (_, stdout, _) = run(offline().args(["plan", "qwen3-0.6b", "--json", "--etcd", &etcd]));
     let plan: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((&plan["layers"][27]["kv_per_token"], &plan["cluster"]), (&4096.into(), &false.into()));
     assert_eq!((&plan["stages"][0]["layers"][0], &plan["reason"]), (&0.into(), &serde_json::Value::Null));
     assert!(plan["expected"]["one_stream"].as_f64() > Some(0.1), "{stdout}");
-    let (code, _, stderr) = run(baton(home.path()).args(["plan", "hf:a/b/c.gguf", "--etcd", &etcd]));
+    let (code, _, stderr) = run(offline().args(["plan", "hf:a/b/c.gguf", "--etcd", &etcd]));
     assert_eq!(code, Some(1));
     assert!(stderr.contains("hf:a/b/c.gguf is not on this machine: fetch it with `baton pull"), "{stderr}");
+    assert!(stderr.contains(&format!("cannot fetch hf:a/b/c.gguf from {hub}")), "{stderr}");
 }
 
 #[test]

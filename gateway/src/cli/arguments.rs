@@ -160,8 +160,9 @@ with the same lengths at each load point.
     /// values of a conversation, by the bound that the stages plan with.
     #[command(after_help = "Examples:
   baton models
+  baton models --headers
   baton models --json")]
-    Models(ClientArguments),
+    Models(ModelsArguments),
     /// Measure the speed of this machine's kernels for every format of weights
     ///
     /// Takes half a second. A stage makes the same measurement by itself, with its own weights and only for their
@@ -283,6 +284,16 @@ pub struct UnpinArguments {
     pub(super) stage: StageName,
     #[command(flatten)]
     pub(super) client: ClientArguments,
+}
+
+/// The arguments of `baton models`.
+#[derive(Debug, Args)]
+pub struct ModelsArguments {
+    #[command(flatten)]
+    pub(super) client: ClientArguments,
+    /// Read the headers of the models that are not here from their hubs, some megabytes each, and no weights
+    #[arg(long)]
+    pub(super) headers: bool,
 }
 
 /// The arguments of `baton probe`.

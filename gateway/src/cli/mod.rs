@@ -6,6 +6,7 @@ mod arguments;
 mod ask;
 mod bench;
 mod cluster;
+mod described;
 mod doctor;
 mod exit;
 mod fit;
@@ -135,9 +136,9 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         }
         Verb::Models(arguments) => {
             let (compute, room) = (ComputeSettings::new(&file.compute, 1)?, ModelSettings::new(file.model.clone(), 1)?);
-            let cluster = arguments.cluster(file, &environment)?;
+            let cluster = arguments.client.cluster(file, &environment)?;
             let cache = crate::settings::cache(&global, &environment)?;
-            run_once(model::list(&cache, &cluster, &compute, room, arguments.json))
+            run_once(model::list(&cache, &cluster, &compute, room, (&arguments).into()))
         }
         Verb::Probe(arguments) => {
             let threads = arguments.compute_options().or(file.compute);

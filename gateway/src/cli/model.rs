@@ -1,10 +1,15 @@
 //! `baton pull` and `baton models`.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use engine::view::ClusterView;
 use schema::record::ModelRecord;
 use serde::Serialize;
 use stages::weights::ModelFile;
 
+use super::arguments::ModelsArguments;
+use super::described::{Described, Figures};
 use super::exit::{CliError, Exit};
 use super::fit::{self, Fit};
 use super::output;
@@ -26,6 +31,8 @@ struct Listed {
     bytes: u64,
     /// True if `bytes` is about right.
     approximate: bool,
+    /// True if the figures are those of a header, here or at a hub, and not the catalogue's.
+    by_header: bool,
     /// Path of the file. `None` if it is not in the cache.
     path: Option<std::path::PathBuf>,
     /// SHA-256 of the file. `None` if it was not checked.
@@ -38,6 +45,20 @@ struct Listed {
     cluster: Option<Fit>,
     /// The places where it can be fetched, best first.
     sources: &'static [Origin],
+}
+
+/// The form of the list, and the effort that is made for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ListForm {
+    json: bool,
+    /// True to fetch the headers of models that are not here.
+    headers: bool,
+}
+
+impl From<&ModelsArguments> for ListForm {
+    fn from(arguments: &ModelsArguments) -> Self {
+        Self { json: arguments.client.json, headers: arguments.headers }
+    }
 }
 
 /// The stages that models may fit.
@@ -60,12 +81,14 @@ pub(super) async fn list(
     cluster: &ClusterSettings,
     compute: &ComputeSettings,
     settings: ModelSettings,
-    json: bool,
+    form: ListForm,
 ) -> Result<Exit, CliError> {
     let machine = fit::this_machine(compute, schema::record::Speeds::new());
     let rooms = Rooms { machine, cluster: fit::reachable(cluster).await, settings };
-    let listed = listed(cache.list(), &rooms);
-    let text = if json {
+    let cached = cache.list();
+    let fetched = if form.headers { headers(&cached, cache, &rooms.settings) } else { BTreeMap::new() };
+    let listed = listed(cached, fetched, &rooms);
+    let text = if form.json {
         format!("{}\n", serde_json::to_string_pretty(&listed).map_err(std::io::Error::other)?)
     } else {
         render(&listed, &rooms)
@@ -74,11 +97,32 @@ pub(super) async fn list(
     Ok(Exit::Ok)
 }
 
-fn listed(mut cached: Vec<Cached>, rooms: &Rooms) -> Vec<Listed> {
+/// The models of the catalogue that are not here, by name, as their headers at their hubs describe them. Blocking.
+fn headers(cached: &[Cached], cache: &Cache, settings: &ModelSettings) -> BTreeMap<&'static str, Described> {
+    /// Models whose headers are fetched at the same time.
+    const AT_ONCE: usize = 8;
+    let is_here = |entry: &&Entry| cached.iter().any(|cached| entry.has_file(&cached.name));
+    let absent: Vec<&'static Entry> = catalogue().iter().filter(|entry| !is_here(entry)).collect();
+    let next = AtomicUsize::new(0);
+    let fetch = || {
+        let mut found = Vec::new();
+        while let Some(entry) = absent.get(next.fetch_add(1, Ordering::Relaxed)) {
+            found.push((entry.name.as_str(), Described::of_listed(entry, cache, settings)));
+        }
+        found
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(fetch)).collect();
+        // A thread that panicked has printed why; its models keep the catalogue's figures.
+        running.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+    })
+}
+
+fn listed(mut cached: Vec<Cached>, mut fetched: BTreeMap<&str, Described>, rooms: &Rooms) -> Vec<Listed> {
     let mut all = Vec::new();
     for entry in catalogue() {
         let at = cached.iter().position(|cached| entry.has_file(&cached.name));
-        all.push(rooms.of_entry(entry, at.map(|at| cached.remove(at))));
+        all.push(rooms.of_entry(entry, at.map(|at| cached.remove(at)), fetched.remove(entry.name.as_str())));
     }
     all.extend(cached.into_iter().map(|cached| rooms.of_file(cached)));
     all
@@ -87,19 +131,27 @@ fn listed(mut cached: Vec<Cached>, rooms: &Rooms) -> Vec<Listed> {
 // === impl Rooms ===
 
 impl Rooms {
-    fn of_entry(&self, entry: &'static Entry, here: Option<Cached>) -> Listed {
+    /// The line of `entry`, which is `here`, or whose header was `fetched`, or which the catalogue describes.
+    fn of_entry(&self, entry: &'static Entry, here: Option<Cached>, fetched: Option<Described>) -> Listed {
         // A file's header tells more than the catalogue.
-        let record = here.as_ref().and_then(|here| self.record(here));
+        let own = here.as_ref().and_then(|here| self.record(here));
+        let fetched = fetched.filter(|fetched| matches!(fetched.figures, Figures::RemoteHeader { .. }));
+        let by_header = own.is_some() || fetched.is_some();
+        let bytes = here.as_ref().map(|here| here.bytes).or(fetched.as_ref().map(|fetched| fetched.bytes));
+        let (parameters, active) =
+            fetched.as_ref().map_or((entry.parameters, entry.active), |fetched| (fetched.parameters, fetched.active));
+        let record = own.or(fetched.map(|fetched| fetched.record));
         let record = record.unwrap_or_else(|| fit::estimate(entry, &self.settings));
         Listed {
             model: entry.name.clone(),
             about: Some(&entry.about),
             family: Some(&entry.family),
-            parameters: Some(entry.parameters),
-            active_parameters: Some(entry.active),
+            parameters: Some(parameters),
+            active_parameters: Some(active),
             format: Some(&entry.format),
-            bytes: here.as_ref().map_or(entry.bytes, |here| here.bytes),
-            approximate: here.is_none() && !entry.is_exact(),
+            bytes: bytes.unwrap_or(entry.bytes),
+            approximate: bytes.is_none() && !entry.is_exact(),
+            by_header,
             sha256: here.as_ref().and_then(|here| here.sha256.clone()),
             path: here.map(|here| here.path),
             default: entry.name == DEFAULT,
@@ -123,6 +175,7 @@ impl Rooms {
             format: None,
             bytes: here.bytes,
             approximate: false,
+            by_header: record.is_some(),
             path: Some(here.path),
             sha256: here.sha256,
             default: false,
@@ -196,7 +249,7 @@ mod tests {
     #[test]
     fn the_table_is_narrow_and_says_what_fits() {
         let rooms = rooms(8, Some(32));
-        let text = render(&listed(Vec::new(), &rooms), &rooms);
+        let text = render(&listed(Vec::new(), BTreeMap::new(), &rooms), &rooms);
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
         assert_eq!(
             cells(&text, "smollm2 "),
@@ -217,12 +270,12 @@ mod tests {
     fn catalogue_models_come_first_and_files_of_ones_own_have_a_path() {
         let rooms = rooms(8, None);
         let own = Cached { name: "own".to_owned(), path: "/c/own.gguf".into(), bytes: 2048, sha256: None };
-        let text = render(&listed(vec![own.clone()], &rooms), &rooms);
+        let text = render(&listed(vec![own.clone()], BTreeMap::new(), &rooms), &rooms);
         assert_eq!(cells(&text, "own"), ["own", "2.0 KiB", "-", "-", "unchecked", "/c/own.gguf"]);
         assert!(text.find("own  ") > text.find("qwen3-14b") && text.contains("No cluster answers."));
         let stem = catalogue()[0].sources[0].stem();
         let known = Cached { name: stem.to_owned(), sha256: Some("ab".to_owned()), ..own };
-        let listed = listed(vec![known], &rooms);
+        let listed = listed(vec![known], BTreeMap::new(), &rooms);
         assert_eq!(
             (listed.len(), listed[0].bytes, &listed[0].sha256),
             (catalogue().len(), 2048, &Some("ab".to_owned()))

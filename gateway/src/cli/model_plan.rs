@@ -1,4 +1,4 @@
-//! `baton plan MODEL`: a model by its header, and what each machine would hold of it. No weights are read.
+//! `baton plan MODEL`: a model by its header, and what each machine would hold of it.
 
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
@@ -11,15 +11,15 @@ use serde::Serialize;
 use stages::format::Format;
 use stages::kernels::ThreadPool;
 use stages::probe::measure;
-use stages::weights::ModelFile;
 
+use super::described::{Described, Figures};
 use super::exit::{CliError, Exit};
 use super::fit;
 use super::model::short;
 use super::output::{self, bytes, replace_control_chars};
 use super::plan::{ExpectedSpeed, expected_speed};
 use super::table::Table;
-use crate::models::{self, Cache, Entry, ModelError, Silent, Source};
+use crate::models::Cache;
 use crate::settings::{ClusterSettings, ComputeSettings, ModelSettings};
 
 /// A model and its plan, for text and for `--json`.
@@ -34,8 +34,10 @@ struct ModelPlan {
     active_parameters: u64,
     /// Longest sequence that it was trained for, in tokens. `None` for a model whose header is not here.
     context_tokens: Option<u32>,
-    /// True if there is no header here, so that the catalogue's figures count.
+    /// True if no header was to be had, so that the catalogue's figures count.
     by_catalogue: bool,
+    /// The place that the figures are from.
+    figures: Figures,
     /// Bytes of each layer, in order.
     layers: Vec<LayerBytes>,
     /// Bytes of the head. 0 if they are counted with the layers.
@@ -88,7 +90,7 @@ pub(super) async fn run(
         Some(view) => (true, view),
         None => (false, fit::this_machine(compute, speeds(&described.record, compute))),
     };
-    let plan = described.plan(&view, is_cluster);
+    let plan = ModelPlan::new(described, &view, is_cluster);
     let text = if json {
         format!("{}\n", serde_json::to_string_pretty(&plan).map_err(std::io::Error::other)?)
     } else {
@@ -108,49 +110,13 @@ fn speeds(model: &ModelRecord, compute: &ComputeSettings) -> schema::record::Spe
     measure(&pool, &formats)
 }
 
-/// A model as its header, or the catalogue, describes it.
-struct Described {
-    record: ModelRecord,
-    parameters: u64,
-    active: u64,
-    by_catalogue: bool,
-}
+// === impl ModelPlan ===
 
-// === impl Described ===
-
-impl Described {
-    /// Reads the header of `model`: a path, a name of a file that is here, or a name of the catalogue, whose figures
-    /// count if its file is not here.
-    fn new(model: &str, cache: &Cache, settings: &ModelSettings) -> Result<Self, CliError> {
-        let here = match Source::parse(model) {
-            Ok(Source::File(path)) => Some(path),
-            Ok(Source::Catalogue(entry)) => match models::locate(&entry.name, cache) {
-                None => return Ok(Self::of_entry(entry, settings)),
-                here => here,
-            },
-            Ok(Source::Hub(file)) => models::cached(&file, cache),
-            Ok(Source::Repository(repository)) => models::cached_repository(&repository, cache),
-            // Nothing is fetched for it.
-            Ok(Source::Ollama(_)) => Some(models::resolve(Some(model), cache, &mut Silent)?),
-            Err(unknown) => Some(models::locate(model, cache).ok_or(unknown)?),
-        };
-        let path = here.ok_or_else(|| ModelError::NotHere { model: model.to_owned() })?;
-        let unusable = |reason: String| CliError::Header { model: model.to_owned(), reason };
-        let file = ModelFile::open(&path).map_err(|error| unusable(output::chain(&error)))?;
-        let record = fit::record(&file, settings).map_err(|error| unusable(output::chain(&error)))?;
-        let values = file.header().tensors.iter().map(|tensor| tensor.dims.iter().product::<u64>());
-        let active = record.layer_multiplications.iter().sum::<u64>() + record.head_multiplications;
-        Ok(Self { parameters: values.sum(), active, record, by_catalogue: false })
-    }
-
-    fn of_entry(entry: &Entry, settings: &ModelSettings) -> Self {
-        let record = fit::estimate(entry, settings);
-        Self { record, parameters: entry.parameters, active: entry.active, by_catalogue: true }
-    }
-
-    /// The plan of the stages of `view`, whatever they serve now.
-    fn plan(self, view: &ClusterView, cluster: bool) -> ModelPlan {
-        let model = &self.record;
+impl ModelPlan {
+    /// The plan of `described` on the stages of `view`, whatever they serve now.
+    fn new(described: Described, view: &ClusterView, cluster: bool) -> Self {
+        let model = &described.record;
+        let by_catalogue = matches!(described.figures, Figures::Catalogue { .. });
         let shards = Proposal::new(view, model, true).shards;
         let reason = |error: String| NoPlan::find(view, model).map_or(error, |no_plan| no_plan.to_string());
         let (shards, reason) = match shards {
@@ -179,13 +145,14 @@ impl Described {
                 format: cost.format.map(str::to_owned),
             }
         };
-        ModelPlan {
+        Self {
             model: model.name.clone(),
             family: model.architecture.clone(),
-            parameters: self.parameters,
-            active_parameters: self.active,
-            context_tokens: Some(model.context_tokens).filter(|_| !self.by_catalogue),
-            by_catalogue: self.by_catalogue,
+            parameters: described.parameters,
+            active_parameters: described.active,
+            context_tokens: Some(model.context_tokens).filter(|_| !by_catalogue),
+            by_catalogue,
+            figures: described.figures,
             layers: (0..model.layers).map(layer).collect(),
             head_bytes: model.head_bytes,
             kv_tokens: model.kv_tokens,
@@ -195,11 +162,7 @@ impl Described {
             expected: expected_speed(view, model, &shards),
         }
     }
-}
 
-// === impl ModelPlan ===
-
-impl ModelPlan {
     /// The plan as text for people.
     fn render(&self) -> String {
         let mut text = String::new();
@@ -213,8 +176,18 @@ impl ModelPlan {
             short(self.parameters),
             short(self.active_parameters)
         ));
-        if self.by_catalogue {
-            line("its file is not here: the figures are the catalogue's, with equal layers".to_owned());
+        match &self.figures {
+            Figures::File => {}
+            Figures::RemoteHeader { source, fetched_bytes } => {
+                line(format!(
+                    "its file is not here: {} of it were read, the header, from {source}",
+                    bytes(*fetched_bytes)
+                ));
+            }
+            Figures::Catalogue { .. } => {
+                line("its file is not here: the figures are the catalogue's, with equal layers".to_owned());
+                line("(its header cannot be read either: --json tells why)".to_owned());
+            }
         }
         line(format!("\n{}", self.layer_table().trim_end()));
         match &self.reason {
@@ -282,12 +255,12 @@ impl ModelPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::{Access, catalogue};
+    use crate::models::catalogue;
 
     fn plan(name: &str, gigabytes: u64) -> ModelPlan {
         let entry = catalogue().iter().find(|entry| entry.name == name).unwrap();
-        let described = Described::of_entry(entry, &fit::tests::settings());
-        described.plan(&fit::tests::machine(gigabytes), false)
+        let described = Described::of_entry(entry, &fit::tests::settings(), "offline".to_owned());
+        ModelPlan::new(described, &fit::tests::machine(gigabytes), false)
     }
 
     #[test]
@@ -299,6 +272,7 @@ mod tests {
         let text = plan.render();
         for part in [
             "qwen3-14b: qwen3, 14.8B parameters, 14.8B of them for a token\n",
+            "the figures are the catalogue's, with equal layers\n(its header cannot be read either: --json tells",
             "LAYERS  EACH       READ FOR A TOKEN  KEYS+VALUES A TOKEN  WEIGHTS\n",
             "0..40   214.6 MiB  214.6 MiB         4.0 KiB              Q4_K\n",
             "all     8.4 GiB    8.4 GiB           160.0 KiB\n",
@@ -321,18 +295,5 @@ mod tests {
     fn a_mixture_tells_its_active_parameters() {
         let text = plan("qwen3-30b-a3b", 32).render();
         assert!(text.contains("qwen3moe, 30.5B parameters, 3.3B of them for a token"), "{text}");
-    }
-
-    #[test]
-    fn a_model_that_is_not_here_is_refused_with_the_way_to_get_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::new(folder.path().to_owned(), Access::default());
-        let refuse = |model: &str| {
-            let error = Described::new(model, &cache, &fit::tests::settings()).err().unwrap();
-            output::chain(&error)
-        };
-        assert!(refuse("hf:a/b/c.gguf").contains("baton pull hf:a/b/c.gguf"), "{}", refuse("hf:a/b/c.gguf"));
-        assert!(refuse("gpt5").contains("expected one of smollm2"));
-        assert!(refuse("./none.gguf").contains("none.gguf"));
     }
 }

@@ -32,6 +32,15 @@ pub enum ModelError {
         /// The model as it was given.
         model: String,
     },
+    /// The file is not in the cache, and its header cannot be read from the hub.
+    #[error("{model} is not on this machine: fetch it with `baton pull {model}`; its header cannot be read either")]
+    NoHeader {
+        /// The model as it was given.
+        model: String,
+        /// The reason that its header cannot be read.
+        #[source]
+        source: Box<ModelError>,
+    },
     /// No source of a model of the catalogue has it.
     #[error("no source of {model} has its file: {reasons}")]
     NoSource {
@@ -162,6 +171,18 @@ pub enum ModelError {
         /// The error of the hub's client library.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The hub's answer about a file is not one that its header can be read from.
+    #[error("cannot read the header of {file} at {endpoint}: expected {expected}, found {found}")]
+    RemoteFile {
+        /// The file.
+        file: String,
+        /// The hub.
+        endpoint: String,
+        /// The accepted answer.
+        expected: String,
+        /// The answer.
+        found: String,
     },
     /// The hub sent no byte for a long time.
     #[error("no byte of {file} came for {seconds} s: run the same command again to go on from where it stopped")]

@@ -10,11 +10,17 @@ mod elsewhere;
 mod error;
 #[cfg(feature = "hub")]
 mod hub;
+#[cfg(feature = "hub")]
+mod hub_reader;
+#[cfg(not(feature = "hub"))]
+mod no_remote_header;
 mod ollama;
 mod origin;
 mod package;
 mod pip;
 mod progress;
+#[cfg(feature = "hub")]
+mod remote_header;
 #[cfg(feature = "hub")]
 mod repository;
 mod source;
@@ -26,8 +32,12 @@ pub use cache::{Access, Cache, Cached};
 pub use catalogue::{DEFAULT, Entry, HubOrigin, Origin, Package, catalogue};
 pub use elsewhere::OtherCaches;
 pub use error::ModelError;
+#[cfg(not(feature = "hub"))]
+pub use no_remote_header::RemoteHeader;
 pub use ollama::OllamaName;
 pub use progress::{Console, Progress, Silent};
+#[cfg(feature = "hub")]
+pub use remote_header::RemoteHeader;
 pub use source::{HubFile, HubRepository, Source};
 
 /// Path of `model`: a catalogue name, the path of a `.gguf` file or of a folder, `hf:OWNER/REPO[:QUANT]` or

@@ -1,6 +1,6 @@
 //! Fetches a model of the catalogue from the first of its sources that answers, and checks what came.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use stages::weights::ModelFile;
 
@@ -55,37 +55,50 @@ fn from(hub: &HubOrigin, _: &Cache, _: &mut dyn Progress) -> Result<PathBuf, Mod
     Err(ModelError::NoHub { file: file(hub).to_string() })
 }
 
-fn file(hub: &HubOrigin) -> HubFile {
+pub(super) fn file(hub: &HubOrigin) -> HubFile {
     HubFile { repository: hub.repository.clone(), file: hub.file.clone() }
 }
 
-/// Checks that the file at `path` is the one of the catalogue: by its length and SHA-256 where those are known, and by
-/// its header.
+/// Checks that the file at `path` is the one of the catalogue: by its SHA-256 where that is known, by its length where
+/// that is known, and by its header.
 fn check(entry: &Entry, hub: &HubOrigin, path: PathBuf) -> Result<PathBuf, ModelError> {
-    let what = || file(hub).to_string();
-    if let Some(expected) = hub.bytes {
-        let found = std::fs::metadata(&path).map_err(|error| ModelError::io("read", &path, error))?.len();
-        if found != expected {
-            let reason = format!("expected {expected} bytes, found {found}");
-            return Err(ModelError::OtherFile { file: what(), reason });
-        }
-    }
+    check_length(hub, &path)?;
     if let Some(expected) = &hub.sha256 {
         // The fetch has computed and recorded it already, if the hub names one itself.
         let found = checksum::recorded(&path).map_or_else(|| checksum::of_file(&path), Ok)?;
         if found != *expected {
-            return Err(ModelError::Checksum { what: what(), expected: expected.clone(), found });
+            return Err(ModelError::Checksum { what: file(hub).to_string(), expected: expected.clone(), found });
         }
     }
-    let opened = ModelFile::open(&path);
+    check_header(entry, hub, &path)?;
+    Ok(path)
+}
+
+/// Checks what a header alone tells: that the file at `path` has the length of the catalogue, where that is known, and
+/// its architecture.
+pub(super) fn check_header(entry: &Entry, hub: &HubOrigin, path: &Path) -> Result<(), ModelError> {
+    let what = || file(hub).to_string();
+    check_length(hub, path)?;
+    let opened = ModelFile::open(path);
     let opened = opened.map_err(|error| ModelError::OtherFile { file: what(), reason: chain(&error) })?;
     match opened.header().metadata.str_or("general.architecture", "") {
-        Ok(found) if found == entry.family => Ok(path),
+        Ok(found) if found == entry.family => Ok(()),
         found => {
             let found = found.unwrap_or("another value");
             let reason = format!("expected architecture {}, found {found}", entry.family);
             Err(ModelError::OtherFile { file: what(), reason })
         }
+    }
+}
+
+fn check_length(hub: &HubOrigin, path: &Path) -> Result<(), ModelError> {
+    let found = std::fs::metadata(path).map_err(|error| ModelError::io("read", path, error))?.len();
+    match hub.bytes {
+        Some(expected) if found != expected => {
+            let reason = format!("expected {expected} bytes, found {found}");
+            Err(ModelError::OtherFile { file: file(hub).to_string(), reason })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -98,7 +111,7 @@ fn is_final(error: &ModelError) -> bool {
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -40,14 +40,7 @@ pub(super) fn fetch(
     progress: &mut dyn Progress,
 ) -> Result<PathBuf, ModelError> {
     let files = list(repository, cache)?;
-    let Some(choice) = choice::choose(&files, repository.quant.as_deref()) else {
-        let expected = match &repository.quant {
-            Some(quant) => format!("a .gguf file with {quant:?} in its name, and all of its parts"),
-            None => "a .gguf file, or config.json with model.safetensors".to_owned(),
-        };
-        return Err(ModelError::NoSuchModel { repository: repository.to_string(), expected, found: shown(&files) });
-    };
-    let (names, is_folder) = match choice {
+    let (names, is_folder) = match chosen(repository, &files)? {
         Choice::Gguf(names) => (names, false),
         Choice::Folder(names) => (names, true),
     };
@@ -66,6 +59,29 @@ pub(super) fn fetch(
     first.map(|path| if is_folder { folder(path) } else { path }).ok_or_else(nothing)
 }
 
+/// The model of `repository` among its `files`.
+///
+/// # Errors
+/// [`ModelError::NoSuchModel`] if there is none.
+pub(super) fn chosen(repository: &HubRepository, files: &[String]) -> Result<Choice, ModelError> {
+    choice::choose(files, repository.quant.as_deref()).ok_or_else(|| {
+        let expected = match &repository.quant {
+            Some(quant) => format!("a .gguf file with {quant:?} in its name, and all of its parts"),
+            None => "a .gguf file, or config.json with model.safetensors".to_owned(),
+        };
+        ModelError::NoSuchModel { repository: repository.to_string(), expected, found: shown(files) }
+    })
+}
+
+/// Those of `files` that may be a model's, sorted.
+pub(super) fn usable(files: impl Iterator<Item = String>) -> Vec<String> {
+    let mut files: Vec<String> = files.take(FILES_MAX).collect();
+    // Names that could leave the cache are no files of a model.
+    files.retain(|file| !file.split('/').any(|part| part.is_empty() || part.starts_with('.')));
+    files.sort();
+    files
+}
+
 /// The files of the repository, sorted.
 fn list(repository: &HubRepository, cache: &Cache) -> Result<Vec<String>, ModelError> {
     let endpoint = hub::endpoint(cache);
@@ -76,11 +92,7 @@ fn list(repository: &HubRepository, cache: &Cache) -> Result<Vec<String>, ModelE
     };
     let api = hub::api(cache).map_err(refused)?;
     let info = api.model(repository.repository.clone()).info().map_err(refused)?;
-    let mut files: Vec<String> = info.siblings.into_iter().map(|file| file.rfilename).take(FILES_MAX).collect();
-    // Names that could leave the cache are no files of a model.
-    files.retain(|file| !file.split('/').any(|part| part.is_empty() || part.starts_with('.')));
-    files.sort();
-    Ok(files)
+    Ok(usable(info.siblings.into_iter().map(|file| file.rfilename)))
 }
 
 /// The names of models among `files`, cut to a few.

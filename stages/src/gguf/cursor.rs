@@ -4,15 +4,31 @@ use super::error::{GgufError, quoted};
 
 /// Reads little-endian values one after the other.
 pub(super) struct Cursor<'a> {
+    /// The file's bytes, or its first ones.
     bytes: &'a [u8],
+    /// The file's length, at least that of `bytes`.
+    file_bytes: u64,
     position: usize,
+    /// Bytes from the file's start that the last read needed, if `bytes` has fewer and the file has them.
+    needed: Option<u64>,
 }
 
 // === impl Cursor ===
 
 impl<'a> Cursor<'a> {
+    /// A cursor at the start of a whole file.
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, position: 0 }
+        Self::of_prefix(bytes, bytes.len() as u64)
+    }
+
+    /// A cursor at the start of a file of `file_bytes` bytes, of which only the first are here.
+    pub(super) fn of_prefix(bytes: &'a [u8], file_bytes: u64) -> Self {
+        Self { bytes, file_bytes: file_bytes.max(bytes.len() as u64), position: 0, needed: None }
+    }
+
+    /// Bytes from the file's start that the read that failed needed. `None` if more bytes would not have helped it.
+    pub(super) fn needed(&self) -> Option<u64> {
+        self.needed
     }
 
     /// Bytes from the file's start.
@@ -22,13 +38,15 @@ impl<'a> Cursor<'a> {
 
     /// Number of bytes up to the file's end.
     pub(super) fn remaining(&self) -> u64 {
-        (self.bytes.len() - self.position) as u64
+        self.file_bytes - self.position as u64
     }
 
     /// The next `count` bytes.
     pub(super) fn take(&mut self, count: u64, field: &dyn Fn() -> String) -> Result<&'a [u8], GgufError> {
         let end = usize::try_from(count).ok().and_then(|count| self.position.checked_add(count));
         let Some(taken) = end.and_then(|end| self.bytes.get(self.position..end)) else {
+            let end = self.position().checked_add(count);
+            self.needed = end.filter(|end| *end <= self.file_bytes);
             let expected = format!("{count} bytes");
             return Err(error(
                 field(),

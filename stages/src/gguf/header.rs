@@ -51,17 +51,21 @@ impl Header {
     /// # Errors
     /// As [`Self::parse`].
     pub fn parse_keeping(bytes: &[u8], keep: Keep) -> Result<Self, GgufError> {
-        let mut cursor = Cursor::new(bytes);
-        let version = read_version(&mut cursor)?;
-        let tensor_count = bounded(&mut cursor, DESCRIPTION_BYTES_MIN, TENSORS_MAX, "tensor count")?;
-        let entry_count = bounded(&mut cursor, ENTRY_BYTES_MIN, METADATA_ENTRIES_MAX, "metadata count")?;
-        let ReadMetadata { metadata, alignment } = read_metadata(&mut cursor, entry_count, keep)?;
+        Self::read(&mut Cursor::new(bytes), bytes.len() as u64, keep)
+    }
+
+    /// Reads the header of a file of `file_bytes` bytes.
+    pub(super) fn read(cursor: &mut Cursor<'_>, file_bytes: u64, keep: Keep) -> Result<Self, GgufError> {
+        let version = read_version(cursor)?;
+        let tensor_count = bounded(cursor, DESCRIPTION_BYTES_MIN, TENSORS_MAX, "tensor count")?;
+        let entry_count = bounded(cursor, ENTRY_BYTES_MIN, METADATA_ENTRIES_MAX, "metadata count")?;
+        let ReadMetadata { metadata, alignment } = read_metadata(cursor, entry_count, keep)?;
 
         let mut tensors = Vec::new();
         let mut by_name = HashMap::new();
         for index in 0..tensor_count {
             let offset = cursor.position();
-            let tensor = TensorInfo::read(&mut cursor, index, alignment)?;
+            let tensor = TensorInfo::read(cursor, index, alignment)?;
             if by_name.insert(tensor.name.as_str().into(), index as u32).is_some() {
                 let field = format!("name of tensor {index}");
                 return Err(error(field, offset, "a name of its own", format!("a second {}", quoted(&tensor.name))));
@@ -69,7 +73,6 @@ impl Header {
             tensors.push(tensor);
         }
         let data_offset = cursor.position().next_multiple_of(alignment);
-        let file_bytes = bytes.len() as u64;
         for tensor in &mut tensors {
             tensor.resolve_offset(data_offset, file_bytes)?;
         }

@@ -10,6 +10,7 @@
 
 mod cursor;
 mod error;
+mod extent;
 mod header;
 mod limits;
 mod metadata;
@@ -18,6 +19,7 @@ mod value;
 mod write;
 
 pub use error::{GgufError, MetadataError};
+pub use extent::Extent;
 pub use header::{Header, Keep};
 pub use limits::{ALIGNMENT_DEFAULT, ALIGNMENT_MAX, ALIGNMENT_MIN};
 pub use metadata::Metadata;

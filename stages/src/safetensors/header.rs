@@ -48,24 +48,33 @@ impl Header {
         let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
             return Err(SafetensorsError::new("file", "at least 8 bytes", format!("{file_bytes}")));
         };
-        if bytes.starts_with(b"version ht") {
-            let found = "text; a Git LFS pointer starts like this: fetch the file it points to";
-            return Err(SafetensorsError::new("file", "a safetensors header", found));
-        }
-        let length = u64::from_le_bytes(*length);
-        let most = HEADER_BYTES_MAX.min(rest.len() as u64);
-        let Some(json) = usize::try_from(length).ok().filter(|_| length <= most).and_then(|end| rest.get(..end)) else {
-            return Err(SafetensorsError::new("length of the header", format!("at most {most} bytes"), length));
-        };
+        let data_offset = Self::extent(*length, file_bytes)?;
+        let json = rest.get(..(data_offset - LENGTH_BYTES) as usize).unwrap_or_default();
         let Entries(entries) = serde_json::from_slice(json)
             .map_err(|cause| SafetensorsError::new("header", "a JSON object of tensors", cause))?;
-        let data_offset = LENGTH_BYTES + length;
         let check = |(name, entry): (String, Entry)| entry.check(name, data_offset, file_bytes);
         let mut tensors = entries.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
         refuse_doubles(&tensors)?;
         tensors.sort_by_key(|tensor| (tensor.range.start, tensor.range.end));
         refuse_gaps(&tensors, data_offset, file_bytes)?;
         Ok(Self { tensors, data_offset })
+    }
+
+    /// Offset at which the tensors' bytes begin, by the first 8 bytes of a file of `file_bytes` bytes.
+    ///
+    /// # Errors
+    /// [`SafetensorsError`] if the file cannot hold such a header, or if the header is longer than the format allows.
+    pub fn extent(length: [u8; LENGTH_BYTES as usize], file_bytes: u64) -> Result<u64, SafetensorsError> {
+        if length == *b"version " {
+            let found = "text; a Git LFS pointer starts like this: fetch the file it points to";
+            return Err(SafetensorsError::new("file", "a safetensors header", found));
+        }
+        let length = u64::from_le_bytes(length);
+        let most = HEADER_BYTES_MAX.min(file_bytes.saturating_sub(LENGTH_BYTES));
+        if length > most {
+            return Err(SafetensorsError::new("length of the header", format!("at most {most} bytes"), length));
+        }
+        Ok(LENGTH_BYTES + length)
     }
 }
 
