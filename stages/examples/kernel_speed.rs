@@ -120,6 +120,7 @@ fn weights(format: Format, len: usize) -> Vec<u8> {
     let (mask, set) = match format {
         Format::F32 | Format::F16 | Format::BF16 => (0x3f, 0x20),
         Format::Mxfp4 => (0x3b, 0x20),
+        ours if ours.ggml().is_none() => (0x3b, 0x20),
         _ => (0x3b, 0),
     };
     (0..len).map(|index| (index.wrapping_mul(0x9e37_79b9) >> 16) as u8 & mask | set).collect()

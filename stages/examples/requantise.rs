@@ -23,8 +23,9 @@ fn main() -> Result<(), Failure> {
         [format, out, "expanded"] => (format, out, Stored::Expanded),
         _ => return Err("usage: requantise <format> <out.gguf> [expanded]".into()),
     };
-    let known = || Format::ALL.map(Format::name).join(", ");
-    let format = Format::ALL.into_iter().find(|known| known.name() == format);
+    let in_files = || Format::ALL.into_iter().filter(|format| format.ggml().is_some());
+    let known = || in_files().map(Format::name).collect::<Vec<_>>().join(", ");
+    let format = in_files().find(|known| known.name() == format);
     let format = format.ok_or_else(|| format!("expected a format ({})", known()))?;
     println!("{}", requantise::write(&common::default_model(), format, stored, Path::new(out))?);
     Ok(())

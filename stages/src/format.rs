@@ -1,7 +1,7 @@
 //! The weight formats that have kernels, and the sizes of their blocks. The modules for files, weights and kernels
 //! share these definitions. This module does not interpret the bits in a block.
 
-/// Storage format of the values of a weight row, in ggml's block layouts (little endian).
+/// Storage format of the values of a weight row, in ggml's block layouts or our own (little endian).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// 32-bit floats.
@@ -54,6 +54,18 @@ pub enum Format {
     Iq1S,
     /// 256 values: indices of 11 bits and a shift for eight values each, 16 sub-blocks with a scale each.
     Iq1M,
+    /// 32 values of 4 bits, one scale and one minimum in single precision. Made from folders; no GGUF file has it.
+    Affine4G32,
+    /// The same for 64 values.
+    Affine4G64,
+    /// The same for 128 values.
+    Affine4G128,
+    /// 32 values of 8 bits, one scale and one minimum in single precision. Made from folders; no GGUF file has it.
+    Affine8G32,
+    /// The same for 64 values.
+    Affine8G64,
+    /// 64 floats of 8 bits (E4M3), one scale in single precision. Made from folders; no GGUF file has it.
+    F8E4M3,
 }
 
 /// A ggml tensor type that has no kernel.
@@ -68,7 +80,7 @@ pub struct UnsupportedFormat {
 
 impl Format {
     /// All formats that have a kernel.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 31] = [
         Self::F32,
         Self::F16,
         Self::BF16,
@@ -94,6 +106,12 @@ impl Format {
         Self::Iq3S,
         Self::Iq1S,
         Self::Iq1M,
+        Self::Affine4G32,
+        Self::Affine4G64,
+        Self::Affine4G128,
+        Self::Affine8G32,
+        Self::Affine8G64,
+        Self::F8E4M3,
     ];
 
     /// The format with this number in a GGUF file (`ggml_type`).
@@ -101,12 +119,12 @@ impl Format {
     /// # Errors
     /// [`UnsupportedFormat`] for a type without a kernel. Its text names the type.
     pub fn from_ggml(id: u32) -> Result<Self, UnsupportedFormat> {
-        Self::ALL.into_iter().find(|format| format.ggml() == id).ok_or(UnsupportedFormat { id })
+        Self::ALL.into_iter().find(|format| format.ggml() == Some(id)).ok_or(UnsupportedFormat { id })
     }
 
-    /// The format's number in a GGUF file.
-    pub fn ggml(self) -> u32 {
-        match self {
+    /// The format's number in a GGUF file. `None` for a format of our own.
+    pub fn ggml(self) -> Option<u32> {
+        Some(match self {
             Self::F32 => 0,
             Self::F16 => 1,
             Self::Q4_0 => 2,
@@ -132,7 +150,9 @@ impl Format {
             Self::Tq1_0 => 34,
             Self::Tq2_0 => 35,
             Self::Mxfp4 => 39,
-        }
+            Self::Affine4G32 | Self::Affine4G64 | Self::Affine4G128 => return None,
+            Self::Affine8G32 | Self::Affine8G64 | Self::F8E4M3 => return None,
+        })
     }
 
     /// The format's common name, such as `Q4_K`.
@@ -163,6 +183,12 @@ impl Format {
             Self::Iq3S => "IQ3_S",
             Self::Iq1S => "IQ1_S",
             Self::Iq1M => "IQ1_M",
+            Self::Affine4G32 => "AFFINE4_32",
+            Self::Affine4G64 => "AFFINE4_64",
+            Self::Affine4G128 => "AFFINE4_128",
+            Self::Affine8G32 => "AFFINE8_32",
+            Self::Affine8G64 => "AFFINE8_64",
+            Self::F8E4M3 => "F8_E4M3",
         }
     }
 
@@ -171,6 +197,9 @@ impl Format {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
             Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::Iq4Nl | Self::Mxfp4 => 32,
+            Self::Affine4G32 | Self::Affine8G32 => 32,
+            Self::Affine4G64 | Self::Affine8G64 | Self::F8E4M3 => 64,
+            Self::Affine4G128 => 128,
             Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 256,
             Self::Iq4Xs | Self::Tq1_0 | Self::Tq2_0 => 256,
             Self::Iq2Xxs | Self::Iq2Xs | Self::Iq2S | Self::Iq3Xxs | Self::Iq3S | Self::Iq1S | Self::Iq1M => 256,
@@ -186,8 +215,11 @@ impl Format {
             Self::Q4_0 | Self::Iq4Nl => 18,
             Self::Q4_1 => 20,
             Self::Q5_0 => 22,
-            Self::Q5_1 => 24,
+            Self::Q5_1 | Self::Affine4G32 => 24,
             Self::Q8_0 => 34,
+            Self::Affine4G64 | Self::Affine8G32 => 40,
+            Self::F8E4M3 => 68,
+            Self::Affine4G128 | Self::Affine8G64 => 72,
             Self::Iq1S => 50,
             Self::Tq1_0 => 54,
             Self::Iq1M => 56,
@@ -202,6 +234,12 @@ impl Format {
             Self::Q5K => 176,
             Self::Q6K => 210,
         }
+    }
+
+    /// True if values are integers with scales, which are multiplied with activations of 8 bits. The others are floats,
+    /// which are multiplied in single precision.
+    pub fn has_integers(self) -> bool {
+        !matches!(self, Self::F32 | Self::F16 | Self::BF16 | Self::F8E4M3)
     }
 
     /// Size of a row of `cols` values, in bytes. `None` if the row is not a whole number of blocks or its size
@@ -234,7 +272,8 @@ fn type_name(id: u32) -> String {
 }
 
 fn supported() -> String {
-    Format::ALL.map(Format::name).join(", ")
+    let in_files = Format::ALL.into_iter().filter(|format| format.ggml().is_some());
+    in_files.map(Format::name).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -244,7 +283,8 @@ mod tests {
     #[test]
     fn every_format_is_found_by_its_number() {
         for format in Format::ALL {
-            assert_eq!(Format::from_ggml(format.ggml()), Ok(format));
+            let number = format.ggml();
+            assert!(number.is_none_or(|number| Format::from_ggml(number) == Ok(format)), "{}", format.name());
         }
     }
 

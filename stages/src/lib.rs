@@ -17,6 +17,7 @@ pub mod model;
 mod model_record;
 mod not_built;
 pub mod probe;
+mod repack;
 pub mod safetensors;
 pub mod sampling;
 pub mod shard;

@@ -59,7 +59,7 @@ impl Loader for CpuLoader {
     fn memory_bound(&self, layers: LayerRange, room: KvRoom) -> u64 {
         // Mapping reads nothing from disk. Layers that cannot be mapped count as 0 bytes: `load` refuses them with the
         // reason.
-        let weights = self.file.map(layers).map_or(0, |shard| shard.mapped_bytes());
+        let weights = self.file.map(layers).map_or(0, |shard| shard.bytes());
         weights.saturating_add(CpuRunner::bytes(&self.spec, layers, self.pool.threads(), room))
     }
 
@@ -71,7 +71,7 @@ impl Loader for CpuLoader {
         self.file.check_unchanged().map_err(|error| LoadError::Failed(chain(&error)))?;
         let shard = self.file.map(layers).map_err(|error| LoadError::Failed(chain(&error)))?;
         shard.prefetch();
-        let weights_bytes = shard.mapped_bytes();
+        let weights_bytes = shard.bytes();
         *self.residency.lock().unwrap_or_else(PoisonError::into_inner) = shard.residency();
         let setup = RunnerSetup { spec: self.spec.clone(), shard, room };
         let runner = CpuRunner::new(setup, Arc::clone(&self.pool)).map_err(|error| LoadError::Failed(chain(&error)))?;

@@ -191,12 +191,14 @@ fn cpu_time(threads: usize) -> Duration {
 }
 
 /// The bytes of `matrix` read as weights of `format`. `None` if `format` has a wide range of exponents (F32, BF16,
-/// MXFP4) and `matrix` has another: its bytes may give numbers so tiny that some processors are slow with them.
+/// MXFP4, our own) and `matrix` has another: its bytes may give numbers so tiny that some processors are slow with
+/// them.
 fn reinterpret<'a>(format: Format, matrix: &Matrix<'a>) -> Option<Matrix<'a>> {
     if format == matrix.format() {
         return Some(*matrix);
     }
-    if matches!(format, Format::F32 | Format::BF16 | Format::Mxfp4) {
+    let of_ours = format.ggml().is_none();
+    if of_ours || matches!(format, Format::F32 | Format::BF16 | Format::Mxfp4) {
         return None;
     }
     let cols = matrix.cols().next_multiple_of(format.block_values());

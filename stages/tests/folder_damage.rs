@@ -242,23 +242,37 @@ fn any_value_of_any_key_is_a_model_or_a_sentence() {
 #[test]
 fn models_that_are_not_supported_are_refused_by_name() {
     type Change = fn(&mut Folder);
-    let cases: [(&str, Change, &[&str]); 14] = [
+    let cases: [(&str, Change, &[&str]); 16] = [
         (
             "qwen3",
             |f| drop(f.config.insert("model_type".to_owned(), json!("mamba"))),
             &["config.json is not usable: model_type: expected one of llama, mistral", "found \"mamba\""],
         ),
         ("qwen3", |f| drop(f.config.remove("model_type")), &["model_type: expected one of", "found \"\""]),
-        ("gpt_oss", |_| {}, &["model_type", "found \"gpt_oss\", whose experts", "expected a GGUF file of it"]),
+        (
+            "gpt_oss",
+            |f| drop(f.config.insert("swiglu_limit".to_owned(), json!(3.0))),
+            &["swiglu_limit: expected 7 in a gpt-oss model, found 3"],
+        ),
+        (
+            "gpt_oss",
+            |f| f.config["rope_parameters"]["truncate"] = json!(true),
+            &["truncate: expected false, found true"],
+        ),
+        (
+            "llama4",
+            |f| f.config["moe_layers"] = json!([0, 2]),
+            &["moe_layers: expected every layer of step 1, found [0,2]"],
+        ),
         (
             "qwen3",
             |f| drop(f.config.insert("quantization_config".to_owned(), json!({"quant_method": "gptq"}))),
-            &["quantization_config: expected none", "found \"gptq\""],
+            &["bits of quantization_config: expected 4, found no such key"],
         ),
         (
             "qwen3",
             |f| drop(f.config.insert("quantization".to_owned(), json!({"bits": 4}))),
-            &["quantization: expected none"],
+            &["group_size of quantization: expected 32, 64 or 128, found no such key"],
         ),
         (
             "qwen3",

@@ -24,7 +24,7 @@ fn values_of_random_blocks_are_those_of_gguf_py() {
     for format in formats.clone() {
         let golden = &golden[format.name()];
         let blocks = golden["blocks"].as_u64().unwrap() as usize;
-        let bytes = noise(u64::from(format.ggml()), blocks * format.block_bytes());
+        let bytes = noise(u64::from(format.ggml().unwrap()), blocks * format.block_bytes());
         let mut values = vec![f32::NAN; blocks * format.block_values()];
         dequantise_block_bytes(format, &bytes, &mut values);
         for shown in golden["shown"].as_array().unwrap() {

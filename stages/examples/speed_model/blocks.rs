@@ -79,6 +79,8 @@ fn layout(format: Format) -> Option<Layout> {
         Format::Iq3S => (Scale::Half(0), None, 150.0),
         Format::Iq1S => (Scale::Half(0), None, 7.4),
         Format::Iq1M => (Scale::Scattered(49), None, 7.4),
+        Format::Affine4G32 | Format::Affine4G64 | Format::Affine4G128 => unreachable!("no GGUF file has it"),
+        Format::Affine8G32 | Format::Affine8G64 | Format::F8E4M3 => unreachable!("no GGUF file has it"),
     };
     Some(Layout { scale, minimum, deviation })
 }

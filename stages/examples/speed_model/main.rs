@@ -58,8 +58,9 @@ fn make(arguments: &[String]) -> Result<(), Failure> {
 }
 
 fn find_format(name: &str) -> Result<Format, String> {
-    let known = || Format::ALL.map(Format::name).join(", ");
-    let found = Format::ALL.into_iter().find(|format| format.name() == name);
+    let in_files = || Format::ALL.into_iter().filter(|format| format.ggml().is_some());
+    let known = || in_files().map(Format::name).collect::<Vec<_>>().join(", ");
+    let found = in_files().find(|format| format.name() == name);
     found.ok_or_else(|| format!("expected a format ({}), found {name:?}", known()))
 }
 

@@ -46,7 +46,7 @@ pub(super) fn kv_blocks(kv_tokens: u32) -> usize {
 impl WeightsBytes {
     /// The bytes of `shard` on a device of this kind.
     pub(super) fn of(shard: &MappedShard, device: DeviceKind) -> Self {
-        let mut bytes = Self { device: shard.mapped_bytes(), host: 0 };
+        let mut bytes = Self { device: shard.bytes(), host: 0 };
         for matrix in shard.matrices() {
             let stored_bytes = matrix.bytes().len() as u64;
             if let Ok(form @ Storage::Dequantised) = storage(device, matrix.format()) {

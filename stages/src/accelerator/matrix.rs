@@ -92,7 +92,13 @@ fn ggml_dtype(format: Format) -> Result<GgmlDType> {
         | Format::Iq3Xxs
         | Format::Iq3S
         | Format::Iq1S
-        | Format::Iq1M => {
+        | Format::Iq1M
+        | Format::Affine4G32
+        | Format::Affine4G64
+        | Format::Affine4G128
+        | Format::Affine8G32
+        | Format::Affine8G64
+        | Format::F8E4M3 => {
             candle_core::bail!("{} has no name in candle", format.name())
         }
     })

@@ -32,6 +32,12 @@ pub(super) const WITHOUT_CANDLE: &[Format] = &[
     Format::Iq3S,
     Format::Iq1S,
     Format::Iq1M,
+    Format::Affine4G32,
+    Format::Affine4G64,
+    Format::Affine4G128,
+    Format::Affine8G32,
+    Format::Affine8G64,
+    Format::F8E4M3,
 ];
 
 /// Reason why a device does not compute a format.
@@ -65,6 +71,11 @@ pub(super) fn storage(device: DeviceKind, format: Format) -> Result<Storage, Uns
 /// that would have been accepted.
 pub(super) fn check(file: &ModelFile, device: DeviceKind) -> Result<(), UnsupportedModel> {
     for tensor in file.matrices() {
+        if tensor.is_repacked() && device != DeviceKind::Cpu {
+            let found = format!("{}, copied in another order than the file's", tensor.format.name());
+            let expected = "a GGUF file, or the device cpu (`--device cpu`), which computes every format".to_owned();
+            return Err(UnsupportedModel::Tensor { name: tensor.name.clone(), expected, found });
+        }
         if let Err(fault) = storage(device, tensor.format) {
             let (name, found) = (tensor.name.clone(), format!("{}: {fault}", tensor.format.name()));
             return Err(UnsupportedModel::Tensor { name, expected: supported_formats(device), found });

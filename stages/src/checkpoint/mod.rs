@@ -2,8 +2,8 @@
 //!
 //! A [`Checkpoint`] has checked headers and keeps nothing mapped. Its metadata has the keys, and its tensors have the
 //! names, that model families read from GGUF files, whatever form the files have. A tensor lies in one or several
-//! pieces of files, each mapped in place. This module knows forms of files (one GGUF file, a split one, a Hugging Face
-//! folder), and no arithmetic.
+//! pieces of files, each mapped in place; one in an order that no kernel reads says how it is copied. This module knows
+//! forms of files (one GGUF file, a split one, a Hugging Face folder), and no arithmetic.
 
 mod error;
 mod fingerprint;
@@ -18,4 +18,4 @@ pub use error::{FileChanged, FileStamp, OpenError};
 pub use header::Header;
 pub use open::Checkpoint;
 pub(crate) use part::Part;
-pub use tensor_info::{Piece, Source, TensorInfo};
+pub use tensor_info::{Piece, Repacked, Source, TensorInfo};

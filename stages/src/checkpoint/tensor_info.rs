@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::format::Format;
 use crate::gguf;
+use crate::repack::Repacking;
 
 /// A tensor of a checkpoint. All of its bytes lie inside the checkpoint's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,17 @@ pub enum Source {
     Files(Vec<Piece>),
     /// Computed from the metadata, such as factors of frequencies.
     Computed(Arc<[u8]>),
+    /// In files in another order: copied when a shard is loaded.
+    Repacked(Arc<[Repacked]>),
+}
+
+/// Whole rows of a tensor that lie in files in an order that no kernel reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repacked {
+    /// The order, and the rows that are taken.
+    pub(crate) repacking: Repacking,
+    /// The bytes of the encoding's tensors, in its order.
+    pub(crate) pieces: Vec<Piece>,
 }
 
 /// A range of bytes in one of a checkpoint's files.
@@ -64,11 +76,16 @@ impl TensorInfo {
         self.dims.iter().skip(1).product()
     }
 
-    /// The pieces of files that hold it. None for a computed tensor.
+    /// True if it is copied when a shard is loaded.
+    pub fn is_repacked(&self) -> bool {
+        matches!(self.source, Source::Repacked(_))
+    }
+
+    /// The pieces of files that hold it as it is used. None for a tensor that is computed or copied.
     pub fn pieces(&self) -> &[Piece] {
         match &self.source {
             Source::Files(pieces) => pieces,
-            Source::Computed(_) => &[],
+            Source::Computed(_) | Source::Repacked(_) => &[],
         }
     }
 }

@@ -18,7 +18,8 @@ pub struct GgufWriter {
 struct PendingTensor {
     name: String,
     dims: Vec<u64>,
-    format: Format,
+    /// Number of its format in files.
+    format: u32,
     bytes: u64,
     source: TensorSource,
 }
@@ -102,13 +103,16 @@ impl GgufWriter {
         if dims.is_empty() || dims.len() > DIMENSIONS_MAX as usize || dims.contains(&0) {
             return Err(wrong(format!("1 to {DIMENSIONS_MAX} dimensions, none zero"), format!("{dims:?}")));
         }
+        let Some(number) = format.ggml() else {
+            return Err(wrong("a format of GGUF files".to_owned(), format.name().to_owned()));
+        };
         let bytes = bytes_of(format, dims).map_err(|(expected, found)| wrong(expected, found))?;
         if let TensorSource::Bytes(given) = &source
             && given.len() as u64 != bytes
         {
             return Err(wrong(format!("{bytes} bytes for {dims:?} in {}", format.name()), given.len().to_string()));
         }
-        self.tensors.push(PendingTensor { name: name.to_owned(), dims: dims.to_vec(), format, bytes, source });
+        self.tensors.push(PendingTensor { name: name.to_owned(), dims: dims.to_vec(), format: number, bytes, source });
         Ok(self)
     }
 
@@ -250,7 +254,7 @@ fn put_description(out: &mut Vec<u8>, tensor: &PendingTensor, offset: u64) {
     put_text(out, &tensor.name);
     out.extend((tensor.dims.len() as u32).to_le_bytes());
     tensor.dims.iter().for_each(|dim| out.extend(dim.to_le_bytes()));
-    out.extend(tensor.format.ggml().to_le_bytes());
+    out.extend(tensor.format.to_le_bytes());
     out.extend(offset.to_le_bytes());
 }
 

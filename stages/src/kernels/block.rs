@@ -1,11 +1,13 @@
 //! Decodes ggml blocks in plain code, one block of 32 values at a time. Every kernel is tested against this form. Knows
 //! no matrices and no activations.
 //!
-//! The layouts are facts of the GGUF format as ggml writes it (`ggml-common.h`, `ggml-quants.c`).
+//! The layouts are facts of the GGUF format as ggml writes it (`ggml-common.h`, `ggml-quants.c`), except for those of
+//! `AFFINE` formats, which are our own.
 
 use half::{bf16, f16};
 
 use super::codebook::{E2M1, IQ4, e8m0_half};
+use super::fp8;
 use super::grid::{self, GridBlock, GridFormat};
 use crate::format::Format;
 
@@ -25,7 +27,9 @@ pub(super) fn halves(format: Format) -> bool {
 
 /// True if the format has minimums.
 pub(super) fn minimums(format: Format) -> bool {
-    matches!(format, Format::Q4_1 | Format::Q5_1 | Format::Q2K | Format::Q4K | Format::Q5K)
+    let of_groups = matches!(format, Format::Affine4G32 | Format::Affine4G64 | Format::Affine4G128);
+    let of_groups = of_groups || matches!(format, Format::Affine8G32 | Format::Affine8G64);
+    of_groups || matches!(format, Format::Q4_1 | Format::Q5_1 | Format::Q2K | Format::Q4K | Format::Q5K)
 }
 
 /// Block `index` (of 32 values) of a row in a quantised format.
@@ -59,7 +63,9 @@ pub(super) fn read(format: Format, row: &[u8], index: usize) -> DecodedBlock {
         Format::Iq3S => grid::Iq3S::decode(unit, sub).into(),
         Format::Iq1S => grid::Iq1S::decode(unit, sub).into(),
         Format::Iq1M => grid::Iq1M::decode(unit, sub).into(),
-        Format::F32 | Format::F16 | Format::BF16 => unreachable!("{} has no blocks", format.name()),
+        Format::Affine4G32 | Format::Affine4G64 | Format::Affine4G128 => affine4(unit, sub),
+        Format::Affine8G32 | Format::Affine8G64 => affine8(unit, sub),
+        Format::F32 | Format::F16 | Format::BF16 | Format::F8E4M3 => unreachable!("{} has no blocks", format.name()),
     }
 }
 
@@ -69,9 +75,10 @@ pub(super) fn read(format: Format, row: &[u8], index: usize) -> DecodedBlock {
 /// If the row has no such value, or the format is quantised.
 pub(super) fn read_float(format: Format, row: &[u8], index: usize) -> f32 {
     match format {
-        Format::F32 => f32::from_le_bytes(row[4 * index..4 * index + 4].try_into().expect("four bytes")),
+        Format::F32 => float_at(row, 4 * index),
         Format::F16 => half_at(row, 2 * index),
         Format::BF16 => bf16::from_le_bytes([row[2 * index], row[2 * index + 1]]).to_f32(),
+        Format::F8E4M3 => fp8::value_at(row, index),
         _ => unreachable!("{} is not a float format", format.name()),
     }
 }
@@ -83,7 +90,7 @@ pub(super) fn read_float(format: Format, row: &[u8], index: usize) -> f32 {
 pub(super) fn dequantise(format: Format, bytes: &[u8], out: &mut [f32]) {
     let expected = format.row_bytes(out.len());
     assert_eq!(expected, Some(bytes.len()), "{} values in {}", out.len(), format.name());
-    if format.block_values() == 1 {
+    if !format.has_integers() {
         return out.iter_mut().enumerate().for_each(|(index, out)| *out = read_float(format, bytes, index));
     }
     for (index, out) in out.chunks_exact_mut(32).enumerate() {
@@ -239,6 +246,19 @@ fn tq2_0(unit: &[u8], sub: usize) -> DecodedBlock {
     uniform(integers, half_at(unit, 64), 0.0)
 }
 
+// === our own: scale, minimum, then the values in blocks of 32 ===
+
+fn affine4(unit: &[u8], sub: usize) -> DecodedBlock {
+    let integers = std::array::from_fn(|index| nibble(&unit[8 + 16 * sub..], index));
+    uniform(integers, float_at(unit, 0), float_at(unit, 4))
+}
+
+/// Each byte is a value from 0 to 255 less 128.
+fn affine8(unit: &[u8], sub: usize) -> DecodedBlock {
+    let integers = std::array::from_fn(|index| i32::from(unit[8 + 32 * sub + index].cast_signed()) + 128);
+    uniform(integers, float_at(unit, 0), float_at(unit, 4))
+}
+
 // === bits ===
 
 /// The 32 entries of `codebook` that the nibbles of 16 bytes choose.
@@ -257,6 +277,10 @@ fn nibble(bytes: &[u8], index: usize) -> i32 {
 
 fn bit(bytes: &[u8], index: usize) -> i32 {
     i32::from(bytes[index / 8] >> (index % 8) & 1)
+}
+
+pub(super) fn float_at(bytes: &[u8], at: usize) -> f32 {
+    f32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
 pub(super) fn half_at(bytes: &[u8], at: usize) -> f32 {

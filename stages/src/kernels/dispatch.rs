@@ -107,7 +107,7 @@ fn check(weights: &Matrix<'_>, out: &[f32], x: &Rows) {
 }
 
 fn is_quantised(weights: &Matrix<'_>) -> bool {
-    weights.format().block_values() > 1
+    weights.format().has_integers()
 }
 
 /// Computes up to [`JOBS_MAX`] products, whose weights have `total` bytes, in one parallel region.

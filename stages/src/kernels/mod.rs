@@ -10,6 +10,7 @@ mod codebook;
 mod codec;
 mod dispatch;
 mod floats;
+mod fp8;
 mod grid;
 mod isa;
 mod matrix;

@@ -8,12 +8,14 @@
 //! weights and the 8-bit activations. It is exact, so a kernel may add its terms in any order.
 //!
 //! Float weights: the output takes groups of 16 columns in order. Each group is summed by `fma` from zero, and its sum
-//! is then added to the output. Columns past the end of the row count as zero times zero.
+//! is then added to the output. Columns past the end of the row count as zero times zero. Floats of 8 bits are
+//! multiplied without their scales: a group's sum is added to the output by `fma` with the scale.
 
 use std::ops::Range;
 
 use super::Matrix;
 use super::block::{self, DecodedBlock};
+use super::fp8;
 use super::product::Product;
 use super::rows::Quantised;
 use crate::format::Format;
@@ -53,11 +55,17 @@ pub(super) fn dot_floats(weights: &Matrix<'_>, output: usize, row: &[f32]) -> f3
         let mut group_sum = 0.0_f32;
         for at in 0..FLOAT_GROUP {
             let index = group * FLOAT_GROUP + at;
-            let read = |x: &f32| (block::read_float(format, bytes, index), *x);
+            let read = |x: &f32| match format {
+                Format::F8E4M3 => (fp8::unscaled_at(bytes, index), *x),
+                _ => (block::read_float(format, bytes, index), *x),
+            };
             let (weight, x) = values.get(at).map_or((0.0, 0.0), read);
             group_sum = weight.mul_add(x, group_sum);
         }
-        total + group_sum
+        match format {
+            Format::F8E4M3 => group_sum.mul_add(fp8::scale_at(bytes, group * FLOAT_GROUP), total),
+            _ => total + group_sum,
+        }
     })
 }
 
@@ -69,7 +77,7 @@ pub(super) fn multiply(product: &Product<'_>, outputs: Range<usize>) {
         // SAFETY: the ranges of different calls do not overlap, and rows do not overlap.
         let out = unsafe { product.out(row, outputs.clone()) };
         for (output, out) in outputs.clone().zip(out) {
-            *out = if weights.format().block_values() == 1 {
+            *out = if !weights.format().has_integers() {
                 dot_floats(weights, output, &x.values()[row * x.cols()..][..x.cols()])
             } else {
                 let chunk = x.chunks().find(|chunk| chunk.contains(&row)).expect("chunks cover the rows");

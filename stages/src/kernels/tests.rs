@@ -64,6 +64,13 @@ impl TestRng {
         values
     }
 
+    /// Writes a scale and a minimum in single precision.
+    fn factors(&mut self, block: &mut [u8]) {
+        for bytes in block[..8].as_chunks_mut().0 {
+            *bytes = self.scale().to_f32().to_le_bytes();
+        }
+    }
+
     /// Bytes of a matrix with random bits and sound scales.
     fn weights(&mut self, format: Format, rows: usize, cols: usize) -> Vec<u8> {
         let len = format.row_bytes(cols).expect("whole blocks") * rows;
@@ -75,6 +82,9 @@ impl TestRng {
                 Format::BF16 => block.copy_from_slice(&bf16::from_f32(self.value()).to_le_bytes()),
                 Format::Mxfp4 => block[0] = self.exponent(),
                 Format::Iq1M => scatter(self.scale(), block),
+                Format::F8E4M3 => block[..4].copy_from_slice(&self.scale().to_f32().to_le_bytes()),
+                Format::Affine4G32 | Format::Affine4G64 | Format::Affine4G128 => self.factors(block),
+                Format::Affine8G32 | Format::Affine8G64 => self.factors(block),
                 _ => {
                     for at in scales_at(format) {
                         block[*at..at + 2].copy_from_slice(&self.scale().to_le_bytes());
@@ -104,7 +114,9 @@ fn scales_at(format: Format) -> &'static [usize] {
         Format::Tq1_0 => &[52],
         Format::Tq2_0 => &[64],
         Format::Iq2Xxs | Format::Iq2Xs | Format::Iq2S | Format::Iq3Xxs | Format::Iq3S | Format::Iq1S => &[0],
-        Format::F32 | Format::F16 | Format::BF16 | Format::Mxfp4 | Format::Iq1M => &[],
+        Format::F32 | Format::F16 | Format::BF16 | Format::Mxfp4 | Format::Iq1M | Format::F8E4M3 => &[],
+        Format::Affine4G32 | Format::Affine4G64 | Format::Affine4G128 => &[],
+        Format::Affine8G32 | Format::Affine8G64 => &[],
     }
 }
 
@@ -127,7 +139,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 /// The activations as the product uses them: rounded to their 8-bit form if the format is quantised.
 fn as_multiplied(format: Format, values: &[f32]) -> Vec<f64> {
-    if format.block_values() == 1 {
+    if !format.has_integers() {
         return values.iter().copied().map(f64::from).collect();
     }
     let blocks = values.as_chunks::<32>().0.iter().map(Quantised::of);
@@ -138,7 +150,7 @@ fn as_multiplied(format: Format, values: &[f32]) -> Vec<f64> {
 fn products_agree_with_double_precision() {
     let mut rng = TestRng(1);
     for format in Format::ALL {
-        let cols = if format.block_values() == 256 { 768 } else { 288 };
+        let cols = if format.block_values() > 32 { 768 } else { 288 };
         for outputs in [1, 16, 37] {
             let bytes = rng.weights(format, outputs, cols);
             let weights = Matrix::new(format, outputs, cols, &bytes).expect("sound");
@@ -206,6 +218,8 @@ fn dequantised_values_agree_with_candle() {
             Format::Iq4Nl | Format::Iq4Xs | Format::Mxfp4 | Format::Tq1_0 | Format::Tq2_0 => continue,
             Format::Iq2Xxs | Format::Iq2Xs | Format::Iq2S | Format::Iq3Xxs | Format::Iq3S => continue,
             Format::Iq1S | Format::Iq1M => continue,
+            Format::Affine4G32 | Format::Affine4G64 | Format::Affine4G128 => continue,
+            Format::Affine8G32 | Format::Affine8G64 | Format::F8E4M3 => continue,
         };
         let (rows, cols) = (5, 512);
         let bytes = rng.weights(format, rows, cols);

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::Matrix;
 use super::codec::{self, Codec, PackedFactors, UNIT_BLOCKS_MAX, WeightLayout};
+use super::fp8::Fp8Weights;
 use super::grid;
 use super::product::Product;
 use super::rows::{CHUNK_ROWS_MAX, MATRIX_ROWS, Quantised};
@@ -51,6 +52,12 @@ impl WithSimd for Outputs<'_> {
             Format::Iq3S => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq3S>>>(s, product, range),
             Format::Iq1S => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq1S>>>(s, product, range),
             Format::Iq1M => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq1M>>>(s, product, range),
+            Format::Affine4G32 => multiply::<S, QuantisedWeights<codec::Affine4<1>>>(s, product, range),
+            Format::Affine4G64 => multiply::<S, QuantisedWeights<codec::Affine4<2>>>(s, product, range),
+            Format::Affine4G128 => multiply::<S, QuantisedWeights<codec::Affine4<4>>>(s, product, range),
+            Format::Affine8G32 => multiply::<S, QuantisedWeights<codec::Affine8<1>>>(s, product, range),
+            Format::Affine8G64 => multiply::<S, QuantisedWeights<codec::Affine8<2>>>(s, product, range),
+            Format::F8E4M3 => multiply::<S, Fp8Weights>(s, product, range),
             Format::F32 => multiply::<S, FloatWeights<4>>(s, product, range),
             Format::F16 | Format::BF16 => multiply::<S, FloatWeights<2>>(s, product, range),
         }
@@ -68,7 +75,7 @@ fn tiles(outputs: usize, range: Range<usize>, lanes: usize) -> impl Iterator<Ite
 }
 
 /// Multiplies the rows of a chunk with one tile of weights, some units of columns at a time.
-trait Units {
+pub(super) trait Units {
     /// Columns of a unit. Quantised activations of a unit lie together for all rows of a chunk.
     const COLS: usize;
     /// Bytes of activations that a row has for a unit.
@@ -171,14 +178,20 @@ fn one_row<S: Simd, C: Codec>(
         prefetch_next(s, weights, start, unit, C::BYTES * S::LANES);
         match C::LAYOUT {
             WeightLayout::Nibbles(weights_at) => {
-                let integer = s.dot_nibbles(offset::<S, C>(s, &x[0], 2), tile, at + weights_at, &x[0].bytes);
                 let (scale, min) = C::factors(s, tile, at);
-                sum = add_part::<S, C>(s, [scale, min], &x[0], 2, s.to_float(integer), sum);
+                for (sub, x) in x.iter().enumerate() {
+                    let at = at + weights_at + 16 * sub;
+                    let integer = s.dot_nibbles(offset::<S, C>(s, x, 2), tile, at, &x.bytes);
+                    sum = add_part::<S, C>(s, [scale, min], x, 2, s.to_float(integer), sum);
+                }
             }
             WeightLayout::Bytes(weights_at) => {
-                let integer = s.dot_bytes(offset::<S, C>(s, &x[0], 2), tile, at + weights_at, &x[0].bytes);
                 let (scale, min) = C::factors(s, tile, at);
-                sum = add_part::<S, C>(s, [scale, min], &x[0], 2, s.to_float(integer), sum);
+                for (sub, x) in x.iter().enumerate() {
+                    let at = at + weights_at + 32 * sub;
+                    let integer = s.dot_bytes(offset::<S, C>(s, x, 2), tile, at, &x.bytes);
+                    sum = add_part::<S, C>(s, [scale, min], x, 2, s.to_float(integer), sum);
+                }
             }
             WeightLayout::Pairs(weights_at) => {
                 let packed = PackedFactors::read(s, tile, at);
@@ -201,7 +214,7 @@ fn one_row<S: Simd, C: Codec>(
 /// goes to the first-level cache, which can wait for few lines at a time. The tile after it goes to the second-level
 /// cache, which can wait for many. From main memory both together bring a third more than either.
 #[inline(always)]
-fn prefetch_next<S: Simd>(s: S, weights: &Matrix<'_>, start: usize, index: usize, bytes: usize) {
+pub(super) fn prefetch_next<S: Simd>(s: S, weights: &Matrix<'_>, start: usize, index: usize, bytes: usize) {
     let tile = S::LANES * weights.row_bytes();
     let next = start * weights.row_bytes() + tile + index * bytes;
     let start = weights.bytes().as_ptr();
@@ -336,7 +349,8 @@ fn add_integers<S: Simd, C: Codec, const ROWS: usize>(
         let x: &[Quantised; ROWS] = x[block * stride..].first_chunk().expect(PADDED);
         let factors = [lanes.scale[0], lanes.min[0]];
         for row in 0..ROWS {
-            registers[row] = add_part::<S, C>(s, factors, &x[row], 2, s.to_float(integers[row]), registers[row]);
+            let integer = raised::<S, C>(s, integers[row], &x[row], 2);
+            registers[row] = add_part::<S, C>(s, factors, &x[row], 2, s.to_float(integer), registers[row]);
         }
     }
     *sums = registers;
@@ -432,10 +446,17 @@ fn dot<S: Simd, C: Codec>(s: S, weights: &WeightLanes<S>, x: &Quantised, part: u
 /// Start value of an integer sum that cancels the offset of the weights.
 #[inline(always)]
 fn offset<S: Simd, C: Codec>(s: S, x: &Quantised, part: usize) -> S::Int {
-    match if C::WIDE { S::WIDE_OFFSET } else { C::OFFSET } {
+    let start = match if C::WIDE { S::WIDE_OFFSET } else { C::OFFSET } {
         Some(power) => s.shl(s.splat(x.neg[part]), power),
         None => s.splat(0),
-    }
+    };
+    raised::<S, C>(s, start, x, part)
+}
+
+/// An integer sum with the 128 that each weight is more than its byte, if the format has such weights.
+#[inline(always)]
+fn raised<S: Simd, C: Codec>(s: S, sum: S::Int, x: &Quantised, part: usize) -> S::Int {
+    if C::UNSIGNED { s.sub(sum, s.shl(s.splat(x.neg[part]), 7)) } else { sum }
 }
 
 /// Scales an integer sum and adds it to `sum`, together with the minimums if the format has them.
@@ -504,7 +525,7 @@ impl<const BYTES: usize> Units for FloatWeights<BYTES> {
 
 /// Sum of the products of one group of columns, starting at zero.
 #[inline(always)]
-fn group_sum<S: Simd>(s: S, columns: &[S::Float; FLOAT_GROUP], x: &[f32; FLOAT_GROUP]) -> S::Float {
+pub(super) fn group_sum<S: Simd>(s: S, columns: &[S::Float; FLOAT_GROUP], x: &[f32; FLOAT_GROUP]) -> S::Float {
     let mut sum = s.splat_float(0.0);
     for (column, x) in columns.iter().zip(x) {
         sum = s.fma(*column, s.splat_float(*x), sum);

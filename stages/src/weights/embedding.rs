@@ -4,18 +4,29 @@
 //! positioned read through the page cache reads a row, which counts in no process's resident set.
 
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use super::file::ModelFile;
-use crate::checkpoint::{Piece, TensorInfo};
+use crate::checkpoint::{Piece, Repacked, Source, TensorInfo};
 use crate::kernels::dequantise_block_bytes;
+use crate::repack::RepackError;
 
 /// The embedding table of a model file.
 #[derive(Debug, Clone)]
 pub struct EmbeddingRows {
     file: ModelFile,
     table: TensorInfo,
-    piece: Piece,
+    place: TablePlace,
+}
+
+/// The places of a table's rows.
+#[derive(Debug, Clone)]
+enum TablePlace {
+    /// One after the other.
+    Piece(Piece),
+    /// In another order, of which each row is copied by itself.
+    Repacked(Repacked),
 }
 
 /// Errors of a row that cannot be read.
@@ -46,17 +57,34 @@ pub enum RowError {
         #[source]
         cause: io::Error,
     },
+    /// The row has a number that no weight can have.
+    #[error("the embedding of token {token} is damaged: {cause}")]
+    Value {
+        /// The token.
+        token: u32,
+        /// The number found.
+        cause: RepackError,
+    },
 }
 
 // === impl EmbeddingRows ===
 
 impl EmbeddingRows {
-    /// The rows of `table`. `None` for a table that does not lie in one piece of a file.
+    /// The rows of `table`. `None` for a table that does not lie in one piece of a file, or whose rows' values are no
+    /// neighbours.
     pub(super) fn new(file: ModelFile, table: TensorInfo) -> Option<Self> {
-        match *table.pieces() {
-            [piece] => Some(Self { file, table, piece }),
-            _ => None,
-        }
+        let place = match &table.source {
+            Source::Files(pieces) => match **pieces {
+                [piece] => TablePlace::Piece(piece),
+                _ => return None,
+            },
+            Source::Repacked(pieces) => match &**pieces {
+                [piece] if piece.repacking.of_row(0).is_some() => TablePlace::Repacked(piece.clone()),
+                _ => return None,
+            },
+            Source::Computed(_) => return None,
+        };
+        Some(Self { file, table, place })
     }
 
     /// Values in a row.
@@ -72,7 +100,8 @@ impl EmbeddingRows {
     /// Reads the embedding of `token` into `row`.
     ///
     /// # Errors
-    /// [`RowError`] when there is no such token, `row` has the wrong length, or reading the file fails.
+    /// [`RowError`] when there is no such token, `row` has the wrong length, reading the file fails, or the row has a
+    /// number that no weight can have.
     pub fn read(&self, token: u32, row: &mut [f32]) -> Result<(), RowError> {
         let (rows, cols) = (self.table.rows(), self.table.cols());
         if u64::from(token) >= rows {
@@ -82,11 +111,32 @@ impl EmbeddingRows {
             return Err(RowError::Width { expected: cols, found: row.len() });
         }
         let row_bytes = self.table.bytes / rows;
-        let mut stored = vec![0; row_bytes as usize];
-        let offset = self.piece.offset + u64::from(token) * row_bytes;
-        let file = &self.file.parts()[self.piece.part].file;
-        file.read_exact_at(&mut stored, offset).map_err(|cause| RowError::Read { token, cause })?;
+        let stored = match &self.place {
+            TablePlace::Piece(piece) => {
+                self.bytes(token, piece, u64::from(token) * row_bytes..(u64::from(token) + 1) * row_bytes)?
+            }
+            TablePlace::Repacked(piece) => self.repacked(token, piece, row_bytes)?,
+        };
         dequantise_block_bytes(self.table.format, &stored, row);
         Ok(())
+    }
+
+    /// The blocks of a row that lies in another order.
+    fn repacked(&self, token: u32, piece: &Repacked, row_bytes: u64) -> Result<Vec<u8>, RowError> {
+        let (one, places) = piece.repacking.of_row(token.into()).expect("`new` has checked the order");
+        let pairs = piece.pieces.iter().zip(places);
+        let tensors = pairs.map(|(piece, place)| self.bytes(token, piece, place)).collect::<Result<Vec<_>, _>>()?;
+        let tensors: Vec<&[u8]> = tensors.iter().map(Vec::as_slice).collect();
+        let mut row = vec![0; row_bytes as usize];
+        one.write(&tensors, 0..1, &mut row).map_err(|cause| RowError::Value { token, cause })?;
+        Ok(row)
+    }
+
+    /// The bytes `place` of a piece.
+    fn bytes(&self, token: u32, piece: &Piece, place: Range<u64>) -> Result<Vec<u8>, RowError> {
+        let mut bytes = vec![0; (place.end - place.start) as usize];
+        let file = &self.file.parts()[piece.part].file;
+        file.read_exact_at(&mut bytes, piece.offset + place.start).map_err(|cause| RowError::Read { token, cause })?;
+        Ok(bytes)
     }
 }

@@ -8,6 +8,7 @@
 //! This module depends on the naming scheme of GGUF language models (`blk.<layer>.`, `token_embd`, `output`) and on no
 //! architecture.
 
+mod copies;
 mod embedding;
 mod file;
 mod guard;

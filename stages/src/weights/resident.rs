@@ -3,25 +3,30 @@
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
+use super::copies::Copies;
 use super::mapping::Mapping;
 
 /// Counts the bytes of a shard that are in memory. Does not keep the shard mapped.
 #[derive(Debug, Default)]
-pub struct Residency(Vec<Weak<Mapping>>);
+pub struct Residency {
+    runs: Vec<Weak<Mapping>>,
+    copies: Weak<Copies>,
+}
 
 // === impl Residency ===
 
 impl Residency {
-    pub(super) fn of(runs: &[Arc<Mapping>]) -> Self {
-        Self(runs.iter().map(Arc::downgrade).collect())
+    pub(super) fn of(runs: &[Arc<Mapping>], copies: &Arc<Copies>) -> Self {
+        Self { runs: runs.iter().map(Arc::downgrade).collect(), copies: Arc::downgrade(copies) }
     }
 
     /// Bytes of the pages that are still mapped and in memory now. On Linux only the pages in this process's resident
     /// set count, elsewhere all pages in memory. The system counts the pages one by one, which takes milliseconds for
-    /// each gigabyte.
+    /// each gigabyte. Copies count as a whole.
     pub fn bytes(&self) -> u64 {
-        let runs: Vec<_> = self.0.iter().filter_map(Weak::upgrade).collect();
-        if runs.is_empty() { 0 } else { resident_bytes(&runs) }
+        let runs: Vec<_> = self.runs.iter().filter_map(Weak::upgrade).collect();
+        let mapped = if runs.is_empty() { 0 } else { resident_bytes(&runs) };
+        mapped + self.copies.upgrade().map_or(0, |copies| copies.bytes())
     }
 }
 

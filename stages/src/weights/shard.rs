@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use schema::LayerRange;
 
+use super::copies::Copies;
 use super::embedding::EmbeddingRows;
 use super::file::ModelFile;
 use super::mapping::{self, Mapping};
@@ -18,7 +19,7 @@ use super::resident::Residency;
 use super::tensor::Tensor;
 use super::tensor_error::TensorError;
 use super::tensor_role::{EMBEDDING, OUTPUT, TensorRole};
-use crate::checkpoint::TensorInfo;
+use crate::checkpoint::{Source, TensorInfo};
 
 /// Bytes read ahead at a time: enough for an efficient disk read, few enough to stop soon.
 const READ_AHEAD_PIECE_BYTES: usize = 1 << 20;
@@ -29,6 +30,7 @@ pub struct MappedShard {
     file: ModelFile,
     selection: ShardSelection,
     runs: Vec<Arc<Mapping>>,
+    copies: Arc<Copies>,
 }
 
 /// Errors of a range that cannot be mapped.
@@ -120,7 +122,7 @@ impl MappedShard {
                 runs.push(Arc::new(Mapping::new(&part.file, index, range, &name).map_err(failed)?));
             }
         }
-        Ok(Self { file, selection, runs })
+        Ok(Self { file, selection, runs, copies: Arc::default() })
     }
 
     /// The layers it holds.
@@ -144,7 +146,10 @@ impl MappedShard {
         if !self.selection.maps(name) {
             return Err(self.not_mapped(name));
         }
-        self.mapped(info).ok_or_else(|| self.not_mapped(name))
+        match &info.source {
+            Source::Repacked(pieces) => Ok(Tensor::of_copy(info.clone(), self.copies.of(info, pieces, &self.file)?)),
+            Source::Files(_) | Source::Computed(_) => self.mapped(info).ok_or_else(|| self.not_mapped(name)),
+        }
     }
 
     /// The tensor `blk.<layer>.<suffix>`, such as `layer_tensor(3, "attn_q.weight")`.
@@ -183,7 +188,7 @@ impl MappedShard {
     pub fn matrices(&self) -> Vec<Tensor> {
         let infos = self.file.header().tensors.iter();
         let own = infos.filter(|info| info.dims.len() > 1 && self.selection.maps(&info.name));
-        own.filter_map(|info| self.mapped(info)).flat_map(|tensor| tensor.pieces()).collect()
+        own.filter_map(|info| self.tensor(&info.name).ok()).flat_map(|tensor| tensor.pieces()).collect()
     }
 
     /// The output head's matrix: `output.weight`, or the embedding table in a model that ties the two.
@@ -205,13 +210,25 @@ impl MappedShard {
         self.runs.iter().map(|run| run.file_range()).map(|range| range.end - range.start).sum()
     }
 
+    /// Bytes of the copies of the shard's tensors that lie in files in another order.
+    pub fn copied_bytes(&self) -> u64 {
+        let infos = self.file.header().tensors.iter();
+        infos.filter(|info| info.is_repacked() && self.selection.maps(&info.name)).map(|info| info.bytes).sum()
+    }
+
+    /// Bytes of its weights: those of the file that are mapped, and those of copies.
+    pub fn bytes(&self) -> u64 {
+        self.mapped_bytes().saturating_add(self.copied_bytes())
+    }
+
     /// Counter of the shard's bytes in memory.
     pub fn residency(&self) -> Residency {
-        Residency::of(&self.runs)
+        Residency::of(&self.runs, &self.copies)
     }
 
     /// Brings the mapped pages into memory, so that the first token does not wait for the disk: all but those of
-    /// tensors of experts, which have three dimensions. Of these only what is computed with takes memory.
+    /// tensors of experts, which have three dimensions. Of these only what is computed with takes memory. Copies are
+    /// made when their tensors are asked for.
     pub fn prefetch(&self) {
         let infos = self.file.header().tensors.iter().filter(|info| self.selection.maps(&info.name));
         let (experts, others): (Vec<_>, Vec<_>) = infos.partition(|info| info.dims.len() > 2);
@@ -225,8 +242,8 @@ impl MappedShard {
 
     /// Reads the bytes that are not in memory yet into the system's page cache, without adding them to this process's
     /// resident set. Stops at `bytes_max` bytes, or as soon as `wanted` returns false. Returns the number of bytes
-    /// read. If the system reports all pages as in memory, nothing is read (Linux does so for a process that may not
-    /// write the file).
+    /// read. What is to be copied is not read ahead. If the system reports all pages as in memory, nothing is read
+    /// (Linux does so for a process that may not write the file).
     pub fn read_ahead(&self, bytes_max: u64, wanted: &dyn Fn() -> bool) -> u64 {
         let mut read = 0;
         let mut buffer = vec![0; READ_AHEAD_PIECE_BYTES];

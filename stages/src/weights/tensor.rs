@@ -22,7 +22,7 @@ pub struct Tensor {
 enum Chunk {
     /// A range of a file, which the mapping holds.
     Mapped(Arc<Mapping>, Range<u64>),
-    /// A range of computed bytes.
+    /// A range of computed or copied bytes.
     Computed(Arc<[u8]>, Range<u64>),
 }
 
@@ -44,8 +44,15 @@ impl Tensor {
                 pieces.iter().map(chunk).collect::<Option<_>>()?
             }
             Source::Computed(bytes) => [Chunk::Computed(Arc::clone(bytes), 0..bytes.len() as u64)].into(),
+            Source::Repacked(_) => return None,
         };
         Some(Self { info: Arc::new(info), chunks })
+    }
+
+    /// The tensor `info`, which is copied, over the bytes of its copy.
+    pub(super) fn of_copy(info: TensorInfo, bytes: Arc<[u8]>) -> Self {
+        let whole = 0..bytes.len() as u64;
+        Self { info: Arc::new(info), chunks: [Chunk::Computed(bytes, whole)].into() }
     }
 
     /// Its name.

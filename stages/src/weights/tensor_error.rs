@@ -1,8 +1,12 @@
 //! The errors of tensors that a shard does not have.
 
+use std::io;
+use std::path::PathBuf;
+
 use schema::LayerRange;
 
 use super::tensor_role::TensorRole;
+use crate::repack::RepackError;
 
 /// Errors of a tensor that a shard cannot return.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,25 @@ pub enum TensorError {
         most: u64,
         /// Number of values in the tensor.
         found: u64,
+    },
+    /// It is to be copied, and its file has a number that no weight can have.
+    #[error("tensor {name:?}: {cause}")]
+    Repack {
+        /// The name.
+        name: String,
+        /// The number found.
+        cause: RepackError,
+    },
+    /// It is to be copied, and its file cannot be mapped.
+    #[error("cannot map {} to copy tensor {name:?}", path.display())]
+    Unreadable {
+        /// The name.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        cause: io::Error,
     },
     /// It is a norm or a bias with a value that would make every result no number.
     #[error("tensor {name:?}: expected finite numbers, found {found} at place {index}: fetch the file again")]

@@ -7,6 +7,7 @@
 mod codebook;
 mod grid;
 mod k;
+mod own;
 mod quantise;
 mod search;
 mod small;

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use stages::format::Format;
 
-use super::{codebook, grid, k, small, ternary};
+use super::{codebook, grid, k, own, small, ternary};
 
 /// Writes `values` to `out` in `format`.
 ///
@@ -38,6 +38,9 @@ fn block(format: Format, values: &[f32], out: &mut [u8]) {
         Format::Iq2Xxs | Format::Iq2Xs | Format::Iq2S | Format::Iq3Xxs | Format::Iq3S | Format::Iq1S | Format::Iq1M => {
             grid::block(format, values, out);
         }
+        Format::Affine4G32 | Format::Affine4G64 | Format::Affine4G128 => own::affine(values, 4, out),
+        Format::Affine8G32 | Format::Affine8G64 => own::affine(values, 8, out),
+        Format::F8E4M3 => own::fp8(values, out),
     }
 }
 
@@ -99,6 +102,12 @@ mod tests {
             (Format::Iq3S, 0.3),
             (Format::Iq1S, 0.7),
             (Format::Iq1M, 0.7),
+            (Format::Affine4G32, 0.12),
+            (Format::Affine4G64, 0.13),
+            (Format::Affine4G128, 0.14),
+            (Format::Affine8G32, 0.007),
+            (Format::Affine8G64, 0.008),
+            (Format::F8E4M3, 0.04),
         ] {
             let mut blocks = vec![0; format.row_bytes(values.len()).unwrap()];
             row(format, &values, &mut blocks);

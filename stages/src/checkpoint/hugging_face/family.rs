@@ -22,6 +22,8 @@ pub(super) struct Family {
     pub(super) names: &'static [(&'static str, &'static str)],
     /// Keys of the configuration that must have one of these values, where they are there: the arithmetic is fixed.
     pub(super) fixed: &'static [(&'static str, &'static [Fixed])],
+    /// The order of the values of experts that lie together.
+    pub(super) experts: ExpertLayout,
     /// The kind of attention of each layer, for a configuration that lists it (`layer_types`).
     pub(super) layer_type: LayerType,
     /// Writes metadata that only this kind has.
@@ -37,11 +39,24 @@ pub(super) enum Fixed {
     EmptyList,
 }
 
+/// The order of the values of all experts in one tensor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ExpertLayout {
+    /// `[expert][row][column]`, gates before ups.
+    Rows,
+    /// `[expert][column][row]`, gates before ups.
+    Transposed,
+    /// `[expert][column][row]`, gates and ups in turns.
+    TransposedInTurns,
+}
+
 /// The kinds of attention of a model's layers.
 #[derive(Clone, Copy)]
 pub(super) enum LayerType {
     /// All layers have the same, with a window or without.
     Uniform,
+    /// Layer by layer: true for those that see a chunk. The others see all tokens.
+    Chunks(fn(usize) -> bool),
     /// Layer by layer: true for those with a window.
     Windows(fn(usize) -> bool),
     /// As the list says.
@@ -56,6 +71,7 @@ pub(super) const USUAL: Family = Family {
     norms_minus_one: false,
     names: &[],
     fixed: &[("hidden_act", &[Fixed::Text("silu"), Fixed::Text("swish")])],
+    experts: ExpertLayout::Rows,
     layer_type: LayerType::Uniform,
     describe: Entries::grouped_attention,
 };
@@ -68,13 +84,10 @@ impl Family {
         let found = config.text("model_type")?.unwrap_or_default();
         let known = families::ALL.iter().find(|family| family.model_types.contains(&found));
         let Some(family) = known else {
-            let refused = families::REFUSED.iter().find(|(model_type, _)| *model_type == found);
             let known: Vec<&str> = families::ALL.iter().flat_map(|family| family.model_types).copied().collect();
-            let reason = refused.map_or(String::new(), |(_, reason)| format!(", {reason}"));
             let expected = format!("one of {}", known.join(", "));
-            return Err(config.wrong("model_type", expected, format!("{found:?}{reason}")));
+            return Err(config.wrong("model_type", expected, format!("{found:?}")));
         };
-        refuse_quantised(config)?;
         refuse_unknown_arithmetic(config)?;
         for (key, values) in family.fixed {
             if let Some(found) = config.get(key)
@@ -96,7 +109,8 @@ impl Family {
         for (layer, kind) in found.iter().enumerate() {
             let expected = match self.layer_type {
                 LayerType::Windows(window) if window(layer) => "sliding_attention",
-                LayerType::Windows(_) | LayerType::Listed => "full_attention",
+                LayerType::Chunks(chunk) if chunk(layer) => "chunked_attention",
+                LayerType::Windows(_) | LayerType::Chunks(_) | LayerType::Listed => "full_attention",
                 LayerType::Uniform if kind == "sliding_attention" && found.iter().all(|other| other == kind) => {
                     continue;
                 }
@@ -129,20 +143,6 @@ fn refuse_unknown_arithmetic(config: &Config) -> Result<(), OpenError> {
         }
         None => Ok(()),
     }
-}
-
-/// Refuses weights that are stored in other formats than the configuration's type.
-fn refuse_quantised(config: &Config) -> Result<(), OpenError> {
-    for key in ["quantization_config", "quantization"] {
-        if let Some(found) = config.get(key) {
-            let method = found.get("quant_method").unwrap_or(found);
-            let expected = "none, as weights of folders are read as BF16, F16 or F32 (a GGUF file of the model has \
-                            quantised ones)"
-                .to_owned();
-            return Err(config.wrong(key, expected, shown(method)));
-        }
-    }
-    Ok(())
 }
 
 // === impl Fixed ===

@@ -2,17 +2,24 @@
 //! files that `model.safetensors.index.json` lists.
 //!
 //! The configuration becomes the metadata, and the tensors get the names, that model families read from GGUF files. No
-//! weight is copied: where llama.cpp's converter reorders or changes weights, the translation says so in the metadata
-//! or in the tensor's description. `families.rs` has a line for each kind of model.
+//! weight of floats in rows is copied: where llama.cpp's converter reorders or changes weights, the translation says so
+//! in the metadata or in the tensor's description. Quantised weights, and experts whose columns lie one after the
+//! other, are described as copies (`coded.rs`). `families.rs` has a line for each kind of model.
 
+mod coded;
 mod config;
+mod describe;
 mod families;
 mod family;
 mod files;
 mod gemma4;
+mod group_index;
+mod llama4;
 mod metadata;
 mod names;
+mod quantisation;
 mod rope;
+mod stored;
 mod tensors;
 
 use std::path::{Path, PathBuf};

@@ -66,6 +66,22 @@ const USUAL: &[(&str, &str)] = &[
     ("mlp.shared_experts.up_proj", "ffn_up_shexp"),
     ("mlp.shared_experts.down_proj", "ffn_down_shexp"),
     ("block_sparse_moe.output_linear", "ffn_down_exps"),
+    ("mlp.switch_mlp.gate_proj", "ffn_gate_exps"),
+    ("mlp.switch_mlp.up_proj", "ffn_up_exps"),
+    ("mlp.switch_mlp.down_proj", "ffn_down_exps"),
+    ("block_sparse_moe.switch_mlp.gate_proj", "ffn_gate_exps"),
+    ("block_sparse_moe.switch_mlp.up_proj", "ffn_up_exps"),
+    ("block_sparse_moe.switch_mlp.down_proj", "ffn_down_exps"),
+    ("mlp.experts.gate_proj", "ffn_gate_exps"),
+    ("mlp.experts.up_proj", "ffn_up_exps"),
+    ("feed_forward.gate_proj", "ffn_gate"),
+    ("feed_forward.up_proj", "ffn_up"),
+    ("feed_forward.down_proj", "ffn_down"),
+    ("feed_forward.router", "ffn_gate_inp"),
+    ("feed_forward.experts.down_proj", "ffn_down_exps"),
+    ("feed_forward.shared_expert.gate_proj", "ffn_gate_shexp"),
+    ("feed_forward.shared_expert.up_proj", "ffn_up_shexp"),
+    ("feed_forward.shared_expert.down_proj", "ffn_down_shexp"),
     ("mlp.experts.down_proj", "ffn_down_exps"),
     ("experts.down_proj", "ffn_down_exps"),
     ("shared_mlp.output_linear", "ffn_down_shexp"),
@@ -82,12 +98,16 @@ const USUAL: &[(&str, &str)] = &[
 ];
 
 /// The names of tensors of which the end changes, too.
-const WHOLE: [(&str, &str); 4] = [
+const WHOLE: [(&str, &str); 5] = [
+    ("mlp.experts.down_proj_bias", "ffn_down_exps.bias"),
     ("self_attn.sinks", "attn_sinks.weight"),
     ("layer_scalar", "layer_output_scale.weight"),
     ("router.scale", "ffn_gate_inp.scale"),
     ("router.per_expert_scale", "ffn_down_exps.scale"),
 ];
+
+/// The beginnings of names of tensors of all experts.
+const OF_ALL_EXPERTS: [&str; 3] = ["mlp.experts.", "experts.", "feed_forward.experts."];
 
 /// The names of one expert's matrices, and of those of all experts together.
 const OF_EXPERT: [(&str, &str); 6] = [
@@ -100,12 +120,14 @@ const OF_EXPERT: [(&str, &str); 6] = [
 ];
 
 /// Names of tensors with both gates and the values that they are multiplied with, and the end of their two names.
-const HALVES: [(&str, &str); 5] = [
-    ("mlp.experts.gate_up_proj", "exps"),
-    ("mlp.experts.gate_up_proj.weight", "exps"),
-    ("experts.gate_up_proj", "exps"),
-    ("block_sparse_moe.input_linear.weight", "exps"),
-    ("shared_mlp.input_linear.weight", "shexp"),
+const HALVES: [(&str, &str); 7] = [
+    ("mlp.experts.gate_up_proj", "exps.weight"),
+    ("mlp.experts.gate_up_proj.weight", "exps.weight"),
+    ("mlp.experts.gate_up_proj_bias", "exps.bias"),
+    ("feed_forward.experts.gate_up_proj", "exps.weight"),
+    ("experts.gate_up_proj", "exps.weight"),
+    ("block_sparse_moe.input_linear.weight", "exps.weight"),
+    ("shared_mlp.input_linear.weight", "shexp.weight"),
 ];
 
 /// The place of the tensor `name` in a model of `family` with `layers` layers, of which `further` more, which would
@@ -141,7 +163,7 @@ fn place_in_layer(family: &Family, layer: u32, rest: &str) -> Option<Place> {
         return Some(Place::Whole(named("exp_probs_b.bias")));
     }
     if let Some((_, end)) = HALVES.iter().find(|(theirs, _)| *theirs == rest) {
-        return Some(Place::Halves(["gate", "up"].map(|half| named(&format!("ffn_{half}_{end}.weight")))));
+        return Some(Place::Halves(["gate", "up"].map(|half| named(&format!("ffn_{half}_{end}")))));
     }
     if let Some((_, of_expert)) = rest.split_once(".experts.")
         && let Some((index, matrix)) = of_expert.split_once('.')
@@ -153,7 +175,7 @@ fn place_in_layer(family: &Family, layer: u32, rest: &str) -> Option<Place> {
     // Tensors of all experts have no ending.
     let (theirs, kind) = match rest.rsplit_once('.') {
         Some((theirs, kind @ ("weight" | "bias"))) => (theirs, kind),
-        _ if rest.starts_with("mlp.experts.") || rest.starts_with("experts.") => (rest, "weight"),
+        _ if OF_ALL_EXPERTS.iter().any(|start| rest.starts_with(start)) => (rest, "weight"),
         _ => return None,
     };
     let (_, ours) = family.names.iter().chain(USUAL).find(|(name, _)| *name == theirs)?;

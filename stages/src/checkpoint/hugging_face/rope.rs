@@ -56,6 +56,14 @@ impl<'a> RopeParameters<'a> {
         found.map(|value| self.config.finite(key, value)).transpose()
     }
 
+    /// The flag under `key` of its own object.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, OpenError> {
+        let Some(found) = self.scaling.and_then(|own| own.get(key)).filter(|value| !value.is_null()) else {
+            return Ok(None);
+        };
+        found.as_bool().map(Some).ok_or_else(|| self.config.wrong(key, "true or false".to_owned(), shown(found)))
+    }
+
     fn required(&self, key: &str) -> Result<f64, OpenError> {
         let absent = || self.config.wrong(key, format!("a number, as rope is {:?}", self.kind), "no such key");
         self.number(key)?.ok_or_else(absent)

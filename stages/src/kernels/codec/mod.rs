@@ -4,12 +4,14 @@
 //! Vector steps are written in loops, not in closures passed to `map`. The compiler does not always inline such
 //! closures, and then they cost ten times as much.
 
+mod affine;
 mod codebook;
 mod grid;
 mod k;
 mod small;
 mod ternary;
 
+pub(super) use affine::{Affine4, Affine8};
 pub(super) use codebook::{Iq4Nl, Iq4Xs, Mxfp4};
 pub(super) use grid::Grid;
 pub(super) use k::PackedFactors;
@@ -25,9 +27,9 @@ pub(super) const UNIT_BLOCKS_MAX: usize = 8;
 /// Layout of a block's weights in the file.
 #[derive(Clone, Copy)]
 pub(super) enum WeightLayout {
-    /// In 16 bytes from this offset: the first half in the low nibbles, the second in the high ones.
+    /// From this offset, 16 bytes for each 32 values: the first half in the low nibbles, the second in the high ones.
     Nibbles(usize),
-    /// In 32 signed bytes from this offset.
+    /// From this offset, a signed byte for each value.
     Bytes(usize),
     /// Two blocks in every 32 bytes from this offset, the first in the low nibbles. Scales and minimums are packed.
     Pairs(usize),
@@ -51,6 +53,8 @@ pub(super) trait Codec {
     const MINS: bool = false;
     /// True if weights take all 8 bits.
     const WIDE: bool = false;
+    /// True if weights are 128 more than the signed bytes that they are stored as.
+    const UNSIGNED: bool = false;
     /// Offset of the unpacked bytes as a power of two: each byte is its weight plus `2^OFFSET`.
     const OFFSET: Option<u32> = None;
 
