@@ -3,8 +3,9 @@
 //! Run with `BATON_WRITE_KEYS=1` to update the document after a record has changed.
 
 use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, EvictionRecord, FormatSpeed, GatewayRecord, KeyMark, KvType, MemoryUse,
-    ModelRecord, Pin, PinStatus, Placement, Proof, Shard, Share, StageLoad, StageRecord, StartsRecord,
+    ClaimRecord, ClaimState, DeviceKind, EvictionRecord, ExpertSet, FormatSpeed, GatewayRecord, KeyMark, KvType,
+    MemoryUse, ModelRecord, Pin, PinStatus, Placement, Proof, Shard, Share, StageLoad, StageRecord, StartsRecord,
+    TouchedExperts,
 };
 use schema::{ClaimId, ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -65,7 +66,8 @@ fn records() -> Vec<(Key, String)> {
         pss_file_bytes: 54_525_952,
         pss_anonymous_bytes: 40_894_464,
         weights_resident_bytes: 47_814_912,
-        experts_touched: 0,
+        experts_touched: 3,
+        experts: TouchedExperts::new(22, vec![ExpertSet::new(8, [0b1100_0001]), ExpertSet::new(8, [0])]),
     };
     let record = StageRecord {
         endpoint: "tcp://mini-2.local:41873".to_owned(),

@@ -96,8 +96,13 @@ impl Loader for CpuLoader {
 
     fn memory(&self) -> MemoryUse {
         let residency = self.residency.lock().unwrap_or_else(PoisonError::into_inner);
-        let experts_touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner).count();
-        MemoryUse { weights_resident_bytes: residency.bytes(), experts_touched, ..memory::measure() }
+        let touched = Arc::clone(&self.touched.lock().unwrap_or_else(PoisonError::into_inner));
+        MemoryUse {
+            weights_resident_bytes: residency.bytes(),
+            experts_touched: touched.count(),
+            experts: touched.record(),
+            ..memory::measure()
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Memory of this process and of the machine, as the operating system counts it.
 
-use schema::record::MemoryUse;
+use schema::record::{MemoryUse, TouchedExperts};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 /// The machine a process runs on.
@@ -29,7 +29,7 @@ struct GroupLimit {
 }
 
 /// Memory that this process uses now. `weights_resident_bytes` and
-/// `experts_touched` are 0: the loader that maps the weights fills them in.
+/// the experts are 0: the loader that maps the weights fills them in.
 pub fn measure() -> MemoryUse {
     #[cfg(target_os = "linux")]
     let measured = std::fs::read_to_string("/proc/self/smaps_rollup").ok().and_then(|rollup| from_rollup(&rollup));
@@ -88,6 +88,7 @@ fn from_rollup(rollup: &str) -> Option<MemoryUse> {
         pss_anonymous_bytes: bytes_of("Pss_Anon").unwrap_or(0),
         weights_resident_bytes: 0,
         experts_touched: 0,
+        experts: TouchedExperts::default(),
     })
 }
 

@@ -37,6 +37,6 @@ impl MemorySampler {
 
     /// The newest measurement, at most one report interval old. Zeros before the first one.
     pub(super) fn memory(&self) -> MemoryUse {
-        *self.newest.borrow()
+        self.newest.borrow().clone()
     }
 }

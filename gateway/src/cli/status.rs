@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
+use engine::expert_report::ExpertReport;
 use engine::report::{ClusterReport, StageReport};
 use engine::view::{ClusterView, PinReport};
 use schema::LayerRange;
-use schema::record::{DeviceKind, GatewayRecord, KvType, MemoryUse, Share, Speeds};
+use schema::record::{DeviceKind, GatewayRecord, KvType, MemoryUse, Share, Speeds, TouchedExperts};
 use serde::Serialize;
 
 use super::cluster;
@@ -81,6 +82,9 @@ pub struct StageLine {
     pub memory_budget_bytes: Option<u64>,
     /// Memory that it uses, as the operating system counts it.
     pub memory: Option<MemoryUse>,
+    /// Its experts, and those that were computed. `None` for layers without experts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experts: Option<ExpertReport>,
     /// Size of its layers' weights, in bytes.
     pub weights_bytes: Option<u64>,
     /// Speed of its multiplications by format of the weights, as the stage measured it.
@@ -174,7 +178,9 @@ impl StageLine {
             reason: stage.reason.as_deref().map(str::to_owned),
             memory_bound_bytes: claim.map(|claim| claim.memory_bound_bytes),
             memory_budget_bytes: record.map(|record| record.memory_budget_bytes),
-            memory: record.map(|record| record.load.memory),
+            // The experts are shown beside it.
+            memory: record.map(|record| MemoryUse { experts: TouchedExperts::default(), ..record.load.memory.clone() }),
+            experts: record.and_then(|record| ExpertReport::of(&record.load.memory)),
             weights_bytes: claim.map(|claim| claim.weights_bytes),
             speed: record.map(|record| record.speed.clone()),
             tokens_per_second: record.map(|record| record.load.tokens_per_second),
@@ -236,17 +242,22 @@ pub fn render(document: &StatusDocument) -> String {
 }
 
 fn table(stages: &[StageLine]) -> String {
-    let mut table = Table::new(&[
+    let mut columns = vec![
         "STAGE", "HOST", "DEVICE", "LAYERS", "STATE", "BOUND", "USED", "FILE", "ANON", "WEIGHTS", "TOK/S", "BUSY",
         "IDLE IN", "IDLE OUT",
-    ]);
+    ];
+    // Only where a stage has experts: those that a token chose, of all.
+    let with_experts = stages.iter().any(|stage| stage.experts.is_some());
+    columns.extend(with_experts.then_some("EXPERTS"));
+    let mut table = Table::new(&columns);
     // A dash stands for an unknown value: the operating system does not report it, or the stage is not registered.
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let size = |count: Option<u64>| or_dash(count.filter(|count| *count > 0).map(bytes));
     let percent = |share: Option<f64>| or_dash(share.map(|share| format!("{:.0} %", share * 100.0)));
     for stage in stages {
-        let memory = stage.memory;
-        table.row([
+        let memory = stage.memory.as_ref();
+        let experts = stage.experts.as_ref().map(|experts| format!("{}/{}", experts.touched, experts.total));
+        let cells = [
             stage.stage.clone(),
             or_dash(stage.host.clone()),
             or_dash(stage.device.map(|device| format!("{device:?}").to_lowercase())),
@@ -261,7 +272,8 @@ fn table(stages: &[StageLine]) -> String {
             percent(stage.busy),
             percent(stage.idle_input),
             percent(stage.idle_output),
-        ]);
+        ];
+        table.row(cells.into_iter().chain(with_experts.then(|| or_dash(experts))));
     }
     table.render()
 }
@@ -294,7 +306,8 @@ fn speeds(stages: &[StageLine]) -> Option<String> {
 pub(super) mod tests {
     use engine::store::{Entry, Revision};
     use schema::record::{
-        ClaimRecord, ClaimState, FormatSpeed, GatewayRecord, ModelRecord, Placement, Shard, StageLoad, StageRecord,
+        ClaimRecord, ClaimState, ExpertSet, FormatSpeed, GatewayRecord, ModelRecord, Placement, Shard, StageLoad,
+        StageRecord,
     };
     use schema::{ClaimId, ClusterName, Generation, Key, Keyspace, StageName};
 
@@ -329,7 +342,7 @@ pub(super) mod tests {
             pss_file_bytes: 50 << 20,
             pss_anonymous_bytes: 30 << 20,
             weights_resident_bytes: 48 << 20,
-            experts_touched: 0,
+            ..MemoryUse::default()
         };
         StageRecord {
             endpoint: "tcp://10.0.0.1:7000".to_owned(),
@@ -450,6 +463,24 @@ pub(super) mod tests {
         ignored in the store:
           /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
         "#);
+    }
+
+    #[test]
+    fn a_stage_with_experts_shows_those_that_were_computed() {
+        let mut view = view(Some(ClaimState::Serving), None);
+        let memory = &mut view.stages.get_mut(&name("left")).unwrap().value.load.memory;
+        memory.experts_touched = 3;
+        memory.experts = TouchedExperts::new(0, vec![ExpertSet::new(8, [0b1100_0001]), ExpertSet::new(8, [0])]);
+        let text = shown(&view);
+        assert!(text.contains("IDLE OUT  EXPERTS\n") && text.contains("0 %       3/16\n"), "{text}");
+        assert!(text.contains("0 %       -\n"), "the others have none: {text}");
+        let json = serde_json::to_value(StatusDocument::new("home", &view)).unwrap();
+        let layers = serde_json::json!([
+            {"layer": 0, "total": 8, "touched": 3, "ranges": "0,6-7"},
+            {"layer": 1, "total": 8, "touched": 0, "ranges": ""},
+        ]);
+        assert_eq!(json["stages"][0]["experts"], serde_json::json!({"total": 16, "touched": 3, "layers": layers}));
+        assert!(json["stages"][0]["memory"].get("experts").is_none() && json["stages"][1].get("experts").is_none());
     }
 
     #[test]

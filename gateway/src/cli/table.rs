@@ -17,8 +17,8 @@ impl Table {
     }
 
     /// Adds a row with a cell for each heading.
-    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.map(|cell| replace_control_chars(&cell)).into());
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().map(|cell| replace_control_chars(&cell)).collect());
     }
 
     /// The table as text, with two spaces between columns and a newline after each row.

@@ -13,6 +13,7 @@ mod placement;
 mod share;
 mod stage;
 mod starts;
+mod touched_experts;
 
 pub use claim::{ClaimRecord, ClaimState};
 pub use eviction::EvictionRecord;
@@ -25,3 +26,4 @@ pub use placement::{Placement, PlacementError, Shard};
 pub use share::{Share, ShareError};
 pub use stage::{DeviceKind, FormatSpeed, MemoryUse, Speeds, StageLoad, StageRecord};
 pub use starts::StartsRecord;
+pub use touched_experts::{EXPERT_SETS_CHARS_MAX, EXPERTS_MAX, ExpertSet, InvalidExpertSet, TouchedExperts};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::membership::Proof;
+use super::touched_experts::TouchedExperts;
 use crate::LayerRange;
 
 /// The kind of device that a stage computes on.
@@ -124,7 +125,7 @@ pub struct StageLoad {
 }
 
 /// A process's memory as the operating system counts it, in bytes. Zero if the system does not report it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryUse {
     /// Resident set.
     pub rss_bytes: u64,
@@ -140,6 +141,9 @@ pub struct MemoryUse {
     /// no memory.
     #[serde(default, skip_serializing_if = "is_none")]
     pub experts_touched: u64,
+    /// The same experts by layer. Left out of a record of layers without experts.
+    #[serde(default, skip_serializing_if = "TouchedExperts::is_empty")]
+    pub experts: TouchedExperts,
 }
 
 fn is_none(count: &u64) -> bool {

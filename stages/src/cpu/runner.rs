@@ -99,7 +99,7 @@ impl CpuRunner {
             FeedForward::Dense(_) => 0,
             FeedForward::Experts(experts) => experts.count,
         });
-        let touched = Arc::new(TouchedExperts::new(experts));
+        let touched = Arc::new(TouchedExperts::new(shard.layers().start(), experts));
         let (isa, major_faults) = (Isa::best(), major_faults());
         Ok(Self { arena, isa, spec, shard, pool, weights, kv, rows_at_once, probe: None, touched, major_faults })
     }

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use schema::StageName;
-use schema::record::{DeviceKind, MemoryUse, Speeds, StageRecord};
+use schema::record::{DeviceKind, MemoryUse, Speeds, StageRecord, TouchedExperts};
 use serde::Serialize;
 use warp::reply::Response;
 
@@ -40,7 +40,8 @@ pub(crate) fn show(state: &AppState) -> Response {
 
 impl<'a> Device<'a> {
     fn new(name: &'a StageName, stage: &'a StageRecord) -> Self {
-        let memory = stage.load.memory;
+        // `/distributed/status` has the experts.
+        let memory = MemoryUse { experts: TouchedExperts::default(), ..stage.load.memory.clone() };
         Self {
             stage: name,
             host: &stage.host,

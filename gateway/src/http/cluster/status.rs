@@ -1,12 +1,13 @@
 //! `GET /distributed/status`: the layers, the state and the costs of each stage. The stages measure these figures
 //! themselves and write them to the store. The engine's report derives the states from them.
 
+use engine::expert_report::ExpertReport;
 use engine::generate::PipelineStatus;
 use engine::report::{ClusterReport, StageReport};
 use engine::view::{ClusterView, Complaint, PinReport};
 use http::StatusCode;
 use schema::record::{
-    ClaimRecord, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, Placement, Shard, Share, Speeds,
+    ClaimRecord, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, Placement, Shard, Share, Speeds, TouchedExperts,
 };
 use schema::{Fingerprint, Generation, LayerRange, StageName};
 use serde::Serialize;
@@ -73,6 +74,9 @@ struct StageBody<'a> {
     state: &'static str,
     reason: Option<&'a str>,
     memory: MemoryBody,
+    /// Left out of layers without experts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experts: Option<ExpertReport>,
     kv: Option<KvBody>,
     speed: Option<&'a Speeds>,
     link_us: Option<u32>,
@@ -199,8 +203,10 @@ impl<'a> StageBody<'a> {
                 budget_bytes: record.map(|record| record.memory_budget_bytes),
                 bound_bytes: claim.map(|claim| claim.memory_bound_bytes),
                 weights_bytes: claim.map(|claim| claim.weights_bytes),
-                used: load.map(|load| load.memory),
+                // The experts are shown beside it.
+                used: load.map(|load| MemoryUse { experts: TouchedExperts::default(), ..load.memory.clone() }),
             },
+            experts: load.and_then(|load| ExpertReport::of(&load.memory)),
             kv: claim.map(KvBody::new),
             speed: record.map(|record| &record.speed),
             link_us: record.map(|record| record.link_us),
