@@ -22,7 +22,7 @@ pub(super) fn write(
             let place = row / high * cols.div_ceil(wide) + index * values / wide;
             let scale = finite("scales", row, factors, tensors[1], place)?;
             if weights.iter().any(|bits| bits & NO_NUMBER == NO_NUMBER) {
-                return Err(RepackError { kind: "weights", row: row as u64, found: f32::NAN });
+                return Err(RepackError::NotFinite { kind: "weights", row: row as u64, found: f32::NAN });
             }
             block[..4].copy_from_slice(&scale.to_le_bytes());
             block[4..].copy_from_slice(weights);

@@ -8,6 +8,20 @@ const WORD_VALUES: usize = 8;
 /// Bytes of a word.
 const WORD_BYTES: usize = 4;
 
+/// Tensors of a matrix, without the group of each column.
+pub(super) const PARTS: usize = 3;
+
+/// Refuses columns whose groups, the words of `index`, are not those of neighbours.
+pub(super) fn check_order(index: &[u8], group: u64) -> Result<(), RepackError> {
+    for (column, bytes) in (0_u64..).zip(index.as_chunks::<4>().0) {
+        let (expected, found) = (column / group, i32::from_le_bytes(*bytes));
+        if u64::try_from(found) != Ok(expected) {
+            return Err(RepackError::Order { column, expected, found });
+        }
+    }
+    Ok(())
+}
+
 /// Writes the rows of `band`.
 pub(super) fn write(
     band: &Band<'_>,
@@ -15,7 +29,7 @@ pub(super) fn write(
     tensors: &[&[u8]],
     out: &mut [u8],
 ) -> Result<(), RepackError> {
-    let &[words, zeros, scales] = tensors else { unreachable!("the lengths of three tensors were checked") };
+    let [words, zeros, scales, ..] = tensors else { unreachable!("the lengths of the tensors were checked") };
     let (rows, group) = (band.stored_rows(), group as usize);
     let format = band.repacking.format();
     let (values, block_bytes) = (format.block_values(), format.block_bytes());

@@ -39,7 +39,7 @@ pub enum Encoding {
         factors: Format,
     },
     /// Columns of integers of 4 bits: words of eight neighbours of a column, `[column / 8][row]`; zeros,
-    /// `[group][row / 8]`; scales, `[group][row]`.
+    /// `[group][row / 8]`; scales, `[group][row]`; in some files the group of each column, as words.
     Gptq {
         /// Values that share a scale: a multiple of 32.
         group: u64,
@@ -47,6 +47,8 @@ pub enum Encoding {
         zeros_below: u32,
         /// Type of scales.
         factors: Format,
+        /// True if there is the group of each column, which must be that of columns in their order.
+        listed: bool,
     },
     /// Columns of integers of 4 bits: words of eight rows in AWQ's order, `[column][row / 8]`; zeros,
     /// `[group][row / 8]`; scales, `[group][row]`.
@@ -77,16 +79,32 @@ pub struct Repacking {
     pub rows: u64,
 }
 
-/// A number in a file that no weight can have.
+/// Stored numbers that cannot be written again.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("expected finite {kind}, found {found} in row {row}: fetch the file again")]
-pub struct RepackError {
-    /// The kind of numbers.
-    pub kind: &'static str,
-    /// The stored row.
-    pub row: u64,
-    /// The number.
-    pub found: f32,
+pub enum RepackError {
+    /// A number that no weight can have.
+    #[error("expected finite {kind}, found {found} in row {row}: fetch the file again")]
+    NotFinite {
+        /// The kind of numbers.
+        kind: &'static str,
+        /// The stored row.
+        row: u64,
+        /// The number.
+        found: f32,
+    },
+    /// Columns whose groups are not neighbours, as they are after quantisation in the order of activations.
+    #[error(
+        "expected group {expected} of column {column}, as columns in the order of activations (desc_act) are not \
+         supported, found {found}: use a file without that order"
+    )]
+    Order {
+        /// The column.
+        column: u64,
+        /// Its group in the order of columns.
+        expected: u64,
+        /// Its group in the file.
+        found: i32,
+    },
 }
 
 /// Rows that are written together, so that what lies between their values is read from the caches.
@@ -128,9 +146,12 @@ impl Encoding {
             Self::Fp8 { block: [high, wide], factors } => {
                 vec![values, floats(factors, rows.div_ceil(high).checked_mul(cols.div_ceil(wide))?)?]
             }
-            Self::Gptq { group, factors, .. } | Self::Awq { group, factors } => {
-                vec![values / 2, values / group / 2, floats(factors, values / group)?]
+            Self::Gptq { group, factors, listed, .. } => {
+                let mut all = vec![values / 2, values / group / 2, floats(factors, values / group)?];
+                all.extend(listed.then_some(cols.checked_mul(4)?));
+                all
             }
+            Self::Awq { group, factors } => vec![values / 2, values / group / 2, floats(factors, values / group)?],
             Self::Transposed(format) => vec![floats(format, values)?],
         })
     }
@@ -176,7 +197,7 @@ impl Repacking {
     /// Writes the blocks of `rows`, counted among those that are taken, to `out`.
     ///
     /// # Errors
-    /// [`RepackError`] for a scale, a minimum or a weight that is no finite number.
+    /// [`RepackError`] for a scale, a minimum or a weight that is no finite number, and for columns in another order.
     ///
     /// # Panics
     /// If the tensors have not the bytes of [`Encoding::stored_bytes`], or `out` not those of the rows.
@@ -185,6 +206,11 @@ impl Repacking {
         let expected = self.encoding.stored_bytes(self.stored_rows, self.cols).expect("checked");
         let found: Vec<u64> = tensors.iter().map(|tensor| tensor.len() as u64).collect();
         assert_eq!(found, expected, "bytes of the tensors");
+        if let (Encoding::Gptq { group, .. }, [.., index]) = (self.encoding, tensors)
+            && tensors.len() > gptq::PARTS
+        {
+            gptq::check_order(index, group)?;
+        }
         assert_eq!(out.len() as u64, (rows.end - rows.start) * row_bytes as u64, "bytes of the rows");
         for start in rows.clone().step_by(BAND_ROWS as usize) {
             let end = (start + BAND_ROWS).min(rows.end);
@@ -196,7 +222,7 @@ impl Repacking {
                 }
                 Encoding::Mxfp4 => mxfp4::write(&band, tensors, &mut out[place])?,
                 Encoding::Fp8 { block, factors } => fp8::write(&band, (block, factors), tensors, &mut out[place])?,
-                Encoding::Gptq { group, zeros_below, factors } => {
+                Encoding::Gptq { group, zeros_below, factors, .. } => {
                     gptq::write(&band, (group, zeros_below, factors), tensors, &mut out[place])?;
                 }
                 Encoding::Awq { group, factors } => awq::write(&band, (group, factors), tensors, &mut out[place])?,
@@ -241,7 +267,7 @@ fn finite(kind: &'static str, row: usize, format: Format, bytes: &[u8], index: u
     let size = format.block_bytes();
     crate::kernels::dequantise_block_bytes(format, &bytes[index * size..(index + 1) * size], &mut value);
     let [found] = value;
-    if found.is_finite() { Ok(found) } else { Err(RepackError { kind, row: row as u64, found }) }
+    if found.is_finite() { Ok(found) } else { Err(RepackError::NotFinite { kind, row: row as u64, found }) }
 }
 
 /// Writes a scale and a minimum to the front of a block.

@@ -16,7 +16,7 @@ pub(super) fn write(band: &Band<'_>, tensors: &[&[u8]], out: &mut [u8]) -> Resul
         let blocks = out[at..at + band.row_bytes].chunks_exact_mut(17);
         for (block, (exponent, pairs)) in blocks.zip(exponents.iter().zip(pairs)) {
             if *exponent == NO_NUMBER {
-                return Err(RepackError { kind: "scales", row: row as u64, found: f32::NAN });
+                return Err(RepackError::NotFinite { kind: "scales", row: row as u64, found: f32::NAN });
             }
             block[0] = *exponent;
             put_nibbles(*pairs, &mut block[1..]);

@@ -28,6 +28,9 @@ fn tensors(encoding: Encoding, seed: u64) -> Vec<Vec<u8>> {
         if factors.contains(&index) {
             return (0..bytes / 4).flat_map(|_| (next() as f32 / 1e9 - 1.0).to_le_bytes()).collect();
         }
+        if let (Encoding::Gptq { group, .. }, 3) = (encoding, index) {
+            return (0..bytes / 4).flat_map(|column| ((column / group) as u32).to_le_bytes()).collect();
+        }
         let bytes = (0..bytes).map(|_| next() as u8);
         match encoding {
             Encoding::Mxfp4 if index == 1 => bytes.map(|exponent| exponent % 255).collect(),
@@ -99,8 +102,8 @@ fn encodings() -> Vec<Encoding> {
     let mut all: Vec<_> = affine.map(|(bits, group)| Encoding::Affine { bits, group, factors }).into();
     all.extend([Encoding::Mxfp4, Encoding::Transposed(Format::F32)]);
     all.extend([[128, 128], [7, 64]].map(|block| Encoding::Fp8 { block, factors }));
-    all.extend([32, 64, 128, 256].map(|group| Encoding::Gptq { group, zeros_below: 1, factors }));
-    all.push(Encoding::Gptq { group: 32, zeros_below: 0, factors });
+    all.extend([32, 64, 128, 256].map(|group| Encoding::Gptq { group, zeros_below: 1, factors, listed: false }));
+    all.push(Encoding::Gptq { group: 32, zeros_below: 0, factors, listed: true });
     all.extend([32, 64, 128, 256].map(|group| Encoding::Awq { group, factors }));
     all
 }
@@ -141,7 +144,9 @@ proptest! {
 
 #[test]
 fn numbers_that_no_weight_has_are_refused() {
-    let cases: [(Encoding, usize, &[u8], &str); 5] = [
+    let listed = Encoding::Gptq { group: 32, zeros_below: 0, factors: Format::F32, listed: true };
+    let cases: [(Encoding, usize, &[u8], &str); 6] = [
+        (listed, 3, &[1, 0, 0, 0], "expected group 0 of column 0, as columns in the order of activations"),
         (encodings()[0], 1, &f32::NAN.to_le_bytes(), "finite scales, found NaN in row 0"),
         (encodings()[0], 2, &f32::INFINITY.to_le_bytes(), "finite biases, found inf"),
         (Encoding::Mxfp4, 1, &[255], "finite scales, found NaN"),

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use super::family::{ExpertLayout, Family};
 use super::files::WeightFile;
-use super::group_index;
 use super::quantisation::{MlxMode, Quantisation};
 use super::stored::{Coded, EXPERTS_MAX, Form, Stored, StoredPart};
 use crate::checkpoint::{OpenError, Piece};
@@ -150,11 +149,13 @@ impl<'a> Grouping<'a> {
         let (words, rows) = words(part)?;
         let cols = words.saturating_mul(8);
         let (group, zeros, scales) = self.zeros_and_scales(part, path, group, [rows, cols])?;
-        if let Some(index) = self.all.get(format!("{path}.g_idx").as_str()) {
-            group_index::check(*index, cols, group)?;
+        let (mut parts, index) = (vec![part, zeros, scales], &format!("{path}.g_idx"));
+        if self.all.contains_key(index.as_str()) {
+            let index = self.beside(part, index, &[Dtype::I32], &[cols])?;
+            parts.push(index);
         }
-        let encoding = Encoding::Gptq { group, zeros_below, factors: float(scales)? };
-        Ok(Coded { encoding, experts: None, rows, cols, pieces: pieces(&[part, zeros, scales]) })
+        let encoding = Encoding::Gptq { group, zeros_below, factors: float(scales)?, listed: parts.len() > 3 };
+        Ok(Coded { encoding, experts: None, rows, cols, pieces: pieces(&parts) })
     }
 
     fn awq(&self, part: StoredPart<'a>, path: &str, group: Option<u64>) -> Result<Coded, OpenError> {

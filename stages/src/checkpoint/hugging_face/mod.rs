@@ -13,7 +13,6 @@ mod families;
 mod family;
 mod files;
 mod gemma4;
-mod group_index;
 mod llama4;
 mod metadata;
 mod names;

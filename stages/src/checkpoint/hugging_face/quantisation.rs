@@ -200,6 +200,11 @@ impl<'a> Section<'a> {
         if let Some(found) = self.get("dynamic").filter(|rules| rules.as_object().is_none_or(|own| !own.is_empty())) {
             return Err(self.wrong("dynamic", "none, as all layers have the same sizes", shown(found)));
         }
+        // A group that is a whole row has no order.
+        if let (Some(_), Some(Json::Bool(true))) = (group, self.get("desc_act")) {
+            let expected = "false, as columns in the order of activations are not supported";
+            return Err(self.wrong("desc_act", expected, true));
+        }
         let zeros_below = match self.text("checkpoint_format")?.unwrap_or("gptq") {
             "gptq" => 1,
             "gptq_v2" => 0,
