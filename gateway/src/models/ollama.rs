@@ -18,8 +18,8 @@ const REGISTRY: &str = "registry.ollama.ai";
 const NAMESPACE: &str = "library";
 /// The tag of a name that has none.
 const TAG: &str = "latest";
-/// Longest manifest, in bytes: a hundred times the usual.
-const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+/// Longest manifest, in bytes: fifty times the usual. Parsed, it may take 200 times as many.
+const MANIFEST_BYTES_MAX: u64 = 64 << 10;
 /// The kind of the layer that is a model, and of one that changes it.
 const MODEL_LAYER: &str = "application/vnd.ollama.image.model";
 const ADAPTER_LAYER: &str = "application/vnd.ollama.image.adapter";

@@ -211,7 +211,8 @@ fn without_generation_tags(source: &str) -> String {
     while let Some(open) = rest.find("{%") {
         let (before, tag) = rest.split_at(open);
         clean.push_str(before);
-        let Some(length) = tag.find("%}").map(|close| close + 2) else {
+        // Behind the opening, with which a closing may not share its sign: `{%}`.
+        let Some(length) = tag[2..].find("%}").map(|close| close + 4) else {
             rest = tag;
             break;
         };
