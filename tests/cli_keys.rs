@@ -40,6 +40,7 @@ fn records() -> Vec<(Key, String)> {
         head_format: Some("Q8_0".to_owned()),
         kv_bytes_per_token_layer: 1536,
         layer_kv_bytes: Vec::new(),
+        layer_windows: Vec::new(),
         kv_tokens: 8192,
         kv_type: KvType::F16,
         scratch_bytes: 16_777_216,

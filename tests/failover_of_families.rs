@@ -1,5 +1,5 @@
-//! `kill -9` of a stage in the middle of a streamed answer, with a mixture of experts and with latent attention. The
-//! stream ends with the bytes that it has undisturbed.
+//! `kill -9` of a stage in the middle of a streamed answer, with a mixture of experts, with latent attention and with
+//! windows. The stream ends with the bytes that it has undisturbed.
 //!
 //! The models are the golden ones of `stages/tests/data`, with random weights, and a vocabulary of single bytes.
 
@@ -14,6 +14,7 @@ mod golden;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::cluster::{Cluster, signal};
@@ -109,33 +110,76 @@ fn stage_with_layers(cluster: &Cluster, round: usize) -> u32 {
     seen[round % seen.len()]["pid"].as_u64().expect("a pid") as u32
 }
 
-/// Kills stages in the middle of streams.
-fn check(name: &str) {
+/// A cluster that serves the golden model `name`, with room for `kv_tokens` tokens.
+fn cluster_of(name: &str, folder: &Path, kv_tokens: &str) -> (Cluster, Golden) {
     let golden = Golden::read(name);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.gguf");
+    let path = folder.join("model.gguf");
     let size = golden.number("vocab_size") as usize;
     golden.write_gguf_with(&path, |file| vocabulary(file, size));
-    let arguments = ["--speculation", "off", "--kv-tokens", "2048", "--lease-ttl-s", "2"];
-    let cluster = Cluster::of_model(&path, STAGES, &arguments, &[]);
+    let arguments = ["--speculation", "off", "--kv-tokens", kv_tokens, "--lease-ttl-s", "2"];
+    (Cluster::of_model(&path, STAGES, &arguments, &[]), golden)
+}
+
+/// Kills stages in the middle of streams.
+fn check(name: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let (cluster, golden) = cluster_of(name, folder.path(), "2048");
     let prompt = &golden.input_ids[..20];
     let (expected, attempts) = answer(&stream(cluster.http, prompt, |_| {}));
     assert_eq!(attempts, 1, "{name}: the first answer is undisturbed");
+    kill_stages(&cluster, name, prompt, &expected);
+}
+
+/// Kills stages in the middle of streams that answer `prompt`.
+fn kill_stages(cluster: &Cluster, name: &str, prompt: &[u32], expected: &(String, Vec<Value>)) {
     let mut interrupted = 0;
     // Those that are killed do not come back, and the last one has nobody to take its layers over.
     for round in 0..STAGES as usize - 1 {
-        let pid = stage_with_layers(&cluster, round);
+        let pid = stage_with_layers(cluster, round);
         let events = stream(cluster.http, prompt, |event| {
             if event == BEFORE_THE_KILL {
                 signal(pid, "KILL");
             }
         });
         let (found, attempts) = answer(&events);
-        assert_eq!(found, expected, "{name}: after kill {round}");
+        assert_eq!(&found, expected, "{name}: after kill {round}");
         interrupted += u32::from(attempts > 1);
         println!("{name}, kill {round}: {attempts} attempts");
     }
     assert!(interrupted > 0, "{name}: no kill came before the end of its stream");
+}
+
+/// Answers are as long as with room for all of their tokens, and have the same bytes, in a room of `kv_tokens` tokens:
+/// first ones, second turns that go on from them, and those that stages are killed in.
+fn check_windows(name: &str, kv_tokens: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let (roomy, golden) = cluster_of(name, folder.path(), "4096");
+    let prompt = &golden.input_ids[..20];
+    let (expected, _) = answer(&stream(roomy.http, prompt, |_| {}));
+    let ids = expected.1.iter().map(|token| token[0].as_u64().expect("an id") as u32);
+    // It goes on from the middle of the first one, as the context has no room for more.
+    let second: Vec<u32> = prompt.iter().copied().chain(ids.take(90)).collect();
+    let (expected_second, _) = answer(&stream(roomy.http, &second, |_| {}));
+    drop(roomy);
+    let (cluster, _) = cluster_of(name, folder.path(), kv_tokens);
+    assert_eq!(answer(&stream(cluster.http, prompt, |_| {})).0, expected, "{name}: in {kv_tokens} tokens");
+    assert_eq!(answer(&stream(cluster.http, &second, |_| {})).0, expected_second, "{name}: the second turn");
+    kill_stages(&cluster, name, prompt, &expected);
+}
+
+#[test]
+fn an_answer_in_windows_is_longer_than_the_room_and_has_the_same_bytes() {
+    check_windows("mistral", "96");
+}
+
+#[test]
+fn windows_beside_other_layers_have_less_room_and_the_same_bytes() {
+    check_windows("gemma3", "2048");
+}
+
+#[test]
+fn windows_beside_experts_have_less_room_and_the_same_bytes() {
+    check_windows("gpt_oss", "2048");
 }
 
 #[test]

@@ -4,10 +4,8 @@
 
 use schema::LayerRange;
 use schema::frame::{Chosen, HiddenState, Slice};
+pub use schema::record::KV_BLOCK_TOKENS;
 use schema::record::{KvRoom, MemoryUse, Speeds, StageRecord};
-
-/// Tokens in one block of keys and values, on every stage alike.
-pub const KV_BLOCK_TOKENS: u32 = 32;
 
 /// A micro-batch as the runner sees it. Rows lie in the order of the slices.
 #[derive(Debug)]
@@ -54,7 +52,8 @@ pub enum RunnerError {
 ///
 /// 1. `step` computes each row from its token (or activation), its position and the contents that earlier steps left in
 ///    the blocks of its sequence. Nothing else in the micro-batch changes a bit of it.
-/// 2. Steps run in the order in which they are given. A later step may use a block for another sequence.
+/// 2. Steps run in the order in which they are given. A later step may use a block for another sequence. A layer with a
+///    window reads no token before it, so blocks of such layers are another sequence's once they lie before the window.
 /// 3. After an error the blocks of the sequences in that step are undefined. All others are as before.
 /// 4. `probe` takes about 10 ms at most, as a step may be waiting. It changes nothing that a later step sees.
 pub trait Runner: Send {
@@ -77,7 +76,8 @@ pub struct LoadedShard {
     pub runner: Box<dyn Runner>,
     /// Weights mapped or copied to the device, in bytes.
     pub weights_bytes: u64,
-    /// Blocks of keys and values it has room for, of [`KV_BLOCK_TOKENS`] tokens each.
+    /// Blocks of keys and values of the room it was loaded with, of [`KV_BLOCK_TOKENS`] tokens each. Of each kind it
+    /// has as many as [`schema::record::KvKinds::pool`] gives for that room.
     pub kv_blocks: u32,
 }
 

@@ -2,22 +2,31 @@
 //! gateway's record. Pure: shares are parameters, and the result is a gateway's next move. This module knows neither
 //! the store nor the contents of blocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use schema::Key;
 use schema::frame::Hop;
-use schema::record::{GatewayRecord, ModelRecord, Share};
+use schema::record::{GatewayRecord, KvBlocks, ModelRecord, Share};
 
 use crate::limits::GATEWAYS_MAX;
-use crate::runner::KV_BLOCK_TOKENS;
 use crate::store::LeaseId;
 use crate::view::{ClusterView, Versioned};
 
-/// The blocks that every stage has for the cluster's model, in parts of about equal size.
+/// The blocks that every stage has for the cluster's model, in parts of about equal size. Each part has blocks of each
+/// kind that the model's layers need.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Pool {
-    blocks: u32,
+    blocks: KvBlocks,
+}
+
+/// A set of blocks of each kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct BlockSet {
+    /// Blocks of layers without a window.
+    pub(crate) full: BTreeSet<u32>,
+    /// Blocks of layers with a window.
+    pub(crate) window: BTreeSet<u32>,
 }
 
 /// The next change of a gateway's share.
@@ -36,12 +45,13 @@ pub(crate) enum ShareChange {
 impl Pool {
     /// The pool of a cluster that serves `model`: every stage that serves has room for its tokens.
     pub(crate) fn new(model: &ModelRecord) -> Self {
-        Self { blocks: model.kv_tokens.div_ceil(KV_BLOCK_TOKENS) }
+        Self { blocks: model.kv_pool() }
     }
 
-    /// The number of its parts. Each part has at least one block.
+    /// The number of its parts. Each part has at least one block of each kind that there is.
     pub(crate) fn parts(self) -> u32 {
-        self.blocks.min(Share::PARTS_MAX)
+        let counts = [self.blocks.full, self.blocks.window].into_iter().filter(|count| *count > 0);
+        counts.min().unwrap_or(0).min(Share::PARTS_MAX)
     }
 
     /// The share with all parts.
@@ -49,31 +59,39 @@ impl Pool {
         Share::of(0..self.parts())
     }
 
-    /// The blocks of a part.
-    pub(crate) fn blocks_of(self, part: u32) -> Range<u32> {
-        let start = |part: u32| (u64::from(part) * u64::from(self.blocks) / u64::from(self.parts().max(1))) as u32;
+    /// The blocks of a part, of the `blocks` of one kind.
+    fn blocks_of(self, part: u32, blocks: u32) -> Range<u32> {
+        let start = |part: u32| (u64::from(part) * u64::from(blocks) / u64::from(self.parts().max(1))) as u32;
         start(part)..start(part + 1)
     }
 
-    /// The blocks of a share in ascending order.
-    pub(crate) fn blocks(self, share: Share) -> impl Iterator<Item = u32> {
-        share.parts().filter(move |part| *part < self.parts()).flat_map(move |part| self.blocks_of(part))
+    /// The blocks of a share.
+    pub(crate) fn blocks(self, share: Share) -> BlockSet {
+        let of = |blocks| {
+            let parts = share.parts().filter(move |part| *part < self.parts());
+            parts.flat_map(move |part| self.blocks_of(part, blocks)).collect()
+        };
+        BlockSet { full: of(self.blocks.full), window: of(self.blocks.window) }
     }
 
-    /// The least number of blocks that any `parts` parts have together.
-    pub(crate) fn blocks_at_least(self, parts: u32) -> u32 {
-        parts * (self.blocks / self.parts().max(1))
+    /// The least number of blocks of each kind that any `parts` parts have together.
+    pub(crate) fn blocks_at_least(self, parts: u32) -> KvBlocks {
+        let of = |blocks| parts * (blocks / self.parts().max(1));
+        KvBlocks { full: of(self.blocks.full), window: of(self.blocks.window) }
     }
 
-    fn part_of(self, block: u32) -> Option<u32> {
-        let (block, blocks) = (u64::from(block), u64::from(self.blocks));
+    /// The part of block `block`, of the `blocks` of its kind.
+    fn part_of(self, block: u32, blocks: u32) -> Option<u32> {
+        let (block, blocks) = (u64::from(block), u64::from(blocks));
         (block < blocks).then(|| (((block + 1) * u64::from(self.parts()) - 1) / blocks) as u32)
     }
 
     /// A block that `hop` names and `share` does not have.
     pub(crate) fn foreign_block(self, hop: &Hop, share: Share) -> Option<u32> {
-        let named = hop.slices.iter().flat_map(|slice| &slice.blocks);
-        named.copied().find(|block| self.part_of(*block).is_none_or(|part| !share.has(part)))
+        let is_foreign = |block: u32, blocks| self.part_of(block, blocks).is_none_or(|part| !share.has(part));
+        let full = hop.slices.iter().flat_map(|slice| &slice.blocks).map(|block| (*block, self.blocks.full));
+        let window = hop.slices.iter().flat_map(|slice| &slice.window_blocks).map(|block| (*block, self.blocks.window));
+        full.chain(window).find(|(block, blocks)| is_foreign(*block, *blocks)).map(|(block, _)| block)
     }
 
     /// The number of parts that the gateway in slot `me` should have next to the other gateways in `shares`.
@@ -98,6 +116,22 @@ impl Pool {
                 if free.is_empty() { ShareChange::Stay } else { ShareChange::Take(free) }
             }
         }
+    }
+}
+
+// === impl BlockSet ===
+
+impl BlockSet {
+    /// Its blocks with lower numbers than these counts.
+    pub(crate) fn below(mut self, counts: KvBlocks) -> Self {
+        self.full.split_off(&counts.full);
+        self.window.split_off(&counts.window);
+        self
+    }
+
+    /// Number of its blocks of each kind.
+    pub(crate) fn counts(&self) -> KvBlocks {
+        KvBlocks { full: self.full.len() as u32, window: self.window.len() as u32 }
     }
 }
 
@@ -173,24 +207,55 @@ fn initial_share(view: &ClusterView, slot: u32) -> Share {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use schema::frame::Slice;
+    use schema::{Epoch, Generation, SequenceId, Step};
 
     use super::*;
 
     fn pool(blocks: u32) -> Pool {
-        Pool { blocks }
+        Pool { blocks: KvBlocks { full: blocks, window: 0 } }
     }
 
     #[test]
     fn every_block_is_in_one_part() {
-        for blocks in [1, 5, 63, 64, 65, 100, 256, 1000] {
-            let pool = pool(blocks);
-            assert!(pool.blocks(pool.whole()).eq(0..blocks), "{blocks}");
-            for part in 0..pool.parts() {
-                assert!(!pool.blocks_of(part).is_empty());
-                assert!(pool.blocks_of(part).all(|block| pool.part_of(block) == Some(part)), "{part} of {blocks}");
+        let counts = [1, 5, 63, 64, 65, 100, 256, 1000];
+        for (full, window) in counts.iter().flat_map(|full| [0, 1, 7, 64, 250].map(|window| (*full, window))) {
+            let pool = Pool { blocks: KvBlocks { full, window } };
+            let all = pool.blocks(pool.whole());
+            assert_eq!(all.counts(), pool.blocks, "{full} and {window}");
+            assert!(all.full.into_iter().eq(0..full) && all.window.into_iter().eq(0..window), "{full} and {window}");
+            for (part, blocks) in (0..pool.parts()).flat_map(|part| [full, window].map(|blocks| (part, blocks))) {
+                assert_eq!(pool.blocks_of(part, blocks).is_empty(), blocks == 0);
+                let is_own = |block| pool.part_of(block, blocks) == Some(part);
+                assert!(pool.blocks_of(part, blocks).all(is_own), "{part} of {blocks}");
             }
-            assert_eq!(pool.part_of(blocks), None);
+            assert_eq!((pool.part_of(full, full), pool.part_of(window, window)), (None, None));
         }
+    }
+
+    #[test]
+    fn blocks_of_each_kind_are_in_the_share_or_foreign() {
+        let pool = Pool { blocks: KvBlocks { full: 64, window: 32 } };
+        let share = Share::of(0..16);
+        let foreign = |blocks: Vec<u32>, window_blocks: Vec<u32>| {
+            let slice = Slice { blocks, window_blocks, ..Slice::empty(SequenceId(1)) };
+            let hop = Hop {
+                generation: Generation(1),
+                gateway: 0,
+                epoch: Epoch(1),
+                step: Step(0),
+                slot: 0,
+                rows: 1,
+                hidden: 0,
+                slices: vec![slice],
+                spent: Vec::new(),
+            };
+            pool.foreign_block(&hop, share)
+        };
+        assert_eq!(foreign(vec![0, 31], vec![0, 15]), None);
+        assert_eq!(foreign(vec![0, 32], vec![15]), Some(32));
+        assert_eq!(foreign(vec![31], vec![16]), Some(16));
+        assert_eq!(foreign(vec![31], vec![99]), Some(99));
     }
 
     #[test]

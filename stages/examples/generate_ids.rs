@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use engine::runner::{KV_BLOCK_TOKENS, Loader, Output, Runner, Work};
 use schema::frame::Slice;
-use schema::record::{KvRoom, KvType};
+use schema::record::{KvKinds, KvRoom, KvType};
 use schema::{LayerRange, SequenceId};
 use stages::loader::CpuLoader;
 use stages::weights::ModelFile;
@@ -32,33 +32,37 @@ fn main() -> Result<(), Failure> {
     eprintln!("ready after {:.3} s, bound {} bytes", start.elapsed().as_secs_f64(), loader.memory_bound(layers, room));
 
     let ids = ids.split(',').map(str::parse).collect::<Result<Vec<u32>, _>>()?;
-    let all = continue_greedily(&mut *shard.runner, &ids, tokens)?;
+    let all = continue_greedily(&mut *shard.runner, loader.spec().kv_kinds(), &ids, tokens)?;
     println!("{}", all.iter().map(u32::to_string).collect::<Vec<_>>().join(","));
     let memory = loader.memory();
     eprintln!("anonymous {} bytes, resident {} bytes", memory.pss_anonymous_bytes, memory.rss_bytes);
     Ok(())
 }
 
-fn continue_greedily(runner: &mut dyn Runner, ids: &[u32], tokens: u32) -> Result<Vec<u32>, Failure> {
+fn continue_greedily(runner: &mut dyn Runner, kinds: KvKinds, ids: &[u32], tokens: u32) -> Result<Vec<u32>, Failure> {
     let start = Instant::now();
-    let mut all = vec![step(runner, 0, ids)?];
+    let mut all = vec![step(runner, kinds, 0, ids)?];
     eprintln!("prefill: {:.1} tokens/s", rate(ids.len() as u32, start));
     let start = Instant::now();
     for index in 1..tokens {
         let last = all[all.len() - 1];
-        all.push(step(runner, ids.len() as u32 + index - 1, &[last])?);
+        all.push(step(runner, kinds, ids.len() as u32 + index - 1, &[last])?);
     }
     eprintln!("decode: {:.1} tokens/s", rate(tokens - 1, start));
     Ok(all)
 }
 
 /// Runs one micro-batch and returns its token.
-fn step(runner: &mut dyn Runner, position: u32, tokens: &[u32]) -> Result<u32, Failure> {
+fn step(runner: &mut dyn Runner, kinds: KvKinds, position: u32, tokens: &[u32]) -> Result<u32, Failure> {
+    let blocks = kinds.pool(SEQUENCE_TOKENS).window;
+    let (window_first, window_blocks) = kinds.ring(position..position + tokens.len() as u32, 0..blocks);
     let slices = [Slice {
         position,
         count: tokens.len() as u32,
         tokens: tokens.to_vec(),
         blocks: (0..SEQUENCE_TOKENS / KV_BLOCK_TOKENS).collect(),
+        window_first,
+        window_blocks,
         logits: vec![tokens.len() as u32 - 1],
         ..Slice::empty(SequenceId(0))
     }];

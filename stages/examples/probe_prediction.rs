@@ -11,7 +11,7 @@ use std::time::Instant;
 use engine::runner::{KV_BLOCK_TOKENS, Loader, Runner, Work};
 use schema::frame::Slice;
 use schema::record::{FormatSpeed, Speeds};
-use schema::record::{KvRoom, KvType};
+use schema::record::{KvKinds, KvRoom, KvType};
 use schema::{LayerRange, SequenceId};
 use stages::checkpoint::TensorInfo;
 use stages::loader::CpuLoader;
@@ -44,8 +44,9 @@ fn main() -> Result<(), Failure> {
 
     let vocabulary = loader.spec().vocabulary as u32;
     let prompt: Vec<u32> = (0..PREFILL_TOKENS).map(|index| index * 97 % vocabulary).collect();
-    let decode = best(DECODE_TOKENS, |index| seconds(&mut *shard.runner, index, &[index * 31]))?;
-    let prefill = best(PREFILLS, |_| seconds(&mut *shard.runner, 0, &prompt))?;
+    let kinds = loader.spec().kv_kinds();
+    let decode = best(DECODE_TOKENS, |index| seconds(&mut *shard.runner, kinds, index, &[index * 31]))?;
+    let prefill = best(PREFILLS, |_| seconds(&mut *shard.runner, kinds, 0, &prompt))?;
     for (name, measured, predicted) in [
         ("a decoded token", decode, decoding(&file, &speeds)?),
         ("a prefill of 512", prefill, prefilling(&file, &speeds)?),
@@ -90,12 +91,16 @@ fn best(runs: u32, mut run: impl FnMut(u32) -> Result<f64, Failure>) -> Result<f
 }
 
 /// Seconds of a step that requests a token after the last of `tokens`.
-fn seconds(runner: &mut dyn Runner, position: u32, tokens: &[u32]) -> Result<f64, Failure> {
+fn seconds(runner: &mut dyn Runner, kinds: KvKinds, position: u32, tokens: &[u32]) -> Result<f64, Failure> {
+    let blocks = kinds.pool(PREFILL_TOKENS + DECODE_TOKENS).window;
+    let (window_first, window_blocks) = kinds.ring(position..position + tokens.len() as u32, 0..blocks);
     let slice = Slice {
         position,
         count: tokens.len() as u32,
         tokens: tokens.to_vec(),
         blocks: (0..(PREFILL_TOKENS + DECODE_TOKENS).div_ceil(KV_BLOCK_TOKENS)).collect(),
+        window_first,
+        window_blocks,
         logits: vec![tokens.len() as u32 - 1],
         ..Slice::empty(SequenceId(0))
     };

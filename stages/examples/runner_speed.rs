@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use engine::runner::{KV_BLOCK_TOKENS, LoadedShard, Loader, Runner, Work};
 use schema::frame::Slice;
-use schema::record::{KvRoom, KvType};
+use schema::record::{KvKinds, KvRoom, KvType};
 use schema::{LayerRange, SequenceId};
 use stages::loader::CpuLoader;
 use stages::weights::{ModelFile, Tensor};
@@ -48,9 +48,10 @@ fn main() -> Result<(), Failure> {
     eprintln!("loaded after {:.3} s", start.elapsed().as_secs_f64());
     let vocabulary = loader.spec().vocabulary as u32;
     let weights = mapped(&ModelFile::open(Path::new(path))?, layers)?;
+    let kinds = loader.spec().kv_kinds();
     let mut answer = |what: &str| match what {
         "read" => Ok(read(&weights, threads.get())),
-        what => measure(&mut *runner, what, vocabulary),
+        what => measure((&mut *runner, kinds), what, vocabulary),
     };
     if std::io::stdin().is_terminal() {
         for what in ["read", "prefill", "decode", "together"] {
@@ -92,57 +93,65 @@ fn read(weights: &[Tensor], threads: usize) -> f64 {
 }
 
 /// Seconds per token of the measurement `what`.
-fn measure(runner: &mut dyn Runner, what: &str, vocabulary: u32) -> Result<f64, Failure> {
+fn measure((runner, kinds): (&mut dyn Runner, KvKinds), what: &str, vocabulary: u32) -> Result<f64, Failure> {
     let prompt: Vec<u32> = (0..PREFILL_TOKENS).map(|index| (1000 + index * 97) % vocabulary).collect();
     let (sequences, tokens) = match what {
         "prefill" => {
             let start = Instant::now();
-            step(runner, &[(0, &prompt)])?;
+            step(runner, kinds, &[(0, &prompt)])?;
             return Ok(start.elapsed().as_secs_f64() / f64::from(PREFILL_TOKENS));
         }
         "decode" => (1, DECODED_TOKENS),
         "together" => (TOGETHER_SEQUENCES, DECODED_TOKENS / 4),
         other => match other.strip_prefix("deep ").map(str::parse) {
-            Some(depth) => return deep(runner, depth?, vocabulary),
+            Some(depth) => return deep((runner, kinds), depth?, vocabulary),
             None => return Err(format!("{other:?}: expected decode, together, prefill, deep <tokens> or read").into()),
         },
     };
     let start = &prompt[..DECODE_DEPTH as usize];
-    step(runner, &vec![(0, start); sequences as usize])?;
+    step(runner, kinds, &vec![(0, start); sequences as usize])?;
     let begin = Instant::now();
     for index in 0..tokens {
         let token = [(1000 + 31 * index) % vocabulary];
-        step(runner, &vec![(DECODE_DEPTH + index, &token[..]); sequences as usize])?;
+        step(runner, kinds, &vec![(DECODE_DEPTH + index, &token[..]); sequences as usize])?;
     }
     Ok(begin.elapsed().as_secs_f64() / f64::from(tokens * sequences))
 }
 
 /// Seconds per decoded token after `depth` tokens.
-fn deep(runner: &mut dyn Runner, depth: u32, vocabulary: u32) -> Result<f64, Failure> {
+fn deep((runner, kinds): (&mut dyn Runner, KvKinds), depth: u32, vocabulary: u32) -> Result<f64, Failure> {
     if depth > KV_TOKENS - DECODED_TOKENS {
         return Err(format!("{depth} tokens: expected at most {}", KV_TOKENS - DECODED_TOKENS).into());
     }
     let prompt: Vec<u32> = (0..depth).map(|index| (1000 + index * 97) % vocabulary).collect();
     for (position, tokens) in (0..).step_by(PREFILL_TOKENS as usize).zip(prompt.chunks(PREFILL_TOKENS as usize)) {
-        step(runner, &[(position, tokens)])?;
+        step(runner, kinds, &[(position, tokens)])?;
     }
     let begin = Instant::now();
     for index in 0..DECODED_TOKENS {
-        step(runner, &[(depth + index, &[(1000 + 31 * index) % vocabulary])])?;
+        step(runner, kinds, &[(depth + index, &[(1000 + 31 * index) % vocabulary])])?;
     }
     Ok(begin.elapsed().as_secs_f64() / f64::from(DECODED_TOKENS))
 }
 
 /// Runs one micro-batch: for each sequence, tokens from a position on.
-fn step(runner: &mut dyn Runner, sequences: &[(u32, &[u32])]) -> Result<(), Failure> {
+fn step(runner: &mut dyn Runner, kinds: KvKinds, sequences: &[(u32, &[u32])]) -> Result<(), Failure> {
     let blocks = KV_TOKENS / KV_BLOCK_TOKENS / sequences.len() as u32;
-    let slice = |(sequence, (position, tokens)): (u32, &(u32, &[u32]))| Slice {
-        position: *position,
-        count: tokens.len() as u32,
-        tokens: tokens.to_vec(),
-        blocks: (sequence * blocks..(sequence + 1) * blocks).collect(),
-        logits: vec![tokens.len() as u32 - 1],
-        ..Slice::empty(SequenceId(sequence.into()))
+    let in_window = kinds.pool(KV_TOKENS).window / sequences.len() as u32;
+    let slice = |(sequence, (position, tokens)): (u32, &(u32, &[u32]))| {
+        let (rows, own) =
+            (*position..*position + tokens.len() as u32, sequence * in_window..(sequence + 1) * in_window);
+        let (window_first, window_blocks) = kinds.ring(rows, own);
+        Slice {
+            position: *position,
+            count: tokens.len() as u32,
+            tokens: tokens.to_vec(),
+            blocks: (sequence * blocks..(sequence + 1) * blocks).collect(),
+            window_first,
+            window_blocks,
+            logits: vec![tokens.len() as u32 - 1],
+            ..Slice::empty(SequenceId(sequence.into()))
+        }
     };
     let slices: Vec<Slice> = (0..).zip(sequences).map(slice).collect();
     runner.step(Work { slices: &slices, activations: &[] })?;

@@ -12,6 +12,7 @@ pub(crate) struct LayerFigures {
     read_bytes: Vec<u64>,
     multiplications: Vec<u64>,
     kv_bytes: Vec<u64>,
+    windows: Vec<u32>,
     /// Bytes of weights that a runner copies.
     copied_bytes: Vec<u64>,
     formats: Vec<Format>,
@@ -66,6 +67,7 @@ impl LayerFigures {
         self.read_bytes.push(read_bytes);
         self.multiplications.push(multiplications);
         self.kv_bytes.push(kv_type.bytes(layer.mixer.kv_values() as u64).unwrap_or(u64::MAX));
+        self.windows.push(layer.mixer.window_tokens());
         let most = Format::ALL.into_iter().zip(by_format).max_by_key(|(_, bytes)| *bytes);
         self.formats.extend(most.map(|(format, _)| format));
     }
@@ -73,7 +75,7 @@ impl LayerFigures {
     /// `record` with these figures. Figures that are the same in every layer, or that follow from others, are left to
     /// the fields that older members read.
     pub(crate) fn describe(self, record: ModelRecord) -> ModelRecord {
-        let Self { read_bytes, multiplications, kv_bytes, copied_bytes, formats } = self;
+        let Self { read_bytes, multiplications, kv_bytes, windows, copied_bytes, formats } = self;
         let with_copies = |bytes: Vec<u64>| -> Vec<u64> {
             bytes.into_iter().zip(&copied_bytes).map(|(bytes, copied)| bytes.saturating_add(*copied)).collect()
         };
@@ -91,6 +93,7 @@ impl LayerFigures {
             } else {
                 kv_bytes
             },
+            layer_windows: if windows.iter().all(|window| *window == 0) { Vec::new() } else { windows },
             kv_bytes_per_token_layer,
             ..record
         }

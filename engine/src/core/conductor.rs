@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use schema::frame::{Frame, Hop};
-use schema::record::{ClaimRecord, GatewayRecord};
+use schema::record::{ClaimRecord, GatewayRecord, KvBlocks, KvKinds};
 use schema::{Epoch, Generation, Keyspace, Step};
 use tracing::{debug, info, warn};
 
@@ -26,7 +26,7 @@ use crate::link::Unreachable;
 use crate::membership::Evictions;
 use crate::route::RouteEvent;
 use crate::runner::KV_BLOCK_TOKENS;
-use crate::share::{GatewayRegistration, Pool};
+use crate::share::{BlockSet, GatewayRegistration, Pool};
 use crate::view::{ClusterView, Versioned};
 
 /// An epoch's number is at least this many times the revision at which the gateway's record last changed in the store.
@@ -59,8 +59,8 @@ pub(crate) struct Conductor {
     identity: Option<Identity>,
     /// The number of the newest epoch.
     epochs: u64,
-    /// The number of blocks of the stage that has the fewest.
-    blocks_max: u32,
+    /// The number of blocks of each kind of the stage that has the fewest.
+    blocks_max: KvBlocks,
     /// The last write of this gateway's record: the revision of the view that it was decided by, and its time.
     last_write: Option<(u64, Instant)>,
     first_endpoint: String,
@@ -94,7 +94,7 @@ impl Conductor {
             holdings: Holdings::default(),
             identity: None,
             epochs: 0,
-            blocks_max: 0,
+            blocks_max: KvBlocks::default(),
             last_write: None,
             first_endpoint: String::new(),
             evictions: Evictions::default(),
@@ -265,7 +265,7 @@ impl Conductor {
         } else if let Some(pool) = self.pool() {
             let lost = self.holdings.used.without(usable_share);
             if !lost.is_empty() {
-                self.scheduler.lose(&pool.blocks(lost).collect());
+                self.scheduler.lose(&pool.blocks(lost));
                 self.holdings.used = self.holdings.used.without(lost);
             }
         }
@@ -275,6 +275,11 @@ impl Conductor {
     /// This gateway's record as the view shows it.
     fn own_record(&self) -> Option<&Versioned<GatewayRecord>> {
         self.registered.as_ref()?.find(&self.view)
+    }
+
+    /// The kinds of the model's layers.
+    fn kv_kinds(&self) -> KvKinds {
+        self.view.model.as_ref().map(|model| model.value.kv_kinds()).unwrap_or_default()
     }
 
     fn pool(&self) -> Option<Pool> {
@@ -299,15 +304,18 @@ impl Conductor {
         };
         self.first_endpoint = claims.first().map(|claim| claim.value.endpoint.clone()).unwrap_or_default();
         self.resumes_at = None;
-        self.blocks_max = claims.iter().map(|claim| claim.value.kv_blocks).min().unwrap_or(0);
-        let own_blocks = self.pool().into_iter().flat_map(|pool| pool.blocks(self.holdings.used));
-        let blocks = own_blocks.filter(|block| *block < self.blocks_max).collect();
+        let (kinds, blocks) = (self.kv_kinds(), claims.iter().map(|claim| claim.value.kv_blocks).min().unwrap_or(0));
+        self.blocks_max = kinds.pool(blocks.saturating_mul(KV_BLOCK_TOKENS));
+        let own_blocks = self.pool().map(|pool| pool.blocks(self.holdings.used)).unwrap_or_default();
+        let BlockSet { full, window } = own_blocks.below(self.blocks_max);
         self.holdings.given_before = Step(0);
         let shape = Shape {
             generation: identity.generation,
             epoch: Epoch(self.epochs),
             stages: claims.iter().map(label).collect(),
-            blocks,
+            kinds,
+            blocks: full.into_iter().collect(),
+            window_blocks: window.into_iter().collect(),
             hidden: self.view.model.as_ref().map_or(0, |model| model.value.hidden),
         };
         let stages = shape.stages.len();
@@ -396,8 +404,7 @@ impl Conductor {
         if waiting >= WAITING_MAX {
             return Err(Rejection::Busy { waiting });
         }
-        let model_context = self.view.model.as_ref().map_or(0, |model| model.value.context_tokens);
-        let context_tokens = model_context.min(self.blocks_for_one().saturating_mul(KV_BLOCK_TOKENS));
+        let context_tokens = self.context_tokens();
         let prompt_tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
         let room = context_tokens.saturating_sub(prompt_tokens);
         // A prompt that is embedded may fill the context.

@@ -1,49 +1,27 @@
-//! The owners of the blocks of keys and values, and the prefix cache over their contents. One ledger serves all stages:
-//! they use the same block numbers, so a cached block is on all of them.
+//! The owners of the blocks of one kind, and the prefix cache over their contents. One ledger serves all stages: they
+//! use the same block numbers, so a cached block is on all of them.
 //!
-//! A full block of known tokens is indexed by its tokens and the [`PrefixId`] of the blocks before it. It is never
-//! written again. Sequences with the same prefix own it together. Without an owner it stays cached until its room is
-//! needed. Eviction is least recently used first, and ends of prefixes go before their beginnings.
+//! A full block of known tokens is indexed by the [`PrefixHash`] of all tokens up to its end. It is never written
+//! again. Sequences with the same prefix own it together. Without an owner it stays cached until its room is needed.
+//! Eviction is least recently used first, and ends of prefixes go before their beginnings. The blocks before a cached
+//! one may be cached or not: `kv_ledger` decides which of them a sequence needs.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::runner::KV_BLOCK_TOKENS;
-
-/// Tokens of one block.
-type BlockTokens = [u32; KV_BLOCK_TOKENS as usize];
-
-/// The number of a prefix: the tokens of a sequence from position 0 to the end of a block. Equal numbers mean equal
-/// tokens. A number is never given to other tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PrefixId(u64);
-
-// === impl PrefixId ===
-
-impl PrefixId {
-    /// The empty prefix.
-    pub const EMPTY: Self = Self(0);
-}
-
-/// The contents of a cached block.
-#[derive(Debug)]
-struct CachedBlock {
-    /// The prefix that ends before the block.
-    parent: PrefixId,
-    tokens: BlockTokens,
-    /// The prefix that ends with the block.
-    prefix: PrefixId,
-}
+use super::prefix_hash::PrefixHash;
 
 #[derive(Debug, Default)]
 struct Block {
     /// Number of sequences that own it.
     owners: u32,
-    cached: Option<Box<CachedBlock>>,
+    /// The prefix that ends with it, if it is cached.
+    cached: Option<PrefixHash>,
     /// Its key in [`BlockLedger::idle`], if it is cached and has no owner.
     idle: Option<u64>,
 }
 
-/// The blocks of one gateway: hands them out by number, counts their owners, and finds the cached ones.
+/// One gateway's blocks of one kind: hands them out by number, counts their owners, and finds the cached ones.
 #[derive(Debug)]
 pub struct BlockLedger {
     /// Indexed by block number. Numbers of other gateways' blocks are among them. Those have no owner here and are
@@ -55,10 +33,8 @@ pub struct BlockLedger {
     uncached: Vec<u32>,
     /// Cached blocks without an owner, least recently used first. Each block that becomes idle gets the next key.
     idle: BTreeMap<u64, u32>,
-    /// The cached blocks. For the prefix before a block and the block's tokens: its number, and the prefix that ends
-    /// with it.
-    index: HashMap<(PrefixId, BlockTokens), (u32, PrefixId)>,
-    next_prefix: PrefixId,
+    /// The cached blocks, by the prefixes that end with them.
+    index: HashMap<PrefixHash, u32>,
     next_idle: u64,
 }
 
@@ -73,7 +49,6 @@ impl BlockLedger {
             uncached: Vec::new(),
             idle: BTreeMap::new(),
             index: HashMap::new(),
-            next_prefix: PrefixId(1),
             next_idle: 0,
         };
         ledger.gain(blocks);
@@ -147,52 +122,37 @@ impl BlockLedger {
         true
     }
 
-    /// The cached blocks of the longest cached prefix of `tokens`, in order.
-    pub fn lookup(&self, tokens: &[u32]) -> Vec<u32> {
-        let mut prefix = PrefixId::EMPTY;
-        let mut found = Vec::new();
-        for tokens in tokens.as_chunks().0 {
-            let Some((number, next)) = self.index.get(&(prefix, *tokens)) else { break };
-            found.push(*number);
-            prefix = *next;
-        }
-        found
+    /// The cached block that ends with `prefix`.
+    pub fn find(&self, prefix: &PrefixHash) -> Option<u32> {
+        self.index.get(prefix).copied()
     }
 
-    /// Makes `owner`, which has no blocks yet, an owner of the cached blocks `found`. Returns their prefix.
-    pub fn share(&mut self, found: &[u32], owner: &mut Vec<u32>) -> PrefixId {
-        debug_assert!(owner.is_empty(), "cached blocks are a sequence's first");
-        let mut prefix = PrefixId::EMPTY;
+    /// Adds an owner to each of the cached blocks `found`, and these to the end of `owner`.
+    pub fn share(&mut self, found: &[u32], owner: &mut Vec<u32>) {
         for number in found {
             let block = &mut self.blocks[*number as usize];
             if let Some(place) = block.idle.take() {
                 self.idle.remove(&place);
             }
             block.owners += 1;
-            prefix = block.cached.as_ref().map_or(prefix, |cached| cached.prefix);
             owner.push(*number);
         }
-        prefix
     }
 
-    /// Caches block `number`: it holds `tokens` after `parent`, on all stages, for every micro-batch that is sent from
-    /// now on. Returns the prefix that ends with it. If another block is cached for the same tokens, that one stays.
-    pub fn insert(&mut self, number: u32, parent: PrefixId, tokens: &BlockTokens) -> PrefixId {
-        if let Some((_, prefix)) = self.index.get(&(parent, *tokens)) {
-            return *prefix;
+    /// Caches block `number`: it holds the last tokens of `prefix`, on all stages, for every micro-batch that is sent
+    /// from now on. If another block is cached for the same prefix, that one stays.
+    pub fn insert(&mut self, number: u32, prefix: PrefixHash) {
+        if let Entry::Vacant(vacant) = self.index.entry(prefix) {
+            vacant.insert(number);
+            self.blocks[number as usize].cached = Some(prefix);
         }
-        let prefix = self.next_prefix;
-        self.next_prefix = PrefixId(prefix.0 + 1);
-        self.index.insert((parent, *tokens), (number, prefix));
-        self.blocks[number as usize].cached = Some(Box::new(CachedBlock { parent, tokens: *tokens, prefix }));
-        prefix
     }
 
-    /// Ends the ownership of all blocks of `owner`.
-    pub fn release(&mut self, owner: &mut Vec<u32>) {
+    /// Ends the ownership of the first `count` blocks of `owner`, or of all that there are.
+    pub fn release_first(&mut self, count: usize, owner: &mut Vec<u32>) {
         // From the end, so that the last blocks become idle and are evicted first: the longer a prefix, the fewer
         // sequences can use it.
-        for number in owner.drain(..).rev() {
+        for number in owner.drain(..count.min(owner.len())).rev() {
             let block = &mut self.blocks[number as usize];
             debug_assert!(block.owners > 0, "a block was released twice");
             block.owners = block.owners.saturating_sub(1);
@@ -209,6 +169,11 @@ impl BlockLedger {
         }
     }
 
+    /// Ends the ownership of all blocks of `owner`.
+    pub fn release(&mut self, owner: &mut Vec<u32>) {
+        self.release_first(owner.len(), owner);
+    }
+
     /// Evicts the idle block that was used longest ago from the cache.
     fn evict_oldest(&mut self) -> Option<u32> {
         let (_, number) = self.idle.pop_first()?;
@@ -219,8 +184,8 @@ impl BlockLedger {
     fn evict(&mut self, number: u32) {
         let block = &mut self.blocks[number as usize];
         block.idle = None;
-        if let Some(cached) = block.cached.take() {
-            self.index.remove(&(cached.parent, cached.tokens));
+        if let Some(prefix) = block.cached.take() {
+            self.index.remove(&prefix);
         }
     }
 }
@@ -230,15 +195,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::runner::KV_BLOCK_TOKENS;
 
     const TOKENS: usize = KV_BLOCK_TOKENS as usize;
 
     /// Caches the blocks of `owner`, as if all of `tokens` had been computed.
     fn insert_all(ledger: &mut BlockLedger, owner: &[u32], tokens: &[u32]) {
-        let mut prefix = PrefixId::EMPTY;
-        for (number, tokens) in owner.iter().zip(tokens.as_chunks().0) {
-            prefix = ledger.insert(*number, prefix, tokens);
+        for (number, prefix) in owner.iter().zip(PrefixHash::chain(tokens)) {
+            ledger.insert(*number, prefix);
         }
+    }
+
+    /// The cached blocks of the longest cached prefix of `tokens`.
+    fn lookup(ledger: &BlockLedger, tokens: &[u32]) -> Vec<u32> {
+        PrefixHash::chain(tokens).iter().map_while(|prefix| ledger.find(prefix)).collect()
     }
 
     #[test]
@@ -258,12 +228,12 @@ mod tests {
         let mut a = Vec::new();
         assert!(ledger.allocate(3, &mut a));
         insert_all(&mut ledger, &a, &first);
-        assert_eq!(ledger.lookup(&first), a);
-        assert_eq!(ledger.lookup(&first[..2 * TOKENS + 5]), a[..2], "half a block was found");
+        assert_eq!(lookup(&ledger, &first), a);
+        assert_eq!(lookup(&ledger, &first[..2 * TOKENS + 5]), a[..2], "half a block was found");
         let mut second = first.clone();
         second[TOKENS] += 1;
-        assert_eq!(ledger.lookup(&second), a[..1], "what follows another block was found");
-        assert!(ledger.lookup(&second[TOKENS..]).is_empty(), "a block was found at another place");
+        assert_eq!(lookup(&ledger, &second), a[..1], "what follows another block was found");
+        assert!(lookup(&ledger, &second[TOKENS..]).is_empty(), "a block was found at another place");
     }
 
     #[test]
@@ -275,10 +245,10 @@ mod tests {
         insert_all(&mut ledger, &a, &tokens);
         let blocks = a.clone();
         ledger.release(&mut a);
-        assert_eq!((ledger.free(), ledger.lookup(&tokens)), (3, blocks.clone()));
+        assert_eq!((ledger.free(), lookup(&ledger, &tokens)), (3, blocks.clone()));
         assert!(ledger.allocate(1, &mut b));
-        assert_eq!(ledger.lookup(&tokens), blocks[..2]);
-        let found = ledger.lookup(&tokens);
+        assert_eq!(lookup(&ledger, &tokens), blocks[..2]);
+        let found = lookup(&ledger, &tokens);
         ledger.share(&found, &mut c);
         assert!(!ledger.allocate(1, &mut b), "a block with an owner was taken");
         ledger.release(&mut b);
@@ -291,9 +261,9 @@ mod tests {
         let tokens = [7; TOKENS];
         let (mut a, mut b) = (Vec::new(), Vec::new());
         assert!(ledger.allocate(1, &mut a) && ledger.allocate(1, &mut b));
-        let prefix = ledger.insert(a[0], PrefixId::EMPTY, &tokens);
-        assert_eq!(ledger.insert(b[0], PrefixId::EMPTY, &tokens), prefix);
-        assert_eq!(ledger.lookup(&tokens), a);
+        insert_all(&mut ledger, &a, &tokens);
+        insert_all(&mut ledger, &b, &tokens);
+        assert_eq!(lookup(&ledger, &tokens), a);
         ledger.release(&mut b);
         assert_eq!(ledger.uncached.len(), 3, "the second was kept for nothing");
     }
@@ -308,10 +278,10 @@ mod tests {
         assert_eq!(a, [2, 3]);
         ledger.release(&mut a);
         ledger.lose(&[3, 7].into());
-        assert_eq!((ledger.total(), ledger.free(), ledger.lookup(&tokens)), (1, 1, vec![2]));
+        assert_eq!((ledger.total(), ledger.free(), lookup(&ledger, &tokens)), (1, 1, vec![2]));
         ledger.gain([0, 9, 3]);
         assert!(ledger.allocate(4, &mut b));
-        assert_eq!((ledger.total(), ledger.lookup(&tokens).len()), (4, 0));
+        assert_eq!((ledger.total(), lookup(&ledger, &tokens).len()), (4, 0));
         b.sort_unstable();
         assert_eq!(b, [0, 2, 3, 9]);
     }
@@ -363,7 +333,7 @@ mod tests {
                         }
                     }
                     LedgerOperation::Share(owner, which) if owners[owner].is_empty() => {
-                        let found = ledger.lookup(&text(which));
+                        let found = lookup(&ledger, &text(which));
                         ledger.share(&found, &mut owners[owner]);
                     }
                     LedgerOperation::Share(..) => {}

@@ -7,6 +7,7 @@ use prometheus::{
     CounterVec, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
 use schema::frame::{Spent, Tokens};
+use schema::record::KvBlocks;
 use tracing::Span;
 
 use super::fault::PipelineFault;
@@ -137,7 +138,8 @@ impl Meter {
             running: with.gauge("sequences_running", "sequences in work"),
             waiting: with.gauge("sequences_waiting", "sequences that wait for blocks"),
             in_flight: with.gauge("batches_in_flight", "micro-batches on their way"),
-            blocks: with.gauge("kv_blocks", "blocks of keys and values that are this gateway's, on every stage"),
+            blocks: with
+                .gauge("kv_blocks", "blocks of keys and values of both kinds that are this gateway's, on every stage"),
             blocks_used: with.gauge("kv_blocks_used", "blocks that a sequence owns"),
             serving: with.gauge("serving", "1 when every layer is held exactly once"),
             store_reachable: with.gauge("store_reachable", "1 when the store answers"),
@@ -253,12 +255,13 @@ impl Meter {
     /// Sets the gauges.
     pub(super) fn sample(&mut self, scheduler: &Scheduler, status: &PipelineStatus) {
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        let blocks = scheduler.total_blocks();
+        let both = |blocks: KvBlocks| gauge((blocks.full + blocks.window) as usize);
+        let (blocks, free) = (both(scheduler.total_blocks()), both(scheduler.free_blocks()));
         self.running.set(gauge(status.running));
         self.waiting.set(gauge(status.waiting));
         self.in_flight.set(gauge(scheduler.in_flight()));
-        self.blocks.set(gauge(blocks));
-        self.blocks_used.set(gauge(blocks.saturating_sub(scheduler.free_blocks())));
+        self.blocks.set(blocks);
+        self.blocks_used.set(blocks.saturating_sub(free));
         self.serving.set(status.serving.into());
         self.store_reachable.set(status.store_reachable.into());
         self.tokens_per_second.set(status.tokens_per_second);

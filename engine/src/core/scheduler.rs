@@ -16,22 +16,23 @@
 
 mod batch_builder;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use schema::frame::{Chosen, Refusal, Slice, Tokens};
+use schema::record::{KvBlocks, KvKinds};
 use schema::{Epoch, Generation, SequenceId, Step};
 
 use self::batch_builder::BatchBuilder;
 use super::batch_timeout::BatchTimeout;
 use super::fault::PipelineFault;
 use super::flight::{BatchMember, Flight, MemberResults};
-use super::ledger::BlockLedger;
+use super::kv_ledger::{BlockTable, KvLedger};
 use super::sequence::{Sequence, StageLabel};
 use super::step_cost::StepCost;
 use crate::generate::{Failure, Request, ScoredToken, TokenEvent};
 use crate::limits::{PROOF_INTERVAL, REFUSALS_MAX};
-use crate::runner::KV_BLOCK_TOKENS;
+use crate::share::BlockSet;
 
 /// The pipeline that a scheduler fills.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +43,12 @@ pub struct Shape {
     pub epoch: Epoch,
     /// The stages in layer order.
     pub stages: Vec<StageLabel>,
-    /// This gateway's blocks of keys and values, the same on every stage.
+    /// The kinds of the model's layers.
+    pub kinds: KvKinds,
+    /// This gateway's blocks of layers without a window, the same on every stage.
     pub blocks: Vec<u32>,
+    /// This gateway's blocks of layers with a window, the same on every stage.
+    pub window_blocks: Vec<u32>,
     /// Values of a hidden state.
     pub hidden: u32,
 }
@@ -70,13 +75,15 @@ pub struct Counts {
     pub lookahead_batches: u64,
     /// Lookahead micro-batches that were of use, because the draft tokens before them were accepted.
     pub lookahead_batches_used: u64,
+    /// Blocks of layers with a window that sequences released because the window had moved on.
+    pub window_blocks_released: u64,
 }
 
 /// All sequences and the micro-batches that carry them.
 #[derive(Debug)]
 pub struct Scheduler {
     shape: Option<Shape>,
-    ledger: BlockLedger,
+    ledger: KvLedger,
     sequences: BTreeMap<SequenceId, Sequence>,
     /// Sequences with blocks, least recently scheduled first.
     running: VecDeque<SequenceId>,
@@ -113,7 +120,7 @@ impl Scheduler {
             batch_timeout: BatchTimeout::default(),
             proven: None,
             shape: None,
-            ledger: BlockLedger::new([]),
+            ledger: KvLedger::new(KvKinds::Full, [], []),
             sequences: BTreeMap::new(),
             running: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -139,37 +146,35 @@ impl Scheduler {
         self.counts
     }
 
-    /// Blocks that no sequence owns. Some may be cached.
-    pub fn free_blocks(&self) -> usize {
+    /// Blocks of each kind that no sequence owns. Some may be cached.
+    pub fn free_blocks(&self) -> KvBlocks {
         self.ledger.free()
     }
 
-    /// Blocks that this gateway has.
-    pub fn total_blocks(&self) -> usize {
+    /// Blocks of each kind that this gateway has.
+    pub fn total_blocks(&self) -> KvBlocks {
         self.ledger.total()
     }
 
     /// Number of `blocks` that sequences own.
-    pub(super) fn owned_among(&self, blocks: impl Iterator<Item = u32>) -> usize {
-        blocks.filter(|block| self.ledger.is_owned(*block)).count()
+    pub(super) fn owned_among(&self, blocks: &BlockSet) -> usize {
+        self.ledger.owned_among(blocks)
     }
 
-    /// Most blocks that the longest of the sequences can need: with fewer it could never end.
-    pub(super) fn blocks_needed(&self) -> u32 {
+    /// Fewest blocks of each kind that suffice for the longest of the sequences: with fewer it could never end.
+    pub(super) fn blocks_needed(&self) -> KvBlocks {
         let tokens = |sequence: &Sequence| sequence.history.len() as u32 + sequence.tokens_left();
-        self.sequences.values().map(tokens).max().unwrap_or(0).div_ceil(KV_BLOCK_TOKENS)
+        self.ledger.kinds().blocks_needed(self.sequences.values().map(tokens).max().unwrap_or(0))
     }
 
     /// Adds blocks to this gateway's.
-    pub(super) fn gain(&mut self, blocks: impl Iterator<Item = u32>) {
-        self.ledger.gain(blocks);
+    pub(super) fn gain(&mut self, blocks: BlockSet) {
+        self.ledger.gain(blocks.full, blocks.window);
     }
 
     /// Removes blocks from this gateway's. The sequences that own some of them are preempted.
-    pub(super) fn lose(&mut self, blocks: &BTreeSet<u32>) {
-        let owns = |id: &SequenceId| {
-            self.sequences.get(id).is_some_and(|own| own.blocks.iter().any(|own| blocks.contains(own)))
-        };
+    pub(super) fn lose(&mut self, blocks: &BlockSet) {
+        let owns = |id: &SequenceId| self.sequences.get(id).is_some_and(|own| own.blocks.has_any(blocks));
         let owners: Vec<_> = self.running.iter().copied().filter(owns).collect();
         for id in owners {
             self.preempt(id);
@@ -225,10 +230,15 @@ impl Scheduler {
         self.batch_timeout.new_epoch(placed(&shape) == placed(&self.shape));
         self.next_step = Step(0);
         self.proven = None;
-        self.ledger = BlockLedger::new(shape.iter().flat_map(|shape| shape.blocks.iter().copied()));
+        self.ledger = match &shape {
+            Some(shape) => {
+                KvLedger::new(shape.kinds, shape.blocks.iter().copied(), shape.window_blocks.iter().copied())
+            }
+            None => KvLedger::new(KvKinds::Full, [], []),
+        };
         for id in std::mem::take(&mut self.running) {
             let Some(sequence) = self.sequences.get_mut(&id) else { continue };
-            sequence.blocks.clear();
+            sequence.blocks = BlockTable::default();
             sequence.restart();
             self.enqueue(id);
         }
@@ -292,7 +302,7 @@ impl Scheduler {
             } else {
                 sequence.sent = slice.position + slice.count - drafts as u32;
                 sequence.unverified = drafts as u32;
-                sequence.insert_prefixes(&mut self.ledger);
+                self.counts.window_blocks_released += sequence.commit_blocks(&mut self.ledger);
             }
             sequence.started(now);
         }
@@ -384,7 +394,7 @@ impl Scheduler {
             (sequence.sent, sequence.unverified) = (length - 1, 0);
         }
         sequence.advance();
-        sequence.insert_prefixes(&mut self.ledger);
+        self.counts.window_blocks_released += sequence.commit_blocks(&mut self.ledger);
     }
 
     /// The oldest step in flight, if the tokens are for it. `None` if they are stale.

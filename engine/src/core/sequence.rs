@@ -8,7 +8,8 @@ use schema::{Attempt, SequenceId};
 
 use super::draft::Drafter;
 use super::embedding::PromptEmbedding;
-use super::ledger::{BlockLedger, PrefixId};
+use super::kv_ledger::{BlockTable, CachedPrefix, KvLedger};
+use super::prefix_hash::PrefixHash;
 use super::token_rules::{Continuation, TokenRules};
 use crate::generate::{ConstraintError, Finish, Request, ScoredToken, StageTime, Timings, TokenEvent, compute_share};
 use crate::limits::FORCED_ROWS_MAX;
@@ -38,9 +39,11 @@ pub(crate) struct Sequence {
     /// verified.
     pub(crate) unverified: u32,
     /// Blocks of keys and values that it owns in this attempt, some perhaps together with other sequences.
-    pub(crate) blocks: Vec<u32>,
-    /// The prefix of its first blocks that is in the prefix cache: the number of these blocks, and the prefix's id.
-    cached_prefix: (usize, PrefixId),
+    pub(crate) blocks: BlockTable,
+    /// Number of its first blocks that it has inserted into the prefix cache in this attempt, or found there.
+    blocks_cached: usize,
+    /// The prefixes of the history that end with a block, the shortest first, as far as they were needed.
+    prefixes: Vec<PrefixHash>,
     /// Number of prompt tokens that were in the prefix cache when its first attempt began. `None` until then, and again
     /// once [`Self::take_cached_tokens`] has returned it.
     cached_tokens: Option<u32>,
@@ -95,8 +98,9 @@ impl Sequence {
             broken: None,
             sent: 0,
             unverified: 0,
-            blocks: Vec::new(),
-            cached_prefix: (0, PrefixId::EMPTY),
+            blocks: BlockTable::default(),
+            blocks_cached: 0,
+            prefixes: Vec::new(),
             cached_tokens: None,
             has_started: false,
             drafter: Drafter::default(),
@@ -146,13 +150,15 @@ impl Sequence {
     pub(crate) fn restart(&mut self) {
         self.attempt = self.attempt.next();
         (self.sent, self.unverified) = (0, 0);
-        self.cached_prefix = (0, PrefixId::EMPTY);
+        self.blocks_cached = 0;
     }
 
-    /// The cached blocks that it can begin with. Its last token is always computed, because that returns the next one,
+    /// The cached prefix that it can begin with. Its last token is always computed, because that returns the next one,
     /// and so are the tokens before those that are to be scored, and those whose hidden states are missing.
-    pub(crate) fn cached_blocks(&self, ledger: &BlockLedger) -> Vec<u32> {
-        ledger.lookup(self.cacheable())
+    pub(crate) fn cached_prefix(&mut self, ledger: &KvLedger) -> CachedPrefix {
+        let blocks = self.cacheable().len() / KV_BLOCK_TOKENS as usize;
+        PrefixHash::extend(&mut self.prefixes, &self.history);
+        ledger.lookup(&self.prefixes[..blocks])
     }
 
     /// The tokens that need not be computed if they are cached.
@@ -175,10 +181,12 @@ impl Sequence {
         wanted && self.embedding.is_none() && position >= self.reported && (position as usize) < self.history.len()
     }
 
-    /// Begins an attempt with the cached blocks `found`: it becomes an owner of them, and their tokens count as sent.
-    pub(crate) fn start_with(&mut self, found: &[u32], ledger: &mut BlockLedger) {
-        self.cached_prefix = (found.len(), ledger.share(found, &mut self.blocks));
-        self.sent = found.len() as u32 * KV_BLOCK_TOKENS;
+    /// Begins an attempt with the cached prefix `found`: it becomes an owner of its blocks, and its tokens count as
+    /// sent.
+    pub(crate) fn start_with(&mut self, found: &CachedPrefix, ledger: &mut KvLedger) {
+        ledger.share(found, &mut self.blocks);
+        self.blocks_cached = found.len;
+        self.sent = found.tokens();
         if !std::mem::replace(&mut self.has_started, true) {
             self.cached_tokens = Some(self.sent);
         }
@@ -191,15 +199,16 @@ impl Sequence {
 
     /// Inserts the blocks that its sent tokens fill into the prefix cache. Their keys and values may not be computed
     /// yet. Micro-batches that are sent from now on can use them all the same, because each stage computes
-    /// micro-batches in the order in which they were sent.
-    pub(crate) fn insert_prefixes(&mut self, ledger: &mut BlockLedger) {
-        let (mut count, mut prefix) = self.cached_prefix;
-        let full = self.history[..self.sent as usize].as_chunks().0;
-        for (number, tokens) in self.blocks.iter().zip(full).skip(count) {
-            prefix = ledger.insert(*number, prefix, tokens);
-            count += 1;
+    /// micro-batches in the order in which they were sent. For the same reason the blocks before the window of the next
+    /// token are released. Returns the number of these.
+    pub(crate) fn commit_blocks(&mut self, ledger: &mut KvLedger) -> u64 {
+        PrefixHash::extend(&mut self.prefixes, &self.history);
+        let full = self.sent as usize / KV_BLOCK_TOKENS as usize;
+        for (index, prefix) in self.prefixes.iter().enumerate().take(full).skip(self.blocks_cached) {
+            ledger.insert(&self.blocks, index, *prefix);
         }
-        self.cached_prefix = (count, prefix);
+        self.blocks_cached = full.max(self.blocks_cached);
+        ledger.release_before(self.sent, &mut self.blocks)
     }
 
     /// Most of the `count` tokens from `position` on that have at most `states` hidden states to return.
@@ -250,8 +259,9 @@ impl Sequence {
     /// `slice` at `position`, with the fields that all of its slices have.
     fn slice_of(&self, position: u32, slice: Slice) -> Slice {
         let prompt_tokens = self.request.prompt.len() as u32;
-        let (attempt, blocks, count) = (self.attempt, self.blocks.clone(), slice.tokens.len() as u32);
-        Slice { attempt, position, count, prompt_tokens, blocks, ..slice }
+        let (attempt, count) = (self.attempt, slice.tokens.len() as u32);
+        let BlockTable { full: blocks, window_first, window: window_blocks } = self.blocks.clone();
+        Slice { attempt, position, count, prompt_tokens, blocks, window_first, window_blocks, ..slice }
     }
 
     pub(crate) fn started(&mut self, now: Instant) {

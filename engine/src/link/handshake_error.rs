@@ -1,7 +1,7 @@
 //! The errors of a key handshake.
 
-/// The version of the bytes that follow, frames included. 3 since BTN2.
-pub(super) const PROTOCOL: u8 = 3;
+/// The version of the bytes that follow, frames included. 4 since BTN3.
+pub(super) const PROTOCOL: u8 = 4;
 
 /// The reason for which a handshake failed.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -227,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn another_version_and_another_program_have_different_errors() {
         let key = ClusterKey::generate().unwrap();
-        for (greeting, expected) in [(*b"BTN\x01", "speaks protocol 1: expected 3"), (*b"GET ", "is no baton process")]
+        for (greeting, expected) in [(*b"BTN\x01", "speaks protocol 1: expected 4"), (*b"GET ", "is no baton process")]
         {
             let (mut near, mut far) = duplex(1 << 10);
             near.write_all(&greeting).await.unwrap();

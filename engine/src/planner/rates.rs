@@ -128,6 +128,7 @@ mod tests {
             read_per_token,
             multiplications: 0,
             kv_per_token: 0,
+            kv_tokens: 0,
             format: None,
         };
         assert_eq!([1, 8].map(|rows| bytes_read(layer(1000), rows)), [1000, 1000]);

@@ -13,7 +13,6 @@ use super::process_id::ProcessId;
 use super::rng::Rng;
 use super::time::{MS, Moment, SECOND, duration};
 use crate::generate::{Dry, Failure, Finish, Penalties, Pooling, Request, ScoredToken, TokenEvent, TokenOptions};
-use crate::runner::KV_BLOCK_TOKENS;
 use crate::testing::StepGrammar;
 
 /// The deadline of requests that are not meant to miss it.
@@ -53,9 +52,8 @@ pub(super) struct Clients {
 // === impl Clients ===
 
 impl Clients {
-    /// Draws requests that fit `kv_blocks` blocks, and schedules them.
-    pub(super) fn new(layers: u32, kv_blocks: u32, until: Moment, env: &mut Environment) -> Self {
-        let room = u64::from(kv_blocks * KV_BLOCK_TOKENS).min(160);
+    /// Draws requests of at most `room` tokens to a model whose layers have these windows, and schedules them.
+    pub(super) fn new(windows: &[u32], room: u64, until: Moment, env: &mut Environment) -> Self {
         let beginnings: Vec<Vec<u32>> = (0..3).map(|_| tokens(32..room * 2 / 3, &mut env.rng)).collect();
         let all = (0..env.rng.within(3..13) as usize)
             .map(|number| {
@@ -67,7 +65,7 @@ impl Clients {
                     env.at(at + stays, Event::Leaves(number));
                 }
                 Client {
-                    expected: model::reference(layers, &request),
+                    expected: model::reference(windows, &request),
                     may_miss_deadline: request.deadline < REQUEST_TIMEOUT,
                     request,
                     state: ClientState::Submitting,
@@ -81,7 +79,7 @@ impl Clients {
     }
 
     /// Adds a client with a short request. Returns its number.
-    pub(super) fn late(&mut self, layers: u32, env: &mut Environment) -> usize {
+    pub(super) fn late(&mut self, windows: &[u32], env: &mut Environment) -> usize {
         let prompt = tokens(1..8, &mut env.rng);
         let prompt = if prompt.is_empty() { vec![7] } else { prompt };
         let tokens = TokenOptions::new(Sampling { seed: 1, ..Sampling::GREEDY });
@@ -89,7 +87,7 @@ impl Clients {
         let request =
             Request { prompt, tokens_max: 4, tokens, stop_tokens: Vec::new(), deadline, priority: 0, pooling: None };
         self.all.push(Client {
-            expected: model::reference(layers, &request),
+            expected: model::reference(windows, &request),
             may_miss_deadline: false,
             request,
             state: ClientState::Submitting,

@@ -95,7 +95,7 @@ impl World {
             }
             return;
         }
-        let number = self.clients.late(self.layers, env);
+        let number = self.clients.late(&self.record.layer_windows, env);
         env.schedule(0, gateway, ProcessEvent::Submits(number));
         if self.faults_over {
             env.after(DONE_WITHIN, Event::Fault(Fault::MustBeDone(number)));
@@ -150,9 +150,10 @@ impl World {
             let (load, in_flight, free) = (scheduler.load(), scheduler.in_flight(), scheduler.free_blocks());
             let (counts, endpoint) = (scheduler.counts(), gateway.endpoint());
             let own = view.gateways.values().find(|gateway| gateway.value.endpoint == endpoint);
-            let blocks = own.map(|own| pool.blocks(own.value.share).count());
+            let blocks = own.map(|own| pool.blocks(own.value.share).counts());
             let env = &mut self.env;
             env.tally.add("a sequence was preempted", counts.preempted);
+            env.tally.add("a window moved on", counts.window_blocks_released);
             env.tally.add("a draft token was accepted", counts.accepted_tokens);
             env.tally.add("a draft token was rejected", counts.draft_tokens - counts.accepted_tokens);
             env.tally.add("a lookahead batch was used", counts.lookahead_batches_used);
@@ -160,7 +161,7 @@ impl World {
             env.check(load == (0, 0) && in_flight == 0, || {
                 format!("{load:?} sequences and {in_flight} batches are left")
             });
-            env.check(blocks == Some(free), || format!("{free} blocks are free of {blocks:?}"));
+            env.check(blocks == Some(free), || format!("{free:?} are free of {blocks:?}"));
         }
         self.check_pins();
         // A barred stage may be in quarantine, or have joined without layers.

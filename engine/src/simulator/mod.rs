@@ -102,6 +102,7 @@ const COVERED: &[&str] = &[
     "a token of a prompt was scored",
     "a value was deleted",
     "a value was corrupted",
+    "a window moved on",
     "an answer was missing",
     "an answer was overdue",
     "claims were deleted",

@@ -1,14 +1,15 @@
 //! The simulated model: it does real arithmetic on real keys and values.
 //!
-//! A layer folds the inputs of all earlier positions, read back from the blocks that a slice names. So a skipped,
-//! doubled or swapped layer, a lost row, and a block that is stale, foreign or wrongly shared change every value after
-//! it. The token is a part of the last value, changed by the position's rule. The log-probability is made of the whole
-//! value, so that no wrong value hides behind a right token.
+//! A layer folds the inputs of all earlier positions, or of those in its window, read back from the blocks that a slice
+//! names. So a skipped, doubled or swapped layer, a lost row, and a block that is stale, foreign, wrongly shared or
+//! released too early change every value after it. A row that was written for another position counts as garbage. The
+//! token is a part of the last value, changed by the position's rule. The log-probability is made of the whole value,
+//! so that no wrong value hides behind a right token.
 
 use std::sync::Arc;
 
 use schema::frame::{Alternative, Chosen, HiddenState, PositionRule, Slice};
-use schema::record::{FormatSpeed, KvRoom, KvType, MemoryUse, ModelRecord, Speeds, StageRecord};
+use schema::record::{FormatSpeed, KvKinds, KvRoom, KvType, MemoryUse, ModelRecord, Speeds, StageRecord};
 use schema::{Fingerprint, LayerRange};
 
 use crate::core::token_rules::{Continuation, TokenRules};
@@ -25,20 +26,24 @@ const LAYER_BYTES: u64 = 10;
 const SURPRISES: u64 = 6;
 const ROUND: u64 = 5;
 
-/// The record of a model with `layers` layers and room for `kv_blocks` blocks of keys and values.
-pub(super) fn record(layers: u32, kv_blocks: u32, stages_min: u32) -> ModelRecord {
+/// What is read for a row that was not written for the position at which it is read.
+const GARBAGE: u64 = MODULUS - 1;
+
+/// The record of a model whose layers have these windows (0: none), with room for `kv_blocks` blocks.
+pub(super) fn record(windows: &[u32], kv_blocks: u32, stages_min: u32) -> ModelRecord {
     ModelRecord {
+        layer_windows: windows.to_vec(),
         hidden: HIDDEN,
         fingerprint: Fingerprint("00".to_owned()),
         kv_bytes_per_token_layer: 1,
         kv_tokens: kv_blocks * KV_BLOCK_TOKENS,
         kv_type: KvType::F16,
         stages_min,
-        ..testing::model(&vec![LAYER_BYTES; layers as usize], 0)
+        ..testing::model(&vec![LAYER_BYTES; windows.len()], 0)
     }
 }
 
-/// The most memory that `layers` layers take.
+/// The most memory that `layers` layers take, with room for `kv_tokens` tokens in each.
 pub(super) fn bytes(layers: u32, kv_tokens: u32) -> u64 {
     u64::from(layers) * (LAYER_BYTES + u64::from(kv_tokens))
 }
@@ -81,8 +86,15 @@ fn score(row: u64, token: u32, alternatives: u32) -> ScoredToken {
     ScoredToken { token, logprob: logprob(token.into()), rank, alternatives }
 }
 
+/// First position whose input a row at `position` of a layer with this window (0: none) folds.
+fn first_visible(window: u32, position: usize) -> usize {
+    if window == 0 { 0 } else { (position + 1).saturating_sub(window as usize) }
+}
+
 /// The rows of one sequence, computed alone and from the start.
 struct Alone {
+    /// Of each layer.
+    windows: Vec<u32>,
     kept: Vec<Vec<u64>>,
     /// The last layer's value after each token.
     rows: Vec<u64>,
@@ -91,8 +103,9 @@ struct Alone {
 impl Alone {
     fn push(&mut self, token: u32) {
         let mut row = u64::from(token);
-        for (index, kept) in (0..).zip(&mut self.kept) {
-            let next = layer(kept.iter().copied(), row, index);
+        for ((index, kept), window) in (0..).zip(&mut self.kept).zip(&self.windows) {
+            let visible = &kept[first_visible(*window, kept.len())..];
+            let next = layer(visible.iter().copied(), row, index);
             kept.push(std::mem::replace(&mut row, next));
         }
         self.rows.push(row);
@@ -119,9 +132,10 @@ fn mean(rows: &[u64], positions: std::ops::Range<u32>) -> Vec<f32> {
     sums.map(|sum| (sum / count) as f32).to_vec()
 }
 
-/// The expected events of a request to a model of `layers` layers, without beginning and end, and its end.
-pub(super) fn reference(layers: u32, request: &Request) -> (Vec<TokenEvent>, Ending) {
-    let mut alone = Alone { kept: vec![Vec::new(); layers as usize], rows: Vec::new() };
+/// The expected events of a request to a model whose layers have these windows, without beginning and end, and its end.
+pub(super) fn reference(windows: &[u32], request: &Request) -> (Vec<TokenEvent>, Ending) {
+    let kept = vec![Vec::new(); windows.len()];
+    let mut alone = Alone { windows: windows.to_vec(), kept, rows: Vec::new() };
     request.prompt.iter().for_each(|token| alone.push(*token));
     if let Some(pooling) = request.pooling {
         return (Vec::new(), Ending::Embedded(mean(&alone.rows, pooling.positions(alone.rows.len() as u32))));
@@ -175,15 +189,19 @@ fn continuation(mut alone: Alone, request: &Request) -> (Vec<TokenEvent>, Finish
 
 /// Makes runners for one simulated machine.
 pub(super) struct SimulatedLoader {
-    pub(super) layers: u32,
+    /// The window of each of the model's layers.
+    pub(super) windows: Vec<u32>,
     pub(super) budget_bytes: u64,
 }
 
 struct Shard {
     layers: LayerRange,
     is_last: bool,
-    /// For each of its layers, each block and each offset, that position's input row of the layer.
-    kept: Vec<Vec<[u64; KV_BLOCK_TOKENS as usize]>>,
+    /// The window of each of its layers.
+    windows: Vec<u32>,
+    /// For each of its layers, each block and each offset, the position of the sequence that was last written there,
+    /// and that position's input row of the layer.
+    kept: Vec<Vec<[(usize, u64); KV_BLOCK_TOKENS as usize]>>,
 }
 
 // === impl SimulatedLoader ===
@@ -196,7 +214,10 @@ impl SimulatedLoader {
 
 impl Loader for SimulatedLoader {
     fn memory_bound(&self, layers: LayerRange, room: KvRoom) -> u64 {
-        bytes(layers.count(), room.tokens)
+        let pool = KvKinds::of(self.windows.iter().copied()).pool(room.tokens);
+        let kept = |window: &u32| if *window == 0 { room.tokens } else { pool.window * KV_BLOCK_TOKENS };
+        let kept: u32 = self.windows[layers.indices()].iter().map(kept).sum();
+        u64::from(layers.count()) * LAYER_BYTES + u64::from(kept)
     }
 
     fn load(&self, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
@@ -205,9 +226,13 @@ impl Loader for SimulatedLoader {
             return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
         }
         let kv_blocks = room.tokens.div_ceil(KV_BLOCK_TOKENS);
-        let block = [u64::MAX; KV_BLOCK_TOKENS as usize];
-        let kept = vec![vec![block; kv_blocks as usize]; layers.count() as usize];
-        let runner = Box::new(Shard { layers, is_last: layers.end() == self.layers, kept });
+        let block = [(usize::MAX, GARBAGE); KV_BLOCK_TOKENS as usize];
+        let pool = KvKinds::of(self.windows.iter().copied()).pool(room.tokens);
+        let windows = self.windows[layers.indices()].to_vec();
+        let blocks = |window: &u32| if *window == 0 { pool.full } else { pool.window };
+        let kept = windows.iter().map(|window| vec![block; blocks(window) as usize]).collect();
+        let is_last = layers.end() as usize == self.windows.len();
+        let runner = Box::new(Shard { layers, is_last, windows, kept });
         Ok(LoadedShard { runner, weights_bytes: u64::from(layers.count()) * LAYER_BYTES, kv_blocks })
     }
 
@@ -264,19 +289,28 @@ impl Runner for Shard {
 
 impl Shard {
     fn compute(&mut self, slice: &Slice, rows: &mut [u64]) -> Result<(), RunnerError> {
-        let places: Vec<(usize, usize)> = (0..slice.position + slice.count)
-            .map(|position| {
-                let block = slice.blocks.get((position / KV_BLOCK_TOKENS) as usize);
-                let block =
-                    block.filter(|block| (**block as usize) < self.kept[0].len()).ok_or_else(|| misfit(slice))?;
-                Ok((*block as usize, (position % KV_BLOCK_TOKENS) as usize))
-            })
-            .collect::<Result<_, RunnerError>>()?;
-        for (index, kept) in (u64::from(self.layers.start())..).zip(&mut self.kept) {
+        let layers = (u64::from(self.layers.start())..).zip(&self.windows);
+        for ((index, window), kept) in layers.zip(&mut self.kept) {
+            let (first, blocks) = match window {
+                0 => (0, &slice.blocks),
+                _ => (slice.window_first as usize, &slice.window_blocks),
+            };
+            let count = kept.len();
+            let place = |position: usize| {
+                let index = (position / KV_BLOCK_TOKENS as usize).checked_sub(first);
+                let block = index.and_then(|index| blocks.get(index)).map(|block| *block as usize);
+                let block = block.filter(|block| *block < count).ok_or_else(|| misfit(slice))?;
+                Ok((block, position % KV_BLOCK_TOKENS as usize))
+            };
             for (row, position) in rows.iter_mut().zip(slice.position as usize..) {
-                let (block, offset) = places[position];
-                kept[block][offset] = *row;
-                let earlier = places[..position].iter().map(|(block, offset)| kept[*block][*offset] % MODULUS);
+                let (block, offset) = place(position)?;
+                kept[block][offset] = (position, *row);
+                let places = (first_visible(*window, position)..position).map(|read| Ok((read, place(read)?)));
+                let places = places.collect::<Result<Vec<_>, RunnerError>>()?;
+                let earlier = places.into_iter().map(|(read, (block, offset))| {
+                    let (written, row) = kept[block][offset];
+                    if written == read { row % MODULUS } else { GARBAGE }
+                });
                 *row = layer(earlier, *row, index);
             }
         }

@@ -3,7 +3,6 @@
 use schema::record::{Pin, PinStatus};
 use schema::{Key, StageName};
 
-use super::model;
 use super::pin::{PinTarget, PinValue};
 use super::world::World;
 use crate::store::{Txn, Write};
@@ -92,8 +91,8 @@ fn is_obeyed(view: &ClusterView, stage: &StageName, pin: Pin) -> bool {
         Pin::Layers(layers) => held == Some(layers),
         Pin::Excluded => held.is_none(),
         Pin::Memory(size) => {
-            let kv_tokens = view.model.as_ref().map_or(0, |model| model.value.kv_tokens);
-            held.is_none_or(|held| model::bytes(held.count(), kv_tokens) <= size.bytes())
+            let bound = |held| view.model.as_ref().map_or(0, |model| model.value.shard_bytes(held).memory_bound());
+            held.is_none_or(|held| bound(held) <= size.bytes())
         }
         Pin::Cordoned => true,
     }

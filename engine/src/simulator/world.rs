@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use schema::record::ModelRecord;
+use schema::record::{KvKinds, ModelRecord};
 use schema::{Key, Keyspace, StageName};
 
 use super::clients::Clients;
@@ -22,6 +22,7 @@ use super::store::SimulatedStore;
 use super::time::{Moment, SECOND};
 use super::trace::Trace;
 use crate::membership::{Recall, write_model};
+use crate::runner::KV_BLOCK_TOKENS;
 
 /// Time at which faults end.
 pub(super) const FAULTS_END: Moment = 12 * SECOND;
@@ -34,8 +35,7 @@ const INSPECTED_BY: Moment = FAULTS_END + 21 * SECOND;
 pub(super) struct World {
     pub(super) env: Environment,
     pub(super) keyspace: Keyspace,
-    pub(super) layers: u32,
-    record: ModelRecord,
+    pub(super) record: ModelRecord,
     budget_bytes: u64,
     /// Each stage's time for the same work, as a multiple of the fastest stage's.
     paces: Vec<u64>,
@@ -59,6 +59,33 @@ pub(super) struct World {
     pub(super) barred_stage: Option<ProcessId>,
 }
 
+/// The windows of a seed's layers, its blocks for each gateway, and the longest sequence that is asked for, in tokens.
+/// In half of the seeds no layer has a window, in a quarter some have one, and in a quarter all have. Sequences of the
+/// last are longer than all of their blocks are. Drawn apart, so that windows change nothing else in a seed.
+fn windows(seed: u64, layers: u32, blocks_each: u32) -> (Vec<u32>, u32, u64) {
+    let mut rng = Rng::new(seed ^ u64::from(u32::MAX));
+    let largest = rng.within(1..70);
+    let kind = rng.within(0..4);
+    let mut window = |layer: u32| {
+        let is_full = match kind {
+            0 | 1 => true,
+            2 => (layer + 1).is_multiple_of(3),
+            _ => false,
+        };
+        // One window in three is smaller than the largest.
+        if is_full { 0 } else { [largest, largest, rng.within(1..largest + 1)][layer as usize % 3] as u32 }
+    };
+    let windows: Vec<u32> = (0..layers).map(&mut window).collect();
+    let kinds = KvKinds::of(windows.iter().copied());
+    let blocks_each = match kinds {
+        KvKinds::Window(_) => kinds.blocks_needed(u32::MAX).window + blocks_each % 5,
+        KvKinds::Full | KvKinds::Both(_) => blocks_each,
+    };
+    let longest = if kinds.has_full() { 160 } else { 320 };
+    let room = kinds.sequence_tokens_max(kinds.pool(blocks_each * KV_BLOCK_TOKENS));
+    (windows, blocks_each, u64::from(room).min(longest))
+}
+
 // === impl World ===
 
 impl World {
@@ -69,9 +96,10 @@ impl World {
         // Most clusters have one gateway.
         let gateways = [1, 1, 2, 3][rng.within(0..4) as usize];
         let blocks_each = rng.within(5..20) as u32;
+        let (windows, blocks_each, room) = windows(seed, layers, blocks_each);
         let kv_blocks = blocks_each * gateways as u32;
         let stages_min = rng.within(1..stages as u64 + 1) as u32;
-        let record = model::record(layers, kv_blocks, stages_min);
+        let record = model::record(&windows, kv_blocks, stages_min);
         let capacity = u64::from(layers).div_ceil(stages as u64) + rng.within(0..u64::from(layers));
         let speculates = rng.permille(500);
         let others_suffice = capacity * (stages as u64 - 1) >= u64::from(layers) && stages_min < stages as u32;
@@ -89,11 +117,11 @@ impl World {
         }
         env.at(0, Event::Expires);
         fault_schedule::schedule(ClusterSize { gateways, stages }, &record, barred_stage, FAULTS_END, &mut env);
-        let clients = Clients::new(layers, blocks_each, FAULTS_END, &mut env);
+        let clients = Clients::new(&windows, room, FAULTS_END, &mut env);
         env.note(|| {
             format!(
-                "{gateways} gateways, {stages} stages, {layers} layers, {kv_blocks} blocks, {} clients, \
-                 speculation: {speculates}",
+                "{gateways} gateways, {stages} stages, {layers} layers with windows {windows:?}, {kv_blocks} blocks, \
+                 {} clients, speculation: {speculates}",
                 clients.all.len()
             )
         });
@@ -106,7 +134,6 @@ impl World {
         Self {
             env,
             keyspace,
-            layers,
             record,
             budget_bytes,
             paces,
@@ -156,7 +183,9 @@ impl World {
             self.gateway_processes[process.0] =
                 Some(GatewayProcess::start(process, &self.keyspace, self.speculates, env));
         } else {
-            let loader = SimulatedLoader { layers: self.layers, budget_bytes: self.budget_bytes }.shared();
+            let loader =
+                SimulatedLoader { windows: self.record.layer_windows.clone(), budget_bytes: self.budget_bytes }
+                    .shared();
             let pace = self.paces[process.0 - GATEWAYS];
             let machine = if self.one_machine {
                 Machine { host: "here".to_owned(), pace, measured_pace: env.rng.within(1..9) }

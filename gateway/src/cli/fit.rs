@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use engine::planner::{NoPlan, PlanError};
+use engine::runner::KV_BLOCK_TOKENS;
 use engine::view::{ClusterView, Versioned};
 use schema::StageName;
 use schema::record::{KvRoom, ModelRecord, Speeds, StageRecord};
@@ -11,7 +12,7 @@ use stages::weights::ModelFile;
 
 use super::cluster;
 use crate::models::Entry;
-use crate::settings::{ClusterSettings, ComputeSettings, KvSize, ModelSettings};
+use crate::settings::{ClusterSettings, ComputeSettings, KV_TOKENS_MAX, KvSize, ModelSettings};
 
 /// Scratch that a stage of a model takes whose header is not here, in bytes: that of a model of 8 B parameters with two
 /// threads and 8,192 tokens, rounded up.
@@ -111,7 +112,7 @@ pub(super) fn record(file: &ModelFile, settings: &ModelSettings) -> Result<Model
     let with_room = |tokens| stages::model_record(file, KvRoom { tokens, kv_type: settings.kv_type }, 1);
     match settings.kv {
         KvSize::Tokens(tokens) => with_room(tokens),
-        KvSize::Bytes(_) => with_room(tokens(settings, with_room(1)?.kv_bytes_per_token())),
+        KvSize::Bytes(bytes) => with_room(with_room(KV_BLOCK_TOKENS)?.kv_tokens_within(bytes, KV_TOKENS_MAX).max(1)),
     }
 }
 

@@ -60,6 +60,10 @@ struct LayerBytes {
     weights: u64,
     read_per_token: u64,
     kv_per_token: u64,
+    /// Bytes of keys and values in all, for the room that there is.
+    kv_bytes: u64,
+    /// Tokens that a row attends to, if these are the last ones.
+    window: Option<u32>,
     format: Option<String>,
 }
 
@@ -142,6 +146,8 @@ impl ModelPlan {
                 weights: cost.weights,
                 read_per_token: cost.read_per_token,
                 kv_per_token: cost.kv_per_token,
+                kv_bytes: cost.kv_bytes(),
+                window: model.layer_windows.get(layer as usize).copied().filter(|window| *window > 0),
                 format: cost.format.map(str::to_owned),
             }
         };
@@ -211,26 +217,30 @@ impl ModelPlan {
 
     /// The layers, with neighbours that are alike in one row.
     fn layer_table(&self) -> String {
-        let mut table = Table::new(&["LAYERS", "EACH", "READ FOR A TOKEN", "KEYS+VALUES A TOKEN", "WEIGHTS"]);
+        let mut table =
+            Table::new(&["LAYERS", "EACH", "READ FOR A TOKEN", "KEYS+VALUES A TOKEN", "IN ALL", "WINDOW", "WEIGHTS"]);
         let mut start = 0;
         for alike in self.layers.chunk_by(|a, b| a == b) {
             let end = start + alike.len();
-            let LayerBytes { weights, read_per_token, kv_per_token, format } = &alike[0];
+            let LayerBytes { weights, read_per_token, kv_per_token, kv_bytes, window, format } = &alike[0];
+            let window = window.map_or("-".to_owned(), |window| window.to_string());
             let format = format.clone().unwrap_or("-".to_owned());
-            let cells = [bytes(*weights), bytes(*read_per_token), bytes(*kv_per_token), format];
-            let [weights, read, kv, format] = cells;
-            table.row([format!("{start}..{end}"), weights, read, kv, format]);
+            let cells = [*weights, *read_per_token, *kv_per_token, *kv_bytes].map(bytes);
+            let [weights, read, kv, kv_bytes] = cells;
+            table.row([format!("{start}..{end}"), weights, read, kv, kv_bytes, window, format]);
             start = end;
         }
         if self.head_bytes > 0 {
             let (head, none) = (bytes(self.head_bytes), "-".to_owned());
-            table.row(["head".to_owned(), head.clone(), head, none.clone(), none]);
+            table.row(["head".to_owned(), head.clone(), head, none.clone(), none.clone(), none.clone(), none]);
         }
         let sum = |of: fn(&LayerBytes) -> u64| self.layers.iter().map(of).fold(0, u64::saturating_add);
         let weights = sum(|layer| layer.weights).saturating_add(self.head_bytes);
         let read = sum(|layer| layer.read_per_token).saturating_add(self.head_bytes);
         let kv = sum(|layer| layer.kv_per_token);
-        table.row(["all".to_owned(), bytes(weights), bytes(read), bytes(kv), String::new()]);
+        let kv_bytes = sum(|layer| layer.kv_bytes);
+        let none = String::new();
+        table.row(["all".to_owned(), bytes(weights), bytes(read), bytes(kv), bytes(kv_bytes), none.clone(), none]);
         table.render()
     }
 
@@ -273,9 +283,9 @@ mod tests {
         for part in [
             "qwen3-14b: qwen3, 14.8B parameters, 14.8B of them for a token\n",
             "the figures are the catalogue's, with equal layers\n(its header cannot be read either: --json tells",
-            "LAYERS  EACH       READ FOR A TOKEN  KEYS+VALUES A TOKEN  WEIGHTS\n",
-            "0..40   214.6 MiB  214.6 MiB         4.0 KiB              Q4_K\n",
-            "all     8.4 GiB    8.4 GiB           160.0 KiB\n",
+            "LAYERS  EACH       READ FOR A TOKEN  KEYS+VALUES A TOKEN  IN ALL    WINDOW  WEIGHTS\n",
+            "0..40   214.6 MiB  214.6 MiB         4.0 KiB              32.0 MiB  -       Q4_K\n",
+            "all     8.4 GiB    8.4 GiB           160.0 KiB            1.2 GiB\n",
             "this-machine",
             "for this machine alone: no cluster answers, with keys and values of 8192 tokens\n",
         ] {

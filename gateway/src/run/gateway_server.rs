@@ -149,7 +149,7 @@ impl GatewayServer {
             text: Arc::new(text),
             model: ModelInfo {
                 name: served.record.name.clone(),
-                context_tokens: served.record.context_tokens.min(served.record.kv_tokens),
+                context_tokens: served.record.sequence_tokens_max(),
                 created_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
                 generation_config: recommended_sampling(&served.file, http_settings.uses_generation_config),
             },

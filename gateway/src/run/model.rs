@@ -74,19 +74,18 @@ fn describe(file: &ModelFile, settings: &ModelSettings) -> Result<ModelRecord, R
         record.map_err(|cause| RunError::File { path: path(), cause: Box::new(cause) })
     };
     match settings.kv {
-        // Bytes per token follow from the model and `kv_type`, so a record with any number of tokens tells them.
         KvSize::Tokens(tokens) => with_room(tokens),
-        KvSize::Bytes(bytes) => with_room(tokens_of(bytes, with_room(KV_BLOCK_TOKENS)?.kv_bytes_per_token())?),
+        // Bytes follow from the model and `kv_type`, so a record with any number of tokens tells them.
+        KvSize::Bytes(bytes) => with_room(tokens_of(bytes, &with_room(KV_BLOCK_TOKENS)?)?),
     }
 }
 
-/// Number of tokens, in whole blocks, that fit into `bytes` if a token takes `token_bytes`.
-fn tokens_of(bytes: u64, token_bytes: u64) -> Result<u32, RunError> {
-    let block_bytes = token_bytes.saturating_mul(KV_BLOCK_TOKENS.into()).max(1);
-    let blocks = (bytes / block_bytes).min(u64::from(KV_TOKENS_MAX / KV_BLOCK_TOKENS));
-    match blocks {
-        0 => Err(RunError::KvMemory { found_bytes: bytes, block_bytes }),
-        blocks => Ok(blocks as u32 * KV_BLOCK_TOKENS),
+/// Number of tokens, in whole blocks, whose keys and values fit into `bytes`. `one_block` is the record with room for
+/// one block.
+fn tokens_of(bytes: u64, one_block: &ModelRecord) -> Result<u32, RunError> {
+    match one_block.kv_tokens_within(bytes, KV_TOKENS_MAX) {
+        0 => Err(RunError::KvMemory { found_bytes: bytes, block_bytes: one_block.kv_bytes() }),
+        tokens => Ok(tokens),
     }
 }
 
@@ -136,10 +135,15 @@ mod tests {
     #[test]
     fn memory_for_keys_and_values_is_whole_blocks_of_tokens() {
         // At 100 bytes a token, a block of 32 tokens takes 3200 bytes.
+        let one_block = ModelRecord {
+            kv_bytes_per_token_layer: 50,
+            kv_tokens: KV_BLOCK_TOKENS,
+            ..ModelRecord::new("m", vec![1; 2])
+        };
         for (bytes, tokens) in [(3200, 32), (6399, 32), (6400, 64), (u64::MAX, KV_TOKENS_MAX)] {
-            assert_eq!(tokens_of(bytes, 100).unwrap(), tokens, "{bytes}");
+            assert_eq!(tokens_of(bytes, &one_block).unwrap(), tokens, "{bytes}");
         }
-        let error = tokens_of(3199, 100).unwrap_err().to_string();
+        let error = tokens_of(3199, &one_block).unwrap_err().to_string();
         assert_eq!(error, "kv_memory is 3199 bytes: expected at least the 3200 bytes of one block of 32 tokens");
     }
 }

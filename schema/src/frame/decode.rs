@@ -58,7 +58,7 @@ pub enum FrameError {
 }
 
 /// The version of frames: the last character of the file identifier.
-const VERSION: char = '2';
+const VERSION: char = '3';
 /// The bytes of the file identifier before the version. They follow the offset of the root table.
 const FAMILY: &[u8] = b"BTN";
 
@@ -163,6 +163,7 @@ fn is_ascending(numbers: &[u32]) -> bool {
 
 fn decode_slice(slice: wire::Slice<'_>, with_tokens: bool) -> Result<Slice, FrameError> {
     let (tokens, blocks) = (numbers(slice.tokens()), numbers(slice.blocks()));
+    let window_blocks = numbers(slice.window_blocks());
     let (logits, scored) = (numbers(slice.logits()), numbers(slice.scored()));
     let count = slice.count();
     bounded("slice.count", count.into(), (1..=ROWS_MAX).contains(&count), "1 to 4096")?;
@@ -200,6 +201,8 @@ fn decode_slice(slice: wire::Slice<'_>, with_tokens: bool) -> Result<Slice, Fram
         scored,
         rule: decode_rule(slice, chosen.unwrap_or_default())?,
         hidden_states,
+        window_first: slice.window_first(),
+        window_blocks,
     })
 }
 

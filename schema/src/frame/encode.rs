@@ -55,6 +55,7 @@ fn encode_slice<'a>(builder: &mut Builder<'a>, slice: &Slice) -> WIPOffset<wire:
         let rules: Vec<_> = slice.rule.positions.iter().map(|rule| encode_rule(builder, rule)).collect();
         builder.create_vector(&rules)
     });
+    let window_blocks = (!slice.window_blocks.is_empty()).then(|| builder.create_vector(&slice.window_blocks));
     let hidden_states = (!slice.hidden_states.is_empty()).then(|| builder.create_vector(&slice.hidden_states));
     wire::Slice::create(
         builder,
@@ -72,6 +73,8 @@ fn encode_slice<'a>(builder: &mut Builder<'a>, slice: &Slice) -> WIPOffset<wire:
             sampling,
             rules,
             hidden_states,
+            window_first: slice.window_first,
+            window_blocks,
         },
     )
 }

@@ -940,6 +940,8 @@ impl<'a> Slice<'a> {
   pub const VT_SAMPLING: ::flatbuffers::VOffsetT = 24;
   pub const VT_RULES: ::flatbuffers::VOffsetT = 26;
   pub const VT_HIDDEN_STATES: ::flatbuffers::VOffsetT = 28;
+  pub const VT_WINDOW_FIRST: ::flatbuffers::VOffsetT = 30;
+  pub const VT_WINDOW_BLOCKS: ::flatbuffers::VOffsetT = 32;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -952,6 +954,8 @@ impl<'a> Slice<'a> {
   ) -> ::flatbuffers::WIPOffset<Slice<'bldr>> {
     let mut builder = SliceBuilder::new(_fbb);
     builder.add_sequence(args.sequence);
+    if let Some(x) = args.window_blocks { builder.add_window_blocks(x); }
+    builder.add_window_first(args.window_first);
     if let Some(x) = args.hidden_states { builder.add_hidden_states(x); }
     if let Some(x) = args.rules { builder.add_rules(x); }
     if let Some(x) = args.sampling { builder.add_sampling(x); }
@@ -1059,6 +1063,20 @@ impl<'a> Slice<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(Slice::VT_HIDDEN_STATES, None)}
   }
+  #[inline]
+  pub fn window_first(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Slice::VT_WINDOW_FIRST, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn window_blocks(&self) -> Option<::flatbuffers::Vector<'a, u32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(Slice::VT_WINDOW_BLOCKS, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Slice<'_> {
@@ -1080,6 +1098,8 @@ impl ::flatbuffers::Verifiable for Slice<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<Sampling>>("sampling", Self::VT_SAMPLING, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<PositionRule>>>>("rules", Self::VT_RULES, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("hidden_states", Self::VT_HIDDEN_STATES, false)?
+     .visit_field::<u32>("window_first", Self::VT_WINDOW_FIRST, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("window_blocks", Self::VT_WINDOW_BLOCKS, false)?
      .finish();
     Ok(())
   }
@@ -1098,6 +1118,8 @@ pub struct SliceArgs<'a> {
     pub sampling: Option<::flatbuffers::WIPOffset<Sampling<'a>>>,
     pub rules: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<PositionRule<'a>>>>>,
     pub hidden_states: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
+    pub window_first: u32,
+    pub window_blocks: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
 }
 impl<'a> Default for SliceArgs<'a> {
   #[inline]
@@ -1116,6 +1138,8 @@ impl<'a> Default for SliceArgs<'a> {
       sampling: None,
       rules: None,
       hidden_states: None,
+      window_first: 0,
+      window_blocks: None,
     }
   }
 }
@@ -1178,6 +1202,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SliceBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Slice::VT_HIDDEN_STATES, hidden_states);
   }
   #[inline]
+  pub fn add_window_first(&mut self, window_first: u32) {
+    self.fbb_.push_slot::<u32>(Slice::VT_WINDOW_FIRST, window_first, 0);
+  }
+  #[inline]
+  pub fn add_window_blocks(&mut self, window_blocks: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Slice::VT_WINDOW_BLOCKS, window_blocks);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SliceBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     SliceBuilder {
@@ -1208,6 +1240,8 @@ impl ::core::fmt::Debug for Slice<'_> {
       ds.field("sampling", &self.sampling());
       ds.field("rules", &self.rules());
       ds.field("hidden_states", &self.hidden_states());
+      ds.field("window_first", &self.window_first());
+      ds.field("window_blocks", &self.window_blocks());
       ds.finish()
   }
 }
@@ -2564,7 +2598,7 @@ pub unsafe fn root_as_frame_unchecked(buf: &[u8]) -> Frame<'_> {
 pub unsafe fn size_prefixed_root_as_frame_unchecked(buf: &[u8]) -> Frame<'_> {
   unsafe { ::flatbuffers::size_prefixed_root_unchecked::<Frame>(buf) }
 }
-pub const FRAME_IDENTIFIER: &str = "BTN2";
+pub const FRAME_IDENTIFIER: &str = "BTN3";
 
 #[inline]
 pub fn frame_buffer_has_identifier(buf: &[u8]) -> bool {

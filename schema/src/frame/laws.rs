@@ -80,9 +80,10 @@ fn slice(with_tokens: bool) -> impl Strategy<Value = Slice> {
     scored.prop_flat_map(move |(count, logits, scored, hidden_states)| {
         let tokens = prop::collection::vec(any::<u32>(), if with_tokens { count as usize } else { 0 });
         let blocks = prop::collection::vec(any::<u32>(), 0..20);
+        let window = (any::<u32>(), prop::collection::vec(any::<u32>(), 0..20));
         let ids = (any::<u64>(), any::<u32>(), 0..u32::MAX - 100, any::<u32>());
         let rule = rule(logits.len() - scored.len());
-        (ids, tokens, blocks, rule).prop_map(move |(ids, tokens, blocks, rule)| Slice {
+        (ids, tokens, blocks, window, rule).prop_map(move |(ids, tokens, blocks, window, rule)| Slice {
             sequence: SequenceId(ids.0),
             attempt: Attempt(ids.1),
             position: ids.2,
@@ -94,6 +95,8 @@ fn slice(with_tokens: bool) -> impl Strategy<Value = Slice> {
             scored: scored.clone(),
             rule,
             hidden_states: hidden_states.clone(),
+            window_first: window.0,
+            window_blocks: window.1,
         })
     })
 }
@@ -187,7 +190,7 @@ fn is_within_bounds(frame: &Frame) -> bool {
 fn slice_is_within_bounds(slice: &Slice, with_tokens: bool) -> bool {
     slice.position.checked_add(slice.count).is_some()
         && slice.tokens.len() == if with_tokens { slice.count as usize } else { 0 }
-        && slice.blocks.len() <= HEADER_BYTES_MAX / size_of::<u32>()
+        && slice.blocks.len().max(slice.window_blocks.len()) <= HEADER_BYTES_MAX / size_of::<u32>()
         && slice.logits.len() <= slice.count as usize
         && slice.logits.iter().all(|offset| *offset < slice.count)
         && slice.scored.len() <= slice.logits.len()
@@ -310,6 +313,8 @@ fn smallest_hop() -> Hop {
         scored: Vec::new(),
         rule: TokenRule::GREEDY,
         hidden_states: Vec::new(),
+        window_first: 0,
+        window_blocks: Vec::new(),
     };
     Hop {
         generation: Generation(1),
@@ -429,7 +434,7 @@ fn a_frame_of_another_version_is_refused_by_number() {
     let mut bytes = Frame::Hop(smallest_hop()).encode();
     bytes[7] = b'1';
     let error = Frame::decode(&bytes).unwrap_err();
-    assert_eq!(error.to_string(), "frame of version 1: expected 2, that of this version of baton");
+    assert_eq!(error.to_string(), "frame of version 1: expected 3, that of this version of baton");
 }
 
 #[test]
@@ -443,7 +448,7 @@ fn bytes_without_the_identifier_are_refused_before_decoding() {
 // === generated code ===
 
 /// Digests of `link.fbs` and of `generated.rs` as flatc 25.12.19 made it.
-const MADE_TOGETHER: (u64, u64) = (0x8588_5b48_4281_c8ab, 0xfd9f_e7aa_6c29_e9ee);
+const MADE_TOGETHER: (u64, u64) = (0x7369_2c52_b27d_4852, 0x6065_e5cd_dc10_2070);
 
 /// FNV-1a, 64 bits. It detects that one of the files changed and gives no further guarantee.
 fn digest(text: &str) -> u64 {

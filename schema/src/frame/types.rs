@@ -18,7 +18,7 @@ pub struct Slice {
     pub prompt_tokens: u32,
     /// The ids of these tokens on the way to the first stage, otherwise empty.
     pub tokens: Vec<u32>,
-    /// Block `blocks[i]` holds the keys and values of tokens `i * block_tokens ..`.
+    /// Block `blocks[i]` holds the keys and values of tokens `i * block_tokens ..` in the layers without a window.
     pub blocks: Vec<u32>,
     /// Offsets within this slice, ascending, after which the last stage scores or chooses a token.
     pub logits: Vec<u32>,
@@ -29,6 +29,11 @@ pub struct Slice {
     /// Offsets within this slice, ascending, of the tokens whose hidden states the last stage returns. Empty if there
     /// are `logits`.
     pub hidden_states: Vec<u32>,
+    /// Index in the sequence of the first block of `window_blocks`. Those before it are not kept.
+    pub window_first: u32,
+    /// Block `window_blocks[i]` holds the keys and values of tokens `(window_first + i) * block_tokens ..` in the
+    /// layers with a window.
+    pub window_blocks: Vec<u32>,
 }
 
 /// The work that one stage did for a micro-batch.
@@ -173,6 +178,8 @@ impl Slice {
             scored: Vec::new(),
             rule: TokenRule::GREEDY,
             hidden_states: Vec::new(),
+            window_first: 0,
+            window_blocks: Vec::new(),
         }
     }
 }

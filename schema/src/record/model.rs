@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::kv::{KvRoom, KvType};
+use super::kv_kinds::{KV_BLOCK_TOKENS, KvBlocks, KvKinds};
 use crate::{Fingerprint, LayerRange};
 
 /// The model of a cluster. The first process that names a model writes it, once.
@@ -51,7 +52,12 @@ pub struct ModelRecord {
     /// Bytes of keys and values that each layer stores for one token. Empty if every layer stores as many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layer_kv_bytes: Vec<u64>,
-    /// Number of tokens for whose keys and values every stage must have room.
+    /// Window of each layer in tokens: those to whose keys and values a row attends, its own included. 0 for a layer
+    /// without one. Empty if no layer has one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layer_windows: Vec<u32>,
+    /// Number of tokens for whose keys and values every stage must have room. Layers with a window beside others have
+    /// room for fewer ([`KvKinds::pool`]).
     pub kv_tokens: u32,
     /// The number format of keys and values. Older records have no such field and mean half precision.
     #[serde(default)]
@@ -73,6 +79,8 @@ pub struct LayerCost<'a> {
     pub multiplications: u64,
     /// Bytes of keys and values that it stores for one token.
     pub kv_per_token: u64,
+    /// Number of tokens for which it has room.
+    pub kv_tokens: u32,
     /// The format of most of its weights.
     pub format: Option<&'a str>,
 }
@@ -91,6 +99,15 @@ pub struct ShardBytes {
     pub kv: u64,
     /// Scratch, in bytes.
     pub scratch: u64,
+}
+
+// === impl LayerCost ===
+
+impl LayerCost<'_> {
+    /// Bytes of its keys and values, for the room that it has.
+    pub fn kv_bytes(&self) -> u64 {
+        self.kv_per_token.saturating_mul(self.kv_tokens.into())
+    }
 }
 
 // === impl ShardBytes ===
@@ -126,6 +143,7 @@ impl ModelRecord {
             head_format: None,
             kv_bytes_per_token_layer: 0,
             layer_kv_bytes: Vec::new(),
+            layer_windows: Vec::new(),
             kv_tokens: 1,
             kv_type: KvType::F16,
             scratch_bytes: 0,
@@ -138,16 +156,37 @@ impl ModelRecord {
         KvRoom { tokens: self.kv_tokens, kv_type: self.kv_type }
     }
 
+    /// The kinds of its layers.
+    pub fn kv_kinds(&self) -> KvKinds {
+        KvKinds::of(self.layer_windows.iter().copied())
+    }
+
+    /// The number of blocks of each kind that every stage has.
+    pub fn kv_pool(&self) -> KvBlocks {
+        self.kv_kinds().pool(self.kv_tokens)
+    }
+
+    /// The longest sequence that fits the room for keys and values and the model's context, in tokens.
+    pub fn sequence_tokens_max(&self) -> u32 {
+        let in_room = match self.kv_kinds() {
+            KvKinds::Full => self.kv_tokens,
+            kinds => kinds.sequence_tokens_max(self.kv_pool()),
+        };
+        self.context_tokens.min(in_room)
+    }
+
     /// The cost of layer `layer`. A layer that the record does not describe costs nothing.
     pub fn layer(&self, layer: u32) -> LayerCost<'_> {
         let at = layer as usize;
         let weights = self.layer_bytes.get(at).copied().unwrap_or(0);
+        let in_window = self.layer_windows.get(at).is_some_and(|window| *window > 0);
         LayerCost {
             weights,
             // A wrong record may say that more is read than there is.
             read_per_token: self.layer_read_bytes.get(at).map_or(weights, |read| weights.min(*read)),
             multiplications: self.layer_multiplications.get(at).copied().unwrap_or(0),
             kv_per_token: self.layer_kv_bytes.get(at).copied().unwrap_or(self.kv_bytes_per_token_layer),
+            kv_tokens: if in_window { self.kv_pool().window.saturating_mul(KV_BLOCK_TOKENS) } else { self.kv_tokens },
             format: self.layer_formats.get(at).or(self.layer_format.as_ref()).map(String::as_str),
         }
     }
@@ -155,6 +194,23 @@ impl ModelRecord {
     /// Bytes of keys and values of one token in all layers of the model.
     pub fn kv_bytes_per_token(&self) -> u64 {
         (0..self.layers).fold(0, |sum, layer| sum.saturating_add(self.layer(layer).kv_per_token))
+    }
+
+    /// Bytes of keys and values of all layers of the model, for the room that it has.
+    pub fn kv_bytes(&self) -> u64 {
+        (0..self.layers).fold(0, |sum, layer| sum.saturating_add(self.layer(layer).kv_bytes()))
+    }
+
+    /// The most tokens, in whole blocks and at most `tokens_max`, whose keys and values take no more than `bytes` bytes
+    /// in all layers together.
+    pub fn kv_tokens_within(&self, bytes: u64, tokens_max: u32) -> u32 {
+        let fits = |blocks: u32| Self { kv_tokens: blocks * KV_BLOCK_TOKENS, ..self.clone() }.kv_bytes() <= bytes;
+        let (mut fitting, mut too_many) = (0, tokens_max / KV_BLOCK_TOKENS + 1);
+        while too_many - fitting > 1 {
+            let middle = fitting.midpoint(too_many);
+            if fits(middle) { fitting = middle } else { too_many = middle }
+        }
+        fitting * KV_BLOCK_TOKENS
     }
 
     /// The cost of the shard `layers`. The shard with the last layer includes the head.
@@ -170,11 +226,10 @@ impl ModelRecord {
         };
         for layer in layers.start()..layers.end() {
             let cost = self.layer(layer);
-            let kv = cost.kv_per_token.saturating_mul(self.kv_tokens.into());
             shard.read_per_token = shard.read_per_token.saturating_add(cost.read_per_token);
             shard.multiplications_per_token = shard.multiplications_per_token.saturating_add(cost.multiplications);
             shard.weights = shard.weights.saturating_add(cost.weights);
-            shard.kv = shard.kv.saturating_add(kv);
+            shard.kv = shard.kv.saturating_add(cost.kv_bytes());
         }
         shard
     }
@@ -199,6 +254,7 @@ mod tests {
             read_per_token: 2_216_448,
             multiplications: 3_540_096,
             kv_per_token: 1536,
+            kv_tokens: 8192,
             format: Some("Q4_1"),
         };
         assert_eq!((record.layer(0), record.layer(1)), (expected, expected));
@@ -229,6 +285,28 @@ mod tests {
         assert_eq!(shard.weights - shard.read_per_token, 2_216_448 - 300_000);
         assert_eq!(shard.kv, (1536 + 1152) * 8192);
         assert_eq!(record.kv_bytes_per_token(), 1536 + 1152);
+    }
+
+    #[test]
+    fn layers_with_a_window_have_room_for_fewer_tokens() {
+        let uniform: ModelRecord = serde_json::from_str(UNIFORM).unwrap();
+        let context_tokens = 1 << 20;
+        let with = |layer_windows: Vec<u32>| ModelRecord { layer_windows, context_tokens, ..uniform.clone() };
+        let both = with(vec![1024, 0]);
+        assert_eq!(both.kv_kinds(), KvKinds::Both(1024));
+        assert_eq!([0, 1].map(|layer| both.layer(layer).kv_tokens), [82 * 32, 8192]);
+        let shard = |start| both.shard_bytes(LayerRange::new(start, start + 1).unwrap()).kv;
+        assert_eq!([0, 1].map(shard), [1536 * 82 * 32, 1536 * 8192]);
+        assert_eq!(both.kv_bytes(), 1536 * (82 * 32 + 8192));
+        assert_eq!(both.sequence_tokens_max(), 8192);
+        let written = serde_json::to_string(&both).unwrap();
+        assert_eq!(serde_json::from_str::<ModelRecord>(&written).unwrap(), both);
+        let tokens = both.kv_tokens_within(both.kv_bytes(), 1 << 24);
+        assert_eq!(tokens, 8192, "one block more would not fit");
+        assert_eq!((both.kv_tokens_within(1, 1 << 24), both.kv_tokens_within(u64::MAX, 100)), (0, 96));
+        let all = with(vec![1024; 2]);
+        assert_eq!((all.kv_bytes(), all.sequence_tokens_max()), (2 * 1536 * 8192, context_tokens));
+        assert_eq!(with(vec![8192; 2]).sequence_tokens_max(), 8192, "the window never moves on");
     }
 
     #[test]

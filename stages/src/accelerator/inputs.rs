@@ -6,8 +6,8 @@ use schema::frame::Slice;
 
 use super::dense_model::DenseModel;
 use super::plan::{AttentionGroup, GroupMember, TilePlan};
-use crate::model::Rope;
-use crate::shard::{TOKENS, TileRow};
+use crate::model::{Rope, Window};
+use crate::shard::{SliceBlocks, TOKENS, TileRow};
 
 /// One tile's inputs.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl TileInputs {
     ) -> Result<Self> {
         let [cosines, sines] =
             angles(&tile.rows, rope).map(|values| Tensor::from_vec(values, (tile.rows.len(), rope.pairs()), device));
-        let slots: Vec<u32> = tile.rows.iter().map(|row| row.slot as u32).collect();
+        let slots: Vec<u32> = tile.rows.iter().map(|row| row.slot_of(config.attention.window) as u32).collect();
         let slots = Tensor::from_vec(slots, (1, tile.rows.len(), 1), device)?;
         let slots_of =
             |width: usize| slots.broadcast_as((config.attention.kv_heads, tile.rows.len(), width))?.contiguous();
@@ -68,7 +68,7 @@ impl TileInputs {
         let order: Vec<u32> = tile.groups.iter().flat_map(AttentionGroup::tile_rows).collect();
         let in_order = order.is_sorted();
         let single = in_order && tile.groups.len() == 1;
-        let group = |group| GroupInputs::new(group, slices, config.attention.window.tokens_max(), single, device);
+        let group = |group| GroupInputs::new(group, slices, config.attention.window, single, device);
         let groups = tile.groups.iter().map(group).collect::<Result<_>>()?;
         let order = if in_order { None } else { Some(Tensor::new(inverse(&order), device)?) };
         Ok(Self { cosines: cosines?, sines: sines?, key_slots, value_slots, groups, order })
@@ -78,11 +78,13 @@ impl TileInputs {
 // === impl GroupInputs ===
 
 impl GroupInputs {
-    fn new(group: &AttentionGroup, slices: &[Slice], window: u32, all: bool, device: &Device) -> Result<Self> {
+    fn new(group: &AttentionGroup, slices: &[Slice], window: Window, all: bool, device: &Device) -> Result<Self> {
         let (members, rows, tokens) = (group.members.len(), group.rows, group.blocks * TOKENS);
         let row_indices: Vec<u32> = group.tile_rows().collect();
         let row_indices = if all { None } else { Some(Tensor::new(row_indices, device)?) };
-        let blocks: Vec<u32> = group.members.iter().flat_map(|member| table(member, group.blocks, slices)).collect();
+        let blocks: Vec<u32> =
+            group.members.iter().flat_map(|member| table(member, group.blocks, slices, window)).collect();
+        let window = window.tokens_max();
         let mut mask = Vec::with_capacity(members * rows * tokens);
         for member in &group.members {
             for row in 0..rows as u32 {
@@ -106,8 +108,14 @@ impl AttentionGroup {
 }
 
 /// Blocks that `member` attends to, padded to `count` with block 0, which the mask hides.
-fn table<'a>(member: &GroupMember, count: usize, slices: &'a [Slice]) -> impl Iterator<Item = u32> + use<'a> {
-    let own = &slices[member.run.slice].blocks[member.first_block..member.first_block + member.blocks];
+fn table<'a>(
+    member: &GroupMember,
+    count: usize,
+    slices: &'a [Slice],
+    window: Window,
+) -> impl Iterator<Item = u32> + use<'a> {
+    let SliceBlocks { first, blocks } = SliceBlocks::of(&slices[member.run.slice], window);
+    let own = &blocks[member.first_block - first..][..member.blocks];
     own.iter().copied().chain(std::iter::repeat_n(0, count - member.blocks))
 }
 

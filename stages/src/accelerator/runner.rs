@@ -16,7 +16,9 @@ use super::weights::{OutputHead, ShardWeights};
 use crate::loader::chain;
 use crate::model::ModelSpec;
 use crate::sampling::Sampler;
-use crate::shard::{Outcome, RunnerSetup, SetupError, WorkBounds, chosen, hidden_state, no_output_head, readout};
+use crate::shard::{
+    Outcome, RunnerSetup, SetupError, SliceBlocks, WorkBounds, chosen, hidden_state, no_output_head, readout,
+};
 
 /// Runs a shard on a candle device.
 #[derive(Debug)]
@@ -174,7 +176,12 @@ impl CandleRunner {
     /// Handles the error of a failed step. The content of its blocks is unknown, so they are cleared: nothing must be
     /// left there that could spoil another sequence.
     fn failed(&self, work: &Work<'_>, error: StepError) -> RunnerError {
-        let blocks: Vec<u32> = work.slices.iter().flat_map(|slice| slice.blocks.iter().copied()).collect();
+        let blocks: Vec<u32> = work
+            .slices
+            .iter()
+            .flat_map(|slice| SliceBlocks::of(slice, self.config.attention.window).blocks)
+            .copied()
+            .collect();
         if let Err(cause) = in_pool(|| self.kv.clear(&blocks)) {
             tracing::warn!(%cause, "cannot clear the blocks of a failed step");
         }

@@ -1,6 +1,8 @@
 //! Working memory of a shard, allocated once. One function computes its sizes, so that a stage takes the bytes that it
 //! announces.
 
+use schema::record::KvKinds;
+
 use super::assignments::{Assignments, GROUPS_MAX, group_rows_max};
 use super::attention::{CHUNK_TOKENS, QUERIES_MAX, Scratch, Sums};
 use super::kv::{KvNumber, KvShape, padded_value};
@@ -102,7 +104,12 @@ impl ArenaSizes {
     /// Sizes for a shard of this model on `threads` threads with room for `kv_tokens` tokens. They are enough for each
     /// of the model's layers, so that equal stages take equal scratch.
     pub(super) fn new(spec: &ModelSpec, last: bool, threads: usize, kv_tokens: u32) -> Self {
-        let sequence = spec.context_tokens.min(kv_tokens.next_multiple_of(TOKENS as u32)) as usize;
+        let sequence = spec.sequence_tokens_max(kv_tokens.next_multiple_of(TOKENS as u32));
+        // In layers with a window, rows attend to the chunks that the window begins and ends in, and those between.
+        let visible = match spec.kv_kinds() {
+            KvKinds::Window(window) => sequence.min(window.saturating_add(2 * CHUNK_TOKENS as u32)),
+            KvKinds::Full | KvKinds::Both(_) => sequence,
+        };
         let mut sizes = Self {
             hidden: spec.hidden,
             query: 0,
@@ -121,7 +128,11 @@ impl ArenaSizes {
             threads,
             queries: QUERIES_MAX,
             group: 0,
-            chunks: if threads > 1 { threads * UNITS_PER_THREAD * sequence.div_ceil(CHUNK_TOKENS) } else { 0 },
+            chunks: if threads > 1 {
+                threads * UNITS_PER_THREAD * (visible as usize).div_ceil(CHUNK_TOKENS)
+            } else {
+                0
+            },
             vocabulary: if last { spec.vocabulary } else { 0 },
         };
         spec.layers.iter().for_each(|layer| sizes.hold(layer));

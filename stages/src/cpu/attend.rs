@@ -10,7 +10,7 @@ use super::attention::{AttentionShape, Scratch, Span, Sums, attend, attend_singl
 use super::kv::KvLayer;
 use super::parallel;
 use crate::kernels::{Isa, Split, ThreadPool};
-use crate::shard::{RowRun, RowTile};
+use crate::shard::{RowRun, RowTile, SliceBlocks};
 
 /// The query heads that attend together.
 pub(super) trait QueryHeads: Sync {
@@ -93,7 +93,8 @@ impl<'a> TileAttention<'a> {
 
     fn span(&self, Unit { run, part }: Unit) -> Span<'a> {
         let kv_head = part * self.kv.heads() / self.parts;
-        Span { position: run.position, rows: run.rows, blocks: &self.slices[run.slice].blocks, kv_head }
+        let SliceBlocks { first, blocks } = SliceBlocks::of(&self.slices[run.slice], self.shape.window);
+        Span { position: run.position, rows: run.rows, first_block: first, blocks, kv_head }
     }
 
     fn chunks(&self, index: usize) -> Range<usize> {

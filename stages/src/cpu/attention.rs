@@ -47,7 +47,9 @@ pub(super) struct Span<'a> {
     pub(super) position: u32,
     /// Number of rows, which have consecutive positions.
     pub(super) rows: usize,
-    /// The sequence's blocks.
+    /// Index in the sequence of the first of `blocks`.
+    pub(super) first_block: usize,
+    /// The sequence's blocks from there on. Those before it are not kept.
     pub(super) blocks: &'a [u32],
     /// The key-value head.
     pub(super) kv_head: usize,
@@ -154,12 +156,18 @@ impl Span<'_> {
         first_visible(self.position as usize, window) / CHUNK_TOKENS..self.last() / CHUNK_TOKENS + 1
     }
 
+    /// Block `index` of the sequence.
+    #[inline(always)]
+    fn block(&self, index: usize) -> u32 {
+        self.blocks[index - self.first_block]
+    }
+
     /// Tile `index`. An index past the last tile continues with the tiles of the next head, if there is one.
     #[inline(always)]
     fn tile<'k>(&self, index: usize, window: Window, kv: KvLayer<'k>) -> KvTile<'k> {
         let (first, last) = (first_visible(self.position as usize, window) / TOKENS, self.last() / TOKENS);
-        let Some(past) = index.checked_sub(last + 1) else { return kv.tile(self.blocks[index], self.kv_head) };
-        kv.tile(self.blocks[(first + past).min(last)], (self.kv_head + 1).min(kv.heads() - 1))
+        let Some(past) = index.checked_sub(last + 1) else { return kv.tile(self.block(index), self.kv_head) };
+        kv.tile(self.block((first + past).min(last)), (self.kv_head + 1).min(kv.heads() - 1))
     }
 }
 

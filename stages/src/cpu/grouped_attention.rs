@@ -160,7 +160,7 @@ impl Step<'_> {
                     unit_norm_in_place(isa, value, epsilon);
                 }
                 // SAFETY: each head is in one part only.
-                unsafe { kv.write(isa, row.slot, head, key, value) };
+                unsafe { kv.write(isa, row.slot_of(spec.window), head, key, value) };
             }
         });
     }

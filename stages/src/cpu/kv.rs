@@ -53,7 +53,6 @@ pub(super) struct KvCache {
     /// `[layer][block][head]`.
     map: MmapMut,
     layers: Vec<LayerPlace>,
-    blocks: usize,
 }
 
 /// The place of one layer's keys and values in the mapping, in 16-bit words.
@@ -62,6 +61,7 @@ struct LayerPlace {
     shape: KvShape,
     start: usize,
     len: usize,
+    blocks: usize,
 }
 
 /// One layer's keys and values, for reading by all threads.
@@ -266,33 +266,28 @@ impl From<KvType> for KvNumber {
 // === impl KvCache ===
 
 impl KvCache {
-    /// Allocates `blocks` blocks in layers of these shapes.
+    /// Allocates layers of these shapes, each with its number of blocks.
     ///
     /// # Errors
     /// If the system does not provide the address space.
-    pub(super) fn new(shapes: impl Iterator<Item = KvShape>, blocks: usize) -> io::Result<Self> {
+    pub(super) fn new(layers: impl Iterator<Item = (KvShape, usize)>) -> io::Result<Self> {
         let out_of_memory = || io::Error::from(io::ErrorKind::OutOfMemory);
         let mut end = 0_usize;
-        let place = |shape: KvShape| {
+        let place = |(shape, blocks): (KvShape, usize)| {
             let start = end;
             let len = (shape.heads * shape.head_len()).checked_mul(blocks).ok_or_else(out_of_memory)?;
             end = start.checked_add(len).ok_or_else(out_of_memory)?;
-            Ok(LayerPlace { shape, start, len })
+            Ok(LayerPlace { shape, start, len, blocks })
         };
-        let layers = shapes.map(place).collect::<io::Result<_>>()?;
+        let layers = layers.map(place).collect::<io::Result<_>>()?;
         let bytes = end.checked_mul(size_of::<u16>()).ok_or_else(out_of_memory)?;
         // The system refuses an empty mapping.
-        Ok(Self { map: MmapMut::map_anon(bytes.max(1))?, layers, blocks })
-    }
-
-    /// Number of blocks.
-    pub(super) fn blocks(&self) -> usize {
-        self.blocks
+        Ok(Self { map: MmapMut::map_anon(bytes.max(1))?, layers })
     }
 
     /// Layer number `layer` of this cache, for reading.
     pub(super) fn layer(&self, layer: usize) -> KvLayer<'_> {
-        let LayerPlace { shape, start, len } = self.layers[layer];
+        let LayerPlace { shape, start, len, .. } = self.layers[layer];
         // SAFETY: the mapping begins on a page, so it is aligned. Each place lies in its words of two bytes, and any
         // bits are valid. It is borrowed as long as the slice.
         let words = unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast::<u16>().add(start), len) };
@@ -301,10 +296,10 @@ impl KvCache {
 
     /// Layer number `layer` of this cache, for writing.
     pub(super) fn layer_mut(&mut self, layer: usize) -> KvLayerMut<'_> {
-        let LayerPlace { shape, start, len } = self.layers[layer];
+        let LayerPlace { shape, start, len, blocks } = self.layers[layer];
         // SAFETY: as in `layer`. The mapping is borrowed exclusively.
         let words = unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast::<u16>().add(start), len) };
-        KvLayerMut { words: Split::new(words), shape, blocks: self.blocks }
+        KvLayerMut { words: Split::new(words), shape, blocks }
     }
 }
 
@@ -600,7 +595,7 @@ mod tests {
     #[test]
     fn a_token_is_found_where_it_was_written_and_nowhere_else() {
         let shape = KvShape { heads: 2, key: 20, value: 18, number: KvNumber::Half, latent: false };
-        let mut cache = KvCache::new([shape; 2].into_iter(), 3).unwrap();
+        let mut cache = KvCache::new([(shape, 3); 2].into_iter()).unwrap();
         let key: Vec<f32> = (0..20).map(|i| i as f32 + 1.0).collect();
         let value: Vec<f32> = (0..18).map(|i| -1.0 - i as f32).collect();
         let layer = cache.layer_mut(1);

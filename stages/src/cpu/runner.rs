@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, RunnerError, Work};
 use schema::LayerRange;
-use schema::record::{KvRoom, Speeds};
+use schema::record::{KvBlocks, KvRoom, Speeds};
 
 use super::arena::{Arena, ArenaSizes, ROWS_MAX, kv_shape};
 use super::attention::QUERIES_MAX;
@@ -32,6 +32,8 @@ pub struct CpuRunner {
     isa: Isa,
     weights: ShardWeights,
     kv: KvCache,
+    /// Blocks of the room for keys and values.
+    kv_blocks: u32,
     arena: Arena,
     /// Most rows of a sequence whose attention is computed together.
     rows_at_once: usize,
@@ -47,11 +49,13 @@ pub struct CpuRunner {
 impl CpuRunner {
     /// Maximum bytes of keys, values, repacked weights and scratch that the shard `layers` takes.
     pub fn bytes(spec: &ModelSpec, layers: LayerRange, threads: usize, room: KvRoom) -> u64 {
-        let blocks = u64::from(room.tokens.div_ceil(KV_BLOCK_TOKENS));
+        let pool = spec.kv_kinds().pool(room.tokens);
         let own = spec.layers.get(layers.indices()).unwrap_or_default();
-        let block = own.iter().map(|layer| kv_shape(&layer.mixer, room.kv_type.into()).block_bytes());
+        let of_layer = |mixer: &Mixer| {
+            kv_shape(mixer, room.kv_type.into()).block_bytes().saturating_mul(blocks_of(mixer, pool).into())
+        };
         let copies = own.iter().map(|layer| copied_bytes(&layer.mixer)).fold(0, u64::saturating_add);
-        let kv = block.fold(0, u64::saturating_add).saturating_mul(blocks);
+        let kv = own.iter().map(|layer| of_layer(&layer.mixer)).fold(0, u64::saturating_add);
         kv.saturating_add(copies).saturating_add(Self::scratch_bytes(
             spec,
             layers.end() == spec.layer_count(),
@@ -89,9 +93,11 @@ impl CpuRunner {
         let weights = ShardWeights::find(&spec, &shard)?;
         let ropes = ropes_of(&spec, &shard, room.tokens)?;
         let sizes = ArenaSizes::new(&spec, weights.output_head.is_some(), pool.threads(), room.tokens);
-        let blocks = room.tokens.div_ceil(KV_BLOCK_TOKENS) as usize;
-        let shapes = spec.layers[shard.layers().indices()].iter().map(|layer| kv_shape(&layer.mixer, number));
-        let kv = KvCache::new(shapes, blocks).map_err(|cause| SetupError::Memory { tokens: room.tokens, cause })?;
+        let pool_blocks = spec.kv_kinds().pool(room.tokens);
+        let layers = spec.layers[shard.layers().indices()]
+            .iter()
+            .map(|layer| (kv_shape(&layer.mixer, number), blocks_of(&layer.mixer, pool_blocks) as usize));
+        let kv = KvCache::new(layers).map_err(|cause| SetupError::Memory { tokens: room.tokens, cause })?;
         let rows_at_once = spec.layers.iter().map(|layer| queries_of_row(&layer.mixer)).max();
         let rows_at_once = (QUERIES_MAX / rows_at_once.unwrap_or(1)).max(1);
         let arena = Arena::new(&sizes, ropes);
@@ -101,12 +107,14 @@ impl CpuRunner {
         });
         let touched = Arc::new(TouchedExperts::new(shard.layers().start(), experts));
         let (isa, major_faults) = (Isa::best(), major_faults());
-        Ok(Self { arena, isa, spec, shard, pool, weights, kv, rows_at_once, probe: None, touched, major_faults })
+        let kv_blocks = room.tokens.div_ceil(KV_BLOCK_TOKENS);
+        let probe = None;
+        Ok(Self { arena, isa, spec, shard, pool, weights, kv, kv_blocks, rows_at_once, probe, touched, major_faults })
     }
 
-    /// Blocks of keys and values that the runner has room for.
+    /// Blocks of the room for keys and values that the runner was made with.
     pub fn kv_blocks(&self) -> u32 {
-        self.kv.blocks() as u32
+        self.kv_blocks
     }
 
     /// The experts that were chosen since the shard was loaded.
@@ -215,9 +223,9 @@ impl CpuRunner {
     }
 }
 
-/// The rotary embeddings of a model whose sequences have at most `tokens` tokens.
+/// The rotary embeddings of a model with room for `tokens` tokens.
 fn ropes_of(spec: &ModelSpec, shard: &MappedShard, tokens: u32) -> Result<Vec<Rope>, SetupError> {
-    let tokens_max = spec.context_tokens.min(tokens);
+    let tokens_max = spec.sequence_tokens_max(tokens);
     let mut ropes = Vec::new();
     for rope in &spec.ropes {
         let name = rope.factor_tensor(tokens_max);
@@ -226,6 +234,11 @@ fn ropes_of(spec: &ModelSpec, shard: &MappedShard, tokens: u32) -> Result<Vec<Ro
         ropes.push(rope.rope(name.zip(factors.as_deref()))?);
     }
     Ok(ropes)
+}
+
+/// Blocks that a layer has, in a pool.
+fn blocks_of(mixer: &Mixer, pool: KvBlocks) -> u32 {
+    if mixer.window_tokens() == 0 { pool.full } else { pool.window }
 }
 
 /// Query heads of one row that attend to the same keys.

@@ -130,6 +130,14 @@ impl Mixer {
         }
     }
 
+    /// Number of tokens back, a row's own included, whose keys and values it needs. 0 if it needs all of them.
+    pub fn window_tokens(&self) -> u32 {
+        match self {
+            Self::Attention(AttentionSpec { window: Window::All, .. }) | Self::Latent(_) => 0,
+            Self::Attention(attention) => attention.window.tokens_max(),
+        }
+    }
+
     /// Checks that keys and values can be stored as `kv_type`.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! A model as data: its embedding, its layers and its output head.
 
-use schema::record::KvType;
+use schema::record::{KvKinds, KvType};
 
 use super::error::UnsupportedModel;
 use super::families::{self, Family};
@@ -103,6 +103,17 @@ impl ModelSpec {
     /// Number of layers.
     pub fn layer_count(&self) -> u32 {
         self.layers.len() as u32
+    }
+
+    /// The kinds of its layers.
+    pub fn kv_kinds(&self) -> KvKinds {
+        KvKinds::of(self.layers.iter().map(|layer| layer.mixer.window_tokens()))
+    }
+
+    /// The longest sequence in a room for `kv_tokens` tokens, in tokens.
+    pub fn sequence_tokens_max(&self, kv_tokens: u32) -> u32 {
+        let kinds = self.kv_kinds();
+        self.context_tokens.min(kinds.sequence_tokens_max(kinds.pool(kv_tokens)))
     }
 
     /// Checks that the keys and values of every layer can be stored as `kv_type`.

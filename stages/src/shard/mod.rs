@@ -6,12 +6,14 @@
 
 mod outcome;
 mod setup;
+mod slice_blocks;
 mod tensors;
 mod tile;
 mod work_bounds;
 
 pub(crate) use outcome::{Outcome, chosen, hidden_state, no_output_head, readout};
 pub use setup::{RunnerSetup, SetupError};
+pub(crate) use slice_blocks::SliceBlocks;
 pub(crate) use tensors::{
     AttentionTensors, Backend, DenseTensors, ExpertNorms, ExpertTensors, FeedForwardTensors, GatesUps, LatentQuery,
     LatentTensors, LatentUp, LayerTensors, MixerTensors, OutputHeadTensors,

@@ -7,6 +7,8 @@ use std::ops::Range;
 use engine::runner::KV_BLOCK_TOKENS;
 use schema::frame::Slice;
 
+use crate::model::Window;
+
 /// Tokens in a block of keys and values.
 pub(crate) const TOKENS: usize = KV_BLOCK_TOKENS as usize;
 
@@ -19,8 +21,11 @@ pub(crate) struct TileRow {
     pub(crate) offset: usize,
     /// Its position in the sequence.
     pub(crate) position: u32,
-    /// The place of its keys and values in the KV cache: block times tokens in a block, plus the place in the block.
+    /// The place of its keys and values in layers without a window: block times tokens in a block, plus the place in
+    /// the block. 0 if the slice has no such block, because the model has no such layers.
     pub(crate) slot: usize,
+    /// The same in layers with a window.
+    pub(crate) window_slot: usize,
 }
 
 /// Consecutive rows of one sequence in a tile.
@@ -95,8 +100,21 @@ impl RowTile {
 impl TileRow {
     fn new(index: usize, slice: &Slice, offset: usize) -> Self {
         let position = slice.position + offset as u32;
-        let block = slice.blocks[position as usize / TOKENS] as usize;
-        Self { slice: index, offset, position, slot: block * TOKENS + position as usize % TOKENS }
+        let (block, place) = (position as usize / TOKENS, position as usize % TOKENS);
+        let slot = |block: Option<&u32>| block.map_or(0, |block| *block as usize * TOKENS + place);
+        let in_window = block.checked_sub(slice.window_first as usize);
+        Self {
+            slice: index,
+            offset,
+            position,
+            slot: slot(slice.blocks.get(block)),
+            window_slot: slot(in_window.and_then(|block| slice.window_blocks.get(block))),
+        }
+    }
+
+    /// The place of its keys and values in a layer with this window.
+    pub(crate) fn slot_of(&self, window: Window) -> usize {
+        if window == Window::All { self.slot } else { self.window_slot }
     }
 
     /// True if a token, or its logits, is requested after this row.

@@ -3,6 +3,7 @@
 
 use engine::runner::{KV_BLOCK_TOKENS, RunnerError, Work};
 use schema::frame::{ALTERNATIVES_MAX, Slice, TokenRule};
+use schema::record::{KvBlocks, KvKinds};
 
 use crate::model::ModelSpec;
 
@@ -19,18 +20,22 @@ pub(crate) struct WorkBounds {
     vocabulary: usize,
     /// Longest sequence, in tokens.
     context_tokens: u32,
-    /// Number of blocks in the KV cache.
-    kv_blocks: u32,
+    /// The kinds of the model's layers.
+    kinds: KvKinds,
+    /// Number of blocks of each kind in the KV cache.
+    kv_blocks: KvBlocks,
 }
 
 // === impl WorkBounds ===
 
 impl WorkBounds {
-    /// The bounds for a shard with `kv_blocks` blocks. `first` and `last` are true if it has the model's first and last
-    /// layer.
+    /// The bounds for a shard with room for `kv_blocks` blocks. `first` and `last` are true if it has the model's first
+    /// and last layer.
     pub(crate) fn new(spec: &ModelSpec, first: bool, last: bool, kv_blocks: u32) -> Self {
         let ModelSpec { hidden, vocabulary, context_tokens, .. } = *spec;
-        Self { first, last, hidden, vocabulary, context_tokens, kv_blocks }
+        let kinds = spec.kv_kinds();
+        let kv_blocks = kinds.pool(kv_blocks.saturating_mul(KV_BLOCK_TOKENS));
+        Self { first, last, hidden, vocabulary, context_tokens, kinds, kv_blocks }
     }
 
     /// Checks the work and returns its number of rows.
@@ -63,13 +68,7 @@ impl WorkBounds {
             let expected = format!("at most the context of {} tokens", self.context_tokens);
             return Err(wrong("position + count", end, expected));
         }
-        let blocks = end.div_ceil(u64::from(KV_BLOCK_TOKENS));
-        if (slice.blocks.len() as u64) < blocks {
-            return Err(wrong("blocks", slice.blocks.len(), format!("at least {blocks} for {end} tokens")));
-        }
-        if let Some(block) = slice.blocks.iter().find(|block| **block >= self.kv_blocks) {
-            return Err(wrong("block", *block, format!("below {}", self.kv_blocks)));
-        }
+        self.check_blocks(slice, end)?;
         let tokens = if self.first { slice.count as usize } else { 0 };
         if slice.tokens.len() != tokens {
             return Err(wrong("tokens", slice.tokens.len(), format!("{tokens} ids")));
@@ -93,6 +92,34 @@ impl WorkBounds {
         }
         if self.last && !slice.logits.is_empty() {
             self.check_rule(slice)?;
+        }
+        Ok(())
+    }
+
+    /// Checks the block tables of the kinds that the model has, for tokens up to `end`. The other one is not read.
+    fn check_blocks(&self, slice: &Slice, end: u64) -> Result<(), RunnerError> {
+        let blocks = end.div_ceil(u64::from(KV_BLOCK_TOKENS));
+        if self.kinds.has_full() {
+            if (slice.blocks.len() as u64) < blocks {
+                return Err(wrong("blocks", slice.blocks.len(), format!("at least {blocks} for {end} tokens")));
+            }
+            if let Some(block) = slice.blocks.iter().find(|block| **block >= self.kv_blocks.full) {
+                return Err(wrong("block", *block, format!("below {}", self.kv_blocks.full)));
+            }
+        }
+        if self.kinds.window().is_some() {
+            let first = self.kinds.first_block(slice.position);
+            if slice.window_first > first {
+                return Err(wrong("window_first", slice.window_first, format!("at most {first}")));
+            }
+            let window_blocks = blocks - u64::from(slice.window_first);
+            if (slice.window_blocks.len() as u64) < window_blocks {
+                let expected = format!("at least {window_blocks} from block {} on", slice.window_first);
+                return Err(wrong("window_blocks", slice.window_blocks.len(), expected));
+            }
+            if let Some(block) = slice.window_blocks.iter().find(|block| **block >= self.kv_blocks.window) {
+                return Err(wrong("window_block", *block, format!("below {}", self.kv_blocks.window)));
+            }
         }
         Ok(())
     }

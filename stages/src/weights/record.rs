@@ -94,6 +94,7 @@ pub(super) fn record(
         head_format: output.map(|tensor| tensor.format.name().to_owned()),
         kv_bytes_per_token_layer: kv_bytes_per_token_layer(metadata, &architecture, room.kv_type)?,
         layer_kv_bytes: Vec::new(),
+        layer_windows: Vec::new(),
         kv_tokens: room.tokens,
         kv_type: room.kv_type,
         scratch_bytes: 0,

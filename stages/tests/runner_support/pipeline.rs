@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, Work};
 use schema::frame::{Sampling, Slice};
-use schema::record::{KvRoom, KvType, Speeds};
+use schema::record::{KvKinds, KvRoom, KvType, Speeds};
 use schema::{LayerRange, SequenceId};
 use stages::cpu::CpuRunner;
 use stages::kernels::ThreadPool;
@@ -59,7 +59,9 @@ impl Pipeline {
         let ends: Vec<u32> = [0].iter().chain(cuts).chain([&spec.layer_count()]).copied().collect();
         let runner = |ends: &[u32]| {
             let shard = file.map(LayerRange::new(ends[0], ends[1]).expect("a range")).expect("the shard maps");
-            let room = KvRoom { tokens: KV_TOKENS, kv_type };
+            // Layers with a window beside others have fewer blocks of this room, and then as many as these tests need.
+            let rooms = if matches!(spec.kv_kinds(), KvKinds::Both(_)) { 4 } else { 1 };
+            let room = KvRoom { tokens: rooms * KV_TOKENS, kv_type };
             let setup = RunnerSetup { spec: spec.clone(), shard, room };
             new(setup, Arc::clone(&pool)).expect("the shard is ready")
         };
@@ -123,11 +125,13 @@ impl Pipeline {
 pub fn slice(piece: Piece<'_>, blocks_each: u32) -> Slice {
     let sequences = KV_TOKENS / KV_BLOCK_TOKENS / blocks_each;
     assert!(piece.sequence < sequences, "sequence {} of {sequences}", piece.sequence);
+    let blocks: Vec<u32> = (0..blocks_each).rev().map(|block| block * sequences + piece.sequence).collect();
     Slice {
         position: piece.position,
         count: piece.tokens.len() as u32,
         tokens: piece.tokens.to_vec(),
-        blocks: (0..blocks_each).rev().map(|block| block * sequences + piece.sequence).collect(),
+        window_blocks: blocks.clone(),
+        blocks,
         logits: (0..piece.tokens.len() as u32).collect(),
         ..Slice::empty(SequenceId(piece.sequence.into()))
     }

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use schema::record::{GatewayRecord, Share};
+use schema::record::{GatewayRecord, KvBlocks, Share};
 use tracing::info;
 
 use super::Conductor;
@@ -81,15 +81,16 @@ impl Conductor {
     /// the rest would be too small for the longest sequence, which must be able to end.
     fn give(&mut self, pool: Pool, share: Share, count: u32) {
         let needed = self.scheduler.blocks_needed();
-        let mut left = pool.blocks(share).count() as u32;
+        let mut left = pool.blocks(share).counts();
         let mut parts: Vec<u32> = share.parts().rev().collect();
-        parts.sort_by_key(|part| self.scheduler.owned_among(pool.blocks_of(*part)));
+        parts.sort_by_cached_key(|part| self.scheduler.owned_among(&pool.blocks(Share::of([*part]))));
         let affordable = |part: &u32| {
-            left -= pool.blocks_of(*part).len() as u32;
-            left >= needed
+            let own = pool.blocks(Share::of([*part])).counts();
+            left = KvBlocks { full: left.full - own.full, window: left.window - own.window };
+            left.full >= needed.full && left.window >= needed.window
         };
         let given = Share::of(parts.into_iter().take(count as usize).take_while(affordable));
-        self.scheduler.lose(&pool.blocks(given).collect());
+        self.scheduler.lose(&pool.blocks(given));
         self.holdings.used = self.holdings.used.without(given);
         self.holdings.given = given;
         self.holdings.given_before = self.scheduler.next_step();
@@ -102,17 +103,28 @@ impl Conductor {
         if gained.is_empty() {
             self.holdings.gains_from = None;
         } else if *self.holdings.gains_from.get_or_insert(now + SHARE_SETTLE) <= now {
-            self.scheduler.gain(pool.blocks(gained).filter(|block| *block < self.blocks_max));
+            self.scheduler.gain(pool.blocks(gained).below(self.blocks_max));
             self.holdings.used = self.holdings.used.and(gained);
         }
     }
 
+    /// The longest sequence that this gateway accepts, in tokens: one that fits the model's context and the blocks of
+    /// one sequence.
+    pub(super) fn context_tokens(&self) -> u32 {
+        let context_tokens = self.view.model.as_ref().map_or(0, |model| model.value.context_tokens);
+        context_tokens.min(self.kv_kinds().sequence_tokens_max(self.blocks_for_one()))
+    }
+
     /// Most blocks of one sequence: no more than this gateway keeps when the other gateways have their shares.
-    pub(super) fn blocks_for_one(&self) -> u32 {
-        let total = self.scheduler.total_blocks() as u32;
+    fn blocks_for_one(&self) -> KvBlocks {
+        let total = self.scheduler.total_blocks();
         let own = self.registered.zip(self.own_record());
         let Some((pool, (registered, own))) = self.pool().zip(own) else { return total };
         let fair = pool.fair_parts(&self.view.gateway_shares(), registered.slot);
-        if own.value.share.count() > fair { total.min(pool.blocks_at_least(fair)) } else { total }
+        if own.value.share.count() <= fair {
+            return total;
+        }
+        let kept = pool.blocks_at_least(fair);
+        KvBlocks { full: total.full.min(kept.full), window: total.window.min(kept.window) }
     }
 }

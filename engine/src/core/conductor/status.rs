@@ -4,7 +4,6 @@ use super::Conductor;
 use crate::core::fault::PipelineFault;
 use crate::generate::PipelineStatus;
 use crate::report;
-use crate::runner::KV_BLOCK_TOKENS;
 
 impl Conductor {
     /// The pipeline's status, without the rate of tokens, which needs a clock.
@@ -19,8 +18,6 @@ impl Conductor {
             Err(not) => (not.reason, not.missing.into_iter().map(Into::into).collect()),
         };
         let (running, waiting) = self.scheduler.load();
-        let limit = self.view.model.as_ref().map_or(0, |model| model.value.context_tokens);
-        let kv_tokens = self.blocks_for_one().saturating_mul(KV_BLOCK_TOKENS);
         PipelineStatus {
             serving: self.scheduler.is_proven(),
             reason,
@@ -28,7 +25,7 @@ impl Conductor {
             store_reachable: self.view.reachable,
             store_alarms: self.view.store_alarms.clone(),
             store_problem: report::store_problem(&self.view),
-            context_tokens: limit.min(kv_tokens),
+            context_tokens: self.context_tokens(),
             running,
             waiting,
             tokens_per_second: 0.0,

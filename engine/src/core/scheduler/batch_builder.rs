@@ -77,12 +77,13 @@ impl Scheduler {
             let sendable = |sequence: &Sequence| {
                 sequence.tokens_within(sequence.sent, sequence.unsent(), batch.hidden_states_left)
             };
-            let count = self.sequences.get(&id).map_or(0, sendable);
+            let window_rows = self.sequences.get(&id).map_or(0, |sequence| self.ledger.rows_max(sequence.sent));
+            let count = self.sequences.get(&id).map_or(0, sendable).min(window_rows);
             let is_too_long = count > 1 && !batch.slices.is_empty() && batch.rows + count > rows_max;
             if count == 0 || is_too_long {
                 continue;
             }
-            let drafts = if decodes_max == 1 { self.drafts(id) } else { 0 };
+            let drafts = if decodes_max == 1 { self.drafts(id).min(window_rows - count) } else { 0 };
             if self.ensure_blocks(id, count + drafts, batch) {
                 self.add(id, count, drafts, batch);
             } else if self.ensure_blocks(id, count, batch) {
@@ -115,10 +116,8 @@ impl Scheduler {
             // The micro-batch in flight returns one token more than it has draft tokens.
             let rows = worth.min(sequence.tokens_left().saturating_sub(sequence.unverified + 1));
             let position = sequence.sent + sequence.unverified;
-            let wanted = (position + rows).div_ceil(KV_BLOCK_TOKENS) as usize;
-            let missing = wanted.saturating_sub(sequence.blocks.len());
             // No sequence is preempted for draft tokens.
-            if rows == 0 || !self.ledger.allocate(missing, &mut sequence.blocks) {
+            if rows == 0 || !self.ledger.allocate(&mut sequence.blocks, sequence.sent, position + rows) {
                 continue;
             }
             let Some(slice) = sequence.lookahead(rows) else { continue };
@@ -144,11 +143,15 @@ impl Scheduler {
     /// Number of sequences without a token yet that there is room for.
     fn starting(&self, now: Instant) -> usize {
         let begun = self.running.iter().filter(|id| !self.is_streaming(**id)).count();
-        let mut free = self.ledger.free();
+        let (kinds, mut free) = (self.ledger.kinds(), self.ledger.free());
         let waiting = self.waiting.iter().filter_map(|id| self.sequences.get(id));
         let fits = |sequence: &&Sequence| {
-            let blocks = sequence.history.len().div_ceil(KV_BLOCK_TOKENS as usize);
-            free.checked_sub(blocks).inspect(|left| free = *left).is_some()
+            let needed = kinds.blocks_needed(sequence.history.len() as u32);
+            let fits = needed.full <= free.full && needed.window <= free.window;
+            if fits {
+                (free.full, free.window) = (free.full - needed.full, free.window - needed.window);
+            }
+            fits
         };
         begun + waiting.filter(|sequence| sequence.deadline > now).take_while(fits).count()
     }
@@ -166,6 +169,7 @@ impl Scheduler {
                 continue;
             };
             let count = sequence.unsent().min(rows_max.saturating_sub(batch.rows));
+            let count = count.min(self.ledger.rows_max(sequence.sent));
             let count = sequence.tokens_within(sequence.sent, count, batch.hidden_states_left);
             if count > 0 && batch.has_room_for_rules() && self.ensure_blocks(id, count, batch) {
                 self.add(id, count, 0, batch);
@@ -181,24 +185,27 @@ impl Scheduler {
                 break;
             }
             let is_usable = |sequence: &&Sequence| sequence.deadline > now && sequence.broken.is_none();
-            let Some(sequence) = self.sequences.get(&id).filter(is_usable) else { continue };
-            let found = sequence.cached_blocks(&self.ledger);
-            if self.computes_next_block(batch, sequence.cacheable(), found.len()) {
+            if self.sequences.get(&id).filter(is_usable).is_none() {
+                continue;
+            }
+            let Some(sequence) = self.sequences.get_mut(&id) else { continue };
+            let found = sequence.cached_prefix(&self.ledger);
+            let Some(sequence) = self.sequences.get(&id) else { continue };
+            if self.computes_next_block(batch, sequence.cacheable(), found.len) {
                 continue; // In the next micro-batch it can begin with the block computed here.
             }
-            let sent = found.len() as u32 * KV_BLOCK_TOKENS;
-            let count = (sequence.history.len() as u32 - sent).min(rows_left);
+            let sent = found.tokens();
+            let count = (sequence.history.len() as u32 - sent).min(rows_left).min(self.ledger.rows_max(sent));
             let count = sequence.tokens_within(sent, count, batch.hidden_states_left);
             if count == 0 {
                 continue; // The next micro-batch can ask for its hidden states.
             }
-            let blocks = (sent + count).div_ceil(KV_BLOCK_TOKENS) as usize - found.len();
-            if blocks > self.ledger.free_excluding(&found) {
+            if !self.ledger.has_room(&found, sent + count) {
                 break;
             }
             let Some(sequence) = self.sequences.get_mut(&id) else { continue };
             sequence.start_with(&found, &mut self.ledger);
-            let taken = self.ledger.allocate(blocks, &mut sequence.blocks);
+            let taken = self.ledger.allocate(&mut sequence.blocks, sent, sent + count);
             debug_assert!(taken, "free blocks cannot be taken");
             self.waiting.retain(|other| *other != id);
             self.overtake(id);
@@ -237,9 +244,8 @@ impl Scheduler {
     fn ensure_blocks(&mut self, id: SequenceId, count: u32, batch: &BatchBuilder) -> bool {
         loop {
             let Some(sequence) = self.sequences.get_mut(&id) else { return false };
-            let wanted = (sequence.sent + count).div_ceil(KV_BLOCK_TOKENS) as usize;
-            let missing = wanted.saturating_sub(sequence.blocks.len());
-            if self.ledger.allocate(missing, &mut sequence.blocks) {
+            let (sent, end) = (sequence.sent, sequence.sent + count);
+            if self.ledger.allocate(&mut sequence.blocks, sent, end) {
                 return true;
             }
             let own = sequence.rank();

@@ -11,7 +11,9 @@ use crate::runner::KV_BLOCK_TOKENS;
 /// A pipeline that computes: the token after a history is a function of all of it, read back from the blocks that the
 /// slices name, so a wrong block, a lost row or a mixed-up sequence changes the tokens.
 struct Double {
+    kinds: KvKinds,
     blocks: Vec<[u64; KV_BLOCK_TOKENS as usize]>,
+    window_blocks: Vec<[u64; KV_BLOCK_TOKENS as usize]>,
     /// Time of each row of a micro-batch, in addition to 10 us.
     row_us: u32,
 }
@@ -27,9 +29,20 @@ fn following(sum: u64, last: u64) -> u64 {
 }
 
 fn expected(prompt: &[u32], count: usize) -> Vec<u32> {
+    expected_of(KvKinds::Full, prompt, count)
+}
+
+/// The `mix` of what the layers of a model see at the end of `history`: all of it, the last tokens, or both.
+fn mix_visible(kinds: KvKinds, history: &[u64]) -> u64 {
+    let all = if kinds.has_full() { history } else { &[] };
+    let window = kinds.window().map_or(0, |window| history.len().min(window as usize));
+    all.iter().chain(&history[history.len() - window..]).fold(1, |sum, token| mix(sum, *token))
+}
+
+fn expected_of(kinds: KvKinds, prompt: &[u32], count: usize) -> Vec<u32> {
     let mut history: Vec<u64> = prompt.iter().map(|token| u64::from(*token)).collect();
     for _ in 0..count {
-        let sum = history.iter().fold(1, |sum, token| mix(sum, *token));
+        let sum = mix_visible(kinds, &history);
         history.push(following(sum, history[history.len() - 1]));
     }
     history[prompt.len()..].iter().map(|token| *token as u32).collect()
@@ -43,12 +56,13 @@ fn hidden_state(sum: u64, last: u64, hidden: u32) -> Vec<f32> {
 }
 
 /// The embedding of a prompt by a model with two hidden dimensions.
-fn expected_embedding(prompt: &[u32], pooling: Pooling) -> Vec<f32> {
-    let (mut sum, mut sums) = (1, [0.0; 2]);
+fn expected_embedding(kinds: KvKinds, prompt: &[u32], pooling: Pooling) -> Vec<f32> {
+    let mut sums = [0.0; 2];
     let positions = pooling.positions(prompt.len() as u32);
+    let history: Vec<u64> = prompt.iter().map(|token| u64::from(*token)).collect();
     for (position, token) in (0..).zip(prompt) {
-        sum = mix(sum, u64::from(*token));
         if positions.contains(&position) {
+            let sum = mix_visible(kinds, &history[..=position as usize]);
             let state = hidden_state(sum, u64::from(*token), 2);
             sums = [sums[0] + f64::from(state[0]), sums[1] + f64::from(state[1])];
         }
@@ -58,25 +72,55 @@ fn expected_embedding(prompt: &[u32], pooling: Pooling) -> Vec<f32> {
 
 impl Double {
     fn new(blocks: u32) -> Self {
-        Self { blocks: vec![[u64::MAX; KV_BLOCK_TOKENS as usize]; blocks as usize], row_us: 0 }
+        Self::of(KvKinds::Full, KvBlocks { full: blocks, window: 0 })
+    }
+
+    fn of(kinds: KvKinds, blocks: KvBlocks) -> Self {
+        let empty = |count: u32| vec![[u64::MAX; KV_BLOCK_TOKENS as usize]; count as usize];
+        Self { kinds, blocks: empty(blocks.full), window_blocks: empty(blocks.window), row_us: 0 }
+    }
+
+    /// The places of `positions` in the blocks of layers without a window, and then in those of layers with one.
+    fn places(slice: &Slice, position: u32) -> [impl Fn() -> (usize, usize); 2] {
+        let (index, offset) = ((position / KV_BLOCK_TOKENS) as usize, (position % KV_BLOCK_TOKENS) as usize);
+        let of = move |blocks: &'static str, found: Option<u32>| {
+            move || (found.unwrap_or_else(|| panic!("position {position} has no block {blocks}")) as usize, offset)
+        };
+        let in_window = index.checked_sub(slice.window_first as usize);
+        [
+            of("without a window", slice.blocks.get(index).copied()),
+            of("of its window", in_window.and_then(|index| slice.window_blocks.get(index)).copied()),
+        ]
     }
 
     fn run(&mut self, shape: &Shape, batch: &Batch) -> Tokens {
         let (mut chosen, mut hidden_states) = (Vec::new(), Vec::new());
         for slice in &batch.slices {
-            let place = |position: u32| {
-                (slice.blocks[(position / KV_BLOCK_TOKENS) as usize] as usize, (position % KV_BLOCK_TOKENS) as usize)
-            };
             for (position, token) in (slice.position..).zip(&slice.tokens) {
-                let (block, offset) = place(position);
-                self.blocks[block][offset] = u64::from(*token);
+                let [full, window] = Self::places(slice, position);
+                if self.kinds.has_full() {
+                    let (block, offset) = full();
+                    self.blocks[block][offset] = u64::from(*token);
+                }
+                if self.kinds.window().is_some() {
+                    let (block, offset) = window();
+                    self.window_blocks[block][offset] = u64::from(*token);
+                }
             }
-            let read = |position: u32| {
+            let read = |end: u32| {
                 let (mut sum, mut last) = (1, 0);
-                for (block, offset) in (0..position).map(place) {
-                    last = self.blocks[block][offset];
-                    assert_ne!(last, u64::MAX, "a row was read before it was written");
-                    sum = mix(sum, last);
+                let mut add = |token: u64| {
+                    assert_ne!(token, u64::MAX, "a row was read before it was written");
+                    (sum, last) = (mix(sum, token), token);
+                };
+                for position in (0..end).filter(|_| self.kinds.has_full()) {
+                    let (block, offset) = Self::places(slice, position)[0]();
+                    add(self.blocks[block][offset]);
+                }
+                let first = self.kinds.window().map_or(end, |window| end.saturating_sub(window));
+                for position in first..end {
+                    let (block, offset) = Self::places(slice, position)[1]();
+                    add(self.window_blocks[block][offset]);
                 }
                 (sum, last)
             };
@@ -111,8 +155,20 @@ impl Double {
 
 fn shape(stages: usize, kv_blocks: u32, epoch: u64) -> Shape {
     let label = |index: usize| StageLabel { stage: format!("s{index}"), layers: [index as u32, index as u32 + 1] };
-    let (stages, blocks) = ((0..stages).map(label).collect(), (0..kv_blocks).collect());
-    Shape { generation: Generation(1), epoch: Epoch(epoch), stages, blocks, hidden: 2 }
+    Shape {
+        generation: Generation(1),
+        epoch: Epoch(epoch),
+        stages: (0..stages).map(label).collect(),
+        kinds: KvKinds::Full,
+        blocks: (0..kv_blocks).collect(),
+        window_blocks: Vec::new(),
+        hidden: 2,
+    }
+}
+
+/// The same for a model with windows.
+fn shape_of(kinds: KvKinds, stages: usize, blocks: KvBlocks, epoch: u64) -> Shape {
+    Shape { kinds, window_blocks: (0..blocks.window).collect(), ..shape(stages, blocks.full, epoch) }
 }
 
 fn request(prompt: Vec<u32>, tokens_max: u32) -> Request {
@@ -233,10 +289,10 @@ fn a_sequence_past_its_deadline_fails_and_frees_its_blocks() {
     scheduler.rebuild(Some(shape(1, 10, 1)));
     scheduler.admit(request(vec![1; 40], 4), now);
     scheduler.next_batch(now).unwrap();
-    assert_eq!(scheduler.free_blocks(), 8);
+    assert_eq!(scheduler.free_blocks().full, 8);
     let events = scheduler.expire(now + Duration::from_secs(61));
     assert!(matches!(events[..], [(_, TokenEvent::Failed(Failure::Deadline { limit_s: 60 }))]));
-    assert_eq!(scheduler.free_blocks(), 10);
+    assert_eq!(scheduler.free_blocks().full, 10);
 }
 
 /// Runs everything to its end, one micro-batch at a time. Returns the events and the micro-batches.
@@ -426,7 +482,7 @@ fn accepted_draft_tokens_save_steps_and_change_no_token() {
         let id = scheduler.admit(request(prompt.clone(), 200), Instant::now());
         let (events, batches) = run(&mut scheduler, &shape, &mut double);
         assert_eq!(tokens_of(&events, id), expected(&prompt, 200));
-        assert_eq!(scheduler.free_blocks(), 100);
+        assert_eq!(scheduler.free_blocks().full, 100);
         batches.len()
     });
     assert!(3 * steps[1] < 2 * steps[0], "{steps:?} steps");
@@ -443,7 +499,7 @@ fn lookahead_batches_change_no_token() {
     let id = scheduler.admit(request(prompt.clone(), 200), Instant::now());
     let (events, batches) = run_full(&mut scheduler, &shape, &mut double);
     assert_eq!(tokens_of(&events, id), expected(&prompt, 200));
-    assert_eq!(scheduler.free_blocks(), 100);
+    assert_eq!(scheduler.free_blocks().full, 100);
     let Counts { lookahead_batches: sent, lookahead_batches_used: used, .. } = scheduler.counts();
     assert!(used > 50 && sent > used, "{used} of {sent}");
     assert!(batches.len() as u64 - (sent - used) <= 201, "accepted tokens were computed twice");
@@ -498,12 +554,16 @@ fn an_embedding_has_the_same_bits_however_its_prompt_is_cut_and_batched() {
             .map(|pooling| (scheduler.admit(embedding_request(prompt.clone(), pooling), Instant::now()), pooling));
         let (events, _) = run(&mut scheduler, &shape, &mut double);
         for (id, pooling) in wanted {
-            assert_eq!(embeddings_of(&events, id), [expected_embedding(&prompt, pooling)], "{stages}, {pooling:?}");
+            assert_eq!(
+                embeddings_of(&events, id),
+                [expected_embedding(KvKinds::Full, &prompt, pooling)],
+                "{stages}, {pooling:?}"
+            );
             assert!(tokens_of(&events, id).is_empty());
             assert_eq!(events.iter().filter(|(of, event)| *of == id && event.is_last()).count(), 1);
         }
         assert_eq!(tokens_of(&events, other), expected(&[5; 40], 60));
-        assert_eq!((scheduler.load(), scheduler.free_blocks()), ((0, 0), 200));
+        assert_eq!((scheduler.load(), scheduler.free_blocks().full), ((0, 0), 200));
     }
 }
 
@@ -519,7 +579,7 @@ fn only_a_last_tokens_embedding_begins_with_cached_blocks() {
         let id = scheduler.admit(embedding_request(prompt.clone(), pooling), Instant::now());
         let (events, _) = run(&mut scheduler, &shape, &mut double);
         assert_eq!(events[0], (id, TokenEvent::Started { cached_tokens: cached }), "{pooling:?}");
-        assert_eq!(embeddings_of(&events, id), [expected_embedding(&prompt, pooling)]);
+        assert_eq!(embeddings_of(&events, id), [expected_embedding(KvKinds::Full, &prompt, pooling)]);
     }
 }
 
@@ -545,7 +605,7 @@ fn a_mean_goes_on_from_the_hidden_states_that_it_had_before_a_fault() {
         events.extend(scheduler.complete(&double.run(&second, &batch), now).unwrap());
     }
     assert_eq!(asked, rest as usize, "hidden states were asked for again");
-    assert_eq!(embeddings_of(&events, id), [expected_embedding(&prompt, Pooling::Mean)]);
+    assert_eq!(embeddings_of(&events, id), [expected_embedding(KvKinds::Full, &prompt, Pooling::Mean)]);
 }
 
 #[test]
@@ -564,9 +624,12 @@ fn the_hidden_states_of_a_micro_batch_keep_their_bound() {
     }
     assert_eq!(asked.iter().sum::<usize>(), 12 + 9, "{asked:?}");
     assert!(asked.iter().all(|states| *states <= 5), "{asked:?}");
-    assert_eq!(embeddings_of(&events, mean)[0][..2], expected_embedding(&(0..12).collect::<Vec<_>>(), Pooling::Mean));
+    assert_eq!(
+        embeddings_of(&events, mean)[0][..2],
+        expected_embedding(KvKinds::Full, &(0..12).collect::<Vec<_>>(), Pooling::Mean)
+    );
     for (token, id) in (0..).zip(last) {
-        assert_eq!(embeddings_of(&events, id)[0][..2], expected_embedding(&[token; 3], Pooling::Last));
+        assert_eq!(embeddings_of(&events, id)[0][..2], expected_embedding(KvKinds::Full, &[token; 3], Pooling::Last));
     }
 }
 
@@ -591,12 +654,71 @@ fn hidden_states_that_were_not_asked_for_or_have_another_width_are_a_fault() {
     }
 }
 
+/// Runs one sequence to its end alone. Returns its tokens, and the most blocks of a window that it had.
+fn run_alone(scheduler: &mut Scheduler, double: &mut Double, shape: &Shape, request: Request) -> (Vec<u32>, usize) {
+    let now = Instant::now();
+    let id = scheduler.admit(request, now);
+    let (mut events, mut blocks_max) = (Vec::new(), 0);
+    while let Some(batch) = scheduler.next_batch(now) {
+        blocks_max = blocks_max.max(batch.slices[0].window_blocks.len());
+        events.extend(scheduler.complete(&double.run(shape, &batch), now).unwrap());
+    }
+    (tokens_of(&events, id), blocks_max)
+}
+
+#[test]
+fn an_answer_is_longer_than_all_blocks_of_a_model_of_windows() {
+    let (kinds, blocks) = (KvKinds::Window(40), KvBlocks { full: 0, window: 3 });
+    let shape = shape_of(kinds, 2, blocks, 1);
+    let (mut scheduler, mut double) = (Scheduler::new(true), Double::of(kinds, blocks));
+    scheduler.rebuild(Some(shape.clone()));
+    let prompt: Vec<u32> = (0..500).map(|at| at * 7 % 50).collect();
+    let (tokens, blocks_max) = run_alone(&mut scheduler, &mut double, &shape, request(prompt.clone(), 300));
+    assert_eq!(tokens, expected_of(kinds, &prompt, 300));
+    assert_eq!((blocks_max, scheduler.free_blocks()), (3, blocks));
+    assert!(scheduler.counts().window_blocks_released >= 20, "{:?}", scheduler.counts());
+}
+
+#[test]
+fn a_prefix_is_shortened_until_its_window_is_cached() {
+    for kinds in [KvKinds::Window(70), KvKinds::Both(70)] {
+        let blocks = kinds.blocks_needed(400);
+        let blocks = KvBlocks { full: blocks.full * 2, window: 10 };
+        let shape = shape_of(kinds, 1, blocks, 1);
+        let (mut scheduler, mut double) = (Scheduler::new(false), Double::of(kinds, blocks));
+        scheduler.rebuild(Some(shape.clone()));
+        let first: Vec<u32> = (0..300).map(|at| at * 7 % 50).collect();
+        let (tokens, _) = run_alone(&mut scheduler, &mut double, &shape, request(first.clone(), 20));
+        // The second turn begins where the first one ended.
+        let second = [&first[..], &tokens, &[3; 9]].concat();
+        let (tokens, _) = run_alone(&mut scheduler, &mut double, &shape, request(second.clone(), 5));
+        assert_eq!(tokens, expected_of(kinds, &second, 5), "{kinds:?}");
+        // A text that leaves it where the window's blocks are no longer cached.
+        let third = [&first[..100], &[4; 50]].concat();
+        let (tokens, _) = run_alone(&mut scheduler, &mut double, &shape, request(third.clone(), 5));
+        assert_eq!(tokens, expected_of(kinds, &third, 5), "{kinds:?}");
+        assert_eq!(scheduler.free_blocks(), blocks);
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Incident {
     Admit { prompt: Vec<u32>, tokens_max: u32, priority: i32, pooling: Option<Pooling> },
     Cancel(usize),
     Answer,
-    Rebuild { stages: usize, kv_blocks: u32 },
+    Rebuild { stages: usize, spare: u32 },
+}
+
+/// No window, windows of different lengths only, and windows beside layers without one.
+fn kinds() -> impl Strategy<Value = KvKinds> {
+    prop_oneof![Just(KvKinds::Full), (1_u32..100).prop_map(KvKinds::Window), (1_u32..100).prop_map(KvKinds::Both),]
+}
+
+/// Blocks for one sequence of the longest request, and `spare` more of each kind that there is.
+fn few_blocks(kinds: KvKinds, spare: u32) -> KvBlocks {
+    let needed = kinds.blocks_needed(12 * KV_BLOCK_TOKENS);
+    let of = |needed| if needed > 0 { needed + spare } else { 0 };
+    KvBlocks { full: of(needed.full), window: of(needed.window) }
 }
 
 /// The beginnings of a few texts, with endings of their own.
@@ -617,7 +739,7 @@ fn incident() -> impl Strategy<Value = Incident> {
         ),
         1 => (0_usize..20).prop_map(Incident::Cancel),
         20 => Just(Incident::Answer),
-        1 => (1_usize..6, 12_u32..30).prop_map(|(stages, kv_blocks)| Incident::Rebuild { stages, kv_blocks }),
+        1 => (1_usize..6, 0_u32..18).prop_map(|(stages, spare)| Incident::Rebuild { stages, spare }),
     ]
 }
 
@@ -627,11 +749,13 @@ proptest! {
     /// Sequences are admitted, cancelled, preempted (there are few blocks) and started again at random. Each one ends
     /// with exactly the tokens it has when it is alone, and all blocks come back.
     #[test]
-    fn every_sequence_ends_with_its_own_tokens(incidents in prop::collection::vec(incident(), 1..120)) {
+    fn every_sequence_ends_with_its_own_tokens(
+        kinds in kinds(), incidents in prop::collection::vec(incident(), 1..120)
+    ) {
         let now = Instant::now();
         let mut scheduler = Scheduler::new(true);
-        let mut current = shape(2, 12, 1);
-        let mut double = Double::new(12);
+        let mut current = shape_of(kinds, 2, few_blocks(kinds, 0), 1);
+        let mut double = Double::of(kinds, few_blocks(kinds, 0));
         scheduler.rebuild(Some(current.clone()));
         let mut wanted: BTreeMap<SequenceId, (Vec<u32>, u32, Option<Pooling>)> = BTreeMap::new();
         let mut events: SequenceEvents = Vec::new();
@@ -655,28 +779,30 @@ proptest! {
                         events.extend(scheduler.complete(&answer, now).unwrap());
                     }
                 }
-                Incident::Rebuild { stages, kv_blocks } => {
-                    current = shape(stages, kv_blocks, turn as u64 + 2);
-                    double = Double::new(kv_blocks);
+                Incident::Rebuild { stages, spare } => {
+                    let blocks = few_blocks(kinds, spare);
+                    current = shape_of(kinds, stages, blocks, turn as u64 + 2);
+                    double = Double::of(kinds, blocks);
                     scheduler.rebuild(Some(current.clone()));
                 }
             }
             while let Some(batch) = scheduler.next_batch(now) {
                 prop_assert!(batch.slices.iter().map(|slice| slice.count).sum::<u32>() <= BATCH_ROWS_MAX);
                 answers.push_back(double.run(&current, &batch));
+                prop_assert_eq!(scheduler.audit(), Ok(()));
             }
             if answers.is_empty() && scheduler.load() == (0, 0) && turn > 120 {
                 break;
             }
         }
         prop_assert_eq!(scheduler.load(), (0, 0));
-        prop_assert_eq!(scheduler.free_blocks(), current.blocks.len());
+        prop_assert_eq!(scheduler.free_blocks(), scheduler.total_blocks());
         for (id, (prompt, tokens_max, pooling)) in wanted {
             if let Some(pooling) = pooling {
-                prop_assert_eq!(embeddings_of(&events, id), [expected_embedding(&prompt, pooling)]);
+                prop_assert_eq!(embeddings_of(&events, id), [expected_embedding(kinds, &prompt, pooling)]);
                 continue;
             }
-            prop_assert_eq!(tokens_of(&events, id), expected(&prompt, tokens_max as usize));
+            prop_assert_eq!(tokens_of(&events, id), expected_of(kinds, &prompt, tokens_max as usize));
             let is_end = |event: &TokenEvent| matches!(event, TokenEvent::Finished { finish: Finish::Length, .. });
             prop_assert_eq!(events.iter().filter(|(of, event)| *of == id && is_end(event)).count(), 1);
         }

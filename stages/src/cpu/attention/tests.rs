@@ -36,7 +36,7 @@ impl Case {
         let shape =
             KvShape { heads: 2, key: self.key, value: self.value, number: KvNumber::from(self.kv_type), latent: false };
         let blocks = self.blocks();
-        let mut cache = KvCache::new([shape].into_iter(), blocks.len()).unwrap();
+        let mut cache = KvCache::new([(shape, blocks.len())].into_iter()).unwrap();
         let layer = cache.layer_mut(0);
         let (poison_key, poison_value) = (vec![f32::NAN; self.key], vec![f32::NAN; self.value]);
         for position in 0..blocks.len() * TOKENS {
@@ -66,7 +66,7 @@ impl Case {
     }
 
     fn span<'a>(&self, blocks: &'a [u32]) -> Span<'a> {
-        Span { position: self.position as u32, rows: self.rows, blocks, kv_head: 1 }
+        Span { position: self.position as u32, rows: self.rows, first_block: 0, blocks, kv_head: 1 }
     }
 
     fn scratch(&self) -> Scratch {
