@@ -48,10 +48,10 @@ pub(crate) fn cases() -> Vec<Case> {
             let path = fixture.path("nothing.gguf");
             serve(fixture, &path)
         }),
-        Case::ends("models: a folder of quantised weights", 1, "quantization_config: expected none", |fixture| {
+        Case::ends("models: a folder of quantised weights", 1, "expected fp8 with weight_block_size", |fixture| {
             let folder = fixture.path("quantised");
             std::fs::create_dir_all(&folder).unwrap();
-            let config = r#"{"model_type": "llama", "quantization_config": {"quant_method": "gptq", "bits": 4}}"#;
+            let config = r#"{"model_type": "llama", "quantization_config": {"quant_method": "bitsandbytes"}}"#;
             std::fs::write(folder.join("config.json"), config).unwrap();
             serve(fixture, &folder)
         }),

@@ -27,6 +27,7 @@ use super::{Checkpoint, Header, OpenError, Part, fingerprint};
 use config::Config;
 use family::Family;
 use files::WeightFile;
+use quantisation::Quantisation;
 
 /// Name of the configuration in a folder.
 const CONFIG: &str = "config.json";
@@ -44,12 +45,14 @@ pub(super) fn is_in(folder: &Path) -> bool {
 pub(super) fn open(folder: &Path) -> Result<Checkpoint, OpenError> {
     let config = Config::read(&folder.join(CONFIG))?;
     let family = Family::of(&config)?;
+    // Before the files: one may be refused by its configuration alone.
+    let quantisation = Quantisation::of(&config)?;
     let files = files::open(folder)?;
     let mut metadata = metadata::translate(&config, family)?;
     if let Some(generation) = config::read_optional(&folder.join(TEXT_FILES[0]))? {
         metadata::recommended_sampling(&generation, &mut metadata);
     }
-    let mut tensors = tensors::translate(&config, family, &files)?;
+    let mut tensors = tensors::translate(&config, family, &quantisation, &files)?;
     tensors.extend(rope::factors(&config)?);
     let header = Header::new(metadata, tensors)
         .map_err(|index| config.wrong("tensors", "names of their own".to_owned(), format!("number {index} twice")))?;

@@ -18,12 +18,16 @@ use crate::checkpoint::{OpenError, TensorInfo};
 const SQUEEZED: [&str; 2] = [".ffn_gate_inp_shexp.weight", ".exp_probs_b.bias"];
 
 /// The tensors that a model of `family` has in `files`.
-pub(super) fn translate(config: &Config, family: &Family, files: &[WeightFile]) -> Result<Vec<TensorInfo>, OpenError> {
+pub(super) fn translate(
+    config: &Config,
+    family: &Family,
+    quantisation: &Quantisation,
+    files: &[WeightFile],
+) -> Result<Vec<TensorInfo>, OpenError> {
     let layers = config.required(&["num_hidden_layers"])?;
     let further = config.count(&["num_nextn_predict_layers"])?.unwrap_or(0);
     let tied = config.flag("tie_word_embeddings")?;
-    let quantisation = Quantisation::of(config)?;
-    let grouping = Grouping::of(&quantisation, family, files);
+    let grouping = Grouping::of(quantisation, family, files);
     let mut found = Found::default();
     for (number, file) in files.iter().enumerate() {
         for tensor in &file.header.tensors {
