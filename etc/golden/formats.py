@@ -27,7 +27,7 @@ FORMATS = """
 F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4 TQ1_0 TQ2_0
 IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ1_S IQ1_M
 """.split()
-LONG = "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K".split()
+LONG = "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS IQ2_XXS IQ2_XS IQ3_XXS IQ1_M".split()
 TOKENS = 256
 OUT = ROOT / "tests" / "data" / "smollm2_formats.json"
 SETTINGS = "CPU, 1 thread, f16 KV, no flash attention, batches of 512, logits as f32, sums in f64"
