@@ -271,3 +271,12 @@ fn broken_templates_are_refused_when_they_are_compiled() {
         assert!(ChatTemplate::new(source, "", "").is_err(), "{source}");
     }
 }
+
+#[test]
+fn a_tag_whose_opening_and_closing_share_a_sign_stays_as_it_is() {
+    for source in ["a{%}b", "{%", "{%}", "{%%}", "{%}generation %}"] {
+        assert_eq!(without_generation_tags(source), source);
+        let error = ChatTemplate::new(source, "", "").err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(!error.contains("panicked"), "{source}: {error}");
+    }
+}
