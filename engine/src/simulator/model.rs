@@ -26,7 +26,7 @@ const LAYER_BYTES: u64 = 10;
 const SURPRISES: u64 = 6;
 const ROUND: u64 = 5;
 
-/// What is read for a row that was not written for the position at which it is read.
+/// The value read for a row that was not written for the position at which it is read.
 const GARBAGE: u64 = MODULUS - 1;
 
 /// The record of a model whose layers have these windows (0: none), with room for `kv_blocks` blocks.

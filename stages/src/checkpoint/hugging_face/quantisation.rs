@@ -1,6 +1,6 @@
 //! The quantisation that a configuration names: which of the supported orders weights are stored in, and its sizes.
 //!
-//! Where the facts come from: MLX's `quantize` and mlx-lm's `load_model`, transformers' `finegrained_fp8` and `mxfp4`
+//! Sources of the facts: MLX's `quantize` and mlx-lm's `load_model`, transformers' `finegrained_fp8` and `mxfp4`
 //! integrations, GPTQModel's and AutoAWQ's linear layers.
 
 use std::collections::BTreeMap;
