@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod device;
 pub mod format;
 pub mod gguf;
+pub mod gpu;
 pub mod kernels;
 mod layer_figures;
 pub mod loader;

@@ -11,7 +11,7 @@ use crate::checkpoint::Part;
 
 /// A mapped byte range of a file. Dropping the value unmaps the pages.
 #[derive(Debug)]
-pub(crate) struct Mapping {
+pub struct Mapping {
     // Dropped first, because fields drop in order: the guard must not keep an address whose page is unmapped.
     _registration: RunRegistration,
     map: Mmap,

@@ -25,7 +25,7 @@ pub use crate::checkpoint::{FileChanged, FileStamp, OpenError};
 pub use embedding::{EmbeddingRows, RowError};
 pub use file::ModelFile;
 pub use guard::{EXIT_CODE_WEIGHTS_LOST, guard_against_truncation};
-pub(crate) use mapping::Mapping;
+pub use mapping::Mapping;
 pub(crate) use mapping::major_faults;
 pub use record::NotALanguageModel;
 pub use resident::Residency;

@@ -135,6 +135,11 @@ impl MappedShard {
         &self.file
     }
 
+    /// The mapped ranges, each of whole pages.
+    pub(crate) fn runs(&self) -> &[Arc<Mapping>] {
+        &self.runs
+    }
+
     /// The tensor called `name`.
     ///
     /// # Errors

@@ -1,0 +1,34 @@
+//! Our own kernels for GPUs, from one source (`kernels/`), and the runner that launches them.
+//!
+//! The kernels are written in what Metal's C++ and CUDA's C++ have in common; a dialect (`kernels/dialect`) names the
+//! rest. So far they run under `simulator` alone: clang compiles them for the processor, where each thread is a fiber
+//! (`etc/check-msl`). No stage uses them yet: `accelerator` computes on GPUs until they have run on one.
+//!
+//! An output is the same sum in the same order for every number of rows, so a row's bits depend on its own history
+//! alone, as on the processor. Weights are read in place, from the mapped pages.
+
+mod choice_rule;
+mod device;
+mod inputs;
+mod kernel;
+mod kv;
+mod launch;
+mod layer;
+pub mod limits;
+#[cfg(all(feature = "metal", target_os = "macos"))]
+pub mod metal;
+mod recorder;
+mod runner;
+mod scratch;
+mod sim;
+pub mod source;
+mod support;
+mod weights;
+
+pub use device::{DeviceBuffer, Gpu, GpuError};
+pub use kernel::{Kernel, RowsAtOnce};
+pub use launch::{Launch, View};
+pub use recorder::{Recorder, Records};
+pub use runner::GpuRunner;
+pub use sim::{SimBuffer, SimGpu};
+pub use support::check;

@@ -1,0 +1,283 @@
+//! Runs the steps of a loaded shard: encodes the launches of a tile, submits them once, and reads what they wrote.
+
+use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, RunnerError, Work};
+use schema::frame::{Chosen, HiddenState, Slice};
+use schema::record::KvType;
+
+use super::choice_rule::ChoiceRule;
+use super::device::{DeviceBuffer, Gpu, GpuError};
+use super::inputs::{TileInputs, write};
+use super::kernel::Kernel;
+use super::kv::LayerKv;
+use super::launch::Launch;
+use super::layer::{Product, Step, read_numbers};
+use super::limits::{ROWS_MAX, SPLIT_TOKENS};
+use super::scratch::Scratch;
+use super::support;
+use super::weights::{OutputHead, ShardWeights};
+use crate::loader::chain;
+use crate::model::{Mixer, ModelSpec, Rope};
+use crate::sampling::{SampledToken, Sampler};
+use crate::shard::{
+    Outcome, RowTile, RunnerSetup, SetupError, WorkBounds, chosen, hidden_state, no_output_head, readout,
+};
+use crate::weights::MappedShard;
+
+/// Runs a shard on a device.
+#[derive(Debug)]
+pub struct GpuRunner<G: Gpu> {
+    gpu: G,
+    spec: ModelSpec,
+    kv_type: KvType,
+    kv_blocks: u32,
+    weights: ShardWeights<G::Buffer>,
+    /// Of each of the shard's layers.
+    kv: Vec<LayerKv<G::Buffer>>,
+    ropes: Vec<Rope>,
+    inputs: TileInputs<G::Buffer>,
+    scratch: Scratch<G::Buffer>,
+    tile: RowTile,
+    /// Chooses where the device does not. Present in the last stage.
+    sampler: Option<Sampler>,
+}
+
+// === impl GpuRunner ===
+
+impl<G: Gpu> GpuRunner<G> {
+    /// Prepares a shard on `gpu`: its weights in place, its keys and values, and all memory that steps need.
+    ///
+    /// # Errors
+    /// [`SetupError`] if the kernels do not compute the model, the file lacks something, or the device has no room.
+    pub fn new(setup: RunnerSetup, mut gpu: G) -> Result<Self, SetupError> {
+        let RunnerSetup { spec, shard, room } = setup;
+        support::check(&spec, shard.file(), room.kv_type)?;
+        let weights = ShardWeights::map(&spec, &shard, &mut gpu)?;
+        let pool = spec.kv_kinds().pool(room.tokens);
+        let mut kv = Vec::new();
+        for layer in &spec.layers[shard.layers().indices()] {
+            if let Mixer::Attention(attention) = &layer.mixer {
+                kv.push(LayerKv::new(attention, room.kv_type, pool, &mut gpu)?);
+            }
+        }
+        let tokens_max = spec.sequence_tokens_max(room.tokens);
+        let ropes = ropes(&spec, &shard, tokens_max)?;
+        let inputs = TileInputs::new(&ropes, tokens_max, &mut gpu)?;
+        let last = weights.output_head.is_some();
+        let scratch = Scratch::new(&spec, last, tokens_max, &mut gpu)?;
+        Ok(Self {
+            kv_type: room.kv_type,
+            kv_blocks: room.tokens.div_ceil(KV_BLOCK_TOKENS),
+            sampler: last.then(|| Sampler::new(spec.vocabulary)),
+            tile: RowTile::with_capacity(ROWS_MAX),
+            gpu,
+            spec,
+            weights,
+            kv,
+            ropes,
+            inputs,
+            scratch,
+        })
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &G {
+        &self.gpu
+    }
+
+    /// Logits of every position that needs them, one row after the other. For perplexity measurements and tests.
+    ///
+    /// # Errors
+    /// [`RunnerError::Work`] if the work does not fit, or the shard is not the last.
+    pub fn logits(&mut self, work: &Work<'_>) -> Result<Vec<f32>, RunnerError> {
+        if self.weights.output_head.is_none() {
+            return Err(no_output_head());
+        }
+        let mut outcome = Outcome::Logits(Vec::new());
+        self.run(work, &mut outcome)?;
+        outcome.logits()
+    }
+
+    /// Runs the work tile by tile and appends its result to `into`.
+    fn run(&mut self, work: &Work<'_>, into: &mut Outcome) -> Result<(), RunnerError> {
+        let (first, last) = (self.weights.embedding.is_some(), self.weights.output_head.is_some());
+        let rows = WorkBounds::new(&self.spec, first, last, self.kv_blocks).check(work)?;
+        for from in (0..rows).step_by(ROWS_MAX) {
+            self.tile.fill(work.slices, from, ROWS_MAX, |_, rows| rows);
+            self.load_input(work, from)?;
+            self.tile(work.slices, into)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the tile's rows to the residual stream.
+    fn load_input(&mut self, work: &Work<'_>, from: usize) -> Result<(), RunnerError> {
+        self.inputs.set(&self.tile, work.slices, &self.ropes);
+        let hidden = self.spec.hidden;
+        let mut bytes = Vec::new();
+        let Some(embedding) = &self.weights.embedding else {
+            let values = &work.activations[from * hidden..][..self.tile.rows.len() * hidden];
+            write(&self.scratch.stream, &mut bytes, values.iter().map(|value| value.to_bits()));
+            return Ok(());
+        };
+        let mut values = vec![0.0; self.tile.rows.len() * hidden];
+        for (row, into) in self.tile.rows.iter().zip(values.chunks_exact_mut(hidden)) {
+            let token = work.slices[row.slice].tokens[row.offset];
+            embedding.read(token, into).map_err(|error| RunnerError::Device(chain(&error)))?;
+        }
+        write(&self.scratch.stream, &mut bytes, values.iter().map(|value: &f32| value.to_bits()));
+        Ok(())
+    }
+
+    /// Computes the tile.
+    fn tile(&mut self, slices: &[Slice], into: &mut Outcome) -> Result<(), RunnerError> {
+        let rows_that = |needs: &dyn Fn(usize) -> bool| -> Vec<u32> {
+            (0..self.tile.rows.len()).filter(|row| needs(*row)).map(|row| row as u32).collect()
+        };
+        let logit_rows = rows_that(&|row| self.tile.rows[row].needs_logits(slices));
+        let state_rows = rows_that(&|row| self.tile.rows[row].needs_hidden_state(slices));
+        let (rows, hidden) = (self.tile.rows.len(), self.spec.hidden);
+        self.encode_layers()?;
+        if !logit_rows.is_empty() && self.weights.output_head.is_some() {
+            self.encode_logits(slices, &logit_rows)?;
+        }
+        self.gpu.finish().map_err(device)?;
+        check_finite(&read_numbers(&self.scratch.unusable, rows))?;
+        match into {
+            Outcome::Activations(values) => values.extend(floats(&self.scratch.stream, rows * hidden)),
+            Outcome::Logits(all) => all.extend(floats(&self.scratch.logits, logit_rows.len() * self.spec.vocabulary)),
+            Outcome::Results(results) => {
+                self.choose(slices, &logit_rows, &mut results.chosen)?;
+                if !state_rows.is_empty() {
+                    self.hidden_states(slices, &state_rows, &mut results.hidden_states)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A step of the tile's launches.
+    fn step(&mut self) -> (Step<'_, G>, &ShardWeights<G::Buffer>, &[LayerKv<G::Buffer>]) {
+        let Self { gpu, spec, kv_type, weights, kv, ropes, inputs, scratch, tile, .. } = self;
+        let last = tile.rows.iter().map(|row| row.position).max().unwrap_or(0);
+        let (rows, splits) = (tile.rows.len(), last / SPLIT_TOKENS as u32 + 1);
+        let step = Step { gpu, inputs, scratch, ropes, kv_type: *kv_type, rows, splits, hidden: spec.hidden };
+        (step, weights, kv)
+    }
+
+    fn encode_layers(&mut self) -> Result<(), RunnerError> {
+        let (mut step, weights, kv) = self.step();
+        for (layer, kv) in weights.layers.iter().zip(kv) {
+            step.layer(layer, kv).map_err(device)?;
+        }
+        let (rows, hidden) = (step.rows, step.hidden);
+        step.find_unusable(&step.scratch.stream, rows, hidden).map_err(device)
+    }
+
+    /// Encodes the logits of some rows, and the choice of a token for each.
+    fn encode_logits(&mut self, slices: &[Slice], rows_at: &[u32]) -> Result<(), RunnerError> {
+        let (epsilon, vocabulary) = (self.spec.head.norm_epsilon, self.spec.vocabulary);
+        let mut bytes = Vec::new();
+        write(&self.scratch.logit_rows, &mut bytes, rows_at.iter().copied());
+        let rule = |row: &u32| {
+            let row = &self.tile.rows[*row as usize];
+            ChoiceRule::of(&slices[row.slice], row).unwrap_or_default().numbers()
+        };
+        write(&self.scratch.rules, &mut bytes, rows_at.iter().flat_map(rule));
+        let (mut step, weights, _) = self.step();
+        let Some(OutputHead { norm, output }) = &weights.output_head else { return Err(no_output_head()) };
+        let Scratch { normed, logits, logit_rows, rules, chosen, .. } = step.scratch;
+        let rows = rows_at.len();
+        step.norm(logit_rows, rows, norm, epsilon).map_err(device)?;
+        let product = Product { input: normed, rows, bias: None, out: logits, out_stride: vocabulary, add: false };
+        step.multiply(output, &product).map_err(device)?;
+        let choice = Launch {
+            kernel: Kernel::ChooseToken,
+            groups: [rows as u32, 1, 1],
+            inputs: &[logits.into(), rules.into()],
+            outputs: &[chosen.into()],
+            sizes: &[vocabulary as u32],
+        };
+        step.gpu.encode(&choice).map_err(device)
+    }
+
+    /// Appends the tokens that are chosen or scored after rows with logits. The logits are fetched only for a row whose
+    /// rule the device does not know.
+    fn choose(&mut self, slices: &[Slice], logit_rows: &[u32], into: &mut Vec<Chosen>) -> Result<(), RunnerError> {
+        let by_device = read_numbers(&self.scratch.chosen, 2 * logit_rows.len());
+        let vocabulary = self.spec.vocabulary;
+        for (index, row) in logit_rows.iter().enumerate() {
+            let row = &self.tile.rows[*row as usize];
+            let slice = &slices[row.slice];
+            let (token, logprob) = (by_device[2 * index], f32::from_bits(by_device[2 * index + 1]));
+            let sampled = if ChoiceRule::of(slice, row).is_some() && logprob.is_finite() {
+                Ok(SampledToken { token, logprob, rank: 0, alternatives: Vec::new() })
+            } else {
+                let Some(sampler) = &mut self.sampler else { return Err(no_output_head()) };
+                let mut bytes = vec![0; 4 * vocabulary];
+                self.scratch.logits.read(4 * vocabulary * index, &mut bytes);
+                let logits: Vec<f32> =
+                    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+                sampler.read(&logits, slice.rule.alternatives, readout(slice, row))
+            };
+            into.push(chosen(slice, row, sampled)?);
+        }
+        Ok(())
+    }
+
+    fn hidden_states(
+        &mut self,
+        slices: &[Slice],
+        rows_at: &[u32],
+        into: &mut Vec<HiddenState>,
+    ) -> Result<(), RunnerError> {
+        let (epsilon, hidden) = (self.spec.head.norm_epsilon, self.spec.hidden);
+        write(&self.scratch.logit_rows, &mut Vec::new(), rows_at.iter().copied());
+        let (mut step, weights, _) = self.step();
+        let Some(OutputHead { norm, .. }) = &weights.output_head else { return Err(no_output_head()) };
+        step.norm(&step.scratch.logit_rows, rows_at.len(), norm, epsilon).map_err(device)?;
+        self.gpu.finish().map_err(device)?;
+        let values = floats(&self.scratch.normed, rows_at.len() * hidden);
+        for (row, values) in rows_at.iter().zip(values.chunks_exact(hidden)) {
+            let row = &self.tile.rows[*row as usize];
+            into.push(hidden_state(&slices[row.slice], row, values.to_vec())?);
+        }
+        Ok(())
+    }
+}
+
+impl<G: Gpu + Send> Runner for GpuRunner<G> {
+    fn step(&mut self, work: Work<'_>) -> Result<Output, RunnerError> {
+        let mut outcome = Outcome::of_step(self.weights.output_head.is_some());
+        self.run(&work, &mut outcome)?;
+        outcome.output()
+    }
+}
+
+/// The rotary embeddings of a model, for sequences up to `tokens_max` tokens.
+fn ropes(spec: &ModelSpec, shard: &MappedShard, tokens_max: u32) -> Result<Vec<Rope>, SetupError> {
+    let mut ropes = Vec::new();
+    for rope in &spec.ropes {
+        let name = rope.factor_tensor(tokens_max);
+        let tensor = name.map(|name| shard.find(name)).transpose()?.flatten();
+        let factors = tensor.map(|tensor| tensor.f32s()).transpose()?;
+        ropes.push(rope.rope(name.zip(factors.as_deref()))?);
+    }
+    Ok(ropes)
+}
+
+fn floats<B: DeviceBuffer>(buffer: &B, count: usize) -> Vec<f32> {
+    read_numbers(buffer, count).into_iter().map(f32::from_bits).collect()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
+fn device(error: GpuError) -> RunnerError {
+    RunnerError::Device(error.to_string())
+}
+
+/// Refuses rows that the device marked.
+fn check_finite(unusable: &[u32]) -> Result<(), RunnerError> {
+    match unusable.iter().position(|found| *found != 0) {
+        None => Ok(()),
+        Some(row) => Err(RunnerError::Device(format!("row {row} of a tile has a value that is not a finite number"))),
+    }
+}
