@@ -107,8 +107,10 @@ BUGS = [
     Bug(
         "a group's array that is too short",
         "attention.h",
-        "KERNEL(attend_q8_0)\n(INPUT(0, float, queries)",
-        "#undef SPLIT_TOKENS\n#define SPLIT_TOKENS 255\nKERNEL(attend_q8_0)\n(INPUT(0, float, queries)",
+        "weights, SPLIT_TOKENS);\n    THREADGROUP(float, largests, ATTENTION_SIMDGROUPS);\n"
+        "    THREADGROUP(float, sums, ATTENTION_SIMDGROUPS);\n    ByteStore",
+        "weights, SPLIT_TOKENS - 1);\n    THREADGROUP(float, largests, ATTENTION_SIMDGROUPS);\n"
+        "    THREADGROUP(float, sums, ATTENTION_SIMDGROUPS);\n    ByteStore",
         ATTENTION,
         r"array \d+ of the group\[255\] is past the end of 255",
     ),

@@ -27,6 +27,7 @@ enum class State { ready, exchange, barrier, done };
 struct Thread {
     Fiber fiber;
     State state = State::done;
+    // What it gives to an exchange and gets, or the site of the barrier that it waits at.
     uint value = 0;
     uint mask = 0;
 };
@@ -86,7 +87,11 @@ inline void wait_as(State state) {
     thread.fiber.leave();
 }
 
-inline void barrier() { wait_as(State::barrier); }
+// Waits at the barrier number `site` of the source.
+inline void barrier(uint site) {
+    launch->threads[launch->running].value = site;
+    wait_as(State::barrier);
+}
 
 inline uint exchange(uint value, uint mask) {
     Thread &thread = launch->threads[launch->running];
@@ -188,7 +193,10 @@ inline bool run_group() {
         if (std::all_of(begin, end, is(State::done))) {
             return true;
         }
-        if (!std::all_of(begin, end, is(State::barrier))) {
+        // Those of another site are other barriers.
+        uint site = begin->value;
+        auto at_site = [site](const Thread &thread) { return thread.value == site; };
+        if (!std::all_of(begin, end, is(State::barrier)) || !std::all_of(begin, end, at_site)) {
             fault("a barrier that some threads of the group do not come to");
             return false;
         }

@@ -29,4 +29,4 @@ using simulator::from_half;
 using simulator::to_half;
 inline float exchange_lanes(float x, uint mask) { return from_bits(simulator::exchange(to_bits(x), mask)); }
 inline uint exchange_lanes(uint x, uint mask) { return simulator::exchange(x, mask); }
-inline void group_barrier() { simulator::barrier(); }
+#define group_barrier() simulator::barrier(__COUNTER__)
