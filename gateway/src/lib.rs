@@ -7,6 +7,7 @@ pub mod client;
 pub mod grammar;
 pub mod http;
 pub mod models;
+mod placement_plan;
 pub mod run;
 pub mod settings;
 pub mod text;

@@ -17,9 +17,9 @@ use super::exit::{CliError, Exit};
 use super::fit;
 use super::model::short;
 use super::output::{self, bytes, replace_control_chars};
-use super::plan::{ExpectedSpeed, expected_speed};
 use super::table::Table;
 use crate::models::Cache;
+use crate::placement_plan::{ExpectedSpeed, expected_speed};
 use crate::settings::{ClusterSettings, ComputeSettings, ModelSettings};
 
 /// A model and its plan, for text and for `--json`.

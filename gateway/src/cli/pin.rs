@@ -7,7 +7,7 @@ use schema::{Keyspace, StageName};
 
 use super::cluster;
 use super::exit::{CliError, Exit};
-use super::plan::{PlanDocument, assume_pin};
+use crate::placement_plan::{PlanDocument, assume_pin};
 use crate::settings::ClusterSettings;
 
 /// Writes the pin if the stages can obey it now, or deletes it (`None`). Prints the resulting plan.
