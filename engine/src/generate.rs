@@ -8,10 +8,12 @@ use tokio::sync::mpsc;
 mod constraint;
 mod options;
 mod pooling;
+mod sequence_report;
 
 pub use constraint::{Constraint, ConstraintError, Grammar, NextTokens, SharedGrammar};
 pub use options::{Dry, Penalties, TokenOptions};
 pub use pooling::Pooling;
+pub use sequence_report::{SequencePhase, SequenceReport};
 
 /// A sequence to be generated, scored or embedded.
 #[derive(Debug, Clone, PartialEq)]
@@ -247,6 +249,11 @@ pub trait Pipeline: Send + Sync + 'static {
 
     /// The cluster as the store shows it now.
     fn view(&self) -> std::sync::Arc<crate::view::ClusterView>;
+
+    /// The sequences that run or wait, as of the last tick. Empty where the pipeline does not tell.
+    fn sequences(&self) -> std::sync::Arc<[SequenceReport]> {
+        std::sync::Arc::default()
+    }
 }
 
 /// A sequence's share of the time that a stage reports, in proportion to its rows.

@@ -21,7 +21,7 @@ use super::conductor::Conductor;
 use super::event::{Event, Order, Purpose};
 use super::meter::{EventTimes, Meter};
 use super::scheduler::Scheduler;
-use crate::generate::{Failure, PipelineStatus, Rejection, Request, TokenEvent};
+use crate::generate::{Failure, PipelineStatus, Rejection, Request, SequenceReport, TokenEvent};
 use crate::limits::GATEWAY_TICK;
 use crate::link::{ClusterKey, Inbound, LinkError, Message};
 use crate::route::{Route, RouteEvent};
@@ -46,6 +46,7 @@ pub(super) struct Parts {
     pub(super) inbound: Inbound,
     pub(super) submissions: mpsc::Receiver<Submission>,
     pub(super) status: watch::Sender<PipelineStatus>,
+    pub(super) sequences: watch::Sender<Arc<[SequenceReport]>>,
     pub(super) key: Option<ClusterKey>,
     pub(super) registrations: watch::Receiver<Option<GatewayRegistration>>,
     pub(super) scheduler: Scheduler,
@@ -68,6 +69,8 @@ pub(super) struct Driver {
     /// Pending writes to the store.
     writes: JoinSet<Purpose>,
     status: watch::Sender<PipelineStatus>,
+    /// The reports on the sequences as of the last tick.
+    sequences: watch::Sender<Arc<[SequenceReport]>>,
     /// The connection to the first stage.
     route: Route,
     receivers: HashMap<SequenceId, TokenReceiver>,
@@ -125,8 +128,19 @@ enum Wakeup {
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { store, keyspace, views, inbound, submissions, status, key, registrations, scheduler, meter } =
-            parts;
+        let Parts {
+            store,
+            keyspace,
+            views,
+            inbound,
+            submissions,
+            status,
+            sequences,
+            key,
+            registrations,
+            scheduler,
+            meter,
+        } = parts;
         let view = views.borrow().clone();
         Self {
             store,
@@ -139,6 +153,7 @@ impl Driver {
             tickets: 0,
             writes: JoinSet::new(),
             status,
+            sequences,
             route: Route::redialling(key),
             receivers: HashMap::new(),
             rate: Rate { since: Instant::now(), tokens: 0, per_second: 0.0 },
@@ -328,6 +343,7 @@ impl Driver {
             self.dispatch(Event::Cancelled(id));
         }
         self.dispatch(Event::Tick);
+        self.sequences.send_replace(self.conductor.scheduler().reports(now).into());
         self.publish();
     }
 

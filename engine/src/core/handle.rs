@@ -13,7 +13,7 @@ use tracing::{Span, info, info_span, warn};
 use super::driver::{Driver, Parts, Submission};
 use super::meter::{Meter, Rejections};
 use super::scheduler::Scheduler;
-use crate::generate::{Pipeline, PipelineStatus, Rejection, Request, TokenEvent, TokenStream};
+use crate::generate::{Pipeline, PipelineStatus, Rejection, Request, SequenceReport, TokenEvent, TokenStream};
 use crate::limits::{GATEWAYS_MAX, PIPELINE_WAIT_MAX, SHARE_SETTLE, STORE_RETRY, SUBMISSIONS_MAX};
 use crate::link::{ClusterKey, Inbound, LinkError, Listen};
 use crate::membership::{Publisher, restore, sign_gateway, write_gateway};
@@ -108,6 +108,7 @@ pub enum PipelineError {
 pub struct PipelineHandle {
     submissions: mpsc::Sender<Submission>,
     status: watch::Receiver<PipelineStatus>,
+    sequences: watch::Receiver<Arc<[SequenceReport]>>,
     views: watch::Receiver<Arc<ClusterView>>,
     metrics: Registry,
     rejections: Rejections,
@@ -132,6 +133,7 @@ impl PipelineHandle {
         let (ready, bound) = oneshot::channel();
         let (submissions, inbox) = mpsc::channel(SUBMISSIONS_MAX);
         let (status_out, status) = watch::channel(PipelineStatus::default());
+        let (sequences_out, sequences) = watch::channel(Arc::default());
         let (stop, stopped) = oneshot::channel::<()>();
         let metrics = Registry::new();
         let meter = Meter::new(&metrics);
@@ -156,6 +158,7 @@ impl PipelineHandle {
                         inbound,
                         submissions: inbox,
                         status: status_out,
+                        sequences: sequences_out,
                         key,
                         registrations: driver_registrations,
                         scheduler: Scheduler::new(speculates),
@@ -173,7 +176,18 @@ impl PipelineHandle {
         let registered = registration.register(alone).await?;
         let lease = tokio::spawn(registration.keep_registered(registered));
         let (stop, thread) = (Some(stop), Some(thread));
-        Ok(Self { submissions, status, views, metrics, rejections, stop, thread, lease, _publisher: publisher })
+        Ok(Self {
+            submissions,
+            status,
+            sequences,
+            views,
+            metrics,
+            rejections,
+            stop,
+            thread,
+            lease,
+            _publisher: publisher,
+        })
     }
 
     /// Waits until `deadline` for a pipeline whose layers are changing hands, so that clients do not notice it.
@@ -243,6 +257,10 @@ impl Pipeline for PipelineHandle {
 
     fn view(&self) -> Arc<ClusterView> {
         self.views.borrow().clone()
+    }
+
+    fn sequences(&self) -> Arc<[SequenceReport]> {
+        self.sequences.borrow().clone()
     }
 }
 

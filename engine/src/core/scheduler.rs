@@ -30,7 +30,7 @@ use super::flight::{BatchMember, Flight, MemberResults};
 use super::kv_ledger::{BlockTable, KvLedger};
 use super::sequence::{Sequence, StageLabel};
 use super::step_cost::StepCost;
-use crate::generate::{Failure, Request, ScoredToken, TokenEvent};
+use crate::generate::{Failure, Request, ScoredToken, SequenceReport, TokenEvent};
 use crate::limits::{PROOF_INTERVAL, REFUSALS_MAX};
 use crate::share::BlockSet;
 
@@ -134,6 +134,24 @@ impl Scheduler {
     /// Sequences in work and sequences waiting.
     pub fn load(&self) -> (usize, usize) {
         (self.running.len(), self.waiting.len())
+    }
+
+    /// The reports on the sequences that run, least recently scheduled first, and then on those that wait, in their
+    /// order.
+    pub(super) fn reports(&self, now: Instant) -> Vec<SequenceReport> {
+        let mut in_flight: BTreeMap<SequenceId, (usize, Instant)> = BTreeMap::new();
+        for flight in self.flights.values() {
+            for member in &flight.members {
+                let (count, oldest) = in_flight.entry(member.sequence).or_insert((0, flight.sent));
+                *count += 1;
+                *oldest = flight.sent.min(*oldest);
+            }
+        }
+        let report = |id: &SequenceId, before: Option<usize>| {
+            Some(self.sequences.get(id)?.report_at(before, in_flight.get(id).copied(), now))
+        };
+        let running = self.running.iter().filter_map(|id| report(id, None));
+        running.chain(self.waiting.iter().enumerate().filter_map(|(before, id)| report(id, Some(before)))).collect()
     }
 
     /// Micro-batches in flight that carry work.

@@ -1,7 +1,7 @@
 //! The state of one sequence in the scheduler: its tokens, the part of them that was sent to the pipeline, its blocks,
 //! and its timings.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use schema::frame::{HiddenState, Slice, Spent};
 use schema::{Attempt, SequenceId};
@@ -11,7 +11,10 @@ use super::embedding::PromptEmbedding;
 use super::kv_ledger::{BlockTable, CachedPrefix, KvLedger};
 use super::prefix_hash::PrefixHash;
 use super::token_rules::{Continuation, TokenRules};
-use crate::generate::{ConstraintError, Finish, Request, ScoredToken, StageTime, Timings, TokenEvent, compute_share};
+use crate::generate::{
+    ConstraintError, Finish, Request, ScoredToken, SequencePhase, SequenceReport, StageTime, Timings, TokenEvent,
+    compute_share,
+};
 use crate::limits::FORCED_ROWS_MAX;
 use crate::runner::KV_BLOCK_TOKENS;
 
@@ -370,6 +373,35 @@ impl Sequence {
                 let (stage, layers) = (label.stage.clone(), label.layers);
                 self.stages.push(StageTime { stage, layers, rows: u64::from(rows), compute });
             }
+        }
+    }
+
+    /// The report on this sequence. `before` is the number of sequences that go before it if it waits, `in_flight` the
+    /// number of micro-batches that carry it and the time at which the oldest was sent.
+    pub(super) fn report_at(
+        &self,
+        before: Option<usize>,
+        in_flight: Option<(usize, Instant)>,
+        now: Instant,
+    ) -> SequenceReport {
+        let phase = match before {
+            Some(before) => SequencePhase::Waiting { before },
+            None if self.is_streaming() => SequencePhase::Decode,
+            None => SequencePhase::Prefill,
+        };
+        let prompt_tokens = self.request.prompt.len() as u32;
+        SequenceReport {
+            id: self.id.0,
+            phase,
+            prompt_tokens,
+            generated_tokens: (self.history.len() as u32).saturating_sub(prompt_tokens),
+            tokens_left: self.tokens_left(),
+            sent_tokens: self.sent,
+            attempts: self.attempt.0 + 1,
+            age: now.saturating_duration_since(self.clock.admitted),
+            in_flight: in_flight.map_or(0, |(count, _)| count),
+            in_flight_for: in_flight.map_or(Duration::ZERO, |(_, sent)| now.saturating_duration_since(sent)),
+            stages: self.stages.clone(),
         }
     }
 
