@@ -33,6 +33,7 @@ mod responses;
 mod routes;
 mod server;
 mod stop_strings;
+mod stream_response;
 mod token_options;
 mod unsupported;
 

@@ -4,18 +4,15 @@
 //! socket's buffers. When a client goes away, the body is dropped, and every sequence with it.
 
 use std::convert::Infallible;
-use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{self, Stream};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
-use warp::reply::{Reply, Response};
+use futures::stream;
+use warp::reply::Response;
 
 use super::choice_stream::ChoiceStream;
 use super::dialect::{Dialect, Events};
+use crate::http::stream_response::stream_response;
 
 /// Streams `choices`. After `ping_period` without an event it sends the dialect's ping.
 pub(super) fn respond(choices: ChoiceStream, dialect: impl Dialect, ping_period: Duration) -> Response {
@@ -26,12 +23,7 @@ pub(super) fn respond(choices: ChoiceStream, dialect: impl Dialect, ping_period:
         let bytes = events.next().await?;
         Some((Ok::<_, Infallible>(bytes), events))
     });
-    let mut response = warp::reply::stream(Shared(Mutex::new(Box::pin(events)))).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    response
+    stream_response(events, content_type)
 }
 
 struct EventStream<D> {
@@ -64,16 +56,5 @@ impl<D: Dialect> EventStream<D> {
             }
         }
         self.waiting.pop()
-    }
-}
-
-/// Makes a stream `Sync` that is only `Send`. `get_mut` needs no lock, so nothing ever waits for the mutex.
-struct Shared<S>(Mutex<Pin<Box<S>>>);
-
-impl<S: Stream> Stream for Shared<S> {
-    type Item = S::Item;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll_next(cx)
     }
 }
