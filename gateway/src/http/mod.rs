@@ -22,6 +22,7 @@ mod file_watch;
 mod generation;
 mod index;
 mod limits;
+mod live;
 mod llama_server;
 mod model_alias;
 mod ollama;
@@ -41,6 +42,7 @@ pub use app_state::{AppState, ModelInfo, Settings};
 pub(crate) use auth::secret_of;
 pub use auth::{AccessControl, ApiKeyError, GivenKey, KeyFileError, KeyLimits, KeyName, KeyRing, Limit};
 pub use auth::{parse_key, parse_key_file};
+pub use cluster::PinStore;
 pub use file_watch::FileWatch;
 pub use generation::generation_config::GenerationConfig;
 pub use generation::text_model::{
@@ -52,6 +54,7 @@ pub(crate) use limits::{
     REQUESTS_PER_MINUTE_MAX,
 };
 pub(crate) use limits::{DEFAULT_MAX_TOKENS, STORED_RESPONSES_MAX};
+pub use live::LiveFeed;
 pub use model_alias::{ModelAlias, ModelNameError};
 pub use server::host::{AllowedHost, HostError};
 pub use server::origin::{AllowedOrigin, OriginError};

@@ -7,7 +7,8 @@ use engine::report::{ClusterReport, StageReport};
 use engine::view::{ClusterView, Complaint, PinReport};
 use http::StatusCode;
 use schema::record::{
-    ClaimRecord, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, Placement, Shard, Share, Speeds, TouchedExperts,
+    ClaimRecord, DeviceKind, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, Placement, Shard, Share, Speeds,
+    TouchedExperts,
 };
 use schema::{Fingerprint, Generation, LayerRange, StageName};
 use serde::Serialize;
@@ -68,11 +69,17 @@ struct StageBody<'a> {
     pid: Option<u32>,
     version: Option<&'a str>,
     endpoint: Option<&'a str>,
+    device: Option<DeviceKind>,
+    chip: Option<&'a str>,
+    threads: Option<u32>,
     slot: Option<u32>,
     layers: Option<LayerRange>,
     pinned: Option<Pin>,
     state: &'static str,
     reason: Option<&'a str>,
+    /// Layers whose weights it has read into memory without holding them. Left out if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standby: Option<&'a [LayerRange]>,
     memory: MemoryBody,
     /// Left out of layers without experts.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,14 +90,22 @@ struct StageBody<'a> {
     tokens_total: Option<u64>,
     tokens_per_second: Option<f64>,
     busy: Option<f64>,
+    idle_input: Option<f64>,
+    idle_output: Option<f64>,
+    sent_bytes_total: Option<u64>,
     frames_refused: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
 struct MemoryBody {
+    /// The device's memory.
+    total_bytes: Option<u64>,
     budget_bytes: Option<u64>,
     bound_bytes: Option<u64>,
     weights_bytes: Option<u64>,
+    /// The parts of the bound beside the weights, by the model's record.
+    kv_bytes: Option<u64>,
+    scratch_bytes: Option<u64>,
     used: Option<MemoryUse>,
 }
 
@@ -131,10 +146,17 @@ pub(crate) fn show(state: &AppState) -> Response {
     json_response(StatusCode::OK, &StatusBody::new(&status, &view, &ClusterReport::new(&view)))
 }
 
+/// The same as a value. Empty if a figure is no number in JSON.
+pub(crate) fn status_value(state: &AppState) -> serde_json::Value {
+    let (status, view) = (state.pipeline.status(), state.pipeline.view());
+    serde_json::to_value(StatusBody::new(&status, &view, &ClusterReport::new(&view))).unwrap_or_default()
+}
+
 // === impl StatusBody ===
 
 impl<'a> StatusBody<'a> {
     fn new(status: &'a PipelineStatus, view: &'a ClusterView, report: &'a ClusterReport<'a>) -> Self {
+        let model = view.model.as_ref().map(|model| &model.value);
         let store =
             StoreBody { reachable: status.store_reachable, revision: view.revision, alarms: &status.store_alarms };
         Self {
@@ -142,9 +164,9 @@ impl<'a> StatusBody<'a> {
             reason: (!status.serving).then_some(status.reason.as_str()),
             missing_layers: &status.missing_layers,
             generation: view.placed(),
-            model: view.model.as_ref().map(|model| ModelBody::new(&model.value)),
+            model: model.map(ModelBody::new),
             placement: view.placement.as_ref().map(|placement| PlacementBody::new(&placement.value)),
-            stages: report.stages.iter().map(StageBody::new).collect(),
+            stages: report.stages.iter().map(|stage| StageBody::new(stage, model)).collect(),
             pins: &report.pins,
             gateways: report.gateways.iter().map(|(slot, gateway)| GatewayBody::new(*slot, gateway)).collect(),
             store,
@@ -185,24 +207,36 @@ impl<'a> PlacementBody<'a> {
 // === impl StageBody ===
 
 impl<'a> StageBody<'a> {
-    fn new(stage: &'a StageReport<'a>) -> Self {
+    fn new(stage: &'a StageReport<'a>, model: Option<&ModelRecord>) -> Self {
         let StageReport { record, claim, .. } = stage;
         let load = record.map(|record| &record.load);
+        // A claim may name layers that the model has not.
+        let is_known = |model: &&ModelRecord, layers: LayerRange| layers.end() as usize <= model.layer_bytes.len();
+        let bytes = claim.and_then(|claim| {
+            model.filter(|model| is_known(model, claim.layers)).map(|model| model.shard_bytes(claim.layers))
+        });
         Self {
             name: stage.name,
             host: record.map(|record| record.host.as_str()),
             pid: record.map(|record| record.pid),
             version: record.map(|record| record.version.as_str()),
             endpoint: record.map(|record| record.endpoint.as_str()),
+            device: record.map(|record| record.device),
+            chip: record.map(|record| record.chip.as_str()),
+            threads: record.map(|record| record.threads),
             slot: stage.slot,
             layers: stage.layers,
             pinned: stage.pin,
             state: stage.state.word(),
             reason: stage.reason.as_deref(),
+            standby: record.map(|record| record.standby.as_slice()).filter(|standby| !standby.is_empty()),
             memory: MemoryBody {
+                total_bytes: record.map(|record| record.memory_total_bytes),
                 budget_bytes: record.map(|record| record.memory_budget_bytes),
                 bound_bytes: claim.map(|claim| claim.memory_bound_bytes),
                 weights_bytes: claim.map(|claim| claim.weights_bytes),
+                kv_bytes: bytes.map(|bytes| bytes.kv),
+                scratch_bytes: bytes.map(|bytes| bytes.scratch),
                 // The experts are shown beside it.
                 used: load.map(|load| MemoryUse { experts: TouchedExperts::default(), ..load.memory.clone() }),
             },
@@ -213,6 +247,9 @@ impl<'a> StageBody<'a> {
             tokens_total: load.map(|load| load.tokens_total),
             tokens_per_second: load.map(|load| load.tokens_per_second),
             busy: load.map(|load| load.busy),
+            idle_input: load.map(|load| load.idle_input),
+            idle_output: load.map(|load| load.idle_output),
+            sent_bytes_total: load.map(|load| load.sent_bytes_total),
             frames_refused: load.map(|load| load.frames_refused),
         }
     }
