@@ -12,7 +12,8 @@ use engine::generate::{
 use engine::view::ClusterView;
 use gateway::http::{
     AccessControl, AnswerPlan, AnswerRequest, AppState, Conversation, Decoder, EmbeddingModel, FimTokens,
-    GenerationConfig, ModelDescription, ModelInfo, ServerTls, Settings, SpecialTokens, TextError, TextModel, serve,
+    GenerationConfig, LiveFeed, ModelDescription, ModelInfo, ServerTls, Settings, SpecialTokens, TextError, TextModel,
+    serve,
 };
 use gateway::text::{AnswerFormat, Detokenizer, ReasoningFormat, Tokenizer, ToolFormat, Vocabulary, VocabularyFields};
 use schema::frame::{Alternative, Sampling};
@@ -443,6 +444,8 @@ pub async fn start_server_of(
         model,
         access,
         settings,
+        live: LiveFeed::default(),
+        pins: None,
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -7,8 +7,10 @@ use std::time::Duration;
 use engine::generate::Pipeline;
 
 use super::auth::AccessControl;
+use super::cluster::PinStore;
 use super::error::ApiError;
 use super::limits;
+use super::live::LiveFeed;
 use super::model_alias::{self, ModelAlias};
 use super::token_options::SamplingRules;
 use crate::http::generation::generation_config::GenerationConfig;
@@ -28,6 +30,10 @@ pub struct AppState {
     pub access: AccessControl,
     /// The HTTP server's settings.
     pub settings: Settings,
+    /// The live picture of the cluster, for dashboards.
+    pub live: LiveFeed,
+    /// Writes operators' pins. `None` if requests may not.
+    pub pins: Option<PinStore>,
 }
 
 /// The model's description for clients.

@@ -102,6 +102,16 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", Some("not_found"), message)
     }
 
+    /// 403: the request is not allowed, whoever sends it again.
+    pub(crate) fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "permission_error", Some(code), message)
+    }
+
+    /// 409: what the request was made for has changed.
+    pub(crate) fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict_error", Some(code), message)
+    }
+
     /// 405: the page does not take this method.
     pub(crate) fn wrong_method(method: &http::Method, path: &str, allow: &'static str) -> Self {
         let message = format!("{} does not take {}: expected {allow}.", cut(path), cut(method.as_str()));

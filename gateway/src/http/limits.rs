@@ -84,6 +84,27 @@ pub(crate) const TOOL_NAME_CHARS_MAX: usize = 128;
 pub(crate) const TRUNCATION_ANSWER_SHARE: u32 = 4;
 /// Pings between two that are events: Codex gives a stream up after 300 s without an event, and comments are none.
 pub(crate) const PINGS_PER_KEEPALIVE: u32 = 12;
+/// Interval at which the producer of live events looks for changes that are worth a sentence: people take a quarter of
+/// a second for at once.
+pub(crate) const LIVE_POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Interval of the patches of figures that change all the time: they can be read, and 128 subscribers cost little.
+pub(crate) const LIVE_STATE_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval of the series' samples: stages report every few seconds.
+pub(crate) const LIVE_SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
+/// Samples that are kept: 15 minutes.
+pub(crate) const LIVE_SAMPLES_MAX: usize = 450;
+/// Lines of the log of decisions that are kept: more than anybody reads, and at most 200 KB.
+pub(crate) const LIVE_LOG_LINES_MAX: usize = 400;
+/// Characters of one such line: a reason with its remedies fits.
+pub(crate) const LIVE_LOG_CHARS_MAX: usize = 480;
+/// Stages that one sentence or one look at the cluster names. The others are counted.
+pub(crate) const LIVE_STAGES_NAMED_MAX: usize = 8;
+/// Events that are kept for subscribers that come back or read slowly: several minutes.
+pub(crate) const LIVE_EVENTS_MAX: usize = 1024;
+/// Bytes of those events. A patch of a cluster of 1,000 stages has up to 500 KB.
+pub(crate) const LIVE_EVENTS_BYTES_MAX: usize = 4 << 20;
+/// Streams of events at a time: every operator of a large cluster with several tabs.
+pub(crate) const LIVE_SUBSCRIBERS_MAX: usize = 128;
 /// Choices of one request (`n` times prompts). Each takes a sequence's share of the KV cache blocks.
 pub(crate) const CHOICES_MAX: u32 = 16;
 /// Inputs of one request for embeddings, as in OpenAI's reference.

@@ -64,7 +64,7 @@ pub(crate) fn with_state(state: &Arc<AppState>) -> BoxedFilter<(Arc<AppState>,)>
 }
 
 /// A filter that extracts the request's body, or the error of reading it.
-fn content(state: &Arc<AppState>) -> BoxedFilter<(Result<Bytes, ApiError>,)> {
+pub(crate) fn content(state: &Arc<AppState>) -> BoxedFilter<(Result<Bytes, ApiError>,)> {
     let state = Arc::clone(state);
     warp::header::headers_cloned()
         .and(warp::body::stream())

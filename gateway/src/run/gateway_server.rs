@@ -22,7 +22,9 @@ use super::model::Served;
 use super::stop::Stop;
 use super::text::ModelText;
 use crate::client::Scheme;
-use crate::http::{self, AccessControl, AppState, GenerationConfig, ModelInfo, ServerTls, Settings, TlsNames};
+use crate::http::{
+    self, AccessControl, AppState, GenerationConfig, LiveFeed, ModelInfo, PinStore, ServerTls, Settings, TlsNames,
+};
 use crate::settings::{HttpSettings, MemberSettings};
 
 /// A running gateway.
@@ -142,6 +144,8 @@ impl GatewayServer {
         let own_hosts = [Some(record.host.clone()), host.clone()].into_iter().flatten().collect();
         let listen = Listen::new(host, None, key.clone())?;
         let (lease_ttl, speculates) = (member.lease_ttl, http_settings.speculates);
+        let takes_pins = http_settings.takes_web_pins;
+        let pins = takes_pins.then(|| PinStore { store: store.clone(), keyspace: keyspace.clone() });
         let settings = PipelineSettings { keyspace, listen, key, record, lease_ttl, alone, speculates };
         let pipeline = Arc::new(PipelineHandle::start(store, settings).await?);
         let state = AppState {
@@ -154,6 +158,8 @@ impl GatewayServer {
                 generation_config: recommended_sampling(&served.file, http_settings.uses_generation_config),
             },
             access: AccessControl::new(http_settings.keys.clone()),
+            live: LiveFeed::default(),
+            pins,
             settings: Settings {
                 drain_time,
                 generation_time: http_settings.request_deadline,

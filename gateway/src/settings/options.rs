@@ -166,6 +166,9 @@ options! {
         #[arg(long, env = "BATON_TRUST_REQUEST_CHAT_TEMPLATE", value_name = "SWITCH")]
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on", hide_possible_values = true)]
         trust_request_chat_template: Switch,
+        /// Let requests write pins, as the dashboard does: on or off [default: on]
+        #[arg(long, env = "BATON_WEB_PINS", value_name = "SWITCH", hide_possible_values = true)]
+        web_pins: Switch,
         /// Further names by which requests may call the model, with commas between them; * for any
         #[arg(long, env = "BATON_MODEL_ALIAS", value_name = "NAME", value_delimiter = ',')]
         model_alias: Vec<ModelAlias>,

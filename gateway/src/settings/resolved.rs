@@ -55,6 +55,9 @@ pub mod defaults {
     pub const SPECULATION: super::Switch = super::Switch::On;
     /// `[gateway] generation_config`: on, as with vLLM, because answers of many models are poor without it.
     pub const GENERATION_CONFIG: super::Switch = super::Switch::On;
+    /// `[gateway] web_pins`: on, because a pin over HTTP needs what every request needs, and comes from pages of this
+    /// server only.
+    pub const WEB_PINS: super::Switch = super::Switch::On;
     /// `[gateway] default_max_tokens`
     pub const DEFAULT_MAX_TOKENS: u32 = crate::http::DEFAULT_MAX_TOKENS;
     /// `[gateway] stored_responses`
@@ -146,6 +149,8 @@ pub struct HttpSettings {
     pub uses_generation_config: bool,
     /// True if requests may bring a chat template of their own.
     pub trusts_request_chat_template: bool,
+    /// True if requests may write pins.
+    pub takes_web_pins: bool,
     /// Further names by which requests may call the model.
     pub model_aliases: Vec<ModelAlias>,
     /// Origins of web pages that may use the API, besides those of this machine.
@@ -465,6 +470,7 @@ impl HttpSettings {
             stored_responses: range("stored_responses", stored, 0, 65_536)?,
             uses_generation_config: options.generation_config.unwrap_or(defaults::GENERATION_CONFIG) == Switch::On,
             trusts_request_chat_template: options.trust_request_chat_template == Some(Switch::On),
+            takes_web_pins: options.web_pins.unwrap_or(defaults::WEB_PINS) == Switch::On,
             model_aliases: options.model_alias.clone().unwrap_or_default(),
             allowed_origins: options.allow_origin.clone().unwrap_or_default(),
             allowed_hosts: options.allow_host.clone().unwrap_or_default(),

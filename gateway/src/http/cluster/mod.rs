@@ -3,6 +3,7 @@
 mod gpu_info;
 mod health;
 mod metrics;
+mod pins;
 mod status;
 
 use std::sync::Arc;
@@ -11,12 +12,20 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::app_state::AppState;
-use super::page::{Page, READ, get};
+use super::live;
+use super::page::{Page, READ, WRITE, get};
+
+pub use pins::PinStore;
+
+pub(super) use status::status_value;
 
 pub(super) const PAGES: &[Page] = &[
     Page { path: "/health", methods: READ, description: "200 when requests are served, else 503 and the reason" },
     Page { path: "/metrics", methods: READ, description: "counters and gauges, for Prometheus" },
     Page { path: "/distributed/status", methods: READ, description: "the layers, memory and speed of each stage" },
+    Page { path: "/distributed/events", methods: READ, description: "the same and more, live, as server-sent events" },
+    Page { path: "/distributed/plan", methods: WRITE, description: "the placement that a pin would lead to" },
+    Page { path: "/distributed/pins", methods: WRITE, description: "writes a pin, or removes it" },
     Page { path: "/distributed/gpu-info", methods: READ, description: "the device of each stage" },
 ];
 
@@ -26,6 +35,9 @@ pub(super) fn filters(state: &Arc<AppState>) -> Vec<BoxedFilter<(Response,)>> {
         get(warp::path!("health"), state, health::show),
         get(warp::path!("metrics"), state, metrics::show),
         get(warp::path!("distributed" / "status"), state, status::show),
+        live::filter(state),
+        pins::plan_filter(state),
+        pins::write_filter(state),
         get(warp::path!("distributed" / "gpu-info"), state, gpu_info::show),
     ]
 }

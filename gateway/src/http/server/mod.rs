@@ -50,6 +50,7 @@ use self::tls::ServerTls;
 use self::tracked_body::TrackedBody;
 use crate::http::app_state::{AppState, Settings};
 use crate::http::limits::{BARE_REPLY_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX, OVERLOAD_REPLIES_MAX};
+use crate::http::live::LiveFeed;
 use crate::http::routes;
 
 /// Pause after a failed accept. The usual reason is that no file descriptor is free.
@@ -74,6 +75,9 @@ pub async fn serve(
     let overload_permits = Arc::new(Semaphore::new(OVERLOAD_REPLIES_MAX));
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
+    let mut producer = JoinSet::new();
+    let produced = Arc::clone(&state);
+    producer.spawn(async move { LiveFeed::run(&produced).await });
     let mut shutdown = pin!(shutdown);
     let mut following_files = pin!(follow_files(tls.clone()));
     loop {
@@ -97,6 +101,7 @@ pub async fn serve(
     }
     drop(listener);
     info!(connections = connections.len(), "the HTTP server stops");
+    state.live.close();
     stop.send_replace(true);
     let all_ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(settings.drain_time, all_ended).await.is_err() {

@@ -86,7 +86,7 @@ fn is_of_this_machine(origin: &str) -> bool {
 }
 
 /// True if the page came from the host that its request names, perhaps through a proxy that terminates TLS.
-fn is_same(origin: &str, host: &str) -> bool {
+pub(crate) fn is_same(origin: &str, host: &str) -> bool {
     let bare = |authority: &str| {
         let authority = authority.to_ascii_lowercase();
         let bare = authority.strip_suffix(":80").or_else(|| authority.strip_suffix(":443"));

@@ -1,0 +1,254 @@
+//! `POST /distributed/plan`: the placement that a pin would lead to. `POST /distributed/pins`: writes or deletes a pin.
+//!
+//! A pin moves weights between machines, so that a web page of somebody else must not be able to write one: only pages
+//! of this server and programs that are no browsers may, and only as JSON. Where there are API keys, they need one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::membership::{delete_pin, put_pin};
+use engine::store::{Committed, SharedStore};
+use engine::view::ClusterView;
+use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN};
+use http::{HeaderValue, StatusCode};
+use schema::record::Pin;
+use schema::{Key, Keyspace, StageName};
+use serde::{Deserialize, Serialize};
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reply::{Reply, Response};
+
+use crate::http::app_state::AppState;
+use crate::http::error::{ApiError, json_response};
+use crate::http::page::{content, with_state};
+use crate::http::server::origin;
+use crate::placement_plan::{PlanDocument, assume_pin};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Writes pins into the cluster's store.
+#[derive(Clone)]
+pub struct PinStore {
+    /// The store.
+    pub store: SharedStore,
+    /// The cluster's keys in it.
+    pub keyspace: Keyspace,
+}
+
+/// The body of both requests.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PinRequest {
+    stage: StageName,
+    /// The pin. `null` removes it.
+    pin: Option<Pin>,
+    /// The revision of the pin that the client saw. `null`: there was none. Only for writing.
+    #[serde(default)]
+    seen: Option<u64>,
+}
+
+/// The plan with the pin, and what the store would hold.
+#[derive(Debug, Serialize)]
+struct PinPlan<'a> {
+    stage: &'a StageName,
+    pin: Option<Pin>,
+    /// The pin that stands, and its revision.
+    current: Option<Pin>,
+    seen: Option<u64>,
+    /// The reason for which the stages would not obey the pin.
+    refused: Option<&'a str>,
+    /// The key that is written or deleted.
+    key: Option<String>,
+    plan: &'a PlanDocument,
+}
+
+/// The answer to a pin that was written.
+#[derive(Debug, Serialize)]
+struct Written<'a> {
+    stage: &'a StageName,
+    pin: Option<Pin>,
+    /// The pin that stood before.
+    before: Option<Pin>,
+    /// The revision of the pin that was written.
+    seen: Option<u64>,
+}
+
+/// The filter for `POST /distributed/plan` over `state`.
+pub(super) fn plan_filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
+    warp::path!("distributed" / "plan")
+        .and(warp::post())
+        .and(with_state(state))
+        .and(content(state))
+        .map(|state: Arc<AppState>, body| preview(&state, body).unwrap_or_else(Reply::into_response))
+        .boxed()
+}
+
+/// The filter for `POST /distributed/pins` over `state`.
+pub(super) fn write_filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
+    warp::path!("distributed" / "pins")
+        .and(warp::post())
+        .and(with_state(state))
+        .and(warp::header::headers_cloned())
+        .and(content(state))
+        .then(|state: Arc<AppState>, headers: HeaderMap, body| async move {
+            write(&state, &headers, body).await.unwrap_or_else(Reply::into_response)
+        })
+        .boxed()
+}
+
+fn preview(state: &AppState, body: Result<Bytes, ApiError>) -> Result<Response, ApiError> {
+    let request = PinRequest::read(&body?)?;
+    let view = state.pipeline.view();
+    let (current, seen) = standing(&view, &request.stage);
+    let plan = request.plan(&view);
+    let refused = request.refusal(&plan);
+    let key = state.pins.as_ref().map(|pins| pins.keyspace.name(&Key::Pin(request.stage.clone())));
+    let PinRequest { stage, pin, .. } = &request;
+    let body = PinPlan { stage, pin: *pin, current, seen, refused, key, plan: &plan };
+    Ok(json_response(StatusCode::OK, &body))
+}
+
+async fn write(state: &AppState, headers: &HeaderMap, body: Result<Bytes, ApiError>) -> Result<Response, ApiError> {
+    let Some(pins) = &state.pins else {
+        let message = "This server takes no pins over HTTP: it was started with --web-pins off. Use `baton pin`.";
+        return Err(ApiError::forbidden("pins_not_allowed", message));
+    };
+    check_sender(headers)?;
+    let request = PinRequest::read(&body?)?;
+    let view = state.pipeline.view();
+    if !view.reachable {
+        return Err(ApiError::unavailable("The store does not answer: the pin was not written."));
+    }
+    let (before, seen) = standing(&view, &request.stage);
+    let changed = || {
+        let message = format!("The pin of stage {} has changed meanwhile: look at it again.", request.stage);
+        ApiError::conflict("pin_changed", message)
+    };
+    if seen != request.seen {
+        return Err(changed());
+    }
+    let plan = request.plan(&view);
+    if let Some(refused) = request.refusal(&plan) {
+        return Err(ApiError::bad_request("pin_refused", format!("The stages would not obey this pin: {refused}.")));
+    }
+    let PinRequest { stage, pin, .. } = &request;
+    let txn = match (pin, seen) {
+        (Some(pin), _) => put_pin(&pins.keyspace, stage, pin, seen),
+        (None, Some(seen)) => delete_pin(&pins.keyspace, stage, seen),
+        (None, None) => {
+            return Err(ApiError::not_found("pin_not_found", format!("Stage {stage} has no pin to remove.")));
+        }
+    };
+    match pins.store.commit(txn).await {
+        Ok(Committed::Applied { revision }) => {
+            tracing::info!(%stage, pin = pin.map(|pin| pin.to_string()), "a pin was written over HTTP");
+            let seen = pin.map(|_| revision.0);
+            Ok(json_response(StatusCode::OK, &Written { stage, pin: *pin, before, seen }))
+        }
+        Ok(Committed::Refused) => Err(changed()),
+        Err(error) => Err(ApiError::unavailable(format!("The pin was not written: {error}."))),
+    }
+}
+
+/// The pin of a stage, if it can be read, and its revision.
+fn standing(view: &ClusterView, stage: &StageName) -> (Option<Pin>, Option<u64>) {
+    let pin = view.pins.get(stage);
+    let unreadable = view.unreadable_pins.get(stage).map(|pin| pin.mod_revision);
+    (pin.map(|pin| pin.value), pin.map(|pin| pin.mod_revision).or(unreadable))
+}
+
+/// Refuses what a page of another site could send: a browser says in `Sec-Fetch-Site` and `Origin` where a request
+/// comes from, and sends JSON to another site only if that allows it.
+fn check_sender(headers: &HeaderMap) -> Result<(), ApiError> {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        let message = format!("Expected the header Content-Type: application/json, found {media_type:?}.");
+        return Err(ApiError::bad_request("invalid_content_type", message));
+    }
+    let is_same_site = headers.get(SEC_FETCH_SITE).is_none_or(|site| site == "same-origin" || site == "none");
+    let is_same_origin = headers.get(ORIGIN).is_none_or(|origin| is_own(origin, headers));
+    if is_same_site && is_same_origin {
+        return Ok(());
+    }
+    let message = "Only pages of this server may write pins: expected a request of the same origin.";
+    Err(ApiError::forbidden("origin_not_allowed", message))
+}
+
+/// True if the page came from the host that the request asks for.
+fn is_own(origin: &HeaderValue, headers: &HeaderMap) -> bool {
+    let text = |value: &HeaderValue| value.to_str().map(str::to_owned).unwrap_or_default();
+    headers.get(HOST).is_some_and(|host| origin::is_same(&text(origin), &text(host)))
+}
+
+// === impl PinRequest ===
+
+impl PinRequest {
+    fn read(body: &[u8]) -> Result<Self, ApiError> {
+        serde_json::from_slice(body).map_err(|error| {
+            let expected = r#"{"stage": "NAME", "pin": {"layers": [0, 12]} or null, "seen": REVISION or null}"#;
+            ApiError::bad_request("invalid_pin", format!("Expected {expected}: {error}."))
+        })
+    }
+
+    /// The plan of the stages with this pin.
+    fn plan(&self, view: &ClusterView) -> PlanDocument {
+        let mut view = view.clone();
+        assume_pin(&mut view, &self.stage, self.pin);
+        PlanDocument::new(&view)
+    }
+
+    fn refusal<'a>(&self, plan: &'a PlanDocument) -> Option<&'a str> {
+        plan.refused_pins.iter().find(|refused| refused.stage == self.stage).map(|refused| refused.reason.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(headers: &[(&str, &str)]) -> Result<(), &'static str> {
+        let mut request = http::Request::builder();
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        check_sender(request.body(()).unwrap().headers()).map_err(|error| error.code().unwrap())
+    }
+
+    #[test]
+    fn only_json_of_the_same_origin_or_of_no_browser_writes_pins() {
+        let json = ("content-type", "application/json; charset=utf-8");
+        let (host, own) = (("host", "mini-1:8100"), ("origin", "http://mini-1:8100"));
+        assert_eq!(checked(&[json]), Ok(()), "curl");
+        assert_eq!(checked(&[json, host, own, ("sec-fetch-site", "same-origin")]), Ok(()));
+        assert_eq!(checked(&[json, host, ("sec-fetch-site", "none")]), Ok(()));
+        for site in ["cross-site", "same-site", "nonsense"] {
+            assert_eq!(checked(&[json, host, ("sec-fetch-site", site)]), Err("origin_not_allowed"), "{site}");
+        }
+        for origin in ["http://mini-1:9000", "http://localhost:8100", "null", "http://evil.example"] {
+            assert_eq!(checked(&[json, host, ("origin", origin)]), Err("origin_not_allowed"), "{origin}");
+        }
+        for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
+            assert_eq!(checked(&[("content-type", kind), host, own]), Err("invalid_content_type"), "{kind}");
+        }
+        assert_eq!(checked(&[]), Err("invalid_content_type"));
+    }
+
+    #[test]
+    fn a_request_with_an_unknown_field_is_refused() {
+        let read = |text: &str| PinRequest::read(text.as_bytes());
+        let request = read(r#"{"stage":"a","pin":{"layers":[0,4]},"seen":7}"#).unwrap();
+        assert_eq!((request.stage.as_str(), request.seen), ("a", Some(7)));
+        assert!(read(r#"{"stage":"a","pin":null}"#).unwrap().pin.is_none());
+        for invalid in [
+            "",
+            "[]",
+            r#"{"stage":"a","pin":{"layers":[4,0]}}"#,
+            r#"{"stage":"../x","pin":null}"#,
+            r#"{"stage":"a","pin":null,"force":true}"#,
+            r#"{"pin":null}"#,
+        ] {
+            assert!(read(invalid).unwrap_err().message().starts_with("Expected {"), "{invalid}");
+        }
+    }
+}

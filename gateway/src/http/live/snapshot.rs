@@ -1,0 +1,59 @@
+//! The part of the state that changes by patches: the cluster as `/distributed/status` shows it, with the stages by
+//! name, and the requests by number.
+
+use engine::generate::{SequencePhase, SequenceReport};
+use serde_json::{Map, Value, json};
+
+use super::merge_patch::without_nulls;
+use crate::http::app_state::AppState;
+use crate::http::cluster::status_value;
+
+/// The lists of the status whose entries have a name, with the key of that name.
+const NAMED_LISTS: [(&str, &str); 3] = [("stages", "name"), ("pins", "stage"), ("gateways", "slot")];
+
+/// The snapshot of `state` as it is now.
+pub(super) fn take(state: &AppState) -> Value {
+    let mut cluster = status_value(state);
+    for (list, key) in NAMED_LISTS {
+        by_name(&mut cluster, list, key);
+    }
+    let requests: Map<_, _> =
+        state.pipeline.sequences().iter().map(|report| (report.id.to_string(), request(report))).collect();
+    let controls = json!({"pins": state.pins.is_some(), "version": env!("CARGO_PKG_VERSION")});
+    without_nulls(json!({"cluster": cluster, "requests": requests, "controls": controls}))
+}
+
+/// Turns a list of the status into an object, so that a patch need not repeat the whole list.
+fn by_name(cluster: &mut Value, list: &str, key: &str) {
+    let Some(Value::Array(entries)) = cluster.get_mut(list).map(Value::take) else { return };
+    let name = |entry: &Value| match &entry[key] {
+        Value::String(name) => name.clone(),
+        other => other.to_string(),
+    };
+    cluster[list] = entries.into_iter().map(|entry| (name(&entry), entry)).collect::<Map<_, _>>().into();
+}
+
+fn request(report: &SequenceReport) -> Value {
+    let (phase, before) = match report.phase {
+        SequencePhase::Waiting { before } => ("waiting", Some(before)),
+        SequencePhase::Prefill => ("prefill", None),
+        SequencePhase::Decode => ("decode", None),
+    };
+    let ms = |time: std::time::Duration| time.as_millis() as u64;
+    let stages = report.stages.iter().map(|stage| {
+        json!({"stage": stage.stage, "layers": stage.layers, "rows": stage.rows, "compute_ms": ms(stage.compute)})
+    });
+    json!({
+        "phase": phase,
+        "before": before,
+        "prompt_tokens": report.prompt_tokens,
+        "generated_tokens": report.generated_tokens,
+        "tokens_left": report.tokens_left,
+        "sent_tokens": report.sent_tokens,
+        "attempts": report.attempts,
+        "age_ms": ms(report.age),
+        "in_flight": report.in_flight,
+        "in_flight_ms": ms(report.in_flight_for),
+        "stages": stages.collect::<Vec<_>>(),
+    })
+}
