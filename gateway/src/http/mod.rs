@@ -37,6 +37,7 @@ mod stop_strings;
 mod stream_response;
 mod token_options;
 mod unsupported;
+mod web;
 
 pub use app_state::{AppState, ModelInfo, Settings};
 pub(crate) use auth::secret_of;

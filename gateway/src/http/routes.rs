@@ -14,9 +14,9 @@ use warp::reply::{Reply, Response};
 use super::app_state::AppState;
 use super::error::{ApiError, ErrorWriter, write_openai};
 use super::page::{Page, READ, get};
-use super::{anthropic, cluster, index, llama_server, ollama, openai, responses};
+use super::{anthropic, cluster, index, llama_server, ollama, openai, responses, web};
 
-const INDEX: Page = Page { path: "/", methods: READ, description: "this page" };
+const INDEX: Page = Page { path: "/", methods: READ, description: "this page; for browsers the dashboard" };
 
 /// The writers of errors of APIs that do not use OpenAI's body.
 const ERROR_WRITERS: &[(&[Page], ErrorWriter)] =
@@ -25,7 +25,7 @@ const ERROR_WRITERS: &[(&[Page], ErrorWriter)] =
 /// Every page. `{id}` in a path stands for any text that is not empty. Of two pages that match, the first one counts.
 pub(crate) fn pages() -> impl Iterator<Item = &'static Page> {
     let dialects = [openai::PAGES, responses::PAGES, anthropic::PAGES, ollama::PAGES];
-    dialects.into_iter().chain([llama_server::PAGES, cluster::PAGES, &[INDEX]]).flatten()
+    dialects.into_iter().chain([llama_server::PAGES, cluster::PAGES, web::PAGES, &[INDEX]]).flatten()
 }
 
 /// The filter for all pages over `state`. It rejects nothing, so that every answer is one of ours.
@@ -36,7 +36,7 @@ pub(crate) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
     let index = get(warp::path::end(), state, |state| index::show(state, pages()));
     let dialects =
         [openai::filters(state), responses::filters(state), anthropic::filters(state), ollama::filters(state)];
-    let others = [llama_server::filters(state), cluster::filters(state), vec![index]];
+    let others = [llama_server::filters(state), cluster::filters(state), web::filters(), vec![index]];
     let pages: Vec<_> = dialects.into_iter().chain(others).flatten().collect();
     pages.into_iter().rfold(unknown.boxed(), |later, page| page.or(later).unify().boxed())
 }

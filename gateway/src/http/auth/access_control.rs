@@ -13,6 +13,7 @@ use super::key_ring::{KeyRing, RingKey};
 use super::permit::{AtLimit, KeyState, Permit};
 use super::request_meter::{RefusedBy, RequestMeter};
 use crate::http::error::ApiError;
+use crate::http::web;
 
 /// The page that is open to everybody, for load balancers and supervisors.
 const OPEN_PAGE: &str = "/health";
@@ -128,6 +129,10 @@ impl Default for AccessControl {
 
 fn is_open(request: &Parts) -> bool {
     let path = request.uri.path();
+    // The files of the pages for browsers are the same everywhere. What they show, they ask for with a key.
+    if web::is_page(request) {
+        return true;
+    }
     // Browsers send no key with the question that precedes a request (CORS preflight).
     request.method == Method::OPTIONS || path.strip_suffix('/').unwrap_or(path) == OPEN_PAGE
 }
@@ -179,6 +184,14 @@ mod tests {
         for path in ["/", "/metrics", "/v1/models", "/nowhere", "/health/x", "/HEALTH", "/%68ealth", "//health"] {
             assert_eq!(status(&control, &request("GET", path, &[])), 401, "{path}");
         }
+        let browser = [("accept", "text/html,application/xhtml+xml")];
+        for path in ["/", "/chat", "/web/dashboard.js"] {
+            assert_eq!(status(&control, &request("GET", path, &browser)), 200, "{path}");
+        }
+        for path in ["/distributed/events", "/v1/models", "/web/../metrics", "/chat/x", "/web/no-such-file"] {
+            assert_eq!(status(&control, &request("GET", path, &browser)), 401, "{path}");
+        }
+        assert_eq!(status(&control, &request("POST", "/chat", &browser)), 401);
         let open = AccessControl::default();
         assert_eq!(status(&open, &request("GET", "/metrics", &[("authorization", "Bearer anything")])), 200);
     }
