@@ -15,6 +15,7 @@ mod embeddings;
 mod fuzz;
 mod generation_config;
 mod half_characters;
+mod live;
 mod llama_server;
 mod ollama;
 mod openapi;
