@@ -48,7 +48,7 @@ const draw = onFrame(() => {
   if (isStale.series) {
     plots.draw(state.series);
     const rows = state.series.rows;
-    setText(byId("plots-at"), rows.length ? `until ${clock(rows[rows.length - 1][0])}` : "");
+    setText(byId("plots-at"), rows.length ? `${clock(rows[0][0])} to ${clock(rows.at(-1)[0])}` : "");
   }
   if (isStale.log) log.draw(state.log);
   isStale = {};

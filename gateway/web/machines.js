@@ -217,7 +217,7 @@ class Row {
     const trip = stage.link_us ? `RTT ${duration((stage.link_us * 2) / 1000)}` : "";
     setText(this.link, [networkOf(stage.endpoint), trip].filter(Boolean).join(" · "));
     const rate = loads.of(stage.name);
-    setText(this.load, rate === undefined ? "" : `sends ${bytes(Math.round(rate))}/s`);
+    setText(this.load, !rate ? "" : `sends ${bytes(Math.round(rate))}/s`);
   }
 }
 

@@ -3,7 +3,9 @@
 import { el, setText } from "./dom.js";
 import { clock, duration, number, percent } from "./units.js";
 
-const SPAN_MS = 15 * 60 * 1000;
+/** Shortest and longest time that the plots show, in milliseconds: as long as there are figures for. */
+const SPAN_MIN = 60 * 1000;
+const SPAN_MAX = 15 * 60 * 1000;
 const HEIGHT = 120;
 
 /** The plots: title, columns with their names and colours, and the figure's format. */
@@ -97,6 +99,7 @@ class Plot {
     const at = Object.fromEntries(series.columns.map((name, position) => [name, position]));
     const rows = series.rows;
     const end = rows.length ? rows[rows.length - 1][0] : Date.now();
+    const span = Math.min(SPAN_MAX, Math.max(SPAN_MIN, end - (rows[0]?.[0] ?? end)));
     const values = lines.map(([column]) => rows.map((row) => row[at[column]]));
     if (stacked) {
       for (let line = 1; line < values.length; line += 1) {
@@ -115,7 +118,7 @@ class Plot {
     const style = getComputedStyle(this.#canvas);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, HEIGHT);
-    const x = (t) => width - ((end - t) / SPAN_MS) * width;
+    const x = (t) => width - ((end - t) / span) * width;
     const y = (value) => HEIGHT - 4 - (Math.min(value, top) / top) * (HEIGHT - 22);
     context.strokeStyle = style.getPropertyValue("--line");
     context.fillStyle = style.getPropertyValue("--muted");
@@ -134,7 +137,7 @@ class Plot {
       this.#drawLine(context, rows, values[line], { x, y, colour, dots, fill, stacked });
     }
     const shown =
-      this.#hover === undefined ? rows.length - 1 : nearest(rows, end - ((width - this.#hover) / width) * SPAN_MS);
+      this.#hover === undefined ? rows.length - 1 : nearest(rows, end - ((width - this.#hover) / width) * span);
     const row = rows[shown];
     if (row && this.#hover !== undefined) {
       context.strokeStyle = style.getPropertyValue("--text");
