@@ -25,7 +25,7 @@ export function placed(cluster) {
 export function networkOf(endpoint) {
   if (!endpoint) return "–";
   const [scheme, rest] = endpoint.split("://");
-  return scheme === "ipc" ? "this machine" : `${scheme} ${rest ?? ""}`.trim();
+  return scheme === "ipc" ? "same machine" : `${scheme} ${rest ?? ""}`.trim();
 }
 
 /** Bytes per second that stages have sent since their last reports, by name. */

@@ -173,6 +173,8 @@ fn others() -> Vec<(&'static str, Value)> {
         ("/tokenize", json!({"content": "a<END>", "add_special": true, "with_pieces": true, "parse_special": true})),
         ("/tokenize", json!({"messages": messages, "add_generation_prompt": true, "return_token_strs": true})),
         ("/detokenize", json!({"tokens": [97, 98, 256]})),
+        ("/distributed/plan", json!({"stage": "a", "pin": {"layers": [0, 4]}, "seen": 7})),
+        ("/distributed/pins", json!({"stage": "a", "pin": {"memory": "6GiB"}, "seen": null})),
         ("/apply-template", json!({"messages": messages, "chat_template_kwargs": {"x": 1}, "tools": []})),
     ]
 }

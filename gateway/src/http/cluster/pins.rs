@@ -109,12 +109,12 @@ fn preview(state: &AppState, body: Result<Bytes, ApiError>) -> Result<Response, 
 }
 
 async fn write(state: &AppState, headers: &HeaderMap, body: Result<Bytes, ApiError>) -> Result<Response, ApiError> {
+    check_sender(headers)?;
+    let request = PinRequest::read(&body?)?;
     let Some(pins) = &state.pins else {
         let message = "This server takes no pins over HTTP: it was started with --web-pins off. Use `baton pin`.";
         return Err(ApiError::forbidden("pins_not_allowed", message));
     };
-    check_sender(headers)?;
-    let request = PinRequest::read(&body?)?;
     let view = state.pipeline.view();
     if !view.reachable {
         return Err(ApiError::unavailable("The store does not answer: the pin was not written."));
