@@ -464,7 +464,7 @@ async function key({ url, browser }) {
     await until("the chat has it, too", async () => /stages/.test(await text(page, "#model")));
     await page.fill("#input", "Say yes.");
     await page.keyboard.press("Enter");
-    await until("and answers", async () => (await page.locator(".made tbody tr").count()) >= 1);
+    await until("and answers", async () => (await text(page, ".message.assistant .text")).length > 1);
   });
 }
 
