@@ -83,6 +83,7 @@ async function dashboard({ url, browser }) {
     await picture(page, "dashboard");
     const pinned = await pinByDrag(page, url);
     await undo(page, url, pinned);
+    await refusedPins(url);
     await pinByKeyboard(page, url);
     await killedStage(page, url);
     await end();
@@ -158,6 +159,26 @@ async function pinByKeyboard(page, url) {
   await page.keyboard.press("Escape");
   same("Escape writes nothing", (await json(`${url}/distributed/status`)).pins, []);
   same("and the boundary is where it was", await handle.getAttribute("aria-valuenow"), String(layer));
+}
+
+/** Writes that the server must refuse, as programs and pages of others send them. */
+async function refusedPins(url) {
+  const stage = Object.keys(await layersOf(url))[0];
+  const write = async (body, headers = {}) => {
+    const all = { "content-type": "application/json", ...headers };
+    const pins = `${url}/distributed/pins`;
+    const answer = await fetch(pins, { method: "POST", headers: all, body: JSON.stringify({ stage, ...body }) });
+    return [answer.status, (await answer.json()).error?.code];
+  };
+  const pin = { layers: [0, 4] };
+  same("a pin over one that was not seen is refused", await write({ pin, seen: 1 }), [409, "pin_changed"]);
+  same("a pin that nobody can obey is refused", await write({ pin: { layers: [0, 99] } }), [400, "pin_refused"]);
+  same("a pin that is not there cannot be removed", await write({ pin: null }), [404, "pin_not_found"]);
+  const foreign = { origin: "http://localhost:1", "sec-fetch-site": "cross-site" };
+  same("pages of others write none", await write({ pin }, foreign), [403, "origin_not_allowed"]);
+  const plain = { "content-type": "text/plain" };
+  same("nor does a form", await write({ pin }, plain), [400, "invalid_content_type"]);
+  same("and the store has no pin", (await json(`${url}/distributed/status`)).pins, []);
 }
 
 async function killedStage(page, url) {
