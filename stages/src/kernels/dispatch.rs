@@ -8,11 +8,10 @@ use super::isa::{InstructionSet, Isa};
 use super::neon::{self, DOT, MATRIX, Neon};
 use super::product::Product;
 use super::rows::{Quantised, Quantiser};
-use super::simd::Simd;
 use super::split::Split;
 #[cfg(target_arch = "x86_64")]
 use super::tile::MATRIX_ROWS_MIN;
-use super::tile::Outputs;
+use super::tile::{self, Outputs};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{self, avx2::Avx2, avx512::Avx512};
 use super::{Matrix, Rows, ThreadPool, scalar};
@@ -154,18 +153,18 @@ impl Isa {
         match self.instruction_set() {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Amx if product.x.rows() >= MATRIX_ROWS_MIN => {
-                Avx512::detect_with_matrices().expect(PROVEN).run(work);
+                tile::multiply(Avx512::detect_with_matrices().expect(PROVEN), work);
             }
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Amx | InstructionSet::Avx512 => Avx512::detect().expect(PROVEN).run(work),
+            InstructionSet::Amx | InstructionSet::Avx512 => tile::multiply(Avx512::detect().expect(PROVEN), work),
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512F | InstructionSet::Avx2 => Avx2::detect().expect(PROVEN).run(work),
+            InstructionSet::Avx512F | InstructionSet::Avx2 => tile::multiply(Avx2::detect().expect(PROVEN), work),
             #[cfg(target_arch = "aarch64")]
-            InstructionSet::NeonI8mm => Neon::<MATRIX>::detect().expect(PROVEN).run(work),
+            InstructionSet::NeonI8mm => tile::multiply(Neon::<MATRIX>::detect().expect(PROVEN), work),
             #[cfg(target_arch = "aarch64")]
-            InstructionSet::NeonDot => Neon::<DOT>::detect().expect(PROVEN).run(work),
+            InstructionSet::NeonDot => tile::multiply(Neon::<DOT>::detect().expect(PROVEN), work),
             #[cfg(target_arch = "aarch64")]
-            InstructionSet::Neon => Neon::<0>::detect().expect(PROVEN).run(work),
+            InstructionSet::Neon => tile::multiply(Neon::<0>::detect().expect(PROVEN), work),
             InstructionSet::Scalar => scalar::multiply(product, work.range),
         }
     }

@@ -22,47 +22,59 @@ pub(super) struct Outputs<'a> {
     pub(super) range: Range<usize>,
 }
 
-impl WithSimd for Outputs<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { product, range } = self;
-        if product.weights.rows() < S::LANES {
-            return scalar::multiply(product, range);
-        }
-        match product.weights.format() {
-            Format::Q4_0 => multiply::<S, QuantisedWeights<codec::Q4_0>>(s, product, range),
-            Format::Q4_1 => multiply::<S, QuantisedWeights<codec::Q4_1>>(s, product, range),
-            Format::Q5_0 => multiply::<S, QuantisedWeights<codec::Q5_0>>(s, product, range),
-            Format::Q5_1 => multiply::<S, QuantisedWeights<codec::Q5_1>>(s, product, range),
-            Format::Q8_0 => multiply::<S, QuantisedWeights<codec::Q8_0>>(s, product, range),
-            Format::Q2K => multiply::<S, QuantisedWeights<codec::Q2K>>(s, product, range),
-            Format::Q3K => multiply::<S, QuantisedWeights<codec::Q3K>>(s, product, range),
-            Format::Q4K => multiply::<S, QuantisedWeights<codec::Q4K>>(s, product, range),
-            Format::Q5K => multiply::<S, QuantisedWeights<codec::Q5K>>(s, product, range),
-            Format::Q6K => multiply::<S, QuantisedWeights<codec::Q6K>>(s, product, range),
-            Format::Iq4Nl => multiply::<S, QuantisedWeights<codec::Iq4Nl>>(s, product, range),
-            Format::Iq4Xs => multiply::<S, QuantisedWeights<codec::Iq4Xs>>(s, product, range),
-            Format::Mxfp4 => multiply::<S, QuantisedWeights<codec::Mxfp4>>(s, product, range),
-            Format::Tq1_0 => multiply::<S, QuantisedWeights<codec::Tq1_0>>(s, product, range),
-            Format::Tq2_0 => multiply::<S, QuantisedWeights<codec::Tq2_0>>(s, product, range),
-            Format::Iq2Xxs => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq2Xxs>>>(s, product, range),
-            Format::Iq2Xs => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq2Xs>>>(s, product, range),
-            Format::Iq2S => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq2S>>>(s, product, range),
-            Format::Iq3Xxs => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq3Xxs>>>(s, product, range),
-            Format::Iq3S => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq3S>>>(s, product, range),
-            Format::Iq1S => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq1S>>>(s, product, range),
-            Format::Iq1M => multiply::<S, QuantisedWeights<codec::Grid<grid::Iq1M>>>(s, product, range),
-            Format::Affine4G32 => multiply::<S, QuantisedWeights<codec::Affine4<1>>>(s, product, range),
-            Format::Affine4G64 => multiply::<S, QuantisedWeights<codec::Affine4<2>>>(s, product, range),
-            Format::Affine4G128 => multiply::<S, QuantisedWeights<codec::Affine4<4>>>(s, product, range),
-            Format::Affine8G32 => multiply::<S, QuantisedWeights<codec::Affine8<1>>>(s, product, range),
-            Format::Affine8G64 => multiply::<S, QuantisedWeights<codec::Affine8<2>>>(s, product, range),
-            Format::F8E4M3 => multiply::<S, Fp8Weights>(s, product, range),
-            Format::F32 => multiply::<S, FloatWeights<4>>(s, product, range),
-            Format::F16 | Format::BF16 => multiply::<S, FloatWeights<2>>(s, product, range),
-        }
+/// Computes `outputs` by the instructions of `s`. Each format has a function of its own, and a single row another: in
+/// one function for all of them, the compiler keeps fewer values in registers, and every call clears sums of many rows.
+pub(super) fn multiply<S: Simd>(s: S, outputs: Outputs<'_>) {
+    let Outputs { product, range } = &outputs;
+    if product.weights.rows() < S::LANES {
+        return scalar::multiply(product, range.clone());
+    }
+    match product.weights.format() {
+        Format::Q4_0 => run::<S, QuantisedWeights<codec::Q4_0>>(s, outputs),
+        Format::Q4_1 => run::<S, QuantisedWeights<codec::Q4_1>>(s, outputs),
+        Format::Q5_0 => run::<S, QuantisedWeights<codec::Q5_0>>(s, outputs),
+        Format::Q5_1 => run::<S, QuantisedWeights<codec::Q5_1>>(s, outputs),
+        Format::Q8_0 => run::<S, QuantisedWeights<codec::Q8_0>>(s, outputs),
+        Format::Q2K => run::<S, QuantisedWeights<codec::Q2K>>(s, outputs),
+        Format::Q3K => run::<S, QuantisedWeights<codec::Q3K>>(s, outputs),
+        Format::Q4K => run::<S, QuantisedWeights<codec::Q4K>>(s, outputs),
+        Format::Q5K => run::<S, QuantisedWeights<codec::Q5K>>(s, outputs),
+        Format::Q6K => run::<S, QuantisedWeights<codec::Q6K>>(s, outputs),
+        Format::Iq4Nl => run::<S, QuantisedWeights<codec::Iq4Nl>>(s, outputs),
+        Format::Iq4Xs => run::<S, QuantisedWeights<codec::Iq4Xs>>(s, outputs),
+        Format::Mxfp4 => run::<S, QuantisedWeights<codec::Mxfp4>>(s, outputs),
+        Format::Tq1_0 => run::<S, QuantisedWeights<codec::Tq1_0>>(s, outputs),
+        Format::Tq2_0 => run::<S, QuantisedWeights<codec::Tq2_0>>(s, outputs),
+        Format::Iq2Xxs => run::<S, QuantisedWeights<codec::Grid<grid::Iq2Xxs>>>(s, outputs),
+        Format::Iq2Xs => run::<S, QuantisedWeights<codec::Grid<grid::Iq2Xs>>>(s, outputs),
+        Format::Iq2S => run::<S, QuantisedWeights<codec::Grid<grid::Iq2S>>>(s, outputs),
+        Format::Iq3Xxs => run::<S, QuantisedWeights<codec::Grid<grid::Iq3Xxs>>>(s, outputs),
+        Format::Iq3S => run::<S, QuantisedWeights<codec::Grid<grid::Iq3S>>>(s, outputs),
+        Format::Iq1S => run::<S, QuantisedWeights<codec::Grid<grid::Iq1S>>>(s, outputs),
+        Format::Iq1M => run::<S, QuantisedWeights<codec::Grid<grid::Iq1M>>>(s, outputs),
+        Format::Affine4G32 => run::<S, QuantisedWeights<codec::Affine4<1>>>(s, outputs),
+        Format::Affine4G64 => run::<S, QuantisedWeights<codec::Affine4<2>>>(s, outputs),
+        Format::Affine4G128 => run::<S, QuantisedWeights<codec::Affine4<4>>>(s, outputs),
+        Format::Affine8G32 => run::<S, QuantisedWeights<codec::Affine8<1>>>(s, outputs),
+        Format::Affine8G64 => run::<S, QuantisedWeights<codec::Affine8<2>>>(s, outputs),
+        Format::F8E4M3 => run::<S, Fp8Weights>(s, outputs),
+        Format::F32 => run::<S, FloatWeights<4>>(s, outputs),
+        Format::F16 | Format::BF16 => run::<S, FloatWeights<2>>(s, outputs),
     }
 }
+
+fn run<S: Simd, U: Units>(s: S, outputs: Outputs<'_>) {
+    match outputs.product.x.rows() {
+        1 => s.run(OneRow(outputs, PhantomData::<U>)),
+        _ => s.run(AllRows(outputs, PhantomData::<U>)),
+    }
+}
+
+/// Outputs for a single row: the decoding of one sequence.
+struct OneRow<'a, U>(Outputs<'a>, PhantomData<U>);
+
+/// Outputs for any number of rows.
+struct AllRows<'a, U>(Outputs<'a>, PhantomData<U>);
 
 /// Start of each tile of `range`, and the number of its first outputs that belong to the tile before. The last tile of
 /// a matrix is moved back so that it is whole, and only its new outputs are written.
@@ -81,6 +93,15 @@ pub(super) trait Units {
     /// Bytes of activations that a row has for a unit.
     const ROW_BYTES: usize;
 
+    /// Sum of the products of all units with the only row.
+    #[inline(always)]
+    fn one_row<S: Simd>(s: S, product: &Product<'_>, start: usize) -> S::Float {
+        let mut sum = [s.splat_float(0.0)];
+        let units = product.weights.cols().div_ceil(Self::COLS);
+        Self::add(s, product, start, &(0..1), 0..units, &mut sum, None);
+        sum[0]
+    }
+
     /// Adds the products of the units of `panel` to the sums of the rows of `chunk`.
     fn add<S: Simd>(
         s: S,
@@ -93,34 +114,44 @@ pub(super) trait Units {
     );
 }
 
-/// Multiplies all tiles of `range` with all rows. Long rows are processed in panels, so that the activations of many
-/// rows stay in the second-level cache while one tile after another is multiplied with them. Between two panels the
-/// sums are stored in the output buffer.
-#[inline(always)]
-fn multiply<S: Simd, U: Units>(s: S, product: &Product<'_>, range: Range<usize>) {
-    // Clearing an array for many rows would take as long as multiplying a few outputs of one row.
-    let (mut one, mut many) = ([s.splat_float(0.0)], None);
-    let sums: &mut [S::Float] =
-        if product.x.rows() == 1 { &mut one } else { many.insert([s.splat_float(0.0); CHUNK_ROWS_MAX]) };
-    let mut scratch = s.matrices().map(Matrices::take_scratch);
-    let units = product.weights.cols().div_ceil(U::COLS);
-    for chunk in product.x.chunks() {
-        let panel = (PANEL_BYTES_MAX / (U::ROW_BYTES * chunk.len())).max(1);
-        for first in (0..units).step_by(panel) {
-            for (start, skip) in tiles(product.weights.rows(), range.clone(), S::LANES) {
-                let sums = &mut sums[..chunk.len()];
-                if first == 0 {
-                    sums.fill(s.splat_float(0.0));
-                } else {
-                    read(s, product, start, skip, chunk.clone(), sums);
-                }
-                U::add(s, product, start, &chunk, first..(first + panel).min(units), sums, scratch.as_deref_mut());
-                write(s, product, start, skip, chunk.clone(), sums);
-            }
+impl<U: Units> WithSimd for OneRow<'_, U> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Outputs { product, range } = self.0;
+        for (start, skip) in tiles(product.weights.rows(), range, S::LANES) {
+            let sum = U::one_row(s, product, start);
+            write(s, product, start, skip, 0..1, &[sum]);
         }
     }
-    if let (Some(matrices), Some(scratch)) = (s.matrices(), scratch) {
-        matrices.return_scratch(scratch);
+}
+
+impl<U: Units> WithSimd for AllRows<'_, U> {
+    /// Long rows are processed in panels, so that the activations of many rows stay in the second-level cache while one
+    /// tile after another is multiplied with them. Between two panels the sums are stored in the output buffer.
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Outputs { product, range } = self.0;
+        let mut sums = [s.splat_float(0.0); CHUNK_ROWS_MAX];
+        let mut scratch = s.matrices().map(Matrices::take_scratch);
+        let units = product.weights.cols().div_ceil(U::COLS);
+        for chunk in product.x.chunks() {
+            let panel = (PANEL_BYTES_MAX / (U::ROW_BYTES * chunk.len())).max(1);
+            for first in (0..units).step_by(panel) {
+                for (start, skip) in tiles(product.weights.rows(), range.clone(), S::LANES) {
+                    let sums = &mut sums[..chunk.len()];
+                    if first == 0 {
+                        sums.fill(s.splat_float(0.0));
+                    } else {
+                        read(s, product, start, skip, chunk.clone(), sums);
+                    }
+                    U::add(s, product, start, &chunk, first..(first + panel).min(units), sums, scratch.as_deref_mut());
+                    write(s, product, start, skip, chunk.clone(), sums);
+                }
+            }
+        }
+        if let (Some(matrices), Some(scratch)) = (s.matrices(), scratch) {
+            matrices.return_scratch(scratch);
+        }
     }
 }
 
@@ -146,34 +177,32 @@ impl<C: Codec> Units for QuantisedWeights<C> {
         sums: &mut [S::Float],
         scratch: Option<&mut MatrixScratch<S>>,
     ) {
-        match (C::LAYOUT, sums) {
-            (WeightLayout::Nibbles(_) | WeightLayout::Bytes(_) | WeightLayout::Pairs(_), [sum]) => {
-                *sum = one_row::<S, C>(s, product, start, chunk.start, panel, *sum);
+        match (s.matrices(), scratch) {
+            (Some(matrices), Some(scratch)) if !C::HALVES => {
+                by_matrices::<S, C>((s, matrices), scratch, product, start, chunk, panel, sums);
             }
-            (_, sums) => match (s.matrices(), scratch) {
-                (Some(matrices), Some(scratch)) if !C::HALVES => {
-                    by_matrices::<S, C>((s, matrices), scratch, product, start, chunk, panel, sums);
-                }
-                _ => unpacked::<S, C>(s, product, start, chunk, panel, sums),
-            },
+            _ => unpacked::<S, C>(s, product, start, chunk, panel, sums),
         }
+    }
+
+    #[inline(always)]
+    fn one_row<S: Simd>(s: S, product: &Product<'_>, start: usize) -> S::Float {
+        if let WeightLayout::Packed = C::LAYOUT {
+            let mut sum = [s.splat_float(0.0)];
+            unpacked::<S, C>(s, product, start, &(0..1), 0..product.weights.cols() / Self::COLS, &mut sum);
+            return sum[0];
+        }
+        in_file_layout::<S, C>(s, product, start)
     }
 }
 
-/// Sum of one tile for a single row, from weights in their file layout. Decode of a single sequence takes this path.
+/// Sum of one tile for a single row, from weights in their file layout.
 #[inline(always)]
-fn one_row<S: Simd, C: Codec>(
-    s: S,
-    product: &Product<'_>,
-    start: usize,
-    row: usize,
-    panel: Range<usize>,
-    mut sum: S::Float,
-) -> S::Float {
+fn in_file_layout<S: Simd, C: Codec>(s: S, product: &Product<'_>, start: usize) -> S::Float {
     let weights = &product.weights;
     let tile = WeightTile::of(weights, start, S::LANES);
-    let x = product.x.quantised(&(row..row + 1));
-    for (unit, x) in panel.clone().zip(x.chunks_exact(C::BLOCKS).skip(panel.start)) {
+    let mut sum = s.splat_float(0.0);
+    for (unit, x) in product.x.quantised(&(0..1)).chunks_exact(C::BLOCKS).enumerate() {
         let at = unit * C::BYTES;
         prefetch_next(s, weights, start, unit, C::BYTES * S::LANES);
         match C::LAYOUT {
