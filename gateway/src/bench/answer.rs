@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::failure::Failure;
-use super::limits::{EVENTS_MAX, MESSAGE_CHARS_MAX};
+use super::limits::EVENTS_MAX;
+use crate::client::{Failure, truncated};
 
 /// An answer that arrived in full. All times count from the moment at which the request was due.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,11 +165,6 @@ impl Choice {
         let delta = self.delta.iter().flat_map(|delta| [&delta.content, &delta.reasoning_content]);
         delta.chain([&self.text]).flatten().any(|text| !text.is_empty())
     }
-}
-
-/// The first [`MESSAGE_CHARS_MAX`] characters of an endpoint's message.
-pub(super) fn truncated(text: &str) -> String {
-    text.chars().take(MESSAGE_CHARS_MAX).collect()
 }
 
 #[cfg(test)]

@@ -4,21 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, AnswerDecoder, truncated};
-use super::events::Events;
-use super::failure::Failure;
-use super::limits::{BODY_BYTES_MAX, CONNECT_TIMEOUT};
-use super::plan::{Api, Target};
+use super::answer::{Answer, AnswerDecoder};
+use super::plan::Api;
 use super::workload::Request;
-use crate::client::Connector;
+use crate::client::{Connector, Events, Failure, Target, reason, send};
 
 /// Optional request parameters that an endpoint understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,74 +98,6 @@ impl Client {
     }
 }
 
-/// The first model that the endpoint lists, if it lists any.
-///
-/// # Errors
-/// [`Failure`] if the endpoint returns no list.
-pub(super) async fn first_model(
-    target: &Target,
-    connector: &Connector,
-    timeout: Duration,
-) -> Result<Option<String>, Failure> {
-    let asking = async {
-        let head = http::Request::get(target.endpoint.path("models"));
-        let body = send(target, connector, head, String::new()).await?;
-        let list: Value = serde_json::from_slice(&collect(body).await?)
-            .map_err(|error| Failure::InvalidResponse { reason: error.to_string() })?;
-        Ok(list["data"][0]["id"].as_str().map(str::to_owned))
-    };
-    let late = Failure::Timeout { seconds: timeout.as_secs() };
-    tokio::time::timeout(timeout, asking).await.unwrap_or(Err(late))
-}
-
-/// Sends a request and returns the body of the response if its status is 200.
-async fn send(
-    Target { endpoint, api_key }: &Target,
-    connector: &Connector,
-    mut head: http::request::Builder,
-    body: String,
-) -> Result<Incoming, Failure> {
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(endpoint.authority()));
-    let stream = connecting.await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-    let stream = stream.map_err(|error| match error.kind() {
-        std::io::ErrorKind::TimedOut => Failure::connect_timeout(),
-        _ => Failure::Connect { reason: error.to_string() },
-    })?;
-    let cut_off = |error: hyper::Error| Failure::CutOff { reason: reason(&error) };
-    if let Some(key) = api_key {
-        head = head.header(AUTHORIZATION, key.authorization());
-    }
-    let request = head.header(HOST, endpoint.authority()).body(Full::new(Bytes::from(body)));
-    let request = request.map_err(|error| Failure::InvalidResponse { reason: error.to_string() })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(cut_off)?;
-    // The task ends when the sender and the response body are dropped. Its errors are returned by those two.
-    tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(cut_off)?;
-    let status = response.status();
-    if status == http::StatusCode::OK {
-        return Ok(response.into_body());
-    }
-    let body = collect(response.into_body()).await.unwrap_or_default();
-    Err(Failure::Refused { status: status.as_u16(), message: error_message(&body) })
-}
-
-async fn collect(body: Incoming) -> Result<Bytes, Failure> {
-    let collected = Limited::new(body, BODY_BYTES_MAX).collect().await;
-    Ok(collected.map_err(|error| Failure::CutOff { reason: error.to_string() })?.to_bytes())
-}
-
-/// The cause of hyper's error, because hyper's own message does not contain it. Without a cause, hyper's message.
-fn reason(error: &hyper::Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
-}
-
-/// The message of an OpenAI error body, or the beginning of the body.
-fn error_message(body: &[u8]) -> String {
-    let value: Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = String::from_utf8_lossy(body);
-    truncated(value["error"]["message"].as_str().unwrap_or(text.trim()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,11 +127,5 @@ mod tests {
             r#""prompt":"be kind\nhello"}"#
         );
         assert_eq!(body.to_string(), expected);
-    }
-
-    #[test]
-    fn a_refusal_has_the_message_of_the_endpoint() {
-        assert_eq!(error_message(br#"{"error":{"message":"too many"}}"#), "too many");
-        assert_eq!(error_message(b"<h1>no</h1>\n"), "<h1>no</h1>");
     }
 }

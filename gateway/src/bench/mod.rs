@@ -7,9 +7,7 @@
 
 mod answer;
 mod client;
-mod endpoint;
-mod events;
-mod failure;
+mod error;
 mod length_distribution;
 mod limits;
 mod load;
@@ -22,12 +20,11 @@ mod statistics;
 mod words;
 mod workload;
 
-pub use endpoint::Endpoint;
-pub use failure::{BenchError, Failure};
+pub use error::BenchError;
 pub use length_distribution::LengthDistribution;
 pub use limits::REQUESTS_AT_ONCE_MAX;
 pub use load::{Load, Rate};
-pub use plan::{Api, Plan, Target};
+pub use plan::{Api, Plan};
 pub use plot::plot;
 pub use report::{CountedBy, EndpointReport, Errors, PointReport, Ratio, Report, ResultReport};
 pub use run::{ProgressObserver, run};

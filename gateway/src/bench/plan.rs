@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::endpoint::Endpoint;
 use super::load::Load;
 use super::workload::Workload;
-use crate::client::{ApiSecret, TrustedCertificates};
+use crate::client::{Target, TrustedCertificates};
 
 /// The HTTP API that requests use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -17,15 +16,6 @@ pub enum Api {
     Chat,
     /// `/v1/completions`
     Completions,
-}
-
-/// An endpoint, and what it is to be sent with every request.
-#[derive(Debug, Clone)]
-pub struct Target {
-    /// The endpoint.
-    pub endpoint: Endpoint,
-    /// The API key, if it needs one.
-    pub api_key: Option<ApiSecret>,
 }
 
 /// The parameters of a run.

@@ -4,11 +4,11 @@
 use std::time::Instant;
 
 use super::answer::Answer;
-use super::client::{Capabilities, Client, first_model};
-use super::failure::{BenchError, Failure};
-use super::plan::{Plan, Target};
+use super::client::{Capabilities, Client};
+use super::error::BenchError;
+use super::plan::Plan;
 use super::workload::{PromptSize, Request, Scale};
-use crate::client::Connector;
+use crate::client::{Connector, Failure, Target, first_model};
 
 /// Words of the two prompts that determine the [`Scale`]. Both fit into small contexts.
 const PROBE_WORDS: [u32; 2] = [16, 64];
@@ -106,10 +106,9 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::bench::endpoint::Endpoint;
     use crate::bench::plan::Api;
     use crate::bench::workload::Workload;
-    use crate::client::TrustedCertificates;
+    use crate::client::{Endpoint, TrustedCertificates};
 
     /// An endpoint that refuses requests with the parameter `unknown`. It counts two tokens for each word of a prompt,
     /// plus seven.

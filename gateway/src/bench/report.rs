@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::answer::Answer;
-use super::failure::Failure;
 use super::load::Load;
 use super::plan::Api;
 use super::statistics::Percentiles;
+use crate::client::Failure;
 
 /// All results of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]

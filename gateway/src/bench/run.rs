@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 
-use super::failure::BenchError;
+use super::error::BenchError;
 use super::load::Load;
 use super::plan::Plan;
 use super::prepare::{ProbedEndpoint, prepare};

@@ -19,6 +19,11 @@ impl ApiSecret {
         })
     }
 
+    /// The secret itself, for a program that is started to send it.
+    pub(crate) fn secret(&self) -> Option<&str> {
+        self.0.to_str().ok()?.strip_prefix("Bearer ")
+    }
+
     /// The value of the header `Authorization`.
     pub(crate) fn authorization(&self) -> HeaderValue {
         self.0.clone()
@@ -33,6 +38,7 @@ mod tests {
     fn a_secret_is_sent_and_not_shown() {
         let secret = ApiSecret::new("s3cr3t").unwrap();
         assert_eq!(secret.authorization(), "Bearer s3cr3t");
+        assert_eq!(secret.secret(), Some("s3cr3t"));
         assert!(!format!("{secret:?}").contains("s3cr3t"), "{secret:?}");
         for unsendable in ["", "a b", "a\nb", "schlüssel"] {
             assert_eq!(ApiSecret::new(unsendable), None, "{unsendable:?}");

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::bench::{Api, Endpoint, LengthDistribution, Load, REQUESTS_AT_ONCE_MAX, Rate};
-use crate::client::ApiSecret;
+use crate::bench::{Api, LengthDistribution, Load, REQUESTS_AT_ONCE_MAX, Rate};
+use crate::client::{ApiSecret, Endpoint};
 
 /// Most concurrent clients.
 const CONCURRENCY_MAX: i64 = REQUESTS_AT_ONCE_MAX as i64;

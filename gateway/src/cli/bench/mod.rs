@@ -12,7 +12,8 @@ use self::bar::Bar;
 use self::table::render;
 use super::exit::{CliError, Exit};
 use super::output;
-use crate::bench::{self, BenchError, Plan, Report, Target, Workload};
+use crate::bench::{self, BenchError, Plan, Report, Workload};
+use crate::client::Target;
 use crate::settings::ClientSettings;
 
 /// Runs the load, prints the report, and writes the plot.

@@ -4,7 +4,7 @@ use super::limits::EVENT_BYTES_MAX;
 
 /// Splits a stream into its events. Comments and fields other than `data` are skipped.
 #[derive(Debug, Default)]
-pub(super) struct Events {
+pub(crate) struct Events {
     /// Bytes of the unfinished line.
     line: Vec<u8>,
     /// Data of the unfinished event.
@@ -16,7 +16,7 @@ pub(super) struct Events {
 /// An event is longer than [`EVENT_BYTES_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an event has more than {EVENT_BYTES_MAX} bytes")]
-pub(super) struct EventTooLong;
+pub(crate) struct EventTooLong;
 
 // === impl Events ===
 
@@ -26,7 +26,7 @@ impl Events {
     ///
     /// # Errors
     /// [`EventTooLong`], after which the rest of the stream cannot be parsed.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<String>, EventTooLong> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<String>, EventTooLong> {
         let mut complete = Vec::new();
         for &byte in bytes {
             let after_return = std::mem::replace(&mut self.after_carriage_return, byte == b'\r');
@@ -42,7 +42,7 @@ impl Events {
         Ok(complete)
     }
 
-    /// Ends a line. If the line is empty, it ends an event, whose data is after_carriage_return.
+    /// Ends a line. If the line is empty, it ends an event, whose data is returned.
     fn end_line(&mut self) -> Option<String> {
         let line = std::mem::take(&mut self.line);
         if line.is_empty() {
