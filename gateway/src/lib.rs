@@ -2,6 +2,7 @@
 //! crates together.
 
 pub mod bench;
+pub mod chat;
 pub mod cli;
 pub mod client;
 pub mod grammar;
