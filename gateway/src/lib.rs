@@ -11,5 +11,6 @@ pub mod logs;
 pub mod models;
 mod placement_plan;
 pub mod run;
+pub mod service;
 pub mod settings;
 pub mod text;
