@@ -7,6 +7,7 @@ pub mod cli;
 pub mod client;
 pub mod grammar;
 pub mod http;
+pub mod launchers;
 pub mod logs;
 pub mod models;
 mod placement_plan;
