@@ -14,4 +14,5 @@ mod placement_plan;
 pub mod run;
 pub mod service;
 pub mod settings;
+pub mod support;
 pub mod text;
