@@ -28,6 +28,7 @@ fn the_settings_file_has_every_setting() {
 #[test]
 fn the_defaults_in_the_settings_file_are_the_real_ones() {
     let options = FileOptions::parse(&switched_on()).unwrap();
+    assert_eq!(options.global.log_format, Some(defaults::LOG_FORMAT));
     assert_eq!(options.cluster.cluster.unwrap().as_str(), defaults::CLUSTER);
     assert_eq!(options.cluster.etcd.unwrap().into_vec(), [defaults::ETCD]);
     assert_eq!(options.member.lease_ttl_s, Some(defaults::LEASE_TTL_S));
@@ -58,6 +59,21 @@ fn the_settings_file_names_every_flag_and_variable() {
     named.extend(VARIABLES.iter().map(|(name, _)| (*name).to_owned()).filter(|name| name.starts_with("BATON_")));
     let missing: Vec<_> = named.iter().filter(|name| !SETTINGS.contains(name.as_str())).collect();
     assert!(missing.is_empty() && named.len() > 20, "etc/baton.toml does not name {missing:?}");
+}
+
+#[test]
+fn the_page_of_the_command_line_has_every_document_and_every_status() {
+    let page = include_str!("../docs/command-line.md");
+    for verb in Cli::command().get_subcommands() {
+        let has_json = verb.get_arguments().any(|argument| argument.get_long() == Some("json"));
+        let row = page.lines().any(|line| line.starts_with('|') && line.contains(&format!("`{}`", verb.get_name())));
+        assert!(!has_json || row, "docs/command-line.md does not say what `{} --json` prints", verb.get_name());
+    }
+    let help = Cli::command().render_long_help().to_string();
+    let statuses = help.split("Exit status:").nth(1).unwrap().lines().filter_map(|line| line.split_whitespace().next());
+    for status in statuses.filter(|word| word.parse::<u8>().is_ok()) {
+        assert!(page.contains(&format!("| {status} |")), "docs/command-line.md does not have exit status {status}");
+    }
 }
 
 #[test]

@@ -3,12 +3,18 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use schema::StageName;
+use clap_complete::Shell;
 use schema::record::DeviceKind;
+use schema::{ClusterName, StageName};
 
 use super::bench::BenchArguments;
+use super::chat::ChatArguments;
 use super::exit::EXIT_HELP;
+use super::launch::LaunchArguments;
+use super::logs::LogsArguments;
 use super::pin_arguments::{HypotheticalPin, PinTarget};
+use super::service::ServiceArguments;
+use super::support_bundle::SupportBundleArguments;
 use crate::settings::{
     ApiKeyOptions, ClusterOptions, ClusterSettings, ComputeOptions, Environment, FileOptions, GatewayOptions,
     GlobalOptions, MemberOptions, ModelOptions, OtlpEndpoint, SettingsError, SharedOptions, StageOptions, UpOptions,
@@ -122,6 +128,56 @@ ONE STREAM passes through all stages in turn; with MANY each stage has a micro-b
 
 {EXIT_HELP}"))]
     Doctor(ClientArguments),
+    /// Talk with the model on the terminal, or have one message answered
+    ///
+    /// With a MESSAGE, or where standard input is no terminal, one answer is printed. Else a conversation begins: lines
+    /// can be edited, the arrow keys bring back earlier ones, Ctrl-C stops an answer and keeps what it has until then.
+    /// Reasoning is dimmed, and left out of pipes and files.
+    #[command(after_help = format!("Examples:
+  baton chat
+  baton chat --system 'Answer in one sentence.' What is a lease?
+  git diff | baton chat Write a commit message for this:
+  baton chat --url https://mini-1.local:8100 --load kitchen.json
+
+The commands at the prompt are listed by /help: /system, /clear, /retry, /save FILE, /load FILE, /quit. The key of an
+endpoint that needs one is the first in BATON_API_KEY.
+
+{EXIT_HELP}"))]
+    Chat(Box<ChatArguments>),
+    /// Start a program (claude, codex, aider, opencode, goose, qwen …) that talks to this cluster
+    ///
+    /// Sets the variables and arguments that make the program use the endpoint and its model, and becomes the program.
+    /// Its own settings stay as they are. A program that is not known gets the variables that the libraries of OpenAI,
+    /// Anthropic and Ollama read.
+    #[command(after_help = "Examples:
+  baton run -- claude
+  baton run -- codex exec 'Explain this folder.'
+  baton run --url https://mini-1.local:8100 -- aider README.md
+  baton run -- python3 my_script.py
+  eval \"$(baton run --print claude)\"         only the variables
+
+The key of an endpoint that needs one is the first in BATON_API_KEY. Prompts of such programs are long: start the
+cluster with room for them (--kv-tokens 65536).")]
+    Run(LaunchArguments),
+    /// Write an archive for whoever helps: status, checks, settings, metrics, logs, records, and no secrets
+    #[command(after_help = "Examples:
+  baton support-bundle
+  baton support-bundle --etcd mini-1:2379 /tmp/baton.zip
+
+The archive's README.txt says what was left out.")]
+    SupportBundle(SupportBundleArguments),
+    /// Show what the members on this machine have logged
+    ///
+    /// `baton up`, `stage` and `gateway` write their log lines (info and above, whatever --log says) to files of this
+    /// user, too: in ~/.local/state/baton/logs (XDG_STATE_HOME is honoured; on macOS in ~/Library/Application Support),
+    /// at most 4 MiB for each process, of the last 32 processes of a cluster. Lines of all of them are shown in the
+    /// order of their times.
+    #[command(after_help = "Examples:
+  baton logs
+  baton logs -f
+  baton logs mini-1-2 -n 1000
+  baton logs --json | jq 'select(.level == \"WARN\")'")]
+    Logs(LogsArguments),
     /// Measure throughput and latency of an endpoint under load
     ///
     /// Sends streaming requests to any OpenAI-compatible endpoint, as many clients would: with a number of concurrent
@@ -184,6 +240,34 @@ with their additions) is for 128 rows at a time, as with a prompt.")]
   (umask 077; echo \"alice:$(baton key)\" >> ~/.baton-api-keys)
   baton stage --cluster-key-file ~/.baton-key --advertise mini-2 --etcd mini-1:2379")]
     Key,
+    /// Install or remove a service that keeps a part of a cluster running (systemd, launchd)
+    ///
+    /// Without --system the service belongs to this user and needs no other rights; it gets the arguments behind `--`.
+    #[command(after_help = "Examples:
+  baton service install up
+  baton service install up -- --stages 3 --listen 0.0.0.0:8100 --api-key-file /home/me/api.keys
+  sudo baton service install stage --system      with the settings in /etc/baton/baton.toml
+  baton service install gateway --dry-run        only show what would be written and run
+  baton service uninstall up")]
+    Service(ServiceArguments),
+    /// Print the completions of a shell: bash, zsh, fish, elvish or powershell
+    #[command(after_help = "Examples:
+  baton completions bash > ~/.local/share/bash-completion/completions/baton
+  baton completions zsh > ~/.zfunc/_baton          with fpath+=~/.zfunc before compinit in ~/.zshrc
+  baton completions fish > ~/.config/fish/completions/baton.fish")]
+    Completions {
+        /// The shell
+        #[arg(value_enum, value_name = "SHELL", hide_possible_values = true)]
+        shell: Shell,
+    },
+    /// Write the manual pages of all verbs into a folder
+    #[command(after_help = "Examples:
+  baton man ~/.local/share/man/man1 && man baton-up")]
+    Man {
+        /// The folder, which is made if it is not there
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 /// The arguments of `baton up`.
@@ -314,6 +398,20 @@ impl Verb {
     pub(super) fn is_long_running(&self) -> bool {
         // `up` is not one of them, because it prints its progress itself.
         matches!(self, Self::Stage(_) | Self::Gateway(_))
+    }
+
+    /// The cluster and the name under which a member's log is kept: the stage's if it was given, else the verb.
+    pub(super) fn log_member(&self, file: &FileOptions) -> Option<(ClusterName, String)> {
+        let (cluster, member) = match self {
+            Self::Up(arguments) => (&arguments.cluster, "up".to_owned()),
+            Self::Gateway(arguments) => (&arguments.cluster, "gateway".to_owned()),
+            Self::Stage(arguments) => {
+                let name = arguments.stage.clone().or(file.stage.clone()).name;
+                (&arguments.cluster, name.map_or_else(|| "stage".to_owned(), |name| name.to_string()))
+            }
+            _ => return None,
+        };
+        Some((ClusterSettings::new(cluster.clone().or(file.cluster.clone())).cluster, member))
     }
 
     /// The collector that receives the spans. Only a gateway has spans.

@@ -51,16 +51,11 @@ pub enum Mark {
 
 /// Checks the cluster and prints the result.
 pub(super) async fn run(settings: &ClusterSettings, json: bool) -> Result<Exit, CliError> {
-    let endpoints = settings.etcd.join(",");
     let view = match cluster::read_once(settings).await {
         Err(error @ StoreError::Unavailable { .. }) => Err(error),
         other => Ok(other?),
     };
-    let answer = match view.as_ref().ok().and_then(request_target) {
-        Some((url, model)) => Some(ask::ask(url, model, &settings.client).await),
-        None => None,
-    };
-    let diagnosis = diagnose(&endpoints, view.as_ref(), answer.as_ref());
+    let diagnosis = diagnosis(settings, view.as_ref()).await;
     let text = if json {
         format!("{}\n", serde_json::to_string_pretty(&diagnosis).map_err(std::io::Error::other)?)
     } else {
@@ -68,6 +63,15 @@ pub(super) async fn run(settings: &ClusterSettings, json: bool) -> Result<Exit, 
     };
     output::print(&text)?;
     Ok(diagnosis.result)
+}
+
+/// Sends a request if every layer is held, and checks what came.
+pub(super) async fn diagnosis(settings: &ClusterSettings, view: Result<&ClusterView, &StoreError>) -> Diagnosis {
+    let answer = match view.ok().and_then(request_target) {
+        Some((url, model)) => Some(ask::ask(url, model, &settings.client).await),
+        None => None,
+    };
+    diagnose(&settings.etcd.join(","), view, answer.as_ref())
 }
 
 /// The gateway and the model to request, if every layer is held.

@@ -1,6 +1,7 @@
 //! The exit statuses of `baton` and the errors behind them.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use engine::core::PipelineError;
@@ -9,7 +10,10 @@ use engine::stage::StageError;
 use engine::store::StoreError;
 use schema::StageName;
 
+use super::service::ServiceError;
 use crate::bench::BenchError;
+use crate::chat::{CONVERSATION_BYTES_MAX, ConversationError};
+use crate::client::{Failure, TrustError};
 use crate::models::ModelError;
 use crate::run::RunError;
 use crate::settings::{FileError, SettingsError};
@@ -45,11 +49,12 @@ pub(super) const EXIT_HELP: &str = "Exit status:
   1   something failed; stderr has the error
   2   the store does not answer
   3   some layers are held by no stage (doctor)
-  4   a request did not go through (doctor), or none did (bench)
+  4   a request did not go through (doctor, chat, run), or none did (bench)
   5   a request went through, but a stage did no work for it (doctor)
   6   the cluster has another key (stage, gateway, up)
   64  the command line is not usable
-  130 Ctrl-C came before the end (bench)";
+  130 Ctrl-C came before the end (bench, chat)
+`baton run` ends with the status of the program that it runs.";
 
 /// The reason that a verb failed.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +156,84 @@ pub enum CliError {
         #[source]
         source: RunError,
     },
+    /// TLS cannot be used.
+    #[error("cannot speak https with {url}")]
+    Trust {
+        /// The endpoint.
+        url: String,
+        /// The reason.
+        #[source]
+        cause: TrustError,
+    },
+    /// An endpoint did not answer.
+    #[error("cannot talk to {url}")]
+    Endpoint {
+        /// The endpoint.
+        url: String,
+        /// The step that failed.
+        #[source]
+        cause: Failure,
+    },
+    /// A conversation cannot be read.
+    #[error("cannot go on with the conversation")]
+    Conversation(#[from] ConversationError),
+    /// There is nothing to answer.
+    #[error("standard input has no message: expected text in it, a MESSAGE, or a terminal")]
+    NoMessage,
+    /// The message is too long.
+    #[error("the message is longer than {CONVERSATION_BYTES_MAX} bytes, the most that a gateway takes")]
+    LongMessage,
+    /// The terminal cannot be read.
+    #[error("cannot read from the terminal: {reason}")]
+    Prompt {
+        /// The reason.
+        reason: String,
+    },
+    /// Log files cannot be read.
+    #[error("cannot read the logs in {path}", path = path.display())]
+    Logs {
+        /// The folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        cause: io::Error,
+    },
+    /// There are no log lines.
+    #[error(
+        "{path} has no lines{of}: expected those of a `baton up`, `stage` or `gateway` that this user started; \
+         services log to the system's journal, too: journalctl -u 'baton-*'",
+        path = path.display(), of = member.as_ref().map(|member| format!(" of {member}")).unwrap_or_default()
+    )]
+    NoLogs {
+        /// The folder.
+        path: PathBuf,
+        /// The member that was named.
+        member: Option<String>,
+    },
+    /// There is no folder for logs.
+    #[error("there is no folder for logs: expected HOME or XDG_STATE_HOME to be set")]
+    NoStateFolder,
+    /// A service was not installed or removed.
+    #[error("cannot change the service")]
+    Service(#[source] ServiceError),
+    /// A program was not started.
+    #[error("cannot start {program}: is it installed?", program = program.display())]
+    Program {
+        /// The program.
+        program: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        cause: io::Error,
+    },
+    /// Files cannot be written.
+    #[error("cannot write {path}", path = path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        cause: io::Error,
+    },
     /// Writing to stdout failed.
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
@@ -159,6 +242,28 @@ pub enum CliError {
 // === impl CliError ===
 
 impl CliError {
+    /// An error of the line editor.
+    pub(super) fn prompt(error: impl std::fmt::Display) -> Self {
+        Self::Prompt { reason: error.to_string() }
+    }
+
+    /// The advice for the next step, for errors that do not give it themselves.
+    pub(super) fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(StoreError::Unavailable { .. }) => {
+                Some("`baton up` starts a cluster on this machine, --etcd names the store of another one")
+            }
+            Self::Endpoint { cause: Failure::Connect { .. }, .. } => {
+                Some("`baton up` starts one, --url names another, `baton doctor` says what a cluster lacks")
+            }
+            Self::Endpoint { cause: Failure::Refused { status: 401 | 403, .. }, .. } => {
+                Some("BATON_API_KEY holds the key to send")
+            }
+            Self::Endpoint { .. } => Some("`baton doctor` says what a cluster lacks"),
+            _ => None,
+        }
+    }
+
     /// The exit status for this error.
     pub fn exit(&self) -> Exit {
         match self {
@@ -166,6 +271,8 @@ impl CliError {
             Self::Run { source, .. } if is_without_store(source) => Exit::StoreUnreachable,
             Self::Run { source: RunError::Key(KeyAgreementError::Mismatch(_)), .. }
             | Self::Run { source: RunError::Stage(StageError::Key(_)), .. } => Exit::OtherKey,
+            Self::Endpoint { .. } | Self::Trust { .. } => Exit::RequestFailed,
+            Self::NoMessage | Self::LongMessage | Self::Service(ServiceError::Plan(_)) => Exit::Usage,
             Self::Bench(BenchError::Endpoint { .. } | BenchError::NoModel { .. }) => Exit::RequestFailed,
             Self::File(_) | Self::Settings(_) | Self::Log { .. } | Self::NoSpans { .. } | Self::NoStage { .. } => {
                 Exit::Usage

@@ -5,12 +5,17 @@
 mod arguments;
 mod ask;
 mod bench;
+mod chat;
 mod cluster;
 mod described;
 mod doctor;
+mod endpoint;
 mod exit;
 mod fit;
+mod launch;
 mod logging;
+mod logs;
+mod manual;
 mod model;
 mod model_plan;
 mod output;
@@ -18,13 +23,16 @@ mod pin;
 mod pin_arguments;
 mod plan;
 mod probe;
+mod service;
 #[cfg_attr(not(feature = "otlp"), path = "no_spans.rs")]
 mod spans;
 mod status;
+mod support_bundle;
 mod table;
 mod watch;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use tokio::runtime::Builder;
 
@@ -36,10 +44,12 @@ pub use doctor::{Diagnosis, diagnose};
 pub use exit::{CliError, Exit};
 pub use status::{StatusDocument, render as render_status};
 
+use self::logging::Logging;
+use crate::logs::{LogFile, LogFolder};
 use crate::run;
 use crate::settings::{
-    ClientSettings, ComputeSettings, Environment, FileOptions, GatewaySettings, ModelSettings, StageSettings, UpGroups,
-    UpSettings, VARIABLES,
+    ClientSettings, ComputeSettings, Environment, FileOptions, GatewaySettings, ModelSettings, StageSettings,
+    TerminalSettings, UpGroups, UpSettings, VARIABLES,
 };
 
 /// Runs `baton` with `arguments` (the program's name first).
@@ -51,7 +61,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match perform(cli) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            output::print_error(&error);
+            output::print_error(&error, error.advice());
             error.exit().into()
         }
     }
@@ -71,7 +81,19 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
     // Dropped at the end of this function, where it sends the remaining spans.
     let exporter = cli.verb.otlp_endpoint(&file)?.as_ref().map(spans::Exporter::start).transpose()?;
     let spans = exporter.as_ref().map(spans::Exporter::layer);
-    logging::start(global.log.as_deref().or(environment.rust_log.as_deref()), cli.verb.is_long_running(), spans)?;
+    let terminal = TerminalSettings::new(&environment);
+    let (log_file, no_log_file) = open_log_file(&cli.verb, &file, environment.state.as_deref());
+    logging::start(Logging {
+        filter: global.log.as_deref().or(environment.rust_log.as_deref()),
+        format: global.log_format.unwrap_or_default(),
+        colours: terminal.colours,
+        long_running: cli.verb.is_long_running(),
+        file: log_file,
+        spans,
+    })?;
+    if let Some(error) = no_log_file {
+        tracing::warn!(%error, "no log file is written, so `baton logs` will not show this process");
+    }
     warn_of_unknown_variables(&environment);
     match cli.verb {
         Verb::Up(arguments) => {
@@ -129,6 +151,17 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             arguments.client.json,
         )),
         Verb::Doctor(arguments) => run_once(doctor::run(&arguments.cluster(file, &environment)?, arguments.json)),
+        Verb::Chat(arguments) => chat::run(&arguments, &file.gateway, &ClientSettings::new(&environment)?, &terminal),
+        Verb::Run(arguments) => launch::run(arguments, &file.gateway, &ClientSettings::new(&environment)?),
+        Verb::SupportBundle(arguments) => {
+            let cluster = arguments.cluster(&file, &environment)?;
+            let config = cli.config.as_deref();
+            run_once(support_bundle::run(&arguments, &cluster, &file, config, &environment))
+        }
+        Verb::Logs(arguments) => run_once(logs::run(arguments, file.cluster, environment.state.as_deref())),
+        Verb::Service(arguments) => service::run(arguments, &environment),
+        Verb::Completions { shell } => manual::completions(shell),
+        Verb::Man { folder } => manual::pages(&folder),
         Verb::Bench(arguments) => run_once(bench::run(*arguments, ClientSettings::new(&environment)?)),
         Verb::Pull { model } => {
             let model = model.or(file.model.model);
@@ -149,6 +182,15 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             output::print(&format!("{}\n", key.to_hex()))?;
             Ok(Exit::Ok)
         }
+    }
+}
+
+/// Opens the log file of a member, or says why there is none.
+fn open_log_file(verb: &Verb, file: &FileOptions, state: Option<&Path>) -> (Option<LogFile>, Option<std::io::Error>) {
+    let (Some((cluster, member)), Some(state)) = (verb.log_member(file), state) else { return (None, None) };
+    match LogFolder::new(state, &cluster).open(&member, std::process::id()) {
+        Ok(file) => (Some(file), None),
+        Err(error) => (None, Some(error)),
     }
 }
 

@@ -15,10 +15,11 @@ pub(super) fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes an error and its causes to stderr, once.
-pub(super) fn print_error(error: &dyn Error) {
+/// Writes an error, its causes, and what to do next to stderr, once.
+pub(super) fn print_error(error: &dyn Error, advice: Option<&str>) {
+    let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
     // If stderr is closed, the error cannot be shown.
-    let _ = writeln!(io::stderr(), "error: {}", chain(error));
+    let _ = writeln!(io::stderr(), "error: {}{advice}", chain(error));
 }
 
 /// An error and its causes in one line, outermost first.

@@ -23,7 +23,8 @@ type Counted = HashMap<String, f64>;
 pub(super) async fn run(settings: &ClusterSettings) -> Result<Exit, CliError> {
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let home = if std::io::stdout().is_terminal() { HOME } else { "" };
+    let is_terminal = std::io::stdout().is_terminal();
+    let home = if is_terminal { HOME } else { "" };
     let mut last = Counted::new();
     loop {
         tokio::select! {
@@ -44,9 +45,20 @@ pub(super) async fn run(settings: &ClusterSettings) -> Result<Exit, CliError> {
             }
             Err(error) => (Counted::new(), format!("\n{}\n", output::replace_control_chars(&output::chain(&error)))),
         };
-        output::print(&format!("{home}{}{lately}", render(&document)))?;
+        let page = format!("{}{lately}", render(&document));
+        let page = if is_terminal { cut(&page, console::Term::stdout().size().1.into()) } else { page };
+        output::print(&format!("{home}{page}"))?;
         last = counted;
     }
+}
+
+/// The text with lines of at most `columns` characters, since a line that wraps would move those below it each second.
+fn cut(text: &str, columns: usize) -> String {
+    let line = |line: &str| match line.char_indices().nth(columns) {
+        Some(_) => format!("{}…\n", line.chars().take(columns.saturating_sub(1)).collect::<String>()),
+        None => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
 }
 
 /// The values of a page of metrics, without the buckets of histograms.
@@ -122,6 +134,12 @@ mod tests {
         let counted = parse(PAGE);
         assert_eq!(counted["baton_sequences_ended_total"], 5.0);
         assert!(!counted.contains_key("baton_first_token_seconds_bucket"));
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_the_beginning_of_each_line() {
+        assert_eq!(cut("STAGE  LAYERS\nmini-1 0..15\n", 12), "STAGE  LAYE…\nmini-1 0..15\n");
+        assert_eq!(cut("größe\n", 5), "größe\n");
     }
 
     #[test]

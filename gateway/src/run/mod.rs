@@ -8,6 +8,7 @@ mod gateway_server;
 mod generation_config;
 mod grammars;
 mod key_file;
+mod load_bar;
 mod model;
 mod model_description;
 mod reasons;

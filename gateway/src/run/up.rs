@@ -12,10 +12,12 @@ use engine::report;
 use engine::store::{EmbeddedServer, EtcdStore, SharedStore};
 use schema::Keyspace;
 use tokio::net::TcpListener;
+use tracing::info;
 
 use super::RunError;
 use super::children::Children;
 use super::gateway_server::{GatewayParts, GatewayServer, listen};
+use super::load_bar::{LOOK_INTERVAL, LoadBar};
 use super::model::{Served, agree, fetch};
 use super::reasons::Reasons;
 use super::stop::Stop;
@@ -165,12 +167,17 @@ async fn supervise(
     let mut reasons = Reasons::new(Instant::now());
     let mut was_serving = false;
     let mut first = true;
+    let bar = LoadBar::new();
+    let mut look = tokio::time::interval(LOOK_INTERVAL);
     statuses.mark_changed();
     loop {
         tokio::select! {
-            () = stop.requested() => return Ok(()),
+            () = stop.requested() => {
+                bar.clear();
+                return Ok(());
+            }
             (name, status) = children.next_exit() => {
-                print_line(&format!("stage {name} has ended: {status}"));
+                bar.suspend(|| print_line(&format!("stage {name} has ended: {status}")));
                 if children.is_empty() && settings.etcd.is_none() {
                     return Err(RunError::NoStageLeft);
                 }
@@ -179,13 +186,16 @@ async fn supervise(
                 changed.map_err(|_| RunError::CoreEnded)?;
                 let status = statuses.borrow_and_update().clone();
                 if status.serving && !was_serving {
+                    bar.clear();
                     announce(server, served, settings, etcd, first.then_some(started));
                     first = false;
                 }
                 was_serving = status.serving;
                 reasons.update((!status.serving).then_some(status.reason.as_str()));
             }
-            () = until(reasons.due()) => print_reason(&mut reasons),
+            () = until(reasons.due()) => bar.suspend(|| print_reason(&mut reasons)),
+            // Until the cluster serves for the first time, which Ctrl-C and `announce` end the bar for.
+            _ = look.tick(), if first => bar.look(&server.pipeline.view()),
         }
     }
 }
@@ -243,7 +253,8 @@ fn print_reason(reasons: &mut Reasons) {
     }
 }
 
-/// Prints a line for people. A closed stdout is no reason to stop serving.
+/// Prints a line for people, and logs its beginning for `baton logs`. A closed stdout is no reason to stop serving.
 fn print_line(line: &str) {
+    info!("{}", line.lines().next().unwrap_or_default());
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -16,6 +16,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("HF_HOME", "the folder of the hub's own cache (in hub/ there), in which models are looked for"),
     ("HF_HUB_CACHE", "the hub's own cache, if it is not in HF_HOME"),
     ("HF_TOKEN", "the token for files of the hub that are not public"),
+    ("NO_COLOR", "no colours on a terminal, if it is not empty"),
     ("OLLAMA_MODELS", "Ollama's store, for ollama: models"),
     ("RUST_LOG", "like --log, for people used to it; --log and BATON_LOG come first"),
 ];
@@ -40,6 +41,16 @@ pub struct Environment {
     pub cache: Option<PathBuf>,
     /// Folder of data that the program makes and keeps.
     pub data: Option<PathBuf>,
+    /// The home of the person.
+    pub home: Option<PathBuf>,
+    /// Folder of settings: `XDG_CONFIG_HOME`, or its default.
+    pub config: Option<PathBuf>,
+    /// Folder of logs and of the lines that were written at a prompt.
+    pub state: Option<PathBuf>,
+    /// True if `NO_COLOR` asks for no colours.
+    pub no_color: bool,
+    /// `TERM`.
+    pub terminal: Option<String>,
     /// The names of all `BATON_…` variables that are set.
     pub names: Vec<String>,
 }
@@ -61,8 +72,10 @@ impl Environment {
         let cache = path("XDG_CACHE_HOME").or_else(|| home.as_ref().map(|home| home.join(caches)));
         let shares = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
         let data = path("XDG_DATA_HOME").or_else(|| home.as_ref().map(|home| home.join(shares)));
+        let states = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/state" };
+        let state = path("XDG_STATE_HOME").or_else(|| home.as_ref().map(|home| home.join(states)));
         let given = |name| variable(name).filter(|value| !value.is_empty());
-        let own = config.map(|config| config.join("baton/baton.toml"));
+        let own = config.as_ref().map(|config| config.join("baton/baton.toml"));
         Self {
             api_key: given("BATON_API_KEY").map(|value| value.to_string_lossy().into_owned()),
             ca_file: given("BATON_CA_FILE").map(PathBuf::from),
@@ -77,6 +90,11 @@ impl Environment {
             config_paths: own.into_iter().chain([PathBuf::from("/etc/baton/baton.toml")]).collect(),
             cache: cache.map(|cache| cache.join("baton")),
             data: data.map(|data| data.join("baton")),
+            home,
+            config,
+            state: state.map(|state| state.join("baton")),
+            no_color: given("NO_COLOR").is_some(),
+            terminal: text("TERM"),
             names,
         }
     }
@@ -145,6 +163,7 @@ mod tests {
         let shares = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
         assert_eq!(home.tls_folder(), Some(Path::new("/home/me").join(shares).join("baton/tls")));
         assert_eq!(environment(&[("XDG_DATA_HOME", "/d")]).data, Some("/d/baton".into()));
+        assert_eq!(environment(&[("XDG_STATE_HOME", "/l")]).state, Some("/l/baton".into()));
         assert_eq!(environment(&[]).cache, None);
         assert_eq!(environment(&[("XDG_CACHE_HOME", "relative")]).cache, None);
     }

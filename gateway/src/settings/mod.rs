@@ -13,6 +13,8 @@ mod options;
 mod otlp;
 mod resolved;
 mod secret;
+mod secrets;
+mod terminal;
 
 pub use address::{EtcdUrls, Host};
 pub use api_keys::{ApiKeysError, KeyFile};
@@ -20,8 +22,8 @@ pub use client::ClientSettings;
 pub use environment::{Environment, VARIABLES};
 pub use file::{FileError, FileOptions};
 pub use options::{
-    ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, MemberOptions, ModelOptions,
-    SharedOptions, StageOptions, Switch, UpGroups, UpOptions,
+    ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, LogFormat, MemberOptions,
+    ModelOptions, SharedOptions, StageOptions, Switch, UpGroups, UpOptions,
 };
 pub use otlp::OtlpEndpoint;
 pub use resolved::{
@@ -30,3 +32,5 @@ pub use resolved::{
 };
 pub(crate) use resolved::{KV_TOKENS_MAX, cache};
 pub use secret::{SecretError, SecretText};
+pub(crate) use secrets::secrets;
+pub use terminal::TerminalSettings;

@@ -39,6 +39,10 @@ options! {
         /// Log filter for stderr: off, error, warn, info, debug, trace, or a tracing filter such as engine=debug
         #[arg(long, env = "BATON_LOG", value_name = "FILTER", global = true, help_heading = "Global options")]
         log: String,
+        /// Form of the lines on stderr: text, or json for one object a line [default: text]
+        #[arg(long, env = "BATON_LOG_FORMAT", value_name = "FORM", global = true, help_heading = "Global options")]
+        #[arg(hide_possible_values = true)]
+        log_format: LogFormat,
         /// Folder of model files [default: ~/.cache/baton, on macOS ~/Library/Caches/baton]
         #[arg(long, env = "BATON_CACHE", value_name = "DIR", global = true, help_heading = "Global options")]
         cache: PathBuf,
@@ -232,6 +236,29 @@ pub struct UpGroups<'a> {
     pub up: &'a UpOptions,
     /// `[global]`
     pub global: &'a GlobalOptions,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// A JSON object a line, for programs.
+    Json,
+}
+
+// === impl LogFormat ===
+
+impl LogFormat {
+    /// The word of the setting.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// A setting that is on or off.

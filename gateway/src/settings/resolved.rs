@@ -15,8 +15,8 @@ use super::client::ClientSettings;
 use super::environment::Environment;
 use super::host;
 use super::options::{
-    ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, MemberOptions, ModelOptions,
-    SharedOptions, StageOptions, Switch, UpGroups, device_word,
+    ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, LogFormat, MemberOptions,
+    ModelOptions, SharedOptions, StageOptions, Switch, UpGroups, device_word,
 };
 use super::secret::{SecretError, read_key};
 use crate::http::{
@@ -47,6 +47,8 @@ pub mod defaults {
     /// `[compute] spare_cores`: none, because the runtime sleeps while threads compute, and its share of a core is
     /// small.
     pub const SPARE_CORES: u32 = 0;
+    /// `[global] log_format`
+    pub const LOG_FORMAT: super::LogFormat = super::LogFormat::Text;
     /// `[gateway] listen`
     pub const LISTEN: &str = "127.0.0.1:8100";
     /// `[gateway] request_deadline_s`: enough for a long answer of a large model on a slow machine.
@@ -218,6 +220,8 @@ pub struct UpSettings {
     pub config: Option<PathBuf>,
     /// Log filter of the stage processes.
     pub log: String,
+    /// The form of their log lines.
+    pub log_format: LogFormat,
 }
 
 /// The reason that settings are refused.
@@ -596,6 +600,7 @@ impl UpSettings {
             config,
             // Stages log at `warn` by default, as this process does, which itself prints the messages that users need.
             log: global.log.as_ref().or(environment.rust_log.as_ref()).map_or_else(|| "warn".to_owned(), Clone::clone),
+            log_format: global.log_format.unwrap_or_default(),
         })
     }
 
@@ -607,6 +612,7 @@ impl UpSettings {
             flag("config", config.into());
         }
         flag("log", self.log.as_str().into());
+        flag("log-format", self.log_format.word().into());
         flag("cache", self.cache.root().into());
         flag("cluster", self.cluster.as_str().into());
         flag("etcd", etcd.join(",").into());
