@@ -102,7 +102,7 @@ fn requests_and_work_are_counted() {
         assert!(samples[&format!("baton_stage_compute_seconds_total{key}")] > 0.0);
         assert!(samples[&format!("baton_stage_weights_resident_bytes{{stage=\"{name}\"}}")] > 1e6);
         let shares = ["busy", "idle_input", "idle_output"];
-        let shares = shares.map(|share| samples[&format!("baton_stage_{share}_share{{stage=\"{name}\"}}")]);
+        let shares = shares.map(|share| samples[&format!("baton_stage_{share}_ratio{{stage=\"{name}\"}}")]);
         assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-6, "{shares:?}");
     }
     assert_eq!((samples["baton_kv_blocks_used"], samples["baton_batches_in_flight"]), (0.0, 0.0));

@@ -4,7 +4,7 @@
 use engine::view::ClusterView;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use prometheus::{GaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{CounterVec, GaugeVec, Opts, Registry, TextEncoder};
 use schema::record::StageRecord;
 use warp::reply::{Reply, Response};
 
@@ -14,11 +14,12 @@ use crate::http::error::ApiError;
 /// One figure of a stage's record.
 type Figure = fn(&StageRecord) -> f64;
 
-/// The figures that a stage reports every few seconds: name, meaning, and the field of its record.
+/// The figures that a stage reports every few seconds: name, meaning, and the field of its record. Those that end in
+/// `_total` are counters, the others gauges.
 const FIGURES: &[(&str, &str, Figure)] = &[
-    ("busy_share", "share of the last seconds spent computing", |stage| stage.load.busy),
-    ("idle_input_share", "share of the last seconds with nothing to compute", |stage| stage.load.idle_input),
-    ("idle_output_share", "share of the last seconds waiting for the link", |stage| stage.load.idle_output),
+    ("busy_ratio", "share of the last seconds spent computing", |stage| stage.load.busy),
+    ("idle_input_ratio", "share of the last seconds with nothing to compute", |stage| stage.load.idle_input),
+    ("idle_output_ratio", "share of the last seconds waiting for the link", |stage| stage.load.idle_output),
     ("memory_budget_bytes", "most memory the stage may use", |stage| stage.memory_budget_bytes as f64),
     ("memory_resident_bytes", "resident set", |stage| stage.load.memory.rss_bytes as f64),
     ("memory_proportional_bytes", "proportional set", |stage| stage.load.memory.pss_bytes as f64),
@@ -64,12 +65,22 @@ pub(crate) fn show(state: &AppState) -> Response {
 fn stages(view: &ClusterView) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     for (name, help, figure) in FIGURES {
-        let gauges = GaugeVec::new(Opts::new(format!("baton_stage_{name}"), *help), &["stage"])?;
-        for (stage, record) in &view.stages {
-            gauges.with_label_values(&[stage.as_str()]).set(figure(&record.value));
+        let opts = Opts::new(format!("baton_stage_{name}"), *help);
+        let figures = view.stages.iter().map(|(stage, record)| (stage.as_str(), figure(&record.value)));
+        if name.ends_with("_total") {
+            let counters = CounterVec::new(opts, &["stage"])?;
+            // A record is another process's: what is negative or no number counts as nothing.
+            figures.for_each(|(stage, value)| counters.with_label_values(&[stage]).inc_by(value.max(0.0)));
+            registry.register(Box::new(counters))?;
+        } else {
+            let gauges = GaugeVec::new(opts, &["stage"])?;
+            figures.for_each(|(stage, value)| gauges.with_label_values(&[stage]).set(value));
+            registry.register(Box::new(gauges))?;
         }
-        registry.register(Box::new(gauges))?;
     }
+    let build = GaugeVec::new(Opts::new("baton_build_info", "1, with the version of the gateway"), &["version"])?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+    registry.register(Box::new(build))?;
     let bounds = GaugeVec::new(
         Opts::new("baton_stage_memory_bound_bytes", "most that the stage's layers can take"),
         &["stage", "layers"],
