@@ -53,11 +53,29 @@ mod with_a_collector {
         let collector = Collector::start();
         let cluster = Cluster::start(2, &["--speculation", "off", "--otlp-endpoint", &collector.url()], &[]);
         chat(&cluster, TOKENS);
-        let is_chat = |span: &Span| span.name == "request" && span.text("path") == "/v1/chat/completions";
+        let is_chat = |span: &Span| span.name == "POST /v1/chat/completions";
         let spans = collector.wait(WAIT_MAX, |spans| spans.iter().any(is_chat));
         let request = spans.iter().find(|span| is_chat(span)).expect("the request was waited for");
         assert!(request.parent_span_id.is_empty(), "nothing stands above a request");
-        let [sequence] = below(&spans, request, "sequence")[..] else { panic!("not one sequence: {spans:?}") };
+        let known = [("http.request.method", "POST"), ("http.route", "/v1/chat/completions")];
+        known.iter().for_each(|(name, value)| assert_eq!(request.text(name), *value));
+        assert_eq!(request.number("http.response.status_code"), 200);
+        // By OpenTelemetry's conventions for generative AI.
+        let model = cluster.get("/v1/models").json()["data"][0]["id"].as_str().unwrap().to_owned();
+        let [inference] = below(&spans, request, &format!("chat {model}"))[..] else {
+            panic!("not one inference: {spans:?}")
+        };
+        let known = [
+            ("gen_ai.operation.name", "chat"),
+            ("gen_ai.provider.name", "baton"),
+            ("gen_ai.request.model", model.as_str()),
+            ("gen_ai.response.finish_reasons", "length"),
+        ];
+        known.iter().for_each(|(name, value)| assert_eq!(inference.text(name), *value, "{name}"));
+        assert_eq!(inference.number("gen_ai.request.max_tokens"), i64::from(TOKENS));
+        assert_eq!(inference.number("gen_ai.usage.output_tokens"), i64::from(TOKENS));
+        let [sequence] = below(&spans, inference, "sequence")[..] else { panic!("not one sequence: {spans:?}") };
+        assert_eq!(sequence.number("prompt_tokens"), inference.number("gen_ai.usage.input_tokens"));
         assert_eq!(sequence.number("tokens_max"), i64::from(TOKENS));
         let batches = below(&spans, sequence, "micro-batch");
         // One for the short prompt, which yields the first token, and one for each token after it.

@@ -46,6 +46,11 @@ pub(crate) fn methods(path: &str) -> Option<&'static str> {
     pages().find(|page| is_at(page, path)).map(|page| page.methods)
 }
 
+/// The page at `path` as it is listed, with `{id}` for what differs from request to request.
+pub(crate) fn route(path: &str) -> Option<&'static str> {
+    pages().find(|page| is_at(page, path)).map(|page| page.path)
+}
+
 /// The writer of errors of the page at `path`: that of its API.
 pub(crate) fn error_writer(path: &str) -> ErrorWriter {
     let own = ERROR_WRITERS.iter().find(|(pages, _)| pages.iter().any(|page| is_at(page, path)));

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use engine::generate::{Failure, Finish, ScoredToken, Timings, TokenEvent};
 
+use super::inference_span::InferenceSpan;
 use super::options::GenerationOptions;
 use super::text_model::{AnswerPart, AnswerPlan, Decoder, TextModel};
 use super::timings::ArrivalTimes;
@@ -53,6 +54,7 @@ pub(crate) struct ChoiceDecoder {
     cached_tokens: u32,
     arrivals: ArrivalTimes,
     timings: Option<Timings>,
+    span: Option<InferenceSpan>,
 }
 
 /// The reason why a choice ended.
@@ -151,7 +153,14 @@ impl ChoiceDecoder {
             cached_tokens: 0,
             arrivals: ArrivalTimes::new(now),
             timings: None,
+            span: None,
         }
+    }
+
+    /// The decoder, which records the end in `span`.
+    #[must_use]
+    pub(crate) fn in_span(self, span: InferenceSpan) -> Self {
+        Self { span: Some(span), ..self }
     }
 
     /// Number of tokens received, a stop token included.
@@ -176,6 +185,14 @@ impl ChoiceDecoder {
 
     /// Takes the next event and returns the delta it adds.
     pub(crate) fn push_event(&mut self, event: TokenEvent, now: Instant) -> Delta {
+        let delta = self.decode(event, now);
+        if let (Some(span), Some(end)) = (&self.span, &delta.end) {
+            span.ended(self.tokens, self.cached_tokens, end);
+        }
+        delta
+    }
+
+    fn decode(&mut self, event: TokenEvent, now: Instant) -> Delta {
         match event {
             TokenEvent::Started { cached_tokens } => {
                 self.cached_tokens = cached_tokens;

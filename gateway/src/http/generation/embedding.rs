@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use engine::generate::{Pooling, Rejection, Request, TokenEvent, TokenOptions};
 use futures::{StreamExt, TryStreamExt, stream};
+use tracing::Instrument;
 
+use super::inference_span::InferenceSpan;
 use super::text_model::{EmbeddingModel, TextError, TextModel};
 use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
@@ -145,7 +147,8 @@ async fn embed_one(
         priority: options.priority,
         pooling: Some(options.pooling),
     };
-    let accepted = state.pipeline.generate(request).await;
+    let span = InferenceSpan::embedding(&state.model.name, request.prompt.len());
+    let accepted = state.pipeline.generate(request).instrument(span.span()).await;
     let mut events = accepted.map_err(|rejection| ApiError::rejected(&rejection, param).about(at))?;
     loop {
         match events.next().await {

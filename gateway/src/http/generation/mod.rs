@@ -8,6 +8,7 @@ pub(super) mod dialect;
 pub(super) mod embedding;
 mod event_stream;
 pub(super) mod generation_config;
+pub(super) mod inference_span;
 pub(super) mod infill;
 pub(super) mod model_description;
 pub(super) mod options;

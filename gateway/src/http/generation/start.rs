@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::generate::{Rejection, Request};
+use tracing::Instrument;
 
 use super::choice_decoder::ChoiceDecoder;
 use super::choice_stream::ChoiceStream;
+use super::inference_span::InferenceSpan;
 use super::options::GenerationOptions;
 use super::text_model::{TextError, TextModel};
 use crate::http::app_state::AppState;
@@ -89,11 +91,12 @@ pub(crate) async fn start(
                 pooling: None,
             };
             let submitted = Instant::now();
-            let generation = state.pipeline.generate(request).await;
+            let span = InferenceSpan::open(&state.model.name, options, prompt.len(), request.tokens_max);
+            let generation = state.pipeline.generate(request).instrument(span.span()).await;
             let generation = generation.map_err(|rejection| ApiError::rejected(&rejection, param))?;
             let decoder =
                 ChoiceDecoder::new(&state.text, options, Arc::clone(&stop_tokens), &prompt, choice, submitted);
-            choices.add(generation, decoder);
+            choices.add(generation, decoder.in_span(span));
         }
     }
     Ok(choices)

@@ -14,6 +14,7 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use rand::Rng;
+use tracing::field::Empty;
 use tracing::{Instrument, error, info, info_span};
 use warp::reply::{Reply, Response};
 
@@ -56,7 +57,20 @@ where
     let key = caller.key().map(KeyName::as_str);
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
     // The span of each sequence is a child of this one. It lasts until the sequence's last token.
-    let span = info_span!("request", id = ?id, %method, path, key);
+    let route = routes::route(&path);
+    let name = route.map_or_else(|| method.to_string(), |route| format!("{method} {route}"));
+    let span = info_span!(
+        "request",
+        otel.name = name,
+        otel.kind = "server",
+        http.request.method = %method,
+        http.route = route,
+        http.response.status_code = Empty,
+        url.path = path,
+        id = ?id,
+        key,
+    );
+    let status_span = span.clone();
     // The future's parts are dropped once it has ended, and with them the reader of the body.
     let answering = check_and_call(inner, state, &caller, &verdict, head, body).instrument(span);
     let (response, permit) = AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
@@ -64,6 +78,7 @@ where
         (ApiError::internal("The server made a mistake with this request.").into_response(), None)
     });
     let mut response = with_body(response, routes::error_writer(&path), id.to_str().unwrap_or_default());
+    status_span.record("http.response.status_code", i64::from(response.status().as_u16()));
     let (status, ms) = (response.status(), began.elapsed().as_millis() as u64);
     info!(?id, %method, path, key, status = status.as_u16(), ms, "answered");
     state.access.answered(&caller, status);
