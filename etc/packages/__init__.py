@@ -1,0 +1,1 @@
+"""The parts of etc/package, one for each kind of package."""
