@@ -15,13 +15,10 @@ mod kv;
 mod launch;
 mod layer;
 pub mod limits;
-#[cfg(all(feature = "metal", target_os = "macos"))]
-pub mod metal;
 mod recorder;
 mod runner;
 mod scratch;
 mod sim;
-pub mod source;
 mod support;
 mod weights;
 

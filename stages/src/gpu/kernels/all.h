@@ -1,5 +1,5 @@
-// The kernels in the order in which they are compiled, after a dialect. Metal and CUDA compile them as one text, in
-// which `stages/src/gpu/source.rs` puts the files in this order.
+// The kernels in the order in which they are compiled, after a dialect. Metal and CUDA get them as one text, in this
+// order.
 #include "threads.h"
 #include "norm.h"
 #include "formats.h"
