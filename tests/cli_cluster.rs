@@ -51,6 +51,7 @@ fn write_records(etcd: &Etcd, gateway: &str) {
             state: ClaimState::Serving,
             memory_bound_bytes: 1 << 20,
             weights_bytes: 1,
+            copied_bytes: 0,
             kv_blocks: 1,
             kv_block_tokens: 32,
             loads: 1,

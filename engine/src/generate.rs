@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use schema::frame::{Alternative, Spent};
+use schema::record::KvBlocks;
 use tokio::sync::mpsc;
 
 mod constraint;
@@ -167,6 +168,9 @@ pub enum Rejection {
         /// The length of the prompt, in tokens.
         prompt_tokens: u32,
     },
+    /// The model embeds texts, and the prompt is not to be embedded.
+    #[error("this model makes embeddings only, as its tokens attend to the whole text: ask it for embeddings")]
+    EmbedsOnly,
 }
 
 /// A sequence being generated. Dropping it cancels the sequence and frees its blocks.
@@ -224,6 +228,10 @@ pub struct PipelineStatus {
     pub running: usize,
     /// The number of sequences that wait.
     pub waiting: usize,
+    /// This gateway's blocks of keys and values of each kind.
+    pub kv_blocks: KvBlocks,
+    /// Those of them that sequences own.
+    pub kv_blocks_used: KvBlocks,
     /// Tokens generated per second over the last complete period, which is one second or a little more.
     pub tokens_per_second: f64,
 }

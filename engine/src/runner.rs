@@ -76,6 +76,8 @@ pub struct LoadedShard {
     pub runner: Box<dyn Runner>,
     /// Weights mapped or copied to the device, in bytes.
     pub weights_bytes: u64,
+    /// Bytes of those weights that are copies in another form than the file's, in the process's own memory.
+    pub copied_bytes: u64,
     /// Blocks of keys and values of the room it was loaded with, of [`KV_BLOCK_TOKENS`] tokens each. Of each kind it
     /// has as many as [`schema::record::KvKinds::pool`] gives for that room.
     pub kv_blocks: u32,

@@ -40,6 +40,7 @@ pub(crate) fn claim_of(shard: &Shard, endpoint: &str, state: ClaimState) -> Clai
         state,
         memory_bound_bytes: 0,
         weights_bytes: 0,
+        copied_bytes: 0,
         kv_blocks: 1,
         kv_block_tokens: 32,
         loads: 1,

@@ -133,7 +133,7 @@ impl Loader for CountingLoader {
         let block = [u64::MAX; KV_BLOCK_TOKENS as usize];
         let kept = vec![vec![block; kv_blocks as usize]; layers.count() as usize];
         let weights_bytes = u64::from(layers.count()) * 10;
-        Ok(LoadedShard { runner: Box::new(Counting { layers, kept }), weights_bytes, kv_blocks })
+        Ok(LoadedShard { runner: Box::new(Counting { layers, kept }), weights_bytes, copied_bytes: 0, kv_blocks })
     }
 
     fn read_ahead(&self, _layers: LayerRange, bytes_max: u64, _wanted: &dyn Fn() -> bool) -> u64 {

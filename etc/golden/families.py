@@ -199,7 +199,7 @@ def build(model_class, config_class, sizes):
 def fill(model, draw):
     """Draws every weight: matrices by their inputs' number, others around what they begin with."""
     for name, tensor in list(model.named_parameters()) + list(model.named_buffers()):
-        if "visual" in name or "inv_freq" in name or "embed_scale" in name:
+        if "visual" in name or "inv_freq" in name or "embed_scale" in name or not tensor.is_floating_point():
             continue
         noise = torch.from_numpy(draw.standard_normal(tuple(tensor.shape), dtype=np.float32))
         if "embed_tokens" in name:
@@ -208,7 +208,7 @@ def fill(model, draw):
             value = noise / math.sqrt(tensor.shape[1])
         elif tensor.dim() >= 2 and not name.endswith(("bias",)):
             value = noise * 1.2 / math.sqrt(tensor.shape[-1])
-        elif name.endswith(("scale", "scalar")) or "norm" in name:
+        elif name.endswith(("scale", "scalar")) or "norm" in name.lower() or "emb_ln" in name:
             begun = 0.0 if tensor.abs().max() == 0 else 1.0
             value = begun + 0.2 * noise
         else:

@@ -13,7 +13,8 @@ pub(crate) struct LayerFigures {
     multiplications: Vec<u64>,
     kv_bytes: Vec<u64>,
     windows: Vec<u32>,
-    /// Bytes of weights that a runner copies.
+    bidirectional: bool,
+    /// Bytes of weights that a runner copies, and of those that the first layer's stage maps besides its own.
     copied_bytes: Vec<u64>,
     formats: Vec<Format>,
 }
@@ -34,9 +35,15 @@ const OF_EXPERTS: [LayerRole; 7] = [
 impl LayerFigures {
     /// The figures of a model whose tensors were checked.
     pub(crate) fn of(spec: &ModelSpec, header: &Header, kv_type: KvType) -> Self {
-        let mut figures = Self { copied_bytes: vec![0; spec.layers.len()], ..Self::default() };
+        let bidirectional = spec.is_bidirectional();
+        let mut figures = Self { bidirectional, copied_bytes: vec![0; spec.layers.len()], ..Self::default() };
         for (index, layer) in spec.layers.iter().enumerate() {
             figures.add(spec, header, (index, layer), kv_type);
+        }
+        // The stage with the first layer maps them.
+        if let (Some(added), Some(first)) = (spec.embedding.added, figures.copied_bytes.first_mut()) {
+            let tables = added.tensors(0).filter_map(|(name, _)| header.tensor(name));
+            *first += tables.map(|tensor| tensor.bytes).sum::<u64>();
         }
         figures
     }
@@ -44,7 +51,7 @@ impl LayerFigures {
     fn add(&mut self, spec: &ModelSpec, header: &Header, (index, layer): (usize, &LayerSpec), kv_type: KvType) {
         let prefix = format!("blk.{index}.");
         let (count, chosen) = match &layer.feed_forward {
-            FeedForward::Dense(_) => (1, 1),
+            FeedForward::Dense(_) | FeedForward::Plain(_) => (1, 1),
             FeedForward::Experts(experts) => (experts.count as u64, experts.chosen as u64),
         };
         let of_experts = OF_EXPERTS.map(|role| spec.family.suffix(role));
@@ -75,7 +82,7 @@ impl LayerFigures {
     /// `record` with these figures. Figures that are the same in every layer, or that follow from others, are left to
     /// the fields that older members read.
     pub(crate) fn describe(self, record: ModelRecord) -> ModelRecord {
-        let Self { read_bytes, multiplications, kv_bytes, windows, copied_bytes, formats } = self;
+        let Self { read_bytes, multiplications, kv_bytes, windows, bidirectional, copied_bytes, formats } = self;
         let with_copies = |bytes: Vec<u64>| -> Vec<u64> {
             bytes.into_iter().zip(&copied_bytes).map(|(bytes, copied)| bytes.saturating_add(*copied)).collect()
         };
@@ -93,6 +100,7 @@ impl LayerFigures {
             } else {
                 kv_bytes
             },
+            bidirectional,
             layer_windows: if windows.iter().all(|window| *window == 0) { Vec::new() } else { windows },
             kv_bytes_per_token_layer,
             ..record

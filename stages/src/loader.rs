@@ -71,13 +71,15 @@ impl Loader for CpuLoader {
         self.file.check_unchanged().map_err(|error| LoadError::Failed(chain(&error)))?;
         let shard = self.file.map(layers).map_err(|error| LoadError::Failed(chain(&error)))?;
         shard.prefetch();
-        let weights_bytes = shard.bytes();
+        let copied_bytes = shard.copied_bytes().saturating_add(CpuRunner::copied_bytes(&self.spec, layers));
+        // The runner's own copies are beside the weights that it maps.
+        let weights_bytes = shard.bytes().saturating_add(CpuRunner::copied_bytes(&self.spec, layers));
         *self.residency.lock().unwrap_or_else(PoisonError::into_inner) = shard.residency();
         let setup = RunnerSetup { spec: self.spec.clone(), shard, room };
         let runner = CpuRunner::new(setup, Arc::clone(&self.pool)).map_err(|error| LoadError::Failed(chain(&error)))?;
         let kv_blocks = runner.kv_blocks();
         *self.touched.lock().unwrap_or_else(PoisonError::into_inner) = runner.touched();
-        Ok(LoadedShard { runner: Box::new(runner), weights_bytes, kv_blocks })
+        Ok(LoadedShard { runner: Box::new(runner), weights_bytes, copied_bytes, kv_blocks })
     }
 
     fn read_ahead(&self, layers: LayerRange, bytes_max: u64, wanted: &dyn Fn() -> bool) -> u64 {

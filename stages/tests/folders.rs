@@ -81,6 +81,22 @@ fn families_with_reordered_rows_rotate_halves() {
 }
 
 #[test]
+fn encoders_have_the_bits_of_gguf_files() {
+    for name in ["bert", "bert-odd", "xlm_roberta", "nomic_bert", "nomic_bert-odd"] {
+        let golden = Golden::read(name);
+        let text = [Piece { sequence: 0, position: 0, tokens: &golden.input_ids }];
+        let states = |path: &Path, cuts: &[u32]| bits(&Pipeline::with_float_kv(path, cuts, 1).hidden_states(&text));
+        let folder = Folder::golden(name);
+        let whole = states(&folder, &[]);
+        assert_eq!(states(&folder, &[1, 2]), whole, "{name}: cut");
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("model.gguf");
+        golden.write_gguf(&path);
+        assert_eq!(states(&path, &[]), whole, "{name}: the bits of a GGUF file");
+    }
+}
+
+#[test]
 fn odd_sizes_are_computed_as_well() {
     for name in ["qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "deepseek_v2", "deepseek_v3", "gemma2", "gemma3"] {
         check(&format!("{name}-odd"), Gguf::Same);

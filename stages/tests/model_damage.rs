@@ -142,7 +142,9 @@ fn is_finite(spec: &ModelSpec) -> bool {
         let rope = rope.rope(None).expect("there are no factors");
         scale(magnitude) && rope.magnitude().is_finite() && rope.frequencies().iter().all(|one| one.is_finite())
     });
-    layers && ropes && scale(spec.embedding.scale) && scale(spec.head.scale) && spec.head.softcap.is_none_or(scale)
+    let head = spec.head.is_none_or(|head| scale(head.scale) && head.softcap.is_none_or(scale));
+    let added = spec.embedding.added.is_none_or(|added| scale(added.norm_epsilon));
+    layers && ropes && head && added && scale(spec.embedding.scale)
 }
 
 /// Checks the form of a refusal.
@@ -234,8 +236,8 @@ fn damaged_tensors_of_every_family_are_refused_by_name() {
                 Err(error) => assert_sentence(&error, &damage("missing")),
             }
             for dimension in 0..tensor.dims.len() {
-                if name == "token_embd.weight" && dimension == 1 {
-                    // Its rows say how large the vocabulary is.
+                if ["token_embd.weight", "token_types.weight"].contains(&name.as_str()) && dimension == 1 {
+                    // Its rows say how large the vocabulary is, and how many types of tokens there are.
                     continue;
                 }
                 let grown = parts.checked(parts.writer(|_, tensors| {

@@ -317,6 +317,7 @@ impl Conductor {
             blocks: full.into_iter().collect(),
             window_blocks: window.into_iter().collect(),
             hidden: self.view.model.as_ref().map_or(0, |model| model.value.hidden),
+            bidirectional: self.view.model.as_ref().is_some_and(|model| model.value.bidirectional),
         };
         let stages = shape.stages.len();
         info!(generation = %shape.generation, epoch = %shape.epoch, stages, "the pipeline is complete");
@@ -399,6 +400,9 @@ impl Conductor {
     pub(crate) fn check(&self, request: &Request) -> Result<u32, Rejection> {
         if !self.scheduler.is_proven() {
             return Err(Rejection::NotServing { reason: self.status().reason });
+        }
+        if request.pooling.is_none() && self.scheduler.is_bidirectional() {
+            return Err(Rejection::EmbedsOnly);
         }
         let (_, waiting) = self.scheduler.load();
         if waiting >= WAITING_MAX {

@@ -98,6 +98,7 @@ impl Rejections {
             Rejection::NotServing { .. } => "not_serving",
             Rejection::Busy { .. } => "busy",
             Rejection::TooLong { .. } => "too_long",
+            Rejection::EmbedsOnly => "embeds_only",
         };
         self.0.with_label_values(&[reason]).inc();
     }

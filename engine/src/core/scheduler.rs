@@ -15,6 +15,7 @@
 //! later from its history. It is never refused. The first in rank can always go on, so every sequence ends.
 
 mod batch_builder;
+mod texts;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -51,6 +52,8 @@ pub struct Shape {
     pub window_blocks: Vec<u32>,
     /// Values of a hidden state.
     pub hidden: u32,
+    /// True if tokens attend to those after them: texts go through the stages whole, and are embedded only.
+    pub bidirectional: bool,
 }
 
 /// A micro-batch to send.
@@ -215,6 +218,11 @@ impl Scheduler {
         self.shape.as_ref()
     }
 
+    /// True if texts go through the pipeline whole.
+    pub(super) fn is_bidirectional(&self) -> bool {
+        self.shape.as_ref().is_some_and(|shape| shape.bidirectional)
+    }
+
     /// Admits a sequence. The caller has checked that it fits the pipeline.
     pub fn admit(&mut self, request: Request, now: Instant) -> SequenceId {
         let id = self.next_sequence;
@@ -314,13 +322,17 @@ impl Scheduler {
 
     /// Records that `slice` is in flight.
     fn record_sent(&mut self, slice: &Slice, drafts: usize, is_lookahead: bool, now: Instant) -> BatchMember {
+        let bidirectional = self.is_bidirectional();
         if let Some(sequence) = self.sequences.get_mut(&slice.sequence) {
             if is_lookahead {
                 sequence.unverified += slice.count;
             } else {
                 sequence.sent = slice.position + slice.count - drafts as u32;
                 sequence.unverified = drafts as u32;
-                self.counts.window_blocks_released += sequence.commit_blocks(&mut self.ledger);
+                // What a token's keys and values are depends on those after it in a bidirectional model.
+                if !bidirectional {
+                    self.counts.window_blocks_released += sequence.commit_blocks(&mut self.ledger);
+                }
             }
             sequence.started(now);
         }

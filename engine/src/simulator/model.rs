@@ -233,7 +233,7 @@ impl Loader for SimulatedLoader {
         let kept = windows.iter().map(|window| vec![block; blocks(window) as usize]).collect();
         let is_last = layers.end() as usize == self.windows.len();
         let runner = Box::new(Shard { layers, is_last, windows, kept });
-        Ok(LoadedShard { runner, weights_bytes: u64::from(layers.count()) * LAYER_BYTES, kv_blocks })
+        Ok(LoadedShard { runner, weights_bytes: u64::from(layers.count()) * LAYER_BYTES, copied_bytes: 0, kv_blocks })
     }
 
     fn read_ahead(&self, _layers: LayerRange, bytes_max: u64, _wanted: &dyn Fn() -> bool) -> u64 {

@@ -167,9 +167,9 @@ impl ComputeThread {
             ComputeOrder::Load { number, layers, room, budget_bytes } => {
                 self.runner = None; // The old range goes first: together they may exceed the budget.
                 let shard = self.loader.load(layers, room, budget_bytes).map(|shard| {
-                    let LoadedShard { runner, weights_bytes, kv_blocks } = shard;
+                    let LoadedShard { runner, weights_bytes, copied_bytes, kv_blocks } = shard;
                     self.runner = Some(runner);
-                    Loaded { weights_bytes, kv_blocks }
+                    Loaded { weights_bytes, copied_bytes, kv_blocks }
                 });
                 Some(Done::Loaded { number, shard })
             }
@@ -241,7 +241,7 @@ mod tests {
 
         fn load(&self, _: LayerRange, _: KvRoom, _: u64) -> Result<LoadedShard, LoadError> {
             let runner = Box::new(Self { measured: self.measured.clone(), moments: self.moments });
-            Ok(LoadedShard { runner, weights_bytes: 1, kv_blocks: 1 })
+            Ok(LoadedShard { runner, weights_bytes: 1, copied_bytes: 0, kv_blocks: 1 })
         }
 
         fn read_ahead(&self, _layers: LayerRange, bytes_max: u64, _wanted: &dyn Fn() -> bool) -> u64 {

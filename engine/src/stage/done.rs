@@ -21,9 +21,10 @@ pub(crate) enum Done {
 }
 
 /// A shard that was loaded.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Loaded {
     pub(crate) weights_bytes: u64,
+    pub(crate) copied_bytes: u64,
     pub(crate) kv_blocks: u32,
 }
 

@@ -19,7 +19,7 @@ pub(crate) enum Phase {
     /// It is being mapped.
     Loading,
     /// It takes frames.
-    Ready { weights_bytes: u64, kv_blocks: u32 },
+    Ready(Loaded),
     /// It could not be loaded.
     Failed { reason: String },
 }
@@ -53,7 +53,7 @@ impl Held {
     /// Sets the phase by the outcome of loading.
     pub(crate) fn loaded(&mut self, loaded: Result<Loaded, String>) {
         self.phase = match loaded {
-            Ok(Loaded { weights_bytes, kv_blocks }) => Phase::Ready { weights_bytes, kv_blocks },
+            Ok(loaded) => Phase::Ready(loaded),
             Err(reason) => Phase::Failed { reason },
         };
     }
@@ -64,17 +64,18 @@ impl Held {
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Ready { .. })
+        matches!(self.phase, Phase::Ready(_))
     }
 
     /// The claim as it should stand in the store.
     pub(crate) fn record(&self, stage: &StageName, endpoint: &str) -> ClaimRecord {
-        let (state, weights_bytes, kv_blocks) = match &self.phase {
-            Phase::Claiming | Phase::ReadingAhead | Phase::Loading => (ClaimState::Loading, 0, 0),
-            Phase::Read => (ClaimState::Ready, 0, 0),
-            Phase::Ready { weights_bytes, kv_blocks } => (ClaimState::Serving, *weights_bytes, *kv_blocks),
-            Phase::Failed { reason } => (ClaimState::Failed { reason: reason.clone() }, 0, 0),
+        let (state, loaded) = match &self.phase {
+            Phase::Claiming | Phase::ReadingAhead | Phase::Loading => (ClaimState::Loading, Loaded::default()),
+            Phase::Read => (ClaimState::Ready, Loaded::default()),
+            Phase::Ready(loaded) => (ClaimState::Serving, *loaded),
+            Phase::Failed { reason } => (ClaimState::Failed { reason: reason.clone() }, Loaded::default()),
         };
+        let Loaded { weights_bytes, copied_bytes, kv_blocks } = loaded;
         ClaimRecord {
             stage: stage.clone(),
             layers: self.shard.layers,
@@ -82,6 +83,7 @@ impl Held {
             state,
             memory_bound_bytes: self.memory_bound_bytes,
             weights_bytes,
+            copied_bytes,
             kv_blocks,
             kv_block_tokens: KV_BLOCK_TOKENS,
             loads: self.loads,

@@ -248,6 +248,7 @@ impl ApiError {
             Rejection::TooLong { context_tokens, prompt_tokens } => {
                 Self::context_exceeded(*context_tokens, *prompt_tokens, param)
             }
+            Rejection::EmbedsOnly => Self::unsupported("model", sentence(&rejection.to_string())),
         }
     }
 

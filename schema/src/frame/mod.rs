@@ -22,12 +22,12 @@ pub use types::{Alternative, Chosen, Frame, HiddenState, Hop, Refusal, Slice, Sp
 
 /// Largest header part, in bytes. 4,096 rows with their ids and block tables take less than half a MiB, and the gateway
 /// puts at most [`RULE_BYTES_MAX`] of rules into a micro-batch, and asks for at most [`HIDDEN_STATE_BYTES_MAX`] back.
-pub const HEADER_BYTES_MAX: usize = 6 << 20;
+pub const HEADER_BYTES_MAX: usize = 10 << 20;
 /// Most bytes of positions' rules that a gateway puts into a micro-batch: 128 masks of 262,144 tokens.
 pub const RULE_BYTES_MAX: usize = 4 << 20;
-/// Most bytes of hidden states that a gateway asks of a micro-batch: those of 204 tokens of a model with 5,120 hidden
-/// dimensions. The answer carries them in its header.
-pub const HIDDEN_STATE_BYTES_MAX: usize = 4 << 20;
+/// Most bytes of hidden states that a gateway asks of a micro-batch: those of 2,048 tokens of an embedding model with
+/// 1,024 hidden dimensions, and of 409 tokens with 5,120. The answer carries them in its header.
+pub const HIDDEN_STATE_BYTES_MAX: usize = 8 << 20;
 /// Most rows in a micro-batch. It bounds the memory that a stage allocates for one.
 pub const ROWS_MAX: u32 = 4096;
 /// Most values in a row. The widest models in use have 16,384.

@@ -22,6 +22,11 @@ pub enum ClaimState {
     },
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
+}
+
 /// A stage's hold on one shard of one generation, under its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimRecord {
@@ -36,8 +41,11 @@ pub struct ClaimRecord {
     pub state: ClaimState,
     /// Upper bound of the shard's memory: weights, keys and values, and scratch, in bytes.
     pub memory_bound_bytes: u64,
-    /// Size of the mapped weights, in bytes.
+    /// Size of the weights, mapped or copied, in bytes.
     pub weights_bytes: u64,
+    /// Those of them that are copies in another form than the file's, in bytes. Nothing of them is mapped.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub copied_bytes: u64,
     /// Number of blocks of keys and values for which it has room.
     pub kv_blocks: u32,
     /// Number of tokens in one block.

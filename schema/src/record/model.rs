@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kv::{KvRoom, KvType};
 use super::kv_kinds::{KV_BLOCK_TOKENS, KvBlocks, KvKinds};
+use super::text_limit::text_tokens_max;
 use crate::{Fingerprint, LayerRange};
 
 /// The model of a cluster. The first process that names a model writes it, once.
@@ -56,6 +57,9 @@ pub struct ModelRecord {
     /// without one. Empty if no layer has one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layer_windows: Vec<u32>,
+    /// True if tokens attend to those after them, too: a text goes through the layers whole, in one micro-batch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bidirectional: bool,
     /// Number of tokens for whose keys and values every stage must have room. Layers with a window beside others have
     /// room for fewer ([`KvKinds::pool`]).
     pub kv_tokens: u32,
@@ -83,6 +87,15 @@ pub struct LayerCost<'a> {
     pub kv_tokens: u32,
     /// The format of most of its weights.
     pub format: Option<&'a str>,
+}
+
+/// Bytes of keys and values of each kind of layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KvBytes {
+    /// Those of layers without a window.
+    pub full: u64,
+    /// Those of layers with a window.
+    pub window: u64,
 }
 
 /// The cost of one shard for a stage.
@@ -144,6 +157,7 @@ impl ModelRecord {
             kv_bytes_per_token_layer: 0,
             layer_kv_bytes: Vec::new(),
             layer_windows: Vec::new(),
+            bidirectional: false,
             kv_tokens: 1,
             kv_type: KvType::F16,
             scratch_bytes: 0,
@@ -172,7 +186,13 @@ impl ModelRecord {
             KvKinds::Full => self.kv_tokens,
             kinds => kinds.sequence_tokens_max(self.kv_pool()),
         };
-        self.context_tokens.min(in_room)
+        self.context_tokens_max().min(in_room)
+    }
+
+    /// The longest sequence that the model computes, in tokens, whatever the room.
+    pub fn context_tokens_max(&self) -> u32 {
+        let whole = if self.bidirectional { text_tokens_max(self.hidden.into()) } else { u32::MAX };
+        self.context_tokens.min(whole)
     }
 
     /// The cost of layer `layer`. A layer that the record does not describe costs nothing.
@@ -199,6 +219,17 @@ impl ModelRecord {
     /// Bytes of keys and values of all layers of the model, for the room that it has.
     pub fn kv_bytes(&self) -> u64 {
         (0..self.layers).fold(0, |sum, layer| sum.saturating_add(self.layer(layer).kv_bytes()))
+    }
+
+    /// Bytes of the keys and values of these layers, for the room that the model has, by kind.
+    pub fn kv_bytes_of(&self, layers: LayerRange) -> KvBytes {
+        let mut bytes = KvBytes::default();
+        for layer in layers.start()..layers.end() {
+            let in_window = self.layer_windows.get(layer as usize).is_some_and(|window| *window > 0);
+            let own = if in_window { &mut bytes.window } else { &mut bytes.full };
+            *own = own.saturating_add(self.layer(layer).kv_bytes());
+        }
+        bytes
     }
 
     /// The most tokens, in whole blocks and at most `tokens_max`, whose keys and values take no more than `bytes` bytes

@@ -35,9 +35,12 @@ impl DenseModel {
             return Err(refused("layers that differ"));
         }
         let LayerSpec { mixer, feed_forward, norms, residual_scale, output_scale } = first;
-        let factors = [spec.embedding.scale, spec.head.scale, *residual_scale];
+        let (Some(head), None, false) = (spec.head, spec.embedding.added, norms.of_sums) else {
+            return Err(refused("texts that go through layers whole"));
+        };
+        let factors = [spec.embedding.scale, head.scale, *residual_scale];
         let scaled = *output_scale || factors.iter().any(|factor| *factor != 1.0);
-        if scaled || spec.head.softcap.is_some() {
+        if scaled || head.softcap.is_some() {
             return Err(refused("scaled or bounded values"));
         }
         if !norms.before || norms.after {
@@ -54,7 +57,8 @@ impl DenseModel {
             attention;
         let AttentionSpec { window, norm_after_rope, value_norm, shared_key_value, .. } = attention;
         let plain = layer_rope.is_some() && softcap.is_none() && temperature.is_none() && !output_bias && !sinks;
-        let usual = !norm_after_rope && !value_norm && !shared_key_value && !matches!(window, Window::Chunk(_));
+        let usual =
+            !norm_after_rope && !value_norm && !shared_key_value && !matches!(window, Window::Chunk(_) | Window::Text);
         if !plain || !usual || !matches!(query_key_norm, QueryKeyNorm::None | QueryKeyNorm::Head) {
             return Err(refused("its attention"));
         }

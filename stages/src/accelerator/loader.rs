@@ -82,7 +82,12 @@ impl Loader for CandleLoader {
         let setup = RunnerSetup { spec: self.spec.clone(), shard, room };
         let runner = CandleRunner::new(setup, &self.hardware).map_err(|error| LoadError::Failed(chain(&error)))?;
         let kv_blocks = runner.kv_blocks();
-        Ok(LoadedShard { runner: Box::new(runner), weights_bytes: self.weights_bytes(layers).device, kv_blocks })
+        Ok(LoadedShard {
+            runner: Box::new(runner),
+            weights_bytes: self.weights_bytes(layers).device,
+            copied_bytes: 0,
+            kv_blocks,
+        })
     }
 
     fn read_ahead(&self, layers: LayerRange, bytes_max: u64, wanted: &dyn Fn() -> bool) -> u64 {

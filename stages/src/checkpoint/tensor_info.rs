@@ -76,6 +76,18 @@ impl TensorInfo {
         self.dims.iter().skip(1).product()
     }
 
+    /// The same matrix without its first `rows` rows. `None` if it has no more, or does not lie in one piece of a file.
+    pub(super) fn without_rows(mut self, rows: u64) -> Option<Self> {
+        let [_, all] = self.dims[..] else { return None };
+        let Source::Files(pieces) = &mut self.source else { return None };
+        let [piece] = &mut pieces[..] else { return None };
+        let left = all.checked_sub(rows).filter(|left| *left > 0)?;
+        let skipped = self.bytes / all * rows;
+        (piece.offset, piece.bytes) = (piece.offset + skipped, piece.bytes - skipped);
+        (self.dims[1], self.bytes) = (left, self.bytes - skipped);
+        Some(self)
+    }
+
     /// True if it is copied when a shard is loaded.
     pub fn is_repacked(&self) -> bool {
         matches!(self.source, Source::Repacked(_))

@@ -54,6 +54,8 @@ pub(super) struct ArenaSizes {
     chunks: usize,
     /// Tokens in the vocabulary, or 0 if the shard has no output head.
     vocabulary: usize,
+    /// Rows of whole texts. 0 in a model whose tokens do not attend to those after them.
+    text_rows: usize,
 }
 
 /// Working memory of a shard.
@@ -96,6 +98,8 @@ pub(super) struct Arena {
     /// One for each thread, in the last stage.
     pub(super) samplers: Vec<Sampler>,
     pub(super) sampled: Vec<Option<Result<SampledToken, SamplingError>>>,
+    /// The residual stream of whole texts, which go through a layer tile by tile before the next one begins.
+    pub(super) text_rows: Vec<f32>,
 }
 
 // === impl ArenaSizes ===
@@ -133,7 +137,8 @@ impl ArenaSizes {
             } else {
                 0
             },
-            vocabulary: if last { spec.vocabulary } else { 0 },
+            vocabulary: if last && spec.head.is_some() { spec.vocabulary } else { 0 },
+            text_rows: if spec.is_bidirectional() { spec.text_rows_max() } else { 0 },
         };
         spec.layers.iter().for_each(|layer| sizes.hold(layer));
         sizes
@@ -170,6 +175,10 @@ impl ArenaSizes {
                 most(&mut self.feed_forward, dense.width);
                 most(&mut self.input, dense.width);
             }
+            FeedForward::Plain(plain) => {
+                most(&mut self.feed_forward, plain.width);
+                most(&mut self.input, plain.width);
+            }
             FeedForward::Experts(experts) => {
                 let shared = experts.shared.map_or(0, |shared| shared.dense.width);
                 most(&mut self.feed_forward, experts.width.max(shared));
@@ -188,7 +197,8 @@ impl ArenaSizes {
     /// Bytes that an arena of these sizes takes.
     pub(super) fn bytes(&self) -> u64 {
         let row = 2 * self.hidden + self.query + self.key + self.value + 2 * self.feed_forward + 2 * self.rope_pairs;
-        let floats = (ROWS_MAX * row + HEAD_ROWS_MAX * self.vocabulary) * size_of::<f32>();
+        let rows = ROWS_MAX * row + HEAD_ROWS_MAX * self.vocabulary + self.text_rows * self.hidden;
+        let floats = rows * size_of::<f32>();
         // Rows of an input are kept as floats and in 8 bits with their scales (2 bytes a value). The 8-bit buffer
         // counts twice.
         let input = ROWS_MAX * self.input * (size_of::<f32>() + 2 * 2);
@@ -251,6 +261,7 @@ impl Arena {
             logit_rows: Vec::with_capacity(ROWS_MAX),
             samplers: (0..if last { sizes.threads } else { 0 }).map(|_| Sampler::new(sizes.vocabulary)).collect(),
             sampled: vec![None; HEAD_ROWS_MAX],
+            text_rows: vec![0.0; sizes.text_rows * sizes.hidden],
         }
     }
 }
@@ -291,13 +302,21 @@ mod tests {
             group: 2,
             chunks: 5,
             vocabulary: 700,
+            text_rows: 300,
         };
         let frequencies = vec![1.0; sizes.rope_pairs];
         let arena = Arena::new(&sizes, vec![Rope::from_frequencies(frequencies, crate::model::RopeStyle::Halves)]);
         let floats =
-            [&arena.x, &arena.query, &arena.key, &arena.value, &arena.out, &arena.gate, &arena.up, &arena.logits];
-        let of_experts =
-            [&arena.latent, &arena.router, &arena.ranks, &arena.expert_out, &arena.mixed, &arena.shared_gates];
+            [&arena.x, &arena.query, &arena.key, &arena.value, &arena.out, &arena.gate, &arena.up, &arena.text_rows];
+        let of_experts = [
+            &arena.logits,
+            &arena.latent,
+            &arena.router,
+            &arena.ranks,
+            &arena.expert_out,
+            &arena.mixed,
+            &arena.shared_gates,
+        ];
         let floats: usize = floats.iter().chain(&of_experts).map(|values| values.capacity() * 4).sum();
         let group_rows = 128 + 64 + 42 + 32 + 25 + 21 + 18 + 16;
         let experts = group_rows * 100 * 8 + ROWS_MAX * 2 * (8 + 4 + 4 + 4) + 7 * 4;

@@ -93,8 +93,10 @@ impl<'a> TileAttention<'a> {
 
     fn span(&self, Unit { run, part }: Unit) -> Span<'a> {
         let kv_head = part * self.kv.heads() / self.parts;
-        let SliceBlocks { first, blocks } = SliceBlocks::of(&self.slices[run.slice], self.shape.window);
-        Span { position: run.position, rows: run.rows, first_block: first, blocks, kv_head }
+        let slice = &self.slices[run.slice];
+        let SliceBlocks { first, blocks } = SliceBlocks::of(slice, self.shape.window);
+        let text = (slice.position + slice.count) as usize;
+        Span { position: run.position, rows: run.rows, text, first_block: first, blocks, kv_head }
     }
 
     fn chunks(&self, index: usize) -> Range<usize> {

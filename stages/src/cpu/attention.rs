@@ -47,6 +47,8 @@ pub(super) struct Span<'a> {
     pub(super) position: u32,
     /// Number of rows, which have consecutive positions.
     pub(super) rows: usize,
+    /// Length of the text, in layers whose rows attend to all of it.
+    pub(super) text: usize,
     /// Index in the sequence of the first of `blocks`.
     pub(super) first_block: usize,
     /// The sequence's blocks from there on. Those before it are not kept.
@@ -151,9 +153,21 @@ impl Span<'_> {
         self.position as usize + self.rows - 1
     }
 
+    /// One past the last position that a row at `position` attends to.
+    #[inline(always)]
+    fn visible_end(&self, position: usize, window: Window) -> usize {
+        if window == Window::Text { self.text } else { position + 1 }
+    }
+
+    /// One past the last position that any row attends to.
+    #[inline(always)]
+    fn end(&self, window: Window) -> usize {
+        self.visible_end(self.last(), window)
+    }
+
     /// Chunks that the rows attend to.
     pub(super) fn chunks(&self, window: Window) -> Range<usize> {
-        first_visible(self.position as usize, window) / CHUNK_TOKENS..self.last() / CHUNK_TOKENS + 1
+        first_visible(self.position as usize, window) / CHUNK_TOKENS..(self.end(window) - 1) / CHUNK_TOKENS + 1
     }
 
     /// Block `index` of the sequence.
@@ -165,7 +179,7 @@ impl Span<'_> {
     /// Tile `index`. An index past the last tile continues with the tiles of the next head, if there is one.
     #[inline(always)]
     fn tile<'k>(&self, index: usize, window: Window, kv: KvLayer<'k>) -> KvTile<'k> {
-        let (first, last) = (first_visible(self.position as usize, window) / TOKENS, self.last() / TOKENS);
+        let (first, last) = (first_visible(self.position as usize, window) / TOKENS, (self.end(window) - 1) / TOKENS);
         let Some(past) = index.checked_sub(last + 1) else { return kv.tile(self.block(index), self.kv_head) };
         kv.tile(self.block((first + past).min(last)), (self.kv_head + 1).min(kv.heads() - 1))
     }
@@ -341,18 +355,19 @@ fn attend_chunk<'k, L: Lanes, T: TileOf<'k>>(
     scratch.chunk.clear(queries, shape.value_padded);
     let (first, last) = (span.position as usize, span.last());
     let begin = first_visible(first, shape.window).max(chunk * CHUNK_TOKENS) / TOKENS;
-    let end = (last / TOKENS + 1).min((chunk + 1) * CHUNK_TOKENS / TOKENS);
+    let end = span.end(shape.window).div_ceil(TOKENS).min((chunk + 1) * CHUNK_TOKENS / TOKENS);
     for index in begin..end {
         let tiles = [index, index + 1, index + 2].map(|index| T::of(span.tile(index, shape.window, kv)));
         let start = index * TOKENS;
-        if first + 1 >= start + TOKENS && first_visible(last, shape.window) <= start {
-            attend_tile::<L, T>(shape, scratch, 0..queries, tiles, 0..TOKENS);
+        let all_see = span.visible_end(first, shape.window).min(start + TOKENS);
+        if first_visible(last, shape.window) <= start && (all_see == start + TOKENS || shape.window == Window::Text) {
+            attend_tile::<L, T>(shape, scratch, 0..queries, tiles, 0..all_see - start);
             continue;
         }
         for row in 0..span.rows {
             let position = first + row;
             let from = first_visible(position, shape.window).max(start);
-            let to = (position + 1).min(start + TOKENS);
+            let to = span.visible_end(position, shape.window).min(start + TOKENS);
             if from < to {
                 let heads = row * shape.heads..(row + 1) * shape.heads;
                 attend_tile::<L, T>(shape, scratch, heads, tiles, from - start..to - start);

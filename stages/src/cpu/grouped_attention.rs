@@ -24,6 +24,14 @@ struct Queries<'a> {
     out: Split<'a, f32>,
 }
 
+/// The products of attention's input that are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Projected {
+    All,
+    Queries,
+    KeysAndValues,
+}
+
 /// The norm of each head of queries or keys.
 #[derive(Debug, Clone, Copy)]
 enum HeadNorm<'a> {
@@ -82,27 +90,33 @@ impl HeadFinish<'_> {
 impl Step<'_> {
     /// `out` = the attention of `input`, in layer number `index` of the shard.
     pub(super) fn attention(&mut self, weights: &Attention, epsilon: f32, kv: &mut KvCache, index: usize) {
-        self.project(weights);
-        if weights.spec.query_key_norm == QueryKeyNorm::Row {
-            self.normalise_rows(weights, epsilon);
-        }
+        self.project(weights, Projected::All, epsilon);
         self.write_kv(weights, epsilon, &kv.layer_mut(index));
-        self.attend(weights, epsilon, kv.layer(index));
+        self.attend_to_out(weights, epsilon, kv.layer(index));
+    }
+
+    /// Writes the keys and values of `input`, in layer number `index` of the shard.
+    pub(super) fn keys_and_values(&mut self, weights: &Attention, epsilon: f32, kv: &mut KvCache, index: usize) {
+        self.project(weights, Projected::KeysAndValues, epsilon);
+        self.write_kv(weights, epsilon, &kv.layer_mut(index));
+    }
+
+    /// `out` = the attention of `input` to keys and values that are written, in layer number `index` of the shard.
+    pub(super) fn queries(&mut self, weights: &Attention, epsilon: f32, kv: &KvCache, index: usize) {
+        self.project(weights, Projected::Queries, epsilon);
+        self.attend_to_out(weights, epsilon, kv.layer(index));
+    }
+
+    fn attend_to_out(&mut self, weights: &Attention, epsilon: f32, kv: KvLayer<'_>) {
+        self.attend(weights, epsilon, kv);
         self.multiply_into_out(&weights.output);
         if let Some(bias) = &weights.output_bias {
             self.add_to_out(bias);
         }
     }
 
-    /// Adds `bias` to each row of `out`.
-    fn add_to_out(&mut self, bias: &[f32]) {
-        let (rows, hidden) = (self.rows(), self.spec.hidden);
-        let out = self.arena.out[..rows * hidden].chunks_exact_mut(hidden);
-        out.for_each(|row| add(self.isa, row, bias));
-    }
-
-    /// Computes `query`, `key` and `value` from `input`, without their biases.
-    fn project(&mut self, weights: &Attention) {
+    /// Computes `query`, `key` and `value`, or some of them, from `input`, without their biases.
+    fn project(&mut self, weights: &Attention, projected: Projected, epsilon: f32) {
         let rows = self.rows();
         let Arena { input, query, key, value, .. } = &mut *self.arena;
         let mut jobs = [
@@ -110,16 +124,32 @@ impl Step<'_> {
             MatmulJob { weights: weights.key.matrix(), out: &mut key[..rows * weights.spec.key_width()] },
             MatmulJob { weights: weights.value.matrix(), out: &mut value[..rows * weights.spec.value_width()] },
         ];
-        matmul(self.pool, &mut jobs, input);
+        // Values that are made by the matrix that makes keys are copies.
+        let last = if weights.spec.shared_key_value { 2 } else { 3 };
+        let jobs = match projected {
+            Projected::All => &mut jobs[..last],
+            Projected::Queries => &mut jobs[..1],
+            Projected::KeysAndValues => &mut jobs[1..last],
+        };
+        matmul(self.pool, jobs, input);
+        if weights.spec.shared_key_value {
+            let values = rows * weights.spec.value_width();
+            value[..values].copy_from_slice(&key[..values]);
+        }
+        if weights.spec.query_key_norm == QueryKeyNorm::Row {
+            self.normalise_rows(weights, projected, epsilon);
+        }
     }
 
     /// Normalises the queries and keys of each row, all heads together.
-    fn normalise_rows(&mut self, weights: &Attention, epsilon: f32) {
+    fn normalise_rows(&mut self, weights: &Attention, projected: Projected, epsilon: f32) {
         let (rows, isa, spec) = (self.rows(), self.isa, &weights.spec);
         let Arena { query, key, .. } = &mut *self.arena;
         let widths = [spec.query_width(), spec.key_width()];
-        for ((values, width), norm) in [query, key].into_iter().zip(widths).zip(&weights.query_key_norms) {
-            let Some(norm) = norm else { continue };
+        let skipped = [Projected::KeysAndValues, Projected::Queries];
+        let rows_of = [query, key].into_iter().zip(widths).zip(skipped);
+        for (((values, width), skipped), norm) in rows_of.zip(&weights.query_key_norms) {
+            let Some(norm) = norm.as_ref().filter(|_| projected != skipped) else { continue };
             let values = Split::new(values);
             parallel::rows(self.pool, rows, &|range| {
                 for row in range {

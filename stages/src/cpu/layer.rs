@@ -4,15 +4,16 @@ use schema::frame::Slice;
 
 use super::arena::Arena;
 use super::kv::KvCache;
-use super::math::{add, clamped_swiglu, gelu_times, silu_times};
-use super::norm::{rms_norm, rms_norm_in_place};
+use super::math::{add, clamped_swiglu, gelu, gelu_times, silu_times};
+use super::norm::{layer_norm_in_place, rms_norm, rms_norm_in_place};
 use super::parallel;
 use super::touched::TouchedExperts;
-use super::weights::{Dense, Layer};
+use super::weights::{Dense, Layer, Plain};
 use crate::kernels::Isa;
 use crate::kernels::{MatmulJob, Split, ThreadPool, matmul};
 use crate::model::{Activation, ModelSpec};
-use crate::shard::{FeedForwardTensors, MixerTensors};
+use crate::shard::{FeedForwardTensors, LayerTensors, MixerTensors, SumNorm};
+use crate::weights::Tensor;
 
 /// A tile, and the buffers and settings to compute its layers with.
 pub(super) struct Step<'a> {
@@ -40,16 +41,46 @@ impl Step<'_> {
             MixerTensors::Attention(attention) => self.attention(attention, epsilon, kv, index),
             MixerTensors::Latent(latent) => self.latent((latent, key_copy), epsilon, kv, index),
         }
+        self.after_mixer(layer, index);
+    }
+
+    /// Runs the part of the layer that comes after the mixer, whose term is in `arena.out`.
+    pub(super) fn after_mixer(&mut self, layer: &LayerTensors<Tensor, Vec<f32>>, index: usize) {
+        let epsilon = layer.norms.epsilon;
         self.finish_term(layer.mixer_term_norm.as_deref(), epsilon, layer.residual_scale);
+        if let Some(norm) = &layer.mixer_sum_norm {
+            self.normalise_sum(norm, epsilon);
+        }
         self.normalise(layer.feed_forward_norm.as_deref(), epsilon, true);
         match &layer.feed_forward {
             FeedForwardTensors::Dense(dense) => self.dense(dense),
             FeedForwardTensors::Experts(experts) => self.experts(experts, epsilon, index),
+            FeedForwardTensors::Plain(plain) => self.plain(plain),
         }
         self.finish_term(layer.feed_forward_term_norm.as_deref(), epsilon, layer.residual_scale);
+        if let Some(norm) = &layer.feed_forward_sum_norm {
+            self.normalise_sum(norm, epsilon);
+        }
         if let Some(&[scale]) = layer.output_scale.as_deref() {
             self.scale_output(scale);
         }
+    }
+
+    /// Adds the term to the residual stream and normalises the sum. Leaves a term of zeros.
+    fn normalise_sum(&mut self, norm: &SumNorm<Vec<f32>>, epsilon: f32) {
+        let (rows, hidden, isa) = (self.rows(), self.spec.hidden, self.isa);
+        let Arena { x, out, .. } = &mut *self.arena;
+        let (x, out) = (Split::new(x), Split::new(out));
+        parallel::rows(self.pool, rows, &|range| {
+            for row in range {
+                let values = row * hidden..(row + 1) * hidden;
+                // SAFETY: each row is in one range only.
+                let (x, out) = unsafe { (x.part(values.clone()), out.part(values)) };
+                add(isa, x, out);
+                layer_norm_in_place(isa, x, &norm.weight, &norm.bias, epsilon);
+                out.fill(0.0);
+            }
+        });
     }
 
     /// Adds the term to the residual stream and scales the sum. Leaves a term of zeros.
@@ -113,7 +144,7 @@ impl Step<'_> {
         });
     }
 
-    pub(super) fn multiply_into_out(&mut self, weights: &crate::weights::Tensor) {
+    pub(super) fn multiply_into_out(&mut self, weights: &Tensor) {
         let rows = self.rows();
         let Arena { input, out, .. } = &mut *self.arena;
         let out = &mut out[..rows * self.spec.hidden];
@@ -138,6 +169,36 @@ impl Step<'_> {
             activate(isa, dense.spec.activation, &gate[values.clone()], &up[values], input);
         });
         self.multiply_into_out(&dense.down);
+    }
+}
+
+impl Step<'_> {
+    /// `out = down(gelu(up(input) + bias)) + bias`.
+    fn plain(&mut self, plain: &Plain) {
+        let (rows, width, isa) = (self.rows(), plain.spec.width, self.isa);
+        let Arena { input, up, .. } = &mut *self.arena;
+        let up = &mut up[..rows * width];
+        matmul(self.pool, &mut [MatmulJob { weights: plain.up.matrix(), out: &mut *up }], input);
+        let (up, input) = (Split::new(up), Split::new(input.prepare(rows, width)));
+        parallel::rows(self.pool, rows, &|range| {
+            for row in range {
+                let values = row * width..(row + 1) * width;
+                // SAFETY: each row is in one range only.
+                let (up, input) = unsafe { (up.part(values.clone()), input.part(values)) };
+                add(isa, up, &plain.up_bias);
+                input.copy_from_slice(up);
+                gelu(isa, input);
+            }
+        });
+        self.multiply_into_out(&plain.down);
+        self.add_to_out(&plain.down_bias);
+    }
+
+    /// Adds `bias` to each row of `out`.
+    pub(super) fn add_to_out(&mut self, bias: &[f32]) {
+        let (rows, hidden) = (self.rows(), self.spec.hidden);
+        let out = self.arena.out[..rows * hidden].chunks_exact_mut(hidden);
+        out.for_each(|row| add(self.isa, row, bias));
     }
 }
 

@@ -69,100 +69,142 @@ pub(super) fn padded(rest: &[f32]) -> [f32; WIDTH] {
     lanes
 }
 
+/// A function of two values, such as a gate and what it is multiplied with.
+trait OfTwo: Copy {
+    fn one<L: Lanes>(self, gate: L, up: L) -> L;
+}
+
+/// `out = function(gate, up)`.
+struct Combine<'a, F>(F, &'a [f32], &'a [f32], &'a mut [f32]);
+
+impl<F: OfTwo> Kernel for Combine<'_, F> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self(function, gates, ups, outs) = self;
+        let (gates, gate_rest) = gates.as_chunks::<WIDTH>();
+        let (ups, up_rest) = ups.as_chunks::<WIDTH>();
+        let (outs, out_rest) = outs.as_chunks_mut::<WIDTH>();
+        for ((gate, up), out) in gates.iter().zip(ups).zip(outs) {
+            function.one(L::load(gate), L::load(up)).store(out);
+        }
+        let mut lanes = [0.0; WIDTH];
+        function.one(L::load(&padded(gate_rest)), L::load(&padded(up_rest))).store(&mut lanes);
+        out_rest.copy_from_slice(&lanes[..out_rest.len()]);
+    }
+}
+
+/// A function of one value.
+trait OfOne: Copy {
+    fn one<L: Lanes>(self, x: L) -> L;
+}
+
+/// `values = function(values)`.
+struct Change<'a, F>(F, &'a mut [f32]);
+
+impl<F: OfOne> Kernel for Change<'_, F> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self(function, values) = self;
+        let (values, rest) = values.as_chunks_mut::<WIDTH>();
+        values.iter_mut().for_each(|value| function.one(L::load(value)).store(value));
+        let mut lanes = [0.0; WIDTH];
+        function.one(L::load(&padded(rest))).store(&mut lanes);
+        rest.copy_from_slice(&lanes[..rest.len()]);
+    }
+}
+
 /// `out = gate / (1 + e^-gate) * up`: the gated half of a feed-forward layer.
 pub(super) fn silu_times(isa: Isa, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    struct SiluTimes<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
+    #[derive(Clone, Copy)]
+    struct Silu;
 
-    #[inline(always)]
-    fn one<L: Lanes>(gate: L, up: L) -> L {
-        let e = exp(L::splat(0.0).sub(gate));
-        gate.div(L::splat(1.0).add(e)).mul(up)
-    }
-
-    impl Kernel for SiluTimes<'_> {
-        type Output = ();
+    impl OfTwo for Silu {
         #[inline(always)]
-        fn run<L: Lanes>(self) {
-            let (gates, gate_rest) = self.0.as_chunks::<WIDTH>();
-            let (ups, up_rest) = self.1.as_chunks::<WIDTH>();
-            let (outs, out_rest) = self.2.as_chunks_mut::<WIDTH>();
-            for ((gate, up), out) in gates.iter().zip(ups).zip(outs) {
-                one(L::load(gate), L::load(up)).store(out);
-            }
-            let mut lanes = [0.0; WIDTH];
-            one(L::load(&padded(gate_rest)), L::load(&padded(up_rest))).store(&mut lanes);
-            out_rest.copy_from_slice(&lanes[..out_rest.len()]);
+        fn one<L: Lanes>(self, gate: L, up: L) -> L {
+            let e = exp(L::splat(0.0).sub(gate));
+            gate.div(L::splat(1.0).add(e)).mul(up)
         }
     }
 
-    isa.run(SiluTimes(gate, up, out));
+    isa.run(Combine(Silu, gate, up, out));
 }
 
 /// `out = gate / (1 + e^(-2 u)) * up` with `u = sqrt(2 / pi) * (gate + 0.044715 gate^3)`: GELU by its approximation
 /// with `tanh`, of which this is another form.
 pub(super) fn gelu_times(isa: Isa, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    struct GeluTimes<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
-
     /// `-2 sqrt(2 / pi)`.
     const SLOPE: f32 = -1.595_769;
     const CUBIC: f32 = 0.044_715;
 
-    #[inline(always)]
-    fn one<L: Lanes>(gate: L, up: L) -> L {
-        let cubic = gate.mul(gate).mul(gate).mul(L::splat(CUBIC));
-        let e = exp(gate.add(cubic).mul(L::splat(SLOPE)));
-        gate.div(L::splat(1.0).add(e)).mul(up)
-    }
+    #[derive(Clone, Copy)]
+    struct Gelu;
 
-    impl Kernel for GeluTimes<'_> {
-        type Output = ();
+    impl OfTwo for Gelu {
         #[inline(always)]
-        fn run<L: Lanes>(self) {
-            let (gates, gate_rest) = self.0.as_chunks::<WIDTH>();
-            let (ups, up_rest) = self.1.as_chunks::<WIDTH>();
-            let (outs, out_rest) = self.2.as_chunks_mut::<WIDTH>();
-            for ((gate, up), out) in gates.iter().zip(ups).zip(outs) {
-                one(L::load(gate), L::load(up)).store(out);
-            }
-            let mut lanes = [0.0; WIDTH];
-            one(L::load(&padded(gate_rest)), L::load(&padded(up_rest))).store(&mut lanes);
-            out_rest.copy_from_slice(&lanes[..out_rest.len()]);
+        fn one<L: Lanes>(self, gate: L, up: L) -> L {
+            let cubic = gate.mul(gate).mul(gate).mul(L::splat(CUBIC));
+            let e = exp(gate.add(cubic).mul(L::splat(SLOPE)));
+            gate.div(L::splat(1.0).add(e)).mul(up)
         }
     }
 
-    isa.run(GeluTimes(gate, up, out));
+    isa.run(Combine(Gelu, gate, up, out));
 }
 
 /// `out = gate / (1 + e^(-alpha gate)) * (up + 1)`, with `gate` of at most `limit` and `up` from `-limit` to `limit`.
 pub(super) fn clamped_swiglu(isa: Isa, [alpha, limit]: [f32; 2], gate: &[f32], up: &[f32], out: &mut [f32]) {
-    struct Clamped<'a>([f32; 2], &'a [f32], &'a [f32], &'a mut [f32]);
-
-    #[inline(always)]
-    fn one<L: Lanes>([alpha, limit]: [f32; 2], gate: L, up: L) -> L {
-        // NaN stays: `max` and `min` return their second operand if it is NaN.
-        let gate = L::splat(limit).min(gate);
-        let up = L::splat(-limit).max(L::splat(limit).min(up));
-        let e = exp(gate.mul(L::splat(-alpha)));
-        gate.div(L::splat(1.0).add(e)).mul(up.add(L::splat(1.0)))
+    #[derive(Clone, Copy)]
+    struct Clamped {
+        alpha: f32,
+        limit: f32,
     }
 
-    impl Kernel for Clamped<'_> {
-        type Output = ();
+    impl OfTwo for Clamped {
         #[inline(always)]
-        fn run<L: Lanes>(self) {
-            let (gates, gate_rest) = self.1.as_chunks::<WIDTH>();
-            let (ups, up_rest) = self.2.as_chunks::<WIDTH>();
-            let (outs, out_rest) = self.3.as_chunks_mut::<WIDTH>();
-            for ((gate, up), out) in gates.iter().zip(ups).zip(outs) {
-                one(self.0, L::load(gate), L::load(up)).store(out);
-            }
-            let mut lanes = [0.0; WIDTH];
-            one(self.0, L::load(&padded(gate_rest)), L::load(&padded(up_rest))).store(&mut lanes);
-            out_rest.copy_from_slice(&lanes[..out_rest.len()]);
+        fn one<L: Lanes>(self, gate: L, up: L) -> L {
+            let limit = self.limit;
+            // NaN stays: `max` and `min` return their second operand if it is NaN.
+            let gate = L::splat(limit).min(gate);
+            let up = L::splat(-limit).max(L::splat(limit).min(up));
+            let e = exp(gate.mul(L::splat(-self.alpha)));
+            gate.div(L::splat(1.0).add(e)).mul(up.add(L::splat(1.0)))
         }
     }
 
-    isa.run(Clamped([alpha, limit], gate, up, out));
+    isa.run(Combine(Clamped { alpha, limit }, gate, up, out));
+}
+
+/// `values = values * (1 + erf(values / sqrt(2))) / 2`: the exact GELU. `erf` is that of Abramowitz and Stegun, 7.1.26,
+/// with an error of at most 1.5e-7.
+pub(super) fn gelu(isa: Isa, values: &mut [f32]) {
+    /// `0.3275911 / sqrt(2)`.
+    const SLOPE: f32 = 0.231_641_9;
+    /// The coefficients, halved, the lowest power first.
+    const HALVES: [f32; 5] = [0.127_414_8, -0.142_248_36, 0.710_706_9, -0.726_576_03, 0.530_702_7];
+
+    #[derive(Clone, Copy)]
+    struct Gelu;
+
+    impl OfOne for Gelu {
+        #[inline(always)]
+        fn one<L: Lanes>(self, x: L) -> L {
+            let size = x.max(L::splat(0.0).sub(x));
+            let t = L::splat(1.0).div(L::splat(SLOPE).fma(size, L::splat(1.0)));
+            let mut sum = L::splat(HALVES[4]);
+            let mut power = HALVES.len() - 1;
+            while power > 0 {
+                power -= 1;
+                sum = sum.fma(t, L::splat(HALVES[power]));
+            }
+            // The part of the normal distribution beyond `size`.
+            let tail = sum.mul(t).mul(exp(x.mul(x).mul(L::splat(-0.5))));
+            L::splat(0.0).max(x).sub(size.mul(tail))
+        }
+    }
+
+    isa.run(Change(Gelu, values));
 }
 
 /// `bound * tanh(x / bound)`, as `bound * (2 / (1 + e^(-2 x / bound)) - 1)`.
@@ -175,45 +217,32 @@ pub(super) fn bend<L: Lanes>(x: L, bound: f32) -> L {
 
 /// Bends each of `values` to `bound`.
 pub(super) fn bend_all(isa: Isa, values: &mut [f32], bound: f32) {
-    struct Bend<'a>(&'a mut [f32], f32);
+    #[derive(Clone, Copy)]
+    struct Bend(f32);
 
-    impl Kernel for Bend<'_> {
-        type Output = ();
+    impl OfOne for Bend {
         #[inline(always)]
-        fn run<L: Lanes>(self) {
-            let (values, rest) = self.0.as_chunks_mut::<WIDTH>();
-            values.iter_mut().for_each(|value| bend(L::load(value), self.1).store(value));
-            let mut lanes = [0.0; WIDTH];
-            bend(L::load(&padded(rest)), self.1).store(&mut lanes);
-            rest.copy_from_slice(&lanes[..rest.len()]);
+        fn one<L: Lanes>(self, x: L) -> L {
+            bend(x, self.0)
         }
     }
 
-    isa.run(Bend(values, bound));
+    isa.run(Change(Bend(bound), values));
 }
 
 /// `values = 1 / (1 + e^-values)`.
 pub(super) fn sigmoid(isa: Isa, values: &mut [f32]) {
-    struct Sigmoid<'a>(&'a mut [f32]);
+    #[derive(Clone, Copy)]
+    struct Sigmoid;
 
-    #[inline(always)]
-    fn one<L: Lanes>(value: L) -> L {
-        L::splat(1.0).div(L::splat(1.0).add(exp(L::splat(0.0).sub(value))))
-    }
-
-    impl Kernel for Sigmoid<'_> {
-        type Output = ();
+    impl OfOne for Sigmoid {
         #[inline(always)]
-        fn run<L: Lanes>(self) {
-            let (values, rest) = self.0.as_chunks_mut::<WIDTH>();
-            values.iter_mut().for_each(|value| one(L::load(value)).store(value));
-            let mut lanes = [0.0; WIDTH];
-            one(L::load(&padded(rest))).store(&mut lanes);
-            rest.copy_from_slice(&lanes[..rest.len()]);
+        fn one<L: Lanes>(self, x: L) -> L {
+            L::splat(1.0).div(L::splat(1.0).add(exp(L::splat(0.0).sub(x))))
         }
     }
 
-    isa.run(Sigmoid(values));
+    isa.run(Change(Sigmoid, values));
 }
 
 /// `values += factor * terms`, with one rounding.
@@ -375,6 +404,33 @@ mod tests {
                 assert!((f64::from(portable.2[index]) - exact).abs() <= 1e-6 * (1.0 + exact.abs()), "at {index}");
                 let exact = 5.0 * (gate / 5.0).tanh();
                 assert!((f64::from(portable.1[index]) - exact).abs() <= 2e-6, "at {index}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_exact_gelu_of_any_length_has_the_same_bits_everywhere_and_is_right() {
+        // By the series of erf, in double precision.
+        let erf = |x: f64| {
+            let (mut term, mut sum) = (x, x);
+            for n in 1..200 {
+                term *= -x * x / f64::from(n);
+                sum += term / f64::from(2 * n + 1);
+            }
+            sum * 2.0 / std::f64::consts::PI.sqrt()
+        };
+        for length in [1, 16, 37] {
+            let x: Vec<f32> = (0..length).map(|i| (i as f32 - 18.0) * 0.25).collect();
+            let mut portable = x.clone();
+            gelu(Isa::SCALAR, &mut portable);
+            for isa in Isa::all() {
+                let mut found = x.clone();
+                gelu(isa, &mut found);
+                assert_eq!(found, portable, "{isa:?}");
+            }
+            for (found, x) in portable.iter().zip(&x) {
+                let exact = 0.5 * f64::from(*x) * (1.0 + erf(f64::from(*x) / 2_f64.sqrt()));
+                assert!((f64::from(*found) - exact).abs() <= 5e-7 * (1.0 + exact.abs()), "{x}: {found}, not {exact}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation.
+//! Normalisation of rows: by the root of their mean square, and by mean and variance.
 
 use super::lanes::{Kernel, Lanes, WIDTH};
 use super::math::padded;
@@ -21,6 +21,18 @@ pub(super) fn rms_norm_in_place(isa: Isa, values: &mut [f32], weight: &[f32], ep
 /// The same without weights.
 pub(super) fn unit_norm_in_place(isa: Isa, values: &mut [f32], epsilon: f32) {
     isa.run(Norm { values, weight: None, epsilon });
+}
+
+/// `values = (values - mean) / sqrt(variance + epsilon) * weight + bias` (LayerNorm).
+pub(super) fn layer_norm_in_place(isa: Isa, values: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
+    isa.run(LayerNorm { values, weight, bias, epsilon });
+}
+
+struct LayerNorm<'a> {
+    values: &'a mut [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    epsilon: f32,
 }
 
 struct Norm<'a> {
@@ -51,6 +63,33 @@ impl Kernel for Norm<'_> {
     }
 }
 
+impl Kernel for LayerNorm<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let count = self.values.len() as f32;
+        let (values, value_rest) = self.values.as_chunks_mut::<WIDTH>();
+        let mut sum = L::splat(0.0);
+        for value in &*values {
+            sum = sum.add(L::load(value));
+        }
+        let mean = sum.add(L::load(&padded(value_rest))).sum() / count;
+        let mean_lanes = L::splat(mean);
+        values.iter_mut().for_each(|value| L::load(value).sub(mean_lanes).store(value));
+        value_rest.iter_mut().for_each(|value| *value -= mean);
+        let scale = 1.0 / (sum_of_squares::<L>(self.values) / count + self.epsilon).sqrt();
+        let (values, value_rest) = self.values.as_chunks_mut::<WIDTH>();
+        let (weights, weight_rest) = self.weight.as_chunks::<WIDTH>();
+        let (biases, bias_rest) = self.bias.as_chunks::<WIDTH>();
+        for ((value, weight), bias) in values.iter_mut().zip(weights).zip(biases) {
+            L::load(value).mul(L::splat(scale)).mul(L::load(weight)).add(L::load(bias)).store(value);
+        }
+        for ((value, weight), bias) in value_rest.iter_mut().zip(weight_rest).zip(bias_rest) {
+            *value = *value * scale * weight + bias;
+        }
+    }
+}
+
 #[inline(always)]
 fn sum_of_squares<L: Lanes>(values: &[f32]) -> f32 {
     let mut sums = [L::splat(0.0); SUMS];
@@ -76,6 +115,29 @@ fn sum_of_squares<L: Lanes>(values: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_of_any_length_has_the_mean_of_its_bias_and_the_same_bits_everywhere() {
+        for length in [1, 15, 64, 100, 384] {
+            let x: Vec<f32> = (0..length).map(|i| ((i * 37 % 101) as f32 - 40.0) * 0.11).collect();
+            let weight: Vec<f32> = (0..length).map(|i| 0.5 + (i % 7) as f32 * 0.1).collect();
+            let bias: Vec<f32> = (0..length).map(|i| (i % 5) as f32 * 0.3 - 0.7).collect();
+            let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / length as f64;
+            let variance = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / length as f64;
+            let mut portable = x.clone();
+            layer_norm_in_place(Isa::SCALAR, &mut portable, &weight, &bias, 1e-5);
+            for isa in Isa::all() {
+                let mut out = x.clone();
+                layer_norm_in_place(isa, &mut out, &weight, &bias, 1e-5);
+                assert_eq!(out, portable, "{isa:?}, {length} values");
+                for index in 0..length {
+                    let unit = (f64::from(x[index]) - mean) / (variance + 1e-5).sqrt();
+                    let exact = unit * f64::from(weight[index]) + f64::from(bias[index]);
+                    assert!((f64::from(out[index]) - exact).abs() < 1e-5, "{isa:?}, {length} values, at {index}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_row_of_any_length_is_right_and_has_the_same_bits_everywhere() {

@@ -7,7 +7,7 @@ use schema::frame::{Chosen, HiddenState};
 use super::arena::{Arena, HEAD_ROWS_MAX};
 use super::layer::Step;
 use super::math::{add, bend_all};
-use super::norm::rms_norm;
+use super::norm::{rms_norm, rms_norm_in_place};
 use super::parallel;
 use super::weights::OutputHead;
 use crate::kernels::{MatmulJob, Split, matmul};
@@ -15,21 +15,23 @@ use crate::model::HeadSpec;
 use crate::shard::{Outcome, chosen, hidden_state, readout};
 
 impl Step<'_> {
-    /// Appends the hidden states, tokens or logits that the tile's rows need to `into`.
+    /// Appends the hidden states, tokens or logits that the tile's rows need to `into`. Without a head, there are
+    /// hidden states alone.
     ///
     /// # Errors
     /// [`RunnerError::Device`] if a hidden state, or the logits of a token that is needed, are not usable numbers.
-    pub(super) fn finish(&mut self, head: &OutputHead, into: &mut Outcome) -> Result<(), RunnerError> {
+    pub(super) fn finish(&mut self, head: Option<&OutputHead>, into: &mut Outcome) -> Result<(), RunnerError> {
         if let Outcome::Results(results) = into {
             self.hidden_states(head, &mut results.hidden_states)?;
         }
+        let Some((head, spec)) = head.zip(self.spec.head) else { return Ok(()) };
         let Arena { tile, logit_rows, .. } = &mut *self.arena;
         logit_rows.clear();
         let rows = tile.rows.iter().enumerate();
         logit_rows.extend(rows.filter(|(_, row)| row.needs_logits(self.slices)).map(|(index, _)| index));
         for from in (0..self.arena.logit_rows.len()).step_by(HEAD_ROWS_MAX) {
             let to = (from + HEAD_ROWS_MAX).min(self.arena.logit_rows.len());
-            self.logits(head, from..to);
+            self.logits(head, spec, from..to);
             match into {
                 Outcome::Logits(all) => all.extend(&self.arena.logits[..(to - from) * self.spec.vocabulary]),
                 Outcome::Results(results) => {
@@ -43,22 +45,24 @@ impl Step<'_> {
     }
 
     /// Appends the hidden states that the tile's rows need: those of rows that need no logits.
-    fn hidden_states(&mut self, head: &OutputHead, into: &mut Vec<HiddenState>) -> Result<(), RunnerError> {
+    fn hidden_states(&mut self, head: Option<&OutputHead>, into: &mut Vec<HiddenState>) -> Result<(), RunnerError> {
         let hidden = self.spec.hidden;
         let Arena { x, out, tile, .. } = &mut *self.arena;
         for (index, row) in tile.rows.iter().enumerate().filter(|(_, row)| row.needs_hidden_state(self.slices)) {
             let values = index * hidden..(index + 1) * hidden;
             let x = &mut x[values.clone()];
             add(self.isa, x, &out[values]);
-            let mut normed = vec![0.0; hidden];
-            rms_norm(self.isa, x, &head.norm, self.spec.head.norm_epsilon, &mut normed);
+            let mut normed = x.to_vec();
+            if let Some((head, spec)) = head.zip(self.spec.head) {
+                rms_norm_in_place(self.isa, &mut normed, &head.norm, spec.norm_epsilon);
+            }
             into.push(hidden_state(&self.slices[row.slice], row, normed)?);
         }
         Ok(())
     }
 
     /// Computes the logits of some of the rows in `logit_rows`.
-    fn logits(&mut self, head: &OutputHead, range: std::ops::Range<usize>) {
+    fn logits(&mut self, head: &OutputHead, spec: HeadSpec, range: std::ops::Range<usize>) {
         let (hidden, vocabulary) = (self.spec.hidden, self.spec.vocabulary);
         let Arena { x, input, out, logit_rows, logits, .. } = &mut *self.arena;
         let rows = &logit_rows[range];
@@ -66,11 +70,11 @@ impl Step<'_> {
             let values = row * hidden..(row + 1) * hidden;
             let x = &mut x[values.clone()];
             add(self.isa, x, &out[values]);
-            rms_norm(self.isa, x, &head.norm, self.spec.head.norm_epsilon, input);
+            rms_norm(self.isa, x, &head.norm, spec.norm_epsilon, input);
         }
         let out = &mut logits[..rows.len() * vocabulary];
         matmul(self.pool, &mut [MatmulJob { weights: head.output.matrix(), out: &mut *out }], input);
-        let HeadSpec { scale, softcap, .. } = self.spec.head;
+        let HeadSpec { scale, softcap, .. } = spec;
         if scale != 1.0 {
             out.iter_mut().for_each(|logit| *logit *= scale);
         }

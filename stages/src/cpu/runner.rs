@@ -26,20 +26,20 @@ use crate::weights::{MappedShard, Tensor, major_faults};
 /// Runs a shard on the CPU.
 #[derive(Debug)]
 pub struct CpuRunner {
-    spec: ModelSpec,
+    pub(super) spec: ModelSpec,
     shard: MappedShard,
-    pool: Arc<ThreadPool>,
-    isa: Isa,
-    weights: ShardWeights,
-    kv: KvCache,
+    pub(super) pool: Arc<ThreadPool>,
+    pub(super) isa: Isa,
+    pub(super) weights: ShardWeights,
+    pub(super) kv: KvCache,
     /// Blocks of the room for keys and values.
     kv_blocks: u32,
-    arena: Arena,
+    pub(super) arena: Arena,
     /// Most rows of a sequence whose attention is computed together.
     rows_at_once: usize,
     /// The speed measurement in progress.
     probe: Option<Probe>,
-    touched: Arc<TouchedExperts>,
+    pub(super) touched: Arc<TouchedExperts>,
     /// Pages that the process had waited for when the last step began.
     major_faults: i64,
 }
@@ -54,7 +54,7 @@ impl CpuRunner {
         let of_layer = |mixer: &Mixer| {
             kv_shape(mixer, room.kv_type.into()).block_bytes().saturating_mul(blocks_of(mixer, pool).into())
         };
-        let copies = own.iter().map(|layer| copied_bytes(&layer.mixer)).fold(0, u64::saturating_add);
+        let copies = Self::copied_bytes(spec, layers);
         let kv = own.iter().map(|layer| of_layer(&layer.mixer)).fold(0, u64::saturating_add);
         kv.saturating_add(copies).saturating_add(Self::scratch_bytes(
             spec,
@@ -62,6 +62,12 @@ impl CpuRunner {
             threads,
             room.tokens,
         ))
+    }
+
+    /// Bytes of weights of the shard `layers` that a runner copies itself.
+    pub fn copied_bytes(spec: &ModelSpec, layers: LayerRange) -> u64 {
+        let own = spec.layers.get(layers.indices()).unwrap_or_default();
+        own.iter().map(|layer| copied_bytes(&layer.mixer)).fold(0, u64::saturating_add)
     }
 
     /// Bytes of scratch alone. The last shard takes the most.
@@ -92,7 +98,7 @@ impl CpuRunner {
         let RunnerSetup { spec, shard, room } = setup;
         let weights = ShardWeights::find(&spec, &shard)?;
         let ropes = ropes_of(&spec, &shard, room.tokens)?;
-        let sizes = ArenaSizes::new(&spec, weights.output_head.is_some(), pool.threads(), room.tokens);
+        let sizes = ArenaSizes::new(&spec, weights.last, pool.threads(), room.tokens);
         let pool_blocks = spec.kv_kinds().pool(room.tokens);
         let layers = spec.layers[shard.layers().indices()]
             .iter()
@@ -102,7 +108,7 @@ impl CpuRunner {
         let rows_at_once = (QUERIES_MAX / rows_at_once.unwrap_or(1)).max(1);
         let arena = Arena::new(&sizes, ropes);
         let experts = spec.layers[shard.layers().indices()].iter().map(|layer| match &layer.feed_forward {
-            FeedForward::Dense(_) => 0,
+            FeedForward::Dense(_) | FeedForward::Plain(_) => 0,
             FeedForward::Experts(experts) => experts.count,
         });
         let touched = Arc::new(TouchedExperts::new(shard.layers().start(), experts));
@@ -123,17 +129,24 @@ impl CpuRunner {
     }
 
     fn work_bounds(&self) -> WorkBounds {
-        let (first, last) = (self.weights.embedding.is_some(), self.weights.output_head.is_some());
+        let (first, last) = (self.weights.embedding.is_some(), self.weights.last);
         WorkBounds::new(&self.spec, first, last, self.kv_blocks())
     }
 
-    /// Writes the tile's input to the residual stream and computes the angles of its rows.
-    fn load_input(&mut self, work: &Work<'_>, from: usize) -> Result<(), RunnerError> {
-        let (hidden, scale) = (self.spec.hidden, self.spec.embedding.scale);
-        let Arena { x, tile, angles, .. } = &mut self.arena;
+    /// Fills the tile with the rows of the work from `from` on, and computes their angles.
+    pub(super) fn begin_tile(&mut self, work: &Work<'_>, from: usize) {
+        let rows_at_once = self.rows_at_once;
+        let Arena { tile, angles, .. } = &mut self.arena;
+        tile.fill(work.slices, from, ROWS_MAX, |_, _| rows_at_once);
         for angles in angles {
             tile.rows.iter().enumerate().for_each(|(index, row)| angles.set(index, row.position));
         }
+    }
+
+    /// Writes the tile's input to the residual stream.
+    pub(super) fn load_input(&mut self, work: &Work<'_>, from: usize) -> Result<(), RunnerError> {
+        let (hidden, scale) = (self.spec.hidden, self.spec.embedding.scale);
+        let Arena { x, tile, .. } = &mut self.arena;
         let Some(embedding) = &self.weights.embedding else {
             let rows = &work.activations[from * hidden..][..tile.rows.len() * hidden];
             x[..rows.len()].copy_from_slice(rows);
@@ -149,6 +162,9 @@ impl CpuRunner {
             }
             if scale != 1.0 {
                 x.iter_mut().for_each(|value| *value *= scale);
+            }
+            if let Some(added) = &self.weights.added {
+                added.add(self.isa, row.position, x);
             }
         }
         Ok(())
@@ -189,24 +205,30 @@ impl CpuRunner {
             }
             Outcome::Logits(_) => {}
         }
-        let rows_at_once = self.rows_at_once;
         let faults = major_faults();
         let pages_left = faults != std::mem::replace(&mut self.major_faults, faults);
+        // The keys and values of a single tile are all written before its queries read them.
+        if rows > ROWS_MAX && self.spec.is_bidirectional() {
+            return self.run_texts(work, rows, into, pages_left);
+        }
         for from in (0..rows).step_by(ROWS_MAX) {
-            self.arena.tile.fill(work.slices, from, ROWS_MAX, |_, _| rows_at_once);
+            self.begin_tile(work, from);
             self.load_input(work, from)?;
             self.layers(work, pages_left);
-            match (&self.weights.output_head, &mut *into) {
-                (None, Outcome::Activations(values)) => self.append_activations(values),
-                (Some(head), into) => {
-                    let Self { spec, pool, isa, arena, touched, .. } = self;
-                    let slices = work.slices;
-                    Step { spec, pool, isa: *isa, slices, arena, touched, pages_left }.finish(head, into)?;
-                }
-                (None, _) => return Err(no_output_head()),
+            if let Outcome::Activations(values) = into {
+                self.append_activations(values);
+            } else {
+                self.finish(work, into, pages_left)?;
             }
         }
         Ok(())
+    }
+
+    /// Appends what the last shard makes of the tile's rows to `into`.
+    pub(super) fn finish(&mut self, work: &Work<'_>, into: &mut Outcome, pages_left: bool) -> Result<(), RunnerError> {
+        let Self { spec, pool, isa, arena, touched, weights, .. } = self;
+        let mut step = Step { spec, pool, isa: *isa, slices: work.slices, arena, touched, pages_left };
+        step.finish(weights.output_head.as_ref(), into)
     }
 
     /// Logits of every position that needs them, one row after the other. For perplexity measurements and tests.
@@ -259,7 +281,7 @@ fn copied_bytes(mixer: &Mixer) -> u64 {
 
 impl Runner for CpuRunner {
     fn step(&mut self, work: Work<'_>) -> Result<Output, RunnerError> {
-        let mut outcome = Outcome::of_step(self.weights.output_head.is_some());
+        let mut outcome = Outcome::of_step(self.weights.last);
         self.run(&work, &mut outcome)?;
         outcome.output()
     }

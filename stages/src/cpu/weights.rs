@@ -3,12 +3,14 @@
 use half::{bf16, f16};
 use schema::LayerRange;
 
+use super::math::add;
+use super::norm::layer_norm_in_place;
 use crate::format::Format;
-use crate::kernels::{Matrix, dequantise_row};
-use crate::model::{EMBEDDING, ModelSpec};
+use crate::kernels::{Isa, Matrix, dequantise_row};
+use crate::model::{AddedRows, EMBEDDING, EMBEDDING_NORM, EMBEDDING_NORM_BIAS, ModelSpec, POSITIONS, TOKEN_TYPES};
 use crate::shard::{
     AttentionTensors, Backend, DenseTensors, ExpertTensors, LatentTensors, LatentUp, LayerTensors, MixerTensors,
-    OutputHeadTensors,
+    OutputHeadTensors, PlainTensors, SumNorm,
 };
 use crate::weights::{EmbeddingRows, MappedShard, Tensor, TensorError};
 
@@ -39,6 +41,9 @@ pub(super) type Latent = LatentTensors<Tensor, Vec<f32>>;
 /// Weights of a gated network.
 pub(super) type Dense = DenseTensors<Tensor>;
 
+/// Weights of a network without a gate.
+pub(super) type Plain = PlainTensors<Tensor, Vec<f32>>;
+
 /// Weights of a mixture of experts.
 pub(super) type Experts = ExpertTensors<Tensor, Vec<f32>>;
 
@@ -54,13 +59,27 @@ pub(super) enum Embedding {
     Read(EmbeddingRows),
 }
 
+/// The rows that are added to a token's, and the norm of the sum.
+#[derive(Debug)]
+pub(super) struct AddedTensors {
+    pub(super) positions: Option<Tensor>,
+    /// The row of the first type of tokens.
+    pub(super) first_type: Vec<f32>,
+    pub(super) norm: SumNorm<Vec<f32>>,
+    pub(super) norm_epsilon: f32,
+}
+
 /// All weights of a shard.
 #[derive(Debug)]
 pub(super) struct ShardWeights {
     /// Present in the first stage.
     pub(super) embedding: Option<Embedding>,
+    /// Present in the first stage of a model that adds rows to a token's.
+    pub(super) added: Option<AddedTensors>,
     pub(super) layers: Vec<Layer>,
-    /// Present in the last stage.
+    /// True in the last stage.
+    pub(super) last: bool,
+    /// Present in the last stage of a model that makes logits.
     pub(super) output_head: Option<OutputHead>,
 }
 
@@ -79,13 +98,45 @@ impl ShardWeights {
         let layers = (range.start()..range.end()).map(|layer| Layer::load(spec, shard, layer));
         let layers = layers.collect::<Result<_, _>>()?;
         let last = range.end() == spec.layer_count();
-        let output_head = last.then(|| OutputHead::load(shard, &MappedBackend)).transpose()?;
+        let output_head = (last && spec.head.is_some()).then(|| OutputHead::load(shard, &MappedBackend)).transpose()?;
         let tied = output_head.as_ref().filter(|head| head.output.name() == EMBEDDING);
         let embedding = shard.embedding().map(|rows| match tied {
             Some(head) => Embedding::Mapped(head.output.clone()),
             None => Embedding::Read(rows),
         });
-        Ok(Self { embedding, layers, output_head })
+        let added = spec.embedding.added.filter(|_| embedding.is_some());
+        let added = added.map(|added| AddedTensors::load(added, shard)).transpose()?;
+        Ok(Self { embedding, added, layers, last, output_head })
+    }
+}
+
+// === impl AddedTensors ===
+
+impl AddedTensors {
+    /// Adds the rows to that of a token at `position`, and normalises the sum.
+    pub(super) fn add(&self, isa: Isa, position: u32, x: &mut [f32]) {
+        add(isa, x, &self.first_type);
+        if let Some(positions) = &self.positions {
+            let mut row = vec![0.0; x.len()];
+            dequantise_row(&positions.matrix(), position as usize, &mut row);
+            add(isa, x, &row);
+        }
+        layer_norm_in_place(isa, x, &self.norm.weight, &self.norm.bias, self.norm_epsilon);
+    }
+
+    fn load(spec: AddedRows, shard: &MappedShard) -> Result<Self, TensorError> {
+        let types = shard.tensor(TOKEN_TYPES)?;
+        let mut first_type = vec![0.0; types.matrix().cols()];
+        dequantise_row(&types.matrix(), 0, &mut first_type);
+        Ok(Self {
+            positions: spec.positions.then(|| shard.tensor(POSITIONS)).transpose()?,
+            first_type,
+            norm: SumNorm {
+                weight: shard.tensor(EMBEDDING_NORM)?.f32s()?,
+                bias: shard.tensor(EMBEDDING_NORM_BIAS)?.f32s()?,
+            },
+            norm_epsilon: spec.norm_epsilon,
+        })
     }
 }
 

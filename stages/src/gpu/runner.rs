@@ -173,9 +173,14 @@ impl<G: Gpu> GpuRunner<G> {
         step.find_unusable(&step.scratch.stream, rows, hidden).map_err(device)
     }
 
+    /// Epsilon of the norm before the output head, which every model that is computed has.
+    fn norm_epsilon(&self) -> f32 {
+        self.spec.head.map_or(0.0, |head| head.norm_epsilon)
+    }
+
     /// Encodes the logits of some rows, and the choice of a token for each.
     fn encode_logits(&mut self, slices: &[Slice], rows_at: &[u32]) -> Result<(), RunnerError> {
-        let (epsilon, vocabulary) = (self.spec.head.norm_epsilon, self.spec.vocabulary);
+        let (epsilon, vocabulary) = (self.norm_epsilon(), self.spec.vocabulary);
         let mut bytes = Vec::new();
         write(&self.scratch.logit_rows, &mut bytes, rows_at.iter().copied());
         let rule = |row: &u32| {
@@ -230,7 +235,7 @@ impl<G: Gpu> GpuRunner<G> {
         rows_at: &[u32],
         into: &mut Vec<HiddenState>,
     ) -> Result<(), RunnerError> {
-        let (epsilon, hidden) = (self.spec.head.norm_epsilon, self.spec.hidden);
+        let (epsilon, hidden) = (self.norm_epsilon(), self.spec.hidden);
         write(&self.scratch.logit_rows, &mut Vec::new(), rows_at.iter().copied());
         let (mut step, weights, _) = self.step();
         let Some(OutputHead { norm, .. }) = &weights.output_head else { return Err(no_output_head()) };

@@ -59,7 +59,7 @@ impl<B> Scratch<B> {
         let largest = |size: fn(&AttentionSpec) -> usize| attentions().map(size).max().unwrap_or(1);
         let inner = spec.layers.iter().map(|layer| match &layer.feed_forward {
             FeedForward::Dense(dense) => dense.width,
-            FeedForward::Experts(_) => 1,
+            FeedForward::Experts(_) | FeedForward::Plain(_) => 1,
         });
         let inner = inner.max().unwrap_or(1);
         let splits = (tokens_max as usize).div_ceil(SPLIT_TOKENS).max(1);

@@ -25,7 +25,10 @@ type UnsupportedReason = &'static str;
 pub fn check(spec: &ModelSpec, file: &ModelFile, kv_type: KvType) -> Result<(), UnsupportedModel> {
     let refused = |feature| UnsupportedModel::Accelerator { family: spec.family.architecture, feature };
     spec.check_kv(kv_type)?;
-    if [spec.embedding.scale, spec.head.scale].iter().any(|factor| *factor != 1.0) || spec.head.softcap.is_some() {
+    let (Some(head), None) = (spec.head, spec.embedding.added) else {
+        return Err(refused("texts that go through layers whole"));
+    };
+    if [spec.embedding.scale, head.scale].iter().any(|factor| *factor != 1.0) || head.softcap.is_some() {
         return Err(refused("scaled or bounded values"));
     }
     spec.layers.iter().try_for_each(|layer| check_layer(layer).map_err(refused))?;
@@ -55,7 +58,7 @@ fn check_layer(layer: &LayerSpec) -> Result<(), UnsupportedReason> {
     if *output_scale || *residual_scale != 1.0 {
         return Err("scaled or bounded values");
     }
-    if !norms.before || norms.after {
+    if !norms.before || norms.after || norms.of_sums {
         return Err("norms of what layers add");
     }
     match mixer {
@@ -66,13 +69,14 @@ fn check_layer(layer: &LayerSpec) -> Result<(), UnsupportedReason> {
         FeedForward::Dense(DenseSpec { activation: Activation::Silu | Activation::Gelu, .. }) => Ok(()),
         FeedForward::Dense(_) => Err("an activation other than SiLU and GELU"),
         FeedForward::Experts(_) => Err("experts"),
+        FeedForward::Plain(_) => Err("networks without a gate"),
     }
 }
 
 fn check_attention(attention: &AttentionSpec) -> Result<(), UnsupportedReason> {
     let AttentionSpec { softcap, temperature, output_bias, sinks, norm_after_rope, value_norm, .. } = attention;
     let plain = softcap.is_none() && temperature.is_none() && !output_bias && !sinks;
-    let usual = !norm_after_rope && !value_norm && !matches!(attention.window, Window::Chunk(_));
+    let usual = !norm_after_rope && !value_norm && !matches!(attention.window, Window::Chunk(_) | Window::Text);
     if !plain || !usual || !matches!(attention.query_key_norm, QueryKeyNorm::None | QueryKeyNorm::Head) {
         return Err("its attention");
     }

@@ -5,6 +5,9 @@ use super::keys::{HEAD_WIDTH_MAX, Keys, WIDTH_MAX};
 use super::mixer::{AttentionSpec, QueryKeyNorm, Window};
 use super::tensors::Presence;
 
+/// The key of attention to tokens up to a position's own.
+pub(super) const CAUSAL: &str = "attention.causal";
+
 // === impl Keys ===
 
 impl Keys<'_> {
@@ -16,6 +19,16 @@ impl Keys<'_> {
         let key = self.size_or("attention.key_length", hidden / heads, HEAD_WIDTH_MAX)?;
         let value = self.size_or("attention.value_length", key, HEAD_WIDTH_MAX)?;
         self.attention_of(heads, kv_heads, key, value)
+    }
+
+    /// The same to all of a text, those after a token included.
+    pub(super) fn text_attention(&self) -> Result<AttentionSpec, UnsupportedModel> {
+        if self.flag(CAUSAL)? {
+            let expected = format!("false, as tokens of a {} model attend to the whole text", self.family);
+            return Err(self.wrong(CAUSAL, expected, true));
+        }
+        self.refuse_window()?;
+        Ok(AttentionSpec { window: Window::Text, ..self.attention()? })
     }
 
     /// The same for these numbers of heads and values in them.

@@ -7,6 +7,15 @@ pub enum FeedForward {
     Dense(DenseSpec),
     /// Several, of which each row chooses a few.
     Experts(ExpertsSpec),
+    /// One without a gate.
+    Plain(PlainSpec),
+}
+
+/// A network without a gate: `down(gelu(up(x) + bias)) + bias`, with the exact GELU.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PlainSpec {
+    /// Values between the matrices.
+    pub width: usize,
 }
 
 /// A mixture of experts, which are gated networks.

@@ -1,13 +1,14 @@
 //! The metadata keys under an architecture's prefix, each read with its legal range. Knows what keys mean in every
 //! family, not which family has them.
 
+use super::attention_keys::CAUSAL;
 use super::error::UnsupportedModel;
 use super::feed_forward::{Activation, DenseSpec};
 use super::layer_role::LayerRole;
 use super::pooling_type::PoolingType;
 use super::rope::RopeSpec;
-use super::spec::{EmbeddingSpec, HeadSpec, LayerSpec, ModelSpec, NormSpec};
-use super::{EMBEDDING, Family};
+use super::spec::{AddedRows, EmbeddingSpec, HeadSpec, LayerSpec, ModelSpec, NormSpec};
+use super::{EMBEDDING, Family, TOKEN_TYPES};
 use crate::checkpoint::Header;
 use crate::format::Format;
 
@@ -113,9 +114,10 @@ impl<'a> Keys<'a> {
             let expected = "0 or 1, as groups of experts are not implemented".to_owned();
             return Err(self.wrong("expert_group_count", expected, groups));
         }
-        if !self.header.metadata.bool_or(&self.name("attention.causal"), true)? {
-            let expected = "true, as only causal attention is implemented".to_owned();
-            return Err(self.wrong("attention.causal", expected, false));
+        let causal = self.header.metadata.bool_or(&self.name(CAUSAL), true)?;
+        if !causal && !self.family.implements.contains(&CAUSAL) {
+            let expected = format!("true, as {} is computed with causal attention only", self.family);
+            return Err(self.wrong(CAUSAL, expected, false));
         }
         Ok(())
     }
@@ -133,6 +135,36 @@ impl<'a> Keys<'a> {
 
     /// A model of these layers.
     pub(super) fn model(&self, ropes: Vec<RopeSpec>, layers: Vec<LayerSpec>) -> Result<ModelSpec, UnsupportedModel> {
+        let (embedding, head) = (EmbeddingSpec { scale: 1.0, added: None }, Some(self.head()?));
+        self.model_with(embedding, ropes, layers, head)
+    }
+
+    /// A model of equal layers that makes hidden states alone. The rows of its first layer are sums with those of token
+    /// types, and with learned ones of positions if it has such.
+    pub(super) fn encoder(
+        &self,
+        ropes: Vec<RopeSpec>,
+        layer: LayerSpec,
+        positions: bool,
+    ) -> Result<ModelSpec, UnsupportedModel> {
+        let types = match self.header.tensor(TOKEN_TYPES).map(|table| table.dims.as_slice()) {
+            Some([_, rows]) => usize::try_from(*rows).unwrap_or(0).max(1),
+            // The check of tensors says what is wrong.
+            _ => 1,
+        };
+        let added = AddedRows { positions, types, norm_epsilon: layer.norms.epsilon };
+        let embedding = EmbeddingSpec { scale: 1.0, added: Some(added) };
+        let layers = self.layers()?;
+        self.model_with(embedding, ropes, vec![layer; layers], None)
+    }
+
+    fn model_with(
+        &self,
+        embedding: EmbeddingSpec,
+        ropes: Vec<RopeSpec>,
+        layers: Vec<LayerSpec>,
+        head: Option<HeadSpec>,
+    ) -> Result<ModelSpec, UnsupportedModel> {
         Ok(ModelSpec {
             family: self.family,
             hidden: self.hidden()?,
@@ -140,11 +172,16 @@ impl<'a> Keys<'a> {
             context_tokens: self.context_tokens()?,
             pooling_type: self.pooling_type()?,
             ropes,
-            embedding: EmbeddingSpec { scale: 1.0 },
+            embedding,
             further_layers: self.count(FURTHER_LAYERS)?,
             layers,
-            head: HeadSpec { norm_epsilon: self.norms()?.epsilon, scale: 1.0, softcap: None },
+            head,
         })
+    }
+
+    /// The output head of the usual keys.
+    pub(super) fn head(&self) -> Result<HeadSpec, UnsupportedModel> {
+        Ok(HeadSpec { norm_epsilon: self.norms()?.epsilon, scale: 1.0, softcap: None })
     }
 
     /// The way in which texts are embedded.
@@ -162,7 +199,13 @@ impl<'a> Keys<'a> {
     /// The norms of every layer: one before each part.
     pub(super) fn norms(&self) -> Result<NormSpec, UnsupportedModel> {
         let epsilon = self.positive("attention.layer_norm_rms_epsilon", None)?;
-        Ok(NormSpec { epsilon, before: true, after: false })
+        Ok(NormSpec { epsilon, before: true, after: false, of_sums: false })
+    }
+
+    /// The norms of every layer of an encoder: one of the residual stream after each part.
+    pub(super) fn norms_of_sums(&self) -> Result<NormSpec, UnsupportedModel> {
+        let epsilon = self.positive("attention.layer_norm_epsilon", None)?;
+        Ok(NormSpec { epsilon, before: false, after: false, of_sums: true })
     }
 
     /// A gated network with SiLU.

@@ -7,6 +7,10 @@ pub enum LayerRole {
     MixerNorm,
     /// The norm of what the mixer adds to the residual stream.
     MixerTermNorm,
+    /// The norm of the residual stream after the mixer.
+    MixerSumNorm,
+    /// Bias of this norm.
+    MixerSumNormBias,
     /// Makes queries, keys and values.
     QueryKeyValue,
     /// Makes queries.
@@ -51,6 +55,10 @@ pub enum LayerRole {
     FeedForwardNorm,
     /// The norm of what the feed-forward network adds to the residual stream.
     FeedForwardTermNorm,
+    /// The norm of the residual stream after the feed-forward network.
+    FeedForwardSumNorm,
+    /// Bias of this norm.
+    FeedForwardSumNormBias,
     /// The norm of the result of the network beside the experts.
     SharedTermNorm,
     /// The norm before the experts.
@@ -71,6 +79,10 @@ pub enum LayerRole {
     Up,
     /// Turns them into a term of the residual stream.
     Down,
+    /// Bias of the values that have no gate.
+    UpBias,
+    /// Bias of the term that is made of them.
+    DownBias,
     /// Makes the logits of experts.
     Router,
     /// Bias of the logits of experts.
@@ -107,6 +119,8 @@ impl LayerRole {
         match self {
             Self::MixerNorm => "attn_norm.weight",
             Self::MixerTermNorm => "post_attention_norm.weight",
+            Self::MixerSumNorm => "attn_output_norm.weight",
+            Self::MixerSumNormBias => "attn_output_norm.bias",
             Self::QueryKeyValue => "attn_qkv.weight",
             Self::Query => "attn_q.weight",
             Self::Key => "attn_k.weight",
@@ -129,6 +143,8 @@ impl LayerRole {
             Self::MixerOutput => "attn_output.weight",
             Self::FeedForwardNorm => "ffn_norm.weight",
             Self::FeedForwardTermNorm => "post_ffw_norm.weight",
+            Self::FeedForwardSumNorm => "layer_output_norm.weight",
+            Self::FeedForwardSumNormBias => "layer_output_norm.bias",
             Self::SharedTermNorm => "post_ffw_norm_1.weight",
             Self::ExpertsNorm => "pre_ffw_norm_2.weight",
             Self::ExpertsTermNorm => "post_ffw_norm_2.weight",
@@ -139,6 +155,8 @@ impl LayerRole {
             Self::Gate => "ffn_gate.weight",
             Self::Up => "ffn_up.weight",
             Self::Down => "ffn_down.weight",
+            Self::UpBias => "ffn_up.bias",
+            Self::DownBias => "ffn_down.bias",
             Self::Router => "ffn_gate_inp.weight",
             Self::RouterBias => "ffn_gate_inp.bias",
             Self::ExpertGateBiases => "ffn_gate_exps.bias",

@@ -57,11 +57,13 @@ pub struct AttentionSpec {
     pub temperature: Option<Temperature>,
 }
 
-/// The tokens that a position attends to, itself included, of those up to it.
+/// The tokens that a position attends to, itself included: of those up to it, unless it says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
     /// All.
     All,
+    /// All of the text, those after it included. A text goes through such a layer whole.
+    Text,
     /// The last ones, of this number.
     Last(u32),
     /// Those of its own chunk: positions are divided into chunks of this number, which do not overlap.
@@ -133,7 +135,7 @@ impl Mixer {
     /// Number of tokens back, a row's own included, whose keys and values it needs. 0 if it needs all of them.
     pub fn window_tokens(&self) -> u32 {
         match self {
-            Self::Attention(AttentionSpec { window: Window::All, .. }) | Self::Latent(_) => 0,
+            Self::Attention(AttentionSpec { window: Window::All | Window::Text, .. }) | Self::Latent(_) => 0,
             Self::Attention(attention) => attention.window.tokens_max(),
         }
     }
@@ -162,7 +164,7 @@ impl Window {
     #[inline(always)]
     pub fn first(self, position: u32) -> u32 {
         match self {
-            Self::All => 0,
+            Self::All | Self::Text => 0,
             Self::Last(tokens) => (position + 1).saturating_sub(tokens),
             Self::Chunk(tokens) => position - position % tokens.max(1),
         }
@@ -171,7 +173,7 @@ impl Window {
     /// Most tokens that a position attends to, `u32::MAX` for all.
     pub fn tokens_max(self) -> u32 {
         match self {
-            Self::All => u32::MAX,
+            Self::All | Self::Text => u32::MAX,
             Self::Last(tokens) | Self::Chunk(tokens) => tokens,
         }
     }

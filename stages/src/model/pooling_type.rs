@@ -29,6 +29,11 @@ impl PoolingType {
         Self::ALL.get(usize::try_from(number).ok()?).copied()
     }
 
+    /// Its number.
+    pub(crate) fn number(self) -> u32 {
+        self as u32
+    }
+
     /// All numbers and their names, for an error.
     pub(super) fn expected() -> String {
         let named = Self::ALL.iter().enumerate().map(|(number, kind)| format!("{number} ({kind})"));

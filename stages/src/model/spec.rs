@@ -1,11 +1,11 @@
 //! A model as data: its embedding, its layers and its output head.
 
-use schema::record::{KvKinds, KvType};
+use schema::record::{KvKinds, KvType, TEXT_BATCH_ROWS_MAX, text_tokens_max};
 
 use super::error::UnsupportedModel;
 use super::families::{self, Family};
 use super::feed_forward::FeedForward;
-use super::mixer::Mixer;
+use super::mixer::{AttentionSpec, Mixer, Window};
 use super::pooling_type::PoolingType;
 use super::rope::RopeSpec;
 use crate::checkpoint::Header;
@@ -31,8 +31,8 @@ pub struct ModelSpec {
     pub layers: Vec<LayerSpec>,
     /// Layers of the file that come after these, and are left out: they would predict further tokens.
     pub further_layers: u32,
-    /// Turns the last layer's rows into logits.
-    pub head: HeadSpec,
+    /// Turns the last layer's rows into logits. `None` in a model that makes hidden states alone.
+    pub head: Option<HeadSpec>,
 }
 
 /// The embedding.
@@ -40,6 +40,20 @@ pub struct ModelSpec {
 pub struct EmbeddingSpec {
     /// Factor of a token's row.
     pub scale: f32,
+    /// The rows that are added to a token's, in a model that does so.
+    pub added: Option<AddedRows>,
+}
+
+/// The rows that are added to a token's: that of the first type of tokens, and that of its position. The sum is
+/// normalised by its mean and variance, with a bias (LayerNorm).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AddedRows {
+    /// True if each position has a learned row.
+    pub positions: bool,
+    /// Number of types of tokens, of which a text has the first.
+    pub types: usize,
+    /// Epsilon of the norm.
+    pub norm_epsilon: f32,
 }
 
 /// The output head.
@@ -86,6 +100,8 @@ pub struct NormSpec {
     pub before: bool,
     /// True if the term that each part adds to the residual stream is normalised.
     pub after: bool,
+    /// True if the residual stream itself is, after each part, by its mean and variance, with a bias (LayerNorm).
+    pub of_sums: bool,
 }
 
 // === impl ModelSpec ===
@@ -113,7 +129,28 @@ impl ModelSpec {
     /// The longest sequence in a room for `kv_tokens` tokens, in tokens.
     pub fn sequence_tokens_max(&self, kv_tokens: u32) -> u32 {
         let kinds = self.kv_kinds();
-        self.context_tokens.min(kinds.sequence_tokens_max(kinds.pool(kv_tokens)))
+        self.context_tokens_max().min(kinds.sequence_tokens_max(kinds.pool(kv_tokens)))
+    }
+
+    /// The longest sequence that the model computes, in tokens, whatever the room.
+    pub fn context_tokens_max(&self) -> u32 {
+        if self.is_bidirectional() {
+            return self.context_tokens.min(text_tokens_max(self.hidden as u64));
+        }
+        self.context_tokens
+    }
+
+    /// Most rows of whole texts that go through a layer together: those of a long text, or of several short ones.
+    /// Meaningful for a bidirectional model.
+    pub fn text_rows_max(&self) -> usize {
+        self.context_tokens_max().max(TEXT_BATCH_ROWS_MAX) as usize
+    }
+
+    /// True if a token attends to those after it, too: a text goes through the layers whole.
+    pub fn is_bidirectional(&self) -> bool {
+        let of_text =
+            |layer: &LayerSpec| matches!(layer.mixer, Mixer::Attention(AttentionSpec { window: Window::Text, .. }));
+        self.layers.iter().any(of_text)
     }
 
     /// Checks that the keys and values of every layer can be stored as `kv_type`.

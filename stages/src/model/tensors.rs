@@ -2,12 +2,12 @@
 //! mapped.
 
 use super::error::UnsupportedModel;
-use super::feed_forward::{DenseSpec, ExpertsSpec, FeedForward};
+use super::feed_forward::{DenseSpec, ExpertsSpec, FeedForward, PlainSpec};
 use super::layer_role::LayerRole;
 use super::mixer::{AttentionSpec, LatentSpec, Mixer, QueryKeyNorm};
 use super::rope::RopeSpec;
-use super::spec::{LayerSpec, ModelSpec};
-use super::{EMBEDDING, OUTPUT, OUTPUT_NORM};
+use super::spec::{AddedRows, LayerSpec, ModelSpec};
+use super::{EMBEDDING, EMBEDDING_NORM, EMBEDDING_NORM_BIAS, OUTPUT, OUTPUT_NORM, POSITIONS, TOKEN_TYPES};
 use crate::checkpoint::{Header, TensorInfo};
 
 /// The rule for the presence of a tensor.
@@ -59,8 +59,11 @@ impl ModelSpec {
                 required(header, name)?;
             }
         }
+        for (name, _) in self.added_tensors() {
+            required(header, name)?;
+        }
         required(header, EMBEDDING)?;
-        required(header, OUTPUT_NORM)
+        if self.head.is_some() { required(header, OUTPUT_NORM) } else { Ok(()) }
     }
 
     /// True for a layer that the file has and the model leaves out.
@@ -84,11 +87,22 @@ impl ModelSpec {
         }
     }
 
+    /// The tensors whose rows are added to a token's, and those of the norm of the sum, with their dimensions.
+    fn added_tensors(&self) -> impl Iterator<Item = (&'static str, Vec<usize>)> {
+        let (hidden, positions) = (self.hidden, self.context_tokens as usize);
+        let tensors = self.embedding.added.into_iter().flat_map(move |added| added.tensors(positions));
+        tensors.map(move |(name, rows)| (name, [hidden].into_iter().chain(rows).collect()))
+    }
+
     fn other_tensor(&self, name: &str) -> Option<(Presence, Vec<u64>)> {
         let (presence, dims) = match name {
             EMBEDDING => (Presence::Required, vec![self.hidden, self.vocabulary]),
-            OUTPUT => (Presence::Optional, vec![self.hidden, self.vocabulary]),
-            OUTPUT_NORM => (Presence::Required, vec![self.hidden]),
+            OUTPUT if self.head.is_some() => (Presence::Optional, vec![self.hidden, self.vocabulary]),
+            OUTPUT_NORM if self.head.is_some() => (Presence::Required, vec![self.hidden]),
+            POSITIONS | TOKEN_TYPES | EMBEDDING_NORM | EMBEDDING_NORM_BIAS => {
+                let (_, dims) = self.added_tensors().find(|(own, _)| *own == name)?;
+                (Presence::Required, dims)
+            }
             other => {
                 let of_rope = |rope: &RopeSpec| {
                     let tensors = rope.factor_tensors();
@@ -98,6 +112,17 @@ impl ModelSpec {
             }
         };
         Some((presence, as_u64(&dims)))
+    }
+}
+
+// === impl AddedRows ===
+
+impl AddedRows {
+    /// The tensors of the rows and of the norm of the sum: their names, and the number of rows if they are matrices.
+    pub(crate) fn tensors(self, positions: usize) -> impl Iterator<Item = (&'static str, Option<usize>)> {
+        let positions = self.positions.then_some((POSITIONS, Some(positions)));
+        let others = [(TOKEN_TYPES, Some(self.types)), (EMBEDDING_NORM, None), (EMBEDDING_NORM_BIAS, None)];
+        positions.into_iter().chain(others)
     }
 }
 
@@ -115,6 +140,11 @@ impl LayerSpec {
             tensors.push(LayerTensor::required(LayerRole::MixerTermNorm, &[hidden]));
             tensors.push(LayerTensor::required(LayerRole::FeedForwardTermNorm, &[hidden]));
         }
+        if self.norms.of_sums {
+            let roles = [LayerRole::MixerSumNorm, LayerRole::MixerSumNormBias];
+            let after = [LayerRole::FeedForwardSumNorm, LayerRole::FeedForwardSumNormBias];
+            tensors.extend(roles.into_iter().chain(after).map(|role| LayerTensor::required(role, &[hidden])));
+        }
         if self.output_scale {
             tensors.push(LayerTensor::required(LayerRole::OutputScale, &[1]));
         }
@@ -127,6 +157,12 @@ impl LayerSpec {
                 tensors.extend(dense.tensors(hidden, [LayerRole::Gate, LayerRole::Up, LayerRole::Down]));
             }
             FeedForward::Experts(experts) => tensors.extend(experts.tensors(hidden)),
+            FeedForward::Plain(PlainSpec { width }) => tensors.extend([
+                LayerTensor::required(LayerRole::Up, &[hidden, *width]),
+                LayerTensor::required(LayerRole::UpBias, &[*width]),
+                LayerTensor::required(LayerRole::Down, &[*width, hidden]),
+                LayerTensor::required(LayerRole::DownBias, &[hidden]),
+            ]),
         }
         tensors
     }

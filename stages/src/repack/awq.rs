@@ -1,6 +1,6 @@
 //! AWQ's groups: words of eight neighbours of a row, `[column][row / 8]`, in an order of their own.
 
-use super::{Band, RepackError, finite, put_factors};
+use super::{Band, RepackError, finite, nibble, put_factors};
 use crate::format::Format;
 
 /// The place in a word of each of its eight rows. A word has rows 0, 2, 4, 6, 1, 3, 5 and 7, the lowest bits first.
@@ -37,6 +37,5 @@ pub(super) fn write(
 
 /// The value of row `row` in words of which those of row 0 begin at value `start`.
 fn value(words: &[u8], start: usize, row: usize) -> u8 {
-    let index = start + row / 8 * 8 + PLACES[row % 8];
-    words[index / 2] >> (4 * (index % 2)) & 15
+    nibble(words, start + row / 8 * 8 + PLACES[row % 8])
 }

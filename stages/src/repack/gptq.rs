@@ -1,6 +1,6 @@
 //! GPTQ's groups: words of eight neighbours of a column, `[column / 8][row]`.
 
-use super::{Band, RepackError, finite, put_factors, put_nibbles};
+use super::{Band, RepackError, finite, nibble, put_factors, put_nibbles};
 use crate::format::Format;
 
 /// Values in a word.
@@ -52,9 +52,4 @@ pub(super) fn write(
         }
     }
     Ok(())
-}
-
-/// Nibble `index` of words that hold eight each, the lowest bits first.
-fn nibble(words: &[u8], index: usize) -> u8 {
-    words[index / 2] >> (4 * (index % 2)) & 15
 }

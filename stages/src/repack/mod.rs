@@ -276,6 +276,11 @@ fn put_factors(block: &mut [u8], scale: f32, minimum: f32) {
     block[4..8].copy_from_slice(&minimum.to_le_bytes());
 }
 
+/// Nibble `index` of words that hold eight each, the lowest bits first.
+fn nibble(words: &[u8], index: usize) -> u8 {
+    words[index / 2] >> (4 * (index % 2)) & 15
+}
+
 /// 32 values of 4 bits, of which neighbours share a byte, as kernels take them: the first half in the low bits of 16
 /// bytes, the second in the high ones.
 fn put_nibbles(pairs: [u8; 16], out: &mut [u8]) {

@@ -19,7 +19,7 @@ impl<'a> SliceBlocks<'a> {
     /// The blocks that layers with this window have for `slice`.
     pub(crate) fn of(slice: &'a Slice, window: Window) -> Self {
         match window {
-            Window::All => Self { first: 0, blocks: &slice.blocks },
+            Window::All | Window::Text => Self { first: 0, blocks: &slice.blocks },
             Window::Last(_) | Window::Chunk(_) => {
                 Self { first: slice.window_first as usize, blocks: &slice.window_blocks }
             }

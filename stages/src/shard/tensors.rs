@@ -3,7 +3,7 @@
 
 use crate::model::{
     AttentionSpec, DenseSpec, ExpertsSpec, Family, FeedForward, LatentSpec, LayerRole, Mixer, ModelSpec, NormSpec,
-    OUTPUT_NORM,
+    OUTPUT_NORM, PlainSpec,
 };
 use crate::weights::{MappedShard, Tensor, TensorError};
 
@@ -30,13 +30,24 @@ pub(crate) struct LayerTensors<M, V> {
     pub(crate) mixer_norm: Option<V>,
     /// The norm of what the mixer adds.
     pub(crate) mixer_term_norm: Option<V>,
+    /// The norm of the residual stream after it.
+    pub(crate) mixer_sum_norm: Option<SumNorm<V>>,
     pub(crate) mixer: MixerTensors<M, V>,
     pub(crate) feed_forward_norm: Option<V>,
     /// The norm of what the feed-forward network adds.
     pub(crate) feed_forward_term_norm: Option<V>,
+    /// The norm of the residual stream after it.
+    pub(crate) feed_forward_sum_norm: Option<SumNorm<V>>,
     pub(crate) feed_forward: FeedForwardTensors<M, V>,
     /// One number: the factor of the layer's output.
     pub(crate) output_scale: Option<V>,
+}
+
+/// Weights of a norm by mean and variance.
+#[derive(Debug)]
+pub(crate) struct SumNorm<V> {
+    pub(crate) weight: V,
+    pub(crate) bias: V,
 }
 
 /// Weights of the part that combines positions.
@@ -97,6 +108,17 @@ pub(crate) enum LatentUp<M> {
 pub(crate) enum FeedForwardTensors<M, V> {
     Dense(DenseTensors<M>),
     Experts(ExpertTensors<M, V>),
+    Plain(PlainTensors<M, V>),
+}
+
+/// Weights of a network without a gate.
+#[derive(Debug)]
+pub(crate) struct PlainTensors<M, V> {
+    pub(crate) spec: PlainSpec,
+    pub(crate) up: M,
+    pub(crate) up_bias: V,
+    pub(crate) down: M,
+    pub(crate) down_bias: V,
 }
 
 /// Weights of a gated network.
@@ -191,13 +213,23 @@ impl<M, V> LayerTensors<M, V> {
                 Mixer::Attention(attention) => MixerTensors::Attention(source.attention(*attention)?),
                 Mixer::Latent(latent) => MixerTensors::Latent(source.latent(*latent)?),
             },
+            mixer_sum_norm: source.sum_norm([LayerRole::MixerSumNorm, LayerRole::MixerSumNormBias], spec.norms)?,
             feed_forward_norm: source.vector_if(spec.norms.before, LayerRole::FeedForwardNorm)?,
             feed_forward_term_norm: source.vector_if(spec.norms.after, LayerRole::FeedForwardTermNorm)?,
+            feed_forward_sum_norm: source
+                .sum_norm([LayerRole::FeedForwardSumNorm, LayerRole::FeedForwardSumNormBias], spec.norms)?,
             feed_forward: match &spec.feed_forward {
                 FeedForward::Dense(dense) => {
                     FeedForwardTensors::Dense(source.dense(*dense, [LayerRole::Gate, LayerRole::Up, LayerRole::Down])?)
                 }
                 FeedForward::Experts(experts) => FeedForwardTensors::Experts(source.experts(*experts)?),
+                FeedForward::Plain(plain) => FeedForwardTensors::Plain(PlainTensors {
+                    spec: *plain,
+                    up: source.matrix(LayerRole::Up)?,
+                    up_bias: source.vector(LayerRole::UpBias)?,
+                    down: source.matrix(LayerRole::Down)?,
+                    down_bias: source.vector(LayerRole::DownBias)?,
+                }),
             },
             output_scale: source.vector_if(spec.output_scale, LayerRole::OutputScale)?,
         })
@@ -320,6 +352,16 @@ impl<B: Backend> LayerSource<'_, B> {
             start += rows;
         }
         Ok(parts.try_into().unwrap_or_else(|_| unreachable!("there are as many parts as numbers of rows")))
+    }
+
+    /// The norm of the residual stream whose weights and bias have these roles.
+    fn sum_norm(
+        &self,
+        [weight, bias]: [LayerRole; 2],
+        norms: NormSpec,
+    ) -> Result<Option<SumNorm<B::Vector>>, B::Error> {
+        let load = || Ok(SumNorm { weight: self.vector(weight)?, bias: self.vector(bias)? });
+        norms.of_sums.then(load).transpose()
     }
 
     fn vector_if(&self, wanted: bool, role: LayerRole) -> Result<Option<B::Vector>, B::Error> {

@@ -114,7 +114,7 @@ impl TileRow {
 
     /// The place of its keys and values in a layer with this window.
     pub(crate) fn slot_of(&self, window: Window) -> usize {
-        if window == Window::All { self.slot } else { self.window_slot }
+        if matches!(window, Window::All | Window::Text) { self.slot } else { self.window_slot }
     }
 
     /// True if a token, or its logits, is requested after this row.

@@ -24,6 +24,11 @@ pub(crate) struct WorkBounds {
     kinds: KvKinds,
     /// Number of blocks of each kind in the KV cache.
     kv_blocks: KvBlocks,
+    /// True if each slice is a whole text, and most rows of all of them then.
+    whole_texts: bool,
+    rows_max: usize,
+    /// True if the model makes logits.
+    logits: bool,
 }
 
 // === impl WorkBounds ===
@@ -32,10 +37,12 @@ impl WorkBounds {
     /// The bounds for a shard with room for `kv_blocks` blocks. `first` and `last` are true if it has the model's first
     /// and last layer.
     pub(crate) fn new(spec: &ModelSpec, first: bool, last: bool, kv_blocks: u32) -> Self {
-        let ModelSpec { hidden, vocabulary, context_tokens, .. } = *spec;
+        let ModelSpec { hidden, vocabulary, .. } = *spec;
+        let (context_tokens, whole_texts) = (spec.context_tokens_max(), spec.is_bidirectional());
+        let (rows_max, logits) = (spec.text_rows_max(), spec.head.is_some());
         let kinds = spec.kv_kinds();
         let kv_blocks = kinds.pool(kv_blocks.saturating_mul(KV_BLOCK_TOKENS));
-        Self { first, last, hidden, vocabulary, context_tokens, kinds, kv_blocks }
+        Self { first, last, hidden, vocabulary, context_tokens, kinds, kv_blocks, whole_texts, rows_max, logits }
     }
 
     /// Checks the work and returns its number of rows.
@@ -52,6 +59,9 @@ impl WorkBounds {
             // Each count is at most the context, so only an absurd number of slices can overflow.
             rows = rows.saturating_add(slice.count as usize);
         }
+        if self.whole_texts && rows > self.rows_max {
+            return Err(wrong("rows", rows, format!("at most {} of whole texts", self.rows_max)));
+        }
         let expected = if self.first { 0 } else { rows.saturating_mul(self.hidden) };
         if work.activations.len() != expected {
             return Err(wrong("activations", work.activations.len(), format!("{expected} values")));
@@ -67,6 +77,12 @@ impl WorkBounds {
         if end > u64::from(self.context_tokens) {
             let expected = format!("at most the context of {} tokens", self.context_tokens);
             return Err(wrong("position + count", end, expected));
+        }
+        if self.whole_texts && slice.position > 0 {
+            return Err(wrong("position", slice.position, "0, as a token attends to the whole text"));
+        }
+        if !self.logits && !slice.logits.is_empty() {
+            return Err(wrong("logits", slice.logits.len(), "none, as the model makes hidden states alone"));
         }
         self.check_blocks(slice, end)?;
         let tokens = if self.first { slice.count as usize } else { 0 };

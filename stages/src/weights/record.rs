@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schema::Fingerprint;
 use schema::record::{KvRoom, KvType, ModelRecord};
 
-use super::tensor_role::{EMBEDDING, OUTPUT, TensorRole};
+use super::tensor_role::{EMBEDDING, OUTPUT, TensorRole, output_head};
 use crate::checkpoint::{Header, TensorInfo};
 use crate::format::Format;
 use crate::gguf::{Metadata, MetadataError};
@@ -70,13 +70,13 @@ pub(super) fn record(
     let own = |suffix: &str| format!("{architecture}.{suffix}");
     let layers = layers_of(header)?;
     let embedding_bytes = bytes_of(header, EMBEDDING).ok_or(NotALanguageModel::NoTensor { name: EMBEDDING })?;
-    let output_bytes = bytes_of(header, OUTPUT).unwrap_or(embedding_bytes);
+    let output = output_head(header);
+    let output_bytes = output.map_or(0, |tensor| tensor.bytes);
     let norms = header
         .tensors
         .iter()
         .filter(|tensor| TensorRole::of(&tensor.name) == TensorRole::OutputHead && tensor.name != OUTPUT);
     let head_bytes = norms.map(|tensor| tensor.bytes).sum::<u64>() + output_bytes;
-    let output = header.tensor(OUTPUT).or_else(|| header.tensor(EMBEDDING));
     Ok(ModelRecord {
         name,
         fingerprint,
@@ -95,6 +95,7 @@ pub(super) fn record(
         kv_bytes_per_token_layer: kv_bytes_per_token_layer(metadata, &architecture, room.kv_type)?,
         layer_kv_bytes: Vec::new(),
         layer_windows: Vec::new(),
+        bidirectional: false,
         kv_tokens: room.tokens,
         kv_type: room.kv_type,
         scratch_bytes: 0,

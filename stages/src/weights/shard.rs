@@ -18,7 +18,7 @@ use super::record::{self, NotALanguageModel};
 use super::resident::Residency;
 use super::tensor::Tensor;
 use super::tensor_error::TensorError;
-use super::tensor_role::{EMBEDDING, OUTPUT, TensorRole};
+use super::tensor_role::{EMBEDDING, OUTPUT, TensorRole, output_head};
 use crate::checkpoint::{Source, TensorInfo};
 
 /// Bytes read ahead at a time: enough for an efficient disk read, few enough to stop soon.
@@ -108,7 +108,8 @@ impl MappedShard {
         if layers.end() > have {
             return Err(MapError::NoSuchLayers { layers, have });
         }
-        let selection = ShardSelection { layers, last: layers.end() == have, tied: header.tensor(OUTPUT).is_none() };
+        let tied = output_head(header).is_some_and(|head| head.name == EMBEDDING);
+        let selection = ShardSelection { layers, last: layers.end() == have, tied };
         let mut ranges = vec![Vec::new(); file.parts().len()];
         for tensor in header.tensors.iter().filter(|tensor| selection.maps(&tensor.name)) {
             tensor.pieces().iter().for_each(|piece| ranges[piece.part].push(piece.range()));

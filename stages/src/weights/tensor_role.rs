@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::checkpoint::{Header, TensorInfo};
+
 /// The part of a model that a tensor belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TensorRole {
@@ -20,6 +22,16 @@ pub(super) const EMBEDDING: &str = "token_embd.weight";
 
 /// Name of the output head's matrix, in a model that does not tie it to the embedding.
 pub(super) const OUTPUT: &str = "output.weight";
+
+/// Name of the norm before the output head. A model without it makes hidden states alone, and has no output head.
+const OUTPUT_NORM: &str = "output_norm.weight";
+
+/// The output head's matrix: its own, or the embedding table in a model that ties the two. `None` in a model that makes
+/// hidden states alone.
+pub(super) fn output_head(header: &Header) -> Option<&TensorInfo> {
+    let tied = || header.tensor(OUTPUT_NORM).and_then(|_| header.tensor(EMBEDDING));
+    header.tensor(OUTPUT).or_else(tied)
+}
 
 // === impl TensorRole ===
 

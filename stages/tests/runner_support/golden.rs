@@ -14,6 +14,8 @@ pub struct Golden {
     pub greedy: Vec<u32>,
     /// Logits at the last positions of the input: at all of them, or at four in the older models.
     pub last_logits: Vec<Vec<f32>>,
+    /// The last hidden states at some positions, of a model that makes no logits.
+    pub hidden_states: Vec<(usize, Vec<f32>)>,
 }
 
 impl Golden {
@@ -26,14 +28,20 @@ impl Golden {
             serde_json::from_slice(&std::fs::read(folder.join(file)).expect("the fixture is there")).expect("is JSON")
         };
         let (config, golden) = (json("config.json"), json("golden.json"));
-        let ids = |key: &str| serde_json::from_value(golden[key].clone()).expect("ids");
+        let ids = |key: &str| -> Vec<u32> {
+            golden.get(key).map_or_else(Vec::new, |ids| serde_json::from_value(ids.clone()).expect("ids"))
+        };
+        let rows = |key: &str| -> Vec<Vec<f32>> {
+            golden.get(key).map_or_else(Vec::new, |rows| serde_json::from_value(rows.clone()).expect("rows"))
+        };
+        let positions = ids("positions").into_iter().map(|position| position as usize);
         Self {
             config,
             tensors: read_safetensors(&folder.join("model.safetensors")),
             input_ids: ids("input_ids"),
             greedy: ids("greedy_16"),
-            last_logits: serde_json::from_value(golden.get("logits").unwrap_or(&golden["last_4_logits"]).clone())
-                .expect("logits"),
+            last_logits: rows(if golden.get("logits").is_some() { "logits" } else { "last_4_logits" }),
+            hidden_states: positions.zip(rows("hidden_states")).collect(),
         }
     }
 

@@ -111,7 +111,7 @@ impl Conductor {
     /// The longest sequence that this gateway accepts, in tokens: one that fits the model's context and the blocks of
     /// one sequence.
     pub(super) fn context_tokens(&self) -> u32 {
-        let context_tokens = self.view.model.as_ref().map_or(0, |model| model.value.context_tokens);
+        let context_tokens = self.view.model.as_ref().map_or(0, |model| model.value.context_tokens_max());
         context_tokens.min(self.kv_kinds().sequence_tokens_max(self.blocks_for_one()))
     }
 

@@ -1,5 +1,7 @@
 //! The pipeline's status for users, and the reason for which nothing comes through it.
 
+use schema::record::KvBlocks;
+
 use super::Conductor;
 use crate::core::fault::PipelineFault;
 use crate::generate::PipelineStatus;
@@ -18,6 +20,7 @@ impl Conductor {
             Err(not) => (not.reason, not.missing.into_iter().map(Into::into).collect()),
         };
         let (running, waiting) = self.scheduler.load();
+        let (kv_blocks, free) = (self.scheduler.total_blocks(), self.scheduler.free_blocks());
         PipelineStatus {
             serving: self.scheduler.is_proven(),
             reason,
@@ -28,6 +31,8 @@ impl Conductor {
             context_tokens: self.context_tokens(),
             running,
             waiting,
+            kv_blocks,
+            kv_blocks_used: KvBlocks { full: kv_blocks.full - free.full, window: kv_blocks.window - free.window },
             tokens_per_second: 0.0,
         }
     }

@@ -7,6 +7,7 @@ use schema::SequenceId;
 use schema::frame::{HIDDEN_STATE_BYTES_MAX, RULE_BYTES_MAX, Slice};
 
 use super::Scheduler;
+use crate::core::kv_ledger::CachedPrefix;
 use crate::core::sequence::Sequence;
 use crate::limits::{
     BATCH_ROWS_MAX, BATCH_ROWS_SHARE_MIN, DECODES_MAX, FORCED_BATCH_ROWS_MAX, OVERTAKEN_MAX, PROMPT_ROWS_MIN,
@@ -24,7 +25,7 @@ pub(super) struct BatchBuilder {
     /// Bytes of the rules of its slices' positions, at most.
     rule_bytes: usize,
     /// Hidden states that it may still ask for.
-    hidden_states_left: u32,
+    pub(super) hidden_states_left: u32,
     /// True for a lookahead micro-batch, which goes on from draft tokens in flight.
     pub(super) is_lookahead: bool,
 }
@@ -38,6 +39,12 @@ impl Scheduler {
         let state_bytes = size_of::<f32>() * self.shape.as_ref().map_or(1, |shape| shape.hidden.max(1) as usize);
         let hidden_states_left = (HIDDEN_STATE_BYTES_MAX / state_bytes) as u32;
         let mut batch = BatchBuilder { hidden_states_left, ..BatchBuilder::default() };
+        // If a prompt were sent in one piece, one stage after the other would compute it while the other stages wait.
+        let share = (BATCH_ROWS_MAX / stages as u32).max(BATCH_ROWS_SHARE_MIN);
+        if self.is_bidirectional() {
+            self.add_texts(&mut batch, share, now);
+            return batch;
+        }
         let streaming = self.running.iter().filter(|id| self.is_streaming(**id)).count();
         // The last place in the window hides the way back to the gateway. While all stages compute tokens of streamed
         // sequences, prompt tokens or a part of a group in that place would only delay those.
@@ -46,8 +53,6 @@ impl Scheduler {
         if batch.slices.is_empty() && busy {
             return batch;
         }
-        // If a prompt were sent in one piece, one stage after the other would compute it while the other stages wait.
-        let share = (BATCH_ROWS_MAX / stages as u32).max(BATCH_ROWS_SHARE_MIN);
         let rows_max =
             if streaming == 0 { share } else { self.rows_max_with(batch.rows, streaming, stages, now).min(share) };
         self.add_prompts(&mut batch, rows_max);
@@ -203,15 +208,21 @@ impl Scheduler {
             if !self.ledger.has_room(&found, sent + count) {
                 break;
             }
-            let Some(sequence) = self.sequences.get_mut(&id) else { continue };
-            sequence.start_with(&found, &mut self.ledger);
-            let taken = self.ledger.allocate(&mut sequence.blocks, sent, sent + count);
-            debug_assert!(taken, "free blocks cannot be taken");
-            self.waiting.retain(|other| *other != id);
-            self.overtake(id);
-            self.running.push_back(id);
-            self.add(id, count, 0, batch);
+            self.begin(id, &found, count, batch);
         }
+    }
+
+    /// Begins a waiting sequence with the cached prefix `found` and `count` tokens after it, for which there is room.
+    pub(super) fn begin(&mut self, id: SequenceId, found: &CachedPrefix, count: u32, batch: &mut BatchBuilder) {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        sequence.start_with(found, &mut self.ledger);
+        let sent = found.tokens();
+        let taken = self.ledger.allocate(&mut sequence.blocks, sent, sent + count);
+        debug_assert!(taken, "free blocks cannot be taken");
+        self.waiting.retain(|other| *other != id);
+        self.overtake(id);
+        self.running.push_back(id);
+        self.add(id, count, 0, batch);
     }
 
     /// True if a sequence in `batch` computes the block of `cacheable` that follows the `found` cached ones.

@@ -163,6 +163,7 @@ fn shape(stages: usize, kv_blocks: u32, epoch: u64) -> Shape {
         blocks: (0..kv_blocks).collect(),
         window_blocks: Vec::new(),
         hidden: 2,
+        bidirectional: false,
     }
 }
 
@@ -580,6 +581,53 @@ fn only_a_last_tokens_embedding_begins_with_cached_blocks() {
         let (events, _) = run(&mut scheduler, &shape, &mut double);
         assert_eq!(events[0], (id, TokenEvent::Started { cached_tokens: cached }), "{pooling:?}");
         assert_eq!(embeddings_of(&events, id), [expected_embedding(KvKinds::Full, &prompt, pooling)]);
+    }
+}
+
+#[test]
+fn texts_of_a_bidirectional_model_go_through_whole_and_leave_nothing_cached() {
+    let now = Instant::now();
+    let shape = Shape { bidirectional: true, ..shape(3, 100, 1) };
+    let (mut scheduler, mut double) = (Scheduler::new(true), Double::new(100));
+    scheduler.rebuild(Some(shape.clone()));
+    let lengths = [700, 20, 30, 40, 700, 85];
+    let text = |length: u32| (0..length).map(|index| index * 13 % 47).collect::<Vec<u32>>();
+    let ids = lengths.map(|length| scheduler.admit(embedding_request(text(length), Pooling::Mean), now));
+    let (mut events, mut sent) = (Vec::new(), Vec::new());
+    while let Some(batch) = scheduler.next_batch(now) {
+        for slice in &batch.slices {
+            assert_eq!((slice.position, slice.count), (0, slice.prompt_tokens));
+            assert_eq!(slice.hidden_states.len(), slice.count as usize);
+        }
+        sent.push(batch.slices.iter().map(|slice| slice.count).collect::<Vec<_>>());
+        events.extend(scheduler.complete(&double.run(&shape, &batch), now).unwrap());
+    }
+    assert_eq!(sent, [vec![700], vec![20, 30], vec![40], vec![700], vec![85]], "85 rows are a stage's share");
+    for (id, length) in ids.into_iter().zip(lengths) {
+        let expected = expected_embedding(KvKinds::Full, &text(length), Pooling::Mean);
+        assert_eq!(embeddings_of(&events, id), [expected]);
+        let started = TokenEvent::Started { cached_tokens: 0 };
+        assert!(events.contains(&(id, started)), "a text of {length} tokens began with cached blocks");
+    }
+    assert_eq!((scheduler.load(), scheduler.free_blocks().full), ((0, 0), 100));
+}
+
+#[test]
+fn a_text_waits_until_there_is_room_for_all_of_it() {
+    let now = Instant::now();
+    let shape = Shape { bidirectional: true, ..shape(1, 20, 1) };
+    let (mut scheduler, mut double) = (Scheduler::new(true), Double::new(20));
+    scheduler.rebuild(Some(shape.clone()));
+    let text: Vec<u32> = (0..500).collect();
+    let ids = [(); 2].map(|()| scheduler.admit(embedding_request(text.clone(), Pooling::Mean), now));
+    let first = scheduler.next_batch(now).unwrap();
+    assert_eq!((first.slices.len(), scheduler.next_batch(now)), (1, None), "16 of 20 blocks are in use");
+    // The pipeline is lost, and both texts are sent again from their beginnings.
+    let second = Shape { epoch: Epoch(2), ..shape };
+    scheduler.rebuild(Some(second.clone()));
+    let (events, _) = run(&mut scheduler, &second, &mut double);
+    for id in ids {
+        assert_eq!(embeddings_of(&events, id), [expected_embedding(KvKinds::Full, &text, Pooling::Mean)]);
     }
 }
 

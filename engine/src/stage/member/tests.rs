@@ -125,7 +125,7 @@ fn the_outcome_of_an_earlier_load_is_ignored() {
     member.handle(Event::LeaseLost { is_forgotten: false }, now);
     let now = now + STORE_RETRY;
     let second = load_number(&claimed(&mut member, now));
-    let shard = || Ok(Loaded { weights_bytes: 40, kv_blocks: 1 });
+    let shard = || Ok(Loaded { weights_bytes: 40, copied_bytes: 0, kv_blocks: 1 });
     member.handle(Event::Done(Done::Loaded { number: first, shard: shard() }), now);
     assert!(!member.held().unwrap().is_ready(), "it serves what is about to be unloaded");
     member.handle(Event::Done(Done::Loaded { number: second, shard: shard() }), now);
@@ -140,7 +140,7 @@ fn serving(others: &[&str], now: Instant) -> Member {
     view.gateways.extend([0, 1].map(|slot| (slot, versioned(gateway(&format!("7{slot}"), Share::EMPTY)))));
     let mut member = member(view.clone(), now);
     let number = load_number(&claimed(&mut member, now));
-    let shard = Ok(Loaded { weights_bytes: 40, kv_blocks: 1 });
+    let shard = Ok(Loaded { weights_bytes: 40, copied_bytes: 0, kv_blocks: 1 });
     feed(&mut member, Event::Done(Done::Loaded { number, shard }), now);
     view.claims.insert(ClaimId::new(Generation(1), 0), versioned(claim_of(&view, ClaimState::Serving)));
     feed(&mut member, Event::ViewChanged(Arc::new(view)), now);
@@ -176,7 +176,7 @@ fn serving_first_half(now: Instant) -> Member {
     view.claims.insert(ClaimId::new(Generation(1), 1), versioned(claim(1)));
     let mut member = member(view.clone(), now);
     let number = load_number(&claimed(&mut member, now));
-    let shard = Ok(Loaded { weights_bytes: 20, kv_blocks: 1 });
+    let shard = Ok(Loaded { weights_bytes: 20, copied_bytes: 0, kv_blocks: 1 });
     feed(&mut member, Event::Done(Done::Loaded { number, shard }), now);
     view.claims.insert(ClaimId::new(Generation(1), 0), versioned(claim(0)));
     feed(&mut member, Event::ViewChanged(Arc::new(view)), now);

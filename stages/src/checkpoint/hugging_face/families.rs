@@ -1,6 +1,7 @@
 //! The kinds of models that folders may have, a value each.
 
 use super::describe;
+use super::encoders;
 use super::family::{ExpertLayout, Family, Fixed, LayerType, USUAL};
 use super::gemma4;
 use super::llama4;
@@ -193,6 +194,34 @@ pub(super) const ALL: &[Family] = &[
         experts: ExpertLayout::Transposed,
         layer_type: LayerType::Chunks(|layer| !(layer + 1).is_multiple_of(4)),
         describe: llama4::describe,
+        ..USUAL
+    },
+    Family {
+        model_types: &["bert"],
+        architecture: "bert",
+        fixed: encoders::BERT_FIXED,
+        place: encoders::place,
+        describe: encoders::describe,
+        names: encoders::BERT_NAMES,
+        ..USUAL
+    },
+    Family {
+        model_types: &["roberta", "xlm-roberta", "camembert"],
+        architecture: "bert",
+        fixed: encoders::BERT_FIXED,
+        place: encoders::place,
+        skips_positions: true,
+        describe: encoders::describe_roberta,
+        names: encoders::BERT_NAMES,
+        ..USUAL
+    },
+    Family {
+        model_types: &["nomic_bert"],
+        architecture: "nomic-bert",
+        fixed: encoders::NOMIC_FIXED,
+        place: encoders::place,
+        describe: encoders::describe,
+        names: encoders::NOMIC_NAMES,
         ..USUAL
     },
     Family { model_types: &["olmo2"], architecture: "olmo2", names: NORMS_OF_TERMS, ..USUAL },

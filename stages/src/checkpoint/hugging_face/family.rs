@@ -5,6 +5,7 @@ use serde_json::Value as Json;
 use super::config::{Config, shown};
 use super::families;
 use super::metadata::Entries;
+use super::names::{self, Place};
 use crate::checkpoint::OpenError;
 
 /// A kind of model.
@@ -22,6 +23,10 @@ pub(super) struct Family {
     pub(super) names: &'static [(&'static str, &'static str)],
     /// Keys of the configuration that must have one of these values, where they are there: the arithmetic is fixed.
     pub(super) fixed: &'static [(&'static str, &'static [Fixed])],
+    /// The place of a tensor by its name, in a model of so many layers of which so many further ones are left out.
+    pub(super) place: fn(&Self, &str, u32, u32) -> Option<Place>,
+    /// The first rows of the table of positions are left out, if this says so: no text has them.
+    pub(super) skips_positions: bool,
     /// The order of the values of experts that lie together.
     pub(super) experts: ExpertLayout,
     /// The kind of attention of each layer, for a configuration that lists it (`layer_types`).
@@ -71,6 +76,8 @@ pub(super) const USUAL: Family = Family {
     norms_minus_one: false,
     names: &[],
     fixed: &[("hidden_act", &[Fixed::Text("silu"), Fixed::Text("swish")])],
+    place: names::place,
+    skips_positions: false,
     experts: ExpertLayout::Rows,
     layer_type: LayerType::Uniform,
     describe: Entries::grouped_attention,
@@ -99,6 +106,11 @@ impl Family {
         }
         family.check_layer_types(config)?;
         Ok(family)
+    }
+
+    /// True for a model that makes logits.
+    pub(super) fn has_output(&self) -> bool {
+        !matches!(self.architecture, "bert" | "nomic-bert")
     }
 
     fn check_layer_types(&self, config: &Config) -> Result<(), OpenError> {

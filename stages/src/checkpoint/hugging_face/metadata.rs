@@ -104,6 +104,11 @@ impl Entries {
         }
     }
 
+    /// The count under the key `suffix`, if it is set.
+    pub(super) fn count(&self, suffix: &str) -> Option<u32> {
+        self.metadata.get_u32(&format!("{}.{suffix}", self.architecture)).ok().flatten()
+    }
+
     /// The widths of grouped attention, its window, and the part of heads that is rotated.
     pub(super) fn grouped_attention(&mut self, config: &Config) -> Result<(), OpenError> {
         if let Some(heads) = config.count(&["num_key_value_heads"])? {

@@ -9,6 +9,7 @@
 mod coded;
 mod config;
 mod describe;
+mod encoders;
 mod families;
 mod family;
 mod files;
@@ -16,6 +17,7 @@ mod gemma4;
 mod llama4;
 mod metadata;
 mod names;
+mod pooling;
 mod quantisation;
 mod rope;
 mod stored;
@@ -33,8 +35,14 @@ use quantisation::Quantisation;
 const CONFIG: &str = "config.json";
 
 /// Files of a folder that belong to the model besides configuration and weights, if they are there.
-const TEXT_FILES: [&str; 4] =
-    ["generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+const TEXT_FILES: [&str; 6] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    pooling::MODULES,
+    pooling::POOLING,
+];
 
 /// True if `folder` has a model in this form.
 pub(super) fn is_in(folder: &Path) -> bool {
@@ -52,6 +60,7 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint, OpenError> {
     if let Some(generation) = config::read_optional(&folder.join(TEXT_FILES[0]))? {
         metadata::recommended_sampling(&generation, &mut metadata);
     }
+    pooling::describe(folder, family, &mut metadata)?;
     let mut tensors = tensors::translate(&config, family, &quantisation, &files)?;
     tensors.extend(rope::factors(&config)?);
     let header = Header::new(metadata, tensors)

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use super::coded::Grouping;
 use super::config::Config;
+use super::encoders::POSITIONS_SKIPPED;
 use super::family::{ExpertLayout, Family};
 use super::files::WeightFile;
-use super::names::{Place, place};
+use super::names::Place;
 use super::quantisation::Quantisation;
 use super::stored::{EXPERTS_MAX, Stored, StoredPart};
 use crate::checkpoint::{OpenError, TensorInfo};
@@ -31,23 +32,26 @@ pub(super) fn translate(
     let mut found = Found::default();
     for (number, file) in files.iter().enumerate() {
         for tensor in &file.header.tensors {
-            if place(family, &tensor.name, layers, further) == Some(Place::LeftOut) {
+            if (family.place)(family, &tensor.name, layers, further) == Some(Place::LeftOut) {
                 continue;
             }
             let Some(stored) = grouping.tensor(StoredPart { number, file, tensor })? else { continue };
-            let Some(place) = place(family, &stored.name, layers, further) else {
+            let Some(place) = (family.place)(family, &stored.name, layers, further) else {
                 let expected = format!("none of this name in a {} model", family.architecture);
                 return Err(stored.wrong(expected, "one"));
             };
             found.add(stored, place, family, tied == Some(true))?;
         }
     }
-    if tied == Some(false) && !found.whole.contains_key(OUTPUT) {
+    if tied == Some(false) && family.has_output() && !found.whole.contains_key(OUTPUT) {
         let expected = "true, or a tensor lm_head.weight".to_owned();
         return Err(config.wrong("tie_word_embeddings", expected, "false without one"));
     }
     found.finish()
 }
+
+/// Name of the table of positions.
+const POSITIONS: &str = "position_embd.weight";
 
 /// Name of the output head's matrix, which is not read from a folder that ties it to the embedding.
 const OUTPUT: &str = "output.weight";
@@ -71,7 +75,11 @@ impl<'a> Found<'a> {
             Place::Whole(name) => {
                 let squeezed = SQUEEZED.iter().any(|end| name.ends_with(end));
                 let minus_one = family.norms_minus_one && name.ends_with("norm.weight");
-                let info = stored.whole(name, squeezed, minus_one)?;
+                let mut info = stored.whole(name, squeezed, minus_one)?;
+                if family.skips_positions && info.name == POSITIONS {
+                    let expected = || stored.wrong("a row for each position and two more", stored.shown());
+                    info = info.without_rows(POSITIONS_SKIPPED).ok_or_else(expected)?;
+                }
                 self.insert(&stored, info)
             }
             Place::OfExpert(name, expert) => self.add_expert(stored, name, expert),

@@ -16,13 +16,15 @@ struct Case {
     value: usize,
     position: usize,
     rows: usize,
+    /// Length of the text. Only rows that attend to all of it see tokens after them.
+    text: usize,
     window: Window,
     kv_type: KvType,
 }
 
 impl Case {
     fn blocks(&self) -> Vec<u32> {
-        let count = (self.position + self.rows).div_ceil(TOKENS) as u32;
+        let count = self.text.div_ceil(TOKENS) as u32;
         (0..count).rev().collect()
     }
 
@@ -31,7 +33,7 @@ impl Case {
         AttentionShape { heads: self.heads, key: self.key, value_padded, window: self.window, softcap: None }
     }
 
-    /// Keys and values of all positions up to the last row. All others are poisoned with NaN.
+    /// Keys and values of all positions of the text. All others are poisoned with NaN.
     fn cache(&self) -> KvCache {
         let shape =
             KvShape { heads: 2, key: self.key, value: self.value, number: KvNumber::from(self.kv_type), latent: false };
@@ -41,7 +43,7 @@ impl Case {
         let (poison_key, poison_value) = (vec![f32::NAN; self.key], vec![f32::NAN; self.value]);
         for position in 0..blocks.len() * TOKENS {
             let slot = blocks[position / TOKENS] as usize * TOKENS + position % TOKENS;
-            let known = position < self.position + self.rows;
+            let known = position < self.text;
             // SAFETY: there is one thread.
             unsafe {
                 layer.write(Isa::best(), slot, 0, &poison_key, &poison_value);
@@ -66,7 +68,7 @@ impl Case {
     }
 
     fn span<'a>(&self, blocks: &'a [u32]) -> Span<'a> {
-        Span { position: self.position as u32, rows: self.rows, first_block: 0, blocks, kv_head: 1 }
+        Span { position: self.position as u32, rows: self.rows, text: self.text, first_block: 0, blocks, kv_head: 1 }
     }
 
     fn scratch(&self) -> Scratch {
@@ -84,7 +86,8 @@ impl Case {
     /// scaled by `log2(e)`.
     fn exact(&self, row: usize, head: usize) -> Vec<f64> {
         let position = self.position + row;
-        let visible = self.window.first(position as u32) as usize..position + 1;
+        let end = if self.window == Window::Text { self.text } else { position + 1 };
+        let visible = self.window.first(position as u32) as usize..end;
         let query = self.query_at(row, head);
         let stored = |values: Vec<f32>| match self.kv_type {
             KvType::F16 => values,
@@ -122,6 +125,7 @@ fn cases() -> Vec<Case> {
         value,
         position,
         rows,
+        text: position + rows,
         window,
         kv_type: KvType::F16,
     };
@@ -129,7 +133,13 @@ fn cases() -> Vec<Case> {
         kv_type: KvType::Q8,
         ..case(heads, size, size, position, rows, window)
     };
+    let of_text = |text, case: Case| Case { text, window: Window::Text, ..case };
     vec![
+        of_text(1, case(1, 64, 64, 0, 1, Window::All)),
+        of_text(32, case(2, 16, 16, 0, 32, Window::All)),
+        of_text(137, case(1, 32, 32, 40, 40, Window::All)),
+        of_text(700, case(3, 20, 24, 250, 12, Window::All)),
+        of_text(300, eight_bits(1, 64, 20, 30, Window::All)),
         eight_bits(1, 64, 0, 1, Window::All),
         eight_bits(3, 64, 20, 30, Window::All),
         eight_bits(9, 32, 31, 2, Window::All),

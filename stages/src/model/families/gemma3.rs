@@ -34,6 +34,7 @@ fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
     let rope = keys.rope(RopeStyle::Halves, attention.key)?;
     let in_window = keys.plain_rope(rope, "rope.freq_base_swa", BASE_IN_WINDOW)?;
     let model = keys.model(vec![rope, in_window], (0..layers).map(layer).collect())?;
-    let head = HeadSpec { softcap: keys.bound("final_logit_softcapping")?, ..model.head };
-    Ok(ModelSpec { embedding: EmbeddingSpec { scale: (hidden as f32).sqrt() }, head, ..model })
+    let head = HeadSpec { softcap: keys.bound("final_logit_softcapping")?, ..keys.head()? };
+    let embedding = EmbeddingSpec { scale: (hidden as f32).sqrt(), ..model.embedding };
+    Ok(ModelSpec { embedding, head: Some(head), ..model })
 }

@@ -53,8 +53,9 @@ fn read(keys: &Keys<'_>) -> Result<ModelSpec, UnsupportedModel> {
         specs.push(LayerSpec { output_scale, ..LayerSpec::new(Mixer::Attention(attention), feed_forward, norms) });
     }
     let model = keys.model(ropes(keys)?, specs)?;
-    let head = HeadSpec { softcap: keys.bound("final_logit_softcapping")?, ..model.head };
-    Ok(ModelSpec { embedding: EmbeddingSpec { scale: (hidden as f32).sqrt() }, head, ..model })
+    let head = HeadSpec { softcap: keys.bound("final_logit_softcapping")?, ..keys.head()? };
+    let embedding = EmbeddingSpec { scale: (hidden as f32).sqrt(), ..model.embedding };
+    Ok(ModelSpec { embedding, head: Some(head), ..model })
 }
 
 /// The attention of a layer.

@@ -29,8 +29,8 @@ pub(super) fn read_with(keys: &Keys<'_>, feed_forward: FeedForward) -> Result<Mo
         ..LayerSpec::new(Mixer::Attention(attention), feed_forward, keys.norms()?)
     };
     let model = keys.uniform(keys.rope(RopeStyle::Adjacent, attention.key)?, layer)?;
-    let embedding = EmbeddingSpec { scale: keys.positive("embedding_scale", Some(1.0))? };
+    let embedding = EmbeddingSpec { scale: keys.positive("embedding_scale", Some(1.0))?, ..model.embedding };
     // The file names the divisor.
-    let head = HeadSpec { scale: keys.positive("logit_scale", Some(1.0))?.recip(), ..model.head };
-    Ok(ModelSpec { embedding, head, ..model })
+    let head = HeadSpec { scale: keys.positive("logit_scale", Some(1.0))?.recip(), ..keys.head()? };
+    Ok(ModelSpec { embedding, head: Some(head), ..model })
 }

@@ -1,6 +1,7 @@
 //! The model families, one file each: metadata in, a [`ModelSpec`] out, and the names of tensors that are not the usual
 //! ones. A new family is a file and a line in [`Family::ALL`].
 
+mod bert;
 mod deepseek2;
 mod ernie4_5_moe;
 mod gemma2;
@@ -16,6 +17,7 @@ mod llama;
 mod llama4;
 mod minimax_m2;
 mod mistral3;
+mod nomic_bert;
 mod olmo2;
 mod phi3;
 mod qwen2;
@@ -61,7 +63,7 @@ pub(super) fn read(header: &Header) -> Result<ModelSpec, UnsupportedModel> {
 
 impl Family {
     /// All families.
-    pub const ALL: [&'static Self; 25] = [
+    pub const ALL: [&'static Self; 27] = [
         &llama::FAMILY,
         &qwen2::FAMILY,
         &qwen3::FAMILY,
@@ -87,6 +89,8 @@ impl Family {
         &qwen2vl::FAMILY,
         &qwen3vl::FAMILY,
         &qwen3vlmoe::FAMILY,
+        &bert::FAMILY,
+        &nomic_bert::FAMILY,
     ];
 
     /// The family of a GGUF architecture.

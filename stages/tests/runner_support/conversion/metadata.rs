@@ -10,6 +10,8 @@ impl Golden {
     pub fn architecture(&self) -> &str {
         match self.config["model_type"].as_str().expect("a model type") {
             "mistral" | "mixtral" => "llama",
+            "xlm-roberta" => "bert",
+            "nomic_bert" => "nomic-bert",
             "gemma3_text" => "gemma3",
             "gemma4_text" => "gemma4",
             "ernie4_5_moe" => "ernie4_5-moe",

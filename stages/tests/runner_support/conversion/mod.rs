@@ -1,5 +1,6 @@
 //! Golden models as GGUF files with 32-bit weights, with the keys, names and orders that llama.cpp's converter writes.
 
+mod encoders;
 mod experts;
 mod metadata;
 mod names;
@@ -24,12 +25,13 @@ impl Golden {
 
     /// The same with further metadata.
     pub fn write_gguf_with(&self, path: &Path, more: impl FnOnce(GgufWriter) -> GgufWriter) {
-        let mut file = more(self.metadata());
-        for (name, (dims, values)) in self.gguf_tensors() {
+        let encoder = self.is_encoder();
+        let mut file = more(if encoder { self.encoder_metadata() } else { self.metadata() });
+        for (name, (dims, values)) in if encoder { self.encoder_tensors() } else { self.gguf_tensors() } {
             let dims: Vec<u64> = dims.iter().rev().copied().collect();
             file = file.tensor(&name, &dims, Format::F32, bytes_of(&values)).expect("dimensions fit");
         }
-        for (name, factors) in self.factor_tensors() {
+        for (name, factors) in if encoder { Vec::new() } else { self.factor_tensors() } {
             let dims = [factors.len() as u64];
             file = file.tensor(name, &dims, Format::F32, bytes_of(&factors)).expect("dimensions fit");
         }
