@@ -48,7 +48,7 @@ static DESCRIPTION: LazyLock<ModelDescription> = LazyLock::new(|| ModelDescripti
     bos: BEGIN_TEXT.to_owned(),
     eos: END_TEXT.to_owned(),
     fim: Some(FIM),
-    embedding: EmbeddingModel { dimensions: DIMENSIONS as u32, pooling: Some(Pooling::Last) },
+    embedding: EmbeddingModel { dimensions: DIMENSIONS as u32, pooling: Some(Pooling::Last), only: false },
 });
 /// Values of an embedding.
 pub const DIMENSIONS: usize = 5;

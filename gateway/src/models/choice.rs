@@ -8,7 +8,14 @@ const CONFIG: &str = "config.json";
 /// Name of a folder's weights in one file, and of the list of several.
 const WEIGHTS: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
 /// Files of a folder besides, if they are there.
-const TEXTS: [&str; 4] = ["generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+const TEXTS: [&str; 6] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "modules.json",
+    "1_Pooling/config.json",
+];
 
 /// A model among the files of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -79,14 +79,20 @@ pub(super) fn describe(
         bos: vocabulary.spelling(vocabulary.bos()).to_owned(),
         eos: vocabulary.spelling(vocabulary.eos()).to_owned(),
         fim: vocabulary.fim(),
-        embedding: EmbeddingModel { dimensions: spec.hidden as u32, pooling: pooling(spec.pooling_type) },
+        embedding: EmbeddingModel {
+            dimensions: spec.hidden as u32,
+            pooling: pooling(spec),
+            only: spec.is_bidirectional(),
+        },
     }
 }
 
 /// The tokens whose hidden states make an embedding. Where the file does not say, it is the last one, as in vLLM and
-/// Ollama: attention is causal, so it alone has seen the whole text.
-fn pooling(pooling_type: PoolingType) -> Option<Pooling> {
-    match pooling_type {
+/// Ollama: attention is causal, so it alone has seen the whole text. Where all tokens see it, it is the mean, as in the
+/// sentence-transformers library.
+fn pooling(spec: &ModelSpec) -> Option<Pooling> {
+    match spec.pooling_type {
+        PoolingType::None if spec.is_bidirectional() => Some(Pooling::Mean),
         PoolingType::Mean => Some(Pooling::Mean),
         PoolingType::Cls => Some(Pooling::Cls),
         PoolingType::None | PoolingType::Last => Some(Pooling::Last),

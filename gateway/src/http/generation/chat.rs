@@ -32,6 +32,7 @@ pub(crate) async fn prepare_with(
     param: &'static str,
     encode: impl FnOnce(&dyn TextModel, &Conversation) -> Result<Vec<u32>, TextError> + Send + 'static,
 ) -> Result<Vec<u32>, ApiError> {
+    start::check_generates(state)?;
     let form = options.form.as_ref().map(|form| form.source.clone());
     start::compile_form(state, options).await?;
     let text_form = options.tokens.grammar.take().zip(form).map(|(grammar, source)| TextForm { grammar, source });

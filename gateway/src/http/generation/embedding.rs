@@ -57,7 +57,7 @@ impl EmbeddingOptions {
     /// # Errors
     /// A 400 that names the parameter, or the model if it makes no embeddings.
     pub(crate) fn read(params: &Params<'_>, state: &AppState) -> Result<Self, ApiError> {
-        let EmbeddingModel { dimensions, pooling } = state.text.description().embedding;
+        let EmbeddingModel { dimensions, pooling, .. } = state.text.description().embedding;
         let Some(pooling) = pooling else {
             let message = format!(
                 "The model '{}' makes no embeddings: its file says that it ranks texts (pooling_type 4).",

@@ -47,4 +47,6 @@ pub struct EmbeddingModel {
     pub dimensions: u32,
     /// The tokens whose hidden states make it. `None` if the model ranks texts instead.
     pub pooling: Option<Pooling>,
+    /// True if it makes nothing but embeddings.
+    pub only: bool,
 }

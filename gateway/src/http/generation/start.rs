@@ -33,6 +33,18 @@ where
     })
 }
 
+/// Refuses requests for text to a model that makes embeddings only.
+///
+/// # Errors
+/// [`Rejection::EmbedsOnly`], as a 400.
+pub(crate) fn check_generates(state: &AppState) -> Result<(), ApiError> {
+    if !state.text.description().embedding.only {
+        return Ok(());
+    }
+    state.pipeline.refused(&Rejection::EmbedsOnly);
+    Err(ApiError::rejected(&Rejection::EmbedsOnly, "model"))
+}
+
 /// Compiles the form of the answer, if the options ask for one, to the grammar of its tokens.
 ///
 /// # Errors
@@ -58,6 +70,7 @@ pub(crate) async fn start(
     tokens_max: u32,
     param: &'static str,
 ) -> Result<ChoiceStream, ApiError> {
+    check_generates(state)?;
     let context = state.context_tokens();
     for prompt in &prompts {
         if prompt.is_empty() {

@@ -94,7 +94,7 @@ pub(super) fn ps(state: &AppState) -> Response {
 /// The features of the model, by Ollama's names.
 pub(super) fn capabilities(description: &ModelDescription) -> Vec<&'static str> {
     let features = [
-        (true, "completion"),
+        (!description.embedding.only, "completion"),
         (description.takes_tools, "tools"),
         (description.fim.is_some(), "insert"),
         (description.reasons, "thinking"),

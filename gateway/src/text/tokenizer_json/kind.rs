@@ -1,14 +1,18 @@
-//! The kind of BPE in `tokenizer.json`: over bytes, or over characters with spaces as `▁`.
+//! The kind of vocabulary in `tokenizer.json`: BPE over bytes, or over characters with spaces as `▁`; WordPiece; or
+//! SentencePiece's unigram model.
 
 use serde_json::{Map, Value as Json};
 
 use super::{bad, shown};
 use crate::text::TextError;
 
-/// The character in place of a space.
-const SPACE: &str = "▁";
+/// The mark of a token that continues a word.
+pub(super) const CONTINUED: &str = "##";
 
-/// A kind of BPE.
+/// The character in place of a space.
+pub(super) const SPACE: &str = "▁";
+
+/// A kind of vocabulary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Every byte is a character, and text is split into words first.
@@ -18,9 +22,13 @@ pub(super) enum Kind {
         /// True if a text gets a space in front.
         add_space_prefix: bool,
     },
+    /// WordPiece, after BERT's normalisation.
+    WordPiece,
+    /// The unigram model, with a space in front of a text.
+    Unigram,
 }
 
-/// The kind of the BPE in `tokenizer`, and its model.
+/// The kind of the vocabulary in `tokenizer`, and its model.
 pub(super) fn of(tokenizer: &Map<String, Json>) -> Result<(Kind, &Map<String, Json>), TextError> {
     let Some(Json::Object(model)) = tokenizer.get("model") else {
         let found = shown(tokenizer.get("model"));
@@ -32,8 +40,11 @@ pub(super) fn of(tokenizer: &Map<String, Json>) -> Result<(Kind, &Map<String, Js
         None if model.contains_key("merges") => "BPE",
         None => "",
     };
-    if kind != "BPE" {
-        return refused(format!("model {kind}"));
+    match kind {
+        "BPE" => {}
+        "WordPiece" => return Ok((word_piece(tokenizer, model)?, model)),
+        "Unigram" => return Ok((unigram(tokenizer)?, model)),
+        other => return refused(format!("model {other}")),
     }
     for key in ["dropout", "continuing_subword_prefix", "end_of_word_suffix"] {
         let found = model.get(key).filter(|found| !found.is_null() && found.as_str() != Some(""));
@@ -52,14 +63,67 @@ pub(super) fn of(tokenizer: &Map<String, Json>) -> Result<(Kind, &Map<String, Js
     }
 }
 
+/// The kind of a WordPiece vocabulary, whose steps must be BERT's.
+fn word_piece(tokenizer: &Map<String, Json>, model: &Map<String, Json>) -> Result<Kind, TextError> {
+    let prefix = model.get("continuing_subword_prefix").and_then(Json::as_str).unwrap_or(CONTINUED);
+    if prefix != CONTINUED {
+        return refused(format!("WordPiece with continuing_subword_prefix {prefix:?}"));
+    }
+    for (step, expected) in [("normalizer", "BertNormalizer"), ("pre_tokenizer", "BertPreTokenizer")] {
+        let found = tokenizer.get(step);
+        if found.is_none_or(|found| found["type"] != expected) {
+            return refused(format!("WordPiece with {step} {}", shown(found)));
+        }
+    }
+    let normalizer = &tokenizer["normalizer"];
+    for flag in ["clean_text", "handle_chinese_chars"] {
+        if normalizer[flag] == Json::Bool(false) {
+            return refused(format!("WordPiece with {flag} false"));
+        }
+    }
+    Ok(Kind::WordPiece)
+}
+
+/// The kind of a unigram model, whose steps must be SentencePiece's: a table of replacements, runs of spaces as one,
+/// and `▁` in front of words.
+fn unigram(tokenizer: &Map<String, Json>) -> Result<Kind, TextError> {
+    for step in steps(tokenizer.get("normalizer"), "normalizers") {
+        let known = match step["type"].as_str() {
+            Some("Precompiled") => true,
+            Some("Replace") => {
+                step["pattern"]["Regex"] == " {2,}" && (step["content"] == " " || step["content"] == SPACE)
+            }
+            _ => false,
+        };
+        if !known {
+            return refused(format!("Unigram with normalizer {}", shown(Some(step))));
+        }
+    }
+    let splitters = steps(tokenizer.get("pre_tokenizer"), "pretokenizers");
+    let marks = |step: &&Json| step["type"] == "Metaspace" && step["replacement"] == SPACE;
+    let Some(marking) = splitters.iter().copied().find(marks) else {
+        return refused(format!("Unigram with pre-tokenizer {}", shown(tokenizer.get("pre_tokenizer"))));
+    };
+    let in_front = marking["prepend_scheme"] != "never" && marking["add_prefix_space"] != Json::Bool(false);
+    if !in_front || splitters.iter().any(|step| step["type"] != "Metaspace" && step["type"] != "WhitespaceSplit") {
+        return refused(format!("Unigram with pre-tokenizer {}", shown(tokenizer.get("pre_tokenizer"))));
+    }
+    Ok(Kind::Unigram)
+}
+
+/// The steps of a normalizer or a pre-tokenizer, which may be a sequence of them under `key`.
+pub(super) fn steps<'a>(found: Option<&'a Json>, key: &str) -> Vec<&'a Json> {
+    match found {
+        None | Some(Json::Null) => Vec::new(),
+        Some(step) if step["type"] == "Sequence" => step[key].as_array().into_iter().flatten().collect(),
+        Some(step) => vec![step],
+    }
+}
+
 /// The kind of a BPE of characters, by the steps that mark its spaces.
 fn marked_spaces(tokenizer: &Map<String, Json>) -> Result<Kind, TextError> {
     let (normalizer, splitter) = (tokenizer.get("normalizer"), tokenizer.get("pre_tokenizer"));
-    let steps = match normalizer {
-        None | Some(Json::Null) => Vec::new(),
-        Some(step) if step["type"] == "Sequence" => step["normalizers"].as_array().into_iter().flatten().collect(),
-        Some(step) => vec![step],
-    };
+    let steps = steps(normalizer, "normalizers");
     let (mut prepends, mut replaces) = (false, false);
     for step in steps {
         match step["type"].as_str() {
@@ -85,7 +149,7 @@ fn marked_spaces(tokenizer: &Map<String, Json>) -> Result<Kind, TextError> {
 }
 
 fn refused<T>(found: String) -> Result<T, TextError> {
-    let known = "byte-level BPE (model BPE with the pre-tokenizer ByteLevel), and BPE with spaces as ▁ and bytes for \
-                 characters that are no token";
+    let known = "byte-level BPE (model BPE with the pre-tokenizer ByteLevel), BPE with spaces as ▁ and bytes for \
+                 characters that are no token, WordPiece with BERT's steps, and Unigram with SentencePiece's";
     Err(TextError::UnknownModel { found, known: known.to_owned() })
 }

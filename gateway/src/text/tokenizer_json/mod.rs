@@ -1,10 +1,12 @@
 //! The vocabulary of a Hugging Face folder, as the metadata that GGUF files have: from `tokenizer.json`, with
 //! `tokenizer_config.json`, `chat_template.jinja`, `generation_config.json` and `config.json` beside it.
 //!
-//! Byte-level BPE is read, and the rule that splits text into words is recognised by its patterns; BPE with spaces as
-//! `▁`, as SentencePiece's vocabularies become it, is read as such a vocabulary. Anything else is refused by name,
-//! because a wrong rule gives plausible tokens and a worse model.
+//! Byte-level BPE is read, and the rule that splits text into words is recognised by its patterns; BPE with spaces
+//! as `▁`, as SentencePiece's vocabularies become it, is read as such a vocabulary; so are WordPiece and the unigram
+//! model, which encoders have. Anything else is refused by name, because a wrong rule gives plausible tokens and a
+//! worse model.
 
+mod encoders;
 mod kind;
 mod pre_tokenizer;
 mod special;
@@ -79,8 +81,11 @@ impl FolderFiles {
     /// [`TextError`] when the tokenizer is of a kind that is not read, or contradicts itself.
     pub fn metadata(&self, rows: usize) -> Result<Metadata, TextError> {
         let (kind, model) = kind::of(&self.tokenizer)?;
-        let merges = tokens::merges(model)?;
-        let tokens = tokens::Tokens::read(model, &self.tokenizer, rows)?;
+        let merges = match kind {
+            Kind::ByteLevel | Kind::MarkedSpaces { .. } => tokens::merges(model)?,
+            Kind::WordPiece | Kind::Unigram => Vec::new(),
+        };
+        let mut tokens = tokens::Tokens::read(model, &self.tokenizer, rows)?;
         let mut metadata = Metadata::default();
         let name = match kind {
             Kind::ByteLevel => {
@@ -91,6 +96,14 @@ impl FolderFiles {
                 metadata.insert("tokenizer.ggml.add_space_prefix", add_space_prefix.into());
                 if self.model_type().starts_with(GEMMA4) { GEMMA4 } else { "llama" }
             }
+            Kind::WordPiece => {
+                encoders::describe_word_piece(&self.tokenizer, &mut metadata);
+                "bert"
+            }
+            Kind::Unigram => {
+                encoders::describe_unigram(&self.tokenizer, &mut metadata)?;
+                "t5"
+            }
         };
         metadata.insert("tokenizer.ggml.model", name.into());
         if self.model_type() == "phi3" && tokens::takes_space_behind(&self.tokenizer) {
@@ -99,10 +112,15 @@ impl FolderFiles {
         }
         if name == "llama" {
             metadata.insert("tokenizer.ggml.scores", tokens.scores(&merges).as_slice().into());
-        } else {
+        } else if kind == Kind::Unigram {
+            metadata.insert("tokenizer.ggml.scores", encoders::scores(model, tokens.len())?.as_slice().into());
+        } else if kind != Kind::WordPiece {
             metadata.insert("tokenizer.ggml.merges", merges.as_slice().into());
         }
         special::describe(self, model, &tokens, &mut metadata)?;
+        if kind == Kind::WordPiece {
+            tokens.mark_words();
+        }
         templates::describe(self, &mut metadata)?;
         tokens.describe(&mut metadata);
         Ok(metadata)

@@ -24,14 +24,22 @@ pub(super) fn describe(
     tokens: &Tokens,
     metadata: &mut Metadata,
 ) -> Result<(), TextError> {
-    let bos = named(files, tokens, "bos_token", "bos_token_id")?;
-    let eos = named(files, tokens, "eos_token", "eos_token_id")?;
+    let first = |keys: [[&str; 2]; 2]| match named(files, tokens, keys[0][0], keys[0][1])? {
+        None => named(files, tokens, keys[1][0], keys[1][1]),
+        found => Ok(found),
+    };
+    // BERT's vocabularies have other words for the tokens that a text is put between.
+    let bos = first([["bos_token", "bos_token_id"], ["cls_token", "cls_token_id"]])?;
+    let eos = first([["eos_token", "eos_token_id"], ["sep_token", "sep_token_id"]])?;
+    if let Some(separator) = named(files, tokens, "sep_token", "sep_token_id")? {
+        metadata.insert("tokenizer.ggml.seperator_token_id", separator.into());
+    }
     for (key, id) in [("bos", bos), ("eos", eos), ("padding", named(files, tokens, "pad_token", "pad_token_id")?)] {
         if let Some(id) = id {
             metadata.insert(&format!("tokenizer.ggml.{key}_token_id"), id.into());
         }
     }
-    if let Some(unknown) = unknown(model).and_then(|unknown| tokens.id(unknown)) {
+    if let Some(unknown) = unknown(model, tokens) {
         metadata.insert("tokenizer.ggml.unknown_token_id", unknown.into());
     }
     let mut ends = ids(files.generation_config.get("eos_token_id"), tokens)?;
@@ -97,6 +105,11 @@ fn frame(processor: Option<&Json>, tokens: &Tokens) -> Frame {
             let single = processor["single"].as_array().map(Vec::as_slice).unwrap_or_default();
             let special = |part: &Json| tokens.id(part["SpecialToken"]["id"].as_str()?);
             Frame { first: single.first().and_then(special), last: single.last().and_then(special) }
+        }
+        // BERT's and RoBERTa's own have both tokens as pairs of spelling and number.
+        Some("BertProcessing" | "RobertaProcessing") => {
+            let special = |key: &str| tokens.id(processor[key][0].as_str()?);
+            Frame { first: special("cls"), last: special("sep") }
         }
         _ => Frame::default(),
     }

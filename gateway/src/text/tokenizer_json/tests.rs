@@ -139,6 +139,74 @@ fn characters_with_marked_spaces_are_a_sentencepiece_vocabulary() {
     assert!(message.contains("BPE of characters with normalizer"), "{message}");
 }
 
+/// A folder's files with this tokenizer, whose special tokens are BERT's.
+fn encoder(tokenizer: &Json) -> FolderFiles {
+    let config = json!({"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"});
+    FolderFiles {
+        tokenizer: tokenizer.as_object().unwrap().clone(),
+        tokenizer_config: config.as_object().unwrap().clone(),
+        ..FolderFiles::default()
+    }
+}
+
+#[test]
+fn word_piece_is_spelled_as_in_gguf_files() {
+    let special: Vec<Json> = ["[UNK]", "[CLS]", "[SEP]"]
+        .into_iter()
+        .enumerate()
+        .map(|(id, content)| json!({"id": id, "content": content, "special": true}))
+        .collect();
+    let tokenizer = json!({
+        "added_tokens": special,
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "lowercase": true},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", "cls": ["[CLS]", 1], "sep": ["[SEP]", 2]},
+        "model": {
+            "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "play": 3, "##ing": 4, ",": 5},
+        },
+    });
+    let vocabulary = Vocabulary::from_metadata(&encoder(&tokenizer).metadata(6).unwrap()).unwrap();
+    let spellings: Vec<&str> = vocabulary.tokens().map(|(spelling, _)| spelling).collect();
+    assert_eq!(spellings, ["[UNK]", "[CLS]", "[SEP]", "▁play", "ing", "▁,"]);
+    let tokenizer = Tokenizer::new(&vocabulary).unwrap();
+    assert_eq!(tokenizer.encode("Playing, [SEP] ing", Special::Plain).unwrap(), [3, 4, 5, 0, 0, 0, 0]);
+    assert_eq!((tokenizer.add_bos(), tokenizer.bos(), tokenizer.appended_eos()), (true, Some(1), Some(2)));
+}
+
+#[test]
+fn a_unigram_models_pieces_and_scores_are_those_of_the_list() {
+    let pieces = json!([["<s>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], ["▁a", -2.0], ["b", -2.5], ["▁ab", -6.0]]);
+    let special: Vec<Json> = ["<s>", "</s>", "<unk>"]
+        .into_iter()
+        .enumerate()
+        .map(|(id, content)| json!({"id": id, "content": content, "special": true}))
+        .collect();
+    let tokenizer = json!({
+        "added_tokens": special,
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
+        ]},
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"},
+        "model": {"type": "Unigram", "unk_id": 2, "vocab": pieces},
+    });
+    let config = json!({"bos_token": "<s>", "eos_token": "</s>"});
+    let files = FolderFiles { tokenizer_config: config.as_object().unwrap().clone(), ..encoder(&tokenizer) };
+    let vocabulary = Vocabulary::from_metadata(&files.metadata(6).unwrap()).unwrap();
+    assert_eq!(vocabulary.scores()[3..], [-2.0, -2.5, -6.0]);
+    let tokenizer = Tokenizer::new(&vocabulary).unwrap();
+    assert_eq!(tokenizer.encode("ab  a c", Special::Plain).unwrap()[..3], [3, 4, 3]);
+    assert!(tokenizer.encode("c", Special::Plain).unwrap().contains(&2));
+    let mut broken = tokenizer_of(&files);
+    broken["model"]["vocab"][4] = json!(["b", "high"]);
+    let broken = FolderFiles { tokenizer: broken.as_object().unwrap().clone(), ..files };
+    assert!(message(&broken).contains("expected pieces with a score"), "{}", message(&broken));
+}
+
+fn tokenizer_of(files: &FolderFiles) -> Json {
+    Json::Object(files.tokenizer.clone())
+}
+
 #[test]
 fn other_kinds_of_tokenizers_are_refused_by_name() {
     let change = |key: &str, value: Json| {
@@ -150,14 +218,19 @@ fn other_kinds_of_tokenizers_are_refused_by_name() {
         message(&files)
     };
     for (key, value, expected) in [
-        ("model.type", json!("Unigram"), "unknown tokenizer model \"model Unigram\": known are byte-level BPE"),
-        ("model.type", json!("WordPiece"), "model WordPiece"),
+        ("model.type", json!("WordLevel"), "unknown tokenizer model \"model WordLevel\": known are byte-level BPE"),
+        ("model.type", json!("WordPiece"), "WordPiece with normalizer null"),
+        ("model.type", json!("Unigram"), "Unigram with pre-tokenizer"),
         ("model.byte_fallback", json!(true), "BPE of characters with pre-tokenizer"),
         ("model.dropout", json!(0.1), "BPE with dropout 0.1"),
         ("model.end_of_word_suffix", json!("</w>"), "BPE with end_of_word_suffix \\\"</w>\\\""),
         ("normalizer", json!({"type": "Lowercase"}), "BPE with normalizer"),
         ("model", json!(null), "expected an object \"model\" in tokenizer.json, found null"),
-        ("model.vocab", json!([]), "expected an object \"vocab\" in tokenizer.json, found []"),
+        (
+            "model.vocab",
+            json!([]),
+            "expected an object \"vocab\" in tokenizer.json, or a list of a model Unigram, found []",
+        ),
         ("model.merges", json!({}), "expected a list \"merges\" in tokenizer.json, found {}"),
         ("model.merges", json!([["a b", "c"]]), "expected merges of two parts without spaces"),
         ("model.merges", json!([1]), "expected merges of two parts"),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value as Json};
 use stages::gguf::Metadata;
 
+use super::kind::{CONTINUED, SPACE};
 use super::{bad, shown};
 use crate::text::TextError;
 
@@ -62,17 +63,27 @@ impl Tokens {
         tokenizer: &Map<String, Json>,
         rows: usize,
     ) -> Result<Self, TextError> {
-        let Some(Json::Object(vocabulary)) = model.get("vocab") else {
-            return Err(bad(format!(
-                "expected an object \"vocab\" in tokenizer.json, found {}",
-                shown(model.get("vocab"))
-            )));
-        };
         let mut tokens = Self { spellings: Vec::new(), types: Vec::new(), ids: HashMap::new() };
         let falls_back = model.get("byte_fallback") == Some(&Json::Bool(true));
-        for (spelling, id) in vocabulary {
-            let kind = if falls_back && is_byte(spelling) { BYTE } else { NORMAL };
-            tokens.set(id, spelling, kind, false)?;
+        let kind = |spelling: &str| if falls_back && is_byte(spelling) { BYTE } else { NORMAL };
+        match model.get("vocab") {
+            Some(Json::Object(vocabulary)) => {
+                for (spelling, id) in vocabulary {
+                    tokens.set(id, spelling, kind(spelling), false)?;
+                }
+            }
+            // A unigram model's pieces are numbered by their place.
+            Some(Json::Array(pieces)) if model.get("type").is_some_and(|kind| kind == "Unigram") => {
+                for (id, piece) in pieces.iter().enumerate() {
+                    let wrong = || bad(format!("expected pieces with a spelling, found {}", shown(Some(piece))));
+                    let spelling = piece.get(0).and_then(Json::as_str).ok_or_else(wrong)?;
+                    tokens.set(&id.into(), spelling, kind(spelling), false)?;
+                }
+            }
+            found => {
+                let expected = "expected an object \"vocab\" in tokenizer.json, or a list of a model Unigram";
+                return Err(bad(format!("{expected}, found {}", shown(found))));
+            }
         }
         let none = Vec::new();
         let added = match tokenizer.get("added_tokens") {
@@ -88,7 +99,7 @@ impl Tokens {
             let kind = if control { CONTROL } else { USER_DEFINED };
             tokens.set(token.get("id").unwrap_or(&Json::Null), spelling, kind, true)?;
         }
-        if let Some(unknown) = unknown(model).and_then(|unknown| tokens.id(unknown)) {
+        if let Some(unknown) = unknown(model, &tokens) {
             tokens.types[unknown as usize] = UNKNOWN;
         }
         if tokens.spellings.len() > rows {
@@ -124,6 +135,19 @@ impl Tokens {
             }
         }
         scores
+    }
+
+    /// Spells the tokens of a WordPiece vocabulary as GGUF files do: with ▁ in front of those that begin a word.
+    pub(super) fn mark_words(&mut self) {
+        for (spelling, kind) in self.spellings.iter_mut().zip(&self.types) {
+            if *kind != NORMAL && *kind != USER_DEFINED || spelling.starts_with('[') && spelling.ends_with(']') {
+                continue;
+            }
+            *spelling = match spelling.strip_prefix(CONTINUED) {
+                Some(rest) => rest.to_owned(),
+                None => [SPACE, spelling].concat(),
+            };
+        }
     }
 
     /// Number of tokens.
@@ -177,9 +201,11 @@ pub(super) fn takes_space_behind(tokenizer: &Map<String, Json>) -> bool {
     added.into_iter().flatten().any(|token| token.get("rstrip") == Some(&Json::Bool(true)))
 }
 
-/// The spelling of the token of text that has no token.
-pub(super) fn unknown(model: &Map<String, Json>) -> Option<&str> {
-    model.get("unk_token").and_then(Json::as_str)
+/// The token of text that has no token: `model` spells it, or has its number.
+pub(super) fn unknown(model: &Map<String, Json>, tokens: &Tokens) -> Option<u32> {
+    let number = model.get("unk_id").and_then(Json::as_u64).and_then(|id| u32::try_from(id).ok());
+    let number = number.filter(|id| (*id as usize) < tokens.len());
+    model.get("unk_token").and_then(Json::as_str).map_or(number, |spelling| tokens.id(spelling))
 }
 
 /// True for `<0x0A>` and its like.
