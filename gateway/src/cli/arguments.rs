@@ -206,7 +206,7 @@ with the same lengths at each load point.
   baton pull smollm2
   baton pull hf:Qwen/Qwen3-14B-GGUF/Qwen3-14B-Q4_K_M.gguf")]
     Pull {
-        /// A name of `baton models`, hf:OWNER/REPO:QUANT, or hf:OWNER/REPO/FILE.gguf
+        /// A name of `baton models`, hf:OWNER/REPO:QUANT, hf:OWNER/REPO/FILE.gguf, or an http(s) address of a file
         #[arg(env = "BATON_MODEL", value_name = "MODEL")]
         model: Option<String>,
     },

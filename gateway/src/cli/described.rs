@@ -75,6 +75,10 @@ impl Described {
                 None => return remote(RemoteHeader::of_repository(&repository, cache)),
                 here => here,
             },
+            Ok(Source::Url(url)) => match models::cached_url(&url, cache) {
+                None => return remote(RemoteHeader::of_url(&url)),
+                here => here,
+            },
             // Nothing is fetched for it.
             Ok(Source::Ollama(_)) => Some(models::resolve(Some(model), cache, &mut Silent)?),
             Err(unknown) => Some(models::locate(model, cache).ok_or(unknown)?),

@@ -98,7 +98,8 @@ impl Cache {
     /// Every model in the cache and in the folders of other programs, by name.
     pub fn list(&self) -> Vec<Cached> {
         let mut found = elsewhere::list(self);
-        collect(&self.models_folder(), 0, &mut found);
+        // Files of web servers lie in folders of their own.
+        collect(&self.models_folder(), 1, &mut found);
         collect(&self.links_folder(), 0, &mut found);
         for repository in folders(&self.hub_folder()) {
             collect(&repository.join("snapshots"), HUB_DEPTH_MAX, &mut found);

@@ -9,7 +9,8 @@ pub enum ModelError {
     /// The name is in no list and is not a path.
     #[error(
         "model {found:?} is not known: expected one of {known}, the path of a .gguf file or of a folder with \
-         config.json, hf:OWNER/REPO[:QUANT], hf:OWNER/REPO/FILE.gguf, or ollama:NAME[:TAG]"
+         config.json, hf:OWNER/REPO[:QUANT], hf:OWNER/REPO/FILE.gguf, http(s)://HOST/PATH/NAME.gguf, or \
+         ollama:NAME[:TAG]"
     )]
     Unknown {
         /// The given name.
@@ -24,6 +25,15 @@ pub enum ModelError {
     )]
     HubName {
         /// The given name.
+        found: String,
+    },
+    /// An address is not that of a GGUF file.
+    #[error(
+        "{found:?} is no address of a model: expected http(s)://HOST/PATH/NAME.gguf without a user's name, with \
+         letters, digits, '.', '_' and '-' in NAME"
+    )]
+    Url {
+        /// The given address.
         found: String,
     },
     /// The file is not in the cache, and the command does not fetch.
@@ -172,8 +182,8 @@ pub enum ModelError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The hub's answer about a file is not one that its header can be read from.
-    #[error("cannot read the header of {file} at {endpoint}: expected {expected}, found {found}")]
+    /// The answer of a hub or another server about a file is not one that it can be read from.
+    #[error("cannot read {file} at {endpoint}: expected {expected}, found {found}")]
     RemoteFile {
         /// The file.
         file: String,

@@ -1,5 +1,7 @@
-//! Reads parts of a hub's files by HTTP range requests, each bounded in bytes and in time. Nothing is kept.
+//! Reads parts of files of a hub or of another web server by HTTP range requests, each bounded in bytes and in time.
+//! Nothing is kept.
 
+use std::fmt;
 use std::io::Read;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use ureq::{Agent, Body, http};
 
 use super::cache::Cache;
 use super::error::ModelError;
+use super::file_url::FileUrl;
 use super::hub;
 use super::source::HubFile;
 
@@ -34,6 +37,39 @@ pub(super) struct Piece {
     pub(super) bytes: Vec<u8>,
     /// The length of the whole file, in bytes.
     pub(super) file_bytes: u64,
+    /// What the server says of the file's state: its entity tag and the time of its last change.
+    pub(super) state: String,
+}
+
+/// A file at a hub or another web server. It is shown in messages.
+pub(super) trait RemoteFile: fmt::Display + Sync {
+    /// Its address, where the hub is at `endpoint`.
+    fn url(&self, endpoint: &str) -> String;
+    /// Its path in its repository, or its name.
+    fn path(&self) -> &str;
+}
+
+// === impl RemoteFile ===
+
+impl RemoteFile for HubFile {
+    /// The characters that may not stand in an address are encoded.
+    fn url(&self, endpoint: &str) -> String {
+        format!("{endpoint}/{}/resolve/main/{}", self.repository, encoded(&self.file))
+    }
+
+    fn path(&self) -> &str {
+        &self.file
+    }
+}
+
+impl RemoteFile for FileUrl {
+    fn url(&self, _: &str) -> String {
+        self.to_string()
+    }
+
+    fn path(&self) -> &str {
+        self.file()
+    }
 }
 
 // === impl HubReader ===
@@ -41,6 +77,15 @@ pub(super) struct Piece {
 impl HubReader {
     /// A reader of the hub that `cache` is set up with.
     pub(super) fn new(cache: &Cache) -> Self {
+        Self::with(hub::endpoint(cache), cache.access().hub_token.clone())
+    }
+
+    /// A reader of the server of `url`, which gets no token.
+    pub(super) fn of(url: &FileUrl) -> Self {
+        Self::with(url.origin().to_owned(), None)
+    }
+
+    fn with(endpoint: String, token: Option<String>) -> Self {
         let config = Agent::config_builder()
             .timeout_resolve(Some(CONNECT))
             .timeout_connect(Some(CONNECT))
@@ -53,8 +98,7 @@ impl HubReader {
             // Compressed, a range would be one of other bytes.
             .accept_encoding("identity")
             .build();
-        let token = cache.access().hub_token.clone();
-        Self { agent: config.into(), endpoint: hub::endpoint(cache), token }
+        Self { agent: config.into(), endpoint, token }
     }
 
     /// The `count` bytes of `file` from `start` on.
@@ -62,17 +106,19 @@ impl HubReader {
     /// # Errors
     /// [`ModelError::Hub`] if the hub does not answer; [`ModelError::RemoteFile`] if it does not answer with this range
     /// alone. The body of such an answer is not read.
-    pub(super) fn range(&self, file: &HubFile, start: u64, count: u64) -> Result<Piece, ModelError> {
+    pub(super) fn range(&self, file: &dyn RemoteFile, start: u64, count: u64) -> Result<Piece, ModelError> {
         let last = start.saturating_add(count.saturating_sub(1));
         let wanted = format!("bytes={start}-{last}");
-        let response = self.get(&file.to_string(), &self.url(file), Some(&wanted))?;
+        let response = self.get(&file.to_string(), &file.url(&self.endpoint), Some(&wanted))?;
         let wrong = |expected: String, found: String| self.wrong(&file.to_string(), expected, found);
         let expected = || format!("status 206 with bytes {start}-{last}");
         if response.status() != http::StatusCode::PARTIAL_CONTENT {
             let whole = if response.status().is_success() { ", an answer that is no range of the file" } else { "" };
             return Err(wrong(expected(), format!("status {}{whole}", response.status().as_u16())));
         }
-        let header = response.headers().get("content-range").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let field = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let header = field("content-range");
+        let state = format!("{} {}", field("etag"), field("last-modified"));
         let Some((first, end, file_bytes)) = content_range(header) else {
             return Err(wrong("a content-range such as \"bytes 0-99/1000\"".to_owned(), format!("{header:?}")));
         };
@@ -83,7 +129,7 @@ impl HubReader {
         if bytes.len() as u64 != end - first + 1 {
             return Err(wrong(format!("{} bytes", end - first + 1), format!("{} of them", bytes.len())));
         }
-        Ok(Piece { bytes, file_bytes })
+        Ok(Piece { bytes, file_bytes, state })
     }
 
     /// All of `file`, a small one.
@@ -92,7 +138,7 @@ impl HubReader {
     /// [`ModelError::Hub`] if the hub does not answer, [`ModelError::RemoteFile`] if it does not have the file or if
     /// that is longer than `bytes_max`.
     pub(super) fn whole(&self, file: &HubFile, bytes_max: u64) -> Result<Vec<u8>, ModelError> {
-        self.page(&file.to_string(), &self.url(file), bytes_max)
+        self.page(&file.to_string(), &file.url(&self.endpoint), bytes_max)
     }
 
     /// The body of the hub's page `path`, such as `/api/models/OWNER/REPO`, about `what`.
@@ -133,11 +179,6 @@ impl HubReader {
         let read = response.into_body().into_reader().take(bytes_max).read_to_end(&mut bytes);
         read.map_err(|error| self.failed(what, error.into()))?;
         Ok(bytes)
-    }
-
-    /// The address of a file, with the characters that may not stand there encoded.
-    fn url(&self, file: &HubFile) -> String {
-        format!("{}/{}/resolve/main/{}", self.endpoint, file.repository, encoded(&file.file))
     }
 
     /// The error of an answer of the hub that does not say what was asked.

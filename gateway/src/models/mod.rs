@@ -8,6 +8,7 @@ mod checksum;
 mod choice;
 mod elsewhere;
 mod error;
+mod file_url;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "hub")]
@@ -25,6 +26,8 @@ mod remote_header;
 mod repository;
 mod source;
 mod space;
+#[cfg(feature = "hub")]
+mod web_file;
 
 use std::path::PathBuf;
 
@@ -32,6 +35,7 @@ pub use cache::{Access, Cache, Cached};
 pub use catalogue::{DEFAULT, Entry, HubOrigin, Origin, Package, catalogue};
 pub use elsewhere::OtherCaches;
 pub use error::ModelError;
+pub use file_url::FileUrl;
 #[cfg(not(feature = "hub"))]
 pub use no_remote_header::RemoteHeader;
 pub use ollama::OllamaName;
@@ -41,8 +45,8 @@ pub use remote_header::RemoteHeader;
 pub use source::{HubFile, HubRepository, Source};
 
 /// Path of `model`: a catalogue name, the path of a `.gguf` file or of a folder, `hf:OWNER/REPO[:QUANT]` or
-/// `hf:OWNER/REPO/FILE.gguf`, `ollama:NAME[:TAG]`, or the default model if `None`. What neither the cache nor the
-/// folders of other programs have is fetched. Blocking.
+/// `hf:OWNER/REPO/FILE.gguf`, `http(s)://HOST/PATH/NAME.gguf`, `ollama:NAME[:TAG]`, or the default
+/// model if `None`. What neither the cache nor the folders of other programs have is fetched. Blocking.
 ///
 /// # Errors
 /// [`ModelError`] names the missing thing and the remedy.
@@ -61,6 +65,7 @@ pub fn resolve(model: Option<&str>, cache: &Cache, progress: &mut dyn Progress) 
             Some(path) => Ok(path),
             None => fetch_file(&file, cache, progress),
         },
+        Source::Url(url) => fetch_url(&url, cache, progress),
         Source::Repository(repository) => match elsewhere::find(&repository, cache) {
             Some(path) => Ok(path),
             None => fetch_repository(&repository, cache, progress),
@@ -80,6 +85,16 @@ fn fetch_repository(
     progress: &mut dyn Progress,
 ) -> Result<PathBuf, ModelError> {
     repository::fetch(repository, cache, progress)
+}
+
+#[cfg(feature = "hub")]
+fn fetch_url(url: &FileUrl, cache: &Cache, progress: &mut dyn Progress) -> Result<PathBuf, ModelError> {
+    web_file::fetch(url, cache, progress)
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch_url(url: &FileUrl, _: &Cache, _: &mut dyn Progress) -> Result<PathBuf, ModelError> {
+    Err(ModelError::NoHub { file: url.to_string() })
 }
 
 #[cfg(not(feature = "hub"))]
@@ -109,6 +124,18 @@ pub fn cached(file: &HubFile, cache: &Cache) -> Option<PathBuf> {
     let folder = format!("models--{}", file.repository.replace('/', "--"));
     let is_it = |path: &std::path::Path| path.components().any(|part| part.as_os_str() == folder.as_str());
     cache.list().into_iter().find(|cached| cached.name == name && is_it(&cached.path)).map(|cached| cached.path)
+}
+
+/// The file of an address, if it was fetched before. It never fetches.
+#[cfg(feature = "hub")]
+pub fn cached_url(url: &FileUrl, cache: &Cache) -> Option<PathBuf> {
+    web_file::cached(url, cache)
+}
+
+/// No file: this build fetches none.
+#[cfg(not(feature = "hub"))]
+pub fn cached_url(_: &FileUrl, _: &Cache) -> Option<PathBuf> {
+    None
 }
 
 /// The model of a hub's repository on this machine, if there is one. It never fetches.

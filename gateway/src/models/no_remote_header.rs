@@ -5,6 +5,7 @@ use std::path::Path;
 use super::cache::Cache;
 use super::catalogue::Entry;
 use super::error::ModelError;
+use super::file_url::FileUrl;
 use super::source::{HubFile, HubRepository};
 
 /// The headers of a model at a hub, of which this build has none.
@@ -36,6 +37,14 @@ impl RemoteHeader {
     /// [`ModelError::NoHub`] always.
     pub fn of_entry(entry: &Entry, _: &Cache) -> Result<Self, ModelError> {
         Err(ModelError::NoHub { file: entry.name.clone() })
+    }
+
+    /// Refuses: this build reads no web server.
+    ///
+    /// # Errors
+    /// [`ModelError::NoHub`] always.
+    pub fn of_url(url: &FileUrl) -> Result<Self, ModelError> {
+        Err(ModelError::NoHub { file: url.to_string() })
     }
 
     /// The file or the folder to open.

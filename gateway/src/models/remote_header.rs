@@ -19,7 +19,8 @@ use super::cache::Cache;
 use super::catalogue::{Entry, Origin};
 use super::choice::{self, Choice};
 use super::error::ModelError;
-use super::hub_reader::HubReader;
+use super::file_url::FileUrl;
+use super::hub_reader::{HubReader, RemoteFile};
 use super::source::{HubFile, HubRepository};
 use super::{origin, repository};
 
@@ -74,13 +75,28 @@ impl RemoteHeader {
         Self::fetch(&hub, &file.repository, choice, file.to_string())
     }
 
+    /// The headers of the model that the file at `url` is, or is a part of. Blocking.
+    ///
+    /// # Errors
+    /// As [`Self::of_file`].
+    pub fn of_url(url: &FileUrl) -> Result<Self, ModelError> {
+        let hub = HubReader::of(url);
+        let folder = temporary()?;
+        let fetch = Fetch { hub: &hub, repository: "", folder: folder.path(), bytes: AtomicU64::new(0) };
+        let parts = choice::parts(url.file());
+        parts.iter().try_for_each(|part| fetch.gguf(&url.beside(part)))?;
+        let bytes = fetch.bytes.into_inner();
+        let path = folder.path().join(parts.first().map_or("", String::as_str));
+        Ok(Self { path, source: url.to_string(), bytes, _folder: folder })
+    }
+
     /// The headers of the model that `repository` names. Blocking.
     ///
     /// # Errors
     /// As [`Self::of_file`], and [`ModelError::NoSuchModel`].
     pub fn of_repository(repository: &HubRepository, cache: &Cache) -> Result<Self, ModelError> {
         let hub = HubReader::new(cache);
-        let files = list(&hub, repository)?;
+        let files = repository::list(repository, &hub)?;
         let choice = repository::chosen(repository, &files)?;
         Self::fetch(&hub, &repository.repository, choice, repository.to_string())
     }
@@ -126,16 +142,14 @@ impl RemoteHeader {
     }
 
     fn fetch(hub: &HubReader, repository: &str, choice: Choice, source: String) -> Result<Self, ModelError> {
-        let folder =
-            tempfile::tempdir().map_err(|error| ModelError::io("make a folder in", std::env::temp_dir(), error));
-        let folder = folder?;
+        let folder = temporary()?;
         // A folder's name becomes the model's.
         let place = folder.path().join(repository.rsplit('/').next().unwrap_or(repository));
         fs::create_dir(&place).map_err(|error| ModelError::io("create the folder", &place, error))?;
         let fetch = Fetch { hub, repository, folder: &place, bytes: AtomicU64::new(0) };
         let path = match choice {
             Choice::Gguf(files) => {
-                fetch.all(&files, Fetch::gguf)?;
+                fetch.all(&files, |fetch, file| fetch.gguf(file))?;
                 place.join(files.first().map_or("", |first| base_name(first)))
             }
             Choice::Folder(files) => {
@@ -179,7 +193,7 @@ impl Fetch<'_> {
     }
 
     /// Fetches the header of a GGUF file, by ranges that grow until it is whole.
-    fn gguf(&self, file: &HubFile) -> Result<(), ModelError> {
+    fn gguf(&self, file: &dyn RemoteFile) -> Result<(), ModelError> {
         let mut piece = self.range(file, 0, FIRST_BYTES)?;
         loop {
             let length = piece.bytes.len() as u64;
@@ -248,7 +262,7 @@ impl Fetch<'_> {
         Ok(bytes)
     }
 
-    fn range(&self, file: &HubFile, start: u64, count: u64) -> Result<super::hub_reader::Piece, ModelError> {
+    fn range(&self, file: &dyn RemoteFile, start: u64, count: u64) -> Result<super::hub_reader::Piece, ModelError> {
         let piece = self.hub.range(file, start, count)?;
         self.bytes.fetch_add(piece.bytes.len() as u64, Ordering::Relaxed);
         if piece.file_bytes > FILE_BYTES_MAX {
@@ -259,8 +273,8 @@ impl Fetch<'_> {
     }
 
     /// Writes a file of `bytes` bytes that begins with `header`, without room for the rest.
-    fn write(&self, file: &HubFile, header: &[u8], bytes: u64) -> Result<(), ModelError> {
-        let path = self.folder.join(base_name(&file.file));
+    fn write(&self, file: &dyn RemoteFile, header: &[u8], bytes: u64) -> Result<(), ModelError> {
+        let path = self.folder.join(base_name(file.path()));
         let written = File::create(&path).and_then(|file| {
             file.write_all_at(header, 0)?;
             file.set_len(bytes)
@@ -268,20 +282,13 @@ impl Fetch<'_> {
         written.map_err(|error| ModelError::io("write", path, error))
     }
 
-    fn unusable(&self, file: &HubFile, error: &dyn std::error::Error) -> ModelError {
+    fn unusable(&self, file: &dyn RemoteFile, error: &dyn std::error::Error) -> ModelError {
         self.hub.wrong(&file.to_string(), "a sound header".to_owned(), error.to_string())
     }
 }
 
-/// The files of `repository` at the hub, sorted.
-fn list(hub: &HubReader, repository: &HubRepository) -> Result<Vec<String>, ModelError> {
-    let name = repository.to_string();
-    let path = format!("/api/models/{}/revision/main", repository.repository);
-    let body = hub.api(&name, &path, INDEX_BYTES_MAX)?;
-    let info: Json = serde_json::from_slice(&body)
-        .map_err(|error| hub.wrong(&name, "a list of files in JSON".to_owned(), error.to_string()))?;
-    let siblings = info["siblings"].as_array().map(Vec::as_slice).unwrap_or_default();
-    Ok(repository::usable(siblings.iter().filter_map(|file| file["rfilename"].as_str().map(str::to_owned))))
+fn temporary() -> Result<TempDir, ModelError> {
+    tempfile::tempdir().map_err(|error| ModelError::io("make a folder in", std::env::temp_dir(), error))
 }
 
 /// The last part of a path.

@@ -2,17 +2,20 @@
 
 use std::path::PathBuf;
 
-use hf_hub::api::sync::ApiError;
+use serde_json::Value as Json;
 
 use super::cache::Cache;
 use super::choice::{self, Choice};
 use super::error::ModelError;
 use super::hub;
+use super::hub_reader::HubReader;
 use super::progress::Progress;
 use super::source::{HubFile, HubRepository};
 
 /// Maximum number of files of a list that is accepted.
 const FILES_MAX: usize = 100_000;
+/// Longest list of files, in bytes.
+const LIST_BYTES_MAX: u64 = 64 << 20;
 /// Number of names that an error shows.
 const NAMES_SHOWN: usize = 12;
 
@@ -39,7 +42,7 @@ pub(super) fn fetch(
     cache: &Cache,
     progress: &mut dyn Progress,
 ) -> Result<PathBuf, ModelError> {
-    let files = list(repository, cache)?;
+    let files = list(repository, &HubReader::new(cache))?;
     let (names, is_folder) = match chosen(repository, &files)? {
         Choice::Gguf(names) => (names, false),
         Choice::Folder(names) => (names, true),
@@ -82,17 +85,15 @@ pub(super) fn usable(files: impl Iterator<Item = String>) -> Vec<String> {
     files
 }
 
-/// The files of the repository, sorted.
-fn list(repository: &HubRepository, cache: &Cache) -> Result<Vec<String>, ModelError> {
-    let endpoint = hub::endpoint(cache);
-    let refused = |source: ApiError| ModelError::Hub {
-        file: repository.to_string(),
-        endpoint: endpoint.clone(),
-        source: source.into(),
-    };
-    let api = hub::api(cache).map_err(refused)?;
-    let info = api.model(repository.repository.clone()).info().map_err(refused)?;
-    Ok(usable(info.siblings.into_iter().map(|file| file.rfilename)))
+/// The files of the repository, sorted. The reader bounds the wait for them, which the hub's own client does not.
+pub(super) fn list(repository: &HubRepository, hub: &HubReader) -> Result<Vec<String>, ModelError> {
+    let name = repository.to_string();
+    let path = format!("/api/models/{}/revision/main", repository.repository);
+    let body = hub.api(&name, &path, LIST_BYTES_MAX)?;
+    let info: Json = serde_json::from_slice(&body)
+        .map_err(|error| hub.wrong(&name, "a list of files in JSON".to_owned(), error.to_string()))?;
+    let siblings = info["siblings"].as_array().map(Vec::as_slice).unwrap_or_default();
+    Ok(usable(siblings.iter().filter_map(|file| file["rfilename"].as_str().map(str::to_owned))))
 }
 
 /// The names of models among `files`, cut to a few.
@@ -266,6 +267,6 @@ mod tests {
         let error = fetched("hf:o/r", &cache).unwrap_err();
         assert!(error.contains("expected a .gguf file, or config.json with model.safetensors"), "{error}");
         assert!(error.contains("found none among 1 files"), "{error}");
-        assert!(fetched("hf:o/other", &cache).unwrap_err().contains("cannot fetch hf:o/other"), "no such repository");
+        assert!(fetched("hf:o/other", &cache).unwrap_err().contains("cannot read hf:o/other at"), "no such repository");
     }
 }

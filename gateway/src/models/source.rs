@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::catalogue::{self, Entry, catalogue};
 use super::error::ModelError;
+use super::file_url::FileUrl;
 use super::ollama::OllamaName;
 
 /// The source of a model.
@@ -18,6 +19,8 @@ pub enum Source {
     Hub(HubFile),
     /// A repository of a model hub, of which the files are chosen.
     Repository(HubRepository),
+    /// A file of any web server.
+    Url(FileUrl),
     /// A model in Ollama's store.
     Ollama(OllamaName),
 }
@@ -47,7 +50,8 @@ impl Source {
     ///
     /// # Errors
     /// [`ModelError::Unknown`] for a name that is neither in the catalogue nor a path, [`ModelError::HubName`] for a
-    /// malformed `hf:` name, [`ModelError::OllamaName`] for a malformed `ollama:` name.
+    /// malformed `hf:` name, [`ModelError::Url`] for a malformed address, [`ModelError::OllamaName`] for
+    /// a malformed `ollama:` name.
     pub fn parse(text: &str) -> Result<Self, ModelError> {
         if let Some(rest) = text.strip_prefix("hf:") {
             let file = HubFile::parse(rest).map(Self::Hub);
@@ -57,6 +61,9 @@ impl Source {
         if let Some(rest) = text.strip_prefix("ollama:") {
             let name = OllamaName::parse(rest).map(Self::Ollama);
             return name.ok_or_else(|| ModelError::OllamaName { found: text.to_owned() });
+        }
+        if FileUrl::is_meant(text) {
+            return FileUrl::parse(text).map(Self::Url).ok_or_else(|| ModelError::Url { found: text.to_owned() });
         }
         if text.contains('/') {
             return Ok(Self::File(text.into()));

@@ -77,7 +77,7 @@ options! {
 options! {
     /// The model that the cluster is to serve, if this process is the first to name one.
     ModelOptions {
-        /// A name of `baton models`, a .gguf file or a folder, hf:OWNER/REPO:QUANT or /FILE, ollama:NAME
+        /// A name of `baton models`, a .gguf file or a folder, hf:OWNER/REPO:QUANT or /FILE, https://…gguf, ollama:NAME
         #[arg(env = "BATON_MODEL", value_name = "MODEL")]
         model: String,
         /// Tokens of keys and values for which every stage reserves room, all requests together [default: 8192]
