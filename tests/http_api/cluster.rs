@@ -3,6 +3,7 @@
 use engine::generate::PipelineStatus;
 use engine::store::{Entry, Revision};
 use engine::view::ClusterView;
+use schema::record::KvBlocks;
 use schema::{ClusterName, Keyspace};
 use serde_json::{Value, json};
 
@@ -27,7 +28,7 @@ fn view() -> ClusterView {
     };
     let claim = json!({
         "stage": "a", "layers": [0, 3], "endpoint": "tcp://one:7001", "state": "serving", "memory_bound_bytes": 1000,
-        "weights_bytes": 650, "kv_blocks": 8, "kv_block_tokens": 32
+        "weights_bytes": 650, "copied_bytes": 50, "kv_blocks": 8, "kv_block_tokens": 32
     });
     let placement =
         json!({"generation": 4, "shards": [{"layers": [0, 3], "stage": "a"}, {"layers": [3, 6], "stage": "b"}]});
@@ -76,6 +77,11 @@ async fn health_is_ok_exactly_when_the_pipeline_serves() {
 async fn the_status_shows_every_stage_with_what_it_measured() {
     let server = start_default_server().await;
     *server.pipeline.view.lock().unwrap() = view();
+    {
+        let mut status = server.pipeline.status.lock().unwrap();
+        status.kv_blocks = KvBlocks { full: 9, window: 4 };
+        status.kv_blocks_used = KvBlocks { full: 2, window: 1 };
+    }
     let json = get(server.address, "/distributed/status").await.json();
     assert_eq!((&json["generation"], &json["store"]["reachable"]), (&json!(4), &json!(true)));
     assert_eq!(json["placement"]["shards"][1], json!({"slot": 1, "layers": [3, 6], "stage": "b"}));
@@ -88,7 +94,8 @@ async fn the_status_shows_every_stage_with_what_it_measured() {
         (&stage["host"], &stage["layers"], &stage["pinned"]),
         (&json!("one"), &json!([0, 3]), &json!({"layers": [0, 3]}))
     );
-    assert_eq!(stage["memory"]["bound_bytes"], 1000);
+    assert_eq!((&stage["memory"]["bound_bytes"], &stage["memory"]["copied_bytes"]), (&json!(1000), &json!(50)));
+    assert_eq!(json["kv"], json!({"blocks": 9, "used": 2, "window_blocks": 4, "window_used": 1}));
     assert_eq!(
         stage["memory"]["used"],
         json!({

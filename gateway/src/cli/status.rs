@@ -6,7 +6,7 @@ use engine::expert_report::ExpertReport;
 use engine::report::{ClusterReport, StageReport};
 use engine::view::{ClusterView, PinReport};
 use schema::LayerRange;
-use schema::record::{DeviceKind, GatewayRecord, KvType, MemoryUse, Share, Speeds, TouchedExperts};
+use schema::record::{DeviceKind, GatewayRecord, KvType, MemoryUse, ModelRecord, Share, Speeds, TouchedExperts};
 use serde::Serialize;
 
 use super::cluster;
@@ -87,6 +87,12 @@ pub struct StageLine {
     pub experts: Option<ExpertReport>,
     /// Size of its layers' weights, in bytes.
     pub weights_bytes: Option<u64>,
+    /// Those of them that are copies in another form than the file's: nothing of them is mapped.
+    pub copied_bytes: Option<u64>,
+    /// Most bytes of keys and values of its layers without a window.
+    pub kv_bytes: Option<u64>,
+    /// Most bytes of keys and values of its layers with one.
+    pub window_kv_bytes: Option<u64>,
     /// Speed of its multiplications by format of the weights, as the stage measured it.
     pub speed: Option<Speeds>,
     /// Token rows per second over the last reporting period.
@@ -137,7 +143,7 @@ impl StatusDocument {
             serving: reason.is_none(),
             missing_layers,
             reason,
-            stages: report.stages.iter().map(StageLine::new).collect(),
+            stages: report.stages.iter().map(|stage| StageLine::new(stage, model)).collect(),
             pins: report.pins,
             gateways: report
                 .gateways
@@ -167,8 +173,9 @@ fn no_gateway_serves(gateways: &[(u32, &GatewayRecord)]) -> Option<String> {
 // === impl StageLine ===
 
 impl StageLine {
-    fn new(stage: &StageReport<'_>) -> Self {
+    fn new(stage: &StageReport<'_>, model: Option<&ModelRecord>) -> Self {
         let StageReport { record, claim, .. } = stage;
+        let kv = model.zip(*claim).map(|(model, claim)| model.kv_bytes_of(claim.layers));
         Self {
             stage: stage.name.to_string(),
             host: record.map(|record| record.host.clone()),
@@ -182,6 +189,9 @@ impl StageLine {
             memory: record.map(|record| MemoryUse { experts: TouchedExperts::default(), ..record.load.memory.clone() }),
             experts: record.and_then(|record| ExpertReport::of(&record.load.memory)),
             weights_bytes: claim.map(|claim| claim.weights_bytes),
+            copied_bytes: claim.map(|claim| claim.copied_bytes),
+            kv_bytes: kv.map(|kv| kv.full),
+            window_kv_bytes: kv.map(|kv| kv.window),
             speed: record.map(|record| record.speed.clone()),
             tokens_per_second: record.map(|record| record.load.tokens_per_second),
             tokens_total: record.map(|record| record.load.tokens_total),
@@ -247,6 +257,11 @@ fn table(stages: &[StageLine]) -> String {
         "IDLE IN", "IDLE OUT",
     ];
     // Only where a stage has experts: those that a token chose, of all.
+    // Only where a stage has copies of weights, or keys and values of windows.
+    let with_copies = stages.iter().any(|stage| stage.copied_bytes.is_some_and(|bytes| bytes > 0));
+    let with_windows = stages.iter().any(|stage| stage.window_kv_bytes.is_some_and(|bytes| bytes > 0));
+    columns.extend(with_copies.then_some("COPIED"));
+    columns.extend(with_windows.then_some(["KV", "WINDOW KV"]).into_iter().flatten());
     let with_experts = stages.iter().any(|stage| stage.experts.is_some());
     columns.extend(with_experts.then_some("EXPERTS"));
     let mut table = Table::new(&columns);
@@ -273,7 +288,9 @@ fn table(stages: &[StageLine]) -> String {
             percent(stage.idle_input),
             percent(stage.idle_output),
         ];
-        table.row(cells.into_iter().chain(with_experts.then(|| or_dash(experts))));
+        let copied = with_copies.then(|| size(stage.copied_bytes));
+        let kv = with_windows.then(|| [size(stage.kv_bytes), size(stage.window_kv_bytes)]).into_iter().flatten();
+        table.row(cells.into_iter().chain(copied).chain(kv).chain(with_experts.then(|| or_dash(experts))));
     }
     table.render()
 }
@@ -387,6 +404,7 @@ pub(super) mod tests {
             state,
             memory_bound_bytes: 120 << 20,
             weights_bytes: 48 << 20,
+            copied_bytes: 0,
             kv_blocks: 1,
             kv_block_tokens: 32,
             loads: 1,
@@ -463,6 +481,24 @@ pub(super) mod tests {
         ignored in the store:
           /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
         "#);
+    }
+
+    #[test]
+    fn copies_of_weights_and_the_room_of_windows_have_columns_of_their_own() {
+        let mut view = view(Some(ClaimState::Serving), None);
+        let plain = shown(&view);
+        assert!(!plain.contains("COPIED") && !plain.contains("WINDOW KV"), "{plain}");
+        let model = &mut view.model.as_mut().unwrap().value;
+        model.kv_bytes_per_token_layer = 1 << 15;
+        model.layer_windows = (0..30).map(|layer| if layer % 2 == 0 { 8 } else { 0 }).collect();
+        for claim in view.claims.values_mut() {
+            claim.value.copied_bytes = 3 << 20;
+        }
+        let text = shown(&view);
+        let line = text.lines().find(|line| line.starts_with("left ")).unwrap();
+        let header = text.lines().find(|line| line.starts_with("STAGE ")).unwrap();
+        assert!(header.ends_with("COPIED   KV       WINDOW KV"), "{header}");
+        assert!(line.ends_with("3.0 MiB  8.0 MiB  8.0 MiB"), "{line}");
     }
 
     #[test]

@@ -31,6 +31,7 @@ struct StatusBody<'a> {
     pins: &'a [PinReport],
     gateways: Vec<GatewayBody<'a>>,
     store: StoreBody<'a>,
+    kv: KvUseBody,
     running: usize,
     waiting: usize,
     tokens_per_second: f64,
@@ -106,6 +107,8 @@ struct MemoryBody {
     /// The parts of the bound beside the weights, by the model's record.
     kv_bytes: Option<u64>,
     scratch_bytes: Option<u64>,
+    /// Of the weights, those that are copies in another form than the file's.
+    copied_bytes: Option<u64>,
     used: Option<MemoryUse>,
 }
 
@@ -114,6 +117,20 @@ struct MemoryBody {
 struct KvBody {
     blocks: u32,
     block_tokens: u32,
+    /// Bytes of the blocks of layers without a window, at most.
+    bytes: u64,
+    /// Blocks of layers with a window, and their bytes, at most.
+    window_blocks: u32,
+    window_bytes: u64,
+}
+
+/// The blocks of keys and values of this gateway.
+#[derive(Debug, Serialize)]
+struct KvUseBody {
+    blocks: u32,
+    used: u32,
+    window_blocks: u32,
+    window_used: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -170,6 +187,12 @@ impl<'a> StatusBody<'a> {
             pins: &report.pins,
             gateways: report.gateways.iter().map(|(slot, gateway)| GatewayBody::new(*slot, gateway)).collect(),
             store,
+            kv: KvUseBody {
+                blocks: status.kv_blocks.full,
+                used: status.kv_blocks_used.full,
+                window_blocks: status.kv_blocks.window,
+                window_used: status.kv_blocks_used.window,
+            },
             running: status.running,
             waiting: status.waiting,
             tokens_per_second: status.tokens_per_second,
@@ -237,11 +260,12 @@ impl<'a> StageBody<'a> {
                 weights_bytes: claim.map(|claim| claim.weights_bytes),
                 kv_bytes: bytes.map(|bytes| bytes.kv),
                 scratch_bytes: bytes.map(|bytes| bytes.scratch),
+                copied_bytes: claim.map(|claim| claim.copied_bytes),
                 // The experts are shown beside it.
                 used: load.map(|load| MemoryUse { experts: TouchedExperts::default(), ..load.memory.clone() }),
             },
             experts: load.and_then(|load| ExpertReport::of(&load.memory)),
-            kv: claim.map(KvBody::new),
+            kv: claim.map(|claim| KvBody::new(claim, model)),
             speed: record.map(|record| &record.speed),
             link_us: record.map(|record| record.link_us),
             tokens_total: load.map(|load| load.tokens_total),
@@ -258,8 +282,17 @@ impl<'a> StageBody<'a> {
 // === impl KvBody ===
 
 impl KvBody {
-    fn new(claim: &ClaimRecord) -> Self {
-        Self { blocks: claim.kv_blocks, block_tokens: claim.kv_block_tokens }
+    fn new(claim: &ClaimRecord, model: Option<&ModelRecord>) -> Self {
+        let bytes = model.map(|model| model.kv_bytes_of(claim.layers)).unwrap_or_default();
+        let room = claim.kv_blocks.saturating_mul(claim.kv_block_tokens);
+        let window_blocks = model.map_or(0, |model| model.kv_kinds().pool(room).window);
+        Self {
+            blocks: claim.kv_blocks,
+            block_tokens: claim.kv_block_tokens,
+            bytes: bytes.full,
+            window_blocks,
+            window_bytes: bytes.window,
+        }
     }
 }
 
