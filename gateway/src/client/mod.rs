@@ -1,5 +1,5 @@
-//! Connections of the program's own HTTP clients (`doctor`, `status --watch`, `bench`): http or https, with the API key
-//! that they send. It knows no request.
+//! Connections of the program's own HTTP clients (`bench`, `chat`, `doctor`, `status --watch` and others): http or
+//! https, with the API key that they send. It knows no request.
 
 mod api_secret;
 mod connector;
