@@ -176,9 +176,9 @@ mod tests {
             assert!(Family::ALL.iter().any(|family| family.architecture == entry.family), "{entry:?}");
             assert!(names.insert(&entry.name) && entry.name.len() <= 22, "{}", entry.name);
             assert!(entry.active <= entry.parameters && !entry.sources.is_empty(), "{entry:?}");
-            // Between 3.5 and 8.7 bits for a parameter.
+            // Bits for a parameter, the vocabulary included, which is a thirtieth of the smallest file.
             let bits = entry.bytes as f64 * 8.0 / entry.parameters as f64;
-            assert!((3.5..8.7).contains(&bits), "{}: {bits} bits a parameter", entry.name);
+            assert!((3.5..8.9).contains(&bits), "{}: {bits} bits a parameter", entry.name);
         }
     }
 
