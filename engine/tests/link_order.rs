@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use engine::link::{ClusterKey, Inbound, LinkError, Listen, Outbound, activations_to_bytes, bytes_to_activations};
-use schema::frame::{Frame, FrameError};
+use schema::frame::{Frame, FrameError, HEADER_BYTES_MAX};
 
 use link_help::{gate, hop, is_empty, step};
 
@@ -109,7 +109,7 @@ async fn the_sender_refuses_messages_that_no_receiver_takes_and_the_link_stays_u
     let large = outbound.send(&hop(0, 4096, 32_768), vec![0; 4096 * 32_768 * 4]).await.unwrap_err();
     assert!(matches!(large, LinkError::TooLarge { found } if found == 4096 * 32_768 * 4), "{large:?}");
     let Frame::Hop(mut long) = hop(0, 1, 0) else { unreachable!() };
-    long.slices[0].blocks = vec![0; 1 << 21];
+    long.slices[0].blocks = vec![0; HEADER_BYTES_MAX / size_of::<u32>()];
     let long = outbound.send(&Frame::Hop(long), Bytes::new()).await.unwrap_err();
     assert!(matches!(long, LinkError::Frame(FrameError::TooLong { .. })), "{long:?}");
     outbound.send(&hop(1, 1, 0), Bytes::new()).await.unwrap();
