@@ -32,9 +32,11 @@ mod table;
 mod watch;
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
 use clap::{CommandFactory, Parser};
 
@@ -197,10 +199,10 @@ fn open_log_file(verb: &Verb, file: &FileOptions, state: Option<&Path>) -> (Opti
 /// Runs a verb that runs until it is stopped.
 fn run_service(
     verb: &'static str,
-    mut threads: Builder,
+    threads: Builder,
     running: impl Future<Output = Result<(), run::RunError>>,
 ) -> Result<Exit, CliError> {
-    let runtime = threads.enable_all().build().map_err(|source| CliError::Runtime { source })?;
+    let runtime = start_runtime(threads)?;
     let ended = runtime.block_on(running);
     // Blocking tasks (a fetch, a lookup) are not awaited, because Ctrl-C is to end the process at once.
     runtime.shutdown_background();
@@ -209,11 +211,20 @@ fn run_service(
 
 /// Runs a verb that ends by itself.
 fn run_once(running: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
-    let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|source| CliError::Runtime { source })?;
+    let runtime = start_runtime(Builder::new_current_thread())?;
     let ended = runtime.block_on(running);
     runtime.shutdown_background();
     ended
+}
+
+/// Files that the runtime has room for before it starts: its event queue, pipes for signals, and a few to spare. Tokio
+/// panics if it cannot open those pipes.
+const RUNTIME_FILES: usize = 12;
+
+fn start_runtime(mut threads: Builder) -> Result<Runtime, CliError> {
+    let files: io::Result<Vec<File>> = (0..RUNTIME_FILES).map(|_| File::open("/dev/null")).collect();
+    let started = files.map(drop).and_then(|()| threads.enable_all().build());
+    started.map_err(|source| CliError::Runtime { source })
 }
 
 /// Warns of unknown variables, because a misspelt variable would otherwise have no effect and no message.
