@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What open dashboards cost: tokens a second of 8 streams without and with 50 streams of events, in turns.
+"""Cost of open dashboards: tokens a second of 8 streams without and with 50 streams of events, in turns.
 
     python3 benches/dashboards.py URL [--dashboards N] [--streams N] [--rounds N] [--seconds N]
 
