@@ -13,7 +13,7 @@ use super::bounded;
 
 /// Longest time to fetch the packages of one registry.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(600);
-/// Where Chromium is, the first that is there.
+/// Paths of Chromium. The first that exists is taken.
 const BROWSERS: [&str; 5] = [
     "/usr/bin/chromium",
     "/usr/bin/chromium-browser",

@@ -37,7 +37,7 @@ pub(super) struct Piece {
     pub(super) bytes: Vec<u8>,
     /// The length of the whole file, in bytes.
     pub(super) file_bytes: u64,
-    /// What the server says of the file's state: its entity tag and the time of its last change.
+    /// The file's state by the server's headers: its entity tag and the time of its last change.
     pub(super) state: String,
 }
 

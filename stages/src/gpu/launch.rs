@@ -9,9 +9,9 @@ pub struct Launch<'a, B> {
     pub kernel: Kernel,
     /// Number of groups in each direction, at least one.
     pub groups: [u32; 3],
-    /// What it reads, in the order of the source.
+    /// Buffers that it reads, in the order of the source.
     pub inputs: &'a [View<'a, B>],
-    /// What it writes, likewise. In the source, these follow.
+    /// Buffers that it writes, likewise. In the source, these follow.
     pub outputs: &'a [View<'a, B>],
     /// Its sizes: the numbers of the source's structure, floats by their bits.
     pub sizes: &'a [u32],

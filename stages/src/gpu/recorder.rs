@@ -15,7 +15,7 @@ pub struct Recorder<G> {
     pub records: Records,
 }
 
-/// What was asked of a device.
+/// The requests that a device got.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Records {
     /// Kernels, in the order of their launches.

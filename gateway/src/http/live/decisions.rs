@@ -1,4 +1,4 @@
-//! What the cluster decided between two views of it, in sentences. Pure.
+//! Sentences about the decisions of the cluster between two views of it. Pure.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(super) fn beginning(view: &ClusterView) -> Sentence {
     Sentence::new(Subject::Placement, text)
 }
 
-/// What happened between `before` and `after`. Nothing is said while the store does not answer, because then a view is
+/// The changes from `before` to `after`. Nothing is said while the store does not answer, because then a view is
 /// only an older one.
 pub(super) fn between(before: &ClusterView, after: &ClusterView) -> Vec<Sentence> {
     let mut said = Vec::new();

@@ -31,7 +31,7 @@ pub struct LiveFeed {
     subscribers: Arc<Semaphore>,
 }
 
-/// What subscribers wait for.
+/// The state that subscribers wait on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Newest {
     /// Number of the newest event.
