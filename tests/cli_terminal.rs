@@ -128,7 +128,7 @@ fn a_pipe_gets_the_answer_alone() {
 /// A conversation with all commands. `script` is util-linux's, whose arguments are others on macOS.
 fn talk_in_a_terminal(url: &str, home: &Path) {
     let program = env!("CARGO_BIN_EXE_baton");
-    let mut terminal = Terminal::start(home, &format!("{program} chat --url {url} --temperature 0"));
+    let mut terminal = Terminal::start(home, &format!("exec {program} chat --url {url} --temperature 0"));
     terminal.expect("/help shows the commands");
     terminal.expect(">>> ");
     terminal.type_keys("/hepl\r");
