@@ -116,7 +116,7 @@ fn cluster_of(name: &str, folder: &Path, kv_tokens: &str) -> (Cluster, Golden) {
     let path = folder.join("model.gguf");
     let size = golden.number("vocab_size") as usize;
     golden.write_gguf_with(&path, |file| vocabulary(file, size));
-    let arguments = ["--speculation", "off", "--kv-tokens", kv_tokens, "--lease-ttl-s", "2"];
+    let arguments = ["--speculation", "off", "--kv-tokens", kv_tokens, "--lease-ttl-s", "2", "--restart", "off"];
     (Cluster::of_model(&path, STAGES, &arguments, &[]), golden)
 }
 

@@ -32,7 +32,8 @@ fn answer(cluster: &Cluster) -> String {
 fn a_killed_stage_is_reported_within_its_lease_and_the_others_take_over_with_the_same_tokens() {
     let etcd = Etcd::start();
     // Without speculative tokens. With them, the answer, which repeats itself, would be complete before the fault.
-    let cluster = Cluster::start(3, &["--etcd", &etcd.url, "--lease-ttl-s", "2", "--speculation", "off"], &[]);
+    let arguments = ["--etcd", &etcd.url, "--lease-ttl-s", "2", "--speculation", "off", "--restart", "off"];
+    let cluster = Cluster::start(3, &arguments, &[]);
     let (_, keys) = etcdctl(&etcd.url, &["get", "--prefix", "/baton/"]);
     for expected in ["/baton/v1/home/placement", "/baton/v1/home/claims/1/2", "\"state\":\"serving\"", "\"layers\":[0,"]
     {
@@ -67,7 +68,8 @@ fn a_killed_stage_is_reported_within_its_lease_and_the_others_take_over_with_the
 #[test]
 fn a_cluster_too_small_without_a_stage_stays_unhealthy_until_it_is_back() {
     let etcd = Etcd::start();
-    let cluster = Cluster::start(2, &["--etcd", &etcd.url, "--lease-ttl-s", "2", "--memory", "230MB"], &[]);
+    let arguments = ["--etcd", &etcd.url, "--lease-ttl-s", "2", "--memory", "230MB", "--restart", "off"];
+    let cluster = Cluster::start(2, &arguments, &[]);
     let before = answer(&cluster);
     let victim = cluster.stage_pids()[1];
     signal(victim, "KILL");

@@ -97,7 +97,7 @@ fn the_last_stage_does_not_wait_and_a_second_signal_ends_at_once() {
 #[test]
 fn a_standby_stage_has_read_its_layers_and_takes_over() {
     let etcd = Etcd::start();
-    let cluster = Cluster::start(2, &["--etcd", &etcd.url, "--lease-ttl-s", "2"], &[]);
+    let cluster = Cluster::start(2, &["--etcd", &etcd.url, "--lease-ttl-s", "2", "--restart", "off"], &[]);
     let stages = cluster.stages();
     let names: Vec<_> = stages.iter().map(|stage| stage["name"].as_str().unwrap().to_owned()).collect();
     for (name, layers) in names.iter().zip(["[0,10]", "[10,30]"]) {

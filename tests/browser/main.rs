@@ -32,7 +32,7 @@ const SECRET: &str = "a-secret-of-the-browser-test";
 
 #[test]
 fn the_dashboard_follows_the_cluster_and_writes_pins() {
-    run("dashboard", 3, &[]);
+    run("dashboard", 3, &[("BATON_RESTART", "off")]);
 }
 
 #[test]

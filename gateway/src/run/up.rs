@@ -108,7 +108,7 @@ fn start_children(
     settings.compute.memory_budget_bytes.get_or_insert(share);
     let arguments = |name| settings.stage_arguments(name, served.file.path(), etcd);
     let stages = settings.stage_names.iter().map(|name| (name.clone(), arguments(name)));
-    Children::start(stages, &settings.stage_environment(), folder)
+    Children::start(stages, settings.stage_environment(), folder, settings.restarts)
 }
 
 /// Prints the ends of stages and the reasons why the cluster does not serve, for a machine that runs only stages.
@@ -119,7 +119,7 @@ async fn supervise_stages(children: &mut Children, cluster: &Publisher, stop: &S
     loop {
         tokio::select! {
             () = stop.requested() => return Ok(()),
-            (name, status) = children.next_exit() => print_line(&format!("stage {name} has ended: {status}")),
+            event = children.next_event() => print_line(&event.to_string()),
             Ok(()) = views.changed() => {
                 let view = views.borrow_and_update().clone();
                 reasons.update(report::serving(&view).err().map(|not| not.reason).as_deref());
@@ -161,7 +161,7 @@ async fn supervise(
     stop: &Stop,
 ) -> Result<(), RunError> {
     for (name, pid) in children.processes() {
-        print_line(&format!("stage {name} is process {}", pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string())));
+        print_line(&format!("stage {name} is process {}", pid.unwrap_or_default()));
     }
     let mut statuses = server.pipeline.statuses();
     let mut reasons = Reasons::new(Instant::now());
@@ -176,8 +176,8 @@ async fn supervise(
                 bar.clear();
                 return Ok(());
             }
-            (name, status) = children.next_exit() => {
-                bar.suspend(|| print_line(&format!("stage {name} has ended: {status}")));
+            event = children.next_event() => {
+                bar.suspend(|| print_line(&event.to_string()));
                 if children.is_empty() && settings.etcd.is_none() {
                     return Err(RunError::NoStageLeft);
                 }

@@ -198,6 +198,10 @@ options! {
         /// Address of the embedded store if --etcd is not given, loopback only [default: 127.0.0.1:2379]
         #[arg(long, env = "BATON_STORE_LISTEN", value_name = "ADDR")]
         store_listen: SocketAddr,
+        /// Start a stage process again that a signal has ended (a crash, the system's memory killer): on or off
+        /// [default: on]
+        #[arg(long, env = "BATON_RESTART", value_name = "SWITCH", hide_possible_values = true)]
+        restart: Switch,
     }
 }
 

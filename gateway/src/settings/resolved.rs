@@ -68,6 +68,8 @@ pub mod defaults {
     pub const STAGES: u32 = 2;
     /// `[up] store_listen`: the address that etcdctl uses by default.
     pub const STORE_LISTEN: &str = "127.0.0.1:2379";
+    /// `[up] restart`: on, because nobody else starts these processes again.
+    pub const RESTART: super::Switch = super::Switch::On;
 }
 
 /// The cluster and the endpoints of its store.
@@ -212,6 +214,8 @@ pub struct UpSettings {
     pub compute: ComputeSettings,
     /// The names of the stages to start: `<host>-1`, `<host>-2`, …
     pub stage_names: Vec<StageName>,
+    /// True if a stage that a signal has ended is started again.
+    pub restarts: bool,
     /// Settings of the HTTP server.
     pub http: HttpSettings,
     /// The cache of model files.
@@ -595,6 +599,7 @@ impl UpSettings {
             model: ModelSettings::new(model, stages)?,
             compute: ComputeSettings::new(compute, stages)?,
             stage_names: (1..=stages).map(name).collect(),
+            restarts: up.restart.unwrap_or(defaults::RESTART) == Switch::On,
             http: HttpSettings::new(gateway, keys, environment)?,
             cache: cache(global, environment)?,
             config,
