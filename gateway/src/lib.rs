@@ -5,6 +5,7 @@ pub mod bench;
 pub mod chat;
 pub mod cli;
 pub mod client;
+pub mod drill;
 pub mod grammar;
 pub mod http;
 pub mod launchers;

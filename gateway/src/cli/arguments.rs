@@ -9,6 +9,7 @@ use schema::{ClusterName, StageName};
 
 use super::bench::BenchArguments;
 use super::chat::ChatArguments;
+use super::drill::DrillArguments;
 use super::exit::EXIT_HELP;
 use super::launch::LaunchArguments;
 use super::logs::LogsArguments;
@@ -128,6 +129,24 @@ ONE STREAM passes through all stages in turn; with MANY each stage has a micro-b
 
 {EXIT_HELP}"))]
     Doctor(ClientArguments),
+    /// Prove that an answer outlives a fault: stream it twice, disturb the second, compare
+    ///
+    /// Streams a seeded answer once undisturbed, then again while a stage is killed, frozen or cut off (or the store is
+    /// killed) at the token in the middle, and compares all tokens and all bytes of text. Without --url it starts a
+    /// cluster of its own on this machine and stops it at the end. At the end everything runs as before: a frozen stage
+    /// goes on and a cut link is mended, even if the drill is killed.
+    #[command(after_help = format!("Examples:
+  baton drill                               three stages of its own, the middle one is killed
+  baton drill --fault freeze --stages 4 ./Qwen3-14B.gguf
+  baton drill --url http://127.0.0.1:8100 --stage mini-1-2
+  baton drill --fault store --json | jq '{{verdict, pause: .disturbed.longest_gap_ms}}'
+
+With --url, the drill must run on the machine of the stage. `baton up` starts a killed stage again, as a service does;
+one that was started by hand stays away. The status is 0 only if the answers are equal, the fault was felt, and the
+cluster is whole again.
+
+{EXIT_HELP}"))]
+    Drill(Box<DrillArguments>),
     /// Talk with the model on the terminal, or have one message answered
     ///
     /// With a MESSAGE, or where standard input is no terminal, one answer is printed. Else a conversation begins: lines

@@ -14,6 +14,7 @@ use super::service::ServiceError;
 use crate::bench::BenchError;
 use crate::chat::{CONVERSATION_BYTES_MAX, ConversationError};
 use crate::client::{Failure, TrustError};
+use crate::drill::DrillError;
 use crate::models::ModelError;
 use crate::run::RunError;
 use crate::settings::{FileError, SettingsError};
@@ -49,11 +50,11 @@ pub(super) const EXIT_HELP: &str = "Exit status:
   1   something failed; stderr has the error
   2   the store does not answer
   3   some layers are held by no stage (doctor)
-  4   a request did not go through (doctor, chat, run), or none did (bench)
+  4   a request did not go through (doctor, chat, run, drill), or none did (bench)
   5   a request went through, but a stage did no work for it (doctor)
   6   the cluster has another key (stage, gateway, up)
   64  the command line is not usable
-  130 Ctrl-C came before the end (bench, chat)
+  130 Ctrl-C came before the end (bench, chat, drill)
 `baton run` ends with the status of the program that it runs.";
 
 /// The reason that a verb failed.
@@ -144,6 +145,9 @@ pub enum CliError {
     /// A model file is not available.
     #[error("cannot get the model")]
     Model(#[from] ModelError),
+    /// A drill was refused, or ended early.
+    #[error("no drill")]
+    Drill(#[from] DrillError),
     /// An endpoint could not be measured.
     #[error(transparent)]
     Bench(#[from] BenchError),
@@ -272,6 +276,7 @@ impl CliError {
             Self::Run { source: RunError::Key(KeyAgreementError::Mismatch(_)), .. }
             | Self::Run { source: RunError::Stage(StageError::Key(_)), .. } => Exit::OtherKey,
             Self::Endpoint { .. } | Self::Trust { .. } => Exit::RequestFailed,
+            Self::Drill(DrillError::Gateway { .. } | DrillError::Trust { .. }) => Exit::RequestFailed,
             Self::NoMessage | Self::LongMessage | Self::Service(ServiceError::Plan(_)) => Exit::Usage,
             Self::Bench(BenchError::Endpoint { .. } | BenchError::NoModel { .. }) => Exit::RequestFailed,
             Self::File(_) | Self::Settings(_) | Self::Log { .. } | Self::NoSpans { .. } | Self::NoStage { .. } => {

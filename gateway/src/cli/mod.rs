@@ -9,6 +9,7 @@ mod chat;
 mod cluster;
 mod described;
 mod doctor;
+mod drill;
 mod endpoint;
 mod exit;
 mod fit;
@@ -153,6 +154,10 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             arguments.client.json,
         )),
         Verb::Doctor(arguments) => run_once(doctor::run(&arguments.cluster(file, &environment)?, arguments.json)),
+        Verb::Drill(arguments) => {
+            let (cache, client) = (crate::settings::cache(&global, &environment)?, ClientSettings::new(&environment)?);
+            run_once(drill::run(&arguments, cache.root(), client, environment.names))
+        }
         Verb::Chat(arguments) => chat::run(&arguments, &file.gateway, &ClientSettings::new(&environment)?, &terminal),
         Verb::Run(arguments) => launch::run(arguments, &file.gateway, &ClientSettings::new(&environment)?),
         Verb::SupportBundle(arguments) => {

@@ -28,6 +28,16 @@ impl Endpoint {
         &self.authority
     }
 
+    /// The port.
+    pub(crate) fn port(&self) -> Option<&str> {
+        self.authority.rsplit_once(':').map(|(_, port)| port)
+    }
+
+    /// The path of `/<path>` at this endpoint.
+    pub(crate) fn page(&self, path: &str) -> String {
+        format!("{}/{path}", self.prefix)
+    }
+
     /// The path of `/v1/<name>` at this endpoint.
     pub(crate) fn path(&self, name: &str) -> String {
         format!("{}/v1/{name}", self.prefix)

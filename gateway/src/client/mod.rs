@@ -19,7 +19,7 @@ pub use connector::{ClientStream, Connector, Duplex};
 pub use endpoint::Endpoint;
 pub(crate) use events::Events;
 pub use failure::Failure;
-pub(crate) use request::{first_model, reason, send, truncated};
+pub(crate) use request::{collect, first_model, reason, send, truncated};
 pub use scheme::Scheme;
 pub use target::Target;
 pub use trusted::{TrustError, TrustedCertificates};
