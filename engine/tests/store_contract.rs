@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::Etcd;
+use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use engine::store::{
-    Change, Committed, Compare, EmbeddedServer, EtcdStore, LeaseId, MemoryStore, Revision, SharedStore, Snapshot,
+    Change, Committed, Compare, EmbeddedServer, EtcdAccess, EtcdStore, LeaseId, MemoryStore, Revision, SharedStore, Snapshot,
     StoreError, Txn, Watch, Write, limits,
 };
 use tokio::net::TcpListener;
@@ -23,7 +24,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 enum StoreAddress {
     Memory(MemoryStore),
-    Url(String),
+    Url(Box<EtcdAccess>),
 }
 
 /// A store under test, with two clients and the value that keeps it running.
@@ -44,20 +45,25 @@ impl StoreAddress {
     async fn connect(&self) -> SharedStore {
         match self {
             Self::Memory(store) => Arc::new(store.clone()),
-            Self::Url(url) => Arc::new(EtcdStore::connect(std::slice::from_ref(url)).await.unwrap()),
+            Self::Url(access) => Arc::new(EtcdStore::open(access).await.unwrap()),
         }
     }
 
-    async fn operator(url: &str) -> etcd_client::Client {
-        etcd_client::Client::connect([url], None).await.unwrap()
+    async fn operator(access: &EtcdAccess) -> etcd_client::Client {
+        let tls = access.tls.authority.as_ref().map(|authority| {
+            let (certificate, key) = access.tls.identity.as_ref().expect("a certificate for clients");
+            let tls = TlsOptions::new().ca_certificate(Certificate::from_pem(authority));
+            ConnectOptions::new().with_tls(tls.identity(Identity::from_pem(certificate, key)))
+        });
+        etcd_client::Client::connect(&access.endpoints, tls).await.unwrap()
     }
 
     /// Revokes a lease without its holder.
     async fn revoke(&self, id: LeaseId) {
         match self {
             Self::Memory(store) => store.revoke(id).unwrap(),
-            Self::Url(url) => {
-                Self::operator(url).await.lease_revoke(id.0).await.unwrap();
+            Self::Url(access) => {
+                Self::operator(access).await.lease_revoke(id.0).await.unwrap();
             }
         }
     }
@@ -66,9 +72,9 @@ impl StoreAddress {
     async fn compact(&self, revision: Revision) {
         match self {
             Self::Memory(store) => store.compact(revision).unwrap(),
-            Self::Url(url) => {
+            Self::Url(access) => {
                 let revision = i64::try_from(revision.0).unwrap();
-                Self::operator(url).await.compact(revision, None).await.unwrap();
+                Self::operator(access).await.compact(revision, None).await.unwrap();
             }
         }
     }
@@ -85,12 +91,17 @@ impl TestStore {
 
     async fn embedded() -> Self {
         let server = EmbeddedServer::bind(TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
-        Self::new(StoreAddress::Url(server.url()), Running::Embedded(Some(server))).await
+        Self::new(StoreAddress::Url(Box::new(EtcdAccess::plain(&[server.url()]))), Running::Embedded(Some(server))).await
     }
 
     async fn etcd() -> Self {
         let etcd = Etcd::start().await;
-        Self::new(StoreAddress::Url(etcd.url()), Running::Etcd(etcd)).await
+        Self::new(StoreAddress::Url(Box::new(etcd.access(None))), Running::Etcd(etcd)).await
+    }
+
+    async fn etcd_with_tls() -> Self {
+        let etcd = Etcd::start_with_tls().await;
+        Self::new(StoreAddress::Url(Box::new(etcd.access(None))), Running::Etcd(etcd)).await
     }
 
     /// Makes the store unreachable.
@@ -458,6 +469,10 @@ macro_rules! contract {
             async fn clause_18_a_holder_that_cannot_reach_the_store_keeps_its_lease() {
                 super::clause_18_a_holder_that_cannot_reach_the_store_keeps_its_lease(TestStore::etcd().await).await;
             }
+        }
+        mod real_etcd_with_tls {
+            use super::TestStore;
+            $(#[tokio::test] async fn $clause() { super::$clause(TestStore::etcd_with_tls().await).await })*
         }
     };
 }

@@ -13,10 +13,11 @@ pub(crate) fn cases() -> Vec<Case> {
             let gateway = fixture.fleet.client().http.to_string();
             etcd(fixture, "stage", &gateway)
         }),
-        Case::ends("addresses: etcd by https", 64, "speaks http to etcd, not https", |fixture| {
-            etcd(fixture, "stage", "https://127.0.0.1:2379")
+        Case::ends("addresses: https to an etcd without TLS", 2, "it speaks no TLS", |fixture| {
+            let url = fixture.etcd.url.replacen("http://", "https://", 1);
+            etcd(fixture, "stage", &url)
         }),
-        Case::ends("addresses: etcd without a port", 64, "expected http://<host>:<port>", |fixture| {
+        Case::ends("addresses: etcd without a port", 64, "expected http(s)://<host>:<port>", |fixture| {
             etcd(fixture, "gateway", "mini-1")
         }),
         Case::ends("addresses: an etcd whose name does not resolve", 2, "cannot reach the store", |fixture| {

@@ -31,10 +31,39 @@ pub enum StoreError {
         /// The fault in it.
         reason: String,
     },
+    /// The store's user lacks a right.
+    #[error("etcd's user {user} may not {asked} (etc/keys.md has the whole role)")]
+    Denied {
+        /// The user.
+        user: String,
+        /// The deed, and the right that it takes.
+        asked: String,
+    },
+    /// The store does not let the user in.
+    #[error("etcd does not let the user {user} in: {reason}")]
+    Login {
+        /// The user.
+        user: String,
+        /// etcd's reason, and what to do about it.
+        reason: String,
+    },
     /// The store is full or over a quota of its own.
     #[error("the store has no room: {reason}")]
     Full {
         /// The bound that was reached.
         reason: String,
     },
+}
+
+// === impl StoreError ===
+
+impl StoreError {
+    /// This error. A missing right is named by `asked`.
+    #[must_use]
+    pub(super) fn on(self, asked: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Denied { user, .. } => Self::Denied { user, asked: asked() },
+            other => other,
+        }
+    }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use error::StoreError;
-pub use etcd::EtcdStore;
+pub use etcd::{EtcdAccess, EtcdLogin, EtcdStore, EtcdTls};
 pub use lease::{LeaseGrant, LeaseId};
 pub use memory::MemoryStore;
 pub use model::{Change, Committed, Compare, Entry, Revision, Snapshot, Txn, Write};

@@ -430,7 +430,7 @@ impl Verb {
             }
             _ => return None,
         };
-        Some((ClusterSettings::new(cluster.clone().or(file.cluster.clone())).cluster, member))
+        Some((ClusterSettings::name(&cluster.clone().or(file.cluster.clone())), member))
     }
 
     /// The collector that receives the spans. Only a gateway has spans.
@@ -476,7 +476,7 @@ impl ClientArguments {
         file: FileOptions,
         environment: &Environment,
     ) -> Result<ClusterSettings, SettingsError> {
-        ClusterSettings::for_client(self.cluster.clone().or(file.cluster), &file.member, environment)
+        ClusterSettings::for_client(&self.cluster.clone().or(file.cluster), &file.member, environment)
     }
 }
 

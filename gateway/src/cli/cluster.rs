@@ -9,7 +9,7 @@ use crate::settings::ClusterSettings;
 
 /// Connects to the store and reads the cluster once.
 pub(super) async fn read_once(settings: &ClusterSettings) -> Result<ClusterView, StoreError> {
-    let store = EtcdStore::connect(&settings.etcd).await?;
+    let store = EtcdStore::open(&settings.etcd).await?;
     read(&store, &Keyspace::new(&settings.cluster), settings.client_key.as_ref()).await
 }
 

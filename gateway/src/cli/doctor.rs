@@ -71,7 +71,7 @@ pub(super) async fn diagnosis(settings: &ClusterSettings, view: Result<&ClusterV
         Some((url, model)) => Some(ask::ask(url, model, &settings.client).await),
         None => None,
     };
-    diagnose(&settings.etcd.join(","), view, answer.as_ref())
+    diagnose(&settings.etcd.endpoints.join(","), view, answer.as_ref())
 }
 
 /// The gateway and the model to request, if every layer is held.

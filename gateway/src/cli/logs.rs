@@ -39,7 +39,7 @@ pub(super) async fn run(
 ) -> Result<Exit, CliError> {
     let state = state.ok_or(CliError::NoStateFolder)?;
     let given = ClusterOptions { cluster: arguments.cluster, ..ClusterOptions::default() };
-    let folder = LogFolder::new(state, &ClusterSettings::new(given.or(file)).cluster);
+    let folder = LogFolder::new(state, &ClusterSettings::name(&given.or(file)));
     let read = |cause| CliError::Logs { path: folder.path().to_owned(), cause };
     let mut tail = LogTail::new(folder.clone(), arguments.member.clone());
     let mut lines = tail.last(arguments.lines as usize).map_err(read)?;

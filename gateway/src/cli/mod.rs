@@ -289,7 +289,7 @@ mod tests {
         assert!(parsed.follow_stdin);
         let shared = parsed.shared(&FileOptions::default());
         let stage = StageSettings::new(shared, &parsed.compute, parsed.stage, &cli.global, &environment).unwrap();
-        assert_eq!((stage.cluster.cluster, stage.cluster.etcd.as_slice()), (up.cluster, &etcd[..]));
+        assert_eq!((stage.cluster.cluster, stage.cluster.etcd.endpoints.as_slice()), (up.cluster, &etcd[..]));
         assert_eq!((stage.member, stage.compute, &stage.name), (up.member, up.compute, &up.stage_names[1]));
         assert_eq!((stage.model.model.as_deref(), stage.model.kv), (Some("./-odd name.gguf"), KvSize::Tokens(4096)));
         assert_eq!((stage.model.stages_min, stage.cache.root()), (3, up.cache.root()));

@@ -17,7 +17,7 @@ pub(super) async fn run(
     pin: Option<Pin>,
     json: bool,
 ) -> Result<Exit, CliError> {
-    let store = EtcdStore::connect(&settings.etcd).await?;
+    let store = EtcdStore::open(&settings.etcd).await?;
     let keyspace = Keyspace::new(&settings.cluster);
     let mut view = cluster::read(&store, &keyspace, settings.client_key.as_ref()).await?;
     let readable = view.pins.get(&stage).map(|pin| pin.mod_revision);

@@ -40,7 +40,7 @@ impl SupportBundleArguments {
         file: &FileOptions,
         environment: &Environment,
     ) -> Result<ClusterSettings, SettingsError> {
-        ClusterSettings::for_client(self.cluster.clone().or(file.cluster.clone()), &file.member, environment)
+        ClusterSettings::for_client(&self.cluster.clone().or(file.cluster.clone()), &file.member, environment)
     }
 }
 
@@ -107,7 +107,7 @@ async fn fill(
 
 /// The cluster, and its records as they are in the store.
 async fn read(settings: &ClusterSettings) -> Result<(ClusterView, Map<String, Value>), StoreError> {
-    let store = EtcdStore::connect(&settings.etcd).await?;
+    let store = EtcdStore::open(&settings.etcd).await?;
     let keyspace = Keyspace::new(&settings.cluster);
     let view = cluster::read(&store, &keyspace, settings.client_key.as_ref()).await?;
     let entries = store.read(keyspace.prefix()).await?.entries.into_iter().map(|entry| {
@@ -153,7 +153,7 @@ fn own_settings(settings: &ClusterSettings, config: Option<&Path>, environment: 
         "contents": table,
         "variables": environment.names,
         "cluster": settings.cluster.as_str(),
-        "etcd": settings.etcd,
+        "etcd": settings.etcd.endpoints,
         "has_cluster_key": settings.client_key.is_some(),
         "has_api_key": settings.client.api_key.is_some(),
     })

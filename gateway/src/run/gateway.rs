@@ -24,7 +24,7 @@ const DRAIN_TIME: Duration = Duration::from_secs(25);
 pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
     let stop = Stop::listen(false)?;
     let listener = listen(&settings.http, &settings.member).await?;
-    let store: SharedStore = Arc::new(EtcdStore::connect(&settings.cluster.etcd).await?);
+    let store: SharedStore = Arc::new(EtcdStore::open(&settings.cluster.etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster.cluster);
     let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster.cluster));
     agree_on_key(&store, &keyspace, key.as_ref()).await?;

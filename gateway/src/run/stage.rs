@@ -30,7 +30,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
     let stop = Stop::listen(settings.follow_stdin)?;
     guard_against_truncation().map_err(|cause| RunError::Io { doing: "guard the mapped weights", cause })?;
-    let store: SharedStore = Arc::new(EtcdStore::connect(&settings.cluster.etcd).await?);
+    let store: SharedStore = Arc::new(EtcdStore::open(&settings.cluster.etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster.cluster);
     let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster.cluster));
     agree_on_key(&store, &keyspace, key.as_ref()).await?;

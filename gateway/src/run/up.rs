@@ -9,7 +9,7 @@ use engine::core::PipelineError;
 use engine::generate::Pipeline;
 use engine::membership::{Publisher, agree_on_key, read_view};
 use engine::report;
-use engine::store::{EmbeddedServer, EtcdStore, SharedStore};
+use engine::store::{EmbeddedServer, EtcdAccess, EtcdStore, SharedStore};
 use schema::Keyspace;
 use tokio::net::TcpListener;
 use tracing::info;
@@ -43,8 +43,9 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     if let Some((certificate, fingerprint)) = listener.certificate() {
         print_line(&format!("https with the certificate {}\n  SHA-256 {fingerprint}", certificate.display()));
     }
-    let (embedded, etcd) = open_store(&settings).await?;
-    let store: SharedStore = Arc::new(EtcdStore::connect(&etcd).await?);
+    let (embedded, access) = open_store(&settings).await?;
+    let store: SharedStore = Arc::new(EtcdStore::open(&access).await?);
+    let etcd = access.endpoints;
     let keyspace = Keyspace::new(&settings.cluster);
     let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster));
     agree_on_key(&store, &keyspace, key.as_ref()).await?;
@@ -133,7 +134,7 @@ async fn supervise_stages(children: &mut Children, cluster: &Publisher, stop: &S
 }
 
 /// The store to use: the configured one, or an embedded one.
-async fn open_store(settings: &UpSettings) -> Result<(Option<EmbeddedServer>, Vec<String>), RunError> {
+async fn open_store(settings: &UpSettings) -> Result<(Option<EmbeddedServer>, EtcdAccess), RunError> {
     if let Some(etcd) = &settings.etcd {
         return Ok((None, etcd.clone()));
     }
@@ -147,7 +148,7 @@ async fn open_store(settings: &UpSettings) -> Result<(Option<EmbeddedServer>, Ve
     let refused = |cause| RunError::Listen { what: "the embedded store", address, flag: "--store-listen", cause };
     let server = EmbeddedServer::bind(bound.map_err(refused)?).map_err(refused)?;
     let url = server.url();
-    Ok((Some(server), vec![url]))
+    Ok((Some(server), EtcdAccess::plain(&[url])))
 }
 
 /// Prints that the cluster is ready and that processes have ended, until the order to stop.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 /// Maximum number of endpoints of one store: etcd clusters have three, five or seven members.
 const ENDPOINTS_MAX: usize = 16;
 
-/// The endpoints of the store: one or more of `http://<host>:<port>`.
+/// The endpoints of the store: one or more of `http://<host>:<port>` and `https://<host>:<port>`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "OneOrMany")]
 pub struct EtcdUrls(Vec<String>);
@@ -31,14 +31,10 @@ pub struct Host(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The text is not an address of a store.
-    #[error("store address {found:?} is not usable: expected http://<host>:<port>, several with commas between them")]
+    #[error(
+        "store address {found:?} is not usable: expected http(s)://<host>:<port>, several with commas between them"
+    )]
     Etcd {
-        /// The given text.
-        found: String,
-    },
-    /// The address asks for TLS to the store, which baton does not support.
-    #[error("store address {found:?} is not usable: this baton speaks http to etcd, not https")]
-    Tls {
         /// The given text.
         found: String,
     },
@@ -68,7 +64,7 @@ impl EtcdUrls {
         }
     }
 
-    /// The endpoints, each as `http://<host>:<port>`.
+    /// The endpoints, each with its scheme.
     pub fn into_vec(self) -> Vec<String> {
         self.0
     }
@@ -78,10 +74,10 @@ impl EtcdUrls {
 fn endpoint(text: &str) -> Result<String, AddressError> {
     // Cut, so that the message stays readable.
     let found = || text.chars().take(200).collect();
-    if text.starts_with("https://") {
-        return Err(AddressError::Tls { found: found() });
-    }
-    let authority = text.strip_prefix("http://").unwrap_or(text);
+    let (scheme, authority) = match text.strip_prefix("https://") {
+        Some(authority) => ("https", authority),
+        None => ("http", text.strip_prefix("http://").unwrap_or(text)),
+    };
     let authority = authority.strip_suffix('/').unwrap_or(authority);
     let (host, port) = authority.rsplit_once(':').ok_or_else(|| AddressError::Etcd { found: found() })?;
     let port_is_good = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
@@ -92,7 +88,7 @@ fn endpoint(text: &str) -> Result<String, AddressError> {
         None => is_host_name(host),
     };
     if port_is_good && host_is_good {
-        Ok(format!("http://{authority}"))
+        Ok(format!("{scheme}://{authority}"))
     } else {
         Err(AddressError::Etcd { found: found() })
     }
@@ -168,8 +164,8 @@ mod tests {
 
     #[test]
     fn store_addresses_are_read_with_and_without_their_scheme() {
-        let urls: EtcdUrls = "mini-1:2379, http://10.0.0.2:2379/,http://[fe80::1]:2379".parse().unwrap();
-        assert_eq!(urls.into_vec(), ["http://mini-1:2379", "http://10.0.0.2:2379", "http://[fe80::1]:2379"]);
+        let urls: EtcdUrls = "mini-1:2379, http://10.0.0.2:2379/,https://[fe80::1]:2379".parse().unwrap();
+        assert_eq!(urls.into_vec(), ["http://mini-1:2379", "http://10.0.0.2:2379", "https://[fe80::1]:2379"]);
     }
 
     #[test]
@@ -188,7 +184,6 @@ mod tests {
         ] {
             assert!(matches!(text.parse::<EtcdUrls>(), Err(AddressError::Etcd { .. })), "{text} was accepted");
         }
-        assert!(matches!("https://a:1".parse::<EtcdUrls>(), Err(AddressError::Tls { .. })));
         assert!(matches!(vec!["a:1"; 17].join(",").parse::<EtcdUrls>(), Err(AddressError::Many { found: 17 })));
     }
 

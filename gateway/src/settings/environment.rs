@@ -12,6 +12,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("BATON_API_KEY", "API keys of the HTTP server as in --api-key; doctor, status --watch and bench send the first"),
     ("BATON_CA_FILE", "certificates in PEM form that doctor, status --watch and bench trust, too"),
     ("BATON_CLUSTER_KEY", "the cluster key itself, 64 hex digits, instead of --cluster-key-file"),
+    ("BATON_ETCD_PASSWORD", "the password of etcd's user, instead of --etcd-password-file"),
     ("HF_ENDPOINT", "another model hub than https://huggingface.co"),
     ("HF_HOME", "the folder of the hub's own cache (in hub/ there), in which models are looked for"),
     ("HF_HUB_CACHE", "the hub's own cache, if it is not in HF_HOME"),
@@ -31,6 +32,8 @@ pub struct Environment {
     pub ca_file: Option<PathBuf>,
     /// `BATON_CLUSTER_KEY`.
     pub cluster_key: Option<String>,
+    /// `BATON_ETCD_PASSWORD`.
+    pub etcd_password: Option<String>,
     /// `RUST_LOG`.
     pub rust_log: Option<String>,
     /// The hub's address and token, from `HF_ENDPOINT` and `HF_TOKEN`.
@@ -80,6 +83,7 @@ impl Environment {
             api_key: given("BATON_API_KEY").map(|value| value.to_string_lossy().into_owned()),
             ca_file: given("BATON_CA_FILE").map(PathBuf::from),
             cluster_key: text("BATON_CLUSTER_KEY"),
+            etcd_password: text("BATON_ETCD_PASSWORD"),
             rust_log: text("RUST_LOG"),
             access: Access {
                 search_path: None,

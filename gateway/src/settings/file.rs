@@ -113,7 +113,7 @@ mod tests {
         for (text, expected) in [
             ("[compute]\nmemory = \"6gb\"", "expected a number and one of"),
             ("[compute]\ndevice = \"tpu\"", "`cpu`"),
-            ("[cluster]\netcd = [\"https://a:1\"]", "not https"),
+            ("[cluster]\netcd = [\"ftp://a:1\"]", "http(s)://<host>:<port>"),
             ("[cluster]\ncluster = \"a/b\"", "starting with a letter"),
             ("[gateway]\nlisten = 8100", "invalid type"),
         ] {

@@ -7,6 +7,7 @@ mod address;
 mod api_keys;
 mod client;
 mod environment;
+mod etcd;
 mod file;
 mod host;
 mod options;
@@ -20,6 +21,7 @@ pub use address::{EtcdUrls, Host};
 pub use api_keys::{ApiKeysError, KeyFile};
 pub use client::ClientSettings;
 pub use environment::{Environment, VARIABLES};
+pub use etcd::EtcdSettingsError;
 pub use file::{FileError, FileOptions};
 pub use options::{
     ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, LogFormat, MemberOptions,

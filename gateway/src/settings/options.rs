@@ -58,6 +58,22 @@ options! {
         /// [default: http://127.0.0.1:2379]
         #[arg(long, env = "BATON_ETCD", value_name = "URLS")]
         etcd: EtcdUrls,
+        /// File with the certificates, in PEM form, of the authority that signed that of an https etcd
+        /// [default: the public authorities]
+        #[arg(long, env = "BATON_ETCD_CA", value_name = "PATH")]
+        etcd_ca: PathBuf,
+        /// File with the certificate, in PEM form, that this process shows to etcd
+        #[arg(long, env = "BATON_ETCD_CERT", value_name = "PATH")]
+        etcd_cert: PathBuf,
+        /// File with the key of that certificate, in PEM form, which only its owner may read
+        #[arg(long, env = "BATON_ETCD_KEY", value_name = "PATH")]
+        etcd_key: PathBuf,
+        /// User of etcd, where it asks for one
+        #[arg(long, env = "BATON_ETCD_USER", value_name = "NAME")]
+        etcd_user: String,
+        /// File with the password of that user, which only its owner may read, unless BATON_ETCD_PASSWORD is set
+        #[arg(long, env = "BATON_ETCD_PASSWORD_FILE", value_name = "PATH")]
+        etcd_password_file: PathBuf,
     }
 }
 options! {

@@ -13,6 +13,7 @@ use super::address::Host;
 use super::api_keys::{self, ApiKeysError, KeyFile};
 use super::client::ClientSettings;
 use super::environment::Environment;
+use super::etcd::{self, EtcdSettingsError};
 use super::host;
 use super::options::{
     ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, LogFormat, MemberOptions,
@@ -25,6 +26,7 @@ use crate::http::{
 };
 use crate::models::Cache;
 use engine::link::ClusterKey;
+use engine::store::EtcdAccess;
 
 /// Most tokens of keys and values. More than 16 million tokens of the smallest model fill any machine.
 pub(crate) const KV_TOKENS_MAX: u32 = 1 << 24;
@@ -72,13 +74,13 @@ pub mod defaults {
     pub const RESTART: super::Switch = super::Switch::On;
 }
 
-/// The cluster and the endpoints of its store.
+/// The cluster and the way to its store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterSettings {
     /// The cluster's name.
     pub cluster: ClusterName,
-    /// The store's endpoints, `http://<host>:<port>`. At least one.
-    pub etcd: Vec<String>,
+    /// The way to the store.
+    pub etcd: EtcdAccess,
     /// The cluster key with which a client checks members' proofs, if one was given.
     pub client_key: Option<ClusterKey>,
     /// Settings of a client that asks a gateway of the cluster.
@@ -202,8 +204,10 @@ pub struct GatewaySettings {
 pub struct UpSettings {
     /// The cluster's name.
     pub cluster: ClusterName,
-    /// The endpoints of the store to join. `None` starts the embedded store.
-    pub etcd: Option<Vec<String>>,
+    /// The way to the store to join. `None` starts the embedded store.
+    pub etcd: Option<EtcdAccess>,
+    /// The settings that it comes from, for the stage processes.
+    pub cluster_options: ClusterOptions,
     /// Address of the embedded store. Loopback.
     pub store_listen: SocketAddr,
     /// Settings of the processes as members.
@@ -329,6 +333,9 @@ pub enum SettingsError {
         /// The given number of processors to leave to other programs.
         spare_cores: u32,
     },
+    /// The store cannot be reached as the settings say.
+    #[error("cannot use the settings of the store")]
+    Etcd(#[from] EtcdSettingsError),
     /// There is no folder for model files.
     #[error("there is no folder for model files: expected HOME to be set, or --cache DIR")]
     Cache,
@@ -340,10 +347,18 @@ pub enum SettingsError {
 // === impl settings ===
 
 impl ClusterSettings {
+    /// The cluster's name.
+    pub fn name(options: &ClusterOptions) -> ClusterName {
+        cluster_name(options.cluster.clone())
+    }
+
     /// Resolves the settings, without the key of a client.
-    pub fn new(options: ClusterOptions) -> Self {
-        let etcd = options.etcd.map_or_else(|| vec![defaults::ETCD.to_owned()], super::EtcdUrls::into_vec);
-        Self { cluster: cluster_name(options.cluster), etcd, client_key: None, client: ClientSettings::default() }
+    ///
+    /// # Errors
+    /// [`SettingsError::Etcd`] if the settings of the store contradict each other or a file of theirs is unusable.
+    pub fn new(options: &ClusterOptions, environment: &Environment) -> Result<Self, SettingsError> {
+        let etcd = etcd::access(options, environment)?;
+        Ok(Self { cluster: Self::name(options), etcd, client_key: None, client: ClientSettings::default() })
     }
 
     /// Resolves the settings of a process that only reads or changes the store. It checks proofs with the key from the
@@ -352,11 +367,11 @@ impl ClusterSettings {
     /// # Errors
     /// [`SettingsError`] if a key is unusable.
     pub fn for_client(
-        options: ClusterOptions,
+        options: &ClusterOptions,
         member: &MemberOptions,
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
-        let settings = Self::new(options);
+        let settings = Self::new(options, environment)?;
         let key = read_cluster_key(member, environment)?;
         let client_key = key.map(|key| key.of_cluster(&settings.cluster));
         Ok(Self { client_key, client: ClientSettings::new(environment)?, ..settings })
@@ -538,7 +553,7 @@ impl StageSettings {
     ) -> Result<Self, SettingsError> {
         let SharedOptions { cluster, member, model } = shared;
         Ok(Self {
-            cluster: ClusterSettings::new(cluster),
+            cluster: ClusterSettings::new(&cluster, environment)?,
             member: MemberSettings::new(member, environment)?,
             model: ModelSettings::new(model, defaults::STAGES_MIN)?,
             compute: ComputeSettings::new(compute, 1)?,
@@ -563,7 +578,7 @@ impl GatewaySettings {
     ) -> Result<Self, SettingsError> {
         let SharedOptions { cluster, member, model } = shared;
         Ok(Self {
-            cluster: ClusterSettings::new(cluster),
+            cluster: ClusterSettings::new(&cluster, environment)?,
             member: MemberSettings::new(member, environment)?,
             model: ModelSettings::new(model, defaults::STAGES_MIN)?,
             http: HttpSettings::new(gateway, keys, environment)?,
@@ -592,8 +607,9 @@ impl UpSettings {
         let base = host::stage_name(&host::name());
         let name = |number| format!("{base}-{number}").parse().expect("a legal name of 40 letters and a number");
         Ok(Self {
-            cluster: cluster_name(cluster.cluster),
-            etcd: cluster.etcd.map(super::EtcdUrls::into_vec),
+            cluster: ClusterSettings::name(&cluster),
+            etcd: Some(etcd::access(&cluster, environment)?).filter(|_| cluster.etcd.is_some()),
+            cluster_options: cluster,
             store_listen,
             member: MemberSettings::new(member, environment)?,
             model: ModelSettings::new(model, stages)?,
@@ -621,6 +637,13 @@ impl UpSettings {
         flag("cache", self.cache.root().into());
         flag("cluster", self.cluster.as_str().into());
         flag("etcd", etcd.join(",").into());
+        if self.etcd.is_some() {
+            let ClusterOptions { etcd_ca, etcd_cert, etcd_key, etcd_user, .. } = &self.cluster_options;
+            for (name, path) in [("etcd-ca", etcd_ca), ("etcd-cert", etcd_cert), ("etcd-key", etcd_key)] {
+                path.iter().for_each(|path| flag(name, path.into()));
+            }
+            etcd_user.iter().for_each(|user| flag("etcd-user", user.into()));
+        }
         flag("name", name.as_str().into());
         if let Some(advertise) = &self.member.advertise {
             flag("advertise", advertise.as_str().into());
@@ -645,10 +668,12 @@ impl UpSettings {
         arguments
     }
 
-    /// The environment variables of a stage process. The cluster key is one of them, because a secret must not be among
-    /// its arguments.
+    /// The environment variables of a stage process. The secrets are among them, because they must not be among its
+    /// arguments.
     pub fn stage_environment(&self) -> Vec<(&'static str, String)> {
-        self.member.cluster_key.iter().map(|key| ("BATON_CLUSTER_KEY", key.to_hex())).collect()
+        let key = self.member.cluster_key.iter().map(|key| ("BATON_CLUSTER_KEY", key.to_hex()));
+        let login = self.etcd.iter().filter_map(|access| access.login.as_ref());
+        key.chain(login.map(|login| ("BATON_ETCD_PASSWORD", login.password.clone()))).collect()
     }
 }
 
@@ -709,8 +734,9 @@ mod tests {
         assert_eq!((up.member.lease_ttl.as_secs(), up.http.request_deadline.as_secs()), (5, 600));
         assert!(up.http.speculates && up.http.allowed_origins.is_empty() && up.http.allowed_hosts.is_empty());
         assert_eq!(up.http.default_max_tokens, 4096);
-        let cluster = ClusterSettings::new(ClusterOptions::default());
-        assert_eq!((cluster.cluster.as_str(), cluster.etcd), ("home", vec!["http://127.0.0.1:2379".to_owned()]));
+        let cluster = ClusterSettings::new(&ClusterOptions::default(), &environment()).unwrap();
+        let default = EtcdAccess::plain(&["http://127.0.0.1:2379".to_owned()]);
+        assert_eq!((cluster.cluster.as_str(), cluster.etcd), ("home", default));
     }
 
     #[test]

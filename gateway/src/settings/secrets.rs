@@ -18,8 +18,15 @@ pub(crate) fn secrets(options: &FileOptions, environment: &Environment) -> Vec<S
     let keys = environment.api_key.iter().flat_map(|keys| keys.split(','));
     secrets.extend(keys.map(|key| secret_of(key.trim()).to_owned()));
     secrets.extend(environment.cluster_key.clone());
+    secrets.extend(environment.etcd_password.clone());
     secrets.extend(environment.access.hub_token.clone());
-    let files = [&options.member.cluster_key_file, &options.gateway.api_key_file, &options.gateway.tls_key];
+    let files = [
+        &options.member.cluster_key_file,
+        &options.gateway.api_key_file,
+        &options.gateway.tls_key,
+        &options.cluster.etcd_key,
+        &options.cluster.etcd_password_file,
+    ];
     for text in files.into_iter().flatten().filter_map(|path| read(path)) {
         let words = text.lines().filter_map(|line| line.split_whitespace().next());
         secrets.extend(words.filter(|word| !word.starts_with('#')).map(|word| secret_of(word).to_owned()));

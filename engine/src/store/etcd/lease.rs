@@ -41,6 +41,7 @@ impl EtcdRenewal {
         let Some(Open { at, mut keeper, mut answers }) = self.stream.take() else {
             let mut member = self.members.current();
             self.asked = Some(member.at);
+            member.log_in().await?;
             // Opening renews once by itself, and does not return the time to live of that answer.
             let (keeper, answers) = member.lease.keep_alive(self.id).await?;
             self.stream = Some(Open { at: member.at, keeper, answers });
@@ -71,6 +72,9 @@ impl Renewing for EtcdRenewal {
 
     async fn revoke(&mut self) {
         // If the store cannot be reached now, the lease expires by itself.
-        let _ = self.members.current().lease.revoke(self.id).await;
+        let mut member = self.members.current();
+        if member.log_in().await.is_ok() {
+            let _ = member.lease.revoke(self.id).await;
+        }
     }
 }

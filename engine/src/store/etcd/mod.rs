@@ -1,5 +1,6 @@
 //! The store at the other end of a connection: a real etcd, or the embedded server.
 
+mod access;
 mod lease;
 mod members;
 mod watch;
@@ -11,6 +12,7 @@ use etcd_client::{
     AlarmAction, AlarmType, GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, TxnOp, WatchOptions,
 };
 
+pub use self::access::{EtcdAccess, EtcdLogin, EtcdTls};
 use self::lease::EtcdRenewal;
 use self::members::{Member, Members, Repeat};
 use self::watch::EtcdWatch;
@@ -27,16 +29,16 @@ pub struct EtcdStore {
 // === impl EtcdStore ===
 
 impl EtcdStore {
-    /// Connects to a store and checks that it answers. `endpoints` are URLs such as `http://127.0.0.1:2379`. One of
-    /// them that serves is enough.
+    /// Connects to a store without TLS and login, and checks that it answers.
     pub async fn connect(endpoints: &[String]) -> Result<Self, StoreError> {
-        let members = Members::new(endpoints).await?;
+        Self::open(&EtcdAccess::plain(endpoints)).await
+    }
+
+    /// Connects to a store and checks that it answers.
+    pub async fn open(access: &EtcdAccess) -> Result<Self, StoreError> {
+        let members = Members::new(access).await?;
         // The first call opens the connection. So one call is made here, and a wrong address is noticed at once.
-        let count = |mut member: Member| async move {
-            let options = GetOptions::new().with_all_keys().with_count_only();
-            member.kv.get("", Some(options)).await
-        };
-        members.call(Repeat::Freely, count).await?;
+        members.call(Repeat::Freely, |mut member: Member| async move { member.probe().await }).await?;
         Ok(Self { members })
     }
 }
@@ -55,7 +57,7 @@ impl Store for EtcdStore {
             let options = options.clone();
             async move { member.kv.get(prefix, Some(options)).await }
         };
-        let reply = self.members.call(Repeat::Freely, get).await?;
+        let reply = self.members.call(Repeat::Freely, get).await.map_err(|error| error.on(|| reading(prefix)))?;
         let revision = reply.header().map_or(Revision(0), |header| revision(header.revision()));
         Ok(Snapshot { revision, entries: reply.kvs().iter().filter_map(entry).collect() })
     }
@@ -66,6 +68,7 @@ impl Store for EtcdStore {
             Write::Put { lease, .. } => *lease,
             Write::Delete { .. } => None,
         });
+        let keys = written_keys(&txn);
         let request = etcd_client::Txn::new()
             .when(txn.compares.into_iter().map(compare).collect::<Vec<_>>())
             .and_then(txn.writes.into_iter().map(operation).collect::<Vec<_>>());
@@ -75,7 +78,7 @@ impl Store for EtcdStore {
         };
         let reply = self.members.call(Repeat::IfUnsent, commit).await.map_err(|error| match (error, lease) {
             (StoreError::LeaseGone { .. }, Some(id)) => StoreError::LeaseGone { id },
-            (error, _) => error,
+            (error, _) => error.on(|| writing(&keys)),
         })?;
         let revision = reply.header().map_or(Revision(0), |header| revision(header.revision()));
         Ok(if reply.succeeded() { Committed::Applied { revision } } else { Committed::Refused })
@@ -86,17 +89,21 @@ impl Store for EtcdStore {
         let options = WatchOptions::new().with_prefix().with_start_revision(from);
         let watch = |mut member: Member| {
             let options = options.clone();
-            async move { Ok((member.watch.watch(prefix, Some(options)).await?, member.at)) }
+            async move {
+                member.refresh_token().await?;
+                Ok((member.watch.watch(prefix, Some(options)).await?, member.at))
+            }
         };
         let (stream, at) = self.members.call(Repeat::Freely, watch).await?;
-        Ok(Watch::new(EtcdWatch::new(self.members.clone(), at, stream)))
+        Ok(Watch::new(EtcdWatch::new(self.members.clone(), at, stream, prefix)))
     }
 
     async fn lease(&self, ttl: Duration) -> Result<LeaseGrant, StoreError> {
         let seconds = super::lease::whole_seconds(ttl);
         // If a lease is granted twice, one is renewed and the other expires.
         let grant = |mut member: Member| async move { member.lease.grant(seconds, None).await };
-        let reply = self.members.call(Repeat::Freely, grant).await?;
+        let reply = self.members.call(Repeat::Freely, grant).await;
+        let reply = reply.map_err(|error| error.on(|| "grant leases".to_owned()))?;
         let granted = Duration::from_secs(reply.ttl().unsigned_abs());
         let renewal = EtcdRenewal::new(self.members.clone(), reply.id(), granted);
         Ok(LeaseGrant::new(LeaseId(reply.id()), granted, renewal))
@@ -107,11 +114,38 @@ impl Store for EtcdStore {
             |mut member: Member| async move { member.maintenance.alarm(AlarmAction::Get, AlarmType::None, None).await };
         match self.members.call(Repeat::Freely, ask).await {
             Ok(reply) => Ok(reply.alarms().iter().map(|alarm| alarm_text(alarm.alarm())).collect()),
-            // The embedded server has no alarms.
-            Err(StoreError::Invalid { .. }) => Ok(Vec::new()),
+            // The embedded server has no alarms, and a user of less rights need not see them.
+            Err(StoreError::Invalid { .. } | StoreError::Denied { .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
+}
+
+// --- The rights that a call needs, for the sentence that names the missing one ---
+
+/// The prefix that a role is given whose user writes `key`: that of its cluster.
+fn prefix_of(key: &str) -> &str {
+    // "/baton/v1/<cluster>/…" has four slashes up to there.
+    key.match_indices('/').nth(3).map_or(key, |(at, _)| &key[..=at])
+}
+
+/// The right to read the keys under `prefix`.
+pub(super) fn reading(prefix: &str) -> String {
+    format!("read {prefix}: its role needs `etcdctl role grant-permission ROLE readwrite --prefix=true {prefix}`")
+}
+
+/// The right to write `keys`.
+fn writing(keys: &[String]) -> String {
+    let (key, prefix) = keys.first().map_or(("", ""), |key| (key.as_str(), prefix_of(key)));
+    format!("write {key}: its role needs `etcdctl role grant-permission ROLE readwrite --prefix=true {prefix}`")
+}
+
+/// The keys that a transaction writes.
+fn written_keys(txn: &Txn) -> Vec<String> {
+    let written = txn.writes.iter().map(|write| match write {
+        Write::Put { key, .. } | Write::Delete { key } => key.clone(),
+    });
+    written.collect()
 }
 
 // --- Between the store's values and etcd-client's ---
@@ -119,8 +153,8 @@ impl Store for EtcdStore {
 fn alarm_text(alarm: AlarmType) -> String {
     let text = match alarm {
         AlarmType::Nospace => {
-            "the store has no room and takes no writes: nobody can join or take layers over until it is compacted, \
-             defragmented, and `etcdctl alarm disarm` is given"
+            "the store has no room and takes no writes: nobody can join or take layers over until its disk has room or, \
+             for etcd, until it is compacted, defragmented, and `etcdctl alarm disarm` is given"
         }
         AlarmType::Corrupt => "the store reports that a member's data is corrupt",
         AlarmType::None => "the store raises an alarm",

@@ -8,23 +8,30 @@ use super::{entry, revision};
 use crate::store::watch::ChangeSource;
 use crate::store::{Change, StoreError};
 
+/// etcd's text in the reply that ends a watch of keys that its user may not read.
+const DENIED: &str = "permission denied";
+
 /// An open watch. It is kept whole, because dropping its sending half would end it.
 pub(super) struct EtcdWatch {
     members: Members,
     /// The member it runs on.
     at: usize,
     stream: WatchStream,
+    prefix: String,
 }
 
 impl EtcdWatch {
-    pub(super) fn new(members: Members, at: usize, stream: WatchStream) -> Self {
-        Self { members, at, stream }
+    pub(super) fn new(members: Members, at: usize, stream: WatchStream, prefix: &str) -> Self {
+        Self { members, at, stream, prefix: prefix.to_owned() }
     }
 
     /// The error with which `reply` ends the watch, if it does.
     fn end(&self, reply: &WatchResponse) -> Option<StoreError> {
         if reply.compact_revision() > 0 {
             return Some(StoreError::Compacted { oldest: revision(reply.compact_revision()) });
+        }
+        if reply.canceled() && reply.cancel_reason().contains(DENIED) {
+            return Some(StoreError::Denied { user: self.members.user(), asked: super::reading(&self.prefix) });
         }
         let cancelled = || format!("the watch was cancelled: {}", reply.cancel_reason());
         reply.canceled().then(|| self.members.unavailable(cancelled()))
