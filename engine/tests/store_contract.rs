@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::Etcd;
-use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use engine::store::{
-    Change, Committed, Compare, EmbeddedServer, EtcdAccess, EtcdStore, LeaseId, MemoryStore, Revision, SharedStore, Snapshot,
-    StoreError, Txn, Watch, Write, limits,
+    Change, Committed, Compare, EmbeddedServer, EtcdAccess, EtcdStore, LeaseId, MemoryStore, Revision, SharedStore,
+    Snapshot, StoreError, Txn, Watch, Write, limits,
 };
+use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -61,7 +61,7 @@ impl StoreAddress {
     /// Revokes a lease without its holder.
     async fn revoke(&self, id: LeaseId) {
         match self {
-            Self::Memory(store) => store.revoke(id).unwrap(),
+            Self::Memory(store) => store.revoke(id).await.unwrap(),
             Self::Url(access) => {
                 Self::operator(access).await.lease_revoke(id.0).await.unwrap();
             }
@@ -71,7 +71,7 @@ impl StoreAddress {
     /// Deletes the history before `revision`.
     async fn compact(&self, revision: Revision) {
         match self {
-            Self::Memory(store) => store.compact(revision).unwrap(),
+            Self::Memory(store) => store.compact(revision).await.unwrap(),
             Self::Url(access) => {
                 let revision = i64::try_from(revision.0).unwrap();
                 Self::operator(access).await.compact(revision, None).await.unwrap();
@@ -91,7 +91,8 @@ impl TestStore {
 
     async fn embedded() -> Self {
         let server = EmbeddedServer::bind(TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
-        Self::new(StoreAddress::Url(Box::new(EtcdAccess::plain(&[server.url()]))), Running::Embedded(Some(server))).await
+        Self::new(StoreAddress::Url(Box::new(EtcdAccess::plain(&[server.url()]))), Running::Embedded(Some(server)))
+            .await
     }
 
     async fn etcd() -> Self {

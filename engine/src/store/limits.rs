@@ -34,6 +34,16 @@ pub const LEASE_TTL_MIN: Duration = Duration::from_secs(2);
 /// Longest time to live of a lease, in seconds: etcd's own bound.
 pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;
 
+/// Least time that a lease has left when the embedded store is started again from its file: its holder, which asks anew
+/// every 150 ms and waits up to seconds for a connection, finds the store within it.
+pub const LEASE_RESTART_GRACE: Duration = Duration::from_secs(10);
+
+/// Pause after the embedded store's file took no write. Each try opens the file again.
+pub const DISK_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Memory for pages of the embedded store's file, in bytes. All keys are in memory anyway.
+pub const DISK_CACHE_BYTES: usize = 4 << 20;
+
 /// A batch of a watch with this many changes is closed at the end of the commit, so a watch that lags gets its history
 /// in portions.
 pub const WATCH_BATCH_EVENTS_MAX: usize = 1000;

@@ -1,15 +1,14 @@
-//! The store in this process: the state machine behind a lock, with tokio's clock.
-//!
-//! No task runs in the background. Each access to the state ends the leases that are over, and each task that waits for
-//! changes also waits for the next lease to end.
+//! The store in this process, without a network between it and its callers.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
+use super::disk::DiskError;
+use super::host::Host;
 use super::lease::{Renewal, Renewing};
 use super::state::{
     Against, Condition, DeleteOp, Event, HistoryGone, KeyRange, Op, PutOp, Query, Record, Refusal, Relation, State,
@@ -20,72 +19,10 @@ use super::{
     Change, Committed, Compare, Entry, LeaseGrant, LeaseId, Revision, Snapshot, Store, StoreError, Txn, Watch, Write,
 };
 
-/// A state machine that several tasks use, with a channel on which they wait for changes.
-#[derive(Debug)]
-pub(super) struct Host {
-    state: Mutex<State>,
-    /// Origin of the state's times.
-    origin: Instant,
-    changed: watch::Sender<()>,
-}
-
-/// A store that lives and dies with this process.
+/// A store in this process. It ends with it, unless a file keeps it.
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
     host: Arc<Host>,
-}
-
-// === impl Host ===
-
-impl Host {
-    pub(super) fn new() -> Self {
-        Self { state: Mutex::new(State::new()), origin: Instant::now(), changed: watch::Sender::new(()) }
-    }
-
-    /// Reads the state as it is now. `act` also gets the time.
-    pub(super) fn read<T>(&self, act: impl FnOnce(&State, Duration) -> T) -> T {
-        let now = self.origin.elapsed();
-        act(&self.lock(now), now)
-    }
-
-    /// Changes the state and wakes the tasks that wait for changes.
-    pub(super) fn write<T>(&self, act: impl FnOnce(&mut State, Duration) -> T) -> T {
-        let now = self.origin.elapsed();
-        let reply = act(&mut self.lock(now), now);
-        self.changed.send_replace(());
-        reply
-    }
-
-    /// Locks the state and ends the leases whose time is over.
-    fn lock(&self, now: Duration) -> MutexGuard<'_, State> {
-        // A panic in the pure state machine leaves at worst one commit half done. Going on is better than a dead store.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.expire(now) {
-            self.changed.send_replace(());
-        }
-        state
-    }
-
-    /// A receiver for `Host::wait`. Subscribe before reading the state: then the wait misses nothing.
-    pub(super) fn subscribe(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
-    }
-
-    /// Waits until there may be something new: a change, or the end of a lease.
-    pub(super) async fn wait(&self, changed: &mut watch::Receiver<()>) {
-        let deadline = self.read(|state, _| state.next_deadline());
-        let lease_over = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(self.origin + deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            // Cannot fail: the host owns the sender.
-            _ = changed.changed() => {}
-            () = lease_over => {}
-        }
-    }
 }
 
 // === impl MemoryStore ===
@@ -96,18 +33,27 @@ impl MemoryStore {
         Self { host: Arc::new(Host::new()) }
     }
 
+    /// The store that the file at `path` keeps, which is made if it is missing. Answers come when what they tell is on
+    /// disk.
+    ///
+    /// # Errors
+    /// [`DiskError`] if the file is open elsewhere, of another format, damaged, or if the system fails.
+    pub fn open(path: &Path) -> Result<Self, DiskError> {
+        Ok(Self { host: Host::open(path)? })
+    }
+
     pub(super) fn host(&self) -> &Arc<Host> {
         &self.host
     }
 
     /// Ends a lease without its holder, as an operator would.
-    pub fn revoke(&self, id: LeaseId) -> Result<(), StoreError> {
-        self.host.write(|state, _| state.revoke(id.0)).map_err(|refusal| refused(refusal, Some(id)))
+    pub async fn revoke(&self, id: LeaseId) -> Result<(), StoreError> {
+        self.host.commit(|state, _| state.revoke(id.0)).await.map_err(|refusal| refused(refusal, Some(id)))
     }
 
     /// Forgets the history before `revision`.
-    pub fn compact(&self, revision: Revision) -> Result<(), StoreError> {
-        self.host.write(|state, _| state.compact(number(revision))).map_err(|refusal| refused(refusal, None))
+    pub async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
+        self.host.commit(|state, _| state.compact(number(revision))).await.map_err(|refusal| refused(refusal, None))
     }
 }
 
@@ -120,11 +66,14 @@ impl Default for MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn read(&self, prefix: &str) -> Result<Snapshot, StoreError> {
-        self.host.read(|state, _| read(state, prefix))
+        self.host.view(|state, _| read(state, prefix)).await
     }
 
     async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
-        self.host.write(|state, _| commit(state, txn))
+        let lease = lease_of(&txn);
+        let txn = transaction(txn)?;
+        let applied = self.host.commit(|state, _| apply(state, txn)).await;
+        applied.map_err(|refusal| refused(refusal, lease))
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
@@ -139,7 +88,8 @@ impl Store for MemoryStore {
     async fn lease(&self, ttl: Duration) -> Result<LeaseGrant, StoreError> {
         let (id, granted) = self
             .host
-            .write(|state, now| state.grant(0, super::lease::whole_seconds(ttl), now))
+            .commit(|state, now| state.grant(0, super::lease::whole_seconds(ttl), now))
+            .await
             .map_err(|refusal| refused(refusal, None))?;
         let renewal = MemoryRenewal { host: self.host.clone(), id };
         Ok(LeaseGrant::new(LeaseId(id), Duration::from_secs(granted.unsigned_abs()), renewal))
@@ -161,7 +111,7 @@ impl ChangeSource for MemoryWatch {
     async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
         loop {
             self.changed.mark_unchanged();
-            let (changes, next) = self.host.read(|state, _| changes(state, &self.range, self.next))?;
+            let (changes, next) = self.host.view(|state, _| changes(state, &self.range, self.next)).await?;
             self.next = next;
             if !changes.is_empty() {
                 return Ok(changes);
@@ -181,7 +131,7 @@ struct MemoryRenewal {
 #[async_trait]
 impl Renewing for MemoryRenewal {
     async fn renew(&mut self) -> Renewal {
-        match self.host.write(|state, now| state.keep_alive(self.id, now)) {
+        match self.host.renew(self.id).await {
             Some(seconds) => Renewal::Renewed { ttl: Duration::from_secs(seconds.unsigned_abs()) },
             None => Renewal::Gone,
         }
@@ -189,7 +139,7 @@ impl Renewing for MemoryRenewal {
 
     async fn revoke(&mut self) {
         // Refused only if the lease is gone already.
-        let _ = self.host.write(|state, _| state.revoke(self.id));
+        let _ = self.host.commit(|state, _| state.revoke(self.id)).await;
     }
 }
 
@@ -204,18 +154,30 @@ pub(super) fn read(state: &State, prefix: &str) -> Result<Snapshot, StoreError> 
 }
 
 /// Applies `txn` if its compares hold.
+#[cfg(test)]
 pub(super) fn commit(state: &mut State, txn: Txn) -> Result<Committed, StoreError> {
-    let lease = txn.writes.iter().find_map(|write| match write {
+    let lease = lease_of(&txn);
+    apply(state, transaction(txn)?).map_err(|refusal| refused(refusal, lease))
+}
+
+/// The lease that a transaction puts keys under.
+fn lease_of(txn: &Txn) -> Option<LeaseId> {
+    txn.writes.iter().find_map(|write| match write {
         Write::Put { lease, .. } => *lease,
         Write::Delete { .. } => None,
-    });
-    let txn = Transaction {
+    })
+}
+
+fn transaction(txn: Txn) -> Result<Transaction, StoreError> {
+    Ok(Transaction {
         conditions: txn.compares.into_iter().map(condition).collect::<Result<_, _>>()?,
         then: txn.writes.into_iter().map(op).collect::<Result<_, _>>()?,
         otherwise: Vec::new(),
-    };
-    let reply = state.txn(txn).map_err(|refusal| refused(refusal, lease))?;
-    Ok(match reply.succeeded {
+    })
+}
+
+fn apply(state: &mut State, txn: Transaction) -> Result<Committed, Refusal> {
+    Ok(match state.txn(txn)?.succeeded {
         true => Committed::Applied { revision: revision(state.revision()) },
         false => Committed::Refused,
     })
@@ -286,6 +248,7 @@ fn refused(refusal: Refusal, lease: Option<LeaseId>) -> StoreError {
     match (refusal, lease) {
         (Refusal::LeaseNotFound, Some(id)) => StoreError::LeaseGone { id },
         (Refusal::Full(reason), _) => StoreError::Full { reason },
+        (Refusal::Unsettled(reason), _) => StoreError::Unavailable { endpoints: "this process".to_owned(), reason },
         (refusal, _) => StoreError::Invalid { reason: refusal.to_string() },
     }
 }

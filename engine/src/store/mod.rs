@@ -2,8 +2,10 @@
 //!
 //! Keys are text, values are bytes. The names of keys and the meaning of values are not known here.
 
+mod disk;
 mod error;
 mod etcd;
+mod host;
 mod lease;
 pub mod limits;
 mod memory;
@@ -19,12 +21,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use disk::DiskError;
 pub use error::StoreError;
 pub use etcd::{EtcdAccess, EtcdLogin, EtcdStore, EtcdTls};
 pub use lease::{LeaseGrant, LeaseId};
 pub use memory::MemoryStore;
 pub use model::{Change, Committed, Compare, Entry, Revision, Snapshot, Txn, Write};
-pub use server::EmbeddedServer;
+pub use server::{EmbeddedServer, EmbeddedService};
 pub use watch::Watch;
 
 /// A store shared by the tasks of a process.

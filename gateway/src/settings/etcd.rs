@@ -47,7 +47,10 @@ pub enum EtcdSettingsError {
         source: io::Error,
     },
     /// A file has no certificate.
-    #[error("{path} ({name}) has no certificate: expected PEM form, with a line {CERTIFICATE_MARK}", path = path.display())]
+    #[error(
+        "{path} ({name}) has no certificate: expected PEM form, with a line {CERTIFICATE_MARK}",
+        path = path.display()
+    )]
     NoCertificate {
         /// The setting.
         name: &'static str,

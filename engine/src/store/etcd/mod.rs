@@ -153,8 +153,8 @@ fn written_keys(txn: &Txn) -> Vec<String> {
 fn alarm_text(alarm: AlarmType) -> String {
     let text = match alarm {
         AlarmType::Nospace => {
-            "the store has no room and takes no writes: nobody can join or take layers over until its disk has room or, \
-             for etcd, until it is compacted, defragmented, and `etcdctl alarm disarm` is given"
+            "the store has no room and takes no writes: nobody can join or take layers over until its disk has room \
+             or, for etcd, until it is compacted, defragmented, and `etcdctl alarm disarm` is given"
         }
         AlarmType::Corrupt => "the store reports that a member's data is corrupt",
         AlarmType::None => "the store raises an alarm",

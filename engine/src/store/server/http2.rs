@@ -12,7 +12,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -63,6 +63,8 @@ pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
                 debug!(%peer, connections = connections.len(), "connection refused: too many");
             }
             Ok((stream, _)) => {
+                // Small replies should not wait for more to send. If the option cannot be set, that costs only time.
+                let _ = stream.set_nodelay(true);
                 connections.spawn(serve_connection(stream, service.clone()));
             }
             Err(error) => {
@@ -74,14 +76,15 @@ pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
 }
 
 /// Serves one connection, from its first byte to its last.
-async fn serve_connection(mut stream: TcpStream, service: Arc<Service>) {
+pub(super) async fn serve_connection<S>(mut stream: S, service: Arc<Service>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     match timeout(PREFACE_TIMEOUT, speaks_http2(&mut stream)).await {
         Ok(Ok(true)) => {}
         Ok(Ok(false)) => return reject(stream).await,
         Ok(Err(_)) | Err(_) => return,
     }
-    // Small replies should not wait for more to send. If the option cannot be set, that costs only time.
-    let _ = stream.set_nodelay(true);
     let answer = service_fn(move |request| {
         let service = service.clone();
         async move { Ok::<_, std::convert::Infallible>(service.answer(request).await) }
@@ -102,7 +105,7 @@ async fn serve_connection(mut stream: TcpStream, service: Arc<Service>) {
 }
 
 /// Reads the first bytes as long as they are those of HTTP/2. True if all of them are.
-async fn speaks_http2(stream: &mut TcpStream) -> io::Result<bool> {
+async fn speaks_http2<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<bool> {
     let mut read = [0; PREFACE.len()];
     let mut len = 0;
     while len < PREFACE.len() {
@@ -118,7 +121,7 @@ async fn speaks_http2(stream: &mut TcpStream) -> io::Result<bool> {
 }
 
 /// Answers a peer that speaks another protocol, in HTTP/1, which it most likely speaks.
-async fn reject(mut stream: TcpStream) {
+async fn reject<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let reply = format!(
         "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",
         EXPLANATION.len(),
@@ -141,12 +144,12 @@ async fn reject(mut stream: TcpStream) {
 }
 
 /// A connection whose first bytes were read already. Those bytes are known, so reading returns them again.
-struct Prefaced {
-    stream: TcpStream,
+struct Prefaced<S> {
+    stream: S,
     replayed: usize,
 }
 
-impl AsyncRead for Prefaced {
+impl<S: AsyncRead + Unpin> AsyncRead for Prefaced<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let left = &PREFACE[self.replayed..];
         if left.is_empty() {
@@ -159,7 +162,7 @@ impl AsyncRead for Prefaced {
     }
 }
 
-impl AsyncWrite for Prefaced {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prefaced<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

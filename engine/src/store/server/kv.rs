@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::not_offered::not_offered;
 use super::wire::{self, header, status};
-use crate::store::memory::Host;
+use crate::store::host::Host;
 use crate::store::state::{Op, OpReply, Refusal};
 
 pub(super) struct KvService {
@@ -25,8 +25,8 @@ impl KvService {
     }
 
     /// Runs one step that writes. Returns its reply and the store's revision afterwards.
-    fn run(&self, op: Op) -> Result<(OpReply, i64), Status> {
-        self.host.write(|state, _| Ok((state.run(op)?, state.revision()))).map_err(status)
+    async fn run(&self, op: Op) -> Result<(OpReply, i64), Status> {
+        self.host.commit(|state, _| Ok((state.run(op)?, state.revision()))).await.map_err(status)
     }
 }
 
@@ -39,8 +39,8 @@ fn mismatch() -> Status {
 impl PbKvService for KvService {
     async fn range(&self, request: Request<PbRangeRequest>) -> Result<Response<PbRangeResponse>, Status> {
         let query = wire::query(request.into_inner()).map_err(status)?;
-        let (reply, revision) =
-            self.host.read(|state, _| Ok::<_, Refusal>((state.range(&query)?, state.revision()))).map_err(status)?;
+        let ranged = self.host.view(|state, _| Ok::<_, Refusal>((state.range(&query)?, state.revision()))).await;
+        let (reply, revision) = ranged.map_err(status)?;
         Ok(Response::new(wire::range_reply(&reply, header(revision))))
     }
 
@@ -51,7 +51,7 @@ impl PbKvService for KvService {
     }
 
     async fn put(&self, request: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {
-        let (OpReply::Put { prev }, revision) = self.run(Op::Put(wire::put(request.into_inner())))? else {
+        let (OpReply::Put { prev }, revision) = self.run(Op::Put(wire::put(request.into_inner()))).await? else {
             return Err(mismatch());
         };
         Ok(Response::new(wire::put_reply(prev.as_ref(), header(revision))))
@@ -59,7 +59,7 @@ impl PbKvService for KvService {
 
     async fn delete_range(&self, request: Request<PbDeleteRequest>) -> Result<Response<PbDeleteResponse>, Status> {
         let delete = wire::delete(request.into_inner()).map_err(status)?;
-        let (OpReply::Delete { deleted, prev }, revision) = self.run(Op::Delete(delete))? else {
+        let (OpReply::Delete { deleted, prev }, revision) = self.run(Op::Delete(delete)).await? else {
             return Err(mismatch());
         };
         Ok(Response::new(wire::delete_reply(deleted, &prev, header(revision))))
@@ -67,14 +67,15 @@ impl PbKvService for KvService {
 
     async fn txn(&self, request: Request<PbTxnRequest>) -> Result<Response<PbTxnResponse>, Status> {
         let txn = wire::transaction(request.into_inner()).map_err(status)?;
-        let (reply, revision) =
-            self.host.write(|state, _| Ok::<_, Refusal>((state.txn(txn)?, state.revision()))).map_err(status)?;
+        let applied = self.host.commit(|state, _| Ok((state.txn(txn)?, state.revision()))).await;
+        let (reply, revision) = applied.map_err(status)?;
         Ok(Response::new(wire::txn_reply(&reply, revision)))
     }
 
     async fn compact(&self, request: Request<PbCompactionRequest>) -> Result<Response<PbCompactionResponse>, Status> {
         let until = request.into_inner().revision;
-        let revision = self.host.write(|state, _| state.compact(until).map(|()| state.revision())).map_err(status)?;
+        let compacted = self.host.commit(|state, _| state.compact(until).map(|()| state.revision())).await;
+        let revision = compacted.map_err(status)?;
         Ok(Response::new(PbCompactionResponse { header: header(revision) }))
     }
 }

@@ -13,8 +13,7 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::wire::{header, status};
-use crate::store::memory::Host;
-use crate::store::state::Refusal;
+use crate::store::host::Host;
 
 /// etcd's value for the time left of a lease that does not exist.
 const NO_SUCH_LEASE: i64 = -1;
@@ -30,8 +29,9 @@ impl LeaseService {
 }
 
 /// Answers one keep-alive. An unknown lease has zero seconds left.
-fn keep_alive(host: &Host, id: i64) -> PbLeaseKeepAliveResponse {
-    let (ttl, revision) = host.write(|state, now| (state.keep_alive(id, now), state.revision()));
+async fn keep_alive(host: &Host, id: i64) -> PbLeaseKeepAliveResponse {
+    let ttl = host.renew(id).await;
+    let revision = host.read(|state, _| state.revision());
     PbLeaseKeepAliveResponse { header: header(revision), id, ttl: ttl.unwrap_or(0) }
 }
 
@@ -42,10 +42,8 @@ impl PbLeaseService for LeaseService {
         request: Request<PbLeaseGrantRequest>,
     ) -> Result<Response<PbLeaseGrantResponse>, Status> {
         let PbLeaseGrantRequest { id, ttl } = request.into_inner();
-        let ((id, ttl), revision) = self
-            .host
-            .write(|state, now| Ok::<_, Refusal>((state.grant(id, ttl, now)?, state.revision())))
-            .map_err(status)?;
+        let ((id, ttl), revision) =
+            self.host.commit(|state, now| Ok((state.grant(id, ttl, now)?, state.revision()))).await.map_err(status)?;
         Ok(Response::new(PbLeaseGrantResponse { header: header(revision), id, ttl, error: String::new() }))
     }
 
@@ -54,7 +52,8 @@ impl PbLeaseService for LeaseService {
         request: Request<PbLeaseRevokeRequest>,
     ) -> Result<Response<PbLeaseRevokeResponse>, Status> {
         let id = request.into_inner().id;
-        let revision = self.host.write(|state, _| state.revoke(id).map(|()| state.revision())).map_err(status)?;
+        let revoked = self.host.commit(|state, _| state.revoke(id).map(|()| state.revision())).await;
+        let revision = revoked.map_err(status)?;
         Ok(Response::new(PbLeaseRevokeResponse { header: header(revision) }))
     }
 
@@ -65,7 +64,10 @@ impl PbLeaseService for LeaseService {
         request: Request<Streaming<PbLeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let host = self.host.clone();
-        let replies = request.into_inner().map(move |request| Ok(keep_alive(&host, request?.id)));
+        let replies = request.into_inner().then(move |request| {
+            let host = host.clone();
+            async move { Ok(keep_alive(&host, request?.id).await) }
+        });
         Ok(Response::new(replies.boxed()))
     }
 
@@ -74,7 +76,7 @@ impl PbLeaseService for LeaseService {
         request: Request<PbLeaseTimeToLiveRequest>,
     ) -> Result<Response<PbLeaseTimeToLiveResponse>, Status> {
         let PbLeaseTimeToLiveRequest { id, keys } = request.into_inner();
-        let (found, revision) = self.host.read(|state, now| (state.lease_status(id, now), state.revision()));
+        let (found, revision) = self.host.view(|state, now| (state.lease_status(id, now), state.revision())).await;
         let reply = match found {
             Some(lease) => PbLeaseTimeToLiveResponse {
                 header: header(revision),
@@ -95,7 +97,7 @@ impl PbLeaseService for LeaseService {
     }
 
     async fn lease_leases(&self, _: Request<PbLeaseLeasesRequest>) -> Result<Response<PbLeaseLeasesResponse>, Status> {
-        let (ids, revision) = self.host.read(|state, _| (state.lease_ids(), state.revision()));
+        let (ids, revision) = self.host.view(|state, _| (state.lease_ids(), state.revision())).await;
         let leases = ids.into_iter().map(|id| PbLeaseStatus { id }).collect();
         Ok(Response::new(PbLeaseLeasesResponse { header: header(revision), leases }))
     }

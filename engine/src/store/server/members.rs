@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use etcd_client::AlarmType;
 use etcd_client::proto::{
-    PbAlarmRequest, PbAlarmResponse, PbClusterService, PbMember, PbMemberAddRequest, PbMemberAddResponse,
-    PbMemberListRequest, PbMemberListResponse, PbMemberPromoteRequest, PbMemberPromoteResponse, PbMemberRemoveRequest,
-    PbMemberRemoveResponse, PbMemberUpdateRequest, PbMemberUpdateResponse, PbStatusRequest, PbStatusResponse,
+    PbAlarmMember, PbAlarmRequest, PbAlarmResponse, PbClusterService, PbMember, PbMemberAddRequest,
+    PbMemberAddResponse, PbMemberListRequest, PbMemberListResponse, PbMemberPromoteRequest, PbMemberPromoteResponse,
+    PbMemberRemoveRequest, PbMemberRemoveResponse, PbMemberUpdateRequest, PbMemberUpdateResponse, PbStatusRequest,
+    PbStatusResponse,
 };
 use hyper::body::Incoming;
 use tonic::server::{Grpc, UnaryService};
@@ -15,7 +17,7 @@ use tonic_prost::ProstCodec;
 
 use super::not_offered::not_offered;
 use super::wire::{MEMBER_ID, RAFT_TERM, header};
-use crate::store::memory::Host;
+use crate::store::host::Host;
 
 /// The API level offered. The ending shows that this is not etcd.
 const VERSION: &str = "3.4.0-baton-embedded";
@@ -117,9 +119,13 @@ impl MaintenanceService {
 
     fn alarms(&self, request: &PbAlarmRequest) -> Result<PbAlarmResponse, Status> {
         match request.action {
-            // Nothing in this server raises an alarm.
+            // The one alarm of this server: its file takes no writes.
             0 => {
-                Ok(PbAlarmResponse { header: header(self.host.read(|state, _| state.revision())), alarms: Vec::new() })
+                let no_space = PbAlarmMember { member_id: MEMBER_ID, alarm: AlarmType::Nospace as i32 };
+                Ok(PbAlarmResponse {
+                    header: header(self.host.read(|state, _| state.revision())),
+                    alarms: self.host.is_failing().then_some(no_space).into_iter().collect(),
+                })
             }
             _ => Err(not_offered("setting alarms")),
         }

@@ -19,8 +19,8 @@ use super::lease::LeaseService;
 use super::members::{ClusterService, MaintenanceService};
 use super::not_offered::not_offered;
 use super::watch::WatchService;
+use crate::store::host::Host;
 use crate::store::limits;
-use crate::store::memory::Host;
 
 /// Largest message of a call: the largest transaction and etcd's allowance for its framing.
 const CALL_BYTES_MAX: usize = limits::REQUEST_BYTES_MAX + (512 << 10);

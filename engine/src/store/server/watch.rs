@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::wire::{self, header};
-use crate::store::memory::Host;
+use crate::store::host::Host;
 use crate::store::state::{Event, HistoryGone, KeyRange};
 
 /// Most watches on one stream: etcd-client opens one stream per watch, etcdctl one watch.
@@ -167,7 +167,8 @@ impl WatchStream {
     async fn catch_up(&mut self, id: i64) -> Result<(), ClientGone> {
         while let Some(watch) = self.watches.get_mut(&id) {
             let from = watch.next;
-            let (changes, revision) = self.host.read(|state, _| (state.changes(&watch.range, from), state.revision()));
+            let found = self.host.view(|state, _| (state.changes(&watch.range, from), state.revision())).await;
+            let (changes, revision) = found;
             let (events, next) = match changes {
                 Ok(found) => found,
                 Err(HistoryGone { oldest }) => {

@@ -39,6 +39,7 @@ pub(super) fn status(refusal: Refusal) -> Status {
         Refusal::LeaseExists => Code::FailedPrecondition,
         Refusal::LeaseTtlTooLarge | Refusal::Compacted | Refusal::FutureRevision => Code::OutOfRange,
         Refusal::Full(_) => Code::ResourceExhausted,
+        Refusal::Unsettled(_) => Code::Unavailable,
     };
     Status::new(code, refusal.to_string())
 }

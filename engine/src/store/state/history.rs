@@ -78,6 +78,16 @@ impl History {
         self.oldest = self.oldest.max(revision);
     }
 
+    /// Takes back all events after `revision`.
+    pub(super) fn forget_after(&mut self, revision: i64) {
+        while let Some(last) = self.events.back()
+            && last.revision() > revision
+        {
+            self.bytes -= last.bytes();
+            self.events.pop_back();
+        }
+    }
+
     /// Events in `range` at or after `from`, cut after a commit once there are enough, and the revision to go on from.
     pub(super) fn since(&self, range: &KeyRange, from: i64, current: i64) -> Result<(Vec<Event>, i64), HistoryGone> {
         if from < self.oldest {

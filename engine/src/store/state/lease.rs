@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::{Refusal, limits};
 
-#[derive(Debug)]
-struct Lease {
+/// One lease.
+#[derive(Debug, Clone)]
+pub(super) struct Lease {
     ttl_seconds: i64,
     deadline: Duration,
     keys: BTreeSet<Vec<u8>>,
@@ -84,8 +85,28 @@ impl Leases {
     }
 
     /// Ends a lease. The caller deletes the keys that lived under it.
-    pub(super) fn remove(&mut self, id: i64) -> Option<BTreeSet<Vec<u8>>> {
-        self.by_id.remove(&id).map(|lease| lease.keys)
+    pub(super) fn remove(&mut self, id: i64) -> Option<Lease> {
+        self.by_id.remove(&id)
+    }
+
+    /// Gives `id` the lease that it had, or none.
+    pub(super) fn put_back(&mut self, id: i64, prev: Option<Lease>) {
+        match prev {
+            Some(lease) => drop(self.by_id.insert(id, lease)),
+            None => drop(self.by_id.remove(&id)),
+        }
+    }
+
+    /// The time to live of a lease, in seconds, and its end.
+    pub(super) fn term(&self, id: i64) -> Option<(i64, Duration)> {
+        self.by_id.get(&id).map(|lease| (lease.ttl_seconds, lease.deadline))
+    }
+
+    /// Takes the leases of a file, and `first` as the next id to try.
+    pub(super) fn restore(&mut self, first: i64, leases: Vec<(i64, i64, Duration)>) {
+        let lease = |(id, ttl_seconds, deadline)| (id, Lease { ttl_seconds, deadline, keys: BTreeSet::new() });
+        self.by_id = leases.into_iter().map(lease).collect();
+        self.next_id = first;
     }
 
     pub(super) fn due(&self, now: Duration) -> Vec<i64> {
@@ -106,6 +127,15 @@ impl Leases {
         if let Some(lease) = self.by_id.get_mut(&id) {
             lease.keys.remove(key);
         }
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// The keys under it.
+    pub(super) fn keys(&self) -> &BTreeSet<Vec<u8>> {
+        &self.keys
     }
 }
 

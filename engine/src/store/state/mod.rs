@@ -3,6 +3,7 @@
 //! Pure: no task, no socket, no clock. The current time is a parameter, counted from an origin of the caller's choice.
 
 mod history;
+mod journal;
 mod lease;
 mod range;
 mod txn;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::history::History;
+use self::journal::{Journal, Undo};
 use self::lease::Leases;
 use super::limits;
 
@@ -69,6 +71,8 @@ pub(super) enum Refusal {
     FutureRevision,
     #[error("etcdserver: mvcc: database space exceeded: {0}")]
     Full(String),
+    #[error("the disk of the store failed, so this may or may not be written: {0}")]
+    Unsettled(String),
     #[error("etcdserver: invalid request: {0}")]
     Invalid(&'static str),
 }
@@ -82,6 +86,19 @@ pub(super) struct State {
     bytes: usize,
     leases: Leases,
     history: History,
+    /// What is not on disk yet, if there is a disk.
+    journal: Option<Journal>,
+}
+
+/// A state as a file has it.
+#[derive(Debug)]
+pub(super) struct KeptState {
+    pub records: Vec<Record>,
+    /// The id, the time to live in seconds and the end of each lease.
+    pub leases: Vec<(i64, i64, Duration)>,
+    pub revision: i64,
+    /// The first id to try for a lease that comes without one.
+    pub first_lease: i64,
 }
 
 // === impl State ===
@@ -89,7 +106,27 @@ pub(super) struct State {
 impl State {
     /// An empty store. Like etcd's, its first revision is 1.
     pub(super) fn new() -> Self {
-        Self { revision: 1, records: BTreeMap::new(), bytes: 0, leases: Leases::new(), history: History::new() }
+        Self {
+            revision: 1,
+            records: BTreeMap::new(),
+            bytes: 0,
+            leases: Leases::new(),
+            history: History::new(),
+            journal: None,
+        }
+    }
+
+    /// The state of a file, which journals what changes from now on. Its history begins here.
+    pub(super) fn restore(kept: KeptState) -> Self {
+        let mut state = Self { revision: kept.revision, journal: Some(Journal::default()), ..Self::new() };
+        state.leases.restore(kept.first_lease, kept.leases);
+        for record in kept.records {
+            state.bytes += record.bytes();
+            state.leases.attach(record.lease, &record.key);
+            state.records.insert(record.key.clone(), Arc::new(record));
+        }
+        state.history.compact(kept.revision + 1);
+        state
     }
 
     pub(super) fn revision(&self) -> i64 {
@@ -121,7 +158,9 @@ impl State {
 
     /// Grants a lease under `id`, or under an id of the store's choice if `id` is zero.
     pub(super) fn grant(&mut self, id: i64, ttl_seconds: i64, now: Duration) -> Result<(i64, i64), Refusal> {
-        self.leases.grant(id, ttl_seconds, now)
+        let granted = self.leases.grant(id, ttl_seconds, now)?;
+        self.record(|| Undo::Lease { id: granted.0, prev: None });
+        Ok(granted)
     }
 
     /// Renews a lease. `None` if it is unknown.
@@ -139,11 +178,12 @@ impl State {
 
     /// Ends a lease and deletes its keys in one commit.
     pub(super) fn revoke(&mut self, id: i64) -> Result<(), Refusal> {
-        let keys = self.leases.remove(id).ok_or(Refusal::LeaseNotFound)?;
+        let lease = self.leases.remove(id).ok_or(Refusal::LeaseNotFound)?;
+        self.record(|| Undo::Lease { id, prev: Some(lease.clone()) });
         let revision = self.revision + 1;
         let mut events = Vec::new();
-        for key in keys {
-            events.extend(self.remove(&key, revision));
+        for key in lease.keys() {
+            events.extend(self.remove(key, revision));
         }
         self.finish(events);
         Ok(())
@@ -184,6 +224,8 @@ impl State {
         self.bytes += record.bytes();
         self.leases.attach(record.lease, &record.key);
         self.records.insert(record.key.clone(), record.clone());
+        let before = self.revision;
+        self.record(|| Undo::Record { key: record.key.clone(), prev: prev.clone(), revision: before });
         Event { deleted: false, record, prev }
     }
 
@@ -191,6 +233,8 @@ impl State {
         let prev = self.records.remove(key)?;
         self.bytes -= prev.bytes();
         self.leases.detach(prev.lease, key);
+        let before = self.revision;
+        self.record(|| Undo::Record { key: key.to_vec(), prev: Some(prev.clone()), revision: before });
         let record = Arc::new(Record {
             key: key.to_vec(),
             value: Vec::new(),
