@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::Etcd;
+use common::certificates::Certificates;
 use engine::store::{
     Change, Committed, Compare, EmbeddedServer, EtcdAccess, EtcdStore, LeaseId, MemoryStore, Revision, SharedStore,
     Snapshot, StoreError, Txn, Watch, Write, limits,
 };
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 /// Far more than any step takes, so that a test that hangs fails with a message.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -38,6 +41,8 @@ struct TestStore {
 enum Running {
     Here,
     Embedded(Option<EmbeddedServer>),
+    /// The task that accepts clients of the embedded store by TLS.
+    EmbeddedWithTls(JoinSet<()>),
     Etcd(Etcd),
 }
 
@@ -95,6 +100,28 @@ impl TestStore {
             .await
     }
 
+    async fn embedded_with_tls() -> Self {
+        let server = EmbeddedServer::bind(TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
+        let (certificates, service) = (Certificates::new(), server.service());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoints = vec![format!("https://{}", listener.local_addr().unwrap())];
+        let acceptor = TlsAcceptor::from(Arc::new(certificates.server_config()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut clients = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, service) = (acceptor.clone(), service.clone());
+                clients.spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        service.serve(stream).await;
+                    }
+                });
+            }
+        });
+        let access = EtcdAccess { endpoints, tls: certificates.tls(), login: None };
+        Self::new(StoreAddress::Url(Box::new(access)), Running::EmbeddedWithTls(tasks)).await
+    }
+
     async fn etcd() -> Self {
         let etcd = Etcd::start().await;
         Self::new(StoreAddress::Url(Box::new(etcd.access(None))), Running::Etcd(etcd)).await
@@ -110,6 +137,7 @@ impl TestStore {
         match &mut self.running {
             Running::Here => unreachable!("a store in this process cannot be cut off"),
             Running::Embedded(server) => drop(server.take()),
+            Running::EmbeddedWithTls(tasks) => tasks.abort_all(),
             Running::Etcd(etcd) => etcd.freeze(),
         }
     }
@@ -462,6 +490,10 @@ macro_rules! contract {
                 let store = TestStore::embedded().await;
                 super::clause_18_a_holder_that_cannot_reach_the_store_keeps_its_lease(store).await;
             }
+        }
+        mod embedded_with_tls {
+            use super::TestStore;
+            $(#[tokio::test] async fn $clause() { super::$clause(TestStore::embedded_with_tls().await).await })*
         }
         mod real_etcd {
             use super::TestStore;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test binary uses its part of this module")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use engine::store::EtcdTls;
 use rcgen::{
@@ -10,6 +11,11 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use tempfile::TempDir;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 /// `ca.pem`, `server.pem` and `server.key` for loopback, `client.pem` and `client.key`.
 pub(crate) struct Certificates {
@@ -48,6 +54,21 @@ impl Certificates {
 
     fn text(&self, name: &str) -> String {
         read(&self.path(name))
+    }
+
+    /// What a server needs that asks for a client's certificate.
+    pub(crate) fn server_config(&self) -> ServerConfig {
+        let read = |name: &str| CertificateDer::from_pem_file(self.path(name)).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(read("ca.pem")).unwrap();
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let key = PrivateKeyDer::from_pem_file(self.path("server.key")).unwrap();
+        let config = config.with_client_cert_verifier(clients).with_single_cert(vec![read("server.pem")], key);
+        let mut config = config.unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config
     }
 
     /// What a client needs.
