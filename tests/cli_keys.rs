@@ -5,7 +5,7 @@
 use schema::record::{
     ClaimRecord, ClaimState, DeviceKind, EvictionRecord, ExpertSet, FormatSpeed, GatewayRecord, KeyMark, KvType,
     MemoryUse, ModelRecord, Pin, PinStatus, Placement, Proof, Shard, Share, StageLoad, StageRecord, StartsRecord,
-    TouchedExperts,
+    TokenRecord, TouchedExperts,
 };
 use schema::{ClaimId, ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -24,6 +24,7 @@ fn layers(start: u32, end: u32) -> LayerRange {
 fn records() -> Vec<(Key, String)> {
     let model = ModelRecord {
         name: "SmolLM2-135M-Instruct.Q4_1".to_owned(),
+        source: Some("smollm2".to_owned()),
         architecture: "llama".to_owned(),
         fingerprint: Fingerprint("5b1f9ac07d3e6e2f4c88a1d09b7e3f65".to_owned()),
         layers: 30,
@@ -46,6 +47,12 @@ fn records() -> Vec<(Key, String)> {
         kv_type: KvType::F16,
         scratch_bytes: 16_777_216,
         stages_min: 2,
+    };
+    let token = TokenRecord {
+        secret_hash: "7e".repeat(32),
+        created_s: 1_796_083_200,
+        expires_s: Some(1_796_169_600),
+        revoked_s: None,
     };
     let shards = vec![
         Shard { layers: layers(0, 22), stage: stage("mini-1") },
@@ -145,6 +152,7 @@ fn records() -> Vec<(Key, String)> {
         (Key::Placement, json(&Placement::new(Generation(3), shards).unwrap())),
         (Key::Claim(ClaimId::new(Generation(3), 1)), json(&claim)),
         (Key::Gateway(0), json(&gateway)),
+        (Key::Token("7f3a90c1".parse().unwrap()), json(&token)),
     ]
 }
 

@@ -5,9 +5,9 @@ use std::fmt;
 
 use schema::record::{
     ClaimRecord, ClaimState, EvictionRecord, GatewayRecord, KeyMark, ModelRecord, Pin, PinStatus, Placement, Shard,
-    Share, StageRecord, StartsRecord,
+    Share, StageRecord, StartsRecord, TokenRecord,
 };
-use schema::{ClaimId, Generation, Key, Keyspace, LayerRange, StageName};
+use schema::{ClaimId, Generation, Key, Keyspace, LayerRange, StageName, TokenId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -71,6 +71,8 @@ pub struct ClusterView {
     pub claims: BTreeMap<ClaimId, Versioned<ClaimRecord>>,
     /// Live gateways by slot.
     pub gateways: BTreeMap<u32, Versioned<GatewayRecord>>,
+    /// Tokens with which machines join.
+    pub tokens: BTreeMap<TokenId, Versioned<TokenRecord>>,
     /// Values that cannot be used, with the reasons: unreadable ones, and members' records without a proof. Their
     /// owners replace them.
     pub unusable: BTreeMap<Key, Versioned<String>>,
@@ -172,6 +174,7 @@ impl ClusterView {
             }
             Key::Starts(stage) => read(value, mod_revision).map(|starts| keep(&mut self.starts, stage, starts)),
             Key::Claim(id) => read(value, mod_revision).map(|claim| keep(&mut self.claims, id, claim)),
+            Key::Token(id) => read(value, mod_revision).map(|token| keep(&mut self.tokens, id, token)),
             Key::Gateway(slot) => read::<GatewayRecord>(value, mod_revision).and_then(|gateway| {
                 proven(Identity::of_gateway(&gateway.value))?;
                 keep(&mut self.gateways, slot, gateway);

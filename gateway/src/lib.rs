@@ -15,5 +15,7 @@ mod placement_plan;
 pub mod run;
 pub mod service;
 pub mod settings;
+#[cfg(feature = "tls")]
+pub mod share;
 pub mod support;
 pub mod text;

@@ -78,6 +78,10 @@ name! {
     /// The name of a stage process, unique in its cluster.
     StageName
 }
+name! {
+    /// The name of a token with which machines join a cluster.
+    TokenId
+}
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{ClusterName, Generation, StageName};
+use crate::{ClusterName, Generation, StageName, TokenId};
 
 /// Builds and parses the store keys of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum Key {
     Claim(ClaimId),
     /// `gateways/<slot>`: a live gateway.
     Gateway(u32),
+    /// `tokens/<id>`: a token with which machines join.
+    Token(TokenId),
 }
 
 /// The shard that a claim is about. Ids are in the order of generations, and within one in the order of slots.
@@ -48,7 +50,7 @@ pub struct ClaimId {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown key {key:?}: expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, \
-     pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below {prefix}"
+     pins-status/<stage>, starts/<stage>, claims/<generation>/<slot>, gateways/<slot> or tokens/<id> below {prefix}"
 )]
 pub struct UnknownKey {
     key: String,
@@ -95,6 +97,7 @@ impl Keyspace {
                 .ok()
                 .zip(slot.parse().ok())
                 .map(|(generation, slot)| Key::Claim(ClaimId::new(Generation(generation), slot))),
+            ["tokens", id] => id.parse().ok().map(Key::Token),
             ["gateways", slot] => slot.parse().ok().map(Key::Gateway),
             _ => None,
         };
@@ -117,6 +120,7 @@ impl fmt::Display for Key {
             Self::Starts(stage) => write!(f, "starts/{stage}"),
             Self::Placement => f.write_str("placement"),
             Self::Claim(ClaimId { generation, slot }) => write!(f, "claims/{generation}/{slot}"),
+            Self::Token(id) => write!(f, "tokens/{id}"),
             Self::Gateway(slot) => write!(f, "gateways/{slot}"),
         }
     }
@@ -153,6 +157,7 @@ mod tests {
             Key::Starts(stage),
             Key::Claim(ClaimId::new(Generation(7), 2)),
             Key::Gateway(0),
+            Key::Token("7f3a90c1".parse().unwrap()),
         ] {
             let name = keyspace().name(&key);
             assert_eq!(keyspace().parse(&name).unwrap(), key, "{name}");

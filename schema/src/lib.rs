@@ -9,7 +9,7 @@ mod layers;
 pub mod record;
 mod size;
 
-pub use id::{Attempt, ClusterName, Epoch, Fingerprint, Generation, NameError, SequenceId, StageName, Step};
+pub use id::{Attempt, ClusterName, Epoch, Fingerprint, Generation, NameError, SequenceId, StageName, Step, TokenId};
 pub use key::{ClaimId, Key, Keyspace, UnknownKey};
 pub use layers::LayerRange;
 pub use size::{ByteSize, HumanBytes, SizeError};

@@ -11,11 +11,15 @@ use super::bench::BenchArguments;
 use super::chat::ChatArguments;
 use super::drill::DrillArguments;
 use super::exit::EXIT_HELP;
+#[cfg(feature = "tls")]
+use super::join::JoinArguments;
 use super::launch::LaunchArguments;
 use super::logs::LogsArguments;
 use super::pin_arguments::{HypotheticalPin, PinTarget};
 use super::service::ServiceArguments;
 use super::support_bundle::SupportBundleArguments;
+#[cfg(feature = "tls")]
+use super::token::TokenArguments;
 use crate::settings::{
     ApiKeyOptions, ClusterOptions, ClusterSettings, ComputeOptions, Environment, FileOptions, GatewayOptions,
     GlobalOptions, MemberOptions, ModelOptions, OtlpEndpoint, SettingsError, SharedOptions, StageOptions, UpOptions,
@@ -72,6 +76,30 @@ pub enum Verb {
   baton stage --etcd mini-1:2379 --advertise mini-2 --cluster-key-file ~/.baton-key --memory 12GiB
   baton stage ./Qwen3-14B.gguf --etcd 127.0.0.1:2379 --name left --threads 4")]
     Stage(Box<StageArguments>),
+    /// Join a cluster that another machine shares, as a stage
+    ///
+    /// Takes the line that `baton up --share` prints. The machine gets the cluster key and a certificate for the store,
+    /// keeps them in ~/.local/state/baton/clusters (XDG_STATE_HOME is honoured), and serves layers as `baton stage`
+    /// does. Later it needs neither address nor token. A model that is not here is fetched if the cluster names a
+    /// source for it.
+    #[cfg(feature = "tls")]
+    #[command(after_help = "Examples:
+  baton join mini-1.local:7946 bt1-…
+  baton join mini-1.local:7946 bt1-… /data/Qwen3-14B-Q4_K_M.gguf --memory 12GiB
+  baton join                                again, with what this machine was given the first time
+
+Others who use this machine can see the token while the command runs; tokens end, and `baton token revoke` ends them
+sooner.")]
+    Join(Box<JoinArguments>),
+    /// Make, list and revoke the tokens with which machines join
+    ///
+    /// Tokens are made on the machine that shares the cluster (`baton up --share`).
+    #[cfg(feature = "tls")]
+    #[command(after_help = "Examples:
+  baton token create --ttl 30m
+  baton token list
+  baton token revoke 7f3a90c1")]
+    Token(TokenArguments),
     /// Run the gateway: the OpenAI API for clients
     #[command(after_help = "Examples:
   baton gateway --etcd mini-1:2379 --listen 127.0.0.1:8100
@@ -416,6 +444,10 @@ impl Verb {
     /// True for a verb that runs until it is stopped and logs its progress.
     pub(super) fn is_long_running(&self) -> bool {
         // `up` is not one of them, because it prints its progress itself.
+        #[cfg(feature = "tls")]
+        if matches!(self, Self::Join(_)) {
+            return true;
+        }
         matches!(self, Self::Stage(_) | Self::Gateway(_))
     }
 
@@ -428,6 +460,7 @@ impl Verb {
                 let name = arguments.stage.clone().or(file.stage.clone()).name;
                 (&arguments.cluster, name.map_or_else(|| "stage".to_owned(), |name| name.to_string()))
             }
+            // The cluster of one that joins is in its token, so the default one's folder would be wrong.
             _ => return None,
         };
         Some((ClusterSettings::name(&cluster.clone().or(file.cluster.clone())), member))

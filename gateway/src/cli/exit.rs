@@ -18,6 +18,8 @@ use crate::drill::DrillError;
 use crate::models::ModelError;
 use crate::run::RunError;
 use crate::settings::{FileError, SettingsError};
+#[cfg(feature = "tls")]
+use crate::share::{FolderError, JoinError, TokenError, TokenStoreError};
 
 /// The exit status of the process. Users rely on these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -105,6 +107,22 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
+    /// The machine has not joined.
+    #[cfg(feature = "tls")]
+    #[error("cannot join")]
+    Join(#[from] JoinError),
+    /// The text is no token.
+    #[cfg(feature = "tls")]
+    #[error("cannot join")]
+    Token(#[from] TokenError),
+    /// A token was not made or revoked.
+    #[cfg(feature = "tls")]
+    #[error("cannot change the tokens")]
+    Tokens(#[from] TokenStoreError),
+    /// The files of a shared cluster cannot be used.
+    #[cfg(feature = "tls")]
+    #[error("cannot make a token here: expected the machine on which `baton up --share` runs")]
+    Folder(#[from] FolderError),
     /// The store failed.
     #[error("cannot read the cluster")]
     Store(#[from] StoreError),
@@ -272,6 +290,10 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Store(StoreError::Unavailable { .. }) => Exit::StoreUnreachable,
+            #[cfg(feature = "tls")]
+            Self::Join(JoinError::Connect { .. }) => Exit::StoreUnreachable,
+            #[cfg(feature = "tls")]
+            Self::Token(_) | Self::Join(JoinError::NotJoined { .. }) => Exit::Usage,
             Self::Run { source, .. } if is_without_store(source) => Exit::StoreUnreachable,
             Self::Run { source: RunError::Key(KeyAgreementError::Mismatch(_)), .. }
             | Self::Run { source: RunError::Stage(StageError::Key(_)), .. } => Exit::OtherKey,

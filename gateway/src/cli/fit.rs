@@ -137,7 +137,7 @@ pub(super) mod tests {
     use crate::models::catalogue;
 
     pub(in crate::cli) fn settings() -> ModelSettings {
-        ModelSettings { model: None, kv: KvSize::Tokens(8192), kv_type: KvType::F16, stages_min: 1 }
+        ModelSettings::new(crate::settings::ModelOptions::default(), 1).unwrap()
     }
 
     pub(in crate::cli) fn machine(gigabytes: u64) -> ClusterView {

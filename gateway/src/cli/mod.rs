@@ -13,6 +13,8 @@ mod drill;
 mod endpoint;
 mod exit;
 mod fit;
+#[cfg(feature = "tls")]
+mod join;
 mod launch;
 mod logging;
 mod logs;
@@ -30,6 +32,8 @@ mod spans;
 mod status;
 mod support_bundle;
 mod table;
+#[cfg(feature = "tls")]
+mod token;
 mod watch;
 
 use std::ffi::OsString;
@@ -120,6 +124,18 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             // One thread for everything except compute, because passing a message to another thread costs more than
             // handling it.
             run_service("stage", Builder::new_current_thread(), run::stage(settings))
+        }
+        #[cfg(feature = "tls")]
+        Verb::Join(arguments) => {
+            let runtime = start_runtime(Builder::new_current_thread())?;
+            let settings = runtime.block_on(join::settings(*arguments, file, &global, &environment))?;
+            runtime.shutdown_background();
+            run_service("join", Builder::new_current_thread(), run::stage(settings))
+        }
+        #[cfg(feature = "tls")]
+        Verb::Token(arguments) => {
+            let cluster = arguments.deed.client().cluster(file, &environment)?;
+            run_once(token::run(arguments, &cluster, &environment))
         }
         Verb::Gateway(arguments) => {
             let shared = arguments.shared(&file);

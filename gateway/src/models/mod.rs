@@ -115,6 +115,13 @@ pub fn locate(name: &str, cache: &Cache) -> Option<PathBuf> {
     cache.list().into_iter().find(|cached| is_it(&cached.name)).map(|cached| cached.path)
 }
 
+/// True for a MODEL that any machine can fetch: a name of the catalogue, a file of a hub, or an address. A path and a
+/// model of another program's store are not.
+pub fn is_fetchable(model: &str) -> bool {
+    let source = Source::parse(model);
+    matches!(source, Ok(Source::Catalogue(_) | Source::Hub(_) | Source::Repository(_) | Source::Url(_)))
+}
+
 /// The cached copy of a hub's file, if there is one. It never fetches.
 pub fn cached(file: &HubFile, cache: &Cache) -> Option<PathBuf> {
     if let Some(path) = elsewhere::find_file(file, cache) {

@@ -8,7 +8,7 @@ use engine::link::LinkError;
 use engine::membership::KeyAgreementError;
 use engine::runner::KV_BLOCK_TOKENS;
 use engine::stage::StageError;
-use engine::store::StoreError;
+use engine::store::{DiskError, StoreError};
 use schema::Fingerprint;
 use stages::weights::FileChanged;
 
@@ -100,6 +100,35 @@ pub enum RunError {
         #[source]
         cause: io::Error,
     },
+    /// The store's file cannot be used.
+    #[error("cannot open the embedded store")]
+    Disk(#[from] DiskError),
+    /// The cluster cannot be shared at the address.
+    #[error("cannot share the cluster at {address}: choose another place with --share=HOST:PORT")]
+    Share {
+        /// The address.
+        address: String,
+        /// The operating system's reason.
+        #[source]
+        cause: io::Error,
+    },
+    /// It is not known where other machines reach this one.
+    #[error("cannot tell at which address other machines reach this one: expected --share=HOST or --advertise HOST")]
+    ShareHost,
+    /// The shared port cannot be given a certificate.
+    #[error("cannot make the certificate of the shared port: {reason}")]
+    Certificate {
+        /// The reason.
+        reason: String,
+    },
+    /// The files of the cluster cannot be used.
+    #[cfg(feature = "tls")]
+    #[error("cannot share the cluster")]
+    Folder(#[from] crate::share::FolderError),
+    /// A token cannot be made.
+    #[cfg(feature = "tls")]
+    #[error("cannot make a token")]
+    Token(#[from] crate::share::TokenStoreError),
     /// The certificate of the HTTP server cannot be used.
     #[error("cannot serve https")]
     Tls(#[from] TlsError),

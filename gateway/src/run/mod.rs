@@ -12,6 +12,8 @@ mod load_bar;
 mod model;
 mod model_description;
 mod reasons;
+#[cfg_attr(not(feature = "tls"), path = "no_share.rs")]
+mod share;
 mod stage;
 mod stop;
 mod text;

@@ -61,7 +61,16 @@ pub(super) async fn agree(
         return check(file, record).map(Some);
     }
     let Some(record) = cluster_model(store, keyspace, stop).await? else { return Ok(None) };
-    let path = models::locate(&record.name, cache).ok_or_else(|| RunError::NotHere { name: record.name.clone() })?;
+    let path = match (models::locate(&record.name, cache), &record.source) {
+        (Some(path), _) => path,
+        // Only what any machine can fetch: a member of the cluster must not name a file of this machine.
+        (None, Some(source)) if settings.fetches && models::is_fetchable(source) => {
+            info!(model = record.name, source, "the model is not here yet");
+            let Some(path) = fetch(Some(source.clone()), cache, stop).await? else { return Ok(None) };
+            path
+        }
+        (None, _) => return Err(RunError::NotHere { name: record.name.clone() }),
+    };
     check(open(&path)?, record).map(Some)
 }
 
@@ -71,6 +80,7 @@ fn describe(file: &ModelFile, settings: &ModelSettings) -> Result<ModelRecord, R
         let room = KvRoom { tokens, kv_type: settings.kv_type };
         let path = || file.path().display().to_string();
         let record = stages::model_record(file, room, settings.stages_min);
+        let record = record.map(|record| ModelRecord { source: settings.source.clone(), ..record });
         record.map_err(|cause| RunError::File { path: path(), cause: Box::new(cause) })
     };
     match settings.kv {

@@ -9,7 +9,7 @@ use engine::core::PipelineError;
 use engine::generate::Pipeline;
 use engine::membership::{Publisher, agree_on_key, read_view};
 use engine::report;
-use engine::store::{EmbeddedServer, EtcdAccess, EtcdStore, SharedStore};
+use engine::store::{EmbeddedServer, EtcdAccess, EtcdStore, MemoryStore, SharedStore};
 use schema::Keyspace;
 use tokio::net::TcpListener;
 use tracing::info;
@@ -20,8 +20,10 @@ use super::gateway_server::{GatewayParts, GatewayServer, listen};
 use super::load_bar::{LOOK_INTERVAL, LoadBar};
 use super::model::{Served, agree, fetch};
 use super::reasons::Reasons;
+use super::share::{self, Prepared};
 use super::stop::Stop;
 use crate::http::{TlsFiles, TlsSource};
+use crate::models;
 use crate::settings::{HttpSettings, UpSettings};
 
 /// Time for running requests to finish after the order to stop: Ctrl-C must end everything in under two seconds.
@@ -33,26 +35,31 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 /// [`RunError`] when it cannot start or cannot go on.
 pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let stop = Stop::listen(false)?;
-    // The model is fetched before the start time is taken, because fetching may take minutes.
-    if settings.etcd.is_none() || settings.model.model.is_some() {
-        let Some(path) = fetch(settings.model.model.take(), &settings.cache, &stop).await? else { return Ok(()) };
-        settings.model.model = Some(path.to_string_lossy().into_owned());
+    // The model is fetched before the start time is taken, because fetching may take minutes. A store that is new and a
+    // start that names no model mean the default one.
+    let is_new = settings.etcd.is_none() && settings.share.is_none();
+    if is_new || settings.model.model.is_some() {
+        let Some(()) = fetch_model(&mut settings, &stop).await? else { return Ok(()) };
     }
+    let prepared = share::prepare(&mut settings).await?;
     let started = Instant::now();
     let listener = listen(&settings.http, &settings.member).await?;
     if let Some((certificate, fingerprint)) = listener.certificate() {
         print_line(&format!("https with the certificate {}\n  SHA-256 {fingerprint}", certificate.display()));
     }
-    let (embedded, access) = open_store(&settings).await?;
+    let (embedded, access) = open_store(&settings, prepared.as_ref().map(Prepared::store).as_deref()).await?;
     let store: SharedStore = Arc::new(EtcdStore::open(&access).await?);
     let etcd = access.endpoints;
     let keyspace = Keyspace::new(&settings.cluster);
     let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster));
     agree_on_key(&store, &keyspace, key.as_ref()).await?;
     if settings.model.model.is_none() && read_view(&store, &keyspace, key.as_ref()).await?.model.is_none() {
-        let Some(path) = fetch(None, &settings.cache, &stop).await? else { return Ok(()) };
-        settings.model.model = Some(path.to_string_lossy().into_owned());
+        let Some(()) = fetch_model(&mut settings, &stop).await? else { return Ok(()) };
     }
+    let _shared = match (prepared, &embedded) {
+        (Some(prepared), Some(server)) => Some(prepared.open(server, store.clone(), &keyspace, &settings).await?),
+        _ => None,
+    };
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
@@ -133,8 +140,22 @@ async fn supervise_stages(children: &mut Children, cluster: &Publisher, stop: &S
     }
 }
 
-/// The store to use: the configured one, or an embedded one.
-async fn open_store(settings: &UpSettings) -> Result<(Option<EmbeddedServer>, EtcdAccess), RunError> {
+/// Fetches the model that the settings name, or the default one, and puts its path in the settings. `None` if `stop`
+/// comes meanwhile.
+async fn fetch_model(settings: &mut UpSettings, stop: &Stop) -> Result<Option<()>, RunError> {
+    if settings.model.model.is_none() {
+        settings.model.source = Some(models::DEFAULT.to_owned());
+    }
+    let Some(path) = fetch(settings.model.model.take(), &settings.cache, stop).await? else { return Ok(None) };
+    settings.model.model = Some(path.to_string_lossy().into_owned());
+    Ok(Some(()))
+}
+
+/// The store to use: the configured one, or an embedded one, which is kept in `file` if there is one.
+async fn open_store(
+    settings: &UpSettings,
+    file: Option<&Path>,
+) -> Result<(Option<EmbeddedServer>, EtcdAccess), RunError> {
     if let Some(etcd) = &settings.etcd {
         return Ok((None, etcd.clone()));
     }
@@ -146,7 +167,8 @@ async fn open_store(settings: &UpSettings) -> Result<(Option<EmbeddedServer>, Et
         bound = TcpListener::bind(address).await;
     }
     let refused = |cause| RunError::Listen { what: "the embedded store", address, flag: "--store-listen", cause };
-    let server = EmbeddedServer::bind(bound.map_err(refused)?).map_err(refused)?;
+    let store = file.map_or_else(|| Ok(MemoryStore::new()), MemoryStore::open)?;
+    let server = EmbeddedServer::serve(bound.map_err(refused)?, store).map_err(refused)?;
     let url = server.url();
     Ok((Some(server), EtcdAccess::plain(&[url])))
 }

@@ -27,6 +27,16 @@ enum OneOrMany {
 #[serde(try_from = "String")]
 pub struct Host(String);
 
+/// Whether and where a cluster is shared: `on`, `off`, `HOST`, `HOST:PORT` or `:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Share {
+    /// It is not.
+    Off,
+    /// It is: at this host and port, where they are given.
+    At(Option<Host>, Option<u16>),
+}
+
 /// An address that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
@@ -43,6 +53,12 @@ pub enum AddressError {
     Many {
         /// Number of addresses.
         found: usize,
+    },
+    /// The text does not say where a cluster is to be shared.
+    #[error("share is {found:?}: expected on, off, HOST, HOST:PORT or :PORT")]
+    Share {
+        /// The given text.
+        found: String,
     },
     /// The text is not a host.
     #[error("host {found:?} is not usable: expected a host name or an address, without a port")]
@@ -117,6 +133,36 @@ impl TryFrom<OneOrMany> for EtcdUrls {
     }
 }
 
+// === impl Share ===
+
+impl FromStr for Share {
+    type Err = AddressError;
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let wrong = || AddressError::Share { found: text.chars().take(200).collect() };
+        match text {
+            "on" => return Ok(Self::At(None, None)),
+            "off" => return Ok(Self::Off),
+            _ => {}
+        }
+        // A bare IPv6 address has colons, too; one with a port stands in brackets.
+        if let Ok(host) = text.parse::<Host>() {
+            return Ok(Self::At(Some(host), None));
+        }
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let host = if host.is_empty() { None } else { Some(bare.parse().map_err(|_| wrong())?) };
+        Ok(Self::At(host, Some(port)))
+    }
+}
+
+impl TryFrom<String> for Share {
+    type Error = AddressError;
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
 // === impl Host ===
 
 impl Host {
@@ -185,6 +231,25 @@ mod tests {
             assert!(matches!(text.parse::<EtcdUrls>(), Err(AddressError::Etcd { .. })), "{text} was accepted");
         }
         assert!(matches!(vec!["a:1"; 17].join(",").parse::<EtcdUrls>(), Err(AddressError::Many { found: 17 })));
+    }
+
+    #[test]
+    fn a_place_to_share_a_cluster_has_a_host_or_a_port_or_both() {
+        let host = |text: &str| Some(text.parse::<Host>().unwrap());
+        for (text, share) in [
+            ("off", Share::Off),
+            ("on", Share::At(None, None)),
+            ("mini-1.local", Share::At(host("mini-1.local"), None)),
+            ("mini-1:7000", Share::At(host("mini-1"), Some(7000))),
+            (":7000", Share::At(None, Some(7000))),
+            ("fe80::1", Share::At(host("fe80::1"), None)),
+            ("[fe80::1]:7000", Share::At(host("fe80::1"), Some(7000))),
+        ] {
+            assert_eq!(text.parse::<Share>().unwrap(), share, "{text}");
+        }
+        for text in ["", ":", ":0", "a:b", "a b", "0.0.0.0", "0.0.0.0:1", "a:70000"] {
+            assert!(text.parse::<Share>().is_err(), "{text} was accepted");
+        }
     }
 
     #[test]

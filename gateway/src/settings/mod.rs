@@ -17,7 +17,7 @@ mod secret;
 mod secrets;
 mod terminal;
 
-pub use address::{EtcdUrls, Host};
+pub use address::{EtcdUrls, Host, Share};
 pub use api_keys::{ApiKeysError, KeyFile};
 pub use client::ClientSettings;
 pub use environment::{Environment, VARIABLES};
@@ -30,7 +30,7 @@ pub use options::{
 pub use otlp::OtlpEndpoint;
 pub use resolved::{
     ClusterSettings, ComputeSettings, GatewaySettings, HttpSettings, KvSize, MemberSettings, ModelSettings,
-    SettingsError, StageSettings, UpSettings, defaults,
+    SettingsError, ShareSettings, StageSettings, UpSettings, defaults,
 };
 pub(crate) use resolved::{KV_TOKENS_MAX, cache};
 pub use secret::{SecretError, SecretText};

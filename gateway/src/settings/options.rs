@@ -9,7 +9,7 @@ use schema::record::{DeviceKind, KvType};
 use schema::{ByteSize, ClusterName, StageName};
 use serde::Deserialize;
 
-use super::address::{EtcdUrls, Host};
+use super::address::{EtcdUrls, Host, Share};
 use super::secret::SecretText;
 use crate::http::{AllowedHost, AllowedOrigin, ModelAlias};
 
@@ -214,6 +214,11 @@ options! {
         /// Address of the embedded store if --etcd is not given, loopback only [default: 127.0.0.1:2379]
         #[arg(long, env = "BATON_STORE_LISTEN", value_name = "ADDR")]
         store_listen: SocketAddr,
+        /// Let other machines join with one line, which is printed: at this machine's address and port 7946 or the next
+        /// free one, or at HOST, HOST:PORT or :PORT; the store is then kept in a file
+        #[arg(long, env = "BATON_SHARE", value_name = "ADDR", num_args = 0..=1, require_equals = true)]
+        #[arg(default_missing_value = "on")]
+        share: Share,
         /// Start a stage process again that a signal has ended (a crash, the system's memory killer): on or off
         /// [default: on]
         #[arg(long, env = "BATON_RESTART", value_name = "SWITCH", hide_possible_values = true)]

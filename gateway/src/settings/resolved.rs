@@ -9,7 +9,7 @@ use std::time::Duration;
 use schema::record::{DeviceKind, KvType};
 use schema::{ClusterName, StageName};
 
-use super::address::Host;
+use super::address::{Host, Share};
 use super::api_keys::{self, ApiKeysError, KeyFile};
 use super::client::ClientSettings;
 use super::environment::Environment;
@@ -104,6 +104,10 @@ pub struct MemberSettings {
 pub struct ModelSettings {
     /// The model as it was given, before it is resolved. `None` for the cluster's model.
     pub model: Option<String>,
+    /// The model as it was given, if other machines can fetch it by that name.
+    pub source: Option<String>,
+    /// True if a model that is not here is fetched by the name in the cluster's record.
+    pub fetches: bool,
     /// Room for keys and values.
     pub kv: KvSize,
     /// Number format of keys and values.
@@ -199,6 +203,17 @@ pub struct GatewaySettings {
     pub cache: Cache,
 }
 
+/// How a cluster is shared with other machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareSettings {
+    /// The host at which they reach this machine. `None` to find out.
+    pub host: Option<String>,
+    /// The port. `None` for the usual one, or the next that is free.
+    pub port: Option<u16>,
+    /// The folder of this user's state.
+    pub state: PathBuf,
+}
+
 /// Settings of `baton up`.
 #[derive(Debug, Clone)]
 pub struct UpSettings {
@@ -208,6 +223,8 @@ pub struct UpSettings {
     pub etcd: Option<EtcdAccess>,
     /// The settings that it comes from, for the stage processes.
     pub cluster_options: ClusterOptions,
+    /// Present if other machines may join.
+    pub share: Option<ShareSettings>,
     /// Address of the embedded store. Loopback.
     pub store_listen: SocketAddr,
     /// Settings of the processes as members.
@@ -333,6 +350,12 @@ pub enum SettingsError {
         /// The given number of processors to leave to other programs.
         spare_cores: u32,
     },
+    /// The store that other machines are to share is not this process's.
+    #[error("share is given beside etcd: expected one of them, because machines join an etcd by its own address")]
+    ShareWithEtcd,
+    /// There is no folder for the files of a shared cluster.
+    #[error("there is no folder for the files of a shared cluster: expected HOME or XDG_STATE_HOME to be set")]
+    State,
     /// The store cannot be reached as the settings say.
     #[error("cannot use the settings of the store")]
     Etcd(#[from] EtcdSettingsError),
@@ -421,7 +444,9 @@ impl ModelSettings {
             (Some(tokens), Some(size)) => return Err(SettingsError::KvRoom { tokens, bytes: size.bytes() }),
         };
         let stages_min = range("stages_min", options.stages_min.unwrap_or(stages_min), 1, 1024)?;
-        Ok(Self { model: options.model, kv, kv_type: options.kv_type.unwrap_or(defaults::KV_TYPE), stages_min })
+        let source = options.model.clone().filter(|model| crate::models::is_fetchable(model));
+        let kv_type = options.kv_type.unwrap_or(defaults::KV_TYPE);
+        Ok(Self { model: options.model, source, fetches: false, kv, kv_type, stages_min })
     }
 }
 
@@ -608,6 +633,7 @@ impl UpSettings {
         let name = |number| format!("{base}-{number}").parse().expect("a legal name of 40 letters and a number");
         Ok(Self {
             cluster: ClusterSettings::name(&cluster),
+            share: share(up.share.as_ref(), &cluster, environment)?,
             etcd: Some(etcd::access(&cluster, environment)?).filter(|_| cluster.etcd.is_some()),
             cluster_options: cluster,
             store_listen,
@@ -681,6 +707,23 @@ impl UpSettings {
 /// programs.
 fn threads(processors: usize, spare: usize, stages: usize) -> usize {
     (processors.saturating_sub(spare) / stages).max(1)
+}
+
+/// How the cluster is shared. `None` if it is not.
+fn share(
+    given: Option<&Share>,
+    cluster: &ClusterOptions,
+    environment: &Environment,
+) -> Result<Option<ShareSettings>, SettingsError> {
+    let Some(Share::At(host, port)) = given else { return Ok(None) };
+    if cfg!(not(feature = "tls")) {
+        return Err(SettingsError::NoTls);
+    }
+    if cluster.etcd.is_some() {
+        return Err(SettingsError::ShareWithEtcd);
+    }
+    let state = environment.state.clone().ok_or(SettingsError::State)?;
+    Ok(Some(ShareSettings { host: host.as_ref().map(|host| host.as_str().to_owned()), port: *port, state }))
 }
 
 fn constant(address: &str) -> SocketAddr {

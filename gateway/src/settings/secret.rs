@@ -86,7 +86,7 @@ pub(super) fn read(path: &Path, what: &'static str, max: u64) -> Result<String, 
 
 impl SecretText {
     /// The text.
-    pub(super) fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }

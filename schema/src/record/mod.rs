@@ -15,6 +15,7 @@ mod share;
 mod stage;
 mod starts;
 mod text_limit;
+mod token;
 mod touched_experts;
 
 pub use claim::{ClaimRecord, ClaimState};
@@ -30,4 +31,5 @@ pub use share::{Share, ShareError};
 pub use stage::{DeviceKind, FormatSpeed, MemoryUse, Speeds, StageLoad, StageRecord};
 pub use starts::StartsRecord;
 pub use text_limit::{TEXT_BATCH_ROWS_MAX, TEXT_TOKENS_MAX, text_tokens_max};
+pub use token::{TokenRecord, TokenState};
 pub use touched_experts::{EXPERT_SETS_CHARS_MAX, EXPERTS_MAX, ExpertSet, InvalidExpertSet, TouchedExperts};

@@ -12,6 +12,9 @@ use crate::{Fingerprint, LayerRange};
 pub struct ModelRecord {
     /// The model's name for clients and operators: the file's name without its extension.
     pub name: String,
+    /// The name by which any machine can fetch it, as `baton pull` takes it. `None` if the model was named by a path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// The architecture that the file names, such as `llama`.
     pub architecture: String,
     /// The fingerprint that each process's own copy of the file must have.
@@ -140,6 +143,7 @@ impl ModelRecord {
     pub fn new(name: &str, layer_bytes: Vec<u64>) -> Self {
         Self {
             name: name.to_owned(),
+            source: None,
             architecture: "llama".to_owned(),
             fingerprint: Fingerprint("00".to_owned()),
             layers: layer_bytes.len() as u32,

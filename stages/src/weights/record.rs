@@ -79,6 +79,7 @@ pub(super) fn record(
     let head_bytes = norms.map(|tensor| tensor.bytes).sum::<u64>() + output_bytes;
     Ok(ModelRecord {
         name,
+        source: None,
         fingerprint,
         layers: layers.len() as u32,
         hidden: at_least_one(metadata, &own("embedding_length"))?,

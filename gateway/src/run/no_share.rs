@@ -1,0 +1,35 @@
+//! `baton up --share` in a build without TLS, where the settings refuse it.
+
+use std::path::PathBuf;
+
+use engine::store::{EmbeddedServer, SharedStore};
+use schema::Keyspace;
+
+use super::RunError;
+use crate::settings::UpSettings;
+
+/// A cluster that is about to be shared, which there is none of here.
+pub(super) enum Prepared {}
+
+/// Never a cluster to share.
+#[expect(clippy::unused_async, reason = "the other build waits for a port")]
+pub(super) async fn prepare(_: &mut UpSettings) -> Result<Option<Prepared>, RunError> {
+    Ok(None)
+}
+
+impl Prepared {
+    pub(super) fn store(&self) -> PathBuf {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "the other build writes to the store")]
+    pub(super) async fn open(
+        self,
+        _: &EmbeddedServer,
+        _: SharedStore,
+        _: &Keyspace,
+        _: &UpSettings,
+    ) -> Result<(), RunError> {
+        match self {}
+    }
+}

@@ -1,0 +1,123 @@
+//! `baton up --share`: what is made before the store opens, and the shared port that is opened beside it.
+
+use std::io::{IsTerminal, Write as _};
+use std::net::{IpAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine::link::ClusterKey;
+use engine::store::{EmbeddedServer, SharedStore};
+use qrcode::QrCode;
+use qrcode::render::unicode;
+use schema::Keyspace;
+
+use super::RunError;
+use crate::settings::{ShareSettings, UpSettings};
+use crate::share::{
+    Authority, ClusterFolder, JoinToken, ShareListener, SharedPort, Sharing, add, ensure_cluster_key, note_address,
+    socket_text,
+};
+
+/// Time for which the token that `baton up --share` prints is valid.
+const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
+/// An address that no machine has (RFC 5737). Nothing is sent to it: the system only says from where it would be.
+const ELSEWHERE: (&str, u16) = ("192.0.2.1", 9);
+
+/// A cluster that is about to be shared.
+pub(super) struct Prepared {
+    folder: ClusterFolder,
+    authority: Authority,
+    cluster_key: ClusterKey,
+    host: String,
+    listener: ShareListener,
+}
+
+/// Makes the authority and the cluster key if they are missing, and opens the port. The members of this process
+/// advertise its host and use its key from then on. `None` if the cluster is not to be shared.
+pub(super) async fn prepare(settings: &mut UpSettings) -> Result<Option<Prepared>, RunError> {
+    let Some(ShareSettings { host, port, state }) = settings.share.clone() else { return Ok(None) };
+    let folder = ClusterFolder::new(&state, &settings.cluster);
+    let advertised = settings.member.advertise.as_ref().map(|host| host.as_str().to_owned());
+    let host = host.or(advertised).or_else(own_address).ok_or(RunError::ShareHost)?;
+    let authority = Authority::ensure(&folder, &settings.cluster)?;
+    authority.ensure_client(&folder)?;
+    let cluster_key = match settings.member.cluster_key.clone() {
+        Some(key) => key,
+        None => ensure_cluster_key(&folder)?,
+    };
+    let (wanted, search) = port.map_or((crate::share::PORT, true), |port| (port, false));
+    let listener = ShareListener::bind(&host, wanted, search).await;
+    let listener = listener.map_err(|cause| RunError::Share { address: socket_text(&host, wanted), cause })?;
+    if listener.address().port() != wanted {
+        print(&format!("port {wanted} is taken, so the cluster is shared at {}", listener.address().port()));
+    }
+    settings.member.cluster_key = Some(cluster_key.clone());
+    settings.member.advertise = Some(host.parse().map_err(|_| RunError::ShareHost)?);
+    Ok(Some(Prepared { folder, authority, cluster_key, host, listener }))
+}
+
+// === impl Prepared ===
+
+impl Prepared {
+    /// The file of the store.
+    pub(super) fn store(&self) -> PathBuf {
+        self.folder.store()
+    }
+
+    /// Opens the shared port, and prints the line for other machines with a new token.
+    pub(super) async fn open(
+        self,
+        server: &EmbeddedServer,
+        store: SharedStore,
+        keyspace: &Keyspace,
+        settings: &UpSettings,
+    ) -> Result<SharedPort, RunError> {
+        let Self { folder, authority, cluster_key, host, listener } = self;
+        let address = socket_text(&host, listener.address().port());
+        let token = JoinToken::generate(settings.cluster.clone(), authority.pin());
+        let token = token.map_err(|cause| RunError::Io { doing: "make a token", cause })?;
+        add(&*store, keyspace, &token, Some(TOKEN_TTL)).await?;
+        note_address(&folder, &address)?;
+        let service = server.service();
+        let sharing = Sharing { authority, cluster_key, store, keyspace: keyspace.clone(), service };
+        let names = [host];
+        let port = listener.serve(sharing, &names).map_err(|reason| RunError::Certificate { reason })?;
+        let line = format!("baton join {address} {token}");
+        let path = |name| folder.path(name).display().to_string();
+        print(&format!(
+            "sharing cluster {} at {address}; on another machine:\n\n  {line}\n\nfor {} hours; `baton token` makes, \
+             lists and revokes tokens\n\n  etcdctl --endpoints https://{address} --cacert {} --cert {} --key {} get \
+             --prefix {}\n",
+            settings.cluster,
+            TOKEN_TTL.as_secs() / 3600,
+            path("authority.pem"),
+            path("client.pem"),
+            path("client.key"),
+            keyspace.prefix(),
+        ));
+        if std::io::stdout().is_terminal() {
+            print(&picture(&line));
+        }
+        Ok(port)
+    }
+}
+
+/// The address of this machine on the network that leads to others. `None` if it has none.
+fn own_address() -> Option<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect(ELSEWHERE).ok()?;
+    let address: IpAddr = socket.local_addr().ok()?.ip();
+    (!address.is_loopback() && !address.is_unspecified()).then(|| address.to_string())
+}
+
+/// A QR code of the line, in half blocks. Empty if it does not fit one.
+fn picture(line: &str) -> String {
+    let code = QrCode::new(line.as_bytes());
+    code.map(|code| code.render::<unicode::Dense1x2>().quiet_zone(true).build()).unwrap_or_default()
+}
+
+/// A closed stdout is no reason to stop serving.
+fn print(text: &str) {
+    tracing::info!("{}", text.lines().next().unwrap_or_default());
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

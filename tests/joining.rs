@@ -1,0 +1,235 @@
+//! Two machines become a cluster by two lines: `baton up --share` on one and the printed `baton join` on the other,
+//! each with a home and a cache of its own. Needs root and `etc/prepare netns`; the test reports that it is skipped if
+//! they are missing.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use common::http::GatewayClient;
+use common::model_path;
+use common::network::{Network, report_skipped};
+
+/// Longest wait for a line: two fetches of the model, and a start.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+const PROMPT: [u32; 6] = [504, 4149, 282, 3575, 314, 3030];
+/// The flags of the first machine's stage.
+const STAGES: [&str; 6] = ["--stages", "1", "--stages-min", "2", "--threads", "1"];
+/// The state of a socket that listens, in /proc/net/tcp.
+const LISTENS: &str = "0A";
+
+/// A process on one of the machines, and its lines. Dropping it interrupts it.
+struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+/// Two machines, each with a home.
+struct Machines {
+    network: Network,
+    homes: [tempfile::TempDir; 2],
+}
+
+impl Machines {
+    fn command(&self, at: usize, program: &str) -> Command {
+        let home = self.homes[at].path();
+        let mut command = self.network.command(at, program);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", home).env("TMPDIR", home);
+        command.env("XDG_RUNTIME_DIR", home);
+        command
+    }
+
+    fn baton(&self, at: usize, words: &[&str]) -> Process {
+        let mut command = self.command(at, env!("CARGO_BIN_EXE_baton"));
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("baton starts");
+        let (sender, lines) = sync_channel(1000);
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let errors = sender.clone();
+        std::thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|l| sender.send(l))
+        });
+        std::thread::spawn(move || {
+            BufReader::new(stderr).lines().map_while(Result::ok).try_for_each(|l| errors.send(l))
+        });
+        Process { child, lines, seen: Vec::new() }
+    }
+
+    /// Runs to its end and returns its status and all that it printed.
+    fn ran(&self, at: usize, words: &[&str]) -> (bool, String) {
+        let output = self.command(at, env!("CARGO_BIN_EXE_baton")).args(words).output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.success(), text)
+    }
+
+    /// The folder of the cluster's files on a machine.
+    fn folder(&self, at: usize) -> PathBuf {
+        self.homes[at].path().join(".local/state/baton/clusters/home")
+    }
+
+    /// The addresses on a machine at which something listens, as /proc has them.
+    fn listening(&self, at: usize) -> Vec<String> {
+        let tables = self.command(at, "cat").args(["/proc/net/tcp", "/proc/net/tcp6"]).output().unwrap().stdout;
+        let tables = String::from_utf8(tables).unwrap();
+        let rows = tables.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        rows.filter(|row| row.get(3) == Some(&LISTENS)).map(|row| row[1].to_owned()).collect()
+    }
+}
+
+impl Process {
+    /// Waits for a line with `part` in it.
+    fn line(&mut self, part: &str) -> String {
+        let deadline = Instant::now() + WAIT_MAX;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.seen.push(line.clone()),
+                Err(_) => panic!("no line with {part:?}: {:#?} {:?}", self.seen, self.child.try_wait()),
+            }
+            if self.seen.last().is_some_and(|line| line.contains(part)) {
+                return self.seen.last().cloned().unwrap();
+            }
+        }
+    }
+
+    fn interrupt(&mut self) {
+        common::cluster::signal(self.child.id(), "INT");
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.interrupt();
+        }
+    }
+}
+
+/// Serves one file to whoever asks, by ranges.
+fn serve(file: &Path, host: &str) -> String {
+    let listener = TcpListener::bind((host, 0)).unwrap();
+    let url = format!("http://{}/small.gguf", listener.local_addr().unwrap());
+    let bytes = std::sync::Arc::new(std::fs::read(file).unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let bytes = bytes.clone();
+            std::thread::spawn(move || answer(stream, &bytes));
+        }
+    });
+    url
+}
+
+fn answer(mut stream: std::net::TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    let mut range = None;
+    for line in BufReader::new(stream.try_clone()?).lines() {
+        let line = line?.to_ascii_lowercase();
+        if let Some((from, to)) = line.strip_prefix("range: bytes=").and_then(|range| range.split_once('-')) {
+            range = from.parse::<usize>().ok().zip(to.parse::<usize>().ok());
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let (from, to) = range.expect("a range");
+    let to = (to + 1).min(bytes.len());
+    write!(
+        stream,
+        "HTTP/1.1 206 Partial Content\r\netag: \"1\"\r\ncontent-length: {}\r\ncontent-range: bytes {from}-{}/{}\r\n\
+         connection: close\r\n\r\n",
+        to - from,
+        to - 1,
+        bytes.len()
+    )?;
+    stream.write_all(&bytes[from..to])
+}
+
+#[test]
+fn two_lines_make_two_machines_a_cluster_and_without_share_nothing_listens_to_others() {
+    let network = match Network::of(2) {
+        Ok(network) => network,
+        Err(why) => return report_skipped("two_lines_make_two_machines_a_cluster", &why),
+    };
+    let home = || tempfile::Builder::new().prefix("bj").tempdir_in("/tmp").unwrap();
+    let machines = Machines { network, homes: [home(), home()] };
+    let url = serve(&model_path(), &machines.network.hub());
+    let (first, second) = (machines.network.address(0), machines.network.address(1));
+
+    // --- Without --share, nothing listens beyond loopback.
+    let mut alone = machines.baton(0, &["up", &url, "--stages", "1", "--threads", "1"]);
+    alone.line("ready after");
+    let listening = machines.listening(0);
+    assert!(listening.len() >= 2 && listening.iter().all(|address| address.starts_with("0100007F:")), "{listening:?}");
+    alone.interrupt();
+
+    // --- The two lines. The first placement waits for both machines.
+    let http = format!("{first}:8100");
+    let share = format!("--share={first}");
+    let mut up = machines.baton(0, &[&["up", &url, &share, "--listen", &http, "--insecure"], &STAGES[..]].concat());
+    let line = up.line("baton join");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert!(words[2] == format!("{first}:7946") && words[3].starts_with("bt1-"), "{line}");
+    let started = Instant::now();
+    let mut stage = machines.baton(1, &["join", words[2], words[3], "--threads", "1", "--name", "second"]);
+    up.line("ready after");
+    println!("from the second line to a cluster that serves: {:?}", started.elapsed());
+    let client = GatewayClient { http: http.parse().unwrap() };
+    let (tokens, _) = client.complete(&PROMPT, 4);
+    assert_eq!(tokens.len(), 4);
+    let status = client.get("/distributed/status").json();
+    let held: Vec<_> = status["placement"]["shards"].as_array().unwrap().iter().map(|shard| &shard["stage"]).collect();
+    assert!(held.len() == 2 && held.iter().any(|stage| *stage == "second"), "{status}");
+    let of_second = status["stages"].as_array().unwrap().iter().find(|stage| stage["name"] == "second").unwrap();
+    assert!(of_second.to_string().contains(&second), "its links are not at its own address: {of_second}");
+
+    // --- What it got is for its user alone, and opens the store for etcdctl.
+    let folder = machines.folder(1);
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+    }
+    let path = |name: &str| folder.join(name).display().to_string();
+    let etcdctl = |files: &[&str]| {
+        let mut command = machines.command(1, "etcdctl");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &format!("https://{first}:7946")]).args(files);
+        let output = command.args(["--command-timeout=3s", "get", "--prefix", "--keys-only", "/baton/v1/home/stages/"]);
+        let output = output.output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (authority, cert, key) = (path("authority.pem"), path("client.pem"), path("client.key"));
+    let (worked, stages) = etcdctl(&["--cacert", &authority, "--cert", &cert, "--key", &key]);
+    assert!(worked && stages.contains("stages/second"), "{stages}");
+    assert!(!etcdctl(&["--cacert", &authority]).0, "it let a client without a certificate in");
+
+    // --- Tokens are made, listed and revoked where the cluster is shared.
+    let (made, line) = machines.ran(0, &["token", "create", "--ttl", "30m"]);
+    assert!(made, "{line}");
+    let token = line.split_whitespace().last().unwrap().to_owned();
+    let (_, listed) = machines.ran(0, &["token", "list", "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    for id in listed.as_array().unwrap().iter().map(|token| token["id"].as_str().unwrap()) {
+        assert!(machines.ran(0, &["token", "revoke", id]).0);
+    }
+    let (joined, text) = machines.ran(1, &["join", words[2], &token]);
+    assert!(!joined && text.contains("the token was revoked"), "{text}");
+    let mistyped = format!("{}{}", &token[..token.len() - 8], "00000000");
+    let (joined, text) = machines.ran(1, &["join", words[2], &mistyped]);
+    assert!(!joined && text.contains("was mistyped or is not whole"), "{text}");
+
+    // --- A machine that has joined needs no token again, nor does it after its cluster was started again.
+    stage.interrupt();
+    up.interrupt();
+    let mut up = machines.baton(0, &[&["up", &share, "--listen", &http, "--insecure"], &STAGES[..]].concat());
+    up.line("baton join");
+    let _stage = machines.baton(1, &["join", "--threads", "1", "--name", "second"]);
+    up.line("ready after");
+    assert_eq!(client.complete(&PROMPT, 4).0, tokens);
+}
