@@ -255,7 +255,8 @@ fn login_advice(message: &str, has_user: bool) -> String {
 
 /// The setting to look at after a handshake of TLS that failed for `reason`, in rustls's words.
 fn tls_advice(reason: &str, is_anonymous: bool) -> Option<&'static str> {
-    if reason.contains("InvalidContentType") {
+    // A server without TLS answers in its own protocol, or closes the connection.
+    if reason.contains("InvalidContentType") || reason.contains("tls handshake eof") {
         Some("it speaks no TLS: expected an http:// address")
     } else if reason.contains("fatal alert") && (reason.contains("Certificate") || reason.contains("UnknownCA")) {
         Some("it does not take this process's certificate: expected etcd_cert and etcd_key to be one of its authority")
