@@ -37,8 +37,7 @@ pub(super) struct Prepared {
 pub(super) async fn prepare(settings: &mut UpSettings) -> Result<Option<Prepared>, RunError> {
     let Some(ShareSettings { host, port, state }) = settings.share.clone() else { return Ok(None) };
     let folder = ClusterFolder::new(&state, &settings.cluster);
-    let advertised = settings.member.advertise.as_ref().map(|host| host.as_str().to_owned());
-    let host = host.or(advertised).or_else(own_address).ok_or(RunError::ShareHost)?;
+    let host = host.or_else(own_address).ok_or(RunError::ShareHost)?;
     let authority = Authority::ensure(&folder, &settings.cluster)?;
     authority.ensure_client(&folder)?;
     let cluster_key = match settings.member.cluster_key.clone() {

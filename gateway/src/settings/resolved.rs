@@ -623,7 +623,13 @@ impl UpSettings {
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
         let UpGroups { shared, compute, gateway, keys, up, global } = options;
-        let SharedOptions { cluster, member, model } = shared;
+        let SharedOptions { cluster, mut member, model } = shared;
+        let mut share = share(up.share.as_ref(), &cluster, environment)?;
+        if let Some(share) = &mut share {
+            // The key that links between machines need is made when the cluster is shared.
+            let advertised = member.advertise.take().map(|host| host.as_str().to_owned());
+            share.host = share.host.take().or(advertised);
+        }
         let stages = range("stages", up.stages.unwrap_or(defaults::STAGES), 1, 64)?;
         let store_listen = up.store_listen.unwrap_or_else(|| constant(defaults::STORE_LISTEN));
         if !store_listen.ip().is_loopback() {
@@ -633,7 +639,7 @@ impl UpSettings {
         let name = |number| format!("{base}-{number}").parse().expect("a legal name of 40 letters and a number");
         Ok(Self {
             cluster: ClusterSettings::name(&cluster),
-            share: share(up.share.as_ref(), &cluster, environment)?,
+            share,
             etcd: Some(etcd::access(&cluster, environment)?).filter(|_| cluster.etcd.is_some()),
             cluster_options: cluster,
             store_listen,
@@ -754,11 +760,15 @@ mod tests {
     }
 
     fn up(toml: &str) -> Result<UpSettings, SettingsError> {
+        up_in(toml, &environment())
+    }
+
+    fn up_in(toml: &str, environment: &Environment) -> Result<UpSettings, SettingsError> {
         let given = FileOptions::parse(toml).unwrap();
         let FileOptions { cluster, member, model, compute, gateway, up, global, .. } = &given;
         let shared = SharedOptions { cluster: cluster.clone(), member: member.clone(), model: model.clone() };
         let groups = UpGroups { shared, compute, gateway, keys: &ApiKeyOptions::default(), up, global };
-        UpSettings::new(groups, None, &environment())
+        UpSettings::new(groups, None, environment)
     }
 
     fn http(toml: &str, environment: &Environment) -> Result<HttpSettings, SettingsError> {
@@ -841,6 +851,21 @@ mod tests {
         let keyed = Environment { cluster_key: Some("ab".repeat(32)), ..environment() };
         let options = MemberOptions { advertise: Some("mini-1".parse().unwrap()), ..MemberOptions::default() };
         assert!(MemberSettings::new(options, &keyed).unwrap().cluster_key.is_some());
+    }
+
+    #[test]
+    fn a_shared_cluster_has_a_host_and_a_store_of_its_own_and_needs_no_key_beforehand() {
+        let environment = Environment { state: Some("/state".into()), ..environment() };
+        let share = |toml: &str| up_in(toml, &environment).map(|up| up.share);
+        assert_eq!(share("").unwrap(), None);
+        assert_eq!(share("[up]\nshare = \"off\"").unwrap(), None);
+        let shared = share("[up]\nshare = \"on\"\n[member]\nadvertise = \"mini-1\"").unwrap().unwrap();
+        assert_eq!((shared.host.as_deref(), shared.port), (Some("mini-1"), None));
+        let shared = share("[up]\nshare = \"10.0.0.1:7000\"\n[member]\nadvertise = \"mini-1\"").unwrap().unwrap();
+        assert_eq!((shared.host.as_deref(), shared.port), (Some("10.0.0.1"), Some(7000)));
+        let beside = share("[up]\nshare = \"on\"\n[cluster]\netcd = \"a:1\"");
+        assert!(matches!(beside, Err(SettingsError::ShareWithEtcd)));
+        assert!(matches!(up("[up]\nshare = \"on\""), Err(SettingsError::State)));
     }
 
     #[test]
