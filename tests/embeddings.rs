@@ -10,7 +10,7 @@ use common::cluster::Cluster;
 use common::golden::golden;
 use common::model_path;
 use serde_json::{Value, json};
-use stages::gguf::{GgufWriter, Header};
+use stages::gguf::{GgufHeader, GgufWriter};
 
 /// llama.cpp's number for the mean.
 const MEAN: u32 = 1;
@@ -44,7 +44,7 @@ fn embed(cluster: &Cluster, inputs: &[Vec<u32>]) -> Vec<String> {
 /// The model at `model_path` with a pooling type of its own.
 fn pooled(folder: &Path, pooling_type: u32) -> PathBuf {
     let bytes = std::fs::read(model_path()).unwrap();
-    let header = Header::parse(&bytes).unwrap();
+    let header = GgufHeader::parse(&bytes).unwrap();
     let mut file =
         header.metadata.iter().fold(GgufWriter::new(), |file, (key, value)| file.metadata(key, value.clone()));
     file = file.metadata("llama.pooling_type", pooling_type);

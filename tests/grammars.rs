@@ -12,12 +12,12 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use stages::gguf::Header;
+use stages::gguf::GgufHeader;
 
 static TOKENIZER: LazyLock<Arc<Tokenizer>> = LazyLock::new(|| {
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut File::open(common::model_path()).unwrap(), &mut bytes).unwrap();
-    let vocabulary = Vocabulary::from_metadata(&Header::parse(&bytes).unwrap().metadata).unwrap();
+    let vocabulary = Vocabulary::from_metadata(&GgufHeader::parse(&bytes).unwrap().metadata).unwrap();
     Arc::new(Tokenizer::new(&vocabulary).unwrap())
 });
 static COMPILER: LazyLock<GrammarCompiler> = LazyLock::new(|| GrammarCompiler::new(Arc::clone(&TOKENIZER)).unwrap());

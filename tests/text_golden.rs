@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use gateway::text::{ChatTemplate, Detokenizer, Message, Special, TextError, Tokenizer, Vocabulary};
 use proptest::prelude::*;
 use serde::Deserialize;
-use stages::gguf::Header;
+use stages::gguf::GgufHeader;
 
 #[derive(Deserialize)]
 struct Greedy {
@@ -62,7 +62,7 @@ static VOCABULARY: LazyLock<Vocabulary> = LazyLock::new(|| {
     let path = common::model_path();
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut File::open(path).unwrap(), &mut bytes).unwrap();
-    Vocabulary::from_metadata(&Header::parse(&bytes).unwrap().metadata).unwrap()
+    Vocabulary::from_metadata(&GgufHeader::parse(&bytes).unwrap().metadata).unwrap()
 });
 static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::new(&VOCABULARY).unwrap());
 static TEMPLATE: LazyLock<ChatTemplate> = LazyLock::new(|| ChatTemplate::from_vocabulary(&VOCABULARY).unwrap());

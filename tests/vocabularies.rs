@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use gateway::text::{Detokenizer, Special, TextError, Tokenizer, Vocabulary};
 use proptest::prelude::*;
 use serde::Deserialize;
-use stages::gguf::Header;
+use stages::gguf::GgufHeader;
 
 /// The vocabularies with cases.
 const WITH_CASES: &[&str] = &[
@@ -62,7 +62,7 @@ static GEMMA: LazyLock<Tokenizer> = LazyLock::new(|| tokenizer("gemma-4"));
 
 fn vocabulary(name: &str) -> Vocabulary {
     let bytes = std::fs::read(FOLDER.join(format!("ggml-vocab-{name}.gguf"))).unwrap();
-    Vocabulary::from_metadata(&Header::parse(&bytes).unwrap().metadata).unwrap()
+    Vocabulary::from_metadata(&GgufHeader::parse(&bytes).unwrap().metadata).unwrap()
 }
 
 fn tokenizer(name: &str) -> Tokenizer {
@@ -134,7 +134,7 @@ fn texts_have_the_tokens_of_sentencepiece_and_of_tokenizers() {
 fn a_vocabulary_without_a_rule_for_words_is_refused() {
     for name in ["aquila", "gpt-neox"] {
         let bytes = std::fs::read(FOLDER.join(format!("ggml-vocab-{name}.gguf"))).unwrap();
-        let error = Vocabulary::from_metadata(&Header::parse(&bytes).unwrap().metadata).unwrap_err();
+        let error = Vocabulary::from_metadata(&GgufHeader::parse(&bytes).unwrap().metadata).unwrap_err();
         assert!(format!("{error:?}").contains("tokenizer.ggml.pre"), "{name}: {error:?}");
     }
 }

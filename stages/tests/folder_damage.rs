@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use folder_support::{Folder, Stored, opened, safetensors, with_header};
 use schema::record::{KvRoom, KvType};
 use serde_json::{Value as Json, json};
-use stages::safetensors::Header;
+use stages::safetensors::SafetensorsHeader;
 
 /// A change of one part of a description, and parts of the refusal.
 type Damage = (&'static str, Json, &'static [&'static str]);
@@ -27,7 +27,7 @@ fn entry() -> Json {
 
 /// Checks that `file` is refused in one readable line that has `expected` in this order.
 fn assert_refused(name: &str, file: &[u8], expected: &[&str]) {
-    let message = match Header::parse(file) {
+    let message = match SafetensorsHeader::parse(file) {
         Ok(_) => panic!("{name}: accepted"),
         Err(error) => error.to_string(),
     };
@@ -42,13 +42,13 @@ fn assert_refused(name: &str, file: &[u8], expected: &[&str]) {
 
 #[test]
 fn the_undamaged_file_is_fine() {
-    let header = Header::parse(&described(&entry())).unwrap();
+    let header = SafetensorsHeader::parse(&described(&entry())).unwrap();
     assert_eq!(header.tensors[0].shape, [2, 3]);
     assert_eq!(header.tensors[1].range.end - header.data_offset, 32);
     // The file's own notes are no tensor, and spaces may follow the object.
     let text = format!("{}    ", json!({"__metadata__": {"format": "pt"}, "a": entry()}));
-    assert_eq!(Header::parse(&with_header(&text, &[0; 24])).unwrap().tensors.len(), 1);
-    assert_eq!(Header::parse(&with_header("{}", &[])).unwrap().tensors, []);
+    assert_eq!(SafetensorsHeader::parse(&with_header(&text, &[0; 24])).unwrap().tensors.len(), 1);
+    assert_eq!(SafetensorsHeader::parse(&with_header("{}", &[])).unwrap().tensors, []);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn lengths_that_no_file_has_are_refused_without_reading_them() {
         assert_refused(&format!("length {length}"), &damaged, expected);
     }
     for end in 0..file.len() {
-        assert!(Header::parse(&file[..end]).is_err(), "cut at {end}");
+        assert!(SafetensorsHeader::parse(&file[..end]).is_err(), "cut at {end}");
     }
     assert_refused("longer", &[&file[..], &[0]].concat(), &["file: expected", "as the tensors end there"]);
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
@@ -145,7 +145,7 @@ fn bytes_changed_anywhere_in_a_header_never_panic() {
         for byte in [0, b'"', b'{', b'}', b'[', b',', b'9', b'-', b'\\', 0x80, 0xff] {
             let mut damaged = file.clone();
             damaged[at] = byte;
-            if let Err(error) = Header::parse(&damaged) {
+            if let Err(error) = SafetensorsHeader::parse(&damaged) {
                 assert!(!error.to_string().contains('\n'), "{error}");
             }
         }
@@ -170,7 +170,7 @@ fn names_twice_overlaps_and_deep_nests_are_refused() {
     let deep = format!("{{\"a\": {}", "[".repeat(100_000));
     assert_refused("deep", &with_header(&deep, &[]), &["header"]);
     let deep = format!("{{\"__metadata__\": {}{}}}", "[".repeat(50_000), "]".repeat(50_000));
-    assert!(Header::parse(&with_header(&deep, &[])).is_ok(), "notes are skipped, however deep");
+    assert!(SafetensorsHeader::parse(&with_header(&deep, &[])).is_ok(), "notes are skipped, however deep");
     for text in ["", "[]", "null", "{", "{}{}", "{\"a\"", "\u{feff}{}", "x"] {
         assert_refused(text, &with_header(text, &[]), &["header"]);
     }

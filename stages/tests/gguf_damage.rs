@@ -1,10 +1,10 @@
-//! Damages a small valid GGUF file in many ways, and checks the error of `Header::parse` for each.
+//! Damages a small valid GGUF file in many ways, and checks the error of `GgufHeader::parse` for each.
 
 mod gguf_fixture;
 
 use gguf_fixture::{HIDDEN, metadata, noise, norm};
 use stages::format::Format;
-use stages::gguf::{GgufWriter, Header};
+use stages::gguf::{GgufHeader, GgufWriter};
 
 /// A valid model of one layer: `split.count` 1, alignment 32, an array of texts and one of numbers, tensors in F32 and
 /// in Q8_0. `some.numbers` is the last metadata key. The tensors are in the order in which they are added here.
@@ -420,7 +420,7 @@ fn nest(file: &mut Vec<u8>) {
 
 #[test]
 fn the_undamaged_file_is_fine() {
-    let header = Header::parse(&valid()).unwrap();
+    let header = GgufHeader::parse(&valid()).unwrap();
     assert_eq!(header.tensors.len(), 3);
     assert_eq!(header.metadata.u32_array("some.numbers").unwrap(), [1, 2, 3]);
 }
@@ -430,7 +430,7 @@ fn each_kind_of_damage_is_named_with_its_offset() {
     for Damage { name, apply, expected } in DAMAGES {
         let mut file = valid();
         apply(&mut file);
-        let message = match Header::parse(&file) {
+        let message = match GgufHeader::parse(&file) {
             Ok(_) => panic!("{name}: accepted"),
             Err(error) => error.to_string(),
         };
@@ -456,9 +456,9 @@ fn there_are_at_least_thirty_kinds_of_damage() {
 #[test]
 fn a_file_cut_anywhere_in_its_header_is_an_error() {
     let file = valid();
-    let header_bytes = Header::parse(&file).unwrap().data_offset as usize;
+    let header_bytes = GgufHeader::parse(&file).unwrap().data_offset as usize;
     for end in 0..header_bytes {
-        assert!(Header::parse(&file[..end]).is_err(), "cut at {end}");
+        assert!(GgufHeader::parse(&file[..end]).is_err(), "cut at {end}");
     }
 }
 
@@ -477,7 +477,7 @@ fn an_array_of_arrays_within_reason_is_checked_and_skipped() {
     }
     file.splice(FIRST_KEY..FIRST_KEY, entry);
     file[METADATA_COUNT] += 1;
-    let metadata = Header::parse(&file).unwrap().metadata;
+    let metadata = GgufHeader::parse(&file).unwrap().metadata;
     assert_eq!(metadata.u32("after").unwrap(), 5);
     let error = metadata.u32_array("nested").unwrap_err();
     assert_eq!(error.to_string(), r#"metadata key "nested": expected array of u32, found array of 2 arrays"#);

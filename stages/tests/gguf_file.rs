@@ -147,7 +147,7 @@ fn a_fingerprint_is_that_of_a_copy_and_not_of_another_file() {
     assert_eq!(original.0.len(), 64);
     assert_eq!(fingerprint("a copy elsewhere.gguf", &bytes), original);
 
-    let header = stages::gguf::Header::parse(&bytes).unwrap();
+    let header = stages::gguf::GgufHeader::parse(&bytes).unwrap();
     let changed_at = |at: usize| {
         let mut changed = bytes.clone();
         changed[at] ^= 1;

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use gguf_fixture::{HIDDEN, metadata, noise, norm};
 use proptest::prelude::*;
 use stages::format::Format;
-use stages::gguf::{GgufError, Header, Keep};
+use stages::gguf::{GgufError, GgufHeader, Keep};
 
 /// Counts each thread's live bytes and their peak.
 struct Counting;
@@ -43,10 +43,10 @@ fn bytes_max(file_bytes: usize) -> usize {
     32 * file_bytes + (16 << 10)
 }
 
-fn parse_within_bounds(file: &[u8], keep: Keep) -> Result<Header, GgufError> {
+fn parse_within_bounds(file: &[u8], keep: Keep) -> Result<GgufHeader, GgufError> {
     let before = LIVE.get();
     PEAK.set(before);
-    let result = Header::parse_keeping(file, keep);
+    let result = GgufHeader::parse_keeping(file, keep);
     let taken = PEAK.get() - before;
     assert!(taken <= bytes_max(file.len()), "{taken} bytes taken for a file of {}", file.len());
     result
@@ -115,7 +115,7 @@ fn apply(file: &mut Vec<u8>, mutation: &Mutation) {
 }
 
 /// Checks the guarantees of every accepted header.
-fn check_guarantees(header: &Header, file: &[u8]) {
+fn check_guarantees(header: &GgufHeader, file: &[u8]) {
     assert_eq!(header.file_bytes, file.len() as u64);
     let mut ends = 0;
     let mut tensors: Vec<_> = header.tensors.iter().collect();

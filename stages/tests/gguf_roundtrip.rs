@@ -6,7 +6,7 @@ use std::io::Write;
 
 use gguf_fixture::{float_bytes, model, noise};
 use stages::format::Format;
-use stages::gguf::{GgufWriter, Header, Keep, TensorSource, Value, ValueKind, WriteError};
+use stages::gguf::{GgufHeader, GgufWriter, Keep, TensorSource, Value, ValueKind, WriteError};
 
 #[test]
 fn every_kind_of_value_survives_a_round_trip() {
@@ -34,7 +34,7 @@ fn every_kind_of_value_survives_a_round_trip() {
         ("floats".to_owned(), (&[0.5f32, f32::MIN_POSITIVE][..]).into()),
     ]);
     let writer = values.iter().fold(GgufWriter::new(), |writer, (key, value)| writer.metadata(key, value.clone()));
-    let header = Header::parse(&writer.to_bytes().unwrap()).unwrap();
+    let header = GgufHeader::parse(&writer.to_bytes().unwrap()).unwrap();
     assert_eq!(header.version, 3);
     assert_eq!(header.metadata.len(), values.len());
     for (key, value) in &values {
@@ -65,7 +65,7 @@ fn tensors_come_back_with_their_bytes_in_every_format() {
         expected.push((format, dims, bytes));
     }
     let file = writer.to_bytes().unwrap();
-    let header = Header::parse(&file).unwrap();
+    let header = GgufHeader::parse(&file).unwrap();
     assert_eq!(header.tensors.len(), expected.len());
     assert_eq!(header.file_bytes, file.len() as u64);
     for (format, dims, bytes) in expected {
@@ -110,7 +110,7 @@ fn the_writer_refuses_what_the_reader_would() {
 fn without_the_vocabulary_only_the_arrays_of_the_tokenizer_are_missing() {
     let file = model(true).to_bytes().unwrap();
     let (all, without_vocabulary) =
-        (Header::parse(&file).unwrap(), Header::parse_keeping(&file, Keep::NoVocabulary).unwrap());
+        (GgufHeader::parse(&file).unwrap(), GgufHeader::parse_keeping(&file, Keep::NoVocabulary).unwrap());
     let missing: Vec<&str> =
         all.metadata.iter().map(|(key, _)| key).filter(|key| without_vocabulary.metadata.get(key).is_none()).collect();
     assert_eq!(missing, ["tokenizer.ggml.tokens"]);
@@ -121,15 +121,15 @@ fn without_the_vocabulary_only_the_arrays_of_the_tokenizer_are_missing() {
 #[test]
 fn a_version_2_file_is_read_too() {
     let mut file = model(true).to_bytes().unwrap();
-    let of_three = Header::parse(&file).unwrap();
+    let of_three = GgufHeader::parse(&file).unwrap();
     file[4] = 2;
-    let of_two = Header::parse(&file).unwrap();
+    let of_two = GgufHeader::parse(&file).unwrap();
     assert_eq!((of_two.version, of_two.tensors), (2, of_three.tensors));
 }
 
 #[test]
 fn a_file_of_metadata_alone_has_no_tensors() {
-    let header = Header::parse(&GgufWriter::new().metadata("a", 1u32).to_bytes().unwrap()).unwrap();
+    let header = GgufHeader::parse(&GgufWriter::new().metadata("a", 1u32).to_bytes().unwrap()).unwrap();
     assert!(header.tensors.is_empty());
     assert_eq!(header.metadata.u32("a").unwrap(), 1);
 }

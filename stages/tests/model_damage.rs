@@ -14,7 +14,7 @@ use schema::record::{KvRoom, KvType};
 use stages::checkpoint;
 use stages::cpu::CpuRunner;
 use stages::format::Format;
-use stages::gguf::{GgufWriter, Header, TensorInfo, Value, ValueKind};
+use stages::gguf::{GgufHeader, GgufWriter, TensorInfo, Value, ValueKind};
 use stages::kernels::ThreadPool;
 use stages::model::{Family, Mixer, ModelSpec, RopeScaling};
 use stages::shard::RunnerSetup;
@@ -49,7 +49,7 @@ impl Parts {
         let path = folder.path().join("model.gguf");
         golden.write_gguf(&path);
         let bytes = std::fs::read(&path).unwrap();
-        let header = Header::parse(&bytes).unwrap();
+        let header = GgufHeader::parse(&bytes).unwrap();
         let metadata = header.metadata.iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
         let of_tensor = |tensor: &TensorInfo| bytes[tensor.offset as usize..tensor.end() as usize].to_vec();
         let tensors = header.tensors.iter().map(|tensor| (tensor.clone(), of_tensor(tensor))).collect();
@@ -72,7 +72,7 @@ impl Parts {
 
     /// The answer of the checks before anything is mapped: an error's sentence, if it is refused.
     fn checked(&self, file: GgufWriter) -> Result<ModelSpec, String> {
-        let header = checkpoint::Header::of_gguf(Header::parse(&file.to_bytes().unwrap()).unwrap());
+        let header = checkpoint::Header::of_gguf(GgufHeader::parse(&file.to_bytes().unwrap()).unwrap());
         let spec = ModelSpec::read(&header).map_err(|error| error.to_string())?;
         spec.check_tensors(&header).map_err(|error| error.to_string())?;
         Ok(spec)

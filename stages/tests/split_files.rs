@@ -13,7 +13,7 @@ use runner_support::golden::Golden;
 use runner_support::pipeline::{Piece, Pipeline, bits};
 use schema::LayerRange;
 use schema::record::{KvRoom, KvType};
-use stages::gguf::{GgufWriter, Header, Value};
+use stages::gguf::{GgufHeader, GgufWriter, Value};
 use stages::weights::{ModelFile, OpenError};
 
 /// The keys of one part, and changes to them.
@@ -27,7 +27,7 @@ struct PartKeys {
 /// keys of a part.
 fn split(path: &Path, name: &str, count: u32, change: impl Fn(&mut PartKeys)) -> Vec<PathBuf> {
     let bytes = std::fs::read(path).unwrap();
-    let header = Header::parse(&bytes).unwrap();
+    let header = GgufHeader::parse(&bytes).unwrap();
     let each = header.tensors.len().div_ceil(count as usize);
     let part = |number: u32| {
         let mut keys = PartKeys { number, count, tensors: header.tensors.len() as i32 };
@@ -213,7 +213,7 @@ fn an_absurd_number_of_parts_is_refused_at_once() {
 fn one_files_fingerprint_is_the_digest_that_it_always_was() {
     let (_folder, path) = file(model(true));
     let bytes = std::fs::read(&path).unwrap();
-    let header = Header::parse(&bytes).unwrap();
+    let header = GgufHeader::parse(&bytes).unwrap();
     let context = "baton 2026-11 model fingerprint: length, header, 4096 bytes of each tensor";
     let mut hasher = blake3::Hasher::new_derive_key(context);
     hasher.update(&(bytes.len() as u64).to_le_bytes());

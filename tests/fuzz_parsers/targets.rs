@@ -162,7 +162,7 @@ pub(crate) fn safetensors() -> Target {
                 .map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap_or_default()));
             let length = (header.len() as u64).wrapping_add(change);
             let bytes = [&length.to_le_bytes()[..], header].concat();
-            if let Ok(extent) = safetensors::Header::extent(length.to_le_bytes(), u64::MAX) {
+            if let Ok(extent) = safetensors::SafetensorsHeader::extent(length.to_le_bytes(), u64::MAX) {
                 assert!(extent <= 8 + 100_000_000, "{extent}");
             }
             let path = folder.path().join(file);

@@ -244,7 +244,7 @@ impl Fetch<'_> {
         let mut piece = self.range(file, 0, 8)?;
         let length = <[u8; 8]>::try_from(piece.bytes.as_slice());
         let length = length.map_err(|_| self.hub.wrong(&file.to_string(), "8 bytes".to_owned(), "fewer".to_owned()))?;
-        let header = safetensors::Header::extent(length, piece.file_bytes);
+        let header = safetensors::SafetensorsHeader::extent(length, piece.file_bytes);
         let header = header.map_err(|error| self.unusable(file, &error))?;
         if header > 8 {
             piece.bytes.extend_from_slice(&self.range(file, 8, header - 8)?.bytes);

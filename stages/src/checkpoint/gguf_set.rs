@@ -26,7 +26,7 @@ struct Place {
 /// A file with its parsed header.
 struct Parsed {
     part: Part,
-    header: gguf::Header,
+    header: gguf::GgufHeader,
 }
 
 /// Opens the file at `path`, and the other files of its model if it is one of several.
@@ -160,10 +160,10 @@ impl Parsed {
 }
 
 /// Maps the whole file, reads its header, and unmaps it: only the header's pages are ever touched.
-fn parse(part: &Part, keep: Keep) -> Result<gguf::Header, OpenError> {
+fn parse(part: &Part, keep: Keep) -> Result<gguf::GgufHeader, OpenError> {
     let read = |cause| OpenError::Read { path: part.path.clone(), cause };
     let mapping = Mapping::of_whole(part).map_err(read)?;
-    gguf::Header::parse_keeping(mapping.bytes(), keep)
+    gguf::GgufHeader::parse_keeping(mapping.bytes(), keep)
         .map_err(|cause| OpenError::Gguf { path: part.path.clone(), cause })
 }
 

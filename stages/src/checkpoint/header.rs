@@ -30,7 +30,7 @@ impl Header {
     }
 
     /// The header of one GGUF file, which is part 0.
-    pub fn of_gguf(header: gguf::Header) -> Self {
+    pub fn of_gguf(header: gguf::GgufHeader) -> Self {
         let tensors = header.tensors.into_iter().map(|tensor| TensorInfo::of_gguf(tensor, 0)).collect();
         Self::new(header.metadata, tensors).unwrap_or_else(|_| unreachable!("the file's header has unique names"))
     }

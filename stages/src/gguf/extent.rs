@@ -1,7 +1,7 @@
 //! The length of a header, by a file's first bytes. So the header of a file that lies elsewhere is fetched alone.
 
 use super::cursor::Cursor;
-use super::{GgufError, Header, Keep};
+use super::{GgufError, GgufHeader, Keep};
 
 /// The length of a file's header, as far as its first bytes tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl Extent {
     /// [`GgufError`] if the header is in error, whatever follows `prefix`.
     pub fn of(prefix: &[u8], file_bytes: u64) -> Result<Self, GgufError> {
         let mut cursor = Cursor::of_prefix(prefix, file_bytes);
-        match Header::read(&mut cursor, file_bytes, Keep::NoVocabulary) {
+        match GgufHeader::read(&mut cursor, file_bytes, Keep::NoVocabulary) {
             Ok(_) => Ok(Self::Whole(cursor.position())),
             Err(error) => cursor.needed().map(Self::Needs).ok_or(error),
         }

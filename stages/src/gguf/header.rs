@@ -12,7 +12,7 @@ use super::{GgufError, Metadata, TensorInfo, Value};
 
 /// The header of a GGUF file. Every tensor lies inside the file, overlaps no other tensor and has a unique name.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Header {
+pub struct GgufHeader {
     /// The format's version: 2 or 3.
     pub version: u32,
     /// The metadata.
@@ -35,9 +35,9 @@ pub enum Keep {
     NoVocabulary,
 }
 
-// === impl Header ===
+// === impl GgufHeader ===
 
-impl Header {
+impl GgufHeader {
     /// Reads the header of a file. `bytes` is the whole file.
     ///
     /// # Errors

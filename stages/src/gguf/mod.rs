@@ -20,7 +20,7 @@ mod write;
 
 pub use error::{GgufError, MetadataError};
 pub use extent::Extent;
-pub use header::{Header, Keep};
+pub use header::{GgufHeader, Keep};
 pub use limits::{ALIGNMENT_DEFAULT, ALIGNMENT_MAX, ALIGNMENT_MIN};
 pub use metadata::Metadata;
 pub use tensor::TensorInfo;

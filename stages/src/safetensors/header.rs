@@ -13,7 +13,7 @@ use super::{Dtype, SafetensorsError};
 /// The header of a safetensors file. Every tensor lies inside the file, and together they fill it without gaps and
 /// overlaps. Names are unique.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
+pub struct SafetensorsHeader {
     /// The tensors in the order of their bytes.
     pub tensors: Vec<StoredTensor>,
     /// Offset at which the tensors' bytes begin.
@@ -36,9 +36,9 @@ pub struct StoredTensor {
 /// Bytes of the header's length.
 const LENGTH_BYTES: u64 = 8;
 
-// === impl Header ===
+// === impl SafetensorsHeader ===
 
-impl Header {
+impl SafetensorsHeader {
     /// Reads the header of a file. `bytes` is the whole file.
     ///
     /// # Errors

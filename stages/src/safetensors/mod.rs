@@ -13,4 +13,4 @@ mod limits;
 
 pub use dtype::Dtype;
 pub use error::SafetensorsError;
-pub use header::{Header, StoredTensor};
+pub use header::{SafetensorsHeader, StoredTensor};

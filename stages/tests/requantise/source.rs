@@ -3,13 +3,13 @@
 use std::io;
 use std::path::Path;
 
-use stages::gguf::{Header, Metadata, TensorInfo};
+use stages::gguf::{GgufHeader, Metadata, TensorInfo};
 use stages::kernels::dequantise_block_bytes;
 
 /// A model file in memory.
 pub struct Source {
     bytes: Vec<u8>,
-    header: Header,
+    header: GgufHeader,
 }
 
 // === impl Source ===
@@ -21,7 +21,7 @@ impl Source {
     /// If the file cannot be read or is not a GGUF file.
     pub fn read(path: &Path) -> io::Result<Self> {
         let bytes = std::fs::read(path)?;
-        let header = Header::parse(&bytes).map_err(io::Error::other)?;
+        let header = GgufHeader::parse(&bytes).map_err(io::Error::other)?;
         Ok(Self { bytes, header })
     }
 

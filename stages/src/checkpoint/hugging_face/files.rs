@@ -20,7 +20,7 @@ const FILES_MAX: usize = 1024;
 /// An open file of weights, with its header.
 pub(super) struct WeightFile {
     pub(super) part: Part,
-    pub(super) header: safetensors::Header,
+    pub(super) header: safetensors::SafetensorsHeader,
 }
 
 /// Opens the files of weights in `folder`, in the order of their names.
@@ -37,7 +37,7 @@ pub(super) fn open(folder: &Path) -> Result<Vec<WeightFile>, OpenError> {
 fn open_file(path: &Path) -> Result<WeightFile, OpenError> {
     let part = Part::open(path)?;
     let mapping = Mapping::of_whole(&part).map_err(|cause| OpenError::Read { path: path.to_owned(), cause })?;
-    let header = safetensors::Header::parse(mapping.bytes())
+    let header = safetensors::SafetensorsHeader::parse(mapping.bytes())
         .map_err(|cause| OpenError::Safetensors { path: path.to_owned(), cause })?;
     Ok(WeightFile { part, header })
 }
