@@ -189,22 +189,28 @@ pub(super) struct ByteTile<'a> {
     pub(super) value_scales: &'a [[u16; TOKENS]],
 }
 
-/// A tile in half precision.
+/// A tile of numbers without scales.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct HalfTile<'a> {
+pub(super) struct NumberTile<'a, N> {
     /// `[dimension][token]`.
-    pub(super) keys: &'a [[u16; TOKENS]],
+    pub(super) keys: &'a [[N; TOKENS]],
     /// `[token][dimension]`, padded.
-    pub(super) values: &'a [u16],
+    pub(super) values: &'a [N],
 }
 
+/// A tile in half precision.
+pub(super) type HalfTile<'a> = NumberTile<'a, u16>;
+
 /// A tile in single precision.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FloatTile<'a> {
-    /// `[dimension][token]`.
-    pub(super) keys: &'a [[f32; TOKENS]],
-    /// `[token][dimension]`, padded.
-    pub(super) values: &'a [f32],
+pub(super) type FloatTile<'a> = NumberTile<'a, f32>;
+
+/// A stored number that needs no scale.
+pub(super) trait StoredNumber: Copy {
+    /// [`TileReader::ONE_QUERY`] of its tiles.
+    const ONE_QUERY: bool;
+
+    /// The numbers as `f32`.
+    fn load<L: Lanes>(from: &[Self; WIDTH]) -> L;
 }
 
 /// `value` dimensions, rounded up to a multiple of [`WIDTH`].
@@ -396,50 +402,27 @@ impl KvLayerMut<'_> {
 
 // === impl TileReader ===
 
-impl TileReader for HalfTile<'_> {
-    type Number = u16;
+impl StoredNumber for u16 {
+    const ONE_QUERY: bool = false;
 
     #[inline(always)]
-    fn key_scales<L: Lanes>(self, _: usize) -> [L; 2] {
-        [L::splat(1.0); 2]
-    }
-
-    #[inline(always)]
-    fn key<L: Lanes>(self, _: [L; 2], dimension: usize) -> [L; 2] {
-        let (halves, _) = self.keys[dimension].as_chunks::<WIDTH>();
-        [L::load_half(&halves[0]), L::load_half(&halves[1])]
-    }
-
-    #[inline(always)]
-    fn scales<L: Lanes, const C: usize>(self, _: usize) -> [[f32; TOKENS]; 2] {
-        [[1.0; TOKENS]; 2]
-    }
-
-    #[inline(always)]
-    fn value<L: Lanes, const C: usize>(
-        self,
-        _: &[[f32; TOKENS]; 2],
-        padded: usize,
-        token: usize,
-        column: usize,
-    ) -> [L; C] {
-        let (values, _) = self.values[token * padded + column..][..C * WIDTH].as_chunks::<WIDTH>();
-        let mut lanes = [L::splat(0.0); C];
-        for c in 0..C {
-            lanes[c] = L::load_half(&values[c]);
-        }
-        lanes
-    }
-
-    #[inline(always)]
-    fn base_ptrs(self) -> (*const [Self::Number; TOKENS], *const Self::Number) {
-        (self.keys.as_ptr(), self.values.as_ptr())
+    fn load<L: Lanes>(from: &[Self; WIDTH]) -> L {
+        L::load_half(from)
     }
 }
 
-impl TileReader for FloatTile<'_> {
-    type Number = f32;
+impl StoredNumber for f32 {
     const ONE_QUERY: bool = true;
+
+    #[inline(always)]
+    fn load<L: Lanes>(from: &[Self; WIDTH]) -> L {
+        L::load(from)
+    }
+}
+
+impl<N: StoredNumber> TileReader for NumberTile<'_, N> {
+    type Number = N;
+    const ONE_QUERY: bool = N::ONE_QUERY;
 
     #[inline(always)]
     fn key_scales<L: Lanes>(self, _: usize) -> [L; 2] {
@@ -448,8 +431,8 @@ impl TileReader for FloatTile<'_> {
 
     #[inline(always)]
     fn key<L: Lanes>(self, _: [L; 2], dimension: usize) -> [L; 2] {
-        let (halves, _) = self.keys[dimension].as_chunks::<WIDTH>();
-        [L::load(&halves[0]), L::load(&halves[1])]
+        let (numbers, _) = self.keys[dimension].as_chunks::<WIDTH>();
+        [N::load(&numbers[0]), N::load(&numbers[1])]
     }
 
     #[inline(always)]
@@ -468,7 +451,7 @@ impl TileReader for FloatTile<'_> {
         let (values, _) = self.values[token * padded + column..][..C * WIDTH].as_chunks::<WIDTH>();
         let mut lanes = [L::splat(0.0); C];
         for c in 0..C {
-            lanes[c] = L::load(&values[c]);
+            lanes[c] = N::load(&values[c]);
         }
         lanes
     }

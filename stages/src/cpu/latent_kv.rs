@@ -3,7 +3,9 @@
 
 use half::f16;
 
-use super::kv::{KvNumber, KvShape, KvTile, TileReader, bytes, bytes_mut, floats, floats_mut, padded_value};
+use super::kv::{
+    KvNumber, KvShape, KvTile, StoredNumber, TileReader, bytes, bytes_mut, floats, floats_mut, padded_value,
+};
 use super::lanes::{Kernel, Lanes, WIDTH};
 use super::math::padded;
 use super::quantised::{self, BLOCK};
@@ -27,12 +29,18 @@ pub(super) trait TokenRows: Copy {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LatentTile<R>(R);
 
-/// Rows in half precision.
+/// Rows of numbers without scales.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct HalfRows<'a> {
-    values: &'a [u16],
+pub(super) struct NumberRows<'a, N> {
+    values: &'a [N],
     width: usize,
 }
+
+/// Rows in half precision.
+pub(super) type HalfRows<'a> = NumberRows<'a, u16>;
+
+/// Rows in single precision.
+pub(super) type FloatRows<'a> = NumberRows<'a, f32>;
 
 /// Rows in 8 bits.
 #[derive(Debug, Clone, Copy)]
@@ -40,13 +48,6 @@ pub(super) struct ByteRows<'a> {
     values: &'a [i8],
     /// `[group][token]`, in half precision.
     scales: &'a [[u16; TOKENS]],
-    width: usize,
-}
-
-/// Rows in single precision.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FloatRows<'a> {
-    values: &'a [f32],
     width: usize,
 }
 
@@ -105,18 +106,18 @@ impl Kernel for WriteRow<'_> {
 
 // === impl TokenRows ===
 
-impl TokenRows for HalfRows<'_> {
-    type Number = u16;
-    const ONE_QUERY: bool = false;
+impl<N: StoredNumber> TokenRows for NumberRows<'_, N> {
+    type Number = N;
+    const ONE_QUERY: bool = N::ONE_QUERY;
 
     #[inline(always)]
     fn part<L: Lanes>(self, token: usize, column: usize) -> L {
         let (parts, _) = self.values[token * self.width + column..][..WIDTH].as_chunks::<WIDTH>();
-        L::load_half(&parts[0])
+        N::load(&parts[0])
     }
 
     #[inline(always)]
-    fn base_ptr(self) -> *const u16 {
+    fn base_ptr(self) -> *const N {
         self.values.as_ptr()
     }
 }
@@ -134,22 +135,6 @@ impl TokenRows for ByteRows<'_> {
 
     #[inline(always)]
     fn base_ptr(self) -> *const i8 {
-        self.values.as_ptr()
-    }
-}
-
-impl TokenRows for FloatRows<'_> {
-    type Number = f32;
-    const ONE_QUERY: bool = true;
-
-    #[inline(always)]
-    fn part<L: Lanes>(self, token: usize, column: usize) -> L {
-        let (parts, _) = self.values[token * self.width + column..][..WIDTH].as_chunks::<WIDTH>();
-        L::load(&parts[0])
-    }
-
-    #[inline(always)]
-    fn base_ptr(self) -> *const f32 {
         self.values.as_ptr()
     }
 }
