@@ -397,8 +397,8 @@ impl Simd for Avx512 {
     fn dot_pairs(self, tile: WeightTile<'_>, at: usize, x: [&[i8; 32]; 2]) -> [__m512i; 2] {
         let (start, stride) = tile.lanes(Self::LANES, at, 32);
         let x = x.map(|x| self.in_quarters(x));
-        let mut sums = [[self.splat(0); 2]; 2];
-        for half in 0..2 {
+        let (mut low, mut high) = ([self.splat(0); 2], [self.splat(0); 2]);
+        for (half, (low, high)) in low.iter_mut().zip(&mut high).enumerate() {
             // SAFETY: `self` proves the instruction set. 32 bytes can be read in each of the 16 rows.
             let words = unsafe {
                 let start = start.add(8 * half * stride);
@@ -407,15 +407,14 @@ impl Simd for Avx512 {
             for (index, words) in words.into_iter().enumerate() {
                 // High nibbles where they are make products 16 times too large, exactly.
                 proven!({
-                    let low = _mm512_and_si512(words, _mm512_set1_epi8(15));
-                    let high = _mm512_and_si512(words, _mm512_set1_epi8(-16));
-                    sums[0][half] = _mm512_dpbusd_epi32(sums[0][half], low, x[0][index]);
-                    sums[1][half] = _mm512_dpbusd_epi32(sums[1][half], high, x[1][index]);
+                    let nibbles = _mm512_and_si512(words, _mm512_set1_epi8(15));
+                    *low = _mm512_dpbusd_epi32(*low, nibbles, x[0][index]);
+                    let nibbles = _mm512_and_si512(words, _mm512_set1_epi8(-16));
+                    *high = _mm512_dpbusd_epi32(*high, nibbles, x[1][index]);
                 });
             }
         }
-        let [low, high] = sums.map(|halves| self.joined(halves));
-        [low, proven!(_mm512_srai_epi32::<4>(high))]
+        [self.joined(low), proven!(_mm512_srai_epi32::<4>(self.joined(high)))]
     }
 
     /// As `dot_pairs`, for a weight in each byte.
