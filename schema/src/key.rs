@@ -70,6 +70,11 @@ impl Keyspace {
         &self.prefix
     }
 
+    /// The cluster's name.
+    pub fn cluster(&self) -> &str {
+        self.prefix.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+    }
+
     /// The full name of `key`.
     pub fn name(&self, key: &Key) -> String {
         format!("{}{key}", self.prefix)
@@ -162,6 +167,11 @@ mod tests {
             let name = keyspace().name(&key);
             assert_eq!(keyspace().parse(&name).unwrap(), key, "{name}");
         }
+    }
+
+    #[test]
+    fn the_cluster_is_in_the_prefix() {
+        assert_eq!(keyspace().cluster(), "home");
     }
 
     #[test]

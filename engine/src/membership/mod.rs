@@ -22,5 +22,5 @@ pub(crate) use recall::Recall;
 pub(crate) use writes::restore;
 pub use writes::{
     ClaimSeen, claim, clear_starts, count_start, delete_claims, delete_pin, evict, propose, put_pin, register_stage,
-    report_stage, update_claim, write_gateway, write_model, write_pin_statuses,
+    replace_model, report_stage, update_claim, write_gateway, write_model, write_pin_statuses,
 };

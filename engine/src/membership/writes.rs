@@ -51,6 +51,15 @@ pub fn write_model(keyspace: &Keyspace, model: &ModelRecord, unusable: Option<u6
     Txn { compares, writes: vec![put(keyspace, &Key::Model, model, None)] }
 }
 
+/// Makes `model` the cluster's in the place of the one of revision `seen`, provided that one still stands and no
+/// gateway lives. The placement goes, because it divides the other model's layers.
+pub fn replace_model(keyspace: &Keyspace, model: &ModelRecord, seen: u64) -> Txn {
+    let mut compares = vec![as_seen(keyspace, &Key::Model, Some(seen))];
+    compares.extend((0..GATEWAYS_MAX).map(|slot| as_seen(keyspace, &Key::Gateway(slot), None)));
+    let no_placement = Write::Delete { key: keyspace.name(&Key::Placement) };
+    Txn { compares, writes: vec![put(keyspace, &Key::Model, model, None), no_placement] }
+}
+
 /// Registers stage `name`, unless the name is taken. `unusable` is the revision of an unusable value in its place.
 pub fn register_stage(
     keyspace: &Keyspace,

@@ -9,9 +9,9 @@ use engine::membership::KeyAgreementError;
 use engine::runner::KV_BLOCK_TOKENS;
 use engine::stage::StageError;
 use engine::store::{DiskError, StoreError};
-use schema::Fingerprint;
 use stages::weights::FileChanged;
 
+use super::other_model::OtherModel;
 use crate::http::TlsError;
 use crate::models::ModelError;
 use crate::text::TextError;
@@ -52,20 +52,8 @@ pub enum RunError {
     #[error(transparent)]
     Changed(#[from] FileChanged),
     /// The cluster serves another model file.
-    #[error(
-        "the cluster serves {name} with fingerprint {expected}: {path} has {found}, so it is another file; \
-             every machine needs the same one"
-    )]
-    OtherModel {
-        /// The cluster's model.
-        name: String,
-        /// Its fingerprint.
-        expected: Fingerprint,
-        /// The local file.
-        path: String,
-        /// The local file's fingerprint.
-        found: Fingerprint,
-    },
+    #[error(transparent)]
+    OtherModel(#[from] Box<OtherModel>),
     /// The cluster's model is not on this machine.
     #[error(
         "the cluster serves {name}, which is not in the cache of this machine: fetch it with `baton pull`, \

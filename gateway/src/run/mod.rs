@@ -8,9 +8,11 @@ mod gateway_server;
 mod generation_config;
 mod grammars;
 mod key_file;
+mod live_members;
 mod load_bar;
 mod model;
 mod model_description;
+mod other_model;
 mod reasons;
 #[cfg_attr(not(feature = "tls"), path = "no_share.rs")]
 mod share;
@@ -21,5 +23,7 @@ mod up;
 
 pub use error::RunError;
 pub use gateway::gateway;
+pub use live_members::LiveMembers;
+pub use other_model::OtherModel;
 pub use stage::stage;
 pub use up::up;

@@ -3,15 +3,17 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::membership::{read_view, write_model};
+use engine::membership::{read_view, replace_model, write_model};
 use engine::runner::KV_BLOCK_TOKENS;
-use engine::store::SharedStore;
+use engine::store::{Committed, SharedStore};
 use schema::record::{KvRoom, ModelRecord};
 use schema::{Key, Keyspace};
 use stages::weights::ModelFile;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::RunError;
+use super::live_members::LiveMembers;
+use super::other_model::OtherModel;
 use super::stop::Stop;
 use crate::models::{self, Cache, Console};
 use crate::settings::{KV_TOKENS_MAX, KvSize, ModelSettings};
@@ -53,14 +55,12 @@ pub(super) async fn agree(
         let Some(path) = fetch(Some(model), cache, stop).await? else { return Ok(None) };
         let file = open(&path)?;
         let record = describe(&file, settings)?;
-        // Written only if the cluster has no model. Whether or not this process was first, the record that counts is
-        // then the one in the store. `unusable` is the revision of an unusable value at the key, which is overwritten.
-        let unusable = read_view(store, keyspace, None).await?.unusable_revision(&Key::Model);
-        store.commit(write_model(keyspace, &record, unusable)).await?;
-        let Some(record) = cluster_model(store, keyspace, stop).await? else { return Ok(None) };
-        return check(file, record).map(Some);
+        offer(store, keyspace, &record).await?;
+        let Some(agreed) = cluster_model(store, keyspace, stop).await? else { return Ok(None) };
+        return check(file, keyspace, agreed).map(Some);
     }
-    let Some(record) = cluster_model(store, keyspace, stop).await? else { return Ok(None) };
+    let Some(agreed) = cluster_model(store, keyspace, stop).await? else { return Ok(None) };
+    let record = &agreed.record;
     let path = match (models::locate(&record.name, cache), &record.source) {
         (Some(path), _) => path,
         // Only what any machine can fetch: a member of the cluster must not name a file of this machine.
@@ -71,7 +71,32 @@ pub(super) async fn agree(
         }
         (None, _) => return Err(RunError::NotHere { name: record.name.clone() }),
     };
-    check(open(&path)?, record).map(Some)
+    check(open(&path)?, keyspace, agreed).map(Some)
+}
+
+/// Writes `record` if the cluster has no model, or has another one and no live member. Whether or not this process was
+/// first, the record that counts is then the one in the store.
+async fn offer(store: &SharedStore, keyspace: &Keyspace, record: &ModelRecord) -> Result<(), RunError> {
+    // Without the cluster key, so that whoever is there counts as alive, with a proof or without.
+    let view = read_view(store, keyspace, None).await?;
+    let other = view.model.as_ref().filter(|model| model.value.fingerprint != record.fingerprint);
+    let Some(other) = other.filter(|_| LiveMembers::new(&view).is_empty()) else {
+        // An unusable value at the key is overwritten.
+        store.commit(write_model(keyspace, record, view.unusable_revision(&Key::Model))).await?;
+        return Ok(());
+    };
+    let replaced = store.commit(replace_model(keyspace, record, other.mod_revision)).await?;
+    if let Committed::Applied { .. } = replaced {
+        let (before, now) = (&other.value.name, &record.name);
+        warn!(before, now, "no member of this cluster is alive: it serves another model from now on");
+    }
+    Ok(())
+}
+
+/// The cluster's model, and the members that were alive when it was read.
+struct Agreed {
+    record: ModelRecord,
+    members: LiveMembers,
 }
 
 /// The record of `file` for the cluster, with the configured room for keys and values.
@@ -104,11 +129,13 @@ fn open(path: &Path) -> Result<ModelFile, RunError> {
 }
 
 /// The cluster's model. Waits until there is one. `None` if `stop` comes meanwhile.
-async fn cluster_model(store: &SharedStore, keyspace: &Keyspace, stop: &Stop) -> Result<Option<ModelRecord>, RunError> {
+async fn cluster_model(store: &SharedStore, keyspace: &Keyspace, stop: &Stop) -> Result<Option<Agreed>, RunError> {
     let mut logged = false;
     loop {
-        if let Some(model) = read_view(store, keyspace, None).await?.model {
-            return Ok(Some(model.value));
+        let view = read_view(store, keyspace, None).await?;
+        let members = LiveMembers::new(&view);
+        if let Some(model) = view.model {
+            return Ok(Some(Agreed { record: model.value, members }));
         }
         if !logged {
             let prefix = keyspace.prefix();
@@ -125,17 +152,21 @@ async fn cluster_model(store: &SharedStore, keyspace: &Keyspace, stop: &Stop) ->
     }
 }
 
-/// Pairs this machine's `file` with the cluster's `record`, whose fingerprint it must have.
-fn check(file: ModelFile, record: ModelRecord) -> Result<Served, RunError> {
+/// Pairs this machine's `file` with the cluster's record, whose fingerprint it must have.
+fn check(file: ModelFile, keyspace: &Keyspace, agreed: Agreed) -> Result<Served, RunError> {
+    let Agreed { record, members } = agreed;
     if *file.fingerprint() == record.fingerprint {
         return Ok(Served { file, record });
     }
-    Err(RunError::OtherModel {
+    let other = OtherModel {
+        cluster: keyspace.cluster().to_owned(),
+        members,
         name: record.name,
         expected: record.fingerprint,
         path: file.path().display().to_string(),
         found: file.fingerprint().clone(),
-    })
+    };
+    Err(Box::new(other).into())
 }
 
 #[cfg(test)]
