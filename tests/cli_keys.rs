@@ -21,7 +21,7 @@ fn layers(start: u32, end: u32) -> LayerRange {
 }
 
 /// The example cluster: the default model on two Macs.
-fn records() -> Vec<(Key, String)> {
+fn records() -> Vec<(String, String)> {
     let model = ModelRecord {
         name: "SmolLM2-135M-Instruct.Q4_1".to_owned(),
         source: Some("smollm2".to_owned()),
@@ -100,21 +100,22 @@ fn records() -> Vec<(Key, String)> {
         leaving: false,
         standby: Vec::new(),
         trouble: None,
-        load: StageLoad {
-            memory,
-            tokens_total: 1834,
-            tokens_per_second: 41.5,
-            busy: 0.62,
-            idle_input: 0.36,
-            idle_output: 0.02,
-            batches_total: 1702,
-            compute_s_total: 21.5,
-            queue_s_total: 0.4,
-            send_s_total: 0.1,
-            sent_bytes_total: 4_225_536,
-            frames_refused: 0,
-            strikes_total: 0,
-        },
+        load: StageLoad::default(),
+    };
+    let load = StageLoad {
+        memory,
+        tokens_total: 1834,
+        tokens_per_second: 41.5,
+        busy: 0.62,
+        idle_input: 0.36,
+        idle_output: 0.02,
+        batches_total: 1702,
+        compute_s_total: 21.5,
+        queue_s_total: 0.4,
+        send_s_total: 0.1,
+        sent_bytes_total: 4_225_536,
+        frames_refused: 0,
+        strikes_total: 0,
     };
     let status = PinStatus {
         honoured: false,
@@ -141,7 +142,7 @@ fn records() -> Vec<(Key, String)> {
         trouble: None,
         share: Share::of(0..32),
     };
-    vec![
+    let records = vec![
         (Key::KeyMark, json(&KeyMark { mark: "8f14e45fceea167a5a36dedd4bea2543".to_owned() })),
         (Key::Model, json(&model)),
         (Key::Stage(stage("mini-2")), json(&record)),
@@ -153,7 +154,14 @@ fn records() -> Vec<(Key, String)> {
         (Key::Claim(ClaimId::new(Generation(3), 1)), json(&claim)),
         (Key::Gateway(0), json(&gateway)),
         (Key::Token("7f3a90c1".parse().unwrap()), json(&token)),
-    ]
+    ];
+    let keyspace = keyspace();
+    let named = records.into_iter().map(|(key, record)| (keyspace.name(&key), record));
+    named.chain([(keyspace.load_name(&stage("mini-2")), json(&load))]).collect()
+}
+
+fn keyspace() -> Keyspace {
+    Keyspace::new(&"home".parse::<ClusterName>().unwrap())
 }
 
 fn json(record: &impl Serialize) -> String {
@@ -163,7 +171,6 @@ fn json(record: &impl Serialize) -> String {
 /// The document with each example's value as baton writes it today. An example is a line `KEY` in a code block that
 /// begins with ```` ```key ````, followed by its value.
 fn rewritten(document: &str) -> String {
-    let keyspace = Keyspace::new(&"home".parse::<ClusterName>().unwrap());
     let mut records = records();
     let mut text = String::new();
     let mut lines = document.lines();
@@ -173,7 +180,7 @@ fn rewritten(document: &str) -> String {
             continue;
         }
         let name = lines.next().unwrap();
-        let at = records.iter().position(|(key, _)| keyspace.name(key) == name);
+        let at = records.iter().position(|(key, _)| key == name);
         let (_, value) = records.remove(at.unwrap_or_else(|| panic!("{name} is no example, or is shown twice")));
         for _ in lines.by_ref().take_while(|line| *line != "```") {}
         text += &format!("{name}\n{value}\n```\n");
@@ -195,8 +202,12 @@ fn the_key_document_shows_what_baton_writes() {
 
 #[test]
 fn every_kind_of_key_is_explained() {
+    let keyspace = keyspace();
     for (key, _) in records() {
-        let kind = key.to_string().split('/').next().unwrap().to_owned();
+        let kind = match key.strip_prefix(keyspace.prefix()) {
+            Some(below) => below.split('/').next().unwrap(),
+            None => keyspace.load_prefix().trim_end_matches("home/"),
+        };
         assert!(DOCUMENT.contains(&format!("## `{kind}")), "etc/keys.md has no section for {kind}");
     }
 }

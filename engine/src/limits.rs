@@ -110,8 +110,18 @@ pub const SPEED_MOVE_EVERY: Duration = Duration::from_secs(60);
 /// Longest time that a stage that is told to stop waits for others to take over its layers: service managers wait 30 s
 /// before they kill.
 pub const DRAIN_MAX: Duration = Duration::from_secs(25);
-/// Interval at which a stage reports its work and its use of resources.
+/// Shortest interval at which a stage reports its work and its use of resources.
 pub const REPORT_EVERY: Duration = Duration::from_secs(2);
+/// Reports of all stages of a cluster together, in a second: an etcd on a small machine takes some thousand writes a
+/// second, and people who look at a hundred stages want figures of the last two seconds.
+pub const LOADS_PER_SECOND_MAX: u32 = 50;
+/// Time after which a stage writes its load again though it is the same: the store may have lost it.
+pub const LOAD_REFRESH: Duration = Duration::from_secs(60);
+/// Building a view takes at most one part in this many of the time, so that a thousand stages that join at once cost
+/// each member a few views, not one each. Without many members, a view takes some microseconds, and none waits.
+pub const VIEW_TIME_PARTS: u32 = 10;
+/// Longest wait of a view for more changes, however long building it takes.
+pub const VIEW_WAIT_MAX: Duration = Duration::from_millis(250);
 /// Time without work after which a stage measures its speed: longer than a cluster takes from its first loaded shard to
 /// its first request, so that neither waits for the measurement.
 pub const PROBE_QUIET: Duration = Duration::from_millis(250);

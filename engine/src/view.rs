@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::link::ClusterKey;
-use crate::membership::Identity;
+use crate::membership::{Identity, Loads};
 use crate::store::Entry;
 
 /// Longest part of a bad value or key that is shown to the operator, in bytes.
@@ -217,6 +217,17 @@ impl ClusterView {
     /// The share of each gateway, by slot.
     pub(crate) fn gateway_shares(&self) -> BTreeMap<u32, Share> {
         self.gateways.iter().map(|(slot, gateway)| (*slot, gateway.value.share)).collect()
+    }
+
+    /// This view with the loads of its stages, of which `loads` are the newest that are known.
+    pub fn with_loads(&self, loads: &Loads) -> Self {
+        let mut view = self.clone();
+        for (stage, record) in &mut view.stages {
+            if let Some(load) = loads.get(stage) {
+                record.value.load = load.clone();
+            }
+        }
+        view
     }
 
     /// Adds a complaint about the value at `key`.

@@ -1,4 +1,5 @@
-//! The keys of a cluster in the store, `/baton/v1/<cluster>/…`.
+//! The keys of a cluster in the store, `/baton/v1/<cluster>/…`, and beside them those that nobody watches,
+//! `/baton/v1-load/<cluster>/…`.
 
 use std::fmt;
 
@@ -8,6 +9,7 @@ use crate::{ClusterName, Generation, StageName, TokenId};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyspace {
     prefix: String,
+    load_prefix: String,
 }
 
 /// A key below the cluster's prefix, parsed. Each variant names the key and its value.
@@ -62,12 +64,27 @@ pub struct UnknownKey {
 impl Keyspace {
     /// The keys of `cluster`.
     pub fn new(cluster: &ClusterName) -> Self {
-        Self { prefix: format!("/baton/v1/{cluster}/") }
+        Self { prefix: format!("/baton/v1/{cluster}/"), load_prefix: format!("/baton/v1-load/{cluster}/") }
     }
 
-    /// The prefix of all keys of the cluster. It ends with `/`.
+    /// The prefix of all keys of the cluster that its members watch. It ends with `/`.
     pub fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// The prefix of the stages' loads, which nobody watches. It ends with `/`.
+    pub fn load_prefix(&self) -> &str {
+        &self.load_prefix
+    }
+
+    /// The full name of the key with the load of `stage`.
+    pub fn load_name(&self, stage: &StageName) -> String {
+        format!("{}{stage}", self.load_prefix)
+    }
+
+    /// The stage whose load lies at the full name `key`. `None` if it is another key.
+    pub fn parse_load(&self, key: &str) -> Option<StageName> {
+        key.strip_prefix(&self.load_prefix)?.parse().ok()
     }
 
     /// The cluster's name.
@@ -166,6 +183,18 @@ mod tests {
         ] {
             let name = keyspace().name(&key);
             assert_eq!(keyspace().parse(&name).unwrap(), key, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_load_lies_beside_the_keys_that_are_watched() {
+        let stage: StageName = "mini-1".parse().unwrap();
+        let name = keyspace().load_name(&stage);
+        assert_eq!(name, "/baton/v1-load/home/mini-1");
+        assert_eq!(keyspace().parse_load(&name), Some(stage));
+        assert!(!name.starts_with(keyspace().prefix()) && keyspace().parse(&name).is_err());
+        for other in ["/baton/v1-load/other/mini-1", "/baton/v1-load/home/", "/baton/v1/home/stages/mini-1"] {
+            assert_eq!(keyspace().parse_load(other), None);
         }
     }
 

@@ -16,7 +16,7 @@ use super::scheduler::Scheduler;
 use crate::generate::{Pipeline, PipelineStatus, Rejection, Request, SequenceReport, TokenEvent, TokenStream};
 use crate::limits::{GATEWAYS_MAX, PIPELINE_WAIT_MAX, SHARE_SETTLE, STORE_RETRY, SUBMISSIONS_MAX};
 use crate::link::{ClusterKey, Inbound, LinkError, Listen};
-use crate::membership::{Publisher, restore, sign_gateway, write_gateway};
+use crate::membership::{LoadReader, Publisher, restore, sign_gateway, write_gateway};
 use crate::share::GatewayRegistration;
 use crate::store::{Committed, LeaseGrant, LeaseId, Revision, SharedStore, StoreError};
 use crate::view::ClusterView;
@@ -115,6 +115,7 @@ pub struct PipelineHandle {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     lease: tokio::task::JoinHandle<()>,
+    loads: LoadReader,
     _publisher: Publisher,
 }
 
@@ -171,6 +172,7 @@ impl PipelineHandle {
         let thread = std::thread::Builder::new().name("core".to_owned()).spawn(work).map_err(PipelineError::Thread)?;
         let gone = || PipelineError::Thread(std::io::Error::other("the thread ended before it was ready"));
         record.endpoint = bound.await.map_err(|_| gone())??;
+        let loads = LoadReader::start(store.clone(), keyspace.clone(), views.clone());
         let registration =
             Registration { store, keyspace, secret, record, views: views.clone(), lease_ttl, registrations };
         let registered = registration.register(alone).await?;
@@ -186,6 +188,7 @@ impl PipelineHandle {
             stop,
             thread,
             lease,
+            loads,
             _publisher: publisher,
         })
     }
@@ -256,7 +259,8 @@ impl Pipeline for PipelineHandle {
     }
 
     fn view(&self) -> Arc<ClusterView> {
-        self.views.borrow().clone()
+        let view = self.views.borrow().clone();
+        self.loads.add_to(view)
     }
 
     fn sequences(&self) -> Arc<[SequenceReport]> {

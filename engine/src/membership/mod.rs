@@ -2,15 +2,19 @@
 
 mod evictions;
 mod key_mark;
+mod loads;
 mod proof;
 mod publisher;
 mod quarantine;
 mod recall;
+mod view_pace;
 mod writes;
 
 pub(crate) use evictions::Evictions;
 pub(crate) use key_mark::mark_to_write;
 pub use key_mark::{KeyAgreementError, KeyMismatch, agree_on_key};
+pub use loads::{LoadReader, Loads, read_loads};
+pub(crate) use loads::{load_interval, report_load};
 pub use proof::mark_of;
 pub(crate) use proof::{Identity, sign_gateway, sign_stage};
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::recall::Recall;
+use super::view_pace::ViewPace;
 use crate::limits::{ALARMS_EVERY, STORE_RETRY};
 use crate::link::ClusterKey;
 use crate::store::{Change, Entry, SharedStore, Snapshot, StoreError};
@@ -106,10 +107,17 @@ async fn follow(
     mut alarms: watch::Receiver<Vec<String>>,
 ) -> Result<std::convert::Infallible, StoreError> {
     let mut watch = store.watch(mirror.keyspace.prefix(), mirror.revision()).await?;
+    let mut pace = ViewPace::default();
     loop {
         let recalled_until = mirror.recall.ends().map(tokio::time::Instant::from_std);
         tokio::select! {
-            changes = watch.next() => mirror.apply(changes?),
+            changes = watch.next() => {
+                mirror.apply(changes?);
+                // More changes may come until the next view is due.
+                while !pace.is_due() && let Ok(changes) = tokio::time::timeout_at(pace.due(), watch.next()).await {
+                    mirror.apply(changes?);
+                }
+            }
             () = until(recalled_until) => {}
             Ok(()) = alarms.changed() => {
                 mirror.alarms.clone_from(&alarms.borrow_and_update());
@@ -120,9 +128,11 @@ async fn follow(
                 }
             }
         }
-        let view = mirror.view(Instant::now());
+        let began = Instant::now();
+        let view = mirror.view(began);
         log_complaints(&view, &publish.borrow());
         publish.send_replace(Arc::new(view));
+        pace.built(began.elapsed());
     }
 }
 

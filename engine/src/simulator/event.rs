@@ -64,6 +64,8 @@ pub(super) enum Call {
     /// A record that the store has lost is written again.
     Rewrite,
     Revocation,
+    /// A stage's load is written.
+    Load,
 }
 
 /// An event of a process.

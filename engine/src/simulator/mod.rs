@@ -9,6 +9,7 @@
 //! `SIMULATOR_SEED=17` runs one seed and prints its course if it fails. `SIMULATOR_SEEDS=10000` runs that many seeds.
 
 mod clients;
+mod crowd;
 mod dial;
 mod environment;
 mod event;

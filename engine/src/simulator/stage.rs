@@ -202,7 +202,9 @@ impl StageProcess {
                     self.renewed(&answer, env);
                 }
             }
-            ProcessEvent::Answered { call: Call::Join(_) | Call::Register(_) | Call::Revocation, .. }
+            ProcessEvent::Answered {
+                call: Call::Join(_) | Call::Register(_) | Call::Revocation | Call::Load, ..
+            }
             | ProcessEvent::Registers(_) => {}
             other if self.phase != Phase::Serving => match other {
                 // Ticks and views need no queue: serving begins with the newest view.
@@ -413,6 +415,7 @@ impl StageProcess {
                 self.writes += 1;
                 env.ask(process, Call::Write { number: self.writes, purpose }, StoreRequest::Commit(txn));
             }
+            Order::ReportLoad(txn) => env.ask(process, Call::Load, StoreRequest::Commit(txn)),
             Order::Load { number, layers, room, budget_bytes } => {
                 self.thread.give(ComputeOrder::Load { number, layers, room, budget_bytes }, env);
             }

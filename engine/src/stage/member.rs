@@ -66,8 +66,12 @@ pub(crate) struct Member {
     unreachable_next: Option<Unreachable>,
     evictions: Evictions,
     quarantine: Quarantine,
-    /// Time of the last report.
+    /// Time at which it last looked whether the store has its record.
+    recorded_at: Instant,
+    /// Time at which it last counted its load.
     reported_at: Instant,
+    /// Time at which it last wrote its load under its current lease.
+    load_written_at: Option<Instant>,
     /// Time at which it stops at the latest, if it is to stop.
     drained_by: Option<Instant>,
 }
@@ -99,7 +103,9 @@ impl Member {
             unreachable_next: None,
             evictions: Evictions::default(),
             quarantine: Quarantine::default(),
+            recorded_at: now,
             reported_at: now,
+            load_written_at: None,
             drained_by: None,
         }
     }
@@ -108,7 +114,7 @@ impl Member {
     pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Vec<Order> {
         let mut orders: Vec<_> = match event {
             Event::Joined(lease) => {
-                self.lease = Some(lease);
+                (self.lease, self.load_written_at) = (Some(lease), None);
                 Vec::new()
             }
             Event::LeaseLost { is_forgotten } => return self.lease_lost(is_forgotten),
@@ -130,7 +136,7 @@ impl Member {
             Event::Written(purpose, outcome) => self.written(purpose, outcome, now),
             Event::Downstream(event) => self.downstream(event),
             Event::Upstream(gateway, event) => self.upstream(gateway, event, now),
-            Event::Tick(memory) => self.report(memory, now).into_iter().collect(),
+            Event::Tick(memory) => self.report(memory, now),
             Event::Drain => {
                 info!("draining: handing the layers over");
                 self.record.leaving = true;

@@ -11,7 +11,7 @@ use schema::record::StageRecord;
 use schema::{Keyspace, StageName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::compute::Compute;
 use super::done::Done;
@@ -42,6 +42,8 @@ pub(super) struct Stage {
     downstream: Route,
     gateways: Gateways,
     write: Option<PendingWrite>,
+    /// The write of its load, which nothing waits for.
+    load_write: Option<JoinHandle<()>>,
     served: bool,
     stops: bool,
 }
@@ -99,6 +101,7 @@ impl Stage {
             watchdog: Watchdog::new(Instant::now()),
             memory,
             write: None,
+            load_write: None,
             served: false,
             stops: false,
         })
@@ -289,6 +292,7 @@ impl Stage {
     fn perform(&mut self, order: Order, events: &mut VecDeque<Event>) {
         match order {
             Order::Commit(purpose, txn) => self.commit(purpose, txn),
+            Order::ReportLoad(txn) => self.report_load(txn),
             Order::Load { number, layers, room, budget_bytes } => {
                 if !self.compute.load(number, layers, room, budget_bytes) {
                     warn!("the compute thread takes no orders");
@@ -312,6 +316,19 @@ impl Stage {
                 events.extend(events_now.map(|event| Event::Upstream(gateway, event)));
             }
             Order::Stop => self.stops = true,
+        }
+    }
+
+    /// Writes the load in a task, one at a time: a store that does not answer must not gather them.
+    fn report_load(&mut self, txn: Txn) {
+        let store = self.store.clone();
+        let write = async move {
+            if let Err(error) = store.commit(txn).await {
+                debug!(%error, "the load of this stage was not written");
+            }
+        };
+        if let Some(earlier) = self.load_write.replace(tokio::spawn(write)) {
+            earlier.abort();
         }
     }
 

@@ -1,6 +1,7 @@
 //! Reads a cluster's records from its store.
 
 use engine::link::ClusterKey;
+use engine::membership::read_loads;
 use engine::store::{EtcdStore, Store, StoreError};
 use engine::view::ClusterView;
 use schema::Keyspace;
@@ -22,8 +23,10 @@ pub(super) async fn read(
     let snapshot = store.read(keyspace.prefix()).await?;
     let view = ClusterView::new(keyspace, None, snapshot.revision.0, &snapshot.entries);
     // Without the cluster key, or in a cluster that has no key, records are accepted without a check of their proofs.
-    match secret.filter(|_| view.key_mark.is_some()) {
-        Some(secret) => Ok(ClusterView::new(keyspace, Some(secret), view.revision, &snapshot.entries)),
-        None => Ok(view),
-    }
+    let view = match secret.filter(|_| view.key_mark.is_some()) {
+        Some(secret) => ClusterView::new(keyspace, Some(secret), view.revision, &snapshot.entries),
+        None => view,
+    };
+    // A user who may not read the loads still sees the cluster, without them.
+    Ok(view.with_loads(&read_loads(store, keyspace).await.unwrap_or_default()))
 }

@@ -64,8 +64,9 @@ pub struct StageRecord {
     /// The reason for which it cannot send answers to a gateway. `None` while it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
-    /// Its recent work and use of resources.
-    #[serde(default)]
+    /// Its recent work and use of resources. Read from the records of older stages, which wrote it here; written to a
+    /// key of its own, which nobody watches.
+    #[serde(default, skip_serializing)]
     pub load: StageLoad,
 }
 
@@ -176,6 +177,11 @@ impl StageRecord {
             load: StageLoad::default(),
         }
     }
+
+    /// True if `other` has the same in the store: all but the load.
+    pub fn is_stored_like(&self, other: &Self) -> bool {
+        *self == Self { load: self.load.clone(), ..other.clone() }
+    }
 }
 
 #[cfg(test)]
@@ -187,6 +193,20 @@ mod tests {
         r#"{"endpoint":"ipc:///x","host":"h","pid":1,"version":"0.1.0","device":"cpu","chip":"c","threads":2,"#,
         r#""memory_total_bytes":2,"memory_budget_bytes":1}"#
     );
+
+    #[test]
+    fn the_load_in_an_older_record_is_read_and_none_is_written() {
+        let load = r#","load":{"memory":{"rss_bytes":7,"pss_bytes":6,"pss_file_bytes":5,"pss_anonymous_bytes":4,
+            "weights_resident_bytes":3},"tokens_total":9,"tokens_per_second":1.5,"busy":0.5,"frames_refused":0}}"#;
+        let record: StageRecord = serde_json::from_str(&OLDER.replace('}', load)).unwrap();
+        assert_eq!((record.load.tokens_total, record.load.memory.rss_bytes), (9, 7));
+        assert!(!serde_json::to_string(&record).unwrap().contains("load"));
+        // A stage of a version that expects one reads zeros.
+        let without: StageRecord = serde_json::from_str(OLDER).unwrap();
+        assert_eq!(without.load, StageLoad::default());
+        assert!(record.is_stored_like(&without));
+        assert!(!record.is_stored_like(&StageRecord { link_us: 7, ..without }));
+    }
 
     #[test]
     fn a_record_without_speeds_is_read_and_written_without_them() {

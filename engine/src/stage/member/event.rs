@@ -52,6 +52,9 @@ pub(crate) enum Event {
 pub(crate) enum Order {
     /// Write this to the store without blocking the loop. There is never a second write before [`Event::Written`].
     Commit(Purpose, Txn),
+    /// Write the stage's load to the store, beside other writes and without a report of the outcome. A write of it that
+    /// is still under way may be given up.
+    ReportLoad(Txn),
     /// Load a shard in place of the current one. The result has the same `number`.
     Load { number: u64, layers: LayerRange, room: KvRoom, budget_bytes: u64 },
     /// Read the weights of these layers into memory, at most `bytes_max`, without blocking the loop. The result has the

@@ -10,10 +10,11 @@ use tracing::{debug, info, warn};
 use super::Member;
 use super::event::{Order, Purpose};
 use crate::decide::{Action, Stability, Waiting, decide};
-use crate::limits::{REPORT_EVERY, STORE_RETRY};
+use crate::limits::{LOAD_REFRESH, REPORT_EVERY, STORE_RETRY};
 use crate::link::UnreachableKind;
 use crate::membership::{
-    evict, mark_to_write, propose, register_stage, report_stage, restore, sign_stage, write_pin_statuses,
+    evict, load_interval, mark_to_write, propose, register_stage, report_load, report_stage, restore, sign_stage,
+    write_pin_statuses,
 };
 use crate::planner::Proposal;
 use crate::stage::held::{Held, Next};
@@ -221,22 +222,43 @@ impl Member {
         }
     }
 
-    /// Writes the stage's load and memory to the store every [`REPORT_EVERY`].
-    pub(super) fn report(&mut self, memory: MemoryUse, now: Instant) -> Option<Order> {
-        let lease = self.lease?;
-        let elapsed = now.saturating_duration_since(self.reported_at);
-        if elapsed < REPORT_EVERY || self.writing || !self.view.reachable {
+    /// Writes the stage's record to the store if it has changed, and its load and memory at intervals that grow with
+    /// the number of stages.
+    pub(super) fn report(&mut self, memory: MemoryUse, now: Instant) -> Vec<Order> {
+        let Some(lease) = self.lease.filter(|_| self.view.reachable) else { return Vec::new() };
+        let record = self.report_record(lease, now);
+        let load = self.report_load(memory, lease, now);
+        record.into_iter().chain(load).collect()
+    }
+
+    fn report_record(&mut self, lease: LeaseId, now: Instant) -> Option<Order> {
+        if now.saturating_duration_since(self.recorded_at) < REPORT_EVERY || self.writing {
             return None;
         }
-        self.reported_at = now;
-        self.record.load.memory = memory;
-        self.relay.settle(elapsed, &mut self.record.load);
-        let unchanged = self.view.stages.get(&self.name).is_some_and(|stage| stage.value == self.record);
-        if unchanged {
+        self.recorded_at = now;
+        let stored = self.view.stages.get(&self.name);
+        if stored.is_some_and(|stage| stage.value.is_stored_like(&self.record)) {
             return None;
         }
         let txn = report_stage(&self.keyspace, &self.name, &self.record, lease);
         Some(self.commit(Purpose::Report, txn))
+    }
+
+    fn report_load(&mut self, memory: MemoryUse, lease: LeaseId, now: Instant) -> Option<Order> {
+        let elapsed = now.saturating_duration_since(self.reported_at);
+        if elapsed < load_interval(self.view.stages.len()) {
+            return None;
+        }
+        self.reported_at = now;
+        let before = self.record.load.clone();
+        self.record.load.memory = memory;
+        self.relay.settle(elapsed, &mut self.record.load);
+        let is_fresh = self.load_written_at.is_some_and(|at| now.saturating_duration_since(at) < LOAD_REFRESH);
+        if is_fresh && self.record.load == before {
+            return None;
+        }
+        self.load_written_at = Some(now);
+        Some(Order::ReportLoad(report_load(&self.keyspace, &self.name, &self.record.load, lease)))
     }
     /// True if the store shows another trouble than the stage's current one.
     fn has_new_trouble(&self) -> bool {
