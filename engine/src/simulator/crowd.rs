@@ -25,8 +25,8 @@ use crate::store::timed::TimedStore;
 use crate::store::{Change, Committed, LeaseId, StoreError, Txn};
 use crate::view::ClusterView;
 
-/// Stages of a run. `SIMULATOR_CROWD=1000` tries more.
-const STAGES: u64 = 100;
+/// Stages of a run, which takes seconds. `SIMULATOR_CROWD=1000` tries more, and takes as many minutes.
+const STAGES: u64 = 40;
 /// Layers of the model: as many as the largest models have.
 const LAYERS: usize = 128;
 /// Layers that a stage has memory for.
